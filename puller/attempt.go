@@ -1,0 +1,149 @@
+package puller
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/towline/towline/stream"
+)
+
+// pull makes one attempt: it looks what is there, has the engine pull if that
+// is not enough, and proves it.
+func (t *transfer) pull() (Result, error) {
+	before, err := t.awaitEngine()
+	// After an attempt that brought something else than was announced, what is
+	// there is not believed, but pulled again.
+	there := err == nil && !t.corrupted && before.suits(t.key.image, t.key.platform)
+	switch {
+	case err != nil && KindOf(err) != NotFound:
+		return Result{}, err
+	case !t.looked:
+		t.looked, t.firstID = true, before.ID
+	}
+	if there && t.dismiss(t.result(before, Present), func(p Policy) bool { return !p.asks() }) {
+		// It has come since its jobs looked.
+		return t.result(before, Present), nil
+	}
+	if !there && !t.keep(errNotPresent(t.key.image), func(j *job) bool { return j.request.Policy != Never }) {
+		return Result{}, errNotPresent(t.key.image)
+	}
+	t.begin()
+	if there && t.dismissNewer(before) {
+		return t.result(before, UpToDate), nil
+	}
+	progress, digest, err := t.stream()
+	if err != nil {
+		return Result{}, err
+	}
+	t.enter(Verifying)
+	began := time.Now()
+	after, err := t.p.prove(t.ctx, t.key.image, t.key.platform, digest)
+	t.timed(func(x *Timings) { x.Verify = time.Since(began).Seconds() })
+	if err != nil {
+		return Result{}, err
+	}
+	// Engines end a good pull with its digest. Podman does not, but tells of
+	// every layer; what tells neither was cut, whatever was there before.
+	if digest == "" && !progress.Arrived() {
+		return Result{}, &Error{Op: "pull", Ref: t.key.image, Kind: Truncated,
+			Err: errors.New("the engine's stream ended as if all were well, but before it told that the image had come")}
+	}
+	now := time.Now()
+	for _, l := range progress.Finish() {
+		t.post(l, progress.Totals(now))
+	}
+	totals := progress.Totals(now)
+	t.totals.Store(&totals)
+	result := t.result(after, Pulled)
+	if digest != "" {
+		result.Digest = digest
+	}
+	result.Downloaded = totals.Downloaded
+	return result, nil
+}
+
+func (t *transfer) inspect() (Image, error) {
+	return t.p.engine.Inspect(t.ctx, inspectRef(t.key.image), t.key.platform)
+}
+
+// result describes the image that is there. What was pulled turns out to have
+// been up to date if it is what the engine had at first.
+func (t *transfer) result(found Image, source Source) Result {
+	r := resultOf(found, t.key.image)
+	r.Source = source
+	if source == Pulled && found.ID == t.firstID {
+		r.Source = UpToDate
+	}
+	return r
+}
+
+// dismissNewer ends all jobs but those that want a pull in any case, if a job
+// asks for what is newer and the registry has nothing newer than what is there.
+// It reports whether none are left. Where the registry can't be asked, the
+// engine's pull finds out.
+func (t *transfer) dismissNewer(before Image) bool {
+	wants := false
+	t.each(func(j *job) { wants = wants || j.request.Policy == Newer })
+	if !wants || t.p.opts.Registry == nil {
+		return false
+	}
+	digest, err := t.p.opts.Registry.Head(t.ctx, t.key.image, t.credentials)
+	if err != nil {
+		t.notice(fmt.Sprintf("the registry could not be asked for the digest, so the engine is (%v)", err), retryAfterOf(err))
+		return false
+	}
+	return before.carries(digest) && t.dismiss(t.result(before, UpToDate), func(p Policy) bool { return p != Always })
+}
+
+// stream has the engine pull and tells the progress, which it returns, with
+// the digest that was streamed, "" if there was none.
+func (t *transfer) stream() (progress *stream.Progress, digest string, err error) {
+	ctx, dog := t.p.watch(t.ctx, t.key.image)
+	defer dog.stop()
+	progress = new(stream.Progress)
+	began := time.Now()
+	var first time.Time
+	err = t.p.engine.Pull(ctx, Pull{
+		Image: t.key.image, Platform: t.key.platform, Credentials: t.credentials,
+		Connected: func(c Connection) { t.timed(func(x *Timings) { x.Connection = c }) },
+	}, func(m stream.Message) {
+		now := time.Now()
+		change := progress.Fold(m, now)
+		dog.heard(first.IsZero(), change, progress)
+		if first.IsZero() {
+			first = now
+			t.timed(func(x *Timings) { x.FirstByte = now.Sub(began).Seconds() })
+			t.enter(Pulling)
+		}
+		if d := m.Digest(); d != "" {
+			digest = d
+		}
+		if change.Layer != nil {
+			t.post(*change.Layer, progress.Totals(now))
+		}
+		if change.Notice != "" {
+			t.notice(change.Notice, 0)
+		}
+	})
+	if !first.IsZero() {
+		t.timed(func(x *Timings) { x.Stream = time.Since(first).Seconds() })
+	}
+	return progress, digest, err
+}
+
+// timed changes the attempt's timings.
+func (t *transfer) timed(change func(*Timings)) {
+	timings := *t.timings.Load()
+	change(&timings)
+	t.timings.Store(&timings)
+}
+
+// each calls do for every job, under the admission lock.
+func (t *transfer) each(do func(*job)) {
+	t.p.mu.Lock()
+	defer t.p.mu.Unlock()
+	for _, j := range t.jobs {
+		do(j)
+	}
+}

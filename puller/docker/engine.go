@@ -1,0 +1,252 @@
+// Package docker drives a Docker engine, or what speaks its API, through the
+// Docker SDK. It is the only package that imports the SDK, and the only one
+// that knows engines' words for errors.
+package docker
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+
+	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/api/types/versions"
+	"github.com/docker/docker/client"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/sirupsen/logrus"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/stream"
+)
+
+// Engine is a puller.Engine on the Docker SDK.
+type Engine struct {
+	host      string
+	transport *http.Transport
+	opts      []client.Opt
+	negotiate bool
+	sdk       atomic.Pointer[client.Client] // nil until the API version is known
+	turn      chan struct{}                 // of whoever negotiates it
+}
+
+var _ puller.Engine = (*Engine)(nil)
+
+// New returns an Engine; it does not connect. The error names the option or
+// the environment variable that is at fault.
+func New(o Options) (*Engine, error) {
+	host, transport, err := o.transport()
+	if err != nil {
+		return nil, err
+	}
+	if o.Log == nil {
+		silent := logrus.New()
+		silent.SetOutput(io.Discard)
+		o.Log = silent
+	}
+	traced, err := newTracer(transport, o.Log, o.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{host: host, transport: transport, negotiate: o.APIVersion == "", turn: make(chan struct{}, 1)}
+	e.opts = []client.Opt{
+		client.WithHost(host),
+		// One of its own for each SDK client, which wraps the transport in place.
+		func(c *client.Client) error {
+			return client.WithHTTPClient(&http.Client{Transport: traced, CheckRedirect: client.CheckRedirect})(c)
+		},
+	}
+	if transport.TLSClientConfig != nil || strings.HasPrefix(host, "https://") {
+		// The SDK can't see it behind the tracer.
+		e.opts = append(e.opts, client.WithScheme("https"))
+	}
+	if !e.negotiate {
+		e.opts = append(e.opts, client.WithVersion(o.APIVersion))
+	}
+	_, err = client.NewClientWithOpts(e.opts...) // for what is wrong with the options
+	return e, err
+}
+
+// client returns the SDK's client, with the API version that engine and SDK
+// both speak. The SDK would negotiate it by itself, but holds a lock meanwhile
+// that knows no ctx: behind an engine that hangs, every call would.
+func (e *Engine) client(ctx context.Context) (*client.Client, error) {
+	if sdk := e.sdk.Load(); sdk != nil {
+		return sdk, nil
+	}
+	select {
+	case e.turn <- struct{}{}:
+		defer func() { <-e.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if sdk := e.sdk.Load(); sdk != nil {
+		return sdk, nil
+	}
+	sdk, err := client.NewClientWithOpts(e.opts...)
+	if err != nil {
+		return nil, err
+	}
+	if e.negotiate {
+		ping, err := sdk.Ping(ctx)
+		if err != nil {
+			return nil, err
+		}
+		sdk.NegotiateAPIVersionPing(ping)
+	}
+	e.sdk.Store(sdk)
+	return sdk, nil
+}
+
+// fault gives an error of the SDK its kind. After an error that an engine which
+// went away may be behind, the API version is negotiated anew: it can come back
+// as another version.
+func (e *Engine) fault(ctx context.Context, op, ref string, err error) error {
+	gone := client.IsErrConnectionFailed(err)
+	err = classify(ctx, op, ref, err)
+	if kind := puller.KindOf(err); gone || kind == puller.EngineUnavailable || kind == puller.Truncated {
+		e.sdk.Store(nil)
+	}
+	return err
+}
+
+// Close closes idle connections. Calls that are under way go on.
+func (e *Engine) Close() error {
+	e.transport.CloseIdleConnections()
+	return nil
+}
+
+// Host returns the address that the engine is called at.
+func (e *Engine) Host() string { return e.host }
+
+// Pull implements puller.Engine.
+func (e *Engine) Pull(ctx context.Context, p puller.Pull, each func(stream.Message)) error {
+	fault := func(err error) error { return e.fault(ctx, "pull", p.Image, err) }
+	sdk, err := e.client(ctx)
+	if err != nil {
+		return fault(err)
+	}
+	if p.Connected != nil {
+		ctx = context.WithValue(ctx, connectionKey{}, p.Connected)
+	}
+	body, err := sdk.ImagePull(ctx, p.Image, image.PullOptions{Platform: p.Platform, RegistryAuth: p.Credentials.Header()})
+	if err != nil {
+		return fault(err)
+	}
+	// Closing a body that was not read to its end closes its connection, and
+	// with it the engine's pull.
+	defer body.Close()
+	decoder := stream.NewDecoder(body, 0)
+	var failure error
+	for {
+		m, err := decoder.Next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return failure
+		case err != nil && failure != nil:
+			// The engine has said what is wrong; how it hung up adds nothing.
+			return failure
+		case err != nil:
+			return fault(&streamError{err})
+		}
+		if message, failed := m.Failure(); failed && failure == nil {
+			failure = fault(&engineError{message})
+		}
+		each(m)
+	}
+}
+
+// renegotiated makes a call once more where the engine has become one that does
+// not have the API version that was negotiated: fault has seen to a new one.
+func renegotiated[T any](call func() (T, error)) (T, error) {
+	v, err := call()
+	if puller.KindOf(err) == puller.EngineUnavailable && strings.Contains(err.Error(), "client version") {
+		return call()
+	}
+	return v, err
+}
+
+// Inspect implements puller.Engine.
+func (e *Engine) Inspect(ctx context.Context, ref, platform string) (puller.Image, error) {
+	ctx, cancel := limited(ctx)
+	defer cancel()
+	return renegotiated(func() (puller.Image, error) { return e.inspect(ctx, ref, platform) })
+}
+
+func (e *Engine) inspect(ctx context.Context, ref, platform string) (puller.Image, error) {
+	sdk, err := e.client(ctx)
+	if err != nil {
+		return puller.Image{}, e.fault(ctx, "inspect", ref, err)
+	}
+	var opts []client.ImageInspectOption
+	// Only engines from API 1.49 keep several platforms under one name and can
+	// be asked for one of them.
+	if platform != "" && versions.GreaterThanOrEqualTo(sdk.ClientVersion(), "1.49") {
+		opts = append(opts, client.ImageInspectWithPlatform(ociPlatform(platform)))
+	}
+	found, err := sdk.ImageInspect(ctx, ref, opts...)
+	if err != nil {
+		return puller.Image{}, e.fault(ctx, "inspect", ref, err)
+	}
+	parts := []string{found.Os, found.Architecture}
+	if found.Variant != "" {
+		parts = append(parts, found.Variant)
+	}
+	return puller.Image{
+		ID:          found.ID,
+		RepoDigests: found.RepoDigests,
+		Platform:    strings.Join(parts, "/"),
+		Size:        found.Size,
+	}, nil
+}
+
+func ociPlatform(platform string) *ocispec.Platform {
+	parts := strings.SplitN(platform+"//", "/", 4)
+	return &ocispec.Platform{OS: parts[0], Architecture: parts[1], Variant: parts[2]}
+}
+
+// limited bounds a call that is no pull.
+func limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, callLimit, puller.Errorf(puller.EngineUnavailable, "the engine has not answered for %s", callLimit))
+}
+
+// Info implements puller.Engine.
+func (e *Engine) Info(ctx context.Context) (puller.EngineInfo, error) {
+	ctx, cancel := limited(ctx)
+	defer cancel()
+	return renegotiated(func() (puller.EngineInfo, error) { return e.info(ctx) })
+}
+
+func (e *Engine) info(ctx context.Context) (puller.EngineInfo, error) {
+	sdk, err := e.client(ctx)
+	if err != nil {
+		return puller.EngineInfo{}, e.fault(ctx, "ask the engine", "", err)
+	}
+	version, err := sdk.ServerVersion(ctx)
+	if err != nil {
+		return puller.EngineInfo{}, e.fault(ctx, "ask the engine", "", err)
+	}
+	info, err := sdk.Info(ctx)
+	if err != nil {
+		return puller.EngineInfo{}, e.fault(ctx, "ask the engine", "", err)
+	}
+	found := puller.EngineInfo{
+		Name:       "Docker Engine",
+		Version:    version.Version,
+		APIVersion: sdk.ClientVersion(),
+		ImageStore: info.Driver,
+		Reachable:  true,
+	}
+	for _, c := range version.Components {
+		if strings.Contains(c.Name, "Podman") {
+			found.Name = "Podman"
+		}
+	}
+	for _, pair := range info.DriverStatus {
+		if pair[0] == "driver-type" && pair[1] == "io.containerd.snapshotter.v1" {
+			found.ImageStore = "containerd"
+		}
+	}
+	return found, nil
+}

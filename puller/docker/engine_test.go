@@ -1,0 +1,83 @@
+package docker_test
+
+import (
+	"encoding/base64"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/docker"
+	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/stream/transcripts"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// newEngine returns an Engine that drives a scripted one.
+func newEngine(t *testing.T) (*docker.Engine, *pullertest.Engine) {
+	t.Helper()
+	scripted := pullertest.New(t)
+	e, err := docker.New(docker.Options{Host: "unix:///scripted", Dial: scripted.Dial})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	return e, scripted
+}
+
+func credentials(t *testing.T, user, password string) puller.Credentials {
+	t.Helper()
+	json := `{"username":"` + user + `","password":"` + password + `"}`
+	c, err := puller.ParseCredentials(base64.URLEncoding.EncodeToString([]byte(json)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestScriptedEngineConforms(t *testing.T) {
+	e, scripted := newEngine(t)
+	f := pullertest.Fixture{
+		Engine:           e,
+		Good:             "registry.test/good:v1",
+		Digest:           "registry.test/digest@sha256:e1262bae8db44dfeb07a3d671238898028fe30f0ffe483cc548f615efe80c5bf",
+		NoTag:            "registry.test/good:nope",
+		NoRepo:           "registry.test/nope:v1",
+		Private:          "registry.test/private:v1",
+		Credentials:      credentials(t, "ada", "right"),
+		WrongCredentials: credentials(t, "ada", "wrong"),
+		Down:             "down.test/lab2:v1",
+		Corrupt:          "registry.test/corrupt:v1",
+		Limited:          "registry.test/limited:v1",
+		Slow:             "registry.test/slow:v1",
+		Remove:           func(_ *testing.T, image string) { scripted.Remove(image) },
+		Pulling:          func() bool { return scripted.Counts().Active > 0 },
+	}
+	play := func(image, recording string) {
+		scripted.Script(image, pullertest.Play(transcripts.Load(recording), nil))
+	}
+	scripted.Script(f.Good, pullertest.Serve(pullertest.NewImage(f.Good, 1)))
+	scripted.Script(f.Digest, pullertest.Serve(pullertest.NewImage(f.Digest, 2)))
+	play(f.NoTag, "engine-20.10/tag-not-found")
+	play(f.NoRepo, "engine-20.10/repo-not-found")
+	play(f.Down, "engine-20.10/registry-down")
+	play(f.Corrupt, "engine-20.10/corrupt-layer")
+	play(f.Limited, "engine-20.10/rate-limited")
+	scripted.Script(f.Private, func(p *pullertest.Pull) {
+		switch scripted.LastAuth() {
+		case f.Credentials.Header():
+			pullertest.Serve(pullertest.NewImage(f.Private, 3))(p)
+		case "":
+			pullertest.Play(transcripts.Load("engine-20.10/unauthorized"), nil)(p)
+		default:
+			pullertest.Play(transcripts.Load("engine-20.10/bad-password"), nil)(p)
+		}
+	})
+	scripted.Script(f.Slow, func(p *pullertest.Pull) {
+		p.Line(`{"status":"Pulling fs layer","progressDetail":{},"id":"aaaaaaaaaaaa"}`)
+		p.Line(`{"status":"Downloading","progressDetail":{"current":1,"total":100},"id":"aaaaaaaaaaaa"}`)
+		<-p.Gone()
+	})
+	pullertest.TestEngine(t, f)
+}

@@ -1,0 +1,162 @@
+package docker
+
+import (
+	"crypto/tls"
+	"net/http"
+	"net/http/httptrace"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+
+	"github.com/towline/towline/puller"
+)
+
+// tracer watches every call to the engine: whether its connection was new or
+// had been used before, how long that had been idle, what dialing and TLS took,
+// and how long the engine took to begin its answer.
+type tracer struct {
+	next http.RoundTripper
+	log  logrus.FieldLogger
+
+	calls       *prometheus.CounterVec   // by call and outcome
+	connections *prometheus.CounterVec   // by whether they were reused
+	connect     prometheus.Histogram     // seconds to a new connection, TLS included
+	firstByte   *prometheus.HistogramVec // seconds, by call
+}
+
+func newTracer(next http.RoundTripper, log logrus.FieldLogger, r prometheus.Registerer) (*tracer, error) {
+	t := &tracer{
+		next: next, log: log,
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "towline_engine_calls_total", Help: "Calls to the engine, by what was called and how it was answered (a status, or error).",
+		}, []string{"call", "outcome"}),
+		connections: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "towline_engine_connections_total", Help: "Connections that calls to the engine got, by whether they had been used before.",
+		}, []string{"reused"}),
+		connect: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "towline_engine_connect_seconds", Help: "Time to a new connection to the engine, TLS included.",
+			Buckets: []float64{.0001, .001, .01, .1, 1, 10},
+		}),
+		firstByte: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "towline_engine_first_byte_seconds", Help: "Time from a call's request until the engine began its answer.",
+			Buckets: []float64{.0005, .001, .005, .01, .05, .1, .5, 1, 5, 10, 60},
+		}, []string{"call"}),
+	}
+	if r == nil {
+		return t, nil
+	}
+	for _, c := range []prometheus.Collector{t.calls, t.connections, t.connect, t.firstByte} {
+		if err := r.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+// connectionKey is under which a call's context has who wants to know its
+// connection: the SDK has no other way to its requests.
+type connectionKey struct{}
+
+// RoundTrip implements http.RoundTripper.
+func (t *tracer) RoundTrip(req *http.Request) (*http.Response, error) {
+	call := callOf(req)
+	trace := callTrace{began: time.Now()}
+	req = req.WithContext(httptrace.WithClientTrace(req.Context(), trace.hooks()))
+	resp, err := t.next.RoundTrip(req)
+	took := time.Since(trace.began)
+	conn := trace.connection()
+
+	outcome := "error"
+	if err == nil {
+		outcome = strconv.Itoa(resp.StatusCode)
+	}
+	t.calls.WithLabelValues(call, outcome).Inc()
+	if trace.got() {
+		t.connections.WithLabelValues(strconv.FormatBool(conn.Reused)).Inc()
+		if !conn.Reused {
+			t.connect.Observe(conn.DialSeconds + conn.TLSSeconds)
+		}
+	}
+	if err == nil {
+		t.firstByte.WithLabelValues(call).Observe(took.Seconds())
+		if tell, ok := req.Context().Value(connectionKey{}).(func(puller.Connection)); ok {
+			tell(conn)
+		}
+	}
+	t.log.WithFields(logrus.Fields{
+		"call": call, "outcome": outcome, "reused": conn.Reused, "idle": conn.IdleSeconds,
+		"dial": conn.DialSeconds, "tls": conn.TLSSeconds, "first_byte": took.Seconds(),
+	}).Debug("engine call")
+	return resp, err
+}
+
+// callOf names a call without what varies in its path.
+func callOf(req *http.Request) string {
+	switch path := req.URL.Path; {
+	case strings.HasSuffix(path, "/images/create"):
+		return "pull"
+	case strings.Contains(path, "/images/") && strings.HasSuffix(path, "/json"):
+		return "inspect"
+	case strings.HasSuffix(path, "/_ping"):
+		return "ping"
+	case strings.HasSuffix(path, "/version"):
+		return "version"
+	case strings.HasSuffix(path, "/info"):
+		return "info"
+	}
+	return "other"
+}
+
+// callTrace collects one call's phases. The hooks run on the transport's
+// goroutines, also after the call has returned.
+type callTrace struct {
+	began time.Time
+
+	mu             sync.Mutex
+	gotConn        bool
+	reused         bool
+	idle           time.Duration
+	tlsBegan       time.Time
+	connect, shook time.Duration
+}
+
+func (t *callTrace) hooks() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			t.gotConn, t.reused, t.idle = true, info.Reused, info.IdleTime
+			if !info.Reused {
+				// A dialer of our own need not know of traces: what it took is
+				// the time to the connection, without the handshake.
+				t.connect = time.Since(t.began) - t.shook
+			}
+		},
+		TLSHandshakeStart: func() {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			t.tlsBegan = time.Now()
+		},
+		TLSHandshakeDone: func(tls.ConnectionState, error) {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			t.shook = time.Since(t.tlsBegan)
+		},
+	}
+}
+
+func (t *callTrace) got() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.gotConn
+}
+
+func (t *callTrace) connection() puller.Connection {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return puller.Connection{Reused: t.reused, IdleSeconds: t.idle.Seconds(), DialSeconds: t.connect.Seconds(), TLSSeconds: t.shook.Seconds()}
+}

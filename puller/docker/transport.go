@@ -1,0 +1,88 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/docker/docker/client"
+	"github.com/docker/go-connections/sockets"
+	"github.com/docker/go-connections/tlsconfig"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+)
+
+// Options say where the engine is. The zero value follows Docker's own rules:
+// DOCKER_HOST, DOCKER_CERT_PATH and DOCKER_TLS_VERIFY, else the default socket.
+type Options struct {
+	Host       string // unix:///…, tcp://…, http(s)://…
+	APIVersion string // "" negotiates, which is right nearly always
+	// Dial replaces the way to the host.
+	Dial func(ctx context.Context) (net.Conn, error)
+	// Log gets a line for every call, at debug level; nil for none.
+	Log logrus.FieldLogger
+	// Metrics is where the connections' metrics are registered; nil for nowhere.
+	Metrics prometheus.Registerer
+}
+
+// callLimit is how long the engine may take for a call other than a pull. An
+// engine that is stopped takes connections, and answers none.
+const callLimit = 30 * time.Second
+
+// transport returns the host and the way to it.
+//
+// No client or transport timeout covers a whole answer: a pull's answer lasts
+// as long as the pull. One connection carries one call at a time and goes back
+// to the pool when the answer was read to its end.
+func (o Options) transport() (string, *http.Transport, error) {
+	host := o.Host
+	if host == "" {
+		host = os.Getenv(client.EnvOverrideHost)
+	}
+	if host == "" {
+		host = client.DefaultDockerHost
+	}
+	if strings.HasPrefix(host, "ssh://") {
+		return "", nil, fmt.Errorf("engine host %s: ssh is not supported; forward the engine's socket with ssh -L and name that", host)
+	}
+	url, err := client.ParseHostURL(host)
+	if err == nil && !slices.Contains([]string{"unix", "tcp", "http", "https", "npipe"}, url.Scheme) {
+		err = errors.New("unknown scheme")
+	}
+	if err != nil {
+		return "", nil, fmt.Errorf("engine host %q: %w; write it as unix:///var/run/docker.sock or tcp://HOST:PORT", host, err)
+	}
+	t := &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+		TLSHandshakeTimeout: 10 * time.Second,
+		MaxIdleConnsPerHost: 32,
+		IdleConnTimeout:     90 * time.Second,
+	}
+	if err := sockets.ConfigureTransport(t, url.Scheme, url.Host); err != nil {
+		return "", nil, fmt.Errorf("engine host %q: %w", host, err)
+	}
+	if o.Dial != nil {
+		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return o.Dial(ctx) }
+	}
+	if dir := os.Getenv(client.EnvOverrideCertPath); dir != "" && url.Scheme != "unix" {
+		t.TLSClientConfig, err = tlsconfig.Client(tlsconfig.Options{
+			CAFile:             filepath.Join(dir, "ca.pem"),
+			CertFile:           filepath.Join(dir, "cert.pem"),
+			KeyFile:            filepath.Join(dir, "key.pem"),
+			InsecureSkipVerify: os.Getenv(client.EnvTLSVerify) == "",
+		})
+		if err != nil {
+			return "", nil, fmt.Errorf("%s: %w", client.EnvOverrideCertPath, err)
+		}
+	} else if os.Getenv(client.EnvTLSVerify) != "" && url.Scheme == "tcp" {
+		return "", nil, errors.New(client.EnvTLSVerify + " is set: set " + client.EnvOverrideCertPath + " too")
+	}
+	return host, t, nil
+}

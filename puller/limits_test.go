@@ -1,0 +1,281 @@
+package puller_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/stream/transcripts"
+)
+
+// fakeRegistry is a Registry that answers what it is told to.
+type fakeRegistry struct {
+	mu          sync.Mutex
+	digest      string
+	err         error
+	asked       []string
+	credentials puller.Credentials
+}
+
+func (r *fakeRegistry) Head(_ context.Context, image string, c puller.Credentials) (string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.asked, r.credentials = append(r.asked, image), c
+	return r.digest, r.err
+}
+
+func (r *fakeRegistry) calls() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.asked)
+}
+
+func refuses(after time.Duration) *fakeRegistry {
+	return &fakeRegistry{err: &puller.Error{Kind: puller.RateLimited, RetryAfter: after, Err: errors.New("429")}}
+}
+
+var limited = fails("toomanyrequests: slow down")
+
+// cooled returns what a job was told of cool-downs.
+func cooled(events []puller.Event) (seconds []float64) {
+	for _, e := range events {
+		if e.Type == "notice" && strings.Contains(e.Message, "limits the rate") {
+			seconds = append(seconds, e.RetryAfterSeconds)
+		}
+	}
+	return seconds
+}
+
+func TestARateLimitIsWaitedOutHoweverItIsWorded(t *testing.T) {
+	for name, script := range map[string]pullertest.Script{
+		"as recorded":              pullertest.Play(transcripts.Load("engine-20.10/rate-limited"), nil),
+		"by the containerd store":  fails("failed to copy: httpReadSeeker: failed open: unexpected status from GET request to https://registry.test/v2/good/blobs/sha256:abc: You have reached your pull rate limit. You may increase the limit by authenticating"),
+		"with a bare number":       fails("unexpected status code 429"),
+		"by Docker Hub since 2020": fails("toomanyrequests: You have reached your pull rate limit. You may increase the limit by authenticating and upgrading: https://www.docker.com/increase-rate-limit"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			inYardWith(t, patient, nil, func(y *yard) {
+				y.attempts(good, script, served())
+				j := y.always(good)
+				v := y.came(j, puller.Pulled)
+				if took := v.FinishedAt.Sub(v.CreatedAt); took != 15*time.Second || v.Attempt != 2 {
+					y.Errorf("it took %s and %d attempts", took, v.Attempt)
+				}
+				if got := cooled(y.events(j)); len(got) != 1 || got[0] != 15 {
+					y.Errorf("it was told of cool-downs of %v seconds", got)
+				}
+			})
+		})
+	}
+}
+
+func TestACoolDownIsForAllJobsOfTheRegistryAndNoOthers(t *testing.T) {
+	inYardWith(t, patient, nil, func(y *yard) {
+		const elsewhere = "elsewhere.test/image:v1"
+		y.serve(other)
+		y.serve(elsewhere)
+		y.attempts(good, limited, served())
+		first := y.always(good)
+		y.pulls(1)
+		<-time.After(5 * time.Second)
+		late, same, away := y.always(other), y.always(good), y.always(elsewhere)
+		if v := y.came(away, puller.Pulled); !v.FinishedAt.Equal(v.CreatedAt) {
+			y.Errorf("another registry's job took %s", v.FinishedAt.Sub(v.CreatedAt))
+		}
+		y.is(late, puller.Queued, "")
+		y.pulls(2)
+		for j, seconds := range map[*puller.Job]float64{&first: 15, &late: 10, &same: 10} {
+			v := y.came(*j, puller.Pulled)
+			if took := v.FinishedAt.Sub(first.CreatedAt); took != 15*time.Second {
+				y.Errorf("a job for %s ended after %s", v.Image, took)
+			}
+			if got := cooled(y.events(*j)); len(got) != 1 || got[0] != seconds {
+				y.Errorf("a job for %s was told of cool-downs of %v seconds, not %v", v.Image, got, seconds)
+			}
+		}
+		y.pulls(4)
+	})
+}
+
+func TestTheRegistrySaysHowLongTheCoolDownIs(t *testing.T) {
+	for asked, want := range map[time.Duration]time.Duration{
+		time.Second: time.Second, 42 * time.Second: 42 * time.Second, 0: 15 * time.Second, 100 * time.Hour: 6 * time.Hour,
+	} {
+		t.Run(asked.String(), func(t *testing.T) {
+			registry := refuses(asked)
+			o := patient
+			o.Registry = registry
+			inYardWith(t, o, nil, func(y *yard) {
+				y.attempts(good, limited, served())
+				secret := credentials(y.T, "hunter2")
+				v := y.came(y.submit(puller.PullRequest{Image: good, Policy: puller.Always, Credentials: secret}), puller.Pulled)
+				if took := v.FinishedAt.Sub(v.CreatedAt); took != want {
+					y.Errorf("it took %s", took)
+				}
+				if registry.calls() != 1 || registry.credentials != secret {
+					y.Errorf("the registry was asked %d times", registry.calls())
+				}
+			})
+		})
+	}
+}
+
+func TestCoolDownsGrowUntilTheRegistryServesAgain(t *testing.T) {
+	inYardWith(t, puller.Options{Concurrency: 4, Policy: puller.Missing, Timeout: 24 * time.Hour}, nil, func(y *yard) {
+		// Something of the registry runs all the while, so that it is remembered.
+		release := y.hold(other)
+		long := y.always(other)
+		defer func() { release(); y.came(long, puller.Pulled) }()
+		var wants []float64
+		scripts := []pullertest.Script{}
+		for want := 15.0; len(scripts) < 10; want = min(2*want, 900) {
+			wants = append(wants, want)
+			scripts = append(scripts, limited)
+		}
+		y.attempts(good, append(scripts, served(), limited, served())...)
+		retries := 20
+		request := puller.PullRequest{Image: good, Policy: puller.Always, Retries: &retries}
+		j := y.submit(request)
+		y.came(j, puller.Pulled)
+		if got := cooled(y.events(j)); fmt.Sprint(got) != fmt.Sprint(wants) {
+			y.Errorf("the cool-downs are %v seconds, not %v", got, wants)
+		}
+		j = y.submit(request)
+		y.came(j, puller.UpToDate)
+		if got := cooled(y.events(j)); fmt.Sprint(got) != "[15]" {
+			y.Errorf("after a success the cool-downs are %v seconds", got)
+		}
+	})
+}
+
+func TestWithoutRetriesARateLimitFailsAndSaysWhenToComeBack(t *testing.T) {
+	for name, registry := range map[string]puller.Registry{"by its own measure": nil, "as the registry says": refuses(99 * time.Second)} {
+		t.Run(name, func(t *testing.T) {
+			o := patient
+			o.Retries, o.Registry = 0, registry
+			want := 15.0
+			if registry != nil {
+				want = 99
+			}
+			inYardWith(t, o, nil, func(y *yard) {
+				y.attempts(good, limited, served())
+				v := y.failed(y.always(good), puller.RateLimited)
+				if v.Error.RetryAfterSeconds != want || !v.FinishedAt.Equal(v.CreatedAt) {
+					y.Errorf("the error is %+v after %s", v.Error, v.FinishedAt.Sub(v.CreatedAt))
+				}
+				// The next one waits: no retries are no licence to go on asking.
+				y.came(y.always(good), puller.Pulled)
+				if took := time.Since(v.CreatedAt).Seconds(); took != want {
+					y.Errorf("the next one came after %v seconds", took)
+				}
+			})
+		})
+	}
+}
+
+// Jobs that were refused together wait once, not one after the other.
+func TestManyRefusedTogetherBeginOneCoolDown(t *testing.T) {
+	inYardWith(t, patient, nil, func(y *yard) {
+		began := time.Now()
+		var jobs []puller.Job
+		for i := range 4 {
+			image := fmt.Sprintf("registry.test/image%d:v1", i)
+			y.attempts(image, func(p *pullertest.Pull) { p.Wait(time.Second); limited(p) }, pullertest.Serve(pullertest.NewImage(image, i+1)))
+			jobs = append(jobs, y.always(image))
+		}
+		for _, j := range jobs {
+			y.came(j, puller.Pulled)
+		}
+		if took := time.Since(began); took != 16*time.Second {
+			y.Errorf("it took %s", took)
+		}
+	})
+}
+
+func TestNoMoreTransfersOfOneRegistryRunThanItMayHave(t *testing.T) {
+	o := once
+	o.Concurrency, o.PerRegistry = 5, 2
+	inYardWith(t, o, nil, func(y *yard) {
+		var mu sync.Mutex
+		running, most, all, mostAll := map[string]int{}, map[string]int{}, 0, 0
+		var jobs []puller.Job
+		for i := range 40 {
+			host := []string{"registry.test", "registry.test", "registry.test", "one.test", "two.test"}[i%5]
+			image := fmt.Sprintf("%s/image%d:v1", host, i)
+			ends := pullertest.Serve(pullertest.NewImage(image, i+1))
+			y.engine.Script(image, func(p *pullertest.Pull) {
+				mu.Lock()
+				running[host]++
+				all++
+				most[host], mostAll = max(most[host], running[host]), max(mostAll, all)
+				mu.Unlock()
+				p.Wait(time.Second)
+				mu.Lock()
+				running[host]--
+				all--
+				mu.Unlock()
+				ends(p)
+			})
+			jobs = append(jobs, y.always(image))
+		}
+		for _, j := range jobs {
+			y.came(j, puller.Pulled)
+		}
+		if most["registry.test"] != 2 || most["one.test"] != 2 || mostAll != 5 {
+			y.Errorf("there ran %v at a time, in all %d", most, mostAll)
+		}
+	})
+}
+
+// A registry that has all it may is no obstacle for those that come after.
+func TestJobsOfABusyRegistryDoNotHoldUpOthers(t *testing.T) {
+	o := once
+	o.Concurrency, o.PerRegistry = 3, 2
+	inYardWith(t, o, nil, func(y *yard) {
+		var releases []func()
+		var held []puller.Job
+		for i := range 6 {
+			image := fmt.Sprintf("registry.test/image%d:v1", i)
+			releases = append(releases, y.hold(image))
+			held = append(held, y.submit(puller.PullRequest{Image: image, Policy: puller.Always, Priority: puller.Low}))
+		}
+		y.pulls(2)
+		const elsewhere = "elsewhere.test/image:v1"
+		y.serve(elsewhere)
+		y.came(y.always(elsewhere), puller.Pulled)
+		// And a high one goes before the low ones that wait.
+		y.serve(good)
+		high := y.submit(puller.PullRequest{Image: good, Policy: puller.Always, Priority: puller.High})
+		y.is(high, puller.Queued, "")
+		releases[0]()
+		y.came(high, puller.Pulled)
+		for _, release := range releases[1:] {
+			release()
+		}
+		for _, j := range held {
+			y.came(j, puller.Pulled)
+		}
+	})
+}
+
+func TestACoolDownHoldsNoSlot(t *testing.T) {
+	inYardWith(t, puller.Options{Concurrency: 1, Policy: puller.Missing, Retries: 3, Timeout: time.Hour}, nil, func(y *yard) {
+		y.attempts(good, limited, served())
+		first := y.always(good)
+		y.pulls(1)
+		const elsewhere = "elsewhere.test/image:v1"
+		y.serve(elsewhere)
+		if v := y.came(y.always(elsewhere), puller.Pulled); !v.FinishedAt.Equal(v.CreatedAt) {
+			y.Errorf("it took %s", v.FinishedAt.Sub(v.CreatedAt))
+		}
+		y.came(first, puller.Pulled)
+		synctest.Wait()
+	})
+}

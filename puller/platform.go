@@ -1,0 +1,71 @@
+package puller
+
+import (
+	"slices"
+	"strings"
+)
+
+// Platforms that images are published for: GOOS and GOARCH values, as the OCI
+// image specification asks for ("Image Index", platform).
+var (
+	knownOS   = []string{"linux", "windows", "freebsd", "darwin", "netbsd", "openbsd", "solaris", "aix", "illumos"}
+	knownArch = map[string][]string{ // with the variants of each
+		"386": nil, "loong64": nil, "mips": nil, "mipsle": nil, "mips64": nil, "mips64le": nil,
+		"ppc64": nil, "ppc64le": nil, "riscv64": nil, "s390x": nil,
+		"amd64": {"v1", "v2", "v3", "v4"},
+		"arm":   {"v5", "v6", "v7", "v8"},
+		"arm64": {"v8", "v9"},
+	}
+)
+
+// checkPlatform refuses a platform that no image can be of.
+func checkPlatform(platform string) error {
+	parts := strings.Split(platform, "/")
+	if len(parts) == 2 || len(parts) == 3 {
+		variants, known := knownArch[parts[1]]
+		if known && slices.Contains(knownOS, parts[0]) && (len(parts) == 2 || slices.Contains(variants, parts[2])) {
+			return nil
+		}
+	}
+	return Errorf(InvalidRequest, "platform: %q is not known; write os/arch[/variant], such as linux/amd64 or linux/arm64/v8", clip(platform))
+}
+
+// matchPlatform reports whether an image of one platform is what was asked
+// for. A variant counts only where one was asked for.
+func matchPlatform(have, want string) bool {
+	if want == "" {
+		return true
+	}
+	h, w := strings.Split(have+"//", "/"), strings.Split(want+"//", "/")
+	if h[0] != w[0] || h[1] != w[1] {
+		return false
+	}
+	return w[2] == "" || plainVariant(h[1], h[2]) == plainVariant(w[1], w[2])
+}
+
+// plainVariant gives an architecture's baseline one name: it is mostly left
+// out (OCI image specification, "Platform Variants").
+func plainVariant(arch, variant string) string {
+	if variant == "" {
+		switch arch {
+		case "amd64":
+			return "v1"
+		case "arm":
+			return "v7"
+		case "arm64":
+			return "v8"
+		}
+	}
+	return variant
+}
+
+// clip shortens outside text for a message.
+func clip(s string) string { return clipTo(s, 120) }
+
+// clipTo shortens a text to so many bytes.
+func clipTo(s string, most int) string {
+	if len(s) > most {
+		return strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return s
+}

@@ -1,0 +1,69 @@
+package puller_test
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/pullertest"
+)
+
+func TestThePolicySaysWhenAnImageIsPulled(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		policy   puller.Policy
+		platform string
+		there    int // the seed of the image that is there, 0 for none
+		source   puller.Source
+		kind     puller.Kind
+		pulls    int
+	}{
+		{"missing and present does not pull", puller.Missing, "", 1, puller.Present, "", 0},
+		{"missing and absent pulls", puller.Missing, "", 0, puller.Pulled, "", 1},
+		{"missing is the default", "", "", 1, puller.Present, "", 0},
+		{"missing and present for the platform does not pull", puller.Missing, "linux/amd64", 1, puller.Present, "", 0},
+		{"missing and present for the baseline variant does not pull", puller.Missing, "linux/amd64/v1", 1, puller.Present, "", 0},
+		{"missing and present for another platform pulls", puller.Missing, "linux/arm64", 1, puller.Pulled, "", 1},
+		{"never and present is good", puller.Never, "", 1, puller.Present, "", 0},
+		{"never and absent is not found", puller.Never, "", 0, "", puller.NotFound, 0},
+		{"never and present for another platform is not found", puller.Never, "linux/arm64", 1, "", puller.NotFound, 0},
+		{"always and unchanged pulls and finds nothing new", puller.Always, "", 2, puller.UpToDate, "", 1},
+		{"always and changed pulls", puller.Always, "", 1, puller.Pulled, "", 1},
+		{"always and absent pulls", puller.Always, "", 0, puller.Pulled, "", 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inYard(t, func(y *yard) {
+				if c.there != 0 {
+					y.engine.Tag(good, pullertest.NewImage(good, c.there))
+				}
+				served := pullertest.NewImage(good, 2)
+				if c.platform != "" {
+					served.Platform = c.platform
+				}
+				y.engine.Script(good, pullertest.Serve(served))
+				j := y.submit(puller.PullRequest{Image: good, Policy: c.policy, Platform: c.platform})
+				if c.kind != "" {
+					y.failed(j, c.kind)
+				} else if v := y.came(j, c.source); v.Result.Digest == "" || v.Result.ImageID == "" || v.Result.Size != 2000 {
+					y.Errorf("the result lacks something: %+v", v.Result)
+				}
+				y.pulls(c.pulls)
+			})
+		})
+	}
+}
+
+func TestACheckThatFailsFailsTheJob(t *testing.T) {
+	for _, policy := range []puller.Policy{puller.Missing, puller.Never, puller.Always} {
+		t.Run(string(policy), func(t *testing.T) {
+			inYard(t, func(y *yard) {
+				y.serve(good)
+				y.engine.OnInspect(func(string, <-chan struct{}) (int, string) {
+					return http.StatusInternalServerError, "the store is broken"
+				})
+				y.failed(y.submit(puller.PullRequest{Image: good, Policy: policy}), puller.Internal)
+				y.pulls(0)
+			})
+		})
+	}
+}

@@ -1,0 +1,134 @@
+package puller_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/stream/transcripts"
+)
+
+func TestAPullHasSucceededOnlyWhenItIsProven(t *testing.T) {
+	image := pullertest.NewImage(good, 1)
+	digest := pullertest.Digest(image)
+	name, _, _ := strings.Cut(good, ":")
+	elsewhere := fmt.Sprintf("sha256:%064x", 99)
+	// ends plays a stream that ends well, with the image there if its platform is given.
+	ends := func(platform, announced string) pullertest.Script {
+		return func(p *pullertest.Pull) {
+			p.Line(`{"status":"Pulling from good","id":"v1"}`)
+			if announced != "" {
+				p.Line(`{"status":"Digest: ` + announced + `"}`)
+			}
+			if i := image; platform != "" {
+				i.Platform = platform
+				p.Tag(i)
+			}
+		}
+	}
+	containerd := image
+	containerd.ID, containerd.RepoDigests = digest, nil
+	for _, c := range []struct {
+		name, image, platform string
+		script                pullertest.Script
+		kind                  puller.Kind // "": it is proven
+	}{
+		{"nothing is there", good, "", ends("", ""), puller.Truncated},
+		{"nothing is there in spite of a digest", good, "", ends("", digest), puller.Truncated},
+		{"the stream is empty", good, "", func(*pullertest.Pull) {}, puller.Truncated},
+		{"another digest was announced", good, "", ends("linux/amd64", elsewhere), puller.Corrupt},
+		{"another digest was asked for", name + "@" + elsewhere, "", ends("linux/amd64", elsewhere), puller.Corrupt},
+		{"another digest was asked for than announced", name + "@" + elsewhere, "", ends("linux/amd64", digest), puller.Corrupt},
+		{"the platform is another", good, "linux/arm64", ends("linux/amd64", digest), puller.PlatformMismatch},
+		{"the variant is another", good, "linux/arm/v6", ends("linux/arm/v7", digest), puller.PlatformMismatch},
+		{"the architecture is unknown", good, "linux/arm64", ends("linux/", digest), puller.PlatformMismatch},
+		{"20.10 says success for the wrong platform", good, "linux/arm64",
+			pullertest.Play(transcripts.Load("engine-20.10/wrong-platform"), &image), puller.PlatformMismatch},
+		{"the digest is announced", good, "", ends("linux/amd64", digest), ""},
+		{"no digest is announced, as by Podman", good, "", func(p *pullertest.Pull) {
+			p.Line(`{"status":"Download complete","progressDetail":{},"id":"aaaaaaaaaaaa"}`)
+			p.Tag(image)
+		}, ""},
+		{"the stream ends well before the end", good, "", func(p *pullertest.Pull) {
+			p.Line(`{"status":"Downloading","progressDetail":{"current":500,"total":1000},"id":"aaaaaaaaaaaa"}`)
+			p.Tag(image)
+		}, puller.Truncated},
+		{"the stream ends well before it names a layer", good, "", ends("linux/amd64", ""), puller.Truncated},
+		{"the digest asked for is there", name + "@" + digest, "", ends("linux/amd64", digest), ""},
+		{"the digest asked for is there, beside a tag", good + "@" + digest, "", ends("linux/amd64", digest), ""},
+		{"the platform is there", good, "linux/amd64", ends("linux/amd64", digest), ""},
+		{"the platform is there, with a baseline variant", good, "linux/arm64/v8", ends("linux/arm64", digest), ""},
+		{"the platform is there, with a variant nobody asked for", good, "linux/arm", ends("linux/arm/v7", digest), ""},
+		{"the ID is the digest, as in the containerd store", good, "", func(p *pullertest.Pull) {
+			ends("", digest)(p)
+			p.Tag(containerd)
+		}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inYardWith(t, once, nil, func(y *yard) {
+				y.engine.Script(name+"@"+digest, c.script)
+				y.engine.Script(name+"@"+elsewhere, c.script)
+				y.engine.Script(good, c.script)
+				j := y.submit(puller.PullRequest{Image: c.image, Platform: c.platform})
+				if c.kind != "" {
+					y.failed(j, c.kind)
+					return
+				}
+				v := y.came(j, puller.Pulled)
+				if v.Result.Digest != digest || v.Image != c.image {
+					y.Errorf("the digest is %q of %s", v.Result.Digest, v.Image)
+				}
+			})
+		})
+	}
+}
+
+func TestAnInspectThatFailsProvesNothing(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		look func(y *yard) (int, string)
+		kind puller.Kind
+	}{
+		{"error", func(*yard) (int, string) { return http.StatusInternalServerError, "the store is broken" }, puller.Internal},
+		{"engine killed", func(y *yard) (int, string) { y.engine.Kill(); return 0, "" }, puller.EngineUnavailable},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inYardWith(t, once, nil, func(y *yard) {
+				y.serve(good)
+				inspects := 0
+				y.engine.OnInspect(func(string, <-chan struct{}) (int, string) {
+					if inspects++; inspects == 1 {
+						return 0, ""
+					}
+					return c.look(y)
+				})
+				y.failed(y.always(good), c.kind)
+				y.pulls(1)
+			})
+		})
+	}
+}
+
+// What was there before proves nothing of a pull that was cut, even where
+// something on the way made a clean end of the cut.
+func TestAnOldImageDoesNotProveAPullThatWasCut(t *testing.T) {
+	for _, policy := range []puller.Policy{puller.Always, puller.Newer} {
+		for name, script := range map[string]pullertest.Script{
+			"at once":         func(*pullertest.Pull) {},
+			"before a layer":  func(p *pullertest.Pull) { p.Line(`{"status":"Pulling from good","id":"v1"}`) },
+			"inside a layer":  func(p *pullertest.Pull) { p.Line(line(layerA, "Downloading", 300, 1000)) },
+			"between a layer": func(p *pullertest.Pull) { p.Line(line(layerA, "Downloading", 1000, 1000)) },
+		} {
+			t.Run(string(policy)+" "+name, func(t *testing.T) {
+				inYardWith(t, once, nil, func(y *yard) {
+					y.engine.Tag(good, pullertest.NewImage(good, 1))
+					y.engine.Script(good, script)
+					y.failed(y.submit(puller.PullRequest{Image: good, Policy: policy}), puller.Truncated)
+				})
+			})
+		}
+	}
+}

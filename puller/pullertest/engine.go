@@ -1,0 +1,343 @@
+// Package pullertest has a scripted engine, and the conformance suite that it
+// passes as real engines do.
+//
+// The scripted engine speaks Docker's API on connections in memory, so that
+// all of Towline but the engine is real in a test, and time can run under
+// testing/synctest.
+package pullertest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/distribution/reference"
+	"github.com/docker/go-connections/sockets"
+
+	"github.com/towline/towline/puller"
+)
+
+// An Engine is a scripted engine. Its methods may be called from anywhere.
+type Engine struct {
+	socket *sockets.InmemSocket
+	server *http.Server
+
+	mu       sync.Mutex
+	images   map[string]puller.Image // by reference in full form
+	scripts  map[string]Script
+	look     Look
+	down     bool
+	frozen   bool
+	api      [2]int // the newest and the oldest API version, after "1."
+	conns    map[net.Conn]bool
+	pulls    int
+	active   int
+	aborted  int
+	inspects int
+	auth     string
+	// dialed counts connections since the start.
+	dialed int
+}
+
+// New starts a scripted engine without images or scripts; the test's end
+// stops it.
+func New(t testing.TB) *Engine {
+	e := &Engine{
+		socket:  sockets.NewInmemSocket("engine", 0),
+		images:  make(map[string]puller.Image),
+		scripts: make(map[string]Script),
+		conns:   make(map[net.Conn]bool),
+		api:     [2]int{41, 12},
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/_ping", e.ping)
+	mux.HandleFunc("GET /version", e.version)
+	mux.HandleFunc("GET /info", e.info)
+	mux.HandleFunc("POST /images/create", e.create)
+	mux.HandleFunc("GET /images/", e.inspect)
+	e.server = &http.Server{Handler: e.front(mux), ConnState: e.track}
+	var serving sync.WaitGroup
+	serving.Go(func() { e.server.Serve(e.socket) })
+	t.Cleanup(func() {
+		e.server.Close()
+		serving.Wait()
+	})
+	return e
+}
+
+// front takes the API version off the path, as engines do, and refuses those
+// that the engine does not have.
+func (e *Engine) front(next http.Handler) http.Handler {
+	version := regexp.MustCompile(`^/v1\.(\d+)/`)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		e.mu.Lock()
+		frozen, api := e.frozen, e.api
+		e.mu.Unlock()
+		if frozen {
+			<-r.Context().Done()
+			return
+		}
+		if v := version.FindStringSubmatch(r.URL.Path); v != nil {
+			switch minor, _ := strconv.Atoi(v[1]); {
+			case minor < api[1]:
+				refuse(w, http.StatusBadRequest, fmt.Sprintf("client version 1.%d is too old. Minimum supported API version is 1.%d, please upgrade your client to a newer version", minor, api[1]))
+				return
+			case minor > api[0]:
+				refuse(w, http.StatusBadRequest, fmt.Sprintf("client version 1.%d is too new. Maximum supported API version is 1.%d", minor, api[0]))
+				return
+			}
+		}
+		r.URL.Path = version.ReplaceAllString(r.URL.Path, "/")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// SetAPI sets the newest and the oldest API version that the engine has, as
+// what follows "1.". It begins with 1.41 and 1.12.
+func (e *Engine) SetAPI(newest, oldest int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.api = [2]int{newest, oldest}
+}
+
+// Freeze makes the engine take connections and calls, but answer none, like a
+// process that was stopped, until Revive.
+func (e *Engine) Freeze() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.frozen = true
+}
+
+func (e *Engine) track(c net.Conn, s http.ConnState) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch s {
+	case http.StateNew:
+		e.conns[c] = true
+		e.dialed++
+	case http.StateClosed, http.StateHijacked:
+		delete(e.conns, c)
+	}
+}
+
+// Dial connects to the engine, as docker.Options.Dial wants it.
+func (e *Engine) Dial(ctx context.Context) (net.Conn, error) {
+	e.mu.Lock()
+	down := e.down
+	e.mu.Unlock()
+	if down {
+		return nil, &net.OpError{Op: "dial", Net: "unix", Err: fmt.Errorf("connect: connection refused")}
+	}
+	return e.socket.DialContext(ctx, "inmem", "engine")
+}
+
+// Kill cuts every connection and refuses new ones until Revive.
+func (e *Engine) Kill() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.down = true
+	for c := range e.conns {
+		c.Close()
+	}
+}
+
+// Revive undoes Kill and Freeze.
+func (e *Engine) Revive() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.down, e.frozen = false, false
+}
+
+// Script says what a pull of the image does.
+func (e *Engine) Script(image string, s Script) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.scripts[full(image)] = s
+}
+
+// A Look is called before an inspect of an image is answered, with a channel
+// that closes when the client has gone away. A status other than 0 is the
+// answer, with the message.
+type Look func(image string, gone <-chan struct{}) (status int, message string)
+
+// OnInspect says what happens before an inspect is answered.
+func (e *Engine) OnInspect(l Look) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.look = l
+}
+
+// Tag puts an image under a name, as if it had been pulled or built.
+func (e *Engine) Tag(image string, i puller.Image) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.images[full(image)] = i
+}
+
+// Remove takes a name away.
+func (e *Engine) Remove(image string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.images, full(image))
+}
+
+// Counts is what an engine has seen.
+type Counts struct {
+	Pulls    int // begun
+	Active   int // under way
+	Aborted  int // whose client went away before their end
+	Inspects int
+	Dialed   int // connections since the start
+	Open     int // connections now
+}
+
+// Counts returns what the engine has seen so far.
+func (e *Engine) Counts() Counts {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return Counts{e.pulls, e.active, e.aborted, e.inspects, e.dialed, len(e.conns)}
+}
+
+// LastAuth returns the X-Registry-Auth header of the last pull.
+func (e *Engine) LastAuth() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.auth
+}
+
+func full(image string) string {
+	named, err := reference.ParseNormalizedNamed(image)
+	if err != nil {
+		panic("pullertest: " + image + ": " + err.Error())
+	}
+	return reference.TagNameOnly(named).String()
+}
+
+func (e *Engine) ping(w http.ResponseWriter, r *http.Request) {
+	e.mu.Lock()
+	w.Header().Set("Api-Version", fmt.Sprintf("1.%d", e.api[0]))
+	e.mu.Unlock()
+	w.Header().Set("Ostype", "linux")
+	fmt.Fprint(w, "OK")
+}
+
+func answer(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(body)
+}
+
+func refuse(w http.ResponseWriter, status int, message string) {
+	answer(w, status, map[string]string{"message": message})
+}
+
+func (e *Engine) version(w http.ResponseWriter, r *http.Request) {
+	e.mu.Lock()
+	api := e.api
+	e.mu.Unlock()
+	answer(w, http.StatusOK, map[string]any{
+		"Version": "20.10.24", "ApiVersion": fmt.Sprintf("1.%d", api[0]), "MinAPIVersion": fmt.Sprintf("1.%d", api[1]), "Os": "linux", "Arch": "amd64",
+		"Components": []any{map[string]any{"Name": "Engine", "Version": "20.10.24"}},
+	})
+}
+
+func (e *Engine) info(w http.ResponseWriter, r *http.Request) {
+	answer(w, http.StatusOK, map[string]any{"Driver": "overlay2", "OSType": "linux", "Architecture": "x86_64"})
+}
+
+func (e *Engine) inspect(w http.ResponseWriter, r *http.Request) {
+	name, ok := strings.CutSuffix(strings.TrimPrefix(r.URL.Path, "/images/"), "/json")
+	if !ok {
+		refuse(w, http.StatusNotFound, "page not found")
+		return
+	}
+	e.mu.Lock()
+	e.inspects++
+	look := e.look
+	e.mu.Unlock()
+	if look != nil {
+		if status, message := look(full(name), r.Context().Done()); status != 0 {
+			refuse(w, status, message)
+			return
+		}
+	}
+	e.mu.Lock()
+	image, found := e.images[full(name)]
+	e.mu.Unlock()
+	if !found {
+		refuse(w, http.StatusNotFound, "No such image: "+name)
+		return
+	}
+	parts := append(strings.Split(image.Platform, "/"), "", "")
+	answer(w, http.StatusOK, map[string]any{
+		"Id": image.ID, "RepoDigests": image.RepoDigests, "RepoTags": []string{name},
+		"Os": parts[0], "Architecture": parts[1], "Variant": parts[2], "Size": image.Size,
+	})
+}
+
+func (e *Engine) create(w http.ResponseWriter, r *http.Request) {
+	image, err := requested(r.URL.Query())
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	e.mu.Lock()
+	script := e.scripts[image]
+	e.pulls++
+	e.active++
+	e.auth = r.Header.Get("X-Registry-Auth")
+	e.mu.Unlock()
+	p := &Pull{Image: image, Platform: r.URL.Query().Get("platform"), engine: e, w: w, r: r}
+	defer func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.active--
+		if r.Context().Err() != nil || p.cutOff {
+			e.aborted++
+		}
+	}()
+	if script == nil {
+		p.Refuse(http.StatusNotFound, "manifest for "+image+" not found: manifest unknown: manifest unknown")
+		return
+	}
+	script(p)
+}
+
+// requested puts fromImage and tag back into a reference in full form.
+func requested(q url.Values) (string, error) {
+	name, tag := q.Get("fromImage"), q.Get("tag")
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return "", err
+	}
+	switch {
+	case strings.Contains(tag, ":"):
+		return full(named.Name() + "@" + tag), nil
+	case tag != "":
+		return full(named.Name() + ":" + tag), nil
+	}
+	return full(name), nil
+}
+
+// cutTag takes a reference in full form apart.
+func cutTag(image string) (name, tag, digest string) {
+	named, err := reference.ParseNormalizedNamed(image)
+	if err != nil {
+		panic("pullertest: " + image + ": " + err.Error())
+	}
+	if t, ok := named.(reference.Tagged); ok {
+		tag = t.Tag()
+	}
+	if d, ok := named.(reference.Digested); ok {
+		digest = d.Digest().String()
+	}
+	return named.Name(), tag, digest
+}

@@ -1,0 +1,143 @@
+package pullertest
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/stream/transcripts"
+)
+
+// A Script plays one pull; the answer ends well when it returns. It runs on
+// the engine's goroutine for the request.
+type Script func(p *Pull)
+
+// Pull is a pull that a Script answers.
+type Pull struct {
+	Image    string // in full form
+	Platform string
+
+	engine *Engine
+	w      http.ResponseWriter
+	r      *http.Request
+	cutOff bool
+}
+
+// Gone reports whether the client has gone away; its channel closes then.
+func (p *Pull) Gone() <-chan struct{} { return p.r.Context().Done() }
+
+// Refuse answers with an error status before any stream.
+func (p *Pull) Refuse(status int, message string) { refuse(p.w, status, message) }
+
+// Raw writes bytes to the stream and flushes them.
+func (p *Pull) Raw(s string) {
+	if p.w.Header().Get("Content-Type") == "" {
+		p.w.Header().Set("Content-Type", "application/json")
+	}
+	fmt.Fprint(p.w, s)
+	p.w.(http.Flusher).Flush()
+}
+
+// Line writes one line to the stream.
+func (p *Pull) Line(json string) { p.Raw(json + "\r\n") }
+
+// Fail writes an error line to the stream.
+func (p *Pull) Fail(message string) {
+	p.Line(fmt.Sprintf(`{"errorDetail":{"message":%q},"error":%q}`, message, message))
+}
+
+// Wait lets time pass, or returns false when the client has gone away.
+func (p *Pull) Wait(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-p.Gone():
+		return false
+	}
+}
+
+// Until waits for the channel, or returns false when the client has gone away.
+func (p *Pull) Until(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	case <-p.Gone():
+		return false
+	}
+}
+
+// Cut ends the answer without its proper end.
+func (p *Pull) Cut() {
+	p.cutOff = true
+	panic(http.ErrAbortHandler)
+}
+
+// Tag puts the image that was pulled in the engine's store.
+func (p *Pull) Tag(i puller.Image) { p.engine.Tag(p.Image, i) }
+
+// Serve is a good pull of a small image of two layers.
+func Serve(i puller.Image) Script {
+	return func(p *Pull) {
+		p.Line(`{"status":"Pulling from image","id":"v1"}`)
+		for _, id := range []string{"aaaaaaaaaaaa", "bbbbbbbbbbbb"} {
+			p.Line(`{"status":"Pulling fs layer","progressDetail":{},"id":"` + id + `"}`)
+		}
+		for _, id := range []string{"aaaaaaaaaaaa", "bbbbbbbbbbbb"} {
+			p.Line(`{"status":"Downloading","progressDetail":{"current":500,"total":1000},"id":"` + id + `"}`)
+			p.Line(`{"status":"Download complete","progressDetail":{},"id":"` + id + `"}`)
+			p.Line(`{"status":"Pull complete","progressDetail":{},"id":"` + id + `"}`)
+		}
+		p.Tag(i)
+		p.Line(`{"status":"Digest: ` + Digest(i) + `"}`)
+		p.Line(`{"status":"Status: Downloaded newer image for ` + p.Image + `"}`)
+	}
+}
+
+// Play answers with a recording, and at its clean end tags the image, if one
+// is given.
+func Play(rec transcripts.Recording, i *puller.Image) Script {
+	return func(p *Pull) {
+		for name, values := range rec.Header {
+			if name != "Transfer-Encoding" && name != "Content-Length" {
+				p.w.Header()[name] = values
+			}
+		}
+		p.w.WriteHeader(rec.Status)
+		// In pieces that fit neither lines nor reads.
+		const piece = 333
+		for rest := rec.Body; len(rest) > 0; {
+			n := min(piece, len(rest))
+			p.w.Write(rest[:n])
+			p.w.(http.Flusher).Flush()
+			rest = rest[n:]
+		}
+		if rec.Exit != 0 {
+			p.Cut()
+		}
+		if i != nil {
+			p.Tag(*i)
+		}
+	}
+}
+
+// NewImage returns an image that a registry knows under the image's name. Two
+// images of different seeds have nothing in common.
+func NewImage(image string, seed int) puller.Image {
+	digest := fmt.Sprintf("sha256:%064x", seed)
+	name, _, _ := cutTag(full(image))
+	return puller.Image{
+		ID:          fmt.Sprintf("sha256:c%063x", seed),
+		RepoDigests: []string{name + "@" + digest},
+		Platform:    "linux/amd64",
+		Size:        2000,
+	}
+}
+
+// Digest returns the digest an image of NewImage has in its registry.
+func Digest(i puller.Image) string {
+	_, _, digest := cutTag(i.RepoDigests[0])
+	return digest
+}

@@ -1,0 +1,229 @@
+package pullertest
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/stream"
+)
+
+// Fixture is an engine under test, with images it can be asked for. None of
+// them is on the engine at the beginning. A field that is empty leaves its
+// test out only where the comment says so.
+type Fixture struct {
+	Engine puller.Engine
+	Good   string // linux/amd64 only, of at least one layer
+	Digest string // another good image, by its digest
+	NoTag  string // in a repository that exists
+	NoRepo string
+	// Private needs Credentials; WrongCredentials do not open it.
+	Private                       string
+	Credentials, WrongCredentials puller.Credentials
+	Down                          string // in a registry that refuses connections
+	Corrupt                       string // has a layer whose bytes do not match its digest
+	Limited                       string // the registry answers 429
+	Slow                          string // takes long after its first messages, unless aborted
+	// Remove takes an image off the engine.
+	Remove func(t *testing.T, image string)
+	// Pulling reports whether the engine works on a pull of Slow.
+	Pulling func() bool
+}
+
+// limit is how long one call may take; a real engine's take seconds.
+const limit = time.Minute
+
+// TestEngine is the contract of puller.Engine as tests.
+func TestEngine(t *testing.T, f Fixture) {
+	t.Run("says what it is", f.testInfo)
+	t.Run("pulls, and finds what it pulled", f.testPull)
+	t.Run("pulls by digest", f.testDigest)
+	t.Run("does not find what is not there", f.testAbsent)
+	t.Run("gives failures their kind", f.testFailures)
+	t.Run("passes credentials on", f.testCredentials)
+	t.Run("does not hide a wrong platform", f.testPlatform)
+	t.Run("aborts the engine's pull when it is cancelled", f.testCancel)
+	t.Run("says why ctx ended", f.testCause)
+}
+
+func (f Fixture) pull(ctx context.Context, p puller.Pull) ([]stream.Message, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	var heard []stream.Message
+	err := f.Engine.Pull(ctx, p, func(m stream.Message) { heard = append(heard, m) })
+	return heard, err
+}
+
+func (f Fixture) inspect(t *testing.T, image, platform string) (puller.Image, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	return f.Engine.Inspect(ctx, image, platform)
+}
+
+func (f Fixture) testInfo(t *testing.T) {
+	info, err := f.Engine.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !info.Reachable || info.Name == "" || info.Version == "" || info.APIVersion == "" || info.ImageStore == "" {
+		t.Errorf("it leaves something out: %+v", info)
+	}
+}
+
+func (f Fixture) testPull(t *testing.T) {
+	heard, err := f.pull(t.Context(), puller.Pull{Image: f.Good})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var progress stream.Progress
+	digest := ""
+	for _, m := range heard {
+		progress.Fold(m, time.Now())
+		if d := m.Digest(); d != "" {
+			digest = d
+		}
+	}
+	progress.Finish()
+	totals := progress.Totals(time.Now())
+	if totals.Layers == 0 || totals.LayersDone != totals.Layers {
+		t.Errorf("layers are not all done: %+v", totals)
+	}
+	image, err := f.inspect(t, f.Good, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if image.ID == "" || image.Platform != "linux/amd64" || image.Size == 0 {
+		t.Errorf("the image found lacks something: %+v", image)
+	}
+	carried := image.ID == digest
+	for _, d := range image.RepoDigests {
+		carried = carried || strings.HasSuffix(d, "@"+digest)
+	}
+	if digest != "" && !carried {
+		t.Errorf("the image does not carry the digest %s of its pull: %+v", digest, image)
+	}
+	again, err := f.pull(t.Context(), puller.Pull{Image: f.Good})
+	if err != nil || len(again) == 0 {
+		t.Errorf("a second pull: %d messages, %v", len(again), err)
+	}
+	f.Remove(t, f.Good)
+	if _, err := f.inspect(t, f.Good, ""); puller.KindOf(err) != puller.NotFound {
+		t.Errorf("after its removal the image is still found: %v", err)
+	}
+}
+
+func (f Fixture) testDigest(t *testing.T) {
+	if _, err := f.pull(t.Context(), puller.Pull{Image: f.Digest}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.inspect(t, f.Digest, ""); err != nil {
+		t.Error(err)
+	}
+	f.Remove(t, f.Digest)
+}
+
+func (f Fixture) testAbsent(t *testing.T) {
+	_, err := f.inspect(t, f.Good, "")
+	wantKind(t, err, puller.NotFound)
+}
+
+func (f Fixture) testFailures(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		pull puller.Pull
+		kind puller.Kind
+	}{
+		{"no such tag", puller.Pull{Image: f.NoTag}, puller.NotFound},
+		{"no such repository", puller.Pull{Image: f.NoRepo}, puller.NotFound},
+		{"no credentials", puller.Pull{Image: f.Private}, puller.Denied},
+		{"wrong credentials", puller.Pull{Image: f.Private, Credentials: f.WrongCredentials}, puller.Denied},
+		{"registry down", puller.Pull{Image: f.Down}, puller.RegistryUnavailable},
+		{"rate limited", puller.Pull{Image: f.Limited}, puller.RateLimited},
+		{"corrupt layer", puller.Pull{Image: f.Corrupt}, puller.Corrupt},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := f.pull(t.Context(), c.pull)
+			wantKind(t, err, c.kind)
+			if _, err := f.inspect(t, c.pull.Image, ""); puller.KindOf(err) != puller.NotFound {
+				t.Errorf("an image is there that could not be pulled: %v", err)
+			}
+		})
+	}
+}
+
+func (f Fixture) testCredentials(t *testing.T) {
+	if _, err := f.pull(t.Context(), puller.Pull{Image: f.Private, Credentials: f.Credentials}); err != nil {
+		t.Fatal(err)
+	}
+	f.Remove(t, f.Private)
+}
+
+// Engines differ in what they say; what counts is that the caller can know.
+func (f Fixture) testPlatform(t *testing.T) {
+	const other = "linux/arm64"
+	_, err := f.pull(t.Context(), puller.Pull{Image: f.Good, Platform: other})
+	if err != nil {
+		wantKind(t, err, puller.PlatformMismatch)
+		return
+	}
+	image, err := f.inspect(t, f.Good, other)
+	if err == nil && image.Platform == other {
+		t.Errorf("an image for linux/amd64 is called one for %s", other)
+	}
+	f.Remove(t, f.Good)
+}
+
+func (f Fixture) testCancel(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	err := f.Engine.Pull(ctx, puller.Pull{Image: f.Slow}, func(m stream.Message) {
+		if m.Status == "Downloading" {
+			cancel()
+		}
+	})
+	wantKind(t, err, puller.Canceled)
+	until(t, func() bool { return !f.Pulling() }, "the engine goes on with a pull that was cancelled")
+	if _, err := f.inspect(t, f.Slow, ""); puller.KindOf(err) != puller.NotFound {
+		t.Errorf("a cancelled pull left an image: %v", err)
+	}
+}
+
+func (f Fixture) testCause(t *testing.T) {
+	cause := puller.Errorf(puller.Overloaded, "enough")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(cause)
+	_, err := f.pull(ctx, puller.Pull{Image: f.Good})
+	if !errors.Is(err, cause) {
+		t.Errorf("a pull ended by a cause of our own returned %v", err)
+	}
+	late, cancelLate := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer cancelLate()
+	_, err = f.pull(late, puller.Pull{Image: f.Good})
+	wantKind(t, err, puller.Timeout)
+}
+
+func wantKind(t *testing.T, err error, kind puller.Kind) {
+	t.Helper()
+	if got := puller.KindOf(err); got != kind {
+		t.Errorf("the kind is %q, not %q: %v", got, kind, err)
+	}
+}
+
+// until polls a condition that something outside the test makes true.
+func until(t *testing.T, ok func() bool, otherwise string) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	stop := time.After(limit)
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-stop:
+			t.Fatal(otherwise)
+		}
+	}
+}

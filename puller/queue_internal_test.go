@@ -1,0 +1,81 @@
+package puller
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func quiet(time.Duration) {}
+
+func (q *queue) wantEmpty(t *testing.T, free int) {
+	t.Helper()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.free != free || len(q.waiting) != 0 || len(q.hosts)+len(q.tags) != 0 {
+		t.Fatalf("in the end %d slots are free, not %d, %d wait, and %d registries are remembered", q.free, free, len(q.waiting), len(q.hosts))
+	}
+}
+
+// Waiters that give up while the slot is handed to them neither lose nor
+// double it, and no registry is remembered for ever.
+func TestTheQueueSurvivesWaitersThatGiveUp(t *testing.T) {
+	const all, each = 3, 2
+	q := newQueue(all, each)
+	var running [4]atomic.Int32
+	var work sync.WaitGroup
+	for i := range 2000 {
+		host := i % 3
+		w := q.join(transferKey{image: fmt.Sprintf("registry%d.test/image:v%d", host, i%7)}, i%3, uint64(i))
+		ctx, cancel := context.WithCancel(t.Context())
+		work.Go(func() {
+			if w.acquire(ctx, quiet) != nil {
+				return
+			}
+			if n := running[3].Add(1); n > all {
+				t.Errorf("%d have a slot", n)
+			}
+			if n := running[host].Add(1); n > each {
+				t.Errorf("%d have a slot of one registry", n)
+			}
+			running[host].Add(-1)
+			running[3].Add(-1)
+			w.release()
+		})
+		if rand.IntN(3) > 0 {
+			work.Go(cancel)
+		} else {
+			defer cancel()
+		}
+		if i%5 == 0 {
+			w.raise(2)
+		}
+	}
+	work.Wait()
+	q.wantEmpty(t, all)
+}
+
+func TestAWaiterThatGaveUpPassesItsSlotOn(t *testing.T) {
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	key := transferKey{image: "registry.test/image:v1"}
+	for range 100 { // acquire has two ways to go, and takes either
+		q := newQueue(1, 0)
+		holder, first, second := q.join(key, 0, 1), q.join(key, 1, 2), q.join(key, 0, 3)
+		if holder.acquire(gone, quiet) == nil {
+			holder.release() // hands the slot to first
+		}
+		if first.acquire(gone, quiet) == nil {
+			first.release()
+		}
+		if err := second.acquire(t.Context(), quiet); err != nil {
+			t.Fatal(err)
+		}
+		second.release()
+		q.wantEmpty(t, 1)
+	}
+}

@@ -1,0 +1,166 @@
+package puller
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"time"
+
+	"github.com/distribution/reference"
+)
+
+// Policy says when an image is pulled.
+type Policy string
+
+// The pull policies.
+const (
+	Always  Policy = "always"  // ask the registry in any case
+	Missing Policy = "missing" // only when the engine does not have it
+	Never   Policy = "never"   // present, or NotFound
+	Newer   Policy = "newer"   // only when the registry has another one under the name
+)
+
+// ParsePolicy checks a policy's name.
+func ParsePolicy(name string) (Policy, error) {
+	switch p := Policy(name); p {
+	case Always, Missing, Never, Newer:
+		return p, nil
+	}
+	return "", Errorf(InvalidRequest, "policy: %q is not known; use always, missing, never or newer", clip(name))
+}
+
+// asks reports whether a job of this policy asks the registry though the image
+// is present.
+func (p Policy) asks() bool { return p == Always || p == Newer }
+
+// Priority orders the queue. Among jobs of one priority the first come is the
+// first served.
+type Priority string
+
+// The priorities.
+const (
+	High   Priority = "high"
+	Normal Priority = "normal"
+	Low    Priority = "low"
+)
+
+func (p Priority) rank() int {
+	switch p {
+	case High:
+		return 2
+	case Normal:
+		return 1
+	}
+	return 0
+}
+
+// Duration is a timeout that is a Go duration string ("90s") on the wire.
+type Duration time.Duration
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil {
+		// A JSON decoder does not say which field it was at.
+		return Errorf(InvalidRequest, "timeout: %q is not a duration such as 90s or 30m", clip(string(text)))
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// PullRequest asks for one image. All but Image may be left out.
+type PullRequest struct {
+	Image    string   `json:"image"`
+	Platform string   `json:"platform,omitempty"` // os/arch[/variant]
+	Policy   Policy   `json:"policy,omitempty"`
+	Priority Priority `json:"priority,omitempty"`
+	Timeout  Duration `json:"timeout,omitempty"` // for the whole job, from its submission
+	Retries  *int     `json:"retries,omitempty"` // attempts after the first
+
+	Credentials Credentials `json:"-"`
+	// IdempotencyKey makes a request that is sent again give the job that it
+	// gave before. For a key that came with another request the error is
+	// Conflict.
+	IdempotencyKey string `json:"-"`
+}
+
+// fingerprint tells requests apart, with identity standing for credentials.
+func (r PullRequest) fingerprint(identity [sha256.Size]byte) [sha256.Size]byte {
+	body, err := json.Marshal(r)
+	if err != nil {
+		panic("puller: a request that has no JSON: " + err.Error())
+	}
+	return sha256.Sum256(append(body, identity[:]...))
+}
+
+// limits of what a request may ask for.
+const (
+	maxReference = 1 << 10 // bytes; a name has at most 255 and a digest 71
+	maxKey       = 255     // bytes of an idempotency key
+	maxRetries   = 20
+	maxTimeout   = 24 * time.Hour
+)
+
+// ParseReference returns the full form of an image reference:
+// "alpine" becomes "docker.io/library/alpine:latest". A digest stays, with the
+// tag before it if there is one. The error is InvalidRequest and names the
+// image field.
+func ParseReference(image string) (reference.Named, error) {
+	if image == "" {
+		return nil, Errorf(InvalidRequest, "image: missing; name one, such as alpine:3.20")
+	}
+	if len(image) > maxReference {
+		return nil, Errorf(InvalidRequest, "image: %d bytes long; a reference has at most %d", len(image), maxReference)
+	}
+	named, err := reference.ParseNormalizedNamed(image)
+	if err != nil {
+		return nil, Errorf(InvalidRequest, "image: %q is not an image reference: %w", clip(image), err)
+	}
+	return reference.TagNameOnly(named), nil
+}
+
+// withDefaults checks the request and fills in what was left out; image is
+// its reference.
+func (r PullRequest) withDefaults(o Options) (PullRequest, reference.Named, error) {
+	named, err := ParseReference(r.Image)
+	if err != nil {
+		return r, nil, err
+	}
+	r.Image = named.String()
+	if r.Platform != "" {
+		if err := checkPlatform(r.Platform); err != nil {
+			return r, nil, err
+		}
+	}
+	if r.Policy == "" {
+		r.Policy = o.Policy
+	}
+	if _, err := ParsePolicy(string(r.Policy)); err != nil {
+		return r, nil, err
+	}
+	switch r.Priority {
+	case "":
+		r.Priority = Normal
+	case High, Normal, Low:
+	default:
+		return r, nil, Errorf(InvalidRequest, "priority: %q is not known; use high, normal or low", clip(string(r.Priority)))
+	}
+	if r.Timeout == 0 {
+		r.Timeout = Duration(o.Timeout)
+	}
+	if t := time.Duration(r.Timeout); t < 0 || t > maxTimeout {
+		return r, nil, Errorf(InvalidRequest, "timeout: %s is not between 0s and %s", t, maxTimeout)
+	}
+	if r.Retries == nil {
+		r.Retries = &o.Retries
+	}
+	if *r.Retries < 0 || *r.Retries > maxRetries {
+		return r, nil, Errorf(InvalidRequest, "retries: %d is not between 0 and %d", *r.Retries, maxRetries)
+	}
+	if len(r.IdempotencyKey) > maxKey {
+		return r, nil, Errorf(InvalidRequest, "Idempotency-Key: %d bytes long; it has at most %d", len(r.IdempotencyKey), maxKey)
+	}
+	return r, named, nil
+}

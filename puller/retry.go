@@ -1,0 +1,179 @@
+package puller
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/avast/retry-go/v5"
+	"github.com/distribution/reference"
+)
+
+const (
+	// The wait between attempts is random, up to a second that doubles with
+	// each attempt to at most half a minute.
+	retryDelay    = time.Second
+	mostRetryWait = 30 * time.Second
+	// An engine that does not answer is asked again after a time that doubles
+	// from the least to the most.
+	leastEngineWait = 100 * time.Millisecond
+	mostEngineWait  = 2 * time.Second
+)
+
+// retry makes attempts until one succeeds or no job wants another. Each begins
+// by asking the engine what is there by now.
+func (t *transfer) retry() (Result, error) {
+	return retry.NewWithData[Result](
+		retry.Context(t.ctx),
+		retry.UntilSucceeded(),
+		retry.RetryIf(t.again),
+		retry.Delay(retryDelay),
+		retry.MaxDelay(mostRetryWait),
+		retry.DelayType(t.backOff),
+	).Do(t.admitted)
+}
+
+// again reports whether there is to be another attempt after one that failed.
+// Jobs that have had as many as they asked for end with its error.
+func (t *transfer) again(err error) bool {
+	if t.ctx.Err() != nil {
+		return false
+	}
+	switch KindOf(err) {
+	case RateLimited, EngineUnavailable, RegistryUnavailable, Truncated, Stalled:
+	case Corrupt: // once: it may have been the way, twice it is the image
+		if t.corrupted {
+			return false
+		}
+		t.corrupted = true
+	default:
+		return false
+	}
+	t.p.mu.Lock()
+	t.lastErr = err
+	t.p.mu.Unlock()
+	return t.keep(err, func(j *job) bool {
+		j.failures++
+		return j.failures <= *j.request.Retries
+	})
+}
+
+// backOff says how long to wait before the next attempt, and tells it. A
+// registry's cool-down is waited for elsewhere, by all who want something of
+// it.
+func (t *transfer) backOff(n uint, err error, c retry.DelayContext) time.Duration {
+	if t.attempt > 0 {
+		t.enter(Resolving) // nothing of the attempt that failed goes on
+	}
+	if KindOf(err) == RateLimited {
+		return 0
+	}
+	wait := retry.FullJitterBackoffDelay(n-1, err, c)
+	t.notice(fmt.Sprintf("attempt %d failed (%s: %v); the next one begins in %s", t.attempt, KindOf(err), err, wait.Round(time.Millisecond)), 0)
+	return wait
+}
+
+// admitted makes one attempt when its turn has come.
+func (t *transfer) admitted() (Result, error) {
+	slot, err := t.admit()
+	if err != nil {
+		return Result{}, err
+	}
+	defer slot.release()
+	t.p.meter.running.Inc()
+	defer t.p.meter.running.Dec()
+
+	result, err := t.pull()
+	t.p.meter.attempt(err, result.Downloaded)
+	switch {
+	case err == nil && result.Source != Present:
+		slot.served()
+	case KindOf(err) == RateLimited:
+		err = t.rateLimited(slot, err)
+	}
+	return result, err
+}
+
+// cooling tells that the transfer waits for its registry's cool-down.
+// Jobs whose time is up before its end are not kept waiting for nothing.
+func (t *transfer) cooling(wait time.Duration) {
+	err := errCooling(t.key.image, wait)
+	t.p.mu.Lock()
+	defer t.p.unlock()
+	// In one step with who is kept: a job that comes later reads it.
+	t.until = time.Now().Add(wait)
+	if !t.keepLocked(err, func(j *job) bool { return j.lasts(wait) }) {
+		t.cancel(err)
+		return
+	}
+	for _, j := range t.jobs {
+		j.notice(coolingNotice(t.key.image, wait), wait)
+	}
+}
+
+func errCooling(image string, wait time.Duration) error {
+	return &Error{Op: "pull", Ref: image, Kind: RateLimited, RetryAfter: wait,
+		Err: fmt.Errorf("the registry limits the rate, for longer (%s) than the job may last", wait.Round(time.Second))}
+}
+
+func coolingNotice(image string, wait time.Duration) string {
+	return fmt.Sprintf("the registry %s limits the rate; waiting for %s", registryOf(image), wait.Round(time.Second))
+}
+
+// rateLimited begins the registry's cool-down, of the length that the registry
+// itself asks for if it can be asked, and returns err with what is left of it.
+func (t *transfer) rateLimited(slot *waiter, err error) error {
+	asked := retryAfterOf(err)
+	if asked == 0 && t.p.opts.Registry != nil {
+		_, refusal := t.p.opts.Registry.Head(t.ctx, t.key.image, t.credentials)
+		asked = retryAfterOf(refusal)
+	}
+	left := slot.coolDown(asked)
+	return &Error{Op: "pull", Ref: t.key.image, Kind: RateLimited, RetryAfter: left, Err: inner(err)}
+}
+
+// registryOf returns the host of a full reference.
+func registryOf(image string) string {
+	named, err := reference.ParseNormalizedNamed(image)
+	if err != nil {
+		return image
+	}
+	return reference.Domain(named)
+}
+
+// awaitEngine asks the engine what it has under the name. If the engine does
+// not answer, it waits for it as long as an engine has to begin a pull; jobs
+// that want no second try end at once.
+func (t *transfer) awaitEngine() (Image, error) {
+	image, err := t.inspect()
+	if KindOf(err) != EngineUnavailable || !t.keep(err, func(j *job) bool { return *j.request.Retries > 0 }) {
+		return image, err
+	}
+	t.notice(fmt.Sprintf("the engine does not answer; waiting for it (%v)", inner(err)), 0)
+	began := time.Now()
+	for wait := leastEngineWait; ; wait = min(2*wait, mostEngineWait) {
+		if err := sleep(t.ctx, wait); err != nil {
+			return Image{}, err
+		}
+		if image, err = t.inspect(); KindOf(err) != EngineUnavailable {
+			t.notice("the engine answers again", 0)
+			return image, err
+		}
+		if limit := t.p.opts.FirstByteTimeout; limit > 0 && time.Since(began) >= limit {
+			// It has been waited for: more of the same would not help.
+			return Image{}, retry.Unrecoverable(err)
+		}
+	}
+}
+
+// sleep waits, or returns why ctx ended.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
