@@ -1,0 +1,272 @@
+// Package configs holds the daemon's configuration: its defaults, how it is
+// read, and the annotated towline.yaml.
+package configs
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/viper"
+)
+
+// Config is the whole configuration. The key of a field in the file is its
+// tag, in the environment TOWLINE_SECTION_KEY.
+type Config struct {
+	Listen   []string `mapstructure:"listen"` // unix:///PATH
+	StateDir string   `mapstructure:"state_dir"`
+	Engine   Engine   `mapstructure:"engine"`
+	Pull     Pull     `mapstructure:"pull"`
+	Auth     Auth     `mapstructure:"auth"`
+	Log      Log      `mapstructure:"log"`
+}
+
+// Engine says where the engine is. Empty fields follow Docker's own rules.
+type Engine struct {
+	Host       string `mapstructure:"host"`
+	APIVersion string `mapstructure:"api_version"`
+}
+
+// Pull holds the limits of pulls, and the defaults of requests.
+type Pull struct {
+	Concurrency         int           `mapstructure:"concurrency"`  // transfers at a time
+	PerRegistry         int           `mapstructure:"per_registry"` // the same, of one registry
+	Policy              string        `mapstructure:"policy"`
+	Retries             int           `mapstructure:"retries"`
+	Timeout             time.Duration `mapstructure:"timeout"` // of a whole job
+	FirstByteTimeout    time.Duration `mapstructure:"first_byte_timeout"`
+	StallTimeout        time.Duration `mapstructure:"stall_timeout"`
+	ExtractStallTimeout time.Duration `mapstructure:"extract_stall_timeout"`
+}
+
+// Auth says how callers over TCP prove who they are.
+type Auth struct {
+	TokenFile string `mapstructure:"token_file"`
+	TLS       TLS    `mapstructure:"tls"`
+}
+
+// TLS names PEM files.
+type TLS struct {
+	Cert string `mapstructure:"cert"`
+	Key  string `mapstructure:"key"`
+	CA   string `mapstructure:"ca"` // that client certificates must come from
+}
+
+// Log says what is logged, and how.
+type Log struct {
+	Level  string `mapstructure:"level"`
+	Format string `mapstructure:"format"` // text or json
+}
+
+// File is where the configuration is when nobody says otherwise.
+const File = "/etc/towline/towline.yaml"
+
+// Default returns the configuration where nothing is set. Started by someone
+// other than root, socket and state are in that user's own directories.
+func Default() Config {
+	return Config{
+		Listen:   []string{"unix://" + SocketPath()},
+		StateDir: stateDir(),
+		Pull: Pull{
+			Concurrency: 8, PerRegistry: 6, Policy: "missing", Retries: 3, Timeout: 30 * time.Minute,
+			FirstByteTimeout: time.Minute, StallTimeout: time.Minute, ExtractStallTimeout: 10 * time.Minute,
+		},
+		Log: Log{Level: "info", Format: "text"},
+	}
+}
+
+// SocketPath returns where a daemon of this user listens by default.
+func SocketPath() string {
+	const system = "/run/towline/towline.sock"
+	if os.Geteuid() == 0 {
+		return system
+	}
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		return filepath.Join(dir, "towline", "towline.sock")
+	}
+	return system
+}
+
+// Host returns the address of the daemon that a client of this user calls by
+// default: the user's own, or the system's where there is none.
+func Host() string {
+	path := SocketPath()
+	if _, err := os.Stat(path); err != nil {
+		path = "/run/towline/towline.sock"
+	}
+	return "unix://" + path
+}
+
+func stateDir() string {
+	if os.Geteuid() == 0 {
+		return "/var/lib/towline"
+	}
+	if dir := os.Getenv("XDG_STATE_HOME"); dir != "" {
+		return filepath.Join(dir, "towline")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "/var/lib/towline"
+	}
+	return filepath.Join(home, ".local", "state", "towline")
+}
+
+// clientVariables are those TOWLINE_ variables that are the command line's.
+var clientVariables = []string{"TOWLINE_HOST", "TOWLINE_TOKEN"}
+
+// Load reads the file, then the environment over it. With no file named, File
+// is read if it is there. The error is one line and names the key at fault.
+func Load(file string) (Config, error) {
+	v := viper.New()
+	v.SetEnvPrefix("towline")
+	v.SetEnvKeyReplacer(strings.NewReplacer(".", "_"))
+	v.AutomaticEnv()
+	setDefaults(v, Default())
+	if err := checkEnvironment(v); err != nil {
+		return Config{}, err
+	}
+	named := file != ""
+	if !named {
+		file = File
+	}
+	v.SetConfigFile(file)
+	v.SetConfigType("yaml")
+	if err := v.ReadInConfig(); err != nil && (named || !errors.Is(err, os.ErrNotExist)) {
+		return Config{}, oneLine(fmt.Errorf("configuration %s: %w", file, err))
+	}
+	if err := checkTypes(v); err != nil {
+		return Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	var c Config
+	if err := v.UnmarshalExact(&c); err != nil {
+		return Config{}, oneLine(fmt.Errorf("configuration %s: %w", file, err))
+	}
+	if err := c.Validate(); err != nil {
+		return Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	return c, nil
+}
+
+// setDefaults makes every key known to viper, so that it looks for each in the
+// environment.
+func setDefaults(v *viper.Viper, c Config) {
+	for key, value := range map[string]any{
+		"listen": c.Listen, "state_dir": c.StateDir,
+		"engine.host": c.Engine.Host, "engine.api_version": c.Engine.APIVersion,
+		"pull.concurrency": c.Pull.Concurrency, "pull.per_registry": c.Pull.PerRegistry,
+		"pull.policy": c.Pull.Policy, "pull.retries": c.Pull.Retries, "pull.timeout": c.Pull.Timeout,
+		"pull.first_byte_timeout": c.Pull.FirstByteTimeout, "pull.stall_timeout": c.Pull.StallTimeout,
+		"pull.extract_stall_timeout": c.Pull.ExtractStallTimeout,
+		"auth.token_file":            c.Auth.TokenFile,
+		"auth.tls.cert":              c.Auth.TLS.Cert, "auth.tls.key": c.Auth.TLS.Key, "auth.tls.ca": c.Auth.TLS.CA,
+		"log.level": c.Log.Level, "log.format": c.Log.Format,
+	} {
+		v.SetDefault(key, value)
+	}
+}
+
+// checkEnvironment refuses TOWLINE_ variables that set nothing: a mistyped one
+// would otherwise be passed over.
+func checkEnvironment(v *viper.Viper) error {
+	known := slices.Clone(clientVariables)
+	for _, key := range v.AllKeys() {
+		known = append(known, "TOWLINE_"+strings.ToUpper(strings.ReplaceAll(key, ".", "_")))
+	}
+	for _, pair := range os.Environ() {
+		name, _, _ := strings.Cut(pair, "=")
+		if strings.HasPrefix(name, "TOWLINE_") && !slices.Contains(known, name) {
+			return fmt.Errorf("environment: %s sets nothing that towline knows", name)
+		}
+	}
+	return nil
+}
+
+// checkTypes refuses values that decoding would bend into their key's type:
+// it takes 1.5 and true for 1, and YAML reads 1.50 without quotes as 1.5.
+func checkTypes(v *viper.Viper) error {
+	for _, key := range []string{"pull.concurrency", "pull.per_registry", "pull.retries"} {
+		switch value := v.Get(key).(type) {
+		case float64, bool:
+			return fmt.Errorf("%s: %v is not a whole number", key, value)
+		}
+	}
+	if value, ok := v.Get("engine.api_version").(float64); ok {
+		return fmt.Errorf("engine.api_version: %v is read as a number; write the version in quotes", value)
+	}
+	return nil
+}
+
+// Validate returns the first fault, with its key.
+func (c Config) Validate() error {
+	if len(c.Listen) == 0 {
+		return errors.New("listen: empty; name at least one address, such as unix:///run/towline/towline.sock")
+	}
+	for _, address := range c.Listen {
+		if err := checkListen(address); err != nil {
+			return fmt.Errorf("listen: %w", err)
+		}
+	}
+	if c.Auth != (Auth{}) {
+		return errors.New("auth: callers over TCP are not supported yet; leave auth out and listen on a unix socket")
+	}
+	switch p := c.Pull; {
+	case !filepath.IsAbs(c.StateDir):
+		return fmt.Errorf("state_dir: %q is not an absolute path", c.StateDir)
+	case p.Concurrency < 1 || p.Concurrency > 1000:
+		return fmt.Errorf("pull.concurrency: %d is not between 1 and 1000", p.Concurrency)
+	case p.PerRegistry < 1 || p.PerRegistry > 1000:
+		return fmt.Errorf("pull.per_registry: %d is not between 1 and 1000", p.PerRegistry)
+	case !slices.Contains([]string{"always", "missing", "never", "newer"}, p.Policy):
+		return fmt.Errorf("pull.policy: %q is not known; use always, missing, never or newer", p.Policy)
+	case p.Retries < 0 || p.Retries > 20:
+		return fmt.Errorf("pull.retries: %d is not between 0 and 20", p.Retries)
+	}
+	for _, d := range []struct {
+		key   string
+		value time.Duration
+	}{
+		{"timeout", c.Pull.Timeout}, {"first_byte_timeout", c.Pull.FirstByteTimeout},
+		{"stall_timeout", c.Pull.StallTimeout}, {"extract_stall_timeout", c.Pull.ExtractStallTimeout},
+	} {
+		// A bare number is read as nanoseconds; nobody means those.
+		if d.value < time.Second || d.value > 24*time.Hour {
+			return fmt.Errorf("pull.%s: %s is not between 1s and 24h; write a duration with its unit, such as 90s or 30m", d.key, d.value)
+		}
+	}
+	if _, err := logrus.ParseLevel(c.Log.Level); err != nil {
+		return fmt.Errorf("log.level: %q is not known; use error, warn, info, debug or trace", c.Log.Level)
+	}
+	if c.Log.Format != "text" && c.Log.Format != "json" {
+		return fmt.Errorf("log.format: %q is not known; use text or json", c.Log.Format)
+	}
+	return nil
+}
+
+// maxSocketPath is what a unix socket's address holds on Linux (unix(7)).
+const maxSocketPath = 107
+
+func checkListen(address string) error {
+	u, err := url.Parse(address)
+	switch {
+	case err == nil && u.Scheme == "tcp":
+		return fmt.Errorf("%s: callers over TCP would need to prove who they are, which is not supported yet; listen on a unix socket", address)
+	case err != nil || u.Scheme != "unix" || u.Host != "" || !filepath.IsAbs(u.Path):
+		return fmt.Errorf("%q is not an address; write unix:///PATH", address)
+	case len(u.Path) > maxSocketPath:
+		return fmt.Errorf("%s: the path is %d bytes long; a unix socket's has at most %d", address, len(u.Path), maxSocketPath)
+	}
+	return nil
+}
+
+// oneLine flattens the lists that libraries make of several faults.
+func oneLine(err error) error {
+	s := strings.Join(strings.Fields(err.Error()), " ")
+	s = strings.Replace(s, "decoding failed due to the following error(s): ", "", 1)
+	return errors.New(strings.ReplaceAll(s, "'' has invalid keys:", "there is no key"))
+}

@@ -1,0 +1,273 @@
+package configs_test
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/towline/towline/configs"
+)
+
+// file writes a configuration and returns its path.
+func file(t *testing.T, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "towline.yaml")
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// clean takes TOWLINE_ variables of the test's caller away.
+func clean(t *testing.T) {
+	t.Helper()
+	for _, pair := range os.Environ() {
+		if name, _, _ := strings.Cut(pair, "="); strings.HasPrefix(name, "TOWLINE_") {
+			t.Setenv(name, "") // so that it is set again at the end
+			os.Unsetenv(name)
+		}
+	}
+}
+
+// asRoot is the default configuration where root starts the daemon.
+func asRoot() configs.Config {
+	c := configs.Default()
+	c.Listen, c.StateDir = []string{"unix:///run/towline/towline.sock"}, "/var/lib/towline"
+	return c
+}
+
+func TestTheAnnotatedFileHoldsTheDefaults(t *testing.T) {
+	clean(t)
+	c, err := configs.Load("towline.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := asRoot(); !reflect.DeepEqual(c, want) {
+		t.Errorf("the file holds\n%+v, the defaults are\n%+v", c, want)
+	}
+	want := configs.Pull{
+		Concurrency: 8, PerRegistry: 6, Policy: "missing", Retries: 3, Timeout: 30 * time.Minute,
+		FirstByteTimeout: time.Minute, StallTimeout: time.Minute, ExtractStallTimeout: 10 * time.Minute,
+	}
+	if c.Pull != want || c.Log != (configs.Log{Level: "info", Format: "text"}) || c.Engine != (configs.Engine{}) {
+		t.Errorf("the defaults are not those of the contract: %+v", c)
+	}
+}
+
+func TestAnEmptyFileOrSectionLeavesTheDefaults(t *testing.T) {
+	clean(t)
+	for _, content := range []string{"", "# nothing\n", "pull:\n", "pull: {}\nlog:\nengine:\nauth:\n", "auth: {token_file: \"\", tls: {cert: \"\"}}"} {
+		if c, err := configs.Load(file(t, content)); err != nil || !reflect.DeepEqual(c, configs.Default()) {
+			t.Errorf("%q: %+v, %v", content, c, err)
+		}
+	}
+}
+
+// keys are all keys, each with a value that is not its default.
+var keys = []struct {
+	key, value string
+	field      func(c *configs.Config) any
+	want       any
+}{
+	{"listen", "unix:///a.sock", func(c *configs.Config) any { return c.Listen }, []string{"unix:///a.sock"}},
+	{"listen", "unix:///a.sock,unix:///b.sock", func(c *configs.Config) any { return c.Listen }, []string{"unix:///a.sock", "unix:///b.sock"}},
+	{"state_dir", "/elsewhere", func(c *configs.Config) any { return c.StateDir }, "/elsewhere"},
+	{"engine.host", "tcp://engine:2376", func(c *configs.Config) any { return c.Engine.Host }, "tcp://engine:2376"},
+	{"engine.api_version", "1.41", func(c *configs.Config) any { return c.Engine.APIVersion }, "1.41"},
+	{"engine.api_version", "1.50", func(c *configs.Config) any { return c.Engine.APIVersion }, "1.50"},
+	{"pull.concurrency", "20", func(c *configs.Config) any { return c.Pull.Concurrency }, 20},
+	{"pull.per_registry", "2", func(c *configs.Config) any { return c.Pull.PerRegistry }, 2},
+	{"pull.policy", "always", func(c *configs.Config) any { return c.Pull.Policy }, "always"},
+	{"pull.retries", "0", func(c *configs.Config) any { return c.Pull.Retries }, 0},
+	{"pull.timeout", "1h30m", func(c *configs.Config) any { return c.Pull.Timeout }, 90 * time.Minute},
+	{"pull.first_byte_timeout", "5s", func(c *configs.Config) any { return c.Pull.FirstByteTimeout }, 5 * time.Second},
+	{"pull.stall_timeout", "6s", func(c *configs.Config) any { return c.Pull.StallTimeout }, 6 * time.Second},
+	{"pull.extract_stall_timeout", "7s", func(c *configs.Config) any { return c.Pull.ExtractStallTimeout }, 7 * time.Second},
+	{"log.level", "debug", func(c *configs.Config) any { return c.Log.Level }, "debug"},
+	{"log.format", "json", func(c *configs.Config) any { return c.Log.Format }, "json"},
+}
+
+func variable(key string) string {
+	return "TOWLINE_" + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
+}
+
+// yaml writes one key.
+func yaml(key, value string) string {
+	section, name, nested := strings.Cut(key, ".")
+	if nested {
+		return section + ":\n  " + name + ": " + value + "\n"
+	}
+	return key + ": " + value + "\n"
+}
+
+func TestEveryKeyIsSetByTheEnvironmentOverTheFile(t *testing.T) {
+	clean(t)
+	tested := make(map[string]bool)
+	for _, k := range keys {
+		t.Run(k.key, func(t *testing.T) {
+			tested[k.key] = true
+			path := file(t, "log: {level: warn}\npull: {retries: 9}\n")
+			t.Setenv(variable(k.key), k.value)
+			c, err := configs.Load(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := k.field(&c); !reflect.DeepEqual(got, k.want) {
+				t.Errorf("%s=%s is read as %v", variable(k.key), k.value, got)
+			}
+		})
+		t.Run(k.key+" in the file", func(t *testing.T) {
+			value := k.value
+			if strings.Contains(value, ",") {
+				value = "[" + value + "]"
+			}
+			if k.key == "engine.api_version" {
+				value = `"` + value + `"`
+			}
+			c, err := configs.Load(file(t, yaml(k.key, value)))
+			if got := k.field(&c); err != nil || !reflect.DeepEqual(got, k.want) {
+				t.Errorf("%s: %s is read as %v, %v", k.key, value, got, err)
+			}
+		})
+	}
+	for _, key := range keysOf(reflect.TypeFor[configs.Config](), "") {
+		if !tested[key] && !strings.HasPrefix(key, "auth.") { // refused, for now
+			t.Errorf("%s is not tested", key)
+		}
+	}
+}
+
+// keysOf lists the keys of a configuration's type.
+func keysOf(t reflect.Type, prefix string) []string {
+	var all []string
+	for f := range t.Fields() {
+		key := prefix + f.Tag.Get("mapstructure")
+		if f.Type.Kind() == reflect.Struct {
+			all = append(all, keysOf(f.Type, key+".")...)
+		} else {
+			all = append(all, key)
+		}
+	}
+	return all
+}
+
+func TestAFaultStopsTheStartWithALineThatNamesIt(t *testing.T) {
+	clean(t)
+	for _, row := range []struct{ name, file, variable, value string }{
+		{"concurency", "pull: {concurency: 4}", "", ""},
+		{"nope", "auth: {tls: {nope: x}}", "", ""},
+		{"concurency", "pull: {concurency: 4, polcy: x}\nlgo: {}", "", ""},
+		{"TOWLINE_PULL_CONCURENCY", "", "TOWLINE_PULL_CONCURENCY", "4"},
+		{"TOWLINE_CONFIG", "", "TOWLINE_CONFIG", "/etc/x"},
+		{"pull.concurrency", "pull: {concurrency: 0}", "", ""},
+		{"pull.concurrency", "pull: {concurrency: many}", "", ""},
+		{"pull.concurrency", "pull: {concurrency: 1.5}", "", ""},
+		{"pull.concurrency", "pull: {concurrency: true}", "", ""},
+		{"pull.concurrency", "pull: {concurrency: [1]}", "", ""},
+		{"pull.concurrency", "pull: {concurrency: 99999999999999999999}", "", ""},
+		{"pull.concurrency", "", "TOWLINE_PULL_CONCURRENCY", "many"},
+		{"pull.concurrency", "", "TOWLINE_PULL_CONCURRENCY", "1001"},
+		{"pull.per_registry", "pull: {per_registry: -1}", "", ""},
+		{"pull.retries", "pull: {retries: 21}", "", ""},
+		{"pull.retries", "pull: {retries: false}", "", ""},
+		{"pull.policy", "pull: {policy: sometimes}", "", ""},
+		{"pull.policy", "pull: {policy: [always]}", "", ""},
+		{"pull.timeout", "pull: {timeout: soon}", "", ""},
+		{"pull.timeout", "pull: {timeout: 30}", "", ""},
+		{"pull.timeout", "", "TOWLINE_PULL_TIMEOUT", "30"},
+		{"pull.timeout", "pull: {timeout: 25h}", "", ""},
+		{"pull.timeout", "pull: {timeout: -1m}", "", ""},
+		{"pull.stall_timeout", "pull: {stall_timeout: 1ms}", "", ""},
+		{"pull.first_byte_timeout", "pull: {first_byte_timeout: 0s}", "", ""},
+		{"pull.extract_stall_timeout", "pull: {extract_stall_timeout: {}}", "", ""},
+		{"engine.api_version", "engine: {api_version: 1.50}", "", ""}, // YAML's 1.5
+		{"engine", "engine: unix:///var/run/docker.sock", "", ""},
+		{"state_dir", "state_dir: var", "", ""},
+		{"state_dir", `state_dir: ""`, "", ""},
+		{"log.level", "log: {level: loud}", "", ""},
+		{"log.format", "log: {format: xml}", "", ""},
+		{"listen", "listen: []", "", ""},
+		{"listen", `listen: [""]`, "", ""},
+		{"listen", "listen: {unix: /x}", "", ""},
+		{"listen: tcp://127.0.0.1:7777", "listen: [unix:///a.sock, tcp://127.0.0.1:7777]", "", ""},
+		{"listen: tcp://0.0.0.0:7777", "", "TOWLINE_LISTEN", "tcp://0.0.0.0:7777"},
+		{"listen", "listen: [http://127.0.0.1:7777]", "", ""},
+		{"listen", "listen: [/run/towline.sock]", "", ""},
+		{"listen", "listen: [unix://run/towline.sock]", "", ""},
+		{"listen", "listen: [unix:///" + strings.Repeat("x", 107) + "]", "", ""},
+		{"auth", "auth: {token_file: /etc/token}", "", ""},
+		{"auth", "auth: {tls: {cert: c.pem}}", "", ""},
+		{"auth", "", "TOWLINE_AUTH_TOKEN_FILE", "/etc/token"},
+		{"auth", "", "TOWLINE_AUTH_TLS_CA", "/etc/ca.pem"},
+		{"towline.yaml", "pull: {", "", ""},
+		{"towline.yaml", "- pull", "", ""},
+		{"towline.yaml", "pull: {retries: 1}\npull: {retries: 2}", "", ""},
+	} {
+		t.Run(row.file+row.variable+"="+row.value, func(t *testing.T) {
+			if row.variable != "" {
+				t.Setenv(row.variable, row.value)
+			}
+			c, err := configs.Load(file(t, row.file))
+			switch {
+			case err == nil:
+				t.Errorf("it is taken as %+v", c)
+			case !strings.Contains(err.Error(), row.name) || strings.ContainsAny(err.Error(), "\n\r"):
+				t.Errorf("it is refused without naming %s in one line: %q", row.name, err)
+			}
+		})
+	}
+}
+
+func TestOnlyANamedFileMustBeThere(t *testing.T) {
+	clean(t)
+	path := filepath.Join(t.TempDir(), "nope.yaml")
+	if _, err := configs.Load(path); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("a named file that is not there: %v", err)
+	}
+	if _, err := os.Stat(configs.File); err == nil {
+		t.Logf("%s is there: its absence is not tested", configs.File)
+		return
+	}
+	if c, err := configs.Load(""); err != nil || !reflect.DeepEqual(c, configs.Default()) {
+		t.Errorf("without any file: %+v, %v", c, err)
+	}
+}
+
+func TestTheClientsOwnVariablesAreNoFault(t *testing.T) {
+	clean(t)
+	t.Setenv("TOWLINE_HOST", "unix:///x.sock")
+	t.Setenv("TOWLINE_TOKEN", "x")
+	t.Setenv("TOWLINE_PULL_RETRIES", "") // set to nothing is not set
+	if c, err := configs.Load(file(t, "")); err != nil || !reflect.DeepEqual(c, configs.Default()) {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+func TestTheDefaultsFollowTheUser(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", "/run/user/7")
+	t.Setenv("XDG_STATE_HOME", "/home/ada/state")
+	c := configs.Default()
+	want := asRoot()
+	if os.Geteuid() != 0 {
+		want.Listen, want.StateDir = []string{"unix:///run/user/7/towline/towline.sock"}, "/home/ada/state/towline"
+	}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("the defaults are %+v", c)
+	}
+	// There is no daemon at that path: clients call the system's.
+	if got := configs.Host(); got != "unix:///run/towline/towline.sock" {
+		t.Errorf("clients call %s", got)
+	}
+	t.Setenv("XDG_RUNTIME_DIR", "")
+	t.Setenv("XDG_STATE_HOME", "")
+	t.Setenv("HOME", "/home/ada")
+	if os.Geteuid() != 0 {
+		want.Listen, want.StateDir = asRoot().Listen, "/home/ada/.local/state/towline"
+	}
+	if c := configs.Default(); !reflect.DeepEqual(c, want) {
+		t.Errorf("without XDG directories the defaults are %+v", c)
+	}
+}
