@@ -1,0 +1,208 @@
+// Package client calls a Towline daemon.
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/towline/towline/puller"
+)
+
+// Client calls one daemon. Its methods may be called from anywhere. Their
+// errors are *puller.Error with the daemon's kind, or *Unreachable where none
+// answered; ctx's own error where that ended the call.
+type Client struct {
+	http  *http.Client
+	host  string // as it was given
+	base  string
+	token string
+}
+
+// Unreachable says that no daemon answered at an address.
+type Unreachable struct {
+	Host string
+	Err  error
+}
+
+func (e *Unreachable) Error() string {
+	return fmt.Sprintf("no towline daemon answers at %s: %v", e.Host, e.Err)
+}
+
+func (e *Unreachable) Unwrap() error { return e.Err }
+
+// New returns a Client for a host, unix:///PATH, http://… or https://…, that
+// shows the token, if there is one, as a bearer token. It does not connect.
+func New(host, token string) (*Client, error) {
+	transport := &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+		TLSHandshakeTimeout: 10 * time.Second,
+		MaxIdleConnsPerHost: 16,
+		IdleConnTimeout:     30 * time.Second,
+	}
+	c := &Client{http: &http.Client{Transport: transport}, host: host, base: strings.TrimSuffix(host, "/"), token: token}
+	u, err := url.Parse(host)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("host %q: %w", host, err)
+	case u.Scheme == "unix" && u.Host == "" && u.Path != "":
+		c.base = "http://towline"
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			conn, err := d.DialContext(ctx, "unix", u.Path)
+			if err != nil {
+				return nil, &Unreachable{Host: host, Err: err}
+			}
+			return conn, nil
+		}
+	case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "":
+	default:
+		return nil, fmt.Errorf("host %q: write unix:///PATH, http://HOST:PORT or https://HOST:PORT", host)
+	}
+	return c, nil
+}
+
+// Close closes idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Submit asks for an image and returns the job as it was accepted.
+func (c *Client) Submit(ctx context.Context, r puller.PullRequest) (puller.Job, error) {
+	var j puller.Job
+	return j, c.post(ctx, "/v1/pulls", r, &j)
+}
+
+// Pull asks for an image and returns the job when it has ended. A job that
+// failed is an error.
+func (c *Client) Pull(ctx context.Context, r puller.PullRequest) (puller.Job, error) {
+	var j puller.Job
+	return j, c.post(ctx, "/v1/pulls?wait=true", r, &j)
+}
+
+func (c *Client) post(ctx context.Context, path string, r puller.PullRequest, answer any) error {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	header := http.Header{"Content-Type": {"application/json"}}
+	if auth := r.Credentials.Header(); auth != "" {
+		header.Set("X-Registry-Auth", auth)
+	}
+	return c.call(ctx, http.MethodPost, path, header, body, answer)
+}
+
+// Job returns a job as it stands.
+func (c *Client) Job(ctx context.Context, id string) (puller.Job, error) {
+	var j puller.Job
+	return j, c.call(ctx, http.MethodGet, "/v1/jobs/"+url.PathEscape(id), nil, nil, &j)
+}
+
+// Cancel cancels a job and returns it.
+func (c *Client) Cancel(ctx context.Context, id string) (puller.Job, error) {
+	var j puller.Job
+	return j, c.call(ctx, http.MethodDelete, "/v1/jobs/"+url.PathEscape(id), nil, nil, &j)
+}
+
+// Jobs returns a page of jobs, newest first, and the cursor of the next, "" on
+// the last.
+func (c *Client) Jobs(ctx context.Context, f puller.Filter) ([]puller.Job, string, error) {
+	q := url.Values{}
+	for name, v := range map[string]string{"state": string(f.State), "kind": f.Kind, "image": f.Image, "cursor": f.Cursor} {
+		if v != "" {
+			q.Set(name, v)
+		}
+	}
+	if f.Limit != 0 {
+		q.Set("limit", strconv.Itoa(f.Limit))
+	}
+	var page struct {
+		Jobs []puller.Job
+		Next string
+	}
+	err := c.call(ctx, http.MethodGet, "/v1/jobs?"+q.Encode(), nil, nil, &page)
+	return page.Jobs, page.Next, err
+}
+
+// Engine describes the daemon's engine.
+func (c *Client) Engine(ctx context.Context) (puller.EngineInfo, error) {
+	var e puller.EngineInfo
+	return e, c.call(ctx, http.MethodGet, "/v1/engine", nil, nil, &e)
+}
+
+// call makes one call and reads its answer to the end, so that the connection
+// can serve the next.
+func (c *Client) call(ctx context.Context, method, path string, header http.Header, body []byte, answer any) error {
+	resp, err := c.send(ctx, method, path, header, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(answer); err != nil {
+		return c.broken(ctx, err)
+	}
+	io.Copy(io.Discard, resp.Body)
+	return nil
+}
+
+// send returns an answer that is no error.
+func (c *Client) send(ctx context.Context, method, path string, header http.Header, body []byte) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	for name, values := range header {
+		req.Header[name] = values
+	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.broken(ctx, err)
+	}
+	if resp.StatusCode < 300 {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	raw, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	return nil, problem(resp, raw)
+}
+
+// broken says what became of a call that got no whole answer.
+func (c *Client) broken(ctx context.Context, err error) error {
+	var gone *Unreachable
+	var u *url.Error
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.As(err, &gone):
+		return gone
+	case errors.As(err, &u):
+		err = u.Err
+	}
+	return &Unreachable{Host: c.host, Err: err}
+}
+
+// problem turns an answer that is an error into one.
+func problem(resp *http.Response, raw []byte) error {
+	var p struct {
+		Detail string      `json:"detail"`
+		Kind   puller.Kind `json:"kind"`
+	}
+	if json.Unmarshal(raw, &p) != nil || p.Kind == "" {
+		return puller.Errorf(puller.Internal, "the answer is %s, and not of Towline's form: is it a towline daemon?", resp.Status)
+	}
+	e := puller.Errorf(p.Kind, "%s", p.Detail)
+	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil {
+		e.RetryAfter = time.Duration(s) * time.Second
+	}
+	return e
+}

@@ -1,0 +1,418 @@
+package client_test
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/docker/go-connections/sockets"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+	"go.uber.org/goleak"
+
+	"github.com/towline/towline/api"
+	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/docker"
+	"github.com/towline/towline/puller/pullertest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// serve has the handler answer on connections in memory, and returns a client
+// of it.
+func serve(t *testing.T, h http.Handler) *client.Client {
+	t.Helper()
+	l := sockets.NewInmemSocket("towline", 0)
+	server := &http.Server{Handler: h}
+	var serving sync.WaitGroup
+	serving.Go(func() { server.Serve(l) })
+	c, err := client.New("http://towline.test", "secret-token")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.DialWith(l.DialContext)
+	t.Cleanup(func() {
+		c.Close()
+		server.Close()
+		serving.Wait()
+	})
+	return c
+}
+
+// daemon returns the API over a scripted engine.
+func daemon(t *testing.T) (http.Handler, *pullertest.Engine) {
+	t.Helper()
+	scripted := pullertest.New(t)
+	engine, err := docker.New(docker.Options{Host: "unix:///scripted", Dial: scripted.Dial})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	p := puller.New(engine, puller.Options{Concurrency: 8, Policy: puller.Missing, Timeout: time.Hour, Log: log})
+	t.Cleanup(func() {
+		p.Close(context.Background())
+		engine.Close()
+	})
+	return api.New(p, prometheus.NewRegistry(), log), scripted
+}
+
+func TestACallReachesTheDaemonAndComesBack(t *testing.T) {
+	h, engine := daemon(t)
+	c := serve(t, h)
+	ctx := t.Context()
+	raw, _ := json.Marshal(map[string]string{"username": "ada", "password": "x"})
+	auth, err := puller.ParseCredentials(base64.URLEncoding.EncodeToString(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine.Script("alpine", pullertest.Serve(pullertest.NewImage("alpine", 1)))
+	retries := 2
+	request := puller.PullRequest{
+		Image: "alpine", Platform: "linux/amd64", Policy: puller.Always, Priority: puller.High,
+		Timeout: puller.Duration(time.Minute), Retries: &retries, Credentials: auth,
+	}
+	job, err := c.Pull(ctx, request)
+	if err != nil || job.State != puller.Succeeded || job.Platform != "linux/amd64" || job.Policy != puller.Always || job.Priority != puller.High {
+		t.Errorf("%+v, %v", job, err)
+	}
+	if engine.LastAuth() != auth.Header() {
+		t.Errorf("the engine has got the credentials %q", engine.LastAuth())
+	}
+	second, err := c.Submit(ctx, puller.PullRequest{Image: "alpine"})
+	if err != nil || second.ID == job.ID {
+		t.Errorf("%+v, %v", second, err)
+	}
+	if got, err := c.Job(ctx, job.ID); err != nil || got.ID != job.ID || got.Result == nil || *got.Result != *job.Result {
+		t.Errorf("%+v, %v", got, err)
+	}
+	page, next, err := c.Jobs(ctx, puller.Filter{State: puller.Succeeded, Kind: "pull", Image: "alpine", Limit: 1, Cursor: second.ID})
+	if err != nil || len(page) != 1 || page[0].ID != job.ID || next != "" {
+		t.Errorf("%+v, %q, %v", page, next, err)
+	}
+	if _, next, err = c.Jobs(ctx, puller.Filter{Limit: 1}); err != nil || next != second.ID {
+		t.Errorf("next is %q, %v", next, err)
+	}
+	if info, err := c.Engine(ctx); err != nil || !info.Reachable {
+		t.Errorf("%+v, %v", info, err)
+	}
+}
+
+func TestErrorsHaveTheDaemonsKind(t *testing.T) {
+	h, engine := daemon(t)
+	c := serve(t, h)
+	ctx := t.Context()
+	engine.Script("alpine", pullertest.Serve(pullertest.NewImage("alpine", 1)))
+	ended, err := c.Pull(ctx, puller.PullRequest{Image: "alpine"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	only := func(_ any, err error) error { return err }
+	for name, row := range map[string]struct {
+		err  error
+		kind puller.Kind
+		word string
+	}{
+		"a bad request":            {only(c.Submit(ctx, puller.PullRequest{Image: "a b"})), puller.InvalidRequest, "image: "},
+		"a pull that fails":        {only(c.Pull(ctx, puller.PullRequest{Image: "registry.test/nope:v1"})), puller.NotFound, "manifest unknown"},
+		"an unknown job":           {only(c.Job(ctx, "nope")), puller.NotFound, "nope"},
+		"an ID that is no segment": {only(c.Job(ctx, "a/b?c")), puller.NotFound, "a/b?c"},
+		"the cancel of an end":     {only(c.Cancel(ctx, ended.ID)), puller.Conflict, "succeeded"},
+	} {
+		var e *puller.Error
+		if !errors.As(row.err, &e) || e.Kind != row.kind || !strings.Contains(e.Error(), row.word) {
+			t.Errorf("%s: %v", name, row.err)
+		}
+	}
+}
+
+func TestEveryKindAndItsRetryAfterComeAcross(t *testing.T) {
+	for _, kind := range []puller.Kind{"unauthorized", "rate_limited", "overloaded", "a_kind_of_a_newer_daemon"} {
+		c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Authorization") != "Bearer secret-token" {
+				t.Errorf("the token is not shown: %v", r.Header)
+			}
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.Header().Set("Retry-After", "7")
+			w.WriteHeader(http.StatusTooManyRequests)
+			fmt.Fprintf(w, `{"kind":%q,"detail":"a detail with 100%% in it","status":429}`, kind)
+		}))
+		_, err := c.Submit(t.Context(), puller.PullRequest{Image: "alpine"})
+		var e *puller.Error
+		if !errors.As(err, &e) || e.Kind != kind || e.RetryAfter != 7*time.Second || e.Error() != "a detail with 100% in it" {
+			t.Errorf("%s: %#v", kind, err)
+		}
+	}
+}
+
+func TestWhatIsNoTowlineDaemonIsNamedAsSuch(t *testing.T) {
+	for name, row := range map[string]struct {
+		status int
+		body   string
+		word   string
+	}{
+		"a page not found":     {404, "404 page not found", "is it a towline daemon?"},
+		"a proxy's error":      {502, "<html>Bad Gateway</html>", "502 Bad Gateway"},
+		"another API's error":  {400, `{"message":"no"}`, "is it a towline daemon?"},
+		"a redirect to no end": {302, "", "302 Found"},
+		"a page":               {200, "<html>Welcome</html>", "http://towline.test"},
+		"nothing":              {200, "", "http://towline.test"},
+	} {
+		c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(row.status)
+			io.WriteString(w, row.body)
+		}))
+		_, err := c.Job(t.Context(), "x")
+		if err == nil || !strings.Contains(err.Error(), row.word) {
+			t.Errorf("%s: %v", name, err)
+		}
+		var gone *client.Unreachable
+		if isGone := errors.As(err, &gone); isGone != (row.status == 200) || !isGone && puller.KindOf(err) != puller.Internal {
+			t.Errorf("%s: %#v", name, err)
+		}
+	}
+}
+
+func TestADaemonThatIsNotThereIsUnreachable(t *testing.T) {
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	// A daemon that dies in the middle of a call.
+	path := filepath.Join(t.TempDir(), "s")
+	dying, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var accepting sync.WaitGroup
+	defer accepting.Wait()
+	defer dying.Close()
+	accepting.Go(func() {
+		for {
+			conn, err := dying.Accept()
+			if err != nil {
+				return
+			}
+			conn.Close()
+		}
+	})
+	for _, host := range []string{"unix:///nowhere/towline.sock", "http://" + closed.Addr().String(), "http://" + closed.Addr().String() + "/", "unix://" + path} {
+		c, err := client.New(host, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_, err = c.Job(t.Context(), "x")
+		var gone *client.Unreachable
+		if !errors.As(err, &gone) || gone.Host != host || gone.Err == nil || !strings.Contains(err.Error(), host) {
+			t.Errorf("%s: %v", host, err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := c.Job(ctx, "x"); !errors.Is(err, context.Canceled) || errors.As(err, &gone) {
+			t.Errorf("%s, canceled: %#v", host, err)
+		}
+	}
+}
+
+func TestAHostThatCannotBeIsRefused(t *testing.T) {
+	for _, host := range []string{"", "towline.sock", "/run/towline.sock", "unix://", "unix://run/towline.sock", "tcp://127.0.0.1:1", "http://", "https:///x", "http://a b", "::"} {
+		if c, err := client.New(host, ""); err == nil {
+			t.Errorf("%q is taken as %+v", host, c)
+		} else if !strings.Contains(err.Error(), fmt.Sprintf("%q", host)) {
+			t.Errorf("%q: %v", host, err)
+		}
+	}
+}
+
+// cutting cuts streams of events after so many bytes each, then no more.
+type cutting struct {
+	next    http.Handler
+	budgets []int
+	asked   []string // the queries of the streams
+}
+
+func (c *cutting) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if strings.HasSuffix(r.URL.Path, "/events") {
+		c.asked = append(c.asked, r.URL.RawQuery)
+		if len(c.budgets) > 0 {
+			w = &cutWriter{w, c.budgets[0]}
+			c.budgets = c.budgets[1:]
+		}
+	}
+	c.next.ServeHTTP(w, r)
+}
+
+type cutWriter struct {
+	http.ResponseWriter
+	budget int
+}
+
+func (w *cutWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *cutWriter) Write(p []byte) (int, error) {
+	if len(p) <= w.budget {
+		w.budget -= len(p)
+		return w.ResponseWriter.Write(p)
+	}
+	w.ResponseWriter.Write(p[:w.budget])
+	http.NewResponseController(w.ResponseWriter).Flush()
+	panic(http.ErrAbortHandler)
+}
+
+func TestAStreamThatIsCutIsTakenUpWithoutLossOrRepeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, engine := daemon(t)
+		cut := &cutting{next: h, budgets: []int{0, 50, 200, 333, 500, 0, 1000, 1}}
+		cuts := len(cut.budgets)
+		c := serve(t, cut)
+		gate := make(chan struct{})
+		engine.Script("alpine", func(p *pullertest.Pull) {
+			for i := range 10 {
+				p.Line(fmt.Sprintf(`{"status":"note %d"}`, i))
+			}
+			if p.Until(gate) {
+				for i := range 10 {
+					p.Line(fmt.Sprintf(`{"status":"late note %d"}`, i))
+				}
+				pullertest.Serve(pullertest.NewImage("alpine", 1))(p)
+			}
+		})
+		job, err := c.Submit(t.Context(), puller.PullRequest{Image: "alpine"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var seen []uint64
+		var last puller.Event
+		for e, err := range c.Events(t.Context(), job.ID) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if last = e; e.Seq != 0 {
+				seen = append(seen, e.Seq)
+			}
+			if e.Message == "note 5" {
+				close(gate)
+			}
+		}
+		if last.Result == nil || last.Result.State != puller.Succeeded {
+			t.Errorf("the last event is %+v", last)
+		}
+		if len(cut.asked) != cuts+1 {
+			t.Errorf("%d cuts, asked with %q", cuts, cut.asked)
+		}
+		// The record from the first event that was seen.
+		var want []uint64
+		for e, err := range record(t, c, job.ID) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.Seq >= seen[0] {
+				want = append(want, e.Seq)
+			}
+		}
+		if !slices.Equal(seen, want) || len(seen) < 20 {
+			t.Errorf("seen are %d, want %d (asked with %q)", seen, want, cut.asked)
+		}
+	})
+}
+
+// record reads the whole record of a job.
+func record(t *testing.T, c *client.Client, id string) func(func(puller.Event, error) bool) {
+	t.Helper()
+	return func(yield func(puller.Event, error) bool) {
+		resp, err := c.Get(t.Context(), "/v1/jobs/"+id+"/events?since=0")
+		if err != nil {
+			yield(puller.Event{}, err)
+			return
+		}
+		defer resp.Body.Close()
+		for d := json.NewDecoder(resp.Body); d.More(); {
+			var e puller.Event
+			if err := d.Decode(&e); !yield(e, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+func TestAStreamThatStaysBrokenIsGivenUp(t *testing.T) {
+	for name, row := range map[string]struct {
+		answer func(w http.ResponseWriter)
+		asked  int
+		check  func(err error) bool
+	}{
+		"a cut each time":   {func(w http.ResponseWriter) { panic(http.ErrAbortHandler) }, 6, isUnreachable},
+		"a clean early end": {func(w http.ResponseWriter) {}, 6, isUnreachable},
+		"half an event":     {func(w http.ResponseWriter) { io.WriteString(w, `{"seq":1,"type":"sta`) }, 6, isUnreachable},
+		"an error of its own": {func(w http.ResponseWriter) {
+			w.WriteHeader(404)
+			io.WriteString(w, `{"kind":"not_found","detail":"no such job"}`)
+		}, 1, func(err error) bool { return puller.KindOf(err) == puller.NotFound }},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			asked := 0
+			c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				asked++
+				row.answer(w)
+			}))
+			var errs []error
+			for _, err := range c.Events(t.Context(), "x") {
+				errs = append(errs, err)
+			}
+			if asked != row.asked || len(errs) != 1 || !row.check(errs[0]) {
+				t.Errorf("%s: asked %d times, told %v", name, asked, errs)
+			}
+		})
+	}
+}
+
+func isUnreachable(err error) bool {
+	var gone *client.Unreachable
+	return errors.As(err, &gone)
+}
+
+func TestAReaderOfEventsMayStopOrBeStopped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, engine := daemon(t)
+		c := serve(t, h)
+		engine.Script("alpine", func(p *pullertest.Pull) { <-p.Gone() })
+		job, err := c.Submit(t.Context(), puller.PullRequest{Image: "alpine"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for e, err := range c.Events(t.Context(), job.ID) {
+			if err != nil || e.Type != "state" {
+				t.Errorf("%+v, %v", e, err)
+			}
+			break
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var last error
+		for _, err := range c.Events(ctx, job.ID) {
+			last = err
+			cancel()
+		}
+		if !errors.Is(last, context.Canceled) {
+			t.Errorf("it ended with %v", last)
+		}
+		if job, err := c.Job(t.Context(), job.ID); err != nil || job.State.Ended() {
+			t.Errorf("a reader that left has ended the job: %+v, %v", job, err)
+		}
+	})
+}

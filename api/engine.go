@@ -1,0 +1,31 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+)
+
+// engineLimit is how long an engine has to say that it is there.
+const engineLimit = 3 * time.Second
+
+func (s *Server) getEngine(w http.ResponseWriter, r *http.Request) error {
+	ctx, cancel := context.WithTimeout(r.Context(), engineLimit)
+	defer cancel()
+	info, err := s.puller.Engine(ctx)
+	if err != nil {
+		s.log.WithError(err).Debug("the engine did not answer")
+	}
+	return writeJSON(w, http.StatusOK, info)
+}
+
+func (s *Server) ready(w http.ResponseWriter, r *http.Request) error {
+	ctx, cancel := context.WithTimeout(r.Context(), engineLimit)
+	defer cancel()
+	if _, err := s.puller.Engine(ctx); err != nil {
+		p := problem("engine_unavailable", err.Error())
+		writeProblem(w, p)
+		return nil
+	}
+	return writeJSON(w, http.StatusOK, map[string]string{"status": "ready"})
+}

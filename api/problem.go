@@ -1,0 +1,132 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/towline/towline/puller"
+)
+
+// Problem is the body of every answer that is an error (RFC 9457).
+type Problem struct {
+	Type      string      `json:"type"`
+	Title     string      `json:"title"`
+	Status    int         `json:"status"`
+	Detail    string      `json:"detail"`
+	Kind      puller.Kind `json:"kind"`
+	Retryable bool        `json:"retryable"`
+	Job       string      `json:"job,omitempty"` // the ID of the job that failed
+
+	retryAfter time.Duration
+}
+
+// kinds is the one table from an error's kind to its status.
+var kinds = map[puller.Kind]struct {
+	status int
+	title  string
+}{
+	puller.InvalidRequest:      {http.StatusBadRequest, "The request is not valid"},
+	puller.Unauthorized:        {http.StatusUnauthorized, "The caller is not known"},
+	puller.Forbidden:           {http.StatusForbidden, "Towline's rules forbid it"},
+	puller.Denied:              {http.StatusForbidden, "The registry denied access"},
+	puller.NotFound:            {http.StatusNotFound, "Not found"},
+	puller.Conflict:            {http.StatusConflict, "It conflicts with the present state"},
+	puller.Canceled:            {http.StatusConflict, "The job was canceled"},
+	puller.PlatformMismatch:    {http.StatusUnprocessableEntity, "The image is not there for the platform"},
+	puller.RateLimited:         {http.StatusTooManyRequests, "The registry limits the rate"},
+	puller.EngineUnavailable:   {http.StatusServiceUnavailable, "The engine does not answer"},
+	puller.RegistryUnavailable: {http.StatusBadGateway, "The registry does not answer as it should"},
+	puller.Truncated:           {http.StatusBadGateway, "The pull ended before its end"},
+	puller.Corrupt:             {http.StatusBadGateway, "What arrived is not what was announced"},
+	puller.Stalled:             {http.StatusGatewayTimeout, "The pull stood still"},
+	puller.Timeout:             {http.StatusGatewayTimeout, "The time was up"},
+	puller.NoSpace:             {http.StatusInsufficientStorage, "The engine has no space left"},
+	puller.Overloaded:          {http.StatusServiceUnavailable, "Towline takes no more at present"},
+	puller.Internal:            {http.StatusInternalServerError, "Something went wrong"},
+}
+
+func problem(kind puller.Kind, detail string) Problem {
+	k, ok := kinds[kind]
+	if !ok {
+		kind, k = puller.Internal, kinds[puller.Internal]
+	}
+	return Problem{
+		Type: "urn:towline:problem:" + string(kind), Title: k.title, Status: k.status,
+		Detail: detail, Kind: kind, Retryable: kind.Retryable(),
+	}
+}
+
+func problemOf(err error) Problem {
+	p := problem(puller.KindOf(err), err.Error())
+	var e *puller.Error
+	if errors.As(err, &e) {
+		p.retryAfter = e.RetryAfter
+	}
+	return p
+}
+
+// problemOfJob is for a job that ended without success.
+func problemOfJob(j puller.Job) Problem {
+	p := problem(j.Error.Kind, j.Error.Message)
+	p.Job = j.ID
+	p.retryAfter = time.Duration(j.Error.RetryAfterSeconds * float64(time.Second))
+	return p
+}
+
+func writeProblem(w http.ResponseWriter, p Problem) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	if p.retryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(p.retryAfter.Seconds()))))
+	}
+	w.WriteHeader(p.Status)
+	json.NewEncoder(w).Encode(p)
+}
+
+func writeJSON(w http.ResponseWriter, status int, body any) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	// It fails only when the client has gone: there is nobody to tell.
+	json.NewEncoder(w).Encode(body)
+	return nil
+}
+
+// withProblems answers requests that no route takes with a problem, where
+// ServeMux answers with text.
+func withProblems(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h, pattern := mux.Handler(r)
+		if pattern != "" {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		refusal := refusedRoute{header: make(http.Header)}
+		h.ServeHTTP(&refusal, r)
+		p := problem(puller.NotFound, "there is no route "+r.Method+" "+r.URL.Path)
+		switch {
+		case refusal.status == http.StatusMethodNotAllowed:
+			allow := refusal.header.Get("Allow")
+			w.Header().Set("Allow", allow)
+			p = problem(puller.InvalidRequest, r.Method+" is not for "+r.URL.Path+"; it takes "+allow)
+			p.Status, p.Title = http.StatusMethodNotAllowed, "The method is not allowed"
+		case refusal.status/100 == 3: // a path that is not clean
+			w.Header().Set("Location", refusal.header.Get("Location"))
+			w.WriteHeader(refusal.status)
+			return
+		}
+		writeProblem(w, p)
+	})
+}
+
+// refusedRoute takes what ServeMux answers by itself.
+type refusedRoute struct {
+	header http.Header
+	status int
+}
+
+func (r *refusedRoute) Header() http.Header         { return r.header }
+func (r *refusedRoute) WriteHeader(status int)      { r.status = status }
+func (r *refusedRoute) Write(b []byte) (int, error) { return len(b), nil }

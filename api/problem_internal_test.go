@@ -1,0 +1,63 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/towline/towline/puller"
+)
+
+// contract is the table of error kinds that scripts rely on.
+var contract = map[puller.Kind]struct {
+	status    int
+	retryable bool
+}{
+	"invalid_request": {400, false}, "unauthorized": {401, false}, "forbidden": {403, false}, "denied": {403, false},
+	"not_found": {404, false}, "conflict": {409, false}, "canceled": {409, false}, "platform_mismatch": {422, false},
+	"rate_limited": {429, true}, "engine_unavailable": {503, true}, "registry_unavailable": {502, true},
+	"truncated": {502, true}, "corrupt": {502, true}, "stalled": {504, true}, "timeout": {504, false},
+	"no_space": {507, false}, "overloaded": {503, true}, "internal": {500, false},
+}
+
+func TestEveryKindHasTheStatusOfTheContract(t *testing.T) {
+	if len(kinds) != len(contract) {
+		t.Errorf("there are %d kinds, want %d", len(kinds), len(contract))
+	}
+	for kind, want := range contract {
+		p := problem(kind, "x")
+		if p.Kind != kind || p.Status != want.status || p.Retryable != want.retryable || p.Title == "" || p.Type != "urn:towline:problem:"+string(kind) {
+			t.Errorf("%s: %+v, want %+v", kind, p, want)
+		}
+	}
+}
+
+func TestAnErrorWithoutAKindIsInternal(t *testing.T) {
+	for _, err := range []error{errors.New("x"), puller.Errorf("nobody_knows", "x")} {
+		if p := problemOf(err); p.Kind != puller.Internal || p.Status != 500 {
+			t.Errorf("%v: %+v", err, p)
+		}
+	}
+}
+
+func TestAProblemSaysWhenToTryAgain(t *testing.T) {
+	limited := puller.Errorf(puller.RateLimited, "x")
+	limited.RetryAfter = 1500 * time.Millisecond
+	for name, p := range map[string]Problem{
+		"of an error": problemOf(fmt.Errorf("wrapped: %w", limited)),
+		"of a job":    problemOfJob(puller.Job{Error: &puller.JobError{Kind: puller.RateLimited, RetryAfterSeconds: 1.5}}),
+	} {
+		w := httptest.NewRecorder()
+		writeProblem(w, p)
+		if got := w.Header().Get("Retry-After"); got != "2" || w.Code != 429 {
+			t.Errorf("%s: %d, Retry-After %q", name, w.Code, got)
+		}
+	}
+	w := httptest.NewRecorder()
+	writeProblem(w, problem(puller.NotFound, "x"))
+	if _, there := w.Header()["Retry-After"]; there {
+		t.Error("a problem that nobody knows the end of has a Retry-After")
+	}
+}

@@ -1,0 +1,305 @@
+package api_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/stream/transcripts"
+)
+
+func TestAPlainPullIsAcceptedAtOnce(t *testing.T) {
+	d := start(t)
+	gate := d.held("alpine:3.20")
+	a := d.call("POST", "/v1/pulls", `{"image":"alpine:3.20","platform":"linux/amd64","policy":"always","priority":"high","timeout":"90s","retries":2}`)
+	job := a.job(t, http.StatusAccepted)
+	if job.State.Ended() || job.Kind != "pull" || job.Image != "docker.io/library/alpine:3.20" ||
+		job.Platform != "linux/amd64" || job.Policy != puller.Always || job.Priority != puller.High || job.CreatedAt.IsZero() {
+		t.Errorf("the job is %+v", job)
+	}
+	if got := a.header.Get("Location"); got != "/v1/jobs/"+job.ID {
+		t.Errorf("Location is %q, the job %s", got, job.ID)
+	}
+	close(gate)
+	d.ended(job.ID)
+	if got := d.call("GET", a.header.Get("Location"), "").job(t, http.StatusOK); got.State != puller.Succeeded {
+		t.Errorf("at the location is %+v", got)
+	}
+}
+
+func TestAPullThatWaitsIsAnsweredWithTheEndedJob(t *testing.T) {
+	d := start(t)
+	image := d.good("registry.test/app:v1", 1)
+	a := d.call("POST", "/v1/pulls?wait=true", `{"image":"registry.test/app:v1"}`)
+	job := a.job(t, http.StatusOK)
+	if job.State != puller.Succeeded || job.Result == nil || job.Result.Source != puller.Pulled || job.Result.Digest != pullertest.Digest(image) || job.Result.ImageID != image.ID {
+		t.Errorf("the job is %s", a.body)
+	}
+	if got := a.header.Get("Location"); got != "/v1/jobs/"+job.ID {
+		t.Errorf("Location is %q", got)
+	}
+	again := d.call("POST", "/v1/pulls?wait=true", `{"image":"registry.test/app:v1"}`).job(t, http.StatusOK)
+	if again.Result.Source != puller.Present || d.engine.Counts().Pulls != 1 {
+		t.Errorf("an image that is there was pulled again: %+v", again.Result)
+	}
+	if plain := d.call("POST", "/v1/pulls?wait=false", `{"image":"registry.test/app:v1"}`); plain.status != http.StatusAccepted {
+		t.Errorf("?wait=false is answered with %d", plain.status)
+	}
+}
+
+// pullFailures are all failures that a pull can be brought to with an engine.
+var pullFailures = []struct {
+	name   string
+	status int
+	kind   puller.Kind
+	script pullertest.Script
+	body   string // more of the request
+}{
+	{name: "a tag that is not there", status: 404, kind: puller.NotFound, script: play("engine-20.10/tag-not-found")},
+	{name: "an image that may never be pulled", status: 404, kind: puller.NotFound, body: `,"policy":"never"`},
+	{name: "a registry that wants to know who asks", status: 403, kind: puller.Denied, script: play("engine-20.10/unauthorized")},
+	{name: "a registry that limits the rate", status: 429, kind: puller.RateLimited, script: play("engine-20.10/rate-limited")},
+	{name: "a registry that is down", status: 502, kind: puller.RegistryUnavailable, script: play("engine-20.10/registry-down")},
+	{name: "a layer that is corrupt", status: 502, kind: puller.Corrupt, script: play("engine-20.10/corrupt-layer")},
+	{name: "an engine that is killed midway", status: 502, kind: puller.Truncated, script: play("engine-20.10/engine-killed-midway")},
+	{name: "a success without an image", status: 502, kind: puller.Truncated, script: func(p *pullertest.Pull) { p.Line(`{"status":"Status: Downloaded newer image"}`) }},
+	{name: "a full disk", status: 507, kind: puller.NoSpace, script: play("engine-20.10/no-space")},
+	{name: "an image of another platform", status: 422, kind: puller.PlatformMismatch, body: `,"platform":"linux/arm64"`,
+		script: pullertest.Serve(pullertest.NewImage("failing:v1", 3))},
+	{name: "a job that takes too long", status: 504, kind: puller.Timeout, body: `,"timeout":"30ms"`, script: func(p *pullertest.Pull) { <-p.Gone() }},
+	{name: "an engine that never begins", status: 504, kind: puller.Stalled, script: func(p *pullertest.Pull) { <-p.Gone() }},
+	{name: "an engine that says what nobody knows", status: 500, kind: puller.Internal, script: func(p *pullertest.Pull) { p.Fail("kaput") }},
+	{name: "an engine that refuses the request", status: 400, kind: puller.InvalidRequest, script: func(p *pullertest.Pull) { p.Refuse(400, "kaput") }},
+}
+
+func play(recording string) pullertest.Script {
+	return pullertest.Play(transcripts.Load(recording), nil)
+}
+
+func TestAPullThatWaitsFailsWithTheStatusOfItsKind(t *testing.T) {
+	d := start(t, func(o *puller.Options) { o.FirstByteTimeout = 200 * time.Millisecond })
+	check := func(t *testing.T, a answer, status int, kind puller.Kind) {
+		t.Helper()
+		p := a.problem(t, status, kind)
+		var fields map[string]any
+		if err := json.Unmarshal([]byte(a.body), &fields); err != nil {
+			t.Fatal(err)
+		}
+		want := []string{"detail", "job", "kind", "retryable", "status", "title", "type"}
+		if got := slices.Sorted(maps.Keys(fields)); !slices.Equal(got, want) {
+			t.Errorf("the problem has %q, want %q", got, want)
+		}
+		job := d.call("GET", "/v1/jobs/"+p.Job, "").job(t, http.StatusOK)
+		if job.Error == nil || job.Error.Kind != kind || job.Error.Message != p.Detail || job.Error.Retryable != p.Retryable || job.Result != nil {
+			t.Errorf("the problem is %s\nand the job's error %+v", a.body, job.Error)
+		}
+		if a.header.Get("Location") != "/v1/jobs/"+p.Job {
+			t.Errorf("Location is %q, the job %s", a.header.Get("Location"), p.Job)
+		}
+	}
+	for i, f := range pullFailures {
+		t.Run(f.name, func(t *testing.T) {
+			// A registry of its own: what one does slows down who asks it next.
+			image := fmt.Sprintf("registry%d.test/failing:v1", i)
+			d.engine.Script(image, f.script)
+			check(t, d.call("POST", "/v1/pulls?wait=true", `{"image":"`+image+`","retries":0`+f.body+`}`), f.status, f.kind)
+		})
+	}
+	t.Run("an engine that is not there", func(t *testing.T) {
+		d.engine.Kill()
+		defer d.engine.Revive()
+		check(t, d.call("POST", "/v1/pulls?wait=true", `{"image":"failing","retries":0}`), 503, puller.EngineUnavailable)
+	})
+	for _, end := range []struct {
+		name   string
+		status int
+		kind   puller.Kind
+		end    func(id string)
+	}{
+		{"a job that is canceled", 409, puller.Canceled, func(id string) { d.call("DELETE", "/v1/jobs/"+id, "") }},
+		{"a daemon that is shut down", 503, puller.Overloaded, func(string) { d.shutDown() }}, // the last: there is no way back
+	} {
+		t.Run(end.name, func(t *testing.T) {
+			started := make(chan struct{})
+			d.engine.Script("failing", func(p *pullertest.Pull) {
+				p.Line(`{"status":"Pulling from failing","id":"latest"}`)
+				close(started)
+				<-p.Gone()
+			})
+			answered := make(chan answer)
+			go func() { answered <- d.call("POST", "/v1/pulls?wait=true", `{"image":"failing","policy":"always"}`) }()
+			<-started
+			jobs, _, err := d.puller.Jobs(puller.Filter{Limit: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			end.end(jobs[0].ID)
+			check(t, <-answered, end.status, end.kind)
+		})
+	}
+	after := d.call("POST", "/v1/pulls", `{"image":"alpine"}`)
+	if p := after.problem(t, 503, puller.Overloaded); p.Job != "" || strings.Contains(after.body, `"job"`) {
+		t.Errorf("a problem of no job names one: %s", after.body)
+	}
+}
+
+func TestAPullThatIsFollowedReachesTheClientWhileItGoesOn(t *testing.T) {
+	for _, media := range []string{ndjson, sse} {
+		t.Run(media, func(t *testing.T) {
+			d := start(t)
+			gate := d.held("registry.test/app:v1")
+			f := d.follow("POST", "/v1/pulls", `{"image":"registry.test/app:v1"}`, media)
+			events := f.until(downloading)
+			// The engine is held: what has been read was not held back for more.
+			if c := d.engine.Counts(); c.Active != 1 {
+				t.Fatalf("the pull has already ended: %+v", c)
+			}
+			id := events[0].Job
+			if got := f.resp.Header.Get("Location"); got != "/v1/jobs/"+id {
+				t.Errorf("Location is %q", got)
+			}
+			job := d.call("GET", "/v1/jobs/"+id, "").job(t, http.StatusOK)
+			if job.State != puller.Active || job.Phase != puller.Pulling || job.Progress == nil || job.Progress.Downloaded != 500 {
+				t.Errorf("meanwhile the job is %+v", job)
+			}
+			last := events[len(events)-1]
+			if last.Layer.ID != "aaaaaaaaaaaa" || last.Layer.Current != 500 || last.Layer.Total != 1000 || last.Progress.Total != 1000 {
+				t.Errorf("the layer is told as %s", last.raw)
+			}
+			close(gate)
+			events = append(events, f.rest()...)
+			checkComplete(t, events, id)
+			for _, e := range events {
+				if e.Time.IsZero() {
+					t.Errorf("an event without a time: %s", e.raw)
+				}
+				if numbered := e.Type != "layer" && e.Type != "heartbeat"; numbered != (e.Seq != 0) {
+					t.Errorf("only states, notices, logs and results are numbered: %s", e.raw)
+				}
+				if media == sse && (e.name != e.Type || (e.id != "") != (e.Seq != 0) || strings.Contains(e.raw, "id: 0")) {
+					t.Errorf("a frame is not of its event's type and number: %s", e.raw)
+				}
+			}
+		})
+	}
+}
+
+func TestTheCallerChoosesTheAnswerByAccept(t *testing.T) {
+	d := start(t)
+	d.good("alpine", 1)
+	for accept, want := range map[string]string{
+		"*/*":                              "application/json",
+		"application/json":                 "application/json",
+		"application/x-ndjson;q=0":         "application/json",
+		"text/html, text/event-stream":     sse,
+		"application/x-ndjson; charset=x":  ndjson,
+		"garbage;;;, application/x-ndjson": ndjson,
+	} {
+		a := d.call("POST", "/v1/pulls", `{"image":"alpine"}`, "Accept", accept)
+		if got := a.header.Get("Content-Type"); got != want {
+			t.Errorf("Accept %s is answered with %s", accept, got)
+		}
+	}
+	id := d.pull("alpine").ID
+	if a := d.call("GET", "/v1/jobs/"+id+"/events", "", "Accept", "*/*"); a.header.Get("Content-Type") != ndjson {
+		t.Errorf("events are %s to one who takes anything", a.header.Get("Content-Type"))
+	}
+}
+
+func TestAJobGoesOnWithoutTheClientThatAskedForIt(t *testing.T) {
+	for name, header := range map[string][]string{
+		"/v1/pulls?wait=true": nil,
+		"/v1/pulls":           {"Accept", sse},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := startInMemory(t)
+				gate := d.held("alpine")
+				ctx, leave := context.WithCancel(t.Context())
+				left := make(chan struct{})
+				go func() {
+					defer close(left)
+					r, _ := http.NewRequestWithContext(ctx, "POST", d.url+name, strings.NewReader(`{"image":"alpine"}`))
+					r.Header.Set("Content-Type", "application/json")
+					for i := 0; i < len(header); i += 2 {
+						r.Header.Set(header[i], header[i+1])
+					}
+					if resp, err := d.client.Do(r); err == nil {
+						<-ctx.Done()
+						resp.Body.Close()
+					}
+				}()
+				synctest.Wait()
+				if d.open.Load() != 1 || d.engine.Counts().Active != 1 {
+					t.Fatalf("the pull has not begun: %+v", d.engine.Counts())
+				}
+				leave()
+				<-left
+				synctest.Wait()
+				if d.open.Load() != 0 {
+					t.Fatal("the handler does not see that its client has gone")
+				}
+				close(gate)
+				synctest.Wait()
+				jobs, _, _ := d.puller.Jobs(puller.Filter{})
+				if len(jobs) != 1 || jobs[0].State != puller.Succeeded || d.engine.Counts().Aborted != 0 {
+					t.Errorf("the job did not go on: %+v, %+v", jobs, d.engine.Counts())
+				}
+			})
+		})
+	}
+}
+
+func TestCredentialsReachTheEngineAndNothingElse(t *testing.T) {
+	d := start(t)
+	const canary = "hunter2-canary"
+	auth := registryAuth("ada", canary)
+	const image = "registry.test/private:v1"
+	d.engine.Script(image, func(p *pullertest.Pull) {
+		if d.engine.LastAuth() != auth {
+			p.Fail("unauthorized: authentication required")
+			return
+		}
+		pullertest.Serve(pullertest.NewImage(image, 1))(p)
+	})
+	var said []string
+	hear := func(a answer) answer {
+		said = append(said, a.body)
+		for name, values := range a.header {
+			said = append(said, name+": "+strings.Join(values, ","))
+		}
+		return a
+	}
+	job := hear(d.call("POST", "/v1/pulls?wait=true", `{"image":"`+image+`"}`, "X-Registry-Auth", auth)).job(t, http.StatusOK)
+	wrong := registryAuth("ada", canary+"-wrong")
+	failed := hear(d.call("POST", "/v1/pulls?wait=true", `{"image":"`+image+`","policy":"always","retries":0}`, "X-Registry-Auth", wrong)).problem(t, 403, puller.Denied)
+	for _, bad := range []string{auth + "!" + canary, strings.Repeat(auth, 1000), registryAuth("", canary)} {
+		hear(d.call("POST", "/v1/pulls", `{"image":"`+image+`"}`, "X-Registry-Auth", bad)).problem(t, 400, puller.InvalidRequest)
+	}
+	hear(d.call("GET", "/v1/jobs", ""))
+	for _, id := range []string{job.ID, failed.Job} {
+		hear(d.call("GET", "/v1/jobs/"+id, ""))
+		hear(d.call("GET", "/v1/jobs/"+id+"/events?since=0", ""))
+		hear(d.call("GET", "/v1/jobs/"+id+"/events?since=0", "", "Accept", sse))
+	}
+	said = append(said, d.logs.String())
+	if d.logs.String() == "" {
+		t.Error("nothing was logged, so this proves nothing of the log")
+	}
+	for _, s := range said {
+		for _, secret := range []string{canary, auth, wrong, auth[len(auth)/2:]} {
+			if strings.Contains(s, secret) {
+				t.Errorf("the secret is told: %.300s", s)
+			}
+		}
+	}
+}

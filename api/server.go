@@ -1,0 +1,68 @@
+package api
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/sirupsen/logrus"
+
+	"github.com/towline/towline/puller"
+)
+
+// Server answers the API's requests.
+type Server struct {
+	puller *puller.Puller
+	log    logrus.FieldLogger
+}
+
+// New returns the handler of all routes.
+func New(p *puller.Puller, metrics prometheus.Gatherer, log logrus.FieldLogger) http.Handler {
+	s := &Server{puller: p, log: log}
+	mux := http.NewServeMux()
+	handle := func(pattern string, h func(http.ResponseWriter, *http.Request) error, params ...string) {
+		mux.Handle(pattern, s.handler(h, params))
+	}
+	handle("POST /v1/pulls", s.createPull, "wait", "every")
+	handle("GET /v1/jobs", s.listJobs, "state", "kind", "image", "limit", "cursor")
+	handle("GET /v1/jobs/{id}", s.getJob)
+	handle("DELETE /v1/jobs/{id}", s.cancelJob)
+	handle("GET /v1/jobs/{id}/events", s.jobEvents, "since", "every")
+	handle("GET /v1/engine", s.getEngine)
+	handle("GET /healthz", s.health)
+	handle("GET /readyz", s.ready)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	return withProblems(mux)
+}
+
+// HTTPServer returns a server for the handler, with the limits that keep a
+// slow or greedy client from holding much. No time limit covers an answer: it
+// may last as long as a pull.
+func HTTPServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    128 << 10, // more than X-Registry-Auth may be, so that it is refused by name
+	}
+}
+
+// handler refuses query parameters that the route does not have, and turns the
+// error that a handler returns before it has written into a problem.
+func (s *Server) handler(h func(http.ResponseWriter, *http.Request) error, params []string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		err := checkQuery(r, params)
+		if err == nil {
+			err = h(w, r)
+		}
+		if err != nil {
+			writeProblem(w, problemOf(err))
+		}
+	})
+}
+
+func (s *Server) health(w http.ResponseWriter, r *http.Request) error {
+	return writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+}
