@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/puller"
+)
+
+// The exit codes of every command.
+const (
+	exitFailed      = 1
+	exitUsage       = 2
+	exitPermanent   = 3 // the same call will fail again
+	exitRetryable   = 4 // the same call is worth another try
+	exitNoDaemon    = 5
+	exitInterrupted = 130
+)
+
+// usageError is a call that could not be understood.
+type usageError struct {
+	err     error
+	command string
+}
+
+func (e usageError) Error() string {
+	return fmt.Sprintf("%v (see %s --help)", e.err, e.command)
+}
+
+// failures are the errors of several images. Their exit code is that of the
+// worst: one that is permanent makes another try pointless.
+type failures []error
+
+func (f failures) Error() string {
+	if len(f) == 1 {
+		return f[0].Error()
+	}
+	return fmt.Sprintf("%d images failed", len(f))
+}
+
+func exitCode(err error) int {
+	var u usageError
+	var all failures
+	var gone *client.Unreachable
+	var known *puller.Error
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &u), strings.HasPrefix(err.Error(), "unknown command "):
+		return exitUsage
+	case errors.Is(err, context.Canceled):
+		return exitInterrupted
+	case errors.As(err, &all):
+		codes := make([]int, len(all))
+		for i, e := range all {
+			codes[i] = exitCode(e)
+		}
+		for _, worst := range []int{exitNoDaemon, exitPermanent, exitFailed} {
+			if slices.Contains(codes, worst) {
+				return worst
+			}
+		}
+		return exitRetryable
+	case errors.As(err, &gone):
+		return exitNoDaemon
+	case errors.As(err, &known):
+		switch known.Kind {
+		case puller.NotFound, puller.Denied, puller.Forbidden, puller.PlatformMismatch, puller.InvalidRequest:
+			return exitPermanent
+		}
+		if known.Kind.Retryable() {
+			return exitRetryable
+		}
+	}
+	return exitFailed
+}
+
+// printable makes outside text safe for a terminal: names and messages come
+// from registries and engines, which must not move the cursor.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, s)
+}

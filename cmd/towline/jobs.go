@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os/signal"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/puller"
+)
+
+func newJobs(f *flags) *cobra.Command {
+	var filter puller.Filter
+	ls := &cobra.Command{
+		Use:   "ls",
+		Short: "List jobs, newest first",
+		Args:  usage(cobra.NoArgs),
+		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, _ []string) error {
+			return listJobs(ctx, cmd, c, filter, f.json)
+		}),
+	}
+	ls.Flags().StringVar((*string)(&filter.State), "state", "", "only jobs in this `state`")
+	ls.Flags().StringVar(&filter.Image, "image", "", "only jobs for this `image`")
+	ls.Flags().IntVar(&filter.Limit, "limit", 0, "at most so many (default 100)")
+
+	show := &cobra.Command{
+		Use:   "show JOB",
+		Short: "Print a job as it stands",
+		Args:  usage(cobra.ExactArgs(1)),
+		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
+			job, err := c.Job(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			return printJob(cmd, job)
+		}),
+	}
+	events := &cobra.Command{
+		Use:   "events JOB",
+		Short: "Follow a job to its end; the exit code is the job's",
+		Args:  usage(cobra.ExactArgs(1)),
+		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
+			return followJob(ctx, c, args[0], f.display(cmd.OutOrStdout()))
+		}),
+	}
+	cancel := &cobra.Command{
+		Use:   "cancel JOB...",
+		Short: "Cancel jobs",
+		Args:  usage(cobra.MinimumNArgs(1)),
+		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
+			for _, id := range args {
+				job, err := c.Cancel(ctx, id)
+				if err != nil {
+					return err
+				}
+				if !f.quiet {
+					fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", job.ID, job.State)
+				}
+			}
+			return nil
+		}),
+	}
+	jobs := &cobra.Command{
+		Use:   "jobs",
+		Short: "List, show, follow and cancel jobs",
+		Args:  usage(cobra.NoArgs),
+		RunE:  ls.RunE,
+	}
+	jobs.AddCommand(ls, show, events, cancel)
+	return jobs
+}
+
+// withClient gives a command the daemon's client, and a context that ends with
+// Ctrl-C.
+func withClient(f *flags, run func(context.Context, *cobra.Command, *client.Client, []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		c, err := f.client()
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+		defer stop()
+		return run(ctx, cmd, c, args)
+	}
+}
+
+func listJobs(ctx context.Context, cmd *cobra.Command, c *client.Client, f puller.Filter, asJSON bool) error {
+	jobs, next, err := c.Jobs(ctx, f)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]any{"jobs": jobs, "next": next})
+	}
+	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "JOB\tSTATE\tAGE\tIMAGE\tRESULT")
+	for _, j := range jobs {
+		state, result := string(j.State), ""
+		if j.Phase != "" {
+			state = string(j.Phase)
+		}
+		switch {
+		case j.Error != nil:
+			result = string(j.Error.Kind)
+		case j.Result != nil:
+			result = string(j.Result.Source)
+		case j.Progress != nil:
+			result = describeTotals(*j.Progress)
+		}
+		age := time.Since(j.CreatedAt).Round(time.Second)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", j.ID, state, age, printable(j.Image), printable(result))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if next != "" {
+		fmt.Fprintf(cmd.ErrOrStderr(), "There are more: --limit shows up to 1000.\n")
+	}
+	return nil
+}
+
+func printJob(cmd *cobra.Command, j puller.Job) error {
+	e := json.NewEncoder(cmd.OutOrStdout())
+	e.SetIndent("", "  ")
+	return e.Encode(j)
+}
+
+// followJob shows a job to its end. Leaving it does not cancel it.
+func followJob(ctx context.Context, c *client.Client, id string, d display) error {
+	job, err := c.Job(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer d.end()
+	for e, err := range c.Events(ctx, id) {
+		if err != nil {
+			return err
+		}
+		d.show(&job, e)
+		if e.Result != nil {
+			return outcome(*e.Result)
+		}
+	}
+	return puller.Errorf(puller.Internal, "%s: the daemon ended the stream without a result", id)
+}

@@ -1,0 +1,22 @@
+// Towline is a daemon that makes "this image is here, complete, and I saw it
+// arrive" one HTTP call, and the command line that calls it.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	// Certificate authorities for where the system has none, as in the
+	// container image.
+	_ "golang.org/x/crypto/x509roots/fallback"
+)
+
+func main() {
+	err := newRoot().ExecuteContext(context.Background())
+	code := exitCode(err)
+	if err != nil && code != exitInterrupted {
+		fmt.Fprintln(os.Stderr, "towline: "+printable(err.Error()))
+	}
+	os.Exit(code)
+}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/puller"
+)
+
+// A display shows what happens to the jobs of one call. show is called from
+// one goroutine at a time, with the job as it was accepted.
+type display interface {
+	show(j *puller.Job, e puller.Event)
+	// end takes away what is only there while something goes on.
+	end()
+}
+
+func newPull(f *flags) *cobra.Command {
+	var r puller.PullRequest
+	var timeout time.Duration
+	var retries int
+	cmd := &cobra.Command{
+		Use:   "pull IMAGE...",
+		Short: "Pull images, and return when they are proven to be there",
+		Args:  usage(cobra.MinimumNArgs(1)),
+		RunE: func(cmd *cobra.Command, images []string) error {
+			r.Timeout = puller.Duration(timeout)
+			if cmd.Flags().Changed("retries") {
+				r.Retries = &retries
+			}
+			c, err := f.client()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			// A second signal ends the program at once.
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+			defer stop()
+			context.AfterFunc(ctx, stop)
+			return pullAll(ctx, c, r, images, f.display(cmd.OutOrStdout()))
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&r.Platform, "platform", "", "`os/arch[/variant]`, such as linux/arm64")
+	flags.StringVar((*string)(&r.Policy), "policy", "", "always, missing, never or newer (default as the daemon has it)")
+	flags.StringVar((*string)(&r.Priority), "priority", "", "high, normal or low (default normal)")
+	flags.DurationVar(&timeout, "timeout", 0, "for each image (default as the daemon has it)")
+	flags.IntVar(&retries, "retries", 0, "attempts after the first (default as the daemon has it)")
+	return cmd
+}
+
+func (f *flags) display(out io.Writer) display {
+	file, isFile := out.(*os.File)
+	switch {
+	case f.json:
+		return jsonLines{json.NewEncoder(out)}
+	case f.quiet:
+		return silent{}
+	case isFile && term.IsTerminal(int(file.Fd())):
+		return newBars(file)
+	}
+	return newPlain(out)
+}
+
+// pullAll pulls the images side by side; the daemon bounds how many at a time.
+// When ctx ends, it cancels those that are under way.
+func pullAll(ctx context.Context, c *client.Client, r puller.PullRequest, images []string, d display) error {
+	var mu sync.Mutex
+	var failed failures
+	var work sync.WaitGroup
+	for _, image := range images {
+		r := r // each has its own
+		r.Image = image
+		work.Go(func() {
+			err := pullOne(ctx, c, r, func(j *puller.Job, e puller.Event) {
+				mu.Lock()
+				defer mu.Unlock()
+				d.show(j, e)
+			})
+			if err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				failed = append(failed, err)
+			}
+		})
+	}
+	work.Wait()
+	d.end()
+	if ctx.Err() != nil {
+		fmt.Fprintln(os.Stderr, "towline: interrupted; what was under way has been canceled")
+		return context.Canceled
+	}
+	if len(failed) > 1 {
+		for _, err := range failed {
+			fmt.Fprintln(os.Stderr, "towline: "+printable(err.Error()))
+		}
+	}
+	if len(failed) > 0 {
+		return failed
+	}
+	return nil
+}
+
+// pullOne follows one job to its end. A job that fails is an error.
+func pullOne(ctx context.Context, c *client.Client, r puller.PullRequest, show func(*puller.Job, puller.Event)) error {
+	// Cut off in the middle, it would leave a job that nobody cancels.
+	submitting, submitted := outlive(ctx)
+	job, err := c.Submit(submitting, r)
+	submitted()
+	if err != nil {
+		return err
+	}
+	for e, err := range c.Events(ctx, job.ID) {
+		if puller.KindOf(err) == puller.NotFound {
+			// Not the image is: the daemon has been restarted meanwhile.
+			return puller.Errorf(puller.Overloaded, "%s: the daemon does not know its job any more; was it restarted? Ask again", job.Image)
+		}
+		if ctx.Err() != nil {
+			cancel(c, job.ID)
+			return ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+		show(&job, e)
+		if e.Result != nil {
+			return outcome(*e.Result)
+		}
+	}
+	return puller.Errorf(puller.Internal, "%s: the daemon ended the stream without a result", job.Image)
+}
+
+// outcome is the error of a job that has ended, nil if it succeeded.
+func outcome(j puller.Job) error {
+	if j.Error == nil {
+		return nil
+	}
+	return &puller.Error{Kind: j.Error.Kind, Err: fmt.Errorf("%s (%s)", j.Error.Message, j.Error.Kind)}
+}
+
+// grace is how long calls to the daemon may take after an interrupt.
+const grace = 5 * time.Second
+
+// outlive returns a context that ends when it is released, or grace after ctx.
+func outlive(ctx context.Context) (longer context.Context, release func()) {
+	longer, end := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, end) })
+	return longer, func() { stop(); end() }
+}
+
+// cancel cancels a job when ctx has already ended.
+func cancel(c *client.Client, id string) {
+	ctx, stop := context.WithTimeout(context.Background(), grace)
+	defer stop()
+	if _, err := c.Cancel(ctx, id); err != nil && puller.KindOf(err) != puller.Conflict {
+		fmt.Fprintf(os.Stderr, "towline: job %s could not be canceled: %s\n", id, printable(err.Error()))
+	}
+}
+
+// jsonLines prints every event as it is.
+type jsonLines struct{ out *json.Encoder }
+
+func (d jsonLines) show(_ *puller.Job, e puller.Event) { d.out.Encode(e) }
+func (d jsonLines) end()                               {}
+
+// silent prints nothing.
+type silent struct{}
+
+func (silent) show(*puller.Job, puller.Event) {}
+func (silent) end()                           {}

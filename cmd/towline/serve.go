@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/docker/go-connections/sockets"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/towline/towline/api"
+	"github.com/towline/towline/configs"
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/docker"
+	"github.com/towline/towline/puller/registry"
+)
+
+// shutdownLimit is how long the daemon takes to end once it is asked to.
+const (
+	shutdownLimit = 10 * time.Second
+	readersLimit  = 5 * time.Second // of which readers have so much for their last event
+)
+
+func newServe() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the daemon",
+		Args:  usage(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			config, err := configs.Load(file)
+			if err != nil {
+				return usageError{err, cmd.CommandPath()}
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+			defer stop()
+			return serve(ctx, config)
+		},
+	}
+	cmd.Flags().StringVar(&file, "config", "", "the configuration `file` (default "+configs.File+", if it is there)")
+	return cmd
+}
+
+// serve runs the daemon until ctx ends.
+func serve(ctx context.Context, config configs.Config) error {
+	logger := newLogger(config.Log)
+	metrics := newMetrics()
+	engine, err := docker.New(docker.Options{
+		Host: config.Engine.Host, APIVersion: config.Engine.APIVersion, Log: logger, Metrics: metrics,
+	})
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	images := registry.New()
+	defer images.Close()
+	p := puller.New(engine, puller.Options{
+		Concurrency:         config.Pull.Concurrency,
+		PerRegistry:         config.Pull.PerRegistry,
+		Policy:              puller.Policy(config.Pull.Policy),
+		Retries:             config.Pull.Retries,
+		Timeout:             config.Pull.Timeout,
+		FirstByteTimeout:    config.Pull.FirstByteTimeout,
+		StallTimeout:        config.Pull.StallTimeout,
+		ExtractStallTimeout: config.Pull.ExtractStallTimeout,
+		Registry:            images,
+		Log:                 logger,
+		Metrics:             metrics,
+	})
+	serverLog := logger.WriterLevel(logrus.DebugLevel)
+	defer serverLog.Close()
+	server := api.HTTPServer(api.New(p, metrics, logger))
+	server.ErrorLog = log.New(serverLog, "", 0)
+
+	var listeners []net.Listener
+	for _, address := range config.Listen {
+		l, err := listen(address)
+		if err != nil {
+			for _, l := range listeners {
+				l.Close()
+			}
+			return fmt.Errorf("listen on %s: %w", address, err)
+		}
+		listeners = append(listeners, l)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for i, l := range listeners {
+		logger.WithFields(logrus.Fields{"address": config.Listen[i], "engine": engine.Host(), "version": version}).Info("listening")
+		group.Go(func() error { return ignoreClosed(server.Serve(l)) })
+	}
+	group.Go(func() error {
+		<-ctx.Done()
+		logger.Info("shutting down")
+		limit, cancel := context.WithTimeout(context.Background(), shutdownLimit)
+		defer cancel()
+		// Jobs end first, so that every reader gets its last event.
+		err := p.Close(limit)
+		leaving, cancelLeaving := context.WithTimeout(context.Background(), readersLimit)
+		defer cancelLeaving()
+		if server.Shutdown(leaving) != nil {
+			server.Close() // who has not read its last event by now does not read
+		}
+		return err
+	})
+	return group.Wait()
+}
+
+// newMetrics has what Go tells of itself, to which the rest is added.
+func newMetrics() *prometheus.Registry {
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return metrics
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+func newLogger(c configs.Log) *logrus.Logger {
+	logger := logrus.New()
+	logger.SetOutput(os.Stderr)
+	if level, err := logrus.ParseLevel(c.Level); err == nil {
+		logger.SetLevel(level)
+	}
+	logger.SetFormatter(&logrus.TextFormatter{FullTimestamp: true})
+	if c.Format == "json" {
+		logger.SetFormatter(&logrus.JSONFormatter{})
+	}
+	return logger
+}
+
+// listen opens a unix socket that its owner and group may use. A socket that a
+// dead daemon left is replaced, one that a living daemon answers on is not.
+func listen(address string) (net.Listener, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, err
+	}
+	if conn, err := net.DialTimeout("unix", u.Path, time.Second); err == nil {
+		conn.Close()
+		return nil, errors.New("another daemon answers there; stop it, or listen somewhere else")
+	}
+	if info, err := os.Lstat(u.Path); err == nil && info.Mode().Type() != os.ModeSocket {
+		return nil, errors.New("there is something that is no socket; remove it, or listen somewhere else")
+	}
+	if err := os.MkdirAll(filepath.Dir(u.Path), 0o755); err != nil {
+		return nil, err
+	}
+	return sockets.NewUnixSocketWithOpts(u.Path, sockets.WithChmod(0o660))
+}

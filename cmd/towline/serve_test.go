@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/configs"
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/pullertest"
+)
+
+// config listens in a new directory and calls an engine that is not there.
+func config(t *testing.T) (c configs.Config, path string) {
+	t.Helper()
+	path = filepath.Join(directory(t), "towline", "s")
+	c = configs.Default()
+	c.Listen = []string{"unix://" + path}
+	c.Engine.Host = "unix:///nowhere/docker.sock"
+	c.Log.Level = "error"
+	return c, path
+}
+
+// startServe runs the daemon until the function it returns is called, which
+// returns how it ended.
+func startServe(t *testing.T, c configs.Config) (stop func() error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- serve(ctx, c) }()
+	stop = sync.OnceValue(func() error { cancel(); return <-ended })
+	t.Cleanup(func() { stop() })
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for _, address := range c.Listen {
+		for {
+			if conn, err := net.Dial("unix", strings.TrimPrefix(address, "unix://")); err == nil {
+				conn.Close()
+				break
+			}
+			select {
+			case err := <-ended:
+				t.Fatalf("it ended: %v", err)
+			case <-tick.C:
+			}
+		}
+	}
+	return stop
+}
+
+func get(t *testing.T, path, url string) string {
+	t.Helper()
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", path)
+	}}
+	defer transport.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: transport}).Get("http://towline" + url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprint(resp.StatusCode, " ", string(body))
+}
+
+func TestServeAnswersUntilItIsStopped(t *testing.T) {
+	c, path := config(t)
+	stop := startServe(t, c)
+	for url, want := range map[string]string{"/healthz": "200 ", "/readyz": "503 ", "/v1/engine": `200 {"reachable":false`} {
+		if got := get(t, path, url); !strings.HasPrefix(got, want) {
+			t.Errorf("%s is answered with %s", url, got)
+		}
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o660 || info.Mode().Type() != os.ModeSocket {
+		t.Errorf("the socket is %v, %v", info.Mode(), err)
+	}
+	if err := stop(); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("its socket is still there: %v", err)
+	}
+}
+
+func TestServeDoesNotTakeWhatIsNotItsOwn(t *testing.T) {
+	c, path := config(t)
+	startServe(t, c)
+	other := filepath.Join(filepath.Dir(path), "free")
+	c.Listen = []string{"unix://" + other, "unix://" + path}
+	if err := serve(t.Context(), c); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "another daemon answers there") {
+		t.Errorf("a second daemon on the socket: %v", err)
+	}
+	if _, err := os.Stat(other); !os.IsNotExist(err) {
+		t.Errorf("the socket that was free is left behind: %v", err)
+	}
+	if got := get(t, path, "/healthz"); !strings.HasPrefix(got, "200 ") {
+		t.Errorf("after that, the first daemon answers %s", got)
+	}
+
+	file := filepath.Join(directory(t), "important")
+	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.Listen = []string{"unix://" + file}
+	if err := serve(t.Context(), c); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("a file that is no socket: %v", err)
+	}
+	if content, err := os.ReadFile(file); err != nil || string(content) != "x" {
+		t.Errorf("the file is %q, %v", content, err)
+	}
+	c.Listen = []string{"unix:///proc/nowhere/s"}
+	if err := serve(t.Context(), c); err == nil || !strings.Contains(err.Error(), "/proc/nowhere") {
+		t.Errorf("a directory that cannot be made: %v", err)
+	}
+	c.Engine.Host = "ssh://engine"
+	if err := serve(t.Context(), c); err == nil || !strings.Contains(err.Error(), "ssh") {
+		t.Errorf("an engine that cannot be called: %v", err)
+	}
+}
+
+func TestServeReplacesASocketThatADeadDaemonLeft(t *testing.T) {
+	c, path := config(t)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
+	if _, err := os.Stat(path); err != nil {
+		t.Fatal(err)
+	}
+	startServe(t, c)
+	if got := get(t, path, "/healthz"); !strings.HasPrefix(got, "200 ") {
+		t.Errorf("it answers %s", got)
+	}
+}
+
+// engineSocket puts a scripted engine behind a unix socket.
+func engineSocket(t *testing.T) (host string, scripted *pullertest.Engine) {
+	t.Helper()
+	scripted = pullertest.New(t)
+	path := filepath.Join(directory(t), "engine")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var work sync.WaitGroup
+	work.Go(func() {
+		for {
+			near, err := l.Accept()
+			if err != nil {
+				return
+			}
+			far, err := scripted.Dial(context.Background())
+			if err != nil {
+				near.Close()
+				continue
+			}
+			pipe := func(to, from net.Conn) {
+				io.Copy(to, from)
+				to.Close()
+				from.Close()
+			}
+			work.Go(func() { pipe(near, far) })
+			work.Go(func() { pipe(far, near) })
+		}
+	})
+	t.Cleanup(func() { l.Close(); work.Wait() })
+	return "unix://" + path, scripted
+}
+
+func TestServeAndPullTogether(t *testing.T) {
+	c, path := config(t)
+	host, engine := engineSocket(t)
+	c.Engine.Host = host
+	c.Log.Format = "json"
+	playFresh(engine)
+	engine.Script("slow", func(p *pullertest.Pull) { <-p.Gone() })
+	stop := startServe(t, c)
+	if code, out, err := run(t.Context(), "pull", "127.0.0.1:5000/lab0:v1", "--host", "unix://"+path); code != 0 || !strings.Contains(out, ": pulled, sha256:") {
+		t.Errorf("%d, %v\n%s", code, err, out)
+	}
+	// Who waits when the daemon ends is told, and may ask again.
+	caller, err := client.New("unix://"+path, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer caller.Close()
+	told, ended := make(chan struct{}), make(chan error)
+	go func() {
+		seen := sync.OnceFunc(func() { close(told) })
+		ended <- pullAll(context.Background(), caller, puller.PullRequest{}, []string{"slow"}, showing(func(*puller.Job, puller.Event) { seen() }))
+	}()
+	<-told
+	if err := stop(); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	if err := <-ended; exitCode(err) != exitRetryable {
+		t.Errorf("the pull that was under way ends with %v", err)
+	}
+}
