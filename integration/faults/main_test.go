@@ -1,0 +1,89 @@
+package faults_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/towline/towline/integration/lab"
+)
+
+// site is what the tests share. Each has its own registry, its own daemon and
+// its own images, so that one test's fault is no other's.
+var site struct {
+	err error // why there is no engine
+	dir string
+	bin string
+	// engine is hurt by no test. It tries a layer once: what is to be seen here
+	// is what Towline does, not dockerd's own 50 s of trying again.
+	engine *lab.Engine
+	// fragile are killed, stopped and paused, each by one test at a time, which
+	// leaves it as it was. They are as engines are by default.
+	fragile chan *lab.Engine
+}
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) (code int) {
+	flag.Parse()
+	set := false
+	flag.Visit(func(f *flag.Flag) { set = set || f.Name == "test.parallel" })
+	if !set { // the tests mostly wait
+		flag.Set("test.parallel", "10")
+	}
+	zerolog.SetGlobalLevel(zerolog.Disabled) // toxiproxy's
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	fail := func(err error) int {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	var err error
+	if site.dir, err = os.MkdirTemp("", "tl"); err != nil {
+		return fail(err)
+	}
+	defer os.RemoveAll(site.dir)
+	if site.bin, err = lab.BuildTowline(ctx, site.dir, "-race"); err != nil {
+		return fail(err)
+	}
+	site.engine, site.err = lab.Private(ctx, site.dir+"/e", lab.PrivateOptions{
+		Flags: []string{"--max-download-attempts=1", "--max-concurrent-downloads=64"},
+	})
+	if site.err != nil {
+		return m.Run()
+	}
+	defer site.engine.Close()
+	site.fragile = make(chan *lab.Engine, 2)
+	for i := range cap(site.fragile) {
+		engine, err := lab.Private(ctx, fmt.Sprintf("%s/f%d", site.dir, i), lab.PrivateOptions{})
+		if err != nil {
+			return fail(err)
+		}
+		defer engine.Close()
+		site.fragile <- engine
+	}
+	before, err := site.engine.Goroutines(ctx)
+	if err != nil {
+		return fail(err)
+	}
+	code = m.Run()
+	// No pull is left behind in the engine either.
+	ctx, cancel = context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	err = lab.Poll(ctx, 100*time.Millisecond, func(ctx context.Context) error {
+		n, err := site.engine.Goroutines(ctx)
+		if err == nil && n > before+8 {
+			err = fmt.Errorf("the engine has %d goroutines, %d at the start", n, before)
+		}
+		return err
+	})
+	if err != nil {
+		return fail(err)
+	}
+	return code
+}

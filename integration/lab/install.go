@@ -1,0 +1,93 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+)
+
+// engineBinary returns the path of dockerd, installing it where that is possible:
+// as root, on Debian, Ubuntu and what descends from them.
+func engineBinary(ctx context.Context, logf func(string, ...any)) (string, error) {
+	if path, ok := lookDockerd(); ok {
+		return path, nil
+	}
+	if !aptMachine() {
+		return "", errors.New("no dockerd in PATH, and no apt-get to install it with")
+	}
+	logf("engine: no dockerd here; installing docker.io with apt-get")
+	if err := install(ctx); err != nil {
+		return "", err
+	}
+	path, ok := lookDockerd()
+	if !ok {
+		return "", errors.New("docker.io is installed, and there is still no dockerd")
+	}
+	logf("engine: installed %s", path)
+	return path, nil
+}
+
+// lookDockerd also looks where root's programs are: a caller's PATH often lacks it.
+func lookDockerd() (string, bool) {
+	for _, name := range []string{"dockerd", "/usr/sbin/dockerd", "/usr/local/sbin/dockerd"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path, true
+		}
+	}
+	return "", false
+}
+
+func aptMachine() bool {
+	if _, err := exec.LookPath("apt-get"); err != nil {
+		return false
+	}
+	release, err := os.ReadFile("/etc/os-release")
+	if err != nil {
+		return false
+	}
+	var family []string // ID and ID_LIKE; see os-release(5)
+	for line := range strings.Lines(string(release)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		if key == "ID" || key == "ID_LIKE" {
+			family = append(family, strings.Fields(strings.Trim(value, `"'`))...)
+		}
+	}
+	return slices.Contains(family, "debian") || slices.Contains(family, "ubuntu")
+}
+
+// install installs docker.io, and Docker's command line where that is a package of
+// its own and there is none yet.
+func install(ctx context.Context) error {
+	// No fresh lists is no reason to give up: the packages may be known already.
+	update := apt(ctx, "update")
+	if err := apt(ctx, "install", "-y", "--no-install-recommends", "docker.io"); err != nil {
+		return errors.Join(err, update)
+	}
+	// The package starts an engine for the whole system where there is an init system
+	// to do so. Nobody asked for that one.
+	if _, err := os.Stat("/run/systemd/system"); err == nil {
+		exec.CommandContext(ctx, "systemctl", "stop", "docker.socket", "docker.service").Run()
+	} else if _, err := os.Stat("/etc/init.d/docker"); err == nil {
+		exec.CommandContext(ctx, "/etc/init.d/docker", "stop").Run()
+	}
+	if _, err := exec.LookPath("docker"); err == nil {
+		return nil
+	}
+	if exec.CommandContext(ctx, "apt-cache", "show", "docker-cli").Run() != nil {
+		return nil
+	}
+	return apt(ctx, "install", "-y", "--no-install-recommends", "docker-cli")
+}
+
+func apt(ctx context.Context, args ...string) error {
+	cmd := exec.CommandContext(ctx, "apt-get", append([]string{"-q", "-o", "DPkg::Lock::Timeout=120"}, args...)...)
+	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, lastLines(string(out), 10))
+	}
+	return nil
+}
