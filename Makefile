@@ -1,0 +1,59 @@
+# Two targets matter to a newcomer: make demo, make test.
+
+CACHE       := $(CURDIR)/.cache
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS     := -s -w -X main.version=$(VERSION)
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME    ?= 30s
+COUNT       ?= 20
+
+.PHONY: help build test vet lint unit integration soak demo image bench fuzz clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+build: ## the binary, as bin/towline
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/towline ./cmd/towline
+
+test: vet lint unit integration ## all tests; REQUIRE_ENGINE=1 fails where no engine can be had
+
+vet:
+	@test -z "$$(gofmt -l cmd api configs puller stream integration)" || { gofmt -d cmd api configs puller stream integration; exit 1; }
+	go vet ./...
+	cd integration && go vet ./...
+
+lint:
+	go run $(STATICCHECK) ./...
+	cd integration && go run $(STATICCHECK) ./...
+
+unit:
+	go test -race ./...
+
+# Not cached: what it tests is not only in files. One package at a time, since
+# each has an engine of its own.
+integration:
+	cd integration && go test -race -count=1 -p 1 -timeout 8m ./...
+
+soak: ## the fault suite COUNT times: what fails once in a while shows up
+	cd integration && go test -race -count=$(COUNT) -timeout $$(($(COUNT) * 3 + 5))m ./faults
+
+demo: ## pull an image from a local registry through towline, and watch it
+	cd integration && go run ./demo -cache '$(CACHE)'
+
+image: ## the container image towline:dev (IMAGE names another)
+	mkdir -p $(CACHE)/image
+	CGO_ENABLED=0 GOOS=linux go build -trimpath -ldflags '$(LDFLAGS)' -o $(CACHE)/image/towline ./cmd/towline
+	docker build -q -t $(or $(IMAGE),towline:dev) -f Dockerfile $(CACHE)/image
+
+bench: ## figures against docker pull, as ratios in one run
+	cd integration && go run ./bench
+
+fuzz: ## every fuzz target for FUZZTIME
+	@set -e; for pkg in $$(go list ./...); do \
+	  for f in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "$$pkg $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg; \
+	  done; \
+	done
+
+clean: ## what the other targets left
+	rm -rf bin $(CACHE)
