@@ -51,10 +51,28 @@ type Job struct {
 	StartedAt  time.Time `json:"started_at,omitzero"`
 	FinishedAt time.Time `json:"finished_at,omitzero"`
 
+	// Parent is the prewarm that a job is part of. Children are a prewarm's
+	// jobs in the order they were asked for, and Images what became of each.
+	Parent   string       `json:"parent,omitempty"`
+	Children []string     `json:"children,omitempty"`
+	Images   []ImageState `json:"images,omitempty"`
+
 	Progress *stream.Totals `json:"progress,omitempty"`
 	Timings  *Timings       `json:"timings,omitempty"` // of the last attempt
 	Result   *Result        `json:"result,omitempty"`  // of a job that succeeded
 	Error    *JobError      `json:"error,omitempty"`   // of one that failed or was canceled
+}
+
+// ImageState is what became of one image of a prewarm, or of a service that
+// was skipped.
+type ImageState struct {
+	Job     string    `json:"job,omitempty"`
+	Image   string    `json:"image,omitempty"`
+	Service string    `json:"service,omitempty"` // of a Compose file, where it was skipped
+	State   State     `json:"state"`             // a job's, or "skipped"
+	Source  Source    `json:"source,omitempty"`
+	Error   *JobError `json:"error,omitempty"`
+	Reason  string    `json:"reason,omitempty"` // why it was skipped
 }
 
 // Source is where the image of a job that succeeded came from.

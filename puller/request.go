@@ -84,6 +84,9 @@ type PullRequest struct {
 	// gave before. For a key that came with another request the error is
 	// Conflict.
 	IdempotencyKey string `json:"-"`
+	// Caller is who asks, "" where that is not known. Slots are shared fairly
+	// among callers.
+	Caller string `json:"-"`
 }
 
 // fingerprint tells requests apart, with identity standing for credentials.

@@ -1,0 +1,122 @@
+package puller
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+)
+
+// PrewarmRequest asks for many images as one job. All but Images may be left
+// out. The fields from Platform on are for the images that do not say
+// themselves.
+type PrewarmRequest struct {
+	Images   Images `json:"images"`
+	FailFast bool   `json:"fail_fast,omitempty"` // the first failure cancels the rest
+
+	Platform string   `json:"platform,omitempty"`
+	Policy   Policy   `json:"policy,omitempty"`
+	Priority Priority `json:"priority,omitempty"`
+	Timeout  Duration `json:"timeout,omitempty"`
+	Retries  *int     `json:"retries,omitempty"`
+
+	// Skipped are what the list's author wants and no pull can bring.
+	Skipped []Skipped `json:"-"`
+
+	Credentials    Credentials `json:"-"`
+	IdempotencyKey string      `json:"-"`
+	Caller         string      `json:"-"`
+}
+
+// Skipped is a service of a Compose file that has no image to pull.
+type Skipped struct {
+	Service string `json:"service"`
+	Reason  string `json:"reason"`
+}
+
+// Images is a list of what to pull. In JSON each is a PullRequest, or just its
+// image as a string.
+type Images []PullRequest
+
+// maxImages is how many images one prewarm may ask for.
+const maxImages = 1000
+
+// UnmarshalJSON implements json.Unmarshaler. The error is InvalidRequest and
+// names the index at fault. As elsewhere, unknown fields are an error.
+func (l *Images) UnmarshalJSON(data []byte) error {
+	var raw []json.RawMessage
+	if err := json.Unmarshal(data, &raw); err != nil {
+		return Errorf(InvalidRequest, "images: not a list; send a list of references or of pull requests")
+	}
+	if len(raw) > maxImages {
+		return errManyImages(len(raw))
+	}
+	list := make(Images, len(raw))
+	for i, entry := range raw {
+		switch entry[0] {
+		case '"':
+			if err := json.Unmarshal(entry, &list[i].Image); err != nil {
+				return Errorf(InvalidRequest, "images[%d]: %w", i, err)
+			}
+		case '{':
+			d := json.NewDecoder(bytes.NewReader(entry))
+			d.DisallowUnknownFields()
+			if err := d.Decode(&list[i]); err != nil {
+				return Errorf(InvalidRequest, "images[%d]: %w", i, err)
+			}
+		default:
+			return Errorf(InvalidRequest, "images[%d]: %s is neither a reference nor a pull request", i, clip(string(entry)))
+		}
+	}
+	*l = list
+	return nil
+}
+
+func errManyImages(n int) error {
+	return Errorf(InvalidRequest, "images: %d of them; one prewarm takes at most %d, so ask for them in several", n, maxImages)
+}
+
+// withDefaults checks the request and fills in what was left out, in the
+// images too.
+func (r PrewarmRequest) withDefaults(o Options) (PrewarmRequest, error) {
+	switch {
+	case len(r.Images) == 0 && len(r.Skipped) == 0:
+		return r, Errorf(InvalidRequest, "images: missing; name at least one")
+	case len(r.Images) > maxImages:
+		return r, errManyImages(len(r.Images))
+	}
+	// What the request says for all is checked as part of a request that has
+	// nothing else in it, so that the fault is not laid on the first image.
+	all := PullRequest{
+		Image: "scratch", Platform: r.Platform, Policy: r.Policy, Priority: r.Priority, Timeout: r.Timeout, Retries: r.Retries,
+		IdempotencyKey: r.IdempotencyKey,
+	}
+	all, _, err := all.withDefaults(o)
+	if err != nil {
+		return r, err
+	}
+	r.Platform, r.Policy, r.Priority, r.Timeout, r.Retries = all.Platform, all.Policy, all.Priority, all.Timeout, all.Retries
+	images := make(Images, len(r.Images))
+	for i, one := range r.Images {
+		if one.Platform == "" {
+			one.Platform = r.Platform
+		}
+		if one.Policy == "" {
+			one.Policy = r.Policy
+		}
+		if one.Priority == "" {
+			one.Priority = r.Priority
+		}
+		if one.Timeout == 0 {
+			one.Timeout = r.Timeout
+		}
+		if one.Retries == nil {
+			one.Retries = r.Retries
+		}
+		one.Credentials, one.Caller = r.Credentials, r.Caller
+		if images[i], _, err = one.withDefaults(o); err != nil {
+			return r, fmt.Errorf("images[%d]: %w", i, err)
+		}
+	}
+	r.Images = images
+	return r, nil
+}

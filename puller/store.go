@@ -1,0 +1,72 @@
+package puller
+
+import (
+	"errors"
+	"time"
+)
+
+// A Store keeps jobs over a restart. Save and Prune are called by one
+// goroutine at a time; the other methods may be called from anywhere, also
+// meanwhile, until Close.
+type Store interface {
+	// Load returns what a start goes on from: the last seq that Save was given,
+	// 0 for none, and the records that have not ended, oldest first.
+	Load() (seq uint64, unended []Record, err error)
+
+	// Save keeps the records, each in the place of the one with its ID, and
+	// seq. All of it is on disk when Save returns nil, and none of it after an
+	// error. After ErrStoreLost it holds nothing at all: the caller saves what
+	// it knows once more.
+	Save(seq uint64, records []Record) error
+
+	// Record returns the record of a job, or NotFound.
+	Record(id string) (Record, error)
+
+	// Keyed returns the record that holds an idempotency key, or NotFound.
+	Keyed(key string) (Record, error)
+
+	// Ended returns the jobs that have ended and that the filter chooses,
+	// newest first: at most f.Limit of them, and only those with IDs below
+	// f.Cursor, if there is one. Its cost follows the limit, not how many jobs
+	// there are. The filter's fields are valid.
+	Ended(f Filter) ([]Job, error)
+
+	// Prune drops the jobs that ended before a time, and then the oldest of
+	// those that have ended until at most keep are left. It returns how many
+	// it dropped, and gives disk space back where there is much to give.
+	Prune(before time.Time, keep int) (int, error)
+
+	// Close ends the use of the store. It does not save anything.
+	Close() error
+}
+
+// ErrStoreLost is what Save returns when the store was found to be damaged and
+// has begun anew, without anything in it.
+var ErrStoreLost = errors.New("the store was damaged; it was set aside and begun anew")
+
+// Record is a job as it is kept: what its readers were told, and what a
+// restart needs to go on with it. It holds no credentials.
+type Record struct {
+	Job Job `json:"job"`
+	// Events are the numbered ones, oldest first. The Result of a result event
+	// is left out: it is Job.
+	Events []Event `json:"events,omitempty"`
+
+	// What was asked for: one of these.
+	Pull    *PullRequest `json:"pull,omitempty"`
+	Prewarm *Prewarm     `json:"prewarm,omitempty"`
+
+	// Caller is who asked, "" where that is not known.
+	Caller string `json:"caller,omitempty"`
+	// Private says that the request came with credentials, which are not kept.
+	Private bool `json:"private,omitempty"`
+	// Key is the request's idempotency key, and Fingerprint tells the request
+	// from another one with the same key.
+	Key         string `json:"key,omitempty"`
+	Fingerprint []byte `json:"fingerprint,omitempty"`
+}
+
+// Prewarm is what a restart needs of a prewarm beside its children.
+type Prewarm struct {
+	FailFast bool `json:"fail_fast,omitempty"`
+}
