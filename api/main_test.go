@@ -68,11 +68,13 @@ func startOn(t *testing.T, l net.Listener, dial func(context.Context, string, st
 	if err != nil {
 		t.Fatal(err)
 	}
-	options := puller.Options{Concurrency: 8, Policy: puller.Missing, Timeout: time.Hour, Log: log, Metrics: metrics}
+	options := puller.Options{Concurrency: 8, Policy: puller.Missing, Timeout: time.Hour, Store: pullertest.NewStore(), Log: log, Metrics: metrics}
 	for _, c := range change {
 		c(&options)
 	}
-	d.puller = puller.New(engine, options)
+	if d.puller, err = puller.New(engine, options); err != nil {
+		t.Fatal(err)
+	}
 	handler := api.New(d.puller, metrics, log)
 	server := api.HTTPServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d.open.Add(1)

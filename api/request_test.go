@@ -182,7 +182,10 @@ func FuzzCreatePull(f *testing.F) {
 	log := logrus.New()
 	log.SetOutput(&safeBuffer{})
 	log.SetLevel(logrus.ErrorLevel)
-	p := puller.New(e, puller.Options{Concurrency: 8, Policy: puller.Missing, Timeout: time.Hour, Log: log})
+	p, err := puller.New(e, puller.Options{Concurrency: 8, Policy: puller.Missing, Timeout: time.Hour, Store: pullertest.NewStore(), Log: log})
+	if err != nil {
+		f.Fatal(err)
+	}
 	f.Cleanup(func() {
 		p.Close(context.Background())
 		e.Close()

@@ -1,7 +1,12 @@
 package puller
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -9,57 +14,147 @@ import (
 	"github.com/towline/towline/stream"
 )
 
-// Submit accepts a job and returns it, queued or further. The error is
-// InvalidRequest, naming the field, or Overloaded.
+// Submit accepts a job and returns it, queued or further. The job is on disk by
+// then. The error is InvalidRequest, naming the field, Conflict, or Overloaded.
 func (p *Puller) Submit(r PullRequest) (Job, error) {
-	r, ref, err := r.withDefaults(p.opts)
+	r, _, err := r.withDefaults(p.opts)
 	if err != nil {
 		return Job{}, err
 	}
-	now := time.Now().UTC()
-	j := &job{
-		request: r,
-		key:     transferKey{ref.String(), r.Platform, r.Credentials.identity(p.key)},
-		topic:   stream.NewTopic(&p.seq),
-		done:    make(chan struct{}),
-		view: Job{
-			Kind: "pull", State: Queued, Image: ref.String(), Platform: r.Platform,
-			Policy: r.Policy, Priority: r.Priority, CreatedAt: now,
-		},
+	j := p.newPull(r)
+	j.fingerprint = fingerprint(r, j.private)
+	return p.accept(j)
+}
+
+// newJob returns a job that has not been accepted.
+func (p *Puller) newJob() *job {
+	j := &job{p: p, accepted: make(chan struct{}), done: make(chan struct{})}
+	j.ctx, j.cancel = context.WithCancel(p.ctx)
+	j.view = Job{State: Queued, CreatedAt: time.Now().UTC()}
+	j.topic = stream.NewTopic(&p.seq)
+	return j
+}
+
+// newPull returns the job of a request that has its defaults.
+func (p *Puller) newPull(r PullRequest) *job {
+	j := p.newJob()
+	j.ask(r)
+	j.key.identity = r.Credentials.identity(p.key)
+	j.private = r.Credentials != Credentials{}
+	j.view.Kind, j.view.Image, j.view.Platform, j.view.Policy, j.view.Priority = KindPull, r.Image, r.Platform, r.Policy, r.Priority
+	return j
+}
+
+// ask notes what a pull asks for.
+func (j *job) ask(r PullRequest) {
+	j.request, j.caller, j.idempotency = r, r.Caller, r.IdempotencyKey
+	j.key = transferKey{image: r.Image, platform: r.Platform}
+}
+
+// fingerprint tells requests apart.
+func fingerprint(request any, private bool) []byte {
+	body, err := json.Marshal(struct {
+		Request any
+		Private bool
+	}{request, private})
+	if err != nil {
+		panic("puller: a request that has no JSON: " + err.Error())
+	}
+	sum := sha256.Sum256(body)
+	return sum[:]
+}
+
+// accept makes jobs part of the Puller, all or none, once they are on disk, and
+// returns the first. Where the first has an idempotency key that is known, it
+// returns the job that came with it.
+func (p *Puller) accept(jobs ...*job) (Job, error) {
+	first := jobs[0]
+	for {
+		known, err := p.reserve(jobs)
+		if err != nil {
+			return Job{}, err
+		}
+		if known == nil {
+			break
+		}
+		<-known.accepted
+		if known.refusal == nil {
+			if known.key.identity != first.key.identity || !bytes.Equal(known.fingerprint, first.fingerprint) {
+				return Job{}, errKeyTaken(first.idempotency)
+			}
+			return p.Job(known.view.ID)
+		}
+		// That one was refused; this one may fare better.
+	}
+	if first.idempotency != "" {
+		switch r, err := p.store.Keyed(first.idempotency); {
+		case KindOf(err) == NotFound:
+		case err != nil:
+			p.refuse(jobs, err)
+			return Job{}, err
+		case !bytes.Equal(r.Fingerprint, first.fingerprint):
+			err := errKeyTaken(first.idempotency)
+			p.refuse(jobs, err)
+			return Job{}, err
+		default:
+			p.refuse(jobs, Errorf(Conflict, "another job has its key"))
+			return p.Job(r.Job.ID)
+		}
+	}
+	e := &entry{jobs: jobs, done: make(chan error, 1)}
+	p.mu.Lock()
+	p.ledger.entries = append(p.ledger.entries, e)
+	p.mu.Unlock()
+	p.ledger.poke()
+	select {
+	case err := <-e.done:
+		if err != nil {
+			err = errUnkept(err)
+			p.refuse(jobs, err)
+			return Job{}, err
+		}
+	case <-p.ledger.done: // it came after the last writing
+		p.refuse(jobs, errClosing)
+		return Job{}, errClosing
 	}
 	p.mu.Lock()
 	defer p.unlock()
+	p.enlist(jobs)
+	p.begin(jobs)
+	return first.snapshot(), nil
+}
+
+func errKeyTaken(key string) error {
+	return Errorf(Conflict, "Idempotency-Key: %q came with another request before", clip(key))
+}
+
+// reserve gives jobs their IDs and a place among maxUnended. It returns the job
+// that has the first one's idempotency key, if there is one that has not ended.
+func (p *Puller) reserve(jobs []*job) (known *job, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	first := jobs[0]
 	switch {
 	case p.closing:
-		return Job{}, errClosing
-	case r.IdempotencyKey != "" && p.keys[r.IdempotencyKey] != nil:
-		known := p.keys[r.IdempotencyKey]
-		if known.request.fingerprint(known.key.identity) != r.fingerprint(j.key.identity) {
-			return Job{}, Errorf(Conflict, "Idempotency-Key: %q came with another request before", clip(r.IdempotencyKey))
+		return nil, errClosing
+	case first.idempotency != "" && p.keys[first.idempotency] != nil:
+		return p.keys[first.idempotency], nil
+	case p.unended+len(jobs) > maxUnended:
+		return nil, Errorf(Overloaded, "%d jobs are queued or active, and at most %d may be; ask again later", p.unended, maxUnended)
+	}
+	p.unended += len(jobs)
+	if first.idempotency != "" {
+		p.keys[first.idempotency] = first
+	}
+	for _, j := range jobs {
+		j.view.ID = p.newID()
+		if j != first {
+			j.parent, j.view.Parent = first, first.view.ID
+			first.view.Children = append(first.view.Children, j.view.ID)
 		}
-		return known.snapshot(), nil
-	case p.unended >= maxUnended:
-		return Job{}, Errorf(Overloaded, "%d jobs are queued or active, which is the limit; ask again later", p.unended)
+		j.tell(func(seq uint64) Event { return stateEvent(seq, &j.view) })
 	}
-	j.view.ID = p.newID()
-	limit := Errorf(Timeout, "%s: not done within %s", j.view.Image, time.Duration(r.Timeout))
-	ctx, cancel := context.WithTimeoutCause(p.ctx, time.Duration(r.Timeout), limit)
-	stop := context.AfterFunc(ctx, func() { p.leave(j, context.Cause(ctx)) })
-	j.ctx, j.end = ctx, func() { stop(); cancel() }
-	p.jobs[j.view.ID] = j
-	if r.IdempotencyKey != "" {
-		p.keys[r.IdempotencyKey] = j
-	}
-	p.order = append(p.order, j)
-	p.unended++
-	p.meter.accepted()
-	j.topic.Publish(func(seq uint64) stream.Frame { return stateFrame(seq, &j.view) })
-	if r.Policy.asks() {
-		p.attach(j)
-	} else {
-		p.work.Go(func() { p.check(j) })
-	}
-	return j.snapshot(), nil
+	return nil, nil
 }
 
 // newID returns a ULID above all that were given before, also when the clock is
@@ -69,25 +164,88 @@ func (p *Puller) newID() string {
 	return ulid.MustNew(p.lastMS, p.entropy).String()
 }
 
-// check asks the engine whether the job's image is there: then no registry is
-// contacted.
+// refuse gives back what reserve has given.
+func (p *Puller) refuse(jobs []*job, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.unended -= len(jobs)
+	for _, j := range jobs {
+		if p.keys[j.idempotency] == j {
+			delete(p.keys, j.idempotency)
+		}
+		j.refusal = err
+		j.cancel()
+		close(j.accepted)
+	}
+}
+
+// enlist makes jobs known. The admission lock is held.
+func (p *Puller) enlist(jobs []*job) {
+	for _, j := range jobs {
+		j.begun = true
+		p.jobs[j.view.ID] = j
+		i, _ := slices.BinarySearchFunc(p.order, j.view.ID, byID)
+		p.order = slices.Insert(p.order, i, j)
+		p.meter.accepted()
+		close(j.accepted)
+	}
+}
+
+func byID(j *job, id string) int { return strings.Compare(j.view.ID, id) }
+
+// begin has jobs do what they are for, except when the Puller closes: then they
+// do at the next start. The admission lock is held.
+func (p *Puller) begin(jobs []*job) {
+	for _, j := range jobs {
+		switch {
+		case p.closing:
+			p.pause(j)
+		case j.parent != nil: // its parent sees to it
+		case j.batch != nil:
+			p.work.Go(func() { p.warm(j) })
+		default:
+			j.arm()
+			if j.orphan {
+				p.work.Go(func() { p.adopt(j) })
+			} else if j.request.Policy.asks() {
+				p.attach(j)
+			} else {
+				p.work.Go(func() { p.check(j) })
+			}
+		}
+	}
+}
+
+// check asks the engine whether the job's image is there, and has it pulled if
+// it is not.
 func (p *Puller) check(j *job) {
+	if p.wants(j) {
+		p.mu.Lock()
+		defer p.unlock()
+		p.attach(j)
+	}
+}
+
+// wants reports whether a job wants a pull. If it does not, its image is there
+// and the job ends without any registry being contacted.
+func (p *Puller) wants(j *job) bool {
 	image, err := p.inspect(j)
 	p.mu.Lock()
 	defer p.unlock()
 	switch {
-	case j.view.State.Ended():
+	case j.outcome != nil:
 	case err == nil && image.suits(j.view.Image, j.request.Platform):
 		p.finish(j, resultOf(image, j.view.Image), nil)
 	case KindOf(err) == EngineUnavailable && *j.request.Retries > 0:
-		p.attach(j) // the transfer waits for it
+		return true // the transfer waits for it
 	case err != nil && KindOf(err) != NotFound:
 		p.finish(j, Result{}, err)
 	case j.request.Policy == Never:
 		p.finish(j, Result{}, errNotPresent(j.view.Image))
 	default:
-		p.attach(j)
+		return true
 	}
+	return false
 }
 
 func errNotPresent(image string) error {

@@ -2,6 +2,7 @@ package puller_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -11,7 +12,20 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-func TestCloseEndsEveryJob(t *testing.T) {
+// paused checks that a job has not ended, and that those who wait are told.
+func (y *yard) paused(j puller.Job) {
+	y.Helper()
+	v, err := y.Wait(y.Context(), j.ID)
+	if v.State.Ended() || puller.KindOf(err) != puller.Overloaded || !strings.Contains(err.Error(), "goes on when it is back") {
+		y.Errorf("the job is %s, and who waits gets %v", v.State, err)
+	}
+	events := y.events(j)
+	if last := events[len(events)-1]; last.Type != "notice" || !strings.Contains(last.Message, "shutting down") {
+		y.Errorf("the last event is %+v", last)
+	}
+}
+
+func TestCloseLeavesJobsForTheNextStart(t *testing.T) {
 	inYardWith(t, single, nil, func(y *yard) {
 		y.engine.Tag("registry.test/done:v1", y.serve("registry.test/done:v1"))
 		done := y.submit(puller.PullRequest{Image: "registry.test/done:v1"})
@@ -39,20 +53,34 @@ func TestCloseEndsEveryJob(t *testing.T) {
 		}
 		y.aborted(1)
 		for _, j := range jobs {
-			y.failed(j, puller.Overloaded)
-			if got := numbered(y.events(j)); !slices.Equal(got[len(got)-2:], []string{"state failed", "result"}) {
-				y.Errorf("the numbered events are %q", got)
-			}
+			y.paused(j)
 		}
 		y.came(done, puller.Present)
 		if _, err := y.Submit(puller.PullRequest{Image: good}); puller.KindOf(err) != puller.Overloaded {
 			y.Errorf("a job was accepted after the end: %v", err)
 		}
+		if _, err := y.Cancel(jobs[0].ID); puller.KindOf(err) != puller.Overloaded {
+			y.Errorf("a job was canceled after the end: %v", err)
+		}
 		if err := y.Close(y.Context()); err != nil {
 			y.Errorf("closed again: %v", err)
 		}
-		if log := y.log.String(); !strings.Contains(log, jobs[0].ID) || strings.Contains(log, "hunter2") || strings.Contains(log, secret.Header()) {
+		if log := y.log.String(); !strings.Contains(log, done.ID) || strings.Contains(log, "hunter2") || strings.Contains(log, secret.Header()) {
 			y.Errorf("the log lacks a job or has a secret:\n%s", log)
+		}
+
+		y.engine.OnInspect(nil)
+		y.serve(good)
+		y.serve(other)
+		y.open()
+		for _, j := range jobs[:2] {
+			y.failed(j, puller.Denied)
+		}
+		y.came(jobs[2], puller.Pulled)
+		for _, j := range jobs[3:] {
+			if v := y.end(j); v.State != puller.Succeeded {
+				y.Errorf("a job ended as %s: %+v", v.State, v.Error)
+			}
 		}
 	})
 }
@@ -61,6 +89,7 @@ func TestCloseWaitsNoLongerThanItMay(t *testing.T) {
 	late := &lateEngine{}
 	inYardWith(t, defaults, func(e puller.Engine) puller.Engine { late.Engine = e; return late }, func(y *yard) {
 		late.gate = make(chan struct{})
+		defer close(late.gate)
 		y.hold(good)
 		j := y.always(good)
 		y.is(j, puller.Active, puller.Pulling)
@@ -70,9 +99,24 @@ func TestCloseWaitsNoLongerThanItMay(t *testing.T) {
 		if err := y.Close(ctx); err == nil || time.Since(began) != 5*time.Second {
 			y.Errorf("Close returned %v after %s", err, time.Since(began))
 		}
-		if v := y.failed(j, puller.Overloaded); v.FinishedAt.Sub(began) != 0 {
-			y.Errorf("the job had to wait for it")
+		y.paused(j)
+	})
+}
+
+// What ends while the daemon does is on disk before it is gone.
+func TestAJobThatEndsDuringCloseHasEnded(t *testing.T) {
+	late := &lateEngine{}
+	inYardWith(t, defaults, func(e puller.Engine) puller.Engine { late.Engine = e; return late }, func(y *yard) {
+		y.serve(good)
+		j := y.always(good)
+		y.store.Fail(errors.New("no space left on device"))
+		y.came(j, puller.Pulled) // told, though it could not be written
+		y.store.Fail(nil)
+		y.restart()
+		v := y.came(j, puller.Pulled)
+		if got := numbered(y.events(v)); !slices.Equal(got[len(got)-2:], []string{"state succeeded", "result"}) {
+			y.Errorf("the numbered events are %q", got)
 		}
-		close(late.gate)
+		y.pulls(1)
 	})
 }

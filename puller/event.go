@@ -10,7 +10,7 @@ import (
 // fields it has follows from Type.
 type Event struct {
 	// Seq numbers states, notices, logs and results; layers and heartbeats
-	// have none. It grows through the daemon's whole life.
+	// have none. It grows through the daemon's whole life, and over restarts.
 	Seq  uint64    `json:"seq,omitempty"`
 	Time time.Time `json:"time"`
 	Type string    `json:"type"` // state, layer, notice, result or heartbeat
@@ -30,30 +30,27 @@ type Event struct {
 	Result *Job `json:"result,omitempty"` // result: the whole job
 }
 
-func newFrame(e Event) stream.Frame {
-	e.Time = time.Now().UTC()
-	return stream.NewFrame(e.Seq, e.Type, e)
+func (e Event) frame() stream.Frame { return stream.NewFrame(e.Seq, e.Type, e) }
+
+func stateEvent(seq uint64, v *Job) Event {
+	return Event{Seq: seq, Time: time.Now().UTC(), Type: "state", Job: v.ID, State: v.State, Phase: v.Phase, Attempt: v.Attempt}
 }
 
-func stateFrame(seq uint64, v *Job) stream.Frame {
-	return newFrame(Event{Seq: seq, Type: "state", Job: v.ID, State: v.State, Phase: v.Phase, Attempt: v.Attempt})
+func noticeEvent(seq uint64, id, message string, wait time.Duration) Event {
+	return Event{Seq: seq, Time: time.Now().UTC(), Type: "notice", Job: id, Message: message, RetryAfterSeconds: wait.Seconds()}
 }
 
-func noticeFrame(seq uint64, id, message string, wait time.Duration) stream.Frame {
-	return newFrame(Event{Seq: seq, Type: "notice", Job: id, Message: message, RetryAfterSeconds: wait.Seconds()})
-}
-
-func resultFrame(seq uint64, v *Job) stream.Frame {
-	return newFrame(Event{Seq: seq, Type: "result", Job: v.ID, Result: v})
+func resultEvent(seq uint64, v *Job) Event {
+	return Event{Seq: seq, Time: time.Now().UTC(), Type: "result", Job: v.ID, Result: v}
 }
 
 // layerFrame leaves the job open: all jobs of a transfer share it.
 func layerFrame(l stream.Layer, t *stream.Totals) stream.Frame {
-	return newFrame(Event{Type: "layer", Layer: &l, Progress: t})
+	return Event{Time: time.Now().UTC(), Type: "layer", Layer: &l, Progress: t}.frame()
 }
 
 // HeartbeatFrame returns what a reader of the job is told while nothing
 // happens, so that nothing on the way takes the connection for dead.
 func HeartbeatFrame(id string) stream.Frame {
-	return newFrame(Event{Type: "heartbeat", Job: id})
+	return Event{Time: time.Now().UTC(), Type: "heartbeat", Job: id}.frame()
 }

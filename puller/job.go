@@ -3,6 +3,7 @@ package puller
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/towline/towline/stream"
@@ -34,16 +35,22 @@ const (
 	Verifying Phase = "verifying" // the stream has ended; the proof is sought
 )
 
+// The kinds of jobs.
+const (
+	KindPull    = "pull"
+	KindPrewarm = "prewarm"
+)
+
 // Job is one caller's request as it stands, in the form of the API. Absent
 // (zero) means unknown.
 type Job struct {
 	ID       string   `json:"id"`   // a ULID
-	Kind     string   `json:"kind"` // "pull"
+	Kind     string   `json:"kind"` // KindPull or KindPrewarm
 	State    State    `json:"state"`
 	Phase    Phase    `json:"phase,omitempty"` // while active
-	Image    string   `json:"image"`           // in full form
+	Image    string   `json:"image,omitempty"` // in full form
 	Platform string   `json:"platform,omitempty"`
-	Policy   Policy   `json:"policy"`
+	Policy   Policy   `json:"policy,omitempty"`
 	Priority Priority `json:"priority"`
 	Attempt  int      `json:"attempt,omitempty"` // from 1
 
@@ -86,12 +93,12 @@ const (
 	Present  Source = "present"    // no registry was asked
 )
 
-// Result is what a job that succeeded brought.
+// Result is what a job that succeeded brought. A prewarm has only the last two.
 type Result struct {
-	ImageID         string  `json:"image_id"`
+	ImageID         string  `json:"image_id,omitempty"`
 	Digest          string  `json:"digest,omitempty"` // sha256:…, in the registry
-	Size            int64   `json:"size"`             // bytes, as the engine counts
-	Source          Source  `json:"source"`
+	Size            int64   `json:"size,omitempty"`   // bytes, as the engine counts
+	Source          Source  `json:"source,omitempty"`
 	Downloaded      int64   `json:"downloaded"` // bytes, by the transfer that the job shared
 	DurationSeconds float64 `json:"duration_seconds"`
 }
@@ -104,17 +111,33 @@ type JobError struct {
 	RetryAfterSeconds float64 `json:"retry_after_seconds,omitempty"`
 }
 
-// job is a Job with what drives it. Its fields from view on are guarded by
+// job is a Job with what drives it. Its fields from ctx on are guarded by
 // Puller.mu.
 type job struct {
-	request PullRequest
-	key     transferKey
-	topic   *stream.Topic
-	ctx     context.Context // ends with the job, its cause an *Error
-	end     context.CancelFunc
-	done    chan struct{} // closed when the job has ended
+	p           *Puller
+	request     PullRequest // of a pull
+	key         transferKey // the same
+	batch       *batch      // of a prewarm
+	parent      *job        // of a prewarm's child
+	caller      string
+	private     bool   // it came with credentials
+	orphan      bool   // they were not kept over a restart
+	idempotency string // its key, "" for none
+	fingerprint []byte // of what was asked for
+	topic       *stream.Topic
+	accepted    chan struct{} // closed when it is known whether it was
+	done        chan struct{} // closed when readers are told how it ended
 
-	view     Job
+	ctx      context.Context // ends with the job
+	cancel   context.CancelFunc
+	timer    *time.Timer // ends it when its time is up
+	deadline time.Time   // zero for none
+	begun    bool        // it was accepted
+	refusal  error       // why it was not
+	view     Job         // what others are told
+	events   []Event     // the same, as it is kept
+	outcome  *Job        // what it is going to end as, once that is on disk
+	last     []stream.Frame
 	notices  int
 	failures int       // attempts that failed while it was part of their transfer
 	transfer *transfer // while it is part of one
@@ -126,26 +149,72 @@ func (j *job) snapshot() Job {
 	if j.transfer != nil {
 		v.Progress, v.Timings = j.transfer.totals.Load(), j.transfer.timings.Load()
 	}
+	if j.batch != nil && !v.State.Ended() {
+		j.batch.describe(&v)
+	}
 	return v
+}
+
+// record returns the job as it is to be kept.
+func (j *job) record() Record {
+	r := Record{
+		Job: j.view, Events: slices.Clip(j.events),
+		Caller: j.caller, Private: j.private, Key: j.idempotency, Fingerprint: j.fingerprint,
+	}
+	if j.outcome != nil {
+		r.Job = *j.outcome
+	}
+	if j.batch != nil {
+		r.Prewarm = &Prewarm{FailFast: j.batch.failFast, Skipped: j.batch.skipped}
+	} else {
+		request := j.request
+		request.Credentials = Credentials{}
+		r.Pull = &request
+	}
+	return r
+}
+
+// tell adds a numbered event to what the job's readers are told.
+func (j *job) tell(event func(seq uint64) Event) {
+	j.topic.Publish(func(seq uint64) stream.Frame {
+		e := event(seq)
+		j.events = append(j.events, e)
+		return e.frame()
+	})
+	j.p.ledger.touch(j)
 }
 
 // enter moves the job to a state and phase, and tells its readers.
 func (j *job) enter(state State, phase Phase, attempt int) {
 	v := &j.view
-	if v.State == state && v.Phase == phase && v.Attempt == attempt {
+	if j.outcome != nil || v.State == state && v.Phase == phase && v.Attempt == attempt {
 		return
 	}
-	if v.StartedAt.IsZero() && state == Active {
-		v.StartedAt = time.Now().UTC()
+	if state == Active {
+		if v.StartedAt.IsZero() {
+			v.StartedAt = time.Now().UTC()
+		}
+		j.arm()
 	}
 	v.State, v.Phase, v.Attempt = state, phase, attempt
-	j.topic.Publish(func(seq uint64) stream.Frame { return stateFrame(seq, v) })
+	j.tell(func(seq uint64) Event { return stateEvent(seq, v) })
+}
+
+// arm has the job's time run from now on. That of a prewarm's child does not
+// run while it waits for its turn, or the end of a long list would never come.
+func (j *job) arm() {
+	if j.timer != nil || j.batch != nil {
+		return
+	}
+	timeout := time.Duration(j.request.Timeout)
+	limit := Errorf(Timeout, "%s: not done within %s", j.view.Image, timeout)
+	j.deadline = time.Now().Add(timeout)
+	j.timer = time.AfterFunc(timeout, func() { j.p.leave(j, limit) })
 }
 
 // lasts reports whether the job's time is not up within d.
 func (j *job) lasts(d time.Duration) bool {
-	deadline, ok := j.ctx.Deadline()
-	return !ok || time.Until(deadline) > d
+	return j.deadline.IsZero() || time.Until(j.deadline) > d
 }
 
 // maxNotices bounds what one job's record keeps of an engine that has much to
@@ -156,28 +225,27 @@ const (
 )
 
 func (j *job) notice(message string, wait time.Duration) {
+	most := maxNotices + len(j.view.Children)
 	switch j.notices++; {
-	case j.notices > maxNotices:
+	case j.outcome != nil || j.notices > most:
 		return
-	case j.notices == maxNotices:
+	case j.notices == most:
 		message = "there is more to say than is kept; what follows is left out"
 	}
 	message = clipTo(message, maxNotice)
-	j.topic.Publish(func(seq uint64) stream.Frame { return noticeFrame(seq, j.view.ID, message, wait) })
+	j.tell(func(seq uint64) Event { return noticeEvent(seq, j.view.ID, message, wait) })
 }
 
-// finish ends the job, unless it has ended: with the result, or with err.
-func (j *job) finish(result Result, err error) {
-	v := &j.view
-	if v.State.Ended() {
-		return
-	}
+// decide settles what the job ends as: the result, or err. Its readers are told
+// when that is on disk.
+func (j *job) decide(result Result, err error) {
 	last := j.snapshot()
-	v.Progress, v.Timings = last.Progress, last.Timings
+	j.view.Progress, j.view.Timings = last.Progress, last.Timings
 	j.transfer = nil
+	v := last
 	now := time.Now().UTC()
 	v.FinishedAt = now
-	state := Succeeded
+	v.State, v.Phase = Succeeded, ""
 	if err == nil {
 		began := v.StartedAt
 		if began.IsZero() { // the image was there: nothing had to be started
@@ -187,17 +255,22 @@ func (j *job) finish(result Result, err error) {
 		v.Result = &result
 	} else {
 		v.Error = jobError(err)
-		state = Failed
+		v.State = Failed
 		if v.Error.Kind == Canceled {
-			state = StateCanceled
+			v.State = StateCanceled
 		}
 	}
-	j.enter(state, "", v.Attempt)
-	last = *v
-	j.topic.End(func(seq uint64) stream.Frame { return resultFrame(seq, &last) })
-	close(j.done)
-	j.end()
+	state, end := stateEvent(j.p.seq.Next(), &v), resultEvent(j.p.seq.Next(), &v)
+	j.last = []stream.Frame{state.frame(), end.frame()}
+	end.Result = nil // it is the record's Job
+	j.events = append(j.events, state, end)
+	j.outcome = &v
 	j.request.Credentials = Credentials{} // nobody needs them any more
+	if j.timer != nil {
+		j.timer.Stop()
+	}
+	j.cancel()
+	j.p.ledger.touch(j)
 }
 
 // maxMessage bounds what is kept of an engine's words for an error, in bytes.

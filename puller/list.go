@@ -1,9 +1,6 @@
 package puller
 
-import (
-	"slices"
-	"strings"
-)
+import "slices"
 
 // Filter chooses jobs. Its zero value is all of them.
 type Filter struct {
@@ -22,7 +19,7 @@ const (
 )
 
 // Jobs returns a page of jobs, newest first, and the cursor of the next page,
-// "" on the last. The error is InvalidRequest and names the field.
+// "" on the last. Their Images are left out. The error is InvalidRequest and names the field.
 func (p *Puller) Jobs(f Filter) (page []Job, next string, err error) {
 	switch {
 	case f.Limit < 0 || f.Limit > maxLimit:
@@ -36,9 +33,9 @@ func (p *Puller) Jobs(f Filter) (page []Job, next string, err error) {
 		return nil, "", Errorf(InvalidRequest, "state: %q is not known; use queued, active, succeeded, failed or canceled", clip(string(f.State)))
 	}
 	switch f.Kind {
-	case "", "pull":
+	case "", KindPull, KindPrewarm:
 	default:
-		return nil, "", Errorf(InvalidRequest, "kind: %q is not known; use pull", clip(f.Kind))
+		return nil, "", Errorf(InvalidRequest, "kind: %q is not known; use pull or prewarm", clip(f.Kind))
 	}
 	if f.Image != "" {
 		named, err := ParseReference(f.Image)
@@ -47,25 +44,58 @@ func (p *Puller) Jobs(f Filter) (page []Job, next string, err error) {
 		}
 		f.Image = named.String()
 	}
+	// First those that have not ended: what ends meanwhile is then in both, and
+	// not in neither.
+	unended := p.unendedJobs(f)
+	ended, err := p.store.Ended(Filter{State: f.State, Kind: f.Kind, Image: f.Image, Cursor: f.Cursor, Limit: f.Limit + 1})
+	if err != nil {
+		return nil, "", err
+	}
+	page = merge(unended, ended)
+	if len(page) > f.Limit {
+		page = page[:f.Limit]
+		next = page[f.Limit-1].ID
+	}
+	for i := range page {
+		page[i].Images = nil // a thousand jobs may have a thousand each
+	}
+	return page, next, nil
+}
+
+// unendedJobs returns one more than a page of the jobs that the store does not
+// know as ended, newest first.
+func (p *Puller) unendedJobs(f Filter) []Job {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	end := len(p.order)
 	if f.Cursor != "" {
-		// A job that has been forgotten still marks its place.
-		end, _ = slices.BinarySearchFunc(p.order, f.Cursor, func(j *job, id string) int {
-			return strings.Compare(j.view.ID, id)
-		})
+		// A job that is not there any more still marks its place.
+		end, _ = slices.BinarySearchFunc(p.order, f.Cursor, byID)
 	}
-	page = []Job{}
+	var jobs []Job
 	for _, j := range slices.Backward(p.order[:end]) {
 		v := &j.view
 		if f.State != "" && v.State != f.State || f.Kind != "" && v.Kind != f.Kind || f.Image != "" && v.Image != f.Image {
 			continue
 		}
-		if len(page) == f.Limit {
-			return page, page[len(page)-1].ID, nil
+		if jobs = append(jobs, j.snapshot()); len(jobs) > f.Limit {
+			break
 		}
-		page = append(page, j.snapshot())
 	}
-	return page, "", nil
+	return jobs
+}
+
+// merge returns the jobs of two lists, newest first. Of a job that is in both,
+// it is what the second says.
+func merge(unended, ended []Job) []Job {
+	all := make([]Job, 0, len(unended)+len(ended))
+	for _, v := range unended {
+		for len(ended) > 0 && ended[0].ID > v.ID {
+			all, ended = append(all, ended[0]), ended[1:]
+		}
+		if len(ended) == 0 || ended[0].ID != v.ID {
+			all = append(all, v)
+		}
+	}
+	return append(all, ended...)
 }

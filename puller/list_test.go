@@ -93,7 +93,9 @@ func TestABadFilterIsToldWhichFieldIsBad(t *testing.T) {
 }
 
 func TestOnlyEndedJobsAreForgotten(t *testing.T) {
-	inYardWith(t, single, nil, func(y *yard) {
+	o := single
+	o.KeepJobs = 500
+	inYardWith(t, o, nil, func(y *yard) {
 		y.engine.Tag(other, y.serve(other))
 		end := func(n int) (jobs []puller.Job) {
 			for range n {
@@ -136,8 +138,8 @@ func TestOnlyEndedJobsAreForgotten(t *testing.T) {
 		if _, err := y.Job(later[0].ID); puller.KindOf(err) != puller.NotFound {
 			y.Fatalf("no job younger than the active ones was forgotten: %v", err)
 		}
-		if count < 1000 || count >= 1100 {
-			y.Errorf("%d ended jobs are remembered", count)
+		if count < 500 || count >= 1500 {
+			y.Errorf("%d ended jobs are kept", count)
 		}
 		if _, err := y.Job(later[len(later)-1].ID); err != nil {
 			y.Errorf("the newest is forgotten: %v", err)

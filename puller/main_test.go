@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,8 +29,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type yard struct {
 	*puller.Puller
 	*testing.T
+	open   func() // starts a Puller on the store
 	engine *pullertest.Engine
+	store  *pullertest.Store
 	log    *strings.Builder // complete once the Puller is closed
+
+	mu      sync.Mutex
+	readers map[string]*reader // by job, since the last start
 }
 
 var defaults = puller.Options{Concurrency: 4, Policy: puller.Missing, Retries: 3, Timeout: 30 * time.Minute}
@@ -61,14 +67,45 @@ func inYardWith(t *testing.T, o puller.Options, wrap func(puller.Engine) puller.
 		if wrap != nil {
 			engine = wrap(adapter)
 		}
-		p := puller.New(engine, o)
-		t.Cleanup(func() {
-			if err := p.Close(context.Background()); err != nil {
-				t.Error(err)
+		store := pullertest.NewStore()
+		if o.Store == nil {
+			o.Store = store
+		}
+		y := &yard{T: t, engine: scripted, store: store, log: &log}
+		y.open = func() {
+			p, err := puller.New(engine, o)
+			if err != nil {
+				t.Fatal(err)
 			}
-		})
-		test(&yard{Puller: p, T: t, engine: scripted, log: &log})
+			y.Puller, y.readers = p, make(map[string]*reader)
+		}
+		y.open()
+		t.Cleanup(y.close)
+		test(y)
 	})
+}
+
+func (y *yard) close() {
+	y.Helper()
+	if err := y.Close(context.Background()); err != nil {
+		y.Error(err)
+	}
+}
+
+// restart has the daemon stop well and start again.
+func (y *yard) restart() {
+	y.Helper()
+	y.close()
+	y.open()
+}
+
+// crash has the daemon end with nothing kept but what was on disk.
+func (y *yard) crash() {
+	y.Helper()
+	thaw := y.store.Freeze()
+	y.close()
+	thaw()
+	y.open()
 }
 
 // Images of the tests. good is served unless a test says otherwise.
@@ -104,7 +141,35 @@ func (y *yard) submit(r puller.PullRequest) puller.Job {
 	if err != nil {
 		y.Fatal(err)
 	}
+	y.follow(j)
 	return j
+}
+
+// reader is one who has followed a job since it was submitted.
+type reader struct {
+	lines []string
+	sub   *stream.Subscription
+}
+
+func (y *yard) follow(j puller.Job) *reader {
+	y.Helper()
+	begin := uint64(0)
+	frames, sub, err := y.Watch(j.ID, &begin)
+	if err != nil {
+		y.Fatal(err)
+	}
+	r := &reader{sub: sub}
+	r.take(frames, j.ID)
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.readers[j.ID] = r
+	return r
+}
+
+func (r *reader) take(frames []stream.Frame, job string) {
+	for _, f := range frames {
+		r.lines = append(r.lines, string(f.AppendNDJSON(nil, job)))
+	}
 }
 
 // always submits a job that asks the registry in any case.
@@ -190,22 +255,26 @@ func (y *yard) aborted(n int) {
 	}
 }
 
-// lines reads what a reader of a job is told from the beginning to its end.
+// lines reads what a reader of a job is told from the beginning to its end: one
+// who was there from the beginning, if the job was submitted by submit.
 func (y *yard) lines(j puller.Job) []string {
 	y.Helper()
-	begin := uint64(0)
-	frames, sub, err := y.Watch(j.ID, &begin)
-	var lines []string
-	for err == nil {
-		for _, f := range frames {
-			lines = append(lines, string(f.AppendNDJSON(nil, j.ID)))
+	y.mu.Lock()
+	r := y.readers[j.ID]
+	y.mu.Unlock()
+	if r == nil {
+		r = y.follow(j)
+	}
+	for {
+		frames, err := r.sub.Next(y.Context(), time.Hour)
+		if errors.Is(err, io.EOF) {
+			return r.lines
 		}
-		frames, err = sub.Next(y.Context(), time.Hour)
+		if err != nil {
+			y.Fatal(err)
+		}
+		r.take(frames, j.ID)
 	}
-	if !errors.Is(err, io.EOF) {
-		y.Fatal(err)
-	}
-	return lines
 }
 
 // events is lines, read, and with the test that numbers grow.

@@ -29,6 +29,12 @@ type Options struct {
 	// how long extraction may. 0 is without limit.
 	FirstByteTimeout, StallTimeout, ExtractStallTimeout time.Duration
 
+	// Store keeps the jobs. The Puller does not close it.
+	Store Store
+	// KeepFor is how long ended jobs are kept, and KeepJobs how many of them; 0
+	// is without limit.
+	KeepFor  time.Duration
+	KeepJobs int
 	// Registry is asked for what Newer wants to know; nil for none.
 	Registry Registry
 	Log      logrus.FieldLogger
@@ -36,8 +42,6 @@ type Options struct {
 }
 
 const (
-	// keepEnded is how many ended jobs are remembered; the oldest go first.
-	keepEnded = 1000
 	// maxUnended is how many jobs may be queued or active.
 	maxUnended = 20_000
 	// maxChecks is how many jobs may ask the engine at a time whether their
@@ -49,6 +53,7 @@ const (
 // called from anywhere.
 type Puller struct {
 	engine  Engine
+	store   Store
 	opts    Options
 	log     logrus.FieldLogger
 	seq     stream.Sequence
@@ -63,21 +68,23 @@ type Puller struct {
 
 	mu        sync.Mutex // the admission lock
 	closing   bool
-	jobs      map[string]*job
-	keys      map[string]*job // by idempotency key
-	order     []*job          // by ID, which is by the time of admission
-	ended     []*job          // in the order they ended
+	jobs      map[string]*job // those that have not ended, or not on disk
+	order     []*job          // the same, by ID, which is by the time of admission
+	keys      map[string]*job // the same, by idempotency key, and those to be accepted
 	unended   int
 	transfers map[transferKey]*transfer
 	lastMS    uint64 // the time in the last job's ID
 	entropy   *ulid.MonotonicEntropy
 	lines     []*logrus.Entry // to be logged by unlock
+	ledger    ledger
 }
 
-// New returns a Puller that drives the engine. Close ends it.
-func New(engine Engine, opts Options) *Puller {
+// New returns a Puller that drives the engine and goes on with what the store
+// says had not ended. Close ends it. The error is the store's.
+func New(engine Engine, opts Options) (*Puller, error) {
 	p := &Puller{
 		engine:    engine,
+		store:     opts.Store,
 		opts:      opts,
 		log:       opts.Log,
 		queue:     newQueue(opts.Concurrency, opts.PerRegistry),
@@ -88,11 +95,16 @@ func New(engine Engine, opts Options) *Puller {
 		keys:      make(map[string]*job),
 		transfers: make(map[transferKey]*transfer),
 		entropy:   ulid.Monotonic(rand.Reader, 0),
+		ledger:    newLedger(),
 	}
 	p.advance.start = time.Now()
 	rand.Read(p.key) // never fails
 	p.ctx, p.stop = context.WithCancelCause(context.Background())
-	return p
+	if err := p.restore(); err != nil {
+		return nil, err
+	}
+	go p.keepBooks()
+	return p, nil
 }
 
 // errClosing is why jobs end when the daemon does.
@@ -109,39 +121,60 @@ func (p *Puller) unlock() {
 	}
 }
 
-// finish ends a job under the admission lock, which is to be given back by
-// unlock.
+// finish decides what a job ends as: the result, or err. While the Puller
+// closes, what fails does so because of that: it goes on at the next start. The
+// admission lock is held, and to be given back by unlock.
 func (p *Puller) finish(j *job, result Result, err error) {
+	switch {
+	case j.outcome != nil:
+	case err != nil && p.closing:
+		j.transfer = nil
+	default:
+		j.decide(result, err)
+	}
+}
+
+// settle tells a job's readers what it has ended as. The same holds.
+func (p *Puller) settle(j *job) {
 	if j.view.State.Ended() {
 		return
 	}
-	j.finish(result, err)
+	j.view = *j.outcome
+	j.topic.End(j.last...)
+	j.last = nil
+	close(j.done)
 	p.unended--
 	p.meter.ended(&j.view)
-	entry := p.log.WithFields(logrus.Fields{"job": j.view.ID, "image": j.view.Image, "state": j.view.State})
-	if err != nil {
-		entry = entry.WithFields(logrus.Fields{"kind": KindOf(err), "error": err})
-	} else {
-		entry = entry.WithFields(logrus.Fields{"source": j.view.Result.Source, "seconds": j.view.Result.DurationSeconds})
+	p.lines = append(p.lines, j.line(p.log))
+	if j.parent != nil {
+		p.childEnded(j)
 	}
-	p.lines = append(p.lines, entry)
-	p.ended = append(p.ended, j)
-	p.forget()
 }
 
-// forget drops the jobs above keepEnded that ended first.
-func (p *Puller) forget() {
-	excess := len(p.ended) - keepEnded
-	// Dropping one at a time would move the slices at every end.
-	if excess < keepEnded/10 {
-		return
+// evict forgets a job that has ended: the store knows it. The same holds.
+func (p *Puller) evict(j *job) {
+	delete(p.jobs, j.view.ID)
+	if p.keys[j.idempotency] == j {
+		delete(p.keys, j.idempotency)
 	}
-	for _, j := range p.ended[:excess] {
-		delete(p.jobs, j.view.ID)
-		delete(p.keys, j.request.IdempotencyKey)
+	if i, ok := slices.BinarySearchFunc(p.order, j.view.ID, byID); ok {
+		p.order = slices.Delete(p.order, i, i+1)
 	}
-	p.ended = slices.Delete(p.ended, 0, excess)
-	p.order = slices.DeleteFunc(p.order, func(j *job) bool { return p.jobs[j.view.ID] == nil })
+}
+
+// line is what is logged of a job that has ended.
+func (j *job) line(log logrus.FieldLogger) *logrus.Entry {
+	v := &j.view
+	fields := logrus.Fields{"job": v.ID, "kind": v.Kind, "state": v.State}
+	if v.Image != "" {
+		fields["image"] = v.Image
+	}
+	if v.Error != nil {
+		fields["error_kind"], fields["error"] = v.Error.Kind, v.Error.Message
+	} else {
+		fields["source"], fields["seconds"] = v.Result.Source, v.Result.DurationSeconds
+	}
+	return log.WithFields(fields)
 }
 
 // leave ends a job before its time, and the transfer with it if it was the
@@ -166,70 +199,130 @@ func errNoJob(id string) error {
 	return Errorf(NotFound, "job %q is not known; it may have ended long ago", clip(id))
 }
 
+// live returns a job that has not ended, or nil.
+func (p *Puller) live(id string) *job {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.jobs[id]
+}
+
+// kept returns the record of a job that has ended, or NotFound.
+func (p *Puller) kept(id string) (Record, error) {
+	if _, err := ulid.ParseStrict(id); err != nil {
+		return Record{}, errNoJob(id)
+	}
+	r, err := p.store.Record(id)
+	if KindOf(err) == NotFound || err == nil && !r.Job.State.Ended() {
+		return Record{}, errNoJob(id) // or it is about to be accepted
+	}
+	return r, err
+}
+
 // Job returns a job as it stands, or NotFound.
 func (p *Puller) Job(id string) (Job, error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	j, ok := p.jobs[id]
-	if !ok {
-		return Job{}, errNoJob(id)
+	if j := p.jobs[id]; j != nil {
+		defer p.mu.Unlock()
+		return j.snapshot(), nil
 	}
-	return j.snapshot(), nil
+	p.mu.Unlock()
+	r, err := p.kept(id)
+	return r.Job, err
 }
 
-// Cancel ends a job as canceled and returns it. The error is NotFound, or
-// Conflict if the job has ended.
+// Cancel ends a job as canceled, a prewarm with all its children, and returns
+// it. The error is NotFound, or Conflict if the job has ended.
 func (p *Puller) Cancel(id string) (Job, error) {
 	p.mu.Lock()
-	defer p.unlock()
-	j, ok := p.jobs[id]
+	j := p.jobs[id]
 	switch {
-	case !ok:
-		return Job{}, errNoJob(id)
-	case j.view.State.Ended():
-		return Job{}, Errorf(Conflict, "job %s has already ended: it is %s", id, j.view.State)
+	case j == nil:
+	case p.closing:
+		p.mu.Unlock()
+		return Job{}, errClosing
+	case j.outcome == nil:
+		if j.batch != nil {
+			p.cancelAll(j)
+		} else {
+			p.leaveLocked(j, Errorf(Canceled, "%s: canceled", j.view.Image))
+		}
+		p.unlock()
+		return p.settled(j)
 	}
-	p.leaveLocked(j, Errorf(Canceled, "%s: canceled", j.view.Image))
+	p.mu.Unlock()
+	if j != nil {
+		if v, err := p.settled(j); err != nil {
+			return v, err
+		}
+	}
+	v, err := p.Job(id)
+	if err != nil {
+		return Job{}, err
+	}
+	return Job{}, Errorf(Conflict, "job %s has already ended: it is %s", id, v.State)
+}
+
+// settled waits until a job that ends has ended.
+func (p *Puller) settled(j *job) (Job, error) {
+	select {
+	case <-j.done:
+	case <-p.ledger.done:
+		return Job{}, errClosing
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	return j.snapshot(), nil
 }
 
 // Wait returns the job when it has ended. If ctx ends first, Wait returns the
-// job as it stands and ctx's error; the job goes on.
+// job as it stands and ctx's error, and if the Puller closes, Overloaded; the
+// job goes on.
 func (p *Puller) Wait(ctx context.Context, id string) (Job, error) {
-	p.mu.Lock()
-	j, ok := p.jobs[id]
-	p.mu.Unlock()
-	if !ok {
-		return Job{}, errNoJob(id)
+	j := p.live(id)
+	if j == nil {
+		return p.Job(id)
 	}
+	var err error
 	select {
 	case <-j.done:
 	case <-ctx.Done():
+		err = ctx.Err()
+	case <-p.ledger.done:
+		err = errPaused(id)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !j.view.State.Ended() {
-		return j.snapshot(), ctx.Err()
+	if j.view.State.Ended() {
+		err = nil
 	}
-	return j.snapshot(), nil
+	return j.snapshot(), err
+}
+
+func errPaused(id string) error {
+	return Errorf(Overloaded, "towline is shutting down; job %s goes on when it is back", id)
 }
 
 // Watch returns what the readers of a job are told: its present state and what
 // follows. With since, it is what came after that number. The error is
 // NotFound.
 func (p *Puller) Watch(id string, since *uint64) ([]stream.Frame, *stream.Subscription, error) {
-	p.mu.Lock()
-	j, ok := p.jobs[id]
-	p.mu.Unlock()
-	if !ok {
-		return nil, nil, errNoJob(id)
+	var topic *stream.Topic
+	if j := p.live(id); j != nil {
+		topic = j.topic
+	} else {
+		r, err := p.kept(id)
+		if err != nil {
+			return nil, nil, err
+		}
+		topic = stream.NewTopic(&p.seq)
+		topic.End(r.frames()...)
 	}
 	var frames []stream.Frame
 	var sub *stream.Subscription
 	if since != nil {
-		frames, sub = j.topic.Resume(*since)
+		frames, sub = topic.Resume(*since)
 	} else {
-		frames, sub = j.topic.Subscribe()
+		frames, sub = topic.Subscribe()
 	}
 	return frames, sub, nil
 }
@@ -238,25 +331,47 @@ func (p *Puller) Watch(id string, since *uint64) ([]stream.Frame, *stream.Subscr
 // known is filled in, and the error says why.
 func (p *Puller) Engine(ctx context.Context) (EngineInfo, error) { return p.engine.Info(ctx) }
 
-// Close takes no more jobs, ends those there are as Overloaded, aborts their
-// transfers and waits for everything it started, or for ctx.
+// Close takes no more jobs, ends the streams of those there are, aborts their
+// transfers, and waits for everything it started, or for ctx. Jobs that have
+// not ended go on with the next Puller that is given the store.
 func (p *Puller) Close(ctx context.Context) error {
 	p.mu.Lock()
+	again := p.closing
 	p.closing = true
-	for _, j := range slices.Clone(p.order) { // ending a job can drop old ones
-		p.leaveLocked(j, errClosing)
+	if !again {
+		for _, j := range p.order {
+			p.pause(j)
+		}
 	}
 	p.unlock()
 	p.stop(errClosing)
-	done := make(chan struct{})
+	worked := make(chan struct{})
 	go func() {
 		p.work.Wait()
-		close(done)
+		close(worked)
 	}()
+	var err error
 	select {
-	case <-done:
-		return nil
+	case <-worked:
 	case <-ctx.Done():
-		return errors.New("transfers were still being aborted")
+		err = errors.New("transfers were still being aborted")
 	}
+	if !again {
+		close(p.ledger.quit)
+	}
+	// However little time there was: what is known is written.
+	<-p.ledger.done
+	return err
+}
+
+// pause tells a job's readers that it goes on later, and ends their streams.
+func (p *Puller) pause(j *job) {
+	if j.outcome != nil {
+		return // they are about to be told more
+	}
+	if j.timer != nil {
+		j.timer.Stop()
+	}
+	j.notice("towline is shutting down; the job goes on when it is back", 0)
+	j.topic.End()
 }

@@ -10,18 +10,43 @@ import (
 
 // queue decides which transfer runs next: so many at a time in all, so many of
 // one registry, none of a registry that is in its cool-down, and one platform
-// of an image after the other. Among those
-// that may run it is the one with the highest rank, among those the one that
-// was admitted first.
+// of an image after the other. Among those that may run it is the one with the
+// highest rank; among those one of the caller who has had the fewest slots of
+// late; among those the one that was admitted first.
+//
+// Two things keep a long list from taking it all. Every so often the turn is of
+// the one that was admitted first, whatever its rank: so low ranks get on under
+// a load of high ones. And transfers that only prewarms want leave one slot to
+// others, where there are enough of them: so one that comes need not wait until
+// a transfer of a list ends.
 type queue struct {
-	each int // transfers of one registry at a time
+	all  int // transfers at a time
+	each int // the same, of one registry
 
 	mu      sync.Mutex
 	free    int
 	waiting []*waiter // in the order they are served
 	hosts   map[string]*host
 	tags    map[string]tagUse // by image
+	callers map[string]*share
+	level   uint64 // what the caller that was served last had before that
+	handed  int    // slots, since the start
 }
+
+// share is what a caller has had of the slots. One who comes starts at the
+// level of those who are there: not having asked earns nothing.
+type share struct {
+	users  int // waiters, with or without a slot
+	served uint64
+}
+
+const (
+	// everySoOften is how many slots are handed out by rank before one goes to
+	// the transfer that has waited longest.
+	everySoOften = 8
+	// enough is from how many slots on one is left free by prewarms.
+	enough = 4
+)
 
 // tagUse is what transfers that run do to one name. An engine with a graph
 // driver keeps one image under it: two platforms at once would take it from
@@ -41,13 +66,20 @@ type host struct {
 	changed chan struct{} // closed when a cool-down begins or gets longer
 }
 
-// waiter is a transfer's place in the queue.
+// place is what a transfer's place in the queue follows from.
+type place struct {
+	key     transferKey
+	caller  string
+	rank    int
+	batched bool   // only prewarms want it
+	turn    uint64 // when the transfer was admitted
+}
+
+// waiter is a transfer in the queue.
 type waiter struct {
+	place
 	queue *queue
 	host  *host
-	key   transferKey
-	rank  int
-	turn  uint64        // when the transfer was admitted
 	ready chan struct{} // closed when the waiter has a slot
 }
 
@@ -62,32 +94,49 @@ const (
 
 func newQueue(all, each int) *queue {
 	all = max(1, all)
-	return &queue{free: all, each: cmp.Or(max(0, each), all), hosts: make(map[string]*host), tags: make(map[string]tagUse)}
+	return &queue{
+		all: all, free: all, each: cmp.Or(max(0, each), all),
+		hosts: make(map[string]*host), tags: make(map[string]tagUse), callers: make(map[string]*share),
+	}
 }
 
 // join puts a waiter in the queue. It must be waited for with acquire.
-func (q *queue) join(key transferKey, rank int, turn uint64) *waiter {
+func (q *queue) join(at place) *waiter {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	registry := registryOf(key.image)
+	registry := registryOf(at.key.image)
 	h := q.hosts[registry]
 	if h == nil {
 		h = &host{name: registry, changed: make(chan struct{})}
 		q.hosts[registry] = h
 	}
 	h.users++
-	w := &waiter{queue: q, host: h, key: key, rank: rank, turn: turn, ready: make(chan struct{})}
+	c := q.callers[at.caller]
+	if c == nil {
+		c = &share{served: q.level}
+		q.callers[at.caller] = c
+	}
+	c.users++
+	w := &waiter{place: at, queue: q, host: h, ready: make(chan struct{})}
 	q.waiting = append(q.waiting, w)
-	q.hand()
+	// No other can have become free to run.
+	if q.free > 0 && q.mayRun(w, time.Now()) {
+		q.give(w)
+	}
 	return w
 }
 
-// raise gives a waiter a higher rank; one with a slot is not touched by it.
-func (w *waiter) raise(rank int) {
+// raise gives a waiter a higher rank, or more than prewarms that want it; one
+// with a slot is not touched by it.
+func (w *waiter) raise(rank int, batched bool) {
 	q := w.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	w.rank = max(w.rank, rank)
+	if w.batched && !batched {
+		w.batched = false
+		q.hand()
+	}
 }
 
 // acquire returns nil when the slot is the caller's, to be given back with
@@ -122,7 +171,7 @@ func (w *waiter) abandon() {
 	defer q.mu.Unlock()
 	if i := slices.Index(q.waiting, w); i >= 0 {
 		q.waiting = slices.Delete(q.waiting, i, i+1)
-		q.leave(w.host)
+		q.leave(w)
 	} else {
 		q.giveBack(w)
 	}
@@ -152,13 +201,17 @@ func (q *queue) giveBack(w *waiter) {
 	} else {
 		q.tags[w.key.image] = tagUse{u.platform, u.running - 1}
 	}
-	q.leave(w.host)
+	q.leave(w)
 	q.hand()
 }
 
-func (q *queue) leave(h *host) {
-	h.users--
-	q.forget(h)
+func (q *queue) leave(w *waiter) {
+	w.host.users--
+	q.forget(w.host)
+	c := q.callers[w.caller]
+	if c.users--; c.users == 0 {
+		delete(q.callers, w.caller)
+	}
 }
 
 // forget drops a registry that nobody uses and that is in no cool-down: names
@@ -171,24 +224,60 @@ func (q *queue) forget(h *host) {
 
 // hand gives free slots away.
 func (q *queue) hand() {
-	if q.free == 0 {
-		return // to sort many thousands at every admission would take long
-	}
-	slices.SortStableFunc(q.waiting, func(a, b *waiter) int {
-		return cmp.Or(cmp.Compare(b.rank, a.rank), cmp.Compare(a.turn, b.turn))
-	})
 	now := time.Now()
-	q.waiting = slices.DeleteFunc(q.waiting, func(w *waiter) bool {
-		use, inUse := q.tags[w.key.image]
-		if q.free == 0 || w.host.running >= q.each || now.Before(w.host.until) || inUse && use.platform != w.key.platform {
-			return false
+	for q.free > 0 {
+		oldest := q.handed%everySoOften == everySoOften-1
+		var next *waiter
+		for _, w := range q.waiting {
+			if q.mayRun(w, now) && (next == nil || q.before(w, next, oldest)) {
+				next = w
+			}
 		}
-		q.tags[w.key.image] = tagUse{w.key.platform, use.running + 1}
-		q.free--
-		w.host.running++
-		close(w.ready)
-		return true
-	})
+		if next == nil {
+			return
+		}
+		q.give(next)
+	}
+}
+
+// mayRun reports whether nothing is in a waiter's way but others in the queue.
+func (q *queue) mayRun(w *waiter, now time.Time) bool {
+	use, inUse := q.tags[w.key.image]
+	return q.free > left(w, q.all) && w.host.running < q.each-left(w, q.each) &&
+		!now.Before(w.host.until) && !(inUse && use.platform != w.key.platform)
+}
+
+// left is how many of so many slots a waiter leaves to others.
+func left(w *waiter, slots int) int {
+	if w.batched && slots >= enough {
+		return 1
+	}
+	return 0
+}
+
+// before reports whether a waiter is served before another: by rank, caller and
+// turn, or by turn alone.
+func (q *queue) before(a, b *waiter, oldest bool) bool {
+	if oldest {
+		return a.turn < b.turn
+	}
+	return cmp.Or(
+		cmp.Compare(b.rank, a.rank),
+		cmp.Compare(q.callers[a.caller].served, q.callers[b.caller].served),
+		cmp.Compare(a.turn, b.turn)) < 0
+}
+
+// give hands a slot to a waiter.
+func (q *queue) give(w *waiter) {
+	q.waiting = slices.DeleteFunc(q.waiting, func(other *waiter) bool { return other == w })
+	q.tags[w.key.image] = tagUse{w.key.platform, q.tags[w.key.image].running + 1}
+	q.free--
+	q.handed++
+	w.host.running++
+	c := q.callers[w.caller]
+	q.level = c.served
+	c.served++
+	close(w.ready)
 }
 
 // coolDown begins a cool-down of a waiter's registry, of the length that the

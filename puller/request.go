@@ -1,8 +1,6 @@
 package puller
 
 import (
-	"crypto/sha256"
-	"encoding/json"
 	"time"
 
 	"github.com/distribution/reference"
@@ -87,15 +85,6 @@ type PullRequest struct {
 	// Caller is who asks, "" where that is not known. Slots are shared fairly
 	// among callers.
 	Caller string `json:"-"`
-}
-
-// fingerprint tells requests apart, with identity standing for credentials.
-func (r PullRequest) fingerprint(identity [sha256.Size]byte) [sha256.Size]byte {
-	body, err := json.Marshal(r)
-	if err != nil {
-		panic("puller: a request that has no JSON: " + err.Error())
-	}
-	return sha256.Sum256(append(body, identity[:]...))
 }
 
 // limits of what a request may ask for.

@@ -1,7 +1,6 @@
 package puller
 
 import (
-	"context"
 	"fmt"
 	"time"
 
@@ -163,17 +162,5 @@ func (t *transfer) awaitEngine() (Image, error) {
 			// It has been waited for: more of the same would not help.
 			return Image{}, retry.Unrecoverable(err)
 		}
-	}
-}
-
-// sleep waits, or returns why ctx ended.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }

@@ -68,5 +68,6 @@ type Record struct {
 
 // Prewarm is what a restart needs of a prewarm beside its children.
 type Prewarm struct {
-	FailFast bool `json:"fail_fast,omitempty"`
+	FailFast bool      `json:"fail_fast,omitempty"`
+	Skipped  []Skipped `json:"skipped,omitempty"`
 }

@@ -28,6 +28,8 @@ type transfer struct {
 	totals      atomic.Pointer[stream.Totals] // of the present attempt
 	timings     atomic.Pointer[Timings]       // the same
 
+	feed feed // for the prewarms that its jobs are part of
+
 	// Of run's goroutine:
 	looked    bool   // the engine was asked what it has
 	firstID   string // the image it had then, "" for none
@@ -38,6 +40,8 @@ type transfer struct {
 	lastErr error // what the last attempt failed with
 	closed  bool  // takes no more jobs
 	rank    int
+	caller  string    // of the first job
+	batched bool      // all jobs are of prewarms
 	until   time.Time // of the cool-down that it waits for
 	turn    uint64    // when it was admitted
 	waiter  *waiter   // its place in the queue, nil while it has left it
@@ -54,13 +58,16 @@ func (p *Puller) attach(j *job) {
 	if t == nil || t.closed {
 		t = &transfer{p: p, key: j.key, credentials: j.request.Credentials, state: Queued, turn: p.seq.Next()}
 		t.ctx, t.cancel = context.WithCancelCause(p.ctx)
-		t.waiter = p.queue.join(j.key, j.request.Priority.rank(), t.turn)
+		t.caller, t.batched = j.caller, j.parent != nil
+		t.rank = j.request.Priority.rank()
+		t.waiter = p.queue.join(t.place())
 		p.transfers[j.key] = t
 		p.work.Go(t.run)
 	}
 	t.rank = max(t.rank, j.request.Priority.rank())
+	t.batched = t.batched && j.parent != nil
 	if t.waiter != nil {
-		t.waiter.raise(t.rank)
+		t.waiter.raise(t.rank, t.batched)
 	}
 	wait := time.Until(t.until)
 	if !j.lasts(wait) {
@@ -69,6 +76,9 @@ func (p *Puller) attach(j *job) {
 	}
 	t.jobs = append(t.jobs, j)
 	j.transfer = t
+	if j.parent != nil {
+		t.feed.join(j.parent.batch, j.key)
+	}
 	if t.board != nil {
 		j.topic.Show(t.board)
 	}
@@ -108,12 +118,17 @@ func (t *transfer) run() {
 	t.jobs = nil
 }
 
+// place is what its place in the queue follows from. The admission lock is held.
+func (t *transfer) place() place {
+	return place{key: t.key, caller: t.caller, rank: t.rank, batched: t.batched, turn: t.turn}
+}
+
 // admit waits for its turn and returns the slot. The first attempt has its
 // place since the transfer was admitted; the others join anew, in its old turn.
 func (t *transfer) admit() (*waiter, error) {
 	t.p.mu.Lock()
 	if t.waiter == nil {
-		t.waiter = t.p.queue.join(t.key, t.rank, t.turn)
+		t.waiter = t.p.queue.join(t.place())
 	}
 	w := t.waiter
 	t.p.mu.Unlock()
@@ -169,6 +184,7 @@ func (t *transfer) begin() {
 	t.timings.Store(&Timings{})
 	t.state, t.phase, t.attempt = Active, Resolving, t.attempt+1
 	t.board = stream.NewBoard(&t.p.seq)
+	t.feed.begin()
 	for _, j := range t.jobs {
 		j.enter(t.state, t.phase, t.attempt)
 		j.topic.Show(t.board)
@@ -193,6 +209,7 @@ func (t *transfer) enter(phase Phase) {
 func (t *transfer) post(l stream.Layer, totals stream.Totals) {
 	t.totals.Store(&totals)
 	t.board.Post(l.ID, layerFrame(l, &totals))
+	t.feed.put(t.key, l)
 }
 
 // notice tells the jobs' readers something; wait is how long they are to wait

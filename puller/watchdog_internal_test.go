@@ -8,13 +8,38 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/towline/towline/stream"
 )
 
+// nowhere is a store that keeps nothing.
+type nowhere struct{ Store }
+
+func (nowhere) Load() (uint64, []Record, error)   { return 0, nil, nil }
+func (nowhere) Save(uint64, []Record) error       { return nil }
+func (nowhere) Ended(Filter) ([]Job, error)       { return nil, nil }
+func (nowhere) Prune(time.Time, int) (int, error) { return 0, nil }
+
+// idle returns a Puller that is closed when the test ends.
+func idle(t *testing.T, o Options) *Puller {
+	t.Helper()
+	o.Store, o.Log = nowhere{}, logrus.New()
+	p, err := New(nil, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
 func TestAStoppedWatchdogHasNoTimerLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := New(nil, Options{FirstByteTimeout: time.Second, StallTimeout: time.Second, ExtractStallTimeout: time.Second})
-		defer p.Close(t.Context())
+		p := idle(t, Options{FirstByteTimeout: time.Second, StallTimeout: time.Second, ExtractStallTimeout: time.Second})
 		for _, heard := range []bool{false, true} {
 			ctx, dog := p.watch(t.Context(), "image")
 			if heard {
@@ -33,8 +58,7 @@ func TestAStoppedWatchdogHasNoTimerLeft(t *testing.T) {
 }
 
 func TestJobIDsStayInOrderWhenTheClockIsSetBack(t *testing.T) {
-	p := New(nil, Options{})
-	defer p.Close(t.Context())
+	p := idle(t, Options{})
 	before := p.newID()
 	// As if the jobs so far had come an hour ahead of the clock of now.
 	p.lastMS += uint64(time.Hour / time.Millisecond)
@@ -52,7 +76,7 @@ func TestRegistriesInTheirCoolDownAreForgottenAfterIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newQueue(4, 2)
 		for i := range 1000 {
-			w := q.join(transferKey{image: fmt.Sprintf("registry%d.test/image:v1", i)}, 0, uint64(i))
+			w := q.join(place{key: transferKey{image: fmt.Sprintf("registry%d.test/image:v1", i)}, turn: uint64(i)})
 			if err := w.acquire(t.Context(), quiet); err != nil {
 				t.Fatal(err)
 			}

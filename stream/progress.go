@@ -275,22 +275,30 @@ func (p *Progress) Totals(now time.Time) Totals {
 		if l.phase == Existing {
 			t.LayersExisting++
 		}
-		if l.size == 0 && l.phase < Verifying {
+		if l.unsized() {
 			known = false
 		}
 	}
 	if !known {
 		t.Total = 0
 	}
+	t.estimate(&p.rate, now)
+	return t
+}
+
+// unsized reports whether the layer has a size that is not known yet.
+func (l *layer) unsized() bool { return l.size == 0 && l.phase < Verifying }
+
+// estimate fills in the rate and how long the rest takes.
+func (t *Totals) estimate(r *rate, now time.Time) {
 	if t.Total > 0 && t.Downloaded >= t.Total {
-		return t // nothing is left to download: no rate
+		return // nothing is left to download: no rate
 	}
-	t.Rate = p.rate.perSecond(now)
+	t.Rate = r.perSecond(now)
 	if t.Total > 0 && t.Rate > 0 {
 		eta := (t.Total - t.Downloaded + t.Rate - 1) / t.Rate
 		t.ETASeconds = &eta
 	}
-	return t
 }
 
 func (p *Progress) downloaded() int64 {

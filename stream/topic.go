@@ -24,9 +24,18 @@ type Topic struct {
 	changed chan struct{} // closed at the next change
 }
 
-// NewTopic returns an empty topic whose frames are numbered by seq.
-func NewTopic(seq *Sequence) *Topic {
-	return &Topic{seq: seq, changed: make(chan struct{})}
+// NewTopic returns a topic whose frames are numbered by seq, after the record
+// of numbered frames, in their order, that it had before.
+func NewTopic(seq *Sequence, record ...Frame) *Topic {
+	return &Topic{seq: seq, record: ordered(record), changed: make(chan struct{})}
+}
+
+// ordered gives numbered frames their place: it is their number.
+func ordered(frames []Frame) []Frame {
+	for i := range frames {
+		frames[i].order = frames[i].Seq
+	}
+	return frames
 }
 
 // Publish adds a numbered frame, which encode makes for the number it is
@@ -35,26 +44,22 @@ func (t *Topic) Publish(encode func(seq uint64) Frame) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.ended {
-		t.add(encode)
+		f := encode(t.seq.Next())
+		t.record = append(t.record, ordered([]Frame{f})...)
+		t.wake()
 	}
 }
 
-// End adds the last frame. After it every reader comes to an end.
-func (t *Topic) End(encode func(seq uint64) Frame) {
+// End adds the last frames, which have had their numbers since before: they
+// are above those of the record. After them every reader comes to an end.
+func (t *Topic) End(last ...Frame) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.ended {
 		t.ended = true
-		t.add(encode)
+		t.record = append(t.record, ordered(last)...)
+		t.wake()
 	}
-}
-
-func (t *Topic) add(encode func(seq uint64) Frame) {
-	n := t.seq.Next()
-	f := encode(n)
-	f.order = n
-	t.record = append(t.record, f)
-	t.wake()
 }
 
 // Show makes the topic show a board from now on, in the place of the one

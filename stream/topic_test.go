@@ -47,7 +47,7 @@ func encoder(typ, word string) func(uint64) stream.Frame {
 }
 
 func (s *stage) publish(typ, word string) { s.topic.Publish(encoder(typ, word)) }
-func (s *stage) end()                     { s.topic.End(encoder("result", "end")) }
+func (s *stage) end()                     { s.topic.End(encoder("result", "end")(s.seq.Next())) }
 
 func (s *stage) post(id, word string) { post(s.board, id, word) }
 
@@ -547,10 +547,11 @@ func TestShowReplacesTheBoard(t *testing.T) {
 
 func TestATopicWithoutABoardIsRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		topic := stream.NewTopic(new(stream.Sequence))
+		seq := new(stream.Sequence)
+		topic := stream.NewTopic(seq)
 		snapshot, sub := topic.Subscribe()
 		topic.Publish(encoder("state", "queued"))
-		topic.End(encoder("result", "end"))
+		topic.End(encoder("result", "end")(seq.Next()))
 		if got, want := append(words(t, snapshot), rest(t, sub)...), []string{"queued", "end", "EOF"}; !slices.Equal(got, want) {
 			t.Errorf("got %q, want %q", got, want)
 		}

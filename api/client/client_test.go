@@ -62,7 +62,10 @@ func daemon(t *testing.T) (http.Handler, *pullertest.Engine) {
 	}
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	p := puller.New(engine, puller.Options{Concurrency: 8, Policy: puller.Missing, Timeout: time.Hour, Log: log})
+	p, err := puller.New(engine, puller.Options{Concurrency: 8, Policy: puller.Missing, Timeout: time.Hour, Store: pullertest.NewStore(), Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		p.Close(context.Background())
 		engine.Close()

@@ -65,7 +65,9 @@ func startDaemon(t *testing.T) (host string, scripted *pullertest.Engine, p *pul
 	}
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	p = puller.New(engine, puller.Options{Concurrency: 8, Policy: puller.Missing, Timeout: time.Hour, Log: log})
+	if p, err = puller.New(engine, puller.Options{Concurrency: 8, Policy: puller.Missing, Timeout: time.Hour, Store: pullertest.NewStore(), Log: log}); err != nil {
+		t.Fatal(err)
+	}
 	path := filepath.Join(directory(t), "s")
 	l, err := net.Listen("unix", path)
 	if err != nil {

@@ -1,0 +1,230 @@
+package puller
+
+import (
+	"cmp"
+	"errors"
+	"math"
+	"time"
+)
+
+const (
+	// lazily is how long a change may wait to be written if nobody waits for
+	// it: states and notices. A crash loses no more of them.
+	lazily = 100 * time.Millisecond
+	// saveAgain is the time between two tries to write what could not be.
+	saveAgain  = time.Second
+	pruneEvery = time.Hour
+	// pruneAfter is how many ended jobs are kept before the store is pruned
+	// ahead of its time.
+	pruneAfter = 1000
+	// seqBlock is how many numbers are set aside in the store at a time: after
+	// a crash they go on above what can have been given.
+	seqBlock = 1 << 24
+)
+
+// ledger is what a Puller has yet to write to its store. One goroutine,
+// keepBooks, writes: whatever has come together meanwhile shares one Save.
+type ledger struct {
+	wake chan struct{} // there is something to write
+	quit chan struct{} // closed when this is the last of it
+	done chan struct{} // closed when it has been written
+
+	// Guarded by Puller.mu:
+	entries []*entry
+	changed map[*job]struct{}
+	due     bool // changed is going to be written soon
+	fault   error
+
+	// Of keepBooks:
+	reserved uint64 // numbers up to this are set aside
+	ended    int    // jobs that ended since the store was pruned
+}
+
+// entry asks for jobs to be accepted, all or none.
+type entry struct {
+	jobs []*job
+	done chan error
+}
+
+func newLedger() ledger {
+	return ledger{
+		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
+		changed: make(map[*job]struct{}),
+	}
+}
+
+func (l *ledger) poke() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// touch has a job written that has changed: soon, and at once when readers
+// wait for it because it is to end. The admission lock is held.
+func (l *ledger) touch(j *job) {
+	if !j.begun {
+		return // it is written when it is accepted
+	}
+	l.changed[j] = struct{}{}
+	switch {
+	case j.outcome != nil:
+		l.poke()
+	case !l.due:
+		l.due = true
+		time.AfterFunc(lazily, l.poke)
+	}
+}
+
+// keepBooks writes until quit, and then what is left.
+func (p *Puller) keepBooks() {
+	defer close(p.ledger.done)
+	p.prune()
+	hourly := time.NewTicker(pruneEvery)
+	defer hourly.Stop()
+	for {
+		select {
+		case <-p.ledger.wake:
+			p.write()
+		case <-hourly.C:
+			p.prune()
+		case <-p.ledger.quit:
+			p.write()
+			// Nothing is numbered any more, so nothing need be set aside.
+			if err := p.store.Save(p.seq.Last(), nil); err != nil {
+				p.log.WithError(err).Error("the last of the jobs' changes could not be written")
+			}
+			return
+		}
+	}
+}
+
+// write saves what is to be saved, and tells who waits for that.
+func (p *Puller) write() {
+	l := &p.ledger
+	p.mu.Lock()
+	entries, changed, fault := l.entries, l.changed, l.fault
+	l.entries, l.changed, l.due = nil, make(map[*job]struct{}), false
+	var records []Record
+	for _, e := range entries {
+		for _, j := range e.jobs {
+			records = append(records, j.record())
+		}
+	}
+	fresh := len(records)
+	var ending []*job
+	for j := range changed {
+		records = append(records, j.record())
+		if j.outcome != nil {
+			ending = append(ending, j)
+		}
+	}
+	p.mu.Unlock()
+	if len(records) == 0 && fault == nil {
+		return
+	}
+
+	err := p.save(records)
+	if err != nil && fresh > 0 {
+		// A full disk may still have room for how known jobs have changed.
+		for _, e := range entries {
+			e.done <- err
+		}
+		entries = nil
+		if fresh < len(records) {
+			err = p.save(records[fresh:])
+		}
+	}
+
+	p.mu.Lock()
+	for _, j := range ending {
+		// Those who wait are told even if it could not be written: what they
+		// wait for is so. Only a crash before it is written would undo it.
+		p.settle(j)
+		if err == nil {
+			p.evict(j)
+			l.ended++
+		}
+	}
+	if l.fault = err; err != nil {
+		for j := range changed {
+			l.changed[j] = struct{}{}
+		}
+		time.AfterFunc(saveAgain, l.poke)
+	}
+	p.unlock()
+	for _, e := range entries {
+		e.done <- nil
+	}
+	if l.ended >= pruneAfter {
+		p.prune()
+	}
+	p.logFault(fault, err)
+}
+
+// save writes records, and whatever else lives if the store lost it.
+func (p *Puller) save(records []Record) error {
+	l := &p.ledger
+	reserved := l.reserved
+	if last := p.seq.Last(); last+seqBlock/2 > reserved {
+		reserved = last + seqBlock
+	}
+	err := p.store.Save(reserved, records)
+	if errors.Is(err, ErrStoreLost) {
+		p.mu.Lock()
+		var all []Record
+		for _, j := range p.jobs {
+			all = append(all, j.record())
+		}
+		p.mu.Unlock()
+		p.log.WithError(err).Errorf("%d jobs that have not ended are saved anew; those that had ended are not known any more", len(all))
+		err = p.store.Save(reserved, append(all, records...))
+	}
+	if err == nil {
+		l.reserved = reserved
+	}
+	return err
+}
+
+// logFault tells of the store when it begins to fail, and when it is well.
+func (p *Puller) logFault(before, now error) {
+	switch {
+	case now != nil && before == nil:
+		p.log.WithError(now).Error("jobs can't be written to the store; new ones are refused until they can")
+	case now == nil && before != nil:
+		p.log.Info("jobs can be written to the store again")
+	}
+}
+
+// prune drops ended jobs that are kept no longer.
+func (p *Puller) prune() {
+	p.ledger.ended = 0
+	var before time.Time
+	if p.opts.KeepFor > 0 {
+		before = time.Now().Add(-p.opts.KeepFor)
+	}
+	n, err := p.store.Prune(before, cmp.Or(p.opts.KeepJobs, math.MaxInt))
+	if err != nil {
+		p.log.WithError(err).Error("old jobs could not be dropped from the store")
+	} else if n > 0 {
+		p.log.WithField("jobs", n).Debug("old jobs dropped from the store")
+	}
+}
+
+// Ready returns why no job can be accepted now, as far as it is known, or nil.
+// It does not ask the engine.
+func (p *Puller) Ready() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.closing:
+		return errClosing
+	case p.ledger.fault != nil:
+		return errUnkept(p.ledger.fault)
+	}
+	return nil
+}
+
+func errUnkept(err error) error {
+	return Errorf(Overloaded, "the job could not be written to the store, so it was not accepted: %w", err)
+}

@@ -1,0 +1,153 @@
+package puller
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/towline/towline/stream"
+)
+
+// restore takes up what the store holds. It is called before anything else.
+func (p *Puller) restore() error {
+	last, unended, err := p.store.Load()
+	if err != nil {
+		return fmt.Errorf("load the jobs: %w", err)
+	}
+	p.seq.Start(last)
+	newest, err := p.store.Ended(Filter{Limit: 1})
+	if err != nil {
+		return fmt.Errorf("load the jobs: %w", err)
+	}
+	for _, v := range newest {
+		p.above(v.ID)
+	}
+	if err := p.save(nil); err != nil {
+		p.logFault(nil, err)
+		p.ledger.fault = err
+		p.ledger.poke()
+	}
+
+	p.mu.Lock()
+	defer p.unlock()
+	var jobs []*job
+	for _, r := range unended {
+		p.above(r.Job.ID)
+		jobs = append(jobs, p.revive(r))
+	}
+	p.unended = len(jobs)
+	p.enlist(jobs)
+	for i, r := range unended {
+		if r.Prewarm != nil {
+			p.reunite(jobs[i], *r.Prewarm)
+		}
+	}
+	for _, j := range jobs {
+		j.enter(Queued, "", 0)
+		j.notice("towline has started again; the job begins anew", 0)
+	}
+	if len(jobs) > 0 {
+		p.log.WithField("jobs", len(jobs)).Info("going on with the jobs that had not ended")
+	}
+	p.begin(jobs)
+	return nil
+}
+
+// above makes IDs go on after one.
+func (p *Puller) above(id string) {
+	if u, err := ulid.ParseStrict(id); err == nil {
+		p.lastMS = max(p.lastMS, u.Time()+1)
+	}
+}
+
+// revive makes a job of its record.
+func (p *Puller) revive(r Record) *job {
+	j := p.newJob()
+	if r.Pull != nil {
+		j.ask(*r.Pull)
+	}
+	j.view, j.events = r.Job, r.Events
+	j.view.Progress, j.view.Timings = nil, nil
+	j.caller, j.private, j.idempotency, j.fingerprint = r.Caller, r.Private, r.Key, r.Fingerprint
+	j.orphan = r.Private && r.Pull != nil
+	j.topic = stream.NewTopic(&p.seq, r.frames()...)
+	for _, e := range r.Events {
+		if e.Type == "notice" {
+			j.notices++
+		}
+	}
+	if j.idempotency != "" {
+		p.keys[j.idempotency] = j
+	}
+	return j
+}
+
+// frames returns what the job's readers were told.
+func (r *Record) frames() []stream.Frame {
+	frames := make([]stream.Frame, len(r.Events))
+	for i, e := range r.Events {
+		if e.Type == "result" {
+			e.Result = &r.Job
+		}
+		frames[i] = e.frame()
+	}
+	return frames
+}
+
+// reunite makes a prewarm of a job and its children, those that have ended too.
+func (p *Puller) reunite(parent *job, w Prewarm) {
+	children := make([]*job, len(parent.view.Children))
+	for i, id := range parent.view.Children {
+		if j := p.jobs[id]; j != nil {
+			children[i], j.parent = j, parent
+		}
+	}
+	b := p.newBatch(w, children)
+	for i, id := range parent.view.Children {
+		if children[i] != nil {
+			continue
+		}
+		b.left--
+		r, err := p.store.Record(id)
+		if err != nil {
+			// It ended so long ago that it is kept no longer, or can't be read.
+			r.Job = Job{ID: id, State: Failed, Error: jobError(Errorf(Internal, "what became of it is not known any more: %w", err))}
+		}
+		b.images[i] = imageState(&r.Job)
+	}
+	parent.batch = b
+	parent.topic.Show(b.board)
+}
+
+// adopt decides on a job whose credentials were not kept over a restart: it has
+// succeeded if its image is there by now.
+func (p *Puller) adopt(j *job) {
+	for wait := leastEngineWait; ; wait = min(2*wait, mostEngineWait) {
+		image, err := p.inspect(j)
+		switch {
+		case err == nil && image.suits(j.view.Image, j.request.Platform):
+			p.mu.Lock()
+			p.finish(j, resultOf(image, j.view.Image), nil)
+			p.unlock()
+			return
+		case KindOf(err) == EngineUnavailable && sleep(j.ctx, wait) == nil:
+			continue
+		}
+		p.leave(j, Errorf(Denied, "%s: towline was restarted, and does not keep the credentials that came with the request; ask again", j.view.Image))
+		return
+	}
+}
+
+// sleep waits, or returns why ctx ended.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
