@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 	"time"
+
+	"github.com/towline/towline/puller"
 )
 
 // engineLimit is how long an engine has to say that it is there.
@@ -23,9 +25,10 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), engineLimit)
 	defer cancel()
 	if _, err := s.puller.Engine(ctx); err != nil {
-		p := problem("engine_unavailable", err.Error())
-		writeProblem(w, p)
-		return nil
+		return puller.Errorf(puller.EngineUnavailable, "%w", err)
+	}
+	if err := s.puller.Ready(); err != nil {
+		return err
 	}
 	return writeJSON(w, http.StatusOK, map[string]string{"status": "ready"})
 }

@@ -39,8 +39,13 @@ func (s *Server) createPull(w http.ResponseWriter, r *http.Request) error {
 	}
 	job, err = s.puller.Wait(r.Context(), job.ID)
 	switch {
-	case err != nil:
+	case r.Context().Err() != nil:
 		return nil // the caller has gone
+	case err != nil:
+		p := problemOf(err)
+		p.Job = job.ID
+		writeProblem(w, p)
+		return nil
 	case job.Error != nil:
 		writeProblem(w, problemOfJob(job))
 		return nil

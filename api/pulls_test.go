@@ -120,13 +120,20 @@ func TestAPullThatWaitsFailsWithTheStatusOfItsKind(t *testing.T) {
 		check(t, d.call("POST", "/v1/pulls?wait=true", `{"image":"failing","retries":0}`), 503, puller.EngineUnavailable)
 	})
 	for _, end := range []struct {
-		name   string
-		status int
-		kind   puller.Kind
-		end    func(id string)
+		name  string
+		end   func(id string)
+		check func(t *testing.T, id string, got answer)
 	}{
-		{"a job that is canceled", 409, puller.Canceled, func(id string) { d.call("DELETE", "/v1/jobs/"+id, "") }},
-		{"a daemon that is shut down", 503, puller.Overloaded, func(string) { d.shutDown() }}, // the last: there is no way back
+		{"a job that is canceled", func(id string) { d.call("DELETE", "/v1/jobs/"+id, "") }, func(t *testing.T, id string, got answer) {
+			check(t, got, 409, puller.Canceled)
+		}},
+		// The last: there is no way back. The job has not ended, so the problem
+		// is not its own.
+		{"a daemon that is shut down", func(string) { d.shutDown() }, func(t *testing.T, id string, got answer) {
+			if p := got.problem(t, 503, puller.Overloaded); p.Job != id || !strings.Contains(p.Detail, "goes on") {
+				t.Errorf("the problem is %s", got.body)
+			}
+		}},
 	} {
 		t.Run(end.name, func(t *testing.T) {
 			started := make(chan struct{})
@@ -143,7 +150,7 @@ func TestAPullThatWaitsFailsWithTheStatusOfItsKind(t *testing.T) {
 				t.Fatal(err)
 			}
 			end.end(jobs[0].ID)
-			check(t, <-answered, end.status, end.kind)
+			end.check(t, jobs[0].ID, <-answered)
 		})
 	}
 	after := d.call("POST", "/v1/pulls", `{"image":"alpine"}`)

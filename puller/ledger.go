@@ -142,7 +142,7 @@ func (p *Puller) write() {
 		// wait for is so. Only a crash before it is written would undo it.
 		p.settle(j)
 		if err == nil {
-			p.evict(j)
+			p.retire(j)
 			l.ended++
 		}
 	}

@@ -44,14 +44,14 @@ func (p *Puller) Jobs(f Filter) (page []Job, next string, err error) {
 		}
 		f.Image = named.String()
 	}
-	// First those that have not ended: what ends meanwhile is then in both, and
-	// not in neither.
-	unended := p.unendedJobs(f)
+	// First those in memory: what leaves it meanwhile is then in both, and not
+	// in neither.
+	live := p.liveJobs(f)
 	ended, err := p.store.Ended(Filter{State: f.State, Kind: f.Kind, Image: f.Image, Cursor: f.Cursor, Limit: f.Limit + 1})
 	if err != nil {
 		return nil, "", err
 	}
-	page = merge(unended, ended)
+	page = merge(live, ended)
 	if len(page) > f.Limit {
 		page = page[:f.Limit]
 		next = page[f.Limit-1].ID
@@ -62,9 +62,8 @@ func (p *Puller) Jobs(f Filter) (page []Job, next string, err error) {
 	return page, next, nil
 }
 
-// unendedJobs returns one more than a page of the jobs that the store does not
-// know as ended, newest first.
-func (p *Puller) unendedJobs(f Filter) []Job {
+// liveJobs returns one more than a page of the jobs in memory, newest first.
+func (p *Puller) liveJobs(f Filter) []Job {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	end := len(p.order)
@@ -87,9 +86,9 @@ func (p *Puller) unendedJobs(f Filter) []Job {
 
 // merge returns the jobs of two lists, newest first. Of a job that is in both,
 // it is what the second says.
-func merge(unended, ended []Job) []Job {
-	all := make([]Job, 0, len(unended)+len(ended))
-	for _, v := range unended {
+func merge(live, ended []Job) []Job {
+	all := make([]Job, 0, len(live)+len(ended))
+	for _, v := range live {
 		for len(ended) > 0 && ended[0].ID > v.ID {
 			all, ended = append(all, ended[0]), ended[1:]
 		}

@@ -42,6 +42,9 @@ type Options struct {
 }
 
 const (
+	// keepRecent is how many ended jobs stay in memory: who asks for one soon
+	// after its end is told of its layers too, which the store does not keep.
+	keepRecent = 100
 	// maxUnended is how many jobs may be queued or active.
 	maxUnended = 20_000
 	// maxChecks is how many jobs may ask the engine at a time whether their
@@ -68,9 +71,10 @@ type Puller struct {
 
 	mu        sync.Mutex // the admission lock
 	closing   bool
-	jobs      map[string]*job // those that have not ended, or not on disk
+	jobs      map[string]*job // those that have not ended, or not on disk, and recent
 	order     []*job          // the same, by ID, which is by the time of admission
 	keys      map[string]*job // the same, by idempotency key, and those to be accepted
+	recent    []*job          // the last that have ended, in that order
 	unended   int
 	transfers map[transferKey]*transfer
 	lastMS    uint64 // the time in the last job's ID
@@ -151,8 +155,15 @@ func (p *Puller) settle(j *job) {
 	}
 }
 
-// evict forgets a job that has ended: the store knows it. The same holds.
-func (p *Puller) evict(j *job) {
+// retire forgets the job that ended longest ago, if enough have ended since:
+// the store knows it. The same holds.
+func (p *Puller) retire(j *job) {
+	p.recent = append(p.recent, j)
+	if len(p.recent) <= keepRecent {
+		return
+	}
+	j = p.recent[0]
+	p.recent = append(p.recent[:0], p.recent[1:]...)
 	delete(p.jobs, j.view.ID)
 	if p.keys[j.idempotency] == j {
 		delete(p.keys, j.idempotency)
@@ -199,14 +210,14 @@ func errNoJob(id string) error {
 	return Errorf(NotFound, "job %q is not known; it may have ended long ago", clip(id))
 }
 
-// live returns a job that has not ended, or nil.
+// live returns a job that is in memory, or nil.
 func (p *Puller) live(id string) *job {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.jobs[id]
 }
 
-// kept returns the record of a job that has ended, or NotFound.
+// kept returns the record of a job that is not in memory, or NotFound.
 func (p *Puller) kept(id string) (Record, error) {
 	if _, err := ulid.ParseStrict(id); err != nil {
 		return Record{}, errNoJob(id)
