@@ -29,12 +29,13 @@ var rules = map[string]struct {
 	"puller/mirror":      {ours: []string{"puller", "stream"}},
 	"puller/bolt":        {ours: []string{"puller", "stream"}},
 	"puller/pullertest":  {ours: []string{"puller", "stream", "stream/transcripts"}}, // for tests
-	"api":                {ours: []string{"puller", "stream", "api/ui"}},
+	"api":                {ours: []string{"puller", "stream", "api/ui", "api/compose"}},
 	"api/client":         {ours: []string{"puller", "stream"}},
+	"api/compose":        {ours: []string{"puller", "stream"}},
 	"api/ui":             {standard: true},
 	"configs":            {},
 	"cmd/towline": {ours: []string{
-		"api", "api/client", "configs", "puller", "stream",
+		"api", "api/client", "api/compose", "configs", "puller", "stream",
 		"puller/docker", "puller/registry", "puller/mirror", "puller/bolt",
 	}},
 }

@@ -1,0 +1,282 @@
+package compose
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/towline/towline/puller"
+)
+
+// Limits of what the daemon takes from anyone. Each is many times what the
+// largest files in use come to, and keeps a parse below a second.
+const (
+	maxFile  = 1 << 20 // bytes
+	maxMarks = 100_000 // lines, and signs that begin a value or end one
+	maxDepth = 64      // of values in values
+	// maxCost bounds the file with its aliases followed and its services
+	// extended: one for each value, and one for each 32 bytes of text.
+	maxCost = 150_000
+)
+
+func invalid(format string, args ...any) error {
+	return puller.Errorf(puller.InvalidRequest, format, args...)
+}
+
+// file is a Compose file as YAML has it: one tree for each document in it.
+type file struct {
+	trees []*yaml.Node
+}
+
+// read parses the file and refuses what would take too long to go on with. The
+// error is InvalidRequest and names the line.
+func read(content []byte) (*file, error) {
+	if err := checkBytes(content); err != nil {
+		return nil, err
+	}
+	f := &file{}
+	s := survey{open: map[*yaml.Node]bool{}}
+	for d := yaml.NewDecoder(bytes.NewReader(content)); ; {
+		var tree yaml.Node
+		err := d.Decode(&tree)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, notYAML(err)
+		}
+		if err := s.walk(&tree, 0); err != nil {
+			return nil, err
+		}
+		f.trees = append(f.trees, &tree)
+	}
+	if len(f.trees) == 0 {
+		return nil, invalid("body: empty; send a Compose file")
+	}
+	return f, nil
+}
+
+// checkBytes refuses what no parser needs to see. The YAML parser's time grows
+// with the square of the values on a line and of %TAG directives.
+func checkBytes(content []byte) error {
+	if len(content) > maxFile {
+		return invalid("body: larger than 1 MiB")
+	}
+	marks, line := 0, 1
+	for i := 0; i < len(content); {
+		c, size := utf8.DecodeRune(content[i:])
+		switch {
+		case c == utf8.RuneError && size == 1:
+			return invalid("body: line %d: not UTF-8", line)
+		case c < ' ' && c != '\n' && c != '\r' && c != '\t', c == 0x7f:
+			return invalid("body: line %d: the control character %U; a Compose file is text", line, c)
+		case c == '%' && (i == 0 || content[i-1] == '\n') && bytes.HasPrefix(content[i:], []byte("%TAG")):
+			return invalid("body: line %d: the directive %%TAG, which no Compose file needs", line)
+		case c == '\n':
+			line++
+			marks++
+		case c < utf8.RuneSelf && strings.ContainsRune("[{,&*!?", c):
+			marks++
+		}
+		if marks > maxMarks {
+			return invalid("body: line %d: more lines, lists and mappings up to here than the %d that are taken", line, maxMarks)
+		}
+		i += size
+	}
+	return nil
+}
+
+var (
+	lineIn = regexp.MustCompile(`line (\d+)(?:, column \d+)?:? *`)
+	noLine = regexp.MustCompile(`at <unknown position>: *`)
+)
+
+// notYAML says what the parser says, behind the line it is at. Its errors have
+// no exported type.
+func notYAML(err error) error {
+	var typed *yaml.LoadErrors
+	if errors.As(err, &typed) && len(typed.Errors) > 0 {
+		return invalid("body: line %d: %s", typed.Errors[0].Line, clip(typed.Errors[0].Err.Error()))
+	}
+	message := strings.TrimPrefix(err.Error(), "yaml: ")
+	line := "1" // what it has no position for is at the very beginning
+	for _, m := range lineIn.FindAllStringSubmatch(message, -1) {
+		line = m[1]
+	}
+	message = strings.ReplaceAll(lineIn.ReplaceAllString(message, ""), " at ", ": ")
+	return invalid("body: line %s: not YAML: %s", line, clip(noLine.ReplaceAllString(message, "")))
+}
+
+// survey walks a tree as a decoder would, aliases followed.
+type survey struct {
+	open map[*yaml.Node]bool // the anchors that are being walked
+	cost int
+}
+
+func (s *survey) walk(n *yaml.Node, depth int) error {
+	if s.cost += 1 + len(n.Value)/32; s.cost > maxCost {
+		return invalid("body: line %d: the file is too large with its aliases followed", n.Line)
+	}
+	if depth > maxDepth {
+		return invalid("body: line %d: nested more than %d deep", n.Line, maxDepth)
+	}
+	switch {
+	case n.Tag == "!reset" || n.Tag == "!override":
+		return invalid("body: line %d: %s is for a file that is merged into another; send the outcome, as docker compose config writes it", n.Line, n.Tag)
+	case n.Kind == yaml.ScalarNode && n.ShortTag() == "!!float":
+		var v float64
+		if n.Decode(&v) == nil && (math.IsInf(v, 0) || math.IsNaN(v)) {
+			return invalid("body: line %d: %s is no number for a Compose file", n.Line, clip(n.Value))
+		}
+	case n.Kind == yaml.AliasNode:
+		if s.open[n.Alias] {
+			return invalid("body: line %d: the alias *%s is part of what it stands for", n.Line, clip(n.Value))
+		}
+		return s.walk(n.Alias, depth)
+	}
+	if n.Anchor != "" {
+		s.open[n] = true
+		defer delete(s.open, n)
+	}
+	for _, child := range n.Content {
+		if err := s.walk(child, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// models decodes the documents.
+func (f *file) models() ([]map[string]any, error) {
+	var all []map[string]any
+	for _, tree := range f.trees {
+		var v any
+		if err := tree.Decode(&v); err != nil {
+			return nil, notYAML(err)
+		}
+		switch m := v.(type) {
+		case map[string]any:
+			all = append(all, m)
+		case nil: // --- with nothing after it
+		case map[any]any:
+			for key := range m {
+				if _, ok := key.(string); !ok {
+					return nil, invalid("body: the key %s at the top is no string", clip(fmt.Sprint(key)))
+				}
+			}
+		default:
+			return nil, invalid("body: line %d: a Compose file is a mapping that has services", tree.Line)
+		}
+	}
+	return all, nil
+}
+
+// line returns the line of what a dotted path leads to, or of the last key on
+// the way to it that is there; 0 if none is. Keys may have dots in them. What
+// comes by an alias or a merge is at the line that it comes from.
+func (f *file) line(path string) int {
+	line := 0
+	for _, tree := range f.trees {
+		if at := lineOf(tree, path, 0); at > 0 {
+			line = at // a later document overrides an earlier one
+		}
+	}
+	return line
+}
+
+// serviceLines returns the lines of all services that are not merged in.
+func (f *file) serviceLines() map[string]int {
+	lines := map[string]int{}
+	for _, tree := range f.trees {
+		services := child(tree.Content[0], "services")
+		if services == nil {
+			continue
+		}
+		for i := 0; i+1 < len(services.Content); i += 2 {
+			if key := services.Content[i]; lines[key.Value] == 0 {
+				lines[key.Value] = key.Line
+			}
+		}
+	}
+	return lines
+}
+
+// child returns the mapping under a key, nil where there is none.
+func child(n *yaml.Node, key string) *yaml.Node {
+	if n.Kind != yaml.MappingNode {
+		return nil
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if value := n.Content[i+1]; n.Content[i].Value == key {
+			if value.Kind == yaml.AliasNode {
+				value = value.Alias
+			}
+			if value.Kind == yaml.MappingNode {
+				return value
+			}
+		}
+	}
+	return nil
+}
+
+func lineOf(n *yaml.Node, path string, depth int) int {
+	if depth > maxDepth || path == "" {
+		return 0
+	}
+	switch n.Kind {
+	case yaml.DocumentNode:
+		for _, child := range n.Content {
+			return lineOf(child, path, depth+1)
+		}
+	case yaml.AliasNode:
+		return lineOf(n.Alias, path, depth+1)
+	case yaml.SequenceNode:
+		index, rest, _ := strings.Cut(path, ".")
+		if i, err := strconv.Atoi(index); err == nil && i >= 0 && i < len(n.Content) {
+			return max(n.Content[i].Line, lineOf(n.Content[i], rest, depth+1))
+		}
+	case yaml.MappingNode:
+		merged := 0
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			key, value := n.Content[i], n.Content[i+1]
+			rest, ok := strings.CutPrefix(path, key.Value)
+			switch {
+			case ok && (rest == "" || rest[0] == '.'):
+				if at := lineOf(value, strings.TrimPrefix(rest, "."), depth+1); at > 0 {
+					return at
+				}
+				return key.Line
+			case key.Value == "<<":
+				sources := []*yaml.Node{value}
+				if value.Kind == yaml.SequenceNode {
+					sources = value.Content
+				}
+				for _, source := range sources {
+					if merged == 0 {
+						merged = lineOf(source, path, depth+1)
+					}
+				}
+			}
+		}
+		return merged
+	}
+	return 0
+}
+
+const maxQuote = 200 // bytes
+
+// clip shortens a text that is quoted in an error.
+func clip(s string) string {
+	if len(s) > maxQuote {
+		return strings.ToValidUTF8(s[:maxQuote], "") + "…"
+	}
+	return s
+}

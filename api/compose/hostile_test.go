@@ -1,0 +1,133 @@
+package compose_test
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/towline/towline/api/compose"
+	"github.com/towline/towline/puller"
+)
+
+// hostile are files that are made to cost much. Each is at most 1 MiB.
+func hostile() map[string]string {
+	fill := func(s string) string { return strings.Repeat(s, (1<<20)/len(s)-1) }
+	lines := func(most int, format string) string {
+		var b strings.Builder
+		for i := 0; i < most && b.Len() < 1<<20-200; i++ {
+			b.WriteString(strings.ReplaceAll(format, "#", fmt.Sprint(i)))
+		}
+		return b.String()
+	}
+	laughs := "x0: &x0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n"
+	for i := 1; i < 12; i++ {
+		alias := fmt.Sprintf("*x%d", i-1)
+		laughs += fmt.Sprintf("x%d: &x%d [%s]\n", i, i, strings.TrimSuffix(strings.Repeat(alias+", ", 9), ", "))
+	}
+	merges := "x-0: &x0 {a: 1}\n"
+	for i := 1; i < 40; i++ {
+		merges += fmt.Sprintf("x-%d: &x%d {<<: [*x%d, *x%d], k%d: 1}\n", i, i, i-1, i-1, i)
+	}
+	image := func(s string) string { return "services: {a: {image: '" + s + "'}}" }
+	return map[string]string{
+		"billion laughs":             laughs + "services: {a: {image: a, command: *x11}}",
+		"merges of merges":           merges + "services: {a: {image: a}}",
+		"an alias of itself":         "services: &s {a: *s}",
+		"a merge of itself":          "services:\n  a: &a\n    image: a\n    <<: *a\n",
+		"a merge cycle":              "x-a: &a {x: &b {<<: *a}}\nservices: {a: {<<: *b}}",
+		"a large text often":         "x-t: &t " + strings.Repeat("t", 500_000) + "\nservices:\n" + lines(2000, "  s#: {image: a, command: *t}\n"),
+		"brackets":                   fill("["),
+		"brackets that close":        strings.Repeat("[", 9000) + strings.Repeat("]", 9000),
+		"braces":                     fill("{a: "),
+		"dashes":                     fill("- "),
+		"question marks":             fill("? "),
+		"short lists on a line":      "a: [" + fill("[],"),
+		"short lists to the limit":   "a: [" + strings.Repeat("[],", 49_000) + "]",
+		"a list on a line":           "a: [" + fill("a,") + "]",
+		"a list to the limit":        "a: [" + strings.Repeat("a,", 99_000) + "]",
+		"mapping keys to the limit":  "a: {" + lines(49_000, "a#: {},") + "}",
+		"question marks in a line":   "a: {" + strings.Repeat("?,", 49_000) + "}",
+		"anchors on a line":          fill("&a "),
+		"lines of keys":              fill("a:\n"),
+		"lines of keys to the limit": strings.Repeat("a:\n", 99_000),
+		"indented keys": lines(1400, "a#:\n") + func() (s string) {
+			for i := range 1000 {
+				s += strings.Repeat(" ", i) + "a:\n"
+			}
+			return s
+		}(),
+		"comments":               fill("#\n"),
+		"comments to the limit":  strings.Repeat("- 1\n# x\n", 49_000),
+		"foot comments":          "a:\n" + strings.Repeat(" - 1\n\n # x\n\n", 24_000),
+		"tag directives":         lines(100_000, "%TAG !a#! x\n") + "---\na: 1",
+		"documents":              strings.Repeat("---\na: 1\n", 49_000),
+		"documents of services":  lines(10_000, "---\nservices: {a#: {image: a}}\n"),
+		"empty documents":        strings.Repeat("---\n", 99_000),
+		"a document's end":       fill("...\n"),
+		"tags":                   fill("!a "),
+		"quotes":                 "'" + fill("''"),
+		"escapes":                "\"" + fill("\\n"),
+		"a long key":             fill("k") + ": 1",
+		"a long line":            "services: {a: {image: " + strings.Repeat("a", 1<<20-100) + "}}",
+		"a long number":          "services: {a: {image: a, cpus: " + strings.Repeat("9", 1<<20-100) + "}}",
+		"a large exponent":       "services: {a: {image: a, cpus: 1e999999999}}",
+		"a long octal":           "services: {a: {image: a, scale: 0o" + strings.Repeat("7", 1<<20-100) + "}}",
+		"a sexagesimal":          "services: {a: {image: a, scale: " + fill("1:") + "1}}",
+		"10,000 services":        "services:\n" + lines(10_000, "  s#: {image: i#}\n"),
+		"30,000 services":        "services:\n" + lines(30_000, "  s#: {image: i#}\n"),
+		"services that all fail": "services:\n" + lines(10_000, "  s#: {image: [], build: 1, ports: {}, x: 1}\n"),
+		"a row of extends": "services:\n  s0: {image: a}\n" + func() (s string) {
+			for i := 1; i < 5000; i++ {
+				s += fmt.Sprintf("  s%d: {extends: s%d, profiles: [p%d]}\n", i, i-1, i)
+			}
+			return s
+		}(),
+		"all extend one":        "services:\n  s: {image: a, profiles: [" + strings.Repeat("p,", 4000) + "]}\n" + lines(9000, "  s#: {extends: s}\n"),
+		"all depend on all":     "services:\n" + lines(250, "  s#: {image: a, depends_on: ["+strings.TrimSuffix(strings.Repeat("s1,", 250), ",")+"]}\n"),
+		"merges of one":         "x-b: &b {" + lines(1000, "x-#: 1, ") + "image: a}\nservices:\n" + lines(10_000, "  s#: {<<: *b}\n"),
+		"nested variables":      image(strings.Repeat("${A:-", 150_000) + strings.Repeat("}", 150_000)),
+		"open variables":        image(strings.Repeat("${A:-", 200_000)),
+		"dollars":               image(fill("$")[:1<<20-100]),
+		"a variable often":      image(strings.Repeat("${LONG}", 500)),
+		"a variable very often": image(strings.Repeat("$LONG", 200_000)),
+		"policies of variables": "services:\n" + lines(5000, "  s#: {image: a, pull_policy: '"+strings.Repeat("${A:-", 20)+"missing"+strings.Repeat("}", 20)+"'}\n"),
+		"profiles of variables": "services:\n" + lines(5000, "  s#: {image: a, profiles: ['"+strings.Repeat("${A:-", 20)+"x"+strings.Repeat("}", 20)+"']}\n"),
+		"many unknown keys":     "services: {a: {image: a, " + lines(30_000, "k#: 1, ") + "}}",
+		"many networks":         "services: {a: {image: a}}\nnetworks:\n" + lines(30_000, "  n#:\n"),
+		"many ports":            "services: {a: {image: a, ports: [" + lines(30_000, "'1-60000:1-60000',") + "]}}",
+		"many dotted names":     "services:\n" + lines(5000, "  a.a.a.a.a.a.a.a.a.a.a.#: {image: [1]}\n"),
+	}
+}
+
+func TestAHostileFileCostsLittle(t *testing.T) {
+	variables := map[string]string{"LONG": strings.Repeat("x", 100_000)}
+	for name, file := range hostile() {
+		if len(file) > 1<<20 {
+			t.Errorf("%s: %d bytes", name, len(file))
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		began := time.Now()
+		r, err := compose.Parse(t.Context(), []byte(file), variables, nil)
+		took := time.Since(began)
+		runtime.ReadMemStats(&after)
+		spent := (after.TotalAlloc - before.TotalAlloc) >> 20
+		said := fmt.Sprintf("%d images", len(r.Images))
+		if err != nil {
+			said = err.Error()
+			if puller.KindOf(err) != puller.InvalidRequest {
+				t.Errorf("%s: kind %s: %v", name, puller.KindOf(err), err)
+			}
+			if len(said) > 1000 {
+				t.Errorf("%s: an error of %d bytes", name, len(said))
+			}
+		}
+		t.Logf("%-26s %6s %4d MiB  %.150s", name, took.Round(time.Millisecond), spent, said)
+		// The race detector and a busy machine take several times as long.
+		if took > 10*time.Second || spent > 1<<10 {
+			t.Errorf("%s: %s and %d MiB", name, took, spent)
+		}
+	}
+}

@@ -1,0 +1,83 @@
+package compose
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/compose-spec/compose-go/v2/cli"
+	"github.com/compose-spec/compose-go/v2/loader"
+	"github.com/compose-spec/compose-go/v2/template"
+
+	"github.com/towline/towline/puller"
+)
+
+// Load returns what a prewarm of Compose files asks for, read as docker compose
+// reads them: the files are merged in their order, - is the standard input, and
+// without any there are those of COMPOSE_FILE or the default ones in the
+// working directory or above it. Variables come from the process and from .env,
+// and profiles from COMPOSE_PROFILES if none are given. include and extends
+// read other files, env_file does not. Where the images leave the platform
+// open, it is DOCKER_DEFAULT_PLATFORM.
+//
+// Images are in the order of their services' names. The error is InvalidRequest
+// and names the file, or the service and field, at fault. compose-go writes its
+// warnings to the standard logger of logrus.
+func Load(ctx context.Context, paths, profiles []string) (r puller.PrewarmRequest, err error) {
+	quiet := substitution{unset: map[string][]string{}}
+	options, err := cli.NewProjectOptions(paths,
+		cli.WithOsEnv,
+		// .env is beside the files, or in the working directory; it may name the
+		// files, and then there is one beside them.
+		cli.WithEnvFiles(),
+		cli.WithDotEnv,
+		cli.WithConfigFileEnv,
+		cli.WithDefaultConfigPath,
+		cli.WithEnvFiles(),
+		cli.WithDotEnv,
+		cli.WithDefaultProfiles(profiles...),
+		cli.WithoutEnvironmentResolution,
+		cli.WithoutLabelsResolution,
+		cli.WithLoadOptions(func(o *loader.Options) { o.Interpolate.Substitute = quiet.substitute }),
+	)
+	if err != nil {
+		return r, invalid("compose: %w", err)
+	}
+	if len(options.ConfigPaths) == 0 {
+		return r, invalid("compose: there is no compose.yaml here or above; name a file")
+	}
+	loaded, err := options.LoadProject(ctx)
+	if err != nil {
+		return r, invalid("compose: %w", err)
+	}
+	p := project{
+		at: func(path string, err error) error { return invalid("%s: %w", clip(path), err) },
+		// The variables are in it; what they left is looked up.
+		resolve: func(text string) (string, []string, error) { return text, quiet.unset[text], nil },
+	}
+	for _, name := range slices.Sorted(maps.Keys(loaded.Services)) {
+		p.services = append(p.services, loaded.Services[name])
+	}
+	if r, err = p.request(); err != nil {
+		return r, err
+	}
+	r.Platform = options.Environment["DOCKER_DEFAULT_PLATFORM"]
+	return r, nil
+}
+
+// substitution puts variables in as compose-go does, and remembers the texts
+// that came of variables without a value.
+type substitution struct {
+	unset map[string][]string
+}
+
+func (s *substitution) substitute(text string, mapping template.Mapping) (string, error) {
+	value, err := template.SubstituteWithOptions(text, mapping, template.WithoutLogging)
+	if err != nil || value == text {
+		return value, err
+	}
+	if _, unset, err := expand(text, mapping); err == nil && len(unset) > 0 {
+		s.unset[value] = unset
+	}
+	return value, nil
+}

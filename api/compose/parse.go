@@ -1,0 +1,319 @@
+package compose
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/compose-spec/compose-go/v2/loader"
+	"github.com/compose-spec/compose-go/v2/schema"
+	"github.com/compose-spec/compose-go/v2/types"
+
+	"github.com/towline/towline/puller"
+)
+
+// maxExtends bounds how many services extend one another in a row.
+const maxExtends = 32
+
+// Parse returns what a prewarm of a Compose file asks for. It takes bytes from
+// anyone: nothing but them and the variables is read, and what is in them is
+// bounded.
+//
+// Services without profiles are active, and those with an active one; * is all
+// of them. Images are in the order of their services in the file. Only what
+// says which images there are must be there to be read: env_file, secrets,
+// mounts and variables used elsewhere are passed over.
+//
+// The error is InvalidRequest and names the line, or the service and field, at
+// fault. It is one, too, where the images depend on another file (include,
+// extends with a file) or on a variable that has no value.
+func Parse(ctx context.Context, content []byte, variables map[string]string, profiles []string) (r puller.PrewarmRequest, err error) {
+	f, err := read(content)
+	if err != nil {
+		return r, err
+	}
+	models, err := f.models()
+	if err != nil {
+		return r, err
+	}
+	lookup := func(name string) (string, bool) {
+		value, ok := variables[name]
+		return value, ok
+	}
+	details := types.ConfigDetails{Environment: types.Mapping{}}
+	for _, model := range models {
+		if err := f.check(model, lookup); err != nil {
+			return r, err
+		}
+		// Content stands for what compose-go would otherwise open.
+		details.ConfigFiles = append(details.ConfigFiles, types.ConfigFile{Filename: "body", Content: []byte{}, Config: reduce(model)})
+	}
+	if len(models) == 0 {
+		return r, invalid("body: empty; send a Compose file")
+	}
+	merged, err := loader.LoadModelWithContext(ctx, details, offline)
+	if err != nil {
+		return r, f.fault(err)
+	}
+	all, err := f.services(merged, lookup, profiles)
+	if err != nil {
+		return r, err
+	}
+	p := project{services: all, at: f.at, resolve: func(text string) (string, []string, error) { return expand(text, lookup) }, strict: true}
+	return p.request()
+}
+
+// noValue says what to do about variables that have no value.
+func noValue(names []string) error {
+	return invalid("no value for the variable %s; give it one, or a default, as in ${%s:-default}", clip(strings.Join(names, ", ")), clip(names[0]))
+}
+
+// offline has compose-go do no more than merge and extend services.
+func offline(o *loader.Options) {
+	o.SetProjectName("towline", true)
+	o.SkipInterpolation = true
+	o.SkipValidation = true // check has done it
+	o.SkipNormalization = true
+	o.SkipDefaultValues = true
+	o.SkipInclude = true
+	o.ResolvePaths = false
+	o.ResourceLoaders = []loader.ResourceLoader{nowhere{}}
+}
+
+// nowhere stands before the loader of local files and takes all of them.
+type nowhere struct{}
+
+func (nowhere) Accept(string) bool { return true }
+
+func (nowhere) Load(_ context.Context, path string) (string, error) { return "", otherFile(path) }
+
+func (nowhere) Dir(string) string { return "" }
+
+func otherFile(path string) error {
+	return invalid("the daemon reads no other file, so not %q; towline prewarm -f reads it where you are", clip(path))
+}
+
+// check holds one document against the Compose specification's schema, after
+// what needs another file has been refused. It puts variables into the
+// pull policies, which the schema looks into.
+func (f *file) check(model map[string]any, lookup lookup) error {
+	if include, ok := model["include"]; ok && include != nil {
+		if list, ok := include.([]any); !ok || len(list) > 0 {
+			return f.at("include", otherFile(firstPath(include)))
+		}
+	}
+	services, _ := model["services"].(map[string]any)
+	for name, s := range services {
+		service, _ := s.(map[string]any)
+		path := "services." + name
+		if extends, ok := service["extends"].(map[string]any); ok && extends["file"] != nil {
+			return f.at(path+".extends", otherFile(fmt.Sprint(extends["file"])))
+		}
+		if err := f.checkPolicy(path, service, lookup); err != nil {
+			return err
+		}
+		hooks, _ := service["pre_start"].([]any)
+		for i, h := range hooks {
+			hook, _ := h.(map[string]any)
+			if err := f.checkPolicy(fmt.Sprintf("%s.pre_start.%d", path, i), hook, lookup); err != nil {
+				return err
+			}
+		}
+	}
+	if err := schema.Validate(model); err != nil {
+		return f.fault(err)
+	}
+	for name := range services {
+		row, next := 0, name
+		for ; next != "" && row <= maxExtends; row++ {
+			next = extended(services[next])
+		}
+		if row > maxExtends {
+			return f.at("services."+name+".extends", invalid("more than %d services that extend one another in a row", maxExtends))
+		}
+	}
+	return nil
+}
+
+// extended returns the name of the service that one extends, "" for none.
+func extended(service any) string {
+	fields, _ := service.(map[string]any)
+	switch v := fields["extends"].(type) {
+	case string:
+		return v
+	case map[string]any:
+		return text(v["service"])
+	}
+	return ""
+}
+
+func (f *file) checkPolicy(path string, container map[string]any, lookup lookup) error {
+	text, ok := container["pull_policy"].(string)
+	if !ok || !strings.Contains(text, "$") {
+		return nil
+	}
+	value, _, err := expand(text, lookup)
+	if err != nil {
+		return f.at(path+".pull_policy", err)
+	}
+	if container["pull_policy"] = value; value == "" {
+		delete(container, "pull_policy")
+	}
+	return nil
+}
+
+// firstPath returns the first file of an include in any of its forms.
+func firstPath(include any) string {
+	switch v := include.(type) {
+	case []any:
+		if len(v) > 0 {
+			return firstPath(v[0])
+		}
+	case map[string]any:
+		return firstPath(v["path"])
+	}
+	return fmt.Sprint(include)
+}
+
+// relevant are the fields of a container that images depend on.
+var relevant = []string{"image", "platform", "pull_policy", "profiles", "extends"}
+
+// reduce returns the parts of a document that images depend on. What else is in
+// it costs no time, and may hold variables that have no value.
+func reduce(model map[string]any) map[string]any {
+	services := map[string]any{}
+	all, _ := model["services"].(map[string]any)
+	for name, s := range all {
+		service, _ := s.(map[string]any)
+		kept := pick(service)
+		if service["build"] != nil {
+			kept["build"] = map[string]any{"context": "."}
+		}
+		if provider, ok := service["provider"].(map[string]any); ok {
+			kept["provider"] = map[string]any{"type": provider["type"]}
+		}
+		volumes, _ := service["volumes"].([]any)
+		var images []any
+		for _, v := range volumes {
+			if volume, ok := v.(map[string]any); ok && volume["type"] == types.VolumeTypeImage {
+				images = append(images, map[string]any{"type": volume["type"], "source": volume["source"], "target": volume["target"]})
+			}
+		}
+		if len(images) > 0 {
+			kept["volumes"] = images
+		}
+		hooks, _ := service["pre_start"].([]any)
+		var starts []any
+		for _, h := range hooks {
+			if hook, ok := h.(map[string]any); ok {
+				starts = append(starts, pick(hook))
+			}
+		}
+		if len(starts) > 0 {
+			kept["pre_start"] = starts
+		}
+		services[name] = kept
+	}
+	return map[string]any{"services": services}
+}
+
+func pick(container map[string]any) map[string]any {
+	kept := map[string]any{}
+	for _, field := range relevant {
+		if v := container[field]; v != nil {
+			kept[field] = v
+		}
+	}
+	return kept
+}
+
+// services returns the active services of the merged model, in the order of
+// the file.
+func (f *file) services(model map[string]any, lookup lookup, profiles []string) ([]types.ServiceConfig, error) {
+	var active []types.ServiceConfig
+	all, _ := model["services"].(map[string]any)
+	for name, s := range all {
+		fields, _ := s.(map[string]any)
+		service := types.ServiceConfig{Name: name, ContainerSpec: container(fields)}
+		listed, _ := fields["profiles"].([]any)
+		for _, p := range listed {
+			profile, _, err := expand(fmt.Sprint(p), lookup)
+			if err != nil {
+				return nil, f.at("services."+name+".profiles", err)
+			}
+			service.Profiles = append(service.Profiles, profile)
+		}
+		if !service.HasProfile(profiles) {
+			continue
+		}
+		if fields["build"] != nil {
+			service.Build = &types.BuildConfig{}
+		}
+		if provider, ok := fields["provider"].(map[string]any); ok {
+			service.Provider = &types.ServiceProviderConfig{Type: text(provider["type"])}
+		}
+		volumes, _ := fields["volumes"].([]any)
+		for _, v := range volumes {
+			if volume, ok := v.(map[string]any); ok {
+				service.Volumes = append(service.Volumes, types.ServiceVolumeConfig{Type: types.VolumeTypeImage, Source: text(volume["source"])})
+			}
+		}
+		hooks, _ := fields["pre_start"].([]any)
+		for _, h := range hooks {
+			hook, _ := h.(map[string]any)
+			service.PreStart = append(service.PreStart, types.PreStartHook{ContainerSpec: container(hook)})
+		}
+		active = append(active, service)
+	}
+	lines := f.serviceLines()
+	slices.SortFunc(active, func(a, b types.ServiceConfig) int {
+		if c := lines[a.Name] - lines[b.Name]; c != 0 {
+			return c
+		}
+		return strings.Compare(a.Name, b.Name)
+	})
+	return active, nil
+}
+
+func container(fields map[string]any) types.ContainerSpec {
+	return types.ContainerSpec{Image: text(fields["image"]), Platform: text(fields["platform"]), PullPolicy: text(fields["pull_policy"])}
+}
+
+func text(v any) string {
+	s, _ := v.(string)
+	return s
+}
+
+// fieldIn finds what compose-go says is wrong.
+var fieldIn = regexp.MustCompile(`\b(?:services|jobs|networks|volumes|secrets|configs|models|include)(?:\.[^\s:,]+)+`)
+
+// unknownKey finds the key that the schema does not have.
+var unknownKey = regexp.MustCompile(`additional properties '([^']+)'`)
+
+// fault makes what compose-go says the caller's error, with the line if it can
+// be found.
+func (f *file) fault(err error) error {
+	var known *puller.Error
+	if errors.As(err, &known) {
+		return known
+	}
+	path := fieldIn.FindString(err.Error())
+	if key := unknownKey.FindStringSubmatch(err.Error()); key != nil {
+		path = strings.TrimPrefix(path+"."+key[1], ".")
+	}
+	if line := f.line(path); line > 0 {
+		return invalid("body: line %d: %s", line, clip(strings.TrimSpace(err.Error())))
+	}
+	return invalid("body: %s", clip(strings.TrimSpace(err.Error())))
+}
+
+// at puts the line and the path before an error.
+func (f *file) at(path string, err error) error {
+	if line := f.line(path); line > 0 {
+		return invalid("body: line %d: %s: %w", line, clip(path), err)
+	}
+	return invalid("body: %s: %w", clip(path), err)
+}
