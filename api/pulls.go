@@ -6,19 +6,31 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// createPull is POST /v1/pulls. The job is the caller's, but it does not end
-// with the caller: whoever goes away before its end leaves it to run.
+// createPull is POST /v1/pulls.
 func (s *Server) createPull(w http.ResponseWriter, r *http.Request) error {
 	var request puller.PullRequest
-	if err := decodeBody(w, r, &request); err != nil {
+	err := decodeBody(w, r, &request)
+	if err != nil {
 		return err
 	}
-	var err error
-	if request.Credentials, err = puller.ParseCredentials(r.Header.Get("X-Registry-Auth")); err != nil {
+	if request.Credentials, request.IdempotencyKey, err = headers(r); err != nil {
 		return err
 	}
-	request.IdempotencyKey = r.Header.Get("Idempotency-Key")
-	waits, err := wait(r)
+	request.Caller = caller(r)
+	return s.submit(w, r, func() (puller.Job, error) { return s.puller.Submit(request) })
+}
+
+// headers reads what a request for a job has in its headers.
+func headers(r *http.Request) (c puller.Credentials, key string, err error) {
+	c, err = puller.ParseCredentials(r.Header.Get("X-Registry-Auth"))
+	return c, r.Header.Get("Idempotency-Key"), err
+}
+
+// submit makes a job and answers in the way that the caller chose. The job is
+// the caller's, but it does not end with the caller: whoever goes away before
+// its end leaves it to run.
+func (s *Server) submit(w http.ResponseWriter, r *http.Request, accept func() (puller.Job, error)) error {
+	waits, err := isTrue(r, "wait")
 	if err != nil {
 		return err
 	}
@@ -26,7 +38,7 @@ func (s *Server) createPull(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	job, err := s.puller.Submit(request)
+	job, err := accept()
 	if err != nil {
 		return err
 	}

@@ -85,6 +85,9 @@ func bodyFault(err error) error {
 	return invalid("body: could not be read: %v", err)
 }
 
+// repeated are the query parameters that may be given more than once.
+var repeated = []string{"profile", "var"}
+
 // checkQuery refuses parameters that a route does not know, so that a mistyped
 // one is not passed over.
 func checkQuery(r *http.Request, known []string) error {
@@ -98,22 +101,23 @@ func checkQuery(r *http.Request, known []string) error {
 			return invalid("%s: this route takes no query parameters", name)
 		case !slices.Contains(known, name):
 			return invalid("%s: there is no such query parameter here; there are %s", name, strings.Join(known, ", "))
-		case len(values) > 1:
+		case len(values) > 1 && !slices.Contains(repeated, name):
 			return invalid("%s: given more than once", name)
 		}
 	}
 	return nil
 }
 
-// wait reports whether the caller wants the answer when the job has ended.
-func wait(r *http.Request) (bool, error) {
-	switch v := r.URL.Query().Get("wait"); v {
+// isTrue returns a query parameter that is true or false, which it is where it
+// is missing.
+func isTrue(r *http.Request, name string) (bool, error) {
+	switch v := r.URL.Query().Get(name); v {
 	case "", "false":
 		return false, nil
 	case "true":
 		return true, nil
 	default:
-		return false, invalid("wait: %q is neither true nor false", v)
+		return false, invalid("%s: %q is neither true nor false", name, v)
 	}
 }
 

@@ -25,6 +25,7 @@ func New(p *puller.Puller, metrics prometheus.Gatherer, log logrus.FieldLogger) 
 		mux.Handle(pattern, s.handler(h, params))
 	}
 	handle("POST /v1/pulls", s.createPull, "wait", "every")
+	handle("POST /v1/prewarms", s.createPrewarm, append([]string{"wait", "every", "dry_run"}, composeQuery...)...)
 	handle("GET /v1/jobs", s.listJobs, "state", "kind", "image", "limit", "cursor")
 	handle("GET /v1/jobs/{id}", s.getJob)
 	handle("DELETE /v1/jobs/{id}", s.cancelJob)
@@ -42,6 +43,7 @@ func New(p *puller.Puller, metrics prometheus.Gatherer, log logrus.FieldLogger) 
 func HTTPServer(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler:           h,
+		ConnContext:       withCaller,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    128 << 10, // more than X-Registry-Auth may be, so that it is refused by name

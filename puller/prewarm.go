@@ -3,7 +3,9 @@ package puller
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 )
 
 // PrewarmRequest asks for many images as one job. All but Images may be left
@@ -61,7 +63,7 @@ func (l *Images) UnmarshalJSON(data []byte) error {
 			d := json.NewDecoder(bytes.NewReader(entry))
 			d.DisallowUnknownFields()
 			if err := d.Decode(&list[i]); err != nil {
-				return Errorf(InvalidRequest, "images[%d]: %w", i, err)
+				return entryFault(i, err)
 			}
 		default:
 			return Errorf(InvalidRequest, "images[%d]: %s is neither a reference nor a pull request", i, clip(string(entry)))
@@ -69,6 +71,18 @@ func (l *Images) UnmarshalJSON(data []byte) error {
 	}
 	*l = list
 	return nil
+}
+
+// entryFault says what is wrong with one entry in the field's own terms.
+func entryFault(i int, err error) error {
+	var typ *json.UnmarshalTypeError
+	if errors.As(err, &typ) {
+		return Errorf(InvalidRequest, "images[%d]: %s: a JSON %s is not what it takes", i, typ.Field, typ.Value)
+	}
+	if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+		return Errorf(InvalidRequest, "images[%d]: %s: there is no such field", i, strings.Trim(field, `"`))
+	}
+	return Errorf(InvalidRequest, "images[%d]: %w", i, err)
 }
 
 func errManyImages(n int) error {

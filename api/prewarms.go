@@ -1,0 +1,97 @@
+package api
+
+import (
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/towline/towline/api/compose"
+	"github.com/towline/towline/puller"
+)
+
+// createPrewarm is POST /v1/prewarms: a list of images in JSON, or a Compose
+// file. With dry_run it answers with the plan, and nothing is pulled.
+func (s *Server) createPrewarm(w http.ResponseWriter, r *http.Request) error {
+	var request puller.PrewarmRequest
+	var err error
+	if isYAML(r) {
+		request, err = composeRequest(w, r)
+	} else if err = refuseQuery(r, composeQuery); err == nil {
+		err = decodeBody(w, r, &request)
+	}
+	if err != nil {
+		return err
+	}
+	if request.Credentials, request.IdempotencyKey, err = headers(r); err != nil {
+		return err
+	}
+	request.Caller = caller(r)
+	dry, err := isTrue(r, "dry_run")
+	if err != nil {
+		return err
+	}
+	if dry {
+		plan, err := s.puller.Plan(r.Context(), request)
+		if err != nil {
+			return err
+		}
+		return writeJSON(w, http.StatusOK, plan)
+	}
+	return s.submit(w, r, func() (puller.Job, error) { return s.puller.Prewarm(request) })
+}
+
+// composeQuery are the query parameters that stand beside a Compose file, which
+// has no place for them.
+var composeQuery = []string{"profile", "var", "fail_fast", "platform", "policy", "priority"}
+
+func isYAML(r *http.Request) bool {
+	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	return err == nil && (media == "application/yaml" || media == "application/x-yaml" || media == "text/yaml")
+}
+
+// composeRequest reads a Compose file and what stands beside it. The error is
+// InvalidRequest and names the line or the parameter.
+func composeRequest(w http.ResponseWriter, r *http.Request) (puller.PrewarmRequest, error) {
+	q := r.URL.Query()
+	variables := make(map[string]string)
+	for _, v := range q["var"] {
+		name, value, ok := strings.Cut(v, "=")
+		if !ok || name == "" {
+			return puller.PrewarmRequest{}, invalid("var: %q sets nothing; write NAME=VALUE", v)
+		}
+		variables[name] = value
+	}
+	failFast, err := isTrue(r, "fail_fast")
+	if err != nil {
+		return puller.PrewarmRequest{}, err
+	}
+	in := http.NewResponseController(w)
+	in.SetReadDeadline(time.Now().Add(bodyLimit))
+	content, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	in.SetReadDeadline(time.Time{})
+	switch {
+	case isTooLarge(err):
+		return puller.PrewarmRequest{}, invalid("body: larger than 1 MiB")
+	case err != nil:
+		return puller.PrewarmRequest{}, invalid("body: cut off before its end: %v", err)
+	}
+	request, err := compose.Parse(r.Context(), content, variables, q["profile"])
+	request.FailFast = failFast
+	if v := q.Get("platform"); v != "" {
+		request.Platform = v
+	}
+	request.Policy, request.Priority = puller.Policy(q.Get("policy")), puller.Priority(q.Get("priority"))
+	return request, err
+}
+
+// refuseQuery refuses parameters that say what the body is to say.
+func refuseQuery(r *http.Request, names []string) error {
+	for _, name := range names {
+		if r.URL.Query().Has(name) {
+			return invalid("%s: this parameter stands beside a Compose file; in JSON the body says it", name)
+		}
+	}
+	return nil
+}
