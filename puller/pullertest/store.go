@@ -294,18 +294,18 @@ func (f StoreFixture) testKeyed(t *testing.T) {
 func (f StoreFixture) testEnded(t *testing.T) {
 	s := f.open(t)
 	rng := rand.New(rand.NewPCG(3, 4))
-	all := someRecords(rng, 400)
+	all := someRecords(rng, 250)
 	for part := range slices.Chunk(all, 37) {
 		s.save(1, part...)
 	}
-	for n := 1000; n < 1050; n++ {
+	for n := 1000; n < 1010; n++ {
 		s.save(1, NewRecord(n)) // has not ended: is in no list
 	}
 	for _, state := range []puller.State{"", puller.Succeeded, puller.Failed, puller.StateCanceled, puller.Queued, puller.Active} {
 		for _, kind := range []string{"", "pull", "run", "prewarm"} {
 			for _, image := range []string{"", "registry.test/team/app-0:v1", "registry.test/team/app-6"} {
-				for _, limit := range []int{0, 7, 1000} {
-					for _, cursor := range []string{"", RecordID(rng.IntN(400)), [...]string{RecordID(0), RecordID(399), RecordID(5000), "0", "Z"}[rng.IntN(5)]} {
+				for _, limit := range []int{0, 3, 40} {
+					for _, cursor := range []string{"", RecordID(rng.IntN(250)), [...]string{RecordID(0), RecordID(249), RecordID(5000), "0", "Z"}[rng.IntN(5)]} {
 						filter := puller.Filter{State: state, Kind: kind, Image: image, Limit: limit, Cursor: cursor}
 						s.lists(filter, choose(all, filter)...)
 					}
@@ -356,7 +356,7 @@ func (f StoreFixture) testEndedReplaced(t *testing.T) {
 
 func (f StoreFixture) testPages(t *testing.T) {
 	s := f.open(t)
-	all := someRecords(rand.New(rand.NewPCG(5, 6)), 300)
+	all := someRecords(rand.New(rand.NewPCG(5, 6)), 150)
 	s.save(1, all...)
 	for _, filter := range []puller.Filter{{Limit: 7}, {Limit: 9, State: puller.Failed}, {Limit: 2, Kind: "pull", Image: "registry.test/team/app-3:v1"}} {
 		var got []puller.Job
@@ -418,13 +418,13 @@ func (f StoreFixture) testPruneCount(t *testing.T) {
 func (f StoreFixture) testPruneTraces(t *testing.T) {
 	s := f.open(t)
 	var all []puller.Record
-	for n := range 2500 {
+	for n := range 2100 {
 		all = append(all, ended(n))
 	}
 	s.save(1, all...)
-	s.prune(ended(10).Job.FinishedAt, 90, 2410)
+	s.prune(ended(10).Job.FinishedAt, 90, 2010)
 	for n, r := range all {
-		if n < 2410 {
+		if n < 2010 {
 			s.hasNot(r.Job.ID)
 			s.keyed(r.Key, "")
 		} else {
@@ -433,7 +433,7 @@ func (f StoreFixture) testPruneTraces(t *testing.T) {
 		}
 	}
 	for _, filter := range []puller.Filter{{}, {State: puller.Succeeded}, {Kind: "pull"}, {Image: all[5].Job.Image}} {
-		s.lists(filter, choose(all[2410:], filter)...)
+		s.lists(filter, choose(all[2010:], filter)...)
 	}
 	again := NewRecord(3000)
 	again.Key = all[0].Key
@@ -445,7 +445,7 @@ func (f StoreFixture) testPruneTraces(t *testing.T) {
 func (f StoreFixture) testModel(t *testing.T) {
 	s := f.open(t)
 	rng := rand.New(rand.NewPCG(7, 8))
-	pool := someRecords(rng, 120)
+	pool := someRecords(rng, 60)
 	model := make(map[string]puller.Record)
 	all := func(ended bool) []puller.Record {
 		var records []puller.Record
@@ -458,10 +458,10 @@ func (f StoreFixture) testModel(t *testing.T) {
 		return records
 	}
 	seq := uint64(0)
-	for range 300 {
+	for range 150 {
 		switch rng.IntN(10) {
 		case 0:
-			before, keep := epoch.Add(time.Duration(rng.IntN(40))*time.Second), rng.IntN(80)
+			before, keep := epoch.Add(time.Duration(rng.IntN(40))*time.Second), rng.IntN(40)
 			gone := all(true)
 			slices.SortStableFunc(gone, func(a, b puller.Record) int { return a.Job.FinishedAt.Compare(b.Job.FinishedAt) })
 			young := slices.IndexFunc(gone, func(r puller.Record) bool { return !r.Job.FinishedAt.Before(before) })
