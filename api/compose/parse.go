@@ -51,9 +51,6 @@ func Parse(ctx context.Context, content []byte, variables map[string]string, pro
 		// Content stands for what compose-go would otherwise open.
 		details.ConfigFiles = append(details.ConfigFiles, types.ConfigFile{Filename: "body", Content: []byte{}, Config: reduce(model)})
 	}
-	if len(models) == 0 {
-		return r, invalid("body: empty; send a Compose file")
-	}
 	merged, err := loader.LoadModelWithContext(ctx, details, offline)
 	if err != nil {
 		return r, f.fault(err)
