@@ -21,7 +21,7 @@ const (
 	maxFile  = 1 << 20 // bytes
 	maxMarks = 100_000 // lines, and signs that begin a value or end one
 	maxDepth = 64      // of values in values
-	maxTrees = 16      // documents; merging them grows with their square
+	maxTrees = 16      // documents
 	// maxCost bounds the file with its aliases followed and its services
 	// extended: one for each value, and one for each 32 bytes of text.
 	maxCost = 150_000

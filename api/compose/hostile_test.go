@@ -64,7 +64,7 @@ func hostile() map[string]string {
 		"tag directives":         lines(100_000, "%TAG !a#! x\n") + "---\na: 1",
 		"documents":              strings.Repeat("---\na: 1\n", 49_000),
 		"documents of services":  lines(10_000, "---\nservices: {a#: {image: a}}\n"),
-		"the most documents":     strings.Repeat("---\nservices:\n"+lines(1200, "  a#: {image: a}\n"), 15),
+		"the most documents":     strings.Repeat("---\nservices:\n"+lines(180, "  a#: {image: a}\n"), 16),
 		"empty documents":        strings.Repeat("---\n", 99_000),
 		"a document's end":       fill("...\n"),
 		"tags":                   fill("!a "),
@@ -77,6 +77,7 @@ func hostile() map[string]string {
 		"a long octal":           "services: {a: {image: a, scale: 0o" + strings.Repeat("7", 1<<20-100) + "}}",
 		"a sexagesimal":          "services: {a: {image: a, scale: " + fill("1:") + "1}}",
 		"10,000 services":        "services:\n" + lines(10_000, "  s#: {image: i#}\n"),
+		"3,000 services":         "services:\n" + lines(3000, "  s#: {image: i#}\n"),
 		"30,000 services":        "services:\n" + lines(30_000, "  s#: {image: i#}\n"),
 		"services that all fail": "services:\n" + lines(10_000, "  s#: {image: [], build: 1, ports: {}, x: 1}\n"),
 		"a row of extends": "services:\n  s0: {image: a}\n" + func() (s string) {
