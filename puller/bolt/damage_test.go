@@ -154,8 +154,8 @@ func usable(t *testing.T, what string, s puller.Store) {
 		}
 	}
 	others := make(map[string]puller.Record)
-	for n := range 30 { // beside and over those that are there
-		r := ended(n * 7)
+	for n := range 5 { // beside and over those that are there
+		r := ended(n * 25)
 		r.Job.Attempt = 9
 		others[r.Job.ID] = r
 		err := s.Save(uint64(1000+n), []puller.Record{r, pullertest.NewRecord(300 + n)})
@@ -191,7 +191,7 @@ func TestAFileThatIsCutOffIsSetAside(t *testing.T) {
 			t.Errorf("cut at %d, it is taken for whole", size)
 		}
 	}
-	for range 40 {
+	for range 25 {
 		size := rng.IntN(len(data))
 		if survive(t, fmt.Sprintf("cut at %d", size), data[:size]) {
 			t.Errorf("cut at %d, it is taken for whole", size)
@@ -202,7 +202,7 @@ func TestAFileThatIsCutOffIsSetAside(t *testing.T) {
 func TestNoDamageEndsTheProcessOrMakesThingsUp(t *testing.T) {
 	data := pages(master(t))
 	rng := rand.New(rand.NewPCG(13, 14))
-	aside, n := 0, 400
+	aside, n := 0, 300
 	if testing.Short() {
 		n = 50
 	}
@@ -255,7 +255,8 @@ func TestNoDamageEndsTheProcessOrMakesThingsUp(t *testing.T) {
 // What happens to the file while it is open shows when it is used.
 func TestDamageInAFileThatIsOpen(t *testing.T) {
 	rng := rand.New(rand.NewPCG(15, 16))
-	for i := range 60 {
+	size := int64(len(pages(master(t))))
+	for i := range 40 {
 		b := newBox(t)
 		s := b.open()
 		fill(t, s)
@@ -263,7 +264,6 @@ func TestDamageInAFileThatIsOpen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		size := int64(len(pages(master(t))))
 		what := ""
 		switch i % 4 {
 		case 0:
@@ -331,6 +331,39 @@ func TestALostStoreSaysSoOnceAndKeepsTheOldFile(t *testing.T) {
 	closeIt(t, s)
 	if seq, unended, err := b.open().Load(); seq != 7 || len(unended) != 1 || err != nil {
 		t.Errorf("the next start finds seq %d and %d records, %v", seq, len(unended), err)
+	}
+}
+
+func TestALostStoreIsBegunAnewAsSoonAsItCanBe(t *testing.T) {
+	b := newBox(t)
+	s := b.open()
+	save(t, s, 5, pullertest.NewRecord(1))
+	if err := os.Truncate(b.file(), 0); err != nil {
+		t.Fatal(err)
+	}
+	block := b.file() + ".new/there" // where the new file is to be made
+	if err := os.MkdirAll(block, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	first, second := s.Save(6, nil), s.Save(6, nil)
+	_, _, loadErr := s.Load()
+	if err := os.RemoveAll(b.file() + ".new"); err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{first, second} {
+		if err == puller.ErrStoreLost || puller.KindOf(err) != puller.Internal || !strings.Contains(err.Error(), b.dir) {
+			t.Errorf("where no file can be made, Save gives %v", err)
+		}
+	}
+	if puller.KindOf(loadErr) != puller.Internal {
+		t.Errorf("Load gives %v", loadErr)
+	}
+	if err := s.Save(7, nil); err != puller.ErrStoreLost {
+		t.Errorf("where one can be made, Save gives %v", err)
+	}
+	save(t, s, 8, pullertest.NewRecord(1))
+	if n := len(b.aside()); n != 1 {
+		t.Errorf("%d files were set aside", n)
 	}
 }
 

@@ -63,13 +63,15 @@ func openDatabase(path string) (*database, error) {
 // path has a whole file or none.
 func createDatabase(under, path string) (*database, error) {
 	os.Remove(under)
-	db, err := bbolt.Open(under, 0o600, options())
-	if err != nil {
-		os.Remove(under)
-		return nil, err
-	}
-	db.AllocSize = growth
-	if err = db.Update(create); err == nil {
+	var db *bbolt.DB
+	err := guard(func() (err error) {
+		if db, err = bbolt.Open(under, 0o600, options()); err != nil {
+			return err
+		}
+		db.AllocSize = growth
+		return db.Update(create)
+	})
+	if err == nil {
 		var d *database
 		if d, err = publish(db, under, path); err == nil {
 			return d, nil
@@ -78,7 +80,9 @@ func createDatabase(under, path string) (*database, error) {
 			d.file.Close()
 		}
 	}
-	db.Close()
+	if db != nil {
+		db.Close()
+	}
 	os.Remove(under)
 	return nil, err
 }

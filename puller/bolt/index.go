@@ -123,20 +123,16 @@ type entry struct {
 	key         string
 }
 
-// entryOf returns how a record is found. The error is for a kind that has no
-// number.
-func entryOf(r *puller.Record) (entry, error) {
+// entryOf returns how a record is found.
+func entryOf(r *puller.Record) entry {
 	e := entry{
 		id: []byte(r.Job.ID), end: timeKey(r.Job.FinishedAt), key: r.Key,
 		kind: number(kinds, r.Job.Kind), state: number(states, r.Job.State),
 	}
-	if e.kind == 0 {
-		return e, puller.Errorf(puller.Internal, "job %s: the kind %q is not known here", r.Job.ID, r.Job.Kind)
-	}
 	if r.Job.Image != "" {
 		e.image = hashOf(r.Job.Image)
 	}
-	return e, nil
+	return e
 }
 
 // timeSize is the length of a time in a key. Keys are in the order of times.

@@ -85,8 +85,8 @@ func (s *Store) encode(records []puller.Record) ([][]byte, error) {
 	encoder.SetEscapeHTML(false)
 	ends := make([]int, len(records))
 	for i := range records {
-		if _, err := entryOf(&records[i]); err != nil {
-			return nil, err
+		if kind := records[i].Job.Kind; number(kinds, kind) == 0 {
+			return nil, puller.Errorf(puller.Internal, "job %s: the kind %q is not known here", records[i].Job.ID, kind)
 		}
 		if err := encode(&s.values, encoder, &records[i]); err != nil {
 			return nil, err
@@ -130,11 +130,7 @@ func (b *buckets) save(r *puller.Record, value []byte) (change int, err error) {
 			if err != nil {
 				return 0, err
 			}
-			e, err := entryOf(&was)
-			if err != nil {
-				return 0, err
-			}
-			if err := b.drop(e); err != nil {
+			if err := b.drop(entryOf(&was)); err != nil {
 				return 0, err
 			}
 		}
@@ -152,11 +148,7 @@ func (b *buckets) save(r *puller.Record, value []byte) (change int, err error) {
 	if !ended {
 		return change, b.unended.Put(id, value)
 	}
-	e, err := entryOf(r)
-	if err != nil {
-		return 0, err
-	}
-	if err := b.index(e); err != nil {
+	if err := b.index(entryOf(r)); err != nil {
 		return 0, err
 	}
 	return change, b.ended.Put(id, value)
