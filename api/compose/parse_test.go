@@ -51,6 +51,7 @@ func TestParseAsksForTheImagesOfTheServices(t *testing.T) {
 		{"several documents", "services:\n  a: {image: a:1}\n  b: {image: b:1}\n---\nservices:\n  a: {image: a:2}\n", "a:2, b:1"},
 		{"models and jobs", "models:\n  ai: {model: ai/smollm2}\nservices:\n  a: {image: a, models: [ai]}\n", "a:latest"},
 		{"old files", "version: '3.8'\nservices:\n  a: {image: a}\nnetworks:\n  n: {external: {name: other}}\n", "a:latest"},
+		{"a policy left open", "services:\n  a: {image: a, pull_policy: '${P}'}\n", "a:latest"},
 		{"a digest", "services:\n  a: {image: 'a:1@sha256:" + strings.Repeat("a", 64) + "'}\n", "a:1@sha256:" + strings.Repeat("a", 64)},
 		{"a BOM and CRLF", "\ufeffservices:\r\n  a:\r\n    image: a\r\n", "a:latest"},
 		{"a name with a dot", "services:\n  a.b: {image: a}\n", "a:latest"},
@@ -162,6 +163,7 @@ func TestParseNamesWhatIsWrong(t *testing.T) {
 		{"extends one in a circle", "services:\n  a:\n    extends: b\n  b:\n    extends: b\n", []string{"line ", "extends"}},
 		{"!reset", "services:\n  a:\n    image: a\n    build: !reset null\n", []string{"line 4", "!reset"}},
 		{"only inactive ones", "services:\n  a: {image: a, profiles: [x]}\n", []string{"profiles"}},
+		{"an alias in itself", "services:\n  a: &a\n    image: a\n    <<: *a\n", []string{"line 4", "*a", "part of what it stands for"}},
 		{"infinity", "services:\n  a:\n    image: a\n    cpus: .inf\n", []string{"line 4", ".inf"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
