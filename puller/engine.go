@@ -2,6 +2,7 @@ package puller
 
 import (
 	"context"
+	"time"
 
 	"github.com/towline/towline/stream"
 )
@@ -29,6 +30,82 @@ type Engine interface {
 
 	// Info asks the engine what it is. It serves as the test that it answers.
 	Info(ctx context.Context) (EngineInfo, error)
+
+	// Create makes a container and returns its ID and what the engine warns of.
+	// It is locked down as Container says. The error is NotFound where the
+	// image is not there, and InvalidRequest, in the engine's own words, where
+	// the engine does not take what is asked for.
+	Create(ctx context.Context, c Container) (id string, warnings []string, err error)
+
+	// Run starts a container that was created, and returns when it has exited
+	// and each has been called, from the calling goroutine or another but one
+	// at a time, for all that it printed: nothing is lost, however soon it
+	// exits. started is called once it runs. p is each's only during the call.
+	// When ctx ends, Run returns; the container runs on. The error is
+	// InvalidRequest, in the engine's own words, where it can't be started.
+	Run(ctx context.Context, id string, tty bool, started func(), each func(s Output, p []byte)) (Exit, error)
+
+	// Follow is Run for a container that was started before, also for one that
+	// has exited: each is called for all that the engine still has of what it
+	// printed, from the first byte.
+	Follow(ctx context.Context, id string, tty bool, each func(s Output, p []byte)) (Exit, error)
+
+	// Stop has a container end: SIGTERM, and SIGKILL after grace. It returns
+	// when it has exited. It is no error if it had, or is not there.
+	Stop(ctx context.Context, id string, grace time.Duration) error
+
+	// Remove removes a container, by force, with its volumes. It is no error if
+	// it is not there.
+	Remove(ctx context.Context, id string) error
+
+	// Containers returns those that carry a label, whatever they do.
+	Containers(ctx context.Context, label, value string) ([]ContainerState, error)
+}
+
+// Container is what an engine is asked to create. There is no way to ask for
+// privileges, host namespaces, devices, mounts or capabilities: a container
+// has no capabilities and gets none (no-new-privileges), and what it prints is
+// kept by the engine up to a limit, in a form that keeps every byte.
+type Container struct {
+	Image      string // an ID, so that no tag that moves can change what runs
+	Platform   string // os/arch[/variant], or "" for the engine's own
+	Cmd        []string
+	Entrypoint []string // nil for the image's
+	Env        []string // NAME=value
+	Workdir    string
+	User       string
+	TTY        bool
+	Network    string // "none" or "bridge"
+	Memory     int64  // bytes, swap included; 0 for no limit
+	NanoCPUs   int64  // billionths of a CPU; 0 for no limit
+	Pids       int64  // processes and threads
+	Labels     map[string]string
+}
+
+// Output is which of its streams a container printed to. With a TTY there is
+// only Stdout.
+type Output string
+
+// The streams of a container.
+const (
+	Stdout Output = "stdout"
+	Stderr Output = "stderr"
+)
+
+// Exit is how a container has ended.
+type Exit struct {
+	Code      int  // 128 and the signal's number where a signal ended it
+	OOMKilled bool // the kernel ended it for want of memory
+	// Error is what the engine says went wrong beside it, "" for nothing.
+	Error string
+}
+
+// ContainerState is a container that the engine has.
+type ContainerState struct {
+	ID     string
+	Labels map[string]string
+	// Started says that it was started: it runs or has exited.
+	Started bool
 }
 
 // Pull is what an engine is asked to pull.

@@ -1,0 +1,168 @@
+package puller
+
+import (
+	"encoding/json"
+	"math"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/docker/go-units"
+)
+
+// RunRequest asks to run an image's program in a container, once. All but Image
+// may be left out.
+type RunRequest struct {
+	Image    string `json:"image"`
+	Platform string `json:"platform,omitempty"` // os/arch[/variant]
+	Policy   Policy `json:"policy,omitempty"`
+
+	Cmd        []string          `json:"cmd,omitempty"`
+	Entrypoint []string          `json:"entrypoint,omitempty"`
+	Env        map[string]string `json:"env,omitempty"`
+	Workdir    string            `json:"workdir,omitempty"`
+	User       string            `json:"user,omitempty"`
+	TTY        bool              `json:"tty,omitempty"`
+	Network    string            `json:"network,omitempty"` // none or bridge
+	Memory     Memory            `json:"memory,omitempty"`
+	CPUs       float64           `json:"cpus,omitempty"`
+	Pids       int64             `json:"pids,omitempty"`    // processes and threads
+	Timeout    Duration          `json:"timeout,omitempty"` // for the whole job, from its submission
+
+	Credentials    Credentials `json:"-"`
+	IdempotencyKey string      `json:"-"`
+	Caller         string      `json:"-"`
+}
+
+// Memory is a number of bytes. In JSON it is that, or a string such as "512m"
+// in binary units, as docker run takes it.
+type Memory int64
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (m *Memory) UnmarshalJSON(data []byte) error {
+	var s string
+	if json.Unmarshal(data, &s) != nil {
+		s = string(data)
+	}
+	n, err := units.RAMInBytes(s)
+	if err != nil {
+		return Errorf(InvalidRequest, "memory: %s is not a size; write bytes, or a string such as \"512m\"", clip(string(data)))
+	}
+	*m = Memory(n)
+	return nil
+}
+
+// Limits of what a run may ask for.
+const (
+	// maxArguments bounds cmd, entrypoint and env together, in bytes. Linux
+	// takes 2 MiB of them (execve(2)).
+	maxArguments = 256 << 10
+	// maxArgument bounds one of them: MAX_ARG_STRLEN (execve(2)).
+	maxArgument = 128<<10 - 1
+	defaultPids = 1024
+	maxPids     = 32768
+	maxCPUs     = 1024
+)
+
+// withDefaults checks the request and fills in what was left out. What a pull
+// has too is checked as a pull's.
+func (r RunRequest) withDefaults(o Options) (RunRequest, PullRequest, error) {
+	pull, _, err := PullRequest{
+		Image: r.Image, Platform: r.Platform, Policy: r.Policy, Timeout: r.Timeout,
+		Credentials: r.Credentials, IdempotencyKey: r.IdempotencyKey, Caller: r.Caller,
+	}.withDefaults(o)
+	if err != nil {
+		return r, pull, err
+	}
+	r.Image, r.Policy, r.Timeout = pull.Image, pull.Policy, pull.Timeout
+	if err := r.checkArguments(); err != nil {
+		return r, pull, err
+	}
+	switch r.Network {
+	case "":
+		r.Network = "bridge"
+	case "none", "bridge":
+	default:
+		return r, pull, Errorf(InvalidRequest, "network: %q is not taken; use none or bridge", clip(r.Network))
+	}
+	if r.Pids == 0 {
+		r.Pids = defaultPids
+	}
+	switch {
+	case r.Workdir != "" && !path.IsAbs(r.Workdir):
+		err = Errorf(InvalidRequest, "workdir: %q is not an absolute path", clip(r.Workdir))
+	case r.Memory < 0:
+		err = Errorf(InvalidRequest, "memory: %d is below 0", r.Memory)
+	case math.IsNaN(r.CPUs) || r.CPUs < 0 || r.CPUs > maxCPUs:
+		err = Errorf(InvalidRequest, "cpus: %g is not between 0 and %d", r.CPUs, maxCPUs)
+	case r.Pids < 1 || r.Pids > maxPids:
+		err = Errorf(InvalidRequest, "pids: %d is not between 1 and %d", r.Pids, maxPids)
+	}
+	return r, pull, err
+}
+
+func (r RunRequest) checkArguments() error {
+	total := 0
+	check := func(field, s string) error {
+		total += len(s) + 1
+		switch {
+		case strings.Contains(s, "\x00"):
+			return Errorf(InvalidRequest, "%s: %q has a NUL byte, which no program takes", field, clip(s))
+		case len(s) > maxArgument:
+			return Errorf(InvalidRequest, "%s: one of %d bytes; one may have at most %d", field, len(s), maxArgument)
+		case total > maxArguments:
+			return Errorf(InvalidRequest, "%s: with it, cmd, entrypoint and env have more than %d bytes", field, maxArguments)
+		}
+		return nil
+	}
+	for _, list := range []struct {
+		field  string
+		values []string
+	}{
+		{"cmd", r.Cmd}, {"entrypoint", r.Entrypoint}, {"env", r.environment()}, {"user", []string{r.User}}, {"workdir", []string{r.Workdir}},
+	} {
+		for _, s := range list.values {
+			if err := check(list.field, s); err != nil {
+				return err
+			}
+		}
+	}
+	for name := range r.Env {
+		if name == "" || strings.Contains(name, "=") {
+			return Errorf(InvalidRequest, "env: %q is no name; it may not be empty, nor hold =", clip(name))
+		}
+	}
+	return nil
+}
+
+// environment returns env as programs get it, by name.
+func (r RunRequest) environment() []string {
+	var env []string
+	for name, value := range r.Env {
+		env = append(env, name+"="+value)
+	}
+	slices.Sort(env)
+	return env
+}
+
+// Labels that containers of runs carry.
+const (
+	labelJob = "towline.job"
+	// labelInstance keeps daemons that share an engine from taking each
+	// other's containers for leftovers.
+	labelInstance = "towline.instance"
+)
+
+// container returns what the engine is to create, of a proven image.
+func (r RunRequest) container(image, job, instance string) Container {
+	return Container{
+		Image: image, Platform: r.Platform, Cmd: r.Cmd, Entrypoint: r.Entrypoint, Env: r.environment(), Workdir: r.Workdir, User: r.User, TTY: r.TTY,
+		Network: r.Network, Memory: int64(r.Memory), NanoCPUs: int64(r.CPUs * 1e9), Pids: r.Pids,
+		Labels: map[string]string{labelJob: job, labelInstance: instance},
+	}
+}
+
+// stopGrace is how long a container that is to end has between SIGTERM and
+// SIGKILL, as docker stop has it.
+const stopGrace = 10 * time.Second
