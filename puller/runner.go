@@ -1,0 +1,271 @@
+package puller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// run is what a job of kind run is beside one. Its fields from mark on are
+// guarded by Puller.mu.
+type run struct {
+	request RunRequest
+	again   bool  // the image was pulled again, since it was gone
+	was     Phase // what the job was at before a restart
+
+	contained bool   // its image is proven, and a container sees to the rest
+	container string // its ID, once there is one
+	ending    error  // why it is to end before its program does
+}
+
+const (
+	// stopLimit is how long the engine has to tell that a container it was to
+	// stop has exited, after the grace.
+	stopLimit = 10 * time.Second
+	// removeLimit is how long an engine that is away is waited for to remove a
+	// container. What is left then is removed at the next start.
+	removeLimit = time.Minute
+)
+
+// Run accepts a job that runs an image's program, and returns it. The job is on
+// disk by then. The error is InvalidRequest, naming the field, Conflict, or
+// Overloaded.
+func (p *Puller) Run(r RunRequest) (Job, error) {
+	r, pull, err := r.withDefaults(p.opts)
+	if err != nil {
+		return Job{}, err
+	}
+	j := p.newPull(pull)
+	j.view.Kind = KindRun
+	j.run = &run{request: r}
+	j.fingerprint = fingerprint(r, j.private)
+	return p.accept(j)
+}
+
+// contain has a run's program run in a container of the image that was proven.
+// The admission lock is held.
+func (p *Puller) contain(j *job, image Result) {
+	last := j.snapshot()
+	j.view.Progress, j.view.Timings = last.Progress, last.Timings
+	j.transfer, j.run.contained = nil, true
+	p.work.Go(func() { p.create(j, image) })
+}
+
+// create makes the container. An image that was pruned meanwhile is pulled once
+// more.
+func (p *Puller) create(j *job, image Result) {
+	select {
+	case p.runs <- struct{}{}:
+		defer func() { <-p.runs }()
+	case <-j.ctx.Done():
+	}
+	p.to(j, Creating)
+	id, warnings, err := p.engine.Create(j.ctx, j.run.request.container(image.ImageID, j.id, p.opts.Instance))
+	for _, w := range warnings {
+		p.tell(j, w)
+	}
+	if KindOf(err) == NotFound && !j.run.again && j.run.request.Policy != Never {
+		p.tell(j, "the image is gone since it was proven to be there; it is pulled again")
+		p.mu.Lock()
+		defer p.unlock()
+		j.run.again, j.run.contained = true, false
+		if err := j.run.ending; err != nil {
+			p.finish(j, Result{}, err)
+		} else {
+			p.attach(j)
+		}
+		return
+	}
+	if err != nil {
+		p.removeAll(j) // it may be there all the same
+		p.ended(j, Result{}, err)
+		return
+	}
+	p.mu.Lock()
+	j.run.container = id
+	p.mu.Unlock()
+	exit, err := p.engine.Run(j.ctx, id, j.run.request.TTY, func() { p.to(j, Running) }, j.printer(nil))
+	p.exited(j, image, exit, err)
+}
+
+// exited sees to what is left of a run whose container has exited, or that the
+// engine does not tell of any more.
+func (p *Puller) exited(j *job, image Result, exit Exit, err error) {
+	for gone := 0; KindOf(err) == EngineUnavailable || KindOf(err) == Truncated; gone++ {
+		if j.ctx.Err() != nil || gone == 3 {
+			break
+		}
+		// The container may have outlived it.
+		p.tell(j, fmt.Sprintf("the engine went away while the container ran; waiting for it (%v)", inner(err)))
+		if err = p.awaitContainer(j); err == nil {
+			exit, err = p.engine.Follow(j.ctx, j.run.container, j.run.request.TTY, j.printer(j.printed()))
+		}
+	}
+	if p.ctx.Err() != nil {
+		return // the container runs on, and the next start takes it up
+	}
+	p.to(j, Removing)
+	p.removeAll(j)
+	result := image
+	result.ExitCode, result.OOMKilled = &exit.Code, exit.OOMKilled
+	if err == nil && exit.Error != "" {
+		err = Errorf(Internal, "the engine could not run the container to its end: %s", exit.Error)
+	}
+	p.ended(j, result, err)
+}
+
+// ended finishes a run whose container is gone, as what it was to end with if
+// something else than its program has ended it.
+func (p *Puller) ended(j *job, result Result, err error) {
+	p.mu.Lock()
+	defer p.unlock()
+	if j.run.ending != nil {
+		err = j.run.ending
+	}
+	j.flush()
+	j.run.over = true
+	p.finish(j, result, err)
+}
+
+// to moves a run to a phase.
+func (p *Puller) to(j *job, phase Phase) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	j.enter(Active, phase, max(1, j.view.Attempt))
+}
+
+func (p *Puller) tell(j *job, message string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	j.notice(message, 0)
+}
+
+// end has a run's container stopped, and the run end with err. Readers are told
+// what it prints meanwhile. The admission lock is held.
+func (p *Puller) endRun(j *job, err error) {
+	r := j.run
+	if r.ending != nil {
+		return
+	}
+	r.ending = err
+	if r.container == "" {
+		j.cancel()
+		return
+	}
+	id := r.container
+	p.work.Go(func() {
+		ctx, cancel := context.WithTimeout(p.ctx, stopGrace+stopLimit)
+		defer cancel()
+		if err := p.engine.Stop(ctx, id, stopGrace); err != nil {
+			p.tell(j, fmt.Sprintf("the container could not be stopped, and is removed as it is: %v", err))
+			j.cancel()
+			return
+		}
+		select { // the rest of its output
+		case <-j.done:
+		case <-ctx.Done():
+			j.cancel()
+		}
+	})
+}
+
+// removeAll removes the containers of a run.
+func (p *Puller) removeAll(j *job) {
+	ctx, cancel := context.WithTimeout(p.ctx, removeLimit)
+	defer cancel()
+	var err error
+	for wait := leastEngineWait; ; wait = min(2*wait, mostEngineWait) {
+		if err = p.remove(ctx, labelJob, j.id, func(ContainerState) bool { return true }); err == nil {
+			return
+		}
+		if sleep(ctx, wait) != nil {
+			break
+		}
+	}
+	p.tell(j, fmt.Sprintf("the container could not be removed; it is when towline starts again (%v)", inner(err)))
+	p.log.WithField("job", j.id).WithError(err).Warn("a container could not be removed")
+}
+
+// remove removes containers that carry a label.
+func (p *Puller) remove(ctx context.Context, label, value string, which func(ContainerState) bool) error {
+	found, err := p.engine.Containers(ctx, label, value)
+	errs := []error{err}
+	for _, c := range found {
+		if c.Labels[labelInstance] == p.opts.Instance && which(c) {
+			errs = append(errs, p.engine.Remove(ctx, c.ID))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// awaitContainer waits for an engine that went away, and finds the run's
+// container in it.
+func (p *Puller) awaitContainer(j *job) error {
+	began := time.Now()
+	for wait := leastEngineWait; ; wait = min(2*wait, mostEngineWait) {
+		found, err := p.engine.Containers(j.ctx, labelJob, j.id)
+		for _, c := range found {
+			if c.Labels[labelInstance] == p.opts.Instance && c.Started {
+				p.mu.Lock()
+				j.run.container = c.ID
+				p.mu.Unlock()
+				return nil
+			}
+		}
+		if err == nil {
+			return errContainerGone
+		}
+		if limit := p.opts.FirstByteTimeout; KindOf(err) != EngineUnavailable || limit > 0 && time.Since(began) >= limit {
+			return err
+		}
+		if err := sleep(j.ctx, wait); err != nil {
+			return err
+		}
+	}
+}
+
+var errContainerGone = Errorf(Internal, "the container is gone, and how it ended is not known: others have removed it")
+
+// resume goes on with a run after a restart: with its container, if it has one
+// that was started, else from the beginning.
+func (p *Puller) resume(j *job) {
+	err := p.awaitContainer(j)
+	switch {
+	case err == nil:
+		p.mu.Lock()
+		j.run.contained = true
+		p.mu.Unlock()
+		p.to(j, Running)
+		p.tell(j, "towline has found the container again, and follows it")
+		image, _ := p.engine.Inspect(j.ctx, inspectRef(j.key.image), j.key.platform)
+		exit, err := p.engine.Follow(j.ctx, j.run.container, j.run.request.TTY, j.printer(j.printed()))
+		p.exited(j, resultOf(image, j.key.image), exit, err)
+	case !errors.Is(err, errContainerGone):
+		p.ended(j, Result{}, err)
+	case j.run.was == Running || j.run.was == Removing:
+		// It may have run: to run it again would be to do it twice.
+		p.ended(j, Result{}, err)
+	default:
+		p.removeAll(j)
+		p.mu.Lock()
+		defer p.unlock()
+		p.start(j)
+	}
+}
+
+// sweep removes the containers of runs that are no jobs any more: a crash has
+// left them.
+func (p *Puller) sweep() {
+	for wait := leastEngineWait; ; wait = min(2*wait, mostEngineWait) {
+		err := p.remove(p.ctx, labelInstance, p.opts.Instance, func(c ContainerState) bool {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			j := p.jobs[c.Labels[labelJob]]
+			return j == nil || j.outcome != nil
+		})
+		if err == nil || sleep(p.ctx, wait) != nil {
+			return
+		}
+	}
+}
