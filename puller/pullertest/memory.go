@@ -1,6 +1,7 @@
 package pullertest
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ type Store struct {
 	fail    error
 	lose    bool
 	frozen  bool
+	onSave  func([]puller.Record)
 }
 
 // NewStore returns an empty store.
@@ -37,6 +39,21 @@ func (s *Store) Freeze() (thaw func()) {
 // Lose makes the next Save lose everything.
 func (s *Store) Lose() { s.mu.Lock(); defer s.mu.Unlock(); s.lose = true }
 
+// OnSave says what happens before a Save; it may block.
+func (s *Store) OnSave(hook func([]puller.Record)) { s.mu.Lock(); defer s.mu.Unlock(); s.onSave = hook }
+
+// copied returns a record as it comes back from a disk.
+func copied(r puller.Record) (c puller.Record) {
+	data, err := json.Marshal(r)
+	if err == nil {
+		err = json.Unmarshal(data, &c)
+	}
+	if err != nil {
+		panic("pullertest: a record that has no JSON: " + err.Error())
+	}
+	return c
+}
+
 func (s *Store) Load() (uint64, []puller.Record, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -52,6 +69,12 @@ func (s *Store) Load() (uint64, []puller.Record, error) {
 
 func (s *Store) Save(seq uint64, records []puller.Record) error {
 	s.mu.Lock()
+	hook := s.onSave
+	s.mu.Unlock()
+	if hook != nil {
+		hook(records)
+	}
+	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.frozen {
 		return nil
@@ -66,7 +89,7 @@ func (s *Store) Save(seq uint64, records []puller.Record) error {
 	}
 	s.seq = seq
 	for _, r := range records {
-		s.records[r.Job.ID] = r
+		s.records[r.Job.ID] = copied(r)
 	}
 	return nil
 }
