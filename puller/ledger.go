@@ -36,8 +36,9 @@ type ledger struct {
 	fault   error
 
 	// Of keepBooks:
-	reserved uint64 // numbers up to this are set aside
-	ended    int    // jobs that ended since the store was pruned
+	again    *time.Timer // tries to write what could not be
+	reserved uint64      // numbers up to this are set aside
+	ended    int         // jobs that ended since the store was pruned
 }
 
 // entry asks for jobs to be accepted, all or none.
@@ -49,7 +50,7 @@ type entry struct {
 func newLedger() ledger {
 	return ledger{
 		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
-		changed: make(map[*job]struct{}),
+		changed: make(map[*job]struct{}), again: time.NewTimer(saveAgain),
 	}
 }
 
@@ -82,9 +83,12 @@ func (p *Puller) keepBooks() {
 	p.prune()
 	hourly := time.NewTicker(pruneEvery)
 	defer hourly.Stop()
+	defer p.ledger.again.Stop()
 	for {
 		select {
 		case <-p.ledger.wake:
+			p.write()
+		case <-p.ledger.again.C:
 			p.write()
 		case <-hourly.C:
 			p.prune()
@@ -150,7 +154,7 @@ func (p *Puller) write() {
 		for j := range changed {
 			l.changed[j] = struct{}{}
 		}
-		time.AfterFunc(saveAgain, l.poke)
+		l.again.Reset(saveAgain)
 	}
 	p.unlock()
 	for _, e := range entries {
