@@ -106,22 +106,31 @@ func (p *Puller) accept(jobs ...*job) (Job, error) {
 	p.ledger.entries = append(p.ledger.entries, e)
 	p.mu.Unlock()
 	p.ledger.poke()
-	select {
-	case err := <-e.done:
-		if err != nil {
-			err = errUnkept(err)
-			p.refuse(jobs, err)
-			return Job{}, err
-		}
-	case <-p.ledger.done: // it came after the last writing
-		p.refuse(jobs, errClosing)
-		return Job{}, errClosing
+	if err := p.written(e); err != nil {
+		p.refuse(jobs, err)
+		return Job{}, err
 	}
 	p.mu.Lock()
-	defer p.unlock()
-	p.enlist(jobs)
-	p.begin(jobs)
+	defer p.mu.Unlock()
 	return first.snapshot(), nil
+}
+
+// written waits until an entry's jobs are accepted, or returns why they are not.
+func (p *Puller) written(e *entry) error {
+	var err error
+	select {
+	case err = <-e.done:
+	case <-p.ledger.done:
+		select {
+		case err = <-e.done: // with the last of it
+		default:
+			return errClosing // it came after that
+		}
+	}
+	if err != nil {
+		return errUnkept(err)
+	}
+	return nil
 }
 
 func errKeyTaken(key string) error {

@@ -94,6 +94,7 @@ func (p *Puller) keepBooks() {
 			p.prune()
 		case <-p.ledger.quit:
 			p.write()
+			p.write() // what was just accepted was told that it goes on later
 			// Nothing is numbered any more, so nothing need be set aside.
 			if err := p.store.Save(p.seq.Last(), nil); err != nil {
 				p.log.WithError(err).Error("the last of the jobs' changes could not be written")
@@ -141,6 +142,11 @@ func (p *Puller) write() {
 	}
 
 	p.mu.Lock()
+	for _, e := range entries {
+		// Here, so that there is no time when they are only on disk.
+		p.enlist(e.jobs)
+		p.begin(e.jobs)
+	}
 	for _, j := range ending {
 		// Those who wait are told even if it could not be written: what they
 		// wait for is so. Only a crash before it is written would undo it.

@@ -278,10 +278,12 @@ func (p *Puller) settled(j *job) (Job, error) {
 	select {
 	case <-j.done:
 	case <-p.ledger.done:
-		return Job{}, errClosing
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !j.view.State.Ended() {
+		return Job{}, errClosing
+	}
 	return j.snapshot(), nil
 }
 
