@@ -79,10 +79,12 @@ func (p *Puller) accept(jobs ...*job) (Job, error) {
 		}
 		<-known.accepted
 		if known.refusal == nil {
-			if known.key.identity != first.key.identity || !bytes.Equal(known.fingerprint, first.fingerprint) {
+			if !known.cameWith(first) {
 				return Job{}, errKeyTaken(first.idempotency)
 			}
-			return p.Job(known.view.ID)
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return known.snapshot(), nil
 		}
 		// That one was refused; this one may fare better.
 	}
@@ -131,6 +133,13 @@ func (p *Puller) written(e *entry) error {
 		return errUnkept(err)
 	}
 	return nil
+}
+
+// cameWith reports whether a job came with the request that another one has. Of
+// a job of before a restart it is not known which credentials came with it.
+func (j *job) cameWith(other *job) bool {
+	forgotten := j.key.identity == [sha256.Size]byte{}
+	return (forgotten || j.key.identity == other.key.identity) && bytes.Equal(j.fingerprint, other.fingerprint)
 }
 
 func errKeyTaken(key string) error {
