@@ -237,9 +237,12 @@ func (p *Puller) begin(jobs []*job) {
 // check asks the engine whether the job's image is there, and has it pulled if
 // it is not.
 func (p *Puller) check(j *job) {
-	if p.wants(j) {
-		p.mu.Lock()
-		defer p.unlock()
+	if !p.wants(j) {
+		return
+	}
+	p.mu.Lock()
+	defer p.unlock()
+	if j.outcome == nil { // it may have been canceled since
 		p.attach(j)
 	}
 }
@@ -277,5 +280,5 @@ func (p *Puller) inspect(j *job) (Image, error) {
 	case <-j.ctx.Done():
 		return Image{}, context.Cause(j.ctx)
 	}
-	return p.engine.Inspect(j.ctx, inspectRef(j.view.Image), j.request.Platform)
+	return p.engine.Inspect(j.ctx, inspectRef(j.key.image), j.key.platform)
 }
