@@ -29,7 +29,6 @@ func (p *Puller) Submit(r PullRequest) (Job, error) {
 // newJob returns a job that has not been accepted.
 func (p *Puller) newJob() *job {
 	j := &job{p: p, accepted: make(chan struct{}), done: make(chan struct{})}
-	j.ctx, j.cancel = context.WithCancel(p.ctx)
 	j.view = Job{State: Queued, CreatedAt: time.Now().UTC()}
 	j.topic = stream.NewTopic(&p.seq)
 	return j
@@ -192,7 +191,6 @@ func (p *Puller) refuse(jobs []*job, err error) {
 			delete(p.keys, j.idempotency)
 		}
 		j.refusal = err
-		j.cancel()
 		close(j.accepted)
 	}
 }
@@ -201,6 +199,7 @@ func (p *Puller) refuse(jobs []*job, err error) {
 func (p *Puller) enlist(jobs []*job) {
 	for _, j := range jobs {
 		j.begun = true
+		j.ctx, j.cancel = context.WithCancel(p.ctx)
 		p.jobs[j.view.ID] = j
 		i, _ := slices.BinarySearchFunc(p.order, j.view.ID, byID)
 		p.order = slices.Insert(p.order, i, j)

@@ -128,7 +128,7 @@ type job struct {
 	accepted    chan struct{} // closed when it is known whether it was
 	done        chan struct{} // closed when readers are told how it ended
 
-	ctx      context.Context // ends with the job
+	ctx      context.Context // ends with the job; of one that was accepted, as cancel
 	cancel   context.CancelFunc
 	timer    *time.Timer // ends it when its time is up
 	deadline time.Time   // zero for none
