@@ -198,7 +198,7 @@ func (p *Puller) refuse(jobs []*job, err error) {
 // enlist makes jobs known. The admission lock is held.
 func (p *Puller) enlist(jobs []*job) {
 	for _, j := range jobs {
-		j.begun = true
+		j.begun, j.turn = true, p.seq.Next()
 		j.ctx, j.cancel = context.WithCancel(p.ctx)
 		p.jobs[j.view.ID] = j
 		i, _ := slices.BinarySearchFunc(p.order, j.view.ID, byID)

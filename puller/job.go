@@ -133,6 +133,7 @@ type job struct {
 	timer    *time.Timer // ends it when its time is up
 	deadline time.Time   // zero for none
 	begun    bool        // it was accepted
+	turn     uint64      // when, in the order of the jobs
 	refusal  error       // why it was not
 	view     Job         // what others are told
 	events   []Event     // the same, as it is kept
