@@ -121,6 +121,9 @@ func (p *Puller) reunite(parent *job, w Prewarm) {
 			r.Job = Job{ID: id, State: Failed, Error: jobError(Errorf(Internal, "what became of it is not known any more: %w", err))}
 		}
 		b.images[i] = imageState(&r.Job)
+		if err == nil {
+			b.failsFor(&r.Job)
+		}
 	}
 	parent.batch = b
 	parent.topic.Show(b.board)
