@@ -198,7 +198,8 @@ func (p *Puller) refuse(jobs []*job, err error) {
 // enlist makes jobs known. The admission lock is held.
 func (p *Puller) enlist(jobs []*job) {
 	for _, j := range jobs {
-		j.begun, j.turn = true, p.seq.Next()
+		p.turns++
+		j.begun, j.turn = true, p.turns
 		j.ctx, j.cancel = context.WithCancel(p.ctx)
 		p.jobs[j.view.ID] = j
 		i, _ := slices.BinarySearchFunc(p.order, j.view.ID, byID)

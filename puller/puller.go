@@ -78,6 +78,7 @@ type Puller struct {
 	keys      map[string]*job // the same, by idempotency key, and those to be accepted
 	recent    []*job          // the last that have ended, in that order
 	unended   int
+	turns     uint64 // jobs that were enlisted
 	transfers map[transferKey]*transfer
 	lastMS    uint64 // the time in the last job's ID
 	entropy   *ulid.MonotonicEntropy
