@@ -139,6 +139,9 @@ func (p *Puller) warm(parent *job) {
 	b := parent.batch
 	p.mu.Lock()
 	parent.enter(Active, Resolving, 0)
+	if b.stopped != nil { // before a restart
+		p.stopRest(b)
+	}
 	var todo []*job
 	for _, j := range b.children {
 		if j != nil && j.outcome == nil {
@@ -249,13 +252,22 @@ func (p *Puller) childEnded(j *job) {
 	b.hush(j.key)
 	b.left--
 	parent.notice(endNotice(&j.view), 0)
-	if b.failFast && j.view.State == Failed && b.stopped == nil {
-		b.stopped = Errorf(Canceled, "canceled, since %s failed and the prewarm is to fail fast", j.view.Image)
+	if b.failsFor(&j.view) {
 		p.stopRest(b)
 	}
 	if b.left == 0 {
 		p.finishBatch(parent)
 	}
+}
+
+// failsFor reports whether the rest is to be canceled because of how a child
+// has ended, and notes why.
+func (b *batch) failsFor(v *Job) bool {
+	if !b.failFast || v.State != Failed || b.stopped != nil {
+		return false
+	}
+	b.stopped = Errorf(Canceled, "canceled, since %s failed and the prewarm is to fail fast", v.Image)
+	return true
 }
 
 func endNotice(v *Job) string {

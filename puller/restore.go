@@ -24,21 +24,26 @@ func (p *Puller) restore() error {
 	for _, v := range newest {
 		p.above(v.ID)
 	}
-	if err := p.save(nil); err != nil {
-		p.logFault(nil, err)
-		p.ledger.fault = err
-		p.ledger.poke()
-	}
-
-	p.mu.Lock()
-	defer p.unlock()
 	var jobs []*job
+	p.mu.Lock()
 	for _, r := range unended {
 		p.above(r.Job.ID)
 		jobs = append(jobs, p.revive(r))
 	}
 	p.unended = len(jobs)
 	p.enlist(jobs)
+	p.mu.Unlock()
+	// The jobs are known by now, so that a store that loses them is given them.
+	if err := p.save(nil); err != nil {
+		p.logFault(nil, err)
+		p.ledger.fault = err
+		// No numbers are set aside: the time keeps this start's apart from those
+		// of the next, which may begin with the same last one.
+		p.seq.Start(max(last, uint64(time.Now().UnixMicro())))
+	}
+
+	p.mu.Lock()
+	defer p.unlock()
 	for i, r := range unended {
 		if r.Prewarm != nil {
 			p.reunite(jobs[i], *r.Prewarm)
@@ -116,6 +121,9 @@ func (p *Puller) reunite(parent *job, w Prewarm) {
 			r.Job = Job{ID: id, State: Failed, Error: jobError(Errorf(Internal, "what became of it is not known any more: %w", err))}
 		}
 		b.images[i] = imageState(&r.Job)
+		if err == nil {
+			b.failsFor(&r.Job)
+		}
 	}
 	parent.batch = b
 	parent.topic.Show(b.board)
