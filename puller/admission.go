@@ -79,7 +79,8 @@ func (p *Puller) accept(jobs ...*job) (Job, error) {
 		}
 		<-known.accepted
 		if known.refusal == nil {
-			if known.key.identity != first.key.identity || !bytes.Equal(known.fingerprint, first.fingerprint) {
+			// Whose credentials were not kept is told apart as its record would be.
+			if !known.orphan && known.key.identity != first.key.identity || !bytes.Equal(known.fingerprint, first.fingerprint) {
 				return Job{}, errKeyTaken(first.idempotency)
 			}
 			return p.Job(known.view.ID)
