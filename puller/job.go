@@ -167,6 +167,9 @@ func (j *job) record() Record {
 	}
 	if j.batch != nil {
 		r.Prewarm = &Prewarm{FailFast: j.batch.failFast, Skipped: j.batch.skipped}
+		if j.outcome == nil {
+			r.Prewarm.Ended = j.batch.ended()
+		}
 	} else {
 		request := j.request
 		request.Credentials = Credentials{}

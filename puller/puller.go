@@ -254,12 +254,11 @@ func (p *Puller) Cancel(id string) (Job, error) {
 	case p.closing:
 		p.mu.Unlock()
 		return Job{}, errClosing
-	case j.outcome == nil:
-		if j.batch != nil {
-			p.cancelAll(j)
-		} else {
-			p.leaveLocked(j, Errorf(Canceled, "%s: canceled", j.view.Image))
-		}
+	case j.outcome == nil && j.batch == nil:
+		p.leaveLocked(j, Errorf(Canceled, "%s: canceled", j.view.Image))
+		p.unlock()
+		return p.settled(j)
+	case j.outcome == nil && p.cancelAll(j):
 		p.unlock()
 		return p.settled(j)
 	}

@@ -76,7 +76,7 @@ func (p *Puller) revive(r Record) *job {
 	j.view, j.events = r.Job, r.Events
 	j.view.Progress, j.view.Timings = nil, nil
 	j.caller, j.private, j.idempotency, j.fingerprint = r.Caller, r.Private, r.Key, r.Fingerprint
-	j.orphan = r.Private && r.Pull != nil
+	j.orphan = r.Private
 	j.topic = stream.NewTopic(&p.seq, r.frames()...)
 	for _, e := range r.Events {
 		if e.Type == "notice" {
@@ -110,20 +110,25 @@ func (p *Puller) reunite(parent *job, w Prewarm) {
 		}
 	}
 	b := p.newBatch(w, children)
+	known := make(map[string]ImageState)
+	for _, s := range w.Ended {
+		known[s.Job] = s
+	}
 	for i, id := range parent.view.Children {
 		if children[i] != nil {
 			continue
 		}
 		b.left--
+		if s, ok := known[id]; ok {
+			b.images[i] = s
+			continue
+		}
 		r, err := p.store.Record(id)
 		if err != nil {
 			// It ended so long ago that it is kept no longer, or can't be read.
 			r.Job = Job{ID: id, State: Failed, Error: jobError(Errorf(Internal, "what became of it is not known any more: %w", err))}
 		}
 		b.images[i] = imageState(&r.Job)
-		if err == nil {
-			b.failsFor(&r.Job)
-		}
 	}
 	parent.batch = b
 	parent.topic.Show(b.board)
