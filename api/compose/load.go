@@ -3,7 +3,9 @@ package compose
 import (
 	"context"
 	"maps"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/compose-spec/compose-go/v2/cli"
 	"github.com/compose-spec/compose-go/v2/loader"
@@ -38,17 +40,21 @@ func Load(ctx context.Context, paths, profiles []string) (r puller.PrewarmReques
 		cli.WithDefaultProfiles(profiles...),
 		cli.WithoutEnvironmentResolution,
 		cli.WithoutLabelsResolution,
-		cli.WithLoadOptions(func(o *loader.Options) { o.Interpolate.Substitute = quiet.substitute }),
+		cli.WithLoadOptions(func(o *loader.Options) {
+			if o.Interpolate != nil { // nil while the files are looked for
+				o.Interpolate.Substitute = quiet.substitute
+			}
+		}),
 	)
 	if err != nil {
-		return r, invalid("compose: %w", err)
+		return r, fromCompose(paths, err)
 	}
 	if len(options.ConfigPaths) == 0 {
 		return r, invalid("compose: there is no compose.yaml here or above; name a file")
 	}
 	loaded, err := options.LoadProject(ctx)
 	if err != nil {
-		return r, invalid("compose: %w", err)
+		return r, fromCompose(options.ConfigPaths, err)
 	}
 	p := project{
 		at: func(path string, err error) error { return invalid("%s: %w", clip(path), err) },
@@ -63,6 +69,21 @@ func Load(ctx context.Context, paths, profiles []string) (r puller.PrewarmReques
 	}
 	r.Platform = options.Environment["DOCKER_DEFAULT_PLATFORM"]
 	return r, nil
+}
+
+// fromCompose makes what compose-go says the caller's error, behind the files
+// where it does not name one.
+func fromCompose(paths []string, err error) error {
+	message := strings.Replace(err.Error(), " false schema", ": the Compose specification has no such field", 1)
+	for _, path := range paths {
+		if strings.Contains(message, filepath.Base(path)) {
+			return invalid("%s", message)
+		}
+	}
+	if len(paths) == 0 {
+		return invalid("compose: %s", message)
+	}
+	return invalid("%s: %s", strings.Join(paths, ", "), message)
 }
 
 // substitution puts variables in as compose-go does, and remembers the texts

@@ -15,8 +15,12 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// maxExtends bounds how many services extend one another in a row.
-const maxExtends = 32
+// Limits of what compose-go is given to merge, whose time grows with more than
+// the number of services.
+const (
+	maxServices = 3000 // in all documents; a prewarm takes fewer images
+	maxExtends  = 32   // services that extend one another in a row
+)
 
 // Parse returns what a prewarm of a Compose file asks for. It takes bytes from
 // anyone: nothing but them and the variables is read, and what is in them is
@@ -44,15 +48,20 @@ func Parse(ctx context.Context, content []byte, variables map[string]string, pro
 		return value, ok
 	}
 	details := types.ConfigDetails{Environment: types.Mapping{}}
+	count := 0
 	for _, model := range models {
+		services, _ := model["services"].(map[string]any)
+		if count += len(services); count > maxServices {
+			return r, f.at("services", invalid("%d of them; at most %d are taken", count, maxServices))
+		}
 		if err := f.check(model, lookup); err != nil {
 			return r, err
 		}
 		// Content stands for what compose-go would otherwise open.
 		details.ConfigFiles = append(details.ConfigFiles, types.ConfigFile{Filename: "body", Content: []byte{}, Config: reduce(model)})
 	}
-	if len(models) == 0 {
-		return r, invalid("body: empty; send a Compose file")
+	if count == 0 {
+		return r, invalid("body: services: missing; a Compose file has at least one")
 	}
 	merged, err := loader.LoadModelWithContext(ctx, details, offline)
 	if err != nil {
@@ -130,6 +139,13 @@ func (f *file) check(model map[string]any, lookup lookup) error {
 		row, next := 0, name
 		for ; next != "" && row <= maxExtends; row++ {
 			next = extended(services[next])
+			_, known := services[next]
+			switch {
+			case next == name:
+				return f.at("services."+name+".extends", invalid("the service extends itself, if by way of others"))
+			case next != "" && !known:
+				return f.at("services."+name+".extends", invalid("there is no service %q in this file", clip(next)))
+			}
 		}
 		if row > maxExtends {
 			return f.at("services."+name+".extends", invalid("more than %d services that extend one another in a row", maxExtends))
@@ -152,10 +168,13 @@ func extended(service any) string {
 
 func (f *file) checkPolicy(path string, container map[string]any, lookup lookup) error {
 	text, ok := container["pull_policy"].(string)
-	if !ok || !strings.Contains(text, "$") {
-		return nil
+	if !ok {
+		return nil // the schema says what is wrong with it
 	}
 	value, _, err := expand(text, lookup)
+	if err == nil {
+		_, err = policy(value)
+	}
 	if err != nil {
 		return f.at(path+".pull_policy", err)
 	}
@@ -290,8 +309,9 @@ func text(v any) string {
 // fieldIn finds what compose-go says is wrong.
 var fieldIn = regexp.MustCompile(`\b(?:services|jobs|networks|volumes|secrets|configs|models|include)(?:\.[^\s:,]+)+`)
 
-// unknownKey finds the key that the schema does not have.
-var unknownKey = regexp.MustCompile(`additional properties '([^']+)'`)
+// unknownKey finds the key that the schema does not have, in both of its words
+// for it.
+var unknownKey = regexp.MustCompile(`(?:additional properties '([^']+)'.* not allowed| false schema)$`)
 
 // fault makes what compose-go says the caller's error, with the line if it can
 // be found.
@@ -300,14 +320,18 @@ func (f *file) fault(err error) error {
 	if errors.As(err, &known) {
 		return known
 	}
-	path := fieldIn.FindString(err.Error())
-	if key := unknownKey.FindStringSubmatch(err.Error()); key != nil {
-		path = strings.TrimPrefix(path+"."+key[1], ".")
+	message := strings.TrimSpace(err.Error())
+	path := fieldIn.FindString(message)
+	if key := unknownKey.FindStringSubmatch(message); key != nil {
+		if key[1] != "" {
+			path = strings.TrimPrefix(path+"."+key[1], ".")
+		}
+		return f.at(path, invalid("the Compose specification has no such field"))
 	}
 	if line := f.line(path); line > 0 {
-		return invalid("body: line %d: %s", line, clip(strings.TrimSpace(err.Error())))
+		return invalid("body: line %d: %s", line, clip(message))
 	}
-	return invalid("body: %s", clip(strings.TrimSpace(err.Error())))
+	return invalid("body: %s", clip(message))
 }
 
 // at puts the line and the path before an error.

@@ -157,8 +157,9 @@ func TestParseNamesWhatIsWrong(t *testing.T) {
 		{"include with a path", "services:\n  a: {image: a}\ninclude:\n  - path: [/etc/passwd]\n", []string{"line 3", "/etc/passwd", "towline prewarm -f"}},
 		{"extends with a file", "services:\n  a:\n    extends:\n      file: /etc/passwd\n      service: b\n", []string{"line 3", "services.a.extends", "/etc/passwd", "towline prewarm -f"}},
 		{"extends with a remote file", "services:\n  a:\n    extends: {file: 'oci://ghcr.io/a/b', service: b}\n", []string{"line 3", "oci://"}},
-		{"extends a stranger", "services:\n  a:\n    extends: b\n", []string{"\"b\"", "\"a\""}},
-		{"extends itself", "services:\n  a:\n    extends: b\n  b:\n    extends: a\n", []string{"services.", "extend"}},
+		{"extends a stranger", "services:\n  a:\n    extends: b\n", []string{"line 3", "services.a.extends", "\"b\""}},
+		{"extends itself", "services:\n  a:\n    extends: b\n  b:\n    extends: a\n", []string{"line ", "extends itself"}},
+		{"extends one in a circle", "services:\n  a:\n    extends: b\n  b:\n    extends: b\n", []string{"line ", "extends"}},
 		{"!reset", "services:\n  a:\n    image: a\n    build: !reset null\n", []string{"line 4", "!reset"}},
 		{"only inactive ones", "services:\n  a: {image: a, profiles: [x]}\n", []string{"profiles"}},
 		{"infinity", "services:\n  a:\n    image: a\n    cpus: .inf\n", []string{"line 4", ".inf"}},
@@ -182,7 +183,8 @@ func TestParseNamesWhatIsWrong(t *testing.T) {
 }
 
 // canary is a directory of files that would change what comes out.
-func canary(t *testing.T) string {
+func canary(t testing.TB) string {
+	t.Helper()
 	dir := t.TempDir()
 	for name, text := range map[string]string{
 		".env":         "TAG=fromdotenv\nCOMPOSE_PROFILES=debug\n",

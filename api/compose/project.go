@@ -57,7 +57,7 @@ func (p *project) request() (r puller.PrewarmRequest, err error) {
 	}
 	r.Images = p.list
 	if len(r.Images) == 0 && len(r.Skipped) == 0 {
-		return r, invalid("services: none is active; a Compose file has at least one without profiles, or name the profiles")
+		return r, invalid("services: none is active; name the profiles to take")
 	}
 	return r, nil
 }
@@ -142,7 +142,7 @@ func (p *project) image(path, field string, c types.ContainerSpec) (reason strin
 // policy returns Towline's word for a pull_policy, "" for none.
 func policy(name string) (puller.Policy, error) {
 	switch name {
-	case "":
+	case "", types.PullPolicyBuild: // what is built is skipped before it is asked for
 		return "", nil
 	case types.PullPolicyAlways:
 		return puller.Always, nil
@@ -156,7 +156,7 @@ func policy(name string) (puller.Policy, error) {
 	if strings.HasPrefix(name, "every_") {
 		return puller.Newer, nil
 	}
-	return "", invalid("pull_policy: %q is not known", clip(name))
+	return "", invalid("%q is not known; use always, never, missing, build, refresh, daily, weekly or every_ and a time", clip(name))
 }
 
 // reference returns the full form of an image.
