@@ -53,9 +53,10 @@ func TestTheEventsOfAnEndedJobAreItsSnapshotAndItsResult(t *testing.T) {
 
 func TestAReaderResumesWithEveryNumberedEventOnce(t *testing.T) {
 	d := start(t)
-	gate := make(chan struct{})
+	followed, gate := make(chan struct{}), make(chan struct{})
 	image := pullertest.NewImage("alpine", 1)
 	d.engine.Script("alpine", func(p *pullertest.Pull) {
+		p.Until(followed) // a snapshot has no notes
 		for i := range 5 {
 			p.Line(fmt.Sprintf(`{"status":"note %d"}`, i))
 		}
@@ -69,6 +70,7 @@ func TestAReaderResumesWithEveryNumberedEventOnce(t *testing.T) {
 	// A reader that is cut off in the middle, and comes back with the number
 	// of the last event it has seen.
 	cut := d.follow("POST", "/v1/pulls", `{"image":"alpine"}`, ndjson)
+	close(followed)
 	seen := cut.until(func(e told) bool { return e.Message == "note 2" })
 	cut.close()
 	id, at := seen[0].Job, fmt.Sprint(seen[len(seen)-1].Seq)

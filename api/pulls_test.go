@@ -86,8 +86,8 @@ func play(recording string) pullertest.Script {
 }
 
 func TestAPullThatWaitsFailsWithTheStatusOfItsKind(t *testing.T) {
-	d := start(t, func(o *puller.Options) { o.FirstByteTimeout = 200 * time.Millisecond })
-	check := func(t *testing.T, a answer, status int, kind puller.Kind) {
+	d := start(t)
+	check := func(t *testing.T, d *daemon, a answer, status int, kind puller.Kind) {
 		t.Helper()
 		p := a.problem(t, status, kind)
 		var fields map[string]any
@@ -110,14 +110,18 @@ func TestAPullThatWaitsFailsWithTheStatusOfItsKind(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			// A registry of its own: what one does slows down who asks it next.
 			image := fmt.Sprintf("registry%d.test/failing:v1", i)
+			d := d
+			if f.kind == puller.Stalled { // a limit that the others could meet too
+				d = start(t, func(o *puller.Options) { o.FirstByteTimeout = 30 * time.Millisecond })
+			}
 			d.engine.Script(image, f.script)
-			check(t, d.call("POST", "/v1/pulls?wait=true", `{"image":"`+image+`","retries":0`+f.body+`}`), f.status, f.kind)
+			check(t, d, d.call("POST", "/v1/pulls?wait=true", `{"image":"`+image+`","retries":0`+f.body+`}`), f.status, f.kind)
 		})
 	}
 	t.Run("an engine that is not there", func(t *testing.T) {
 		d.engine.Kill()
 		defer d.engine.Revive()
-		check(t, d.call("POST", "/v1/pulls?wait=true", `{"image":"failing","retries":0}`), 503, puller.EngineUnavailable)
+		check(t, d, d.call("POST", "/v1/pulls?wait=true", `{"image":"failing","retries":0}`), 503, puller.EngineUnavailable)
 	})
 	for _, end := range []struct {
 		name  string
@@ -125,7 +129,7 @@ func TestAPullThatWaitsFailsWithTheStatusOfItsKind(t *testing.T) {
 		check func(t *testing.T, id string, got answer)
 	}{
 		{"a job that is canceled", func(id string) { d.call("DELETE", "/v1/jobs/"+id, "") }, func(t *testing.T, id string, got answer) {
-			check(t, got, 409, puller.Canceled)
+			check(t, d, got, 409, puller.Canceled)
 		}},
 		// The last: there is no way back. The job has not ended, so the problem
 		// is not its own.

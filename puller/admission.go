@@ -82,7 +82,9 @@ func (p *Puller) accept(jobs ...*job) (Job, error) {
 			if known.key.identity != first.key.identity || !bytes.Equal(known.fingerprint, first.fingerprint) {
 				return Job{}, errKeyTaken(first.idempotency)
 			}
-			return p.Job(known.view.ID)
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return known.snapshot(), nil
 		}
 		// That one was refused; this one may fare better.
 	}
@@ -259,5 +261,5 @@ func (p *Puller) inspect(j *job) (Image, error) {
 	case <-j.ctx.Done():
 		return Image{}, context.Cause(j.ctx)
 	}
-	return p.engine.Inspect(j.ctx, inspectRef(j.view.Image), j.request.Platform)
+	return p.engine.Inspect(j.ctx, inspectRef(j.key.image), j.key.platform)
 }

@@ -135,6 +135,7 @@ func TestWarningsAndRetriesOfTheEngineAreNotices(t *testing.T) {
 	inYard(t, func(y *yard) {
 		served := pullertest.Serve(pullertest.NewImage(good, 1))
 		y.engine.Script(good, func(p *pullertest.Pull) {
+			p.Wait(time.Second) // until both jobs are part of it: one that joins is not told what was said before
 			p.Line(`{"status":"Pulling from good","id":"v1"}`)
 			p.Line(warning(1))
 			for range 2 {

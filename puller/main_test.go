@@ -67,12 +67,9 @@ func inYardWith(t *testing.T, o puller.Options, wrap func(puller.Engine) puller.
 		if wrap != nil {
 			engine = wrap(adapter)
 		}
-		store := pullertest.NewStore()
-		if o.Store == nil {
-			o.Store = store
-		}
-		y := &yard{T: t, engine: scripted, store: store, log: &log}
+		y := &yard{T: t, engine: scripted, store: pullertest.NewStore(), log: &log}
 		y.open = func() {
+			o.Store = y.store
 			p, err := puller.New(engine, o)
 			if err != nil {
 				t.Fatal(err)
@@ -102,9 +99,9 @@ func (y *yard) restart() {
 // crash has the daemon end with nothing kept but what was on disk.
 func (y *yard) crash() {
 	y.Helper()
-	thaw := y.store.Freeze()
+	kept := y.store.Reopen()
 	y.close()
-	thaw()
+	y.store = kept
 	y.open()
 }
 

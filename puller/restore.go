@@ -127,15 +127,15 @@ func (p *Puller) adopt(j *job) {
 	for wait := leastEngineWait; ; wait = min(2*wait, mostEngineWait) {
 		image, err := p.inspect(j)
 		switch {
-		case err == nil && image.suits(j.view.Image, j.request.Platform):
+		case err == nil && image.suits(j.key.image, j.key.platform):
 			p.mu.Lock()
-			p.finish(j, resultOf(image, j.view.Image), nil)
+			p.finish(j, resultOf(image, j.key.image), nil)
 			p.unlock()
 			return
 		case KindOf(err) == EngineUnavailable && sleep(j.ctx, wait) == nil:
 			continue
 		}
-		p.leave(j, Errorf(Denied, "%s: towline was restarted, and does not keep the credentials that came with the request; ask again", j.view.Image))
+		p.leave(j, Errorf(Denied, "%s: towline was restarted, and does not keep the credentials that came with the request; ask again", j.key.image))
 		return
 	}
 }

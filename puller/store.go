@@ -31,9 +31,10 @@ type Store interface {
 	// there are. The filter's fields are valid.
 	Ended(f Filter) ([]Job, error)
 
-	// Prune drops the jobs that ended before a time, and then the oldest of
-	// those that have ended until at most keep are left. It returns how many
-	// it dropped, and gives disk space back where there is much to give.
+	// Prune drops the jobs that ended before a time, and then those that ended
+	// first until at most keep of those that have ended are left. It returns
+	// how many it dropped, and gives disk space back where there is much to
+	// give.
 	Prune(before time.Time, keep int) (int, error)
 
 	// Close ends the use of the store. It does not save anything.

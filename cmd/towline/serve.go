@@ -24,6 +24,7 @@ import (
 	"github.com/towline/towline/api"
 	"github.com/towline/towline/configs"
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/bolt"
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/registry"
 )
@@ -67,7 +68,16 @@ func serve(ctx context.Context, config configs.Config) error {
 	defer engine.Close()
 	images := registry.New()
 	defer images.Close()
-	p := puller.New(engine, puller.Options{
+	store, err := bolt.Open(config.StateDir, logger)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	listeners, err := listenAll(config.Listen)
+	if err != nil {
+		return err
+	}
+	p, err := puller.New(engine, puller.Options{
 		Concurrency:         config.Pull.Concurrency,
 		PerRegistry:         config.Pull.PerRegistry,
 		Policy:              puller.Policy(config.Pull.Policy),
@@ -76,26 +86,22 @@ func serve(ctx context.Context, config configs.Config) error {
 		FirstByteTimeout:    config.Pull.FirstByteTimeout,
 		StallTimeout:        config.Pull.StallTimeout,
 		ExtractStallTimeout: config.Pull.ExtractStallTimeout,
+		KeepFor:             config.Jobs.KeepFor,
+		KeepJobs:            config.Jobs.Keep,
+		Store:               store,
 		Registry:            images,
 		Log:                 logger,
 		Metrics:             metrics,
 	})
+	if err != nil {
+		closeAll(listeners)
+		return err
+	}
 	serverLog := logger.WriterLevel(logrus.DebugLevel)
 	defer serverLog.Close()
 	server := api.HTTPServer(api.New(p, metrics, logger))
 	server.ErrorLog = log.New(serverLog, "", 0)
 
-	var listeners []net.Listener
-	for _, address := range config.Listen {
-		l, err := listen(address)
-		if err != nil {
-			for _, l := range listeners {
-				l.Close()
-			}
-			return fmt.Errorf("listen on %s: %w", address, err)
-		}
-		listeners = append(listeners, l)
-	}
 	group, ctx := errgroup.WithContext(ctx)
 	for i, l := range listeners {
 		logger.WithFields(logrus.Fields{"address": config.Listen[i], "engine": engine.Host(), "version": version}).Info("listening")
@@ -143,6 +149,26 @@ func newLogger(c configs.Log) *logrus.Logger {
 		logger.SetFormatter(&logrus.JSONFormatter{})
 	}
 	return logger
+}
+
+// listenAll listens on every address, or on none.
+func listenAll(addresses []string) ([]net.Listener, error) {
+	var listeners []net.Listener
+	for _, address := range addresses {
+		l, err := listen(address)
+		if err != nil {
+			closeAll(listeners)
+			return nil, fmt.Errorf("listen on %s: %w", address, err)
+		}
+		listeners = append(listeners, l)
+	}
+	return listeners, nil
+}
+
+func closeAll(listeners []net.Listener) {
+	for _, l := range listeners {
+		l.Close()
+	}
 }
 
 // listen opens a unix socket that its owner and group may use. A socket that a

@@ -1,6 +1,7 @@
 package lab_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -205,6 +206,16 @@ func TestEngineAfterCrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	run("second", body)
+	// A container that has started can still have to become its program, which
+	// begins by saying so.
+	said, err := old.Do(ctx, http.MethodGet, "/containers/second/logs?stdout=1&follow=1", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer said.Body.Close()
+	if line, err := bufio.NewReader(said.Body).ReadString('\n'); err != nil {
+		t.Fatalf("it says %q: %v", line, err)
+	}
 	if err := old.Kill(); err != nil {
 		t.Fatal(err)
 	}

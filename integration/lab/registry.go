@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 
 	"github.com/distribution/distribution/v3/configuration"
 	_ "github.com/distribution/distribution/v3/registry/auth/htpasswd"
@@ -39,6 +40,7 @@ type Registry struct {
 
 	opts    RegistryOptions
 	dir     string
+	port    *os.File // keeps the port while the registry is stopped
 	app     *handlers.App
 	pusher  *http.Transport
 	handler http.Handler
@@ -62,7 +64,11 @@ func StartRegistry(opts RegistryOptions) (_ *Registry, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("lab: registry: %w", err)
 	}
-	r := &Registry{Faults: newFaults(), opts: opts, dir: dir, addr: "127.0.0.1:0",
+	port, addr, err := keepPort()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lab: registry: %w", err), os.RemoveAll(dir))
+	}
+	r := &Registry{Faults: newFaults(), opts: opts, dir: dir, port: port, addr: addr,
 		pusher: &http.Transport{}}
 	config := &configuration.Configuration{Storage: configuration.Storage{
 		"filesystem":  {"rootdirectory": filepath.Join(dir, "blobs")},
@@ -72,7 +78,7 @@ func StartRegistry(opts RegistryOptions) (_ *Registry, err error) {
 	if opts.Username != "" {
 		path := filepath.Join(dir, "htpasswd")
 		if err := writePassword(path, opts.Username, opts.Password); err != nil {
-			return nil, errors.Join(fmt.Errorf("lab: registry: %w", err), os.RemoveAll(dir))
+			return nil, errors.Join(fmt.Errorf("lab: registry: %w", err), port.Close(), os.RemoveAll(dir))
 		}
 		config.Auth = configuration.Auth{"htpasswd": {"realm": "lab", "path": path}}
 	}
@@ -82,6 +88,30 @@ func StartRegistry(opts RegistryOptions) (_ *Registry, err error) {
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
+}
+
+// keepPort binds a socket to a port of 127.0.0.1, of the system's choice, and does not
+// listen: who connects to it is refused, and until it is closed nobody else is given the
+// port. That includes connections on their way out, of which tests make many. A listener
+// with SO_REUSEADDR, as Go's are, may be there besides.
+func keepPort() (port *os.File, addr string, err error) {
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, "", os.NewSyscallError("socket", err)
+	}
+	port = os.NewFile(uintptr(fd), "port")
+	err = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
+	if err == nil {
+		err = syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	}
+	var name syscall.Sockaddr
+	if err == nil {
+		name, err = syscall.Getsockname(fd)
+	}
+	if err != nil {
+		return nil, "", errors.Join(fmt.Errorf("keeping a port: %w", err), port.Close())
+	}
+	return port, fmt.Sprintf("127.0.0.1:%d", name.(*syscall.SockaddrInet4).Port), nil
 }
 
 func writePassword(path, username, password string) error {
@@ -167,7 +197,7 @@ func (r *Registry) remote(ctx context.Context) []remote.Option {
 }
 
 // Restart makes a stopped registry answer again, on the same port, with all it had.
-// It is an error if it runs, or if the port was taken meanwhile.
+// It is an error if it runs.
 func (r *Registry) Restart() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -178,7 +208,6 @@ func (r *Registry) Restart() error {
 	if err != nil {
 		return fmt.Errorf("lab: registry: %w", err)
 	}
-	r.addr = listener.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	server := &http.Server{
 		BaseContext: func(net.Listener) context.Context { return ctx },
@@ -220,6 +249,7 @@ func (r *Registry) Stop() {
 func (r *Registry) Close() error {
 	r.Stop()
 	r.pusher.CloseIdleConnections()
+	r.port.Close() // an error says that it is closed already
 	if err := errors.Join(closeEvents(r.app), r.app.Shutdown(), os.RemoveAll(r.dir)); err != nil {
 		return fmt.Errorf("lab: registry: %w", err)
 	}

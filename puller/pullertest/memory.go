@@ -1,6 +1,9 @@
 package pullertest
 
 import (
+	"encoding/json"
+	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -9,120 +12,244 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// Store is a puller.Store in memory.
+// Store is a puller.Store in memory, which a test can make fail. It starts no
+// goroutines and waits for nothing, so that it can be used under
+// testing/synctest. Its methods may be called from anywhere.
 type Store struct {
 	mu      sync.Mutex
+	closed  bool
 	seq     uint64
-	records map[string]puller.Record
-	fail    error
-	lose    bool
-	frozen  bool
+	records map[string]kept   // by ID
+	keys    map[string]string // the ID by idempotency key
+
+	saves  int
+	err    error
+	lose   bool
+	onSave func([]puller.Record)
 }
+
+// kept is a record in the form in which a disk would have it: it shares no
+// memory with anyone, and what JSON does not carry is not there.
+type kept struct {
+	body        []byte
+	key         string
+	state       puller.State
+	kind, image string
+	end         time.Time
+}
+
+var _ puller.Store = (*Store)(nil)
 
 // NewStore returns an empty store.
-func NewStore() *Store { return &Store{records: map[string]puller.Record{}} }
-
-// Fail makes Save fail with err, until it is called with nil.
-func (s *Store) Fail(err error) { s.mu.Lock(); defer s.mu.Unlock(); s.fail = err }
-
-// Freeze makes Save keep nothing more, though it says that it does, until thaw
-// is called: as if the power were gone.
-func (s *Store) Freeze() (thaw func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.frozen = true
-	return func() { s.mu.Lock(); defer s.mu.Unlock(); s.frozen = false }
+func NewStore() *Store {
+	return &Store{records: make(map[string]kept), keys: make(map[string]string)}
 }
 
-// Lose makes the next Save lose everything.
-func (s *Store) Lose() { s.mu.Lock(); defer s.mu.Unlock(); s.lose = true }
-
-func (s *Store) Load() (uint64, []puller.Record, error) {
+// Reopen returns a store with what this one has kept until now, as the next
+// start finds it. Neither changes the other.
+func (s *Store) Reopen() *Store {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var live []puller.Record
-	for _, r := range s.records {
-		if !r.Job.State.Ended() {
-			live = append(live, r)
-		}
-	}
-	slices.SortFunc(live, func(a, b puller.Record) int { return strings.Compare(a.Job.ID, b.Job.ID) })
-	return s.seq, live, nil
+	return &Store{seq: s.seq, records: maps.Clone(s.records), keys: maps.Clone(s.keys)}
 }
 
+// Fail makes every Save fail with an error, until it is called with nil.
+func (s *Store) Fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+}
+
+// Lose makes the next Save that does not fail find the store damaged.
+func (s *Store) Lose() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lose = true
+}
+
+// OnSave has a function called with the records of each Save, before anything
+// comes of it. It may block. The records are the caller's.
+func (s *Store) OnSave(do func([]puller.Record)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.onSave = do
+}
+
+// Saves returns how often Save was called.
+func (s *Store) Saves() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.saves
+}
+
+var errClosed = puller.Errorf(puller.Internal, "the store is closed")
+
+// Save implements puller.Store.
 func (s *Store) Save(seq uint64, records []puller.Record) error {
 	s.mu.Lock()
+	s.saves++
+	onSave := s.onSave
+	s.mu.Unlock()
+	if onSave != nil {
+		onSave(records)
+	}
+	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.frozen {
-		return nil
-	}
-	if s.fail != nil {
-		return s.fail
-	}
-	if s.lose {
-		s.lose = false
-		s.records = map[string]puller.Record{}
+	switch {
+	case s.closed:
+		return errClosed
+	case s.err != nil:
+		return s.err
+	case s.lose:
+		s.lose, s.seq = false, 0
+		clear(s.records)
+		clear(s.keys)
 		return puller.ErrStoreLost
 	}
-	s.seq = seq
-	for _, r := range records {
-		s.records[r.Job.ID] = r
+	bodies := make([][]byte, len(records))
+	for i, r := range records {
+		r.Events = slices.Clone(r.Events)
+		for j := range r.Events {
+			r.Events[j].Result = nil
+		}
+		var err error
+		if bodies[i], err = json.Marshal(r); err != nil {
+			return err
+		}
 	}
+	for i, r := range records {
+		s.drop(r.Job.ID)
+		s.records[r.Job.ID] = kept{bodies[i], r.Key, r.Job.State, r.Job.Kind, r.Job.Image, r.Job.FinishedAt}
+		if r.Key != "" {
+			s.keys[r.Key] = r.Job.ID
+		}
+	}
+	s.seq = seq
 	return nil
 }
 
-func (s *Store) Record(id string) (puller.Record, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if r, ok := s.records[id]; ok {
-		return r, nil
+func (s *Store) drop(id string) {
+	if key := s.records[id].key; s.keys[key] == id {
+		delete(s.keys, key)
 	}
-	return puller.Record{}, puller.Errorf(puller.NotFound, "none")
+	delete(s.records, id)
 }
 
-func (s *Store) Keyed(key string) (puller.Record, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, r := range s.records {
-		if r.Key == key {
-			return r, nil
-		}
-	}
-	return puller.Record{}, puller.Errorf(puller.NotFound, "none")
-}
-
-func (s *Store) Ended(f puller.Filter) ([]puller.Job, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var jobs []puller.Job
-	for _, r := range s.records {
-		v := r.Job
-		if v.State.Ended() && (f.State == "" || f.State == v.State) && (f.Kind == "" || f.Kind == v.Kind) && (f.Image == "" || f.Image == v.Image) && (f.Cursor == "" || v.ID < f.Cursor) {
-			jobs = append(jobs, v)
-		}
-	}
-	slices.SortFunc(jobs, func(a, b puller.Job) int { return strings.Compare(b.ID, a.ID) })
-	return jobs[:min(len(jobs), f.Limit)], nil
-}
-
-func (s *Store) Prune(before time.Time, keep int) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// ids returns the IDs of the records that have ended, or of those that have
+// not, oldest first.
+func (s *Store) ids(ended bool) []string {
 	var ids []string
-	for id, r := range s.records {
-		if r.Job.State.Ended() {
+	for id, k := range s.records {
+		if k.state.Ended() == ended {
 			ids = append(ids, id)
 		}
 	}
 	slices.Sort(ids)
-	n := 0
-	for i, id := range ids {
-		if len(ids)-i > keep || s.records[id].Job.FinishedAt.Before(before) {
-			delete(s.records, id)
-			n++
-		}
-	}
-	return n, nil
+	return ids
 }
 
-func (s *Store) Close() error { return nil }
+func (s *Store) read(id string) (puller.Record, error) {
+	k, ok := s.records[id]
+	switch {
+	case s.closed:
+		return puller.Record{}, errClosed
+	case !ok:
+		return puller.Record{}, puller.Errorf(puller.NotFound, "the store has no such job")
+	}
+	var r puller.Record
+	err := json.Unmarshal(k.body, &r)
+	r.Key = k.key
+	return r, err
+}
+
+// Load implements puller.Store.
+func (s *Store) Load() (uint64, []puller.Record, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return 0, nil, errClosed
+	}
+	var unended []puller.Record
+	var errs []error
+	for _, id := range s.ids(false) {
+		r, err := s.read(id)
+		unended, errs = append(unended, r), append(errs, err)
+	}
+	return s.seq, unended, errors.Join(errs...)
+}
+
+// Record implements puller.Store.
+func (s *Store) Record(id string) (puller.Record, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.read(id)
+}
+
+// Keyed implements puller.Store.
+func (s *Store) Keyed(key string) (puller.Record, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.read(s.keys[key])
+}
+
+// Ended implements puller.Store. Its cost follows how many jobs there are.
+func (s *Store) Ended(f puller.Filter) ([]puller.Job, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, errClosed
+	}
+	if f.Limit == 0 {
+		f.Limit = 100
+	}
+	jobs := []puller.Job{}
+	for _, id := range slices.Backward(s.ids(true)) {
+		if len(jobs) == f.Limit {
+			break
+		}
+		k := s.records[id]
+		if f.Cursor != "" && id >= f.Cursor || f.State != "" && k.state != f.State ||
+			f.Kind != "" && k.kind != f.Kind || f.Image != "" && k.image != f.Image {
+			continue
+		}
+		r, err := s.read(id)
+		if err != nil {
+			return nil, err
+		}
+		jobs = append(jobs, r.Job)
+	}
+	return jobs, nil
+}
+
+// Prune implements puller.Store.
+func (s *Store) Prune(before time.Time, keep int) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return 0, errClosed
+	}
+	ids := s.ids(true)
+	slices.SortFunc(ids, func(a, b string) int {
+		if order := s.records[a].end.Compare(s.records[b].end); order != 0 {
+			return order
+		}
+		return strings.Compare(a, b)
+	})
+	dropped := 0
+	for _, id := range ids {
+		if !s.records[id].end.Before(before) && len(ids)-dropped <= keep {
+			break
+		}
+		s.drop(id)
+		dropped++
+	}
+	return dropped, nil
+}
+
+// Close implements puller.Store. What is called after it fails.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	return nil
+}

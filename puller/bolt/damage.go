@@ -1,0 +1,143 @@
+package bolt
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/towline/towline/puller"
+)
+
+var (
+	errDamage = errors.New("the file is damaged")
+	errClosed = errors.New("the store is closed")
+	// errNewer is no damage: the file is good, for another towline.
+	errNewer = errors.New("jobs.db was written by a newer towline; start that one, or move the file away")
+)
+
+func damagef(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", errDamage, fmt.Errorf(format, args...))
+}
+
+// isDamage tells damage from what may pass: a full disk, a disk that does not
+// answer, no memory.
+func isDamage(err error) bool {
+	for _, damage := range []error{
+		errDamage, bolterrors.ErrInvalid, bolterrors.ErrChecksum, bolterrors.ErrVersionMismatch,
+		bolterrors.ErrIncompatibleValue, bolterrors.ErrBucketNotFound,
+	} {
+		if errors.Is(err, damage) {
+			return true
+		}
+	}
+	return false
+}
+
+func isFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
+}
+
+// guard calls what uses bbolt. bbolt panics on pages that make no sense, and
+// reads the file as memory: where that has been cut off or cannot be read, the
+// kernel sends SIGBUS. Both become damage.
+func guard(use func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = damagef("%v", p)
+		}
+	}()
+	return use()
+}
+
+// fault gives an error the form of the domain.
+func (s *Store) fault(op string, err error) error {
+	var known *puller.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &known):
+		return &puller.Error{Op: op, Kind: known.Kind, Err: known.Err}
+	}
+	kind := puller.Internal
+	if isFull(err) {
+		kind = puller.NoSpace
+	}
+	return &puller.Error{Op: op, Kind: kind, Err: fmt.Errorf("state_dir %s: %w", s.dir, advise(err))}
+}
+
+// advise adds what to do to an error that asks for it.
+func advise(err error) error {
+	switch {
+	case isFull(err):
+		return fmt.Errorf("%w; make space there, or set state_dir to another disk", err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w; let user %d read and write there, or set state_dir to a directory of its own", err, os.Geteuid())
+	case errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("%w; set state_dir to a directory that can be written", err)
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return fmt.Errorf("another process has %s open; end that one", fileName)
+	}
+	return err
+}
+
+// lose sets the file aside and begins anew, for Save.
+func (s *Store) lose(damage error) error {
+	if err := s.begin(damage); err != nil {
+		return s.fault("begin a new store after damage", err)
+	}
+	return puller.ErrStoreLost
+}
+
+// begin begins a new file. One that is there is set aside. On an error there
+// is none until begin succeeds.
+func (s *Store) begin(damage error) error {
+	s.mu.Lock()
+	db := s.db
+	s.db, s.damage, s.unended = nil, damage, 0
+	s.mu.Unlock()
+	if db != nil {
+		db.close()
+	}
+	if err := s.setAside(damage); err != nil {
+		return err
+	}
+	db, err := createDatabase(s.path(newName), s.path(fileName))
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.db, s.damage = db, nil
+	s.mu.Unlock()
+	return nil
+}
+
+// setAside renames the file, if there is one, to a name that is not taken.
+func (s *Store) setAside(damage error) error {
+	path := s.path(fileName)
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	stamp := path + ".damaged-" + time.Now().UTC().Format("20060102T150405Z")
+	aside := stamp
+	for n := 2; ; n++ {
+		if _, err := os.Lstat(aside); errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		aside = fmt.Sprintf("%s-%d", stamp, n)
+	}
+	if err := os.Rename(path, aside); err != nil {
+		return err
+	}
+	s.log.WithFields(logrus.Fields{"path": path, "moved_to": aside, "error": damage}).
+		Error("the file of jobs is damaged: it was set aside and a new one begun. Jobs that had ended are forgotten; " +
+			"jobs that had not, when towline was stopped, do not go on and must be asked for again. Look after the disk")
+	return syncDir(s.dir)
+}
