@@ -12,7 +12,7 @@ func TestTheEngineIsDescribedAndMissed(t *testing.T) {
 	d := start(t)
 	var info map[string]any
 	d.call("GET", "/v1/engine", "").decode(t, http.StatusOK, "application/json", &info)
-	for name, want := range map[string]any{"name": "Docker Engine", "version": "20.10.24", "api_version": "1.41", "image_store": "overlay2", "reachable": true} {
+	for name, want := range map[string]any{"name": "Docker Engine", "version": "20.10.24", "api_version": "1.41", "image_store": "overlay2", "platform": "linux/amd64", "reachable": true} {
 		if info[name] != want {
 			t.Errorf("%s is %v, want %v", name, info[name], want)
 		}

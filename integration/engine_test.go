@@ -45,6 +45,10 @@ func TestRealEngineConforms(t *testing.T) {
 		return digests
 	}
 	good, _ := put(own, "good", 1<<20)
+	diffIDs, err := own.DiffIDs(t.Context(), good)
+	if err != nil {
+		t.Fatal(err)
+	}
 	_, digest := put(own, "digest", 1<<20)
 	secret, _ := put(private, "private", 1<<20)
 	corrupt, _ := put(own, "corrupt", 1<<20)
@@ -81,6 +85,7 @@ func TestRealEngineConforms(t *testing.T) {
 	pullertest.TestEngine(t, pullertest.Fixture{
 		Engine:           engine,
 		Good:             good,
+		DiffIDs:          diffIDs,
 		Digest:           own.Addr() + "/digest@" + digest,
 		NoTag:            own.Ref("good", "nope"),
 		NoRepo:           own.Ref("nope", "v1"),

@@ -1,6 +1,8 @@
 package puller
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -108,13 +110,20 @@ func (b *batch) put(key transferKey, l stream.Layer, now time.Time) {
 }
 
 // expect takes in what a manifest says of an image's layers.
-func (b *batch) expect(key transferKey, layers []stream.Layer) {
+func (b *batch) expect(key transferKey, layers []Blob) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.silent, key)
 	for _, l := range layers {
-		b.sum.Expect(l.ID, l.Total)
+		b.sum.Expect(layerID(l.Digest), l.Size)
 	}
+}
+
+// layerID returns the ID by which engines tell of a layer: the first twelve
+// digits of its blob's digest.
+func layerID(digest string) string {
+	_, digits, _ := strings.Cut(digest, ":")
+	return digits[:min(len(digits), 12)]
 }
 
 // hush takes back that more is going to be told of a transfer.
@@ -125,7 +134,7 @@ func (b *batch) hush(key transferKey) {
 }
 
 // warm has a prewarm's children do what they are for: those whose image is there
-// end, the others wait for their turn, which the longest have first.
+// end, the others wait for their turn.
 func (p *Puller) warm(parent *job) {
 	b := parent.batch
 	p.mu.Lock()
@@ -140,30 +149,95 @@ func (p *Puller) warm(parent *job) {
 		p.finishBatch(parent)
 	}
 	p.unlock()
-	wanting := make([]bool, len(todo))
+	todo = p.wanting(todo)
+	// Where each has a slot, their order does not matter.
+	ordered := len(todo) > p.opts.Concurrency
+	if ordered {
+		p.longestFirst(b, todo)
+	}
+	p.mu.Lock()
+	if len(todo) > 0 && parent.outcome == nil {
+		parent.enter(Active, Pulling, 0)
+	}
+	for _, j := range todo {
+		if j.outcome == nil {
+			p.attach(j)
+		}
+	}
+	p.unlock()
+	if !ordered {
+		p.longestFirst(b, todo)
+	}
+}
+
+// wanting returns the jobs that want a pull; the others end.
+func (p *Puller) wanting(jobs []*job) []*job {
+	wants := make([]bool, len(jobs))
 	var looks errgroup.Group
 	looks.SetLimit(maxChecks)
-	for i, j := range todo {
+	for i, j := range jobs {
 		looks.Go(func() error {
 			if j.orphan {
 				p.adopt(j)
 			} else {
-				wanting[i] = j.request.Policy.asks() || p.wants(j)
+				wants[i] = j.request.Policy.asks() || p.wants(j)
 			}
 			return nil
 		})
 	}
 	looks.Wait()
-	p.mu.Lock()
-	defer p.unlock()
-	if parent.outcome == nil && slices.Contains(wanting, true) {
-		parent.enter(Active, Pulling, 0)
-	}
-	for i, j := range todo {
-		if wanting[i] && j.outcome == nil {
-			p.attach(j)
+	var left []*job
+	for i, j := range jobs {
+		if wants[i] {
+			left = append(left, j)
 		}
 	}
+	return left
+}
+
+// sizesLimit is how long a prewarm waits to be told how large its images are.
+const sizesLimit = 3 * time.Second
+
+// longestFirst orders jobs by how much there is to fetch, as far as registries
+// tell it for nothing, and has the prewarm's progress expect that much. Those of
+// which it is not known come last, in their order.
+func (p *Puller) longestFirst(b *batch, jobs []*job) {
+	if p.opts.Registry == nil || len(jobs) < 2 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(p.ctx, sizesLimit)
+	defer cancel()
+	engine, err := p.engine.Info(ctx)
+	if err != nil {
+		return
+	}
+	requests := make([]PullRequest, len(jobs))
+	p.mu.Lock()
+	for i, j := range jobs {
+		requests[i] = j.request
+	}
+	p.mu.Unlock()
+	var mu sync.Mutex
+	sizes := make(map[*job]int64)
+	var asks errgroup.Group
+	asks.SetLimit(maxAsks)
+	for i, j := range jobs {
+		asks.Go(func() error {
+			m, err := p.manifest(ctx, requests[i], engine.Platform, true)
+			if err != nil {
+				return nil
+			}
+			b.expect(j.key, m.Layers)
+			mu.Lock()
+			defer mu.Unlock()
+			for _, l := range m.Layers {
+				sizes[j] += l.Size
+			}
+			return nil
+		})
+	}
+	asks.Wait()
+	slices.SortStableFunc(jobs, func(x, y *job) int { return cmp.Compare(sizes[y], sizes[x]) })
 }
 
 // childEnded notes how a child has ended, and ends its parent with the last.

@@ -23,6 +23,10 @@ type Engine interface {
 	// NotFound where the engine has no such image.
 	Inspect(ctx context.Context, image, platform string) (Image, error)
 
+	// Stock returns what the engine keeps. An image that comes or goes
+	// meanwhile may be in it or not.
+	Stock(ctx context.Context) (Stock, error)
+
 	// Info asks the engine what it is. It serves as the test that it answers.
 	Info(ctx context.Context) (EngineInfo, error)
 }
@@ -48,6 +52,16 @@ type Image struct {
 	// Platform is os/arch[/variant].
 	Platform string
 	Size     int64 // in bytes, unpacked where the engine says so
+	// DiffIDs are the digests of its layers' contents, lowest first.
+	DiffIDs []string
+}
+
+// Stock is what an engine keeps.
+type Stock struct {
+	Images []Image // each once, however many names it has
+	// Free is how many bytes there are for more, nil where that can't be known:
+	// the engine does not tell, and its disk may be another machine's.
+	Free *int64
 }
 
 // EngineInfo describes an engine, in the form of GET /v1/engine.
@@ -57,5 +71,7 @@ type EngineInfo struct {
 	APIVersion string `json:"api_version,omitempty"` // the one negotiated
 	// ImageStore is "containerd", or the name of the graph driver.
 	ImageStore string `json:"image_store,omitempty"`
-	Reachable  bool   `json:"reachable"`
+	// Platform is os/arch: what the engine pulls when it is asked for none.
+	Platform  string `json:"platform,omitempty"`
+	Reachable bool   `json:"reachable"`
 }

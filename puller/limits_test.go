@@ -31,6 +31,11 @@ func (r *fakeRegistry) Head(_ context.Context, image string, c puller.Credential
 	return r.digest, r.err
 }
 
+// Manifest knows none.
+func (r *fakeRegistry) Manifest(_ context.Context, q puller.ManifestQuery) (puller.Manifest, error) {
+	return puller.Manifest{}, puller.Errorf(puller.NotFound, "%s: not known", q.Image)
+}
+
 func (r *fakeRegistry) calls() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -1,6 +1,13 @@
 package puller
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
 
 // Plan is what a prewarm would do, before anything is pulled. Sizes are in
 // bytes as registries transfer them.
@@ -61,5 +68,83 @@ type Weight struct {
 	LayersShared  int   `json:"layers_shared"`  // brought by images before it
 }
 
-// Plan stands in for the one of the branch plan.
-func (p *Puller) Plan(context.Context, PrewarmRequest) (Plan, error) { return Plan{}, nil }
+const (
+	// maxAsks is how many images of a plan are looked at at a time.
+	maxAsks = 8
+	// askLimit is how long a plan asks registries, in all.
+	askLimit = 2 * time.Minute
+	// patience is how many images of one registry may fail to be asked for: the
+	// rest of them is not waited for.
+	patience = 3
+)
+
+// Plan says what a prewarm would pull, how much that is and what would fail.
+// It pulls nothing; to registries it costs what reading the manifests costs.
+// The error is InvalidRequest, naming the field, or the engine's.
+func (p *Puller) Plan(ctx context.Context, r PrewarmRequest) (Plan, error) {
+	r, err := r.withDefaults(p.opts)
+	if err != nil {
+		return Plan{}, err
+	}
+	engine, err := p.engine.Info(ctx)
+	if err != nil {
+		return Plan{}, err
+	}
+	stock, err := p.engine.Stock(ctx)
+	if err != nil {
+		return Plan{}, err
+	}
+	s := &survey{p: p, platform: engine.Platform, failed: make(map[string]failures)}
+	looks := make([]look, len(r.Images))
+	group, inner := errgroup.WithContext(ctx)
+	group.SetLimit(maxAsks)
+	// The engine is not held to this limit, so that the plan is whole however
+	// slow the registries are.
+	asking, cancel := context.WithTimeout(inner, askLimit)
+	defer cancel()
+	for i, image := range r.Images {
+		group.Go(func() (err error) {
+			looks[i], err = s.look(inner, asking, image)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return Plan{}, err
+	}
+	if err := ctx.Err(); err != nil { // registries may have been left unasked
+		kind := Canceled
+		if errors.Is(err, context.DeadlineExceeded) {
+			kind = Timeout
+		}
+		return Plan{}, Errorf(kind, "the plan was not done: %w", err)
+	}
+	plan := Plan{Images: make([]PlannedImage, len(looks)), Complete: true, EngineFree: stock.Free, Skipped: r.Skipped}
+	layers := newTally(stock.Images, engine.ImageStore == "containerd")
+	unknown := 0
+	for i, l := range looks {
+		plan.Images[i] = l.PlannedImage
+		switch {
+		case l.manifest != nil:
+			w := layers.enter(*l.manifest)
+			plan.Images[i].Weight = &w
+		case l.mayFetch():
+			unknown++
+		}
+	}
+	plan.Fetch, plan.Shared, plan.Present = layers.fetch, layers.shared, layers.present
+	plan.Complete = unknown == 0
+	plan.Notes = plan.notes(unknown)
+	return plan, nil
+}
+
+func (p Plan) notes(unknown int) (notes []string) {
+	if unknown > 0 {
+		notes = append(notes, fmt.Sprintf("how much is to be fetched is not known of %d images: it is at least %s", unknown, megabytes(p.Fetch)))
+	}
+	if p.EngineFree != nil && p.Fetch > *p.EngineFree {
+		notes = append(notes, fmt.Sprintf("the engine's disk has %s left, but %s are to be fetched, which take more still when they are unpacked", megabytes(*p.EngineFree), megabytes(p.Fetch)))
+	}
+	return notes
+}
+
+func megabytes(bytes int64) string { return fmt.Sprintf("%.1f MB", float64(bytes)/1e6) }

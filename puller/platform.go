@@ -59,6 +59,43 @@ func plainVariant(arch, variant string) string {
 	return variant
 }
 
+// fullPlatform gives a platform the one form that has a variant, if its
+// architecture has any.
+func fullPlatform(platform string) string {
+	parts := strings.Split(platform+"//", "/")
+	parts[2] = plainVariant(parts[1], parts[2])
+	return strings.TrimRight(strings.Join(parts[:3], "/"), "/")
+}
+
+// ChoosePlatform returns the index of what an engine for a platform takes of
+// those on offer, -1 for none: the platform itself, else the highest variant
+// below it, else what the processor runs besides (containerd's platforms.Only,
+// which engines choose with).
+func ChoosePlatform(offers []string, platform string) int {
+	parts := strings.Split(fullPlatform(platform)+"//", "/")
+	below := func(arch, variant string) (takes []string) {
+		takes = append(takes, fullPlatform(parts[0]+"/"+arch+"/"+variant))
+		variants := knownArch[arch]
+		for i := slices.Index(variants, variant) - 1; i >= 0; i-- {
+			takes = append(takes, fullPlatform(parts[0]+"/"+arch+"/"+variants[i]))
+		}
+		return takes
+	}
+	takes := below(parts[1], parts[2])
+	switch parts[1] {
+	case "amd64":
+		takes = append(takes, below("386", "")...)
+	case "arm64":
+		takes = append(takes, below("arm", "v8")...)
+	}
+	for _, want := range takes {
+		if i := slices.IndexFunc(offers, func(have string) bool { return fullPlatform(have) == want }); i >= 0 {
+			return i
+		}
+	}
+	return -1
+}
+
 // clip shortens outside text for a message.
 func clip(s string) string { return clipTo(s, 120) }
 

@@ -3,10 +3,49 @@ package puller
 import "context"
 
 // A Registry answers what an engine can't be asked. Its methods may be called
-// from anywhere. Every error they return is an *Error.
+// from anywhere. Every error they return is an *Error. It is RateLimited where
+// the registry refuses for now, with its RetryAfter if it said so.
 type Registry interface {
 	// Head returns the digest that a reference in full form has in its registry
-	// now. At Docker Hub it does not count as a pull. The error is RateLimited
-	// where the registry refuses for now, with its RetryAfter if it said so.
+	// now. At Docker Hub it does not count as a pull.
 	Head(ctx context.Context, image string, c Credentials) (digest string, err error)
+
+	// Manifest returns what an image is made of. It always asks the registry,
+	// with the query's credentials, which digest the reference has now; what it
+	// knows of that digest it may know from an earlier call. The error is
+	// PlatformMismatch where an index has no image for the platform,
+	// InvalidRequest where there is something that is no image, and Corrupt
+	// where there is something that can't be one.
+	Manifest(ctx context.Context, q ManifestQuery) (Manifest, error)
+}
+
+// ManifestQuery is what a registry is asked for.
+type ManifestQuery struct {
+	Image string // a reference in full form
+	// Platform, os/arch[/variant], chooses from an index, as an engine for that
+	// platform does. An image that is in no index comes as it is.
+	Platform    string
+	Credentials Credentials
+	// Free asks only for what costs nothing: where reading the manifest would
+	// count against a rate limit, the error is RateLimited.
+	Free bool
+}
+
+// Manifest is what an image is made of.
+type Manifest struct {
+	// Digest is what the reference names: that of the index, if it is one.
+	Digest   string
+	Platform string // os/arch[/variant], as the image's configuration has it; "" where it has none
+	Layers   []Blob // lowest first
+	// DiffIDs are the digests of the layers' contents, unpacked: one for each
+	// (OCI image specification, "Layer DiffID").
+	DiffIDs []string
+}
+
+// Blob is something that a registry keeps.
+type Blob struct {
+	Digest string
+	// Size is in bytes as they are transferred. The sizes of an image's layers
+	// are not negative, and add up to no more than 1 PiB.
+	Size int64
 }

@@ -18,19 +18,23 @@ const maxSum = 100_000
 
 // Expect says that a layer of a known size, in bytes, is going to be told of.
 func (s *Sum) Expect(id string, size int64) {
-	s.fold(id, func(l *layer) { l.size = max(l.size, min(size, maxBytes)) })
+	s.fold(id, func(l *layer) {
+		if l.phase == Waiting { // later phases know better
+			l.size = max(l.size, min(size, maxBytes))
+		}
+	})
 }
 
 // Put takes in the state of a layer in one of the pulls, and returns its state
 // in the sum.
 func (s *Sum) Put(told Layer, now time.Time) Layer {
 	l := s.fold(told.ID, func(l *layer) {
-		if told.Phase != Existing { // what was there counts no bytes
+		if told.Phase != Existing {
 			l.size = max(l.size, min(told.Total, maxBytes))
 		}
 		l.advance(told.Phase, Detail{Current: min(max(told.Current, 0), maxBytes), Total: min(told.Total, maxBytes)})
 		if l.phase == Existing {
-			l.size = 0 // it may have been expected
+			l.size = 0 // what was there counts no bytes, though it was expected
 		}
 	})
 	if l == nil {

@@ -25,6 +25,7 @@ func config(t *testing.T) (c configs.Config, path string) {
 	path = filepath.Join(directory(t), "towline", "s")
 	c = configs.Default()
 	c.Listen = []string{"unix://" + path}
+	c.StateDir = filepath.Join(filepath.Dir(filepath.Dir(path)), "state")
 	c.Engine.Host = "unix:///nowhere/docker.sock"
 	c.Log.Level = "error"
 	return c, path
@@ -98,7 +99,11 @@ func TestServeAnswersUntilItIsStopped(t *testing.T) {
 func TestServeDoesNotTakeWhatIsNotItsOwn(t *testing.T) {
 	c, path := config(t)
 	startServe(t, c)
+	if err := serve(t.Context(), c); err == nil || !strings.Contains(err.Error(), c.StateDir) || !strings.Contains(err.Error(), "another towline") {
+		t.Errorf("a second daemon on the state directory: %v", err)
+	}
 	other := filepath.Join(filepath.Dir(path), "free")
+	c.StateDir = directory(t)
 	c.Listen = []string{"unix://" + other, "unix://" + path}
 	if err := serve(t.Context(), c); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "another daemon answers there") {
 		t.Errorf("a second daemon on the socket: %v", err)
@@ -196,7 +201,7 @@ func TestServeAndPullTogether(t *testing.T) {
 	if code, out, err := run(t.Context(), "pull", "127.0.0.1:5000/lab0:v1", "--host", "unix://"+path); code != 0 || !strings.Contains(out, ": pulled, sha256:") {
 		t.Errorf("%d, %v\n%s", code, err, out)
 	}
-	// Who waits when the daemon ends is told, and may ask again.
+	// Who waits when the daemon ends gets the result when it is back.
 	caller, err := client.New("unix://"+path, "")
 	if err != nil {
 		t.Fatal(err)
@@ -211,7 +216,9 @@ func TestServeAndPullTogether(t *testing.T) {
 	if err := stop(); err != nil {
 		t.Errorf("it ended with %v", err)
 	}
-	if err := <-ended; exitCode(err) != exitRetryable {
+	engine.Script("slow", pullertest.Serve(pullertest.NewImage("slow", 9)))
+	startServe(t, c)
+	if err := <-ended; err != nil {
 		t.Errorf("the pull that was under way ends with %v", err)
 	}
 }

@@ -174,6 +174,29 @@ func (r *Registry) Layers(ctx context.Context, image string) ([]string, error) {
 	return digests, nil
 }
 
+// DiffIDs returns the digests of the contents of the layers of an image that was
+// pushed, unpacked.
+func (r *Registry) DiffIDs(ctx context.Context, image string) ([]string, error) {
+	ref, err := name.ParseReference(image, name.Insecure)
+	if err != nil {
+		return nil, fmt.Errorf("lab: diff IDs: %w", err)
+	}
+	defer r.pusher.CloseIdleConnections()
+	found, err := remote.Image(ref, r.remote(ctx)...)
+	if err != nil {
+		return nil, fmt.Errorf("lab: diff IDs: %w", err)
+	}
+	config, err := found.ConfigFile()
+	if err != nil {
+		return nil, fmt.Errorf("lab: diff IDs: %w", err)
+	}
+	var digests []string
+	for _, d := range config.RootFS.DiffIDs {
+		digests = append(digests, d.String())
+	}
+	return digests, nil
+}
+
 // Untag deletes a tag. The image stays, to be had by its digest.
 func (r *Registry) Untag(ctx context.Context, repo, tag string) error {
 	ref, err := name.NewTag(r.Ref(repo, tag), name.Insecure)

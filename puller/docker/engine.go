@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/api/types/versions"
 	"github.com/docker/docker/client"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -198,6 +199,7 @@ func (e *Engine) inspect(ctx context.Context, ref, platform string) (puller.Imag
 		RepoDigests: found.RepoDigests,
 		Platform:    strings.Join(parts, "/"),
 		Size:        found.Size,
+		DiffIDs:     found.RootFS.Layers,
 	}, nil
 }
 
@@ -235,18 +237,25 @@ func (e *Engine) info(ctx context.Context) (puller.EngineInfo, error) {
 		Name:       "Docker Engine",
 		Version:    version.Version,
 		APIVersion: sdk.ClientVersion(),
-		ImageStore: info.Driver,
+		ImageStore: imageStore(info),
 		Reachable:  true,
+	}
+	if version.Os != "" && version.Arch != "" {
+		found.Platform = version.Os + "/" + version.Arch
 	}
 	for _, c := range version.Components {
 		if strings.Contains(c.Name, "Podman") {
 			found.Name = "Podman"
 		}
 	}
+	return found, nil
+}
+
+func imageStore(info system.Info) string {
 	for _, pair := range info.DriverStatus {
 		if pair[0] == "driver-type" && pair[1] == "io.containerd.snapshotter.v1" {
-			found.ImageStore = "containerd"
+			return "containerd"
 		}
 	}
-	return found, nil
+	return info.Driver
 }

@@ -41,6 +41,7 @@ func TestScriptedEngineConforms(t *testing.T) {
 	f := pullertest.Fixture{
 		Engine:           e,
 		Good:             "registry.test/good:v1",
+		DiffIDs:          pullertest.NewImage("registry.test/good:v1", 1).DiffIDs,
 		Digest:           "registry.test/digest@sha256:e1262bae8db44dfeb07a3d671238898028fe30f0ffe483cc548f615efe80c5bf",
 		NoTag:            "registry.test/good:nope",
 		NoRepo:           "registry.test/nope:v1",

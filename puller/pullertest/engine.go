@@ -37,6 +37,8 @@ type Engine struct {
 	down     bool
 	frozen   bool
 	api      [2]int // the newest and the oldest API version, after "1."
+	machine  string
+	root     string
 	conns    map[net.Conn]bool
 	pulls    int
 	active   int
@@ -62,6 +64,7 @@ func New(t testing.TB) *Engine {
 	mux.HandleFunc("GET /version", e.version)
 	mux.HandleFunc("GET /info", e.info)
 	mux.HandleFunc("POST /images/create", e.create)
+	mux.HandleFunc("GET /images/json", e.list)
 	mux.HandleFunc("GET /images/", e.inspect)
 	e.server = &http.Server{Handler: e.front(mux), ConnState: e.track}
 	var serving sync.WaitGroup
@@ -106,6 +109,14 @@ func (e *Engine) SetAPI(newest, oldest int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.api = [2]int{newest, oldest}
+}
+
+// SetRoot sets what the engine calls its machine, and the directory that it
+// says it keeps images in. It begins with neither.
+func (e *Engine) SetRoot(machine, dir string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.machine, e.root = machine, dir
 }
 
 // Freeze makes the engine take connections and calls, but answer none, like a
@@ -250,7 +261,27 @@ func (e *Engine) version(w http.ResponseWriter, r *http.Request) {
 }
 
 func (e *Engine) info(w http.ResponseWriter, r *http.Request) {
-	answer(w, http.StatusOK, map[string]any{"Driver": "overlay2", "OSType": "linux", "Architecture": "x86_64"})
+	e.mu.Lock()
+	machine, root := e.machine, e.root
+	e.mu.Unlock()
+	answer(w, http.StatusOK, map[string]any{
+		"Driver": "overlay2", "OSType": "linux", "Architecture": "x86_64", "Name": machine, "DockerRootDir": root,
+	})
+}
+
+// list tells of each image once, as often as it is named.
+func (e *Engine) list(w http.ResponseWriter, r *http.Request) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	names := make(map[string][]string)
+	for name, image := range e.images {
+		names[image.ID] = append(names[image.ID], name)
+	}
+	list := []any{}
+	for id, tags := range names {
+		list = append(list, map[string]any{"Id": id, "RepoTags": tags})
+	}
+	answer(w, http.StatusOK, list)
 }
 
 func (e *Engine) inspect(w http.ResponseWriter, r *http.Request) {
@@ -271,6 +302,11 @@ func (e *Engine) inspect(w http.ResponseWriter, r *http.Request) {
 	}
 	e.mu.Lock()
 	image, found := e.images[full(name)]
+	for _, i := range e.images {
+		if i.ID == name {
+			image, found = i, true
+		}
+	}
 	e.mu.Unlock()
 	if !found {
 		refuse(w, http.StatusNotFound, "No such image: "+name)
@@ -280,6 +316,7 @@ func (e *Engine) inspect(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, map[string]any{
 		"Id": image.ID, "RepoDigests": image.RepoDigests, "RepoTags": []string{name},
 		"Os": parts[0], "Architecture": parts[1], "Variant": parts[2], "Size": image.Size,
+		"RootFS": map[string]any{"Type": "layers", "Layers": image.DiffIDs},
 	})
 }
 

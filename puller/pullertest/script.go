@@ -133,6 +133,7 @@ func NewImage(image string, seed int) puller.Image {
 		RepoDigests: []string{name + "@" + digest},
 		Platform:    "linux/amd64",
 		Size:        2000,
+		DiffIDs:     []string{fmt.Sprintf("sha256:d%063x", 2*seed), fmt.Sprintf("sha256:d%063x", 2*seed+1)},
 	}
 }
 

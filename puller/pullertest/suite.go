@@ -3,6 +3,7 @@ package pullertest
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,9 +18,11 @@ import (
 type Fixture struct {
 	Engine puller.Engine
 	Good   string // linux/amd64 only, of at least one layer
-	Digest string // another good image, by its digest
-	NoTag  string // in a repository that exists
-	NoRepo string
+	// DiffIDs are those of Good's layers, lowest first.
+	DiffIDs []string
+	Digest  string // another good image, by its digest
+	NoTag   string // in a repository that exists
+	NoRepo  string
 	// Private needs Credentials; WrongCredentials do not open it.
 	Private                       string
 	Credentials, WrongCredentials puller.Credentials
@@ -41,6 +44,7 @@ func TestEngine(t *testing.T, f Fixture) {
 	t.Run("says what it is", f.testInfo)
 	t.Run("pulls, and finds what it pulled", f.testPull)
 	t.Run("pulls by digest", f.testDigest)
+	t.Run("tells what it keeps", f.testStock)
 	t.Run("does not find what is not there", f.testAbsent)
 	t.Run("gives failures their kind", f.testFailures)
 	t.Run("passes credentials on", f.testCredentials)
@@ -69,7 +73,7 @@ func (f Fixture) testInfo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !info.Reachable || info.Name == "" || info.Version == "" || info.APIVersion == "" || info.ImageStore == "" {
+	if !info.Reachable || info.Name == "" || info.Version == "" || info.APIVersion == "" || info.ImageStore == "" || !strings.Contains(info.Platform, "/") {
 		t.Errorf("it leaves something out: %+v", info)
 	}
 }
@@ -124,6 +128,41 @@ func (f Fixture) testDigest(t *testing.T) {
 		t.Error(err)
 	}
 	f.Remove(t, f.Digest)
+}
+
+func (f Fixture) testStock(t *testing.T) {
+	keeps := func() (n int) {
+		t.Helper()
+		stock, err := f.Engine.Stock(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, i := range stock.Images {
+			if i.ID == "" {
+				t.Errorf("an image lacks its ID: %+v", i)
+			}
+			if slices.Equal(i.DiffIDs, f.DiffIDs) {
+				n++
+			}
+		}
+		if stock.Free != nil && *stock.Free <= 0 {
+			t.Errorf("there are %d bytes free", *stock.Free)
+		}
+		return n
+	}
+	if n := keeps(); n != 0 {
+		t.Errorf("before its pull it keeps the image %d times", n)
+	}
+	if _, err := f.pull(t.Context(), puller.Pull{Image: f.Good}); err != nil {
+		t.Fatal(err)
+	}
+	if n := keeps(); n != 1 {
+		t.Errorf("after its pull it keeps the image %d times", n)
+	}
+	f.Remove(t, f.Good)
+	if n := keeps(); n != 0 {
+		t.Errorf("after its removal it keeps the image %d times", n)
+	}
 }
 
 func (f Fixture) testAbsent(t *testing.T) {

@@ -8,15 +8,14 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"strconv"
-	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/towline/towline/puller"
 )
@@ -26,13 +25,17 @@ import (
 const limit = 20 * time.Second
 
 // Client is a puller.Registry. Its methods may be called from anywhere.
-type Client struct{ transport *http.Transport }
+type Client struct {
+	transport *http.Transport
+	known     *shelf
+	flights   singleflight.Group
+}
 
 var _ puller.Registry = (*Client)(nil)
 
 // New returns a Client; it does not connect.
 func New() *Client {
-	return &Client{&http.Transport{
+	return &Client{known: newShelf(maxKnown), transport: &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
 		TLSHandshakeTimeout:   10 * time.Second,
@@ -50,27 +53,57 @@ func (c *Client) Close() { c.transport.CloseIdleConnections() }
 func (c *Client) Head(ctx context.Context, image string, credentials puller.Credentials) (digest string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	ref, err := name.ParseReference(image)
+	v, err := c.visit(image, credentials)
 	if err != nil {
-		return "", fault(image, puller.InvalidRequest, err, 0)
+		return "", err
 	}
-	auth, err := authenticator(credentials)
+	found, err := v.head(ctx)
 	if err != nil {
-		return "", fault(image, puller.InvalidRequest, err, 0)
-	}
-	heard := &retryAfter{next: c.transport}
-	found, err := remote.Head(ref,
-		remote.WithContext(ctx), remote.WithAuth(auth), remote.WithTransport(heard),
-		// Whether to try again is decided by whoever calls.
-		remote.WithRetryBackoff(remote.Backoff{Steps: 1}), remote.WithRetryStatusCodes())
-	if err != nil {
-		return "", fault(image, kindOf(ctx, err), err, time.Duration(heard.wait.Load()))
+		return "", err
 	}
 	return found.Digest.String(), nil
 }
 
-func fault(image string, kind puller.Kind, err error, wait time.Duration) error {
-	return &puller.Error{Op: "ask the registry for", Ref: image, Kind: kind, RetryAfter: wait, Err: err}
+// visit is what one call asks a registry, with one token for all of it.
+type visit struct {
+	image       string
+	ref         name.Reference
+	credentials puller.Credentials
+	remote      *remote.Puller
+	heard       *hearing
+}
+
+func (c *Client) visit(image string, credentials puller.Credentials) (*visit, error) {
+	v := &visit{image: image, credentials: credentials, heard: &hearing{next: c.transport}}
+	var err error
+	if v.ref, err = name.ParseReference(image); err != nil {
+		return nil, v.fault(puller.InvalidRequest, err)
+	}
+	auth, err := authenticator(credentials)
+	if err != nil {
+		return nil, v.fault(puller.InvalidRequest, err)
+	}
+	v.remote, err = remote.NewPuller(
+		remote.WithAuth(auth), remote.WithTransport(v.heard),
+		// Whether to try again is decided by whoever calls.
+		remote.WithRetryBackoff(remote.Backoff{Steps: 1}), remote.WithRetryStatusCodes())
+	if err != nil {
+		return nil, v.fault(puller.Internal, err)
+	}
+	return v, nil
+}
+
+// head asks what the reference names now.
+func (v *visit) head(ctx context.Context) (*v1.Descriptor, error) {
+	found, err := v.remote.Head(ctx, v.ref)
+	if err != nil {
+		return nil, v.fault(kindOf(ctx, err), err)
+	}
+	return found, nil
+}
+
+func (v *visit) fault(kind puller.Kind, err error) error {
+	return &puller.Error{Op: "ask the registry for", Ref: v.image, Kind: kind, RetryAfter: time.Duration(v.heard.wait.Load()), Err: err}
 }
 
 func kindOf(ctx context.Context, err error) puller.Kind {
@@ -108,47 +141,4 @@ func authenticator(c puller.Credentials) (authn.Authenticator, error) {
 		return nil, errors.New("the credentials are not a JSON object of strings")
 	}
 	return authn.FromConfig(a), nil
-}
-
-// retryAfter notes how long a registry that refuses asks to wait: the library
-// keeps no headers.
-type retryAfter struct {
-	next http.RoundTripper
-	wait atomic.Int64
-}
-
-// RoundTrip implements http.RoundTripper.
-func (r *retryAfter) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := r.next.RoundTrip(req)
-	if err == nil && resp.StatusCode == http.StatusTooManyRequests {
-		r.wait.Store(int64(waitOf(resp.Header, time.Now())))
-	}
-	return resp, err
-}
-
-// longest bounds what is read as a time to wait, in seconds: above it a
-// Duration would overflow.
-const longest = 366 * 24 * 60 * 60
-
-// waitOf reads Retry-After (RFC 9110, 10.2.3), or where it is missing the reset
-// time that some registries send; 0 where neither is there.
-func waitOf(h http.Header, now time.Time) time.Duration {
-	v := strings.TrimSpace(h.Get("Retry-After"))
-	if s, err := strconv.ParseInt(v, 10, 64); err == nil && s >= 0 {
-		return time.Duration(min(s, longest)) * time.Second
-	}
-	if at, err := http.ParseTime(v); err == nil {
-		return max(0, at.Sub(now))
-	}
-	for _, header := range []string{"X-RateLimit-Reset", "RateLimit-Reset"} {
-		s, err := strconv.ParseInt(strings.TrimSpace(h.Get(header)), 10, 64)
-		switch {
-		case err != nil || s < 0:
-		case s > 1_000_000_000: // a moment, in seconds since 1970
-			return max(0, time.Unix(s, 0).Sub(now))
-		default:
-			return time.Duration(min(s, longest)) * time.Second
-		}
-	}
-	return 0
 }

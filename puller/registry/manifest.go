@@ -1,0 +1,159 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/url"
+	"slices"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/towline/towline/puller"
+)
+
+// Manifest implements puller.Registry. The HEAD that it begins with is made
+// with the caller's own credentials: only who may read a digest in a repository
+// is told what others have read of it there.
+func (c *Client) Manifest(ctx context.Context, q puller.ManifestQuery) (puller.Manifest, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	v, err := c.visit(q.Image, q.Credentials)
+	if err != nil {
+		return puller.Manifest{}, err
+	}
+	found, err := v.head(ctx)
+	if err != nil {
+		return puller.Manifest{}, err
+	}
+	if found.Size > maxBody {
+		return puller.Manifest{}, v.fault(puller.Corrupt, errHuge)
+	}
+	d, err := c.document(ctx, v, found.Digest, q.Free)
+	if err != nil {
+		return puller.Manifest{}, err
+	}
+	if d.offers != nil {
+		child, err := d.choose(q.Platform)
+		if err != nil {
+			return puller.Manifest{}, v.fault(puller.PlatformMismatch, err)
+		}
+		if d, err = c.document(ctx, v, child, q.Free); err != nil {
+			return puller.Manifest{}, err
+		}
+		if d.offers != nil {
+			return puller.Manifest{}, v.fault(puller.InvalidRequest, errors.New("it is an index of indexes, which engines do not pull"))
+		}
+	}
+	m := d.image
+	m.Digest = found.Digest.String()
+	m.Layers, m.DiffIDs = slices.Clone(m.Layers), slices.Clone(m.DiffIDs)
+	return m, nil
+}
+
+// leftError is why a reading failed whose caller went away.
+type leftError struct{ error }
+
+func (e leftError) Unwrap() error { return e.error }
+
+// document returns a manifest that is known, or reads it, once for all who ask
+// with the same credentials at a time: what another's are refused says nothing.
+// The name it goes by has the repository in it, since a registry can claim to
+// have any digest.
+func (c *Client) document(ctx context.Context, v *visit, digest v1.Hash, free bool) (document, error) {
+	ref := v.ref.Context().Digest(digest.String()).Name()
+	for {
+		if d, ok := c.known.get(ref); ok {
+			return d, nil
+		}
+		if free && v.heard.counts.Load() {
+			return document{}, v.fault(puller.RateLimited, errors.New("reading its manifest would count against the registry's rate limit"))
+		}
+		reading := c.flights.DoChan(ref+" "+v.credentials.Header(), func() (any, error) {
+			if d, ok := c.known.get(ref); ok { // an earlier flight has just landed
+				return d, nil
+			}
+			d, err := v.read(ctx, digest)
+			switch {
+			case err == nil:
+				c.known.put(ref, d)
+			case ctx.Err() != nil:
+				err = leftError{err}
+			}
+			return d, err
+		})
+		select {
+		case <-ctx.Done():
+			return document{}, v.fault(kindOf(ctx, ctx.Err()), ctx.Err())
+		case r := <-reading:
+			var left leftError
+			switch {
+			case r.Err == nil:
+				return r.Val.(document), nil
+			case errors.As(r.Err, &left) && ctx.Err() == nil:
+				// It was another's, who does not want it any more.
+			default:
+				return document{}, v.own(r.Err)
+			}
+		}
+	}
+}
+
+// own gives an error of read's, which may be another caller's, this call's name.
+func (v *visit) own(err error) error {
+	var e *puller.Error
+	if !errors.As(err, &e) {
+		return v.fault(puller.Internal, err)
+	}
+	own := *e
+	own.Ref = v.image
+	return &own
+}
+
+// read gets a manifest, and if it is an image's, its configuration.
+func (v *visit) read(ctx context.Context, digest v1.Hash) (document, error) {
+	repo := v.ref.Context()
+	got, err := v.remote.Get(ctx, repo.Digest(digest.String()))
+	if err != nil {
+		return document{}, v.faultOfContent(ctx, err)
+	}
+	d, config, err := readManifest(got.Manifest)
+	if err != nil || config == nil {
+		return d, v.faultOfContent(ctx, err)
+	}
+	blob, err := v.remote.Layer(ctx, repo.Digest(config.Digest.String()))
+	if err != nil {
+		return document{}, v.faultOfContent(ctx, err)
+	}
+	body, err := blob.Compressed() // as it is; the library calls every blob a layer
+	if err != nil {
+		return document{}, v.faultOfContent(ctx, err)
+	}
+	defer body.Close()
+	content, err := io.ReadAll(body)
+	if err == nil {
+		err = d.readConfig(content)
+	}
+	return d, v.faultOfContent(ctx, err)
+}
+
+// faultOfContent gives an error its kind that came while something was read
+// whose digest is known. What neither the registry nor the way to it is to
+// blame for lies in the content.
+func (v *visit) faultOfContent(ctx context.Context, err error) error {
+	var none noImage
+	var answer *transport.Error
+	var way *url.Error
+	var network net.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &none):
+		return v.fault(puller.InvalidRequest, none.error)
+	case ctx.Err() != nil, errors.As(err, &answer), errors.As(err, &way), errors.As(err, &network), errors.Is(err, io.ErrUnexpectedEOF):
+		return v.fault(kindOf(ctx, err), err)
+	}
+	return v.fault(puller.Corrupt, err)
+}
