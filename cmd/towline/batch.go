@@ -66,20 +66,21 @@ func (d *batchBar) show(j *puller.Job, e puller.Event) {
 	if d.tally == nil {
 		d.tally = newTally(j)
 	}
+	line := ""
 	ended := d.tally.take(e)
 	switch {
 	case e.Type == "state" && !e.State.Ended():
 		d.state = describeState(e)
 	case ended:
-		d.draw(e.Message)
+		line = e.Message
 	case e.Type == "notice":
-		d.draw("prewarm: " + e.Message)
+		line = "prewarm: " + e.Message
 	case e.Result != nil:
 		d.ended = true
-		d.draw("prewarm: " + d.tally.describeEnd(e.Result))
+		line = "prewarm: " + d.tally.describeEnd(e.Result)
 	}
 	if e.Type != "layer" || time.Since(d.at) >= drawEvery {
-		d.draw("")
+		d.draw(line)
 	}
 }
 

@@ -78,7 +78,11 @@ func report(w io.Writer, err error) {
 
 // describeError says what is wrong with an image that was named before.
 func describeError(image string, e *puller.JobError) string {
-	s := fmt.Sprintf("%s: %s", e.Kind, strings.TrimPrefix(e.Message, image+": "))
+	message := e.Message
+	if tried, rest, ok := strings.Cut(message, image+": "); ok && !strings.Contains(tried, ":") {
+		message = rest
+	}
+	s := fmt.Sprintf("%s: %s", e.Kind, message)
 	switch {
 	case e.Retryable && e.RetryAfterSeconds > 0:
 		s += fmt.Sprintf(" (worth another try in %s)", time.Duration(e.RetryAfterSeconds*float64(time.Second)).Round(time.Second))

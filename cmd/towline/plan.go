@@ -51,7 +51,7 @@ func (f *flags) printPlan(ctx context.Context, c *client.Client, r puller.Prewar
 type planFault struct{ e *incomplete }
 
 func (f planFault) Error() string {
-	return fmt.Sprintf("%d of %s would fail, or could not be asked for", len(f.e.failed), count(f.e.images, "image"))
+	return fmt.Sprintf("%d of %s would fail as it stands", len(f.e.failed), count(f.e.images, "image"))
 }
 
 func (f planFault) Unwrap() error { return f.e.Unwrap() }
