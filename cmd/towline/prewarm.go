@@ -134,7 +134,7 @@ func prewarm(ctx context.Context, c *client.Client, r puller.PrewarmRequest, d d
 	err := follow(ctx, c, submit, d.show)
 	d.end()
 	if ctx.Err() != nil {
-		return interrupted(errs)
+		return interrupted(errs, err)
 	}
 	report(errs, err)
 	return err

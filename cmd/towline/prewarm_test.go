@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -264,6 +266,32 @@ func TestAnInterruptCancelsAPrewarm(t *testing.T) {
 	jobs, _, err := p.Jobs(puller.Filter{})
 	if err != nil || !slices.ContainsFunc(jobs, func(j puller.Job) bool { return j.Kind == puller.KindPrewarm && j.State == puller.StateCanceled }) {
 		t.Errorf("%+v, %v", jobs, err)
+	}
+}
+
+func TestAnInterruptWithoutTheDaemonDoesNotSayThatItCanceled(t *testing.T) {
+	daemon := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.Method {
+		case http.MethodPost:
+			io.WriteString(w, `{"id":"01J","kind":"prewarm","children":["01K"]}`)
+		case http.MethodGet:
+			io.WriteString(w, `{"seq":1,"type":"notice","job":"01J","message":"towline is shutting down"}`+"\n")
+		default:
+			panic(http.ErrAbortHandler)
+		}
+	}))
+	defer daemon.Close()
+	c, err := client.New(daemon.URL, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	var errs strings.Builder
+	err = prewarm(ctx, c, puller.PrewarmRequest{}, showing(func(*puller.Job, puller.Event) { interrupt() }), &errs)
+	if exitCode(err) != exitInterrupted || errs.String() != "towline: interrupted\n" {
+		t.Errorf("%v: %s", err, errs.String())
 	}
 }
 

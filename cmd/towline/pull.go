@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -114,7 +115,7 @@ func pullAll(ctx context.Context, c *client.Client, r puller.PullRequest, images
 	work.Wait()
 	d.end()
 	if ctx.Err() != nil {
-		return interrupted(os.Stderr)
+		return interrupted(os.Stderr, errors.Join(failed...))
 	}
 	if len(failed) > 1 {
 		for _, err := range failed {
@@ -127,9 +128,17 @@ func pullAll(ctx context.Context, c *client.Client, r puller.PullRequest, images
 	return nil
 }
 
-// interrupted says what an interrupt has done, and is its error.
-func interrupted(errs io.Writer) error {
-	fmt.Fprintln(errs, "towline: interrupted; what was under way has been canceled")
+// errLeft is an interrupt that has left a job to run.
+var errLeft = fmt.Errorf("%w, and the job goes on", context.Canceled)
+
+// interrupted says what an interrupt has done that came out as err, and is its
+// error.
+func interrupted(errs io.Writer, err error) error {
+	if errors.Is(err, errLeft) { // which has been told
+		fmt.Fprintln(errs, "towline: interrupted")
+	} else {
+		fmt.Fprintln(errs, "towline: interrupted; what was under way has been canceled")
+	}
 	return context.Canceled
 }
 
@@ -145,8 +154,7 @@ func follow(ctx context.Context, c *client.Client, submit func(context.Context) 
 	}
 	err = watch(ctx, c, &job, show)
 	if ctx.Err() != nil {
-		cancel(c, job.ID)
-		return ctx.Err()
+		return cancel(c, job.ID)
 	}
 	return err
 }
@@ -202,13 +210,16 @@ func outlive(ctx context.Context) (longer context.Context, release func()) {
 	return longer, func() { stop(); end() }
 }
 
-// cancel cancels a job when ctx has already ended.
-func cancel(c *client.Client, id string) {
+// cancel cancels a job after an interrupt. The error is context.Canceled, or
+// errLeft where that did not succeed.
+func cancel(c *client.Client, id string) error {
 	ctx, stop := context.WithTimeout(context.Background(), grace)
 	defer stop()
 	if _, err := c.Cancel(ctx, id); err != nil && puller.KindOf(err) != puller.Conflict {
-		fmt.Fprintf(os.Stderr, "towline: job %s could not be canceled: %s\n", id, printable(err.Error()))
+		fmt.Fprintf(os.Stderr, "towline: job %s could not be canceled, and goes on: %s\n", id, printable(err.Error()))
+		return errLeft
 	}
+	return context.Canceled
 }
 
 // jsonLines prints every event as it is.

@@ -80,11 +80,11 @@ func (t *tally) String() string {
 	return s
 }
 
-// bytes says how far the download is, and when that is done, the rest.
+// bytes says how far the download is, and when that is done, the layers.
 func (t *tally) bytes() string {
 	p := t.progress
 	if p.Total > 0 && p.Downloaded >= p.Total {
-		return fmt.Sprintf("downloaded %s, %d of %s unpacked", bytesOf(p.Downloaded), p.LayersDone, count(p.Layers, "layer"))
+		return fmt.Sprintf("downloaded %s, %d of %s complete", bytesOf(p.Downloaded), p.LayersDone, count(p.Layers, "layer"))
 	}
 	return describeTotals(p)
 }
