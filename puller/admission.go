@@ -29,7 +29,6 @@ func (p *Puller) Submit(r PullRequest) (Job, error) {
 // newJob returns a job that has not been accepted.
 func (p *Puller) newJob() *job {
 	j := &job{p: p, accepted: make(chan struct{}), done: make(chan struct{})}
-	j.ctx, j.cancel = context.WithCancel(p.ctx)
 	j.view = Job{State: Queued, CreatedAt: time.Now().UTC()}
 	j.topic = stream.NewTopic(&p.seq)
 	return j
@@ -79,7 +78,7 @@ func (p *Puller) accept(jobs ...*job) (Job, error) {
 		}
 		<-known.accepted
 		if known.refusal == nil {
-			if known.key.identity != first.key.identity || !bytes.Equal(known.fingerprint, first.fingerprint) {
+			if !known.cameWith(first) {
 				return Job{}, errKeyTaken(first.idempotency)
 			}
 			p.mu.Lock()
@@ -108,22 +107,38 @@ func (p *Puller) accept(jobs ...*job) (Job, error) {
 	p.ledger.entries = append(p.ledger.entries, e)
 	p.mu.Unlock()
 	p.ledger.poke()
-	select {
-	case err := <-e.done:
-		if err != nil {
-			err = errUnkept(err)
-			p.refuse(jobs, err)
-			return Job{}, err
-		}
-	case <-p.ledger.done: // it came after the last writing
-		p.refuse(jobs, errClosing)
-		return Job{}, errClosing
+	if err := p.written(e); err != nil {
+		p.refuse(jobs, err)
+		return Job{}, err
 	}
 	p.mu.Lock()
-	defer p.unlock()
-	p.enlist(jobs)
-	p.begin(jobs)
+	defer p.mu.Unlock()
 	return first.snapshot(), nil
+}
+
+// written waits until an entry's jobs are accepted, or returns why they are not.
+func (p *Puller) written(e *entry) error {
+	var err error
+	select {
+	case err = <-e.done:
+	case <-p.ledger.done:
+		select {
+		case err = <-e.done: // with the last of it
+		default:
+			return errClosing // it came after that
+		}
+	}
+	if err != nil {
+		return errUnkept(err)
+	}
+	return nil
+}
+
+// cameWith reports whether a job came with the request that another one has. Of
+// a job of before a restart it is not known which credentials came with it.
+func (j *job) cameWith(other *job) bool {
+	forgotten := j.key.identity == [sha256.Size]byte{}
+	return (forgotten || j.key.identity == other.key.identity) && bytes.Equal(j.fingerprint, other.fingerprint)
 }
 
 func errKeyTaken(key string) error {
@@ -176,7 +191,6 @@ func (p *Puller) refuse(jobs []*job, err error) {
 			delete(p.keys, j.idempotency)
 		}
 		j.refusal = err
-		j.cancel()
 		close(j.accepted)
 	}
 }
@@ -184,7 +198,9 @@ func (p *Puller) refuse(jobs []*job, err error) {
 // enlist makes jobs known. The admission lock is held.
 func (p *Puller) enlist(jobs []*job) {
 	for _, j := range jobs {
-		j.begun = true
+		p.turns++
+		j.begun, j.turn = true, p.turns
+		j.ctx, j.cancel = context.WithCancel(p.ctx)
 		p.jobs[j.view.ID] = j
 		i, _ := slices.BinarySearchFunc(p.order, j.view.ID, byID)
 		p.order = slices.Insert(p.order, i, j)
@@ -221,9 +237,12 @@ func (p *Puller) begin(jobs []*job) {
 // check asks the engine whether the job's image is there, and has it pulled if
 // it is not.
 func (p *Puller) check(j *job) {
-	if p.wants(j) {
-		p.mu.Lock()
-		defer p.unlock()
+	if !p.wants(j) {
+		return
+	}
+	p.mu.Lock()
+	defer p.unlock()
+	if j.outcome == nil { // it may have been canceled since
 		p.attach(j)
 	}
 }

@@ -23,11 +23,12 @@ type batch struct {
 	images   []ImageState // of the children
 	left     int          // children that have not ended
 	stopped  error        // why the rest was canceled
+	canceled bool         // it was, by a caller
 
 	mu     sync.Mutex
 	sum    stream.Sum
 	board  *stream.Board
-	silent map[transferKey]bool // what children want and no layer is known of
+	silent map[transferKey]int // how many children want what no layer is known of
 }
 
 // Prewarm accepts a job that pulls many images, each as a job of its own, and
@@ -43,7 +44,10 @@ func (p *Puller) Prewarm(r PrewarmRequest) (Job, error) {
 	parent.caller, parent.idempotency = r.Caller, r.IdempotencyKey
 	parent.private = r.Credentials != Credentials{}
 	parent.key.identity = r.Credentials.identity(p.key)
-	parent.fingerprint = fingerprint(r, parent.private)
+	parent.fingerprint = fingerprint(struct {
+		PrewarmRequest
+		Skipped []Skipped
+	}{r, r.Skipped}, parent.private)
 	family := []*job{parent}
 	for _, image := range r.Images {
 		family = append(family, p.newPull(image))
@@ -56,11 +60,11 @@ func (p *Puller) Prewarm(r PrewarmRequest) (Job, error) {
 func (p *Puller) newBatch(w Prewarm, children []*job) *batch {
 	b := &batch{
 		failFast: w.FailFast, skipped: w.Skipped, children: children, left: len(children),
-		images: make([]ImageState, len(children)), board: stream.NewBoard(&p.seq), silent: make(map[transferKey]bool),
+		images: make([]ImageState, len(children)), board: stream.NewBoard(&p.seq), silent: make(map[transferKey]int),
 	}
 	for _, j := range children {
 		if j != nil {
-			b.silent[j.key] = true
+			b.silent[j.key]++
 		}
 	}
 	return b
@@ -85,6 +89,16 @@ func (b *batch) describe(v *Job) {
 	v.Progress = &totals
 }
 
+// ended returns what became of the children that have ended.
+func (b *batch) ended() (all []ImageState) {
+	for _, s := range b.images {
+		if s.State != "" {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
 func imageState(v *Job) ImageState {
 	s := ImageState{Job: v.ID, Image: v.Image, State: v.State, Error: v.Error}
 	if v.Result != nil {
@@ -100,10 +114,11 @@ func (b *batch) totals(now time.Time) stream.Totals {
 
 // put takes in a layer of a transfer that children are part of. It may be
 // called from anywhere.
-func (b *batch) put(key transferKey, l stream.Layer, now time.Time) {
+func (b *batch) put(key transferKey, l stream.Layer) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.silent, key)
+	now := time.Now() // here, so that it does not run backwards
 	l = b.sum.Put(l, now)
 	totals := b.totals(now)
 	b.board.Post(l.ID, layerFrame(l, &totals))
@@ -126,11 +141,13 @@ func layerID(digest string) string {
 	return digits[:min(len(digits), 12)]
 }
 
-// hush takes back that more is going to be told of a transfer.
+// hush takes back that a child is going to be told of a transfer.
 func (b *batch) hush(key transferKey) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.silent, key)
+	if b.silent[key]--; b.silent[key] <= 0 {
+		delete(b.silent, key)
+	}
 }
 
 // warm has a prewarm's children do what they are for: those whose image is there
@@ -139,6 +156,7 @@ func (p *Puller) warm(parent *job) {
 	b := parent.batch
 	p.mu.Lock()
 	parent.enter(Active, Resolving, 0)
+	p.failFast(b) // a child may have failed before a restart
 	var todo []*job
 	for _, j := range b.children {
 		if j != nil && j.outcome == nil {
@@ -249,10 +267,7 @@ func (p *Puller) childEnded(j *job) {
 	b.hush(j.key)
 	b.left--
 	parent.notice(endNotice(&j.view), 0)
-	if b.failFast && j.view.State == Failed && b.stopped == nil {
-		b.stopped = Errorf(Canceled, "canceled, since %s failed and the prewarm is to fail fast", j.view.Image)
-		p.stopRest(b)
-	}
+	p.failFast(b)
 	if b.left == 0 {
 		p.finishBatch(parent)
 	}
@@ -265,20 +280,40 @@ func endNotice(v *Job) string {
 	return fmt.Sprintf("%s: %s (%s) after %.1fs", v.Image, v.State, v.Result.Source, v.Result.DurationSeconds)
 }
 
-// cancelAll ends a prewarm's children as canceled, and it with them. The same
-// holds.
-func (p *Puller) cancelAll(parent *job) {
-	b := parent.batch
-	b.stopped = Errorf(Canceled, "the prewarm was canceled")
-	p.stopRest(b)
+// failFast cancels the rest of a prewarm that is to fail with its first image,
+// once one has failed. The same holds.
+func (p *Puller) failFast(b *batch) {
+	failed := func(s ImageState) bool { return s.State == Failed }
+	if !b.failFast || b.stopped != nil {
+		return
+	}
+	if i := slices.IndexFunc(b.images, failed); i >= 0 {
+		b.stopped = Errorf(Canceled, "canceled, since %s failed and the prewarm is to fail fast", b.images[i].Image)
+		p.stopRest(b)
+	}
 }
 
-func (p *Puller) stopRest(b *batch) {
+// cancelAll ends a prewarm's children as canceled, and it with them, or returns
+// false if all of them are about to have ended. The same holds.
+func (p *Puller) cancelAll(parent *job) bool {
+	b := parent.batch
+	b.stopped = Errorf(Canceled, "the prewarm was canceled")
+	if !p.stopRest(b) {
+		return false
+	}
+	b.canceled = true
+	return true
+}
+
+// stopRest reports whether there was any to stop.
+func (p *Puller) stopRest(b *batch) (any bool) {
 	for _, j := range b.children {
 		if j != nil && j.outcome == nil {
 			p.leaveLocked(j, Errorf(Canceled, "%s: %w", j.view.Image, b.stopped))
+			any = true
 		}
 	}
+	return any
 }
 
 // finishBatch ends a prewarm whose children have. The same holds.
@@ -291,22 +326,40 @@ func (p *Puller) finishBatch(parent *job) {
 }
 
 // verdict returns why a prewarm has failed, nil if it has not. Its kind is that
-// of the first image in the list that failed by itself.
+// of the first image in the list that failed by itself, but Canceled if the
+// prewarm was.
 func (b *batch) verdict() error {
 	var first *JobError
-	var failed []string
+	var failed, canceled []ImageState
 	for _, s := range b.images {
-		if s.Error == nil {
+		switch {
+		case s.Error == nil:
 			continue
+		case s.Error.Kind == Canceled:
+			canceled = append(canceled, s)
+		default:
+			failed = append(failed, s)
 		}
 		if first == nil || first.Kind == Canceled && s.Error.Kind != Canceled {
 			first = s.Error
 		}
-		failed = append(failed, fmt.Sprintf("%s (%s): %s", s.Image, s.Error.Kind, strings.TrimPrefix(s.Error.Message, s.Image+": ")))
 	}
 	if first == nil {
 		return nil
 	}
-	err := Errorf(first.Kind, "%d of %d images were not pulled: %s", len(failed), len(b.images), strings.Join(failed, "; "))
-	return &Error{Kind: first.Kind, RetryAfter: time.Duration(first.RetryAfterSeconds * float64(time.Second)), Err: err}
+	// What failed comes first: there may be more of it than can be told.
+	all := append(failed, canceled...)
+	words := make([]string, len(all))
+	for i, s := range all {
+		said := clipTo(strings.TrimPrefix(s.Error.Message, s.Image+": "), max(0, maxMessage/(len(all)+1)-len(s.Image)-40))
+		if words[i] = fmt.Sprintf("%s (%s)", s.Image, s.Error.Kind); len(said) > len("…") {
+			words[i] += ": " + said
+		}
+	}
+	err := &Error{Kind: first.Kind, RetryAfter: time.Duration(first.RetryAfterSeconds * float64(time.Second))}
+	if b.canceled {
+		err = &Error{Kind: Canceled}
+	}
+	err.Err = fmt.Errorf("%d of %d images were not pulled: %s", len(all), len(b.images), strings.Join(words, "; "))
+	return err
 }

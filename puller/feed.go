@@ -2,7 +2,6 @@ package puller
 
 import (
 	"sync"
-	"time"
 
 	"github.com/towline/towline/stream"
 )
@@ -26,7 +25,7 @@ func (f *feed) join(b *batch, key transferKey) {
 	}
 	f.batches = append(f.batches, b)
 	for _, l := range f.layers {
-		b.put(key, l, time.Now())
+		b.put(key, l)
 	}
 }
 
@@ -40,9 +39,8 @@ func (f *feed) begin() {
 func (f *feed) put(key transferKey, l stream.Layer) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	now := time.Now()
 	for _, b := range f.batches {
-		b.put(key, l, now)
+		b.put(key, l)
 	}
 	for i := range f.layers {
 		if f.layers[i].ID == l.ID {

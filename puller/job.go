@@ -128,11 +128,12 @@ type job struct {
 	accepted    chan struct{} // closed when it is known whether it was
 	done        chan struct{} // closed when readers are told how it ended
 
-	ctx      context.Context // ends with the job
+	ctx      context.Context // ends with the job; of one that was accepted, as cancel
 	cancel   context.CancelFunc
 	timer    *time.Timer // ends it when its time is up
 	deadline time.Time   // zero for none
 	begun    bool        // it was accepted
+	turn     uint64      // when, in the order of the jobs
 	refusal  error       // why it was not
 	view     Job         // what others are told
 	events   []Event     // the same, as it is kept
@@ -166,6 +167,9 @@ func (j *job) record() Record {
 	}
 	if j.batch != nil {
 		r.Prewarm = &Prewarm{FailFast: j.batch.failFast, Skipped: j.batch.skipped}
+		if j.outcome == nil {
+			r.Prewarm.Ended = j.batch.ended()
+		}
 	} else {
 		request := j.request
 		request.Credentials = Credentials{}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -36,8 +37,10 @@ type ledger struct {
 	fault   error
 
 	// Of keepBooks:
-	reserved uint64 // numbers up to this are set aside
-	ended    int    // jobs that ended since the store was pruned
+	again    *time.Timer // tries to write what could not be
+	reserved uint64      // numbers up to this are set aside
+	lost     bool        // the store has lost all, and not been given it again
+	ended    int         // jobs that ended since the store was pruned
 }
 
 // entry asks for jobs to be accepted, all or none.
@@ -49,7 +52,7 @@ type entry struct {
 func newLedger() ledger {
 	return ledger{
 		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
-		changed: make(map[*job]struct{}),
+		changed: make(map[*job]struct{}), again: time.NewTimer(saveAgain),
 	}
 }
 
@@ -82,16 +85,20 @@ func (p *Puller) keepBooks() {
 	p.prune()
 	hourly := time.NewTicker(pruneEvery)
 	defer hourly.Stop()
+	defer p.ledger.again.Stop()
 	for {
 		select {
 		case <-p.ledger.wake:
+			p.write()
+		case <-p.ledger.again.C:
 			p.write()
 		case <-hourly.C:
 			p.prune()
 		case <-p.ledger.quit:
 			p.write()
+			p.write() // what was just accepted was told that it goes on later
 			// Nothing is numbered any more, so nothing need be set aside.
-			if err := p.store.Save(p.seq.Last(), nil); err != nil {
+			if err := p.saveTo(p.seq.Last(), nil); err != nil {
 				p.log.WithError(err).Error("the last of the jobs' changes could not be written")
 			}
 			return
@@ -137,6 +144,11 @@ func (p *Puller) write() {
 	}
 
 	p.mu.Lock()
+	for _, e := range entries {
+		// Here, so that there is no time when they are only on disk.
+		p.enlist(e.jobs)
+		p.begin(e.jobs)
+	}
 	for _, j := range ending {
 		// Those who wait are told even if it could not be written: what they
 		// wait for is so. Only a crash before it is written would undo it.
@@ -150,7 +162,7 @@ func (p *Puller) write() {
 		for j := range changed {
 			l.changed[j] = struct{}{}
 		}
-		time.AfterFunc(saveAgain, l.poke)
+		l.again.Reset(saveAgain)
 	}
 	p.unlock()
 	for _, e := range entries {
@@ -162,28 +174,55 @@ func (p *Puller) write() {
 	p.logFault(fault, err)
 }
 
-// save writes records, and whatever else lives if the store lost it.
+// save writes records, and sets numbers aside.
 func (p *Puller) save(records []Record) error {
-	l := &p.ledger
-	reserved := l.reserved
+	reserved := p.ledger.reserved
 	if last := p.seq.Last(); last+seqBlock/2 > reserved {
 		reserved = last + seqBlock
 	}
-	err := p.store.Save(reserved, records)
-	if errors.Is(err, ErrStoreLost) {
-		p.mu.Lock()
-		var all []Record
-		for _, j := range p.jobs {
+	return p.saveTo(reserved, records)
+}
+
+// saveTo writes records and the number, and all that lives for as long as the
+// store has lost it.
+func (p *Puller) saveTo(seq uint64, records []Record) error {
+	l := &p.ledger
+	for tries := 1; ; tries++ {
+		all := records
+		if l.lost {
+			all = p.andAllElse(records)
+		}
+		err := p.store.Save(seq, all)
+		if err == nil {
+			l.reserved, l.lost = seq, false
+			return nil
+		}
+		if !errors.Is(err, ErrStoreLost) {
+			return err
+		}
+		l.lost = true
+		if tries == 2 {
+			return err
+		}
+		p.log.WithError(err).Error("the jobs that have not ended are saved anew; those that ended long ago are not known any more")
+	}
+}
+
+// andAllElse adds to the records those of all other jobs in memory.
+func (p *Puller) andAllElse(records []Record) []Record {
+	all := slices.Clone(records)
+	there := make(map[string]bool, len(records))
+	for i := range records {
+		there[records[i].Job.ID] = true
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, j := range p.order {
+		if !there[j.view.ID] {
 			all = append(all, j.record())
 		}
-		p.mu.Unlock()
-		p.log.WithError(err).Errorf("%d jobs that have not ended are saved anew; those that had ended are not known any more", len(all))
-		err = p.store.Save(reserved, append(all, records...))
 	}
-	if err == nil {
-		l.reserved = reserved
-	}
-	return err
+	return all
 }
 
 // logFault tells of the store when it begins to fail, and when it is well.

@@ -50,6 +50,8 @@ const (
 	// maxChecks is how many jobs may ask the engine at a time whether their
 	// image is there. An inspect takes under a millisecond.
 	maxChecks = 16
+	// lastMoment is how long Close waits for the store though its time is up.
+	lastMoment = 2 * time.Second
 )
 
 // A Puller takes jobs and drives the engine for them. Its methods may be
@@ -76,6 +78,7 @@ type Puller struct {
 	keys      map[string]*job // the same, by idempotency key, and those to be accepted
 	recent    []*job          // the last that have ended, in that order
 	unended   int
+	turns     uint64 // jobs that were enlisted
 	transfers map[transferKey]*transfer
 	lastMS    uint64 // the time in the last job's ID
 	entropy   *ulid.MonotonicEntropy
@@ -251,12 +254,11 @@ func (p *Puller) Cancel(id string) (Job, error) {
 	case p.closing:
 		p.mu.Unlock()
 		return Job{}, errClosing
-	case j.outcome == nil:
-		if j.batch != nil {
-			p.cancelAll(j)
-		} else {
-			p.leaveLocked(j, Errorf(Canceled, "%s: canceled", j.view.Image))
-		}
+	case j.outcome == nil && j.batch == nil:
+		p.leaveLocked(j, Errorf(Canceled, "%s: canceled", j.view.Image))
+		p.unlock()
+		return p.settled(j)
+	case j.outcome == nil && p.cancelAll(j):
 		p.unlock()
 		return p.settled(j)
 	}
@@ -278,10 +280,12 @@ func (p *Puller) settled(j *job) (Job, error) {
 	select {
 	case <-j.done:
 	case <-p.ledger.done:
-		return Job{}, errClosing
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !j.view.State.Ended() {
+		return Job{}, errClosing
+	}
 	return j.snapshot(), nil
 }
 
@@ -344,7 +348,10 @@ func (p *Puller) Engine(ctx context.Context) (EngineInfo, error) { return p.engi
 
 // Close takes no more jobs, ends the streams of those there are, aborts their
 // transfers, and waits for everything it started, or for ctx. Jobs that have
-// not ended go on with the next Puller that is given the store.
+// not ended go on with the next Puller that is given the store. However little
+// time ctx leaves, the store has a moment (lastMoment) to take the last of the
+// changes; a Save that hangs is left behind with what waits for it, and what it
+// was to write is as after a crash.
 func (p *Puller) Close(ctx context.Context) error {
 	p.mu.Lock()
 	again := p.closing
@@ -370,8 +377,16 @@ func (p *Puller) Close(ctx context.Context) error {
 	if !again {
 		close(p.ledger.quit)
 	}
-	// However little time there was: what is known is written.
-	<-p.ledger.done
+	select {
+	case <-p.ledger.done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case <-p.ledger.done:
+	case <-time.After(lastMoment):
+		err = errors.New("the store was still writing")
+	}
 	return err
 }
 

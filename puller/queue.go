@@ -72,7 +72,7 @@ type place struct {
 	caller  string
 	rank    int
 	batched bool   // only prewarms want it
-	turn    uint64 // when the transfer was admitted
+	turn    uint64 // when the transfer's first job was admitted
 }
 
 // waiter is a transfer in the queue.

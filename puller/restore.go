@@ -24,21 +24,26 @@ func (p *Puller) restore() error {
 	for _, v := range newest {
 		p.above(v.ID)
 	}
-	if err := p.save(nil); err != nil {
-		p.logFault(nil, err)
-		p.ledger.fault = err
-		p.ledger.poke()
-	}
-
-	p.mu.Lock()
-	defer p.unlock()
 	var jobs []*job
+	p.mu.Lock()
 	for _, r := range unended {
 		p.above(r.Job.ID)
 		jobs = append(jobs, p.revive(r))
 	}
 	p.unended = len(jobs)
 	p.enlist(jobs)
+	p.mu.Unlock()
+	// The jobs are known by now, so that a store that loses them is given them.
+	if err := p.save(nil); err != nil {
+		p.logFault(nil, err)
+		p.ledger.fault = err
+		// No numbers are set aside: the time keeps this start's apart from those
+		// of the next, which may begin with the same last one.
+		p.seq.Start(max(last, uint64(time.Now().UnixMicro())))
+	}
+
+	p.mu.Lock()
+	defer p.unlock()
 	for i, r := range unended {
 		if r.Prewarm != nil {
 			p.reunite(jobs[i], *r.Prewarm)
@@ -71,7 +76,7 @@ func (p *Puller) revive(r Record) *job {
 	j.view, j.events = r.Job, r.Events
 	j.view.Progress, j.view.Timings = nil, nil
 	j.caller, j.private, j.idempotency, j.fingerprint = r.Caller, r.Private, r.Key, r.Fingerprint
-	j.orphan = r.Private && r.Pull != nil
+	j.orphan = r.Private
 	j.topic = stream.NewTopic(&p.seq, r.frames()...)
 	for _, e := range r.Events {
 		if e.Type == "notice" {
@@ -105,11 +110,19 @@ func (p *Puller) reunite(parent *job, w Prewarm) {
 		}
 	}
 	b := p.newBatch(w, children)
+	known := make(map[string]ImageState)
+	for _, s := range w.Ended {
+		known[s.Job] = s
+	}
 	for i, id := range parent.view.Children {
 		if children[i] != nil {
 			continue
 		}
 		b.left--
+		if s, ok := known[id]; ok {
+			b.images[i] = s
+			continue
+		}
 		r, err := p.store.Record(id)
 		if err != nil {
 			// It ended so long ago that it is kept no longer, or can't be read.

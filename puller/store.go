@@ -71,4 +71,7 @@ type Record struct {
 type Prewarm struct {
 	FailFast bool      `json:"fail_fast,omitempty"`
 	Skipped  []Skipped `json:"skipped,omitempty"`
+	// Ended is what became of the children that have ended, while the prewarm
+	// has not: a long one outlives their records.
+	Ended []ImageState `json:"ended,omitempty"`
 }

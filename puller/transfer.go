@@ -43,7 +43,7 @@ type transfer struct {
 	caller  string    // of the first job
 	batched bool      // all jobs are of prewarms
 	until   time.Time // of the cool-down that it waits for
-	turn    uint64    // when it was admitted
+	turn    uint64    // of the first job
 	waiter  *waiter   // its place in the queue, nil while it has left it
 	state   State     // what its jobs are in
 	phase   Phase
@@ -56,7 +56,7 @@ type transfer struct {
 func (p *Puller) attach(j *job) {
 	t := p.transfers[j.key]
 	if t == nil || t.closed {
-		t = &transfer{p: p, key: j.key, credentials: j.request.Credentials, state: Queued, turn: p.seq.Next()}
+		t = &transfer{p: p, key: j.key, credentials: j.request.Credentials, state: Queued, turn: j.turn}
 		t.ctx, t.cancel = context.WithCancelCause(p.ctx)
 		t.caller, t.batched = j.caller, j.parent != nil
 		t.rank = j.request.Priority.rank()

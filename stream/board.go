@@ -24,7 +24,8 @@ func NewBoard(seq *Sequence) *Board {
 func (b *Board) Post(id string, f Frame) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for i := range b.ids {
+	// What is worked on was posted of late: a prewarm's board has thousands.
+	for i := len(b.ids) - 1; i >= 0; i-- {
 		if b.ids[i] == id {
 			b.ids = append(b.ids[:i], b.ids[i+1:]...)
 			b.frames = append(b.frames[:i], b.frames[i+1:]...)

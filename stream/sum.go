@@ -19,7 +19,7 @@ const maxSum = 100_000
 // Expect says that a layer of a known size, in bytes, is going to be told of.
 func (s *Sum) Expect(id string, size int64) {
 	s.fold(id, func(l *layer) {
-		if l.phase == Waiting { // later phases know better
+		if l.phase < Verifying { // later than that, its size has been told
 			l.size = max(l.size, min(size, maxBytes))
 		}
 	})
@@ -29,13 +29,15 @@ func (s *Sum) Expect(id string, size int64) {
 // in the sum.
 func (s *Sum) Put(told Layer, now time.Time) Layer {
 	l := s.fold(told.ID, func(l *layer) {
-		if told.Phase != Existing {
+		switch {
+		case l.phase.Done():
+			return
+		case told.Phase != Existing:
 			l.size = max(l.size, min(told.Total, maxBytes))
+		case l.phase == Waiting:
+			l.size = 0 // it may have been expected, but what was there counts no bytes
 		}
 		l.advance(told.Phase, Detail{Current: min(max(told.Current, 0), maxBytes), Total: min(told.Total, maxBytes)})
-		if l.phase == Existing {
-			l.size = 0 // what was there counts no bytes, though it was expected
-		}
 	})
 	if l == nil {
 		return told

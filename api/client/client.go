@@ -77,24 +77,41 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // Submit asks for an image and returns the job as it was accepted.
 func (c *Client) Submit(ctx context.Context, r puller.PullRequest) (puller.Job, error) {
 	var j puller.Job
-	return j, c.post(ctx, "/v1/pulls", r, &j)
+	return j, c.post(ctx, "/v1/pulls", r, r.Credentials, r.IdempotencyKey, &j)
 }
 
 // Pull asks for an image and returns the job when it has ended. A job that
 // failed is an error.
 func (c *Client) Pull(ctx context.Context, r puller.PullRequest) (puller.Job, error) {
 	var j puller.Job
-	return j, c.post(ctx, "/v1/pulls?wait=true", r, &j)
+	return j, c.post(ctx, "/v1/pulls?wait=true", r, r.Credentials, r.IdempotencyKey, &j)
 }
 
-func (c *Client) post(ctx context.Context, path string, r puller.PullRequest, answer any) error {
-	body, err := json.Marshal(r)
+// Prewarm asks for many images and returns the job as it was accepted. What is
+// Skipped is not sent.
+func (c *Client) Prewarm(ctx context.Context, r puller.PrewarmRequest) (puller.Job, error) {
+	var j puller.Job
+	return j, c.post(ctx, "/v1/prewarms", r, r.Credentials, r.IdempotencyKey, &j)
+}
+
+// Plan returns what a prewarm would do. Nothing is pulled.
+func (c *Client) Plan(ctx context.Context, r puller.PrewarmRequest) (puller.Plan, error) {
+	var p puller.Plan
+	return p, c.post(ctx, "/v1/prewarms?dry_run=true", r, r.Credentials, "", &p)
+}
+
+// post sends what a job is asked for with, in the body and in headers.
+func (c *Client) post(ctx context.Context, path string, request any, auth puller.Credentials, key string, answer any) error {
+	body, err := json.Marshal(request)
 	if err != nil {
 		return err
 	}
 	header := http.Header{"Content-Type": {"application/json"}}
-	if auth := r.Credentials.Header(); auth != "" {
+	if auth := auth.Header(); auth != "" {
 		header.Set("X-Registry-Auth", auth)
+	}
+	if key != "" {
+		header.Set("Idempotency-Key", key)
 	}
 	return c.call(ctx, http.MethodPost, path, header, body, answer)
 }
@@ -191,6 +208,16 @@ func (c *Client) broken(ctx context.Context, err error) error {
 	return &Unreachable{Host: c.host, Err: err}
 }
 
+// foreign is an answer that no daemon gives.
+type foreign struct {
+	code   int
+	status string
+}
+
+func (e *foreign) Error() string {
+	return fmt.Sprintf("the answer is %s, and not of Towline's form: is it a towline daemon?", e.status)
+}
+
 // problem turns an answer that is an error into one.
 func problem(resp *http.Response, raw []byte) error {
 	var p struct {
@@ -198,7 +225,7 @@ func problem(resp *http.Response, raw []byte) error {
 		Kind   puller.Kind `json:"kind"`
 	}
 	if json.Unmarshal(raw, &p) != nil || p.Kind == "" {
-		return puller.Errorf(puller.Internal, "the answer is %s, and not of Towline's form: is it a towline daemon?", resp.Status)
+		return puller.Errorf(puller.Internal, "%w", &foreign{resp.StatusCode, resp.Status})
 	}
 	e := puller.Errorf(p.Kind, "%s", p.Detail)
 	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -111,6 +112,87 @@ func TestACallReachesTheDaemonAndComesBack(t *testing.T) {
 	}
 	if info, err := c.Engine(ctx); err != nil || !info.Reachable {
 		t.Errorf("%+v, %v", info, err)
+	}
+}
+
+func TestAPrewarmReachesTheDaemonAndComesBack(t *testing.T) {
+	h, engine := daemon(t)
+	keys := make(map[string]string)
+	c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			keys[r.URL.String()] = r.Header.Get("Idempotency-Key") + " " + r.Header.Get("X-Registry-Auth")
+		}
+		h.ServeHTTP(w, r)
+	}))
+	ctx := t.Context()
+	raw, _ := json.Marshal(map[string]string{"username": "ada", "password": "x"})
+	auth, err := puller.ParseCredentials(base64.URLEncoding.EncodeToString(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine.Script("alpine", pullertest.Serve(pullertest.NewImage("alpine", 1)))
+	retries := 0
+	request := puller.PrewarmRequest{
+		Images: puller.Images{{Image: "alpine", Platform: "linux/amd64", Timeout: puller.Duration(time.Minute)}, {Image: "registry.test/nope:v1"}},
+		Policy: puller.Always, Priority: puller.Low, Retries: &retries, FailFast: false,
+		Skipped: []puller.Skipped{{Service: "web", Reason: "it is built"}}, Credentials: auth, IdempotencyKey: "one",
+	}
+	job, err := c.Prewarm(ctx, request)
+	if err != nil || job.Kind != puller.KindPrewarm || len(job.Children) != 2 || job.Priority != puller.Low || len(job.Images) != 2 {
+		t.Fatalf("%+v, %v", job, err)
+	}
+	if again, err := c.Prewarm(ctx, request); err != nil || again.ID != job.ID {
+		t.Errorf("the same key gives %+v, %v", again, err)
+	}
+	var last puller.Event
+	for e, err := range c.Events(ctx, job.ID) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = e
+	}
+	if r := last.Result; r == nil || r.State != puller.Failed || r.Images[0].State != puller.Succeeded || r.Images[1].Error.Kind != puller.NotFound {
+		t.Errorf("the last event is %+v", last)
+	}
+	if engine.LastAuth() != auth.Header() {
+		t.Errorf("the engine has got the credentials %q", engine.LastAuth())
+	}
+	child, err := c.Job(ctx, job.Children[0])
+	if err != nil || child.Platform != "linux/amd64" || child.Policy != puller.Always || child.Parent != job.ID {
+		t.Errorf("%+v, %v", child, err)
+	}
+	if _, err := c.Plan(ctx, request); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Submit(ctx, puller.PullRequest{Image: "alpine", IdempotencyKey: "two"}); err != nil {
+		t.Error(err)
+	}
+	want := map[string]string{"/v1/prewarms": "one " + auth.Header(), "/v1/prewarms?dry_run=true": " " + auth.Header(), "/v1/pulls": "two "}
+	if !maps.Equal(keys, want) {
+		t.Errorf("the headers are %q", keys)
+	}
+	if _, err := c.Prewarm(ctx, puller.PrewarmRequest{}); puller.KindOf(err) != puller.InvalidRequest {
+		t.Errorf("a prewarm of nothing: %v", err)
+	}
+}
+
+func TestAPlanIsReadAsTheDaemonGivesIt(t *testing.T) {
+	const plan = `{"images":[{"image":"docker.io/library/alpine:3.20","policy":"missing","status":"missing","digest":"sha256:1d",` +
+		`"size":3,"fetch":2,"layers":2,"layers_present":1,"layers_shared":0},` +
+		`{"image":"nope:v1","policy":"never","status":"missing","error":{"kind":"not_found","message":"nope","retryable":false}}],` +
+		`"fetch":2,"shared":0,"present":1,"complete":true,"engine_free":7,"notes":["a note"]}`
+	c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if body, _ := io.ReadAll(r.Body); r.URL.String() != "/v1/prewarms?dry_run=true" || string(body) != `{"images":[{"image":"alpine"}]}` {
+			t.Errorf("asked is %s: %s", r.URL, body)
+		}
+		io.WriteString(w, plan)
+	}))
+	got, err := c.Plan(t.Context(), puller.PrewarmRequest{Images: puller.Images{{Image: "alpine"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := json.Marshal(got); err != nil || string(again) != plan {
+		t.Errorf("%v: %s", err, again)
 	}
 }
 
@@ -355,9 +437,17 @@ func TestAStreamThatStaysBrokenIsGivenUp(t *testing.T) {
 		asked  int
 		check  func(err error) bool
 	}{
-		"a cut each time":   {func(w http.ResponseWriter) { panic(http.ErrAbortHandler) }, 6, isUnreachable},
-		"a clean early end": {func(w http.ResponseWriter) {}, 6, isUnreachable},
-		"half an event":     {func(w http.ResponseWriter) { io.WriteString(w, `{"seq":1,"type":"sta`) }, 6, isUnreachable},
+		"a cut each time":   {func(w http.ResponseWriter) { panic(http.ErrAbortHandler) }, 61, isUnreachable},
+		"a clean early end": {func(w http.ResponseWriter) {}, 61, isUnreachable},
+		"half an event":     {func(w http.ResponseWriter) { io.WriteString(w, `{"seq":1,"type":"sta`) }, 61, isUnreachable},
+		"a proxy that waits for it": {func(w http.ResponseWriter) { w.WriteHeader(502) }, 61, func(err error) bool {
+			return puller.KindOf(err) == puller.Internal && strings.Contains(err.Error(), "502 Bad Gateway")
+		}},
+		"a daemon that takes no more": {func(w http.ResponseWriter) {
+			w.WriteHeader(503)
+			io.WriteString(w, `{"kind":"overloaded","detail":"towline is shutting down"}`)
+		}, 61, func(err error) bool { return puller.KindOf(err) == puller.Overloaded }},
+		"a page of someone else": {func(w http.ResponseWriter) { w.WriteHeader(500) }, 1, func(err error) bool { return puller.KindOf(err) == puller.Internal }},
 		"an error of its own": {func(w http.ResponseWriter) {
 			w.WriteHeader(404)
 			io.WriteString(w, `{"kind":"not_found","detail":"no such job"}`)
@@ -378,6 +468,43 @@ func TestAStreamThatStaysBrokenIsGivenUp(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestAStreamIsTakenUpWhenTheDaemonIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		since := func(d time.Duration) bool { return time.Since(began) >= d }
+		var asked []string
+		c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			query := r.URL.RawQuery
+			if len(asked) == 0 || asked[len(asked)-1] != query {
+				asked = append(asked, query)
+			}
+			switch {
+			case query == "since=0":
+				io.WriteString(w, `{"seq":7,"type":"notice","job":"x","message":"towline is shutting down"}`+"\n")
+			case !since(50 * time.Second):
+				panic(http.ErrAbortHandler) // there is no daemon
+			case query == "since=7": // and it goes again
+				io.WriteString(w, `{"seq":9,"type":"notice","job":"x","message":"towline has started again"}`+"\n")
+			case !since(100 * time.Second):
+				panic(http.ErrAbortHandler)
+			default:
+				message := strings.Repeat("x", 4<<20)
+				io.WriteString(w, `{"seq":12,"type":"result","job":"x","result":{"state":"failed","error":{"message":"`+message+`"}}}`+"\n")
+			}
+		}))
+		var seen []uint64
+		for e, err := range c.Events(t.Context(), "x") {
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen = append(seen, e.Seq)
+		}
+		if !slices.Equal(seen, []uint64{7, 9, 12}) || !slices.Equal(asked, []string{"since=0", "since=7", "since=9"}) {
+			t.Errorf("seen are %d, asked was %q", seen, asked)
+		}
+	})
 }
 
 func isUnreachable(err error) bool {

@@ -2,6 +2,7 @@ package compose
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,9 @@ import (
 
 	"github.com/towline/towline/puller"
 )
+
+// ErrNoFile says that no file was named, and there is no default one.
+var ErrNoFile = errors.New("there is no compose.yaml here or above")
 
 // Load returns what a prewarm of Compose files asks for, read as docker compose
 // reads them: the files are merged in their order, - is the standard input, and
@@ -50,7 +54,7 @@ func Load(ctx context.Context, paths, profiles []string) (r puller.PrewarmReques
 		return r, fromCompose(paths, err)
 	}
 	if len(options.ConfigPaths) == 0 {
-		return r, invalid("compose: there is no compose.yaml here or above; name a file")
+		return r, invalid("compose: %w; name a file", ErrNoFile)
 	}
 	loaded, err := options.LoadProject(ctx)
 	if err != nil {

@@ -26,6 +26,7 @@ func newJobs(f *flags) *cobra.Command {
 		}),
 	}
 	ls.Flags().StringVar((*string)(&filter.State), "state", "", "only jobs in this `state`")
+	ls.Flags().StringVar(&filter.Kind, "kind", "", "only jobs of this `kind`: pull or prewarm")
 	ls.Flags().StringVar(&filter.Image, "image", "", "only jobs for this `image`")
 	ls.Flags().IntVar(&filter.Limit, "limit", 0, "at most so many (default 100)")
 
@@ -46,7 +47,7 @@ func newJobs(f *flags) *cobra.Command {
 		Short: "Follow a job to its end; the exit code is the job's",
 		Args:  usage(cobra.ExactArgs(1)),
 		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
-			return followJob(ctx, c, args[0], f.display(cmd.OutOrStdout()))
+			return f.followJob(ctx, cmd, c, args[0])
 		}),
 	}
 	cancel := &cobra.Command{
@@ -106,16 +107,22 @@ func listJobs(ctx context.Context, cmd *cobra.Command, c *client.Client, f pulle
 		if j.Phase != "" {
 			state = string(j.Phase)
 		}
+		image := j.Image
+		if j.Kind == puller.KindPrewarm {
+			image = count(len(j.Children), "image")
+		}
 		switch {
 		case j.Error != nil:
 			result = string(j.Error.Kind)
+		case j.Result != nil && j.Kind == puller.KindPrewarm:
+			result = "downloaded " + bytesOf(j.Result.Downloaded)
 		case j.Result != nil:
 			result = string(j.Result.Source)
 		case j.Progress != nil:
 			result = describeTotals(*j.Progress)
 		}
 		age := time.Since(j.CreatedAt).Round(time.Second)
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", j.ID, state, age, printable(j.Image), printable(result))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", j.ID, state, age, printable(image), printable(result))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -133,20 +140,14 @@ func printJob(cmd *cobra.Command, j puller.Job) error {
 }
 
 // followJob shows a job to its end. Leaving it does not cancel it.
-func followJob(ctx context.Context, c *client.Client, id string, d display) error {
+func (f *flags) followJob(ctx context.Context, cmd *cobra.Command, c *client.Client, id string) error {
 	job, err := c.Job(ctx, id)
 	if err != nil {
 		return err
 	}
-	defer d.end()
-	for e, err := range c.Events(ctx, id) {
-		if err != nil {
-			return err
-		}
-		d.show(&job, e)
-		if e.Result != nil {
-			return outcome(*e.Result)
-		}
-	}
-	return puller.Errorf(puller.Internal, "%s: the daemon ended the stream without a result", id)
+	d := f.display(cmd.OutOrStdout(), job.Kind)
+	err = watch(ctx, c, &job, d.show)
+	d.end()
+	report(cmd.ErrOrStderr(), err)
+	return err
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -28,14 +29,12 @@ type display interface {
 
 func newPull(f *flags) *cobra.Command {
 	var r puller.PullRequest
-	var timeout time.Duration
 	var retries int
 	cmd := &cobra.Command{
 		Use:   "pull IMAGE...",
 		Short: "Pull images, and return when they are proven to be there",
 		Args:  usage(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, images []string) error {
-			r.Timeout = puller.Duration(timeout)
 			if cmd.Flags().Changed("retries") {
 				r.Retries = &retries
 			}
@@ -44,23 +43,35 @@ func newPull(f *flags) *cobra.Command {
 				return err
 			}
 			defer c.Close()
-			// A second signal ends the program at once.
-			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+			ctx, stop := interruptible(cmd.Context())
 			defer stop()
-			context.AfterFunc(ctx, stop)
-			return pullAll(ctx, c, r, images, f.display(cmd.OutOrStdout()))
+			return pullAll(ctx, c, r, images, f.display(cmd.OutOrStdout(), puller.KindPull))
 		},
 	}
+	pullFlags(cmd, &r, &retries)
+	return cmd
+}
+
+// pullFlags are the flags of what is asked for with each image.
+func pullFlags(cmd *cobra.Command, r *puller.PullRequest, retries *int) {
 	flags := cmd.Flags()
 	flags.StringVar(&r.Platform, "platform", "", "`os/arch[/variant]`, such as linux/arm64")
 	flags.StringVar((*string)(&r.Policy), "policy", "", "always, missing, never or newer (default as the daemon has it)")
 	flags.StringVar((*string)(&r.Priority), "priority", "", "high, normal or low (default normal)")
-	flags.DurationVar(&timeout, "timeout", 0, "for each image (default as the daemon has it)")
-	flags.IntVar(&retries, "retries", 0, "attempts after the first (default as the daemon has it)")
-	return cmd
+	flags.DurationVar((*time.Duration)(&r.Timeout), "timeout", 0, "for each image (default as the daemon has it)")
+	flags.IntVar(retries, "retries", 0, "attempts after the first (default as the daemon has it)")
 }
 
-func (f *flags) display(out io.Writer) display {
+// interruptible returns a context that a signal ends. A second one ends the
+// program at once.
+func interruptible(parent context.Context) (ctx context.Context, stop func()) {
+	ctx, stop = signal.NotifyContext(parent, syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
+}
+
+// display returns how jobs of a kind are shown.
+func (f *flags) display(out io.Writer, kind string) display {
 	file, isFile := out.(*os.File)
 	switch {
 	case f.json:
@@ -68,7 +79,12 @@ func (f *flags) display(out io.Writer) display {
 	case f.quiet:
 		return silent{}
 	case isFile && term.IsTerminal(int(file.Fd())):
+		if kind == puller.KindPrewarm {
+			return newBatchBar(file)
+		}
 		return newBars(file)
+	case kind == puller.KindPrewarm:
+		return &plainBatch{out: out}
 	}
 	return newPlain(out)
 }
@@ -83,7 +99,8 @@ func pullAll(ctx context.Context, c *client.Client, r puller.PullRequest, images
 		r := r // each has its own
 		r.Image = image
 		work.Go(func() {
-			err := pullOne(ctx, c, r, func(j *puller.Job, e puller.Event) {
+			submit := func(ctx context.Context) (puller.Job, error) { return c.Submit(ctx, r) }
+			err := follow(ctx, c, submit, func(j *puller.Job, e puller.Event) {
 				mu.Lock()
 				defer mu.Unlock()
 				d.show(j, e)
@@ -98,8 +115,7 @@ func pullAll(ctx context.Context, c *client.Client, r puller.PullRequest, images
 	work.Wait()
 	d.end()
 	if ctx.Err() != nil {
-		fmt.Fprintln(os.Stderr, "towline: interrupted; what was under way has been canceled")
-		return context.Canceled
+		return interrupted(os.Stderr, errors.Join(failed...))
 	}
 	if len(failed) > 1 {
 		for _, err := range failed {
@@ -112,39 +128,74 @@ func pullAll(ctx context.Context, c *client.Client, r puller.PullRequest, images
 	return nil
 }
 
-// pullOne follows one job to its end. A job that fails is an error.
-func pullOne(ctx context.Context, c *client.Client, r puller.PullRequest, show func(*puller.Job, puller.Event)) error {
+// errLeft is an interrupt that has left a job to run.
+var errLeft = fmt.Errorf("%w, and the job goes on", context.Canceled)
+
+// interrupted says what an interrupt has done that came out as err, and is its
+// error.
+func interrupted(errs io.Writer, err error) error {
+	if errors.Is(err, errLeft) { // which has been told
+		fmt.Fprintln(errs, "towline: interrupted")
+	} else {
+		fmt.Fprintln(errs, "towline: interrupted; what was under way has been canceled")
+	}
+	return context.Canceled
+}
+
+// follow submits a job and follows it to its end. A job that fails is an error.
+// When ctx ends, it cancels it.
+func follow(ctx context.Context, c *client.Client, submit func(context.Context) (puller.Job, error), show func(*puller.Job, puller.Event)) error {
 	// Cut off in the middle, it would leave a job that nobody cancels.
 	submitting, submitted := outlive(ctx)
-	job, err := c.Submit(submitting, r)
+	job, err := submit(submitting)
 	submitted()
 	if err != nil {
 		return err
 	}
+	err = watch(ctx, c, &job, show)
+	if ctx.Err() != nil {
+		return cancel(c, job.ID)
+	}
+	return err
+}
+
+// watch shows a job to its end. A job that fails is an error.
+func watch(ctx context.Context, c *client.Client, job *puller.Job, show func(*puller.Job, puller.Event)) error {
 	for e, err := range c.Events(ctx, job.ID) {
-		if puller.KindOf(err) == puller.NotFound {
-			// Not the image is: the daemon has been restarted meanwhile.
-			return puller.Errorf(puller.Overloaded, "%s: the daemon does not know its job any more; was it restarted? Ask again", job.Image)
-		}
-		if ctx.Err() != nil {
-			cancel(c, job.ID)
+		switch {
+		case ctx.Err() != nil:
 			return ctx.Err()
+		case puller.KindOf(err) == puller.NotFound:
+			// Not the image is: the daemon has lost what it had on record.
+			return puller.Errorf(puller.Overloaded, "%s: the daemon does not know its job any more; ask again", subject(job))
+		case err != nil:
+			return fmt.Errorf("%s: what became of it is not known (towline jobs events %s asks again): %w", subject(job), job.ID, err)
 		}
-		if err != nil {
-			return err
-		}
-		show(&job, e)
+		show(job, e)
 		if e.Result != nil {
 			return outcome(*e.Result)
 		}
 	}
-	return puller.Errorf(puller.Internal, "%s: the daemon ended the stream without a result", job.Image)
+	return puller.Errorf(puller.Internal, "%s: the daemon ended the stream without a result", subject(job))
+}
+
+// subject is what a job is about.
+func subject(j *puller.Job) string {
+	if j.Image == "" {
+		return j.Kind + " " + j.ID
+	}
+	return j.Image
 }
 
 // outcome is the error of a job that has ended, nil if it succeeded.
 func outcome(j puller.Job) error {
-	if j.Error == nil {
+	switch {
+	case j.Error == nil:
 		return nil
+	case j.Kind == puller.KindPrewarm:
+		if e := newIncomplete(j.Images); len(e.failed)+len(e.canceled) > 0 {
+			return e
+		}
 	}
 	return &puller.Error{Kind: j.Error.Kind, Err: fmt.Errorf("%s (%s)", j.Error.Message, j.Error.Kind)}
 }
@@ -159,13 +210,16 @@ func outlive(ctx context.Context) (longer context.Context, release func()) {
 	return longer, func() { stop(); end() }
 }
 
-// cancel cancels a job when ctx has already ended.
-func cancel(c *client.Client, id string) {
+// cancel cancels a job after an interrupt. The error is context.Canceled, or
+// errLeft where that did not succeed.
+func cancel(c *client.Client, id string) error {
 	ctx, stop := context.WithTimeout(context.Background(), grace)
 	defer stop()
 	if _, err := c.Cancel(ctx, id); err != nil && puller.KindOf(err) != puller.Conflict {
-		fmt.Fprintf(os.Stderr, "towline: job %s could not be canceled: %s\n", id, printable(err.Error()))
+		fmt.Fprintf(os.Stderr, "towline: job %s could not be canceled, and goes on: %s\n", id, printable(err.Error()))
+		return errLeft
 	}
+	return context.Canceled
 }
 
 // jsonLines prints every event as it is.

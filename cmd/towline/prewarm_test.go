@@ -1,0 +1,334 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/stream/transcripts"
+)
+
+// inDirectory writes files into a new directory and goes there, with nothing in
+// the environment that says more.
+func inDirectory(t *testing.T, files map[string]string) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Chdir(dir)
+	for _, name := range []string{"COMPOSE_FILE", "COMPOSE_PROFILES", "COMPOSE_PROJECT_NAME", "DOCKER_DEFAULT_PLATFORM", "TAG"} {
+		t.Setenv(name, "") // which takes it back afterwards
+		os.Unsetenv(name)
+	}
+}
+
+// scriptAll has the engine serve good.test/…, and fail the others as they are
+// called.
+func scriptAll(engine *pullertest.Engine) {
+	for i, image := range []string{"good.test/a:v1", "good.test/b:v1", "good.test/c:v1"} {
+		engine.Script(image, pullertest.Serve(pullertest.NewImage(image, i+1)))
+	}
+	for image, recording := range map[string]string{"limited.test/x": "rate-limited", "denied.test/x": "unauthorized", "full.test/x": "no-space"} {
+		engine.Script(image, pullertest.Play(transcripts.Load("engine-20.10/"+recording), nil))
+	}
+	engine.Script("slow.test/x", func(p *pullertest.Pull) { <-p.Gone() })
+}
+
+// streams runs the program with its two outputs apart.
+func streams(t *testing.T, args ...string) (code int, out, errs string, err error) {
+	t.Helper()
+	root := newRoot()
+	var o, e bytes.Buffer
+	root.SetOut(&o)
+	root.SetErr(&e)
+	root.SetArgs(args)
+	err = root.ExecuteContext(t.Context())
+	return exitCode(err), o.String(), e.String(), err
+}
+
+const project = `
+version: "3"
+services:
+  a: {image: "good.test/a:${TAG}"}
+  b: {image: good.test/b:v1, profiles: [more]}
+  web: {build: ., image: web}
+`
+
+func TestPrewarmTakesImagesAndComposeFiles(t *testing.T) {
+	inDirectory(t, map[string]string{
+		"compose.yaml": project, ".env": "TAG=v1\n",
+		"other.yaml": "services:\n  c: {image: good.test/c:v1}\n",
+		"built.yaml": "services:\n  web: {build: .}\n",
+	})
+	for _, row := range []struct {
+		args, images string
+		words        []string
+	}{
+		{"", "good.test/a:v1", []string{"towline: service web is skipped: it is built", "towline: warning: ", "version"}},
+		{"-f compose.yaml -f other.yaml", "good.test/a:v1 good.test/c:v1", nil},
+		{"-f compose.yaml --profile more good.test/c:v1", "good.test/c:v1 good.test/a:v1 good.test/b:v1", nil},
+		{"good.test/c:v1 good.test/b:v1 good.test/c:v1", "good.test/c:v1 good.test/b:v1", nil},
+		{"good.test/a:v1 -f compose.yaml", "good.test/a:v1", nil},
+		{"-f -", "good.test/b:v1", nil},
+		{"-f built.yaml", "", []string{"web is skipped", "nothing is left to pull"}},
+	} {
+		host, engine, p := startDaemon(t)
+		scriptAll(engine)
+		in, err := os.CreateTemp(t.TempDir(), "stdin")
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(in, "services:\n  b: {image: good.test/b:v1}\n")
+		in.Seek(0, io.SeekStart)
+		stdin := os.Stdin
+		os.Stdin = in
+		code, out, errs, err := streams(t, append([]string{"prewarm", "--host", host}, strings.Fields(row.args)...)...)
+		os.Stdin = stdin
+		in.Close()
+		if code != 0 {
+			t.Errorf("%s: %d, %v\n%s%s", row.args, code, err, out, errs)
+		}
+		for _, w := range row.words {
+			if !strings.Contains(errs, w) {
+				t.Errorf("%s: it does not say %q:\n%s", row.args, w, errs)
+			}
+		}
+		jobs, _, err := p.Jobs(puller.Filter{Kind: puller.KindPrewarm})
+		if err != nil || len(jobs) > 1 {
+			t.Fatal(jobs, err)
+		}
+		var images []string
+		for _, j := range jobs {
+			for _, id := range j.Children {
+				child, err := p.Job(id)
+				if err != nil {
+					t.Fatal(err)
+				}
+				images = append(images, child.Image)
+			}
+		}
+		if got := strings.Join(images, " "); got != row.images {
+			t.Errorf("%s: asked is for %s, want %s", row.args, got, row.images)
+		}
+	}
+}
+
+func TestPrewarmSaysWhatItCanNotRead(t *testing.T) {
+	inDirectory(t, map[string]string{"bad.yaml": "services:\n  a: {imagine: x}\n"})
+	for args, row := range map[string]struct {
+		code  int
+		words []string
+	}{
+		"":                       {exitUsage, []string{"name images", "-f", "compose.yaml"}},
+		"--profile x":            {exitUsage, []string{"-f"}},
+		"alpine --profile x":     {exitUsage, []string{"--profile", "-f"}},
+		"alpine --timeout soon":  {exitUsage, nil},
+		"-f":                     {exitUsage, nil},
+		"-f nowhere.yaml":        {exitPermanent, []string{"nowhere.yaml"}},
+		"-f bad.yaml":            {exitPermanent, []string{"bad.yaml", "imagine"}},
+		"alpine --policy nosuch": {exitPermanent, []string{"policy", "nosuch"}},
+		"A:B:C":                  {exitPermanent, []string{"A:B:C"}},
+	} {
+		host, _, _ := startDaemon(t)
+		code, out, _, err := streams(t, append([]string{"prewarm", "--host", host}, strings.Fields(args)...)...)
+		if code != row.code || out != "" {
+			t.Errorf("%q: %d, %v: %q", args, code, err, out)
+			continue
+		}
+		for _, w := range row.words {
+			if !strings.Contains(err.Error(), w) {
+				t.Errorf("%q: %v", args, err)
+			}
+		}
+	}
+	if code, _, _, err := streams(t, "prewarm", "alpine", "--host", "unix:///nowhere/s"); code != exitNoDaemon {
+		t.Errorf("%d, %v", code, err)
+	}
+	if code, _, _, err := streams(t, "prewarm", "alpine", "--plan", "--host", "unix:///nowhere/s"); code != exitNoDaemon {
+		t.Errorf("%d, %v", code, err)
+	}
+}
+
+func TestPrewarmExitsWithTheCodeOfItsWorstFailure(t *testing.T) {
+	for args, want := range map[string]struct {
+		code    int
+		summary string
+	}{
+		"good.test/a:v1 good.test/b:v1":                                  {0, ""},
+		"good.test/a:v1 limited.test/x":                                  {exitRetryable, "1 of 2 images failed"},
+		"limited.test/x full.test/x":                                     {exitFailed, "2 of 2 images failed"},
+		"limited.test/x denied.test/x full.test/x":                       {exitPermanent, "3 of 3 images failed"},
+		"limited.test/x slow.test/x slow.test/x:v2 --fail-fast":          {exitRetryable, "1 of 3 images failed, 2 canceled"},
+		"good.test/a:v1 good.test/b:v1 --platform linux/arm64":           {exitPermanent, "2 of 2 images failed"},
+		"slow.test/x --policy never --priority low":                      {exitPermanent, "1 of 1 image failed"},
+		"slow.test/x good.test/a:v1 --policy always --timeout 1ms -q":    {exitFailed, ""},
+		"good.test/a:v1 --policy always --priority high --timeout 1m -q": {0, ""},
+	} {
+		t.Run(args, func(t *testing.T) {
+			host, engine, _ := startDaemon(t)
+			scriptAll(engine)
+			engine.Script("slow.test/x:v2", func(p *pullertest.Pull) { <-p.Gone() })
+			code, out, errs, err := streams(t, append([]string{"prewarm", "--retries", "0", "--host", host}, strings.Fields(args)...)...)
+			if code != want.code || want.summary != "" && (err == nil || err.Error() != want.summary) {
+				t.Errorf("%d, want %d: %v\n%s", code, want.code, err, out)
+			}
+			if strings.Contains(args, "-q") && out != "" {
+				t.Errorf("it prints %q", out)
+			}
+			checkClean(t, out)
+			checkClean(t, errs)
+			if want.summary == "" {
+				return
+			}
+			if failed := strings.Count("\n"+errs, "\nfailed: "); failed != int(want.summary[0]-'0') {
+				t.Errorf("%d failures are named:\n%s", failed, errs)
+			}
+		})
+	}
+}
+
+func TestPrewarmNamesEveryImageThatFailed(t *testing.T) {
+	host, engine, _ := startDaemon(t)
+	scriptAll(engine)
+	code, out, errs, err := streams(t, "prewarm", "--retries", "0", "--host", host, "good.test/a:v1", "denied.test/x:v1", "registry.test/nope:v1", "limited.test/x")
+	if code != exitPermanent {
+		t.Error(code, err)
+	}
+	for _, w := range []string{"failed: registry.test/nope:v1\n    not_found: ", "manifest unknown", "failed: limited.test/x:latest\n    rate_limited: ", "(worth another try in "} {
+		if !strings.Contains(errs, w) {
+			t.Errorf("it does not say %q:\n%s", w, errs)
+		}
+	}
+	for _, w := range []string{"prewarm: job 01", ", 4 images\n", "\ngood.test/a:v1: succeeded (pulled) after ", "\nlimited.test/x:latest: failed (rate_limited): ", "\nprewarm: failed: 1 of 4 images there, 3 failed\n"} {
+		if !strings.Contains(out, w) {
+			t.Errorf("it does not tell %q:\n%s", w, out)
+		}
+	}
+}
+
+func TestPrewarmPrintsItsEventsAsJSONLines(t *testing.T) {
+	inDirectory(t, map[string]string{"compose.yaml": project})
+	t.Setenv("TAG", "v1")
+	host, engine, _ := startDaemon(t)
+	scriptAll(engine)
+	code, out, _, err := streams(t, "prewarm", "--json", "--host", host)
+	if code != 0 {
+		t.Fatal(code, err)
+	}
+	var last puller.Event
+	for lines := bufio.NewScanner(strings.NewReader(out)); lines.Scan(); {
+		if last.Result != nil {
+			t.Errorf("after the result there is %s", lines.Text())
+		}
+		d := json.NewDecoder(strings.NewReader(lines.Text()))
+		d.DisallowUnknownFields()
+		if last = (puller.Event{}); d.Decode(&last) != nil || last.Type == "" {
+			t.Errorf("a line is no event: %s", lines.Text())
+		}
+	}
+	if last.Result == nil || last.Result.Kind != puller.KindPrewarm || last.Result.State != puller.Succeeded {
+		t.Errorf("the last is %+v", last)
+	}
+}
+
+func TestAnInterruptCancelsAPrewarm(t *testing.T) {
+	host, engine, p := startDaemon(t)
+	scriptAll(engine)
+	c, err := client.New(host, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	var errs strings.Builder
+	d := showing(func(j *puller.Job, e puller.Event) { interrupt() })
+	err = prewarm(ctx, c, puller.PrewarmRequest{Images: puller.Images{{Image: "slow.test/x"}}}, d, &errs)
+	if !errors.Is(err, context.Canceled) || !strings.Contains(errs.String(), "interrupted") {
+		t.Errorf("it ends with %v: %s", err, errs.String())
+	}
+	jobs, _, err := p.Jobs(puller.Filter{})
+	if err != nil || !slices.ContainsFunc(jobs, func(j puller.Job) bool { return j.Kind == puller.KindPrewarm && j.State == puller.StateCanceled }) {
+		t.Errorf("%+v, %v", jobs, err)
+	}
+}
+
+func TestAnInterruptWithoutTheDaemonDoesNotSayThatItCanceled(t *testing.T) {
+	daemon := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.Method {
+		case http.MethodPost:
+			io.WriteString(w, `{"id":"01J","kind":"prewarm","children":["01K"]}`)
+		case http.MethodGet:
+			io.WriteString(w, `{"seq":1,"type":"notice","job":"01J","message":"towline is shutting down"}`+"\n")
+		default:
+			panic(http.ErrAbortHandler)
+		}
+	}))
+	defer daemon.Close()
+	c, err := client.New(daemon.URL, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	var errs strings.Builder
+	err = prewarm(ctx, c, puller.PrewarmRequest{}, showing(func(*puller.Job, puller.Event) { interrupt() }), &errs)
+	if exitCode(err) != exitInterrupted || errs.String() != "towline: interrupted\n" {
+		t.Errorf("%v: %s", err, errs.String())
+	}
+}
+
+func TestJobsShowsPrewarms(t *testing.T) {
+	host, engine, p := startDaemon(t)
+	scriptAll(engine)
+	streams(t, "prewarm", "--retries", "0", "--host", host, "good.test/a:v1", "registry.test/nope:v1")
+	streams(t, "prewarm", "--host", host, "good.test/a:v1")
+	slow, err := p.Prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: "slow.test/x"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed, _, err := p.Jobs(puller.Filter{Kind: puller.KindPrewarm, State: puller.Failed})
+	if err != nil || len(failed) != 1 {
+		t.Fatal(failed, err)
+	}
+	for _, row := range []struct {
+		code  int
+		words []string
+		args  string
+	}{
+		{0, []string{"  2 images  not_found\n", "  1 image   downloaded "}, "ls --kind prewarm"},
+		{0, []string{"  good.test/a:v1  "}, "ls --kind pull"},
+		{exitPermanent, nil, "ls --kind nonsense"},
+		{0, []string{`"images": [`, `"children": [`}, "show " + failed[0].ID},
+		{exitPermanent, []string{"prewarm: failed: 1 of 2 images there, 1 failed\n", "failed: registry.test/nope:v1\n    not_found: "}, "events " + failed[0].ID},
+		{0, []string{slow.ID + ": canceled"}, "cancel " + slow.ID},
+		{exitFailed, []string{"prewarm: canceled: 0 of 1 image there, 1 canceled\n", "canceled: slow.test/x:latest\n"}, "events " + slow.ID},
+	} {
+		code, out, err := run(t.Context(), append([]string{"jobs", "--host", host}, strings.Fields(row.args)...)...)
+		if code != row.code {
+			t.Errorf("%s: %d, %v", row.args, code, err)
+		}
+		for _, w := range row.words {
+			if !strings.Contains(out, w) {
+				t.Errorf("%s does not tell %q:\n%s", row.args, w, out)
+			}
+		}
+	}
+}
