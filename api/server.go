@@ -17,14 +17,27 @@ type Server struct {
 	log    logrus.FieldLogger
 }
 
+// Options are what the API is served with.
+type Options struct {
+	Metrics prometheus.Gatherer
+	Log     logrus.FieldLogger
+	Runs    bool // whether programs may be run
+}
+
 // New returns the handler of all routes.
-func New(p *puller.Puller, metrics prometheus.Gatherer, log logrus.FieldLogger) http.Handler {
-	s := &Server{puller: p, log: log}
+func New(p *puller.Puller, o Options) http.Handler {
+	s := &Server{puller: p, log: o.Log}
 	mux := http.NewServeMux()
 	handle := func(pattern string, h func(http.ResponseWriter, *http.Request) error, params ...string) {
 		mux.Handle(pattern, s.handler(h, params))
 	}
 	handle("POST /v1/pulls", s.createPull, "wait", "every")
+	if o.Runs {
+		handle("POST /v1/runs", s.createRun, "wait", "every")
+	} else {
+		handle("POST /v1/runs", s.refuseRun)
+	}
+	handle("GET /v1/jobs/{id}/logs", s.jobLogs, "stream")
 	handle("POST /v1/prewarms", s.createPrewarm, append([]string{"wait", "every", "dry_run"}, composeQuery...)...)
 	handle("GET /v1/jobs", s.listJobs, "state", "kind", "image", "limit", "cursor")
 	handle("GET /v1/jobs/{id}", s.getJob)
@@ -33,7 +46,7 @@ func New(p *puller.Puller, metrics prometheus.Gatherer, log logrus.FieldLogger) 
 	handle("GET /v1/engine", s.getEngine)
 	handle("GET /healthz", s.health)
 	handle("GET /readyz", s.ready)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{}))
 	return withProblems(mux)
 }
 

@@ -23,6 +23,7 @@ type Config struct {
 	StateDir string   `mapstructure:"state_dir"`
 	Engine   Engine   `mapstructure:"engine"`
 	Pull     Pull     `mapstructure:"pull"`
+	Runs     Runs     `mapstructure:"runs"`
 	Jobs     Jobs     `mapstructure:"jobs"`
 	Auth     Auth     `mapstructure:"auth"`
 	Log      Log      `mapstructure:"log"`
@@ -44,6 +45,12 @@ type Pull struct {
 	FirstByteTimeout    time.Duration `mapstructure:"first_byte_timeout"`
 	StallTimeout        time.Duration `mapstructure:"stall_timeout"`
 	ExtractStallTimeout time.Duration `mapstructure:"extract_stall_timeout"`
+}
+
+// Runs says whether programs may be run, and how many at a time.
+type Runs struct {
+	Enabled     bool `mapstructure:"enabled"`
+	Concurrency int  `mapstructure:"concurrency"`
 }
 
 // Jobs says how long jobs are kept after their end.
@@ -84,6 +91,7 @@ func Default() Config {
 			Concurrency: 8, PerRegistry: 6, Policy: "missing", Retries: 3, Timeout: 30 * time.Minute,
 			FirstByteTimeout: time.Minute, StallTimeout: time.Minute, ExtractStallTimeout: 10 * time.Minute,
 		},
+		Runs: Runs{Enabled: true, Concurrency: 16},
 		Jobs: Jobs{KeepFor: 30 * 24 * time.Hour, Keep: 100_000},
 		Log:  Log{Level: "info", Format: "text"},
 	}
@@ -171,7 +179,8 @@ func setDefaults(v *viper.Viper, c Config) {
 		"pull.policy": c.Pull.Policy, "pull.retries": c.Pull.Retries, "pull.timeout": c.Pull.Timeout,
 		"pull.first_byte_timeout": c.Pull.FirstByteTimeout, "pull.stall_timeout": c.Pull.StallTimeout,
 		"pull.extract_stall_timeout": c.Pull.ExtractStallTimeout,
-		"jobs.keep_for":              c.Jobs.KeepFor, "jobs.keep": c.Jobs.Keep,
+		"runs.enabled":               c.Runs.Enabled, "runs.concurrency": c.Runs.Concurrency,
+		"jobs.keep_for": c.Jobs.KeepFor, "jobs.keep": c.Jobs.Keep,
 		"auth.token_file": c.Auth.TokenFile,
 		"auth.tls.cert":   c.Auth.TLS.Cert, "auth.tls.key": c.Auth.TLS.Key, "auth.tls.ca": c.Auth.TLS.CA,
 		"log.level": c.Log.Level, "log.format": c.Log.Format,
@@ -199,7 +208,7 @@ func checkEnvironment(v *viper.Viper) error {
 // checkTypes refuses values that decoding would bend into their key's type:
 // it takes 1.5 and true for 1, and YAML reads 1.50 without quotes as 1.5.
 func checkTypes(v *viper.Viper) error {
-	for _, key := range []string{"pull.concurrency", "pull.per_registry", "pull.retries", "jobs.keep"} {
+	for _, key := range []string{"pull.concurrency", "pull.per_registry", "pull.retries", "jobs.keep", "runs.concurrency"} {
 		switch value := v.Get(key).(type) {
 		case float64, bool:
 			return fmt.Errorf("%s: %v is not a whole number", key, value)
@@ -241,6 +250,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("pull.policy: %q is not known; use always, missing, never or newer", p.Policy)
 	case p.Retries < 0 || p.Retries > 20:
 		return fmt.Errorf("pull.retries: %d is not between 0 and 20", p.Retries)
+	case c.Runs.Concurrency < 1 || c.Runs.Concurrency > 1000:
+		return fmt.Errorf("runs.concurrency: %d is not between 1 and 1000", c.Runs.Concurrency)
 	case c.Jobs.Keep < 1 || c.Jobs.Keep > mostJobs:
 		return fmt.Errorf("jobs.keep: %d is not between 1 and %d", c.Jobs.Keep, mostJobs)
 	case c.Jobs.KeepFor < time.Minute || c.Jobs.KeepFor > longestKeep:

@@ -164,7 +164,8 @@ func (p *Puller) reserve(jobs []*job) (known *job, err error) {
 		p.keys[first.idempotency] = first
 	}
 	for _, j := range jobs {
-		j.view.ID = p.newID()
+		j.id = p.newID()
+		j.view.ID = j.id
 		if j != first {
 			j.parent, j.view.Parent = first, first.view.ID
 			first.view.Children = append(first.view.Children, j.view.ID)
@@ -221,16 +222,25 @@ func (p *Puller) begin(jobs []*job) {
 		case j.parent != nil: // its parent sees to it
 		case j.batch != nil:
 			p.work.Go(func() { p.warm(j) })
+		case j.run != nil && j.run.revived:
+			j.arm()
+			p.work.Go(func() { p.resume(j) })
 		default:
 			j.arm()
-			if j.orphan {
-				p.work.Go(func() { p.adopt(j) })
-			} else if j.request.Policy.asks() {
-				p.attach(j)
-			} else {
-				p.work.Go(func() { p.check(j) })
-			}
+			p.seek(j)
 		}
+	}
+}
+
+// seek has a job's image looked for, and pulled. The admission lock is held.
+func (p *Puller) seek(j *job) {
+	switch {
+	case j.orphan:
+		p.work.Go(func() { p.adopt(j) })
+	case j.request.Policy.asks():
+		p.attach(j)
+	default:
+		p.work.Go(func() { p.check(j) })
 	}
 }
 

@@ -94,10 +94,10 @@ const (
 
 // Exit is how a container has ended.
 type Exit struct {
-	Code      int  // 128 and the signal's number where a signal ended it
-	OOMKilled bool // the kernel ended it for want of memory
+	Code      int  `json:"code"`                 // 128 and the signal's number where a signal ended it
+	OOMKilled bool `json:"oom_killed,omitempty"` // the kernel ended it for want of memory
 	// Error is what the engine says went wrong beside it, "" for nothing.
-	Error string
+	Error string `json:"error,omitempty"`
 }
 
 // ContainerState is a container that the engine has.

@@ -28,16 +28,20 @@ func (s State) Ended() bool { return s == Succeeded || s == Failed || s == State
 // Phase is what an active job is at.
 type Phase string
 
-// The phases of a pull.
+// The phases of a pull, and of a run after those of its pull.
 const (
 	Resolving Phase = "resolving" // until the engine says that it pulls
 	Pulling   Phase = "pulling"
 	Verifying Phase = "verifying" // the stream has ended; the proof is sought
+	Creating  Phase = "creating"  // the container
+	Running   Phase = "running"
+	Removing  Phase = "removing" // it has exited, or was stopped
 )
 
 // The kinds of jobs.
 const (
 	KindPull    = "pull"
+	KindRun     = "run"
 	KindPrewarm = "prewarm"
 )
 
@@ -45,7 +49,7 @@ const (
 // (zero) means unknown.
 type Job struct {
 	ID       string   `json:"id"`   // a ULID
-	Kind     string   `json:"kind"` // KindPull or KindPrewarm
+	Kind     string   `json:"kind"` // KindPull, KindRun or KindPrewarm
 	State    State    `json:"state"`
 	Phase    Phase    `json:"phase,omitempty"` // while active
 	Image    string   `json:"image,omitempty"` // in full form
@@ -101,6 +105,12 @@ type Result struct {
 	Source          Source  `json:"source,omitempty"`
 	Downloaded      int64   `json:"downloaded"` // bytes, by the transfer that the job shared
 	DurationSeconds float64 `json:"duration_seconds"`
+
+	// Of a run: how its program ended, whether that was for want of memory, and
+	// whether the beginning of what it printed is no longer kept.
+	ExitCode  *int `json:"exit_code,omitempty"`
+	OOMKilled bool `json:"oom_killed,omitempty"`
+	Truncated bool `json:"truncated,omitempty"`
 }
 
 // JobError is why a job did not succeed.
@@ -115,9 +125,11 @@ type JobError struct {
 // Puller.mu.
 type job struct {
 	p           *Puller
+	id          string      // from when it is accepted on
 	request     PullRequest // of a pull
 	key         transferKey // the same
 	batch       *batch      // of a prewarm
+	run         *run        // of a run
 	parent      *job        // of a prewarm's child
 	caller      string
 	private     bool   // it came with credentials
@@ -174,6 +186,9 @@ func (j *job) record() Record {
 		request := j.request
 		request.Credentials = Credentials{}
 		r.Pull = &request
+	}
+	if j.run != nil {
+		r.Run = j.run.record()
 	}
 	return r
 }

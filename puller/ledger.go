@@ -43,7 +43,8 @@ type ledger struct {
 	ended    int         // jobs that ended since the store was pruned
 }
 
-// entry asks for jobs to be accepted, all or none.
+// entry asks for jobs to be accepted, all or none. One without jobs asks only
+// to be told when what had changed before it is on disk.
 type entry struct {
 	jobs []*job
 	done chan error
@@ -128,6 +129,9 @@ func (p *Puller) write() {
 	}
 	p.mu.Unlock()
 	if len(records) == 0 && fault == nil {
+		for _, e := range entries { // of sync: it is all on disk already
+			e.done <- nil
+		}
 		return
 	}
 

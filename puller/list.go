@@ -33,9 +33,9 @@ func (p *Puller) Jobs(f Filter) (page []Job, next string, err error) {
 		return nil, "", Errorf(InvalidRequest, "state: %q is not known; use queued, active, succeeded, failed or canceled", clip(string(f.State)))
 	}
 	switch f.Kind {
-	case "", KindPull, KindPrewarm:
+	case "", KindPull, KindRun, KindPrewarm:
 	default:
-		return nil, "", Errorf(InvalidRequest, "kind: %q is not known; use pull or prewarm", clip(f.Kind))
+		return nil, "", Errorf(InvalidRequest, "kind: %q is not known; use pull, run or prewarm", clip(f.Kind))
 	}
 	if f.Image != "" {
 		named, err := ParseReference(f.Image)

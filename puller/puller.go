@@ -29,6 +29,11 @@ type Options struct {
 	// how long extraction may. 0 is without limit.
 	FirstByteTimeout, StallTimeout, ExtractStallTimeout time.Duration
 
+	// Runs is how many containers run at a time, at least 1. Instance tells this
+	// daemon's from those of others at the engine; it is the same after a
+	// restart.
+	Runs     int
+	Instance string
 	// Store keeps the jobs. The Puller does not close it.
 	Store Store
 	// KeepFor is how long ended jobs are kept, and KeepJobs how many of them; 0
@@ -66,6 +71,7 @@ type Puller struct {
 	meter   *meter
 	advance lastAdvance
 	checks  chan struct{} // a semaphore
+	runs    chan struct{} // the same
 	key     []byte        // of this start, for Credentials.identity
 	ctx     context.Context
 	stop    context.CancelCauseFunc
@@ -97,6 +103,7 @@ func New(engine Engine, opts Options) (*Puller, error) {
 		queue:     newQueue(opts.Concurrency, opts.PerRegistry),
 		meter:     newMeter(opts.Metrics),
 		checks:    make(chan struct{}, maxChecks),
+		runs:      make(chan struct{}, max(1, opts.Runs)),
 		key:       make([]byte, 32),
 		jobs:      make(map[string]*job),
 		keys:      make(map[string]*job),
@@ -111,6 +118,9 @@ func New(engine Engine, opts Options) (*Puller, error) {
 		return nil, err
 	}
 	go p.keepBooks()
+	if opts.Instance != "" {
+		p.work.Go(p.sweep)
+	}
 	return p, nil
 }
 
@@ -136,6 +146,8 @@ func (p *Puller) finish(j *job, result Result, err error) {
 	case j.outcome != nil:
 	case err != nil && p.closing:
 		j.transfer = nil
+	case err == nil && j.run != nil && j.run.image == nil:
+		p.contain(j, result)
 	default:
 		j.decide(result, err)
 	}
@@ -200,6 +212,10 @@ func (p *Puller) leave(j *job, err error) {
 }
 
 func (p *Puller) leaveLocked(j *job, err error) {
+	if j.run != nil && j.run.image != nil {
+		p.endRun(j, err)
+		return
+	}
 	if t := j.transfer; t != nil {
 		if t.lastErr != nil && KindOf(err) == Timeout {
 			err = Errorf(Timeout, "%w; the last attempt failed: %v", err, t.lastErr)

@@ -70,8 +70,12 @@ func (p *Puller) above(id string) {
 // revive makes a job of its record.
 func (p *Puller) revive(r Record) *job {
 	j := p.newJob()
+	j.id = r.Job.ID
 	if r.Pull != nil {
 		j.ask(*r.Pull)
+	}
+	if r.Run != nil {
+		j.run = &run{request: r.Run.Request, image: r.Run.Image, exit: r.Run.Exit, revived: true, was: r.Job.Phase}
 	}
 	j.view, j.events = r.Job, r.Events
 	j.view.Progress, j.view.Timings = nil, nil

@@ -7,16 +7,25 @@ import (
 	"time"
 )
 
-// run is what a job of kind run is beside one. Its fields from mark on are
+// run is what a job of kind run is beside one. Its fields from again on are
 // guarded by Puller.mu.
 type run struct {
 	request RunRequest
-	again   bool  // the image was pulled again, since it was gone
-	was     Phase // what the job was at before a restart
+	revived bool  // from its record
+	was     Phase // what it was at before that
 
-	contained bool   // its image is proven, and a container sees to the rest
-	container string // its ID, once there is one
-	ending    error  // why it is to end before its program does
+	again     bool    // the image was pulled again, since it was gone
+	image     *Result // proven to be there; a container sees to the rest
+	container string  // its ID, once there is one
+	exit      *Exit   // once it has exited
+	ending    error   // why it is to end before its program does
+}
+
+// record returns what a restart needs of the run.
+func (r *run) record() *Run {
+	request := r.request
+	request.Credentials = Credentials{}
+	return &Run{Request: request, Image: r.image, Exit: r.exit}
 }
 
 const (
@@ -38,6 +47,7 @@ func (p *Puller) Run(r RunRequest) (Job, error) {
 	}
 	j := p.newPull(pull)
 	j.view.Kind = KindRun
+	r.Credentials = Credentials{}
 	j.run = &run{request: r}
 	j.fingerprint = fingerprint(r, j.private)
 	return p.accept(j)
@@ -48,7 +58,8 @@ func (p *Puller) Run(r RunRequest) (Job, error) {
 func (p *Puller) contain(j *job, image Result) {
 	last := j.snapshot()
 	j.view.Progress, j.view.Timings = last.Progress, last.Timings
-	j.transfer, j.run.contained = nil, true
+	j.transfer, j.run.image = nil, &image
+	j.p.ledger.touch(j)
 	p.work.Go(func() { p.create(j, image) })
 }
 
@@ -69,7 +80,7 @@ func (p *Puller) create(j *job, image Result) {
 		p.tell(j, "the image is gone since it was proven to be there; it is pulled again")
 		p.mu.Lock()
 		defer p.unlock()
-		j.run.again, j.run.contained = true, false
+		j.run.again, j.run.image = true, nil
 		if err := j.run.ending; err != nil {
 			p.finish(j, Result{}, err)
 		} else {
@@ -79,23 +90,20 @@ func (p *Puller) create(j *job, image Result) {
 	}
 	if err != nil {
 		p.removeAll(j) // it may be there all the same
-		p.ended(j, Result{}, err)
+		p.ended(j, Exit{}, err)
 		return
 	}
 	p.mu.Lock()
 	j.run.container = id
 	p.mu.Unlock()
 	exit, err := p.engine.Run(j.ctx, id, j.run.request.TTY, func() { p.to(j, Running) }, j.printer(nil))
-	p.exited(j, image, exit, err)
+	p.exited(j, exit, err)
 }
 
 // exited sees to what is left of a run whose container has exited, or that the
 // engine does not tell of any more.
-func (p *Puller) exited(j *job, image Result, exit Exit, err error) {
-	for gone := 0; KindOf(err) == EngineUnavailable || KindOf(err) == Truncated; gone++ {
-		if j.ctx.Err() != nil || gone == 3 {
-			break
-		}
+func (p *Puller) exited(j *job, exit Exit, err error) {
+	for tries := 0; tries < 3 && j.ctx.Err() == nil && (KindOf(err) == EngineUnavailable || KindOf(err) == Truncated); tries++ {
 		// The container may have outlived it.
 		p.tell(j, fmt.Sprintf("the engine went away while the container ran; waiting for it (%v)", inner(err)))
 		if err = p.awaitContainer(j); err == nil {
@@ -105,34 +113,55 @@ func (p *Puller) exited(j *job, image Result, exit Exit, err error) {
 	if p.ctx.Err() != nil {
 		return // the container runs on, and the next start takes it up
 	}
+	if err == nil {
+		// On disk before the container is gone, or a crash in between would
+		// leave nobody who knows.
+		p.mu.Lock()
+		j.run.exit = &exit
+		p.ledger.touch(j)
+		p.mu.Unlock()
+		p.sync()
+	}
 	p.to(j, Removing)
 	p.removeAll(j)
-	result := image
-	result.ExitCode, result.OOMKilled = &exit.Code, exit.OOMKilled
-	if err == nil && exit.Error != "" {
-		err = Errorf(Internal, "the engine could not run the container to its end: %s", exit.Error)
-	}
-	p.ended(j, result, err)
+	p.ended(j, exit, err)
+}
+
+// sync waits until what has changed is on disk, or could not be written.
+func (p *Puller) sync() {
+	e := &entry{done: make(chan error, 1)}
+	p.mu.Lock()
+	p.ledger.entries = append(p.ledger.entries, e)
+	p.mu.Unlock()
+	p.ledger.poke()
+	p.written(e)
 }
 
 // ended finishes a run whose container is gone, as what it was to end with if
 // something else than its program has ended it.
-func (p *Puller) ended(j *job, result Result, err error) {
+func (p *Puller) ended(j *job, exit Exit, err error) {
+	if err == nil && exit.Error != "" {
+		err = Errorf(Internal, "the engine could not run the container to its end: %s", exit.Error)
+	}
 	p.mu.Lock()
 	defer p.unlock()
 	if j.run.ending != nil {
 		err = j.run.ending
 	}
-	j.flush()
-	j.run.over = true
-	p.finish(j, result, err)
+	if err != nil {
+		p.finish(j, Result{}, err)
+		return
+	}
+	result := *j.run.image
+	result.ExitCode, result.OOMKilled, result.Truncated = &exit.Code, exit.OOMKilled, j.truncated()
+	p.finish(j, result, nil)
 }
 
 // to moves a run to a phase.
 func (p *Puller) to(j *job, phase Phase) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	j.enter(Active, phase, max(1, j.view.Attempt))
+	j.enter(Active, phase, j.view.Attempt)
 }
 
 func (p *Puller) tell(j *job, message string) {
@@ -230,28 +259,46 @@ var errContainerGone = Errorf(Internal, "the container is gone, and how it ended
 // resume goes on with a run after a restart: with its container, if it has one
 // that was started, else from the beginning.
 func (p *Puller) resume(j *job) {
+	r := j.run
+	if r.exit != nil { // only the end of it was left to do
+		p.removeAll(j)
+		p.ended(j, *r.exit, nil)
+		return
+	}
 	err := p.awaitContainer(j)
 	switch {
 	case err == nil:
-		p.mu.Lock()
-		j.run.contained = true
-		p.mu.Unlock()
+		if r.image == nil { // the crash came before that was written
+			p.proven(j)
+		}
 		p.to(j, Running)
 		p.tell(j, "towline has found the container again, and follows it")
-		image, _ := p.engine.Inspect(j.ctx, inspectRef(j.key.image), j.key.platform)
-		exit, err := p.engine.Follow(j.ctx, j.run.container, j.run.request.TTY, j.printer(j.printed()))
-		p.exited(j, resultOf(image, j.key.image), exit, err)
-	case !errors.Is(err, errContainerGone):
-		p.ended(j, Result{}, err)
-	case j.run.was == Running || j.run.was == Removing:
+		exit, err := p.engine.Follow(j.ctx, r.container, r.request.TTY, j.printer(j.printed()))
+		p.exited(j, exit, err)
+	case !errors.Is(err, errContainerGone), r.was == Running, r.was == Removing:
 		// It may have run: to run it again would be to do it twice.
-		p.ended(j, Result{}, err)
-	default:
 		p.removeAll(j)
+		p.ended(j, Exit{}, err)
+	default:
+		p.removeAll(j) // it may have been created
 		p.mu.Lock()
-		defer p.unlock()
-		p.start(j)
+		defer p.mu.Unlock()
+		r.image = nil
+		if j.outcome == nil {
+			p.seek(j)
+		}
 	}
+}
+
+// proven notes the image of a container that was made before a crash.
+func (p *Puller) proven(j *job) {
+	result := Result{Source: Present, Digest: digestOf(j.key.image)}
+	if found, err := p.inspect(j); err == nil {
+		result = resultOf(found, j.key.image)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	j.run.image = &result
 }
 
 // sweep removes the containers of runs that are no jobs any more: a crash has

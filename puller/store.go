@@ -56,6 +56,7 @@ type Record struct {
 	// What was asked for: one of these.
 	Pull    *PullRequest `json:"pull,omitempty"`
 	Prewarm *Prewarm     `json:"prewarm,omitempty"`
+	Run     *Run         `json:"run,omitempty"` // beside Pull, which is for its image
 
 	// Caller is who asked, "" where that is not known.
 	Caller string `json:"caller,omitempty"`
@@ -74,4 +75,13 @@ type Prewarm struct {
 	// Ended is what became of the children that have ended, while the prewarm
 	// has not: a long one outlives their records.
 	Ended []ImageState `json:"ended,omitempty"`
+}
+
+// Run is what a restart needs of a run.
+type Run struct {
+	Request RunRequest `json:"request"`
+	// Image is what was proven to be there, once it was, and Exit how the
+	// container ended, once it had.
+	Image *Result `json:"image,omitempty"`
+	Exit  *Exit   `json:"exit,omitempty"`
 }

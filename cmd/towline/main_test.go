@@ -73,7 +73,7 @@ func startDaemon(t *testing.T) (host string, scripted *pullertest.Engine, p *pul
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := api.HTTPServer(api.New(p, prometheus.NewRegistry(), log))
+	server := api.HTTPServer(api.New(p, api.Options{Metrics: prometheus.NewRegistry(), Log: log, Runs: true}))
 	var serving sync.WaitGroup
 	serving.Go(func() { server.Serve(l) })
 	t.Cleanup(func() {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log"
@@ -89,6 +91,8 @@ func serve(ctx context.Context, config configs.Config) error {
 		KeepFor:             config.Jobs.KeepFor,
 		KeepJobs:            config.Jobs.Keep,
 		Store:               store,
+		Runs:                config.Runs.Concurrency,
+		Instance:            instance(config.StateDir),
 		Registry:            images,
 		Log:                 logger,
 		Metrics:             metrics,
@@ -99,7 +103,7 @@ func serve(ctx context.Context, config configs.Config) error {
 	}
 	serverLog := logger.WriterLevel(logrus.DebugLevel)
 	defer serverLog.Close()
-	server := api.HTTPServer(api.New(p, metrics, logger))
+	server := api.HTTPServer(api.New(p, api.Options{Metrics: metrics, Log: logger, Runs: config.Runs.Enabled}))
 	server.ErrorLog = log.New(serverLog, "", 0)
 
 	group, ctx := errgroup.WithContext(ctx)
@@ -122,6 +126,13 @@ func serve(ctx context.Context, config configs.Config) error {
 		return err
 	})
 	return group.Wait()
+}
+
+// instance tells this daemon from others: by its host and where its state is.
+func instance(stateDir string) string {
+	host, _ := os.Hostname()
+	sum := sha256.Sum256([]byte(host + "\x00" + stateDir))
+	return hex.EncodeToString(sum[:8])
 }
 
 // newMetrics has what Go tells of itself, to which the rest is added.

@@ -1,0 +1,26 @@
+package api
+
+import (
+	"net/http"
+
+	"github.com/towline/towline/puller"
+)
+
+// createRun is POST /v1/runs.
+func (s *Server) createRun(w http.ResponseWriter, r *http.Request) error {
+	var request puller.RunRequest
+	err := decodeBody(w, r, &request)
+	if err != nil {
+		return err
+	}
+	if request.Credentials, request.IdempotencyKey, err = headers(r); err != nil {
+		return err
+	}
+	request.Caller = caller(r)
+	return s.submit(w, r, func() (puller.Job, error) { return s.puller.Run(request) })
+}
+
+// refuseRun stands where runs are turned off.
+func (s *Server) refuseRun(http.ResponseWriter, *http.Request) error {
+	return puller.Errorf(puller.Forbidden, "this daemon runs no programs: its runs.enabled is false")
+}
