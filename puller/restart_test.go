@@ -121,9 +121,12 @@ func TestAJobGoesOnAfterARestartInEveryPhase(t *testing.T) {
 					c.prepare(y)
 					j := y.submit(puller.PullRequest{Image: good, Policy: c.policy})
 					y.is(j, c.state, c.phase)
-					<-time.After(200 * time.Millisecond) // it is on disk
+					var seen []puller.Event
+					for again := y.told(j); len(again) > len(seen); again = y.told(j) {
+						seen = again
+						<-time.After(200 * time.Millisecond) // it is on disk
+					}
 					y.is(j, c.state, c.phase)
-					seen := y.told(j)
 					last := seen[len(seen)-1].Seq
 					y.serve(good)
 					y.open = func(open func()) func() {
