@@ -1,6 +1,8 @@
 package puller_test
 
 import (
+	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/stream"
 )
 
 // warm submits a prewarm of images, each asked for in any case.
@@ -248,20 +251,21 @@ func TestAPrewarmThatFailsFastCancelsTheRest(t *testing.T) {
 				p.Fail("no space left on device")
 			}
 		})
-		single := y.always(nth(1))
-		parent := y.warm(true, nth(0), nth(1), nth(2), nth(3), nth(4), nth(5), nth(6))
 		y.serve(nth(2))
+		y.hold(nth(4))
+		single := y.always(nth(1))
+		parent := y.warm(true, nth(0), nth(1), nth(2), nth(3), nth(4), nth(5))
 		y.is(parent, puller.Active, puller.Pulling)
 		close(fail)
 		v := y.failed(parent, puller.NoSpace)
 		got := images(v)
-		if want := []string{"canceled canceled", "canceled canceled", "failed no_space"}; !slices.Equal([]string{got[0], got[1], got[3]}, want) {
+		if want := []string{"canceled canceled", "canceled canceled", "succeeded", "failed no_space", "canceled canceled", "canceled canceled"}; !slices.Equal(got, want) {
 			t.Errorf("the images are %q", got)
 		}
 		if m := v.Error.Message; !strings.Contains(m, "not pulled: "+nth(3)+" (no_space): ") || !strings.Contains(m, nth(0)+" (canceled)") {
 			t.Errorf("the error is %q", m)
 		}
-		y.cutShort(1, 1) // the transfer that another job shares goes on
+		y.cutShort(2, 1) // the transfer that another job shares goes on
 		release()
 		y.came(single, puller.Pulled)
 	})
@@ -856,6 +860,55 @@ func TestTheEndOfALongPrewarmComes(t *testing.T) {
 			t.Errorf("the images are %q", got)
 		}
 	})
+}
+
+// As many jobs as there may be, in prewarms as long as they may be.
+func TestManyLongPrewarmsAreNoBurden(t *testing.T) {
+	o := defaults
+	o.Concurrency = 8
+	inYardWith(t, o, func(engine puller.Engine) puller.Engine { return instant{engine} }, func(y *yard) {
+		var parents []puller.Job
+		for i := range 20 {
+			r := puller.PrewarmRequest{Caller: fmt.Sprint(i % 3), Policy: puller.Always}
+			for n := range 999 {
+				r.Images = append(r.Images, puller.PullRequest{Image: fmt.Sprintf("registry.test/image%d-%d:v1", i, n)})
+			}
+			parent, err := y.Prewarm(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			parents = append(parents, parent)
+		}
+		if _, err := y.Prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good}}}); puller.KindOf(err) != puller.Overloaded {
+			t.Errorf("one more gave %v", err)
+		}
+		for _, parent := range parents[:10] {
+			y.came(parent, "")
+		}
+		y.restart()
+		for _, parent := range parents[10:19] {
+			y.came(parent, "")
+		}
+	})
+}
+
+// instant is an engine that has every image as soon as it is pulled.
+type instant struct{ puller.Engine }
+
+func (instant) Pull(_ context.Context, p puller.Pull, each func(stream.Message)) error {
+	for layer := range 5 {
+		id := fmt.Sprintf("%x", sha256.Sum256([]byte(fmt.Sprint(p.Image, layer))))[:12]
+		each(stream.Message{ID: id, Status: "Pulling fs layer"})
+		for current := range 4 {
+			each(stream.Message{ID: id, Status: "Downloading", Detail: stream.Detail{Current: int64(current) * 100, Total: 400}})
+		}
+		each(stream.Message{ID: id, Status: "Pull complete"})
+	}
+	return nil
+}
+
+func (instant) Inspect(_ context.Context, image, _ string) (puller.Image, error) {
+	return pullertest.NewImage(image, 1), nil
 }
 
 // What is decoded is what a request's images may be.
