@@ -57,8 +57,8 @@ func TestPagesNeitherMissNorDoubleAJobWhileJobsEnd(t *testing.T) {
 						for _, v := range page {
 							got = append(got, v.ID)
 						}
-						// Time passes between the pages.
-						<-time.After(time.Duration(rand.IntN(20)) * time.Millisecond)
+						// Time passes between the pages: the more, the larger they are.
+						<-time.After(time.Duration(rand.IntN(4*max(len(page), 1))) * time.Millisecond)
 						if f.Cursor = next; next == "" {
 							break
 						}

@@ -463,6 +463,7 @@ func TestAPrewarmOfNothingButWhatIsSkippedSucceeds(t *testing.T) {
 func TestAPrewarmHasAnIdempotencyKey(t *testing.T) {
 	inYard(t, func(y *yard) {
 		release := y.hold(good)
+		y.hold(other) // to the restart
 		request := puller.PrewarmRequest{Images: puller.Images{{Image: good}, {Image: other}}, IdempotencyKey: "ci", Credentials: credentials(t, "secret")}
 		parent := y.prewarm(request)
 		same := func() {

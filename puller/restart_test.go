@@ -190,11 +190,10 @@ func TestAResultThatACrashUndoesWasNotTold(t *testing.T) {
 			y.Fatal("its result is not being saved")
 		}
 		seen := y.told(j)
-		thaw := y.store.Freeze()
+		kept := y.store.Reopen()
 		open()
 		y.close()
-		y.store.OnSave(nil)
-		thaw()
+		y.store = kept
 		y.open()
 		y.came(j, puller.UpToDate)
 		after := y.since(j, seen[len(seen)-1].Seq)
@@ -492,17 +491,16 @@ func TestAPrewarmFailsFastThoughTheDaemonCrashedInBetween(t *testing.T) {
 		y.pulls(2)
 		<-time.After(time.Second)
 		// The failure is the last that is saved.
-		thaw := func() {}
+		var kept *pullertest.Store
 		y.store.OnSave(func(records []puller.Record) {
-			if len(records) > 0 && slices.ContainsFunc(records, func(r puller.Record) bool { return r.Job.State == puller.StateCanceled }) {
-				thaw = y.store.Freeze()
+			if kept == nil && slices.ContainsFunc(records, func(r puller.Record) bool { return r.Job.State == puller.StateCanceled }) {
+				kept = y.store.Reopen()
 			}
 		})
 		close(gate)
 		synctest.Wait()
 		y.close()
-		y.store.OnSave(nil)
-		thaw()
+		y.store = kept
 		y.serve(other)
 		y.open()
 		v := y.failed(j, puller.NotFound)
