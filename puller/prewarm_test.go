@@ -1,6 +1,8 @@
 package puller_test
 
 import (
+	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/stream"
 )
 
 // warm submits a prewarm of images, each asked for in any case.
@@ -186,6 +189,9 @@ func TestAPrewarmIsAcceptedAsAWholeOrNotAtAll(t *testing.T) {
 		none("a bad reference", bad, puller.InvalidRequest, `images[3]: image: "Not A Reference"`)
 		none("no images", puller.PrewarmRequest{}, puller.InvalidRequest, "images: missing")
 		bad.Images = make(puller.Images, 1001)
+		bad.Images = make(puller.Images, 10_000)
+		none("far too many images", bad, puller.InvalidRequest, "images: 10000")
+		bad.Images = make(puller.Images, 1001)
 		none("too many images", bad, puller.InvalidRequest, "images: 1001")
 		y.store.Fail(errors.New("no space"))
 		none("a store that fails", request, puller.Overloaded, "no space")
@@ -236,20 +242,21 @@ func TestAPrewarmThatFailsFastCancelsTheRest(t *testing.T) {
 				p.Fail("no space left on device")
 			}
 		})
-		single := y.always(nth(1))
-		parent := y.warm(true, nth(0), nth(1), nth(2), nth(3), nth(4), nth(5), nth(6))
 		y.serve(nth(2))
+		y.hold(nth(4))
+		single := y.always(nth(1))
+		parent := y.warm(true, nth(0), nth(1), nth(2), nth(3), nth(4), nth(5))
 		y.is(parent, puller.Active, puller.Pulling)
 		close(fail)
 		v := y.failed(parent, puller.NoSpace)
 		got := images(v)
-		if want := []string{"canceled canceled", "canceled canceled", "failed no_space"}; !slices.Equal([]string{got[0], got[1], got[3]}, want) {
+		if want := []string{"canceled canceled", "canceled canceled", "succeeded", "failed no_space", "canceled canceled", "canceled canceled"}; !slices.Equal(got, want) {
 			t.Errorf("the images are %q", got)
 		}
 		if m := v.Error.Message; !strings.Contains(m, "not pulled: "+nth(3)+" (no_space): ") || !strings.Contains(m, nth(0)+" (canceled)") {
 			t.Errorf("the error is %q", m)
 		}
-		y.cutShort(1, 1) // the transfer that another job shares goes on
+		y.cutShort(2, 1) // the transfer that another job shares goes on
 		release()
 		y.came(single, puller.Pulled)
 	})
@@ -456,6 +463,7 @@ func TestAPrewarmOfNothingButWhatIsSkippedSucceeds(t *testing.T) {
 func TestAPrewarmHasAnIdempotencyKey(t *testing.T) {
 	inYard(t, func(y *yard) {
 		release := y.hold(good)
+		y.hold(other) // to the restart
 		request := puller.PrewarmRequest{Images: puller.Images{{Image: good}, {Image: other}}, IdempotencyKey: "ci", Credentials: credentials(t, "secret")}
 		parent := y.prewarm(request)
 		same := func() {
@@ -801,6 +809,75 @@ func TestTheEndOfALongPrewarmComes(t *testing.T) {
 			t.Errorf("the images are %q", got)
 		}
 	})
+}
+
+// Two who warm the same engine: the one with the short list, of images that the
+// long one ends with, is served in between.
+func TestALongPrewarmDoesNotHoldUpAnothersShortOne(t *testing.T) {
+	inYardWith(t, single, nil, func(y *yard) {
+		long := puller.PrewarmRequest{Policy: puller.Always, Caller: "uid 1"}
+		for n := range 100 {
+			y.serve(nth(n))
+			long.Images = append(long.Images, puller.PullRequest{Image: nth(n)})
+		}
+		y.serve(good)
+		release := y.hold(nth(0))
+		first := y.prewarm(long)
+		y.is(first, puller.Active, puller.Pulling)
+		second := y.prewarm(puller.PrewarmRequest{
+			Policy: puller.Always, Caller: "uid 2", Images: puller.Images{{Image: good}, {Image: nth(99)}, {Image: nth(98)}},
+		})
+		y.is(second, puller.Active, puller.Pulling)
+		release()
+		y.came(second, "")
+		if ended := y.engine.Counts().Pulls; ended > 10 {
+			t.Errorf("the short one has ended after %d pulls", ended)
+		}
+		y.came(first, "")
+		y.pulls(101)
+	})
+}
+
+// Prewarms as long as they may be. What costs the square of it is seen by its
+// time.
+func TestManyLongPrewarmsAreNoBurden(t *testing.T) {
+	o := defaults
+	o.Concurrency = 8
+	inYardWith(t, o, func(engine puller.Engine) puller.Engine { return instant{engine} }, func(y *yard) {
+		var parents []puller.Job
+		for i := range 3 {
+			r := puller.PrewarmRequest{Caller: fmt.Sprint(i % 3), Policy: puller.Always}
+			for n := range 1000 {
+				r.Images = append(r.Images, puller.PullRequest{Image: fmt.Sprintf("registry.test/image%d-%d:v1", i, n)})
+			}
+			parent, err := y.Prewarm(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			parents = append(parents, parent)
+		}
+		for _, parent := range parents[:1] {
+			y.came(parent, "")
+		}
+		y.restart()
+		for _, parent := range parents[1:] {
+			y.came(parent, "")
+		}
+	})
+}
+
+// instant is an engine that has every image as soon as it is pulled.
+type instant struct{ puller.Engine }
+
+func (instant) Pull(_ context.Context, p puller.Pull, each func(stream.Message)) error {
+	id := fmt.Sprintf("%x", sha256.Sum256([]byte(p.Image)))[:12]
+	each(stream.Message{ID: id, Status: "Downloading", Detail: stream.Detail{Current: 300, Total: 400}})
+	each(stream.Message{ID: id, Status: "Pull complete"})
+	return nil
+}
+
+func (instant) Inspect(_ context.Context, image, _ string) (puller.Image, error) {
+	return pullertest.NewImage(image, 1), nil
 }
 
 // What is decoded is what a request's images may be.

@@ -93,7 +93,8 @@ type Puller struct {
 }
 
 // New returns a Puller that drives the engine and goes on with what the store
-// says had not ended. Close ends it. The error is the store's.
+// says had not ended. Close ends it. The error is the store's, which must be
+// readable and writable.
 func New(engine Engine, opts Options) (*Puller, error) {
 	p := &Puller{
 		engine:    engine,

@@ -11,33 +11,49 @@ import (
 // queue decides which transfer runs next: so many at a time in all, so many of
 // one registry, none of a registry that is in its cool-down, and one platform
 // of an image after the other. Among those that may run it is the one with the
-// highest rank; among those one of the caller who has had the fewest slots of
-// late; among those the one that was admitted first.
+// highest rank; among those one of the caller whose turn with a slot is longest
+// ago; among those the one that was admitted first.
 //
 // Two things keep a long list from taking it all. Every so often the turn is of
 // the one that was admitted first, whatever its rank: so low ranks get on under
 // a load of high ones. And transfers that only prewarms want leave one slot to
 // others, where there are enough of them: so one that comes need not wait until
-// a transfer of a list ends.
+// a transfer of a list ends. They may have all others, however many others wait.
 type queue struct {
 	all  int // transfers at a time
 	each int // the same, of one registry
 
 	mu      sync.Mutex
 	free    int
-	waiting []*waiter // in the order they are served
+	batched int // slots that prewarms have
+	lanes   map[laneKey]*lane
 	hosts   map[string]*host
 	tags    map[string]tagUse // by image
 	callers map[string]*share
-	level   uint64 // what the caller that was served last had before that
-	handed  int    // slots, since the start
+	handed  int // slots, since the start
 }
 
-// share is what a caller has had of the slots. One who comes starts at the
-// level of those who are there: not having asked earns nothing.
+// share is what the queue knows of a caller.
 type share struct {
-	users  int // waiters, with or without a slot
-	served uint64
+	name  string
+	users int // waiters, with or without a slot
+	// last orders callers by when they were given a slot. One who comes is put
+	// before who was served last, and behind all others: neither having been
+	// away nor coming often earns more than a turn.
+	last int
+}
+
+// lane holds waiters that differ in nothing but their turn, in its order. Of
+// thousands that wait, only the first of each lane are looked at.
+type lane struct {
+	waiting []*waiter
+}
+
+type laneKey struct {
+	host    *host
+	share   *share
+	rank    int
+	batched bool
 }
 
 const (
@@ -61,6 +77,7 @@ type host struct {
 	name    string
 	users   int           // waiters, with or without a slot
 	running int           // those with a slot
+	batched int           // those of them that only prewarms want
 	until   time.Time     // the end of the cool-down; past where there is none
 	row     int           // cool-downs in a row
 	changed chan struct{} // closed when a cool-down begins or gets longer
@@ -69,7 +86,7 @@ type host struct {
 // place is what a transfer's place in the queue follows from.
 type place struct {
 	key     transferKey
-	caller  string
+	callers []string // who want it
 	rank    int
 	batched bool   // only prewarms want it
 	turn    uint64 // when the transfer's first job was admitted
@@ -78,9 +95,11 @@ type place struct {
 // waiter is a transfer in the queue.
 type waiter struct {
 	place
-	queue *queue
-	host  *host
-	ready chan struct{} // closed when the waiter has a slot
+	queue  *queue
+	host   *host
+	shares []*share      // of the callers
+	ready  chan struct{} // closed when the waiter has a slot
+	left   bool          // it is in the queue no more, and has no slot
 }
 
 const (
@@ -96,7 +115,7 @@ func newQueue(all, each int) *queue {
 	all = max(1, all)
 	return &queue{
 		all: all, free: all, each: cmp.Or(max(0, each), all),
-		hosts: make(map[string]*host), tags: make(map[string]tagUse), callers: make(map[string]*share),
+		lanes: make(map[laneKey]*lane), hosts: make(map[string]*host), tags: make(map[string]tagUse), callers: make(map[string]*share),
 	}
 }
 
@@ -111,32 +130,85 @@ func (q *queue) join(at place) *waiter {
 		q.hosts[registry] = h
 	}
 	h.users++
-	c := q.callers[at.caller]
-	if c == nil {
-		c = &share{served: q.level}
-		q.callers[at.caller] = c
-	}
-	c.users++
 	w := &waiter{place: at, queue: q, host: h, ready: make(chan struct{})}
-	q.waiting = append(q.waiting, w)
-	// No other can have become free to run.
-	if q.free > 0 && q.mayRun(w, time.Now()) {
-		q.give(w)
+	for _, name := range at.callers {
+		w.share(name)
 	}
+	q.line(w)
+	q.hand()
 	return w
 }
 
-// raise gives a waiter a higher rank, or more than prewarms that want it; one
-// with a slot is not touched by it.
-func (w *waiter) raise(rank int, batched bool) {
+// share makes a waiter one of a caller's.
+func (w *waiter) share(name string) {
+	c := w.queue.callers[name]
+	if c == nil {
+		c = &share{name: name, last: 2*w.queue.handed - 1}
+		w.queue.callers[name] = c
+	}
+	if !slices.Contains(w.shares, c) {
+		c.users++
+		w.shares = append(w.shares, c)
+	}
+}
+
+// line puts a waiter in its lanes, one for each caller.
+func (q *queue) line(w *waiter) {
+	for _, c := range w.shares {
+		key := laneKey{w.host, c, w.rank, w.batched}
+		l := q.lanes[key]
+		if l == nil {
+			l = &lane{}
+			q.lanes[key] = l
+		}
+		i, _ := slices.BinarySearchFunc(l.waiting, w.turn, byTurn)
+		l.waiting = slices.Insert(l.waiting, i, w)
+	}
+}
+
+// unline takes it out.
+func (q *queue) unline(w *waiter) {
+	for _, c := range w.shares {
+		key := laneKey{w.host, c, w.rank, w.batched}
+		l := q.lanes[key]
+		if i, ok := slices.BinarySearchFunc(l.waiting, w.turn, byTurn); ok {
+			l.waiting = slices.Delete(l.waiting, i, i+1)
+		}
+		if len(l.waiting) == 0 {
+			delete(q.lanes, key)
+		}
+	}
+}
+
+func byTurn(w *waiter, turn uint64) int { return cmp.Compare(w.turn, turn) }
+
+// raise gives a waiter a higher rank, more than prewarms that want it, or one
+// more caller.
+func (w *waiter) raise(rank int, batched bool, caller string) {
 	q := w.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	known := slices.ContainsFunc(w.shares, func(c *share) bool { return c.name == caller })
+	if w.left || rank <= w.rank && (batched || !w.batched) && known {
+		return
+	}
+	has := w.has()
+	if !has {
+		q.unline(w)
+	}
+	w.share(caller)
 	w.rank = max(w.rank, rank)
 	if w.batched && !batched {
 		w.batched = false
-		q.hand()
+		if has {
+			q.batched--
+			w.host.batched--
+		}
 	}
+	if !has {
+		q.line(w)
+	}
+	q.hand()
 }
 
 // acquire returns nil when the slot is the caller's, to be given back with
@@ -169,11 +241,11 @@ func (w *waiter) abandon() {
 	q := w.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if i := slices.Index(q.waiting, w); i >= 0 {
-		q.waiting = slices.Delete(q.waiting, i, i+1)
-		q.leave(w)
-	} else {
+	if w.has() {
 		q.giveBack(w)
+	} else {
+		q.unline(w)
+		q.leave(w)
 	}
 }
 
@@ -196,6 +268,10 @@ func (w *waiter) release() {
 func (q *queue) giveBack(w *waiter) {
 	q.free++
 	w.host.running--
+	if w.batched {
+		q.batched--
+		w.host.batched--
+	}
 	if u := q.tags[w.key.image]; u.running == 1 {
 		delete(q.tags, w.key.image)
 	} else {
@@ -206,11 +282,13 @@ func (q *queue) giveBack(w *waiter) {
 }
 
 func (q *queue) leave(w *waiter) {
+	w.left = true
 	w.host.users--
 	q.forget(w.host)
-	c := q.callers[w.caller]
-	if c.users--; c.users == 0 {
-		delete(q.callers, w.caller)
+	for _, c := range w.shares {
+		if c.users--; c.users == 0 {
+			delete(q.callers, c.name)
+		}
 	}
 }
 
@@ -228,9 +306,17 @@ func (q *queue) hand() {
 	for q.free > 0 {
 		oldest := q.handed%everySoOften == everySoOften-1
 		var next *waiter
-		for _, w := range q.waiting {
-			if q.mayRun(w, now) && (next == nil || q.before(w, next, oldest)) {
-				next = w
+		var caller *share // for whom it is next
+		for key, l := range q.lanes {
+			if !q.open(key, now) {
+				continue
+			}
+			first := slices.IndexFunc(l.waiting, q.alone)
+			if first < 0 {
+				continue
+			}
+			if w := l.waiting[first]; next == nil || before(w, key.share, next, caller, oldest) {
+				next, caller = w, key.share
 			}
 		}
 		if next == nil {
@@ -240,43 +326,44 @@ func (q *queue) hand() {
 	}
 }
 
-// mayRun reports whether nothing is in a waiter's way but others in the queue.
-func (q *queue) mayRun(w *waiter, now time.Time) bool {
+// open reports whether there is a slot for a lane.
+func (q *queue) open(l laneKey, now time.Time) bool {
+	return l.host.running < q.each && !now.Before(l.host.until) &&
+		!(l.batched && (full(q.batched, q.all) || full(l.host.batched, q.each)))
+}
+
+// full reports whether prewarms have as many of the slots as they may.
+func full(batched, slots int) bool { return slots >= enough && batched >= slots-1 }
+
+// alone reports whether no transfer of another platform runs for the image.
+func (q *queue) alone(w *waiter) bool {
 	use, inUse := q.tags[w.key.image]
-	return q.free > left(w, q.all) && w.host.running < q.each-left(w, q.each) &&
-		!now.Before(w.host.until) && !(inUse && use.platform != w.key.platform)
+	return !inUse || use.platform == w.key.platform
 }
 
-// left is how many of so many slots a waiter leaves to others.
-func left(w *waiter, slots int) int {
-	if w.batched && slots >= enough {
-		return 1
-	}
-	return 0
-}
-
-// before reports whether a waiter is served before another: by rank, caller and
-// turn, or by turn alone.
-func (q *queue) before(a, b *waiter, oldest bool) bool {
+// before reports whether a waiter is served for a caller before another one: by
+// rank, caller and turn, or by turn alone.
+func before(a *waiter, of *share, b *waiter, other *share, oldest bool) bool {
 	if oldest {
 		return a.turn < b.turn
 	}
-	return cmp.Or(
-		cmp.Compare(b.rank, a.rank),
-		cmp.Compare(q.callers[a.caller].served, q.callers[b.caller].served),
-		cmp.Compare(a.turn, b.turn)) < 0
+	return cmp.Or(cmp.Compare(b.rank, a.rank), cmp.Compare(of.last, other.last), cmp.Compare(a.turn, b.turn)) < 0
 }
 
 // give hands a slot to a waiter.
 func (q *queue) give(w *waiter) {
-	q.waiting = slices.DeleteFunc(q.waiting, func(other *waiter) bool { return other == w })
+	q.unline(w)
 	q.tags[w.key.image] = tagUse{w.key.platform, q.tags[w.key.image].running + 1}
 	q.free--
 	q.handed++
 	w.host.running++
-	c := q.callers[w.caller]
-	q.level = c.served
-	c.served++
+	if w.batched {
+		q.batched++
+		w.host.batched++
+	}
+	for _, c := range w.shares {
+		c.last = 2 * q.handed
+	}
 	close(w.ready)
 }
 

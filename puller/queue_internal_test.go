@@ -16,8 +16,8 @@ func (q *queue) wantEmpty(t *testing.T, free int) {
 	t.Helper()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.free != free || len(q.waiting) != 0 || len(q.hosts)+len(q.tags)+len(q.callers) != 0 {
-		t.Fatalf("in the end %d slots are free, not %d, %d wait, and %d registries are remembered", q.free, free, len(q.waiting), len(q.hosts))
+	if q.free != free || len(q.lanes) != 0 || q.batched != 0 || len(q.hosts)+len(q.tags)+len(q.callers) != 0 {
+		t.Fatalf("in the end %d slots are free, not %d, %d wait, and %d registries are remembered", q.free, free, len(q.lanes), len(q.hosts))
 	}
 }
 
@@ -30,7 +30,7 @@ func TestTheQueueSurvivesWaitersThatGiveUp(t *testing.T) {
 	var work sync.WaitGroup
 	for i := range 2000 {
 		host := i % 3
-		w := q.join(place{key: transferKey{image: fmt.Sprintf("registry%d.test/image:v%d", host, i%7)}, rank: i % 3, turn: uint64(i), caller: fmt.Sprint(i % 5), batched: i%4 == 0})
+		w := q.join(place{key: transferKey{image: fmt.Sprintf("registry%d.test/image:v%d", host, i%7)}, rank: i % 3, turn: uint64(i), callers: []string{fmt.Sprint(i % 5)}, batched: i%4 == 0})
 		ctx, cancel := context.WithCancel(t.Context())
 		work.Go(func() {
 			if w.acquire(ctx, quiet) != nil {
@@ -52,7 +52,7 @@ func TestTheQueueSurvivesWaitersThatGiveUp(t *testing.T) {
 			defer cancel()
 		}
 		if i%5 == 0 {
-			w.raise(2, i%2 == 0)
+			w.raise(2, i%2 == 0, fmt.Sprint(i%3))
 		}
 	}
 	work.Wait()
@@ -62,10 +62,10 @@ func TestTheQueueSurvivesWaitersThatGiveUp(t *testing.T) {
 func TestAWaiterThatGaveUpPassesItsSlotOn(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	key := transferKey{image: "registry.test/image:v1"}
+	key, me := transferKey{image: "registry.test/image:v1"}, []string{""}
 	for range 100 { // acquire has two ways to go, and takes either
 		q := newQueue(1, 0)
-		holder, first, second := q.join(place{key: key, turn: 1}), q.join(place{key: key, rank: 1, turn: 2}), q.join(place{key: key, turn: 3})
+		holder, first, second := q.join(place{key: key, turn: 1, callers: me}), q.join(place{key: key, rank: 1, turn: 2, callers: me}), q.join(place{key: key, turn: 3, callers: me})
 		if holder.acquire(gone, quiet) == nil {
 			holder.release() // hands the slot to first
 		}

@@ -34,12 +34,10 @@ func (p *Puller) restore() error {
 	p.enlist(jobs)
 	p.mu.Unlock()
 	// The jobs are known by now, so that a store that loses them is given them.
+	// Without numbers set aside nothing can begin: the next start would give the
+	// same ones again.
 	if err := p.save(nil); err != nil {
-		p.logFault(nil, err)
-		p.ledger.fault = err
-		// No numbers are set aside: the time keeps this start's apart from those
-		// of the next, which may begin with the same last one.
-		p.seq.Start(max(last, uint64(time.Now().UnixMicro())))
+		return fmt.Errorf("write to the store: %w", err)
 	}
 
 	p.mu.Lock()

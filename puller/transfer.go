@@ -40,7 +40,7 @@ type transfer struct {
 	lastErr error // what the last attempt failed with
 	closed  bool  // takes no more jobs
 	rank    int
-	caller  string    // of the first job
+	callers []string  // of its jobs, also of those that left
 	batched bool      // all jobs are of prewarms
 	until   time.Time // of the cool-down that it waits for
 	turn    uint64    // of the first job
@@ -58,7 +58,7 @@ func (p *Puller) attach(j *job) {
 	if t == nil || t.closed {
 		t = &transfer{p: p, key: j.key, credentials: j.request.Credentials, state: Queued, turn: j.turn}
 		t.ctx, t.cancel = context.WithCancelCause(p.ctx)
-		t.caller, t.batched = j.caller, j.parent != nil
+		t.callers, t.batched = []string{j.caller}, j.parent != nil
 		t.rank = j.request.Priority.rank()
 		t.waiter = p.queue.join(t.place())
 		p.transfers[j.key] = t
@@ -66,8 +66,11 @@ func (p *Puller) attach(j *job) {
 	}
 	t.rank = max(t.rank, j.request.Priority.rank())
 	t.batched = t.batched && j.parent != nil
+	if !slices.Contains(t.callers, j.caller) {
+		t.callers = append(t.callers, j.caller)
+	}
 	if t.waiter != nil {
-		t.waiter.raise(t.rank, t.batched)
+		t.waiter.raise(t.rank, t.batched, j.caller)
 	}
 	wait := time.Until(t.until)
 	if !j.lasts(wait) {
@@ -120,7 +123,7 @@ func (t *transfer) run() {
 
 // place is what its place in the queue follows from. The admission lock is held.
 func (t *transfer) place() place {
-	return place{key: t.key, caller: t.caller, rank: t.rank, batched: t.batched, turn: t.turn}
+	return place{key: t.key, callers: t.callers, rank: t.rank, batched: t.batched, turn: t.turn}
 }
 
 // admit waits for its turn and returns the slot. The first attempt has its
