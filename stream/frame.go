@@ -51,6 +51,9 @@ func NewFrame(seq uint64, typ string, event any) Frame {
 	return f
 }
 
+// Decode decodes the event's JSON into v. Its job may be left open.
+func (f *Frame) Decode(v any) error { return json.Unmarshal(f.data, v) }
+
 // appendData appends the event's JSON, as told to a reader of the job.
 func (f *Frame) appendData(dst []byte, job string) []byte {
 	if f.job == 0 {

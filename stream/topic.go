@@ -3,25 +3,32 @@ package stream
 import (
 	"cmp"
 	"context"
+	"errors"
 	"io"
+	"math"
 	"slices"
 	"sync"
 	"time"
 )
 
 // A Topic is what the readers of one job are told: a record of numbered
-// frames, none of which is dropped, and the board of the attempt that is under
-// way. A reader is a place in the record and in the board, so a topic holds
-// nothing for its readers, and a slow or stopped one costs and delays nobody.
+// frames, none of which is dropped, the board of the attempt that is under
+// way, and the tape of what its program prints. A reader is a place in each of
+// them, so a topic holds nothing for its readers, and a slow or stopped one
+// costs and delays nobody.
 // Its methods may be called from anywhere and never wait for a reader.
 type Topic struct {
 	seq *Sequence
 
-	mu      sync.Mutex
-	record  []Frame
-	board   *Board
-	ended   bool
-	changed chan struct{} // closed at the next change
+	mu       sync.Mutex // never held while a file is used
+	record   []Frame
+	board    *Board
+	tape     *Tape
+	missed   func() Frame
+	printing uint64 // the frame that is being written to the tape; 0 for none
+	ended    bool
+	until    uint64        // the order after which nothing is told, once ended
+	changed  chan struct{} // closed at the next change
 }
 
 // NewTopic returns a topic whose frames are numbered by seq, after the record
@@ -58,6 +65,10 @@ func (t *Topic) End(last ...Frame) {
 	if !t.ended {
 		t.ended = true
 		t.record = append(t.record, ordered(last)...)
+		t.until = t.seq.Last()
+		if n := len(last); n > 0 {
+			t.until = last[n-1].order
+		}
 		t.wake()
 	}
 }
@@ -73,6 +84,74 @@ func (t *Topic) Show(b *Board) {
 	}
 }
 
+// Play makes the topic tell what is on a tape too. It is called once; before the
+// first reader if there is something on the tape. For a reader that is so slow
+// that frames were dropped before it came to them, or that comes to some that
+// could not be written, missed makes one frame without a number in the place of
+// them all; it may be called from anywhere.
+func (t *Topic) Play(tape *Tape, missed func() Frame) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.tape, t.missed = tape, missed
+	t.wake()
+}
+
+// ErrNoTape is what Print returns in a topic that plays none.
+var ErrNoTape = errors.New("there is no tape to print on")
+
+// Print is Publish for a frame that goes on the tape, with a mark. It waits for
+// the disk, and only readers of this topic wait with it: they are not told what
+// comes after the frame before they are told the frame. An error is that of the
+// disk: the frame is lost, readers are told that it is, and the next one may
+// well be written.
+func (t *Topic) Print(mark Mark, encode func(seq uint64) Frame) error {
+	t.mu.Lock()
+	tape := t.tape
+	t.mu.Unlock()
+	if tape == nil {
+		return ErrNoTape
+	}
+	tape.writing.Lock()
+	defer tape.writing.Unlock()
+	t.mu.Lock()
+	if t.ended {
+		t.mu.Unlock()
+		return nil
+	}
+	seq := t.seq.Next()
+	t.printing = seq
+	t.mu.Unlock()
+	defer func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.printing = 0
+		t.wake()
+	}()
+	f := encode(seq)
+	f.order = seq
+	return tape.append(f, mark)
+}
+
+// printed returns up to which order all is on the tape that can be told.
+func (t *Topic) printed() uint64 {
+	last := uint64(math.MaxUint64)
+	if t.ended {
+		last = t.until
+	}
+	if t.printing != 0 {
+		last = min(last, t.printing-1)
+	}
+	return last
+}
+
+// output returns the order of the first frame of the tape, 0 if there is none.
+func (t *Topic) output() uint64 {
+	if t.tape == nil {
+		return 0
+	}
+	return cmp.Or(t.tape.first(), t.printing)
+}
+
 func (t *Topic) wake() {
 	close(t.changed)
 	t.changed = make(chan struct{})
@@ -81,34 +160,58 @@ func (t *Topic) wake() {
 // Subscribe returns the present state as a snapshot (the latest frame of type
 // "state", every layer, and the last frame if the topic has ended) and the
 // Subscription that goes on from there, with nothing missed or told twice.
+// If there is something on the tape, it is the state as it was before that, and
+// all that came since follows, so that a reader gets the output from where it
+// is kept, every frame in its order, and can resume from any.
 func (t *Topic) Subscribe() ([]Frame, *Subscription) {
-	return t.subscribe(func() []Frame {
-		var present []Frame
-		for i := len(t.record) - 1; i >= 0; i-- {
-			if t.record[i].Type == "state" {
-				present = append(present, t.record[i])
-				break
-			}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	output := t.output()
+	var present []Frame
+	for _, f := range slices.Backward(t.record) {
+		if f.Type == "state" && (output == 0 || f.order < output) {
+			present = append(present, f)
+			break
 		}
+	}
+	if output == 0 {
 		if t.ended {
 			present = append(present, t.record[len(t.record)-1])
 		}
-		return present
-	})
+		return t.subscribe(present)
+	}
+	s := &Subscription{topic: t, board: t.board}
+	if len(present) > 0 {
+		s.recordAt = present[0].order
+	}
+	var layers []Frame
+	if t.board != nil {
+		layers, _ = t.board.after(0)
+		layers = upTo(output, layers)
+		s.passBoard(layers)
+	}
+	return inOrder(present, layers), s
 }
 
 // Resume is Subscribe for a reader that has read up to seq: it gets every
-// numbered frame after that, and every layer at its latest.
+// numbered frame after that, and every layer at its latest. If there is
+// something on the tape, all of that comes from the Subscription.
 func (t *Topic) Resume(seq uint64) ([]Frame, *Subscription) {
-	return t.subscribe(func() []Frame { return t.after(seq) })
-}
-
-func (t *Topic) subscribe(record func() []Frame) ([]Frame, *Subscription) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.output() == 0 {
+		return t.subscribe(t.after(seq))
+	}
+	return nil, &Subscription{topic: t, board: t.board, recordAt: seq, tapeAt: t.tape.seek(seq)}
+}
+
+// subscribe returns frames of the record with the layers, and what goes on from
+// there. There is nothing on the tape.
+func (t *Topic) subscribe(record []Frame) ([]Frame, *Subscription) {
 	s := &Subscription{topic: t, board: t.board}
 	if n := len(t.record); n > 0 {
 		s.recordAt = t.record[n-1].order
+		s.tapeAt.order = s.recordAt
 	}
 	var layers []Frame
 	if t.board != nil {
@@ -116,7 +219,7 @@ func (t *Topic) subscribe(record func() []Frame) ([]Frame, *Subscription) {
 		layers = t.beforeEnd(layers)
 		s.passBoard(layers)
 	}
-	return inOrder(record(), layers), s
+	return inOrder(record, layers), s
 }
 
 // after returns the record after a frame's order, which for numbered frames
@@ -135,11 +238,15 @@ func (t *Topic) beforeEnd(layers []Frame) []Frame {
 	if !t.ended {
 		return layers
 	}
-	last := t.record[len(t.record)-1].order
-	for len(layers) > 0 && layers[len(layers)-1].order > last {
-		layers = layers[:len(layers)-1]
+	return upTo(t.record[len(t.record)-1].order, layers)
+}
+
+// upTo drops the frames after an order.
+func upTo(order uint64, frames []Frame) []Frame {
+	for len(frames) > 0 && frames[len(frames)-1].order > order {
+		frames = frames[:len(frames)-1]
 	}
-	return layers
+	return frames
 }
 
 // A Subscription is one reader's place in a topic. It is for one goroutine,
@@ -153,12 +260,15 @@ type Subscription struct {
 	board    *Board
 	recordAt uint64 // the order of the last frame read from the record
 	boardAt  uint64 // the same for the board
+	tapeAt   place
 	layersAt time.Time
 }
 
 // Next waits until there is something new and returns all of it, in order:
-// at least one frame, but none if wait passed without any. After the topic's
-// last frame it returns io.EOF, and ctx's error once that is done.
+// at least one frame, but none if wait passed without any. Of a tape it is not
+// all but a batch of some 256 KiB. After the topic's last frame it returns
+// io.EOF, and ctx's error once that is done. Any other error is the disk's: the
+// tape could not be read. A reader may go on after it; it has missed nothing.
 func (s *Subscription) Next(ctx context.Context, wait time.Duration) ([]Frame, error) {
 	idle := time.NewTimer(wait)
 	defer idle.Stop()
@@ -169,6 +279,12 @@ func (s *Subscription) Next(ctx context.Context, wait time.Duration) ([]Frame, e
 		t := s.topic
 		t.mu.Lock()
 		record, ended, changed := t.after(s.recordAt), t.ended, t.changed
+		tape, printed := t.tape, t.printed()
+		var reached tip
+		if tape != nil {
+			reached = tape.tip()
+			ended = ended && printed == t.until
+		}
 		if s.board != t.board {
 			s.board, s.boardAt = t.board, 0
 		}
@@ -180,17 +296,33 @@ func (s *Subscription) Next(ctx context.Context, wait time.Duration) ([]Frame, e
 		}
 		t.mu.Unlock()
 
+		var output []Frame
+		var more bool
+		if tape != nil {
+			var err error
+			if output, more, err = tape.read(&s.tapeAt, reached, printed, t.missed); err != nil {
+				return nil, err
+			}
+			if more {
+				printed = min(printed, s.tapeAt.order)
+			}
+			record, layers = upTo(printed, record), upTo(printed, layers)
+		}
+
 		var due <-chan time.Time
 		if early := s.Every - time.Since(s.layersAt); len(layers) > 0 && early > 0 && !ended {
 			layers, posted = nil, nil
 			due = time.After(early)
 		}
-		if len(record)+len(layers) > 0 {
+		if len(record)+len(layers)+len(output) > 0 {
 			if len(record) > 0 {
 				s.recordAt = record[len(record)-1].order
 			}
 			s.passBoard(layers)
-			return inOrder(record, layers), nil
+			return inOrder(record, layers, output), nil
+		}
+		if more {
+			continue
 		}
 		if ended {
 			return nil, io.EOF
@@ -213,9 +345,9 @@ func (s *Subscription) passBoard(layers []Frame) {
 	}
 }
 
-// inOrder merges two ordered runs into the order they were published in.
-func inOrder(record, layers []Frame) []Frame {
-	all := slices.Concat(record, layers)
+// inOrder merges ordered runs into the order they were published in.
+func inOrder(runs ...[]Frame) []Frame {
+	all := slices.Concat(runs...)
 	slices.SortStableFunc(all, func(a, b Frame) int {
 		return cmp.Compare(a.order, b.order)
 	})

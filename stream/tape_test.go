@@ -1,0 +1,945 @@
+package stream_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/towline/towline/stream"
+)
+
+// taped is a stage whose topic plays a tape.
+type taped struct {
+	*stage
+	tape *stream.Tape
+	path string
+}
+
+func missed() stream.Frame {
+	return stream.NewFrame(0, "notice", event{Type: "notice", Word: "missed"})
+}
+
+func newTaped(t *testing.T, limit int64) *taped {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "tape")
+	tape, err := stream.CreateTape(path, limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tape.Close() })
+	s := &taped{newStage(), tape, path}
+	s.topic.Play(tape, missed)
+	return s
+}
+
+func (s *taped) print(word string) error {
+	return s.topic.Print(stream.Mark{s.seq.Last() + 1, 7}, encoder("log", word))
+}
+
+func (s *taped) mustPrint(t *testing.T, words ...string) {
+	t.Helper()
+	for _, word := range words {
+		if err := s.print(word); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// told is words for frames of which some tell of a gap, and fails where numbers
+// do not grow.
+func told(t *testing.T, after uint64, frames []stream.Frame) []string {
+	t.Helper()
+	var all []string
+	for _, f := range frames {
+		var e event
+		if err := f.Decode(&e); err != nil {
+			t.Fatal(err)
+		}
+		if e.Seq != f.Seq || e.Type != f.Type || (f.Seq == 0) != (f.Type == "layer" || e.Word == "missed") {
+			t.Errorf("frame %d of type %q tells %+v", f.Seq, f.Type, e)
+		}
+		if f.Seq != 0 {
+			if f.Seq <= after {
+				t.Errorf("frame %d came after %d", f.Seq, after)
+			}
+			after = f.Seq
+		}
+		all = append(all, e.Word)
+	}
+	return all
+}
+
+// everything returns what there is for a reader, from the snapshot on, and
+// whether that was the end.
+func everything(t *testing.T, snapshot []stream.Frame, sub *stream.Subscription) ([]stream.Frame, bool) {
+	t.Helper()
+	all := snapshot
+	for {
+		frames, err := sub.Next(t.Context(), 0)
+		if err == io.EOF {
+			return all, true
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(frames) == 0 {
+			return all, false
+		}
+		all = append(all, frames...)
+	}
+}
+
+func (s *taped) read(t *testing.T, snapshot []stream.Frame, sub *stream.Subscription) []string {
+	t.Helper()
+	frames, ended := everything(t, snapshot, sub)
+	got := told(t, 0, frames)
+	if ended {
+		got = append(got, "EOF")
+	}
+	return got
+}
+
+func checkWords(t *testing.T, what string, got, want []string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("%s: got %.400q, want %.400q", what, got, want)
+	}
+}
+
+// runScript is a run's life; frame i has number i+1.
+var runScript = []struct{ typ, word string }{
+	{"state", "queued"}, {"layer", "a 1"}, {"state", "pulling"}, {"layer", "b 1"}, {"notice", "careful"}, {"state", "running"},
+	{"log", "one"}, {"log", "two"}, {"notice", "again"}, {"layer", "c 1"}, {"log", "three"}, {"state", "removing"}, {"log", "four"},
+	{"layer", "d 1"}, {"log", "five"}, {"result", "end"},
+}
+
+func (s *taped) act(t *testing.T, i int) {
+	t.Helper()
+	switch step := runScript[i]; step.typ {
+	case "layer":
+		id, word, _ := strings.Cut(step.word, " ")
+		s.post(id, word)
+	case "log":
+		s.mustPrint(t, step.word)
+	case "result":
+		s.end()
+	default:
+		s.publish(step.typ, step.word)
+	}
+}
+
+func TestARunIsToldInOrder(t *testing.T) {
+	wordsOf := func(from, to int, numbered bool) []string {
+		var all []string
+		for i := from; i < to; i++ {
+			if !numbered || runScript[i].typ != "layer" {
+				all = append(all, runScript[i].word)
+			}
+		}
+		return all
+	}
+	for at := 0; at <= len(runScript); at++ {
+		s := newTaped(t, 1<<20)
+		for i := range at {
+			s.act(t, i)
+		}
+		// A reader that subscribes to a run with output gets all from the state
+		// before the output on; the layers before that are of no order.
+		snapshot, quick := s.topic.Subscribe()
+		_, slow := s.topic.Subscribe()
+		if at > 6 {
+			checkWords(t, fmt.Sprintf("after %d steps the snapshot", at), told(t, 0, snapshot), []string{"a 1", "b 1", "running"})
+			got := s.read(t, nil, quick)
+			want := wordsOf(6, at, false)
+			if at == len(runScript) {
+				want = append(want, "EOF")
+			}
+			checkWords(t, fmt.Sprintf("what follows after %d steps", at), got, want)
+		}
+		var resumed []*stream.Subscription
+		var first [][]stream.Frame
+		for seq := 0; seq <= at; seq++ {
+			frames, sub := s.topic.Resume(uint64(seq))
+			first, resumed = append(first, frames), append(resumed, sub)
+		}
+		for i := at; i < len(runScript); i++ {
+			s.act(t, i)
+			checkWords(t, fmt.Sprintf("a quick reader of step %d", i), s.read(t, nil, quick)[:1], []string{runScript[i].word})
+		}
+		checkWords(t, fmt.Sprintf("a slow reader after %d steps", at), s.read(t, nil, slow), append(wordsOf(min(at, 6), len(runScript), false), "EOF"))
+		for seq, sub := range resumed {
+			frames, _ := everything(t, first[seq], sub)
+			numbered := slices.DeleteFunc(frames, func(f stream.Frame) bool { return f.Seq == 0 })
+			checkWords(t, fmt.Sprintf("resumed from %d after %d steps", seq, at), told(t, uint64(seq), numbered), wordsOf(seq, len(runScript), true))
+		}
+	}
+}
+
+func TestAWaitingReaderIsWokenByPrint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTaped(t, 1<<20)
+		_, sub := s.topic.Subscribe()
+		go func() {
+			<-time.After(time.Second)
+			s.print("one")
+			<-time.After(time.Second)
+			s.end()
+		}()
+		start := time.Now()
+		for _, want := range []string{"one", "end"} {
+			frames, err := sub.Next(t.Context(), time.Minute)
+			checkWords(t, "read", told(t, 0, frames), []string{want})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := sub.Next(t.Context(), time.Minute); err != io.EOF || time.Since(start) != 2*time.Second {
+			t.Errorf("the end is %v after %v", err, time.Since(start))
+		}
+	})
+}
+
+func TestNothingOvertakesWhatIsBeingPrinted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTaped(t, 1<<20)
+		s.publish("state", "running")
+		_, early := s.topic.Subscribe()
+		numbered, write := make(chan bool), make(chan bool)
+		go s.topic.Print(stream.Mark{}, func(seq uint64) stream.Frame {
+			close(numbered)
+			<-write
+			return encoder("log", "one")(seq)
+		})
+		<-numbered
+		s.publish("notice", "after it") // waits for no disk
+		s.post("a", "1")
+		snapshot, late := s.topic.Subscribe()
+		checkWords(t, "the snapshot", told(t, 0, snapshot), []string{"running"})
+		missing, resumed := s.topic.Resume(1)
+		subs := map[string]*stream.Subscription{"early": early, "late": late, "resumed": resumed}
+		s.end()
+		for name, sub := range subs {
+			if frames, err := sub.Next(t.Context(), time.Second); len(frames)+len(missing) > 0 || err != nil {
+				t.Errorf("%s: got %q, %v before it was printed", name, told(t, 0, frames), err)
+			}
+		}
+		close(write)
+		synctest.Wait()
+		for name, sub := range subs {
+			checkWords(t, name, s.read(t, nil, sub), []string{"one", "after it", "a 1", "end", "EOF"})
+		}
+	})
+}
+
+func TestNothingIsPrintedAfterTheEnd(t *testing.T) {
+	s := newTaped(t, 1<<20)
+	s.mustPrint(t, "one")
+	last := encoder("result", "end")(s.seq.Next())
+	s.mustPrint(t, "above the last")
+	s.topic.End(last)
+	s.mustPrint(t, "after it")
+	snapshot, sub := s.topic.Subscribe()
+	checkWords(t, "subscribed", s.read(t, snapshot, sub), []string{"one", "end", "EOF"})
+	snapshot, sub = s.topic.Resume(1)
+	checkWords(t, "resumed", s.read(t, snapshot, sub), []string{"end", "EOF"})
+}
+
+func TestATopicThatEndsWithoutALastFrameTellsAllThatWasPrinted(t *testing.T) {
+	s := newTaped(t, 1<<20)
+	s.publish("state", "running")
+	s.mustPrint(t, "one", "two")
+	s.topic.End()
+	snapshot, sub := s.topic.Subscribe()
+	checkWords(t, "subscribed", s.read(t, snapshot, sub), []string{"running", "one", "two", "EOF"})
+}
+
+func TestAPrintWithoutATapeFails(t *testing.T) {
+	s := newStage()
+	if err := s.topic.Print(stream.Mark{}, encoder("log", "x")); !errors.Is(err, stream.ErrNoTape) {
+		t.Error(err)
+	}
+}
+
+// big returns a word of about n bytes that begins with i.
+func big(i, n int) string { return fmt.Sprintf("%d %s", i, strings.Repeat("x", n)) }
+
+func TestWhatIsDroppedIsToldOnce(t *testing.T) {
+	const limit = 64 << 10
+	s := newTaped(t, limit)
+	s.publish("state", "running")
+	_, stopped := s.topic.Subscribe()
+	_, behind := s.topic.Subscribe()
+	_, keeps := s.topic.Subscribe()
+	s.mustPrint(t, big(0, 1000))
+	s.read(t, nil, behind)
+	kept := 0
+	for i := 1; i < 500; i++ {
+		s.mustPrint(t, big(i, 1000))
+		if got := s.read(t, nil, keeps); !strings.HasPrefix(got[len(got)-1], fmt.Sprint(i, " ")) || slices.Contains(got, "missed") {
+			t.Fatalf("a reader that keeps up got %.100q at %d", got, i)
+		}
+		if size := s.diskUse(t); size > limit {
+			t.Fatalf("the tape has %d bytes", size)
+		}
+	}
+	s.publish("notice", "late")
+	s.end()
+	fresh, sub := s.topic.Subscribe()
+	since, from2 := s.topic.Resume(2)
+	for name, got := range map[string][]string{
+		"stopped": s.read(t, nil, stopped), "behind": s.read(t, nil, behind),
+		"fresh": s.read(t, fresh, sub)[1:], "resumed": s.read(t, since, from2),
+	} {
+		if got[0] != "missed" || got[1] == "missed" {
+			t.Fatalf("%s: it begins with %.20q", name, got[:3])
+		}
+		var at int
+		fmt.Sscan(got[1], &at)
+		kept = 500 - at
+		for _, word := range got[1 : 1+kept] {
+			if !strings.HasPrefix(word, fmt.Sprint(at, " ")) {
+				t.Fatalf("%s: got %.20q for %d", name, word, at)
+			}
+			at++
+		}
+		checkWords(t, name, got[1+kept:], []string{"late", "end", "EOF"})
+	}
+	if kept < 40 || kept > 64 {
+		t.Errorf("%d frames are kept", kept)
+	}
+	// Who has read the last that was dropped has missed nothing. The state is 1,
+	// and word i has number i+2.
+	missing, sub := s.topic.Resume(uint64(500 - kept - 1 + 2))
+	if got := s.read(t, missing, sub); len(got) != kept+3 || got[0] == "missed" {
+		t.Errorf("resumed at the edge: %d, %.20q", len(got), got[0])
+	}
+	missing, sub = s.topic.Resume(uint64(500 - kept - 2 + 2))
+	if got := s.read(t, missing, sub); len(got) != kept+4 || got[0] != "missed" {
+		t.Errorf("resumed before the edge: %d, %.20q", len(got), got[0])
+	}
+}
+
+func (s *taped) diskUse(t *testing.T) (sum int64) {
+	t.Helper()
+	files, _ := filepath.Glob(s.path + ".*")
+	for _, file := range files {
+		if info, err := os.Stat(file); err == nil {
+			sum += info.Size()
+		}
+	}
+	return sum
+}
+
+func TestASegmentIsDroppedWhileItIsRead(t *testing.T) {
+	s := newTaped(t, 4<<20)
+	const each, n = 200_000, 40
+	for i := range 10 {
+		s.mustPrint(t, big(i, each))
+	}
+	_, sub := s.topic.Resume(0)
+	frames, err := sub.Next(t.Context(), 0)
+	if err != nil || len(frames) != 1 { // a batch ends in a segment
+		t.Fatal(len(frames), err)
+	}
+	for i := 10; i < n; i++ {
+		s.mustPrint(t, big(i, each))
+	}
+	s.end()
+	got := s.read(t, frames, sub)
+	if got[0][:2] != "0 " || got[1] != "missed" || slices.Index(got[2:], "missed") >= 0 || len(got) < 15 {
+		t.Errorf("got %.20q", got)
+	}
+}
+
+func TestBatchesAreBounded(t *testing.T) {
+	s := newTaped(t, 16<<20)
+	for i := range 300 {
+		s.mustPrint(t, big(i, 10_000))
+		if i%10 == 0 {
+			s.publish("notice", fmt.Sprint("notice ", i))
+		}
+	}
+	s.mustPrint(t, big(300, 900_000)) // more than a batch
+	s.end()
+	_, sub := s.topic.Resume(0)
+	var all []stream.Frame
+	for batches := 0; ; batches++ {
+		frames, err := sub.Next(t.Context(), 0)
+		if err == io.EOF {
+			if batches < 12 {
+				t.Errorf("%d batches", batches)
+			}
+			break
+		}
+		size := 0
+		for _, f := range frames {
+			size += len(f.AppendNDJSON(nil, ""))
+		}
+		if err != nil || len(frames) == 0 || size > 256<<10+5000 && len(frames) > 2 {
+			t.Fatalf("a batch of %d frames and %d bytes, %v", len(frames), size, err)
+		}
+		all = append(all, frames...)
+	}
+	if got := told(t, 0, all); len(got) != 332 {
+		t.Errorf("got %d frames", len(got))
+	}
+}
+
+func TestAFrameThatDoesNotFitIsMissed(t *testing.T) {
+	s := newTaped(t, 40_000)
+	_, sub := s.topic.Subscribe()
+	s.mustPrint(t, "one")
+	for range 3 {
+		if err := s.print(big(0, 10_000)); err == nil {
+			t.Error("it fits")
+		}
+	}
+	s.publish("notice", "n")
+	s.mustPrint(t, "two")
+	if err := s.print(strings.Repeat("\x01", 1<<20)); err == nil {
+		t.Error("it fits")
+	}
+	s.end()
+	want := []string{"one", "missed", "n", "two", "missed", "end", "EOF"}
+	checkWords(t, "a reader", s.read(t, nil, sub), want)
+	snapshot, sub := s.topic.Resume(0)
+	checkWords(t, "a late reader", s.read(t, snapshot, sub), want)
+	snapshot, sub = s.topic.Resume(4)
+	checkWords(t, "one that had read the lost", s.read(t, snapshot, sub), want[2:])
+
+	// It is known later too.
+	if err := s.tape.Close(); err != nil {
+		t.Fatal(err)
+	}
+	tape, err := stream.ReadTape(s.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	later := stream.NewTopic(s.seq, encoder("notice", "n")(5))
+	later.Play(tape, missed)
+	later.End(encoder("result", "end")(8))
+	snapshot, sub = later.Resume(0)
+	checkWords(t, "later", s.read(t, snapshot, sub), want)
+}
+
+func TestADiskThatIsFullLosesOnlyWhatDidNotFit(t *testing.T) {
+	s := newTaped(t, 1<<20)
+	_, live := s.topic.Subscribe()
+	var before syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
+		t.Fatal(err)
+	}
+	s.mustPrint(t, "one")
+	size := s.diskUse(t)
+	syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: uint64(size) + 200, Max: before.Max})
+	first, second := s.print(big(2, 1000)), s.print(big(3, 1000))
+	small := s.print("four")
+	third := s.print(big(5, 1000))
+	cut := s.diskUse(t)
+	syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before)
+	for _, err := range []error{first, second, third} {
+		if !errors.Is(err, syscall.EFBIG) {
+			t.Errorf("a write that does not fit gave %v", err)
+		}
+	}
+	if small != nil || cut > size+200 {
+		t.Errorf("a small one gave %v; the file has %d bytes, it had %d", small, cut, size)
+	}
+	checkWords(t, "meanwhile", s.read(t, nil, live), []string{"one", "missed", "four", "missed"})
+	s.mustPrint(t, "six")
+	s.end()
+	checkWords(t, "then", s.read(t, nil, live), []string{"six", "end", "EOF"})
+	snapshot, sub := s.topic.Resume(0)
+	checkWords(t, "a late reader", s.read(t, snapshot, sub), []string{"one", "missed", "four", "missed", "six", "end", "EOF"})
+}
+
+func TestASegmentThatCannotBeBegunIsBegunLater(t *testing.T) {
+	s := newTaped(t, 40_000)
+	dir := filepath.Dir(s.path)
+	for i := range 8 {
+		s.mustPrint(t, big(i, 1100))
+	}
+	if err := os.Rename(dir, dir+"-away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.print(big(8, 1100)); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	s.mustPrint(t, "small") // there is room for it where it was
+	if err := os.Rename(dir+"-away", dir); err != nil {
+		t.Fatal(err)
+	}
+	for i := 10; i < 20; i++ {
+		s.mustPrint(t, big(i, 1000))
+	}
+	s.end()
+	snapshot, sub := s.topic.Resume(0)
+	got := s.read(t, snapshot, sub)
+	if len(got) != 8+1+1+10+2 || got[8] != "missed" || got[9] != "small" {
+		t.Errorf("got %.20q", got)
+	}
+}
+
+// copyTape copies a tape's files, the one with the newest frames cut at n bytes.
+func copyTape(t *testing.T, from, to, newest string, n int64) {
+	t.Helper()
+	files, _ := filepath.Glob(from + ".*")
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if file == newest {
+			data = data[:n]
+		}
+		if err := os.WriteFile(to+filepath.Ext(file), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestATapeCutAnywhereGoesOn(t *testing.T) {
+	s := newTaped(t, 4000)
+	var words []string
+	newest, sizes := "", map[string]int64{}
+	for i := range 25 {
+		word := big(i, 300)
+		s.mustPrint(t, word)
+		words = append(words, word)
+		files, _ := filepath.Glob(s.path + ".*")
+		for _, file := range files {
+			info, _ := os.Stat(file)
+			if sizes[file] != info.Size() {
+				newest, sizes[file] = file, info.Size()
+			}
+		}
+	}
+	snapshot, sub := s.topic.Resume(0)
+	whole := s.read(t, snapshot, sub)[1:] // without "missed"
+	inNewest := -1
+	for cut := sizes[newest]; cut >= 0; cut-- {
+		path := filepath.Join(t.TempDir(), "copy")
+		copyTape(t, s.path, path, newest, cut)
+		for _, open := range []string{"read", "written"} {
+			var tape *stream.Tape
+			var err error
+			if open == "read" {
+				tape, err = stream.ReadTape(path)
+			} else {
+				tape, err = stream.OpenTape(path, 4000)
+			}
+			if err != nil {
+				t.Fatalf("cut at %d: %v", cut, err)
+			}
+			var seq stream.Sequence
+			seq.Start(1000)
+			topic := stream.NewTopic(&seq)
+			topic.Play(tape, missed)
+			snapshot, sub := topic.Resume(0)
+			got := s.read(t, snapshot, sub)
+			if got[0] != "missed" || !slices.Equal(got[1:], whole[:len(got)-1]) {
+				t.Fatalf("cut at %d, %s: got %.20q", cut, open, got)
+			}
+			if cut == sizes[newest] && len(got)-1 != len(whole) {
+				t.Fatalf("uncut, %s: %d of %d", open, len(got)-1, len(whole))
+			}
+			if cut == 0 {
+				inNewest = len(whole) - len(got) + 1
+			}
+			if open == "read" {
+				if err := topic.Print(stream.Mark{}, encoder("log", "new")); !errors.Is(err, fs.ErrClosed) {
+					t.Fatal(err)
+				}
+				continue
+			}
+			// The mark is that of the last frame: its number, since none but
+			// them were numbered.
+			last := uint64(len(words) - len(whole) + len(got) - 1)
+			if tape.Mark() != (stream.Mark{last, 7}) {
+				t.Fatalf("cut at %d: the mark is %v, want %d", cut, tape.Mark(), last)
+			}
+			want := append(slices.Clip(got), "new", "newer")
+			for _, word := range want[len(got):] {
+				if err := topic.Print(stream.Mark{}, encoder("log", word)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := tape.Close(); err != nil {
+				t.Fatal(err)
+			}
+			snapshot, sub = topic.Resume(0)
+			checkWords(t, fmt.Sprintf("cut at %d, went on", cut), s.read(t, snapshot, sub), want)
+			missing, sub := topic.Resume(last)
+			checkWords(t, fmt.Sprintf("cut at %d, from the last", cut), s.read(t, missing, sub), want[len(got):])
+			if again, err := stream.ReadTape(path); err != nil {
+				t.Fatal(err)
+			} else {
+				topic := stream.NewTopic(&seq)
+				topic.Play(again, missed)
+				snapshot, sub = topic.Resume(0)
+				checkWords(t, fmt.Sprintf("cut at %d, read again", cut), s.read(t, snapshot, sub), want)
+			}
+		}
+	}
+	if inNewest < 1 {
+		t.Errorf("the newest file had %d frames", inNewest)
+	}
+}
+
+func TestADamagedFrameIsMissedWithWhatFollowsIt(t *testing.T) {
+	for _, torn := range []string{"header", "text", "gone"} {
+		s := newTaped(t, 4000)
+		for i := range 8 {
+			s.mustPrint(t, big(i, 300))
+		}
+		data, err := os.ReadFile(s.path + ".0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		place := map[string]string{"header": "\xfft", "text": "xxx", "gone": ""}[torn]
+		if torn == "gone" {
+			os.Remove(s.path + ".1")
+		} else {
+			data[bytes.LastIndex(data, []byte(place))] ^= 1
+			os.WriteFile(s.path+".0", data, 0o600)
+		}
+		snapshot, sub := s.topic.Resume(0)
+		got := s.read(t, snapshot, sub)
+		gap := slices.Index(got, "missed")
+		if gap < 1 || got[gap-1] != big(gap-1, 300) || len(got) != map[string]int{"header": 8, "text": 8, "gone": 7}[torn] || got[len(got)-1] != big(7, 300) {
+			t.Errorf("%s: got %.20q", torn, got)
+		}
+	}
+}
+
+func TestOpeningAndRemoving(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "no [*]?")
+	if _, err := stream.OpenTape(path, 1<<20); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	if _, err := stream.ReadTape(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	if _, err := stream.CreateTape(filepath.Join(path, "tape"), 1<<20); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	if err := stream.RemoveTape(path); err != nil {
+		t.Error(err)
+	}
+	os.WriteFile(path+".4", nil, 0o600)
+	for range 2 {
+		tape, err := stream.CreateTape(path, 4000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var seq stream.Sequence
+		topic := stream.NewTopic(&seq)
+		topic.Play(tape, missed)
+		snapshot, sub := topic.Resume(0)
+		if got, _ := everything(t, snapshot, sub); len(got) > 0 {
+			t.Errorf("a new tape has %d frames", len(got))
+		}
+		for i := range 20 {
+			if err := topic.Print(stream.Mark{}, encoder("log", big(i, 300))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 2 {
+			if err := tape.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := topic.Print(stream.Mark{}, encoder("log", "late")); !errors.Is(err, fs.ErrClosed) {
+			t.Error(err)
+		}
+	}
+	// One that is reading sees that it is gone.
+	tape, err := stream.OpenTape(path, 4000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tape.Close()
+	if err := stream.RemoveTape(path); err != nil {
+		t.Error(err)
+	}
+	topic := stream.NewTopic(new(stream.Sequence))
+	topic.Play(tape, missed)
+	topic.End(encoder("result", "end")(100))
+	snapshot, sub := topic.Resume(0)
+	frames, _ := everything(t, snapshot, sub)
+	checkWords(t, "removed", told(t, 0, frames), []string{"missed", "end"})
+	if left, _ := os.ReadDir(filepath.Dir(path)); len(left) != 1 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+func openFiles(t *testing.T) int {
+	t.Helper()
+	files, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Skip(err)
+	}
+	return len(files)
+}
+
+func TestATapeHoldsOneFileOpen(t *testing.T) {
+	before := openFiles(t)
+	s := newTaped(t, 40_000)
+	var subs []*stream.Subscription
+	for i := range 200 {
+		_, sub := s.topic.Resume(0)
+		subs = append(subs, sub)
+		s.mustPrint(t, big(i, 1000))
+		sub.Next(t.Context(), 0)
+	}
+	if n := openFiles(t) - before; n != 1 {
+		t.Errorf("%d files are open", n)
+	}
+	s.tape.Close()
+	for range 50 {
+		tape, err := stream.ReadTape(s.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		topic := stream.NewTopic(s.seq)
+		topic.Play(tape, missed)
+		_, sub := topic.Resume(0)
+		sub.Next(t.Context(), 0)
+	}
+	if n := openFiles(t) - before; n != 0 {
+		t.Errorf("%d files are open", n)
+	}
+	runtime.KeepAlive(subs)
+}
+
+func TestManyReadersOfARunThatPrintsOn(t *testing.T) {
+	const frames, readers = 3000, 8
+	for _, limit := range []int64{64 << 20, 64 << 10} {
+		s := newTaped(t, limit)
+		s.publish("state", "running")
+		var wg sync.WaitGroup
+		for i := range readers {
+			got, sub := s.topic.Subscribe()
+			wg.Go(func() {
+				var all []stream.Frame
+				for turn := 0; ; turn++ {
+					all = append(all, got...)
+					if i%3 == 2 && turn%50 == 0 { // comes and goes
+						var seq uint64
+						for _, f := range all {
+							seq = max(seq, f.Seq)
+						}
+						got, sub = s.topic.Resume(seq)
+						all = append(all, got...)
+					}
+					var err error
+					if got, err = sub.Next(t.Context(), time.Minute); err == io.EOF {
+						break
+					} else if err != nil {
+						t.Error(err)
+						return
+					}
+				}
+				numbered := slices.DeleteFunc(all, func(f stream.Frame) bool { return f.Type == "layer" })
+				words := told(t, 0, numbered)
+				if words[len(words)-1] != "end" {
+					t.Errorf("the last is %.20q", words[len(words)-1])
+				}
+				// All in a row, but where it is told that some are missing.
+				next, notices := 0, 0
+				for _, word := range words[1 : len(words)-1] {
+					var at int
+					if word == "missed" {
+						if limit > 1<<20 {
+							t.Error("missed some of what is kept")
+						}
+						next = -1
+						continue
+					}
+					if strings.HasPrefix(word, "notice") {
+						notices++
+						continue
+					}
+					if fmt.Sscan(word, &at); next >= 0 && at != next {
+						t.Errorf("reader %d got %.20q at %d", i, word, next)
+						return
+					}
+					next = at + 1
+				}
+				if next != frames || notices != frames/10 {
+					t.Errorf("reader %d got up to %d, and %d notices", i, next, notices)
+				}
+			})
+		}
+		var noticed sync.WaitGroup
+		noticed.Go(func() {
+			for i := range frames / 10 {
+				s.publish("notice", fmt.Sprint("notice ", i))
+				s.post("a", fmt.Sprint(i))
+				runtime.Gosched()
+			}
+		})
+		for i := range frames {
+			s.mustPrint(t, big(i, 300))
+		}
+		noticed.Wait()
+		s.end()
+		wg.Wait()
+	}
+}
+
+func TestALongRunNeedsLittleMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("200 MB")
+	}
+	const limit = 64 << 20
+	s := newTaped(t, limit)
+	_, stopped := s.topic.Subscribe()
+	_, fast := s.topic.Subscribe()
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before, most := heap(), uint64(0)
+	word := strings.Repeat("all work and no play ", 1500)
+	var read int
+	for i := range 6400 {
+		s.mustPrint(t, word)
+		if i%4 == 0 {
+			frames, err := fast.Next(t.Context(), 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range frames {
+				if f.Type != "log" {
+					t.Fatal("a fast reader missed some")
+				}
+			}
+			read += len(frames)
+		}
+		if i%800 == 0 {
+			most = max(most, heap())
+		}
+	}
+	if most > before+8<<20 {
+		t.Errorf("it needed %d bytes of memory", most-before)
+	}
+	if size := s.diskUse(t); size > limit || size < limit/2 {
+		t.Errorf("%d bytes are on disk", size)
+	}
+	frames, err := stopped.Next(t.Context(), 0)
+	if err != nil || len(frames) < 2 || frames[0].Type != "notice" || frames[1].Type != "log" || read < 6300 {
+		t.Errorf("the stopped reader got %d frames, %v, the fast one %d", len(frames), err, read)
+	}
+}
+
+// FuzzTape opens a tape whose files are of any bytes, and goes on with it.
+func FuzzTape(f *testing.F) {
+	path := filepath.Join(f.TempDir(), "tape")
+	tape, err := stream.CreateTape(path, 8000)
+	if err != nil {
+		f.Fatal(err)
+	}
+	topic := stream.NewTopic(new(stream.Sequence))
+	topic.Play(tape, missed)
+	for i := range 12 {
+		topic.Print(stream.Mark{}, encoder("log", big(i, 300)))
+	}
+	tape.Close()
+	var seeds [][]byte
+	for _, ext := range []string{".0", ".1", ".2"} {
+		data, err := os.ReadFile(path + ext)
+		if err != nil {
+			f.Fatal(err)
+		}
+		seeds = append(seeds, data)
+	}
+	f.Add(seeds[0], seeds[1], true)
+	f.Add(seeds[1], seeds[2][:len(seeds[2])-10], false)
+	f.Add([]byte{}, seeds[0][5:], true)
+	f.Fuzz(func(t *testing.T, a, b []byte, mend bool) {
+		path := filepath.Join(t.TempDir(), "tape")
+		for i, data := range [][]byte{a, b} {
+			if mend {
+				data = mended(data)
+			}
+			if err := os.WriteFile(fmt.Sprint(path, ".", i), data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var sums []int
+		for _, open := range []func() (*stream.Tape, error){
+			func() (*stream.Tape, error) { return stream.ReadTape(path) },
+			func() (*stream.Tape, error) { return stream.OpenTape(path, 1<<20) },
+			func() (*stream.Tape, error) { return stream.ReadTape(path) },
+		} {
+			tape, err := open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var seq stream.Sequence
+			seq.Start(1 << 63)
+			topic := stream.NewTopic(&seq)
+			topic.Play(tape, missed)
+			_, sub := topic.Resume(0)
+			frames, _ := everything(t, nil, sub)
+			var last uint64
+			for _, f := range frames {
+				if f.Seq != 0 && f.Seq <= last {
+					t.Fatalf("%d came after %d", f.Seq, last)
+				}
+				last = max(last, f.Seq)
+				f.AppendSSE(nil, "job")
+			}
+			sums = append(sums, len(frames))
+			if last >= 1<<63 {
+				return
+			}
+			printErr := topic.Print(stream.Mark{}, encoder("log", "new"))
+			if closed := errors.Is(printErr, fs.ErrClosed); closed != (len(sums) != 2) {
+				t.Fatal(printErr)
+			}
+			if len(sums) == 2 {
+				frames, _ := everything(t, nil, sub)
+				if n := len(frames); n == 0 || frames[n-1].Seq <= 1<<63 {
+					t.Fatal("what was printed is not told")
+				}
+				tape.Close()
+			}
+		}
+		if sums[2] <= 0 {
+			t.Fatal("nothing is left")
+		}
+	})
+}
+
+// mended gives entries the sums they should have.
+func mended(data []byte) []byte {
+	data = bytes.Clone(data)
+	for b := data; len(b) >= 49; {
+		size := 49 + int(b[48]) + int(binary.LittleEndian.Uint32(b[8:]))
+		if size > len(b) {
+			break
+		}
+		copy(b, "\xfft\x00\x01")
+		binary.LittleEndian.PutUint32(b[4:], crc32.Checksum(b[8:size], crc32.MakeTable(crc32.Castagnoli)))
+		b = b[size:]
+	}
+	return data
+}
