@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/system"
@@ -25,11 +26,14 @@ import (
 // Engine is a puller.Engine on the Docker SDK.
 type Engine struct {
 	host      string
+	base      string // what addresses of calls begin with
 	transport *http.Transport
+	traced    http.RoundTripper
 	opts      []client.Opt
 	negotiate bool
 	sdk       atomic.Pointer[client.Client] // nil until the API version is known
 	turn      chan struct{}                 // of whoever negotiates it
+	log       atomic.Pointer[logging]       // nil until it was asked for
 }
 
 var _ puller.Engine = (*Engine)(nil)
@@ -50,7 +54,12 @@ func New(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{host: host, transport: transport, negotiate: o.APIVersion == "", turn: make(chan struct{}, 1)}
+	secure := transport.TLSClientConfig != nil || strings.HasPrefix(host, "https://")
+	base, err := base(host, secure)
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{host: host, base: base, transport: transport, traced: traced, negotiate: o.APIVersion == "", turn: make(chan struct{}, 1)}
 	e.opts = []client.Opt{
 		client.WithHost(host),
 		// One of its own for each SDK client, which wraps the transport in place.
@@ -58,7 +67,7 @@ func New(o Options) (*Engine, error) {
 			return client.WithHTTPClient(&http.Client{Transport: traced, CheckRedirect: client.CheckRedirect})(c)
 		},
 	}
-	if transport.TLSClientConfig != nil || strings.HasPrefix(host, "https://") {
+	if secure {
 		// The SDK can't see it behind the tracer.
 		e.opts = append(e.opts, client.WithScheme("https"))
 	}
@@ -170,7 +179,7 @@ func renegotiated[T any](call func() (T, error)) (T, error) {
 
 // Inspect implements puller.Engine.
 func (e *Engine) Inspect(ctx context.Context, ref, platform string) (puller.Image, error) {
-	ctx, cancel := limited(ctx)
+	ctx, cancel := limited(ctx, callLimit)
 	defer cancel()
 	return renegotiated(func() (puller.Image, error) { return e.inspect(ctx, ref, platform) })
 }
@@ -208,14 +217,14 @@ func ociPlatform(platform string) *ocispec.Platform {
 	return &ocispec.Platform{OS: parts[0], Architecture: parts[1], Variant: parts[2]}
 }
 
-// limited bounds a call that is no pull.
-func limited(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, callLimit, puller.Errorf(puller.EngineUnavailable, "the engine has not answered for %s", callLimit))
+// limited bounds a call that does not last as long as a pull or a container.
+func limited(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, limit, errNoAnswer(limit))
 }
 
 // Info implements puller.Engine.
 func (e *Engine) Info(ctx context.Context) (puller.EngineInfo, error) {
-	ctx, cancel := limited(ctx)
+	ctx, cancel := limited(ctx, callLimit)
 	defer cancel()
 	return renegotiated(func() (puller.EngineInfo, error) { return e.info(ctx) })
 }

@@ -51,7 +51,7 @@ func (e *Engine) Stock(ctx context.Context) (puller.Stock, error) {
 // imageIDs leaves out what only older builders keep: images in between, whose
 // layers are in those that were built from them.
 func (e *Engine) imageIDs(ctx context.Context) ([]string, error) {
-	ctx, cancel := limited(ctx)
+	ctx, cancel := limited(ctx, callLimit)
 	defer cancel()
 	sdk, err := e.client(ctx)
 	if err != nil {
@@ -83,7 +83,7 @@ func (e *Engine) free(ctx context.Context) (*int64, error) {
 	if !strings.HasPrefix(e.host, "unix://") {
 		return nil, nil
 	}
-	ctx, cancel := limited(ctx)
+	ctx, cancel := limited(ctx, callLimit)
 	defer cancel()
 	sdk, err := e.client(ctx)
 	if err != nil {

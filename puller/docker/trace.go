@@ -96,7 +96,19 @@ func (t *tracer) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // callOf names a call without what varies in its path.
 func callOf(req *http.Request) string {
-	switch path := req.URL.Path; {
+	path := req.URL.Path
+	if _, after, ok := strings.Cut(path, "/containers/"); ok {
+		// json (the list), create, or {id}/start, …; an {id} alone is removed.
+		verb := after[strings.LastIndex(after, "/")+1:]
+		switch verb {
+		case "create", "start", "attach", "wait", "logs", "stop":
+			return verb
+		case "json":
+			return "containers"
+		}
+		return "remove"
+	}
+	switch {
 	case strings.HasSuffix(path, "/images/create"):
 		return "pull"
 	case strings.Contains(path, "/images/") && strings.HasSuffix(path, "/json"):

@@ -47,6 +47,15 @@ type Engine struct {
 	auth     string
 	// dialed counts connections since the start.
 	dialed int
+
+	containers      []*container // oldest first
+	created         int
+	programs        map[string]Program // by image ID
+	programsRunning sync.WaitGroup
+	containerLook   ContainerLook
+	logDrivers      []string
+	warnings        []string
+	attached        map[net.Conn]bool // connections that were taken over
 }
 
 // New starts a scripted engine without images or scripts; the test's end
@@ -58,6 +67,8 @@ func New(t testing.TB) *Engine {
 		scripts: make(map[string]Script),
 		conns:   make(map[net.Conn]bool),
 		api:     [2]int{41, 12},
+
+		programs: make(map[string]Program), attached: make(map[net.Conn]bool), logDrivers: []string{"local", "json-file"},
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/_ping", e.ping)
@@ -66,11 +77,13 @@ func New(t testing.TB) *Engine {
 	mux.HandleFunc("POST /images/create", e.create)
 	mux.HandleFunc("GET /images/json", e.list)
 	mux.HandleFunc("GET /images/", e.inspect)
+	e.containerRoutes(mux)
 	e.server = &http.Server{Handler: e.front(mux), ConnState: e.track}
 	var serving sync.WaitGroup
 	serving.Go(func() { e.server.Serve(e.socket) })
 	t.Cleanup(func() {
 		e.server.Close()
+		e.endContainers()
 		serving.Wait()
 	})
 	return e
@@ -150,12 +163,16 @@ func (e *Engine) Dial(ctx context.Context) (net.Conn, error) {
 	return e.socket.DialContext(ctx, "inmem", "engine")
 }
 
-// Kill cuts every connection and refuses new ones until Revive.
+// Kill cuts every connection and refuses new ones until Revive. Containers run
+// on.
 func (e *Engine) Kill() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.down = true
 	for c := range e.conns {
+		c.Close()
+	}
+	for c := range e.attached {
 		c.Close()
 	}
 }
@@ -208,13 +225,15 @@ type Counts struct {
 	Inspects int
 	Dialed   int // connections since the start
 	Open     int // connections now
+	Created  int // containers since the start
+	Attached int // connections that follow a container's output now
 }
 
 // Counts returns what the engine has seen so far.
 func (e *Engine) Counts() Counts {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return Counts{e.pulls, e.active, e.aborted, e.inspects, e.dialed, len(e.conns)}
+	return Counts{e.pulls, e.active, e.aborted, e.inspects, e.dialed, len(e.conns), e.created, len(e.attached)}
 }
 
 // LastAuth returns the X-Registry-Auth header of the last pull.
@@ -262,10 +281,11 @@ func (e *Engine) version(w http.ResponseWriter, r *http.Request) {
 
 func (e *Engine) info(w http.ResponseWriter, r *http.Request) {
 	e.mu.Lock()
-	machine, root := e.machine, e.root
+	machine, root, drivers := e.machine, e.root, e.logDrivers
 	e.mu.Unlock()
 	answer(w, http.StatusOK, map[string]any{
 		"Driver": "overlay2", "OSType": "linux", "Architecture": "x86_64", "Name": machine, "DockerRootDir": root,
+		"Plugins": map[string]any{"Log": drivers},
 	})
 }
 

@@ -1,0 +1,174 @@
+package docker
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/versions"
+	"github.com/docker/docker/client"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/towline/towline/puller"
+)
+
+// workLimit is how long the engine may take to create, start or remove a
+// container: it writes to disks that may be busy with pulls.
+const workLimit = 2 * time.Minute
+
+// Create implements puller.Engine.
+func (e *Engine) Create(ctx context.Context, c puller.Container) (id string, warnings []string, err error) {
+	ctx, cancel := limited(ctx, workLimit)
+	defer cancel()
+	created, err := renegotiated(func() (container.CreateResponse, error) { return e.createContainer(ctx, c) })
+	return created.ID, created.Warnings, err
+}
+
+func (e *Engine) createContainer(ctx context.Context, c puller.Container) (container.CreateResponse, error) {
+	fault := func(err error) (container.CreateResponse, error) {
+		return container.CreateResponse{}, e.fault(ctx, opCreate, c.Image, err)
+	}
+	sdk, err := e.client(ctx)
+	if err != nil {
+		return fault(err)
+	}
+	log, err := e.logging(ctx, sdk)
+	if err != nil {
+		return fault(err)
+	}
+	var platform *ocispec.Platform
+	if c.Platform != "" && versions.GreaterThanOrEqualTo(sdk.ClientVersion(), "1.41") {
+		platform = ociPlatform(c.Platform)
+	}
+	created, err := sdk.ContainerCreate(ctx, config(c), hostConfig(c, log), nil, platform, "")
+	if err != nil {
+		return fault(err)
+	}
+	return created, nil
+}
+
+func config(c puller.Container) *container.Config {
+	return &container.Config{
+		Image: c.Image, Cmd: c.Cmd, Entrypoint: c.Entrypoint, Env: c.Env, WorkingDir: c.Workdir, User: c.User, Labels: c.Labels,
+		Tty: c.TTY, AttachStdout: true, AttachStderr: true,
+		StopSignal: "SIGTERM", // whatever the image has
+	}
+}
+
+// hostConfig is where a container is locked down.
+func hostConfig(c puller.Container, log container.LogConfig) *container.HostConfig {
+	h := &container.HostConfig{
+		CapDrop:       []string{"ALL"},
+		SecurityOpt:   []string{"no-new-privileges"},
+		NetworkMode:   container.NetworkMode(c.Network),
+		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyDisabled},
+		LogConfig:     log,
+	}
+	h.Memory, h.MemorySwap, h.NanoCPUs = c.Memory, c.Memory, c.NanoCPUs
+	if c.Pids > 0 {
+		h.PidsLimit = &c.Pids
+	}
+	return h
+}
+
+// logging is how an engine is asked to keep what containers print.
+type logging struct {
+	sdk    *client.Client // which the engine was asked with
+	config container.LogConfig
+}
+
+// Limits of what the engine keeps of one container's output: logFiles files of
+// logSize.
+const (
+	logSize  = "20m"
+	logFiles = "5"
+)
+
+// logging returns the log driver that loses least. `local` keeps every byte;
+// json-file replaces what is not UTF-8. Podman has neither; its k8s-file keeps
+// every byte too. An engine with none of them keeps its default.
+func (e *Engine) logging(ctx context.Context, sdk *client.Client) (container.LogConfig, error) {
+	if known := e.log.Load(); known != nil && known.sdk == sdk {
+		return known.config, nil
+	}
+	info, err := sdk.Info(ctx)
+	if err != nil {
+		return container.LogConfig{}, err
+	}
+	var c container.LogConfig
+	for _, driver := range []container.LogConfig{
+		{Type: "local", Config: map[string]string{"max-size": logSize, "max-file": logFiles}},
+		{Type: "k8s-file", Config: map[string]string{"max-size": logSize}},
+		{Type: "json-file", Config: map[string]string{"max-size": logSize, "max-file": logFiles}},
+	} {
+		if slices.Contains(info.Plugins.Log, driver.Type) {
+			c = driver
+			break
+		}
+	}
+	e.log.Store(&logging{sdk, c})
+	return c, nil
+}
+
+// Stop implements puller.Engine.
+func (e *Engine) Stop(ctx context.Context, id string, grace time.Duration) error {
+	ctx, cancel := limited(ctx, grace+workLimit)
+	defer cancel()
+	// The engine counts in seconds, and 0 is SIGKILL at once.
+	seconds := int((grace + time.Second - 1) / time.Second)
+	return e.each(ctx, opStop, func(sdk *client.Client) error {
+		err := sdk.ContainerStop(ctx, id, container.StopOptions{Timeout: &seconds})
+		if cerrdefs.IsNotFound(err) || err != nil && strings.Contains(err.Error(), "is not running") {
+			return nil
+		}
+		return err
+	})
+}
+
+// Remove implements puller.Engine.
+func (e *Engine) Remove(ctx context.Context, id string) error {
+	ctx, cancel := limited(ctx, workLimit)
+	defer cancel()
+	return e.each(ctx, opRemove, func(sdk *client.Client) error {
+		err := sdk.ContainerRemove(ctx, id, container.RemoveOptions{Force: true, RemoveVolumes: true})
+		if cerrdefs.IsNotFound(err) || cerrdefs.IsConflict(err) && strings.Contains(err.Error(), "already in progress") {
+			return nil
+		}
+		return err
+	})
+}
+
+// each makes a call that answers nothing.
+func (e *Engine) each(ctx context.Context, op string, call func(*client.Client) error) error {
+	_, err := renegotiated(func() (struct{}, error) {
+		sdk, err := e.client(ctx)
+		if err == nil {
+			err = call(sdk)
+		}
+		if err != nil {
+			err = e.fault(ctx, op, "", err)
+		}
+		return struct{}{}, err
+	})
+	return err
+}
+
+// Containers implements puller.Engine.
+func (e *Engine) Containers(ctx context.Context, label, value string) ([]puller.ContainerState, error) {
+	ctx, cancel := limited(ctx, callLimit)
+	defer cancel()
+	var states []puller.ContainerState
+	err := e.each(ctx, opContainers, func(sdk *client.Client) error {
+		list, err := sdk.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", label+"="+value))})
+		states = nil
+		for _, c := range list {
+			states = append(states, puller.ContainerState{ID: c.ID, Labels: c.Labels, Started: c.State != container.StateCreated})
+		}
+		return err
+	})
+	return states, err
+}

@@ -1,0 +1,212 @@
+package pullertest
+
+import (
+	"fmt"
+	"net"
+	"time"
+)
+
+// ContainerRequest is what POST /containers/create was asked for, by the names
+// of Docker's API.
+type ContainerRequest struct {
+	Image                     string
+	Cmd, Entrypoint, Env      []string
+	WorkingDir, User          string
+	Tty                       bool
+	AttachStdin, OpenStdin    bool
+	AttachStdout              bool
+	AttachStderr              bool
+	StopSignal                string
+	Labels                    map[string]string
+	HostConfig                HostConfig
+	Platform                  string         `json:"-"` // from the query
+	NetworkingConfig, Volumes map[string]any `json:",omitempty"`
+}
+
+// HostConfig is what a container may do to its machine, and use of it.
+type HostConfig struct {
+	CapAdd, CapDrop, SecurityOpt []string
+	Privileged, AutoRemove       bool
+	Memory, MemorySwap, NanoCpus int64
+	PidsLimit                    *int64
+	NetworkMode                  string
+	PidMode, IpcMode, UsernsMode string
+	UTSMode, CgroupnsMode        string
+	Binds                        []string
+	Mounts, Devices              []any
+	RestartPolicy                struct{ Name string }
+	LogConfig                    struct {
+		Type   string
+		Config map[string]string
+	}
+}
+
+// ContainerSeen is a container that the engine has now.
+type ContainerSeen struct {
+	ID        string
+	Status    string // created, running or exited
+	Requested ContainerRequest
+}
+
+// A ContainerLook is called before a call about containers is answered: call is
+// create, start, attach, wait, logs, stop, remove, list or inspect; id is "" for
+// create and list; gone closes when the client has gone away. A status other
+// than 0 is the answer, with the message.
+type ContainerLook func(call, id string, gone <-chan struct{}) (status int, message string)
+
+// Program says what containers of an image do, by its ID. Without, they exit
+// with 0 at once.
+func (e *Engine) Program(image string, p Program) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.programs[image] = p
+}
+
+// OnContainer says what happens before calls about containers are answered.
+func (e *Engine) OnContainer(l ContainerLook) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.containerLook = l
+}
+
+// SetLogDrivers sets which log drivers the engine has. It begins with local and
+// json-file.
+func (e *Engine) SetLogDrivers(names ...string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.logDrivers = names
+}
+
+// Warn makes the engine warn at every creation of a container from now on.
+func (e *Engine) Warn(warnings ...string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.warnings = warnings
+}
+
+// HaveContainer gives the engine a container that was not created by a call,
+// as an earlier daemon may have left it, and starts it if it is to be started.
+func (e *Engine) HaveContainer(r ContainerRequest, start bool) (id string) {
+	c := e.newContainer(r)
+	if start {
+		e.launch(c)
+	}
+	return c.id
+}
+
+// Containers returns the containers that the engine has now, oldest first.
+func (e *Engine) Containers() []ContainerSeen {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var seen []ContainerSeen
+	for _, c := range e.containers {
+		c.mu.Lock()
+		seen = append(seen, ContainerSeen{c.id, c.status, c.requested})
+		c.mu.Unlock()
+	}
+	return seen
+}
+
+func (e *Engine) newContainer(r ContainerRequest) *container {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.created++
+	c := &container{
+		id: fmt.Sprintf("%064x", e.created), requested: r, status: "created",
+		killed: make(chan struct{}), removed: make(chan struct{}), changed: make(chan struct{}),
+	}
+	e.containers = append(e.containers, c)
+	return c
+}
+
+// launch starts a container's program; it returns false if it was started before.
+func (e *Engine) launch(c *container) bool {
+	e.mu.Lock()
+	program := e.programs[c.requested.Image]
+	e.mu.Unlock()
+	c.mu.Lock()
+	if c.status != "created" {
+		c.mu.Unlock()
+		return false
+	}
+	c.status, c.started = "running", time.Now()
+	c.change()
+	c.mu.Unlock()
+	e.programsRunning.Go(func() {
+		code := 0
+		if program != nil {
+			code = program(&Process{ID: c.id, Requested: c.requested, container: c})
+		}
+		c.exit(code, false)
+	})
+	return true
+}
+
+// stop ends a container as docker stop does, after grace by force.
+func (e *Engine) stop(c *container, grace time.Duration) {
+	c.mu.Lock()
+	ignores := c.ignoresTERM
+	c.mu.Unlock()
+	if !ignores {
+		c.exit(143, true)
+		return
+	}
+	expired := make(chan struct{})
+	defer time.AfterFunc(grace, func() { close(expired) }).Stop()
+	c.until(expired, func() bool { return c.status != "running" })
+	c.exit(137, true)
+}
+
+// drop takes a container away, and ends it if it runs.
+func (e *Engine) drop(c *container) {
+	c.exit(137, true)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i, other := range e.containers {
+		if other == c {
+			e.containers = append(e.containers[:i:i], e.containers[i+1:]...)
+			close(c.removed)
+			return
+		}
+	}
+}
+
+// find returns a container, nil if there is none.
+func (e *Engine) find(id string) *container {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, c := range e.containers {
+		if c.id == id {
+			return c
+		}
+	}
+	return nil
+}
+
+// endContainers ends all that run; the engine is not asked any more.
+func (e *Engine) endContainers() {
+	e.mu.Lock()
+	all := e.containers
+	for c := range e.attached {
+		c.Close()
+	}
+	e.mu.Unlock()
+	for _, c := range all {
+		c.exit(137, true)
+	}
+	e.programsRunning.Wait()
+}
+
+// hold keeps a connection that was taken over, so that Kill cuts it too; what it
+// returns lets it go.
+func (e *Engine) hold(c net.Conn) (release func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.attached[c] = true
+	return func() {
+		c.Close()
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		delete(e.attached, c)
+	}
+}

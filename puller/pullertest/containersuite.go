@@ -1,0 +1,431 @@
+package pullertest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/pullertest/actor"
+)
+
+// ContainerFixture is an engine under test, which runs containers.
+type ContainerFixture struct {
+	Engine puller.Engine
+	// Image is the ID of one that the engine has: its entrypoint is /app, the
+	// actor, and there is nothing else in it.
+	Image string
+	// OOM says that the engine can tell that a container was ended for want of
+	// memory; not every machine can.
+	OOM bool
+}
+
+// TestContainers is the contract of puller.Engine for containers as tests.
+func TestContainers(t *testing.T, f ContainerFixture) {
+	t.Run("tells how a container has exited", f.testExit)
+	t.Run("loses nothing of an instant exit", f.testInstant)
+	t.Run("keeps the order of each stream", f.testLines)
+	t.Run("passes every byte on", f.testBytes)
+	t.Run("passes a terminal's output on as it is", f.testTTY)
+	t.Run("passes much output on", f.testFlood)
+	t.Run("passes on what is asked for", f.testAsked)
+	t.Run("locks containers down", f.testLocked)
+	t.Run("tells want of memory from other ends", f.testOOM)
+	t.Run("stops what does not want to", f.testStop)
+	t.Run("follows a container that runs", f.testFollow)
+	t.Run("follows a container that has exited", f.testFollowLate)
+	t.Run("leaves a container running when ctx ends", f.testLeave)
+	t.Run("finds containers by label, and removes them", f.testContainers)
+	t.Run("says why a container can't be", f.testRefused)
+}
+
+// heard is what a container has printed.
+type heard struct {
+	stdout, stderr bytes.Buffer
+	calls          int
+	most           int // bytes in one call
+}
+
+func (h *heard) each(s puller.Output, p []byte) {
+	h.calls++
+	h.most = max(h.most, len(p))
+	if s == puller.Stderr {
+		h.stderr.Write(p)
+		return
+	}
+	h.stdout.Write(p)
+}
+
+const suiteLabel = "towline.suite"
+
+func (f ContainerFixture) container(steps ...string) puller.Container {
+	return puller.Container{Image: f.Image, Cmd: steps, Network: "none", Pids: 100, Labels: map[string]string{suiteLabel: "all"}}
+}
+
+// create makes a container that the test's end removes.
+func (f ContainerFixture) create(t *testing.T, c puller.Container) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	id, _, err := f.Engine.Create(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := f.Engine.Remove(context.Background(), id); err != nil {
+			t.Error(err)
+		}
+	})
+	return id
+}
+
+// run creates and runs a container to its end.
+func (f ContainerFixture) run(t *testing.T, c puller.Container) (puller.Exit, *heard) {
+	t.Helper()
+	id := f.create(t, c)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	var h heard
+	started := 0
+	exit, err := f.Engine.Run(ctx, id, c.TTY, func() { started++ }, h.each)
+	if err != nil {
+		t.Fatalf("it ran, and then: %v\n%s%s", err, h.stdout.String(), h.stderr.String())
+	}
+	if started != 1 {
+		t.Errorf("it was said to have started %d times", started)
+	}
+	return exit, &h
+}
+
+func (f ContainerFixture) testExit(t *testing.T) {
+	for _, code := range []int{0, 1, 137} {
+		exit, _ := f.run(t, f.container(fmt.Sprintf("exit=%d", code)))
+		if exit != (puller.Exit{Code: code}) {
+			t.Errorf("exit %d is told as %+v", code, exit)
+		}
+	}
+}
+
+func (f ContainerFixture) testInstant(t *testing.T) {
+	for n := range 50 {
+		stdout, stderr := fmt.Sprintf("out %d", n), fmt.Sprintf("err %d\n", n)
+		_, h := f.run(t, f.container("out="+stdout, "err="+stderr))
+		if h.stdout.String() != stdout || h.stderr.String() != stderr {
+			t.Errorf("run %d: it heard %q and %q", n, h.stdout.String(), h.stderr.String())
+		}
+	}
+}
+
+func (f ContainerFixture) testLines(t *testing.T) {
+	const n = 500
+	_, h := f.run(t, f.container(fmt.Sprintf("lines=%d", n)))
+	var stdout, stderr strings.Builder
+	for i := range n {
+		fmt.Fprintf(&stdout, "stdout %d\n", i)
+		fmt.Fprintf(&stderr, "stderr %d\n", i)
+	}
+	if h.stdout.String() != stdout.String() || h.stderr.String() != stderr.String() {
+		t.Errorf("it heard other lines: %d and %d bytes, not %d and %d", h.stdout.Len(), h.stderr.Len(), stdout.Len(), stderr.Len())
+	}
+}
+
+func (h *heard) wantAll(t *testing.T) {
+	t.Helper()
+	if !bytes.Equal(h.stdout.Bytes(), actor.All()) || !bytes.Equal(h.stderr.Bytes(), append(actor.All(), actor.All()...)) {
+		t.Errorf("it heard %q and %q", h.stdout.Bytes(), h.stderr.Bytes())
+	}
+}
+
+func (f ContainerFixture) testBytes(t *testing.T) {
+	_, h := f.run(t, f.container("bytes"))
+	h.wantAll(t)
+}
+
+func (f ContainerFixture) testTTY(t *testing.T) {
+	c := f.container("out=a\n\x1b[1mb", "err=c\n")
+	c.TTY = true
+	_, h := f.run(t, c)
+	if got := h.stdout.String(); got != "a\r\n\x1b[1mbc\r\n" || h.stderr.Len() > 0 {
+		t.Errorf("it heard %q and %q", got, h.stderr.String())
+	}
+}
+
+func (f ContainerFixture) testFlood(t *testing.T) {
+	const n = 20 << 20
+	_, h := f.run(t, f.container(fmt.Sprintf("flood=%d", n)))
+	if !bytes.Equal(h.stdout.Bytes(), actor.Flood(n)) {
+		t.Errorf("it heard %d bytes, not the %d that were printed", h.stdout.Len(), n)
+	}
+	if h.most > 64<<10 {
+		t.Errorf("it heard %d bytes at once", h.most)
+	}
+}
+
+func (f ContainerFixture) self(t *testing.T, c puller.Container) actor.Self {
+	t.Helper()
+	_, h := f.run(t, c)
+	var self actor.Self
+	if err := json.Unmarshal(h.stdout.Bytes(), &self); err != nil {
+		t.Fatalf("%v: %q %q", err, h.stdout.String(), h.stderr.String())
+	}
+	return self
+}
+
+func (f ContainerFixture) testAsked(t *testing.T) {
+	c := f.container("self")
+	c.Env = []string{"TOWLINE_A=1 = 2", "TOWLINE_B="}
+	c.Workdir, c.User, c.Platform = "/some/where", "1234:5678", "linux/amd64"
+	self := f.self(t, c)
+	if !slices.Equal(self.Args, []string{"/app", "self"}) || self.Dir != c.Workdir || self.UID != 1234 || self.GID != 5678 {
+		t.Errorf("it got %+v", self)
+	}
+	for _, env := range c.Env {
+		if !slices.Contains(self.Env, env) {
+			t.Errorf("%q is not in its environment, %q", env, self.Env)
+		}
+	}
+	c.Entrypoint, c.Cmd = []string{"/app", "err=x"}, []string{"out=  two words"}
+	if _, h := f.run(t, c); h.stdout.String() != "  two words" || h.stderr.String() != "x" {
+		t.Errorf("with another entrypoint it heard %q and %q", h.stdout.String(), h.stderr.String())
+	}
+}
+
+func (f ContainerFixture) testLocked(t *testing.T) {
+	self := f.self(t, f.container("self"))
+	if strings.Trim(self.CapEff, "0") != "" || self.CapEff == "" || self.NoNewPrivs != "1" {
+		t.Errorf("it has capabilities %s, and no-new-privileges is %s", self.CapEff, self.NoNewPrivs)
+	}
+	if !slices.Equal(self.Interfaces, []string{"lo"}) {
+		t.Errorf("without a network, it has %v", self.Interfaces)
+	}
+}
+
+func (f ContainerFixture) testOOM(t *testing.T) {
+	if !f.OOM {
+		t.Skip("this engine can't tell")
+	}
+	c := f.container("out=hungry", fmt.Sprintf("eat=%d", 512<<20))
+	c.Memory = 48 << 20
+	exit, h := f.run(t, c)
+	if exit.Code != 137 || !exit.OOMKilled {
+		t.Errorf("it exited as %+v", exit)
+	}
+	if h.stdout.String() != "hungry" {
+		t.Errorf("it heard %q", h.stdout.String())
+	}
+}
+
+// running starts a container and returns when it runs, and a function that waits
+// for what Run returns.
+func (f ContainerFixture) running(t *testing.T, ctx context.Context, c puller.Container) (id string, wait func() (puller.Exit, error)) {
+	t.Helper()
+	id = f.create(t, c)
+	type end struct {
+		exit puller.Exit
+		err  error
+	}
+	ended := make(chan end, 1)
+	up := make(chan struct{}, 1)
+	go func() {
+		exit, err := f.Engine.Run(ctx, id, c.TTY, func() {}, func(puller.Output, []byte) {
+			select {
+			case up <- struct{}{}:
+			default:
+			}
+		})
+		ended <- end{exit, err}
+	}()
+	select {
+	case <-up:
+	case e := <-ended:
+		t.Fatalf("it did not print before its end: %+v", e)
+	case <-time.After(limit):
+		t.Fatal("it does not print")
+	}
+	return id, func() (puller.Exit, error) { e := <-ended; return e.exit, e.err }
+}
+
+func (f ContainerFixture) testStop(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	for _, c := range []struct {
+		steps []string
+		grace time.Duration
+		code  int
+	}{
+		{[]string{"term", "out=up", "sleep=1h"}, time.Second, 137},
+		{[]string{"term", "out=up", "sleep=1h"}, 0, 137},
+		{[]string{"out=up", "sleep=1h"}, limit, 143},
+	} {
+		id, wait := f.running(t, ctx, f.container(c.steps...))
+		for range 2 {
+			if err := f.Engine.Stop(ctx, id, c.grace); err != nil {
+				t.Error(err)
+			}
+		}
+		if exit, err := wait(); err != nil || exit != (puller.Exit{Code: c.code}) {
+			t.Errorf("%v, stopped with grace %s, exited as %+v, %v", c.steps, c.grace, exit, err)
+		}
+		if err := f.Engine.Remove(ctx, id); err != nil {
+			t.Error(err)
+		}
+		if err := f.Engine.Stop(ctx, id, time.Second); err != nil {
+			t.Errorf("stopping one that is not there: %v", err)
+		}
+	}
+}
+
+func (f ContainerFixture) testFollow(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	for range 5 {
+		id, wait := f.running(t, ctx, f.container("bytes", "sleep=500ms", "lines=100", "exit=3"))
+		var h heard
+		exit, err := f.Engine.Follow(ctx, id, false, h.each)
+		if err != nil || exit != (puller.Exit{Code: 3}) {
+			t.Errorf("it exited as %+v, %v", exit, err)
+		}
+		if !bytes.HasPrefix(h.stdout.Bytes(), actor.All()) || !strings.HasSuffix(h.stdout.String(), "stdout 99\n") || !strings.HasSuffix(h.stderr.String(), "stderr 99\n") {
+			t.Errorf("it heard %q and %q", h.stdout.String(), h.stderr.String())
+		}
+		if n := strings.Count(h.stdout.String(), "stdout 99\n"); n != 1 {
+			t.Errorf("it heard the end %d times", n)
+		}
+		wait()
+	}
+}
+
+func (f ContainerFixture) testFollowLate(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	for _, tty := range []bool{false, true} {
+		c := f.container("bytes", "out=no newline at the end", "exit=3")
+		if tty {
+			c = f.container("out=a\nb", "exit=3")
+			c.TTY = true
+		}
+		id := f.create(t, c)
+		if _, err := f.Engine.Follow(ctx, id, tty, (&heard{}).each); err == nil {
+			t.Error("one that was never started could be followed")
+		}
+		var first, second heard
+		if _, err := f.Engine.Run(ctx, id, tty, func() {}, first.each); err != nil {
+			t.Fatal(err)
+		}
+		exit, err := f.Engine.Follow(ctx, id, tty, second.each)
+		if err != nil || exit != (puller.Exit{Code: 3}) {
+			t.Errorf("it exited as %+v, %v", exit, err)
+		}
+		if !bytes.Equal(first.stdout.Bytes(), second.stdout.Bytes()) || !bytes.Equal(first.stderr.Bytes(), second.stderr.Bytes()) {
+			t.Errorf("it heard %q and %q, and then %q and %q", first.stdout.Bytes(), first.stderr.Bytes(), second.stdout.Bytes(), second.stderr.Bytes())
+		}
+	}
+	_, err := f.Engine.Follow(ctx, strings.Repeat("0", 64), false, (&heard{}).each)
+	wantKind(t, err, puller.NotFound)
+}
+
+func (f ContainerFixture) testLeave(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	id, wait := f.running(t, ctx, f.container("out=up", "sleep=2s", "out= and away", "exit=4"))
+	cancel()
+	began := time.Now()
+	_, err := wait()
+	wantKind(t, err, puller.Canceled)
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("it returned after %s", took)
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	short, cancelShort := context.WithTimeout(ctx, 100*time.Millisecond)
+	defer cancelShort()
+	_, err = f.Engine.Follow(short, id, false, (&heard{}).each)
+	wantKind(t, err, puller.Timeout)
+	var h heard
+	exit, err := f.Engine.Follow(ctx, id, false, h.each)
+	if err != nil || exit != (puller.Exit{Code: 4}) || h.stdout.String() != "up and away" {
+		t.Errorf("it exited as %+v, %v, and had printed %q", exit, err, h.stdout.String())
+	}
+}
+
+func (f ContainerFixture) testContainers(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	label := func(c puller.Container, value string) puller.Container {
+		c.Labels = map[string]string{suiteLabel: value, "other": "x=y"}
+		return c
+	}
+	f.create(t, label(f.container("exit=0"), "theirs"))
+	created := f.create(t, label(f.container("exit=0"), "ours"))
+	exited := f.create(t, label(f.container("exit=0"), "ours"))
+	if _, err := f.Engine.Run(ctx, exited, false, func() {}, (&heard{}).each); err != nil {
+		t.Fatal(err)
+	}
+	running, wait := f.running(t, ctx, label(f.container("out=up", "sleep=1h"), "ours"))
+	states, err := f.Engine.Containers(ctx, suiteLabel, "ours")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(map[string]bool)
+	for _, s := range states {
+		got[s.ID] = s.Started
+		if s.Labels["other"] != "x=y" {
+			t.Errorf("its labels are %v", s.Labels)
+		}
+	}
+	if len(got) != 3 || got[created] || !got[exited] || !got[running] {
+		t.Errorf("it found %v; created was %s, exited %s, running %s", got, created, exited, running)
+	}
+	for id := range got {
+		for range 2 {
+			if err := f.Engine.Remove(ctx, id); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	wait() // however it puts that
+	if states, err := f.Engine.Containers(ctx, suiteLabel, "ours"); err != nil || len(states) != 0 {
+		t.Errorf("after their removal it finds %v, %v", states, err)
+	}
+}
+
+func (f ContainerFixture) testRefused(t *testing.T) {
+	with := func(change func(*puller.Container)) puller.Container {
+		c := f.container("exit=0")
+		change(&c)
+		return c
+	}
+	for name, c := range map[string]struct {
+		container puller.Container
+		kind      puller.Kind
+	}{
+		"no such image":         {with(func(c *puller.Container) { c.Image = "sha256:" + strings.Repeat("0", 64) }), puller.NotFound},
+		"little memory":         {with(func(c *puller.Container) { c.Memory = 1 << 10 }), puller.InvalidRequest},
+		"no such program":       {with(func(c *puller.Container) { c.Entrypoint = []string{"no space left on device"} }), puller.InvalidRequest},
+		"no such file":          {with(func(c *puller.Container) { c.Entrypoint = []string{"/unauthorized"} }), puller.InvalidRequest},
+		"a directory":           {with(func(c *puller.Container) { c.Entrypoint = []string{"/proc"} }), puller.InvalidRequest},
+		"no such user":          {with(func(c *puller.Container) { c.User = "somebody" }), puller.InvalidRequest},
+		"no such group":         {with(func(c *puller.Container) { c.User = "1:something" }), puller.InvalidRequest},
+		"a file for a workdir":  {with(func(c *puller.Container) { c.Workdir = "/app" }), puller.InvalidRequest},
+		"below one for workdir": {with(func(c *puller.Container) { c.Workdir = "/app/x" }), puller.InvalidRequest},
+		"too many CPUs":         {with(func(c *puller.Container) { c.NanoCPUs = 1e15 }), puller.InvalidRequest},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			defer cancel()
+			id, _, err := f.Engine.Create(ctx, c.container)
+			if err == nil {
+				_, err = f.Engine.Run(ctx, id, false, func() { t.Error("it was said to have started") }, (&heard{}).each)
+				if err := f.Engine.Remove(ctx, id); err != nil {
+					t.Error(err)
+				}
+			}
+			wantKind(t, err, c.kind)
+			t.Log(err)
+		})
+	}
+}

@@ -1,0 +1,262 @@
+package pullertest
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// containerRoutes adds the calls about containers.
+func (e *Engine) containerRoutes(mux *http.ServeMux) {
+	mux.HandleFunc("POST /containers/create", e.createContainer)
+	mux.HandleFunc("GET /containers/json", e.listContainers)
+	for pattern, handler := range map[string]func(http.ResponseWriter, *http.Request, *container){
+		"POST /containers/{id}/start":  e.startContainer,
+		"POST /containers/{id}/attach": e.attachContainer,
+		"POST /containers/{id}/wait":   e.waitContainer,
+		"GET /containers/{id}/logs":    e.containerLogs,
+		"POST /containers/{id}/stop":   e.stopContainer,
+		"POST /containers/{id}/kill":   e.killContainer,
+		"GET /containers/{id}/json":    e.inspectContainer,
+		"DELETE /containers/{id}":      e.removeContainer,
+	} {
+		call := pattern[strings.LastIndex(pattern, "/")+1:]
+		switch call {
+		case "json":
+			call = "inspect"
+		case "{id}":
+			call = "remove"
+		}
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			id := r.PathValue("id")
+			if e.looked(w, r, call, id) {
+				return
+			}
+			c := e.find(id)
+			if c == nil {
+				refuse(w, http.StatusNotFound, "No such container: "+id)
+				return
+			}
+			handler(w, r, c)
+		})
+	}
+}
+
+// looked asks the look, and reports whether it has answered.
+func (e *Engine) looked(w http.ResponseWriter, r *http.Request, call, id string) bool {
+	e.mu.Lock()
+	look := e.containerLook
+	e.mu.Unlock()
+	if look == nil {
+		return false
+	}
+	status, message := look(call, id, r.Context().Done())
+	if status != 0 {
+		refuse(w, status, message)
+	}
+	return status != 0
+}
+
+func (e *Engine) createContainer(w http.ResponseWriter, r *http.Request) {
+	if e.looked(w, r, "create", "") {
+		return
+	}
+	var asked ContainerRequest
+	if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
+		refuse(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	asked.Platform = r.URL.Query().Get("platform")
+	e.mu.Lock()
+	found := false
+	for _, i := range e.images {
+		found = found || i.ID == asked.Image
+	}
+	warnings := e.warnings
+	e.mu.Unlock()
+	switch memory := asked.HostConfig.Memory; {
+	case !found:
+		refuse(w, http.StatusNotFound, "No such image: "+asked.Image)
+	case memory != 0 && memory < 6<<20:
+		refuse(w, http.StatusBadRequest, "Minimum memory limit allowed is 6MB")
+	default:
+		c := e.newContainer(asked)
+		answer(w, http.StatusCreated, map[string]any{"Id": c.id, "Warnings": append([]string{}, warnings...)})
+	}
+}
+
+func (e *Engine) startContainer(w http.ResponseWriter, r *http.Request, c *container) {
+	if !e.launch(c) {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (e *Engine) stopContainer(w http.ResponseWriter, r *http.Request, c *container) {
+	c.mu.Lock()
+	running := c.status == "running"
+	c.mu.Unlock()
+	if !running {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	seconds, err := strconv.Atoi(r.URL.Query().Get("t"))
+	if err != nil {
+		seconds = 10
+	}
+	e.stop(c, time.Duration(seconds)*time.Second)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (e *Engine) killContainer(w http.ResponseWriter, r *http.Request, c *container) {
+	c.exit(137, true)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (e *Engine) removeContainer(w http.ResponseWriter, r *http.Request, c *container) {
+	c.mu.Lock()
+	running := c.status == "running"
+	c.mu.Unlock()
+	if running && r.URL.Query().Get("force") == "" {
+		refuse(w, http.StatusConflict, "You cannot remove a running container "+c.id+". Stop the container before attempting removal or force remove")
+		return
+	}
+	e.drop(c)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// waitContainer answers at once, and says more when the condition is met.
+func (e *Engine) waitContainer(w http.ResponseWriter, r *http.Request, c *container) {
+	gone := r.Context().Done()
+	w.Header().Set("Content-Type", "application/json")
+	w.(http.Flusher).Flush()
+	switch r.URL.Query().Get("condition") {
+	case "removed":
+		select {
+		case <-c.removed:
+		case <-gone:
+			return
+		}
+	case "next-exit":
+		if !c.until(gone, func() bool { return c.status == "exited" }) {
+			return
+		}
+	default:
+		if !c.until(gone, func() bool { return c.status != "running" }) {
+			return
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	json.NewEncoder(w).Encode(map[string]any{"StatusCode": c.code, "Error": nil})
+}
+
+// attachContainer takes the connection over and writes to it what is printed
+// from now on.
+func (e *Engine) attachContainer(w http.ResponseWriter, r *http.Request, c *container) {
+	c.mu.Lock()
+	from := len(c.printed)
+	c.mu.Unlock()
+	conn, _, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		refuse(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	defer e.hold(conn)()
+	fmt.Fprint(conn, "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		io.Copy(io.Discard, conn)
+	}()
+	play(conn, func() {}, c, from, true, gone, r)
+	conn.Close()
+	<-gone
+}
+
+func (e *Engine) containerLogs(w http.ResponseWriter, r *http.Request, c *container) {
+	follow := r.URL.Query().Get("follow") != ""
+	w.Header().Set("Content-Type", "application/vnd.docker.raw-stream")
+	flush := w.(http.Flusher).Flush
+	flush()
+	play(w, flush, c, 0, follow, r.Context().Done(), r)
+}
+
+// play writes what a container has printed, from a piece on, and what it prints
+// until it has exited.
+func play(w io.Writer, flush func(), c *container, from int, follow bool, gone <-chan struct{}, r *http.Request) {
+	wanted := map[byte]bool{1: r.URL.Query().Get("stdout") != "", 2: r.URL.Query().Get("stderr") != ""}
+	for {
+		var pieces []piece
+		over := false
+		if !c.until(gone, func() bool {
+			pieces, over = c.printed[from:], c.status == "exited" || !follow
+			return len(pieces) > 0 || over
+		}) {
+			return
+		}
+		for _, p := range pieces {
+			if !wanted[p.stream] {
+				continue
+			}
+			if !c.requested.Tty {
+				header := [8]byte{p.stream}
+				binary.BigEndian.PutUint32(header[4:], uint32(len(p.bytes)))
+				w.Write(header[:])
+			}
+			if _, err := w.Write(p.bytes); err != nil {
+				return
+			}
+		}
+		flush()
+		from += len(pieces)
+		if over {
+			return
+		}
+	}
+}
+
+func (e *Engine) listContainers(w http.ResponseWriter, r *http.Request) {
+	if e.looked(w, r, "list", "") {
+		return
+	}
+	var filters struct{ Label map[string]bool }
+	if text := r.URL.Query().Get("filters"); text != "" {
+		if err := json.Unmarshal([]byte(text), &filters); err != nil {
+			refuse(w, http.StatusBadRequest, err.Error())
+			return
+		}
+	}
+	list := []any{}
+	for _, c := range e.Containers() {
+		matches := r.URL.Query().Get("all") != "" || c.Status == "running"
+		for label := range filters.Label {
+			name, value, valued := strings.Cut(label, "=")
+			have, ok := c.Requested.Labels[name]
+			matches = matches && ok && (!valued || have == value)
+		}
+		if matches {
+			list = append(list, map[string]any{"Id": c.ID, "ImageID": c.Requested.Image, "Labels": c.Requested.Labels, "State": c.Status})
+		}
+	}
+	answer(w, http.StatusOK, list)
+}
+
+func (e *Engine) inspectContainer(w http.ResponseWriter, r *http.Request, c *container) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	answer(w, http.StatusOK, map[string]any{
+		"Id": c.id, "Image": c.requested.Image,
+		"State": map[string]any{
+			"Status": c.status, "Running": c.status == "running", "ExitCode": c.code, "OOMKilled": c.oomKilled, "Error": "",
+			"StartedAt": c.started.UTC(), "FinishedAt": c.finished.UTC(),
+		},
+		"Config": map[string]any{"Tty": c.requested.Tty, "Labels": c.requested.Labels},
+	})
+}
