@@ -49,8 +49,9 @@ type Pull struct {
 
 // Runs says whether programs may be run, and how many at a time.
 type Runs struct {
-	Enabled     bool `mapstructure:"enabled"`
-	Concurrency int  `mapstructure:"concurrency"`
+	Enabled     bool  `mapstructure:"enabled"`
+	Concurrency int   `mapstructure:"concurrency"` // containers
+	Output      int64 `mapstructure:"output"`      // bytes kept of what one prints
 }
 
 // Jobs says how long jobs are kept after their end.
@@ -91,7 +92,7 @@ func Default() Config {
 			Concurrency: 8, PerRegistry: 6, Policy: "missing", Retries: 3, Timeout: 30 * time.Minute,
 			FirstByteTimeout: time.Minute, StallTimeout: time.Minute, ExtractStallTimeout: 10 * time.Minute,
 		},
-		Runs: Runs{Enabled: true, Concurrency: 16},
+		Runs: Runs{Enabled: true, Concurrency: 16, Output: 64 << 20},
 		Jobs: Jobs{KeepFor: 30 * 24 * time.Hour, Keep: 100_000},
 		Log:  Log{Level: "info", Format: "text"},
 	}
@@ -179,7 +180,7 @@ func setDefaults(v *viper.Viper, c Config) {
 		"pull.policy": c.Pull.Policy, "pull.retries": c.Pull.Retries, "pull.timeout": c.Pull.Timeout,
 		"pull.first_byte_timeout": c.Pull.FirstByteTimeout, "pull.stall_timeout": c.Pull.StallTimeout,
 		"pull.extract_stall_timeout": c.Pull.ExtractStallTimeout,
-		"runs.enabled":               c.Runs.Enabled, "runs.concurrency": c.Runs.Concurrency,
+		"runs.enabled":               c.Runs.Enabled, "runs.concurrency": c.Runs.Concurrency, "runs.output": c.Runs.Output,
 		"jobs.keep_for": c.Jobs.KeepFor, "jobs.keep": c.Jobs.Keep,
 		"auth.token_file": c.Auth.TokenFile,
 		"auth.tls.cert":   c.Auth.TLS.Cert, "auth.tls.key": c.Auth.TLS.Key, "auth.tls.ca": c.Auth.TLS.CA,
@@ -208,7 +209,7 @@ func checkEnvironment(v *viper.Viper) error {
 // checkTypes refuses values that decoding would bend into their key's type:
 // it takes 1.5 and true for 1, and YAML reads 1.50 without quotes as 1.5.
 func checkTypes(v *viper.Viper) error {
-	for _, key := range []string{"pull.concurrency", "pull.per_registry", "pull.retries", "jobs.keep", "runs.concurrency"} {
+	for _, key := range []string{"pull.concurrency", "pull.per_registry", "pull.retries", "jobs.keep", "runs.concurrency", "runs.output"} {
 		switch value := v.Get(key).(type) {
 		case float64, bool:
 			return fmt.Errorf("%s: %v is not a whole number", key, value)
@@ -224,6 +225,12 @@ func checkTypes(v *viper.Viper) error {
 const (
 	mostJobs    = 10_000_000
 	longestKeep = 10 * 365 * 24 * time.Hour
+)
+
+// Bounds of what is kept of a run's output, in bytes.
+const (
+	leastOutput = 1 << 20
+	mostOutput  = 16 << 30
 )
 
 // Validate returns the first fault, with its key.
@@ -252,6 +259,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("pull.retries: %d is not between 0 and 20", p.Retries)
 	case c.Runs.Concurrency < 1 || c.Runs.Concurrency > 1000:
 		return fmt.Errorf("runs.concurrency: %d is not between 1 and 1000", c.Runs.Concurrency)
+	case c.Runs.Output < leastOutput || c.Runs.Output > mostOutput:
+		return fmt.Errorf("runs.output: %d is not between %d and %d bytes", c.Runs.Output, leastOutput, mostOutput)
 	case c.Jobs.Keep < 1 || c.Jobs.Keep > mostJobs:
 		return fmt.Errorf("jobs.keep: %d is not between 1 and %d", c.Jobs.Keep, mostJobs)
 	case c.Jobs.KeepFor < time.Minute || c.Jobs.KeepFor > longestKeep:

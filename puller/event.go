@@ -13,7 +13,7 @@ type Event struct {
 	// have none. It grows through the daemon's whole life, and over restarts.
 	Seq  uint64    `json:"seq,omitempty"`
 	Time time.Time `json:"time"`
-	Type string    `json:"type"` // state, layer, notice, result or heartbeat
+	Type string    `json:"type"` // state, layer, notice, log, result or heartbeat
 	Job  string    `json:"job"`
 
 	State   State `json:"state,omitempty"` // state
@@ -27,6 +27,9 @@ type Event struct {
 	// RetryAfterSeconds is, in the notice of a cool-down, how long it still is.
 	RetryAfterSeconds float64 `json:"retry_after_seconds,omitempty"`
 
+	Stream Output `json:"stream,omitempty"` // log: which output
+	*stream.Text
+
 	Result *Job `json:"result,omitempty"` // result: the whole job
 }
 
@@ -38,6 +41,15 @@ func stateEvent(seq uint64, v *Job) Event {
 
 func noticeEvent(seq uint64, id, message string, wait time.Duration) Event {
 	return Event{Seq: seq, Time: time.Now().UTC(), Type: "notice", Job: id, Message: message, RetryAfterSeconds: wait.Seconds()}
+}
+
+func logEvent(seq uint64, id string, s Output, text stream.Text) Event {
+	return Event{Seq: seq, Time: time.Now().UTC(), Type: "log", Job: id, Stream: s, Text: &text}
+}
+
+// missedFrame is told in the place of output that is not there for a reader.
+func missedFrame(id string) stream.Frame {
+	return noticeEvent(0, id, "some of the output is not kept any more: more has come since than is kept", 0).frame()
 }
 
 func resultEvent(seq uint64, v *Job) Event {

@@ -250,6 +250,7 @@ func (p *Puller) prune() {
 	if err != nil {
 		p.log.WithError(err).Error("old jobs could not be dropped from the store")
 	} else if n > 0 {
+		p.dropOutputs()
 		p.log.WithField("jobs", n).Debug("old jobs dropped from the store")
 	}
 }

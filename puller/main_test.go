@@ -68,8 +68,9 @@ func inYardWith(t *testing.T, o puller.Options, wrap func(puller.Engine) puller.
 			engine = wrap(adapter)
 		}
 		y := &yard{T: t, engine: scripted, store: pullertest.NewStore(), log: &log}
+		output := t.TempDir()
 		y.open = func() {
-			o.Store = y.store
+			o.Store, o.OutputDir, o.OutputLimit, o.Instance = y.store, output, 1<<20, "yard"
 			p, err := puller.New(engine, o)
 			if err != nil {
 				t.Fatal(err)

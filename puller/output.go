@@ -1,8 +1,156 @@
 package puller
 
-// placeholder until the tape is there
-func (j *job) printer(skip map[Output]int64) func(Output, []byte) {
-	return func(Output, []byte) {}
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/towline/towline/stream"
+)
+
+// output is what a run's container prints, on its way to the job's readers.
+type output struct {
+	mu      sync.Mutex
+	tape    *stream.Tape
+	mark    stream.Mark // bytes told, of each stream
+	skip    stream.Mark // bytes to be left out, since they have been told
+	tellers [2]stream.Teller
+	fault   error // why the last of it could not be kept
 }
-func (j *job) printed() map[Output]int64 { return nil }
-func (j *job) truncated() bool           { return false }
+
+// index is a stream's place in a mark.
+func (s Output) index() int {
+	if s == Stderr {
+		return 1
+	}
+	return 0
+}
+
+// outputPath returns where a run's output is kept.
+func (p *Puller) outputPath(id string) string { return filepath.Join(p.opts.OutputDir, id) }
+
+// openOutput makes a place for what a run's container is going to print, if it
+// has none from before a restart.
+func (p *Puller) openOutput(j *job) {
+	if j.run.output.tape != nil {
+		return
+	}
+	err := os.MkdirAll(p.opts.OutputDir, 0o700)
+	var tape *stream.Tape
+	if err == nil {
+		tape, err = stream.CreateTape(p.outputPath(j.id), p.opts.OutputLimit)
+	}
+	if err != nil {
+		p.tell(j, fmt.Sprintf("what the program prints can't be kept: %v", err))
+		return
+	}
+	p.playLive(j, tape)
+}
+
+// reopenOutput goes on with what a run's container had printed before a
+// restart.
+func (p *Puller) reopenOutput(j *job) {
+	tape, err := stream.OpenTape(p.outputPath(j.id), p.opts.OutputLimit)
+	switch {
+	case err == nil:
+		p.playLive(j, tape)
+	case !errors.Is(err, fs.ErrNotExist):
+		p.log.WithError(err).WithField("job", j.id).Error("the output of a run can't be read")
+	}
+}
+
+func (p *Puller) playLive(j *job, tape *stream.Tape) {
+	o := &j.run.output
+	o.tape, o.mark = tape, tape.Mark()
+	j.topic.Play(tape, func() stream.Frame { return missedFrame(j.id) })
+}
+
+// printer returns what the engine is to call for what a run's container prints.
+// With again, that begins with what has been told.
+func (p *Puller) printer(j *job, again bool) func(Output, []byte) {
+	o := &j.run.output
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.skip, o.tellers = stream.Mark{}, [2]stream.Teller{}
+	if again {
+		o.skip = o.mark
+	}
+	return func(s Output, b []byte) {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		i := s.index()
+		known := min(o.skip[i], uint64(len(b)))
+		o.skip[i] -= known
+		if b = b[known:]; len(b) > 0 {
+			text, n, ok := o.tellers[i].Tell(b)
+			p.print(j, s, text, n, ok)
+		}
+	}
+}
+
+// print tells a piece of output. o.mu is held.
+func (p *Puller) print(j *job, s Output, text stream.Text, n int, ok bool) {
+	o := &j.run.output
+	if !ok || o.tape == nil {
+		return
+	}
+	o.mark[s.index()] += uint64(n)
+	err := j.topic.Print(o.mark, func(seq uint64) stream.Frame { return logEvent(seq, j.id, s, text).frame() })
+	if err != nil && o.fault == nil {
+		p.tell(j, fmt.Sprintf("some of what the program prints can't be kept: %v", err))
+	}
+	o.fault = err
+}
+
+// closeOutput tells what was held back. Nothing is printed after it.
+func (p *Puller) closeOutput(j *job) {
+	o := &j.run.output
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, s := range []Output{Stdout, Stderr} {
+		text, n, ok := o.tellers[s.index()].Flush()
+		p.print(j, s, text, n, ok)
+	}
+	if o.tape != nil {
+		o.tape.Close()
+	}
+}
+
+// truncated reports whether some of a run's output is not kept any more.
+func (o *output) truncated() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.fault != nil || o.tape != nil && !o.tape.Whole()
+}
+
+// play has a topic tell what a run that has ended had printed.
+func (p *Puller) play(topic *stream.Topic, id string) {
+	if tape, err := stream.ReadTape(p.outputPath(id)); err == nil {
+		topic.Play(tape, func() stream.Frame { return missedFrame(id) })
+	}
+}
+
+// dropOutputs removes the output of runs that are not known any more.
+func (p *Puller) dropOutputs() {
+	files, err := os.ReadDir(p.opts.OutputDir)
+	if err != nil {
+		return // there have been no runs
+	}
+	dropped := ""
+	for _, f := range files {
+		id, _, _ := strings.Cut(f.Name(), ".")
+		if id == dropped || p.live(id) != nil {
+			continue
+		}
+		if _, err := p.store.Record(id); KindOf(err) == NotFound {
+			dropped = id
+			if err := stream.RemoveTape(p.outputPath(id)); err != nil {
+				p.log.WithError(err).Warn("the output of an old run could not be removed")
+			}
+		}
+	}
+}

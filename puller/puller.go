@@ -34,6 +34,10 @@ type Options struct {
 	// restart.
 	Runs     int
 	Instance string
+	// OutputDir is where runs' output is kept, up to OutputLimit bytes of each:
+	// of more, the end.
+	OutputDir   string
+	OutputLimit int64
 	// Store keeps the jobs. The Puller does not close it.
 	Store Store
 	// KeepFor is how long ended jobs are kept, and KeepJobs how many of them; 0
@@ -347,6 +351,9 @@ func (p *Puller) Watch(id string, since *uint64) ([]stream.Frame, *stream.Subscr
 			return nil, nil, err
 		}
 		topic = stream.NewTopic(&p.seq)
+		if r.Run != nil {
+			p.play(topic, id)
+		}
 		topic.End(r.frames()...)
 	}
 	var frames []stream.Frame

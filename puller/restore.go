@@ -28,7 +28,11 @@ func (p *Puller) restore() error {
 	p.mu.Lock()
 	for _, r := range unended {
 		p.above(r.Job.ID)
-		jobs = append(jobs, p.revive(r))
+		j := p.revive(r)
+		if j.run != nil {
+			p.reopenOutput(j)
+		}
+		jobs = append(jobs, j)
 	}
 	p.unended = len(jobs)
 	p.enlist(jobs)

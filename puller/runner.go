@@ -19,6 +19,8 @@ type run struct {
 	container string  // its ID, once there is one
 	exit      *Exit   // once it has exited
 	ending    error   // why it is to end before its program does
+
+	output output
 }
 
 // record returns what a restart needs of the run.
@@ -96,7 +98,8 @@ func (p *Puller) create(j *job, image Result) {
 	p.mu.Lock()
 	j.run.container = id
 	p.mu.Unlock()
-	exit, err := p.engine.Run(j.ctx, id, j.run.request.TTY, func() { p.to(j, Running) }, j.printer(nil))
+	p.openOutput(j)
+	exit, err := p.engine.Run(j.ctx, id, j.run.request.TTY, func() { p.to(j, Running) }, p.printer(j, false))
 	p.exited(j, exit, err)
 }
 
@@ -107,9 +110,10 @@ func (p *Puller) exited(j *job, exit Exit, err error) {
 		// The container may have outlived it.
 		p.tell(j, fmt.Sprintf("the engine went away while the container ran; waiting for it (%v)", inner(err)))
 		if err = p.awaitContainer(j); err == nil {
-			exit, err = p.engine.Follow(j.ctx, j.run.container, j.run.request.TTY, j.printer(j.printed()))
+			exit, err = p.engine.Follow(j.ctx, j.run.container, j.run.request.TTY, p.printer(j, true))
 		}
 	}
+	p.closeOutput(j)
 	if p.ctx.Err() != nil {
 		return // the container runs on, and the next start takes it up
 	}
@@ -143,6 +147,7 @@ func (p *Puller) ended(j *job, exit Exit, err error) {
 	if err == nil && exit.Error != "" {
 		err = Errorf(Internal, "the engine could not run the container to its end: %s", exit.Error)
 	}
+	truncated := j.run.output.truncated()
 	p.mu.Lock()
 	defer p.unlock()
 	if j.run.ending != nil {
@@ -153,7 +158,7 @@ func (p *Puller) ended(j *job, exit Exit, err error) {
 		return
 	}
 	result := *j.run.image
-	result.ExitCode, result.OOMKilled, result.Truncated = &exit.Code, exit.OOMKilled, j.truncated()
+	result.ExitCode, result.OOMKilled, result.Truncated = &exit.Code, exit.OOMKilled, truncated
 	p.finish(j, result, nil)
 }
 
@@ -271,9 +276,10 @@ func (p *Puller) resume(j *job) {
 		if r.image == nil { // the crash came before that was written
 			p.proven(j)
 		}
+		p.openOutput(j)
 		p.to(j, Running)
 		p.tell(j, "towline has found the container again, and follows it")
-		exit, err := p.engine.Follow(j.ctx, r.container, r.request.TTY, j.printer(j.printed()))
+		exit, err := p.engine.Follow(j.ctx, r.container, r.request.TTY, p.printer(j, true))
 		p.exited(j, exit, err)
 	case !errors.Is(err, errContainerGone), r.was == Running, r.was == Removing:
 		// It may have run: to run it again would be to do it twice.

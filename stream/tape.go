@@ -182,6 +182,17 @@ func (t *Tape) Mark() Mark {
 	return t.mark
 }
 
+// Whole reports whether everything that was told is still on the tape.
+func (t *Tape) Whole() bool {
+	for _, s := range t.tip().reel {
+		if s.first != 0 {
+			entries, err := t.entries(s, 0)
+			return err == nil && len(entries) > 0 && entries[0].prev == 0
+		}
+	}
+	return true
+}
+
 // Close ends the writing. The tape can still be read. The error is of no
 // consequence but that it may not be known later that the last frames, which
 // could not be written, are missing.

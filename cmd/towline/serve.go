@@ -92,6 +92,8 @@ func serve(ctx context.Context, config configs.Config) error {
 		KeepJobs:            config.Jobs.Keep,
 		Store:               store,
 		Runs:                config.Runs.Concurrency,
+		OutputDir:           filepath.Join(config.StateDir, "output"),
+		OutputLimit:         config.Runs.Output,
 		Instance:            instance(config.StateDir),
 		Registry:            images,
 		Log:                 logger,
