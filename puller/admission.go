@@ -79,7 +79,7 @@ func (p *Puller) accept(jobs ...*job) (Job, error) {
 		}
 		<-known.accepted
 		if known.refusal == nil {
-			if known.key.identity != first.key.identity || !bytes.Equal(known.fingerprint, first.fingerprint) {
+			if !known.sameRequest(first) {
 				return Job{}, errKeyTaken(first.idempotency)
 			}
 			p.mu.Lock()
@@ -124,6 +124,13 @@ func (p *Puller) accept(jobs ...*job) (Job, error) {
 	p.enlist(jobs)
 	p.begin(jobs)
 	return first.snapshot(), nil
+}
+
+// sameRequest reports whether another job asks for the same. With which
+// credentials a job came before a restart is not known any more.
+func (j *job) sameRequest(other *job) bool {
+	forgotten := j.private && j.key.identity == transferKey{}.identity
+	return bytes.Equal(j.fingerprint, other.fingerprint) && (forgotten || j.key.identity == other.key.identity)
 }
 
 func errKeyTaken(key string) error {

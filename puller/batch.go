@@ -245,16 +245,23 @@ func (p *Puller) longestFirst(b *batch, jobs []*job) {
 func (p *Puller) childEnded(j *job) {
 	parent := j.parent
 	b := parent.batch
-	b.images[slices.Index(b.children, j)] = imageState(&j.view)
+	i := slices.Index(b.children, j)
+	b.images[i] = imageState(&j.view)
 	b.hush(j.key)
 	b.left--
 	parent.notice(endNotice(&j.view), 0)
-	if b.failFast && j.view.State == Failed && b.stopped == nil {
-		b.stopped = Errorf(Canceled, "canceled, since %s failed and the prewarm is to fail fast", j.view.Image)
-		p.stopRest(b)
-	}
+	p.failFast(b, &b.images[i])
 	if b.left == 0 {
 		p.finishBatch(parent)
+	}
+}
+
+// failFast ends the children of a prewarm that is to fail fast, if one of them
+// has ended so that it does. The same holds.
+func (p *Puller) failFast(b *batch, ended *ImageState) {
+	if b.failFast && ended.State == Failed && b.stopped == nil {
+		b.stopped = Errorf(Canceled, "canceled, since %s failed and the prewarm is to fail fast", ended.Image)
+		p.stopRest(b)
 	}
 }
 

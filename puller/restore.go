@@ -119,6 +119,9 @@ func (p *Puller) reunite(parent *job, w Prewarm) {
 	}
 	parent.batch = b
 	parent.topic.Show(b.board)
+	for i := range b.images {
+		p.failFast(b, &b.images[i])
+	}
 }
 
 // adopt decides on a job whose credentials were not kept over a restart: it has
