@@ -94,13 +94,26 @@ func (d *disk) cut() {
 	}
 }
 
-// restore mounts it again.
+// restore mounts it again. What dockerd does in mount namespaces of its own may
+// keep the file system as it is for a moment; it is then the same that is mounted.
 func (d *disk) restore() {
-	if err := syscall.Unmount(d.dir, 0); err != nil {
-		d.Errorf("unmounting: %v", err)
-	}
-	if text, err := exec.Command("mount", "-o", "loop", d.image, d.dir).CombinedOutput(); err != nil {
-		d.Errorf("mounting: %v: %s", err, text)
+	ctx, cancel := within()
+	defer cancel()
+	err := lab.Poll(ctx, 10*time.Millisecond, func(context.Context) error {
+		if err := syscall.Unmount(d.dir, 0); err != nil && !errors.Is(err, syscall.EINVAL) { // it is not mounted
+			return err
+		}
+		if text, err := exec.Command("mount", "-o", "loop", d.image, d.dir).CombinedOutput(); err != nil {
+			return fmt.Errorf("mounting: %w: %s", err, text)
+		}
+		probe, err := os.CreateTemp(d.dir, "probe")
+		if err != nil {
+			return err
+		}
+		return errors.Join(probe.Close(), os.Remove(probe.Name()))
+	})
+	if err != nil {
+		d.Error(err)
 	}
 }
 
@@ -126,7 +139,7 @@ func (r *rig) outlive(times int, end func()) {
 	}
 	r.registry.Throttle(1 << 20)
 	began := time.Now()
-	for n := range 8 {
+	for n := range 12 {
 		c.work.Go(func() { c.client(*seed, uint64(n)+1) })
 	}
 	c.work.Go(func() { r.forget(c, rand.New(rand.NewPCG(*seed, 100))) })

@@ -134,10 +134,11 @@ func (r *rig) start() {
 	}
 	ctx, cancel := within()
 	defer cancel()
-	var err error
-	if r.towline, err = lab.StartTowline(ctx, site.bin, r.dir, r.opts); err != nil {
+	towline, err := lab.StartTowline(ctx, site.bin, r.dir, r.opts)
+	if err != nil {
 		r.Fatal(err)
 	}
+	r.towline = towline
 	if r.client, err = client.New(r.towline.Host, ""); err != nil {
 		r.Fatal(err)
 	}
