@@ -28,6 +28,7 @@ const (
 	fileName = "jobs.db"
 	newName  = "jobs.db.new" // a file that is not complete yet
 	lockName = "lock"
+	roomName = "room" // is there for a moment
 )
 
 // Store is a puller.Store. It starts no goroutines.
