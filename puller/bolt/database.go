@@ -169,6 +169,16 @@ func (d *database) view(read func(*bbolt.Tx) error) error {
 	})
 }
 
+// release gives the memory back that the map takes; what is read again comes
+// from the page cache.
+func (d *database) release() {
+	d.view(func(tx *bbolt.Tx) error {
+		// Not beyond what is in use: there may be something else.
+		forget(d.Info().Data, uintptr(tx.Size()))
+		return nil
+	})
+}
+
 func (d *database) begin() (*bbolt.Tx, error) {
 	began := false
 	defer func() {
