@@ -93,7 +93,6 @@ func check(f *os.File) (half bool, err error) {
 	if err != nil {
 		return half, err
 	}
-	readAhead(f, int64(m.end)*int64(m.pageSize))
 	c := &checker{file: f, meta: m, seen: make([]bool, m.end)}
 	if err := c.freeList(); err != nil {
 		return half, err

@@ -2,8 +2,4 @@
 
 package bolt
 
-import "os"
-
 func forget(at, size uintptr) {}
-
-func readAhead(f *os.File, size int64) {}
