@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -66,6 +67,7 @@ type Puller struct {
 	meter   *meter
 	advance lastAdvance
 	checks  chan struct{} // a semaphore
+	silent  atomic.Int64  // when the engine last did not answer, 0 if it has since
 	key     []byte        // of this start, for Credentials.identity
 	ctx     context.Context
 	stop    context.CancelCauseFunc
