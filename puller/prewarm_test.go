@@ -870,19 +870,20 @@ func TestTheEndOfALongPrewarmComes(t *testing.T) {
 func TestALongPrewarmDoesNotHoldUpAnothersShortOne(t *testing.T) {
 	inYardWith(t, single, nil, func(y *yard) {
 		long := puller.PrewarmRequest{Policy: puller.Always, Caller: "uid 1"}
+		slow := func(image string) {
+			serves := pullertest.Serve(pullertest.NewImage(image, 1))
+			y.engine.Script(image, func(p *pullertest.Pull) { p.Wait(time.Second); serves(p) })
+		}
 		for n := range 100 {
-			y.serve(nth(n))
+			slow(nth(n))
 			long.Images = append(long.Images, puller.PullRequest{Image: nth(n)})
 		}
-		y.serve(good)
-		release := y.hold(nth(0))
+		slow(good)
 		first := y.prewarm(long)
 		y.is(first, puller.Active, puller.Pulling)
 		second := y.prewarm(puller.PrewarmRequest{
 			Policy: puller.Always, Caller: "uid 2", Images: puller.Images{{Image: good}, {Image: nth(99)}, {Image: nth(98)}},
 		})
-		y.is(second, puller.Active, puller.Pulling)
-		release()
 		y.came(second, "")
 		if ended := y.engine.Counts().Pulls; ended > 10 {
 			t.Errorf("the short one has ended after %d pulls", ended)
