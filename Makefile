@@ -47,7 +47,7 @@ image: ## the container image towline:dev (IMAGE names another)
 	CGO_ENABLED=0 GOOS=linux go build -trimpath -ldflags '$(LDFLAGS)' -o $(CACHE)/image/towline ./cmd/towline
 	docker build -q -t $(or $(IMAGE),towline:dev) -f Dockerfile $(CACHE)/image
 
-bench: ## figures against docker pull, as ratios in one run
+bench: ## figures against docker pull and against the disk, as ratios in one run
 	cd integration && go run ./bench
 
 fuzz: ## every fuzz target for FUZZTIME
