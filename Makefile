@@ -6,6 +6,7 @@ LDFLAGS     := -s -w -X main.version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    ?= 30s
 COUNT       ?= 20
+KILLS       ?= 300
 
 .PHONY: help build test vet lint unit integration soak demo image bench fuzz clean
 
@@ -34,8 +35,9 @@ unit:
 integration:
 	cd integration && go test -race -count=1 -p 1 -timeout 8m ./...
 
-soak: ## the fault suite COUNT times: what fails once in a while shows up
+soak: ## the fault suite COUNT times, and KILLS kills under load: what fails once in a while shows up
 	cd integration && go test -race -count=$(COUNT) -timeout $$(($(COUNT) * 3 + 5))m ./faults
+	cd integration && go test -race -count=1 -v -timeout $$(($(KILLS) / 6 + 10))m -run LosesNoJob ./faults -kills=$(KILLS)
 
 demo: ## pull an image from a local registry through towline, and watch it
 	cd integration && go run ./demo -cache '$(CACHE)'
@@ -45,7 +47,7 @@ image: ## the container image towline:dev (IMAGE names another)
 	CGO_ENABLED=0 GOOS=linux go build -trimpath -ldflags '$(LDFLAGS)' -o $(CACHE)/image/towline ./cmd/towline
 	docker build -q -t $(or $(IMAGE),towline:dev) -f Dockerfile $(CACHE)/image
 
-bench: ## figures against docker pull, as ratios in one run
+bench: ## figures against docker pull and against the disk, as ratios in one run
 	cd integration && go run ./bench
 
 fuzz: ## every fuzz target for FUZZTIME

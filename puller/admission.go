@@ -260,6 +260,9 @@ func (p *Puller) check(j *job) {
 // wants reports whether a job wants a pull. If it does not, its image is there
 // and the job ends without any registry being contacted.
 func (p *Puller) wants(j *job) bool {
+	if p.away() && *j.request.Retries > 0 {
+		return true // its transfer asks when the engine answers
+	}
 	image, err := p.inspect(j)
 	p.mu.Lock()
 	defer p.unlock()
@@ -290,5 +293,15 @@ func (p *Puller) inspect(j *job) (Image, error) {
 	case <-j.ctx.Done():
 		return Image{}, context.Cause(j.ctx)
 	}
-	return p.engine.Inspect(j.ctx, inspectRef(j.key.image), j.key.platform)
+	image, err := p.engine.Inspect(j.ctx, inspectRef(j.key.image), j.key.platform)
+	if KindOf(err) == EngineUnavailable {
+		p.silent.Store(time.Now().UnixNano())
+	} else {
+		p.silent.Store(0)
+	}
+	return image, err
 }
+
+// away reports whether the engine has just not answered. Then not every job
+// that comes asks it anew.
+func (p *Puller) away() bool { return time.Now().UnixNano()-p.silent.Load() < int64(leastEngineWait) }

@@ -136,6 +136,7 @@ func (p *Puller) write() {
 	}
 
 	err := p.save(records)
+	refused := err
 	if err != nil && fresh > 0 {
 		// A full disk may still have room for how known jobs have changed.
 		for _, e := range entries {
@@ -145,6 +146,9 @@ func (p *Puller) write() {
 		if fresh < len(records) {
 			err = p.save(records[fresh:])
 		}
+	}
+	if refused == nil && fault != nil && fresh == 0 && len(records) > 0 {
+		refused = p.save(nil) // that there was room for these says nothing of new ones
 	}
 
 	p.mu.Lock()
@@ -162,10 +166,12 @@ func (p *Puller) write() {
 			l.ended++
 		}
 	}
-	if l.fault = err; err != nil {
+	if err != nil {
 		for j := range changed {
 			l.changed[j] = struct{}{}
 		}
+	}
+	if l.fault = refused; refused != nil {
 		l.again.Reset(saveAgain)
 	}
 	p.unlock()
@@ -175,7 +181,7 @@ func (p *Puller) write() {
 	if l.ended >= pruneAfter {
 		p.prune()
 	}
-	p.logFault(fault, err)
+	p.logFault(fault, refused)
 }
 
 // save writes records, and sets numbers aside.

@@ -153,11 +153,9 @@ func TestAStoreThatFailsRefusesNewJobsAndLosesNone(t *testing.T) {
 		y.serve(other)
 		j := y.submit(keyed)
 		y.came(j, puller.Pulled)
-		parent, err := y.Prewarm(puller.PrewarmRequest{Images: list})
-		if err != nil {
-			y.Fatal(err)
+		if _, err := y.Prewarm(puller.PrewarmRequest{Images: list}); err != nil {
+			y.Error(err)
 		}
-		y.end(parent)
 	})
 }
 
@@ -396,7 +394,17 @@ func TestAStoreThatLosesAllIsGivenWhatLives(t *testing.T) {
 			y.store.Fail(nil)
 			<-time.After(2 * time.Second)
 		},
-		"at the end":       func(y *yard) { y.store.Lose(); y.restart() },
+		"at the end": func(y *yard) { y.store.Lose(); y.restart() },
+		"with the last of all": func(y *yard) {
+			y.store.OnSave(func(records []puller.Record) {
+				if len(records) == 0 {
+					y.store.Lose()
+				}
+			})
+			y.close()
+			y.store.OnSave(nil)
+			y.open()
+		},
 		"at the start":     func(y *yard) { y.close(); y.store.Lose(); y.open() },
 		"after the crash":  func(y *yard) { y.crash(); y.store.Lose() },
 		"twice":            func(y *yard) { y.store.Lose(); y.submitted("registry.test/one:v1"); y.store.Lose() },

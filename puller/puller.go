@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -76,6 +77,7 @@ type Puller struct {
 	advance lastAdvance
 	checks  chan struct{} // a semaphore
 	runs    chan struct{} // the same
+	silent  atomic.Int64  // when the engine last did not answer, 0 if it has since
 	key     []byte        // of this start, for Credentials.identity
 	ctx     context.Context
 	stop    context.CancelCauseFunc

@@ -2,10 +2,10 @@ package puller
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/avast/retry-go/v5"
-	"github.com/distribution/reference"
 )
 
 const (
@@ -131,13 +131,10 @@ func (t *transfer) rateLimited(slot *waiter, err error) error {
 	return &Error{Op: "pull", Ref: t.key.image, Kind: RateLimited, RetryAfter: left, Err: inner(err)}
 }
 
-// registryOf returns the host of a full reference.
+// registryOf returns the host of a full reference, which it begins with.
 func registryOf(image string) string {
-	named, err := reference.ParseNormalizedNamed(image)
-	if err != nil {
-		return image
-	}
-	return reference.Domain(named)
+	host, _, _ := strings.Cut(image, "/")
+	return host
 }
 
 // awaitEngine asks the engine what it has under the name. If the engine does

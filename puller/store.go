@@ -15,7 +15,8 @@ type Store interface {
 
 	// Save keeps the records, each in the place of the one with its ID, and
 	// seq. All of it is on disk when Save returns nil, and none of it after an
-	// error. After ErrStoreLost it holds nothing at all: the caller saves what
+	// error. Without records it also finds out whether there is room for new
+	// ones. After ErrStoreLost it holds nothing at all: the caller saves what
 	// it knows once more.
 	Save(seq uint64, records []Record) error
 

@@ -1,7 +1,7 @@
 // Bench measures Towline against docker pull on a real engine and a real
-// registry of its own. A figure is a ratio to docker pull in the same run,
-// pair by pair, as median and spread: absolute times say more about the
-// machine than about Towline.
+// registry of its own, and what it keeps against the disk it keeps it on. A
+// figure is a ratio to a peer in the same run, pair by pair, as median and
+// spread: absolute times say more about the machine than about Towline.
 package main
 
 import (
@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"runtime"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -20,35 +21,68 @@ import (
 )
 
 func main() {
-	pairs := flag.Int("pairs", 15, "cold pulls of each kind")
-	warm := flag.Int("warm", 20, "rounds of warm pulls, each of ten of a kind")
-	pulls := flag.Int("pulls", 1000, "pulls after which nothing may be left")
+	var o options
+	flag.IntVar(&o.pairs, "pairs", 15, "cold pulls of each kind")
+	flag.IntVar(&o.warm, "warm", 20, "rounds of warm pulls, each of ten of a kind")
+	flag.IntVar(&o.pulls, "pulls", 1000, "pulls after which nothing may be left")
+	flag.IntVar(&o.runs, "runs", 5, "runs of accepted jobs, on each disk")
+	flag.IntVar(&o.jobs, "jobs", 100_000, "jobs that have ended in the store")
+	only := flag.String("only", "cold,warm,leaks,accept,store", "what to measure")
 	flag.Parse()
+	o.only = strings.Split(*only, ",")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *pairs, *warm, *pulls); err != nil {
+	if err := run(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		stop()
 		os.Exit(1)
 	}
 }
 
+type options struct {
+	pairs, warm, pulls, runs, jobs int
+	only                           []string
+}
+
+func (o options) any(sections ...string) bool {
+	return slices.ContainsFunc(sections, func(s string) bool { return slices.Contains(o.only, s) })
+}
+
 // site is what every benchmark uses.
 type site struct {
+	dir, bin string
+
+	// Of those that pull:
 	engine   *lab.Engine
 	registry *lab.Registry
-	bin      string
 	daemon   *lab.Towline
 }
 
-func run(ctx context.Context, pairs, warm, pulls int) (err error) {
-	dir, err := os.MkdirTemp("", "tl")
-	if err != nil {
+func run(ctx context.Context, o options) (err error) {
+	var s site
+	if s.dir, err = os.MkdirTemp("", "tl"); err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	var s site
-	if s.engine, err = lab.Private(ctx, dir, lab.PrivateOptions{}); err != nil {
+	defer os.RemoveAll(s.dir)
+	if s.bin, err = lab.BuildTowline(ctx, s.dir); err != nil {
+		return err
+	}
+	fmt.Printf("%d processors, %s; medians [least … most]\n", runtime.NumCPU(), runtime.Version())
+	if o.any("accept") {
+		err = s.accept(ctx, o.runs)
+	}
+	if o.any("store") {
+		err = errors.Join(err, s.store(ctx, o.jobs))
+	}
+	if o.any("cold", "warm", "leaks") {
+		err = errors.Join(err, s.pulls(ctx, o))
+	}
+	return err
+}
+
+// pulls measures on an engine.
+func (s *site) pulls(ctx context.Context, o options) (err error) {
+	if s.engine, err = lab.Private(ctx, s.dir, lab.PrivateOptions{}); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.engine.Close()) }()
@@ -56,15 +90,20 @@ func run(ctx context.Context, pairs, warm, pulls int) (err error) {
 		return err
 	}
 	defer s.registry.Close()
-	if s.bin, err = lab.BuildTowline(ctx, dir); err != nil {
-		return err
-	}
-	if s.daemon, err = lab.StartTowline(ctx, s.bin, dir, lab.TowlineOptions{EngineHost: s.engine.Host}); err != nil {
+	if s.daemon, err = lab.StartTowline(ctx, s.bin, s.dir, lab.TowlineOptions{EngineHost: s.engine.Host}); err != nil {
 		return err
 	}
 	defer s.daemon.Stop()
-	fmt.Printf("%d processors, %s; medians [least … most]\n", runtime.NumCPU(), runtime.Version())
-	return errors.Join(s.cold(ctx, pairs), s.warm(ctx, warm), s.leaks(ctx, pulls))
+	if o.any("cold") {
+		err = s.cold(ctx, o.pairs)
+	}
+	if o.any("warm") {
+		err = errors.Join(err, s.warm(ctx, o.warm))
+	}
+	if o.any("leaks") {
+		err = errors.Join(err, s.leaks(ctx, o.pulls))
+	}
+	return err
 }
 
 // spread is a set of measurements.

@@ -89,7 +89,17 @@ func answers(engine *lab.Engine) bool {
 
 func newRigOn(t *testing.T, engine *lab.Engine, opts lab.TowlineOptions) *rig {
 	t.Helper()
-	r := &rig{T: t, engine: engine, opts: opts, idle: 2, watchers: map[string]*watcher{}}
+	dir, err := os.MkdirTemp(site.dir, "d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newRigIn(t, engine, dir, opts)
+}
+
+// newRigIn has the daemon keep what it has in a directory, its state in dir/state.
+func newRigIn(t *testing.T, engine *lab.Engine, dir string, opts lab.TowlineOptions) *rig {
+	t.Helper()
+	r := &rig{T: t, engine: engine, dir: dir, opts: opts, idle: 2, watchers: map[string]*watcher{}}
 	r.opts.EngineHost = engine.Host
 	var err error
 	if r.registry, err = lab.StartRegistry(lab.RegistryOptions{}); err != nil {
@@ -100,9 +110,6 @@ func newRigOn(t *testing.T, engine *lab.Engine, opts lab.TowlineOptions) *rig {
 			t.Error(err)
 		}
 	})
-	if r.dir, err = os.MkdirTemp(site.dir, "d"); err != nil {
-		t.Fatal(err)
-	}
 	r.start()
 	t.Cleanup(func() {
 		if !t.Failed() {
@@ -127,10 +134,11 @@ func (r *rig) start() {
 	}
 	ctx, cancel := within()
 	defer cancel()
-	var err error
-	if r.towline, err = lab.StartTowline(ctx, site.bin, r.dir, r.opts); err != nil {
+	towline, err := lab.StartTowline(ctx, site.bin, r.dir, r.opts)
+	if err != nil {
 		r.Fatal(err)
 	}
+	r.towline = towline
 	if r.client, err = client.New(r.towline.Host, ""); err != nil {
 		r.Fatal(err)
 	}
@@ -183,10 +191,8 @@ func (r *rig) settled() {
 	r.Helper()
 	r.client.Close()
 	r.until("nothing is left", func(ctx context.Context) error {
-		for _, state := range []puller.State{puller.Queued, puller.Active} {
-			if jobs, _, err := r.client.Jobs(ctx, puller.Filter{State: state}); err != nil || len(jobs) > 0 {
-				return fmt.Errorf("jobs are %s: %+v %v", state, jobs, err)
-			}
+		if err := r.idles(ctx); err != nil {
+			return err
 		}
 		r.client.Close()
 		if n := r.registry.Blobs(); n > 0 {
@@ -207,6 +213,16 @@ func (r *rig) settled() {
 	})
 }
 
+// idles returns an error that names jobs which have not ended.
+func (r *rig) idles(ctx context.Context) error {
+	for _, state := range []puller.State{puller.Queued, puller.Active} {
+		if jobs, _, err := r.client.Jobs(ctx, puller.Filter{State: state}); err != nil || len(jobs) > 0 {
+			return fmt.Errorf("jobs are %s: %+v %v", state, jobs, err)
+		}
+	}
+	return nil
+}
+
 // pushed is an image in the rig's registry.
 type pushed struct{ repo, ref, digest string }
 
@@ -215,25 +231,35 @@ var seeds atomic.Int64
 // push puts a new image into the registry.
 func (r *rig) push(repo string, layers int, layerBytes int64) pushed {
 	r.Helper()
+	return r.pushTags(repo, layers, layerBytes, "v1")[0]
+}
+
+// pushTags is push under some tags.
+func (r *rig) pushTags(repo string, layers int, layerBytes int64, tags ...string) (all []pushed) {
+	r.Helper()
 	ctx, cancel := within()
 	defer cancel()
 	image, err := lab.RandomImage(seeds.Add(1), layers, layerBytes, "linux/amd64")
 	if err != nil {
 		r.Fatal(err)
 	}
-	digest, err := r.registry.Push(ctx, repo, "v1", image)
-	if err != nil {
-		r.Fatal(err)
+	for _, tag := range tags {
+		digest, err := r.registry.Push(ctx, repo, tag, image)
+		if err != nil {
+			r.Fatal(err)
+		}
+		all = append(all, pushed{repo, r.registry.Ref(repo, tag), digest})
 	}
-	p := pushed{repo, r.registry.Ref(repo, "v1"), digest}
 	r.Cleanup(func() {
 		ctx, cancel := within()
 		defer cancel()
 		if answers(r.engine) { // else the test did not get far, or wants it so
-			r.engine.RemoveImage(ctx, p.ref)
+			for _, p := range all {
+				r.engine.RemoveImage(ctx, p.ref)
+			}
 		}
 	})
-	return p
+	return all
 }
 
 // submit hands in a job that wants so many attempts after the first.

@@ -17,6 +17,11 @@ const (
 	// growth is by how many bytes the file becomes longer at a time; each costs
 	// a flush.
 	growth = 4 << 20
+	// ahead is how many bytes of zeros are written at a time after what is in
+	// use, and half of it how little may be left of them. A flush of what was
+	// written before needs no change of the filesystem's own books, which costs
+	// as much again.
+	ahead = 2 << 20
 	// lockWait is how long another process's lock on the file is waited for:
 	// the directory's lock keeps other towlines away already.
 	lockWait = 100 * time.Millisecond
@@ -91,7 +96,7 @@ func createDatabase(under, path string) (*database, error) {
 // one that has it. It returns a database where the file got it, also with an
 // error.
 func publish(db *bbolt.DB, under, path string) (*database, error) {
-	file, err := os.Open(under)
+	file, err := os.OpenFile(under, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -132,6 +137,27 @@ func (d *database) ready() error {
 	return err
 }
 
+// extend makes the file longer by zeros before it must become longer. It does
+// nothing where there is no space for that: there may be enough for a change.
+func (d *database) extend() error {
+	m, _, err := readMeta(d.file)
+	if err != nil {
+		return err
+	}
+	info, err := d.file.Stat()
+	if err != nil || info.Size()-int64(m.end)*int64(m.pageSize) >= ahead/2 {
+		return err
+	}
+	_, err = d.file.WriteAt(make([]byte, ahead), info.Size())
+	if err == nil {
+		err = d.file.Sync()
+	}
+	if err != nil {
+		return d.file.Truncate(info.Size())
+	}
+	return nil
+}
+
 // view reads in a transaction.
 func (d *database) view(read func(*bbolt.Tx) error) error {
 	return guard(func() error {
@@ -144,6 +170,16 @@ func (d *database) view(read func(*bbolt.Tx) error) error {
 		}
 		defer tx.Rollback()
 		return read(tx)
+	})
+}
+
+// release gives the memory back that the map takes; what is read again comes
+// from the page cache.
+func (d *database) release() {
+	d.view(func(tx *bbolt.Tx) error {
+		// Not beyond what is in use: there may be something else.
+		forget(d.Info().Data, uintptr(tx.Size()))
+		return nil
 	})
 }
 
@@ -165,7 +201,12 @@ func (d *database) update(change func(*bbolt.Tx) error) error {
 	if d.broken.Load() {
 		return errFound
 	}
-	err := guard(d.ready)
+	err := guard(func() error {
+		if err := d.ready(); err != nil {
+			return err
+		}
+		return d.extend()
+	})
 	if err == nil {
 		ended := false
 		err = guard(func() error {

@@ -41,6 +41,7 @@ func (s *Store) Ended(f puller.Filter) ([]puller.Job, error) {
 		}
 		return nil
 	})
+	s.touched(len(jobs))
 	if err != nil {
 		return nil, err
 	}

@@ -33,6 +33,7 @@ func (s *Store) Prune(before time.Time, keep int) (int, error) {
 	case s.db == nil:
 		return 0, s.fault(op, s.damage)
 	}
+	defer s.touched(touchedMost) // it counts all there are
 	dropped := 0
 	for {
 		n, err := s.pruneSome(before, keep)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"os"
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -23,6 +24,11 @@ func (s *Store) Save(seq uint64, records []puller.Record) error {
 	const op = "save jobs"
 	if s.closed {
 		return s.fault(op, errClosed)
+	}
+	if len(records) == 0 {
+		if err := s.room(); err != nil {
+			return s.fault(op, err)
+		}
 	}
 	values, err := s.encode(records)
 	if err != nil {
@@ -62,6 +68,17 @@ func (s *Store) Save(seq uint64, records []puller.Record) error {
 		return s.lose(err)
 	}
 	return s.fault(op, err)
+}
+
+// room returns an error where the disk has no space for jobs to come. The file
+// itself can't tell: it has pages to spare, which do for a few.
+func (s *Store) room() error {
+	f, err := os.Create(s.path(roomName))
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, 64<<10))
+	return errors.Join(err, f.Close(), os.Remove(f.Name()))
 }
 
 // reopen opens the file again.

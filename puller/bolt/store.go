@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/sirupsen/logrus"
 	"go.etcd.io/bbolt"
@@ -28,6 +29,7 @@ const (
 	fileName = "jobs.db"
 	newName  = "jobs.db.new" // a file that is not complete yet
 	lockName = "lock"
+	roomName = "room" // is there for a moment
 )
 
 // Store is a puller.Store. It starts no goroutines.
@@ -44,6 +46,8 @@ type Store struct {
 	closed bool
 	db     *database // nil between a file that is set aside and the next
 	damage error     // why there is none
+
+	read atomic.Int64 // records since the memory of the map was given back
 }
 
 var _ puller.Store = (*Store)(nil)
@@ -217,6 +221,23 @@ func (s *Store) view(op string, read func(*bbolt.Tx) error) error {
 		return s.fault(op, s.damage)
 	}
 	return s.fault(op, s.db.view(read))
+}
+
+// touchedMost is after how many records that were read the memory of the map
+// is given back: the kernel counts up to 64 KiB for each as the process's.
+const touchedMost = 500
+
+// touched notes that records were read.
+func (s *Store) touched(records int) {
+	if s.read.Add(int64(records)) < touchedMost {
+		return
+	}
+	s.read.Store(0)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if !s.closed && s.db != nil {
+		s.db.release()
+	}
 }
 
 // head is what is kept beside the records.
