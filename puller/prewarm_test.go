@@ -120,7 +120,7 @@ func TestAPrewarmIsAJobWithAJobForEachImage(t *testing.T) {
 			},
 			Policy: puller.Always, Priority: puller.High,
 		})
-		if parent.Kind != puller.KindPrewarm || parent.State != puller.Queued || parent.Priority != puller.High || len(parent.Children) != 3 || parent.Image != "" {
+		if parent.Kind != puller.KindPrewarm || parent.State.Ended() || parent.Priority != puller.High || len(parent.Children) != 3 || parent.Image != "" {
 			t.Errorf("the prewarm is %+v", parent)
 		}
 		for n, want := range []puller.Job{
