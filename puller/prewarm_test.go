@@ -120,7 +120,7 @@ func TestAPrewarmIsAJobWithAJobForEachImage(t *testing.T) {
 			},
 			Policy: puller.Always, Priority: puller.High,
 		})
-		if parent.Kind != puller.KindPrewarm || parent.State != puller.Queued || parent.Priority != puller.High || len(parent.Children) != 3 || parent.Image != "" {
+		if parent.Kind != puller.KindPrewarm || parent.State.Ended() || parent.Priority != puller.High || len(parent.Children) != 3 || parent.Image != "" {
 			t.Errorf("the prewarm is %+v", parent)
 		}
 		for n, want := range []puller.Job{
@@ -715,6 +715,7 @@ func TestAPrewarmThatFailsFastDoesSoAfterARestart(t *testing.T) {
 		y.is(y.child(parent, 0), puller.Active, puller.Pulling)
 		y.crash()
 		y.hold(nth(2))
+		y.engine.Script(nth(0), func(p *pullertest.Pull) { p.Wait(time.Second); p.Fail("manifest unknown") })
 		release()
 		v := y.failed(parent, puller.NotFound)
 		if got := images(v); !slices.Equal(got, []string{"succeeded", "failed not_found", "canceled canceled"}) {
