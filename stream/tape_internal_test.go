@@ -47,3 +47,42 @@ func TestAnOldTipGivesNoNewFrames(t *testing.T) {
 		}
 	}
 }
+
+func TestEntriesComeBackOrNotAtAll(t *testing.T) {
+	type open struct {
+		Job string `json:"job"`
+	}
+	good := entry{Frame: NewFrame(9, "log", open{}), prev: 8, mark: Mark{1, 2}}
+	good.order = 9
+	b := appendEntry(nil, &good)
+	e, size := parseEntry(append(b, b...))
+	if size != len(b) || e.order != 9 || e.prev != 8 || e.mark != good.mark || string(e.AppendSSE(nil, "j")) != "id: 9\nevent: log\ndata: {\"job\":\"j\"}\n\n" {
+		t.Errorf("came back as %+v of %d bytes", e, size)
+	}
+	for n := range b {
+		if _, size := parseEntry(b[:n]); size <= n {
+			t.Errorf("of %d bytes %d are an entry", n, size)
+		}
+	}
+	for i := range b {
+		for bit := range 8 {
+			b[i] ^= 1 << bit
+			if _, size := parseEntry(b); size != 0 && size <= len(b) {
+				t.Errorf("with byte %d changed it is an entry", i)
+			}
+			b[i] ^= 1 << bit
+		}
+	}
+	for name, change := range map[string]func(*entry){
+		"no order":               func(e *entry) { e.order, e.prev = 0, 0 },
+		"a later one before":     func(e *entry) { e.prev = 10 },
+		"a job beyond its end":   func(e *entry) { e.job = len(e.data) + 1 },
+		"more than is ever read": func(e *entry) { e.data = make([]byte, maxData+1) },
+	} {
+		bad := good
+		change(&bad)
+		if _, size := parseEntry(appendEntry(nil, &bad)); size != 0 {
+			t.Errorf("with %s it is an entry", name)
+		}
+	}
+}

@@ -471,6 +471,36 @@ func TestAFrameThatDoesNotFitIsMissed(t *testing.T) {
 	checkWords(t, "later", s.read(t, snapshot, sub), want)
 }
 
+func TestOutputOfWhichNothingCouldBeWrittenIsMissed(t *testing.T) {
+	s := newTaped(t, 4000)
+	s.publish("state", "running")
+	s.print(big(0, 2000))
+	s.publish("state", "removing")
+	s.end()
+	snapshot, sub := s.topic.Subscribe()
+	checkWords(t, "a reader", s.read(t, snapshot, sub), []string{"running", "missed", "removing", "end", "EOF"})
+}
+
+func TestAFileThatGetsShorterIsMissed(t *testing.T) {
+	s := newTaped(t, 1<<20)
+	for i := range 30 {
+		s.mustPrint(t, big(i, 300))
+	}
+	_, sub := s.topic.Resume(0)
+	for size := int64(3000); size >= 0; size -= 10 {
+		if err := os.Truncate(s.path+".0", size); err != nil {
+			t.Fatal(err)
+		}
+		got, sub := s.topic.Resume(0)
+		if got := s.read(t, got, sub); got[len(got)-1] != "missed" || len(got) > 9 {
+			t.Fatalf("got %.20q", got)
+		}
+	}
+	s.mustPrint(t, "new")
+	s.end()
+	checkWords(t, "goes on", s.read(t, nil, sub), []string{"missed", "end", "EOF"})
+}
+
 func TestAFrameMayHaveAMebibyte(t *testing.T) {
 	s := newTaped(t, 16<<20)
 	long := strings.Repeat("x", 1<<20-100)
