@@ -252,6 +252,18 @@ func TestNothingIsPrintedAfterTheEnd(t *testing.T) {
 	s.mustPrint(t, "above the last")
 	s.topic.End(last)
 	s.mustPrint(t, "after it")
+	s.lastIsTheEnd(t)
+
+	s = newTaped(t, 40_000)
+	s.mustPrint(t, "one")
+	last = encoder("result", "end")(s.seq.Next())
+	s.print(big(0, 10_000)) // is lost
+	s.topic.End(last)
+	s.lastIsTheEnd(t)
+}
+
+func (s *taped) lastIsTheEnd(t *testing.T) {
+	t.Helper()
 	snapshot, sub := s.topic.Subscribe()
 	checkWords(t, "subscribed", s.read(t, snapshot, sub), []string{"one", "end", "EOF"})
 	snapshot, sub = s.topic.Resume(1)
@@ -366,21 +378,33 @@ func TestASegmentIsDroppedWhileItIsRead(t *testing.T) {
 }
 
 func TestBatchesAreBounded(t *testing.T) {
-	s := newTaped(t, 16<<20)
+	long := newTaped(t, 16<<20)
 	for i := range 300 {
-		s.mustPrint(t, big(i, 10_000))
+		long.mustPrint(t, big(i, 10_000))
 		if i%10 == 0 {
-			s.publish("notice", fmt.Sprint("notice ", i))
+			long.publish("notice", fmt.Sprint("notice ", i))
 		}
 	}
-	s.mustPrint(t, big(300, 900_000)) // more than a batch
-	s.end()
+	long.mustPrint(t, big(300, 900_000)) // more than a batch
+	long.end()
+	long.checkBatches(t, 332, 12)
+
+	short := newTaped(t, 4*300<<10) // a segment is a batch and some more
+	for i := range 100 {
+		short.mustPrint(t, big(i, 10_000))
+	}
+	short.end()
+	short.checkBatches(t, 101, 4)
+}
+
+func (s *taped) checkBatches(t *testing.T, total, least int) {
+	t.Helper()
 	_, sub := s.topic.Resume(0)
 	var all []stream.Frame
 	for batches := 0; ; batches++ {
 		frames, err := sub.Next(t.Context(), 0)
 		if err == io.EOF {
-			if batches < 12 {
+			if batches < least {
 				t.Errorf("%d batches", batches)
 			}
 			break
@@ -394,7 +418,7 @@ func TestBatchesAreBounded(t *testing.T) {
 		}
 		all = append(all, frames...)
 	}
-	if got := told(t, 0, all); len(got) != 332 {
+	if got := told(t, 0, all); len(got) != total {
 		t.Errorf("got %d frames", len(got))
 	}
 }
@@ -421,10 +445,21 @@ func TestAFrameThatDoesNotFitIsMissed(t *testing.T) {
 	snapshot, sub = s.topic.Resume(4)
 	checkWords(t, "one that had read the lost", s.read(t, snapshot, sub), want[2:])
 
-	// It is known later too.
-	if err := s.tape.Close(); err != nil {
-		t.Fatal(err)
+	// It is known later too, and where to go on: the lost had the numbers 2, 3,
+	// 4 and 7.
+	for range 2 {
+		if mark := s.tape.Mark(); mark != (stream.Mark{6, 7}) {
+			t.Errorf("the mark is %v", mark)
+		}
+		if err := s.tape.Close(); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		if s.tape, err = stream.OpenTape(s.path, 40_000); err != nil {
+			t.Fatal(err)
+		}
 	}
+	s.tape.Close()
 	tape, err := stream.ReadTape(s.path)
 	if err != nil {
 		t.Fatal(err)
@@ -434,6 +469,48 @@ func TestAFrameThatDoesNotFitIsMissed(t *testing.T) {
 	later.End(encoder("result", "end")(8))
 	snapshot, sub = later.Resume(0)
 	checkWords(t, "later", s.read(t, snapshot, sub), want)
+}
+
+func TestOutputOfWhichNothingCouldBeWrittenIsMissed(t *testing.T) {
+	s := newTaped(t, 4000)
+	s.publish("state", "running")
+	s.print(big(0, 2000))
+	s.publish("state", "removing")
+	s.end()
+	snapshot, sub := s.topic.Subscribe()
+	checkWords(t, "a reader", s.read(t, snapshot, sub), []string{"running", "missed", "removing", "end", "EOF"})
+}
+
+func TestAFileThatGetsShorterIsMissed(t *testing.T) {
+	s := newTaped(t, 1<<20)
+	for i := range 30 {
+		s.mustPrint(t, big(i, 300))
+	}
+	_, sub := s.topic.Resume(0)
+	for size := int64(3000); size >= 0; size -= 10 {
+		if err := os.Truncate(s.path+".0", size); err != nil {
+			t.Fatal(err)
+		}
+		got, sub := s.topic.Resume(0)
+		if got := s.read(t, got, sub); got[len(got)-1] != "missed" || len(got) > 9 {
+			t.Fatalf("got %.20q", got)
+		}
+	}
+	s.mustPrint(t, "new")
+	s.end()
+	checkWords(t, "goes on", s.read(t, nil, sub), []string{"missed", "end", "EOF"})
+}
+
+func TestAFrameMayHaveAMebibyte(t *testing.T) {
+	s := newTaped(t, 16<<20)
+	long := strings.Repeat("x", 1<<20-100)
+	s.mustPrint(t, long)
+	if err := s.print(long + long[:100]); err == nil {
+		t.Error("it fits")
+	}
+	s.mustPrint(t, "three")
+	snapshot, sub := s.topic.Resume(0)
+	checkWords(t, "a reader", s.read(t, snapshot, sub), []string{long, "missed", "three"})
 }
 
 func TestADiskThatIsFullLosesOnlyWhatDidNotFit(t *testing.T) {
@@ -448,18 +525,22 @@ func TestADiskThatIsFullLosesOnlyWhatDidNotFit(t *testing.T) {
 	syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: uint64(size) + 200, Max: before.Max})
 	first, second := s.print(big(2, 1000)), s.print(big(3, 1000))
 	small := s.print("four")
+	size = s.diskUse(t)
+	checkWords(t, "meanwhile", s.read(t, nil, live), []string{"one", "missed", "four"})
 	third := s.print(big(5, 1000))
 	cut := s.diskUse(t)
+	checkWords(t, "meanwhile", s.read(t, nil, live), []string{"missed"})
+	fourth := s.print(big(6, 1000))
+	checkWords(t, "missing more", s.read(t, nil, live), nil)
 	syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before)
-	for _, err := range []error{first, second, third} {
+	for _, err := range []error{first, second, third, fourth} {
 		if !errors.Is(err, syscall.EFBIG) {
 			t.Errorf("a write that does not fit gave %v", err)
 		}
 	}
-	if small != nil || cut > size+200 {
+	if small != nil || cut != size {
 		t.Errorf("a small one gave %v; the file has %d bytes, it had %d", small, cut, size)
 	}
-	checkWords(t, "meanwhile", s.read(t, nil, live), []string{"one", "missed", "four", "missed"})
 	s.mustPrint(t, "six")
 	s.end()
 	checkWords(t, "then", s.read(t, nil, live), []string{"six", "end", "EOF"})
