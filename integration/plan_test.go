@@ -16,6 +16,7 @@ import (
 	"github.com/towline/towline/integration/lab"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
+	"github.com/towline/towline/puller/pullertest"
 	"github.com/towline/towline/puller/registry"
 )
 
@@ -30,7 +31,10 @@ func planner(t *testing.T) *puller.Puller {
 	images := registry.New()
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	p := puller.New(engine, puller.Options{Concurrency: 2, Policy: puller.Missing, Timeout: time.Minute, Registry: images, Log: log})
+	p, err := puller.New(engine, puller.Options{Concurrency: 2, Policy: puller.Missing, Timeout: time.Minute, Registry: images, Store: pullertest.NewStore(), Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		if err := p.Close(context.Background()); err != nil {
 			t.Error(err)
