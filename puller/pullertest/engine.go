@@ -55,6 +55,7 @@ type Engine struct {
 	containerLook   ContainerLook
 	logDrivers      []string
 	warnings        []string
+	holding         bool              // streams do not end
 	attached        map[net.Conn]bool // connections that were taken over
 }
 
