@@ -2,7 +2,6 @@ package integration_test
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -61,7 +60,8 @@ func TestRealContainersConform(t *testing.T) {
 }
 
 // A dockerd that is killed takes no container along. The one that comes back ends
-// those that it finds running, and knows how the others have ended.
+// those that it finds running, and knows how the others have ended; where it
+// can't, it says 255 (20.10).
 func TestARealEngineThatIsKilledMakesUpNoExit(t *testing.T) {
 	lab.Need(t, site.err)
 	own := lab.NeedPrivate(t, lab.PrivateOptions{})
@@ -107,16 +107,9 @@ func TestARealEngineThatIsKilledMakesUpNoExit(t *testing.T) {
 		}
 		var text strings.Builder
 		exit, err := engine.Follow(t.Context(), id, false, func(_ puller.Output, p []byte) { text.Write(p) })
-		if err != nil || exit.Code != c.code || text.String() != "up\n" {
+		// What it printed last may not have been written down.
+		if err != nil || exit.Code != c.code || !strings.HasPrefix("up\n", text.String()) {
 			t.Errorf("%v exited as %+v, %v, having printed %q", c.steps, exit, err, text.String())
-		}
-		if c.reboot {
-			resp, err := own.Do(t.Context(), "GET", "/containers/"+id+"/json", nil, nil)
-			if err == nil {
-				body, _ := io.ReadAll(io.LimitReader(resp.Body, 500))
-				resp.Body.Close()
-				t.Logf("PROBE %+v %s", exit, body)
-			}
 		}
 		if err := engine.Remove(t.Context(), id); err != nil {
 			t.Error(err)
@@ -137,11 +130,14 @@ func killProcessesOf(t *testing.T, id string) {
 			continue
 		}
 		shim, _ := strconv.Atoi(strings.Split(file, "/")[2])
-		children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", shim, shim))
-		syscall.Kill(shim, syscall.SIGKILL)
-		for _, child := range strings.Fields(string(children)) {
-			pid, _ := strconv.Atoi(child)
-			syscall.Kill(pid, syscall.SIGKILL)
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", shim))
+		for _, file := range threads {
+			children, _ := os.ReadFile(file)
+			for child := range strings.FieldsSeq(string(children)) {
+				pid, _ := strconv.Atoi(child)
+				syscall.Kill(pid, syscall.SIGKILL)
+			}
 		}
+		syscall.Kill(shim, syscall.SIGKILL)
 	}
 }
