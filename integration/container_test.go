@@ -1,8 +1,14 @@
 package integration_test
 
 import (
+	"fmt"
+	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/towline/towline/integration/lab"
 	"github.com/towline/towline/puller"
@@ -11,8 +17,15 @@ import (
 	"github.com/towline/towline/stream"
 )
 
-// actorImage has the engine pull the actor's image and returns its ID.
+// actorImage has the shared engine pull the actor's image and returns its ID.
 func actorImage(t *testing.T, engine *docker.Engine) string {
+	t.Helper()
+	t.Cleanup(func() { remove(t, site.registry.Ref("actor", "v1")) })
+	return actorImageOn(t, engine)
+}
+
+// actorImageOn is that for an engine that keeps it.
+func actorImageOn(t *testing.T, engine *docker.Engine) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "actor")
 	if err := lab.BuildStatic(t.Context(), "lab/testdata/actor", program); err != nil {
@@ -29,7 +42,6 @@ func actorImage(t *testing.T, engine *docker.Engine) string {
 	if err := engine.Pull(t.Context(), puller.Pull{Image: ref}, func(stream.Message) {}); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { remove(t, ref) })
 	found, err := engine.Inspect(t.Context(), ref, "")
 	if err != nil {
 		t.Fatal(err)
@@ -45,4 +57,87 @@ func TestRealContainersConform(t *testing.T) {
 	}
 	defer engine.Close()
 	pullertest.TestContainers(t, pullertest.ContainerFixture{Engine: engine, Image: actorImage(t, engine), OOM: true})
+}
+
+// A dockerd that is killed takes no container along. The one that comes back ends
+// those that it finds running, and knows how the others have ended; where it
+// can't, it says 255 (20.10).
+func TestARealEngineThatIsKilledMakesUpNoExit(t *testing.T) {
+	lab.Need(t, site.err)
+	own := lab.NeedPrivate(t, lab.PrivateOptions{})
+	engine, err := docker.New(docker.Options{Host: own.Host})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer engine.Close()
+	image := actorImageOn(t, engine)
+	for _, c := range []struct {
+		steps  []string
+		away   time.Duration
+		code   int
+		reboot bool // the container's processes are gone as well
+	}{
+		{[]string{"out=up\n", "sleep=1h"}, 0, 143, false},
+		{[]string{"out=up\n", "sleep=1s", "exit=7"}, 3 * time.Second, 7, false},
+		{[]string{"out=up\n", "sleep=1h"}, 0, 255, true},
+	} {
+		id, _, err := engine.Create(t.Context(), puller.Container{Image: image, Cmd: c.steps, Network: "none", Pids: 100})
+		if err != nil {
+			t.Fatal(err)
+		}
+		up := make(chan struct{}, 1)
+		ended := make(chan error, 1)
+		go func() {
+			_, err := engine.Run(t.Context(), id, false, func() {}, func(puller.Output, []byte) { up <- struct{}{} })
+			ended <- err
+		}()
+		<-up
+		if err := own.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-ended; puller.KindOf(err) != puller.EngineUnavailable {
+			t.Errorf("the kind is %q: %v", puller.KindOf(err), err)
+		}
+		if c.reboot {
+			killProcessesOf(t, id)
+		}
+		<-time.After(c.away)
+		if err := own.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var text strings.Builder
+		exit, err := engine.Follow(t.Context(), id, false, func(_ puller.Output, p []byte) { text.Write(p) })
+		// What it printed last may not have been written down.
+		if err != nil || exit.Code != c.code || !strings.HasPrefix("up\n", text.String()) {
+			t.Errorf("%v exited as %+v, %v, having printed %q", c.steps, exit, err, text.String())
+		}
+		if err := engine.Remove(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// killProcessesOf kills a container's shim and what it has started.
+func killProcessesOf(t *testing.T, id string) {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		line, _ := os.ReadFile(file)
+		if !strings.Contains(string(line), id) {
+			continue
+		}
+		shim, _ := strconv.Atoi(strings.Split(file, "/")[2])
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", shim))
+		for _, file := range threads {
+			children, _ := os.ReadFile(file)
+			for child := range strings.FieldsSeq(string(children)) {
+				pid, _ := strconv.Atoi(child)
+				syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
+		syscall.Kill(shim, syscall.SIGKILL)
+	}
 }

@@ -21,19 +21,20 @@ var rules = map[string]struct {
 	ours     []string
 	standard bool
 }{
-	"stream":             {standard: true},
-	"stream/transcripts": {standard: true}, // test data
-	"puller":             {ours: []string{"stream"}},
-	"puller/docker":      {ours: []string{"puller", "stream"}},
-	"puller/registry":    {ours: []string{"puller", "stream"}},
-	"puller/mirror":      {ours: []string{"puller", "stream"}},
-	"puller/bolt":        {ours: []string{"puller", "stream"}},
-	"puller/pullertest":  {ours: []string{"puller", "stream", "stream/transcripts"}}, // for tests
-	"api":                {ours: []string{"puller", "stream", "api/ui", "api/compose"}},
-	"api/client":         {ours: []string{"puller", "stream"}},
-	"api/compose":        {ours: []string{"puller", "stream"}},
-	"api/ui":             {standard: true},
-	"configs":            {},
+	"stream":                  {standard: true},
+	"stream/transcripts":      {standard: true}, // test data
+	"puller":                  {ours: []string{"stream"}},
+	"puller/docker":           {ours: []string{"puller", "stream"}},
+	"puller/registry":         {ours: []string{"puller", "stream"}},
+	"puller/mirror":           {ours: []string{"puller", "stream"}},
+	"puller/bolt":             {ours: []string{"puller", "stream"}},
+	"puller/pullertest":       {ours: []string{"puller", "puller/pullertest/actor", "stream", "stream/transcripts"}}, // for tests
+	"puller/pullertest/actor": {},                                                                                    // for containers
+	"api":                     {ours: []string{"puller", "stream", "api/ui", "api/compose"}},
+	"api/client":              {ours: []string{"puller", "stream"}},
+	"api/compose":             {ours: []string{"puller", "stream"}},
+	"api/ui":                  {standard: true},
+	"configs":                 {},
 	"cmd/towline": {ours: []string{
 		"api", "api/client", "api/compose", "configs", "puller", "stream",
 		"puller/docker", "puller/registry", "puller/mirror", "puller/bolt",

@@ -167,7 +167,7 @@ var containerWords = []struct {
 		`exec: .*: (no such file or directory|permission denied|not a directory|is a directory|argument list too long|exec format error|invalid argument|too many levels of symbolic links)`,
 		`exec format error`, `no command specified`, `no command or entrypoint`,
 		`unable to find (user|group)`, `no matching entries in (passwd|group) file`, `no users found`, `no groups found`, `user: (unknown|invalid)`, `uids and gids must be in range`,
-		`working directory .* is invalid`, `cannot mkdir`, `set in config\.json failed`, `workdir .* does not exist`,
+		`working directory .* is invalid`, `cannot mkdir`, `/merged/.*: not a directory`, `set in config\.json failed`, `workdir .* does not exist`,
 		`minimum memory limit`, `memory limit too low`, `range of cpus is from`,
 		`network [^ ]+ not found`, `unable to find network`,
 	}, "|"))},

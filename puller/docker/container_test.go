@@ -1,10 +1,17 @@
 package docker_test
 
 import (
+	"context"
+	"encoding/json"
+	"io"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/pullertest"
 )
@@ -42,4 +49,328 @@ func TestScriptedContainersConform(t *testing.T) {
 		return 0, ""
 	})
 	pullertest.TestContainers(t, pullertest.ContainerFixture{Engine: e, Image: image, OOM: true})
+}
+
+// inBubble runs a test with an engine whose one image runs a program, on a clock
+// that is never waited for.
+func inBubble(t *testing.T, program pullertest.Program, test func(t *testing.T, e *docker.Engine, scripted *pullertest.Engine, c puller.Container)) {
+	synctest.Test(t, func(t *testing.T) {
+		e, scripted, image := newContainerEngine(t)
+		scripted.Program(image, program)
+		test(t, e, scripted, puller.Container{Image: image, Network: "none", Pids: 10})
+	})
+}
+
+func create(t *testing.T, e *docker.Engine, c puller.Container) string {
+	t.Helper()
+	id, _, err := e.Create(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// hears returns a callback that puts what a container prints together.
+func hears(text *strings.Builder) func(puller.Output, []byte) {
+	return func(_ puller.Output, p []byte) { text.Write(p) }
+}
+
+func TestContainersAreLockedDown(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, e *docker.Engine, scripted *pullertest.Engine, c puller.Container) {
+		c.Memory, c.NanoCPUs, c.Platform, c.TTY = 64<<20, 5e8, "linux/amd64", true
+		c.Labels = map[string]string{"a": "b"}
+		scripted.Warn("swap is not what it was")
+		id, warnings, err := e.Create(t.Context(), c)
+		if err != nil || len(warnings) != 1 || warnings[0] != "swap is not what it was" {
+			t.Fatal(id, warnings, err)
+		}
+		pids := int64(10)
+		want := pullertest.ContainerRequest{
+			Image: c.Image, Tty: true, AttachStdout: true, AttachStderr: true, StopSignal: "SIGTERM", Labels: c.Labels, Platform: "linux/amd64",
+			HostConfig: pullertest.HostConfig{
+				CapDrop: []string{"ALL"}, SecurityOpt: []string{"no-new-privileges"},
+				Memory: 64 << 20, MemorySwap: 64 << 20, NanoCpus: 5e8, PidsLimit: &pids, NetworkMode: "none",
+			},
+		}
+		want.HostConfig.RestartPolicy.Name = "no"
+		want.HostConfig.LogConfig.Type = "local"
+		want.HostConfig.LogConfig.Config = map[string]string{"max-size": "20m", "max-file": "5"}
+		seen := scripted.Containers()
+		if len(seen) != 1 || seen[0].ID != id || seen[0].Status != "created" {
+			t.Fatalf("the engine has %+v", seen)
+		}
+		if got := seen[0].Requested; !reflect.DeepEqual(got, want) {
+			a, _ := json.Marshal(got)
+			b, _ := json.Marshal(want)
+			t.Errorf("it was asked for\n%s, not\n%s", a, b)
+		}
+	})
+}
+
+func TestTheLogDriverIsOneTheEngineHas(t *testing.T) {
+	for want, have := range map[string][]string{
+		"local":     {"awslogs", "json-file", "local"},
+		"k8s-file":  {"k8s-file", "none", "passthrough", "journald"},
+		"json-file": {"json-file", "syslog"},
+		"":          {"journald"},
+	} {
+		inBubble(t, nil, func(t *testing.T, e *docker.Engine, scripted *pullertest.Engine, c puller.Container) {
+			scripted.SetLogDrivers(have...)
+			create(t, e, c)
+			if got := scripted.Containers()[0].Requested.HostConfig.LogConfig.Type; got != want {
+				t.Errorf("of %v it is %q, not %q", have, got, want)
+			}
+		})
+	}
+}
+
+// The engine goes away while a container runs: Run says so, and Follow gets all
+// once it is back.
+func TestAnEngineThatIsKilledMakesUpNoExit(t *testing.T) {
+	inBubble(t, func(p *pullertest.Process) int {
+		io.WriteString(p.Stdout(), "before ")
+		p.Wait(time.Minute)
+		io.WriteString(p.Stdout(), "after")
+		return 5
+	}, func(t *testing.T, e *docker.Engine, scripted *pullertest.Engine, c puller.Container) {
+		id := create(t, e, c)
+		time.AfterFunc(time.Second, scripted.Kill)
+		var text strings.Builder
+		_, err := e.Run(t.Context(), id, false, func() {}, hears(&text))
+		if kind := puller.KindOf(err); kind != puller.EngineUnavailable || text.String() != "before " {
+			t.Errorf("the kind is %q, and it heard %q: %v", kind, text.String(), err)
+		}
+		if _, err := e.Follow(t.Context(), id, false, hears(&text)); puller.KindOf(err) != puller.EngineUnavailable {
+			t.Error(err)
+		}
+		scripted.Revive()
+		text.Reset()
+		exit, err := e.Follow(t.Context(), id, false, hears(&text))
+		if err != nil || exit != (puller.Exit{Code: 5}) || text.String() != "before after" {
+			t.Errorf("it exited as %+v, %v, having printed %q", exit, err, text.String())
+		}
+	})
+}
+
+// An engine that is stopped takes calls, and answers none.
+func TestAnEngineThatHangsDelaysCallsForABoundedTime(t *testing.T) {
+	inBubble(t, pullertest.Hang("up"), func(t *testing.T, e *docker.Engine, scripted *pullertest.Engine, c puller.Container) {
+		id := create(t, e, c)
+		scripted.Freeze()
+		for name, call := range map[string]func() error{
+			"create": func() error { _, _, err := e.Create(t.Context(), c); return err },
+			"run": func() error {
+				_, err := e.Run(t.Context(), id, false, func() {}, func(puller.Output, []byte) {})
+				return err
+			},
+			"follow":     func() error { _, err := e.Follow(t.Context(), id, false, func(puller.Output, []byte) {}); return err },
+			"stop":       func() error { return e.Stop(t.Context(), id, time.Minute) },
+			"remove":     func() error { return e.Remove(t.Context(), id) },
+			"containers": func() error { _, err := e.Containers(t.Context(), "a", "b"); return err },
+		} {
+			began := time.Now()
+			err := call()
+			if took := time.Since(began); puller.KindOf(err) != puller.EngineUnavailable || took > 4*time.Minute || !strings.Contains(err.Error(), "has not answered") {
+				t.Errorf("%s: after %s: %v", name, took, err)
+			}
+		}
+	})
+}
+
+// ctx ends a Run whatever it is at.
+func TestARunReturnsWhenItsContextEnds(t *testing.T) {
+	for _, at := range []string{"attach", "start", "wait", "inspect", ""} {
+		inBubble(t, func(p *pullertest.Process) int {
+			if at == "inspect" {
+				return 0
+			}
+			<-p.Killed()
+			return 0
+		}, func(t *testing.T, e *docker.Engine, scripted *pullertest.Engine, c puller.Container) {
+			id := create(t, e, c)
+			scripted.OnContainer(func(call, _ string, gone <-chan struct{}) (int, string) {
+				if call == at {
+					<-gone
+				}
+				return 0, ""
+			})
+			cause := puller.Errorf(puller.Overloaded, "enough")
+			ctx, cancel := context.WithTimeoutCause(t.Context(), 10*time.Second, cause)
+			defer cancel()
+			began := time.Now()
+			_, err := e.Run(ctx, id, false, func() {}, func(puller.Output, []byte) {})
+			if err != cause || time.Since(began) != 10*time.Second {
+				t.Errorf("at %q, after %s: %v", at, time.Since(began), err)
+			}
+			synctest.Wait()
+			if n := scripted.Counts().Attached; n != 0 {
+				t.Errorf("at %q, %d connections are left", at, n)
+			}
+		})
+	}
+}
+
+// Something between cuts the stream: what it left out comes from the log.
+func TestWhatACutStreamLeavesOutComesFromTheLog(t *testing.T) {
+	for name, tty := range map[string]bool{"without a terminal": false, "with one": true} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(p *pullertest.Process) int {
+				for range 10 {
+					io.WriteString(p.Stdout(), "0123456789")
+					p.Wait(time.Second)
+				}
+				io.WriteString(p.Stderr(), "!")
+				return 0
+			}, func(t *testing.T, e *docker.Engine, scripted *pullertest.Engine, c puller.Container) {
+				c.TTY = tty
+				id := create(t, e, c)
+				time.AfterFunc(4500*time.Millisecond, scripted.CutAttached)
+				var text strings.Builder
+				exit, err := e.Run(t.Context(), id, tty, func() {}, hears(&text))
+				if err != nil || exit.Code != 0 || text.String() != strings.Repeat("0123456789", 10)+"!" {
+					t.Errorf("it exited as %+v, %v, having printed %q", exit, err, text.String())
+				}
+			})
+		})
+	}
+}
+
+// A stream that does not end with its container is given up after a while.
+func TestAStreamThatOutlivesItsContainerIsGivenUp(t *testing.T) {
+	inBubble(t, pullertest.Print("all of it", "", 3), func(t *testing.T, e *docker.Engine, scripted *pullertest.Engine, c puller.Container) {
+		scripted.HoldStreams()
+		id := create(t, e, c)
+		var text strings.Builder
+		began := time.Now()
+		exit, err := e.Run(t.Context(), id, false, func() {}, hears(&text))
+		if took := time.Since(began); err != nil || exit.Code != 3 || text.String() != "all of it" || took != 5*time.Second {
+			t.Errorf("after %s it exited as %+v, %v, having printed %q", took, exit, err, text.String())
+		}
+	})
+}
+
+// The engine hears late that the kernel wanted memory.
+func TestWantOfMemoryIsHeardOfLate(t *testing.T) {
+	inBubble(t, func(p *pullertest.Process) int {
+		time.AfterFunc(100*time.Millisecond, func() { p.OOM() })
+		return 137
+	}, func(t *testing.T, e *docker.Engine, scripted *pullertest.Engine, c puller.Container) {
+		exit, err := e.Run(t.Context(), create(t, e, c), false, func() {}, func(puller.Output, []byte) {})
+		if err != nil || exit != (puller.Exit{Code: 137, OOMKilled: true}) {
+			t.Errorf("it exited as %+v, %v", exit, err)
+		}
+	})
+}
+
+// each is called by one at a time, and not after Run has returned; the time it
+// takes is not the stream's.
+func TestASlowListenerHearsAll(t *testing.T) {
+	inBubble(t, pullertest.Print(strings.Repeat("x", 100<<10), "y", 0), func(t *testing.T, e *docker.Engine, scripted *pullertest.Engine, c puller.Container) {
+		calls := make(chan struct{}, 1)
+		n := 0
+		_, err := e.Run(t.Context(), create(t, e, c), false, func() {}, func(_ puller.Output, p []byte) {
+			calls <- struct{}{}
+			<-time.After(time.Minute)
+			n += len(p)
+			<-calls
+		})
+		if err != nil || n != 100<<10+1 {
+			t.Errorf("it heard %d bytes: %v", n, err)
+		}
+	})
+}
+
+func TestWhatIsNotThereIsStoppedAndRemoved(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, e *docker.Engine, scripted *pullertest.Engine, c puller.Container) {
+		for _, answer := range []struct {
+			status  int
+			message string
+			kind    puller.Kind
+		}{
+			{http.StatusNotFound, "No such container: x", ""},
+			{http.StatusConflict, "removal of container x is already in progress", ""},
+			{http.StatusConflict, "conflict: unable to remove it", puller.Conflict},
+			{http.StatusInternalServerError, "driver \"overlay2\" failed to remove root filesystem: device or resource busy", puller.Internal},
+		} {
+			scripted.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) { return answer.status, answer.message })
+			if err := e.Remove(t.Context(), "x"); puller.KindOf(err) != answer.kind {
+				t.Errorf("%s: %v", answer.message, err)
+			}
+		}
+	})
+}
+
+// What engines say of containers; the first four rows were heard of 20.10.
+var saidOfContainers = []struct {
+	kind     puller.Kind
+	status   int
+	messages []string
+}{
+	{puller.InvalidRequest, http.StatusBadRequest, []string{
+		`failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: "no space left on device": executable file not found in $PATH: unknown`,
+		`failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: "/unauthorized": stat /unauthorized: no such file or directory: unknown`,
+		`failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: "/proc": permission denied: unknown`,
+		`Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available`,
+		`Minimum memory limit allowed is 6MB`,
+		`No command specified`,
+	}},
+	{puller.InvalidRequest, http.StatusInternalServerError, []string{
+		`unable to find user somebody: no matching entries in passwd file`,
+		`unable to find group something: no matching entries in group file`,
+		`Cannot mkdir: /app is not a directory`,
+		`lstat /var/lib/docker/overlay2/16ed9d1b97a1/merged/app/x: not a directory`,
+		`OCI runtime create failed: container_linux.go:380: starting container process caused: exec: "/app": permission denied: unknown`,
+		`OCI runtime create failed: runc create failed: unable to start container process: chdir to cwd ("/root") set in config.json failed: permission denied: unknown`,
+		`OCI runtime create failed: runc create failed: unable to start container process: container init was OOM-killed (memory limit too low?): unknown`,
+		`exec: "x": executable file not found in $PATH: OCI runtime attempted to invoke a command that was not found`,
+		`network bridge not found`,
+	}},
+	{puller.NoSpace, http.StatusInternalServerError, []string{
+		`error creating overlay mount to /var/lib/docker/overlay2/x-init/merged: no space left on device`,
+		`mkdir /var/lib/docker/overlay2/x: no space left on device`,
+	}},
+	{puller.PlatformMismatch, http.StatusNotFound, []string{
+		`image with reference sha256:404a was found but does not match the specified platform: wanted linux/arm64, actual: linux/amd64`,
+	}},
+	{puller.NotFound, http.StatusNotFound, []string{`No such image: sha256:404a`, `No such container: 404a`}},
+	{puller.EngineUnavailable, http.StatusInternalServerError, []string{
+		`connection error: desc = "transport: Error while dialing dial unix:///run/containerd/containerd.sock: connect: connection refused"`,
+		`context canceled`,
+	}},
+	{puller.Internal, http.StatusInternalServerError, []string{
+		`failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: error mounting "proc" to rootfs at "/proc": permission denied: unknown`,
+		`something nobody has heard before about unauthorized and sha256:404`,
+	}},
+}
+
+func TestWhatEnginesSayOfContainersIsClassified(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, e *docker.Engine, scripted *pullertest.Engine, c puller.Container) {
+		id := create(t, e, c)
+		for _, row := range saidOfContainers {
+			for _, message := range row.messages {
+				for _, at := range []string{"create", "start"} {
+					scripted.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
+						if call == at {
+							return row.status, message
+						}
+						return 0, ""
+					})
+					_, _, err := e.Create(t.Context(), c)
+					if at == "start" {
+						_, err = e.Run(t.Context(), id, false, func() { t.Error("it was said to have started") }, func(puller.Output, []byte) {})
+					}
+					if got := puller.KindOf(err); got != row.kind {
+						t.Errorf("at %s, the kind is %q, not %q: %s", at, got, row.kind, message)
+					}
+					if err == nil || !strings.HasSuffix(err.Error(), message) || strings.Contains(err.Error(), "Error response from daemon") {
+						t.Errorf("the engine's words %q became %v", message, err)
+					}
+				}
+			}
+		}
+		synctest.Wait()
+		if n := scripted.Counts().Attached; n != 0 {
+			t.Errorf("%d connections are left", n)
+		}
+	})
 }

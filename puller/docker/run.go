@@ -18,7 +18,7 @@ import (
 // and is not running has exited, and nobody but us removes it.
 func (e *Engine) Run(ctx context.Context, id string, tty bool, started func(), each func(puller.Output, []byte)) (puller.Exit, error) {
 	fault := func(err error) (puller.Exit, error) { return puller.Exit{}, e.fault(ctx, opRun, "", err) }
-	sdk, err := e.client(ctx)
+	sdk, err := e.reach(ctx)
 	if err != nil {
 		return fault(err)
 	}
@@ -42,6 +42,17 @@ func (e *Engine) Run(ctx context.Context, id string, tty bool, started func(), e
 	return e.exit(ctx, sdk, opRun, id)
 }
 
+// reach is client for calls that have no limit of their own.
+func (e *Engine) reach(ctx context.Context) (*client.Client, error) {
+	limit, cancel := limited(ctx, callLimit)
+	defer cancel()
+	sdk, err := e.client(limit)
+	if err != nil && ctx.Err() == nil && limit.Err() != nil {
+		err = &unreachable{context.Cause(limit)}
+	}
+	return sdk, err
+}
+
 func (e *Engine) start(ctx context.Context, sdk *client.Client, id string) error {
 	ctx, cancel := limited(ctx, workLimit)
 	defer cancel()
@@ -54,7 +65,7 @@ func (e *Engine) start(ctx context.Context, sdk *client.Client, id string) error
 // Follow implements puller.Engine.
 func (e *Engine) Follow(ctx context.Context, id string, tty bool, each func(puller.Output, []byte)) (puller.Exit, error) {
 	fault := func(err error) (puller.Exit, error) { return puller.Exit{}, e.fault(ctx, opFollow, "", err) }
-	sdk, err := e.client(ctx)
+	sdk, err := e.reach(ctx)
 	if err != nil {
 		return fault(err)
 	}

@@ -84,6 +84,24 @@ func (e *Engine) Warn(warnings ...string) {
 	e.warnings = warnings
 }
 
+// CutAttached cuts the connections that follow a container's output, as
+// something between client and engine does; containers run on.
+func (e *Engine) CutAttached() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for c := range e.attached {
+		c.Close()
+	}
+}
+
+// HoldStreams keeps the streams of containers open from now on when these have
+// exited, as a process that was left behind does.
+func (e *Engine) HoldStreams() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.holding = true
+}
+
 // HaveContainer gives the engine a container that was not created by a call,
 // as an earlier daemon may have left it, and starts it if it is to be started.
 func (e *Engine) HaveContainer(r ContainerRequest, start bool) (id string) {

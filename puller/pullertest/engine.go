@@ -10,6 +10,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -55,6 +56,7 @@ type Engine struct {
 	containerLook   ContainerLook
 	logDrivers      []string
 	warnings        []string
+	holding         bool              // streams do not end
 	attached        map[net.Conn]bool // connections that were taken over
 }
 
@@ -98,6 +100,7 @@ func (e *Engine) front(next http.Handler) http.Handler {
 		frozen, api := e.frozen, e.api
 		e.mu.Unlock()
 		if frozen {
+			io.Copy(io.Discard, r.Body) // net/http sees a client go once it has read its body
 			<-r.Context().Done()
 			return
 		}

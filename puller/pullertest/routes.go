@@ -176,6 +176,12 @@ func (e *Engine) attachContainer(w http.ResponseWriter, r *http.Request, c *cont
 		io.Copy(io.Discard, conn)
 	}()
 	play(conn, func() {}, c, from, true, gone, r)
+	e.mu.Lock()
+	holding := e.holding
+	e.mu.Unlock()
+	if holding {
+		<-gone
+	}
 	conn.Close()
 	<-gone
 }

@@ -27,7 +27,7 @@ type world struct {
 
 func (w *world) Stdout() io.Writer { return os.Stdout }
 func (w *world) Stderr() io.Writer { return os.Stderr }
-func (w *world) IgnoreTERM()       { signal.Stop(w.term) }
+func (w *world) IgnoreTERM()       { signal.Ignore(syscall.SIGTERM) }
 
 func (w *world) Wait(d time.Duration) bool {
 	select {
