@@ -2,6 +2,7 @@ package bolt_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -83,6 +84,55 @@ func TestNoDamageEndsTheProcessOrMakesThingsUp(t *testing.T) {
 	} {
 		if survive(t, what, bad) {
 			t.Errorf("%s is taken for a store", what)
+		}
+	}
+}
+
+// What bbolt would follow without asking is found before it does.
+func TestPagesThatMisleadAreFound(t *testing.T) {
+	data := pages(master(t))
+	size := os.Getpagesize()
+	root := binary.NativeEndian.Uint64(data[16+16:]) // by the one header and the other
+	if binary.NativeEndian.Uint64(data[size+16+48:]) > binary.NativeEndian.Uint64(data[16+48:]) {
+		root = binary.NativeEndian.Uint64(data[size+16+16:])
+	}
+	for what, mislead := range map[string]func(page []byte, flags, count uint16) bool{
+		"a branch that leads to itself": func(page []byte, flags, count uint16) bool {
+			if flags == 1 {
+				copy(page[16+8:16+16], page[:8])
+			}
+			return flags == 1
+		},
+		"a page in use that is free": func(page []byte, flags, count uint16) bool {
+			if flags == 0x10 && count > 0 {
+				binary.NativeEndian.PutUint64(page[16:], root)
+			}
+			return flags == 0x10 && count > 0
+		},
+		"a page that overflows into all others": func(page []byte, flags, count uint16) bool {
+			page[12+3] |= 0x40
+			return true
+		},
+		"a record that has not ended less": func(page []byte, flags, count uint16) bool {
+			unended := flags == 2 && count > 1 && bytes.Contains(page, []byte(`"state":"queued"`)) && !bytes.Contains(page, []byte(`"state":"succeeded"`))
+			if unended {
+				binary.NativeEndian.PutUint16(page[10:], count-1)
+			}
+			return unended
+		},
+	} {
+		bad, n := bytes.Clone(data), 0
+		for at := 2 * size; at < len(bad); at += size {
+			page := bad[at : at+size]
+			if mislead(page, binary.NativeEndian.Uint16(page[8:]), binary.NativeEndian.Uint16(page[10:])) {
+				n++
+			}
+		}
+		if n == 0 {
+			t.Errorf("%s: there is no such page", what)
+		}
+		if survive(t, what, bad) {
+			t.Errorf("%s is not found", what)
 		}
 	}
 }
