@@ -46,6 +46,7 @@ type Store struct {
 	closed bool
 	db     *database // nil between a file that is set aside and the next
 	damage error     // why there is none
+	floor  uint64    // what the numbers of a file that was set aside were below
 
 	read atomic.Int64 // records since the memory of the map was given back
 }
@@ -143,7 +144,7 @@ func (s *Store) Load() (seq uint64, unended []puller.Record, err error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	return seq, unended, nil
+	return max(seq, s.floor), unended, nil
 }
 
 func load(tx *bbolt.Tx) (uint64, []puller.Record, error) {

@@ -77,8 +77,11 @@ func survive(t *testing.T, what string, data []byte) (kept bool) {
 		if log := b.log.String(); !strings.Contains(log, "level=error") || !strings.Contains(log, aside[0]) {
 			t.Errorf("%s: the log does not tell of it: %s", what, log)
 		}
-		if seq != 0 || len(unended) != 0 {
+		if len(unended) != 0 {
 			t.Errorf("%s: the new store is not empty", what)
+		}
+		if seq <= lastSeq {
+			t.Errorf("%s: the numbers begin anew, at %d", what, seq)
 		}
 		usable(t, what, s)
 		return false
