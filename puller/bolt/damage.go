@@ -119,7 +119,7 @@ func (s *Store) begin(damage error) error {
 	if damage != nil {
 		// How far the numbers had come can't be read any more. So many
 		// microseconds after 1970, they had come nowhere near so many.
-		s.floor = uint64(time.Now().UnixMicro())
+		s.floor.Store(uint64(time.Now().UnixMicro()))
 	}
 	return nil
 }
