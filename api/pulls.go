@@ -44,7 +44,8 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request, accept func() (p
 	}
 	w.Header().Set("Location", "/v1/jobs/"+job.ID)
 	if format := streamFormat(r); format != nil {
-		return s.streamJob(w, r, job.ID, nil, interval, format)
+		var begin uint64 // whoever asked is told all, also of what came before it could be watched
+		return s.streamJob(w, r, job.ID, &begin, interval, format)
 	}
 	if !waits {
 		return writeJSON(w, http.StatusAccepted, job)

@@ -369,8 +369,10 @@ func TestARegistryThatDoesNotAnswerIsNotWaitedForAgainAndAgain(t *testing.T) {
 	withCatalog(t, registry, func(y *yard) {
 		began := time.Now()
 		plan := y.plan(asked(append(images, elsewhere)...))
-		if took := time.Since(began); took != 40*time.Second || len(registry.queries) != 9 {
-			y.Errorf("it took %s and %d queries", took, len(registry.queries))
+		// Eight are under way when the first fails, and up to two more begin
+		// before the third has; one is for the other registry.
+		if took, n := time.Since(began), len(registry.queries); took != 40*time.Second || n < 9 || n > 11 {
+			y.Errorf("it took %s and %d queries", took, n)
 		}
 		for _, one := range plan.Images[:100] {
 			if kindOfJob(one.Error) != puller.RegistryUnavailable || !strings.Contains(one.Error.Message, "no answer within 20s") {

@@ -10,7 +10,8 @@ import (
 // meanwhile, until Close.
 type Store interface {
 	// Load returns what a start goes on from: the last seq that Save was given,
-	// 0 for none, and the records that have not ended, oldest first.
+	// 0 for none, or a number above it where it can't be read any more; and the
+	// records that have not ended, oldest first.
 	Load() (seq uint64, unended []Record, err error)
 
 	// Save keeps the records, each in the place of the one with its ID, and

@@ -114,8 +114,13 @@ func (s *Store) begin(damage error) error {
 		return err
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.db, s.damage = db, nil
-	s.mu.Unlock()
+	if damage != nil {
+		// How far the numbers had come can't be read any more. So many
+		// microseconds after 1970, they had come nowhere near so many.
+		s.floor.Store(uint64(time.Now().UnixMicro()))
+	}
 	return nil
 }
 

@@ -85,7 +85,7 @@ func createDatabase(under, path string) (*database, error) {
 			d.file.Close()
 		}
 	}
-	if db != nil {
+	if db != nil && !isDamage(err) { // else it may be stuck
 		db.Close()
 	}
 	os.Remove(under)

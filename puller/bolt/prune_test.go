@@ -100,6 +100,7 @@ func size(t *testing.T, path string) int64 {
 
 func TestWhatACrashLeftIsRemoved(t *testing.T) {
 	b := newBox(t)
+	closeIt(t, b.open())
 	left := b.file() + ".new"
 	if err := os.WriteFile(left, []byte("half of a file"), 0o600); err != nil {
 		t.Fatal(err)

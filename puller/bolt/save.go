@@ -61,6 +61,7 @@ func (s *Store) Save(seq uint64, records []puller.Record) error {
 	switch {
 	case err == nil:
 		s.unended = unended
+		s.floor.Store(0)
 		return nil
 	case errors.Is(err, bolterrors.ErrInvalidMapping):
 		s.reopen() // there was no memory to map it; there may be some by now

@@ -44,8 +44,9 @@ type Store struct {
 
 	mu     sync.RWMutex // held by readers while they read
 	closed bool
-	db     *database // nil between a file that is set aside and the next
-	damage error     // why there is none
+	db     *database     // nil between a file that is set aside and the next
+	damage error         // why there is none
+	floor  atomic.Uint64 // above the numbers of a file that was set aside, until the first Save
 
 	read atomic.Int64 // records since the memory of the map was given back
 }
@@ -143,7 +144,7 @@ func (s *Store) Load() (seq uint64, unended []puller.Record, err error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	return seq, unended, nil
+	return max(seq, s.floor.Load()), unended, nil
 }
 
 func load(tx *bbolt.Tx) (uint64, []puller.Record, error) {

@@ -1,0 +1,115 @@
+package pullertest
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/towline/towline/puller"
+)
+
+// shelf is a store in a test.
+type shelf struct {
+	puller.Store
+	*testing.T
+	f StoreFixture
+}
+
+func (f StoreFixture) open(t *testing.T) *shelf {
+	t.Helper()
+	s := &shelf{f.Open(t), t, f}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func (s *shelf) reopen() {
+	s.Helper()
+	s.Store = s.f.Reopen(s.T, s.Store)
+}
+
+func (s *shelf) save(seq uint64, records ...puller.Record) {
+	s.Helper()
+	if err := s.Save(seq, records); err != nil {
+		s.Fatal(err)
+	}
+}
+
+func (s *shelf) prune(before time.Time, keep, want int) {
+	s.Helper()
+	if n, err := s.Prune(before, keep); n != want || err != nil {
+		s.Errorf("%d were pruned, not %d: %v", n, want, err)
+	}
+}
+
+func (s *shelf) has(want puller.Record) {
+	s.Helper()
+	got, err := s.Record(want.Job.ID)
+	if err != nil || !reflect.DeepEqual(got, want) {
+		s.Errorf("the record is\n%+v, %v, not\n%+v", got, err, want)
+	}
+}
+
+func (s *shelf) hasNot(id string) {
+	s.Helper()
+	if got, err := s.Record(id); puller.KindOf(err) != puller.NotFound {
+		s.Errorf("the record %s should not be there: %+v, %v", id, got, err)
+	}
+}
+
+// keyed tests which job holds a key, "" for none.
+func (s *shelf) keyed(key, id string) {
+	s.Helper()
+	switch got, err := s.Keyed(key); {
+	case id == "" && puller.KindOf(err) != puller.NotFound:
+		s.Errorf("the key %q is held by %s, %v", key, got.Job.ID, err)
+	case id != "" && (err != nil || got.Job.ID != id || got.Key != key):
+		s.Errorf("the key %q is held by %q with the key %q, not by %s: %v", key, got.Job.ID, got.Key, id, err)
+	}
+}
+
+func (s *shelf) loads(seq uint64, want ...puller.Record) {
+	s.Helper()
+	gotSeq, got, err := s.Load()
+	if err != nil {
+		s.Fatal(err)
+	}
+	if gotSeq != seq {
+		s.Errorf("the seq is %d, not %d", gotSeq, seq)
+	}
+	if len(got)+len(want) > 0 && !reflect.DeepEqual(got, want) {
+		s.Errorf("%d records are loaded, not %d, or other ones:\n%+v\n%+v", len(got), len(want), got, want)
+	}
+}
+
+func (s *shelf) lists(f puller.Filter, want ...puller.Record) {
+	s.Helper()
+	got, err := s.Ended(f)
+	if err != nil {
+		s.Fatal(err)
+	}
+	jobs := make([]puller.Job, len(want))
+	for i, r := range want {
+		jobs[i] = r.Job
+	}
+	if len(got)+len(jobs) > 0 && !reflect.DeepEqual(got, jobs) {
+		s.Errorf("%+v chooses %s, not %s", f, idsOf(got), idsOf(jobs))
+	}
+}
+
+func idsOf(jobs []puller.Job) string {
+	ids := make([]string, len(jobs))
+	for i, j := range jobs {
+		ids[i] = strings.TrimLeft(strings.TrimPrefix(j.ID, "01KAKM"), "0")
+	}
+	return fmt.Sprintf("%q", ids)
+}
+
+func ended(n int) puller.Record {
+	return EndRecord(NewRecord(n), puller.Succeeded, epoch.Add(time.Duration(n)*time.Minute))
+}
