@@ -211,7 +211,6 @@ func (t *Topic) subscribe(record []Frame) ([]Frame, *Subscription) {
 	s := &Subscription{topic: t, board: t.board}
 	if n := len(t.record); n > 0 {
 		s.recordAt = t.record[n-1].order
-		s.tapeAt.order = s.recordAt
 	}
 	var layers []Frame
 	if t.board != nil {
