@@ -388,6 +388,10 @@ func TestBatchesAreBounded(t *testing.T) {
 	long.mustPrint(t, big(300, 900_000)) // more than a batch
 	long.end()
 	long.checkBatches(t, 332, 12)
+	_, sub := long.topic.Resume(325) // far into a segment
+	if got := long.read(t, nil, sub); len(got) != 332-325+1 || got[len(got)-1] != "EOF" {
+		t.Errorf("far in: got %.20q", got)
+	}
 
 	short := newTaped(t, 4*300<<10) // a segment is a batch and some more
 	for i := range 100 {

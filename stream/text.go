@@ -41,7 +41,7 @@ func (t *Teller) Tell(p []byte) (text Text, n int, ok bool) {
 	}
 	whole := len(p)
 	for i := max(len(p)-utf8.UTFMax+1, 0); i < len(p); i++ {
-		if utf8.RuneStart(p[i]) && !utf8.FullRune(p[i:]) {
+		if !utf8.FullRune(p[i:]) {
 			whole = i
 			break
 		}
