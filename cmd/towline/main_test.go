@@ -65,10 +65,14 @@ func startDaemon(t *testing.T) (host string, scripted *pullertest.Engine, p *pul
 	}
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	if p, err = puller.New(engine, puller.Options{Concurrency: 8, Policy: puller.Missing, Timeout: time.Hour, Store: pullertest.NewStore(), Log: log}); err != nil {
+	dir := directory(t)
+	if p, err = puller.New(engine, puller.Options{
+		Concurrency: 8, Policy: puller.Missing, Timeout: time.Hour, Store: pullertest.NewStore(), Log: log,
+		OutputDir: filepath.Join(dir, "output"), OutputLimit: 1 << 20,
+	}); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(directory(t), "s")
+	path := filepath.Join(dir, "s")
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)

@@ -165,6 +165,8 @@ func watch(ctx context.Context, c *client.Client, job *puller.Job, show func(*pu
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
+		case puller.KindOf(err) == puller.NotFound && job.Kind == puller.KindRun:
+			return puller.Errorf(puller.Internal, "%s: the daemon does not know its job any more, nor whether its program has run", subject(job))
 		case puller.KindOf(err) == puller.NotFound:
 			// Not the image is: the daemon has lost what it had on record.
 			return puller.Errorf(puller.Overloaded, "%s: the daemon does not know its job any more; ask again", subject(job))
