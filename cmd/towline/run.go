@@ -110,6 +110,10 @@ func (m memoryFlag) Set(s string) error {
 	return m.UnmarshalJSON(text)
 }
 
+// stopGrace is how long the daemon may take to cancel a run: it answers when the
+// program has ended, which may take 10 s until it is killed.
+const stopGrace = 30 * time.Second
+
 // run runs a program and follows it to its end. When ctx ends, or nobody takes
 // what it prints any more, it cancels the job, and goes on to its end.
 func (f *flags) run(ctx context.Context, c *client.Client, r puller.RunRequest, stdout, stderr io.Writer) error {
@@ -134,7 +138,7 @@ func (f *flags) run(ctx context.Context, c *client.Client, r puller.RunRequest, 
 	following, leave := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer leave(nil)
 	stop := context.AfterFunc(ending, func() {
-		if err := cancel(c, job.ID); errors.Is(err, errLeft) {
+		if err := cancel(c, job.ID, stopGrace); errors.Is(err, errLeft) {
 			leave(err)
 		}
 	})
