@@ -18,6 +18,7 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/pullertest"
 	"github.com/towline/towline/puller/pullertest/actor"
+	"github.com/towline/towline/stream"
 )
 
 // runApart is the program with the arguments, its outputs apart.
@@ -181,6 +182,28 @@ func TestARunWhoseOutputIsNotAllKeptSaysSo(t *testing.T) {
 	c.show(&puller.Job{}, puller.Event{Type: "notice", Message: "some of the output is not kept"})
 	if errs.String() != "towline: some of the output is not kept\n" {
 		t.Errorf("%q", errs.String())
+	}
+}
+
+func TestBarsAreGoneWhenTheProgramPrints(t *testing.T) {
+	var screen bytes.Buffer
+	c := &console{out: &screen, errs: &screen, progress: &bars{out: &screen, size: func() (int, int, error) { return 80, 24, nil }}}
+	j := &puller.Job{Image: "one"}
+	state := func(p puller.Phase) {
+		c.show(j, puller.Event{Type: "state", State: puller.Active, Phase: p, Attempt: 1, Seq: 1})
+	}
+	state(puller.Resolving)
+	if screen.Len() > 0 {
+		t.Errorf("what needs no pull shows %q", screen.String())
+	}
+	for _, p := range []puller.Phase{puller.Pulling, puller.Verifying, puller.Creating, puller.Running} {
+		state(p)
+	}
+	c.show(j, puller.Event{Type: "log", Stream: puller.Stdout, Text: &stream.Text{Text: "hello"}, Seq: 2})
+	state(puller.Removing)
+	c.end()
+	if s := screen.String(); !strings.Contains(s, "one: pulling") || !strings.HasSuffix(s, "\x1b[1A\r\x1b[Jhello") {
+		t.Errorf("the screen gets %q", s)
 	}
 }
 
