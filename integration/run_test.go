@@ -429,3 +429,84 @@ func TestARunOutlivesItsDaemon(t *testing.T) {
 	}
 	checkNoContainers(t, site.engine)
 }
+
+func TestOutputThatWasMissedIsTold(t *testing.T) {
+	ref := actorRef(t, "runmissed")
+	d, c := daemonWith(t, lab.TowlineOptions{EngineHost: site.engine.Host, Config: "runs: {output: 1048576}\n"})
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	const size = 32 << 20
+	cmd := exec.CommandContext(t.Context(), site.bin, "--host", d.Host, "run", "-q", "--network", "none", ref, fmt.Sprint("flood=", size), "exit=3")
+	var errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = write, &errs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	write.Close()
+	// Nobody reads until the program has ended.
+	if err := lab.Poll(t.Context(), 50*time.Millisecond, func(ctx context.Context) error {
+		jobs, _, err := c.Jobs(ctx, puller.Filter{State: puller.Succeeded})
+		if err != nil || len(jobs) == 0 {
+			return fmt.Errorf("it runs, %v", err)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(read)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Wait()
+	all := actor.Flood(size)
+	if code := cmd.ProcessState.ExitCode(); code != 3 || !strings.Contains(errs.String(), "not kept") {
+		t.Errorf("exit code %d, %q", code, errs.String())
+	}
+	if len(got) >= size || len(got) < 1<<19 || !bytes.HasSuffix(all, got[len(got)-1<<18:]) {
+		t.Errorf("%d of %d bytes came, or not the last", len(got), size)
+	}
+}
+
+var kills = flag.Int("runkills", 6, "how many runs' daemons are killed")
+
+// A daemon that is killed anywhere in a run's life.
+func TestARunIsToldOnceWhereverItsDaemonIsKilled(t *testing.T) {
+	ref := actorRef(t, "runkills")
+	dir, err := os.MkdirTemp(site.dir, "d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts := lab.TowlineOptions{EngineHost: site.engine.Host}
+	d, err := lab.StartTowline(t.Context(), site.bin, dir, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { d.Stop() }()
+	for i := range *kills {
+		p := startRun(t, d.Host, ref, "lines=200", "exit=9")
+		<-time.After(time.Duration(100+60*i%900) * time.Millisecond)
+		d.Kill()
+		if d, err = lab.StartTowline(t.Context(), site.bin, dir, opts); err != nil {
+			t.Fatal(err)
+		}
+		code := p.code()
+		// Submitted to a daemon that is gone, or a program that may have run and
+		// left nothing that tells how: neither makes up an exit code.
+		if code == 9 && (strings.Count(p.out.String(), "\n") != 200 || strings.Count(p.errs.String(), "\n") != 200) {
+			t.Errorf("%d: %d and %d lines", i, strings.Count(p.out.String(), "\n"), strings.Count(p.errs.String(), "\n"))
+		}
+		if code != 9 && code != 5 && code != 1 {
+			t.Errorf("%d: exit code %d, %q", i, code, p.errs)
+		}
+		t.Logf("%d: exit code %d, %d bytes, %.200q", i, code, len(p.out.String()), lastLine(p.errs.String()))
+	}
+	checkNoContainers(t, site.engine)
+}
+
+func lastLine(s string) string {
+	s = strings.TrimSpace(s)
+	return s[strings.LastIndexByte(s, '\n')+1:]
+}
