@@ -115,7 +115,7 @@ func (x *text) String() string {
 
 func (x *text) await(t *testing.T, part string) {
 	t.Helper()
-	limit := time.After(30 * time.Second)
+	limit := time.After(90 * time.Second)
 	for !strings.Contains(x.String(), part) {
 		select {
 		case <-x.changed:
@@ -509,4 +509,62 @@ func TestARunIsToldOnceWhereverItsDaemonIsKilled(t *testing.T) {
 func lastLine(s string) string {
 	s = strings.TrimSpace(s)
 	return s[strings.LastIndexByte(s, '\n')+1:]
+}
+
+var printed = flag.Int("printed", 48, "how many MiB a run has printed when its daemon is killed; the engine keeps 100 MB")
+
+// Much was printed, perhaps more than the engine keeps, when a daemon is killed: what can't be had any more is told, and nothing comes twice.
+func TestARunThatHasPrintedMuchOutlivesItsDaemon(t *testing.T) {
+	part := *printed << 20
+	ref := actorRef(t, "runrotated")
+	dir, err := os.MkdirTemp(site.dir, "d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts := lab.TowlineOptions{EngineHost: site.engine.Host, Config: "runs: {output: 1073741824}\n"}
+	first, err := lab.StartTowline(t.Context(), site.bin, dir, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Kill()
+	p := startRun(t, first.Host, ref, fmt.Sprint("flood=", part), "err=up\n", "sleep=15s", "out=the end\n", "exit=9")
+	p.errs.await(t, "up\n")
+	if err := lab.Poll(t.Context(), 50*time.Millisecond, func(context.Context) error {
+		if n := len(p.out.String()); n < part {
+			return fmt.Errorf("%d of %d bytes", n, part)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	first.Kill()
+	second, err := lab.StartTowline(t.Context(), site.bin, dir, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := second.Stop(); err != nil || t.Failed() {
+			t.Errorf("%v\n%s", err, second.Log())
+		}
+	}()
+	code := p.code()
+	out := p.out.String()
+	if code != 9 || out[:part] != string(actor.Flood(part)) {
+		t.Errorf("exit code %d, or other output before the kill", code)
+	}
+	jobs, _, err := func() ([]puller.Job, string, error) {
+		c, err := client.New(second.Host, "")
+		if err != nil {
+			return nil, "", err
+		}
+		defer c.Close()
+		return c.Jobs(t.Context(), puller.Filter{})
+	}()
+	if err != nil || len(jobs) != 1 || jobs[0].Result == nil {
+		t.Fatal(jobs, err)
+	}
+	if rest := out[part:]; rest != "the end\n" && !jobs[0].Result.Truncated {
+		t.Errorf("after the kill come %d bytes, %.100q, and nothing is told: %q", len(rest), rest, p.errs)
+	}
+	checkNoContainers(t, site.engine)
 }
