@@ -38,6 +38,7 @@ integration:
 soak: ## the fault suite COUNT times, and KILLS kills under load: what fails once in a while shows up
 	cd integration && go test -race -count=$(COUNT) -timeout $$(($(COUNT) * 3 + 5))m ./faults
 	cd integration && go test -race -count=1 -v -timeout $$(($(KILLS) / 6 + 10))m -run LosesNoJob ./faults -kills=$(KILLS)
+	cd integration && go test -count=1 -timeout 15m -run 'Run|ProgramsThatExit' . -instant=200 -runkills=60 -printed=128
 
 demo: ## pull an image from a local registry through towline, and watch it
 	cd integration && go run ./demo -cache '$(CACHE)'
@@ -47,7 +48,7 @@ image: ## the container image towline:dev (IMAGE names another)
 	CGO_ENABLED=0 GOOS=linux go build -trimpath -ldflags '$(LDFLAGS)' -o $(CACHE)/image/towline ./cmd/towline
 	docker build -q -t $(or $(IMAGE),towline:dev) -f Dockerfile $(CACHE)/image
 
-bench: ## figures against docker pull and against the disk, as ratios in one run
+bench: ## figures against docker pull, docker run and the disk, as ratios in one run
 	cd integration && go run ./bench
 
 fuzz: ## every fuzz target for FUZZTIME

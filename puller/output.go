@@ -106,6 +106,8 @@ func (p *Puller) print(j *job, s Output, text stream.Text, n int, ok bool) {
 	o.fault = err
 }
 
+var errKeptLess = errors.New("the engine kept less than had been told")
+
 // closeOutput tells what was held back. Nothing is printed after it.
 func (p *Puller) closeOutput(j *job) {
 	o := &j.run.output
@@ -114,6 +116,11 @@ func (p *Puller) closeOutput(j *job) {
 	for _, s := range []Output{Stdout, Stderr} {
 		text, n, ok := o.tellers[s.index()].Flush()
 		p.print(j, s, text, n, ok)
+	}
+	if o.skip != (stream.Mark{}) {
+		// What has come since may have been taken for what was told before.
+		p.tell(j, "some of what the program printed last may be missing: the engine kept less of its output than had been told")
+		o.fault = errKeptLess
 	}
 	if o.tape != nil {
 		o.tape.Close()

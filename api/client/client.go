@@ -87,6 +87,13 @@ func (c *Client) Pull(ctx context.Context, r puller.PullRequest) (puller.Job, er
 	return j, c.post(ctx, "/v1/pulls?wait=true", r, r.Credentials, r.IdempotencyKey, &j)
 }
 
+// Run asks for an image's program to be run and returns the job as it was
+// accepted.
+func (c *Client) Run(ctx context.Context, r puller.RunRequest) (puller.Job, error) {
+	var j puller.Job
+	return j, c.post(ctx, "/v1/runs", r, r.Credentials, r.IdempotencyKey, &j)
+}
+
 // Prewarm asks for many images and returns the job as it was accepted. What is
 // Skipped is not sent.
 func (c *Client) Prewarm(ctx context.Context, r puller.PrewarmRequest) (puller.Job, error) {

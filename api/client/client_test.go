@@ -115,6 +115,59 @@ func TestACallReachesTheDaemonAndComesBack(t *testing.T) {
 	}
 }
 
+func TestARunReachesTheDaemonAndComesBack(t *testing.T) {
+	h, engine := daemon(t)
+	var keys []string
+	c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			keys = append(keys, r.URL.String()+" "+r.Header.Get("Idempotency-Key")+" "+r.Header.Get("X-Registry-Auth"))
+		}
+		h.ServeHTTP(w, r)
+	}))
+	raw, _ := json.Marshal(map[string]string{"username": "ada", "password": "x"})
+	auth, err := puller.ParseCredentials(base64.URLEncoding.EncodeToString(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	image := pullertest.NewImage("alpine", 1)
+	engine.Script("alpine", pullertest.Serve(image))
+	var asked pullertest.ContainerRequest
+	engine.Program(image.ID, func(p *pullertest.Process) int {
+		asked = p.Requested
+		return 7
+	})
+	job, err := c.Run(t.Context(), puller.RunRequest{
+		Image: "alpine", Platform: "linux/amd64", Policy: puller.Always, Cmd: []string{"a", ""}, Entrypoint: []string{"/b"}, Env: map[string]string{"C": "d=e"},
+		Workdir: "/f", User: "g", TTY: true, Network: "none", Memory: 64 << 20, CPUs: 0.5, Pids: 9, Timeout: puller.Duration(time.Minute),
+		Credentials: auth, IdempotencyKey: "one",
+	})
+	if err != nil || job.Kind != puller.KindRun || job.Policy != puller.Always {
+		t.Fatalf("%+v, %v", job, err)
+	}
+	var last puller.Event
+	for e, err := range c.Events(t.Context(), job.ID) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = e
+	}
+	if r := last.Result; r == nil || r.Result == nil || *r.Result.ExitCode != 7 {
+		t.Errorf("the last event is %+v", last)
+	}
+	host := asked.HostConfig
+	if !slices.Equal(asked.Cmd, []string{"a", ""}) || !slices.Equal(asked.Entrypoint, []string{"/b"}) || !slices.Equal(asked.Env, []string{"C=d=e"}) || asked.WorkingDir != "/f" ||
+		asked.User != "g" || !asked.Tty || host.NetworkMode != "none" || host.Memory != 64<<20 || host.NanoCpus != 5e8 || *host.PidsLimit != 9 {
+		t.Errorf("asked for is %+v", asked)
+	}
+	if want := []string{"/v1/runs one " + auth.Header()}; !slices.Equal(keys, want) || engine.LastAuth() != auth.Header() {
+		t.Errorf("sent is %q", keys)
+	}
+	_, err = c.Run(t.Context(), puller.RunRequest{Image: "alpine", Network: "host"})
+	if puller.KindOf(err) != puller.InvalidRequest || !strings.Contains(err.Error(), "network") {
+		t.Errorf("a bad request: %v", err)
+	}
+}
+
 func TestAPrewarmReachesTheDaemonAndComesBack(t *testing.T) {
 	h, engine := daemon(t)
 	keys := make(map[string]string)

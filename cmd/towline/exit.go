@@ -12,7 +12,8 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// The exit codes of every command.
+// The exit codes of every command. A run whose program has ended exits with its
+// code.
 const (
 	exitFailed      = 1
 	exitUsage       = 2
@@ -20,6 +21,7 @@ const (
 	exitRetryable   = 4 // the same call is worth another try
 	exitNoDaemon    = 5
 	exitInterrupted = 130
+	exitPipe        = 141 // as SIGPIPE ends others
 )
 
 // usageError is a call that could not be understood.
@@ -43,7 +45,14 @@ func (f failures) Error() string {
 	return fmt.Sprintf("%d images failed", len(f))
 }
 
+// exited is the exit code of a program that was run. What went wrong, it has said
+// itself.
+type exited int
+
+func (e exited) Error() string { return fmt.Sprintf("the program exited with %d", int(e)) }
+
 func exitCode(err error) int {
+	var program exited
 	var u usageError
 	var all failures
 	var gone *client.Unreachable
@@ -51,6 +60,8 @@ func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return 0
+	case errors.As(err, &program):
+		return int(program)
 	case errors.As(err, &u), strings.HasPrefix(err.Error(), "unknown command "):
 		return exitUsage
 	case errors.Is(err, context.Canceled):

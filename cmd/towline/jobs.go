@@ -26,7 +26,7 @@ func newJobs(f *flags) *cobra.Command {
 		}),
 	}
 	ls.Flags().StringVar((*string)(&filter.State), "state", "", "only jobs in this `state`")
-	ls.Flags().StringVar(&filter.Kind, "kind", "", "only jobs of this `kind`: pull or prewarm")
+	ls.Flags().StringVar(&filter.Kind, "kind", "", "only jobs of this `kind`: pull, run or prewarm")
 	ls.Flags().StringVar(&filter.Image, "image", "", "only jobs for this `image`")
 	ls.Flags().IntVar(&filter.Limit, "limit", 0, "at most so many (default 100)")
 
@@ -116,6 +116,8 @@ func listJobs(ctx context.Context, cmd *cobra.Command, c *client.Client, f pulle
 			result = string(j.Error.Kind)
 		case j.Result != nil && j.Kind == puller.KindPrewarm:
 			result = "downloaded " + bytesOf(j.Result.Downloaded)
+		case j.Result != nil && j.Kind == puller.KindRun:
+			result = describeEnd(j)
 		case j.Result != nil:
 			result = string(j.Result.Source)
 		case j.Progress != nil:

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -15,7 +16,8 @@ import (
 func main() {
 	err := newRoot().ExecuteContext(context.Background())
 	code := exitCode(err)
-	if err != nil && code != exitInterrupted {
+	var program exited
+	if err != nil && code != exitInterrupted && !errors.As(err, &program) {
 		fmt.Fprintln(os.Stderr, "towline: "+printable(err.Error()))
 	}
 	os.Exit(code)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -26,7 +27,15 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
+// asTowline names what makes the test binary the program, with the arguments in
+// it, between unit separators.
+const asTowline = "TEST_AS_TOWLINE"
+
 func TestMain(m *testing.M) {
+	if args, ok := os.LookupEnv(asTowline); ok {
+		os.Args = append(os.Args[:1], strings.Split(args, "\x1f")...)
+		main()
+	}
 	os.Unsetenv("TOWLINE_HOST")
 	os.Unsetenv("TOWLINE_TOKEN")
 	goleak.VerifyTestMain(m)
@@ -65,10 +74,14 @@ func startDaemon(t *testing.T) (host string, scripted *pullertest.Engine, p *pul
 	}
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	if p, err = puller.New(engine, puller.Options{Concurrency: 8, Policy: puller.Missing, Timeout: time.Hour, Store: pullertest.NewStore(), Log: log}); err != nil {
+	dir := directory(t)
+	if p, err = puller.New(engine, puller.Options{
+		Concurrency: 8, Policy: puller.Missing, Timeout: time.Hour, Store: pullertest.NewStore(), Log: log,
+		OutputDir: filepath.Join(dir, "output"), OutputLimit: 1 << 20,
+	}); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(directory(t), "s")
+	path := filepath.Join(dir, "s")
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)

@@ -81,6 +81,9 @@ func describeEnd(j puller.Job) string {
 		return fmt.Sprintf("%s: %s", j.State, j.Error.Kind)
 	}
 	r := j.Result
+	if r.ExitCode != nil {
+		return fmt.Sprintf("exited with %d", *r.ExitCode)
+	}
 	name := r.ImageID
 	if r.Digest != "" {
 		name = r.Digest

@@ -154,7 +154,7 @@ func follow(ctx context.Context, c *client.Client, submit func(context.Context) 
 	}
 	err = watch(ctx, c, &job, show)
 	if ctx.Err() != nil {
-		return cancel(c, job.ID)
+		return cancel(c, job.ID, grace)
 	}
 	return err
 }
@@ -165,6 +165,8 @@ func watch(ctx context.Context, c *client.Client, job *puller.Job, show func(*pu
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
+		case puller.KindOf(err) == puller.NotFound && job.Kind == puller.KindRun:
+			return puller.Errorf(puller.Internal, "%s: the daemon does not know its job any more, nor whether its program has run", subject(job))
 		case puller.KindOf(err) == puller.NotFound:
 			// Not the image is: the daemon has lost what it had on record.
 			return puller.Errorf(puller.Overloaded, "%s: the daemon does not know its job any more; ask again", subject(job))
@@ -211,9 +213,9 @@ func outlive(ctx context.Context) (longer context.Context, release func()) {
 }
 
 // cancel cancels a job after an interrupt. The error is context.Canceled, or
-// errLeft where that did not succeed.
-func cancel(c *client.Client, id string) error {
-	ctx, stop := context.WithTimeout(context.Background(), grace)
+// errLeft where that did not succeed within the limit.
+func cancel(c *client.Client, id string, limit time.Duration) error {
+	ctx, stop := context.WithTimeout(context.Background(), limit)
 	defer stop()
 	if _, err := c.Cancel(ctx, id); err != nil && puller.KindOf(err) != puller.Conflict {
 		fmt.Fprintf(os.Stderr, "towline: job %s could not be canceled, and goes on: %s\n", id, printable(err.Error()))

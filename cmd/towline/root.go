@@ -35,7 +35,7 @@ func newRoot() *cobra.Command {
 	p.StringVar(&f.token, "token", "", "the `token` that a daemon over TCP asks for (TOWLINE_TOKEN)")
 	p.BoolVar(&f.json, "json", false, "print JSON, for events one a line")
 	p.BoolVarP(&f.quiet, "quiet", "q", false, "print errors only")
-	root.AddCommand(newServe(), newPull(&f), newPrewarm(&f), newJobs(&f), newVersion(&f))
+	root.AddCommand(newServe(), newPull(&f), newRun(&f), newPrewarm(&f), newJobs(&f), newVersion(&f))
 	return root
 }
 

@@ -1,4 +1,4 @@
-// Bench measures Towline against docker pull on a real engine and a real
+// Bench measures Towline against docker pull and docker run on a real engine and a real
 // registry of its own, and what it keeps against the disk it keeps it on. A
 // figure is a ratio to a peer in the same run, pair by pair, as median and
 // spread: absolute times say more about the machine than about Towline.
@@ -22,12 +22,12 @@ import (
 
 func main() {
 	var o options
-	flag.IntVar(&o.pairs, "pairs", 15, "cold pulls of each kind")
+	flag.IntVar(&o.pairs, "pairs", 15, "cold pulls, and runs, of each kind")
 	flag.IntVar(&o.warm, "warm", 20, "rounds of warm pulls, each of ten of a kind")
 	flag.IntVar(&o.pulls, "pulls", 1000, "pulls after which nothing may be left")
 	flag.IntVar(&o.runs, "runs", 5, "runs of accepted jobs, on each disk")
 	flag.IntVar(&o.jobs, "jobs", 100_000, "jobs that have ended in the store")
-	only := flag.String("only", "cold,warm,leaks,accept,store", "what to measure")
+	only := flag.String("only", "cold,warm,run,leaks,accept,store", "what to measure")
 	flag.Parse()
 	o.only = strings.Split(*only, ",")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -74,7 +74,7 @@ func run(ctx context.Context, o options) (err error) {
 	if o.any("store") {
 		err = errors.Join(err, s.store(ctx, o.jobs))
 	}
-	if o.any("cold", "warm", "leaks") {
+	if o.any("cold", "warm", "run", "leaks") {
 		err = errors.Join(err, s.pulls(ctx, o))
 	}
 	return err
@@ -99,6 +99,9 @@ func (s *site) pulls(ctx context.Context, o options) (err error) {
 	}
 	if o.any("warm") {
 		err = errors.Join(err, s.warm(ctx, o.warm))
+	}
+	if o.any("run") {
+		err = errors.Join(err, s.runs(ctx, o.pairs))
 	}
 	if o.any("leaks") {
 		err = errors.Join(err, s.leaks(ctx, o.pulls))
