@@ -41,6 +41,9 @@ type Memory int64
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (m *Memory) UnmarshalJSON(data []byte) error {
+	if string(data) == "null" {
+		return nil
+	}
 	var s string
 	if json.Unmarshal(data, &s) != nil {
 		s = string(data)

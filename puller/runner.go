@@ -15,6 +15,7 @@ type run struct {
 	request RunRequest
 	revived bool  // from its record
 	was     Phase // what it was at before that
+	placed  bool  // it has a place in Puller.runs, for as long as it is resumed
 
 	again     bool    // the image was pulled again, since it was gone
 	image     *Result // proven to be there; a container sees to the rest
@@ -38,7 +39,7 @@ const (
 	// stop has exited, after the grace.
 	stopLimit = 10 * time.Second
 	// removeLimit is how long an engine that is away is waited for to remove a
-	// container. What is left then is removed at the next start.
+	// container before the job ends without that. It is removed later.
 	removeLimit = time.Minute
 	// engineTries is how often in a row an engine that went away is waited for.
 	engineTries = 3
@@ -84,13 +85,18 @@ func (p *Puller) create(j *job, image Result) {
 	}
 	p.to(j, Creating)
 	asked := j.run.request.container(image.ImageID, j.id, p.opts.Instance)
-	id, warnings, err := p.engine.Create(j.ctx, asked)
+	// An engine creates a container though nobody waits for it any more. Who
+	// knows of it can remove it, so a call that was made is not given up at once.
+	ctx, cancel := context.WithCancel(p.ctx)
+	defer cancel()
+	defer context.AfterFunc(j.ctx, func() { time.AfterFunc(stopGrace, cancel) })()
+	id, warnings, err := p.engine.Create(ctx, asked)
 	for tries := 0; tries < engineTries && KindOf(err) == EngineUnavailable && j.ctx.Err() == nil; tries++ {
 		p.tell(j, fmt.Sprintf("the engine went away while it created the container; waiting for it (%v)", inner(err)))
 		if !p.removeAll(j) { // there may be one all the same
 			break
 		}
-		id, warnings, err = p.engine.Create(j.ctx, asked)
+		id, warnings, err = p.engine.Create(ctx, asked)
 	}
 	for _, w := range warnings {
 		p.tell(j, w)
@@ -111,8 +117,10 @@ func (p *Puller) create(j *job, image Result) {
 		return // the next start sees to it
 	}
 	if err != nil {
-		p.removeAll(j) // it may be there all the same
-		p.ended(j, Exit{}, err)
+		p.clear(j, Exit{}, err) // it may be there all the same
+		if ctx.Err() != nil {
+			p.sweepLater() // or come yet
+		}
 		return
 	}
 	p.mu.Lock()
@@ -179,8 +187,7 @@ func (p *Puller) exited(j *job, exit Exit, err error) {
 		p.sync()
 	}
 	p.to(j, Removing)
-	p.removeAll(j)
-	p.ended(j, exit, err)
+	p.clear(j, exit, err)
 }
 
 // sync waits until what has changed is on disk, or could not be written.
@@ -191,6 +198,26 @@ func (p *Puller) sync() {
 	p.mu.Unlock()
 	p.ledger.poke()
 	p.written(e)
+}
+
+// clear removes the container of a run and finishes that. A container that
+// can't be removed now is as soon as the engine lets it be.
+func (p *Puller) clear(j *job, exit Exit, err error) {
+	removed := p.removeAll(j)
+	p.ended(j, exit, err)
+	if !removed {
+		p.sweepLater()
+	}
+}
+
+func (p *Puller) sweepLater() {
+	if p.ctx.Err() == nil && p.sweeping.CompareAndSwap(false, true) {
+		p.work.Go(func() {
+			if sleep(p.ctx, removeLimit) == nil {
+				p.sweep()
+			}
+		})
+	}
 }
 
 // ended finishes a run whose container is gone, as what it was to end with if
@@ -269,7 +296,7 @@ func (p *Puller) removeAll(j *job) bool {
 			break
 		}
 	}
-	p.tell(j, fmt.Sprintf("the container could not be removed; it is when towline starts again (%v)", inner(err)))
+	p.tell(j, fmt.Sprintf("the container could not be removed yet; towline goes on trying (%v)", inner(err)))
 	p.log.WithField("job", j.id).WithError(err).Warn("a container could not be removed")
 	return false
 }
@@ -318,19 +345,21 @@ var errContainerGone = Errorf(Internal, "the container is gone, and how it ended
 // that was started, else from the beginning.
 func (p *Puller) resume(j *job) {
 	r := j.run
+	defer func() {
+		if r.placed {
+			<-p.runs
+		}
+	}()
 	if r.exit != nil { // only the end of it was left to do
 		p.closeOutput(j)
-		p.removeAll(j)
-		p.ended(j, *r.exit, nil)
+		p.clear(j, *r.exit, nil)
 		return
 	}
 	c, err := p.awaitContainer(j)
 	switch {
 	case err == nil && c.Started:
-		select { // it is one of those that run at a time, be there room or not
-		case p.runs <- struct{}{}:
-			defer func() { <-p.runs }()
-		default:
+		if !r.placed {
+			p.place(r)
 		}
 		if r.image == nil { // the crash came before that was written
 			p.proven(j)
@@ -344,8 +373,7 @@ func (p *Puller) resume(j *job) {
 	case err != nil && !errors.Is(err, errContainerGone), err != nil && r.mayHaveRun():
 		// To run it again would be to do it twice.
 		p.closeOutput(j)
-		p.removeAll(j)
-		p.ended(j, Exit{}, err)
+		p.clear(j, Exit{}, err)
 	default:
 		p.removeAll(j) // it may have been created
 		p.closeOutput(j)
@@ -358,6 +386,16 @@ func (p *Puller) resume(j *job) {
 		case j.outcome == nil:
 			p.seek(j)
 		}
+	}
+}
+
+// place counts a run that was revived among those that run at a time, unless
+// there are fewer places now.
+func (p *Puller) place(r *run) {
+	select {
+	case p.runs <- struct{}{}:
+		r.placed = true
+	default:
 	}
 }
 
@@ -379,16 +417,21 @@ func (p *Puller) proven(j *job) {
 }
 
 // sweep removes the containers of runs that are no jobs any more: a crash has
-// left them.
+// left them, or an engine that was away.
 func (p *Puller) sweep() {
-	for wait := leastEngineWait; ; wait = min(2*wait, mostEngineWait) {
+	for wait := leastEngineWait; ; wait = min(2*wait, removeLimit) {
+		p.sweeping.Store(false) // what is left from now on may be missed
 		err := p.remove(p.ctx, labelInstance, p.opts.Instance, func(c ContainerState) bool {
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			j := p.jobs[c.Labels[labelJob]]
 			return j == nil || j.outcome != nil
 		})
-		if err == nil || sleep(p.ctx, wait) != nil {
+		if err == nil {
+			return
+		}
+		p.sweeping.Store(true)
+		if sleep(p.ctx, wait) != nil {
 			return
 		}
 	}
