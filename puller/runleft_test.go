@@ -220,7 +220,7 @@ func TestAContainerThatComesLateIsRemoved(t *testing.T) {
 		j := y.run(puller.RunRequest{})
 		y.is(j, puller.Active, puller.Creating)
 		began := time.Now()
-		y.engine.OnContainer(func(call, _ string, gone <-chan struct{}) (int, string) { return 0, "" })
+		y.engine.OnContainer(nil)
 		if _, err := y.Cancel(j.ID); err != nil || time.Since(began) > 11*time.Second {
 			y.Errorf("that took %s: %v", time.Since(began), err)
 		}
@@ -291,5 +291,44 @@ func TestRunsHoldNoFilesOpen(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// An engine has two containers of a run, of which one was never started.
+func TestTheContainerThatRunsIsFollowed(t *testing.T) {
+	for _, away := range []bool{false, true} {
+		for _, first := range []bool{false, true} {
+			t.Run(fmt.Sprint("the engine goes away: ", away, ", the idle one is older: ", first), func(t *testing.T) {
+				inRunYard(t, counting(5, 3), func(y *yard) {
+					release := y.stuck("create")
+					j := y.run(puller.RunRequest{})
+					synctest.Wait()
+					idle := func() {
+						y.engine.HaveContainer(pullertest.ContainerRequest{
+							Image: pullertest.NewImage(good, 1).ID, Labels: map[string]string{"towline.job": j.ID, "towline.instance": "yard"},
+						}, false)
+					}
+					if first {
+						idle()
+					}
+					release()
+					y.is(j, puller.Active, puller.Running)
+					if !first {
+						idle()
+					}
+					<-time.After(1500 * time.Millisecond)
+					if away {
+						y.engine.Kill()
+						<-time.After(time.Second)
+						y.engine.Revive()
+					} else {
+						y.crash()
+					}
+					y.exited(j, 3)
+					y.counts(j, 5, nil)
+					y.empty()
+				})
+			})
+		}
 	}
 }

@@ -319,13 +319,11 @@ func (p *Puller) awaitContainer(j *job) (ContainerState, error) {
 	began := time.Now()
 	for wait := leastEngineWait; ; wait = min(2*wait, mostEngineWait) {
 		found, err := p.engine.Containers(j.ctx, labelJob, j.id)
-		for _, c := range found {
-			if c.Labels[labelInstance] == p.opts.Instance {
-				p.mu.Lock()
-				j.run.container = c.ID
-				p.mu.Unlock()
-				return c, nil
-			}
+		if c, ok := p.pick(j, found); ok {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			j.run.container = c.ID
+			return c, nil
 		}
 		if err == nil {
 			return ContainerState{}, errContainerGone
@@ -337,6 +335,18 @@ func (p *Puller) awaitContainer(j *job) (ContainerState, error) {
 			return ContainerState{}, err
 		}
 	}
+}
+
+// pick returns the container of a run. An engine that went away may have left
+// one beside it that was never started: what runs is not run twice.
+func (p *Puller) pick(j *job, found []ContainerState) (picked ContainerState, ok bool) {
+	for _, c := range found {
+		known := j.run.container == "" || c.ID == j.run.container
+		if known && c.Labels[labelInstance] == p.opts.Instance && (!ok || c.Started && !picked.Started) {
+			picked, ok = c, true
+		}
+	}
+	return picked, ok
 }
 
 var errContainerGone = Errorf(Internal, "the container is gone, and how it ended is not known: others have removed it")
