@@ -367,9 +367,9 @@ func TestARunsTimeIsUp(t *testing.T) {
 			}
 			inRunYard(t, program, func(y *yard) {
 				release := c.prepare(y)
-				j := y.run(puller.RunRequest{Timeout: puller.Duration(time.Minute)})
+				j := y.run(puller.RunRequest{Timeout: puller.Duration(30 * time.Second)})
 				y.is(j, c.state, c.phase)
-				<-time.After(time.Minute)
+				<-time.After(30 * time.Second)
 				synctest.Wait()
 				if c.phase != puller.Pulling && c.state != puller.Queued {
 					release()

@@ -391,7 +391,7 @@ func TestACloseLeavesContainersRunning(t *testing.T) {
 		if c := y.engine.Containers(); len(c) != 1 || c[0].Status != "running" {
 			y.Errorf("there are %+v", c)
 		}
-		if strings.Contains(y.log.String(), "warn") || strings.Contains(y.log.String(), "error") {
+		if log := y.log.String(); strings.Contains(log, "level=warn") || strings.Contains(log, "level=error") {
 			y.Errorf("it logged %s", y.log)
 		}
 		y.open()

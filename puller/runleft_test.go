@@ -332,3 +332,31 @@ func TestTheContainerThatRunsIsFollowed(t *testing.T) {
 		}
 	}
 }
+
+func TestACloseWhileAContainerIsRemovedIsPrompt(t *testing.T) {
+	for _, at := range []string{"create", "attach", "start", "wait", "remove"} {
+		t.Run(at, func(t *testing.T) {
+			inRunYard(t, pullertest.Print("up", "", 4), func(y *yard) {
+				y.stuck(at)
+				j := y.run(puller.RunRequest{})
+				<-time.After(time.Second)
+				began := time.Now()
+				y.down(func() {
+					y.engine.OnContainer(nil)
+					if took := time.Since(began); took > time.Second {
+						y.Errorf("Close took %s", took)
+					}
+					if log := y.log.String(); strings.Contains(log, "level=warn") || strings.Contains(log, "level=error") {
+						y.Errorf("it logged %s", log)
+					}
+				})
+				y.restart()
+				y.exited(j, 4)
+				if stdout, _ := y.output(j); stdout != "up" {
+					y.Errorf("it printed %q", stdout)
+				}
+				y.empty()
+			})
+		})
+	}
+}

@@ -296,6 +296,9 @@ func (p *Puller) removeAll(j *job) bool {
 			break
 		}
 	}
+	if p.ctx.Err() != nil {
+		return false // the next start removes it
+	}
 	p.tell(j, fmt.Sprintf("the container could not be removed yet; towline goes on trying (%v)", inner(err)))
 	p.log.WithField("job", j.id).WithError(err).Warn("a container could not be removed")
 	return false
@@ -380,8 +383,11 @@ func (p *Puller) resume(j *job) {
 		p.exited(j, exit, err)
 	case p.ctx.Err() != nil:
 		p.closeOutput(j)
-	case err != nil && !errors.Is(err, errContainerGone), err != nil && r.mayHaveRun():
+	case err != nil && !errors.Is(err, errContainerGone), r.mayHaveRun():
 		// To run it again would be to do it twice.
+		if err == nil {
+			err = errContainerGone // what is there is another one, left idle
+		}
 		p.closeOutput(j)
 		p.clear(j, Exit{}, err)
 	default:
