@@ -35,7 +35,7 @@ func New(p *puller.Puller, o Options) http.Handler {
 	if o.Runs {
 		handle("POST /v1/runs", s.createRun, "wait", "every")
 	} else {
-		handle("POST /v1/runs", s.refuseRun)
+		handle("POST /v1/runs", s.refuseRun, "wait", "every")
 	}
 	handle("GET /v1/jobs/{id}/logs", s.jobLogs, "stream")
 	handle("POST /v1/prewarms", s.createPrewarm, append([]string{"wait", "every", "dry_run"}, composeQuery...)...)

@@ -224,6 +224,9 @@ func (p *Puller) begin(jobs []*job) {
 			p.work.Go(func() { p.warm(j) })
 		case j.run != nil && j.run.revived:
 			j.arm()
+			if j.run.mayHaveRun() { // before others take its place
+				p.place(j.run)
+			}
 			p.work.Go(func() { p.resume(j) })
 		default:
 			j.arm()

@@ -84,6 +84,7 @@ func (l *ledger) touch(j *job) {
 func (p *Puller) keepBooks() {
 	defer close(p.ledger.done)
 	p.prune()
+	p.dropOutputs() // a crash may have come between the two
 	hourly := time.NewTicker(pruneEvery)
 	defer hourly.Stop()
 	defer p.ledger.again.Stop()

@@ -46,6 +46,7 @@ func (p *Puller) openOutput(j *job) {
 	}
 	if err != nil {
 		p.tell(j, fmt.Sprintf("what the program prints can't be kept: %v", err))
+		j.run.output.fail(err)
 		return
 	}
 	p.playLive(j, tape)
@@ -69,16 +70,13 @@ func (p *Puller) playLive(j *job, tape *stream.Tape) {
 	j.topic.Play(tape, func() stream.Frame { return missedFrame(j.id) })
 }
 
-// printer returns what the engine is to call for what a run's container prints.
-// With again, that begins with what has been told.
-func (p *Puller) printer(j *job, again bool) func(Output, []byte) {
+// printer returns what the engine is to call for what a run's container prints,
+// from the first byte on. What has been told is not told again.
+func (p *Puller) printer(j *job) func(Output, []byte) {
 	o := &j.run.output
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.skip, o.tellers = stream.Mark{}, [2]stream.Teller{}
-	if again {
-		o.skip = o.mark
-	}
+	o.skip, o.tellers = o.mark, [2]stream.Teller{}
 	return func(s Output, b []byte) {
 		o.mu.Lock()
 		defer o.mu.Unlock()
@@ -125,6 +123,12 @@ func (p *Puller) closeOutput(j *job) {
 	if o.tape != nil {
 		o.tape.Close()
 	}
+}
+
+func (o *output) fail(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.fault = err
 }
 
 // truncated reports whether some of a run's output is not kept any more.

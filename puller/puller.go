@@ -67,21 +67,22 @@ const (
 // A Puller takes jobs and drives the engine for them. Its methods may be
 // called from anywhere.
 type Puller struct {
-	engine  Engine
-	store   Store
-	opts    Options
-	log     logrus.FieldLogger
-	seq     stream.Sequence
-	queue   *queue
-	meter   *meter
-	advance lastAdvance
-	checks  chan struct{} // a semaphore
-	runs    chan struct{} // the same
-	silent  atomic.Int64  // when the engine last did not answer, 0 if it has since
-	key     []byte        // of this start, for Credentials.identity
-	ctx     context.Context
-	stop    context.CancelCauseFunc
-	work    sync.WaitGroup
+	engine   Engine
+	store    Store
+	opts     Options
+	log      logrus.FieldLogger
+	seq      stream.Sequence
+	queue    *queue
+	meter    *meter
+	advance  lastAdvance
+	checks   chan struct{} // a semaphore
+	runs     chan struct{} // the same
+	sweeping atomic.Bool   // a sweep is to come
+	silent   atomic.Int64  // when the engine last did not answer, 0 if it has since
+	key      []byte        // of this start, for Credentials.identity
+	ctx      context.Context
+	stop     context.CancelCauseFunc
+	work     sync.WaitGroup
 
 	mu        sync.Mutex // the admission lock
 	closing   bool

@@ -53,7 +53,11 @@ func (p *Puller) restore() error {
 	}
 	for _, j := range jobs {
 		j.enter(Queued, "", 0)
-		j.notice("towline has started again; the job begins anew", 0)
+		if j.run != nil && j.run.image != nil {
+			j.notice("towline has started again, and looks for the container", 0)
+		} else {
+			j.notice("towline has started again; the job begins anew", 0)
+		}
 	}
 	if len(jobs) > 0 {
 		p.log.WithField("jobs", len(jobs)).Info("going on with the jobs that had not ended")

@@ -19,7 +19,7 @@ type RunRequest struct {
 	Policy   Policy `json:"policy,omitempty"`
 
 	Cmd        []string          `json:"cmd,omitempty"`
-	Entrypoint []string          `json:"entrypoint,omitempty"`
+	Entrypoint []string          `json:"entrypoint,omitzero"` // empty, it is none; nil, the image's
 	Env        map[string]string `json:"env,omitempty"`
 	Workdir    string            `json:"workdir,omitempty"`
 	User       string            `json:"user,omitempty"`
@@ -41,6 +41,9 @@ type Memory int64
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (m *Memory) UnmarshalJSON(data []byte) error {
+	if string(data) == "null" {
+		return nil
+	}
 	var s string
 	if json.Unmarshal(data, &s) != nil {
 		s = string(data)
@@ -63,6 +66,7 @@ const (
 	defaultPids = 1024
 	maxPids     = 32768
 	maxCPUs     = 1024
+	minCPUs     = 0.01 // engines take no less, and near 0 it would be no limit
 )
 
 // withDefaults checks the request and fills in what was left out. What a pull
@@ -94,8 +98,8 @@ func (r RunRequest) withDefaults(o Options) (RunRequest, PullRequest, error) {
 		err = Errorf(InvalidRequest, "workdir: %q is not an absolute path", clip(r.Workdir))
 	case r.Memory < 0:
 		err = Errorf(InvalidRequest, "memory: %d is below 0", r.Memory)
-	case math.IsNaN(r.CPUs) || r.CPUs < 0 || r.CPUs > maxCPUs:
-		err = Errorf(InvalidRequest, "cpus: %g is not between 0 and %d", r.CPUs, maxCPUs)
+	case math.IsNaN(r.CPUs) || r.CPUs < 0 || r.CPUs > maxCPUs || r.CPUs > 0 && r.CPUs < minCPUs:
+		err = Errorf(InvalidRequest, "cpus: %g is not between %g and %d, nor 0, which is no limit", r.CPUs, minCPUs, maxCPUs)
 	case r.Pids < 1 || r.Pids > maxPids:
 		err = Errorf(InvalidRequest, "pids: %d is not between 1 and %d", r.Pids, maxPids)
 	}
@@ -158,7 +162,7 @@ const (
 func (r RunRequest) container(image, job, instance string) Container {
 	return Container{
 		Image: image, Platform: r.Platform, Cmd: r.Cmd, Entrypoint: r.Entrypoint, Env: r.environment(), Workdir: r.Workdir, User: r.User, TTY: r.TTY,
-		Network: r.Network, Memory: int64(r.Memory), NanoCPUs: int64(r.CPUs * 1e9), Pids: r.Pids,
+		Network: r.Network, Memory: int64(r.Memory), NanoCPUs: int64(math.Round(r.CPUs * 1e9)), Pids: r.Pids,
 		Labels: map[string]string{labelJob: job, labelInstance: instance},
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/towline/towline/stream"
 )
 
 // run is what a job of kind run is beside one. Its fields from again on are
@@ -13,10 +15,12 @@ type run struct {
 	request RunRequest
 	revived bool  // from its record
 	was     Phase // what it was at before that
+	placed  bool  // it has a place in Puller.runs, for as long as it is resumed
 
 	again     bool    // the image was pulled again, since it was gone
 	image     *Result // proven to be there; a container sees to the rest
 	container string  // its ID, once there is one
+	running   bool    // it was started
 	exit      *Exit   // once it has exited
 	ending    error   // why it is to end before its program does
 
@@ -35,8 +39,10 @@ const (
 	// stop has exited, after the grace.
 	stopLimit = 10 * time.Second
 	// removeLimit is how long an engine that is away is waited for to remove a
-	// container. What is left then is removed at the next start.
+	// container before the job ends without that. It is removed later.
 	removeLimit = time.Minute
+	// engineTries is how often in a row an engine that went away is waited for.
+	engineTries = 3
 )
 
 // Run accepts a job that runs an image's program, and returns it. The job is on
@@ -73,8 +79,25 @@ func (p *Puller) create(j *job, image Result) {
 		defer func() { <-p.runs }()
 	case <-j.ctx.Done():
 	}
+	if j.ctx.Err() != nil { // there is nothing to remove yet
+		p.ended(j, Exit{}, context.Cause(j.ctx))
+		return
+	}
 	p.to(j, Creating)
-	id, warnings, err := p.engine.Create(j.ctx, j.run.request.container(image.ImageID, j.id, p.opts.Instance))
+	asked := j.run.request.container(image.ImageID, j.id, p.opts.Instance)
+	// An engine creates a container though nobody waits for it any more. Who
+	// knows of it can remove it, so a call that was made is not given up at once.
+	ctx, cancel := context.WithCancel(p.ctx)
+	defer cancel()
+	defer context.AfterFunc(j.ctx, func() { time.AfterFunc(stopGrace, cancel) })()
+	id, warnings, err := p.engine.Create(ctx, asked)
+	for tries := 0; tries < engineTries && KindOf(err) == EngineUnavailable && j.ctx.Err() == nil; tries++ {
+		p.tell(j, fmt.Sprintf("the engine went away while it created the container; waiting for it (%v)", inner(err)))
+		if !p.removeAll(j) { // there may be one all the same
+			break
+		}
+		id, warnings, err = p.engine.Create(ctx, asked)
+	}
 	for _, w := range warnings {
 		p.tell(j, w)
 	}
@@ -86,32 +109,69 @@ func (p *Puller) create(j *job, image Result) {
 		if err := j.run.ending; err != nil {
 			p.finish(j, Result{}, err)
 		} else {
-			p.attach(j)
+			p.seek(j)
 		}
 		return
 	}
+	if err != nil && p.ctx.Err() != nil {
+		return // the next start sees to it
+	}
 	if err != nil {
-		p.removeAll(j) // it may be there all the same
-		p.ended(j, Exit{}, err)
+		p.clear(j, Exit{}, err) // it may be there all the same
+		if ctx.Err() != nil {
+			p.sweepLater() // or come yet
+		}
 		return
 	}
 	p.mu.Lock()
 	j.run.container = id
 	p.mu.Unlock()
 	p.openOutput(j)
-	exit, err := p.engine.Run(j.ctx, id, j.run.request.TTY, func() { p.to(j, Running) }, p.printer(j, false))
+	exit, err := p.start(j)
 	p.exited(j, exit, err)
+}
+
+// start starts a run's container, and returns when it has exited.
+func (p *Puller) start(j *job) (Exit, error) {
+	return p.engine.Run(j.ctx, j.run.container, j.run.request.TTY, func() { p.started(j) }, p.printer(j))
+}
+
+// again follows a run's container that was started before.
+func (p *Puller) again(j *job) (Exit, error) {
+	p.started(j)
+	return p.engine.Follow(j.ctx, j.run.container, j.run.request.TTY, p.printer(j))
+}
+
+// started notes that a run's container was started.
+func (p *Puller) started(j *job) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	j.run.running = true
+	j.enter(Active, Running, j.view.Attempt)
 }
 
 // exited sees to what is left of a run whose container has exited, or that the
 // engine does not tell of any more.
 func (p *Puller) exited(j *job, exit Exit, err error) {
-	for tries := 0; tries < 3 && j.ctx.Err() == nil && (KindOf(err) == EngineUnavailable || KindOf(err) == Truncated); tries++ {
+	for tries := 0; tries < engineTries && j.ctx.Err() == nil && (KindOf(err) == EngineUnavailable || KindOf(err) == Truncated); tries++ {
 		// The container may have outlived it.
 		p.tell(j, fmt.Sprintf("the engine went away while the container ran; waiting for it (%v)", inner(err)))
-		if err = p.awaitContainer(j); err == nil {
-			exit, err = p.engine.Follow(j.ctx, j.run.container, j.run.request.TTY, p.printer(j, true))
+		var c ContainerState
+		if c, err = p.awaitContainer(j); err != nil {
+			break // it has been waited for
 		}
+		began := time.Now()
+		if c.Started {
+			exit, err = p.again(j)
+		} else { // it was about to be
+			exit, err = p.start(j)
+		}
+		if time.Since(began) > removeLimit {
+			tries = 0 // it was well for a while
+		}
+	}
+	if KindOf(err) == NotFound {
+		err = errContainerGone
 	}
 	p.closeOutput(j)
 	if p.ctx.Err() != nil {
@@ -127,8 +187,7 @@ func (p *Puller) exited(j *job, exit Exit, err error) {
 		p.sync()
 	}
 	p.to(j, Removing)
-	p.removeAll(j)
-	p.ended(j, exit, err)
+	p.clear(j, exit, err)
 }
 
 // sync waits until what has changed is on disk, or could not be written.
@@ -139,6 +198,26 @@ func (p *Puller) sync() {
 	p.mu.Unlock()
 	p.ledger.poke()
 	p.written(e)
+}
+
+// clear removes the container of a run and finishes that. A container that
+// can't be removed now is as soon as the engine lets it be.
+func (p *Puller) clear(j *job, exit Exit, err error) {
+	removed := p.removeAll(j)
+	p.ended(j, exit, err)
+	if !removed {
+		p.sweepLater()
+	}
+}
+
+func (p *Puller) sweepLater() {
+	if p.ctx.Err() == nil && p.sweeping.CompareAndSwap(false, true) {
+		p.work.Go(func() {
+			if sleep(p.ctx, removeLimit) == nil {
+				p.sweep()
+			}
+		})
+	}
 }
 
 // ended finishes a run whose container is gone, as what it was to end with if
@@ -183,7 +262,7 @@ func (p *Puller) endRun(j *job, err error) {
 		return
 	}
 	r.ending = err
-	if r.container == "" {
+	if !r.running {
 		j.cancel()
 		return
 	}
@@ -204,21 +283,25 @@ func (p *Puller) endRun(j *job, err error) {
 	})
 }
 
-// removeAll removes the containers of a run.
-func (p *Puller) removeAll(j *job) {
+// removeAll removes the containers of a run. It returns false if it could not.
+func (p *Puller) removeAll(j *job) bool {
 	ctx, cancel := context.WithTimeout(p.ctx, removeLimit)
 	defer cancel()
 	var err error
 	for wait := leastEngineWait; ; wait = min(2*wait, mostEngineWait) {
 		if err = p.remove(ctx, labelJob, j.id, func(ContainerState) bool { return true }); err == nil {
-			return
+			return true
 		}
 		if sleep(ctx, wait) != nil {
 			break
 		}
 	}
-	p.tell(j, fmt.Sprintf("the container could not be removed; it is when towline starts again (%v)", inner(err)))
+	if p.ctx.Err() != nil {
+		return false // the next start removes it
+	}
+	p.tell(j, fmt.Sprintf("the container could not be removed yet; towline goes on trying (%v)", inner(err)))
 	p.log.WithField("job", j.id).WithError(err).Warn("a container could not be removed")
+	return false
 }
 
 // remove removes containers that carry a label.
@@ -235,28 +318,38 @@ func (p *Puller) remove(ctx context.Context, label, value string, which func(Con
 
 // awaitContainer waits for an engine that went away, and finds the run's
 // container in it.
-func (p *Puller) awaitContainer(j *job) error {
+func (p *Puller) awaitContainer(j *job) (ContainerState, error) {
 	began := time.Now()
 	for wait := leastEngineWait; ; wait = min(2*wait, mostEngineWait) {
 		found, err := p.engine.Containers(j.ctx, labelJob, j.id)
-		for _, c := range found {
-			if c.Labels[labelInstance] == p.opts.Instance && c.Started {
-				p.mu.Lock()
-				j.run.container = c.ID
-				p.mu.Unlock()
-				return nil
-			}
+		if c, ok := p.pick(j, found); ok {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			j.run.container = c.ID
+			return c, nil
 		}
 		if err == nil {
-			return errContainerGone
+			return ContainerState{}, errContainerGone
 		}
 		if limit := p.opts.FirstByteTimeout; KindOf(err) != EngineUnavailable || limit > 0 && time.Since(began) >= limit {
-			return err
+			return ContainerState{}, err
 		}
 		if err := sleep(j.ctx, wait); err != nil {
-			return err
+			return ContainerState{}, err
 		}
 	}
+}
+
+// pick returns the container of a run. An engine that went away may have left
+// one beside it that was never started: what runs is not run twice.
+func (p *Puller) pick(j *job, found []ContainerState) (picked ContainerState, ok bool) {
+	for _, c := range found {
+		known := j.run.container == "" || c.ID == j.run.container
+		if known && c.Labels[labelInstance] == p.opts.Instance && (!ok || c.Started && !picked.Started) {
+			picked, ok = c, true
+		}
+	}
+	return picked, ok
 }
 
 var errContainerGone = Errorf(Internal, "the container is gone, and how it ended is not known: others have removed it")
@@ -265,35 +358,67 @@ var errContainerGone = Errorf(Internal, "the container is gone, and how it ended
 // that was started, else from the beginning.
 func (p *Puller) resume(j *job) {
 	r := j.run
+	defer func() {
+		if r.placed {
+			<-p.runs
+		}
+	}()
 	if r.exit != nil { // only the end of it was left to do
-		p.removeAll(j)
-		p.ended(j, *r.exit, nil)
+		p.closeOutput(j)
+		p.clear(j, *r.exit, nil)
 		return
 	}
-	err := p.awaitContainer(j)
+	c, err := p.awaitContainer(j)
 	switch {
-	case err == nil:
+	case err == nil && c.Started:
+		if !r.placed {
+			p.place(r)
+		}
 		if r.image == nil { // the crash came before that was written
 			p.proven(j)
 		}
 		p.openOutput(j)
-		p.to(j, Running)
 		p.tell(j, "towline has found the container again, and follows it")
-		exit, err := p.engine.Follow(j.ctx, r.container, r.request.TTY, p.printer(j, true))
+		exit, err := p.again(j)
 		p.exited(j, exit, err)
-	case !errors.Is(err, errContainerGone), r.was == Running, r.was == Removing:
-		// It may have run: to run it again would be to do it twice.
-		p.removeAll(j)
-		p.ended(j, Exit{}, err)
+	case p.ctx.Err() != nil:
+		p.closeOutput(j)
+	case err != nil && !errors.Is(err, errContainerGone), r.mayHaveRun():
+		// To run it again would be to do it twice.
+		if err == nil {
+			err = errContainerGone // what is there is another one, left idle
+		}
+		p.closeOutput(j)
+		p.clear(j, Exit{}, err)
 	default:
 		p.removeAll(j) // it may have been created
+		p.closeOutput(j)
 		p.mu.Lock()
-		defer p.mu.Unlock()
-		r.image = nil
-		if j.outcome == nil {
+		defer p.unlock()
+		r.image, r.container, r.output.tape = nil, "", nil
+		switch {
+		case r.ending != nil:
+			p.finish(j, Result{}, r.ending)
+		case j.outcome == nil:
 			p.seek(j)
 		}
 	}
+}
+
+// place counts a run that was revived among those that run at a time, unless
+// there are fewer places now.
+func (p *Puller) place(r *run) {
+	select {
+	case p.runs <- struct{}{}:
+		r.placed = true
+	default:
+	}
+}
+
+// mayHaveRun reports whether the container of a run that was revived was
+// started before, as far as that is known.
+func (r *run) mayHaveRun() bool {
+	return r.was == Running || r.was == Removing || r.output.mark != stream.Mark{}
 }
 
 // proven notes the image of a container that was made before a crash.
@@ -308,16 +433,21 @@ func (p *Puller) proven(j *job) {
 }
 
 // sweep removes the containers of runs that are no jobs any more: a crash has
-// left them.
+// left them, or an engine that was away.
 func (p *Puller) sweep() {
-	for wait := leastEngineWait; ; wait = min(2*wait, mostEngineWait) {
+	for wait := leastEngineWait; ; wait = min(2*wait, removeLimit) {
+		p.sweeping.Store(false) // what is left from now on may be missed
 		err := p.remove(p.ctx, labelInstance, p.opts.Instance, func(c ContainerState) bool {
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			j := p.jobs[c.Labels[labelJob]]
 			return j == nil || j.outcome != nil
 		})
-		if err == nil || sleep(p.ctx, wait) != nil {
+		if err == nil {
+			return
+		}
+		p.sweeping.Store(true)
+		if sleep(p.ctx, wait) != nil {
 			return
 		}
 	}

@@ -63,12 +63,13 @@ func (e *Engine) looked(w http.ResponseWriter, r *http.Request, call, id string)
 }
 
 func (e *Engine) createContainer(w http.ResponseWriter, r *http.Request) {
-	if e.looked(w, r, "create", "") {
-		return
-	}
 	var asked ContainerRequest
 	if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
 		refuse(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	io.Copy(io.Discard, r.Body) // net/http sees a client go once it has read its body
+	if e.looked(w, r, "create", "") {
 		return
 	}
 	asked.Platform = r.URL.Query().Get("platform")

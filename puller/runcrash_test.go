@@ -1,0 +1,464 @@
+package puller_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/pullertest"
+)
+
+// ends are the ways in which a daemon ends.
+var ends = map[string]func(y *yard){"a crash": (*yard).crash, "a restart": (*yard).restart}
+
+// counting prints a number a second to both streams, with half a character at
+// the end of each, and what is no UTF-8.
+func counting(n int, code int) pullertest.Program {
+	return func(p *pullertest.Process) int {
+		for i := range n {
+			fmt.Fprintf(p.Stdout(), "\xbc%d\xc3", i)
+			fmt.Fprintf(p.Stderr(), "\xff%d;", i)
+			if !p.Wait(time.Second) {
+				return 0
+			}
+		}
+		return code
+	}
+}
+
+func counted(n int) (stdout, stderr string) {
+	for i := range n {
+		stdout += fmt.Sprintf("\xbc%d\xc3", i)
+		stderr += fmt.Sprintf("\xff%d;", i)
+	}
+	return stdout, stderr
+}
+
+// counts checks that a run printed what counting prints, for one who reads it
+// all and for one who resumes after what a reader had been told before.
+func (y *yard) counts(j puller.Job, n int, seen []puller.Event) {
+	y.Helper()
+	wantOut, wantErr := counted(n)
+	if stdout, stderr := y.output(j); stdout != wantOut || stderr != wantErr {
+		y.Errorf("it printed %q and %q, not %q and %q", stdout, stderr, wantOut, wantErr)
+	}
+	last := uint64(0)
+	if len(seen) > 0 {
+		last = seen[len(seen)-1].Seq
+	}
+	frames, sub, err := y.Watch(j.ID, &last)
+	if err != nil {
+		y.Fatal(err)
+	}
+	r := &reader{sub: sub}
+	r.take(frames, j.ID)
+	y.mu.Lock()
+	y.readers[j.ID] = r
+	y.mu.Unlock()
+	stdout, stderr := printed(y, append(seen, y.events(j)...))
+	if stdout != wantOut || stderr != wantErr {
+		y.Errorf("who resumed after %d was told %q and %q, not %q and %q", last, stdout, stderr, wantOut, wantErr)
+	}
+}
+
+func TestARunGoesOnAfterARestartInEveryPhase(t *testing.T) {
+	for name, c := range runPhases {
+		for how, stop := range ends {
+			for _, soon := range []bool{false, true} {
+				t.Run(fmt.Sprint(name, ", ", how, ", at once: ", soon), func(t *testing.T) {
+					inRunYard(t, counting(3, 7), func(y *yard) {
+						release := c.prepare(y)
+						j := y.run(puller.RunRequest{})
+						if c.phase == puller.Removing {
+							<-time.After(4 * time.Second)
+						}
+						y.is(j, c.state, c.phase)
+						if !soon {
+							<-time.After(500 * time.Millisecond)
+						}
+						seen := y.told(j)
+						y.open = func(open func()) func() {
+							return func() {
+								y.open = open
+								y.engine.OnContainer(nil)
+								y.engine.OnInspect(nil)
+								y.engine.Script(good, pullertest.Serve(pullertest.NewImage(good, 1)))
+								open()
+							}
+						}(y.open)
+						stop(y)
+						defer release()
+						v := y.exited(j, 7)
+						if v.CreatedAt != j.CreatedAt {
+							y.Errorf("it is %+v", v)
+						}
+						y.counts(j, 3, seen)
+						y.empty()
+						want := 1
+						if name == "creating" || name == "created" { // never started; what is starting is
+							want = 2
+						}
+						if n := y.engine.Counts().Created; n != want {
+							y.Errorf("%d containers were created", n)
+						}
+						is := y.kept(j)
+						for _, stop := range ends {
+							stop(y)
+							if again := y.kept(j); again != is {
+								y.Errorf("after restarts it is\n%s\nnot\n%s", again, is)
+							}
+							y.counts(j, 3, nil)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+func TestARunOutlivesManyCrashes(t *testing.T) {
+	for name, tty := range map[string]bool{"": false, "with a terminal": true} {
+		t.Run(name, func(t *testing.T) {
+			inRunYard(t, counting(10, 3), func(y *yard) {
+				j := y.run(puller.RunRequest{TTY: tty})
+				for i := range 8 {
+					<-time.After(900 * time.Millisecond)
+					if i%3 == 2 {
+						y.restart()
+					} else {
+						y.crash()
+					}
+				}
+				y.exited(j, 3)
+				if tty {
+					want := ""
+					for i := range 10 {
+						want += fmt.Sprintf("\xbc%d\xc3\xff%d;", i, i)
+					}
+					if stdout, _ := y.output(j); stdout != want {
+						y.Errorf("it printed %q, not %q", stdout, want)
+					}
+				} else {
+					y.counts(j, 10, nil)
+				}
+				if n := y.engine.Counts().Created; n != 1 {
+					y.Errorf("%d containers were created", n)
+				}
+				y.empty()
+			})
+		})
+	}
+}
+
+// down has something happen while the daemon is not there.
+func (y *yard) down(what func()) {
+	y.open = func(open func()) func() {
+		return func() { y.open = open; what(); open() }
+	}(y.open)
+}
+
+func TestAContainerThatExitedWhileNobodyLookedIsFound(t *testing.T) {
+	for how, stop := range ends {
+		t.Run(how, func(t *testing.T) {
+			inRunYard(t, counting(5, 9), func(y *yard) {
+				j := y.run(puller.RunRequest{})
+				<-time.After(1500 * time.Millisecond)
+				seen := y.told(j)
+				y.down(func() { <-time.After(time.Minute) })
+				stop(y)
+				y.exited(j, 9)
+				y.counts(j, 5, seen)
+				y.empty()
+			})
+		})
+	}
+}
+
+func TestAContainerThatVanishedIsNotRunAgain(t *testing.T) {
+	for how, stop := range map[string]func(y *yard){"a crash": (*yard).crash, "a restart": (*yard).restart, "no restart": func(y *yard) { y.open() }} {
+		for _, age := range []time.Duration{0, time.Second} {
+			t.Run(fmt.Sprint(how, " after ", age), func(t *testing.T) {
+				inRunYard(t, pullertest.Hang("up"), func(y *yard) {
+					j := y.run(puller.RunRequest{})
+					y.is(j, puller.Active, puller.Running)
+					<-time.After(age)
+					if how == "no restart" {
+						y.open = func() {}
+					}
+					y.down(func() {
+						for _, c := range y.engine.Containers() {
+							y.vanish(c.ID)
+						}
+					})
+					stop(y)
+					v := y.failed(j, puller.Internal)
+					if !strings.Contains(v.Error.Message, "gone") {
+						y.Errorf("the error is %q", v.Error.Message)
+					}
+					if stdout, _ := y.output(j); stdout != "up" {
+						y.Errorf("it printed %q", stdout)
+					}
+					if n := y.engine.Counts().Created; n != 1 {
+						y.Errorf("%d containers were created", n)
+					}
+				})
+			})
+		}
+	}
+}
+
+// vanish has another one remove a container.
+func (y *yard) vanish(id string) {
+	y.Helper()
+	c := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return y.engine.Dial(ctx) }, DisableKeepAlives: true}}
+	r, _ := http.NewRequest("DELETE", "http://engine/containers/"+id+"?force=1", nil)
+	resp, err := c.Do(r)
+	if err != nil {
+		y.Fatal(err)
+	}
+	resp.Body.Close()
+}
+
+// leftover is a container of a run that an earlier start may have left.
+func leftover(y *yard, labels map[string]string) string {
+	return y.engine.HaveContainer(pullertest.ContainerRequest{Image: pullertest.NewImage(good, 1).ID, Labels: labels}, true)
+}
+
+func TestLeftoversAreRemovedAtTheStartAndOthersAreNot(t *testing.T) {
+	inRunYard(t, pullertest.Hang(""), func(y *yard) {
+		j := y.run(puller.RunRequest{})
+		y.is(j, puller.Active, puller.Running)
+		<-time.After(time.Second)
+		leftover(y, map[string]string{"towline.job": "01KAKM00000000000000000000", "towline.instance": "yard"})
+		keep := map[string]bool{
+			y.engine.Containers()[0].ID: true,
+			leftover(y, map[string]string{"towline.job": "01KAKM00000000000000000000", "towline.instance": "another"}): true,
+			leftover(y, map[string]string{"towline.job": j.ID, "towline.instance": "another"}):                         true,
+			leftover(y, nil): true,
+		}
+		y.down(y.engine.Kill) // it is removed when the engine is there
+		y.crash()
+		<-time.After(10 * time.Second)
+		y.engine.Revive()
+		<-time.After(10 * time.Second)
+		y.is(j, puller.Active, puller.Running)
+		if n := len(y.engine.Containers()); n != len(keep) {
+			y.Errorf("there are %d containers", n)
+		}
+		for _, c := range y.engine.Containers() {
+			if !keep[c.ID] {
+				y.Errorf("the container of %v is left", c.Requested.Labels)
+			}
+		}
+		if _, err := y.Cancel(j.ID); err != nil {
+			y.Error(err)
+		}
+		if n := len(y.engine.Containers()); n != len(keep)-1 {
+			y.Errorf("in the end there are %d containers", n)
+		}
+	})
+}
+
+func TestARunWithCredentialsIsDeniedAfterACrashUnlessItsImageIsThere(t *testing.T) {
+	for name, there := range map[string]bool{"its image is there": true, "it is not": false} {
+		t.Run(name, func(t *testing.T) {
+			inRunYard(t, pullertest.Print("up", "", 4), func(y *yard) {
+				y.hold(good)
+				j := y.run(puller.RunRequest{Credentials: credentials(y, "secret")})
+				y.is(j, puller.Active, puller.Pulling)
+				<-time.After(time.Second)
+				y.down(func() {
+					if there {
+						y.engine.Tag(good, pullertest.NewImage(good, 1))
+					}
+				})
+				y.crash()
+				if there {
+					y.exited(j, 4)
+				} else {
+					y.failed(j, puller.Denied)
+				}
+				y.empty()
+				y.pulls(1)
+			})
+		})
+	}
+}
+
+func TestARunWithCredentialsThatRunsIsFollowedAfterACrash(t *testing.T) {
+	inRunYard(t, counting(3, 5), func(y *yard) {
+		j := y.run(puller.RunRequest{Credentials: credentials(y, "secret")})
+		<-time.After(1500 * time.Millisecond)
+		y.down(func() { y.engine.Remove(good) })
+		y.crash()
+		y.exited(j, 5)
+		y.counts(j, 3, nil)
+	})
+}
+
+func TestARunOutlivesItsEngine(t *testing.T) {
+	for name, away := range map[string]time.Duration{"it goes on": time.Second, "it has exited": time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			inRunYard(t, counting(5, 6), func(y *yard) {
+				j := y.run(puller.RunRequest{})
+				<-time.After(1500 * time.Millisecond)
+				y.engine.Kill()
+				<-time.After(away)
+				y.is(j, puller.Active, puller.Running)
+				y.engine.Revive()
+				y.exited(j, 6)
+				y.counts(j, 5, nil)
+				if n := strings.Count(remarks(y.events(j)), "the engine went away"); n > 1 {
+					y.Errorf("that it went away was told %d times", n)
+				}
+				y.empty()
+			})
+		})
+	}
+}
+
+func TestARunOutlivesAnEngineThatGoesAwayBeforeItRuns(t *testing.T) {
+	for _, at := range []string{"create", "attach", "start"} {
+		for name, after := range map[string]bool{"": false, ", though it was done": true} {
+			t.Run(at+name, func(t *testing.T) {
+				inRunYard(t, counting(2, 6), func(y *yard) {
+					away := false
+					y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
+						if call == at && !away {
+							away = true
+							if after { // the call takes effect, but its answer is lost
+								time.AfterFunc(0, y.engine.Kill)
+							} else {
+								y.engine.Kill()
+							}
+							time.AfterFunc(5*time.Second, y.engine.Revive)
+							if !after {
+								return http.StatusServiceUnavailable, "shutting down"
+							}
+						}
+						return 0, ""
+					})
+					j := y.run(puller.RunRequest{})
+					y.exited(j, 6)
+					y.counts(j, 2, nil)
+					y.empty()
+				})
+			})
+		}
+	}
+}
+
+func TestAnEngineThatStaysAwayEndsARunAndWhatIsLeftIsRemovedLater(t *testing.T) {
+	o := running
+	o.FirstByteTimeout = 2 * time.Minute
+	inYardWith(t, o, nil, func(y *yard) {
+		y.engine.Program(y.serve(good).ID, pullertest.Hang("up"))
+		j := y.run(puller.RunRequest{})
+		y.is(j, puller.Active, puller.Running)
+		y.engine.Kill()
+		began := time.Now()
+		v := y.failed(j, puller.EngineUnavailable)
+		if took := time.Since(began); took < 2*time.Minute || took > 4*time.Minute {
+			y.Errorf("that took %s: %v", took, v.Error)
+		}
+		if n := len(y.engine.Containers()); n != 1 {
+			y.Fatalf("there are %d containers", n)
+		}
+		y.engine.Revive()
+		y.restart()
+		y.empty()
+		if stdout, _ := y.output(j); stdout != "up" {
+			y.Errorf("it printed %q", stdout)
+		}
+	})
+}
+
+func TestACloseLeavesContainersRunning(t *testing.T) {
+	inRunYard(t, counting(10, 0), func(y *yard) {
+		j := y.run(puller.RunRequest{})
+		<-time.After(1500 * time.Millisecond)
+		began := time.Now()
+		if err := y.Close(context.Background()); err != nil || time.Since(began) > time.Second {
+			y.Errorf("Close took %s: %v", time.Since(began), err)
+		}
+		if c := y.engine.Containers(); len(c) != 1 || c[0].Status != "running" {
+			y.Errorf("there are %+v", c)
+		}
+		if log := y.log.String(); strings.Contains(log, "level=warn") || strings.Contains(log, "level=error") {
+			y.Errorf("it logged %s", y.log)
+		}
+		y.open()
+		y.exited(j, 0)
+		y.counts(j, 10, nil)
+	})
+}
+
+// A crash came between the exit and the removal, or the end.
+func TestAnExitThatWasSavedIsNotLookedForAgain(t *testing.T) {
+	inRunYard(t, pullertest.Print("up", "", 5), func(y *yard) {
+		var kept *pullertest.Store
+		y.store.OnSave(func(records []puller.Record) {
+			if len(records) == 1 && records[0].Job.State == puller.Succeeded && kept == nil {
+				kept = y.store.Reopen()
+			}
+		})
+		j := y.run(puller.RunRequest{})
+		y.exited(j, 5)
+		y.close()
+		y.store = kept
+		y.open()
+		y.exited(j, 5)
+		if n := y.engine.Counts().Created; n != 1 {
+			y.Errorf("%d containers were created", n)
+		}
+		if stdout, _ := y.output(j); stdout != "up" {
+			y.Errorf("it printed %q", stdout)
+		}
+	})
+}
+
+func TestARunThatWaitsForItsContainerCanBeCancelled(t *testing.T) {
+	inRunYard(t, pullertest.Hang("up"), func(y *yard) {
+		j := y.run(puller.RunRequest{})
+		y.is(j, puller.Active, puller.Running)
+		<-time.After(time.Second)
+		y.down(y.engine.Kill)
+		y.crash()
+		<-time.After(time.Second)
+		time.AfterFunc(5*time.Second, y.engine.Revive)
+		if _, err := y.Cancel(j.ID); err != nil {
+			y.Error(err)
+		}
+		y.failed(j, puller.Canceled)
+		y.empty()
+	})
+}
+
+func TestASlowReaderHoldsNoProgramUp(t *testing.T) {
+	inRunYard(t, func(p *pullertest.Process) int {
+		for range 1000 {
+			io.WriteString(p.Stdout(), strings.Repeat("x", 1000))
+			p.Wait(time.Millisecond)
+		}
+		return 0
+	}, func(y *yard) {
+		j := y.run(puller.RunRequest{})
+		began := time.Now()
+		v := y.exited(j, 0)
+		if took := time.Since(began); took > 2*time.Second {
+			y.Errorf("it took %s", took)
+		}
+		stdout, _ := printed(y, y.events(j))
+		if len(stdout) == 1_000_000 == v.Result.Truncated {
+			y.Errorf("of its output %d bytes are there, and truncated is %t", len(stdout), v.Result.Truncated)
+		}
+		synctest.Wait()
+	})
+}
