@@ -24,7 +24,7 @@ import (
 	"github.com/towline/towline/puller/pullertest/actor"
 )
 
-var instant = flag.Int("instant", 30, "how many programs exit at once")
+var instant = flag.Int("instant", 8, "how many programs exit at once")
 
 var buildActor = sync.OnceValues(func() (string, error) {
 	path := filepath.Join(site.dir, "actor")
@@ -214,8 +214,10 @@ func TestProgramsThatExitAtOnceLoseNothing(t *testing.T) {
 	checkNoContainers(t, site.engine)
 }
 
+var spoken = flag.Int("spoken", 40, "how many MiB a run prints while a reader has stopped")
+
 func TestAReaderThatStopsHoldsUpNobody(t *testing.T) {
-	const size = 200 << 20
+	size := *spoken << 20
 	ref := actorRef(t, "runflood")
 	d, c := daemonWith(t, lab.TowlineOptions{EngineHost: site.engine.Host, Config: "runs: {output: 1073741824}\n"})
 	sum := sha256.New()
@@ -470,7 +472,7 @@ func TestOutputThatWasMissedIsTold(t *testing.T) {
 	}
 }
 
-var kills = flag.Int("runkills", 6, "how many runs' daemons are killed")
+var kills = flag.Int("runkills", 3, "how many runs' daemons are killed")
 
 // A daemon that is killed anywhere in a run's life.
 func TestARunIsToldOnceWhereverItsDaemonIsKilled(t *testing.T) {
@@ -511,7 +513,7 @@ func lastLine(s string) string {
 	return s[strings.LastIndexByte(s, '\n')+1:]
 }
 
-var printed = flag.Int("printed", 48, "how many MiB a run has printed when its daemon is killed; the engine keeps 100 MB")
+var printed = flag.Int("printed", 16, "how many MiB a run has printed when its daemon is killed; the engine keeps 100 MB")
 
 // Much was printed, perhaps more than the engine keeps, when a daemon is killed: what can't be had any more is told, and nothing comes twice.
 func TestARunThatHasPrintedMuchOutlivesItsDaemon(t *testing.T) {

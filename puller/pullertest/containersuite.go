@@ -112,7 +112,7 @@ func (f ContainerFixture) testExit(t *testing.T) {
 }
 
 func (f ContainerFixture) testInstant(t *testing.T) {
-	for n := range 50 {
+	for n := range 15 {
 		stdout, stderr := fmt.Sprintf("out %d", n), fmt.Sprintf("err %d\n", n)
 		_, h := f.run(t, f.container("out="+stdout, "err="+stderr))
 		if h.stdout.String() != stdout || h.stderr.String() != stderr {
@@ -156,7 +156,7 @@ func (f ContainerFixture) testTTY(t *testing.T) {
 }
 
 func (f ContainerFixture) testFlood(t *testing.T) {
-	const n = 20 << 20
+	const n = 4 << 20
 	_, h := f.run(t, f.container(fmt.Sprintf("flood=%d", n)))
 	if !bytes.Equal(h.stdout.Bytes(), actor.Flood(n)) {
 		t.Errorf("it heard %d bytes, not the %d that were printed", h.stdout.Len(), n)
