@@ -1,0 +1,100 @@
+package puller
+
+import (
+	"context"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/towline/towline/stream"
+)
+
+func errNoJob(id string) error {
+	return Errorf(NotFound, "job %q is not known; it may have ended long ago", clip(id))
+}
+
+// live returns a job that is in memory, or nil.
+func (p *Puller) live(id string) *job {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.jobs[id]
+}
+
+// kept returns the record of a job that is not in memory, or NotFound.
+func (p *Puller) kept(id string) (Record, error) {
+	if _, err := ulid.ParseStrict(id); err != nil {
+		return Record{}, errNoJob(id)
+	}
+	r, err := p.store.Record(id)
+	if KindOf(err) == NotFound || err == nil && !r.Job.State.Ended() {
+		return Record{}, errNoJob(id) // or it is about to be accepted
+	}
+	return r, err
+}
+
+// Job returns a job as it stands, or NotFound.
+func (p *Puller) Job(id string) (Job, error) {
+	p.mu.Lock()
+	if j := p.jobs[id]; j != nil {
+		defer p.mu.Unlock()
+		return j.snapshot(), nil
+	}
+	p.mu.Unlock()
+	r, err := p.kept(id)
+	return r.Job, err
+}
+
+// Wait returns the job when it has ended. If ctx ends first, Wait returns the
+// job as it stands and ctx's error, and if the Puller closes, Overloaded; the
+// job goes on.
+func (p *Puller) Wait(ctx context.Context, id string) (Job, error) {
+	j := p.live(id)
+	if j == nil {
+		return p.Job(id)
+	}
+	var err error
+	select {
+	case <-j.done:
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-p.ledger.done:
+		err = errPaused(id)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if j.view.State.Ended() {
+		err = nil
+	}
+	return j.snapshot(), err
+}
+
+func errPaused(id string) error {
+	return Errorf(Overloaded, "towline is shutting down; job %s goes on when it is back", id)
+}
+
+// Watch returns what the readers of a job are told: its present state and what
+// follows. With since, it is what came after that number. The error is
+// NotFound.
+func (p *Puller) Watch(id string, since *uint64) ([]stream.Frame, *stream.Subscription, error) {
+	var topic *stream.Topic
+	if j := p.live(id); j != nil {
+		topic = j.topic
+	} else {
+		r, err := p.kept(id)
+		if err != nil {
+			return nil, nil, err
+		}
+		topic = stream.NewTopic(&p.seq)
+		if r.Run != nil {
+			p.play(topic, id)
+		}
+		topic.End(r.frames()...)
+	}
+	var frames []stream.Frame
+	var sub *stream.Subscription
+	if since != nil {
+		frames, sub = topic.Resume(*since)
+	} else {
+		frames, sub = topic.Subscribe()
+	}
+	return frames, sub, nil
+}
