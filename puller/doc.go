@@ -6,7 +6,13 @@
 // away takes nothing with them. A transfer ends early only when its last job
 // is cancelled.
 //
-// The package declares what it needs of an engine (Engine) and knows none.
-// It starts one goroutine per transfer, and one per job for as long as it asks
-// the engine whether the image is there.
+// A run is a job that goes on from a proven image to a container and its end; a
+// prewarm is one that has jobs as children.
+//
+// The package declares what it needs of an engine (Engine), a registry
+// (Registry) and a store (Store), and knows none. Jobs are accepted, and told
+// to have ended, only when that is on disk.
+//
+// It starts one goroutine that writes to the store, one per transfer and one
+// per run, and short ones that ask the engine what is there.
 package puller
