@@ -6,13 +6,24 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // engineBinary returns the path of dockerd, installing it where that is possible:
 // as root, on Debian, Ubuntu and what descends from them.
+// One process installs at a time, and the others wait for it.
 func engineBinary(ctx context.Context, logf func(string, ...any)) (string, error) {
+	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "towline-lab.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close() // which gives it back
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return "", err
+	}
 	if path, ok := lookDockerd(); ok {
 		return path, nil
 	}
