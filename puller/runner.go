@@ -29,9 +29,7 @@ type run struct {
 
 // record returns what a restart needs of the run.
 func (r *run) record() *Run {
-	request := r.request
-	request.Credentials = Credentials{}
-	return &Run{Request: request, Image: r.image, Exit: r.exit}
+	return &Run{Request: r.request, Image: r.image, Exit: r.exit}
 }
 
 const (
