@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -173,14 +174,13 @@ func TestNoRunIsLostOrDoubledWhateverHappens(t *testing.T) {
 	for seed := range uint64(12) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 1))
+			var mu sync.Mutex
 			started := make(map[string]int)
 			inRunYard(t, nil, func(y *yard) {
-				gate := make(chan struct{}, 1)
-				gate <- struct{}{}
 				y.engine.Program(pullertest.NewImage(good, 1).ID, func(p *pullertest.Process) int {
-					<-gate
+					mu.Lock()
 					started[p.Requested.Labels["towline.job"]]++
-					gate <- struct{}{}
+					mu.Unlock()
 					return counting(5, 1)(p)
 				})
 				var jobs []puller.Job
@@ -203,7 +203,10 @@ func TestNoRunIsLostOrDoubledWhateverHappens(t *testing.T) {
 				for _, j := range jobs {
 					y.exited(j, 1)
 					y.counts(j, 5, nil)
-					if n := started[j.ID]; n != 1 {
+					mu.Lock()
+					n := started[j.ID]
+					mu.Unlock()
+					if n != 1 {
 						y.Errorf("its program ran %d times", n)
 					}
 				}
