@@ -30,7 +30,7 @@ func (p *Puller) settle(j *job) {
 	j.topic.End(j.last...)
 	j.last = nil
 	close(j.done)
-	p.unended--
+	p.drop(j.caller, 1)
 	p.meter.ended(&j.view)
 	p.lines = append(p.lines, j.line(p.log))
 	if j.parent != nil {
