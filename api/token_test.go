@@ -1,7 +1,6 @@
 package api_test
 
 import (
-	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -17,7 +16,6 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/api"
-	"github.com/towline/towline/puller"
 )
 
 func TestABadTokenFileIsRefusedWithTheLineAtFault(t *testing.T) {
@@ -187,73 +185,6 @@ func TestAFileIsNotLookedAtForEveryRequest(t *testing.T) {
 	})
 }
 
-func TestANewTokenIsListedAndKnown(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "tokens.yaml")
-	made := map[string]string{}
-	for i, before := range []string{"", "\n# of the build hosts\ncertificates:\n  - name: build\n    scopes: [pull]\n", ""} {
-		if before != "" {
-			f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			fmt.Fprint(f, before)
-			f.Close()
-			os.Chmod(path, 0o640)
-		}
-		name := fmt.Sprintf("ci-%d", i)
-		n, err := api.MakeToken(name, []api.Scope{api.ScopePull, api.ScopeRead}, time.Time{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := n.AddTo(path); err != nil {
-			t.Fatal(err)
-		}
-		made[name] = n.Token
-		if err := n.AddTo(path); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "twice") {
-			t.Errorf("the same once more: %v", err)
-		}
-	}
-	content, err := os.ReadFile(path)
-	if err != nil || !strings.Contains(string(content), "# of the build hosts") || !strings.Contains(string(content), "name: build") {
-		t.Errorf("what was there is lost: %s %v", content, err)
-	}
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o640 {
-		t.Errorf("its mode is %v, %v", info.Mode(), err)
-	}
-	h := api.New(nil, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Tokens: openTokens(t, path, &safeBuffer{})})
-	for name, token := range made {
-		if strings.Contains(string(content), token) || len(token) < 40 {
-			t.Errorf("the file holds the token %s, or it is short", token)
-		}
-		if code := asks(h, token); code != 200 {
-			t.Errorf("%s is not known: %d", name, code)
-		}
-	}
-	if made["ci-0"] == made["ci-1"] {
-		t.Error("two tokens are the same")
-	}
-	if left, _ := filepath.Glob(path + "?*"); len(left) != 0 {
-		t.Errorf("%v is left behind", left)
-	}
-	// Somebody else is at it.
-	os.WriteFile(path+".new", nil, 0o600)
-	n, err := api.MakeToken("x", []api.Scope{api.ScopeRead}, time.Now().Add(time.Hour))
-	if err != nil || !strings.Contains(n.File(), "expires: ") {
-		t.Fatal(err, n.File())
-	}
-	if err := n.AddTo(path); err == nil || !strings.Contains(err.Error(), path+".new") {
-		t.Errorf("two at once: %v", err)
-	}
-	for _, bad := range []struct {
-		name   string
-		scopes []api.Scope
-	}{{"", []api.Scope{"read"}}, {"a b", []api.Scope{"read"}}, {"a\nb", []api.Scope{"read"}}, {`a"`, []api.Scope{"read"}}, {"a", nil}, {"a", []api.Scope{"write"}}, {"a", []api.Scope{"read]\n  - name: x"}}} {
-		if n, err := api.MakeToken(bad.name, bad.scopes, time.Time{}); err == nil || strings.Contains(err.Error(), "\n") {
-			t.Errorf("%q %q: %v %s", bad.name, bad.scopes, err, n.File())
-		}
-	}
-}
-
 // Every token in the list is compared, each in the same time: the search has no
 // way out before its end.
 func TestTokensAreComparedInConstantTime(t *testing.T) {
@@ -310,97 +241,6 @@ func FuzzTokenFile(f *testing.F) {
 		h := api.New(nil, api.Options{Metrics: prometheus.NewRegistry(), Log: quiet, Tokens: tokens})
 		if code := asks(h, "canary-fuzz"); code != 401 && !strings.Contains(strings.ToLower(string(content)), hashOf("canary-fuzz")) {
 			t.Errorf("%d", code)
-		}
-	})
-}
-
-func TestALoginIsASessionOfItsToken(t *testing.T) {
-	d := start(t)
-	path := tokenFile(t, everyone())
-	said := &safeBuffer{}
-	g := d.guarded(func(o *api.Options) { o.Tokens = openTokens(t, path, said) })
-	login := func(token string) answer { return g.call("POST", "/v1/session", `{"token":"`+token+`"}`) }
-	for token, detail := range map[string]string{"canary-nobody": "not known", late: "expired"} {
-		if p := login(token).problem(t, http.StatusUnauthorized, puller.Unauthorized); !strings.Contains(p.Detail, detail) {
-			t.Errorf("%s: %s", token, p.Detail)
-		}
-	}
-	login("").problem(t, http.StatusBadRequest, puller.InvalidRequest)
-	g.call("POST", "/v1/session", `{"tokn":"x"}`).problem(t, http.StatusBadRequest, puller.InvalidRequest)
-	a := login(reader)
-	set := a.header.Get("Set-Cookie")
-	for _, want := range []string{"towline_session=", "; HttpOnly", "; SameSite=Strict", "; Path=/", "; Expires="} {
-		if a.status != http.StatusOK || !strings.Contains(set, want) {
-			t.Errorf("%d: %q lacks %q", a.status, set, want)
-		}
-	}
-	if strings.Contains(set, "canary") || strings.Contains(a.body, "canary") || strings.Contains(set, hashOf(reader)) || strings.Contains(set, "Secure") {
-		t.Errorf("the cookie is %q, the answer %s", set, a.body)
-	}
-	cookie, _, _ := strings.Cut(set, ";")
-	with := []string{"Cookie", cookie}
-	if a := g.call("GET", "/v1/jobs", "", with...); a.status != http.StatusOK {
-		t.Errorf("with the session: %d %s", a.status, a.body)
-	}
-	g.call("POST", "/v1/pulls", `{"image":"alpine"}`, with...).problem(t, http.StatusForbidden, puller.Forbidden)
-	second, _, _ := strings.Cut(login(reader).header.Get("Set-Cookie"), ";")
-	if second == cookie {
-		t.Error("two sessions are one")
-	}
-	a = g.call("DELETE", "/v1/session", "", with...)
-	if a.status != http.StatusNoContent || !strings.Contains(a.header.Get("Set-Cookie"), "Max-Age=0") {
-		t.Errorf("the logout: %d %v", a.status, a.header)
-	}
-	g.call("GET", "/v1/jobs", "", with...).problem(t, http.StatusUnauthorized, puller.Unauthorized)
-	if a := g.call("GET", "/v1/jobs", "", "Cookie", second); a.status != http.StatusOK {
-		t.Errorf("the other session: %d", a.status)
-	}
-}
-
-func TestASessionEndsWithItsTokenAndItsTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		path := tokenFile(t, everyone())
-		h := api.New(nil, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Tokens: openTokens(t, path, &safeBuffer{})})
-		login := func(token string) (cookie string) {
-			r, _ := http.NewRequest("POST", "http://localhost/v1/session", strings.NewReader(`{"token":"`+token+`"}`))
-			r.Header.Set("Content-Type", "application/json")
-			w := &status{header: http.Header{}}
-			h.ServeHTTP(w, r)
-			cookie, _, _ = strings.Cut(w.header.Get("Set-Cookie"), ";")
-			return cookie
-		}
-		code := func(cookie string) int {
-			r, _ := http.NewRequest("GET", "http://localhost/v1/session", nil)
-			r.Header.Set("Cookie", cookie)
-			w := &status{header: http.Header{}}
-			h.ServeHTTP(w, r)
-			return w.code
-		}
-		first := login(reader)
-		if got := code(first); got != 200 {
-			t.Fatal(got)
-		}
-		<-time.After(11 * time.Hour)
-		second, other := login(reader), login(boss)
-		if got := code(first); got != 200 {
-			t.Errorf("after 11 h: %d", got)
-		}
-		<-time.After(time.Hour + time.Second)
-		if got, still := code(first), code(second); got != 401 || still != 200 {
-			t.Errorf("after 12 h: %d, the other one %d", got, still)
-		}
-		if err := os.WriteFile(path, []byte("tokens:\n"+listed("boss", boss, "admin")), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		<-time.After(time.Second)
-		if got, still := code(second), code(other); got != 401 || still != 200 {
-			t.Errorf("when its token is gone: %d, another one's %d", got, still)
-		}
-		for range 1000 {
-			login(boss)
-		}
-		if got, last := code(other), code(login(boss)); got != 401 || last != 200 {
-			t.Errorf("after a thousand more: %d, the last one %d", got, last)
 		}
 	})
 }

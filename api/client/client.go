@@ -240,8 +240,11 @@ func (c *Client) broken(ctx context.Context, err error) error {
 		err = u.Err
 	}
 	var untrusted *tls.CertificateVerificationError
-	if errors.As(err, &untrusted) {
+	switch {
+	case errors.As(err, &untrusted):
 		err = fmt.Errorf("%w (towline takes the authority from --tlscacert, or TOWLINE_TLSCACERT)", err)
+	case err != nil && strings.Contains(err.Error(), "tls: certificate required"): // it has no exported type
+		err = fmt.Errorf("%w (towline takes one from --tlscert and --tlskey)", err)
 	}
 	return &Unreachable{Host: c.host, Err: err}
 }
