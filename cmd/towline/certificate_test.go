@@ -151,10 +151,10 @@ func TestTLSAndItsClients(t *testing.T) {
 	c.Auth.TokenFile = filepath.Join(directory(t), "tokens.yaml")
 	reader := token(t, c.Auth.TokenFile, "reader", "--scope", "read")
 	startServe(t, c)
-	call(exitPermanent, "TOWLINE_TOKEN", ca)
+	call(exitFailed, "TOWLINE_TOKEN", ca)
 	call(0, "", ca, "--token", reader)
 	call(0, "", with(ours, "client")...)
-	call(exitPermanent, "not known", append(with(ours, "client"), "--token", "wrong")...)
+	call(exitFailed, "not known", append(with(ours, "client"), "--token", "wrong")...)
 }
 
 func TestCertificatesAreListedByName(t *testing.T) {
@@ -172,7 +172,7 @@ func TestCertificatesAreListedByName(t *testing.T) {
 	for name, want := range map[string]struct {
 		code int
 		says string
-	}{"reader": {0, ""}, "build": {exitPermanent, "cert:build has pull"}, "stranger": {exitPermanent, `"stranger"`}} {
+	}{"reader": {0, ""}, "build": {exitPermanent, "cert:build has pull"}, "stranger": {exitFailed, `"stranger"`}} {
 		code, _, err := run(t.Context(), "jobs", "--host", "https://"+address, "--tlscacert", ours.file("ca.pem"), "--tlscert", ours.file(name+".pem"), "--tlskey", ours.file(name+".key"))
 		if code != want.code || err != nil && !strings.Contains(err.Error(), want.says) {
 			t.Errorf("%s: exit code %d, %v", name, code, err)

@@ -81,7 +81,7 @@ func exitCode(err error) int {
 		return exitNoDaemon
 	case errors.As(err, &known):
 		switch known.Kind {
-		case puller.NotFound, puller.Denied, puller.Forbidden, puller.Unauthorized, puller.PlatformMismatch, puller.InvalidRequest:
+		case puller.NotFound, puller.Denied, puller.Forbidden, puller.PlatformMismatch, puller.InvalidRequest:
 			return exitPermanent
 		}
 		if known.Kind.Retryable() {

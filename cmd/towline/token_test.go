@@ -31,8 +31,8 @@ func TestTokensOverTCP(t *testing.T) {
 		code int
 		says string
 	}{
-		{[]string{"jobs"}, exitPermanent, "TOWLINE_TOKEN"},
-		{[]string{"jobs", "--token", "wrong"}, exitPermanent, "not known"},
+		{[]string{"jobs"}, exitFailed, "TOWLINE_TOKEN"},
+		{[]string{"jobs", "--token", "wrong"}, exitFailed, "not known"},
 		{[]string{"pull", "alpine", "--token", weak}, exitPermanent, `"pull"`},
 		{[]string{"jobs", "--token", weak}, 0, ""},
 		{[]string{"jobs", "--token", good}, 0, ""},
