@@ -120,16 +120,23 @@ func (g *guard) bearer(shown []string) (Caller, error) {
 }
 
 // checkBody refuses a body in a form that is not taken, and one where there is to
-// be none.
+// be none. Clients of Docker's send one with a pull that means nothing.
 func checkBody(w http.ResponseWriter, r *http.Request) error {
 	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
 		return invalid("Content-Encoding: %q is not taken; send the body as it is", clip(coding))
 	}
-	if r.ContentLength == 0 || r.Method == http.MethodPost && !inDockersForm(r.URL.Path) {
+	dockers := inDockersForm(r.URL.Path)
+	if r.ContentLength == 0 || r.Method == http.MethodPost && !dockers {
 		return nil
 	}
-	if n, err := io.CopyN(io.Discard, r.Body, 1); n > 0 || !errors.Is(err, io.EOF) {
+	n, err := io.CopyN(io.Discard, r.Body, maxBody+1)
+	switch {
+	case n > 0 && !dockers:
 		return invalid("body: %s takes none here", r.Method)
+	case n > maxBody:
+		return invalid("body: larger than 1 MiB")
+	case !errors.Is(err, io.EOF):
+		return invalid("body: cut off before its end: %v", err)
 	}
 	http.NewResponseController(w).SetReadDeadline(time.Time{})
 	return nil

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"crypto/tls"
 	"net/http"
 	"os"
 	"strings"
@@ -55,6 +56,20 @@ func TestALoginIsASessionOfItsToken(t *testing.T) {
 	g.call("GET", "/v1/jobs", "", with...).problem(t, http.StatusUnauthorized, puller.Unauthorized)
 	if a := g.call("GET", "/v1/jobs", "", "Cookie", second); a.status != http.StatusOK {
 		t.Errorf("the other session: %d", a.status)
+	}
+}
+
+func TestASessionOverTLSIsForTLSOnly(t *testing.T) {
+	h := api.New(nil, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Tokens: openTokens(t, tokenFile(t, everyone()), &safeBuffer{})})
+	for _, state := range []*tls.ConnectionState{nil, {}} {
+		r, _ := http.NewRequest("POST", "https://localhost/v1/session", strings.NewReader(`{"token":"`+reader+`"}`))
+		r.Header.Set("Content-Type", "application/json")
+		r.TLS = state
+		w := &status{header: http.Header{}}
+		h.ServeHTTP(w, r)
+		if set := w.header.Get("Set-Cookie"); w.code != 200 || strings.Contains(set, "; Secure") != (state != nil) {
+			t.Errorf("TLS %v: %d %q", state != nil, w.code, set)
+		}
 	}
 }
 
