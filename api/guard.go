@@ -13,13 +13,14 @@ import (
 
 // guard stands before all routes: it finds out who asks, and whether they may.
 type guard struct {
-	*Server
-	mux    *http.ServeMux
-	next   http.Handler
-	hosts  hosts
-	limits *limiter
-	origin *http.CrossOriginProtection
-	open   bool
+	mux      *http.ServeMux
+	next     http.Handler
+	tokens   *Tokens // nil for none
+	sessions *sessions
+	hosts    hosts
+	limits   *limiter
+	origin   *http.CrossOriginProtection
+	open     bool
 }
 
 // maxURL bounds what is asked for, in bytes.

@@ -1,7 +1,9 @@
 package api
 
 import (
+	"context"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,6 +19,8 @@ type Server struct {
 	log      logrus.FieldLogger
 	tokens   *Tokens // nil for none
 	sessions *sessions
+	routes   http.Handler
+	wires    sync.WaitGroup // connections taken over from net/http
 }
 
 // Options are what the API is served with.
@@ -38,7 +42,7 @@ type Options struct {
 }
 
 // New returns the handler of all routes.
-func New(p *puller.Puller, o Options) http.Handler {
+func New(p *puller.Puller, o Options) *Server {
 	s := &Server{puller: p, log: o.Log, tokens: o.Tokens, sessions: newSessions()}
 	mux := http.NewServeMux()
 	handle := func(pattern string, h func(http.ResponseWriter, *http.Request) error, params ...string) {
@@ -63,9 +67,28 @@ func New(p *puller.Puller, o Options) http.Handler {
 	handle("POST /v1/session", s.createSession)
 	handle("GET /v1/session", s.getSession)
 	handle("DELETE /v1/session", s.endSession)
-	return &guard{
-		Server: s, mux: mux, next: withProblems(mux), hosts: newHosts(o.Hosts), limits: newLimiter(o.Requests),
-		origin: http.NewCrossOriginProtection(), open: o.Open,
+	s.routes = &guard{
+		mux: mux, next: withProblems(mux), tokens: s.tokens, sessions: s.sessions, hosts: newHosts(o.Hosts),
+		limits: newLimiter(o.Requests), origin: http.NewCrossOriginProtection(), open: o.Open,
+	}
+	return s
+}
+
+// ServeHTTP answers a request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.routes.ServeHTTP(w, r) }
+
+// Wait waits for the streams of events, which http.Server knows nothing of any
+// more, or for ctx. They end when the Puller closes, so it is called after that,
+// and when no more requests come.
+func (s *Server) Wait(ctx context.Context) {
+	ended := make(chan struct{})
+	go func() {
+		s.wires.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
 	}
 }
 

@@ -235,3 +235,23 @@ func TestCertificatesAreReadAnew(t *testing.T) {
 		t.Errorf("when all is well again it shows %s", got)
 	}
 }
+
+func TestAPullIsFollowedOverTLS(t *testing.T) {
+	ours := newAuthority(t)
+	ours.issue("daemon", "daemon")
+	host, engine := engineSocket(t)
+	playFresh(engine)
+	address, c := overTCP(t, func(c *configs.Config) {
+		c.Engine.Host = host
+		c.Auth.TLS = configs.TLS{Cert: ours.file("daemon.pem"), Key: ours.file("daemon.key")}
+	})
+	ci := token(t, c.Auth.TokenFile, "ci", "--scope", "read,pull")
+	stop := startServe(t, c)
+	code, out, err := run(t.Context(), "pull", "127.0.0.1:5000/lab0:v1", "--host", "https://"+address, "--tlscacert", ours.file("ca.pem"), "--token", ci)
+	if code != 0 || !strings.Contains(out, ": pulled, sha256:") {
+		t.Errorf("%d, %v\n%s", code, err, out)
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+}
