@@ -47,6 +47,7 @@ func New(p *puller.Puller, o Options) *Server {
 	handle("GET /v1/jobs/{id}", s.getJob)
 	handle("DELETE /v1/jobs/{id}", s.cancelJob)
 	handle("GET /v1/jobs/{id}/events", s.jobEvents, "since", "every")
+	handle("GET /v1/events", s.allEvents, "kind", "image", "since", "every")
 	handle("GET /v1/engine", s.getEngine)
 	handle("GET /healthz", s.health)
 	handle("GET /readyz", s.ready)

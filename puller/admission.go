@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
-
-	"github.com/towline/towline/stream"
 )
 
 // Submit accepts a job and returns it, queued or further. The job is on disk by
@@ -30,7 +28,7 @@ func (p *Puller) Submit(r PullRequest) (Job, error) {
 func (p *Puller) newJob() *job {
 	j := &job{p: p, accepted: make(chan struct{}), done: make(chan struct{})}
 	j.view = Job{State: Queued, CreatedAt: time.Now().UTC()}
-	j.topic = stream.NewTopic(&p.seq)
+	j.topic = p.hub.Topic()
 	return j
 }
 
@@ -192,6 +190,7 @@ func (p *Puller) refuse(jobs []*job, err error) {
 			delete(p.keys, j.idempotency)
 		}
 		j.refusal = err
+		j.topic.Withdraw()
 		close(j.accepted)
 	}
 }
@@ -203,6 +202,10 @@ func (p *Puller) enlist(jobs []*job) {
 		j.begun, j.turn = true, p.turns
 		j.ctx, j.cancel = context.WithCancel(p.ctx)
 		p.jobs[j.view.ID] = j
+		j.topic.Announce(j.about())
+		if j.batch != nil {
+			p.hub.Show(j.batch.board, j.about())
+		}
 		i, _ := slices.BinarySearchFunc(p.order, j.view.ID, byID)
 		p.order = slices.Insert(p.order, i, j)
 		p.meter.accepted()

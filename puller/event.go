@@ -47,11 +47,6 @@ func logEvent(seq uint64, id string, s Output, text stream.Text) Event {
 	return Event{Seq: seq, Time: time.Now().UTC(), Type: "log", Job: id, Stream: s, Text: &text}
 }
 
-// missedFrame is told in the place of output that is not there for a reader.
-func missedFrame(id string) stream.Frame {
-	return noticeEvent(0, id, "some of the output is not kept any more: more has come since than is kept", 0).frame()
-}
-
 func resultEvent(seq uint64, v *Job) Event {
 	return Event{Seq: seq, Time: time.Now().UTC(), Type: "result", Job: v.ID, Result: v}
 }
@@ -59,10 +54,4 @@ func resultEvent(seq uint64, v *Job) Event {
 // layerFrame leaves the job open: all jobs of a transfer share it.
 func layerFrame(l stream.Layer, t *stream.Totals) stream.Frame {
 	return Event{Time: time.Now().UTC(), Type: "layer", Layer: &l, Progress: t}.frame()
-}
-
-// HeartbeatFrame returns what a reader of the job is told while nothing
-// happens, so that nothing on the way takes the connection for dead.
-func HeartbeatFrame(id string) stream.Frame {
-	return Event{Time: time.Now().UTC(), Type: "heartbeat", Job: id}.frame()
 }

@@ -279,7 +279,7 @@ func (j *job) decide(result Result, err error) {
 			v.State = StateCanceled
 		}
 	}
-	state, end := stateEvent(j.p.seq.Next(), &v), resultEvent(j.p.seq.Next(), &v)
+	state, end := stateEvent(j.p.hub.Take(), &v), resultEvent(j.p.hub.Take(), &v)
 	j.last = []stream.Frame{state.frame(), end.frame()}
 	end.Result = nil // it is the record's Job
 	j.events = append(j.events, state, end)

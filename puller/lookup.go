@@ -4,8 +4,6 @@ import (
 	"context"
 
 	"github.com/oklog/ulid/v2"
-
-	"github.com/towline/towline/stream"
 )
 
 func errNoJob(id string) error {
@@ -69,32 +67,4 @@ func (p *Puller) Wait(ctx context.Context, id string) (Job, error) {
 
 func errPaused(id string) error {
 	return Errorf(Overloaded, "towline is shutting down; job %s goes on when it is back", id)
-}
-
-// Watch returns what the readers of a job are told: its present state and what
-// follows. With since, it is what came after that number. The error is
-// NotFound.
-func (p *Puller) Watch(id string, since *uint64) ([]stream.Frame, *stream.Subscription, error) {
-	var topic *stream.Topic
-	if j := p.live(id); j != nil {
-		topic = j.topic
-	} else {
-		r, err := p.kept(id)
-		if err != nil {
-			return nil, nil, err
-		}
-		topic = stream.NewTopic(&p.seq)
-		if r.Run != nil {
-			p.play(topic, id)
-		}
-		topic.End(r.frames()...)
-	}
-	var frames []stream.Frame
-	var sub *stream.Subscription
-	if since != nil {
-		frames, sub = topic.Resume(*since)
-	} else {
-		frames, sub = topic.Subscribe()
-	}
-	return frames, sub, nil
 }

@@ -17,6 +17,8 @@ func (p *Puller) restore() error {
 		return fmt.Errorf("load the jobs: %w", err)
 	}
 	p.seq.Start(last)
+	p.hub = stream.NewHub(&p.seq, keptEvents)
+	p.recall(last, unended)
 	newest, err := p.store.Ended(Filter{Limit: 1})
 	if err != nil {
 		return fmt.Errorf("load the jobs: %w", err)
@@ -87,7 +89,7 @@ func (p *Puller) revive(r Record) *job {
 	j.view.Progress, j.view.Timings = nil, nil
 	j.caller, j.private, j.idempotency, j.fingerprint = r.Caller, r.Private, r.Key, r.Fingerprint
 	j.orphan = r.Private
-	j.topic = stream.NewTopic(&p.seq, r.frames()...)
+	j.topic = p.hub.Topic(r.frames()...)
 	for _, e := range r.Events {
 		if e.Type == "notice" {
 			j.notices++
@@ -142,6 +144,7 @@ func (p *Puller) reunite(parent *job, w Prewarm) {
 	}
 	parent.batch = b
 	parent.topic.Show(b.board)
+	p.hub.Show(b.board, parent.about())
 }
 
 // adopt decides on a job whose credentials were not kept over a restart: it has
