@@ -145,6 +145,7 @@ type job struct {
 	timer    *time.Timer // ends it when its time is up
 	deadline time.Time   // zero for none
 	begun    bool        // it was accepted
+	wants    bool        // the engine has said that its image is not there
 	turn     uint64      // when, in the order of the jobs
 	refusal  error       // why it was not
 	view     Job         // what others are told
@@ -288,7 +289,9 @@ func (j *job) decide(result Result, err error) {
 	if j.timer != nil {
 		j.timer.Stop()
 	}
-	j.cancel()
+	if j.cancel != nil { // it was accepted
+		j.cancel()
+	}
 	j.p.ledger.touch(j)
 }
 

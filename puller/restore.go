@@ -151,7 +151,7 @@ func (p *Puller) reunite(parent *job, w Prewarm) {
 // succeeded if its image is there by now.
 func (p *Puller) adopt(j *job) {
 	for wait := leastEngineWait; ; wait = min(2*wait, mostEngineWait) {
-		image, err := p.inspect(j)
+		image, err := p.inspect(j.ctx, j)
 		switch {
 		case err == nil && image.suits(j.key.image, j.key.platform):
 			p.mu.Lock()
