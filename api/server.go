@@ -47,7 +47,7 @@ func New(p *puller.Puller, o Options) http.Handler {
 	handle("GET /healthz", s.health)
 	handle("GET /readyz", s.ready)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{}))
-	return withProblems(mux)
+	return s.withDocker(withProblems(mux))
 }
 
 // HTTPServer returns a server for the handler, with the limits that keep a

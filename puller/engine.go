@@ -123,6 +123,9 @@ type Image struct {
 	// ID is the image's ID: the digest of its configuration, or in the
 	// containerd image store that of its manifest or index.
 	ID string
+	// RepoTags are the names it has, as "name:tag" with the name as the engine
+	// shortens it.
+	RepoTags []string
 	// RepoDigests are the registry digests it is known under, as
 	// "name@sha256:…" with the name as the engine shortens it.
 	RepoDigests []string
