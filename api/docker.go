@@ -104,12 +104,14 @@ func (s *Server) docker(w http.ResponseWriter, r *http.Request, path string) err
 		return s.inspectImage(w, r, name)
 	}
 	const served = "towline answers Docker's clients only what a pull needs: POST /images/create, GET /images/{name}/json, /info, /version and /_ping"
-	if first, _, _ := strings.Cut(path[1:], "/"); isDockers(first) {
-		// Not 404: to docker run, that of a container says that the image is to
-		// be pulled first.
-		return puller.Errorf(puller.Forbidden, "%s %s is not for towline; ask the engine itself (%s)", r.Method, path, served)
+	// What is only read is not there: docker-compose goes on where there is no
+	// network yet. But to docker run, a container that can't be made for want of
+	// something says that its image is to be pulled first.
+	kind := puller.NotFound
+	if !get && r.Method != http.MethodHead {
+		kind = puller.Forbidden
 	}
-	return puller.Errorf(puller.NotFound, "there is no route %s %s (%s)", r.Method, path, served)
+	return puller.Errorf(kind, "%s %s is not for towline; ask the engine itself (%s)", r.Method, path, served)
 }
 
 // writeDockerProblem writes a problem in the form that Docker's clients read.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"runtime"
 	"strings"
 
 	"github.com/towline/towline/puller"
@@ -33,24 +32,17 @@ func (s *Server) engineInfo(r *http.Request) (info puller.EngineInfo, os, arch s
 	return info, os, arch, nil
 }
 
-// dockerVersion is GET /version.
+// dockerVersion is GET /version: the engine's, and the versions of the API that
+// are spoken here.
 func (s *Server) dockerVersion(w http.ResponseWriter, r *http.Request) error {
 	info, os, arch, err := s.engineInfo(r)
 	if err != nil {
 		return err
 	}
-	type component struct{ Name, Version string }
 	return writeJSON(w, http.StatusOK, struct {
-		Platform                                                struct{ Name string }
-		Components                                              []component
-		Version, ApiVersion, MinAPIVersion, GoVersion, Os, Arch string
-	}{
-		Platform:   struct{ Name string }{"Towline"},
-		Components: []component{{"Engine", info.Version}},
-		Version:    info.Version,
-		ApiVersion: apiVersion(newestDocker), MinAPIVersion: apiVersion(oldestDocker),
-		GoVersion: runtime.Version(), Os: os, Arch: arch,
-	})
+		Platform                                     struct{ Name string }
+		Version, ApiVersion, MinAPIVersion, Os, Arch string
+	}{struct{ Name string }{"Towline"}, info.Version, apiVersion(newestDocker), apiVersion(oldestDocker), os, arch})
 }
 
 // dockerInfo is GET /info. Clients look for the registry that names without a

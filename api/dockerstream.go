@@ -1,6 +1,8 @@
 package api
 
 import (
+	"errors"
+	"io"
 	"net/http"
 	"time"
 
@@ -25,52 +27,53 @@ func (s *Server) streamDocker(w http.ResponseWriter, r *http.Request, id string,
 	out := http.NewResponseController(w)
 	// The connection outlives this answer.
 	defer out.SetWriteDeadline(time.Time{})
-	leave := func() error {
-		s.puller.Cancel(id) // it fails where there is nothing left to cancel
-		return nil
+	told := false
+	tell := func(lines []byte) error {
+		told = true
+		w.Header().Set("Content-Type", "application/json")
+		out.SetWriteDeadline(time.Now().Add(writeLimit))
+		if _, err := w.Write(lines); err != nil {
+			return err
+		}
+		return out.Flush()
 	}
 	lines := dockerLines{image: image}
-	for ended := false; !ended; {
+	for {
 		var buf []byte
+		var result *puller.Job
 		for i := range frames {
 			var e puller.Event
 			if err := frames[i].Decode(&e); err != nil {
 				return err
 			}
-			if e.Result != nil && e.Result.Error != nil && !lines.told {
-				writeDockerProblem(w, problemOfJob(*e.Result))
-				return nil
-			}
-			buf = lines.append(buf, &e)
-			ended = ended || e.Result != nil
+			buf, result = lines.append(buf, &e), e.Result
 		}
-		if len(buf) > 0 {
-			w.Header().Set("Content-Type", "application/json")
-			out.SetWriteDeadline(time.Now().Add(writeLimit))
-			if _, err := w.Write(buf); err != nil {
-				return leave()
-			}
-			if err := out.Flush(); err != nil {
-				return leave()
-			}
-			lines.told = true
-		}
-		if ended {
+		if result != nil && result.Error != nil && !told {
+			writeDockerProblem(w, problemOfJob(*result))
 			return nil
 		}
-		frames, err = sub.Next(r.Context(), heartbeatAfter)
+		if len(buf) > 0 {
+			err = tell(buf)
+		}
+		if result != nil {
+			return nil
+		}
+		if err == nil {
+			frames, err = sub.Next(r.Context(), heartbeatAfter)
+		}
 		switch {
-		case r.Context().Err() != nil:
-			return leave()
-		case err != nil && !lines.told:
+		case err == nil:
+		case !errors.Is(err, io.EOF): // the client has gone
+			s.puller.Cancel(id) // which fails where there is nothing left to cancel
+			return nil
+		case !told:
 			return errPaused(id)
-		case err != nil:
+		default:
 			// Clients take an end without an error for a good one.
-			w.Write(stream.AppendDockerError(nil, errPaused(id).Error()))
+			tell(stream.AppendDockerError(nil, errPaused(id).Error()))
 			return nil
 		}
 	}
-	return nil
 }
 
 // errPaused is for a stream that ends before its job does.
@@ -81,8 +84,7 @@ func errPaused(id string) error {
 // dockerLines puts a job's events into the lines that dockerd would tell them in.
 type dockerLines struct {
 	image reference.Named
-	begun bool // the first line was appended
-	told  bool // it was written
+	begun bool // the first line is there
 }
 
 // append appends the lines for one event: none for most states.
