@@ -18,8 +18,8 @@ type Engine interface {
 	// When ctx is done, the engine's pull is aborted.
 	Pull(ctx context.Context, pull Pull, each func(stream.Message)) error
 
-	// Inspect returns the image that a reference in full form names, without
-	// asking any registry. Where the engine keeps several platforms under one
+	// Inspect returns the image that a reference in full form or an ID names,
+	// without asking any registry. Where the engine keeps several platforms under one
 	// name and platform is not "", it is that platform's image. The error is
 	// NotFound where the engine has no such image.
 	Inspect(ctx context.Context, image, platform string) (Image, error)
