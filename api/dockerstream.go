@@ -24,71 +24,76 @@ func (s *Server) streamDocker(w http.ResponseWriter, r *http.Request, id string,
 	}
 	sub.Every = leastEvery
 	w.Header().Set("X-Accel-Buffering", "no")
-	out := http.NewResponseController(w)
+	out := &dockerStream{w: w, image: image}
 	// The connection outlives this answer.
-	defer out.SetWriteDeadline(time.Time{})
-	told := false
-	tell := func(lines []byte) error {
-		told = true
-		w.Header().Set("Content-Type", "application/json")
-		out.SetWriteDeadline(time.Now().Add(writeLimit))
-		if _, err := w.Write(lines); err != nil {
-			return err
-		}
-		return out.Flush()
-	}
-	lines := dockerLines{image: image}
+	defer http.NewResponseController(w).SetWriteDeadline(time.Time{})
 	for {
-		var buf []byte
-		var result *puller.Job
+		var lines []byte
 		for i := range frames {
 			var e puller.Event
-			if err := frames[i].Decode(&e); err != nil {
-				return err
+			if err = frames[i].Decode(&e); err != nil {
+				break
 			}
-			buf, result = lines.append(buf, &e), e.Result
+			if e.Result != nil && e.Result.Error != nil {
+				out.fail(lines, problemOfJob(*e.Result))
+				return nil
+			}
+			lines = out.append(lines, &e)
+			if e.Result != nil {
+				out.write(lines)
+				return nil
+			}
 		}
-		if result != nil && result.Error != nil && !told {
-			writeDockerProblem(w, problemOfJob(*result))
-			return nil
-		}
-		if len(buf) > 0 {
-			err = tell(buf)
-		}
-		if result != nil {
-			return nil
+		if err == nil && len(lines) > 0 {
+			err = out.write(lines)
 		}
 		if err == nil {
 			frames, err = sub.Next(r.Context(), heartbeatAfter)
 		}
 		switch {
-		case err == nil:
-		case !errors.Is(err, io.EOF): // the client has gone
-			s.puller.Cancel(id) // which fails where there is nothing left to cancel
+		case errors.Is(err, io.EOF): // before the job's end
+			out.fail(nil, problem(puller.Overloaded, "towline is shutting down; job "+id+" goes on when it is back"))
 			return nil
-		case !told:
-			return errPaused(id)
-		default:
-			// Clients take an end without an error for a good one.
-			tell(stream.AppendDockerError(nil, errPaused(id).Error()))
+		case err != nil: // the client has gone
+			s.puller.Cancel(id) // which fails where there is nothing left to cancel
 			return nil
 		}
 	}
 }
 
-// errPaused is for a stream that ends before its job does.
-func errPaused(id string) error {
-	return puller.Errorf(puller.Overloaded, "towline is shutting down; job %s goes on when it is back", id)
-}
-
-// dockerLines puts a job's events into the lines that dockerd would tell them in.
-type dockerLines struct {
+// dockerStream writes a job's events as dockerd would tell of a pull.
+type dockerStream struct {
+	w     http.ResponseWriter
 	image reference.Named
 	begun bool // the first line is there
+	told  bool // something was written
+}
+
+// write writes lines and flushes them.
+func (d *dockerStream) write(lines []byte) error {
+	d.told = true
+	d.w.Header().Set("Content-Type", "application/json")
+	out := http.NewResponseController(d.w)
+	out.SetWriteDeadline(time.Now().Add(writeLimit))
+	if _, err := d.w.Write(lines); err != nil {
+		return err
+	}
+	return out.Flush()
+}
+
+// fail ends the stream with an error, after lines; where nothing has been
+// written, the error is all there is. There must be one: clients take an end
+// without an error for a good one.
+func (d *dockerStream) fail(lines []byte, p Problem) {
+	if !d.told {
+		writeDockerProblem(d.w, p)
+		return
+	}
+	d.write(stream.AppendDockerError(lines, p.Detail))
 }
 
 // append appends the lines for one event: none for most states.
-func (d *dockerLines) append(dst []byte, e *puller.Event) []byte {
+func (d *dockerStream) append(dst []byte, e *puller.Event) []byte {
 	switch {
 	case e.Layer != nil:
 		return stream.AppendDockerLayer(d.begin(dst), *e.Layer)
@@ -96,16 +101,14 @@ func (d *dockerLines) append(dst []byte, e *puller.Event) []byte {
 		return stream.AppendDockerStatus(d.begin(dst), "", e.Message)
 	case e.Phase == puller.Pulling:
 		return d.begin(dst)
-	case e.Result == nil:
-		return dst
-	case e.Result.Error != nil:
-		return stream.AppendDockerError(dst, e.Result.Error.Message)
+	case e.Result != nil:
+		return d.success(d.begin(dst), e.Result.Result)
 	}
-	return d.success(d.begin(dst), e.Result.Result)
+	return dst
 }
 
 // begin appends the first line, if it is not there yet.
-func (d *dockerLines) begin(dst []byte) []byte {
+func (d *dockerStream) begin(dst []byte) []byte {
 	if d.begun {
 		return dst
 	}
@@ -118,7 +121,7 @@ func (d *dockerLines) begin(dst []byte) []byte {
 }
 
 // success appends the last lines. Scripts read them.
-func (d *dockerLines) success(dst []byte, r *puller.Result) []byte {
+func (d *dockerStream) success(dst []byte, r *puller.Result) []byte {
 	if r.Digest != "" {
 		dst = stream.AppendDockerStatus(dst, "", "Digest: "+r.Digest)
 	}
