@@ -52,7 +52,7 @@ func New(p *puller.Puller, o Options) *Server {
 	handle("GET /healthz", s.health)
 	handle("GET /readyz", s.ready)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{}))
-	s.routes = withProblems(mux)
+	s.routes = s.withDocker(withProblems(mux))
 	return s
 }
 

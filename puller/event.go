@@ -33,7 +33,16 @@ type Event struct {
 	Result *Job `json:"result,omitempty"` // result: the whole job
 }
 
-func (e Event) frame() stream.Frame { return stream.NewFrame(e.Seq, e.Type, e) }
+func (e Event) frame() stream.Frame {
+	f := stream.NewFrame(e.Seq, e.Type, e)
+	switch {
+	case e.Layer != nil:
+		f = f.InDocker(stream.AppendDockerLayer(nil, *e.Layer))
+	case e.Type == "notice":
+		f = f.InDocker(stream.AppendDockerStatus(nil, "", e.Message))
+	}
+	return f
+}
 
 func stateEvent(seq uint64, v *Job) Event {
 	return Event{Seq: seq, Time: time.Now().UTC(), Type: "state", Job: v.ID, State: v.State, Phase: v.Phase, Attempt: v.Attempt}

@@ -3,6 +3,7 @@ package puller
 import (
 	"context"
 
+	"github.com/distribution/reference"
 	"github.com/oklog/ulid/v2"
 )
 
@@ -67,4 +68,19 @@ func (p *Puller) Wait(ctx context.Context, id string) (Job, error) {
 
 func errPaused(id string) error {
 	return Errorf(Overloaded, "towline is shutting down; job %s goes on when it is back", id)
+}
+
+// Image returns the image that the engine has under a name, a digest or an ID,
+// without asking any registry. The error is InvalidRequest for what is none of
+// them, and NotFound where the engine has no such image.
+func (p *Puller) Image(ctx context.Context, name string) (Image, error) {
+	ref, err := reference.ParseAnyReference(name)
+	if err != nil {
+		return Image{}, Errorf(InvalidRequest, "image: %q is not an image reference: %w", clip(name), err)
+	}
+	image := ref.String() // of an ID, sha256:…
+	if named, ok := ref.(reference.Named); ok {
+		image = inspectRef(reference.TagNameOnly(named).String())
+	}
+	return p.engine.Inspect(ctx, image, "")
 }

@@ -1,7 +1,9 @@
 package puller
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/towline/towline/stream"
@@ -75,6 +77,7 @@ func (p *Puller) WatchAll(kind, image string, since *uint64) ([]stream.Frame, *s
 			frames = append(frames, j.topic.State(at)...)
 		}
 	}
+	slices.SortStableFunc(frames, func(a, b stream.Frame) int { return cmp.Compare(a.Seq, b.Seq) })
 	return append(frames, layers...), l, nil
 }
 
