@@ -8,13 +8,10 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-
-	"github.com/towline/towline/integration/lab"
 )
 
 const (
@@ -58,8 +55,8 @@ type caller struct {
 	in   *bufio.Reader
 }
 
-func dial(d *lab.Towline) (*caller, error) {
-	conn, err := net.Dial("unix", strings.TrimPrefix(d.Host, "unix://"))
+func dial(socket string) (*caller, error) {
+	conn, err := net.Dial("unix", socket)
 	if err != nil {
 		return nil, err
 	}
