@@ -135,6 +135,13 @@ func (c *crowd) attach() (err error) {
 		if err := c.connect(&reader{stops: stops, reading: reading{lossy: c.task.Lossy}}, c.task.Request, limit); err != nil {
 			return fmt.Errorf("reader %d: %w", i, err)
 		}
+		// The engine has one pull at a time fetch a manifest that it does not have,
+		// and the others ask again and again whether it is their turn.
+		for i == 0 && c.task.Docker && c.waiting > 0 && time.Now().Before(limit) {
+			if err := c.poll(100 * time.Millisecond); err != nil {
+				return err
+			}
+		}
 		// A server that accepts slowly is slow with what it tells, too.
 		if i%64 == 63 {
 			if err := c.poll(0); err != nil {
