@@ -19,7 +19,7 @@ func (s *site) fan(ctx context.Context, o options) error {
 	var m footprint
 	var overNaive, overDocker spread
 	for i := range o.rounds {
-		towline, _, err := image.viaTowline(ctx, o.readers, 0, m.take)
+		towline, _, err := s.viaTowline(ctx, image.begin, o.readers, 0, m.take)
 		if err != nil {
 			return fmt.Errorf("towline: %w", err)
 		}

@@ -20,7 +20,7 @@ func (s *site) stopped(ctx context.Context, o options) error {
 		var w [2]*window // without, and with
 		for k := range w {
 			with := (i + k) % 2
-			if w[with], _, err = image.viaTowline(ctx, half, with*half, nil); err != nil {
+			if w[with], _, err = s.viaTowline(ctx, image.begin, half, with*half, nil); err != nil {
 				return err
 			}
 		}

@@ -15,32 +15,29 @@ import (
 // patient is the configuration of a daemon whose pulls are held.
 const patient = "pull: {stall_timeout: 10m}\n"
 
-// viaTowline opens a window on a pull that a daemon of its own drives. memory,
-// which may be nil, is called with the daemon before there are readers, and with
-// readers that are told nothing.
-func (i *slow) viaTowline(ctx context.Context, count, stopped int, memory func(context.Context, *lab.Towline) error) (w *window, r *recording, err error) {
-	dir, err := os.MkdirTemp(i.dir, "t")
+// begin has a daemon begin a job, and returns when it has nothing to tell until
+// it is let go, if it is to be.
+type begin func(ctx context.Context, d *lab.Towline) (job string, release func(), err error)
+
+// viaTowline opens a window on a job of a daemon of its own. memory, which may be
+// nil, is called with the daemon before there are readers, and with readers that
+// are told nothing.
+func (s *site) viaTowline(ctx context.Context, job begin, count, stopped int, memory func(context.Context, *lab.Towline) error) (w *window, r *recording, err error) {
+	dir, err := os.MkdirTemp(s.dir, "t")
 	if err != nil {
 		return nil, nil, err
 	}
 	defer os.RemoveAll(dir)
-	d, err := lab.StartTowline(ctx, i.bin, dir, lab.TowlineOptions{EngineHost: i.engine.Host, Config: patient})
+	d, err := lab.StartTowline(ctx, s.bin, dir, lab.TowlineOptions{EngineHost: s.engine.Host, Config: patient})
 	if err != nil {
 		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, d.Stop()) }()
-	release, err := i.hold(ctx)
+	id, release, err := job(ctx, d)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer release()
-	id, err := submit(ctx, d, i.ref)
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := i.held(ctx); err != nil {
-		return nil, nil, err
-	}
 	events := func(query string) string {
 		return "GET /v1/jobs/" + id + "/events" + query + " HTTP/1.1\r\nHost: towline\r\nConnection: close\r\n\r\n"
 	}
@@ -53,7 +50,7 @@ func (i *slow) viaTowline(ctx context.Context, count, stopped int, memory func(c
 		},
 		server: d.Pid,
 		ready:  func(context.Context) error { return nil },
-		engine: func() (time.Duration, error) { return cpu(i.engine.Pid()) },
+		engine: func() (time.Duration, error) { return cpu(s.engine.Pid()) },
 	}
 	if memory != nil {
 		if err := memory(ctx, d); err != nil {
@@ -82,15 +79,24 @@ func (i *slow) viaTowline(ctx context.Context, count, stopped int, memory func(c
 	return w, r, err
 }
 
-// submit has a daemon pull an image, and returns the job.
-func submit(ctx context.Context, d *lab.Towline, ref string) (string, error) {
+// begin has a daemon pull the image.
+func (i *slow) begin(ctx context.Context, d *lab.Towline) (id string, release func(), err error) {
 	c, err := client.New(d.Host, "")
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	defer c.Close()
-	job, err := c.Submit(ctx, puller.PullRequest{Image: ref})
-	return job.ID, err
+	if release, err = i.hold(ctx); err != nil {
+		return "", nil, err
+	}
+	job, err := c.Submit(ctx, puller.PullRequest{Image: i.ref})
+	if err == nil {
+		err = i.held(ctx)
+	}
+	if err != nil {
+		release()
+	}
+	return job.ID, release, err
 }
 
 // viaNaive opens a window on a pull that a naive handler tells of.
@@ -137,8 +143,8 @@ func (i *slow) viaDocker(ctx context.Context, count int) (*window, error) {
 }
 
 // viaReplay opens a window on a loop that writes what was recorded.
-func (i *slow) viaReplay(ctx context.Context, count int, r *recording) (w *window, err error) {
-	socket := filepath.Join(i.dir, "replay.sock")
+func (s *site) viaReplay(ctx context.Context, count int, r *recording) (w *window, err error) {
+	socket := filepath.Join(s.dir, "replay.sock")
 	os.Remove(socket)
 	c, err := startChild(ctx, "replay", replayTask{Listen: socket, Readers: count, Head: r.head, Pieces: r.pieces})
 	if err != nil {
