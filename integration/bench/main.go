@@ -129,7 +129,15 @@ func (s *spread) add(v float64) { *s = append(*s, v) }
 
 func (s spread) String() string {
 	sorted := slices.Sorted(slices.Values(s))
-	return fmt.Sprintf("%.4g [%.4g … %.4g]", sorted[len(sorted)/2], sorted[0], sorted[len(sorted)-1])
+	return fmt.Sprintf("%s [%s … %s]", figure(sorted[len(sorted)/2]), figure(sorted[0]), figure(sorted[len(sorted)-1]))
+}
+
+// figure writes a number in four digits, or to the unit.
+func figure(v float64) string {
+	if v >= 1000 {
+		return fmt.Sprintf("%.0f", v)
+	}
+	return fmt.Sprintf("%.4g", v)
 }
 
 // seconds measures one call.
