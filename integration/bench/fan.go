@@ -50,7 +50,7 @@ func (s *site) fan(ctx context.Context, o options) error {
 
 // side is what was measured of one server.
 type side struct {
-	readers, perEvent, perSecond, events, joined, load, faults, p50, p99, most spread
+	readers, perEvent, perSecond, events, joined, load, faults, p50, p99, most, states spread
 }
 
 func (s *side) add(w *window, less time.Duration) {
@@ -67,6 +67,7 @@ func (s *side) add(w *window, less time.Duration) {
 		s.p50.add(w.P50)
 		s.p99.add(w.P99)
 		s.most.add(w.Max)
+		s.states.add(w.StateP99)
 	}
 }
 
@@ -77,7 +78,7 @@ func (s *side) print(name string) {
 		fmt.Printf("      %s: in %d rounds %v readers were told an error, or not all\n", name, len(s.faults), s.faults)
 	}
 	if len(s.p50) > 0 {
-		fmt.Printf("      %s: from an event to its reader p50 %v, p99 %v, most %v ms\n", name, s.p50, s.p99, s.most)
+		fmt.Printf("      %s: from an event to its reader p50 %v, p99 %v, most %v ms; of states p99 %v ms\n", name, s.p50, s.p99, s.most, s.states)
 	}
 }
 

@@ -23,9 +23,11 @@ type readersTask struct {
 	// read what there is, and go on by Resume, in which %d is the last number.
 	Stopped int
 	Resume  string
-	Docker  bool          // lines are Docker's own
-	Lossy   bool          // the server drops events
-	Attach  time.Duration // who is told nothing within it does not count
+	Docker  bool // lines are Docker's own
+	Lossy   bool // the server drops events
+	// Attach is how long they have: a reader does not count that is told nothing
+	// within it, or no more than that its job is queued.
+	Attach time.Duration
 }
 
 // attached answers when every reader is told something; began, when the order to
@@ -73,7 +75,7 @@ type crowd struct {
 type reader struct {
 	answer
 	reading
-	heard          bool // something
+	heard          bool // something, once its job was no longer queued
 	stops, stopped bool // reading
 	late           bool // it goes on where it was cut off
 }
@@ -278,7 +280,7 @@ func (c *crowd) hear(r *reader, line []byte, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if !r.heard {
+	if !r.heard && !t.queued {
 		r.heard = true
 		c.waiting--
 	}

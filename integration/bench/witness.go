@@ -33,7 +33,9 @@ type told struct {
 	layer int       // -1 for none
 	place uint64    // of the layer: its phase, then how far that has come
 	state bool
-	last  bool // the last line, of a pull that succeeded
+	// queued says that the job waits for its turn, last that this is the last
+	// line, of a pull that succeeded.
+	queued, last bool
 }
 
 // tale is what a job's readers have been told by number, in order.
@@ -78,7 +80,7 @@ func (w *witness) event(line []byte) (*told, error) {
 	if err := json.Unmarshal(line, &e); err != nil {
 		return nil, err
 	}
-	t := &told{seq: e.Seq, at: e.Time, layer: -1, state: e.Type == "state"}
+	t := &told{seq: e.Seq, at: e.Time, layer: -1, state: e.Type == "state", queued: e.State == puller.Queued}
 	if e.Job == "" || e.Time.IsZero() {
 		return nil, errors.New("no job, or no time")
 	}
