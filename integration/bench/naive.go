@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -58,8 +59,8 @@ func naiveRole(orders *bufio.Reader, answers *json.Encoder) error {
 
 // pull reads the engine's lines and turns them into the events that Towline makes.
 func (n *naive) pull(t naiveTask) error {
-	client := &http.Client{Transport: &http.Transport{Dial: func(_, _ string) (net.Conn, error) {
-		return net.Dial("unix", socketOf(t.Engine))
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socketOf(t.Engine))
 	}}}
 	resp, err := client.Post("http://engine/images/create?fromImage="+url.QueryEscape(t.Image), "", nil)
 	if err != nil {
