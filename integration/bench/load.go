@@ -8,14 +8,11 @@ import (
 	"fmt"
 	"net"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/oklog/ulid/v2"
 	"golang.org/x/sync/errgroup"
-
-	"github.com/towline/towline/integration/lab"
 )
 
 const (
@@ -61,8 +58,8 @@ type caller struct {
 	out  []byte
 }
 
-func dial(d *lab.Towline) (*caller, error) {
-	conn, err := net.Dial("unix", strings.TrimPrefix(d.Host, "unix://"))
+func dial(socket string) (*caller, error) {
+	conn, err := net.Dial("unix", socket)
 	if err != nil {
 		return nil, err
 	}
