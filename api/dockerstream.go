@@ -22,7 +22,6 @@ func (s *Server) streamDocker(w http.ResponseWriter, r *http.Request, id string,
 	if err != nil {
 		return err
 	}
-	sub.Every = leastEvery
 	w.Header().Set("X-Accel-Buffering", "no")
 	out := &dockerStream{w: w, image: image}
 	// The connection outlives this answer.
@@ -48,7 +47,12 @@ func (s *Server) streamDocker(w http.ResponseWriter, r *http.Request, id string,
 			err = out.write(lines)
 		}
 		if err == nil {
-			frames, err = sub.Next(r.Context(), heartbeatAfter)
+			var batch *stream.Batch
+			batch, err = sub.Next(r.Context(), heartbeatAfter)
+			frames = nil
+			if batch != nil {
+				frames = batch.Frames()
+			}
 		}
 		switch {
 		case errors.Is(err, io.EOF): // before the job's end

@@ -1,8 +1,12 @@
 package api
 
 import (
+	"cmp"
+	"io"
+	"math/rand/v2"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,41 +14,30 @@ import (
 	"github.com/towline/towline/stream"
 )
 
-const (
-	heartbeatAfter = 15 * time.Second
-	// writeLimit is how long one write may take: a reader that takes nothing
-	// for so long is disconnected, and can resume.
-	writeLimit = 30 * time.Second
-)
+// heartbeatAfter is how long a stream is silent at most.
+const heartbeatAfter = 15 * time.Second
 
-// format is how events are written.
-type format struct {
-	media  string
-	append func(f *stream.Frame, dst []byte, job string) []byte
+// medias are the formats of events by name.
+var medias = map[string]stream.Format{
+	"application/x-ndjson": stream.NDJSON,
+	"text/event-stream":    stream.SSE,
 }
 
-var (
-	ndjson = &format{"application/x-ndjson", (*stream.Frame).AppendNDJSON}
-	sse    = &format{"text/event-stream", (*stream.Frame).AppendSSE}
-)
-
-// streamFormat returns the format of events that the caller accepts, nil where
-// it accepts none by name.
-func streamFormat(r *http.Request) *format {
+// streamMedia returns the media type of events that the caller accepts, ""
+// where it accepts none by name.
+func streamMedia(r *http.Request) string {
 	for _, header := range r.Header.Values("Accept") {
 		for part := range strings.SplitSeq(header, ",") {
 			media, params, err := mime.ParseMediaType(part)
 			if err != nil || params["q"] == "0" {
 				continue
 			}
-			for _, f := range []*format{ndjson, sse} {
-				if media == f.media {
-					return f
-				}
+			if _, ok := medias[media]; ok {
+				return media
 			}
 		}
 	}
-	return nil
+	return ""
 }
 
 func (s *Server) jobEvents(w http.ResponseWriter, r *http.Request) error {
@@ -56,48 +49,71 @@ func (s *Server) jobEvents(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	format := streamFormat(r)
-	if format == nil {
-		format = ndjson
-	}
-	return s.streamJob(w, r, r.PathValue("id"), after, interval, format)
+	return s.streamJob(w, r, r.PathValue("id"), after, interval, cmp.Or(streamMedia(r), "application/x-ndjson"))
 }
 
-// streamJob writes a job's events to the last, each batch flushed. It returns
-// an error only before the first byte.
-func (s *Server) streamJob(w http.ResponseWriter, r *http.Request, id string, since *uint64, every time.Duration, f *format) error {
+// streamJob writes a job's events to the last. It returns an error only before
+// the first byte.
+func (s *Server) streamJob(w http.ResponseWriter, r *http.Request, id string, since *uint64, every time.Duration, media string) error {
 	frames, sub, err := s.puller.Watch(id, since)
 	if err != nil {
 		return err
 	}
 	sub.Every = every
-	w.Header().Set("Content-Type", f.media)
-	w.Header().Set("X-Accel-Buffering", "no")
+	ended := func() bool {
+		j, err := s.puller.Job(id)
+		return err == nil && j.State.Ended()
+	}
+	if medias[media] == stream.SSE && r.Header.Get("Last-Event-ID") != "" && !slices.ContainsFunc(frames, func(f stream.Frame) bool { return f.Seq != 0 }) {
+		b, err := sub.Next(r.Context(), 0)
+		if err == io.EOF && ended() {
+			// A browser connects again after the end. This has it stop.
+			w.WriteHeader(http.StatusNoContent)
+			return nil
+		}
+		if b != nil {
+			frames = append(frames, b.Frames()...)
+		}
+	}
+	s.stream(w, r, media, id, stream.NewBatch(frames...), func() (*stream.Batch, error) {
+		b, err := sub.Next(r.Context(), heartbeatAfter)
+		if b == nil && err == nil {
+			b = stream.NewBatch(puller.HeartbeatFrame(id))
+		}
+		return b, err
+	}, ended)
+	return nil
+}
+
+// Readers whose stream ends before its last event, because the daemon does,
+// are spread over some time when they come back.
+const (
+	leastRetry  = time.Second
+	spreadRetry = 10 * time.Second
+)
+
+// stream writes the first batch and what next returns, until that is io.EOF or
+// the reader has gone. job fills the events in that leave theirs open. ended
+// says whether there is nothing to come back for after the end.
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, media, job string, first *stream.Batch, next func() (*stream.Batch, error), ended func() bool) {
 	if r.Method == http.MethodHead {
-		return nil // a body that is dropped would hold the connection to the job's end
+		w.Header().Set("Content-Type", media)
+		w.Header().Set("X-Accel-Buffering", "no")
+		return // a body that is dropped would hold the connection to the job's end
 	}
-	out := http.NewResponseController(w)
-	// The connection outlives this answer.
-	defer out.SetWriteDeadline(time.Time{})
-	var buf []byte
-	for {
-		buf = buf[:0]
-		for i := range frames {
-			buf = f.append(&frames[i], buf, id)
-		}
-		out.SetWriteDeadline(time.Now().Add(writeLimit))
-		if _, err := w.Write(buf); err != nil {
-			return nil
-		}
-		if err := out.Flush(); err != nil {
-			return nil
-		}
-		frames, err = sub.Next(r.Context(), heartbeatAfter)
-		if err != nil {
-			return nil // the end, or the reader has gone
-		}
-		if len(frames) == 0 {
-			frames = []stream.Frame{puller.HeartbeatFrame(id)}
+	format := medias[media]
+	out, err := s.openWire(w, r, media)
+	defer out.close()
+	for b := first; err == nil; b, err = next() {
+		if len(b.Frames()) > 0 && out.batch(b, format, job) != nil {
+			return
 		}
 	}
+	if err != io.EOF {
+		return // what was read is not all
+	}
+	if format == stream.SSE && !ended() {
+		out.text(stream.AppendRetry(nil, leastRetry+rand.N(spreadRetry)))
+	}
+	out.end()
 }

@@ -94,8 +94,13 @@ func TestAReaderResumesWithEveryNumberedEventOnce(t *testing.T) {
 	for i, n := range all {
 		f := []*feed{
 			d.follow("GET", fmt.Sprintf("%s?since=%d", path, n), "", sse),
-			d.follow("GET", path, "", sse, "Last-Event-ID", fmt.Sprint(n)),
+			d.follow("GET", path, "", ndjson, "Last-Event-ID", fmt.Sprint(n)),
 			d.follow("GET", fmt.Sprintf("%s?since=%d", path, n), "", ndjson, "Last-Event-ID", "0"), // the query is the closer word
+		}
+		if i+1 < len(all) {
+			f = append(f, d.follow("GET", path, "", sse, "Last-Event-ID", fmt.Sprint(n)))
+		} else if a := d.call("GET", path, "", "Accept", sse, "Last-Event-ID", fmt.Sprint(n)); a.status != http.StatusNoContent {
+			t.Errorf("a browser that has read everything is answered %d, and comes back", a.status)
 		}
 		for _, f := range f {
 			if got := numbers(f.rest()); !slices.Equal(got, all[i+1:]) {
@@ -220,6 +225,9 @@ func TestReadersGetTheLastEventWhenTheDaemonEnds(t *testing.T) {
 	f.until(downloading)
 	d.shutDown()
 	events := f.rest()
+	if f.retry < time.Second || f.retry > 11*time.Second {
+		t.Errorf("the reader is to come back after %s", f.retry)
+	}
 	last := events[len(events)-1]
 	if last.Type != "notice" || last.Seq == 0 || !strings.Contains(last.Message, "goes on when it is back") {
 		t.Errorf("the last event is %s", last.raw)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/stream"
 )
 
 // jobLogs is GET /v1/jobs/{id}/logs: what a run's program prints, as it was
@@ -28,16 +29,15 @@ func (s *Server) jobLogs(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Header().Set("X-Accel-Buffering", "no")
 	w.Header().Set("X-Content-Type-Options", "nosniff") // it is anything
 	if r.Method == http.MethodHead {
+		w.Header().Set("Content-Type", plainText)
 		return nil
 	}
-	out := http.NewResponseController(w)
-	defer out.SetWriteDeadline(time.Time{})
+	out, err := s.openOutlet(w, plainText)
+	defer out.close()
 	var buf []byte
-	for {
+	for err == nil {
 		buf = buf[:0]
 		for i := range frames {
 			if frames[i].Type != "log" {
@@ -51,15 +51,17 @@ func (s *Server) jobLogs(w http.ResponseWriter, r *http.Request) error {
 				buf = append(buf, text...)
 			}
 		}
-		out.SetWriteDeadline(time.Now().Add(writeLimit))
-		if _, err := w.Write(buf); err != nil {
-			return nil
+		if out.text(buf) != nil {
+			break
 		}
-		if err := out.Flush(); err != nil {
-			return nil
-		}
-		if frames, err = sub.Next(r.Context(), heartbeatAfter); err != nil {
-			return nil
+		var b *stream.Batch
+		if b, err = sub.Next(r.Context(), time.Hour); b != nil {
+			frames = b.Frames()
+		} else {
+			frames = nil
 		}
 	}
+	return nil
 }
+
+const plainText = "text/plain; charset=utf-8"

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -86,7 +87,7 @@ func startOn(t *testing.T, l net.Listener, dial func(context.Context, string, st
 		switch s {
 		case http.StateNew:
 			connections.Add(1)
-		case http.StateClosed:
+		case http.StateClosed, http.StateHijacked:
 			connections.Done()
 		}
 	}
@@ -100,6 +101,7 @@ func startOn(t *testing.T, l net.Listener, dial func(context.Context, string, st
 		server.Close()
 		serving.Wait()
 		connections.Wait()
+		handler.Wait(context.Background())
 		engine.Close()
 	})
 	return d
@@ -253,6 +255,7 @@ type feed struct {
 	resp  *http.Response
 	lines *bufio.Scanner
 	sse   bool
+	retry time.Duration // that the stream asks for
 	close func()
 }
 
@@ -288,7 +291,7 @@ func (f *feed) next() (told, bool) {
 			if err := f.lines.Err(); err != nil {
 				f.t.Errorf("the stream broke: %v", err)
 			}
-			return e, false
+			return e, false // what has no data is no event
 		}
 		line := f.lines.Text()
 		e.raw += line + "\n"
@@ -299,6 +302,10 @@ func (f *feed) next() (told, bool) {
 			e.id = value
 		case name == "event":
 			e.name = value
+		case name == "retry":
+			ms, _ := strconv.Atoi(value)
+			f.retry = time.Duration(ms) * time.Millisecond
+			f.lines.Scan()
 		case name == "data":
 			data = value
 			f.lines.Scan()

@@ -43,9 +43,9 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request, accept func() (p
 		return err
 	}
 	w.Header().Set("Location", "/v1/jobs/"+job.ID)
-	if format := streamFormat(r); format != nil {
+	if media := streamMedia(r); media != "" {
 		var begin uint64 // whoever asked is told all, also of what came before it could be watched
-		return s.streamJob(w, r, job.ID, &begin, interval, format)
+		return s.streamJob(w, r, job.ID, &begin, interval, media)
 	}
 	if !waits {
 		return writeJSON(w, http.StatusAccepted, job)

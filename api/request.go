@@ -137,22 +137,17 @@ func since(r *http.Request) (*uint64, error) {
 	return &n, nil
 }
 
-const (
-	// leastEvery joins layer events: an engine gives some for each layer ten
-	// times a second.
-	leastEvery = 100 * time.Millisecond
-	mostEvery  = time.Minute
-)
+const mostEvery = time.Minute
 
-// every returns the shortest time between two layer events.
+// every returns the shortest time between two layer events, 0 for the least.
 func every(r *http.Request) (time.Duration, error) {
 	v := r.URL.Query().Get("every")
 	if v == "" {
-		return leastEvery, nil
+		return 0, nil
 	}
 	d, err := time.ParseDuration(v)
 	if err != nil || d < 0 || d > mostEvery {
 		return 0, invalid("every: %q is not a duration between 0s and %s", v, mostEvery)
 	}
-	return max(d, leastEvery), nil
+	return d, nil
 }

@@ -1,7 +1,9 @@
 package api
 
 import (
+	"context"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,6 +17,8 @@ import (
 type Server struct {
 	puller *puller.Puller
 	log    logrus.FieldLogger
+	routes http.Handler
+	wires  sync.WaitGroup // connections taken over from net/http
 }
 
 // Options are what the API is served with.
@@ -25,7 +29,7 @@ type Options struct {
 }
 
 // New returns the handler of all routes.
-func New(p *puller.Puller, o Options) http.Handler {
+func New(p *puller.Puller, o Options) *Server {
 	s := &Server{puller: p, log: o.Log}
 	mux := http.NewServeMux()
 	handle := func(pattern string, h func(http.ResponseWriter, *http.Request) error, params ...string) {
@@ -47,7 +51,26 @@ func New(p *puller.Puller, o Options) http.Handler {
 	handle("GET /healthz", s.health)
 	handle("GET /readyz", s.ready)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{}))
-	return s.withDocker(withProblems(mux))
+	s.routes = s.withDocker(withProblems(mux))
+	return s
+}
+
+// ServeHTTP answers a request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.routes.ServeHTTP(w, r) }
+
+// Wait waits for the streams of events, which http.Server knows nothing of any
+// more, or for ctx. They end when the Puller closes, so it is called after that,
+// and when no more requests come.
+func (s *Server) Wait(ctx context.Context) {
+	ended := make(chan struct{})
+	go func() {
+		s.wires.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+	}
 }
 
 // HTTPServer returns a server for the handler, with the limits that keep a

@@ -15,6 +15,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/stream"
 )
 
 var errFull = errors.New("no space left on device")
@@ -215,7 +216,7 @@ func TestAResultIsToldWhenItIsOnDisk(t *testing.T) {
 			y.Errorf("sent again it is %+v, %v", again, err)
 		}
 		for {
-			frames, err := sub.Next(y.Context(), time.Millisecond)
+			frames, err := next(y.Context(), sub, time.Millisecond)
 			if err != nil {
 				y.Fatal(err)
 			}
@@ -223,7 +224,7 @@ func TestAResultIsToldWhenItIsOnDisk(t *testing.T) {
 				break
 			}
 			for _, f := range frames {
-				if line := string(f.AppendNDJSON(nil, j.ID)); f.Type == "result" || strings.Contains(line, `"succeeded"`) {
+				if line := string(f.Append(nil, stream.NDJSON, j.ID)); f.Type == "result" || strings.Contains(line, `"succeeded"`) {
 					y.Errorf("before that a reader is told %s", line)
 				}
 			}

@@ -166,7 +166,7 @@ func (y *yard) follow(j puller.Job) *reader {
 
 func (r *reader) take(frames []stream.Frame, job string) {
 	for _, f := range frames {
-		r.lines = append(r.lines, string(f.AppendNDJSON(nil, job)))
+		r.lines = append(r.lines, string(f.Append(nil, stream.NDJSON, job)))
 	}
 }
 
@@ -264,7 +264,7 @@ func (y *yard) lines(j puller.Job) []string {
 		r = y.follow(j)
 	}
 	for {
-		frames, err := r.sub.Next(y.Context(), time.Hour)
+		frames, err := next(y.Context(), r.sub, time.Hour)
 		if errors.Is(err, io.EOF) {
 			return r.lines
 		}
@@ -344,3 +344,12 @@ func (e *lateEngine) Pull(ctx context.Context, p puller.Pull, each func(stream.M
 }
 
 func warning(i int) string { return fmt.Sprintf(`{"status":"WARNING: number %d"}`, i) }
+
+// next is Subscription.Next for who wants the frames.
+func next(ctx context.Context, s *stream.Subscription, wait time.Duration) ([]stream.Frame, error) {
+	b, err := s.Next(ctx, wait)
+	if b == nil {
+		return nil, err
+	}
+	return b.Frames(), err
+}

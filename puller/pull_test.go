@@ -13,6 +13,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/stream"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -125,7 +126,7 @@ func TestEventsHaveTheFormOfTheContract(t *testing.T) {
 			}
 		}
 		beat := puller.HeartbeatFrame("JOB")
-		got.Write(beat.AppendNDJSON(nil, "JOB"))
+		got.Write(beat.Append(nil, stream.NDJSON, "JOB"))
 		checkGolden(y.T, "events.ndjson", got.String())
 	})
 }

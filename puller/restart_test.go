@@ -41,7 +41,7 @@ func (y *yard) kept(j puller.Job) string {
 		y.Fatal(err)
 	}
 	for _, f := range y.since(j, 0) {
-		v = f.AppendNDJSON(append(v, '\n'), j.ID)
+		v = f.Append(append(v, '\n'), stream.NDJSON, j.ID)
 	}
 	return string(v)
 }
@@ -53,7 +53,7 @@ func (y *yard) told(j puller.Job) (events []puller.Event) {
 	r := y.readers[j.ID]
 	y.mu.Unlock()
 	for {
-		frames, err := r.sub.Next(y.Context(), time.Millisecond)
+		frames, err := next(y.Context(), r.sub, time.Millisecond)
 		r.take(frames, j.ID)
 		if len(frames) == 0 || err != nil {
 			break
@@ -226,7 +226,7 @@ func TestNumbersGrowOverAllStarts(t *testing.T) {
 			<-time.After(time.Second)
 			stop()
 			for { // also what was told at the end
-				frames, err := r.sub.Next(y.Context(), time.Second)
+				frames, err := next(y.Context(), r.sub, time.Second)
 				if r.take(frames, j.ID); err != nil {
 					break
 				}

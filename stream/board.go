@@ -1,23 +1,35 @@
 package stream
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
+
+// Beat is the shortest time between two wake-ups of a reader for layers: an
+// engine tells of each layer ten times a second.
+const Beat = 100 * time.Millisecond
 
 // A Board shows the latest frame of each layer of one attempt. It is where
 // progress is conflated: its size follows the number of layers, not of events.
+// What was posted comes out in editions, one a Beat at most, so that all
+// readers who keep up read the same at the same time, and can share it.
 // Many topics may show one board. Its methods may be called from anywhere and
 // never wait for a reader.
 type Board struct {
 	seq *Sequence
 
-	mu     sync.Mutex
-	frames []Frame // one a layer; the one posted last comes last
-	ids    []string
-	posted chan struct{} // closed at the next post
+	mu      sync.Mutex
+	frames  []Frame // one a layer; the one posted last comes last
+	ids     []string
+	edition uint64 // how many have come out
+	at      time.Time
+	due     bool          // the next one is going to come out
+	out     chan struct{} // closed when it does
 }
 
 // NewBoard returns an empty board whose frames are ordered by seq.
 func NewBoard(seq *Sequence) *Board {
-	return &Board{seq: seq, posted: make(chan struct{})}
+	return &Board{seq: seq, out: make(chan struct{})}
 }
 
 // Post replaces the layer's frame.
@@ -35,18 +47,42 @@ func (b *Board) Post(id string, f Frame) {
 	f.order = b.seq.Next()
 	b.ids = append(b.ids, id)
 	b.frames = append(b.frames, f)
-	close(b.posted)
-	b.posted = make(chan struct{})
+	if b.due {
+		return
+	}
+	if early := Beat - time.Since(b.at); early > 0 {
+		b.due = true
+		time.AfterFunc(early, func() {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.comeOut()
+		})
+		return
+	}
+	b.comeOut()
 }
 
-// after returns the frames posted after the one of the given order, and a
-// channel that is closed at the next post.
-func (b *Board) after(order uint64) ([]Frame, <-chan struct{}) {
+func (b *Board) comeOut() {
+	b.edition, b.at, b.due = b.edition+1, time.Now(), false
+	close(b.out)
+	b.out = make(chan struct{})
+}
+
+// latest returns the number of the edition that came out last, and a channel
+// that is closed when the next one does.
+func (b *Board) latest() (edition uint64, next <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.edition, b.out
+}
+
+// after returns the frames posted after the one of the given order.
+func (b *Board) after(order uint64) []Frame {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	i := len(b.frames)
 	for i > 0 && b.frames[i-1].order > order {
 		i--
 	}
-	return append([]Frame(nil), b.frames[i:]...), b.posted
+	return append([]Frame(nil), b.frames[i:]...)
 }

@@ -3,7 +3,6 @@ package stream
 import (
 	"bytes"
 	"encoding/json"
-	"strconv"
 	"sync/atomic"
 )
 
@@ -20,6 +19,17 @@ func (s *Sequence) Last() uint64 { return s.last.Load() }
 // Next returns the next number, from 1.
 func (s *Sequence) Next() uint64 { return s.last.Add(1) }
 
+// A Format is how events are written.
+type Format int
+
+// The formats.
+const (
+	NDJSON Format = iota // an event's JSON, one a line
+	SSE                  // server-sent events
+	Docker               // the lines of the Docker Engine API's own pull stream
+	formats
+)
+
 // A Frame is one event, encoded once and shared by all its readers, who must
 // not change it.
 type Frame struct {
@@ -29,9 +39,10 @@ type Frame struct {
 	// Type is the event's type: "state", "layer", …
 	Type string
 
-	order uint64 // when it was published, in the Sequence's numbers
-	data  []byte // the event as a JSON object
-	job   int    // where in data a reader's job ID goes; 0: it is there already
+	order  uint64 // when it was published, in the Sequence's numbers
+	data   []byte // the event as a JSON object
+	job    int    // where in data a reader's job ID goes; 0: it is there already
+	docker []byte // the event in Docker's lines
 }
 
 // NewFrame encodes an event. The event's JSON is an object with the fields of
@@ -51,8 +62,28 @@ func NewFrame(seq uint64, typ string, event any) Frame {
 	return f
 }
 
+// InDocker returns the frame with what Docker's own stream has for the event;
+// where this is not called, that is nothing.
+func (f Frame) InDocker(lines []byte) Frame {
+	f.docker = lines
+	return f
+}
+
 // Decode decodes the event's JSON into v. Its job may be left open.
 func (f *Frame) Decode(v any) error { return json.Unmarshal(f.data, v) }
+
+// Append appends the event in a format, as told to a reader of the job.
+func (f *Frame) Append(dst []byte, format Format, job string) []byte {
+	switch format {
+	case SSE:
+		// JSON as it is encoded has no line ends.
+		dst = appendSSE(dst, f.Seq, f.Type)
+		return append(f.appendData(dst, job), "\n\n"...)
+	case Docker:
+		return append(dst, f.docker...)
+	}
+	return append(f.appendData(dst, job), '\n')
+}
 
 // appendData appends the event's JSON, as told to a reader of the job.
 func (f *Frame) appendData(dst []byte, job string) []byte {
@@ -62,19 +93,4 @@ func (f *Frame) appendData(dst []byte, job string) []byte {
 	dst = append(dst, f.data[:f.job]...)
 	dst = append(dst, job...)
 	return append(dst, f.data[f.job:]...)
-}
-
-// AppendNDJSON appends the event as one line of newline-delimited JSON.
-func (f *Frame) AppendNDJSON(dst []byte, job string) []byte {
-	return append(f.appendData(dst, job), '\n')
-}
-
-// AppendSSE appends the event as a server-sent event: id (numbered events
-// only), event and data.
-func (f *Frame) AppendSSE(dst []byte, job string) []byte {
-	id := ""
-	if f.Seq != 0 {
-		id = strconv.FormatUint(f.Seq, 10)
-	}
-	return AppendSSE(dst, id, f.Type, f.appendData(nil, job))
 }

@@ -46,13 +46,13 @@ func TestFramesAreEncodedToTheByte(t *testing.T) {
 	}
 	for _, test := range tests {
 		for range 2 { // a frame is as it was after it was told
-			if got := string(test.frame.AppendNDJSON([]byte("before "), test.job)); got != "before "+test.ndjson {
+			if got := string(test.frame.Append([]byte("before "), stream.NDJSON, test.job)); got != "before "+test.ndjson {
 				t.Errorf("%s: NDJSON is\n%q, want\n%q", test.name, got, test.ndjson)
 			}
-			if got := string(test.frame.AppendSSE([]byte("before "), test.job)); got != "before "+test.sse {
+			if got := string(test.frame.Append([]byte("before "), stream.SSE, test.job)); got != "before "+test.sse {
 				t.Errorf("%s: SSE is\n%q, want\n%q", test.name, got, test.sse)
 			}
-			test.frame.AppendNDJSON(nil, "another job")
+			test.frame.Append(nil, stream.NDJSON, "another job")
 		}
 	}
 }

@@ -1,36 +1,29 @@
 package stream
 
-// AppendSSE appends one server-sent event as the HTML standard's "Server-sent
-// events" section has it. An empty id or event is left out. A reader sees data
-// as it is given here, but for its line ends: \r\n and \r arrive as \n. Line
-// ends and NUL in id and event, which would break the frame, are dropped.
-func AppendSSE(dst []byte, id, event string, data []byte) []byte {
-	if id != "" {
-		dst = appendField(dst, "id: ", id)
+import (
+	"strconv"
+	"time"
+)
+
+// Server-sent events are of the HTML standard's section of that name. An
+// event's data is one line of JSON, which has no line ends, and its type is one
+// of ours, so nothing in them needs to be escaped.
+
+// appendSSE appends the fields of an event that stand before its JSON: id, of
+// numbered events only, and event.
+func appendSSE(dst []byte, seq uint64, typ string) []byte {
+	if seq != 0 {
+		dst = append(dst, "id: "...)
+		dst = append(strconv.AppendUint(dst, seq, 10), '\n')
 	}
-	if event != "" {
-		dst = appendField(dst, "event: ", event)
-	}
-	dst = append(dst, "data: "...)
-	for i := 0; i < len(data); i++ {
-		switch c := data[i]; {
-		case c == '\r' && i+1 < len(data) && data[i+1] == '\n':
-			// The \n does it.
-		case c == '\r', c == '\n':
-			dst = append(dst, "\ndata: "...)
-		default:
-			dst = append(dst, c)
-		}
-	}
-	return append(dst, "\n\n"...)
+	dst = append(dst, "event: "...)
+	dst = append(dst, typ...)
+	return append(dst, "\ndata: "...)
 }
 
-func appendField(dst []byte, name, value string) []byte {
-	dst = append(dst, name...)
-	for i := range len(value) {
-		if c := value[i]; c != '\n' && c != '\r' && c != 0 {
-			dst = append(dst, c)
-		}
-	}
-	return append(dst, '\n')
+// AppendRetry appends what has a reader of server-sent events wait for d before
+// it connects again.
+func AppendRetry(dst []byte, d time.Duration) []byte {
+	dst = append(dst, "retry: "...)
+	return append(strconv.AppendInt(dst, d.Milliseconds(), 10), "\n\n"...)
 }

@@ -1,10 +1,11 @@
 package stream_test
 
 import (
-	"fmt"
+	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/towline/towline/stream"
 )
@@ -45,73 +46,36 @@ func parseSSE(text string) []dispatched {
 	return all
 }
 
-var (
-	dropped = strings.NewReplacer("\n", "", "\r", "", "\x00", "")
-	unified = strings.NewReplacer("\r\n", "\n", "\r", "\n")
-)
-
-// checkSSE reads an event back, told between two others.
-func checkSSE(t *testing.T, id, event string, data []byte) {
-	t.Helper()
-	var sent []byte
-	sent = stream.AppendSSE(sent, "first", "before", []byte("1"))
-	sent = stream.AppendSSE(sent, id, event, data)
-	sent = stream.AppendSSE(sent, "last", "", []byte("2"))
-	want := []dispatched{
-		{"first", "before", "1"},
-		{dropped.Replace(id), dropped.Replace(event), unified.Replace(string(data))},
-		{"last", "", "2"},
-	}
-	if id == "" {
-		want[1].id = "first" // the reader's last ID stays
-	}
-	if got := parseSSE(string(sent)); !slices.Equal(got, want) {
-		t.Errorf("%q %q %q was sent as %q and read as %q", id, event, data, sent, got)
-	}
-}
-
-func TestAppendSSE(t *testing.T) {
-	tests := []struct{ id, event, data, want string }{
-		{"1", "state", "{}", "id: 1\nevent: state\ndata: {}\n\n"},
-		{"", "layer", "{}", "event: layer\ndata: {}\n\n"},
-		{"1", "", "{}", "id: 1\ndata: {}\n\n"},
-		{"", "", "", "data: \n\n"},
-		{"", "", "a\nb", "data: a\ndata: b\n\n"},
-		{"", "", "a\r\nb\rc\n", "data: a\ndata: b\ndata: c\ndata: \n\n"},
-		{"", "", "\n\n", "data: \ndata: \ndata: \n\n"},
-		{"", "", " spaced: out", "data:  spaced: out\n\n"},
-		{"1\nevent: forged", "state\r\ndata: forged", "x", "id: 1event: forged\nevent: statedata: forged\ndata: x\n\n"},
-		{"1\x002", "a\x00b", "x\x00y", "id: 12\nevent: ab\ndata: x\x00y\n\n"},
-	}
-	for _, test := range tests {
-		if got := string(stream.AppendSSE([]byte("before "), test.id, test.event, []byte(test.data))); got != "before "+test.want {
-			t.Errorf("%q %q %q: got %q, want %q", test.id, test.event, test.data, got, test.want)
-		}
-		checkSSE(t, test.id, test.event, []byte(test.data))
-	}
-}
-
 func FuzzSSE(f *testing.F) {
-	f.Add("12", "state", []byte(`{"seq":12}`))
-	f.Add("", "", []byte("a\r\n\rb\n\n"))
-	f.Add("1\nid: 2", "x\n\ndata: y", []byte("\n\nid: 3\nevent: z\n\n"))
-	f.Add(" \x00", " :", []byte(": \xff\x00\ufeff"))
-	f.Fuzz(func(t *testing.T, id, event string, data []byte) {
-		checkSSE(t, id, event, data)
+	f.Add(uint64(12), "words")
+	f.Add(uint64(0), "a\r\n\rb\n\n")
+	f.Add(uint64(1), "\n\nid: 3\nevent: z\n\n\x00\xff\u2028")
+	f.Fuzz(func(t *testing.T, seq uint64, word string) {
+		e := event{Seq: seq, Type: "notice", Word: word}
+		before := stream.NewFrame(7, "state", event{Seq: 7})
+		frame := stream.NewFrame(seq, "notice", e)
+		var sent []byte
+		sent = before.Append(sent, stream.SSE, "j")
+		sent = stream.AppendRetry(sent, 1500*time.Millisecond)
+		sent = frame.Append(sent, stream.SSE, "j")
+		sent = before.Append(sent, stream.SSE, "j")
+		got := parseSSE(string(sent))
+		if len(got) != 3 || got[0] != got[2] || got[1].event != "notice" {
+			t.Fatalf("%q was read as %q", sent, got)
+		}
+		e.Job = "j"
+		data, _ := json.Marshal(e)
+		if got[1].data != string(data) {
+			t.Errorf("%q was read as %q", data, got[1].data)
+		}
+		if ids := []string{got[0].id, got[1].id}; seq == 0 && !slices.Equal(ids, []string{"7", "7"}) {
+			t.Errorf("an event without a number moved the reader from %s to %s", ids[0], ids[1])
+		}
 	})
 }
 
-func ExampleAppendSSE() {
-	var out []byte
-	out = stream.AppendSSE(out, "7", "notice", []byte("two\nlines"))
-	out = stream.AppendSSE(out, "", "heartbeat", []byte("{}"))
-	fmt.Printf("%s", out)
-	// Output:
-	// id: 7
-	// event: notice
-	// data: two
-	// data: lines
-	//
-	// event: heartbeat
-	// data: {}
+func TestAppendRetry(t *testing.T) {
+	if got := string(stream.AppendRetry([]byte("x"), 2500*time.Millisecond)); got != "xretry: 2500\n\n" {
+		t.Errorf("got %q", got)
+	}
 }

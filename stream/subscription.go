@@ -12,96 +12,194 @@ import (
 // holds no resources and need not be closed.
 type Subscription struct {
 	// Every is the shortest time between two batches with layers in them;
-	// numbered frames never wait. It may be set before the first Next.
+	// numbered frames never wait. Below Beat it is a Beat. It may be set before
+	// the first Next.
 	Every time.Duration
 
 	topic    *Topic
-	board    *Board
-	recordAt uint64 // the order of the last frame read from the record
-	boardAt  uint64 // the same for the board
-	tapeAt   place
+	at       cursor
 	layersAt time.Time
+	idle     *time.Timer
+}
+
+// cursor is how far a reader has come.
+type cursor struct {
+	record  uint64 // the order of the last frame read from the record
+	board   *Board
+	layers  uint64 // the same for the board
+	edition uint64 // of the board, that was read
+	tape    place
+}
+
+// goal is what there is for a reader.
+type goal struct {
+	record  uint64 // the order of the last frame of the record
+	early   bool   // it is too early for layers
+	edition uint64 // of the board
+	printed uint64 // up to here all is on the tape that can be told
+	tail    uint64 // of the tape
+}
+
+// share is what one reader was told on its way from one place to another, for
+// those who come the same way.
+type share struct {
+	from, to cursor
+	goal     goal
+	batch    *Batch
 }
 
 // Next waits until there is something new and returns all of it, in order:
-// at least one frame, but none if wait passed without any. Of a tape it is not
-// all but a batch of some 256 KiB. After the topic's last frame it returns
+// at least one frame, but no batch if wait passed without any. Of a tape it is
+// not all but a batch of some 256 KiB. After the topic's last frame it returns
 // io.EOF, and ctx's error once that is done. Any other error is the disk's: the
 // tape could not be read. A reader may go on after it; it has missed nothing.
-func (s *Subscription) Next(ctx context.Context, wait time.Duration) ([]Frame, error) {
-	idle := time.NewTimer(wait)
-	defer idle.Stop()
+func (s *Subscription) Next(ctx context.Context, wait time.Duration) (*Batch, error) {
+	if s.idle == nil {
+		s.idle = time.NewTimer(wait)
+	} else {
+		s.idle.Reset(wait)
+	}
+	defer s.idle.Stop()
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		t := s.topic
 		t.mu.Lock()
-		record, ended, changed := t.after(s.recordAt), t.ended, t.changed
-		tape, printed := t.tape, t.printed()
-		var reached tip
-		if tape != nil {
-			reached = tape.tip()
-			ended = ended && printed == t.until
+		if s.at.board != t.board {
+			s.at.board, s.at.layers, s.at.edition = t.board, 0, 0
 		}
-		if s.board != t.board {
-			s.board, s.boardAt = t.board, 0
+		have := material{record: t.record, tape: t.tape, missed: t.missed, end: t.end(), ended: t.ended}
+		have.goal = goal{record: t.last(), printed: t.printed()}
+		if have.tape != nil {
+			have.tip = have.tape.tip()
+			have.tail = have.tip.tail
+			have.ended = t.ended && have.printed == t.until
 		}
-		var layers []Frame
-		var posted <-chan struct{}
-		if s.board != nil {
-			layers, posted = s.board.after(s.boardAt)
-			layers = t.beforeEnd(layers)
+		var out <-chan struct{}
+		var early time.Duration
+		if s.at.board != nil {
+			have.edition, out = s.at.board.latest()
+			if s.Every > Beat && !have.ended {
+				early = s.Every - time.Since(s.layersAt)
+			}
+			if have.early = early > 0; have.early {
+				out = nil
+			}
 		}
+		shared, changed := t.shared, t.changed
 		t.mu.Unlock()
 
-		var output []Frame
-		var more bool
-		if tape != nil {
-			var err error
-			if output, more, err = tape.read(&s.tapeAt, reached, printed, t.missed); err != nil {
-				return nil, err
+		if shared.batch != nil && shared.from == s.at && shared.goal == have.goal {
+			if shared.to.layers != s.at.layers {
+				s.layersAt = time.Now()
 			}
-			if more {
-				printed = min(printed, s.tapeAt.order)
-			}
-			record, layers = upTo(printed, record), upTo(printed, layers)
+			s.at = shared.to
+			return shared.batch, nil
 		}
-
-		var due <-chan time.Time
-		if early := s.Every - time.Since(s.layersAt); len(layers) > 0 && early > 0 && !ended {
-			layers, posted = nil, nil
-			due = time.After(early)
+		from := s.at
+		frames, more, err := s.gather(&have)
+		if err != nil {
+			return nil, err
 		}
-		if len(record)+len(layers)+len(output) > 0 {
-			if len(record) > 0 {
-				s.recordAt = record[len(record)-1].order
+		if len(frames) > 0 {
+			b := NewBatch(frames...)
+			t.mu.Lock()
+			if t.shared.batch != nil && t.shared.from == from && t.shared.goal == have.goal && t.shared.to == s.at {
+				b = t.shared.batch // another reader came first
+			} else {
+				t.shared = share{from: from, to: s.at, goal: have.goal, batch: b}
 			}
-			s.passBoard(layers)
-			return inOrder(record, layers, output), nil
+			t.mu.Unlock()
+			return b, nil
 		}
 		if more {
 			continue
 		}
-		if ended {
+		if have.ended {
 			return nil, io.EOF
+		}
+		var due <-chan time.Time
+		if early > 0 {
+			due = time.After(early)
 		}
 		select {
 		case <-changed:
-		case <-posted:
+		case <-out:
 		case <-due:
-		case <-idle.C:
+		case <-s.idle.C:
 			return nil, nil
 		case <-ctx.Done():
 		}
 	}
 }
 
-func (s *Subscription) passBoard(layers []Frame) {
-	if len(layers) > 0 {
-		s.boardAt = layers[len(layers)-1].order
+// material is what a topic had at some time.
+type material struct {
+	goal
+	record []Frame
+	tape   *Tape
+	tip    tip
+	missed func() Frame
+	end    uint64 // nothing is told above this order
+	ended  bool   // and all up to it is there
+}
+
+// gather reads on to what there is. more says that the tape has more than is
+// read at a time. After an error the reader's place is as it was.
+func (s *Subscription) gather(have *material) (frames []Frame, more bool, err error) {
+	var output []Frame
+	whole := have.end // up to here everything can be told
+	if have.tape != nil {
+		if output, more, err = have.tape.read(&s.at.tape, have.tip, have.printed, have.missed); err != nil {
+			return nil, false, err
+		}
+		whole = have.printed
+		if more {
+			whole = min(whole, s.at.tape.order)
+		}
+	}
+	var layers []Frame
+	if s.at.board != nil && !have.early && (have.edition != s.at.edition || have.ended) {
+		layers = s.layers(have.edition, whole)
+	}
+	numbered := upTo(whole, after(have.record, s.at.record))
+	if n := len(numbered); n > 0 {
+		s.at.record = numbered[n-1].order
+	}
+	return inOrder(numbered, layers, output), more, nil
+}
+
+// layers reads on from the board to an edition that has come out, or further,
+// but not above an order.
+func (s *Subscription) layers(edition, order uint64) []Frame {
+	all := s.at.board.after(s.at.layers)
+	layers := upTo(order, all)
+	if len(layers) == len(all) {
+		s.at.edition = edition
+	}
+	if n := len(layers); n > 0 {
+		s.at.layers = layers[n-1].order
 		s.layersAt = time.Now()
 	}
+	return layers
+}
+
+// after returns the frames after an order.
+func after(frames []Frame, order uint64) []Frame {
+	i := len(frames)
+	for i > 0 && frames[i-1].order > order {
+		i--
+	}
+	return frames[i:len(frames):len(frames)]
+}
+
+// upTo drops the frames after an order.
+func upTo(order uint64, frames []Frame) []Frame {
+	for len(frames) > 0 && frames[len(frames)-1].order > order {
+		frames = frames[:len(frames)-1]
+	}
+	return frames
 }
 
 // inOrder merges ordered runs into the order they were published in.

@@ -56,7 +56,7 @@ func TestEntriesComeBackOrNotAtAll(t *testing.T) {
 	good.order = 9
 	b := appendEntry(nil, &good)
 	e, size := parseEntry(append(b, b...))
-	if size != len(b) || e.order != 9 || e.prev != 8 || e.mark != good.mark || string(e.AppendSSE(nil, "j")) != "id: 9\nevent: log\ndata: {\"job\":\"j\"}\n\n" {
+	if size != len(b) || e.order != 9 || e.prev != 8 || e.mark != good.mark || string(e.Append(nil, SSE, "j")) != "id: 9\nevent: log\ndata: {\"job\":\"j\"}\n\n" {
 		t.Errorf("came back as %+v of %d bytes", e, size)
 	}
 	for n := range b {

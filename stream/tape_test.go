@@ -84,12 +84,13 @@ func told(t *testing.T, after uint64, frames []stream.Frame) []string {
 }
 
 // everything returns what there is for a reader, from the snapshot on, and
-// whether that was the end.
-func everything(t *testing.T, snapshot []stream.Frame, sub *stream.Subscription) ([]stream.Frame, bool) {
+// whether that was the end. wait is 0, or a Beat for layers that were just
+// posted: in a synctest bubble.
+func everything(t *testing.T, wait time.Duration, snapshot []stream.Frame, sub *stream.Subscription) ([]stream.Frame, bool) {
 	t.Helper()
 	all := snapshot
 	for {
-		frames, err := sub.Next(t.Context(), 0)
+		frames, err := next(t.Context(), sub, wait)
 		if err == io.EOF {
 			return all, true
 		}
@@ -105,7 +106,18 @@ func everything(t *testing.T, snapshot []stream.Frame, sub *stream.Subscription)
 
 func (s *taped) read(t *testing.T, snapshot []stream.Frame, sub *stream.Subscription) []string {
 	t.Helper()
-	frames, ended := everything(t, snapshot, sub)
+	return s.readFor(t, 0, snapshot, sub)
+}
+
+// readAll is read for layers too, in a synctest bubble.
+func (s *taped) readAll(t *testing.T, sub *stream.Subscription) []string {
+	t.Helper()
+	return s.readFor(t, 2*stream.Beat, nil, sub)
+}
+
+func (s *taped) readFor(t *testing.T, wait time.Duration, snapshot []stream.Frame, sub *stream.Subscription) []string {
+	t.Helper()
+	frames, ended := everything(t, wait, snapshot, sub)
 	got := told(t, 0, frames)
 	if ended {
 		got = append(got, "EOF")
@@ -153,39 +165,43 @@ func TestARunIsToldInOrder(t *testing.T) {
 		return all
 	}
 	for at := 0; at <= len(runScript); at++ {
-		s := newTaped(t, 1<<20)
-		for i := range at {
-			s.act(t, i)
-		}
-		// A reader that subscribes to a run with output gets all from the state
-		// before the output on; the layers before that are of no order.
-		snapshot, quick := s.topic.Subscribe()
-		_, slow := s.topic.Subscribe()
-		if at > 6 {
-			checkWords(t, fmt.Sprintf("after %d steps the snapshot", at), told(t, 0, snapshot), []string{"a 1", "b 1", "running"})
-			got := s.read(t, nil, quick)
-			want := wordsOf(6, at, false)
-			if at == len(runScript) {
-				want = append(want, "EOF")
+		synctest.Test(t, func(t *testing.T) {
+			s := newTaped(t, 1<<20)
+			for i := range at {
+				<-time.After(stream.Beat) // so that a layer comes out when it is posted
+				s.act(t, i)
 			}
-			checkWords(t, fmt.Sprintf("what follows after %d steps", at), got, want)
-		}
-		var resumed []*stream.Subscription
-		var first [][]stream.Frame
-		for seq := 0; seq <= at; seq++ {
-			frames, sub := s.topic.Resume(uint64(seq))
-			first, resumed = append(first, frames), append(resumed, sub)
-		}
-		for i := at; i < len(runScript); i++ {
-			s.act(t, i)
-			checkWords(t, fmt.Sprintf("a quick reader of step %d", i), s.read(t, nil, quick)[:1], []string{runScript[i].word})
-		}
-		checkWords(t, fmt.Sprintf("a slow reader after %d steps", at), s.read(t, nil, slow), append(wordsOf(min(at, 6), len(runScript), false), "EOF"))
-		for seq, sub := range resumed {
-			frames, _ := everything(t, first[seq], sub)
-			numbered := slices.DeleteFunc(frames, func(f stream.Frame) bool { return f.Seq == 0 })
-			checkWords(t, fmt.Sprintf("resumed from %d after %d steps", seq, at), told(t, uint64(seq), numbered), wordsOf(seq, len(runScript), true))
-		}
+			// A reader that subscribes to a run with output gets all from the state
+			// before the output on; the layers before that are of no order.
+			snapshot, quick := s.topic.Subscribe()
+			_, slow := s.topic.Subscribe()
+			if at > 6 {
+				checkWords(t, fmt.Sprintf("after %d steps the snapshot", at), told(t, 0, snapshot), []string{"a 1", "b 1", "running"})
+				got := s.readAll(t, quick)
+				want := wordsOf(6, at, false)
+				if at == len(runScript) {
+					want = append(want, "EOF")
+				}
+				checkWords(t, fmt.Sprintf("what follows after %d steps", at), got, want)
+			}
+			var resumed []*stream.Subscription
+			var first [][]stream.Frame
+			for seq := 0; seq <= at; seq++ {
+				frames, sub := s.topic.Resume(uint64(seq))
+				first, resumed = append(first, frames), append(resumed, sub)
+			}
+			for i := at; i < len(runScript); i++ {
+				<-time.After(stream.Beat)
+				s.act(t, i)
+				checkWords(t, fmt.Sprintf("a quick reader of step %d", i), s.readAll(t, quick)[:1], []string{runScript[i].word})
+			}
+			checkWords(t, fmt.Sprintf("a slow reader after %d steps", at), s.readAll(t, slow), append(wordsOf(min(at, 6), len(runScript), false), "EOF"))
+			for seq, sub := range resumed {
+				frames, _ := everything(t, 2*stream.Beat, first[seq], sub)
+				numbered := slices.DeleteFunc(frames, func(f stream.Frame) bool { return f.Seq == 0 })
+				checkWords(t, fmt.Sprintf("resumed from %d after %d steps", seq, at), told(t, uint64(seq), numbered), wordsOf(seq, len(runScript), true))
+			}
+		})
 	}
 }
 
@@ -201,13 +217,13 @@ func TestAWaitingReaderIsWokenByPrint(t *testing.T) {
 		}()
 		start := time.Now()
 		for _, want := range []string{"one", "end"} {
-			frames, err := sub.Next(t.Context(), time.Minute)
+			frames, err := next(t.Context(), sub, time.Minute)
 			checkWords(t, "read", told(t, 0, frames), []string{want})
 			if err != nil {
 				t.Fatal(err)
 			}
 		}
-		if _, err := sub.Next(t.Context(), time.Minute); err != io.EOF || time.Since(start) != 2*time.Second {
+		if _, err := next(t.Context(), sub, time.Minute); err != io.EOF || time.Since(start) != 2*time.Second {
 			t.Errorf("the end is %v after %v", err, time.Since(start))
 		}
 	})
@@ -233,7 +249,7 @@ func TestNothingOvertakesWhatIsBeingPrinted(t *testing.T) {
 		subs := map[string]*stream.Subscription{"early": early, "late": late, "resumed": resumed}
 		s.end()
 		for name, sub := range subs {
-			if frames, err := sub.Next(t.Context(), time.Second); len(frames)+len(missing) > 0 || err != nil {
+			if frames, err := next(t.Context(), sub, time.Second); len(frames)+len(missing) > 0 || err != nil {
 				t.Errorf("%s: got %q, %v before it was printed", name, told(t, 0, frames), err)
 			}
 		}
@@ -363,7 +379,7 @@ func TestASegmentIsDroppedWhileItIsRead(t *testing.T) {
 		s.mustPrint(t, big(i, each))
 	}
 	_, sub := s.topic.Resume(0)
-	frames, err := sub.Next(t.Context(), 0)
+	frames, err := next(t.Context(), sub, 0)
 	if err != nil || len(frames) != 1 { // a batch ends in a segment
 		t.Fatal(len(frames), err)
 	}
@@ -406,7 +422,7 @@ func (s *taped) checkBatches(t *testing.T, total, least int) {
 	_, sub := s.topic.Resume(0)
 	var all []stream.Frame
 	for batches := 0; ; batches++ {
-		frames, err := sub.Next(t.Context(), 0)
+		frames, err := next(t.Context(), sub, 0)
 		if err == io.EOF {
 			if batches < least {
 				t.Errorf("%d batches", batches)
@@ -415,7 +431,7 @@ func (s *taped) checkBatches(t *testing.T, total, least int) {
 		}
 		size := 0
 		for _, f := range frames {
-			size += len(f.AppendNDJSON(nil, ""))
+			size += len(f.Append(nil, stream.NDJSON, ""))
 		}
 		if err != nil || len(frames) == 0 || size > 256<<10+5000 && len(frames) > 2 {
 			t.Fatalf("a batch of %d frames and %d bytes, %v", len(frames), size, err)
@@ -735,7 +751,7 @@ func TestOpeningAndRemoving(t *testing.T) {
 		topic := stream.NewTopic(&seq)
 		topic.Play(tape, missed)
 		snapshot, sub := topic.Resume(0)
-		if got, _ := everything(t, snapshot, sub); len(got) > 0 {
+		if got, _ := everything(t, 0, snapshot, sub); len(got) > 0 {
 			t.Errorf("a new tape has %d frames", len(got))
 		}
 		for i := range 20 {
@@ -765,7 +781,7 @@ func TestOpeningAndRemoving(t *testing.T) {
 	topic.Play(tape, missed)
 	topic.End(encoder("result", "end")(100))
 	snapshot, sub := topic.Resume(0)
-	frames, _ := everything(t, snapshot, sub)
+	frames, _ := everything(t, 0, snapshot, sub)
 	checkWords(t, "removed", told(t, 0, frames), []string{"missed", "end"})
 	if left, _ := os.ReadDir(filepath.Dir(path)); len(left) != 1 {
 		t.Errorf("left: %v", left)
@@ -789,7 +805,7 @@ func TestATapeHoldsOneFileOpen(t *testing.T) {
 		_, sub := s.topic.Resume(0)
 		subs = append(subs, sub)
 		s.mustPrint(t, big(i, 1000))
-		sub.Next(t.Context(), 0)
+		next(t.Context(), sub, 0)
 	}
 	if n := openFiles(t) - before; n != 1 {
 		t.Errorf("%d files are open", n)
@@ -803,7 +819,7 @@ func TestATapeHoldsOneFileOpen(t *testing.T) {
 		topic := stream.NewTopic(s.seq)
 		topic.Play(tape, missed)
 		_, sub := topic.Resume(0)
-		sub.Next(t.Context(), 0)
+		next(t.Context(), sub, 0)
 	}
 	if n := openFiles(t) - before; n != 0 {
 		t.Errorf("%d files are open", n)
@@ -832,7 +848,7 @@ func TestManyReadersOfARunThatPrintsOn(t *testing.T) {
 						all = append(all, got...)
 					}
 					var err error
-					if got, err = sub.Next(t.Context(), time.Minute); err == io.EOF {
+					if got, err = next(t.Context(), sub, time.Minute); err == io.EOF {
 						break
 					} else if err != nil {
 						t.Error(err)
@@ -907,7 +923,7 @@ func TestALongRunNeedsLittleMemory(t *testing.T) {
 	for i := range 6400 {
 		s.mustPrint(t, word)
 		if i%4 == 0 {
-			frames, err := fast.Next(t.Context(), 0)
+			frames, err := next(t.Context(), fast, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -928,7 +944,7 @@ func TestALongRunNeedsLittleMemory(t *testing.T) {
 	if size := s.diskUse(t); size > limit || size < limit/2 {
 		t.Errorf("%d bytes are on disk", size)
 	}
-	frames, err := stopped.Next(t.Context(), 0)
+	frames, err := next(t.Context(), stopped, 0)
 	if err != nil || len(frames) < 2 || frames[0].Type != "notice" || frames[1].Type != "log" || read < 6300 {
 		t.Errorf("the stopped reader got %d frames, %v, the fast one %d", len(frames), err, read)
 	}
@@ -983,14 +999,14 @@ func FuzzTape(f *testing.F) {
 			topic := stream.NewTopic(&seq)
 			topic.Play(tape, missed)
 			_, sub := topic.Resume(0)
-			frames, _ := everything(t, nil, sub)
+			frames, _ := everything(t, 0, nil, sub)
 			var last uint64
 			for _, f := range frames {
 				if f.Seq != 0 && f.Seq <= last {
 					t.Fatalf("%d came after %d", f.Seq, last)
 				}
 				last = max(last, f.Seq)
-				f.AppendSSE(nil, "job")
+				f.Append(nil, stream.NDJSON, "job")
 			}
 			sums = append(sums, len(frames))
 			if last >= 1<<63 {
@@ -1001,7 +1017,7 @@ func FuzzTape(f *testing.F) {
 				t.Fatal(printErr)
 			}
 			if len(sums) == 2 {
-				frames, _ := everything(t, nil, sub)
+				frames, _ := everything(t, 0, nil, sub)
 				if n := len(frames); n == 0 || frames[n-1].Seq <= 1<<63 {
 					t.Fatal("what was printed is not told")
 				}

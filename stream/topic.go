@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"math"
-	"slices"
 	"sync"
 )
 
@@ -26,6 +25,7 @@ type Topic struct {
 	ended    bool
 	until    uint64        // the order after which nothing is told, once ended
 	changed  chan struct{} // closed at the next change
+	shared   share         // what was read last
 }
 
 // NewTopic returns a topic whose frames are numbered by seq, after the record
@@ -129,12 +129,17 @@ func (t *Topic) Print(mark Mark, encode func(seq uint64) Frame) error {
 	return tape.append(f, mark)
 }
 
+// end returns the order after which nothing is told.
+func (t *Topic) end() uint64 {
+	if t.ended {
+		return t.until
+	}
+	return math.MaxUint64
+}
+
 // printed returns up to which order all is on the tape that can be told.
 func (t *Topic) printed() uint64 {
-	last := uint64(math.MaxUint64)
-	if t.ended {
-		last = t.until
-	}
+	last := t.end()
 	if t.printing != 0 {
 		last = min(last, t.printing-1)
 	}
@@ -152,95 +157,4 @@ func (t *Topic) output() uint64 {
 func (t *Topic) wake() {
 	close(t.changed)
 	t.changed = make(chan struct{})
-}
-
-// Subscribe returns the present state as a snapshot (the latest frame of type
-// "state", every layer, and the last frame if the topic has ended) and the
-// Subscription that goes on from there, with nothing missed or told twice.
-// If there is something on the tape, it is the state as it was before that, and
-// all that came since follows, so that a reader gets the output from where it
-// is kept, every frame in its order, and can resume from any.
-func (t *Topic) Subscribe() ([]Frame, *Subscription) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	output := t.output()
-	var present []Frame
-	for _, f := range slices.Backward(t.record) {
-		if f.Type == "state" && (output == 0 || f.order < output) {
-			present = append(present, f)
-			break
-		}
-	}
-	if output == 0 {
-		if t.ended {
-			present = append(present, t.record[len(t.record)-1])
-		}
-		return t.subscribe(present)
-	}
-	s := &Subscription{topic: t, board: t.board}
-	if len(present) > 0 {
-		s.recordAt = present[0].order
-	}
-	var layers []Frame
-	if t.board != nil {
-		layers, _ = t.board.after(0)
-		layers = upTo(output, layers)
-		s.passBoard(layers)
-	}
-	return inOrder(present, layers), s
-}
-
-// Resume is Subscribe for a reader that has read up to seq: it gets every
-// numbered frame after that, and every layer at its latest. If there is
-// something on the tape, all of that comes from the Subscription.
-func (t *Topic) Resume(seq uint64) ([]Frame, *Subscription) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.output() == 0 {
-		return t.subscribe(t.after(seq))
-	}
-	return nil, &Subscription{topic: t, board: t.board, recordAt: seq, tapeAt: t.tape.seek(seq)}
-}
-
-// subscribe returns frames of the record with the layers, and what goes on from
-// there. There is nothing on the tape.
-func (t *Topic) subscribe(record []Frame) ([]Frame, *Subscription) {
-	s := &Subscription{topic: t, board: t.board}
-	if n := len(t.record); n > 0 {
-		s.recordAt = t.record[n-1].order
-	}
-	var layers []Frame
-	if t.board != nil {
-		layers, _ = t.board.after(0)
-		layers = t.beforeEnd(layers)
-		s.passBoard(layers)
-	}
-	return inOrder(record, layers), s
-}
-
-// after returns the record after a frame's order, which for numbered frames
-// is their number.
-func (t *Topic) after(order uint64) []Frame {
-	i := len(t.record)
-	for i > 0 && t.record[i-1].order > order {
-		i--
-	}
-	return t.record[i:len(t.record):len(t.record)]
-}
-
-// beforeEnd drops layers that were posted after the topic's last frame: a
-// board can outlive one of its topics.
-func (t *Topic) beforeEnd(layers []Frame) []Frame {
-	if !t.ended {
-		return layers
-	}
-	return upTo(t.record[len(t.record)-1].order, layers)
-}
-
-// upTo drops the frames after an order.
-func upTo(order uint64, frames []Frame) []Frame {
-	for len(frames) > 0 && frames[len(frames)-1].order > order {
-		frames = frames[:len(frames)-1]
-	}
-	return frames
 }

@@ -55,6 +55,15 @@ func post(b *stream.Board, id, word string) {
 	b.Post(id, stream.NewFrame(0, "layer", event{Type: "layer", Word: id + " " + word}))
 }
 
+// next is Subscription.Next for who wants the frames.
+func next(ctx context.Context, s *stream.Subscription, wait time.Duration) ([]stream.Frame, error) {
+	b, err := s.Next(ctx, wait)
+	if b == nil {
+		return nil, err
+	}
+	return b.Frames(), err
+}
+
 // words returns the frames' words, and fails where a frame is numbered other
 // than its type asks for.
 func words(t *testing.T, frames []stream.Frame) []string {
@@ -62,7 +71,7 @@ func words(t *testing.T, frames []stream.Frame) []string {
 	var all []string
 	for _, f := range frames {
 		var e event
-		if err := json.Unmarshal(f.AppendNDJSON(nil, ""), &e); err != nil {
+		if err := json.Unmarshal(f.Append(nil, stream.NDJSON, ""), &e); err != nil {
 			t.Fatal(err)
 		}
 		if e.Seq != f.Seq || e.Type != f.Type || (f.Seq == 0) != (f.Type == "layer") {
@@ -79,7 +88,7 @@ func rest(t *testing.T, s *stream.Subscription) []string {
 	t.Helper()
 	var all []string
 	for {
-		frames, err := s.Next(t.Context(), time.Minute)
+		frames, err := next(t.Context(), s, time.Minute)
 		all = append(all, words(t, frames)...)
 		if err == io.EOF {
 			return append(all, "EOF")
@@ -159,7 +168,7 @@ func TestASnapshotAndWhatFollowsMissAndRepeatNothing(t *testing.T) {
 
 			for i := at; i < len(script); i++ {
 				s.play(i)
-				frames, err := quick.Next(t.Context(), time.Minute)
+				frames, err := next(t.Context(), quick, time.Minute)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -234,7 +243,7 @@ func TestAWaitingReaderIsWoken(t *testing.T) {
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
-				frames, err := sub.Next(t.Context(), time.Hour)
+				frames, err := next(t.Context(), sub, time.Hour)
 				if len(frames) != 1 || err != nil || time.Since(start) != time.Minute {
 					t.Errorf("%s: after %v got %d frames and %v", name, time.Since(start), len(frames), err)
 				}
@@ -265,7 +274,7 @@ func TestEverySpacesLayersAndNothingElse(t *testing.T) {
 		}()
 		var got []string
 		for {
-			frames, err := sub.Next(t.Context(), time.Minute)
+			frames, err := next(t.Context(), sub, time.Minute)
 			if err == io.EOF {
 				break
 			}
@@ -333,7 +342,7 @@ func TestTheEndStaysTheEnd(t *testing.T) {
 		for range 3 {
 			s.post("a", "1")
 			s.publish("state", "late")
-			if frames, err := sub.Next(t.Context(), time.Hour); err != io.EOF || len(frames) > 0 {
+			if frames, err := next(t.Context(), sub, time.Hour); err != io.EOF || len(frames) > 0 {
 				t.Errorf("after the end came %q, %v", words(t, frames), err)
 			}
 		}
@@ -347,13 +356,13 @@ func TestNextComesBackEmptyWhenNothingCameInTime(t *testing.T) {
 		_, sub := s.topic.Subscribe()
 		for _, wait := range []time.Duration{15 * time.Second, time.Millisecond, 0, -1} {
 			start := time.Now()
-			frames, err := sub.Next(t.Context(), wait)
+			frames, err := next(t.Context(), sub, wait)
 			if took := time.Since(start); frames != nil || err != nil || took != max(wait, 0) {
 				t.Errorf("waiting %v gave %q, %v after %v", wait, words(t, frames), err, took)
 			}
 		}
 		s.publish("state", "done")
-		if frames, err := sub.Next(t.Context(), 0); len(frames) != 1 || err != nil {
+		if frames, err := next(t.Context(), sub, 0); len(frames) != 1 || err != nil {
 			t.Errorf("what is there already was not told: %q, %v", words(t, frames), err)
 		}
 	})
@@ -366,12 +375,12 @@ func TestNextEndsWithItsContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		start := time.Now()
-		frames, err := sub.Next(ctx, time.Hour)
+		frames, err := next(ctx, sub, time.Hour)
 		if len(frames) > 0 || !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != time.Second {
 			t.Errorf("got %q, %v after %v", words(t, frames), err, time.Since(start))
 		}
 		s.publish("state", "active")
-		if _, err := sub.Next(ctx, time.Hour); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := next(ctx, sub, time.Hour); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a call after that gave %v", err)
 		}
 		if got, want := rest(t, sub), []string{"active"}; !slices.Equal(got, want) {
@@ -404,7 +413,7 @@ func TestReadersThatDoNotReadCostNothing(t *testing.T) {
 	}
 	s.end()
 	for _, sub := range subs {
-		frames, err := sub.Next(t.Context(), 0)
+		frames, err := next(t.Context(), sub, 0)
 		if got := words(t, frames); err != nil || len(got) != 4 || got[3] != "end" {
 			t.Fatalf("a reader that came back got %d frames and %v", len(got), err)
 		}
@@ -435,7 +444,7 @@ func TestConcurrentReadersSeeEveryNumberedFrameInOrder(t *testing.T) {
 					numbered = append(numbered, words(t, got[j:j+1])...)
 				}
 				var err error
-				if got, err = sub.Next(t.Context(), time.Minute); err == io.EOF {
+				if got, err = next(t.Context(), sub, time.Minute); err == io.EOF {
 					break
 				} else if err != nil {
 					t.Error(err)
@@ -456,7 +465,7 @@ func TestConcurrentReadersSeeEveryNumberedFrameInOrder(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			for range 20 {
 				_, sub := s.topic.Subscribe()
-				if _, err := sub.Next(ctx, time.Microsecond); err != nil && err != io.EOF {
+				if _, err := next(ctx, sub, time.Microsecond); err != nil && err != io.EOF {
 					t.Error(err)
 				}
 			}
@@ -494,12 +503,12 @@ func TestTopicsThatShareABoardFillInTheirOwnJob(t *testing.T) {
 		}
 		s.post("b", "1")
 		for job, sub := range subs {
-			frames, err := sub.Next(t.Context(), 0)
+			frames, err := next(t.Context(), sub, 0)
 			if got, want := words(t, frames), []string{"a 1", "for " + job, "b 1"}; err != nil || !slices.Equal(got, want) {
 				t.Errorf("%s: got %q, %v; want %q", job, got, err, want)
 			}
 			for _, f := range frames {
-				for _, line := range []string{string(f.AppendNDJSON(nil, job)), string(f.AppendSSE(nil, job))} {
+				for _, line := range []string{string(f.Append(nil, stream.NDJSON, job)), string(f.Append(nil, stream.SSE, job))} {
 					if strings.Count(line, `"job":"`+job+`"`) != 1 || strings.Count(line, "job-") != 1+strings.Count(line, "for job-") {
 						t.Errorf("%s was told %q", job, line)
 					}

@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -391,21 +392,35 @@ func (c *cutting) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.next.ServeHTTP(w, r)
 }
 
+// cutWriter gives up its connection only to cut it.
 type cutWriter struct {
 	http.ResponseWriter
 	budget int
 }
 
-func (w *cutWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+func (w *cutWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	return &cutConn{Conn: conn, budget: w.budget}, rw, err
+}
 
-func (w *cutWriter) Write(p []byte) (int, error) {
-	if len(p) <= w.budget {
-		w.budget -= len(p)
-		return w.ResponseWriter.Write(p)
+// cutConn cuts the body.
+type cutConn struct {
+	net.Conn
+	budget int
+	begun  bool // the header was written
+}
+
+func (c *cutConn) Write(p []byte) (int, error) {
+	if !c.begun {
+		c.begun = true
+		return c.Conn.Write(p)
 	}
-	w.ResponseWriter.Write(p[:w.budget])
-	http.NewResponseController(w.ResponseWriter).Flush()
-	panic(http.ErrAbortHandler)
+	if len(p) <= c.budget {
+		c.budget -= len(p)
+		return c.Conn.Write(p)
+	}
+	n, _ := c.Conn.Write(p[:c.budget])
+	return n, errors.New("cut")
 }
 
 func TestAStreamThatIsCutIsTakenUpWithoutLossOrRepeat(t *testing.T) {

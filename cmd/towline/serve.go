@@ -105,7 +105,8 @@ func serve(ctx context.Context, config configs.Config) error {
 	}
 	serverLog := logger.WriterLevel(logrus.DebugLevel)
 	defer serverLog.Close()
-	server := api.HTTPServer(api.New(p, api.Options{Metrics: metrics, Log: logger, Runs: config.Runs.Enabled}))
+	handler := api.New(p, api.Options{Metrics: metrics, Log: logger, Runs: config.Runs.Enabled})
+	server := api.HTTPServer(handler)
 	server.ErrorLog = log.New(serverLog, "", 0)
 
 	group, ctx := errgroup.WithContext(ctx)
@@ -125,6 +126,7 @@ func serve(ctx context.Context, config configs.Config) error {
 		if server.Shutdown(leaving) != nil {
 			server.Close() // who has not read its last event by now does not read
 		}
+		handler.Wait(leaving)
 		return err
 	})
 	return group.Wait()

@@ -1,0 +1,126 @@
+package stream_test
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net/http/httputil"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/towline/towline/stream"
+)
+
+func TestReadersAtOnePlaceShareWhatTheyAreTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage()
+		s.publish("state", "active")
+		var subs []*stream.Subscription
+		for range 50 {
+			_, sub := s.topic.Subscribe()
+			subs = append(subs, sub)
+		}
+		_, late := s.topic.Subscribe()
+		batches := make([][]*stream.Batch, len(subs))
+		var reading sync.WaitGroup
+		for i, sub := range subs {
+			reading.Go(func() {
+				for {
+					b, err := sub.Next(t.Context(), time.Hour)
+					if err == io.EOF {
+						return
+					}
+					batches[i] = append(batches[i], b)
+				}
+			})
+		}
+		for i := range 40 {
+			s.post(fmt.Sprint("layer", i%4), fmt.Sprint(i))
+			<-time.After(7 * time.Millisecond) // nothing happens at the same time
+			if i%10 == 5 {
+				s.publish("notice", fmt.Sprint(i))
+			}
+			<-time.After(10 * time.Millisecond)
+		}
+		s.end()
+		reading.Wait()
+		for i := range batches {
+			if !slices.Equal(batches[i], batches[0]) {
+				t.Fatalf("reader %d was told other batches than the first", i)
+			}
+		}
+		// 680 ms in beats, four notices and the end.
+		if n := len(batches[0]); n < 8 || n > 9+4+1 {
+			t.Errorf("a reader was woken %d times", n)
+		}
+		a, b := batches[0][0].Bytes(stream.SSE, "job"), batches[1][0].Bytes(stream.SSE, "job")
+		if len(a) == 0 || &a[0] != &b[0] {
+			t.Error("a batch is encoded more than once")
+		}
+		if got, want := sorted(rest(t, late)), []string{"15", "25", "35", "5", "EOF", "end", "layer0 36", "layer1 37", "layer2 38", "layer3 39"}; !slices.Equal(got, want) {
+			t.Errorf("a reader that comes late gets %q, want %q", got, want)
+		}
+	})
+}
+
+// What a reader that waits longer is told is not what the others are.
+func TestReadersThatWaitLongerDoNotTakeTheOthersBatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage()
+		_, quick := s.topic.Subscribe()
+		_, slow := s.topic.Subscribe()
+		slow.Every = time.Second
+		told := make(map[*stream.Subscription][]string)
+		for i := range 50 {
+			s.post("a", fmt.Sprint(i))
+			if i%7 == 0 {
+				s.publish("notice", fmt.Sprint("n", i))
+			}
+			for _, sub := range []*stream.Subscription{quick, slow} {
+				frames, err := next(t.Context(), sub, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				told[sub] = append(told[sub], words(t, frames)...)
+			}
+			<-time.After(stream.Beat)
+		}
+		if len(told[quick]) != 50+8 {
+			t.Errorf("the quick reader was told %q", told[quick])
+		}
+		if len(told[slow]) != 5+8 {
+			t.Errorf("the slow reader was told %q", told[slow])
+		}
+	})
+}
+
+func TestABatchIsAChunk(t *testing.T) {
+	for _, n := range []int{0, 1, 7, 300} {
+		var frames []stream.Frame
+		for i := range n {
+			frames = append(frames, stream.NewFrame(uint64(i+1), "notice", event{Word: fmt.Sprint(i)}).InDocker([]byte("line\r\n")))
+		}
+		for _, format := range []stream.Format{stream.NDJSON, stream.SSE, stream.Docker} {
+			var want []byte
+			for i := range frames {
+				want = frames[i].Append(want, format, "job")
+			}
+			b := stream.NewBatch(frames...)
+			if got := b.Bytes(format, "job"); !bytes.Equal(got, want) {
+				t.Errorf("%d frames in format %d: got %q, want %q", n, format, got, want)
+			}
+			body := append(slices.Clone(b.Chunk(format, "job")), "0\r\n\r\n"...)
+			if n == 0 && len(body) != 5 {
+				t.Errorf("a batch of nothing is the chunk %q", body)
+			}
+			got, err := io.ReadAll(httputil.NewChunkedReader(bufio.NewReader(bytes.NewReader(body))))
+			if err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%d frames in format %d as a chunk: got %q, %v", n, format, got, err)
+			}
+		}
+	}
+}
