@@ -1,21 +1,80 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/towline/towline/puller"
 )
 
-// callerKey is where a connection's context says who is at its other end.
-type callerKey struct{}
+// Caller is who makes a request, and what they may do.
+type Caller struct {
+	// Name is "uid:N" for a user on a unix socket, "token:NAME" or "cert:NAME";
+	// "" where it is not known.
+	Name   string
+	Scopes []Scope
 
-func withCaller(ctx context.Context, c net.Conn) context.Context {
-	return context.WithValue(ctx, callerKey{}, peer(c))
+	// local callers have come by a unix socket: who may write to it may do
+	// everything, so there are no limits for them.
+	local bool
 }
 
-// caller returns who asks, "" where that is not known: on a unix socket the
-// user, as the kernel has it.
+// may reports whether the caller has a scope.
+func (c Caller) may(s Scope) bool {
+	return s == anyone || s == known || slices.Contains(c.Scopes, s) || slices.Contains(c.Scopes, ScopeAdmin)
+}
+
+// need returns why the caller may not do what asks for a scope, nil if it may.
+func (c Caller) need(s Scope) error {
+	if c.may(s) {
+		return nil
+	}
+	return puller.Errorf(puller.Forbidden, "this asks for the scope %q; %s has %s", s, cmp.Or(c.Name, "the caller"), c.list())
+}
+
+func (c Caller) list() string {
+	words := make([]string, len(c.Scopes))
+	for i, s := range c.Scopes {
+		words[i] = string(s)
+	}
+	return cmp.Or(strings.Join(words, ", "), "none")
+}
+
+// callerKey is where a context says who is at the other end.
+type callerKey struct{}
+
+func withCaller(ctx context.Context, c Caller) context.Context {
+	return context.WithValue(ctx, callerKey{}, c)
+}
+
+// withPeer notes who is at the other end of a connection, where the connection
+// alone says it: on a unix socket.
+func withPeer(ctx context.Context, c net.Conn) context.Context {
+	for {
+		inner, wrapped := c.(interface{ NetConn() net.Conn })
+		if !wrapped {
+			break
+		}
+		c = inner.NetConn()
+	}
+	if socket, ok := c.(*net.UnixConn); ok {
+		return withCaller(ctx, Caller{Name: peer(socket), Scopes: []Scope{ScopeAdmin}, local: true})
+	}
+	return ctx
+}
+
+// callerOf returns who asks. Behind the guard there always is one.
+func callerOf(r *http.Request) (c Caller, ok bool) {
+	c, ok = r.Context().Value(callerKey{}).(Caller)
+	return c, ok
+}
+
+// caller returns the name of who asks, "" where it is not known.
 func caller(r *http.Request) string {
-	name, _ := r.Context().Value(callerKey{}).(string)
-	return name
+	c, _ := callerOf(r)
+	return c.Name
 }

@@ -1,8 +1,6 @@
 package api
 
 import (
-	"encoding/json"
-	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -49,12 +47,7 @@ func (s *Server) withDocker(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		h := w.Header()
-		h.Set("Api-Version", apiVersion(newestDocker))
-		h.Set("Docker-Experimental", "false")
-		h.Set("Ostype", "linux") // clients want to know it before an engine could be asked
-		h.Set("Server", "Towline")
-		h.Set("Cache-Control", "no-store")
+		setDockerHeader(w.Header())
 		err := checkDockerVersion(version)
 		if err == nil {
 			err = s.docker(w, r, path)
@@ -63,6 +56,15 @@ func (s *Server) withDocker(next http.Handler) http.Handler {
 			writeDockerProblem(w, problemOf(err))
 		}
 	})
+}
+
+// setDockerHeader sets what an engine's answers have.
+func setDockerHeader(h http.Header) {
+	h.Set("Api-Version", apiVersion(newestDocker))
+	h.Set("Docker-Experimental", "false")
+	h.Set("Ostype", "linux") // clients want to know it before an engine could be asked
+	h.Set("Server", "Towline")
+	h.Set("Cache-Control", "no-store")
 }
 
 func apiVersion(minor int) string { return "1." + strconv.Itoa(minor) }
@@ -112,14 +114,4 @@ func (s *Server) docker(w http.ResponseWriter, r *http.Request, path string) err
 		kind = puller.Forbidden
 	}
 	return puller.Errorf(kind, "%s %s is not for towline; ask the engine itself (%s)", r.Method, path, served)
-}
-
-// writeDockerProblem writes a problem in the form that Docker's clients read.
-func writeDockerProblem(w http.ResponseWriter, p Problem) {
-	w.Header().Set("Content-Type", "application/json")
-	if p.retryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(p.retryAfter.Seconds()))))
-	}
-	w.WriteHeader(p.Status)
-	json.NewEncoder(w).Encode(map[string]string{"message": p.Detail})
 }

@@ -1,11 +1,9 @@
 package api
 
 import (
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/distribution/reference"
 
@@ -15,11 +13,6 @@ import (
 // createImage is POST /images/create, which is how Docker's clients pull. It is
 // a pull as any other, of the policy that theirs has: the registry is asked.
 func (s *Server) createImage(w http.ResponseWriter, r *http.Request) error {
-	// That the client goes away is seen only once its body has been read. That of
-	// a pull is empty.
-	if err := skipBody(w, r); err != nil {
-		return err
-	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return invalid("query: %v", err)
@@ -41,16 +34,6 @@ func (s *Server) createImage(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.Header().Set("Location", "/v1/jobs/"+job.ID)
 	return s.streamDocker(w, r, job.ID, image)
-}
-
-func skipBody(w http.ResponseWriter, r *http.Request) error {
-	in := http.NewResponseController(w)
-	in.SetReadDeadline(time.Now().Add(bodyLimit))
-	defer in.SetReadDeadline(time.Time{})
-	if _, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxBody)); err != nil {
-		return bodyFault(err)
-	}
-	return nil
 }
 
 // dockerReference returns which image a query asks for. Parameters that it does

@@ -43,8 +43,21 @@ func (s *Server) getJob(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, job)
 }
 
+// cancelJob asks for the scope that having such a job done asks for.
 func (s *Server) cancelJob(w http.ResponseWriter, r *http.Request) error {
-	job, err := s.puller.Cancel(r.PathValue("id"))
+	job, err := s.puller.Job(r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	scope := ScopePull
+	if job.Kind == puller.KindRun {
+		scope = ScopeRun
+	}
+	who, _ := callerOf(r)
+	if err := who.need(scope); err != nil {
+		return err
+	}
+	job, err = s.puller.Cancel(r.PathValue("id"))
 	if err != nil {
 		return err
 	}

@@ -76,7 +76,7 @@ func startOn(t *testing.T, l net.Listener, dial func(context.Context, string, st
 	if d.puller, err = puller.New(engine, options); err != nil {
 		t.Fatal(err)
 	}
-	handler := api.New(d.puller, api.Options{Metrics: metrics, Log: log, Runs: true})
+	handler := api.New(d.puller, api.Options{Metrics: metrics, Log: log, Runs: true, Open: true})
 	server := api.HTTPServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d.open.Add(1)
 		defer d.open.Add(-1)

@@ -8,12 +8,8 @@ import (
 )
 
 // peer returns the user at the other end of a unix socket (unix(7),
-// SO_PEERCRED), "" for other connections.
-func peer(c net.Conn) string {
-	socket, ok := c.(*net.UnixConn)
-	if !ok {
-		return ""
-	}
+// SO_PEERCRED), "" where the kernel does not say.
+func peer(socket *net.UnixConn) string {
 	raw, err := socket.SyscallConn()
 	if err != nil {
 		return ""

@@ -4,4 +4,4 @@ package api
 
 import "net"
 
-func peer(net.Conn) string { return "" }
+func peer(*net.UnixConn) string { return "" }

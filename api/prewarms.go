@@ -70,13 +70,13 @@ func composeRequest(w http.ResponseWriter, r *http.Request) (puller.PrewarmReque
 	in := http.NewResponseController(w)
 	in.SetReadDeadline(time.Now().Add(bodyLimit))
 	content, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	in.SetReadDeadline(time.Time{})
 	switch {
 	case isTooLarge(err):
 		return puller.PrewarmRequest{}, invalid("body: larger than 1 MiB")
 	case err != nil:
 		return puller.PrewarmRequest{}, invalid("body: cut off before its end: %v", err)
 	}
+	in.SetReadDeadline(time.Time{})
 	request, err := compose.Parse(r.Context(), content, variables, q["profile"])
 	request.FailFast = failFast
 	if v := q.Get("platform"); v != "" {

@@ -79,11 +79,26 @@ func problemOfJob(j puller.Job) Problem {
 
 func writeProblem(w http.ResponseWriter, p Problem) {
 	w.Header().Set("Content-Type", "application/problem+json")
+	p.writeHead(w)
+	json.NewEncoder(w).Encode(p)
+}
+
+// writeDockerProblem is for callers that take the daemon for an engine.
+func writeDockerProblem(w http.ResponseWriter, p Problem) {
+	setDockerHeader(w.Header())
+	w.Header().Set("Content-Type", "application/json")
+	p.writeHead(w)
+	json.NewEncoder(w).Encode(map[string]string{"message": p.Detail})
+}
+
+func (p Problem) writeHead(w http.ResponseWriter) {
 	if p.retryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(p.retryAfter.Seconds()))))
 	}
+	if p.Status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="towline"`)
+	}
 	w.WriteHeader(p.Status)
-	json.NewEncoder(w).Encode(p)
 }
 
 func writeJSON(w http.ResponseWriter, status int, body any) error {

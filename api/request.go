@@ -35,13 +35,13 @@ func decodeBody(w http.ResponseWriter, r *http.Request, v any) error {
 	// Whoever sends slowly does not hold a goroutine for long.
 	in := http.NewResponseController(w)
 	in.SetReadDeadline(time.Now().Add(bodyLimit))
-	defer in.SetReadDeadline(time.Time{})
 	body := http.MaxBytesReader(w, r.Body, maxBody)
 	d := json.NewDecoder(body)
 	d.DisallowUnknownFields()
 	err = d.Decode(v)
 	if err == nil {
 		if _, err = d.Token(); errors.Is(err, io.EOF) {
+			in.SetReadDeadline(time.Time{}) // not before: the server reads what is left of a body
 			return nil
 		}
 		var syntax *json.SyntaxError

@@ -190,7 +190,7 @@ func FuzzCreatePull(f *testing.F) {
 		p.Close(context.Background())
 		e.Close()
 	})
-	handler := api.New(p, api.Options{Metrics: prometheus.NewRegistry(), Log: log, Runs: true})
+	handler := api.New(p, api.Options{Metrics: prometheus.NewRegistry(), Log: log, Runs: true, Open: true})
 	f.Fuzz(func(t *testing.T, body []byte, contentType, auth string) {
 		r := httptest.NewRequest("POST", "/v1/pulls", strings.NewReader(string(body)))
 		r.Header = http.Header{"Content-Type": {contentType}, "X-Registry-Auth": {auth}}

@@ -126,7 +126,7 @@ func TestMemoryIsBytesOrASize(t *testing.T) {
 
 func TestRunsThatAreOffAreForbidden(t *testing.T) {
 	d := start(t)
-	h := api.New(d.puller, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New()})
+	h := api.New(d.puller, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Open: true})
 	for _, path := range []string{"/v1/runs", "/v1/runs?wait=true"} {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest("POST", path, strings.NewReader(`{"image":"x"}`)))

@@ -15,10 +15,12 @@ import (
 
 // Server answers the API's requests.
 type Server struct {
-	puller *puller.Puller
-	log    logrus.FieldLogger
-	routes http.Handler
-	wires  sync.WaitGroup // connections taken over from net/http
+	puller   *puller.Puller
+	log      logrus.FieldLogger
+	tokens   *Tokens // nil for none
+	sessions *sessions
+	routes   http.Handler
+	wires    sync.WaitGroup // connections taken over from net/http
 }
 
 // Options are what the API is served with.
@@ -26,11 +28,22 @@ type Options struct {
 	Metrics prometheus.Gatherer
 	Log     logrus.FieldLogger
 	Runs    bool // whether programs may be run
+
+	// Callers on a unix socket may do everything. All others show a token, or a
+	// certificate that the listener has verified. Open lets them in as they
+	// are, for tests.
+	Tokens *Tokens // nil for none
+	Open   bool
+	// Hosts are the names, without ports, that those others may call the daemon
+	// by, beside localhost and the address that they reach it at.
+	Hosts []string
+	// Requests is how many of them each may make a second; 0 is without limit.
+	Requests int
 }
 
 // New returns the handler of all routes.
 func New(p *puller.Puller, o Options) *Server {
-	s := &Server{puller: p, log: o.Log}
+	s := &Server{puller: p, log: o.Log, tokens: o.Tokens, sessions: newSessions()}
 	mux := http.NewServeMux()
 	handle := func(pattern string, h func(http.ResponseWriter, *http.Request) error, params ...string) {
 		mux.Handle(pattern, s.handler(h, params))
@@ -52,7 +65,13 @@ func New(p *puller.Puller, o Options) *Server {
 	handle("GET /healthz", s.health)
 	handle("GET /readyz", s.ready)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{}))
-	s.routes = s.withDocker(withProblems(mux))
+	handle("POST /v1/session", s.createSession)
+	handle("GET /v1/session", s.getSession)
+	handle("DELETE /v1/session", s.endSession)
+	s.routes = &guard{
+		mux: mux, next: s.withDocker(withProblems(mux)), tokens: s.tokens, sessions: s.sessions, hosts: newHosts(o.Hosts),
+		limits: newLimiter(o.Requests), origin: http.NewCrossOriginProtection(), open: o.Open,
+	}
 	return s
 }
 
@@ -78,9 +97,12 @@ func (s *Server) Wait(ctx context.Context) {
 // slow or greedy client from holding much. No time limit covers an answer: it
 // may last as long as a pull.
 func HTTPServer(h http.Handler) *http.Server {
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
 	return &http.Server{
 		Handler:           h,
-		ConnContext:       withCaller,
+		Protocols:         &protocols,
+		ConnContext:       withPeer,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    128 << 10, // more than X-Registry-Auth may be, so that it is refused by name

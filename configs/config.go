@@ -5,7 +5,6 @@ package configs
 import (
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,14 +18,18 @@ import (
 // Config is the whole configuration. The key of a field in the file is its
 // tag, in the environment TOWLINE_SECTION_KEY.
 type Config struct {
-	Listen   []string `mapstructure:"listen"` // unix:///PATH
-	StateDir string   `mapstructure:"state_dir"`
-	Engine   Engine   `mapstructure:"engine"`
-	Pull     Pull     `mapstructure:"pull"`
-	Runs     Runs     `mapstructure:"runs"`
-	Jobs     Jobs     `mapstructure:"jobs"`
-	Auth     Auth     `mapstructure:"auth"`
-	Log      Log      `mapstructure:"log"`
+	Listen []string `mapstructure:"listen"` // unix:///PATH, tcp://HOST:PORT or Activated
+	// SocketGroup is the group, by name or number, that may use the unix
+	// sockets; empty for the daemon's own.
+	SocketGroup string `mapstructure:"socket_group"`
+	StateDir    string `mapstructure:"state_dir"`
+	Engine      Engine `mapstructure:"engine"`
+	Pull        Pull   `mapstructure:"pull"`
+	Runs        Runs   `mapstructure:"runs"`
+	Jobs        Jobs   `mapstructure:"jobs"`
+	Auth        Auth   `mapstructure:"auth"`
+	Limits      Limits `mapstructure:"limits"`
+	Log         Log    `mapstructure:"log"`
 }
 
 // Engine says where the engine is. Empty fields follow Docker's own rules.
@@ -60,17 +63,11 @@ type Jobs struct {
 	Keep    int           `mapstructure:"keep"` // so many at most
 }
 
-// Auth says how callers over TCP prove who they are.
-type Auth struct {
-	TokenFile string `mapstructure:"token_file"`
-	TLS       TLS    `mapstructure:"tls"`
-}
-
-// TLS names PEM files.
-type TLS struct {
-	Cert string `mapstructure:"cert"`
-	Key  string `mapstructure:"key"`
-	CA   string `mapstructure:"ca"` // that client certificates must come from
+// Limits bound what one caller takes from others.
+type Limits struct {
+	Connections int `mapstructure:"connections"` // at a time, of each address in listen
+	Requests    int `mapstructure:"requests"`    // a second, of each caller over TCP
+	Jobs        int `mapstructure:"jobs"`        // queued or active, of each caller
 }
 
 // Log says what is logged, and how.
@@ -92,9 +89,11 @@ func Default() Config {
 			Concurrency: 8, PerRegistry: 6, Policy: "missing", Retries: 3, Timeout: 30 * time.Minute,
 			FirstByteTimeout: time.Minute, StallTimeout: time.Minute, ExtractStallTimeout: 10 * time.Minute,
 		},
-		Runs: Runs{Enabled: true, Concurrency: 16, Output: 64 << 20},
-		Jobs: Jobs{KeepFor: 30 * 24 * time.Hour, Keep: 100_000},
-		Log:  Log{Level: "info", Format: "text"},
+		Runs:   Runs{Enabled: true, Concurrency: 16, Output: 64 << 20},
+		Jobs:   Jobs{KeepFor: 30 * 24 * time.Hour, Keep: 100_000},
+		Auth:   Auth{Hosts: []string{}},
+		Limits: Limits{Connections: 16_384, Requests: 500, Jobs: 16_000},
+		Log:    Log{Level: "info", Format: "text"},
 	}
 }
 
@@ -135,7 +134,7 @@ func stateDir() string {
 }
 
 // clientVariables are those TOWLINE_ variables that are the command line's.
-var clientVariables = []string{"TOWLINE_HOST", "TOWLINE_TOKEN"}
+var clientVariables = []string{"TOWLINE_HOST", "TOWLINE_TOKEN", "TOWLINE_TLSCACERT", "TOWLINE_TLSCERT", "TOWLINE_TLSKEY"}
 
 // Load reads the file, then the environment over it. With no file named, File
 // is read if it is there. The error is one line and names the key at fault.
@@ -174,7 +173,7 @@ func Load(file string) (Config, error) {
 // environment.
 func setDefaults(v *viper.Viper, c Config) {
 	for key, value := range map[string]any{
-		"listen": c.Listen, "state_dir": c.StateDir,
+		"listen": c.Listen, "socket_group": c.SocketGroup, "state_dir": c.StateDir,
 		"engine.host": c.Engine.Host, "engine.api_version": c.Engine.APIVersion,
 		"pull.concurrency": c.Pull.Concurrency, "pull.per_registry": c.Pull.PerRegistry,
 		"pull.policy": c.Pull.Policy, "pull.retries": c.Pull.Retries, "pull.timeout": c.Pull.Timeout,
@@ -182,8 +181,9 @@ func setDefaults(v *viper.Viper, c Config) {
 		"pull.extract_stall_timeout": c.Pull.ExtractStallTimeout,
 		"runs.enabled":               c.Runs.Enabled, "runs.concurrency": c.Runs.Concurrency, "runs.output": c.Runs.Output,
 		"jobs.keep_for": c.Jobs.KeepFor, "jobs.keep": c.Jobs.Keep,
-		"auth.token_file": c.Auth.TokenFile,
-		"auth.tls.cert":   c.Auth.TLS.Cert, "auth.tls.key": c.Auth.TLS.Key, "auth.tls.ca": c.Auth.TLS.CA,
+		"auth.token_file": c.Auth.TokenFile, "auth.hosts": c.Auth.Hosts,
+		"auth.tls.cert": c.Auth.TLS.Cert, "auth.tls.key": c.Auth.TLS.Key, "auth.tls.ca": c.Auth.TLS.CA,
+		"limits.connections": c.Limits.Connections, "limits.requests": c.Limits.Requests, "limits.jobs": c.Limits.Jobs,
 		"log.level": c.Log.Level, "log.format": c.Log.Format,
 	} {
 		v.SetDefault(key, value)
@@ -209,7 +209,7 @@ func checkEnvironment(v *viper.Viper) error {
 // checkTypes refuses values that decoding would bend into their key's type:
 // it takes 1.5 and true for 1, and YAML reads 1.50 without quotes as 1.5.
 func checkTypes(v *viper.Viper) error {
-	for _, key := range []string{"pull.concurrency", "pull.per_registry", "pull.retries", "jobs.keep", "runs.concurrency", "runs.output"} {
+	for _, key := range []string{"pull.concurrency", "pull.per_registry", "pull.retries", "jobs.keep", "runs.concurrency", "runs.output", "limits.connections", "limits.requests", "limits.jobs"} {
 		switch value := v.Get(key).(type) {
 		case float64, bool:
 			return fmt.Errorf("%s: %v is not a whole number", key, value)
@@ -235,16 +235,10 @@ const (
 
 // Validate returns the first fault, with its key.
 func (c Config) Validate() error {
-	if len(c.Listen) == 0 {
-		return errors.New("listen: empty; name at least one address, such as unix:///run/towline/towline.sock")
-	}
-	for _, address := range c.Listen {
-		if err := checkListen(address); err != nil {
-			return fmt.Errorf("listen: %w", err)
+	for _, check := range []func() error{c.checkListen, c.Auth.check, c.Limits.check} {
+		if err := check(); err != nil {
+			return err
 		}
-	}
-	if c.Auth != (Auth{}) {
-		return errors.New("auth: callers over TCP are not supported yet; leave auth out and listen on a unix socket")
 	}
 	switch p := c.Pull; {
 	case !filepath.IsAbs(c.StateDir):
@@ -283,22 +277,6 @@ func (c Config) Validate() error {
 	}
 	if c.Log.Format != "text" && c.Log.Format != "json" {
 		return fmt.Errorf("log.format: %q is not known; use text or json", c.Log.Format)
-	}
-	return nil
-}
-
-// maxSocketPath is what a unix socket's address holds on Linux (unix(7)).
-const maxSocketPath = 107
-
-func checkListen(address string) error {
-	u, err := url.Parse(address)
-	switch {
-	case err == nil && u.Scheme == "tcp":
-		return fmt.Errorf("%s: callers over TCP would need to prove who they are, which is not supported yet; listen on a unix socket", address)
-	case err != nil || u.Scheme != "unix" || u.Host != "" || !filepath.IsAbs(u.Path):
-		return fmt.Errorf("%q is not an address; write unix:///PATH", address)
-	case len(u.Path) > maxSocketPath:
-		return fmt.Errorf("%s: the path is %d bytes long; a unix socket's has at most %d", address, len(u.Path), maxSocketPath)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -162,7 +163,10 @@ func (p *Puller) reserve(jobs []*job) (known *job, err error) {
 	case p.unended+len(jobs) > maxUnended:
 		return nil, Errorf(Overloaded, "%d jobs are queued or active, and at most %d may be; ask again later", p.unended, maxUnended)
 	}
-	p.unended += len(jobs)
+	if err := p.checkHeld(first.caller, len(jobs)); err != nil {
+		return nil, err
+	}
+	p.hold(first.caller, len(jobs))
 	if first.idempotency != "" {
 		p.keys[first.idempotency] = first
 	}
@@ -178,6 +182,36 @@ func (p *Puller) reserve(jobs []*job) (known *job, err error) {
 	return nil, nil
 }
 
+// askLater is when a caller may ask again who has as many jobs as it may have.
+const askLater = 5 * time.Second
+
+// checkHeld returns why a caller may not have more jobs, nil if it may. The
+// admission lock is held, here and below.
+func (p *Puller) checkHeld(caller string, more int) error {
+	switch most := p.opts.MaxPerCaller; {
+	case most <= 0 || p.held[caller]+more <= most:
+		return nil
+	case more > most:
+		return Errorf(InvalidRequest, "images: with its prewarm they are %d jobs, and one caller may have %d; ask for fewer", more, most)
+	default:
+		return &Error{Kind: Overloaded, RetryAfter: askLater, Err: fmt.Errorf(
+			"%d of the caller's jobs are queued or active, and at most %d may be; ask again later", p.held[caller], most)}
+	}
+}
+
+// hold counts jobs that have not ended.
+func (p *Puller) hold(caller string, jobs int) {
+	p.unended += jobs
+	p.held[caller] += jobs
+}
+
+func (p *Puller) drop(caller string, jobs int) {
+	p.unended -= jobs
+	if p.held[caller] -= jobs; p.held[caller] == 0 {
+		delete(p.held, caller)
+	}
+}
+
 // newID returns a ULID above all that were given before, also when the clock is
 // set back: jobs are ordered by it. The admission lock is held.
 func (p *Puller) newID() string {
@@ -189,7 +223,7 @@ func (p *Puller) newID() string {
 func (p *Puller) refuse(jobs []*job, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.unended -= len(jobs)
+	p.drop(jobs[0].caller, len(jobs))
 	for _, j := range jobs {
 		if p.keys[j.idempotency] == j {
 			delete(p.keys, j.idempotency)

@@ -33,7 +33,7 @@ func (p *Puller) settle(j *job) {
 		p.hub.Hide(j.batch.board)
 	}
 	close(j.done)
-	p.unended--
+	p.drop(j.caller, 1)
 	p.meter.ended(&j.view)
 	p.lines = append(p.lines, j.line(p.log))
 	if j.parent != nil {

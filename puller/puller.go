@@ -29,6 +29,9 @@ type Options struct {
 	// how long extraction may. 0 is without limit.
 	FirstByteTimeout, StallTimeout, ExtractStallTimeout time.Duration
 
+	// MaxPerCaller is how many jobs of one caller may be queued or active; 0 is
+	// without limit.
+	MaxPerCaller int
 	// Runs is how many containers run at a time, at least 1. Instance tells this
 	// daemon's from those of others at the engine; it is the same after a
 	// restart.
@@ -91,7 +94,8 @@ type Puller struct {
 	keys      map[string]*job // the same, by idempotency key, and those to be accepted
 	recent    []*job          // the last that have ended, in that order
 	unended   int
-	turns     uint64 // jobs that were enlisted
+	held      map[string]int // the same, by caller
+	turns     uint64         // jobs that were enlisted
 	transfers map[transferKey]*transfer
 	lastMS    uint64 // the time in the last job's ID
 	entropy   *ulid.MonotonicEntropy
@@ -116,6 +120,7 @@ func New(engine Engine, opts Options) (*Puller, error) {
 		jobs:      make(map[string]*job),
 		keys:      make(map[string]*job),
 		transfers: make(map[transferKey]*transfer),
+		held:      make(map[string]int),
 		entropy:   ulid.Monotonic(rand.Reader, 0),
 		ledger:    newLedger(),
 	}

@@ -36,7 +36,9 @@ func (p *Puller) restore() error {
 		}
 		jobs = append(jobs, j)
 	}
-	p.unended = len(jobs)
+	for _, j := range jobs {
+		p.hold(j.caller, 1)
+	}
 	p.enlist(jobs)
 	p.mu.Unlock()
 	// The jobs are known by now, so that a store that loses them is given them.

@@ -4,6 +4,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/docker/go-connections/tlsconfig"
 
 	"github.com/towline/towline/puller"
 )
@@ -40,9 +43,18 @@ func (e *Unreachable) Error() string {
 
 func (e *Unreachable) Unwrap() error { return e.Err }
 
+// TLS names the PEM files for a daemon at https://…; all may be empty.
+type TLS struct {
+	CA        string // that the daemon's certificate comes from; empty for those the system trusts
+	Cert, Key string // that the client shows
+}
+
 // New returns a Client for a host, unix:///PATH, http://… or https://…, that
 // shows the token, if there is one, as a bearer token. It does not connect.
-func New(host, token string) (*Client, error) {
+func New(host, token string) (*Client, error) { return NewTLS(host, token, TLS{}) }
+
+// NewTLS is New with files for https://….
+func NewTLS(host, token string, files TLS) (*Client, error) {
 	transport := &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
 		TLSHandshakeTimeout: 10 * time.Second,
@@ -54,6 +66,8 @@ func New(host, token string) (*Client, error) {
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("host %q: %w", host, err)
+	case u.User != nil:
+		return nil, fmt.Errorf("host %q: a name and a password are not taken; give a token", u.Redacted())
 	case u.Scheme == "unix" && u.Host == "" && u.Path != "":
 		c.base = "http://towline"
 		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -68,7 +82,20 @@ func New(host, token string) (*Client, error) {
 	default:
 		return nil, fmt.Errorf("host %q: write unix:///PATH, http://HOST:PORT or https://HOST:PORT", host)
 	}
+	if files != (TLS{}) && u.Scheme == "https" {
+		transport.TLSClientConfig, err = files.config()
+	}
+	if err != nil {
+		return nil, err
+	}
 	return c, nil
+}
+
+func (t TLS) config() (*tls.Config, error) {
+	if (t.Cert == "") != (t.Key == "") {
+		return nil, errors.New("a client certificate and its key go together; name both files")
+	}
+	return tlsconfig.Client(tlsconfig.Options{CAFile: t.CA, CertFile: t.Cert, KeyFile: t.Key, ExclusiveRootPools: true})
 }
 
 // Close closes idle connections.
@@ -211,6 +238,13 @@ func (c *Client) broken(ctx context.Context, err error) error {
 		return gone
 	case errors.As(err, &u):
 		err = u.Err
+	}
+	var untrusted *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &untrusted):
+		err = fmt.Errorf("%w (towline takes the authority from --tlscacert, or TOWLINE_TLSCACERT)", err)
+	case err != nil && strings.Contains(err.Error(), "tls: certificate required"): // it has no exported type
+		err = fmt.Errorf("%w (towline takes one from --tlscert and --tlskey)", err)
 	}
 	return &Unreachable{Host: c.host, Err: err}
 }

@@ -72,7 +72,7 @@ func daemon(t *testing.T) (http.Handler, *pullertest.Engine) {
 		p.Close(context.Background())
 		engine.Close()
 	})
-	return api.New(p, api.Options{Metrics: prometheus.NewRegistry(), Log: log, Runs: true}), scripted
+	return api.New(p, api.Options{Metrics: prometheus.NewRegistry(), Log: log, Runs: true, Open: true}), scripted
 }
 
 func TestACallReachesTheDaemonAndComesBack(t *testing.T) {

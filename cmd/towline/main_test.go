@@ -36,8 +36,9 @@ func TestMain(m *testing.M) {
 		os.Args = append(os.Args[:1], strings.Split(args, "\x1f")...)
 		main()
 	}
-	os.Unsetenv("TOWLINE_HOST")
-	os.Unsetenv("TOWLINE_TOKEN")
+	for _, name := range []string{"HOST", "TOKEN", "TLSCACERT", "TLSCERT", "TLSKEY"} {
+		os.Unsetenv("TOWLINE_" + name)
+	}
 	goleak.VerifyTestMain(m)
 }
 

@@ -12,6 +12,7 @@ import (
 // flags are those that every client command has.
 type flags struct {
 	host, token string
+	tls         client.TLS
 	json, quiet bool
 }
 
@@ -33,9 +34,12 @@ func newRoot() *cobra.Command {
 	p := root.PersistentFlags()
 	p.StringVar(&f.host, "host", os.Getenv("TOWLINE_HOST"), "the daemon's `address`: unix:///PATH, http://… or https://… (TOWLINE_HOST)")
 	p.StringVar(&f.token, "token", "", "the `token` that a daemon over TCP asks for (TOWLINE_TOKEN)")
+	p.StringVar(&f.tls.CA, "tlscacert", os.Getenv("TOWLINE_TLSCACERT"), "the `file` of the authority that the daemon's certificate comes from (TOWLINE_TLSCACERT)")
+	p.StringVar(&f.tls.Cert, "tlscert", os.Getenv("TOWLINE_TLSCERT"), "the `file` of a client certificate (TOWLINE_TLSCERT)")
+	p.StringVar(&f.tls.Key, "tlskey", os.Getenv("TOWLINE_TLSKEY"), "the `file` of its key (TOWLINE_TLSKEY)")
 	p.BoolVar(&f.json, "json", false, "print JSON, for events one a line")
 	p.BoolVarP(&f.quiet, "quiet", "q", false, "print errors only")
-	root.AddCommand(newServe(), newPull(&f), newRun(&f), newPrewarm(&f), newJobs(&f), newVersion(&f))
+	root.AddCommand(newServe(), newPull(&f), newRun(&f), newPrewarm(&f), newJobs(&f), newToken(), newVersion(&f))
 	return root
 }
 
@@ -46,7 +50,7 @@ func (f *flags) client() (*client.Client, error) {
 	if f.token == "" {
 		f.token = os.Getenv("TOWLINE_TOKEN")
 	}
-	c, err := client.New(f.host, f.token)
+	c, err := client.NewTLS(f.host, f.token, f.tls)
 	if err != nil {
 		return nil, usageError{err, "towline"}
 	}

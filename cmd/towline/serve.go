@@ -5,18 +5,14 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"log"
-	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"syscall"
 	"time"
 
-	"github.com/docker/go-connections/sockets"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/sirupsen/logrus"
@@ -75,7 +71,13 @@ func serve(ctx context.Context, config configs.Config) error {
 		return err
 	}
 	defer store.Close()
-	listeners, err := listenAll(config.Listen)
+	var tokens *api.Tokens
+	if config.Auth.TokenFile != "" {
+		if tokens, err = api.OpenTokens(config.Auth.TokenFile, logger); err != nil {
+			return err
+		}
+	}
+	listeners, err := listenAll(config, logger)
 	if err != nil {
 		return err
 	}
@@ -91,6 +93,7 @@ func serve(ctx context.Context, config configs.Config) error {
 		KeepFor:             config.Jobs.KeepFor,
 		KeepJobs:            config.Jobs.Keep,
 		Store:               store,
+		MaxPerCaller:        config.Limits.Jobs,
 		Runs:                config.Runs.Concurrency,
 		OutputDir:           filepath.Join(config.StateDir, "output"),
 		OutputLimit:         config.Runs.Output,
@@ -105,13 +108,16 @@ func serve(ctx context.Context, config configs.Config) error {
 	}
 	serverLog := logger.WriterLevel(logrus.DebugLevel)
 	defer serverLog.Close()
-	handler := api.New(p, api.Options{Metrics: metrics, Log: logger, Runs: config.Runs.Enabled})
+	handler := api.New(p, api.Options{
+		Metrics: metrics, Log: logger, Runs: config.Runs.Enabled,
+		Tokens: tokens, Hosts: hosts(config), Requests: config.Limits.Requests,
+	})
 	server := api.HTTPServer(handler)
 	server.ErrorLog = log.New(serverLog, "", 0)
 
 	group, ctx := errgroup.WithContext(ctx)
-	for i, l := range listeners {
-		logger.WithFields(logrus.Fields{"address": config.Listen[i], "engine": engine.Host(), "version": version}).Info("listening")
+	for _, l := range listeners {
+		logger.WithFields(logrus.Fields{"address": l.Addr().Network() + "://" + l.Addr().String(), "engine": engine.Host(), "version": version}).Info("listening")
 		group.Go(func() error { return ignoreClosed(server.Serve(l)) })
 	}
 	group.Go(func() error {
@@ -164,44 +170,4 @@ func newLogger(c configs.Log) *logrus.Logger {
 		logger.SetFormatter(&logrus.JSONFormatter{})
 	}
 	return logger
-}
-
-// listenAll listens on every address, or on none.
-func listenAll(addresses []string) ([]net.Listener, error) {
-	var listeners []net.Listener
-	for _, address := range addresses {
-		l, err := listen(address)
-		if err != nil {
-			closeAll(listeners)
-			return nil, fmt.Errorf("listen on %s: %w", address, err)
-		}
-		listeners = append(listeners, l)
-	}
-	return listeners, nil
-}
-
-func closeAll(listeners []net.Listener) {
-	for _, l := range listeners {
-		l.Close()
-	}
-}
-
-// listen opens a unix socket that its owner and group may use. A socket that a
-// dead daemon left is replaced, one that a living daemon answers on is not.
-func listen(address string) (net.Listener, error) {
-	u, err := url.Parse(address)
-	if err != nil {
-		return nil, err
-	}
-	if conn, err := net.DialTimeout("unix", u.Path, time.Second); err == nil {
-		conn.Close()
-		return nil, errors.New("another daemon answers there; stop it, or listen somewhere else")
-	}
-	if info, err := os.Lstat(u.Path); err == nil && info.Mode().Type() != os.ModeSocket {
-		return nil, errors.New("there is something that is no socket; remove it, or listen somewhere else")
-	}
-	if err := os.MkdirAll(filepath.Dir(u.Path), 0o755); err != nil {
-		return nil, err
-	}
-	return sockets.NewUnixSocketWithOpts(u.Path, sockets.WithChmod(0o660))
 }

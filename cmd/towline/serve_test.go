@@ -44,7 +44,8 @@ func startServe(t *testing.T, c configs.Config) (stop func() error) {
 	defer tick.Stop()
 	for _, address := range c.Listen {
 		for {
-			if conn, err := net.Dial("unix", strings.TrimPrefix(address, "unix://")); err == nil {
+			network, at, _ := strings.Cut(address, "://")
+			if conn, err := net.Dial(network, at); err == nil {
 				conn.Close()
 				break
 			}

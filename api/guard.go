@@ -1,0 +1,174 @@
+package api
+
+import (
+	"crypto/sha256"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/towline/towline/puller"
+)
+
+// guard stands before all routes: it finds out who asks, and whether they may.
+type guard struct {
+	mux      *http.ServeMux
+	next     http.Handler
+	tokens   *Tokens // nil for none
+	sessions *sessions
+	hosts    hosts
+	limits   *limiter
+	origin   *http.CrossOriginProtection
+	open     bool
+}
+
+// maxURL bounds what is asked for, in bytes.
+const maxURL = 32 << 10
+
+// errNobody is for one who shows nothing. It is also read by those who use the
+// command line.
+var errNobody = puller.Errorf(puller.Unauthorized,
+	"no token was shown; send \"Authorization: Bearer TOKEN\" (towline takes it from TOWLINE_TOKEN, or --token)")
+
+func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if r.ContentLength != 0 {
+		// Whoever sends a body slowly does not hold a goroutine for long, even if
+		// nobody wants it. Who reads it to its end takes the limit off.
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyLimit))
+	}
+	who, err := g.admit(w, r)
+	if err != nil {
+		g.refuse(w, r, err)
+		return
+	}
+	if _, ok := callerOf(r); !ok {
+		r = r.WithContext(withCaller(r.Context(), who))
+	}
+	g.next.ServeHTTP(w, r)
+}
+
+// admit returns who makes a request that may be made.
+func (g *guard) admit(w http.ResponseWriter, r *http.Request) (Caller, error) {
+	if len(r.RequestURI) > maxURL {
+		return Caller{}, errLongURL
+	}
+	// It would end up in logs, histories and the Referer of other requests.
+	query := r.URL.Query()
+	for _, name := range []string{"token", "access_token", "authorization"} {
+		if query.Has(name) {
+			return Caller{}, invalid("%s: a token is not taken from the address; send it as \"Authorization: Bearer TOKEN\", and replace this one", name)
+		}
+	}
+	_, pattern := g.mux.Handler(r)
+	scope := scopeOf(r, pattern)
+	who, unknown := g.identify(r)
+	if !who.local {
+		if !g.hosts.has(r) {
+			return Caller{}, puller.Errorf(puller.Forbidden, "Host: %q is no name of this daemon; call it by one of its names, or add it to its auth.hosts", clip(r.Host))
+		}
+		name := who.Name
+		if name == "" {
+			name = stranger(r.RemoteAddr)
+		}
+		if wait := g.limits.allow(name); wait > 0 {
+			return Caller{}, &puller.Error{Kind: puller.Overloaded, RetryAfter: wait,
+				Err: errors.New("more requests a second than one caller may make (limits.requests); ask again later")}
+		}
+	}
+	if scope != anyone && unknown != nil {
+		return Caller{}, unknown
+	}
+	if err := who.need(scope); err != nil {
+		return Caller{}, err
+	}
+	if err := g.origin.Check(r); err != nil {
+		return Caller{}, puller.Errorf(puller.Forbidden, "the request comes from another site's page: %w", err)
+	}
+	return who, checkBody(w, r)
+}
+
+// identify returns who asks. The error is Unauthorized.
+func (g *guard) identify(r *http.Request) (Caller, error) {
+	if c, ok := callerOf(r); ok {
+		return c, nil
+	}
+	if g.open {
+		return Caller{Scopes: []Scope{ScopeAdmin}, local: true}, nil
+	}
+	if shown := r.Header.Values("Authorization"); len(shown) > 0 {
+		return g.bearer(shown)
+	}
+	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+		return g.tokens.certified(r.TLS.PeerCertificates[0].Subject.CommonName)
+	}
+	return g.sessions.caller(r, g.tokens)
+}
+
+func (g *guard) bearer(shown []string) (Caller, error) {
+	scheme, token, _ := strings.Cut(shown[0], " ")
+	switch {
+	case len(shown) > 1:
+		return Caller{}, puller.Errorf(puller.Unauthorized, "Authorization: given more than once")
+	case !strings.EqualFold(scheme, "Bearer"):
+		return Caller{}, puller.Errorf(puller.Unauthorized, "Authorization: only \"Bearer TOKEN\" is taken")
+	case g.tokens == nil:
+		return Caller{}, puller.Errorf(puller.Unauthorized, "this daemon has no tokens: its auth.token_file is not set")
+	}
+	c, _, err := g.tokens.caller(sha256.Sum256([]byte(strings.TrimSpace(token))))
+	return c, err
+}
+
+// checkBody refuses a body in a form that is not taken, and one where there is to
+// be none. Clients of Docker's send one with a pull that means nothing; it is
+// read, since until then it is not seen that they go away.
+func checkBody(w http.ResponseWriter, r *http.Request) error {
+	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		return invalid("Content-Encoding: %q is not taken; send the body as it is", clip(coding))
+	}
+	_, _, dockers := dockerPath(r.URL.Path)
+	if r.ContentLength == 0 || r.Method == http.MethodPost && !dockers {
+		return nil
+	}
+	n, err := io.CopyN(io.Discard, r.Body, maxBody+1)
+	switch {
+	case n > 0 && !dockers:
+		return invalid("body: %s takes none here", r.Method)
+	case n > maxBody:
+		return invalid("body: larger than 1 MiB")
+	case !errors.Is(err, io.EOF):
+		return invalid("body: cut off before its end: %v", err)
+	}
+	http.NewResponseController(w).SetReadDeadline(time.Time{})
+	return nil
+}
+
+// refuse answers in the form that the caller's program reads.
+func (g *guard) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	w.Header().Set("Cache-Control", "no-store")
+	p := problemOf(err)
+	if errors.Is(err, errLongURL) {
+		p.Status, p.Title = http.StatusRequestURITooLong, "The address is too long"
+	}
+	if _, _, dockers := dockerPath(r.URL.Path); dockers {
+		if p.Status == http.StatusUnauthorized {
+			// To Docker's clients that is a registry's word: they ask for a name
+			// and a password, and send those.
+			p.Status = http.StatusForbidden
+		}
+		writeDockerProblem(w, p)
+		return
+	}
+	writeProblem(w, p)
+}
+
+var errLongURL = invalid("the address is longer than %d bytes", maxURL)
+
+// clip keeps what a caller sent from filling an answer.
+func clip(s string) string {
+	if len(s) > 200 {
+		return s[:200] + "…"
+	}
+	return s
+}

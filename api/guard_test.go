@@ -1,0 +1,386 @@
+package api_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+
+	"github.com/towline/towline/api"
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/pullertest"
+)
+
+// Tokens of the tests. None may ever be logged.
+const (
+	reader = "canary-reader"
+	pulls  = "canary-puller"
+	runner = "canary-runner"
+	boss   = "canary-boss"
+	late   = "canary-late"
+)
+
+func hashOf(token string) string {
+	sum := sha256.Sum256([]byte(token))
+	return hex.EncodeToString(sum[:])
+}
+
+func listed(name, token, scopes string) string {
+	return fmt.Sprintf("  - name: %s\n    sha256: %s\n    scopes: [%s]\n", name, hashOf(token), scopes)
+}
+
+// everyone is a token file with all of them.
+func everyone() string {
+	return "tokens:\n" + listed("reader", reader, "read") + listed("puller", pulls, "pull") + listed("runner", runner, "run") +
+		listed("boss", boss, "admin") + listed("late", late, "admin") + "    expires: 2020-01-31T00:00:00Z\n"
+}
+
+func tokenFile(t *testing.T, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "tokens.yaml")
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func openTokens(t *testing.T, path string, out io.Writer) *api.Tokens {
+	t.Helper()
+	l := logrus.New()
+	l.SetOutput(out)
+	tokens, err := api.OpenTokens(path, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tokens
+}
+
+// guarded serves the daemon's jobs once more, to callers that must show
+// something.
+func (d *daemon) guarded(change ...func(*api.Options)) *daemon {
+	d.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	logger := logrus.New()
+	logger.SetOutput(d.logs)
+	logger.SetLevel(logrus.TraceLevel)
+	o := api.Options{Metrics: prometheus.NewRegistry(), Log: logger, Runs: true, Tokens: openTokens(d.t, tokenFile(d.t, everyone()), d.logs)}
+	for _, c := range change {
+		c(&o)
+	}
+	server := api.HTTPServer(api.New(d.puller, o))
+	server.ErrorLog = log.New(d.logs, "", 0)
+	var serving sync.WaitGroup
+	serving.Go(func() { server.Serve(l) })
+	transport := &http.Transport{}
+	g := &daemon{t: d.t, engine: d.engine, puller: d.puller, logs: d.logs, url: "http://" + l.Addr().String(), client: &http.Client{
+		Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+	d.t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		server.Close()
+		serving.Wait()
+		if strings.Contains(d.logs.String(), "canary") {
+			d.t.Errorf("a token is in the log:\n%s", d.logs)
+		}
+	})
+	return g
+}
+
+// bearer is a header with a token.
+func bearer(token string) []string { return []string{"Authorization", "Bearer " + token} }
+
+// route is one that there is, with what it needs.
+type route struct {
+	method, path, body, media string
+	scope                     api.Scope
+}
+
+// routes are all that ask for something. id is a pull's, run a run's.
+func routes(id, run string) []route {
+	return []route{
+		{"POST", "/v1/pulls", `{"image":"alpine"}`, "", api.ScopePull},
+		{"POST", "/v1/prewarms", `{"images":["alpine"]}`, "", api.ScopePull},
+		{"POST", "/v1/prewarms?dry_run=true", `{"images":["alpine"]}`, "", api.ScopePull},
+		{"POST", "/v1/prewarms", "services: {a: {image: alpine}}", "application/yaml", api.ScopePull},
+		{"POST", "/v1/runs", `{"image":"alpine"}`, "", api.ScopeRun},
+		{"GET", "/v1/jobs", "", "", api.ScopeRead},
+		{"HEAD", "/v1/jobs", "", "", api.ScopeRead},
+		{"GET", "/v1/jobs/" + id, "", "", api.ScopeRead},
+		{"GET", "/v1/jobs/" + id + "/events", "", "", api.ScopeRead},
+		{"GET", "/v1/jobs/" + run + "/logs", "", "", api.ScopeRead},
+		{"GET", "/v1/engine", "", "", api.ScopeRead},
+		{"GET", "/metrics", "", "", api.ScopeRead},
+		{"DELETE", "/v1/jobs/" + id, "", "", api.ScopePull},
+		{"DELETE", "/v1/jobs/" + run, "", "", api.ScopeRun},
+	}
+}
+
+// guardedJobs returns a guarded daemon with a pull and a run that have ended.
+func guardedJobs(t *testing.T) (g *daemon, pull, run string) {
+	d := startRunning(t, pullertest.Print("out", "", 0))
+	d.good("alpine", 1)
+	pull, run = d.pull("alpine").ID, d.run("").ID
+	d.ended(pull)
+	d.ended(run)
+	return d.guarded(), pull, run
+}
+
+func (r route) send(g *daemon, header ...string) answer {
+	if r.media != "" {
+		header = append(header, "Content-Type", r.media)
+	}
+	return g.call(r.method, r.path, r.body, header...)
+}
+
+// jobs is how many there are.
+func (d *daemon) jobs() int {
+	d.t.Helper()
+	all, _, err := d.puller.Jobs(puller.Filter{Limit: 1000})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return len(all)
+}
+
+func (r route) String() string { return r.method + " " + r.path }
+
+func TestWhoIsNotKnownIsRefusedOnEveryRoute(t *testing.T) {
+	g, pull, run := guardedJobs(t)
+	all := append(routes(pull, run), route{method: "GET", path: "/v1/session"}, route{method: "DELETE", path: "/v1/session"},
+		route{method: "GET", path: "/nowhere"}, route{method: "PUT", path: "/v1/pulls"}, route{method: "GET", path: "/"},
+		route{method: "GET", path: "//v1//jobs"})
+	for name, header := range map[string][]string{
+		"no token":                {},
+		"wrong":                   bearer("canary-nobody"),
+		"one letter more":         bearer(boss + "x"),
+		"expired":                 bearer(late),
+		"empty":                   {"Authorization", ""},
+		"Bearer alone":            {"Authorization", "Bearer"},
+		"the hash":                bearer(hashOf(boss)),
+		"Basic":                   {"Authorization", "Basic Y2FuYXJ5OmNhbmFyeQ=="},
+		"no scheme":               {"Authorization", boss},
+		"a forged session":        {"Cookie", "towline_session=MVF2XRZTQDX7FNNB7JQ4EZ3LQY"},
+		"the token as a session":  {"Cookie", "towline_session=" + boss},
+		"another one's word":      {"X-Forwarded-User", "boss"},
+		"a forged peer":           {"X-Towline-Caller", "uid:0"},
+		"a forged address":        {"X-Forwarded-For", "127.0.0.1"},
+		"a token in Docker's way": {"X-Registry-Auth", registryAuth("boss", boss)},
+	} {
+		for _, r := range all {
+			a := r.send(g, header...)
+			if r.method == "HEAD" {
+				if a.status != http.StatusUnauthorized {
+					t.Errorf("%s: %s: %d", name, r, a.status)
+				}
+				continue
+			}
+			p := a.problem(t, http.StatusUnauthorized, puller.Unauthorized)
+			if got := a.header.Get("WWW-Authenticate"); got != `Bearer realm="towline"` {
+				t.Errorf("%s: %s: WWW-Authenticate is %q", name, r, got)
+			}
+			if a.header.Get("X-Content-Type-Options") != "nosniff" {
+				t.Errorf("%s: %s: the answer may be taken for what it is not", name, r)
+			}
+			if strings.Contains(a.body, "canary") {
+				t.Errorf("%s: %s: the answer holds a token: %s", name, r, p.Detail)
+			}
+			if name == "expired" && !strings.Contains(p.Detail, "late") {
+				t.Errorf("%s: %s", r, p.Detail)
+			}
+		}
+	}
+	if n := g.jobs(); n != 2 {
+		t.Errorf("there are %d jobs", n)
+	}
+	for _, path := range []string{"/healthz", "/readyz"} {
+		if a := g.call("GET", path, ""); a.status != http.StatusOK {
+			t.Errorf("%s: %d %s", path, a.status, a.body)
+		}
+	}
+}
+
+func TestEachScopeOpensItsRoutesAndNoOthers(t *testing.T) {
+	g, pull, run := guardedJobs(t)
+	tokens := map[string][]api.Scope{
+		reader: {api.ScopeRead}, pulls: {api.ScopePull}, runner: {api.ScopeRun}, boss: {api.ScopeRead, api.ScopePull, api.ScopeRun},
+	}
+	for _, r := range routes(pull, run) {
+		for token, scopes := range tokens {
+			a, may := r.send(g, bearer(token)...), false
+			for _, s := range scopes {
+				may = may || s == r.scope
+			}
+			switch {
+			case may && (a.status == http.StatusForbidden || a.status == http.StatusUnauthorized):
+				t.Errorf("%s is refused to %s: %s", r, token, a.body)
+			case !may && a.status != http.StatusForbidden:
+				t.Errorf("%s is open to %s: %d", r, token, a.status)
+			case !may && r.method != "HEAD":
+				p := a.problem(t, http.StatusForbidden, puller.Forbidden)
+				if !strings.Contains(p.Detail, `"`+string(r.scope)+`"`) {
+					t.Errorf("%s: the scope is not named: %s", r, p.Detail)
+				}
+			}
+		}
+	}
+	// What no route takes is said to whoever is known.
+	for path, status := range map[string]int{"/nowhere": http.StatusNotFound, "/v1/engine": http.StatusMethodNotAllowed} {
+		if a := g.call("PUT", path, "", bearer(reader)...); a.status != status {
+			t.Errorf("PUT %s: %d", path, a.status)
+		}
+	}
+}
+
+func TestCallersAreKnownByTheirTokensNames(t *testing.T) {
+	d := start(t)
+	d.good("alpine", 1)
+	g := d.guarded()
+	job := g.call("POST", "/v1/pulls", `{"image":"alpine"}`, bearer(pulls)...).job(t, http.StatusAccepted)
+	d.ended(job.ID)
+	a := g.call("GET", "/v1/session", "", bearer(pulls)...)
+	if a.status != http.StatusOK || !strings.Contains(a.body, `"caller":"token:puller"`) || !strings.Contains(a.body, `["pull"]`) {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+}
+
+func TestATokenInTheAddressIsRefusedAndNotLogged(t *testing.T) {
+	g := start(t).guarded()
+	for _, path := range []string{"/v1/jobs?token=", "/v1/jobs?limit=1&access_token=", "/healthz?token=", "/nowhere?authorization=Bearer+", "/v1/jobs?TOKEN="} {
+		for _, header := range [][]string{nil, bearer(boss)} {
+			a := g.call("GET", path+boss, "", header...)
+			if strings.Contains(a.body, "canary") || a.status/100 != 4 {
+				t.Errorf("%s: %d %s", path, a.status, a.body)
+			}
+			if !strings.Contains(path, "TOKEN") {
+				if p := a.problem(t, http.StatusBadRequest, puller.InvalidRequest); !strings.Contains(p.Detail, "Authorization") {
+					t.Errorf("%s: %s", path, p.Detail)
+				}
+			}
+		}
+	}
+}
+
+func TestDockersClientsAreToldInDockersForm(t *testing.T) {
+	g := start(t).guarded()
+	for path, method := range map[string]string{
+		"/_ping": "GET", "/v1.41/_ping": "HEAD", "/version": "GET", "/images/create?fromImage=alpine": "POST", "/v1.24/images/create?fromImage=x": "POST", "/v1.41/containers/json": "GET",
+	} {
+		for _, header := range [][]string{nil, bearer("canary-nobody")} {
+			a := g.call(method, path, "", header...)
+			if a.status != http.StatusForbidden || method != "HEAD" && (a.header.Get("Content-Type") != "application/json" || !strings.HasPrefix(a.body, `{"message":"`)) {
+				t.Errorf("%s %s: %d %s %s", method, path, a.status, a.header.Get("Content-Type"), a.body)
+			}
+		}
+	}
+	a := g.call("POST", "/v1.41/images/create?fromImage=alpine", "", bearer(reader)...)
+	if a.status != http.StatusForbidden || !strings.Contains(a.body, `\"pull\"`) {
+		t.Errorf("without the scope: %d %s", a.status, a.body)
+	}
+	a = g.call("POST", "/v1.41/images/create?fromImage=alpine", "", append(bearer(boss), "Origin", "http://evil.test")...)
+	if a.status != http.StatusForbidden || !strings.HasPrefix(a.body, `{"message":"`) {
+		t.Errorf("from another site: %d %s", a.status, a.body)
+	}
+	// A body that means nothing is read over, whatever it says it is.
+	for _, media := range []string{"application/json", "text/plain", ""} {
+		a = g.call("POST", "/v1.41/images/create?fromImage=alpine", `{"fromImage":"alpine"}`, append(bearer(pulls), "Content-Type", media)...)
+		if a.status == http.StatusForbidden || strings.Contains(a.body, "body: ") || strings.Contains(a.body, "Content-Type") {
+			t.Errorf("with a body of %q: %d %s", media, a.status, a.body)
+		}
+	}
+	a = g.call("POST", "/v1.41/images/create?fromImage=alpine", strings.Repeat(" ", 1<<20+1), bearer(pulls)...)
+	if a.status != http.StatusBadRequest || !strings.HasPrefix(a.body, `{"message":"body: larger`) {
+		t.Errorf("with a large body: %d %s", a.status, a.body)
+	}
+	if a := g.call("POST", "/v1.41/containers/create", "", bearer(pulls)...); a.status != http.StatusForbidden {
+		t.Errorf("what nobody has opened: %d", a.status)
+	}
+}
+
+func TestRequestsASecondAreLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tokens := openTokens(t, tokenFile(t, everyone()), io.Discard)
+		h := api.New(nil, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Tokens: tokens, Requests: 3})
+		take := func(token string, want ...int) {
+			t.Helper()
+			for i, code := range want {
+				if got := asks(h, token); got != code {
+					t.Errorf("request %d of %s: %d, not %d", i+1, token, got, code)
+				}
+			}
+		}
+		take(reader, 200, 200, 200, 503, 503)
+		take(boss, 200, 200, 200, 503)
+		take("canary-guess", 401, 401, 401, 503) // who guesses is one caller,
+		take("canary-other", 503)                // whatever the guess
+		<-time.After(time.Second)
+		take(reader, 200, 200, 200, 503)
+	})
+	d := start(t)
+	g := d.guarded(func(o *api.Options) { o.Requests = 1 })
+	var a answer
+	for range 100 { // the first ones may take long
+		if a = g.call("GET", "/v1/engine", "", bearer(reader)...); a.status != http.StatusOK {
+			break
+		}
+	}
+	a.problem(t, http.StatusServiceUnavailable, puller.Overloaded)
+	if a.header.Get("Retry-After") != "1" {
+		t.Errorf("Retry-After is %q", a.header.Get("Retry-After"))
+	}
+}
+
+func TestUnixSocketsNeedNoToken(t *testing.T) {
+	d := start(t)
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As a listener that counts has it.
+	server := api.HTTPServer(api.New(d.puller, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Requests: 1}))
+	var serving sync.WaitGroup
+	serving.Go(func() { server.Serve(wrapping{l}) })
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", path)
+	}}
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		server.Close()
+		serving.Wait()
+	})
+	g := &daemon{t: t, puller: d.puller, client: &http.Client{Transport: transport}, url: "http://any.name.test"}
+	for range 5 { // without a limit
+		a := g.call("GET", "/v1/session", "", bearer("canary-ignored")...)
+		if want := fmt.Sprintf(`{"caller":"uid:%d","scopes":["admin"]}`, os.Getuid()); strings.TrimSpace(a.body) != want {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+	}
+	g.call("POST", "/v1/session", `{"token":"x"}`).problem(t, http.StatusForbidden, puller.Forbidden)
+}
+
+type wrapping struct{ net.Listener }
+
+func (w wrapping) Accept() (net.Conn, error) {
+	c, err := w.Listener.Accept()
+	return wrapped{c}, err
+}
+
+type wrapped struct{ net.Conn }
+
+func (w wrapped) NetConn() net.Conn { return w.Conn }

@@ -1,0 +1,82 @@
+package api_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+
+	"github.com/towline/towline/api"
+)
+
+func TestANewTokenIsListedAndKnown(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokens.yaml")
+	made := map[string]string{}
+	for i, before := range []string{"", "\n# of the build hosts\ncertificates:\n  - name: build\n    scopes: [pull]\n", ""} {
+		if before != "" {
+			f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprint(f, before)
+			f.Close()
+			os.Chmod(path, 0o640)
+		}
+		name := fmt.Sprintf("ci-%d", i)
+		n, err := api.MakeToken(name, []api.Scope{api.ScopePull, api.ScopeRead}, time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := n.AddTo(path); err != nil {
+			t.Fatal(err)
+		}
+		made[name] = n.Token
+		if err := n.AddTo(path); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "twice") {
+			t.Errorf("the same once more: %v", err)
+		}
+	}
+	content, err := os.ReadFile(path)
+	if err != nil || !strings.Contains(string(content), "# of the build hosts") || !strings.Contains(string(content), "name: build") {
+		t.Errorf("what was there is lost: %s %v", content, err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("its mode is %v, %v", info.Mode(), err)
+	}
+	h := api.New(nil, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Tokens: openTokens(t, path, &safeBuffer{})})
+	for name, token := range made {
+		if strings.Contains(string(content), token) || len(token) < 40 {
+			t.Errorf("the file holds the token %s, or it is short", token)
+		}
+		if code := asks(h, token); code != 200 {
+			t.Errorf("%s is not known: %d", name, code)
+		}
+	}
+	if made["ci-0"] == made["ci-1"] {
+		t.Error("two tokens are the same")
+	}
+	if left, _ := filepath.Glob(path + "?*"); len(left) != 0 {
+		t.Errorf("%v is left behind", left)
+	}
+	// Somebody else is at it.
+	os.WriteFile(path+".new", nil, 0o600)
+	n, err := api.MakeToken("x", []api.Scope{api.ScopeRead}, time.Now().Add(time.Hour))
+	if err != nil || !strings.Contains(n.File(), "expires: ") {
+		t.Fatal(err, n.File())
+	}
+	if err := n.AddTo(path); err == nil || !strings.Contains(err.Error(), path+".new") {
+		t.Errorf("two at once: %v", err)
+	}
+	for _, bad := range []struct {
+		name   string
+		scopes []api.Scope
+	}{{"", []api.Scope{"read"}}, {"a b", []api.Scope{"read"}}, {"a\nb", []api.Scope{"read"}}, {`a"`, []api.Scope{"read"}}, {"a", nil}, {"a", []api.Scope{"write"}}, {"a", []api.Scope{"read]\n  - name: x"}}} {
+		if n, err := api.MakeToken(bad.name, bad.scopes, time.Time{}); err == nil || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q %q: %v %s", bad.name, bad.scopes, err, n.File())
+		}
+	}
+}

@@ -1,0 +1,22 @@
+//go:build unix
+
+package api
+
+import (
+	"os"
+	"syscall"
+)
+
+// keepRights gives a file the mode and the owner of another one.
+func keepRights(f *os.File, path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		if err := f.Chown(int(s.Uid), int(s.Gid)); err != nil {
+			return err
+		}
+	}
+	return f.Chmod(info.Mode().Perm())
+}

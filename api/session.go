@@ -1,0 +1,145 @@
+package api
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/towline/towline/puller"
+)
+
+// sessions are logins of browsers, in memory: each stands for a token, and lives
+// no longer than that is listed. They are asked from anywhere.
+type sessions struct {
+	mu   sync.Mutex
+	byID map[[sha256.Size]byte]session // by the hash of the ID
+}
+
+type session struct {
+	token [sha256.Size]byte // the hash of the token that it stands for
+	ends  time.Time
+}
+
+const (
+	sessionCookie = "towline_session"
+	sessionFor    = 12 * time.Hour
+	maxSessions   = 1000 // of more, those that would end first end
+)
+
+func newSessions() *sessions {
+	return &sessions{byID: make(map[[sha256.Size]byte]session)}
+}
+
+// begin returns the ID of a new session.
+func (s *sessions) begin(token [sha256.Size]byte, ends time.Time) (id string) {
+	id = rand.Text()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	var first [sha256.Size]byte
+	for key, one := range s.byID {
+		switch {
+		case !now.Before(one.ends):
+			delete(s.byID, key)
+		case s.byID[first].ends.IsZero() || one.ends.Before(s.byID[first].ends):
+			first = key
+		}
+	}
+	if len(s.byID) >= maxSessions {
+		delete(s.byID, first)
+	}
+	s.byID[sha256.Sum256([]byte(id))] = session{token, ends}
+	return id
+}
+
+// find returns the hash of the token that a session stands for.
+func (s *sessions) find(id string) (token [sha256.Size]byte, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	one, ok := s.byID[sha256.Sum256([]byte(id))]
+	return one.token, ok && time.Now().Before(one.ends)
+}
+
+func (s *sessions) end(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.byID, sha256.Sum256([]byte(id)))
+}
+
+// whoami is the answer of /v1/session.
+type whoami struct {
+	Caller  string    `json:"caller"`
+	Scopes  []Scope   `json:"scopes"`
+	Expires time.Time `json:"expires,omitzero"` // of a new session
+}
+
+// createSession is POST /v1/session: it takes a token and sets a cookie that
+// stands for it, which no script can read.
+func (s *Server) createSession(w http.ResponseWriter, r *http.Request) error {
+	var request struct {
+		Token string `json:"token"`
+	}
+	if err := decodeBody(w, r, &request); err != nil {
+		return err
+	}
+	switch {
+	case request.Token == "":
+		return invalid("token: empty")
+	case s.tokens == nil:
+		return puller.Errorf(puller.Forbidden, "this daemon has no tokens: its auth.token_file is not set")
+	}
+	hash := sha256.Sum256([]byte(request.Token))
+	c, expires, err := s.tokens.caller(hash)
+	if err != nil {
+		return err
+	}
+	ends := time.Now().Add(sessionFor).Truncate(time.Second).UTC()
+	if !expires.IsZero() && expires.Before(ends) {
+		ends = expires.UTC()
+	}
+	cookie := cookie(r, s.sessions.begin(hash, ends))
+	cookie.Expires = ends
+	http.SetCookie(w, cookie)
+	return writeJSON(w, http.StatusOK, whoami{c.Name, c.Scopes, ends})
+}
+
+// getSession is GET /v1/session.
+func (s *Server) getSession(w http.ResponseWriter, r *http.Request) error {
+	c, _ := callerOf(r)
+	return writeJSON(w, http.StatusOK, whoami{Caller: c.Name, Scopes: c.Scopes})
+}
+
+// endSession is DELETE /v1/session.
+func (s *Server) endSession(w http.ResponseWriter, r *http.Request) error {
+	if c, err := r.Cookie(sessionCookie); err == nil {
+		s.sessions.end(c.Value)
+	}
+	gone := cookie(r, "")
+	gone.MaxAge = -1
+	http.SetCookie(w, gone)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func cookie(r *http.Request, id string) *http.Cookie {
+	return &http.Cookie{
+		Name: sessionCookie, Value: id, Path: "/",
+		HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: r.TLS != nil,
+	}
+}
+
+// caller returns who a request's session stands for.
+func (s *sessions) caller(r *http.Request, tokens *Tokens) (Caller, error) {
+	c, err := r.Cookie(sessionCookie)
+	if err != nil || tokens == nil {
+		return Caller{}, errNobody
+	}
+	hash, ok := s.find(c.Value)
+	if !ok {
+		return Caller{}, puller.Errorf(puller.Unauthorized, "the session has ended; log in again")
+	}
+	who, _, err := tokens.caller(hash)
+	return who, err
+}

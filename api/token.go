@@ -1,0 +1,145 @@
+package api
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/towline/towline/puller"
+)
+
+// Tokens are the bearer tokens that a file lists, as hashes. A change of the file
+// is seen within tokensEvery of the next request; what is no token file by then
+// is logged, and changes nothing. They are asked from anywhere.
+type Tokens struct {
+	path string
+	log  logrus.FieldLogger
+
+	mu      sync.Mutex
+	list    *tokenList
+	seen    os.FileInfo // of the file that was read last
+	missing bool        // it could not be looked at the last time
+	looked  time.Time
+}
+
+// tokensEvery is how often the file is looked at, at most.
+const tokensEvery = time.Second
+
+// OpenTokens reads a token file. The error names the file and what is wrong.
+func OpenTokens(path string, log logrus.FieldLogger) (*Tokens, error) {
+	t := &Tokens{path: path, log: log}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("tokens: %w; \"towline token new\" makes the file", err)
+	}
+	if t.list, err = t.read(); err != nil {
+		return nil, fmt.Errorf("tokens: %s: %w", path, err)
+	}
+	t.seen, t.looked = info, time.Now()
+	t.warn(info)
+	return t, nil
+}
+
+// read reads the file. Whoever may write to it is whoever they like, so only its
+// owner may.
+func (t *Tokens) read() (*tokenList, error) {
+	f, err := os.Open(t.path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, errors.New("it is no file")
+	case info.Mode().Perm()&0o022 != 0:
+		return nil, fmt.Errorf("others than its owner may write to it (%v); chmod go-w takes that away", info.Mode().Perm())
+	}
+	content, err := io.ReadAll(io.LimitReader(f, maxTokenFile+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(content) > maxTokenFile:
+		return nil, fmt.Errorf("it is larger than %d bytes", maxTokenFile)
+	}
+	return parseTokens(content)
+}
+
+func (t *Tokens) warn(info os.FileInfo) {
+	if info.Mode().Perm()&0o004 != 0 {
+		t.log.WithField("file", t.path).Warn("everyone on this host may read the hashes of the tokens; chmod o-r takes that away")
+	}
+}
+
+// now returns the list as the file has it.
+func (t *Tokens) now() *tokenList {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := time.Now()
+	if d := now.Sub(t.looked); d >= 0 && d < tokensEvery {
+		return t.list
+	}
+	t.looked = now
+	log := t.log.WithField("file", t.path)
+	info, err := os.Stat(t.path)
+	if err != nil {
+		if !t.missing {
+			log.WithError(err).Error("the tokens can't be read; those that were known stay")
+		}
+		t.missing = true
+		return t.list
+	}
+	if !t.missing && sameFile(info, t.seen) {
+		return t.list
+	}
+	t.seen, t.missing = info, false
+	list, err := t.read()
+	if err != nil {
+		log.WithError(err).Error("the tokens can't be read; those that were known stay")
+		return t.list
+	}
+	t.list = list
+	t.warn(info)
+	log.WithField("tokens", len(list.tokens)).Info("the tokens were read anew")
+	return t.list
+}
+
+func sameFile(a, b os.FileInfo) bool {
+	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size() && a.Mode() == b.Mode()
+}
+
+// caller returns whose token has a hash, and when that ends, zero for never. The
+// error is Unauthorized.
+func (t *Tokens) caller(hash [sha256.Size]byte) (Caller, time.Time, error) {
+	token := t.now().find(hash)
+	switch {
+	case token == nil:
+		return Caller{}, time.Time{}, puller.Errorf(puller.Unauthorized, "the token is not known to this daemon")
+	case !token.expires.IsZero() && !time.Now().Before(token.expires):
+		return Caller{}, time.Time{}, puller.Errorf(puller.Unauthorized, "the token %s has expired, on %s", token.name, token.expires.UTC().Format(time.RFC3339))
+	}
+	return Caller{Name: "token:" + token.name, Scopes: token.scopes}, token.expires, nil
+}
+
+// certified returns who shows a certificate that the authority has signed. Those
+// that the file does not name may do everything if it names none at all.
+func (t *Tokens) certified(name string) (Caller, error) {
+	c := Caller{Name: "cert:" + name, Scopes: []Scope{ScopeAdmin}}
+	if t == nil {
+		return c, nil
+	}
+	if listed := t.now().certificates; listed != nil {
+		if c.Scopes = listed[name]; c.Scopes == nil {
+			return Caller{}, puller.Errorf(puller.Unauthorized, "the certificate of %q is not among those that this daemon lists", name)
+		}
+	}
+	return c, nil
+}

@@ -1,0 +1,246 @@
+package api_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+
+	"github.com/towline/towline/api"
+)
+
+func TestABadTokenFileIsRefusedWithTheLineAtFault(t *testing.T) {
+	good := listed("a", "x", "read")
+	for content, want := range map[string]string{
+		"tokens: [":                                                                 "line 1",
+		"tokens:\n" + good + "  - name: b\n":                                        "line 5: sha256",
+		"tokens:\n" + good + good:                                                   "line 5: name: \"a\" is there twice",
+		"tokens:\n" + good + listed("b", "x", "run"):                                "a and b are the same token",
+		"tokens:\n" + listed("a", "x", "read, write"):                               `line 4: scopes: there is no "write"; there are read, pull, run, admin`,
+		"tokens:\n" + listed("a", "x", ""):                                          "scopes: empty",
+		"tokens:\n" + listed(`"a b"`, "x", "read"):                                  "line 2: name",
+		"tokens:\n" + listed(`""`, "x", "read"):                                     "line 2: name",
+		"tokens:\n" + listed(`"a\e[2J"`, "x", "read"):                               "line 2: name",
+		"tokens:\n" + good + "    expires: tomorrow\n":                              "line 5: expires",
+		"tokens:\n" + good + "    scope: read\n":                                    "line 5: there is no field scope",
+		"tokns:\n" + good:                                                           "line 1: there is no field tokns",
+		"tokens:\n" + good + "---\ntokens: []\n":                                    "more than one",
+		"tokens:\n" + good + "tokens: []\n":                                         "line",
+		"tokens:\n  - name: a\n    sha256: canary-clear-text\n    scopes: [read]\n": "line 3: sha256",
+		"tokens: 7":                           "line 1",
+		"- a":                                 "line 1",
+		"certificates:\n  - scopes: [read]\n": "certificates",
+		"certificates:\n  - name: a\n    scopes: [x]\n": "line 3: scopes",
+		"certificates:\n  - name: a\n":                  "line 2: scopes",
+		strings.Repeat("#", 2<<20):                      "larger",
+	} {
+		path := tokenFile(t, content)
+		_, err := api.OpenTokens(path, logrus.New())
+		switch {
+		case err == nil:
+			t.Errorf("%.80q is taken", content)
+		case !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), want) || strings.ContainsAny(err.Error(), "\n\x1b"):
+			t.Errorf("%.80q: %q has no %q", content, err, want)
+		case strings.Contains(err.Error(), "canary"):
+			t.Errorf("%.80q: %v tells a token", content, err)
+		}
+	}
+	for _, content := range []string{"", "tokens:\n", "tokens: []\n", "# none\n", "certificates: []\n"} {
+		if _, err := api.OpenTokens(tokenFile(t, content), logrus.New()); err != nil {
+			t.Errorf("%q: %v", content, err)
+		}
+	}
+}
+
+func TestATokenFileBelongsToItsOwner(t *testing.T) {
+	for mode, fine := range map[os.FileMode]bool{0o600: true, 0o640: true, 0o400: true, 0o644: true, 0o660: false, 0o602: false, 0o666: false} {
+		path := tokenFile(t, everyone())
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		said := &safeBuffer{}
+		l := logrus.New()
+		l.SetOutput(said)
+		_, err := api.OpenTokens(path, l)
+		if fine != (err == nil) || err != nil && !strings.Contains(err.Error(), "chmod") {
+			t.Errorf("%v: %v", mode, err)
+		}
+		if warned := strings.Contains(said.String(), "chmod o-r"); warned != (mode == 0o644) {
+			t.Errorf("%v: it says %q", mode, said)
+		}
+	}
+	dir := t.TempDir()
+	for _, path := range []string{dir, filepath.Join(dir, "none")} {
+		if _, err := api.OpenTokens(path, logrus.New()); err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+// asks makes a request as a caller over TCP, without a connection.
+func asks(h http.Handler, token string) int {
+	r, err := http.NewRequest("GET", "http://localhost/v1/session", nil)
+	if err != nil {
+		panic(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+token)
+	w := &status{header: http.Header{}}
+	h.ServeHTTP(w, r)
+	return w.code
+}
+
+type status struct {
+	header http.Header
+	code   int
+}
+
+func (s *status) Header() http.Header         { return s.header }
+func (s *status) WriteHeader(code int)        { s.code = code }
+func (s *status) Write(p []byte) (int, error) { return len(p), nil }
+
+func TestTokensAreRotatedWithoutARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		said := &safeBuffer{}
+		path := tokenFile(t, "tokens:\n"+listed("old", "canary-old", "read"))
+		h := api.New(nil, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Tokens: openTokens(t, path, said)})
+		is := func(when string, old, fresh int) {
+			t.Helper()
+			<-time.After(time.Second)
+			for range 3 {
+				if got, want := [2]int{asks(h, "canary-old"), asks(h, "canary-new")}, [2]int{old, fresh}; got != want {
+					t.Errorf("%s: %v, not %v", when, got, want)
+				}
+			}
+		}
+		replace := func(content string) {
+			t.Helper()
+			if err := os.WriteFile(path+"~", []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Rename(path+"~", path); err != nil {
+				t.Fatal(err)
+			}
+		}
+		is("at first", 200, 401)
+		replace("tokens:\n" + listed("new", "canary-new", "read"))
+		is("replaced", 401, 200)
+		replace("tokens: [")
+		is("turned bad", 401, 200)
+		if n := strings.Count(said.String(), "those that were known stay"); n != 1 {
+			t.Errorf("a bad file is logged %d times:\n%s", n, said)
+		}
+		os.Remove(path)
+		is("gone", 401, 200)
+		if n := strings.Count(said.String(), "those that were known stay"); n != 2 {
+			t.Errorf("a file that is gone is logged %d times:\n%s", n, said)
+		}
+		replace("tokens:\n" + listed("old", "canary-old", "read") + listed("new", "canary-new", "run"))
+		is("back", 200, 200)
+		if err := os.Chmod(path, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		replaceMode := "tokens: []\n"
+		if err := os.WriteFile(path, []byte(replaceMode), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		is("written by anyone", 200, 200)
+		if err := os.Chmod(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		is("empty", 401, 401)
+		soon := time.Now().Add(10 * time.Second).UTC().Format(time.RFC3339)
+		replace("tokens:\n" + listed("new", "canary-new", "run") + "    expires: " + soon + "\n")
+		is("for a while", 401, 200)
+		<-time.After(10 * time.Second)
+		is("expired", 401, 401)
+		if strings.Contains(said.String(), "canary") {
+			t.Errorf("a token is in the log:\n%s", said)
+		}
+	})
+}
+
+func TestAFileIsNotLookedAtForEveryRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := tokenFile(t, everyone())
+		h := api.New(nil, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Tokens: openTokens(t, path, &safeBuffer{})})
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if code := asks(h, boss); code != 200 { // no time has passed in here
+			t.Errorf("the file was read again at once: %d", code)
+		}
+		<-time.After(time.Second)
+		if code := asks(h, boss); code != 401 {
+			t.Errorf("the file was not read again: %d", code)
+		}
+	})
+}
+
+// Every token in the list is compared, each in the same time: the search has no
+// way out before its end.
+func TestTokensAreComparedInConstantTime(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "tokenlist.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	compares := false
+	for _, d := range file.Decls {
+		f, ok := d.(*ast.FuncDecl)
+		if !ok || f.Name.Name != "find" {
+			continue
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			loop, ok := n.(*ast.RangeStmt)
+			if !ok {
+				return true
+			}
+			ast.Inspect(loop, func(n ast.Node) bool {
+				switch n := n.(type) {
+				case *ast.ReturnStmt, *ast.BranchStmt:
+					t.Error("the search ends before the end of the list")
+				case *ast.SelectorExpr:
+					compares = compares || n.Sel.Name == "ConstantTimeCompare"
+				}
+				return true
+			})
+			return false
+		})
+	}
+	if !compares {
+		t.Error("find does not compare in constant time")
+	}
+}
+
+func FuzzTokenFile(f *testing.F) {
+	for _, content := range []string{everyone(), "certificates:\n  - name: a\n    scopes: [read]\n", "tokens: &a [*a]", "tokens:\n  - <<: {name: a}\n", "tokens: {a: b}"} {
+		f.Add([]byte(content))
+	}
+	quiet := logrus.New()
+	quiet.SetOutput(&safeBuffer{})
+	path := filepath.Join(f.TempDir(), "tokens.yaml")
+	f.Fuzz(func(t *testing.T, content []byte) {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		tokens, err := api.OpenTokens(path, quiet)
+		if err != nil {
+			if strings.ContainsAny(err.Error(), "\n") {
+				t.Errorf("%q", err)
+			}
+			return
+		}
+		h := api.New(nil, api.Options{Metrics: prometheus.NewRegistry(), Log: quiet, Tokens: tokens})
+		if code := asks(h, "canary-fuzz"); code != 401 && !strings.Contains(strings.ToLower(string(content)), hashOf("canary-fuzz")) {
+			t.Errorf("%d", code)
+		}
+	})
+}

@@ -1,0 +1,180 @@
+package api
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// tokenList is what a token file says.
+type tokenList struct {
+	tokens []listedToken
+	// certificates are the callers known by one, by its common name; nil where
+	// the file says nothing of them.
+	certificates map[string][]Scope
+}
+
+type listedToken struct {
+	name    string
+	hash    [sha256.Size]byte
+	scopes  []Scope
+	expires time.Time // zero for never
+}
+
+// tokenEntry is one token or certificate as it is written. Its fields keep the
+// lines that they are at.
+type tokenEntry struct {
+	Name    yaml.Node   `yaml:"name"`
+	SHA256  yaml.Node   `yaml:"sha256"`
+	Scopes  []yaml.Node `yaml:"scopes"`
+	Expires yaml.Node   `yaml:"expires"`
+}
+
+// Bounds of a token file.
+const (
+	maxTokenFile = 1 << 20 // bytes
+	maxTokens    = 10_000
+)
+
+// callerName is what a token may be called. It ends up in logs and on terminals.
+var callerName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+// parseTokens reads a token file. The error is one line and names the line and
+// the field at fault.
+func parseTokens(content []byte) (*tokenList, error) {
+	var written struct {
+		Tokens       []yaml.Node `yaml:"tokens"`
+		Certificates *[]struct {
+			Name   yaml.Node   `yaml:"name"`
+			Scopes []yaml.Node `yaml:"scopes"`
+		} `yaml:"certificates"`
+	}
+	d := yaml.NewDecoder(bytes.NewReader(content))
+	d.KnownFields(true)
+	if err := d.Decode(&written); err != nil && !errors.Is(err, io.EOF) {
+		return nil, yamlFault(err)
+	}
+	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return nil, errors.New("more than one YAML document; write one")
+	}
+	if len(written.Tokens) > maxTokens {
+		return nil, fmt.Errorf("tokens: %d of them; at most %d are taken", len(written.Tokens), maxTokens)
+	}
+	list := &tokenList{}
+	for _, node := range written.Tokens {
+		token, err := parseToken(&node)
+		if err != nil {
+			return nil, err
+		}
+		for _, other := range list.tokens {
+			if other.name == token.name {
+				return nil, fmt.Errorf("line %d: name: %q is there twice", node.Line, token.name)
+			}
+			if other.hash == token.hash {
+				return nil, fmt.Errorf("line %d: sha256: %s and %s are the same token", node.Line, other.name, token.name)
+			}
+		}
+		list.tokens = append(list.tokens, token)
+	}
+	if written.Certificates != nil {
+		list.certificates = make(map[string][]Scope)
+		for _, c := range *written.Certificates {
+			name := c.Name.Value
+			if c.Name.Kind != yaml.ScalarNode || name == "" {
+				return nil, errors.New("certificates: one has no name; write the common name of its subject")
+			}
+			if list.certificates[name] != nil {
+				return nil, fmt.Errorf("line %d: name: %q is there twice", c.Name.Line, name)
+			}
+			scopes, err := parseScopes(c.Name.Line, c.Scopes)
+			if err != nil {
+				return nil, err
+			}
+			list.certificates[name] = scopes
+		}
+	}
+	return list, nil
+}
+
+func parseToken(node *yaml.Node) (t listedToken, err error) {
+	var e tokenEntry
+	if err := node.Load(&e, yaml.WithKnownFields()); err != nil {
+		return t, yamlFault(err)
+	}
+	t.name = e.Name.Value
+	if !callerName.MatchString(t.name) {
+		return t, fmt.Errorf("line %d: name: %q is none; write up to 64 letters, digits, dots, dashes or underscores", line(node, &e.Name), t.name)
+	}
+	hash, err := hex.DecodeString(e.SHA256.Value)
+	if err != nil || len(hash) != sha256.Size {
+		return t, fmt.Errorf("line %d: sha256: that of %s is not the 64 hexadecimal digits that \"towline token new\" prints", line(node, &e.SHA256), t.name)
+	}
+	t.hash = [sha256.Size]byte(hash)
+	if t.scopes, err = parseScopes(node.Line, e.Scopes); err != nil {
+		return t, err
+	}
+	if e.Expires.Kind != 0 {
+		if t.expires, err = time.Parse(time.RFC3339, e.Expires.Value); err != nil {
+			return t, fmt.Errorf("line %d: expires: %q is not a time such as 2030-01-31T00:00:00Z", e.Expires.Line, e.Expires.Value)
+		}
+	}
+	return t, nil
+}
+
+// line is where a field is, or where it should be.
+func line(entry, field *yaml.Node) int {
+	if field.Line > 0 {
+		return field.Line
+	}
+	return entry.Line
+}
+
+func parseScopes(at int, nodes []yaml.Node) (scopes []Scope, err error) {
+	if len(nodes) == 0 {
+		return nil, fmt.Errorf("line %d: scopes: empty; name some of %s", at, Caller{Scopes: Scopes()}.list())
+	}
+	for _, n := range nodes {
+		s := Scope(n.Value)
+		if !slices.Contains(Scopes(), s) {
+			return nil, fmt.Errorf("line %d: scopes: there is no %q; there are %s", n.Line, n.Value, Caller{Scopes: Scopes()}.list())
+		}
+		if !slices.Contains(scopes, s) {
+			scopes = append(scopes, s)
+		}
+	}
+	return scopes, nil
+}
+
+var fieldNotFound = regexp.MustCompile(`field (\S+) not found in type \S+`)
+
+// yamlFault is what a decoder says, in one line and without Go's types.
+func yamlFault(err error) error {
+	message := err.Error()
+	var typed *yaml.LoadErrors
+	if errors.As(err, &typed) && len(typed.Errors) > 0 {
+		message = fmt.Sprintf("line %d: %s", typed.Errors[0].Line, typed.Errors[0].Err)
+	}
+	message = fieldNotFound.ReplaceAllString(message, "there is no field $1 here")
+	return errors.New(strings.Join(strings.Fields(message), " "))
+}
+
+// find returns the token with a hash. It looks at every one, each in the same
+// time: how long it takes says nothing of what is listed.
+func (l *tokenList) find(hash [sha256.Size]byte) (found *listedToken) {
+	for i := range l.tokens {
+		if subtle.ConstantTimeCompare(l.tokens[i].hash[:], hash[:]) == 1 {
+			found = &l.tokens[i]
+		}
+	}
+	return found
+}

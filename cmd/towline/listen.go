@@ -1,0 +1,151 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	"github.com/docker/go-connections/sockets"
+	"github.com/sirupsen/logrus"
+
+	"github.com/towline/towline/configs"
+)
+
+// listenAll listens on every address, or on none. What comes by TCP is under
+// TLS if there is a certificate for it.
+func listenAll(config configs.Config, log logrus.FieldLogger) (listeners []net.Listener, err error) {
+	defer func() {
+		if err != nil {
+			closeAll(listeners)
+		}
+	}()
+	for _, address := range config.Listen {
+		some, err := listen(address, config)
+		listeners = append(listeners, some...)
+		if err != nil {
+			return listeners, fmt.Errorf("listen on %s: %w", address, err)
+		}
+	}
+	if n := len(activation.Files(true)); n > 0 {
+		return listeners, fmt.Errorf("systemd has passed %d sockets that nothing listens on; write fd:// in listen", n)
+	}
+	certificates, err := newCertificates(config.Auth, log)
+	if err != nil {
+		return listeners, err
+	}
+	for i, l := range listeners {
+		tcp := l.Addr().Network() == "tcp"
+		listeners[i] = limitConnections(l, config.Limits.Connections)
+		switch {
+		case tcp && certificates != nil:
+			listeners[i] = tls.NewListener(listeners[i], certificates.server())
+		case tcp && !l.Addr().(*net.TCPAddr).IP.IsLoopback():
+			log.WithField("address", l.Addr()).Warn("tokens come to this address as they are, for anyone on the way to read; set auth.tls.cert and auth.tls.key")
+		}
+	}
+	return listeners, nil
+}
+
+func closeAll(listeners []net.Listener) {
+	for _, l := range listeners {
+		l.Close()
+	}
+}
+
+func listen(address string, config configs.Config) ([]net.Listener, error) {
+	if address == configs.Activated {
+		return activated(config.Auth)
+	}
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, err
+	}
+	var l net.Listener
+	if u.Scheme == "tcp" {
+		l, err = net.Listen("tcp", u.Host)
+	} else {
+		l, err = listenUnix(u.Path, config.SocketGroup)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return []net.Listener{l}, nil
+}
+
+// listenUnix opens a unix socket that its owner and group may use. A socket that
+// a dead daemon left is replaced, one that a living daemon answers on is not.
+func listenUnix(path, group string) (net.Listener, error) {
+	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		conn.Close()
+		return nil, errors.New("another daemon answers there; stop it, or listen somewhere else")
+	}
+	if info, err := os.Lstat(path); err == nil && info.Mode().Type() != os.ModeSocket {
+		return nil, errors.New("there is something that is no socket; remove it, or listen somewhere else")
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	options := []sockets.SockOption{sockets.WithChmod(0o660)}
+	if group != "" {
+		id, err := groupID(group)
+		if err != nil {
+			return nil, err
+		}
+		options = append([]sockets.SockOption{sockets.WithChown(-1, id)}, options...)
+	}
+	return sockets.NewUnixSocketWithOpts(path, options...)
+}
+
+func groupID(group string) (int, error) {
+	if id, err := strconv.Atoi(group); err == nil && id >= 0 {
+		return id, nil
+	}
+	g, err := user.LookupGroup(group)
+	if err != nil {
+		return 0, fmt.Errorf("socket_group: %w", err)
+	}
+	return strconv.Atoi(g.Gid)
+}
+
+// activated returns the sockets that systemd has passed (sd_listen_fds(3)).
+func activated(auth configs.Auth) (listeners []net.Listener, err error) {
+	files := activation.Files(true)
+	if len(files) == 0 {
+		return nil, errors.New("systemd has passed no socket; start the .socket unit, or name an address")
+	}
+	for _, f := range files {
+		l, err := net.FileListener(f)
+		f.Close()
+		if err != nil {
+			return listeners, fmt.Errorf("%s is no socket that listens: %w", f.Name(), err)
+		}
+		listeners = append(listeners, l)
+		switch network := l.Addr().Network(); {
+		case network != "unix" && network != "tcp":
+			return listeners, fmt.Errorf("%s is a %s socket; pass unix and TCP sockets", f.Name(), network)
+		case network == "tcp" && !auth.KnowsCallers():
+			return listeners, fmt.Errorf("%s is tcp://%s: %s", f.Name(), l.Addr(), configs.HowToKnow)
+		}
+	}
+	return listeners, nil
+}
+
+// hosts are the names that callers over TCP may use.
+func hosts(config configs.Config) []string {
+	names := config.Auth.Hosts
+	for _, address := range config.Listen {
+		if host, ok := strings.CutPrefix(address, "tcp://"); ok {
+			names = append(names[:len(names):len(names)], host)
+		}
+	}
+	return names
+}

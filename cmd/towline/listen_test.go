@@ -1,0 +1,177 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/towline/towline/configs"
+)
+
+// freePort returns one that nobody listens on just now.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// overTCP is a daemon that also listens on TCP.
+func overTCP(t *testing.T, change func(c *configs.Config)) (address string, c configs.Config) {
+	t.Helper()
+	c, _ = config(t)
+	address = freePort(t)
+	c.Listen = append(c.Listen, "tcp://"+address)
+	c.Auth.TokenFile = filepath.Join(directory(t), "tokens.yaml")
+	change(&c)
+	return address, c
+}
+
+func TestServeDoesNotListenForWhomItCannotKnow(t *testing.T) {
+	c, path := config(t)
+	c.Listen = append(c.Listen, "tcp://127.0.0.1:7077")
+	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "auth.token_file") || !strings.Contains(err.Error(), "auth.tls.ca") {
+		t.Errorf("without tokens and certificates: %v", err)
+	}
+	// As the program says it.
+	file := filepath.Join(directory(t), "towline.yaml")
+	if err := os.WriteFile(file, []byte("listen: [tcp://0.0.0.0:7077]\nstate_dir: /nowhere\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, err := run(t.Context(), "serve", "--config", file); code != exitUsage || !strings.Contains(err.Error(), "auth.token_file") {
+		t.Errorf("exit code %d: %v", code, err)
+	}
+	// And with files that are no good.
+	for _, auth := range []configs.Auth{
+		{TokenFile: "/nowhere/tokens.yaml"},
+		{TLS: configs.TLS{Cert: "/nowhere/cert.pem", Key: "/nowhere/key.pem", CA: "/nowhere/ca.pem"}},
+	} {
+		c.Auth, c.Listen = auth, []string{"unix://" + path, "tcp://" + freePort(t)}
+		if err := serve(t.Context(), c); err == nil || !strings.Contains(err.Error(), "/nowhere/") {
+			t.Errorf("%+v: %v", auth, err)
+		}
+	}
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("a socket is left behind: %v", err)
+	}
+}
+
+// lines takes a log.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func TestPlainTCPToOthersIsWarnedOf(t *testing.T) {
+	for address, warned := range map[string]bool{"127.0.0.1:0": false, "0.0.0.0:0": true, "[::1]:0": false} {
+		said := &lines{}
+		log := logrus.New()
+		log.SetOutput(said)
+		c := configs.Default()
+		c.Listen, c.Auth.TokenFile = []string{"tcp://" + address}, "/some"
+		all, err := listenAll(c, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		closeAll(all)
+		if strings.Contains(said.String(), "auth.tls.cert") != warned {
+			t.Errorf("%s: it says %q", address, said)
+		}
+	}
+}
+
+func TestASocketsGroup(t *testing.T) {
+	if os.Geteuid() != 0 {
+		groups, err := os.Getgroups()
+		if err != nil || len(groups) == 0 {
+			t.Fatal("this user has no group", err)
+		}
+	}
+	group := os.Getegid()
+	if os.Geteuid() == 0 {
+		group = 12345
+	}
+	path := filepath.Join(directory(t), "s")
+	l, err := listenUnix(path, fmt.Sprint(group))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o660 || int(info.Sys().(*syscall.Stat_t).Gid) != group {
+		t.Errorf("the socket is %v of group %d, %v", info.Mode(), info.Sys().(*syscall.Stat_t).Gid, err)
+	}
+	if _, err := listenUnix(path+"2", "no-such-group"); err == nil || !strings.Contains(err.Error(), "socket_group") {
+		t.Errorf("a group that is not there: %v", err)
+	}
+	if _, err := os.Stat(path + "2"); !os.IsNotExist(err) {
+		t.Errorf("its socket is there: %v", err)
+	}
+}
+
+func TestConnectionsBeyondTheLimitWait(t *testing.T) {
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := limitConnections(inner, 2)
+	accepted := make(chan net.Conn, 3)
+	ended := make(chan error)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				ended <- err
+				return
+			}
+			accepted <- c
+		}
+	}()
+	for range 3 {
+		c, err := net.Dial("tcp", inner.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	first, second := <-accepted, <-accepted
+	select {
+	case <-accepted:
+		t.Error("there is a third connection of two")
+	case <-time.After(50 * time.Millisecond):
+	}
+	first.Close()
+	first.Close() // its slot is given back once
+	third := <-accepted
+	l.Close()
+	if err := <-ended; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("who waits for a slot when it closes gets %v", err)
+	}
+	second.Close()
+	third.Close()
+}

@@ -1,0 +1,123 @@
+package configs
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Auth says how callers over TCP prove who they are.
+type Auth struct {
+	TokenFile string   `mapstructure:"token_file"`
+	Hosts     []string `mapstructure:"hosts"` // names that they may call the daemon by
+	TLS       TLS      `mapstructure:"tls"`
+}
+
+// TLS names PEM files.
+type TLS struct {
+	Cert string `mapstructure:"cert"`
+	Key  string `mapstructure:"key"`
+	CA   string `mapstructure:"ca"` // that client certificates must come from
+}
+
+// KnowsCallers reports whether callers over TCP can prove who they are.
+func (a Auth) KnowsCallers() bool { return a.TokenFile != "" || a.TLS.CA != "" }
+
+// HowToKnow says what to set so that they can.
+const HowToKnow = "whoever reaches it could have anything pulled and run; set auth.token_file, or auth.tls.cert, auth.tls.key and auth.tls.ca for client certificates"
+
+// Activated stands in listen for the sockets that systemd passes.
+const Activated = "fd://"
+
+func (c Config) checkListen() error {
+	if len(c.Listen) == 0 {
+		return errors.New("listen: empty; name at least one address, such as unix:///run/towline/towline.sock")
+	}
+	seen := make(map[string]bool)
+	for _, address := range c.Listen {
+		if seen[address] {
+			return fmt.Errorf("listen: %s is there twice", address)
+		}
+		seen[address] = true
+		u, err := url.Parse(address)
+		switch {
+		case err == nil && u.Scheme == "tcp":
+			if err = checkTCP(u); err == nil && !c.Auth.KnowsCallers() {
+				err = errors.New(HowToKnow)
+			}
+		case address == Activated:
+		case err != nil || u.Scheme != "unix" || u.Host != "" || !filepath.IsAbs(u.Path):
+			return fmt.Errorf("listen: %q is not an address; write unix:///PATH, tcp://HOST:PORT, or fd:// for what systemd passes", address)
+		case len(u.Path) > maxSocketPath:
+			err = fmt.Errorf("the path is %d bytes long; a unix socket's has at most %d", len(u.Path), maxSocketPath)
+		}
+		if err != nil {
+			return fmt.Errorf("listen: %s: %w", address, err)
+		}
+	}
+	return nil
+}
+
+// maxSocketPath is what a unix socket's address holds on Linux (unix(7)).
+const maxSocketPath = 107
+
+func checkTCP(u *url.URL) error {
+	host, port, err := net.SplitHostPort(u.Host)
+	if err != nil || u.Path != "" || u.RawQuery != "" || u.User != nil || u.Fragment != "" {
+		return errors.New("write tcp://HOST:PORT")
+	}
+	if host == "" {
+		return errors.New("no host; write tcp://0.0.0.0:PORT to listen on every address")
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("%q is not a port", port)
+	}
+	return nil
+}
+
+func (a Auth) check() error {
+	for _, f := range []struct{ key, path string }{
+		{"token_file", a.TokenFile}, {"tls.cert", a.TLS.Cert}, {"tls.key", a.TLS.Key}, {"tls.ca", a.TLS.CA},
+	} {
+		if f.path != "" && !filepath.IsAbs(f.path) {
+			return fmt.Errorf("auth.%s: %q is not an absolute path", f.key, f.path)
+		}
+	}
+	switch t := a.TLS; {
+	case t.Cert != "" && t.Key == "":
+		return errors.New("auth.tls.key: empty; auth.tls.cert needs its key")
+	case t.Key != "" && t.Cert == "":
+		return errors.New("auth.tls.cert: empty; auth.tls.key needs its certificate")
+	case t.CA != "" && t.Cert == "":
+		return errors.New("auth.tls.cert: empty; client certificates need the daemon's own, and its key, too")
+	}
+	for _, name := range a.Hosts {
+		if name == "" || strings.ContainsAny(name, "/ *@") || strings.Contains(name, ":") && net.ParseIP(name) == nil {
+			return fmt.Errorf("auth.hosts: %q is not a name or an address; write it without scheme and port", name)
+		}
+	}
+	return nil
+}
+
+// Bounds of what callers may be allowed.
+const (
+	mostConnections = 1_000_000
+	mostRequests    = 1_000_000
+	mostJobsEach    = 20_000 // the puller takes no more of all together
+)
+
+func (l Limits) check() error {
+	for _, n := range []struct {
+		key         string
+		value, most int
+	}{{"connections", l.Connections, mostConnections}, {"requests", l.Requests, mostRequests}, {"jobs", l.Jobs, mostJobsEach}} {
+		if n.value < 1 || n.value > n.most {
+			return fmt.Errorf("limits.%s: %d is not between 1 and %d", n.key, n.value, n.most)
+		}
+	}
+	return nil
+}
