@@ -48,7 +48,7 @@ image: ## the container image towline:dev (IMAGE names another)
 	CGO_ENABLED=0 GOOS=linux go build -trimpath -ldflags '$(LDFLAGS)' -o $(CACHE)/image/towline ./cmd/towline
 	docker build -q -t $(or $(IMAGE),towline:dev) -f Dockerfile $(CACHE)/image
 
-bench: ## figures against docker pull, docker run and the disk, as ratios in one run
+bench: ## figures against docker pull, docker run, the disk and other ways to tell readers, as ratios in one run
 	cd integration && go run ./bench
 
 fuzz: ## every fuzz target for FUZZTIME

@@ -2,6 +2,7 @@ package api
 
 import (
 	"cmp"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"mime"
@@ -82,6 +83,51 @@ func (s *Server) streamJob(w http.ResponseWriter, r *http.Request, id string, si
 		}
 		return b, err
 	}, ended)
+	return nil
+}
+
+// allEvents is GET /v1/events: the events of all jobs, or of those with a kind
+// and an image, to the daemon's end.
+func (s *Server) allEvents(w http.ResponseWriter, r *http.Request) error {
+	after, err := since(r)
+	if err != nil {
+		return err
+	}
+	interval, err := every(r)
+	if err != nil {
+		return err
+	}
+	kind, image := r.URL.Query().Get("kind"), r.URL.Query().Get("image")
+	frames, listener, err := s.puller.WatchAll(kind, image, after)
+	if err != nil {
+		return err
+	}
+	listener.Every = interval
+	over := false
+	next := func() (*stream.Batch, error) {
+		if over {
+			return nil, io.EOF
+		}
+		b, err := listener.Next(r.Context(), heartbeatAfter)
+		switch {
+		case err == io.EOF:
+			over = true
+			return stream.NewBatch(puller.ShutdownFrame()), nil
+		case errors.Is(err, stream.ErrBehind):
+			// It is told so, and begins anew from what there is now.
+			at := listener.At()
+			if frames, listener, err = s.puller.WatchAll(kind, image, &at); err != nil {
+				return nil, err
+			}
+			listener.Every = interval
+			return stream.NewBatch(frames...), nil
+		case b == nil && err == nil:
+			return stream.NewBatch(puller.HeartbeatFrame("")), nil
+		}
+		return b, err
+	}
+	media := cmp.Or(streamMedia(r), "application/x-ndjson")
+	s.stream(w, r, media, "", stream.NewBatch(frames...), next, func() bool { return false })
 	return nil
 }
 

@@ -129,12 +129,13 @@ func (g *guard) bearer(shown []string) (Caller, error) {
 }
 
 // checkBody refuses a body in a form that is not taken, and one where there is to
-// be none. Clients of Docker's send one with a pull that means nothing.
+// be none. Clients of Docker's send one with a pull that means nothing; it is
+// read, since until then it is not seen that they go away.
 func checkBody(w http.ResponseWriter, r *http.Request) error {
 	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
 		return invalid("Content-Encoding: %q is not taken; send the body as it is", clip(coding))
 	}
-	dockers := inDockersForm(r.URL.Path)
+	_, _, dockers := dockerPath(r.URL.Path)
 	if r.ContentLength == 0 || r.Method == http.MethodPost && !dockers {
 		return nil
 	}
@@ -158,7 +159,7 @@ func (g *guard) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, errLongURL) {
 		p.Status, p.Title = http.StatusRequestURITooLong, "The address is too long"
 	}
-	if inDockersForm(r.URL.Path) {
+	if _, _, dockers := dockerPath(r.URL.Path); dockers {
 		if p.Status == http.StatusUnauthorized {
 			// To Docker's clients that is a registry's word: they ask for a name
 			// and a password, and send those.

@@ -52,10 +52,10 @@ func start(t *testing.T, change ...func(*puller.Options)) *daemon {
 
 // startInMemory serves the API on connections in memory, for tests in a
 // synctest bubble.
-func startInMemory(t *testing.T) *daemon {
+func startInMemory(t *testing.T, change ...func(*puller.Options)) *daemon {
 	t.Helper()
 	l := sockets.NewInmemSocket("towline", 0)
-	return startOn(t, l, l.DialContext)
+	return startOn(t, l, l.DialContext, change...)
 }
 
 func startOn(t *testing.T, l net.Listener, dial func(context.Context, string, string) (net.Conn, error), change ...func(*puller.Options)) *daemon {

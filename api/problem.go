@@ -85,6 +85,7 @@ func writeProblem(w http.ResponseWriter, p Problem) {
 
 // writeDockerProblem is for callers that take the daemon for an engine.
 func writeDockerProblem(w http.ResponseWriter, p Problem) {
+	setDockerHeader(w.Header())
 	w.Header().Set("Content-Type", "application/json")
 	p.writeHead(w)
 	json.NewEncoder(w).Encode(map[string]string{"message": p.Detail})

@@ -1,10 +1,6 @@
 package api
 
-import (
-	"net/http"
-	"slices"
-	"strings"
-)
+import "net/http"
 
 // Scope is a kind of thing that a caller may be allowed.
 type Scope string
@@ -41,13 +37,12 @@ func scopeOf(r *http.Request, pattern string) Scope {
 		return ScopePull
 	case "POST /v1/runs":
 		return ScopeRun
-	case "":
-		if !inDockersForm(r.URL.Path) {
-			return known // it is refused in any case
-		}
+	}
+	_, path, dockers := dockerPath(r.URL.Path)
+	if pattern == "" && !dockers {
+		return known // it is refused in any case
 	}
 	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
-	path := unversioned(r.URL.Path)
 	switch {
 	case reads && (path == "/_ping" || path == "/version"):
 		return known // every client of Docker's asks them first
@@ -57,27 +52,4 @@ func scopeOf(r *http.Request, pattern string) Scope {
 		return ScopePull
 	}
 	return ScopeAdmin
-}
-
-// inDockersForm reports whether a path is one of Docker's own API, so that its
-// clients are told in its form why they are refused.
-func inDockersForm(path string) bool {
-	short := unversioned(path)
-	first, _, _ := strings.Cut(strings.TrimPrefix(short, "/"), "/")
-	return len(short) != len(path) || slices.Contains([]string{
-		"_ping", "version", "info", "auth", "events", "images", "containers", "networks", "volumes", "distribution", "build", "session", "system",
-	}, first)
-}
-
-// unversioned takes the version (/v1.NN) off a path of Docker's API.
-func unversioned(path string) string {
-	rest, ok := strings.CutPrefix(path, "/v1.")
-	if !ok {
-		return path
-	}
-	version, rest, _ := strings.Cut(rest, "/")
-	if version == "" || strings.Trim(version, "0123456789") != "" {
-		return path
-	}
-	return "/" + rest
 }

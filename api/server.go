@@ -60,6 +60,7 @@ func New(p *puller.Puller, o Options) *Server {
 	handle("GET /v1/jobs/{id}", s.getJob)
 	handle("DELETE /v1/jobs/{id}", s.cancelJob)
 	handle("GET /v1/jobs/{id}/events", s.jobEvents, "since", "every")
+	handle("GET /v1/events", s.allEvents, "kind", "image", "since", "every")
 	handle("GET /v1/engine", s.getEngine)
 	handle("GET /healthz", s.health)
 	handle("GET /readyz", s.ready)
@@ -68,7 +69,7 @@ func New(p *puller.Puller, o Options) *Server {
 	handle("GET /v1/session", s.getSession)
 	handle("DELETE /v1/session", s.endSession)
 	s.routes = &guard{
-		mux: mux, next: withProblems(mux), tokens: s.tokens, sessions: s.sessions, hosts: newHosts(o.Hosts),
+		mux: mux, next: s.withDocker(withProblems(mux)), tokens: s.tokens, sessions: s.sessions, hosts: newHosts(o.Hosts),
 		limits: newLimiter(o.Requests), origin: http.NewCrossOriginProtection(), open: o.Open,
 	}
 	return s

@@ -11,19 +11,18 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
-
-	"github.com/towline/towline/stream"
 )
 
-// Submit accepts a job and returns it, queued or further. The job is on disk by
-// then. The error is InvalidRequest, naming the field, Conflict, or Overloaded.
+// Submit accepts a job and returns it, queued or further: it has ended where the
+// engine says at once that there is nothing to pull. The job is on disk by then.
+// The error is InvalidRequest, naming the field, Conflict, or Overloaded.
 func (p *Puller) Submit(r PullRequest) (Job, error) {
 	r, _, err := r.withDefaults(p.opts)
 	if err != nil {
 		return Job{}, err
 	}
 	j := p.newPull(r)
-	j.fingerprint = fingerprint(r, j.private)
+	j.fingerprint = fingerprint(j, r)
 	return p.accept(j)
 }
 
@@ -31,7 +30,7 @@ func (p *Puller) Submit(r PullRequest) (Job, error) {
 func (p *Puller) newJob() *job {
 	j := &job{p: p, accepted: make(chan struct{}), done: make(chan struct{})}
 	j.view = Job{State: Queued, CreatedAt: time.Now().UTC()}
-	j.topic = stream.NewTopic(&p.seq)
+	j.topic = p.hub.Topic()
 	return j
 }
 
@@ -51,12 +50,16 @@ func (j *job) ask(r PullRequest) {
 	j.key = transferKey{image: r.Image, platform: r.Platform}
 }
 
-// fingerprint tells requests apart.
-func fingerprint(request any, private bool) []byte {
+// fingerprint tells the request of a job from others with the same idempotency
+// key. Where the job has no key there is none.
+func fingerprint(j *job, request any) []byte {
+	if j.idempotency == "" {
+		return nil
+	}
 	body, err := json.Marshal(struct {
 		Request any
 		Private bool
-	}{request, private})
+	}{request, j.private})
 	if err != nil {
 		panic("puller: a request that has no JSON: " + err.Error())
 	}
@@ -103,11 +106,11 @@ func (p *Puller) accept(jobs ...*job) (Job, error) {
 			return p.Job(r.Job.ID)
 		}
 	}
+	p.glance(first)
 	e := &entry{jobs: jobs, done: make(chan error, 1)}
 	p.mu.Lock()
-	p.ledger.entries = append(p.ledger.entries, e)
+	p.ledger.enter(e)
 	p.mu.Unlock()
-	p.ledger.poke()
 	if err := p.written(e); err != nil {
 		p.refuse(jobs, err)
 		return Job{}, err
@@ -226,6 +229,7 @@ func (p *Puller) refuse(jobs []*job, err error) {
 			delete(p.keys, j.idempotency)
 		}
 		j.refusal = err
+		j.topic.Withdraw()
 		close(j.accepted)
 	}
 }
@@ -235,8 +239,14 @@ func (p *Puller) enlist(jobs []*job) {
 	for _, j := range jobs {
 		p.turns++
 		j.begun, j.turn = true, p.turns
-		j.ctx, j.cancel = context.WithCancel(p.ctx)
+		if j.outcome == nil {
+			j.ctx, j.cancel = context.WithCancel(p.ctx)
+		}
 		p.jobs[j.view.ID] = j
+		j.topic.Announce(j.about())
+		if j.batch != nil {
+			p.hub.Show(j.batch.board, j.about())
+		}
 		i, _ := slices.BinarySearchFunc(p.order, j.view.ID, byID)
 		p.order = slices.Insert(p.order, i, j)
 		p.meter.accepted()
@@ -251,6 +261,7 @@ func byID(j *job, id string) int { return strings.Compare(j.view.ID, id) }
 func (p *Puller) begin(jobs []*job) {
 	for _, j := range jobs {
 		switch {
+		case j.outcome != nil: // it needed no more than a glance
 		case p.closing:
 			p.pause(j)
 		case j.parent != nil: // its parent sees to it
@@ -274,7 +285,7 @@ func (p *Puller) seek(j *job) {
 	switch {
 	case j.orphan:
 		p.work.Go(func() { p.adopt(j) })
-	case j.request.Policy.asks():
+	case j.wants || j.request.Policy.asks() || p.waits(j):
 		p.attach(j)
 	default:
 		p.work.Go(func() { p.check(j) })
@@ -297,12 +308,18 @@ func (p *Puller) check(j *job) {
 // wants reports whether a job wants a pull. If it does not, its image is there
 // and the job ends without any registry being contacted.
 func (p *Puller) wants(j *job) bool {
-	if p.away() && *j.request.Retries > 0 {
-		return true // its transfer asks when the engine answers
+	if p.waits(j) {
+		return true
 	}
-	image, err := p.inspect(j)
+	image, err := p.inspect(j.ctx, j)
 	p.mu.Lock()
 	defer p.unlock()
+	return p.judge(j, image, err)
+}
+
+// judge is wants for what the engine has said. The admission lock is held, and
+// to be given back by unlock.
+func (p *Puller) judge(j *job, image Image, err error) bool {
 	switch {
 	case j.outcome != nil:
 	case err == nil && image.suits(j.view.Image, j.request.Platform):
@@ -323,14 +340,14 @@ func errNotPresent(image string) error {
 	return Errorf(NotFound, "%s: not present on the engine, and the policy is never to pull it", image)
 }
 
-func (p *Puller) inspect(j *job) (Image, error) {
+func (p *Puller) inspect(ctx context.Context, j *job) (Image, error) {
 	select {
 	case p.checks <- struct{}{}:
 		defer func() { <-p.checks }()
-	case <-j.ctx.Done():
-		return Image{}, context.Cause(j.ctx)
+	case <-ctx.Done():
+		return Image{}, context.Cause(ctx)
 	}
-	image, err := p.engine.Inspect(j.ctx, inspectRef(j.key.image), j.key.platform)
+	image, err := p.engine.Inspect(ctx, inspectRef(j.key.image), j.key.platform)
 	if KindOf(err) == EngineUnavailable {
 		p.silent.Store(time.Now().UnixNano())
 	} else {
@@ -338,6 +355,10 @@ func (p *Puller) inspect(j *job) (Image, error) {
 	}
 	return image, err
 }
+
+// waits reports whether a job does not ask the engine, which is away: its
+// transfer asks when the engine answers.
+func (p *Puller) waits(j *job) bool { return p.away() && *j.request.Retries > 0 }
 
 // away reports whether the engine has just not answered. Then not every job
 // that comes asks it anew.

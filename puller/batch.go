@@ -38,10 +38,10 @@ func (p *Puller) Prewarm(r PrewarmRequest) (Job, error) {
 	parent.caller, parent.idempotency = r.Caller, r.IdempotencyKey
 	parent.private = r.Credentials != Credentials{}
 	parent.key.identity = r.Credentials.identity(p.key)
-	parent.fingerprint = fingerprint(struct {
+	parent.fingerprint = fingerprint(parent, struct {
 		PrewarmRequest
 		Skipped []Skipped
-	}{r, r.Skipped}, parent.private)
+	}{r, r.Skipped})
 	family := []*job{parent}
 	for _, image := range r.Images {
 		family = append(family, p.newPull(image))

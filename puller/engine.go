@@ -18,8 +18,8 @@ type Engine interface {
 	// When ctx is done, the engine's pull is aborted.
 	Pull(ctx context.Context, pull Pull, each func(stream.Message)) error
 
-	// Inspect returns the image that a reference in full form names, without
-	// asking any registry. Where the engine keeps several platforms under one
+	// Inspect returns the image that a reference in full form or an ID names,
+	// without asking any registry. Where the engine keeps several platforms under one
 	// name and platform is not "", it is that platform's image. The error is
 	// NotFound where the engine has no such image.
 	Inspect(ctx context.Context, image, platform string) (Image, error)
@@ -123,6 +123,9 @@ type Image struct {
 	// ID is the image's ID: the digest of its configuration, or in the
 	// containerd image store that of its manifest or index.
 	ID string
+	// RepoTags are the names it has, as "name:tag" with the name as the engine
+	// shortens it.
+	RepoTags []string
 	// RepoDigests are the registry digests it is known under, as
 	// "name@sha256:…" with the name as the engine shortens it.
 	RepoDigests []string

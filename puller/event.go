@@ -33,7 +33,16 @@ type Event struct {
 	Result *Job `json:"result,omitempty"` // result: the whole job
 }
 
-func (e Event) frame() stream.Frame { return stream.NewFrame(e.Seq, e.Type, e) }
+func (e Event) frame() stream.Frame {
+	f := stream.NewFrame(e.Seq, e.Type, e)
+	switch {
+	case e.Layer != nil:
+		f = f.InDocker(stream.AppendDockerLayer(nil, *e.Layer))
+	case e.Type == "notice":
+		f = f.InDocker(stream.AppendDockerStatus(nil, "", e.Message))
+	}
+	return f
+}
 
 func stateEvent(seq uint64, v *Job) Event {
 	return Event{Seq: seq, Time: time.Now().UTC(), Type: "state", Job: v.ID, State: v.State, Phase: v.Phase, Attempt: v.Attempt}
@@ -47,11 +56,6 @@ func logEvent(seq uint64, id string, s Output, text stream.Text) Event {
 	return Event{Seq: seq, Time: time.Now().UTC(), Type: "log", Job: id, Stream: s, Text: &text}
 }
 
-// missedFrame is told in the place of output that is not there for a reader.
-func missedFrame(id string) stream.Frame {
-	return noticeEvent(0, id, "some of the output is not kept any more: more has come since than is kept", 0).frame()
-}
-
 func resultEvent(seq uint64, v *Job) Event {
 	return Event{Seq: seq, Time: time.Now().UTC(), Type: "result", Job: v.ID, Result: v}
 }
@@ -59,10 +63,4 @@ func resultEvent(seq uint64, v *Job) Event {
 // layerFrame leaves the job open: all jobs of a transfer share it.
 func layerFrame(l stream.Layer, t *stream.Totals) stream.Frame {
 	return Event{Time: time.Now().UTC(), Type: "layer", Layer: &l, Progress: t}.frame()
-}
-
-// HeartbeatFrame returns what a reader of the job is told while nothing
-// happens, so that nothing on the way takes the connection for dead.
-func HeartbeatFrame(id string) stream.Frame {
-	return Event{Time: time.Now().UTC(), Type: "heartbeat", Job: id}.frame()
 }

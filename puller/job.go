@@ -145,6 +145,7 @@ type job struct {
 	timer    *time.Timer // ends it when its time is up
 	deadline time.Time   // zero for none
 	begun    bool        // it was accepted
+	wants    bool        // the engine has said that its image is not there
 	turn     uint64      // when, in the order of the jobs
 	refusal  error       // why it was not
 	view     Job         // what others are told
@@ -279,7 +280,7 @@ func (j *job) decide(result Result, err error) {
 			v.State = StateCanceled
 		}
 	}
-	state, end := stateEvent(j.p.seq.Next(), &v), resultEvent(j.p.seq.Next(), &v)
+	state, end := stateEvent(j.p.hub.Take(), &v), resultEvent(j.p.hub.Take(), &v)
 	j.last = []stream.Frame{state.frame(), end.frame()}
 	end.Result = nil // it is the record's Job
 	j.events = append(j.events, state, end)
@@ -288,7 +289,9 @@ func (j *job) decide(result Result, err error) {
 	if j.timer != nil {
 		j.timer.Stop()
 	}
-	j.cancel()
+	if j.cancel != nil { // it was accepted
+		j.cancel()
+	}
 	j.p.ledger.touch(j)
 }
 

@@ -18,6 +18,8 @@ const (
 	// pruneAfter is how many ended jobs are kept before the store is pruned
 	// ahead of its time.
 	pruneAfter = 1000
+	// longestGather is how long a Save waits at most for others to share it.
+	longestGather = 4 * time.Millisecond
 	// seqBlock is how many numbers are set aside in the store at a time: after
 	// a crash they go on above what can have been given.
 	seqBlock = 1 << 24
@@ -34,10 +36,14 @@ type ledger struct {
 	entries []*entry
 	changed map[*job]struct{}
 	due     bool // changed is going to be written soon
+	crowd   int  // how many entries are waited for, 0 where nothing is
 	fault   error
 
 	// Of keepBooks:
 	again    *time.Timer // tries to write what could not be
+	wait     *time.Timer // ends the wait for a crowd
+	expected int         // entries that were in the last Save or have come since
+	until    time.Time   // how long so many are waited for
 	reserved uint64      // numbers up to this are set aside
 	lost     bool        // the store has lost all, and not been given it again
 	ended    int         // jobs that ended since the store was pruned
@@ -53,7 +59,7 @@ type entry struct {
 func newLedger() ledger {
 	return ledger{
 		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
-		changed: make(map[*job]struct{}), again: time.NewTimer(saveAgain),
+		changed: make(map[*job]struct{}), again: time.NewTimer(saveAgain), wait: time.NewTimer(time.Hour),
 	}
 }
 
@@ -61,6 +67,20 @@ func (l *ledger) poke() {
 	select {
 	case l.wake <- struct{}{}:
 	default:
+	}
+}
+
+// enter has an entry written. The admission lock is held.
+func (l *ledger) enter(e *entry) {
+	l.entries = append(l.entries, e)
+	l.hurry()
+}
+
+// hurry has what there is written at once, unless a crowd is waited for that is
+// not complete yet. The admission lock is held.
+func (l *ledger) hurry() {
+	if len(l.entries) >= l.crowd {
+		l.poke()
 	}
 }
 
@@ -73,7 +93,7 @@ func (l *ledger) touch(j *job) {
 	l.changed[j] = struct{}{}
 	switch {
 	case j.outcome != nil:
-		l.poke()
+		l.hurry()
 	case !l.due:
 		l.due = true
 		time.AfterFunc(lazily, l.poke)
@@ -88,9 +108,11 @@ func (p *Puller) keepBooks() {
 	hourly := time.NewTicker(pruneEvery)
 	defer hourly.Stop()
 	defer p.ledger.again.Stop()
+	defer p.ledger.wait.Stop()
 	for {
 		select {
 		case <-p.ledger.wake:
+			p.gather()
 			p.write()
 		case <-p.ledger.again.C:
 			p.write()
@@ -108,19 +130,47 @@ func (p *Puller) keepBooks() {
 	}
 }
 
+// gather waits for those whose jobs the last Save took: under load they come
+// back at once with the next, and then all share one Save. The wait ends when
+// as much time has passed as that Save took. Where each comes alone there is
+// none.
+func (p *Puller) gather() {
+	l := &p.ledger
+	p.mu.Lock()
+	wait := time.Until(l.until)
+	if n := len(l.entries); n == 0 || n >= l.expected || wait <= 0 {
+		p.mu.Unlock()
+		return
+	}
+	l.crowd = l.expected
+	p.mu.Unlock()
+	l.wait.Reset(wait)
+	select {
+	case <-l.wake:
+	case <-l.wait.C:
+	case <-l.quit:
+	}
+	p.mu.Lock()
+	l.crowd = 0
+	p.mu.Unlock()
+}
+
 // write saves what is to be saved, and tells who waits for that.
 func (p *Puller) write() {
 	l := &p.ledger
 	p.mu.Lock()
 	entries, changed, fault := l.entries, l.changed, l.fault
 	l.entries, l.changed, l.due = nil, make(map[*job]struct{}), false
-	var records []Record
+	fresh := 0
+	for _, e := range entries {
+		fresh += len(e.jobs)
+	}
+	records := make([]Record, 0, fresh+len(changed))
 	for _, e := range entries {
 		for _, j := range e.jobs {
 			records = append(records, j.record())
 		}
 	}
-	fresh := len(records)
 	var ending []*job
 	for j := range changed {
 		records = append(records, j.record())
@@ -136,6 +186,7 @@ func (p *Puller) write() {
 		return
 	}
 
+	began := time.Now()
 	err := p.save(records)
 	refused := err
 	if err != nil && fresh > 0 {
@@ -153,10 +204,17 @@ func (p *Puller) write() {
 	}
 
 	p.mu.Lock()
+	l.expected = len(entries) + len(l.entries)
+	l.until = time.Now().Add(min(time.Since(began), longestGather))
 	for _, e := range entries {
 		// Here, so that there is no time when they are only on disk.
 		p.enlist(e.jobs)
 		p.begin(e.jobs)
+		for _, j := range e.jobs {
+			if j.outcome != nil {
+				ending = append(ending, j)
+			}
+		}
 	}
 	for _, j := range ending {
 		// Those who wait are told even if it could not be written: what they

@@ -464,3 +464,44 @@ func TestAStoreThatCannotBeWrittenIsToldOfAtTheStart(t *testing.T) {
 		t.Errorf("it started with %v", err)
 	}
 }
+
+// Those whose jobs were accepted together come back at nearly the same time: if
+// the first of them did not wait, half of a crowd would always miss the Save.
+func TestACrowdSharesASave(t *testing.T) {
+	inYard(t, func(y *yard) {
+		y.hold(good)
+		y.store.OnSave(func([]puller.Record) { <-time.After(3 * time.Millisecond) })
+		const crowd, times = 64, 10
+		before := y.store.Saves()
+		var callers sync.WaitGroup
+		for i := range crowd {
+			callers.Go(func() {
+				for range times {
+					if _, err := y.Submit(puller.PullRequest{Image: good, Policy: puller.Always}); err != nil {
+						y.Error(err)
+					}
+					<-time.After(time.Duration(i) * 20 * time.Microsecond)
+				}
+			})
+		}
+		callers.Wait()
+		if n := y.store.Saves() - before; n > times+4 {
+			y.Errorf("%d jobs each of %d callers took %d saves", times, crowd, n)
+		}
+	})
+}
+
+func TestWhoComesAloneWaitsForNobody(t *testing.T) {
+	inYard(t, func(y *yard) {
+		y.hold(good)
+		y.store.OnSave(func([]puller.Record) { <-time.After(3 * time.Millisecond) })
+		for range 10 {
+			began := time.Now()
+			y.always(good)
+			if took := time.Since(began); took > 6*time.Millisecond { // a save of something else may be under way
+				y.Errorf("a job was accepted after %s", took)
+			}
+			<-time.After(time.Millisecond)
+		}
+	})
+}

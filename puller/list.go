@@ -21,28 +21,8 @@ const (
 // Jobs returns a page of jobs, newest first, and the cursor of the next page,
 // "" on the last. Their Images are left out. The error is InvalidRequest and names the field.
 func (p *Puller) Jobs(f Filter) (page []Job, next string, err error) {
-	switch {
-	case f.Limit < 0 || f.Limit > maxLimit:
-		return nil, "", Errorf(InvalidRequest, "limit: %d is not between 1 and %d", f.Limit, maxLimit)
-	case f.Limit == 0:
-		f.Limit = defaultLimit
-	}
-	switch f.State {
-	case "", Queued, Active, Succeeded, Failed, StateCanceled:
-	default:
-		return nil, "", Errorf(InvalidRequest, "state: %q is not known; use queued, active, succeeded, failed or canceled", clip(string(f.State)))
-	}
-	switch f.Kind {
-	case "", KindPull, KindRun, KindPrewarm:
-	default:
-		return nil, "", Errorf(InvalidRequest, "kind: %q is not known; use pull, run or prewarm", clip(f.Kind))
-	}
-	if f.Image != "" {
-		named, err := ParseReference(f.Image)
-		if err != nil {
-			return nil, "", err
-		}
-		f.Image = named.String()
+	if err := f.check(); err != nil {
+		return nil, "", err
 	}
 	// First those in memory: what leaves it meanwhile is then in both, and not
 	// in neither.
@@ -60,6 +40,35 @@ func (p *Puller) Jobs(f Filter) (page []Job, next string, err error) {
 		page[i].Images = nil // a thousand jobs may have a thousand each
 	}
 	return page, next, nil
+}
+
+// check returns what is wrong with a filter, as InvalidRequest, and fills in
+// what is left out.
+func (f *Filter) check() error {
+	switch {
+	case f.Limit < 0 || f.Limit > maxLimit:
+		return Errorf(InvalidRequest, "limit: %d is not between 1 and %d", f.Limit, maxLimit)
+	case f.Limit == 0:
+		f.Limit = defaultLimit
+	}
+	switch f.State {
+	case "", Queued, Active, Succeeded, Failed, StateCanceled:
+	default:
+		return Errorf(InvalidRequest, "state: %q is not known; use queued, active, succeeded, failed or canceled", clip(string(f.State)))
+	}
+	switch f.Kind {
+	case "", KindPull, KindRun, KindPrewarm:
+	default:
+		return Errorf(InvalidRequest, "kind: %q is not known; use pull, run or prewarm", clip(f.Kind))
+	}
+	if f.Image != "" {
+		named, err := ParseReference(f.Image)
+		if err != nil {
+			return err
+		}
+		f.Image = named.String()
+	}
+	return nil
 }
 
 // liveJobs returns one more than a page of the jobs in memory, newest first.

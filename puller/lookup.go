@@ -3,9 +3,8 @@ package puller
 import (
 	"context"
 
+	"github.com/distribution/reference"
 	"github.com/oklog/ulid/v2"
-
-	"github.com/towline/towline/stream"
 )
 
 func errNoJob(id string) error {
@@ -71,30 +70,17 @@ func errPaused(id string) error {
 	return Errorf(Overloaded, "towline is shutting down; job %s goes on when it is back", id)
 }
 
-// Watch returns what the readers of a job are told: its present state and what
-// follows. With since, it is what came after that number. The error is
-// NotFound.
-func (p *Puller) Watch(id string, since *uint64) ([]stream.Frame, *stream.Subscription, error) {
-	var topic *stream.Topic
-	if j := p.live(id); j != nil {
-		topic = j.topic
-	} else {
-		r, err := p.kept(id)
-		if err != nil {
-			return nil, nil, err
-		}
-		topic = stream.NewTopic(&p.seq)
-		if r.Run != nil {
-			p.play(topic, id)
-		}
-		topic.End(r.frames()...)
+// Image returns the image that the engine has under a name, a digest or an ID,
+// without asking any registry. The error is InvalidRequest for what is none of
+// them, and NotFound where the engine has no such image.
+func (p *Puller) Image(ctx context.Context, name string) (Image, error) {
+	ref, err := reference.ParseAnyReference(name)
+	if err != nil {
+		return Image{}, Errorf(InvalidRequest, "image: %q is not an image reference: %w", clip(name), err)
 	}
-	var frames []stream.Frame
-	var sub *stream.Subscription
-	if since != nil {
-		frames, sub = topic.Resume(*since)
-	} else {
-		frames, sub = topic.Subscribe()
+	image := ref.String() // of an ID, sha256:…
+	if named, ok := ref.(reference.Named); ok {
+		image = inspectRef(reference.TagNameOnly(named).String())
 	}
-	return frames, sub, nil
+	return p.engine.Inspect(ctx, image, "")
 }

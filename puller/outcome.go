@@ -29,6 +29,9 @@ func (p *Puller) settle(j *job) {
 	j.view = *j.outcome
 	j.topic.End(j.last...)
 	j.last = nil
+	if j.batch != nil {
+		p.hub.Hide(j.batch.board)
+	}
 	close(j.done)
 	p.drop(j.caller, 1)
 	p.meter.ended(&j.view)

@@ -74,6 +74,7 @@ type Puller struct {
 	opts     Options
 	log      logrus.FieldLogger
 	seq      stream.Sequence
+	hub      *stream.Hub
 	queue    *queue
 	meter    *meter
 	advance  lastAdvance
@@ -184,6 +185,7 @@ func (p *Puller) Close(ctx context.Context) error {
 	}
 	if !again {
 		close(p.ledger.quit)
+		defer p.hub.End()
 	}
 	select {
 	case <-p.ledger.done:

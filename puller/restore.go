@@ -17,6 +17,8 @@ func (p *Puller) restore() error {
 		return fmt.Errorf("load the jobs: %w", err)
 	}
 	p.seq.Start(last)
+	p.hub = stream.NewHub(&p.seq, keptEvents)
+	p.recall(last, unended)
 	newest, err := p.store.Ended(Filter{Limit: 1})
 	if err != nil {
 		return fmt.Errorf("load the jobs: %w", err)
@@ -89,7 +91,7 @@ func (p *Puller) revive(r Record) *job {
 	j.view.Progress, j.view.Timings = nil, nil
 	j.caller, j.private, j.idempotency, j.fingerprint = r.Caller, r.Private, r.Key, r.Fingerprint
 	j.orphan = r.Private
-	j.topic = stream.NewTopic(&p.seq, r.frames()...)
+	j.topic = p.hub.Topic(r.frames()...)
 	for _, e := range r.Events {
 		if e.Type == "notice" {
 			j.notices++
@@ -144,13 +146,14 @@ func (p *Puller) reunite(parent *job, w Prewarm) {
 	}
 	parent.batch = b
 	parent.topic.Show(b.board)
+	p.hub.Show(b.board, parent.about())
 }
 
 // adopt decides on a job whose credentials were not kept over a restart: it has
 // succeeded if its image is there by now.
 func (p *Puller) adopt(j *job) {
 	for wait := leastEngineWait; ; wait = min(2*wait, mostEngineWait) {
-		image, err := p.inspect(j)
+		image, err := p.inspect(j.ctx, j)
 		switch {
 		case err == nil && image.suits(j.key.image, j.key.platform):
 			p.mu.Lock()

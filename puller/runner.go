@@ -55,7 +55,7 @@ func (p *Puller) Run(r RunRequest) (Job, error) {
 	j.view.Kind = KindRun
 	r.Credentials = Credentials{}
 	j.run = &run{request: r}
-	j.fingerprint = fingerprint(r, j.private)
+	j.fingerprint = fingerprint(j, r)
 	return p.accept(j)
 }
 
@@ -192,9 +192,8 @@ func (p *Puller) exited(j *job, exit Exit, err error) {
 func (p *Puller) sync() {
 	e := &entry{done: make(chan error, 1)}
 	p.mu.Lock()
-	p.ledger.entries = append(p.ledger.entries, e)
+	p.ledger.enter(e)
 	p.mu.Unlock()
-	p.ledger.poke()
 	p.written(e)
 }
 
@@ -341,7 +340,7 @@ func (r *run) mayHaveRun() bool {
 // proven notes the image of a container that was made before a crash.
 func (p *Puller) proven(j *job) {
 	result := Result{Source: Present, Digest: digestOf(j.key.image)}
-	if found, err := p.inspect(j); err == nil {
+	if found, err := p.inspect(j.ctx, j); err == nil {
 		result = resultOf(found, j.key.image)
 	}
 	p.mu.Lock()

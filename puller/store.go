@@ -33,6 +33,10 @@ type Store interface {
 	// there are. The filter's fields are valid.
 	Ended(f Filter) ([]Job, error)
 
+	// Last returns the n records that ended last, or fewer if there are no more,
+	// in the order in which they ended.
+	Last(n int) ([]Record, error)
+
 	// Prune drops the jobs that ended before a time, and then those that ended
 	// first until at most keep of those that have ended are left. It returns
 	// how many it dropped, and gives disk space back where there is much to

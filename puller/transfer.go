@@ -95,6 +95,7 @@ func (p *Puller) attach(j *job) {
 func (t *transfer) detach(j *job) {
 	if i := slices.Index(t.jobs, j); i >= 0 {
 		t.jobs = slices.Delete(t.jobs, i, i+1)
+		t.name()
 	}
 	if len(t.jobs) == 0 && !t.closed {
 		t.closed = true
@@ -119,6 +120,17 @@ func (t *transfer) run() {
 		t.p.finish(j, result, err)
 	}
 	t.jobs = nil
+	if t.board != nil {
+		t.p.hub.Hide(t.board)
+	}
+}
+
+// name has the hub show the board in the name of the first of the jobs. The
+// admission lock is held.
+func (t *transfer) name() {
+	if t.board != nil && len(t.jobs) > 0 {
+		t.p.hub.Show(t.board, t.jobs[0].about())
+	}
 }
 
 // place is what its place in the queue follows from. The admission lock is held.
@@ -154,6 +166,7 @@ func (t *transfer) dismiss(result Result, content func(Policy) bool) bool {
 		t.p.finish(j, result, nil)
 		return true
 	})
+	t.name()
 	t.closed = t.closed || len(t.jobs) == 0
 	return len(t.jobs) == 0
 }
@@ -175,6 +188,7 @@ func (t *transfer) keepLocked(err error, stay func(*job) bool) bool {
 		t.p.finish(j, Result{}, err)
 		return true
 	})
+	t.name()
 	t.closed = t.closed || len(t.jobs) == 0
 	return len(t.jobs) > 0
 }
@@ -186,7 +200,11 @@ func (t *transfer) begin() {
 	t.totals.Store(&stream.Totals{})
 	t.timings.Store(&Timings{})
 	t.state, t.phase, t.attempt = Active, Resolving, t.attempt+1
+	if t.board != nil {
+		t.p.hub.Hide(t.board)
+	}
 	t.board = stream.NewBoard(&t.p.seq)
+	t.name()
 	t.feed.begin()
 	for _, j := range t.jobs {
 		j.enter(t.state, t.phase, t.attempt)

@@ -30,7 +30,7 @@ func (b *Batch) Frames() []Frame { return b.frames }
 // job.
 func (b *Batch) Bytes(format Format, job string) []byte {
 	f := b.form(format, job)
-	return f.chunk[f.from:f.to]
+	return f.chunk[f.from:f.to:f.to]
 }
 
 // Chunk is Bytes as one chunk of HTTP's chunked coding (RFC 9112, 7.1), for who

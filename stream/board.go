@@ -25,6 +25,7 @@ type Board struct {
 	at      time.Time
 	due     bool          // the next one is going to come out
 	out     chan struct{} // closed when it does
+	hub     *Hub          // that is told, too
 }
 
 // NewBoard returns an empty board whose frames are ordered by seq.
@@ -66,6 +67,16 @@ func (b *Board) comeOut() {
 	b.edition, b.at, b.due = b.edition+1, time.Now(), false
 	close(b.out)
 	b.out = make(chan struct{})
+	if b.hub != nil {
+		b.hub.cameOut()
+	}
+}
+
+// join has a hub told when an edition comes out.
+func (b *Board) join(h *Hub) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.hub = h
 }
 
 // latest returns the number of the edition that came out last, and a channel

@@ -94,3 +94,12 @@ func (f *Frame) appendData(dst []byte, job string) []byte {
 	dst = append(dst, job...)
 	return append(dst, f.data[f.job:]...)
 }
+
+// named returns the frame as it is told to readers of a job.
+func (f *Frame) named(job string) Frame {
+	named := *f
+	if f.job != 0 {
+		named.data, named.job = f.appendData(make([]byte, 0, len(f.data)+len(job)), job), 0
+	}
+	return named
+}

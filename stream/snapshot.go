@@ -1,6 +1,9 @@
 package stream
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
 // Subscribe returns the present state as a snapshot (the latest frame of type
 // "state", every layer, and the last frame if the topic has ended) and the
@@ -12,19 +15,14 @@ func (t *Topic) Subscribe() ([]Frame, *Subscription) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	output := t.output()
-	var present []Frame
-	for _, f := range slices.Backward(t.record) {
-		if f.Type == "state" && (output == 0 || f.order < output) {
-			present = append(present, f)
-			break
-		}
-	}
 	if output == 0 {
+		present := t.state(math.MaxUint64)
 		if t.ended {
 			present = append(present, t.record[len(t.record)-1])
 		}
 		return t.subscribe(present)
 	}
+	present := t.state(output - 1)
 	s := &Subscription{topic: t}
 	if len(present) > 0 {
 		s.at.record = present[0].order
@@ -69,4 +67,22 @@ func (t *Topic) last() uint64 {
 		return t.record[n-1].order
 	}
 	return 0
+}
+
+// State returns the latest frame of type "state" up to an order, if there is
+// one.
+func (t *Topic) State(order uint64) []Frame {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.state(order)
+}
+
+// state is State for who holds the lock.
+func (t *Topic) state(order uint64) []Frame {
+	for _, f := range slices.Backward(upTo(order, t.record)) {
+		if f.Type == "state" {
+			return []Frame{f}
+		}
+	}
+	return nil
 }

@@ -26,6 +26,10 @@ type Topic struct {
 	until    uint64        // the order after which nothing is told, once ended
 	changed  chan struct{} // closed at the next change
 	shared   share         // what was read last
+
+	hub     *Hub   // nil for none
+	about   *About // once it is announced
+	unheard []Frame
 }
 
 // NewTopic returns a topic whose frames are numbered by seq, after the record
@@ -48,10 +52,52 @@ func (t *Topic) Publish(encode func(seq uint64) Frame) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.ended {
-		f := encode(t.seq.Next())
-		t.record = append(t.record, ordered([]Frame{f})...)
+		f := encode(t.number())
+		f.order = f.Seq
+		t.record = append(t.record, f)
+		t.tell(f)
 		t.wake()
 	}
+}
+
+// number returns the next number.
+func (t *Topic) number() uint64 {
+	if t.hub != nil {
+		return t.hub.Take()
+	}
+	return t.seq.Next()
+}
+
+// tell tells the hub of a frame. The lock is held.
+func (t *Topic) tell(f Frame) {
+	switch {
+	case t.hub == nil:
+	case t.about == nil:
+		t.unheard = append(t.unheard, f)
+	default:
+		t.hub.tell(f, t.about)
+	}
+}
+
+// Announce has the hub tell of the topic: what was published, and what will be.
+func (t *Topic) Announce(about *About) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.about = about
+	for _, f := range t.unheard {
+		t.tell(f)
+	}
+	t.unheard = nil
+}
+
+// Withdraw says that the topic will not be announced.
+func (t *Topic) Withdraw() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, f := range t.unheard {
+		t.hub.tell(f, nil)
+	}
+	t.unheard = nil
 }
 
 // End adds the last frames, which have had their numbers since before: they
@@ -65,6 +111,9 @@ func (t *Topic) End(last ...Frame) {
 		t.until = t.seq.Last()
 		if n := len(last); n > 0 {
 			t.until = last[n-1].order
+		}
+		for _, f := range last {
+			t.tell(f)
 		}
 		t.wake()
 	}
@@ -115,18 +164,24 @@ func (t *Topic) Print(mark Mark, encode func(seq uint64) Frame) error {
 		t.mu.Unlock()
 		return nil
 	}
-	seq := t.seq.Next()
+	seq := t.number()
 	t.printing = seq
 	t.mu.Unlock()
-	defer func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.printing = 0
-		t.wake()
-	}()
 	f := encode(seq)
 	f.order = seq
-	return tape.append(f, mark)
+	err := tape.append(f, mark)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.printing = 0
+	t.wake()
+	switch {
+	case t.hub == nil:
+	case err != nil:
+		t.hub.tell(f, nil)
+	default:
+		t.hub.tell(f, t.about)
+	}
+	return err
 }
 
 // end returns the order after which nothing is told.

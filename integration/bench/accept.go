@@ -27,10 +27,10 @@ func (s *site) accept(ctx context.Context, runs int) error {
 	}
 	defer unmount()
 	for _, d := range all {
-		var flushes, http, inside, httpRatio, insideRatio spread
+		var flushes, http, inside, most, httpRatio, insideRatio, share spread
 		for i := range runs + 1 {
 			dir := filepath.Join(d.dir, fmt.Sprint("accept", i))
-			f, h, n, err := s.acceptOnce(ctx, dir)
+			f, h, n, c, err := s.acceptOnce(ctx, dir)
 			if err != nil {
 				return fmt.Errorf("%s: %w", d.name, err)
 			}
@@ -40,36 +40,43 @@ func (s *site) accept(ctx context.Context, runs int) error {
 			flushes.add(f)
 			http.add(h)
 			inside.add(n)
+			most.add(c)
+			share.add(h / c)
 			httpRatio.add(h / f)
 			insideRatio.add(n / f)
 		}
 		fmt.Printf("accepted jobs, %d clients, %s, %d runs: fsync %v/s, over HTTP %v/s, in one process %v/s\n", clients, d.name, runs, flushes, http, inside)
 		fmt.Printf("      that is %v jobs for an fsync over HTTP, %v in one process\n", httpRatio, insideRatio)
+		fmt.Printf("      the same requests, answered by a handler that only decodes them: %v/s; jobs over HTTP are %v of that\n", most, share)
 	}
 	return nil
 }
 
 // acceptOnce measures the disk, then what it keeps, each time half before and
 // half after the other: how fast it is changes.
-func (s *site) acceptOnce(ctx context.Context, dir string) (flushes, http, inside float64, err error) {
+func (s *site) acceptOnce(ctx context.Context, dir string) (flushes, http, inside, most float64, err error) {
 	for _, d := range []string{"h", "i"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
-			return 0, 0, 0, err
+			return 0, 0, 0, 0, err
 		}
 	}
 	defer os.RemoveAll(dir)
 	before, err := fsyncs(dir)
 	if err != nil {
-		return 0, 0, 0, err
+		return 0, 0, 0, 0, err
 	}
 	if http, err = s.acceptHTTP(ctx, filepath.Join(dir, "h")); err != nil {
-		return 0, 0, 0, err
+		return 0, 0, 0, 0, err
 	}
 	if inside, err = acceptInside(ctx, filepath.Join(dir, "i")); err != nil {
-		return 0, 0, 0, err
+		return 0, 0, 0, 0, err
 	}
 	after, err := fsyncs(dir)
-	return (before + after) / 2, http, inside, err
+	if err != nil {
+		return 0, 0, 0, 0, err
+	}
+	most, err = ceiling(ctx, dir)
+	return (before + after) / 2, http, inside, most, err
 }
 
 // acceptHTTP measures a daemon, from this process.
@@ -79,9 +86,14 @@ func (s *site) acceptHTTP(ctx context.Context, dir string) (_ float64, err error
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, d.Stop()) }()
+	return overHTTP(ctx, socketOf(d.Host))
+}
+
+// overHTTP measures whoever listens on a socket.
+func overHTTP(ctx context.Context, socket string) (_ float64, err error) {
 	var callers [clients]*caller
 	for i := range callers {
-		if callers[i], err = dial(d); err != nil {
+		if callers[i], err = dial(socket); err != nil {
 			return 0, err
 		}
 		defer callers[i].conn.Close()

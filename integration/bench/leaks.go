@@ -1,15 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -78,7 +73,7 @@ func (s *site) leaks(ctx context.Context, pulls int) error {
 }
 
 func (s *site) state(ctx context.Context) (state, error) {
-	goroutines, err := s.goroutines(ctx)
+	told, err := metrics(ctx, s.daemon, "go_goroutines")
 	if err != nil {
 		return state{}, err
 	}
@@ -87,28 +82,5 @@ func (s *site) state(ctx context.Context) (state, error) {
 		return state{}, err
 	}
 	engine, err := s.engine.Goroutines(ctx)
-	return state{goroutines, len(files), engine}, err
-}
-
-// goroutines reads towline's own count from its metrics.
-func (s *site) goroutines(ctx context.Context) (int, error) {
-	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", strings.TrimPrefix(s.daemon.Host, "unix://"))
-	}}
-	defer transport.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://towline/metrics", nil)
-	if err != nil {
-		return 0, err
-	}
-	resp, err := (&http.Client{Transport: transport}).Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-		if v, ok := strings.CutPrefix(lines.Text(), "go_goroutines "); ok {
-			return strconv.Atoi(v)
-		}
-	}
-	return 0, errors.New("/metrics does not tell go_goroutines")
+	return state{int(told[0]), len(files), engine}, err
 }

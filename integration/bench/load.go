@@ -2,19 +2,17 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
-	"strings"
+	"strconv"
 	"sync/atomic"
 	"time"
 
+	"github.com/oklog/ulid/v2"
 	"golang.org/x/sync/errgroup"
-
-	"github.com/towline/towline/integration/lab"
 )
 
 const (
@@ -49,38 +47,81 @@ func rate(ctx context.Context, accept func(ctx context.Context, client, n int) e
 	return float64(min(last.Load(), enough)) / time.Since(start).Seconds(), err
 }
 
-func imageOf(n int) string { return fmt.Sprintf("registry.test/team/app-%d:v1", n) }
+func imageOf(n int) string { return "registry.test/team/app-" + strconv.Itoa(n) + ":v1" }
 
 // caller asks a daemon for jobs on a connection that stays open. It writes what
-// net/http would, and takes less of the processors that the daemon shares.
+// net/http would and reads no more than it must of the answer: it shares the
+// processors with the daemon.
 type caller struct {
 	conn net.Conn
 	in   *bufio.Reader
+	out  []byte
 }
 
-func dial(d *lab.Towline) (*caller, error) {
-	conn, err := net.Dial("unix", strings.TrimPrefix(d.Host, "unix://"))
+func dial(socket string) (*caller, error) {
+	conn, err := net.Dial("unix", socket)
 	if err != nil {
 		return nil, err
 	}
-	return &caller{conn, bufio.NewReader(conn)}, nil
+	return &caller{conn: conn, in: bufio.NewReader(conn)}, nil
 }
 
 func (c *caller) submit(n int) error {
 	body := `{"image":"` + imageOf(n) + `"}`
-	_, err := fmt.Fprintf(c.conn, "POST /v1/pulls HTTP/1.1\r\nHost: towline\r\nUser-Agent: bench\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	c.out = append(c.out[:0], "POST /v1/pulls HTTP/1.1\r\nHost: towline\r\nUser-Agent: bench\r\nContent-Type: application/json\r\nContent-Length: "...)
+	c.out = strconv.AppendInt(c.out, int64(len(body)), 10)
+	c.out = append(append(c.out, "\r\n\r\n"...), body...)
+	if _, err := c.conn.Write(c.out); err != nil {
+		return err
+	}
+	return c.accepted()
+}
+
+// accepted reads an answer, which must be 202 and have a job with the ID that
+// its Location names.
+func (c *caller) accepted() error {
+	status, err := c.in.ReadSlice('\n')
 	if err != nil {
 		return err
 	}
-	resp, err := http.ReadResponse(c.in, nil)
+	accepted := bytes.HasPrefix(status, []byte("HTTP/1.1 202 "))
+	said := ""
+	if !accepted {
+		said = string(status)
+	}
+	var id [ulid.EncodedSize]byte
+	size, known := -1, false
+	for {
+		line, err := c.in.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		line = bytes.TrimRight(line, "\r\n")
+		if len(line) == 0 {
+			break
+		}
+		if v, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
+			if size, err = strconv.Atoi(string(v)); err != nil {
+				return err
+			}
+		}
+		if v, ok := bytes.CutPrefix(line, []byte("Location: /v1/jobs/")); ok {
+			known = copy(id[:], v) == len(id)
+		}
+	}
+	if size < 0 || size > c.in.Size() {
+		return fmt.Errorf("an answer of %d bytes: %s", size, said)
+	}
+	body, err := c.in.Peek(size)
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusAccepted {
-		text, _ := io.ReadAll(resp.Body)
-		return errors.New(resp.Status + ": " + string(text))
+	defer c.in.Discard(size)
+	switch {
+	case !accepted:
+		return errors.New(said + string(body))
+	case !known || !bytes.HasPrefix(body, []byte(`{"id":"`)) || !bytes.HasPrefix(body[7:], id[:]):
+		return fmt.Errorf("no job, or not the one that Location names: %s", body)
 	}
-	_, err = io.Copy(io.Discard, resp.Body)
-	return err
+	return nil
 }

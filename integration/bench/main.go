@@ -1,5 +1,6 @@
 // Bench measures Towline against docker pull and docker run on a real engine and a real
-// registry of its own, and what it keeps against the disk it keeps it on. A
+// registry of its own, what it keeps against the disk it keeps it on, and what its
+// readers cost against an engine's, a naive handler's and a bare loop's. A
 // figure is a ratio to a peer in the same run, pair by pair, as median and
 // spread: absolute times say more about the machine than about Towline.
 package main
@@ -21,13 +22,21 @@ import (
 )
 
 func main() {
+	if len(os.Args) > 1 {
+		if role := roles()[os.Args[1]]; role != nil {
+			os.Exit(act(role))
+		}
+	}
 	var o options
 	flag.IntVar(&o.pairs, "pairs", 15, "cold pulls, and runs, of each kind")
 	flag.IntVar(&o.warm, "warm", 20, "rounds of warm pulls, each of ten of a kind")
 	flag.IntVar(&o.pulls, "pulls", 1000, "pulls after which nothing may be left")
 	flag.IntVar(&o.runs, "runs", 5, "runs of accepted jobs, on each disk")
 	flag.IntVar(&o.jobs, "jobs", 100_000, "jobs that have ended in the store")
-	only := flag.String("only", "cold,warm,run,leaks,accept,store", "what to measure")
+	flag.IntVar(&o.readers, "readers", 10_000, "readers of one pull; a fifth as many where half of them stop reading")
+	flag.IntVar(&o.layers, "layers", 40, "layers of the pull that they read, 20 at a time")
+	flag.IntVar(&o.rounds, "rounds", 3, "rounds with readers, of each kind")
+	only := flag.String("only", "cold,warm,run,leaks,accept,store,fan,single,stopped,flood", "what to measure")
 	flag.Parse()
 	o.only = strings.Split(*only, ",")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -41,6 +50,7 @@ func main() {
 
 type options struct {
 	pairs, warm, pulls, runs, jobs int
+	readers, layers, rounds        int
 	only                           []string
 }
 
@@ -76,6 +86,9 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	if o.any("cold", "warm", "run", "leaks") {
 		err = errors.Join(err, s.pulls(ctx, o))
+	}
+	if o.any("fan", "single", "stopped", "flood") {
+		err = errors.Join(err, s.crowds(ctx, o))
 	}
 	return err
 }
@@ -116,7 +129,15 @@ func (s *spread) add(v float64) { *s = append(*s, v) }
 
 func (s spread) String() string {
 	sorted := slices.Sorted(slices.Values(s))
-	return fmt.Sprintf("%.4g [%.4g … %.4g]", sorted[len(sorted)/2], sorted[0], sorted[len(sorted)-1])
+	return fmt.Sprintf("%s [%s … %s]", figure(sorted[len(sorted)/2]), figure(sorted[0]), figure(sorted[len(sorted)-1]))
+}
+
+// figure writes a number in four digits, or to the unit.
+func figure(v float64) string {
+	if v >= 1000 {
+		return fmt.Sprintf("%.0f", v)
+	}
+	return fmt.Sprintf("%.4g", v)
 }
 
 // seconds measures one call.

@@ -11,19 +11,8 @@ import (
 // runs measures whole commands that run a small image's program, which is there
 // already, in turn. No bridge network: the lab's engine has none.
 func (s *site) runs(ctx context.Context, pairs int) error {
-	program := filepath.Join(s.dir, "actor")
-	if err := lab.BuildStatic(ctx, "lab/testdata/actor", program); err != nil {
-		return err
-	}
-	image, err := lab.BinaryImage(program, "")
+	ref, err := s.actor(ctx)
 	if err != nil {
-		return err
-	}
-	if _, err := s.registry.Push(ctx, "benchrun", "v1", image); err != nil {
-		return err
-	}
-	ref := s.registry.Ref("benchrun", "v1")
-	if err := s.docker(ctx, "pull", "-q", ref); err != nil {
 		return err
 	}
 	viaDocker := func() error { return s.docker(ctx, "run", "--rm", "--network", "none", ref, "out=hello") }
@@ -54,4 +43,21 @@ func (s *site) runs(ctx context.Context, pairs int) error {
 	}
 	fmt.Printf("run, the image present, %d pairs: docker run --rm %v ms, towline run %v ms, ratio %v\n", pairs, docker, towline, ratio)
 	return s.engine.RemoveImage(ctx, ref)
+}
+
+// actor has the engine pull the actor's image, and returns its name.
+func (s *site) actor(ctx context.Context) (ref string, err error) {
+	program := filepath.Join(s.dir, "actor")
+	if err := lab.BuildStatic(ctx, "lab/testdata/actor", program); err != nil {
+		return "", err
+	}
+	image, err := lab.BinaryImage(program, "")
+	if err != nil {
+		return "", err
+	}
+	if _, err := s.registry.Push(ctx, "benchrun", "v1", image); err != nil {
+		return "", err
+	}
+	ref = s.registry.Ref("benchrun", "v1")
+	return ref, s.docker(ctx, "pull", "-q", ref)
 }

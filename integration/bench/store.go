@@ -137,7 +137,7 @@ func (s *site) lists(ctx context.Context, few, many string) (err error) {
 			return err
 		}
 		defer func() { err = errors.Join(err, daemons[i].Stop()) }()
-		if callers[i], err = dial(daemons[i]); err != nil {
+		if callers[i], err = dial(socketOf(daemons[i].Host)); err != nil {
 			return err
 		}
 		defer callers[i].conn.Close()

@@ -14,8 +14,27 @@ import (
 
 // engineBinary returns the path of dockerd, installing it where that is possible:
 // as root, on Debian, Ubuntu and what descends from them.
-// One process installs at a time, and the others wait for it.
 func engineBinary(ctx context.Context, logf func(string, ...any)) (string, error) {
+	return installed(ctx, "dockerd", lookDockerd, logf)
+}
+
+// DockerCLI returns the path of Docker's command line, which is installed like the
+// engine where there is none. logf may be nil.
+func DockerCLI(ctx context.Context, logf func(string, ...any)) (string, error) {
+	look := func() (string, bool) {
+		path, err := exec.LookPath("docker")
+		return path, err == nil
+	}
+	path, err := installed(ctx, "docker", look, logf)
+	if err != nil {
+		return "", fmt.Errorf("lab: docker: %w", err)
+	}
+	return path, nil
+}
+
+// installed returns what look finds, after an installation if it finds nothing before.
+// One process installs at a time, and the others wait for it.
+func installed(ctx context.Context, name string, look func() (string, bool), logf func(string, ...any)) (string, error) {
 	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "towline-lab.lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return "", err
@@ -24,21 +43,22 @@ func engineBinary(ctx context.Context, logf func(string, ...any)) (string, error
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return "", err
 	}
-	if path, ok := lookDockerd(); ok {
+	if path, ok := look(); ok {
 		return path, nil
 	}
 	if !aptMachine() {
-		return "", errors.New("no dockerd in PATH, and no apt-get to install it with")
+		return "", fmt.Errorf("no %s in PATH, and no apt-get to install it with", name)
 	}
-	logf("engine: no dockerd here; installing docker.io with apt-get")
+	if logf != nil {
+		logf("%s: there is none here; installing docker.io with apt-get", name)
+	}
 	if err := install(ctx); err != nil {
 		return "", err
 	}
-	path, ok := lookDockerd()
+	path, ok := look()
 	if !ok {
-		return "", errors.New("docker.io is installed, and there is still no dockerd")
+		return "", fmt.Errorf("docker.io is installed, and there is still no %s", name)
 	}
-	logf("engine: installed %s", path)
 	return path, nil
 }
 

@@ -144,6 +144,19 @@ func stopped(pid int) error {
 // Resume lets a paused engine go on (SIGCONT).
 func (e *Engine) Resume() error { return e.signal(syscall.SIGCONT) }
 
+// Pid returns the process id of a private engine's dockerd, 0 where it does not run
+// or is not ours.
+func (e *Engine) Pid() int {
+	if e.own == nil {
+		return 0
+	}
+	proc := e.own.process()
+	if proc == nil {
+		return 0
+	}
+	return proc.cmd.Process.Pid
+}
+
 func (e *Engine) signal(sig os.Signal) error {
 	if e.own == nil {
 		return errShared

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -209,6 +210,35 @@ func (s *Store) Keyed(key string) (r puller.Record, err error) {
 		return err
 	})
 	return r, err
+}
+
+// Last implements puller.Store.
+func (s *Store) Last(n int) (ended []puller.Record, err error) {
+	err = s.view("read the jobs that ended last", func(tx *bbolt.Tx) error {
+		b, err := open(tx)
+		if err != nil {
+			return err
+		}
+		c := b.byTime.Cursor()
+		for key, value := c.Last(); key != nil && len(ended) < n; key, value = c.Prev() {
+			e, err := readEntry(key, value)
+			if err != nil {
+				return err
+			}
+			record := b.ended.Get(e.id)
+			if record == nil {
+				return damagef("job %s is in an index, and is not there", e.id)
+			}
+			r, err := decode(e.id, record)
+			if err != nil {
+				return err
+			}
+			ended = append(ended, r)
+		}
+		return nil
+	})
+	slices.Reverse(ended)
+	return ended, err
 }
 
 // view reads, and gives an error its form.

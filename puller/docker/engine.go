@@ -205,6 +205,7 @@ func (e *Engine) inspect(ctx context.Context, ref, platform string) (puller.Imag
 	}
 	return puller.Image{
 		ID:          found.ID,
+		RepoTags:    found.RepoTags,
 		RepoDigests: found.RepoDigests,
 		Platform:    strings.Join(parts, "/"),
 		Size:        found.Size,

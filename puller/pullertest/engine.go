@@ -148,6 +148,9 @@ func (e *Engine) track(c net.Conn, s http.ConnState) {
 	defer e.mu.Unlock()
 	switch s {
 	case http.StateNew:
+		if e.down { // it was dialed before Kill, and is accepted after
+			c.Close()
+		}
 		e.conns[c] = true
 		e.dialed++
 	case http.StateClosed, http.StateHijacked:

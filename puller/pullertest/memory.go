@@ -221,13 +221,9 @@ func (s *Store) Ended(f puller.Filter) ([]puller.Job, error) {
 	return jobs, nil
 }
 
-// Prune implements puller.Store.
-func (s *Store) Prune(before time.Time, keep int) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return 0, errClosed
-	}
+// byEnd returns the IDs of the records that have ended, in the order in which
+// they did.
+func (s *Store) byEnd() []string {
 	ids := s.ids(true)
 	slices.SortFunc(ids, func(a, b string) int {
 		if order := s.records[a].end.Compare(s.records[b].end); order != 0 {
@@ -235,6 +231,36 @@ func (s *Store) Prune(before time.Time, keep int) (int, error) {
 		}
 		return strings.Compare(a, b)
 	})
+	return ids
+}
+
+// Last implements puller.Store. Its cost follows how many jobs there are.
+func (s *Store) Last(n int) ([]puller.Record, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, errClosed
+	}
+	ids := s.byEnd()
+	var ended []puller.Record
+	for _, id := range ids[max(0, len(ids)-n):] {
+		r, err := s.read(id)
+		if err != nil {
+			return nil, err
+		}
+		ended = append(ended, r)
+	}
+	return ended, nil
+}
+
+// Prune implements puller.Store.
+func (s *Store) Prune(before time.Time, keep int) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return 0, errClosed
+	}
+	ids := s.byEnd()
 	dropped := 0
 	for _, id := range ids {
 		if !s.records[id].end.Before(before) && len(ids)-dropped <= keep {

@@ -102,6 +102,18 @@ func (s *shelf) lists(f puller.Filter, want ...puller.Record) {
 	}
 }
 
+// last checks which records ended last, in that order.
+func (s *shelf) last(n int, want ...puller.Record) {
+	s.Helper()
+	got, err := s.Last(n)
+	if err != nil {
+		s.Fatal(err)
+	}
+	if len(got)+len(want) > 0 && !reflect.DeepEqual(got, want) {
+		s.Errorf("the last %d are %+v, not %+v", n, got, want)
+	}
+}
+
 func idsOf(jobs []puller.Job) string {
 	ids := make([]string, len(jobs))
 	for i, j := range jobs {

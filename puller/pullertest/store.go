@@ -30,6 +30,7 @@ func TestStore(t *testing.T, f StoreFixture) {
 	t.Run("lists what has ended", f.testEnded)
 	t.Run("lists nothing that was replaced", f.testEndedReplaced)
 	t.Run("lists in pages", f.testPages)
+	t.Run("knows what ended last", f.testLast)
 	t.Run("prunes by age", f.testPruneAge)
 	t.Run("prunes by count", f.testPruneCount)
 	t.Run("prunes all traces", f.testPruneTraces)

@@ -23,6 +23,20 @@ func (f StoreFixture) testPruneAge(t *testing.T) {
 	s.loads(1, NewRecord(0))
 }
 
+func (f StoreFixture) testLast(t *testing.T) {
+	s := f.open(t)
+	s.last(3)
+	long := EndRecord(NewRecord(0), puller.Succeeded, epoch.Add(9*time.Minute)) // began first, ended last
+	s.save(1, long, ended(1), ended(2), ended(3), NewRecord(4))
+	s.last(0)
+	s.last(2, ended(3), long)
+	s.last(4, ended(1), ended(2), ended(3), long)
+	s.last(9, ended(1), ended(2), ended(3), long)
+	s.prune(time.Time{}, 3, 1)
+	s.reopen()
+	s.last(9, ended(2), ended(3), long)
+}
+
 func (f StoreFixture) testPruneCount(t *testing.T) {
 	s := f.open(t)
 	long := EndRecord(NewRecord(0), puller.Succeeded, epoch.Add(9*time.Minute)) // began first, ended last

@@ -103,6 +103,12 @@ func (f Fixture) testPull(t *testing.T) {
 	if image.ID == "" || image.Platform != "linux/amd64" || image.Size == 0 {
 		t.Errorf("the image found lacks something: %+v", image)
 	}
+	if !slices.Contains(image.RepoTags, f.Good) {
+		t.Errorf("the image does not have its name: %+v", image)
+	}
+	if byID, err := f.inspect(t, image.ID, ""); err != nil || byID.ID != image.ID {
+		t.Errorf("by its ID the image is %+v: %v", byID, err)
+	}
 	carried := image.ID == digest
 	for _, d := range image.RepoDigests {
 		carried = carried || strings.HasSuffix(d, "@"+digest)

@@ -1,0 +1,150 @@
+package api_test
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/towline/towline/puller"
+)
+
+// of counts events by job and type.
+func of(events []told, job, typ string) (n int) {
+	for _, e := range events {
+		if (job == "" || e.Job == job) && e.Type == typ {
+			n++
+		}
+	}
+	return n
+}
+
+func resultOf(job string) func(told) bool {
+	return func(e told) bool { return e.Type == "result" && e.Job == job }
+}
+
+func TestTheEventsOfAllJobsAreInOneStream(t *testing.T) {
+	for _, media := range []string{ndjson, sse} {
+		d := start(t)
+		gate := d.held("alpine")
+		d.good("busybox", 2)
+		first := d.pull("alpine")
+		running := d.follow("POST", "/v1/pulls", `{"image":"alpine"}`, ndjson)
+		running.until(downloading)
+		f := d.follow("GET", "/v1/events", "", media)
+		seen := f.until(downloading)
+		if of(seen, first.ID, "state") != 1 {
+			t.Errorf("the present state is not in %d events", len(seen))
+		}
+		other := d.pull("busybox")
+		seen = append(seen, f.until(resultOf(other.ID))...)
+		close(gate)
+		results := 1
+		seen = append(seen, f.until(func(e told) bool {
+			if e.Type == "result" {
+				results++
+			}
+			return results == 3
+		})...)
+		running.rest()
+		if all := numbers(seen); !slices.IsSorted(all) {
+			t.Errorf("the numbers are %d", all)
+		}
+		if of(seen, "", "result") != 3 || of(seen, other.ID, "state") < 3 || of(seen, first.ID, "layer") == 0 {
+			t.Errorf("something is missing in %d events", len(seen))
+		}
+		d.shutDown()
+		rest := f.rest()
+		if last := rest[len(rest)-1]; last.Type != "notice" || !strings.Contains(last.Message, "shutting down") || last.Seq != 0 {
+			t.Errorf("the last event is %s", last.raw)
+		}
+		if media == sse && f.retry < time.Second {
+			t.Errorf("the reader is to come back after %s", f.retry)
+		}
+	}
+}
+
+func TestTheEventsOfAllJobsAreResumed(t *testing.T) {
+	d := start(t)
+	for i := range 3 {
+		d.good(fmt.Sprint("image-", i), i+1)
+	}
+	var all []uint64
+	f := d.follow("GET", "/v1/events?since=0", "", ndjson)
+	var seen []told
+	for i := range 3 {
+		seen = append(seen, f.until(resultOf(d.pull(fmt.Sprint("image-", i)).ID))...)
+	}
+	f.close()
+	if all = numbers(seen); len(all) < 12 {
+		t.Fatalf("the numbers are %d", all)
+	}
+	for i, n := range all[:len(all)-1] {
+		for _, f := range []*feed{
+			d.follow("GET", fmt.Sprint("/v1/events?since=", n), "", ndjson),
+			d.follow("GET", "/v1/events", "", sse, "Last-Event-ID", fmt.Sprint(n)),
+		} {
+			again := f.until(func(e told) bool { return e.Seq == all[len(all)-1] })
+			if got := numbers(again); !slices.Equal(got, all[i+1:]) {
+				t.Errorf("after %d come %d, want %d", n, got, all[i+1:])
+			}
+			f.close()
+		}
+	}
+	e, _ := d.follow("GET", "/v1/events?since=99999", "", ndjson).next()
+	if e.Type != "notice" || e.Seq != 0 || !strings.Contains(e.Message, "99999") {
+		t.Errorf("a place that nobody had begins with %s", e.raw)
+	}
+}
+
+func TestTheEventsOfSomeJobs(t *testing.T) {
+	d := start(t)
+	d.good("alpine", 1)
+	d.good("busybox", 2)
+	by := map[string]*feed{}
+	for _, query := range []string{"kind=pull", "kind=prewarm", "image=alpine", "kind=pull&image=docker.io/library/busybox:latest", "kind=run"} {
+		by[query] = d.follow("GET", "/v1/events?"+query, "", ndjson)
+	}
+	parent := d.call("POST", "/v1/prewarms", `{"images":["alpine","busybox"]}`).job(t, http.StatusAccepted)
+	d.ended(parent.ID)
+	d.shutDown()
+	for query, want := range map[string]int{"kind=pull": 2, "kind=prewarm": 1, "image=alpine": 1, "kind=pull&image=docker.io/library/busybox:latest": 1, "kind=run": 0} {
+		events := by[query].rest()
+		if got := of(events, "", "result"); got != want {
+			t.Errorf("%s: %d results, want %d", query, got, want)
+		}
+		for _, e := range events {
+			if e.Result == nil {
+				continue
+			}
+			if query == "kind=prewarm" != (e.Result.Kind == puller.KindPrewarm) || query == "image=alpine" && e.Result.Image != "docker.io/library/alpine:latest" {
+				t.Errorf("%s: %s", query, e.raw)
+			}
+		}
+	}
+	for query, want := range map[string]string{"kind=push": "kind", "image=a b": "image", "every=1": "every", "since=x": "since", "state=active": "state"} {
+		if p := d.call("GET", "/v1/events?"+strings.ReplaceAll(query, " ", "%20"), "").problem(t, http.StatusBadRequest, puller.InvalidRequest); !strings.Contains(p.Detail, want) {
+			t.Errorf("%s: %s", query, p.Detail)
+		}
+	}
+}
+
+func TestAReaderOfAllJobsHearsHeartbeats(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := startInMemory(t)
+		began := time.Now()
+		f := d.follow("GET", "/v1/events", "", ndjson)
+		for range 3 {
+			e, _ := f.next()
+			if e.Type != "heartbeat" || e.Seq != 0 || e.Job != "" {
+				t.Errorf("after the silence comes %s", e.raw)
+			}
+		}
+		if silence := time.Since(began); silence != 45*time.Second {
+			t.Errorf("three heartbeats in %s", silence)
+		}
+	})
+}

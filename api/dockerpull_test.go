@@ -1,0 +1,421 @@
+package api_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/stream"
+)
+
+// dockerFeed reads a pull as Docker's clients do.
+type dockerFeed struct {
+	t       *testing.T
+	resp    *http.Response
+	decoder *stream.Decoder
+	close   func()
+}
+
+// dockerPull makes a request that is answered with Docker's stream.
+func (d *daemon) dockerPull(query string, header ...string) *dockerFeed {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(d.t.Context(), time.Hour)
+	resp := d.send(ctx, "POST", "/v1.41/images/create?"+query, "", header...)
+	f := &dockerFeed{t: d.t, resp: resp, decoder: stream.NewDecoder(resp.Body, 0)}
+	f.close = func() { cancel(); resp.Body.Close() }
+	d.t.Cleanup(f.close)
+	for name, want := range map[string]string{"Content-Type": "application/json", "Api-Version": "1.51", "Cache-Control": "no-store", "X-Accel-Buffering": "no"} {
+		if got := resp.Header.Get(name); resp.StatusCode != http.StatusOK || got != want {
+			d.t.Errorf("the stream is %s with %s %q, want %q", resp.Status, name, got, want)
+		}
+	}
+	return f
+}
+
+// until reads to the first line of a status.
+func (f *dockerFeed) until(status string) []string {
+	f.t.Helper()
+	var all []string
+	for {
+		m, err := f.decoder.Next()
+		if err != nil {
+			f.t.Fatalf("the stream ended before %q: %v, after %q", status, err, all)
+		}
+		all = append(all, line(m))
+		if strings.HasPrefix(m.Status, status) {
+			return all
+		}
+	}
+}
+
+// rest reads to the stream's end.
+func (f *dockerFeed) rest() []string {
+	f.t.Helper()
+	var all []string
+	for {
+		m, err := f.decoder.Next()
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			f.t.Fatalf("the stream broke: %v, after %q", err, all)
+		}
+		all = append(all, line(m))
+	}
+}
+
+// line is what Docker's command line would print of a message.
+func line(m stream.Message) string {
+	message, failed := m.Failure()
+	switch {
+	case failed:
+		return "error: " + message
+	case m.Detail.Current > 0:
+		return fmt.Sprintf("%s: %s %d/%d", m.ID, m.Status, m.Detail.Current, m.Detail.Total)
+	case m.ID != "":
+		return m.ID + ": " + m.Status
+	}
+	return m.Status
+}
+
+func checkLines(t *testing.T, got []string, want ...string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("the lines are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func TestDockersPullIsAPull(t *testing.T) {
+	d := start(t)
+	image := d.good("alpine:3.20", 1)
+	digest := pullertest.Digest(image)
+	f := d.dockerPull("fromImage=alpine&tag=3.20")
+	lines := f.rest()
+	if n := len(lines); n < 5 {
+		t.Fatalf("the lines are %q", lines)
+	}
+	// Of the layers only the end is sure to be told: readers get the latest.
+	checkLines(t, lines[:1], "3.20: Pulling from library/alpine")
+	checkLines(t, lines[len(lines)-2:], "Digest: "+digest, "Status: Downloaded newer image for alpine:3.20")
+	for _, id := range []string{"aaaaaaaaaaaa", "bbbbbbbbbbbb"} {
+		if !slices.Contains(lines, id+": Pull complete") {
+			t.Errorf("layer %s is not complete in %q", id, lines)
+		}
+	}
+	id, _ := strings.CutPrefix(f.resp.Header.Get("Location"), "/v1/jobs/")
+	job := d.ended(id)
+	if job.State != puller.Succeeded || job.Policy != puller.Always || job.Image != "docker.io/library/alpine:3.20" {
+		t.Errorf("the job is %+v", job)
+	}
+	// It is there; Docker's clients have the registry asked all the same.
+	again := []string{"Pulling from library/alpine", "Digest: " + digest, "Status: Image is up to date for alpine:3.20"}
+	lines = d.dockerPull("fromImage=docker.io/library/alpine:3.20").rest()
+	if lines[0] != "3.20: "+again[0] {
+		t.Errorf("the lines begin with %q", lines[0])
+	}
+	checkLines(t, lines[len(lines)-2:], again[1:]...)
+	if n := d.engine.Counts().Pulls; n != 2 {
+		t.Errorf("the engine was asked %d times", n)
+	}
+}
+
+func TestDockersPullTakesADigestAsATag(t *testing.T) {
+	d := start(t)
+	image := pullertest.NewImage("registry.test/team/app", 1)
+	digest := pullertest.Digest(image)
+	full := "registry.test/team/app@" + digest
+	d.engine.Script(full, pullertest.Serve(image))
+	for _, query := range []string{"fromImage=registry.test/team/app&tag=" + digest, "fromImage=registry.test/team/app:v1&tag=" + digest, "fromImage=" + full} {
+		lines := d.dockerPull(query).rest()
+		checkLines(t, lines[:1], full+": Pulling from team/app")
+		checkLines(t, lines[len(lines)-2:len(lines)-1], "Digest: "+digest)
+		if last := lines[len(lines)-1]; !strings.HasSuffix(last, " for "+full) {
+			t.Errorf("the last line is %q", last)
+		}
+	}
+	if jobs := d.list("").Jobs; len(jobs) != 3 || slices.ContainsFunc(jobs, func(j puller.Job) bool { return j.Image != full }) {
+		t.Errorf("the jobs are %+v", jobs)
+	}
+}
+
+func TestDockersPullsAndOthersShareOneTransfer(t *testing.T) {
+	d := start(t)
+	gate := d.held("alpine:3.20")
+	const query = "fromImage=alpine&tag=3.20"
+	a := d.dockerPull(query)
+	first := a.until("Downloading")
+	checkLines(t, first[:1], "3.20: Pulling from library/alpine")
+	checkLines(t, first[len(first)-1:], "aaaaaaaaaaaa: Downloading 500/1000")
+	own := d.follow("POST", "/v1/pulls", `{"image":"alpine:3.20"}`, ndjson)
+	events := own.until(downloading)
+	// Who comes late is told what there is to tell.
+	b := d.dockerPull(query)
+	checkLines(t, b.until("Downloading"), "3.20: Pulling from library/alpine", "aaaaaaaaaaaa: Downloading 500/1000")
+	if c := d.engine.Counts(); c.Pulls != 1 || c.Active != 1 {
+		t.Errorf("it is not one transfer: %+v", c)
+	}
+	close(gate)
+	checkComplete(t, append(events, own.rest()...), events[0].Job)
+	for _, f := range []*dockerFeed{a, b} {
+		lines := f.rest()
+		if last := lines[len(lines)-1]; last != "Status: Downloaded newer image for alpine:3.20" {
+			t.Errorf("the last line is %q", last)
+		}
+	}
+	if c := d.engine.Counts(); c.Pulls != 1 || c.Aborted != 0 {
+		t.Errorf("it was not one transfer: %+v", c)
+	}
+}
+
+func TestWhatFailsBeforeDockersStreamIsAnsweredWithItsStatus(t *testing.T) {
+	d := start(t)
+	for _, f := range []struct {
+		name, recording string
+		status          int
+		words           string
+	}{
+		{"a tag that is not there", "engine-20.10/tag-not-found", 404, "manifest unknown"},
+		{"a registry that wants to know who asks", "engine-20.10/unauthorized", 403, "no basic auth credentials"},
+		{"a registry that is down", "engine-20.10/registry-down", 502, "refused"},
+	} {
+		t.Run(f.name, func(t *testing.T) {
+			image := strings.TrimPrefix(f.recording, "engine-20.10/") + ".test/failing"
+			d.engine.Script(image+":v1", play(f.recording))
+			a := d.call("POST", "/images/create?fromImage="+image+"&tag=v1", "")
+			checkMessage(t, a, f.status, f.words)
+			if !strings.HasPrefix(a.header.Get("Location"), "/v1/jobs/") {
+				t.Errorf("Location is %q", a.header.Get("Location"))
+			}
+		})
+	}
+	d.engine.Kill()
+	checkMessage(t, d.call("POST", "/images/create?fromImage=alpine&tag=v1", ""), 503, "Cannot connect")
+	d.engine.Revive()
+	d.shutDown()
+	checkMessage(t, d.call("POST", "/images/create?fromImage=alpine&tag=v1", ""), 503, "shutting down")
+}
+
+// checkMessage checks an error in Docker's form.
+func checkMessage(t *testing.T, a answer, status int, words string) {
+	t.Helper()
+	var body map[string]string
+	a.decode(t, status, "application/json", &body)
+	if len(body) != 1 || !strings.Contains(body["message"], words) {
+		t.Errorf("the message is %s, and should have %q", a.body, words)
+	}
+	if a.header.Get("Api-Version") == "" {
+		t.Error("it does not tell the API's version")
+	}
+}
+
+// What the engine takes for success is no success before it is proven.
+func TestWhatFailsInDockersStreamIsItsLastLine(t *testing.T) {
+	image := pullertest.NewImage("failing:v1", 3)
+	for _, f := range []struct {
+		name, query, words string
+		end                pullertest.Script
+	}{
+		{"the engine's own error", "", "no space left on device", func(p *pullertest.Pull) { p.Fail("write /x: no space left on device") }},
+		{"an engine that is killed", "", "", func(p *pullertest.Pull) { p.Cut() }},
+		{"an image that is not there after it", "", "is not there", func(p *pullertest.Pull) {
+			p.Line(`{"status":"Digest: ` + pullertest.Digest(image) + `"}`)
+			p.Line(`{"status":"Status: Downloaded newer image for failing:v1"}`)
+		}},
+		{"an image of another platform", "&platform=linux/arm64", "not linux/arm64", pullertest.Serve(image)},
+		{"another image than was announced", "", "announced", func(p *pullertest.Pull) {
+			p.Tag(pullertest.NewImage("failing:v1", 4))
+			p.Line(`{"status":"Digest: ` + pullertest.Digest(image) + `"}`)
+		}},
+	} {
+		t.Run(f.name, func(t *testing.T) {
+			d := start(t)
+			gate := make(chan struct{})
+			d.engine.Script("failing:v1", func(p *pullertest.Pull) {
+				p.Line(`{"status":"Downloading","progressDetail":{"current":500,"total":1000},"id":"aaaaaaaaaaaa"}`)
+				if p.Until(gate) {
+					f.end(p)
+				}
+			})
+			feed := d.dockerPull("fromImage=failing&tag=v1" + f.query)
+			feed.until("Downloading")
+			close(gate)
+			lines := feed.rest()
+			if len(lines) == 0 {
+				t.Fatal("nothing follows")
+			}
+			last := lines[len(lines)-1]
+			if !strings.HasPrefix(last, "error: ") || !strings.Contains(last, f.words) {
+				t.Errorf("the last line is %q, and should be an error of %q", last, f.words)
+			}
+			for _, l := range lines {
+				if strings.HasPrefix(l, "Status: ") || strings.HasPrefix(l, "Digest: ") {
+					t.Errorf("it is told as a success: %q", lines)
+				}
+			}
+		})
+	}
+}
+
+func TestDockersStreamTellsNoticesAndGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := startInMemory(t, func(o *puller.Options) { o.Retries = 1 })
+		image := pullertest.NewImage("alpine:3.20", 1)
+		tries := 0
+		d.engine.Script("alpine:3.20", func(p *pullertest.Pull) {
+			if tries++; tries == 1 {
+				play("engine-20.10/registry-down")(p)
+				return
+			}
+			p.Line(`{"status":"a warning of the engine"}`)
+			pullertest.Serve(image)(p)
+		})
+		lines := d.dockerPull("fromImage=alpine&tag=3.20").rest()
+		all := strings.Join(lines, "\n")
+		for _, want := range []string{"\nattempt 1 failed (registry_unavailable", "\na warning of the engine\n", "\nStatus: Downloaded newer image for alpine:3.20"} {
+			if !strings.Contains(all, want) {
+				t.Errorf("%q is not told in\n%s", want, all)
+			}
+		}
+		if lines[0] != "3.20: Pulling from library/alpine" || strings.Count(all, "Pulling from") != 1 {
+			t.Errorf("it does not begin as it should:\n%s", all)
+		}
+	})
+}
+
+func TestADockerClientThatGoesAwayTakesItsJobAlong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := startInMemory(t)
+		gate := d.held("alpine:3.20")
+		state := func(i int) puller.State {
+			jobs, _, _ := d.puller.Jobs(puller.Filter{})
+			slices.Reverse(jobs) // oldest first
+			return jobs[i].State
+		}
+		const query = "fromImage=alpine&tag=3.20"
+		leaver, stayer := d.dockerPull(query), d.dockerPull(query)
+		leaver.until("Downloading")
+		leaver.close()
+		synctest.Wait()
+		if state(0) != puller.StateCanceled || state(1) != puller.Active || d.engine.Counts().Aborted != 0 || d.open.Load() != 1 {
+			t.Errorf("one of two has left: %s, %s, %+v", state(0), state(1), d.engine.Counts())
+		}
+		// Who leaves before there was anything to tell is missed as well.
+		d.engine.Script("silent:v1", func(p *pullertest.Pull) { <-p.Gone() })
+		ctx, leave := context.WithCancel(t.Context())
+		left := make(chan struct{})
+		go func() {
+			defer close(left)
+			r, _ := http.NewRequestWithContext(ctx, "POST", d.url+"/images/create?fromImage=silent&tag=v1", nil)
+			if resp, err := d.client.Do(r); err == nil {
+				resp.Body.Close()
+				t.Errorf("it is answered before there is anything to tell: %s", resp.Status)
+			}
+		}()
+		synctest.Wait()
+		leave()
+		<-left
+		synctest.Wait()
+		if state(2) != puller.StateCanceled || d.engine.Counts().Aborted != 1 || d.open.Load() != 1 {
+			t.Errorf("one without an answer has left: %s, %+v", state(2), d.engine.Counts())
+		}
+		close(gate)
+		lines := stayer.rest()
+		if last := lines[len(lines)-1]; last != "Status: Downloaded newer image for alpine:3.20" {
+			t.Errorf("who has stayed is told %q", last)
+		}
+		// The last one to leave ends the engine's pull.
+		d.held("other:v1")
+		last := d.dockerPull("fromImage=other&tag=v1")
+		last.until("Downloading")
+		last.close()
+		synctest.Wait()
+		if c := d.engine.Counts(); c.Active != 0 || c.Aborted != 2 || state(3) != puller.StateCanceled {
+			t.Errorf("all have left: %s, %+v", state(3), c)
+		}
+	})
+}
+
+// Clients take an end without an error for a good one.
+func TestAShutdownIsAnErrorInDockersStream(t *testing.T) {
+	d := start(t)
+	d.held("alpine:3.20")
+	f := d.dockerPull("fromImage=alpine&tag=3.20")
+	f.until("Downloading")
+	d.shutDown()
+	lines := f.rest()
+	if last := lines[len(lines)-1]; !strings.HasPrefix(last, "error: ") || !strings.Contains(last, "goes on when it is back") {
+		t.Errorf("the lines are %q", lines)
+	}
+}
+
+func TestDockersCredentialsPass(t *testing.T) {
+	d := start(t)
+	const image = "registry.test/private:v1"
+	d.good(image, 1)
+	auth := registryAuth("ada", "hunter2-canary")
+	d.dockerPull("fromImage=registry.test/private&tag=v1", "X-Registry-Auth", auth).rest()
+	if got := d.engine.LastAuth(); got != auth {
+		t.Errorf("the engine got %q", got)
+	}
+	// An empty object is what Docker's clients send where they have none.
+	d.dockerPull("fromImage=registry.test/private&tag=v1", "X-Registry-Auth", "e30=").rest()
+	if got := d.engine.LastAuth(); got != "" && got != "e30=" {
+		t.Errorf("without credentials the engine got %q", got)
+	}
+	checkMessage(t, d.call("POST", "/images/create?fromImage=alpine&tag=v1", "", "X-Registry-Auth", "%%%"), 400, "X-Registry-Auth: ")
+	if strings.Contains(d.logs.String(), "canary") || strings.Contains(d.logs.String(), auth) {
+		t.Error("the secret is logged")
+	}
+}
+
+func TestBadInputToDockersPullIsRefusedWithTheFieldAtFault(t *testing.T) {
+	d := start(t)
+	long := strings.Repeat("a", 2000)
+	for query, field := range map[string]string{
+		"":                                     "fromImage: missing",
+		"tag=3.20":                             "fromImage: missing",
+		"fromImage=UPPER&tag=v1":               "fromImage: ",
+		"fromImage=a%20b&tag=v1":               "fromImage: ",
+		"fromImage=" + long + "&tag=v1":        "fromImage: ",
+		"fromImage=" + long[:64] + "&tag=v1":   "fromImage: ",
+		"fromImage=alpine:&tag=v1":             "fromImage: ",
+		"fromImage=alpine":                     "tag: missing, which asks for all tags of alpine",
+		"fromImage=alpine&tag=":                "tag: missing",
+		"fromImage=alpine&tag=-x":              "tag: ",
+		"fromImage=alpine&tag=" + long:         "tag: ",
+		"fromImage=alpine&tag=sha256:12":       "tag: ",
+		"fromImage=alpine&tag=3.20&platform=x": "platform: ",
+		"fromSrc=-&repo=mine":                  "fromSrc: towline pulls and does not import",
+		"fromSrc=http://x.test/y.tar":          "fromSrc: ",
+		"fromImage=alpine&tag=v1&repo=mine":    "repo: ",
+		"fromImage=alpine&tag=v1&message=hi":   "message: ",
+		"fromImage=alpine&tag=v1&changes=CMD":  "changes: ",
+		"fromImage=alpine&tag=%zz":             "query: ",
+		"fromImage=alpine;tag=v1":              "query: ",
+	} {
+		a := d.call("POST", "/v1.41/images/create?"+query, "")
+		checkMessage(t, a, 400, field)
+		if !strings.HasPrefix(a.body, `{"message":"`+field) || len(a.body) > 600 {
+			t.Errorf("%.100s is refused with %s", query, a.body)
+		}
+	}
+	checkMessage(t, d.call("POST", "/images/create?fromImage=alpine&tag=v1", strings.Repeat(" ", 1<<20+1)), 400, "body: larger")
+	if jobs := d.list("").Jobs; len(jobs) != 0 {
+		t.Errorf("%d jobs were submitted, such as %+v", len(jobs), jobs[0])
+	}
+	// What dockerd passes over is passed over here.
+	d.good("alpine:3.20", 1)
+	lines := d.dockerPull("fromImage=alpine&tag=3.20&registry=x&repo=&platform=").rest()
+	if last := lines[len(lines)-1]; last != "Status: Downloaded newer image for alpine:3.20" {
+		t.Errorf("the last line is %q", last)
+	}
+}

@@ -1,0 +1,324 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// readersTask is what a process with many readers of one server is to do.
+type readersTask struct {
+	Socket  string
+	Request string // as it is written to the connection
+	Count   int
+	// Stopped is how many there are besides that stop reading once they are told
+	// something. When the others have come to their end, and these are cut off, they
+	// read what there is, and go on by Resume, in which %d is the last number.
+	Stopped int
+	Resume  string
+	Docker  bool // lines are Docker's own
+	Lossy   bool // the server drops events
+	// Attach is how long they have: a reader does not count that is told nothing
+	// within it, or no more than that its job is queued.
+	Attach time.Duration
+}
+
+// attached answers when every reader is told something; began, when the order to
+// count has been taken.
+type attached struct{ Readers, Stopped int }
+
+// report is of what was told after the order to count.
+type report struct {
+	Lines, Chunks int64
+	Seconds       float64
+	Delays        int64 // how many
+	P50, P99, Max float64
+	StateP99      float64
+	Faults        int
+	Fault         string // the first of them
+	CPU           float64
+	// Of the readers that stopped: how many were cut off, how long after the order
+	// the last of them was, and how many had room for all in their socket.
+	Cut, Fit int
+	CutAfter float64
+}
+
+const (
+	maxEvents = 512
+	// cutWithin is how long stopped readers wait to be cut off.
+	cutWithin = 90 * time.Second
+)
+
+// crowd is many readers, on one thread: it shares the processors with the
+// server that is measured.
+type crowd struct {
+	task    readersTask
+	epoll   int
+	readers map[int32]*reader
+	witness *witness
+	buf     []byte
+	report  report
+
+	waiting, reads, stopped int // readers that are told nothing yet, that read, that have stopped
+	began                   time.Time
+	all, states             delays
+}
+
+// reader is one connection.
+type reader struct {
+	answer
+	reading
+	heard          bool // something, once its job was no longer queued
+	stops, stopped bool // reading
+	late           bool // it goes on where it was cut off
+}
+
+// readersRole plays the crowd. Orders: "count", and then nothing.
+func readersRole(orders *bufio.Reader, answers *json.Encoder) error {
+	var t readersTask
+	if err := task(orders, &t); err != nil {
+		return err
+	}
+	c := &crowd{task: t, readers: map[int32]*reader{}, witness: newWitness(t.Docker), buf: make([]byte, 256<<10)}
+	if err := c.attach(); err != nil {
+		return err
+	}
+	if err := answers.Encode(attached{c.reads, c.stopped}); err != nil {
+		return err
+	}
+	count, err := c.follow(orders)
+	if err != nil {
+		return err
+	}
+	if !count {
+		return nil
+	}
+	if err := answers.Encode(attached{c.reads, c.stopped}); err != nil {
+		return err
+	}
+	for c.reads > 0 {
+		if err := c.poll(time.Second); err != nil {
+			return err
+		}
+	}
+	c.report.Seconds = time.Since(c.began).Seconds()
+	used, err := cpu(os.Getpid())
+	if err != nil {
+		return err
+	}
+	c.report.CPU = used.Seconds()
+	if err := c.resume(); err != nil {
+		return err
+	}
+	c.report.Delays, c.report.P50, c.report.P99, c.report.Max = c.all.n, c.all.quantile(0.5), c.all.quantile(0.99), milliseconds(c.all.most)
+	c.report.StateP99 = c.states.quantile(0.99)
+	return answers.Encode(c.report)
+}
+
+// attach connects everyone, and waits until each is told something.
+func (c *crowd) attach() (err error) {
+	if c.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return os.NewSyscallError("epoll_create", err)
+	}
+	limit := time.Now().Add(c.task.Attach)
+	for i := range c.task.Count + c.task.Stopped {
+		if time.Now().After(limit) {
+			break
+		}
+		// Those that stop are among the others.
+		stops := (i+1)*c.task.Stopped/(c.task.Count+c.task.Stopped) > i*c.task.Stopped/(c.task.Count+c.task.Stopped)
+		if err := c.connect(&reader{stops: stops, reading: reading{lossy: c.task.Lossy}}, c.task.Request, limit); err != nil {
+			return fmt.Errorf("reader %d: %w", i, err)
+		}
+		// The engine has one pull at a time fetch a manifest that it does not have,
+		// and the others ask again and again whether it is their turn.
+		for i == 0 && c.task.Docker && c.waiting > 0 && time.Now().Before(limit) {
+			if err := c.poll(100 * time.Millisecond); err != nil {
+				return err
+			}
+		}
+		// A server that accepts slowly is slow with what it tells, too.
+		if i%64 == 63 {
+			if err := c.poll(0); err != nil {
+				return err
+			}
+		}
+	}
+	for c.waiting > 0 && time.Now().Before(limit) {
+		if err := c.poll(100 * time.Millisecond); err != nil {
+			return err
+		}
+	}
+	for fd, r := range c.readers {
+		if !r.heard {
+			c.leave(fd)
+		}
+	}
+	return nil
+}
+
+func (c *crowd) connect(r *reader, request string, limit time.Time) error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	// It bounds connect too, which waits while as many wait to be accepted as may.
+	patience := unix.NsecToTimeval(max(time.Until(limit), time.Millisecond).Nanoseconds())
+	err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &patience)
+	if err == nil {
+		err = unix.Connect(fd, &unix.SockaddrUnix{Name: c.task.Socket})
+	}
+	if err == unix.EAGAIN {
+		return unix.Close(fd) // one reader less
+	}
+	if err == nil {
+		_, err = unix.Write(fd, []byte(request))
+	}
+	if err == nil {
+		err = unix.SetNonblock(fd, true)
+	}
+	if err == nil {
+		err = unix.EpollCtl(c.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
+	}
+	if err != nil {
+		unix.Close(fd)
+		return os.NewSyscallError("connect", err)
+	}
+	c.readers[int32(fd)] = r
+	c.reads++
+	c.waiting++
+	return nil
+}
+
+// follow reads on until it is ordered to count, and is false where the orders end.
+func (c *crowd) follow(orders *bufio.Reader) (bool, error) {
+	ordered := make(chan error, 1)
+	go func() {
+		_, err := orders.ReadString('\n')
+		ordered <- err
+		untilEnd(orders)
+		os.Exit(0) // nobody waits for the report
+	}()
+	for {
+		select {
+		case err := <-ordered:
+			c.began = time.Now()
+			c.report = report{Faults: c.report.Faults, Fault: c.report.Fault}
+			if errors.Is(err, io.EOF) {
+				return false, nil
+			}
+			return true, err
+		default:
+		}
+		if err := c.poll(10 * time.Millisecond); err != nil {
+			return false, err
+		}
+	}
+}
+
+// poll waits for what is told to anybody, and takes it.
+func (c *crowd) poll(wait time.Duration) error {
+	var events [maxEvents]unix.EpollEvent
+	n, err := unix.EpollWait(c.epoll, events[:], int(wait.Milliseconds()))
+	if err == unix.EINTR {
+		return nil
+	}
+	if err != nil {
+		return os.NewSyscallError("epoll_wait", err)
+	}
+	for _, e := range events[:n] {
+		if r := c.readers[e.Fd]; r.stopped {
+			c.cut(e.Fd, r)
+		} else {
+			c.read(e.Fd, r)
+		}
+	}
+	return nil
+}
+
+// read takes what one reader is told, and reports whether there was something.
+func (c *crowd) read(fd int32, r *reader) bool {
+	n, err := unix.Read(int(fd), c.buf)
+	if err == unix.EAGAIN || err == unix.EINTR {
+		return false
+	}
+	if n <= 0 {
+		if err == nil {
+			err = io.ErrUnexpectedEOF
+		}
+		c.fail(fd, err)
+		return false
+	}
+	now, before := time.Now(), r.chunks
+	err = r.take(c.buf[:n], func(line []byte) error { return c.hear(r, line, now) })
+	c.report.Chunks += r.chunks - before
+	switch {
+	case err != nil:
+		c.fail(fd, err)
+		return false
+	case r.part == done:
+		if err := r.check(c.witness); err != nil {
+			c.fault(err)
+		}
+		c.leave(fd)
+		return false
+	case r.stops && r.heard && !r.stopped:
+		c.stop(fd, r)
+	}
+	return true
+}
+
+func (c *crowd) hear(r *reader, line []byte, now time.Time) error {
+	t, err := c.witness.hear(line)
+	if err != nil {
+		return err
+	}
+	if !r.heard && !t.queued {
+		r.heard = true
+		c.waiting--
+	}
+	c.report.Lines++
+	// What is older is the state that a reader begins with.
+	if !c.began.IsZero() && !r.stops && !r.late && t.at.After(c.began) {
+		c.all.add(now.Sub(t.at))
+		if t.state {
+			c.states.add(now.Sub(t.at))
+		}
+	}
+	return r.reading.hear(t)
+}
+
+func (c *crowd) fail(fd int32, err error) {
+	c.fault(err)
+	c.leave(fd)
+}
+
+func (c *crowd) fault(err error) {
+	if c.report.Faults++; c.report.Faults == 1 {
+		c.report.Fault = err.Error()
+	}
+}
+
+func (c *crowd) leave(fd int32) {
+	r := c.readers[fd]
+	if !r.heard {
+		c.waiting--
+	}
+	if r.stopped {
+		c.stopped--
+	} else {
+		c.reads--
+	}
+	delete(c.readers, fd)
+	unix.Close(int(fd))
+}
+
+// socketOf returns the path in a "unix://" address.
+func socketOf(host string) string { return strings.TrimPrefix(host, "unix://") }

@@ -1,0 +1,326 @@
+package stream_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/towline/towline/stream"
+)
+
+// hall is a hub and what was told in it.
+type hall struct {
+	*stream.Hub
+	seq *stream.Sequence
+}
+
+func newHall(limit int) *hall {
+	seq := new(stream.Sequence)
+	return &hall{stream.NewHub(seq, limit), seq}
+}
+
+func about(job string) *stream.About {
+	return &stream.About{Job: job, Kind: "pull", Image: "of-" + job}
+}
+
+func anything(*stream.About) bool { return true }
+
+// topic returns a topic of a job that is announced.
+func (h *hall) topic(job string) *stream.Topic {
+	t := h.Topic()
+	t.Announce(about(job))
+	return t
+}
+
+// heard reads a listener until there is nothing new. It must run in a synctest
+// bubble.
+func heard(t *testing.T, l *stream.Listener) []string {
+	t.Helper()
+	var all []string
+	for {
+		b, err := l.Next(t.Context(), time.Minute)
+		if err == io.EOF {
+			return append(all, "EOF")
+		}
+		if err != nil {
+			return append(all, err.Error())
+		}
+		if b == nil {
+			return all
+		}
+		for _, f := range b.Frames() {
+			var e event
+			if err := f.Decode(&e); err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, e.Word)
+		}
+	}
+}
+
+func checkHeard(t *testing.T, what string, got []string, want ...string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("%s: got %q, want %q", what, got, want)
+	}
+}
+
+func TestAListenerHearsAllJobsInTheOrderOfTheNumbers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall(1 << 20)
+		a, b := h.topic("a"), h.topic("b")
+		a.Publish(encoder("state", "a1"))
+		_, at, l := h.Listen(anything, missed)
+		if at != 1 {
+			t.Errorf("it begins at %d", at)
+		}
+		held := h.Take() // for a's end
+		b.Publish(encoder("state", "b1"))
+		b.Publish(encoder("notice", "b2"))
+		checkHeard(t, "while a number is held", heard(t, l))
+		a.End(encoder("result", "a2")(held))
+		checkHeard(t, "then", heard(t, l), "a2", "b1", "b2")
+		for since, want := range [][]string{{"a1", "a2", "b1", "b2"}, {"a2", "b1", "b2"}, {"b1", "b2"}, {"b2"}, {}} {
+			_, l, err := h.Resume(anything, missed, uint64(since))
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkHeard(t, fmt.Sprint("after ", since), heard(t, l), want...)
+		}
+		if _, _, err := h.Resume(anything, missed, 5); !errors.Is(err, stream.ErrBehind) {
+			t.Errorf("a number that was never given: %v", err)
+		}
+		h.End()
+		checkHeard(t, "at the end", heard(t, l), "EOF")
+	})
+}
+
+func TestAJobIsHeardFromWhenItIsAnnounced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall(1 << 20)
+		_, _, l := h.Listen(anything, missed)
+		accepted, refused, other := h.Topic(), h.Topic(), h.topic("other")
+		refused.Publish(encoder("state", "refused"))
+		accepted.Publish(encoder("state", "accepted"))
+		other.Publish(encoder("state", "other"))
+		checkHeard(t, "before", heard(t, l))
+		accepted.Announce(about("accepted"))
+		checkHeard(t, "while one below is undecided", heard(t, l))
+		refused.Withdraw()
+		checkHeard(t, "after", heard(t, l), "accepted", "other")
+	})
+}
+
+func TestAListenerChoosesJobs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall(1 << 20)
+		_, _, l := h.Listen(func(a *stream.About) bool { return a.Image == "of-b" }, missed)
+		boards := map[string]*stream.Board{}
+		for _, job := range []string{"a", "b"} {
+			boards[job] = stream.NewBoard(h.seq)
+			h.Show(boards[job], about(job))
+			topic := h.topic(job)
+			topic.Publish(encoder("state", job+" active"))
+			post(boards[job], "layer", job)
+		}
+		checkHeard(t, "one of two", heard(t, l), "b active", "layer b")
+	})
+}
+
+func TestLayersAreHeardInTheNameOfAJob(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall(1 << 20)
+		board := stream.NewBoard(h.seq)
+		post(board, "x", "1")
+		h.Show(board, about("first"))
+		layers, _, l := h.Listen(anything, missed)
+		jobs := func(frames []stream.Frame) (all []string) {
+			for _, f := range frames {
+				var e event
+				f.Decode(&e)
+				all = append(all, e.Job+" "+e.Word)
+			}
+			return all
+		}
+		checkHeard(t, "the snapshot", jobs(layers), "first x 1")
+		h.Show(board, about("second"))
+		<-time.After(stream.Beat)
+		post(board, "x", "2")
+		b, err := l.Next(t.Context(), time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkHeard(t, "in another's name", jobs(b.Frames()), "second x 2")
+		post(board, "x", "3")
+		h.Hide(board)
+		checkHeard(t, "the last of a board that is hidden", heard(t, l), "x 3")
+		<-time.After(time.Minute)
+		h.Show(stream.NewBoard(h.seq), about("another"))
+		layers, _, l = h.Listen(anything, missed)
+		checkHeard(t, "who comes later", append(jobs(layers), heard(t, l)...))
+	})
+}
+
+// A result comes with the layers before it, though it is too early for those.
+func TestNoLayerIsHeardAfterItsResult(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall(1 << 20)
+		board, topic := stream.NewBoard(h.seq), h.topic("a")
+		h.Show(board, about("a"))
+		_, _, l := h.Listen(anything, missed)
+		l.Every = time.Minute
+		post(board, "x", "1")
+		checkHeard(t, "the first", heard(t, l), "x 1")
+		post(board, "x", "2")
+		h.Hide(board)
+		topic.End(encoder("result", "end")(h.Take()))
+		checkHeard(t, "the end", heard(t, l), "x 2", "end")
+	})
+}
+
+func TestAListenerThatIsTooSlowIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall(4 << 10)
+		topic := h.topic("a")
+		_, _, slow := h.Listen(anything, missed)
+		_, _, quick := h.Listen(anything, missed)
+		for i := range 100 {
+			topic.Publish(encoder("notice", fmt.Sprint(i)))
+			checkHeard(t, "the quick one", heard(t, quick), fmt.Sprint(i))
+		}
+		checkHeard(t, "the slow one", heard(t, slow), stream.ErrBehind.Error())
+		if _, _, err := h.Resume(anything, missed, slow.At()); !errors.Is(err, stream.ErrBehind) {
+			t.Errorf("it resumes: %v", err)
+		}
+	})
+}
+
+// Output may drown in itself, but not the states of other jobs.
+func TestOutputDropsOutputOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall(4 << 10)
+		topic := h.topic("a")
+		_, _, l := h.Listen(anything, missed)
+		topic.Publish(encoder("state", "running"))
+		for i := range 100 {
+			topic.Publish(encoder("log", fmt.Sprint(i)))
+		}
+		topic.Publish(encoder("state", "removing"))
+		got := heard(t, l)
+		if len(got) > 60 || len(got) < 10 || !slices.Contains(got, "running") || !slices.Contains(got, "99") || got[len(got)-1] != "removing" {
+			t.Errorf("got %q", got)
+		}
+		if n := len(got) - len(slices.DeleteFunc(slices.Clone(got), func(s string) bool { return s == "missed" })); n != 1 {
+			t.Errorf("what was missed is told %d times: %q", n, got)
+		}
+	})
+}
+
+func TestWhatWasToldBeforeAStartIsRecalled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		seq := new(stream.Sequence)
+		seq.Start(50)
+		h := &hall{stream.NewHub(seq, 1<<20), seq}
+		if _, _, err := h.Resume(anything, missed, 49); !errors.Is(err, stream.ErrBehind) {
+			t.Errorf("a place of before the start: %v", err)
+		}
+		var frames []stream.Frame
+		var of []*stream.About
+		for _, n := range []uint64{30, 10, 20, 40} {
+			frames, of = append(frames, encoder("notice", fmt.Sprint(n))(n)), append(of, about("a"))
+		}
+		h.Recall(15, frames, of)
+		if _, _, err := h.Resume(anything, missed, 14); !errors.Is(err, stream.ErrBehind) {
+			t.Errorf("a place below the floor: %v", err)
+		}
+		_, l, err := h.Resume(anything, missed, 20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.topic("b").Publish(encoder("state", "new"))
+		checkHeard(t, "a place of before", heard(t, l), "30", "40", "new")
+	})
+}
+
+func TestAnIdleListenerComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall(1 << 20)
+		_, _, l := h.Listen(anything, missed)
+		start := time.Now()
+		if b, err := l.Next(t.Context(), 15*time.Second); b != nil || err != nil || time.Since(start) != 15*time.Second {
+			t.Errorf("after %s: %v, %v", time.Since(start), b, err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := l.Next(ctx, time.Hour); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// Whoever listens, and comes back where it was, hears each number once and in
+// order, whatever order they are told in.
+func TestConcurrentListenersHearEveryNumberOnce(t *testing.T) {
+	h := newHall(64 << 20)
+	const jobs, frames = 20, 100
+	var all sync.WaitGroup
+	ctx, cancel := context.WithCancel(t.Context())
+	for i := range 6 {
+		all.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(i), 1))
+			_, l, err := h.Resume(anything, missed, 0)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			last, count := uint64(0), 0
+			for count < jobs*frames {
+				b, err := l.Next(ctx, time.Minute)
+				if err != nil {
+					t.Errorf("after %d: %v", count, err)
+					return
+				}
+				for _, f := range b.Frames() {
+					if f.Seq == 0 {
+						continue
+					}
+					if f.Seq <= last {
+						t.Errorf("%d comes after %d", f.Seq, last)
+					}
+					last = f.Seq
+					count++
+				}
+				if rng.IntN(10) == 0 {
+					if _, l, err = h.Resume(anything, missed, l.At()); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			}
+		})
+	}
+	var publishing sync.WaitGroup
+	for i := range jobs {
+		publishing.Go(func() {
+			topic, board := h.topic(fmt.Sprint(i)), stream.NewBoard(h.seq)
+			h.Show(board, about(fmt.Sprint(i)))
+			for j := range frames - 1 {
+				topic.Publish(encoder("notice", fmt.Sprint(j)))
+				post(board, fmt.Sprint(j%3), fmt.Sprint(j))
+			}
+			n := h.Take()
+			h.Hide(board)
+			topic.End(encoder("result", "end")(n))
+		})
+	}
+	publishing.Wait()
+	all.Wait()
+	cancel()
+}
