@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/towline/towline/stream"
 )
@@ -21,6 +24,13 @@ type outlet struct {
 	conn    net.Conn  // in the place of both, once it was taken over
 	until   time.Time // the deadline of writes
 	taken   func()    // called when conn is closed
+
+	// Where the connection is a socket:
+	raw     syscall.RawConn
+	attempt func(fd uintptr) bool // writes try
+	try     []byte
+	written int
+	failed  error
 }
 
 // openOutlet sends the header of an answer of a media type. The caller closes
@@ -49,6 +59,10 @@ func (s *Server) openWire(w http.ResponseWriter, r *http.Request, media string) 
 	}
 	s.wires.Add(1)
 	o.conn, o.taken = conn, s.wires.Done
+	if socket, ok := conn.(syscall.Conn); ok {
+		o.raw, _ = socket.SyscallConn()
+		o.attempt = o.writeTo
+	}
 	header := w.Header().Clone()
 	header.Set("Content-Type", media)
 	header.Set("X-Accel-Buffering", "no")
@@ -84,6 +98,52 @@ func (o *outlet) batch(b *stream.Batch, format stream.Format, job string) error 
 	}
 	o.renew()
 	_, err := o.conn.Write(b.Chunk(format, job))
+	return err
+}
+
+// crowds reports whether others may write to the outlet, by TryWrite. Whoever
+// waits for a write after this calls renew.
+func (o *outlet) crowds() bool {
+	if o.raw == nil {
+		return false
+	}
+	if !o.until.IsZero() {
+		o.until = time.Time{}
+		o.conn.SetWriteDeadline(o.until) // or it would pass while nothing is written
+	}
+	return true
+}
+
+// TryWrite implements stream.Outlet.
+func (o *outlet) TryWrite(p []byte) (int, error) {
+	o.try = p
+	if err := o.raw.Write(o.attempt); err != nil {
+		return 0, err
+	}
+	o.try = nil
+	return o.written, o.failed
+}
+
+// writeTo writes what fits. It is made once per outlet: one made for each write
+// would be allocated each time.
+func (o *outlet) writeTo(fd uintptr) bool {
+	for {
+		n, err := unix.Write(int(fd), o.try)
+		switch err {
+		case unix.EINTR:
+			continue
+		case unix.EAGAIN:
+			n, err = 0, nil
+		}
+		o.written, o.failed = max(n, 0), err
+		return true
+	}
+}
+
+// rest sends the rest of what was begun with TryWrite.
+func (o *outlet) rest(p []byte) error {
+	o.renew()
+	_, err := o.conn.Write(p)
 	return err
 }
 
