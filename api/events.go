@@ -86,7 +86,7 @@ func (s *Server) streamJob(w http.ResponseWriter, r *http.Request, id string, si
 	}
 	format := medias[media]
 	join := func(o *outlet) ([]byte, error) {
-		return sub.Join(r.Context(), heartbeatAfter, format, id, o, idle)
+		return sub.Join(r.Context(), heartbeatAfter, format, id, stream.Outlet{Descriptor: o.descriptor, TryWrite: tryWrite}, idle)
 	}
 	s.stream(w, r, media, id, stream.NewBatch(frames...), next, join, ended)
 	return nil

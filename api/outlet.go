@@ -25,12 +25,7 @@ type outlet struct {
 	until   time.Time // the deadline of writes
 	taken   func()    // called when conn is closed
 
-	// Where the connection is a socket:
-	raw     syscall.RawConn
-	attempt func(fd uintptr) bool // writes try
-	try     []byte
-	written int
-	failed  error
+	descriptor int // of conn, -1 where it is not a socket itself
 }
 
 // openOutlet sends the header of an answer of a media type. The caller closes
@@ -59,10 +54,7 @@ func (s *Server) openWire(w http.ResponseWriter, r *http.Request, media string) 
 	}
 	s.wires.Add(1)
 	o.conn, o.taken = conn, s.wires.Done
-	if socket, ok := conn.(syscall.Conn); ok {
-		o.raw, _ = socket.SyscallConn()
-		o.attempt = o.writeTo
-	}
+	o.descriptor = descriptorOf(conn)
 	header := w.Header().Clone()
 	header.Set("Content-Type", media)
 	header.Set("X-Accel-Buffering", "no")
@@ -101,46 +93,37 @@ func (o *outlet) batch(b *stream.Batch, format stream.Format, job string) error 
 	return err
 }
 
-// crowds reports whether others may write to the outlet, by TryWrite. Whoever
-// waits for a write after this calls renew.
-func (o *outlet) crowds() bool {
-	if o.raw == nil {
-		return false
+// descriptorOf returns the descriptor of a socket, -1 of other connections,
+// such as one over TLS.
+func descriptorOf(conn net.Conn) (descriptor int) {
+	descriptor = -1
+	if socket, ok := conn.(syscall.Conn); ok {
+		if raw, err := socket.SyscallConn(); err == nil {
+			raw.Control(func(fd uintptr) { descriptor = int(fd) })
+		}
 	}
-	if !o.until.IsZero() {
-		o.until = time.Time{}
-		o.conn.SetWriteDeadline(o.until) // or it would pass while nothing is written
-	}
-	return true
+	return descriptor
 }
 
-// TryWrite implements stream.Outlet.
-func (o *outlet) TryWrite(p []byte) (int, error) {
-	o.try = p
-	if err := o.raw.Write(o.attempt); err != nil {
-		return 0, err
-	}
-	o.try = nil
-	return o.written, o.failed
-}
+// crowds reports whether another reader may write to the outlet, until it is
+// written to by its own again.
+func (o *outlet) crowds() bool { return o.conn != nil && o.descriptor >= 0 }
 
-// writeTo writes what fits. It is made once per outlet: one made for each write
-// would be allocated each time.
-func (o *outlet) writeTo(fd uintptr) bool {
+// tryWrite is for stream.Outlet. Go has its sockets not block.
+func tryWrite(descriptor int, p []byte) (int, error) {
 	for {
-		n, err := unix.Write(int(fd), o.try)
+		n, err := unix.Write(descriptor, p)
 		switch err {
 		case unix.EINTR:
 			continue
 		case unix.EAGAIN:
-			n, err = 0, nil
+			err = nil
 		}
-		o.written, o.failed = max(n, 0), err
-		return true
+		return max(n, 0), err
 	}
 }
 
-// rest sends the rest of what was begun with TryWrite.
+// rest sends the rest of what another reader has begun to write.
 func (o *outlet) rest(p []byte) error {
 	o.renew()
 	_, err := o.conn.Write(p)

@@ -7,28 +7,32 @@ import (
 	"time"
 )
 
-// An Outlet is where a reader's bytes go.
-type Outlet interface {
-	// TryWrite writes what can be written without waiting. Where that is not all,
-	// the rest is for the reader itself to write, and to wait for.
-	TryWrite(p []byte) (n int, err error)
+// An Outlet is where a reader's bytes go, for as long as it is told together
+// with others.
+type Outlet struct {
+	// Descriptor is that of a socket, which stays open and is not written to by
+	// anyone else meanwhile.
+	Descriptor int
+	// TryWrite writes what can be written without waiting, which may be nothing.
+	// It is the same for all readers.
+	TryWrite func(descriptor int, p []byte) (n int, err error)
 }
 
 // crowd is the readers of a topic that are at one place and wait for the same.
 // One of them, the leader, reads on and writes to all: for the others nobody
-// wakes up, which costs more than a write does.
+// wakes up, which costs more than a write does. What it needs of each is in one
+// array: to fetch more than that from memory for each would cost as much again.
 type crowd struct {
 	mu      sync.Mutex
 	led     bool
 	at      cursor // where the leader is
-	members []*member
+	members []member
 }
 
 // member is one of a crowd that does not lead.
 type member struct {
-	out  Outlet
-	wake chan turn // holds one
-	gone bool      // the leader's
+	descriptor int       // -1 once it is gone
+	wake       chan turn // holds one
 }
 
 // turn is why a member goes on by itself.
@@ -55,7 +59,7 @@ func (s *Subscription) Join(ctx context.Context, wait time.Duration, format Form
 		c.led, c.at = true, s.at
 		c.mu.Unlock()
 	case c.at == s.at:
-		m := &member{out: out, wake: make(chan turn, 1)}
+		m := member{descriptor: out.Descriptor, wake: make(chan turn, 1)}
 		c.members = append(c.members, m)
 		c.mu.Unlock()
 		t := <-m.wake
@@ -85,8 +89,8 @@ func (s *Subscription) lead(ctx context.Context, wait time.Duration, c *crowd, f
 			b = idle()
 		}
 		chunk := b.Chunk(format, job)
-		c.write(s.at, chunk)
-		if n, err := out.TryWrite(chunk); n < len(chunk) || err != nil {
+		c.write(s.at, chunk, out.TryWrite)
+		if n, err := out.TryWrite(out.Descriptor, chunk); n < len(chunk) || err != nil {
 			c.handOver()
 			return chunk[n:], err
 		}
@@ -95,22 +99,24 @@ func (s *Subscription) lead(ctx context.Context, wait time.Duration, c *crowd, f
 
 // write writes to all members what takes them to a place. Who can't take all of
 // it is one no longer.
-func (c *crowd) write(to cursor, chunk []byte) {
+func (c *crowd) write(to cursor, chunk []byte, try func(int, []byte) (int, error)) {
 	c.mu.Lock()
 	c.at = to // who joins from now on has read this
 	members := c.members
 	c.mu.Unlock()
 	slow := false
-	for _, m := range members {
-		if n, err := m.out.TryWrite(chunk); n < len(chunk) || err != nil {
-			m.gone, slow = true, true
-			m.wake <- turn{at: to, rest: chunk[n:], err: err}
+	for i := range members {
+		if n, err := try(members[i].descriptor, chunk); n < len(chunk) || err != nil {
+			members[i].descriptor, slow = -1, true
+			members[i].wake <- turn{at: to, rest: chunk[n:], err: err}
 		}
 	}
 	if slow {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.members = slices.DeleteFunc(c.members, func(m *member) bool { return m.gone })
+		// Who joined meanwhile may have made the array a new one.
+		copy(c.members, members)
+		c.members = slices.DeleteFunc(c.members, func(m member) bool { return m.descriptor < 0 })
 	}
 }
 
@@ -124,8 +130,7 @@ func (c *crowd) handOver() {
 	}
 	last := len(c.members) - 1
 	m := c.members[last]
-	c.members[last] = nil
-	c.members = c.members[:last]
+	c.members = slices.Delete(c.members, last, last+1)
 	m.wake <- turn{at: c.at, lead: true}
 }
 

@@ -15,6 +15,11 @@ import (
 	"github.com/towline/towline/stream"
 )
 
+// pipes are outlets by their descriptors.
+type pipes []*pipe
+
+func (all pipes) tryWrite(descriptor int, p []byte) (int, error) { return all[descriptor].TryWrite(p) }
+
 // pipe is an outlet that takes so many bytes and then no more, until it is
 // drained.
 type pipe struct {
@@ -62,11 +67,12 @@ func heartbeat() *stream.Batch {
 	return stream.NewBatch(stream.NewFrame(0, "heartbeat", event{Type: "heartbeat"}))
 }
 
-// reads does what a handler does, until the end; slow is called for what the
+// reads does what the handler of one does, until the end; slow is called for what the
 // outlet had no room for.
-func reads(t *testing.T, sub *stream.Subscription, p *pipe, slow func(rest []byte)) error {
+func (all pipes) reads(t *testing.T, sub *stream.Subscription, i int, slow func(rest []byte)) error {
+	p := all[i]
 	for {
-		rest, err := sub.Join(t.Context(), 15*time.Second, stream.NDJSON, "job", p, heartbeat)
+		rest, err := sub.Join(t.Context(), 15*time.Second, stream.NDJSON, "job", stream.Outlet{Descriptor: i, TryWrite: all.tryWrite}, heartbeat)
 		if err != nil {
 			return err
 		}
@@ -87,13 +93,13 @@ func reads(t *testing.T, sub *stream.Subscription, p *pipe, slow func(rest []byt
 func TestACrowdIsToldByOneOfIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage()
-		pipes := make([]*pipe, 20)
+		pipes := make(pipes, 20)
 		var all sync.WaitGroup
 		for i := range pipes {
 			pipes[i] = &pipe{room: 1 << 20}
 			_, sub := s.topic.Subscribe()
 			all.Go(func() {
-				if err := reads(t, sub, pipes[i], nil); err != io.EOF {
+				if err := pipes.reads(t, sub, i, nil); err != io.EOF {
 					t.Error(err)
 				}
 			})
@@ -131,17 +137,17 @@ func TestWhoIsTooSlowForACrowdGoesOnAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage()
 		var all sync.WaitGroup
-		var pipes []*pipe
+		pipes := make(pipes, 10)
 		var falls atomic.Int32
 		for i := range 10 {
 			p := &pipe{room: 1 << 20}
 			if i%3 == 0 { // the first leads
 				p.room = 150 + 37*i
 			}
-			pipes = append(pipes, p)
+			pipes[i] = p
 			_, sub := s.topic.Subscribe()
 			all.Go(func() {
-				err := reads(t, sub, p, func(rest []byte) {
+				err := pipes.reads(t, sub, i, func(rest []byte) {
 					falls.Add(1)
 					<-time.After(time.Duration(i+1) * 100 * time.Millisecond)
 					p.write(rest, 300)
@@ -178,13 +184,13 @@ func TestWhoLeavesACrowdDoesNotTakeItAlong(t *testing.T) {
 		s := newStage()
 		gone := errors.New("gone")
 		var all sync.WaitGroup
-		var pipes []*pipe
+		pipes := make(pipes, 6)
 		for i := range 6 {
 			p := &pipe{room: 1 << 20}
-			pipes = append(pipes, p)
+			pipes[i] = p
 			_, sub := s.topic.Subscribe()
 			all.Go(func() {
-				if err := reads(t, sub, p, nil); i < 3 && err != gone || i >= 3 && err != io.EOF {
+				if err := pipes.reads(t, sub, i, nil); i < 3 && err != gone || i >= 3 && err != io.EOF {
 					t.Errorf("reader %d: %v", i, err)
 				}
 			})
@@ -214,16 +220,20 @@ func TestWhoLeavesACrowdDoesNotTakeItAlong(t *testing.T) {
 func TestACrowdUnderLoad(t *testing.T) {
 	s := newStage()
 	const frames, readers = 400, 30
+	pipes := make(pipes, readers)
+	for i := range pipes {
+		pipes[i] = &pipe{room: 1 << 30}
+	}
 	var all sync.WaitGroup
 	for i := range readers {
 		all.Go(func() {
-			p := &pipe{room: 1 << 30}
+			p := pipes[i]
 			if i%3 == 0 {
-				p.room = 1 << 10
+				p.write(nil, 1<<10)
 			}
 			got, sub := s.topic.Resume(0)
 			p.write(stream.NewBatch(got...).Chunk(stream.NDJSON, "job"), p.room)
-			if err := reads(t, sub, p, func(rest []byte) { p.write(rest, 1<<10) }); err != io.EOF {
+			if err := pipes.reads(t, sub, i, func(rest []byte) { p.write(rest, 1<<10) }); err != io.EOF {
 				t.Error(err)
 			}
 			next := 0
