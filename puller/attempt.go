@@ -28,7 +28,7 @@ func (t *transfer) pull() (Result, error) {
 	if !there && !t.keep(errNotPresent(t.key.image), func(j *job) bool { return j.request.Policy != Never }) {
 		return Result{}, errNotPresent(t.key.image)
 	}
-	t.begin()
+	t.begin(!there)
 	if there && t.dismissNewer(before) {
 		return t.result(before, UpToDate), nil
 	}
