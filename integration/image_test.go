@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,8 +17,8 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// The image that make image builds runs beside the engine, with the engine's
-// socket mounted, and pulls through it.
+// The image that make image builds runs beside the engine, as configs/compose.yaml
+// has it: with the engine's socket, and else with no rights at all.
 func TestContainerImagePullsThroughTheEngineItRunsOn(t *testing.T) {
 	ref, digest := push(t, "contained", 1, 1<<20)
 	const name = "towline:integration-test"
@@ -39,7 +40,15 @@ func TestContainerImagePullsThroughTheEngineItRunsOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	socket := strings.TrimPrefix(site.engine.Host, "unix://")
-	id := run("docker", "run", "--detach", "--network=none", "--user=0:0",
+	info, err := os.Stat(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(dir, 65532, 65532); err != nil { // as a volume of its own would be
+		t.Fatal(err)
+	}
+	id := run("docker", "run", "--detach", "--network=none", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges",
+		"--group-add", fmt.Sprint(info.Sys().(*syscall.Stat_t).Gid), "--tmpfs=/tmp",
 		"--volume", socket+":/var/run/docker.sock", "--volume", dir+":/run/towline", name)
 	t.Cleanup(func() {
 		resp, err := site.engine.Do(context.Background(), "DELETE", "/containers/"+id+"?force=1&v=1", nil, nil)
@@ -71,12 +80,28 @@ func TestContainerImagePullsThroughTheEngineItRunsOn(t *testing.T) {
 	if job.Result.Source != puller.Pulled || job.Result.Digest != digest {
 		t.Errorf("%+v", job.Result)
 	}
-	// Nothing but the binary is in it.
+	if out := run("docker", "exec", id, "/towline", "health"); out != "ready" {
+		t.Errorf("its health is %q", out)
+	}
+	// It is nobody, may do nothing, and keeps its jobs all the same.
+	status, err := os.ReadFile("/proc/" + run("docker", "inspect", "--format={{.State.Pid}}", id) + "/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"Uid:\t65532\t65532\t", "CapEff:\t0000000000000000\n", "CapBnd:\t0000000000000000\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n"} {
+		if !strings.Contains(string(status), want) {
+			t.Errorf("%q is not in\n%s", want, status)
+		}
+	}
+	if log := run("docker", "logs", id); strings.Contains(log, "level=error") {
+		t.Error(log)
+	}
+	// Nothing but the binary is in it, and two empty directories.
 	var inspected []struct{ RootFS struct{ Layers []string } }
 	if err := json.Unmarshal([]byte(run("docker", "image", "inspect", name)), &inspected); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(inspected[0].RootFS.Layers); n != 1 {
+	if n := len(inspected[0].RootFS.Layers); n != 2 {
 		t.Error(fmt.Errorf("the image has %d layers", n))
 	}
 }
