@@ -3,10 +3,12 @@ package integration_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -47,9 +49,9 @@ func TestContainerImagePullsThroughTheEngineItRunsOn(t *testing.T) {
 	if err := os.Chown(dir, 65532, 65532); err != nil { // as a volume of its own would be
 		t.Fatal(err)
 	}
-	id := run("docker", "run", "--detach", "--network=none", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges",
-		"--group-add", fmt.Sprint(info.Sys().(*syscall.Stat_t).Gid), "--tmpfs=/tmp",
-		"--volume", socket+":/var/run/docker.sock", "--volume", dir+":/run/towline", name)
+	flags, health := composeFlags(t, fmt.Sprint(info.Sys().(*syscall.Stat_t).Gid))
+	id := run("docker", slices.Concat([]string{"run", "--detach", "--network=none", "--health-interval=1s"}, flags, []string{
+		"--volume", socket + ":/var/run/docker.sock", "--volume", dir + ":/run/towline", name})...)
 	t.Cleanup(func() {
 		resp, err := site.engine.Do(context.Background(), "DELETE", "/containers/"+id+"?force=1&v=1", nil, nil)
 		if err != nil {
@@ -96,12 +98,31 @@ func TestContainerImagePullsThroughTheEngineItRunsOn(t *testing.T) {
 	if log := run("docker", "logs", id); strings.Contains(log, "level=error") {
 		t.Error(log)
 	}
+	// The engine asks for its health, too.
+	err = lab.Poll(ctx, 100*time.Millisecond, func(context.Context) error {
+		if h := run("docker", "inspect", "--format={{.State.Health.Status}}", id); h != "healthy" {
+			return errors.New("the container is " + h)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
 	// Nothing but the binary is in it, and two empty directories.
-	var inspected []struct{ RootFS struct{ Layers []string } }
+	var inspected []struct {
+		RootFS struct{ Layers []string }
+		Config struct {
+			User        string
+			Healthcheck struct{ Test []string }
+		}
+	}
 	if err := json.Unmarshal([]byte(run("docker", "image", "inspect", name)), &inspected); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(inspected[0].RootFS.Layers); n != 2 {
 		t.Error(fmt.Errorf("the image has %d layers", n))
+	}
+	if c := inspected[0].Config; c.User != "65532:65532" || !slices.Equal(c.Healthcheck.Test, health) {
+		t.Errorf("the image has %+v, configs/compose.yaml asks for %q", c, health)
 	}
 }
