@@ -141,6 +141,8 @@ func TestARefusalDoesNotRepeatAllThatWasSent(t *testing.T) {
 		{"/v1/pulls", `{"image":"a"}`, long[:100_000]},
 		{"/v1/pulls?wait=" + long[:30_000], `{"image":"a"}`, ""},
 		{"/v1/pulls?every=" + long[:30_000], `{"image":"a"}`, ""},
+		{"/v1/pulls?" + strings.Repeat("%f7", 10_000) + "=1", `{"image":"a"}`, ""},
+		{"/v1/pulls?wait=true", `{"image":"a","` + strings.Repeat("\u202e", 100_000) + `":1}`, ""},
 		{"/v1/pulls?" + long[:30_000] + "=1", `{"image":"a"}`, ""},
 		{"/v1/pulls?wait=%" + long[:30_000], `{"image":"a"}`, ""},
 		{"/v1/prewarms?var=" + long[:30_000], "services: {a: {image: a}}", "application/yaml"},
@@ -154,8 +156,8 @@ func TestARefusalDoesNotRepeatAllThatWasSent(t *testing.T) {
 			header = append(header, "Content-Type", c.media)
 		}
 		a := d.call("POST", c.path, c.body, header...)
-		if p := a.problem(t, http.StatusBadRequest, puller.InvalidRequest); len(p.Detail) > 2100 {
-			t.Errorf("%.60s %.60s: refused in %d bytes: %.100s", c.path, c.body, len(p.Detail), p.Detail)
+		if p := a.problem(t, http.StatusBadRequest, puller.InvalidRequest); len(p.Detail) > 2100 || strings.IndexFunc(p.Detail, unsafe) >= 0 {
+			t.Errorf("%.60s %.60s: refused in %d bytes: %.100q", c.path, c.body, len(p.Detail), p.Detail)
 		}
 	}
 }

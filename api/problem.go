@@ -7,8 +7,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"unicode"
 	"time"
+	"unicode"
 
 	"github.com/towline/towline/puller"
 )
@@ -69,11 +69,7 @@ const maxDetail = 2 << 10
 // or in a log: some of its words are the caller's, a registry's or an engine's. It is
 // one line, of no more than is read, and nothing in it is a control character.
 func tellable(detail string) string {
-	cut := len(detail) > maxDetail
-	if cut {
-		detail = strings.ToValidUTF8(detail[:maxDetail], "")
-	}
-	detail = strings.Map(func(r rune) rune {
+	shown := strings.Map(func(r rune) rune {
 		switch {
 		case unicode.IsPrint(r):
 			return r
@@ -81,11 +77,12 @@ func tellable(detail string) string {
 			return ' '
 		}
 		return unicode.ReplacementChar
-	}, detail)
-	if cut {
-		detail += "…"
+	}, detail[:min(len(detail), maxDetail)])
+	if len(detail) <= maxDetail && len(shown) <= maxDetail {
+		return shown
 	}
-	return detail
+	// Longer than it was where a byte that is no text has become a character.
+	return strings.ToValidUTF8(shown[:min(len(shown), maxDetail)], "") + "…"
 }
 
 func problemOf(err error) Problem {
