@@ -37,21 +37,14 @@ func TestContainerImagePullsThroughTheEngineItRunsOn(t *testing.T) {
 	run("make", "-C", "..", "image", "IMAGE="+name)
 	t.Cleanup(func() { remove(t, name) })
 
-	dir, err := os.MkdirTemp(site.dir, "c")
-	if err != nil {
-		t.Fatal(err)
-	}
 	socket := strings.TrimPrefix(site.engine.Host, "unix://")
 	info, err := os.Stat(socket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chown(dir, 65532, 65532); err != nil { // as a volume of its own would be
-		t.Fatal(err)
-	}
 	flags, health := composeFlags(t, fmt.Sprint(info.Sys().(*syscall.Stat_t).Gid))
 	id := run("docker", slices.Concat([]string{"run", "--detach", "--network=none", "--health-interval=1s"}, flags, []string{
-		"--volume", socket + ":/var/run/docker.sock", "--volume", dir + ":/run/towline", name})...)
+		"--volume", socket + ":/var/run/docker.sock", "--volume", "towline-socket:/run/towline", name})...)
 	t.Cleanup(func() {
 		resp, err := site.engine.Do(context.Background(), "DELETE", "/containers/"+id+"?force=1&v=1", nil, nil)
 		if err != nil {
@@ -59,8 +52,15 @@ func TestContainerImagePullsThroughTheEngineItRunsOn(t *testing.T) {
 			return
 		}
 		resp.Body.Close()
+		if resp, err = site.engine.Do(context.Background(), "DELETE", "/volumes/towline-socket", nil, nil); err != nil {
+			t.Error(err)
+			return
+		}
+		resp.Body.Close()
 	})
 
+	// Another container would have the volume mounted.
+	dir := run("docker", "volume", "inspect", "--format={{.Mountpoint}}", "towline-socket")
 	c, err := client.New("unix://"+filepath.Join(dir, "towline.sock"), "")
 	if err != nil {
 		t.Fatal(err)
