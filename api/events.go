@@ -76,13 +76,19 @@ func (s *Server) streamJob(w http.ResponseWriter, r *http.Request, id string, si
 			frames = append(frames, b.Frames()...)
 		}
 	}
-	s.stream(w, r, media, id, stream.NewBatch(frames...), func() (*stream.Batch, error) {
+	idle := func() *stream.Batch { return stream.NewBatch(puller.HeartbeatFrame(id)) }
+	next := func() (*stream.Batch, error) {
 		b, err := sub.Next(r.Context(), heartbeatAfter)
 		if b == nil && err == nil {
-			b = stream.NewBatch(puller.HeartbeatFrame(id))
+			b = idle()
 		}
 		return b, err
-	}, ended)
+	}
+	format := medias[media]
+	join := func(o *outlet) ([]byte, error) {
+		return sub.Join(r.Context(), heartbeatAfter, format, id, stream.Outlet{Descriptor: o.descriptor, TryWrite: tryWrite}, idle)
+	}
+	s.stream(w, r, media, id, stream.NewBatch(frames...), next, join, ended)
 	return nil
 }
 
@@ -127,7 +133,7 @@ func (s *Server) allEvents(w http.ResponseWriter, r *http.Request) error {
 		return b, err
 	}
 	media := cmp.Or(streamMedia(r), "application/x-ndjson")
-	s.stream(w, r, media, "", stream.NewBatch(frames...), next, func() bool { return false })
+	s.stream(w, r, media, "", stream.NewBatch(frames...), next, nil, func() bool { return false })
 	return nil
 }
 
@@ -139,9 +145,10 @@ const (
 )
 
 // stream writes the first batch and what next returns, until that is io.EOF or
-// the reader has gone. job fills the events in that leave theirs open. ended
+// the reader has gone. join has others write, for as long as that goes; nil
+// where there are none. job fills the events in that leave theirs open. ended
 // says whether there is nothing to come back for after the end.
-func (s *Server) stream(w http.ResponseWriter, r *http.Request, media, job string, first *stream.Batch, next func() (*stream.Batch, error), ended func() bool) {
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, media, job string, first *stream.Batch, next func() (*stream.Batch, error), join func(*outlet) ([]byte, error), ended func() bool) {
 	if r.Method == http.MethodHead {
 		w.Header().Set("Content-Type", media)
 		w.Header().Set("X-Accel-Buffering", "no")
@@ -152,6 +159,16 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, media, job strin
 	defer out.close()
 	for b := first; err == nil; b, err = next() {
 		if len(b.Frames()) > 0 && out.batch(b, format, job) != nil {
+			return
+		}
+		if join == nil || !out.crowds() {
+			continue
+		}
+		var rest []byte
+		if rest, err = join(out); err != nil {
+			break
+		}
+		if len(rest) > 0 && out.rest(rest) != nil {
 			return
 		}
 	}
