@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -76,14 +77,22 @@ func (s *Subscription) Join(ctx context.Context, wait time.Duration, format Form
 
 // lead reads on for a crowd until out can't be written to without a wait.
 func (s *Subscription) lead(ctx context.Context, wait time.Duration, c *crowd, format Format, job string, out Outlet, idle func() *Batch) (rest []byte, err error) {
+	well := false
+	defer func() {
+		if !well { // a panic must not leave the others asleep
+			c.dissolve(s.at, errors.New("the reader that wrote for others has failed"))
+		}
+	}()
 	for {
 		b, err := s.Next(ctx, wait)
 		switch {
 		case ctx.Err() != nil:
 			c.handOver()
+			well = true
 			return nil, err
 		case err != nil:
 			c.dissolve(s.at, err)
+			well = true
 			return nil, err
 		case b == nil:
 			b = idle()
@@ -92,6 +101,7 @@ func (s *Subscription) lead(ctx context.Context, wait time.Duration, c *crowd, f
 		c.write(s.at, chunk, out.TryWrite)
 		if n, err := out.TryWrite(out.Descriptor, chunk); n < len(chunk) || err != nil {
 			c.handOver()
+			well = true
 			return chunk[n:], err
 		}
 	}

@@ -254,3 +254,24 @@ func TestACrowdUnderLoad(t *testing.T) {
 	s.end()
 	all.Wait()
 }
+
+// Whoever leads a crowd may fail in what is not its own.
+func TestALeaderThatPanicsWakesTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage()
+		all := pipes{{room: 1 << 20}, {room: 1 << 20}}
+		_, leads := s.topic.Subscribe()
+		_, follows := s.topic.Subscribe()
+		go func() {
+			defer func() { recover() }()
+			leads.Join(t.Context(), time.Minute, stream.NDJSON, "job", stream.Outlet{Descriptor: 0, TryWrite: all.tryWrite}, func() *stream.Batch { panic("no heartbeat") })
+		}()
+		synctest.Wait()
+		woken := make(chan error)
+		go func() { woken <- all.reads(t, follows, 1, nil) }()
+		synctest.Wait()
+		if err := <-woken; err == nil || err == io.EOF {
+			t.Errorf("the other one ends with %v", err)
+		}
+	})
+}
