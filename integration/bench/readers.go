@@ -173,7 +173,9 @@ func (c *crowd) connect(r *reader, request string, limit time.Time) error {
 	patience := unix.NsecToTimeval(max(time.Until(limit), time.Millisecond).Nanoseconds())
 	err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &patience)
 	if err == nil {
-		err = unix.Connect(fd, &unix.SockaddrUnix{Name: c.task.Socket})
+		for again := true; again; again = err == unix.EINTR { // a unix socket's connect begins anew
+			err = unix.Connect(fd, &unix.SockaddrUnix{Name: c.task.Socket})
+		}
 	}
 	if err == unix.EAGAIN {
 		return unix.Close(fd) // one reader less
