@@ -53,7 +53,8 @@ func (s *Server) openWire(w http.ResponseWriter, r *http.Request, media string) 
 		return s.openOutlet(w, media)
 	}
 	s.wires.Add(1)
-	o.conn, o.taken = conn, s.wires.Done
+	s.taken.Add(1)
+	o = &outlet{conn: conn, taken: func() { s.taken.Add(-1); s.wires.Done() }} // net/http's are let go
 	o.descriptor = descriptorOf(conn)
 	header := w.Header().Clone()
 	header.Set("Content-Type", media)
