@@ -15,9 +15,13 @@ import (
 
 // Submit accepts a job and returns it, queued or further: it has ended where the
 // engine says at once that there is nothing to pull. The job is on disk by then.
-// The error is InvalidRequest, naming the field, Conflict, or Overloaded.
+// The error is InvalidRequest, naming the field, Forbidden, naming the rule,
+// Conflict, or Overloaded.
 func (p *Puller) Submit(r PullRequest) (Job, error) {
-	r, _, err := r.withDefaults(p.opts)
+	r, named, err := r.withDefaults(p.opts)
+	if err == nil {
+		err = checkPull(named, r, p.opts)
+	}
 	if err != nil {
 		return Job{}, err
 	}

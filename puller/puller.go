@@ -29,6 +29,8 @@ type Options struct {
 	// how long extraction may. 0 is without limit.
 	FirstByteTimeout, StallTimeout, ExtractStallTimeout time.Duration
 
+	// Rules hold for every caller. Each may have their own beside them.
+	Rules Rules
 	// MaxPerCaller is how many jobs of one caller may be queued or active; 0 is
 	// without limit.
 	MaxPerCaller int
