@@ -326,6 +326,8 @@ func (p *Puller) wants(j *job) bool {
 func (p *Puller) judge(j *job, image Image, err error) bool {
 	switch {
 	case j.outcome != nil:
+	case err == nil && image.suits(j.view.Image, j.request.Platform) && !p.access.has(j.key, image):
+		return true // the transfer asks the registry whether it may be given
 	case err == nil && image.suits(j.view.Image, j.request.Platform):
 		p.finish(j, resultOf(image, j.view.Image), nil)
 	case KindOf(err) == EngineUnavailable && *j.request.Retries > 0:

@@ -198,7 +198,9 @@ func parsePattern(written string) (p pattern, err error) {
 }
 
 func (p pattern) match(name, tag, digest string) bool {
-	has := func(glob *regexp.Regexp, part string) bool { return glob == nil || part != "" && glob.MatchString(part) }
+	has := func(glob *regexp.Regexp, part string) bool {
+		return glob == nil || part != "" && glob.MatchString(part)
+	}
 	return p.name.MatchString(name) && has(p.tag, tag) && has(p.digest, digest)
 }
 
