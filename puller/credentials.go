@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"strings"
 )
 
 // Credentials are what one call brings for a registry, in the form of Docker's
@@ -48,6 +49,11 @@ func ParseCredentials(header string) (Credentials, error) {
 	}
 	if trimmed := bytes.TrimSpace(raw); trimmed[0] != '{' {
 		return fault("not a JSON object")
+	}
+	for _, v := range []string{fields.Username, fields.Password, fields.Auth, fields.IdentityToken, fields.RegistryToken} {
+		if strings.ContainsAny(v, "\x00\r\n") {
+			return fault("a line break or a zero byte within a field")
+		}
 	}
 	if fields.Username == "" && fields.Auth == "" && fields.IdentityToken == "" && fields.RegistryToken == "" {
 		// Docker's own client sends an empty object when it has no

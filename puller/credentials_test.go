@@ -47,6 +47,11 @@ func TestCredentialsAreCheckedBeforeTheEngineIgnoresThem(t *testing.T) {
 		{"garbage after it", encode(login + secret), false, false},
 		{"a password that is a number", encode(`{"username":"ada","password":22222}`), false, false},
 		{"a password without user", encode(`{"password":"` + secret + `"}`), false, false},
+		{"a line break in a token", encode(`{"registrytoken":"` + secret + `\r\nHost: evil.test"}`), false, false},
+		{"a zero byte in a user", encode(`{"username":"ada\u0000","password":"` + secret + `"}`), false, false},
+		{"fields within fields", encode(`{"username":{"username":"` + secret + `"}}`), false, false},
+		{"a list of users", encode(`{"username":["` + secret + `"]}`), false, false},
+		{"1 MiB", strings.Repeat("QUFB", 1<<18), false, false},
 		{"above 16 KiB", encode(`{"username":"` + strings.Repeat("x", 12<<10-14) + `"}`), false, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -152,7 +152,7 @@ func (g *gate) check(address string, known bool) error {
 // checkIP returns why an address is not to be called; known is whether it is its
 // host that may be anywhere.
 func (g *gate) checkIP(ip netip.Addr, known bool) error {
-	ip = ip.WithZone("")
+	ip = ip.WithZone("").Unmap()
 	forms := []netip.Addr{ip}
 	if inner, ok := embedded(ip); ok {
 		forms = append(forms, inner)
@@ -170,8 +170,8 @@ func (g *gate) checkIP(ip netip.Addr, known bool) error {
 	return nil
 }
 
-// embedded returns the IPv4 address that an IPv6 address leads to: mapped or
-// compatible (RFC 4291, 2.5.5), by NAT64 (RFC 6052) or by 6to4 (RFC 3056).
+// embedded returns the IPv4 address that an IPv6 address leads to: a compatible
+// one (RFC 4291, 2.5.5.1), by NAT64 (RFC 6052) or by 6to4 (RFC 3056).
 func embedded(ip netip.Addr) (netip.Addr, bool) {
 	if !ip.Is6() {
 		return ip, false
@@ -179,8 +179,6 @@ func embedded(ip netip.Addr) (netip.Addr, bool) {
 	b := ip.As16()
 	in := func(prefix string) bool { return netip.MustParsePrefix(prefix).Contains(ip) }
 	switch {
-	case ip.Is4In6():
-		return ip.Unmap(), true
 	case in("64:ff9b::/96"), in("::/96") && !ip.IsLoopback() && !ip.IsUnspecified():
 		return netip.AddrFrom4([4]byte(b[12:])), true
 	case in("2002::/16"):
