@@ -135,13 +135,13 @@ func (t *transfer) stream() (progress *stream.Progress, digest string, err error
 			t.post(*change.Layer, progress.Totals(now))
 		}
 		if change.Notice != "" {
-			t.notice(change.Notice, 0)
+			t.notice(credentials.Redact(change.Notice), 0)
 		}
 	})
 	if !first.IsZero() {
 		t.timed(func(x *Timings) { x.Stream = time.Since(first).Seconds() })
 	}
-	return progress, digest, err
+	return progress, digest, credentials.redactError(err)
 }
 
 // shown returns the credentials that the engine shows to the registry: those that

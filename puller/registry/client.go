@@ -121,7 +121,15 @@ func (v *visit) head(ctx context.Context) (*v1.Descriptor, error) {
 }
 
 func (v *visit) fault(kind puller.Kind, err error) error {
-	return &puller.Error{Op: "ask the registry for", Ref: v.image, Kind: kind, RetryAfter: time.Duration(v.heard.wait.Load()), Err: err}
+	return &puller.Error{Op: "ask the registry for", Ref: v.image, Kind: kind, RetryAfter: time.Duration(v.heard.wait.Load()), Err: v.plain(err)}
+}
+
+// plain returns an error without the credentials that a registry has said again.
+func (v *visit) plain(err error) error {
+	if said := v.credentials.Redact(err.Error()); said != err.Error() {
+		return errors.New(said)
+	}
+	return err
 }
 
 func kindOf(ctx context.Context, err error) puller.Kind {

@@ -1,6 +1,7 @@
 package registry_test
 
 import (
+	"encoding/base64"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -183,5 +184,20 @@ func TestNoCredentialsFollowARedirectToAnotherHost(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+func TestWhatARegistrySaysAgainIsNotTold(t *testing.T) {
+	f := newFake(t, challenge("Basic"), everyone)
+	f.refuses = func(out http.ResponseWriter, r *http.Request) {
+		user, password, _ := r.BasicAuth()
+		out.Header().Set("Content-Type", "application/json")
+		out.WriteHeader(http.StatusForbidden)
+		out.Write([]byte(`{"errors":[{"code":"DENIED","message":"` + user + " with " + password + " and " + r.Header.Get("Authorization") + `"}]}`))
+	}
+	basic := base64.StdEncoding.EncodeToString([]byte("ada:" + secret))
+	_, err := newClient(t).Manifest(t.Context(), puller.ManifestQuery{Image: f.host + "/team/app:v1", Platform: "linux/amd64", Credentials: login(t)})
+	if puller.KindOf(err) != puller.Denied || strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), basic) {
+		t.Errorf("%v", err)
 	}
 }
