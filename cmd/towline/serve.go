@@ -47,6 +47,7 @@ func newServe() *cobra.Command {
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
+			noCore()
 			return serve(ctx, config)
 		},
 	}
