@@ -87,11 +87,11 @@ func (c *Client) Credentials(ctx context.Context, image string) (puller.Credenti
 	select {
 	case r := <-looking:
 		if r.Err != nil { // it can quote what a helper printed
-			return fail(puller.Internal, errors.New("Docker's config.json, or the helper that it names, could not be read"))
+			return fail(puller.Internal, errors.New("the config.json of Docker's clients, or the helper that it names, could not be read"))
 		}
 		return credentialsOf(registry, *r.Val.(*authn.AuthConfig))
 	case <-ctx.Done():
-		return fail(puller.Internal, errors.New("the helper that Docker's config.json names did not answer"))
+		return fail(puller.Internal, errors.New("the helper that the config.json of Docker's clients names did not answer"))
 	}
 }
 
