@@ -231,3 +231,35 @@ func TestCredentialsThatCantBeFoundAreToldAndDoneWithout(t *testing.T) {
 		}
 	})
 }
+
+func TestWhoWantsAPullInAnyCaseDoesNotBringItToOthers(t *testing.T) {
+	ada, eve := credentials(t, "ada"), credentials(t, "eve")
+	image := pullertest.NewImage(good, 1)
+	registry, o := guarded(image, ada)
+	o.Concurrency = 1
+	inYardWith(t, o, nil, func(y *yard) {
+		y.engine.Tag(good, image)
+		gate := make(chan struct{})
+		y.engine.Script(good, func(p *pullertest.Pull) {
+			p.Line(`{"status":"Pulling from good","id":"v1"}`)
+			if p.Until(gate) {
+				p.Fail("denied: requested access to the resource is denied")
+			}
+		})
+		release := y.hold(other)
+		y.always(other) // has the only slot, so that the next two wait together
+		always := y.submit(puller.PullRequest{Image: good, Policy: puller.Always, Credentials: eve})
+		missing := y.submit(puller.PullRequest{Image: good, Credentials: eve})
+		release()
+		y.failed(missing, puller.Denied)
+		y.is(always, puller.Active, puller.Pulling)
+		late := y.submit(puller.PullRequest{Image: good, Credentials: eve})
+		y.is(late, puller.Active, puller.Pulling)
+		close(gate)
+		y.failed(always, puller.Denied)
+		y.failed(late, puller.Denied)
+		if got := registry.calls(); got != 1 {
+			y.Errorf("the registry was asked %d times", got)
+		}
+	})
+}
