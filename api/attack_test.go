@@ -198,3 +198,31 @@ func TestWhoSendsSlowlyIsCutOff(t *testing.T) {
 		})
 	}
 }
+
+// Docker's paths are taken as they are, the others as they would be when clean.
+func TestAnOpenRouteOpensNoneOfDockers(t *testing.T) {
+	g := start(t).guarded()
+	for _, path := range []string{
+		"/version/../healthz", "/_ping/../healthz", "/info/../healthz", "/v1.41/../healthz", "/v1.41/version/../../healthz",
+		"/images/x/json/../../../healthz", "/images/create/../../v1/session",
+	} {
+		for _, method := range []string{"GET", "POST", "HEAD"} {
+			if status, _ := raw(t, g, method, path, "", ""); status != http.StatusForbidden {
+				t.Errorf("%s %s without a token: %d", method, path, status)
+			}
+		}
+	}
+	for path, scope := range map[string]string{"/info": reader, "/images/alpine/json": reader, "/v1.41/info": reader, "/images/create?fromImage=alpine": pulls, "/version": runner, "/_ping": pulls} {
+		method := "GET"
+		if scope == pulls && path != "/_ping" {
+			method = "POST"
+		}
+		for _, token := range []string{reader, pulls, runner} {
+			status, _ := raw(t, g, method, path, token, "")
+			open := token == scope || path == "/version" || path == "/_ping"
+			if open == (status == http.StatusForbidden) {
+				t.Errorf("%s %s with %s: %d", method, path, token, status)
+			}
+		}
+	}
+}

@@ -305,7 +305,7 @@ func TestADockerClientThatGoesAwayTakesItsJobAlong(t *testing.T) {
 		leaver.until("Downloading")
 		leaver.close()
 		synctest.Wait()
-		if state(0) != puller.StateCanceled || state(1) != puller.Active || d.engine.Counts().Aborted != 0 || d.open.Load() != 1 {
+		if state(0) != puller.StateCanceled || state(1) != puller.Active || d.engine.Counts().Aborted != 0 || d.open() != 1 {
 			t.Errorf("one of two has left: %s, %s, %+v", state(0), state(1), d.engine.Counts())
 		}
 		// Who leaves before there was anything to tell is missed as well.
@@ -324,7 +324,7 @@ func TestADockerClientThatGoesAwayTakesItsJobAlong(t *testing.T) {
 		leave()
 		<-left
 		synctest.Wait()
-		if state(2) != puller.StateCanceled || d.engine.Counts().Aborted != 1 || d.open.Load() != 1 {
+		if state(2) != puller.StateCanceled || d.engine.Counts().Aborted != 1 || d.open() != 1 {
 			t.Errorf("one without an answer has left: %s, %+v", state(2), d.engine.Counts())
 		}
 		close(gate)

@@ -2,11 +2,13 @@ package api
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"io"
 	"math/rand/v2"
 	"mime"
 	"net/http"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -76,13 +78,19 @@ func (s *Server) streamJob(w http.ResponseWriter, r *http.Request, id string, si
 			frames = append(frames, b.Frames()...)
 		}
 	}
-	s.stream(w, r, media, id, stream.NewBatch(frames...), func() (*stream.Batch, error) {
-		b, err := sub.Next(r.Context(), heartbeatAfter)
+	idle := func() *stream.Batch { return stream.NewBatch(puller.HeartbeatFrame(id)) }
+	next := func(ctx context.Context) (*stream.Batch, error) {
+		b, err := sub.Next(ctx, heartbeatAfter)
 		if b == nil && err == nil {
-			b = stream.NewBatch(puller.HeartbeatFrame(id))
+			b = idle()
 		}
 		return b, err
-	}, ended)
+	}
+	format := medias[media]
+	join := func(ctx context.Context, o *outlet) ([]byte, error) {
+		return sub.Join(ctx, heartbeatAfter, format, id, stream.Outlet{Descriptor: o.descriptor, TryWrite: tryWrite}, idle)
+	}
+	s.stream(w, r, media, &reader{job: id, format: format, next: next, join: join, ended: ended}, stream.NewBatch(frames...))
 	return nil
 }
 
@@ -104,11 +112,11 @@ func (s *Server) allEvents(w http.ResponseWriter, r *http.Request) error {
 	}
 	listener.Every = interval
 	over := false
-	next := func() (*stream.Batch, error) {
+	next := func(ctx context.Context) (*stream.Batch, error) {
 		if over {
 			return nil, io.EOF
 		}
-		b, err := listener.Next(r.Context(), heartbeatAfter)
+		b, err := listener.Next(ctx, heartbeatAfter)
 		switch {
 		case err == io.EOF:
 			over = true
@@ -127,7 +135,7 @@ func (s *Server) allEvents(w http.ResponseWriter, r *http.Request) error {
 		return b, err
 	}
 	media := cmp.Or(streamMedia(r), "application/x-ndjson")
-	s.stream(w, r, media, "", stream.NewBatch(frames...), next, func() bool { return false })
+	s.stream(w, r, media, &reader{format: medias[media], next: next, ended: func() bool { return false }}, stream.NewBatch(frames...))
 	return nil
 }
 
@@ -138,27 +146,72 @@ const (
 	spreadRetry = 10 * time.Second
 )
 
-// stream writes the first batch and what next returns, until that is io.EOF or
-// the reader has gone. job fills the events in that leave theirs open. ended
-// says whether there is nothing to come back for after the end.
-func (s *Server) stream(w http.ResponseWriter, r *http.Request, media, job string, first *stream.Batch, next func() (*stream.Batch, error), ended func() bool) {
+// reader is one who is told events. It holds nothing of the request, which is
+// long gone when the reader is.
+type reader struct {
+	job    string // fills the events in that leave theirs open
+	format stream.Format
+	next   func(context.Context) (*stream.Batch, error) // until io.EOF
+	// join has others write, for as long as that goes; nil where there are none.
+	join  func(context.Context, *outlet) ([]byte, error)
+	ended func() bool // whether there is nothing to come back for after the end
+}
+
+// stream writes the first batch and what comes next, until there is no more or
+// the reader has gone. Where the connection could be taken over, it returns
+// before that: the handler's goroutine, with its stack and all that net/http
+// holds for it, is let go, and a small one takes its place.
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, media string, who *reader, first *stream.Batch) {
 	if r.Method == http.MethodHead {
 		w.Header().Set("Content-Type", media)
 		w.Header().Set("X-Accel-Buffering", "no")
 		return // a body that is dropped would hold the connection to the job's end
 	}
-	format := medias[media]
 	out, err := s.openWire(w, r, media)
+	switch {
+	case err != nil:
+		out.close()
+	case out.conn == nil:
+		who.read(r.Context(), out, first)
+	default:
+		go s.serve(out, who, first)
+	}
+}
+
+// serve is read for a connection that was taken over.
+func (s *Server) serve(out *outlet, who *reader, first *stream.Batch) {
+	defer func() {
+		if fault := recover(); fault != nil { // as net/http does
+			s.log.WithField("stack", string(debug.Stack())).Errorf("a stream of events has failed: %v", fault)
+		}
+	}()
+	who.read(context.Background(), out, first)
+}
+
+// read writes to the end.
+func (who *reader) read(ctx context.Context, out *outlet, b *stream.Batch) {
 	defer out.close()
-	for b := first; err == nil; b, err = next() {
-		if len(b.Frames()) > 0 && out.batch(b, format, job) != nil {
+	var err error
+	for ; err == nil; b, err = who.next(ctx) {
+		if len(b.Frames()) > 0 && out.batch(b, who.format, who.job) != nil {
+			return
+		}
+		b = nil // it may be long until the next
+		if who.join == nil || !out.crowds() {
+			continue
+		}
+		var rest []byte
+		if rest, err = who.join(ctx, out); err != nil {
+			break
+		}
+		if len(rest) > 0 && out.rest(rest) != nil {
 			return
 		}
 	}
 	if err != io.EOF {
 		return // what was read is not all
 	}
-	if format == stream.SSE && !ended() {
+	if who.format == stream.SSE && !who.ended() {
 		out.text(stream.AppendRetry(nil, leastRetry+rand.N(spreadRetry)))
 	}
 	out.end()

@@ -204,14 +204,14 @@ func TestAReaderThatNeverReadsDelaysNobody(t *testing.T) {
 		close(gate)
 		checkComplete(t, reader.rest(), id)
 		synctest.Wait()
-		if took := time.Since(start); took != 0 || d.open.Load() != 1 {
-			t.Errorf("the other reader's stream took %s, %d handlers run", took, d.open.Load())
+		if took := time.Since(start); took != 0 || d.open() != 1 {
+			t.Errorf("the other reader's stream took %s, %d handlers run", took, d.open())
 		}
 		// It is given up after a while, so that it does not hold a connection
 		// for good.
 		<-time.After(time.Minute)
 		synctest.Wait()
-		if d.open.Load() != 0 {
+		if d.open() != 0 {
 			t.Error("the reader that never reads still holds its handler")
 		}
 		stuck.close()
@@ -245,8 +245,8 @@ func TestHeadOfEventsDoesNotHoldTheConnection(t *testing.T) {
 		resp := d.send(ctx, "HEAD", "/v1/jobs/"+id+"/events", "")
 		resp.Body.Close()
 		synctest.Wait()
-		if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != ndjson || d.open.Load() != 0 {
-			t.Errorf("%s, %s; %d handlers run", resp.Status, resp.Header.Get("Content-Type"), d.open.Load())
+		if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != ndjson || d.open() != 0 {
+			t.Errorf("%s, %s; %d handlers run", resp.Status, resp.Header.Get("Content-Type"), d.open())
 		}
 	})
 }

@@ -54,39 +54,47 @@ func (g *guard) admit(w http.ResponseWriter, r *http.Request) (Caller, error) {
 	if len(r.RequestURI) > maxURL {
 		return Caller{}, errLongURL
 	}
-	// It would end up in logs, histories and the Referer of other requests.
-	query := r.URL.Query()
-	for _, name := range []string{"token", "access_token", "authorization"} {
-		if query.Has(name) {
-			return Caller{}, invalid("%s: a token is not taken from the address; send it as \"Authorization: Bearer TOKEN\", and replace this one", name)
+	if r.URL.RawQuery != "" {
+		// It would end up in logs, histories and the Referer of other requests.
+		query := r.URL.Query()
+		for _, name := range []string{"token", "access_token", "authorization"} {
+			if query.Has(name) {
+				return Caller{}, invalid("%s: a token is not taken from the address; send it as \"Authorization: Bearer TOKEN\", and replace this one", name)
+			}
 		}
 	}
-	_, pattern := g.mux.Handler(r)
-	scope := scopeOf(r, pattern)
 	who, unknown := g.identify(r)
 	if !who.local {
-		if !g.hosts.has(r) {
-			return Caller{}, puller.Errorf(puller.Forbidden, "Host: %q is no name of this daemon; call it by one of its names, or add it to its auth.hosts", clip(r.Host))
+		if err := g.check(r, who, unknown); err != nil {
+			return Caller{}, err
 		}
-		name := who.Name
-		if name == "" {
-			name = stranger(r.RemoteAddr)
-		}
-		if wait := g.limits.allow(name); wait > 0 {
-			return Caller{}, &puller.Error{Kind: puller.Overloaded, RetryAfter: wait,
-				Err: errors.New("more requests a second than one caller may make (limits.requests); ask again later")}
-		}
-	}
-	if scope != anyone && unknown != nil {
-		return Caller{}, unknown
-	}
-	if err := who.need(scope); err != nil {
-		return Caller{}, err
 	}
 	if err := g.origin.Check(r); err != nil {
 		return Caller{}, puller.Errorf(puller.Forbidden, "the request comes from another site's page: %w", err)
 	}
 	return who, checkBody(w, r)
+}
+
+// check returns why one who has not come by a unix socket may not make a request.
+// unknown is why it is not known who that is, nil if it is.
+func (g *guard) check(r *http.Request, who Caller, unknown error) error {
+	if !g.hosts.has(r) {
+		return puller.Errorf(puller.Forbidden, "Host: %q is no name of this daemon; call it by one of its names, or add it to its auth.hosts", clip(r.Host))
+	}
+	name := who.Name
+	if unknown != nil {
+		name = stranger(r.RemoteAddr)
+	}
+	if wait := g.limits.allow(name); wait > 0 {
+		return &puller.Error{Kind: puller.Overloaded, RetryAfter: wait,
+			Err: errors.New("more requests a second than one caller may make (limits.requests); ask again later")}
+	}
+	_, pattern := g.mux.Handler(r)
+	scope := scopeOf(r, pattern)
+	if scope != anyone && unknown != nil {
+		return unknown
+	}
+	return who.need(scope)
 }
 
 // identify returns who asks. The error is Unauthorized.

@@ -37,8 +37,12 @@ type daemon struct {
 	client *http.Client
 	url    string
 	logs   *safeBuffer
-	open   atomic.Int64 // requests whose handler runs
+	server *api.Server
+	opened atomic.Int64 // requests whose handler runs
 }
+
+// open returns how many requests are being answered.
+func (d *daemon) open() int64 { return d.opened.Load() + d.server.Taken() }
 
 // start serves the API over TCP.
 func start(t *testing.T, change ...func(*puller.Options)) *daemon {
@@ -77,9 +81,10 @@ func startOn(t *testing.T, l net.Listener, dial func(context.Context, string, st
 		t.Fatal(err)
 	}
 	handler := api.New(d.puller, api.Options{Metrics: metrics, Log: log, Runs: true, Open: true})
+	d.server = handler
 	server := api.HTTPServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		d.open.Add(1)
-		defer d.open.Add(-1)
+		d.opened.Add(1)
+		defer d.opened.Add(-1)
 		handler.ServeHTTP(w, r)
 	}))
 	var connections sync.WaitGroup

@@ -6,7 +6,9 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/towline/towline/puller"
 )
@@ -56,8 +58,31 @@ func problem(kind puller.Kind, detail string) Problem {
 	}
 	return Problem{
 		Type: "urn:towline:problem:" + string(kind), Title: k.title, Status: k.status,
-		Detail: detail, Kind: kind, Retryable: kind.Retryable(),
+		Detail: tellable(detail), Kind: kind, Retryable: kind.Retryable(),
 	}
+}
+
+// maxDetail bounds what is said of one error, in bytes.
+const maxDetail = 2 << 10
+
+// tellable makes what is said of an error fit for whoever reads it, on a terminal
+// or in a log: some of its words are the caller's, a registry's or an engine's. It is
+// one line, of no more than is read, and nothing in it is a control character.
+func tellable(detail string) string {
+	shown := strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsPrint(r):
+			return r
+		case unicode.IsSpace(r):
+			return ' '
+		}
+		return unicode.ReplacementChar
+	}, detail[:min(len(detail), maxDetail)])
+	if len(detail) <= maxDetail && len(shown) <= maxDetail {
+		return shown
+	}
+	// Longer than it was where a byte that is no text has become a character.
+	return strings.ToValidUTF8(shown[:min(len(shown), maxDetail)], "") + "…"
 }
 
 func problemOf(err error) Problem {

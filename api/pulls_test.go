@@ -250,13 +250,13 @@ func TestAJobGoesOnWithoutTheClientThatAskedForIt(t *testing.T) {
 					}
 				}()
 				synctest.Wait()
-				if d.open.Load() != 1 || d.engine.Counts().Active != 1 {
+				if d.open() != 1 || d.engine.Counts().Active != 1 {
 					t.Fatalf("the pull has not begun: %+v", d.engine.Counts())
 				}
 				leave()
 				<-left
 				synctest.Wait()
-				if d.open.Load() != 0 {
+				if d.open() != 0 {
 					t.Fatal("the handler does not see that its client has gone")
 				}
 				close(gate)

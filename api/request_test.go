@@ -1,22 +1,12 @@
 package api_test
 
 import (
-	"context"
 	"encoding/json"
 	"net/http"
-	"net/http/httptest"
-	"net/url"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/sirupsen/logrus"
-
-	"github.com/towline/towline/api"
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/docker"
-	"github.com/towline/towline/puller/pullertest"
 )
 
 func TestBadInputIsRefusedWithTheFieldAtFault(t *testing.T) {
@@ -163,53 +153,4 @@ func checkRefused(t *testing.T, what, body string, a answer, field string) {
 	if len(p.Detail) > 600 {
 		t.Errorf("%s %s: the detail is %d bytes long", what, body, len(p.Detail))
 	}
-}
-
-func FuzzCreatePull(f *testing.F) {
-	for _, body := range []string{
-		`{"image":"alpine:3.20","platform":"linux/arm64/v8","policy":"always","priority":"low","timeout":"90s","retries":3}`,
-		`{"image":"localhost:5000/a/b@sha256:e1262bae8db44dfeb07a3d671238898028fe30f0ffe483cc548f615efe80c5bf"}`,
-		`{"image":"a","timeout":1}`, `{"image":null} {}`, `[`, `null`, `{"image":"a","x":1}`, "{\"image\":\"\\u0000\"}",
-	} {
-		f.Add([]byte(body), "application/json", "")
-	}
-	f.Add([]byte(`{"image":"a"}`), "application/json; charset=utf-8", registryAuth("ada", "x"))
-	engine := pullertest.New(f)
-	e, err := docker.New(docker.Options{Host: "unix:///scripted", Dial: engine.Dial})
-	if err != nil {
-		f.Fatal(err)
-	}
-	log := logrus.New()
-	log.SetOutput(&safeBuffer{})
-	log.SetLevel(logrus.ErrorLevel)
-	p, err := puller.New(e, puller.Options{Concurrency: 8, Policy: puller.Missing, Timeout: time.Hour, Store: pullertest.NewStore(), Log: log})
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Cleanup(func() {
-		p.Close(context.Background())
-		e.Close()
-	})
-	handler := api.New(p, api.Options{Metrics: prometheus.NewRegistry(), Log: log, Runs: true, Open: true})
-	f.Fuzz(func(t *testing.T, body []byte, contentType, auth string) {
-		r := httptest.NewRequest("POST", "/v1/pulls", strings.NewReader(string(body)))
-		r.Header = http.Header{"Content-Type": {contentType}, "X-Registry-Auth": {auth}}
-		w := httptest.NewRecorder()
-		handler.ServeHTTP(w, r)
-		a := answer{w.Code, w.Header(), w.Body.String()}
-		if a.status != http.StatusAccepted {
-			a.problem(t, http.StatusBadRequest, puller.InvalidRequest)
-			return
-		}
-		job := a.job(t, http.StatusAccepted)
-		if named, err := puller.ParseReference(job.Image); err != nil || named.String() != job.Image {
-			t.Errorf("%q was accepted as %q, which is not in full form: %v", body, job.Image, err)
-		}
-		if u, err := url.Parse(w.Header().Get("Location")); err != nil || u.Path != "/v1/jobs/"+job.ID {
-			t.Errorf("the location is %q", w.Header().Get("Location"))
-		}
-		if _, err := p.Wait(t.Context(), job.ID); err != nil { // so that jobs do not pile up
-			t.Error(err)
-		}
-	})
 }

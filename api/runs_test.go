@@ -225,7 +225,7 @@ func TestAReaderOfLogsWhoGoesLeavesTheRun(t *testing.T) {
 	}
 	cancel()
 	resp.Body.Close()
-	for began := time.Now(); d.open.Load() > 0; {
+	for began := time.Now(); d.open() > 0; {
 		if time.Since(began) > limit {
 			t.Fatal("its handler is still there")
 		}

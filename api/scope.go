@@ -23,9 +23,24 @@ const (
 )
 
 // scopeOf returns what a caller needs for a request. pattern is the route that
-// takes it, "" for none. What is not in here, and changes something, needs all
-// scopes: so a new route is closed until somebody says for whom it is open.
+// takes it, "" for none; the paths of Docker's API have none. What is not in
+// here, and changes something, needs all scopes: so a new route is closed until
+// somebody says for whom it is open.
 func scopeOf(r *http.Request, pattern string) Scope {
+	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+	// Docker's paths come first, as withDocker has them: it takes paths that are
+	// not clean, too, for which pattern is what they would lead to.
+	if _, path, dockers := dockerPath(r.URL.Path); dockers {
+		switch {
+		case reads && (path == "/_ping" || path == "/version"):
+			return known // every client asks them first
+		case reads:
+			return ScopeRead
+		case r.Method == http.MethodPost && path == "/images/create":
+			return ScopePull
+		}
+		return ScopeAdmin
+	}
 	switch pattern {
 	case "GET /healthz", "GET /readyz", "POST /v1/session":
 		return anyone
@@ -37,19 +52,11 @@ func scopeOf(r *http.Request, pattern string) Scope {
 		return ScopePull
 	case "POST /v1/runs":
 		return ScopeRun
-	}
-	_, path, dockers := dockerPath(r.URL.Path)
-	if pattern == "" && !dockers {
+	case "":
 		return known // it is refused in any case
 	}
-	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
-	switch {
-	case reads && (path == "/_ping" || path == "/version"):
-		return known // every client of Docker's asks them first
-	case reads:
+	if reads {
 		return ScopeRead
-	case r.Method == http.MethodPost && path == "/images/create":
-		return ScopePull
 	}
 	return ScopeAdmin
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,6 +22,7 @@ type Server struct {
 	sessions *sessions
 	routes   http.Handler
 	wires    sync.WaitGroup // connections taken over from net/http
+	taken    atomic.Int64   // how many they are
 }
 
 // Options are what the API is served with.

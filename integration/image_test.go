@@ -3,11 +3,14 @@ package integration_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,8 +19,8 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// The image that make image builds runs beside the engine, with the engine's
-// socket mounted, and pulls through it.
+// The image that make image builds runs beside the engine, as configs/compose.yaml
+// has it: with the engine's socket, and else with no rights at all.
 func TestContainerImagePullsThroughTheEngineItRunsOn(t *testing.T) {
 	ref, digest := push(t, "contained", 1, 1<<20)
 	const name = "towline:integration-test"
@@ -34,13 +37,14 @@ func TestContainerImagePullsThroughTheEngineItRunsOn(t *testing.T) {
 	run("make", "-C", "..", "image", "IMAGE="+name)
 	t.Cleanup(func() { remove(t, name) })
 
-	dir, err := os.MkdirTemp(site.dir, "c")
+	socket := strings.TrimPrefix(site.engine.Host, "unix://")
+	info, err := os.Stat(socket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	socket := strings.TrimPrefix(site.engine.Host, "unix://")
-	id := run("docker", "run", "--detach", "--network=none", "--user=0:0",
-		"--volume", socket+":/var/run/docker.sock", "--volume", dir+":/run/towline", name)
+	flags, health := composeFlags(t, fmt.Sprint(info.Sys().(*syscall.Stat_t).Gid))
+	id := run("docker", slices.Concat([]string{"run", "--detach", "--network=none", "--health-interval=1s"}, flags, []string{
+		"--volume", socket + ":/var/run/docker.sock", "--volume", "towline-socket:/run/towline", name})...)
 	t.Cleanup(func() {
 		resp, err := site.engine.Do(context.Background(), "DELETE", "/containers/"+id+"?force=1&v=1", nil, nil)
 		if err != nil {
@@ -48,8 +52,15 @@ func TestContainerImagePullsThroughTheEngineItRunsOn(t *testing.T) {
 			return
 		}
 		resp.Body.Close()
+		if resp, err = site.engine.Do(context.Background(), "DELETE", "/volumes/towline-socket", nil, nil); err != nil {
+			t.Error(err)
+			return
+		}
+		resp.Body.Close()
 	})
 
+	// Another container would have the volume mounted.
+	dir := run("docker", "volume", "inspect", "--format={{.Mountpoint}}", "towline-socket")
 	c, err := client.New("unix://"+filepath.Join(dir, "towline.sock"), "")
 	if err != nil {
 		t.Fatal(err)
@@ -71,12 +82,47 @@ func TestContainerImagePullsThroughTheEngineItRunsOn(t *testing.T) {
 	if job.Result.Source != puller.Pulled || job.Result.Digest != digest {
 		t.Errorf("%+v", job.Result)
 	}
-	// Nothing but the binary is in it.
-	var inspected []struct{ RootFS struct{ Layers []string } }
+	if out := run("docker", "exec", id, "/towline", "health"); out != "ready" {
+		t.Errorf("its health is %q", out)
+	}
+	// It is nobody, may do nothing, and keeps its jobs all the same.
+	status, err := os.ReadFile("/proc/" + run("docker", "inspect", "--format={{.State.Pid}}", id) + "/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"Uid:\t65532\t65532\t", "CapEff:\t0000000000000000\n", "CapBnd:\t0000000000000000\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n"} {
+		if !strings.Contains(string(status), want) {
+			t.Errorf("%q is not in\n%s", want, status)
+		}
+	}
+	if log := run("docker", "logs", id); strings.Contains(log, "level=error") {
+		t.Error(log)
+	}
+	// The engine asks for its health, too.
+	err = lab.Poll(ctx, 100*time.Millisecond, func(context.Context) error {
+		if h := run("docker", "inspect", "--format={{.State.Health.Status}}", id); h != "healthy" {
+			return errors.New("the container is " + h)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	// Nothing but the binary is in it, and two empty directories.
+	var inspected []struct {
+		RootFS struct{ Layers []string }
+		Config struct {
+			User        string
+			Healthcheck struct{ Test []string }
+		}
+	}
 	if err := json.Unmarshal([]byte(run("docker", "image", "inspect", name)), &inspected); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(inspected[0].RootFS.Layers); n != 1 {
+	if n := len(inspected[0].RootFS.Layers); n != 2 {
 		t.Error(fmt.Errorf("the image has %d layers", n))
+	}
+	if c := inspected[0].Config; c.User != "65532:65532" || !slices.Equal(c.Healthcheck.Test, health) {
+		t.Errorf("the image has %+v, configs/compose.yaml asks for %q", c, health)
 	}
 }

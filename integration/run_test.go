@@ -175,6 +175,24 @@ func TestARunWithATerminalAndLimits(t *testing.T) {
 	checkNoContainers(t, site.engine)
 }
 
+// A program without a terminal does nothing to the one that its output comes to; one
+// that was given a terminal has it.
+func TestOnlyAProgramWithATerminalReachesTheCallers(t *testing.T) {
+	ref := actorRef(t, "runscreen")
+	d, _ := daemon(t)
+	for _, c := range []struct{ flag, want string }{
+		{"--tty=false", "a\tb�[2Jé�\r\n"}, // the terminal's own CR
+		{"--tty=true", "a\tb\x1b[2Jé\u202e\r\r\n"},
+	} {
+		cmd := exec.CommandContext(t.Context(), site.bin, "--host", d.Host, "run", "-q", "--network", "none", c.flag, ref, "out=a\tb\x1b[2Jé\u202e", "out=\n")
+		out, err := lab.OnTerminal(cmd, nil)
+		if err != nil || string(out) != c.want {
+			t.Errorf("%s: %v, %q", c.flag, err, out)
+		}
+	}
+	checkNoContainers(t, site.engine)
+}
+
 // ended follows a run to its end.
 func ended(t *testing.T, c *client.Client, id string) (j puller.Job, printed map[puller.Output]string) {
 	t.Helper()

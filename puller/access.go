@@ -65,7 +65,7 @@ func (t *transfer) verify(image Image) (given, begun bool, err error) {
 	if !wants {
 		return false, false, nil
 	}
-	t.begin()
+	t.begin(false)
 	if t.p.opts.Registry == nil {
 		err = Errorf(Internal, "%s: there is no registry to ask whether the caller has access", t.key.image)
 	} else {

@@ -289,11 +289,19 @@ func (p *Puller) seek(j *job) {
 	switch {
 	case j.orphan:
 		p.work.Go(func() { p.adopt(j) })
-	case j.wants || j.request.Policy.asks() || p.waits(j):
+	case j.wants || j.request.Policy.asks() || p.waits(j) || p.pulling(j):
 		p.attach(j)
 	default:
 		p.work.Go(func() { p.check(j) })
 	}
+}
+
+// pulling reports whether what a job that wants an image if it is missing would
+// find out is known: it is missing, and is being pulled. The admission lock is
+// held.
+func (p *Puller) pulling(j *job) bool {
+	t := p.transfers[j.key]
+	return j.request.Policy == Missing && t != nil && !t.closed && t.absent
 }
 
 // check asks the engine whether the job's image is there, and has it pulled if

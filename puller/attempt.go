@@ -36,7 +36,7 @@ func (t *transfer) pull() (Result, error) {
 		return Result{}, errNotPresent(t.key.image)
 	}
 	if !begun {
-		t.begin()
+		t.begin(!there)
 	}
 	if there && t.dismissNewer(before) {
 		return t.result(before, UpToDate), nil

@@ -79,6 +79,39 @@ func TestOnlyJobsThatWantTheSameShareATransfer(t *testing.T) {
 	})
 }
 
+// What is being pulled because it was missing is not looked for by each who wants
+// it; what is pulled though it is there is.
+func TestWhoeverWantsWhatIsBeingPulledJoinsAtOnce(t *testing.T) {
+	for _, there := range []bool{false, true} {
+		inYard(t, func(y *yard) {
+			if there {
+				y.engine.Tag(good, pullertest.NewImage(good, 5))
+			}
+			release := y.hold(good)
+			first := y.always(good)
+			y.is(first, puller.Active, puller.Pulling)
+			inspects := y.engine.Counts().Inspects
+			for range 20 {
+				j := y.submit(puller.PullRequest{Image: good})
+				if there && (j.State != puller.Succeeded || j.Result.Source != puller.Present) {
+					y.Errorf("what is there is %s", j.State)
+				} else if !there {
+					y.is(j, puller.Active, puller.Pulling)
+				}
+				never := y.submit(puller.PullRequest{Image: good, Policy: puller.Never})
+				if !there {
+					y.failed(never, puller.NotFound)
+				}
+			}
+			if n, want := y.engine.Counts().Inspects-inspects, map[bool]int{false: 20, true: 40}[there]; n != want {
+				y.Errorf("present %v: the engine was asked %d times, want %d", there, n, want)
+			}
+			release()
+			y.end(first)
+		})
+	}
+}
+
 func TestAJobThatJoinsMidwayIsToldTheStateAtOnceAndSharesTheResult(t *testing.T) {
 	inYard(t, func(y *yard) {
 		release := y.hold(good)

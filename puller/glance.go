@@ -16,6 +16,12 @@ func (p *Puller) glance(j *job) {
 	if j.batch != nil || j.run != nil || j.request.Policy.asks() || p.waits(j) {
 		return
 	}
+	p.mu.Lock()
+	pulling := p.pulling(j)
+	p.mu.Unlock()
+	if pulling {
+		return
+	}
 	ctx, cancel := context.WithTimeout(p.ctx, glanceTime)
 	defer cancel()
 	image, err := p.inspect(ctx, j)

@@ -132,7 +132,7 @@ func TestAPrewarmIsAJobWithAJobForEachImage(t *testing.T) {
 			if got.Kind != puller.KindPull || got.Parent != parent.ID || got.Image != want.Image || got.Platform != want.Platform || got.Policy != want.Policy || got.Priority != want.Priority {
 				t.Errorf("child %d is %+v", n, got)
 			}
-			if s := parent.Images[n]; s.Job != got.ID || s.Image != want.Image || s.State != puller.Queued {
+			if s := parent.Images[n]; s.Job != got.ID || s.Image != want.Image || s.State.Ended() {
 				t.Errorf("image %d is %+v", n, s)
 			}
 		}

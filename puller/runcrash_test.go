@@ -105,7 +105,11 @@ func TestARunGoesOnAfterARestartInEveryPhase(t *testing.T) {
 						if name == "creating" || name == "created" { // never started; what is starting is
 							want = 2
 						}
-						if n := y.engine.Counts().Created; n != want {
+						most := want
+						if name == "starting" { // the engine may not have heard of it
+							most = 2
+						}
+						if n := y.engine.Counts().Created; n < want || n > most {
 							y.Errorf("%d containers were created", n)
 						}
 						is := y.kept(j)

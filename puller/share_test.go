@@ -52,6 +52,7 @@ func TestACallerHasSoManyJobsAtMost(t *testing.T) {
 		}
 		for range 4 { // none is counted that has ended
 			y.end(y.submit(of("token:ci", other)))
+			y.end(y.submit(puller.PullRequest{Image: other, Caller: "token:ci"})) // it is there
 		}
 		// What can never be is not worth another try.
 		list := make([]puller.PullRequest, 3)

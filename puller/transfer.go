@@ -39,6 +39,7 @@ type transfer struct {
 	jobs    []*job
 	lastErr error // what the last attempt failed with
 	closed  bool  // takes no more jobs
+	absent  bool  // the engine did not have the image when the attempt began
 	rank    int
 	callers []string  // of its jobs, also of those that left
 	batched bool      // all jobs are of prewarms
@@ -194,11 +195,12 @@ func (t *transfer) keepLocked(err error, stay func(*job) bool) bool {
 }
 
 // begin starts an attempt: its progress begins at nothing.
-func (t *transfer) begin() {
+func (t *transfer) begin(absent bool) {
 	t.p.mu.Lock()
 	defer t.p.mu.Unlock()
 	t.totals.Store(&stream.Totals{})
 	t.timings.Store(&Timings{})
+	t.absent = absent
 	t.state, t.phase, t.attempt = Active, Resolving, t.attempt+1
 	if t.board != nil {
 		t.p.hub.Hide(t.board)

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -21,7 +22,8 @@ type Board struct {
 	mu      sync.Mutex
 	frames  []Frame // one a layer; the one posted last comes last
 	ids     []string
-	edition uint64 // how many have come out
+	edition edition // that came out last
+	fresh   []Frame // what it has that was posted since the one before
 	at      time.Time
 	due     bool          // the next one is going to come out
 	out     chan struct{} // closed when it does
@@ -64,7 +66,9 @@ func (b *Board) Post(id string, f Frame) {
 }
 
 func (b *Board) comeOut() {
-	b.edition, b.at, b.due = b.edition+1, time.Now(), false
+	// A copy: a frame may be replaced before everyone has read it.
+	b.fresh = slices.Clone(after(b.frames, b.edition.order))
+	b.edition, b.at, b.due = edition{b.edition.number + 1, b.frames[len(b.frames)-1].order}, time.Now(), false
 	close(b.out)
 	b.out = make(chan struct{})
 	if b.hub != nil {
@@ -79,9 +83,15 @@ func (b *Board) join(h *Hub) {
 	b.hub = h
 }
 
-// latest returns the number of the edition that came out last, and a channel
-// that is closed when the next one does.
-func (b *Board) latest() (edition uint64, next <-chan struct{}) {
+// edition is what had been posted at some time. The zero edition is nothing.
+type edition struct {
+	number uint64
+	order  uint64 // of the last frame in it
+}
+
+// latest returns the edition that came out last, and a channel that is closed
+// when the next one does.
+func (b *Board) latest() (last edition, next <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.edition, b.out
@@ -91,9 +101,16 @@ func (b *Board) latest() (edition uint64, next <-chan struct{}) {
 func (b *Board) after(order uint64) []Frame {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	i := len(b.frames)
-	for i > 0 && b.frames[i-1].order > order {
-		i--
+	return slices.Clone(after(b.frames, order))
+}
+
+// read returns what is in an edition for who has read the one before it, up to
+// an order; nil if another one has come out.
+func (b *Board) read(e edition, order uint64) []Frame {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.edition != e {
+		return nil
 	}
-	return append([]Frame(nil), b.frames[i:]...)
+	return after(b.fresh, order)
 }

@@ -27,7 +27,10 @@ type Listener struct {
 }
 
 // reading is how far a listener has read a board.
-type reading struct{ layers, edition uint64 }
+type reading struct {
+	layers  uint64
+	edition edition
+}
 
 // ErrBehind is what a listener gets whose place is not kept any more. It begins
 // anew.
@@ -140,14 +143,14 @@ func (l *Listener) layers(boards []shown) []Frame {
 			continue
 		}
 		at, end := l.boards[s.board], uint64(math.MaxUint64)
-		edition, _ := s.board.latest()
+		last, _ := s.board.latest()
 		if s.hidden != 0 {
 			end = s.hidden
-		} else if edition == at.edition {
+		} else if last == at.edition {
 			continue
 		}
 		frames := upTo(end, s.board.after(at.layers))
-		at.edition = edition
+		at.edition = last
 		if n := len(frames); n > 0 {
 			at.layers = frames[n-1].order
 		}

@@ -57,8 +57,8 @@ func (s *Subscription) open(order uint64) []Frame {
 	if s.at.board == nil {
 		return nil
 	}
-	edition, _ := s.at.board.latest()
-	return s.layers(edition, order)
+	last, _ := s.at.board.latest()
+	return s.layers(last, true, order)
 }
 
 // last returns the order of the record's last frame, 0 for none.

@@ -26,18 +26,18 @@ type Subscription struct {
 type cursor struct {
 	record  uint64 // the order of the last frame read from the record
 	board   *Board
-	layers  uint64 // the same for the board
-	edition uint64 // of the board, that was read
+	layers  uint64  // the same for the board
+	edition edition // of the board, that was read
 	tape    place
 }
 
 // goal is what there is for a reader.
 type goal struct {
-	record  uint64 // the order of the last frame of the record
-	early   bool   // it is too early for layers
-	edition uint64 // of the board
-	printed uint64 // up to here all is on the tape that can be told
-	tail    uint64 // of the tape
+	record  uint64  // the order of the last frame of the record
+	early   bool    // it is too early for layers
+	edition edition // of the board
+	printed uint64  // up to here all is on the tape that can be told
+	tail    uint64  // of the tape
 }
 
 // share is what one reader was told on its way from one place to another, for
@@ -67,7 +67,7 @@ func (s *Subscription) Next(ctx context.Context, wait time.Duration) (*Batch, er
 		t := s.topic
 		t.mu.Lock()
 		if s.at.board != t.board {
-			s.at.board, s.at.layers, s.at.edition = t.board, 0, 0
+			s.at.board, s.at.layers, s.at.edition = t.board, 0, edition{}
 		}
 		have := material{record: t.record, tape: t.tape, missed: t.missed, end: t.end(), ended: t.ended}
 		have.goal = goal{record: t.last(), printed: t.printed()}
@@ -161,7 +161,7 @@ func (s *Subscription) gather(have *material) (frames []Frame, more bool, err er
 	}
 	var layers []Frame
 	if s.at.board != nil && !have.early && (have.edition != s.at.edition || have.ended) {
-		layers = s.layers(have.edition, whole)
+		layers = s.layers(have.edition, have.ended, whole)
 	}
 	numbered := upTo(whole, after(have.record, s.at.record))
 	if n := len(numbered); n > 0 {
@@ -170,17 +170,24 @@ func (s *Subscription) gather(have *material) (frames []Frame, more bool, err er
 	return inOrder(numbered, layers, output), more, nil
 }
 
-// layers reads on from the board to an edition that has come out, or further,
-// but not above an order.
-func (s *Subscription) layers(edition, order uint64) []Frame {
-	all := s.at.board.after(s.at.layers)
-	layers := upTo(order, all)
-	if len(layers) == len(all) {
-		s.at.edition = edition
+// layers reads on from the board to an edition, but not above an order. Who has
+// read all editions before it reads no further, and so comes to the same place
+// as others; all is for who reads no more after this.
+func (s *Subscription) layers(e edition, all bool, order uint64) []Frame {
+	var there []Frame
+	if s.at.edition.number+1 == e.number && !all {
+		there = s.at.board.read(e, s.at.layers)
 	}
+	if there == nil {
+		there = s.at.board.after(s.at.layers)
+	}
+	layers := upTo(order, there)
 	if n := len(layers); n > 0 {
 		s.at.layers = layers[n-1].order
 		s.layersAt = time.Now()
+	}
+	if len(layers) == len(there) {
+		s.at.edition, s.at.layers = e, max(s.at.layers, e.order)
 	}
 	return layers
 }

@@ -26,6 +26,7 @@ type Topic struct {
 	until    uint64        // the order after which nothing is told, once ended
 	changed  chan struct{} // closed at the next change
 	shared   share         // what was read last
+	crowds   [formats]*crowd
 
 	hub     *Hub   // nil for none
 	about   *About // once it is announced
@@ -207,6 +208,16 @@ func (t *Topic) output() uint64 {
 		return 0
 	}
 	return cmp.Or(t.tape.first(), t.printing)
+}
+
+// crowd returns the crowd of readers in a format.
+func (t *Topic) crowd(format Format) *crowd {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.crowds[format] == nil {
+		t.crowds[format] = new(crowd)
+	}
+	return t.crowds[format]
 }
 
 func (t *Topic) wake() {

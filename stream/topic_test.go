@@ -210,6 +210,7 @@ func TestLayersAreConflated(t *testing.T) {
 		for i := range 1000 {
 			s.post(fmt.Sprint("layer", i%3), fmt.Sprint(i))
 		}
+		<-time.After(2 * stream.Beat)
 		if got, want := rest(t, sub), []string{"layer0 999", "layer1 997", "layer2 998"}; !slices.Equal(sorted(got), want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
@@ -502,6 +503,7 @@ func TestTopicsThatShareABoardFillInTheirOwnJob(t *testing.T) {
 			topic.Publish(encoder("state", "for "+job))
 		}
 		s.post("b", "1")
+		<-time.After(2 * stream.Beat)
 		for job, sub := range subs {
 			frames, err := next(t.Context(), sub, 0)
 			if got, want := words(t, frames), []string{"a 1", "for " + job, "b 1"}; err != nil || !slices.Equal(got, want) {

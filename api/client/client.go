@@ -188,6 +188,13 @@ func (c *Client) Engine(ctx context.Context) (puller.EngineInfo, error) {
 	return e, c.call(ctx, http.MethodGet, "/v1/engine", nil, nil, &e)
 }
 
+// Ready returns nil where the daemon, its engine and its store answer. It needs
+// no token.
+func (c *Client) Ready(ctx context.Context) error {
+	var status struct{}
+	return c.call(ctx, http.MethodGet, "/readyz", nil, nil, &status)
+}
+
 // call makes one call and reads its answer to the end, so that the connection
 // can serve the next.
 func (c *Client) call(ctx context.Context, method, path string, header http.Header, body []byte, answer any) error {

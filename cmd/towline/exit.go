@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/puller"
@@ -89,15 +88,4 @@ func exitCode(err error) int {
 		}
 	}
 	return exitFailed
-}
-
-// printable makes outside text safe for a terminal: names and messages come
-// from registries and engines, which must not move the cursor.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return unicode.ReplacementChar
-	}, s)
 }

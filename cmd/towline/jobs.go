@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os/signal"
 	"syscall"
@@ -61,7 +60,7 @@ func newJobs(f *flags) *cobra.Command {
 					return err
 				}
 				if !f.quiet {
-					fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", job.ID, job.State)
+					fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", printable(job.ID), printable(string(job.State)))
 				}
 			}
 			return nil
@@ -98,7 +97,7 @@ func listJobs(ctx context.Context, cmd *cobra.Command, c *client.Client, f pulle
 		return err
 	}
 	if asJSON {
-		return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]any{"jobs": jobs, "next": next})
+		return newJSON(cmd.OutOrStdout()).Encode(map[string]any{"jobs": jobs, "next": next})
 	}
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "JOB\tSTATE\tAGE\tIMAGE\tRESULT")
@@ -124,7 +123,7 @@ func listJobs(ctx context.Context, cmd *cobra.Command, c *client.Client, f pulle
 			result = describeTotals(*j.Progress)
 		}
 		age := time.Since(j.CreatedAt).Round(time.Second)
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", j.ID, state, age, printable(image), printable(result))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", printable(j.ID), printable(state), age, printable(image), printable(result))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -136,7 +135,7 @@ func listJobs(ctx context.Context, cmd *cobra.Command, c *client.Client, f pulle
 }
 
 func printJob(cmd *cobra.Command, j puller.Job) error {
-	e := json.NewEncoder(cmd.OutOrStdout())
+	e := newJSON(cmd.OutOrStdout())
 	e.SetIndent("", "  ")
 	return e.Encode(j)
 }

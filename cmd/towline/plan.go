@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -26,7 +25,7 @@ func (f *flags) printPlan(ctx context.Context, c *client.Client, r puller.Prewar
 	plan.Skipped = r.Skipped // they were not sent
 	switch {
 	case f.json:
-		if err := json.NewEncoder(out).Encode(plan); err != nil {
+		if err := newJSON(out).Encode(plan); err != nil {
 			return err
 		}
 	case !f.quiet:

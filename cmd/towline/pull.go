@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/puller"
@@ -72,13 +71,13 @@ func interruptible(parent context.Context) (ctx context.Context, stop func()) {
 
 // display returns how jobs of a kind are shown.
 func (f *flags) display(out io.Writer, kind string) display {
-	file, isFile := out.(*os.File)
 	switch {
 	case f.json:
-		return jsonLines{json.NewEncoder(out)}
+		return jsonLines{newJSON(out)}
 	case f.quiet:
 		return silent{}
-	case isFile && term.IsTerminal(int(file.Fd())):
+	case isTerminal(out):
+		file := out.(*os.File)
 		if kind == puller.KindPrewarm {
 			return newBatchBar(file)
 		}
@@ -218,7 +217,7 @@ func cancel(c *client.Client, id string, limit time.Duration) error {
 	ctx, stop := context.WithTimeout(context.Background(), limit)
 	defer stop()
 	if _, err := c.Cancel(ctx, id); err != nil && puller.KindOf(err) != puller.Conflict {
-		fmt.Fprintf(os.Stderr, "towline: job %s could not be canceled, and goes on: %s\n", id, printable(err.Error()))
+		fmt.Fprintf(os.Stderr, "towline: job %s could not be canceled, and goes on: %s\n", printable(id), printable(err.Error()))
 		return errLeft
 	}
 	return context.Canceled

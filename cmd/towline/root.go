@@ -39,7 +39,7 @@ func newRoot() *cobra.Command {
 	p.StringVar(&f.tls.Key, "tlskey", os.Getenv("TOWLINE_TLSKEY"), "the `file` of its key (TOWLINE_TLSKEY)")
 	p.BoolVar(&f.json, "json", false, "print JSON, for events one a line")
 	p.BoolVarP(&f.quiet, "quiet", "q", false, "print errors only")
-	root.AddCommand(newServe(), newPull(&f), newRun(&f), newPrewarm(&f), newJobs(&f), newToken(), newVersion(&f))
+	root.AddCommand(newServe(), newPull(&f), newRun(&f), newPrewarm(&f), newJobs(&f), newHealth(&f), newToken(), newVersion(&f))
 	return root
 }
 

@@ -29,6 +29,8 @@ func newRun(f *flags) *cobra.Command {
 			"What the program prints comes out as it is, on the standard output and the\n" +
 			"standard error; the exit code is its own. The flags are those before IMAGE:\n" +
 			"what follows it is the program's. It has no standard input.\n\n" +
+			"To a terminal it comes without control sequences, for the program may be\n" +
+			"anyone's; --tty gives it the terminal, and then lets them pass, colours too.\n\n" +
 			"Ctrl-C has the program ended: SIGTERM, and SIGKILL 10 s later. A second one\n" +
 			"does not wait for that.",
 		Args: usage(cobra.MinimumNArgs(1)),
@@ -119,10 +121,10 @@ const stopGrace = 30 * time.Second
 func (f *flags) run(ctx context.Context, c *client.Client, r puller.RunRequest, stdout, stderr io.Writer) error {
 	ending, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	out, errs := &outlet{w: stdout, broken: end}, &outlet{w: stderr, broken: end}
+	out, errs := &outlet{w: spoken(stdout, r.TTY), broken: end}, &outlet{w: spoken(stderr, r.TTY), broken: end}
 	var d display
 	if f.json {
-		d = jsonLines{json.NewEncoder(out)}
+		d = jsonLines{newJSON(out)}
 	} else {
 		d = &console{out: out, errs: errs, quiet: f.quiet, progress: f.display(stderr, puller.KindRun)}
 	}
@@ -169,6 +171,16 @@ func (f *flags) run(ctx context.Context, c *client.Client, r puller.RunRequest, 
 		return interrupted(errs, err)
 	}
 	return err
+}
+
+// spoken is where a program's output goes. One that was given a terminal may do
+// with it what it likes; of another, a terminal gets no control sequences. A file
+// or a pipe gets every byte.
+func spoken(w io.Writer, tty bool) io.Writer {
+	if !tty && isTerminal(w) {
+		return tame{w}
+	}
+	return w
 }
 
 // outlet is an output that tells the first time that it takes no more.

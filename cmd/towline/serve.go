@@ -192,9 +192,11 @@ func newLogger(c configs.Log) *logrus.Logger {
 	if level, err := logrus.ParseLevel(c.Level); err == nil {
 		logger.SetLevel(level)
 	}
-	logger.SetFormatter(&logrus.TextFormatter{FullTimestamp: true})
+	// In colours, messages would come to a terminal as they are; without, all
+	// that is not plain is quoted.
+	logger.SetFormatter(&logrus.TextFormatter{DisableColors: true})
 	if c.Format == "json" {
-		logger.SetFormatter(&logrus.JSONFormatter{})
+		logger.SetFormatter(&printableLog{})
 	}
 	return logger
 }

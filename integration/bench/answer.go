@@ -60,6 +60,10 @@ func (a *answer) take(p []byte, line func([]byte) error) error {
 	return nil
 }
 
+// between reports whether a chunk may begin with what comes next, and nothing
+// of what came before is left over.
+func (a *answer) between() bool { return a.part == inSize && len(a.carry)+len(a.line) == 0 }
+
 // turn goes on to the next part, if the line in carry ends the present one.
 func (a *answer) turn() error {
 	switch a.part {

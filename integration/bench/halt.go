@@ -28,7 +28,7 @@ func (c *crowd) cut(fd int32, r *reader) {
 			continue
 		}
 		if n > 0 {
-			err = r.take(c.buf[:n], func(line []byte) error { return c.hear(r, line, time.Time{}) })
+			err = c.take(r, c.buf[:n], time.Time{})
 		} else if err == nil {
 			err = io.EOF
 		}

@@ -64,6 +64,7 @@ type crowd struct {
 	readers map[int32]*reader
 	witness *witness
 	buf     []byte
+	known   map[string]*heap
 	report  report
 
 	waiting, reads, stopped int // readers that are told nothing yet, that read, that have stopped
@@ -86,7 +87,7 @@ func readersRole(orders *bufio.Reader, answers *json.Encoder) error {
 	if err := task(orders, &t); err != nil {
 		return err
 	}
-	c := &crowd{task: t, readers: map[int32]*reader{}, witness: newWitness(t.Docker), buf: make([]byte, 256<<10)}
+	c := &crowd{task: t, readers: map[int32]*reader{}, witness: newWitness(t.Docker), buf: make([]byte, 256<<10), known: map[string]*heap{}}
 	if err := c.attach(); err != nil {
 		return err
 	}
@@ -173,7 +174,9 @@ func (c *crowd) connect(r *reader, request string, limit time.Time) error {
 	patience := unix.NsecToTimeval(max(time.Until(limit), time.Millisecond).Nanoseconds())
 	err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &patience)
 	if err == nil {
-		err = unix.Connect(fd, &unix.SockaddrUnix{Name: c.task.Socket})
+		for again := true; again; again = err == unix.EINTR { // a unix socket's connect begins anew
+			err = unix.Connect(fd, &unix.SockaddrUnix{Name: c.task.Socket})
+		}
 	}
 	if err == unix.EAGAIN {
 		return unix.Close(fd) // one reader less
@@ -256,9 +259,7 @@ func (c *crowd) read(fd int32, r *reader) bool {
 		c.fail(fd, err)
 		return false
 	}
-	now, before := time.Now(), r.chunks
-	err = r.take(c.buf[:n], func(line []byte) error { return c.hear(r, line, now) })
-	c.report.Chunks += r.chunks - before
+	err = c.take(r, c.buf[:n], time.Now())
 	switch {
 	case err != nil:
 		c.fail(fd, err)
@@ -275,11 +276,51 @@ func (c *crowd) read(fd int32, r *reader) bool {
 	return true
 }
 
-func (c *crowd) hear(r *reader, line []byte, now time.Time) error {
-	t, err := c.witness.hear(line)
-	if err != nil {
-		return err
+// heap is what was read at once, in whole chunks. Most readers read the same
+// bytes at once, which are taken apart for one of them, and compared for the
+// others.
+type heap struct {
+	told   []*told
+	chunks int64
+}
+
+// maxHeaps bounds those that are kept to be found again.
+const maxHeaps = 2000
+
+// take takes what one reader has read.
+func (c *crowd) take(r *reader, p []byte, now time.Time) error {
+	begins := r.between()
+	if h := c.known[string(p)]; h != nil && begins {
+		r.chunks += h.chunks
+		c.report.Chunks += h.chunks
+		for _, t := range h.told {
+			if err := c.hear(r, t, now); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
+	before := r.chunks
+	var all []*told
+	err := r.take(p, func(line []byte) error {
+		t, err := c.witness.hear(line)
+		if err != nil {
+			return err
+		}
+		all = append(all, t)
+		return c.hear(r, t, now)
+	})
+	c.report.Chunks += r.chunks - before
+	if err == nil && begins && r.between() {
+		if len(c.known) == maxHeaps {
+			clear(c.known)
+		}
+		c.known[string(p)] = &heap{all, r.chunks - before}
+	}
+	return err
+}
+
+func (c *crowd) hear(r *reader, t *told, now time.Time) error {
 	if !r.heard && !t.queued {
 		r.heard = true
 		c.waiting--

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"errors"
+	"net"
+	"path/filepath"
+	"testing"
+
+	"github.com/towline/towline/api/client"
+)
+
+func TestHealthIsThatOfTheDaemonAndItsEngine(t *testing.T) {
+	host, engine, _ := startDaemon(t)
+	if code, out, err := run(t.Context(), "health", "--host", host); code != 0 || out != "ready\n" {
+		t.Errorf("%d, %q, %v", code, out, err)
+	}
+	if code, out, err := run(t.Context(), "health", "-q", "--host", host); code != 0 || out != "" {
+		t.Errorf("quiet: %d, %q, %v", code, out, err)
+	}
+	engine.Kill()
+	if code, out, err := run(t.Context(), "health", "--host", host); code != exitRetryable || out != "" || err == nil {
+		t.Errorf("without an engine: %d, %q, %v", code, out, err)
+	}
+	if code, _, err := run(t.Context(), "health", "--host", "unix:///nowhere.sock"); code != exitNoDaemon {
+		t.Errorf("without a daemon: %d, %v", code, err)
+	}
+	// One that is there and says nothing.
+	path := filepath.Join(directory(t), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var gone *client.Unreachable
+	if code, _, err := run(t.Context(), "health", "--host", "unix://"+path); code != exitNoDaemon || !errors.As(err, &gone) {
+		t.Errorf("with one that is silent: %d, %v", code, err)
+	}
+}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"unicode"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/towline/towline/configs"
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/pullertest"
+)
+
+func TestPrintableKeepsWhatIsReadAndNothingElse(t *testing.T) {
+	for given, want := range map[string]string{
+		"docker.io/library/alpine:3.20": "docker.io/library/alpine:3.20",
+		"héllo, 世界 🌍":                   "héllo, 世界 🌍",
+		"a\x1b]0;title\x07b":            "a�]0;title�b",
+		"a\u009b2Jb\x90q\x9c":           "a�2Jb�q�",
+		"pulled\r\nfailed":              "pulled��failed",
+		"a\u202eb\u2066c\u200fd\u061ce": "a�b�c�d�e",
+		"a\u2028b\u2029c\u0085d":        "a�b�c�d",
+		"a\x00b\x7fc\u00add\ufeffe":     "a�b�c�d�e",
+	} {
+		if got := printable(given); got != want {
+			t.Errorf("%q is printed as %q", given, got)
+		}
+	}
+}
+
+func TestJSONIsPrintedWithoutControlCharactersAndMeansTheSame(t *testing.T) {
+	given := []any{nasty, "\U000e0041\U0001f30d", "\x80", map[string]any{nasty: "\u00a0<&>"}}
+	var out bytes.Buffer
+	e := newJSON(&out)
+	e.SetIndent("", "  ")
+	if err := e.Encode(given); err != nil {
+		t.Fatal(err)
+	}
+	checkClean(t, out.String())
+	var plain bytes.Buffer
+	json.NewEncoder(&plain).Encode(given)
+	var got, want any
+	if err := errors.Join(json.Unmarshal(out.Bytes(), &got), json.Unmarshal(plain.Bytes(), &want)); err != nil {
+		t.Fatal(err)
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("%q is printed as %s", given, out.String())
+	}
+}
+
+// Of all that the command line says of a pull that fails with an engine's words,
+// on both outputs, nothing acts on a terminal.
+func TestNoCommandPassesOnControlCharactersOfAnEngine(t *testing.T) {
+	host, engine, _ := startDaemon(t)
+	said, err := json.Marshal(nasty)
+	if err != nil {
+		t.Fatal(err)
+	}
+	evil := func(p *pullertest.Pull) {
+		p.Line(`{"status":` + string(said) + `,"id":` + string(said) + `}`)
+		p.Line(`{"status":"Pulling fs layer","progressDetail":{},"id":` + string(said) + `}`)
+		p.Line(`{"status":` + string(said) + `}`)
+		p.Line(`{"errorDetail":{"message":` + string(said) + `},"error":` + string(said) + `}`)
+	}
+	engine.Script("evil", evil)
+	engine.Script("worse", func(p *pullertest.Pull) { p.Refuse(http.StatusNotFound, "manifest unknown"+nasty) })
+	compose := filepath.Join(t.TempDir(), "compose.yaml")
+	if err := os.WriteFile(compose, []byte("services: {\"a\\e[2J\": {image: \"a\\e[2J\"}, b: {build: \"\\e[2J\"}}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"pull", "--retries", "0", "evil"}, {"pull", "--retries", "0", "evil", "worse"}, {"pull", "-q", "--retries", "0", "evil"}, {"pull", "--json", "--retries", "0", "evil"},
+		{"prewarm", "--retries", "0", "evil", "worse"}, {"prewarm", "--json", "--retries", "0", "evil"}, {"run", "evil"}, {"run", "--json", "worse"},
+		{"jobs"}, {"jobs", "--json"}, {"jobs", "ls", "--image", nasty[:9]}, {"jobs", "show", nasty[:9]}, {"jobs", "events", "x\u009b"}, {"jobs", "cancel", "x\u202e"},
+		{"pull", "alpine\x1b[2J"}, {"prewarm", "alpine\u202e"}, {"run", "alpine\n"}, {"prewarm", "--plan", "alpine\u009b31m"},
+		{"prewarm", "-f", compose}, {"prewarm", "-f", "/nowhere/\x1b[2J"}, {nasty[:9]}, {"pull", "--\x1b[2J"}, {"pull", "--host", "unix:///nowhere\x1b[2J", "x"},
+	} {
+		cmd := exec.CommandContext(t.Context(), os.Args[0])
+		cmd.Env = append(os.Environ(), asTowline+"="+strings.Join(args, "\x1f"), "TOWLINE_HOST="+host)
+		var out, errs bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &errs
+		var ended *exec.ExitError // most fail, as they are to
+		if err := cmd.Run(); err != nil && !errors.As(err, &ended) || out.Len()+errs.Len() == 0 {
+			t.Errorf("%q says nothing: %v", args, err)
+		}
+		for _, r := range out.String() + errs.String() {
+			if r != '\n' && !unicode.IsPrint(r) {
+				t.Errorf("%q prints %U:\n%q\n%q", args, r, out.String(), errs.String())
+				break
+			}
+		}
+	}
+}
+
+// A daemon may be anyone's, too.
+func TestNoCommandPassesOnControlCharactersOfADaemon(t *testing.T) {
+	path := filepath.Join(directory(t), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	job := puller.Job{ID: nasty, Kind: puller.KindPull + nasty, State: "failed" + nasty, Phase: "pulling" + nasty, Image: nasty,
+		Error: &puller.JobError{Kind: "not_found" + nasty, Message: nasty}}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		switch e := json.NewEncoder(w); {
+		case strings.HasSuffix(r.URL.Path, "/events"):
+			e.Encode(puller.Event{Type: "notice", Job: job.ID, Message: nasty})
+			e.Encode(puller.Event{Type: "result", Job: job.ID, Result: &job})
+		case r.URL.Path == "/v1/jobs":
+			e.Encode(map[string]any{"jobs": []puller.Job{job}, "next": nasty})
+		case r.URL.Query().Has("dry_run"):
+			e.Encode(puller.Plan{Notes: []string{nasty}, Images: []puller.PlannedImage{{Image: nasty, Platform: nasty, Status: nasty, Error: job.Error}}})
+		case r.URL.Path == "/readyz":
+			w.WriteHeader(http.StatusServiceUnavailable)
+			e.Encode(map[string]string{"kind": "engine_unavailable" + nasty, "detail": nasty})
+		default:
+			e.Encode(job)
+		}
+	})}
+	var serving sync.WaitGroup
+	serving.Go(func() { server.Serve(l) })
+	defer serving.Wait()
+	defer server.Close()
+	for _, args := range [][]string{
+		{"pull", "x"}, {"prewarm", "x"}, {"prewarm", "--plan", "x"}, {"run", "x"}, {"jobs"}, {"jobs", "show", "x"}, {"jobs", "events", "x"}, {"jobs", "cancel", "x"}, {"health"},
+	} {
+		code, out, err := run(t.Context(), append(args, "--host", "unix://"+path)...)
+		if err != nil {
+			out += printable(err.Error()) // as main prints it
+		}
+		checkClean(t, out)
+		if out == "" {
+			t.Errorf("%q says nothing: %d", args, code)
+		}
+	}
+}
+
+func TestALogLineIsOneLineWhateverItIsAbout(t *testing.T) {
+	for _, format := range []string{"text", "json"} {
+		for _, level := range []logrus.Level{logrus.InfoLevel, logrus.ErrorLevel} {
+			var out bytes.Buffer
+			logger := newLogger(configs.Log{Level: "info", Format: format})
+			logger.SetOutput(&out)
+			logger.WithError(errors.New(nasty)).WithField("image", nasty).WithField("bytes", []byte(nasty)).Logf(level, "engine: %s", nasty)
+			checkClean(t, out.String())
+			if strings.Count(out.String(), "\n") != 1 || !strings.Contains(out.String(), "engine: x") {
+				t.Errorf("%s: %q", format, out.String())
+			}
+		}
+	}
+	// As it is on a terminal, where it would be in colours.
+	if f, ok := newLogger(configs.Log{Level: "info", Format: "text"}).Formatter.(*logrus.TextFormatter); !ok || !f.DisableColors || f.DisableQuote {
+		t.Errorf("on a terminal, messages are not quoted")
+	}
+}
+
+func TestAProgramThatHasNoTerminalDoesNotReachAnother(t *testing.T) {
+	var screen bytes.Buffer
+	n, err := tame{&screen}.Write([]byte("a\tb\r\n" + nasty + "é\xff"))
+	if want := "a\tb\r\nx�[2J\r\n��31m�txt���é�"; n != 5+len(nasty)+3 || err != nil || screen.String() != want {
+		t.Errorf("%d, %v, %q", n, err, screen.String())
+	}
+	// What is no terminal gets every byte.
+	if w := spoken(&screen, false); w != io.Writer(&screen) {
+		t.Errorf("%T", w)
+	}
+}

@@ -1,0 +1,128 @@
+package integration_test
+
+import (
+	"bytes"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/towline/towline/integration/lab"
+)
+
+// fromYAML reads a file of configs.
+func fromYAML(t *testing.T, name string, v any) {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join("..", "configs", filepath.FromSlash(name)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(content, v); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+}
+
+// composeFlags returns how configs/compose.yaml shuts Towline in, as docker run
+// takes it, and what it asks for Towline's health. group is that of the engine's
+// socket.
+func composeFlags(t *testing.T, group string) (flags, health []string) {
+	t.Helper()
+	var file struct {
+		Services map[string]struct {
+			User        string
+			ReadOnly    bool     `yaml:"read_only"`
+			Privileged  bool     `yaml:"privileged"`
+			CapDrop     []string `yaml:"cap_drop"`
+			SecurityOpt []string `yaml:"security_opt"`
+			GroupAdd    []string `yaml:"group_add"`
+			Tmpfs       []string
+			Volumes     []string
+			Healthcheck struct{ Test []string }
+		}
+	}
+	fromYAML(t, "compose.yaml", &file)
+	s, ok := file.Services["towline"]
+	if !ok || !s.ReadOnly || s.Privileged || len(s.GroupAdd) != 1 || !strings.HasPrefix(s.GroupAdd[0], "${DOCKER_GID:?") || len(s.Volumes) != 3 {
+		t.Fatalf("configs/compose.yaml: %+v", s)
+	}
+	flags = []string{"--read-only", "--user", s.User, "--group-add", group}
+	for flag, values := range map[string][]string{"--cap-drop": s.CapDrop, "--security-opt": s.SecurityOpt, "--tmpfs": s.Tmpfs} {
+		for _, v := range values {
+			flags = append(flags, flag, v)
+		}
+	}
+	return flags, s.Healthcheck.Test
+}
+
+// The prewarm steps of the CI templates, run as a runner does, against a daemon
+// that asks for a token: they pass when the images are there, and fail with the
+// reason when one can't be had.
+func TestCITemplatesPrewarm(t *testing.T) {
+	good, _ := push(t, "ci", 1, 1<<20)
+	tokens := filepath.Join(t.TempDir(), "tokens.yaml")
+	token, says, code := towline(t, "", "token", "new", "ci", "--scope", "read,pull", "--file", tokens)
+	if token = strings.TrimSpace(token); code != 0 || token == "" {
+		t.Fatal(code, says)
+	}
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := free.Addr().String()
+	free.Close()
+	daemonWith(t, lab.TowlineOptions{
+		EngineHost: site.engine.Host, Listen: []string{"tcp://" + address}, Config: "auth: {token_file: " + tokens + "}\n",
+	})
+	bin := t.TempDir()
+	if err := os.Symlink(site.bin, filepath.Join(bin, "towline")); err != nil {
+		t.Fatal(err)
+	}
+	_, err = exec.LookPath("curl")
+	lab.Need(t, err)
+
+	var github struct {
+		Jobs map[string]struct{ Steps []struct{ Name, Run string } }
+	}
+	fromYAML(t, "ci/github-actions.yaml", &github)
+	scripts := make(map[string]string)
+	for _, step := range github.Jobs["test"].Steps {
+		scripts["GitHub: "+step.Name] = step.Run
+	}
+	var gitlab map[string]any
+	fromYAML(t, "ci/gitlab-ci.yaml", &gitlab)
+	for name, job := range gitlab {
+		if job, ok := job.(map[string]any); ok {
+			for _, line := range job["script"].([]any) {
+				scripts["GitLab: "+name] += line.(string) + "\n"
+			}
+		}
+	}
+	tried := 0
+	for name, script := range scripts {
+		if !strings.Contains(strings.ToLower(name), ": prewarm") {
+			continue
+		}
+		tried++
+		for image, fails := range map[string]bool{good: false, site.registry.Ref("nowhere", "v1"): true} {
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, "compose.yaml"), []byte("services: {a: {image: '"+image+"'}}\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			var said bytes.Buffer
+			cmd := exec.CommandContext(t.Context(), "sh", "-e", "-c", script)
+			cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &said, &said
+			cmd.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + dir, "TOWLINE_HOST=http://" + address, "TOWLINE_TOKEN=" + token}
+			err := cmd.Run()
+			if fails != (err != nil) || !strings.Contains(said.String(), image) || fails && !strings.Contains(said.String(), "not_found") || strings.Contains(said.String(), token) {
+				t.Errorf("%s with %s: %v\n%s", name, image, err, said.String())
+			}
+		}
+	}
+	if tried != 4 {
+		t.Errorf("of the templates, %d ways to prewarm were found", tried)
+	}
+}
