@@ -17,6 +17,8 @@ type Caller struct {
 	// "" where it is not known.
 	Name   string
 	Scopes []Scope
+	// Rules are those that the token file has for the caller alone.
+	Rules puller.Rules
 
 	// local callers have come by a unix socket: who may write to it may do
 	// everything, so there are no limits for them.
@@ -73,8 +75,9 @@ func callerOf(r *http.Request) (c Caller, ok bool) {
 	return c, ok
 }
 
-// caller returns the name of who asks, "" where it is not known.
-func caller(r *http.Request) string {
+// caller returns the name of who asks, "" where it is not known, and the rules
+// that are theirs alone.
+func caller(r *http.Request) (name string, rules puller.Rules) {
 	c, _ := callerOf(r)
-	return c.Name
+	return c.Name, c.Rules
 }

@@ -57,9 +57,11 @@ func (s *Server) dockerInfo(w http.ResponseWriter, r *http.Request) error {
 	}{"towline", info.Version, info.ImageStore, os, arch, "https://index.docker.io/v1/"})
 }
 
-// inspectImage is GET /images/{name}/json.
+// inspectImage is GET /images/{name}/json. What may not be pulled may not be
+// inspected.
 func (s *Server) inspectImage(w http.ResponseWriter, r *http.Request, name string) error {
-	found, err := s.puller.Image(r.Context(), name)
+	_, rules := caller(r)
+	found, err := s.puller.Image(r.Context(), name, rules)
 	if err != nil {
 		return err
 	}

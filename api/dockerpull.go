@@ -23,8 +23,9 @@ func (s *Server) createImage(w http.ResponseWriter, r *http.Request) error {
 	}
 	request := puller.PullRequest{
 		Image: image.String(), Platform: query.Get("platform"),
-		Policy: puller.Always, Caller: caller(r),
+		Policy: puller.Always,
 	}
+	request.Caller, request.Rules = caller(r)
 	if request.Credentials, err = puller.ParseCredentials(r.Header.Get("X-Registry-Auth")); err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ func (s *Server) createPrewarm(w http.ResponseWriter, r *http.Request) error {
 	if request.Credentials, request.IdempotencyKey, err = headers(r); err != nil {
 		return err
 	}
-	request.Caller = caller(r)
+	request.Caller, request.Rules = caller(r)
 	dry, err := isTrue(r, "dry_run")
 	if err != nil {
 		return err

@@ -16,7 +16,7 @@ func (s *Server) createRun(w http.ResponseWriter, r *http.Request) error {
 	if request.Credentials, request.IdempotencyKey, err = headers(r); err != nil {
 		return err
 	}
-	request.Caller = caller(r)
+	request.Caller, request.Rules = caller(r)
 	return s.submit(w, r, func() (puller.Job, error) { return s.puller.Run(request) })
 }
 

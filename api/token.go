@@ -126,7 +126,7 @@ func (t *Tokens) caller(hash [sha256.Size]byte) (Caller, time.Time, error) {
 	case !token.expires.IsZero() && !time.Now().Before(token.expires):
 		return Caller{}, time.Time{}, puller.Errorf(puller.Unauthorized, "the token %s has expired, on %s", token.name, token.expires.UTC().Format(time.RFC3339))
 	}
-	return Caller{Name: "token:" + token.name, Scopes: token.scopes}, token.expires, nil
+	return Caller{Name: "token:" + token.name, Scopes: token.scopes, Rules: token.rules}, token.expires, nil
 }
 
 // certified returns who shows a certificate that the authority has signed. Those
@@ -137,7 +137,8 @@ func (t *Tokens) certified(name string) (Caller, error) {
 		return c, nil
 	}
 	if listed := t.now().certificates; listed != nil {
-		if c.Scopes = listed[name]; c.Scopes == nil {
+		may, ok := listed[name]
+		if c.Scopes, c.Rules = may.scopes, may.rules; !ok {
 			return Caller{}, puller.Errorf(puller.Unauthorized, "the certificate of %q is not among those that this daemon lists", name)
 		}
 	}

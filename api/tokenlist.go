@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/towline/towline/puller"
 )
 
 // tokenList is what a token file says.
@@ -21,13 +23,19 @@ type tokenList struct {
 	tokens []listedToken
 	// certificates are the callers known by one, by its common name; nil where
 	// the file says nothing of them.
-	certificates map[string][]Scope
+	certificates map[string]allowed
+}
+
+// allowed is what a caller may do.
+type allowed struct {
+	scopes []Scope
+	rules  puller.Rules
 }
 
 type listedToken struct {
+	allowed
 	name    string
 	hash    [sha256.Size]byte
-	scopes  []Scope
 	expires time.Time // zero for never
 }
 
@@ -38,6 +46,7 @@ type tokenEntry struct {
 	SHA256  yaml.Node   `yaml:"sha256"`
 	Scopes  []yaml.Node `yaml:"scopes"`
 	Expires yaml.Node   `yaml:"expires"`
+	Rules   yaml.Node   `yaml:"rules"`
 }
 
 // Bounds of a token file.
@@ -57,6 +66,7 @@ func parseTokens(content []byte) (*tokenList, error) {
 		Certificates *[]struct {
 			Name   yaml.Node   `yaml:"name"`
 			Scopes []yaml.Node `yaml:"scopes"`
+			Rules  yaml.Node   `yaml:"rules"`
 		} `yaml:"certificates"`
 	}
 	d := yaml.NewDecoder(bytes.NewReader(content))
@@ -87,20 +97,24 @@ func parseTokens(content []byte) (*tokenList, error) {
 		list.tokens = append(list.tokens, token)
 	}
 	if written.Certificates != nil {
-		list.certificates = make(map[string][]Scope)
+		list.certificates = make(map[string]allowed)
 		for _, c := range *written.Certificates {
 			name := c.Name.Value
 			if c.Name.Kind != yaml.ScalarNode || name == "" {
 				return nil, errors.New("certificates: one has no name; write the common name of its subject")
 			}
-			if list.certificates[name] != nil {
+			if _, ok := list.certificates[name]; ok {
 				return nil, fmt.Errorf("line %d: name: %q is there twice", c.Name.Line, name)
 			}
 			scopes, err := parseScopes(c.Name.Line, c.Scopes)
 			if err != nil {
 				return nil, err
 			}
-			list.certificates[name] = scopes
+			rules, err := parseRules("cert:"+name, &c.Rules)
+			if err != nil {
+				return nil, err
+			}
+			list.certificates[name] = allowed{scopes, rules}
 		}
 	}
 	return list, nil
@@ -121,6 +135,9 @@ func parseToken(node *yaml.Node) (t listedToken, err error) {
 	}
 	t.hash = [sha256.Size]byte(hash)
 	if t.scopes, err = parseScopes(node.Line, e.Scopes); err != nil {
+		return t, err
+	}
+	if t.rules, err = parseRules("token:"+t.name, &e.Rules); err != nil {
 		return t, err
 	}
 	if e.Expires.Kind != 0 {
@@ -153,6 +170,36 @@ func parseScopes(at int, nodes []yaml.Node) (scopes []Scope, err error) {
 		}
 	}
 	return scopes, nil
+}
+
+// writtenRules are puller.WrittenRules in a token file.
+type writtenRules struct {
+	Allow         []string `yaml:"allow"`
+	Deny          []string `yaml:"deny"`
+	RequireDigest bool     `yaml:"require_digest"`
+	Policies      []string `yaml:"policies"`
+	Platforms     []string `yaml:"platforms"`
+}
+
+// parseRules reads the rules of one caller.
+func parseRules(caller string, node *yaml.Node) (rules puller.Rules, err error) {
+	if node.Kind == 0 {
+		return rules, nil
+	}
+	var written struct {
+		Pull writtenRules `yaml:"pull"`
+		Run  writtenRules `yaml:"run"`
+	}
+	if err := node.Load(&written, yaml.WithKnownFields()); err != nil {
+		return rules, yamlFault(err)
+	}
+	if rules.Pull, err = puller.ParseRules(caller+"'s rules.pull", puller.WrittenRules(written.Pull)); err == nil {
+		rules.Run, err = puller.ParseRules(caller+"'s rules.run", puller.WrittenRules(written.Run))
+	}
+	if err != nil {
+		return rules, fmt.Errorf("line %d: %w", node.Line, err)
+	}
+	return rules, nil
 }
 
 var fieldNotFound = regexp.MustCompile(`field (\S+) not found in type \S+`)

@@ -21,15 +21,17 @@ type Config struct {
 	Listen []string `mapstructure:"listen"` // unix:///PATH, tcp://HOST:PORT or Activated
 	// SocketGroup is the group, by name or number, that may use the unix
 	// sockets; empty for the daemon's own.
-	SocketGroup string `mapstructure:"socket_group"`
-	StateDir    string `mapstructure:"state_dir"`
-	Engine      Engine `mapstructure:"engine"`
-	Pull        Pull   `mapstructure:"pull"`
-	Runs        Runs   `mapstructure:"runs"`
-	Jobs        Jobs   `mapstructure:"jobs"`
-	Auth        Auth   `mapstructure:"auth"`
-	Limits      Limits `mapstructure:"limits"`
-	Log         Log    `mapstructure:"log"`
+	SocketGroup string     `mapstructure:"socket_group"`
+	StateDir    string     `mapstructure:"state_dir"`
+	Engine      Engine     `mapstructure:"engine"`
+	Pull        Pull       `mapstructure:"pull"`
+	Runs        Runs       `mapstructure:"runs"`
+	Jobs        Jobs       `mapstructure:"jobs"`
+	Auth        Auth       `mapstructure:"auth"`
+	Rules       Rules      `mapstructure:"rules"`
+	Registries  Registries `mapstructure:"registries"`
+	Limits      Limits     `mapstructure:"limits"`
+	Log         Log        `mapstructure:"log"`
 }
 
 // Engine says where the engine is. Empty fields follow Docker's own rules.
@@ -89,11 +91,13 @@ func Default() Config {
 			Concurrency: 8, PerRegistry: 6, Policy: "missing", Retries: 3, Timeout: 30 * time.Minute,
 			FirstByteTimeout: time.Minute, StallTimeout: time.Minute, ExtractStallTimeout: 10 * time.Minute,
 		},
-		Runs:   Runs{Enabled: true, Concurrency: 16, Output: 64 << 20},
-		Jobs:   Jobs{KeepFor: 30 * 24 * time.Hour, Keep: 100_000},
-		Auth:   Auth{Hosts: []string{}},
-		Limits: Limits{Connections: 16_384, Requests: 500, Jobs: 16_000},
-		Log:    Log{Level: "info", Format: "text"},
+		Runs:       Runs{Enabled: true, Concurrency: 16, Output: 64 << 20},
+		Jobs:       Jobs{KeepFor: 30 * 24 * time.Hour, Keep: 100_000},
+		Auth:       Auth{Hosts: []string{}},
+		Rules:      Rules{Pull: noRules(), Run: noRules()},
+		Registries: Registries{AllowPrivate: []string{}, DockerConfig: true},
+		Limits:     Limits{Connections: 16_384, Requests: 500, Jobs: 16_000},
+		Log:        Log{Level: "info", Format: "text"},
 	}
 }
 
@@ -182,6 +186,12 @@ func setDefaults(v *viper.Viper, c Config) {
 		"runs.enabled":               c.Runs.Enabled, "runs.concurrency": c.Runs.Concurrency, "runs.output": c.Runs.Output,
 		"jobs.keep_for": c.Jobs.KeepFor, "jobs.keep": c.Jobs.Keep,
 		"auth.token_file": c.Auth.TokenFile, "auth.hosts": c.Auth.Hosts,
+		"auth.verify_image_access": c.Auth.VerifyImageAccess,
+		"rules.pull.allow":         c.Rules.Pull.Allow, "rules.pull.deny": c.Rules.Pull.Deny, "rules.pull.require_digest": c.Rules.Pull.RequireDigest,
+		"rules.pull.policies": c.Rules.Pull.Policies, "rules.pull.platforms": c.Rules.Pull.Platforms,
+		"rules.run.allow": c.Rules.Run.Allow, "rules.run.deny": c.Rules.Run.Deny, "rules.run.require_digest": c.Rules.Run.RequireDigest,
+		"rules.run.policies": c.Rules.Run.Policies, "rules.run.platforms": c.Rules.Run.Platforms,
+		"registries.allow_private": c.Registries.AllowPrivate, "registries.docker_config": c.Registries.DockerConfig,
 		"auth.tls.cert": c.Auth.TLS.Cert, "auth.tls.key": c.Auth.TLS.Key, "auth.tls.ca": c.Auth.TLS.CA,
 		"limits.connections": c.Limits.Connections, "limits.requests": c.Limits.Requests, "limits.jobs": c.Limits.Jobs,
 		"log.level": c.Log.Level, "log.format": c.Log.Format,

@@ -97,6 +97,19 @@ var keys = []struct {
 	{"limits.connections", "7", func(c *configs.Config) any { return c.Limits.Connections }, 7},
 	{"limits.requests", "8", func(c *configs.Config) any { return c.Limits.Requests }, 8},
 	{"limits.jobs", "9", func(c *configs.Config) any { return c.Limits.Jobs }, 9},
+	{"auth.verify_image_access", "true", func(c *configs.Config) any { return c.Auth.VerifyImageAccess }, true},
+	{"rules.pull.allow", "docker.io/library/*,ghcr.io/**", func(c *configs.Config) any { return c.Rules.Pull.Allow }, []string{"docker.io/library/*", "ghcr.io/**"}},
+	{"rules.pull.deny", "docker.io/**", func(c *configs.Config) any { return c.Rules.Pull.Deny }, []string{"docker.io/**"}},
+	{"rules.pull.require_digest", "true", func(c *configs.Config) any { return c.Rules.Pull.RequireDigest }, true},
+	{"rules.pull.policies", "never,missing", func(c *configs.Config) any { return c.Rules.Pull.Policies }, []string{"never", "missing"}},
+	{"rules.pull.platforms", "linux/amd64", func(c *configs.Config) any { return c.Rules.Pull.Platforms }, []string{"linux/amd64"}},
+	{"rules.run.allow", "docker.io/a/*", func(c *configs.Config) any { return c.Rules.Run.Allow }, []string{"docker.io/a/*"}},
+	{"rules.run.deny", "docker.io/b/*", func(c *configs.Config) any { return c.Rules.Run.Deny }, []string{"docker.io/b/*"}},
+	{"rules.run.require_digest", "true", func(c *configs.Config) any { return c.Rules.Run.RequireDigest }, true},
+	{"rules.run.policies", "never", func(c *configs.Config) any { return c.Rules.Run.Policies }, []string{"never"}},
+	{"rules.run.platforms", "default", func(c *configs.Config) any { return c.Rules.Run.Platforms }, []string{"default"}},
+	{"registries.allow_private", "10.0.0.0/8,registry.test", func(c *configs.Config) any { return c.Registries.AllowPrivate }, []string{"10.0.0.0/8", "registry.test"}},
+	{"registries.docker_config", "false", func(c *configs.Config) any { return c.Registries.DockerConfig }, false},
 	{"log.level", "debug", func(c *configs.Config) any { return c.Log.Level }, "debug"},
 	{"log.format", "json", func(c *configs.Config) any { return c.Log.Format }, "json"},
 }
@@ -107,11 +120,9 @@ func variable(key string) string {
 
 // yaml writes one key.
 func yaml(key, value string) string {
-	section, name, nested := strings.Cut(key, ".")
-	if nested {
-		return section + ":\n  " + name + ": " + value + "\n"
-	}
-	return key + ": " + value + "\n"
+	parts := strings.Split(key, ".")
+	return strings.Join(parts[:len(parts)-1], ": {") + strings.Repeat(": {", min(1, len(parts)-1)) +
+		parts[len(parts)-1] + ": " + value + strings.Repeat("}", len(parts)-1) + "\n"
 }
 
 func TestEveryKeyIsSetByTheEnvironmentOverTheFile(t *testing.T) {
@@ -145,7 +156,9 @@ func TestEveryKeyIsSetByTheEnvironmentOverTheFile(t *testing.T) {
 		})
 	}
 	for _, key := range keysOf(reflect.TypeFor[configs.Config](), "") {
-		if !tested[key] && !strings.HasPrefix(key, "auth.tls.") { // one needs the other: TestTLSIsReadAsAWhole
+		// One of TLS needs the other: TestTLSIsReadAsAWhole. Credentials are no
+		// value that a variable could have: TestCredentialsAreReadFromTheFile.
+		if !tested[key] && !strings.HasPrefix(key, "auth.tls.") && key != "registries.credentials" {
 			t.Errorf("%s is not tested", key)
 		}
 	}
@@ -312,5 +325,22 @@ func TestTLSIsReadAsAWhole(t *testing.T) {
 	c, err := configs.Load(file(t, "listen: [tcp://0.0.0.0:7777, \"fd://\"]\nauth: {tls: {cert: /c, ca: /ca}}"))
 	if want := (configs.TLS{Cert: "/c", Key: "/k", CA: "/ca"}); err != nil || c.Auth.TLS != want || !c.Auth.KnowsCallers() {
 		t.Errorf("%+v, %v", c.Auth, err)
+	}
+}
+
+func TestCredentialsAreReadFromTheFile(t *testing.T) {
+	clean(t)
+	const content = "registries: {credentials: [{registry: ghcr.io, username: ci, password_file: /p}]}"
+	c, err := configs.Load(file(t, content))
+	if want := []configs.Credentials{{Registry: "ghcr.io", Username: "ci", PasswordFile: "/p"}}; err != nil || !reflect.DeepEqual(c.Registries.Credentials, want) {
+		t.Errorf("%+v, %v", c.Registries, err)
+	}
+	_, err = configs.Load(file(t, strings.Replace(content, "password_file", "password", 1)))
+	if err == nil || !strings.Contains(err.Error(), "password") {
+		t.Errorf("a password in the file itself: %v", err)
+	}
+	t.Setenv("TOWLINE_REGISTRIES_CREDENTIALS", "x")
+	if _, err := configs.Load(file(t, "")); err == nil || !strings.Contains(err.Error(), "TOWLINE_REGISTRIES_CREDENTIALS") {
+		t.Errorf("credentials in the environment: %v", err)
 	}
 }

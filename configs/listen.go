@@ -15,6 +15,9 @@ type Auth struct {
 	TokenFile string   `mapstructure:"token_file"`
 	Hosts     []string `mapstructure:"hosts"` // names that they may call the daemon by
 	TLS       TLS      `mapstructure:"tls"`
+	// VerifyImageAccess has a present image given only to callers whose own
+	// credentials its registry answers.
+	VerifyImageAccess bool `mapstructure:"verify_image_access"`
 }
 
 // TLS names PEM files.

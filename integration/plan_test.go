@@ -28,7 +28,10 @@ func planner(t *testing.T) *puller.Puller {
 	if err != nil {
 		t.Fatal(err)
 	}
-	images := registry.New()
+	images, err := registry.New(registry.Options{AllowPrivate: []string{"127.0.0.0/8"}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	log := logrus.New()
 	log.SetOutput(io.Discard)
 	p, err := puller.New(engine, puller.Options{Concurrency: 2, Policy: puller.Missing, Timeout: time.Minute, Registry: images, Store: pullertest.NewStore(), Log: log})

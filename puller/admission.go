@@ -15,9 +15,13 @@ import (
 
 // Submit accepts a job and returns it, queued or further: it has ended where the
 // engine says at once that there is nothing to pull. The job is on disk by then.
-// The error is InvalidRequest, naming the field, Conflict, or Overloaded.
+// The error is InvalidRequest, naming the field, Forbidden, naming the rule,
+// Conflict, or Overloaded.
 func (p *Puller) Submit(r PullRequest) (Job, error) {
-	r, _, err := r.withDefaults(p.opts)
+	r, named, err := r.withDefaults(p.opts)
+	if err == nil {
+		err = checkPull(named, r, p.opts)
+	}
 	if err != nil {
 		return Job{}, err
 	}
@@ -330,6 +334,8 @@ func (p *Puller) wants(j *job) bool {
 func (p *Puller) judge(j *job, image Image, err error) bool {
 	switch {
 	case j.outcome != nil:
+	case err == nil && image.suits(j.view.Image, j.request.Platform) && !p.access.has(j.key, image):
+		return true // the transfer asks the registry whether it may be given
 	case err == nil && image.suits(j.view.Image, j.request.Platform):
 		p.finish(j, resultOf(image, j.view.Image), nil)
 	case KindOf(err) == EngineUnavailable && *j.request.Retries > 0:

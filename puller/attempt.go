@@ -1,6 +1,7 @@
 package puller
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -21,14 +22,22 @@ func (t *transfer) pull() (Result, error) {
 	case !t.looked:
 		t.looked, t.firstID = true, before.ID
 	}
-	if there && t.dismiss(t.result(before, Present), func(p Policy) bool { return !p.asks() }) {
+	given, begun, err := there, false, error(nil)
+	if there && !t.p.access.has(t.key, before) {
+		if given, begun, err = t.verify(before); err != nil {
+			return Result{}, err
+		}
+	}
+	if given && t.dismiss(t.result(before, Present), func(p Policy) bool { return !p.asks() }) {
 		// It has come since its jobs looked.
 		return t.result(before, Present), nil
 	}
 	if !there && !t.keep(errNotPresent(t.key.image), func(j *job) bool { return j.request.Policy != Never }) {
 		return Result{}, errNotPresent(t.key.image)
 	}
-	t.begin(!there)
+	if !begun {
+		t.begin(!there)
+	}
 	if there && t.dismissNewer(before) {
 		return t.result(before, UpToDate), nil
 	}
@@ -49,6 +58,7 @@ func (t *transfer) pull() (Result, error) {
 		return Result{}, &Error{Op: "pull", Ref: t.key.image, Kind: Truncated,
 			Err: errors.New("the engine's stream ended as if all were well, but before it told that the image had come")}
 	}
+	t.p.access.grant(t.key, after.ID)
 	now := time.Now()
 	for _, l := range progress.Finish() {
 		t.post(l, progress.Totals(now))
@@ -93,19 +103,21 @@ func (t *transfer) dismissNewer(before Image) bool {
 		t.notice(fmt.Sprintf("the registry could not be asked for the digest, so the engine is (%v)", err), retryAfterOf(err))
 		return false
 	}
+	t.p.access.grant(t.key, before.ID)
 	return before.carries(digest) && t.dismiss(t.result(before, UpToDate), func(p Policy) bool { return p != Always })
 }
 
 // stream has the engine pull and tells the progress, which it returns, with
 // the digest that was streamed, "" if there was none.
 func (t *transfer) stream() (progress *stream.Progress, digest string, err error) {
+	credentials := t.shown(t.ctx)
 	ctx, dog := t.p.watch(t.ctx, t.key.image)
 	defer dog.stop()
 	progress = new(stream.Progress)
 	began := time.Now()
 	var first time.Time
 	err = t.p.engine.Pull(ctx, Pull{
-		Image: t.key.image, Platform: t.key.platform, Credentials: t.credentials,
+		Image: t.key.image, Platform: t.key.platform, Credentials: credentials,
 		Connected: func(c Connection) { t.timed(func(x *Timings) { x.Connection = c }) },
 	}, func(m stream.Message) {
 		now := time.Now()
@@ -123,13 +135,26 @@ func (t *transfer) stream() (progress *stream.Progress, digest string, err error
 			t.post(*change.Layer, progress.Totals(now))
 		}
 		if change.Notice != "" {
-			t.notice(change.Notice, 0)
+			t.notice(credentials.Redact(change.Notice), 0)
 		}
 	})
 	if !first.IsZero() {
 		t.timed(func(x *Timings) { x.Stream = time.Since(first).Seconds() })
 	}
-	return progress, digest, err
+	return progress, digest, credentials.redactError(err)
+}
+
+// shown returns the credentials that the engine shows to the registry: those that
+// the jobs came with, or else Towline's own.
+func (t *transfer) shown(ctx context.Context) Credentials {
+	if t.credentials != (Credentials{}) || t.p.opts.Registry == nil {
+		return t.credentials
+	}
+	own, err := t.p.opts.Registry.Credentials(ctx, t.key.image)
+	if err != nil {
+		t.notice(fmt.Sprintf("the engine pulls without credentials: %v", err), 0)
+	}
+	return own
 }
 
 // timed changes the attempt's timings.

@@ -27,7 +27,8 @@ type batch struct {
 
 // Prewarm accepts a job that pulls many images, each as a job of its own, and
 // returns it. It and its children are on disk by then. The error is
-// InvalidRequest, naming the field, Conflict, or Overloaded.
+// InvalidRequest, naming the field, Forbidden, naming the image and the rule,
+// Conflict, or Overloaded.
 func (p *Puller) Prewarm(r PrewarmRequest) (Job, error) {
 	r, err := r.withDefaults(p.opts)
 	if err != nil {

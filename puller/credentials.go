@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"strings"
 )
 
 // Credentials are what one call brings for a registry, in the form of Docker's
@@ -48,6 +49,11 @@ func ParseCredentials(header string) (Credentials, error) {
 	}
 	if trimmed := bytes.TrimSpace(raw); trimmed[0] != '{' {
 		return fault("not a JSON object")
+	}
+	for _, v := range []string{fields.Username, fields.Password, fields.Auth, fields.IdentityToken, fields.RegistryToken} {
+		if strings.ContainsAny(v, "\x00\r\n") {
+			return fault("a line break or a zero byte within a field")
+		}
 	}
 	if fields.Username == "" && fields.Auth == "" && fields.IdentityToken == "" && fields.RegistryToken == "" {
 		// Docker's own client sends an empty object when it has no
@@ -100,4 +106,38 @@ func (c Credentials) identity(key []byte) [sha256.Size]byte {
 	mac.Write([]byte(c.header))
 	mac.Sum(id[:0])
 	return id
+}
+
+// leastSecret is how long a secret is that is looked for in texts, in bytes: of
+// shorter ones there are too many that are none.
+const leastSecret = 4
+
+// Redact returns a text without what of it is secret. Registries can say again
+// what they were shown, and engines tell what registries say.
+func (c Credentials) Redact(text string) string {
+	if c.header == "" || text == "" {
+		return text
+	}
+	secrets := []string{c.header}
+	if raw, err := decodeBase64URL(c.header); err == nil {
+		var f struct{ Username, Password, Auth, IdentityToken, RegistryToken string }
+		json.Unmarshal(raw, &f) // ParseCredentials has
+		login := []byte(f.Username + ":" + f.Password)
+		secrets = append(secrets, f.Password, f.Auth, f.IdentityToken, f.RegistryToken,
+			base64.StdEncoding.EncodeToString(login), base64.URLEncoding.EncodeToString(login))
+	}
+	for _, s := range secrets {
+		if len(s) >= leastSecret {
+			text = strings.ReplaceAll(text, s, "(hidden)")
+		}
+	}
+	return text
+}
+
+// redactError is Redact for an error, whose kind stays.
+func (c Credentials) redactError(err error) error {
+	if err == nil || c.Redact(err.Error()) == err.Error() {
+		return err
+	}
+	return &Error{Kind: KindOf(err), RetryAfter: retryAfterOf(err), Err: errors.New(c.Redact(err.Error()))}
 }

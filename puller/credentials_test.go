@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/pullertest"
 )
 
 func TestCredentialsAreCheckedBeforeTheEngineIgnoresThem(t *testing.T) {
@@ -47,6 +48,11 @@ func TestCredentialsAreCheckedBeforeTheEngineIgnoresThem(t *testing.T) {
 		{"garbage after it", encode(login + secret), false, false},
 		{"a password that is a number", encode(`{"username":"ada","password":22222}`), false, false},
 		{"a password without user", encode(`{"password":"` + secret + `"}`), false, false},
+		{"a line break in a token", encode(`{"registrytoken":"` + secret + `\r\nHost: evil.test"}`), false, false},
+		{"a zero byte in a user", encode(`{"username":"ada\u0000","password":"` + secret + `"}`), false, false},
+		{"fields within fields", encode(`{"username":{"username":"` + secret + `"}}`), false, false},
+		{"a list of users", encode(`{"username":["` + secret + `"]}`), false, false},
+		{"1 MiB", strings.Repeat("QUFB", 1<<18), false, false},
 		{"above 16 KiB", encode(`{"username":"` + strings.Repeat("x", 12<<10-14) + `"}`), false, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -151,4 +157,35 @@ func FuzzParseCredentials(f *testing.F) {
 			t.Errorf("%q is not read as it was written: %v", c.Header(), err)
 		}
 	})
+}
+
+func TestWhatARegistrySaysAgainIsHidden(t *testing.T) {
+	c, err := puller.ParseCredentials(encode(`{"username":"ada","password":"hunter2?>","identitytoken":"canary-token"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	basic := base64.StdEncoding.EncodeToString([]byte("ada:hunter2?>"))
+	echo := "denied: ada may not, with hunter2?> nor canary-token nor Basic " + basic + " nor " + c.Header()
+	inYard(t, func(y *yard) {
+		y.engine.Script(good, func(p *pullertest.Pull) {
+			p.Line(`{"status":"WARNING: ` + echo + `"}`)
+			p.Fail(echo)
+		})
+		j := y.submit(puller.PullRequest{Image: good, Policy: puller.Always, Credentials: c})
+		v := y.failed(j, puller.Denied)
+		y.close()
+		for what, text := range map[string]string{"error": v.Error.Message, "log": y.log.String(), "events": strings.Join(y.lines(j), "")} {
+			for _, secret := range []string{"hunter2", "canary-token", basic, c.Header()} {
+				if strings.Contains(text, secret) {
+					t.Errorf("the %s has %q in it: %s", what, secret, text)
+				}
+			}
+			if !strings.Contains(text, "ada may not") {
+				t.Errorf("the %s says nothing any more: %s", what, text)
+			}
+		}
+	})
+	if short, err := puller.ParseCredentials(encode(`{"username":"a","password":"e"}`)); err != nil || short.Redact("denied: neither") != "denied: neither" {
+		t.Error("what is no secret is hidden")
+	}
 }

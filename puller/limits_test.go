@@ -22,13 +22,25 @@ type fakeRegistry struct {
 	err         error
 	asked       []string
 	credentials puller.Credentials
+	own         puller.Credentials
+	ownErr      error
+	// allows, if not nil, says whom Head answers.
+	allows func(puller.Credentials) bool
 }
 
 func (r *fakeRegistry) Head(_ context.Context, image string, c puller.Credentials) (string, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.asked, r.credentials = append(r.asked, image), c
+	if r.allows != nil && !r.allows(c) {
+		return "", &puller.Error{Op: "ask the registry for", Ref: image, Kind: puller.Denied, Err: errors.New("401 Unauthorized")}
+	}
 	return r.digest, r.err
+}
+
+// Credentials are Towline's own.
+func (r *fakeRegistry) Credentials(context.Context, string) (puller.Credentials, error) {
+	return r.own, r.ownErr
 }
 
 // Manifest knows none.

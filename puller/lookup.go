@@ -2,6 +2,7 @@ package puller
 
 import (
 	"context"
+	"slices"
 
 	"github.com/distribution/reference"
 	"github.com/oklog/ulid/v2"
@@ -71,16 +72,46 @@ func errPaused(id string) error {
 }
 
 // Image returns the image that the engine has under a name, a digest or an ID,
-// without asking any registry. The error is InvalidRequest for what is none of
-// them, and NotFound where the engine has no such image.
-func (p *Puller) Image(ctx context.Context, name string) (Image, error) {
+// without asking any registry, as far as the rules, own being the caller's, let it
+// be pulled: of its names those that they forbid are left out. The error is
+// InvalidRequest for what is none of them, Forbidden, and NotFound where the
+// engine has no such image.
+func (p *Puller) Image(ctx context.Context, name string, own Rules) (Image, error) {
 	ref, err := reference.ParseAnyReference(name)
 	if err != nil {
 		return Image{}, Errorf(InvalidRequest, "image: %q is not an image reference: %w", clip(name), err)
 	}
 	image := ref.String() // of an ID, sha256:…
-	if named, ok := ref.(reference.Named); ok {
-		image = inspectRef(reference.TagNameOnly(named).String())
+	named, ok := ref.(reference.Named)
+	if ok {
+		named = reference.TagNameOnly(named)
+		if err := p.checkName(named, own); err != nil {
+			return Image{}, err
+		}
+		image = inspectRef(named.String())
 	}
-	return p.engine.Inspect(ctx, image, "")
+	found, err := p.engine.Inspect(ctx, image, "")
+	if err != nil {
+		return Image{}, err
+	}
+	forbidden := func(name string) bool {
+		other, err := reference.ParseNormalizedNamed(name)
+		return err != nil || (!ok || other.Name() != named.Name()) && p.checkName(other, own) != nil
+	}
+	if p.opts.Rules.Pull != nil || own.Pull != nil {
+		found.RepoTags = slices.DeleteFunc(found.RepoTags, forbidden)
+		found.RepoDigests = slices.DeleteFunc(found.RepoDigests, forbidden)
+		if !ok && len(found.RepoTags)+len(found.RepoDigests) == 0 {
+			return Image{}, Errorf(Forbidden, "image: the rules forbid all names that %s has", clip(name))
+		}
+	}
+	return found, nil
+}
+
+// checkName returns why an image of a name may not be looked at.
+func (p *Puller) checkName(named reference.Named, own Rules) error {
+	if err := p.opts.Rules.Pull.checkName(named); err != nil {
+		return err
+	}
+	return own.Pull.checkName(named)
 }

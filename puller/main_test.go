@@ -33,6 +33,7 @@ type yard struct {
 	engine *pullertest.Engine
 	store  *pullertest.Store
 	log    *strings.Builder // complete once the Puller is closed
+	rules  puller.Rules     // of the next open, if there are any
 
 	mu      sync.Mutex
 	readers map[string]*reader // by job, since the last start
@@ -71,6 +72,9 @@ func inYardWith(t *testing.T, o puller.Options, wrap func(puller.Engine) puller.
 		output := t.TempDir()
 		y.open = func() {
 			o.Store, o.OutputDir, o.OutputLimit, o.Instance = y.store, output, 1<<20, "yard"
+			if y.rules != (puller.Rules{}) {
+				o.Rules = y.rules
+			}
 			p, err := puller.New(engine, o)
 			if err != nil {
 				t.Fatal(err)

@@ -80,7 +80,9 @@ const (
 
 // Plan says what a prewarm would pull, how much that is and what would fail.
 // It pulls nothing; to registries it costs what reading the manifests costs.
-// The error is InvalidRequest, naming the field, or the engine's.
+// What Prewarm refuses is refused here too, before any registry is asked. The
+// error is InvalidRequest, naming the field, Forbidden, naming the image and the
+// rule, or the engine's.
 func (p *Puller) Plan(ctx context.Context, r PrewarmRequest) (Plan, error) {
 	r, err := r.withDefaults(p.opts)
 	if err != nil {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/distribution/reference"
 )
 
 // PrewarmRequest asks for many images as one job. All but Images may be left
@@ -27,6 +29,7 @@ type PrewarmRequest struct {
 	Credentials    Credentials `json:"-"`
 	IdempotencyKey string      `json:"-"`
 	Caller         string      `json:"-"`
+	Rules          Rules       `json:"-"` // the caller's own, beside those of Options
 }
 
 // Skipped is a service of a Compose file that has no image to pull.
@@ -90,7 +93,7 @@ func errManyImages(n int) error {
 }
 
 // withDefaults checks the request and fills in what was left out, in the
-// images too.
+// images too. One image that is forbidden forbids it all.
 func (r PrewarmRequest) withDefaults(o Options) (PrewarmRequest, error) {
 	switch {
 	case len(r.Images) == 0 && len(r.Skipped) == 0:
@@ -126,8 +129,12 @@ func (r PrewarmRequest) withDefaults(o Options) (PrewarmRequest, error) {
 		if one.Retries == nil {
 			one.Retries = r.Retries
 		}
-		one.Credentials, one.Caller = r.Credentials, r.Caller
-		if images[i], _, err = one.withDefaults(o); err != nil {
+		one.Credentials, one.Caller, one.Rules = r.Credentials, r.Caller, r.Rules
+		var named reference.Named
+		if images[i], named, err = one.withDefaults(o); err == nil {
+			err = checkPull(named, images[i], o)
+		}
+		if err != nil {
 			return r, fmt.Errorf("images[%d]: %w", i, err)
 		}
 	}

@@ -29,6 +29,11 @@ type Options struct {
 	// how long extraction may. 0 is without limit.
 	FirstByteTimeout, StallTimeout, ExtractStallTimeout time.Duration
 
+	// Rules hold for every caller. Each may have their own beside them.
+	Rules Rules
+	// VerifyAccess has an image that is there given only to those whose
+	// credentials its registry has been seen to let have it.
+	VerifyAccess bool
 	// MaxPerCaller is how many jobs of one caller may be queued or active; 0 is
 	// without limit.
 	MaxPerCaller int
@@ -77,6 +82,7 @@ type Puller struct {
 	hub      *stream.Hub
 	queue    *queue
 	meter    *meter
+	access   access
 	advance  lastAdvance
 	checks   chan struct{} // a semaphore
 	runs     chan struct{} // the same
@@ -125,6 +131,7 @@ func New(engine Engine, opts Options) (*Puller, error) {
 		ledger:    newLedger(),
 	}
 	p.advance.start = time.Now()
+	p.access.verify = opts.VerifyAccess
 	rand.Read(p.key) // never fails
 	p.ctx, p.stop = context.WithCancelCause(context.Background())
 	if err := p.restore(); err != nil {

@@ -10,6 +10,11 @@ type Registry interface {
 	// now. At Docker Hub it does not count as a pull.
 	Head(ctx context.Context, image string, c Credentials) (digest string, err error)
 
+	// Credentials returns what Towline itself has for an image's registry, none
+	// where it has none. Head and Manifest, where they are given none, use those.
+	// No error has any of it in its words.
+	Credentials(ctx context.Context, image string) (Credentials, error)
+
 	// Manifest returns what an image is made of. It always asks the registry,
 	// with the query's credentials, which digest the reference has now; what it
 	// knows of that digest it may know from an earlier call. The error is

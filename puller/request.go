@@ -85,6 +85,9 @@ type PullRequest struct {
 	// Caller is who asks, "" where that is not known. Slots are shared fairly
 	// among callers.
 	Caller string `json:"-"`
+	// Rules are the caller's own, beside those of Options. What was accepted is
+	// not held to them again.
+	Rules Rules `json:"-"`
 }
 
 // limits of what a request may ask for.

@@ -150,12 +150,13 @@ func (p *Puller) reunite(parent *job, w Prewarm) {
 }
 
 // adopt decides on a job whose credentials were not kept over a restart: it has
-// succeeded if its image is there by now.
+// succeeded if its image is there by now, unless it is to be verified that they
+// give access to it.
 func (p *Puller) adopt(j *job) {
 	for wait := leastEngineWait; ; wait = min(2*wait, mostEngineWait) {
 		image, err := p.inspect(j.ctx, j)
 		switch {
-		case err == nil && image.suits(j.key.image, j.key.platform):
+		case err == nil && image.suits(j.key.image, j.key.platform) && !p.opts.VerifyAccess:
 			p.mu.Lock()
 			p.finish(j, resultOf(image, j.key.image), nil)
 			p.unlock()

@@ -33,6 +33,7 @@ type RunRequest struct {
 	Credentials    Credentials `json:"-"`
 	IdempotencyKey string      `json:"-"`
 	Caller         string      `json:"-"`
+	Rules          Rules       `json:"-"` // the caller's own, beside those of Options
 }
 
 // Memory is a number of bytes. In JSON it is that, or a string such as "512m"
@@ -72,9 +73,9 @@ const (
 // withDefaults checks the request and fills in what was left out. What a pull
 // has too is checked as a pull's.
 func (r RunRequest) withDefaults(o Options) (RunRequest, PullRequest, error) {
-	pull, _, err := PullRequest{
+	pull, named, err := PullRequest{
 		Image: r.Image, Platform: r.Platform, Policy: r.Policy, Timeout: r.Timeout,
-		Credentials: r.Credentials, IdempotencyKey: r.IdempotencyKey, Caller: r.Caller,
+		Credentials: r.Credentials, IdempotencyKey: r.IdempotencyKey, Caller: r.Caller, Rules: r.Rules,
 	}.withDefaults(o)
 	if err != nil {
 		return r, pull, err
@@ -102,6 +103,8 @@ func (r RunRequest) withDefaults(o Options) (RunRequest, PullRequest, error) {
 		err = Errorf(InvalidRequest, "cpus: %g is not between %g and %d, nor 0, which is no limit", r.CPUs, minCPUs, maxCPUs)
 	case r.Pids < 1 || r.Pids > maxPids:
 		err = Errorf(InvalidRequest, "pids: %d is not between 1 and %d", r.Pids, maxPids)
+	default:
+		err = checkRun(named, pull, o)
 	}
 	return r, pull, err
 }

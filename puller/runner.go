@@ -44,8 +44,8 @@ const (
 )
 
 // Run accepts a job that runs an image's program, and returns it. The job is on
-// disk by then. The error is InvalidRequest, naming the field, Conflict, or
-// Overloaded.
+// disk by then. The error is InvalidRequest, naming the field, Forbidden, naming
+// the rule, Conflict, or Overloaded.
 func (p *Puller) Run(r RunRequest) (Job, error) {
 	r, pull, err := r.withDefaults(p.opts)
 	if err != nil {
@@ -53,7 +53,7 @@ func (p *Puller) Run(r RunRequest) (Job, error) {
 	}
 	j := p.newPull(pull)
 	j.view.Kind = KindRun
-	r.Credentials = Credentials{}
+	r.Credentials, r.Rules = Credentials{}, Rules{}
 	j.run = &run{request: r}
 	j.fingerprint = fingerprint(j, r)
 	return p.accept(j)

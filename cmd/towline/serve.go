@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"log"
 	"net/http"
 	"os"
@@ -46,6 +47,7 @@ func newServe() *cobra.Command {
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
+			noCore()
 			return serve(ctx, config)
 		},
 	}
@@ -64,7 +66,14 @@ func serve(ctx context.Context, config configs.Config) error {
 		return err
 	}
 	defer engine.Close()
-	images := registry.New()
+	rules, err := newRules(config.Rules)
+	if err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	images, err := registry.New(registryOptions(config.Registries))
+	if err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
 	defer images.Close()
 	store, err := bolt.Open(config.StateDir, logger)
 	if err != nil {
@@ -93,6 +102,8 @@ func serve(ctx context.Context, config configs.Config) error {
 		KeepFor:             config.Jobs.KeepFor,
 		KeepJobs:            config.Jobs.Keep,
 		Store:               store,
+		Rules:               rules,
+		VerifyAccess:        config.Auth.VerifyImageAccess,
 		MaxPerCaller:        config.Limits.Jobs,
 		Runs:                config.Runs.Concurrency,
 		OutputDir:           filepath.Join(config.StateDir, "output"),
@@ -136,6 +147,22 @@ func serve(ctx context.Context, config configs.Config) error {
 		return err
 	})
 	return group.Wait()
+}
+
+func newRules(c configs.Rules) (rules puller.Rules, err error) {
+	if rules.Pull, err = puller.ParseRules("rules.pull", puller.WrittenRules(c.Pull)); err != nil {
+		return rules, err
+	}
+	rules.Run, err = puller.ParseRules("rules.run", puller.WrittenRules(c.Run))
+	return rules, err
+}
+
+func registryOptions(c configs.Registries) registry.Options {
+	o := registry.Options{AllowPrivate: c.AllowPrivate, Docker: c.DockerConfig}
+	for _, l := range c.Credentials {
+		o.Logins = append(o.Logins, registry.Login(l))
+	}
+	return o
 }
 
 // instance tells this daemon from others: by its host and where its state is.

@@ -223,3 +223,30 @@ func TestServeAndPullTogether(t *testing.T) {
 		t.Errorf("the pull that was under way ends with %v", err)
 	}
 }
+
+func TestServeHoldsToTheRules(t *testing.T) {
+	c, path := config(t)
+	c.Rules.Pull.Deny = []string{"docker.io/**"}
+	startServe(t, c)
+	if got := get(t, path, "/images/alpine/json"); !strings.HasPrefix(got, "403 ") || !strings.Contains(got, "rules.pull.deny forbids docker.io/**") {
+		t.Errorf("what is forbidden is answered with %s", got)
+	}
+	if got := get(t, path, "/images/registry.test/app/json"); !strings.HasPrefix(got, "503 ") { // there is no engine
+		t.Errorf("what is not is answered with %s", got)
+	}
+}
+
+func TestServeNamesTheRuleOrRegistryThatIsNone(t *testing.T) {
+	for want, change := range map[string]func(*configs.Config){
+		`configuration: rules.pull.deny: "alpine" does not begin with a registry`: func(c *configs.Config) { c.Rules.Pull.Deny = []string{"alpine"} },
+		"configuration: rules.run.policies: ":                                     func(c *configs.Config) { c.Rules.Run.Policies = []string{"sometimes"} },
+		"configuration: registries.allow_private: ":                               func(c *configs.Config) { c.Registries.AllowPrivate = []string{"http://x"} },
+		"configuration: registries.credentials[0].username: ":                     func(c *configs.Config) { c.Registries.Credentials = []configs.Credentials{{Registry: "ghcr.io"}} },
+	} {
+		c, _ := config(t)
+		change(&c)
+		if err := serve(t.Context(), c); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%v does not begin with %s", err, want)
+		}
+	}
+}

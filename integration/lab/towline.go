@@ -68,7 +68,8 @@ func StartTowline(ctx context.Context, bin, dir string, opts TowlineOptions) (*T
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "TOWLINE_") || strings.HasPrefix(v, "DOCKER_HOST=")
-	}), opts.Env...)
+	}), "TOWLINE_REGISTRIES_ALLOW_PRIVATE=127.0.0.0/8") // where the lab's registries are
+	cmd.Env = append(cmd.Env, opts.Env...)
 	proc, err := start(cmd)
 	if err != nil {
 		return nil, fmt.Errorf("lab: towline: %w", err)

@@ -328,9 +328,10 @@ func (e *Engine) inspect(w http.ResponseWriter, r *http.Request) {
 	}
 	e.mu.Lock()
 	image, found := e.images[full(name)]
-	for _, i := range e.images {
+	for tag, i := range e.images {
 		if i.ID == name {
-			image, found = i, true
+			image, found, name = i, true, tag
+			break
 		}
 	}
 	e.mu.Unlock()

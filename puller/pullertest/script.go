@@ -24,6 +24,9 @@ type Pull struct {
 	cutOff bool
 }
 
+// Auth returns the X-Registry-Auth header that the call came with.
+func (p *Pull) Auth() string { return p.r.Header.Get("X-Registry-Auth") }
+
 // Gone reports whether the client has gone away; its channel closes then.
 func (p *Pull) Gone() <-chan struct{} { return p.r.Context().Done() }
 

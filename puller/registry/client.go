@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"net"
 	"net/http"
 	"time"
 
@@ -26,34 +25,49 @@ const limit = 20 * time.Second
 
 // Client is a puller.Registry. Its methods may be called from anywhere.
 type Client struct {
-	transport *http.Transport
-	known     *shelf
-	flights   singleflight.Group
+	gate    *gate
+	logins  []Login
+	docker  bool
+	known   *shelf
+	flights singleflight.Group
+	helpers singleflight.Group
+}
+
+// Options say what a Client may call, and what it shows there.
+type Options struct {
+	// AllowPrivate are the hosts, addresses and prefixes that may be called
+	// though they are in a private network. A cloud's metadata never is.
+	AllowPrivate []string
+	Logins       []Login
+	// Docker has credentials looked up as Docker's command line does: in the
+	// config.json of the daemon's user, and from the helpers that it names.
+	Docker bool
 }
 
 var _ puller.Registry = (*Client)(nil)
 
-// New returns a Client; it does not connect.
-func New() *Client {
-	return &Client{known: newShelf(maxKnown), transport: &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
-		TLSHandshakeTimeout:   10 * time.Second,
-		ResponseHeaderTimeout: limit,
-		IdleConnTimeout:       30 * time.Second,
-		ForceAttemptHTTP2:     true,
-	}}
+// New returns a Client; it does not connect. The error names the option at
+// fault by its key in the configuration.
+func New(o Options) (*Client, error) {
+	g, err := newGate(o.AllowPrivate)
+	if err == nil {
+		err = checkLogins(o.Logins)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Client{gate: g, logins: o.Logins, docker: o.Docker, known: newShelf(maxKnown)}, nil
 }
 
 // Close closes idle connections.
-func (c *Client) Close() { c.transport.CloseIdleConnections() }
+func (c *Client) Close() { c.gate.close() }
 
 // Head implements puller.Registry. Registries on loopback are called over
 // plain HTTP, as engines do; others over HTTPS.
 func (c *Client) Head(ctx context.Context, image string, credentials puller.Credentials) (digest string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	v, err := c.visit(image, credentials)
+	v, err := c.visit(ctx, image, credentials)
 	if err != nil {
 		return "", err
 	}
@@ -73,8 +87,12 @@ type visit struct {
 	heard       *hearing
 }
 
-func (c *Client) visit(image string, credentials puller.Credentials) (*visit, error) {
-	v := &visit{image: image, credentials: credentials, heard: &hearing{next: c.transport}}
+func (c *Client) visit(ctx context.Context, image string, credentials puller.Credentials) (*visit, error) {
+	if credentials == (puller.Credentials{}) {
+		// An engine that is given none asks without, too.
+		credentials, _ = c.Credentials(ctx, image)
+	}
+	v := &visit{image: image, credentials: credentials, heard: &hearing{next: c.gate}}
 	var err error
 	if v.ref, err = name.ParseReference(image); err != nil {
 		return nil, v.fault(puller.InvalidRequest, err)
@@ -103,7 +121,15 @@ func (v *visit) head(ctx context.Context) (*v1.Descriptor, error) {
 }
 
 func (v *visit) fault(kind puller.Kind, err error) error {
-	return &puller.Error{Op: "ask the registry for", Ref: v.image, Kind: kind, RetryAfter: time.Duration(v.heard.wait.Load()), Err: err}
+	return &puller.Error{Op: "ask the registry for", Ref: v.image, Kind: kind, RetryAfter: time.Duration(v.heard.wait.Load()), Err: v.plain(err)}
+}
+
+// plain returns an error without the credentials that a registry has said again.
+func (v *visit) plain(err error) error {
+	if said := v.credentials.Redact(err.Error()); said != err.Error() {
+		return errors.New(said)
+	}
+	return err
 }
 
 func kindOf(ctx context.Context, err error) puller.Kind {
@@ -111,6 +137,8 @@ func kindOf(ctx context.Context, err error) puller.Kind {
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return puller.Canceled
+	case errors.Is(err, errPrivate), errors.Is(err, errMetadata), errors.Is(err, errLeads):
+		return puller.Forbidden
 	case !errors.As(err, &answer):
 		return puller.RegistryUnavailable
 	}

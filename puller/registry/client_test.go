@@ -108,7 +108,16 @@ func byPassword(r *http.Request) bool {
 func byToken(r *http.Request) bool { return r.Header.Get("Authorization") == "Bearer short-lived" }
 
 func newClient(t *testing.T) *registry.Client {
-	c := registry.New()
+	t.Helper()
+	return newClientWith(t, registry.Options{AllowPrivate: []string{"127.0.0.0/8"}}) // where the fakes are
+}
+
+func newClientWith(t *testing.T, o registry.Options) *registry.Client {
+	t.Helper()
+	c, err := registry.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(c.Close)
 	return c
 }

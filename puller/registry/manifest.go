@@ -20,7 +20,7 @@ import (
 func (c *Client) Manifest(ctx context.Context, q puller.ManifestQuery) (puller.Manifest, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	v, err := c.visit(q.Image, q.Credentials)
+	v, err := c.visit(ctx, q.Image, q.Credentials)
 	if err != nil {
 		return puller.Manifest{}, err
 	}

@@ -1,0 +1,40 @@
+package configs
+
+// Rules say which images may be asked for. Pull's hold for all, Run's for runs
+// besides. Each caller may have more of them in the token file.
+type Rules struct {
+	Pull RuleSet `mapstructure:"pull"`
+	Run  RuleSet `mapstructure:"run"`
+}
+
+// RuleSet is puller.WrittenRules, which says what the fields mean. The puller
+// checks them.
+type RuleSet struct {
+	Allow         []string `mapstructure:"allow"`
+	Deny          []string `mapstructure:"deny"`
+	RequireDigest bool     `mapstructure:"require_digest"`
+	Policies      []string `mapstructure:"policies"`
+	Platforms     []string `mapstructure:"platforms"`
+}
+
+func noRules() RuleSet {
+	return RuleSet{Allow: []string{}, Deny: []string{}, Policies: []string{}, Platforms: []string{}}
+}
+
+// Registries says which of them may be called, and with what.
+type Registries struct {
+	// AllowPrivate are the hosts, addresses and prefixes in private networks
+	// that Towline itself may call.
+	AllowPrivate []string `mapstructure:"allow_private"`
+	// DockerConfig has credentials taken from Docker's config.json too.
+	DockerConfig bool `mapstructure:"docker_config"`
+	// Credentials can't be set by the environment.
+	Credentials []Credentials `mapstructure:"credentials"`
+}
+
+// Credentials are what Towline itself shows to a registry.
+type Credentials struct {
+	Registry     string `mapstructure:"registry"`
+	Username     string `mapstructure:"username"`
+	PasswordFile string `mapstructure:"password_file"`
+}

@@ -1,0 +1,219 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// gate is the way to registries, and to where they refer to. Callers choose the
+// names, and registries the realms and redirects: none of them is to reach, by
+// the daemon's hand, what only the daemon's network can.
+type gate struct {
+	hosts []string // that may be at private addresses
+	nets  []netip.Prefix
+
+	direct  *http.Transport
+	proxied *http.Transport // dials only what the environment names as a proxy
+}
+
+// newGate returns a gate that lets some private addresses be called: those of
+// hosts, addresses, or prefixes such as 10.0.0.0/8.
+func newGate(allow []string) (*gate, error) {
+	g := &gate{}
+	for _, a := range allow {
+		if p, err := netip.ParsePrefix(a); err == nil {
+			g.nets = append(g.nets, p.Masked())
+		} else if ip, err := netip.ParseAddr(a); err == nil {
+			g.nets = append(g.nets, netip.PrefixFrom(ip, ip.BitLen()))
+		} else if a == "" || strings.ContainsAny(a, "/:@* ") {
+			return nil, fmt.Errorf("registries.allow_private: %q is no host, address or prefix; write them as registry.internal, 10.1.2.3 or 10.0.0.0/8", a)
+		} else {
+			g.hosts = append(g.hosts, strings.ToLower(a))
+		}
+	}
+	g.direct = newTransport(g.dial)
+	g.proxied = newTransport((&net.Dialer{Timeout: dialLimit, ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
+		return g.check(address, true)
+	}}).DialContext)
+	g.proxied.Proxy = http.ProxyFromEnvironment
+	return g, nil
+}
+
+const dialLimit = 10 * time.Second
+
+func newTransport(dial func(ctx context.Context, network, address string) (net.Conn, error)) *http.Transport {
+	return &http.Transport{
+		DialContext:           dial,
+		TLSHandshakeTimeout:   10 * time.Second,
+		ResponseHeaderTimeout: limit,
+		IdleConnTimeout:       30 * time.Second,
+		ForceAttemptHTTP2:     true,
+	}
+}
+
+func (g *gate) close() {
+	g.direct.CloseIdleConnections()
+	g.proxied.CloseIdleConnections()
+}
+
+// dial checks the address that a name has led to, which is the one that is
+// called: a name that is looked up twice may lead to two.
+func (g *gate) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	known := slices.Contains(g.hosts, strings.ToLower(strings.TrimSuffix(host, ".")))
+	d := net.Dialer{Timeout: dialLimit, ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
+		if err := g.check(address, known); err != nil {
+			return fmt.Errorf("%w: %s", err, host)
+		}
+		return nil
+	}}
+	return d.DialContext(ctx, network, address)
+}
+
+// RoundTrip implements http.RoundTripper.
+func (g *gate) RoundTrip(req *http.Request) (*http.Response, error) {
+	req, err := plain(req)
+	if err != nil {
+		return nil, err
+	}
+	proxy, err := http.ProxyFromEnvironment(req)
+	if err != nil || proxy == nil {
+		return g.direct.RoundTrip(req)
+	}
+	// A name is looked up by the proxy, whose matter it is then.
+	if ip, err := netip.ParseAddr(req.URL.Hostname()); err == nil {
+		if err := g.checkIP(ip, false); err != nil {
+			closeBody(req)
+			return nil, fmt.Errorf("%w: %s", err, req.URL.Hostname())
+		}
+	}
+	return g.proxied.RoundTrip(req)
+}
+
+// plain takes credentials off that a redirect has brought from another host, or
+// from TLS to what anyone may read. Those in a body can't be taken off.
+func plain(req *http.Request) (*http.Request, error) {
+	for r := req.Response; r != nil && r.Request != nil; r = r.Request.Response {
+		from := r.Request
+		if from.URL.Scheme == req.URL.Scheme && from.URL.Host == req.URL.Host {
+			continue
+		}
+		if req.Body != nil && req.Body != http.NoBody {
+			closeBody(req)
+			return nil, errLeads
+		}
+		for _, name := range []string{"Authorization", "Cookie"} {
+			// One of its own, that this host has given, it may have.
+			if v := req.Header.Get(name); v != "" && v == from.Header.Get(name) {
+				req = req.Clone(req.Context())
+				req.Header.Del(name)
+			}
+		}
+	}
+	return req, nil
+}
+
+var errLeads = errors.New("it redirects a request with credentials to another host")
+
+func closeBody(req *http.Request) {
+	if req.Body != nil {
+		io.Copy(io.Discard, req.Body)
+		req.Body.Close()
+	}
+}
+
+// Why addresses are not called.
+var (
+	errPrivate  = errors.New("its address is in a private network, which towline calls only where registries.allow_private lists it")
+	errMetadata = errors.New("its address is that of a cloud's metadata, which towline never calls")
+)
+
+// check is checkIP for what is about to be dialed.
+func (g *gate) check(address string, known bool) error {
+	to, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return fmt.Errorf("%w (%s)", errPrivate, address)
+	}
+	return g.checkIP(to.Addr(), known)
+}
+
+// checkIP returns why an address is not to be called; known is whether it is its
+// host that may be anywhere.
+func (g *gate) checkIP(ip netip.Addr, known bool) error {
+	ip = ip.WithZone("").Unmap()
+	forms := []netip.Addr{ip}
+	if inner, ok := embedded(ip); ok {
+		forms = append(forms, inner)
+	}
+	for _, f := range forms {
+		if slices.Contains(metadata(), f) {
+			return errMetadata
+		}
+	}
+	for _, f := range forms {
+		if isPrivate(f) && !known && !slices.ContainsFunc(g.nets, func(p netip.Prefix) bool { return p.Contains(f) }) {
+			return errPrivate
+		}
+	}
+	return nil
+}
+
+// embedded returns the IPv4 address that an IPv6 address leads to: a compatible
+// one (RFC 4291, 2.5.5.1), by NAT64 (RFC 6052) or by 6to4 (RFC 3056).
+func embedded(ip netip.Addr) (netip.Addr, bool) {
+	if !ip.Is6() {
+		return ip, false
+	}
+	b := ip.As16()
+	in := func(prefix string) bool { return netip.MustParsePrefix(prefix).Contains(ip) }
+	switch {
+	case in("64:ff9b::/96"), in("::/96") && !ip.IsLoopback() && !ip.IsUnspecified():
+		return netip.AddrFrom4([4]byte(b[12:])), true
+	case in("2002::/16"):
+		return netip.AddrFrom4([4]byte(b[2:6])), true
+	}
+	return ip, false
+}
+
+// metadata are the addresses at which clouds give whoever asks on a machine that
+// machine's credentials.
+func metadata() []netip.Addr {
+	return []netip.Addr{
+		netip.AddrFrom4([4]byte{169, 254, 169, 254}),                                     // nearly all
+		netip.AddrFrom4([4]byte{169, 254, 170, 2}),                                       // Amazon ECS
+		netip.AddrFrom4([4]byte{169, 254, 170, 23}), netip.MustParseAddr("fd00:ec2::23"), // Amazon EKS
+		netip.MustParseAddr("fd00:ec2::254"),         // Amazon EC2
+		netip.MustParseAddr("fd20:ce::254"),          // Google
+		netip.AddrFrom4([4]byte{100, 100, 100, 200}), // Alibaba
+		netip.AddrFrom4([4]byte{168, 63, 129, 16}),   // Azure
+	}
+}
+
+// isPrivate reports whether an address is not one of the public Internet's (IANA
+// IPv4 and IPv6 Special-Purpose Address Registries).
+func isPrivate(ip netip.Addr) bool {
+	if ip.IsLoopback() || ip.IsPrivate() || ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified() {
+		return true
+	}
+	for _, p := range []string{
+		"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "198.18.0.0/15", "240.0.0.0/4", // the last with broadcast
+		"64:ff9b:1::/48", "100::/64", "2001::/32", "fec0::/10",
+	} {
+		if netip.MustParsePrefix(p).Contains(ip) {
+			return true
+		}
+	}
+	return false
+}

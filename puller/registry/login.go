@@ -1,0 +1,133 @@
+package registry
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/towline/towline/puller"
+)
+
+// Login is what Towline itself shows to a registry.
+type Login struct {
+	Registry string // its host, with its port if it has one
+	Username string
+	// PasswordFile holds the password or token, and nothing else but the end of
+	// its line. It is read anew each time.
+	PasswordFile string
+}
+
+// maxPassword bounds a password file, in bytes.
+const maxPassword = 8 << 10
+
+// checkLogins returns which login is none, naming the key.
+func checkLogins(logins []Login) error {
+	seen := make(map[string]bool)
+	for i, l := range logins {
+		r, err := name.NewRegistry(l.Registry)
+		switch {
+		case l.Registry == "" || err != nil:
+			return fmt.Errorf("registries.credentials[%d].registry: %q is no registry; write its host, such as registry.example.com", i, l.Registry)
+		case seen[r.RegistryStr()]:
+			return fmt.Errorf("registries.credentials[%d].registry: %s is there twice", i, l.Registry)
+		case l.Username == "":
+			return fmt.Errorf("registries.credentials[%d].username: missing", i)
+		case !filepath.IsAbs(l.PasswordFile):
+			return fmt.Errorf("registries.credentials[%d].password_file: %q is not an absolute path", i, l.PasswordFile)
+		}
+		seen[r.RegistryStr()] = true
+	}
+	return nil
+}
+
+// Credentials implements puller.Registry: those of a Login, or else, if it is to
+// be looked there, those of Docker's config.json and its helpers. The errors tell
+// nothing of what was read.
+func (c *Client) Credentials(ctx context.Context, image string) (puller.Credentials, error) {
+	fail := func(kind puller.Kind, err error) (puller.Credentials, error) {
+		return puller.Credentials{}, &puller.Error{Op: "find towline's own credentials for", Ref: image, Kind: kind, Err: err}
+	}
+	ref, err := name.ParseReference(image)
+	if err != nil {
+		return fail(puller.InvalidRequest, err)
+	}
+	registry := ref.Context().RegistryStr()
+	for _, l := range c.logins {
+		if r, err := name.NewRegistry(l.Registry); err != nil || r.RegistryStr() != registry {
+			continue
+		}
+		password, err := l.password()
+		if err != nil {
+			return fail(puller.Internal, err)
+		}
+		return credentialsOf(registry, authn.AuthConfig{Username: l.Username, Password: password})
+	}
+	if !c.docker {
+		return puller.Credentials{}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	// A helper is a program that may hang; whoever waits for it does not.
+	looking := c.helpers.DoChan(ref.Context().Name(), func() (any, error) {
+		found, err := authn.DefaultKeychain.Resolve(ref.Context())
+		if err != nil {
+			return nil, err
+		}
+		return found.Authorization()
+	})
+	select {
+	case r := <-looking:
+		if r.Err != nil { // it can quote what a helper printed
+			return fail(puller.Internal, errors.New("the config.json of Docker's clients, or the helper that it names, could not be read"))
+		}
+		return credentialsOf(registry, *r.Val.(*authn.AuthConfig))
+	case <-ctx.Done():
+		return fail(puller.Internal, errors.New("the helper that the config.json of Docker's clients names did not answer"))
+	}
+}
+
+func (l Login) password() (string, error) {
+	f, err := os.Open(l.PasswordFile)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	content, err := io.ReadAll(io.LimitReader(f, maxPassword+1))
+	if err != nil {
+		return "", err
+	}
+	password := strings.TrimRight(string(content), "\r\n")
+	if password == "" || len(content) > maxPassword {
+		return "", fmt.Errorf("%s is empty, or longer than %d bytes", l.PasswordFile, maxPassword)
+	}
+	return password, nil
+}
+
+// credentialsOf writes credentials as Docker's clients do. Engines with the
+// containerd image store take them only for the server that is named beside them.
+func credentialsOf(registry string, a authn.AuthConfig) (puller.Credentials, error) {
+	if registry == name.DefaultRegistry {
+		registry = authn.DefaultAuthKey
+	}
+	body, err := json.Marshal(map[string]string{
+		"username": a.Username, "password": a.Password, "auth": a.Auth,
+		"identitytoken": a.IdentityToken, "registrytoken": a.RegistryToken, "serveraddress": registry,
+	})
+	if err != nil {
+		return puller.Credentials{}, puller.Errorf(puller.Internal, "towline's own credentials for %s can't be written", registry)
+	}
+	c, err := puller.ParseCredentials(base64.URLEncoding.EncodeToString(body))
+	if err != nil {
+		return c, puller.Errorf(puller.Internal, "towline's own credentials for %s are of no form that engines take", registry)
+	}
+	return c, nil
+}

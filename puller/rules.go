@@ -1,0 +1,268 @@
+package puller
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/distribution/reference"
+)
+
+// Rules say which images may be asked for. Pull's hold for everything, since
+// what runs is pulled first; Run's hold for runs besides. nil forbids nothing.
+type Rules struct{ Pull, Run *RuleSet }
+
+// RuleSet is rules that were checked by ParseRules. It is not changed, and may be
+// asked from anywhere.
+type RuleSet struct {
+	name        string
+	allow, deny []pattern
+	digest      bool
+	policies    []Policy
+	platforms   []string
+}
+
+// WrittenRules are rules as they stand in a file. What is left out forbids
+// nothing.
+//
+// Allow and Deny hold patterns: NAME[:TAG][@DIGEST], each a glob over what a
+// reference in full form has there. "*" stands for any characters but a slash,
+// "**" for any at all and "?" for one that is no slash. What Deny matches is
+// forbidden, also where Allow has it.
+//
+// A tag says nothing of what is pulled where a digest stands beside it. So a
+// pattern of Allow that has a tag and no digest matches no such reference; one
+// of Deny does.
+type WrittenRules struct {
+	Allow, Deny   []string
+	RequireDigest bool
+	Policies      []string
+	// Platforms are os/arch[/variant], without a variant any; DefaultPlatform
+	// lets requests pass that name none.
+	Platforms []string
+}
+
+// DefaultPlatform stands in WrittenRules for requests that name no platform.
+const DefaultPlatform = "default"
+
+// ParseRules checks rules. name is what they are called in messages. The error
+// begins with it and the field at fault. Without any rules it returns nil.
+func ParseRules(name string, w WrittenRules) (*RuleSet, error) {
+	r := &RuleSet{name: name, digest: w.RequireDigest, platforms: w.Platforms}
+	for _, list := range []struct {
+		field string
+		from  []string
+		to    *[]pattern
+	}{{"allow", w.Allow, &r.allow}, {"deny", w.Deny, &r.deny}} {
+		for _, written := range list.from {
+			p, err := parsePattern(written)
+			if err != nil {
+				return nil, fmt.Errorf("%s.%s: %q %w", name, list.field, clip(written), err)
+			}
+			*list.to = append(*list.to, p)
+		}
+	}
+	for _, written := range w.Policies {
+		p, err := ParsePolicy(written)
+		if err != nil {
+			return nil, fmt.Errorf("%s.policies: %w", name, inner(err))
+		}
+		r.policies = append(r.policies, p)
+	}
+	for _, platform := range w.Platforms {
+		if platform != DefaultPlatform && checkPlatform(platform) != nil {
+			return nil, fmt.Errorf("%s.platforms: %q is not known; write os/arch[/variant], or %s for requests that name none", name, clip(platform), DefaultPlatform)
+		}
+	}
+	if len(r.allow)+len(r.deny)+len(r.policies)+len(r.platforms) == 0 && !r.digest {
+		return nil, nil
+	}
+	return r, nil
+}
+
+// check returns why a request that has its defaults is refused, nil if it is not.
+// The error is Forbidden and names the rule.
+func (r *RuleSet) check(named reference.Named, p PullRequest) error {
+	if r == nil {
+		return nil
+	}
+	if err := r.checkName(named); err != nil {
+		return err
+	}
+	_, digested := named.(reference.Digested)
+	switch {
+	case r.digest && !digested:
+		return Errorf(Forbidden, "%s: %s.require_digest asks for a digest; name it, as in NAME@sha256:…", clip(p.Image), r.name)
+	case len(r.policies) > 0 && !slices.Contains(r.policies, p.Policy):
+		return Errorf(Forbidden, "%s: the policy %s is not in %s.policies, which has %s", clip(p.Image), p.Policy, r.name, listed(r.policies))
+	case len(r.platforms) > 0 && !slices.ContainsFunc(r.platforms, func(allowed string) bool {
+		if p.Platform == "" || allowed == DefaultPlatform {
+			return p.Platform == "" && allowed == DefaultPlatform
+		}
+		return matchPlatform(p.Platform, allowed)
+	}):
+		platform := "platform " + p.Platform
+		if p.Platform == "" {
+			platform = "engine's own platform, where none is named,"
+		}
+		return Errorf(Forbidden, "%s: the %s is not in %s.platforms, which has %s", clip(p.Image), platform, r.name, listed(r.platforms))
+	}
+	return nil
+}
+
+// checkName is check for what a reference in full form names.
+func (r *RuleSet) checkName(named reference.Named) error {
+	if r == nil {
+		return nil
+	}
+	name := ruleName(named)
+	var tag, digest string
+	if t, ok := named.(reference.Tagged); ok {
+		tag = t.Tag()
+	}
+	if d, ok := named.(reference.Digested); ok {
+		digest = d.Digest().String()
+	}
+	for _, p := range r.deny {
+		if p.match(name, tag, digest) {
+			return Errorf(Forbidden, "%s: %s.deny forbids %s", clip(named.String()), r.name, p.written)
+		}
+	}
+	if len(r.allow) == 0 {
+		return nil
+	}
+	for _, p := range r.allow {
+		if (digest == "" || p.tag == nil || p.digest != nil) && p.match(name, tag, digest) {
+			return nil
+		}
+	}
+	words := make([]string, len(r.allow))
+	for i, p := range r.allow {
+		words[i] = p.written
+	}
+	return Errorf(Forbidden, "%s: no pattern of %s.allow has it; there are %s", clip(named.String()), r.name, listed(words))
+}
+
+// listed names what a rule has, as far as a message takes it.
+func listed[T ~string](words []T) string {
+	const most = 10
+	all := make([]string, 0, most+1)
+	for i, w := range words {
+		if i == most {
+			all = append(all, fmt.Sprintf("and %d more", len(words)-most))
+			break
+		}
+		all = append(all, string(w))
+	}
+	return strings.Join(all, ", ")
+}
+
+// pattern is one of WrittenRules, taken apart. Of what is nil anything matches.
+type pattern struct {
+	written           string
+	name, tag, digest *regexp.Regexp
+}
+
+// patternForm is what a pattern may be made of.
+var patternForm = regexp.MustCompile(`^([A-Za-z0-9._:/*?\[\]-]*/)?([a-z0-9._*?-]+)(:[A-Za-z0-9._*?-]+)?(@[a-z0-9+._:*?-]+)?$`)
+
+func parsePattern(written string) (p pattern, err error) {
+	parts := patternForm.FindStringSubmatch(written)
+	if parts == nil || len(written) > maxReference {
+		return p, errors.New("is no pattern; write NAME[:TAG][@DIGEST], such as docker.io/library/* or registry.example.com/team/**:v*")
+	}
+	host, path, _ := strings.Cut(parts[1]+parts[2], "/")
+	switch {
+	case path == "" && host == "**":
+	case path == "" || !strings.ContainsAny(host, ".:*?") && host != "localhost":
+		return p, errors.New("does not begin with a registry; write the name in full, such as docker.io/library/alpine")
+	case path != strings.ToLower(path):
+		return p, errors.New("has capital letters in its path, which no image has")
+	default:
+		if host = canonicalHost(host); host == hub && !strings.Contains(path, "/") && !strings.Contains(path, "**") {
+			return p, fmt.Errorf("matches nothing: names there have two parts; write docker.io/library/%s, or docker.io/** for all of them", path)
+		}
+		path = "/" + path
+	}
+	p = pattern{written: written, name: glob(host + path)}
+	if parts[3] != "" {
+		p.tag = glob(parts[3][1:])
+	}
+	if parts[4] != "" {
+		p.digest = glob(parts[4][1:])
+	}
+	return p, nil
+}
+
+func (p pattern) match(name, tag, digest string) bool {
+	has := func(glob *regexp.Regexp, part string) bool {
+		return glob == nil || part != "" && glob.MatchString(part)
+	}
+	return p.name.MatchString(name) && has(p.tag, tag) && has(p.digest, digest)
+}
+
+// glob makes a regular expression of a glob; Go's take linear time.
+func glob(g string) *regexp.Regexp {
+	g = regexp.QuoteMeta(g)
+	return regexp.MustCompile(`\A` + strings.NewReplacer(`\*\*`, `.*`, `\*`, `[^/]*`, `\?`, `[^/]`).Replace(g) + `\z`)
+}
+
+// hub is Docker Hub as references name it.
+const hub = "docker.io"
+
+// hubs are other names that lead to Docker Hub.
+var hubs = []string{"index.docker.io", "registry-1.docker.io", "registry.hub.docker.com", "registry.docker.io"}
+
+// ruleName returns the one name, without tag and digest, that rules know a
+// repository by: engines keep apart what is written differently, and yet get
+// it from the same place.
+func ruleName(named reference.Named) string {
+	host, path := canonicalHost(reference.Domain(named)), reference.Path(named)
+	if host == hub && !strings.Contains(path, "/") {
+		path = "library/" + path
+	}
+	return host + "/" + path
+}
+
+func canonicalHost(host string) string {
+	host = strings.TrimSuffix(strings.ToLower(host), ":443") // that of HTTPS
+	if slices.Contains(hubs, host) {
+		return hub
+	}
+	// One address has many forms (RFC 5952).
+	if literal, ok := strings.CutPrefix(host, "["); ok {
+		literal, port, _ := strings.Cut(literal, "]")
+		if a, err := netip.ParseAddr(literal); err == nil {
+			if a = a.Unmap(); a.Is4() {
+				return a.String() + port
+			}
+			return "[" + a.String() + "]" + port
+		}
+	}
+	return host
+}
+
+// checkPull returns why a pull is refused by any of the rules.
+func checkPull(named reference.Named, p PullRequest, o Options) error {
+	for _, r := range []Rules{o.Rules, p.Rules} {
+		if err := r.Pull.check(named, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkRun is checkPull for a run's image.
+func checkRun(named reference.Named, p PullRequest, o Options) error {
+	for _, r := range []Rules{o.Rules, p.Rules} {
+		for _, set := range []*RuleSet{r.Pull, r.Run} {
+			if err := set.check(named, p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
