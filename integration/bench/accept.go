@@ -81,7 +81,7 @@ func (s *site) acceptOnce(ctx context.Context, dir string) (flushes, http, insid
 
 // acceptHTTP measures a daemon, from this process.
 func (s *site) acceptHTTP(ctx context.Context, dir string) (_ float64, err error) {
-	d, err := lab.StartTowline(ctx, s.bin, dir, lab.TowlineOptions{EngineHost: noEngine(dir), EngineDown: true})
+	d, err := lab.StartTowline(ctx, s.bin, dir, lab.TowlineOptions{EngineHost: noEngine(dir), EngineDown: true, Env: []string{"TOWLINE_LIMITS_JOBS=20000"}})
 	if err != nil {
 		return 0, err
 	}
