@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -13,7 +14,7 @@ import (
 )
 
 // decodeRole answers requests for jobs on the socket that is its task, as little as
-// net/http lets one do: it decodes the body, and keeps nothing.
+// net/http lets one do: it decodes the body, keeps nothing, and gives all the same ID.
 func decodeRole(orders *bufio.Reader, answers *json.Encoder) error {
 	var socket string
 	if err := task(orders, &socket); err != nil {
@@ -29,7 +30,9 @@ func decodeRole(orders *bufio.Reader, answers *json.Encoder) error {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
+		w.Header().Set("Location", "/v1/jobs/01ARZ3NDEKTSV4RRFFQ69G5FAV")
 		w.WriteHeader(http.StatusAccepted)
+		io.WriteString(w, `{"id":"01ARZ3NDEKTSV4RRFFQ69G5FAV"}`)
 	})}
 	go server.Serve(l)
 	defer server.Close()
