@@ -5,10 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/towline/towline/stream"
 )
@@ -54,8 +51,9 @@ func (s *Server) openWire(w http.ResponseWriter, r *http.Request, media string) 
 	}
 	s.wires.Add(1)
 	s.taken.Add(1)
-	o = &outlet{conn: conn, taken: func() { s.taken.Add(-1); s.wires.Done() }} // net/http's are let go
-	o.descriptor = descriptorOf(conn)
+	o = &outlet{taken: func() { s.taken.Add(-1); s.wires.Done() }} // net/http's are let go
+	o.conn, o.descriptor = quiet(conn)
+	conn = o.conn
 	header := w.Header().Clone()
 	header.Set("Content-Type", media)
 	header.Set("X-Accel-Buffering", "no")
@@ -94,35 +92,9 @@ func (o *outlet) batch(b *stream.Batch, format stream.Format, job string) error 
 	return err
 }
 
-// descriptorOf returns the descriptor of a socket, -1 of other connections,
-// such as one over TLS.
-func descriptorOf(conn net.Conn) (descriptor int) {
-	descriptor = -1
-	if socket, ok := conn.(syscall.Conn); ok {
-		if raw, err := socket.SyscallConn(); err == nil {
-			raw.Control(func(fd uintptr) { descriptor = int(fd) })
-		}
-	}
-	return descriptor
-}
-
 // crowds reports whether another reader may write to the outlet, until it is
 // written to by its own again.
 func (o *outlet) crowds() bool { return o.conn != nil && o.descriptor >= 0 }
-
-// tryWrite is for stream.Outlet. Go has its sockets not block.
-func tryWrite(descriptor int, p []byte) (int, error) {
-	for {
-		n, err := unix.Write(descriptor, p)
-		switch err {
-		case unix.EINTR:
-			continue
-		case unix.EAGAIN:
-			err = nil
-		}
-		return max(n, 0), err
-	}
-}
 
 // rest sends the rest of what another reader has begun to write.
 func (o *outlet) rest(p []byte) error {

@@ -61,10 +61,6 @@ func (c *limitedConn) CloseWrite() error {
 	return syscall.ENOTSUP
 }
 
-// SyscallConn is for those who write without waiting.
-func (c *limitedConn) SyscallConn() (syscall.RawConn, error) {
-	if raw, ok := c.Conn.(syscall.Conn); ok {
-		return raw.SyscallConn()
-	}
-	return nil, syscall.ENOTSUP
-}
+// Detach returns what it wraps, for one who goes on with the connection in
+// another form, and what gives the slot back.
+func (c *limitedConn) Detach() (net.Conn, func()) { return c.Conn, c.release }
