@@ -1,0 +1,124 @@
+package puller
+
+import (
+	"context"
+	"time"
+)
+
+// begin has jobs do what they are for, except when the Puller closes: then they
+// do at the next start. The admission lock is held.
+func (p *Puller) begin(jobs []*job) {
+	for _, j := range jobs {
+		switch {
+		case j.outcome != nil: // it needed no more than a glance
+		case p.closing:
+			p.pause(j)
+		case j.parent != nil: // its parent sees to it
+		case j.batch != nil:
+			p.work.Go(func() { p.warm(j) })
+		case j.run != nil && j.run.revived:
+			j.arm()
+			if j.run.mayHaveRun() { // before others take its place
+				p.place(j.run)
+			}
+			p.work.Go(func() { p.resume(j) })
+		default:
+			j.arm()
+			p.seek(j)
+		}
+	}
+}
+
+// seek has a job's image looked for, and pulled. The admission lock is held.
+func (p *Puller) seek(j *job) {
+	switch {
+	case j.orphan:
+		p.work.Go(func() { p.adopt(j) })
+	case j.wants || j.request.Policy.asks() || p.waits(j) || p.pulling(j):
+		p.attach(j)
+	default:
+		p.work.Go(func() { p.check(j) })
+	}
+}
+
+// pulling reports whether what a job that wants an image if it is missing would
+// find out is known: it is missing, and is being pulled. The admission lock is
+// held.
+func (p *Puller) pulling(j *job) bool {
+	t := p.transfers[j.key]
+	return j.request.Policy == Missing && t != nil && !t.closed && t.absent
+}
+
+// check asks the engine whether the job's image is there, and has it pulled if
+// it is not.
+func (p *Puller) check(j *job) {
+	if !p.wants(j) {
+		return
+	}
+	p.mu.Lock()
+	defer p.unlock()
+	if j.outcome == nil { // it may have been canceled since
+		p.attach(j)
+	}
+}
+
+// wants reports whether a job wants a pull. If it does not, its image is there
+// and the job ends without any registry being contacted.
+func (p *Puller) wants(j *job) bool {
+	if p.waits(j) {
+		return true
+	}
+	image, err := p.inspect(j.ctx, j)
+	p.mu.Lock()
+	defer p.unlock()
+	return p.judge(j, image, err)
+}
+
+// judge is wants for what the engine has said. The admission lock is held, and
+// to be given back by unlock.
+func (p *Puller) judge(j *job, image Image, err error) bool {
+	switch {
+	case j.outcome != nil:
+	case err == nil && image.suits(j.view.Image, j.request.Platform) && !p.access.has(j.key, image):
+		return true // the transfer asks the registry whether it may be given
+	case err == nil && image.suits(j.view.Image, j.request.Platform):
+		p.finish(j, resultOf(image, j.view.Image), nil)
+	case KindOf(err) == EngineUnavailable && *j.request.Retries > 0:
+		return true // the transfer waits for it
+	case err != nil && KindOf(err) != NotFound:
+		p.finish(j, Result{}, err)
+	case j.request.Policy == Never:
+		p.finish(j, Result{}, errNotPresent(j.view.Image))
+	default:
+		return true
+	}
+	return false
+}
+
+func errNotPresent(image string) error {
+	return Errorf(NotFound, "%s: not present on the engine, and the policy is never to pull it", image)
+}
+
+func (p *Puller) inspect(ctx context.Context, j *job) (Image, error) {
+	select {
+	case p.checks <- struct{}{}:
+		defer func() { <-p.checks }()
+	case <-ctx.Done():
+		return Image{}, context.Cause(ctx)
+	}
+	image, err := p.engine.Inspect(ctx, inspectRef(j.key.image), j.key.platform)
+	if KindOf(err) == EngineUnavailable {
+		p.silent.Store(time.Now().UnixNano())
+	} else {
+		p.silent.Store(0)
+	}
+	return image, err
+}
+
+// waits reports whether a job does not ask the engine, which is away: its
+// transfer asks when the engine answers.
+func (p *Puller) waits(j *job) bool { return p.away() && *j.request.Retries > 0 }
+
+// away reports whether the engine has just not answered. Then not every job
+// that comes asks it anew.
+func (p *Puller) away() bool { return time.Now().UnixNano()-p.silent.Load() < int64(leastEngineWait) }
