@@ -1,6 +1,8 @@
 // Package api serves Towline's HTTP API, version 1, for a puller.Puller.
 //
 // Before all routes stands a guard, which finds out who asks and whether they
-// may. A handler's goroutine is the subscriber that it streams to; while it
-// keeps up it may sleep, as one of those at its place writes for all.
+// may. A subscriber is one goroutine: the
+// handler's own, or a small one in its place once the connection of a stream of
+// events has been taken over from net/http. While it keeps up it may sleep, as
+// one of those at its place writes for all.
 package api

@@ -44,16 +44,14 @@ func (s *Server) openWire(w http.ResponseWriter, r *http.Request, media string) 
 	if r.ProtoMajor != 1 || r.ProtoMinor != 1 {
 		return s.openOutlet(w, media)
 	}
-	o := &outlet{w: w, control: http.NewResponseController(w)}
-	conn, _, err := o.control.Hijack()
+	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return s.openOutlet(w, media)
 	}
 	s.wires.Add(1)
 	s.taken.Add(1)
-	o = &outlet{taken: func() { s.taken.Add(-1); s.wires.Done() }} // net/http's are let go
+	o := &outlet{taken: func() { s.taken.Add(-1); s.wires.Done() }} // net/http's are let go
 	o.conn, o.descriptor = quiet(conn)
-	conn = o.conn
 	header := w.Header().Clone()
 	header.Set("Content-Type", media)
 	header.Set("X-Accel-Buffering", "no")
@@ -64,7 +62,7 @@ func (s *Server) openWire(w http.ResponseWriter, r *http.Request, media string) 
 	header.Write(head)
 	head.WriteString("\r\n")
 	o.renew()
-	_, err = conn.Write(head.Bytes())
+	_, err = o.conn.Write(head.Bytes())
 	return o, err
 }
 
