@@ -53,6 +53,32 @@ func TestThePolicySaysWhenAnImageIsPulled(t *testing.T) {
 	}
 }
 
+// An engine finds an image by a name that is then taken from it, and tells of an
+// image without any.
+func TestAnImageThatHasLostItsNamesIsNotThere(t *testing.T) {
+	for _, c := range []struct {
+		policy puller.Policy
+		kind   puller.Kind
+		pulls  int
+	}{{puller.Missing, "", 1}, {puller.Newer, "", 1}, {puller.Never, puller.NotFound, 0}} {
+		t.Run(string(c.policy), func(t *testing.T) {
+			inYard(t, func(y *yard) {
+				removed := pullertest.NewImage(good, 1)
+				removed.RepoTags, removed.RepoDigests = nil, nil
+				y.engine.Tag(good, removed)
+				y.serve(good)
+				j := y.submit(puller.PullRequest{Image: good, Policy: c.policy})
+				if c.kind != "" {
+					y.failed(j, c.kind)
+				} else {
+					y.came(j, puller.Pulled)
+				}
+				y.pulls(c.pulls)
+			})
+		})
+	}
+}
+
 func TestACheckThatFailsFailsTheJob(t *testing.T) {
 	for _, policy := range []puller.Policy{puller.Missing, puller.Never, puller.Always} {
 		t.Run(string(policy), func(t *testing.T) {

@@ -31,6 +31,8 @@ func TestAPullHasSucceededOnlyWhenItIsProven(t *testing.T) {
 	}
 	containerd := image
 	containerd.ID, containerd.RepoDigests = digest, nil
+	nameless := image
+	nameless.RepoTags, nameless.RepoDigests = nil, nil
 	for _, c := range []struct {
 		name, image, platform string
 		script                pullertest.Script
@@ -38,6 +40,10 @@ func TestAPullHasSucceededOnlyWhenItIsProven(t *testing.T) {
 	}{
 		{"nothing is there", good, "", ends("", ""), puller.Truncated},
 		{"nothing is there in spite of a digest", good, "", ends("", digest), puller.Truncated},
+		{"it has lost its names since it was found", good, "", func(p *pullertest.Pull) {
+			ends("", digest)(p)
+			p.Tag(nameless)
+		}, puller.Truncated},
 		{"the stream is empty", good, "", func(*pullertest.Pull) {}, puller.Truncated},
 		{"another digest was announced", good, "", ends("linux/amd64", elsewhere), puller.Corrupt},
 		{"another digest was asked for", name + "@" + elsewhere, "", ends("linux/amd64", elsewhere), puller.Corrupt},

@@ -130,10 +130,10 @@ func (r *rig) outlive(times int, end func()) {
 		leave()
 		c.work.Wait()
 	}()
-	images := map[string]string{}
+	images := map[string]pushed{}
 	for i := range 10 {
 		for _, image := range r.pushTags(fmt.Sprintf("i%d", i), 1+i%3, int64(32+i%5*128)<<10, "v1", "keyed") {
-			images[image.ref] = image.digest
+			images[image.ref] = image
 		}
 		c.refs = append(c.refs, r.registry.Ref(fmt.Sprintf("i%d", i), "v1"))
 	}
@@ -230,7 +230,7 @@ func (r *rig) done(c *crowd) {
 }
 
 // reckon holds what the crowd was told against what the daemon has at the end.
-func (r *rig) reckon(c *crowd, images map[string]string) {
+func (r *rig) reckon(c *crowd, images map[string]pushed) {
 	var strangers int
 	for cursor := ""; ; {
 		page, next := c.list(cursor, 1000)

@@ -224,7 +224,7 @@ func (r *rig) idles(ctx context.Context) error {
 }
 
 // pushed is an image in the rig's registry.
-type pushed struct{ repo, ref, digest string }
+type pushed struct{ repo, ref, digest, id string }
 
 var seeds atomic.Int64
 
@@ -243,12 +243,16 @@ func (r *rig) pushTags(repo string, layers int, layerBytes int64, tags ...string
 	if err != nil {
 		r.Fatal(err)
 	}
+	id, err := image.ConfigName()
+	if err != nil {
+		r.Fatal(err)
+	}
 	for _, tag := range tags {
 		digest, err := r.registry.Push(ctx, repo, tag, image)
 		if err != nil {
 			r.Fatal(err)
 		}
-		all = append(all, pushed{repo, r.registry.Ref(repo, tag), digest})
+		all = append(all, pushed{repo, r.registry.Ref(repo, tag), digest, id.String()})
 	}
 	r.Cleanup(func() {
 		ctx, cancel := within()

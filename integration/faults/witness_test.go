@@ -180,7 +180,7 @@ func (w *witness) cancel(id string) {
 }
 
 // judge decides whether the jobs ended as they should, when all have.
-func (w *witness) judge(images map[string]string) {
+func (w *witness) judge(images map[string]pushed) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	jobs := map[string]puller.Job{}
@@ -205,12 +205,15 @@ func (w *witness) judge(images map[string]string) {
 	}
 }
 
-func (w *witness) pullIsRight(k *account, v puller.Job, images map[string]string) bool {
-	digest, there := images[v.Image]
+func (w *witness) pullIsRight(k *account, v puller.Job, images map[string]pushed) bool {
+	image, there := images[v.Image]
 	parent := w.jobs[v.Parent]
 	switch {
 	case v.State == puller.Succeeded:
-		return there && v.Result.Digest == digest
+		// When one tag of an image is removed while another is pulled, dockerd may
+		// keep the image under that tag without its digest.
+		undigested := v.Result.Source == puller.Present && v.Result.Digest == ""
+		return there && v.Result.ImageID == image.id && (v.Result.Digest == image.digest || undigested)
 	case v.State == puller.StateCanceled:
 		return k.canceled || parent != nil && (parent.canceled || parent.failFast)
 	case v.Error.Kind == puller.Denied:

@@ -199,6 +199,11 @@ func (e *Engine) inspect(ctx context.Context, ref, platform string) (puller.Imag
 	if err != nil {
 		return puller.Image{}, e.fault(ctx, "inspect", ref, err)
 	}
+	if len(found.RepoTags)+len(found.RepoDigests) == 0 && !strings.HasPrefix(ref, "sha256:") {
+		// It was found by a name, and those that it has were looked up a moment
+		// later: in between it was removed.
+		return puller.Image{}, &puller.Error{Op: "inspect", Ref: ref, Kind: puller.NotFound, Err: errors.New("the image has just lost its name")}
+	}
 	parts := []string{found.Os, found.Architecture}
 	if found.Variant != "" {
 		parts = append(parts, found.Variant)

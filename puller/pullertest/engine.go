@@ -339,9 +339,13 @@ func (e *Engine) inspect(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, "No such image: "+name)
 		return
 	}
+	tags := []string{name}
+	if len(image.RepoTags) == 0 { // they were removed since it was found
+		tags = nil
+	}
 	parts := append(strings.Split(image.Platform, "/"), "", "")
 	answer(w, http.StatusOK, map[string]any{
-		"Id": image.ID, "RepoDigests": image.RepoDigests, "RepoTags": []string{name},
+		"Id": image.ID, "RepoDigests": image.RepoDigests, "RepoTags": tags,
 		"Os": parts[0], "Architecture": parts[1], "Variant": parts[2], "Size": image.Size,
 		"RootFS": map[string]any{"Type": "layers", "Layers": image.DiffIDs},
 	})

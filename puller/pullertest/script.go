@@ -133,6 +133,7 @@ func NewImage(image string, seed int) puller.Image {
 	name, _, _ := cutTag(full(image))
 	return puller.Image{
 		ID:          fmt.Sprintf("sha256:c%063x", seed),
+		RepoTags:    []string{full(image)},
 		RepoDigests: []string{name + "@" + digest},
 		Platform:    "linux/amd64",
 		Size:        2000,
