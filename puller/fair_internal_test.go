@@ -15,8 +15,8 @@ type rows struct {
 	*testing.T
 	*queue
 	turn    uint64
-	waiters []*waiter // that have no slot, by turn
-	running []*waiter
+	waiters []*stand // that have no slot, by turn
+	running []*stand
 }
 
 func newRows(t *testing.T, all, each int) *rows { return &rows{T: t, queue: newQueue(all, each)} }
@@ -25,7 +25,7 @@ func newRows(t *testing.T, all, each int) *rows { return &rows{T: t, queue: newQ
 func (r *rows) add(n int, caller, registry string, rank int, batched bool) {
 	for range n {
 		r.turn++
-		w := r.join(place{
+		w := r.stand(place{
 			key:     transferKey{image: fmt.Sprintf("%s.test/image%d:v1", registry, r.turn)},
 			callers: []string{caller}, rank: rank, batched: batched, turn: r.turn,
 		})
@@ -35,8 +35,8 @@ func (r *rows) add(n int, caller, registry string, rank int, batched bool) {
 }
 
 // sort moves those that have a slot by now to those that run.
-func (r *rows) sort() (began []*waiter) {
-	r.waiters = slices.DeleteFunc(r.waiters, func(w *waiter) bool {
+func (r *rows) sort() (began []*stand) {
+	r.waiters = slices.DeleteFunc(r.waiters, func(w *stand) bool {
 		if w.has() {
 			began = append(began, w)
 		}
@@ -47,7 +47,7 @@ func (r *rows) sort() (began []*waiter) {
 }
 
 // step ends what has run for longest, and returns who has its slot now.
-func (r *rows) step() []*waiter {
+func (r *rows) step() []*stand {
 	r.Helper()
 	w := r.running[0]
 	r.running = r.running[1:]
@@ -184,7 +184,7 @@ func TestAHighOneIsNextThoughAPrewarmWaits(t *testing.T) {
 		if slots < enough {
 			began = r.step()
 		}
-		if !slices.ContainsFunc(began, func(w *waiter) bool { return w.rank == 2 }) {
+		if !slices.ContainsFunc(began, func(w *stand) bool { return w.rank == 2 }) {
 			t.Errorf("with %d slots the high one waits", slots)
 		}
 		r.end()
@@ -223,7 +223,7 @@ func TestAPrewarmIsNotStarvedByOthers(t *testing.T) {
 		for range 60 {
 			r.step()
 		}
-		if slices.ContainsFunc(r.waiters, func(w *waiter) bool { return w.batched }) {
+		if slices.ContainsFunc(r.waiters, func(w *stand) bool { return w.batched }) {
 			t.Error("after 60 others have been served, the prewarm still waits")
 		}
 		r.end()
@@ -261,7 +261,7 @@ func TestTheQueueKeepsItsLimits(t *testing.T) {
 			switch random.IntN(8) {
 			case 0, 1, 2:
 				r.turn++
-				w := r.join(place{
+				w := r.stand(place{
 					key: transferKey{
 						image:    fmt.Sprintf("r%d.test/image%d:v1", random.IntN(3), random.IntN(10)),
 						platform: []string{"linux/amd64", "linux/arm64"}[random.IntN(2)],
@@ -344,7 +344,7 @@ func TestALongQueueIsNoBurden(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		for _, w := range r.waiters[10_000:] {
-			if w.acquire(ctx, quiet) == nil {
+			if w.acquire(ctx) {
 				t.Fatal("it has a slot while its registry is cooling")
 			}
 		}

@@ -178,6 +178,7 @@ func (p *Puller) Close(ctx context.Context) error {
 		}
 	}
 	p.unlock()
+	p.queue.stop() // nothing begins any more
 	p.stop(errClosing)
 	worked := make(chan struct{})
 	go func() {

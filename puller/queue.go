@@ -30,6 +30,7 @@ type queue struct {
 	tags    map[string]tagUse // by image
 	callers map[string]*share
 	handed  int // slots, since the start
+	stopped bool
 }
 
 // share is what the queue knows of a caller.
@@ -74,12 +75,11 @@ type tagUse struct {
 // host is what the queue knows of one registry.
 type host struct {
 	name    string
-	users   int           // waiters, with or without a slot
-	running int           // those with a slot
-	batched int           // those of them that only prewarms want
-	until   time.Time     // the end of the cool-down; past where there is none
-	row     int           // cool-downs in a row
-	changed chan struct{} // closed when a cool-down begins or gets longer
+	users   int       // waiters, with or without a slot
+	running int       // those with a slot
+	batched int       // those of them that only prewarms want
+	until   time.Time // the end of the cool-down; past where there is none
+	row     int       // cool-downs in a row
 }
 
 const (
@@ -99,24 +99,35 @@ func newQueue(all, each int) *queue {
 	}
 }
 
-// join puts a waiter in the queue. It must be waited for with acquire.
-func (q *queue) join(at place) *waiter {
+// stop has the queue give no slot any more.
+func (q *queue) stop() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.stopped = true
+}
+
+// join puts a waiter in the queue, and returns how long the cool-down of its
+// registry still is. Whoever waits is called, and holds no goroutine: ready once
+// there is a slot, within whatever made it free, with its locks held, and perhaps
+// before join returns; cooling, without a lock, whenever a cool-down begins that
+// is waited for or gets longer, with how long it is.
+func (q *queue) join(at place, ready func(), cooling func(time.Duration)) (w *waiter, left time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	registry := registryOf(at.key.image)
 	h := q.hosts[registry]
 	if h == nil {
-		h = &host{name: registry, changed: make(chan struct{})}
+		h = &host{name: registry}
 		q.hosts[registry] = h
 	}
 	h.users++
-	w := &waiter{place: at, queue: q, host: h, ready: make(chan struct{})}
+	w = &waiter{place: at, queue: q, host: h, ready: ready, cooling: cooling}
 	for _, name := range at.callers {
 		w.share(name)
 	}
 	q.line(w)
 	q.hand()
-	return w
+	return w, max(0, time.Until(h.until))
 }
 
 // share makes a waiter one of a caller's.
@@ -200,7 +211,7 @@ func (q *queue) forget(h *host) {
 // hand gives free slots away.
 func (q *queue) hand() {
 	now := time.Now()
-	for q.free > 0 {
+	for q.free > 0 && !q.stopped {
 		oldest := q.handed%everySoOften == everySoOften-1
 		var next *waiter
 		var caller *share // for whom it is next
@@ -261,5 +272,22 @@ func (q *queue) give(w *waiter) {
 	for _, c := range w.shares {
 		c.last = 2 * q.handed
 	}
-	close(w.ready)
+	w.slot = true
+	w.ready()
+}
+
+// waitFor returns those who wait for a registry.
+func (q *queue) waitFor(h *host) (all []*waiter) {
+	for key, l := range q.lanes {
+		if key.host != h {
+			continue
+		}
+		for _, w := range l.waiting {
+			if w.shares[0] == key.share { // it is in a lane for each
+				all = append(all, w)
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b *waiter) int { return cmp.Compare(a.turn, b.turn) })
+	return all
 }

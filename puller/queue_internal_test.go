@@ -10,7 +10,37 @@ import (
 	"time"
 )
 
-func quiet(time.Duration) {}
+// stand is a place in the queue that a test waits in.
+type stand struct {
+	*waiter
+	ready chan struct{}
+}
+
+func (q *queue) stand(at place) *stand {
+	s := &stand{ready: make(chan struct{})}
+	s.waiter, _ = q.join(at, func() { close(s.ready) }, func(time.Duration) {})
+	return s
+}
+
+// acquire waits for the slot, and returns whether it has it. It has left the
+// queue if not.
+func (s *stand) acquire(ctx context.Context) bool {
+	select {
+	case <-s.ready:
+		return true
+	case <-ctx.Done():
+		return !s.abandon()
+	}
+}
+
+func (s *stand) has() bool {
+	select {
+	case <-s.ready:
+		return true
+	default:
+		return false
+	}
+}
 
 func (q *queue) wantEmpty(t *testing.T, free int) {
 	t.Helper()
@@ -30,10 +60,10 @@ func TestTheQueueSurvivesWaitersThatGiveUp(t *testing.T) {
 	var work sync.WaitGroup
 	for i := range 2000 {
 		host := i % 3
-		w := q.join(place{key: transferKey{image: fmt.Sprintf("registry%d.test/image:v%d", host, i%7)}, rank: i % 3, turn: uint64(i), callers: []string{fmt.Sprint(i % 5)}, batched: i%4 == 0})
+		w := q.stand(place{key: transferKey{image: fmt.Sprintf("registry%d.test/image:v%d", host, i%7)}, rank: i % 3, turn: uint64(i), callers: []string{fmt.Sprint(i % 5)}, batched: i%4 == 0})
 		ctx, cancel := context.WithCancel(t.Context())
 		work.Go(func() {
-			if w.acquire(ctx, quiet) != nil {
+			if !w.acquire(ctx) {
 				return
 			}
 			if n := running[3].Add(1); n > all {
@@ -65,15 +95,15 @@ func TestAWaiterThatGaveUpPassesItsSlotOn(t *testing.T) {
 	key, me := transferKey{image: "registry.test/image:v1"}, []string{""}
 	for range 100 { // acquire has two ways to go, and takes either
 		q := newQueue(1, 0)
-		holder, first, second := q.join(place{key: key, turn: 1, callers: me}), q.join(place{key: key, rank: 1, turn: 2, callers: me}), q.join(place{key: key, turn: 3, callers: me})
-		if holder.acquire(gone, quiet) == nil {
+		holder, first, second := q.stand(place{key: key, turn: 1, callers: me}), q.stand(place{key: key, rank: 1, turn: 2, callers: me}), q.stand(place{key: key, turn: 3, callers: me})
+		if holder.acquire(gone) {
 			holder.release() // hands the slot to first
 		}
-		if first.acquire(gone, quiet) == nil {
+		if first.acquire(gone) {
 			first.release()
 		}
-		if err := second.acquire(t.Context(), quiet); err != nil {
-			t.Fatal(err)
+		if !second.acquire(t.Context()) {
+			t.Fatal("the last one has no slot")
 		}
 		second.release()
 		q.wantEmpty(t, 1)

@@ -99,10 +99,13 @@ func (t *transfer) cooling(wait time.Duration) {
 	err := errCooling(t.key.image, wait)
 	t.p.mu.Lock()
 	defer t.p.unlock()
+	if t.waiter == nil || t.closed {
+		return // it has come to its turn, or its end, since
+	}
 	// In one step with who is kept: a job that comes later reads it.
 	t.until = time.Now().Add(wait)
 	if !t.keepLocked(err, func(j *job) bool { return j.lasts(wait) }) {
-		t.cancel(err)
+		t.stop(err)
 		return
 	}
 	for _, j := range t.jobs {

@@ -46,7 +46,7 @@ func (p *Puller) seek(j *job) {
 // held.
 func (p *Puller) pulling(j *job) bool {
 	t := p.transfers[j.key]
-	return j.request.Policy == Missing && t != nil && !t.closed && t.absent
+	return j.request.Policy == Missing && t != nil && t.absent
 }
 
 // check asks the engine whether the job's image is there, and has it pulled if

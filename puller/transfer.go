@@ -17,28 +17,30 @@ type transferKey struct {
 	identity        [sha256.Size]byte
 }
 
-// transfer is one pull by the engine, for all jobs that want the same. Its
-// goroutine, run, drives it and takes it out of Puller.transfers.
+// transfer is one pull by the engine, for all jobs that want the same. While it
+// waits for its first slot it is an entry in the queue and no more: thousands
+// may. From then on its goroutine, run, drives it.
 type transfer struct {
 	p           *Puller
 	key         transferKey
 	credentials Credentials
-	ctx         context.Context
-	cancel      context.CancelCauseFunc
 	totals      atomic.Pointer[stream.Totals] // of the present attempt
 	timings     atomic.Pointer[Timings]       // the same
 
 	feed feed // for the prewarms that its jobs are part of
 
 	// Of run's goroutine:
-	looked    bool   // the engine was asked what it has
-	firstID   string // the image it had then, "" for none
-	corrupted bool   // an attempt brought something corrupt
+	ctx       context.Context // ends when no job wants it any more, or all is to end
+	slot      *waiter         // the first one; nil once an attempt has it
+	looked    bool            // the engine was asked what it has
+	firstID   string          // the image it had then, "" for none
+	corrupted bool            // an attempt brought something corrupt
 
 	// Guarded by Puller.mu:
+	cancel  context.CancelCauseFunc // of ctx; nil until it runs
 	jobs    []*job
 	lastErr error // what the last attempt failed with
-	closed  bool  // takes no more jobs
+	closed  bool  // takes no more jobs, and is in Puller.transfers no more
 	absent  bool  // the engine did not have the image when the attempt began
 	rank    int
 	callers []string  // of its jobs, also of those that left
@@ -52,18 +54,12 @@ type transfer struct {
 	board   *stream.Board // of the present attempt
 }
 
-// attach makes a job part of the transfer it wants, starting that if there is
-// none. The admission lock is held.
+// attach makes a job part of the transfer it wants, which begins with it if there
+// is none. The admission lock is held.
 func (p *Puller) attach(j *job) {
 	t := p.transfers[j.key]
-	if t == nil || t.closed {
-		t = &transfer{p: p, key: j.key, credentials: j.request.Credentials, state: Queued, turn: j.turn}
-		t.ctx, t.cancel = context.WithCancelCause(p.ctx)
-		t.callers, t.batched = []string{j.caller}, j.parent != nil
-		t.rank = j.request.Priority.rank()
-		t.waiter = p.queue.join(t.place())
-		p.transfers[j.key] = t
-		p.work.Go(t.run)
+	if t == nil {
+		t = p.newTransfer(j)
 	}
 	t.rank = max(t.rank, j.request.Priority.rank())
 	t.batched = t.batched && j.parent != nil
@@ -76,6 +72,9 @@ func (p *Puller) attach(j *job) {
 	wait := time.Until(t.until)
 	if !j.lasts(wait) {
 		p.finish(j, Result{}, errCooling(j.view.Image, wait))
+		if len(t.jobs) == 0 {
+			t.shut()
+		}
 		return
 	}
 	t.jobs = append(t.jobs, j)
@@ -92,6 +91,43 @@ func (p *Puller) attach(j *job) {
 	}
 }
 
+// newTransfer puts the transfer that a job wants in the queue. The admission lock
+// is held, here and below.
+func (p *Puller) newTransfer(j *job) *transfer {
+	t := &transfer{
+		p: p, key: j.key, credentials: j.request.Credentials, state: Queued, turn: j.turn,
+		callers: []string{j.caller}, batched: j.parent != nil, rank: j.request.Priority.rank(),
+	}
+	p.transfers[j.key] = t
+	waiter, left := p.queue.join(t.place(), func() { p.work.Go(t.run) }, t.cooling)
+	t.waiter = waiter
+	if left > 0 {
+		t.until = time.Now().Add(left)
+	}
+	return t
+}
+
+// shut has the transfer take no more jobs. If it has not had a slot yet, that is
+// its end.
+func (t *transfer) shut() {
+	if t.closed {
+		return
+	}
+	t.closed = true
+	delete(t.p.transfers, t.key)
+	if t.cancel == nil {
+		t.waiter.abandon() // too late, run finds that it is shut
+	}
+}
+
+// stop shuts the transfer and ends what it does, for the reason err.
+func (t *transfer) stop(err error) {
+	t.shut()
+	if t.cancel != nil {
+		t.cancel(err)
+	}
+}
+
 // detach takes a job out. Without jobs there is nothing to go on for.
 func (t *transfer) detach(j *job) {
 	if i := slices.Index(t.jobs, j); i >= 0 {
@@ -99,24 +135,24 @@ func (t *transfer) detach(j *job) {
 		t.name()
 	}
 	if len(t.jobs) == 0 && !t.closed {
-		t.closed = true
-		t.cancel(Errorf(Canceled, "no job wants the image any more"))
+		t.stop(Errorf(Canceled, "no job wants the image any more"))
 	}
 }
 
-// run drives the transfer to its end and ends its jobs with it.
+// run drives a transfer that has its first slot to its end, and ends its jobs
+// with it.
 func (t *transfer) run() {
+	if !t.start() {
+		return
+	}
 	defer t.cancel(nil)
 	result, err := t.retry()
+	if t.slot != nil {
+		t.slot.release() // it was cancelled before its first attempt
+	}
 	t.p.mu.Lock()
 	defer t.p.unlock()
-	t.closed = true
-	if t.waiter != nil {
-		t.waiter.abandon() // it was cancelled before its first attempt
-	}
-	if t.p.transfers[t.key] == t {
-		delete(t.p.transfers, t.key)
-	}
+	t.shut()
 	for _, j := range t.jobs {
 		t.p.finish(j, result, err)
 	}
@@ -124,6 +160,19 @@ func (t *transfer) run() {
 	if t.board != nil {
 		t.p.hub.Hide(t.board)
 	}
+}
+
+// start reports whether there is something to do with the slot.
+func (t *transfer) start() bool {
+	t.p.mu.Lock()
+	defer t.p.mu.Unlock()
+	t.slot, t.waiter = t.waiter, nil
+	if t.closed {
+		t.slot.release()
+		return false
+	}
+	t.ctx, t.cancel = context.WithCancelCause(t.p.ctx)
+	return true
 }
 
 // name has the hub show the board in the name of the first of the jobs. The
@@ -139,19 +188,33 @@ func (t *transfer) place() place {
 	return place{key: t.key, callers: t.callers, rank: t.rank, batched: t.batched, turn: t.turn}
 }
 
-// admit waits for its turn and returns the slot. The first attempt has its
-// place since the transfer was admitted; the others join anew, in its old turn.
+// admit returns an attempt's slot. The first one has it; the others join the
+// queue anew, in the transfer's old turn, and wait.
 func (t *transfer) admit() (*waiter, error) {
-	t.p.mu.Lock()
-	if t.waiter == nil {
-		t.waiter = t.p.queue.join(t.place())
+	if slot := t.slot; slot != nil {
+		t.slot = nil
+		return slot, nil
 	}
-	w := t.waiter
+	ready := make(chan struct{})
+	t.p.mu.Lock()
+	w, left := t.p.queue.join(t.place(), func() { close(ready) }, t.cooling)
+	t.waiter = w
 	t.p.mu.Unlock()
-	err := w.acquire(t.ctx, t.cooling)
+	if left > 0 {
+		t.cooling(left)
+	}
+	var err error
+	select {
+	case <-ready:
+	case <-t.ctx.Done():
+		err = context.Cause(t.ctx)
+	}
 	t.p.mu.Lock()
 	t.waiter = nil
 	t.p.mu.Unlock()
+	if err != nil && !w.abandon() {
+		w.release()
+	}
 	return w, err
 }
 
@@ -168,7 +231,9 @@ func (t *transfer) dismiss(result Result, content func(Policy) bool) bool {
 		return true
 	})
 	t.name()
-	t.closed = t.closed || len(t.jobs) == 0
+	if len(t.jobs) == 0 {
+		t.shut()
+	}
 	return len(t.jobs) == 0
 }
 
@@ -190,7 +255,9 @@ func (t *transfer) keepLocked(err error, stay func(*job) bool) bool {
 		return true
 	})
 	t.name()
-	t.closed = t.closed || len(t.jobs) == 0
+	if len(t.jobs) == 0 {
+		t.shut()
+	}
 	return len(t.jobs) > 0
 }
 

@@ -1,7 +1,6 @@
 package puller
 
 import (
-	"context"
 	"slices"
 	"time"
 )
@@ -15,14 +14,16 @@ type place struct {
 	turn    uint64 // when the transfer's first job was admitted
 }
 
-// waiter is a transfer in the queue.
+// waiter is a transfer in the queue, until it gives its slot back or leaves.
 type waiter struct {
 	place
-	queue  *queue
-	host   *host
-	shares []*share      // of the callers
-	ready  chan struct{} // closed when the waiter has a slot
-	left   bool          // it is in the queue no more, and has no slot
+	queue   *queue
+	host    *host
+	shares  []*share // of the callers
+	ready   func()
+	cooling func(time.Duration)
+	slot    bool
+	left    bool // it is in the queue no more, and has no slot
 }
 
 // raise gives a waiter a higher rank, more than prewarms that want it, or one
@@ -35,70 +36,38 @@ func (w *waiter) raise(rank int, batched bool, caller string) {
 	if w.left || rank <= w.rank && (batched || !w.batched) && known {
 		return
 	}
-	has := w.has()
-	if !has {
+	if !w.slot {
 		q.unline(w)
 	}
 	w.share(caller)
 	w.rank = max(w.rank, rank)
 	if w.batched && !batched {
 		w.batched = false
-		if has {
+		if w.slot {
 			q.batched--
 			w.host.batched--
 		}
 	}
-	if !has {
+	if !w.slot {
 		q.line(w)
 	}
 	q.hand()
 }
 
-// acquire returns nil when the slot is the caller's, to be given back with
-// release. When ctx ends first, the waiter has left the queue. cooling is told
-// of every cool-down that is waited for, with how long it still is.
-func (w *waiter) acquire(ctx context.Context, cooling func(time.Duration)) error {
-	q := w.queue
-	for {
-		q.mu.Lock()
-		left, changed := time.Until(w.host.until), w.host.changed
-		q.mu.Unlock()
-		if left > 0 && !w.has() {
-			cooling(left)
-		}
-		select {
-		case <-w.ready:
-			return nil
-		case <-changed:
-			continue
-		case <-ctx.Done():
-		}
-		w.abandon()
-		return context.Cause(ctx)
-	}
-}
-
-// abandon takes a waiter out of the queue, or gives its slot back if it has
-// been given one meanwhile. It is for waiters that acquire did not return.
-func (w *waiter) abandon() {
+// abandon takes a waiter out of the queue, unless it has been given a slot, which
+// is to be given back with release. It reports whether it did.
+func (w *waiter) abandon() bool {
 	q := w.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if w.has() {
-		q.giveBack(w)
-	} else {
+	if w.slot {
+		return false
+	}
+	if !w.left {
 		q.unline(w)
 		q.leave(w)
 	}
-}
-
-func (w *waiter) has() bool {
-	select {
-	case <-w.ready:
-		return true
-	default:
-		return false
-	}
+	return true
 }
 
 // release gives the waiter's slot back.
@@ -112,27 +81,40 @@ func (w *waiter) release() {
 // registry asked for or, with 0, of our own. It returns how long is left.
 // Transfers that were refused together begin one, not one each.
 func (w *waiter) coolDown(asked time.Duration) time.Duration {
+	length, begun := w.lengthen(asked)
+	if begun {
+		w.queue.mu.Lock()
+		waiting := w.queue.waitFor(w.host)
+		w.queue.mu.Unlock()
+		for _, other := range waiting {
+			other.cooling(length)
+		}
+	}
+	return length
+}
+
+// lengthen is coolDown but for those who wait. It reports whether they are to be
+// told.
+func (w *waiter) lengthen(asked time.Duration) (length time.Duration, begun bool) {
 	q, h := w.queue, w.host
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := time.Now()
 	left := h.until.Sub(now)
-	length := min(asked, longestCoolDown)
+	length = min(asked, longestCoolDown)
 	if asked <= 0 {
 		length = min(leastCoolDown<<min(h.row, 16), mostCoolDown)
 		if left > 0 {
-			return left
+			return left, false
 		}
 	}
 	if length <= left {
-		return left
+		return left, false
 	}
 	if left <= 0 {
 		h.row++
 	}
 	h.until = now.Add(length)
-	close(h.changed)
-	h.changed = make(chan struct{})
 	// The timer needs no stopping: at worst it finds nothing to hand over.
 	time.AfterFunc(length, func() {
 		q.mu.Lock()
@@ -140,7 +122,7 @@ func (w *waiter) coolDown(asked time.Duration) time.Duration {
 		q.hand()
 		q.forget(h)
 	})
-	return length
+	return length, true
 }
 
 // served notes that a waiter's registry has served a transfer.

@@ -77,9 +77,9 @@ func TestRegistriesInTheirCoolDownAreForgottenAfterIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newQueue(4, 2)
 		for i := range 1000 {
-			w := q.join(place{callers: []string{""}, key: transferKey{image: fmt.Sprintf("registry%d.test/image:v1", i)}, turn: uint64(i)})
-			if err := w.acquire(t.Context(), quiet); err != nil {
-				t.Fatal(err)
+			w := q.stand(place{callers: []string{""}, key: transferKey{image: fmt.Sprintf("registry%d.test/image:v1", i)}, turn: uint64(i)})
+			if !w.acquire(t.Context()) {
+				t.Fatal("it has no slot")
 			}
 			w.coolDown(time.Duration(i) * time.Hour)
 			w.release()
