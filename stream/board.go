@@ -25,14 +25,14 @@ type Board struct {
 	edition edition // that came out last
 	fresh   []Frame // what it has that was posted since the one before
 	at      time.Time
-	due     bool          // the next one is going to come out
-	out     chan struct{} // closed when it does
-	hub     *Hub          // that is told, too
+	due     bool // the next one is going to come out
+	out     bell // rings when it does
+	hub     *Hub // that is told, too
 }
 
 // NewBoard returns an empty board whose frames are ordered by seq.
 func NewBoard(seq *Sequence) *Board {
-	return &Board{seq: seq, out: make(chan struct{})}
+	return &Board{seq: seq}
 }
 
 // Post replaces the layer's frame.
@@ -69,8 +69,7 @@ func (b *Board) comeOut() {
 	// A copy: a frame may be replaced before everyone has read it.
 	b.fresh = slices.Clone(after(b.frames, b.edition.order))
 	b.edition, b.at, b.due = edition{b.edition.number + 1, b.frames[len(b.frames)-1].order}, time.Now(), false
-	close(b.out)
-	b.out = make(chan struct{})
+	b.out.ring()
 	if b.hub != nil {
 		b.hub.cameOut()
 	}
@@ -94,7 +93,7 @@ type edition struct {
 func (b *Board) latest() (last edition, next <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.edition, b.out
+	return b.edition, b.out.wait()
 }
 
 // after returns the frames posted after the one of the given order.

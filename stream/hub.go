@@ -27,8 +27,8 @@ type Hub struct {
 	states  ring       // all but output
 	output  ring
 	boards  []shown
-	changed chan struct{} // closed when a numbered frame is told, or at the end
-	out     chan struct{} // closed when a board comes out with an edition
+	changed bell // rings when a numbered frame is told, and at the end
+	out     bell // rings when a board comes out with an edition
 	ended   bool
 }
 
@@ -54,7 +54,7 @@ const lingering = 5 * time.Second
 // and keeps limit bytes of frames, and as many of output. It has none of those
 // that came before.
 func NewHub(seq *Sequence, limit int) *Hub {
-	h := &Hub{seq: seq, limit: limit, changed: make(chan struct{}), out: make(chan struct{})}
+	h := &Hub{seq: seq, limit: limit}
 	h.states.floor, h.output.floor = seq.Last(), seq.Last()
 	return h
 }
@@ -102,7 +102,10 @@ func (h *Hub) tell(f Frame, about *About) {
 	if h.ended {
 		return
 	}
-	if i, ok := slices.BinarySearch(h.held, f.order); ok {
+	switch i, ok := slices.BinarySearch(h.held, f.order); {
+	case ok && i == 0: // as mostly, and of thousands
+		h.held = h.held[1:]
+	case ok:
 		h.held = slices.Delete(h.held, i, i+1)
 	}
 	if about != nil {
@@ -121,9 +124,9 @@ func (h *Hub) tell(f Frame, about *About) {
 		n++
 	}
 	if n > 0 {
-		h.early = slices.Delete(h.early, 0, n)
-		close(h.changed)
-		h.changed = make(chan struct{})
+		clear(h.early[:n])
+		h.early = h.early[n:]
+		h.changed.ring()
 	}
 }
 
@@ -181,10 +184,7 @@ func (h *Hub) lasting() []shown {
 func (h *Hub) cameOut() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.ended {
-		close(h.out)
-		h.out = make(chan struct{})
-	}
+	h.out.ring()
 }
 
 // told returns the order up to which everything has been told. The lock is held.
@@ -199,10 +199,8 @@ func (h *Hub) told() uint64 {
 func (h *Hub) End() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.ended {
-		h.ended = true
-		close(h.changed)
-	}
+	h.ended = true
+	h.changed.ring()
 }
 
 // ring is the last of some frames.

@@ -89,7 +89,7 @@ func (l *Listener) Next(ctx context.Context, wait time.Duration) (*Batch, error)
 		states, output := h.states.after(l.at), h.output.after(l.at)
 		behind, missed := l.at < h.states.floor, l.at < h.output.floor
 		told, boards, ended := h.told(), h.boards, h.ended
-		changed, out := h.changed, h.out
+		changed, out := h.changed.wait(), h.out.wait()
 		h.mu.Unlock()
 
 		if behind {

@@ -87,7 +87,7 @@ func (s *Subscription) Next(ctx context.Context, wait time.Duration) (*Batch, er
 				out = nil
 			}
 		}
-		shared, changed := t.shared, t.changed
+		shared, changed := t.shared, t.changed.wait()
 		t.mu.Unlock()
 
 		if shared.batch != nil && shared.from == s.at && shared.goal == have.goal {

@@ -23,9 +23,9 @@ type Topic struct {
 	missed   func() Frame
 	printing uint64 // the frame that is being written to the tape; 0 for none
 	ended    bool
-	until    uint64        // the order after which nothing is told, once ended
-	changed  chan struct{} // closed at the next change
-	shared   share         // what was read last
+	until    uint64 // the order after which nothing is told, once ended
+	changed  bell
+	shared   share // what was read last
 	crowds   [formats]*crowd
 
 	hub     *Hub   // nil for none
@@ -36,7 +36,7 @@ type Topic struct {
 // NewTopic returns a topic whose frames are numbered by seq, after the record
 // of numbered frames, in their order, that it had before.
 func NewTopic(seq *Sequence, record ...Frame) *Topic {
-	return &Topic{seq: seq, record: ordered(record), changed: make(chan struct{})}
+	return &Topic{seq: seq, record: ordered(record)}
 }
 
 // ordered gives numbered frames their place: it is their number.
@@ -57,7 +57,7 @@ func (t *Topic) Publish(encode func(seq uint64) Frame) {
 		f.order = f.Seq
 		t.record = append(t.record, f)
 		t.tell(f)
-		t.wake()
+		t.changed.ring()
 	}
 }
 
@@ -116,7 +116,7 @@ func (t *Topic) End(last ...Frame) {
 		for _, f := range last {
 			t.tell(f)
 		}
-		t.wake()
+		t.changed.ring()
 	}
 }
 
@@ -127,7 +127,7 @@ func (t *Topic) Show(b *Board) {
 	defer t.mu.Unlock()
 	if !t.ended {
 		t.board = b
-		t.wake()
+		t.changed.ring()
 	}
 }
 
@@ -140,7 +140,7 @@ func (t *Topic) Play(tape *Tape, missed func() Frame) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.tape, t.missed = tape, missed
-	t.wake()
+	t.changed.ring()
 }
 
 // ErrNoTape is what Print returns in a topic that plays none.
@@ -174,7 +174,7 @@ func (t *Topic) Print(mark Mark, encode func(seq uint64) Frame) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.printing = 0
-	t.wake()
+	t.changed.ring()
 	switch {
 	case t.hub == nil:
 	case err != nil:
@@ -218,9 +218,4 @@ func (t *Topic) crowd(format Format) *crowd {
 		t.crowds[format] = new(crowd)
 	}
 	return t.crowds[format]
-}
-
-func (t *Topic) wake() {
-	close(t.changed)
-	t.changed = make(chan struct{})
 }
