@@ -2,7 +2,6 @@ package puller
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -243,9 +242,6 @@ func (p *Puller) enlist(jobs []*job) {
 	for _, j := range jobs {
 		p.turns++
 		j.begun, j.turn = true, p.turns
-		if j.outcome == nil {
-			j.ctx, j.cancel = context.WithCancel(p.ctx)
-		}
 		p.jobs[j.view.ID] = j
 		j.topic.Announce(j.about())
 		if j.batch != nil {

@@ -56,11 +56,14 @@ func (p *Puller) wanting(jobs []*job) []*job {
 	var looks errgroup.Group
 	looks.SetLimit(maxChecks)
 	for i, j := range jobs {
+		if wants[i] = !j.orphan && (j.request.Policy.asks() || p.waits(j)); wants[i] {
+			continue
+		}
 		looks.Go(func() error {
 			if j.orphan {
 				p.adopt(j)
 			} else {
-				wants[i] = j.request.Policy.asks() || p.wants(j)
+				wants[i] = p.wants(j)
 			}
 			return nil
 		})

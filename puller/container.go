@@ -55,7 +55,7 @@ func (p *Puller) remove(ctx context.Context, label, value string, which func(Con
 func (p *Puller) awaitContainer(j *job) (ContainerState, error) {
 	began := time.Now()
 	for wait := leastEngineWait; ; wait = min(2*wait, mostEngineWait) {
-		found, err := p.engine.Containers(j.ctx, labelJob, j.id)
+		found, err := p.engine.Containers(j.context(), labelJob, j.id)
 		if c, ok := p.pick(j, found); ok {
 			p.mu.Lock()
 			defer p.mu.Unlock()
@@ -68,7 +68,7 @@ func (p *Puller) awaitContainer(j *job) (ContainerState, error) {
 		if limit := p.opts.FirstByteTimeout; KindOf(err) != EngineUnavailable || limit > 0 && time.Since(began) >= limit {
 			return ContainerState{}, err
 		}
-		if err := sleep(j.ctx, wait); err != nil {
+		if err := sleep(j.context(), wait); err != nil {
 			return ContainerState{}, err
 		}
 	}

@@ -140,7 +140,7 @@ type job struct {
 	accepted    chan struct{} // closed when it is known whether it was
 	done        chan struct{} // closed when readers are told how it ended
 
-	ctx      context.Context // ends with the job; of one that was accepted, as cancel
+	ctx      context.Context // of context; nil until it is asked for, as cancel
 	cancel   context.CancelFunc
 	timer    *time.Timer // ends it when its time is up
 	deadline time.Time   // zero for none
@@ -155,6 +155,20 @@ type job struct {
 	notices  int
 	failures int       // attempts that failed while it was part of their transfer
 	transfer *transfer // while it is part of one
+}
+
+// context returns a context that ends with the job. Most jobs need none: a
+// transfer has its own.
+func (j *job) context() context.Context {
+	j.p.mu.Lock()
+	defer j.p.mu.Unlock()
+	if j.ctx == nil {
+		j.ctx, j.cancel = context.WithCancel(j.p.ctx)
+		if j.outcome != nil {
+			j.cancel()
+		}
+	}
+	return j.ctx
 }
 
 // snapshot returns the job as it stands.
@@ -289,7 +303,7 @@ func (j *job) decide(result Result, err error) {
 	if j.timer != nil {
 		j.timer.Stop()
 	}
-	if j.cancel != nil { // it was accepted
+	if j.cancel != nil {
 		j.cancel()
 	}
 	j.p.ledger.touch(j)

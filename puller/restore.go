@@ -154,14 +154,14 @@ func (p *Puller) reunite(parent *job, w Prewarm) {
 // give access to it.
 func (p *Puller) adopt(j *job) {
 	for wait := leastEngineWait; ; wait = min(2*wait, mostEngineWait) {
-		image, err := p.inspect(j.ctx, j)
+		image, err := p.inspect(j.context(), j)
 		switch {
 		case err == nil && image.suits(j.key.image, j.key.platform) && !p.opts.VerifyAccess:
 			p.mu.Lock()
 			p.finish(j, resultOf(image, j.key.image), nil)
 			p.unlock()
 			return
-		case KindOf(err) == EngineUnavailable && sleep(j.ctx, wait) == nil:
+		case KindOf(err) == EngineUnavailable && sleep(j.context(), wait) == nil:
 			continue
 		}
 		p.leave(j, Errorf(Denied, "%s: towline was restarted, and does not keep the credentials that came with the request; ask again", j.key.image))

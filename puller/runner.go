@@ -75,10 +75,10 @@ func (p *Puller) create(j *job, image Result) {
 	select {
 	case p.runs <- struct{}{}:
 		defer func() { <-p.runs }()
-	case <-j.ctx.Done():
+	case <-j.context().Done():
 	}
-	if j.ctx.Err() != nil { // there is nothing to remove yet
-		p.ended(j, Exit{}, context.Cause(j.ctx))
+	if j.context().Err() != nil { // there is nothing to remove yet
+		p.ended(j, Exit{}, context.Cause(j.context()))
 		return
 	}
 	p.to(j, Creating)
@@ -87,9 +87,9 @@ func (p *Puller) create(j *job, image Result) {
 	// knows of it can remove it, so a call that was made is not given up at once.
 	ctx, cancel := context.WithCancel(p.ctx)
 	defer cancel()
-	defer context.AfterFunc(j.ctx, func() { time.AfterFunc(stopGrace, cancel) })()
+	defer context.AfterFunc(j.context(), func() { time.AfterFunc(stopGrace, cancel) })()
 	id, warnings, err := p.engine.Create(ctx, asked)
-	for tries := 0; tries < engineTries && KindOf(err) == EngineUnavailable && j.ctx.Err() == nil; tries++ {
+	for tries := 0; tries < engineTries && KindOf(err) == EngineUnavailable && j.context().Err() == nil; tries++ {
 		p.tell(j, fmt.Sprintf("the engine went away while it created the container; waiting for it (%v)", inner(err)))
 		if !p.removeAll(j) { // there may be one all the same
 			break
@@ -131,13 +131,13 @@ func (p *Puller) create(j *job, image Result) {
 
 // start starts a run's container, and returns when it has exited.
 func (p *Puller) start(j *job) (Exit, error) {
-	return p.engine.Run(j.ctx, j.run.container, j.run.request.TTY, func() { p.started(j) }, p.printer(j))
+	return p.engine.Run(j.context(), j.run.container, j.run.request.TTY, func() { p.started(j) }, p.printer(j))
 }
 
 // again follows a run's container that was started before.
 func (p *Puller) again(j *job) (Exit, error) {
 	p.started(j)
-	return p.engine.Follow(j.ctx, j.run.container, j.run.request.TTY, p.printer(j))
+	return p.engine.Follow(j.context(), j.run.container, j.run.request.TTY, p.printer(j))
 }
 
 // started notes that a run's container was started.
@@ -151,7 +151,7 @@ func (p *Puller) started(j *job) {
 // exited sees to what is left of a run whose container has exited, or that the
 // engine does not tell of any more.
 func (p *Puller) exited(j *job, exit Exit, err error) {
-	for tries := 0; tries < engineTries && j.ctx.Err() == nil && (KindOf(err) == EngineUnavailable || KindOf(err) == Truncated); tries++ {
+	for tries := 0; tries < engineTries && j.context().Err() == nil && (KindOf(err) == EngineUnavailable || KindOf(err) == Truncated); tries++ {
 		// The container may have outlived it.
 		p.tell(j, fmt.Sprintf("the engine went away while the container ran; waiting for it (%v)", inner(err)))
 		var c ContainerState
@@ -340,7 +340,7 @@ func (r *run) mayHaveRun() bool {
 // proven notes the image of a container that was made before a crash.
 func (p *Puller) proven(j *job) {
 	result := Result{Source: Present, Digest: digestOf(j.key.image)}
-	if found, err := p.inspect(j.ctx, j); err == nil {
+	if found, err := p.inspect(j.context(), j); err == nil {
 		result = resultOf(found, j.key.image)
 	}
 	p.mu.Lock()

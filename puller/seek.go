@@ -68,7 +68,7 @@ func (p *Puller) wants(j *job) bool {
 	if p.waits(j) {
 		return true
 	}
-	image, err := p.inspect(j.ctx, j)
+	image, err := p.inspect(j.context(), j)
 	p.mu.Lock()
 	defer p.unlock()
 	return p.judge(j, image, err)

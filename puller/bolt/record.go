@@ -53,14 +53,12 @@ func encode(b *bytes.Buffer, body *json.Encoder, r *puller.Record) error {
 	var front [sealSize + binary.MaxVarintLen64]byte
 	b.Write(front[:sealSize+binary.PutUvarint(front[sealSize:], uint64(len(r.Key)))])
 	b.WriteString(r.Key)
-	kept := *r
-	for i := range kept.Events {
-		if kept.Events[i].Result != nil {
-			kept.Events = withoutResults(kept.Events)
-			break
-		}
+	if slices.ContainsFunc(r.Events, func(e puller.Event) bool { return e.Result != nil }) {
+		kept := *r
+		kept.Events = withoutResults(r.Events)
+		r = &kept
 	}
-	if err := body.Encode(&kept); err != nil {
+	if err := body.Encode(r); err != nil {
 		return fmt.Errorf("job %s: %w", r.Job.ID, err)
 	}
 	return nil

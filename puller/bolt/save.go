@@ -13,7 +13,7 @@ import (
 )
 
 // maxSpare is how many bytes of memory are kept for the next Save.
-const maxSpare = 1 << 20
+const maxSpare = 4 << 20
 
 // Save implements puller.Store. The error's kind is NoSpace where the disk is
 // full. Where the last flush of all fails, it is not known whether the records
