@@ -27,70 +27,80 @@ func (s *site) accept(ctx context.Context, runs int) error {
 	}
 	defer unmount()
 	for _, d := range all {
-		var flushes, http, inside, most, httpRatio, insideRatio, share spread
+		var flushes, http, lists, inside, most, httpRatio, listsRatio, insideRatio, share spread
 		for i := range runs + 1 {
 			dir := filepath.Join(d.dir, fmt.Sprint("accept", i))
-			f, h, n, c, err := s.acceptOnce(ctx, dir)
+			r, err := s.acceptOnce(ctx, dir)
 			if err != nil {
 				return fmt.Errorf("%s: %w", d.name, err)
 			}
 			if i == 0 { // it only warms caches
 				continue
 			}
-			flushes.add(f)
-			http.add(h)
-			inside.add(n)
-			most.add(c)
-			share.add(h / c)
-			httpRatio.add(h / f)
-			insideRatio.add(n / f)
+			flushes.add(r.flushes)
+			http.add(r.http)
+			lists.add(r.lists)
+			inside.add(r.inside)
+			most.add(r.most)
+			share.add(r.http / r.most)
+			httpRatio.add(r.http / r.flushes)
+			listsRatio.add(r.lists / r.flushes)
+			insideRatio.add(r.inside / r.flushes)
 		}
-		fmt.Printf("accepted jobs, %d clients, %s, %d runs: fsync %v/s, over HTTP %v/s, in one process %v/s\n", clients, d.name, runs, flushes, http, inside)
-		fmt.Printf("      that is %v jobs for an fsync over HTTP, %v in one process\n", httpRatio, insideRatio)
-		fmt.Printf("      the same requests, answered by a handler that only decodes them: %v/s; jobs over HTTP are %v of that\n", most, share)
+		fmt.Printf("accepted jobs, %d clients, %s, %d runs: fsync %v/s; over HTTP one by one %v/s, in prewarms of %d %v/s; in one process one by one %v/s\n",
+			clients, d.name, runs, flushes, http, list, lists, inside)
+		fmt.Printf("      that is for an fsync %v jobs over HTTP one by one, %v in prewarms; %v in one process\n", httpRatio, listsRatio, insideRatio)
+		fmt.Printf("      the same requests, answered by a handler that only decodes them: %v/s; jobs one by one are %v of that\n", most, share)
 	}
 	return nil
 }
 
-// acceptOnce measures the disk, then what it keeps, each time half before and
-// half after the other: how fast it is changes.
-func (s *site) acceptOnce(ctx context.Context, dir string) (flushes, http, inside, most float64, err error) {
-	for _, d := range []string{"h", "i"} {
+// accepted is what a run has measured, all by the second.
+type accepted struct{ flushes, http, lists, inside, most float64 }
+
+// acceptOnce measures the disk before and after what it keeps: how fast it is
+// changes.
+func (s *site) acceptOnce(ctx context.Context, dir string) (r accepted, err error) {
+	for _, d := range []string{"h", "l", "i"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
-			return 0, 0, 0, 0, err
+			return r, err
 		}
 	}
 	defer os.RemoveAll(dir)
 	before, err := fsyncs(dir)
 	if err != nil {
-		return 0, 0, 0, 0, err
+		return r, err
 	}
-	if http, err = s.acceptHTTP(ctx, filepath.Join(dir, "h")); err != nil {
-		return 0, 0, 0, 0, err
+	if r.http, err = s.acceptHTTP(ctx, filepath.Join(dir, "h"), 1); err != nil {
+		return r, err
 	}
-	if inside, err = acceptInside(ctx, filepath.Join(dir, "i")); err != nil {
-		return 0, 0, 0, 0, err
+	if r.lists, err = s.acceptHTTP(ctx, filepath.Join(dir, "l"), list); err != nil {
+		return r, err
+	}
+	if r.inside, err = acceptInside(ctx, filepath.Join(dir, "i")); err != nil {
+		return r, err
 	}
 	after, err := fsyncs(dir)
 	if err != nil {
-		return 0, 0, 0, 0, err
+		return r, err
 	}
-	most, err = ceiling(ctx, dir)
-	return (before + after) / 2, http, inside, most, err
+	r.flushes = (before + after) / 2
+	r.most, err = ceiling(ctx, dir)
+	return r, err
 }
 
-// acceptHTTP measures a daemon, from this process.
-func (s *site) acceptHTTP(ctx context.Context, dir string) (_ float64, err error) {
+// acceptHTTP measures a daemon, from this process, with so many jobs a request.
+func (s *site) acceptHTTP(ctx context.Context, dir string, jobs int) (_ float64, err error) {
 	d, err := lab.StartTowline(ctx, s.bin, dir, lab.TowlineOptions{EngineHost: noEngine(dir), EngineDown: true, Env: []string{"TOWLINE_LIMITS_JOBS=20000"}})
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, d.Stop()) }()
-	return overHTTP(ctx, socketOf(d.Host))
+	return overHTTP(ctx, socketOf(d.Host), jobs)
 }
 
-// overHTTP measures whoever listens on a socket.
-func overHTTP(ctx context.Context, socket string) (_ float64, err error) {
+// overHTTP measures whoever listens on a socket, with so many jobs a request.
+func overHTTP(ctx context.Context, socket string, jobs int) (_ float64, err error) {
 	var callers [clients]*caller
 	for i := range callers {
 		if callers[i], err = dial(socket); err != nil {
@@ -98,7 +108,12 @@ func overHTTP(ctx context.Context, socket string) (_ float64, err error) {
 		}
 		defer callers[i].conn.Close()
 	}
-	return rate(ctx, func(_ context.Context, client, n int) error { return callers[client].submit(n) })
+	return rate(ctx, jobs, func(_ context.Context, client, n int) error {
+		if jobs == 1 {
+			return callers[client].submit(n)
+		}
+		return callers[client].prewarm(n, jobs)
+	})
 }
 
 // acceptInside measures a Puller, without HTTP.
@@ -123,7 +138,7 @@ func acceptInside(ctx context.Context, dir string) (_ float64, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, p.Close(ctx)) }()
-	return rate(ctx, func(_ context.Context, _, n int) error {
+	return rate(ctx, 1, func(_ context.Context, _, n int) error {
 		_, err := p.Submit(puller.PullRequest{Image: imageOf(n)})
 		return err
 	})

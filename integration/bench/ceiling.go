@@ -56,5 +56,5 @@ func ceiling(ctx context.Context, dir string) (_ float64, err error) {
 	if err := c.answer(&ready); err != nil {
 		return 0, err
 	}
-	return overHTTP(ctx, socket)
+	return overHTTP(ctx, socket, 1)
 }
