@@ -7,10 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-
-	// Certificate authorities for where the system has none, as in the
-	// container image.
-	_ "golang.org/x/crypto/x509roots/fallback"
 )
 
 func main() {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -49,6 +50,9 @@ func (f *flags) client() (*client.Client, error) {
 	}
 	if f.token == "" {
 		f.token = os.Getenv("TOWLINE_TOKEN")
+	}
+	if strings.HasPrefix(f.host, "https:") {
+		trustFallback()
 	}
 	c, err := client.NewTLS(f.host, f.token, f.tls)
 	if err != nil {

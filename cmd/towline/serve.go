@@ -48,6 +48,7 @@ func newServe() *cobra.Command {
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
 			noCore()
+			trustFallback()
 			return serve(ctx, config)
 		},
 	}
