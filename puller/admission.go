@@ -17,6 +17,7 @@ import (
 // The error is InvalidRequest, naming the field, Forbidden, naming the rule,
 // Conflict, or Overloaded.
 func (p *Puller) Submit(r PullRequest) (Job, error) {
+	asked := r
 	r, named, err := r.withDefaults(p.opts)
 	if err == nil {
 		err = checkPull(named, r, p.opts)
@@ -25,7 +26,8 @@ func (p *Puller) Submit(r PullRequest) (Job, error) {
 		return Job{}, err
 	}
 	j := p.newPull(r)
-	j.fingerprint = fingerprint(j, r)
+	asked.Image = r.Image
+	j.fingerprint = fingerprint(j, asked)
 	return p.accept(j)
 }
 
@@ -54,7 +56,8 @@ func (j *job) ask(r PullRequest) {
 }
 
 // fingerprint tells the request of a job from others with the same idempotency
-// key. Where the job has no key there is none.
+// key: as it was asked for, with images in full form, but without the defaults,
+// which may be others after a restart. Where the job has no key there is none.
 func fingerprint(j *job, request any) []byte {
 	if j.idempotency == "" {
 		return nil

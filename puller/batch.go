@@ -1,6 +1,7 @@
 package puller
 
 import (
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -30,6 +31,7 @@ type batch struct {
 // InvalidRequest, naming the field, Forbidden, naming the image and the rule,
 // Conflict, or Overloaded.
 func (p *Puller) Prewarm(r PrewarmRequest) (Job, error) {
+	asked := r
 	r, err := r.withDefaults(p.opts)
 	if err != nil {
 		return Job{}, err
@@ -39,10 +41,14 @@ func (p *Puller) Prewarm(r PrewarmRequest) (Job, error) {
 	parent.caller, parent.idempotency = r.Caller, r.IdempotencyKey
 	parent.private = r.Credentials != Credentials{}
 	parent.key.identity = r.Credentials.identity(p.key)
+	asked.Images = slices.Clone(asked.Images)
+	for i := range asked.Images {
+		asked.Images[i].Image = r.Images[i].Image
+	}
 	parent.fingerprint = fingerprint(parent, struct {
 		PrewarmRequest
 		Skipped []Skipped
-	}{r, r.Skipped})
+	}{asked, r.Skipped})
 	family := []*job{parent}
 	for _, image := range r.Images {
 		family = append(family, p.newPull(image))

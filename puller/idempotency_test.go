@@ -2,6 +2,7 @@ package puller_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/towline/towline/puller"
 )
@@ -30,6 +31,40 @@ func TestARequestThatIsSentAgainGivesTheSameJob(t *testing.T) {
 		}
 		if j := y.submit(puller.PullRequest{Image: good, IdempotencyKey: "ci-2"}); j.ID == first.ID {
 			y.Error("another key gave the same job")
+		}
+	})
+}
+
+// The same body is the same request, whatever the daemon's configuration makes of
+// what it leaves out.
+func TestAKeyOutlivesAChangeOfTheDefaults(t *testing.T) {
+	inYard(t, func(y *yard) {
+		y.serve(good)
+		submits := map[string]func() (puller.Job, error){
+			"pull": func() (puller.Job, error) {
+				return y.Submit(puller.PullRequest{Image: good, IdempotencyKey: "pull"})
+			},
+			"prewarm": func() (puller.Job, error) {
+				return y.Prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good}}, IdempotencyKey: "prewarm"})
+			},
+			"run": func() (puller.Job, error) {
+				return y.Puller.Run(puller.RunRequest{Image: good, IdempotencyKey: "run"})
+			},
+		}
+		first := map[string]puller.Job{}
+		for name, submit := range submits {
+			j, err := submit()
+			if err != nil {
+				t.Fatal(err)
+			}
+			first[name] = y.end(j)
+		}
+		y.change = func(o *puller.Options) { o.Policy, o.Timeout, o.Retries = puller.Newer, time.Minute, 7 }
+		y.restart()
+		for name, submit := range submits {
+			if j, err := submit(); j.ID != first[name].ID || err != nil {
+				t.Errorf("after the change, the %s gives job %q, not %s: %v", name, j.ID, first[name].ID, err)
+			}
 		}
 	})
 }

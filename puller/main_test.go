@@ -32,8 +32,8 @@ type yard struct {
 	open   func() // starts a Puller on the store
 	engine *pullertest.Engine
 	store  *pullertest.Store
-	log    *strings.Builder // complete once the Puller is closed
-	rules  puller.Rules     // of the next open, if there are any
+	log    *strings.Builder      // complete once the Puller is closed
+	change func(*puller.Options) // for the next starts; nil for none
 
 	mu      sync.Mutex
 	readers map[string]*reader // by job, since the last start
@@ -72,8 +72,8 @@ func inYardWith(t *testing.T, o puller.Options, wrap func(puller.Engine) puller.
 		output := t.TempDir()
 		y.open = func() {
 			o.Store, o.OutputDir, o.OutputLimit, o.Instance = y.store, output, 1<<20, "yard"
-			if y.rules != (puller.Rules{}) {
-				o.Rules = y.rules
+			if y.change != nil {
+				y.change(&o)
 			}
 			p, err := puller.New(engine, o)
 			if err != nil {

@@ -244,7 +244,7 @@ func TestWhatWasAcceptedIsNotHeldToNewRules(t *testing.T) {
 		y.hold(good)
 		j := y.always(good)
 		y.is(j, puller.Active, puller.Pulling)
-		y.rules.Pull = rules
+		y.change = func(o *puller.Options) { o.Rules.Pull = rules }
 		y.close()
 		y.serve(good)
 		y.open()

@@ -47,6 +47,7 @@ const (
 // disk by then. The error is InvalidRequest, naming the field, Forbidden, naming
 // the rule, Conflict, or Overloaded.
 func (p *Puller) Run(r RunRequest) (Job, error) {
+	asked := r
 	r, pull, err := r.withDefaults(p.opts)
 	if err != nil {
 		return Job{}, err
@@ -55,7 +56,8 @@ func (p *Puller) Run(r RunRequest) (Job, error) {
 	j.view.Kind = KindRun
 	r.Credentials, r.Rules = Credentials{}, Rules{}
 	j.run = &run{request: r}
-	j.fingerprint = fingerprint(j, r)
+	asked.Image = r.Image
+	j.fingerprint = fingerprint(j, asked)
 	return p.accept(j)
 }
 
