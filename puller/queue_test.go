@@ -2,9 +2,11 @@ package puller_test
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/towline/towline/puller"
@@ -13,6 +15,38 @@ import (
 
 // single is a Puller with one slot.
 var single = puller.Options{Concurrency: 1, Policy: puller.Missing, Timeout: time.Hour}
+
+// Jobs that wait for a slot are entries in a queue: a goroutine for each would
+// take four times the memory.
+func TestJobsThatWaitHoldNoGoroutines(t *testing.T) {
+	inYardWith(t, single, nil, func(y *yard) {
+		release := y.hold(good)
+		y.is(y.always(good), puller.Active, puller.Pulling)
+		before := runtime.NumGoroutine()
+		var jobs []puller.Job
+		for i := range 500 {
+			image := fmt.Sprintf("registry.test/image%d:v1", i)
+			y.serve(image)
+			jobs = append(jobs, y.always(image))
+		}
+		for i := range 250 { // before their turn
+			if _, err := y.Cancel(jobs[2*i].ID); err != nil {
+				y.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		if n := runtime.NumGoroutine(); n > before+20 {
+			y.Errorf("with %d jobs that wait there are %d goroutines, %d before", len(jobs)/2, n, before)
+		}
+		release()
+		for i, j := range jobs {
+			if i%2 == 1 {
+				y.came(j, puller.Pulled)
+			}
+		}
+		y.pulls(1 + 250)
+	})
+}
 
 func TestNoMoreTransfersRunThanThereAreSlots(t *testing.T) {
 	const slots = 3
