@@ -13,6 +13,6 @@
 // (Registry) and a store (Store), and knows none. Jobs are accepted, and told
 // to have ended, only when that is on disk.
 //
-// It starts one goroutine that writes to the store, one per transfer and one
-// per run, and short ones that ask the engine what is there.
+// It starts one goroutine that writes to the store, one per transfer whose turn
+// has come and one per run, and short ones that ask the engine what is there.
 package puller
