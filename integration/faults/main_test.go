@@ -2,6 +2,7 @@ package faults_test
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -83,7 +84,8 @@ func run(m *testing.M) (code int) {
 		return err
 	})
 	if err != nil {
-		return fail(err)
+		stacks, why := site.engine.Stacks()
+		return fail(errors.Join(err, why, errors.New(stacks)))
 	}
 	return code
 }

@@ -55,6 +55,9 @@ func TestEngine(t *testing.T) {
 	if n, err := engine.Goroutines(ctx); n == 0 || err != nil {
 		t.Errorf("goroutines: %d, %v", n, err)
 	}
+	if text, err := engine.Stacks(); !strings.Contains(text, "goroutine 1 [") || err != nil {
+		t.Errorf("its stacks: %v\n%s", err, text)
+	}
 
 	t.Setenv("DOCKER_HOST", engine.Host)
 	found, err := lab.Find(ctx, dir, t.Logf)
