@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/towline/towline/api/auth"
 	"github.com/towline/towline/puller"
 )
 
@@ -17,8 +18,8 @@ type guard struct {
 	next     http.Handler
 	tokens   *Tokens // nil for none
 	sessions *sessions
-	hosts    hosts
-	limits   *limiter
+	hosts    auth.Hosts
+	limits   *auth.Limiter
 	origin   *http.CrossOriginProtection
 	open     bool
 }
@@ -78,14 +79,14 @@ func (g *guard) admit(w http.ResponseWriter, r *http.Request) (Caller, error) {
 // check returns why one who has not come by a unix socket may not make a request.
 // unknown is why it is not known who that is, nil if it is.
 func (g *guard) check(r *http.Request, who Caller, unknown error) error {
-	if !g.hosts.has(r) {
+	if !g.hosts.Has(r) {
 		return puller.Errorf(puller.Forbidden, "Host: %q is no name of this daemon; call it by one of its names, or add it to its auth.hosts", clip(r.Host))
 	}
 	name := who.Name
 	if unknown != nil {
-		name = stranger(r.RemoteAddr)
+		name = auth.Stranger(r.RemoteAddr)
 	}
-	if wait := g.limits.allow(name); wait > 0 {
+	if wait := g.limits.Allow(name); wait > 0 {
 		return &puller.Error{Kind: puller.Overloaded, RetryAfter: wait,
 			Err: errors.New("more requests a second than one caller may make (limits.requests); ask again later")}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/sirupsen/logrus"
 
+	"github.com/towline/towline/api/auth"
 	"github.com/towline/towline/puller"
 )
 
@@ -71,8 +72,8 @@ func New(p *puller.Puller, o Options) *Server {
 	handle("GET /v1/session", s.getSession)
 	handle("DELETE /v1/session", s.endSession)
 	s.routes = &guard{
-		mux: mux, next: s.withDocker(withProblems(mux)), tokens: s.tokens, sessions: s.sessions, hosts: newHosts(o.Hosts),
-		limits: newLimiter(o.Requests), origin: http.NewCrossOriginProtection(), open: o.Open,
+		mux: mux, next: s.withDocker(withProblems(mux)), tokens: s.tokens, sessions: s.sessions, hosts: auth.NewHosts(o.Hosts),
+		limits: auth.NewLimiter(o.Requests), origin: http.NewCrossOriginProtection(), open: o.Open,
 	}
 	return s
 }

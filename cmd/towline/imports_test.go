@@ -30,7 +30,8 @@ var rules = map[string]struct {
 	"puller/bolt":             {ours: []string{"puller", "stream"}},
 	"puller/pullertest":       {ours: []string{"puller", "puller/pullertest/actor", "stream", "stream/transcripts"}}, // for tests
 	"puller/pullertest/actor": {},                                                                                    // for containers
-	"api":                     {ours: []string{"puller", "stream", "api/ui", "api/compose"}},
+	"api":                     {ours: []string{"puller", "stream", "api/auth", "api/ui", "api/compose"}},
+	"api/auth":                {ours: []string{"puller"}},
 	"api/client":              {ours: []string{"puller", "stream"}},
 	"api/compose":             {ours: []string{"puller", "stream"}},
 	"api/ui":                  {standard: true},
