@@ -19,7 +19,7 @@ import (
 type Server struct {
 	puller   *puller.Puller
 	log      logrus.FieldLogger
-	tokens   *Tokens // nil for none
+	tokens   *auth.Tokens // nil for none
 	sessions *sessions
 	routes   http.Handler
 	wires    sync.WaitGroup // connections taken over from net/http
@@ -35,7 +35,7 @@ type Options struct {
 	// Callers on a unix socket may do everything. All others show a token, or a
 	// certificate that the listener has verified. Open lets them in as they
 	// are, for tests.
-	Tokens *Tokens // nil for none
+	Tokens *auth.Tokens // nil for none
 	Open   bool
 	// Hosts are the names, without ports, that those others may call the daemon
 	// by, beside localhost and the address that they reach it at.
@@ -105,7 +105,7 @@ func HTTPServer(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler:           h,
 		Protocols:         &protocols,
-		ConnContext:       withPeer,
+		ConnContext:       auth.WithPeer,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    128 << 10, // more than X-Registry-Auth may be, so that it is refused by name

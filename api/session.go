@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/towline/towline/api/auth"
 	"github.com/towline/towline/puller"
 )
 
@@ -70,9 +71,9 @@ func (s *sessions) end(id string) {
 
 // whoami is the answer of /v1/session.
 type whoami struct {
-	Caller  string    `json:"caller"`
-	Scopes  []Scope   `json:"scopes"`
-	Expires time.Time `json:"expires,omitzero"` // of a new session
+	Caller  string       `json:"caller"`
+	Scopes  []auth.Scope `json:"scopes"`
+	Expires time.Time    `json:"expires,omitzero"` // of a new session
 }
 
 // createSession is POST /v1/session: it takes a token and sets a cookie that
@@ -91,7 +92,7 @@ func (s *Server) createSession(w http.ResponseWriter, r *http.Request) error {
 		return puller.Errorf(puller.Forbidden, "this daemon has no tokens: its auth.token_file is not set")
 	}
 	hash := sha256.Sum256([]byte(request.Token))
-	c, expires, err := s.tokens.caller(hash)
+	c, expires, err := s.tokens.Caller(hash)
 	if err != nil {
 		return err
 	}
@@ -107,7 +108,7 @@ func (s *Server) createSession(w http.ResponseWriter, r *http.Request) error {
 
 // getSession is GET /v1/session.
 func (s *Server) getSession(w http.ResponseWriter, r *http.Request) error {
-	c, _ := callerOf(r)
+	c, _ := auth.CallerOf(r)
 	return writeJSON(w, http.StatusOK, whoami{Caller: c.Name, Scopes: c.Scopes})
 }
 
@@ -131,15 +132,15 @@ func cookie(r *http.Request, id string) *http.Cookie {
 }
 
 // caller returns who a request's session stands for.
-func (s *sessions) caller(r *http.Request, tokens *Tokens) (Caller, error) {
+func (s *sessions) caller(r *http.Request, tokens *auth.Tokens) (auth.Caller, error) {
 	c, err := r.Cookie(sessionCookie)
 	if err != nil || tokens == nil {
-		return Caller{}, errNobody
+		return auth.Caller{}, errNobody
 	}
 	hash, ok := s.find(c.Value)
 	if !ok {
-		return Caller{}, puller.Errorf(puller.Unauthorized, "the session has ended; log in again")
+		return auth.Caller{}, puller.Errorf(puller.Unauthorized, "the session has ended; log in again")
 	}
-	who, _, err := tokens.caller(hash)
+	who, _, err := tokens.Caller(hash)
 	return who, err
 }

@@ -1,4 +1,4 @@
-package api
+package auth
 
 import (
 	"crypto/sha256"
@@ -116,9 +116,9 @@ func sameFile(a, b os.FileInfo) bool {
 	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size() && a.Mode() == b.Mode()
 }
 
-// caller returns whose token has a hash, and when that ends, zero for never. The
+// Caller returns whose token has a hash, and when that ends, zero for never. The
 // error is Unauthorized.
-func (t *Tokens) caller(hash [sha256.Size]byte) (Caller, time.Time, error) {
+func (t *Tokens) Caller(hash [sha256.Size]byte) (Caller, time.Time, error) {
 	token := t.now().find(hash)
 	switch {
 	case token == nil:
@@ -129,9 +129,9 @@ func (t *Tokens) caller(hash [sha256.Size]byte) (Caller, time.Time, error) {
 	return Caller{Name: "token:" + token.name, Scopes: token.scopes, Rules: token.rules}, token.expires, nil
 }
 
-// certified returns who shows a certificate that the authority has signed. Those
+// Certified returns who shows a certificate that the authority has signed. Those
 // that the file does not name may do everything if it names none at all.
-func (t *Tokens) certified(name string) (Caller, error) {
+func (t *Tokens) Certified(name string) (Caller, error) {
 	c := Caller{Name: "cert:" + name, Scopes: []Scope{ScopeAdmin}}
 	if t == nil {
 		return c, nil

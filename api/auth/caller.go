@@ -1,4 +1,4 @@
-package api
+package auth
 
 import (
 	"cmp"
@@ -20,18 +20,19 @@ type Caller struct {
 	// Rules are those that the token file has for the caller alone.
 	Rules puller.Rules
 
-	// local callers have come by a unix socket: who may write to it may do
+	// Local callers have come by a unix socket: who may write to it may do
 	// everything, so there are no limits for them.
-	local bool
+	Local bool
 }
 
 // may reports whether the caller has a scope.
 func (c Caller) may(s Scope) bool {
-	return s == anyone || s == known || slices.Contains(c.Scopes, s) || slices.Contains(c.Scopes, ScopeAdmin)
+	return s == Anyone || s == Known || slices.Contains(c.Scopes, s) || slices.Contains(c.Scopes, ScopeAdmin)
 }
 
-// need returns why the caller may not do what asks for a scope, nil if it may.
-func (c Caller) need(s Scope) error {
+// Need returns why the caller may not do what asks for a scope, nil if it may. It is
+// Forbidden.
+func (c Caller) Need(s Scope) error {
 	if c.may(s) {
 		return nil
 	}
@@ -49,13 +50,14 @@ func (c Caller) list() string {
 // callerKey is where a context says who is at the other end.
 type callerKey struct{}
 
-func withCaller(ctx context.Context, c Caller) context.Context {
+// WithCaller notes who asks, for CallerOf.
+func WithCaller(ctx context.Context, c Caller) context.Context {
 	return context.WithValue(ctx, callerKey{}, c)
 }
 
-// withPeer notes who is at the other end of a connection, where the connection
-// alone says it: on a unix socket.
-func withPeer(ctx context.Context, c net.Conn) context.Context {
+// WithPeer notes who is at the other end of a connection, where the connection
+// alone says it: on a unix socket. It is for http.Server.ConnContext.
+func WithPeer(ctx context.Context, c net.Conn) context.Context {
 	for {
 		inner, wrapped := c.(interface{ NetConn() net.Conn })
 		if !wrapped {
@@ -64,20 +66,13 @@ func withPeer(ctx context.Context, c net.Conn) context.Context {
 		c = inner.NetConn()
 	}
 	if socket, ok := c.(*net.UnixConn); ok {
-		return withCaller(ctx, Caller{Name: peer(socket), Scopes: []Scope{ScopeAdmin}, local: true})
+		return WithCaller(ctx, Caller{Name: peer(socket), Scopes: []Scope{ScopeAdmin}, Local: true})
 	}
 	return ctx
 }
 
-// callerOf returns who asks. Behind the guard there always is one.
-func callerOf(r *http.Request) (c Caller, ok bool) {
+// CallerOf returns who makes a request; ok is false where that is not noted.
+func CallerOf(r *http.Request) (c Caller, ok bool) {
 	c, ok = r.Context().Value(callerKey{}).(Caller)
 	return c, ok
-}
-
-// caller returns the name of who asks, "" where it is not known, and the rules
-// that are theirs alone.
-func caller(r *http.Request) (name string, rules puller.Rules) {
-	c, _ := callerOf(r)
-	return c.Name, c.Rules
 }
