@@ -17,7 +17,7 @@ type guard struct {
 	mux      *http.ServeMux
 	next     http.Handler
 	tokens   *auth.Tokens // nil for none
-	sessions *sessions
+	sessions *auth.Sessions
 	hosts    auth.Hosts
 	limits   *auth.Limiter
 	origin   *http.CrossOriginProtection
@@ -26,11 +26,6 @@ type guard struct {
 
 // maxURL bounds what is asked for, in bytes.
 const maxURL = 32 << 10
-
-// errNobody is for one who shows nothing. It is also read by those who use the
-// command line.
-var errNobody = puller.Errorf(puller.Unauthorized,
-	"no token was shown; send \"Authorization: Bearer TOKEN\" (towline takes it from TOWLINE_TOKEN, or --token)")
 
 func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -112,7 +107,7 @@ func (g *guard) identify(r *http.Request) (auth.Caller, error) {
 	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
 		return g.tokens.Certified(r.TLS.PeerCertificates[0].Subject.CommonName)
 	}
-	return g.sessions.caller(r, g.tokens)
+	return g.sessions.Caller(r, g.tokens)
 }
 
 func (g *guard) bearer(shown []string) (auth.Caller, error) {

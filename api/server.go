@@ -20,7 +20,7 @@ type Server struct {
 	puller   *puller.Puller
 	log      logrus.FieldLogger
 	tokens   *auth.Tokens // nil for none
-	sessions *sessions
+	sessions *auth.Sessions
 	routes   http.Handler
 	wires    sync.WaitGroup // connections taken over from net/http
 	taken    atomic.Int64   // how many they are
@@ -46,7 +46,7 @@ type Options struct {
 
 // New returns the handler of all routes.
 func New(p *puller.Puller, o Options) *Server {
-	s := &Server{puller: p, log: o.Log, tokens: o.Tokens, sessions: newSessions()}
+	s := &Server{puller: p, log: o.Log, tokens: o.Tokens, sessions: auth.NewSessions()}
 	mux := http.NewServeMux()
 	handle := func(pattern string, h func(http.ResponseWriter, *http.Request) error, params ...string) {
 		mux.Handle(pattern, s.handler(h, params))

@@ -36,11 +36,11 @@ func (s *Server) createSession(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	ends := time.Now().Add(sessionFor).Truncate(time.Second).UTC()
+	ends := time.Now().Add(auth.SessionFor).Truncate(time.Second).UTC()
 	if !expires.IsZero() && expires.Before(ends) {
 		ends = expires.UTC()
 	}
-	cookie := cookie(r, s.sessions.begin(hash, ends))
+	cookie := cookie(r, s.sessions.Begin(hash, ends))
 	cookie.Expires = ends
 	http.SetCookie(w, cookie)
 	return writeJSON(w, http.StatusOK, whoami{c.Name, c.Scopes, ends})
@@ -54,8 +54,8 @@ func (s *Server) getSession(w http.ResponseWriter, r *http.Request) error {
 
 // endSession is DELETE /v1/session.
 func (s *Server) endSession(w http.ResponseWriter, r *http.Request) error {
-	if c, err := r.Cookie(sessionCookie); err == nil {
-		s.sessions.end(c.Value)
+	if c, err := r.Cookie(auth.SessionCookie); err == nil {
+		s.sessions.End(c.Value)
 	}
 	gone := cookie(r, "")
 	gone.MaxAge = -1
@@ -66,7 +66,7 @@ func (s *Server) endSession(w http.ResponseWriter, r *http.Request) error {
 
 func cookie(r *http.Request, id string) *http.Cookie {
 	return &http.Cookie{
-		Name: sessionCookie, Value: id, Path: "/",
+		Name: auth.SessionCookie, Value: id, Path: "/",
 		HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: r.TLS != nil,
 	}
 }

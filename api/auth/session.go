@@ -1,4 +1,4 @@
-package api
+package auth
 
 import (
 	"crypto/rand"
@@ -7,13 +7,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/towline/towline/api/auth"
 	"github.com/towline/towline/puller"
 )
 
-// sessions are logins of browsers, in memory: each stands for a token, and lives
+// Sessions are logins of browsers, in memory: each stands for a token, and lives
 // no longer than that is listed. They are asked from anywhere.
-type sessions struct {
+type Sessions struct {
 	mu   sync.Mutex
 	byID map[[sha256.Size]byte]session // by the hash of the ID
 }
@@ -23,18 +22,20 @@ type session struct {
 	ends  time.Time
 }
 
+// What a browser shows, and for how long it may.
 const (
-	sessionCookie = "towline_session"
-	sessionFor    = 12 * time.Hour
+	SessionCookie = "towline_session"
+	SessionFor    = 12 * time.Hour
 	maxSessions   = 1000 // of more, those that would end first end
 )
 
-func newSessions() *sessions {
-	return &sessions{byID: make(map[[sha256.Size]byte]session)}
+// NewSessions returns none yet.
+func NewSessions() *Sessions {
+	return &Sessions{byID: make(map[[sha256.Size]byte]session)}
 }
 
-// begin returns the ID of a new session.
-func (s *sessions) begin(token [sha256.Size]byte, ends time.Time) (id string) {
+// Begin returns the ID of a new session.
+func (s *Sessions) Begin(token [sha256.Size]byte, ends time.Time) (id string) {
 	id = rand.Text()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -56,29 +57,35 @@ func (s *sessions) begin(token [sha256.Size]byte, ends time.Time) (id string) {
 }
 
 // find returns the hash of the token that a session stands for.
-func (s *sessions) find(id string) (token [sha256.Size]byte, ok bool) {
+func (s *Sessions) find(id string) (token [sha256.Size]byte, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	one, ok := s.byID[sha256.Sum256([]byte(id))]
 	return one.token, ok && time.Now().Before(one.ends)
 }
 
-func (s *sessions) end(id string) {
+// End ends a session.
+func (s *Sessions) End(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.byID, sha256.Sum256([]byte(id)))
 }
 
-// caller returns who a request's session stands for.
-func (s *sessions) caller(r *http.Request, tokens *auth.Tokens) (auth.Caller, error) {
-	c, err := r.Cookie(sessionCookie)
+// Caller returns who a request's session stands for.
+func (s *Sessions) Caller(r *http.Request, tokens *Tokens) (Caller, error) {
+	c, err := r.Cookie(SessionCookie)
 	if err != nil || tokens == nil {
-		return auth.Caller{}, errNobody
+		return Caller{}, errNobody
 	}
 	hash, ok := s.find(c.Value)
 	if !ok {
-		return auth.Caller{}, puller.Errorf(puller.Unauthorized, "the session has ended; log in again")
+		return Caller{}, puller.Errorf(puller.Unauthorized, "the session has ended; log in again")
 	}
 	who, _, err := tokens.Caller(hash)
 	return who, err
 }
+
+// errNobody is for one who shows nothing. It is also read by those who use the
+// command line.
+var errNobody = puller.Errorf(puller.Unauthorized,
+	"no token was shown; send \"Authorization: Bearer TOKEN\" (towline takes it from TOWLINE_TOKEN, or --token)")
