@@ -1,7 +1,6 @@
 package api
 
 import (
-	"crypto/sha256"
 	"errors"
 	"io"
 	"net/http"
@@ -101,27 +100,7 @@ func (g *guard) identify(r *http.Request) (auth.Caller, error) {
 	if g.open {
 		return auth.Caller{Scopes: []auth.Scope{auth.ScopeAdmin}, Local: true}, nil
 	}
-	if shown := r.Header.Values("Authorization"); len(shown) > 0 {
-		return g.bearer(shown)
-	}
-	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
-		return g.tokens.Certified(r.TLS.PeerCertificates[0].Subject.CommonName)
-	}
-	return g.sessions.Caller(r, g.tokens)
-}
-
-func (g *guard) bearer(shown []string) (auth.Caller, error) {
-	scheme, token, _ := strings.Cut(shown[0], " ")
-	switch {
-	case len(shown) > 1:
-		return auth.Caller{}, puller.Errorf(puller.Unauthorized, "Authorization: given more than once")
-	case !strings.EqualFold(scheme, "Bearer"):
-		return auth.Caller{}, puller.Errorf(puller.Unauthorized, "Authorization: only \"Bearer TOKEN\" is taken")
-	case g.tokens == nil:
-		return auth.Caller{}, puller.Errorf(puller.Unauthorized, "this daemon has no tokens: its auth.token_file is not set")
-	}
-	c, _, err := g.tokens.Caller(sha256.Sum256([]byte(strings.TrimSpace(token))))
-	return c, err
+	return auth.Identify(r, g.tokens, g.sessions)
 }
 
 // checkBody refuses a body in a form that is not taken, and one where there is to

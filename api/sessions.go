@@ -1,12 +1,10 @@
 package api
 
 import (
-	"crypto/sha256"
 	"net/http"
 	"time"
 
 	"github.com/towline/towline/api/auth"
-	"github.com/towline/towline/puller"
 )
 
 // whoami is the answer of /v1/session.
@@ -17,7 +15,7 @@ type whoami struct {
 }
 
 // createSession is POST /v1/session: it takes a token and sets a cookie that
-// stands for it, which no script can read.
+// stands for it.
 func (s *Server) createSession(w http.ResponseWriter, r *http.Request) error {
 	var request struct {
 		Token string `json:"token"`
@@ -25,25 +23,15 @@ func (s *Server) createSession(w http.ResponseWriter, r *http.Request) error {
 	if err := decodeBody(w, r, &request); err != nil {
 		return err
 	}
-	switch {
-	case request.Token == "":
+	if request.Token == "" {
 		return invalid("token: empty")
-	case s.tokens == nil:
-		return puller.Errorf(puller.Forbidden, "this daemon has no tokens: its auth.token_file is not set")
 	}
-	hash := sha256.Sum256([]byte(request.Token))
-	c, expires, err := s.tokens.Caller(hash)
+	c, cookie, err := s.sessions.Begin(r, s.tokens, request.Token)
 	if err != nil {
 		return err
 	}
-	ends := time.Now().Add(auth.SessionFor).Truncate(time.Second).UTC()
-	if !expires.IsZero() && expires.Before(ends) {
-		ends = expires.UTC()
-	}
-	cookie := cookie(r, s.sessions.Begin(hash, ends))
-	cookie.Expires = ends
 	http.SetCookie(w, cookie)
-	return writeJSON(w, http.StatusOK, whoami{c.Name, c.Scopes, ends})
+	return writeJSON(w, http.StatusOK, whoami{c.Name, c.Scopes, cookie.Expires})
 }
 
 // getSession is GET /v1/session.
@@ -54,19 +42,7 @@ func (s *Server) getSession(w http.ResponseWriter, r *http.Request) error {
 
 // endSession is DELETE /v1/session.
 func (s *Server) endSession(w http.ResponseWriter, r *http.Request) error {
-	if c, err := r.Cookie(auth.SessionCookie); err == nil {
-		s.sessions.End(c.Value)
-	}
-	gone := cookie(r, "")
-	gone.MaxAge = -1
-	http.SetCookie(w, gone)
+	http.SetCookie(w, s.sessions.End(r))
 	w.WriteHeader(http.StatusNoContent)
 	return nil
-}
-
-func cookie(r *http.Request, id string) *http.Cookie {
-	return &http.Cookie{
-		Name: auth.SessionCookie, Value: id, Path: "/",
-		HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: r.TLS != nil,
-	}
 }

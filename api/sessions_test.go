@@ -1,16 +1,9 @@
 package api_test
 
 import (
-	"crypto/tls"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/api"
 	"github.com/towline/towline/puller"
@@ -57,66 +50,4 @@ func TestALoginIsASessionOfItsToken(t *testing.T) {
 	if a := g.call("GET", "/v1/jobs", "", "Cookie", second); a.status != http.StatusOK {
 		t.Errorf("the other session: %d", a.status)
 	}
-}
-
-func TestASessionOverTLSIsForTLSOnly(t *testing.T) {
-	h := api.New(nil, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Tokens: openTokens(t, tokenFile(t, everyone()), &safeBuffer{})})
-	for _, state := range []*tls.ConnectionState{nil, {}} {
-		r, _ := http.NewRequest("POST", "https://localhost/v1/session", strings.NewReader(`{"token":"`+reader+`"}`))
-		r.Header.Set("Content-Type", "application/json")
-		r.TLS = state
-		w := &status{header: http.Header{}}
-		h.ServeHTTP(w, r)
-		if set := w.header.Get("Set-Cookie"); w.code != 200 || strings.Contains(set, "; Secure") != (state != nil) {
-			t.Errorf("TLS %v: %d %q", state != nil, w.code, set)
-		}
-	}
-}
-
-func TestASessionEndsWithItsTokenAndItsTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		path := tokenFile(t, everyone())
-		h := api.New(nil, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Tokens: openTokens(t, path, &safeBuffer{})})
-		login := func(token string) (cookie string) {
-			r, _ := http.NewRequest("POST", "http://localhost/v1/session", strings.NewReader(`{"token":"`+token+`"}`))
-			r.Header.Set("Content-Type", "application/json")
-			w := &status{header: http.Header{}}
-			h.ServeHTTP(w, r)
-			cookie, _, _ = strings.Cut(w.header.Get("Set-Cookie"), ";")
-			return cookie
-		}
-		code := func(cookie string) int {
-			r, _ := http.NewRequest("GET", "http://localhost/v1/session", nil)
-			r.Header.Set("Cookie", cookie)
-			w := &status{header: http.Header{}}
-			h.ServeHTTP(w, r)
-			return w.code
-		}
-		first := login(reader)
-		if got := code(first); got != 200 {
-			t.Fatal(got)
-		}
-		<-time.After(11 * time.Hour)
-		second, other := login(reader), login(boss)
-		if got := code(first); got != 200 {
-			t.Errorf("after 11 h: %d", got)
-		}
-		<-time.After(time.Hour + time.Second)
-		if got, still := code(first), code(second); got != 401 || still != 200 {
-			t.Errorf("after 12 h: %d, the other one %d", got, still)
-		}
-		if err := os.WriteFile(path, []byte("tokens:\n"+listed("boss", boss, "admin")), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		<-time.After(time.Second)
-		if got, still := code(second), code(other); got != 401 || still != 200 {
-			t.Errorf("when its token is gone: %d, another one's %d", got, still)
-		}
-		for range 1000 {
-			login(boss)
-		}
-		if got, last := code(other), code(login(boss)); got != 401 || last != 200 {
-			t.Errorf("after a thousand more: %d, the last one %d", got, last)
-		}
-	})
 }

@@ -76,3 +76,21 @@ func CallerOf(r *http.Request) (c Caller, ok bool) {
 	c, ok = r.Context().Value(callerKey{}).(Caller)
 	return c, ok
 }
+
+// errNobody is for one who shows nothing. It is also read by those who use the
+// command line.
+var errNobody = puller.Errorf(puller.Unauthorized,
+	"no token was shown; send \"Authorization: Bearer TOKEN\" (towline takes it from TOWLINE_TOKEN, or --token)")
+
+// Identify returns who makes a request, by what it shows: a token, a certificate
+// that the listener has verified, or a session. tokens is nil for none. The error
+// is Unauthorized.
+func Identify(r *http.Request, tokens *Tokens, sessions *Sessions) (Caller, error) {
+	if shown := r.Header.Values("Authorization"); len(shown) > 0 {
+		return tokens.bearer(shown)
+	}
+	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+		return tokens.certified(r.TLS.PeerCertificates[0].Subject.CommonName)
+	}
+	return sessions.caller(r, tokens)
+}

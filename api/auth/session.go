@@ -22,10 +22,9 @@ type session struct {
 	ends  time.Time
 }
 
-// What a browser shows, and for how long it may.
 const (
-	SessionCookie = "towline_session"
-	SessionFor    = 12 * time.Hour
+	sessionCookie = "towline_session"
+	sessionFor    = 12 * time.Hour
 	maxSessions   = 1000 // of more, those that would end first end
 )
 
@@ -34,8 +33,50 @@ func NewSessions() *Sessions {
 	return &Sessions{byID: make(map[[sha256.Size]byte]session)}
 }
 
-// Begin returns the ID of a new session.
-func (s *Sessions) Begin(token [sha256.Size]byte, ends time.Time) (id string) {
+// Begin logs in with a token: it returns whose that is, and the cookie that stands
+// for it until it expires, which no script can read. r is the request that it is
+// an answer to, tokens is nil for none. The error is Unauthorized, or Forbidden
+// where there are no tokens.
+func (s *Sessions) Begin(r *http.Request, tokens *Tokens, token string) (Caller, *http.Cookie, error) {
+	if tokens == nil {
+		return Caller{}, nil, puller.Errorf(puller.Forbidden, "this daemon has no tokens: its auth.token_file is not set")
+	}
+	hash := sha256.Sum256([]byte(token))
+	c, expires, err := tokens.caller(hash)
+	if err != nil {
+		return Caller{}, nil, err
+	}
+	ends := time.Now().Add(sessionFor).Truncate(time.Second).UTC()
+	if !expires.IsZero() && expires.Before(ends) {
+		ends = expires.UTC()
+	}
+	cookie := cookie(r, s.add(hash, ends))
+	cookie.Expires = ends
+	return c, cookie, nil
+}
+
+// End ends the session that a request shows, if it does, and returns the cookie
+// that takes the place of its own.
+func (s *Sessions) End(r *http.Request) *http.Cookie {
+	if c, err := r.Cookie(sessionCookie); err == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.byID, sha256.Sum256([]byte(c.Value)))
+	}
+	gone := cookie(r, "")
+	gone.MaxAge = -1
+	return gone
+}
+
+func cookie(r *http.Request, id string) *http.Cookie {
+	return &http.Cookie{
+		Name: sessionCookie, Value: id, Path: "/",
+		HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: r.TLS != nil,
+	}
+}
+
+// add returns the ID of a new session.
+func (s *Sessions) add(token [sha256.Size]byte, ends time.Time) (id string) {
 	id = rand.Text()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -64,16 +105,9 @@ func (s *Sessions) find(id string) (token [sha256.Size]byte, ok bool) {
 	return one.token, ok && time.Now().Before(one.ends)
 }
 
-// End ends a session.
-func (s *Sessions) End(id string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.byID, sha256.Sum256([]byte(id)))
-}
-
-// Caller returns who a request's session stands for.
-func (s *Sessions) Caller(r *http.Request, tokens *Tokens) (Caller, error) {
-	c, err := r.Cookie(SessionCookie)
+// caller returns who a request's session stands for.
+func (s *Sessions) caller(r *http.Request, tokens *Tokens) (Caller, error) {
+	c, err := r.Cookie(sessionCookie)
 	if err != nil || tokens == nil {
 		return Caller{}, errNobody
 	}
@@ -81,11 +115,6 @@ func (s *Sessions) Caller(r *http.Request, tokens *Tokens) (Caller, error) {
 	if !ok {
 		return Caller{}, puller.Errorf(puller.Unauthorized, "the session has ended; log in again")
 	}
-	who, _, err := tokens.Caller(hash)
+	who, _, err := tokens.caller(hash)
 	return who, err
 }
-
-// errNobody is for one who shows nothing. It is also read by those who use the
-// command line.
-var errNobody = puller.Errorf(puller.Unauthorized,
-	"no token was shown; send \"Authorization: Bearer TOKEN\" (towline takes it from TOWLINE_TOKEN, or --token)")

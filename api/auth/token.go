@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -116,9 +117,9 @@ func sameFile(a, b os.FileInfo) bool {
 	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size() && a.Mode() == b.Mode()
 }
 
-// Caller returns whose token has a hash, and when that ends, zero for never. The
+// caller returns whose token has a hash, and when that ends, zero for never. The
 // error is Unauthorized.
-func (t *Tokens) Caller(hash [sha256.Size]byte) (Caller, time.Time, error) {
+func (t *Tokens) caller(hash [sha256.Size]byte) (Caller, time.Time, error) {
 	token := t.now().find(hash)
 	switch {
 	case token == nil:
@@ -129,9 +130,25 @@ func (t *Tokens) Caller(hash [sha256.Size]byte) (Caller, time.Time, error) {
 	return Caller{Name: "token:" + token.name, Scopes: token.scopes, Rules: token.rules}, token.expires, nil
 }
 
-// Certified returns who shows a certificate that the authority has signed. Those
+// bearer returns who shows a token in the Authorization header. The error is
+// Unauthorized.
+func (t *Tokens) bearer(shown []string) (Caller, error) {
+	scheme, token, _ := strings.Cut(shown[0], " ")
+	switch {
+	case len(shown) > 1:
+		return Caller{}, puller.Errorf(puller.Unauthorized, "Authorization: given more than once")
+	case !strings.EqualFold(scheme, "Bearer"):
+		return Caller{}, puller.Errorf(puller.Unauthorized, "Authorization: only \"Bearer TOKEN\" is taken")
+	case t == nil:
+		return Caller{}, puller.Errorf(puller.Unauthorized, "this daemon has no tokens: its auth.token_file is not set")
+	}
+	c, _, err := t.caller(sha256.Sum256([]byte(strings.TrimSpace(token))))
+	return c, err
+}
+
+// certified returns who shows a certificate that the authority has signed. Those
 // that the file does not name may do everything if it names none at all.
-func (t *Tokens) Certified(name string) (Caller, error) {
+func (t *Tokens) certified(name string) (Caller, error) {
 	c := Caller{Name: "cert:" + name, Scopes: []Scope{ScopeAdmin}}
 	if t == nil {
 		return c, nil
