@@ -9,6 +9,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -72,24 +73,12 @@ func openTokens(t *testing.T, path string, out io.Writer) *auth.Tokens {
 
 // asks makes a request as a caller over TCP, without a connection.
 func asks(h http.Handler, token string) int {
-	r, err := http.NewRequest("GET", "http://localhost/v1/session", nil)
-	if err != nil {
-		panic(err)
-	}
+	r := httptest.NewRequest("GET", "http://localhost/v1/session", nil)
 	r.Header.Set("Authorization", "Bearer "+token)
-	w := &status{header: http.Header{}}
+	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
-	return w.code
+	return w.Code
 }
-
-type status struct {
-	header http.Header
-	code   int
-}
-
-func (s *status) Header() http.Header         { return s.header }
-func (s *status) WriteHeader(code int)        { s.code = code }
-func (s *status) Write(p []byte) (int, error) { return len(p), nil }
 
 // guarded serves the daemon's jobs once more, to callers that must show
 // something.
