@@ -19,6 +19,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/api"
+	"github.com/towline/towline/api/auth"
 	"github.com/towline/towline/puller"
 )
 
@@ -85,7 +86,7 @@ func (endless) Read(p []byte) (int, error) { return copy(p, bytes.Repeat([]byte(
 func TestPathTricksOpenNothing(t *testing.T) {
 	g, pull, run := guardedJobs(t)
 	before := g.jobs()
-	for _, r := range append(routes(pull, run), route{method: "POST", path: "/images/create", scope: api.ScopePull}, route{method: "GET", path: "/version"}) {
+	for _, r := range append(routes(pull, run), route{method: "POST", path: "/images/create", scope: auth.ScopePull}, route{method: "GET", path: "/version"}) {
 		path, query, _ := strings.Cut(r.path, "?")
 		segments := strings.Split(path[1:], "/")
 		tricks := []string{
@@ -100,7 +101,7 @@ func TestPathTricksOpenNothing(t *testing.T) {
 				case token == "" && status != http.StatusUnauthorized && status != http.StatusForbidden && status != http.StatusBadRequest:
 					t.Errorf("%s %s without a token: %d", r.method, trick, status)
 				case token != "" && r.path == "/version": // which is for all who are known
-				case token != "" && status/100 == 2 && !(r.scope == api.ScopeRead && token == reader) && !(r.scope == api.ScopeRun && token == runner):
+				case token != "" && status/100 == 2 && !(r.scope == auth.ScopeRead && token == reader) && !(r.scope == auth.ScopeRun && token == runner):
 					t.Errorf("%s %s with %s: %d", r.method, trick, token, status)
 				case strings.HasPrefix(location, "//") || strings.Contains(location, "://"):
 					t.Errorf("%s %s: leads to %s", r.method, trick, location)

@@ -1,13 +1,13 @@
 package api
 
 import (
-	"crypto/sha256"
 	"errors"
 	"io"
 	"net/http"
 	"strings"
 	"time"
 
+	"github.com/towline/towline/api/auth"
 	"github.com/towline/towline/puller"
 )
 
@@ -15,21 +15,16 @@ import (
 type guard struct {
 	mux      *http.ServeMux
 	next     http.Handler
-	tokens   *Tokens // nil for none
-	sessions *sessions
-	hosts    hosts
-	limits   *limiter
+	tokens   *auth.Tokens // nil for none
+	sessions *auth.Sessions
+	hosts    auth.Hosts
+	limits   *auth.Limiter
 	origin   *http.CrossOriginProtection
 	open     bool
 }
 
 // maxURL bounds what is asked for, in bytes.
 const maxURL = 32 << 10
-
-// errNobody is for one who shows nothing. It is also read by those who use the
-// command line.
-var errNobody = puller.Errorf(puller.Unauthorized,
-	"no token was shown; send \"Authorization: Bearer TOKEN\" (towline takes it from TOWLINE_TOKEN, or --token)")
 
 func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -43,89 +38,69 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.refuse(w, r, err)
 		return
 	}
-	if _, ok := callerOf(r); !ok {
-		r = r.WithContext(withCaller(r.Context(), who))
+	if _, ok := auth.CallerOf(r); !ok {
+		r = r.WithContext(auth.WithCaller(r.Context(), who))
 	}
 	g.next.ServeHTTP(w, r)
 }
 
 // admit returns who makes a request that may be made.
-func (g *guard) admit(w http.ResponseWriter, r *http.Request) (Caller, error) {
+func (g *guard) admit(w http.ResponseWriter, r *http.Request) (auth.Caller, error) {
 	if len(r.RequestURI) > maxURL {
-		return Caller{}, errLongURL
+		return auth.Caller{}, errLongURL
 	}
 	if r.URL.RawQuery != "" {
 		// It would end up in logs, histories and the Referer of other requests.
 		query := r.URL.Query()
 		for _, name := range []string{"token", "access_token", "authorization"} {
 			if query.Has(name) {
-				return Caller{}, invalid("%s: a token is not taken from the address; send it as \"Authorization: Bearer TOKEN\", and replace this one", name)
+				return auth.Caller{}, invalid("%s: a token is not taken from the address; send it as \"Authorization: Bearer TOKEN\", and replace this one", name)
 			}
 		}
 	}
 	who, unknown := g.identify(r)
-	if !who.local {
+	if !who.Local {
 		if err := g.check(r, who, unknown); err != nil {
-			return Caller{}, err
+			return auth.Caller{}, err
 		}
 	}
 	if err := g.origin.Check(r); err != nil {
-		return Caller{}, puller.Errorf(puller.Forbidden, "the request comes from another site's page: %w", err)
+		return auth.Caller{}, puller.Errorf(puller.Forbidden, "the request comes from another site's page: %w", err)
 	}
 	return who, checkBody(w, r)
 }
 
 // check returns why one who has not come by a unix socket may not make a request.
 // unknown is why it is not known who that is, nil if it is.
-func (g *guard) check(r *http.Request, who Caller, unknown error) error {
-	if !g.hosts.has(r) {
+func (g *guard) check(r *http.Request, who auth.Caller, unknown error) error {
+	if !g.hosts.Has(r) {
 		return puller.Errorf(puller.Forbidden, "Host: %q is no name of this daemon; call it by one of its names, or add it to its auth.hosts", clip(r.Host))
 	}
 	name := who.Name
 	if unknown != nil {
-		name = stranger(r.RemoteAddr)
+		name = auth.Stranger(r.RemoteAddr)
 	}
-	if wait := g.limits.allow(name); wait > 0 {
+	if wait := g.limits.Allow(name); wait > 0 {
 		return &puller.Error{Kind: puller.Overloaded, RetryAfter: wait,
 			Err: errors.New("more requests a second than one caller may make (limits.requests); ask again later")}
 	}
 	_, pattern := g.mux.Handler(r)
 	scope := scopeOf(r, pattern)
-	if scope != anyone && unknown != nil {
+	if scope != auth.Anyone && unknown != nil {
 		return unknown
 	}
-	return who.need(scope)
+	return who.Need(scope)
 }
 
 // identify returns who asks. The error is Unauthorized.
-func (g *guard) identify(r *http.Request) (Caller, error) {
-	if c, ok := callerOf(r); ok {
+func (g *guard) identify(r *http.Request) (auth.Caller, error) {
+	if c, ok := auth.CallerOf(r); ok {
 		return c, nil
 	}
 	if g.open {
-		return Caller{Scopes: []Scope{ScopeAdmin}, local: true}, nil
+		return auth.Caller{Scopes: []auth.Scope{auth.ScopeAdmin}, Local: true}, nil
 	}
-	if shown := r.Header.Values("Authorization"); len(shown) > 0 {
-		return g.bearer(shown)
-	}
-	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
-		return g.tokens.certified(r.TLS.PeerCertificates[0].Subject.CommonName)
-	}
-	return g.sessions.caller(r, g.tokens)
-}
-
-func (g *guard) bearer(shown []string) (Caller, error) {
-	scheme, token, _ := strings.Cut(shown[0], " ")
-	switch {
-	case len(shown) > 1:
-		return Caller{}, puller.Errorf(puller.Unauthorized, "Authorization: given more than once")
-	case !strings.EqualFold(scheme, "Bearer"):
-		return Caller{}, puller.Errorf(puller.Unauthorized, "Authorization: only \"Bearer TOKEN\" is taken")
-	case g.tokens == nil:
-		return Caller{}, puller.Errorf(puller.Unauthorized, "this daemon has no tokens: its auth.token_file is not set")
-	}
-	c, _, err := g.tokens.caller(sha256.Sum256([]byte(strings.TrimSpace(token))))
-	return c, err
+	return auth.Identify(r, g.tokens, g.sessions)
 }
 
 // checkBody refuses a body in a form that is not taken, and one where there is to

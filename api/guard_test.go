@@ -9,6 +9,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,6 +22,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/api"
+	"github.com/towline/towline/api/auth"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/pullertest"
 )
@@ -58,15 +60,24 @@ func tokenFile(t *testing.T, content string) string {
 	return path
 }
 
-func openTokens(t *testing.T, path string, out io.Writer) *api.Tokens {
+func openTokens(t *testing.T, path string, out io.Writer) *auth.Tokens {
 	t.Helper()
 	l := logrus.New()
 	l.SetOutput(out)
-	tokens, err := api.OpenTokens(path, l)
+	tokens, err := auth.OpenTokens(path, l)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return tokens
+}
+
+// asks makes a request as a caller over TCP, without a connection.
+func asks(h http.Handler, token string) int {
+	r := httptest.NewRequest("GET", "http://localhost/v1/session", nil)
+	r.Header.Set("Authorization", "Bearer "+token)
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w.Code
 }
 
 // guarded serves the daemon's jobs once more, to callers that must show
@@ -108,26 +119,26 @@ func bearer(token string) []string { return []string{"Authorization", "Bearer " 
 // route is one that there is, with what it needs.
 type route struct {
 	method, path, body, media string
-	scope                     api.Scope
+	scope                     auth.Scope
 }
 
 // routes are all that ask for something. id is a pull's, run a run's.
 func routes(id, run string) []route {
 	return []route{
-		{"POST", "/v1/pulls", `{"image":"alpine"}`, "", api.ScopePull},
-		{"POST", "/v1/prewarms", `{"images":["alpine"]}`, "", api.ScopePull},
-		{"POST", "/v1/prewarms?dry_run=true", `{"images":["alpine"]}`, "", api.ScopePull},
-		{"POST", "/v1/prewarms", "services: {a: {image: alpine}}", "application/yaml", api.ScopePull},
-		{"POST", "/v1/runs", `{"image":"alpine"}`, "", api.ScopeRun},
-		{"GET", "/v1/jobs", "", "", api.ScopeRead},
-		{"HEAD", "/v1/jobs", "", "", api.ScopeRead},
-		{"GET", "/v1/jobs/" + id, "", "", api.ScopeRead},
-		{"GET", "/v1/jobs/" + id + "/events", "", "", api.ScopeRead},
-		{"GET", "/v1/jobs/" + run + "/logs", "", "", api.ScopeRead},
-		{"GET", "/v1/engine", "", "", api.ScopeRead},
-		{"GET", "/metrics", "", "", api.ScopeRead},
-		{"DELETE", "/v1/jobs/" + id, "", "", api.ScopePull},
-		{"DELETE", "/v1/jobs/" + run, "", "", api.ScopeRun},
+		{"POST", "/v1/pulls", `{"image":"alpine"}`, "", auth.ScopePull},
+		{"POST", "/v1/prewarms", `{"images":["alpine"]}`, "", auth.ScopePull},
+		{"POST", "/v1/prewarms?dry_run=true", `{"images":["alpine"]}`, "", auth.ScopePull},
+		{"POST", "/v1/prewarms", "services: {a: {image: alpine}}", "application/yaml", auth.ScopePull},
+		{"POST", "/v1/runs", `{"image":"alpine"}`, "", auth.ScopeRun},
+		{"GET", "/v1/jobs", "", "", auth.ScopeRead},
+		{"HEAD", "/v1/jobs", "", "", auth.ScopeRead},
+		{"GET", "/v1/jobs/" + id, "", "", auth.ScopeRead},
+		{"GET", "/v1/jobs/" + id + "/events", "", "", auth.ScopeRead},
+		{"GET", "/v1/jobs/" + run + "/logs", "", "", auth.ScopeRead},
+		{"GET", "/v1/engine", "", "", auth.ScopeRead},
+		{"GET", "/metrics", "", "", auth.ScopeRead},
+		{"DELETE", "/v1/jobs/" + id, "", "", auth.ScopePull},
+		{"DELETE", "/v1/jobs/" + run, "", "", auth.ScopeRun},
 	}
 }
 
@@ -217,8 +228,8 @@ func TestWhoIsNotKnownIsRefusedOnEveryRoute(t *testing.T) {
 
 func TestEachScopeOpensItsRoutesAndNoOthers(t *testing.T) {
 	g, pull, run := guardedJobs(t)
-	tokens := map[string][]api.Scope{
-		reader: {api.ScopeRead}, pulls: {api.ScopePull}, runner: {api.ScopeRun}, boss: {api.ScopeRead, api.ScopePull, api.ScopeRun},
+	tokens := map[string][]auth.Scope{
+		reader: {auth.ScopeRead}, pulls: {auth.ScopePull}, runner: {auth.ScopeRun}, boss: {auth.ScopeRead, auth.ScopePull, auth.ScopeRun},
 	}
 	for _, r := range routes(pull, run) {
 		for token, scopes := range tokens {

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/towline/towline/api/auth"
 	"github.com/towline/towline/puller"
 )
 
@@ -49,12 +50,12 @@ func (s *Server) cancelJob(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	scope := ScopePull
+	scope := auth.ScopePull
 	if job.Kind == puller.KindRun {
-		scope = ScopeRun
+		scope = auth.ScopeRun
 	}
-	who, _ := callerOf(r)
-	if err := who.need(scope); err != nil {
+	who, _ := auth.CallerOf(r)
+	if err := who.Need(scope); err != nil {
 		return err
 	}
 	job, err = s.puller.Cancel(r.PathValue("id"))

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/towline/towline/api/auth"
 	"github.com/towline/towline/puller"
 )
 
@@ -23,6 +24,13 @@ const bodyLimit = 30 * time.Second
 
 func invalid(format string, args ...any) error {
 	return puller.Errorf(puller.InvalidRequest, format, args...)
+}
+
+// caller returns the name of who asks, "" where it is not known, and the rules
+// that are theirs alone. Behind the guard there always is one.
+func caller(r *http.Request) (name string, rules puller.Rules) {
+	c, _ := auth.CallerOf(r)
+	return c.Name, c.Rules
 }
 
 // decodeBody reads a JSON object into v. The error is InvalidRequest and names

@@ -2,12 +2,8 @@ package api_test
 
 import (
 	"net/http"
-	"os"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/api"
 	"github.com/towline/towline/puller"
@@ -98,45 +94,4 @@ func TestASessionIsHeldToTheRulesOfItsToken(t *testing.T) {
 	if a = g.call("POST", "/v1/pulls", `{"image":"team/app:v1"}`, "Cookie", cookie); a.status != http.StatusForbidden || !strings.Contains(a.body, "rules.pull.allow") {
 		t.Errorf("%d %s", a.status, a.body)
 	}
-}
-
-func TestRulesOfATokenFileAreCheckedAndReadAnew(t *testing.T) {
-	for content, want := range map[string]string{
-		"    rules: {pul: {}}\n":                    "there is no field pul",
-		"    rules: {pull: {alow: []}}\n":           "there is no field alow",
-		"    rules: {pull: {allow: [alpine]}}\n":    "line 5: token:a's rules.pull.allow: \"alpine\" does not begin with a registry",
-		"    rules: {run: {policies: [x]}}\n":       "token:a's rules.run.policies: policy: \"x\"",
-		"    rules: {pull: {require_digest: 7}}\n":  "line 5",
-		"    rules: []\n":                           "line 5",
-		"    rules: {pull: {deny: docker.io/**}}\n": "line 5",
-		"    rules: {pull: {platforms: [amd64]}}\n": "rules.pull.platforms: \"amd64\"",
-	} {
-		path := tokenFile(t, "tokens:\n"+listed("a", "x", "pull")+content)
-		if _, err := api.OpenTokens(path, logrus.New()); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
-			t.Errorf("%q: %v has no %q", content, err, want)
-		}
-	}
-	said := &safeBuffer{}
-	certified := "certificates:\n  - name: host\n    scopes: [pull]\n" + ruled
-	openTokens(t, tokenFile(t, certified), said)
-	bad := tokenFile(t, strings.Replace(certified, "docker.io/library/*", "alpine", 1))
-	if _, err := api.OpenTokens(bad, logrus.New()); err == nil || !strings.Contains(err.Error(), "cert:host's rules.pull.allow") {
-		t.Errorf("%v", err)
-	}
-}
-
-func TestANewTokenLeavesTheRulesOfOthersAlone(t *testing.T) {
-	path := tokenFile(t, "tokens:\n"+listed("a", "x", "pull")+ruled)
-	token, err := api.MakeToken("b", []api.Scope{api.ScopePull}, time.Time{})
-	if err == nil {
-		err = token.AddTo(path)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	content, err := os.ReadFile(path)
-	if err != nil || !strings.Contains(string(content), "docker.io/library/never-run") {
-		t.Errorf("%s, %v", content, err)
-	}
-	openTokens(t, path, &safeBuffer{})
 }

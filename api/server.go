@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/sirupsen/logrus"
 
+	"github.com/towline/towline/api/auth"
 	"github.com/towline/towline/puller"
 )
 
@@ -18,8 +19,8 @@ import (
 type Server struct {
 	puller   *puller.Puller
 	log      logrus.FieldLogger
-	tokens   *Tokens // nil for none
-	sessions *sessions
+	tokens   *auth.Tokens // nil for none
+	sessions *auth.Sessions
 	routes   http.Handler
 	wires    sync.WaitGroup // connections taken over from net/http
 	taken    atomic.Int64   // how many they are
@@ -34,7 +35,7 @@ type Options struct {
 	// Callers on a unix socket may do everything. All others show a token, or a
 	// certificate that the listener has verified. Open lets them in as they
 	// are, for tests.
-	Tokens *Tokens // nil for none
+	Tokens *auth.Tokens // nil for none
 	Open   bool
 	// Hosts are the names, without ports, that those others may call the daemon
 	// by, beside localhost and the address that they reach it at.
@@ -45,7 +46,7 @@ type Options struct {
 
 // New returns the handler of all routes.
 func New(p *puller.Puller, o Options) *Server {
-	s := &Server{puller: p, log: o.Log, tokens: o.Tokens, sessions: newSessions()}
+	s := &Server{puller: p, log: o.Log, tokens: o.Tokens, sessions: auth.NewSessions()}
 	mux := http.NewServeMux()
 	handle := func(pattern string, h func(http.ResponseWriter, *http.Request) error, params ...string) {
 		mux.Handle(pattern, s.handler(h, params))
@@ -71,8 +72,8 @@ func New(p *puller.Puller, o Options) *Server {
 	handle("GET /v1/session", s.getSession)
 	handle("DELETE /v1/session", s.endSession)
 	s.routes = &guard{
-		mux: mux, next: s.withDocker(withProblems(mux)), tokens: s.tokens, sessions: s.sessions, hosts: newHosts(o.Hosts),
-		limits: newLimiter(o.Requests), origin: http.NewCrossOriginProtection(), open: o.Open,
+		mux: mux, next: s.withDocker(withProblems(mux)), tokens: s.tokens, sessions: s.sessions, hosts: auth.NewHosts(o.Hosts),
+		limits: auth.NewLimiter(o.Requests), origin: http.NewCrossOriginProtection(), open: o.Open,
 	}
 	return s
 }
@@ -104,7 +105,7 @@ func HTTPServer(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler:           h,
 		Protocols:         &protocols,
-		ConnContext:       withPeer,
+		ConnContext:       auth.WithPeer,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    128 << 10, // more than X-Registry-Auth may be, so that it is refused by name

@@ -30,13 +30,14 @@ var rules = map[string]struct {
 	"puller/bolt":             {ours: []string{"puller", "stream"}},
 	"puller/pullertest":       {ours: []string{"puller", "puller/pullertest/actor", "stream", "stream/transcripts"}}, // for tests
 	"puller/pullertest/actor": {},                                                                                    // for containers
-	"api":                     {ours: []string{"puller", "stream", "api/ui", "api/compose"}},
+	"api":                     {ours: []string{"puller", "stream", "api/auth", "api/ui", "api/compose"}},
+	"api/auth":                {ours: []string{"puller"}},
 	"api/client":              {ours: []string{"puller", "stream"}},
 	"api/compose":             {ours: []string{"puller", "stream"}},
 	"api/ui":                  {standard: true},
 	"configs":                 {},
 	"cmd/towline": {ours: []string{
-		"api", "api/client", "api/compose", "configs", "puller", "stream",
+		"api", "api/auth", "api/client", "api/compose", "configs", "puller", "stream",
 		"puller/docker", "puller/registry", "puller/mirror", "puller/bolt",
 	}},
 }
@@ -123,7 +124,7 @@ func TestPackagesImportOnlyWhatTheyMay(t *testing.T) {
 			seen = append(seen, name)
 		}
 	}
-	for _, name := range []string{"stream", "puller", "puller/docker", "api", "api/client", "configs", "cmd/towline"} {
+	for _, name := range []string{"stream", "puller", "puller/docker", "api", "api/auth", "api/client", "configs", "cmd/towline"} {
 		if !slices.Contains(seen, name) {
 			t.Errorf("%s was not looked at", name)
 		}

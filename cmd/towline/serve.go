@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/towline/towline/api"
+	"github.com/towline/towline/api/auth"
 	"github.com/towline/towline/configs"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/bolt"
@@ -81,9 +82,9 @@ func serve(ctx context.Context, config configs.Config) error {
 		return err
 	}
 	defer store.Close()
-	var tokens *api.Tokens
+	var tokens *auth.Tokens
 	if config.Auth.TokenFile != "" {
-		if tokens, err = api.OpenTokens(config.Auth.TokenFile, logger); err != nil {
+		if tokens, err = auth.OpenTokens(config.Auth.TokenFile, logger); err != nil {
 			return err
 		}
 	}

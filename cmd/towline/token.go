@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/towline/towline/api"
+	"github.com/towline/towline/api/auth"
 )
 
 func newToken() *cobra.Command {
@@ -35,9 +35,9 @@ func newTokenNew() *cobra.Command {
 		Example: "  towline token new ci --scope read,pull --file /etc/towline/tokens.yaml",
 		Args:    usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var named []api.Scope
+			var named []auth.Scope
 			for _, s := range scopes {
-				named = append(named, api.Scope(strings.TrimSpace(s)))
+				named = append(named, auth.Scope(strings.TrimSpace(s)))
 			}
 			var until time.Time
 			if cmd.Flags().Changed("expires") {
@@ -46,7 +46,7 @@ func newTokenNew() *cobra.Command {
 				}
 				until = time.Now().Add(expires)
 			}
-			token, err := api.MakeToken(args[0], named, until)
+			token, err := auth.MakeToken(args[0], named, until)
 			if err != nil {
 				return usageError{err, cmd.CommandPath()}
 			}

@@ -1,4 +1,4 @@
-package api
+package auth
 
 import (
 	"net"
@@ -8,23 +8,24 @@ import (
 	"strings"
 )
 
-// hosts are the names that a daemon may be called by over TCP. A page in a
+// Hosts are the names that a daemon may be called by over TCP. A page in a
 // browser may give a name of its own the daemon's address (DNS rebinding); it
 // then is what the Host header says.
-type hosts []string
+type Hosts []string
 
-// newHosts takes names and addresses without ports.
-func newHosts(names []string) hosts {
-	all := hosts{"localhost", "127.0.0.1", "::1"}
+// NewHosts takes names and addresses without ports. Those of this host itself are
+// among them in any case.
+func NewHosts(names []string) Hosts {
+	all := Hosts{"localhost", "127.0.0.1", "::1"}
 	for _, name := range names {
 		all = append(all, hostName(name))
 	}
 	return all
 }
 
-// has reports whether a request calls the daemon by one of its names, or by the
+// Has reports whether a request calls the daemon by one of its names, or by the
 // very address that it has come to. Ports are not looked at: they are mapped.
-func (h hosts) has(r *http.Request) bool {
+func (h Hosts) Has(r *http.Request) bool {
 	name := hostName(r.Host)
 	if name == "" {
 		return false

@@ -1,4 +1,4 @@
-package api
+package auth
 
 import (
 	"net"
@@ -9,23 +9,25 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// limiter bounds how many requests a second a caller makes. It is called from
+// Limiter bounds how many requests a second a caller makes. It is called from
 // anywhere.
-type limiter struct {
-	each int // requests a second, and as many at once; 0 is without limit
+type Limiter struct {
+	each int // requests a second
 
 	mu     sync.Mutex
 	spent  map[string]*rate.Limiter // of callers of the last second or so
 	pruned time.Time
 }
 
-func newLimiter(each int) *limiter {
-	return &limiter{each: each, spent: make(map[string]*rate.Limiter)}
+// NewLimiter lets each caller make so many requests a second, and as many at
+// once; 0 is without limit.
+func NewLimiter(each int) *Limiter {
+	return &Limiter{each: each, spent: make(map[string]*rate.Limiter)}
 }
 
-// allow takes in a request of a caller, and returns how long to wait before the
+// Allow takes in a request of a caller, and returns how long to wait before the
 // next try if it is one too many, 0 if it is not.
-func (l *limiter) allow(caller string) time.Duration {
+func (l *Limiter) Allow(caller string) time.Duration {
 	if l.each <= 0 {
 		return 0
 	}
@@ -46,7 +48,7 @@ func (l *limiter) allow(caller string) time.Duration {
 
 // prune forgets callers that may make as many requests as ones that have made
 // none. It looks no more often than once a second, in which they all become so.
-func (l *limiter) prune(now time.Time) {
+func (l *Limiter) prune(now time.Time) {
 	if now.Sub(l.pruned) < time.Second {
 		return
 	}
@@ -58,9 +60,9 @@ func (l *limiter) prune(now time.Time) {
 	}
 }
 
-// stranger is the name of one whose name is not known: the address, of IPv6 the
+// Stranger is the name of one whose name is not known: the address, of IPv6 the
 // network, which is what one party has.
-func stranger(remote string) string {
+func Stranger(remote string) string {
 	host, _, err := net.SplitHostPort(remote)
 	if err != nil {
 		return "addr:"

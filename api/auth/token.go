@@ -1,4 +1,4 @@
-package api
+package auth
 
 import (
 	"crypto/sha256"
@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -127,6 +128,22 @@ func (t *Tokens) caller(hash [sha256.Size]byte) (Caller, time.Time, error) {
 		return Caller{}, time.Time{}, puller.Errorf(puller.Unauthorized, "the token %s has expired, on %s", token.name, token.expires.UTC().Format(time.RFC3339))
 	}
 	return Caller{Name: "token:" + token.name, Scopes: token.scopes, Rules: token.rules}, token.expires, nil
+}
+
+// bearer returns who shows a token in the Authorization header. The error is
+// Unauthorized.
+func (t *Tokens) bearer(shown []string) (Caller, error) {
+	scheme, token, _ := strings.Cut(shown[0], " ")
+	switch {
+	case len(shown) > 1:
+		return Caller{}, puller.Errorf(puller.Unauthorized, "Authorization: given more than once")
+	case !strings.EqualFold(scheme, "Bearer"):
+		return Caller{}, puller.Errorf(puller.Unauthorized, "Authorization: only \"Bearer TOKEN\" is taken")
+	case t == nil:
+		return Caller{}, puller.Errorf(puller.Unauthorized, "this daemon has no tokens: its auth.token_file is not set")
+	}
+	c, _, err := t.caller(sha256.Sum256([]byte(strings.TrimSpace(token))))
+	return c, err
 }
 
 // certified returns who shows a certificate that the authority has signed. Those

@@ -1,4 +1,4 @@
-package api
+package auth
 
 import (
 	"bytes"
@@ -158,12 +158,12 @@ func line(entry, field *yaml.Node) int {
 
 func parseScopes(at int, nodes []yaml.Node) (scopes []Scope, err error) {
 	if len(nodes) == 0 {
-		return nil, fmt.Errorf("line %d: scopes: empty; name some of %s", at, Caller{Scopes: Scopes()}.list())
+		return nil, fmt.Errorf("line %d: scopes: empty; name some of %s", at, Caller{Scopes: allScopes()}.list())
 	}
 	for _, n := range nodes {
 		s := Scope(n.Value)
-		if !slices.Contains(Scopes(), s) {
-			return nil, fmt.Errorf("line %d: scopes: there is no %q; there are %s", n.Line, n.Value, Caller{Scopes: Scopes()}.list())
+		if !slices.Contains(allScopes(), s) {
+			return nil, fmt.Errorf("line %d: scopes: there is no %q; there are %s", n.Line, n.Value, Caller{Scopes: allScopes()}.list())
 		}
 		if !slices.Contains(scopes, s) {
 			scopes = append(scopes, s)

@@ -1,0 +1,53 @@
+package api_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/towline/towline/api"
+	"github.com/towline/towline/puller"
+)
+
+func TestALoginIsASessionOfItsToken(t *testing.T) {
+	d := start(t)
+	path := tokenFile(t, everyone())
+	said := &safeBuffer{}
+	g := d.guarded(func(o *api.Options) { o.Tokens = openTokens(t, path, said) })
+	login := func(token string) answer { return g.call("POST", "/v1/session", `{"token":"`+token+`"}`) }
+	for token, detail := range map[string]string{"canary-nobody": "not known", late: "expired"} {
+		if p := login(token).problem(t, http.StatusUnauthorized, puller.Unauthorized); !strings.Contains(p.Detail, detail) {
+			t.Errorf("%s: %s", token, p.Detail)
+		}
+	}
+	login("").problem(t, http.StatusBadRequest, puller.InvalidRequest)
+	g.call("POST", "/v1/session", `{"tokn":"x"}`).problem(t, http.StatusBadRequest, puller.InvalidRequest)
+	a := login(reader)
+	set := a.header.Get("Set-Cookie")
+	for _, want := range []string{"towline_session=", "; HttpOnly", "; SameSite=Strict", "; Path=/", "; Expires="} {
+		if a.status != http.StatusOK || !strings.Contains(set, want) {
+			t.Errorf("%d: %q lacks %q", a.status, set, want)
+		}
+	}
+	if strings.Contains(set, "canary") || strings.Contains(a.body, "canary") || strings.Contains(set, hashOf(reader)) || strings.Contains(set, "Secure") {
+		t.Errorf("the cookie is %q, the answer %s", set, a.body)
+	}
+	cookie, _, _ := strings.Cut(set, ";")
+	with := []string{"Cookie", cookie}
+	if a := g.call("GET", "/v1/jobs", "", with...); a.status != http.StatusOK {
+		t.Errorf("with the session: %d %s", a.status, a.body)
+	}
+	g.call("POST", "/v1/pulls", `{"image":"alpine"}`, with...).problem(t, http.StatusForbidden, puller.Forbidden)
+	second, _, _ := strings.Cut(login(reader).header.Get("Set-Cookie"), ";")
+	if second == cookie {
+		t.Error("two sessions are one")
+	}
+	a = g.call("DELETE", "/v1/session", "", with...)
+	if a.status != http.StatusNoContent || !strings.Contains(a.header.Get("Set-Cookie"), "Max-Age=0") {
+		t.Errorf("the logout: %d %v", a.status, a.header)
+	}
+	g.call("GET", "/v1/jobs", "", with...).problem(t, http.StatusUnauthorized, puller.Unauthorized)
+	if a := g.call("GET", "/v1/jobs", "", "Cookie", second); a.status != http.StatusOK {
+		t.Errorf("the other session: %d", a.status)
+	}
+}
