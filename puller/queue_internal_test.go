@@ -18,7 +18,7 @@ type stand struct {
 
 func (q *queue) stand(at place) *stand {
 	s := &stand{ready: make(chan struct{})}
-	s.waiter, _ = q.join(at, func() { close(s.ready) }, func(time.Duration) {})
+	s.waiter, _ = q.join(at, func() { close(s.ready) }, func(time.Time) {})
 	return s
 }
 
