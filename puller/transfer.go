@@ -103,16 +103,16 @@ func (p *Puller) newTransfer(j *job) *transfer {
 	return t
 }
 
-// shut has the transfer take no more jobs. If it has not had a slot yet, that is
-// its end.
+// shut has the transfer take no more jobs, and leave the queue: another one may
+// come in its turn. If it has not had a slot yet, that is its end.
 func (t *transfer) shut() {
 	if t.closed {
 		return
 	}
 	t.closed = true
 	delete(t.p.transfers, t.key)
-	if t.cancel == nil {
-		t.waiter.abandon() // too late, run finds that it is shut
+	if t.waiter != nil {
+		t.waiter.abandon() // too late if it has a slot, which is given back later
 	}
 }
 
