@@ -157,18 +157,30 @@ type job struct {
 	transfer *transfer // while it is part of one
 }
 
-// context returns a context that ends with the job. Most jobs need none: a
-// transfer has its own.
+// context returns a context that ends with the job, or before it by abort. Most
+// jobs need none: a transfer has its own.
 func (j *job) context() context.Context {
 	j.p.mu.Lock()
 	defer j.p.mu.Unlock()
-	if j.ctx == nil {
-		j.ctx, j.cancel = context.WithCancel(j.p.ctx)
-		if j.outcome != nil {
-			j.cancel()
-		}
-	}
+	j.makeContext()
 	return j.ctx
+}
+
+// abort ends the context, also for who asks for it only later. The admission lock
+// is held, here and below.
+func (j *job) abort() {
+	j.makeContext()
+	j.cancel()
+}
+
+func (j *job) makeContext() {
+	if j.ctx != nil {
+		return
+	}
+	j.ctx, j.cancel = context.WithCancel(j.p.ctx)
+	if j.outcome != nil {
+		j.cancel()
+	}
 }
 
 // snapshot returns the job as it stands.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -212,6 +213,45 @@ func TestManyRefusedTogetherBeginOneCoolDown(t *testing.T) {
 		}
 		if took := time.Since(began); took != 16*time.Second {
 			y.Errorf("it took %s", took)
+		}
+	})
+}
+
+// varied asks for another time with each refusal.
+type varied struct{ *fakeRegistry }
+
+func (r varied) Head(ctx context.Context, image string, c puller.Credentials) (string, error) {
+	_, err := r.fakeRegistry.Head(ctx, image, c)
+	limited := *err.(*puller.Error)
+	limited.RetryAfter += time.Duration(r.calls()) * 10 * time.Second
+	return "", &limited
+}
+
+// Of those that are begun together, who was told of the longest hears of no other
+// after it, nor of that again.
+func TestCoolDownsThatBeginTogetherAreToldInOrder(t *testing.T) {
+	o := patient
+	o.Concurrency, o.Registry = 8, varied{refuses(10 * time.Second)}
+	inYardWith(t, o, nil, func(y *yard) {
+		gate := make(chan struct{})
+		var jobs []puller.Job
+		for i := range 50 {
+			image := fmt.Sprintf("registry.test/image%d:v1", i)
+			scripts := []pullertest.Script{pullertest.Serve(pullertest.NewImage(image, i+1))}
+			if i < o.Concurrency {
+				scripts = append([]pullertest.Script{func(p *pullertest.Pull) { p.Until(gate); limited(p) }}, scripts...)
+			}
+			y.attempts(image, scripts...)
+			jobs = append(jobs, y.always(image))
+		}
+		y.pulls(o.Concurrency)
+		close(gate)
+		for _, j := range jobs {
+			y.came(j, puller.Pulled)
+			told := cooled(y.events(j))
+			if !slices.IsSorted(told) || len(slices.Compact(slices.Clone(told))) != len(told) || len(told) == 0 || told[len(told)-1] != 90 {
+				y.Errorf("a job for %s was told of cool-downs of %v seconds", j.Image, told)
+			}
 		}
 	})
 }

@@ -106,12 +106,14 @@ func (q *queue) stop() {
 	q.stopped = true
 }
 
-// join puts a waiter in the queue, and returns how long the cool-down of its
-// registry still is. Whoever waits is called, and holds no goroutine: ready once
-// there is a slot, within whatever made it free, with its locks held, and perhaps
-// before join returns; cooling, without a lock, whenever a cool-down begins that
-// is waited for or gets longer, with how long it is.
-func (q *queue) join(at place, ready func(), cooling func(time.Duration)) (w *waiter, left time.Duration) {
+// join puts a waiter in the queue, and returns when the cool-down of its registry
+// ends, which is past where there is none. Whoever waits is called, and holds no
+// goroutine: ready once there is a slot, within whatever made it free, with its
+// locks held, and perhaps before join returns; cooling, without a lock, whenever a
+// cool-down begins that is waited for or gets longer, with when it ends. Of two
+// that begin together it may be called with the longer one first, and with one
+// that join has returned.
+func (q *queue) join(at place, ready func(), cooling func(time.Time)) (w *waiter, until time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	registry := registryOf(at.key.image)
@@ -127,7 +129,7 @@ func (q *queue) join(at place, ready func(), cooling func(time.Duration)) (w *wa
 	}
 	q.line(w)
 	q.hand()
-	return w, max(0, time.Until(h.until))
+	return w, h.until
 }
 
 // share makes a waiter one of a caller's.

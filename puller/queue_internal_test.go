@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -18,7 +19,7 @@ type stand struct {
 
 func (q *queue) stand(at place) *stand {
 	s := &stand{ready: make(chan struct{})}
-	s.waiter, _ = q.join(at, func() { close(s.ready) }, func(time.Duration) {})
+	s.waiter, _ = q.join(at, func() { close(s.ready) }, func(time.Time) {})
 	return s
 }
 
@@ -108,4 +109,28 @@ func TestAWaiterThatGaveUpPassesItsSlotOn(t *testing.T) {
 		second.release()
 		q.wantEmpty(t, 1)
 	}
+}
+
+// A run whose image is gone again wants it in its old turn, perhaps while the
+// transfer that had the turn leaves the queue. Neither is taken for the other.
+func TestATransferThatIsShutHasLeftTheQueueBeforeAnotherOneComes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &Puller{queue: newQueue(1, 0), transfers: make(map[transferKey]*transfer)}
+		holder := p.queue.stand(place{key: transferKey{image: "registry.test/other:v1"}, turn: 1, callers: []string{""}})
+		old := &transfer{p: p, key: transferKey{image: "registry.test/image:v1"}, callers: []string{""}, turn: 2}
+		old.ctx, old.cancel = context.WithCancelCause(t.Context())
+		go old.admit() // of its second attempt
+		synctest.Wait()
+		p.mu.Lock()
+		old.stop(context.Canceled)
+		next := p.queue.stand(old.place())
+		p.mu.Unlock()
+		synctest.Wait()
+		holder.release()
+		if !next.has() {
+			t.Fatal("the other one has no slot")
+		}
+		next.release()
+		p.queue.wantEmpty(t, 1)
+	})
 }

@@ -93,17 +93,19 @@ func (t *transfer) admitted() (Result, error) {
 	return result, err
 }
 
-// cooling tells that the transfer waits for its registry's cool-down.
-// Jobs whose time is up before its end are not kept waiting for nothing.
-func (t *transfer) cooling(wait time.Duration) {
-	err := errCooling(t.key.image, wait)
+// cooling tells that the transfer waits for its registry's cool-down, unless that
+// has been told. Jobs whose time is up before its end are not kept waiting for
+// nothing.
+func (t *transfer) cooling(until time.Time) {
 	t.p.mu.Lock()
 	defer t.p.unlock()
-	if t.waiter == nil || t.closed {
-		return // it has come to its turn, or its end, since
+	wait := time.Until(until).Round(time.Millisecond)
+	if t.waiter == nil || t.closed || wait <= 0 || !until.After(t.until) {
+		return // it has come to its turn, or its end, since, or waits for longer
 	}
+	err := errCooling(t.key.image, wait)
 	// In one step with who is kept: a job that comes later reads it.
-	t.until = time.Now().Add(wait)
+	t.until = until
 	if !t.keepLocked(err, func(j *job) bool { return j.lasts(wait) }) {
 		t.stop(err)
 		return

@@ -445,6 +445,30 @@ func TestARunThatWaitsForItsContainerCanBeCancelled(t *testing.T) {
 	})
 }
 
+// Nothing has asked for the job's context by then.
+func TestARunThatOnlyWaitsForItsRemovalAfterACrashCanBeCancelled(t *testing.T) {
+	inRunYard(t, nil, func(y *yard) {
+		held := y.stuck("remove")
+		defer held()
+		j := y.run(puller.RunRequest{})
+		y.is(j, puller.Active, puller.Removing)
+		<-time.After(time.Second)
+		var release func()
+		y.down(func() { release = y.stuck("list") })
+		y.crash()
+		synctest.Wait()
+		canceled := make(chan error)
+		go func() { _, err := y.Cancel(j.ID); canceled <- err }()
+		synctest.Wait()
+		release()
+		if err := <-canceled; err != nil {
+			y.Error(err)
+		}
+		y.failed(j, puller.Canceled)
+		y.empty()
+	})
+}
+
 func TestASlowReaderHoldsNoProgramUp(t *testing.T) {
 	inRunYard(t, func(p *pullertest.Process) int {
 		for range 1000 {

@@ -252,7 +252,7 @@ func (p *Puller) endRun(j *job, err error) {
 	}
 	r.ending = err
 	if !r.running {
-		j.cancel()
+		j.abort()
 		return
 	}
 	id := r.container

@@ -45,7 +45,7 @@ type transfer struct {
 	rank    int
 	callers []string  // of its jobs, also of those that left
 	batched bool      // all jobs are of prewarms
-	until   time.Time // of the cool-down that it waits for
+	until   time.Time // of the longest cool-down that its jobs were told of
 	turn    uint64    // of the first job
 	waiter  *waiter   // its place in the queue, nil while it has left it
 	state   State     // what its jobs are in
@@ -99,24 +99,20 @@ func (p *Puller) newTransfer(j *job) *transfer {
 		callers: []string{j.caller}, batched: j.parent != nil, rank: j.request.Priority.rank(),
 	}
 	p.transfers[j.key] = t
-	waiter, left := p.queue.join(t.place(), func() { p.work.Go(t.run) }, t.cooling)
-	t.waiter = waiter
-	if left > 0 {
-		t.until = time.Now().Add(left)
-	}
+	t.waiter, t.until = p.queue.join(t.place(), func() { p.work.Go(t.run) }, t.cooling)
 	return t
 }
 
-// shut has the transfer take no more jobs. If it has not had a slot yet, that is
-// its end.
+// shut has the transfer take no more jobs, and leave the queue: another one may
+// come in its turn. If it has not had a slot yet, that is its end.
 func (t *transfer) shut() {
 	if t.closed {
 		return
 	}
 	t.closed = true
 	delete(t.p.transfers, t.key)
-	if t.cancel == nil {
-		t.waiter.abandon() // too late, run finds that it is shut
+	if t.waiter != nil {
+		t.waiter.abandon() // too late if it has a slot, which is given back later
 	}
 }
 
@@ -197,12 +193,10 @@ func (t *transfer) admit() (*waiter, error) {
 	}
 	ready := make(chan struct{})
 	t.p.mu.Lock()
-	w, left := t.p.queue.join(t.place(), func() { close(ready) }, t.cooling)
+	w, until := t.p.queue.join(t.place(), func() { close(ready) }, t.cooling)
 	t.waiter = w
 	t.p.mu.Unlock()
-	if left > 0 {
-		t.cooling(left)
-	}
+	t.cooling(until)
 	var err error
 	select {
 	case <-ready:

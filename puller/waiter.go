@@ -21,7 +21,7 @@ type waiter struct {
 	host    *host
 	shares  []*share // of the callers
 	ready   func()
-	cooling func(time.Duration)
+	cooling func(until time.Time)
 	slot    bool
 	left    bool // it is in the queue no more, and has no slot
 }
@@ -81,35 +81,35 @@ func (w *waiter) release() {
 // registry asked for or, with 0, of our own. It returns how long is left.
 // Transfers that were refused together begin one, not one each.
 func (w *waiter) coolDown(asked time.Duration) time.Duration {
-	length, begun := w.lengthen(asked)
+	until, begun := w.lengthen(asked)
 	if begun {
 		w.queue.mu.Lock()
 		waiting := w.queue.waitFor(w.host)
 		w.queue.mu.Unlock()
 		for _, other := range waiting {
-			other.cooling(length)
+			other.cooling(until)
 		}
 	}
-	return length
+	return time.Until(until).Round(time.Millisecond)
 }
 
-// lengthen is coolDown but for those who wait. It reports whether they are to be
-// told.
-func (w *waiter) lengthen(asked time.Duration) (length time.Duration, begun bool) {
+// lengthen is coolDown but for those who wait. It returns the cool-down's end, and
+// whether they are to be told of it.
+func (w *waiter) lengthen(asked time.Duration) (until time.Time, begun bool) {
 	q, h := w.queue, w.host
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := time.Now()
 	left := h.until.Sub(now)
-	length = min(asked, longestCoolDown)
+	length := min(asked, longestCoolDown)
 	if asked <= 0 {
 		length = min(leastCoolDown<<min(h.row, 16), mostCoolDown)
 		if left > 0 {
-			return left, false
+			return h.until, false
 		}
 	}
 	if length <= left {
-		return left, false
+		return h.until, false
 	}
 	if left <= 0 {
 		h.row++
@@ -122,7 +122,7 @@ func (w *waiter) lengthen(asked time.Duration) (length time.Duration, begun bool
 		q.hand()
 		q.forget(h)
 	})
-	return length, true
+	return h.until, true
 }
 
 // served notes that a waiter's registry has served a transfer.
