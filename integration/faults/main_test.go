@@ -2,10 +2,10 @@ package faults_test
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -68,24 +68,19 @@ func run(m *testing.M) (code int) {
 		defer engine.Close()
 		site.fragile <- engine
 	}
-	before, err := site.engine.Goroutines(ctx)
-	if err != nil {
-		return fail(err)
-	}
 	code = m.Run()
 	// No pull is left behind in the engine either.
 	ctx, cancel = context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	err = lab.Poll(ctx, 100*time.Millisecond, func(ctx context.Context) error {
-		n, err := site.engine.Goroutines(ctx)
-		if err == nil && n > before+8 {
-			err = fmt.Errorf("the engine has %d goroutines, %d at the start", n, before)
+	err = lab.Poll(ctx, time.Second, func(ctx context.Context) error {
+		left, err := site.engine.Pulling()
+		if len(left) > 0 {
+			err = fmt.Errorf("the engine still pulls:\n%s", strings.Join(left, "\n\n"))
 		}
 		return err
 	})
 	if err != nil {
-		stacks, why := site.engine.Stacks()
-		return fail(errors.Join(err, why, errors.New(stacks)))
+		return fail(err)
 	}
 	return code
 }

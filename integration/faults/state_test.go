@@ -66,6 +66,13 @@ func TestStateOnAFullDiskRefusesNewJobsAndEndsThoseThatRun(t *testing.T) {
 		status, _ := r.wait(image.ref, 0)
 		waits <- status
 	}()
+	r.until("the job of who waits is accepted", func(ctx context.Context) error {
+		jobs, _, err := r.client.Jobs(ctx, puller.Filter{})
+		if err == nil && len(jobs) < 2 {
+			err = fmt.Errorf("there are %d jobs", len(jobs))
+		}
+		return err
+	})
 	free := fill(t, state)
 
 	// What the file has already is still of use, so not every job is refused at once.

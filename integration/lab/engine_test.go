@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -55,9 +56,31 @@ func TestEngine(t *testing.T) {
 	if n, err := engine.Goroutines(ctx); n == 0 || err != nil {
 		t.Errorf("goroutines: %d, %v", n, err)
 	}
-	if text, err := engine.Stacks(); !strings.Contains(text, "goroutine 1 [") || err != nil {
-		t.Errorf("its stacks: %v\n%s", err, text)
+	slow, _ := push(t, registry, "slow", 1, 8<<20)
+	registry.Throttle(64 << 10)
+	held, leave := context.WithCancel(ctx)
+	defer leave()
+	left := make(chan error, 1)
+	go func() { left <- pull(held, engine, slow, nil) }()
+	for _, pulls := range []bool{true, false} {
+		soon, cancel := context.WithTimeout(ctx, time.Minute)
+		err := lab.Poll(soon, 100*time.Millisecond, func(context.Context) error {
+			stacks, err := engine.Pulling()
+			if err == nil && len(stacks) > 0 != pulls {
+				err = fmt.Errorf("in a pull: %q", stacks)
+			}
+			return err
+		})
+		cancel()
+		if err != nil {
+			t.Errorf("%v, it pulls: %v", pulls, err)
+		}
+		leave()
 	}
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Errorf("the pull ended with %v", err)
+	}
+	registry.Throttle(0)
 
 	t.Setenv("DOCKER_HOST", engine.Host)
 	found, err := lab.Find(ctx, dir, t.Logf)

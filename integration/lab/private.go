@@ -141,29 +141,6 @@ func stopped(pid int) error {
 	return nil
 }
 
-// Stacks returns what each goroutine of a private engine's dockerd does, as it
-// writes it on SIGUSR1; an answer is not needed of it. An error is that it wrote
-// nothing within 10 s.
-func (e *Engine) Stacks() (string, error) {
-	if err := e.signal(syscall.SIGUSR1); err != nil {
-		return "", err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	var text []byte
-	err := Poll(ctx, 100*time.Millisecond, func(context.Context) error {
-		files, err := filepath.Glob(filepath.Join(e.own.execRoot(), "goroutine-stacks-*.log"))
-		if err != nil || len(files) == 0 {
-			return errors.Join(err, errors.New("lab: the engine has written no stacks"))
-		}
-		if text, err = os.ReadFile(files[len(files)-1]); err == nil && len(text) == 0 {
-			err = errors.New("lab: the engine has not written its stacks yet")
-		}
-		return err
-	})
-	return string(text), err
-}
-
 // Resume lets a paused engine go on (SIGCONT).
 func (e *Engine) Resume() error { return e.signal(syscall.SIGCONT) }
 
