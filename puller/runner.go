@@ -247,7 +247,7 @@ func (p *Puller) tell(j *job, message string) {
 // what it prints meanwhile. The admission lock is held.
 func (p *Puller) endRun(j *job, err error) {
 	r := j.run
-	if r.ending != nil {
+	if r.ending != nil || j.outcome != nil {
 		return
 	}
 	r.ending = err
