@@ -82,15 +82,6 @@ type host struct {
 	row     int       // cool-downs in a row
 }
 
-const (
-	// A registry that does not say how long to wait is asked again after a
-	// time that doubles from the least to the most.
-	leastCoolDown = 15 * time.Second
-	mostCoolDown  = 15 * time.Minute
-	// longestCoolDown bounds what a registry may ask for.
-	longestCoolDown = 6 * time.Hour
-)
-
 func newQueue(all, each int) *queue {
 	all = max(1, all)
 	return &queue{
@@ -276,20 +267,4 @@ func (q *queue) give(w *waiter) {
 	}
 	w.slot = true
 	w.ready()
-}
-
-// waitFor returns those who wait for a registry.
-func (q *queue) waitFor(h *host) (all []*waiter) {
-	for key, l := range q.lanes {
-		if key.host != h {
-			continue
-		}
-		for _, w := range l.waiting {
-			if w.shares[0] == key.share { // it is in a lane for each
-				all = append(all, w)
-			}
-		}
-	}
-	slices.SortFunc(all, func(a, b *waiter) int { return cmp.Compare(a.turn, b.turn) })
-	return all
 }

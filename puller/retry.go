@@ -93,49 +93,6 @@ func (t *transfer) admitted() (Result, error) {
 	return result, err
 }
 
-// cooling tells that the transfer waits for its registry's cool-down, unless that
-// has been told. Jobs whose time is up before its end are not kept waiting for
-// nothing.
-func (t *transfer) cooling(until time.Time) {
-	t.p.mu.Lock()
-	defer t.p.unlock()
-	wait := time.Until(until).Round(time.Millisecond)
-	if t.waiter == nil || t.closed || wait <= 0 || !until.After(t.until) {
-		return // it has come to its turn, or its end, since, or waits for longer
-	}
-	err := errCooling(t.key.image, wait)
-	// In one step with who is kept: a job that comes later reads it.
-	t.until = until
-	if !t.keepLocked(err, func(j *job) bool { return j.lasts(wait) }) {
-		t.stop(err)
-		return
-	}
-	for _, j := range t.jobs {
-		j.notice(coolingNotice(t.key.image, wait), wait)
-	}
-}
-
-func errCooling(image string, wait time.Duration) error {
-	return &Error{Op: "pull", Ref: image, Kind: RateLimited, RetryAfter: wait,
-		Err: fmt.Errorf("the registry limits the rate, for longer (%s) than the job may last", wait.Round(time.Second))}
-}
-
-func coolingNotice(image string, wait time.Duration) string {
-	return fmt.Sprintf("the registry %s limits the rate; waiting for %s", registryOf(image), wait.Round(time.Second))
-}
-
-// rateLimited begins the registry's cool-down, of the length that the registry
-// itself asks for if it can be asked, and returns err with what is left of it.
-func (t *transfer) rateLimited(slot *waiter, err error) error {
-	asked := retryAfterOf(err)
-	if asked == 0 && t.p.opts.Registry != nil {
-		_, refusal := t.p.opts.Registry.Head(t.ctx, t.key.image, t.credentials)
-		asked = retryAfterOf(refusal)
-	}
-	left := slot.coolDown(asked)
-	return &Error{Op: "pull", Ref: t.key.image, Kind: RateLimited, RetryAfter: left, Err: inner(err)}
-}
-
 // registryOf returns the host of a full reference, which it begins with.
 func registryOf(image string) string {
 	host, _, _ := strings.Cut(image, "/")

@@ -1,0 +1,131 @@
+package puller
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+)
+
+const (
+	// A registry that does not say how long to wait is asked again after a
+	// time that doubles from the least to the most.
+	leastCoolDown = 15 * time.Second
+	mostCoolDown  = 15 * time.Minute
+	// longestCoolDown bounds what a registry may ask for.
+	longestCoolDown = 6 * time.Hour
+)
+
+// rateLimited begins the registry's cool-down, of the length that the registry
+// itself asks for if it can be asked, and returns err with what is left of it.
+func (t *transfer) rateLimited(slot *waiter, err error) error {
+	asked := retryAfterOf(err)
+	if asked == 0 && t.p.opts.Registry != nil {
+		_, refusal := t.p.opts.Registry.Head(t.ctx, t.key.image, t.credentials)
+		asked = retryAfterOf(refusal)
+	}
+	left := slot.coolDown(asked)
+	return &Error{Op: "pull", Ref: t.key.image, Kind: RateLimited, RetryAfter: left, Err: inner(err)}
+}
+
+// coolDown begins a cool-down of a waiter's registry, of the length that the
+// registry asked for or, with 0, of our own. It returns how long is left.
+// Transfers that were refused together begin one, not one each.
+func (w *waiter) coolDown(asked time.Duration) time.Duration {
+	until, begun := w.lengthen(asked)
+	if begun {
+		w.queue.mu.Lock()
+		waiting := w.queue.waitFor(w.host)
+		w.queue.mu.Unlock()
+		for _, other := range waiting {
+			other.cooling(until)
+		}
+	}
+	return time.Until(until).Round(time.Millisecond)
+}
+
+// lengthen is coolDown but for those who wait. It returns the cool-down's end, and
+// whether they are to be told of it.
+func (w *waiter) lengthen(asked time.Duration) (until time.Time, begun bool) {
+	q, h := w.queue, w.host
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := time.Now()
+	left := h.until.Sub(now)
+	length := min(asked, longestCoolDown)
+	if asked <= 0 {
+		length = min(leastCoolDown<<min(h.row, 16), mostCoolDown)
+		if left > 0 {
+			return h.until, false
+		}
+	}
+	if length <= left {
+		return h.until, false
+	}
+	if left <= 0 {
+		h.row++
+	}
+	h.until = now.Add(length)
+	// The timer needs no stopping: at worst it finds nothing to hand over.
+	time.AfterFunc(length, func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.hand()
+		q.forget(h)
+	})
+	return h.until, true
+}
+
+// served notes that a waiter's registry has served a transfer.
+func (w *waiter) served() {
+	w.queue.mu.Lock()
+	defer w.queue.mu.Unlock()
+	w.host.row = 0
+}
+
+// waitFor returns those who wait for a registry.
+func (q *queue) waitFor(h *host) (all []*waiter) {
+	for key, l := range q.lanes {
+		if key.host != h {
+			continue
+		}
+		for _, w := range l.waiting {
+			if w.shares[0] == key.share { // it is in a lane for each
+				all = append(all, w)
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b *waiter) int { return cmp.Compare(a.turn, b.turn) })
+	return all
+}
+
+// cooling tells that the transfer waits for its registry's cool-down, unless that
+// has been told. Jobs whose time is up before its end are not kept waiting for
+// nothing.
+func (t *transfer) cooling(until time.Time) {
+	t.p.mu.Lock()
+	defer t.p.unlock()
+	wait := time.Until(until).Round(time.Millisecond)
+	if t.waiter == nil || t.closed || wait <= 0 || !until.After(t.until) {
+		return // it has come to its turn, or its end, since, or waits for longer
+	}
+	err := errCooling(t.key.image, wait)
+	// In one step with who is kept: a job that comes later reads it.
+	t.until = until
+	if !t.keepLocked(err, func(j *job) bool { return j.lasts(wait) }) {
+		t.stop(err)
+		return
+	}
+	for _, j := range t.jobs {
+		j.notice(coolingNotice(t.key.image, wait), wait)
+	}
+}
+
+func errCooling(image string, wait time.Duration) error {
+	return &Error{Op: "pull", Ref: image, Kind: RateLimited, RetryAfter: wait,
+		Err: fmt.Errorf("the registry limits the rate, for longer (%s) than the job may last", wait.Round(time.Second))}
+}
+
+func coolingNotice(image string, wait time.Duration) string {
+	return fmt.Sprintf("the registry %s limits the rate; waiting for %s", registryOf(image), wait.Round(time.Second))
+}
