@@ -1,0 +1,85 @@
+package puller
+
+import (
+	"errors"
+
+	"github.com/towline/towline/stream"
+)
+
+// resume goes on with a run after a restart: with its container, if it has one
+// that was started, else from the beginning.
+func (p *Puller) resume(j *job) {
+	r := j.run
+	defer func() {
+		if r.placed {
+			<-p.runs
+		}
+	}()
+	if r.exit != nil { // only the end of it was left to do
+		p.closeOutput(j)
+		p.clear(j, *r.exit, nil)
+		return
+	}
+	c, err := p.awaitContainer(j)
+	switch {
+	case err == nil && c.Started:
+		if !r.placed {
+			p.place(r)
+		}
+		if r.image == nil { // the crash came before that was written
+			p.proven(j)
+		}
+		p.openOutput(j)
+		p.tell(j, "towline has found the container again, and follows it")
+		exit, err := p.again(j)
+		p.exited(j, exit, err)
+	case p.ctx.Err() != nil:
+		p.closeOutput(j)
+	case err != nil && !errors.Is(err, errContainerGone), r.mayHaveRun():
+		// To run it again would be to do it twice.
+		if err == nil {
+			err = errContainerGone // what is there is another one, left idle
+		}
+		p.closeOutput(j)
+		p.clear(j, Exit{}, err)
+	default:
+		p.removeAll(j) // it may have been created
+		p.closeOutput(j)
+		p.mu.Lock()
+		defer p.unlock()
+		r.image, r.container, r.output.tape = nil, "", nil
+		switch {
+		case r.ending != nil:
+			p.finish(j, Result{}, r.ending)
+		case j.outcome == nil:
+			p.seek(j)
+		}
+	}
+}
+
+// place counts a run that was revived among those that run at a time, unless
+// there are fewer places now.
+func (p *Puller) place(r *run) {
+	select {
+	case p.runs <- struct{}{}:
+		r.placed = true
+	default:
+	}
+}
+
+// mayHaveRun reports whether the container of a run that was revived was
+// started before, as far as that is known.
+func (r *run) mayHaveRun() bool {
+	return r.was == Running || r.was == Removing || r.output.mark != stream.Mark{}
+}
+
+// proven notes the image of a container that was made before a crash.
+func (p *Puller) proven(j *job) {
+	result := Result{Source: Present, Digest: digestOf(j.key.image)}
+	if found, err := p.inspect(j.context(), j); err == nil {
+		result = resultOf(found, j.key.image)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	j.run.image = &result
+}
