@@ -27,7 +27,7 @@ func (s *site) accept(ctx context.Context, runs int) error {
 	}
 	defer unmount()
 	for _, d := range all {
-		var flushes, http, lists, inside, most, httpRatio, listsRatio, insideRatio, share spread
+		var flushes, http, lists, inside, most, httpRatio, listsRatio, insideRatio, share, waiting spread
 		for i := range runs + 1 {
 			dir := filepath.Join(d.dir, fmt.Sprint("accept", i))
 			r, err := s.acceptOnce(ctx, dir)
@@ -42,6 +42,7 @@ func (s *site) accept(ctx context.Context, runs int) error {
 			lists.add(r.lists)
 			inside.add(r.inside)
 			most.add(r.most)
+			waiting.add(r.waiting)
 			share.add(r.http / r.most)
 			httpRatio.add(r.http / r.flushes)
 			listsRatio.add(r.lists / r.flushes)
@@ -51,12 +52,16 @@ func (s *site) accept(ctx context.Context, runs int) error {
 			clients, d.name, runs, flushes, http, list, lists, inside)
 		fmt.Printf("      that is for an fsync %v jobs over HTTP one by one, %v in prewarms; %v in one process\n", httpRatio, listsRatio, insideRatio)
 		fmt.Printf("      the same requests, answered by a handler that only decodes them: %v/s; jobs one by one are %v of that\n", most, share)
+		fmt.Printf("      the daemon's memory with the jobs of %d prewarms, which all wait: %v MiB\n", enough/list, waiting)
 	}
 	return nil
 }
 
-// accepted is what a run has measured, all by the second.
-type accepted struct{ flushes, http, lists, inside, most float64 }
+// accepted is what a run has measured, by the second.
+type accepted struct {
+	flushes, http, lists, inside, most float64
+	waiting                            float64 // MiB that the daemon takes with all those in lists
+}
 
 // acceptOnce measures the disk before and after what it keeps: how fast it is
 // changes.
@@ -71,10 +76,10 @@ func (s *site) acceptOnce(ctx context.Context, dir string) (r accepted, err erro
 	if err != nil {
 		return r, err
 	}
-	if r.http, err = s.acceptHTTP(ctx, filepath.Join(dir, "h"), 1); err != nil {
+	if r.http, _, err = s.acceptHTTP(ctx, filepath.Join(dir, "h"), 1); err != nil {
 		return r, err
 	}
-	if r.lists, err = s.acceptHTTP(ctx, filepath.Join(dir, "l"), list); err != nil {
+	if r.lists, r.waiting, err = s.acceptHTTP(ctx, filepath.Join(dir, "l"), list); err != nil {
 		return r, err
 	}
 	if r.inside, err = acceptInside(ctx, filepath.Join(dir, "i")); err != nil {
@@ -89,14 +94,19 @@ func (s *site) acceptOnce(ctx context.Context, dir string) (r accepted, err erro
 	return r, err
 }
 
-// acceptHTTP measures a daemon, from this process, with so many jobs a request.
-func (s *site) acceptHTTP(ctx context.Context, dir string, jobs int) (_ float64, err error) {
+// acceptHTTP measures a daemon, from this process, with so many jobs a request. It
+// also returns how many MiB the daemon takes in the end.
+func (s *site) acceptHTTP(ctx context.Context, dir string, jobs int) (persec, mib float64, err error) {
 	d, err := lab.StartTowline(ctx, s.bin, dir, lab.TowlineOptions{EngineHost: noEngine(dir), EngineDown: true, Env: []string{"TOWLINE_LIMITS_JOBS=20000"}})
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, d.Stop()) }()
-	return overHTTP(ctx, socketOf(d.Host), jobs)
+	if persec, err = overHTTP(ctx, socketOf(d.Host), jobs); err != nil {
+		return 0, 0, err
+	}
+	bytes, err := resident(d.Pid)
+	return persec, float64(bytes) / (1 << 20), err
 }
 
 // overHTTP measures whoever listens on a socket, with so many jobs a request.
