@@ -54,6 +54,8 @@ type transfer struct {
 	board   *stream.Board // of the present attempt
 }
 
+var errUnwanted = Errorf(Canceled, "no job wants the image any more")
+
 // attach makes a job part of the transfer it wants, which begins with it if there
 // is none. The admission lock is held.
 func (p *Puller) attach(j *job) {
@@ -131,7 +133,7 @@ func (t *transfer) detach(j *job) {
 		t.name()
 	}
 	if len(t.jobs) == 0 && !t.closed {
-		t.stop(Errorf(Canceled, "no job wants the image any more"))
+		t.stop(errUnwanted)
 	}
 }
 
@@ -193,6 +195,10 @@ func (t *transfer) admit() (*waiter, error) {
 	}
 	ready := make(chan struct{})
 	t.p.mu.Lock()
+	if t.closed { // another one may have its turn by now
+		t.p.mu.Unlock()
+		return nil, errUnwanted
+	}
 	w, until := t.p.queue.join(t.place(), func() { close(ready) }, t.cooling)
 	t.waiter = w
 	t.p.mu.Unlock()
