@@ -86,6 +86,9 @@ func (p *Puller) revive(r Record) *job {
 	}
 	if r.Run != nil {
 		j.run = &run{request: r.Run.Request, image: r.Run.Image, exit: r.Run.Exit, revived: true, was: r.Job.Phase}
+		if e := r.Run.Ending; e != nil {
+			j.run.ending = Errorf(e.Kind, "%s", e.Message)
+		}
 	}
 	j.view, j.events = r.Job, r.Events
 	j.view.Progress, j.view.Timings = nil, nil

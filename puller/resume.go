@@ -31,6 +31,11 @@ func (p *Puller) resume(j *job) {
 		}
 		p.openOutput(j)
 		p.tell(j, "towline has found the container again, and follows it")
+		p.mu.Lock()
+		if r.ending != nil {
+			p.work.Go(func() { p.halt(j, c.ID) })
+		}
+		p.mu.Unlock()
 		exit, err := p.again(j)
 		p.exited(j, exit, err)
 	case p.ctx.Err() != nil:

@@ -445,6 +445,36 @@ func TestARunThatWaitsForItsContainerCanBeCancelled(t *testing.T) {
 	})
 }
 
+// A crash comes between the engine's answer to who cancels a run, and its end.
+func TestARunThatWasCanceledBeforeACrashEndsAsCanceled(t *testing.T) {
+	for name, down := range map[string]func(y *yard){
+		"it runs on":         func(*yard) {},
+		"it ends meanwhile":  func(*yard) { <-time.After(time.Minute) },
+		"it is gone by then": func(y *yard) { y.vanish(y.engine.Containers()[0].ID) },
+	} {
+		for how, stop := range ends {
+			t.Run(name+", "+how, func(t *testing.T) {
+				inRunYard(t, counting(20, 0), func(y *yard) {
+					j := y.run(puller.RunRequest{})
+					y.is(j, puller.Active, puller.Running)
+					release := y.stuck("stop")
+					go y.Cancel(j.ID)
+					synctest.Wait()
+					y.down(func() { y.engine.OnContainer(nil); down(y) })
+					began := time.Now()
+					stop(y)
+					y.failed(j, puller.Canceled)
+					if took := time.Since(began); took > time.Minute+15*time.Second {
+						y.Errorf("it took %s", took)
+					}
+					release()
+					y.empty()
+				})
+			})
+		}
+	}
+}
+
 // Nothing has asked for the job's context by then.
 func TestARunThatOnlyWaitsForItsRemovalAfterACrashCanBeCancelled(t *testing.T) {
 	inRunYard(t, nil, func(y *yard) {

@@ -26,7 +26,11 @@ type run struct {
 
 // record returns what a restart needs of the run.
 func (r *run) record() *Run {
-	return &Run{Request: r.request, Image: r.image, Exit: r.exit}
+	kept := &Run{Request: r.request, Image: r.image, Exit: r.exit}
+	if r.ending != nil {
+		kept.Ending = jobError(r.ending)
+	}
+	return kept
 }
 
 const (
@@ -240,7 +244,7 @@ func (p *Puller) tell(j *job, message string) {
 	j.notice(message, 0)
 }
 
-// end has a run's container stopped, and the run end with err. Readers are told
+// endRun has a run's container stopped, and the run end with err. Readers are told
 // what it prints meanwhile. The admission lock is held.
 func (p *Puller) endRun(j *job, err error) {
 	r := j.run
@@ -248,23 +252,39 @@ func (p *Puller) endRun(j *job, err error) {
 		return
 	}
 	r.ending = err
+	p.ledger.touch(j)
 	if !r.running {
 		j.abort()
 		return
 	}
 	id := r.container
-	p.work.Go(func() {
-		ctx, cancel := context.WithTimeout(p.ctx, stopGrace+stopLimit)
-		defer cancel()
-		if err := p.engine.Stop(ctx, id, stopGrace); err != nil {
-			p.tell(j, fmt.Sprintf("the container could not be stopped, and is removed as it is: %v", err))
-			j.cancel()
-			return
-		}
-		select { // the rest of its output
-		case <-j.done:
-		case <-ctx.Done():
-			j.cancel()
-		}
-	})
+	p.work.Go(func() { p.halt(j, id) })
+}
+
+// halt has the engine stop a run's container, when it is on disk that it is to:
+// after a crash it would else look as if its program had ended by itself.
+func (p *Puller) halt(j *job, container string) {
+	p.sync()
+	ctx, cancel := context.WithTimeout(p.ctx, stopGrace+stopLimit)
+	defer cancel()
+	err := p.engine.Stop(ctx, container, stopGrace)
+	if p.ctx.Err() != nil {
+		return // the next start sees to it
+	}
+	if err != nil {
+		p.tell(j, fmt.Sprintf("the container could not be stopped, and is removed as it is: %v", err))
+		p.abort(j)
+		return
+	}
+	select { // the rest of its output
+	case <-j.done:
+	case <-ctx.Done():
+		p.abort(j)
+	}
+}
+
+func (p *Puller) abort(j *job) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	j.abort()
 }

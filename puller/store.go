@@ -87,7 +87,9 @@ type Prewarm struct {
 type Run struct {
 	Request RunRequest `json:"request"`
 	// Image is what was proven to be there, once it was, and Exit how the
-	// container ended, once it had.
-	Image *Result `json:"image,omitempty"`
-	Exit  *Exit   `json:"exit,omitempty"`
+	// container ended, once it had. Ending is why it is to end before its
+	// program does, once it is.
+	Image  *Result   `json:"image,omitempty"`
+	Exit   *Exit     `json:"exit,omitempty"`
+	Ending *JobError `json:"ending,omitempty"`
 }
