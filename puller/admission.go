@@ -51,8 +51,17 @@ func (p *Puller) newPull(r PullRequest) *job {
 
 // ask notes what a pull asks for.
 func (j *job) ask(r PullRequest) {
-	j.request, j.caller, j.idempotency = r, r.Caller, r.IdempotencyKey
+	j.request, j.caller, j.idempotency = r, r.Caller, keyOf(r.Caller, r.IdempotencyKey)
 	j.key = transferKey{image: r.Image, platform: r.Platform}
+}
+
+// keyOf returns a request's idempotency key as it is kept: each caller has keys of
+// its own. Names of callers have no zero byte in them.
+func keyOf(caller, key string) string {
+	if key == "" {
+		return ""
+	}
+	return caller + "\x00" + key
 }
 
 // fingerprint tells the request of a job from others with the same idempotency
@@ -152,7 +161,8 @@ func (j *job) cameWith(other *job) bool {
 }
 
 func errKeyTaken(key string) error {
-	return Errorf(Conflict, "Idempotency-Key: %q came with another request before", clip(key))
+	_, asked, _ := strings.Cut(key, "\x00")
+	return Errorf(Conflict, "Idempotency-Key: %q came with another request before", clip(asked))
 }
 
 // reserve gives jobs their IDs and a place among maxUnended. It returns the job

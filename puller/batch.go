@@ -38,7 +38,7 @@ func (p *Puller) Prewarm(r PrewarmRequest) (Job, error) {
 	}
 	parent := p.newJob()
 	parent.view.Kind, parent.view.Priority = KindPrewarm, r.Priority
-	parent.caller, parent.idempotency = r.Caller, r.IdempotencyKey
+	parent.caller, parent.idempotency = r.Caller, keyOf(r.Caller, r.IdempotencyKey)
 	parent.private = r.Credentials != Credentials{}
 	parent.key.identity = r.Credentials.identity(p.key)
 	asked.Images = slices.Clone(asked.Images)

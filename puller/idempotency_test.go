@@ -1,6 +1,7 @@
 package puller_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -31,6 +32,33 @@ func TestARequestThatIsSentAgainGivesTheSameJob(t *testing.T) {
 		}
 		if j := y.submit(puller.PullRequest{Image: good, IdempotencyKey: "ci-2"}); j.ID == first.ID {
 			y.Error("another key gave the same job")
+		}
+	})
+}
+
+func TestEachCallerHasKeysOfItsOwn(t *testing.T) {
+	inYard(t, func(y *yard) {
+		y.serve(good)
+		y.serve(other)
+		one := puller.PullRequest{Image: good, IdempotencyKey: "build-7", Caller: "token:one"}
+		two := puller.PullRequest{Image: other, IdempotencyKey: "build-7", Caller: "token:two"}
+		first, second := y.submit(one), y.submit(two)
+		list, err := y.Prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good}}, IdempotencyKey: "build-7", Caller: "token:three"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		y.came(first, puller.Pulled)
+		y.came(second, puller.Pulled)
+		y.end(list)
+		for _, restart := range []func(){func() {}, y.restart, y.crash} {
+			restart()
+			if a, b := y.submit(one), y.submit(two); a.ID != first.ID || b.ID != second.ID || a.ID == b.ID {
+				t.Errorf("asked for again, they are %s and %s, not %s and %s", a.ID, b.ID, first.ID, second.ID)
+			}
+		}
+		two.Image = good
+		if _, err := y.Submit(two); puller.KindOf(err) != puller.Conflict || !strings.Contains(err.Error(), `Idempotency-Key: "build-7" came`) {
+			t.Errorf("another request with the key: %v", err)
 		}
 	})
 }

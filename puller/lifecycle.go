@@ -22,7 +22,7 @@ type job struct {
 	caller      string
 	private     bool   // it came with credentials
 	orphan      bool   // they were not kept over a restart
-	idempotency string // its key, "" for none
+	idempotency string // of keyOf; "" for none
 	fingerprint []byte // of what was asked for
 	topic       *stream.Topic
 	accepted    chan struct{} // closed when it is known whether it was

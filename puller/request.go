@@ -79,8 +79,8 @@ type PullRequest struct {
 
 	Credentials Credentials `json:"-"`
 	// IdempotencyKey makes a request that is sent again give the job that it
-	// gave before. For a key that came with another request the error is
-	// Conflict.
+	// gave before to the same caller. For a key that came with another request
+	// of theirs the error is Conflict.
 	IdempotencyKey string `json:"-"`
 	// Caller is who asks, "" where that is not known. Slots are shared fairly
 	// among callers.

@@ -68,7 +68,7 @@ type Record struct {
 	Caller string `json:"caller,omitempty"`
 	// Private says that the request came with credentials, which are not kept.
 	Private bool `json:"private,omitempty"`
-	// Key is the request's idempotency key, and Fingerprint tells the request
+	// Key is the request's idempotency key, as keyOf makes it, and Fingerprint tells the request
 	// from another one with the same key.
 	Key         string `json:"key,omitempty"`
 	Fingerprint []byte `json:"fingerprint,omitempty"`
