@@ -1,0 +1,124 @@
+package pullertest
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/distribution/reference"
+)
+
+// list tells of each image once, as often as it is named.
+func (e *Engine) list(w http.ResponseWriter, r *http.Request) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	names := make(map[string][]string)
+	for name, image := range e.images {
+		names[image.ID] = append(names[image.ID], name)
+	}
+	list := []any{}
+	for id, tags := range names {
+		list = append(list, map[string]any{"Id": id, "RepoTags": tags})
+	}
+	answer(w, http.StatusOK, list)
+}
+
+func (e *Engine) inspect(w http.ResponseWriter, r *http.Request) {
+	name, ok := strings.CutSuffix(strings.TrimPrefix(r.URL.Path, "/images/"), "/json")
+	if !ok {
+		refuse(w, http.StatusNotFound, "page not found")
+		return
+	}
+	e.mu.Lock()
+	e.inspects++
+	look := e.look
+	e.mu.Unlock()
+	if look != nil {
+		if status, message := look(full(name), r.Context().Done()); status != 0 {
+			refuse(w, status, message)
+			return
+		}
+	}
+	e.mu.Lock()
+	image, found := e.images[full(name)]
+	for tag, i := range e.images {
+		if i.ID == name {
+			image, found, name = i, true, tag
+			break
+		}
+	}
+	e.mu.Unlock()
+	if !found {
+		refuse(w, http.StatusNotFound, "No such image: "+name)
+		return
+	}
+	tags := []string{name}
+	if len(image.RepoTags) == 0 { // they were removed since it was found
+		tags = nil
+	}
+	parts := append(strings.Split(image.Platform, "/"), "", "")
+	answer(w, http.StatusOK, map[string]any{
+		"Id": image.ID, "RepoDigests": image.RepoDigests, "RepoTags": tags,
+		"Os": parts[0], "Architecture": parts[1], "Variant": parts[2], "Size": image.Size,
+		"RootFS": map[string]any{"Type": "layers", "Layers": image.DiffIDs},
+	})
+}
+
+func (e *Engine) create(w http.ResponseWriter, r *http.Request) {
+	image, err := requested(r.URL.Query())
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	e.mu.Lock()
+	script := e.scripts[image]
+	e.pulls++
+	e.active++
+	e.auth = r.Header.Get("X-Registry-Auth")
+	e.mu.Unlock()
+	p := &Pull{Image: image, Platform: r.URL.Query().Get("platform"), engine: e, w: w, r: r}
+	defer func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.active--
+		if r.Context().Err() != nil || p.cutOff {
+			e.aborted++
+		}
+	}()
+	if script == nil {
+		p.Refuse(http.StatusNotFound, "manifest for "+image+" not found: manifest unknown: manifest unknown")
+		return
+	}
+	script(p)
+}
+
+// requested puts fromImage and tag back into a reference in full form.
+func requested(q url.Values) (string, error) {
+	name, tag := q.Get("fromImage"), q.Get("tag")
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return "", err
+	}
+	switch {
+	case strings.Contains(tag, ":"):
+		return full(named.Name() + "@" + tag), nil
+	case tag != "":
+		return full(named.Name() + ":" + tag), nil
+	}
+	return full(name), nil
+}
+
+// cutTag takes a reference in full form apart.
+func cutTag(image string) (name, tag, digest string) {
+	named, err := reference.ParseNormalizedNamed(image)
+	if err != nil {
+		panic("pullertest: " + image + ": " + err.Error())
+	}
+	if t, ok := named.(reference.Tagged); ok {
+		tag = t.Tag()
+	}
+	if d, ok := named.(reference.Digested); ok {
+		digest = d.Digest().String()
+	}
+	return named.Name(), tag, digest
+}
