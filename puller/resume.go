@@ -32,7 +32,7 @@ func (p *Puller) resume(j *job) {
 		p.openOutput(j)
 		p.tell(j, "towline has found the container again, and follows it")
 		p.mu.Lock()
-		if r.ending != nil {
+		if r.ending != nil && j.ctx.Err() == nil { // else it was aborted just now, and needs no more
 			p.work.Go(func() { p.halt(j, c.ID) })
 		}
 		p.mu.Unlock()

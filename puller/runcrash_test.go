@@ -475,6 +475,25 @@ func TestARunThatWasCanceledBeforeACrashEndsAsCanceled(t *testing.T) {
 	}
 }
 
+// cancelAfterCrash cancels a run that has a daemon started anew wait for the
+// engine's answer to a call.
+func (y *yard) cancelAfterCrash(j puller.Job, at string) {
+	y.Helper()
+	var release func()
+	y.down(func() { release = y.stuck(at) })
+	y.crash()
+	synctest.Wait()
+	canceled := make(chan error)
+	go func() { _, err := y.Cancel(j.ID); canceled <- err }()
+	synctest.Wait()
+	release()
+	if err := <-canceled; err != nil {
+		y.Error(err)
+	}
+	y.failed(j, puller.Canceled)
+	y.empty()
+}
+
 // Nothing has asked for the job's context by then.
 func TestARunThatOnlyWaitsForItsRemovalAfterACrashCanBeCancelled(t *testing.T) {
 	inRunYard(t, nil, func(y *yard) {
@@ -483,19 +502,7 @@ func TestARunThatOnlyWaitsForItsRemovalAfterACrashCanBeCancelled(t *testing.T) {
 		j := y.run(puller.RunRequest{})
 		y.is(j, puller.Active, puller.Removing)
 		<-time.After(time.Second)
-		var release func()
-		y.down(func() { release = y.stuck("list") })
-		y.crash()
-		synctest.Wait()
-		canceled := make(chan error)
-		go func() { _, err := y.Cancel(j.ID); canceled <- err }()
-		synctest.Wait()
-		release()
-		if err := <-canceled; err != nil {
-			y.Error(err)
-		}
-		y.failed(j, puller.Canceled)
-		y.empty()
+		y.cancelAfterCrash(j, "list")
 	})
 }
 

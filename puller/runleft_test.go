@@ -134,19 +134,7 @@ func TestARunThatBeginsAnewCanBeCancelled(t *testing.T) {
 				j := y.run(puller.RunRequest{})
 				y.is(j, puller.Active, puller.Creating)
 				<-time.After(time.Second)
-				var release func()
-				y.down(func() { release = y.stuck(at) })
-				y.crash()
-				synctest.Wait()
-				canceled := make(chan error)
-				go func() { _, err := y.Cancel(j.ID); canceled <- err }()
-				synctest.Wait()
-				release()
-				if err := <-canceled; err != nil {
-					y.Error(err)
-				}
-				y.failed(j, puller.Canceled)
-				y.empty()
+				y.cancelAfterCrash(j, at)
 			})
 		})
 	}
