@@ -69,7 +69,7 @@ func newDisk(t *testing.T, dir string) *disk {
 	}
 	for _, command := range [][]string{{"mkfs.ext4", "-q", "-F", d.image}, {"mount", "-o", "loop", d.image, d.dir}} {
 		if text, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
-			t.Skipf("no file system in a file: %s: %v: %s", command, err, text)
+			lab.Need(t, fmt.Errorf("no file system in a file: %s: %w: %s", command, err, text))
 		}
 	}
 	t.Cleanup(func() {

@@ -7,15 +7,16 @@ import (
 
 // Need decides, for all tests, what the lack of a real part means: with err nil it
 // does nothing; otherwise it fails the test when REQUIRE_ENGINE=1 is set, and skips
-// it when not. It is meant for the errors of [Find] and [Private].
+// it when not. It is meant for the errors of [Find] and [Private], and of what else of
+// the machine a test needs.
 func Need(t testing.TB, err error) {
 	t.Helper()
 	switch {
 	case err == nil:
 	case os.Getenv("REQUIRE_ENGINE") == "1":
-		t.Fatalf("REQUIRE_ENGINE=1, but no engine: %v", err)
+		t.Fatalf("REQUIRE_ENGINE=1, but: %v", err)
 	default:
-		t.Skipf("no engine: %v", err)
+		t.Skipf("not to be had here: %v", err)
 	}
 }
 
