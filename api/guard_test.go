@@ -2,8 +2,6 @@ package api_test
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"log"
@@ -23,6 +21,7 @@ import (
 
 	"github.com/towline/towline/api"
 	"github.com/towline/towline/api/auth"
+	"github.com/towline/towline/api/auth/authtest"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/pullertest"
 )
@@ -36,39 +35,10 @@ const (
 	late   = "canary-late"
 )
 
-func hashOf(token string) string {
-	sum := sha256.Sum256([]byte(token))
-	return hex.EncodeToString(sum[:])
-}
-
-func listed(name, token, scopes string) string {
-	return fmt.Sprintf("  - name: %s\n    sha256: %s\n    scopes: [%s]\n", name, hashOf(token), scopes)
-}
-
 // everyone is a token file with all of them.
 func everyone() string {
-	return "tokens:\n" + listed("reader", reader, "read") + listed("puller", pulls, "pull") + listed("runner", runner, "run") +
-		listed("boss", boss, "admin") + listed("late", late, "admin") + "    expires: 2020-01-31T00:00:00Z\n"
-}
-
-func tokenFile(t *testing.T, content string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "tokens.yaml")
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-func openTokens(t *testing.T, path string, out io.Writer) *auth.Tokens {
-	t.Helper()
-	l := logrus.New()
-	l.SetOutput(out)
-	tokens, err := auth.OpenTokens(path, l)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tokens
+	return "tokens:\n" + authtest.Listed("reader", reader, "read") + authtest.Listed("puller", pulls, "pull") + authtest.Listed("runner", runner, "run") +
+		authtest.Listed("boss", boss, "admin") + authtest.Listed("late", late, "admin") + "    expires: 2020-01-31T00:00:00Z\n"
 }
 
 // asks makes a request as a caller over TCP, without a connection.
@@ -91,7 +61,7 @@ func (d *daemon) guarded(change ...func(*api.Options)) *daemon {
 	logger := logrus.New()
 	logger.SetOutput(d.logs)
 	logger.SetLevel(logrus.TraceLevel)
-	o := api.Options{Metrics: prometheus.NewRegistry(), Log: logger, Runs: true, Tokens: openTokens(d.t, tokenFile(d.t, everyone()), d.logs)}
+	o := api.Options{Metrics: prometheus.NewRegistry(), Log: logger, Runs: true, Tokens: authtest.Open(d.t, authtest.File(d.t, everyone()), d.logs)}
 	for _, c := range change {
 		c(&o)
 	}
@@ -183,7 +153,7 @@ func TestWhoIsNotKnownIsRefusedOnEveryRoute(t *testing.T) {
 		"expired":                 bearer(late),
 		"empty":                   {"Authorization", ""},
 		"Bearer alone":            {"Authorization", "Bearer"},
-		"the hash":                bearer(hashOf(boss)),
+		"the hash":                bearer(authtest.Hash(boss)),
 		"Basic":                   {"Authorization", "Basic Y2FuYXJ5OmNhbmFyeQ=="},
 		"no scheme":               {"Authorization", boss},
 		"a forged session":        {"Cookie", "towline_session=MVF2XRZTQDX7FNNB7JQ4EZ3LQY"},
@@ -325,7 +295,7 @@ func TestDockersClientsAreToldInDockersForm(t *testing.T) {
 
 func TestRequestsASecondAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tokens := openTokens(t, tokenFile(t, everyone()), io.Discard)
+		tokens := authtest.Open(t, authtest.File(t, everyone()), io.Discard)
 		h := api.New(nil, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Tokens: tokens, Requests: 3})
 		take := func(token string, want ...int) {
 			t.Helper()

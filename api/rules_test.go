@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/towline/towline/api"
+	"github.com/towline/towline/api/auth/authtest"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/pullertest"
 )
@@ -23,7 +24,7 @@ const ruled = `    rules:
 // withRules has the tokens of the tests hold to rules.
 func withRules(t *testing.T, d *daemon) func(*api.Options) {
 	return func(o *api.Options) {
-		o.Tokens = openTokens(t, tokenFile(t, "tokens:\n"+listed("puller", pulls, "pull, run, read")+ruled+listed("boss", boss, "admin")), d.logs)
+		o.Tokens = authtest.Open(t, authtest.File(t, "tokens:\n"+authtest.Listed("puller", pulls, "pull, run, read")+ruled+authtest.Listed("boss", boss, "admin")), d.logs)
 	}
 }
 

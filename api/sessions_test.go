@@ -6,14 +6,15 @@ import (
 	"testing"
 
 	"github.com/towline/towline/api"
+	"github.com/towline/towline/api/auth/authtest"
 	"github.com/towline/towline/puller"
 )
 
 func TestALoginIsASessionOfItsToken(t *testing.T) {
 	d := start(t)
-	path := tokenFile(t, everyone())
+	path := authtest.File(t, everyone())
 	said := &safeBuffer{}
-	g := d.guarded(func(o *api.Options) { o.Tokens = openTokens(t, path, said) })
+	g := d.guarded(func(o *api.Options) { o.Tokens = authtest.Open(t, path, said) })
 	login := func(token string) answer { return g.call("POST", "/v1/session", `{"token":"`+token+`"}`) }
 	for token, detail := range map[string]string{"canary-nobody": "not known", late: "expired"} {
 		if p := login(token).problem(t, http.StatusUnauthorized, puller.Unauthorized); !strings.Contains(p.Detail, detail) {
@@ -29,7 +30,7 @@ func TestALoginIsASessionOfItsToken(t *testing.T) {
 			t.Errorf("%d: %q lacks %q", a.status, set, want)
 		}
 	}
-	if strings.Contains(set, "canary") || strings.Contains(a.body, "canary") || strings.Contains(set, hashOf(reader)) || strings.Contains(set, "Secure") {
+	if strings.Contains(set, "canary") || strings.Contains(a.body, "canary") || strings.Contains(set, authtest.Hash(reader)) || strings.Contains(set, "Secure") {
 		t.Errorf("the cookie is %q, the answer %s", set, a.body)
 	}
 	cookie, _, _ := strings.Cut(set, ";")

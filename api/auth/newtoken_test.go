@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/api/auth"
+	"github.com/towline/towline/api/auth/authtest"
 )
 
 func TestANewTokenIsListedAndKnown(t *testing.T) {
@@ -45,7 +46,7 @@ func TestANewTokenIsListedAndKnown(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o640 {
 		t.Errorf("its mode is %v, %v", info.Mode(), err)
 	}
-	tokens := openTokens(t, path, io.Discard)
+	tokens := authtest.Open(t, path, io.Discard)
 	for name, token := range made {
 		if strings.Contains(string(content), token) || len(token) < 40 {
 			t.Errorf("the file holds the token %s, or it is short", token)

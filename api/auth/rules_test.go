@@ -10,6 +10,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/api/auth"
+	"github.com/towline/towline/api/auth/authtest"
 )
 
 // ruled are the rules of a caller, as a token file has them.
@@ -31,21 +32,21 @@ func TestRulesOfATokenFileAreCheckedAndReadAnew(t *testing.T) {
 		"    rules: {pull: {deny: docker.io/**}}\n": "line 5",
 		"    rules: {pull: {platforms: [amd64]}}\n": "rules.pull.platforms: \"amd64\"",
 	} {
-		path := tokenFile(t, "tokens:\n"+listed("a", "x", "pull")+content)
+		path := authtest.File(t, "tokens:\n"+authtest.Listed("a", "x", "pull")+content)
 		if _, err := auth.OpenTokens(path, logrus.New()); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: %v has no %q", content, err, want)
 		}
 	}
 	certified := "certificates:\n  - name: host\n    scopes: [pull]\n" + ruled
-	openTokens(t, tokenFile(t, certified), io.Discard)
-	bad := tokenFile(t, strings.Replace(certified, "docker.io/library/*", "alpine", 1))
+	authtest.Open(t, authtest.File(t, certified), io.Discard)
+	bad := authtest.File(t, strings.Replace(certified, "docker.io/library/*", "alpine", 1))
 	if _, err := auth.OpenTokens(bad, logrus.New()); err == nil || !strings.Contains(err.Error(), "cert:host's rules.pull.allow") {
 		t.Errorf("%v", err)
 	}
 }
 
 func TestANewTokenLeavesTheRulesOfOthersAlone(t *testing.T) {
-	path := tokenFile(t, "tokens:\n"+listed("a", "x", "pull")+ruled)
+	path := authtest.File(t, "tokens:\n"+authtest.Listed("a", "x", "pull")+ruled)
 	token, err := auth.MakeToken("b", []auth.Scope{auth.ScopePull}, time.Time{})
 	if err == nil {
 		err = token.AddTo(path)
@@ -57,5 +58,5 @@ func TestANewTokenLeavesTheRulesOfOthersAlone(t *testing.T) {
 	if err != nil || !strings.Contains(string(content), "docker.io/library/never-run") {
 		t.Errorf("%s, %v", content, err)
 	}
-	openTokens(t, path, io.Discard)
+	authtest.Open(t, path, io.Discard)
 }

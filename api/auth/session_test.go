@@ -11,10 +11,11 @@ import (
 	"time"
 
 	"github.com/towline/towline/api/auth"
+	"github.com/towline/towline/api/auth/authtest"
 )
 
 func TestASessionOverTLSIsForTLSOnly(t *testing.T) {
-	tokens := openTokens(t, tokenFile(t, both()), io.Discard)
+	tokens := authtest.Open(t, authtest.File(t, both()), io.Discard)
 	for _, state := range []*tls.ConnectionState{nil, {}} {
 		r := httptest.NewRequest("POST", "/", nil)
 		r.TLS = state
@@ -27,8 +28,8 @@ func TestASessionOverTLSIsForTLSOnly(t *testing.T) {
 
 func TestASessionEndsWithItsTokenAndItsTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		path := tokenFile(t, both())
-		tokens, sessions := openTokens(t, path, io.Discard), auth.NewSessions()
+		path := authtest.File(t, both())
+		tokens, sessions := authtest.Open(t, path, io.Discard), auth.NewSessions()
 		login := func(token string) *http.Cookie {
 			_, cookie, err := sessions.Begin(httptest.NewRequest("POST", "/", nil), tokens, token)
 			if err != nil {
@@ -55,7 +56,7 @@ func TestASessionEndsWithItsTokenAndItsTime(t *testing.T) {
 		if got, still := lives(first), lives(second); got || !still {
 			t.Errorf("after 12 h it lives: %v, the other one %v", got, still)
 		}
-		if err := os.WriteFile(path, []byte("tokens:\n"+listed("boss", boss, "admin")), 0o600); err != nil {
+		if err := os.WriteFile(path, []byte("tokens:\n"+authtest.Listed("boss", boss, "admin")), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		<-time.After(time.Second)

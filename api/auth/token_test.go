@@ -16,20 +16,21 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/api/auth"
+	"github.com/towline/towline/api/auth/authtest"
 )
 
 func TestABadTokenFileIsRefusedWithTheLineAtFault(t *testing.T) {
-	good := listed("a", "x", "read")
+	good := authtest.Listed("a", "x", "read")
 	for content, want := range map[string]string{
 		"tokens: [":                                                                 "line 1",
 		"tokens:\n" + good + "  - name: b\n":                                        "line 5: sha256",
 		"tokens:\n" + good + good:                                                   "line 5: name: \"a\" is there twice",
-		"tokens:\n" + good + listed("b", "x", "run"):                                "a and b are the same token",
-		"tokens:\n" + listed("a", "x", "read, write"):                               `line 4: scopes: there is no "write"; there are read, pull, run, admin`,
-		"tokens:\n" + listed("a", "x", ""):                                          "scopes: empty",
-		"tokens:\n" + listed(`"a b"`, "x", "read"):                                  "line 2: name",
-		"tokens:\n" + listed(`""`, "x", "read"):                                     "line 2: name",
-		"tokens:\n" + listed(`"a\e[2J"`, "x", "read"):                               "line 2: name",
+		"tokens:\n" + good + authtest.Listed("b", "x", "run"):                       "a and b are the same token",
+		"tokens:\n" + authtest.Listed("a", "x", "read, write"):                      `line 4: scopes: there is no "write"; there are read, pull, run, admin`,
+		"tokens:\n" + authtest.Listed("a", "x", ""):                                 "scopes: empty",
+		"tokens:\n" + authtest.Listed(`"a b"`, "x", "read"):                         "line 2: name",
+		"tokens:\n" + authtest.Listed(`""`, "x", "read"):                            "line 2: name",
+		"tokens:\n" + authtest.Listed(`"a\e[2J"`, "x", "read"):                      "line 2: name",
 		"tokens:\n" + good + "    expires: tomorrow\n":                              "line 5: expires",
 		"tokens:\n" + good + "    scope: read\n":                                    "line 5: there is no field scope",
 		"tokns:\n" + good:                                                           "line 1: there is no field tokns",
@@ -43,7 +44,7 @@ func TestABadTokenFileIsRefusedWithTheLineAtFault(t *testing.T) {
 		"certificates:\n  - name: a\n":                  "line 2: scopes",
 		strings.Repeat("#", 2<<20):                      "larger",
 	} {
-		path := tokenFile(t, content)
+		path := authtest.File(t, content)
 		_, err := auth.OpenTokens(path, logrus.New())
 		switch {
 		case err == nil:
@@ -55,7 +56,7 @@ func TestABadTokenFileIsRefusedWithTheLineAtFault(t *testing.T) {
 		}
 	}
 	for _, content := range []string{"", "tokens:\n", "tokens: []\n", "# none\n", "certificates: []\n"} {
-		if _, err := auth.OpenTokens(tokenFile(t, content), logrus.New()); err != nil {
+		if _, err := auth.OpenTokens(authtest.File(t, content), logrus.New()); err != nil {
 			t.Errorf("%q: %v", content, err)
 		}
 	}
@@ -63,7 +64,7 @@ func TestABadTokenFileIsRefusedWithTheLineAtFault(t *testing.T) {
 
 func TestATokenFileBelongsToItsOwner(t *testing.T) {
 	for mode, fine := range map[os.FileMode]bool{0o600: true, 0o640: true, 0o400: true, 0o644: true, 0o660: false, 0o602: false, 0o666: false} {
-		path := tokenFile(t, both())
+		path := authtest.File(t, both())
 		if err := os.Chmod(path, mode); err != nil {
 			t.Fatal(err)
 		}
@@ -89,8 +90,8 @@ func TestATokenFileBelongsToItsOwner(t *testing.T) {
 func TestTokensAreRotatedWithoutARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		said := &bytes.Buffer{}
-		path := tokenFile(t, "tokens:\n"+listed("old", "canary-old", "read"))
-		tokens := openTokens(t, path, said)
+		path := authtest.File(t, "tokens:\n"+authtest.Listed("old", "canary-old", "read"))
+		tokens := authtest.Open(t, path, said)
 		is := func(when string, old, fresh bool) {
 			t.Helper()
 			<-time.After(time.Second)
@@ -110,7 +111,7 @@ func TestTokensAreRotatedWithoutARestart(t *testing.T) {
 			}
 		}
 		is("at first", true, false)
-		replace("tokens:\n" + listed("new", "canary-new", "read"))
+		replace("tokens:\n" + authtest.Listed("new", "canary-new", "read"))
 		is("replaced", false, true)
 		replace("tokens: [")
 		is("turned bad", false, true)
@@ -122,7 +123,7 @@ func TestTokensAreRotatedWithoutARestart(t *testing.T) {
 		if n := strings.Count(said.String(), "those that were known stay"); n != 2 {
 			t.Errorf("a file that is gone is logged %d times:\n%s", n, said)
 		}
-		replace("tokens:\n" + listed("old", "canary-old", "read") + listed("new", "canary-new", "run"))
+		replace("tokens:\n" + authtest.Listed("old", "canary-old", "read") + authtest.Listed("new", "canary-new", "run"))
 		is("back", true, true)
 		if err := os.Chmod(path, 0o666); err != nil {
 			t.Fatal(err)
@@ -137,7 +138,7 @@ func TestTokensAreRotatedWithoutARestart(t *testing.T) {
 		}
 		is("empty", false, false)
 		soon := time.Now().Add(10 * time.Second).UTC().Format(time.RFC3339)
-		replace("tokens:\n" + listed("new", "canary-new", "run") + "    expires: " + soon + "\n")
+		replace("tokens:\n" + authtest.Listed("new", "canary-new", "run") + "    expires: " + soon + "\n")
 		is("for a while", false, true)
 		<-time.After(10 * time.Second)
 		is("expired", false, false)
@@ -149,8 +150,8 @@ func TestTokensAreRotatedWithoutARestart(t *testing.T) {
 
 func TestAFileIsNotLookedAtForEveryRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		path := tokenFile(t, both())
-		tokens := openTokens(t, path, io.Discard)
+		path := authtest.File(t, both())
+		tokens := authtest.Open(t, path, io.Discard)
 		if err := os.WriteFile(path, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -217,7 +218,7 @@ func FuzzTokenFile(f *testing.F) {
 			}
 			return
 		}
-		if known(tokens, "canary-fuzz") && !strings.Contains(strings.ToLower(string(content)), hashOf("canary-fuzz")) {
+		if known(tokens, "canary-fuzz") && !strings.Contains(strings.ToLower(string(content)), authtest.Hash("canary-fuzz")) {
 			t.Error("a token that is not listed is known")
 		}
 	})
