@@ -48,20 +48,31 @@ func Parse(ctx context.Context, content []byte, variables map[string]string, pro
 		return value, ok
 	}
 	details := types.ConfigDetails{Environment: types.Mapping{}}
+	var reduced []map[string]any
 	count := 0
 	for _, model := range models {
 		services, _ := model["services"].(map[string]any)
 		if count += len(services); count > maxServices {
 			return r, f.at("services", invalid("%d of them; at most %d are taken", count, maxServices))
 		}
+		if err := context.Cause(ctx); err != nil {
+			return r, err
+		}
 		if err := f.check(model, lookup); err != nil {
 			return r, err
 		}
+		reduced = append(reduced, reduce(model))
 		// Content stands for what compose-go would otherwise open.
-		details.ConfigFiles = append(details.ConfigFiles, types.ConfigFile{Filename: "body", Content: []byte{}, Config: reduce(model)})
+		details.ConfigFiles = append(details.ConfigFiles, types.ConfigFile{Filename: "body", Content: []byte{}, Config: reduced[len(reduced)-1]})
 	}
 	if count == 0 {
 		return r, invalid("body: services: missing; a Compose file has at least one")
+	}
+	if err := f.checkWork(reduced); err != nil {
+		return r, err
+	}
+	if err := context.Cause(ctx); err != nil {
+		return r, err
 	}
 	merged, err := loader.LoadModelWithContext(ctx, details, offline)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 const (
 	maxNesting = 32
 	maxText    = 4 << 10 // bytes, before and after
+	maxUnset   = 10      // variables without a value that are told
 )
 
 // lookup returns a variable's value, and whether it has one.
@@ -134,7 +135,7 @@ func (e *expansion) one(nesting int, live bool) (string, error) {
 // plain is a variable without a default.
 func (e *expansion) plain(name string, live bool) string {
 	value, ok := e.lookup(name)
-	if !ok && live && !slices.Contains(e.unset, name) {
+	if !ok && live && len(e.unset) < maxUnset && !slices.Contains(e.unset, name) {
 		e.unset = append(e.unset, name)
 	}
 	return value
