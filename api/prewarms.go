@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"io"
 	"mime"
 	"net/http"
@@ -17,7 +18,7 @@ func (s *Server) createPrewarm(w http.ResponseWriter, r *http.Request) error {
 	var request puller.PrewarmRequest
 	var err error
 	if isYAML(r) {
-		request, err = composeRequest(w, r)
+		request, err = s.composeRequest(w, r)
 	} else if err = refuseQuery(r, composeQuery); err == nil {
 		err = decodeBody(w, r, &request)
 	}
@@ -52,8 +53,8 @@ func isYAML(r *http.Request) bool {
 }
 
 // composeRequest reads a Compose file and what stands beside it. The error is
-// InvalidRequest and names the line or the parameter.
-func composeRequest(w http.ResponseWriter, r *http.Request) (puller.PrewarmRequest, error) {
+// InvalidRequest and names the line or the parameter, or Overloaded.
+func (s *Server) composeRequest(w http.ResponseWriter, r *http.Request) (puller.PrewarmRequest, error) {
 	q := r.URL.Query()
 	variables := make(map[string]string)
 	for _, v := range q["var"] {
@@ -77,7 +78,15 @@ func composeRequest(w http.ResponseWriter, r *http.Request) (puller.PrewarmReque
 		return puller.PrewarmRequest{}, invalid("body: cut off before its end: %v", err)
 	}
 	in.SetReadDeadline(time.Time{})
-	request, err := compose.Parse(r.Context(), content, variables, q["profile"])
+	ctx, cancel := context.WithTimeoutCause(r.Context(), readLimit, errManyFiles())
+	defer cancel()
+	name, _ := caller(r)
+	done, err := s.turns.take(ctx, name)
+	if err != nil {
+		return puller.PrewarmRequest{}, err
+	}
+	defer done()
+	request, err := compose.Parse(ctx, content, variables, q["profile"])
 	request.FailFast = failFast
 	if v := q.Get("platform"); v != "" {
 		request.Platform = v
