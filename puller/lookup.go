@@ -84,6 +84,9 @@ func (p *Puller) Image(ctx context.Context, name string, own Rules) (Image, erro
 	image := ref.String() // of an ID, sha256:…
 	named, ok := ref.(reference.Named)
 	if ok {
+		if err := checkRegistry(named); err != nil {
+			return Image{}, err
+		}
 		named = reference.TagNameOnly(named)
 		if err := p.checkName(named, own); err != nil {
 			return Image{}, err

@@ -113,6 +113,9 @@ func ParseReference(image string) (reference.Named, error) {
 	if err != nil {
 		return nil, Errorf(InvalidRequest, "image: %q is not an image reference: %w", clip(image), err)
 	}
+	if err := checkRegistry(named); err != nil {
+		return nil, err
+	}
 	return reference.TagNameOnly(named), nil
 }
 

@@ -2,7 +2,6 @@ package puller
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/avast/retry-go/v5"
@@ -91,12 +90,6 @@ func (t *transfer) admitted() (Result, error) {
 		err = t.rateLimited(slot, err)
 	}
 	return result, err
-}
-
-// registryOf returns the host of a full reference, which it begins with.
-func registryOf(image string) string {
-	host, _, _ := strings.Cut(image, "/")
-	return host
 }
 
 // awaitEngine asks the engine what it has under the name. If the engine does

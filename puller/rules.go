@@ -3,7 +3,6 @@ package puller
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -118,7 +117,6 @@ func (r *RuleSet) checkName(named reference.Named) error {
 	if r == nil {
 		return nil
 	}
-	name := ruleName(named)
 	var tag, digest string
 	if t, ok := named.(reference.Tagged); ok {
 		tag = t.Tag()
@@ -126,16 +124,18 @@ func (r *RuleSet) checkName(named reference.Named) error {
 	if d, ok := named.(reference.Digested); ok {
 		digest = d.Digest().String()
 	}
+	names := deniedNames(named)
 	for _, p := range r.deny {
-		if p.match(name, tag, digest) {
+		if p.match(names, tag, digest) {
 			return Errorf(Forbidden, "%s: %s.deny forbids %s", clip(named.String()), r.name, p.written)
 		}
 	}
 	if len(r.allow) == 0 {
 		return nil
 	}
+	names = allowedNames(named)
 	for _, p := range r.allow {
-		if (digest == "" || p.tag == nil || p.digest != nil) && p.match(name, tag, digest) {
+		if (digest == "" || p.tag == nil || p.digest != nil) && p.match(names, tag, digest) {
 			return nil
 		}
 	}
@@ -182,7 +182,10 @@ func parsePattern(written string) (p pattern, err error) {
 	case path != strings.ToLower(path):
 		return p, errors.New("has capital letters in its path, which no image has")
 	default:
-		if host = canonicalHost(host); host == hub && !strings.Contains(path, "/") && !strings.Contains(path, "**") {
+		if host, err = patternAddress(host); err != nil {
+			return p, fmt.Errorf("matches nothing: its registry %w", err)
+		}
+		if host == Hub && !strings.Contains(path, "/") && !strings.Contains(path, "**") {
 			return p, fmt.Errorf("matches nothing: names there have two parts; write docker.io/library/%s, or docker.io/** for all of them", path)
 		}
 		path = "/" + path
@@ -197,11 +200,29 @@ func parsePattern(written string) (p pattern, err error) {
 	return p, nil
 }
 
-func (p pattern) match(name, tag, digest string) bool {
+// patternAddress is CanonicalAddress for what may have wildcards in it.
+func patternAddress(host string) (string, error) {
+	if !strings.ContainsAny(host, "*?") {
+		return CanonicalAddress(host)
+	}
+	host = strings.ToLower(host)
+	name, port, err := splitAddress(host)
+	if err != nil || strings.ContainsAny(port, "*?") {
+		return host, err
+	}
+	if port, err = canonicalPort(port); port == "" {
+		return strings.TrimSuffix(name, "."), err
+	}
+	return strings.TrimSuffix(name, ".") + ":" + port, nil
+}
+
+// match reports whether one of a repository's names, and its tag and digest, are
+// what the pattern has.
+func (p pattern) match(names []string, tag, digest string) bool {
 	has := func(glob *regexp.Regexp, part string) bool {
 		return glob == nil || part != "" && glob.MatchString(part)
 	}
-	return p.name.MatchString(name) && has(p.tag, tag) && has(p.digest, digest)
+	return slices.ContainsFunc(names, p.name.MatchString) && has(p.tag, tag) && has(p.digest, digest)
 }
 
 // glob makes a regular expression of a glob; Go's take linear time.
@@ -210,39 +231,52 @@ func glob(g string) *regexp.Regexp {
 	return regexp.MustCompile(`\A` + strings.NewReplacer(`\*\*`, `.*`, `\*`, `[^/]*`, `\?`, `[^/]`).Replace(g) + `\z`)
 }
 
-// hub is Docker Hub as references name it.
-const hub = "docker.io"
-
-// hubs are other names that lead to Docker Hub.
-var hubs = []string{"index.docker.io", "registry-1.docker.io", "registry.hub.docker.com", "registry.docker.io"}
-
-// ruleName returns the one name, without tag and digest, that rules know a
-// repository by: engines keep apart what is written differently, and yet get
-// it from the same place.
-func ruleName(named reference.Named) string {
-	host, path := canonicalHost(reference.Domain(named)), reference.Path(named)
-	if host == hub && !strings.Contains(path, "/") {
+// pathOf returns a repository's path in its registry, in full: Docker Hub leaves
+// "library" out.
+func pathOf(named reference.Named, address string) string {
+	path := reference.Path(named)
+	if address == Hub && !strings.Contains(path, "/") {
 		path = "library/" + path
 	}
-	return host + "/" + path
+	return path
 }
 
-func canonicalHost(host string) string {
-	host = strings.TrimSuffix(strings.ToLower(host), ":443") // that of HTTPS
-	if slices.Contains(hubs, host) {
-		return hub
+// allowedNames are the names, without tag and digest, by which a pattern of allow
+// has a repository: in the canonical form, with or without the port 443.
+func allowedNames(named reference.Named) []string {
+	address := registryOf(named.String())
+	names := []string{address}
+	if host, port, _ := splitAddress(address); port == "" {
+		names = append(names, host+":443")
 	}
-	// One address has many forms (RFC 5952).
-	if literal, ok := strings.CutPrefix(host, "["); ok {
-		literal, port, _ := strings.Cut(literal, "]")
-		if a, err := netip.ParseAddr(literal); err == nil {
-			if a = a.Unmap(); a.Is4() {
-				return a.String() + port
-			}
-			return "[" + a.String() + "]" + port
+	return withPath(names, pathOf(named, address))
+}
+
+// deniedNames are those by which a pattern of deny has it: also as it is written,
+// by every name of Docker Hub, and where engines may go on to plain HTTP with
+// port 80 or without it.
+func deniedNames(named reference.Named) []string {
+	address := registryOf(named.String())
+	names := []string{address, strings.ToLower(reference.Domain(named))}
+	if address == Hub {
+		names = append(names, hubs...)
+	}
+	for _, name := range slices.Clone(names) {
+		switch host, port, _ := splitAddress(name); port {
+		case "":
+			names = append(names, host+":443", host+":80")
+		case "80":
+			names = append(names, host)
 		}
 	}
-	return host
+	return withPath(names, pathOf(named, address))
+}
+
+func withPath(addresses []string, path string) []string {
+	for i := range addresses {
+		addresses[i] += "/" + path
+	}
+	return addresses
 }
 
 // checkPull returns why a pull is refused by any of the rules.

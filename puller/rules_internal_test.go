@@ -11,6 +11,7 @@ func FuzzRules(f *testing.F) {
 	for _, s := range []string{"docker.io/library/*", "**", "**:latest", "a.b/**/c:v?@sha256:*", "[::1]:5000/x", "*/**"} {
 		f.Add(s, "alpine:3.20")
 	}
+	f.Add("127.0.0.1:5000/**", "127.0.0.1:05000/x")
 	f.Fuzz(func(t *testing.T, pattern, image string) {
 		deny, err := ParseRules("r", WrittenRules{Deny: []string{pattern}})
 		if err != nil {

@@ -108,6 +108,22 @@ func TestRulesSeeThroughEveryWayToWriteAName(t *testing.T) {
 		{w{Deny: []string{"[::1]:5000/**"}}, "[0:0:0:0:0:0:0:1]:5000/a", deny},
 		{w{Deny: []string{"Registry.Example.com:443/**"}}, "registry.example.com/a", deny},
 
+		{w{Deny: []string{"127.0.0.1:5000/**"}}, "127.0.0.1:05000/a", deny},
+		{w{Deny: []string{"localhost:5000/**"}}, "localhost:" + strings.Repeat("0", 40) + "5000/a", deny},
+		{w{Deny: []string{"127.0.0.1:05000/**"}}, "127.0.0.1:5000/a", deny},
+		{w{Deny: []string{"*.example.com:05000/**"}}, "a.example.com:5000/a", deny},
+		{w{Deny: []string{"registry.example.com:*/**"}}, "registry.example.com/a", deny},
+		{w{Deny: []string{"registry.example.com:80/**"}}, "registry.example.com/a", deny}, // engines may go on to plain HTTP
+		{w{Deny: []string{"registry.example.com/**"}}, "registry.example.com:80/a", deny},
+		{w{Deny: []string{"registry.example.com/**"}}, "registry.example.com:8080/a", ""},
+		{w{Deny: []string{"registry-*.docker.io/**"}}, "alpine", deny},
+		{w{Deny: []string{"Registry-?.docker.io/**"}}, "registry-1.docker.io/library/alpine", deny},
+		{w{Allow: []string{"registry.example.com:443/**"}}, "registry.example.com/a", ""},
+		{w{Allow: []string{"registry.example.com:*/**"}}, "registry.example.com/a", ""},
+		{team, "registry.example.com:80/team/a", allow},
+		{team, "registry.example.com:0443/team/a", ""},
+		{w{Allow: []string{"[::1]:5000/**"}}, "[0::1]:05000/a", ""},
+
 		{w{RequireDigest: true}, "alpine:3.20", "rules.pull.require_digest"},
 		{w{RequireDigest: true}, "alpine:3.20" + pinned, ""},
 	} {

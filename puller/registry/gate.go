@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/towline/towline/puller"
 )
 
 // gate is the way to registries, and to where they refer to. Callers choose the
@@ -31,13 +33,14 @@ func newGate(allow []string) (*gate, error) {
 	g := &gate{}
 	for _, a := range allow {
 		if p, err := netip.ParsePrefix(a); err == nil {
-			g.nets = append(g.nets, p.Masked())
+			g.nets = append(g.nets, unmapped(p).Masked())
 		} else if ip, err := netip.ParseAddr(a); err == nil {
+			ip = ip.Unmap()
 			g.nets = append(g.nets, netip.PrefixFrom(ip, ip.BitLen()))
-		} else if a == "" || strings.ContainsAny(a, "/:@* ") {
-			return nil, fmt.Errorf("registries.allow_private: %q is no host, address or prefix; write them as registry.internal, 10.1.2.3 or 10.0.0.0/8", a)
+		} else if host, err := puller.CanonicalAddress(a); err == nil && !strings.ContainsAny(a, ":[]") {
+			g.hosts = append(g.hosts, host)
 		} else {
-			g.hosts = append(g.hosts, strings.ToLower(a))
+			return nil, fmt.Errorf("registries.allow_private: %q is no host, address or prefix; write them as registry.internal, 10.1.2.3 or 10.0.0.0/8", a)
 		}
 	}
 	g.direct = newTransport(g.dial)
@@ -46,6 +49,15 @@ func newGate(allow []string) (*gate, error) {
 	}}).DialContext)
 	g.proxied.Proxy = http.ProxyFromEnvironment
 	return g, nil
+}
+
+// unmapped gives a prefix of IPv4-mapped addresses (RFC 4291, 2.5.5.2) the form
+// of IPv4.
+func unmapped(p netip.Prefix) netip.Prefix {
+	if p.Addr().Is4In6() && p.Bits() >= 96 {
+		return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	return p
 }
 
 const dialLimit = 10 * time.Second
@@ -72,7 +84,8 @@ func (g *gate) dial(ctx context.Context, network, address string) (net.Conn, err
 	if err != nil {
 		return nil, err
 	}
-	known := slices.Contains(g.hosts, strings.ToLower(strings.TrimSuffix(host, ".")))
+	canonical, err := puller.CanonicalAddress(host)
+	known := err == nil && slices.Contains(g.hosts, canonical)
 	d := net.Dialer{Timeout: dialLimit, ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
 		if err := g.check(address, known); err != nil {
 			return fmt.Errorf("%w: %s", err, host)
@@ -92,7 +105,12 @@ func (g *gate) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil || proxy == nil {
 		return g.direct.RoundTrip(req)
 	}
-	// A name is looked up by the proxy, whose matter it is then.
+	// A name is looked up by the proxy, whose matter it is then; but some would
+	// take a number such as 2130706433 for an address.
+	if _, err := puller.CanonicalAddress(req.URL.Host); err != nil {
+		closeBody(req)
+		return nil, fmt.Errorf("%w: %s", errPrivate, req.URL.Hostname())
+	}
 	if ip, err := netip.ParseAddr(req.URL.Hostname()); err == nil {
 		if err := g.checkIP(ip, false); err != nil {
 			closeBody(req)

@@ -33,18 +33,18 @@ const maxPassword = 8 << 10
 func checkLogins(logins []Login) error {
 	seen := make(map[string]bool)
 	for i, l := range logins {
-		r, err := name.NewRegistry(l.Registry)
+		address, err := puller.CanonicalAddress(l.Registry)
 		switch {
-		case l.Registry == "" || err != nil:
-			return fmt.Errorf("registries.credentials[%d].registry: %q is no registry; write its host, such as registry.example.com", i, l.Registry)
-		case seen[r.RegistryStr()]:
+		case err != nil:
+			return fmt.Errorf("registries.credentials[%d].registry: %q %w; write its host, such as registry.example.com", i, l.Registry, err)
+		case seen[address]:
 			return fmt.Errorf("registries.credentials[%d].registry: %s is there twice", i, l.Registry)
 		case l.Username == "":
 			return fmt.Errorf("registries.credentials[%d].username: missing", i)
 		case !filepath.IsAbs(l.PasswordFile):
 			return fmt.Errorf("registries.credentials[%d].password_file: %q is not an absolute path", i, l.PasswordFile)
 		}
-		seen[r.RegistryStr()] = true
+		seen[address] = true
 	}
 	return nil
 }
@@ -61,8 +61,12 @@ func (c *Client) Credentials(ctx context.Context, image string) (puller.Credenti
 		return fail(puller.InvalidRequest, err)
 	}
 	registry := ref.Context().RegistryStr()
+	address, err := puller.CanonicalAddress(registry)
+	if err != nil {
+		return fail(puller.InvalidRequest, fmt.Errorf("the registry %q %w", registry, err))
+	}
 	for _, l := range c.logins {
-		if r, err := name.NewRegistry(l.Registry); err != nil || r.RegistryStr() != registry {
+		if own, err := puller.CanonicalAddress(l.Registry); err != nil || own != address {
 			continue
 		}
 		password, err := l.password()
