@@ -230,22 +230,93 @@ func TestAPrewarmIsNotStarvedByOthers(t *testing.T) {
 	}
 }
 
-func TestLowOnesAreNotStarvedByHighOnes(t *testing.T) {
+func TestLowRanksGetOn(t *testing.T) {
+	for _, c := range []struct {
+		name, low, high string
+		least, most     int // of 60 slots
+	}{
+		// A caller's own low ranks get every eighth slot. One had a slot before.
+		{"beside high ones of the same caller", "one", "one", 6, 8},
+		// Shares are 1 to 4, and every eighth slot goes to the oldest.
+		{"beside high ones of another caller", "one", "other", 10, 20},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRows(t, 1, 0)
+			r.add(30, c.low, "a", 0, false)
+			var low int
+			for range 60 {
+				r.add(1, c.high, "a", 2, false)
+				for _, w := range r.step() {
+					if w.rank == 0 {
+						low++
+					}
+				}
+			}
+			if low < c.least || low > c.most {
+				t.Errorf("%d of 60 slots are for low ranks", low)
+			}
+			r.end()
+		})
+	}
+}
+
+// A backlog of high ranks does not hold up another caller's normal ones. It
+// gets more of the slots, not all.
+func TestSharesOfCallersByRank(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		rank, other int
+		least, most int // of 120 slots, for the caller with the backlog
+	}{
+		{"high and normal", 2, 1, 75, 90},
+		{"high and low", 2, 0, 85, 105},
+		{"high and high", 2, 2, 55, 70},
+		{"normal and low", 1, 0, 75, 90},
+		{"low and high", 0, 2, 20, 40},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRows(t, 8, 0)
+			r.add(536, "backlog", "a", c.rank, false)
+			r.callers(100)
+			r.add(300, "other", "a", c.other, false)
+			if got := r.callers(8); !slices.Contains(got, "other") {
+				t.Errorf("the other caller waits for more than 8 slots: %q", got)
+			}
+			if n := count(r.callers(120), "backlog"); n < c.least || n > c.most {
+				t.Errorf("%d of 120 slots are for the backlog", n)
+			}
+			r.end()
+		})
+	}
+}
+
+// Twenty callers with one job at a time and one with a long list of high ranks:
+// each of the twenty waits for at most one round of all.
+func TestNobodyWaitsForABacklog(t *testing.T) {
 	r := newRows(t, 1, 0)
-	r.add(5, "low", "a", 0, true)
-	r.add(1, "high", "a", 2, false)
-	var got []string
-	for range 60 {
-		r.add(1, "high", "a", 2, false)
-		got = append(got, r.callers(1)...)
+	r.add(536, "backlog", "a", 2, false)
+	waited := map[string]int{}
+	for i := range 20 {
+		r.add(1, fmt.Sprint(i), "a", 1, false)
 	}
-	if n := count(got, "low"); n != 4 && n != 5 { // one had the slot before
-		t.Errorf("%d of 60 slots are for those that are low", n)
-	}
-	for i := range got[:32] {
-		if slots := got[i : i+8]; count(slots, "low") > 1 {
-			t.Errorf("the slots are for %q", slots)
+	for slot := range 400 {
+		for _, name := range r.callers(1) {
+			if name == "backlog" {
+				continue
+			}
+			if w := slot - waited[name]; w > 30 {
+				t.Errorf("after %d slots, the caller %s has waited for %d", slot, name, w)
+			}
+			waited[name] = slot
+			r.add(1, name, "a", 1, false)
 		}
+	}
+	if len(waited) != 20 {
+		t.Errorf("%d of 20 callers were served", len(waited))
+	}
+	for len(r.waiters) > 0 {
+		r.waiters[0].abandon()
+		r.waiters = r.waiters[1:]
 	}
 	r.end()
 }

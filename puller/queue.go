@@ -29,7 +29,8 @@ type queue struct {
 	hosts   map[string]*host
 	tags    map[string]tagUse // by image
 	callers map[string]*share
-	handed  int // slots, since the start
+	handed  int    // slots, since the start
+	virtual uint64 // the virtual time: that at which the last slot was due
 	stopped bool
 }
 
@@ -37,11 +38,14 @@ type queue struct {
 type share struct {
 	name  string
 	users int // waiters, with or without a slot
-	// last orders callers by when they were given a slot. One who comes is put
-	// before who was served last, and behind all others: neither having been
-	// away nor coming often earns more than a turn.
-	last int
+	// due is the virtual time at which the next slot is due to the caller. It
+	// is never before the queue's own, so being away earns nothing; and it is
+	// kept until then, so coming often with one at a time earns nothing.
+	due uint64
 }
+
+// cost is what a slot of a rank adds to a caller's virtual time.
+func cost(rank int) uint64 { return 4 >> rank }
 
 // lane holds waiters that differ in nothing but their turn, in its order. Of
 // thousands that wait, only the first of each lane are looked at.
@@ -127,7 +131,7 @@ func (q *queue) join(at place, ready func(), cooling func(time.Time)) (w *waiter
 func (w *waiter) share(name string) {
 	c := w.queue.callers[name]
 	if c == nil {
-		c = &share{name: name, last: 2*w.queue.handed - 1}
+		c = &share{name: name}
 		w.queue.callers[name] = c
 	}
 	if !slices.Contains(w.shares, c) {
@@ -188,7 +192,21 @@ func (q *queue) leave(w *waiter) {
 	q.forget(w.host)
 	for _, c := range w.shares {
 		if c.users--; c.users == 0 {
-			delete(q.callers, c.name)
+			q.forgetCallers()
+		}
+	}
+}
+
+// forgetCallers drops callers that want nothing, as soon as nothing is to be
+// known of them: their virtual time is that of all.
+func (q *queue) forgetCallers() {
+	wanted := false
+	for _, c := range q.callers {
+		wanted = wanted || c.users > 0
+	}
+	for name, c := range q.callers {
+		if c.users == 0 && (c.due <= q.virtual || !wanted) {
+			delete(q.callers, name)
 		}
 	}
 }
@@ -216,14 +234,14 @@ func (q *queue) hand() {
 			if first < 0 {
 				continue
 			}
-			if w := l.waiting[first]; next == nil || before(w, key.share, next, caller, oldest) {
+			if w := l.waiting[first]; next == nil || q.before(w, key.share, next, caller, oldest) {
 				next, caller = w, key.share
 			}
 		}
 		if next == nil {
 			return
 		}
-		q.give(next)
+		q.give(next, caller, oldest)
 	}
 }
 
@@ -243,16 +261,20 @@ func (q *queue) alone(w *waiter) bool {
 }
 
 // before reports whether a waiter is served for a caller before another one: by
-// rank, caller and turn, or by turn alone.
-func before(a *waiter, of *share, b *waiter, other *share, oldest bool) bool {
+// caller, rank and admission, or by admission alone.
+func (q *queue) before(a *waiter, of *share, b *waiter, other *share, oldest bool) bool {
 	if oldest {
 		return a.turn < b.turn
 	}
-	return cmp.Or(cmp.Compare(b.rank, a.rank), cmp.Compare(of.last, other.last), cmp.Compare(a.turn, b.turn)) < 0
+	return cmp.Or(cmp.Compare(q.due(of), q.due(other)), cmp.Compare(b.rank, a.rank), cmp.Compare(a.turn, b.turn)) < 0
 }
 
-// give hands a slot to a waiter.
-func (q *queue) give(w *waiter) {
+// due returns the virtual time at which the next slot is due to a caller.
+func (q *queue) due(c *share) uint64 { return max(c.due, q.virtual) }
+
+// give hands a slot to a waiter: to the oldest, or to one because it is due to a
+// caller. All callers of the waiter have the slot, and it costs each of them.
+func (q *queue) give(w *waiter, of *share, oldest bool) {
 	q.unline(w)
 	q.tags[w.key.image] = tagUse{w.key.platform, q.tags[w.key.image].running + 1}
 	q.free--
@@ -262,8 +284,13 @@ func (q *queue) give(w *waiter) {
 		q.batched++
 		w.host.batched++
 	}
+	start := q.due(of)
 	for _, c := range w.shares {
-		c.last = 2 * q.handed
+		c.due = q.due(c) + cost(w.rank)
+	}
+	if !oldest { // else it may be far ahead of what is due to others
+		q.virtual = start
+		q.forgetCallers()
 	}
 	w.slot = true
 	w.ready()

@@ -30,8 +30,8 @@ func ParsePolicy(name string) (Policy, error) {
 // is present.
 func (p Policy) asks() bool { return p == Always || p == Newer }
 
-// Priority orders the queue. Among jobs of one priority the first come is the
-// first served.
+// Priority orders one caller's jobs in the queue, and decides what a slot counts
+// for its caller. Among jobs of one priority the first come is the first served.
 type Priority string
 
 // The priorities.
