@@ -2,6 +2,8 @@ package api_test
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -363,8 +365,13 @@ func TestDockersCredentialsPass(t *testing.T) {
 	d.good(image, 1)
 	auth := registryAuth("ada", "hunter2-canary")
 	d.dockerPull("fromImage=registry.test/private&tag=v1", "X-Registry-Auth", auth).rest()
-	if got := d.engine.LastAuth(); got != auth {
+	if got := d.engine.LastAuth(); got != headerFor(t, auth, image) {
 		t.Errorf("the engine got %q", got)
+	}
+	raw, _ := json.Marshal(map[string]string{"username": "ada", "password": "hunter2-canary", "serveraddress": "other.test"})
+	d.dockerPull("fromImage=registry.test/private&tag=v1", "X-Registry-Auth", base64.URLEncoding.EncodeToString(raw)).rest()
+	if got := d.engine.LastAuth(); got != "" {
+		t.Errorf("of another registry's credentials the engine got %q", got)
 	}
 	// An empty object is what Docker's clients send where they have none.
 	d.dockerPull("fromImage=registry.test/private&tag=v1", "X-Registry-Auth", "e30=").rest()

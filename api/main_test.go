@@ -393,6 +393,16 @@ func registryAuth(user, password string) string {
 	return base64.URLEncoding.EncodeToString(raw)
 }
 
+// headerFor is how the engine is shown a header for an image.
+func headerFor(t *testing.T, header, image string) string {
+	t.Helper()
+	c, err := puller.ParseCredentials(header)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.HeaderFor(image)
+}
+
 // safeBuffer takes log lines from anywhere.
 type safeBuffer struct {
 	mu sync.Mutex

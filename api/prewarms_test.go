@@ -277,3 +277,19 @@ func TestAPrewarmMayHaveAsManyImagesAsAreTaken(t *testing.T) {
 		t.Errorf("it is %s with %d images after %d pulls", parent.State, len(parent.Images), d.engine.Counts().Pulls)
 	}
 }
+
+func TestAListOfSeveralRegistriesSaysForWhichItsCredentialsAre(t *testing.T) {
+	d := start(t)
+	auth := registryAuth("ada", "hunter2")
+	for media, body := range map[string]string{
+		"application/json": `{"images":["a.test/x:v1","b.test/x:v1"]}`,
+		"application/yaml": "services: {a: {image: 'a.test/x:v1'}, b: {image: 'b.test/x:v1'}}",
+	} {
+		for _, path := range []string{"/v1/prewarms", "/v1/prewarms?dry_run=true"} {
+			p := d.call("POST", path, body, "Content-Type", media, "X-Registry-Auth", auth).problem(t, 400, puller.InvalidRequest)
+			if !strings.Contains(p.Detail, "serveraddress") || !strings.Contains(p.Detail, "a.test, b.test") {
+				t.Errorf("%s, %s: %s", path, media, p.Detail)
+			}
+		}
+	}
+}

@@ -276,7 +276,7 @@ func TestCredentialsReachTheEngineAndNothingElse(t *testing.T) {
 	auth := registryAuth("ada", canary)
 	const image = "registry.test/private:v1"
 	d.engine.Script(image, func(p *pullertest.Pull) {
-		if d.engine.LastAuth() != auth {
+		if d.engine.LastAuth() != headerFor(t, auth, image) {
 			p.Fail("unauthorized: authentication required")
 			return
 		}

@@ -133,7 +133,7 @@ func TestTwoCallersOfOnePrivateImageAtOnce(t *testing.T) {
 	inYardWith(t, o, nil, func(y *yard) {
 		gate := make(chan struct{})
 		y.engine.Script(good, func(p *pullertest.Pull) {
-			if p.Auth() != ada.Header() {
+			if p.Auth() != ada.HeaderFor(good) {
 				p.Refuse(500, "unauthorized: authentication required")
 				return
 			}
@@ -200,12 +200,12 @@ func TestTowlinesOwnCredentialsAreForThoseWhoBringNone(t *testing.T) {
 		release := y.hold(good)
 		one, two := y.always(good), y.always(good)
 		y.pulls(1) // they share it
-		if got := y.engine.LastAuth(); got != ours.Header() {
+		if got := y.engine.LastAuth(); got != ours.HeaderFor(good) {
 			y.Errorf("the engine got %q", got)
 		}
 		y.submit(puller.PullRequest{Image: good, Policy: puller.Always, Credentials: ada})
 		y.pulls(2)
-		if got := y.engine.LastAuth(); got != ada.Header() {
+		if got := y.engine.LastAuth(); got != ada.HeaderFor(good) {
 			y.Errorf("the engine got %q", got)
 		}
 		release()

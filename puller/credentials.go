@@ -8,13 +8,31 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"strings"
+
+	"github.com/distribution/reference"
 )
 
 // Credentials are what one call brings for a registry, in the form of Docker's
 // X-Registry-Auth header. They are kept in memory only for as long as the job
 // runs, and never printed. The zero value is no credentials.
-type Credentials struct{ header string }
+type Credentials struct {
+	header string
+	// registry is the canonical address of the one that they are for, "" where
+	// they name none.
+	registry string
+}
+
+// login is what the header holds (Docker Engine API, "Authentication").
+type login struct {
+	Username      string `json:"username,omitempty"`
+	Password      string `json:"password,omitempty"`
+	Auth          string `json:"auth,omitempty"`
+	ServerAddress string `json:"serveraddress,omitempty"`
+	IdentityToken string `json:"identitytoken,omitempty"`
+	RegistryToken string `json:"registrytoken,omitempty"`
+}
 
 // maxCredentials bounds the header, in bytes; registry tokens reach a few KiB.
 const maxCredentials = 16 << 10
@@ -37,7 +55,8 @@ func ParseCredentials(header string) (Credentials, error) {
 		return fault("not base64url")
 	}
 	var fields struct {
-		Username, Password, Auth, Email, ServerAddress, IdentityToken, RegistryToken string
+		login
+		Email string
 	}
 	d := json.NewDecoder(bytes.NewReader(raw))
 	if err := d.Decode(&fields); err != nil {
@@ -63,8 +82,85 @@ func ParseCredentials(header string) (Credentials, error) {
 		}
 		return fault("a password without a username")
 	}
+	registry, err := registryOfServer(fields.ServerAddress)
+	if err != nil {
+		return fault("its serveraddress is no registry's, such as registry.example.com or https://index.docker.io/v1/")
+	}
 	// Padded base64url is the one form that every engine reads.
-	return Credentials{base64.URLEncoding.EncodeToString(raw)}, nil
+	return Credentials{base64.URLEncoding.EncodeToString(raw), registry}, nil
+}
+
+// registryOfServer returns the canonical address of the registry that a
+// serveraddress names, "" for none: clients write it as the key under which they
+// keep the login, which may be a URL.
+func registryOfServer(address string) (string, error) {
+	if address == "" {
+		return "", nil
+	}
+	for _, scheme := range []string{"https://", "http://"} {
+		if len(address) > len(scheme) && strings.EqualFold(address[:len(scheme)], scheme) {
+			address = address[len(scheme):]
+			break
+		}
+	}
+	host, _, _ := strings.Cut(address, "/")
+	return CanonicalAddress(host)
+}
+
+// For returns the credentials if they may be shown for an image, else none: they
+// are for its registry, or do not say for which they are.
+func (c Credentials) For(image reference.Named) Credentials {
+	if c.registry != "" && c.registry != registryOf(image.String()) {
+		return Credentials{}
+	}
+	return c
+}
+
+// HeaderFor is Header for an image in full form, with its registry as the
+// serveraddress: engines with the containerd image store take credentials only
+// for the server that stands beside them, in their own spelling.
+func (c Credentials) HeaderFor(image string) string {
+	if c.header == "" {
+		return ""
+	}
+	l := c.login()
+	if l.ServerAddress, _, _ = strings.Cut(image, "/"); l.ServerAddress == Hub {
+		l.ServerAddress = hubServer
+	}
+	body, err := json.Marshal(l)
+	if err != nil {
+		panic("puller: credentials that have no JSON: " + err.Error())
+	}
+	return base64.URLEncoding.EncodeToString(body)
+}
+
+// hubServer is how Docker's clients and engines name Docker Hub in credentials.
+const hubServer = "https://index.docker.io/v1/"
+
+// login reads the header, which ParseCredentials has checked.
+func (c Credentials) login() (l login) {
+	if raw, err := decodeBase64URL(c.header); err == nil {
+		json.Unmarshal(raw, &l)
+	}
+	return l
+}
+
+// checkServer returns why credentials can't be used for images: they do not say
+// for which of several registries they are.
+func (c Credentials) checkServer(images []PullRequest) error {
+	if c.header == "" || c.registry != "" {
+		return nil
+	}
+	var registries []string
+	for _, r := range images {
+		registries = append(registries, registryOf(r.Image))
+	}
+	slices.Sort(registries)
+	if registries = slices.Compact(registries); len(registries) < 2 {
+		return nil
+	}
+	return Errorf(InvalidRequest, "X-Registry-Auth: it has no serveraddress, and the images are of several registries (%s); "+
+		"name the one that may see it as serveraddress, or ask for the images of each registry on their own", listed(registries))
 }
 
 // decodeBase64URL takes padded and unpadded forms, and the standard alphabet,
@@ -82,7 +178,7 @@ func decodeBase64URL(s string) ([]byte, error) {
 }
 
 // Header returns the header as the engine takes it, "" for no credentials.
-// Only engines call it.
+// Only engines and registries call it.
 func (c Credentials) Header() string { return c.header }
 
 // String hides what it stands for, so that a log line can't show it.
@@ -119,13 +215,10 @@ func (c Credentials) Redact(text string) string {
 		return text
 	}
 	secrets := []string{c.header}
-	if raw, err := decodeBase64URL(c.header); err == nil {
-		var f struct{ Username, Password, Auth, IdentityToken, RegistryToken string }
-		json.Unmarshal(raw, &f) // ParseCredentials has
-		login := []byte(f.Username + ":" + f.Password)
-		secrets = append(secrets, f.Password, f.Auth, f.IdentityToken, f.RegistryToken,
-			base64.StdEncoding.EncodeToString(login), base64.URLEncoding.EncodeToString(login))
-	}
+	f := c.login()
+	login := []byte(f.Username + ":" + f.Password)
+	secrets = append(secrets, f.Password, f.Auth, f.IdentityToken, f.RegistryToken,
+		base64.StdEncoding.EncodeToString(login), base64.URLEncoding.EncodeToString(login))
 	for _, s := range secrets {
 		if len(s) >= leastSecret {
 			text = strings.ReplaceAll(text, s, "(hidden)")

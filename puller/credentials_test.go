@@ -34,6 +34,13 @@ func TestCredentialsAreCheckedBeforeTheEngineIgnoresThem(t *testing.T) {
 		{"space around", encode(" \n" + login + "\n "), true, false},
 		{"16 KiB", encode(`{"username":"` + strings.Repeat("x", 12<<10-15) + `"}`), true, false},
 
+		{"for a registry", encode(`{"username":"ada","password":"x","serveraddress":"registry.test:5000"}`), true, false},
+		{"for a registry's address", encode(`{"username":"ada","password":"x","serveraddress":"https://registry.test/v2/"}`), true, false},
+		{"for what is no registry", encode(`{"username":"ada","password":"x","serveraddress":"127.1"}`), false, false},
+		{"for a port that is none", encode(`{"username":"ada","password":"x","serveraddress":"registry.test:0"}`), false, false},
+		{"for another scheme", encode(`{"username":"ada","password":"x","serveraddress":"ftp://registry.test"}`), false, false},
+		{"for a name and a registry", encode(`{"username":"ada","password":"x","serveraddress":"ada@registry.test"}`), false, false},
+
 		{"no base64", "hunter2!", false, false},
 		{"plain JSON", login, false, false},
 		{"half a base64", encode(login)[:5], false, false},
@@ -108,7 +115,7 @@ func TestOneLoginInAnyFormIsOneIdentity(t *testing.T) {
 			y.submit(puller.PullRequest{Image: good, Policy: puller.Always, Credentials: c})
 		}
 		y.pulls(1)
-		if got := y.engine.LastAuth(); got != encode(login) {
+		if got := y.engine.LastAuth(); got != encode(`{"username":"ada","password":"hunter2?\u003e","serveraddress":"registry.test"}`) {
 			y.Errorf("the engine got %q", got)
 		}
 		release()

@@ -139,5 +139,5 @@ func (r PrewarmRequest) withDefaults(o Options) (PrewarmRequest, error) {
 		}
 	}
 	r.Images = images
-	return r, nil
+	return r, r.Credentials.checkServer(images)
 }

@@ -127,6 +127,7 @@ func (r PullRequest) withDefaults(o Options) (PullRequest, reference.Named, erro
 		return r, nil, err
 	}
 	r.Image = named.String()
+	r.Credentials = r.Credentials.For(named)
 	if r.Platform != "" {
 		if err := checkPlatform(r.Platform); err != nil {
 			return r, nil, err

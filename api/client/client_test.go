@@ -94,7 +94,7 @@ func TestACallReachesTheDaemonAndComesBack(t *testing.T) {
 	if err != nil || job.State != puller.Succeeded || job.Platform != "linux/amd64" || job.Policy != puller.Always || job.Priority != puller.High {
 		t.Errorf("%+v, %v", job, err)
 	}
-	if engine.LastAuth() != auth.Header() {
+	if engine.LastAuth() != auth.HeaderFor("docker.io/library/alpine:latest") {
 		t.Errorf("the engine has got the credentials %q", engine.LastAuth())
 	}
 	second, err := c.Submit(ctx, puller.PullRequest{Image: "alpine"})
@@ -160,7 +160,7 @@ func TestARunReachesTheDaemonAndComesBack(t *testing.T) {
 		asked.User != "g" || !asked.Tty || host.NetworkMode != "none" || host.Memory != 64<<20 || host.NanoCpus != 5e8 || *host.PidsLimit != 9 {
 		t.Errorf("asked for is %+v", asked)
 	}
-	if want := []string{"/v1/runs one " + auth.Header()}; !slices.Equal(keys, want) || engine.LastAuth() != auth.Header() {
+	if want := []string{"/v1/runs one " + auth.Header()}; !slices.Equal(keys, want) || engine.LastAuth() != auth.HeaderFor("docker.io/library/alpine:latest") {
 		t.Errorf("sent is %q", keys)
 	}
 	_, err = c.Run(t.Context(), puller.RunRequest{Image: "alpine", Network: "host"})
@@ -187,7 +187,7 @@ func TestAPrewarmReachesTheDaemonAndComesBack(t *testing.T) {
 	engine.Script("alpine", pullertest.Serve(pullertest.NewImage("alpine", 1)))
 	retries := 0
 	request := puller.PrewarmRequest{
-		Images: puller.Images{{Image: "alpine", Platform: "linux/amd64", Timeout: puller.Duration(time.Minute)}, {Image: "registry.test/nope:v1"}},
+		Images: puller.Images{{Image: "alpine", Platform: "linux/amd64", Timeout: puller.Duration(time.Minute)}, {Image: "nope:v1"}},
 		Policy: puller.Always, Priority: puller.Low, Retries: &retries, FailFast: false,
 		Skipped: []puller.Skipped{{Service: "web", Reason: "it is built"}}, Credentials: auth, IdempotencyKey: "one",
 	}
@@ -208,7 +208,7 @@ func TestAPrewarmReachesTheDaemonAndComesBack(t *testing.T) {
 	if r := last.Result; r == nil || r.State != puller.Failed || r.Images[0].State != puller.Succeeded || r.Images[1].Error.Kind != puller.NotFound {
 		t.Errorf("the last event is %+v", last)
 	}
-	if engine.LastAuth() != auth.Header() {
+	if engine.LastAuth() != auth.HeaderFor("docker.io/library/alpine:latest") {
 		t.Errorf("the engine has got the credentials %q", engine.LastAuth())
 	}
 	child, err := c.Job(ctx, job.Children[0])

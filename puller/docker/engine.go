@@ -140,7 +140,7 @@ func (e *Engine) Pull(ctx context.Context, p puller.Pull, each func(stream.Messa
 	if p.Connected != nil {
 		ctx = context.WithValue(ctx, connectionKey{}, p.Connected)
 	}
-	body, err := sdk.ImagePull(ctx, p.Image, image.PullOptions{Platform: p.Platform, RegistryAuth: p.Credentials.Header()})
+	body, err := sdk.ImagePull(ctx, p.Image, image.PullOptions{Platform: p.Platform, RegistryAuth: p.Credentials.HeaderFor(p.Image)})
 	if err != nil {
 		return fault(err)
 	}

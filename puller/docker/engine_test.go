@@ -67,7 +67,7 @@ func TestScriptedEngineConforms(t *testing.T) {
 	play(f.Limited, "engine-20.10/rate-limited")
 	scripted.Script(f.Private, func(p *pullertest.Pull) {
 		switch scripted.LastAuth() {
-		case f.Credentials.Header():
+		case f.Credentials.HeaderFor(f.Private):
 			pullertest.Serve(pullertest.NewImage(f.Private, 3))(p)
 		case "":
 			pullertest.Play(transcripts.Load("engine-20.10/unauthorized"), nil)(p)
