@@ -11,11 +11,12 @@ import (
 // it goes to the standard error: how the pull goes, if there is one, and nothing
 // of the container while all is well.
 type console struct {
-	out, errs io.Writer
-	quiet     bool
-	progress  display // of the pull
-	pulling   bool    // it shows something
-	contained bool    // the pull is over
+	out, programErrs io.Writer // the program's
+	errs             io.Writer // what is told
+	quiet            bool
+	progress         display // of the pull
+	pulling          bool    // it shows something
+	contained        bool    // the pull is over
 }
 
 func (d *console) show(j *puller.Job, e puller.Event) {
@@ -72,7 +73,7 @@ func (d *console) print(e puller.Event) {
 		return
 	}
 	if e.Stream == puller.Stderr {
-		d.errs.Write(text)
+		d.programErrs.Write(text)
 	} else {
 		d.out.Write(text)
 	}

@@ -69,23 +69,6 @@ func (f *printableLog) Format(e *logrus.Entry) ([]byte, error) {
 	return escaped(line), err
 }
 
-// tame passes on what a program prints to a terminal that is not the program's:
-// its lines, and nothing that the terminal would act on.
-type tame struct{ w io.Writer }
-
-func (t tame) Write(text []byte) (int, error) {
-	shown := strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\r' || r == '\t' {
-			return r
-		}
-		return visible(r)
-	}, string(text))
-	if _, err := io.WriteString(t.w, shown); err != nil {
-		return 0, err
-	}
-	return len(text), nil
-}
-
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))

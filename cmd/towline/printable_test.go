@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -164,17 +163,5 @@ func TestALogLineIsOneLineWhateverItIsAbout(t *testing.T) {
 	// As it is on a terminal, where it would be in colours.
 	if f, ok := newLogger(configs.Log{Level: "info", Format: "text"}).Formatter.(*logrus.TextFormatter); !ok || !f.DisableColors || f.DisableQuote {
 		t.Errorf("on a terminal, messages are not quoted")
-	}
-}
-
-func TestAProgramThatHasNoTerminalDoesNotReachAnother(t *testing.T) {
-	var screen bytes.Buffer
-	n, err := tame{&screen}.Write([]byte("a\tb\r\n" + nasty + "é\xff"))
-	if want := "a\tb\r\nx�[2J\r\n��31m�txt���é�"; n != 5+len(nasty)+3 || err != nil || screen.String() != want {
-		t.Errorf("%d, %v, %q", n, err, screen.String())
-	}
-	// What is no terminal gets every byte.
-	if w := spoken(&screen, false); w != io.Writer(&screen) {
-		t.Errorf("%T", w)
 	}
 }

@@ -121,12 +121,17 @@ const stopGrace = 30 * time.Second
 func (f *flags) run(ctx context.Context, c *client.Client, r puller.RunRequest, stdout, stderr io.Writer) error {
 	ending, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	out, errs := &outlet{w: spoken(stdout, r.TTY), broken: end}, &outlet{w: spoken(stderr, r.TTY), broken: end}
+	out, errs := &outlet{w: stdout, broken: end}, &outlet{w: stderr, broken: end}
 	var d display
 	if f.json {
 		d = jsonLines{newJSON(out)}
 	} else {
-		d = &console{out: out, errs: errs, quiet: f.quiet, progress: f.display(stderr, puller.KindRun)}
+		// What is told beside the program's output does not go through what may
+		// be in the middle of a sequence of the program's.
+		d = &console{
+			out: spoken(out, isTerminal(stdout) && !r.TTY), programErrs: spoken(errs, isTerminal(stderr) && !r.TTY),
+			errs: errs, quiet: f.quiet, progress: f.display(stderr, puller.KindRun),
+		}
 	}
 	submitting, submitted := outlive(ctx)
 	job, err := c.Run(submitting, r)
@@ -173,12 +178,11 @@ func (f *flags) run(ctx context.Context, c *client.Client, r puller.RunRequest, 
 	return err
 }
 
-// spoken is where a program's output goes. One that was given a terminal may do
-// with it what it likes; of another, a terminal gets no control sequences. A file
-// or a pipe gets every byte.
-func spoken(w io.Writer, tty bool) io.Writer {
-	if !tty && isTerminal(w) {
-		return tame{w}
+// spoken is where a program's output goes. To a terminal that was not given to
+// the program, it goes without control sequences. A file or a pipe gets every byte.
+func spoken(w io.Writer, foreign bool) io.Writer {
+	if foreign {
+		return &tame{w: w}
 	}
 	return w
 }
