@@ -29,7 +29,7 @@ func TestBadInputIsRefusedWithTheFieldAtFault(t *testing.T) {
 		{"image", `{"image":["alpine"]}`, "", nil},
 		{"image", `{"image":7}`, "", nil},
 		// The other fields.
-		{"platform", `{"image":"alpine","platform":"linux"}`, "", nil},
+		{"platform", `{"image":"alpine","platform":"linux/"}`, "", nil},
 		{"platform", `{"image":"alpine","platform":"linux/x86"}`, "", nil},
 		{"platform", `{"image":"alpine","platform":"amiga/amd64"}`, "", nil},
 		{"platform", `{"image":"alpine","platform":"linux/arm64/v99"}`, "", nil},

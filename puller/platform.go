@@ -1,8 +1,13 @@
 package puller
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"strings"
+	"time"
+
+	"github.com/containerd/platforms"
 )
 
 // Platforms that images are published for: GOOS and GOARCH values, as the OCI
@@ -18,16 +23,62 @@ var (
 	}
 )
 
-// checkPlatform refuses a platform that no image can be of.
-func checkPlatform(platform string) error {
-	parts := strings.Split(platform, "/")
-	if len(parts) == 2 || len(parts) == 3 {
-		variants, known := knownArch[parts[1]]
-		if known && slices.Contains(knownOS, parts[0]) && (len(parts) == 2 || slices.Contains(variants, parts[2])) {
-			return nil
+// ParsePlatform returns a platform in the form that the API answers with: in
+// lower case, and with the names that Go has for systems and architectures, so
+// that "Linux/x86_64" is linux/amd64 (containerd's platforms.Parse, which engines
+// read platforms with). "linux" alone takes its architecture from own, and
+// "amd64" alone its system; own is os/arch, "" where it is not known. The error is
+// InvalidRequest and names the platform field.
+func ParsePlatform(platform, own string) (string, error) {
+	whole := platform
+	if system, arch, _ := strings.Cut(own, "/"); !strings.Contains(platform, "/") && len(platform) <= maxPlatform {
+		if p, err := platforms.Parse(platform + "/" + arch); err == nil && slices.Contains(knownOS, p.OS) {
+			whole = platform + "/" + arch
+		} else {
+			whole = system + "/" + platform
 		}
 	}
-	return Errorf(InvalidRequest, "platform: %q is not known; write os/arch[/variant], such as linux/amd64 or linux/arm64/v8", clip(platform))
+	if len(whole) <= maxPlatform {
+		p, err := platforms.Parse(whole)
+		variants, known := knownArch[p.Architecture]
+		if err == nil && known && slices.Contains(knownOS, p.OS) && p.OSVersion == "" && (p.Variant == "" || slices.Contains(variants, p.Variant)) {
+			return platforms.Format(p), nil
+		}
+	}
+	return "", Errorf(InvalidRequest, "platform: %q is not known; write os/arch[/variant], such as linux/amd64 or linux/arm64/v8", clip(platform))
+}
+
+// maxPlatform bounds what is parsed, in bytes.
+const maxPlatform = 64
+
+// askOwn is how long the engine may take to say what its platform is.
+const askOwn = 5 * time.Second
+
+// ownPlatform asks the engine for its platform.
+func (p *Puller) ownPlatform() (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), askOwn)
+	defer cancel()
+	info, err := p.engine.Info(ctx)
+	if err == nil && info.Platform == "" {
+		err = errors.New("it does not say what it is")
+	}
+	if err != nil {
+		return "", Errorf(EngineUnavailable, "platform: the engine can't be asked for the other half of it; write os/arch: %w", inner(err))
+	}
+	return info.Platform, nil
+}
+
+// wholePlatform returns the platform of a request in the API's form.
+func (o Options) wholePlatform(platform string) (string, error) {
+	own := ""
+	if _, err := ParsePlatform(platform, "linux/amd64"); err != nil {
+		return "", err
+	} else if !strings.Contains(platform, "/") {
+		if own, err = o.own(); err != nil {
+			return "", err
+		}
+	}
+	return ParsePlatform(platform, own)
 }
 
 // matchPlatform reports whether an image of one platform is what was asked

@@ -1,9 +1,11 @@
 package puller_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/pullertest"
 )
 
 func TestAnEngineTakesThePlatformNearestToItsOwn(t *testing.T) {
@@ -34,4 +36,73 @@ func TestAnEngineTakesThePlatformNearestToItsOwn(t *testing.T) {
 			t.Errorf("of %q, %s takes %d, not %d", c.offers, c.platform, got, c.want)
 		}
 	}
+}
+
+func TestAPlatformHasOneForm(t *testing.T) {
+	for given, want := range map[string]string{
+		"linux/amd64": "linux/amd64", "LINUX/AMD64": "linux/amd64", "linux/x86_64": "linux/amd64", "linux/x86-64": "linux/amd64", "linux/amd64/v1": "linux/amd64",
+		"linux/amd64/v2": "linux/amd64/v2", "linux/aarch64": "linux/arm64", "linux/arm64/v8": "linux/arm64/v8", "linux/arm64/8": "linux/arm64/v8",
+		"linux/arm": "linux/arm", "linux/arm/v6": "linux/arm/v6", "linux/armhf": "linux/arm", "linux/armel": "linux/arm/v6", "linux/i386": "linux/386",
+		"windows/amd64": "windows/amd64", "macos/arm64": "darwin/arm64",
+		// The rest is the engine's.
+		"linux": "linux/s390x", "Linux": "linux/s390x", "amd64": "linux/amd64", "aarch64": "linux/arm64", "armel": "linux/arm/v6", "windows": "windows/s390x",
+	} {
+		got, err := puller.ParsePlatform(given, "linux/s390x")
+		if got != want || err != nil {
+			t.Errorf("%q is %q, %v", given, got, err)
+		}
+		if again, err := puller.ParsePlatform(got, ""); again != got || err != nil {
+			t.Errorf("%q, parsed again, is %q, %v", got, again, err)
+		}
+	}
+	for _, half := range []string{"linux", "amd64", ""} {
+		if got, err := puller.ParsePlatform(half, ""); puller.KindOf(err) != puller.InvalidRequest {
+			t.Errorf("half of one, %q, is %q", half, got)
+		}
+	}
+}
+
+func FuzzParsePlatform(f *testing.F) {
+	f.Add("linux/amd64", "linux/arm64")
+	f.Add("ARM64", "windows/amd64")
+	f.Add("linux", "linux/arm/v7")
+	f.Fuzz(func(t *testing.T, given, own string) {
+		got, err := puller.ParsePlatform(given, own)
+		if err != nil {
+			if puller.KindOf(err) != puller.InvalidRequest || len(err.Error()) > 1000 {
+				t.Errorf("%v", err)
+			}
+			return
+		}
+		if again, err := puller.ParsePlatform(got, ""); again != got || err != nil {
+			t.Errorf("%q is %q, and that %q, %v", given, got, again, err)
+		}
+	})
+}
+
+func TestAJobTellsThePlatformInItsOneForm(t *testing.T) {
+	inYard(t, func(y *yard) {
+		y.engine.Script(good, pullertest.Serve(pullertest.NewImage(good, 7)))
+		for _, given := range []string{"LINUX/AMD64", "linux/x86_64", "linux", "amd64"} {
+			if j := y.submit(puller.PullRequest{Image: good, Platform: given}); j.Platform != "linux/amd64" {
+				y.Errorf("%s is %s", given, j.Platform)
+			}
+			if j, err := y.Prewarm(puller.PrewarmRequest{Platform: given, Images: puller.Images{{Image: good}, {Image: good, Platform: given}}}); err != nil {
+				y.Error(err)
+			} else if child, err := y.Job(j.Children[1]); err != nil || child.Platform != "linux/amd64" {
+				y.Errorf("of a list, %s is %s, %v", given, child.Platform, err)
+			}
+		}
+		rules := puller.Rules{Pull: parseRules(t, puller.WrittenRules{Platforms: []string{"linux/aarch64"}})}
+		if _, err := y.Submit(puller.PullRequest{Image: good, Platform: "AMD64", Rules: rules}); puller.KindOf(err) != puller.Forbidden {
+			y.Errorf("another platform than the rules have: %v", err)
+		}
+		// Who asks for half a platform needs an engine that can say the rest.
+		y.engine.Kill()
+		if _, err := y.Submit(puller.PullRequest{Image: good, Platform: "linux"}); puller.KindOf(err) != puller.EngineUnavailable || !strings.Contains(err.Error(), "os/arch") {
+			y.Errorf("without an engine: %v", err)
+		}
+		y.submit(puller.PullRequest{Image: good, Platform: "linux/amd64"})
+		y.engine.Revive()
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/distribution/reference"
 )
@@ -101,6 +102,7 @@ func (r PrewarmRequest) withDefaults(o Options) (PrewarmRequest, error) {
 	case len(r.Images) > maxImages:
 		return r, errManyImages(len(r.Images))
 	}
+	o.own = sync.OnceValues(o.own) // the engine is asked once
 	// What the request says for all is checked as part of a request that has
 	// nothing else in it, so that the fault is not laid on the first image.
 	all := PullRequest{

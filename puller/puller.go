@@ -56,6 +56,8 @@ type Options struct {
 	Registry Registry
 	Log      logrus.FieldLogger
 	Metrics  prometheus.Registerer // nil for none
+
+	own func() (string, error) // the engine's platform
 }
 
 const (
@@ -130,6 +132,7 @@ func New(engine Engine, opts Options) (*Puller, error) {
 		entropy:   ulid.Monotonic(rand.Reader, 0),
 		ledger:    newLedger(),
 	}
+	p.opts.own = p.ownPlatform
 	p.advance.start = time.Now()
 	p.access.verify = opts.VerifyAccess
 	rand.Read(p.key) // never fails

@@ -71,7 +71,7 @@ func (d *Duration) UnmarshalText(text []byte) error {
 // PullRequest asks for one image. All but Image may be left out.
 type PullRequest struct {
 	Image    string   `json:"image"`
-	Platform string   `json:"platform,omitempty"` // os/arch[/variant]
+	Platform string   `json:"platform,omitempty"` // os/arch[/variant], or as ParsePlatform takes it
 	Policy   Policy   `json:"policy,omitempty"`
 	Priority Priority `json:"priority,omitempty"`
 	Timeout  Duration `json:"timeout,omitempty"` // for the whole job, from its submission
@@ -129,7 +129,7 @@ func (r PullRequest) withDefaults(o Options) (PullRequest, reference.Named, erro
 	r.Image = named.String()
 	r.Credentials = r.Credentials.For(named)
 	if r.Platform != "" {
-		if err := checkPlatform(r.Platform); err != nil {
+		if r.Platform, err = o.wholePlatform(r.Platform); err != nil {
 			return r, nil, err
 		}
 	}

@@ -50,7 +50,7 @@ const DefaultPlatform = "default"
 // ParseRules checks rules. name is what they are called in messages. The error
 // begins with it and the field at fault. Without any rules it returns nil.
 func ParseRules(name string, w WrittenRules) (*RuleSet, error) {
-	r := &RuleSet{name: name, digest: w.RequireDigest, platforms: w.Platforms}
+	r := &RuleSet{name: name, digest: w.RequireDigest}
 	for _, list := range []struct {
 		field string
 		from  []string
@@ -72,9 +72,14 @@ func ParseRules(name string, w WrittenRules) (*RuleSet, error) {
 		r.policies = append(r.policies, p)
 	}
 	for _, platform := range w.Platforms {
-		if platform != DefaultPlatform && checkPlatform(platform) != nil {
-			return nil, fmt.Errorf("%s.platforms: %q is not known; write os/arch[/variant], or %s for requests that name none", name, clip(platform), DefaultPlatform)
+		if platform != DefaultPlatform {
+			whole, err := ParsePlatform(platform, "")
+			if err != nil {
+				return nil, fmt.Errorf("%s.platforms: %q is not known; write os/arch[/variant], or %s for requests that name none", name, clip(platform), DefaultPlatform)
+			}
+			platform = whole
 		}
+		r.platforms = append(r.platforms, platform)
 	}
 	if len(r.allow)+len(r.deny)+len(r.policies)+len(r.platforms) == 0 && !r.digest {
 		return nil, nil
