@@ -2,7 +2,6 @@ package puller
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -15,12 +14,19 @@ func (t *transfer) pull() (Result, error) {
 	before, err := t.awaitEngine()
 	// After an attempt that brought something else than was announced, what is
 	// there is not believed, but pulled again.
-	there := err == nil && !t.corrupted && before.suits(t.key.image, t.key.platform)
+	var why error
+	if err == nil {
+		why = t.p.absence(before, t.key.wanted())
+	}
+	there := err == nil && !t.corrupted && why == nil
 	switch {
 	case err != nil && KindOf(err) != NotFound:
 		return Result{}, err
 	case !t.looked:
-		t.looked, t.firstID = true, before.ID
+		t.looked = true
+		if KindOf(why) != NotFound { // else it is there under other names only
+			t.firstID = before.ID
+		}
 	}
 	given, begun, err := there, false, error(nil)
 	if there && !t.p.access.has(t.key, before) {
@@ -32,8 +38,8 @@ func (t *transfer) pull() (Result, error) {
 		// It has come since its jobs looked.
 		return t.result(before, Present), nil
 	}
-	if !there && !t.keep(errNotPresent(t.key.image), func(j *job) bool { return j.request.Policy != Never }) {
-		return Result{}, errNotPresent(t.key.image)
+	if absent := errNotPresent(t.key.image, why); !there && !t.keep(absent, func(j *job) bool { return j.request.Policy != Never }) {
+		return Result{}, absent
 	}
 	if !begun {
 		t.begin(!there)
@@ -41,22 +47,16 @@ func (t *transfer) pull() (Result, error) {
 	if there && t.dismissNewer(before) {
 		return t.result(before, UpToDate), nil
 	}
-	progress, digest, err := t.stream()
+	progress, end, err := t.stream()
 	if err != nil {
 		return Result{}, err
 	}
 	t.enter(Verifying)
 	began := time.Now()
-	after, err := t.p.prove(t.ctx, t.key.image, t.key.platform, digest)
+	after, digest, err := t.p.prove(t.ctx, t.key.wanted(), end, t.credentials)
 	t.timed(func(x *Timings) { x.Verify = time.Since(began).Seconds() })
 	if err != nil {
 		return Result{}, err
-	}
-	// Engines end a good pull with its digest. Podman does not, but tells of
-	// every layer; what tells neither was cut, whatever was there before.
-	if digest == "" && !progress.Arrived() {
-		return Result{}, &Error{Op: "pull", Ref: t.key.image, Kind: Truncated,
-			Err: errors.New("the engine's stream ended as if all were well, but before it told that the image had come")}
 	}
 	t.p.access.grant(t.key, after.ID)
 	now := time.Now()
@@ -80,7 +80,7 @@ func (t *transfer) inspect() (Image, error) {
 // result describes the image that is there. What was pulled turns out to have
 // been up to date if it is what the engine had at first.
 func (t *transfer) result(found Image, source Source) Result {
-	r := resultOf(found, t.key.image)
+	r := t.p.resultOf(found, t.key.wanted())
 	r.Source = source
 	if source == Pulled && found.ID == t.firstID {
 		r.Source = UpToDate
@@ -104,12 +104,17 @@ func (t *transfer) dismissNewer(before Image) bool {
 		return false
 	}
 	t.p.access.grant(t.key, before.ID)
-	return before.carries(digest) && t.dismiss(t.result(before, UpToDate), func(p Policy) bool { return p != Always })
+	if !t.p.has(before, t.key.wanted(), digest) {
+		return false
+	}
+	result := t.result(before, UpToDate)
+	result.Digest = digest
+	return t.dismiss(result, func(p Policy) bool { return p != Always })
 }
 
-// stream has the engine pull and tells the progress, which it returns, with
-// the digest that was streamed, "" if there was none.
-func (t *transfer) stream() (progress *stream.Progress, digest string, err error) {
+// stream has the engine pull and tells the progress, which it returns, with what
+// the stream told of its end.
+func (t *transfer) stream() (progress *stream.Progress, end ending, err error) {
 	credentials := t.shown(t.ctx)
 	ctx, dog := t.p.watch(t.ctx, t.key.image)
 	defer dog.stop()
@@ -128,9 +133,7 @@ func (t *transfer) stream() (progress *stream.Progress, digest string, err error
 			t.timed(func(x *Timings) { x.FirstByte = now.Sub(began).Seconds() })
 			t.enter(Pulling)
 		}
-		if d := m.Digest(); d != "" {
-			digest = d
-		}
+		end.note(m, t.key.image)
 		if change.Layer != nil {
 			t.post(*change.Layer, progress.Totals(now))
 		}
@@ -141,7 +144,7 @@ func (t *transfer) stream() (progress *stream.Progress, digest string, err error
 	if !first.IsZero() {
 		t.timed(func(x *Timings) { x.Stream = time.Since(first).Seconds() })
 	}
-	return progress, digest, credentials.redactError(err)
+	return progress, end, credentials.redactError(err)
 }
 
 // shown returns the credentials that the engine shows to the registry: those that

@@ -129,9 +129,10 @@ type Image struct {
 	// RepoDigests are the registry digests it is known under, as
 	// "name@sha256:…" with the name as the engine shortens it.
 	RepoDigests []string
-	// Platform is os/arch[/variant].
-	Platform string
-	Size     int64 // in bytes, unpacked where the engine says so
+	// Platform is os/arch[/variant]; what the engine does not tell is missing.
+	Platform  string
+	OSVersion string // of images for Windows
+	Size      int64  // in bytes, unpacked where the engine says so
 	// DiffIDs are the digests of its layers' contents, lowest first.
 	DiffIDs []string
 }

@@ -27,6 +27,10 @@ type fakeRegistry struct {
 	ownErr      error
 	// allows, if not nil, says whom Head answers.
 	allows func(puller.Credentials) bool
+	// manifests are by image and platform, with a space between them.
+	manifests   map[string]puller.Manifest
+	manifestErr error
+	queries     []puller.ManifestQuery
 }
 
 func (r *fakeRegistry) Head(_ context.Context, image string, c puller.Credentials) (string, error) {
@@ -44,8 +48,17 @@ func (r *fakeRegistry) Credentials(context.Context, string) (puller.Credentials,
 	return r.own, r.ownErr
 }
 
-// Manifest knows none.
+// Manifest knows those of manifests.
 func (r *fakeRegistry) Manifest(_ context.Context, q puller.ManifestQuery) (puller.Manifest, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.queries = append(r.queries, q)
+	if r.manifestErr != nil {
+		return puller.Manifest{}, r.manifestErr
+	}
+	if m, ok := r.manifests[q.Image+" "+q.Platform]; ok {
+		return m, nil
+	}
 	return puller.Manifest{}, puller.Errorf(puller.NotFound, "%s: not known", q.Image)
 }
 

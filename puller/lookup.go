@@ -97,6 +97,9 @@ func (p *Puller) Image(ctx context.Context, name string, own Rules) (Image, erro
 	if err != nil {
 		return Image{}, err
 	}
+	if err := p.absence(found, wanted{image: image}); err != nil {
+		return Image{}, Errorf(NotFound, "%s: the engine has no such image: %w", clip(name), inner(err))
+	}
 	forbidden := func(name string) bool {
 		other, err := reference.ParseNormalizedNamed(name)
 		return err != nil || (!ok || other.Name() != named.Name()) && p.checkName(other, own) != nil

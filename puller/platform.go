@@ -94,6 +94,14 @@ func matchPlatform(have, want string) bool {
 	return w[2] == "" || plainVariant(h[1], h[2]) == plainVariant(w[1], w[2])
 }
 
+// mayMatchPlatform reports whether an image may be what was asked for, though the
+// engine does not tell enough of its platform: Podman tells no variants, and the
+// configurations of some images have none, or no architecture.
+func mayMatchPlatform(have, want string) bool {
+	h, w := strings.Split(have+"//", "/"), strings.Split(want+"//", "/")
+	return (h[0] == w[0] || h[0] == "") && (h[1] == w[1] || h[1] == "") && h[2] == ""
+}
+
 // plainVariant gives an architecture's baseline one name: it is mostly left
 // out (OCI image specification, "Platform Variants").
 func plainVariant(arch, variant string) string {

@@ -879,6 +879,7 @@ func (instant) Pull(_ context.Context, p puller.Pull, each func(stream.Message))
 	id := fmt.Sprintf("%x", sha256.Sum256([]byte(p.Image)))[:12]
 	each(stream.Message{ID: id, Status: "Downloading", Detail: stream.Detail{Current: 300, Total: 400}})
 	each(stream.Message{ID: id, Status: "Pull complete"})
+	each(stream.Message{Status: "Status: Downloaded newer image for " + p.Image})
 	return nil
 }
 

@@ -54,10 +54,6 @@ func TestAPullHasSucceededOnlyWhenItIsProven(t *testing.T) {
 		{"20.10 says success for the wrong platform", good, "linux/arm64",
 			pullertest.Play(transcripts.Load("engine-20.10/wrong-platform"), &image), puller.PlatformMismatch},
 		{"the digest is announced", good, "", ends("linux/amd64", digest), ""},
-		{"no digest is announced, as by Podman", good, "", func(p *pullertest.Pull) {
-			p.Line(`{"status":"Download complete","progressDetail":{},"id":"aaaaaaaaaaaa"}`)
-			p.Tag(image)
-		}, ""},
 		{"the stream ends well before the end", good, "", func(p *pullertest.Pull) {
 			p.Line(`{"status":"Downloading","progressDetail":{"current":500,"total":1000},"id":"aaaaaaaaaaaa"}`)
 			p.Tag(image)
@@ -65,6 +61,26 @@ func TestAPullHasSucceededOnlyWhenItIsProven(t *testing.T) {
 		{"the stream ends well before it names a layer", good, "", ends("linux/amd64", ""), puller.Truncated},
 		{"the digest asked for is there", name + "@" + digest, "", ends("linux/amd64", digest), ""},
 		{"the digest asked for is there, beside a tag", good + "@" + digest, "", ends("linux/amd64", digest), ""},
+		{"a status stands for the digest", good, "", func(p *pullertest.Pull) {
+			ends("linux/amd64", "")(p)
+			p.Line(`{"status":"Status: Downloaded newer image for ` + good + `"}`)
+		}, ""},
+		{"the body ends with the connection, and is whole", good, "", func(p *pullertest.Pull) {
+			p.EndWithConnection()
+			ends("linux/amd64", digest)(p)
+		}, ""},
+		{"the digest is another repository's", good, "", func(p *pullertest.Pull) {
+			i := image
+			i.RepoDigests = []string{"registry.test/team/good@" + digest, "registry.test:5000/good@" + digest, "good@" + digest}
+			p.Tag(i)
+			p.Line(`{"status":"Digest: ` + digest + `"}`)
+		}, puller.Truncated},
+		{"the ID is the digest, and the repository is not there", name + "@" + digest, "", func(p *pullertest.Pull) {
+			i := containerd
+			i.RepoDigests = []string{"registry.test/team/good@" + digest}
+			p.Tag(i)
+			p.Line(`{"status":"Digest: ` + digest + `"}`)
+		}, puller.Truncated},
 		{"the platform is there", good, "linux/amd64", ends("linux/amd64", digest), ""},
 		{"the platform is there, with a baseline variant", good, "linux/arm64/v8", ends("linux/arm64", digest), ""},
 		{"the platform is there, with a variant nobody asked for", good, "linux/arm", ends("linux/arm/v7", digest), ""},
@@ -127,6 +143,23 @@ func TestAnOldImageDoesNotProveAPullThatWasCut(t *testing.T) {
 			"before a layer":  func(p *pullertest.Pull) { p.Line(`{"status":"Pulling from good","id":"v1"}`) },
 			"inside a layer":  func(p *pullertest.Pull) { p.Line(line(layerA, "Downloading", 300, 1000)) },
 			"between a layer": func(p *pullertest.Pull) { p.Line(line(layerA, "Downloading", 1000, 1000)) },
+			"after a download": func(p *pullertest.Pull) {
+				p.Line(line(layerA, "Downloading", 1000, 1000))
+				p.Line(line(layerA, "Download complete"))
+			},
+			"after a layer":             func(p *pullertest.Pull) { p.Line(line(layerA, "Pull complete")) },
+			"after one that was there":  func(p *pullertest.Pull) { p.Line(line(layerA, "Already exists")) },
+			"in the digest":             func(p *pullertest.Pull) { p.Raw(`{"status":"Digest: sha256:0000"}` + "\n") },
+			"after another's status":    func(p *pullertest.Pull) { p.Line(`{"status":"Status: Image is up to date for ` + other + `"}`) },
+			"after a status of nothing": func(p *pullertest.Pull) { p.Line(`{"status":"Status: Image is up to date for "}`) },
+			"after a layer of that name": func(p *pullertest.Pull) {
+				p.Line(`{"status":"Status: Image is up to date for ` + good + `","id":"aaaaaaaaaaaa"}`)
+			},
+			// Neither a length nor chunks: the connection's end is the body's.
+			"without a length": func(p *pullertest.Pull) {
+				p.EndWithConnection()
+				p.Line(line(layerA, "Download complete"))
+			},
 		} {
 			t.Run(string(policy)+" "+name, func(t *testing.T) {
 				inYardWith(t, once, nil, func(y *yard) {

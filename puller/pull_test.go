@@ -87,12 +87,12 @@ func TestEveryLayerOfAProvenPullIsDone(t *testing.T) {
 		y.engine.Script(good, func(p *pullertest.Pull) {
 			for _, id := range []string{"aaaaaaaaaaaa", "bbbbbbbbbbbb"} {
 				p.Line(`{"status":"Downloading","progressDetail":{"current":500,"total":1000},"id":"` + id + `"}`)
-				p.Line(`{"status":"Download complete","progressDetail":{},"id":"` + id + `"}`)
 			}
-			p.Tag(pullertest.NewImage(good, 1))
+			pullertest.ServeAsPodman(pullertest.NewImage(good, 1))(p)
 		})
+		y.engine.BePodman()
 		j := y.came(y.always(good), puller.Pulled)
-		if p := j.Progress; p.LayersDone != 2 || p.Downloaded != 2000 || j.Result.Downloaded != 2000 {
+		if p := j.Progress; p.LayersDone != 3 || p.Downloaded != 2000 || j.Result.Downloaded != 2000 {
 			y.Errorf("the progress is %+v, and %d were downloaded", p, j.Result.Downloaded)
 		}
 		for _, e := range y.events(j) {

@@ -85,6 +85,7 @@ type Puller struct {
 	queue    *queue
 	meter    *meter
 	access   access
+	proofs   proofCache
 	advance  lastAdvance
 	checks   chan struct{} // a semaphore
 	runs     chan struct{} // the same

@@ -29,7 +29,10 @@ type ManifestQuery struct {
 	Image string // a reference in full form
 	// Platform, os/arch[/variant], chooses from an index, as an engine for that
 	// platform does. An image that is in no index comes as it is.
-	Platform    string
+	Platform string
+	// OSVersion chooses among an index's images for one platform, "" the first of
+	// them: images for Windows are made for one version of it each.
+	OSVersion   string
 	Credentials Credentials
 	// Free asks only for what costs nothing: where reading the manifest would
 	// count against a rate limit, the error is RateLimited.
@@ -39,8 +42,14 @@ type ManifestQuery struct {
 // Manifest is what an image is made of.
 type Manifest struct {
 	// Digest is what the reference names: that of the index, if it is one.
-	Digest   string
-	Platform string // os/arch[/variant], as the image's configuration has it; "" where it has none
+	Digest string
+	// Image is the digest of the platform's own manifest, and Config that of its
+	// configuration. An engine calls the image by one of the two.
+	Image, Config string
+	// Platform is os/arch[/variant], as the image's configuration has it, with the
+	// variant that its index names where the configuration has none. "" where the
+	// configuration has none at all.
+	Platform string
 	Layers   []Blob // lowest first
 	// DiffIDs are the digests of the layers' contents, unpacked: one for each
 	// (OCI image specification, "Layer DiffID").

@@ -159,9 +159,9 @@ func (p *Puller) adopt(j *job) {
 	for wait := leastEngineWait; ; wait = min(2*wait, mostEngineWait) {
 		image, err := p.inspect(j.context(), j)
 		switch {
-		case err == nil && image.suits(j.key.image, j.key.platform) && !p.opts.VerifyAccess:
+		case err == nil && p.absence(image, j.key.wanted()) == nil && !p.opts.VerifyAccess:
 			p.mu.Lock()
-			p.finish(j, resultOf(image, j.key.image), nil)
+			p.finish(j, p.resultOf(image, j.key.wanted()), nil)
 			p.unlock()
 			return
 		case KindOf(err) == EngineUnavailable && sleep(j.context(), wait) == nil:

@@ -80,9 +80,9 @@ func (r *run) mayHaveRun() bool {
 
 // proven notes the image of a container that was made before a crash.
 func (p *Puller) proven(j *job) {
-	result := Result{Source: Present, Digest: digestOf(j.key.image)}
-	if found, err := p.inspect(j.context(), j); err == nil {
-		result = resultOf(found, j.key.image)
+	result := Result{Source: Present, Digest: partsOf(j.key.image).digest}
+	if found, err := p.inspect(j.context(), j); err == nil && p.absence(found, j.key.wanted()) == nil {
+		result = p.resultOf(found, j.key.wanted())
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -77,25 +77,34 @@ func (p *Puller) wants(j *job) bool {
 // judge is wants for what the engine has said. The admission lock is held, and
 // to be given back by unlock.
 func (p *Puller) judge(j *job, image Image, err error) bool {
-	switch {
+	var why error
+	if err == nil {
+		why = p.absence(image, j.key.wanted())
+	}
+	switch present := err == nil && why == nil; {
 	case j.outcome != nil:
-	case err == nil && image.suits(j.view.Image, j.request.Platform) && !p.access.has(j.key, image):
+	case present && !p.access.has(j.key, image):
 		return true // the transfer asks the registry whether it may be given
-	case err == nil && image.suits(j.view.Image, j.request.Platform):
-		p.finish(j, resultOf(image, j.view.Image), nil)
+	case present:
+		p.finish(j, p.resultOf(image, j.key.wanted()), nil)
 	case KindOf(err) == EngineUnavailable && *j.request.Retries > 0:
 		return true // the transfer waits for it
 	case err != nil && KindOf(err) != NotFound:
 		p.finish(j, Result{}, err)
 	case j.request.Policy == Never:
-		p.finish(j, Result{}, errNotPresent(j.view.Image))
+		p.finish(j, Result{}, errNotPresent(j.view.Image, why))
 	default:
 		return true
 	}
 	return false
 }
 
-func errNotPresent(image string) error {
+// errNotPresent is why a job fails that must not pull. why, if not nil, says what
+// speaks against the image that the engine has.
+func errNotPresent(image string, why error) error {
+	if why != nil {
+		return Errorf(NotFound, "%s: not present on the engine, and the policy is never to pull it: %w", image, inner(why))
+	}
 	return Errorf(NotFound, "%s: not present on the engine, and the policy is never to pull it", image)
 }
 

@@ -41,7 +41,12 @@ func (l look) mayFetch() bool {
 // time for the registry.
 func (s *survey) look(ctx, asking context.Context, r PullRequest) (look, error) {
 	l := look{PlannedImage: PlannedImage{Image: r.Image, Platform: r.Platform, Policy: r.Policy, Status: StatusMissing}}
+	want := wanted{r.Image, r.Platform}
 	found, err := s.p.engine.Inspect(ctx, inspectRef(r.Image), r.Platform)
+	var why error
+	if err == nil {
+		why = s.p.absence(found, want)
+	}
 	switch kind := KindOf(err); {
 	case kind == NotFound:
 	case kind == EngineUnavailable, kind == Truncated, ctx.Err() != nil:
@@ -49,8 +54,8 @@ func (s *survey) look(ctx, asking context.Context, r PullRequest) (look, error) 
 	case err != nil:
 		l.Status, l.Error = StatusUnknown, jobError(err)
 		return l, nil
-	case found.suits(r.Image, r.Platform):
-		l.Digest = resultOf(found, r.Image).Digest
+	case why == nil:
+		l.Digest = s.p.resultOf(found, want).Digest
 		l.Status = StatusPresent
 		if !r.Policy.asks() {
 			return l, nil
@@ -60,14 +65,14 @@ func (s *survey) look(ctx, asking context.Context, r PullRequest) (look, error) 
 		case err != nil:
 			l.Status, l.Error = StatusUnknown, s.errorOf(err)
 			return l, nil
-		case found.carries(digest):
+		case s.p.has(found, want, digest):
 			l.Digest = digest
 			return l, nil
 		}
 		l.Status, l.Digest = StatusStale, digest
 	}
 	if r.Policy == Never {
-		l.Error = jobError(errNotPresent(r.Image))
+		l.Error = jobError(errNotPresent(r.Image, why))
 		return l, nil
 	}
 	m, err := s.manifest(asking, r)

@@ -17,6 +17,8 @@ type transferKey struct {
 	identity        [sha256.Size]byte
 }
 
+func (k transferKey) wanted() wanted { return wanted{k.image, k.platform} }
+
 // transfer is one pull by the engine, for all jobs that want the same. While it
 // waits for its first slot it is an entry in the queue and no more: thousands
 // may. From then on its goroutine, run, drives it.

@@ -56,6 +56,20 @@ func (m *Message) Failure() (message string, failed bool) {
 	return "", false
 }
 
+// Pulled returns the reference that a line names by which Docker's engines end a
+// pull, and whether this is such a line.
+func (m *Message) Pulled() (ref string, ok bool) {
+	if m.ID != "" {
+		return "", false
+	}
+	for _, words := range []string{"Status: Downloaded newer image for ", "Status: Image is up to date for "} {
+		if ref, ok := strings.CutPrefix(m.Status, words); ok {
+			return strings.TrimSpace(ref), true
+		}
+	}
+	return "", false
+}
+
 // Digest returns the digest that a "Digest: sha256:…" line names, or "".
 // Engines send it before the tag is written, and Podman does not send it.
 func (m *Message) Digest() string {

@@ -211,17 +211,6 @@ func (p *Progress) Waiting() bool {
 	return left
 }
 
-// Arrived reports whether the engine has said of at least one layer, and of all
-// that it named, that it has them.
-func (p *Progress) Arrived() bool {
-	for _, l := range p.layers {
-		if l.phase < Downloaded {
-			return false
-		}
-	}
-	return len(p.layers) > 0
-}
-
 // Extracting reports whether a layer is extracted, or everything is downloaded
 // and something left to do: the engine's work on what it has may be silent for
 // long.

@@ -6,6 +6,7 @@ package docker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/api/types/versions"
 	"github.com/docker/docker/client"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sirupsen/logrus"
 
@@ -199,6 +201,9 @@ func (e *Engine) inspect(ctx context.Context, ref, platform string) (puller.Imag
 	if err != nil {
 		return puller.Image{}, e.fault(ctx, "inspect", ref, err)
 	}
+	if _, err := digest.Parse(found.ID); err != nil {
+		return puller.Image{}, &puller.Error{Op: "inspect", Ref: ref, Kind: puller.Internal, Err: errNoID(found.ID)}
+	}
 	if len(found.RepoTags)+len(found.RepoDigests) == 0 && !strings.HasPrefix(ref, "sha256:") {
 		// It was found by a name, and those that it has were looked up a moment
 		// later: in between it was removed.
@@ -213,9 +218,17 @@ func (e *Engine) inspect(ctx context.Context, ref, platform string) (puller.Imag
 		RepoTags:    found.RepoTags,
 		RepoDigests: found.RepoDigests,
 		Platform:    strings.Join(parts, "/"),
+		OSVersion:   found.OsVersion,
 		Size:        found.Size,
 		DiffIDs:     found.RootFS.Layers,
 	}, nil
+}
+
+func errNoID(id string) error {
+	if id == "" {
+		return errors.New("the engine's answer has no image ID")
+	}
+	return fmt.Errorf("the engine's answer has no image ID, but %.80q", id)
 }
 
 func ociPlatform(platform string) *ocispec.Platform {

@@ -33,6 +33,8 @@ type Engine struct {
 	images   map[string]puller.Image // by reference in full form
 	scripts  map[string]Script
 	look     Look
+	alter    func(image string, answer map[string]any)
+	podman   bool
 	down     bool
 	frozen   bool
 	api      [2]int // the newest and the oldest API version, after "1."
@@ -207,6 +209,14 @@ func (e *Engine) OnInspect(l Look) {
 	e.look = l
 }
 
+// OnAnswer has what is answered to an inspect altered before it is sent, with the
+// reference in full form that was asked for.
+func (e *Engine) OnAnswer(alter func(image string, answer map[string]any)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.alter = alter
+}
+
 // Tag puts an image under a name, as if it had been pulled or built.
 func (e *Engine) Tag(image string, i puller.Image) {
 	e.mu.Lock()
@@ -275,11 +285,14 @@ func refuse(w http.ResponseWriter, status int, message string) {
 
 func (e *Engine) version(w http.ResponseWriter, r *http.Request) {
 	e.mu.Lock()
-	api := e.api
+	api, name := e.api, "Engine"
+	if e.podman {
+		name = "Podman Engine"
+	}
 	e.mu.Unlock()
 	answer(w, http.StatusOK, map[string]any{
 		"Version": "20.10.24", "ApiVersion": fmt.Sprintf("1.%d", api[0]), "MinAPIVersion": fmt.Sprintf("1.%d", api[1]), "Os": "linux", "Arch": "amd64",
-		"Components": []any{map[string]any{"Name": "Engine", "Version": "20.10.24"}},
+		"Components": []any{map[string]any{"Name": name, "Version": "20.10.24"}},
 	})
 }
 

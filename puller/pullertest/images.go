@@ -3,6 +3,7 @@ package pullertest
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -47,21 +48,38 @@ func (e *Engine) inspect(w http.ResponseWriter, r *http.Request) {
 			break
 		}
 	}
+	alter, podman := e.alter, e.podman
+	if _, _, digest := cutTag(name); podman && !found && digest != "" {
+		image, found = e.byDigest(digest)
+	}
+	tags := []string{}
+	for tag, i := range e.images {
+		if found && i.ID == image.ID && !strings.Contains(tag, "@") {
+			tags = append(tags, tag)
+		}
+	}
+	slices.Sort(tags)
 	e.mu.Unlock()
 	if !found {
 		refuse(w, http.StatusNotFound, "No such image: "+name)
 		return
 	}
-	tags := []string{name}
 	if len(image.RepoTags) == 0 { // they were removed since it was found
 		tags = nil
 	}
 	parts := append(strings.Split(image.Platform, "/"), "", "")
-	answer(w, http.StatusOK, map[string]any{
+	if podman {
+		parts[2] = ""
+	}
+	body := map[string]any{
 		"Id": image.ID, "RepoDigests": image.RepoDigests, "RepoTags": tags,
-		"Os": parts[0], "Architecture": parts[1], "Variant": parts[2], "Size": image.Size,
+		"Os": parts[0], "Architecture": parts[1], "Variant": parts[2], "OsVersion": image.OSVersion, "Size": image.Size,
 		"RootFS": map[string]any{"Type": "layers", "Layers": image.DiffIDs},
-	})
+	}
+	if alter != nil {
+		alter(full(name), body)
+	}
+	answer(w, http.StatusOK, body)
 }
 
 func (e *Engine) create(w http.ResponseWriter, r *http.Request) {

@@ -42,6 +42,14 @@ func (p *Pull) Raw(s string) {
 	p.w.(http.Flusher).Flush()
 }
 
+// EndWithConnection has the answer end where its connection does, as HTTP 1.0 has
+// it, so that a cut can't be told from an end. It is called before anything is
+// written.
+func (p *Pull) EndWithConnection() {
+	p.w.Header().Set("Transfer-Encoding", "identity")
+	p.w.Header().Set("Connection", "close")
+}
+
 // Line writes one line to the stream.
 func (p *Pull) Line(json string) { p.Raw(json + "\r\n") }
 

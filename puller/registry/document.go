@@ -31,6 +31,7 @@ type document struct {
 // offer is an image in an index.
 type offer struct {
 	platform string // "" where the index does not say
+	version  string // of the operating system, "" where the index does not say
 	digest   v1.Hash
 }
 
@@ -76,6 +77,7 @@ func readManifest(body []byte) (d document, config *v1.Descriptor, err error) {
 	case m.Config.Digest == (v1.Hash{}):
 		return d, nil, errors.New("its configuration has no digest")
 	}
+	d.image.Config = m.Config.Digest.String()
 	d.image.Layers, err = readLayers(m.Layers)
 	return d, m.Config, err
 }
@@ -115,7 +117,7 @@ func readOffers(manifests []v1.Descriptor) ([]offer, error) {
 		}
 		o := offer{digest: m.Digest}
 		if p := m.Platform; p != nil && p.OS+p.Architecture != "" {
-			o.platform = platformOf(p.OS, p.Architecture, p.Variant)
+			o.platform, o.version = platformOf(p.OS, p.Architecture, p.Variant), p.OSVersion
 			// Attestations are in the index as unknown/unknown.
 			if p.OS == "unknown" || !platforms.MatchString(o.platform) {
 				continue
@@ -159,18 +161,24 @@ func (d *document) readConfig(body []byte) error {
 	return nil
 }
 
-// choose returns the digest of the image for a platform.
-func (d document) choose(platform string) (v1.Hash, error) {
+// choose returns the image for a platform. Of several for one, it is the one for
+// the build of the operating system that version names, or else the first.
+func (d document) choose(platform, version string) (offer, error) {
 	offers := make([]string, len(d.offers))
 	for i, o := range d.offers {
 		offers[i] = o.platform
 	}
 	if i := puller.ChoosePlatform(offers, platform); i >= 0 {
-		return d.offers[i].digest, nil
+		for _, o := range d.offers {
+			if version != "" && o.platform == offers[i] && build(o.version) == build(version) {
+				return o, nil
+			}
+		}
+		return d.offers[i], nil
 	}
 	// One that does not say is taken if there is no choice.
 	if len(offers) == 1 && offers[0] == "" {
-		return d.offers[0].digest, nil
+		return d.offers[0], nil
 	}
 	slices.Sort(offers)
 	offers = slices.DeleteFunc(slices.Compact(offers), func(o string) bool { return o == "" })
@@ -182,7 +190,14 @@ func (d document) choose(platform string) (v1.Hash, error) {
 		platform = "a platform that is not named"
 	}
 	if len(offers) == 0 {
-		return v1.Hash{}, fmt.Errorf("it is there for no platform at all, and not for %s", platform)
+		return offer{}, fmt.Errorf("it is there for no platform at all, and not for %s", platform)
 	}
-	return v1.Hash{}, fmt.Errorf("it is there for %s, and not for %s", strings.Join(offers, ", "), platform)
+	return offer{}, fmt.Errorf("it is there for %s, and not for %s", strings.Join(offers, ", "), platform)
+}
+
+// build returns what a version of Windows and the images for it have in common:
+// 10.0.20348 of 10.0.20348.2700. The rest counts patches.
+func build(version string) string {
+	parts := strings.SplitN(version, ".", 4)
+	return strings.Join(parts[:min(len(parts), 3)], ".")
 }

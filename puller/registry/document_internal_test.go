@@ -37,7 +37,7 @@ func FuzzReadManifest(f *testing.F) {
 		}
 		if config == nil {
 			for _, platform := range []string{"linux/amd64", "linux/arm", ""} {
-				if digest, err := d.choose(platform); err == nil && digest.Hex == "" {
+				if o, err := d.choose(platform, "10.0.1"); err == nil && o.digest.Hex == "" {
 					t.Error("it chose nothing")
 				}
 			}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
@@ -35,12 +36,14 @@ func (c *Client) Manifest(ctx context.Context, q puller.ManifestQuery) (puller.M
 	if err != nil {
 		return puller.Manifest{}, err
 	}
+	manifest, platform := found.Digest, ""
 	if d.offers != nil {
-		child, err := d.choose(q.Platform)
+		child, err := d.choose(q.Platform, q.OSVersion)
 		if err != nil {
 			return puller.Manifest{}, v.fault(puller.PlatformMismatch, err)
 		}
-		if d, err = c.document(ctx, v, child, q.Free); err != nil {
+		manifest, platform = child.digest, child.platform
+		if d, err = c.document(ctx, v, child.digest, q.Free); err != nil {
 			return puller.Manifest{}, err
 		}
 		if d.offers != nil {
@@ -48,7 +51,10 @@ func (c *Client) Manifest(ctx context.Context, q puller.ManifestQuery) (puller.M
 		}
 	}
 	m := d.image
-	m.Digest = found.Digest.String()
+	m.Digest, m.Image = found.Digest.String(), manifest.String()
+	if strings.Count(m.Platform, "/") == 1 && strings.HasPrefix(platform, m.Platform+"/") {
+		m.Platform = platform // older tools write no variant into the configuration
+	}
 	m.Layers, m.DiffIDs = slices.Clone(m.Layers), slices.Clone(m.DiffIDs)
 	return m, nil
 }

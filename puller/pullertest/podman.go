@@ -1,0 +1,42 @@
+package pullertest
+
+import (
+	"strings"
+
+	"github.com/towline/towline/puller"
+)
+
+// BePodman makes the engine answer as Podman does: it says that it is one, it finds
+// NAME@DIGEST by the digest alone, and it tells no variant of an image.
+func (e *Engine) BePodman() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.podman = true
+}
+
+// byDigest returns an image that has a digest under any name. The lock is held.
+func (e *Engine) byDigest(digest string) (puller.Image, bool) {
+	for _, i := range e.images {
+		for _, d := range i.RepoDigests {
+			if _, _, other := cutTag(d); other == digest {
+				return i, true
+			}
+		}
+	}
+	return puller.Image{}, false
+}
+
+// ServeAsPodman is Serve in Podman's words (recorded from 4.3): no digest, no status,
+// and at the end twice a line with the image's ID, of which the first tells of its
+// configuration.
+func ServeAsPodman(i puller.Image) Script {
+	return func(p *Pull) {
+		config := strings.TrimPrefix(i.ID, "sha256:")[:12]
+		for _, id := range []string{"aaaaaaaaaaaa", "bbbbbbbbbbbb", config} {
+			p.Line(`{"status":"Pulling fs layer","progressDetail":{},"id":"` + id + `"}`)
+			p.Line(`{"status":"Download complete","progressDetail":{},"id":"` + id + `"}`)
+		}
+		p.Tag(i)
+		p.Line(`{"status":"Download complete","progressDetail":{},"id":"` + config + `"}`)
+	}
+}
