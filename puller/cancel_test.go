@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,9 +35,10 @@ func TestACallerWhoStopsWaitingTakesNothingWithThem(t *testing.T) {
 // with it.
 func TestAJobCanBeCancelledInEveryPhase(t *testing.T) {
 	// blocked makes the inspects after the first n wait for their client.
-	blocked := func(y *yard, n int) {
+	blocked := func(y *yard, n int64) {
+		var inspects atomic.Int64
 		y.engine.OnInspect(func(_ string, gone <-chan struct{}) (int, string) {
-			if n--; n < 0 {
+			if inspects.Add(1) > n {
 				<-gone
 			}
 			return 0, ""
