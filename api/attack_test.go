@@ -141,6 +141,23 @@ func raw(t *testing.T, g *daemon, method, target, token, body string) (status in
 	return status, location
 }
 
+func TestAMalformedHostIsABadRequest(t *testing.T) {
+	d := start(t)
+	for host, status := range map[string]int{"localhost": 200, "[::1]:80": 200, "[::1": 400, "::1": 400, "[::1]x": 400, "a:b": 400} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(d.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.SetDeadline(time.Now().Add(limit))
+		fmt.Fprintf(conn, "GET /healthz HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", host)
+		answer, _ := io.ReadAll(conn)
+		conn.Close()
+		if want := fmt.Sprintf("HTTP/1.1 %d ", status); !strings.HasPrefix(string(answer), want) {
+			t.Errorf("Host: %s is answered with %q", host, answer)
+		}
+	}
+}
+
 // slowly serves in a bubble, and returns a connection of a test's own to it.
 func slowly(t *testing.T, tokens string) net.Conn {
 	t.Helper()

@@ -49,6 +49,9 @@ func (g *guard) admit(w http.ResponseWriter, r *http.Request) (auth.Caller, erro
 	if len(r.RequestURI) > maxURL {
 		return auth.Caller{}, errLongURL
 	}
+	if err := auth.CheckHost(r); err != nil {
+		return auth.Caller{}, err
+	}
 	if r.URL.RawQuery != "" {
 		// It would end up in logs, histories and the Referer of other requests.
 		query := r.URL.Query()

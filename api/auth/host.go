@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/towline/towline/puller"
 )
 
 // Hosts are the names that a daemon may be called by over TCP. A page in a
@@ -18,7 +20,7 @@ type Hosts []string
 func NewHosts(names []string) Hosts {
 	all := Hosts{"localhost", "127.0.0.1", "::1"}
 	for _, name := range names {
-		all = append(all, hostName(name))
+		all = append(all, canonical(strings.Trim(name, "[]")))
 	}
 	return all
 }
@@ -41,13 +43,48 @@ func (h Hosts) Has(r *http.Request) bool {
 	return err == nil && asked.Unmap() == local.AddrPort().Addr().Unmap().WithZone("")
 }
 
-// hostName returns the name in NAME, NAME:PORT or [ADDRESS]:PORT, as it is
-// compared.
-func hostName(host string) string {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	} else if strings.HasPrefix(host, "[") {
-		host = strings.TrimSuffix(host[1:], "]")
+// CheckHost returns what is wrong with the form of a request's Host header: a
+// name or an IPv4 address, or an IPv6 address in brackets, and a port after a
+// colon if there is one (RFC 9110, 7.2).
+func CheckHost(r *http.Request) error {
+	if _, ok := splitHost(r.Host); !ok {
+		return puller.Errorf(puller.InvalidRequest, "Host: %.200q is malformed; write NAME, NAME:PORT or [ADDRESS]:PORT", r.Host)
 	}
-	return strings.TrimSuffix(strings.ToLower(host), ".")
+	return nil
+}
+
+// splitHost returns the name or address in a Host header, without brackets.
+func splitHost(host string) (name string, ok bool) {
+	name, port := host, ""
+	if literal, bracketed := strings.CutPrefix(host, "["); bracketed {
+		if name, port, ok = strings.Cut(literal, "]"); !ok {
+			return "", false
+		}
+		if ip, err := netip.ParseAddr(name); err != nil || !ip.Is6() || ip.Zone() != "" {
+			return "", false
+		}
+		if port, ok = strings.CutPrefix(port, ":"); !ok && port != "" {
+			return "", false
+		}
+	} else {
+		name, port, _ = strings.Cut(host, ":")
+	}
+	return name, strings.Trim(port, "0123456789") == "" && len(port) <= 5 && !strings.ContainsAny(name, "[]")
+}
+
+// hostName returns the name in a Host header as it is compared, "" for none.
+func hostName(host string) string {
+	name, ok := splitHost(host)
+	if !ok {
+		return ""
+	}
+	return canonical(name)
+}
+
+// canonical gives a name or an address the form in which it is compared.
+func canonical(name string) string {
+	if ip, err := netip.ParseAddr(name); err == nil {
+		return ip.Unmap().String()
+	}
+	return strings.TrimSuffix(strings.ToLower(name), ".")
 }
