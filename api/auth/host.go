@@ -20,7 +20,10 @@ type Hosts []string
 func NewHosts(names []string) Hosts {
 	all := Hosts{"localhost", "127.0.0.1", "::1"}
 	for _, name := range names {
-		all = append(all, canonical(strings.Trim(name, "[]")))
+		if _, err := netip.ParseAddr(name); err != nil { // an IPv6 address has no brackets there
+			name, _ = splitHost(name)
+		}
+		all = append(all, canonical(name))
 	}
 	return all
 }
