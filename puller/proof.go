@@ -153,7 +153,7 @@ func (p *Puller) verdict(i Image, w wanted, announced string) (open bool, err er
 	if others := i.digests(at.name); len(others) > 0 {
 		return true, Errorf(Corrupt, "the engine announced the digest %s, but the image that is there has %s", announced, listed(others))
 	}
-	return true, Errorf(Truncated, "the engine announced the digest %s, but the image that is there has none of %s: it is unproven", announced, at.name)
+	return true, Errorf(Truncated, "the engine announced the digest %s, but shows the image that is there without a digest of %s: it is unproven", announced, at.name)
 }
 
 // confirm asks the registry what it has for the platform, under the digest that was

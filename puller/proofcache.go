@@ -34,6 +34,13 @@ func (c *proofCache) put(id string, w wanted, digest string) {
 	}
 }
 
+// learn takes in what a job proved before a restart.
+func (c *proofCache) learn(j Job) {
+	if r := j.Result; j.State == Succeeded && r != nil {
+		c.put(r.ImageID, wanted{j.Image, j.Platform}, r.Digest)
+	}
+}
+
 // get returns the digest that an image was last proven to have in the repository,
 // "" for none, and whether it was proven to be for the platform.
 func (c *proofCache) get(id string, w wanted) (digest string, platform bool) {

@@ -86,7 +86,8 @@ func (j *job) about() *stream.About {
 	return &stream.About{Job: j.id, Kind: j.view.Kind, Image: j.view.Image}
 }
 
-// recall has the hub know what was told before a start, as far as it is kept.
+// recall has the hub know what was told before a start, as far as it is kept, and the
+// proofs what was proven.
 // floor is the last number that was given then.
 func (p *Puller) recall(floor uint64, unended []Record) {
 	ended, err := p.store.Last(keptEnded)
@@ -105,6 +106,7 @@ func (p *Puller) recall(floor uint64, unended []Record) {
 	var frames []stream.Frame
 	var about []*stream.About
 	for _, r := range append(ended, unended...) {
+		p.proofs.learn(r.Job)
 		a := &stream.About{Job: r.Job.ID, Kind: r.Job.Kind, Image: r.Job.Image}
 		for _, f := range r.frames() {
 			frames, about = append(frames, f), append(about, a)

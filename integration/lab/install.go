@@ -15,26 +15,36 @@ import (
 // engineBinary returns the path of dockerd, installing it where that is possible:
 // as root, on Debian, Ubuntu and what descends from them.
 func engineBinary(ctx context.Context, logf func(string, ...any)) (string, error) {
-	return installed(ctx, "dockerd", lookDockerd, logf)
+	return installed(ctx, "dockerd", "docker.io", lookDockerd, install, logf)
 }
 
 // DockerCLI returns the path of Docker's command line, which is installed like the
 // engine where there is none. logf may be nil.
 func DockerCLI(ctx context.Context, logf func(string, ...any)) (string, error) {
-	look := func() (string, bool) {
-		path, err := exec.LookPath("docker")
-		return path, err == nil
-	}
-	path, err := installed(ctx, "docker", look, logf)
+	path, err := installed(ctx, "docker", "docker.io", look("docker"), install, logf)
 	if err != nil {
 		return "", fmt.Errorf("lab: docker: %w", err)
 	}
 	return path, nil
 }
 
-// installed returns what look finds, after an installation if it finds nothing before.
-// One process installs at a time, and the others wait for it.
-func installed(ctx context.Context, name string, look func() (string, bool), logf func(string, ...any)) (string, error) {
+// podmanBinary returns the path of podman, which is installed like the engine where
+// there is none.
+func podmanBinary(ctx context.Context, logf func(string, ...any)) (string, error) {
+	return installed(ctx, "podman", "podman", look("podman"), installPodman, logf)
+}
+
+// look looks for a program in PATH.
+func look(name string) func() (string, bool) {
+	return func() (string, bool) {
+		path, err := exec.LookPath(name)
+		return path, err == nil
+	}
+}
+
+// installed returns what look finds, after an installation of a package if it finds
+// nothing before. One process installs at a time, and the others wait for it.
+func installed(ctx context.Context, name, pkg string, look func() (string, bool), install func(context.Context) error, logf func(string, ...any)) (string, error) {
 	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "towline-lab.lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return "", err
@@ -50,14 +60,14 @@ func installed(ctx context.Context, name string, look func() (string, bool), log
 		return "", fmt.Errorf("no %s in PATH, and no apt-get to install it with", name)
 	}
 	if logf != nil {
-		logf("%s: there is none here; installing docker.io with apt-get", name)
+		logf("%s: there is none here; installing %s with apt-get", name, pkg)
 	}
 	if err := install(ctx); err != nil {
 		return "", err
 	}
 	path, ok := look()
 	if !ok {
-		return "", fmt.Errorf("docker.io is installed, and there is still no %s", name)
+		return "", fmt.Errorf("%s is installed, and there is still no %s", pkg, name)
 	}
 	return path, nil
 }
@@ -112,6 +122,18 @@ func install(ctx context.Context) error {
 		return nil
 	}
 	return apt(ctx, "install", "-y", "--no-install-recommends", "docker-cli")
+}
+
+// installPodman installs podman, and stops the service of it that the package starts.
+func installPodman(ctx context.Context) error {
+	update := apt(ctx, "update")
+	if err := apt(ctx, "install", "-y", "--no-install-recommends", "podman"); err != nil {
+		return errors.Join(err, update)
+	}
+	if _, err := os.Stat("/run/systemd/system"); err == nil {
+		exec.CommandContext(ctx, "systemctl", "stop", "podman.socket", "podman.service").Run()
+	}
+	return nil
 }
 
 func apt(ctx context.Context, args ...string) error {

@@ -128,6 +128,8 @@ var words = []struct {
 		"unpigz: corrupted", "corrupt input", "magic number mismatch",
 		"digest of source image's manifest would change", // Podman
 	}},
+	// Graph drivers keep one platform of an index under its digest.
+	{puller.Conflict, []string{"cannot overwrite digest"}},
 	{puller.Denied, []string{
 		"unauthorized", "authentication required", "no basic auth credentials", "authorization failed",
 		"access denied", "access to the resource is denied", ": denied", "insufficient_scope", "forbidden",

@@ -1,0 +1,95 @@
+package puller_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/pullertest"
+)
+
+// A graph driver leaves the digest of an index with the platform that was pulled
+// first. A later one is proven by what the registry names for it.
+func TestASecondPlatformOfAnIndexIsProvenByTheRegistry(t *testing.T) {
+	index := pullertest.NewImage(good, 1)
+	digest := pullertest.Digest(index)
+	second := pullertest.NewImage(good, 2)
+	second.Platform, second.RepoDigests = "linux/arm64", nil
+	name, _, _ := strings.Cut(good, ":")
+	const platform = "linux/arm64"
+	serve := func(p *pullertest.Pull) {
+		p.Line(`{"status":"Pulling from good","id":"v1"}`)
+		p.Line(`{"status":"Digest: ` + digest + `"}`)
+		p.Tag(second)
+		p.Line(`{"status":"Status: Downloaded newer image for ` + good + `"}`)
+	}
+	of := func(m puller.Manifest) map[string]puller.Manifest {
+		return map[string]puller.Manifest{name + "@" + digest + " " + platform: m}
+	}
+	good64 := puller.Manifest{Digest: digest, Image: "sha256:" + strings.Repeat("1", 64), Config: second.ID, Platform: platform}
+	for _, c := range []struct {
+		name     string
+		registry *fakeRegistry
+		kind     puller.Kind
+		unproven bool
+	}{
+		{"the registry names it", &fakeRegistry{digest: digest, manifests: of(good64)}, "", false},
+		{"the registry names it by its manifest", &fakeRegistry{digest: digest, manifests: of(puller.Manifest{
+			Digest: digest, Image: second.ID, Config: "sha256:" + strings.Repeat("0", 64), Platform: platform})}, "", false},
+		{"the registry names another", &fakeRegistry{manifests: of(puller.Manifest{Digest: digest, Config: index.ID, Platform: platform})}, puller.Corrupt, true},
+		{"the registry names none", &fakeRegistry{manifests: of(puller.Manifest{Digest: digest, Platform: platform})}, puller.Corrupt, true},
+		{"the registry has it for another platform", &fakeRegistry{manifests: of(puller.Manifest{Digest: digest, Config: second.ID, Platform: "linux/amd64"})}, puller.PlatformMismatch, true},
+		{"the registry does not know the digest", &fakeRegistry{}, puller.Truncated, true},
+		{"the registry denies it", &fakeRegistry{manifestErr: puller.Errorf(puller.Denied, "401")}, puller.Truncated, true},
+		{"the registry does not answer", &fakeRegistry{manifestErr: puller.Errorf(puller.RegistryUnavailable, "refused")}, puller.RegistryUnavailable, true},
+		{"the registry limits the rate", &fakeRegistry{manifestErr: puller.Errorf(puller.RateLimited, "429")}, puller.RateLimited, true},
+		{"there is no registry to ask", nil, puller.Truncated, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := once
+			if c.registry != nil {
+				o.Registry = c.registry
+			}
+			inYardWith(t, o, nil, func(y *yard) {
+				y.engine.Tag(good, index)
+				y.engine.Script(good, serve)
+				request := puller.PullRequest{Image: good, Platform: platform, Policy: puller.Always, Credentials: credentials(y.T, "hunter2")}
+				j := y.submit(request)
+				if c.kind != "" {
+					v := y.failed(j, c.kind)
+					if strings.Contains(v.Error.Message, "unproven") != c.unproven {
+						y.Errorf("the error is %s", v.Error.Message)
+					}
+					return
+				}
+				if v := y.came(j, puller.Pulled); v.Result.Digest != digest || v.Result.ImageID != second.ID {
+					y.Errorf("the result is %+v", v.Result)
+				}
+				if q := c.registry.queries; len(q) != 1 || q[0].Credentials != request.Credentials {
+					y.Errorf("the registry was asked %d times: %+v", len(q), q)
+				}
+				again := func() {
+					y.Helper()
+					for policy, source := range map[puller.Policy]puller.Source{puller.Missing: puller.Present, puller.Never: puller.Present, puller.Newer: puller.UpToDate} {
+						if v := y.came(y.submit(puller.PullRequest{Image: good, Platform: platform, Policy: policy}), source); v.Result.Digest != digest {
+							y.Errorf("%s: the result is %+v", policy, v.Result)
+						}
+					}
+					plan, err := y.Plan(y.Context(), puller.PrewarmRequest{Images: puller.Images{{Image: good, Platform: platform, Policy: puller.Newer}}})
+					if err != nil || plan.Images[0].Status != puller.StatusPresent || plan.Images[0].Digest != digest {
+						y.Errorf("the plan is %+v, %v", plan, err)
+					}
+				}
+				again()
+				y.restart()
+				again()
+				y.pulls(1)
+				if n := len(c.registry.queries); n != 1 {
+					y.Errorf("the registry was asked %d times for the manifest", n)
+				}
+				// The first platform is not taken for it.
+				y.failed(y.submit(puller.PullRequest{Image: good, Platform: "linux/amd64", Policy: puller.Never}), puller.NotFound)
+			})
+		})
+	}
+}
