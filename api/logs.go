@@ -1,6 +1,7 @@
 package api
 
 import (
+	"io"
 	"net/http"
 	"time"
 
@@ -8,8 +9,13 @@ import (
 	"github.com/towline/towline/stream"
 )
 
+// gap stands in a run's output where some of it is not kept any more.
+const gap = "\ntowline: some of the output is missing here\n"
+
 // jobLogs is GET /v1/jobs/{id}/logs: what a run's program prints, as it was
-// printed, from where it is kept to the run's end, flushed as it comes.
+// printed, from where it is kept to the run's end, flushed as it comes. An answer
+// that ends before the run's output does is aborted, so that the client sees an
+// error.
 func (s *Server) jobLogs(w http.ResponseWriter, r *http.Request) error {
 	id, only := r.PathValue("id"), puller.Output(r.URL.Query().Get("stream"))
 	switch only {
@@ -37,9 +43,14 @@ func (s *Server) jobLogs(w http.ResponseWriter, r *http.Request) error {
 	out, err := s.openOutlet(w, plainText)
 	defer out.close()
 	var buf []byte
+	whole := false // the run's result was told
 	for err == nil {
 		buf = buf[:0]
 		for i := range frames {
+			whole = whole || frames[i].Type == "result"
+			if frames[i].Type == "notice" && frames[i].Seq == 0 {
+				buf = append(buf, gap...)
+			}
 			if frames[i].Type != "log" {
 				continue
 			}
@@ -60,6 +71,9 @@ func (s *Server) jobLogs(w http.ResponseWriter, r *http.Request) error {
 		} else {
 			frames = nil
 		}
+	}
+	if err != io.EOF || !whole {
+		panic(http.ErrAbortHandler)
 	}
 	return nil
 }

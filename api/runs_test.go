@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -190,6 +191,44 @@ func TestLogsComeAsTheyArePrinted(t *testing.T) {
 	}
 	d.ended(j.ID)
 	d.checkLogs(j.ID, map[string]string{"?stream=stdout": "out 0\nout 1\nout 2\n", "?stream=stderr": "\xff0\xff1\xff2"})
+}
+
+// A client that reads to the end of a body must not take a part for the whole.
+func TestLogsThatAreCutEndAsAnError(t *testing.T) {
+	d := startRunning(t, pullertest.Hang("part"))
+	j := d.run("")
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	resp := d.send(ctx, "GET", "/v1/jobs/"+j.ID+"/logs", "")
+	defer resp.Body.Close()
+	if _, err := io.ReadFull(resp.Body, make([]byte, 4)); err != nil {
+		t.Fatal(err)
+	}
+	d.shutDown()
+	if rest, err := io.ReadAll(resp.Body); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("the answer ends with %q, %v", rest, err)
+	}
+}
+
+// More is printed than is kept, and is read afterwards.
+func TestLogsTellOfAGap(t *testing.T) {
+	d := startRunning(t, func(p *pullertest.Process) int {
+		for i := range 400 {
+			fmt.Fprintf(p.Stdout(), "%0*d\n", 16<<10, i)
+		}
+		return 0
+	})
+	j := d.run("")
+	d.ended(j.ID)
+	for _, query := range []string{"", "?stream=stdout", "?stream=stderr"} {
+		a := d.call("GET", "/v1/jobs/"+j.ID+"/logs"+query, "")
+		if !strings.HasPrefix(a.body, "\ntowline: some of the output is missing here\n") || strings.Count(a.body, "towline:") != 1 {
+			t.Errorf("%q: the output begins with %.80q", query, a.body)
+		}
+		if whole := strings.HasSuffix(a.body, "399\n"); whole != (query != "?stream=stderr") {
+			t.Errorf("%q: the output does not end as it was printed", query)
+		}
+	}
 }
 
 func TestLogsOutliveTheirJobsPlaceInMemory(t *testing.T) {
