@@ -32,7 +32,8 @@ func invalid(format string, args ...any) error {
 
 // file is a Compose file as YAML has it: one tree for each document in it.
 type file struct {
-	trees []*yaml.Node
+	trees  []*yaml.Node
+	faults faults // that can be told with others
 }
 
 // read parses the file and refuses what would take too long to go on with. The

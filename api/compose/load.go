@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,40 +19,59 @@ import (
 // ErrNoFile says that no file was named, and there is no default one.
 var ErrNoFile = errors.New("there is no compose.yaml here or above")
 
-// Load returns what a prewarm of Compose files asks for, read as docker compose
-// reads them: the files are merged in their order, - is the standard input, and
-// without any there are those of COMPOSE_FILE or the default ones in the
-// working directory or above it. Variables come from the process and from .env,
-// and profiles from COMPOSE_PROFILES if none are given. include and extends
-// read other files, env_file does not. Where the images leave the platform
-// open, it is DOCKER_DEFAULT_PLATFORM.
+// Source is a Compose project as docker compose is told of one. All fields may
+// be left out.
+type Source struct {
+	Files     []string // merged in their order; - is the standard input
+	EnvFiles  []string // in place of .env; a later one counts more
+	Profiles  []string // in place of COMPOSE_PROFILES
+	Directory string   // of .env, and what relative paths are relative to
+	Name      string   // of the project, ${COMPOSE_PROJECT_NAME}
+}
+
+// Load returns what a prewarm of a Compose project asks for, read as docker
+// compose reads it: without files there are those of COMPOSE_FILE (split at
+// COMPOSE_PATH_SEPARATOR) or the default ones in the working directory or above
+// it. Variables come from the process, and then from the files of
+// COMPOSE_ENV_FILES or .env (none with COMPOSE_DISABLE_ENV_FILE), which may set
+// those named here too. include and extends read other local files, env_file
+// does not. Where the images leave the platform open, it is
+// DOCKER_DEFAULT_PLATFORM.
 //
 // Images are in the order of their services' names. The error is InvalidRequest
-// and names the file, or the service and field, at fault. compose-go writes its
-// warnings to the standard logger of logrus.
-func Load(ctx context.Context, paths, profiles []string) (r puller.PrewarmRequest, err error) {
-	quiet := substitution{unset: map[string][]string{}}
-	options, err := cli.NewProjectOptions(paths,
+// and names the file, or the services and fields, at fault. compose-go writes its
+// warnings, such as those of variables that have no value, to the standard logger
+// of logrus.
+func Load(ctx context.Context, s Source) (r puller.PrewarmRequest, err error) {
+	if len(s.EnvFiles) == 0 {
+		s.EnvFiles = strings.FieldsFunc(os.Getenv("COMPOSE_ENV_FILES"), func(c rune) bool { return c == ',' })
+	}
+	watch := substitution{unset: map[string][]string{}}
+	options, err := cli.NewProjectOptions(s.Files,
+		cli.WithResourceLoader(remote{}),
+		cli.WithWorkingDirectory(s.Directory),
 		cli.WithOsEnv,
+		withWorkingDirectory,
 		// .env is beside the files, or in the working directory; it may name the
 		// files, and then there is one beside them.
-		cli.WithEnvFiles(),
+		cli.WithEnvFiles(s.EnvFiles...),
 		cli.WithDotEnv,
 		cli.WithConfigFileEnv,
 		cli.WithDefaultConfigPath,
-		cli.WithEnvFiles(),
+		cli.WithEnvFiles(s.EnvFiles...),
 		cli.WithDotEnv,
-		cli.WithDefaultProfiles(profiles...),
+		cli.WithDefaultProfiles(s.Profiles...),
+		cli.WithName(s.Name),
 		cli.WithoutEnvironmentResolution,
 		cli.WithoutLabelsResolution,
 		cli.WithLoadOptions(func(o *loader.Options) {
 			if o.Interpolate != nil { // nil while the files are looked for
-				o.Interpolate.Substitute = quiet.substitute
+				o.Interpolate.Substitute = watch.substitute
 			}
 		}),
 	)
 	if err != nil {
-		return r, fromCompose(paths, err)
+		return r, fromCompose(s.Files, err)
 	}
 	if len(options.ConfigPaths) == 0 {
 		return r, invalid("compose: %w; name a file", ErrNoFile)
@@ -60,19 +80,38 @@ func Load(ctx context.Context, paths, profiles []string) (r puller.PrewarmReques
 	if err != nil {
 		return r, fromCompose(options.ConfigPaths, err)
 	}
+	if len(loaded.Services)+len(loaded.DisabledServices) == 0 {
+		return r, invalid("%s: services: %w", strings.Join(options.ConfigPaths, ", "), errNoServices)
+	}
 	p := project{
 		at: func(path string, err error) error { return invalid("%s: %w", clip(path), err) },
 		// The variables are in it; what they left is looked up.
-		resolve: func(text string) (string, []string, error) { return text, quiet.unset[text], nil },
+		resolve: func(text string) (string, []string, error) { return text, watch.unset[text], nil },
 	}
 	for _, name := range slices.Sorted(maps.Keys(loaded.Services)) {
 		p.services = append(p.services, loaded.Services[name])
 	}
+	platform, err := p.platform(options.Environment[defaultPlatform])
+	if err != nil {
+		p.faults.add(p.at(defaultPlatform, err))
+	}
 	if r, err = p.request(); err != nil {
 		return r, err
 	}
-	r.Platform = options.Environment["DOCKER_DEFAULT_PLATFORM"]
+	r.Platform = platform
 	return r, nil
+}
+
+const defaultPlatform = "DOCKER_DEFAULT_PLATFORM"
+
+// withWorkingDirectory sets PWD where the process has none.
+func withWorkingDirectory(o *cli.ProjectOptions) error {
+	if _, ok := o.Environment["PWD"]; ok {
+		return nil
+	}
+	directory, err := os.Getwd()
+	o.Environment["PWD"] = directory
+	return err
 }
 
 // fromCompose makes what compose-go says the caller's error, behind the files
@@ -90,14 +129,14 @@ func fromCompose(paths []string, err error) error {
 	return invalid("%s: %s", strings.Join(paths, ", "), message)
 }
 
-// substitution puts variables in as compose-go does, and remembers the texts
-// that came of variables without a value.
+// substitution puts variables in as compose-go does, which warns of those that
+// have no value, and remembers the texts that came of them.
 type substitution struct {
 	unset map[string][]string
 }
 
 func (s *substitution) substitute(text string, mapping template.Mapping) (string, error) {
-	value, err := template.SubstituteWithOptions(text, mapping, template.WithoutLogging)
+	value, err := template.Substitute(text, mapping)
 	if err != nil || value == text {
 		return value, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -49,9 +50,10 @@ func Parse(ctx context.Context, content []byte, variables map[string]string, pro
 	}
 	details := types.ConfigDetails{Environment: types.Mapping{}}
 	var reduced []map[string]any
-	count := 0
+	count, listed := 0, false
 	for _, model := range models {
-		services, _ := model["services"].(map[string]any)
+		services, here := model["services"].(map[string]any)
+		listed = listed || here
 		if count += len(services); count > maxServices {
 			return r, f.at("services", invalid("%d of them; at most %d are taken", count, maxServices))
 		}
@@ -65,8 +67,11 @@ func Parse(ctx context.Context, content []byte, variables map[string]string, pro
 		// Content stands for what compose-go would otherwise open.
 		details.ConfigFiles = append(details.ConfigFiles, types.ConfigFile{Filename: "body", Content: []byte{}, Config: reduced[len(reduced)-1]})
 	}
-	if count == 0 {
+	if count == 0 && !listed {
 		return r, invalid("body: services: missing; a Compose file has at least one")
+	}
+	if count == 0 {
+		return r, f.at("services", errNoServices)
 	}
 	if err := f.checkWork(reduced); err != nil {
 		return r, err
@@ -82,9 +87,11 @@ func Parse(ctx context.Context, content []byte, variables map[string]string, pro
 	if err != nil {
 		return r, err
 	}
-	p := project{services: all, at: f.at, resolve: func(text string) (string, []string, error) { return expand(text, lookup) }, strict: true}
+	p := project{services: all, at: f.at, resolve: func(text string) (string, []string, error) { return expand(text, lookup) }, strict: true, faults: f.faults}
 	return p.request()
 }
+
+var errNoServices = invalid("there are none; add one")
 
 // noValue says what to do about variables that have no value.
 func noValue(names []string) error {
@@ -113,6 +120,9 @@ func (nowhere) Load(_ context.Context, path string) (string, error) { return "",
 func (nowhere) Dir(string) string { return "" }
 
 func otherFile(path string) error {
+	if isRemote(path) {
+		return remoteFile(path)
+	}
 	return invalid("the daemon reads no other file, so not %q; towline prewarm -f reads it where you are", clip(path))
 }
 
@@ -126,27 +136,25 @@ func (f *file) check(model map[string]any, lookup lookup) error {
 		}
 	}
 	services, _ := model["services"].(map[string]any)
-	for name, s := range services {
-		service, _ := s.(map[string]any)
+	names := slices.Sorted(maps.Keys(services))
+	for _, name := range names {
+		service, _ := services[name].(map[string]any)
 		path := "services." + name
 		if extends, ok := service["extends"].(map[string]any); ok && extends["file"] != nil {
 			return f.at(path+".extends", otherFile(fmt.Sprint(extends["file"])))
 		}
-		if err := f.checkPolicy(path, service, lookup); err != nil {
-			return err
-		}
+		f.checkPolicy(path, service, lookup)
 		hooks, _ := service["pre_start"].([]any)
 		for i, h := range hooks {
 			hook, _ := h.(map[string]any)
-			if err := f.checkPolicy(fmt.Sprintf("%s.pre_start.%d", path, i), hook, lookup); err != nil {
-				return err
-			}
+			f.checkPolicy(fmt.Sprintf("%s.pre_start.%d", path, i), hook, lookup)
 		}
 	}
 	if err := schema.Validate(model); err != nil {
-		return f.fault(err)
+		f.faults.add(f.fault(err))
+		return f.faults.err()
 	}
-	for name := range services {
+	for _, name := range names {
 		row, next := 0, name
 		for ; next != "" && row <= maxExtends; row++ {
 			next = extended(services[next])
@@ -177,22 +185,24 @@ func extended(service any) string {
 	return ""
 }
 
-func (f *file) checkPolicy(path string, container map[string]any, lookup lookup) error {
+// checkPolicy puts variables into the pull policy of a container. One that is
+// wrong is told with what else is, and left out.
+func (f *file) checkPolicy(path string, container map[string]any, lookup lookup) {
 	text, ok := container["pull_policy"].(string)
 	if !ok {
-		return nil // the schema says what is wrong with it
+		return // the schema says what is wrong with it
 	}
 	value, _, err := expand(text, lookup)
 	if err == nil {
 		_, err = policy(value)
 	}
 	if err != nil {
-		return f.at(path+".pull_policy", err)
+		f.faults.add(f.at(path+".pull_policy", err))
+		value = ""
 	}
 	if container["pull_policy"] = value; value == "" {
 		delete(container, "pull_policy")
 	}
-	return nil
 }
 
 // firstPath returns the first file of an include in any of its forms.
@@ -206,115 +216,6 @@ func firstPath(include any) string {
 		return firstPath(v["path"])
 	}
 	return fmt.Sprint(include)
-}
-
-// relevant are the fields of a container that images depend on.
-var relevant = []string{"image", "platform", "pull_policy", "profiles", "extends"}
-
-// reduce returns the parts of a document that images depend on. What else is in
-// it costs no time, and may hold variables that have no value.
-func reduce(model map[string]any) map[string]any {
-	services := map[string]any{}
-	all, _ := model["services"].(map[string]any)
-	for name, s := range all {
-		service, _ := s.(map[string]any)
-		kept := pick(service)
-		if service["build"] != nil {
-			kept["build"] = map[string]any{"context": "."}
-		}
-		if provider, ok := service["provider"].(map[string]any); ok {
-			kept["provider"] = map[string]any{"type": provider["type"]}
-		}
-		volumes, _ := service["volumes"].([]any)
-		var images []any
-		for _, v := range volumes {
-			if volume, ok := v.(map[string]any); ok && volume["type"] == types.VolumeTypeImage {
-				images = append(images, map[string]any{"type": volume["type"], "source": volume["source"], "target": volume["target"]})
-			}
-		}
-		if len(images) > 0 {
-			kept["volumes"] = images
-		}
-		hooks, _ := service["pre_start"].([]any)
-		var starts []any
-		for _, h := range hooks {
-			if hook, ok := h.(map[string]any); ok {
-				starts = append(starts, pick(hook))
-			}
-		}
-		if len(starts) > 0 {
-			kept["pre_start"] = starts
-		}
-		services[name] = kept
-	}
-	return map[string]any{"services": services}
-}
-
-func pick(container map[string]any) map[string]any {
-	kept := map[string]any{}
-	for _, field := range relevant {
-		if v := container[field]; v != nil {
-			kept[field] = v
-		}
-	}
-	return kept
-}
-
-// services returns the active services of the merged model, in the order of
-// the file.
-func (f *file) services(model map[string]any, lookup lookup, profiles []string) ([]types.ServiceConfig, error) {
-	var active []types.ServiceConfig
-	all, _ := model["services"].(map[string]any)
-	for name, s := range all {
-		fields, _ := s.(map[string]any)
-		service := types.ServiceConfig{Name: name, ContainerSpec: container(fields)}
-		listed, _ := fields["profiles"].([]any)
-		for _, p := range listed {
-			profile, _, err := expand(fmt.Sprint(p), lookup)
-			if err != nil {
-				return nil, f.at("services."+name+".profiles", err)
-			}
-			service.Profiles = append(service.Profiles, profile)
-		}
-		if !service.HasProfile(profiles) {
-			continue
-		}
-		if fields["build"] != nil {
-			service.Build = &types.BuildConfig{}
-		}
-		if provider, ok := fields["provider"].(map[string]any); ok {
-			service.Provider = &types.ServiceProviderConfig{Type: text(provider["type"])}
-		}
-		volumes, _ := fields["volumes"].([]any)
-		for _, v := range volumes {
-			if volume, ok := v.(map[string]any); ok {
-				service.Volumes = append(service.Volumes, types.ServiceVolumeConfig{Type: types.VolumeTypeImage, Source: text(volume["source"])})
-			}
-		}
-		hooks, _ := fields["pre_start"].([]any)
-		for _, h := range hooks {
-			hook, _ := h.(map[string]any)
-			service.PreStart = append(service.PreStart, types.PreStartHook{ContainerSpec: container(hook)})
-		}
-		active = append(active, service)
-	}
-	lines := f.serviceLines()
-	slices.SortFunc(active, func(a, b types.ServiceConfig) int {
-		if c := lines[a.Name] - lines[b.Name]; c != 0 {
-			return c
-		}
-		return strings.Compare(a.Name, b.Name)
-	})
-	return active, nil
-}
-
-func container(fields map[string]any) types.ContainerSpec {
-	return types.ContainerSpec{Image: text(fields["image"]), Platform: text(fields["platform"]), PullPolicy: text(fields["pull_policy"])}
-}
-
-func text(v any) string {
-	s, _ := v.(string)
-	return s
 }
 
 // fieldIn finds what compose-go says is wrong.

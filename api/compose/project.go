@@ -24,13 +24,15 @@ type project struct {
 	// one who asks sees it; a daemon would pull another image than was meant.
 	strict bool
 
-	list  puller.Images
-	seen  map[puller.PullRequest]bool
-	built map[string]string // the service that builds an image, by its full name
+	faults faults
+	list   puller.Images
+	seen   map[puller.PullRequest]bool
+	built  map[string]string // the service that builds an image, by its full name
 }
 
 // request returns what a prewarm of the project asks for. An image that several
-// services want in one way is asked for once.
+// services want in one way is asked for once. The error tells of all that is
+// wrong.
 func (p *project) request() (r puller.PrewarmRequest, err error) {
 	p.seen, p.built = map[puller.PullRequest]bool{}, map[string]string{}
 	for i, s := range p.services {
@@ -39,21 +41,22 @@ func (p *project) request() (r puller.PrewarmRequest, err error) {
 		}
 		// Services that use the image of one that is built come before it, too.
 		full, err := p.reference("services."+s.Name+".image", s.Image)
-		if err != nil {
-			return r, err
-		}
-		if p.services[i].Image = full; isBuilt(s) {
-			p.built[full] = s.Name
+		switch {
+		case err == nil:
+			if p.services[i].Image = full; isBuilt(s) {
+				p.built[full] = s.Name
+			}
+		case isBuilt(s): // of another one, add tells it
+			p.faults.add(err)
 		}
 	}
 	for _, s := range p.services {
-		reason, err := p.add(s)
-		if err != nil {
-			return r, err
-		}
-		if reason != "" {
+		if reason := p.add(s); reason != "" {
 			r.Skipped = append(r.Skipped, puller.Skipped{Service: s.Name, Reason: reason})
 		}
+	}
+	if err := p.faults.err(); err != nil {
+		return puller.PrewarmRequest{}, err
 	}
 	r.Images = p.list
 	if len(r.Images) == 0 && len(r.Skipped) == 0 {
@@ -75,7 +78,7 @@ func isBuilt(s types.ServiceConfig) bool {
 }
 
 // add asks for the images of a service, or says why the service is skipped.
-func (p *project) add(s types.ServiceConfig) (reason string, err error) {
+func (p *project) add(s types.ServiceConfig) (reason string) {
 	path := "services." + s.Name
 	switch {
 	case s.Provider != nil:
@@ -83,15 +86,13 @@ func (p *project) add(s types.ServiceConfig) (reason string, err error) {
 	case s.Image == "" && s.Build != nil:
 		reason = "it is built, and names no image"
 	case s.Image == "":
-		return "", p.at(path, invalid("neither image nor build; give it one"))
+		p.faults.add(p.at(path, invalid("neither image nor build; give it one")))
 	case s.PullPolicy == types.PullPolicyBuild:
 		reason = "its pull_policy is build"
 	case isBuilt(s):
 		reason = "it is built; with a pull_policy such as missing it would be pulled"
 	default:
-		if reason, err = p.image(path, ".image", s.ContainerSpec); err != nil {
-			return "", err
-		}
+		reason = p.image(path, ".image", s.ContainerSpec)
 	}
 	for _, hook := range s.PreStart {
 		if hook.Image == "" || hook.Image == s.Image {
@@ -100,43 +101,56 @@ func (p *project) add(s types.ServiceConfig) (reason string, err error) {
 		if hook.Platform == "" {
 			hook.Platform = s.Platform
 		}
-		if _, err := p.image(path+".pre_start", "", hook.ContainerSpec); err != nil {
-			return "", err
-		}
+		p.image(path+".pre_start", "", hook.ContainerSpec)
 	}
 	for _, volume := range s.Volumes {
 		if volume.Type != types.VolumeTypeImage || volume.Source == "" {
 			continue
 		}
-		if _, err := p.image(path+".volumes", "", types.ContainerSpec{Image: volume.Source}); err != nil {
-			return "", err
-		}
+		p.image(path+".volumes", "", types.ContainerSpec{Image: volume.Source})
 	}
-	return reason, nil
+	return reason
 }
 
-// image asks for one image, unless a service builds it. The container is at
-// path, and its image at field in it.
-func (p *project) image(path, field string, c types.ContainerSpec) (reason string, err error) {
-	full, err := p.reference(path+field, c.Image)
-	if err != nil {
-		return "", err
+// image asks for one image, unless a service builds it: then it says which. The
+// container is at path, and its image at field in it.
+func (p *project) image(path, field string, c types.ContainerSpec) (reason string) {
+	known := len(p.faults)
+	var one puller.PullRequest
+	var err error
+	one.Image, err = p.reference(path+field, c.Image)
+	p.faults.add(err)
+	if by, ok := p.built[one.Image]; ok && err == nil {
+		return fmt.Sprintf("the service %s builds its image", clip(by))
 	}
-	if by, ok := p.built[full]; ok {
-		return fmt.Sprintf("the service %s builds its image", clip(by)), nil
-	}
-	one := puller.PullRequest{Image: full}
-	if one.Platform, _, err = p.resolve(c.Platform); err != nil {
-		return "", p.at(path+".platform", err)
+	if one.Platform, err = p.platform(c.Platform); err != nil {
+		p.faults.add(p.at(path+".platform", err))
 	}
 	if one.Policy, err = policy(c.PullPolicy); err != nil {
-		return "", p.at(path+".pull_policy", err)
+		p.faults.add(p.at(path+".pull_policy", err))
 	}
-	if !p.seen[one] {
+	if len(p.faults) == known && !p.seen[one] {
 		p.seen[one] = true
 		p.list = append(p.list, one)
 	}
-	return "", nil
+	return ""
+}
+
+// platform returns a platform in its one form. Half of one, which takes the rest
+// from the engine, stays as it is.
+func (p *project) platform(text string) (string, error) {
+	value, _, err := p.resolve(text)
+	if err != nil || value == "" {
+		return "", err
+	}
+	whole, err := puller.ParsePlatform(value, "linux/amd64")
+	switch {
+	case err != nil:
+		return "", invalid("%s", strings.TrimPrefix(err.Error(), "platform: "))
+	case strings.Contains(value, "/"):
+		return whole, nil
+	}
+	return value, nil
 }
 
 // policy returns Towline's word for a pull_policy, "" for none.

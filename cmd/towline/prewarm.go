@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
@@ -18,7 +19,7 @@ import (
 func newPrewarm(f *flags) *cobra.Command {
 	var each puller.PullRequest
 	var retries int
-	var files, profiles []string
+	var source compose.Source
 	var failFast, plan bool
 	cmd := &cobra.Command{
 		Use:   "prewarm [-f FILE]... [IMAGE...]",
@@ -27,10 +28,11 @@ func newPrewarm(f *flags) *cobra.Command {
 			"Compose files are read here, as docker compose reads them: with the variables\n" +
 			"of this process and of .env, include, extends and profiles; several are merged.\n" +
 			"With neither an image nor -f it is the compose.yaml of this directory or above,\n" +
-			"or what COMPOSE_FILE names. Services that are built are skipped.",
+			"or what COMPOSE_FILE names. Services that are built are skipped. A variable\n" +
+			"that has no value is warned of, with --quiet too.",
 		RunE: func(cmd *cobra.Command, images []string) error {
 			errs := cmd.ErrOrStderr()
-			r, err := f.wanted(cmd, images, files, profiles)
+			r, err := f.wanted(cmd, images, source)
 			if err != nil {
 				return err
 			}
@@ -67,40 +69,52 @@ func newPrewarm(f *flags) *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringArrayVarP(&files, "file", "f", nil, "a Compose `file`, - for the standard input; may be given again")
-	flags.StringArrayVar(&profiles, "profile", nil, "a Compose `profile` to pull for, too; may be given again")
+	flags.StringArrayVarP(&source.Files, "file", "f", nil, "a Compose `file`, - for the standard input; may be given again")
+	flags.StringArrayVar(&source.Profiles, "profile", nil, "a Compose `profile` to pull for, too; may be given again")
+	flags.StringArrayVar(&source.EnvFiles, "env-file", nil, "a `file` of variables, in place of .env; may be given again")
+	flags.StringVar(&source.Directory, "project-directory", "", "the project's `directory`, in place of the first file's")
+	flags.StringVarP(&source.Name, "project-name", "p", "", "the project's `name`")
 	flags.BoolVar(&plan, "plan", false, "only say what would be pulled, and how much that is")
 	flags.BoolVar(&failFast, "fail-fast", false, "cancel the rest when the first image fails")
 	pullFlags(cmd, &each, &retries)
 	cmd.MarkFlagFilename("file", "yaml", "yml")
+	cmd.MarkFlagFilename("env-file")
+	cmd.MarkFlagDirname("project-directory")
 	return cmd
 }
 
+// ofCompose are the flags that say something of a Compose project.
+var ofCompose = []string{"profile", "env-file", "project-directory", "project-name"}
+
 // wanted returns the images that a call names, and those of its Compose files.
-func (f *flags) wanted(cmd *cobra.Command, images, files, profiles []string) (r puller.PrewarmRequest, err error) {
-	switch {
-	case len(files) > 0 || len(images) == 0:
-		warnings := cmd.ErrOrStderr()
-		if f.quiet {
-			warnings = io.Discard
-		}
-		defer warnTo(warnings)()
-		r, err = compose.Load(cmd.Context(), files, profiles)
+func (f *flags) wanted(cmd *cobra.Command, images []string, source compose.Source) (r puller.PrewarmRequest, err error) {
+	if len(source.Files) > 0 || len(images) == 0 {
+		defer warnTo(cmd.ErrOrStderr(), f.quiet)()
+		r, err = compose.Load(cmd.Context(), source)
 		if errors.Is(err, compose.ErrNoFile) {
 			return r, usageError{errors.New("nothing to pull: name images, or a Compose file with -f; there is no compose.yaml here or above"), cmd.CommandPath()}
 		}
 		if err != nil {
 			return r, err
 		}
-	case len(profiles) > 0:
-		return r, usageError{errors.New("--profile chooses services of a Compose file; name one with -f"), cmd.CommandPath()}
+	} else {
+		for _, name := range ofCompose {
+			if cmd.Flags().Changed(name) {
+				return r, usageError{fmt.Errorf("--%s is for a Compose file; name one with -f", name), cmd.CommandPath()}
+			}
+		}
+	}
+	seen := make(map[puller.PullRequest]bool)
+	for _, one := range r.Images {
+		seen[one] = true
 	}
 	var named puller.Images
 	for _, image := range images {
 		if full, err := puller.ParseReference(image); err == nil {
 			image = full.String() // what it is not, the daemon says
 		}
-		if one := (puller.PullRequest{Image: image}); !slices.Contains(named, one) && !slices.Contains(r.Images, one) {
+		if one := (puller.PullRequest{Image: image}); !seen[one] {
+			seen[one] = true
 			named = append(named, one)
 		}
 	}
@@ -108,22 +122,30 @@ func (f *flags) wanted(cmd *cobra.Command, images, files, profiles []string) (r 
 	return r, nil
 }
 
-// warnTo has what compose-go warns of printed as this program prints it, until
-// it is taken back.
-func warnTo(out io.Writer) (back func()) {
+// warnTo has what compose-go warns of printed as this program prints it, each
+// once, until it is taken back. Where the rest is not wanted, it is of variables
+// that have no value: they may be why an image is another one.
+func warnTo(out io.Writer, quiet bool) (back func()) {
 	standard := logrus.StandardLogger()
 	before, formatter := standard.Out, standard.Formatter
 	standard.SetOutput(out)
-	standard.SetFormatter(warning{})
+	standard.SetFormatter(warning{quiet, make(map[string]bool)})
 	return func() {
 		standard.SetOutput(before)
 		standard.SetFormatter(formatter)
 	}
 }
 
-type warning struct{}
+type warning struct {
+	quiet bool
+	said  map[string]bool
+}
 
-func (warning) Format(e *logrus.Entry) ([]byte, error) {
+func (w warning) Format(e *logrus.Entry) ([]byte, error) {
+	if w.said[e.Message] || w.quiet && !strings.Contains(e.Message, "variable is not set") {
+		return nil, nil
+	}
+	w.said[e.Message] = true
 	return []byte("towline: " + e.Level.String() + ": " + printable(e.Message) + "\n"), nil
 }
 

@@ -32,7 +32,7 @@ func inDirectory(t *testing.T, files map[string]string) {
 		}
 	}
 	t.Chdir(dir)
-	for _, name := range []string{"COMPOSE_FILE", "COMPOSE_PROFILES", "COMPOSE_PROJECT_NAME", "DOCKER_DEFAULT_PLATFORM", "TAG"} {
+	for _, name := range []string{"COMPOSE_FILE", "COMPOSE_PROFILES", "COMPOSE_PROJECT_NAME", "COMPOSE_ENV_FILES", "DOCKER_DEFAULT_PLATFORM", "TAG"} {
 		t.Setenv(name, "") // which takes it back afterwards
 		os.Unsetenv(name)
 	}
@@ -75,6 +75,8 @@ func TestPrewarmTakesImagesAndComposeFiles(t *testing.T) {
 		"compose.yaml": project, ".env": "TAG=v1\n",
 		"other.yaml": "services:\n  c: {image: good.test/c:v1}\n",
 		"built.yaml": "services:\n  web: {build: .}\n",
+		"ci.env":     "TAG=v1\nNAME=good.test/b\n",
+		"unset.yaml": "services:\n  b: {image: '${NAME:-good.test/c}:v1${SUFFIX}', environment: {A: '${SUFFIX}'}}\n",
 	})
 	for _, row := range []struct {
 		args, images string
@@ -86,6 +88,10 @@ func TestPrewarmTakesImagesAndComposeFiles(t *testing.T) {
 		{"good.test/c:v1 good.test/b:v1 good.test/c:v1", "good.test/c:v1 good.test/b:v1", nil},
 		{"good.test/a:v1 -f compose.yaml", "good.test/a:v1", nil},
 		{"-f -", "good.test/b:v1", nil},
+		{"-f unset.yaml", "good.test/c:v1", []string{`towline: warning: The "SUFFIX" variable is not set. Defaulting to a blank string.`}},
+		{"-q -f unset.yaml", "good.test/c:v1", []string{`The "SUFFIX" variable is not set`}},
+		{"-f unset.yaml --env-file ci.env", "good.test/b:v1", nil},
+		{"-p mine --project-directory . --env-file ci.env --profile more -f unset.yaml -f compose.yaml", "good.test/a:v1 good.test/b:v1", nil},
 		{"-f built.yaml", "", []string{"web is skipped", "nothing is left to pull"}},
 	} {
 		host, engine, p := startDaemon(t)
@@ -104,9 +110,15 @@ func TestPrewarmTakesImagesAndComposeFiles(t *testing.T) {
 		if code != 0 {
 			t.Errorf("%s: %d, %v\n%s%s", row.args, code, err, out, errs)
 		}
+		if strings.HasPrefix(row.args, "-q") && strings.Count(errs, "\n") != len(row.words) {
+			t.Errorf("%s: it says more than %q:\n%s", row.args, row.words, errs)
+		}
 		for _, w := range row.words {
 			if !strings.Contains(errs, w) {
 				t.Errorf("%s: it does not say %q:\n%s", row.args, w, errs)
+			}
+			if strings.Count(errs, w) > 1 {
+				t.Errorf("%s: it says %q more than once:\n%s", row.args, w, errs)
 			}
 		}
 		jobs, _, err := p.Jobs(puller.Filter{Kind: puller.KindPrewarm})
@@ -135,15 +147,18 @@ func TestPrewarmSaysWhatItCanNotRead(t *testing.T) {
 		code  int
 		words []string
 	}{
-		"":                       {exitUsage, []string{"name images", "-f", "compose.yaml"}},
-		"--profile x":            {exitUsage, []string{"-f"}},
-		"alpine --profile x":     {exitUsage, []string{"--profile", "-f"}},
-		"alpine --timeout soon":  {exitUsage, nil},
-		"-f":                     {exitUsage, nil},
-		"-f nowhere.yaml":        {exitPermanent, []string{"nowhere.yaml"}},
-		"-f bad.yaml":            {exitPermanent, []string{"bad.yaml", "imagine"}},
-		"alpine --policy nosuch": {exitPermanent, []string{"policy", "nosuch"}},
-		"A:B:C":                  {exitPermanent, []string{"A:B:C"}},
+		"":                                   {exitUsage, []string{"name images", "-f", "compose.yaml"}},
+		"--profile x":                        {exitUsage, []string{"-f"}},
+		"alpine --profile x":                 {exitUsage, []string{"--profile", "-f"}},
+		"alpine --env-file x":                {exitUsage, []string{"--env-file", "-f"}},
+		"alpine -p x":                        {exitUsage, []string{"--project-name", "-f"}},
+		"-f bad.yaml --env-file nowhere.env": {exitPermanent, []string{"nowhere.env"}},
+		"alpine --timeout soon":              {exitUsage, nil},
+		"-f":                                 {exitUsage, nil},
+		"-f nowhere.yaml":                    {exitPermanent, []string{"nowhere.yaml"}},
+		"-f bad.yaml":                        {exitPermanent, []string{"bad.yaml", "imagine"}},
+		"alpine --policy nosuch":             {exitPermanent, []string{"policy", "nosuch"}},
+		"A:B:C":                              {exitPermanent, []string{"A:B:C"}},
 	} {
 		host, _, _ := startDaemon(t)
 		code, out, _, err := streams(t, append([]string{"prewarm", "--host", host}, strings.Fields(args)...)...)
@@ -329,6 +344,34 @@ func TestJobsShowsPrewarms(t *testing.T) {
 			if !strings.Contains(out, w) {
 				t.Errorf("%s does not tell %q:\n%s", row.args, w, out)
 			}
+		}
+	}
+}
+
+func TestTheDefaultPlatformIsDockers(t *testing.T) {
+	inDirectory(t, map[string]string{"compose.yaml": "services:\n  a: {image: good.test/a:v1}\n  b: {image: good.test/b:v1, platform: linux/amd64}\n"})
+	t.Setenv("DOCKER_DEFAULT_PLATFORM", "Linux/aarch64")
+	for args, want := range map[string]string{
+		"prewarm": "linux/arm64 linux/amd64", "prewarm good.test/a:v1": "linux/arm64", "prewarm --platform amd64": "linux/amd64 linux/amd64",
+		"pull good.test/a:v1": "linux/arm64", "run good.test/a:v1": "linux/arm64", "pull --platform linux/386 good.test/a:v1": "linux/386",
+	} {
+		host, engine, p := startDaemon(t)
+		scriptAll(engine)
+		t.Setenv("TOWLINE_HOST", host)
+		streams(t, strings.Fields(args)...)
+		jobs, _, err := p.Jobs(puller.Filter{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, j := range jobs {
+			if j.Kind != puller.KindPrewarm {
+				got = append(got, j.Platform)
+			}
+		}
+		slices.Reverse(got)
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s asks for %s, want %s", args, got, want)
 		}
 	}
 }

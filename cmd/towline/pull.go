@@ -54,7 +54,7 @@ func newPull(f *flags) *cobra.Command {
 // pullFlags are the flags of what is asked for with each image.
 func pullFlags(cmd *cobra.Command, r *puller.PullRequest, retries *int) {
 	flags := cmd.Flags()
-	flags.StringVar(&r.Platform, "platform", "", "`os/arch[/variant]`, such as linux/arm64")
+	flags.StringVar(&r.Platform, "platform", os.Getenv("DOCKER_DEFAULT_PLATFORM"), "`os/arch[/variant]`, such as linux/arm64 (or DOCKER_DEFAULT_PLATFORM)")
 	flags.StringVar((*string)(&r.Policy), "policy", "", "always, missing, never or newer (default as the daemon has it)")
 	flags.StringVar((*string)(&r.Priority), "priority", "", "high, normal or low (default normal)")
 	flags.DurationVar((*time.Duration)(&r.Timeout), "timeout", 0, "for each image (default as the daemon has it)")

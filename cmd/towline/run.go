@@ -64,7 +64,7 @@ func newRun(f *flags) *cobra.Command {
 	flags.Int64Var(&r.Pids, "pids", 0, "at most so many processes and threads (default 1024)")
 	flags.DurationVar((*time.Duration)(&r.Timeout), "timeout", 0, "for all of it, the pull included (default as the daemon has it)")
 	flags.StringArrayVar(&r.Entrypoint, "entrypoint", nil, "the `program`, in place of the image's; given again, its first arguments")
-	flags.StringVar(&r.Platform, "platform", "", "`os/arch[/variant]`, such as linux/arm64")
+	flags.StringVar(&r.Platform, "platform", os.Getenv("DOCKER_DEFAULT_PLATFORM"), "`os/arch[/variant]`, such as linux/arm64 (or DOCKER_DEFAULT_PLATFORM)")
 	flags.StringVar((*string)(&r.Policy), "policy", "", "always, missing, never or newer (default as the daemon has it)")
 	return cmd
 }

@@ -1,0 +1,25 @@
+package compose
+
+import (
+	"context"
+	"strings"
+)
+
+// remote takes the files that docker compose would fetch.
+type remote struct{}
+
+func (remote) Accept(path string) bool { return isRemote(path) }
+
+func (remote) Load(_ context.Context, path string) (string, error) { return "", remoteFile(path) }
+
+func (remote) Dir(path string) string { return path }
+
+// isRemote reports whether docker compose would fetch a file: from a Git
+// repository, or from a registry.
+func isRemote(path string) bool {
+	return strings.Contains(path, "://") || strings.HasPrefix(path, "git@") || strings.HasPrefix(path, "github.com/")
+}
+
+func remoteFile(path string) error {
+	return invalid("%q is a remote file, and Towline fetches none; send what docker compose config writes", clip(path))
+}
