@@ -1,6 +1,8 @@
 package api
 
 import (
+	"bytes"
+	"encoding/base64"
 	"net/http"
 	"net/url"
 	"strings"
@@ -26,7 +28,7 @@ func (s *Server) createImage(w http.ResponseWriter, r *http.Request) error {
 		Policy: puller.Always,
 	}
 	request.Caller, request.Rules = caller(r)
-	if request.Credentials, err = puller.ParseCredentials(r.Header.Get("X-Registry-Auth")); err != nil {
+	if request.Credentials, err = dockerCredentials(r.Header.Get("X-Registry-Auth")); err != nil {
 		return err
 	}
 	job, err := s.puller.Submit(request)
@@ -35,6 +37,16 @@ func (s *Server) createImage(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.Header().Set("Location", "/v1/jobs/"+job.ID)
 	return s.streamDocker(w, r, job.ID, image)
+}
+
+// dockerCredentials reads the header as puller.ParseCredentials does, but null,
+// which some clients send for none, is none, as at an engine.
+func dockerCredentials(header string) (puller.Credentials, error) {
+	plain, _ := base64.RawURLEncoding.DecodeString(strings.TrimRight(header, "="))
+	if header == "null" || string(bytes.TrimSpace(plain)) == "null" {
+		return puller.Credentials{}, nil
+	}
+	return puller.ParseCredentials(header)
 }
 
 // dockerReference returns which image a query asks for. Parameters that it does

@@ -374,9 +374,12 @@ func TestDockersCredentialsPass(t *testing.T) {
 		t.Errorf("of another registry's credentials the engine got %q", got)
 	}
 	// An empty object is what Docker's clients send where they have none.
-	d.dockerPull("fromImage=registry.test/private&tag=v1", "X-Registry-Auth", "e30=").rest()
-	if got := d.engine.LastAuth(); got != "" && got != "e30=" {
-		t.Errorf("without credentials the engine got %q", got)
+	// An empty object, and null in all forms.
+	for _, none := range []string{"e30=", "null", "bnVsbA==", "bnVsbA", "bnVsbAo="} {
+		d.dockerPull("fromImage=registry.test/private&tag=v1", "X-Registry-Auth", none).rest()
+		if got := d.engine.LastAuth(); got != "" && got != "e30=" {
+			t.Errorf("with %q the engine got %q", none, got)
+		}
 	}
 	checkMessage(t, d.call("POST", "/images/create?fromImage=alpine&tag=v1", "", "X-Registry-Auth", "%%%"), 400, "X-Registry-Auth: ")
 	if strings.Contains(d.logs.String(), "canary") || strings.Contains(d.logs.String(), auth) {
