@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -88,6 +89,14 @@ func TestDockersClientsInspectAnImage(t *testing.T) {
 		if got.ID != image.ID || !slices.Equal(got.RepoDigests, image.RepoDigests) || got.Size != image.Size ||
 			got.Os+got.Architecture+got.Variant != "linuxarm64v8" || !slices.Equal(got.RootFS.Layers, image.DiffIDs) {
 			t.Errorf("%s is %+v", name, got)
+		}
+	}
+	for platform, status := range map[string]int{
+		`{"os":"linux","architecture":"arm64"}`: 200, `{"os":"linux","architecture":"aarch64","variant":""}`: 200, `{"os":"linux","architecture":"amd64"}`: 404,
+		`{"os":"windows","architecture":"amd64"}`: 404, `{}`: 400, `linux/amd64`: 400, `{"os":"linux"}`: 400, `[]`: 400, ``: 200,
+	} {
+		if a := d.call("GET", "/v1.49/images/registry.test/team/app:v1/json?platform="+url.QueryEscape(platform), ""); a.status != status {
+			t.Errorf("for the platform %s the answer is %d %s", platform, a.status, a.body)
 		}
 	}
 	checkMessage(t, d.call("GET", "/images/nope/json", ""), 404, "No such image")

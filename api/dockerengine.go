@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"net/http"
 	"strings"
@@ -61,7 +62,11 @@ func (s *Server) dockerInfo(w http.ResponseWriter, r *http.Request) error {
 // inspected.
 func (s *Server) inspectImage(w http.ResponseWriter, r *http.Request, name string) error {
 	_, rules := caller(r)
-	found, err := s.puller.Image(r.Context(), name, rules)
+	platform, err := dockerPlatform(r.URL.Query().Get("platform"))
+	if err != nil {
+		return err
+	}
+	found, err := s.puller.Image(r.Context(), name, platform, rules)
 	if err != nil {
 		return err
 	}
@@ -78,4 +83,17 @@ func (s *Server) inspectImage(w http.ResponseWriter, r *http.Request, name strin
 		Size                  int64
 		RootFS                layers
 	}{found.ID, found.RepoTags, found.RepoDigests, parts[0], parts[1], parts[2], found.Size, layers{"layers", found.DiffIDs}})
+}
+
+// dockerPlatform returns the platform that an inspect is for: JSON of an OCI
+// platform (Docker Engine API 1.49, ImageInspect).
+func dockerPlatform(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	var p struct{ OS, Architecture, Variant string }
+	if err := json.Unmarshal([]byte(text), &p); err != nil {
+		return "", invalid("platform: not JSON of a platform, such as {\"os\": \"linux\", \"architecture\": \"amd64\"}")
+	}
+	return puller.ParsePlatform(strings.TrimSuffix(p.OS+"/"+p.Architecture+"/"+p.Variant, "/"), "")
 }

@@ -73,10 +73,11 @@ func errPaused(id string) error {
 
 // Image returns the image that the engine has under a name, a digest or an ID,
 // without asking any registry, as far as the rules, own being the caller's, let it
-// be pulled: of its names those that they forbid are left out. The error is
-// InvalidRequest for what is none of them, Forbidden, and NotFound where the
-// engine has no such image.
-func (p *Puller) Image(ctx context.Context, name string, own Rules) (Image, error) {
+// be pulled: of its names those that they forbid are left out. platform is
+// os/arch[/variant], "" for any. The error is InvalidRequest for what is none of
+// them, Forbidden, and NotFound where the engine has no such image, or has it for
+// another platform.
+func (p *Puller) Image(ctx context.Context, name, platform string, own Rules) (Image, error) {
 	ref, err := reference.ParseAnyReference(name)
 	if err != nil {
 		return Image{}, Errorf(InvalidRequest, "image: %q is not an image reference: %w", clip(name), err)
@@ -93,11 +94,11 @@ func (p *Puller) Image(ctx context.Context, name string, own Rules) (Image, erro
 		}
 		image = inspectRef(named.String())
 	}
-	found, err := p.engine.Inspect(ctx, image, "")
+	found, err := p.engine.Inspect(ctx, image, platform)
 	if err != nil {
 		return Image{}, err
 	}
-	if err := p.absence(found, wanted{image: image}); err != nil {
+	if err := p.absence(found, wanted{image: image, platform: platform}); err != nil {
 		return Image{}, Errorf(NotFound, "%s: the engine has no such image: %w", clip(name), inner(err))
 	}
 	forbidden := func(name string) bool {

@@ -104,7 +104,7 @@ func TestADigestUnderAnotherNameIsNotPresent(t *testing.T) {
 				if j, err := y.Puller.Run(puller.RunRequest{Image: ref, Policy: policy}); err != nil || y.end(j).Error == nil || y.engine.Counts().Created != 0 {
 					y.Errorf("the run is %+v, %v, and %d containers were created", y.end(j), err, y.engine.Counts().Created)
 				}
-				if _, err := y.Image(y.Context(), ref, puller.Rules{}); puller.KindOf(err) != puller.NotFound {
+				if _, err := y.Image(y.Context(), ref, "", puller.Rules{}); puller.KindOf(err) != puller.NotFound {
 					y.Errorf("it is shown: %v", err)
 				}
 				// Under its own name it is there.

@@ -138,7 +138,7 @@ func TestRulesSeeThroughEveryWayToWriteAName(t *testing.T) {
 			if c.rules.RequireDigest {
 				return
 			}
-			_, err = y.Image(context.Background(), c.image, puller.Rules{})
+			_, err = y.Image(context.Background(), c.image, "", puller.Rules{})
 			forbids(t, "a look at "+what, err, c.rule)
 		})
 	}
@@ -221,7 +221,7 @@ func TestEachWayInHasItsRules(t *testing.T) {
 			forbids(t, "prewarm "+image, err, rules.pull)
 			_, err = y.Plan(context.Background(), list)
 			forbids(t, "plan "+image, err, rules.pull)
-			_, err = y.Image(context.Background(), image, own)
+			_, err = y.Image(context.Background(), image, "", own)
 			forbids(t, "inspect "+image, err, strings.TrimPrefix(rules.pull, "images[1]: "))
 		}
 		page, _, err := y.Jobs(puller.Filter{Limit: 100})
@@ -243,13 +243,13 @@ func TestAnImageIsLookedAtByItsIDIfItHasANameThatIsAllowed(t *testing.T) {
 		i, j := pullertest.NewImage(good, 1), pullertest.NewImage(other, 2)
 		y.engine.Tag(good, i)
 		y.engine.Tag(other, j)
-		found, err := y.Image(context.Background(), i.ID, puller.Rules{})
+		found, err := y.Image(context.Background(), i.ID, "", puller.Rules{})
 		if err != nil || len(found.RepoDigests) == 0 {
 			t.Errorf("%+v, %v", found, err)
 		}
-		_, err = y.Image(context.Background(), j.ID, puller.Rules{})
+		_, err = y.Image(context.Background(), j.ID, "", puller.Rules{})
 		forbids(t, "by ID", err, "rules forbid")
-		_, err = y.Image(context.Background(), strings.TrimPrefix(j.ID, "sha256:"), puller.Rules{})
+		_, err = y.Image(context.Background(), strings.TrimPrefix(j.ID, "sha256:"), "", puller.Rules{})
 		forbids(t, "by bare ID", err, "rules forbid")
 	})
 }
