@@ -34,13 +34,23 @@ func (s *Server) createPrewarm(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if dry {
-		plan, err := s.puller.Plan(r.Context(), request)
+		plan, err := s.plan(r.Context(), request)
 		if err != nil {
 			return err
 		}
 		return writeJSON(w, http.StatusOK, plan)
 	}
 	return s.submit(w, r, func() (puller.Job, error) { return s.puller.Prewarm(request) })
+}
+
+// plan makes a plan in the caller's turn.
+func (s *Server) plan(ctx context.Context, request puller.PrewarmRequest) (puller.Plan, error) {
+	done, err := s.plans.take(ctx, request.Caller)
+	if err != nil {
+		return puller.Plan{}, err
+	}
+	defer done() // before the answer is written, which the caller may read slowly
+	return s.puller.Plan(ctx, request)
 }
 
 // composeQuery are the query parameters that stand beside a Compose file, which
@@ -78,10 +88,10 @@ func (s *Server) composeRequest(w http.ResponseWriter, r *http.Request) (puller.
 		return puller.PrewarmRequest{}, invalid("body: cut off before its end: %v", err)
 	}
 	in.SetReadDeadline(time.Time{})
-	ctx, cancel := context.WithTimeoutCause(r.Context(), readLimit, errManyFiles())
+	ctx, cancel := context.WithTimeoutCause(r.Context(), readLimit, errManyTurns())
 	defer cancel()
 	name, _ := caller(r)
-	done, err := s.turns.take(ctx, name)
+	done, err := s.files.take(ctx, name)
 	if err != nil {
 		return puller.PrewarmRequest{}, err
 	}

@@ -21,7 +21,8 @@ type Server struct {
 	log      logrus.FieldLogger
 	tokens   *auth.Tokens // nil for none
 	sessions *auth.Sessions
-	turns    *turns // of Compose files
+	files    *turns // of Compose files
+	plans    *turns
 	routes   http.Handler
 	wires    sync.WaitGroup // connections taken over from net/http
 	taken    atomic.Int64   // how many they are
@@ -47,7 +48,7 @@ type Options struct {
 
 // New returns the handler of all routes.
 func New(p *puller.Puller, o Options) *Server {
-	s := &Server{puller: p, log: o.Log, tokens: o.Tokens, sessions: auth.NewSessions(), turns: newTurns()}
+	s := &Server{puller: p, log: o.Log, tokens: o.Tokens, sessions: auth.NewSessions(), files: newFileTurns(), plans: newPlanTurns()}
 	mux := http.NewServeMux()
 	handle := func(pattern string, h func(http.ResponseWriter, *http.Request) error, params ...string) {
 		mux.Handle(pattern, s.handler(h, params))

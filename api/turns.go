@@ -8,44 +8,49 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// Limits of the Compose files that are read at once. One takes less than a
-// second of one core.
-const (
-	maxReading = 2                // of all callers
-	maxWaiting = 16               // of one caller, the one that is read included
-	readLimit  = 20 * time.Second // for one file, its wait included
-)
-
-// turns lets few Compose files be read at a time, and one at a time of each
-// caller, so that a caller with many of them delays no other one.
+// turns bounds how many requests of a costly kind are worked on at once: of all
+// callers, and of each, so that a caller with many of them delays no other one.
 type turns struct {
-	reading chan struct{} // has an entry for each file that is being read
+	each    int           // of one caller
+	waiting int           // of one caller, those that are worked on included
+	working chan struct{} // has an entry for each that is worked on
 
 	mu      sync.Mutex
-	callers map[string]*turn // of the callers that have files here
+	callers map[string]*turn // of the callers that have requests here
 }
 
 type turn struct {
-	reading chan struct{} // as in turns
-	here    int           // files that wait or are read
+	working chan struct{} // as in turns
+	here    int           // requests that wait or are worked on
 }
 
-func newTurns() *turns {
-	return &turns{reading: make(chan struct{}, maxReading), callers: make(map[string]*turn)}
+// newFileTurns is for Compose files. To read one takes less than a second of one
+// core.
+func newFileTurns() *turns { return newTurns(2, 1, 16) }
+
+// newPlanTurns is for plans, each of which lists the engine's images, and asks
+// registries and the engine some times for each of its own.
+func newPlanTurns() *turns { return newTurns(32, 4, 64) }
+
+func newTurns(all, each, waiting int) *turns {
+	return &turns{each: each, waiting: waiting, working: make(chan struct{}, all), callers: make(map[string]*turn)}
 }
+
+// readLimit is how long a Compose file may take, its wait included.
+const readLimit = 20 * time.Second
 
 // take waits for the caller's turn, until ctx ends. The error is Overloaded or
-// the cause of ctx; without one, done is called when the file has been read.
+// the cause of ctx; without one, done is called when the work is done.
 func (t *turns) take(ctx context.Context, caller string) (done func(), err error) {
 	t.mu.Lock()
 	own := t.callers[caller]
 	if own == nil {
-		own = &turn{reading: make(chan struct{}, 1)}
+		own = &turn{working: make(chan struct{}, t.each)}
 		t.callers[caller] = own
 	}
-	if own.here == maxWaiting {
+	if own.here == t.waiting {
 		t.mu.Unlock()
-		return nil, errManyFiles()
+		return nil, errManyTurns()
 	}
 	own.here++
 	t.mu.Unlock()
@@ -56,18 +61,18 @@ func (t *turns) take(ctx context.Context, caller string) (done func(), err error
 			delete(t.callers, caller)
 		}
 	}
-	if err := enter(ctx, own.reading); err != nil {
+	if err := enter(ctx, own.working); err != nil {
 		leave()
 		return nil, err
 	}
-	if err := enter(ctx, t.reading); err != nil {
-		<-own.reading
+	if err := enter(ctx, t.working); err != nil {
+		<-own.working
 		leave()
 		return nil, err
 	}
 	return func() {
-		<-t.reading
-		<-own.reading
+		<-t.working
+		<-own.working
 		leave()
 	}, nil
 }
@@ -81,8 +86,8 @@ func enter(ctx context.Context, slots chan struct{}) error {
 	}
 }
 
-func errManyFiles() error {
-	e := puller.Errorf(puller.Overloaded, "too many Compose files are being read; send this one again later")
+func errManyTurns() error {
+	e := puller.Errorf(puller.Overloaded, "too many Compose files or plans are being worked on; ask again later")
 	e.RetryAfter = time.Second
 	return e
 }

@@ -10,9 +10,38 @@ import (
 	"github.com/towline/towline/puller"
 )
 
+func TestACallerHasSomePlansAtOnceAndLeavesRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newPlanTurns()
+		short, cancel := context.WithTimeoutCause(t.Context(), time.Second, errManyTurns())
+		defer cancel()
+		var all []func()
+		for range s.each {
+			done, err := s.take(short, "greedy")
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, done)
+		}
+		if _, err := s.take(short, "greedy"); puller.KindOf(err) != puller.Overloaded {
+			t.Errorf("one more is answered %v", err)
+		}
+		done, err := s.take(t.Context(), "other")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, done := range append(all, done) {
+			done()
+		}
+		if len(s.callers)+len(s.working) != 0 {
+			t.Errorf("left over: %v, %d", s.callers, len(s.working))
+		}
+	})
+}
+
 func TestFewComposeFilesAreReadAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newTurns()
+		s := newFileTurns()
 		first, err := s.take(t.Context(), "greedy")
 		if err != nil {
 			t.Fatal(err)
@@ -20,8 +49,8 @@ func TestFewComposeFilesAreReadAtOnce(t *testing.T) {
 		// The caller's own further files wait, and so many of them at most.
 		gone, leave := context.WithCancelCause(t.Context())
 		left := errors.New("the caller has left")
-		ended := make(chan error, maxWaiting)
-		for range maxWaiting - 1 {
+		ended := make(chan error, s.waiting)
+		for range s.waiting - 1 {
 			go func() {
 				_, err := s.take(gone, "greedy")
 				ended <- err
@@ -36,7 +65,7 @@ func TestFewComposeFilesAreReadAtOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		late, cancel := context.WithTimeoutCause(t.Context(), time.Second, errManyFiles())
+		late, cancel := context.WithTimeoutCause(t.Context(), time.Second, errManyTurns())
 		defer cancel()
 		if _, err := s.take(late, "third"); puller.KindOf(err) != puller.Overloaded {
 			t.Errorf("a third file at once is answered %v", err)
@@ -49,7 +78,7 @@ func TestFewComposeFilesAreReadAtOnce(t *testing.T) {
 		third()
 		// Who leaves holds no place.
 		leave(left)
-		for range maxWaiting - 1 {
+		for range s.waiting - 1 {
 			if err := <-ended; err != left {
 				t.Error(err)
 			}
@@ -60,8 +89,8 @@ func TestFewComposeFilesAreReadAtOnce(t *testing.T) {
 		} else {
 			again()
 		}
-		if len(s.callers)+len(s.reading) != 0 {
-			t.Errorf("left over: %v, %d", s.callers, len(s.reading))
+		if len(s.callers)+len(s.working) != 0 {
+			t.Errorf("left over: %v, %d", s.callers, len(s.working))
 		}
 	})
 }
