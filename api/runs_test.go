@@ -26,7 +26,7 @@ func startRunning(t *testing.T, p pullertest.Program, change ...func(*puller.Opt
 	t.Helper()
 	output := t.TempDir()
 	d := start(t, append(change, func(o *puller.Options) {
-		o.OutputDir, o.OutputLimit, o.Runs, o.Instance = output, 1<<20, 4, "api"
+		o.OutputDir, o.OutputLimit, o.Runs = output, 1<<20, 4
 	})...)
 	d.engine.Program(d.good(program, 1).ID, p)
 	return d
@@ -233,7 +233,7 @@ func TestLogsTellOfAGap(t *testing.T) {
 
 func TestLogsOutliveTheirJobsPlaceInMemory(t *testing.T) {
 	store, output := pullertest.NewStore(), t.TempDir()
-	here := func(o *puller.Options) { o.Store, o.OutputDir, o.OutputLimit, o.Instance = store, output, 1<<20, "api" }
+	here := func(o *puller.Options) { o.Store, o.OutputDir, o.OutputLimit = store, output, 1<<20 }
 	d := start(t, here)
 	d.engine.Program(d.good(program, 1).ID, pullertest.Print("out", "\xe2\x82err", 0))
 	want := map[string]string{"?stream=stdout": "out", "?stream=stderr": "\xe2\x82err"}

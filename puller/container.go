@@ -23,7 +23,7 @@ func (p *Puller) removeAll(j *job) bool {
 	defer cancel()
 	var err error
 	for wait := leastEngineWait; ; wait = min(2*wait, mostEngineWait) {
-		if err = p.remove(ctx, labelJob, j.id, func(ContainerState) bool { return true }); err == nil {
+		if err = p.remove(ctx, j); err == nil {
 			return true
 		}
 		if sleep(ctx, wait) != nil {
@@ -38,16 +38,28 @@ func (p *Puller) removeAll(j *job) bool {
 	return false
 }
 
-// remove removes containers that carry a label.
-func (p *Puller) remove(ctx context.Context, label, value string, which func(ContainerState) bool) error {
-	found, err := p.engine.Containers(ctx, label, value)
+// remove removes the containers of a run.
+func (p *Puller) remove(ctx context.Context, j *job) error {
+	p.mu.Lock()
+	run := j.run.record()
+	p.mu.Unlock()
+	found, err := p.engine.Containers(ctx, labelJob, j.id)
 	errs := []error{err}
+	if run.Container != "" { // whatever is listed
+		errs = append(errs, p.engine.Remove(ctx, run.Container))
+	}
 	for _, c := range found {
-		if c.Labels[labelInstance] == p.opts.Instance && which(c) {
+		if run.owns(c, j.id) && c.ID != run.Container {
 			errs = append(errs, p.engine.Remove(ctx, c.ID))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// found notes the ID of a run's container. The admission lock is held.
+func (p *Puller) found(j *job, id string) {
+	j.run.container = id
+	p.ledger.touch(j)
 }
 
 // awaitContainer waits for an engine that went away, and finds the run's
@@ -59,7 +71,7 @@ func (p *Puller) awaitContainer(j *job) (ContainerState, error) {
 		if c, ok := p.pick(j, found); ok {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			j.run.container = c.ID
+			p.found(j, c.ID)
 			return c, nil
 		}
 		if err == nil {
@@ -77,9 +89,11 @@ func (p *Puller) awaitContainer(j *job) (ContainerState, error) {
 // pick returns the container of a run. An engine that went away may have left
 // one beside it that was never started: what runs is not run twice.
 func (p *Puller) pick(j *job, found []ContainerState) (picked ContainerState, ok bool) {
+	p.mu.Lock()
+	run := j.run.record()
+	p.mu.Unlock()
 	for _, c := range found {
-		known := j.run.container == "" || c.ID == j.run.container
-		if known && c.Labels[labelInstance] == p.opts.Instance && (!ok || c.Started && !picked.Started) {
+		if run.owns(c, j.id) && (!ok || c.Started && !picked.Started) {
 			picked, ok = c, true
 		}
 	}
@@ -88,18 +102,12 @@ func (p *Puller) pick(j *job, found []ContainerState) (picked ContainerState, ok
 
 var errContainerGone = Errorf(Internal, "the container is gone, and how it ended is not known: others have removed it")
 
-// sweep removes the containers of runs that are no jobs any more: a crash has
-// left them, or an engine that was away.
+// sweep removes the containers of runs that have ended: a crash has left them,
+// or an engine that was away.
 func (p *Puller) sweep() {
 	for wait := leastEngineWait; ; wait = min(2*wait, removeLimit) {
 		p.sweeping.Store(false) // what is left from now on may be missed
-		err := p.remove(p.ctx, labelInstance, p.opts.Instance, func(c ContainerState) bool {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			j := p.jobs[c.Labels[labelJob]]
-			return j == nil || j.outcome != nil
-		})
-		if err == nil {
+		if p.removeEnded() == nil {
 			return
 		}
 		p.sweeping.Store(true)
@@ -107,4 +115,39 @@ func (p *Puller) sweep() {
 			return
 		}
 	}
+}
+
+func (p *Puller) removeEnded() error {
+	found, err := p.engine.Containers(p.ctx, labelInstance, p.store.Instance())
+	errs := []error{err}
+	for _, c := range found {
+		ours, err := p.leftByEnded(c)
+		if ours {
+			err = p.engine.Remove(p.ctx, c.ID)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// leftByEnded reports whether a container is of a run that has ended.
+func (p *Puller) leftByEnded(c ContainerState) (bool, error) {
+	id := c.Labels[labelJob]
+	p.mu.Lock()
+	j := p.jobs[id]
+	var r Record
+	if j != nil {
+		r = j.record()
+	}
+	ended := j == nil || j.outcome != nil
+	p.mu.Unlock()
+	if j == nil {
+		var err error
+		if r, err = p.store.Record(id); KindOf(err) == NotFound {
+			err = nil // it is not ours, or it is kept no longer
+		} else if err != nil {
+			return false, err
+		}
+	}
+	return ended && r.Run != nil && r.Run.owns(c, id), nil
 }

@@ -33,7 +33,7 @@ type Engine interface {
 
 	// Create makes a container and returns its ID and what the engine warns of.
 	// It is locked down as Container says. The error is NotFound where the
-	// image is not there, and InvalidRequest, in the engine's own words, where
+	// image is not there, Conflict where another container has the name, and InvalidRequest, in the engine's own words, where
 	// the engine does not take what is asked for.
 	Create(ctx context.Context, c Container) (id string, warnings []string, err error)
 
@@ -58,7 +58,9 @@ type Engine interface {
 	// it is not there.
 	Remove(ctx context.Context, id string) error
 
-	// Containers returns those that carry a label, whatever they do.
+	// Containers returns those that carry a label, whatever they do. An image
+	// may have the label too, and then its containers have it: that says nothing
+	// of where they come from.
 	Containers(ctx context.Context, label, value string) ([]ContainerState, error)
 }
 
@@ -67,6 +69,7 @@ type Engine interface {
 // has no capabilities and gets none (no-new-privileges), and what it prints is
 // kept by the engine up to a limit, in a form that keeps every byte.
 type Container struct {
+	Name       string // no other container of the engine may have it
 	Image      string // an ID, so that no tag that moves can change what runs
 	Platform   string // os/arch[/variant], or "" for the engine's own
 	Cmd        []string
@@ -103,6 +106,7 @@ type Exit struct {
 // ContainerState is a container that the engine has.
 type ContainerState struct {
 	ID     string
+	Names  []string // images have none, so only a caller of the engine gives them
 	Labels map[string]string
 	// Started says that it was started: it runs or has exited.
 	Started bool

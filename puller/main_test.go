@@ -71,7 +71,7 @@ func inYardWith(t *testing.T, o puller.Options, wrap func(puller.Engine) puller.
 		y := &yard{T: t, engine: scripted, store: pullertest.NewStore(), log: &log}
 		output := t.TempDir()
 		y.open = func() {
-			o.Store, o.OutputDir, o.OutputLimit, o.Instance = y.store, output, 1<<20, "yard"
+			o.Store, o.OutputDir, o.OutputLimit = y.store, output, 1<<20
 			if y.change != nil {
 				y.change(&o)
 			}

@@ -37,11 +37,8 @@ type Options struct {
 	// MaxPerCaller is how many jobs of one caller may be queued or active; 0 is
 	// without limit.
 	MaxPerCaller int
-	// Runs is how many containers run at a time, at least 1. Instance tells this
-	// daemon's from those of others at the engine; it is the same after a
-	// restart.
-	Runs     int
-	Instance string
+	// Runs is how many containers run at a time, at least 1.
+	Runs int
 	// OutputDir is where runs' output is kept, up to OutputLimit bytes of each:
 	// of more, the end.
 	OutputDir   string
@@ -142,9 +139,7 @@ func New(engine Engine, opts Options) (*Puller, error) {
 		return nil, err
 	}
 	go p.keepBooks()
-	if opts.Instance != "" {
-		p.work.Go(p.sweep)
-	}
+	p.work.Go(p.sweep)
 	return p, nil
 }
 

@@ -85,7 +85,7 @@ func (p *Puller) revive(r Record) *job {
 		j.ask(*r.Pull)
 	}
 	if r.Run != nil {
-		j.run = &run{request: r.Run.Request, image: r.Run.Image, exit: r.Run.Exit, revived: true, was: r.Job.Phase}
+		j.run = &run{request: r.Run.Request, name: r.Run.Name, container: r.Run.Container, image: r.Run.Image, exit: r.Run.Exit, revived: true, was: r.Job.Phase}
 		if e := r.Run.Ending; e != nil {
 			j.run.ending = Errorf(e.Kind, "%s", e.Message)
 		}

@@ -1,6 +1,7 @@
 package puller
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"math"
 	"path"
@@ -153,19 +154,35 @@ func (r RunRequest) environment() []string {
 	return env
 }
 
-// Labels that containers of runs carry.
+// Labels that containers of runs carry. They find containers; they prove
+// nothing, since an image may carry them too (see Run.owns).
 const (
-	labelJob = "towline.job"
-	// labelInstance keeps daemons that share an engine from taking each
-	// other's containers for leftovers.
+	labelJob      = "towline.job"
 	labelInstance = "towline.instance"
 )
 
-// container returns what the engine is to create, of a proven image.
-func (r RunRequest) container(image, job, instance string) Container {
+// containerName returns a new name for a run's container. Nobody can guess it,
+// and no image can give it to its containers.
+func containerName() string { return "towline-" + strings.ToLower(rand.Text()) }
+
+// owns reports whether a container was created for the run of a job. Its labels
+// say so too, but a container may have them from its image, such as one that was
+// committed from a run's container. Only for a run of an older Towline, of which
+// no more is known, they are enough.
+func (r *Run) owns(c ContainerState, job string) bool {
+	if r.Name == "" && r.Container == "" {
+		return c.Labels[labelJob] == job && c.Labels[labelInstance] != ""
+	}
+	return r.Container != "" && c.ID == r.Container || r.Name != "" && slices.Contains(c.Names, r.Name)
+}
+
+// asks returns what the engine is to create, of a proven image. Its labels
+// take the place of the image's own.
+func (r *run) asks(image, job, instance string) Container {
+	q := &r.request
 	return Container{
-		Image: image, Platform: r.Platform, Cmd: r.Cmd, Entrypoint: r.Entrypoint, Env: r.environment(), Workdir: r.Workdir, User: r.User, TTY: r.TTY,
-		Network: r.Network, Memory: int64(r.Memory), NanoCPUs: int64(math.Round(r.CPUs * 1e9)), Pids: r.Pids,
+		Name: r.name, Image: image, Platform: q.Platform, Cmd: q.Cmd, Entrypoint: q.Entrypoint, Env: q.environment(), Workdir: q.Workdir, User: q.User, TTY: q.TTY,
+		Network: q.Network, Memory: int64(q.Memory), NanoCPUs: int64(math.Round(q.CPUs * 1e9)), Pids: q.Pids,
 		Labels: map[string]string{labelJob: job, labelInstance: instance},
 	}
 }

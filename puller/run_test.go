@@ -245,7 +245,7 @@ func TestAContainerIsWhatWasAskedForAndLockedDown(t *testing.T) {
 		want := pullertest.ContainerRequest{
 			Image: pullertest.NewImage(good, 1).ID, Cmd: []string{"a", "b c"}, Entrypoint: []string{"/x"}, Env: []string{"A=x=y", "M=", "Z=1"},
 			WorkingDir: "/w", User: "1:2", Tty: true, AttachStdout: true, AttachStderr: true, StopSignal: "SIGTERM", Platform: "linux/amd64",
-			Labels: map[string]string{"towline.job": j.ID, "towline.instance": "yard"},
+			Labels: map[string]string{"towline.job": j.ID, "towline.instance": y.store.Instance()},
 			HostConfig: pullertest.HostConfig{
 				CapDrop: []string{"ALL"}, SecurityOpt: []string{"no-new-privileges"},
 				Memory: 64 << 20, MemorySwap: 64 << 20, NanoCpus: 290_000_000, PidsLimit: &pids, NetworkMode: "none",
@@ -254,6 +254,9 @@ func TestAContainerIsWhatWasAskedForAndLockedDown(t *testing.T) {
 		got := y.engine.Containers()[0].Requested
 		want.HostConfig.RestartPolicy.Name = "no"
 		want.HostConfig.LogConfig = got.HostConfig.LogConfig
+		if want.Name = got.Name; !strings.HasPrefix(got.Name, "towline-") || len(got.Name) < 32 {
+			y.Errorf("the container's name is %q", got.Name)
+		}
 		if !reflect.DeepEqual(got, want) {
 			y.Errorf("the engine was asked for\n%+v, not\n%+v", got, want)
 		}

@@ -230,46 +230,6 @@ func (y *yard) vanish(id string) {
 	resp.Body.Close()
 }
 
-// leftover is a container of a run that an earlier start may have left.
-func leftover(y *yard, labels map[string]string) string {
-	return y.engine.HaveContainer(pullertest.ContainerRequest{Image: pullertest.NewImage(good, 1).ID, Labels: labels}, true)
-}
-
-func TestLeftoversAreRemovedAtTheStartAndOthersAreNot(t *testing.T) {
-	inRunYard(t, pullertest.Hang(""), func(y *yard) {
-		j := y.run(puller.RunRequest{})
-		y.is(j, puller.Active, puller.Running)
-		<-time.After(time.Second)
-		leftover(y, map[string]string{"towline.job": "01KAKM00000000000000000000", "towline.instance": "yard"})
-		keep := map[string]bool{
-			y.engine.Containers()[0].ID: true,
-			leftover(y, map[string]string{"towline.job": "01KAKM00000000000000000000", "towline.instance": "another"}): true,
-			leftover(y, map[string]string{"towline.job": j.ID, "towline.instance": "another"}):                         true,
-			leftover(y, nil): true,
-		}
-		y.down(y.engine.Kill) // it is removed when the engine is there
-		y.crash()
-		<-time.After(10 * time.Second)
-		y.engine.Revive()
-		<-time.After(10 * time.Second)
-		y.is(j, puller.Active, puller.Running)
-		if n := len(y.engine.Containers()); n != len(keep) {
-			y.Errorf("there are %d containers", n)
-		}
-		for _, c := range y.engine.Containers() {
-			if !keep[c.ID] {
-				y.Errorf("the container of %v is left", c.Requested.Labels)
-			}
-		}
-		if _, err := y.Cancel(j.ID); err != nil {
-			y.Error(err)
-		}
-		if n := len(y.engine.Containers()); n != len(keep)-1 {
-			y.Errorf("in the end there are %d containers", n)
-		}
-	})
-}
-
 func TestARunWithCredentialsIsDeniedAfterACrashUnlessItsImageIsThere(t *testing.T) {
 	for name, there := range map[string]bool{"its image is there": true, "it is not": false} {
 		t.Run(name, func(t *testing.T) {

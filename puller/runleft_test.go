@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/towline/towline/puller"
@@ -282,45 +281,6 @@ func TestRunsHoldNoFilesOpen(t *testing.T) {
 				}
 			})
 		})
-	}
-}
-
-// An engine has two containers of a run, of which one was never started.
-func TestTheContainerThatRunsIsFollowed(t *testing.T) {
-	for _, away := range []bool{false, true} {
-		for _, first := range []bool{false, true} {
-			t.Run(fmt.Sprint("the engine goes away: ", away, ", the idle one is older: ", first), func(t *testing.T) {
-				inRunYard(t, counting(5, 3), func(y *yard) {
-					release := y.stuck("create")
-					j := y.run(puller.RunRequest{})
-					synctest.Wait()
-					idle := func() {
-						y.engine.HaveContainer(pullertest.ContainerRequest{
-							Image: pullertest.NewImage(good, 1).ID, Labels: map[string]string{"towline.job": j.ID, "towline.instance": "yard"},
-						}, false)
-					}
-					if first {
-						idle()
-					}
-					release()
-					y.is(j, puller.Active, puller.Running)
-					if !first {
-						idle()
-					}
-					<-time.After(1500 * time.Millisecond)
-					if away {
-						y.engine.Kill()
-						<-time.After(time.Second)
-						y.engine.Revive()
-					} else {
-						y.crash()
-					}
-					y.exited(j, 3)
-					y.counts(j, 5, nil)
-					y.empty()
-				})
-			})
-		}
 	}
 }
 

@@ -2,6 +2,7 @@ package puller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -16,6 +17,7 @@ type run struct {
 
 	again     bool    // the image was pulled again, since it was gone
 	image     *Result // proven to be there; a container sees to the rest
+	name      string  // of the container; "" until it is to be created, in a run of an older Towline
 	container string  // its ID, once there is one
 	running   bool    // it was started
 	exit      *Exit   // once it has exited
@@ -26,7 +28,7 @@ type run struct {
 
 // record returns what a restart needs of the run.
 func (r *run) record() *Run {
-	kept := &Run{Request: r.request, Image: r.image, Exit: r.exit}
+	kept := &Run{Request: r.request, Name: r.name, Container: r.container, Image: r.image, Exit: r.exit}
 	if r.ending != nil {
 		kept.Ending = jobError(r.ending)
 	}
@@ -56,7 +58,7 @@ func (p *Puller) Run(r RunRequest) (Job, error) {
 	j := p.newPull(pull)
 	j.view.Kind = KindRun
 	r.Credentials, r.Rules = Credentials{}, Rules{}
-	j.run = &run{request: r}
+	j.run = &run{request: r, name: containerName()}
 	asked.Image = r.Image
 	j.fingerprint = fingerprint(j, asked)
 	return p.accept(j)
@@ -85,20 +87,20 @@ func (p *Puller) create(j *job, image Result) {
 		return
 	}
 	p.to(j, Creating)
-	asked := j.run.request.container(image.ImageID, j.id, p.opts.Instance)
+	if j.run.name == "" { // an older Towline accepted it
+		p.mu.Lock()
+		j.run.name = containerName()
+		p.ledger.touch(j)
+		p.mu.Unlock()
+		p.sync()
+	}
+	asked := j.run.asks(image.ImageID, j.id, p.store.Instance())
 	// An engine creates a container though nobody waits for it any more. Who
 	// knows of it can remove it, so a call that was made is not given up at once.
 	ctx, cancel := context.WithCancel(p.ctx)
 	defer cancel()
 	defer context.AfterFunc(j.context(), func() { time.AfterFunc(stopGrace, cancel) })()
-	id, warnings, err := p.engine.Create(ctx, asked)
-	for tries := 0; tries < engineTries && KindOf(err) == EngineUnavailable && j.context().Err() == nil; tries++ {
-		p.tell(j, fmt.Sprintf("the engine went away while it created the container; waiting for it (%v)", inner(err)))
-		if !p.removeAll(j) { // there may be one all the same
-			break
-		}
-		id, warnings, err = p.engine.Create(ctx, asked)
-	}
+	id, warnings, err := p.createOnce(ctx, j, asked)
 	for _, w := range warnings {
 		p.tell(j, w)
 	}
@@ -125,11 +127,37 @@ func (p *Puller) create(j *job, image Result) {
 		return
 	}
 	p.mu.Lock()
-	j.run.container = id
+	p.found(j, id)
 	p.mu.Unlock()
 	p.openOutput(j)
 	exit, err := p.start(j)
 	p.exited(j, exit, err)
+}
+
+// createOnce makes the container of a run. It waits for an engine that goes away,
+// and looks whether the container is there before it asks again: the answer may
+// have been lost. The engine takes the name once only.
+func (p *Puller) createOnce(ctx context.Context, j *job, asked Container) (id string, warnings []string, err error) {
+	began := time.Now()
+	for wait := leastEngineWait; ; wait = min(2*wait, mostEngineWait) {
+		id, warnings, err = p.engine.Create(ctx, asked)
+		if kind := KindOf(err); kind != EngineUnavailable && kind != Conflict || j.context().Err() != nil {
+			return id, warnings, err
+		}
+		if wait == leastEngineWait {
+			p.tell(j, fmt.Sprintf("the engine did not say that it has created the container; waiting for it (%v)", inner(err)))
+		}
+		c, missing := p.awaitContainer(j)
+		if missing == nil {
+			return c.ID, nil, nil
+		}
+		if !errors.Is(missing, errContainerGone) {
+			return "", nil, missing
+		}
+		if limit := p.opts.FirstByteTimeout; limit > 0 && time.Since(began) >= limit || sleep(j.context(), wait) != nil {
+			return "", nil, err
+		}
+	}
 }
 
 // start starts a run's container, and returns when it has exited.

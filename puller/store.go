@@ -14,6 +14,11 @@ type Store interface {
 	// records that have not ended, oldest first.
 	Load() (seq uint64, unended []Record, err error)
 
+	// Instance returns the random ID of the store, which tells this daemon from
+	// others. It is kept by the first Save that succeeds, and stays the same until
+	// Close even where the store is begun anew.
+	Instance() string
+
 	// Save keeps the records, each in the place of the one with its ID, and
 	// seq. All of it is on disk when Save returns nil, and none of it after an
 	// error. Without records it also finds out whether there is room for new
@@ -86,6 +91,11 @@ type Prewarm struct {
 // Run is what a restart needs of a run.
 type Run struct {
 	Request RunRequest `json:"request"`
+	// Name is the name of the container, which is kept before it is created, and
+	// Container its ID, as soon as that is known. Name is not known to callers
+	// nor images. A run that an older Towline accepted has none.
+	Name      string `json:"name,omitempty"`
+	Container string `json:"container,omitempty"`
 	// Image is what was proven to be there, once it was, and Exit how the
 	// container ended, once it had. Ending is why it is to end before its
 	// program does, once it is.

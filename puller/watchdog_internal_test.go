@@ -22,11 +22,18 @@ func (nowhere) Ended(Filter) ([]Job, error)       { return nil, nil }
 func (nowhere) Last(int) ([]Record, error)        { return nil, nil }
 func (nowhere) Prune(time.Time, int) (int, error) { return 0, nil }
 
+func (nowhere) Instance() string { return "nowhere" }
+
+// vacant is an engine without containers.
+type vacant struct{ Engine }
+
+func (vacant) Containers(context.Context, string, string) ([]ContainerState, error) { return nil, nil }
+
 // idle returns a Puller that is closed when the test ends.
 func idle(t *testing.T, o Options) *Puller {
 	t.Helper()
 	o.Store, o.Log = nowhere{}, logrus.New()
-	p, err := New(nil, o)
+	p, err := New(vacant{}, o)
 	if err != nil {
 		t.Fatal(err)
 	}

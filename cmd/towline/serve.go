@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log"
@@ -110,7 +108,6 @@ func serve(ctx context.Context, config configs.Config) error {
 		Runs:                config.Runs.Concurrency,
 		OutputDir:           filepath.Join(config.StateDir, "output"),
 		OutputLimit:         config.Runs.Output,
-		Instance:            instance(config.StateDir),
 		Registry:            images,
 		Log:                 logger,
 		Metrics:             metrics,
@@ -165,13 +162,6 @@ func registryOptions(c configs.Registries) registry.Options {
 		o.Logins = append(o.Logins, registry.Login(l))
 	}
 	return o
-}
-
-// instance tells this daemon from others: by its host and where its state is.
-func instance(stateDir string) string {
-	host, _ := os.Hostname()
-	sum := sha256.Sum256([]byte(host + "\x00" + stateDir))
-	return hex.EncodeToString(sum[:8])
 }
 
 // newMetrics has what Go tells of itself, to which the rest is added.

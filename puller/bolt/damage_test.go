@@ -213,9 +213,11 @@ func TestALostStoreSaysSoOnceAndKeepsTheOldFile(t *testing.T) {
 		t.Errorf("%d files were set aside, not 3", n)
 	}
 	save(t, s, 7, pullertest.NewRecord(2))
+	id := s.Instance()
 	closeIt(t, s)
-	if seq, unended, err := b.open().Load(); seq != 7 || len(unended) != 1 || err != nil {
-		t.Errorf("the next start finds seq %d and %d records, %v", seq, len(unended), err)
+	again := b.open()
+	if seq, unended, err := again.Load(); seq != 7 || len(unended) != 1 || err != nil || again.Instance() != id {
+		t.Errorf("the next start finds seq %d, %d records and the ID %q, not %q, %v", seq, len(unended), again.Instance(), id, err)
 	}
 }
 

@@ -49,6 +49,9 @@ func (s *Store) Save(seq uint64, records []puller.Record) error {
 		if err != nil {
 			return err
 		}
+		if err := b.keepInstance(s.id); err != nil {
+			return err
+		}
 		for i := range records {
 			change, err := b.save(&records[i], values[i])
 			if err != nil {

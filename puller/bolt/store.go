@@ -10,6 +10,8 @@ package bolt
 
 import (
 	"bytes"
+	"cmp"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -41,7 +43,8 @@ type Store struct {
 
 	writing sync.Mutex // one Save or Prune at a time
 	values  bytes.Buffer
-	unended int // how many records have not ended
+	id      string // of Instance
+	unended int    // how many records have not ended
 
 	mu     sync.RWMutex // held by readers while they read
 	closed bool
@@ -61,7 +64,9 @@ var _ puller.Store = (*Store)(nil)
 // It reads the whole file once.
 func Open(dir string, log logrus.FieldLogger) (*Store, error) {
 	s := &Store{dir: dir, log: log}
-	if err := s.open(); err != nil {
+	err := s.open()
+	s.id = cmp.Or(s.id, rand.Text()) // the first Save keeps it
+	if err != nil {
 		if s.lock != nil {
 			s.lock.Close()
 		}
@@ -112,9 +117,16 @@ func (s *Store) examine(db *database) error {
 	return db.view(func(tx *bbolt.Tx) error {
 		_, unended, err := load(tx)
 		s.unended = len(unended)
+		if err != nil {
+			return err
+		}
+		s.id, err = readInstance(tx)
 		return err
 	})
 }
+
+// Instance implements puller.Store.
+func (s *Store) Instance() string { return s.id }
 
 func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
 
@@ -292,4 +304,33 @@ func (b *buckets) setHead(h head) error {
 	value = binary.BigEndian.AppendUint64(value, h.unended)
 	seal(value)
 	return b.meta.Put(headKey, value)
+}
+
+var instanceKey = []byte("instance")
+
+// readInstance returns the store's ID, "" where it has none yet.
+func readInstance(tx *bbolt.Tx) (string, error) {
+	b, err := open(tx)
+	if err != nil {
+		return "", err
+	}
+	value := b.meta.Get(instanceKey)
+	if value == nil {
+		return "", nil
+	}
+	id, err := unseal(value)
+	if err != nil {
+		return "", fmt.Errorf("its ID: %w", err)
+	}
+	return string(id), nil
+}
+
+// keepInstance writes the store's ID if it is not there.
+func (b *buckets) keepInstance(id string) error {
+	if b.meta.Get(instanceKey) != nil {
+		return nil
+	}
+	value := append(make([]byte, sealSize), id...)
+	seal(value)
+	return b.meta.Put(instanceKey, value)
 }

@@ -44,7 +44,7 @@ func (e *Engine) createContainer(ctx context.Context, c puller.Container) (conta
 	if c.Platform != "" && versions.GreaterThanOrEqualTo(sdk.ClientVersion(), "1.41") {
 		platform = ociPlatform(c.Platform)
 	}
-	created, err := sdk.ContainerCreate(ctx, config(c), hostConfig(c, log), nil, platform, "")
+	created, err := sdk.ContainerCreate(ctx, config(c), hostConfig(c, log), nil, platform, c.Name)
 	if err != nil {
 		return fault(err)
 	}
@@ -166,7 +166,11 @@ func (e *Engine) Containers(ctx context.Context, label, value string) ([]puller.
 		list, err := sdk.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", label+"="+value))})
 		states = nil
 		for _, c := range list {
-			states = append(states, puller.ContainerState{ID: c.ID, Labels: c.Labels, Started: c.State != container.StateCreated})
+			names := make([]string, len(c.Names))
+			for i, name := range c.Names {
+				names[i] = strings.TrimPrefix(name, "/")
+			}
+			states = append(states, puller.ContainerState{ID: c.ID, Names: names, Labels: c.Labels, Started: c.State != container.StateCreated})
 		}
 		return err
 	})

@@ -1,7 +1,9 @@
 package pullertest
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"net"
 	"time"
 )
@@ -9,6 +11,7 @@ import (
 // ContainerRequest is what POST /containers/create was asked for, by the names
 // of Docker's API.
 type ContainerRequest struct {
+	Name                      string `json:"-"` // from the query
 	Image                     string
 	Cmd, Entrypoint, Env      []string
 	WorkingDir, User          string
@@ -43,8 +46,9 @@ type HostConfig struct {
 
 // ContainerSeen is a container that the engine has now.
 type ContainerSeen struct {
-	ID        string
-	Status    string // created, running or exited
+	ID, Name  string
+	Status    string            // created, running or exited
+	Labels    map[string]string // the image's, and over them those that were asked for
 	Requested ContainerRequest
 }
 
@@ -60,6 +64,13 @@ func (e *Engine) Program(image string, p Program) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.programs[image] = p
+}
+
+// Label gives an image labels, by its ID, which its containers inherit.
+func (e *Engine) Label(image string, labels map[string]string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.labels[image] = labels
 }
 
 // OnContainer says what happens before calls about containers are answered.
@@ -82,6 +93,14 @@ func (e *Engine) Warn(warnings ...string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.warnings = warnings
+}
+
+// LoseCreated makes the engine cut the next connection on which it is to answer
+// that it has created a container.
+func (e *Engine) LoseCreated() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.losing = true
 }
 
 // CutAttached cuts the connections that follow a container's output, as
@@ -119,7 +138,7 @@ func (e *Engine) Containers() []ContainerSeen {
 	var seen []ContainerSeen
 	for _, c := range e.containers {
 		c.mu.Lock()
-		seen = append(seen, ContainerSeen{c.id, c.status, c.requested})
+		seen = append(seen, ContainerSeen{c.id, c.name, c.status, c.labels, c.requested})
 		c.mu.Unlock()
 	}
 	return seen
@@ -129,8 +148,11 @@ func (e *Engine) newContainer(r ContainerRequest) *container {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.created++
+	labels := make(map[string]string)
+	maps.Copy(labels, e.labels[r.Image])
+	maps.Copy(labels, r.Labels)
 	c := &container{
-		id: fmt.Sprintf("%064x", e.created), requested: r, status: "created",
+		id: fmt.Sprintf("%064x", e.created), name: cmp.Or(r.Name, fmt.Sprintf("unnamed_%d", e.created)), requested: r, labels: labels, status: "created",
 		killed: make(chan struct{}), removed: make(chan struct{}), changed: make(chan struct{}),
 	}
 	e.containers = append(e.containers, c)

@@ -51,11 +51,13 @@ type Engine struct {
 
 	containers      []*container // oldest first
 	created         int
-	programs        map[string]Program // by image ID
+	programs        map[string]Program           // by image ID
+	labels          map[string]map[string]string // the same
 	programsRunning sync.WaitGroup
 	containerLook   ContainerLook
 	logDrivers      []string
 	warnings        []string
+	losing          bool              // the answer of the next creation
 	holding         bool              // streams do not end
 	attached        map[net.Conn]bool // connections that were taken over
 }
@@ -70,7 +72,7 @@ func New(t testing.TB) *Engine {
 		conns:   make(map[net.Conn]bool),
 		api:     [2]int{41, 12},
 
-		programs: make(map[string]Program), attached: make(map[net.Conn]bool), logDrivers: []string{"local", "json-file"},
+		programs: make(map[string]Program), labels: make(map[string]map[string]string), attached: make(map[net.Conn]bool), logDrivers: []string{"local", "json-file"},
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/_ping", e.ping)

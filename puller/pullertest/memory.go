@@ -1,6 +1,7 @@
 package pullertest
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -26,6 +27,8 @@ type Store struct {
 	err    error
 	lose   bool
 	onSave func([]puller.Record)
+
+	instance string
 }
 
 // kept is a record in the form in which a disk would have it: it shares no
@@ -42,7 +45,7 @@ var _ puller.Store = (*Store)(nil)
 
 // NewStore returns an empty store.
 func NewStore() *Store {
-	return &Store{records: make(map[string]kept), keys: make(map[string]string)}
+	return &Store{records: make(map[string]kept), keys: make(map[string]string), instance: rand.Text()}
 }
 
 // Reopen returns a store with what this one has kept until now, as the next
@@ -50,8 +53,11 @@ func NewStore() *Store {
 func (s *Store) Reopen() *Store {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &Store{seq: s.seq, records: maps.Clone(s.records), keys: maps.Clone(s.keys)}
+	return &Store{seq: s.seq, records: maps.Clone(s.records), keys: maps.Clone(s.keys), instance: s.instance}
 }
+
+// Instance implements puller.Store.
+func (s *Store) Instance() string { return s.instance }
 
 // Fail makes every Save fail with an error, until it is called with nil.
 func (s *Store) Fail(err error) {

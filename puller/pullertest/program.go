@@ -88,8 +88,9 @@ func Hang(stdout string) Program {
 
 // container is one that the engine has.
 type container struct {
-	id        string
+	id, name  string
 	requested ContainerRequest
+	labels    map[string]string
 	killed    chan struct{} // closed when it was ended from outside
 	removed   chan struct{}
 

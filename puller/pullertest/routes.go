@@ -72,7 +72,13 @@ func (e *Engine) createContainer(w http.ResponseWriter, r *http.Request) {
 	if e.looked(w, r, "create", "") {
 		return
 	}
-	asked.Platform = r.URL.Query().Get("platform")
+	asked.Platform, asked.Name = r.URL.Query().Get("platform"), r.URL.Query().Get("name")
+	for _, c := range e.Containers() {
+		if asked.Name == c.Name {
+			refuse(w, http.StatusConflict, fmt.Sprintf("Conflict. The container name %q is already in use by container %q. You have to remove (or rename) that container to be able to reuse that name.", "/"+asked.Name, c.ID))
+			return
+		}
+	}
 	e.mu.Lock()
 	found := false
 	for _, i := range e.images {
@@ -87,6 +93,13 @@ func (e *Engine) createContainer(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "Minimum memory limit allowed is 6MB")
 	default:
 		c := e.newContainer(asked)
+		e.mu.Lock()
+		losing := e.losing
+		e.losing = false
+		e.mu.Unlock()
+		if losing {
+			panic(http.ErrAbortHandler)
+		}
 		answer(w, http.StatusCreated, map[string]any{"Id": c.id, "Warnings": append([]string{}, warnings...)})
 	}
 }
@@ -245,11 +258,11 @@ func (e *Engine) listContainers(w http.ResponseWriter, r *http.Request) {
 		matches := r.URL.Query().Get("all") != "" || c.Status == "running"
 		for label := range filters.Label {
 			name, value, valued := strings.Cut(label, "=")
-			have, ok := c.Requested.Labels[name]
+			have, ok := c.Labels[name]
 			matches = matches && ok && (!valued || have == value)
 		}
 		if matches {
-			list = append(list, map[string]any{"Id": c.ID, "ImageID": c.Requested.Image, "Labels": c.Requested.Labels, "State": c.Status})
+			list = append(list, map[string]any{"Id": c.ID, "Names": []string{"/" + c.Name}, "ImageID": c.Requested.Image, "Labels": c.Labels, "State": c.Status})
 		}
 	}
 	answer(w, http.StatusOK, list)
@@ -259,11 +272,11 @@ func (e *Engine) inspectContainer(w http.ResponseWriter, r *http.Request, c *con
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	answer(w, http.StatusOK, map[string]any{
-		"Id": c.id, "Image": c.requested.Image,
+		"Id": c.id, "Name": "/" + c.name, "Image": c.requested.Image,
 		"State": map[string]any{
 			"Status": c.status, "Running": c.status == "running", "ExitCode": c.code, "OOMKilled": c.oomKilled, "Error": "",
 			"StartedAt": c.started.UTC(), "FinishedAt": c.finished.UTC(),
 		},
-		"Config": map[string]any{"Tty": c.requested.Tty, "Labels": c.requested.Labels},
+		"Config": map[string]any{"Tty": c.requested.Tty, "Labels": c.labels},
 	})
 }

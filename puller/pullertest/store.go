@@ -21,6 +21,7 @@ type StoreFixture struct {
 // TestStore is the contract of puller.Store as tests.
 func TestStore(t *testing.T, f StoreFixture) {
 	t.Run("is empty at first", f.testEmpty)
+	t.Run("has an ID that stays", f.testInstance)
 	t.Run("loads the last seq", f.testSeq)
 	t.Run("loads what has not ended, oldest first", f.testLoad)
 	t.Run("keeps all of a record", f.testRoundTrip)
@@ -51,6 +52,22 @@ func (f StoreFixture) testEmpty(t *testing.T) {
 		s.lists(puller.Filter{Limit: 1, State: puller.Failed, Kind: "pull", Image: "registry.test/a:v1", Cursor: RecordID(5)})
 		s.prune(epoch, 0, 0)
 		s.reopen()
+	}
+}
+
+func (f StoreFixture) testInstance(t *testing.T) {
+	s := f.open(t)
+	id := s.Instance()
+	if another := f.open(t).Instance(); len(id) < 20 || another == id {
+		t.Errorf("the IDs of two stores are %q and %q", id, another)
+	}
+	s.save(1)
+	s.save(2, NewRecord(1))
+	for range 2 {
+		s.reopen()
+		if got := s.Instance(); got != id {
+			t.Errorf("the ID is %q, and was %q", got, id)
+		}
 	}
 }
 
