@@ -50,6 +50,11 @@ type exited int
 
 func (e exited) Error() string { return fmt.Sprintf("the program exited with %d", int(e)) }
 
+// told is an error that was printed already.
+type told struct{ error }
+
+func (t told) Unwrap() error { return t.error }
+
 func exitCode(err error) int {
 	var program exited
 	var u usageError

@@ -60,7 +60,7 @@ func TestServeDoesNotListenForWhomItCannotKnow(t *testing.T) {
 		{TLS: configs.TLS{Cert: "/nowhere/cert.pem", Key: "/nowhere/key.pem", CA: "/nowhere/ca.pem"}},
 	} {
 		c.Auth, c.Listen = auth, []string{"unix://" + path, "tcp://" + freePort(t)}
-		if err := serve(t.Context(), c); err == nil || !strings.Contains(err.Error(), "/nowhere/") {
+		if err := serveLogged(t.Context(), c); err == nil || !strings.Contains(err.Error(), "/nowhere/") {
 			t.Errorf("%+v: %v", auth, err)
 		}
 	}

@@ -13,7 +13,8 @@ func main() {
 	err := newRoot().ExecuteContext(context.Background())
 	code := exitCode(err)
 	var program exited
-	if err != nil && code != exitInterrupted && !errors.As(err, &program) {
+	var printed told
+	if err != nil && code != exitInterrupted && !errors.As(err, &program) && !errors.As(err, &printed) {
 		fmt.Fprintln(os.Stderr, "towline: "+printable(err.Error()))
 	}
 	os.Exit(code)

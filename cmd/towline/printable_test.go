@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -151,8 +152,7 @@ func TestALogLineIsOneLineWhateverItIsAbout(t *testing.T) {
 	for _, format := range []string{"text", "json"} {
 		for _, level := range []logrus.Level{logrus.InfoLevel, logrus.ErrorLevel} {
 			var out bytes.Buffer
-			logger := newLogger(configs.Log{Level: "info", Format: format})
-			logger.SetOutput(&out)
+			logger := newLogger(configs.Log{Level: "info", Format: format}, &out)
 			logger.WithError(errors.New(nasty)).WithField("image", nasty).WithField("bytes", []byte(nasty)).Logf(level, "engine: %s", nasty)
 			checkClean(t, out.String())
 			if strings.Count(out.String(), "\n") != 1 || !strings.Contains(out.String(), "engine: x") {
@@ -161,7 +161,7 @@ func TestALogLineIsOneLineWhateverItIsAbout(t *testing.T) {
 		}
 	}
 	// As it is on a terminal, where it would be in colours.
-	if f, ok := newLogger(configs.Log{Level: "info", Format: "text"}).Formatter.(*logrus.TextFormatter); !ok || !f.DisableColors || f.DisableQuote {
+	if f, ok := newLogger(configs.Log{Level: "info", Format: "text"}, io.Discard).Formatter.(*logrus.TextFormatter); !ok || !f.DisableColors || f.DisableQuote {
 		t.Errorf("on a terminal, messages are not quoted")
 	}
 }

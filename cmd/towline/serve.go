@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -40,25 +42,35 @@ func newServe() *cobra.Command {
 		Short: "Run the daemon",
 		Args:  usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			config, err := configs.Load(file)
-			if err != nil {
-				return usageError{err, cmd.CommandPath()}
-			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
+			// Nobody who reads the log, or does not, stops or ends the daemon.
+			signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // ignored, helpers would ignore it too
+			signal.Ignore(syscall.SIGTTOU)
+			out := newLogBuffer(os.Stderr)
+			defer out.Close()
+			if err := out.takeStderr(); err != nil {
+				return out.tell(err)
+			}
+			config, err := configs.Load(file)
+			if err != nil {
+				return out.tell(usageError{err, cmd.CommandPath()})
+			}
 			noCore()
 			trustFallback()
-			return serve(ctx, config)
+			return out.tell(serve(ctx, config, out))
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "", "the configuration `file` (default "+configs.File+", if it is there)")
 	return cmd
 }
 
-// serve runs the daemon until ctx ends.
-func serve(ctx context.Context, config configs.Config) error {
-	logger := newLogger(config.Log)
+// serve runs the daemon until ctx ends, and logs to out.
+func serve(ctx context.Context, config configs.Config, out *logBuffer) error {
+	logger := newLogger(config.Log, out)
+	out.inFormOf(logger)
 	metrics := newMetrics()
+	metrics.MustRegister(out.metric())
 	engine, err := docker.New(docker.Options{
 		Host: config.Engine.Host, APIVersion: config.Engine.APIVersion, Log: logger, Metrics: metrics,
 	})
@@ -116,14 +128,12 @@ func serve(ctx context.Context, config configs.Config) error {
 		closeAll(listeners)
 		return err
 	}
-	serverLog := logger.WriterLevel(logrus.DebugLevel)
-	defer serverLog.Close()
 	handler := api.New(p, api.Options{
 		Metrics: metrics, Log: logger, Runs: config.Runs.Enabled,
 		Tokens: tokens, Hosts: hosts(config), Requests: config.Limits.Requests,
 	})
 	server := api.HTTPServer(handler)
-	server.ErrorLog = log.New(serverLog, "", 0)
+	server.ErrorLog = log.New(serverLog{logger}, "", 0)
 
 	group, ctx := errgroup.WithContext(ctx)
 	for _, l := range listeners {
@@ -178,9 +188,17 @@ func ignoreClosed(err error) error {
 	return err
 }
 
-func newLogger(c configs.Log) *logrus.Logger {
+// serverLog is where net/http tells what went wrong with a connection.
+type serverLog struct{ logger *logrus.Logger }
+
+func (l serverLog) Write(message []byte) (int, error) {
+	l.logger.Debug(strings.TrimSuffix(string(message), "\n"))
+	return len(message), nil
+}
+
+func newLogger(c configs.Log, out io.Writer) *logrus.Logger {
 	logger := logrus.New()
-	logger.SetOutput(os.Stderr)
+	logger.SetOutput(out)
 	if level, err := logrus.ParseLevel(c.Level); err == nil {
 		logger.SetLevel(level)
 	}

@@ -31,13 +31,20 @@ func config(t *testing.T) (c configs.Config, path string) {
 	return c, path
 }
 
+// serveLogged is serve, with a log that is read.
+func serveLogged(ctx context.Context, c configs.Config) error {
+	out := newLogBuffer(os.Stderr)
+	defer out.Close()
+	return serve(ctx, c, out)
+}
+
 // startServe runs the daemon until the function it returns is called, which
 // returns how it ended.
 func startServe(t *testing.T, c configs.Config) (stop func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- serve(ctx, c) }()
+	go func() { ended <- serveLogged(ctx, c) }()
 	stop = sync.OnceValue(func() error { cancel(); return <-ended })
 	t.Cleanup(func() { stop() })
 	tick := time.NewTicker(2 * time.Millisecond)
@@ -100,13 +107,13 @@ func TestServeAnswersUntilItIsStopped(t *testing.T) {
 func TestServeDoesNotTakeWhatIsNotItsOwn(t *testing.T) {
 	c, path := config(t)
 	startServe(t, c)
-	if err := serve(t.Context(), c); err == nil || !strings.Contains(err.Error(), c.StateDir) || !strings.Contains(err.Error(), "another towline") {
+	if err := serveLogged(t.Context(), c); err == nil || !strings.Contains(err.Error(), c.StateDir) || !strings.Contains(err.Error(), "another towline") {
 		t.Errorf("a second daemon on the state directory: %v", err)
 	}
 	other := filepath.Join(filepath.Dir(path), "free")
 	c.StateDir = directory(t)
 	c.Listen = []string{"unix://" + other, "unix://" + path}
-	if err := serve(t.Context(), c); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "another daemon answers there") {
+	if err := serveLogged(t.Context(), c); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "another daemon answers there") {
 		t.Errorf("a second daemon on the socket: %v", err)
 	}
 	if _, err := os.Stat(other); !os.IsNotExist(err) {
@@ -121,18 +128,18 @@ func TestServeDoesNotTakeWhatIsNotItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Listen = []string{"unix://" + file}
-	if err := serve(t.Context(), c); err == nil || !strings.Contains(err.Error(), file) {
+	if err := serveLogged(t.Context(), c); err == nil || !strings.Contains(err.Error(), file) {
 		t.Errorf("a file that is no socket: %v", err)
 	}
 	if content, err := os.ReadFile(file); err != nil || string(content) != "x" {
 		t.Errorf("the file is %q, %v", content, err)
 	}
 	c.Listen = []string{"unix:///proc/nowhere/s"}
-	if err := serve(t.Context(), c); err == nil || !strings.Contains(err.Error(), "/proc/nowhere") {
+	if err := serveLogged(t.Context(), c); err == nil || !strings.Contains(err.Error(), "/proc/nowhere") {
 		t.Errorf("a directory that cannot be made: %v", err)
 	}
 	c.Engine.Host = "ssh://engine"
-	if err := serve(t.Context(), c); err == nil || !strings.Contains(err.Error(), "ssh") {
+	if err := serveLogged(t.Context(), c); err == nil || !strings.Contains(err.Error(), "ssh") {
 		t.Errorf("an engine that cannot be called: %v", err)
 	}
 }
@@ -245,7 +252,7 @@ func TestServeNamesTheRuleOrRegistryThatIsNone(t *testing.T) {
 	} {
 		c, _ := config(t)
 		change(&c)
-		if err := serve(t.Context(), c); err == nil || !strings.HasPrefix(err.Error(), want) {
+		if err := serveLogged(t.Context(), c); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%v does not begin with %s", err, want)
 		}
 	}
