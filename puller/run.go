@@ -2,14 +2,10 @@ package puller
 
 import (
 	"crypto/rand"
-	"encoding/json"
-	"math"
 	"path"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/docker/go-units"
 )
 
 // RunRequest asks to run an image's program in a container, once. All but Image
@@ -27,7 +23,7 @@ type RunRequest struct {
 	TTY        bool              `json:"tty,omitempty"`
 	Network    string            `json:"network,omitempty"` // none or bridge
 	Memory     Memory            `json:"memory,omitempty"`
-	CPUs       float64           `json:"cpus,omitempty"`
+	CPUs       CPUs              `json:"cpus,omitempty"`
 	Pids       int64             `json:"pids,omitempty"`    // processes and threads
 	Timeout    Duration          `json:"timeout,omitempty"` // for the whole job, from its submission
 
@@ -35,27 +31,6 @@ type RunRequest struct {
 	IdempotencyKey string      `json:"-"`
 	Caller         string      `json:"-"`
 	Rules          Rules       `json:"-"` // the caller's own, beside those of Options
-}
-
-// Memory is a number of bytes. In JSON it is that, or a string such as "512m"
-// in binary units, as docker run takes it.
-type Memory int64
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (m *Memory) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		return nil
-	}
-	var s string
-	if json.Unmarshal(data, &s) != nil {
-		s = string(data)
-	}
-	n, err := units.RAMInBytes(s)
-	if err != nil {
-		return Errorf(InvalidRequest, "memory: %s is not a size; write bytes, or a string such as \"512m\"", clip(string(data)))
-	}
-	*m = Memory(n)
-	return nil
 }
 
 // Limits of what a run may ask for.
@@ -69,6 +44,10 @@ const (
 	maxPids     = 32768
 	maxCPUs     = 1024
 	minCPUs     = 0.01 // engines take no less, and near 0 it would be no limit
+	// maxPath bounds workdir, in bytes, with what the engine puts before it on its
+	// disk, and maxName each name in it (PATH_MAX and NAME_MAX of Linux).
+	maxPath = 4096 - 1024
+	maxName = 255
 )
 
 // withDefaults checks the request and fills in what was left out. What a pull
@@ -98,10 +77,14 @@ func (r RunRequest) withDefaults(o Options) (RunRequest, PullRequest, error) {
 	switch {
 	case r.Workdir != "" && !path.IsAbs(r.Workdir):
 		err = Errorf(InvalidRequest, "workdir: %q is not an absolute path", clip(r.Workdir))
+	case len(r.Workdir) > maxPath:
+		err = Errorf(InvalidRequest, "workdir: %d bytes long; it may have at most %d", len(r.Workdir), maxPath)
+	case slices.ContainsFunc(strings.Split(r.Workdir, "/"), func(name string) bool { return len(name) > maxName }):
+		err = Errorf(InvalidRequest, "workdir: a name in it is longer than %d bytes", maxName)
 	case r.Memory < 0:
 		err = Errorf(InvalidRequest, "memory: %d is below 0", r.Memory)
-	case math.IsNaN(r.CPUs) || r.CPUs < 0 || r.CPUs > maxCPUs || r.CPUs > 0 && r.CPUs < minCPUs:
-		err = Errorf(InvalidRequest, "cpus: %g is not between %g and %d, nor 0, which is no limit", r.CPUs, minCPUs, maxCPUs)
+	case !r.CPUs.valid():
+		err = errCPUs(float64(r.CPUs))
 	case r.Pids < 1 || r.Pids > maxPids:
 		err = Errorf(InvalidRequest, "pids: %d is not between 1 and %d", r.Pids, maxPids)
 	default:
@@ -182,7 +165,7 @@ func (r *run) asks(image, job, instance string) Container {
 	q := &r.request
 	return Container{
 		Name: r.name, Image: image, Platform: q.Platform, Cmd: q.Cmd, Entrypoint: q.Entrypoint, Env: q.environment(), Workdir: q.Workdir, User: q.User, TTY: q.TTY,
-		Network: q.Network, Memory: int64(q.Memory), NanoCPUs: int64(math.Round(q.CPUs * 1e9)), Pids: q.Pids,
+		Network: q.Network, Memory: int64(q.Memory), NanoCPUs: q.CPUs.nano(), Pids: q.Pids,
 		Labels: map[string]string{labelJob: job, labelInstance: instance},
 	}
 }

@@ -490,10 +490,10 @@ func TestABadRunIsRefusedByField(t *testing.T) {
 		"entrypoint": {{Entrypoint: []string{"\x00"}}, {Cmd: []string{long[1:], long[2:]}, Entrypoint: []string{"xx"}}},
 		"env":        {{Env: map[string]string{"": "x"}}, {Env: map[string]string{"A=B": "x"}}, {Env: map[string]string{"A": "\x00"}}, {Env: map[string]string{"A": long}}, {Env: map[string]string{"A": long[3:], "B": long[3:], "C": ""}}},
 		"user":       {{User: "\x00"}},
-		"workdir":    {{Workdir: "a"}, {Workdir: "./"}, {Workdir: "/\x00"}},
+		"workdir":    {{Workdir: "a"}, {Workdir: "./"}, {Workdir: "/\x00"}, {Workdir: "/" + strings.Repeat("x", 256)}, {Workdir: "/a/" + strings.Repeat("x", 256) + "/b"}, {Workdir: strings.Repeat("/x", 2000)}},
 		"network":    {{Network: "host"}, {Network: "container:x"}, {Network: "None"}},
 		"memory":     {{Memory: -1}},
-		"cpus":       {{CPUs: math.NaN()}, {CPUs: -1}, {CPUs: math.Inf(1)}, {CPUs: 1025}, {CPUs: 1e-10}},
+		"cpus":       {{CPUs: puller.CPUs(math.NaN())}, {CPUs: -1}, {CPUs: puller.CPUs(math.Inf(1))}, {CPUs: 1025}, {CPUs: 1e-10}},
 		"pids":       {{Pids: -1}, {Pids: 32769}},
 	} {
 		for i, r := range requests {

@@ -60,7 +60,7 @@ func newRun(f *flags) *cobra.Command {
 	flags.BoolVarP(&r.TTY, "tty", "t", false, "give the program a terminal; it then has one output only")
 	flags.StringVar(&r.Network, "network", "", "none or bridge (default bridge)")
 	flags.VarP(memoryFlag{&r.Memory}, "memory", "m", "at most so much memory, swap included, such as 512m")
-	flags.Float64Var(&r.CPUs, "cpus", 0, "at most so many `CPUs`, such as 1.5")
+	flags.Var(&r.CPUs, "cpus", "at most so many `CPUs`, such as 1.5")
 	flags.Int64Var(&r.Pids, "pids", 0, "at most so many processes and threads (default 1024)")
 	flags.DurationVar((*time.Duration)(&r.Timeout), "timeout", 0, "for all of it, the pull included (default as the daemon has it)")
 	flags.StringArrayVar(&r.Entrypoint, "entrypoint", nil, "the `program`, in place of the image's; given again, its first arguments")
