@@ -9,7 +9,6 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/client"
-	"github.com/docker/docker/pkg/stdcopy"
 
 	"github.com/towline/towline/puller"
 )
@@ -40,8 +39,7 @@ func (o *output) read(r io.Reader, skipStdout, skipStderr int64) error {
 		_, err := io.CopyBuffer(stdout, r, make([]byte, 32<<10))
 		return err
 	}
-	_, err := stdcopy.StdCopy(stdout, &half{o.each, puller.Stderr, &o.stderr, skipStderr}, r)
-	return err
+	return splitFrames(r, stdout, &half{o.each, puller.Stderr, &o.stderr, skipStderr})
 }
 
 // half is one of the streams.

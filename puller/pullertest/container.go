@@ -80,6 +80,44 @@ func (e *Engine) OnContainer(l ContainerLook) {
 	e.containerLook = l
 }
 
+// OnContainerAnswer has what is answered to create, inspect, wait and list altered
+// before it is sent; what it returns is sent in its place.
+func (e *Engine) OnContainerAnswer(alter func(call string, answer any) any) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.containerAnswer = alter
+}
+
+// OnStream has attach and logs answer with what it returns, byte for byte, instead
+// of what the container has printed; nil is for that.
+func (e *Engine) OnStream(lie func(call string) []byte) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stream = lie
+}
+
+// altered returns what is sent as the answer to a call.
+func (e *Engine) altered(call string, answer any) any {
+	e.mu.Lock()
+	alter := e.containerAnswer
+	e.mu.Unlock()
+	if alter == nil {
+		return answer
+	}
+	return alter(call, answer)
+}
+
+// lie returns what is sent in place of a container's stream, nil for nothing.
+func (e *Engine) lie(call string) []byte {
+	e.mu.Lock()
+	lie := e.stream
+	e.mu.Unlock()
+	if lie == nil {
+		return nil
+	}
+	return lie(call)
+}
+
 // SetLogDrivers sets which log drivers the engine has. It begins with local and
 // json-file.
 func (e *Engine) SetLogDrivers(names ...string) {

@@ -55,6 +55,8 @@ type Engine struct {
 	labels          map[string]map[string]string // the same
 	programsRunning sync.WaitGroup
 	containerLook   ContainerLook
+	containerAnswer func(call string, answer any) any
+	stream          func(call string) []byte
 	logDrivers      []string
 	warnings        []string
 	losing          bool              // the answer of the next creation

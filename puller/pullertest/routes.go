@@ -100,7 +100,7 @@ func (e *Engine) createContainer(w http.ResponseWriter, r *http.Request) {
 		if losing {
 			panic(http.ErrAbortHandler)
 		}
-		answer(w, http.StatusCreated, map[string]any{"Id": c.id, "Warnings": append([]string{}, warnings...)})
+		answer(w, http.StatusCreated, e.altered("create", map[string]any{"Id": c.id, "Warnings": append([]string{}, warnings...)}))
 	}
 }
 
@@ -167,8 +167,9 @@ func (e *Engine) waitContainer(w http.ResponseWriter, r *http.Request, c *contai
 		}
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	json.NewEncoder(w).Encode(map[string]any{"StatusCode": c.code, "Error": nil})
+	said := map[string]any{"StatusCode": c.code, "Error": nil}
+	c.mu.Unlock()
+	json.NewEncoder(w).Encode(e.altered("wait", said))
 }
 
 // attachContainer takes the connection over and writes to it what is printed
@@ -189,7 +190,11 @@ func (e *Engine) attachContainer(w http.ResponseWriter, r *http.Request, c *cont
 		defer close(gone)
 		io.Copy(io.Discard, conn)
 	}()
-	play(conn, func() {}, c, from, true, gone, r)
+	if raw := e.lie("attach"); raw != nil {
+		conn.Write(raw)
+	} else {
+		play(conn, func() {}, c, from, true, gone, r)
+	}
 	e.mu.Lock()
 	holding := e.holding
 	e.mu.Unlock()
@@ -205,6 +210,10 @@ func (e *Engine) containerLogs(w http.ResponseWriter, r *http.Request, c *contai
 	w.Header().Set("Content-Type", "application/vnd.docker.raw-stream")
 	flush := w.(http.Flusher).Flush
 	flush()
+	if raw := e.lie("logs"); raw != nil {
+		w.Write(raw)
+		return
+	}
 	play(w, flush, c, 0, follow, r.Context().Done(), r)
 }
 
@@ -265,18 +274,19 @@ func (e *Engine) listContainers(w http.ResponseWriter, r *http.Request) {
 			list = append(list, map[string]any{"Id": c.ID, "Names": []string{"/" + c.Name}, "ImageID": c.Requested.Image, "Labels": c.Labels, "State": c.Status})
 		}
 	}
-	answer(w, http.StatusOK, list)
+	answer(w, http.StatusOK, e.altered("list", list))
 }
 
 func (e *Engine) inspectContainer(w http.ResponseWriter, r *http.Request, c *container) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	answer(w, http.StatusOK, map[string]any{
+	said := map[string]any{
 		"Id": c.id, "Name": "/" + c.name, "Image": c.requested.Image,
 		"State": map[string]any{
 			"Status": c.status, "Running": c.status == "running", "ExitCode": c.code, "OOMKilled": c.oomKilled, "Error": "",
 			"StartedAt": c.started.UTC(), "FinishedAt": c.finished.UTC(),
 		},
 		"Config": map[string]any{"Tty": c.requested.Tty, "Labels": c.labels},
-	})
+	}
+	c.mu.Unlock()
+	answer(w, http.StatusOK, e.altered("inspect", said))
 }
