@@ -48,7 +48,7 @@ var kinds = map[puller.Kind]struct {
 	puller.Timeout:             {http.StatusGatewayTimeout, "The time was up"},
 	puller.NoSpace:             {http.StatusInsufficientStorage, "The engine has no space left"},
 	puller.Overloaded:          {http.StatusServiceUnavailable, "Towline takes no more at present"},
-	puller.Internal:            {http.StatusInternalServerError, "Something went wrong"},
+	puller.Internal:            {http.StatusInternalServerError, "It failed for another reason"},
 }
 
 func problem(kind puller.Kind, detail string) Problem {

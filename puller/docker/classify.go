@@ -35,16 +35,6 @@ type unreachable struct{ err error }
 func (e *unreachable) Error() string { return e.err.Error() }
 func (e *unreachable) Unwrap() error { return e.err }
 
-// What is tried with containers. No registry takes part in it.
-const (
-	opCreate     = "create a container of"
-	opRun        = "run"
-	opFollow     = "follow"
-	opStop       = "stop"
-	opRemove     = "remove"
-	opContainers = "list containers"
-)
-
 // classify is the one place where an engine's error gets its kind: by ctx and
 // by type where these tell it, and by the engine's words where only those do.
 // Status codes come last, because engines give 404 to what was denied and 500
@@ -65,8 +55,8 @@ func classify(ctx context.Context, op, ref string, err error) error {
 		e.Kind = puller.Truncated
 	case client.IsErrConnectionFailed(err), errors.As(err, &lost):
 		e.Kind = puller.EngineUnavailable
-	case slices.Contains([]string{opCreate, opRun, opFollow, opStop, opRemove, opContainers}, op):
-		e.Kind = kindOfContainers(err)
+	case slices.Contains(containerOps, op):
+		e.Kind, e.Err = ofContainers(plain(err))
 	default:
 		e.Kind = kindOf(err, ref)
 		if e.Kind == puller.RegistryUnavailable && op != "pull" {
@@ -154,39 +144,6 @@ var words = []struct {
 	}},
 	// An engine that is being stopped gives up its own work.
 	{puller.EngineUnavailable, []string{"context canceled", "shutting down", "daemon is stopping"}},
-}
-
-// containerWords maps what engines say of containers to kinds, as words does
-// for pulls; messages have the caller's own words in them, such as the program's
-// name. So what the caller is at fault for comes first.
-var containerWords = []struct {
-	kind puller.Kind
-	re   *regexp.Regexp
-}{
-	{puller.EngineUnavailable, regexp.MustCompile(`^client version|client sent an http request to an https server`)},
-	{puller.InvalidRequest, regexp.MustCompile(strings.Join([]string{
-		`executable file not found`, `executable file .* not found`,
-		`exec: .*: (no such file or directory|permission denied|not a directory|is a directory|argument list too long|exec format error|invalid argument|too many levels of symbolic links)`,
-		`exec format error`, `no command specified`, `no command or entrypoint`,
-		`unable to find (user|group)`, `no matching entries in (passwd|group) file`, `no users found`, `no groups found`, `user: (unknown|invalid)`, `uids and gids must be in range`,
-		`working directory .* is invalid`, `cannot mkdir`, `/merged/.*: not a directory`, `set in config\.json failed`, `workdir .* does not exist`,
-		`minimum memory limit`, `memory limit too low`, `range of cpus is from`,
-		`network [^ ]+ not found`, `unable to find network`,
-	}, "|"))},
-	{puller.PlatformMismatch, regexp.MustCompile(`does not match the specified platform|does not provide the specified platform|cannot be used on this platform|no match for platform`)},
-	{puller.NoSpace, regexp.MustCompile(`no space left on device|disk quota exceeded`)},
-	{puller.NotFound, regexp.MustCompile(`^no such (image|container)|image not known|no container with (name or )?id`)},
-	{puller.EngineUnavailable, regexp.MustCompile(`^(unexpected )?eof$|context canceled|context deadline exceeded|shutting down|connection re(fused|set)|broken pipe|closed (pipe|network connection)|transport is closing`)},
-}
-
-func kindOfContainers(err error) puller.Kind {
-	message := strings.ToLower(plain(err).Error())
-	for _, row := range containerWords {
-		if row.re.MatchString(message) {
-			return row.kind
-		}
-	}
-	return kindOfType(err)
 }
 
 // Bare status numbers, which must not be found inside a digest or a port.

@@ -300,6 +300,25 @@ func TestWhatIsNotThereIsStoppedAndRemoved(t *testing.T) {
 	})
 }
 
+var long = strings.Repeat("x", 300)
+
+// shown is what is told of an engine's words where that differs: without the
+// paths of its disk, and with what to do.
+var shown = map[string]string{
+	`lstat /var/lib/docker/overlay2/16ed9d1b97a1/merged/app/x: not a directory`:                                                               `lstat /app/x: not a directory`,
+	`lstat /var/lib/docker/overlay2/352e3742e822c29c932768c075f1660c9fb4a4efcc7ed17bf424537436377dd9/merged/` + long + `: file name too long`: `lstat /` + long + `: file name too long`,
+	`evalSymlinksInScope: too many links in /var/lib/docker/vfs/dir/352e3742e822c29c932768c075f1660c9fb4a4efcc7ed17bf424537436377dd9/x/x/x`:   `evalSymlinksInScope: too many links in /x/x/x`,
+	`mkdir /var/lib/docker/containerd/daemon/io.containerd.snapshotter.v1.overlayfs/snapshots/12/fs/` + long + `: file name too long`:         `mkdir /` + long + `: file name too long`,
+	`error creating overlay mount to /var/lib/docker/overlay2/352e3742e822-init/merged: no space left on device`:                              `error creating overlay mount to : no space left on device`,
+	`network bridge not found`: noBridge("network bridge not found"),
+	`failed to create endpoint jolly_x on network bridge: adding interface veth8cd2f9d to bridge docker0 failed: could not find bridge docker0: route ip+net: no such network interface`: noBridge(`failed to create endpoint jolly_x on network bridge: adding interface veth8cd2f9d to bridge docker0 failed: could not find bridge docker0: route ip+net: no such network interface`),
+	`endpoint with name jolly_x already exists in network bridge`: `endpoint with name jolly_x already exists in network bridge (if it stays so, ask with network: none, or mend the engine's bridge)`,
+}
+
+func noBridge(words string) string {
+	return words + " (this engine has no bridge network that works; ask with network: none, or mend its bridge, for example by a restart of the engine)"
+}
+
 // What engines say of containers; the first four rows were heard of 20.10.
 var saidOfContainers = []struct {
 	kind     puller.Kind
@@ -324,9 +343,13 @@ var saidOfContainers = []struct {
 		`OCI runtime create failed: runc create failed: unable to start container process: container init was OOM-killed (memory limit too low?): unknown`,
 		`exec: "x": executable file not found in $PATH: OCI runtime attempted to invoke a command that was not found`,
 		`network bridge not found`,
+		`failed to create endpoint jolly_x on network bridge: adding interface veth8cd2f9d to bridge docker0 failed: could not find bridge docker0: route ip+net: no such network interface`,
+		`lstat /var/lib/docker/overlay2/352e3742e822c29c932768c075f1660c9fb4a4efcc7ed17bf424537436377dd9/merged/` + long + `: file name too long`,
+		`evalSymlinksInScope: too many links in /var/lib/docker/vfs/dir/352e3742e822c29c932768c075f1660c9fb4a4efcc7ed17bf424537436377dd9/x/x/x`,
+		`mkdir /var/lib/docker/containerd/daemon/io.containerd.snapshotter.v1.overlayfs/snapshots/12/fs/` + long + `: file name too long`,
 	}},
 	{puller.NoSpace, http.StatusInternalServerError, []string{
-		`error creating overlay mount to /var/lib/docker/overlay2/x-init/merged: no space left on device`,
+		`error creating overlay mount to /var/lib/docker/overlay2/352e3742e822-init/merged: no space left on device`,
 		`mkdir /var/lib/docker/overlay2/x: no space left on device`,
 	}},
 	{puller.PlatformMismatch, http.StatusNotFound, []string{
@@ -336,6 +359,14 @@ var saidOfContainers = []struct {
 	{puller.EngineUnavailable, http.StatusInternalServerError, []string{
 		`connection error: desc = "transport: Error while dialing dial unix:///run/containerd/containerd.sock: connect: connection refused"`,
 		`context canceled`,
+		`failed to create task for container: task 352e3742e822c29c932768c075f1660c9fb4a4efcc7ed17bf424537436377dd9: already exists: unknown`,
+		`OCI runtime create failed: runc create failed: container with given ID already exists: unknown`,
+		`OCI runtime create failed: container ID already exists`,
+		`containerd: id already in use: unknown`,
+		`endpoint with name jolly_x already exists in network bridge`,
+		`ttrpc: closed: unknown`,
+		`failed to start shim: fork/exec /usr/bin/containerd-shim-runc-v2: resource temporarily unavailable: unknown`,
+		`connection error: desc = "transport: error while dialing: dial unix /run/containerd/containerd.sock: connect: no such file or directory"`,
 	}},
 	{puller.Internal, http.StatusInternalServerError, []string{
 		`failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: error mounting "proc" to rootfs at "/proc": permission denied: unknown`,
@@ -362,7 +393,11 @@ func TestWhatEnginesSayOfContainersIsClassified(t *testing.T) {
 					if got := puller.KindOf(err); got != row.kind {
 						t.Errorf("at %s, the kind is %q, not %q: %s", at, got, row.kind, message)
 					}
-					if err == nil || !strings.HasSuffix(err.Error(), message) || strings.Contains(err.Error(), "Error response from daemon") {
+					told := message
+					if shown[message] != "" {
+						told = shown[message]
+					}
+					if err == nil || !strings.HasSuffix(err.Error(), told) || strings.Contains(err.Error(), "Error response from daemon") {
 						t.Errorf("the engine's words %q became %v", message, err)
 					}
 				}
