@@ -38,8 +38,8 @@ func (t *transfer) pull() (Result, error) {
 		// It has come since its jobs looked.
 		return t.result(before, Present), nil
 	}
-	if absent := errNotPresent(t.key.image, why); !there && !t.keep(absent, func(j *job) bool { return j.request.Policy != Never }) {
-		return Result{}, absent
+	if !there && !t.keepPulls(why) {
+		return Result{}, errNotPresent(PullRequest{Image: t.key.image}, why)
 	}
 	if !begun {
 		t.begin(!there)
@@ -71,6 +71,15 @@ func (t *transfer) pull() (Result, error) {
 	}
 	result.Downloaded = totals.Downloaded
 	return result, nil
+}
+
+// keepPulls ends the jobs that can't or must not be pulled, and reports whether any
+// are left.
+func (t *transfer) keepPulls(why error) bool {
+	pullable := partsOf(t.key.image).id == ""
+	never := PullRequest{Image: t.key.image, Policy: Never}
+	return t.keep(errNotPresent(never, why), func(j *job) bool { return j.request.Policy != Never }) &&
+		(pullable || t.keep(errNotPresent(PullRequest{Image: t.key.image}, why), func(*job) bool { return false }))
 }
 
 func (t *transfer) inspect() (Image, error) {

@@ -33,6 +33,9 @@ type batch struct {
 func (p *Puller) Prewarm(r PrewarmRequest) (Job, error) {
 	asked := r
 	r, err := r.withDefaults(p.opts)
+	if err == nil {
+		err = p.checkRivals(r.Images)
+	}
 	if err != nil {
 		return Job{}, err
 	}

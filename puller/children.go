@@ -16,6 +16,7 @@ import (
 // end, the others wait for their turn.
 func (p *Puller) warm(parent *job) {
 	b := parent.batch
+	p.endRivals(b)
 	p.mu.Lock()
 	parent.enter(Active, Resolving, 0)
 	p.failFast(b) // a child may have failed before a restart
@@ -106,7 +107,7 @@ func (p *Puller) longestFirst(b *batch, jobs []*job) {
 	asks.SetLimit(maxAsks)
 	for i, j := range jobs {
 		asks.Go(func() error {
-			m, err := p.manifest(ctx, requests[i], engine.Platform, true)
+			m, err := p.manifest(ctx, requests[i], engine.Platform, engine.OSVersion, true)
 			if err != nil {
 				return nil
 			}

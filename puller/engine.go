@@ -157,6 +157,8 @@ type EngineInfo struct {
 	// ImageStore is "containerd", or the name of the graph driver.
 	ImageStore string `json:"image_store,omitempty"`
 	// Platform is os/arch: what the engine pulls when it is asked for none.
-	Platform  string `json:"platform,omitempty"`
+	Platform string `json:"platform,omitempty"`
+	// OSVersion is the build of Windows that the engine runs on.
+	OSVersion string `json:"os_version,omitempty"`
 	Reachable bool   `json:"reachable"`
 }

@@ -44,9 +44,18 @@ func inspectRef(image string) string {
 }
 
 // digests returns the digests that the image has in a repository, each once.
-func (i Image) digests(repository string) (digests []string) {
-	for _, d := range i.RepoDigests {
-		if n := partsOf(d); n.name == repository && n.digest != "" && !slices.Contains(digests, n.digest) {
+func (i Image) digests(repository string) []string {
+	return digestsIn(i.RepoDigests, func(n imageName) bool { return n.name == repository })
+}
+
+// allDigests returns the digests that the image has in any repository, each once.
+func (i Image) allDigests() []string {
+	return digestsIn(i.RepoDigests, func(imageName) bool { return true })
+}
+
+func digestsIn(references []string, counts func(imageName) bool) (digests []string) {
+	for _, r := range references {
+		if n := partsOf(r); n.name != "" && n.digest != "" && counts(n) && !slices.Contains(digests, n.digest) {
 			digests = append(digests, n.digest)
 		}
 	}

@@ -62,11 +62,11 @@ func (f *Filter) check() error {
 		return Errorf(InvalidRequest, "kind: %q is not known; use pull, run or prewarm", clip(f.Kind))
 	}
 	if f.Image != "" {
-		named, err := ParseReference(f.Image)
+		full, _, err := ParseImage(f.Image)
 		if err != nil {
 			return err
 		}
-		f.Image = named.String()
+		f.Image = full
 	}
 	return nil
 }

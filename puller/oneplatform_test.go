@@ -93,3 +93,28 @@ func TestASecondPlatformOfAnIndexIsProvenByTheRegistry(t *testing.T) {
 		})
 	}
 }
+
+// Two pulls of one name for two platforms go on at a time, and the other one's end
+// comes between this one's end and its proof.
+func TestAPlatformWhoseNameAnotherPullTookIsPulledAgain(t *testing.T) {
+	const platform = "linux/arm64"
+	image, theirs := pullertest.NewImage(good, 1), pullertest.NewImage(good, 2)
+	image.Platform = platform
+	name, _, _ := strings.Cut(good, ":")
+	o := defaults
+	o.Registry = &fakeRegistry{manifests: map[string]puller.Manifest{
+		name + "@" + pullertest.Digest(image) + " " + platform: {Digest: pullertest.Digest(image), Config: image.ID, Platform: platform},
+	}}
+	inYardWith(t, o, nil, func(y *yard) {
+		pulls := 0
+		y.engine.Script(good, func(p *pullertest.Pull) {
+			pullertest.Serve(image)(p)
+			if pulls++; pulls == 1 {
+				p.Tag(theirs)
+			}
+		})
+		if v := y.came(y.submit(puller.PullRequest{Image: good, Platform: platform}), puller.Pulled); v.Attempt != 2 || v.Result.ImageID != image.ID {
+			y.Errorf("the job is %+v, %+v", v, v.Result)
+		}
+	})
+}

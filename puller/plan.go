@@ -82,7 +82,7 @@ const (
 // It pulls nothing; to registries it costs what reading the manifests costs.
 // What Prewarm refuses is refused here too, before any registry is asked. The
 // error is InvalidRequest, naming the field, Forbidden, naming the image and the
-// rule, or the engine's.
+// rule, Conflict, where the engine can't have all of it, or the engine's.
 func (p *Puller) Plan(ctx context.Context, r PrewarmRequest) (Plan, error) {
 	r, err := r.withDefaults(p.opts)
 	if err != nil {
@@ -92,11 +92,14 @@ func (p *Puller) Plan(ctx context.Context, r PrewarmRequest) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
+	if err := engine.checkRivals(r.Images); err != nil {
+		return Plan{}, err
+	}
 	stock, err := p.engine.Stock(ctx)
 	if err != nil {
 		return Plan{}, err
 	}
-	s := &survey{p: p, platform: engine.Platform, failed: make(map[string]failures)}
+	s := &survey{p: p, engine: engine, failed: make(map[string]failures)}
 	looks := make([]look, len(r.Images))
 	group, inner := errgroup.WithContext(ctx)
 	group.SetLimit(maxAsks)
@@ -121,7 +124,7 @@ func (p *Puller) Plan(ctx context.Context, r PrewarmRequest) (Plan, error) {
 		return Plan{}, Errorf(kind, "the plan was not done: %w", err)
 	}
 	plan := Plan{Images: make([]PlannedImage, len(looks)), Complete: true, EngineFree: stock.Free, Skipped: r.Skipped}
-	layers := newTally(stock.Images, engine.ImageStore == "containerd")
+	layers := newTally(stock.Images, engine.ImageStore == storeContainerd)
 	unknown := 0
 	for i, l := range looks {
 		plan.Images[i] = l.PlannedImage

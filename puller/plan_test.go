@@ -255,10 +255,11 @@ func TestAPlanOfNothingToPullIsOne(t *testing.T) {
 func TestAPlanBringsPlatformAndCredentials(t *testing.T) {
 	arm := made(2)
 	arm.Platform = "linux/arm64"
-	registry := &catalog{manifests: map[string]puller.Manifest{good: made(1), other: arm}}
+	const third = "registry.test/third:v1"
+	registry := &catalog{manifests: map[string]puller.Manifest{good: made(1), other: arm, third: arm}}
 	withCatalog(t, registry, func(y *yard) {
 		secret := credentials(y.T, "hunter2")
-		r := asked(good, other, other)
+		r := asked(good, other, third)
 		r.Images[1].Platform, r.Images[2].Platform = "linux/arm64/v8", "linux/amd64"
 		r.Credentials = secret
 		plan := y.plan(r)

@@ -3,7 +3,6 @@ package puller
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -12,12 +11,6 @@ import (
 
 	"github.com/towline/towline/stream"
 )
-
-// wanted is what an image is to be.
-type wanted struct {
-	image    string // a reference in full form, or an ID
-	platform string // os/arch[/variant]; "" for any
-}
 
 // ending is what an engine's pull stream told of its own end.
 type ending struct {
@@ -69,7 +62,12 @@ func (p *Puller) prove(ctx context.Context, w wanted, end ending, c Credentials)
 	case err != nil && open:
 		digest, err = p.confirm(ctx, found, w, end.digest, c, err)
 	case KindOf(err) == PlatformMismatch:
-		err = Errorf(PlatformMismatch, "%w: the registry has no image for that platform", inner(err))
+		// A pull of another platform may have taken the name from this one.
+		if m, asked := p.manifestOf(ctx, found, w, end.digest, c); asked == nil && matchPlatform(m.Platform, w.platform) {
+			err = Errorf(Truncated, "%w, though the registry has an image for that platform: another pull has moved the name", inner(err))
+		} else {
+			err = Errorf(PlatformMismatch, "%w: the registry has no image for that platform", inner(err))
+		}
 	}
 	switch {
 	case KindOf(err) == NotFound:
@@ -105,91 +103,6 @@ func (p *Puller) toldEnd(ctx context.Context, end ending, found Image) (bool, er
 	return engine.Name == "Podman", err
 }
 
-// absence returns nil if an image that the engine showed is what is wanted, by all
-// that can be known without a registry, and else what speaks against it.
-func (p *Puller) absence(i Image, w wanted) error {
-	_, err := p.verdict(i, w, "")
-	return err
-}
-
-// has reports whether an image is what the repository has under a digest.
-func (p *Puller) has(i Image, w wanted, digest string) bool {
-	known, _ := p.proofs.get(i.ID, w)
-	return digest != "" && (known == digest || i.stands(partsOf(w.image).name, digest))
-}
-
-// verdict is the one place that says what an image must show to be what is wanted:
-// an ID, the name, the digest, the platform. announced is the digest that the
-// engine's stream told, "" for none. The error is nil if the image is proven; with
-// open, the engine shows too little, and confirm can prove it.
-func (p *Puller) verdict(i Image, w wanted, announced string) (open bool, err error) {
-	at := partsOf(w.image)
-	switch {
-	case i.ID == "":
-		return false, Errorf(Internal, "the engine's answer has no image ID")
-	case at.id != "" && i.ID != at.id && !slices.ContainsFunc(i.RepoDigests, func(d string) bool { return partsOf(d).digest == at.id }):
-		return false, Errorf(NotFound, "the engine shows the image %s instead of %s", clip(i.ID), at.id)
-	case at.digest != "" && !i.stands(at.name, at.digest):
-		if others := i.digests(at.name); len(others) > 0 {
-			return false, Errorf(Corrupt, "the engine has %s under the digest %s, not under %s", at.name, listed(others), at.digest)
-		}
-		return false, Errorf(NotFound, "the engine has the digest %s only under other names than %s", at.digest, at.name)
-	case at.digest != "" && announced != "" && announced != at.digest:
-		return false, Errorf(Corrupt, "the engine announced the digest %s, not %s, which was asked for", announced, at.digest)
-	case at.id == "" && at.digest == "" && !slices.ContainsFunc(i.RepoTags, func(t string) bool { n := partsOf(t); return n.name == at.name && n.tag == at.tag }):
-		return false, Errorf(NotFound, "the image that the engine shows does not have the name %s", w.image)
-	}
-	if !matchPlatform(i.Platform, w.platform) {
-		may := mayMatchPlatform(i.Platform, w.platform)
-		if _, seen := p.proofs.get(i.ID, w); !may || !seen {
-			return may, Errorf(PlatformMismatch, "the engine has it for %s, not %s", told(i.Platform), w.platform)
-		}
-	}
-	if announced == "" || p.has(i, w, announced) {
-		return false, nil
-	}
-	// A graph driver leaves the digest of an index with the platform that was pulled
-	// first, and shows it with no other one.
-	if others := i.digests(at.name); len(others) > 0 {
-		return true, Errorf(Corrupt, "the engine announced the digest %s, but the image that is there has %s", announced, listed(others))
-	}
-	return true, Errorf(Truncated, "the engine announced the digest %s, but shows the image that is there without a digest of %s: it is unproven", announced, at.name)
-}
-
-// confirm asks the registry what it has for the platform, under the digest that was
-// announced if there is one, and returns its digest if that is the image which the
-// engine showed. If the registry can't be asked, doubt remains.
-func (p *Puller) confirm(ctx context.Context, i Image, w wanted, announced string, c Credentials, doubt error) (string, error) {
-	if p.opts.Registry == nil {
-		return "", doubt
-	}
-	image, platform := w.image, w.platform
-	if at := partsOf(image); announced != "" {
-		image = at.name + "@" + announced
-	}
-	if platform == "" {
-		platform = i.Platform
-	}
-	m, err := p.opts.Registry.Manifest(ctx, ManifestQuery{Image: image, Platform: platform, OSVersion: i.OSVersion, Credentials: c})
-	if err != nil {
-		kind := KindOf(doubt)
-		if KindOf(err).Retryable() || ctx.Err() != nil {
-			kind = KindOf(err)
-		}
-		return "", &Error{Kind: kind, RetryAfter: retryAfterOf(err), Err: fmt.Errorf("%w; the registry could not be asked which image that is: %w", doubt, err)}
-	}
-	same := i.ID == m.Config || i.ID == m.Image || i.ID == m.Digest && slices.Equal(i.DiffIDs, m.DiffIDs)
-	switch {
-	case !matchPlatform(m.Platform, w.platform):
-		return "", Errorf(PlatformMismatch, "%w; the registry has it for %s", doubt, told(m.Platform))
-	case !same && KindOf(doubt) == PlatformMismatch:
-		return "", Errorf(PlatformMismatch, "%w; the registry has another image for it", doubt)
-	case !same:
-		return "", Errorf(Corrupt, "%w; the registry has another image for the platform %s", doubt, told(m.Platform))
-	}
-	return m.Digest, nil
-}
-
 // digestNow returns the digest of an image that was pulled by an engine that tells
 // none. Where the engine shows several for the repository (Podman: those of the
 // index and of the platform's manifest), the registry says which one it is.
@@ -210,6 +123,10 @@ func (p *Puller) resultOf(found Image, w wanted) Result {
 	known, _ := p.proofs.get(found.ID, w)
 	digests := found.digests(at.name)
 	switch {
+	case at.id != "":
+		if all := found.allDigests(); len(all) == 1 || slices.Contains(all, at.id) {
+			r.Digest = all[max(0, slices.Index(all, at.id))]
+		}
 	case at.digest != "":
 		r.Digest = at.digest
 	case known != "":
@@ -218,12 +135,4 @@ func (p *Puller) resultOf(found Image, w wanted) Result {
 		r.Digest = digests[len(digests)-1]
 	}
 	return r
-}
-
-// told names a platform in a message.
-func told(platform string) string {
-	if strings.Trim(platform, "/") == "" {
-		return "a platform that it does not tell"
-	}
-	return clip(platform)
 }

@@ -110,7 +110,10 @@ func ParseReference(image string) (reference.Named, error) {
 		return nil, Errorf(InvalidRequest, "image: %d bytes long; a reference has at most %d", len(image), maxReference)
 	}
 	named, err := reference.ParseNormalizedNamed(image)
-	if err != nil {
+	switch {
+	case err != nil && partsOf(image).id != "":
+		return nil, Errorf(InvalidRequest, "image: %q is not an image reference; write %s if it is an image ID", clip(image), partsOf(image).id)
+	case err != nil:
 		return nil, Errorf(InvalidRequest, "image: %q is not an image reference: %w", clip(image), err)
 	}
 	if err := checkRegistry(named); err != nil {
@@ -119,15 +122,47 @@ func ParseReference(image string) (reference.Named, error) {
 	return reference.TagNameOnly(named), nil
 }
 
-// withDefaults checks the request and fills in what was left out; image is
-// its reference.
-func (r PullRequest) withDefaults(o Options) (PullRequest, reference.Named, error) {
-	named, err := ParseReference(r.Image)
+// ParseImage returns the full form of what names an image: a reference, or an ID,
+// which is sha256: and 64 digits. named is nil of an ID. The error is InvalidRequest
+// and names the image field.
+func ParseImage(image string) (full string, named reference.Named, err error) {
+	if id := partsOf(clipTo(image, maxReference)).id; id != "" && id == image {
+		return id, nil, nil
+	}
+	named, err = ParseReference(image)
 	if err != nil {
+		return "", nil, err
+	}
+	return named.String(), named, nil
+}
+
+// ofID checks a request for an image ID, which only the engine knows: nothing can be
+// asked of a registry.
+func (r PullRequest) ofID(o Options) (PullRequest, error) {
+	r.Credentials = Credentials{}
+	switch {
+	case r.Policy == "":
+		r.Policy = Missing
+	case r.Policy.asks():
+		return r, Errorf(InvalidRequest, "policy: %s asks a registry, and %s is an image ID, which none knows; use missing or never, or name a reference", r.Policy, r.Image)
+	}
+	if o.VerifyAccess {
+		return r, Errorf(Forbidden, "image: %s is an image ID, of which no registry can say who may have it (auth.verify_image_access); name a reference", r.Image)
+	}
+	return r, nil
+}
+
+// withDefaults checks the request and fills in what was left out; named is its
+// reference, nil of an ID.
+func (r PullRequest) withDefaults(o Options) (_ PullRequest, named reference.Named, err error) {
+	if r.Image, named, err = ParseImage(r.Image); err != nil {
 		return r, nil, err
 	}
-	r.Image = named.String()
-	r.Credentials = r.Credentials.For(named)
+	if named != nil {
+		r.Credentials = r.Credentials.For(named)
+	} else if r, err = r.ofID(o); err != nil {
+		return r, nil, err
+	}
 	if r.Platform != "" {
 		if r.Platform, err = o.wholePlatform(r.Platform); err != nil {
 			return r, nil, err

@@ -88,13 +88,19 @@ func ParseRules(name string, w WrittenRules) (*RuleSet, error) {
 }
 
 // check returns why a request that has its defaults is refused, nil if it is not.
+// named is nil of an image ID.
 // The error is Forbidden and names the rule.
 func (r *RuleSet) check(named reference.Named, p PullRequest) error {
 	if r == nil {
 		return nil
 	}
-	if err := r.checkName(named); err != nil {
-		return err
+	if named == nil && len(r.allow)+len(r.deny) > 0 {
+		return Errorf(Forbidden, "%s: an image ID has no name that %s.allow and %s.deny could be held to; name a reference", p.Image, r.name, r.name)
+	}
+	if named != nil {
+		if err := r.checkName(named); err != nil {
+			return err
+		}
 	}
 	_, digested := named.(reference.Digested)
 	switch {

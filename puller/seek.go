@@ -91,21 +91,31 @@ func (p *Puller) judge(j *job, image Image, err error) bool {
 		return true // the transfer waits for it
 	case err != nil && KindOf(err) != NotFound:
 		p.finish(j, Result{}, err)
-	case j.request.Policy == Never:
-		p.finish(j, Result{}, errNotPresent(j.view.Image, why))
+	case j.request.Policy == Never || partsOf(j.view.Image).id != "":
+		p.finish(j, Result{}, errNotPresent(j.request, why))
 	default:
 		return true
 	}
 	return false
 }
 
-// errNotPresent is why a job fails that must not pull. why, if not nil, says what
-// speaks against the image that the engine has.
-func errNotPresent(image string, why error) error {
-	if why != nil {
-		return Errorf(NotFound, "%s: not present on the engine, and the policy is never to pull it: %w", image, inner(why))
+// errNotPresent is why a job fails that can't or must not be pulled. why, if not nil,
+// says what speaks against the image that the engine has.
+func errNotPresent(r PullRequest, why error) error {
+	kind, words := NotFound, "not present on the engine, and the policy is never to pull it"
+	if partsOf(r.Image).id != "" {
+		words = "it is an image ID, and the engine has no such image; no registry knows IDs, so name a reference to have it pulled"
+		if r.Policy != Never {
+			kind = InvalidRequest
+		}
 	}
-	return Errorf(NotFound, "%s: not present on the engine, and the policy is never to pull it", image)
+	switch {
+	case why == nil:
+		return Errorf(kind, "%s: %s", r.Image, words)
+	case partsOf(r.Image).id != "" && KindOf(why) == PlatformMismatch:
+		return Errorf(PlatformMismatch, "%s: %w", r.Image, inner(why))
+	}
+	return Errorf(kind, "%s: %s: %w", r.Image, words, inner(why))
 }
 
 func (p *Puller) inspect(ctx context.Context, j *job) (Image, error) {

@@ -10,8 +10,8 @@ import (
 // survey looks at the images of a plan. Its methods may be called from
 // anywhere.
 type survey struct {
-	p        *Puller
-	platform string // the engine's own
+	p      *Puller
+	engine EngineInfo
 
 	mu     sync.Mutex
 	failed map[string]failures // by registry
@@ -71,8 +71,8 @@ func (s *survey) look(ctx, asking context.Context, r PullRequest) (look, error) 
 		}
 		l.Status, l.Digest = StatusStale, digest
 	}
-	if r.Policy == Never {
-		l.Error = jobError(errNotPresent(r.Image, why))
+	if r.Policy == Never || partsOf(r.Image).id != "" {
+		l.Error = jobError(errNotPresent(r, why))
 		return l, nil
 	}
 	m, err := s.manifest(asking, r)
@@ -113,7 +113,7 @@ func (s *survey) head(ctx context.Context, r PullRequest) (digest string, err er
 
 func (s *survey) manifest(ctx context.Context, r PullRequest) (m Manifest, err error) {
 	err = s.ask(r.Image, func() error {
-		m, err = s.p.manifest(ctx, r, s.platform, false)
+		m, err = s.p.manifest(ctx, r, s.engine.Platform, s.engine.OSVersion, false)
 		return err
 	})
 	return m, err
@@ -142,9 +142,9 @@ func (s *survey) ask(image string, call func() error) error {
 }
 
 // manifest asks the registry what an image is made of, for the engine's own
-// platform where the request names none. With free it asks only for what costs
+// platform where the request names none, and for a version of its operating system. With free it asks only for what costs
 // nothing (ManifestQuery.Free).
-func (p *Puller) manifest(ctx context.Context, r PullRequest, own string, free bool) (Manifest, error) {
+func (p *Puller) manifest(ctx context.Context, r PullRequest, own, version string, free bool) (Manifest, error) {
 	if p.opts.Registry == nil {
 		return Manifest{}, errNoRegistry
 	}
@@ -152,5 +152,5 @@ func (p *Puller) manifest(ctx context.Context, r PullRequest, own string, free b
 	if platform == "" {
 		platform = own
 	}
-	return p.opts.Registry.Manifest(ctx, ManifestQuery{Image: r.Image, Platform: platform, Credentials: r.Credentials, Free: free})
+	return p.opts.Registry.Manifest(ctx, ManifestQuery{Image: r.Image, Platform: platform, OSVersion: version, Credentials: r.Credentials, Free: free})
 }

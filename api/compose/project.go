@@ -179,12 +179,12 @@ func (p *project) reference(path, image string) (string, error) {
 	if err != nil {
 		return "", p.at(path, err)
 	}
-	named, err := puller.ParseReference(value)
+	full, _, err := puller.ParseImage(value)
 	switch {
 	case len(unset) > 0 && (p.strict || err != nil):
 		return "", p.at(path, noValue(unset))
 	case err == nil:
-		return named.String(), nil
+		return full, nil
 	}
 	return "", p.at(path, invalid("%s", strings.TrimPrefix(err.Error(), "image: ")))
 }

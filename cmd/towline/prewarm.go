@@ -110,8 +110,8 @@ func (f *flags) wanted(cmd *cobra.Command, images []string, source compose.Sourc
 	}
 	var named puller.Images
 	for _, image := range images {
-		if full, err := puller.ParseReference(image); err == nil {
-			image = full.String() // what it is not, the daemon says
+		if full, _, err := puller.ParseImage(image); err == nil {
+			image = full // what it is not, the daemon says
 		}
 		if one := (puller.PullRequest{Image: image}); !seen[one] {
 			seen[one] = true

@@ -268,6 +268,9 @@ func (e *Engine) info(ctx context.Context) (puller.EngineInfo, error) {
 		ImageStore: imageStore(info),
 		Reachable:  true,
 	}
+	if version.Os == "windows" {
+		found.OSVersion = info.OSVersion
+	}
 	if version.Os != "" && version.Arch != "" {
 		found.Platform = version.Os + "/" + version.Arch
 	}

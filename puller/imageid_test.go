@@ -1,0 +1,132 @@
+package puller_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/pullertest"
+)
+
+// What is written as an ID is looked up on the engine, and never pulled under a name
+// that happens to be spelled like it.
+func TestAnImageIDIsLookedUpOnTheEngine(t *testing.T) {
+	image := pullertest.NewImage(good, 1)
+	absent := "sha256:" + strings.Repeat("a", 64)
+	for _, c := range []struct {
+		name, image, platform string
+		policy                puller.Policy
+		full                  string
+		kind                  puller.Kind
+		refused               bool // at once
+	}{
+		{"it is there", image.ID, "", "", image.ID, "", false},
+		{"its digits alone", strings.TrimPrefix(image.ID, "sha256:"), "", "", "", puller.InvalidRequest, true},
+		{"it is never to be pulled", image.ID, "", puller.Never, image.ID, "", false},
+		{"its platform", image.ID, "linux/amd64", "", image.ID, "", false},
+		{"another platform", image.ID, "linux/arm64", "", image.ID, puller.PlatformMismatch, false},
+		{"it is not there", absent, "", "", absent, puller.InvalidRequest, false},
+		{"it is not there, and never to be pulled", absent, "", puller.Never, absent, puller.NotFound, false},
+		{"a registry is to be asked", image.ID, "", puller.Always, "", puller.InvalidRequest, true},
+		{"what is newer is asked for", image.ID, "", puller.Newer, "", puller.InvalidRequest, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inYardWith(t, once, nil, func(y *yard) {
+				y.engine.Tag(good, image)
+				wants := func(what string, j puller.Job, err error) {
+					y.Helper()
+					if c.refused {
+						if puller.KindOf(err) != c.kind || !strings.Contains(err.Error(), "image ID") {
+							y.Errorf("%s: %v", what, err)
+						}
+						return
+					}
+					if err != nil {
+						y.Fatal(err)
+					}
+					switch v := y.end(j); {
+					case v.Image != c.full:
+						y.Errorf("%s: the image is %s", what, v.Image)
+					case c.kind == "" && (v.Result == nil || v.Result.Source != puller.Present || v.Result.ImageID != image.ID || v.Result.Digest != pullertest.Digest(image)):
+						y.Errorf("%s: the result is %+v, %+v", what, v.Result, v.Error)
+					case c.kind != "" && (v.Error == nil || v.Error.Kind != c.kind || c.kind != puller.PlatformMismatch && !strings.Contains(v.Error.Message, "image ID")):
+						y.Errorf("%s: the error is %+v", what, v.Error)
+					}
+				}
+				j, err := y.Submit(puller.PullRequest{Image: c.image, Platform: c.platform, Policy: c.policy, Credentials: credentials(y.T, "hunter2")})
+				wants("pull", j, err)
+				j, err = y.Puller.Run(puller.RunRequest{Image: c.image, Platform: c.platform, Policy: c.policy})
+				wants("run", j, err)
+				if n := y.engine.Counts().Created; (n == 1) != (c.kind == "") {
+					y.Errorf("%d containers were created", n)
+				}
+				plan, err := y.Plan(y.Context(), puller.PrewarmRequest{Images: puller.Images{{Image: c.image, Platform: c.platform, Policy: c.policy}}})
+				switch {
+				case c.refused:
+					wants("plan", puller.Job{}, err)
+				case err != nil:
+					y.Error(err)
+				case c.kind == "" && plan.Images[0].Status != puller.StatusPresent, c.kind != "" && (plan.Images[0].Error == nil || plan.Images[0].Error.Kind != c.kind):
+					y.Errorf("the plan is %+v, %+v", plan.Images[0], plan.Images[0].Error)
+				}
+				y.pulls(0)
+			})
+		})
+	}
+}
+
+// It waits for an engine that is away, too, and is not pulled then.
+func TestAnImageIDIsNotPulledByATransfer(t *testing.T) {
+	inYard(t, func(y *yard) {
+		image := pullertest.NewImage(good, 1)
+		y.engine.Tag(good, image)
+		y.engine.Kill()
+		there := y.submit(puller.PullRequest{Image: image.ID})
+		absent := y.submit(puller.PullRequest{Image: "sha256:" + strings.Repeat("a", 64)})
+		y.is(there, puller.Queued, "")
+		y.engine.Revive()
+		y.came(there, puller.Present)
+		y.failed(absent, puller.InvalidRequest)
+		y.pulls(0)
+	})
+}
+
+// Rules that go by names can't be held to an ID, and neither can a registry be asked
+// who may have one.
+func TestAnImageIDIsForbiddenWhereNamesDecide(t *testing.T) {
+	image := pullertest.NewImage(good, 1)
+	rules := func(w puller.WrittenRules) *puller.RuleSet {
+		r, err := puller.ParseRules("rules.pull", w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	for name, change := range map[string]func(*puller.Options){
+		"allow": func(o *puller.Options) {
+			o.Rules.Pull = rules(puller.WrittenRules{Allow: []string{"registry.test/**"}})
+		},
+		"deny":           func(o *puller.Options) { o.Rules.Pull = rules(puller.WrittenRules{Deny: []string{"evil.test/**"}}) },
+		"require_digest": func(o *puller.Options) { o.Rules.Pull = rules(puller.WrittenRules{RequireDigest: true}) },
+		"verify_image_access": func(o *puller.Options) {
+			o.VerifyAccess, o.Registry = true, &fakeRegistry{digest: pullertest.Digest(image)}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := once
+			change(&o)
+			inYardWith(t, o, nil, func(y *yard) {
+				y.engine.Tag(good, image)
+				if _, err := y.Submit(puller.PullRequest{Image: image.ID}); puller.KindOf(err) != puller.Forbidden {
+					y.Errorf("a pull: %v", err)
+				}
+				if _, err := y.Puller.Run(puller.RunRequest{Image: image.ID}); puller.KindOf(err) != puller.Forbidden {
+					y.Errorf("a run: %v", err)
+				}
+				if _, err := y.Plan(y.Context(), puller.PrewarmRequest{Images: puller.Images{{Image: image.ID}}}); puller.KindOf(err) != puller.Forbidden {
+					y.Errorf("a plan: %v", err)
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,129 @@
+package puller
+
+import (
+	"context"
+	"time"
+)
+
+// storeContainerd is the image store that keeps several platforms under one name.
+const storeContainerd = "containerd"
+
+// rival is an image of a list that takes the name from one before it.
+type rival struct{ first, second int } // indexes in the list
+
+// rivals returns the images of a list that ask for another platform of a reference
+// than an image before them. own is the engine's platform, "" where that is not known:
+// then what names no platform is no rival.
+func (l Images) rivals(own string) (found []rival) {
+	first := make(map[string]int) // by image, where a platform is known
+	for i, r := range l {
+		platform := r.Platform
+		if platform == "" {
+			platform = own
+		}
+		if platform == "" {
+			continue
+		}
+		j, known := first[r.Image]
+		if !known {
+			first[r.Image] = i
+			continue
+		}
+		other := l[j].Platform
+		if other == "" {
+			other = own
+		}
+		if fullPlatform(other) != fullPlatform(platform) {
+			found = append(found, rival{j, i})
+		}
+	}
+	return found
+}
+
+// err is why a prewarm can't have both.
+func (v rival) err(l Images) error {
+	platform := func(r PullRequest) string {
+		if r.Platform == "" {
+			return "the engine's own platform"
+		}
+		return r.Platform
+	}
+	one, two := l[v.first], l[v.second]
+	return Errorf(Conflict, "images[%d]: %s for %s, and images[%d] asks for it for %s: this engine keeps one platform under a name, so only the last could be had; ask for one of them, or name each by the digest of its own manifest",
+		v.second, two.Image, platform(two), v.first, platform(one))
+}
+
+// rivalsLimit is how long a prewarm's acceptance waits for the engine to say whether
+// it keeps several platforms.
+const rivalsLimit = 5 * time.Second
+
+// checkRivals returns Conflict if the engine can't have all images of a list. An
+// engine that does not answer is asked again when the prewarm begins.
+func (p *Puller) checkRivals(l Images) error {
+	if !l.doubled() {
+		return nil // as nearly always: there is nothing to ask the engine
+	}
+	ctx, cancel := context.WithTimeout(p.ctx, rivalsLimit)
+	defer cancel()
+	engine, err := p.engine.Info(ctx)
+	if err != nil {
+		return nil
+	}
+	return engine.checkRivals(l)
+}
+
+// doubled reports whether a reference is asked for with two platforms, or with one and
+// without.
+func (l Images) doubled() bool {
+	platforms := make(map[string]string, len(l)) // by image
+	for _, r := range l {
+		if other, known := platforms[r.Image]; known && other != r.Platform {
+			return true
+		}
+		platforms[r.Image] = r.Platform
+	}
+	return false
+}
+
+func (e EngineInfo) checkRivals(l Images) error {
+	if e.ImageStore == storeContainerd {
+		return nil
+	}
+	if found := l.rivals(e.Platform); len(found) > 0 {
+		return found[0].err(l)
+	}
+	return nil
+}
+
+// endRivals ends those children of a prewarm with Conflict that would take the name
+// from one before them. It waits for an engine that is away as long as a pull does.
+func (p *Puller) endRivals(b *batch) {
+	p.mu.Lock()
+	children := b.children
+	l := make(Images, len(children))
+	for i, j := range children {
+		if j != nil { // else it ended before a restart
+			l[i] = j.request
+		}
+	}
+	p.mu.Unlock()
+	if !l.doubled() {
+		return
+	}
+	began := time.Now()
+	engine, err := p.engine.Info(p.ctx)
+	for wait := leastEngineWait; KindOf(err) == EngineUnavailable; wait = min(2*wait, mostEngineWait) {
+		if limit := p.opts.FirstByteTimeout; limit > 0 && time.Since(began) >= limit || sleep(p.ctx, wait) != nil {
+			break
+		}
+		engine, err = p.engine.Info(p.ctx)
+	}
+	if err != nil || engine.ImageStore == storeContainerd {
+		return
+	}
+	for _, v := range l.rivals(engine.Platform) {
+		if j := children[v.second]; j != nil {
+			p.leave(j, v.err(l))
+		}
+	}
+}
