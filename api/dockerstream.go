@@ -26,8 +26,6 @@ func (s *Server) streamDocker(w http.ResponseWriter, r *http.Request, id string,
 	}
 	w.Header().Set("X-Accel-Buffering", "no")
 	out := &dockerStream{w: w, image: image}
-	// The connection outlives this answer.
-	defer http.NewResponseController(w).SetWriteDeadline(time.Time{})
 	for b := stream.NewBatch(frames...); err == nil; b, err = sub.Next(r.Context(), time.Hour) {
 		if b == nil {
 			continue
@@ -82,12 +80,10 @@ type dockerStream struct {
 func (d *dockerStream) write(lines []byte) error {
 	d.told = true
 	d.w.Header().Set("Content-Type", "application/json")
-	out := http.NewResponseController(d.w)
-	out.SetWriteDeadline(time.Now().Add(writeLimit))
 	if _, err := d.w.Write(lines); err != nil {
 		return err
 	}
-	return out.Flush()
+	return http.NewResponseController(d.w).Flush()
 }
 
 // fail ends the stream with an error, after lines; where nothing has been

@@ -10,8 +10,8 @@ import (
 	"github.com/towline/towline/stream"
 )
 
-// writeLimit is how long one write may take at least: a reader that takes
-// nothing for so long is disconnected before twice that time, and can resume.
+// writeLimit is how long one write may take. Where net/http does not write, a
+// reader that takes nothing for so long is disconnected before twice that time.
 const writeLimit = 30 * time.Second
 
 // outlet is an answer that goes on for long, each part of it sent at once.
@@ -31,7 +31,6 @@ func (s *Server) openOutlet(w http.ResponseWriter, media string) (*outlet, error
 	w.Header().Set("Content-Type", media)
 	w.Header().Set("X-Accel-Buffering", "no")
 	o := &outlet{w: w, control: http.NewResponseController(w)}
-	o.renew()
 	return o, o.control.Flush()
 }
 
@@ -66,18 +65,14 @@ func (s *Server) openWire(w http.ResponseWriter, r *http.Request, media string) 
 	return o, err
 }
 
-// renew has the next write end in time.
+// renew has the next write to conn end in time.
 func (o *outlet) renew() {
 	now := time.Now()
 	if o.until.Sub(now) >= writeLimit {
 		return
 	}
 	o.until = now.Add(2 * writeLimit)
-	if o.conn != nil {
-		o.conn.SetWriteDeadline(o.until)
-	} else {
-		o.control.SetWriteDeadline(o.until)
-	}
+	o.conn.SetWriteDeadline(o.until)
 }
 
 // batch sends events of a job. The error says that the reader has gone.
@@ -106,8 +101,8 @@ func (o *outlet) text(p []byte) error {
 	if len(p) == 0 {
 		return nil
 	}
-	o.renew()
 	if o.conn != nil {
+		o.renew()
 		_, err := fmt.Fprintf(o.conn, "%x\r\n%s\r\n", len(p), p)
 		return err
 	}
@@ -130,7 +125,5 @@ func (o *outlet) close() {
 	if o.conn != nil {
 		o.conn.Close()
 		o.taken()
-		return
 	}
-	o.control.SetWriteDeadline(time.Time{}) // the connection outlives the answer
 }

@@ -81,7 +81,11 @@ func New(p *puller.Puller, o Options) *Server {
 }
 
 // ServeHTTP answers a request.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.routes.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a := begin(w)
+	defer a.end()
+	s.routes.ServeHTTP(a, r)
+}
 
 // Wait waits for the streams of events, which http.Server knows nothing of any
 // more, or for ctx. They end when the Puller closes, so it is called after that,
