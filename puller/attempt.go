@@ -125,6 +125,8 @@ func (t *transfer) dismissNewer(before Image) bool {
 // the stream told of its end.
 func (t *transfer) stream() (progress *stream.Progress, end ending, err error) {
 	credentials := t.shown(t.ctx)
+	secrets := credentials.Redactor()
+	t.hide(secrets)
 	ctx, dog := t.p.watch(t.ctx, t.key.image)
 	defer dog.stop()
 	progress = new(stream.Progress)
@@ -135,6 +137,7 @@ func (t *transfer) stream() (progress *stream.Progress, end ending, err error) {
 		Connected: func(c Connection) { t.timed(func(x *Timings) { x.Connection = c }) },
 	}, func(m stream.Message) {
 		now := time.Now()
+		m = secrets.Message(m)
 		change := progress.Fold(m, now)
 		dog.heard(first.IsZero(), change, progress)
 		if first.IsZero() {
@@ -147,13 +150,13 @@ func (t *transfer) stream() (progress *stream.Progress, end ending, err error) {
 			t.post(*change.Layer, progress.Totals(now))
 		}
 		if change.Notice != "" {
-			t.notice(credentials.Redact(change.Notice), 0)
+			t.notice(change.Notice, 0)
 		}
 	})
 	if !first.IsZero() {
 		t.timed(func(x *Timings) { x.Stream = time.Since(first).Seconds() })
 	}
-	return progress, end, credentials.redactError(err)
+	return progress, end, secrets.Error(err)
 }
 
 // shown returns the credentials that the engine shows to the registry: those that
@@ -167,6 +170,17 @@ func (t *transfer) shown(ctx context.Context) Credentials {
 		t.notice(fmt.Sprintf("the engine pulls without credentials: %v", err), 0)
 	}
 	return own
+}
+
+// hide has the secrets of what the engine is shown taken out of all that the
+// transfer's jobs tell.
+func (t *transfer) hide(secrets *Redactor) {
+	t.p.mu.Lock()
+	defer t.p.mu.Unlock()
+	t.secrets = secrets
+	for _, j := range t.jobs {
+		j.secrets = secrets
+	}
 }
 
 // timed changes the attempt's timings.

@@ -203,34 +203,3 @@ func (c Credentials) identity(key []byte) [sha256.Size]byte {
 	mac.Sum(id[:0])
 	return id
 }
-
-// leastSecret is how long a secret is that is looked for in texts, in bytes: of
-// shorter ones there are too many that are none.
-const leastSecret = 4
-
-// Redact returns a text without what of it is secret. Registries can say again
-// what they were shown, and engines tell what registries say.
-func (c Credentials) Redact(text string) string {
-	if c.header == "" || text == "" {
-		return text
-	}
-	secrets := []string{c.header}
-	f := c.login()
-	login := []byte(f.Username + ":" + f.Password)
-	secrets = append(secrets, f.Password, f.Auth, f.IdentityToken, f.RegistryToken,
-		base64.StdEncoding.EncodeToString(login), base64.URLEncoding.EncodeToString(login))
-	for _, s := range secrets {
-		if len(s) >= leastSecret {
-			text = strings.ReplaceAll(text, s, "(hidden)")
-		}
-	}
-	return text
-}
-
-// redactError is Redact for an error, whose kind stays.
-func (c Credentials) redactError(err error) error {
-	if err == nil || c.Redact(err.Error()) == err.Error() {
-		return err
-	}
-	return &Error{Kind: KindOf(err), RetryAfter: retryAfterOf(err), Err: errors.New(c.Redact(err.Error()))}
-}

@@ -43,6 +43,7 @@ type job struct {
 	notices  int
 	failures int       // attempts that failed while it was part of their transfer
 	transfer *transfer // while it is part of one
+	secrets  *Redactor // of what was shown for it; nil where nothing was
 }
 
 // context returns a context that ends with the job, or before it by abort. Most
@@ -166,7 +167,7 @@ func (j *job) notice(message string, wait time.Duration) {
 	case j.notices == most:
 		message = "there is more to say than is kept; what follows is left out"
 	}
-	message = clipTo(message, maxNotice)
+	message = clipTo(j.secrets.Text(message), maxNotice)
 	j.tell(func(seq uint64) Event { return noticeEvent(seq, j.view.ID, message, wait) })
 }
 
@@ -176,6 +177,7 @@ func (j *job) decide(result Result, err error) {
 	last := j.snapshot()
 	j.view.Progress, j.view.Timings = last.Progress, last.Timings
 	j.transfer = nil
+	result, err = j.secrets.result(result), j.secrets.Error(err)
 	v := last
 	now := time.Now().UTC()
 	v.FinishedAt = now

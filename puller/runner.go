@@ -70,6 +70,9 @@ func (p *Puller) contain(j *job, image Result) {
 	last := j.snapshot()
 	j.view.Progress, j.view.Timings = last.Progress, last.Timings
 	j.transfer, j.run.image = nil, &image
+	if j.secrets == nil { // nothing was pulled
+		j.secrets = j.request.Credentials.Redactor()
+	}
 	j.p.ledger.touch(j)
 	p.work.Go(func() { p.create(j, image) })
 }

@@ -54,6 +54,7 @@ type transfer struct {
 	phase   Phase
 	attempt int
 	board   *stream.Board // of the present attempt
+	secrets *Redactor     // of what the engine was shown
 }
 
 var errUnwanted = Errorf(Canceled, "no job wants the image any more")
@@ -83,6 +84,9 @@ func (p *Puller) attach(j *job) {
 	}
 	t.jobs = append(t.jobs, j)
 	j.transfer = t
+	if t.secrets != nil {
+		j.secrets = t.secrets
+	}
 	if j.parent != nil {
 		t.feed.join(j.parent.batch, j.key)
 	}

@@ -18,12 +18,19 @@ var ErrLineTooLong = errors.New("line is too long for a pull stream")
 // A SyntaxError is a line that is no JSON object of the stream's shape.
 type SyntaxError struct {
 	Line int    // counted from 1
-	Text string // the beginning of the line, at most 200 bytes
+	Text string // the beginning of the line, at most maxText bytes
 	Err  error
 }
 
+// maxText bounds what a SyntaxError has of its line, in bytes.
+const maxText = 200
+
 func (e *SyntaxError) Error() string {
-	return fmt.Sprintf("line %d of the pull stream is not a message: %v: %q", e.Line, e.Err, e.Text)
+	text := e.Text
+	if len(text) >= maxText {
+		text += "…" // who looks for secrets knows by it that one may be cut
+	}
+	return fmt.Sprintf("line %d of the pull stream is not a message: %v: %q", e.Line, e.Err, text)
 }
 
 func (e *SyntaxError) Unwrap() error { return e.Err }
@@ -93,10 +100,7 @@ func (d *Decoder) decode(line []byte) (Message, []byte, error) {
 }
 
 func (d *Decoder) syntaxError(line []byte, err error) error {
-	const most = 200
-	if len(line) > most {
-		line = line[:most]
-	}
+	line = line[:min(len(line), maxText)]
 	return &SyntaxError{Line: d.line, Text: string(line), Err: err}
 }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -124,12 +125,20 @@ func (v *visit) fault(kind puller.Kind, err error) error {
 	return &puller.Error{Op: "ask the registry for", Ref: v.image, Kind: kind, RetryAfter: time.Duration(v.heard.wait.Load()), Err: v.plain(err)}
 }
 
-// plain returns an error without the credentials that a registry has said again.
+// maxWords bounds what is told of a registry's words, in bytes.
+const maxWords = 2 << 10
+
+// plain returns an error without the credentials that a registry has said again,
+// and without the tokens that it was shown for them.
 func (v *visit) plain(err error) error {
-	if said := v.credentials.Redact(err.Error()); said != err.Error() {
-		return errors.New(said)
+	said := puller.NewRedactor(v.heard.shown()...).Text(v.credentials.Redact(err.Error()))
+	if len(said) > maxWords { // not before: what is cut within a secret is not found
+		said = strings.ToValidUTF8(said[:maxWords], "") + "…"
 	}
-	return err
+	if said == err.Error() {
+		return err
+	}
+	return errors.New(said)
 }
 
 func kindOf(ctx context.Context, err error) puller.Kind {

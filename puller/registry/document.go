@@ -73,7 +73,7 @@ func readManifest(body []byte) (d document, config *v1.Descriptor, err error) {
 	case m.Config == nil:
 		return d, nil, noImage{errors.New("it is neither an image nor an index of images")}
 	case !slices.Contains(configTypes, m.Config.MediaType):
-		return d, nil, noImage{fmt.Errorf("it is no image, but an artifact of type %.80q", m.Config.MediaType)}
+		return d, nil, noImage{fmt.Errorf("it is no image, but an artifact of type %q", m.Config.MediaType)}
 	case m.Config.Digest == (v1.Hash{}):
 		return d, nil, errors.New("its configuration has no digest")
 	}

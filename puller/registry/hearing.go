@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -23,10 +25,31 @@ type hearing struct {
 	// counts is whether the registry tells of a rate limit where it is asked
 	// for manifests.
 	counts atomic.Bool
+
+	mu     sync.Mutex
+	tokens []string // that the registry was shown
+}
+
+// shown returns the tokens that the registry was shown.
+func (h *hearing) shown() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.tokens)
+}
+
+// note keeps the token of a request, if it has one.
+func (h *hearing) note(req *http.Request) {
+	token, ok := strings.CutPrefix(req.Header.Get("Authorization"), "Bearer ")
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if ok && !slices.Contains(h.tokens, token) {
+		h.tokens = append(h.tokens, token)
+	}
 }
 
 // RoundTrip implements http.RoundTripper.
 func (h *hearing) RoundTrip(req *http.Request) (*http.Response, error) {
+	h.note(req)
 	resp, err := h.next.RoundTrip(req)
 	if err != nil {
 		return nil, err
