@@ -108,6 +108,8 @@ type ContainerState struct {
 	ID     string
 	Names  []string // images have none, so only a caller of the engine gives them
 	Labels map[string]string
+	// ImageID is the ID of the image that it was made from.
+	ImageID string
 	// Started says that it was started: it runs or has exited.
 	Started bool
 }

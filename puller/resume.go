@@ -27,7 +27,7 @@ func (p *Puller) resume(j *job) {
 			p.place(r)
 		}
 		if r.image == nil { // the crash came before that was written
-			p.proven(j)
+			p.proven(j, c)
 		}
 		p.openOutput(j)
 		p.tell(j, "towline has found the container again, and follows it")
@@ -79,9 +79,11 @@ func (r *run) mayHaveRun() bool {
 }
 
 // proven notes the image of a container that was made before a crash.
-func (p *Puller) proven(j *job) {
-	result := Result{Source: Present, Digest: partsOf(j.key.image).digest}
-	if found, err := p.inspect(j.context(), j); err == nil && p.absence(found, j.key.wanted()) == nil {
+func (p *Puller) proven(j *job, c ContainerState) {
+	// Its name may have come to stand for another image since.
+	result := Result{ImageID: c.ImageID, Source: Present, Digest: partsOf(j.key.image).digest}
+	found, err := p.inspect(j.context(), j)
+	if err == nil && p.absence(found, j.key.wanted()) == nil && (c.ImageID == "" || c.ImageID == found.ID) {
 		result = p.resultOf(found, j.key.wanted())
 	}
 	p.mu.Lock()

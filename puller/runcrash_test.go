@@ -96,7 +96,7 @@ func TestARunGoesOnAfterARestartInEveryPhase(t *testing.T) {
 						stop(y)
 						defer release()
 						v := y.exited(j, 7)
-						if v.CreatedAt != j.CreatedAt {
+						if v.CreatedAt != j.CreatedAt || v.Result.ImageID == "" || v.Result.Digest == "" {
 							y.Errorf("it is %+v", v)
 						}
 						y.counts(j, 3, seen)
