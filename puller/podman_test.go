@@ -6,6 +6,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/stream/transcripts"
 )
 
 // Podman ends a good pull with neither digest nor status. Its own last line is
@@ -13,6 +14,8 @@ import (
 func TestOnlyPodmanIsBelievedByItsLastLine(t *testing.T) {
 	image, old := pullertest.NewImage(good, 1), pullertest.NewImage(good, 2)
 	old.ID = "sha256:" + strings.Repeat("e", 64) // other first digits
+	recorded := image
+	recorded.ID = "sha256:26f33d9cd6c79fe56dd2e257e6b38e879062cccd5788e65254e725daff131d10"
 	id := strings.TrimPrefix(image.ID, "sha256:")[:12]
 	last := func(lines ...string) pullertest.Script {
 		return func(p *pullertest.Pull) {
@@ -32,6 +35,10 @@ func TestOnlyPodmanIsBelievedByItsLastLine(t *testing.T) {
 	}{
 		{"Podman's own words", true, pullertest.ServeAsPodman(image), ""},
 		{"Podman's words of an engine that is none", false, pullertest.ServeAsPodman(image), puller.Truncated},
+		{"as recorded", true, pullertest.Play(transcripts.Load("engine-podman/fresh"), &recorded), ""},
+		{"as recorded where nothing is new", true, pullertest.Play(transcripts.Load("engine-podman/up-to-date"), &recorded), ""},
+		{"as recorded, of another image", true, pullertest.Play(transcripts.Load("engine-podman/fresh"), &image), puller.Truncated},
+		{"as recorded where the registry went away", true, pullertest.Play(transcripts.Load("engine-podman/registry-killed-midway"), nil), puller.RegistryUnavailable},
 		{"a later Podman's words", true, last(`{"status":"Pull complete","id":"` + id + `"}`), ""},
 		{"cut after a layer", true, last(`{"status":"Download complete","progressDetail":{},"id":"aaaaaaaaaaaa"}`), puller.Truncated},
 		{"cut after one that exists", true, last(`{"status":"Already exists","progressDetail":{},"id":"aaaaaaaaaaaa"}`), puller.Truncated},
@@ -56,7 +63,7 @@ func TestOnlyPodmanIsBelievedByItsLastLine(t *testing.T) {
 					y.failed(j, c.kind)
 					return
 				}
-				if v := y.came(j, puller.Pulled); v.Result.Digest != pullertest.Digest(image) || v.Result.ImageID != image.ID {
+				if v := y.came(j, puller.Pulled); v.Result.Digest != pullertest.Digest(image) || v.Result.ImageID != image.ID && v.Result.ImageID != recorded.ID {
 					y.Errorf("the result is %+v", v.Result)
 				}
 			})

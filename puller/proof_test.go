@@ -53,6 +53,8 @@ func TestAPullHasSucceededOnlyWhenItIsProven(t *testing.T) {
 		{"the architecture is unknown", good, "linux/arm64", ends("linux/", digest), puller.PlatformMismatch},
 		{"20.10 says success for the wrong platform", good, "linux/arm64",
 			pullertest.Play(transcripts.Load("engine-20.10/wrong-platform"), &image), puller.PlatformMismatch},
+		{"of Podman's words, an engine that is none is not believed", good, "",
+			pullertest.Play(transcripts.Load("engine-podman/fresh"), &image), puller.Truncated},
 		{"the digest is announced", good, "", ends("linux/amd64", digest), ""},
 		{"the stream ends well before the end", good, "", func(p *pullertest.Pull) {
 			p.Line(`{"status":"Downloading","progressDetail":{"current":500,"total":1000},"id":"aaaaaaaaaaaa"}`)
