@@ -92,9 +92,6 @@ func (p *Puller) Plan(ctx context.Context, r PrewarmRequest) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	if err := engine.checkRivals(r.Images); err != nil {
-		return Plan{}, err
-	}
 	stock, err := p.engine.Stock(ctx)
 	if err != nil {
 		return Plan{}, err
@@ -122,6 +119,10 @@ func (p *Puller) Plan(ctx context.Context, r PrewarmRequest) (Plan, error) {
 			kind = Timeout
 		}
 		return Plan{}, Errorf(kind, "the plan was not done: %w", err)
+	}
+	// What can't be had takes no name from another one, and is told as such.
+	if err := engine.checkRivals(r.Images, func(i int) bool { return looks[i].Error == nil || looks[i].Error.Retryable }); err != nil {
+		return Plan{}, err
 	}
 	plan := Plan{Images: make([]PlannedImage, len(looks)), Complete: true, EngineFree: stock.Free, Skipped: r.Skipped}
 	layers := newTally(stock.Images, engine.ImageStore == storeContainerd)

@@ -14,14 +14,15 @@ type rival struct{ first, second int } // indexes in the list
 // rivals returns the images of a list that ask for another platform of a reference
 // than an image before them. own is the engine's platform, "" where that is not known:
 // then what names no platform is no rival.
-func (l Images) rivals(own string) (found []rival) {
+// Images that counts is not true of are passed over.
+func (l Images) rivals(own string, counts func(i int) bool) (found []rival) {
 	first := make(map[string]int) // by image, where a platform is known
 	for i, r := range l {
 		platform := r.Platform
 		if platform == "" {
 			platform = own
 		}
-		if platform == "" {
+		if platform == "" || !counts(i) {
 			continue
 		}
 		j, known := first[r.Image]
@@ -69,7 +70,7 @@ func (p *Puller) checkRivals(l Images) error {
 	if err != nil {
 		return nil
 	}
-	return engine.checkRivals(l)
+	return engine.checkRivals(l, all)
 }
 
 // doubled reports whether a reference is asked for with two platforms, or with one and
@@ -85,11 +86,13 @@ func (l Images) doubled() bool {
 	return false
 }
 
-func (e EngineInfo) checkRivals(l Images) error {
+// checkRivals is the same for an engine that is known, and those images that counts
+// is true of.
+func (e EngineInfo) checkRivals(l Images, counts func(i int) bool) error {
 	if e.ImageStore == storeContainerd {
 		return nil
 	}
-	if found := l.rivals(e.Platform); len(found) > 0 {
+	if found := l.rivals(e.Platform, counts); len(found) > 0 {
 		return found[0].err(l)
 	}
 	return nil
@@ -121,9 +124,11 @@ func (p *Puller) endRivals(b *batch) {
 	if err != nil || engine.ImageStore == storeContainerd {
 		return
 	}
-	for _, v := range l.rivals(engine.Platform) {
+	for _, v := range l.rivals(engine.Platform, all) {
 		if j := children[v.second]; j != nil {
 			p.leave(j, v.err(l))
 		}
 	}
 }
+
+func all(int) bool { return true }

@@ -93,3 +93,17 @@ func TestAConflictOfPlatformsIsFoundWhenTheEngineIsBack(t *testing.T) {
 		y.pulls(2)
 	})
 }
+
+// What the registry does not have for a platform takes the name from nothing.
+func TestAPlanTellsAPlatformThatIsNotThereBeforeAConflict(t *testing.T) {
+	arm := made(1)
+	arm.Platform = "linux/arm64"
+	withCatalog(t, &catalog{manifests: map[string]puller.Manifest{good: arm}}, func(y *yard) {
+		r := asked(good, good)
+		r.Images[0].Platform, r.Images[1].Platform = "linux/s390x", "linux/arm64"
+		plan := y.plan(r)
+		if kindOfJob(plan.Images[0].Error) != puller.PlatformMismatch || plan.Images[1].Error != nil {
+			y.Errorf("the plan is %+v, %+v", plan.Images[0].Error, plan.Images[1].Error)
+		}
+	})
+}
