@@ -124,7 +124,7 @@ func (t *transfer) dismissNewer(before Image) bool {
 // stream has the engine pull and tells the progress, which it returns, with what
 // the stream told of its end.
 func (t *transfer) stream() (progress *stream.Progress, end ending, err error) {
-	credentials := t.shown(t.ctx)
+	credentials, unshown := t.shown(t.ctx)
 	secrets := credentials.Redactor()
 	t.hide(secrets)
 	ctx, dog := t.p.watch(t.ctx, t.key.image)
@@ -156,20 +156,21 @@ func (t *transfer) stream() (progress *stream.Progress, end ending, err error) {
 	if !first.IsZero() {
 		t.timed(func(x *Timings) { x.Stream = time.Since(first).Seconds() })
 	}
-	return progress, end, secrets.Error(err)
+	return progress, end, secrets.Error(WithoutCredentials(KindOf(err), err, unshown))
 }
 
 // shown returns the credentials that the engine shows to the registry: those that
-// the jobs came with, or else Towline's own.
-func (t *transfer) shown(ctx context.Context) Credentials {
+// the jobs came with, or else Towline's own. unshown is why there are none of the
+// latter, where that is known.
+func (t *transfer) shown(ctx context.Context) (c Credentials, unshown error) {
 	if t.credentials != (Credentials{}) || t.p.opts.Registry == nil {
-		return t.credentials
+		return t.credentials, nil
 	}
 	own, err := t.p.opts.Registry.Credentials(ctx, t.key.image)
 	if err != nil {
 		t.notice(fmt.Sprintf("the engine pulls without credentials: %v", err), 0)
 	}
-	return own
+	return own, err
 }
 
 // hide has the secrets of what the engine is shown taken out of all that the

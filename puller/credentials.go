@@ -82,7 +82,7 @@ func ParseCredentials(header string) (Credentials, error) {
 		}
 		return fault("a password without a username")
 	}
-	registry, err := registryOfServer(fields.ServerAddress)
+	registry, err := RegistryOfServer(fields.ServerAddress)
 	if err != nil {
 		return fault("its serveraddress is no registry's, such as registry.example.com or https://index.docker.io/v1/")
 	}
@@ -90,10 +90,10 @@ func ParseCredentials(header string) (Credentials, error) {
 	return Credentials{base64.URLEncoding.EncodeToString(raw), registry}, nil
 }
 
-// registryOfServer returns the canonical address of the registry that a
+// RegistryOfServer returns the canonical address of the registry that a
 // serveraddress names, "" for none: clients write it as the key under which they
 // keep the login, which may be a URL.
-func registryOfServer(address string) (string, error) {
+func RegistryOfServer(address string) (string, error) {
 	if address == "" {
 		return "", nil
 	}
@@ -125,7 +125,7 @@ func (c Credentials) HeaderFor(image string) string {
 	}
 	l := c.login()
 	if l.ServerAddress, _, _ = strings.Cut(image, "/"); l.ServerAddress == Hub {
-		l.ServerAddress = hubServer
+		l.ServerAddress = HubServer
 	}
 	body, err := json.Marshal(l)
 	if err != nil {
@@ -134,8 +134,8 @@ func (c Credentials) HeaderFor(image string) string {
 	return base64.URLEncoding.EncodeToString(body)
 }
 
-// hubServer is how Docker's clients and engines name Docker Hub in credentials.
-const hubServer = "https://index.docker.io/v1/"
+// HubServer is how Docker's clients and engines name Docker Hub in credentials.
+const HubServer = "https://index.docker.io/v1/"
 
 // login reads the header, which ParseCredentials has checked.
 func (c Credentials) login() (l login) {

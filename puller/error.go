@@ -102,3 +102,12 @@ func inner(err error) error {
 	}
 	return err
 }
+
+// WithoutCredentials returns an error of a kind with the reason why the registry
+// was shown no credentials of Towline's own, where that may be what it comes from.
+func WithoutCredentials(kind Kind, err, unshown error) error {
+	if unshown == nil || kind != Denied && kind != NotFound {
+		return err
+	}
+	return &Error{Kind: kind, RetryAfter: retryAfterOf(err), Err: fmt.Errorf("%w; no credentials were shown: %w", err, inner(unshown))}
+}

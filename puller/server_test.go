@@ -169,3 +169,24 @@ func TestAPullAndARunShowAPasswordOnlyWhereItBelongs(t *testing.T) {
 		})
 	}
 }
+
+func TestADenialSaysWhyTheEngineShowedNothing(t *testing.T) {
+	o := defaults
+	o.Registry = &fakeRegistry{ownErr: puller.Errorf(puller.Internal, "docker-credential-x failed (/root/.docker/config.json names it)")}
+	inYardWith(t, o, nil, func(y *yard) {
+		none := 0
+		for words, told := range map[string]bool{"denied: requested access to the resource is denied": true, "manifest unknown": true, "dial tcp: connection refused": false} {
+			y.engine.Script(good, func(p *pullertest.Pull) { p.Fail(words) })
+			v := y.end(y.submit(puller.PullRequest{Image: good, Policy: puller.Always, Retries: &none}))
+			if v.Error == nil || strings.Contains(v.Error.Message, "no credentials were shown: docker-credential-x failed (/root/.docker/config.json") != told {
+				y.Errorf("%s: %+v", words, v.Error)
+			}
+		}
+		// With a caller's own it is not the reason.
+		y.engine.Script(good, func(p *pullertest.Pull) { p.Fail("denied") })
+		v := y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.Always, Credentials: credentialsFor(t, "")}), puller.Denied)
+		if strings.Contains(v.Error.Message, "docker-credential") {
+			y.Errorf("%+v", v.Error)
+		}
+	})
+}

@@ -31,7 +31,8 @@ type Client struct {
 	docker  bool
 	known   *shelf
 	flights singleflight.Group
-	helpers singleflight.Group
+	looking singleflight.Group
+	stores  *stores
 }
 
 // Options say what a Client may call, and what it shows there.
@@ -57,7 +58,7 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{gate: g, logins: o.Logins, docker: o.Docker, known: newShelf(maxKnown)}, nil
+	return &Client{gate: g, logins: o.Logins, docker: o.Docker, known: newShelf(maxKnown), stores: &stores{newHelpers(helperLimit, helperRest)}}, nil
 }
 
 // Close closes idle connections.
@@ -84,16 +85,18 @@ type visit struct {
 	image       string
 	ref         name.Reference
 	credentials puller.Credentials
+	unshown     error // why there are none of towline's own
 	remote      *remote.Puller
 	heard       *hearing
 }
 
 func (c *Client) visit(ctx context.Context, image string, credentials puller.Credentials) (*visit, error) {
+	var unshown error
 	if credentials == (puller.Credentials{}) {
 		// An engine that is given none asks without, too.
-		credentials, _ = c.Credentials(ctx, image)
+		credentials, unshown = c.Credentials(ctx, image)
 	}
-	v := &visit{image: image, credentials: credentials, heard: &hearing{next: c.gate}}
+	v := &visit{image: image, credentials: credentials, unshown: unshown, heard: &hearing{next: c.gate}}
 	var err error
 	if v.ref, err = name.ParseReference(image); err != nil {
 		return nil, v.fault(puller.InvalidRequest, err)
@@ -122,6 +125,7 @@ func (v *visit) head(ctx context.Context) (*v1.Descriptor, error) {
 }
 
 func (v *visit) fault(kind puller.Kind, err error) error {
+	err = puller.WithoutCredentials(kind, err, v.unshown)
 	return &puller.Error{Op: "ask the registry for", Ref: v.image, Kind: kind, RetryAfter: time.Duration(v.heard.wait.Load()), Err: v.plain(err)}
 }
 

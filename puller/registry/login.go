@@ -11,8 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/distribution/reference"
 	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/towline/towline/puller"
 )
@@ -56,11 +56,11 @@ func (c *Client) Credentials(ctx context.Context, image string) (puller.Credenti
 	fail := func(kind puller.Kind, err error) (puller.Credentials, error) {
 		return puller.Credentials{}, &puller.Error{Op: "find towline's own credentials for", Ref: image, Kind: kind, Err: err}
 	}
-	ref, err := name.ParseReference(image)
+	ref, err := puller.ParseReference(image)
 	if err != nil {
 		return fail(puller.InvalidRequest, err)
 	}
-	registry := ref.Context().RegistryStr()
+	registry := reference.Domain(ref)
 	address, err := puller.CanonicalAddress(registry)
 	if err != nil {
 		return fail(puller.InvalidRequest, fmt.Errorf("the registry %q %w", registry, err))
@@ -80,22 +80,20 @@ func (c *Client) Credentials(ctx context.Context, image string) (puller.Credenti
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	// A helper is a program that may hang; whoever waits for it does not.
-	looking := c.helpers.DoChan(ref.Context().Name(), func() (any, error) {
-		found, err := authn.DefaultKeychain.Resolve(ref.Context())
-		if err != nil {
-			return nil, err
-		}
-		return found.Authorization()
+	// Whoever waits for a helper does so no longer than they want; it goes on for
+	// the others.
+	looking := c.looking.DoChan(registry, func() (any, error) {
+		return c.stores.find(context.WithoutCancel(ctx), registry)
 	})
 	select {
 	case r := <-looking:
-		if r.Err != nil { // it can quote what a helper printed
-			return fail(puller.Internal, errors.New("the config.json of Docker's clients, or the helper that it names, could not be read"))
+		found := r.Val.(authn.AuthConfig)
+		if r.Err != nil {
+			return fail(puller.Internal, r.Err)
 		}
-		return credentialsOf(registry, *r.Val.(*authn.AuthConfig))
+		return credentialsOf(registry, found)
 	case <-ctx.Done():
-		return fail(puller.Internal, errors.New("the helper that the config.json of Docker's clients names did not answer"))
+		return fail(puller.Internal, errors.New("the credential helpers that the config.json of Docker's clients names did not answer in time"))
 	}
 }
 
@@ -119,8 +117,8 @@ func (l Login) password() (string, error) {
 // credentialsOf writes credentials as Docker's clients do. Engines with the
 // containerd image store take them only for the server that is named beside them.
 func credentialsOf(registry string, a authn.AuthConfig) (puller.Credentials, error) {
-	if registry == name.DefaultRegistry {
-		registry = authn.DefaultAuthKey
+	if registry == puller.Hub {
+		registry = puller.HubServer
 	}
 	body, err := json.Marshal(map[string]string{
 		"username": a.Username, "password": a.Password, "auth": a.Auth,
