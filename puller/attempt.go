@@ -24,7 +24,7 @@ func (t *transfer) pull() (Result, error) {
 		return Result{}, err
 	case !t.looked:
 		t.looked = true
-		if KindOf(why) != NotFound { // else it is there under other names only
+		if before.Content == ContentWhole && KindOf(why) != NotFound { // else it is there in part, or under other names only
 			t.firstID = before.ID
 		}
 	}

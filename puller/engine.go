@@ -20,8 +20,9 @@ type Engine interface {
 
 	// Inspect returns the image that a reference in full form or an ID names,
 	// without asking any registry. Where the engine keeps several platforms under one
-	// name and platform is not "", it is that platform's image. The error is
-	// NotFound where the engine has no such image.
+	// name, it is that platform's image, "" for the engine's own; where that platform's
+	// is not there, it is one whose Content is not ContentWhole. The error is NotFound
+	// where the engine has no such image.
 	Inspect(ctx context.Context, image, platform string) (Image, error)
 
 	// Stock returns what the engine keeps. An image that comes or goes
@@ -33,9 +34,14 @@ type Engine interface {
 
 	// Create makes a container and returns its ID and what the engine warns of.
 	// It is locked down as Container says. The error is NotFound where the
-	// image is not there, Conflict where another container has the name, and InvalidRequest, in the engine's own words, where
-	// the engine does not take what is asked for.
+	// image is not there, Conflict where another container has the name, and
+	// InvalidRequest, in the engine's own words, where the engine does not take
+	// what is asked for.
 	Create(ctx context.Context, c Container) (id string, warnings []string, err error)
+
+	// Check looks whether a container is of the image that it was to be created of.
+	// The error is Corrupt where it is of another one, or the engine does not say.
+	Check(ctx context.Context, id string, c Container) error
 
 	// Run starts a container that was created, and returns when it has exited
 	// and each has been called, from the calling goroutine or another but one
@@ -69,8 +75,10 @@ type Engine interface {
 // has no capabilities and gets none (no-new-privileges), and what it prints is
 // kept by the engine up to a limit, in a form that keeps every byte.
 type Container struct {
-	Name       string // no other container of the engine may have it
-	Image      string // an ID, so that no tag that moves can change what runs
+	Name  string // no other container of the engine may have it
+	Image string // an ID, so that no tag that moves can change what runs
+	// Manifest is Image.Manifest. Where it is not "", the container is of that one.
+	Manifest   string
 	Platform   string // os/arch[/variant], or "" for the engine's own
 	Cmd        []string
 	Entrypoint []string // nil for the image's
@@ -127,8 +135,13 @@ type Pull struct {
 // Image is an image in the engine's store.
 type Image struct {
 	// ID is the image's ID: the digest of its configuration, or in the
-	// containerd image store that of its manifest or index.
+	// containerd image store that of its manifest, or of the index that it is in.
 	ID string
+	// Manifest is the digest of the platform's own manifest, where the store tells
+	// it: the containerd image store does.
+	Manifest string
+	// Content says whether all of the platform's content is there.
+	Content Content
 	// RepoTags are the names it has, as "name:tag" with the name as the engine
 	// shortens it.
 	RepoTags []string
@@ -143,9 +156,23 @@ type Image struct {
 	DiffIDs []string
 }
 
+// Content is how much of an image's content a store says that it has. Graph drivers
+// keep no image before they have all of it. The containerd image store does, and tells
+// from API 1.48 on.
+type Content int
+
+// How much of an image is there.
+const (
+	// ContentUnknown is of a store that may have an image without its layers, and
+	// may show another platform of the image than the one that was asked for.
+	ContentUnknown Content = iota
+	ContentPartial         // some or all of it is not there
+	ContentWhole
+)
+
 // Stock is what an engine keeps.
 type Stock struct {
-	Images []Image // each once, however many names it has
+	Images []Image // that are there whole, each once, however many names it has
 	// Free is how many bytes there are for more, nil where that can't be known:
 	// the engine does not tell, and its disk may be another machine's.
 	Free *int64

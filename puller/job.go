@@ -103,6 +103,8 @@ type Result struct {
 	Downloaded      int64   `json:"downloaded"` // bytes, by the transfer that the job shared
 	DurationSeconds float64 `json:"duration_seconds"`
 
+	manifest string // Image.Manifest
+
 	// Of a run: how its program ended, whether that was for want of memory, and
 	// whether the beginning of what it printed is no longer kept.
 	ExitCode  *int `json:"exit_code,omitempty"`

@@ -57,7 +57,7 @@ func (p *Puller) prove(ctx context.Context, w wanted, end ending, c Credentials)
 		return refuse(Truncated, errors.New("the engine's stream ended without an error, but before it told that the image had come"))
 	}
 	digest = end.digest
-	open, err := p.verdict(found, w, end.digest)
+	open, err := p.verdict(found, w, &end)
 	switch {
 	case err != nil && open:
 		digest, err = p.confirm(ctx, found, w, end.digest, c, err)
@@ -118,7 +118,7 @@ func (p *Puller) digestNow(ctx context.Context, found Image, w wanted, c Credent
 
 // resultOf describes an image that is there, under the name it was asked for.
 func (p *Puller) resultOf(found Image, w wanted) Result {
-	r := Result{ImageID: found.ID, Size: max(0, found.Size), Source: Present}
+	r := Result{ImageID: found.ID, manifest: found.Manifest, Size: max(0, found.Size), Source: Present}
 	at := partsOf(w.image)
 	known, _ := p.proofs.get(found.ID, w)
 	digests := found.digests(at.name)

@@ -161,10 +161,10 @@ func (r *Run) owns(c ContainerState, job string) bool {
 
 // asks returns what the engine is to create, of a proven image. Its labels
 // take the place of the image's own.
-func (r *run) asks(image, job, instance string) Container {
+func (r *run) asks(image Result, job, instance string) Container {
 	q := &r.request
 	return Container{
-		Name: r.name, Image: image, Platform: q.Platform, Cmd: q.Cmd, Entrypoint: q.Entrypoint, Env: q.environment(), Workdir: q.Workdir, User: q.User, TTY: q.TTY,
+		Name: r.name, Image: image.ImageID, Manifest: image.manifest, Platform: q.Platform, Cmd: q.Cmd, Entrypoint: q.Entrypoint, Env: q.environment(), Workdir: q.Workdir, User: q.User, TTY: q.TTY,
 		Network: q.Network, Memory: int64(q.Memory), NanoCPUs: q.CPUs.nano(), Pids: q.Pids,
 		Labels: map[string]string{labelJob: job, labelInstance: instance},
 	}

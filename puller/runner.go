@@ -97,7 +97,7 @@ func (p *Puller) create(j *job, image Result) {
 		p.mu.Unlock()
 		p.sync()
 	}
-	asked := j.run.asks(image.ImageID, j.id, p.store.Instance())
+	asked := j.run.asks(image, j.id, p.store.Instance())
 	// An engine creates a container though nobody waits for it any more. Who
 	// knows of it can remove it, so a call that was made is not given up at once.
 	ctx, cancel := context.WithCancel(p.ctx)
@@ -143,7 +143,9 @@ func (p *Puller) create(j *job, image Result) {
 func (p *Puller) createOnce(ctx context.Context, j *job, asked Container) (id string, warnings []string, err error) {
 	began := time.Now()
 	for wait := leastEngineWait; ; wait = min(2*wait, mostEngineWait) {
-		id, warnings, err = p.engine.Create(ctx, asked)
+		if id, warnings, err = p.engine.Create(ctx, asked); err == nil {
+			err = p.engine.Check(ctx, id, asked)
+		}
 		if kind := KindOf(err); kind != EngineUnavailable && kind != Conflict || j.context().Err() != nil {
 			return id, warnings, err
 		}
@@ -152,9 +154,12 @@ func (p *Puller) createOnce(ctx context.Context, j *job, asked Container) (id st
 		}
 		c, missing := p.awaitContainer(j)
 		if missing == nil {
-			return c.ID, nil, nil
+			missing = p.engine.Check(ctx, c.ID, asked)
 		}
-		if !errors.Is(missing, errContainerGone) {
+		switch {
+		case missing == nil:
+			return c.ID, warnings, nil
+		case !errors.Is(missing, errContainerGone) && KindOf(missing) != EngineUnavailable:
 			return "", nil, missing
 		}
 		if limit := p.opts.FirstByteTimeout; limit > 0 && time.Since(began) >= limit || sleep(j.context(), wait) != nil {

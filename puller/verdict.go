@@ -17,7 +17,7 @@ type wanted struct {
 // absence returns nil if an image that the engine showed is what is wanted, by all
 // that can be known without a registry, and else what speaks against it.
 func (p *Puller) absence(i Image, w wanted) error {
-	_, err := p.verdict(i, w, "")
+	_, err := p.verdict(i, w, nil)
 	return err
 }
 
@@ -28,11 +28,14 @@ func (p *Puller) has(i Image, w wanted, digest string) bool {
 }
 
 // verdict is the one place that says what an image must show to be what is wanted:
-// an ID, the name, the digest, the platform. announced is the digest that the
-// engine's stream told, "" for none. The error is nil if the image is proven; with
-// open, the engine shows too little, and confirm can prove it.
-func (p *Puller) verdict(i Image, w wanted, announced string) (open bool, err error) {
-	at := partsOf(w.image)
+// an ID, the name, the digest, the platform, all of its content. end is what a pull's
+// stream told, nil where there was no pull. The error is nil if the image is proven;
+// with open, the engine shows too little, and confirm can prove it.
+func (p *Puller) verdict(i Image, w wanted, end *ending) (open bool, err error) {
+	at, announced := partsOf(w.image), ""
+	if end != nil {
+		announced = end.digest
+	}
 	switch {
 	case i.ID == "":
 		return false, Errorf(Internal, "the engine's answer has no image ID")
@@ -49,10 +52,18 @@ func (p *Puller) verdict(i Image, w wanted, announced string) (open bool, err er
 		return false, Errorf(NotFound, "the image that the engine shows does not have the name %s", w.image)
 	}
 	if !matchPlatform(i.Platform, w.platform) {
-		may := mayMatchPlatform(i.Platform, w.platform)
+		may := i.Content == ContentWhole && mayMatchPlatform(i.Platform, w.platform) || i.Content == ContentUnknown && end != nil
 		if _, seen := p.proofs.get(i.ID, w); !may || !seen {
 			return may, Errorf(PlatformMismatch, "the engine has it for %s, not %s", told(i.Platform), w.platform)
 		}
+	}
+	switch {
+	case i.Content == ContentPartial && w.platform != "":
+		return false, Errorf(NotFound, "the engine does not have all of its content for %s", w.platform)
+	case i.Content == ContentPartial:
+		return false, Errorf(NotFound, "the engine does not have all of its content for the engine's own platform")
+	case i.Content == ContentUnknown && end == nil: // else the engine's pull decides
+		return false, Errorf(NotFound, "the engine can't tell whether all of its content is there; it can from API version 1.48 on")
 	}
 	if announced == "" || p.has(i, w, announced) {
 		return false, nil
@@ -80,7 +91,8 @@ func (p *Puller) confirm(ctx context.Context, i Image, w wanted, announced strin
 		}
 		return "", &Error{Kind: kind, RetryAfter: retryAfterOf(err), Err: fmt.Errorf("%w; the registry could not be asked which image that is: %w", doubt, err)}
 	}
-	same := i.ID == m.Config || i.ID == m.Image || i.ID == m.Digest && slices.Equal(i.DiffIDs, m.DiffIDs)
+	same := i.ID == m.Config || i.ID == m.Image || i.Manifest != "" && i.Manifest == m.Image ||
+		i.ID == m.Digest && (i.Content == ContentUnknown || slices.Equal(i.DiffIDs, m.DiffIDs))
 	switch {
 	case !matchPlatform(m.Platform, w.platform):
 		return "", Errorf(PlatformMismatch, "%w; the registry has it for %s", doubt, told(m.Platform))

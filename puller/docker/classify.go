@@ -43,6 +43,7 @@ func classify(ctx context.Context, op, ref string, err error) error {
 	e := &puller.Error{Op: op, Ref: ref, Err: plain(err)}
 	var cut *streamError
 	var lost *unreachable
+	var other *otherImage
 	var known *puller.Error
 	switch cause := context.Cause(ctx); {
 	case cause != nil && errors.As(cause, &known):
@@ -53,6 +54,8 @@ func classify(ctx context.Context, op, ref string, err error) error {
 		e.Kind = puller.Canceled
 	case errors.As(err, &cut):
 		e.Kind = puller.Truncated
+	case errors.As(err, &other):
+		e.Kind = puller.Corrupt
 	case client.IsErrConnectionFailed(err), errors.As(err, &lost):
 		e.Kind = puller.EngineUnavailable
 	case slices.Contains(containerOps, op):

@@ -2,6 +2,7 @@ package docker
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -26,6 +27,47 @@ func (e *Engine) Create(ctx context.Context, c puller.Container) (id string, war
 	defer cancel()
 	created, err := renegotiated(func() (container.CreateResponse, error) { return e.createContainer(ctx, c) })
 	return created.ID, created.Warnings, err
+}
+
+// Check implements puller.Engine.
+func (e *Engine) Check(ctx context.Context, id string, c puller.Container) error {
+	ctx, cancel := limited(ctx, callLimit)
+	defer cancel()
+	return e.each(ctx, opCreate, func(sdk *client.Client) error {
+		made, err := sdk.ContainerInspect(ctx, id)
+		switch {
+		case err != nil:
+			return err
+		case made.ContainerJSONBase == nil || !sameID(made.Image, c.Image):
+			image := ""
+			if made.ContainerJSONBase != nil {
+				image = made.Image
+			}
+			return &otherImage{image, c.Image}
+		case c.Manifest == "":
+			return nil
+		case made.ImageManifestDescriptor == nil: // from API 1.48 on it is told, as the manifest was
+			return &otherImage{"", c.Manifest}
+		case made.ImageManifestDescriptor.Digest.String() != c.Manifest:
+			return &otherImage{made.ImageManifestDescriptor.Digest.String(), c.Manifest}
+		}
+		return nil
+	})
+}
+
+// sameID compares IDs; older engines write them without the algorithm.
+func sameID(a, b string) bool {
+	return strings.TrimPrefix(a, "sha256:") == strings.TrimPrefix(b, "sha256:")
+}
+
+// otherImage is that an engine took another image for a container than was asked for.
+type otherImage struct{ got, want string }
+
+func (e *otherImage) Error() string {
+	if e.got == "" {
+		return fmt.Sprintf("the engine does not say which image it made the container of; %s was asked for", e.want)
+	}
+	return fmt.Sprintf("the engine made the container of the image %.80q, not of %s", e.got, e.want)
 }
 
 func (e *Engine) createContainer(ctx context.Context, c puller.Container) (container.CreateResponse, error) {

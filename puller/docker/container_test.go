@@ -29,7 +29,23 @@ func newContainerEngine(t *testing.T) (e *docker.Engine, scripted *pullertest.En
 }
 
 func TestScriptedContainersConform(t *testing.T) {
-	e, scripted, image := newContainerEngine(t)
+	t.Run("graph driver", func(t *testing.T) {
+		e, scripted, image := newContainerEngine(t)
+		containersConform(t, e, scripted, image)
+	})
+	t.Run("containerd store", func(t *testing.T) {
+		e, scripted, image := newContainerEngine(t)
+		scripted.BeContainerd()
+		scripted.Program(pullertest.Digest(pullertest.NewImage(acting, 1)), pullertest.Actor)
+		found, err := e.Inspect(t.Context(), acting, "")
+		if err != nil || found.ID == image {
+			t.Fatalf("%+v, %v", found, err)
+		}
+		containersConform(t, e, scripted, found.ID)
+	})
+}
+
+func containersConform(t *testing.T, e *docker.Engine, scripted *pullertest.Engine, image string) {
 	scripted.OnContainer(func(call, id string, _ <-chan struct{}) (int, string) {
 		for _, c := range scripted.Containers() {
 			switch r := c.Requested; {

@@ -44,9 +44,10 @@ var containerWords = []struct {
 		`minimum memory limit`, `memory limit too low`, `range of cpus is from`, `argument list too long`,
 		`network [^ ]+ not found`, `unable to find network`,
 	)},
-	{kind: puller.PlatformMismatch, re: anyOf(`does not match the specified platform`, `does not provide the specified platform`, `cannot be used on this platform`, `no match for platform`)},
+	{kind: puller.PlatformMismatch, re: anyOf(`does not match the specified platform`, `cannot be used on this platform`, `no match for platform`)},
 	{kind: puller.NoSpace, re: anyOf(`no space left on device`, `disk quota exceeded`)},
-	{kind: puller.NotFound, re: anyOf(`^no such (image|container)`, `image not known`, `no container with (name or )?id`)},
+	// In the containerd image store, a platform or a layer of an image may have gone.
+	{kind: puller.NotFound, re: anyOf(`^no such (image|container)`, `image not known`, `no container with (name or )?id`, `does not provide the specified platform`, `^apply layer error .*content digest [^ ]+: not found$`)},
 	// The engine's own network is in the way: its rules are being changed, or what
 	// a killed engine left is still there.
 	{puller.EngineUnavailable, anyOf(`failed to create endpoint .* on network`, `endpoint with name .* already exists in network`, `failed to set up container networking`, `driver failed programming external connectivity`),

@@ -6,7 +6,6 @@ package docker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -15,10 +14,7 @@ import (
 
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/system"
-	"github.com/docker/docker/api/types/versions"
 	"github.com/docker/docker/client"
-	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
@@ -36,6 +32,7 @@ type Engine struct {
 	sdk       atomic.Pointer[client.Client] // nil until the API version is known
 	turn      chan struct{}                 // of whoever negotiates it
 	log       atomic.Pointer[logging]       // nil until it was asked for
+	own       atomic.Pointer[platformOfEngine]
 }
 
 var _ puller.Engine = (*Engine)(nil)
@@ -177,63 +174,6 @@ func renegotiated[T any](call func() (T, error)) (T, error) {
 		return call()
 	}
 	return v, err
-}
-
-// Inspect implements puller.Engine.
-func (e *Engine) Inspect(ctx context.Context, ref, platform string) (puller.Image, error) {
-	ctx, cancel := limited(ctx, callLimit)
-	defer cancel()
-	return renegotiated(func() (puller.Image, error) { return e.inspect(ctx, ref, platform) })
-}
-
-func (e *Engine) inspect(ctx context.Context, ref, platform string) (puller.Image, error) {
-	sdk, err := e.client(ctx)
-	if err != nil {
-		return puller.Image{}, e.fault(ctx, "inspect", ref, err)
-	}
-	var opts []client.ImageInspectOption
-	// Only engines from API 1.49 keep several platforms under one name and can
-	// be asked for one of them.
-	if platform != "" && versions.GreaterThanOrEqualTo(sdk.ClientVersion(), "1.49") {
-		opts = append(opts, client.ImageInspectWithPlatform(ociPlatform(platform)))
-	}
-	found, err := sdk.ImageInspect(ctx, ref, opts...)
-	if err != nil {
-		return puller.Image{}, e.fault(ctx, "inspect", ref, err)
-	}
-	if _, err := digest.Parse(found.ID); err != nil {
-		return puller.Image{}, &puller.Error{Op: "inspect", Ref: ref, Kind: puller.Internal, Err: errNoID(found.ID)}
-	}
-	if len(found.RepoTags)+len(found.RepoDigests) == 0 && !strings.HasPrefix(ref, "sha256:") {
-		// It was found by a name, and those that it has were looked up a moment
-		// later: in between it was removed.
-		return puller.Image{}, &puller.Error{Op: "inspect", Ref: ref, Kind: puller.NotFound, Err: errors.New("the image has just lost its name")}
-	}
-	parts := []string{found.Os, found.Architecture}
-	if found.Variant != "" {
-		parts = append(parts, found.Variant)
-	}
-	return puller.Image{
-		ID:          found.ID,
-		RepoTags:    found.RepoTags,
-		RepoDigests: found.RepoDigests,
-		Platform:    strings.Join(parts, "/"),
-		OSVersion:   found.OsVersion,
-		Size:        found.Size,
-		DiffIDs:     found.RootFS.Layers,
-	}, nil
-}
-
-func errNoID(id string) error {
-	if id == "" {
-		return errors.New("the engine's answer has no image ID")
-	}
-	return fmt.Errorf("the engine's answer has no image ID, but %.80q", id)
-}
-
-func ociPlatform(platform string) *ocispec.Platform {
-	parts := strings.SplitN(platform+"//", "/", 4)
-	return &ocispec.Platform{OS: parts[0], Architecture: parts[1], Variant: parts[2]}
 }
 
 // limited bounds a call that does not last as long as a pull or a container.

@@ -37,7 +37,13 @@ func credentials(t *testing.T, user, password string) puller.Credentials {
 }
 
 func TestScriptedEngineConforms(t *testing.T) {
+	t.Run("graph driver", func(t *testing.T) { conforms(t, (*pullertest.Engine).Revive) })
+	t.Run("containerd store", func(t *testing.T) { conforms(t, (*pullertest.Engine).BeContainerd) })
+}
+
+func conforms(t *testing.T, be func(*pullertest.Engine)) {
 	e, scripted := newEngine(t)
+	be(scripted)
 	f := pullertest.Fixture{
 		Engine:           e,
 		Good:             "registry.test/good:v1",

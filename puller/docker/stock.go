@@ -21,14 +21,14 @@ func (e *Engine) Stock(ctx context.Context) (puller.Stock, error) {
 	if err != nil {
 		return puller.Stock{}, err
 	}
-	found := make([]puller.Image, len(ids))
+	found := make([][]puller.Image, len(ids))
 	group, inner := errgroup.WithContext(ctx)
 	group.SetLimit(maxInspects)
 	for i, id := range ids {
 		group.Go(func() (err error) {
-			found[i], err = e.Inspect(inner, id, "")
+			found[i], err = e.kept(inner, id)
 			switch puller.KindOf(err) {
-			case puller.NotFound, puller.Internal:
+			case puller.NotFound, puller.Internal, puller.PlatformMismatch:
 				// It went meanwhile, or the engine itself can't make it out.
 				return nil
 			}
@@ -39,10 +39,8 @@ func (e *Engine) Stock(ctx context.Context) (puller.Stock, error) {
 		return puller.Stock{}, err
 	}
 	stock := puller.Stock{}
-	for _, image := range found {
-		if image.ID != "" {
-			stock.Images = append(stock.Images, image)
-		}
+	for _, images := range found {
+		stock.Images = append(stock.Images, images...)
 	}
 	stock.Free, err = e.free(ctx)
 	return stock, err

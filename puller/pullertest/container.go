@@ -50,6 +50,9 @@ type ContainerSeen struct {
 	Status    string            // created, running or exited
 	Labels    map[string]string // the image's, and over them those that were asked for
 	Requested ContainerRequest
+	// Image is the ID of what it was made of, and Manifest the digest of the
+	// platform's manifest in the containerd image store.
+	Image, Manifest string
 }
 
 // A ContainerLook is called before a call about containers is answered: call is
@@ -58,7 +61,8 @@ type ContainerSeen struct {
 // than 0 is the answer, with the message.
 type ContainerLook func(call, id string, gone <-chan struct{}) (status int, message string)
 
-// Program says what containers of an image do, by its ID. Without, they exit
+// Program says what containers of an image do, by its ID, or by the digest of the
+// platform's manifest in the containerd image store. Without, they exit
 // with 0 at once.
 func (e *Engine) Program(image string, p Program) {
 	e.mu.Lock()
@@ -162,7 +166,7 @@ func (e *Engine) HoldStreams() {
 // HaveContainer gives the engine a container that was not created by a call,
 // as an earlier daemon may have left it, and starts it if it is to be started.
 func (e *Engine) HaveContainer(r ContainerRequest, start bool) (id string) {
-	c := e.newContainer(r)
+	c := e.newContainer(r, r.Image, "")
 	if start {
 		e.launch(c)
 	}
@@ -176,13 +180,13 @@ func (e *Engine) Containers() []ContainerSeen {
 	var seen []ContainerSeen
 	for _, c := range e.containers {
 		c.mu.Lock()
-		seen = append(seen, ContainerSeen{c.id, c.name, c.status, c.labels, c.requested})
+		seen = append(seen, ContainerSeen{c.id, c.name, c.status, c.labels, c.requested, c.image, c.manifest})
 		c.mu.Unlock()
 	}
 	return seen
 }
 
-func (e *Engine) newContainer(r ContainerRequest) *container {
+func (e *Engine) newContainer(r ContainerRequest, image, manifest string) *container {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.created++
@@ -190,7 +194,8 @@ func (e *Engine) newContainer(r ContainerRequest) *container {
 	maps.Copy(labels, e.labels[r.Image])
 	maps.Copy(labels, r.Labels)
 	c := &container{
-		id: fmt.Sprintf("%064x", e.created), name: cmp.Or(r.Name, fmt.Sprintf("unnamed_%d", e.created)), requested: r, labels: labels, status: "created",
+		id: fmt.Sprintf("%064x", e.created), name: cmp.Or(r.Name, fmt.Sprintf("unnamed_%d", e.created)), requested: r, labels: labels,
+		image: image, manifest: manifest, status: "created",
 		killed: make(chan struct{}), removed: make(chan struct{}), changed: make(chan struct{}),
 	}
 	e.containers = append(e.containers, c)
@@ -200,7 +205,10 @@ func (e *Engine) newContainer(r ContainerRequest) *container {
 // launch starts a container's program; it returns false if it was started before.
 func (e *Engine) launch(c *container) bool {
 	e.mu.Lock()
-	program := e.programs[c.requested.Image]
+	program := e.programs[c.image]
+	if of, ok := e.programs[c.manifest]; ok {
+		program = of
+	}
 	e.mu.Unlock()
 	c.mu.Lock()
 	if c.status != "created" {

@@ -29,23 +29,27 @@ type Engine struct {
 	socket *sockets.InmemSocket
 	server *http.Server
 
-	mu       sync.Mutex
-	images   map[string]puller.Image // by reference in full form
-	scripts  map[string]Script
-	look     Look
-	alter    func(image string, answer map[string]any)
-	podman   bool
-	down     bool
-	frozen   bool
-	api      [2]int // the newest and the oldest API version, after "1."
-	machine  string
-	root     string
-	conns    map[net.Conn]bool
-	pulls    int
-	active   int
-	aborted  int
-	inspects int
-	auth     string
+	mu      sync.Mutex
+	images  map[string]puller.Image // by reference in full form
+	scripts map[string]Script
+	look    Look
+	alter   func(image string, answer map[string]any)
+	podman  bool
+	// Of the containerd image store:
+	containerd bool
+	indexes    map[string]Index          // by digest
+	content    map[string]puller.Content // by the digest of a manifest
+	down       bool
+	frozen     bool
+	api        [2]int // the newest and the oldest API version, after "1."
+	machine    string
+	root       string
+	conns      map[net.Conn]bool
+	pulls      int
+	active     int
+	aborted    int
+	inspects   int
+	auth       string
 	// dialed counts connections since the start.
 	dialed int
 
@@ -72,6 +76,8 @@ func New(t testing.TB) *Engine {
 		images:  make(map[string]puller.Image),
 		scripts: make(map[string]Script),
 		conns:   make(map[net.Conn]bool),
+		indexes: make(map[string]Index),
+		content: make(map[string]puller.Content),
 		api:     [2]int{41, 12},
 
 		programs: make(map[string]Program), labels: make(map[string]map[string]string), attached: make(map[net.Conn]bool), logDrivers: []string{"local", "json-file"},
@@ -303,9 +309,13 @@ func (e *Engine) version(w http.ResponseWriter, r *http.Request) {
 func (e *Engine) info(w http.ResponseWriter, r *http.Request) {
 	e.mu.Lock()
 	machine, root, drivers := e.machine, e.root, e.logDrivers
+	driver, status := "overlay2", [][2]string{}
+	if e.containerd {
+		driver, status = "overlayfs", [][2]string{{"driver-type", "io.containerd.snapshotter.v1"}}
+	}
 	e.mu.Unlock()
 	answer(w, http.StatusOK, map[string]any{
-		"Driver": "overlay2", "OSType": "linux", "Architecture": "x86_64", "Name": machine, "DockerRootDir": root,
+		"Driver": driver, "DriverStatus": status, "OSType": "linux", "Architecture": "x86_64", "Name": machine, "DockerRootDir": root,
 		"Plugins": map[string]any{"Log": drivers},
 	})
 }

@@ -15,7 +15,11 @@ func (e *Engine) list(w http.ResponseWriter, r *http.Request) {
 	defer e.mu.Unlock()
 	names := make(map[string][]string)
 	for name, image := range e.images {
-		names[image.ID] = append(names[image.ID], name)
+		id := image.ID
+		if e.containerd {
+			id = e.targetOf(image)
+		}
+		names[id] = append(names[id], name)
 	}
 	list := []any{}
 	for id, tags := range names {
@@ -32,7 +36,7 @@ func (e *Engine) inspect(w http.ResponseWriter, r *http.Request) {
 	}
 	e.mu.Lock()
 	e.inspects++
-	look := e.look
+	look, alter := e.look, e.alter
 	e.mu.Unlock()
 	if look != nil {
 		if status, message := look(full(name), r.Context().Done()); status != 0 {
@@ -41,6 +45,19 @@ func (e *Engine) inspect(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	e.mu.Lock()
+	if e.containerd {
+		e.mu.Unlock()
+		body, status, message := e.answerFromContainerd(name, r.URL.Query())
+		if status != http.StatusOK {
+			refuse(w, status, message)
+			return
+		}
+		if alter != nil {
+			alter(formal(name), body)
+		}
+		answer(w, status, body)
+		return
+	}
 	image, found := e.images[full(name)]
 	for tag, i := range e.images {
 		if i.ID == name {
@@ -48,7 +65,7 @@ func (e *Engine) inspect(w http.ResponseWriter, r *http.Request) {
 			break
 		}
 	}
-	alter, podman := e.alter, e.podman
+	podman := e.podman
 	if _, _, digest := cutTag(name); podman && !found && digest != "" {
 		image, found = e.byDigest(digest)
 	}

@@ -91,6 +91,8 @@ type container struct {
 	id, name  string
 	requested ContainerRequest
 	labels    map[string]string
+	image     string        // the ID of what it was made of
+	manifest  string        // in the containerd image store
 	killed    chan struct{} // closed when it was ended from outside
 	removed   chan struct{}
 

@@ -79,20 +79,17 @@ func (e *Engine) createContainer(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	target, manifest, status, message := e.imageForContainer(asked)
 	e.mu.Lock()
-	found := false
-	for _, i := range e.images {
-		found = found || i.ID == asked.Image
-	}
 	warnings := e.warnings
 	e.mu.Unlock()
 	switch memory := asked.HostConfig.Memory; {
-	case !found:
-		refuse(w, http.StatusNotFound, "No such image: "+asked.Image)
+	case status != 0:
+		refuse(w, status, message)
 	case memory != 0 && memory < 6<<20:
 		refuse(w, http.StatusBadRequest, "Minimum memory limit allowed is 6MB")
 	default:
-		c := e.newContainer(asked)
+		c := e.newContainer(asked, target, manifest)
 		e.mu.Lock()
 		losing := e.losing
 		e.losing = false
@@ -271,21 +268,27 @@ func (e *Engine) listContainers(w http.ResponseWriter, r *http.Request) {
 			matches = matches && ok && (!valued || have == value)
 		}
 		if matches {
-			list = append(list, map[string]any{"Id": c.ID, "Names": []string{"/" + c.Name}, "ImageID": c.Requested.Image, "Labels": c.Labels, "State": c.Status})
+			list = append(list, map[string]any{"Id": c.ID, "Names": []string{"/" + c.Name}, "ImageID": c.Image, "Labels": c.Labels, "State": c.Status})
 		}
 	}
 	answer(w, http.StatusOK, e.altered("list", list))
 }
 
 func (e *Engine) inspectContainer(w http.ResponseWriter, r *http.Request, c *container) {
+	e.mu.Lock()
+	tells := c.manifest != "" && e.api[0] >= 48
+	e.mu.Unlock()
 	c.mu.Lock()
 	said := map[string]any{
-		"Id": c.id, "Name": "/" + c.name, "Image": c.requested.Image,
+		"Id": c.id, "Name": "/" + c.name, "Image": c.image,
 		"State": map[string]any{
 			"Status": c.status, "Running": c.status == "running", "ExitCode": c.code, "OOMKilled": c.oomKilled, "Error": "",
 			"StartedAt": c.started.UTC(), "FinishedAt": c.finished.UTC(),
 		},
 		"Config": map[string]any{"Tty": c.requested.Tty, "Labels": c.labels},
+	}
+	if tells {
+		said["ImageManifestDescriptor"] = map[string]any{"digest": c.manifest, "mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 737}
 	}
 	c.mu.Unlock()
 	answer(w, http.StatusOK, e.altered("inspect", said))

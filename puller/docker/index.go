@@ -1,0 +1,188 @@
+package docker
+
+import (
+	"context"
+	"strings"
+
+	"github.com/containerd/platforms"
+	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/api/types/versions"
+	"github.com/docker/docker/client"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/towline/towline/puller"
+)
+
+// The containerd image store keeps an index with those of its platforms that were
+// pulled, all under the index's digest, which is the image's ID there. A platform's
+// own manifest has a digest too, but nothing can be asked for by it. From API 1.48 on,
+// an answer has a summary of each manifest, which says whether its content is
+// available, and from 1.49 on one platform's configuration can be asked for.
+
+// inContainerd reports whether an answer comes from the containerd image store. Below
+// API 1.48 it shows by the ID, which is the digest in the registry; elsewhere it is
+// that of a configuration.
+func inContainerd(found image.InspectResponse) bool {
+	if found.Descriptor != nil || len(found.Manifests) > 0 {
+		return true
+	}
+	for _, d := range found.RepoDigests {
+		if strings.HasSuffix(d, "@"+found.ID) {
+			return true
+		}
+	}
+	return false
+}
+
+// isIndex reports whether an answer is of an index, and tells of its manifests.
+func isIndex(found image.InspectResponse) bool {
+	return len(found.Manifests) > 0 && summaryOf(found, found.ID) == nil
+}
+
+// summaryOf returns the summary of a manifest, nil where there is none.
+func summaryOf(found image.InspectResponse, id string) *image.ManifestSummary {
+	for i := range found.Manifests {
+		if m := &found.Manifests[i]; m.ID == id && isImage(m) {
+			return m
+		}
+	}
+	return nil
+}
+
+// isImage tells a platform's manifest from attestations and the like.
+func isImage(m *image.ManifestSummary) bool {
+	return m.Kind == image.ManifestKindImage && m.ImageData != nil
+}
+
+func contentOf(m *image.ManifestSummary) puller.Content {
+	if m.Available {
+		return puller.ContentWhole
+	}
+	return puller.ContentPartial
+}
+
+// inIndex returns the image that an index has for a platform, "" for the engine's
+// own. Where it has none, the image has the index's names and the platform of another
+// one that is there.
+func (e *Engine) inIndex(ctx context.Context, sdk *client.Client, index image.InspectResponse, platform string) (puller.Image, error) {
+	i := imageOf(index)
+	i.Platform, i.OSVersion, i.Size, i.DiffIDs, i.Content = "", "", 0, nil, puller.ContentPartial
+	m, err := e.ofPlatform(ctx, sdk, index.Manifests, platform)
+	if err != nil {
+		return puller.Image{}, err
+	}
+	if m == nil {
+		if m := choose(index.Manifests, platforms.All, func(m *image.ManifestSummary) bool { return m.Available }); m != nil {
+			i.Platform = platformOf(m.ImageData.Platform)
+		}
+		return i, nil
+	}
+	asked := ociPlatform(platform)
+	if platform == "" {
+		asked = &m.ImageData.Platform
+	}
+	return e.described(ctx, sdk, index, m, asked)
+}
+
+// described returns one of an index's images. Its configuration says what it is, not
+// what the index says of it, if it is there and the engine can be asked for it.
+func (e *Engine) described(ctx context.Context, sdk *client.Client, index image.InspectResponse, m *image.ManifestSummary, asked *ocispec.Platform) (puller.Image, error) {
+	i := imageOf(index)
+	i.Manifest, i.Content, i.Size, i.DiffIDs = m.ID, contentOf(m), m.Size.Total, nil
+	i.Platform, i.OSVersion = platformOf(m.ImageData.Platform), m.ImageData.Platform.OSVersion
+	if !m.Available || versions.LessThan(sdk.ClientVersion(), "1.49") {
+		return i, nil
+	}
+	// By the index's ID, so that no tag that moves comes between. The answer's ID is
+	// that of the platform's manifest.
+	found, err := e.ask(ctx, sdk, index.ID, client.ImageInspectWithPlatform(asked))
+	if err != nil {
+		return puller.Image{}, err
+	}
+	if m = summaryOf(index, found.ID); m == nil {
+		return puller.Image{}, puller.Errorf(puller.Internal, "inspect %s: the engine shows an image %.80q for the platform %s, which is not in the index", index.ID, found.ID, platformOf(*asked))
+	}
+	told := imageOf(found)
+	i.Manifest, i.Content = m.ID, contentOf(m)
+	i.Platform, i.OSVersion, i.Size, i.DiffIDs = told.Platform, told.OSVersion, told.Size, told.DiffIDs
+	return i, nil
+}
+
+// allOf returns the images of an index that are there.
+func (e *Engine) allOf(ctx context.Context, sdk *client.Client, index image.InspectResponse) (images []puller.Image, err error) {
+	for n := range index.Manifests {
+		m := &index.Manifests[n]
+		if !isImage(m) || !m.Available {
+			continue
+		}
+		i, err := e.described(ctx, sdk, index, m, &m.ImageData.Platform)
+		if err != nil {
+			return nil, err
+		}
+		images = append(images, i)
+	}
+	return images, nil
+}
+
+// ofPlatform returns the manifest that an engine takes for a platform, nil for none.
+func (e *Engine) ofPlatform(ctx context.Context, sdk *client.Client, index []image.ManifestSummary, platform string) (*image.ManifestSummary, error) {
+	every := func(*image.ManifestSummary) bool { return true }
+	if platform != "" {
+		return choose(index, platforms.OnlyStrict(*ociPlatform(platform)), every), nil
+	}
+	own, err := e.ownPlatform(ctx, sdk)
+	if err != nil {
+		return nil, err
+	}
+	best := choose(index, platforms.Only(own), every)
+	if best == nil || best.Available {
+		return best, nil
+	}
+	// The engine does not tell its processor's variant. It may have taken a lower one.
+	lower := choose(index, platforms.Only(own), func(m *image.ManifestSummary) bool {
+		return m.Available && m.ImageData.Platform.Architecture == best.ImageData.Platform.Architecture
+	})
+	if lower != nil {
+		return lower, nil
+	}
+	return best, nil
+}
+
+// choose returns what an engine takes of those of an index's manifests that are
+// wanted, nil for none.
+func choose(index []image.ManifestSummary, matcher platforms.MatchComparer, wanted func(*image.ManifestSummary) bool) (best *image.ManifestSummary) {
+	for n := range index {
+		m := &index[n]
+		if isImage(m) && wanted(m) && matcher.Match(m.ImageData.Platform) &&
+			(best == nil || matcher.Less(m.ImageData.Platform, best.ImageData.Platform)) {
+			best = m
+		}
+	}
+	return best
+}
+
+// platformOfEngine is what an engine said of itself.
+type platformOfEngine struct {
+	sdk *client.Client // which it was asked with
+	ocispec.Platform
+}
+
+// ownPlatform returns the engine's own platform, with the highest variant.
+func (e *Engine) ownPlatform(ctx context.Context, sdk *client.Client) (ocispec.Platform, error) {
+	if known := e.own.Load(); known != nil && known.sdk == sdk {
+		return known.Platform, nil
+	}
+	version, err := sdk.ServerVersion(ctx)
+	if err != nil {
+		return ocispec.Platform{}, e.fault(ctx, "ask the engine", "", err)
+	}
+	p := ocispec.Platform{OS: version.Os, Architecture: version.Arch}
+	switch p.Architecture {
+	case "amd64":
+		p.Variant = "v4"
+	case "arm":
+		p.Variant = "v8"
+	}
+	e.own.Store(&platformOfEngine{sdk, p})
+	return p, nil
+}
