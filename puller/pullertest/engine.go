@@ -53,6 +53,7 @@ type Engine struct {
 	// dialed counts connections since the start.
 	dialed int
 
+	creating        sync.Mutex   // keeps names apart
 	containers      []*container // oldest first
 	created         int
 	programs        map[string]Program           // by image ID

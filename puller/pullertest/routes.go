@@ -73,6 +73,8 @@ func (e *Engine) createContainer(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	asked.Platform, asked.Name = r.URL.Query().Get("platform"), r.URL.Query().Get("name")
+	e.creating.Lock()
+	defer e.creating.Unlock()
 	for _, c := range e.Containers() {
 		if asked.Name == c.Name {
 			refuse(w, http.StatusConflict, fmt.Sprintf("Conflict. The container name %q is already in use by container %q. You have to remove (or rename) that container to be able to reuse that name.", "/"+asked.Name, c.ID))

@@ -1,0 +1,65 @@
+package bolt
+
+import (
+	"errors"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/towline/towline/puller"
+)
+
+// privateName is a bucket of the IDs of images that came with credentials. Files of
+// older versions do not have it. Its sequence is how many it was given, or, where it
+// does not know all of them, a number above puller.MaxPrivate.
+var privateName = []byte("private")
+
+// Private implements puller.Store.
+func (s *Store) Private() (images []string, whole bool, err error) {
+	err = s.view("read the images that came with credentials", func(tx *bbolt.Tx) error {
+		b := tx.Bucket(privateName)
+		if whole = b == nil || b.Sequence() <= puller.MaxPrivate; b == nil {
+			return nil
+		}
+		return b.ForEach(func(id, _ []byte) error {
+			images = append(images, string(id))
+			return nil
+		})
+	})
+	return images, whole, err
+}
+
+// KeepPrivate implements puller.Store.
+func (s *Store) KeepPrivate(image string) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	const op = "keep an image that came with credentials"
+	switch {
+	case s.closed:
+		return s.fault(op, errClosed)
+	case s.db == nil:
+		return s.fault(op, errors.Join(s.damage, errors.New("there is no file at present")))
+	}
+	return s.fault(op, s.db.update(func(tx *bbolt.Tx) error {
+		b, err := tx.CreateBucketIfNotExists(privateName)
+		if err != nil {
+			return err
+		}
+		if b.Get([]byte(image)) != nil {
+			return nil
+		}
+		n, err := b.NextSequence()
+		if err != nil || n > puller.MaxPrivate {
+			return err
+		}
+		return b.Put([]byte(image), []byte{version})
+	}))
+}
+
+// forgot has a file that was begun anew say that it does not know all images.
+func forgot(tx *bbolt.Tx) error {
+	b, err := tx.CreateBucketIfNotExists(privateName)
+	if err != nil {
+		return err
+	}
+	return b.SetSequence(puller.MaxPrivate + 1)
+}

@@ -1,0 +1,156 @@
+package puller_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/pullertest"
+)
+
+// bare is an image that a graph driver shows no digest of, since it gave the digest
+// of the index to the platform that came first.
+func bare(seed int) puller.Image {
+	i := pullertest.NewImage(good, seed)
+	i.RepoDigests = nil
+	return i
+}
+
+func TestAnImageThatShowsNoDigestIsGivenToWhoseItIs(t *testing.T) {
+	ada, bob, eve := credentials(t, "ada"), credentials(t, "bob"), credentials(t, "eve")
+	for how, then := range map[string]func(y *yard){
+		"at once": func(*yard) {}, "after a restart": (*yard).restart, "after a crash": (*yard).crash,
+		"after two restarts": func(y *yard) { y.restart(); y.restart() },
+		"after its job is forgotten": func(y *yard) {
+			y.down(func() { y.store.Prune(time.Now().Add(time.Hour), 0) })
+			y.restart()
+		},
+		"where the store was lost": func(y *yard) {
+			y.down(func() {
+				y.store.Lose()
+				y.store.Save(1<<30, nil)
+			})
+			y.restart()
+		},
+	} {
+		t.Run(how, func(t *testing.T) {
+			image := pullertest.NewImage(good, 1)
+			registry, o := guarded(image, ada, bob)
+			registry.manifests = map[string]puller.Manifest{good + " linux/amd64": {Digest: pullertest.Digest(image), Config: image.ID, Platform: "linux/amd64"}}
+			inYardWith(t, o, nil, func(y *yard) {
+				y.engine.Script(good, pullertest.Serve(image))
+				y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.Pulled)
+				y.engine.Tag(good, bare(1))
+				then(y)
+				for _, c := range []puller.Credentials{eve, {}} {
+					y.failed(y.submit(puller.PullRequest{Image: good, Credentials: c}), puller.Denied)
+					y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.Never, Credentials: c}), puller.Denied)
+				}
+				y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.Present)
+				y.came(y.submit(puller.PullRequest{Image: good, Credentials: bob}), puller.Present)
+			})
+		})
+	}
+}
+
+func TestAnImageThatCameInAnAttemptThatFailedIsPrivate(t *testing.T) {
+	ada, eve := credentials(t, "ada"), credentials(t, "eve")
+	image := pullertest.NewImage(good, 1)
+	for how, script := range map[string]pullertest.Script{
+		"the stream is cut":  func(p *pullertest.Pull) { p.Tag(bare(1)); p.Line(`{"status":"Pulling from image","id":"v1"}`); p.Cut() },
+		"it tells of no end": func(p *pullertest.Pull) { p.Tag(bare(1)); p.Line(`{"status":"Pulling from image","id":"v1"}`) },
+		"it ends with another": func(p *pullertest.Pull) {
+			p.Tag(bare(1))
+			p.Line(`{"status":"Digest: sha256:` + strings.Repeat("f", 64) + `"}`)
+		},
+		"it ends with a fault": func(p *pullertest.Pull) { p.Tag(bare(1)); p.Line(`{"errorDetail":{"message":"x"},"error":"x"}`) },
+	} {
+		t.Run(how, func(t *testing.T) {
+			_, o := guarded(image, ada)
+			o.Retries = 0
+			inYardWith(t, o, nil, func(y *yard) {
+				y.engine.Script(good, script)
+				if v := y.end(y.submit(puller.PullRequest{Image: good, Credentials: ada})); v.State != puller.Failed {
+					y.Fatalf("it is %s", v.State)
+				}
+				y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.Never, Credentials: eve}), puller.Denied)
+				y.restart()
+				y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.Never, Credentials: eve}), puller.Denied)
+			})
+		})
+	}
+}
+
+func TestAnImageThatCameDuringACrashIsPrivate(t *testing.T) {
+	ada, eve := credentials(t, "ada"), credentials(t, "eve")
+	_, o := guarded(pullertest.NewImage(good, 1), ada)
+	inYardWith(t, o, nil, func(y *yard) {
+		y.hold(good)
+		j := y.submit(puller.PullRequest{Image: good, Credentials: ada})
+		y.is(j, puller.Active, puller.Pulling)
+		<-time.After(time.Second)
+		y.down(func() { y.engine.Tag(good, bare(1)) })
+		y.crash()
+		y.failed(j, puller.Denied)
+		y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.Never, Credentials: eve}), puller.Denied)
+	})
+}
+
+func TestAnImageThatWasBuiltHereIsForEveryone(t *testing.T) {
+	ada, eve := credentials(t, "ada"), credentials(t, "eve")
+	registry, o := guarded(pullertest.NewImage(good, 1), ada)
+	inYardWith(t, o, nil, func(y *yard) {
+		y.engine.Tag(good, bare(2))
+		for range 2 {
+			for _, c := range []puller.Credentials{ada, eve, {}} {
+				y.came(y.submit(puller.PullRequest{Image: good, Credentials: c}), puller.Present)
+			}
+			y.crash()
+		}
+		if n := registry.calls(); n != 0 {
+			y.Errorf("the registry was asked %d times", n)
+		}
+	})
+}
+
+// What came while nobody's access was verified is private when it is.
+func TestVerificationThatIsTurnedOnLaterKnowsWhatIsPrivate(t *testing.T) {
+	ada, eve := credentials(t, "ada"), credentials(t, "eve")
+	image := pullertest.NewImage(good, 1)
+	_, o := guarded(image, ada)
+	o.VerifyAccess = false
+	inYardWith(t, o, nil, func(y *yard) {
+		y.engine.Script(good, pullertest.Serve(image))
+		y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.Pulled)
+		y.engine.Tag(good, bare(1))
+		y.came(y.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.Present)
+		y.change = func(o *puller.Options) { o.VerifyAccess = true }
+		y.restart()
+		y.failed(y.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.Denied)
+	})
+}
+
+func TestAPrivateImageThatTheStoreDoesNotTakeIsPrivateAllTheSame(t *testing.T) {
+	ada, eve := credentials(t, "ada"), credentials(t, "eve")
+	image := pullertest.NewImage(good, 1)
+	_, o := guarded(image, ada)
+	inYardWith(t, o, nil, func(y *yard) {
+		release := y.hold(good)
+		j := y.submit(puller.PullRequest{Image: good, Credentials: ada})
+		y.is(j, puller.Active, puller.Pulling)
+		y.store.Fail(errors.New("no space left on device"))
+		release()
+		y.came(j, puller.Pulled)
+		y.store.Fail(nil)
+		<-time.After(2 * time.Second)
+		y.engine.Tag(good, bare(1))
+		y.failed(y.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.Denied)
+		// The next one takes it along.
+		y.engine.Script(other, pullertest.Serve(pullertest.NewImage(other, 2)))
+		y.came(y.submit(puller.PullRequest{Image: other, Credentials: ada}), puller.Pulled)
+		y.restart()
+		y.failed(y.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.Denied)
+	})
+}
