@@ -48,6 +48,7 @@ func (t *transfer) pull() (Result, error) {
 		return t.result(before, UpToDate), nil
 	}
 	progress, end, err := t.stream()
+	t.noteBrought(before, err)
 	if err != nil {
 		return Result{}, err
 	}

@@ -22,6 +22,7 @@ type job struct {
 	caller      string
 	private     bool   // it came with credentials
 	orphan      bool   // they were not kept over a restart
+	begunBefore bool   // the same: an attempt may have brought its image
 	idempotency string // of keyOf; "" for none
 	fingerprint []byte // of what was asked for
 	topic       *stream.Topic

@@ -132,7 +132,9 @@ func New(engine Engine, opts Options) (*Puller, error) {
 	}
 	p.opts.own = p.ownPlatform
 	p.advance.start = time.Now()
-	p.access.verify = opts.VerifyAccess
+	if err := p.access.open(opts); err != nil {
+		return nil, err
+	}
 	rand.Read(p.key) // never fails
 	p.ctx, p.stop = context.WithCancelCause(context.Background())
 	if err := p.restore(); err != nil {

@@ -93,7 +93,7 @@ func (p *Puller) revive(r Record) *job {
 	j.view, j.events = r.Job, r.Events
 	j.view.Progress, j.view.Timings = nil, nil
 	j.caller, j.private, j.idempotency, j.fingerprint = r.Caller, r.Private, r.Key, r.Fingerprint
-	j.orphan = r.Private
+	j.orphan, j.begunBefore = r.Private, r.Job.State == Active
 	j.topic = p.hub.Topic(r.frames()...)
 	for _, e := range r.Events {
 		if e.Type == "notice" {
@@ -158,6 +158,9 @@ func (p *Puller) reunite(parent *job, w Prewarm) {
 func (p *Puller) adopt(j *job) {
 	for wait := leastEngineWait; ; wait = min(2*wait, mostEngineWait) {
 		image, err := p.inspect(j.context(), j)
+		if err == nil && j.begunBefore {
+			p.access.brought(image.ID)
+		}
 		switch {
 		case err == nil && p.absence(image, j.key.wanted()) == nil && !p.opts.VerifyAccess:
 			p.mu.Lock()

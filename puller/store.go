@@ -19,6 +19,15 @@ type Store interface {
 	// Close even where the store is begun anew.
 	Instance() string
 
+	// Private returns the IDs of the images that KeepPrivate was called with: at
+	// most MaxPrivate. A store that has had more, or that was begun anew after
+	// damage, does not know all of them, and says so by whole being false.
+	Private() (images []string, whole bool, err error)
+
+	// KeepPrivate keeps the ID of an image that a caller's credentials have brought.
+	// It is on disk when it returns nil. It may be called from anywhere.
+	KeepPrivate(image string) error
+
 	// Save keeps the records, each in the place of the one with its ID, and
 	// seq. All of it is on disk when Save returns nil, and none of it after an
 	// error. Without records it also finds out whether there is room for new
@@ -51,6 +60,9 @@ type Store interface {
 	// Close ends the use of the store. It does not save anything.
 	Close() error
 }
+
+// MaxPrivate is how many IDs of images a Store keeps for KeepPrivate.
+const MaxPrivate = 50_000
 
 // ErrStoreLost is what Save returns when the store was found to be damaged and
 // has begun anew, without anything in it.

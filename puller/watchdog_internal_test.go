@@ -22,7 +22,8 @@ func (nowhere) Ended(Filter) ([]Job, error)       { return nil, nil }
 func (nowhere) Last(int) ([]Record, error)        { return nil, nil }
 func (nowhere) Prune(time.Time, int) (int, error) { return 0, nil }
 
-func (nowhere) Instance() string { return "nowhere" }
+func (nowhere) Private() ([]string, bool, error) { return nil, true, nil }
+func (nowhere) Instance() string                 { return "nowhere" }
 
 // vacant is an engine without containers.
 type vacant struct{ Engine }

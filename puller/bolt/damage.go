@@ -109,7 +109,7 @@ func (s *Store) begin(damage error) error {
 	if err := s.setAside(damage); err != nil {
 		return err
 	}
-	db, err := createDatabase(s.path(newName), s.path(fileName))
+	db, err := createDatabase(s.path(newName), s.path(fileName), damage != nil)
 	if err != nil {
 		return err
 	}

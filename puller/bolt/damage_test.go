@@ -212,6 +212,9 @@ func TestALostStoreSaysSoOnceAndKeepsTheOldFile(t *testing.T) {
 	if n := len(b.aside()); n != 3 {
 		t.Errorf("%d files were set aside, not 3", n)
 	}
+	if _, whole, err := s.Private(); whole || err != nil {
+		t.Errorf("it says that it knows all private images, %v", err)
+	}
 	save(t, s, 7, pullertest.NewRecord(2))
 	id := s.Instance()
 	closeIt(t, s)

@@ -66,7 +66,9 @@ func openDatabase(path string) (*database, error) {
 
 // createDatabase makes an empty one under a name of its own first, so that
 // path has a whole file or none.
-func createDatabase(under, path string) (*database, error) {
+//
+// lost says that it takes the place of one whose content is lost.
+func createDatabase(under, path string, lost bool) (*database, error) {
 	os.Remove(under)
 	var db *bbolt.DB
 	err := guard(func() (err error) {
@@ -74,7 +76,13 @@ func createDatabase(under, path string) (*database, error) {
 			return err
 		}
 		db.AllocSize = growth
-		return db.Update(create)
+		return db.Update(func(tx *bbolt.Tx) error {
+			err := create(tx)
+			if err == nil && lost {
+				err = forgot(tx)
+			}
+			return err
+		})
 	})
 	if err == nil {
 		var d *database

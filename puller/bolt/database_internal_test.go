@@ -13,7 +13,7 @@ import (
 func openTest(t *testing.T) (*database, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), fileName)
-	d, err := createDatabase(path+".new", path)
+	d, err := createDatabase(path+".new", path, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,6 +29,8 @@ type Store struct {
 	onSave func([]puller.Record)
 
 	instance string
+	private  map[string]bool
+	partial  bool
 }
 
 // kept is a record in the form in which a disk would have it: it shares no
@@ -45,7 +47,7 @@ var _ puller.Store = (*Store)(nil)
 
 // NewStore returns an empty store.
 func NewStore() *Store {
-	return &Store{records: make(map[string]kept), keys: make(map[string]string), instance: rand.Text()}
+	return &Store{records: make(map[string]kept), keys: make(map[string]string), instance: rand.Text(), private: make(map[string]bool)}
 }
 
 // Reopen returns a store with what this one has kept until now, as the next
@@ -53,11 +55,38 @@ func NewStore() *Store {
 func (s *Store) Reopen() *Store {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &Store{seq: s.seq, records: maps.Clone(s.records), keys: maps.Clone(s.keys), instance: s.instance}
+	return &Store{seq: s.seq, records: maps.Clone(s.records), keys: maps.Clone(s.keys), instance: s.instance, private: maps.Clone(s.private), partial: s.partial}
 }
 
 // Instance implements puller.Store.
 func (s *Store) Instance() string { return s.instance }
+
+// Private implements puller.Store.
+func (s *Store) Private() (images []string, whole bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, false, errClosed
+	}
+	return slices.Sorted(maps.Keys(s.private)), !s.partial, nil
+}
+
+// KeepPrivate implements puller.Store.
+func (s *Store) KeepPrivate(image string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return errClosed
+	case s.err != nil:
+		return s.err
+	case len(s.private) >= puller.MaxPrivate && !s.private[image]:
+		s.partial = true
+	default:
+		s.private[image] = true
+	}
+	return nil
+}
 
 // Fail makes every Save fail with an error, until it is called with nil.
 func (s *Store) Fail(err error) {
@@ -107,7 +136,8 @@ func (s *Store) Save(seq uint64, records []puller.Record) error {
 	case s.err != nil:
 		return s.err
 	case s.lose:
-		s.lose, s.seq = false, 0
+		s.lose, s.seq, s.partial = false, 0, true
+		clear(s.private)
 		clear(s.records)
 		clear(s.keys)
 		return puller.ErrStoreLost

@@ -22,6 +22,7 @@ type StoreFixture struct {
 func TestStore(t *testing.T, f StoreFixture) {
 	t.Run("is empty at first", f.testEmpty)
 	t.Run("has an ID that stays", f.testInstance)
+	t.Run("keeps which images are private", f.testPrivate)
 	t.Run("loads the last seq", f.testSeq)
 	t.Run("loads what has not ended, oldest first", f.testLoad)
 	t.Run("keeps all of a record", f.testRoundTrip)
@@ -69,6 +70,29 @@ func (f StoreFixture) testInstance(t *testing.T) {
 			t.Errorf("the ID is %q, and was %q", got, id)
 		}
 	}
+}
+
+func (f StoreFixture) testPrivate(t *testing.T) {
+	s := f.open(t)
+	have := func(want ...string) {
+		t.Helper()
+		got, whole, err := s.Private()
+		if err != nil || !whole || !slices.Equal(got, want) {
+			t.Errorf("they are %q, all: %t, %v; not %q", got, whole, err, want)
+		}
+	}
+	have()
+	s.save(1, NewRecord(1))
+	for _, image := range []string{"sha256:b", "sha256:a", "sha256:b"} {
+		if err := s.KeepPrivate(image); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have("sha256:a", "sha256:b")
+	s.save(2, ended(1))
+	s.prune(time.Time{}, 0, 1)
+	s.reopen()
+	have("sha256:a", "sha256:b")
 }
 
 func (f StoreFixture) testSeq(t *testing.T) {
