@@ -181,7 +181,7 @@ func TestOnlyAProgramWithATerminalReachesTheCallers(t *testing.T) {
 	ref := actorRef(t, "runscreen")
 	d, _ := daemon(t)
 	for _, c := range []struct{ flag, want string }{
-		{"--tty=false", "a\tb�[2Jé�\r\n"}, // the terminal's own CR
+		{"--tty=false", "a\tbé�\r\n"}, // the terminal's own CR
 		{"--tty=true", "a\tb\x1b[2Jé\u202e\r\r\n"},
 	} {
 		cmd := exec.CommandContext(t.Context(), site.bin, "--host", d.Host, "run", "-q", "--network", "none", c.flag, ref, "out=a\tb\x1b[2Jé\u202e", "out=\n")
