@@ -56,6 +56,11 @@ type Engine interface {
 	// printed, from the first byte.
 	Follow(ctx context.Context, id string, tty bool, each func(s Output, p []byte)) (Exit, error)
 
+	// Witness tells whether the engine was there when a container was started, and
+	// when it exited: one that is restarted ends what runs, and that can look as if
+	// the program had ended by itself. It is asked for one that has exited.
+	Witness(ctx context.Context, id string) (Witness, error)
+
 	// Stop has a container end: SIGTERM, and SIGKILL after grace. It returns
 	// when it has exited. It is no error if it had, or is not there.
 	Stop(ctx context.Context, id string, grace time.Duration) error
@@ -109,7 +114,14 @@ type Exit struct {
 	OOMKilled bool `json:"oom_killed,omitempty"` // the kernel ended it for want of memory
 	// Error is what the engine says went wrong beside it, "" for nothing.
 	Error string `json:"error,omitempty"`
+	// Interrupted is set by the Puller: the engine went away before the exit, so
+	// that it may not be the program's own.
+	Interrupted bool `json:"interrupted,omitempty"`
 }
+
+// Witness is what an engine has seen of a container itself, since it was started
+// last. Sure says that it has not seen what is missing: else it may have forgotten.
+type Witness struct{ Start, Exit, Sure bool }
 
 // ContainerState is a container that the engine has.
 type ContainerState struct {
@@ -118,8 +130,9 @@ type ContainerState struct {
 	Labels map[string]string
 	// ImageID is the ID of the image that it was made from.
 	ImageID string
-	// Started says that it was started: it runs or has exited.
-	Started bool
+	// Started says that it was started: it runs or has exited. Running says that it
+	// has not exited.
+	Started, Running bool
 }
 
 // Pull is what an engine is asked to pull.

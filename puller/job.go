@@ -67,7 +67,7 @@ type Job struct {
 
 	Progress *stream.Totals `json:"progress,omitempty"`
 	Timings  *Timings       `json:"timings,omitempty"` // of the last attempt
-	Result   *Result        `json:"result,omitempty"`  // of a job that succeeded
+	Result   *Result        `json:"result,omitempty"`  // of a job that succeeded, or of a run that was interrupted
 	Error    *JobError      `json:"error,omitempty"`   // of one that failed or was canceled
 }
 
@@ -110,6 +110,10 @@ type Result struct {
 	ExitCode  *int `json:"exit_code,omitempty"`
 	OOMKilled bool `json:"oom_killed,omitempty"`
 	Truncated bool `json:"truncated,omitempty"`
+	// Interrupted is only in the result of a run that failed as EngineUnavailable:
+	// its program had begun, and the engine went away under it, so that it is not
+	// known how the program would have ended. There is no exit code then.
+	Interrupted bool `json:"interrupted,omitempty"`
 }
 
 // JobError is why a job did not succeed.

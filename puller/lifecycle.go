@@ -183,14 +183,15 @@ func (j *job) decide(result Result, err error) {
 	now := time.Now().UTC()
 	v.FinishedAt = now
 	v.State, v.Phase = Succeeded, ""
-	if err == nil {
+	if err == nil || result.Interrupted {
 		began := v.StartedAt
 		if began.IsZero() { // the image was there: nothing had to be started
 			began = v.CreatedAt
 		}
 		result.DurationSeconds = now.Sub(began).Seconds()
 		v.Result = &result
-	} else {
+	}
+	if err != nil {
 		v.Error = jobError(err)
 		v.State = Failed
 		if v.Error.Kind == Canceled {

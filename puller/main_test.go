@@ -230,7 +230,7 @@ func (y *yard) failed(j puller.Job, kind puller.Kind) puller.Job {
 	if kind == puller.Canceled {
 		want = puller.StateCanceled
 	}
-	if v.State != want || v.Error == nil || v.Error.Kind != kind || v.Result != nil {
+	if v.State != want || v.Error == nil || v.Error.Kind != kind || v.Result != nil && !v.Result.Interrupted {
 		y.Fatalf("the job is %s with %+v, not %s with %s", v.State, v.Error, want, kind)
 	}
 	if v.Error.Message == "" || v.Error.Retryable != kind.Retryable() || v.FinishedAt.IsZero() {

@@ -36,8 +36,12 @@ func (p *Puller) resume(j *job) {
 			p.work.Go(func() { p.halt(j, c.ID) })
 		}
 		p.mu.Unlock()
+		seen := started
+		if c.Running {
+			seen = followed
+		}
 		exit, err := p.again(j)
-		p.exited(j, exit, err)
+		p.exited(j, seen, exit, err)
 	case p.ctx.Err() != nil:
 		p.closeOutput(j)
 	case err != nil && !errors.Is(err, errContainerGone), r.mayHaveRun():

@@ -271,31 +271,32 @@ func TestARunWithCredentialsThatRunsIsFollowedAfterACrash(t *testing.T) {
 }
 
 func TestARunOutlivesItsEngine(t *testing.T) {
-	for name, away := range map[string]time.Duration{"it goes on": time.Second, "it has exited": time.Minute} {
-		t.Run(name, func(t *testing.T) {
-			inRunYard(t, counting(5, 6), func(y *yard) {
-				j := y.run(puller.RunRequest{})
-				<-time.After(1500 * time.Millisecond)
-				y.engine.Kill()
-				<-time.After(away)
-				y.is(j, puller.Active, puller.Running)
-				y.engine.Revive()
-				y.exited(j, 6)
-				y.counts(j, 5, nil)
-				if n := strings.Count(remarks(y.events(j)), "the engine went away"); n > 1 {
-					y.Errorf("that it went away was told %d times", n)
-				}
-				y.empty()
-			})
-		})
-	}
+	inRunYard(t, counting(5, 6), func(y *yard) {
+		j := y.run(puller.RunRequest{})
+		<-time.After(1500 * time.Millisecond)
+		for range 2 {
+			y.engine.Kill()
+			<-time.After(time.Second)
+			y.is(j, puller.Active, puller.Running)
+			y.engine.Revive()
+		}
+		v := y.exited(j, 6)
+		if v.Result.Interrupted {
+			y.Errorf("the result is %+v", v.Result)
+		}
+		y.counts(j, 5, nil)
+		if n := strings.Count(remarks(y.events(j)), "the engine went away"); n > 2 {
+			y.Errorf("that it went away was told %d times", n)
+		}
+		y.empty()
+	})
 }
 
 func TestARunOutlivesAnEngineThatGoesAwayBeforeItRuns(t *testing.T) {
 	for _, at := range []string{"create", "attach", "start"} {
 		for name, after := range map[string]bool{"": false, ", though it was done": true} {
 			t.Run(at+name, func(t *testing.T) {
-				inRunYard(t, counting(2, 6), func(y *yard) {
+				inRunYard(t, counting(12, 6), func(y *yard) {
 					away := false
 					y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
 						if call == at && !away {
@@ -314,7 +315,7 @@ func TestARunOutlivesAnEngineThatGoesAwayBeforeItRuns(t *testing.T) {
 					})
 					j := y.run(puller.RunRequest{})
 					y.exited(j, 6)
-					y.counts(j, 2, nil)
+					y.counts(j, 12, nil)
 					y.empty()
 				})
 			})

@@ -188,7 +188,10 @@ func TestNoRunIsLostOrDoubledWhateverHappens(t *testing.T) {
 					}
 				}
 				for _, j := range jobs {
-					y.exited(j, 1)
+					// An exit that no engine can have seen is no success.
+					if v := y.end(j); v.State != puller.Failed || !v.Result.Interrupted || v.Error.Kind != puller.EngineUnavailable {
+						y.exited(j, 1)
+					}
 					y.counts(j, 5, nil)
 					mu.Lock()
 					n := started[j.ID]

@@ -42,8 +42,6 @@ const (
 	// removeLimit is how long an engine that is away is waited for to remove a
 	// container before the job ends without that. It is removed later.
 	removeLimit = time.Minute
-	// engineTries is how often in a row an engine that went away is waited for.
-	engineTries = 3
 )
 
 // Run accepts a job that runs an image's program, and returns it. The job is on
@@ -134,7 +132,7 @@ func (p *Puller) create(j *job, image Result) {
 	p.mu.Unlock()
 	p.openOutput(j)
 	exit, err := p.start(j)
-	p.exited(j, exit, err)
+	p.exited(j, started, exit, err)
 }
 
 // createOnce makes the container of a run. It waits for an engine that goes away,
@@ -189,26 +187,13 @@ func (p *Puller) started(j *job) {
 
 // exited sees to what is left of a run whose container has exited, or that the
 // engine does not tell of any more.
-func (p *Puller) exited(j *job, exit Exit, err error) {
-	for tries := 0; tries < engineTries && j.context().Err() == nil && (KindOf(err) == EngineUnavailable || KindOf(err) == Truncated); tries++ {
-		// The container may have outlived it.
-		p.tell(j, fmt.Sprintf("the engine went away while the container ran; waiting for it (%v)", inner(err)))
-		var c ContainerState
-		if c, err = p.awaitContainer(j); err != nil {
-			break // it has been waited for
-		}
-		began := time.Now()
-		if c.Started {
-			exit, err = p.again(j)
-		} else { // it was about to be
-			exit, err = p.start(j)
-		}
-		if time.Since(began) > removeLimit {
-			tries = 0 // it was well for a while
-		}
-	}
+func (p *Puller) exited(j *job, seen sight, exit Exit, err error) {
+	seen, exit, err = p.outlast(j, seen, exit, err)
 	if KindOf(err) == NotFound {
 		err = errContainerGone
+	}
+	if err == nil {
+		exit.Interrupted = p.interrupted(j, seen)
 	}
 	p.closeOutput(j)
 	if p.ctx.Err() != nil {
@@ -249,22 +234,32 @@ func (p *Puller) clear(j *job, exit Exit, err error) {
 // ended finishes a run whose container is gone, as what it was to end with if
 // something else than its program has ended it.
 func (p *Puller) ended(j *job, exit Exit, err error) {
-	if err == nil && exit.Error != "" {
+	switch {
+	case err == nil && exit.Error != "":
 		err = Errorf(Internal, "the engine could not run the container to its end: %s", exit.Error)
+	case err == nil && exit.Interrupted:
+		err = errInterrupted(exit)
 	}
 	truncated := j.run.output.truncated()
 	p.mu.Lock()
 	defer p.unlock()
-	if j.run.ending != nil {
-		err = j.run.ending
+	var result Result
+	if j.run.image != nil {
+		result = *j.run.image
 	}
-	if err != nil {
+	result.Truncated = truncated
+	switch {
+	case j.run.ending != nil:
+		p.finish(j, Result{}, j.run.ending)
+	case err == nil:
+		result.ExitCode, result.OOMKilled = &exit.Code, exit.OOMKilled
+		p.finish(j, result, nil)
+	case KindOf(err) == EngineUnavailable && (j.run.running || j.run.mayHaveRun()):
+		result.Interrupted = true
+		p.finish(j, result, err)
+	default:
 		p.finish(j, Result{}, err)
-		return
 	}
-	result := *j.run.image
-	result.ExitCode, result.OOMKilled, result.Truncated = &exit.Code, exit.OOMKilled, truncated
-	p.finish(j, result, nil)
 }
 
 // to moves a run to a phase.

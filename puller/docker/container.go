@@ -212,7 +212,7 @@ func (e *Engine) Containers(ctx context.Context, label, value string) ([]puller.
 			for i, name := range c.Names {
 				names[i] = strings.TrimPrefix(name, "/")
 			}
-			states = append(states, puller.ContainerState{ID: c.ID, Names: names, Labels: c.Labels, ImageID: c.ImageID, Started: c.State != container.StateCreated})
+			states = append(states, puller.ContainerState{ID: c.ID, Names: names, Labels: c.Labels, ImageID: c.ImageID, Started: c.State != container.StateCreated, Running: runs(c.State)})
 		}
 		return err
 	})

@@ -27,6 +27,7 @@ type Engine struct {
 	base      string // what addresses of calls begin with
 	transport *http.Transport
 	traced    http.RoundTripper
+	fresh     http.RoundTripper // the same with a new connection for each call
 	opts      []client.Opt
 	negotiate bool
 	sdk       atomic.Pointer[client.Client] // nil until the API version is known
@@ -53,12 +54,14 @@ func New(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	once := transport.Clone()
+	once.DisableKeepAlives = true
 	secure := transport.TLSClientConfig != nil || strings.HasPrefix(host, "https://")
 	base, err := base(host, secure)
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{host: host, base: base, transport: transport, traced: traced, negotiate: o.APIVersion == "", turn: make(chan struct{}, 1)}
+	e := &Engine{host: host, base: base, transport: transport, traced: traced, fresh: once, negotiate: o.APIVersion == "", turn: make(chan struct{}, 1)}
 	e.opts = []client.Opt{
 		client.WithHost(host),
 		// One of its own for each SDK client, which wraps the transport in place.
@@ -216,11 +219,14 @@ func (e *Engine) info(ctx context.Context) (puller.EngineInfo, error) {
 	}
 	for _, c := range version.Components {
 		if strings.Contains(c.Name, "Podman") {
-			found.Name = "Podman"
+			found.Name = podman
 		}
 	}
 	return found, nil
 }
+
+// podman is the name of an engine that speaks Docker's API and is none.
+const podman = "Podman"
 
 func imageStore(info system.Info) string {
 	for _, pair := range info.DriverStatus {

@@ -2,9 +2,6 @@ package docker
 
 import (
 	"context"
-	"fmt"
-	"time"
-
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/client"
 
@@ -77,7 +74,7 @@ func (e *Engine) Follow(ctx context.Context, id string, tty bool, each func(pull
 		return puller.Exit{}, puller.Errorf(puller.Conflict, "the container was never started")
 	}
 	out := &output{tty: tty, each: each}
-	if state.Running {
+	if runs(state.Status) {
 		body, err := logs(ctx, sdk, id, true)
 		if err != nil {
 			return fault(err)
@@ -107,44 +104,4 @@ func wait(ctx context.Context, sdk *client.Client, id string) error {
 	case err := <-failed:
 		return err
 	}
-}
-
-// state asks what a container does.
-func (e *Engine) state(ctx context.Context, sdk *client.Client, op, id string) (*container.State, error) {
-	ctx, cancel := limited(ctx, callLimit)
-	defer cancel()
-	found, err := sdk.ContainerInspect(ctx, id)
-	switch {
-	case err != nil:
-		return nil, e.fault(ctx, op, "", err)
-	case found.ContainerJSONBase == nil || found.State == nil:
-		return nil, puller.Errorf(puller.Internal, "the engine does not say what the container does")
-	}
-	return found.State, nil
-}
-
-// oomDelay is how long the engine may take to learn that it was for want of
-// memory that a container was killed: it hears of that and of the exit by ways
-// of their own.
-const oomDelay = 200 * time.Millisecond
-
-// exit asks how a container has ended. The answer of a wait is not enough: a
-// daemon that is stopped, or something between, may end it too.
-func (e *Engine) exit(ctx context.Context, sdk *client.Client, op, id string) (puller.Exit, error) {
-	state, err := e.state(ctx, sdk, op, id)
-	if err == nil && state.ExitCode == 137 && !state.OOMKilled {
-		select {
-		case <-time.After(oomDelay):
-			state, err = e.state(ctx, sdk, op, id)
-		case <-ctx.Done():
-			err = e.fault(ctx, op, "", ctx.Err())
-		}
-	}
-	switch {
-	case err != nil:
-		return puller.Exit{}, err
-	case state.Running:
-		return puller.Exit{}, e.fault(ctx, op, "", &streamError{fmt.Errorf("the container is %s, not exited", state.Status)})
-	}
-	return puller.Exit{Code: state.ExitCode, OOMKilled: state.OOMKilled, Error: state.Error}, nil
 }

@@ -198,6 +198,7 @@ func (e *Engine) newContainer(r ContainerRequest, image, manifest string) *conta
 		image: image, manifest: manifest, status: "created",
 		killed: make(chan struct{}), removed: make(chan struct{}), changed: make(chan struct{}),
 	}
+	c.died = func() { e.events.note("die", c.id) }
 	e.containers = append(e.containers, c)
 	return c
 }
@@ -216,6 +217,7 @@ func (e *Engine) launch(c *container) bool {
 		return false
 	}
 	c.status, c.started = "running", time.Now()
+	e.events.note("start", c.id)
 	c.change()
 	c.mu.Unlock()
 	e.programsRunning.Go(func() {

@@ -40,6 +40,7 @@ type Engine struct {
 	indexes    map[string]Index          // by digest
 	content    map[string]puller.Content // by the digest of a manifest
 	down       bool
+	closed     bool // takes no connections
 	frozen     bool
 	api        [2]int // the newest and the oldest API version, after "1."
 	machine    string
@@ -64,6 +65,7 @@ type Engine struct {
 	stream          func(call string) []byte
 	logDrivers      []string
 	warnings        []string
+	events          eventLog
 	losing          bool              // the answer of the next creation
 	holding         bool              // streams do not end
 	attached        map[net.Conn]bool // connections that were taken over
@@ -90,6 +92,7 @@ func New(t testing.TB) *Engine {
 	mux.HandleFunc("POST /images/create", e.create)
 	mux.HandleFunc("GET /images/json", e.list)
 	mux.HandleFunc("GET /images/", e.inspect)
+	mux.HandleFunc("GET /events", e.listEvents)
 	e.containerRoutes(mux)
 	e.server = &http.Server{Handler: e.front(mux), ConnState: e.track}
 	var serving sync.WaitGroup
@@ -172,7 +175,7 @@ func (e *Engine) track(c net.Conn, s http.ConnState) {
 // Dial connects to the engine, as docker.Options.Dial wants it.
 func (e *Engine) Dial(ctx context.Context) (net.Conn, error) {
 	e.mu.Lock()
-	down := e.down
+	down := e.down || e.closed
 	e.mu.Unlock()
 	if down {
 		return nil, &net.OpError{Op: "dial", Net: "unix", Err: fmt.Errorf("connect: connection refused")}
@@ -186,6 +189,7 @@ func (e *Engine) Kill() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.down = true
+	e.events.lose(e.podman)
 	for c := range e.conns {
 		c.Close()
 	}
@@ -194,11 +198,12 @@ func (e *Engine) Kill() {
 	}
 }
 
-// Revive undoes Kill and Freeze.
+// Revive undoes Kill, Shutdown and Freeze.
 func (e *Engine) Revive() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.down, e.frozen = false, false
+	e.down, e.frozen, e.closed = false, false, false
+	e.events.hear()
 }
 
 // Script says what a pull of the image does.

@@ -95,6 +95,7 @@ type container struct {
 	manifest  string        // in the containerd image store
 	killed    chan struct{} // closed when it was ended from outside
 	removed   chan struct{}
+	died      func() // is called when it has exited
 
 	mu          sync.Mutex
 	status      string // created, running or exited
@@ -154,6 +155,7 @@ func (c *container) exit(code int, fromOutside bool) {
 	if fromOutside {
 		close(c.killed)
 	}
+	c.died()
 	c.change()
 }
 

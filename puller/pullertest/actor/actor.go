@@ -43,10 +43,12 @@ type Self struct {
 //	flood=N             print Flood(N) to stdout
 //	self                print Self as JSON to stdout
 //	term                ignore SIGTERM from now on
+//	graceful            exit with 0 when SIGTERM comes from now on
 //	sleep=DURATION      do nothing
 //	eat=N               take N bytes of memory
 //	exit=N              exit
 func Act(args []string, w World) int {
+	ended := 143
 	for _, arg := range args {
 		verb, text, _ := strings.Cut(arg, "=")
 		n, _ := strconv.Atoi(text)
@@ -69,10 +71,12 @@ func Act(args []string, w World) int {
 			json.NewEncoder(w.Stdout()).Encode(w.Self())
 		case "term":
 			w.IgnoreTERM()
+		case "graceful":
+			ended = 0
 		case "sleep":
 			d, _ := time.ParseDuration(text)
 			if !w.Wait(d) {
-				return 143
+				return ended
 			}
 		case "eat":
 			if !w.Eat(n) {
