@@ -48,6 +48,11 @@ func authOf(secret string) string {
 	return base64.URLEncoding.EncodeToString([]byte(`{"username":"ada","password":"` + secret + `"}`))
 }
 
+// authFor is authOf for one registry.
+func authFor(secret, host string) string {
+	return base64.URLEncoding.EncodeToString([]byte(`{"username":"ada","password":"` + secret + `","serveraddress":"` + host + `"}`))
+}
+
 // private starts a registry with an image that needs a password.
 func private(t *testing.T, password string) (*lab.Registry, string) {
 	t.Helper()
@@ -155,8 +160,12 @@ func TestNoSecretIsWrittenAnywhere(t *testing.T) {
 		status(http.StatusOK, "POST", "/v1/pulls?wait=true", pull(image, policy), auth, authOf(callers))
 	}
 	list := fmt.Sprintf(`{"images":[%q,%q]}`, image, own)
-	status(http.StatusOK, "POST", "/v1/prewarms?dry_run=true", list, auth, authOf(callers))
-	status(http.StatusForbidden, "POST", "/v1/prewarms?wait=true", list, auth, authOf(wrong))
+	// They are for one of its registries, which must be said.
+	hersHost, _, _ := strings.Cut(image, "/")
+	status(http.StatusBadRequest, "POST", "/v1/prewarms?dry_run=true", list, auth, authOf(callers))
+	status(http.StatusOK, "POST", "/v1/prewarms?dry_run=true", list, auth, authFor(callers, hersHost))
+	status(http.StatusForbidden, "POST", "/v1/prewarms?wait=true", list, auth, authFor(wrong, hersHost))
+	status(http.StatusOK, "POST", "/v1/prewarms?wait=true", list, auth, authFor(callers, hersHost))
 	status(http.StatusForbidden, "POST", "/v1/runs?wait=true", fmt.Sprintf(`{"image":%q}`, image), auth, authOf(wrong))
 	status(http.StatusOK, "POST", "/images/create?fromImage="+image, "", auth, authOf(callers))
 	status(http.StatusForbidden, "POST", "/images/create?fromImage="+image, "", auth, authOf(wrong))
