@@ -26,7 +26,7 @@ func (p *Puller) Submit(r PullRequest) (Job, error) {
 		return Job{}, err
 	}
 	j := p.newPull(r)
-	asked.Image = r.Image
+	asked.Image, asked.Platform = r.Image, r.Platform
 	j.fingerprint = fingerprint(j, asked)
 	return p.accept(j)
 }
@@ -65,8 +65,9 @@ func keyOf(caller, key string) string {
 }
 
 // fingerprint tells the request of a job from others with the same idempotency
-// key: as it was asked for, with images in full form, but without the defaults,
-// which may be others after a restart. Where the job has no key there is none.
+// key: as it was asked for, with images and platforms in full form, but without
+// the defaults, which may be others after a restart. Where the job has no key
+// there is none.
 func fingerprint(j *job, request any) []byte {
 	if j.idempotency == "" {
 		return nil

@@ -44,9 +44,12 @@ func (p *Puller) Prewarm(r PrewarmRequest) (Job, error) {
 	parent.caller, parent.idempotency = r.Caller, keyOf(r.Caller, r.IdempotencyKey)
 	parent.private = r.Credentials != Credentials{}
 	parent.key.identity = r.Credentials.identity(p.key)
-	asked.Images = slices.Clone(asked.Images)
+	asked.Images, asked.Platform = slices.Clone(asked.Images), r.Platform
 	for i := range asked.Images {
-		asked.Images[i].Image = r.Images[i].Image
+		one := &asked.Images[i]
+		if one.Image = r.Images[i].Image; one.Platform != "" {
+			one.Platform = r.Images[i].Platform
+		}
 	}
 	parent.fingerprint = fingerprint(parent, struct {
 		PrewarmRequest

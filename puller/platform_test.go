@@ -3,6 +3,7 @@ package puller_test
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/pullertest"
@@ -104,5 +105,44 @@ func TestAJobTellsThePlatformInItsOneForm(t *testing.T) {
 		}
 		y.submit(puller.PullRequest{Image: good, Platform: "linux/amd64"})
 		y.engine.Revive()
+	})
+}
+
+func TestARunHasItsPlatformInItsOneForm(t *testing.T) {
+	inRunYard(t, pullertest.Hang(""), func(y *yard) {
+		for _, given := range []string{"LINUX/x86_64", "amd64", "linux"} {
+			if j := y.run(puller.RunRequest{Platform: given}); j.Platform != "linux/amd64" {
+				y.Errorf("%s is %s", given, j.Platform)
+			}
+		}
+		synctest.Wait()
+		all := y.engine.Containers()
+		for _, c := range all {
+			if c.Requested.Platform != "linux/amd64" {
+				y.Errorf("a container is created for %q", c.Requested.Platform)
+			}
+		}
+		if len(all) == 0 {
+			y.Error("there is no container")
+		}
+	})
+}
+
+// A request is the same if it spells its platform otherwise.
+func TestAKeyIsOfOnePlatformHoweverItIsSpelled(t *testing.T) {
+	inYard(t, func(y *yard) {
+		y.serve(good)
+		ids := map[string]bool{}
+		for _, given := range []string{"linux/amd64", "LINUX/AMD64", "linux/x86_64", "amd64"} {
+			ids[y.submit(puller.PullRequest{Image: good, Platform: given, IdempotencyKey: "pull"}).ID] = true
+			j, err := y.Prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good, Platform: given}, {Image: good}}, Platform: given, IdempotencyKey: "prewarm"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids[j.ID] = true
+		}
+		if len(ids) != 2 {
+			y.Errorf("there are the jobs %v", ids)
+		}
 	})
 }

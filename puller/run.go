@@ -60,7 +60,7 @@ func (r RunRequest) withDefaults(o Options) (RunRequest, PullRequest, error) {
 	if err != nil {
 		return r, pull, err
 	}
-	r.Image, r.Policy, r.Timeout = pull.Image, pull.Policy, pull.Timeout
+	r.Image, r.Platform, r.Policy, r.Timeout = pull.Image, pull.Platform, pull.Policy, pull.Timeout
 	if err := r.checkArguments(); err != nil {
 		return r, pull, err
 	}

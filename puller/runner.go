@@ -57,7 +57,7 @@ func (p *Puller) Run(r RunRequest) (Job, error) {
 	j.view.Kind = KindRun
 	r.Credentials, r.Rules = Credentials{}, Rules{}
 	j.run = &run{request: r, name: containerName()}
-	asked.Image = r.Image
+	asked.Image, asked.Platform = r.Image, r.Platform
 	j.fingerprint = fingerprint(j, asked)
 	return p.accept(j)
 }
