@@ -49,7 +49,7 @@ func TestOnlyJobsThatWantTheSameShareATransfer(t *testing.T) {
 			{puller.PullRequest{Credentials: credentials(t, "one")}, 2},
 			{puller.PullRequest{Credentials: credentials(t, "another")}, 3},
 			{puller.PullRequest{Platform: "linux/amd64"}, 3},
-			{puller.PullRequest{Platform: "linux/amd64/v1"}, 3},
+			{puller.PullRequest{Platform: "linux/amd64/v1"}, 3}, // the same platform
 			{puller.PullRequest{Platform: "linux/amd64", Credentials: credentials(t, "one")}, 3},
 		} {
 			r := c.r
