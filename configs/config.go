@@ -3,6 +3,7 @@
 package configs
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -147,7 +148,10 @@ func Load(file string) (Config, error) {
 	v.SetEnvPrefix("towline")
 	v.SetEnvKeyReplacer(strings.NewReplacer(".", "_"))
 	v.AutomaticEnv()
-	setDefaults(v, Default())
+	defaults := defaults(Default())
+	for key, value := range defaults {
+		v.SetDefault(key, value) // every key is looked for in the environment
+	}
 	if err := checkEnvironment(v); err != nil {
 		return Config{}, err
 	}
@@ -155,9 +159,15 @@ func Load(file string) (Config, error) {
 	if !named {
 		file = File
 	}
-	v.SetConfigFile(file)
+	content, err := os.ReadFile(file)
+	if err != nil && (named || !errors.Is(err, os.ErrNotExist)) {
+		return Config{}, oneLine(fmt.Errorf("configuration %s: %w", file, err))
+	}
 	v.SetConfigType("yaml")
-	if err := v.ReadInConfig(); err != nil && (named || !errors.Is(err, os.ErrNotExist)) {
+	if err = v.ReadConfig(bytes.NewReader(content)); err == nil {
+		err = checkWritten(content, defaults) // after it was seen that no alias has itself in it
+	}
+	if err != nil {
 		return Config{}, oneLine(fmt.Errorf("configuration %s: %w", file, err))
 	}
 	if err := checkTypes(v); err != nil {
@@ -173,10 +183,9 @@ func Load(file string) (Config, error) {
 	return c, nil
 }
 
-// setDefaults makes every key known to viper, so that it looks for each in the
-// environment.
-func setDefaults(v *viper.Viper, c Config) {
-	for key, value := range map[string]any{
+// defaults returns every key that the environment may set, with its default.
+func defaults(c Config) map[string]any {
+	return map[string]any{
 		"listen": c.Listen, "socket_group": c.SocketGroup, "state_dir": c.StateDir,
 		"engine.host": c.Engine.Host, "engine.api_version": c.Engine.APIVersion,
 		"pull.concurrency": c.Pull.Concurrency, "pull.per_registry": c.Pull.PerRegistry,
@@ -195,22 +204,29 @@ func setDefaults(v *viper.Viper, c Config) {
 		"auth.tls.cert": c.Auth.TLS.Cert, "auth.tls.key": c.Auth.TLS.Key, "auth.tls.ca": c.Auth.TLS.CA,
 		"limits.connections": c.Limits.Connections, "limits.requests": c.Limits.Requests, "limits.jobs": c.Limits.Jobs,
 		"log.level": c.Log.Level, "log.format": c.Log.Format,
-	} {
-		v.SetDefault(key, value)
 	}
 }
 
-// checkEnvironment refuses TOWLINE_ variables that set nothing: a mistyped one
-// would otherwise be passed over.
+// checkEnvironment refuses TOWLINE_ variables that set nothing, which would
+// otherwise be passed over: a mistyped one, and an empty one that is to narrow
+// something. Another one that is empty is not set.
 func checkEnvironment(v *viper.Viper) error {
-	known := slices.Clone(clientVariables)
+	known := make(map[string]string) // keys by variable
+	for _, name := range clientVariables {
+		known[name] = ""
+	}
 	for _, key := range v.AllKeys() {
-		known = append(known, "TOWLINE_"+strings.ToUpper(strings.ReplaceAll(key, ".", "_")))
+		known["TOWLINE_"+strings.ToUpper(strings.ReplaceAll(key, ".", "_"))] = key
 	}
 	for _, pair := range os.Environ() {
-		name, _, _ := strings.Cut(pair, "=")
-		if strings.HasPrefix(name, "TOWLINE_") && !slices.Contains(known, name) {
+		name, value, _ := strings.Cut(pair, "=")
+		key, ok := known[name]
+		switch {
+		case !strings.HasPrefix(name, "TOWLINE_"):
+		case !ok:
 			return fmt.Errorf("environment: %s sets nothing that towline knows", name)
+		case value == "" && narrows(key):
+			return fmt.Errorf("environment: %s is empty; give it a value, or do not set it", name)
 		}
 	}
 	return nil

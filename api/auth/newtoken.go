@@ -89,7 +89,7 @@ func (n NewToken) AddTo(path string) error {
 }
 
 func (n NewToken) addTo(content []byte) ([]byte, error) {
-	if _, err := parseTokens(content); err != nil {
+	if _, err := parseTokens(content); err != nil && !errors.Is(err, errEmptyFile) {
 		return nil, err
 	}
 	var tree, entry yaml.Node

@@ -16,8 +16,9 @@ import (
 )
 
 // Tokens are the bearer tokens that a file lists, as hashes. A change of the file
-// is seen within tokensEvery of the next request; what is no token file by then
-// is logged, and changes nothing. They are asked from anywhere.
+// is seen by a request that comes a second after it. What is no token file is
+// logged, and changes nothing; so does a file that is still being written. They
+// are asked from anywhere.
 type Tokens struct {
 	path string
 	log  logrus.FieldLogger
@@ -29,8 +30,14 @@ type Tokens struct {
 	looked  time.Time
 }
 
-// tokensEvery is how often the file is looked at, at most.
-const tokensEvery = time.Second
+const (
+	// tokensEvery is how often the file is looked at, at most.
+	tokensEvery = 750 * time.Millisecond
+	// tokensSettle is how long a file must have been as it is before it is read:
+	// half of a file can be a whole one that says less. Both together are less
+	// than a second.
+	tokensSettle = 200 * time.Millisecond
+)
 
 // OpenTokens reads a token file. The error names the file and what is wrong.
 func OpenTokens(path string, log logrus.FieldLogger) (*Tokens, error) {
@@ -42,7 +49,10 @@ func OpenTokens(path string, log logrus.FieldLogger) (*Tokens, error) {
 	if t.list, err = t.read(); err != nil {
 		return nil, fmt.Errorf("tokens: %s: %w", path, err)
 	}
-	t.seen, t.looked = info, time.Now()
+	t.looked = time.Now()
+	if t.seen = info; unsettled(info, t.looked) {
+		t.seen = nil // it is read once more
+	}
 	t.warn(info)
 	return t, nil
 }
@@ -101,20 +111,39 @@ func (t *Tokens) now() *tokenList {
 	if !t.missing && sameFile(info, t.seen) {
 		return t.list
 	}
+	if unsettled(info, now) {
+		t.looked = now.Add(tokensSettle - tokensEvery)
+		return t.list
+	}
+	again := t.seen != nil // else it is read for the second time since the start
 	t.seen, t.missing = info, false
 	list, err := t.read()
 	if err != nil {
 		log.WithError(err).Error("the tokens can't be read; those that were known stay")
 		return t.list
 	}
+	if list.certificates == nil && t.list.certificates != nil {
+		// Without the key, everything is open to every certificate: a file that has
+		// lost it does not say so loudly enough.
+		list.certificates = t.list.certificates
+		log.Error("the key certificates is not there any more; what it had listed stays. Write \"certificates: []\" for nobody; to open everything to every certificate of auth.tls.ca, restart")
+	}
 	t.list = list
-	t.warn(info)
-	log.WithField("tokens", len(list.tokens)).Info("the tokens were read anew")
+	if again {
+		t.warn(info)
+		log.WithField("tokens", len(list.tokens)).Info("the tokens were read anew")
+	}
 	return t.list
 }
 
+// unsettled reports whether a file was written to a moment ago.
+func unsettled(info os.FileInfo, now time.Time) bool {
+	age := now.Sub(info.ModTime())
+	return age >= 0 && age < tokensSettle
+}
+
 func sameFile(a, b os.FileInfo) bool {
-	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size() && a.Mode() == b.Mode()
+	return b != nil && os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size() && a.Mode() == b.Mode()
 }
 
 // caller returns whose token has a hash, and when that ends, zero for never. The
@@ -134,15 +163,18 @@ func (t *Tokens) caller(hash [sha256.Size]byte) (Caller, time.Time, error) {
 // Unauthorized.
 func (t *Tokens) bearer(shown []string) (Caller, error) {
 	scheme, token, _ := strings.Cut(shown[0], " ")
+	token = strings.TrimSpace(token)
 	switch {
 	case len(shown) > 1:
 		return Caller{}, puller.Errorf(puller.Unauthorized, "Authorization: given more than once")
 	case !strings.EqualFold(scheme, "Bearer"):
 		return Caller{}, puller.Errorf(puller.Unauthorized, "Authorization: only \"Bearer TOKEN\" is taken")
+	case token == "":
+		return Caller{}, puller.Errorf(puller.Unauthorized, "Authorization: the token is empty")
 	case t == nil:
 		return Caller{}, puller.Errorf(puller.Unauthorized, "this daemon has no tokens: its auth.token_file is not set")
 	}
-	c, _, err := t.caller(sha256.Sum256([]byte(strings.TrimSpace(token))))
+	c, _, err := t.caller(sha256.Sum256([]byte(token)))
 	return c, err
 }
 

@@ -43,6 +43,7 @@ func TestABadTokenFileIsRefusedWithTheLineAtFault(t *testing.T) {
 		"certificates:\n  - name: a\n    scopes: [x]\n": "line 3: scopes",
 		"certificates:\n  - name: a\n":                  "line 2: scopes",
 		strings.Repeat("#", 2<<20):                      "larger",
+		"":                                              "it is empty",
 	} {
 		path := authtest.File(t, content)
 		_, err := auth.OpenTokens(path, logrus.New())
@@ -55,7 +56,7 @@ func TestABadTokenFileIsRefusedWithTheLineAtFault(t *testing.T) {
 			t.Errorf("%.80q: %v tells a token", content, err)
 		}
 	}
-	for _, content := range []string{"", "tokens:\n", "tokens: []\n", "# none\n", "certificates: []\n"} {
+	for _, content := range []string{"tokens:\n", "tokens: []\n", "certificates: []\n"} {
 		if _, err := auth.OpenTokens(authtest.File(t, content), logrus.New()); err != nil {
 			t.Errorf("%q: %v", content, err)
 		}
@@ -152,7 +153,7 @@ func TestAFileIsNotLookedAtForEveryRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := authtest.File(t, both())
 		tokens := authtest.Open(t, path, io.Discard)
-		if err := os.WriteFile(path, nil, 0o600); err != nil {
+		if err := os.WriteFile(path, []byte("tokens: []\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if !known(tokens, boss) { // no time has passed in here

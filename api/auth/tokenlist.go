@@ -55,6 +55,10 @@ const (
 	maxTokens    = 10_000
 )
 
+// errEmptyFile is for a file that says nothing. It lists nobody, and says so of
+// nobody: it may be about to be written.
+var errEmptyFile = errors.New("it is empty; write \"tokens: []\" to list nobody")
+
 // callerName is what a token may be called. It ends up in logs and on terminals.
 var callerName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
@@ -63,19 +67,20 @@ var callerName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 func parseTokens(content []byte) (*tokenList, error) {
 	var written struct {
 		Tokens       []yaml.Node `yaml:"tokens"`
-		Certificates *[]struct {
-			Name   yaml.Node   `yaml:"name"`
-			Scopes []yaml.Node `yaml:"scopes"`
-			Rules  yaml.Node   `yaml:"rules"`
-		} `yaml:"certificates"`
+		Certificates yaml.Node   `yaml:"certificates"`
 	}
+	var document yaml.Node
 	d := yaml.NewDecoder(bytes.NewReader(content))
-	d.KnownFields(true)
-	if err := d.Decode(&written); err != nil && !errors.Is(err, io.EOF) {
+	if err := d.Decode(&document); errors.Is(err, io.EOF) || err == nil && isNull(document.Content[0]) {
+		return nil, errEmptyFile
+	} else if err != nil {
 		return nil, yamlFault(err)
 	}
 	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return nil, errors.New("more than one YAML document; write one")
+	}
+	if err := document.Load(&written, yaml.WithKnownFields()); err != nil {
+		return nil, yamlFault(err)
 	}
 	if len(written.Tokens) > maxTokens {
 		return nil, fmt.Errorf("tokens: %d of them; at most %d are taken", len(written.Tokens), maxTokens)
@@ -96,26 +101,44 @@ func parseTokens(content []byte) (*tokenList, error) {
 		}
 		list.tokens = append(list.tokens, token)
 	}
-	if written.Certificates != nil {
-		list.certificates = make(map[string]allowed)
-		for _, c := range *written.Certificates {
-			name := c.Name.Value
-			if c.Name.Kind != yaml.ScalarNode || name == "" {
-				return nil, errors.New("certificates: one has no name; write the common name of its subject")
-			}
-			if _, ok := list.certificates[name]; ok {
-				return nil, fmt.Errorf("line %d: name: %q is there twice", c.Name.Line, name)
-			}
-			scopes, err := parseScopes(c.Name.Line, c.Scopes)
-			if err != nil {
-				return nil, err
-			}
-			rules, err := parseRules("cert:"+name, &c.Rules)
-			if err != nil {
-				return nil, err
-			}
-			list.certificates[name] = allowed{scopes, rules}
+	if written.Certificates.Kind != 0 { // the key is there: who is not listed may nothing
+		var err error
+		if list.certificates, err = parseCertificates(&written.Certificates); err != nil {
+			return nil, err
 		}
+	}
+	return list, nil
+}
+
+// parseCertificates reads who is known by a certificate. Of an empty list that is
+// nobody.
+func parseCertificates(node *yaml.Node) (map[string]allowed, error) {
+	var written []struct {
+		Name   yaml.Node   `yaml:"name"`
+		Scopes []yaml.Node `yaml:"scopes"`
+		Rules  yaml.Node   `yaml:"rules"`
+	}
+	if err := node.Load(&written, yaml.WithKnownFields()); err != nil {
+		return nil, yamlFault(err)
+	}
+	list := make(map[string]allowed)
+	for _, c := range written {
+		name := c.Name.Value
+		if c.Name.Kind != yaml.ScalarNode || name == "" {
+			return nil, errors.New("certificates: one has no name; write the common name of its subject")
+		}
+		if _, ok := list[name]; ok {
+			return nil, fmt.Errorf("line %d: name: %q is there twice", c.Name.Line, name)
+		}
+		scopes, err := parseScopes(c.Name.Line, c.Scopes)
+		if err != nil {
+			return nil, err
+		}
+		rules, err := parseRules("cert:"+name, &c.Rules)
+		if err != nil {
+			return nil, err
+		}
+		list[name] = allowed{scopes, rules}
 	}
 	return list, nil
 }
@@ -133,7 +156,9 @@ func parseToken(node *yaml.Node) (t listedToken, err error) {
 	if err != nil || len(hash) != sha256.Size {
 		return t, fmt.Errorf("line %d: sha256: that of %s is not the 64 hexadecimal digits that \"towline token new\" prints", line(node, &e.SHA256), t.name)
 	}
-	t.hash = [sha256.Size]byte(hash)
+	if t.hash = [sha256.Size]byte(hash); t.hash == sha256.Sum256(nil) {
+		return t, fmt.Errorf("line %d: sha256: that of %s is the hash of nothing; hash the token", line(node, &e.SHA256), t.name)
+	}
 	if t.scopes, err = parseScopes(node.Line, e.Scopes); err != nil {
 		return t, err
 	}
@@ -193,6 +218,13 @@ func parseRules(caller string, node *yaml.Node) (rules puller.Rules, err error) 
 	if err := node.Load(&written, yaml.WithKnownFields()); err != nil {
 		return rules, yamlFault(err)
 	}
+	if key := emptyKey(node); key != nil || isNull(node) {
+		at, name := node.Line, "rules"
+		if key != nil {
+			at, name = key.Line, key.Value
+		}
+		return rules, fmt.Errorf("line %d: %s: nothing stands there, which would forbid nothing; write a value, or take the key out", at, name)
+	}
 	if rules.Pull, err = puller.ParseRules(caller+"'s rules.pull", puller.WrittenRules(written.Pull)); err == nil {
 		rules.Run, err = puller.ParseRules(caller+"'s rules.run", puller.WrittenRules(written.Run))
 	}
@@ -200,6 +232,35 @@ func parseRules(caller string, node *yaml.Node) (rules puller.Rules, err error) 
 		return rules, fmt.Errorf("line %d: %w", node.Line, err)
 	}
 	return rules, nil
+}
+
+// emptyKey returns a key that has nothing after it, as where all entries of a
+// list were commented out, or nothing among its entries; nil for none.
+func emptyKey(node *yaml.Node) *yaml.Node {
+	if node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
+	for i := 0; node.Kind == yaml.MappingNode && i+1 < len(node.Content); i += 2 {
+		value := node.Content[i+1]
+		if value.Kind == yaml.AliasNode {
+			value = value.Alias
+		}
+		if isNull(value) || value.Kind == yaml.SequenceNode && slices.ContainsFunc(value.Content, isNull) {
+			return node.Content[i]
+		}
+		if key := emptyKey(value); key != nil {
+			return key
+		}
+	}
+	return nil
+}
+
+// isNull reports whether a node is one that says nothing.
+func isNull(node *yaml.Node) bool {
+	if node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
+	return node.Kind == yaml.ScalarNode && node.Tag == "!!null"
 }
 
 var fieldNotFound = regexp.MustCompile(`field (\S+) not found in type \S+`)

@@ -255,3 +255,31 @@ func TestAPullIsFollowedOverTLS(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestAnEmptyFileOfTLSOpensNothing(t *testing.T) {
+	for _, name := range []string{"daemon.pem", "daemon.key", "ca.pem"} {
+		ours := newAuthority(t)
+		ours.issue("daemon", "daemon")
+		said := &lines{}
+		log := logrus.New()
+		log.SetOutput(said)
+		options := configs.Auth{TLS: configs.TLS{Cert: ours.file("daemon.pem"), Key: ours.file("daemon.key"), CA: ours.file("ca.pem")}}
+		c, err := newCertificates(options, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		was := c.now()
+		for _, content := range []string{"", "# nothing\n"} {
+			if err := os.WriteFile(ours.file(name), []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := newCertificates(options, log); err == nil || !strings.HasPrefix(err.Error(), "auth.tls: ") {
+				t.Errorf("%s is %q: a start with it: %v", name, content, err)
+			}
+			c.looked = c.looked.Add(-2 * certificatesEvery)
+			if c.now() != was || !strings.Contains(said.String(), "stay as they were") {
+				t.Errorf("%s is %q: it is taken, and said is\n%s", name, content, said)
+			}
+		}
+	}
+}
