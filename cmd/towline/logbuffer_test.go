@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -174,7 +175,9 @@ func answers(t *testing.T, path string) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for range 2000 {
-		if _, err := os.Stat(path); err == nil {
+		// A socket is there a moment before it is listened on.
+		if c, err := net.Dial("unix", path); err == nil {
+			c.Close()
 			if got := get(t, path, "/healthz"); strings.HasPrefix(got, "200 ") {
 				return
 			}
