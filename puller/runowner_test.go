@@ -1,6 +1,7 @@
 package puller_test
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"testing"
@@ -207,5 +208,36 @@ func TestACreateThatFailsWhileTheEngineStopsIsRepeated(t *testing.T) {
 		j := y.run(puller.RunRequest{})
 		y.exited(j, 1)
 		y.counts(j, 2, nil)
+	})
+}
+
+// stray is an engine that gives the ID of another container than it has created.
+type stray struct {
+	puller.Engine
+	id string
+}
+
+func (e *stray) Create(ctx context.Context, c puller.Container) (string, []string, error) {
+	_, warnings, err := e.Engine.Create(ctx, c)
+	return e.id, warnings, err
+}
+
+func TestAnIDOfAnotherContainerIsNotTaken(t *testing.T) {
+	e := new(stray)
+	inYardWith(t, running, func(real puller.Engine) puller.Engine { e.Engine = real; return e }, func(y *yard) {
+		y.serve(good)
+		y.engine.Program(claim, pullertest.Hang(""))
+		e.id = y.others("", nil)
+		v := y.failed(y.run(puller.RunRequest{}), puller.Internal)
+		if !strings.Contains(v.Error.Message, "asked to create") {
+			y.Errorf("the error is %q", v.Error.Message)
+		}
+		y.left(e.id)
+		if c := y.engine.Containers(); len(c) != 1 || c[0].Status != "running" {
+			y.Errorf("their container is %+v", c)
+		}
+		y.restart()
+		<-time.After(10 * time.Second)
+		y.left(e.id)
 	})
 }

@@ -2,7 +2,9 @@ package docker
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -26,7 +28,22 @@ func (e *Engine) Create(ctx context.Context, c puller.Container) (id string, war
 	ctx, cancel := limited(ctx, workLimit)
 	defer cancel()
 	created, err := renegotiated(func() (container.CreateResponse, error) { return e.createContainer(ctx, c) })
+	if err == nil && !isContainerID(created.ID) {
+		return "", nil, &puller.Error{Op: opCreate, Ref: c.Image, Kind: puller.Internal, Err: errNoContainerID(created.ID)}
+	}
 	return created.ID, created.Warnings, err
+}
+
+// containerID is the form of IDs. They become part of paths.
+var containerID = regexp.MustCompile(`^[0-9a-f]{12,64}$`)
+
+func isContainerID(id string) bool { return containerID.MatchString(id) }
+
+func errNoContainerID(id string) error {
+	if id == "" {
+		return errors.New("the engine's answer has no container ID")
+	}
+	return fmt.Errorf("the engine's answer has no container ID, but %.80q", id)
 }
 
 // Check implements puller.Engine.
@@ -36,8 +53,12 @@ func (e *Engine) Check(ctx context.Context, id string, c puller.Container) error
 	return e.each(ctx, opCreate, func(sdk *client.Client) error {
 		made, err := sdk.ContainerInspect(ctx, id)
 		switch {
+		case cerrdefs.IsNotFound(err): // not the image, which is what that would mean here
+			return errors.New("the engine has lost the container that it was asked to create: others have removed it")
 		case err != nil:
 			return err
+		case !isOf(made, id, c):
+			return &otherContainer{id}
 		case made.ContainerJSONBase == nil || !sameID(made.Image, c.Image):
 			image := ""
 			if made.ContainerJSONBase != nil {
@@ -53,6 +74,27 @@ func (e *Engine) Check(ctx context.Context, id string, c puller.Container) error
 		}
 		return nil
 	})
+}
+
+// isOf reports whether an answer is of the container that was created as c.
+func isOf(made container.InspectResponse, id string, c puller.Container) bool {
+	if made.ContainerJSONBase == nil || made.ID != id || c.Name != "" && strings.TrimPrefix(made.Name, "/") != c.Name {
+		return false
+	}
+	for name, value := range c.Labels {
+		if made.Config == nil || made.Config.Labels[name] != value {
+			return false
+		}
+	}
+	return true
+}
+
+// otherContainer is that an engine tells of another container than it was asked
+// about, or made another one.
+type otherContainer struct{ id string }
+
+func (e *otherContainer) Error() string {
+	return fmt.Sprintf("the engine does not say of the container %.12s that it is the one that it was asked to create", e.id)
 }
 
 // sameID compares IDs; older engines write them without the algorithm.
@@ -208,6 +250,9 @@ func (e *Engine) Containers(ctx context.Context, label, value string) ([]puller.
 		list, err := sdk.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", label+"="+value))})
 		states = nil
 		for _, c := range list {
+			if !isContainerID(c.ID) {
+				return errNoContainerID(c.ID)
+			}
 			names := make([]string, len(c.Names))
 			for i, name := range c.Names {
 				names[i] = strings.TrimPrefix(name, "/")
@@ -216,5 +261,8 @@ func (e *Engine) Containers(ctx context.Context, label, value string) ([]puller.
 		}
 		return err
 	})
-	return states, err
+	if err != nil {
+		return nil, err
+	}
+	return states, nil
 }

@@ -66,7 +66,7 @@ func New(o Options) (*Engine, error) {
 		client.WithHost(host),
 		// One of its own for each SDK client, which wraps the transport in place.
 		func(c *client.Client) error {
-			return client.WithHTTPClient(&http.Client{Transport: traced, CheckRedirect: client.CheckRedirect})(c)
+			return client.WithHTTPClient(&http.Client{Transport: bounded{traced}, CheckRedirect: client.CheckRedirect})(c)
 		},
 	}
 	if secure {
