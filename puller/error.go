@@ -49,7 +49,11 @@ type Error struct {
 	Kind Kind
 	// RetryAfter is how long to wait before another try; 0 where unknown.
 	RetryAfter time.Duration
-	Err        error // never nil
+	// Unclear says that the engine's words do not tell why, and that the registry
+	// knows: its status, or of what type the image's layers are. Kind is the best
+	// that can be said without asking it.
+	Unclear bool
+	Err     error // never nil
 }
 
 // Error says what was tried, with what, and what came of it.

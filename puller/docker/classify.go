@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -37,8 +36,9 @@ func (e *unreachable) Unwrap() error { return e.err }
 
 // classify is the one place where an engine's error gets its kind: by ctx and
 // by type where these tell it, and by the engine's words where only those do.
-// Status codes come last, because engines give 404 to what was denied and 500
-// to most of the rest (Docker Engine 20.10 to 29).
+// The engine's own status codes come last, because engines give 404 to what was
+// denied and 500 to most of the rest (Docker Engine 20.10 to 29). What its words
+// say of a registry's status counts for what puller.KindOfStatus says.
 func classify(ctx context.Context, op, ref string, err error) error {
 	e := &puller.Error{Op: op, Ref: ref, Err: plain(err)}
 	var cut *streamError
@@ -61,19 +61,25 @@ func classify(ctx context.Context, op, ref string, err error) error {
 	case slices.Contains(containerOps, op):
 		e.Kind, e.Err = ofContainers(plain(err))
 	default:
-		e.Kind = kindOf(err, ref)
-		if e.Kind == puller.RegistryUnavailable && op != "pull" {
-			e.Kind = puller.EngineUnavailable // no registry took part
+		e.Kind, e.Unclear = kindOfPull(err, ref)
+		if op != "pull" {
+			e.Kind, e.Unclear = kindWithoutRegistry(e.Kind, e.Unclear, err), false
 		}
 	}
 	return e
 }
 
-func kindOf(err error, ref string) puller.Kind {
-	if kind := kindOfWords(withoutRef(err.Error(), ref)); kind != "" {
-		return kind
+// kindWithoutRegistry is the kind of a call in which no registry took part.
+func kindWithoutRegistry(kind puller.Kind, unclear bool, err error) puller.Kind {
+	switch {
+	case unclear:
+		return kindOfType(err)
+	case kind == puller.RegistryUnavailable:
+		return puller.EngineUnavailable
+	case kind == puller.Truncated: // it misses what the image needs
+		return puller.NotFound
 	}
-	return kindOfType(err)
+	return kind
 }
 
 func kindOfType(err error) puller.Kind {
@@ -92,94 +98,6 @@ func kindOfType(err error) puller.Kind {
 		return puller.EngineUnavailable
 	}
 	return puller.Internal
-}
-
-// words maps what engines say to kinds; the first row that has one of its
-// phrases in the lower-cased message wins. A row names where its less obvious
-// phrases were heard.
-var words = []struct {
-	kind    puller.Kind
-	phrases []string
-}{
-	// An engine that was exchanged for another version (see Engine.renew), and
-	// one that is called without the TLS it asks for.
-	{puller.EngineUnavailable, []string{"client version", "client sent an http request to an https server"}},
-	{puller.NoSpace, []string{"no space left on device", "disk quota exceeded", "not enough space", "no_space"}},
-	// The containerd image store words a blob's 429 without the number.
-	{puller.RateLimited, []string{"toomanyrequests", "too many requests", "rate limit", "ratelimit"}},
-	{puller.PlatformMismatch, []string{
-		"no matching manifest for", "no match for platform", "does not match the specified platform",
-		"does not provide the specified platform", "does not provide any platform",
-		"no image found in manifest list for", "no image found in image index for", // Podman
-		"cannot be used on this platform", "operating system is not supported", "cannot download image with operating system",
-	}},
-	{puller.Corrupt, []string{
-		"verification failed for digest", "failed size validation", "unexpected commit digest", "unexpected digest",
-		"digest did not match", "did not match expected digest", "digest mismatch", "does not match digest", "digest verification failed", "failed to verify digest",
-		"don't match image configuration", "invalid rootfs in image configuration", "blob sum mismatch",
-		"invalid checksum", "checksum error", "invalid tar header", "error processing tar file", "gzip: invalid", "flate: corrupt", "archive/tar:",
-		"unpigz: corrupted", "corrupt input", "magic number mismatch",
-		"digest of source image's manifest would change", // Podman
-	}},
-	// Graph drivers keep one platform of an index under its digest.
-	{puller.Conflict, []string{"cannot overwrite digest"}},
-	{puller.Denied, []string{
-		"unauthorized", "authentication required", "no basic auth credentials", "authorization failed",
-		"access denied", "access to the resource is denied", ": denied", "insufficient_scope", "forbidden",
-		"incorrect username or password", "login attempt", "invalid username/password", "may require 'docker login'",
-	}},
-	{puller.InvalidRequest, []string{
-		"invalid reference format", "invalid repository name", "invalid tag format", "must be lowercase", "invalid checksum digest",
-		"unknown operating system or architecture", "is an invalid component", "is an invalid os", "unknown operating system",
-		"repository name not known to registry: invalid", "not implemented on this platform",
-	}},
-	{puller.RegistryUnavailable, []string{
-		"connection refused", "connection reset", "no such host", "i/o timeout", "tls handshake", "network is unreachable",
-		"no route to host", "host is down", "server misbehaving", "name resolution", "x509:", "certificate", "http response to https client",
-		"client.timeout exceeded", "request canceled while waiting", "context deadline exceeded", "unexpected eof", "broken pipe", "dial tcp",
-		"internal server error", "bad gateway", "service unavailable", "gateway timeout", "unexpected http status: 5", "tls:",
-		"server closed", "pinging container registry", "use of closed network connection", "stream error", "goaway",
-		": eof", "timeout awaiting", "connection timed out",
-	}},
-	{puller.NotFound, []string{
-		"manifest unknown", "unknown blob", "blob unknown", "name unknown", "name_unknown", "manifest_unknown", "not found", "no such image", "does not exist",
-		"repository name not known", "not known to registry", "image not known", "unknown image",
-	}},
-	// An engine that is being stopped gives up its own work.
-	{puller.EngineUnavailable, []string{"context canceled", "shutting down", "daemon is stopping"}},
-}
-
-// Bare status numbers, which must not be found inside a digest or a port.
-var statuses = []struct {
-	kind puller.Kind
-	re   *regexp.Regexp
-}{
-	{puller.RateLimited, statusNumber("429")},
-	{puller.Denied, statusNumber("40[13]")},
-	{puller.NotFound, statusNumber("404")},
-	{puller.RegistryUnavailable, statusNumber("5[0-9][0-9]")},
-}
-
-func statusNumber(re string) *regexp.Regexp {
-	return regexp.MustCompile(`(?:status|code|http)[^0-9/]{0,24}` + re + `\b`)
-}
-
-func kindOfWords(message string) puller.Kind {
-	// A phrase that begins with ": " is also found at the beginning.
-	message = ": " + strings.ToLower(message)
-	for _, row := range words {
-		for _, phrase := range row.phrases {
-			if strings.Contains(message, phrase) {
-				return row.kind
-			}
-		}
-	}
-	for _, s := range statuses {
-		if s.re.MatchString(message) {
-			return s.kind
-		}
-	}
-	return ""
 }
 
 // withoutRef takes the image's name out of a message, so that a repository

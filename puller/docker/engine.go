@@ -50,12 +50,13 @@ func New(o Options) (*Engine, error) {
 		silent.SetOutput(io.Discard)
 		o.Log = silent
 	}
-	traced, err := newTracer(transport, o.Log, o.Metrics)
+	tracer, err := newTracer(transport, o.Log, o.Metrics)
 	if err != nil {
 		return nil, err
 	}
 	once := transport.Clone()
 	once.DisableKeepAlives = true
+	traced := gateway{tracer}
 	secure := transport.TLSClientConfig != nil || strings.HasPrefix(host, "https://")
 	base, err := base(host, secure)
 	if err != nil {

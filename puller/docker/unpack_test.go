@@ -1,0 +1,101 @@
+package docker_test
+
+import (
+	"errors"
+	"net/http"
+	"testing"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/pullertest"
+)
+
+// What engines say before the cause, and after it.
+var unpackings = []struct{ before, after string }{
+	{"failed to register layer: Error processing tar file(exit status 1): ", ""}, // 20.10
+	{"failed to register layer: ", ""},                                           // 23.0 and later
+	{`failed to extract layer (application/vnd.oci.image.layer.v1.tar+gzip sha256:3294ca520f44daca62862c9a63457e7ca8ff5816d28bd41912261fa80e16459f) to overlayfs as "extract-279043870-8ay8 sha256:798a9c840c7be4e811737634a47ee67d4e203f0d95ba46e16d91ac93335086b3": mount callback failed on /var/lib/docker/containerd/daemon/tmpmounts/containerd-mount1997119283: `, ""},
+	{"failed to extract layer sha256:3294ca52: mount callback failed on /m: ", ": unknown"},
+	{`writing blob: adding layer with blob "sha256:3294ca52": processing tar file(`, "): exit status 1"}, // Podman
+	{`copying system image from manifest list: writing blob: adding layer with blob "sha256:3294ca52"/""/"sha256:429b": unpacking failed (error: exit status 1; output: `, ")"},
+}
+
+func TestWhatKeptALayerFromBeingUnpackedIsItsKind(t *testing.T) {
+	const image = "registry.test/team/app:v1"
+	e, scripted := newEngine(t)
+	for cause, want := range map[string]puller.Kind{
+		"archive/tar: invalid tar header":                  puller.Corrupt,
+		"unexpected EOF":                                   puller.Corrupt,
+		"gzip: invalid checksum":                           puller.Corrupt,
+		"flate: corrupt input before offset 5":             puller.Corrupt,
+		"invalid input: magic number mismatch":             puller.Corrupt, // no zstd, though it is said to be
+		"write /usr/lib/x.so: no space left on device":     puller.NoSpace,
+		"write /usr/lib/x.so: disk quota exceeded":         puller.NoSpace,
+		"mkdir /usr: read-only file system":                puller.Internal,
+		"write /x: input/output error":                     puller.Internal,
+		"signal: killed":                                   puller.Internal,
+		"lchown /x: operation not permitted":               puller.Internal,
+		"open /x: permission denied":                       puller.Internal,
+		"fork/exec /proc/self/exe: cannot allocate memory": puller.Internal,
+		"open /nnnn: file name too long":                   puller.InvalidRequest,
+		"link /nowhere/x /a: no such file or directory":    puller.InvalidRequest,
+		"open /a/b: not a directory":                       puller.InvalidRequest,
+		"open /a: too many levels of symbolic links":       puller.InvalidRequest,
+		"context canceled":                                 puller.EngineUnavailable,
+		// A layer's files have what names they like.
+		"open /unexpected EOF/no space left on device: input/output error":                      puller.Internal,
+		"open /archive/tar: invalid tar header: permission denied":                              puller.Internal,
+		"mkdir /toomanyrequests/unauthorized/manifest unknown: read-only file system":           puller.Internal,
+		"write /link a b: no such file or directory: no space left on device":                   puller.NoSpace,
+		"open /error parsing HTTP 404 response body/StatusCode: 429/x: operation not permitted": puller.Internal,
+	} {
+		for _, u := range unpackings {
+			words := u.before + cause + u.after
+			scripted.Script(image, func(p *pullertest.Pull) { p.Fail(words) })
+			got, err := pull(t, e, image)
+			if got != want {
+				t.Errorf("the kind is %q, not %q: %v", got, want, err)
+			}
+			var known *puller.Error
+			if unclear := cause == "archive/tar: invalid tar header"; !errors.As(err, &known) || known.Unclear != unclear {
+				t.Errorf("that the registry is to be asked is not %v: %v", unclear, err)
+			}
+		}
+	}
+	for words, want := range map[string]puller.Kind{
+		"failed to register layer: Error processing tar file(gzip: invalid checksum): ":                                        puller.Corrupt,
+		"failed to register layer: Error processing tar file(exit status 1): open /a/x: no such file or directory":             puller.InvalidRequest,
+		"failed to register layer: open /var/lib/docker/overlay2/x/committed: no such file or directory":                       puller.Internal,
+		"mkdir /var/lib/docker/tmp: read-only file system":                                                                     puller.Internal,
+		"open /var/lib/docker/tmp/GetImageBlob404429403: read-only file system":                                                puller.Internal,
+		"write /var/lib/docker/tmp/GetImageBlob404429403: input/output error":                                                  puller.Internal,
+		`wrong diff id "sha256:8143" calculated on extraction "sha256:dd63", desc "sha256:e4f6"`:                               puller.Corrupt,
+		"failed to unpack image on snapshotter overlayfs: mismatched image rootfs and manifest layers":                         puller.Corrupt,
+		"unable to fetch descriptor (sha256:e3b0) which reports content size of zero: invalid argument":                        puller.InvalidRequest,
+		`failed commit on ref "layer-sha256:404a": unexpected commit size 42, expected 404: failed precondition`:               puller.Corrupt,
+		"copying system image from manifest list: Manifest does not match provided manifest digest sha256:404a":                puller.Corrupt,
+		"failed to get layer sha256:404a: layer does not exist":                                                                puller.Truncated,
+		"content digest sha256:404a: not found":                                                                                puller.Truncated,
+		`lease does not exist: not found`:                                                                                      puller.Truncated,
+		`lease "1234-abc": not found`:                                                                                          puller.Truncated,
+		`failed commit on ref "layer-sha256:404a": rename /x/ingest/1/data /x/blobs/sha256/404a: no such file or directory`:    puller.Truncated,
+		`failed to prepare extraction snapshot "extract-1 sha256:404a": parent snapshot sha256:404b does not exist: not found`: puller.Truncated,
+		"unexpected media type text/html for sha256:404a: not found":                                                           puller.InvalidRequest,
+		"'scratch' is a reserved name":                                                                                         puller.InvalidRequest,
+	} {
+		scripted.Script(image, func(p *pullertest.Pull) { p.Fail(words) })
+		if got, err := pull(t, e, image); got != want {
+			t.Errorf("the kind is %q, not %q: %v", got, want, err)
+		}
+	}
+}
+
+// Without a pull, a store that misses what an image needs is one without it.
+func TestAnInspectOfAHalfRemovedImageDoesNotFindIt(t *testing.T) {
+	e, scripted := newEngine(t)
+	scripted.OnInspect(func(string, <-chan struct{}) (int, string) {
+		return http.StatusInternalServerError, "failed to get layer sha256:404a: layer does not exist"
+	})
+	if _, err := e.Inspect(t.Context(), "registry.test/team/app:v1", ""); puller.KindOf(err) != puller.NotFound {
+		t.Errorf("%v", err)
+	}
+}
