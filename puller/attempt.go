@@ -50,7 +50,7 @@ func (t *transfer) pull() (Result, error) {
 	progress, end, err := t.stream()
 	t.noteBrought(before, err)
 	if err != nil {
-		return Result{}, err
+		return Result{}, t.explain(err)
 	}
 	t.enter(Verifying)
 	began := time.Now()

@@ -194,7 +194,9 @@ func (r *Redactor) Error(err error) error {
 	if said == err.Error() {
 		return err
 	}
-	return &Error{Kind: KindOf(err), RetryAfter: retryAfterOf(err), Err: errors.New(said)}
+	var e *Error
+	unclear := errors.As(err, &e) && e.Unclear
+	return &Error{Kind: KindOf(err), RetryAfter: retryAfterOf(err), Unclear: unclear, Err: errors.New(said)}
 }
 
 // Message returns a line of an engine's stream without the secrets.

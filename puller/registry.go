@@ -35,7 +35,7 @@ type ManifestQuery struct {
 	OSVersion   string
 	Credentials Credentials
 	// Free asks only for what costs nothing: where reading the manifest would
-	// count against a rate limit, the error is RateLimited.
+	// count against a rate limit, the error is RateLimited and wraps ErrCounts.
 	Free bool
 }
 
@@ -51,6 +51,8 @@ type Manifest struct {
 	// configuration has none at all.
 	Platform string
 	Layers   []Blob // lowest first
+	// Zstd says that a layer is compressed with zstd, which old engines can't read.
+	Zstd bool
 	// DiffIDs are the digests of the layers' contents, unpacked: one for each
 	// (OCI image specification, "Layer DiffID").
 	DiffIDs []string

@@ -78,6 +78,7 @@ func readManifest(body []byte) (d document, config *v1.Descriptor, err error) {
 		return d, nil, errors.New("its configuration has no digest")
 	}
 	d.image.Config = m.Config.Digest.String()
+	d.image.Zstd = slices.ContainsFunc(m.Layers, func(l v1.Descriptor) bool { return strings.HasSuffix(string(l.MediaType), "+zstd") })
 	d.image.Layers, err = readLayers(m.Layers)
 	return d, m.Config, err
 }

@@ -75,7 +75,7 @@ func (c *Client) document(ctx context.Context, v *visit, digest v1.Hash, free bo
 			return d, nil
 		}
 		if free && v.heard.counts.Load() {
-			return document{}, v.fault(puller.RateLimited, errors.New("reading its manifest would count against the registry's rate limit"))
+			return document{}, v.fault(puller.RateLimited, puller.ErrCounts)
 		}
 		reading := c.flights.DoChan(ref+" "+v.credentials.Header(), func() (any, error) {
 			if d, ok := c.known.get(ref); ok { // an earlier flight has just landed
