@@ -55,7 +55,7 @@ func (s *Server) plan(ctx context.Context, request puller.PrewarmRequest) (pulle
 
 // composeQuery are the query parameters that stand beside a Compose file, which
 // has no place for them.
-var composeQuery = []string{"profile", "var", "fail_fast", "platform", "policy", "priority"}
+var composeQuery = []string{"profile", "var", "fail_fast", "platform", "policy", "strict", "priority"}
 
 func isYAML(r *http.Request) bool {
 	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
@@ -78,6 +78,10 @@ func (s *Server) composeRequest(w http.ResponseWriter, r *http.Request) (puller.
 	if err != nil {
 		return puller.PrewarmRequest{}, err
 	}
+	strict, err := isTrue(r, "strict")
+	if err != nil {
+		return puller.PrewarmRequest{}, err
+	}
 	in := http.NewResponseController(w)
 	in.SetReadDeadline(time.Now().Add(bodyLimit))
 	content, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
@@ -97,7 +101,7 @@ func (s *Server) composeRequest(w http.ResponseWriter, r *http.Request) (puller.
 	}
 	defer done()
 	request, err := compose.Parse(ctx, content, variables, q["profile"])
-	request.FailFast = failFast
+	request.FailFast, request.Strict = failFast, strict
 	if v := q.Get("platform"); v != "" {
 		request.Platform = v
 	}

@@ -131,7 +131,7 @@ func (t *transfer) verify(image Image) (given, begun bool, err error) {
 	if t.p.opts.Registry == nil {
 		err = Errorf(Internal, "%s: there is no registry to ask whether the caller has access", t.key.image)
 	} else {
-		_, err = t.p.opts.Registry.Head(t.ctx, t.key.image, t.credentials)
+		_, err = t.head()
 	}
 	switch {
 	case err == nil:

@@ -44,8 +44,11 @@ func (t *transfer) pull() (Result, error) {
 	if !begun {
 		t.begin(!there)
 	}
-	if there && t.dismissNewer(before) {
-		return t.result(before, UpToDate), nil
+	t.note(before, there)
+	if there {
+		if settled, err := t.dismissNewer(before); err != nil || settled {
+			return t.result(before, UpToDate), err
+		}
 	}
 	progress, end, err := t.stream()
 	t.noteBrought(before, err)
@@ -101,25 +104,61 @@ func (t *transfer) result(found Image, source Source) Result {
 // dismissNewer ends all jobs but those that want a pull in any case, if a job
 // asks for what is newer and the registry has nothing newer than what is there.
 // It reports whether none are left. Where the registry can't be asked, the
-// engine's pull finds out.
-func (t *transfer) dismissNewer(before Image) bool {
+// engine's pull finds out; but a registry that limits the rate is left alone.
+func (t *transfer) dismissNewer(before Image) (settled bool, err error) {
 	wants := false
 	t.each(func(j *job) { wants = wants || j.request.Policy == Newer })
 	if !wants || t.p.opts.Registry == nil {
-		return false
+		return false, nil
 	}
-	digest, err := t.p.opts.Registry.Head(t.ctx, t.key.image, t.credentials)
-	if err != nil {
-		t.notice(fmt.Sprintf("the registry could not be asked for the digest, so the engine is (%v)", err), retryAfterOf(err))
-		return false
+	digest, err := t.head()
+	switch {
+	case KindOf(err) == RateLimited:
+		return false, err
+	case err != nil:
+		t.notice(fmt.Sprintf("the registry could not be asked for the digest, so the engine is (%v)", err), 0)
+		return false, nil
 	}
 	t.p.access.grant(t.key, before.ID)
 	if !t.p.has(before, t.key.wanted(), digest) {
-		return false
+		return false, nil
 	}
 	result := t.result(before, UpToDate)
 	result.Digest = digest
-	return t.dismiss(result, func(p Policy) bool { return p != Always })
+	return t.dismiss(result, func(p Policy) bool { return p != Always }), nil
+}
+
+// note notes what is there, for those who are content with it.
+func (t *transfer) note(before Image, there bool) {
+	var present *Result
+	if there && t.p.access.has(t.key, before) {
+		r := t.result(before, Present)
+		present = &r
+	}
+	t.p.mu.Lock()
+	defer t.p.mu.Unlock()
+	t.present = present
+}
+
+// end ends a job with what the transfer ends with. A job that asks for what is
+// newer gets what is there where the registry does not answer, unless it is
+// strict. The admission lock is held, and to be given back by unlock.
+func (t *transfer) end(j *job, result Result, err error) {
+	kind := KindOf(err)
+	if (kind == RegistryUnavailable || kind == RateLimited) && t.present != nil && j.request.Policy == Newer && !j.request.Strict {
+		j.notice(fmt.Sprintf("what is present is kept, since the registry could not be asked for what is newer (%v)", err), 0)
+		result, err = *t.present, nil
+	}
+	t.p.finish(j, result, err)
+}
+
+// head asks the registry what the image's name stands for now.
+func (t *transfer) head() (digest string, err error) {
+	digest, err = t.p.opts.Registry.Head(t.ctx, t.key.image, t.credentials)
+	if KindOf(err) == RateLimited {
+		err = &Error{Op: "ask the registry for", Ref: t.key.image, Kind: RateLimited, RetryAfter: retryAfterOf(err), Err: &refusedError{inner(err)}}
+	}
+	return digest, err
 }
 
 // stream has the engine pull and tells the progress, which it returns, with what
@@ -148,6 +187,9 @@ func (t *transfer) stream() (progress *stream.Progress, end ending, err error) {
 		}
 		end.note(m, t.key.image)
 		if change.Layer != nil {
+			if change.Layer.Current > 0 {
+				t.answered()
+			}
 			t.post(*change.Layer, progress.Totals(now))
 		}
 		if change.Notice != "" {

@@ -137,7 +137,7 @@ func TestACoolDownIsForAllJobsOfTheRegistryAndNoOthers(t *testing.T) {
 
 func TestTheRegistrySaysHowLongTheCoolDownIs(t *testing.T) {
 	for asked, want := range map[time.Duration]time.Duration{
-		time.Second: time.Second, 42 * time.Second: 42 * time.Second, 0: 15 * time.Second, 100 * time.Hour: 6 * time.Hour,
+		time.Second: time.Second, 42 * time.Second: 42 * time.Second, 0: 15 * time.Second, time.Hour: 5 * time.Minute,
 	} {
 		t.Run(asked.String(), func(t *testing.T) {
 			registry := refuses(asked)
@@ -347,5 +347,91 @@ func TestACoolDownHoldsNoSlot(t *testing.T) {
 		}
 		y.came(first, puller.Pulled)
 		synctest.Wait()
+	})
+}
+
+// One header that is wrong does not close a registry for hours: one transfer tries
+// it again after a short while. What is said twice is believed.
+func TestALongCoolDownIsTriedOnceBeforeItIsBelieved(t *testing.T) {
+	o := patient
+	o.Registry, o.Timeout, o.Retries = refuses(2*time.Hour), 24*time.Hour, 3
+	o.Concurrency = 4
+	inYardWith(t, o, nil, func(y *yard) {
+		refused := func(p *pullertest.Pull) { p.Fail("toomanyrequests: slow down") }
+		y.attempts(good, refused, refused, served())
+		first := y.always(good)
+		y.pulls(1)
+		synctest.Wait() // it has been refused
+		var others []puller.Job
+		for i := range 3 {
+			image := fmt.Sprintf("registry.test/image%d:v1", i)
+			y.engine.Script(image, pullertest.Serve(pullertest.NewImage(image, i+1)))
+			others = append(others, y.always(image))
+		}
+		<-time.After(5*time.Minute + time.Second)
+		y.pulls(2) // one alone
+		for _, j := range append(others, first) {
+			v := y.came(j, puller.Pulled)
+			if took := v.FinishedAt.Sub(v.CreatedAt); took != 2*time.Hour+5*time.Minute {
+				y.Errorf("%s took %s", v.Image, took)
+			}
+		}
+		if got := cooled(y.events(first)); fmt.Sprint(got) != "[300 7200]" {
+			y.Errorf("it was told of cool-downs of %v seconds", got)
+		}
+	})
+}
+
+// As soon as the one that tries is given something, the others go on.
+func TestATrialThatIsServedOpensTheRegistryToAll(t *testing.T) {
+	o := puller.Options{Concurrency: 4, Policy: puller.Missing, Retries: 3, Timeout: 24 * time.Hour, Registry: refuses(2 * time.Hour)}
+	inYardWith(t, o, nil, func(y *yard) {
+		long := y.hold(other) // it runs before, during and after
+		runs := y.always(other)
+		y.pulls(1)
+		y.attempts(good, func(p *pullertest.Pull) { p.Fail("toomanyrequests: slow down") }, func(p *pullertest.Pull) {
+			p.Line(`{"status":"Pulling fs layer","progressDetail":{},"id":"aaaaaaaaaaaa"}`)
+			p.Wait(time.Second)
+			p.Line(`{"status":"Downloading","progressDetail":{"current":300,"total":1000},"id":"aaaaaaaaaaaa"}`)
+			p.Wait(30 * time.Second)
+			served()(p)
+		})
+		first := y.always(good)
+		y.pulls(2)
+		synctest.Wait()
+		const next = "registry.test/next:v1"
+		y.engine.Script(next, pullertest.Serve(pullertest.NewImage(next, 2)))
+		waits := y.came(y.always(next), puller.Pulled)
+		if took := waits.FinishedAt.Sub(waits.CreatedAt); took != 5*time.Minute+time.Second {
+			y.Errorf("it took %s", took)
+		}
+		y.came(first, puller.Pulled)
+		long()
+		y.came(runs, puller.Pulled)
+	})
+}
+
+// What limits anonymous callers does not hold for one who is logged in.
+func TestACoolDownHoldsForOneIdentity(t *testing.T) {
+	o := patient
+	o.Timeout = time.Hour
+	inYardWith(t, o, nil, func(y *yard) {
+		y.attempts(good, limited, served())
+		anonymous := y.always(good)
+		y.pulls(1)
+		synctest.Wait()
+		y.serve(other)
+		sources := []puller.Source{puller.Pulled, puller.UpToDate}
+		for n, password := range []string{"hunter2", "hunter3"} {
+			v := y.came(y.submit(puller.PullRequest{Image: other, Policy: puller.Always, Credentials: credentials(y.T, password)}), sources[n])
+			if !v.FinishedAt.Equal(v.CreatedAt) {
+				y.Errorf("one with credentials waited for %s", v.FinishedAt.Sub(v.CreatedAt))
+			}
+		}
+		v := y.came(y.always(other), puller.UpToDate)
+		if took := v.FinishedAt.Sub(v.CreatedAt); took != 15*time.Second {
+			y.Errorf("another anonymous one waited for %s", took)
+		}
+		y.came(anonymous, puller.Pulled)
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/towline/towline/puller"
@@ -83,19 +84,106 @@ func TestNewerBesideAlwaysIsPulled(t *testing.T) {
 	})
 }
 
-func TestNewerWithARateLimitedHeadFallsBackAndSaysSo(t *testing.T) {
+// A registry that limits the rate is left alone, and not asked by the engine's pull
+// instead.
+func TestNewerWaitsOutARateLimitOfItsHead(t *testing.T) {
+	image := pullertest.NewImage(good, 1)
+	registry := &fakeRegistry{digest: pullertest.Digest(image), err: &puller.Error{Kind: puller.RateLimited, RetryAfter: 30 * time.Second, Err: errors.New("429")}}
 	o := patient
-	o.Registry = &fakeRegistry{err: &puller.Error{Kind: puller.RateLimited, RetryAfter: 30 * time.Second, Err: errors.New("429")}}
+	o.Registry = registry
+	inYardWith(t, o, nil, func(y *yard) {
+		y.engine.Tag(good, image)
+		j := y.submit(puller.PullRequest{Image: good, Policy: puller.Newer})
+		y.serve(other)
+		synctest.Wait() // it has been refused
+		waits := y.always(other) // the registry's too
+		<-time.After(20 * time.Second)
+		if registry.calls() != 1 {
+			y.Errorf("the registry was asked %d times", registry.calls())
+		}
+		y.pulls(0)
+		registry.mu.Lock()
+		registry.err = nil
+		registry.mu.Unlock()
+		v := y.came(j, puller.UpToDate)
+		if took := v.FinishedAt.Sub(v.CreatedAt); took != 30*time.Second {
+			y.Errorf("it took %s", took)
+		}
+		if got := cooled(y.events(j)); len(got) != 1 || got[0] != 30 {
+			y.Errorf("it was told of cool-downs of %v seconds", got)
+		}
+		y.came(waits, puller.Pulled)
+		y.pulls(1)
+	})
+}
+
+func TestNewerKeepsWhatIsPresentWhereTheRegistryDoesNotAnswer(t *testing.T) {
+	image := pullertest.NewImage(good, 1)
+	down := &fakeRegistry{err: puller.Errorf(puller.RegistryUnavailable, "connection refused")}
+	limits := &fakeRegistry{err: &puller.Error{Kind: puller.RateLimited, RetryAfter: 30 * time.Second, Err: errors.New("429")}}
+	const refused = "Get \"https://registry.test/v2/\": dial tcp 192.0.2.1:443: connect: connection refused"
+	for _, c := range []struct {
+		name     string
+		registry *fakeRegistry
+		there    bool
+		request  puller.PullRequest
+		words    string
+		kind     puller.Kind // "" for kept
+	}{
+		{"kept", down, true, puller.PullRequest{Policy: puller.Newer}, refused, ""},
+		{"kept without another try", down, true, puller.PullRequest{Policy: puller.Newer, Retries: new(int)}, refused, ""},
+		{"kept where there is no registry to ask", nil, true, puller.PullRequest{Policy: puller.Newer}, refused, ""},
+		{"kept where the rate is limited", limits, true, puller.PullRequest{Policy: puller.Newer}, refused, ""},
+		{"strict", down, true, puller.PullRequest{Policy: puller.Newer, Strict: true}, refused, puller.RegistryUnavailable},
+		{"strict where the rate is limited", limits, true, puller.PullRequest{Policy: puller.Newer, Strict: true}, refused, puller.RateLimited},
+		{"absent", down, false, puller.PullRequest{Policy: puller.Newer}, refused, puller.RegistryUnavailable},
+		{"always", down, true, puller.PullRequest{Policy: puller.Always}, refused, puller.RegistryUnavailable},
+		{"denied", down, true, puller.PullRequest{Policy: puller.Newer}, "unauthorized: authentication required", puller.Denied},
+		{"gone", down, true, puller.PullRequest{Policy: puller.Newer}, "manifest unknown: manifest unknown", puller.NotFound},
+		{"another platform", down, true, puller.PullRequest{Policy: puller.Newer, Platform: "linux/s390x"}, refused, puller.RegistryUnavailable},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := patient
+			if c.registry != nil {
+				o.Registry = c.registry
+			}
+			inYardWith(t, o, nil, func(y *yard) {
+				if c.there {
+					y.engine.Tag(good, image)
+				}
+				y.engine.Script(good, fails(c.words))
+				c.request.Image = good
+				j := y.submit(c.request)
+				if c.kind != "" {
+					y.failed(j, c.kind)
+					return
+				}
+				v := y.came(j, puller.Present)
+				if v.Result.ImageID != image.ID || v.Result.Digest != pullertest.Digest(image) {
+					y.Errorf("the result is %+v", v.Result)
+				}
+				kept := 0
+				for _, e := range y.events(j) {
+					if e.Type == "notice" && strings.Contains(e.Message, "what is present is kept") {
+						kept++
+					}
+				}
+				if kept != 1 {
+					y.Errorf("of what is kept it was told %d times", kept)
+				}
+			})
+		})
+	}
+}
+
+// What only others have been shown to have access to is not kept for one whom the
+// registry can't be asked about.
+func TestNewerKeepsNothingThatItsCallerMayNotHave(t *testing.T) {
+	o := patient
+	o.VerifyAccess, o.Registry = true, &fakeRegistry{err: puller.Errorf(puller.RegistryUnavailable, "connection refused")}
 	inYardWith(t, o, nil, func(y *yard) {
 		y.engine.Tag(good, pullertest.NewImage(good, 1))
-		y.serve(good)
-		j := y.submit(puller.PullRequest{Image: good, Policy: puller.Newer})
-		y.came(j, puller.UpToDate)
-		for _, e := range y.events(j) {
-			if e.Type == "notice" && e.RetryAfterSeconds != 30 {
-				y.Errorf("the notice is %+v", e)
-			}
-		}
-		y.pulls(1)
+		y.engine.Script(good, fails("dial tcp 192.0.2.1:443: connect: connection refused"))
+		y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.Newer}), puller.RegistryUnavailable)
 	})
 }

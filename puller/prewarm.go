@@ -23,6 +23,7 @@ type PrewarmRequest struct {
 	Priority Priority `json:"priority,omitempty"`
 	Timeout  Duration `json:"timeout,omitempty"`
 	Retries  *int     `json:"retries,omitempty"`
+	Strict   bool     `json:"strict,omitempty"`
 
 	// Skipped are what the list's author wants and no pull can bring.
 	Skipped []Skipped `json:"-"`
@@ -106,7 +107,7 @@ func (r PrewarmRequest) withDefaults(o Options) (PrewarmRequest, error) {
 	// What the request says for all is checked as part of a request that has
 	// nothing else in it, so that the fault is not laid on the first image.
 	all := PullRequest{
-		Image: "scratch", Platform: r.Platform, Policy: r.Policy, Priority: r.Priority, Timeout: r.Timeout, Retries: r.Retries,
+		Image: "image", Platform: r.Platform, Policy: r.Policy, Priority: r.Priority, Timeout: r.Timeout, Retries: r.Retries,
 		IdempotencyKey: r.IdempotencyKey,
 	}
 	all, _, err := all.withDefaults(o)
@@ -131,6 +132,7 @@ func (r PrewarmRequest) withDefaults(o Options) (PrewarmRequest, error) {
 		if one.Retries == nil {
 			one.Retries = r.Retries
 		}
+		one.Strict = one.Strict || r.Strict
 		one.Credentials, one.Caller, one.Rules = r.Credentials, r.Caller, r.Rules
 		var named reference.Named
 		if images[i], named, err = one.withDefaults(o); err == nil {

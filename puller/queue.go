@@ -2,6 +2,7 @@ package puller
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"slices"
 	"sync"
 	"time"
@@ -54,7 +55,7 @@ type lane struct {
 }
 
 type laneKey struct {
-	host    *host
+	limit   *limit
 	share   *share
 	rank    int
 	batched bool
@@ -79,11 +80,10 @@ type tagUse struct {
 // host is what the queue knows of one registry.
 type host struct {
 	name    string
-	users   int       // waiters, with or without a slot
-	running int       // those with a slot
-	batched int       // those of them that only prewarms want
-	until   time.Time // the end of the cool-down; past where there is none
-	row     int       // cool-downs in a row
+	users   int                          // waiters, with or without a slot
+	running int                          // those with a slot
+	batched int                          // those of them that only prewarms want
+	limits  map[[sha256.Size]byte]*limit // by the identity of credentials
 }
 
 func newQueue(all, each int) *queue {
@@ -114,17 +114,23 @@ func (q *queue) join(at place, ready func(), cooling func(time.Time)) (w *waiter
 	registry := registryOf(at.key.image)
 	h := q.hosts[registry]
 	if h == nil {
-		h = &host{name: registry}
+		h = &host{name: registry, limits: make(map[[sha256.Size]byte]*limit)}
 		q.hosts[registry] = h
 	}
+	l := h.limits[at.key.identity]
+	if l == nil {
+		l = &limit{host: h, identity: at.key.identity}
+		h.limits[at.key.identity] = l
+	}
 	h.users++
-	w = &waiter{place: at, queue: q, host: h, ready: ready, cooling: cooling}
+	l.users++
+	w = &waiter{place: at, queue: q, host: h, limit: l, ready: ready, cooling: cooling}
 	for _, name := range at.callers {
 		w.share(name)
 	}
 	q.line(w)
 	q.hand()
-	return w, h.until
+	return w, l.until
 }
 
 // share makes a waiter one of a caller's.
@@ -143,7 +149,7 @@ func (w *waiter) share(name string) {
 // line puts a waiter in its lanes, one for each caller.
 func (q *queue) line(w *waiter) {
 	for _, c := range w.shares {
-		key := laneKey{w.host, c, w.rank, w.batched}
+		key := laneKey{w.limit, c, w.rank, w.batched}
 		l := q.lanes[key]
 		if l == nil {
 			l = &lane{}
@@ -157,7 +163,7 @@ func (q *queue) line(w *waiter) {
 // unline takes it out.
 func (q *queue) unline(w *waiter) {
 	for _, c := range w.shares {
-		key := laneKey{w.host, c, w.rank, w.batched}
+		key := laneKey{w.limit, c, w.rank, w.batched}
 		l := q.lanes[key]
 		if i, ok := slices.BinarySearchFunc(l.waiting, w.turn, byTurn); ok {
 			l.waiting = slices.Delete(l.waiting, i, i+1)
@@ -173,6 +179,7 @@ func byTurn(w *waiter, turn uint64) int { return cmp.Compare(w.turn, turn) }
 func (q *queue) giveBack(w *waiter) {
 	q.free++
 	w.host.running--
+	w.settleTrial()
 	if w.batched {
 		q.batched--
 		w.host.batched--
@@ -189,7 +196,8 @@ func (q *queue) giveBack(w *waiter) {
 func (q *queue) leave(w *waiter) {
 	w.left = true
 	w.host.users--
-	q.forget(w.host)
+	w.limit.users--
+	q.forget(w.limit)
 	for _, c := range w.shares {
 		if c.users--; c.users == 0 {
 			q.forgetCallers()
@@ -211,10 +219,14 @@ func (q *queue) forgetCallers() {
 	}
 }
 
-// forget drops a registry that nobody uses and that is in no cool-down: names
-// of registries come from outside.
-func (q *queue) forget(h *host) {
-	if h.users == 0 && !time.Now().Before(h.until) && q.hosts[h.name] == h {
+// forget drops what is known of a registry for an identity that nobody uses and
+// that is in no cool-down: names of registries, and credentials, come from outside.
+func (q *queue) forget(l *limit) {
+	if l.users > 0 || time.Now().Before(l.until) || l.host.limits[l.identity] != l {
+		return
+	}
+	delete(l.host.limits, l.identity)
+	if h := l.host; len(h.limits) == 0 && q.hosts[h.name] == h {
 		delete(q.hosts, h.name)
 	}
 }
@@ -247,8 +259,9 @@ func (q *queue) hand() {
 
 // open reports whether there is a slot for a lane.
 func (q *queue) open(l laneKey, now time.Time) bool {
-	return l.host.running < q.each && !now.Before(l.host.until) &&
-		!(l.batched && (full(q.batched, q.all) || full(l.host.batched, q.each)))
+	h := l.limit.host
+	return h.running < q.each && l.limit.open(now) &&
+		!(l.batched && (full(q.batched, q.all) || full(h.batched, q.each)))
 }
 
 // full reports whether prewarms have as many of the slots as they may.
@@ -280,6 +293,10 @@ func (q *queue) give(w *waiter, of *share, oldest bool) {
 	q.free--
 	q.handed++
 	w.host.running++
+	if w.limit.trial {
+		w.tries = true
+		w.limit.trying++
+	}
 	if w.batched {
 		q.batched++
 		w.host.batched++

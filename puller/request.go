@@ -76,6 +76,9 @@ type PullRequest struct {
 	Priority Priority `json:"priority,omitempty"`
 	Timeout  Duration `json:"timeout,omitempty"` // for the whole job, from its submission
 	Retries  *int     `json:"retries,omitempty"` // attempts after the first
+	// Strict has a request of policy Newer fail where the registry does not answer.
+	// Without it what is present is kept, and a notice says so.
+	Strict bool `json:"strict,omitempty"`
 
 	Credentials Credentials `json:"-"`
 	// IdempotencyKey makes a request that is sent again give the job that it
@@ -115,6 +118,9 @@ func ParseReference(image string) (reference.Named, error) {
 		return nil, Errorf(InvalidRequest, "image: %q is not an image reference; write %s if it is an image ID", clip(image), partsOf(image).id)
 	case err != nil:
 		return nil, Errorf(InvalidRequest, "image: %q is not an image reference: %w", clip(image), err)
+	}
+	if reference.FamiliarName(named) == "scratch" {
+		return nil, Errorf(InvalidRequest, "image: scratch is what images begin with, and no image; name one that can be pulled")
 	}
 	if err := checkRegistry(named); err != nil {
 		return nil, err

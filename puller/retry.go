@@ -2,6 +2,7 @@ package puller
 
 import (
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/avast/retry-go/v5"
@@ -78,6 +79,7 @@ func (t *transfer) admitted() (Result, error) {
 		return Result{}, err
 	}
 	defer slot.release()
+	t.answered = sync.OnceFunc(slot.answered)
 	t.p.meter.running.Inc()
 	defer t.p.meter.running.Dec()
 

@@ -14,6 +14,7 @@ type RunRequest struct {
 	Image    string `json:"image"`
 	Platform string `json:"platform,omitempty"` // os/arch[/variant]
 	Policy   Policy `json:"policy,omitempty"`
+	Strict   bool   `json:"strict,omitempty"` // as in a PullRequest
 
 	Cmd        []string          `json:"cmd,omitempty"`
 	Entrypoint []string          `json:"entrypoint,omitzero"` // empty, it is none; nil, the image's
@@ -54,7 +55,7 @@ const (
 // has too is checked as a pull's.
 func (r RunRequest) withDefaults(o Options) (RunRequest, PullRequest, error) {
 	pull, named, err := PullRequest{
-		Image: r.Image, Platform: r.Platform, Policy: r.Policy, Timeout: r.Timeout,
+		Image: r.Image, Platform: r.Platform, Policy: r.Policy, Strict: r.Strict, Timeout: r.Timeout,
 		Credentials: r.Credentials, IdempotencyKey: r.IdempotencyKey, Caller: r.Caller, Rules: r.Rules,
 	}.withDefaults(o)
 	if err != nil {

@@ -37,13 +37,15 @@ type transfer struct {
 	looked    bool            // the engine was asked what it has
 	firstID   string          // the image it had then, "" for none
 	corrupted bool            // an attempt brought something corrupt
+	answered  func()          // the registry gives the attempt what it asks for
 
 	// Guarded by Puller.mu:
 	cancel  context.CancelCauseFunc // of ctx; nil until it runs
 	jobs    []*job
-	lastErr error // what the last attempt failed with
-	closed  bool  // takes no more jobs, and is in Puller.transfers no more
-	absent  bool  // the engine did not have the image when the attempt began
+	lastErr error   // what the last attempt failed with
+	closed  bool    // takes no more jobs, and is in Puller.transfers no more
+	absent  bool    // the engine did not have the image when the attempt began
+	present *Result // what was there when the attempt began, and may be given
 	rank    int
 	callers []string  // of its jobs, also of those that left
 	batched bool      // all jobs are of prewarms
@@ -158,7 +160,7 @@ func (t *transfer) run() {
 	defer t.p.unlock()
 	t.shut()
 	for _, j := range t.jobs {
-		t.p.finish(j, result, err)
+		t.end(j, result, err)
 	}
 	t.jobs = nil
 	if t.board != nil {
@@ -257,7 +259,7 @@ func (t *transfer) keepLocked(err error, stay func(*job) bool) bool {
 		if stay(j) {
 			return false
 		}
-		t.p.finish(j, Result{}, err)
+		t.end(j, Result{}, err)
 		return true
 	})
 	t.name()

@@ -19,10 +19,12 @@ type waiter struct {
 	place
 	queue   *queue
 	host    *host
+	limit   *limit
 	shares  []*share // of the callers
 	ready   func()
 	cooling func(until time.Time)
 	slot    bool
+	tries   bool // it has its slot to try whether the registry still refuses
 	left    bool // it is in the queue no more, and has no slot
 }
 

@@ -39,7 +39,7 @@ func newPrewarm(f *flags) *cobra.Command {
 			if each.Platform != "" {
 				r.Platform = each.Platform
 			}
-			r.Policy, r.Priority, r.Timeout, r.FailFast = each.Policy, each.Priority, each.Timeout, failFast
+			r.Policy, r.Strict, r.Priority, r.Timeout, r.FailFast = each.Policy, each.Strict, each.Priority, each.Timeout, failFast
 			if cmd.Flags().Changed("retries") {
 				r.Retries = &retries
 			}

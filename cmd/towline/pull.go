@@ -56,6 +56,7 @@ func pullFlags(cmd *cobra.Command, r *puller.PullRequest, retries *int) {
 	flags := cmd.Flags()
 	flags.StringVar(&r.Platform, "platform", os.Getenv("DOCKER_DEFAULT_PLATFORM"), "`os/arch[/variant]`, such as linux/arm64 (or DOCKER_DEFAULT_PLATFORM)")
 	flags.StringVar((*string)(&r.Policy), "policy", "", "always, missing, never or newer (default as the daemon has it)")
+	flags.BoolVar(&r.Strict, "strict", false, "with --policy newer, fail where the registry does not answer, and do not keep what is present")
 	flags.StringVar((*string)(&r.Priority), "priority", "", "high, normal or low (default normal)")
 	flags.DurationVar((*time.Duration)(&r.Timeout), "timeout", 0, "for each image (default as the daemon has it)")
 	flags.IntVar(retries, "retries", 0, "attempts after the first (default as the daemon has it)")

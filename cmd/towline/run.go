@@ -66,6 +66,7 @@ func newRun(f *flags) *cobra.Command {
 	flags.StringArrayVar(&r.Entrypoint, "entrypoint", nil, "the `program`, in place of the image's; given again, its first arguments")
 	flags.StringVar(&r.Platform, "platform", os.Getenv("DOCKER_DEFAULT_PLATFORM"), "`os/arch[/variant]`, such as linux/arm64 (or DOCKER_DEFAULT_PLATFORM)")
 	flags.StringVar((*string)(&r.Policy), "policy", "", "always, missing, never or newer (default as the daemon has it)")
+	flags.BoolVar(&r.Strict, "strict", false, "with --policy newer, fail where the registry does not answer, and do not keep what is present")
 	return cmd
 }
 

@@ -248,6 +248,9 @@ func TestHeadSaysHowLongARegistryWantsToBeLeftAlone(t *testing.T) {
 		{"more than an integer holds", "Retry-After", "99999999999999999999999", 0, 0},
 		{"RateLimit-Reset, in seconds", "RateLimit-Reset", "30", 30 * time.Second, 30 * time.Second},
 		{"X-RateLimit-Reset, a moment", "X-RateLimit-Reset", fmt.Sprint(in(time.Hour).Unix()), 59 * time.Minute, time.Hour},
+		{"a moment in seconds", "Retry-After", fmt.Sprint(in(time.Hour).Unix()), 59 * time.Minute, time.Hour},
+		{"a moment in milliseconds", "Retry-After", fmt.Sprint(in(time.Hour).UnixMilli()), 59 * time.Minute, time.Hour},
+		{"a moment that is past", "Retry-After", fmt.Sprint(in(-time.Hour).Unix()), 0, 0},
 		{"X-RateLimit-Reset, a moment that is past", "X-RateLimit-Reset", fmt.Sprint(in(-time.Hour).Unix()), 0, 0},
 		{"RateLimit-Reset that is none", "RateLimit-Reset", "x", 0, 0},
 		{"RateLimit-Reset, absurd", "RateLimit-Reset", "999999999", time.Hour, 400 * 24 * time.Hour},
@@ -265,6 +268,27 @@ func TestHeadSaysHowLongARegistryWantsToBeLeftAlone(t *testing.T) {
 				t.Errorf("it is to be left alone for %s, not between %s and %s", got, c.least, c.most)
 			}
 		})
+	}
+}
+
+// Moments are by the registry's clock, which the answer tells.
+func TestAMomentIsMeasuredByTheRegistrysClock(t *testing.T) {
+	for _, skew := range []time.Duration{-100 * time.Hour, -time.Minute, 0, 3 * time.Hour} {
+		clock := time.Now().Add(skew)
+		for _, value := range []string{
+			clock.Add(time.Minute).UTC().Format(http.TimeFormat), fmt.Sprint(clock.Add(time.Minute).Unix()), fmt.Sprint(clock.Add(time.Minute).UnixMilli()),
+		} {
+			f := newFake(t, open, everyone)
+			f.refuses = func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Date", clock.UTC().Format(http.TimeFormat))
+				w.Header().Set("Retry-After", value)
+				w.WriteHeader(http.StatusTooManyRequests)
+			}
+			_, err := newClient(t).Head(t.Context(), f.host+"/good:v1", puller.Credentials{})
+			if got := wantKind(t, err, puller.RateLimited).RetryAfter; got < 58*time.Second || got > 62*time.Second {
+				t.Errorf("with a clock that is off by %s, %q is %s", skew, value, got)
+			}
+		}
 	}
 }
 

@@ -87,29 +87,41 @@ func (b *bounded) Read(p []byte) (int, error) {
 
 var errHuge = fmt.Errorf("it is larger than %d MiB, which is more than registries take", maxBody>>20)
 
-// longest bounds what is read as a time to wait, in seconds: above it a
-// Duration would overflow.
-const longest = 366 * 24 * 60 * 60
+// longest bounds what is read as a time to wait: above it a Duration would overflow.
+const longest = 366 * 24 * time.Hour
+
+// From so much on a number is a moment since 1970, in seconds or in milliseconds,
+// and no number of seconds to wait: that would be thirty years.
+const (
+	leastMoment       = 1_000_000_000
+	leastMomentMillis = 1_000_000_000_000
+)
 
 // waitOf reads Retry-After (RFC 9110, 10.2.3), or where it is missing the reset
-// time that some registries send; 0 where neither is there.
+// time that some registries send; 0 where neither is there. Moments are measured
+// by the answer's own Date, where it has one: the registry's clock may be another
+// than ours.
 func waitOf(h http.Header, now time.Time) time.Duration {
-	v := strings.TrimSpace(h.Get("Retry-After"))
-	if s, err := strconv.ParseInt(v, 10, 64); err == nil && s >= 0 {
-		return time.Duration(min(s, longest)) * time.Second
+	if date, err := http.ParseTime(h.Get("Date")); err == nil {
+		now = date
 	}
-	if at, err := http.ParseTime(v); err == nil {
-		return max(0, at.Sub(now))
-	}
-	for _, header := range []string{"X-RateLimit-Reset", "RateLimit-Reset"} {
-		s, err := strconv.ParseInt(strings.TrimSpace(h.Get(header)), 10, 64)
-		switch {
-		case err != nil || s < 0:
-		case s > 1_000_000_000: // a moment, in seconds since 1970
-			return max(0, time.Unix(s, 0).Sub(now))
+	for _, header := range []string{"Retry-After", "X-RateLimit-Reset", "RateLimit-Reset"} {
+		v := strings.TrimSpace(h.Get(header))
+		if at, err := http.ParseTime(v); err == nil {
+			return until(at, now)
+		}
+		switch n, err := strconv.ParseInt(v, 10, 64); {
+		case err != nil || n < 0:
+		case n >= leastMomentMillis:
+			return until(time.UnixMilli(n), now)
+		case n >= leastMoment:
+			return until(time.Unix(n, 0), now)
 		default:
-			return time.Duration(min(s, longest)) * time.Second
+			return time.Duration(min(n, int64(longest/time.Second))) * time.Second
 		}
 	}
 	return 0
 }
+
+// until is the time to wait from now to a moment.
+func until(at, now time.Time) time.Duration { return min(max(0, at.Sub(now)), longest) }
