@@ -95,7 +95,7 @@ func TestNewerWaitsOutARateLimitOfItsHead(t *testing.T) {
 		y.engine.Tag(good, image)
 		j := y.submit(puller.PullRequest{Image: good, Policy: puller.Newer})
 		y.serve(other)
-		synctest.Wait() // it has been refused
+		synctest.Wait()          // it has been refused
 		waits := y.always(other) // the registry's too
 		<-time.After(20 * time.Second)
 		if registry.calls() != 1 {

@@ -230,6 +230,7 @@ func TestHeadGivesRefusalsTheirKind(t *testing.T) {
 }
 
 func TestHeadSaysHowLongARegistryWantsToBeLeftAlone(t *testing.T) {
+	// Answers tell the registry's time in whole seconds.
 	in := func(d time.Duration) time.Time { return time.Now().Add(d) }
 	for _, c := range []struct {
 		name          string
@@ -239,7 +240,7 @@ func TestHeadSaysHowLongARegistryWantsToBeLeftAlone(t *testing.T) {
 		{"seconds", "Retry-After", "42", 42 * time.Second, 42 * time.Second},
 		{"seconds with space around", "Retry-After", " 42 ", 42 * time.Second, 42 * time.Second},
 		{"none at all", "Retry-After", "0", 0, 0},
-		{"a date", "Retry-After", in(time.Hour).UTC().Format(http.TimeFormat), 59 * time.Minute, time.Hour},
+		{"a date", "Retry-After", in(time.Hour).UTC().Format(http.TimeFormat), 59 * time.Minute, time.Hour + time.Second},
 		{"a date that is past", "Retry-After", in(-time.Hour).UTC().Format(http.TimeFormat), 0, 0},
 		{"missing", "", "", 0, 0},
 		{"no time", "Retry-After", "soon", 0, 0},
@@ -247,9 +248,9 @@ func TestHeadSaysHowLongARegistryWantsToBeLeftAlone(t *testing.T) {
 		{"more than a duration holds", "Retry-After", "99999999999", 24 * time.Hour, 400 * 24 * time.Hour},
 		{"more than an integer holds", "Retry-After", "99999999999999999999999", 0, 0},
 		{"RateLimit-Reset, in seconds", "RateLimit-Reset", "30", 30 * time.Second, 30 * time.Second},
-		{"X-RateLimit-Reset, a moment", "X-RateLimit-Reset", fmt.Sprint(in(time.Hour).Unix()), 59 * time.Minute, time.Hour},
-		{"a moment in seconds", "Retry-After", fmt.Sprint(in(time.Hour).Unix()), 59 * time.Minute, time.Hour},
-		{"a moment in milliseconds", "Retry-After", fmt.Sprint(in(time.Hour).UnixMilli()), 59 * time.Minute, time.Hour},
+		{"X-RateLimit-Reset, a moment", "X-RateLimit-Reset", fmt.Sprint(in(time.Hour).Unix()), 59 * time.Minute, time.Hour + time.Second},
+		{"a moment in seconds", "Retry-After", fmt.Sprint(in(time.Hour).Unix()), 59 * time.Minute, time.Hour + time.Second},
+		{"a moment in milliseconds", "Retry-After", fmt.Sprint(in(time.Hour).UnixMilli()), 59 * time.Minute, time.Hour + time.Second},
 		{"a moment that is past", "Retry-After", fmt.Sprint(in(-time.Hour).Unix()), 0, 0},
 		{"X-RateLimit-Reset, a moment that is past", "X-RateLimit-Reset", fmt.Sprint(in(-time.Hour).Unix()), 0, 0},
 		{"RateLimit-Reset that is none", "RateLimit-Reset", "x", 0, 0},
