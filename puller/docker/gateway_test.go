@@ -1,0 +1,59 @@
+package docker_test
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/docker"
+	"github.com/towline/towline/stream"
+)
+
+// A proxy before the engine's socket that can't reach it answers by itself.
+func TestAProxysAnswerIsNotTheEngines(t *testing.T) {
+	for _, c := range []struct {
+		name, media, body string
+		status            int
+		kind              puller.Kind
+	}{
+		{"HTML", "text/html", "<html><h1>502 Bad Gateway</h1></html>", 502, puller.EngineUnavailable},
+		{"HTML with other words", "text/html", "<html>manifest unknown: not found, unauthorized</html>", 502, puller.EngineUnavailable},
+		{"empty", "", "", 503, puller.EngineUnavailable},
+		{"plain text", "text/plain; charset=utf-8", "upstream request timeout", 504, puller.EngineUnavailable},
+		{"the engine's own", "application/json", `{"message":"received unexpected HTTP status: 503 Service Unavailable"}`, 503, puller.RegistryUnavailable},
+		{"the engine's own, with a charset", "application/json; charset=utf-8", `{"message":"no such image"}`, 404, puller.NotFound},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if strings.HasSuffix(r.URL.Path, "/_ping") {
+					w.Header().Set("Api-Version", "1.41")
+					return
+				}
+				w.Header().Set("Content-Type", c.media)
+				w.WriteHeader(c.status)
+				w.Write([]byte(c.body))
+			}))
+			defer s.Close()
+			e, err := docker.New(docker.Options{Host: "unix:///proxied", Dial: func(ctx context.Context) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, "tcp", s.Listener.Addr().String())
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer e.Close()
+			err = e.Pull(t.Context(), puller.Pull{Image: "registry.test/image:v1"}, func(stream.Message) {})
+			if puller.KindOf(err) != c.kind {
+				t.Errorf("a pull: %v", err)
+			}
+			if c.kind == puller.EngineUnavailable {
+				if _, err := e.Inspect(t.Context(), "registry.test/image:v1", ""); puller.KindOf(err) != c.kind {
+					t.Errorf("an inspect: %v", err)
+				}
+			}
+		})
+	}
+}
