@@ -151,11 +151,11 @@ func containerName() string { return "towline-" + strings.ToLower(rand.Text()) }
 
 // owns reports whether a container was created for the run of a job. Its labels
 // say so too, but a container may have them from its image, such as one that was
-// committed from a run's container. Only for a run of an older Towline, of which
-// no more is known, they are enough.
-func (r *Run) owns(c ContainerState, job string) bool {
+// committed from a run's container. Only while a run of an older Towline, of which
+// no more is known, has not ended, they are enough.
+func (r *Run) owns(c ContainerState, job string, ended bool) bool {
 	if r.Name == "" && r.Container == "" {
-		return c.Labels[labelJob] == job && c.Labels[labelInstance] != ""
+		return !ended && c.Labels[labelJob] == job && c.Labels[labelInstance] != ""
 	}
 	return r.Container != "" && c.ID == r.Container || r.Name != "" && slices.Contains(c.Names, r.Name)
 }

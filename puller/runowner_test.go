@@ -162,6 +162,7 @@ func TestARunOfAnOlderTowlineIsTakenOver(t *testing.T) {
 		r.Run.Name, r.Run.Container, r.Job.Phase = "", "", puller.Running
 		release()
 		y.close()
+		synctest.Wait() // the engine may have created one all the same
 		for _, c := range y.engine.Containers() {
 			y.vanish(c.ID)
 		}
@@ -240,4 +241,54 @@ func TestAnIDOfAnotherContainerIsNotTaken(t *testing.T) {
 		<-time.After(10 * time.Second)
 		y.left(e.id)
 	})
+}
+
+// Of a run of an older Towline that has ended nothing is known but its labels, and
+// those prove nothing.
+func TestAnEndedRunOfAnOlderTowlineOwnsNothing(t *testing.T) {
+	inRunYard(t, nil, func(y *yard) {
+		j := y.run(puller.RunRequest{})
+		y.exited(j, 0)
+		y.close()
+		r, err := y.store.Record(j.ID)
+		if err != nil {
+			y.Fatal(err)
+		}
+		r.Run.Name, r.Run.Container = "", ""
+		y.store = y.store.Reopen()
+		if err := y.store.Save(1<<20, []puller.Record{r}); err != nil {
+			y.Fatal(err)
+		}
+		y.claims(j.ID)
+		theirs := y.others("", nil)
+		y.open()
+		<-time.After(10 * time.Second)
+		y.left(theirs)
+	})
+}
+
+// Another daemon at the same engine has a store of its own, or a copy of this one's
+// from before the run.
+func TestDaemonsThatShareAnEngineLeaveEachOthersContainersAlone(t *testing.T) {
+	for name, store := range map[string]func(y *yard) *pullertest.Store{
+		"its own": func(*yard) *pullertest.Store { return pullertest.NewStore() },
+		"a copy":  func(y *yard) *pullertest.Store { return y.store.Reopen() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inRunYard(t, pullertest.Hang(""), func(y *yard) {
+				first, other := y.Puller, store(y)
+				j := y.run(puller.RunRequest{})
+				y.is(j, puller.Active, puller.Running)
+				c := y.engine.Containers()[0].ID
+				y.store = other
+				y.open()
+				<-time.After(10 * time.Second)
+				y.left(c)
+				if err := first.Close(context.Background()); err != nil {
+					y.Error(err)
+				}
+				y.left(c)
+			})
+		})
+	}
 }
