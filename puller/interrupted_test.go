@@ -162,3 +162,40 @@ func TestAStartIsTriedAgainWithPatience(t *testing.T) {
 		}
 	}
 }
+
+// An engine that takes a start, and says then that there was none or that the
+// container is being taken away, makes no success, and has nothing run twice.
+func TestAContainerThatIsNotExitedHasNotSucceeded(t *testing.T) {
+	for status, kind := range map[string]puller.Kind{
+		"created": puller.EngineUnavailable, "removing": puller.Internal, "dead": puller.Internal, "": puller.Internal, "unheard-of": puller.Truncated,
+	} {
+		t.Run(status, func(t *testing.T) {
+			ran := 0
+			inRunYard(t, func(*pullertest.Process) int { ran++; return 0 }, func(y *yard) {
+				y.engine.OnContainerAnswer(func(call string, answer any) any {
+					switch told := answer.(type) {
+					case []any:
+						for _, c := range told {
+							if ran > 0 {
+								c.(map[string]any)["State"] = status
+							}
+						}
+					case map[string]any:
+						if state, ok := told["State"].(map[string]any); ok && ran > 0 {
+							state["Status"] = status
+						}
+					}
+					return answer
+				})
+				v := y.failed(y.run(puller.RunRequest{}), kind)
+				if v.Result != nil && (v.Result.ExitCode != nil || !v.Result.Interrupted) {
+					y.Errorf("the result is %+v", v.Result)
+				}
+				if ran != 1 {
+					y.Errorf("the program ran %d times", ran)
+				}
+				y.empty()
+			})
+		})
+	}
+}

@@ -60,7 +60,7 @@ func (c *CPUs) Set(s string) error {
 	case err != nil && !math.IsInf(n, 0):
 		return Errorf(InvalidRequest, "cpus: %q is not a number such as 1.5", clip(s))
 	case err != nil, n == 0 && !isZero(s), !CPUs(n).valid():
-		return errCPUs(n)
+		return errCPUs(s)
 	}
 	*c = CPUs(n)
 	return nil
@@ -83,8 +83,8 @@ func (c CPUs) valid() bool { return c == 0 || c >= minCPUs && c <= maxCPUs }
 // nano returns it in billionths.
 func (c CPUs) nano() int64 { return int64(math.Round(float64(c) * 1e9)) }
 
-func errCPUs(n float64) error {
-	return Errorf(InvalidRequest, "cpus: %g is not between %g and %d, nor 0, which is no limit", n, minCPUs, maxCPUs)
+func errCPUs(written string) error {
+	return Errorf(InvalidRequest, "cpus: %s is not between %g and %d, nor 0, which is no limit", clip(written), minCPUs, maxCPUs)
 }
 
 // isZero reports whether a number is written as 0: one that only rounds to 0 has

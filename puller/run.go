@@ -2,6 +2,7 @@ package puller
 
 import (
 	"crypto/rand"
+	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -85,7 +86,7 @@ func (r RunRequest) withDefaults(o Options) (RunRequest, PullRequest, error) {
 	case r.Memory < 0:
 		err = Errorf(InvalidRequest, "memory: %d is below 0", r.Memory)
 	case !r.CPUs.valid():
-		err = errCPUs(float64(r.CPUs))
+		err = errCPUs(fmt.Sprint(float64(r.CPUs)))
 	case r.Pids < 1 || r.Pids > maxPids:
 		err = Errorf(InvalidRequest, "pids: %d is not between 1 and %d", r.Pids, maxPids)
 	default:

@@ -25,7 +25,7 @@ func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	most := int64(maxAnswer)
 	switch path := r.URL.Path; {
-	case strings.HasSuffix(path, "/images/create"), strings.HasSuffix(path, "/logs"), strings.HasSuffix(path, "/wait"), strings.HasSuffix(path, "/events"):
+	case strings.HasSuffix(path, "/images/create"), strings.HasSuffix(path, "/logs"), strings.HasSuffix(path, "/wait"):
 		return resp, nil
 	case strings.HasSuffix(path, "/images/json"), strings.HasSuffix(path, "/containers/json"):
 		most = maxList

@@ -27,7 +27,7 @@ type Engine struct {
 	base      string // what addresses of calls begin with
 	transport *http.Transport
 	traced    http.RoundTripper
-	fresh     http.RoundTripper // the same with a new connection for each call
+	fresh     http.RoundTripper // with a new connection for each call
 	opts      []client.Opt
 	negotiate bool
 	sdk       atomic.Pointer[client.Client] // nil until the API version is known

@@ -77,7 +77,7 @@ func (e *Engine) Witness(ctx context.Context, id string) (w puller.Witness, err 
 // reconnected returns a client with a new connection for each call.
 func (e *Engine) reconnected(sdk *client.Client) (*client.Client, error) {
 	return client.NewClientWithOpts(append(slices.Clone(e.opts),
-		client.WithHTTPClient(&http.Client{Transport: e.fresh, CheckRedirect: client.CheckRedirect}),
+		client.WithHTTPClient(&http.Client{Transport: bounded{e.fresh}, CheckRedirect: client.CheckRedirect}),
 		client.WithVersion(sdk.ClientVersion()))...)
 }
 

@@ -1,0 +1,153 @@
+package docker_test
+
+import (
+	"maps"
+	"strings"
+	"testing"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/docker"
+	"github.com/towline/towline/puller/pullertest"
+)
+
+// lies is an answer with some fields changed; a field that becomes nil is taken
+// out.
+func lies(answer any, fields map[string]any) any {
+	told := maps.Clone(answer.(map[string]any))
+	for name, value := range fields {
+		if value == nil {
+			delete(told, name)
+		} else {
+			told[name] = value
+		}
+	}
+	return told
+}
+
+func TestAnEngineThatLiesOfAnExitMakesNoSuccess(t *testing.T) {
+	state := func(change map[string]any) func(call string, answer any) any {
+		return func(call string, answer any) any {
+			if call != "inspect" {
+				return answer
+			}
+			told := answer.(map[string]any)
+			return lies(told, map[string]any{"State": lies(told["State"], change)})
+		}
+	}
+	whole := func(change map[string]any) func(call string, answer any) any {
+		return func(call string, answer any) any {
+			if call != "inspect" {
+				return answer
+			}
+			return lies(answer, change)
+		}
+	}
+	for name, lie := range map[string]func(call string, answer any) any{
+		"no status":         state(map[string]any{"Status": nil}),
+		"an empty status":   state(map[string]any{"Status": ""}),
+		"created":           state(map[string]any{"Status": "created"}),
+		"removing":          state(map[string]any{"Status": "removing"}),
+		"dead":              state(map[string]any{"Status": "dead"}),
+		"running":           state(map[string]any{"Status": "running"}),
+		"paused":            state(map[string]any{"Status": "paused"}),
+		"restarting":        state(map[string]any{"Status": "restarting"}),
+		"an unknown status": state(map[string]any{"Status": strings.Repeat("x", 100)}),
+		"no exit code":      state(map[string]any{"ExitCode": nil}),
+		"exit code -1":      state(map[string]any{"ExitCode": -1}),
+		"a text as code":    state(map[string]any{"ExitCode": "0"}),
+		"half a code":       state(map[string]any{"ExitCode": 0.5}),
+		"a huge code":       state(map[string]any{"ExitCode": 1e30}),
+		"no state":          whole(map[string]any{"State": nil}),
+		"a list as state":   whole(map[string]any{"State": []int{}}),
+		"no ID":             whole(map[string]any{"Id": nil}),
+		"another's":         whole(map[string]any{"Id": anotherID}),
+		"nothing":           func(call string, answer any) any { return map[string]any{} },
+		"null":              func(call string, answer any) any { return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, pullertest.Print("up", "", 0), func(t *testing.T, e *docker.Engine, scripted *pullertest.Engine, c puller.Container) {
+				id := create(t, e, c)
+				scripted.OnContainerAnswer(lie)
+				exit, err := e.Run(t.Context(), id, false, func() {}, func(puller.Output, []byte) {})
+				if err == nil || len(err.Error()) > 1000 {
+					t.Errorf("it exited as %+v, %v", exit, err)
+				}
+				exit, err = e.Follow(t.Context(), id, false, func(puller.Output, []byte) {})
+				if err == nil {
+					t.Errorf("followed, it exited as %+v", exit)
+				}
+			})
+		})
+	}
+}
+
+// A wait only says when to look: what it says is not believed.
+func TestAWaitThatLiesIsNotBelieved(t *testing.T) {
+	for name, fields := range map[string]map[string]any{
+		"another code": {"StatusCode": 0},
+		"no code":      {"StatusCode": nil},
+		"-1":           {"StatusCode": -1},
+		"an error":     {"Error": map[string]any{"Message": "context canceled"}},
+		"no message":   {"Error": map[string]any{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, pullertest.Print("up", "", 3), func(t *testing.T, e *docker.Engine, scripted *pullertest.Engine, c puller.Container) {
+				id := create(t, e, c)
+				scripted.OnContainerAnswer(func(call string, answer any) any {
+					if call == "wait" {
+						return lies(answer, fields)
+					}
+					return answer
+				})
+				if exit, err := e.Run(t.Context(), id, false, func() {}, func(puller.Output, []byte) {}); err == nil && exit.Code != 3 {
+					t.Errorf("it exited as %+v", exit)
+				}
+			})
+		})
+	}
+}
+
+// A lie about what was seen of a container proves nothing.
+func TestEventsThatLieProveNothing(t *testing.T) {
+	for name, c := range map[string]struct {
+		events string
+		want   puller.Witness
+		fails  bool
+	}{
+		"the truth":      {`{"Type":"container","Action":"start","Actor":{"ID":"ID"}}{"Type":"container","Action":"die","Actor":{"ID":"ID"}}`, puller.Witness{Start: true, Exit: true}, false},
+		"nothing":        {``, puller.Witness{Sure: true}, false},
+		"only the exit":  {`{"Type":"container","Action":"die","Actor":{"ID":"ID"}}`, puller.Witness{Exit: true, Sure: true}, false},
+		"the wrong way":  {`{"Type":"container","Action":"die","Actor":{"ID":"ID"}}{"Type":"container","Action":"start","Actor":{"ID":"ID"}}`, puller.Witness{Exit: true, Sure: true}, false},
+		"of another":     {`{"Type":"container","Action":"start","Actor":{"ID":"x"}}{"Type":"container","Action":"die","Actor":{"ID":"x"}}`, puller.Witness{Sure: true}, false},
+		"of an image":    {`{"Type":"image","Action":"start","Actor":{"ID":"ID"}}{"Type":"image","Action":"die","Actor":{"ID":"ID"}}`, puller.Witness{Sure: true}, false},
+		"no fields":      {`{}{}`, puller.Witness{Sure: true}, false},
+		"very many":      {strings.Repeat(`{"Type":"container","Action":"exec_die"}`, 64), puller.Witness{}, false},
+		"no JSON":        {`kaput`, puller.Witness{}, true},
+		"half an event":  {`{"Type":"container","Acti`, puller.Witness{}, true},
+		"a list":         {`[]`, puller.Witness{}, true},
+		"a huge one":     {"huge", puller.Witness{}, true},
+		"no state":       {`no state`, puller.Witness{}, true},
+		"no times":       {`no times`, puller.Witness{}, false},
+		"times reversed": {`reversed`, puller.Witness{}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			state := `{"Status": "exited", "ExitCode": 0, "StartedAt": "2026-01-01T00:00:00Z", "FinishedAt": "2026-01-01T00:00:01Z"}`
+			switch c.events {
+			case "no state":
+				state = `null`
+			case "no times":
+				state = `{"Status": "exited", "ExitCode": 0}`
+			case "reversed":
+				state = `{"Status": "exited", "ExitCode": 0, "StartedAt": "2026-01-01T00:00:01Z", "FinishedAt": "0001-01-01T00:00:00Z"}`
+			}
+			e := liar(t, map[string]string{
+				"GET /containers/" + anID + "/json": `{"Id": "` + anID + `", "State": ` + state + `}`,
+				"GET /events":                       strings.ReplaceAll(c.events, `"ID":"ID"`, `"ID":"`+anID+`"`),
+			})
+			w, err := e.Witness(t.Context(), anID)
+			if (err != nil) != c.fails || err == nil && w != c.want || err != nil && len(err.Error()) > 1000 {
+				t.Errorf("it has seen %+v, %.1000v", w, err)
+			}
+		})
+	}
+}
