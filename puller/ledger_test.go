@@ -431,8 +431,8 @@ func TestAStoreThatLosesAllIsGivenWhatLives(t *testing.T) {
 				if v := y.came(j, puller.Present); v.ID != j.ID {
 					y.Errorf("it is %+v", v)
 				}
+				y.serve("registry.test/queued:v1") // first: it may be next as soon as good is served
 				y.serve(good)
-				y.serve("registry.test/queued:v1")
 				y.crash()
 				for _, j := range jobs {
 					if v := y.end(j); v.State != puller.Succeeded {
