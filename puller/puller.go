@@ -111,7 +111,8 @@ type Puller struct {
 
 // New returns a Puller that drives the engine and goes on with what the store
 // says had not ended. Close ends it. The error is the store's, which must be
-// readable and writable.
+// readable, and writable unless its disk is full: then new jobs are refused until
+// there is space.
 func New(engine Engine, opts Options) (*Puller, error) {
 	p := &Puller{
 		engine:    engine,

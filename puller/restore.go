@@ -44,12 +44,17 @@ func (p *Puller) restore() error {
 	// The jobs are known by now, so that a store that loses them is given them.
 	// Without numbers set aside nothing can begin: the next start would give the
 	// same ones again.
-	if err := p.save(nil); err != nil {
-		return fmt.Errorf("write to the store: %w", err)
+	fault := p.save(nil)
+	if fault != nil && KindOf(fault) != NoSpace {
+		return fmt.Errorf("write to the store: %w", fault)
+	}
+	if fault != nil {
+		p.startFull(unended, fault)
 	}
 
 	p.mu.Lock()
 	defer p.unlock()
+	p.ledger.fault = fault
 	for i, r := range unended {
 		if r.Prewarm != nil {
 			p.reunite(jobs[i], *r.Prewarm)
@@ -68,6 +73,16 @@ func (p *Puller) restore() error {
 	}
 	p.begin(jobs)
 	return nil
+}
+
+// startFull sets numbers aside though the disk is full: a file has room for how
+// known jobs change. Where it has none, numbers go on from the microseconds since
+// 1970, which are above all that were given and below those of a later start.
+func (p *Puller) startFull(unended []Record, fault error) {
+	p.logFault(nil, fault)
+	if len(unended) == 0 || p.save(unended) != nil {
+		p.seq.Start(max(p.seq.Last(), uint64(time.Now().UnixMicro())))
+	}
 }
 
 // above makes IDs go on after one.

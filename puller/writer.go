@@ -95,7 +95,13 @@ func (p *Puller) write() {
 	}
 
 	began := time.Now()
-	err := p.save(records)
+	var err error
+	if fault != nil && fresh > 0 {
+		err = p.save(nil) // room for new ones is more than what the file has to spare
+	}
+	if err == nil {
+		err = p.save(records)
+	}
 	refused := err
 	if err != nil && fresh > 0 {
 		// A full disk may still have room for how known jobs have changed.

@@ -109,18 +109,18 @@ func (s *Store) begin(damage error) error {
 	if err := s.setAside(damage); err != nil {
 		return err
 	}
+	if damage != nil {
+		// How far the numbers had come can't be read any more. So many
+		// microseconds after 1970, they had come nowhere near so many.
+		s.floor.Store(uint64(time.Now().UnixMicro()))
+	}
 	db, err := createDatabase(s.path(newName), s.path(fileName), damage != nil)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.db, s.damage = db, nil
-	if damage != nil {
-		// How far the numbers had come can't be read any more. So many
-		// microseconds after 1970, they had come nowhere near so many.
-		s.floor.Store(uint64(time.Now().UnixMicro()))
-	}
+	s.db, s.damage, s.blank = db, nil, false
 	return nil
 }
 

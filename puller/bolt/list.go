@@ -42,7 +42,7 @@ func (s *Store) Ended(f puller.Filter) ([]puller.Job, error) {
 		return nil
 	})
 	s.touched(len(jobs))
-	if err != nil {
+	if err := unlessBlank(err); err != nil {
 		return nil, err
 	}
 	return jobs, nil

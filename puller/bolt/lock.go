@@ -14,6 +14,9 @@ import (
 // the process ends. The file stays, with the last owner's process ID.
 func lockDir(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if isFull(err) { // then nobody has it, and the directory itself can be locked
+		f, err = os.Open(dir)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -27,6 +30,9 @@ func lockDir(dir string) (*os.File, error) {
 			owner += " (pid " + strings.TrimSpace(string(pid)) + ")"
 		}
 		return nil, fmt.Errorf("%s uses it; stop that one, or give this one a state_dir of its own", owner)
+	}
+	if f.Name() == dir {
+		return f, nil
 	}
 	err = f.Truncate(0)
 	if err == nil {

@@ -25,6 +25,11 @@ func (s *Store) Private() (images []string, whole bool, err error) {
 			return nil
 		})
 	})
+	if err != nil && unlessBlank(err) == nil {
+		s.mu.RLock()
+		defer s.mu.RUnlock()
+		return nil, !isDamage(s.damage), nil
+	}
 	return images, whole, err
 }
 

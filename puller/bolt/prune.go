@@ -30,6 +30,8 @@ func (s *Store) Prune(before time.Time, keep int) (int, error) {
 	switch {
 	case s.closed:
 		return 0, s.fault(op, errClosed)
+	case s.blank:
+		return 0, nil
 	case s.db == nil:
 		return 0, s.fault(op, s.damage)
 	}

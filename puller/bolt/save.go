@@ -34,7 +34,12 @@ func (s *Store) Save(seq uint64, records []puller.Record) error {
 	if err != nil {
 		return s.fault(op, err)
 	}
-	if s.db == nil && !isDamage(s.damage) {
+	switch {
+	case s.blank && !isDamage(s.damage):
+		if err := s.begin(nil); err != nil {
+			return s.fault(op, err)
+		}
+	case s.db == nil && !isDamage(s.damage):
 		s.reopen()
 	}
 	if s.db == nil {

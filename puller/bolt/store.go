@@ -50,6 +50,7 @@ type Store struct {
 	closed bool
 	db     *database     // nil between a file that is set aside and the next
 	damage error         // why there is none
+	blank  bool          // there is none since the start, for want of space
 	floor  atomic.Uint64 // above the numbers of a file that was set aside, until the first Save
 
 	read atomic.Int64 // records since the memory of the map was given back
@@ -60,8 +61,10 @@ var _ puller.Store = (*Store)(nil)
 // Open opens the store in a state directory, which is made if it is not there.
 // It fails at once if another process has it open, and where the directory or
 // the file cannot be used. It does not fail because of a file that is damaged:
-// that one is set aside, which is logged as an error, and a new one is begun.
-// It reads the whole file once.
+// that one is set aside, which is logged as an error, and a new one is begun;
+// nor because the disk is full: a new file is then begun by the first Save that
+// finds space, and until then nothing is in the store. It reads the whole file
+// once.
 func Open(dir string, log logrus.FieldLogger) (*Store, error) {
 	s := &Store{dir: dir, log: log}
 	err := s.open()
@@ -89,7 +92,7 @@ func (s *Store) open() error {
 	info, err := os.Stat(s.path(fileName))
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return advise(s.begin(nil))
+		return advise(s.start(nil))
 	case err != nil:
 		return advise(err)
 	case !info.Mode().IsRegular():
@@ -104,9 +107,20 @@ func (s *Store) open() error {
 		db.close()
 	}
 	if isDamage(err) {
-		return advise(s.begin(err))
+		return advise(s.start(err))
 	}
 	return advise(err)
+}
+
+// start begins a new file, or leaves that to Save where the disk is full.
+func (s *Store) start(damage error) error {
+	err := s.begin(damage)
+	if isFull(err) {
+		s.blank = true
+		s.log.WithError(s.fault("begin a new store", err)).Error("there is no space for the file of jobs; it is begun when there is")
+		return nil
+	}
+	return err
 }
 
 // examine reads what a start needs, so that damage to it shows now.
@@ -151,7 +165,7 @@ func (s *Store) Load() (seq uint64, unended []puller.Record, err error) {
 		seq, unended, err = load(tx)
 		return err
 	})
-	if err != nil {
+	if err := unlessBlank(err); err != nil {
 		return 0, nil, err
 	}
 	return max(seq, s.floor.Load()), unended, nil
@@ -247,7 +261,7 @@ func (s *Store) Last(n int) (ended []puller.Record, err error) {
 		return nil
 	})
 	slices.Reverse(ended)
-	return ended, err
+	return ended, unlessBlank(err)
 }
 
 // view reads, and gives an error its form.
@@ -257,10 +271,24 @@ func (s *Store) view(op string, read func(*bbolt.Tx) error) error {
 	switch {
 	case s.closed:
 		return s.fault(op, errClosed)
+	case s.blank:
+		return s.fault(op, errBlank)
 	case s.db == nil:
 		return s.fault(op, s.damage)
 	}
 	return s.fault(op, s.db.view(read))
+}
+
+// errBlank is what is read of a store that has no file yet.
+var errBlank = puller.Errorf(puller.NotFound, "it is not known")
+
+// unlessBlank is nil for what is read of a store that has no file yet: lists of
+// it are empty.
+func unlessBlank(err error) error {
+	if puller.KindOf(err) == puller.NotFound {
+		return nil
+	}
+	return err
 }
 
 // touchedMost is after how many records that were read the memory of the map

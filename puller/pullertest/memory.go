@@ -26,6 +26,7 @@ type Store struct {
 	saves  int
 	err    error
 	lose   bool
+	full   bool
 	onSave func([]puller.Record)
 
 	instance string
@@ -95,6 +96,14 @@ func (s *Store) Fail(err error) {
 	s.err = err
 }
 
+// Full makes every Save without records fail with NoSpace, as where the disk is
+// full and the file has some space to spare, until it is called with false.
+func (s *Store) Full(is bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.full = is
+}
+
 // Lose makes the next Save that does not fail find the store damaged.
 func (s *Store) Lose() {
 	s.mu.Lock()
@@ -135,6 +144,8 @@ func (s *Store) Save(seq uint64, records []puller.Record) error {
 		return errClosed
 	case s.err != nil:
 		return s.err
+	case s.full && len(records) == 0:
+		return puller.Errorf(puller.NoSpace, "no space left on device")
 	case s.lose:
 		s.lose, s.seq, s.partial = false, 0, true
 		clear(s.private)

@@ -1,0 +1,159 @@
+package bolt_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/pullertest"
+)
+
+// mounted puts a small disk in the place of the directory.
+func (b *box) mounted() {
+	b.Helper()
+	if err := syscall.Mount("tmpfs", b.dir, "tmpfs", 0, "size=16m,nr_inodes=64"); err != nil {
+		if os.Geteuid() == 0 && !errors.Is(err, syscall.EPERM) {
+			b.Fatal(err)
+		}
+		b.Skipf("no disk can be mounted here (%v)", err)
+	}
+	b.Cleanup(func() {
+		if err := syscall.Unmount(b.dir, 0); err != nil {
+			b.Error(err)
+		}
+	})
+}
+
+// fill leaves no space for data or for files on the disk; the function it returns gives it back.
+func (b *box) fill() (free func()) {
+	b.Helper()
+	path := filepath.Join(b.dir, "filler")
+	f, err := os.Create(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	for size := 1 << 20; size > 0; size /= 2 {
+		for err = nil; err == nil; {
+			_, err = f.Write(make([]byte, size))
+		}
+		if !errors.Is(err, syscall.ENOSPC) {
+			b.Fatal(err)
+		}
+	}
+	created := []string{path}
+	for n := range 100 {
+		name := fmt.Sprint(path, n)
+		f, err := os.Create(name)
+		if err != nil {
+			if !errors.Is(err, syscall.ENOSPC) {
+				b.Fatal(err)
+			}
+			break
+		}
+		f.Close()
+		created = append(created, name)
+	}
+	return func() {
+		for _, name := range created {
+			if err := os.Remove(name); err != nil {
+				b.Error(err)
+			}
+		}
+	}
+}
+
+func TestADiskThatIsFullAtTheStart(t *testing.T) {
+	for name, c := range map[string]struct {
+		before        func(t *testing.T, b *box)
+		unended       int
+		lost, noSpare bool
+	}{
+		"with no file yet": {before: func(*testing.T, *box) {}, noSpare: true},
+		"with a file": {before: func(t *testing.T, b *box) {
+			s := b.open()
+			save(t, s, 7, pullertest.NewRecord(1), ended(2))
+			closeIt(t, s)
+		}, unended: 1},
+		"with a file that is damaged": {before: func(t *testing.T, b *box) {
+			s := b.open()
+			save(t, s, 7, pullertest.NewRecord(1))
+			closeIt(t, s)
+			if err := os.WriteFile(filepath.Join(b.dir, "jobs.db"), []byte("no store"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, lost: true, noSpare: true},
+		"with no file for the lock": {before: func(t *testing.T, b *box) {
+			s := b.open()
+			save(t, s, 7, pullertest.NewRecord(1))
+			closeIt(t, s)
+			if err := os.Remove(filepath.Join(b.dir, "lock")); err != nil {
+				t.Fatal(err)
+			}
+		}, unended: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBox(t)
+			b.mounted()
+			c.before(t, b)
+			free := b.fill()
+			s := b.open()
+			seq, unended, err := s.Load()
+			if err != nil || len(unended) != c.unended {
+				t.Errorf("%d have not ended, %v", len(unended), err)
+			}
+			if c.lost && seq < uint64(time.Now().Add(-time.Hour).UnixMicro()) {
+				t.Errorf("numbers go on from %d", seq)
+			}
+			if _, err := s.Record(pullertest.RecordID(99)); puller.KindOf(err) != puller.NotFound {
+				t.Errorf("a job that is not there: %v", err)
+			}
+			if _, err := s.Keyed("none"); puller.KindOf(err) != puller.NotFound {
+				t.Errorf("a key that is not there: %v", err)
+			}
+			if _, err := s.Ended(puller.Filter{Limit: 9}); err != nil {
+				t.Error(err)
+			}
+			if _, err := s.Last(9); err != nil {
+				t.Error(err)
+			}
+			if _, whole, err := s.Private(); err != nil || whole == c.lost {
+				t.Errorf("what came with credentials is all known: %v, %v", whole, err)
+			}
+			if _, err := s.Prune(time.Now(), 1000); err != nil {
+				t.Error(err)
+			}
+			for range 2 {
+				if err := s.Save(8, nil); puller.KindOf(err) != puller.NoSpace || !strings.Contains(err.Error(), "make space there") {
+					t.Errorf("what asks for room: %v", err)
+				}
+			}
+			for _, r := range unended { // how known jobs change is kept
+				save(t, s, 8, r)
+			}
+			if err := s.Save(8, []puller.Record{pullertest.NewRecord(3)}); c.noSpare && puller.KindOf(err) != puller.NoSpace {
+				t.Errorf("a new job without a file: %v", err)
+			}
+			free()
+			if err := s.Save(seq+9, nil); c.lost != errors.Is(err, puller.ErrStoreLost) || !c.lost && err != nil {
+				t.Errorf("with space again: %v", err)
+			}
+			save(t, s, seq+9, pullertest.NewRecord(4))
+			closeIt(t, s)
+			s = b.open()
+			if got, unended, err := s.Load(); err != nil || got != seq+9 || len(unended) < c.unended+1 {
+				t.Errorf("the next start finds seq %d, %d have not ended, %v", got, len(unended), err)
+			}
+			closeIt(t, s)
+			if n := len(b.aside()); (n > 0) != c.lost {
+				t.Errorf("%d files were set aside", n)
+			}
+		})
+	}
+}
