@@ -29,6 +29,8 @@ require (
 	golang.org/x/time v0.16.0
 )
 
+require oras.land/oras-go/v2 v2.7.0
+
 require (
 	github.com/Microsoft/go-winio v0.6.2 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect

@@ -2,20 +2,24 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"net/http"
+	"fmt"
+	"io"
+	"net"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"golang.org/x/sync/singleflight"
+	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/errcode"
 
 	"github.com/towline/towline/puller"
 )
@@ -77,7 +81,7 @@ func (c *Client) Head(ctx context.Context, image string, credentials puller.Cred
 	if err != nil {
 		return "", err
 	}
-	return found.Digest.String(), nil
+	return found.String(), nil
 }
 
 // visit is what one call asks a registry, with one token for all of it.
@@ -86,7 +90,9 @@ type visit struct {
 	ref         name.Reference
 	credentials puller.Credentials
 	unshown     error // why there are none of towline's own
-	remote      *remote.Puller
+	session     *session
+	body        []byte  // a manifest that was read to learn its digest
+	readDigest  v1.Hash // that digest
 	heard       *hearing
 }
 
@@ -101,27 +107,41 @@ func (c *Client) visit(ctx context.Context, image string, credentials puller.Cre
 	if v.ref, err = name.ParseReference(image); err != nil {
 		return nil, v.fault(puller.InvalidRequest, err)
 	}
-	auth, err := authenticator(credentials)
+	login, err := loginOf(credentials)
 	if err != nil {
 		return nil, v.fault(puller.InvalidRequest, err)
 	}
-	v.remote, err = remote.NewPuller(
-		remote.WithAuth(auth), remote.WithTransport(v.heard),
-		// Whether to try again is decided by whoever calls.
-		remote.WithRetryBackoff(remote.Backoff{Steps: 1}), remote.WithRetryStatusCodes())
-	if err != nil {
-		return nil, v.fault(puller.Internal, err)
-	}
+	v.session = newSession(v.ref.Context(), login, v.heard)
 	return v, nil
 }
 
-// head asks what the reference names now.
-func (v *visit) head(ctx context.Context) (*v1.Descriptor, error) {
-	found, err := v.remote.Head(ctx, v.ref)
-	if err != nil {
-		return nil, v.fault(kindOf(ctx, err), err)
+// counts reports whether reading a manifest counts against a rate limit.
+func (v *visit) counts() bool {
+	return v.heard.counts.Load() || v.ref.Context().RegistryStr() == name.DefaultRegistry
+}
+
+// head asks what the reference names now. Some registries and proxies know no
+// HEAD, refuse it or tell no digest: a GET, whose body also tells why something is
+// refused, is made then, unless it counts.
+func (v *visit) head(ctx context.Context) (v1.Hash, error) {
+	id := v.ref.Identifier()
+	digest, err := v.session.head(ctx, id)
+	var refused *refusal
+	again := err == nil && digest == (v1.Hash{}) || errors.As(err, &refused) && slices.Contains(retriedByGet, refused.status)
+	switch {
+	case again && !v.counts():
+		v.body, digest, err = v.session.manifest(ctx, id)
+		v.readDigest = digest
+	case err == nil && digest == (v1.Hash{}):
+		err = errors.New("its answer to HEAD names no digest, and a GET would count against the registry's rate limit")
 	}
-	return found, nil
+	if want, ok := v.ref.(name.Digest); ok && err == nil && digest.String() != want.DigestStr() {
+		err = fmt.Errorf("it answers %s when asked for %s", digest, want.DigestStr())
+	}
+	if err != nil {
+		return digest, v.fault(cmp.Or(kindOf(ctx, err), puller.RegistryUnavailable), err)
+	}
+	return digest, nil
 }
 
 func (v *visit) fault(kind puller.Kind, err error) error {
@@ -145,41 +165,47 @@ func (v *visit) plain(err error) error {
 	return errors.New(said)
 }
 
+// kindOf returns an error's kind, "" where neither the registry nor the way to it
+// is known to be at fault.
 func kindOf(ctx context.Context, err error) puller.Kind {
-	var answer *transport.Error
+	var refused *refusal
+	var token *errcode.ErrorResponse
+	var none noImage
+	var network net.Error
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return puller.Canceled
 	case errors.Is(err, errPrivate), errors.Is(err, errMetadata), errors.Is(err, errLeads):
 		return puller.Forbidden
-	case !errors.As(err, &answer):
+	case errors.As(err, &none):
+		return puller.InvalidRequest
+	case errors.As(err, &refused):
+		return puller.KindOfStatus(refused.status)
+	case errors.As(err, &token):
+		return puller.KindOfStatus(token.StatusCode)
+	case errors.Is(err, auth.ErrBasicCredentialNotFound), strings.Contains(err.Error(), "missing username or password"):
+		return puller.Denied
+	case strings.Contains(err.Error(), "empty token returned"), strings.Contains(err.Error(), "failed to decode response"):
+		return puller.InvalidRequest // what answers is no registry's token server
+	case ctx.Err() != nil, isWay(err), errors.As(err, &network), errors.Is(err, io.ErrUnexpectedEOF):
 		return puller.RegistryUnavailable
 	}
-	switch answer.StatusCode {
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return puller.Denied
-	case http.StatusNotFound:
-		return puller.NotFound
-	case http.StatusTooManyRequests:
-		return puller.RateLimited
-	}
-	return puller.RegistryUnavailable
+	return ""
 }
 
-// authenticator reads credentials as Docker's clients write them (Docker
-// Engine API, "Authentication").
-func authenticator(c puller.Credentials) (authn.Authenticator, error) {
+// loginOf reads credentials as Docker's clients write them (Docker Engine API,
+// "Authentication").
+func loginOf(c puller.Credentials) (a authn.AuthConfig, err error) {
 	if c.Header() == "" {
-		return authn.Anonymous, nil
+		return a, nil
 	}
 	raw, err := base64.URLEncoding.DecodeString(c.Header())
 	if err != nil {
-		return nil, errors.New("the credentials are not base64url")
+		return a, errors.New("the credentials are not base64url")
 	}
-	var a authn.AuthConfig
 	// The error is left out: it can quote the secret.
 	if json.Unmarshal(raw, &a) != nil {
-		return nil, errors.New("the credentials are not a JSON object of strings")
+		return a, errors.New("the credentials are not a JSON object of strings")
 	}
-	return authn.FromConfig(a), nil
+	return a, nil
 }

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -60,6 +61,9 @@ var configTypes = []types.MediaType{
 func readManifest(body []byte) (d document, config *v1.Descriptor, err error) {
 	var m raw
 	if err := json.Unmarshal(body, &m); err != nil {
+		if bytes.HasPrefix(bytes.TrimSpace(body), []byte("<")) {
+			return d, nil, noImage{errors.New("what is there is a page of HTML, which is no image")}
+		}
 		return d, nil, fmt.Errorf("its manifest is garbled: %w", err)
 	}
 	switch {

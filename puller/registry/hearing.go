@@ -64,6 +64,15 @@ func (h *hearing) RoundTrip(req *http.Request) (*http.Response, error) {
 			}
 		}
 	}
+	// Of several ways to log in, the one that is known.
+	if ways := resp.Header.Values("WWW-Authenticate"); len(ways) > 1 {
+		for _, way := range ways {
+			if scheme, _, _ := strings.Cut(strings.ToLower(way), " "); scheme == "bearer" || scheme == "basic" {
+				resp.Header.Set("WWW-Authenticate", way)
+				break
+			}
+		}
+	}
 	resp.Body = &bounded{resp.Body, maxBody}
 	return resp, nil
 }
@@ -85,7 +94,7 @@ func (b *bounded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-var errHuge = fmt.Errorf("it is larger than %d MiB, which is more than registries take", maxBody>>20)
+var errHuge = noImage{fmt.Errorf("it is larger than %d MiB, which is more than registries take", maxBody>>20)}
 
 // longest bounds what is read as a time to wait: above it a Duration would overflow.
 const longest = 366 * 24 * time.Hour

@@ -1,16 +1,13 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"io"
-	"net"
-	"net/url"
 	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
 	"github.com/towline/towline/puller"
 )
@@ -29,14 +26,11 @@ func (c *Client) Manifest(ctx context.Context, q puller.ManifestQuery) (puller.M
 	if err != nil {
 		return puller.Manifest{}, err
 	}
-	if found.Size > maxBody {
-		return puller.Manifest{}, v.fault(puller.Corrupt, errHuge)
-	}
-	d, err := c.document(ctx, v, found.Digest, q.Free)
+	d, err := c.document(ctx, v, found, q.Free)
 	if err != nil {
 		return puller.Manifest{}, err
 	}
-	manifest, platform := found.Digest, ""
+	manifest, platform := found, ""
 	if d.offers != nil {
 		child, err := d.choose(q.Platform, q.OSVersion)
 		if err != nil {
@@ -51,7 +45,7 @@ func (c *Client) Manifest(ctx context.Context, q puller.ManifestQuery) (puller.M
 		}
 	}
 	m := d.image
-	m.Digest, m.Image = found.Digest.String(), manifest.String()
+	m.Digest, m.Image = found.String(), manifest.String()
 	if strings.Count(m.Platform, "/") == 1 && strings.HasPrefix(platform, m.Platform+"/") {
 		m.Platform = platform // older tools write no variant into the configuration
 	}
@@ -74,7 +68,7 @@ func (c *Client) document(ctx context.Context, v *visit, digest v1.Hash, free bo
 		if d, ok := c.known.get(ref); ok {
 			return d, nil
 		}
-		if free && v.heard.counts.Load() {
+		if free && v.counts() {
 			return document{}, v.fault(puller.RateLimited, puller.ErrCounts)
 		}
 		reading := c.flights.DoChan(ref+" "+v.credentials.Header(), func() (any, error) {
@@ -120,25 +114,18 @@ func (v *visit) own(err error) error {
 
 // read gets a manifest, and if it is an image's, its configuration.
 func (v *visit) read(ctx context.Context, digest v1.Hash) (document, error) {
-	repo := v.ref.Context()
-	got, err := v.remote.Get(ctx, repo.Digest(digest.String()))
-	if err != nil {
-		return document{}, v.faultOfContent(ctx, err)
+	manifest := v.body
+	if digest != v.readDigest {
+		var err error
+		if manifest, _, err = v.session.manifest(ctx, digest.String()); err != nil {
+			return document{}, v.faultOfContent(ctx, err)
+		}
 	}
-	d, config, err := readManifest(got.Manifest)
+	d, config, err := readManifest(manifest)
 	if err != nil || config == nil {
 		return d, v.faultOfContent(ctx, err)
 	}
-	blob, err := v.remote.Layer(ctx, repo.Digest(config.Digest.String()))
-	if err != nil {
-		return document{}, v.faultOfContent(ctx, err)
-	}
-	body, err := blob.Compressed() // as it is; the library calls every blob a layer
-	if err != nil {
-		return document{}, v.faultOfContent(ctx, err)
-	}
-	defer body.Close()
-	content, err := io.ReadAll(body)
+	content, err := v.session.blob(ctx, config.Digest)
 	if err == nil {
 		err = d.readConfig(content)
 	}
@@ -149,17 +136,8 @@ func (v *visit) read(ctx context.Context, digest v1.Hash) (document, error) {
 // whose digest is known. What neither the registry nor the way to it is to
 // blame for lies in the content.
 func (v *visit) faultOfContent(ctx context.Context, err error) error {
-	var none noImage
-	var answer *transport.Error
-	var way *url.Error
-	var network net.Error
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case errors.As(err, &none):
-		return v.fault(puller.InvalidRequest, none.error)
-	case ctx.Err() != nil, errors.As(err, &answer), errors.As(err, &way), errors.As(err, &network), errors.Is(err, io.ErrUnexpectedEOF):
-		return v.fault(kindOf(ctx, err), err)
 	}
-	return v.fault(puller.Corrupt, err)
+	return v.fault(cmp.Or(kindOf(ctx, err), puller.Corrupt), err)
 }

@@ -491,9 +491,13 @@ func TestFreeReadsOnlyWhatCostsNothing(t *testing.T) {
 
 func TestManifestGivesRefusalsTheirKind(t *testing.T) {
 	for status, kind := range map[int]puller.Kind{
-		401: puller.Denied, 403: puller.Denied, 404: puller.NotFound, 429: puller.RateLimited, 500: puller.RegistryUnavailable, 503: puller.RegistryUnavailable,
+		401: puller.Denied, 402: puller.Denied, 403: puller.Denied, 404: puller.NotFound, 410: puller.NotFound, 412: puller.Denied, 416: puller.RegistryUnavailable,
+		423: puller.Denied, 429: puller.RateLimited, 451: puller.Denied, 500: puller.RegistryUnavailable, 503: puller.RegistryUnavailable,
 	} {
 		for _, what := range []string{"HEAD manifests", "GET manifests", "GET blobs"} {
+			if what == "HEAD manifests" && (status == 403 || status == 404) {
+				continue // a GET follows
+			}
 			t.Run(fmt.Sprint(what, status), func(t *testing.T) {
 				r, c := newCounted(t), newClient(t)
 				ref := r.push("app:v1", newImage(t, "linux/amd64", 1))
@@ -602,7 +606,8 @@ func TestWhatIsNoGoodImageIsSaidToBe(t *testing.T) {
 		{"an artifact", artifact, puller.InvalidRequest, "helm"},
 		{"an artifact without a configuration", `{"schemaVersion":2,"artifactType":"application/x"}`, puller.InvalidRequest, "neither an image"},
 		{"nothing", `{}`, puller.InvalidRequest, "neither an image"},
-		{"no JSON", `<html>`, puller.Corrupt, "garbled"},
+		{"HTML", `<html>`, puller.InvalidRequest, "HTML"},
+		{"no JSON", `x`, puller.Corrupt, "garbled"},
 		{"a list", `[]`, puller.Corrupt, "garbled"},
 		{"both", strings.Replace(image(layer("1")), `"config"`, `"manifests":[],"config"`, 1), puller.Corrupt, "both"},
 		{"a negative size", image(layer("-1")), puller.Corrupt, "-1 bytes"},
@@ -622,7 +627,7 @@ func TestWhatIsNoGoodImageIsSaidToBe(t *testing.T) {
 		{"an index of too much", `{"manifests":[` + strings.Join(slices.Repeat([]string{entry}, 1001), ",") + `]}`, puller.Corrupt, "1001 manifests"},
 		{"an index entry without a digest", `{"manifests":[{}]}`, puller.Corrupt, "no digest"},
 		{"an index of platforms with line breaks", `{"manifests":[` + strings.Replace(entry, `"size"`, `"platform":{"os":"li\nnux","architecture":"amd64"},"size"`, 1) + `]}`, puller.PlatformMismatch, "no platform at all"},
-		{"a huge one", `{"schemaVersion":2,"x":"` + strings.Repeat("x", 4<<20) + `"}`, puller.Corrupt, "4 MiB"},
+		{"a huge one", `{"schemaVersion":2,"x":"` + strings.Repeat("x", 4<<20) + `"}`, puller.InvalidRequest, "4 MiB"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := newClient(t).Manifest(t.Context(), query(made(t, c.manifest, config)))
@@ -638,7 +643,7 @@ func TestWhatIsNoGoodImageIsSaidToBe(t *testing.T) {
 			}
 		})
 	}
-	for name, content := range map[string]string{"garbled": `{`, "of another shape": `{"rootfs":[]}`, "empty": ``, "huge": `{"x":"` + strings.Repeat("x", 4<<20) + `"}`} {
+	for name, content := range map[string]string{"garbled": `{`, "of another shape": `{"rootfs":[]}`, "empty": ``} {
 		t.Run("a configuration that is "+name, func(t *testing.T) {
 			other, _, err := v1.SHA256(strings.NewReader(content))
 			if err != nil {
