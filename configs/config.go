@@ -96,7 +96,7 @@ func Default() Config {
 		Jobs:       Jobs{KeepFor: 30 * 24 * time.Hour, Keep: 100_000},
 		Auth:       Auth{Hosts: []string{}},
 		Rules:      Rules{Pull: noRules(), Run: noRules()},
-		Registries: Registries{AllowPrivate: []string{}, DockerConfig: true},
+		Registries: Registries{AllowPrivate: []string{}, Insecure: []string{}, Certificates: "/etc/docker/certs.d", DockerConfig: true},
 		Limits:     Limits{Connections: 16_384, Requests: 500, Jobs: 16_000},
 		Log:        Log{Level: "info", Format: "text"},
 	}
@@ -201,6 +201,7 @@ func defaults(c Config) map[string]any {
 		"rules.run.allow": c.Rules.Run.Allow, "rules.run.deny": c.Rules.Run.Deny, "rules.run.require_digest": c.Rules.Run.RequireDigest,
 		"rules.run.policies": c.Rules.Run.Policies, "rules.run.platforms": c.Rules.Run.Platforms,
 		"registries.allow_private": c.Registries.AllowPrivate, "registries.docker_config": c.Registries.DockerConfig,
+		"registries.insecure": c.Registries.Insecure, "registries.certificates": c.Registries.Certificates,
 		"auth.tls.cert": c.Auth.TLS.Cert, "auth.tls.key": c.Auth.TLS.Key, "auth.tls.ca": c.Auth.TLS.CA,
 		"limits.connections": c.Limits.Connections, "limits.requests": c.Limits.Requests, "limits.jobs": c.Limits.Jobs,
 		"log.level": c.Log.Level, "log.format": c.Log.Format,

@@ -109,6 +109,8 @@ var keys = []struct {
 	{"rules.run.policies", "never", func(c *configs.Config) any { return c.Rules.Run.Policies }, []string{"never"}},
 	{"rules.run.platforms", "default", func(c *configs.Config) any { return c.Rules.Run.Platforms }, []string{"default"}},
 	{"registries.allow_private", "10.0.0.0/8,registry.test", func(c *configs.Config) any { return c.Registries.AllowPrivate }, []string{"10.0.0.0/8", "registry.test"}},
+	{"registries.insecure", "10.0.0.0/8,registry.test:5000", func(c *configs.Config) any { return c.Registries.Insecure }, []string{"10.0.0.0/8", "registry.test:5000"}},
+	{"registries.certificates", "/c", func(c *configs.Config) any { return c.Registries.Certificates }, "/c"},
 	{"registries.docker_config", "false", func(c *configs.Config) any { return c.Registries.DockerConfig }, false},
 	{"log.level", "debug", func(c *configs.Config) any { return c.Log.Level }, "debug"},
 	{"log.format", "json", func(c *configs.Config) any { return c.Log.Format }, "json"},

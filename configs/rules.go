@@ -26,6 +26,11 @@ type Registries struct {
 	// AllowPrivate are the hosts, addresses and prefixes in private networks
 	// that Towline itself may call.
 	AllowPrivate []string `mapstructure:"allow_private"`
+	// Insecure are the hosts, addresses and prefixes of registries that may be
+	// called over plain HTTP, or TLS that nobody vouches for, beside the engine's.
+	Insecure []string `mapstructure:"insecure"`
+	// Certificates is where Docker's certs.d is.
+	Certificates string `mapstructure:"certificates"`
 	// DockerConfig has credentials taken from Docker's config.json too.
 	DockerConfig bool `mapstructure:"docker_config"`
 	// Credentials can't be set by the environment.

@@ -82,7 +82,7 @@ func serve(ctx context.Context, config configs.Config, out *logBuffer) error {
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
-	images, err := registry.New(registryOptions(config.Registries))
+	images, err := registry.New(registryOptions(config.Registries, engine))
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
@@ -166,8 +166,11 @@ func newRules(c configs.Rules) (rules puller.Rules, err error) {
 	return rules, err
 }
 
-func registryOptions(c configs.Registries) registry.Options {
-	o := registry.Options{AllowPrivate: c.AllowPrivate, Docker: c.DockerConfig}
+func registryOptions(c configs.Registries, engine *docker.Engine) registry.Options {
+	o := registry.Options{
+		AllowPrivate: c.AllowPrivate, Docker: c.DockerConfig,
+		Insecure: c.Insecure, EngineInsecure: engine.InsecureRegistries, Certificates: c.Certificates,
+	}
 	for _, l := range c.Credentials {
 		o.Logins = append(o.Logins, registry.Login(l))
 	}

@@ -229,6 +229,36 @@ func (e *Engine) info(ctx context.Context) (puller.EngineInfo, error) {
 // podman is the name of an engine that speaks Docker's API and is none.
 const podman = "Podman"
 
+// InsecureRegistries returns the hosts, addresses and prefixes of registries that
+// the engine calls without TLS that proves who they are. The error is classified.
+func (e *Engine) InsecureRegistries(ctx context.Context) ([]string, error) {
+	ctx, cancel := limited(ctx, callLimit)
+	defer cancel()
+	sdk, err := e.client(ctx)
+	if err != nil {
+		return nil, e.fault(ctx, "ask the engine", "", err)
+	}
+	info, err := sdk.Info(ctx)
+	if err != nil {
+		return nil, e.fault(ctx, "ask the engine", "", err)
+	}
+	if info.RegistryConfig == nil {
+		return nil, nil
+	}
+	var list []string
+	for _, prefix := range info.RegistryConfig.InsecureRegistryCIDRs {
+		if prefix != nil {
+			list = append(list, prefix.String())
+		}
+	}
+	for name, index := range info.RegistryConfig.IndexConfigs {
+		if index != nil && !index.Secure && !index.Official {
+			list = append(list, name)
+		}
+	}
+	return list, nil
+}
+
 func imageStore(info system.Info) string {
 	for _, pair := range info.DriverStatus {
 		if pair[0] == "driver-type" && pair[1] == "io.containerd.snapshotter.v1" {

@@ -2,6 +2,7 @@ package docker_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -55,5 +56,32 @@ func TestAProxysAnswerIsNotTheEngines(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestTheEngineSaysWhichRegistriesItCallsInsecurely(t *testing.T) {
+	for body, want := range map[string]string{
+		`{}`:                      "[]",
+		`{"RegistryConfig":null}`: "[]",
+		`{"RegistryConfig":{"InsecureRegistryCIDRs":["127.0.0.0/8","::1/128",null],"IndexConfigs":{"docker.io":{"Official":true,"Secure":true},"registry.test:5000":{"Secure":false},"safe.test":{"Secure":true},"none.test":null}}}`: "[127.0.0.0/8 ::1/128 registry.test:5000]",
+	} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Api-Version", "1.41")
+			w.Header().Set("Content-Type", "application/json")
+			if strings.HasSuffix(r.URL.Path, "/info") {
+				w.Write([]byte(body))
+			}
+		}))
+		e, err := docker.New(docker.Options{Host: "unix:///scripted", Dial: func(ctx context.Context) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", s.Listener.Addr().String())
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := e.InsecureRegistries(t.Context()); err != nil || fmt.Sprint(got) != want {
+			t.Errorf("%s: %v, %v", body, got, err)
+		}
+		e.Close()
+		s.Close()
 	}
 }

@@ -31,6 +31,7 @@ const limit = 20 * time.Second
 // Client is a puller.Registry. Its methods may be called from anywhere.
 type Client struct {
 	gate    *gate
+	trust   *trust
 	logins  []Login
 	docker  bool
 	known   *shelf
@@ -45,6 +46,13 @@ type Options struct {
 	// though they are in a private network. A cloud's metadata never is.
 	AllowPrivate []string
 	Logins       []Login
+	// Insecure are the hosts, addresses and prefixes of registries that may be
+	// called without TLS that proves who they are; EngineInsecure, if not nil,
+	// asks for those of the engine. Registries on loopback always are.
+	Insecure       []string
+	EngineInsecure func(context.Context) ([]string, error)
+	// Certificates is a directory in the form of Docker's certs.d, "" for none.
+	Certificates string
 	// Docker has credentials looked up as Docker's command line does: in the
 	// config.json of the daemon's user, and from the helpers that it names.
 	Docker bool
@@ -59,17 +67,23 @@ func New(o Options) (*Client, error) {
 	if err == nil {
 		err = checkLogins(o.Logins)
 	}
+	if err == nil {
+		err = checkInsecure(o.Insecure)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return &Client{gate: g, logins: o.Logins, docker: o.Docker, known: newShelf(maxKnown), stores: &stores{newHelpers(helperLimit, helperRest)}}, nil
+	return &Client{gate: g, trust: &trust{gate: g, insecure: o.Insecure, engines: o.EngineInsecure, dir: o.Certificates, ways: make(map[string]certified)}, logins: o.Logins, docker: o.Docker, known: newShelf(maxKnown), stores: &stores{newHelpers(helperLimit, helperRest)}}, nil
 }
 
 // Close closes idle connections.
-func (c *Client) Close() { c.gate.close() }
+func (c *Client) Close() {
+	c.gate.close()
+	c.trust.close()
+}
 
-// Head implements puller.Registry. Registries on loopback are called over
-// plain HTTP, as engines do; others over HTTPS.
+// Head implements puller.Registry. Registries are called over HTTPS, and over plain
+// HTTP where that fails and they are on loopback or listed as insecure, as engines do.
 func (c *Client) Head(ctx context.Context, image string, credentials puller.Credentials) (digest string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -102,7 +116,7 @@ func (c *Client) visit(ctx context.Context, image string, credentials puller.Cre
 		// An engine that is given none asks without, too.
 		credentials, unshown = c.Credentials(ctx, image)
 	}
-	v := &visit{image: image, credentials: credentials, unshown: unshown, heard: &hearing{next: c.gate}}
+	v := &visit{image: image, credentials: credentials, unshown: unshown, heard: &hearing{next: c.gate.way}}
 	var err error
 	if v.ref, err = name.ParseReference(image); err != nil {
 		return nil, v.fault(puller.InvalidRequest, err)
@@ -111,7 +125,7 @@ func (c *Client) visit(ctx context.Context, image string, credentials puller.Cre
 	if err != nil {
 		return nil, v.fault(puller.InvalidRequest, err)
 	}
-	v.session = newSession(v.ref.Context(), login, v.heard)
+	v.session = newSession(v.ref.Context(), login, c.trust, v.heard)
 	return v, nil
 }
 

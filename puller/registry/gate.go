@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -23,8 +24,30 @@ type gate struct {
 	hosts []string // that may be at private addresses
 	nets  []netip.Prefix
 
+	*way            // with the system's authorities
+	unverified *way // whoever answers is believed
+}
+
+// way is a gate's way to those that are believed for the same reason.
+type way struct {
+	gate    *gate
 	direct  *http.Transport
 	proxied *http.Transport // dials only what the environment names as a proxy
+}
+
+func (g *gate) newWay(config *tls.Config) *way {
+	w := &way{gate: g, direct: newTransport(g.dial)}
+	w.proxied = newTransport((&net.Dialer{Timeout: dialLimit, ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
+		return g.check(address, true)
+	}}).DialContext)
+	w.proxied.Proxy = http.ProxyFromEnvironment
+	w.direct.TLSClientConfig, w.proxied.TLSClientConfig = config, config.Clone()
+	return w
+}
+
+func (w *way) close() {
+	w.direct.CloseIdleConnections()
+	w.proxied.CloseIdleConnections()
 }
 
 // newGate returns a gate that lets some private addresses be called: those of
@@ -43,11 +66,7 @@ func newGate(allow []string) (*gate, error) {
 			return nil, fmt.Errorf("registries.allow_private: %q is no host, address or prefix; write them as registry.internal, 10.1.2.3 or 10.0.0.0/8", a)
 		}
 	}
-	g.direct = newTransport(g.dial)
-	g.proxied = newTransport((&net.Dialer{Timeout: dialLimit, ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
-		return g.check(address, true)
-	}}).DialContext)
-	g.proxied.Proxy = http.ProxyFromEnvironment
+	g.way, g.unverified = g.newWay(nil), g.newWay(&tls.Config{InsecureSkipVerify: true})
 	return g, nil
 }
 
@@ -73,8 +92,8 @@ func newTransport(dial func(ctx context.Context, network, address string) (net.C
 }
 
 func (g *gate) close() {
-	g.direct.CloseIdleConnections()
-	g.proxied.CloseIdleConnections()
+	g.way.close()
+	g.unverified.close()
 }
 
 // dial checks the address that a name has led to, which is the one that is
@@ -96,14 +115,14 @@ func (g *gate) dial(ctx context.Context, network, address string) (net.Conn, err
 }
 
 // RoundTrip implements http.RoundTripper.
-func (g *gate) RoundTrip(req *http.Request) (*http.Response, error) {
+func (w *way) RoundTrip(req *http.Request) (*http.Response, error) {
 	req, err := plain(req)
 	if err != nil {
 		return nil, err
 	}
 	proxy, err := http.ProxyFromEnvironment(req)
 	if err != nil || proxy == nil {
-		return g.direct.RoundTrip(req)
+		return w.direct.RoundTrip(req)
 	}
 	// A name is looked up by the proxy, whose matter it is then; but some would
 	// take a number such as 2130706433 for an address.
@@ -112,12 +131,12 @@ func (g *gate) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, fmt.Errorf("%w: %s", errPrivate, req.URL.Hostname())
 	}
 	if ip, err := netip.ParseAddr(req.URL.Hostname()); err == nil {
-		if err := g.checkIP(ip, false); err != nil {
+		if err := w.gate.checkIP(ip, false); err != nil {
 			closeBody(req)
 			return nil, fmt.Errorf("%w: %s", err, req.URL.Hostname())
 		}
 	}
-	return g.proxied.RoundTrip(req)
+	return w.proxied.RoundTrip(req)
 }
 
 // plain takes credentials off that a redirect has brought from another host, or

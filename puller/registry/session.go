@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,13 +25,15 @@ import (
 // token that the registry gives for it.
 type session struct {
 	repo   name.Repository
+	trust  *trust
+	heard  *hearing
 	client *auth.Client
 	scheme string // "" until the registry has answered
 }
 
 // newSession returns a session that has called nothing yet.
-func newSession(repo name.Repository, login authn.AuthConfig, way http.RoundTripper) *session {
-	return &session{repo: repo, client: &auth.Client{
+func newSession(repo name.Repository, login authn.AuthConfig, trust *trust, way *hearing) *session {
+	return &session{repo: repo, trust: trust, heard: way, client: &auth.Client{
 		Client: &http.Client{Transport: way}, // which follows ten redirects at most
 		Header: http.Header{"User-Agent": {"towline"}},
 		Credential: func(context.Context, string) (auth.Credential, error) {
@@ -48,31 +51,49 @@ func (s *session) open(ctx context.Context) error {
 	if s.scheme != "" {
 		return nil
 	}
-	schemes := []string{"https"}
-	if onLoopback(s.repo.RegistryStr()) {
-		schemes = append(schemes, "http") // as engines do
+	registry := s.repo.RegistryStr()
+	verified, err := s.trust.to(registry)
+	if err != nil {
+		return err
 	}
-	var failed []error
-	for _, scheme := range schemes {
-		resp, err := s.do(ctx, http.MethodGet, url.URL{Scheme: scheme, Host: s.repo.RegistryStr(), Path: "/v2/"})
-		switch {
-		case errors.Is(err, auth.ErrBasicCredentialNotFound): // what is public needs none
-		case isWay(err) && ctx.Err() == nil:
-			failed = append(failed, err)
-			continue
-		case err != nil:
+	s.heard.next = verified
+	err = s.ping(ctx, "https")
+	if !isWay(err) || ctx.Err() != nil || !s.trust.isInsecure(ctx, registry) {
+		return err
+	}
+	failed := []error{err}
+	var unknown *tls.CertificateVerificationError
+	if errors.As(err, &unknown) && !onLoopback(registry) {
+		s.heard.next = s.trust.gate.unverified
+		if err = s.ping(ctx, "https"); !isWay(err) {
 			return err
-		default:
-			defer resp.Body.Close()
-			if resp.StatusCode == http.StatusTooManyRequests {
-				return newRefusal(resp)
-			}
-			io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)) // its connection serves the next call
 		}
-		s.scheme = scheme
-		return nil
+		failed = append(failed, err)
 	}
-	return errors.Join(failed...)
+	s.heard.next = verified
+	if err = s.ping(ctx, "http"); !isWay(err) {
+		return err
+	}
+	return errors.Join(append(failed, err)...)
+}
+
+// ping asks the base of the registry's API. What is there makes no difference,
+// but for a rate limit: some registries have nothing there.
+func (s *session) ping(ctx context.Context, scheme string) error {
+	resp, err := s.do(ctx, http.MethodGet, url.URL{Scheme: scheme, Host: s.repo.RegistryStr(), Path: "/v2/"})
+	switch {
+	case errors.Is(err, auth.ErrBasicCredentialNotFound): // what is public needs none
+	case err != nil:
+		return err
+	default:
+		defer resp.Body.Close()
+		if resp.StatusCode == http.StatusTooManyRequests {
+			return newRefusal(resp)
+		}
+		io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)) // its connection serves the next call
+	}
+	s.scheme = scheme
+	return nil
 }
 
 // isWay reports whether the registry gave no answer.
