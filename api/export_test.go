@@ -2,3 +2,12 @@ package api
 
 // Taken returns how many connections are taken over from net/http.
 func (s *Server) Taken() int64 { return s.taken.Load() }
+
+// CheckedHead returns what comes of bytes that are read in pieces of a size.
+func CheckedHead(p []byte, size int) []byte {
+	var h head
+	for i := 0; i < len(p); i += size {
+		h.check(p[i:min(i+size, len(p))])
+	}
+	return p
+}

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -109,9 +110,9 @@ func HTTPServer(h http.Handler) *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	return &http.Server{
-		Handler:           h,
+		Handler:           tellsTLS(h),
 		Protocols:         &protocols,
-		ConnContext:       auth.WithPeer,
+		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return auth.WithPeer(withTLS(ctx, c), c) },
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    128 << 10, // more than X-Registry-Auth may be, so that it is refused by name

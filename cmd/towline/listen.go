@@ -17,6 +17,7 @@ import (
 	"github.com/docker/go-connections/sockets"
 	"github.com/sirupsen/logrus"
 
+	"github.com/towline/towline/api"
 	"github.com/towline/towline/configs"
 )
 
@@ -51,6 +52,7 @@ func listenAll(config configs.Config, log logrus.FieldLogger) (listeners []net.L
 		case tcp && !l.Addr().(*net.TCPAddr).IP.IsLoopback():
 			log.WithField("address", l.Addr()).Warn("tokens come to this address as they are, for anyone on the way to read; set auth.tls.cert and auth.tls.key")
 		}
+		listeners[i] = api.CheckHeads(listeners[i])
 	}
 	return listeners, nil
 }

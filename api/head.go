@@ -1,0 +1,278 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+)
+
+// CheckHeads returns a listener whose connections refuse what net/http takes in
+// silence, though proxies read it in different ways (RFC 9112, 5.2 and 6.1): a
+// header over several lines, a body with both a Content-Length and a
+// Transfer-Encoding, and a Transfer-Encoding in HTTP/1.0. The listener's
+// connections may be those of crypto/tls; they are for HTTPServer.
+func CheckHeads(l net.Listener) net.Listener { return headListener{l} }
+
+type headListener struct{ net.Listener }
+
+func (l headListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &headConn{Conn: c}, nil
+}
+
+// headConn reads along with net/http. It spoils what is to be refused, which
+// net/http then answers with 400, when it has answered what came before.
+type headConn struct {
+	net.Conn
+	head head
+}
+
+func (c *headConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.head.check(p[:n])
+	var plain tls.RecordHeaderError
+	if errors.As(err, &plain) && plain.Conn != nil && looksLikeHTTP(plain.RecordHeader) {
+		io.WriteString(plain.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nThe request came without TLS; use https://\n")
+	}
+	return n, err
+}
+
+// looksLikeHTTP reports whether what came instead of TLS is a request.
+func looksLikeHTTP(begin [5]byte) bool {
+	for _, method := range []string{"GET /", "HEAD ", "POST ", "PUT /", "PATCH", "DELET", "OPTIO"} {
+		if string(begin[:]) == method {
+			return true
+		}
+	}
+	return false
+}
+
+// NetConn returns the connection that is read.
+func (c *headConn) NetConn() net.Conn { return c.Conn }
+
+// CloseWrite lets the server end an answer before it has read the whole request.
+func (c *headConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// Detach returns a connection for writing only, and what is to be called once that
+// is closed.
+func (c *headConn) Detach() (net.Conn, func()) {
+	if d, ok := c.Conn.(interface{ Detach() (net.Conn, func()) }); ok {
+		return d.Detach()
+	}
+	return c.Conn, func() {}
+}
+
+type tlsKey struct{}
+
+// withTLS notes the TLS connection under a connection of CheckHeads: net/http
+// does not look there.
+func withTLS(ctx context.Context, c net.Conn) context.Context {
+	if h, ok := c.(*headConn); ok {
+		if secure, ok := h.Conn.(*tls.Conn); ok {
+			return context.WithValue(ctx, tlsKey{}, secure)
+		}
+	}
+	return ctx
+}
+
+// tellsTLS sets Request.TLS from what withTLS noted.
+func tellsTLS(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if secure, ok := r.Context().Value(tlsKey{}).(*tls.Conn); ok && r.TLS == nil {
+			state := secure.ConnectionState()
+			r.TLS = &state
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// head follows the requests of a connection byte by byte, and keeps no more of
+// them than part of one line.
+type head struct {
+	at     part
+	line   []byte // the beginning of the request's line or of a name
+	last   []byte // the end of the request's line
+	left   int64  // bytes of the body or chunk
+	length bool   // the head has a Content-Length
+	coding bool   // the same of Transfer-Encoding
+	old    bool   // it is HTTP/1.0
+}
+
+type part int
+
+const (
+	requestLine part = iota
+	lineBegin        // of a header
+	name
+	value       // of a header that says nothing of the body
+	lengthValue // of Content-Length
+	body
+	chunkSize
+	chunkExtension
+	chunk
+	chunkEnd
+	trailer      // the rest of a line after the last chunk
+	trailerBegin // of a line after the last chunk
+	unchecked    // what comes is refused, or is no HTTP
+)
+
+// spoilt is no byte of a header's name.
+const spoilt = 0
+
+// check reads what has come, and spoils what is to be refused.
+func (h *head) check(p []byte) {
+	for i := 0; i < len(p); i++ {
+		if h.at == body || h.at == chunk {
+			n := min(h.left, int64(len(p)-i))
+			h.left -= n
+			i += int(n) - 1
+			if h.left == 0 && h.at == body {
+				*h = head{}
+			} else if h.left == 0 {
+				h.at = chunkEnd
+			}
+			continue
+		}
+		if h.at == unchecked {
+			return
+		}
+		if !h.take(p[i]) {
+			p[i] = spoilt
+			h.at = unchecked
+		}
+	}
+}
+
+// take moves on by one byte. It returns false where the byte is to be spoilt.
+func (h *head) take(c byte) bool {
+	switch h.at {
+	case requestLine:
+		if c == '\n' {
+			h.old = bytes.HasSuffix(bytes.TrimSuffix(h.last, []byte("\r")), []byte("HTTP/1.0"))
+			h.at, h.last = lineBegin, nil
+			return true
+		}
+		const most = len("HTTP/1.0\r")
+		if h.last = append(h.last, c); len(h.last) > most {
+			h.last = h.last[len(h.last)-most:]
+		}
+	case lineBegin:
+		return h.begin(c)
+	case name:
+		return h.name(c)
+	case lengthValue:
+		switch {
+		case c == '\n':
+			h.at = lineBegin
+		case '0' <= c && c <= '9' && h.left < 1<<58:
+			h.left = h.left*10 + int64(c-'0')
+		case c != ' ' && c != '\t' && c != '\r':
+			h.at = unchecked // net/http refuses it
+		}
+	case value:
+		if c == '\n' {
+			h.at = lineBegin
+		}
+	default:
+		h.chunked(c)
+	}
+	return true
+}
+
+// begin takes the first byte of a line of the head.
+func (h *head) begin(c byte) bool {
+	switch {
+	case c == ' ' || c == '\t':
+		return false // the header before goes on
+	case c == '\r':
+	case c != '\n':
+		h.at, h.line = name, append(h.line[:0], c)
+	case h.coding:
+		h.at, h.left = chunkSize, 0
+	case h.left > 0:
+		h.at = body
+	default:
+		*h = head{}
+	}
+	return true
+}
+
+// name takes a byte of a header's name.
+func (h *head) name(c byte) bool {
+	switch {
+	case c == '\n': // net/http refuses it
+		h.at = unchecked
+	case c != ':':
+		if len(h.line) <= len("Transfer-Encoding") {
+			h.line = append(h.line, c)
+		}
+	case bytes.EqualFold(h.line, []byte("Content-Length")):
+		h.length, h.left, h.at = true, 0, lengthValue
+		return !h.coding
+	case bytes.EqualFold(h.line, []byte("Transfer-Encoding")):
+		h.coding, h.at = true, value
+		return !h.length && !h.old
+	default:
+		h.at = value
+	}
+	return true
+}
+
+// chunked takes a byte of a body that comes in chunks, beside their content
+// (RFC 9112, 7.1).
+func (h *head) chunked(c byte) {
+	switch h.at {
+	case chunkSize, chunkExtension:
+		digit := bytes.IndexByte([]byte("0123456789abcdef"), c|0x20)
+		switch {
+		case c == '\n' && h.left > 0:
+			h.at = chunk
+		case c == '\n':
+			h.at = trailerBegin
+		case h.at == chunkExtension || c == '\r':
+		case '0' <= c && c <= '9':
+			h.size(int64(c - '0'))
+		case digit > 9:
+			h.size(int64(digit))
+		default:
+			h.at = chunkExtension
+		}
+	case chunkEnd:
+		if c == '\n' {
+			h.at, h.left = chunkSize, 0
+		}
+	case trailerBegin:
+		switch c {
+		case '\n':
+			*h = head{}
+		case '\r':
+		default:
+			h.at = trailer
+		}
+	case trailer:
+		if c == '\n' {
+			h.at = trailerBegin
+		}
+	}
+}
+
+// size takes a digit of a chunk's size.
+func (h *head) size(digit int64) {
+	if h.left >= 1<<58 {
+		h.at = unchecked // net/http refuses it
+		return
+	}
+	h.left = h.left<<4 + digit
+}
