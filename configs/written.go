@@ -22,6 +22,13 @@ func narrows(key string) bool {
 	return slices.ContainsFunc(narrowing, func(n string) bool { return key == n || strings.HasPrefix(key, n+".") })
 }
 
+// allows reports whether a key lists what is allowed, and allows everything where it
+// is left out. An empty list there is refused: it says the one and would do the other.
+func allows(key string) bool {
+	name := key[strings.LastIndexByte(key, '.')+1:]
+	return strings.HasPrefix(key, "rules.") && (name == "allow" || name == "policies" || name == "platforms")
+}
+
 // checkWritten refuses what decoding would pass over or bend: a second document,
 // a key that is there twice, and values of another form than their key's.
 func checkWritten(content []byte, defaults map[string]any) error {
@@ -69,7 +76,11 @@ func checkMapping(node *yaml.Node, prefix string, defaults map[string]any, seen 
 			}
 			seen[key] = true
 		case leaf:
-			if fault := checkForm(value, want); fault != "" {
+			fault := checkForm(value, want)
+			if fault == "" && allows(key) && value.Kind == yaml.SequenceNode && len(value.Content) == 0 {
+				fault = "the list is empty, but without a list everything is allowed; write what is allowed, or take the key out"
+			}
+			if fault != "" {
 				err = fmt.Errorf("line %d: %s: %s", value.Line, key, fault)
 			}
 			seen[key] = true

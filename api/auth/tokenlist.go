@@ -206,6 +206,20 @@ type writtenRules struct {
 	Platforms     []string `yaml:"platforms"`
 }
 
+// empty returns the name of a list that is there and allows nothing, "" if there is
+// none.
+func (w writtenRules) empty() string {
+	for _, list := range []struct {
+		name    string
+		entries []string
+	}{{"allow", w.Allow}, {"policies", w.Policies}, {"platforms", w.Platforms}} {
+		if list.entries != nil && len(list.entries) == 0 {
+			return list.name
+		}
+	}
+	return ""
+}
+
 // parseRules reads the rules of one caller.
 func parseRules(caller string, node *yaml.Node) (rules puller.Rules, err error) {
 	if node.Kind == 0 {
@@ -224,6 +238,11 @@ func parseRules(caller string, node *yaml.Node) (rules puller.Rules, err error) 
 			at, name = key.Line, key.Value
 		}
 		return rules, fmt.Errorf("line %d: %s: nothing stands there, which would forbid nothing; write a value, or take the key out", at, name)
+	}
+	for _, w := range []writtenRules{written.Pull, written.Run} {
+		if name := w.empty(); name != "" {
+			return rules, fmt.Errorf("line %d: %s's rules: %s is empty, but without it everything is allowed; write what is allowed, or take the key out", node.Line, caller, name)
+		}
 	}
 	if rules.Pull, err = puller.ParseRules(caller+"'s rules.pull", puller.WrittenRules(written.Pull)); err == nil {
 		rules.Run, err = puller.ParseRules(caller+"'s rules.run", puller.WrittenRules(written.Run))
