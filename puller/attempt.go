@@ -12,13 +12,14 @@ import (
 // is not enough, and proves it.
 func (t *transfer) pull() (Result, error) {
 	before, err := t.awaitEngine()
-	// After an attempt that brought something else than was announced, what is
-	// there is not believed, but pulled again.
+	// After an attempt that brought what could not be proven, what is there is not
+	// believed, but pulled again; after any other only what has a digest.
+	believed := t.attempt == 0 || !t.unproven && len(before.digests(partsOf(t.key.image).name)) > 0
 	var why error
 	if err == nil {
 		why = t.p.absence(before, t.key.wanted())
 	}
-	there := err == nil && !t.corrupted && why == nil
+	there := err == nil && believed && why == nil
 	switch {
 	case err != nil && KindOf(err) != NotFound:
 		return Result{}, err
@@ -60,6 +61,7 @@ func (t *transfer) pull() (Result, error) {
 	after, digest, err := t.p.prove(t.ctx, t.key.wanted(), end, t.credentials)
 	t.timed(func(x *Timings) { x.Verify = time.Since(began).Seconds() })
 	if err != nil {
+		t.unproven = t.unproven || KindOf(err) != EngineUnavailable
 		return Result{}, err
 	}
 	t.p.access.grant(t.key, after.ID)

@@ -118,3 +118,28 @@ func TestAPlatformWhoseNameAnotherPullTookIsPulledAgain(t *testing.T) {
 		}
 	})
 }
+
+// An attempt that ends unproven leaves the tag with the image that it brought.
+// The next attempt must not take that for present.
+func TestAnUnprovenPlatformIsNotPresentAtTheNextAttempt(t *testing.T) {
+	index, second := pullertest.NewImage(good, 1), pullertest.NewImage(good, 2)
+	second.Platform, second.RepoDigests = "linux/arm64", nil
+	for _, policy := range []puller.Policy{puller.Missing, puller.Newer, puller.Always} {
+		t.Run(string(policy), func(t *testing.T) {
+			o := defaults
+			o.Registry = &fakeRegistry{manifestErr: puller.Errorf(puller.Denied, "401")}
+			inYardWith(t, o, nil, func(y *yard) {
+				y.engine.Tag(good, index)
+				y.engine.Script(good, func(p *pullertest.Pull) {
+					p.Line(`{"status":"Pulling from good","id":"v1"}`)
+					p.Line(`{"status":"Digest: ` + pullertest.Digest(index) + `"}`)
+					p.Tag(second)
+					p.Line(`{"status":"Status: Downloaded newer image for ` + good + `"}`)
+				})
+				retries := 2
+				y.failed(y.submit(puller.PullRequest{Image: good, Platform: "linux/arm64", Policy: policy, Retries: &retries}), puller.Truncated)
+				y.pulls(3)
+			})
+		})
+	}
+}

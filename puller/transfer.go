@@ -36,7 +36,8 @@ type transfer struct {
 	slot      *waiter         // the first one; nil once an attempt has it
 	looked    bool            // the engine was asked what it has
 	firstID   string          // the image it had then, "" for none
-	corrupted bool            // an attempt brought something corrupt
+	corrupted bool            // an attempt ended as Corrupt
+	unproven  bool            // an attempt brought what could not be proven
 	answered  func()          // the registry gives the attempt what it asks for
 
 	// Guarded by Puller.mu:
