@@ -140,6 +140,11 @@ func (p *Puller) Plan(ctx context.Context, r PrewarmRequest) (Plan, error) {
 	plan.Fetch, plan.Shared, plan.Present = layers.fetch, layers.shared, layers.present
 	plan.Complete = unknown == 0
 	plan.Notes = plan.notes(unknown)
+	for _, l := range looks {
+		if l.manifest != nil && l.manifest.Unnamed {
+			plan.Notes = append(plan.Notes, l.Image+": its index does not say for which platform it is, so that engines with a graph driver do not pull it; push the index anew with a platform")
+		}
+	}
 	return plan, nil
 }
 

@@ -463,3 +463,20 @@ func TestAPlanThatDoesNotFitOnTheDiskSaysSo(t *testing.T) {
 		}
 	})
 }
+
+func TestAPlanNotesAnImageWhoseIndexNamesNoPlatform(t *testing.T) {
+	o := once
+	manifest := puller.Manifest{Digest: someDigest, Platform: "linux/amd64", Layers: []puller.Blob{{Digest: someDigest, Size: 1}}, DiffIDs: []string{someDigest}}
+	unnamed := manifest
+	unnamed.Unnamed = true
+	o.Registry = &fakeRegistry{manifests: map[string]puller.Manifest{good + " linux/amd64": unnamed, other + " linux/amd64": manifest}}
+	inYardWith(t, o, nil, func(y *yard) {
+		p := y.plan(puller.PrewarmRequest{Images: puller.Images{{Image: good}, {Image: other}}})
+		if len(p.Notes) != 1 || !strings.HasPrefix(p.Notes[0], good+": ") || !strings.Contains(p.Notes[0], "platform") {
+			y.Errorf("the notes are %q", p.Notes)
+		}
+		if p.Images[0].Error != nil || p.Images[0].Weight == nil {
+			y.Errorf("the image is %+v", p.Images[0])
+		}
+	})
+}

@@ -51,6 +51,9 @@ type Manifest struct {
 	// configuration has none at all.
 	Platform string
 	Layers   []Blob // lowest first
+	// Unnamed says that it was chosen from an index that does not say for which
+	// platform it is: some engines do not take such an image.
+	Unnamed bool
 	// Zstd says that a layer is compressed with zstd, which old engines can't read.
 	Zstd bool
 	// DiffIDs are the digests of the layers' contents, unpacked: one for each

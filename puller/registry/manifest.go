@@ -30,13 +30,13 @@ func (c *Client) Manifest(ctx context.Context, q puller.ManifestQuery) (puller.M
 	if err != nil {
 		return puller.Manifest{}, err
 	}
-	manifest, platform := found, ""
+	manifest, platform, unnamed := found, "", false
 	if d.offers != nil {
 		child, err := d.choose(q.Platform, q.OSVersion)
 		if err != nil {
 			return puller.Manifest{}, v.fault(puller.PlatformMismatch, err)
 		}
-		manifest, platform = child.digest, child.platform
+		manifest, platform, unnamed = child.digest, child.platform, child.platform == ""
 		if d, err = c.document(ctx, v, child.digest, q.Free); err != nil {
 			return puller.Manifest{}, err
 		}
@@ -45,6 +45,7 @@ func (c *Client) Manifest(ctx context.Context, q puller.ManifestQuery) (puller.M
 		}
 	}
 	m := d.image
+	m.Unnamed = unnamed
 	m.Digest, m.Image = found.String(), manifest.String()
 	if strings.Count(m.Platform, "/") == 1 && strings.HasPrefix(platform, m.Platform+"/") {
 		m.Platform = platform // older tools write no variant into the configuration

@@ -242,8 +242,13 @@ func TestAnIndexThatDoesNotSayForWhatItsOnlyImageIsGivesIt(t *testing.T) {
 	image := newImage(t, "linux/amd64", 1)
 	ref := r.push("app:v1", mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: image, Descriptor: v1.Descriptor{Platform: &v1.Platform{}}}))
 	m, err := c.Manifest(t.Context(), query(ref))
-	if err != nil || m.Platform != "linux/amd64" {
+	if err != nil || m.Platform != "linux/amd64" || !m.Unnamed {
 		t.Errorf("%+v, %v", m, err)
+	}
+	for _, named := range []remote.Taggable{newImage(t, "linux/amd64", 1), func() remote.Taggable { index, _ := newIndex(t, "linux/amd64"); return index }()} {
+		if m, err := c.Manifest(t.Context(), query(r.push("app:v2", named))); err != nil || m.Unnamed {
+			t.Errorf("%+v, %v", m, err)
+		}
 	}
 }
 
