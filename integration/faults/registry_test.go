@@ -118,7 +118,7 @@ func TestRegistryThatLimitsTheRateIsLeftAloneAsLongAsItAsks(t *testing.T) {
 		w.Header().Set("Retry-After", "1")
 		refuse(http.StatusTooManyRequests, "TOOMANYREQUESTS", "/manifests/", false)(w, req)
 		early.Add(1)
-		if strings.Contains(req.UserAgent(), "go-containerregistry") {
+		if req.UserAgent() == "towline" {
 			told.Store(true)
 		}
 		return true
