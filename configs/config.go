@@ -58,12 +58,16 @@ type Runs struct {
 	Enabled     bool  `mapstructure:"enabled"`
 	Concurrency int   `mapstructure:"concurrency"` // containers
 	Output      int64 `mapstructure:"output"`      // bytes kept of what one prints
+	// OutputTotal is how many bytes are kept of what all have printed.
+	OutputTotal int64 `mapstructure:"output_total"`
 }
 
 // Jobs says how long jobs are kept after their end.
 type Jobs struct {
 	KeepFor time.Duration `mapstructure:"keep_for"`
 	Keep    int           `mapstructure:"keep"` // so many at most
+	// KeepBytes is how many bytes their records have at most.
+	KeepBytes int64 `mapstructure:"keep_bytes"`
 }
 
 // Limits bound what one caller takes from others.
@@ -71,6 +75,7 @@ type Limits struct {
 	Connections int `mapstructure:"connections"` // at a time, of each address in listen
 	Requests    int `mapstructure:"requests"`    // a second, of each caller over TCP
 	Jobs        int `mapstructure:"jobs"`        // queued or active, of each caller
+	JobBytes    int `mapstructure:"job_bytes"`   // that their requests have
 }
 
 // Log says what is logged, and how.
@@ -92,12 +97,12 @@ func Default() Config {
 			Concurrency: 8, PerRegistry: 6, Policy: "missing", Retries: 3, Timeout: 30 * time.Minute,
 			FirstByteTimeout: time.Minute, StallTimeout: time.Minute, ExtractStallTimeout: 10 * time.Minute,
 		},
-		Runs:       Runs{Enabled: true, Concurrency: 16, Output: 64 << 20},
-		Jobs:       Jobs{KeepFor: 30 * 24 * time.Hour, Keep: 100_000},
+		Runs:       Runs{Enabled: true, Concurrency: 16, Output: 64 << 20, OutputTotal: 4 << 30},
+		Jobs:       Jobs{KeepFor: 30 * 24 * time.Hour, Keep: 100_000, KeepBytes: 512 << 20},
 		Auth:       Auth{Hosts: []string{}},
 		Rules:      Rules{Pull: noRules(), Run: noRules()},
 		Registries: Registries{AllowPrivate: []string{}, Insecure: []string{}, Certificates: "/etc/docker/certs.d", DockerConfig: true},
-		Limits:     Limits{Connections: 16_384, Requests: 500, Jobs: 16_000},
+		Limits:     Limits{Connections: 16_384, Requests: 500, Jobs: 16_000, JobBytes: 32 << 20},
 		Log:        Log{Level: "info", Format: "text"},
 	}
 }
@@ -192,8 +197,8 @@ func defaults(c Config) map[string]any {
 		"pull.policy": c.Pull.Policy, "pull.retries": c.Pull.Retries, "pull.timeout": c.Pull.Timeout,
 		"pull.first_byte_timeout": c.Pull.FirstByteTimeout, "pull.stall_timeout": c.Pull.StallTimeout,
 		"pull.extract_stall_timeout": c.Pull.ExtractStallTimeout,
-		"runs.enabled":               c.Runs.Enabled, "runs.concurrency": c.Runs.Concurrency, "runs.output": c.Runs.Output,
-		"jobs.keep_for": c.Jobs.KeepFor, "jobs.keep": c.Jobs.Keep,
+		"runs.enabled":               c.Runs.Enabled, "runs.concurrency": c.Runs.Concurrency, "runs.output": c.Runs.Output, "runs.output_total": c.Runs.OutputTotal,
+		"jobs.keep_for": c.Jobs.KeepFor, "jobs.keep": c.Jobs.Keep, "jobs.keep_bytes": c.Jobs.KeepBytes,
 		"auth.token_file": c.Auth.TokenFile, "auth.hosts": c.Auth.Hosts,
 		"auth.verify_image_access": c.Auth.VerifyImageAccess,
 		"rules.pull.allow":         c.Rules.Pull.Allow, "rules.pull.deny": c.Rules.Pull.Deny, "rules.pull.require_digest": c.Rules.Pull.RequireDigest,
@@ -203,7 +208,7 @@ func defaults(c Config) map[string]any {
 		"registries.allow_private": c.Registries.AllowPrivate, "registries.docker_config": c.Registries.DockerConfig,
 		"registries.insecure": c.Registries.Insecure, "registries.certificates": c.Registries.Certificates,
 		"auth.tls.cert": c.Auth.TLS.Cert, "auth.tls.key": c.Auth.TLS.Key, "auth.tls.ca": c.Auth.TLS.CA,
-		"limits.connections": c.Limits.Connections, "limits.requests": c.Limits.Requests, "limits.jobs": c.Limits.Jobs,
+		"limits.connections": c.Limits.Connections, "limits.requests": c.Limits.Requests, "limits.jobs": c.Limits.Jobs, "limits.job_bytes": c.Limits.JobBytes,
 		"log.level": c.Log.Level, "log.format": c.Log.Format,
 	}
 }
@@ -236,7 +241,7 @@ func checkEnvironment(v *viper.Viper) error {
 // checkTypes refuses values that decoding would bend into their key's type:
 // it takes 1.5 and true for 1, and YAML reads 1.50 without quotes as 1.5.
 func checkTypes(v *viper.Viper) error {
-	for _, key := range []string{"pull.concurrency", "pull.per_registry", "pull.retries", "jobs.keep", "runs.concurrency", "runs.output", "limits.connections", "limits.requests", "limits.jobs"} {
+	for _, key := range []string{"pull.concurrency", "pull.per_registry", "pull.retries", "jobs.keep", "jobs.keep_bytes", "runs.concurrency", "runs.output", "runs.output_total", "limits.connections", "limits.requests", "limits.jobs", "limits.job_bytes"} {
 		switch value := v.Get(key).(type) {
 		case float64, bool:
 			return fmt.Errorf("%s: %v is not a whole number", key, value)
@@ -252,12 +257,15 @@ func checkTypes(v *viper.Viper) error {
 const (
 	mostJobs    = 10_000_000
 	longestKeep = 10 * 365 * 24 * time.Hour
+	leastKept   = 16 << 20 // bytes
+	mostKept    = 64 << 30
 )
 
 // Bounds of what is kept of a run's output, in bytes.
 const (
 	leastOutput = 1 << 20
 	mostOutput  = 16 << 30
+	mostTotal   = 16 << 40
 )
 
 // Validate returns the first fault, with its key.
@@ -282,8 +290,12 @@ func (c Config) Validate() error {
 		return fmt.Errorf("runs.concurrency: %d is not between 1 and 1000", c.Runs.Concurrency)
 	case c.Runs.Output < leastOutput || c.Runs.Output > mostOutput:
 		return fmt.Errorf("runs.output: %d is not between %d and %d bytes", c.Runs.Output, leastOutput, mostOutput)
+	case c.Runs.OutputTotal < leastOutput || c.Runs.OutputTotal > mostTotal:
+		return fmt.Errorf("runs.output_total: %d is not between %d and %d bytes", c.Runs.OutputTotal, leastOutput, int64(mostTotal))
 	case c.Jobs.Keep < 1 || c.Jobs.Keep > mostJobs:
 		return fmt.Errorf("jobs.keep: %d is not between 1 and %d", c.Jobs.Keep, mostJobs)
+	case c.Jobs.KeepBytes < leastKept || c.Jobs.KeepBytes > mostKept:
+		return fmt.Errorf("jobs.keep_bytes: %d is not between %d and %d bytes", c.Jobs.KeepBytes, int64(leastKept), int64(mostKept))
 	case c.Jobs.KeepFor < time.Minute || c.Jobs.KeepFor > longestKeep:
 		return fmt.Errorf("jobs.keep_for: %s is not between 1m and %s; write a duration with its unit, such as 720h", c.Jobs.KeepFor, longestKeep)
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -27,7 +26,7 @@ func (p *Puller) Submit(r PullRequest) (Job, error) {
 	}
 	j := p.newPull(r)
 	asked.Image, asked.Platform = r.Image, r.Platform
-	j.fingerprint = fingerprint(j, asked)
+	j.fingerprint, j.counted = fingerprint(j, asked), j.count(0, nil)
 	return p.accept(j)
 }
 
@@ -166,7 +165,7 @@ func errKeyTaken(key string) error {
 	return Errorf(Conflict, "Idempotency-Key: %q came with another request before", clip(asked))
 }
 
-// reserve gives jobs their IDs and a place among maxUnended. It returns the job
+// reserve gives jobs their IDs and a place in the budgets. It returns the job
 // that has the first one's idempotency key, if there is one that has not ended.
 func (p *Puller) reserve(jobs []*job) (known *job, err error) {
 	p.mu.Lock()
@@ -177,13 +176,11 @@ func (p *Puller) reserve(jobs []*job) (known *job, err error) {
 		return nil, errClosing
 	case first.idempotency != "" && p.keys[first.idempotency] != nil:
 		return p.keys[first.idempotency], nil
-	case p.unended+len(jobs) > maxUnended:
-		return nil, Errorf(Overloaded, "%d jobs are queued or active, and at most %d may be; ask again later", p.unended, maxUnended)
 	}
-	if err := p.checkHeld(first.caller, len(jobs)); err != nil {
+	if err := p.checkBudget(first.caller, jobs); err != nil {
 		return nil, err
 	}
-	p.hold(first.caller, len(jobs))
+	p.hold(jobs...)
 	if first.idempotency != "" {
 		p.keys[first.idempotency] = first
 	}
@@ -199,36 +196,6 @@ func (p *Puller) reserve(jobs []*job) (known *job, err error) {
 	return nil, nil
 }
 
-// askLater is when a caller may ask again who has as many jobs as it may have.
-const askLater = 5 * time.Second
-
-// checkHeld returns why a caller may not have more jobs, nil if it may. The
-// admission lock is held, here and below.
-func (p *Puller) checkHeld(caller string, more int) error {
-	switch most := p.opts.MaxPerCaller; {
-	case most <= 0 || p.held[caller]+more <= most:
-		return nil
-	case more > most:
-		return Errorf(InvalidRequest, "images: with its prewarm they are %d jobs, and one caller may have %d; ask for fewer", more, most)
-	default:
-		return &Error{Kind: Overloaded, RetryAfter: askLater, Err: fmt.Errorf(
-			"%d of the caller's jobs are queued or active, and at most %d may be; ask again later", p.held[caller], most)}
-	}
-}
-
-// hold counts jobs that have not ended.
-func (p *Puller) hold(caller string, jobs int) {
-	p.unended += jobs
-	p.held[caller] += jobs
-}
-
-func (p *Puller) drop(caller string, jobs int) {
-	p.unended -= jobs
-	if p.held[caller] -= jobs; p.held[caller] == 0 {
-		delete(p.held, caller)
-	}
-}
-
 // newID returns a ULID above all that were given before, also when the clock is
 // set back: jobs are ordered by it. The admission lock is held.
 func (p *Puller) newID() string {
@@ -240,7 +207,7 @@ func (p *Puller) newID() string {
 func (p *Puller) refuse(jobs []*job, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.drop(jobs[0].caller, len(jobs))
+	p.drop(jobs...)
 	for _, j := range jobs {
 		if p.keys[j.idempotency] == j {
 			delete(p.keys, j.idempotency)

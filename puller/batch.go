@@ -14,7 +14,7 @@ import (
 type batch struct {
 	failFast bool
 	skipped  []Skipped
-	children []*job       // in the order they were asked for; nil for those that ended before a restart
+	children []*job       // in the order they were asked for; nil for those that have ended
 	images   []ImageState // of the children
 	left     int          // children that have not ended
 	stopped  error        // why the rest was canceled
@@ -57,9 +57,12 @@ func (p *Puller) Prewarm(r PrewarmRequest) (Job, error) {
 	}{asked, r.Skipped})
 	family := []*job{parent}
 	for _, image := range r.Images {
-		family = append(family, p.newPull(image))
+		child := p.newPull(image)
+		child.counted = child.count(0, nil)
+		family = append(family, child)
 	}
 	parent.batch = p.newBatch(Prewarm{FailFast: r.FailFast, Skipped: r.Skipped}, family[1:])
+	parent.counted = parent.count(len(r.Images), r.Skipped)
 	parent.topic.Show(parent.batch.board)
 	return p.accept(family...)
 }
@@ -106,8 +109,16 @@ func (b *batch) ended() (all []ImageState) {
 	return all
 }
 
+// maxImageMessage bounds what a prewarm keeps of each image's error, in bytes.
+const maxImageMessage = 1 << 10
+
 func imageState(v *Job) ImageState {
 	s := ImageState{Job: v.ID, Image: v.Image, State: v.State, Error: v.Error}
+	if v.Error != nil && len(v.Error.Message) > maxImageMessage { // the child has all of it
+		e := *v.Error
+		e.Message = clipTo(e.Message, maxImageMessage)
+		s.Error = &e
+	}
 	if v.Result != nil {
 		s.Source = v.Result.Source
 	}

@@ -129,7 +129,8 @@ func (p *Puller) longestFirst(b *batch, jobs []*job) {
 func (p *Puller) childEnded(j *job) {
 	parent := j.parent
 	b := parent.batch
-	b.images[slices.Index(b.children, j)] = imageState(&j.view)
+	i := slices.Index(b.children, j)
+	b.images[i], b.children[i] = imageState(&j.view), nil // a prewarm may outlive very many
 	b.hush(j.key)
 	b.left--
 	parent.notice(endNotice(&j.view), 0)
@@ -141,7 +142,7 @@ func (p *Puller) childEnded(j *job) {
 
 func endNotice(v *Job) string {
 	if v.Error != nil {
-		return fmt.Sprintf("%s: %s (%s): %s", v.Image, v.State, v.Error.Kind, v.Error.Message)
+		return fmt.Sprintf("%s: %s (%s): %s", v.Image, v.State, v.Error.Kind, clipTo(v.Error.Message, maxImageMessage))
 	}
 	return fmt.Sprintf("%s: %s (%s) after %.1fs", v.Image, v.State, v.Result.Source, v.Result.DurationSeconds)
 }

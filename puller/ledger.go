@@ -36,13 +36,14 @@ type ledger struct {
 	fault   error
 
 	// Of keepBooks:
-	again    *time.Timer // tries to write what could not be
-	wait     *time.Timer // ends the wait for a crowd
-	expected int         // entries that were in the last Save or have come since
-	until    time.Time   // how long so many are waited for
-	reserved uint64      // numbers up to this are set aside
-	lost     bool        // the store has lost all, and not been given it again
-	ended    int         // jobs that ended since the store was pruned
+	again      *time.Timer // tries to write what could not be
+	wait       *time.Timer // ends the wait for a crowd
+	expected   int         // entries that were in the last Save or have come since
+	until      time.Time   // how long so many are waited for
+	reserved   uint64      // numbers up to this are set aside
+	lost       bool        // the store has lost all, and not been given it again
+	ended      int         // jobs that ended since the store was pruned
+	endedBytes int64       // the same, as retire counts
 }
 
 // entry asks for jobs to be accepted, all or none. One without jobs asks only

@@ -25,6 +25,7 @@ type job struct {
 	begunBefore bool   // the same: an attempt may have brought its image
 	idempotency string // of keyOf; "" for none
 	fingerprint []byte // of what was asked for
+	counted     amount // in its caller's budget
 	topic       *stream.Topic
 	accepted    chan struct{} // closed when it is known whether it was
 	done        chan struct{} // closed when readers are told how it ended
@@ -95,9 +96,9 @@ func (j *job) record() Record {
 		r.Job = *j.outcome
 	}
 	if j.batch != nil {
-		r.Prewarm = &Prewarm{FailFast: j.batch.failFast, Skipped: j.batch.skipped}
-		if j.outcome == nil {
-			r.Prewarm.Ended = j.batch.ended()
+		r.Prewarm = &Prewarm{FailFast: j.batch.failFast}
+		if j.outcome == nil { // else the job says it
+			r.Prewarm.Skipped, r.Prewarm.Ended = j.batch.skipped, j.batch.ended()
 		}
 	} else {
 		request := j.request
@@ -106,6 +107,9 @@ func (j *job) record() Record {
 	}
 	if j.run != nil {
 		r.Run = j.run.record()
+		if j.outcome != nil { // nothing runs any more
+			r.Run.Request = RunRequest{Image: r.Run.Request.Image}
+		}
 	}
 	return r
 }

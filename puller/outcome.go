@@ -33,7 +33,7 @@ func (p *Puller) settle(j *job) {
 		p.hub.Hide(j.batch.board)
 	}
 	close(j.done)
-	p.drop(j.caller, 1)
+	p.drop(j)
 	p.meter.ended(&j.view)
 	p.lines = append(p.lines, j.line(p.log))
 	if j.parent != nil {
@@ -41,15 +41,22 @@ func (p *Puller) settle(j *job) {
 	}
 }
 
-// retire forgets the job that ended longest ago, if enough have ended since:
-// the store knows it. The same holds.
-func (p *Puller) retire(j *job) {
-	p.recent = append(p.recent, j)
-	if len(p.recent) <= keepRecent {
-		return
+// retire forgets the jobs that ended longest ago, if enough have ended since:
+// the store knows them. It returns how many bytes there are of the one that has
+// just ended, as it is in memory and, nearly, in the store. The same holds.
+func (p *Puller) retire(j *job) int64 {
+	j.counted.bytes += int64(j.topic.Size()) // of what there is of it now
+	p.recent, p.recentBytes = append(p.recent, j), p.recentBytes+j.counted.bytes
+	for len(p.recent) > keepRecent || p.recentBytes > keepRecentBytes {
+		p.forget(p.recent[0])
 	}
-	j = p.recent[0]
-	p.recent = append(p.recent[:0], p.recent[1:]...)
+	return j.counted.bytes
+}
+
+// forget takes the first of the recent jobs out of memory.
+func (p *Puller) forget(j *job) {
+	p.recentBytes -= j.counted.bytes
+	p.recent = slices.Delete(p.recent, 0, 1)
 	delete(p.jobs, j.view.ID)
 	if p.keys[j.idempotency] == j {
 		delete(p.keys, j.idempotency)

@@ -44,8 +44,15 @@ type Skipped struct {
 // image as a string.
 type Images []PullRequest
 
-// maxImages is how many images one prewarm may ask for.
-const maxImages = 1000
+const (
+	// maxImages is how many images one prewarm may ask for.
+	maxImages = 1000
+	// maxSkipped is how many services it may have beside them, maxService how long
+	// the name of one may be, and maxSkippedBytes how long all names and reasons.
+	maxSkipped      = 3000
+	maxService      = 255
+	maxSkippedBytes = 256 << 10
+)
 
 // UnmarshalJSON implements json.Unmarshaler. The error is InvalidRequest and
 // names the index at fault. As elsewhere, unknown fields are an error.
@@ -94,6 +101,22 @@ func errManyImages(n int) error {
 	return Errorf(InvalidRequest, "images: %d of them; one prewarm takes at most %d, so ask for them in several", n, maxImages)
 }
 
+// checkSkipped bounds what a job says of services that it does nothing for.
+func checkSkipped(all []Skipped) error {
+	if len(all) > maxSkipped {
+		return Errorf(InvalidRequest, "services: %d have no image to pull; one prewarm takes at most %d of them, so leave some out", len(all), maxSkipped)
+	}
+	for _, s := range all {
+		if len(s.Service) > maxService {
+			return Errorf(InvalidRequest, "services: the name %q is longer than %d bytes; shorten it", clip(s.Service), maxService)
+		}
+	}
+	if n := skippedBytes(all); n > maxSkippedBytes {
+		return Errorf(InvalidRequest, "services: of those that have no image to pull, the names and reasons have %d bytes; at most %d are taken, so leave some out", n, maxSkippedBytes)
+	}
+	return nil
+}
+
 // withDefaults checks the request and fills in what was left out, in the
 // images too. One image that is forbidden forbids it all.
 func (r PrewarmRequest) withDefaults(o Options) (PrewarmRequest, error) {
@@ -102,6 +125,9 @@ func (r PrewarmRequest) withDefaults(o Options) (PrewarmRequest, error) {
 		return r, Errorf(InvalidRequest, "images: missing; name at least one")
 	case len(r.Images) > maxImages:
 		return r, errManyImages(len(r.Images))
+	}
+	if err := checkSkipped(r.Skipped); err != nil {
+		return r, err
 	}
 	o.own = sync.OnceValues(o.own) // the engine is asked once
 	// What the request says for all is checked as part of a request that has

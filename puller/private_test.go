@@ -24,7 +24,7 @@ func TestAnImageThatShowsNoDigestIsGivenToWhoseItIs(t *testing.T) {
 		"at once": func(*yard) {}, "after a restart": (*yard).restart, "after a crash": (*yard).crash,
 		"after two restarts": func(y *yard) { y.restart(); y.restart() },
 		"after its job is forgotten": func(y *yard) {
-			y.down(func() { y.store.Prune(time.Now().Add(time.Hour), 0) })
+			y.down(func() { y.store.Prune(time.Now().Add(time.Hour), 0, 0) })
 			y.restart()
 		},
 		"where the store was lost": func(y *yard) {

@@ -37,6 +37,9 @@ type Options struct {
 	// MaxPerCaller is how many jobs of one caller may be queued or active; 0 is
 	// without limit.
 	MaxPerCaller int
+	// MaxBytesPerCaller is how many bytes the requests of those jobs may have, with
+	// 1 KiB for each image of a prewarm; 0 is without limit.
+	MaxBytesPerCaller int64
 	// Runs is how many containers run at a time, at least 1.
 	Runs int
 	// OutputDir is where runs' output is kept, up to OutputLimit bytes of each:
@@ -45,10 +48,12 @@ type Options struct {
 	OutputLimit int64
 	// Store keeps the jobs. The Puller does not close it.
 	Store Store
-	// KeepFor is how long ended jobs are kept, and KeepJobs how many of them; 0
-	// is without limit.
-	KeepFor  time.Duration
-	KeepJobs int
+	// KeepFor is how long ended jobs are kept, KeepJobs how many of them, and
+	// KeepBytes how many bytes of records; 0 is without limit. For a while there may
+	// be some more.
+	KeepFor   time.Duration
+	KeepJobs  int
+	KeepBytes int64
 	// Registry is asked for what Newer wants to know; nil for none.
 	Registry Registry
 	Log      logrus.FieldLogger
@@ -61,8 +66,9 @@ const (
 	// keepRecent is how many ended jobs stay in memory: who asks for one soon
 	// after its end is told of its layers too, which the store does not keep.
 	keepRecent = 100
-	// maxUnended is how many jobs may be queued or active.
-	maxUnended = 20_000
+	// keepRecentBytes bounds their requests and what their readers were told, each
+	// of which is in memory about twice.
+	keepRecentBytes = 16 << 20
 	// maxChecks is how many jobs may ask the engine at a time whether their
 	// image is there. An inspect takes under a millisecond.
 	maxChecks = 16
@@ -93,20 +99,21 @@ type Puller struct {
 	stop     context.CancelCauseFunc
 	work     sync.WaitGroup
 
-	mu        sync.Mutex // the admission lock
-	closing   bool
-	jobs      map[string]*job // those that have not ended, or not on disk, and recent
-	order     []*job          // the same, by ID, which is by the time of admission
-	keys      map[string]*job // the same, by idempotency key, and those to be accepted
-	recent    []*job          // the last that have ended, in that order
-	unended   int
-	held      map[string]int // the same, by caller
-	turns     uint64         // jobs that were enlisted
-	transfers map[transferKey]*transfer
-	lastMS    uint64 // the time in the last job's ID
-	entropy   *ulid.MonotonicEntropy
-	lines     []*logrus.Entry // to be logged by unlock
-	ledger    ledger
+	mu          sync.Mutex // the admission lock
+	closing     bool
+	jobs        map[string]*job // those that have not ended, or not on disk, and recent
+	order       []*job          // the same, by ID, which is by the time of admission
+	keys        map[string]*job // the same, by idempotency key, and those to be accepted
+	recent      []*job          // the last that have ended, in that order
+	recentBytes int64
+	unended     amount
+	held        map[string]amount // the same, by caller
+	turns       uint64            // jobs that were enlisted
+	transfers   map[transferKey]*transfer
+	lastMS      uint64 // the time in the last job's ID
+	entropy     *ulid.MonotonicEntropy
+	lines       []*logrus.Entry // to be logged by unlock
+	ledger      ledger
 }
 
 // New returns a Puller that drives the engine and goes on with what the store
@@ -127,7 +134,7 @@ func New(engine Engine, opts Options) (*Puller, error) {
 		jobs:      make(map[string]*job),
 		keys:      make(map[string]*job),
 		transfers: make(map[transferKey]*transfer),
-		held:      make(map[string]int),
+		held:      make(map[string]amount),
 		entropy:   ulid.Monotonic(rand.Reader, 0),
 		ledger:    newLedger(),
 	}

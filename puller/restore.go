@@ -37,7 +37,7 @@ func (p *Puller) restore() error {
 		jobs = append(jobs, j)
 	}
 	for _, j := range jobs {
-		p.hold(j.caller, 1)
+		p.hold(j)
 	}
 	p.enlist(jobs)
 	p.mu.Unlock()
@@ -108,6 +108,11 @@ func (p *Puller) revive(r Record) *job {
 	j.view, j.events = r.Job, r.Events
 	j.view.Progress, j.view.Timings = nil, nil
 	j.caller, j.private, j.idempotency, j.fingerprint = r.Caller, r.Private, r.Key, r.Fingerprint
+	var skipped []Skipped
+	if r.Prewarm != nil {
+		skipped = r.Prewarm.Skipped
+	}
+	j.counted = j.count(len(r.Job.Children), skipped)
 	j.orphan, j.begunBefore = r.Private, r.Job.State == Active
 	j.topic = p.hub.Topic(r.frames()...)
 	for _, e := range r.Events {

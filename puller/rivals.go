@@ -2,6 +2,7 @@ package puller
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -102,10 +103,10 @@ func (e EngineInfo) checkRivals(l Images, counts func(i int) bool) error {
 // from one before them. It waits for an engine that is away as long as a pull does.
 func (p *Puller) endRivals(b *batch) {
 	p.mu.Lock()
-	children := b.children
+	children := slices.Clone(b.children)
 	l := make(Images, len(children))
 	for i, j := range children {
-		if j != nil { // else it ended before a restart
+		if j != nil { // else it has ended
 			l[i] = j.request
 		}
 	}

@@ -58,7 +58,7 @@ func (p *Puller) Run(r RunRequest) (Job, error) {
 	r.Credentials, r.Rules = Credentials{}, Rules{}
 	j.run = &run{request: r, name: containerName()}
 	asked.Image, asked.Platform = r.Image, r.Platform
-	j.fingerprint = fingerprint(j, asked)
+	j.fingerprint, j.counted = fingerprint(j, asked), j.count(0, nil)
 	return p.accept(j)
 }
 

@@ -52,10 +52,11 @@ type Store interface {
 	Last(n int) ([]Record, error)
 
 	// Prune drops the jobs that ended before a time, and then those that ended
-	// first until at most keep of those that have ended are left. It returns
-	// how many it dropped, and gives disk space back where there is much to
+	// first until at most keep of those that have ended are left, and their
+	// records have at most size bytes in the form in which the store keeps them. It
+	// returns how many it dropped, and gives disk space back where there is much to
 	// give.
-	Prune(before time.Time, keep int) (int, error)
+	Prune(before time.Time, keep int, size int64) (int, error)
 
 	// Close ends the use of the store. It does not save anything.
 	Close() error

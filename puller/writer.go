@@ -135,8 +135,8 @@ func (p *Puller) write() {
 		// wait for is so. Only a crash before it is written would undo it.
 		p.settle(j)
 		if err == nil {
-			p.retire(j)
 			l.ended++
+			l.endedBytes += p.retire(j)
 		}
 	}
 	if err != nil {
@@ -151,7 +151,7 @@ func (p *Puller) write() {
 	for _, e := range entries {
 		e.done <- nil
 	}
-	if l.ended >= pruneAfter {
+	if most := p.opts.KeepBytes; l.ended >= pruneAfter || most > 0 && l.endedBytes > most/8 {
 		p.prune()
 	}
 	p.logFault(fault, refused)
@@ -220,12 +220,12 @@ func (p *Puller) logFault(before, now error) {
 
 // prune drops ended jobs that are kept no longer.
 func (p *Puller) prune() {
-	p.ledger.ended = 0
+	p.ledger.ended, p.ledger.endedBytes = 0, 0
 	var before time.Time
 	if p.opts.KeepFor > 0 {
 		before = time.Now().Add(-p.opts.KeepFor)
 	}
-	n, err := p.store.Prune(before, cmp.Or(p.opts.KeepJobs, math.MaxInt))
+	n, err := p.store.Prune(before, cmp.Or(p.opts.KeepJobs, math.MaxInt), cmp.Or(p.opts.KeepBytes, math.MaxInt64))
 	if err != nil {
 		p.log.WithError(err).Error("old jobs could not be dropped from the store")
 	} else if n > 0 {

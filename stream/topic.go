@@ -185,6 +185,18 @@ func (t *Topic) Print(mark Mark, encode func(seq uint64) Frame) error {
 	return err
 }
 
+// Size returns the length of what the topic keeps in memory for its readers: of
+// the frames of its record, in bytes. The tape and the board are not in it.
+func (t *Topic) Size() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := 0
+	for i := range t.record {
+		n += len(t.record[i].data) + len(t.record[i].docker)
+	}
+	return n
+}
+
 // end returns the order after which nothing is told.
 func (t *Topic) end() uint64 {
 	if t.ended {

@@ -3,6 +3,7 @@ package bolt_test
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"reflect"
 	"strings"
@@ -114,7 +115,7 @@ func testFull(t *testing.T, b *box, small, large func(), kind puller.Kind) {
 	for n := range 50 {
 		save(t, s, uint64(501+n), bulky(9000+n))
 	}
-	if n, err := s.Prune(began, 10*kept); n != 50 || err != nil {
+	if n, err := s.Prune(began, 10*kept, math.MaxInt64); n != 50 || err != nil {
 		t.Errorf("%d were pruned: %v", n, err)
 	}
 	closeIt(t, s)

@@ -126,7 +126,7 @@ func TestADiskThatIsFullAtTheStart(t *testing.T) {
 			if _, whole, err := s.Private(); err != nil || whole == c.lost {
 				t.Errorf("what came with credentials is all known: %v, %v", whole, err)
 			}
-			if _, err := s.Prune(time.Now(), 1000); err != nil {
+			if _, err := s.Prune(time.Now(), 1000, 1<<20); err != nil {
 				t.Error(err)
 			}
 			for range 2 {

@@ -23,7 +23,7 @@ const (
 // Prune implements puller.Store. Where more than half of a file of some size
 // is free after it, what is left is copied to a new one, which takes as long
 // as that takes; those who read go on meanwhile.
-func (s *Store) Prune(before time.Time, keep int) (int, error) {
+func (s *Store) Prune(before time.Time, keep int, size int64) (int, error) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	const op = "prune jobs"
@@ -38,7 +38,7 @@ func (s *Store) Prune(before time.Time, keep int) (int, error) {
 	defer s.touched(touchedMost) // it counts all there are
 	dropped := 0
 	for {
-		n, err := s.pruneSome(before, keep)
+		n, err := s.pruneSome(before, keep, size)
 		if err != nil {
 			return dropped, s.fault(op, err)
 		}
@@ -55,11 +55,11 @@ func (s *Store) Prune(before time.Time, keep int) (int, error) {
 }
 
 // pruneSome drops up to pruneStep jobs.
-func (s *Store) pruneSome(before time.Time, keep int) (dropped int, err error) {
+func (s *Store) pruneSome(before time.Time, keep int, size int64) (dropped int, err error) {
 	// Most times there is nothing to do, which needs no flush.
 	var due []entry
 	err = s.db.view(func(tx *bbolt.Tx) error {
-		due, err = findDue(tx, timeKey(before), keep)
+		due, err = findDue(tx, timeKey(before), keep, size)
 		return err
 	})
 	if err != nil || len(due) == 0 {
@@ -80,22 +80,24 @@ func (s *Store) pruneSome(before time.Time, keep int) (dropped int, err error) {
 }
 
 // findDue returns the first pruneStep jobs to drop, in the order of their end.
-func findDue(tx *bbolt.Tx, before [timeSize]byte, keep int) ([]entry, error) {
+func findDue(tx *bbolt.Tx, before [timeSize]byte, keep int, size int64) ([]entry, error) {
 	b, err := open(tx)
 	if err != nil {
 		return nil, err
 	}
-	excess := b.byTime.Stats().KeyN - max(keep, 0)
+	stats := b.ended.Stats() // reads no record
+	excess, excessBytes := stats.KeyN-max(keep, 0), int64(stats.LeafInuse)-size
 	var due []entry
 	for c, key, value := first(b.byTime); key != nil && len(due) < pruneStep; key, value = c.Next() {
 		e, err := readEntry(key, value)
 		if err != nil {
 			return nil, err
 		}
-		if len(due) >= excess && bytes.Compare(e.end[:], before[:]) >= 0 {
+		if len(due) >= excess && excessBytes <= 0 && bytes.Compare(e.end[:], before[:]) >= 0 {
 			break
 		}
 		due = append(due, e)
+		excessBytes -= int64(elementSize + len(e.id) + len(b.ended.Get(e.id)))
 	}
 	return due, nil
 }

@@ -3,6 +3,7 @@ package bolt_test
 import (
 	"bufio"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -53,7 +54,7 @@ func TestPruneGivesSpaceBackWhileOthersRead(t *testing.T) {
 			}
 		})
 	}
-	n, err := s.Prune(time.Time{}, keep)
+	n, err := s.Prune(time.Time{}, keep, math.MaxInt64)
 	if n != jobs-keep || err != nil {
 		t.Errorf("%d were pruned: %v", n, err)
 	}
@@ -84,7 +85,7 @@ func TestPruneGivesSpaceBackWhileOthersRead(t *testing.T) {
 			t.Errorf("the list has %d jobs, %v", len(list), err)
 		}
 	}
-	if n, err := s.Prune(time.Time{}, 0); puller.KindOf(err) != puller.Internal {
+	if n, err := s.Prune(time.Time{}, 0, 0); puller.KindOf(err) != puller.Internal {
 		t.Errorf("the closed store prunes %d: %v", n, err)
 	}
 }
@@ -136,7 +137,7 @@ func TestMainOfChild(t *testing.T) {
 		}
 		fmt.Printf("saved %d\n", seq)
 		if seq%25 == 0 {
-			if _, err := s.Prune(time.Time{}, 200); err != nil {
+			if _, err := s.Prune(time.Time{}, 200, math.MaxInt64); err != nil {
 				t.Fatal(err)
 			}
 		}

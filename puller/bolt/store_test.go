@@ -128,7 +128,7 @@ func TestAClosedStoreFailsButDoesNotCrash(t *testing.T) {
 	_, recordErr := s.Record(pullertest.RecordID(1))
 	_, keyedErr := s.Keyed("key-1")
 	_, endedErr := s.Ended(puller.Filter{})
-	_, pruneErr := s.Prune(time.Now(), 0)
+	_, pruneErr := s.Prune(time.Now(), 0, 0)
 	for _, err := range []error{loadErr, recordErr, keyedErr, endedErr, pruneErr, s.Save(2, nil)} {
 		if puller.KindOf(err) != puller.Internal || !strings.Contains(err.Error(), "closed") {
 			t.Errorf("after Close: %v", err)

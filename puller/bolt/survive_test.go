@@ -2,6 +2,7 @@ package bolt_test
 
 import (
 	"bytes"
+	"math"
 	"os"
 	"reflect"
 	"strings"
@@ -163,9 +164,9 @@ func usable(t *testing.T, what string, s puller.Store) {
 			t.Errorf("%s: a Save fails: %v", what, err)
 		}
 	}
-	_, err := s.Prune(ended(20).Job.FinishedAt, 30)
+	_, err := s.Prune(ended(20).Job.FinishedAt, 30, math.MaxInt64)
 	check(err)
-	_, err = s.Prune(began, 0)
+	_, err = s.Prune(began, 0, 0)
 	check(err)
 	if err := s.Save(2000, []puller.Record{pullertest.NewRecord(500)}); err == puller.ErrStoreLost {
 		err = s.Save(2000, []puller.Record{pullertest.NewRecord(500)})

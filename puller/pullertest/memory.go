@@ -301,18 +301,23 @@ func (s *Store) Last(n int) ([]puller.Record, error) {
 }
 
 // Prune implements puller.Store.
-func (s *Store) Prune(before time.Time, keep int) (int, error) {
+func (s *Store) Prune(before time.Time, keep int, size int64) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return 0, errClosed
 	}
 	ids := s.byEnd()
+	left := int64(0)
+	for _, id := range ids {
+		left += int64(len(s.records[id].body))
+	}
 	dropped := 0
 	for _, id := range ids {
-		if !s.records[id].end.Before(before) && len(ids)-dropped <= keep {
+		if !s.records[id].end.Before(before) && len(ids)-dropped <= keep && left <= size {
 			break
 		}
+		left -= int64(len(s.records[id].body))
 		s.drop(id)
 		dropped++
 	}

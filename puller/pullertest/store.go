@@ -35,6 +35,7 @@ func TestStore(t *testing.T, f StoreFixture) {
 	t.Run("knows what ended last", f.testLast)
 	t.Run("prunes by age", f.testPruneAge)
 	t.Run("prunes by count", f.testPruneCount)
+	t.Run("prunes by size", f.testPruneSize)
 	t.Run("prunes all traces", f.testPruneTraces)
 	t.Run("does what a simple store does", f.testModel)
 	t.Run("shares no memory with its callers", f.testAliases)

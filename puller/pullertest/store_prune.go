@@ -1,6 +1,8 @@
 package pullertest
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -52,6 +54,48 @@ func (f StoreFixture) testPruneCount(t *testing.T) {
 	s.prune(time.Time{}, 0, 1)
 	s.lists(puller.Filter{})
 	s.loads(1, NewRecord(4), NewRecord(5), NewRecord(6))
+}
+
+func (f StoreFixture) testPruneSize(t *testing.T) {
+	s := f.open(t)
+	large := func(n int) puller.Record { // some 20 KB
+		r := ended(n)
+		r.Events[2].Message = strings.Repeat("x", 20_000)
+		return r
+	}
+	var all []puller.Record
+	for n := range 40 {
+		all = append(all, large(n))
+	}
+	long := EndRecord(NewRecord(50), puller.Succeeded, epoch) // began last, ended first
+	s.save(1, append(all, long)...)
+	waits := NewRecord(60) // counts for nothing
+	waits.Events[0].Message = strings.Repeat("x", 100_000)
+	s.save(2, waits)
+	prune := func(keep int, size int64, left ...puller.Record) {
+		t.Helper()
+		before, err := s.Ended(puller.Filter{Limit: 1000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := s.Prune(time.Time{}, keep, size); n != len(before)-len(left) || err != nil {
+			t.Errorf("%d were pruned, not %d: %v", n, len(before)-len(left), err)
+		}
+		s.lists(puller.Filter{Limit: 1000}, left...)
+	}
+	newest := func(n int) []puller.Record {
+		left := slices.Clone(all[len(all)-n:])
+		slices.Reverse(left)
+		return left
+	}
+	prune(100, 1<<20, append([]puller.Record{long}, newest(40)...)...)
+	prune(100, 500_000, newest(23)...)
+	prune(20, 500_000, newest(20)...)
+	s.reopen()
+	prune(100, 500_000, newest(20)...)
+	prune(100, 30_000, newest(1)...)
+	prune(100, 10_000) // also one that is larger by itself
+	s.loads(2, waits)
 }
 
 func (f StoreFixture) testPruneTraces(t *testing.T) {
