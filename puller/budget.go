@@ -64,6 +64,11 @@ const askLater = 5 * time.Second
 // checkBudget returns why a caller may not have more jobs, nil if it may. The
 // admission lock is held, here and below.
 func (p *Puller) checkBudget(caller string, jobs []*job) error {
+	if jobs[0].run != nil {
+		if err := p.outputs.check(); err != nil {
+			return err
+		}
+	}
 	var more amount
 	for _, j := range jobs {
 		more = more.plus(j.counted, 1)

@@ -83,7 +83,7 @@ func (j *job) snapshot() Job {
 	if j.batch != nil && !v.State.Ended() {
 		j.batch.describe(&v)
 	}
-	return v
+	return j.p.outputs.kept(v)
 }
 
 // record returns the job as it is to be kept.

@@ -37,6 +37,7 @@ func (p *Puller) Jobs(f Filter) (page []Job, next string, err error) {
 		next = page[f.Limit-1].ID
 	}
 	for i := range page {
+		page[i] = p.outputs.kept(page[i])
 		page[i].Images = nil // a thousand jobs may have a thousand each
 	}
 	return page, next, nil

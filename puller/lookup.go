@@ -28,6 +28,7 @@ func (p *Puller) kept(id string) (Record, error) {
 	if KindOf(err) == NotFound || err == nil && !r.Job.State.Ended() {
 		return Record{}, errNoJob(id) // or it is about to be accepted
 	}
+	r.Job = p.outputs.kept(r.Job)
 	return r, err
 }
 

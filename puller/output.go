@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -30,9 +30,6 @@ func (s Output) index() int {
 	return 0
 }
 
-// outputPath returns where a run's output is kept.
-func (p *Puller) outputPath(id string) string { return filepath.Join(p.opts.OutputDir, id) }
-
 // openOutput makes a place for what a run's container is going to print, if it
 // has none from before a restart.
 func (p *Puller) openOutput(j *job) {
@@ -42,7 +39,7 @@ func (p *Puller) openOutput(j *job) {
 	err := os.MkdirAll(p.opts.OutputDir, 0o700)
 	var tape *stream.Tape
 	if err == nil {
-		tape, err = stream.CreateTape(p.outputPath(j.id), p.opts.OutputLimit)
+		tape, err = stream.CreateTape(p.outputs.path(j.id), p.opts.OutputLimit)
 	}
 	if err != nil {
 		p.tell(j, fmt.Sprintf("what the program prints can't be kept: %v", err))
@@ -55,7 +52,7 @@ func (p *Puller) openOutput(j *job) {
 // reopenOutput goes on with what a run's container had printed before a
 // restart.
 func (p *Puller) reopenOutput(j *job) {
-	tape, err := stream.OpenTape(p.outputPath(j.id), p.opts.OutputLimit)
+	tape, err := stream.OpenTape(p.outputs.path(j.id), p.opts.OutputLimit)
 	switch {
 	case err == nil:
 		p.playLive(j, tape)
@@ -67,6 +64,7 @@ func (p *Puller) reopenOutput(j *job) {
 func (p *Puller) playLive(j *job, tape *stream.Tape) {
 	o := &j.run.output
 	o.tape, o.mark = tape, tape.Mark()
+	p.outputs.grow(j.id, tape.Size())
 	j.topic.Play(tape, func() stream.Frame { return missedFrame(j.id) })
 }
 
@@ -102,6 +100,7 @@ func (p *Puller) print(j *job, s Output, text stream.Text, n int, ok bool) {
 		p.tell(j, fmt.Sprintf("some of what the program prints can't be kept: %v", err))
 	}
 	o.fault = err
+	p.outputs.grow(j.id, o.tape.Size())
 }
 
 var errKeptLess = errors.New("the engine kept less than had been told")
@@ -122,6 +121,7 @@ func (p *Puller) closeOutput(j *job) {
 	}
 	if o.tape != nil {
 		o.tape.Close()
+		p.outputs.end(j.id)
 	}
 }
 
@@ -138,11 +138,27 @@ func (o *output) truncated() bool {
 	return o.fault != nil || o.tape != nil && !o.tape.Whole()
 }
 
-// play has a topic tell what a run that has ended had printed.
-func (p *Puller) play(topic *stream.Topic, id string) {
-	if tape, err := stream.ReadTape(p.outputPath(id)); err == nil {
+// play has a topic tell what a run that has ended had printed, or that it is not
+// kept.
+func (p *Puller) play(topic *stream.Topic, r *Record) {
+	id := r.Job.ID
+	tape, err := stream.ReadTape(p.outputs.path(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		tape, err = r.lostTape()
+	}
+	if err == nil {
 		topic.Play(tape, func() stream.Frame { return missedFrame(id) })
 	}
+}
+
+// lostTape stands for the output of a run that was removed. The error is
+// fs.ErrNotExist where its program did not run.
+func (r *Record) lostTape() (*stream.Tape, error) {
+	running := func(e Event) bool { return e.Phase == Running }
+	if i := slices.IndexFunc(r.Events, running); i >= 0 && i+1 < len(r.Events) {
+		return stream.LostTape(r.Events[i+1].Seq), nil
+	}
+	return nil, fs.ErrNotExist
 }
 
 // dropOutputs removes the output of runs that are not known any more.
@@ -159,7 +175,7 @@ func (p *Puller) dropOutputs() {
 		}
 		if _, err := p.store.Record(id); KindOf(err) == NotFound {
 			dropped = id
-			if err := stream.RemoveTape(p.outputPath(id)); err != nil {
+			if err := p.outputs.forget(id); err != nil {
 				p.log.WithError(err).Warn("the output of an old run could not be removed")
 			}
 		}

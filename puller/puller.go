@@ -46,6 +46,10 @@ type Options struct {
 	// of more, the end.
 	OutputDir   string
 	OutputLimit int64
+	// OutputTotal is how many bytes of all runs' output are kept; 0 is without
+	// limit. Of more, the output of the runs that ended first is removed, and where
+	// runs that go on have all of it, no more are taken.
+	OutputTotal int64
 	// Store keeps the jobs. The Puller does not close it.
 	Store Store
 	// KeepFor is how long ended jobs are kept, KeepJobs how many of them, and
@@ -88,6 +92,7 @@ type Puller struct {
 	queue    *queue
 	meter    *meter
 	access   access
+	outputs  *outputs
 	proofs   proofCache
 	advance  lastAdvance
 	checks   chan struct{} // a semaphore
@@ -137,6 +142,7 @@ func New(engine Engine, opts Options) (*Puller, error) {
 		held:      make(map[string]amount),
 		entropy:   ulid.Monotonic(rand.Reader, 0),
 		ledger:    newLedger(),
+		outputs:   newOutputs(opts),
 	}
 	p.opts.own = p.ownPlatform
 	p.advance.start = time.Now()
@@ -145,9 +151,11 @@ func New(engine Engine, opts Options) (*Puller, error) {
 	}
 	rand.Read(p.key) // never fails
 	p.ctx, p.stop = context.WithCancelCause(context.Background())
+	p.outputs.scan()
 	if err := p.restore(); err != nil {
 		return nil, err
 	}
+	p.outputs.begin()
 	go p.keepBooks()
 	p.work.Go(p.sweep)
 	return p, nil

@@ -23,7 +23,7 @@ func (p *Puller) Watch(id string, since *uint64) ([]stream.Frame, *stream.Subscr
 		}
 		topic = stream.NewTopic(&p.seq)
 		if r.Run != nil {
-			p.play(topic, id)
+			p.play(topic, &r)
 		}
 		topic.End(r.frames()...)
 	}

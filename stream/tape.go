@@ -135,6 +135,18 @@ func ReadTape(path string) (*Tape, error) {
 	return t, nil
 }
 
+// LostTape stands for a tape whose files were removed: up to an order, readers
+// miss all of it.
+func LostTape(order uint64) *Tape { return &Tape{tail: order} }
+
+// Size returns how many bytes the tape's files have.
+func (t *Tape) Size() (size int64) {
+	for _, s := range t.tip().reel {
+		size += s.size
+	}
+	return size
+}
+
 // find looks at the file of a slot.
 func (t *Tape) find(slot int) (segment, error) {
 	s := segment{slot: slot}

@@ -122,6 +122,7 @@ func serve(ctx context.Context, config configs.Config, out *logBuffer) error {
 		Runs:                config.Runs.Concurrency,
 		OutputDir:           filepath.Join(config.StateDir, "output"),
 		OutputLimit:         config.Runs.Output,
+		OutputTotal:         config.Runs.OutputTotal,
 		Registry:            images,
 		Log:                 logger,
 		Metrics:             metrics,
