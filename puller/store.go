@@ -47,9 +47,10 @@ type Store interface {
 	// there are. The filter's fields are valid.
 	Ended(f Filter) ([]Job, error)
 
-	// Last returns the n records that ended last, or fewer if there are no more,
-	// in the order in which they ended.
-	Last(n int) ([]Record, error)
+	// Last returns the n records that ended last, in the order in which they ended:
+	// fewer if there are no more, or if they have more than size bytes together in
+	// the form in which the store keeps them, but one at least.
+	Last(n int, size int64) ([]Record, error)
 
 	// Prune drops the jobs that ended before a time, and then those that ended
 	// first until at most keep of those that have ended are left, and their

@@ -43,8 +43,11 @@ func (p *Puller) Watch(id string, since *uint64) ([]stream.Frame, *stream.Subscr
 const keptEvents = 4 << 20
 
 // keptEnded is of how many jobs that ended before a start their events are told
-// to readers of all jobs who come back.
-const keptEnded = 250
+// to readers of all jobs who come back, and of how many bytes of records.
+const (
+	keptEnded      = 250
+	keptEndedBytes = 16 << 20
+)
 
 // WatchAll is Watch for the jobs of a kind and with an image, or of any where
 // they are "". It is the present state of those that have not ended, with their
@@ -90,7 +93,7 @@ func (j *job) about() *stream.About {
 // proofs what was proven.
 // floor is the last number that was given then.
 func (p *Puller) recall(floor uint64, unended []Record) {
-	ended, err := p.store.Last(keptEnded)
+	ended, err := p.store.Last(keptEnded, keptEndedBytes)
 	switch {
 	case err != nil:
 		p.log.WithError(err).Warn("what was told before is not known to readers of all jobs who come back")

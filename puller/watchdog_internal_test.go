@@ -19,7 +19,7 @@ type nowhere struct{ Store }
 func (nowhere) Load() (uint64, []Record, error)          { return 0, nil, nil }
 func (nowhere) Save(uint64, []Record) error              { return nil }
 func (nowhere) Ended(Filter) ([]Job, error)              { return nil, nil }
-func (nowhere) Last(int) ([]Record, error)               { return nil, nil }
+func (nowhere) Last(int, int64) ([]Record, error)        { return nil, nil }
 func (nowhere) Prune(time.Time, int, int64) (int, error) { return 0, nil }
 
 func (nowhere) Private() ([]string, bool, error) { return nil, true, nil }

@@ -120,7 +120,7 @@ func TestADiskThatIsFullAtTheStart(t *testing.T) {
 			if _, err := s.Ended(puller.Filter{Limit: 9}); err != nil {
 				t.Error(err)
 			}
-			if _, err := s.Last(9); err != nil {
+			if _, err := s.Last(9, 1<<20); err != nil {
 				t.Error(err)
 			}
 			if _, whole, err := s.Private(); err != nil || whole == c.lost {

@@ -236,7 +236,7 @@ func (s *Store) Keyed(key string) (r puller.Record, err error) {
 }
 
 // Last implements puller.Store.
-func (s *Store) Last(n int) (ended []puller.Record, err error) {
+func (s *Store) Last(n int, size int64) (ended []puller.Record, err error) {
 	err = s.view("read the jobs that ended last", func(tx *bbolt.Tx) error {
 		b, err := open(tx)
 		if err != nil {
@@ -251,6 +251,9 @@ func (s *Store) Last(n int) (ended []puller.Record, err error) {
 			record := b.ended.Get(e.id)
 			if record == nil {
 				return damagef("job %s is in an index, and is not there", e.id)
+			}
+			if size -= int64(len(record)); size < 0 && len(ended) > 0 {
+				break
 			}
 			r, err := decode(e.id, record)
 			if err != nil {

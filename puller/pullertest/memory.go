@@ -282,15 +282,22 @@ func (s *Store) byEnd() []string {
 }
 
 // Last implements puller.Store. Its cost follows how many jobs there are.
-func (s *Store) Last(n int) ([]puller.Record, error) {
+func (s *Store) Last(n int, size int64) ([]puller.Record, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil, errClosed
 	}
 	ids := s.byEnd()
+	first := len(ids)
+	for first > 0 && len(ids)-first < n {
+		if size -= int64(len(s.records[ids[first-1]].body)); size < 0 && first < len(ids) {
+			break
+		}
+		first--
+	}
 	var ended []puller.Record
-	for _, id := range ids[max(0, len(ids)-n):] {
+	for _, id := range ids[first:] {
 		r, err := s.read(id)
 		if err != nil {
 			return nil, err

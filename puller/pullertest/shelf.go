@@ -106,7 +106,7 @@ func (s *shelf) lists(f puller.Filter, want ...puller.Record) {
 // last checks which records ended last, in that order.
 func (s *shelf) last(n int, want ...puller.Record) {
 	s.Helper()
-	got, err := s.Last(n)
+	got, err := s.Last(n, math.MaxInt64)
 	if err != nil {
 		s.Fatal(err)
 	}

@@ -72,6 +72,14 @@ func (f StoreFixture) testPruneSize(t *testing.T) {
 	waits := NewRecord(60) // counts for nothing
 	waits.Events[0].Message = strings.Repeat("x", 100_000)
 	s.save(2, waits)
+	for _, c := range []struct {
+		size int64
+		n    int
+	}{{0, 1}, {30_000, 1}, {100_000, 4}, {1 << 20, 30}} {
+		if got, err := s.Last(30, c.size); err != nil || len(got) != c.n || got[c.n-1].Job.ID != all[39].Job.ID {
+			t.Errorf("of %d bytes, the last are %d records, not %d: %v", c.size, len(got), c.n, err)
+		}
+	}
 	prune := func(keep int, size int64, left ...puller.Record) {
 		t.Helper()
 		before, err := s.Ended(puller.Filter{Limit: 1000})
