@@ -78,7 +78,7 @@ func (p *Puller) checkBudget(caller string, jobs []*job) error {
 	case most.jobs > 0 && more.jobs > most.jobs:
 		return Errorf(InvalidRequest, "images: with its prewarm they are %d jobs, and one caller may have %d; ask for fewer", more.jobs, most.jobs)
 	case most.bytes > 0 && more.bytes > most.bytes:
-		return Errorf(InvalidRequest, "the request counts as %d bytes, and those of one caller's jobs may have %d; ask for less", more.bytes, most.bytes)
+		return Errorf(InvalidRequest, "body: it counts as %d bytes, and the requests of one caller's jobs may have %d together; ask for less at a time", more.bytes, most.bytes)
 	case p.unended.jobs+more.jobs > maxUnended:
 		return errHeld("%d jobs are queued or active, and at most %d may be", p.unended.jobs, maxUnended)
 	case p.unended.bytes+more.bytes > maxUnendedBytes:
