@@ -106,7 +106,8 @@ func TestARegistryIsBelievedByTheAuthoritiesThatDockerHasForIt(t *testing.T) {
 	}
 	own := filepath.Join(dir, host)
 	write := func(name string, content []byte) {
-		if err := os.MkdirAll(own, 0o700); err == nil {
+		err := os.MkdirAll(own, 0o700)
+		if err == nil {
 			err = os.WriteFile(filepath.Join(own, name), content, 0o600)
 		}
 		if err != nil {
