@@ -153,7 +153,9 @@ func (c Credentials) checkServer(images []PullRequest) error {
 	}
 	var registries []string
 	for _, r := range images {
-		registries = append(registries, registryOf(r.Image))
+		if partsOf(r.Image).id == "" { // no registry is asked for an ID
+			registries = append(registries, registryOf(r.Image))
+		}
 	}
 	slices.Sort(registries)
 	if registries = slices.Compact(registries); len(registries) < 2 {

@@ -91,6 +91,51 @@ func TestAnImageIDIsNotPulledByATransfer(t *testing.T) {
 	})
 }
 
+// What a request for an ID alone is content with, a list with an ID in it is content
+// with too.
+func TestAnImageIDInAListIsTakenAsAlone(t *testing.T) {
+	image := pullertest.NewImage(good, 1)
+	for _, c := range []struct {
+		name             string
+		daemons, request puller.Policy
+		refused          bool
+	}{
+		{"the daemon's policy asks registries", puller.Always, "", false},
+		{"the daemon's policy asks for what is newer", puller.Newer, "", false},
+		{"the list's policy asks registries", puller.Missing, puller.Always, true},
+		{"credentials that are for any registry", puller.Missing, "", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := once
+			o.Policy = c.daemons
+			inYardWith(t, o, nil, func(y *yard) {
+				y.engine.Tag(good, image)
+				y.serve("registry.test/team/other:v1")
+				request := puller.PrewarmRequest{
+					Images: puller.Images{{Image: "registry.test/team/other:v1"}, {Image: image.ID}},
+					Policy: c.request, Credentials: credentials(t, "hunter2"),
+				}
+				j, err := y.Prewarm(request)
+				if c.refused {
+					if puller.KindOf(err) != puller.InvalidRequest || !strings.Contains(err.Error(), "images[1]: policy: ") {
+						t.Error(err)
+					}
+					return
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if v := y.end(j); v.State != puller.Succeeded {
+					t.Errorf("it ends as %s: %+v", v.State, v.Error)
+				}
+				if _, err := y.Plan(y.Context(), request); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
 // Rules that go by names can't be held to an ID, and neither can a registry be asked
 // who may have one.
 func TestAnImageIDIsForbiddenWhereNamesDecide(t *testing.T) {

@@ -140,6 +140,7 @@ func (r PrewarmRequest) withDefaults(o Options) (PrewarmRequest, error) {
 	if err != nil {
 		return r, err
 	}
+	policy := r.Policy // "" leaves it to each image: an ID has another default
 	r.Platform, r.Policy, r.Priority, r.Timeout, r.Retries = all.Platform, all.Policy, all.Priority, all.Timeout, all.Retries
 	images := make(Images, len(r.Images))
 	for i, one := range r.Images {
@@ -147,7 +148,7 @@ func (r PrewarmRequest) withDefaults(o Options) (PrewarmRequest, error) {
 			one.Platform = r.Platform
 		}
 		if one.Policy == "" {
-			one.Policy = r.Policy
+			one.Policy = policy
 		}
 		if one.Priority == "" {
 			one.Priority = r.Priority
