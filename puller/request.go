@@ -119,8 +119,11 @@ func ParseReference(image string) (reference.Named, error) {
 	case err != nil:
 		return nil, Errorf(InvalidRequest, "image: %q is not an image reference: %w", clip(image), err)
 	}
-	if reference.FamiliarName(named) == "scratch" {
+	switch reference.FamiliarName(named) {
+	case "scratch":
 		return nil, Errorf(InvalidRequest, "image: scratch is what images begin with, and no image; name one that can be pulled")
+	case "sha256": // engines take it as an ID, or as the beginning of one
+		return nil, Errorf(InvalidRequest, "image: %q is an image ID or a part of one, which no registry knows; name a reference, or, for a pull of Towline's own or a run, the whole ID: sha256: and 64 digits in lower case", clip(image))
 	}
 	if err := checkRegistry(named); err != nil {
 		return nil, err
