@@ -108,6 +108,33 @@ func TestAnEngineThatLiesAboutWhatItCreated(t *testing.T) {
 	}
 }
 
+func TestAnEngineThatLiesAboutThePlatformOfWhatItCreated(t *testing.T) {
+	const manifest, another = "sha256:" + anID, "sha256:" + anotherID
+	asked := puller.Container{Image: anImage, Platform: "linux/arm64", Manifest: manifest}
+	is := func(descriptor string) string {
+		return fmt.Sprintf(`{"Id": %q, "Name": "/towline-x", "Image": %q%s}`, anID, anImage, descriptor)
+	}
+	for name, c := range map[string]struct {
+		answer string
+		good   bool
+	}{
+		"the truth":        {is(`, "ImageManifestDescriptor": {"digest": "` + manifest + `"}`), true},
+		"another manifest": {is(`, "ImageManifestDescriptor": {"digest": "` + another + `"}`), false},
+		"no manifest":      {is(``), false},
+		"null":             {is(`, "ImageManifestDescriptor": null`), false},
+		"no digest":        {is(`, "ImageManifestDescriptor": {}`), false},
+		"an empty digest":  {is(`, "ImageManifestDescriptor": {"digest": ""}`), false},
+		"no algorithm":     {is(`, "ImageManifestDescriptor": {"digest": "` + anID + `"}`), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := liar(t, map[string]string{"GET /containers/" + anID + "/json": c.answer})
+			if err := e.Check(t.Context(), anID, asked); (err == nil) != c.good {
+				t.Errorf("it says %v", err)
+			}
+		})
+	}
+}
+
 func TestAnEngineThatLiesAboutWhatItHas(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer string
