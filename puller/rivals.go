@@ -17,7 +17,7 @@ type rival struct{ first, second int } // indexes in the list
 // then what names no platform is no rival.
 // Images that counts is not true of are passed over.
 func (l Images) rivals(own string, counts func(i int) bool) (found []rival) {
-	first := make(map[string]int) // by image, where a platform is known
+	first := make(map[string]int) // by inspectRef, where a platform is known
 	for i, r := range l {
 		platform := r.Platform
 		if platform == "" {
@@ -26,9 +26,10 @@ func (l Images) rivals(own string, counts func(i int) bool) (found []rival) {
 		if platform == "" || !counts(i) {
 			continue
 		}
-		j, known := first[r.Image]
+		name := inspectRef(r.Image) // engines store no tag beside a digest
+		j, known := first[name]
 		if !known {
-			first[r.Image] = i
+			first[name] = i
 			continue
 		}
 		other := l[j].Platform
@@ -77,12 +78,13 @@ func (p *Puller) checkRivals(l Images) error {
 // doubled reports whether a reference is asked for with two platforms, or with one and
 // without.
 func (l Images) doubled() bool {
-	platforms := make(map[string]string, len(l)) // by image
+	platforms := make(map[string]string, len(l)) // by inspectRef
 	for _, r := range l {
-		if other, known := platforms[r.Image]; known && other != r.Platform {
+		name := inspectRef(r.Image)
+		if other, known := platforms[name]; known && other != r.Platform {
 			return true
 		}
-		platforms[r.Image] = r.Platform
+		platforms[name] = r.Platform
 	}
 	return false
 }

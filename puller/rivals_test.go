@@ -34,6 +34,7 @@ func TestAPrewarmOfTwoPlatformsUnderOneNameIsAConflict(t *testing.T) {
 		{"the engine's own and another", puller.Images{one(good, ""), one(good, "linux/arm64")}, true},
 		{"another and the engine's own", puller.Images{one(good, "linux/arm64"), one(good, "")}, true},
 		{"a digest", puller.Images{one(good+"@sha256:"+strings.Repeat("a", 64), "linux/amd64"), one(good+"@sha256:"+strings.Repeat("a", 64), "linux/arm64")}, true},
+		{"a digest with a tag and without", puller.Images{one(good+"@sha256:"+strings.Repeat("a", 64), "linux/amd64"), one("registry.test/good@sha256:"+strings.Repeat("a", 64), "linux/arm64")}, true},
 		{"the engine's own, twice", puller.Images{one(good, ""), one(good, "linux/amd64")}, false},
 		{"one platform in two forms", puller.Images{one(good, "linux/arm64"), one(good, "linux/arm64/v8")}, false},
 		{"one platform, twice", puller.Images{one(good, "linux/arm64"), one(good, "linux/arm64")}, false},
