@@ -173,3 +173,23 @@ func TestAnOldImageDoesNotProveAPullThatWasCut(t *testing.T) {
 		}
 	}
 }
+
+// A digest that was asked for is not exchanged for another one, whatever the registry
+// has under that.
+func TestAnotherDigestThanWasAskedForIsNotProvenByTheRegistry(t *testing.T) {
+	image := pullertest.NewImage(good, 1)
+	name, _, _ := strings.Cut(good, ":")
+	elsewhere := fmt.Sprintf("sha256:%064x", 99)
+	o := once
+	o.Registry = &fakeRegistry{manifests: map[string]puller.Manifest{
+		name + "@" + elsewhere + " linux/amd64": {Digest: elsewhere, Config: image.ID, Platform: "linux/amd64"},
+	}}
+	inYardWith(t, o, nil, func(y *yard) {
+		asked := name + "@" + pullertest.Digest(image)
+		y.engine.Script(asked, func(p *pullertest.Pull) {
+			p.Line(`{"status":"Digest: ` + elsewhere + `"}`)
+			p.Tag(image)
+		})
+		y.failed(y.submit(puller.PullRequest{Image: asked, Policy: puller.Always}), puller.Corrupt)
+	})
+}
