@@ -3,11 +3,13 @@ package compose
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/compose-spec/compose-go/v2/cli"
 	"github.com/compose-spec/compose-go/v2/loader"
@@ -68,6 +70,9 @@ func Load(ctx context.Context, s Source) (r puller.PrewarmRequest, err error) {
 			if o.Interpolate != nil { // nil while the files are looked for
 				o.Interpolate.Substitute = watch.substitute
 			}
+			// It stops at the first fault. What images need is checked below, for all
+			// services.
+			o.SkipConsistencyCheck = true
 		}),
 	)
 	if err != nil {
@@ -83,8 +88,11 @@ func Load(ctx context.Context, s Source) (r puller.PrewarmRequest, err error) {
 	if len(loaded.Services)+len(loaded.DisabledServices) == 0 {
 		return r, invalid("%s: services: %w", strings.Join(options.ConfigPaths, ", "), errNoServices)
 	}
+	files := sync.OnceValue(func() []*file { return readAll(options.ConfigPaths) })
 	p := project{
-		at: func(path string, err error) error { return invalid("%s: %w", clip(path), err) },
+		at: func(path string, err error) error {
+			return invalid("%s%s: %w", position(options.ConfigPaths, files(), path), clip(path), err)
+		},
 		// The variables are in it; what they left is looked up.
 		resolve: func(text string) (string, []string, error) { return text, watch.unset[text], nil },
 	}
@@ -100,6 +108,33 @@ func Load(ctx context.Context, s Source) (r puller.PrewarmRequest, err error) {
 	}
 	r.Platform = platform
 	return r, nil
+}
+
+// readAll reads files for the lines of what is in them. One that can't be read, as
+// the standard input, is nil.
+func readAll(paths []string) []*file {
+	files := make([]*file, len(paths))
+	for i, path := range paths {
+		if content, err := os.ReadFile(path); err == nil {
+			files[i], _ = read(content)
+		}
+	}
+	return files
+}
+
+// position returns the file and the line that a path such as services.web.image
+// stands at, in the last of the files that has it, as "compose.yaml: line 3: "; ""
+// where none has it, as what is included.
+func position(names []string, files []*file, path string) string {
+	for i, f := range slices.Backward(files) {
+		if f == nil {
+			continue
+		}
+		if line := f.line(path); line > 0 {
+			return fmt.Sprintf("%s: line %d: ", names[i], line)
+		}
+	}
+	return ""
 }
 
 const defaultPlatform = "DOCKER_DEFAULT_PLATFORM"

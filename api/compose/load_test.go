@@ -221,3 +221,20 @@ func TestLoadNamesWhatIsWrong(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// One fault does not hide another, and each is told with its file and line.
+func TestLoadTellsAllFaultsAtOnce(t *testing.T) {
+	write(t, map[string]string{
+		"compose.yaml": "services:\n  a: {image: scratch}\n  b:\n    image: x\n    platform: linux/amd64\n  c: {image: '${NOPE}'}\n  d: {build: .}\n",
+		"ci.yaml":      "services:\n  b:\n    platform: bogus\n",
+	})
+	_, err := compose.Load(t.Context(), compose.Source{Files: []string{"compose.yaml", "ci.yaml"}})
+	if puller.KindOf(err) != puller.InvalidRequest {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"compose.yaml: line 2: services.a.image: ", `ci.yaml: line 3: services.b.platform: "bogus"`, "compose.yaml: line 6: services.c: "} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in %q", want, err)
+		}
+	}
+}
