@@ -123,16 +123,19 @@ func readAll(paths []string) []*file {
 }
 
 // position returns the file and the line that a path such as services.web.image
-// stands at, in the last of the files that has it, as "compose.yaml: line 3: "; ""
-// where none has it, as what is included.
+// stands at, or what it is in, as "compose.yaml: line 3: "; "" where none of the
+// files has it, as what is included. Of two files with the same path the last one
+// counts.
 func position(names []string, files []*file, path string) string {
-	for i, f := range slices.Backward(files) {
-		if f == nil {
-			continue
+	for path != "" {
+		parent := path[:max(0, strings.LastIndexByte(path, '.'))]
+		for i, f := range slices.Backward(files) {
+			// Of a path that it does not have, a file tells the line of the parent.
+			if f != nil && f.line(path) != f.line(parent) {
+				return fmt.Sprintf("%s: line %d: ", names[i], f.line(path))
+			}
 		}
-		if line := f.line(path); line > 0 {
-			return fmt.Sprintf("%s: line %d: ", names[i], line)
-		}
+		path = parent
 	}
 	return ""
 }
