@@ -384,6 +384,9 @@ var saidOfContainers = []struct {
 		`failed to start shim: fork/exec /usr/bin/containerd-shim-runc-v2: resource temporarily unavailable: unknown`,
 		`connection error: desc = "transport: error while dialing: dial unix /run/containerd/containerd.sock: connect: no such file or directory"`,
 	}},
+	{puller.Internal, http.StatusConflict, []string{ // Podman 4.3
+		`preparing container 404a for attach: runc: runc create failed: unable to start container process: error setting rlimit type 7: operation not permitted: OCI permission denied`,
+	}},
 	{puller.Internal, http.StatusInternalServerError, []string{
 		`failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: error mounting "proc" to rootfs at "/proc": permission denied: unknown`,
 		`something nobody has heard before about unauthorized and sha256:404`,

@@ -59,6 +59,8 @@ var containerWords = []struct {
 		`(task|container|id|shim)( with)?( given)?( id)?( "?[0-9a-f]{64}"?:?)?:? (is )?already (exists|in use)`, `id already in use`, `task [0-9a-f]{64}: already exists`, `cgroup .*device or resource busy`,
 		`cannot allocate memory`, `resource temporarily unavailable`, `too many open files`, `fork/exec .*: signal: killed`,
 	)},
+	// The engine's own runtime can't start it. Podman answers that with 409.
+	{kind: puller.Internal, re: anyOf(`oci permission denied`, `oci runtime`, `^preparing container `)},
 }
 
 func anyOf(patterns ...string) *regexp.Regexp { return regexp.MustCompile(strings.Join(patterns, "|")) }
