@@ -853,7 +853,7 @@ func TestManyLongPrewarmsAreNoBurden(t *testing.T) {
 		var parents []puller.Job
 		for i := range 3 {
 			r := puller.PrewarmRequest{Caller: fmt.Sprint(i % 3), Policy: puller.Always}
-			for n := range 1000 {
+			for n := range 500 {
 				r.Images = append(r.Images, puller.PullRequest{Image: fmt.Sprintf("registry.test/image%d-%d:v1", i, n)})
 			}
 			parent, err := y.Prewarm(r)
