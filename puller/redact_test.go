@@ -232,6 +232,17 @@ func lineOf(v any) string {
 	return string(raw)
 }
 
+// A short password has few digits of its own in base64 of the whole header.
+func TestAShortPasswordIsHiddenInAHeader(t *testing.T) {
+	for _, secret := range []string{"1234", "a+b/", "pä1"} {
+		for name, form := range formsOf("0", secret) {
+			if got := secretFields(t, "password", secret).Redactor().Text("denied: " + form + " is wrong"); strings.HasPrefix(name, "header") && shows(got, secret, form) {
+				t.Errorf("%s of %q stays in %q", name, secret, got)
+			}
+		}
+	}
+}
+
 func FuzzRedact(f *testing.F) {
 	for _, s := range secrets {
 		f.Add("ada", s, "denied: ", " is wrong…")

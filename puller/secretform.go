@@ -124,9 +124,14 @@ const leastWithin = 6
 
 // base64Within returns expressions that match base64 of any text that has the
 // secret in it, as it is or in JSON: a login, or the whole header. Of each of the
-// three ways in which it can lie there, the digits count that are its own.
+// three ways in which it can lie there, the digits count that are its own. A short
+// one has too few, but for those of its quotes in JSON.
 func base64Within(s string) (all []string) {
-	for _, s := range append(jsonOf(s), s) {
+	texts := append(jsonOf(s), s)
+	for _, j := range jsonOf(s) {
+		texts = append(texts, `"`+j+`"`)
+	}
+	for _, s := range texts {
 		for before := range 3 {
 			digits := base64.RawStdEncoding.EncodeToString([]byte(strings.Repeat("\x00", before) + s))
 			own := digits[(before*8+5)/6 : (before+len(s))*8/6]
