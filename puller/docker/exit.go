@@ -57,14 +57,17 @@ func (e *Engine) state(ctx context.Context, sdk *client.Client, op, id string) (
 
 // oomDelay is how long the engine may take to learn that it was for want of
 // memory that a container was killed: it hears of that and of the exit by ways
-// of their own.
-const oomDelay = 200 * time.Millisecond
+// of their own. It is asked oomTries times: a busy host is late.
+const (
+	oomDelay = 200 * time.Millisecond
+	oomTries = 6
+)
 
 // exit asks how a container has ended. The answer of a wait is not enough: a
 // daemon that is stopped, or something between, may end it too.
 func (e *Engine) exit(ctx context.Context, sdk *client.Client, op, id string) (puller.Exit, error) {
 	state, err := e.state(ctx, sdk, op, id)
-	if err == nil && state.ExitCode != nil && *state.ExitCode == 137 && !state.OOMKilled {
+	for tries := 0; tries < oomTries && err == nil && state.ExitCode != nil && *state.ExitCode == 137 && !state.OOMKilled; tries++ {
 		select {
 		case <-time.After(oomDelay):
 			state, err = e.state(ctx, sdk, op, id)
