@@ -17,9 +17,7 @@ help: ## list the targets
 build: ## the binary, as bin/towline
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/towline ./cmd/towline
 
-# The integration tests mostly wait for their engines, so the unit tests run beside them.
-test: vet lint ## all tests; REQUIRE_ENGINE=1 fails where no engine can be had
-	@$(MAKE) --no-print-directory -j2 unit integration
+test: vet lint unit integration ## all tests; REQUIRE_ENGINE=1 fails where no engine can be had
 
 vet:
 	@test -z "$$(gofmt -l cmd api configs puller stream integration)" || { gofmt -d cmd api configs puller stream integration; exit 1; }
