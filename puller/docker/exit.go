@@ -60,7 +60,7 @@ func (e *Engine) state(ctx context.Context, sdk *client.Client, op, id string) (
 // of their own. It is asked oomTries times: a busy host is late.
 const (
 	oomDelay = 200 * time.Millisecond
-	oomTries = 6
+	oomTries = 4
 )
 
 // exit asks how a container has ended. The answer of a wait is not enough: a
