@@ -120,13 +120,13 @@ func TestTheEventsOfSomeJobs(t *testing.T) {
 			if e.Result == nil {
 				continue
 			}
-			if query == "kind=prewarm" != (e.Result.Kind == puller.KindPrewarm) || query == "image=alpine" && e.Result.Image != "docker.io/library/alpine:latest" {
+			if query == "kind=prewarm" != (e.Result.Kind == puller.JobPrewarm) || query == "image=alpine" && e.Result.Image != "docker.io/library/alpine:latest" {
 				t.Errorf("%s: %s", query, e.raw)
 			}
 		}
 	}
 	for query, want := range map[string]string{"kind=push": "kind", "image=a b": "image", "every=1": "every", "since=x": "since", "state=active": "state"} {
-		if p := d.call("GET", "/v1/events?"+strings.ReplaceAll(query, " ", "%20"), "").problem(t, http.StatusBadRequest, puller.InvalidRequest); !strings.Contains(p.Detail, want) {
+		if p := d.call("GET", "/v1/events?"+strings.ReplaceAll(query, " ", "%20"), "").problem(t, http.StatusBadRequest, puller.ErrInvalidRequest); !strings.Contains(p.Detail, want) {
 			t.Errorf("%s: %s", query, p.Detail)
 		}
 	}

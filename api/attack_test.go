@@ -33,7 +33,7 @@ func TestBombsAreRefused(t *testing.T) {
 	for _, coding := range []string{"gzip", "deflate", "br", "zstd", "gzip, gzip", "x"} {
 		for _, path := range []string{"/v1/pulls", "/v1/prewarms", "/v1/runs", "/v1/session"} {
 			a := g.call("POST", path, bomb.String(), append(bearer(boss), "Content-Encoding", coding)...)
-			if p := a.problem(t, http.StatusBadRequest, puller.InvalidRequest); !strings.HasPrefix(p.Detail, "Content-Encoding: ") {
+			if p := a.problem(t, http.StatusBadRequest, puller.ErrInvalidRequest); !strings.HasPrefix(p.Detail, "Content-Encoding: ") {
 				t.Errorf("%s: %s", coding, p.Detail)
 			}
 		}
@@ -56,7 +56,7 @@ func TestBombsAreRefused(t *testing.T) {
 		}
 	}
 	a := g.call("GET", "/v1/jobs?image="+strings.Repeat("a", 40_000), "", bearer(boss)...)
-	if p := a.problem(t, http.StatusRequestURITooLong, puller.InvalidRequest); !strings.Contains(p.Detail, "32768") {
+	if p := a.problem(t, http.StatusRequestURITooLong, puller.ErrInvalidRequest); !strings.Contains(p.Detail, "32768") {
 		t.Errorf("%s", p.Detail)
 	}
 	// What is in the head is refused before it is whole.

@@ -40,7 +40,7 @@ func TestAForgedHostIsRefused(t *testing.T) {
 				t.Errorf("%s as %q: %d %s", path, host, a.status, a.body)
 			}
 			if !fine && a.status != http.StatusBadRequest { // net/http refuses what is no host by itself
-				if p := a.problem(t, http.StatusForbidden, puller.Forbidden); !strings.Contains(p.Detail, "auth.hosts") {
+				if p := a.problem(t, http.StatusForbidden, puller.ErrForbidden); !strings.Contains(p.Detail, "auth.hosts") {
 					t.Errorf("%q: %s", host, p.Detail)
 				}
 			}
@@ -68,9 +68,9 @@ func TestRequestsOfOtherSitesPagesAreRefused(t *testing.T) {
 	} {
 		a := g.call("POST", "/v1/pulls", `{"image":"alpine"}`, append(r.headers, bearer(boss)...)...)
 		if !r.fine {
-			a.problem(t, http.StatusForbidden, puller.Forbidden)
+			a.problem(t, http.StatusForbidden, puller.ErrForbidden)
 			for _, login := range []string{"/v1/session"} {
-				g.call("POST", login, `{"token":"`+boss+`"}`, r.headers...).problem(t, http.StatusForbidden, puller.Forbidden)
+				g.call("POST", login, `{"token":"`+boss+`"}`, r.headers...).problem(t, http.StatusForbidden, puller.ErrForbidden)
 			}
 			continue
 		}
@@ -98,14 +98,14 @@ func TestBodiesThatAFormCanSendAreRefused(t *testing.T) {
 				continue
 			}
 			a := g.call("POST", path, body, append(bearer(boss), "Content-Type", media)...)
-			if p := a.problem(t, http.StatusBadRequest, puller.InvalidRequest); !strings.HasPrefix(p.Detail, "Content-Type: ") {
+			if p := a.problem(t, http.StatusBadRequest, puller.ErrInvalidRequest); !strings.HasPrefix(p.Detail, "Content-Type: ") {
 				t.Errorf("%s as %q: %s", path, media, p.Detail)
 			}
 		}
 	}
 	for _, method := range []string{"GET", "DELETE"} {
 		a := g.call(method, "/v1/jobs/01J", `{}`, bearer(boss)...)
-		if p := a.problem(t, http.StatusBadRequest, puller.InvalidRequest); !strings.HasPrefix(p.Detail, "body: ") {
+		if p := a.problem(t, http.StatusBadRequest, puller.ErrInvalidRequest); !strings.HasPrefix(p.Detail, "body: ") {
 			t.Errorf("%s with a body: %s", method, p.Detail)
 		}
 	}

@@ -109,9 +109,9 @@ func (s *Server) docker(w http.ResponseWriter, r *http.Request, path string) err
 	// What is only read is not there: docker-compose goes on where there is no
 	// network yet. But to docker run, a container that can't be made for want of
 	// something says that its image is to be pulled first.
-	kind := puller.NotFound
+	kind := puller.ErrNotFound
 	if !get && r.Method != http.MethodHead {
-		kind = puller.Forbidden
+		kind = puller.ErrForbidden
 	}
 	return puller.Errorf(kind, "%s %s is not for towline; ask the engine itself (%s)", r.Method, path, served)
 }

@@ -147,7 +147,7 @@ func TestWhatDockersClientsAskBesidesIsRefusedInTheirForm(t *testing.T) {
 	// What is Towline's own keeps its form.
 	for _, path := range []string{"/v1/images/create", "/v1/_ping", "/v1/nope", "/v2/_ping", "/nope", "/", "/vx.y/_ping", "/imagesx"} {
 		a := d.call("GET", path, "")
-		a.problem(t, 404, puller.NotFound)
+		a.problem(t, 404, puller.ErrNotFound)
 		if a.header.Get("Api-Version") != "" {
 			t.Errorf("%s is taken for Docker's", path)
 		}

@@ -27,7 +27,7 @@ func (s *Server) engineInfo(r *http.Request) (info puller.EngineInfo, os, arch s
 	ctx, cancel := context.WithTimeout(r.Context(), engineLimit)
 	defer cancel()
 	if info, err = s.puller.Engine(ctx); err != nil {
-		return info, "", "", puller.Errorf(puller.EngineUnavailable, "%w", err)
+		return info, "", "", puller.Errorf(puller.ErrEngineUnavailable, "%w", err)
 	}
 	os, arch, _ = strings.Cut(info.Platform, "/")
 	return info, os, arch, nil

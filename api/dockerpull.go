@@ -25,7 +25,7 @@ func (s *Server) createImage(w http.ResponseWriter, r *http.Request) error {
 	}
 	request := puller.PullRequest{
 		Image: image.String(), Platform: query.Get("platform"),
-		Policy: puller.Always,
+		Policy: puller.PolicyAlways,
 	}
 	request.Caller, request.Rules = caller(r)
 	if request.Credentials, err = dockerCredentials(r.Header.Get("X-Registry-Auth")); err != nil {

@@ -115,7 +115,7 @@ func TestDockersPullIsAPull(t *testing.T) {
 	}
 	id, _ := strings.CutPrefix(f.resp.Header.Get("Location"), "/v1/jobs/")
 	job := d.ended(id)
-	if job.State != puller.Succeeded || job.Policy != puller.Always || job.Image != "docker.io/library/alpine:3.20" {
+	if job.State != puller.StateSucceeded || job.Policy != puller.PolicyAlways || job.Image != "docker.io/library/alpine:3.20" {
 		t.Errorf("the job is %+v", job)
 	}
 	// It is there; Docker's clients have the registry asked all the same.
@@ -307,7 +307,7 @@ func TestADockerClientThatGoesAwayTakesItsJobAlong(t *testing.T) {
 		leaver.until("Downloading")
 		leaver.close()
 		synctest.Wait()
-		if state(0) != puller.StateCanceled || state(1) != puller.Active || d.engine.Counts().Aborted != 0 || d.open() != 1 {
+		if state(0) != puller.StateCanceled || state(1) != puller.StateActive || d.engine.Counts().Aborted != 0 || d.open() != 1 {
 			t.Errorf("one of two has left: %s, %s, %+v", state(0), state(1), d.engine.Counts())
 		}
 		// Who leaves before there was anything to tell is missed as well.

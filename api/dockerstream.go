@@ -45,7 +45,7 @@ func (s *Server) streamDocker(w http.ResponseWriter, r *http.Request, id string,
 		}
 	}
 	if errors.Is(err, io.EOF) { // before the job's end
-		out.fail(nil, problem(puller.Overloaded, "towline is shutting down; job "+id+" goes on when it is back"))
+		out.fail(nil, problem(puller.ErrOverloaded, "towline is shutting down; job "+id+" goes on when it is back"))
 		return nil
 	}
 	// The client has gone. This fails where there is nothing left to cancel.
@@ -56,7 +56,7 @@ func (s *Server) streamDocker(w http.ResponseWriter, r *http.Request, id string,
 // pulls reports whether an event says that the engine has begun to pull.
 func pulls(f stream.Frame) bool {
 	var e puller.Event
-	return f.Type == "state" && f.Decode(&e) == nil && e.Phase == puller.Pulling
+	return f.Type == "state" && f.Decode(&e) == nil && e.Phase == puller.PhasePulling
 }
 
 // resultIn returns the job as it has ended, or nil if that is not told yet.
@@ -125,7 +125,7 @@ func (d *dockerStream) success(dst []byte, r *puller.Result) []byte {
 		dst = stream.AppendDockerStatus(dst, "", "Digest: "+r.Digest)
 	}
 	words := "Image is up to date for "
-	if r.Source == puller.Pulled {
+	if r.Source == puller.SourcePulled {
 		words = "Downloaded newer image for "
 	}
 	return stream.AppendDockerStatus(dst, "", "Status: "+words+reference.FamiliarString(d.image))

@@ -25,7 +25,7 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), engineLimit)
 	defer cancel()
 	if _, err := s.puller.Engine(ctx); err != nil {
-		return puller.Errorf(puller.EngineUnavailable, "%w", err)
+		return puller.Errorf(puller.ErrEngineUnavailable, "%w", err)
 	}
 	if err := s.puller.Ready(); err != nil {
 		return err

@@ -26,7 +26,7 @@ func TestTheEngineIsDescribedAndMissed(t *testing.T) {
 	if gone.Reachable {
 		t.Errorf("an engine that is gone is %+v", gone)
 	}
-	d.call("GET", "/readyz", "").problem(t, 503, puller.EngineUnavailable)
+	d.call("GET", "/readyz", "").problem(t, 503, puller.ErrEngineUnavailable)
 	if a := d.call("GET", "/healthz", ""); a.status != http.StatusOK {
 		t.Errorf("without its engine the daemon is not alive: %d %s", a.status, a.body)
 	}

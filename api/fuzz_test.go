@@ -34,7 +34,7 @@ func startFuzzed(f *testing.F) fuzzed {
 	log.SetOutput(&safeBuffer{})
 	log.SetLevel(logrus.ErrorLevel)
 	p, err := puller.New(e, puller.Options{
-		Concurrency: 8, Policy: puller.Missing, Timeout: time.Hour, Store: pullertest.NewStore(), Log: log,
+		Concurrency: 8, Policy: puller.PolicyMissing, Timeout: time.Hour, Store: pullertest.NewStore(), Log: log,
 		OutputDir: f.TempDir(), OutputLimit: 1 << 20,
 	})
 	if err != nil {
@@ -57,7 +57,7 @@ func (f fuzzed) post(t *testing.T, path, body string, header http.Header) (job p
 	f.handler.ServeHTTP(w, r)
 	a := answer{w.Code, w.Header(), w.Body.String()}
 	if a.status != http.StatusAccepted {
-		if p := a.problem(t, http.StatusBadRequest, puller.InvalidRequest); len(p.Detail) > 2100 || strings.IndexFunc(p.Detail, unsafe) >= 0 {
+		if p := a.problem(t, http.StatusBadRequest, puller.ErrInvalidRequest); len(p.Detail) > 2100 || strings.IndexFunc(p.Detail, unsafe) >= 0 {
 			t.Errorf("%.100q is refused with %d bytes, %.600q", body, len(p.Detail), p.Detail)
 		}
 		return puller.Job{}, false

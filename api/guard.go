@@ -68,7 +68,7 @@ func (g *guard) admit(w http.ResponseWriter, r *http.Request) (auth.Caller, erro
 		}
 	}
 	if err := g.origin.Check(r); err != nil {
-		return auth.Caller{}, puller.Errorf(puller.Forbidden, "the request comes from another site's page: %w", err)
+		return auth.Caller{}, puller.Errorf(puller.ErrForbidden, "the request comes from another site's page: %w", err)
 	}
 	return who, checkBody(w, r)
 }
@@ -77,14 +77,14 @@ func (g *guard) admit(w http.ResponseWriter, r *http.Request) (auth.Caller, erro
 // unknown is why it is not known who that is, nil if it is.
 func (g *guard) check(r *http.Request, who auth.Caller, unknown error) error {
 	if !g.hosts.Has(r) {
-		return puller.Errorf(puller.Forbidden, "Host: %q is no name of this daemon; call it by one of its names, or add it to its auth.hosts", clip(r.Host))
+		return puller.Errorf(puller.ErrForbidden, "Host: %q is no name of this daemon; call it by one of its names, or add it to its auth.hosts", clip(r.Host))
 	}
 	name := who.Name
 	if unknown != nil {
 		name = auth.Stranger(r.RemoteAddr)
 	}
 	if wait := g.limits.Allow(name); wait > 0 {
-		return &puller.Error{Kind: puller.Overloaded, RetryAfter: wait,
+		return &puller.Error{Kind: puller.ErrOverloaded, RetryAfter: wait,
 			Err: errors.New("more requests a second than one caller may make (limits.requests); ask again later")}
 	}
 	_, pattern := g.mux.Handler(r)
@@ -95,7 +95,7 @@ func (g *guard) check(r *http.Request, who auth.Caller, unknown error) error {
 	return who.Need(scope)
 }
 
-// identify returns who asks. The error is Unauthorized.
+// identify returns who asks. The error is ErrUnauthorized.
 func (g *guard) identify(r *http.Request) (auth.Caller, error) {
 	if c, ok := auth.CallerOf(r); ok {
 		return c, nil

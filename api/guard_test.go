@@ -171,7 +171,7 @@ func TestWhoIsNotKnownIsRefusedOnEveryRoute(t *testing.T) {
 				}
 				continue
 			}
-			p := a.problem(t, http.StatusUnauthorized, puller.Unauthorized)
+			p := a.problem(t, http.StatusUnauthorized, puller.ErrUnauthorized)
 			if got := a.header.Get("WWW-Authenticate"); got != `Bearer realm="towline"` {
 				t.Errorf("%s: %s: WWW-Authenticate is %q", name, r, got)
 			}
@@ -213,7 +213,7 @@ func TestEachScopeOpensItsRoutesAndNoOthers(t *testing.T) {
 			case !may && a.status != http.StatusForbidden:
 				t.Errorf("%s is open to %s: %d", r, token, a.status)
 			case !may && r.method != "HEAD":
-				p := a.problem(t, http.StatusForbidden, puller.Forbidden)
+				p := a.problem(t, http.StatusForbidden, puller.ErrForbidden)
 				if !strings.Contains(p.Detail, `"`+string(r.scope)+`"`) {
 					t.Errorf("%s: the scope is not named: %s", r, p.Detail)
 				}
@@ -249,7 +249,7 @@ func TestATokenInTheAddressIsRefusedAndNotLogged(t *testing.T) {
 				t.Errorf("%s: %d %s", path, a.status, a.body)
 			}
 			if !strings.Contains(path, "TOKEN") {
-				if p := a.problem(t, http.StatusBadRequest, puller.InvalidRequest); !strings.Contains(p.Detail, "Authorization") {
+				if p := a.problem(t, http.StatusBadRequest, puller.ErrInvalidRequest); !strings.Contains(p.Detail, "Authorization") {
 					t.Errorf("%s: %s", path, p.Detail)
 				}
 			}
@@ -320,7 +320,7 @@ func TestRequestsASecondAreLimited(t *testing.T) {
 			break
 		}
 	}
-	a.problem(t, http.StatusServiceUnavailable, puller.Overloaded)
+	a.problem(t, http.StatusServiceUnavailable, puller.ErrOverloaded)
 	if a.header.Get("Retry-After") != "1" {
 		t.Errorf("Retry-After is %q", a.header.Get("Retry-After"))
 	}
@@ -352,7 +352,7 @@ func TestUnixSocketsNeedNoToken(t *testing.T) {
 			t.Errorf("%d %s", a.status, a.body)
 		}
 	}
-	g.call("POST", "/v1/session", `{"token":"x"}`).problem(t, http.StatusForbidden, puller.Forbidden)
+	g.call("POST", "/v1/session", `{"token":"x"}`).problem(t, http.StatusForbidden, puller.ErrForbidden)
 }
 
 type wrapping struct{ net.Listener }

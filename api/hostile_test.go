@@ -21,7 +21,7 @@ func TestPrivilegesOfRunsAreRefusedByName(t *testing.T) {
 	d := startRunning(t, nil)
 	refused := func(field, body string) {
 		t.Helper()
-		p := d.call("POST", "/v1/runs", body).problem(t, http.StatusBadRequest, puller.InvalidRequest)
+		p := d.call("POST", "/v1/runs", body).problem(t, http.StatusBadRequest, puller.ErrInvalidRequest)
 		if name, _, _ := strings.Cut(p.Detail, ":"); name != field {
 			t.Errorf("%s is refused with %s", body, p.Detail)
 		}
@@ -156,7 +156,7 @@ func TestARefusalDoesNotRepeatAllThatWasSent(t *testing.T) {
 			header = append(header, "Content-Type", c.media)
 		}
 		a := d.call("POST", c.path, c.body, header...)
-		if p := a.problem(t, http.StatusBadRequest, puller.InvalidRequest); len(p.Detail) > 2100 || strings.IndexFunc(p.Detail, unsafe) >= 0 {
+		if p := a.problem(t, http.StatusBadRequest, puller.ErrInvalidRequest); len(p.Detail) > 2100 || strings.IndexFunc(p.Detail, unsafe) >= 0 {
 			t.Errorf("%.60s %.60s: refused in %d bytes: %.100q", c.path, c.body, len(p.Detail), p.Detail)
 		}
 	}

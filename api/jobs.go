@@ -18,7 +18,7 @@ func (s *Server) listJobs(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	f := puller.Filter{
 		State:  puller.State(q.Get("state")),
-		Kind:   q.Get("kind"),
+		Kind:   puller.JobKind(q.Get("kind")),
 		Image:  q.Get("image"),
 		Cursor: q.Get("cursor"),
 	}
@@ -51,7 +51,7 @@ func (s *Server) cancelJob(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	scope := auth.ScopePull
-	if job.Kind == puller.KindRun {
+	if job.Kind == puller.JobRun {
 		scope = auth.ScopeRun
 	}
 	who, _ := auth.CallerOf(r)

@@ -94,7 +94,7 @@ func TestACancelEndsTheJobAndItsPull(t *testing.T) {
 	f := d.follow("POST", "/v1/pulls", `{"image":"alpine"}`, ndjson)
 	id := f.until(downloading)[0].Job
 	job := d.call("DELETE", "/v1/jobs/"+id, "").job(t, http.StatusOK)
-	if job.State != puller.StateCanceled || job.Error == nil || job.Error.Kind != puller.Canceled || job.FinishedAt.IsZero() {
+	if job.State != puller.StateCanceled || job.Error == nil || job.Error.Kind != puller.ErrCanceled || job.FinishedAt.IsZero() {
 		t.Errorf("the job is %+v", job)
 	}
 	events := f.rest()
@@ -104,7 +104,7 @@ func TestACancelEndsTheJobAndItsPull(t *testing.T) {
 	if got := d.call("GET", "/v1/jobs/"+id, "").job(t, http.StatusOK); got.State != puller.StateCanceled {
 		t.Errorf("the job is %+v", got)
 	}
-	p := d.call("DELETE", "/v1/jobs/"+id, "").problem(t, http.StatusConflict, puller.Conflict)
+	p := d.call("DELETE", "/v1/jobs/"+id, "").problem(t, http.StatusConflict, puller.ErrConflict)
 	if !strings.Contains(p.Detail, "canceled") {
 		t.Errorf("why it is refused is %q", p.Detail)
 	}
@@ -147,9 +147,9 @@ func TestUnknownJobsAndRoutesAreProblems(t *testing.T) {
 				t.Errorf("HEAD %s: %d %q", r.path, a.status, a.body)
 			}
 		case r.status == 404:
-			a.problem(t, 404, puller.NotFound)
+			a.problem(t, 404, puller.ErrNotFound)
 		default:
-			a.problem(t, 405, puller.InvalidRequest)
+			a.problem(t, 405, puller.ErrInvalidRequest)
 		}
 	}
 	if a := d.call("GET", "//v1//jobs?limit=1", ""); a.status/100 != 3 || a.header.Get("Location") != "/v1/jobs?limit=1" {

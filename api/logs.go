@@ -27,8 +27,8 @@ func (s *Server) jobLogs(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if job.Kind != puller.KindRun {
-		return puller.Errorf(puller.NotFound, "job %s is a %s, which prints nothing; a run does", id, job.Kind)
+	if job.Kind != puller.JobRun {
+		return puller.Errorf(puller.ErrNotFound, "job %s is a %s, which prints nothing; a run does", id, job.Kind)
 	}
 	var begin uint64
 	frames, sub, err := s.puller.Watch(id, &begin)

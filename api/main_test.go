@@ -73,7 +73,7 @@ func startOn(t *testing.T, l net.Listener, dial func(context.Context, string, st
 	if err != nil {
 		t.Fatal(err)
 	}
-	options := puller.Options{Concurrency: 8, Policy: puller.Missing, Timeout: time.Hour, Store: pullertest.NewStore(), Log: log, Metrics: metrics}
+	options := puller.Options{Concurrency: 8, Policy: puller.PolicyMissing, Timeout: time.Hour, Store: pullertest.NewStore(), Log: log, Metrics: metrics}
 	for _, c := range change {
 		c(&options)
 	}
@@ -212,7 +212,7 @@ func (a answer) decode(t *testing.T, status int, media string, v any) {
 
 // problem takes a problem out of an answer, which must be one in form and of
 // the kind.
-func (a answer) problem(t *testing.T, status int, kind puller.Kind) api.Problem {
+func (a answer) problem(t *testing.T, status int, kind puller.ErrorKind) api.Problem {
 	t.Helper()
 	if got := a.header.Get("Content-Type"); got != "application/problem+json" {
 		t.Fatalf("the answer is %d, %s:\n%s", a.status, got, a.body)
@@ -371,7 +371,7 @@ func checkComplete(t *testing.T, events []told, id string) {
 		if (e.Type == "result") != last {
 			t.Errorf("event %d of %d is a %s", i+1, len(events), e.Type)
 		}
-		if last && (e.Result == nil || e.Result.State != puller.Succeeded || e.Result.ID != id) {
+		if last && (e.Result == nil || e.Result.State != puller.StateSucceeded || e.Result.ID != id) {
 			t.Errorf("the job's end is %s", e.raw)
 		}
 	}

@@ -63,7 +63,7 @@ func isYAML(r *http.Request) bool {
 }
 
 // composeRequest reads a Compose file and what stands beside it. The error is
-// InvalidRequest and names the line or the parameter, or Overloaded.
+// ErrInvalidRequest and names the line or the parameter, or ErrOverloaded.
 func (s *Server) composeRequest(w http.ResponseWriter, r *http.Request) (puller.PrewarmRequest, error) {
 	q := r.URL.Query()
 	variables := make(map[string]string)

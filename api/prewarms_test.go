@@ -19,20 +19,20 @@ func TestAPrewarmIsAcceptedAtOnce(t *testing.T) {
 	d.good("registry.test/app:v1", 1)
 	a := d.call("POST", "/v1/prewarms", `{"images":["alpine:3.20",{"image":"registry.test/app:v1","platform":"linux/amd64","policy":"always"}],"fail_fast":true,"priority":"low","retries":1,"timeout":"90s"}`)
 	parent := a.job(t, http.StatusAccepted)
-	if parent.Kind != puller.KindPrewarm || parent.State.Ended() || parent.Priority != puller.Low || len(parent.Children) != 2 || len(parent.Images) != 2 || parent.Images[0].Image != "docker.io/library/alpine:3.20" {
+	if parent.Kind != puller.JobPrewarm || parent.State.Ended() || parent.Priority != puller.PriorityLow || len(parent.Children) != 2 || len(parent.Images) != 2 || parent.Images[0].Image != "docker.io/library/alpine:3.20" {
 		t.Errorf("the prewarm is %s", a.body)
 	}
 	if got := a.header.Get("Location"); got != "/v1/jobs/"+parent.ID {
 		t.Errorf("Location is %q", got)
 	}
 	child := d.call("GET", "/v1/jobs/"+parent.Children[1], "").job(t, http.StatusOK)
-	if child.Parent != parent.ID || child.Kind != puller.KindPull || child.Platform != "linux/amd64" || child.Policy != puller.Always || child.Priority != puller.Low {
+	if child.Parent != parent.ID || child.Kind != puller.JobPull || child.Platform != "linux/amd64" || child.Policy != puller.PolicyAlways || child.Priority != puller.PriorityLow {
 		t.Errorf("its second child is %+v", child)
 	}
 	close(gate)
 	d.ended(parent.ID)
 	ended := d.call("GET", "/v1/jobs/"+parent.ID, "").job(t, http.StatusOK)
-	if ended.State != puller.Succeeded || len(ended.Images) != 2 || ended.Images[0].Source != puller.Pulled {
+	if ended.State != puller.StateSucceeded || len(ended.Images) != 2 || ended.Images[0].Source != puller.SourcePulled {
 		t.Errorf("it ended as %+v", ended)
 	}
 	list := func(query string) (ids []string) {
@@ -59,13 +59,13 @@ func TestAPrewarmThatWaitsIsAnsweredWithItsEnd(t *testing.T) {
 	d.good("registry.test/a:v1", 1)
 	d.good("registry.test/b:v1", 2)
 	parent := d.call("POST", "/v1/prewarms?wait=true", `{"images":["registry.test/a:v1","registry.test/b:v1"]}`).job(t, http.StatusOK)
-	if parent.State != puller.Succeeded || len(parent.Images) != 2 || parent.Result == nil {
+	if parent.State != puller.StateSucceeded || len(parent.Images) != 2 || parent.Result == nil {
 		t.Errorf("the prewarm is %+v", parent)
 	}
 
 	d.engine.Script("denied.test/b:v1", play("engine-20.10/unauthorized"))
 	a := d.call("POST", "/v1/prewarms?wait=true", `{"images":["registry.test/a:v1","denied.test/b:v1","lost.test/c:v1"],"retries":0}`)
-	p := a.problem(t, http.StatusForbidden, puller.Denied)
+	p := a.problem(t, http.StatusForbidden, puller.ErrDenied)
 	if !strings.Contains(p.Detail, "denied.test/b:v1 (denied)") || !strings.Contains(p.Detail, "lost.test/c:v1 (not_found)") || strings.Contains(p.Detail, "registry.test/a") || a.header.Get("Location") != "/v1/jobs/"+p.Job {
 		t.Errorf("the problem is %s", a.body)
 	}
@@ -73,7 +73,7 @@ func TestAPrewarmThatWaitsIsAnsweredWithItsEnd(t *testing.T) {
 	// What is only canceled because another one failed does not count.
 	d.held("slow.test/a:v1")
 	a = d.call("POST", "/v1/prewarms?wait=true", `{"images":["slow.test/a:v1","lost.test/c:v1"],"fail_fast":true}`)
-	p = a.problem(t, http.StatusNotFound, puller.NotFound)
+	p = a.problem(t, http.StatusNotFound, puller.ErrNotFound)
 	if !strings.Contains(p.Detail, "slow.test/a:v1 (canceled)") {
 		t.Errorf("the problem is %s", a.body)
 	}
@@ -89,7 +89,7 @@ func TestAPrewarmIsStreamed(t *testing.T) {
 			events := f.rest()
 			last := events[len(events)-1]
 			checkComplete(t, events, last.Job)
-			if last.Result.Kind != puller.KindPrewarm || len(last.Result.Images) != 2 || last.Result.Progress == nil || last.Result.Progress.Downloaded != 2000 {
+			if last.Result.Kind != puller.JobPrewarm || len(last.Result.Images) != 2 || last.Result.Progress == nil || last.Result.Progress.Downloaded != 2000 {
 				t.Errorf("the result is %s", last.raw)
 			}
 			notices, layers := 0, 0
@@ -123,8 +123,8 @@ func TestAPrewarmIsCanceledOverTheAPI(t *testing.T) {
 	if got.State != puller.StateCanceled || len(got.Images) != 2 || got.Images[0].State != puller.StateCanceled || got.Error == nil {
 		t.Errorf("it was answered with %+v", got)
 	}
-	d.call("DELETE", "/v1/jobs/"+parent.ID, "").problem(t, http.StatusConflict, puller.Conflict)
-	d.call("DELETE", "/v1/jobs/"+parent.Children[1], "").problem(t, http.StatusConflict, puller.Conflict)
+	d.call("DELETE", "/v1/jobs/"+parent.ID, "").problem(t, http.StatusConflict, puller.ErrConflict)
+	d.call("DELETE", "/v1/jobs/"+parent.Children[1], "").problem(t, http.StatusConflict, puller.ErrConflict)
 }
 
 func TestAPrewarmSentAgainIsTheSame(t *testing.T) {
@@ -139,8 +139,8 @@ func TestAPrewarmSentAgainIsTheSame(t *testing.T) {
 			t.Errorf("%s is another job: %+v", same, again)
 		}
 	}
-	d.call("POST", "/v1/prewarms", `{"images":["registry.test/a:v1","b"]}`, "Idempotency-Key", "ci").problem(t, http.StatusConflict, puller.Conflict)
-	d.call("POST", "/v1/pulls", `{"image":"registry.test/a:v1"}`, "Idempotency-Key", "ci").problem(t, http.StatusConflict, puller.Conflict)
+	d.call("POST", "/v1/prewarms", `{"images":["registry.test/a:v1","b"]}`, "Idempotency-Key", "ci").problem(t, http.StatusConflict, puller.ErrConflict)
+	d.call("POST", "/v1/pulls", `{"image":"registry.test/a:v1"}`, "Idempotency-Key", "ci").problem(t, http.StatusConflict, puller.ErrConflict)
 }
 
 func TestAComposeFileIsAPrewarm(t *testing.T) {
@@ -148,14 +148,14 @@ func TestAComposeFileIsAPrewarm(t *testing.T) {
 	d.good("registry.test/a:v2", 1)
 	file := "services:\n  web: {image: 'registry.test/a:${TAG}'}\n  app: {build: .}\n  dev: {image: lost, profiles: [dev]}\n"
 	parent := d.call("POST", "/v1/prewarms?wait=true&var=TAG=v2&priority=high&fail_fast=true", file, "Content-Type", yaml).job(t, http.StatusOK)
-	if parent.State != puller.Succeeded || parent.Priority != puller.High || len(parent.Children) != 1 || len(parent.Images) != 2 {
+	if parent.State != puller.StateSucceeded || parent.Priority != puller.PriorityHigh || len(parent.Children) != 1 || len(parent.Images) != 2 {
 		t.Errorf("the prewarm is %+v", parent)
 	}
 	if s := parent.Images[len(parent.Images)-1]; s.Service != "app" || s.State != "skipped" || s.Reason == "" {
 		t.Errorf("what is built is %+v", s)
 	}
 	built := d.call("POST", "/v1/prewarms?wait=true", "services: {app: {build: .}}", "Content-Type", yaml).job(t, http.StatusOK)
-	if built.State != puller.Succeeded || len(built.Children) != 0 || len(built.Images) != 1 || built.Images[0].State != "skipped" {
+	if built.State != puller.StateSucceeded || len(built.Children) != 0 || len(built.Images) != 1 || built.Images[0].State != "skipped" {
 		t.Errorf("a file of nothing but what is built is %+v", built)
 	}
 	if d.engine.Counts().Pulls != 1 {
@@ -244,7 +244,7 @@ func TestBadPrewarmsAreRefusedByName(t *testing.T) {
 			if c.media != "" {
 				header = append(header, "Content-Type", c.media)
 			}
-			p := d.call("POST", "/v1/prewarms"+c.query, c.body, header...).problem(t, http.StatusBadRequest, puller.InvalidRequest)
+			p := d.call("POST", "/v1/prewarms"+c.query, c.body, header...).problem(t, http.StatusBadRequest, puller.ErrInvalidRequest)
 			for _, words := range c.says {
 				if !strings.Contains(p.Detail, words) {
 					t.Errorf("it does not say %q: %s", words, p.Detail)
@@ -255,8 +255,8 @@ func TestBadPrewarmsAreRefusedByName(t *testing.T) {
 			}
 		})
 	}
-	d.call("POST", "/v1/prewarms", `{"images":["a"]}`, "Idempotency-Key", strings.Repeat("k", 256)).problem(t, http.StatusBadRequest, puller.InvalidRequest)
-	d.call("POST", "/v1/prewarms", `{"images":["a"]}`, "X-Registry-Auth", "!").problem(t, http.StatusBadRequest, puller.InvalidRequest)
+	d.call("POST", "/v1/prewarms", `{"images":["a"]}`, "Idempotency-Key", strings.Repeat("k", 256)).problem(t, http.StatusBadRequest, puller.ErrInvalidRequest)
+	d.call("POST", "/v1/prewarms", `{"images":["a"]}`, "X-Registry-Auth", "!").problem(t, http.StatusBadRequest, puller.ErrInvalidRequest)
 	// Nothing was accepted, and no key is taken.
 	if jobs, _, err := d.puller.Jobs(puller.Filter{}); err != nil || len(jobs) != 0 {
 		t.Errorf("there are %+v, %v", jobs, err)
@@ -273,7 +273,7 @@ func TestAPrewarmMayHaveAsManyImagesAsAreTaken(t *testing.T) {
 		images = append(images, fmt.Sprintf("%q", name))
 	}
 	parent := d.call("POST", "/v1/prewarms?wait=true", `{"images":[`+strings.Join(images, ",")+`]}`).job(t, http.StatusOK)
-	if len(parent.Images) != 1000 || parent.State != puller.Succeeded || d.engine.Counts().Pulls != 0 {
+	if len(parent.Images) != 1000 || parent.State != puller.StateSucceeded || d.engine.Counts().Pulls != 0 {
 		t.Errorf("it is %s with %d images after %d pulls", parent.State, len(parent.Images), d.engine.Counts().Pulls)
 	}
 }
@@ -286,7 +286,7 @@ func TestAListOfSeveralRegistriesSaysForWhichItsCredentialsAre(t *testing.T) {
 		"application/yaml": "services: {a: {image: 'a.test/x:v1'}, b: {image: 'b.test/x:v1'}}",
 	} {
 		for _, path := range []string{"/v1/prewarms", "/v1/prewarms?dry_run=true"} {
-			p := d.call("POST", path, body, "Content-Type", media, "X-Registry-Auth", auth).problem(t, 400, puller.InvalidRequest)
+			p := d.call("POST", path, body, "Content-Type", media, "X-Registry-Auth", auth).problem(t, 400, puller.ErrInvalidRequest)
 			if !strings.Contains(p.Detail, "serveraddress") || !strings.Contains(p.Detail, "a.test, b.test") {
 				t.Errorf("%s, %s: %s", path, media, p.Detail)
 			}

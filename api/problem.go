@@ -15,46 +15,46 @@ import (
 
 // Problem is the body of every answer that is an error (RFC 9457).
 type Problem struct {
-	Type      string      `json:"type"`
-	Title     string      `json:"title"`
-	Status    int         `json:"status"`
-	Detail    string      `json:"detail"`
-	Kind      puller.Kind `json:"kind"`
-	Retryable bool        `json:"retryable"`
-	Job       string      `json:"job,omitempty"` // the ID of the job that failed
+	Type      string           `json:"type"`
+	Title     string           `json:"title"`
+	Status    int              `json:"status"`
+	Detail    string           `json:"detail"`
+	Kind      puller.ErrorKind `json:"kind"`
+	Retryable bool             `json:"retryable"`
+	Job       string           `json:"job,omitempty"` // the ID of the job that failed
 
 	retryAfter time.Duration
 }
 
 // kinds is the one table from an error's kind to its status.
-var kinds = map[puller.Kind]struct {
+var kinds = map[puller.ErrorKind]struct {
 	status int
 	title  string
 }{
-	puller.InvalidRequest:      {http.StatusBadRequest, "The request is not valid"},
-	puller.Unauthorized:        {http.StatusUnauthorized, "The caller is not known"},
-	puller.Forbidden:           {http.StatusForbidden, "Towline's rules forbid it"},
-	puller.Denied:              {http.StatusForbidden, "The registry denied access"},
-	puller.NotFound:            {http.StatusNotFound, "Not found"},
-	puller.Conflict:            {http.StatusConflict, "It conflicts with the present state"},
-	puller.Canceled:            {http.StatusConflict, "The job was canceled"},
-	puller.PlatformMismatch:    {http.StatusUnprocessableEntity, "The image is not there for the platform"},
-	puller.RateLimited:         {http.StatusTooManyRequests, "The registry limits the rate"},
-	puller.EngineUnavailable:   {http.StatusServiceUnavailable, "The engine does not answer"},
-	puller.RegistryUnavailable: {http.StatusBadGateway, "The registry does not answer as it should"},
-	puller.Truncated:           {http.StatusBadGateway, "The pull ended before its end"},
-	puller.Corrupt:             {http.StatusBadGateway, "What arrived is not what was announced"},
-	puller.Stalled:             {http.StatusGatewayTimeout, "The pull stood still"},
-	puller.Timeout:             {http.StatusGatewayTimeout, "The time was up"},
-	puller.NoSpace:             {http.StatusInsufficientStorage, "The engine has no space left"},
-	puller.Overloaded:          {http.StatusServiceUnavailable, "Towline takes no more at present"},
-	puller.Internal:            {http.StatusInternalServerError, "It failed for another reason"},
+	puller.ErrInvalidRequest:      {http.StatusBadRequest, "The request is not valid"},
+	puller.ErrUnauthorized:        {http.StatusUnauthorized, "The caller is not known"},
+	puller.ErrForbidden:           {http.StatusForbidden, "Towline's rules forbid it"},
+	puller.ErrDenied:              {http.StatusForbidden, "The registry denied access"},
+	puller.ErrNotFound:            {http.StatusNotFound, "Not found"},
+	puller.ErrConflict:            {http.StatusConflict, "It conflicts with the present state"},
+	puller.ErrCanceled:            {http.StatusConflict, "The job was canceled"},
+	puller.ErrPlatformMismatch:    {http.StatusUnprocessableEntity, "The image is not there for the platform"},
+	puller.ErrRateLimited:         {http.StatusTooManyRequests, "The registry limits the rate"},
+	puller.ErrEngineUnavailable:   {http.StatusServiceUnavailable, "The engine does not answer"},
+	puller.ErrRegistryUnavailable: {http.StatusBadGateway, "The registry does not answer as it should"},
+	puller.ErrTruncated:           {http.StatusBadGateway, "The pull ended before its end"},
+	puller.ErrCorrupt:             {http.StatusBadGateway, "What arrived is not what was announced"},
+	puller.ErrStalled:             {http.StatusGatewayTimeout, "The pull stood still"},
+	puller.ErrTimeout:             {http.StatusGatewayTimeout, "The time was up"},
+	puller.ErrNoSpace:             {http.StatusInsufficientStorage, "The engine has no space left"},
+	puller.ErrOverloaded:          {http.StatusServiceUnavailable, "Towline takes no more at present"},
+	puller.ErrInternal:            {http.StatusInternalServerError, "It failed for another reason"},
 }
 
-func problem(kind puller.Kind, detail string) Problem {
+func problem(kind puller.ErrorKind, detail string) Problem {
 	k, ok := kinds[kind]
 	if !ok {
-		kind, k = puller.Internal, kinds[puller.Internal]
+		kind, k = puller.ErrInternal, kinds[puller.ErrInternal]
 	}
 	return Problem{
 		Type: "urn:towline:problem:" + string(kind), Title: k.title, Status: k.status,
@@ -145,12 +145,12 @@ func withProblems(mux *http.ServeMux) http.Handler {
 		}
 		refusal := refusedRoute{header: make(http.Header)}
 		h.ServeHTTP(&refusal, r)
-		p := problem(puller.NotFound, "there is no route "+r.Method+" "+r.URL.Path)
+		p := problem(puller.ErrNotFound, "there is no route "+r.Method+" "+r.URL.Path)
 		switch {
 		case refusal.status == http.StatusMethodNotAllowed:
 			allow := refusal.header.Get("Allow")
 			w.Header().Set("Allow", allow)
-			p = problem(puller.InvalidRequest, r.Method+" is not for "+r.URL.Path+"; it takes "+allow)
+			p = problem(puller.ErrInvalidRequest, r.Method+" is not for "+r.URL.Path+"; it takes "+allow)
 			p.Status, p.Title = http.StatusMethodNotAllowed, "The method is not allowed"
 		case refusal.status/100 == 3: // a path that is not clean
 			w.Header().Set("Location", refusal.header.Get("Location"))

@@ -11,7 +11,7 @@ import (
 )
 
 // contract is the table of error kinds that scripts rely on.
-var contract = map[puller.Kind]struct {
+var contract = map[puller.ErrorKind]struct {
 	status    int
 	retryable bool
 }{
@@ -36,18 +36,18 @@ func TestEveryKindHasTheStatusOfTheContract(t *testing.T) {
 
 func TestAnErrorWithoutAKindIsInternal(t *testing.T) {
 	for _, err := range []error{errors.New("x"), puller.Errorf("nobody_knows", "x")} {
-		if p := problemOf(err); p.Kind != puller.Internal || p.Status != 500 {
+		if p := problemOf(err); p.Kind != puller.ErrInternal || p.Status != 500 {
 			t.Errorf("%v: %+v", err, p)
 		}
 	}
 }
 
 func TestAProblemSaysWhenToTryAgain(t *testing.T) {
-	limited := puller.Errorf(puller.RateLimited, "x")
+	limited := puller.Errorf(puller.ErrRateLimited, "x")
 	limited.RetryAfter = 1500 * time.Millisecond
 	for name, p := range map[string]Problem{
 		"of an error": problemOf(fmt.Errorf("wrapped: %w", limited)),
-		"of a job":    problemOfJob(puller.Job{Error: &puller.JobError{Kind: puller.RateLimited, RetryAfterSeconds: 1.5}}),
+		"of a job":    problemOfJob(puller.Job{Error: &puller.JobError{Kind: puller.ErrRateLimited, RetryAfterSeconds: 1.5}}),
 	} {
 		w := httptest.NewRecorder()
 		writeProblem(w, p)
@@ -56,7 +56,7 @@ func TestAProblemSaysWhenToTryAgain(t *testing.T) {
 		}
 	}
 	w := httptest.NewRecorder()
-	writeProblem(w, problem(puller.NotFound, "x"))
+	writeProblem(w, problem(puller.ErrNotFound, "x"))
 	if _, there := w.Header()["Retry-After"]; there {
 		t.Error("a problem that nobody knows the end of has a Retry-After")
 	}

@@ -23,7 +23,7 @@ func TestAPlainPullIsAcceptedAtOnce(t *testing.T) {
 	a := d.call("POST", "/v1/pulls", `{"image":"alpine:3.20","platform":"linux/amd64","policy":"always","priority":"high","timeout":"90s","retries":2}`)
 	job := a.job(t, http.StatusAccepted)
 	if job.State.Ended() || job.Kind != "pull" || job.Image != "docker.io/library/alpine:3.20" ||
-		job.Platform != "linux/amd64" || job.Policy != puller.Always || job.Priority != puller.High || job.CreatedAt.IsZero() {
+		job.Platform != "linux/amd64" || job.Policy != puller.PolicyAlways || job.Priority != puller.PriorityHigh || job.CreatedAt.IsZero() {
 		t.Errorf("the job is %+v", job)
 	}
 	if got := a.header.Get("Location"); got != "/v1/jobs/"+job.ID {
@@ -31,7 +31,7 @@ func TestAPlainPullIsAcceptedAtOnce(t *testing.T) {
 	}
 	close(gate)
 	d.ended(job.ID)
-	if got := d.call("GET", a.header.Get("Location"), "").job(t, http.StatusOK); got.State != puller.Succeeded {
+	if got := d.call("GET", a.header.Get("Location"), "").job(t, http.StatusOK); got.State != puller.StateSucceeded {
 		t.Errorf("at the location is %+v", got)
 	}
 }
@@ -41,14 +41,14 @@ func TestAPullThatWaitsIsAnsweredWithTheEndedJob(t *testing.T) {
 	image := d.good("registry.test/app:v1", 1)
 	a := d.call("POST", "/v1/pulls?wait=true", `{"image":"registry.test/app:v1"}`)
 	job := a.job(t, http.StatusOK)
-	if job.State != puller.Succeeded || job.Result == nil || job.Result.Source != puller.Pulled || job.Result.Digest != pullertest.Digest(image) || job.Result.ImageID != image.ID {
+	if job.State != puller.StateSucceeded || job.Result == nil || job.Result.Source != puller.SourcePulled || job.Result.Digest != pullertest.Digest(image) || job.Result.ImageID != image.ID {
 		t.Errorf("the job is %s", a.body)
 	}
 	if got := a.header.Get("Location"); got != "/v1/jobs/"+job.ID {
 		t.Errorf("Location is %q", got)
 	}
 	again := d.call("POST", "/v1/pulls?wait=true", `{"image":"registry.test/app:v1"}`).job(t, http.StatusOK)
-	if again.Result.Source != puller.Present || d.engine.Counts().Pulls != 1 {
+	if again.Result.Source != puller.SourcePresent || d.engine.Counts().Pulls != 1 {
 		t.Errorf("an image that is there was pulled again: %+v", again.Result)
 	}
 	if plain := d.call("POST", "/v1/pulls?wait=false", `{"image":"registry.test/app:v1"}`); plain.status != http.StatusAccepted {
@@ -60,25 +60,25 @@ func TestAPullThatWaitsIsAnsweredWithTheEndedJob(t *testing.T) {
 var pullFailures = []struct {
 	name   string
 	status int
-	kind   puller.Kind
+	kind   puller.ErrorKind
 	script pullertest.Script
 	body   string // more of the request
 }{
-	{name: "a tag that is not there", status: 404, kind: puller.NotFound, script: play("engine-20.10/tag-not-found")},
-	{name: "an image that may never be pulled", status: 404, kind: puller.NotFound, body: `,"policy":"never"`},
-	{name: "a registry that wants to know who asks", status: 403, kind: puller.Denied, script: play("engine-20.10/unauthorized")},
-	{name: "a registry that limits the rate", status: 429, kind: puller.RateLimited, script: play("engine-20.10/rate-limited")},
-	{name: "a registry that is down", status: 502, kind: puller.RegistryUnavailable, script: play("engine-20.10/registry-down")},
-	{name: "a layer that is corrupt", status: 502, kind: puller.Corrupt, script: play("engine-20.10/corrupt-layer")},
-	{name: "an engine that is killed midway", status: 502, kind: puller.Truncated, script: play("engine-20.10/engine-killed-midway")},
-	{name: "a success without an image", status: 502, kind: puller.Truncated, script: func(p *pullertest.Pull) { p.Line(`{"status":"Status: Downloaded newer image"}`) }},
-	{name: "a full disk", status: 507, kind: puller.NoSpace, script: play("engine-20.10/no-space")},
-	{name: "an image of another platform", status: 422, kind: puller.PlatformMismatch, body: `,"platform":"linux/arm64"`,
+	{name: "a tag that is not there", status: 404, kind: puller.ErrNotFound, script: play("engine-20.10/tag-not-found")},
+	{name: "an image that may never be pulled", status: 404, kind: puller.ErrNotFound, body: `,"policy":"never"`},
+	{name: "a registry that wants to know who asks", status: 403, kind: puller.ErrDenied, script: play("engine-20.10/unauthorized")},
+	{name: "a registry that limits the rate", status: 429, kind: puller.ErrRateLimited, script: play("engine-20.10/rate-limited")},
+	{name: "a registry that is down", status: 502, kind: puller.ErrRegistryUnavailable, script: play("engine-20.10/registry-down")},
+	{name: "a layer that is corrupt", status: 502, kind: puller.ErrCorrupt, script: play("engine-20.10/corrupt-layer")},
+	{name: "an engine that is killed midway", status: 502, kind: puller.ErrTruncated, script: play("engine-20.10/engine-killed-midway")},
+	{name: "a success without an image", status: 502, kind: puller.ErrTruncated, script: func(p *pullertest.Pull) { p.Line(`{"status":"Status: Downloaded newer image"}`) }},
+	{name: "a full disk", status: 507, kind: puller.ErrNoSpace, script: play("engine-20.10/no-space")},
+	{name: "an image of another platform", status: 422, kind: puller.ErrPlatformMismatch, body: `,"platform":"linux/arm64"`,
 		script: pullertest.Serve(pullertest.NewImage("failing:v1", 3))},
-	{name: "a job that takes too long", status: 504, kind: puller.Timeout, body: `,"timeout":"30ms"`, script: func(p *pullertest.Pull) { <-p.Gone() }},
-	{name: "an engine that never begins", status: 504, kind: puller.Stalled, script: func(p *pullertest.Pull) { <-p.Gone() }},
-	{name: "an engine that says what nobody knows", status: 500, kind: puller.Internal, script: func(p *pullertest.Pull) { p.Fail("kaput") }},
-	{name: "an engine that refuses the request", status: 400, kind: puller.InvalidRequest, script: func(p *pullertest.Pull) { p.Refuse(400, "kaput") }},
+	{name: "a job that takes too long", status: 504, kind: puller.ErrTimeout, body: `,"timeout":"30ms"`, script: func(p *pullertest.Pull) { <-p.Gone() }},
+	{name: "an engine that never begins", status: 504, kind: puller.ErrStalled, script: func(p *pullertest.Pull) { <-p.Gone() }},
+	{name: "an engine that says what nobody knows", status: 500, kind: puller.ErrInternal, script: func(p *pullertest.Pull) { p.Fail("kaput") }},
+	{name: "an engine that refuses the request", status: 400, kind: puller.ErrInvalidRequest, script: func(p *pullertest.Pull) { p.Refuse(400, "kaput") }},
 }
 
 func play(recording string) pullertest.Script {
@@ -87,7 +87,7 @@ func play(recording string) pullertest.Script {
 
 func TestAPullThatWaitsFailsWithTheStatusOfItsKind(t *testing.T) {
 	d := start(t)
-	check := func(t *testing.T, d *daemon, a answer, status int, kind puller.Kind) {
+	check := func(t *testing.T, d *daemon, a answer, status int, kind puller.ErrorKind) {
 		t.Helper()
 		p := a.problem(t, status, kind)
 		var fields map[string]any
@@ -111,7 +111,7 @@ func TestAPullThatWaitsFailsWithTheStatusOfItsKind(t *testing.T) {
 			// A registry of its own: what one does slows down who asks it next.
 			image := fmt.Sprintf("registry%d.test/failing:v1", i)
 			d := d
-			if f.kind == puller.Stalled { // a limit that the others could meet too
+			if f.kind == puller.ErrStalled { // a limit that the others could meet too
 				d = start(t, func(o *puller.Options) { o.FirstByteTimeout = 30 * time.Millisecond })
 			}
 			d.engine.Script(image, f.script)
@@ -121,7 +121,7 @@ func TestAPullThatWaitsFailsWithTheStatusOfItsKind(t *testing.T) {
 	t.Run("an engine that is not there", func(t *testing.T) {
 		d.engine.Kill()
 		defer d.engine.Revive()
-		check(t, d, d.call("POST", "/v1/pulls?wait=true", `{"image":"failing","retries":0}`), 503, puller.EngineUnavailable)
+		check(t, d, d.call("POST", "/v1/pulls?wait=true", `{"image":"failing","retries":0}`), 503, puller.ErrEngineUnavailable)
 	})
 	for _, end := range []struct {
 		name  string
@@ -129,12 +129,12 @@ func TestAPullThatWaitsFailsWithTheStatusOfItsKind(t *testing.T) {
 		check func(t *testing.T, id string, got answer)
 	}{
 		{"a job that is canceled", func(id string) { d.call("DELETE", "/v1/jobs/"+id, "") }, func(t *testing.T, id string, got answer) {
-			check(t, d, got, 409, puller.Canceled)
+			check(t, d, got, 409, puller.ErrCanceled)
 		}},
 		// The last: there is no way back. The job has not ended, so the problem
 		// is not its own.
 		{"a daemon that is shut down", func(string) { d.shutDown() }, func(t *testing.T, id string, got answer) {
-			if p := got.problem(t, 503, puller.Overloaded); p.Job != id || !strings.Contains(p.Detail, "goes on") {
+			if p := got.problem(t, 503, puller.ErrOverloaded); p.Job != id || !strings.Contains(p.Detail, "goes on") {
 				t.Errorf("the problem is %s", got.body)
 			}
 		}},
@@ -158,7 +158,7 @@ func TestAPullThatWaitsFailsWithTheStatusOfItsKind(t *testing.T) {
 		})
 	}
 	after := d.call("POST", "/v1/pulls", `{"image":"alpine"}`)
-	if p := after.problem(t, 503, puller.Overloaded); p.Job != "" || strings.Contains(after.body, `"job"`) {
+	if p := after.problem(t, 503, puller.ErrOverloaded); p.Job != "" || strings.Contains(after.body, `"job"`) {
 		t.Errorf("a problem of no job names one: %s", after.body)
 	}
 }
@@ -179,7 +179,7 @@ func TestAPullThatIsFollowedReachesTheClientWhileItGoesOn(t *testing.T) {
 				t.Errorf("Location is %q", got)
 			}
 			job := d.call("GET", "/v1/jobs/"+id, "").job(t, http.StatusOK)
-			if job.State != puller.Active || job.Phase != puller.Pulling || job.Progress == nil || job.Progress.Downloaded != 500 {
+			if job.State != puller.StateActive || job.Phase != puller.PhasePulling || job.Progress == nil || job.Progress.Downloaded != 500 {
 				t.Errorf("meanwhile the job is %+v", job)
 			}
 			last := events[len(events)-1]
@@ -262,7 +262,7 @@ func TestAJobGoesOnWithoutTheClientThatAskedForIt(t *testing.T) {
 				close(gate)
 				synctest.Wait()
 				jobs, _, _ := d.puller.Jobs(puller.Filter{})
-				if len(jobs) != 1 || jobs[0].State != puller.Succeeded || d.engine.Counts().Aborted != 0 {
+				if len(jobs) != 1 || jobs[0].State != puller.StateSucceeded || d.engine.Counts().Aborted != 0 {
 					t.Errorf("the job did not go on: %+v, %+v", jobs, d.engine.Counts())
 				}
 			})
@@ -292,9 +292,9 @@ func TestCredentialsReachTheEngineAndNothingElse(t *testing.T) {
 	}
 	job := hear(d.call("POST", "/v1/pulls?wait=true", `{"image":"`+image+`"}`, "X-Registry-Auth", auth)).job(t, http.StatusOK)
 	wrong := registryAuth("ada", canary+"-wrong")
-	failed := hear(d.call("POST", "/v1/pulls?wait=true", `{"image":"`+image+`","policy":"always","retries":0}`, "X-Registry-Auth", wrong)).problem(t, 403, puller.Denied)
+	failed := hear(d.call("POST", "/v1/pulls?wait=true", `{"image":"`+image+`","policy":"always","retries":0}`, "X-Registry-Auth", wrong)).problem(t, 403, puller.ErrDenied)
 	for _, bad := range []string{auth + "!" + canary, strings.Repeat(auth, 1000), registryAuth("", canary)} {
-		hear(d.call("POST", "/v1/pulls", `{"image":"`+image+`"}`, "X-Registry-Auth", bad)).problem(t, 400, puller.InvalidRequest)
+		hear(d.call("POST", "/v1/pulls", `{"image":"`+image+`"}`, "X-Registry-Auth", bad)).problem(t, 400, puller.ErrInvalidRequest)
 	}
 	hear(d.call("GET", "/v1/jobs", ""))
 	for _, id := range []string{job.ID, failed.Job} {

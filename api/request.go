@@ -23,7 +23,7 @@ const maxBody = 1 << 20
 const bodyLimit = 30 * time.Second
 
 func invalid(format string, args ...any) error {
-	return puller.Errorf(puller.InvalidRequest, format, args...)
+	return puller.Errorf(puller.ErrInvalidRequest, format, args...)
 }
 
 // caller returns the name of who asks, "" where it is not known, and the rules
@@ -33,7 +33,7 @@ func caller(r *http.Request) (name string, rules puller.Rules) {
 	return c.Name, c.Rules
 }
 
-// decodeBody reads a JSON object into v. The error is InvalidRequest and names
+// decodeBody reads a JSON object into v. The error is ErrInvalidRequest and names
 // what is wrong.
 func decodeBody(w http.ResponseWriter, r *http.Request, v any) error {
 	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))

@@ -146,7 +146,7 @@ func checkRefused(t *testing.T, what, body string, a answer, field string) {
 		t.Errorf("%s %s: %d %s", what, body, a.status, a.body)
 		return
 	}
-	p := a.problem(t, http.StatusBadRequest, puller.InvalidRequest)
+	p := a.problem(t, http.StatusBadRequest, puller.ErrInvalidRequest)
 	if name, _, _ := strings.Cut(p.Detail, ":"); !strings.EqualFold(name, field) {
 		t.Errorf("%s %s: the detail does not name %s: %s", what, body, field, p.Detail)
 	}

@@ -81,7 +81,7 @@ func TestEveryWayInIsHeldToTheCallersRules(t *testing.T) {
 		t.Errorf("another caller: %d %s", a.status, a.body)
 	}
 	for _, j := range d.list("").Jobs {
-		if strings.Contains(j.Image, "team") && j.Policy != puller.Missing {
+		if strings.Contains(j.Image, "team") && j.Policy != puller.PolicyMissing {
 			t.Errorf("there is a job of what was forbidden: %+v", j)
 		}
 	}

@@ -22,5 +22,5 @@ func (s *Server) createRun(w http.ResponseWriter, r *http.Request) error {
 
 // refuseRun stands where runs are turned off.
 func (s *Server) refuseRun(http.ResponseWriter, *http.Request) error {
-	return puller.Errorf(puller.Forbidden, "this daemon runs no programs: its runs.enabled is false")
+	return puller.Errorf(puller.ErrForbidden, "this daemon runs no programs: its runs.enabled is false")
 }

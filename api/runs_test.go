@@ -42,7 +42,7 @@ func TestARunThatWaitsIsAnsweredWithItsExitCode(t *testing.T) {
 		d := startRunning(t, pullertest.Print("out", "err", code))
 		a := d.call("POST", "/v1/runs?wait=true", `{"image":"`+program+`","cmd":["a"],"env":{"A":"b"},"memory":"512m","cpus":0.5,"pids":10,"network":"none","workdir":"/","user":"1","tty":false,"timeout":"1m","entrypoint":[]}`)
 		job := a.job(t, http.StatusOK)
-		if job.Kind != puller.KindRun || job.State != puller.Succeeded || job.Result.ExitCode == nil || *job.Result.ExitCode != code {
+		if job.Kind != puller.JobRun || job.State != puller.StateSucceeded || job.Result.ExitCode == nil || *job.Result.ExitCode != code {
 			t.Errorf("the job is %s", a.body)
 		}
 		if want := fmt.Sprintf(`"exit_code":%d`, code); !strings.Contains(a.body, want) {
@@ -118,7 +118,7 @@ func TestABadRunIsRefused(t *testing.T) {
 		`{"image":"x","devices":[]}`:                                      "devices",
 		`{"image":"x","priority":"high"}`:                                 "priority",
 	} {
-		p := d.call("POST", "/v1/runs", body).problem(t, http.StatusBadRequest, puller.InvalidRequest)
+		p := d.call("POST", "/v1/runs", body).problem(t, http.StatusBadRequest, puller.ErrInvalidRequest)
 		if !strings.HasPrefix(p.Detail, field+":") || len(p.Detail) > 500 {
 			t.Errorf("%.100s is refused with %.600s", body, p.Detail)
 		}
@@ -131,7 +131,7 @@ func TestMemoryIsBytesOrASize(t *testing.T) {
 		d.engine.Program(pullertest.NewImage(program, 1).ID, pullertest.Hang(""))
 		j := d.run(`,"memory":` + size)
 		f := d.follow("GET", "/v1/jobs/"+j.ID+"/events?since=0", "", ndjson)
-		f.until(func(e told) bool { return e.Phase == puller.Running })
+		f.until(func(e told) bool { return e.Phase == puller.PhaseRunning })
 		if c := d.engine.Containers(); c[0].Requested.HostConfig.Memory != want {
 			t.Errorf("%s are %d bytes", size, c[0].Requested.HostConfig.Memory)
 		}
@@ -145,17 +145,17 @@ func TestRunsThatAreOffAreForbidden(t *testing.T) {
 	for _, path := range []string{"/v1/runs", "/v1/runs?wait=true"} {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest("POST", path, strings.NewReader(`{"image":"x"}`)))
-		answer{w.Code, w.Header(), w.Body.String()}.problem(t, http.StatusForbidden, puller.Forbidden)
+		answer{w.Code, w.Header(), w.Body.String()}.problem(t, http.StatusForbidden, puller.ErrForbidden)
 	}
 }
 
 func TestLogsAreOfRuns(t *testing.T) {
 	d := startRunning(t, nil)
 	pull, run := d.pull(program), d.run("")
-	d.call("GET", "/v1/jobs/"+pull.ID+"/logs", "").problem(t, http.StatusNotFound, puller.NotFound)
-	d.call("GET", "/v1/jobs/01KAKM00000000000000000000/logs", "").problem(t, http.StatusNotFound, puller.NotFound)
+	d.call("GET", "/v1/jobs/"+pull.ID+"/logs", "").problem(t, http.StatusNotFound, puller.ErrNotFound)
+	d.call("GET", "/v1/jobs/01KAKM00000000000000000000/logs", "").problem(t, http.StatusNotFound, puller.ErrNotFound)
 	for _, query := range []string{"stream=bad", "stream=Stdout", "streams=stdout", "stream=stdout&stream=stderr"} {
-		p := d.call("GET", "/v1/jobs/"+run.ID+"/logs?"+query, "").problem(t, http.StatusBadRequest, puller.InvalidRequest)
+		p := d.call("GET", "/v1/jobs/"+run.ID+"/logs?"+query, "").problem(t, http.StatusBadRequest, puller.ErrInvalidRequest)
 		if !strings.HasPrefix(p.Detail, "stream") {
 			t.Errorf("%s is refused with %s", query, p.Detail)
 		}
@@ -285,7 +285,7 @@ func TestAReaderOfLogsWhoGoesLeavesTheRun(t *testing.T) {
 		<-time.After(time.Millisecond)
 	}
 	close(step)
-	if v := d.ended(j.ID); v.State != puller.Succeeded {
+	if v := d.ended(j.ID); v.State != puller.StateSucceeded {
 		t.Errorf("the run is %s: %+v", v.State, v.Error)
 	}
 }

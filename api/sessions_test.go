@@ -17,12 +17,12 @@ func TestALoginIsASessionOfItsToken(t *testing.T) {
 	g := d.guarded(func(o *api.Options) { o.Tokens = authtest.Open(t, path, said) })
 	login := func(token string) answer { return g.call("POST", "/v1/session", `{"token":"`+token+`"}`) }
 	for token, detail := range map[string]string{"canary-nobody": "not known", late: "expired"} {
-		if p := login(token).problem(t, http.StatusUnauthorized, puller.Unauthorized); !strings.Contains(p.Detail, detail) {
+		if p := login(token).problem(t, http.StatusUnauthorized, puller.ErrUnauthorized); !strings.Contains(p.Detail, detail) {
 			t.Errorf("%s: %s", token, p.Detail)
 		}
 	}
-	login("").problem(t, http.StatusBadRequest, puller.InvalidRequest)
-	g.call("POST", "/v1/session", `{"tokn":"x"}`).problem(t, http.StatusBadRequest, puller.InvalidRequest)
+	login("").problem(t, http.StatusBadRequest, puller.ErrInvalidRequest)
+	g.call("POST", "/v1/session", `{"tokn":"x"}`).problem(t, http.StatusBadRequest, puller.ErrInvalidRequest)
 	a := login(reader)
 	set := a.header.Get("Set-Cookie")
 	for _, want := range []string{"towline_session=", "; HttpOnly", "; SameSite=Strict", "; Path=/", "; Expires="} {
@@ -38,7 +38,7 @@ func TestALoginIsASessionOfItsToken(t *testing.T) {
 	if a := g.call("GET", "/v1/jobs", "", with...); a.status != http.StatusOK {
 		t.Errorf("with the session: %d %s", a.status, a.body)
 	}
-	g.call("POST", "/v1/pulls", `{"image":"alpine"}`, with...).problem(t, http.StatusForbidden, puller.Forbidden)
+	g.call("POST", "/v1/pulls", `{"image":"alpine"}`, with...).problem(t, http.StatusForbidden, puller.ErrForbidden)
 	second, _, _ := strings.Cut(login(reader).header.Get("Set-Cookie"), ";")
 	if second == cookie {
 		t.Error("two sessions are one")
@@ -47,7 +47,7 @@ func TestALoginIsASessionOfItsToken(t *testing.T) {
 	if a.status != http.StatusNoContent || !strings.Contains(a.header.Get("Set-Cookie"), "Max-Age=0") {
 		t.Errorf("the logout: %d %v", a.status, a.header)
 	}
-	g.call("GET", "/v1/jobs", "", with...).problem(t, http.StatusUnauthorized, puller.Unauthorized)
+	g.call("GET", "/v1/jobs", "", with...).problem(t, http.StatusUnauthorized, puller.ErrUnauthorized)
 	if a := g.call("GET", "/v1/jobs", "", "Cookie", second); a.status != http.StatusOK {
 		t.Errorf("the other session: %d", a.status)
 	}

@@ -39,7 +39,7 @@ func newTurns(all, each, waiting int) *turns {
 // readLimit is how long a Compose file may take, its wait included.
 const readLimit = 20 * time.Second
 
-// take waits for the caller's turn, until ctx ends. The error is Overloaded or
+// take waits for the caller's turn, until ctx ends. The error is ErrOverloaded or
 // the cause of ctx; without one, done is called when the work is done.
 func (t *turns) take(ctx context.Context, caller string) (done func(), err error) {
 	t.mu.Lock()
@@ -87,7 +87,7 @@ func enter(ctx context.Context, slots chan struct{}) error {
 }
 
 func errManyTurns() error {
-	e := puller.Errorf(puller.Overloaded, "too many Compose files or plans are being worked on; ask again later")
+	e := puller.Errorf(puller.ErrOverloaded, "too many Compose files or plans are being worked on; ask again later")
 	e.RetryAfter = time.Second
 	return e
 }

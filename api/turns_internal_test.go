@@ -23,7 +23,7 @@ func TestACallerHasSomePlansAtOnceAndLeavesRoom(t *testing.T) {
 			}
 			all = append(all, done)
 		}
-		if _, err := s.take(short, "greedy"); puller.KindOf(err) != puller.Overloaded {
+		if _, err := s.take(short, "greedy"); puller.KindOf(err) != puller.ErrOverloaded {
 			t.Errorf("one more is answered %v", err)
 		}
 		done, err := s.take(t.Context(), "other")
@@ -57,7 +57,7 @@ func TestFewComposeFilesAreReadAtOnce(t *testing.T) {
 			}()
 		}
 		synctest.Wait()
-		if _, err := s.take(t.Context(), "greedy"); puller.KindOf(err) != puller.Overloaded {
+		if _, err := s.take(t.Context(), "greedy"); puller.KindOf(err) != puller.ErrOverloaded {
 			t.Errorf("one more is answered %v", err)
 		}
 		// Another caller's file is read meanwhile; of a third caller's none is left.
@@ -67,7 +67,7 @@ func TestFewComposeFilesAreReadAtOnce(t *testing.T) {
 		}
 		late, cancel := context.WithTimeoutCause(t.Context(), time.Second, errManyTurns())
 		defer cancel()
-		if _, err := s.take(late, "third"); puller.KindOf(err) != puller.Overloaded {
+		if _, err := s.take(late, "third"); puller.KindOf(err) != puller.ErrOverloaded {
 			t.Errorf("a third file at once is answered %v", err)
 		}
 		other()

@@ -75,7 +75,7 @@ func TestJSONFlagPrintsOneEventALine(t *testing.T) {
 			t.Fatalf("%v: %q", err, line)
 		}
 	}
-	if last.Type != "result" || last.Result.State != puller.Succeeded {
+	if last.Type != "result" || last.Result.State != puller.StateSucceeded {
 		t.Errorf("the last event is %+v", last)
 	}
 }

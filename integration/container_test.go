@@ -95,7 +95,7 @@ func TestARealEngineThatIsKilledMakesUpNoExit(t *testing.T) {
 		if err := own.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		if err := <-ended; puller.KindOf(err) != puller.EngineUnavailable {
+		if err := <-ended; puller.KindOf(err) != puller.ErrEngineUnavailable {
 			t.Errorf("the kind is %q: %v", puller.KindOf(err), err)
 		}
 		if c.reboot {

@@ -175,8 +175,8 @@ func TestInterruptedDockerPullIsCanceled(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := lab.Poll(t.Context(), 20*time.Millisecond, func(ctx context.Context) error {
-		jobs, _, err := c.Jobs(ctx, puller.Filter{State: puller.Active})
-		if err == nil && (len(jobs) == 0 || jobs[0].Phase != puller.Pulling) {
+		jobs, _, err := c.Jobs(ctx, puller.Filter{State: puller.StateActive})
+		if err == nil && (len(jobs) == 0 || jobs[0].Phase != puller.PhasePulling) {
 			err = errors.New("it does not pull")
 		}
 		return err

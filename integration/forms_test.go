@@ -65,9 +65,9 @@ func TestARunOfAnIndexIsOfThePlatformThatWasAskedFor(t *testing.T) {
 		}
 		for _, image := range []string{tag, name + "@" + digest, name + "@" + manifests[want], tag + "@" + digest} {
 			stored := strings.Replace(image, ":v1@", "@", 1) // engines keep no tag beside a digest
-			policies := []puller.Policy{puller.Missing}
+			policies := []puller.Policy{puller.PolicyMissing}
 			if image == tag {
-				policies = append(policies, puller.Never)
+				policies = append(policies, puller.PolicyNever)
 			}
 			for _, policy := range policies {
 				cmd := exec.CommandContext(t.Context(), site.bin, "--host", d.Host, "run", "-q", "--network", "none", "--policy", string(policy), "--platform", platform, image)

@@ -79,7 +79,7 @@ func TestContainerImagePullsThroughTheEngineItRunsOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if job.Result.Source != puller.Pulled || job.Result.Digest != digest {
+	if job.Result.Source != puller.SourcePulled || job.Result.Digest != digest {
 		t.Errorf("%+v", job.Result)
 	}
 	if out := run("docker", "exec", id, "/towline", "health"); out != "ready" {

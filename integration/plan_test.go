@@ -34,7 +34,7 @@ func planner(t *testing.T) *puller.Puller {
 	}
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	p, err := puller.New(engine, puller.Options{Concurrency: 2, Policy: puller.Missing, Timeout: time.Minute, Registry: images, Store: pullertest.NewStore(), Log: log})
+	p, err := puller.New(engine, puller.Options{Concurrency: 2, Policy: puller.PolicyMissing, Timeout: time.Minute, Registry: images, Store: pullertest.NewStore(), Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func pullAll(t *testing.T, p *puller.Puller, sizes map[string]int64, refs ...str
 		if err == nil {
 			job, err = p.Wait(t.Context(), job.ID)
 		}
-		if err != nil || job.State != puller.Succeeded {
+		if err != nil || job.State != puller.StateSucceeded {
 			t.Fatalf("%s: %+v %+v, %v", ref, job, job.Error, err)
 		}
 		bytes := int64(0)
@@ -214,13 +214,13 @@ func TestPlanSaysWhatWouldFail(t *testing.T) {
 		{Image: good, Platform: "linux/s390x"},
 		{Image: limited},
 		{Image: "127.0.0.1:1/down:v1"},
-		{Image: good, Policy: puller.Never},
+		{Image: good, Policy: puller.PolicyNever},
 	}}
 	planned, err := p.Plan(t.Context(), request)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, kind := range []puller.Kind{"", puller.NotFound, puller.PlatformMismatch, puller.RateLimited, puller.RegistryUnavailable, puller.NotFound} {
+	for i, kind := range []puller.ErrorKind{"", puller.ErrNotFound, puller.ErrPlatformMismatch, puller.ErrRateLimited, puller.ErrRegistryUnavailable, puller.ErrNotFound} {
 		one := planned.Images[i]
 		if one.Status != puller.StatusMissing || (one.Error == nil) != (kind == "") || kind != "" && one.Error.Kind != kind {
 			t.Errorf("image %d is %+v, %+v", i, one, one.Error)

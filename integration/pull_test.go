@@ -56,7 +56,7 @@ func TestWaitingCallReturnsWhenTheImageIsThere(t *testing.T) {
 	if err := json.NewDecoder(resp.Body).Decode(&job); err != nil {
 		t.Fatal(err)
 	}
-	if resp.StatusCode != http.StatusOK || job.State != puller.Succeeded || job.Result.Source != puller.Pulled || job.Result.Digest != digest {
+	if resp.StatusCode != http.StatusOK || job.State != puller.StateSucceeded || job.Result.Source != puller.SourcePulled || job.Result.Digest != digest {
 		t.Errorf("%s: %+v %+v", resp.Status, job, job.Result)
 	}
 	id, err := site.engine.ImageID(t.Context(), ref)
@@ -67,7 +67,7 @@ func TestWaitingCallReturnsWhenTheImageIsThere(t *testing.T) {
 		t.Errorf("progress at the end: %+v", p)
 	}
 	// Again, it is present; and when the registry is asked, up to date.
-	for policy, source := range map[string]puller.Source{"missing": puller.Present, "never": puller.Present, "always": puller.UpToDate} {
+	for policy, source := range map[string]puller.Source{"missing": puller.SourcePresent, "never": puller.SourcePresent, "always": puller.SourceUpToDate} {
 		resp := post(t, d, "?wait=true", "", fmt.Sprintf(`{"image":%q,"policy":%q}`, ref, policy))
 		var job puller.Job
 		if err := json.NewDecoder(resp.Body).Decode(&job); err != nil {
@@ -130,7 +130,7 @@ func TestManyClientsOfOneImageMakeOneTransfer(t *testing.T) {
 		})
 	}
 	err := lab.Poll(t.Context(), 20*time.Millisecond, func(ctx context.Context) error {
-		jobs, _, err := c.Jobs(ctx, puller.Filter{State: puller.Active})
+		jobs, _, err := c.Jobs(ctx, puller.Filter{State: puller.StateActive})
 		if err == nil && len(jobs) < clients {
 			err = fmt.Errorf("%d jobs are active", len(jobs))
 		}
@@ -156,21 +156,21 @@ func TestFailuresHaveTheirStatusAndLeaveNothingBehind(t *testing.T) {
 	for _, c := range []struct {
 		name, body string
 		status     int
-		kind       puller.Kind
+		kind       puller.ErrorKind
 	}{
-		{"no such image", image(site.registry.Ref("nope", "v1")), 404, puller.NotFound},
-		{"registry down", `{"image": "127.0.0.1:1/down:v1", "retries": 0}`, 502, puller.RegistryUnavailable},
-		{"corrupt layer", fmt.Sprintf(`{"image":%q,"retries":0}`, broken), 502, puller.Corrupt},
-		{"wrong platform", fmt.Sprintf(`{"image":%q,"platform":"linux/arm64"}`, good), 422, puller.PlatformMismatch},
-		{"not there and never to be pulled", fmt.Sprintf(`{"image":%q,"policy":"never"}`, broken), 404, puller.NotFound},
-		{"not a reference", image("UPPER"), 400, puller.InvalidRequest},
+		{"no such image", image(site.registry.Ref("nope", "v1")), 404, puller.ErrNotFound},
+		{"registry down", `{"image": "127.0.0.1:1/down:v1", "retries": 0}`, 502, puller.ErrRegistryUnavailable},
+		{"corrupt layer", fmt.Sprintf(`{"image":%q,"retries":0}`, broken), 502, puller.ErrCorrupt},
+		{"wrong platform", fmt.Sprintf(`{"image":%q,"platform":"linux/arm64"}`, good), 422, puller.ErrPlatformMismatch},
+		{"not there and never to be pulled", fmt.Sprintf(`{"image":%q,"policy":"never"}`, broken), 404, puller.ErrNotFound},
+		{"not a reference", image("UPPER"), 400, puller.ErrInvalidRequest},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			resp := post(t, d, "?wait=true", "", c.body)
 			var problem struct {
 				Status int
 				Detail string
-				Kind   puller.Kind
+				Kind   puller.ErrorKind
 			}
 			body, _ := io.ReadAll(resp.Body)
 			if err := json.Unmarshal(body, &problem); err != nil {
@@ -240,7 +240,7 @@ func TestLastCancelAbortsTheEnginesPull(t *testing.T) {
 	if _, err := c.Cancel(t.Context(), ids[0]); err != nil {
 		t.Fatal(err)
 	}
-	if job, err := c.Job(t.Context(), ids[1]); err != nil || job.State != puller.Active {
+	if job, err := c.Job(t.Context(), ids[1]); err != nil || job.State != puller.StateActive {
 		t.Fatalf("a job ended with another one's: %+v %v", job, err)
 	}
 	job, err := c.Cancel(t.Context(), ids[1])

@@ -41,8 +41,8 @@ func TestARefusalIsOfOneKindByBothWays(t *testing.T) {
 	p := planner(t)
 	s := httptest.NewServer(http.HandlerFunc(refusing))
 	defer s.Close()
-	cases := map[string]puller.Kind{
-		"s200-html": puller.InvalidRequest, "s200-text": puller.InvalidRequest, "s200-artifact": puller.InvalidRequest,
+	cases := map[string]puller.ErrorKind{
+		"s200-html": puller.ErrInvalidRequest, "s200-text": puller.ErrInvalidRequest, "s200-artifact": puller.ErrInvalidRequest,
 	}
 	for _, status := range []int{400, 401, 402, 403, 404, 408, 410, 412, 416, 418, 423, 425, 451, 500, 503} {
 		for _, body := range []string{"json", "html", "empty"} {
@@ -55,14 +55,14 @@ func TestARefusalIsOfOneKindByBothWays(t *testing.T) {
 		if planned := plan(t, p, ref).Images[0]; planned.Error == nil || planned.Error.Kind != want {
 			t.Errorf("%s: a plan says %+v, not %s", repo, planned.Error, want)
 		}
-		job, err := p.Submit(puller.PullRequest{Image: ref, Policy: puller.Always, Retries: &none})
+		job, err := p.Submit(puller.PullRequest{Image: ref, Policy: puller.PolicyAlways, Retries: &none})
 		if err == nil {
 			job, err = p.Wait(t.Context(), job.ID)
 		}
 		switch {
 		case err != nil || job.Error == nil || job.Error.Kind != want:
 			t.Errorf("%s: a pull says %+v, not %s (%v)", repo, job.Error, want, err)
-		case want == puller.Denied && strings.HasSuffix(repo, "-json") && !strings.Contains(job.Error.Message, "why it is"):
+		case want == puller.ErrDenied && strings.HasSuffix(repo, "-json") && !strings.Contains(job.Error.Message, "why it is"):
 			t.Errorf("%s: the registry's sentence is missing: %s", repo, job.Error.Message)
 		}
 	}

@@ -400,7 +400,7 @@ func TestARunThatItsEngineEndsIsInterrupted(t *testing.T) {
 				t.Errorf("exit code %d: %q, %q", code, p.out, p.errs)
 			}
 			jobs, _, err := c.Jobs(t.Context(), puller.Filter{Limit: 1})
-			if err != nil || len(jobs) != 1 || jobs[0].Error == nil || jobs[0].Error.Kind != puller.EngineUnavailable || !jobs[0].Result.Interrupted || jobs[0].Result.ExitCode != nil {
+			if err != nil || len(jobs) != 1 || jobs[0].Error == nil || jobs[0].Error.Kind != puller.ErrEngineUnavailable || !jobs[0].Result.Interrupted || jobs[0].Result.ExitCode != nil {
 				t.Errorf("the job is %+v, %v", jobs, err)
 			}
 			checkNoContainers(t, own)
@@ -477,7 +477,7 @@ func TestOutputThatWasMissedIsTold(t *testing.T) {
 	write.Close()
 	// Nobody reads until the program has ended.
 	if err := lab.Poll(t.Context(), 50*time.Millisecond, func(ctx context.Context) error {
-		jobs, _, err := c.Jobs(ctx, puller.Filter{State: puller.Succeeded})
+		jobs, _, err := c.Jobs(ctx, puller.Filter{State: puller.StateSucceeded})
 		if err != nil || len(jobs) == 0 {
 			return fmt.Errorf("it runs, %v", err)
 		}

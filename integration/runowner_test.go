@@ -101,7 +101,7 @@ func TestACommittedContainerOfARunIsNotRemoved(t *testing.T) {
 	}
 	// A run of the claiming image itself has labels of its own. By its end the new
 	// daemon has looked for what is left, too.
-	v, err := c.Run(t.Context(), puller.RunRequest{Image: "127.0.0.1/claim:v1", Policy: puller.Never, Network: "none", Cmd: []string{"out=up", "sleep=2s"}})
+	v, err := c.Run(t.Context(), puller.RunRequest{Image: "127.0.0.1/claim:v1", Policy: puller.PolicyNever, Network: "none", Cmd: []string{"out=up", "sleep=2s"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestACommittedContainerOfARunIsNotRemoved(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if v.State != puller.Succeeded || *v.Result.ExitCode != 0 {
+	if v.State != puller.StateSucceeded || *v.Result.ExitCode != 0 {
 		t.Errorf("the run of it is %+v", v)
 	}
 	there("after a restart")

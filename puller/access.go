@@ -129,7 +129,7 @@ func (t *transfer) verify(image Image) (given, begun bool, err error) {
 	}
 	t.begin(false)
 	if t.p.opts.Registry == nil {
-		err = Errorf(Internal, "%s: there is no registry to ask whether the caller has access", t.key.image)
+		err = Errorf(ErrInternal, "%s: there is no registry to ask whether the caller has access", t.key.image)
 	} else {
 		_, err = t.head()
 	}

@@ -27,20 +27,20 @@ func guarded(image puller.Image, may ...puller.Credentials) (*fakeRegistry, pull
 func TestAPresentImageIsGivenOnlyToWhomItsRegistryAnswers(t *testing.T) {
 	ada, bob, eve := credentials(t, "ada"), credentials(t, "bob"), credentials(t, "eve")
 	image := pullertest.NewImage(good, 1)
-	for _, policy := range []puller.Policy{puller.Missing, puller.Never, puller.Newer} {
+	for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyNever, puller.PolicyNewer} {
 		registry, o := guarded(image, ada, bob)
 		inYardWith(t, o, nil, func(y *yard) {
 			y.engine.Script(good, pullertest.Serve(image))
-			y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.Pulled)
-			if policy == puller.Newer { // what it is told by HEAD is what it needs
+			y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
+			if policy == puller.PolicyNewer { // what it is told by HEAD is what it needs
 				y.engine.Script(good, func(p *pullertest.Pull) { p.Refuse(403, "denied: not for you") })
 			}
 			heads := registry.calls()
 			want := func(c puller.Credentials, asked int) {
 				y.Helper()
-				source := puller.Present
-				if policy == puller.Newer {
-					source, asked = puller.UpToDate, 1
+				source := puller.SourcePresent
+				if policy == puller.PolicyNewer {
+					source, asked = puller.SourceUpToDate, 1
 				}
 				y.came(y.submit(puller.PullRequest{Image: good, Policy: policy, Credentials: c}), source)
 				if got := registry.calls() - heads; got != asked {
@@ -52,14 +52,14 @@ func TestAPresentImageIsGivenOnlyToWhomItsRegistryAnswers(t *testing.T) {
 			want(bob, 1)
 			want(bob, 0)
 			for _, c := range []puller.Credentials{eve, {}} {
-				v := y.failed(y.submit(puller.PullRequest{Image: good, Policy: policy, Credentials: c}), puller.Denied)
+				v := y.failed(y.submit(puller.PullRequest{Image: good, Policy: policy, Credentials: c}), puller.ErrDenied)
 				if strings.Contains(v.Error.Message, "present") {
 					y.Errorf("it is told what is there: %s", v.Error.Message)
 				}
 			}
 			heads = registry.calls()
 			want(ada, 0)
-			if policy != puller.Newer {
+			if policy != puller.PolicyNewer {
 				y.pulls(1)
 			}
 		})
@@ -72,11 +72,11 @@ func TestWhatIsKnownOfAccessIsLostAtARestart(t *testing.T) {
 	registry, o := guarded(image, ada)
 	inYardWith(t, o, nil, func(y *yard) {
 		y.engine.Script(good, pullertest.Serve(image))
-		y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.Pulled)
+		y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
 		y.restart()
-		y.failed(y.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.Denied)
-		y.failed(y.submit(puller.PullRequest{Image: good}), puller.Denied)
-		y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.Present)
+		y.failed(y.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.ErrDenied)
+		y.failed(y.submit(puller.PullRequest{Image: good}), puller.ErrDenied)
+		y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePresent)
 		if got := registry.calls(); got != 3 {
 			y.Errorf("the registry was asked %d times", got)
 		}
@@ -90,10 +90,10 @@ func TestAJobWhoseCredentialsARestartHasLostGetsNothingUnverified(t *testing.T) 
 	inYardWith(t, o, nil, func(y *yard) {
 		y.hold(good)
 		j := y.submit(puller.PullRequest{Image: good, Credentials: ada})
-		y.is(j, puller.Active, puller.Pulling)
+		y.is(j, puller.StateActive, puller.PhasePulling)
 		y.engine.Tag(good, image)
 		y.crash()
-		y.failed(j, puller.Denied)
+		y.failed(j, puller.ErrDenied)
 	})
 }
 
@@ -103,8 +103,8 @@ func TestWhatAnyoneMayHaveIsNotVerifiedTwice(t *testing.T) {
 	registry, o := guarded(image, puller.Credentials{})
 	inYardWith(t, o, nil, func(y *yard) {
 		y.engine.Script(good, pullertest.Serve(image))
-		y.came(y.submit(puller.PullRequest{Image: good}), puller.Pulled)
-		y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.Present)
+		y.came(y.submit(puller.PullRequest{Image: good}), puller.SourcePulled)
+		y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePresent)
 		if got := registry.calls(); got != 0 {
 			y.Errorf("the registry was asked %d times", got)
 		}
@@ -117,9 +117,9 @@ func TestAccessToOneImageIsNoneToTheNextUnderItsName(t *testing.T) {
 	registry, o := guarded(one, ada)
 	inYardWith(t, o, nil, func(y *yard) {
 		y.engine.Script(good, pullertest.Serve(one))
-		y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.Pulled)
+		y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
 		y.engine.Tag(good, two)
-		y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.Present)
+		y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePresent)
 		if got := registry.calls(); got != 1 {
 			y.Errorf("the registry was asked %d times", got)
 		}
@@ -144,22 +144,22 @@ func TestTwoCallersOfOnePrivateImageAtOnce(t *testing.T) {
 		hers := y.submit(puller.PullRequest{Image: good, Credentials: ada})
 		its := y.submit(puller.PullRequest{Image: good, Credentials: eve})
 		same := y.submit(puller.PullRequest{Image: good, Credentials: ada})
-		y.failed(its, puller.Denied)
+		y.failed(its, puller.ErrDenied)
 		y.pulls(2)
 		close(gate)
-		y.came(hers, puller.Pulled)
-		y.came(same, puller.Pulled)
-		y.failed(y.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.Denied)
+		y.came(hers, puller.SourcePulled)
+		y.came(same, puller.SourcePulled)
+		y.failed(y.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.ErrDenied)
 		run, err := y.Puller.Run(puller.RunRequest{Image: good, Credentials: eve})
 		if err != nil {
 			y.Fatal(err)
 		}
-		y.failed(run, puller.Denied)
+		y.failed(run, puller.ErrDenied)
 		list, err := y.Prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good}}, Credentials: eve})
 		if err != nil {
 			y.Fatal(err)
 		}
-		y.failed(list, puller.Denied)
+		y.failed(list, puller.ErrDenied)
 		y.pulls(2)
 	})
 }
@@ -168,10 +168,10 @@ func TestARegistryThatIsAwayIsAskedAgainForAccess(t *testing.T) {
 	ada := credentials(t, "ada")
 	image := pullertest.NewImage(good, 1)
 	registry, o := guarded(image)
-	registry.err, registry.allows = puller.Errorf(puller.RegistryUnavailable, "connection refused"), nil
+	registry.err, registry.allows = puller.Errorf(puller.ErrRegistryUnavailable, "connection refused"), nil
 	inYardWith(t, o, nil, func(y *yard) {
 		y.engine.Tag(good, image)
-		y.failed(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.RegistryUnavailable)
+		y.failed(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.ErrRegistryUnavailable)
 		if got := registry.calls(); got != 1+o.Retries {
 			y.Errorf("the registry was asked %d times", got)
 		}
@@ -185,7 +185,7 @@ func TestWithoutVerificationAPresentImageIsForAll(t *testing.T) {
 	o.VerifyAccess = false
 	inYardWith(t, o, nil, func(y *yard) {
 		y.engine.Tag(good, image)
-		y.came(y.submit(puller.PullRequest{Image: good, Credentials: credentials(t, "eve")}), puller.Present)
+		y.came(y.submit(puller.PullRequest{Image: good, Credentials: credentials(t, "eve")}), puller.SourcePresent)
 		if registry.calls() != 0 {
 			y.Error("the registry was asked")
 		}
@@ -203,14 +203,14 @@ func TestTowlinesOwnCredentialsAreForThoseWhoBringNone(t *testing.T) {
 		if got := y.engine.LastAuth(); got != ours.HeaderFor(good) {
 			y.Errorf("the engine got %q", got)
 		}
-		y.submit(puller.PullRequest{Image: good, Policy: puller.Always, Credentials: ada})
+		y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: ada})
 		y.pulls(2)
 		if got := y.engine.LastAuth(); got != ada.HeaderFor(good) {
 			y.Errorf("the engine got %q", got)
 		}
 		release()
-		y.came(one, puller.Pulled)
-		y.came(two, puller.Pulled)
+		y.came(one, puller.SourcePulled)
+		y.came(two, puller.SourcePulled)
 		for _, e := range y.lines(one) {
 			if strings.Contains(e, "ours") || strings.Contains(e, ours.Header()) {
 				y.Errorf("an event has the secret in it: %s", e)
@@ -221,11 +221,11 @@ func TestTowlinesOwnCredentialsAreForThoseWhoBringNone(t *testing.T) {
 
 func TestCredentialsThatCantBeFoundAreToldAndDoneWithout(t *testing.T) {
 	o := defaults
-	o.Registry = &fakeRegistry{ownErr: puller.Errorf(puller.Internal, "the helper did not answer")}
+	o.Registry = &fakeRegistry{ownErr: puller.Errorf(puller.ErrInternal, "the helper did not answer")}
 	inYardWith(t, o, nil, func(y *yard) {
 		y.serve(good)
 		j := y.always(good)
-		y.came(j, puller.Pulled)
+		y.came(j, puller.SourcePulled)
 		if got := notices(y.events(j)); len(got) != 1 || !strings.Contains(got[0], "without credentials: the helper did not answer") {
 			y.Errorf("the notices are %q", got)
 		}
@@ -248,16 +248,16 @@ func TestWhoWantsAPullInAnyCaseDoesNotBringItToOthers(t *testing.T) {
 		})
 		release := y.hold(other)
 		y.always(other) // has the only slot, so that the next two wait together
-		always := y.submit(puller.PullRequest{Image: good, Policy: puller.Always, Credentials: eve})
+		always := y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: eve})
 		missing := y.submit(puller.PullRequest{Image: good, Credentials: eve})
 		release()
-		y.failed(missing, puller.Denied)
-		y.is(always, puller.Active, puller.Pulling)
+		y.failed(missing, puller.ErrDenied)
+		y.is(always, puller.StateActive, puller.PhasePulling)
 		late := y.submit(puller.PullRequest{Image: good, Credentials: eve})
-		y.is(late, puller.Active, puller.Pulling)
+		y.is(late, puller.StateActive, puller.PhasePulling)
 		close(gate)
-		y.failed(always, puller.Denied)
-		y.failed(late, puller.Denied)
+		y.failed(always, puller.ErrDenied)
+		y.failed(late, puller.ErrDenied)
 		if got := registry.calls(); got != 1 {
 			y.Errorf("the registry was asked %d times", got)
 		}

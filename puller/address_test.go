@@ -51,7 +51,7 @@ func TestWhatHasNoCanonicalFormIsNoRegistry(t *testing.T) {
 
 func TestAReferenceWhoseRegistryHasNoCanonicalFormIsRefused(t *testing.T) {
 	for _, image := range []string{"2130706433:5000/x", "127.0.0.1:65536/x", "localhost:0/x", "127.1:5000/x", "0x7f000001:5000/team/x", "[::]:5000/x"} {
-		if _, err := puller.ParseReference(image); puller.KindOf(err) != puller.InvalidRequest || !strings.HasPrefix(err.Error(), "image: ") {
+		if _, err := puller.ParseReference(image); puller.KindOf(err) != puller.ErrInvalidRequest || !strings.HasPrefix(err.Error(), "image: ") {
 			t.Errorf("%s: %v", image, err)
 		}
 	}

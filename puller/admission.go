@@ -13,8 +13,8 @@ import (
 
 // Submit accepts a job and returns it, queued or further: it has ended where the
 // engine says at once that there is nothing to pull. The job is on disk by then.
-// The error is InvalidRequest, naming the field, Forbidden, naming the rule,
-// Conflict, or Overloaded.
+// The error is ErrInvalidRequest, naming the field, ErrForbidden, naming the rule,
+// ErrConflict, or ErrOverloaded.
 func (p *Puller) Submit(r PullRequest) (Job, error) {
 	asked := r
 	r, named, err := r.withDefaults(p.opts)
@@ -33,7 +33,7 @@ func (p *Puller) Submit(r PullRequest) (Job, error) {
 // newJob returns a job that has not been accepted.
 func (p *Puller) newJob() *job {
 	j := &job{p: p, accepted: make(chan struct{}), done: make(chan struct{})}
-	j.view = Job{State: Queued, CreatedAt: time.Now().UTC()}
+	j.view = Job{State: StateQueued, CreatedAt: time.Now().UTC()}
 	j.topic = p.hub.Topic()
 	return j
 }
@@ -44,7 +44,7 @@ func (p *Puller) newPull(r PullRequest) *job {
 	j.ask(r)
 	j.key.identity = r.Credentials.identity(p.key)
 	j.private = r.Credentials != Credentials{}
-	j.view.Kind, j.view.Image, j.view.Platform, j.view.Policy, j.view.Priority = KindPull, r.Image, r.Platform, r.Policy, r.Priority
+	j.view.Kind, j.view.Image, j.view.Platform, j.view.Policy, j.view.Priority = JobPull, r.Image, r.Platform, r.Policy, r.Priority
 	return j
 }
 
@@ -108,7 +108,7 @@ func (p *Puller) accept(jobs ...*job) (Job, error) {
 	}
 	if first.idempotency != "" {
 		switch r, err := p.store.Keyed(first.idempotency); {
-		case KindOf(err) == NotFound:
+		case KindOf(err) == ErrNotFound:
 		case err != nil:
 			p.refuse(jobs, err)
 			return Job{}, err
@@ -117,7 +117,7 @@ func (p *Puller) accept(jobs ...*job) (Job, error) {
 			p.refuse(jobs, err)
 			return Job{}, err
 		default:
-			p.refuse(jobs, Errorf(Conflict, "another job has its key"))
+			p.refuse(jobs, Errorf(ErrConflict, "another job has its key"))
 			return p.Job(r.Job.ID)
 		}
 	}
@@ -162,7 +162,7 @@ func (j *job) cameWith(other *job) bool {
 
 func errKeyTaken(key string) error {
 	_, asked, _ := strings.Cut(key, "\x00")
-	return Errorf(Conflict, "Idempotency-Key: %q came with another request before", clip(asked))
+	return Errorf(ErrConflict, "Idempotency-Key: %q came with another request before", clip(asked))
 }
 
 // reserve gives jobs their IDs and a place in the budgets. It returns the job

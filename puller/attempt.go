@@ -21,11 +21,11 @@ func (t *transfer) pull() (Result, error) {
 	}
 	there := err == nil && believed && why == nil
 	switch {
-	case err != nil && KindOf(err) != NotFound:
+	case err != nil && KindOf(err) != ErrNotFound:
 		return Result{}, err
 	case !t.looked:
 		t.looked = true
-		if before.Content == ContentWhole && KindOf(why) != NotFound { // else it is there in part, or under other names only
+		if before.Content == ContentWhole && KindOf(why) != ErrNotFound { // else it is there in part, or under other names only
 			t.firstID = before.ID
 		}
 	}
@@ -35,9 +35,9 @@ func (t *transfer) pull() (Result, error) {
 			return Result{}, err
 		}
 	}
-	if given && t.dismiss(t.result(before, Present), func(p Policy) bool { return !p.asks() }) {
+	if given && t.dismiss(t.result(before, SourcePresent), func(p Policy) bool { return !p.asks() }) {
 		// It has come since its jobs looked.
-		return t.result(before, Present), nil
+		return t.result(before, SourcePresent), nil
 	}
 	if !there && !t.keepPulls(why) {
 		return Result{}, errNotPresent(PullRequest{Image: t.key.image}, why)
@@ -48,7 +48,7 @@ func (t *transfer) pull() (Result, error) {
 	t.note(before, there)
 	if there {
 		if settled, err := t.dismissNewer(before); err != nil || settled {
-			return t.result(before, UpToDate), err
+			return t.result(before, SourceUpToDate), err
 		}
 	}
 	progress, end, err := t.stream()
@@ -56,12 +56,12 @@ func (t *transfer) pull() (Result, error) {
 	if err != nil {
 		return Result{}, t.explain(err)
 	}
-	t.enter(Verifying)
+	t.enter(PhaseVerifying)
 	began := time.Now()
 	after, digest, err := t.p.prove(t.ctx, t.key.wanted(), end, t.credentials)
 	t.timed(func(x *Timings) { x.Verify = time.Since(began).Seconds() })
 	if err != nil {
-		t.unproven = t.unproven || KindOf(err) != EngineUnavailable
+		t.unproven = t.unproven || KindOf(err) != ErrEngineUnavailable
 		return Result{}, err
 	}
 	t.p.access.grant(t.key, after.ID)
@@ -71,7 +71,7 @@ func (t *transfer) pull() (Result, error) {
 	}
 	totals := progress.Totals(now)
 	t.totals.Store(&totals)
-	result := t.result(after, Pulled)
+	result := t.result(after, SourcePulled)
 	if digest != "" {
 		result.Digest = digest
 	}
@@ -83,8 +83,8 @@ func (t *transfer) pull() (Result, error) {
 // are left.
 func (t *transfer) keepPulls(why error) bool {
 	pullable := partsOf(t.key.image).id == ""
-	never := PullRequest{Image: t.key.image, Policy: Never}
-	return t.keep(errNotPresent(never, why), func(j *job) bool { return j.request.Policy != Never }) &&
+	never := PullRequest{Image: t.key.image, Policy: PolicyNever}
+	return t.keep(errNotPresent(never, why), func(j *job) bool { return j.request.Policy != PolicyNever }) &&
 		(pullable || t.keep(errNotPresent(PullRequest{Image: t.key.image}, why), func(*job) bool { return false }))
 }
 
@@ -97,8 +97,8 @@ func (t *transfer) inspect() (Image, error) {
 func (t *transfer) result(found Image, source Source) Result {
 	r := t.p.resultOf(found, t.key.wanted())
 	r.Source = source
-	if source == Pulled && found.ID == t.firstID {
-		r.Source = UpToDate
+	if source == SourcePulled && found.ID == t.firstID {
+		r.Source = SourceUpToDate
 	}
 	return r
 }
@@ -109,13 +109,13 @@ func (t *transfer) result(found Image, source Source) Result {
 // engine's pull finds out; but a registry that limits the rate is left alone.
 func (t *transfer) dismissNewer(before Image) (settled bool, err error) {
 	wants := false
-	t.each(func(j *job) { wants = wants || j.request.Policy == Newer })
+	t.each(func(j *job) { wants = wants || j.request.Policy == PolicyNewer })
 	if !wants || t.p.opts.Registry == nil {
 		return false, nil
 	}
 	digest, err := t.head()
 	switch {
-	case KindOf(err) == RateLimited:
+	case KindOf(err) == ErrRateLimited:
 		return false, err
 	case err != nil:
 		t.notice(fmt.Sprintf("the registry could not be asked for the digest, so the engine is (%v)", err), 0)
@@ -125,16 +125,16 @@ func (t *transfer) dismissNewer(before Image) (settled bool, err error) {
 	if !t.p.has(before, t.key.wanted(), digest) {
 		return false, nil
 	}
-	result := t.result(before, UpToDate)
+	result := t.result(before, SourceUpToDate)
 	result.Digest = digest
-	return t.dismiss(result, func(p Policy) bool { return p != Always }), nil
+	return t.dismiss(result, func(p Policy) bool { return p != PolicyAlways }), nil
 }
 
 // note notes what is there, for those who are content with it.
 func (t *transfer) note(before Image, there bool) {
 	var present *Result
 	if there && t.p.access.has(t.key, before) {
-		r := t.result(before, Present)
+		r := t.result(before, SourcePresent)
 		present = &r
 	}
 	t.p.mu.Lock()
@@ -147,7 +147,7 @@ func (t *transfer) note(before Image, there bool) {
 // strict. The admission lock is held, and to be given back by unlock.
 func (t *transfer) end(j *job, result Result, err error) {
 	kind := KindOf(err)
-	if (kind == RegistryUnavailable || kind == RateLimited) && t.present != nil && j.request.Policy == Newer && !j.request.Strict {
+	if (kind == ErrRegistryUnavailable || kind == ErrRateLimited) && t.present != nil && j.request.Policy == PolicyNewer && !j.request.Strict {
 		j.notice(fmt.Sprintf("what is present is kept, since the registry could not be asked for what is newer (%v)", err), 0)
 		result, err = *t.present, nil
 	}
@@ -157,8 +157,8 @@ func (t *transfer) end(j *job, result Result, err error) {
 // head asks the registry what the image's name stands for now.
 func (t *transfer) head() (digest string, err error) {
 	digest, err = t.p.opts.Registry.Head(t.ctx, t.key.image, t.credentials)
-	if KindOf(err) == RateLimited {
-		err = &Error{Op: "ask the registry for", Ref: t.key.image, Kind: RateLimited, RetryAfter: retryAfterOf(err), Err: &refusedError{inner(err)}}
+	if KindOf(err) == ErrRateLimited {
+		err = &Error{Op: "ask the registry for", Ref: t.key.image, Kind: ErrRateLimited, RetryAfter: retryAfterOf(err), Err: &refusedError{inner(err)}}
 	}
 	return digest, err
 }
@@ -185,7 +185,7 @@ func (t *transfer) stream() (progress *stream.Progress, end ending, err error) {
 		if first.IsZero() {
 			first = now
 			t.timed(func(x *Timings) { x.FirstByte = now.Sub(began).Seconds() })
-			t.enter(Pulling)
+			t.enter(PhasePulling)
 		}
 		end.note(m, t.key.image)
 		if change.Layer != nil {

@@ -27,10 +27,10 @@ func TestAJobSurvivesAnEngineThatIsKilledAndComesBack(t *testing.T) {
 	inYardWith(t, patient, nil, func(y *yard) {
 		y.hold(good)
 		j := y.always(good)
-		y.is(j, puller.Active, puller.Pulling)
+		y.is(j, puller.StateActive, puller.PhasePulling)
 		y.engine.Kill()
 		y.back(10 * time.Second)
-		v := y.came(j, puller.Pulled)
+		v := y.came(j, puller.SourcePulled)
 		if took := v.FinishedAt.Sub(v.CreatedAt); v.Attempt != 2 || took > 13*time.Second {
 			y.Errorf("it succeeded with attempt %d after %s", v.Attempt, took)
 		}
@@ -42,14 +42,14 @@ func TestAJobSurvivesAnEngineThatIsKilledAndComesBack(t *testing.T) {
 }
 
 func TestAJobSubmittedWhileTheEngineIsAwayWaitsForIt(t *testing.T) {
-	for _, policy := range []puller.Policy{puller.Missing, puller.Always, puller.Newer} {
+	for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyAlways, puller.PolicyNewer} {
 		t.Run(string(policy), func(t *testing.T) {
 			inYardWith(t, patient, nil, func(y *yard) {
 				y.engine.Kill()
 				j := y.submit(puller.PullRequest{Image: good, Policy: policy})
-				y.is(j, puller.Queued, "")
+				y.is(j, puller.StateQueued, "")
 				y.back(10 * time.Second)
-				if v := y.came(j, puller.Pulled); v.Attempt != 1 {
+				if v := y.came(j, puller.SourcePulled); v.Attempt != 1 {
 					y.Errorf("it succeeded with attempt %d", v.Attempt)
 				}
 				if got := notices(y.events(j)); !slices.Equal(got, []string{awayNotice, backNotice}) {
@@ -64,22 +64,22 @@ func TestAJobThatNeverPullsDoesNotAfterTheEngineWasAwayEither(t *testing.T) {
 	inYardWith(t, patient, nil, func(y *yard) {
 		y.engine.Tag(other, y.serve(other))
 		y.engine.Kill()
-		absent := y.submit(puller.PullRequest{Image: good, Policy: puller.Never})
-		there := y.submit(puller.PullRequest{Image: other, Policy: puller.Never})
-		y.is(absent, puller.Queued, "")
+		absent := y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever})
+		there := y.submit(puller.PullRequest{Image: other, Policy: puller.PolicyNever})
+		y.is(absent, puller.StateQueued, "")
 		y.back(10 * time.Second)
-		y.failed(absent, puller.NotFound)
-		y.came(there, puller.Present)
+		y.failed(absent, puller.ErrNotFound)
+		y.came(there, puller.SourcePresent)
 		y.pulls(0)
 
 		// Beside one that does pull, it ends and leaves that alone.
 		y.engine.Kill()
-		absent = y.submit(puller.PullRequest{Image: good, Policy: puller.Never})
+		absent = y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever})
 		missing := y.submit(puller.PullRequest{Image: good})
-		y.is(missing, puller.Queued, "")
+		y.is(missing, puller.StateQueued, "")
 		y.back(10 * time.Second)
-		y.failed(absent, puller.NotFound)
-		y.came(missing, puller.Pulled)
+		y.failed(absent, puller.ErrNotFound)
+		y.came(missing, puller.SourcePulled)
 		y.pulls(1)
 	})
 }
@@ -88,8 +88,8 @@ func TestWithoutRetriesAnEngineThatIsAwayIsNotWaitedFor(t *testing.T) {
 	inYardWith(t, patient, nil, func(y *yard) {
 		y.engine.Kill()
 		none := 0
-		for _, policy := range []puller.Policy{puller.Missing, puller.Always, puller.Never, puller.Newer} {
-			v := y.failed(y.submit(puller.PullRequest{Image: good, Policy: policy, Retries: &none}), puller.EngineUnavailable)
+		for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyAlways, puller.PolicyNever, puller.PolicyNewer} {
+			v := y.failed(y.submit(puller.PullRequest{Image: good, Policy: policy, Retries: &none}), puller.ErrEngineUnavailable)
 			if took := v.FinishedAt.Sub(v.CreatedAt); took != 0 {
 				y.Errorf("%s: it ended after %s", policy, took)
 			}
@@ -98,11 +98,11 @@ func TestWithoutRetriesAnEngineThatIsAwayIsNotWaitedFor(t *testing.T) {
 }
 
 func TestAnEngineThatNeverComesBackIsGivenUp(t *testing.T) {
-	for _, policy := range []puller.Policy{puller.Missing, puller.Always, puller.Never} {
+	for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyAlways, puller.PolicyNever} {
 		t.Run(string(policy), func(t *testing.T) {
 			inYardWith(t, patient, nil, func(y *yard) {
 				y.engine.Kill()
-				v := y.failed(y.submit(puller.PullRequest{Image: good, Policy: policy}), puller.EngineUnavailable)
+				v := y.failed(y.submit(puller.PullRequest{Image: good, Policy: policy}), puller.ErrEngineUnavailable)
 				if took := v.FinishedAt.Sub(v.CreatedAt); took < time.Minute || took > time.Minute+3*time.Second {
 					y.Errorf("it ended after %s", took)
 				}
@@ -116,7 +116,7 @@ func TestAnEngineThatIsKilledDuringTheProofIsWaitedFor(t *testing.T) {
 		policy puller.Policy
 		source puller.Source // what is proven of it
 		pulls  int
-	}{{puller.Missing, puller.Present, 1}, {puller.Always, puller.Pulled, 2}} {
+	}{{puller.PolicyMissing, puller.SourcePresent, 1}, {puller.PolicyAlways, puller.SourcePulled, 2}} {
 		t.Run(string(c.policy), func(t *testing.T) {
 			inYardWith(t, patient, nil, func(y *yard) {
 				y.serve(good)
@@ -132,7 +132,7 @@ func TestAnEngineThatIsKilledDuringTheProofIsWaitedFor(t *testing.T) {
 				})
 				j := y.submit(puller.PullRequest{Image: good, Policy: c.policy})
 				<-verifying
-				y.is(j, puller.Active, puller.Verifying)
+				y.is(j, puller.StateActive, puller.PhaseVerifying)
 				y.engine.Kill()
 				y.back(10 * time.Second)
 				y.came(j, c.source)
@@ -146,27 +146,27 @@ func TestAnEngineThatTakesCallsAndAnswersNoneIsUnavailable(t *testing.T) {
 	inYardWith(t, patient, nil, func(y *yard) {
 		y.engine.Freeze()
 		began := time.Now()
-		if info, err := y.Engine(y.Context()); puller.KindOf(err) != puller.EngineUnavailable || info.Reachable {
+		if info, err := y.Engine(y.Context()); puller.KindOf(err) != puller.ErrEngineUnavailable || info.Reachable {
 			y.Errorf("the engine is %+v, %v", info, err)
 		}
 		if took := time.Since(began); took != 30*time.Second {
 			y.Errorf("it took %s to say so", took)
 		}
 		none := 0
-		for _, policy := range []puller.Policy{puller.Missing, puller.Always, puller.Never} {
-			v := y.failed(y.submit(puller.PullRequest{Image: good, Policy: policy, Retries: &none}), puller.EngineUnavailable)
+		for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyAlways, puller.PolicyNever} {
+			v := y.failed(y.submit(puller.PullRequest{Image: good, Policy: policy, Retries: &none}), puller.ErrEngineUnavailable)
 			if took := v.FinishedAt.Sub(v.CreatedAt); took < 30*time.Second || took > 31*time.Second {
 				y.Errorf("%s: it ended after %s", policy, took)
 			}
 		}
 		// Those who wait for it call again at most when a call has had its time.
-		v := y.failed(y.always(good), puller.EngineUnavailable)
+		v := y.failed(y.always(good), puller.ErrEngineUnavailable)
 		if took := v.FinishedAt.Sub(v.CreatedAt); took < time.Minute || took > 2*time.Minute {
 			y.Errorf("with retries it ended after %s", took)
 		}
 		j := y.always(good)
 		y.back(45 * time.Second)
-		y.came(j, puller.Pulled)
+		y.came(j, puller.SourcePulled)
 	})
 }
 
@@ -180,7 +180,7 @@ func TestAnEngineThatFreezesDuringAPullIsStalledAndThenWaitedFor(t *testing.T) {
 		})
 		j := y.always(good)
 		y.back(100 * time.Second)
-		if v := y.came(j, puller.Pulled); v.Attempt != 2 {
+		if v := y.came(j, puller.SourcePulled); v.Attempt != 2 {
 			y.Errorf("it succeeded with attempt %d", v.Attempt)
 		}
 	})
@@ -203,7 +203,7 @@ func TestAnEngineMayComeBackWithAnotherAPIVersion(t *testing.T) {
 				inYardWith(t, patient, nil, func(y *yard) {
 					y.engine.SetAPI(c.before[0], c.before[1])
 					y.serve(other)
-					y.came(y.always(other), puller.Pulled)
+					y.came(y.always(other), puller.SourcePulled)
 					version := func(n int) {
 						y.Helper()
 						want := map[int]string{41: "1.41", 51: "1.51", 52: "1.51"}[n] // the SDK's newest
@@ -216,16 +216,16 @@ func TestAnEngineMayComeBackWithAnotherAPIVersion(t *testing.T) {
 					if pulling {
 						y.hold(good)
 						j = y.always(good)
-						y.is(j, puller.Active, puller.Pulling)
+						y.is(j, puller.StateActive, puller.PhasePulling)
 					}
 					y.engine.Kill()
 					<-time.After(time.Second)
 					y.engine.SetAPI(c.after[0], c.after[1])
 					y.back(9 * time.Second)
 					if !pulling {
-						j = y.submit(puller.PullRequest{Image: good, Policy: puller.Always, Retries: new(int)})
+						j = y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Retries: new(int)})
 					}
-					y.came(j, puller.Pulled)
+					y.came(j, puller.SourcePulled)
 					version(c.after[0])
 				})
 			})
@@ -240,7 +240,7 @@ func TestTheEngineIsSaidToBeAwayUntilItIsBack(t *testing.T) {
 		for range 5 {
 			<-time.After(time.Second)
 			began := time.Now()
-			if info, err := y.Engine(y.Context()); puller.KindOf(err) != puller.EngineUnavailable || info.Reachable || !time.Now().Equal(began) {
+			if info, err := y.Engine(y.Context()); puller.KindOf(err) != puller.ErrEngineUnavailable || info.Reachable || !time.Now().Equal(began) {
 				y.Errorf("the engine is %+v, %v, after %s", info, err, time.Since(began))
 			}
 		}
@@ -248,7 +248,7 @@ func TestTheEngineIsSaidToBeAwayUntilItIsBack(t *testing.T) {
 		if info, err := y.Engine(y.Context()); err != nil || !info.Reachable {
 			y.Errorf("the engine is %+v, %v", info, err)
 		}
-		y.came(j, puller.Pulled)
+		y.came(j, puller.SourcePulled)
 		synctest.Wait()
 	})
 }

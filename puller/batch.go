@@ -21,15 +21,15 @@ type batch struct {
 	canceled bool         // it was, by a caller
 
 	mu     sync.Mutex
-	sum    stream.Sum
-	board  *stream.Board
+	sum    stream.CombinedProgress
+	board  *stream.Latest
 	silent map[transferKey]int // how many children want what no layer is known of
 }
 
 // Prewarm accepts a job that pulls many images, each as a job of its own, and
 // returns it. It and its children are on disk by then. The error is
-// InvalidRequest, naming the field, Forbidden, naming the image and the rule,
-// Conflict, or Overloaded.
+// ErrInvalidRequest, naming the field, ErrForbidden, naming the image and the rule,
+// ErrConflict, or ErrOverloaded.
 func (p *Puller) Prewarm(r PrewarmRequest) (Job, error) {
 	asked := r
 	r, err := r.withDefaults(p.opts)
@@ -40,7 +40,7 @@ func (p *Puller) Prewarm(r PrewarmRequest) (Job, error) {
 		return Job{}, err
 	}
 	parent := p.newJob()
-	parent.view.Kind, parent.view.Priority = KindPrewarm, r.Priority
+	parent.view.Kind, parent.view.Priority = JobPrewarm, r.Priority
 	parent.caller, parent.idempotency = r.Caller, keyOf(r.Caller, r.IdempotencyKey)
 	parent.private = r.Credentials != Credentials{}
 	parent.key.identity = r.Credentials.identity(p.key)
@@ -63,14 +63,14 @@ func (p *Puller) Prewarm(r PrewarmRequest) (Job, error) {
 	}
 	parent.batch = p.newBatch(Prewarm{FailFast: r.FailFast, Skipped: r.Skipped}, family[1:])
 	parent.counted = parent.count(len(r.Images), r.Skipped)
-	parent.topic.Show(parent.batch.board)
+	parent.topic.ShowLatest(parent.batch.board)
 	return p.accept(family...)
 }
 
 func (p *Puller) newBatch(w Prewarm, children []*job) *batch {
 	b := &batch{
 		failFast: w.FailFast, skipped: w.Skipped, children: children, left: len(children),
-		images: make([]ImageState, len(children)), board: stream.NewBoard(&p.seq), silent: make(map[transferKey]int),
+		images: make([]ImageState, len(children)), board: stream.NewLatest(&p.seq), silent: make(map[transferKey]int),
 	}
 	for _, j := range children {
 		if j != nil {
@@ -139,7 +139,7 @@ func (b *batch) put(key transferKey, l stream.Layer) {
 	now := time.Now() // here, so that it does not run backwards
 	l = b.sum.Put(l, now)
 	totals := b.totals(now)
-	b.board.Post(l.ID, layerFrame(l, &totals))
+	b.board.Set(l.ID, layerFrame(l, &totals))
 }
 
 // expect takes in what a manifest says of an image's layers.

@@ -76,9 +76,9 @@ func (p *Puller) checkBudget(caller string, jobs []*job) error {
 	most, held := amount{p.opts.MaxPerCaller, p.opts.MaxBytesPerCaller}, p.held[caller]
 	switch {
 	case most.jobs > 0 && more.jobs > most.jobs:
-		return Errorf(InvalidRequest, "images: with its prewarm they are %d jobs, and one caller may have %d; ask for fewer", more.jobs, most.jobs)
+		return Errorf(ErrInvalidRequest, "images: with its prewarm they are %d jobs, and one caller may have %d; ask for fewer", more.jobs, most.jobs)
 	case most.bytes > 0 && more.bytes > most.bytes:
-		return Errorf(InvalidRequest, "body: it counts as %d bytes, and the requests of one caller's jobs may have %d together; ask for less at a time", more.bytes, most.bytes)
+		return Errorf(ErrInvalidRequest, "body: it counts as %d bytes, and the requests of one caller's jobs may have %d together; ask for less at a time", more.bytes, most.bytes)
 	case p.unended.jobs+more.jobs > maxUnended:
 		return errHeld("%d jobs are queued or active, and at most %d may be", p.unended.jobs, maxUnended)
 	case p.unended.bytes+more.bytes > maxUnendedBytes:
@@ -92,7 +92,7 @@ func (p *Puller) checkBudget(caller string, jobs []*job) error {
 }
 
 func errHeld(format string, args ...any) error {
-	return &Error{Kind: Overloaded, RetryAfter: askLater, Err: fmt.Errorf(format+"; ask again later", args...)}
+	return &Error{Kind: ErrOverloaded, RetryAfter: askLater, Err: fmt.Errorf(format+"; ask again later", args...)}
 }
 
 // hold counts jobs that have not ended.

@@ -28,7 +28,7 @@ func TestAllCallersTogetherHaveSoMuchAtMost(t *testing.T) {
 					all = append(all, j)
 					continue
 				}
-				if n != c.taken || KindOf(err) != Overloaded || !strings.Contains(err.Error(), c.says) {
+				if n != c.taken || KindOf(err) != ErrOverloaded || !strings.Contains(err.Error(), c.says) {
 					t.Errorf("after %d: %v", n, err)
 				}
 				break

@@ -15,14 +15,14 @@ func TestTheRequestsOfACallerHaveSoManyBytesAtMost(t *testing.T) {
 	large := strings.Repeat("x", 40<<10)
 	run := func(caller string, change func(*puller.RunRequest)) func(*yard) (puller.Job, error) {
 		return func(y *yard) (puller.Job, error) {
-			r := puller.RunRequest{Image: good, Policy: puller.Always, Caller: caller}
+			r := puller.RunRequest{Image: good, Policy: puller.PolicyAlways, Caller: caller}
 			change(&r)
 			return y.Puller.Run(r)
 		}
 	}
 	prewarm := func(r puller.PrewarmRequest) func(*yard) (puller.Job, error) {
 		return func(y *yard) (puller.Job, error) {
-			r.Caller, r.Policy = "token:ci", puller.Always
+			r.Caller, r.Policy = "token:ci", puller.PolicyAlways
 			return y.Prewarm(r)
 		}
 	}
@@ -63,7 +63,7 @@ func TestTheRequestsOfACallerHaveSoManyBytesAtMost(t *testing.T) {
 					y.Helper()
 					_, err := c.one(y)
 					var e *puller.Error
-					if !errors.As(err, &e) || e.Kind != puller.Overloaded || e.RetryAfter <= 0 || !strings.Contains(e.Error(), "102400 may be") {
+					if !errors.As(err, &e) || e.Kind != puller.ErrOverloaded || e.RetryAfter <= 0 || !strings.Contains(e.Error(), "102400 may be") {
 						y.Errorf("%s: a third is %v", when, err)
 					}
 				}
@@ -88,7 +88,7 @@ func TestTheRequestsOfACallerHaveSoManyBytesAtMost(t *testing.T) {
 			_, err := run("token:ci", func(r *puller.RunRequest) {
 				r.Env = map[string]string{"A": large, "B": large, "C": large}
 			})(y)
-			if puller.KindOf(err) != puller.InvalidRequest {
+			if puller.KindOf(err) != puller.ErrInvalidRequest {
 				y.Error(err)
 			}
 		})

@@ -21,12 +21,12 @@ func TestACallerWhoStopsWaitingTakesNothingWithThem(t *testing.T) {
 		ctx, cancel := context.WithTimeout(y.Context(), time.Minute)
 		defer cancel()
 		v, err := y.Wait(ctx, j.ID)
-		if !errors.Is(err, context.DeadlineExceeded) || v.ID != j.ID || v.State != puller.Active {
+		if !errors.Is(err, context.DeadlineExceeded) || v.ID != j.ID || v.State != puller.StateActive {
 			y.Errorf("Wait returned %v and the job as %s", err, v.State)
 		}
-		y.is(j, puller.Active, puller.Pulling)
+		y.is(j, puller.StateActive, puller.PhasePulling)
 		release()
-		y.came(j, puller.Pulled)
+		y.came(j, puller.SourcePulled)
 		y.aborted(0)
 	})
 }
@@ -53,22 +53,22 @@ func TestAJobCanBeCancelledInEveryPhase(t *testing.T) {
 		pulls   int
 		aborted int
 	}{
-		{"checking", puller.Missing, func(y *yard) { blocked(y, 0) }, puller.Queued, "", 0, 0},
-		{"checking never", puller.Never, func(y *yard) { blocked(y, 0) }, puller.Queued, "", 0, 0},
-		{"queued", puller.Always, func(y *yard) {
+		{"checking", puller.PolicyMissing, func(y *yard) { blocked(y, 0) }, puller.StateQueued, "", 0, 0},
+		{"checking never", puller.PolicyNever, func(y *yard) { blocked(y, 0) }, puller.StateQueued, "", 0, 0},
+		{"queued", puller.PolicyAlways, func(y *yard) {
 			y.hold(other)
 			y.always(other)
 			synctest.Wait()
-		}, puller.Queued, "", 1, 0},
-		{"looking before the pull", puller.Always, func(y *yard) { blocked(y, 0) }, puller.Queued, "", 0, 0},
-		{"resolving", puller.Always, func(y *yard) {
+		}, puller.StateQueued, "", 1, 0},
+		{"looking before the pull", puller.PolicyAlways, func(y *yard) { blocked(y, 0) }, puller.StateQueued, "", 0, 0},
+		{"resolving", puller.PolicyAlways, func(y *yard) {
 			y.engine.Script(good, func(p *pullertest.Pull) { <-p.Gone() })
-		}, puller.Active, puller.Resolving, 1, 1},
-		{"pulling", puller.Always, func(y *yard) { y.hold(good) }, puller.Active, puller.Pulling, 1, 1},
-		{"verifying", puller.Always, func(y *yard) {
+		}, puller.StateActive, puller.PhaseResolving, 1, 1},
+		{"pulling", puller.PolicyAlways, func(y *yard) { y.hold(good) }, puller.StateActive, puller.PhasePulling, 1, 1},
+		{"verifying", puller.PolicyAlways, func(y *yard) {
 			y.serve(good)
 			blocked(y, 1)
-		}, puller.Active, puller.Verifying, 1, 0},
+		}, puller.StateActive, puller.PhaseVerifying, 1, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inYardWith(t, single, nil, func(y *yard) {
@@ -79,7 +79,7 @@ func TestAJobCanBeCancelledInEveryPhase(t *testing.T) {
 				if err != nil || v.State != puller.StateCanceled {
 					y.Errorf("Cancel returned the job as %s, %v", v.State, err)
 				}
-				if v = y.failed(j, puller.Canceled); v.Attempt != 0 && c.state == puller.Queued {
+				if v = y.failed(j, puller.ErrCanceled); v.Attempt != 0 && c.state == puller.StateQueued {
 					y.Errorf("a job that was not begun is at attempt %d", v.Attempt)
 				}
 				y.pulls(c.pulls)
@@ -91,10 +91,10 @@ func TestAJobCanBeCancelledInEveryPhase(t *testing.T) {
 					y.Errorf("the numbered events are %q", got)
 				}
 				_, err = y.Cancel(j.ID)
-				if puller.KindOf(err) != puller.Conflict {
+				if puller.KindOf(err) != puller.ErrConflict {
 					y.Errorf("cancelled again: %v", err)
 				}
-				if again := y.now(j); again.Error.Kind != puller.Canceled || !again.FinishedAt.Equal(v.FinishedAt) {
+				if again := y.now(j); again.Error.Kind != puller.ErrCanceled || !again.FinishedAt.Equal(v.FinishedAt) {
 					y.Errorf("the ended job became %+v", again)
 				}
 			})
@@ -106,17 +106,17 @@ func TestTheTransferEndsWithItsLastJob(t *testing.T) {
 	inYard(t, func(y *yard) {
 		release := y.hold(good)
 		a, b := y.always(good), y.always(good)
-		y.is(b, puller.Active, puller.Pulling)
+		y.is(b, puller.StateActive, puller.PhasePulling)
 		if _, err := y.Cancel(a.ID); err != nil {
 			y.Fatal(err)
 		}
-		v := y.failed(a, puller.Canceled)
+		v := y.failed(a, puller.ErrCanceled)
 		if v.Progress == nil || v.Progress.Downloaded != 300 {
 			y.Errorf("the canceled job's progress is %+v", v.Progress)
 		}
-		y.is(b, puller.Active, puller.Pulling)
+		y.is(b, puller.StateActive, puller.PhasePulling)
 		release()
-		y.came(b, puller.Pulled)
+		y.came(b, puller.SourcePulled)
 		y.aborted(0)
 		if again := y.now(a); again.Progress.Downloaded != 300 {
 			y.Errorf("the canceled job's progress became %+v", again.Progress)
@@ -124,7 +124,7 @@ func TestTheTransferEndsWithItsLastJob(t *testing.T) {
 
 		y.hold(good)
 		a, b = y.always(good), y.always(good)
-		y.is(b, puller.Active, puller.Pulling)
+		y.is(b, puller.StateActive, puller.PhasePulling)
 		for _, j := range []puller.Job{a, b} {
 			if _, err := y.Cancel(j.ID); err != nil {
 				y.Fatal(err)
@@ -142,7 +142,7 @@ func TestAnUnknownJobIsNotFound(t *testing.T) {
 		_, wait := y.Wait(y.Context(), id)
 		_, _, watch := y.Watch(id, nil)
 		for call, err := range map[string]error{"Job": show, "Cancel": cancel, "Wait": wait, "Watch": watch} {
-			if puller.KindOf(err) != puller.NotFound {
+			if puller.KindOf(err) != puller.ErrNotFound {
 				y.Errorf("%s: %v", call, err)
 			}
 		}
@@ -156,13 +156,13 @@ func TestAJobThatComesWhileATransferIsAbortedGetsAFreshOne(t *testing.T) {
 		late.gate = make(chan struct{})
 		y.hold(good)
 		old := y.always(good)
-		y.is(old, puller.Active, puller.Pulling)
+		y.is(old, puller.StateActive, puller.PhasePulling)
 		if _, err := y.Cancel(old.ID); err != nil {
 			y.Fatal(err)
 		}
 		release := y.hold(good)
 		jobs := []puller.Job{y.always(good), y.always(good)}
-		y.is(jobs[0], puller.Active, puller.Pulling)
+		y.is(jobs[0], puller.StateActive, puller.PhasePulling)
 		y.pulls(2)
 		// The old transfer ends at last, and leaves the fresh one where it is.
 		close(late.gate)
@@ -171,7 +171,7 @@ func TestAJobThatComesWhileATransferIsAbortedGetsAFreshOne(t *testing.T) {
 		y.pulls(2)
 		release()
 		for _, j := range jobs {
-			y.came(j, puller.Pulled)
+			y.came(j, puller.SourcePulled)
 		}
 		y.pulls(2)
 	})
@@ -181,17 +181,17 @@ func TestATimeoutEndsItsJobAndNoOther(t *testing.T) {
 	inYard(t, func(y *yard) {
 		y.hold(good)
 		submit := func(seconds int) puller.Job {
-			return y.submit(puller.PullRequest{Image: good, Policy: puller.Always, Timeout: puller.Duration(time.Duration(seconds) * time.Second)})
+			return y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Timeout: puller.Duration(time.Duration(seconds) * time.Second)})
 		}
 		short, long := submit(10), submit(30)
 		check := func(j puller.Job, after time.Duration) {
-			v := y.failed(j, puller.Timeout)
+			v := y.failed(j, puller.ErrTimeout)
 			if took := v.FinishedAt.Sub(v.CreatedAt); took != after {
 				y.Errorf("the timeout came after %s, not %s", took, after)
 			}
 		}
 		check(short, 10*time.Second)
-		y.is(long, puller.Active, puller.Pulling)
+		y.is(long, puller.StateActive, puller.PhasePulling)
 		if n := y.engine.Counts().Aborted; n != 0 {
 			y.Errorf("%d pulls were aborted with a job left", n)
 		}
@@ -206,12 +206,12 @@ func TestATimeoutCoversTheWaiting(t *testing.T) {
 		policy  puller.Policy
 		prepare func(y *yard)
 	}{
-		{"for a slot", puller.Always, func(y *yard) {
+		{"for a slot", puller.PolicyAlways, func(y *yard) {
 			y.hold(other)
 			y.always(other)
 			synctest.Wait()
 		}},
-		{"for the check", puller.Missing, func(y *yard) {
+		{"for the check", puller.PolicyMissing, func(y *yard) {
 			y.engine.OnInspect(func(_ string, gone <-chan struct{}) (int, string) {
 				<-gone
 				return http.StatusInternalServerError, "gone"
@@ -221,7 +221,7 @@ func TestATimeoutCoversTheWaiting(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			inYardWith(t, single, nil, func(y *yard) {
 				c.prepare(y)
-				v := y.failed(y.submit(puller.PullRequest{Image: good, Policy: c.policy, Timeout: puller.Duration(10 * time.Second)}), puller.Timeout)
+				v := y.failed(y.submit(puller.PullRequest{Image: good, Policy: c.policy, Timeout: puller.Duration(10 * time.Second)}), puller.ErrTimeout)
 				if took := v.FinishedAt.Sub(v.CreatedAt); took < 10*time.Second || took > 11*time.Second {
 					y.Errorf("the timeout came after %s", took)
 				}

@@ -18,7 +18,7 @@ func (p *Puller) warm(parent *job) {
 	b := parent.batch
 	p.endRivals(b)
 	p.mu.Lock()
-	parent.enter(Active, Resolving, 0)
+	parent.enter(StateActive, PhaseResolving, 0)
 	p.failFast(b) // a child may have failed before a restart
 	var todo []*job
 	for _, j := range b.children {
@@ -38,7 +38,7 @@ func (p *Puller) warm(parent *job) {
 	}
 	p.mu.Lock()
 	if len(todo) > 0 && parent.outcome == nil {
-		parent.enter(Active, Pulling, 0)
+		parent.enter(StateActive, PhasePulling, 0)
 	}
 	for _, j := range todo {
 		if j.outcome == nil {
@@ -150,12 +150,12 @@ func endNotice(v *Job) string {
 // failFast cancels the rest of a prewarm that is to fail with its first image,
 // once one has failed. The same holds.
 func (p *Puller) failFast(b *batch) {
-	failed := func(s ImageState) bool { return s.State == Failed }
+	failed := func(s ImageState) bool { return s.State == StateFailed }
 	if !b.failFast || b.stopped != nil {
 		return
 	}
 	if i := slices.IndexFunc(b.images, failed); i >= 0 {
-		b.stopped = Errorf(Canceled, "canceled, since %s failed and the prewarm is to fail fast", b.images[i].Image)
+		b.stopped = Errorf(ErrCanceled, "canceled, since %s failed and the prewarm is to fail fast", b.images[i].Image)
 		p.stopRest(b)
 	}
 }
@@ -164,7 +164,7 @@ func (p *Puller) failFast(b *batch) {
 // false if all of them are about to have ended. The same holds.
 func (p *Puller) cancelAll(parent *job) bool {
 	b := parent.batch
-	b.stopped = Errorf(Canceled, "the prewarm was canceled")
+	b.stopped = Errorf(ErrCanceled, "the prewarm was canceled")
 	if !p.stopRest(b) {
 		return false
 	}
@@ -176,7 +176,7 @@ func (p *Puller) cancelAll(parent *job) bool {
 func (p *Puller) stopRest(b *batch) (any bool) {
 	for _, j := range b.children {
 		if j != nil && j.outcome == nil {
-			p.leaveLocked(j, Errorf(Canceled, "%s: %w", j.view.Image, b.stopped))
+			p.leaveLocked(j, Errorf(ErrCanceled, "%s: %w", j.view.Image, b.stopped))
 			any = true
 		}
 	}
@@ -202,12 +202,12 @@ func (b *batch) verdict() error {
 		switch {
 		case s.Error == nil:
 			continue
-		case s.Error.Kind == Canceled:
+		case s.Error.Kind == ErrCanceled:
 			canceled = append(canceled, s)
 		default:
 			failed = append(failed, s)
 		}
-		if first == nil || first.Kind == Canceled && s.Error.Kind != Canceled {
+		if first == nil || first.Kind == ErrCanceled && s.Error.Kind != ErrCanceled {
 			first = s.Error
 		}
 	}
@@ -225,7 +225,7 @@ func (b *batch) verdict() error {
 	}
 	err := &Error{Kind: first.Kind, RetryAfter: time.Duration(first.RetryAfterSeconds * float64(time.Second))}
 	if b.canceled {
-		err = &Error{Kind: Canceled}
+		err = &Error{Kind: ErrCanceled}
 	}
 	err.Err = fmt.Errorf("%d of %d images were not pulled: %s", len(all), len(b.images), strings.Join(words, "; "))
 	return err

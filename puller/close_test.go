@@ -16,7 +16,7 @@ import (
 func (y *yard) paused(j puller.Job) {
 	y.Helper()
 	v, err := y.Wait(y.Context(), j.ID)
-	if v.State.Ended() || puller.KindOf(err) != puller.Overloaded || !strings.Contains(err.Error(), "goes on when it is back") {
+	if v.State.Ended() || puller.KindOf(err) != puller.ErrOverloaded || !strings.Contains(err.Error(), "goes on when it is back") {
 		y.Errorf("the job is %s, and who waits gets %v", v.State, err)
 	}
 	events := y.events(j)
@@ -29,15 +29,15 @@ func TestCloseLeavesJobsForTheNextStart(t *testing.T) {
 	inYardWith(t, single, nil, func(y *yard) {
 		y.engine.Tag("registry.test/done:v1", y.serve("registry.test/done:v1"))
 		done := y.submit(puller.PullRequest{Image: "registry.test/done:v1"})
-		y.came(done, puller.Present)
+		y.came(done, puller.SourcePresent)
 		y.hold(good)
 		secret := credentials(t, "hunter2")
 		jobs := []puller.Job{
-			y.submit(puller.PullRequest{Image: good, Policy: puller.Always, Credentials: secret}),
-			y.submit(puller.PullRequest{Image: good, Policy: puller.Always, Credentials: secret}),
+			y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: secret}),
+			y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: secret}),
 			y.always(other), // queued
 		}
-		y.is(jobs[1], puller.Active, puller.Pulling)
+		y.is(jobs[1], puller.StateActive, puller.PhasePulling)
 		y.engine.OnInspect(func(_ string, gone <-chan struct{}) (int, string) { <-gone; return 0, "" })
 		for range 20 { // some of them wait for their check
 			jobs = append(jobs, y.submit(puller.PullRequest{Image: other}))
@@ -55,11 +55,11 @@ func TestCloseLeavesJobsForTheNextStart(t *testing.T) {
 		for _, j := range jobs {
 			y.paused(j)
 		}
-		y.came(done, puller.Present)
-		if _, err := y.Submit(puller.PullRequest{Image: good}); puller.KindOf(err) != puller.Overloaded {
+		y.came(done, puller.SourcePresent)
+		if _, err := y.Submit(puller.PullRequest{Image: good}); puller.KindOf(err) != puller.ErrOverloaded {
 			y.Errorf("a job was accepted after the end: %v", err)
 		}
-		if _, err := y.Cancel(jobs[0].ID); puller.KindOf(err) != puller.Overloaded {
+		if _, err := y.Cancel(jobs[0].ID); puller.KindOf(err) != puller.ErrOverloaded {
 			y.Errorf("a job was canceled after the end: %v", err)
 		}
 		if err := y.Close(y.Context()); err != nil {
@@ -74,11 +74,11 @@ func TestCloseLeavesJobsForTheNextStart(t *testing.T) {
 		y.serve(other)
 		y.open()
 		for _, j := range jobs[:2] {
-			y.failed(j, puller.Denied)
+			y.failed(j, puller.ErrDenied)
 		}
-		y.came(jobs[2], puller.Pulled)
+		y.came(jobs[2], puller.SourcePulled)
 		for _, j := range jobs[3:] {
-			if v := y.end(j); v.State != puller.Succeeded {
+			if v := y.end(j); v.State != puller.StateSucceeded {
 				y.Errorf("a job ended as %s: %+v", v.State, v.Error)
 			}
 		}
@@ -92,7 +92,7 @@ func TestCloseWaitsNoLongerThanItMay(t *testing.T) {
 		defer close(late.gate)
 		y.hold(good)
 		j := y.always(good)
-		y.is(j, puller.Active, puller.Pulling)
+		y.is(j, puller.StateActive, puller.PhasePulling)
 		ctx, cancel := context.WithTimeout(y.Context(), 5*time.Second)
 		defer cancel()
 		began := time.Now()
@@ -110,10 +110,10 @@ func TestAJobThatEndsDuringCloseHasEnded(t *testing.T) {
 		y.serve(good)
 		j := y.always(good)
 		y.store.Fail(errors.New("no space left on device"))
-		y.came(j, puller.Pulled) // told, though it could not be written
+		y.came(j, puller.SourcePulled) // told, though it could not be written
 		y.store.Fail(nil)
 		y.restart()
-		v := y.came(j, puller.Pulled)
+		v := y.came(j, puller.SourcePulled)
 		if got := numbered(y.events(v)); !slices.Equal(got[len(got)-2:], []string{"state succeeded", "result"}) {
 			y.Errorf("the numbered events are %q", got)
 		}

@@ -77,7 +77,7 @@ func (p *Puller) awaitContainer(j *job) (ContainerState, error) {
 		if err == nil {
 			return ContainerState{}, errContainerGone
 		}
-		if limit := p.opts.FirstByteTimeout; KindOf(err) != EngineUnavailable || limit > 0 && time.Since(began) >= limit {
+		if limit := p.opts.FirstByteTimeout; KindOf(err) != ErrEngineUnavailable || limit > 0 && time.Since(began) >= limit {
 			return ContainerState{}, err
 		}
 		if err := sleep(j.context(), wait); err != nil {
@@ -100,7 +100,7 @@ func (p *Puller) pick(j *job, found []ContainerState) (picked ContainerState, ok
 	return picked, ok
 }
 
-var errContainerGone = Errorf(Internal, "the container is gone, and how it ended is not known: others have removed it")
+var errContainerGone = Errorf(ErrInternal, "the container is gone, and how it ended is not known: others have removed it")
 
 // sweep removes the containers of runs that have ended: a crash has left them,
 // or an engine that was away.
@@ -143,7 +143,7 @@ func (p *Puller) leftByEnded(c ContainerState) (bool, error) {
 	p.mu.Unlock()
 	if j == nil {
 		var err error
-		if r, err = p.store.Record(id); KindOf(err) == NotFound {
+		if r, err = p.store.Record(id); KindOf(err) == ErrNotFound {
 			err = nil // it is not ours, or it is kept no longer
 		} else if err != nil {
 			return false, err

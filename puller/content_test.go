@@ -31,7 +31,7 @@ func TestAnImageIsThereOnlyWithAllOfItsContent(t *testing.T) {
 		{"nothing of the engine's own platform came", "", false},
 		{"a pull of the engine's own platform was cut", "", true},
 	} {
-		for _, policy := range []puller.Policy{puller.Missing, puller.Newer, puller.Always} {
+		for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyNewer, puller.PolicyAlways} {
 			t.Run(c.name+", "+string(policy), func(t *testing.T) {
 				o := running
 				o.Retries = 0
@@ -39,46 +39,46 @@ func TestAnImageIsThereOnlyWithAllOfItsContent(t *testing.T) {
 				inYardWith(t, o, nil, func(y *yard) {
 					y.engine.BeContainerd()
 					y.serveIndex()
-					y.came(y.submit(puller.PullRequest{Image: good, Platform: "linux/arm64"}), puller.Pulled)
+					y.came(y.submit(puller.PullRequest{Image: good, Platform: "linux/arm64"}), puller.SourcePulled)
 					request := func(p puller.Policy) puller.PullRequest {
 						return puller.PullRequest{Image: good, Platform: c.platform, Policy: p}
 					}
 					if c.half {
 						y.scriptIndex(x, pullertest.CutIndex(x))
-						y.failed(y.submit(request(puller.Missing)), puller.Truncated)
+						y.failed(y.submit(request(puller.PolicyMissing)), puller.ErrTruncated)
 						y.serveIndex()
 					}
-					v := y.failed(y.submit(request(puller.Never)), puller.NotFound)
+					v := y.failed(y.submit(request(puller.PolicyNever)), puller.ErrNotFound)
 					if !strings.Contains(v.Error.Message, "content") {
 						y.Errorf("the error is %s", v.Error.Message)
 					}
-					y.failed(y.run(puller.RunRequest{Platform: c.platform, Policy: puller.Never}), puller.NotFound)
+					y.failed(y.run(puller.RunRequest{Platform: c.platform, Policy: puller.PolicyNever}), puller.ErrNotFound)
 					if n := y.engine.Counts().Created; n != 0 {
 						y.Errorf("%d containers were created", n)
 					}
-					if p := y.planned(request(puller.Never)); p.Status != puller.StatusMissing || p.Error == nil || p.Error.Kind != puller.NotFound {
+					if p := y.planned(request(puller.PolicyNever)); p.Status != puller.StatusMissing || p.Error == nil || p.Error.Kind != puller.ErrNotFound {
 						y.Errorf("the plan has it as %+v, %+v", p, p.Error)
 					}
 					if p := y.planned(request(policy)); p.Status != puller.StatusMissing || p.Weight == nil || p.Fetch != 200 || p.LayersPresent != 0 {
 						y.Errorf("the plan has it as %+v, %+v", p, p.Weight)
 					}
-					if _, err := y.Image(y.Context(), good, c.platform, puller.Rules{}); puller.KindOf(err) != puller.NotFound {
+					if _, err := y.Image(y.Context(), good, c.platform, puller.Rules{}); puller.KindOf(err) != puller.ErrNotFound {
 						y.Errorf("it is shown: %v", err)
 					}
-					v = y.came(y.submit(request(policy)), puller.Pulled)
+					v = y.came(y.submit(request(policy)), puller.SourcePulled)
 					if v.Result.ImageID != x.Digest || v.Result.Digest != x.Digest || v.Result.Size == 0 {
 						y.Errorf("the result is %+v", v.Result)
 					}
 					for p, source := range map[puller.Policy]puller.Source{
-						puller.Never: puller.Present, puller.Missing: puller.Present, puller.Newer: puller.UpToDate, puller.Always: puller.UpToDate,
+						puller.PolicyNever: puller.SourcePresent, puller.PolicyMissing: puller.SourcePresent, puller.PolicyNewer: puller.SourceUpToDate, puller.PolicyAlways: puller.SourceUpToDate,
 					} {
 						y.came(y.submit(request(p)), source)
 					}
-					if p := y.planned(request(puller.Missing)); p.Status != puller.StatusPresent {
+					if p := y.planned(request(puller.PolicyMissing)); p.Status != puller.StatusPresent {
 						y.Errorf("the plan has it as %+v", p)
 					}
 					// The other platform has not gone.
-					y.came(y.submit(puller.PullRequest{Image: good, Platform: "linux/arm64", Policy: puller.Never}), puller.Present)
+					y.came(y.submit(puller.PullRequest{Image: good, Platform: "linux/arm64", Policy: puller.PolicyNever}), puller.SourcePresent)
 				})
 			})
 		}
@@ -94,8 +94,8 @@ func TestAPullThatLeavesContentOutIsTruncated(t *testing.T) {
 			pullertest.ServeIndex(x)(p)
 			y.engine.SetContent(x.For("").Manifest, puller.ContentPartial)
 		})
-		y.failed(y.always(good), puller.Truncated)
-		y.failed(y.submit(puller.PullRequest{Image: good, Platform: "linux/amd64"}), puller.Truncated)
+		y.failed(y.always(good), puller.ErrTruncated)
+		y.failed(y.submit(puller.PullRequest{Image: good, Platform: "linux/amd64"}), puller.ErrTruncated)
 	})
 }
 
@@ -112,13 +112,13 @@ func TestWhereContentIsNotKnownTheEnginesPullDecides(t *testing.T) {
 			for n, platform := range []string{"linux/arm64", "linux/amd64", "", "linux/arm64"} {
 				r := puller.PullRequest{Image: good, Platform: platform}
 				for range 2 {
-					if v := y.came(y.submit(r), puller.Pulled); v.Result.Digest != x.Digest {
+					if v := y.came(y.submit(r), puller.SourcePulled); v.Result.Digest != x.Digest {
 						y.Errorf("the result is %+v", v.Result)
 					}
 				}
 				y.pulls(3*n + 2)
-				r.Policy = puller.Never
-				if v := y.failed(y.submit(r), puller.NotFound); platform == "" && !strings.Contains(v.Error.Message, "1.48") {
+				r.Policy = puller.PolicyNever
+				if v := y.failed(y.submit(r), puller.ErrNotFound); platform == "" && !strings.Contains(v.Error.Message, "1.48") {
 					y.Errorf("the error is %s", v.Error.Message)
 				}
 				y.exited(y.run(puller.RunRequest{Platform: platform}), exits[x.For(platform).Platform])
@@ -132,10 +132,10 @@ func TestAPlatformThatAnIndexDoesNotHave(t *testing.T) {
 	inYardWith(t, once, nil, func(y *yard) {
 		y.engine.BeContainerd()
 		y.serveIndex()
-		y.came(y.always(good), puller.Pulled)
+		y.came(y.always(good), puller.SourcePulled)
 		for _, platform := range []string{"linux/s390x", "linux/arm/v6", "windows/amd64"} {
-			y.failed(y.submit(puller.PullRequest{Image: good, Platform: platform, Policy: puller.Never}), puller.NotFound)
-			y.failed(y.submit(puller.PullRequest{Image: good, Platform: platform}), puller.PlatformMismatch)
+			y.failed(y.submit(puller.PullRequest{Image: good, Platform: platform, Policy: puller.PolicyNever}), puller.ErrNotFound)
+			y.failed(y.submit(puller.PullRequest{Image: good, Platform: platform}), puller.ErrPlatformMismatch)
 		}
 	})
 }
@@ -148,13 +148,13 @@ func TestAnImageInNoIndexIsThereForAnyPlatform(t *testing.T) {
 		i := pullertest.NewImage(good, 1)
 		i.Platform = "linux/arm64"
 		y.engine.Script(good, pullertest.Serve(i))
-		y.came(y.submit(puller.PullRequest{Image: good}), puller.Pulled)
-		y.came(y.submit(puller.PullRequest{Image: good, Policy: puller.Never}), puller.Present)
-		y.came(y.submit(puller.PullRequest{Image: good, Platform: "linux/arm64"}), puller.Present)
-		y.exited(y.run(puller.RunRequest{Policy: puller.Never}), 0)
-		y.failed(y.submit(puller.PullRequest{Image: good, Platform: "linux/amd64", Policy: puller.Never}), puller.NotFound)
-		y.failed(y.submit(puller.PullRequest{Image: good, Platform: "linux/amd64"}), puller.PlatformMismatch)
+		y.came(y.submit(puller.PullRequest{Image: good}), puller.SourcePulled)
+		y.came(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever}), puller.SourcePresent)
+		y.came(y.submit(puller.PullRequest{Image: good, Platform: "linux/arm64"}), puller.SourcePresent)
+		y.exited(y.run(puller.RunRequest{Policy: puller.PolicyNever}), 0)
+		y.failed(y.submit(puller.PullRequest{Image: good, Platform: "linux/amd64", Policy: puller.PolicyNever}), puller.ErrNotFound)
+		y.failed(y.submit(puller.PullRequest{Image: good, Platform: "linux/amd64"}), puller.ErrPlatformMismatch)
 		y.engine.SetContent(pullertest.Digest(i), puller.ContentPartial)
-		y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.Never}), puller.NotFound)
+		y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever}), puller.ErrNotFound)
 	})
 }

@@ -71,10 +71,10 @@ func (t *transfer) rateLimited(slot *waiter, err error) error {
 		asked = retryAfterOf(refusal)
 	}
 	left := slot.coolDown(asked)
-	return &Error{Op: "pull", Ref: t.key.image, Kind: RateLimited, RetryAfter: left, Err: inner(err)}
+	return &Error{Op: "pull", Ref: t.key.image, Kind: ErrRateLimited, RetryAfter: left, Err: inner(err)}
 }
 
-// refusedError is a RateLimited error that the registry has answered Towline itself.
+// refusedError is a ErrRateLimited error that the registry has answered Towline itself.
 type refusedError struct{ error }
 
 func (e *refusedError) Unwrap() error { return e.error }
@@ -178,7 +178,7 @@ func (t *transfer) cooling(until time.Time) {
 }
 
 func errCooling(image string, wait time.Duration) error {
-	return &Error{Op: "pull", Ref: image, Kind: RateLimited, RetryAfter: wait,
+	return &Error{Op: "pull", Ref: image, Kind: ErrRateLimited, RetryAfter: wait,
 		Err: fmt.Errorf("the registry limits the rate, for longer (%s) than the job may last", wait.Round(time.Second))}
 }
 

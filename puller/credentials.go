@@ -45,7 +45,7 @@ func ParseCredentials(header string) (Credentials, error) {
 		return Credentials{}, nil
 	}
 	fault := func(why string) (Credentials, error) {
-		return Credentials{}, Errorf(InvalidRequest, "X-Registry-Auth: %s; send base64url of a JSON object such as {\"username\": …, \"password\": …}", why)
+		return Credentials{}, Errorf(ErrInvalidRequest, "X-Registry-Auth: %s; send base64url of a JSON object such as {\"username\": …, \"password\": …}", why)
 	}
 	if len(header) > maxCredentials {
 		return fault("longer than 16 KiB")
@@ -134,7 +134,7 @@ func (c Credentials) HeaderFor(image string) string {
 	return base64.URLEncoding.EncodeToString(body)
 }
 
-// HubServer is how Docker's clients and engines name Docker Hub in credentials.
+// HubServer is how Docker's clients and engines name Docker EventLog in credentials.
 const HubServer = "https://index.docker.io/v1/"
 
 // login reads the header, which ParseCredentials has checked.
@@ -161,7 +161,7 @@ func (c Credentials) checkServer(images []PullRequest) error {
 	if registries = slices.Compact(registries); len(registries) < 2 {
 		return nil
 	}
-	return Errorf(InvalidRequest, "X-Registry-Auth: it has no serveraddress, and the images are of several registries (%s); "+
+	return Errorf(ErrInvalidRequest, "X-Registry-Auth: it has no serveraddress, and the images are of several registries (%s); "+
 		"name the one that may see it as serveraddress, or ask for the images of each registry on their own", listed(registries))
 }
 

@@ -81,7 +81,7 @@ func TestCredentialsAreCheckedBeforeTheEngineIgnoresThem(t *testing.T) {
 
 func checkRefusal(t *testing.T, err error) {
 	t.Helper()
-	if puller.KindOf(err) != puller.InvalidRequest || !strings.HasPrefix(err.Error(), "X-Registry-Auth: ") {
+	if puller.KindOf(err) != puller.ErrInvalidRequest || !strings.HasPrefix(err.Error(), "X-Registry-Auth: ") {
 		t.Fatalf("it is not refused as it should be: %v", err)
 	}
 }
@@ -112,7 +112,7 @@ func TestOneLoginInAnyFormIsOneIdentity(t *testing.T) {
 			if err != nil {
 				y.Fatal(err)
 			}
-			y.submit(puller.PullRequest{Image: good, Policy: puller.Always, Credentials: c})
+			y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: c})
 		}
 		y.pulls(1)
 		if got := y.engine.LastAuth(); got != encode(`{"username":"ada","password":"hunter2?\u003e","serveraddress":"registry.test"}`) {
@@ -178,8 +178,8 @@ func TestWhatARegistrySaysAgainIsHidden(t *testing.T) {
 			p.Line(`{"status":"WARNING: ` + echo + `"}`)
 			p.Fail(echo)
 		})
-		j := y.submit(puller.PullRequest{Image: good, Policy: puller.Always, Credentials: c})
-		v := y.failed(j, puller.Denied)
+		j := y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: c})
+		v := y.failed(j, puller.ErrDenied)
 		y.close()
 		for what, text := range map[string]string{"error": v.Error.Message, "log": y.log.String(), "events": strings.Join(y.lines(j), "")} {
 			for _, secret := range []string{"hunter2", "canary-token", basic, c.Header()} {

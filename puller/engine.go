@@ -21,34 +21,34 @@ type Engine interface {
 	// Inspect returns the image that a reference in full form or an ID names,
 	// without asking any registry. Where the engine keeps several platforms under one
 	// name, it is that platform's image, "" for the engine's own; where that platform's
-	// is not there, it is one whose Content is not ContentWhole. The error is NotFound
+	// is not there, it is one whose Content is not ContentWhole. The error is ErrNotFound
 	// where the engine has no such image.
 	Inspect(ctx context.Context, image, platform string) (Image, error)
 
 	// Stock returns what the engine keeps. An image that comes or goes
 	// meanwhile may be in it or not.
-	Stock(ctx context.Context) (Stock, error)
+	Storage(ctx context.Context) (Storage, error)
 
 	// Info asks the engine what it is. It serves as the test that it answers.
 	Info(ctx context.Context) (EngineInfo, error)
 
 	// Create makes a container and returns its ID and what the engine warns of.
-	// It is locked down as Container says. The error is NotFound where the
-	// image is not there, Conflict where another container has the name, and
-	// InvalidRequest, in the engine's own words, where the engine does not take
+	// It is locked down as Container says. The error is ErrNotFound where the
+	// image is not there, ErrConflict where another container has the name, and
+	// ErrInvalidRequest, in the engine's own words, where the engine does not take
 	// what is asked for.
 	Create(ctx context.Context, c Container) (id string, warnings []string, err error)
 
 	// Check looks whether a container is of the image that it was to be created of.
-	// The error is Corrupt where it is of another one, or the engine does not say.
-	Check(ctx context.Context, id string, c Container) error
+	// The error is ErrCorrupt where it is of another one, or the engine does not say.
+	CheckContainer(ctx context.Context, id string, c Container) error
 
 	// Run starts a container that was created, and returns when it has exited
 	// and each has been called, from the calling goroutine or another but one
 	// at a time, for all that it printed: nothing is lost, however soon it
 	// exits. started is called once it runs. p is each's only during the call.
 	// When ctx ends, Run returns; the container runs on. The error is
-	// InvalidRequest, in the engine's own words, where it can't be started.
+	// ErrInvalidRequest, in the engine's own words, where it can't be started.
 	Run(ctx context.Context, id string, tty bool, started func(), each func(s Output, p []byte)) (Exit, error)
 
 	// Follow is Run for a container that was started before, also for one that
@@ -59,7 +59,7 @@ type Engine interface {
 	// Witness tells whether the engine was there when a container was started, and
 	// when it exited: one that is restarted ends what runs, and that can look as if
 	// the program had ended by itself. It is asked for one that has exited.
-	Witness(ctx context.Context, id string) (Witness, error)
+	ContainerEvents(ctx context.Context, id string) (ContainerEvents, error)
 
 	// Stop has a container end: SIGTERM, and SIGKILL after grace. It returns
 	// when it has exited. It is no error if it had, or is not there.
@@ -121,7 +121,7 @@ type Exit struct {
 
 // Witness is what an engine has seen of a container itself, since it was started
 // last. Sure says that it has not seen what is missing: else it may have forgotten.
-type Witness struct{ Start, Exit, Sure bool }
+type ContainerEvents struct{ Start, Exit, Complete bool }
 
 // ContainerState is a container that the engine has.
 type ContainerState struct {
@@ -184,7 +184,7 @@ const (
 )
 
 // Stock is what an engine keeps.
-type Stock struct {
+type Storage struct {
 	Images []Image // that are there whole, each once, however many names it has
 	// Free is how many bytes there are for more, nil where that can't be known:
 	// the engine does not tell, and its disk may be another machine's.

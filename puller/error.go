@@ -8,35 +8,35 @@ import (
 
 // Kind says what went wrong, in the words of the API. What may be retried, and
 // the HTTP status, follow from it.
-type Kind string
+type ErrorKind string
 
 // The kinds of error.
 const (
-	InvalidRequest      Kind = "invalid_request"
-	Unauthorized        Kind = "unauthorized" // the caller, by Towline
-	Forbidden           Kind = "forbidden"    // by Towline's rules
-	Denied              Kind = "denied"       // by the registry
-	NotFound            Kind = "not_found"
-	Conflict            Kind = "conflict"
-	Canceled            Kind = "canceled"
-	PlatformMismatch    Kind = "platform_mismatch"
-	RateLimited         Kind = "rate_limited"
-	EngineUnavailable   Kind = "engine_unavailable"
-	RegistryUnavailable Kind = "registry_unavailable"
-	Truncated           Kind = "truncated" // a stream ended early, or an image is not there after it
-	Corrupt             Kind = "corrupt"
-	Stalled             Kind = "stalled"
-	Timeout             Kind = "timeout"
-	NoSpace             Kind = "no_space"
-	Overloaded          Kind = "overloaded"
-	Internal            Kind = "internal"
+	ErrInvalidRequest      ErrorKind = "invalid_request"
+	ErrUnauthorized        ErrorKind = "unauthorized" // the caller, by Towline
+	ErrForbidden           ErrorKind = "forbidden"    // by Towline's rules
+	ErrDenied              ErrorKind = "denied"       // by the registry
+	ErrNotFound            ErrorKind = "not_found"
+	ErrConflict            ErrorKind = "conflict"
+	ErrCanceled            ErrorKind = "canceled"
+	ErrPlatformMismatch    ErrorKind = "platform_mismatch"
+	ErrRateLimited         ErrorKind = "rate_limited"
+	ErrEngineUnavailable   ErrorKind = "engine_unavailable"
+	ErrRegistryUnavailable ErrorKind = "registry_unavailable"
+	ErrTruncated           ErrorKind = "truncated" // a stream ended early, or an image is not there after it
+	ErrCorrupt             ErrorKind = "corrupt"
+	ErrStalled             ErrorKind = "stalled"
+	ErrTimeout             ErrorKind = "timeout"
+	ErrNoSpace             ErrorKind = "no_space"
+	ErrOverloaded          ErrorKind = "overloaded"
+	ErrInternal            ErrorKind = "internal"
 )
 
 // Retryable reports whether the same request may succeed at another time
 // without anyone changing anything.
-func (k Kind) Retryable() bool {
+func (k ErrorKind) Retryable() bool {
 	switch k {
-	case RateLimited, EngineUnavailable, RegistryUnavailable, Truncated, Corrupt, Stalled, Overloaded:
+	case ErrRateLimited, ErrEngineUnavailable, ErrRegistryUnavailable, ErrTruncated, ErrCorrupt, ErrStalled, ErrOverloaded:
 		return true
 	}
 	return false
@@ -46,7 +46,7 @@ func (k Kind) Retryable() bool {
 type Error struct {
 	Op   string // what was tried: "pull", "inspect", …; may be empty
 	Ref  string // the image it was tried with; may be empty
-	Kind Kind
+	Kind ErrorKind
 	// RetryAfter is how long to wait before another try; 0 where unknown.
 	RetryAfter time.Duration
 	// Unclear says that the engine's words do not tell why, and that the registry
@@ -72,13 +72,13 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Err }
 
 // Errorf returns an Error of a kind, without Op and Ref.
-func Errorf(kind Kind, format string, args ...any) *Error {
+func Errorf(kind ErrorKind, format string, args ...any) *Error {
 	return &Error{Kind: kind, Err: fmt.Errorf(format, args...)}
 }
 
 // KindOf returns the kind of an error: "" for nil, Internal for one that is no
 // Error.
-func KindOf(err error) Kind {
+func KindOf(err error) ErrorKind {
 	var e *Error
 	switch {
 	case err == nil:
@@ -86,7 +86,7 @@ func KindOf(err error) Kind {
 	case errors.As(err, &e):
 		return e.Kind
 	}
-	return Internal
+	return ErrInternal
 }
 
 // retryAfterOf returns how long an error says to wait, 0 if it does not.
@@ -109,8 +109,8 @@ func inner(err error) error {
 
 // WithoutCredentials returns an error of a kind with the reason why the registry
 // was shown no credentials of Towline's own, where that may be what it comes from.
-func WithoutCredentials(kind Kind, err, unshown error) error {
-	if unshown == nil || kind != Denied && kind != NotFound {
+func WithoutCredentials(kind ErrorKind, err, unshown error) error {
+	if unshown == nil || kind != ErrDenied && kind != ErrNotFound {
 		return err
 	}
 	return &Error{Kind: kind, RetryAfter: retryAfterOf(err), Err: fmt.Errorf("%w; no credentials were shown: %w", err, inner(unshown))}

@@ -22,14 +22,14 @@ func (t *transfer) explain(err error) error {
 		return err
 	}
 	m, why := t.p.manifest(t.ctx, PullRequest{Image: t.key.image, Platform: t.key.platform, Credentials: t.credentials}, engine.Platform, engine.OSVersion, true)
-	explained := func(kind Kind, because error) error {
+	explained := func(kind ErrorKind, because error) error {
 		return &Error{Op: "pull", Ref: t.key.image, Kind: kind, RetryAfter: retryAfterOf(why), Err: because}
 	}
 	switch kind := KindOf(why); {
-	case e.Kind == Corrupt && m.Zstd:
-		return explained(InvalidRequest, fmt.Errorf("this engine can't read zstd layers, which the image has: use an engine that can, or an image with gzip layers (%w)", inner(err)))
-	case e.Kind == Corrupt, errors.Is(why, ErrCounts):
-	case slices.Contains([]Kind{Denied, NotFound, RateLimited, InvalidRequest, PlatformMismatch}, kind):
+	case e.Kind == ErrCorrupt && m.Zstd:
+		return explained(ErrInvalidRequest, fmt.Errorf("this engine can't read zstd layers, which the image has: use an engine that can, or an image with gzip layers (%w)", inner(err)))
+	case e.Kind == ErrCorrupt, errors.Is(why, ErrCounts):
+	case slices.Contains([]ErrorKind{ErrDenied, ErrNotFound, ErrRateLimited, ErrInvalidRequest, ErrPlatformMismatch}, kind):
 		return explained(kind, fmt.Errorf("%w; the registry, asked for the reason: %w", inner(err), inner(why)))
 	}
 	return err

@@ -24,26 +24,26 @@ func TestAFailedPullSaysWhatWentWrong(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		script  pullertest.Script
-		kind    puller.Kind
+		kind    puller.ErrorKind
 		message string // has this in it
 	}{
-		{"errorDetail alone", lines(progress, `{"errorDetail":{"message":"no space left on device"}}`), puller.NoSpace, "no space left"},
-		{"error alone", lines(`{"error":"unauthorized"}`), puller.Denied, "unauthorized"},
-		{"both, of which errorDetail counts", lines(`{"errorDetail":{"message":"toomanyrequests"},"error":"unauthorized"}`), puller.RateLimited, "toomanyrequests"},
-		{"an error without words", lines(`{"errorDetail":{}}`), puller.Internal, "without saying which"},
-		{"lines after the error", lines(`{"error":"manifest unknown"}`, progress, `{"status":"Status: Downloaded newer image"}`), puller.NotFound, "manifest unknown"},
-		{"two errors, of which the first counts", lines(`{"error":"manifest unknown"}`, `{"error":"unauthorized"}`), puller.NotFound, "manifest unknown"},
-		{"cut after the error", func(p *pullertest.Pull) { p.Fail("manifest unknown"); p.Cut() }, puller.NotFound, "manifest unknown"},
-		{"garbage after the error", lines(`{"error":"manifest unknown"}`, `<html>`), puller.NotFound, "manifest unknown"},
-		{"cut", func(p *pullertest.Pull) { p.Line(progress); p.Cut() }, puller.Truncated, "cut"},
-		{"cut inside a line", func(p *pullertest.Pull) { p.Raw(progress[:20]); p.Cut() }, puller.Truncated, "cut"},
-		{"a clean end inside a line", func(p *pullertest.Pull) { p.Raw(progress[:20]) }, puller.Truncated, "cut"},
-		{"garbage", lines(progress, `<html>bad gateway</html>`, progress), puller.Truncated, "line 2"},
-		{"a line that is no object", lines(`["x"]`), puller.Truncated, "line 1"},
+		{"errorDetail alone", lines(progress, `{"errorDetail":{"message":"no space left on device"}}`), puller.ErrNoSpace, "no space left"},
+		{"error alone", lines(`{"error":"unauthorized"}`), puller.ErrDenied, "unauthorized"},
+		{"both, of which errorDetail counts", lines(`{"errorDetail":{"message":"toomanyrequests"},"error":"unauthorized"}`), puller.ErrRateLimited, "toomanyrequests"},
+		{"an error without words", lines(`{"errorDetail":{}}`), puller.ErrInternal, "without saying which"},
+		{"lines after the error", lines(`{"error":"manifest unknown"}`, progress, `{"status":"Status: Downloaded newer image"}`), puller.ErrNotFound, "manifest unknown"},
+		{"two errors, of which the first counts", lines(`{"error":"manifest unknown"}`, `{"error":"unauthorized"}`), puller.ErrNotFound, "manifest unknown"},
+		{"cut after the error", func(p *pullertest.Pull) { p.Fail("manifest unknown"); p.Cut() }, puller.ErrNotFound, "manifest unknown"},
+		{"garbage after the error", lines(`{"error":"manifest unknown"}`, `<html>`), puller.ErrNotFound, "manifest unknown"},
+		{"cut", func(p *pullertest.Pull) { p.Line(progress); p.Cut() }, puller.ErrTruncated, "cut"},
+		{"cut inside a line", func(p *pullertest.Pull) { p.Raw(progress[:20]); p.Cut() }, puller.ErrTruncated, "cut"},
+		{"a clean end inside a line", func(p *pullertest.Pull) { p.Raw(progress[:20]) }, puller.ErrTruncated, "cut"},
+		{"garbage", lines(progress, `<html>bad gateway</html>`, progress), puller.ErrTruncated, "line 2"},
+		{"a line that is no object", lines(`["x"]`), puller.ErrTruncated, "line 1"},
 		{"refused before the stream", func(p *pullertest.Pull) {
 			p.Refuse(http.StatusInternalServerError, "toomanyrequests: slow down")
-		}, puller.RateLimited, "slow down"},
-		{"refused with a page", func(p *pullertest.Pull) { p.Refuse(http.StatusTeapot, "short and stout") }, puller.Internal, "stout"},
+		}, puller.ErrRateLimited, "slow down"},
+		{"refused with a page", func(p *pullertest.Pull) { p.Refuse(http.StatusTeapot, "short and stout") }, puller.ErrInternal, "stout"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inYardWith(t, once, nil, func(y *yard) {
@@ -61,7 +61,7 @@ func TestAFailedPullSaysWhatWentWrong(t *testing.T) {
 				y.pulls(1)
 				y.engine.Remove(good)
 				y.serve(good)
-				y.came(y.always(good), puller.Pulled)
+				y.came(y.always(good), puller.SourcePulled)
 			})
 		})
 	}
@@ -82,7 +82,7 @@ func TestALineWithoutEndIsGivenUpEarly(t *testing.T) {
 				}
 			}
 		})
-		y.failed(y.always(good), puller.Truncated)
+		y.failed(y.always(good), puller.ErrTruncated)
 		y.aborted(1)
 		if sent > 4<<20 {
 			y.Errorf("%d bytes of one line were read", sent)
@@ -94,26 +94,26 @@ func TestAnEngineThatGoesAwayIsSaidToBe(t *testing.T) {
 	inYardWith(t, once, nil, func(y *yard) {
 		y.hold(good)
 		j := y.always(good)
-		y.is(j, puller.Active, puller.Pulling)
+		y.is(j, puller.StateActive, puller.PhasePulling)
 		y.engine.Kill()
-		y.failed(j, puller.Truncated)
-		for _, policy := range []puller.Policy{puller.Always, puller.Missing, puller.Never} {
-			y.failed(y.submit(puller.PullRequest{Image: good, Policy: policy}), puller.EngineUnavailable)
+		y.failed(j, puller.ErrTruncated)
+		for _, policy := range []puller.Policy{puller.PolicyAlways, puller.PolicyMissing, puller.PolicyNever} {
+			y.failed(y.submit(puller.PullRequest{Image: good, Policy: policy}), puller.ErrEngineUnavailable)
 		}
-		if info, err := y.Engine(y.Context()); puller.KindOf(err) != puller.EngineUnavailable || info.Reachable {
+		if info, err := y.Engine(y.Context()); puller.KindOf(err) != puller.ErrEngineUnavailable || info.Reachable {
 			y.Errorf("the engine is %+v, %v", info, err)
 		}
 
 		y.engine.Revive()
 		y.engine.Script(good, func(p *pullertest.Pull) { <-p.Gone() })
 		j = y.always(good)
-		y.is(j, puller.Active, puller.Resolving)
+		y.is(j, puller.StateActive, puller.PhaseResolving)
 		y.engine.Kill()
-		y.failed(j, puller.EngineUnavailable)
+		y.failed(j, puller.ErrEngineUnavailable)
 
 		y.engine.Revive()
 		y.serve(good)
-		y.came(y.always(good), puller.Pulled)
+		y.came(y.always(good), puller.SourcePulled)
 		if info, err := y.Engine(y.Context()); err != nil || !info.Reachable {
 			y.Errorf("the engine is %+v, %v", info, err)
 		}
@@ -148,7 +148,7 @@ func TestWarningsAndRetriesOfTheEngineAreNotices(t *testing.T) {
 			served(p)
 		})
 		a, b := y.always(good), y.always(good)
-		y.came(a, puller.Pulled)
+		y.came(a, puller.SourcePulled)
 		const retry = "the engine tries layer aaaaaaaaaaaa again in 3 seconds"
 		for _, j := range []puller.Job{a, b} {
 			if got := notices(y.events(j)); !slices.Equal(got, []string{"WARNING: number 1", retry, retry}) {
@@ -167,7 +167,7 @@ func TestAnEngineThatTalksTooMuchIsCutShort(t *testing.T) {
 			p.Fail("denied: enough")
 		})
 		j := y.always(good)
-		y.failed(j, puller.Denied)
+		y.failed(j, puller.ErrDenied)
 		events := y.events(j)
 		got := notices(events)
 		if len(got) != 100 || got[98] != "WARNING: number 98" || !strings.Contains(got[99], "left out") {

@@ -13,7 +13,7 @@ import (
 )
 
 func TestAThousandJobsForOneImageAreOnePull(t *testing.T) {
-	for _, policy := range []puller.Policy{puller.Always, puller.Missing} {
+	for _, policy := range []puller.Policy{puller.PolicyAlways, puller.PolicyMissing} {
 		t.Run(string(policy), func(t *testing.T) {
 			inYard(t, func(y *yard) {
 				release := y.hold(good)
@@ -23,9 +23,9 @@ func TestAThousandJobsForOneImageAreOnePull(t *testing.T) {
 				}
 				y.pulls(1)
 				release()
-				first := y.came(jobs[0], puller.Pulled)
+				first := y.came(jobs[0], puller.SourcePulled)
 				for _, j := range jobs {
-					if v := y.came(j, puller.Pulled); *v.Result != *first.Result {
+					if v := y.came(j, puller.SourcePulled); *v.Result != *first.Result {
 						y.Fatalf("the results differ: %+v and %+v", v.Result, first.Result)
 					}
 				}
@@ -37,7 +37,7 @@ func TestAThousandJobsForOneImageAreOnePull(t *testing.T) {
 }
 
 func TestOnlyJobsThatWantTheSameShareATransfer(t *testing.T) {
-	inYardWith(t, puller.Options{Concurrency: 10, Policy: puller.Missing, Timeout: time.Hour}, nil, func(y *yard) {
+	inYardWith(t, puller.Options{Concurrency: 10, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(y *yard) {
 		release := y.hold("alpine")
 		// Those of another platform than the first wait for it to end: an engine
 		// with a graph driver has one image under the name.
@@ -55,8 +55,8 @@ func TestOnlyJobsThatWantTheSameShareATransfer(t *testing.T) {
 			r := c.r
 			// Other forms of one name are the same; what else differs counts for nothing.
 			for _, image := range []string{"alpine", "docker.io/library/alpine:latest"} {
-				for _, priority := range []puller.Priority{puller.High, puller.Low} {
-					r.Image, r.Policy, r.Priority = image, puller.Always, priority
+				for _, priority := range []puller.Priority{puller.PriorityHigh, puller.PriorityLow} {
+					r.Image, r.Policy, r.Priority = image, puller.PolicyAlways, priority
 					y.submit(r)
 				}
 			}
@@ -71,7 +71,7 @@ func TestOnlyJobsThatWantTheSameShareATransfer(t *testing.T) {
 			y.Fatalf("%d jobs, %v", len(page), err)
 		}
 		for _, j := range page {
-			if v := y.end(j); v.State != puller.Succeeded {
+			if v := y.end(j); v.State != puller.StateSucceeded {
 				y.Errorf("a job is %s: %+v", v.State, v.Error)
 			}
 		}
@@ -89,18 +89,18 @@ func TestWhoeverWantsWhatIsBeingPulledJoinsAtOnce(t *testing.T) {
 			}
 			release := y.hold(good)
 			first := y.always(good)
-			y.is(first, puller.Active, puller.Pulling)
+			y.is(first, puller.StateActive, puller.PhasePulling)
 			inspects := y.engine.Counts().Inspects
 			for range 20 {
 				j := y.submit(puller.PullRequest{Image: good})
-				if there && (j.State != puller.Succeeded || j.Result.Source != puller.Present) {
+				if there && (j.State != puller.StateSucceeded || j.Result.Source != puller.SourcePresent) {
 					y.Errorf("what is there is %s", j.State)
 				} else if !there {
-					y.is(j, puller.Active, puller.Pulling)
+					y.is(j, puller.StateActive, puller.PhasePulling)
 				}
-				never := y.submit(puller.PullRequest{Image: good, Policy: puller.Never})
+				never := y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever})
 				if !there {
-					y.failed(never, puller.NotFound)
+					y.failed(never, puller.ErrNotFound)
 				}
 			}
 			if n, want := y.engine.Counts().Inspects-inspects, map[bool]int{false: 20, true: 40}[there]; n != want {
@@ -116,10 +116,10 @@ func TestAJobThatJoinsMidwayIsToldTheStateAtOnceAndSharesTheResult(t *testing.T)
 	inYard(t, func(y *yard) {
 		release := y.hold(good)
 		first := y.always(good)
-		y.is(first, puller.Active, puller.Pulling)
+		y.is(first, puller.StateActive, puller.PhasePulling)
 
 		second := y.always(good)
-		if second.State != puller.Active || second.Phase != puller.Pulling || second.Attempt != 1 || second.Progress == nil || second.Progress.Downloaded != 300 {
+		if second.State != puller.StateActive || second.Phase != puller.PhasePulling || second.Attempt != 1 || second.Progress == nil || second.Progress.Downloaded != 300 {
 			y.Errorf("the job that joined is at once %+v, %+v", second, second.Progress)
 		}
 		frames, _, err := y.Watch(second.ID, nil)
@@ -135,12 +135,12 @@ func TestAJobThatJoinsMidwayIsToldTheStateAtOnceAndSharesTheResult(t *testing.T)
 			y.Errorf("its reader is at once told %q", types)
 		}
 		missing := y.submit(puller.PullRequest{Image: good})
-		y.is(missing, puller.Active, puller.Pulling)
+		y.is(missing, puller.StateActive, puller.PhasePulling)
 
 		release()
-		result := y.came(first, puller.Pulled).Result
+		result := y.came(first, puller.SourcePulled).Result
 		for _, j := range []puller.Job{second, missing} {
-			if v := y.came(j, puller.Pulled); *v.Result != *result {
+			if v := y.came(j, puller.SourcePulled); *v.Result != *result {
 				y.Errorf("the results differ: %+v and %+v", v.Result, result)
 			}
 		}
@@ -155,13 +155,13 @@ func TestAJobThatJoinsMidwayIsToldTheStateAtOnceAndSharesTheResult(t *testing.T)
 func TestAJobSubmittedAfterTheEndStartsAnew(t *testing.T) {
 	inYard(t, func(y *yard) {
 		y.serve(good)
-		y.came(y.always(good), puller.Pulled)
-		y.came(y.always(good), puller.UpToDate)
+		y.came(y.always(good), puller.SourcePulled)
+		y.came(y.always(good), puller.SourceUpToDate)
 		y.pulls(2)
 		y.engine.Script(good, func(p *pullertest.Pull) { p.Fail("unauthorized") })
-		y.failed(y.always(good), puller.Denied)
+		y.failed(y.always(good), puller.ErrDenied)
 		y.serve(good)
-		y.came(y.always(good), puller.UpToDate)
+		y.came(y.always(good), puller.SourceUpToDate)
 		y.pulls(4)
 	})
 }
@@ -173,11 +173,11 @@ func TestJobsWhoseImageCameWhileTheyWaitedDoNotPull(t *testing.T) {
 		source puller.Source // of the last job
 		pulls  int
 	}{
-		{"missing", false, puller.Present, 1},
-		{"missing and always", true, puller.UpToDate, 2},
+		{"missing", false, puller.SourcePresent, 1},
+		{"missing and always", true, puller.SourceUpToDate, 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			inYardWith(t, puller.Options{Concurrency: 1, Policy: puller.Missing, Timeout: time.Hour}, nil, func(y *yard) {
+			inYardWith(t, puller.Options{Concurrency: 1, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(y *yard) {
 				release := y.hold(other)
 				y.always(other)
 				jobs := []puller.Job{y.submit(puller.PullRequest{Image: good}), y.submit(puller.PullRequest{Image: good})}
@@ -186,12 +186,12 @@ func TestJobsWhoseImageCameWhileTheyWaitedDoNotPull(t *testing.T) {
 					jobs = append(jobs, y.always(good))
 				}
 				for _, j := range jobs {
-					y.is(j, puller.Queued, "")
+					y.is(j, puller.StateQueued, "")
 				}
 				y.engine.Tag(good, y.serve(good))
 				release()
-				y.came(jobs[0], puller.Present)
-				y.came(jobs[1], puller.Present)
+				y.came(jobs[0], puller.SourcePresent)
+				y.came(jobs[1], puller.SourcePresent)
 				y.came(jobs[len(jobs)-1], c.source)
 				y.pulls(c.pulls)
 			})
@@ -200,7 +200,7 @@ func TestJobsWhoseImageCameWhileTheyWaitedDoNotPull(t *testing.T) {
 }
 
 func TestAPresentImageIsAnsweredAtOnce(t *testing.T) {
-	inYardWith(t, puller.Options{Concurrency: 1, Policy: puller.Missing, Timeout: time.Hour}, nil, func(y *yard) {
+	inYardWith(t, puller.Options{Concurrency: 1, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(y *yard) {
 		release := y.hold(good)
 		y.engine.Tag(good, pullertest.NewImage(good, 1))
 		y.engine.Tag(other, pullertest.NewImage(other, 2))
@@ -208,23 +208,23 @@ func TestAPresentImageIsAnsweredAtOnce(t *testing.T) {
 		began := time.Now()
 		// While a transfer of the same image runs, and with no slot free.
 		for _, image := range []string{good, other} {
-			for _, policy := range []puller.Policy{puller.Missing, puller.Never} {
-				y.came(y.submit(puller.PullRequest{Image: image, Policy: policy}), puller.Present)
+			for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyNever} {
+				y.came(y.submit(puller.PullRequest{Image: image, Policy: policy}), puller.SourcePresent)
 			}
 		}
 		if took := time.Since(began); took != 0 {
 			y.Errorf("the answers took %s", took)
 		}
-		y.is(slow, puller.Active, puller.Pulling)
+		y.is(slow, puller.StateActive, puller.PhasePulling)
 		y.pulls(1)
 		release()
-		y.came(slow, puller.UpToDate)
+		y.came(slow, puller.SourceUpToDate)
 	})
 }
 
 // Whatever callers do at once, every job ends, once, and tells so last.
 func TestManyCallersAtOnceLoseNoJob(t *testing.T) {
-	inYardWith(t, puller.Options{Concurrency: 2, Policy: puller.Missing, Timeout: time.Hour}, nil, func(y *yard) {
+	inYardWith(t, puller.Options{Concurrency: 2, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(y *yard) {
 		const images = 4
 		for i := range images {
 			image := fmt.Sprintf("registry.test/image%d:v1", i)
@@ -240,8 +240,8 @@ func TestManyCallersAtOnceLoseNoJob(t *testing.T) {
 			callers.Go(func() {
 				r := puller.PullRequest{
 					Image:    fmt.Sprintf("registry.test/image%d:v1", i%images),
-					Policy:   []puller.Policy{puller.Always, puller.Missing, puller.Never}[i%3],
-					Priority: []puller.Priority{puller.High, puller.Normal, puller.Low}[i/3%3],
+					Policy:   []puller.Policy{puller.PolicyAlways, puller.PolicyMissing, puller.PolicyNever}[i%3],
+					Priority: []puller.Priority{puller.PriorityHigh, puller.PriorityNormal, puller.PriorityLow}[i/3%3],
 					Timeout:  puller.Duration(time.Duration(1+i%7) * 1500 * time.Millisecond),
 				}
 				j := y.submit(r)
@@ -261,7 +261,7 @@ func TestManyCallersAtOnceLoseNoJob(t *testing.T) {
 		if c := y.engine.Counts(); c.Active != 0 {
 			y.Errorf("%d pulls go on", c.Active)
 		}
-		for _, state := range []puller.State{puller.Queued, puller.Active} {
+		for _, state := range []puller.State{puller.StateQueued, puller.StateActive} {
 			if page, _, _ := y.Jobs(puller.Filter{State: state}); len(page) != 0 {
 				y.Errorf("%d jobs are still %s", len(page), state)
 			}

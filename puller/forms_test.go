@@ -84,14 +84,14 @@ func TestARunIsOfTheImageThatWasAskedForInEveryForm(t *testing.T) {
 							store.be(y.engine)
 							y.serveIndex()
 							if before != "nothing" {
-								y.came(y.submit(puller.PullRequest{Image: good, Platform: before}), puller.Pulled)
+								y.came(y.submit(puller.PullRequest{Image: good, Platform: before}), puller.SourcePulled)
 							}
 							want := *x.For(platform)
 							r := puller.RunRequest{Image: image(want), Platform: platform}
 							if store.name == "graph driver" && before != "nothing" && before != want.Platform && (platform == "" || form != "tag" && form != "manifest's digest") {
 								return // it keeps one platform under a name, and refuses another under a digest
 							}
-							for _, policy := range []puller.Policy{puller.Missing, puller.Never, puller.Newer, puller.Always} {
+							for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyNever, puller.PolicyNewer, puller.PolicyAlways} {
 								r.Policy = policy
 								v := y.exited(y.run(r), exits[want.Platform])
 								if v.Result.Digest != x.Digest && v.Result.Digest != want.Manifest {
@@ -143,7 +143,7 @@ func TestAContainerOfAnotherImageIsRemoved(t *testing.T) {
 						}
 						return said
 					})
-					v := y.failed(y.run(puller.RunRequest{Platform: "linux/amd64"}), puller.Corrupt)
+					v := y.failed(y.run(puller.RunRequest{Platform: "linux/amd64"}), puller.ErrCorrupt)
 					if !strings.Contains(v.Error.Message, "image") {
 						y.Errorf("the error is %s", v.Error.Message)
 					}

@@ -9,7 +9,7 @@ import (
 )
 
 func TestADiskThatIsFullAtTheStartRefusesNewJobsAndEndsTheOthers(t *testing.T) {
-	errNoSpace := puller.Errorf(puller.NoSpace, "no space left on device")
+	errNoSpace := puller.Errorf(puller.ErrNoSpace, "no space left on device")
 	for name, c := range map[string]struct{ fill, empty func(*pullertest.Store) }{
 		"with space to spare in the file": {func(s *pullertest.Store) { s.Full(true) }, func(s *pullertest.Store) { s.Full(false) }},
 		"with no space at all":            {func(s *pullertest.Store) { s.Fail(errNoSpace) }, func(s *pullertest.Store) { s.Fail(nil) }},
@@ -18,9 +18,9 @@ func TestADiskThatIsFullAtTheStartRefusesNewJobsAndEndsTheOthers(t *testing.T) {
 			inYardWith(t, single, nil, func(y *yard) {
 				release := y.hold(good)
 				ended := y.always(other)
-				y.failed(ended, puller.NotFound)
+				y.failed(ended, puller.ErrNotFound)
 				running, queued, unwanted := y.always(good), y.always(other), y.always(other)
-				y.is(running, puller.Active, puller.Pulling)
+				y.is(running, puller.StateActive, puller.PhasePulling)
 				<-time.After(time.Second)
 				numbered := func() (last uint64) {
 					for _, j := range []puller.Job{running, queued, unwanted} {
@@ -37,21 +37,21 @@ func TestADiskThatIsFullAtTheStartRefusesNewJobsAndEndsTheOthers(t *testing.T) {
 				y.store = kept
 				y.open()
 				for range 3 {
-					if err := y.Ready(); puller.KindOf(err) != puller.Overloaded {
+					if err := y.Ready(); puller.KindOf(err) != puller.ErrOverloaded {
 						y.Errorf("it is ready but for %v", err)
 					}
-					if _, err := y.Submit(puller.PullRequest{Image: good}); puller.KindOf(err) != puller.Overloaded {
+					if _, err := y.Submit(puller.PullRequest{Image: good}); puller.KindOf(err) != puller.ErrOverloaded {
 						y.Errorf("a new job: %v", err)
 					}
 					<-time.After(2 * time.Second)
 				}
-				y.is(ended, puller.Failed, "")
+				y.is(ended, puller.StateFailed, "")
 				if _, err := y.Cancel(unwanted.ID); err != nil {
 					y.Error(err)
 				}
 				release()
-				y.came(running, puller.Pulled)
-				y.failed(queued, puller.NotFound)
+				y.came(running, puller.SourcePulled)
+				y.failed(queued, puller.ErrNotFound)
 				last := numbered()
 
 				c.empty(kept)
@@ -60,7 +60,7 @@ func TestADiskThatIsFullAtTheStartRefusesNewJobsAndEndsTheOthers(t *testing.T) {
 					y.Error(err)
 				}
 				y.crash()
-				y.came(running, puller.Pulled)
+				y.came(running, puller.SourcePulled)
 				j := y.always(good)
 				y.end(j)
 				if first := y.events(j)[0].Seq; first <= last {
@@ -75,14 +75,14 @@ func TestAnEmptyStoreOnAFullDiskTakesJobsWhenThereIsSpace(t *testing.T) {
 	inYard(t, func(y *yard) {
 		y.close()
 		y.store = pullertest.NewStore()
-		y.store.Fail(puller.Errorf(puller.NoSpace, "no space left on device"))
+		y.store.Fail(puller.Errorf(puller.ErrNoSpace, "no space left on device"))
 		y.open()
-		if _, err := y.Submit(puller.PullRequest{Image: good}); puller.KindOf(err) != puller.Overloaded {
+		if _, err := y.Submit(puller.PullRequest{Image: good}); puller.KindOf(err) != puller.ErrOverloaded {
 			y.Errorf("a new job: %v", err)
 		}
 		y.store.Fail(nil)
 		<-time.After(2 * time.Second)
 		y.serve(good)
-		y.came(y.always(good), puller.Pulled)
+		y.came(y.always(good), puller.SourcePulled)
 	})
 }

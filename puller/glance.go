@@ -25,7 +25,7 @@ func (p *Puller) glance(j *job) {
 	ctx, cancel := context.WithTimeout(p.ctx, glanceTime)
 	defer cancel()
 	image, err := p.inspect(ctx, j)
-	if err != nil && KindOf(err) != NotFound {
+	if err != nil && KindOf(err) != ErrNotFound {
 		return
 	}
 	p.mu.Lock()

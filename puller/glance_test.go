@@ -16,7 +16,7 @@ func TestAJobWhoseImageIsThereIsWrittenOnce(t *testing.T) {
 		y.engine.Tag(good, pullertest.NewImage(good, 3))
 		before := y.store.Saves()
 		j := y.submit(puller.PullRequest{Image: good})
-		if j.State != puller.Succeeded || j.Result.Source != puller.Present {
+		if j.State != puller.StateSucceeded || j.Result.Source != puller.SourcePresent {
 			y.Errorf("it was accepted as %s: %+v", j.State, j.Result)
 		}
 		if n := y.store.Saves() - before; n != 1 {
@@ -26,7 +26,7 @@ func TestAJobWhoseImageIsThereIsWrittenOnce(t *testing.T) {
 			y.Errorf("the engine was asked %d times", n)
 		}
 		r, err := y.store.Reopen().Record(j.ID)
-		if err != nil || r.Job.State != puller.Succeeded || len(r.Events) != 3 {
+		if err != nil || r.Job.State != puller.StateSucceeded || len(r.Events) != 3 {
 			y.Errorf("kept is %+v with %d events, %v", r.Job, len(r.Events), err)
 		}
 		if told := y.since(j, 0); len(told) != 3 || told[2].Type != "result" {
@@ -39,8 +39,8 @@ func TestAJobWhoseImageIsThereIsWrittenOnce(t *testing.T) {
 func TestAJobThatNeverPullsIsWrittenOnceToo(t *testing.T) {
 	inYard(t, func(y *yard) {
 		before := y.store.Saves()
-		j := y.submit(puller.PullRequest{Image: good, Policy: puller.Never})
-		if j.State != puller.Failed || j.Error.Kind != puller.NotFound {
+		j := y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever})
+		if j.State != puller.StateFailed || j.Error.Kind != puller.ErrNotFound {
 			y.Errorf("it was accepted as %s: %+v", j.State, j.Error)
 		}
 		if n := y.store.Saves() - before; n != 1 {
@@ -55,7 +55,7 @@ func TestAJobWhoseImageIsThereIsRefusedIfItCannotBeWritten(t *testing.T) {
 		y.engine.Tag(good, pullertest.NewImage(good, 3))
 		y.store.Fail(errFull)
 		r := puller.PullRequest{Image: good, IdempotencyKey: "once"}
-		if _, err := y.Submit(r); puller.KindOf(err) != puller.Overloaded || !errors.Is(err, errFull) {
+		if _, err := y.Submit(r); puller.KindOf(err) != puller.ErrOverloaded || !errors.Is(err, errFull) {
 			y.Errorf("it was answered with %v", err)
 		}
 		if ids := y.listed(); len(ids) != 0 {
@@ -64,7 +64,7 @@ func TestAJobWhoseImageIsThereIsRefusedIfItCannotBeWritten(t *testing.T) {
 		y.store.Fail(nil)
 		j := y.submit(r)
 		again := y.submit(r)
-		if j.State != puller.Succeeded || again.ID != j.ID {
+		if j.State != puller.StateSucceeded || again.ID != j.ID {
 			y.Errorf("then it is %s, and again %s", j.State, again.ID)
 		}
 	})
@@ -90,11 +90,11 @@ func TestAJobIsAcceptedWithoutTheEngine(t *testing.T) {
 				prepare(y)
 				began := time.Now()
 				j := y.submit(puller.PullRequest{Image: good})
-				if took := time.Since(began); j.State != puller.Queued || took > 50*time.Millisecond {
+				if took := time.Since(began); j.State != puller.StateQueued || took > 50*time.Millisecond {
 					y.Errorf("it was accepted as %s after %s", j.State, took)
 				}
 				y.engine.Revive()
-				y.came(j, puller.Present)
+				y.came(j, puller.SourcePresent)
 			})
 		})
 	}

@@ -16,19 +16,19 @@ func TestAHostileStreamIsNeverASuccess(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		says string
-		kind puller.Kind
+		kind puller.ErrorKind
 	}{
-		{"a line of 1 MiB and a byte", `{"status":"` + strings.Repeat("x", 1<<20-11) + `"}` + "\n", puller.Truncated},
-		{"a line of 3 MiB", `{"status":"` + strings.Repeat("x", 3<<20) + `"}` + "\n", puller.Truncated},
-		{"binary", "\x00\x01\x02\xff\xfe\n", puller.Truncated},
-		{"a gzip", "\x1f\x8b\x08\x00\x00\n", puller.Truncated},
-		{"deep nesting", `{"aux":` + strings.Repeat("[", 100_000) + "\n", puller.Truncated},
-		{"deep nesting that is closed", `{"aux":` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000) + "}\n", puller.Truncated},
-		{"a count that is no number", `{"status":"Downloading","progressDetail":{"current":"x"},"id":"a"}` + "\n", puller.Truncated},
-		{"a count that no integer holds", `{"status":"Downloading","progressDetail":{"current":1e30},"id":"a"}` + "\n", puller.Truncated},
-		{"a number for a status", `{"status":17}` + "\n", puller.Truncated},
-		{"an error in invalid UTF-8", "{\"error\":\"\xff\xfe unauthorized\"}\n", puller.Denied},
-		{"an error of 1 MB", `{"error":"unauthorized ` + strings.Repeat("x", 1_000_000) + `"}` + "\n", puller.Denied},
+		{"a line of 1 MiB and a byte", `{"status":"` + strings.Repeat("x", 1<<20-11) + `"}` + "\n", puller.ErrTruncated},
+		{"a line of 3 MiB", `{"status":"` + strings.Repeat("x", 3<<20) + `"}` + "\n", puller.ErrTruncated},
+		{"binary", "\x00\x01\x02\xff\xfe\n", puller.ErrTruncated},
+		{"a gzip", "\x1f\x8b\x08\x00\x00\n", puller.ErrTruncated},
+		{"deep nesting", `{"aux":` + strings.Repeat("[", 100_000) + "\n", puller.ErrTruncated},
+		{"deep nesting that is closed", `{"aux":` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000) + "}\n", puller.ErrTruncated},
+		{"a count that is no number", `{"status":"Downloading","progressDetail":{"current":"x"},"id":"a"}` + "\n", puller.ErrTruncated},
+		{"a count that no integer holds", `{"status":"Downloading","progressDetail":{"current":1e30},"id":"a"}` + "\n", puller.ErrTruncated},
+		{"a number for a status", `{"status":17}` + "\n", puller.ErrTruncated},
+		{"an error in invalid UTF-8", "{\"error\":\"\xff\xfe unauthorized\"}\n", puller.ErrDenied},
+		{"an error of 1 MB", `{"error":"unauthorized ` + strings.Repeat("x", 1_000_000) + `"}` + "\n", puller.ErrDenied},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inYardWith(t, once, nil, func(y *yard) {
@@ -64,7 +64,7 @@ func TestWhatIsOnlyOddIsBornWith(t *testing.T) {
 					served()(p)
 				})
 				j := y.always(good)
-				v := y.came(j, puller.Pulled)
+				v := y.came(j, puller.SourcePulled)
 				events := y.events(j)
 				totals := []*puller.Job{&v}
 				for _, e := range events {
@@ -97,7 +97,7 @@ func TestAStreamWithoutEndTakesNoMemoryWithoutEnd(t *testing.T) {
 			p.Fail("unauthorized")
 		})
 		j := y.always(good)
-		v := y.failed(j, puller.Denied)
+		v := y.failed(j, puller.ErrDenied)
 		if v.Progress.Layers > 1000 {
 			y.Errorf("%d layers are kept", v.Progress.Layers)
 		}

@@ -17,16 +17,16 @@ func TestARequestThatIsSentAgainGivesTheSameJob(t *testing.T) {
 		if again := y.submit(request); again.ID != first.ID {
 			y.Errorf("the second job is %s, not %s", again.ID, first.ID)
 		}
-		y.came(first, puller.Pulled)
-		if again := y.submit(request); again.ID != first.ID || again.State != puller.Succeeded {
+		y.came(first, puller.SourcePulled)
+		if again := y.submit(request); again.ID != first.ID || again.State != puller.StateSucceeded {
 			y.Errorf("after its end the job is %+v", again)
 		}
 		for _, other := range []puller.PullRequest{
 			{Image: other, IdempotencyKey: "ci-1"},
-			{Image: good, Policy: puller.Always, IdempotencyKey: "ci-1"},
+			{Image: good, Policy: puller.PolicyAlways, IdempotencyKey: "ci-1"},
 			{Image: good, Credentials: credentials(t, "secret"), IdempotencyKey: "ci-1"},
 		} {
-			if j, err := y.Submit(other); puller.KindOf(err) != puller.Conflict {
+			if j, err := y.Submit(other); puller.KindOf(err) != puller.ErrConflict {
 				y.Errorf("another request with the key gave %+v, %v", j, err)
 			}
 		}
@@ -47,8 +47,8 @@ func TestEachCallerHasKeysOfItsOwn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		y.came(first, puller.Pulled)
-		y.came(second, puller.Pulled)
+		y.came(first, puller.SourcePulled)
+		y.came(second, puller.SourcePulled)
 		y.end(list)
 		for _, restart := range []func(){func() {}, y.restart, y.crash} {
 			restart()
@@ -57,7 +57,7 @@ func TestEachCallerHasKeysOfItsOwn(t *testing.T) {
 			}
 		}
 		two.Image = good
-		if _, err := y.Submit(two); puller.KindOf(err) != puller.Conflict || !strings.Contains(err.Error(), `Idempotency-Key: "build-7" came`) {
+		if _, err := y.Submit(two); puller.KindOf(err) != puller.ErrConflict || !strings.Contains(err.Error(), `Idempotency-Key: "build-7" came`) {
 			t.Errorf("another request with the key: %v", err)
 		}
 	})
@@ -87,7 +87,7 @@ func TestAKeyOutlivesAChangeOfTheDefaults(t *testing.T) {
 			}
 			first[name] = y.end(j)
 		}
-		y.change = func(o *puller.Options) { o.Policy, o.Timeout, o.Retries = puller.Newer, time.Minute, 7 }
+		y.change = func(o *puller.Options) { o.Policy, o.Timeout, o.Retries = puller.PolicyNewer, time.Minute, 7 }
 		y.restart()
 		for name, submit := range submits {
 			if j, err := submit(); j.ID != first[name].ID || err != nil {
@@ -108,7 +108,7 @@ func TestAJobThatTookLongIsRememberedAfterItsEnd(t *testing.T) {
 			y.end(y.submit(puller.PullRequest{Image: other}))
 		}
 		release()
-		y.came(long, puller.Pulled)
+		y.came(long, puller.SourcePulled)
 		if again := y.submit(puller.PullRequest{Image: good, IdempotencyKey: "long"}); again.ID != long.ID {
 			y.Errorf("its key is forgotten: %+v", again)
 		}

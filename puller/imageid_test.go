@@ -17,18 +17,18 @@ func TestAnImageIDIsLookedUpOnTheEngine(t *testing.T) {
 		name, image, platform string
 		policy                puller.Policy
 		full                  string
-		kind                  puller.Kind
+		kind                  puller.ErrorKind
 		refused               bool // at once
 	}{
 		{"it is there", image.ID, "", "", image.ID, "", false},
-		{"its digits alone", strings.TrimPrefix(image.ID, "sha256:"), "", "", "", puller.InvalidRequest, true},
-		{"it is never to be pulled", image.ID, "", puller.Never, image.ID, "", false},
+		{"its digits alone", strings.TrimPrefix(image.ID, "sha256:"), "", "", "", puller.ErrInvalidRequest, true},
+		{"it is never to be pulled", image.ID, "", puller.PolicyNever, image.ID, "", false},
 		{"its platform", image.ID, "linux/amd64", "", image.ID, "", false},
-		{"another platform", image.ID, "linux/arm64", "", image.ID, puller.PlatformMismatch, false},
-		{"it is not there", absent, "", "", absent, puller.InvalidRequest, false},
-		{"it is not there, and never to be pulled", absent, "", puller.Never, absent, puller.NotFound, false},
-		{"a registry is to be asked", image.ID, "", puller.Always, "", puller.InvalidRequest, true},
-		{"what is newer is asked for", image.ID, "", puller.Newer, "", puller.InvalidRequest, true},
+		{"another platform", image.ID, "linux/arm64", "", image.ID, puller.ErrPlatformMismatch, false},
+		{"it is not there", absent, "", "", absent, puller.ErrInvalidRequest, false},
+		{"it is not there, and never to be pulled", absent, "", puller.PolicyNever, absent, puller.ErrNotFound, false},
+		{"a registry is to be asked", image.ID, "", puller.PolicyAlways, "", puller.ErrInvalidRequest, true},
+		{"what is newer is asked for", image.ID, "", puller.PolicyNewer, "", puller.ErrInvalidRequest, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inYardWith(t, once, nil, func(y *yard) {
@@ -47,9 +47,9 @@ func TestAnImageIDIsLookedUpOnTheEngine(t *testing.T) {
 					switch v := y.end(j); {
 					case v.Image != c.full:
 						y.Errorf("%s: the image is %s", what, v.Image)
-					case c.kind == "" && (v.Result == nil || v.Result.Source != puller.Present || v.Result.ImageID != image.ID || v.Result.Digest != pullertest.Digest(image)):
+					case c.kind == "" && (v.Result == nil || v.Result.Source != puller.SourcePresent || v.Result.ImageID != image.ID || v.Result.Digest != pullertest.Digest(image)):
 						y.Errorf("%s: the result is %+v, %+v", what, v.Result, v.Error)
-					case c.kind != "" && (v.Error == nil || v.Error.Kind != c.kind || c.kind != puller.PlatformMismatch && !strings.Contains(v.Error.Message, "image ID")):
+					case c.kind != "" && (v.Error == nil || v.Error.Kind != c.kind || c.kind != puller.ErrPlatformMismatch && !strings.Contains(v.Error.Message, "image ID")):
 						y.Errorf("%s: the error is %+v", what, v.Error)
 					}
 				}
@@ -83,10 +83,10 @@ func TestAnImageIDIsNotPulledByATransfer(t *testing.T) {
 		y.engine.Kill()
 		there := y.submit(puller.PullRequest{Image: image.ID})
 		absent := y.submit(puller.PullRequest{Image: "sha256:" + strings.Repeat("a", 64)})
-		y.is(there, puller.Queued, "")
+		y.is(there, puller.StateQueued, "")
 		y.engine.Revive()
-		y.came(there, puller.Present)
-		y.failed(absent, puller.InvalidRequest)
+		y.came(there, puller.SourcePresent)
+		y.failed(absent, puller.ErrInvalidRequest)
 		y.pulls(0)
 	})
 }
@@ -100,10 +100,10 @@ func TestAnImageIDInAListIsTakenAsAlone(t *testing.T) {
 		daemons, request puller.Policy
 		refused          bool
 	}{
-		{"the daemon's policy asks registries", puller.Always, "", false},
-		{"the daemon's policy asks for what is newer", puller.Newer, "", false},
-		{"the list's policy asks registries", puller.Missing, puller.Always, true},
-		{"credentials that are for any registry", puller.Missing, "", false},
+		{"the daemon's policy asks registries", puller.PolicyAlways, "", false},
+		{"the daemon's policy asks for what is newer", puller.PolicyNewer, "", false},
+		{"the list's policy asks registries", puller.PolicyMissing, puller.PolicyAlways, true},
+		{"credentials that are for any registry", puller.PolicyMissing, "", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := once
@@ -117,7 +117,7 @@ func TestAnImageIDInAListIsTakenAsAlone(t *testing.T) {
 				}
 				j, err := y.Prewarm(request)
 				if c.refused {
-					if puller.KindOf(err) != puller.InvalidRequest || !strings.Contains(err.Error(), "images[1]: policy: ") {
+					if puller.KindOf(err) != puller.ErrInvalidRequest || !strings.Contains(err.Error(), "images[1]: policy: ") {
 						t.Error(err)
 					}
 					return
@@ -125,7 +125,7 @@ func TestAnImageIDInAListIsTakenAsAlone(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if v := y.end(j); v.State != puller.Succeeded {
+				if v := y.end(j); v.State != puller.StateSucceeded {
 					t.Errorf("it ends as %s: %+v", v.State, v.Error)
 				}
 				if _, err := y.Plan(y.Context(), request); err != nil {
@@ -162,13 +162,13 @@ func TestAnImageIDIsForbiddenWhereNamesDecide(t *testing.T) {
 			change(&o)
 			inYardWith(t, o, nil, func(y *yard) {
 				y.engine.Tag(good, image)
-				if _, err := y.Submit(puller.PullRequest{Image: image.ID}); puller.KindOf(err) != puller.Forbidden {
+				if _, err := y.Submit(puller.PullRequest{Image: image.ID}); puller.KindOf(err) != puller.ErrForbidden {
 					y.Errorf("a pull: %v", err)
 				}
-				if _, err := y.Puller.Run(puller.RunRequest{Image: image.ID}); puller.KindOf(err) != puller.Forbidden {
+				if _, err := y.Puller.Run(puller.RunRequest{Image: image.ID}); puller.KindOf(err) != puller.ErrForbidden {
 					y.Errorf("a run: %v", err)
 				}
-				if _, err := y.Plan(y.Context(), puller.PrewarmRequest{Images: puller.Images{{Image: image.ID}}}); puller.KindOf(err) != puller.Forbidden {
+				if _, err := y.Plan(y.Context(), puller.PrewarmRequest{Images: puller.Images{{Image: image.ID}}}); puller.KindOf(err) != puller.ErrForbidden {
 					y.Errorf("a plan: %v", err)
 				}
 			})

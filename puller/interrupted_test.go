@@ -13,7 +13,7 @@ import (
 // interrupted waits for a run that is to fail since its engine was restarted.
 func (y *yard) interrupted(j puller.Job) {
 	y.Helper()
-	v := y.failed(j, puller.EngineUnavailable)
+	v := y.failed(j, puller.ErrEngineUnavailable)
 	if r := v.Result; r == nil || !r.Interrupted || r.ExitCode != nil || r.ImageID == "" {
 		y.Errorf("the result is %+v", r)
 	}
@@ -147,7 +147,7 @@ func TestAStartIsTriedAgainWithPatience(t *testing.T) {
 					if away < time.Minute {
 						y.exited(j, 3)
 						y.counts(j, 2, nil)
-					} else if v := y.failed(j, puller.EngineUnavailable); v.Result != nil {
+					} else if v := y.failed(j, puller.ErrEngineUnavailable); v.Result != nil {
 						y.Errorf("it never ran, and its result is %+v", v.Result)
 					}
 					if starts > 40 || starts < 5 {
@@ -166,8 +166,8 @@ func TestAStartIsTriedAgainWithPatience(t *testing.T) {
 // An engine that takes a start, and says then that there was none or that the
 // container is being taken away, makes no success, and has nothing run twice.
 func TestAContainerThatIsNotExitedHasNotSucceeded(t *testing.T) {
-	for status, kind := range map[string]puller.Kind{
-		"created": puller.EngineUnavailable, "removing": puller.Internal, "dead": puller.Internal, "": puller.Internal, "unheard-of": puller.Truncated,
+	for status, kind := range map[string]puller.ErrorKind{
+		"created": puller.ErrEngineUnavailable, "removing": puller.ErrInternal, "dead": puller.ErrInternal, "": puller.ErrInternal, "unheard-of": puller.ErrTruncated,
 	} {
 		t.Run(status, func(t *testing.T) {
 			ran := 0

@@ -12,41 +12,44 @@ type State string
 
 // The states of a job.
 const (
-	Queued        State = "queued"
-	Active        State = "active"
-	Succeeded     State = "succeeded"
-	Failed        State = "failed"
-	StateCanceled State = "canceled"
+	StateQueued    State = "queued"
+	StateActive    State = "active"
+	StateSucceeded State = "succeeded"
+	StateFailed    State = "failed"
+	StateCanceled  State = "canceled"
 )
 
 // Ended reports whether a job in this state stays in it.
-func (s State) Ended() bool { return s == Succeeded || s == Failed || s == StateCanceled }
+func (s State) Ended() bool { return s == StateSucceeded || s == StateFailed || s == StateCanceled }
 
 // Phase is what an active job is at.
 type Phase string
 
 // The phases of a pull, and of a run after those of its pull.
 const (
-	Resolving Phase = "resolving" // until the engine says that it pulls
-	Pulling   Phase = "pulling"
-	Verifying Phase = "verifying" // the stream has ended; the proof is sought
-	Creating  Phase = "creating"  // the container
-	Running   Phase = "running"
-	Removing  Phase = "removing" // it has exited, or was stopped
+	PhaseResolving Phase = "resolving" // until the engine says that it pulls
+	PhasePulling   Phase = "pulling"
+	PhaseVerifying Phase = "verifying" // the stream has ended; the proof is sought
+	PhaseCreating  Phase = "creating"  // the container
+	PhaseRunning   Phase = "running"
+	PhaseRemoving  Phase = "removing" // it has exited, or was stopped
 )
+
+// JobKind says what a job does.
+type JobKind string
 
 // The kinds of jobs.
 const (
-	KindPull    = "pull"
-	KindRun     = "run"
-	KindPrewarm = "prewarm"
+	JobPull    JobKind = "pull"
+	JobRun     JobKind = "run"
+	JobPrewarm JobKind = "prewarm"
 )
 
 // Job is one caller's request as it stands, in the form of the API. Absent
 // (zero) means unknown.
 type Job struct {
 	ID       string   `json:"id"`   // a ULID
-	Kind     string   `json:"kind"` // KindPull, KindRun or KindPrewarm
+	Kind     JobKind  `json:"kind"` // JobPull, JobRun or JobPrewarm
 	State    State    `json:"state"`
 	Phase    Phase    `json:"phase,omitempty"` // while active
 	Image    string   `json:"image,omitempty"` // in full form
@@ -89,9 +92,9 @@ type Source string
 // The sources. The engine's own words for them are unreliable while it pulls
 // one image twice, so they follow from the image IDs before and after.
 const (
-	Pulled   Source = "pulled"
-	UpToDate Source = "up_to_date" // the registry was asked, and nothing had changed
-	Present  Source = "present"    // no registry was asked
+	SourcePulled   Source = "pulled"
+	SourceUpToDate Source = "up_to_date" // the registry was asked, and nothing had changed
+	SourcePresent  Source = "present"    // no registry was asked
 )
 
 // Result is what a job that succeeded brought. A prewarm has only the last two.
@@ -110,7 +113,7 @@ type Result struct {
 	ExitCode  *int `json:"exit_code,omitempty"`
 	OOMKilled bool `json:"oom_killed,omitempty"`
 	Truncated bool `json:"truncated,omitempty"`
-	// Interrupted is only in the result of a run that failed as EngineUnavailable:
+	// Interrupted is only in the result of a run that failed as ErrEngineUnavailable:
 	// its program had begun, and the engine went away under it, so that it is not
 	// known how the program would have ended. There is no exit code then.
 	Interrupted bool `json:"interrupted,omitempty"`
@@ -118,8 +121,8 @@ type Result struct {
 
 // JobError is why a job did not succeed.
 type JobError struct {
-	Kind              Kind    `json:"kind"`
-	Message           string  `json:"message"`
-	Retryable         bool    `json:"retryable"`
-	RetryAfterSeconds float64 `json:"retry_after_seconds,omitempty"`
+	Kind              ErrorKind `json:"kind"`
+	Message           string    `json:"message"`
+	Retryable         bool      `json:"retryable"`
+	RetryAfterSeconds float64   `json:"retry_after_seconds,omitempty"`
 }

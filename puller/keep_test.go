@@ -35,7 +35,7 @@ func TestPagesNeitherMissNorDoubleAJobWhileJobsEnd(t *testing.T) {
 					serve(p)
 				}
 			})
-			j, err := y.Submit(puller.PullRequest{Image: image, Policy: puller.Always})
+			j, err := y.Submit(puller.PullRequest{Image: image, Policy: puller.PolicyAlways})
 			if err != nil {
 				y.Fatal(err)
 			}
@@ -44,7 +44,7 @@ func TestPagesNeitherMissNorDoubleAJobWhileJobsEnd(t *testing.T) {
 		slices.Reverse(there)
 		var walks sync.WaitGroup
 		var ended atomic.Bool
-		for _, f := range []puller.Filter{{Kind: puller.KindPull}, {Limit: 7}, {Limit: 19}} {
+		for _, f := range []puller.Filter{{Kind: puller.JobPull}, {Limit: 7}, {Limit: 19}} {
 			walks.Go(func() {
 				for !ended.Load() {
 					var got []string
@@ -78,14 +78,14 @@ func TestPagesNeitherMissNorDoubleAJobWhileJobsEnd(t *testing.T) {
 		ended.Store(true)
 		walks.Wait()
 		counts := map[puller.State]int{}
-		for _, state := range []puller.State{puller.Queued, puller.Active, puller.Succeeded, puller.Failed, puller.StateCanceled} {
+		for _, state := range []puller.State{puller.StateQueued, puller.StateActive, puller.StateSucceeded, puller.StateFailed, puller.StateCanceled} {
 			page, next, err := y.Jobs(puller.Filter{State: state, Limit: 1000})
 			if err != nil || next != "" {
 				y.Error(next, err)
 			}
 			counts[state] = len(page)
 		}
-		if counts[puller.Succeeded] != len(there)+30 || len(counts) != 5 || counts[puller.Active]+counts[puller.Queued] != 0 {
+		if counts[puller.StateSucceeded] != len(there)+30 || len(counts) != 5 || counts[puller.StateActive]+counts[puller.StateQueued] != 0 {
 			y.Errorf("there are %v", counts)
 		}
 	})
@@ -95,7 +95,7 @@ func TestLayersAreToldOfJobsThatEndedOfLate(t *testing.T) {
 	inYard(t, func(y *yard) {
 		y.serve(good)
 		j := y.always(good)
-		y.came(j, puller.Pulled)
+		y.came(j, puller.SourcePulled)
 		is := y.kept(j)
 		layers := func() (n int) {
 			y.readers = map[string]*reader{}
@@ -141,7 +141,7 @@ func TestEndedJobsAreKeptForTheirTime(t *testing.T) {
 			}
 		}
 		<-time.After(62 * time.Minute)
-		if _, err := y.Job(old.ID); puller.KindOf(err) != puller.NotFound {
+		if _, err := y.Job(old.ID); puller.KindOf(err) != puller.ErrNotFound {
 			y.Errorf("it was not dropped in time: %v", err)
 		}
 		if _, err := y.Job(young.ID); err != nil {
@@ -152,7 +152,7 @@ func TestEndedJobsAreKeptForTheirTime(t *testing.T) {
 		if ids := y.listed(); !slices.Equal(ids, []string{active.ID}) {
 			y.Errorf("in the end there are %q", ids)
 		}
-		y.is(active, puller.Active, puller.Pulling)
+		y.is(active, puller.StateActive, puller.PhasePulling)
 	})
 }
 
@@ -194,7 +194,7 @@ func TestJobsAreCanceledWhileTheyAreChecked(t *testing.T) {
 		work.Wait()
 		synctest.Wait()
 		for _, id := range y.listed() {
-			if v := y.end(puller.Job{ID: id}); v.State != puller.StateCanceled && v.State != puller.Succeeded {
+			if v := y.end(puller.Job{ID: id}); v.State != puller.StateCanceled && v.State != puller.StateSucceeded {
 				y.Errorf("a job is %s: %+v", v.State, v.Error)
 			}
 		}
@@ -207,7 +207,7 @@ func TestARequestThatMakesNoJobLeavesNothingInMemory(t *testing.T) {
 		y.serve(good)
 		keyed := puller.PullRequest{Image: good, IdempotencyKey: "ci-1"}
 		j := y.submit(keyed)
-		y.came(j, puller.Pulled)
+		y.came(j, puller.SourcePulled)
 		objects := func() uint64 {
 			var m runtime.MemStats
 			runtime.GC()

@@ -41,13 +41,13 @@ func TestWhatAPrewarmSkipsIsBounded(t *testing.T) {
 					if err != nil || planned != nil {
 						y.Fatal(err, planned)
 					}
-					if v := y.end(j); v.State != puller.Succeeded || len(v.Images) != len(c.skipped) {
+					if v := y.end(j); v.State != puller.StateSucceeded || len(v.Images) != len(c.skipped) {
 						y.Errorf("it is %s, with %d images", v.State, len(v.Images))
 					}
 					return
 				}
 				for _, err := range []error{err, planned} {
-					if puller.KindOf(err) != puller.InvalidRequest || !strings.Contains(err.Error(), c.says) || !strings.HasPrefix(err.Error(), "services: ") {
+					if puller.KindOf(err) != puller.ErrInvalidRequest || !strings.Contains(err.Error(), c.says) || !strings.HasPrefix(err.Error(), "services: ") {
 						y.Errorf("it says %v", err)
 					}
 				}
@@ -87,7 +87,7 @@ func TestLargeJobsThatEndedLeaveMemorySoon(t *testing.T) {
 	inYard(t, func(y *yard) {
 		y.serve(good)
 		j := y.always(good)
-		y.came(j, puller.Pulled)
+		y.came(j, puller.SourcePulled)
 		layers := func() (n int) {
 			y.readers = map[string]*reader{}
 			for _, e := range y.events(j) {
@@ -141,7 +141,7 @@ func TestAPrewarmKeepsLittleOfEachOfItsErrors(t *testing.T) {
 			y.Fatal(err)
 		}
 		v := y.end(j)
-		if e := v.Images[0].Error; e == nil || len(e.Message) > 1<<10+len("…") || e.Kind != puller.NotFound {
+		if e := v.Images[0].Error; e == nil || len(e.Message) > 1<<10+len("…") || e.Kind != puller.ErrNotFound {
 			y.Errorf("its error is %+v", e)
 		}
 		if child := y.end(puller.Job{ID: v.Children[0]}); len(child.Error.Message) < 3<<10 {

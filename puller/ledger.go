@@ -112,5 +112,5 @@ func (p *Puller) Ready() error {
 }
 
 func errUnkept(err error) error {
-	return Errorf(Overloaded, "the job could not be written to the store, so it was not accepted: %w", err)
+	return Errorf(ErrOverloaded, "the job could not be written to the store, so it was not accepted: %w", err)
 }

@@ -84,7 +84,7 @@ func TestAJobIsAcceptedWhenItIsOnDisk(t *testing.T) {
 	inYard(t, func(y *yard) {
 		y.serve(good)
 		open, _ := y.block()
-		submitted := y.submitting(puller.PullRequest{Image: good, Policy: puller.Always})
+		submitted := y.submitting(puller.PullRequest{Image: good, Policy: puller.PolicyAlways})
 		if a := submitted(); a.returned {
 			y.Fatalf("Submit returned %+v, %v before that", a.job, a.err)
 		}
@@ -99,7 +99,7 @@ func TestAJobIsAcceptedWhenItIsOnDisk(t *testing.T) {
 		if a.err != nil {
 			y.Fatal(a.err)
 		}
-		y.came(a.job, puller.Pulled)
+		y.came(a.job, puller.SourcePulled)
 	})
 }
 
@@ -108,38 +108,38 @@ func TestAStoreThatFailsRefusesNewJobsAndLosesNone(t *testing.T) {
 		release := y.hold(good)
 		running := y.always(good)
 		queued := y.always(other)
-		y.is(running, puller.Active, puller.Pulling)
+		y.is(running, puller.StateActive, puller.PhasePulling)
 		<-time.After(time.Second)
 		before := y.listed()
 
 		y.store.Fail(errFull)
-		keyed := puller.PullRequest{Image: other, Policy: puller.Always, IdempotencyKey: "ci-1"}
+		keyed := puller.PullRequest{Image: other, Policy: puller.PolicyAlways, IdempotencyKey: "ci-1"}
 		list := make(puller.Images, 1000)
 		for i := range list {
 			list[i].Image = other
 		}
 		for range 21 { // together more than may be there at a time
 			_, err := y.Prewarm(puller.PrewarmRequest{Images: list})
-			if puller.KindOf(err) != puller.Overloaded || !strings.Contains(err.Error(), errFull.Error()) {
+			if puller.KindOf(err) != puller.ErrOverloaded || !strings.Contains(err.Error(), errFull.Error()) {
 				y.Fatalf("a prewarm that could not be written: %v", err)
 			}
 		}
-		if _, err := y.Submit(keyed); puller.KindOf(err) != puller.Overloaded || !strings.Contains(err.Error(), errFull.Error()) {
+		if _, err := y.Submit(keyed); puller.KindOf(err) != puller.ErrOverloaded || !strings.Contains(err.Error(), errFull.Error()) {
 			y.Errorf("a job that could not be written: %v", err)
 		}
-		if err := y.Ready(); puller.KindOf(err) != puller.Overloaded || !strings.Contains(err.Error(), errFull.Error()) {
+		if err := y.Ready(); puller.KindOf(err) != puller.ErrOverloaded || !strings.Contains(err.Error(), errFull.Error()) {
 			y.Errorf("it is ready but for %v", err)
 		}
 		if after := y.listed(); fmt.Sprint(after) != fmt.Sprint(before) {
 			y.Errorf("there are jobs %q, not %q", after, before)
 		}
 		release()
-		y.came(running, puller.Pulled) // told, though it can't be written
+		y.came(running, puller.SourcePulled) // told, though it can't be written
 		y.events(running)
 		if r, err := y.store.Record(running.ID); err != nil || r.Job.State.Ended() {
 			y.Errorf("the store has %+v, %v", r.Job, err)
 		}
-		y.failed(queued, puller.NotFound)
+		y.failed(queued, puller.ErrNotFound)
 
 		y.store.Fail(nil)
 		<-time.After(2 * time.Second)
@@ -153,7 +153,7 @@ func TestAStoreThatFailsRefusesNewJobsAndLosesNone(t *testing.T) {
 		}
 		y.serve(other)
 		j := y.submit(keyed)
-		y.came(j, puller.Pulled)
+		y.came(j, puller.SourcePulled)
 		if _, err := y.Prewarm(puller.PrewarmRequest{Images: list}); err != nil {
 			y.Error(err)
 		}
@@ -184,12 +184,12 @@ func TestAStoreThatFailsIsTriedOnceASecond(t *testing.T) {
 func TestAResultIsToldWhenItIsOnDisk(t *testing.T) {
 	inYard(t, func(y *yard) {
 		release := y.hold(good)
-		keyed := puller.PullRequest{Image: good, Policy: puller.Always, IdempotencyKey: "ci-1"}
+		keyed := puller.PullRequest{Image: good, Policy: puller.PolicyAlways, IdempotencyKey: "ci-1"}
 		j := y.submit(keyed)
 		y.hold(other)
 		gone := y.always(other)
-		y.is(j, puller.Active, puller.Pulling)
-		y.is(gone, puller.Active, puller.Pulling)
+		y.is(j, puller.StateActive, puller.PhasePulling)
+		y.is(gone, puller.StateActive, puller.PhasePulling)
 		<-time.After(time.Second)
 		_, sub, err := y.Watch(j.ID, nil)
 		if err != nil {
@@ -208,11 +208,11 @@ func TestAResultIsToldWhenItIsOnDisk(t *testing.T) {
 			}
 		}
 		for _, v := range []puller.Job{y.now(j), y.now(gone)} {
-			if v.State != puller.Active {
+			if v.State != puller.StateActive {
 				y.Errorf("the job is %s before that", v.State)
 			}
 		}
-		if again, err := y.Submit(keyed); err != nil || again.ID != j.ID || again.State != puller.Active {
+		if again, err := y.Submit(keyed); err != nil || again.ID != j.ID || again.State != puller.StateActive {
 			y.Errorf("sent again it is %+v, %v", again, err)
 		}
 		for {
@@ -231,13 +231,13 @@ func TestAResultIsToldWhenItIsOnDisk(t *testing.T) {
 		}
 
 		open()
-		if a := waited(); a.err != nil || a.job.State != puller.Succeeded {
+		if a := waited(); a.err != nil || a.job.State != puller.StateSucceeded {
 			y.Errorf("Wait returned %+v, %v", a.job, a.err)
 		}
 		if a := canceled(); a.err != nil || a.job.State != puller.StateCanceled {
 			y.Errorf("Cancel returned %+v, %v", a.job, a.err)
 		}
-		if a := late(); puller.KindOf(a.err) != puller.Conflict {
+		if a := late(); puller.KindOf(a.err) != puller.ErrConflict {
 			y.Errorf("Cancel of what has ended returned %+v, %v", a.job, a.err)
 		}
 	})
@@ -267,7 +267,7 @@ func TestJobsThatComeTogetherShareASave(t *testing.T) {
 			y.Errorf("64 jobs took %d saves", n)
 		}
 		for _, call := range submitted {
-			y.came(call().job, puller.Present)
+			y.came(call().job, puller.SourcePresent)
 		}
 	})
 }
@@ -288,19 +288,19 @@ func TestRequestsWithOneKeyThatComeTogetherGiveOneJob(t *testing.T) {
 				open()
 				if fault != nil {
 					for _, call := range append(calls, unlike) {
-						if a := call(); puller.KindOf(a.err) != puller.Overloaded {
+						if a := call(); puller.KindOf(a.err) != puller.ErrOverloaded {
 							y.Errorf("it was answered with %+v, %v", a.job, a.err)
 						}
 					}
 					y.store.Fail(nil)
-					y.came(y.submit(keyed), puller.Pulled)
+					y.came(y.submit(keyed), puller.SourcePulled)
 					return
 				}
 				// Whichever came first has the key.
 				var ids []string
 				conflicts := 0
 				for _, call := range append(calls, unlike) {
-					if a := call(); puller.KindOf(a.err) == puller.Conflict {
+					if a := call(); puller.KindOf(a.err) == puller.ErrConflict {
 						conflicts++
 					} else if a.err != nil {
 						y.Error(a.err)
@@ -322,7 +322,7 @@ func TestWhatTheLastSaveAcceptedIsToldSo(t *testing.T) {
 		inYard(t, func(y *yard) {
 			y.hold(good)
 			gone := y.always(good)
-			y.is(gone, puller.Active, puller.Pulling)
+			y.is(gone, puller.StateActive, puller.PhasePulling)
 			<-time.After(time.Second)
 			open, _ := y.block()
 			first := y.submitting(puller.PullRequest{Image: other})
@@ -351,7 +351,7 @@ func TestWhatTheLastSaveAcceptedIsToldSo(t *testing.T) {
 				if a.err != nil {
 					y.Fatalf("it is on disk, but was answered with %v", a.err)
 				}
-				if v := y.end(a.job); v.State != puller.Succeeded {
+				if v := y.end(a.job); v.State != puller.StateSucceeded {
 					y.Errorf("it ended as %s: %+v", v.State, v.Error)
 				}
 			}
@@ -420,22 +420,22 @@ func TestAStoreThatLosesAllIsGivenWhatLives(t *testing.T) {
 				}
 				y.hold(good)
 				jobs := []puller.Job{y.always(good), y.always("registry.test/queued:v1"), y.always(other)}
-				y.is(jobs[0], puller.Active, puller.Pulling)
+				y.is(jobs[0], puller.StateActive, puller.PhasePulling)
 				lose(y)
 				j := y.submitted(other)
-				if _, err := y.Job(old.ID); puller.KindOf(err) != puller.NotFound {
+				if _, err := y.Job(old.ID); puller.KindOf(err) != puller.ErrNotFound {
 					y.Errorf("what had ended long ago is %v", err)
 				}
 				y.crash()
 				y.crash()
-				if v := y.came(j, puller.Present); v.ID != j.ID {
+				if v := y.came(j, puller.SourcePresent); v.ID != j.ID {
 					y.Errorf("it is %+v", v)
 				}
 				y.serve("registry.test/queued:v1") // first: it may be next as soon as good is served
 				y.serve(good)
 				y.crash()
 				for _, j := range jobs {
-					if v := y.end(j); v.State != puller.Succeeded {
+					if v := y.end(j); v.State != puller.StateSucceeded {
 						y.Errorf("%s ended as %s: %+v", v.Image, v.State, v.Error)
 					}
 				}
@@ -447,7 +447,7 @@ func TestAStoreThatLosesAllIsGivenWhatLives(t *testing.T) {
 // submitted is a job that has ended, its image being there.
 func (y *yard) submitted(image string) puller.Job {
 	y.Helper()
-	j, err := y.Submit(puller.PullRequest{Image: image, Policy: puller.Never})
+	j, err := y.Submit(puller.PullRequest{Image: image, Policy: puller.PolicyNever})
 	if err != nil {
 		y.Fatal(err)
 	}
@@ -477,7 +477,7 @@ func TestACrowdSharesASave(t *testing.T) {
 		for i := range crowd {
 			callers.Go(func() {
 				for range times {
-					if _, err := y.Submit(puller.PullRequest{Image: good, Policy: puller.Always}); err != nil {
+					if _, err := y.Submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways}); err != nil {
 						y.Error(err)
 					}
 					<-time.After(time.Duration(i) * 20 * time.Microsecond)

@@ -130,7 +130,7 @@ func (j *job) enter(state State, phase Phase, attempt int) {
 	if j.outcome != nil || v.State == state && v.Phase == phase && v.Attempt == attempt {
 		return
 	}
-	if state == Active {
+	if state == StateActive {
 		if v.StartedAt.IsZero() {
 			v.StartedAt = time.Now().UTC()
 		}
@@ -147,7 +147,7 @@ func (j *job) arm() {
 		return
 	}
 	timeout := time.Duration(j.request.Timeout)
-	limit := Errorf(Timeout, "%s: not done within %s", j.view.Image, timeout)
+	limit := Errorf(ErrTimeout, "%s: not done within %s", j.view.Image, timeout)
 	j.deadline = time.Now().Add(timeout)
 	j.timer = time.AfterFunc(timeout, func() { j.p.leave(j, limit) })
 }
@@ -186,7 +186,7 @@ func (j *job) decide(result Result, err error) {
 	v := last
 	now := time.Now().UTC()
 	v.FinishedAt = now
-	v.State, v.Phase = Succeeded, ""
+	v.State, v.Phase = StateSucceeded, ""
 	if err == nil || result.Interrupted {
 		began := v.StartedAt
 		if began.IsZero() { // the image was there: nothing had to be started
@@ -197,12 +197,12 @@ func (j *job) decide(result Result, err error) {
 	}
 	if err != nil {
 		v.Error = jobError(err)
-		v.State = Failed
-		if v.Error.Kind == Canceled {
+		v.State = StateFailed
+		if v.Error.Kind == ErrCanceled {
 			v.State = StateCanceled
 		}
 	}
-	state, end := stateEvent(j.p.hub.Take(), &v), resultEvent(j.p.hub.Take(), &v)
+	state, end := stateEvent(j.p.hub.Reserve(), &v), resultEvent(j.p.hub.Reserve(), &v)
 	j.last = []stream.Frame{state.frame(), end.frame()}
 	end.Result = nil // it is the record's Job
 	j.events = append(j.events, state, end)

@@ -38,7 +38,7 @@ func (r *fakeRegistry) Head(_ context.Context, image string, c puller.Credential
 	defer r.mu.Unlock()
 	r.asked, r.credentials = append(r.asked, image), c
 	if r.allows != nil && !r.allows(c) {
-		return "", &puller.Error{Op: "ask the registry for", Ref: image, Kind: puller.Denied, Err: errors.New("401 Unauthorized")}
+		return "", &puller.Error{Op: "ask the registry for", Ref: image, Kind: puller.ErrDenied, Err: errors.New("401 Unauthorized")}
 	}
 	return r.digest, r.err
 }
@@ -59,7 +59,7 @@ func (r *fakeRegistry) Manifest(_ context.Context, q puller.ManifestQuery) (pull
 	if m, ok := r.manifests[q.Image+" "+q.Platform]; ok {
 		return m, nil
 	}
-	return puller.Manifest{}, puller.Errorf(puller.NotFound, "%s: not known", q.Image)
+	return puller.Manifest{}, puller.Errorf(puller.ErrNotFound, "%s: not known", q.Image)
 }
 
 func (r *fakeRegistry) calls() int {
@@ -69,7 +69,7 @@ func (r *fakeRegistry) calls() int {
 }
 
 func refuses(after time.Duration) *fakeRegistry {
-	return &fakeRegistry{err: &puller.Error{Kind: puller.RateLimited, RetryAfter: after, Err: errors.New("429")}}
+	return &fakeRegistry{err: &puller.Error{Kind: puller.ErrRateLimited, RetryAfter: after, Err: errors.New("429")}}
 }
 
 var limited = fails("toomanyrequests: slow down")
@@ -95,7 +95,7 @@ func TestARateLimitIsWaitedOutHoweverItIsWorded(t *testing.T) {
 			inYardWith(t, patient, nil, func(y *yard) {
 				y.attempts(good, script, served())
 				j := y.always(good)
-				v := y.came(j, puller.Pulled)
+				v := y.came(j, puller.SourcePulled)
 				if took := v.FinishedAt.Sub(v.CreatedAt); took != 15*time.Second || v.Attempt != 2 {
 					y.Errorf("it took %s and %d attempts", took, v.Attempt)
 				}
@@ -117,13 +117,13 @@ func TestACoolDownIsForAllJobsOfTheRegistryAndNoOthers(t *testing.T) {
 		y.pulls(1)
 		<-time.After(5 * time.Second)
 		late, same, away := y.always(other), y.always(good), y.always(elsewhere)
-		if v := y.came(away, puller.Pulled); !v.FinishedAt.Equal(v.CreatedAt) {
+		if v := y.came(away, puller.SourcePulled); !v.FinishedAt.Equal(v.CreatedAt) {
 			y.Errorf("another registry's job took %s", v.FinishedAt.Sub(v.CreatedAt))
 		}
-		y.is(late, puller.Queued, "")
+		y.is(late, puller.StateQueued, "")
 		y.pulls(2)
 		for j, seconds := range map[*puller.Job]float64{&first: 15, &late: 10, &same: 10} {
-			v := y.came(*j, puller.Pulled)
+			v := y.came(*j, puller.SourcePulled)
 			if took := v.FinishedAt.Sub(first.CreatedAt); took != 15*time.Second {
 				y.Errorf("a job for %s ended after %s", v.Image, took)
 			}
@@ -146,7 +146,7 @@ func TestTheRegistrySaysHowLongTheCoolDownIs(t *testing.T) {
 			inYardWith(t, o, nil, func(y *yard) {
 				y.attempts(good, limited, served())
 				secret := credentials(y.T, "hunter2")
-				v := y.came(y.submit(puller.PullRequest{Image: good, Policy: puller.Always, Credentials: secret}), puller.Pulled)
+				v := y.came(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: secret}), puller.SourcePulled)
 				if took := v.FinishedAt.Sub(v.CreatedAt); took != want {
 					y.Errorf("it took %s", took)
 				}
@@ -159,11 +159,11 @@ func TestTheRegistrySaysHowLongTheCoolDownIs(t *testing.T) {
 }
 
 func TestCoolDownsGrowUntilTheRegistryServesAgain(t *testing.T) {
-	inYardWith(t, puller.Options{Concurrency: 4, Policy: puller.Missing, Timeout: 24 * time.Hour}, nil, func(y *yard) {
+	inYardWith(t, puller.Options{Concurrency: 4, Policy: puller.PolicyMissing, Timeout: 24 * time.Hour}, nil, func(y *yard) {
 		// Something of the registry runs all the while, so that it is remembered.
 		release := y.hold(other)
 		long := y.always(other)
-		defer func() { release(); y.came(long, puller.Pulled) }()
+		defer func() { release(); y.came(long, puller.SourcePulled) }()
 		var wants []float64
 		scripts := []pullertest.Script{}
 		for want := 15.0; len(scripts) < 10; want = min(2*want, 900) {
@@ -172,14 +172,14 @@ func TestCoolDownsGrowUntilTheRegistryServesAgain(t *testing.T) {
 		}
 		y.attempts(good, append(scripts, served(), limited, served())...)
 		retries := 20
-		request := puller.PullRequest{Image: good, Policy: puller.Always, Retries: &retries}
+		request := puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Retries: &retries}
 		j := y.submit(request)
-		y.came(j, puller.Pulled)
+		y.came(j, puller.SourcePulled)
 		if got := cooled(y.events(j)); fmt.Sprint(got) != fmt.Sprint(wants) {
 			y.Errorf("the cool-downs are %v seconds, not %v", got, wants)
 		}
 		j = y.submit(request)
-		y.came(j, puller.UpToDate)
+		y.came(j, puller.SourceUpToDate)
 		if got := cooled(y.events(j)); fmt.Sprint(got) != "[15]" {
 			y.Errorf("after a success the cool-downs are %v seconds", got)
 		}
@@ -197,12 +197,12 @@ func TestWithoutRetriesARateLimitFailsAndSaysWhenToComeBack(t *testing.T) {
 			}
 			inYardWith(t, o, nil, func(y *yard) {
 				y.attempts(good, limited, served())
-				v := y.failed(y.always(good), puller.RateLimited)
+				v := y.failed(y.always(good), puller.ErrRateLimited)
 				if v.Error.RetryAfterSeconds != want || !v.FinishedAt.Equal(v.CreatedAt) {
 					y.Errorf("the error is %+v after %s", v.Error, v.FinishedAt.Sub(v.CreatedAt))
 				}
 				// The next one waits: no retries are no licence to go on asking.
-				y.came(y.always(good), puller.Pulled)
+				y.came(y.always(good), puller.SourcePulled)
 				if took := time.Since(v.CreatedAt).Seconds(); took != want {
 					y.Errorf("the next one came after %v seconds", took)
 				}
@@ -222,7 +222,7 @@ func TestManyRefusedTogetherBeginOneCoolDown(t *testing.T) {
 			jobs = append(jobs, y.always(image))
 		}
 		for _, j := range jobs {
-			y.came(j, puller.Pulled)
+			y.came(j, puller.SourcePulled)
 		}
 		if took := time.Since(began); took != 16*time.Second {
 			y.Errorf("it took %s", took)
@@ -260,7 +260,7 @@ func TestCoolDownsThatBeginTogetherAreToldInOrder(t *testing.T) {
 		y.pulls(o.Concurrency)
 		close(gate)
 		for _, j := range jobs {
-			y.came(j, puller.Pulled)
+			y.came(j, puller.SourcePulled)
 			told := cooled(y.events(j))
 			if !slices.IsSorted(told) || len(slices.Compact(slices.Clone(told))) != len(told) || len(told) == 0 || told[len(told)-1] != 90 {
 				y.Errorf("a job for %s was told of cool-downs of %v seconds", j.Image, told)
@@ -296,7 +296,7 @@ func TestNoMoreTransfersOfOneRegistryRunThanItMayHave(t *testing.T) {
 			jobs = append(jobs, y.always(image))
 		}
 		for _, j := range jobs {
-			y.came(j, puller.Pulled)
+			y.came(j, puller.SourcePulled)
 		}
 		if most["registry.test"] != 2 || most["one.test"] != 2 || mostAll != 5 {
 			y.Errorf("there ran %v at a time, in all %d", most, mostAll)
@@ -314,38 +314,38 @@ func TestJobsOfABusyRegistryDoNotHoldUpOthers(t *testing.T) {
 		for i := range 6 {
 			image := fmt.Sprintf("registry.test/image%d:v1", i)
 			releases = append(releases, y.hold(image))
-			held = append(held, y.submit(puller.PullRequest{Image: image, Policy: puller.Always, Priority: puller.Low}))
+			held = append(held, y.submit(puller.PullRequest{Image: image, Policy: puller.PolicyAlways, Priority: puller.PriorityLow}))
 		}
 		y.pulls(2)
 		const elsewhere = "elsewhere.test/image:v1"
 		y.serve(elsewhere)
-		y.came(y.always(elsewhere), puller.Pulled)
+		y.came(y.always(elsewhere), puller.SourcePulled)
 		// And a high one goes before the low ones that wait.
 		y.serve(good)
-		high := y.submit(puller.PullRequest{Image: good, Policy: puller.Always, Priority: puller.High})
-		y.is(high, puller.Queued, "")
+		high := y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Priority: puller.PriorityHigh})
+		y.is(high, puller.StateQueued, "")
 		releases[0]()
-		y.came(high, puller.Pulled)
+		y.came(high, puller.SourcePulled)
 		for _, release := range releases[1:] {
 			release()
 		}
 		for _, j := range held {
-			y.came(j, puller.Pulled)
+			y.came(j, puller.SourcePulled)
 		}
 	})
 }
 
 func TestACoolDownHoldsNoSlot(t *testing.T) {
-	inYardWith(t, puller.Options{Concurrency: 1, Policy: puller.Missing, Retries: 3, Timeout: time.Hour}, nil, func(y *yard) {
+	inYardWith(t, puller.Options{Concurrency: 1, Policy: puller.PolicyMissing, Retries: 3, Timeout: time.Hour}, nil, func(y *yard) {
 		y.attempts(good, limited, served())
 		first := y.always(good)
 		y.pulls(1)
 		const elsewhere = "elsewhere.test/image:v1"
 		y.serve(elsewhere)
-		if v := y.came(y.always(elsewhere), puller.Pulled); !v.FinishedAt.Equal(v.CreatedAt) {
+		if v := y.came(y.always(elsewhere), puller.SourcePulled); !v.FinishedAt.Equal(v.CreatedAt) {
 			y.Errorf("it took %s", v.FinishedAt.Sub(v.CreatedAt))
 		}
-		y.came(first, puller.Pulled)
+		y.came(first, puller.SourcePulled)
 		synctest.Wait()
 	})
 }
@@ -371,7 +371,7 @@ func TestALongCoolDownIsTriedOnceBeforeItIsBelieved(t *testing.T) {
 		<-time.After(5*time.Minute + time.Second)
 		y.pulls(2) // one alone
 		for _, j := range append(others, first) {
-			v := y.came(j, puller.Pulled)
+			v := y.came(j, puller.SourcePulled)
 			if took := v.FinishedAt.Sub(v.CreatedAt); took != 2*time.Hour+5*time.Minute {
 				y.Errorf("%s took %s", v.Image, took)
 			}
@@ -384,7 +384,7 @@ func TestALongCoolDownIsTriedOnceBeforeItIsBelieved(t *testing.T) {
 
 // As soon as the one that tries is given something, the others go on.
 func TestATrialThatIsServedOpensTheRegistryToAll(t *testing.T) {
-	o := puller.Options{Concurrency: 4, Policy: puller.Missing, Retries: 3, Timeout: 24 * time.Hour, Registry: refuses(2 * time.Hour)}
+	o := puller.Options{Concurrency: 4, Policy: puller.PolicyMissing, Retries: 3, Timeout: 24 * time.Hour, Registry: refuses(2 * time.Hour)}
 	inYardWith(t, o, nil, func(y *yard) {
 		long := y.hold(other) // it runs before, during and after
 		runs := y.always(other)
@@ -401,13 +401,13 @@ func TestATrialThatIsServedOpensTheRegistryToAll(t *testing.T) {
 		synctest.Wait()
 		const next = "registry.test/next:v1"
 		y.engine.Script(next, pullertest.Serve(pullertest.NewImage(next, 2)))
-		waits := y.came(y.always(next), puller.Pulled)
+		waits := y.came(y.always(next), puller.SourcePulled)
 		if took := waits.FinishedAt.Sub(waits.CreatedAt); took != 5*time.Minute+time.Second {
 			y.Errorf("it took %s", took)
 		}
-		y.came(first, puller.Pulled)
+		y.came(first, puller.SourcePulled)
 		long()
-		y.came(runs, puller.Pulled)
+		y.came(runs, puller.SourcePulled)
 	})
 }
 
@@ -421,17 +421,17 @@ func TestACoolDownHoldsForOneIdentity(t *testing.T) {
 		y.pulls(1)
 		synctest.Wait()
 		y.serve(other)
-		sources := []puller.Source{puller.Pulled, puller.UpToDate}
+		sources := []puller.Source{puller.SourcePulled, puller.SourceUpToDate}
 		for n, password := range []string{"hunter2", "hunter3"} {
-			v := y.came(y.submit(puller.PullRequest{Image: other, Policy: puller.Always, Credentials: credentials(y.T, password)}), sources[n])
+			v := y.came(y.submit(puller.PullRequest{Image: other, Policy: puller.PolicyAlways, Credentials: credentials(y.T, password)}), sources[n])
 			if !v.FinishedAt.Equal(v.CreatedAt) {
 				y.Errorf("one with credentials waited for %s", v.FinishedAt.Sub(v.CreatedAt))
 			}
 		}
-		v := y.came(y.always(other), puller.UpToDate)
+		v := y.came(y.always(other), puller.SourceUpToDate)
 		if took := v.FinishedAt.Sub(v.CreatedAt); took != 15*time.Second {
 			y.Errorf("another anonymous one waited for %s", took)
 		}
-		y.came(anonymous, puller.Pulled)
+		y.came(anonymous, puller.SourcePulled)
 	})
 }

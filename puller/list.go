@@ -5,7 +5,7 @@ import "slices"
 // Filter chooses jobs. Its zero value is all of them.
 type Filter struct {
 	State State
-	Kind  string
+	Kind  JobKind
 	Image string // in full form
 	// Limit is how many to return, 0 for 100, at most 1000.
 	Limit int
@@ -19,7 +19,7 @@ const (
 )
 
 // Jobs returns a page of jobs, newest first, and the cursor of the next page,
-// "" on the last. Their Images are left out. The error is InvalidRequest and names the field.
+// "" on the last. Their Images are left out. The error is ErrInvalidRequest and names the field.
 func (p *Puller) Jobs(f Filter) (page []Job, next string, err error) {
 	if err := f.check(); err != nil {
 		return nil, "", err
@@ -43,24 +43,24 @@ func (p *Puller) Jobs(f Filter) (page []Job, next string, err error) {
 	return page, next, nil
 }
 
-// check returns what is wrong with a filter, as InvalidRequest, and fills in
+// check returns what is wrong with a filter, as ErrInvalidRequest, and fills in
 // what is left out.
 func (f *Filter) check() error {
 	switch {
 	case f.Limit < 0 || f.Limit > maxLimit:
-		return Errorf(InvalidRequest, "limit: %d is not between 1 and %d", f.Limit, maxLimit)
+		return Errorf(ErrInvalidRequest, "limit: %d is not between 1 and %d", f.Limit, maxLimit)
 	case f.Limit == 0:
 		f.Limit = defaultLimit
 	}
 	switch f.State {
-	case "", Queued, Active, Succeeded, Failed, StateCanceled:
+	case "", StateQueued, StateActive, StateSucceeded, StateFailed, StateCanceled:
 	default:
-		return Errorf(InvalidRequest, "state: %q is not known; use queued, active, succeeded, failed or canceled", clip(string(f.State)))
+		return Errorf(ErrInvalidRequest, "state: %q is not known; use queued, active, succeeded, failed or canceled", clip(string(f.State)))
 	}
 	switch f.Kind {
-	case "", KindPull, KindRun, KindPrewarm:
+	case "", JobPull, JobRun, JobPrewarm:
 	default:
-		return Errorf(InvalidRequest, "kind: %q is not known; use pull, run or prewarm", clip(f.Kind))
+		return Errorf(ErrInvalidRequest, "kind: %q is not known; use pull, run or prewarm", clip(string(f.Kind)))
 	}
 	if f.Image != "" {
 		full, _, err := ParseImage(f.Image)

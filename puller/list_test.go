@@ -14,12 +14,12 @@ func TestJobsAreListedNewestFirst(t *testing.T) {
 		release := y.hold(good)
 		y.serve(other)
 		y.engine.Tag("registry.test/there:v1", pullertest.NewImage("registry.test/there:v1", 3))
-		done := y.submit(puller.PullRequest{Image: "registry.test/there:v1", Policy: puller.Never})
-		y.came(done, puller.Present)
-		lost := y.submit(puller.PullRequest{Image: "alpine", Policy: puller.Never})
-		y.failed(lost, puller.NotFound)
+		done := y.submit(puller.PullRequest{Image: "registry.test/there:v1", Policy: puller.PolicyNever})
+		y.came(done, puller.SourcePresent)
+		lost := y.submit(puller.PullRequest{Image: "alpine", Policy: puller.PolicyNever})
+		y.failed(lost, puller.ErrNotFound)
 		active := y.always(good)
-		y.is(active, puller.Active, puller.Pulling)
+		y.is(active, puller.StateActive, puller.PhasePulling)
 		queued := y.always(other)
 		gone := y.always(other)
 		if _, err := y.Cancel(gone.ID); err != nil {
@@ -33,15 +33,15 @@ func TestJobsAreListedNewestFirst(t *testing.T) {
 		}{
 			{"all", puller.Filter{}, all},
 			{"a kind", puller.Filter{Kind: "pull"}, all},
-			{"queued", puller.Filter{State: puller.Queued}, []puller.Job{queued}},
-			{"active", puller.Filter{State: puller.Active}, []puller.Job{active}},
-			{"succeeded", puller.Filter{State: puller.Succeeded}, []puller.Job{done}},
-			{"failed", puller.Filter{State: puller.Failed}, []puller.Job{lost}},
+			{"queued", puller.Filter{State: puller.StateQueued}, []puller.Job{queued}},
+			{"active", puller.Filter{State: puller.StateActive}, []puller.Job{active}},
+			{"succeeded", puller.Filter{State: puller.StateSucceeded}, []puller.Job{done}},
+			{"failed", puller.Filter{State: puller.StateFailed}, []puller.Job{lost}},
 			{"canceled", puller.Filter{State: puller.StateCanceled}, []puller.Job{gone}},
 			{"an image", puller.Filter{Image: other}, []puller.Job{gone, queued}},
 			{"an image in short form", puller.Filter{Image: "alpine"}, []puller.Job{lost}},
 			{"an image nobody asked for", puller.Filter{Image: "busybox"}, nil},
-			{"an image and a state", puller.Filter{Image: other, State: puller.Queued}, []puller.Job{queued}},
+			{"an image and a state", puller.Filter{Image: other, State: puller.StateQueued}, []puller.Job{queued}},
 		} {
 			for _, limit := range []int{0, 1, 2, len(c.want), 1000} {
 				c.filter.Limit, c.filter.Cursor = limit, ""
@@ -64,11 +64,11 @@ func TestJobsAreListedNewestFirst(t *testing.T) {
 				}
 			}
 		}
-		if page, _, _ := y.Jobs(puller.Filter{State: puller.Active}); page[0].Progress == nil || page[0].Progress.Downloaded != 300 {
+		if page, _, _ := y.Jobs(puller.Filter{State: puller.StateActive}); page[0].Progress == nil || page[0].Progress.Downloaded != 300 {
 			y.Errorf("the listed job's progress is %+v", page[0].Progress)
 		}
 		release()
-		y.came(queued, puller.Pulled)
+		y.came(queued, puller.SourcePulled)
 	})
 }
 
@@ -85,7 +85,7 @@ func TestABadFilterIsToldWhichFieldIsBad(t *testing.T) {
 			{puller.Filter{Image: "UPPER"}, "image"},
 		} {
 			_, _, err := y.Jobs(c.filter)
-			if puller.KindOf(err) != puller.InvalidRequest || !strings.HasPrefix(err.Error(), c.field+": ") {
+			if puller.KindOf(err) != puller.ErrInvalidRequest || !strings.HasPrefix(err.Error(), c.field+": ") {
 				y.Errorf("%+v: %v", c.filter, err)
 			}
 		}
@@ -99,7 +99,7 @@ func TestOnlyEndedJobsAreForgotten(t *testing.T) {
 		y.engine.Tag(other, y.serve(other))
 		end := func(n int) (jobs []puller.Job) {
 			for range n {
-				j := y.submit(puller.PullRequest{Image: other, Policy: puller.Never})
+				j := y.submit(puller.PullRequest{Image: other, Policy: puller.PolicyNever})
 				y.end(j)
 				jobs = append(jobs, j)
 			}
@@ -108,7 +108,7 @@ func TestOnlyEndedJobsAreForgotten(t *testing.T) {
 		first := end(60)
 		release := y.hold(good)
 		active := y.always(good)
-		y.is(active, puller.Active, puller.Pulling)
+		y.is(active, puller.StateActive, puller.PhasePulling)
 		queued := y.always(other)
 		page, cursor, err := y.Jobs(puller.Filter{Limit: 32})
 		if err != nil || len(page) != 32 || page[0].ID != queued.ID {
@@ -117,7 +117,7 @@ func TestOnlyEndedJobsAreForgotten(t *testing.T) {
 		later := end(1050)
 
 		// The cursor's own job is forgotten; it marks its place all the same.
-		if _, err := y.Job(cursor); puller.KindOf(err) != puller.NotFound {
+		if _, err := y.Job(cursor); puller.KindOf(err) != puller.ErrNotFound {
 			y.Fatalf("the oldest jobs are still there: %v", err)
 		}
 		page, next, err := y.Jobs(puller.Filter{Cursor: cursor, Limit: 1000})
@@ -135,7 +135,7 @@ func TestOnlyEndedJobsAreForgotten(t *testing.T) {
 				count++
 			}
 		}
-		if _, err := y.Job(later[0].ID); puller.KindOf(err) != puller.NotFound {
+		if _, err := y.Job(later[0].ID); puller.KindOf(err) != puller.ErrNotFound {
 			y.Fatalf("no job younger than the active ones was forgotten: %v", err)
 		}
 		if count < 500 || count >= 1500 {
@@ -144,10 +144,10 @@ func TestOnlyEndedJobsAreForgotten(t *testing.T) {
 		if _, err := y.Job(later[len(later)-1].ID); err != nil {
 			y.Errorf("the newest is forgotten: %v", err)
 		}
-		y.is(active, puller.Active, puller.Pulling)
-		y.is(queued, puller.Queued, "")
+		y.is(active, puller.StateActive, puller.PhasePulling)
+		y.is(queued, puller.StateQueued, "")
 		release()
-		y.came(active, puller.Pulled)
-		y.came(queued, puller.UpToDate)
+		y.came(active, puller.SourcePulled)
+		y.came(queued, puller.SourceUpToDate)
 	})
 }

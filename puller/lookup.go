@@ -9,7 +9,7 @@ import (
 )
 
 func errNoJob(id string) error {
-	return Errorf(NotFound, "job %q is not known; it may have ended long ago", clip(id))
+	return Errorf(ErrNotFound, "job %q is not known; it may have ended long ago", clip(id))
 }
 
 // live returns a job that is in memory, or nil.
@@ -19,20 +19,20 @@ func (p *Puller) live(id string) *job {
 	return p.jobs[id]
 }
 
-// kept returns the record of a job that is not in memory, or NotFound.
+// kept returns the record of a job that is not in memory, or ErrNotFound.
 func (p *Puller) kept(id string) (Record, error) {
 	if _, err := ulid.ParseStrict(id); err != nil {
 		return Record{}, errNoJob(id)
 	}
 	r, err := p.store.Record(id)
-	if KindOf(err) == NotFound || err == nil && !r.Job.State.Ended() {
+	if KindOf(err) == ErrNotFound || err == nil && !r.Job.State.Ended() {
 		return Record{}, errNoJob(id) // or it is about to be accepted
 	}
 	r.Job = p.outputs.kept(r.Job)
 	return r, err
 }
 
-// Job returns a job as it stands, or NotFound.
+// Job returns a job as it stands, or ErrNotFound.
 func (p *Puller) Job(id string) (Job, error) {
 	p.mu.Lock()
 	if j := p.jobs[id]; j != nil {
@@ -45,7 +45,7 @@ func (p *Puller) Job(id string) (Job, error) {
 }
 
 // Wait returns the job when it has ended. If ctx ends first, Wait returns the
-// job as it stands and ctx's error, and if the Puller closes, Overloaded; the
+// job as it stands and ctx's error, and if the Puller closes, ErrOverloaded; the
 // job goes on.
 func (p *Puller) Wait(ctx context.Context, id string) (Job, error) {
 	j := p.live(id)
@@ -69,19 +69,19 @@ func (p *Puller) Wait(ctx context.Context, id string) (Job, error) {
 }
 
 func errPaused(id string) error {
-	return Errorf(Overloaded, "towline is shutting down; job %s goes on when it is back", id)
+	return Errorf(ErrOverloaded, "towline is shutting down; job %s goes on when it is back", id)
 }
 
 // Image returns the image that the engine has under a name, a digest or an ID,
 // without asking any registry, as far as the rules, own being the caller's, let it
 // be pulled: of its names those that they forbid are left out. platform is
-// os/arch[/variant], "" for any. The error is InvalidRequest for what is none of
-// them, Forbidden, and NotFound where the engine has no such image, or has it for
+// os/arch[/variant], "" for any. The error is ErrInvalidRequest for what is none of
+// them, ErrForbidden, and ErrNotFound where the engine has no such image, or has it for
 // another platform.
 func (p *Puller) Image(ctx context.Context, name, platform string, own Rules) (Image, error) {
 	ref, err := reference.ParseAnyReference(name)
 	if err != nil {
-		return Image{}, Errorf(InvalidRequest, "image: %q is not an image reference: %w", clip(name), err)
+		return Image{}, Errorf(ErrInvalidRequest, "image: %q is not an image reference: %w", clip(name), err)
 	}
 	image := ref.String() // of an ID, sha256:…
 	named, ok := ref.(reference.Named)
@@ -100,7 +100,7 @@ func (p *Puller) Image(ctx context.Context, name, platform string, own Rules) (I
 		return Image{}, err
 	}
 	if err := p.absence(found, wanted{image: image, platform: platform}); err != nil {
-		return Image{}, Errorf(NotFound, "%s: the engine has no such image: %w", clip(name), inner(err))
+		return Image{}, Errorf(ErrNotFound, "%s: the engine has no such image: %w", clip(name), inner(err))
 	}
 	forbidden := func(name string) bool {
 		other, err := reference.ParseNormalizedNamed(name)
@@ -110,7 +110,7 @@ func (p *Puller) Image(ctx context.Context, name, platform string, own Rules) (I
 		found.RepoTags = slices.DeleteFunc(found.RepoTags, forbidden)
 		found.RepoDigests = slices.DeleteFunc(found.RepoDigests, forbidden)
 		if !ok && len(found.RepoTags)+len(found.RepoDigests) == 0 {
-			return Image{}, Errorf(Forbidden, "image: the rules forbid all names that %s has", clip(name))
+			return Image{}, Errorf(ErrForbidden, "image: the rules forbid all names that %s has", clip(name))
 		}
 	}
 	return found, nil

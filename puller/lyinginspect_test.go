@@ -40,27 +40,27 @@ func TestWhatAnInspectLeavesOutProvesNothing(t *testing.T) {
 		lie  func(map[string]any)
 		// What follows for a pull of what is present, of a tag and of a digest, and
 		// after a pull of the tag; "" that it succeeds.
-		tag, digest, pulled puller.Kind
+		tag, digest, pulled puller.ErrorKind
 	}{
 		{"the truth", func(map[string]any) {}, "", "", ""},
-		{"no ID", drop("Id"), puller.Internal, puller.Internal, puller.Internal},
-		{"an empty ID", set("Id", ""), puller.Internal, puller.Internal, puller.Internal},
-		{"no ID, but null", set("Id", nil), puller.Internal, puller.Internal, puller.Internal},
-		{"a name for an ID", set("Id", "alpine:latest"), puller.Internal, puller.Internal, puller.Internal},
-		{"an ID that is too short", set("Id", "sha256:1234"), puller.Internal, puller.Internal, puller.Internal},
-		{"an ID that is no text", set("Id", 17), puller.Internal, puller.Internal, puller.Internal},
-		{"an ID of 1 MB", set("Id", "sha256:"+strings.Repeat("a", 1<<20)), puller.Internal, puller.Internal, puller.Internal},
-		{"no names at all", drop("RepoTags", "RepoDigests"), puller.NotFound, puller.NotFound, puller.Truncated},
-		{"null for names", func(a map[string]any) { a["RepoTags"], a["RepoDigests"] = nil, nil }, puller.NotFound, puller.NotFound, puller.Truncated},
-		{"no tags", set("RepoTags", []string{}), puller.NotFound, "", puller.Truncated},
-		{"another tag", set("RepoTags", []string{name + ":v2"}), puller.NotFound, "", puller.Truncated},
-		{"another repository's tag", set("RepoTags", []string{"registry.test/team/good:v1", "good:v1", "registry.test/Good:v1"}), puller.NotFound, "", puller.Truncated},
-		{"tags of nothing", set("RepoTags", []string{"<none>:<none>", ""}), puller.NotFound, "", puller.Truncated},
-		{"no digests", set("RepoDigests", []string{}), "", puller.NotFound, puller.Truncated},
-		{"digests of nothing", set("RepoDigests", []string{"<none>@<none>", "", "@" + digest, name, name + "@", name + "@sha256:1"}), "", puller.NotFound, puller.Truncated},
-		{"another digest", set("RepoDigests", []string{name + "@" + elsewhere}), "", puller.NotFound, puller.Corrupt},
-		{"another repository's digest", set("RepoDigests", []string{"registry.test/team/good@" + digest}), "", puller.NotFound, puller.Truncated},
-		{"a repository's digest whose name ends as this", set("RepoDigests", []string{"evil.test/registry.test/good@" + digest, "xregistry.test/good@" + digest}), "", puller.NotFound, puller.Truncated},
+		{"no ID", drop("Id"), puller.ErrInternal, puller.ErrInternal, puller.ErrInternal},
+		{"an empty ID", set("Id", ""), puller.ErrInternal, puller.ErrInternal, puller.ErrInternal},
+		{"no ID, but null", set("Id", nil), puller.ErrInternal, puller.ErrInternal, puller.ErrInternal},
+		{"a name for an ID", set("Id", "alpine:latest"), puller.ErrInternal, puller.ErrInternal, puller.ErrInternal},
+		{"an ID that is too short", set("Id", "sha256:1234"), puller.ErrInternal, puller.ErrInternal, puller.ErrInternal},
+		{"an ID that is no text", set("Id", 17), puller.ErrInternal, puller.ErrInternal, puller.ErrInternal},
+		{"an ID of 1 MB", set("Id", "sha256:"+strings.Repeat("a", 1<<20)), puller.ErrInternal, puller.ErrInternal, puller.ErrInternal},
+		{"no names at all", drop("RepoTags", "RepoDigests"), puller.ErrNotFound, puller.ErrNotFound, puller.ErrTruncated},
+		{"null for names", func(a map[string]any) { a["RepoTags"], a["RepoDigests"] = nil, nil }, puller.ErrNotFound, puller.ErrNotFound, puller.ErrTruncated},
+		{"no tags", set("RepoTags", []string{}), puller.ErrNotFound, "", puller.ErrTruncated},
+		{"another tag", set("RepoTags", []string{name + ":v2"}), puller.ErrNotFound, "", puller.ErrTruncated},
+		{"another repository's tag", set("RepoTags", []string{"registry.test/team/good:v1", "good:v1", "registry.test/Good:v1"}), puller.ErrNotFound, "", puller.ErrTruncated},
+		{"tags of nothing", set("RepoTags", []string{"<none>:<none>", ""}), puller.ErrNotFound, "", puller.ErrTruncated},
+		{"no digests", set("RepoDigests", []string{}), "", puller.ErrNotFound, puller.ErrTruncated},
+		{"digests of nothing", set("RepoDigests", []string{"<none>@<none>", "", "@" + digest, name, name + "@", name + "@sha256:1"}), "", puller.ErrNotFound, puller.ErrTruncated},
+		{"another digest", set("RepoDigests", []string{name + "@" + elsewhere}), "", puller.ErrNotFound, puller.ErrCorrupt},
+		{"another repository's digest", set("RepoDigests", []string{"registry.test/team/good@" + digest}), "", puller.ErrNotFound, puller.ErrTruncated},
+		{"a repository's digest whose name ends as this", set("RepoDigests", []string{"evil.test/registry.test/good@" + digest, "xregistry.test/good@" + digest}), "", puller.ErrNotFound, puller.ErrTruncated},
 		{"every name twice", func(a map[string]any) {
 			a["RepoTags"], a["RepoDigests"] = []string{good, good}, []string{name + "@" + digest, name + "@" + digest}
 		}, "", "", ""},
@@ -69,10 +69,10 @@ func TestWhatAnInspectLeavesOutProvesNothing(t *testing.T) {
 			a["RepoTags"] = append(many("registry.test/n%d:v1"), good)
 			a["RepoDigests"] = append(many("registry.test/n%d@"+digest), name+"@"+digest)
 		}, "", "", ""},
-		{"one text for the names", set("RepoTags", good), puller.Internal, puller.Internal, puller.Internal},
+		{"one text for the names", set("RepoTags", good), puller.ErrInternal, puller.ErrInternal, puller.ErrInternal},
 		{"no platform", drop("Os", "Architecture", "Variant"), "", "", ""},
 		{"a size below zero", set("Size", -1), "", "", ""},
-		{"a size that no integer holds", set("Size", 1e30), puller.Internal, puller.Internal, puller.Internal},
+		{"a size that no integer holds", set("Size", 1e30), puller.ErrInternal, puller.ErrInternal, puller.ErrInternal},
 		{"no size", drop("Size"), "", "", ""},
 		{"no layers", drop("RootFS"), "", "", ""},
 		{"null for layers", rootFS(nil), "", "", ""},
@@ -83,32 +83,32 @@ func TestWhatAnInspectLeavesOutProvesNothing(t *testing.T) {
 					delete(a, field)
 				}
 			}
-		}, puller.NotFound, puller.NotFound, puller.Truncated},
-		{"nothing", func(a map[string]any) { clear(a) }, puller.Internal, puller.Internal, puller.Internal},
+		}, puller.ErrNotFound, puller.ErrNotFound, puller.ErrTruncated},
+		{"nothing", func(a map[string]any) { clear(a) }, puller.ErrInternal, puller.ErrInternal, puller.ErrInternal},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := once
 			o.Registry = &fakeRegistry{digest: digest}
 			inYardWith(t, o, nil, func(y *yard) {
 				y.engine.OnAnswer(func(_ string, answer map[string]any) { c.lie(answer) })
-				ends := func(what string, j puller.Job, kind puller.Kind) {
+				ends := func(what string, j puller.Job, kind puller.ErrorKind) {
 					y.Helper()
 					switch v := y.end(j); {
-					case v.State == puller.Succeeded && kind == "":
+					case v.State == puller.StateSucceeded && kind == "":
 						if v.Result.ImageID != image.ID || v.Result.Size < 0 {
 							y.Errorf("%s: the result is %+v", what, v.Result)
 						}
-					case v.State == puller.Succeeded || v.Error.Kind != kind || v.Error.Message == "" || len(v.Error.Message) > 8<<10:
+					case v.State == puller.StateSucceeded || v.Error.Kind != kind || v.Error.Message == "" || len(v.Error.Message) > 8<<10:
 						y.Errorf("%s: the job is %s with %+v, %+v, not %q", what, v.State, v.Result, v.Error, kind)
 					}
 				}
 				byDigest := name + "@" + digest
 				y.engine.Tag(good, image)
 				y.engine.Tag(byDigest, image)
-				for ref, kind := range map[string]puller.Kind{good: c.tag, byDigest: c.digest} {
-					ends("never "+ref, y.submit(puller.PullRequest{Image: ref, Policy: puller.Never}), kind)
+				for ref, kind := range map[string]puller.ErrorKind{good: c.tag, byDigest: c.digest} {
+					ends("never "+ref, y.submit(puller.PullRequest{Image: ref, Policy: puller.PolicyNever}), kind)
 					ends("missing "+ref, y.submit(puller.PullRequest{Image: ref}), kind) // no pull of it ends well
-					plan, err := y.Plan(y.Context(), puller.PrewarmRequest{Policy: puller.Never, Images: puller.Images{{Image: ref}}})
+					plan, err := y.Plan(y.Context(), puller.PrewarmRequest{Policy: puller.PolicyNever, Images: puller.Images{{Image: ref}}})
 					if err != nil {
 						y.Fatal(err)
 					}
@@ -116,7 +116,7 @@ func TestWhatAnInspectLeavesOutProvesNothing(t *testing.T) {
 						y.Errorf("the plan of %s has it as %+v, %+v", ref, p, p.Error)
 					}
 					created := y.engine.Counts().Created
-					run, err := y.Puller.Run(puller.RunRequest{Image: ref, Policy: puller.Never})
+					run, err := y.Puller.Run(puller.RunRequest{Image: ref, Policy: puller.PolicyNever})
 					if err != nil {
 						y.Fatal(err)
 					}

@@ -39,10 +39,10 @@ type yard struct {
 	readers map[string]*reader // by job, since the last start
 }
 
-var defaults = puller.Options{Concurrency: 4, Policy: puller.Missing, Retries: 3, Timeout: 30 * time.Minute}
+var defaults = puller.Options{Concurrency: 4, Policy: puller.PolicyMissing, Retries: 3, Timeout: 30 * time.Minute}
 
 // once is defaults for tests of what one attempt does.
-var once = puller.Options{Concurrency: 4, Policy: puller.Missing, Timeout: 30 * time.Minute}
+var once = puller.Options{Concurrency: 4, Policy: puller.PolicyMissing, Timeout: 30 * time.Minute}
 
 // inYard runs a test in a bubble. Both engine and Puller end with it.
 func inYard(t *testing.T, test func(y *yard)) {
@@ -177,7 +177,7 @@ func (r *reader) take(frames []stream.Frame, job string) {
 // always submits a job that asks the registry in any case.
 func (y *yard) always(image string) puller.Job {
 	y.Helper()
-	return y.submit(puller.PullRequest{Image: image, Policy: puller.Always})
+	return y.submit(puller.PullRequest{Image: image, Policy: puller.PolicyAlways})
 }
 
 // end waits for a job.
@@ -213,7 +213,7 @@ func (y *yard) is(j puller.Job, state puller.State, phase puller.Phase) {
 func (y *yard) came(j puller.Job, source puller.Source) puller.Job {
 	y.Helper()
 	v := y.end(j)
-	if v.State != puller.Succeeded {
+	if v.State != puller.StateSucceeded {
 		y.Fatalf("the job is %s: %+v", v.State, v.Error)
 	}
 	if v.Result.Source != source {
@@ -223,11 +223,11 @@ func (y *yard) came(j puller.Job, source puller.Source) puller.Job {
 }
 
 // failed waits for a job that is to end with an error of a kind.
-func (y *yard) failed(j puller.Job, kind puller.Kind) puller.Job {
+func (y *yard) failed(j puller.Job, kind puller.ErrorKind) puller.Job {
 	y.Helper()
 	v := y.end(j)
-	want := puller.Failed
-	if kind == puller.Canceled {
+	want := puller.StateFailed
+	if kind == puller.ErrCanceled {
 		want = puller.StateCanceled
 	}
 	if v.State != want || v.Error == nil || v.Error.Kind != kind || v.Result != nil && !v.Result.Interrupted {

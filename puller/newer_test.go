@@ -15,7 +15,7 @@ func TestNewerAsksTheRegistryAndPullsOnlyWhatMoved(t *testing.T) {
 	one, two := pullertest.NewImage(good, 1), pullertest.NewImage(good, 2)
 	name, _, _ := strings.Cut(good, ":")
 	byDigest := name + "@" + pullertest.Digest(one)
-	down := &fakeRegistry{err: puller.Errorf(puller.RegistryUnavailable, "connection refused")}
+	down := &fakeRegistry{err: puller.Errorf(puller.ErrRegistryUnavailable, "connection refused")}
 	for _, c := range []struct {
 		name     string
 		image    string
@@ -26,14 +26,14 @@ func TestNewerAsksTheRegistryAndPullsOnlyWhatMoved(t *testing.T) {
 		asked    int
 		notices  int
 	}{
-		{"unchanged", good, &one, &fakeRegistry{digest: pullertest.Digest(one)}, puller.UpToDate, 0, 1, 0},
-		{"moved", good, &one, &fakeRegistry{digest: pullertest.Digest(two)}, puller.Pulled, 1, 1, 0},
-		{"absent", good, nil, &fakeRegistry{digest: pullertest.Digest(two)}, puller.Pulled, 1, 0, 0},
-		{"the registry does not answer", good, &one, down, puller.Pulled, 1, 1, 1},
-		{"the registry does not answer, and nothing has moved", good, &two, down, puller.UpToDate, 1, 1, 1},
-		{"there is no registry to ask", good, &one, nil, puller.Pulled, 1, 0, 0},
-		{"a digest", byDigest, &one, &fakeRegistry{digest: pullertest.Digest(one)}, puller.UpToDate, 0, 1, 0},
-		{"a digest that is absent", byDigest, nil, &fakeRegistry{digest: pullertest.Digest(one)}, puller.Pulled, 1, 0, 0},
+		{"unchanged", good, &one, &fakeRegistry{digest: pullertest.Digest(one)}, puller.SourceUpToDate, 0, 1, 0},
+		{"moved", good, &one, &fakeRegistry{digest: pullertest.Digest(two)}, puller.SourcePulled, 1, 1, 0},
+		{"absent", good, nil, &fakeRegistry{digest: pullertest.Digest(two)}, puller.SourcePulled, 1, 0, 0},
+		{"the registry does not answer", good, &one, down, puller.SourcePulled, 1, 1, 1},
+		{"the registry does not answer, and nothing has moved", good, &two, down, puller.SourceUpToDate, 1, 1, 1},
+		{"there is no registry to ask", good, &one, nil, puller.SourcePulled, 1, 0, 0},
+		{"a digest", byDigest, &one, &fakeRegistry{digest: pullertest.Digest(one)}, puller.SourceUpToDate, 0, 1, 0},
+		{"a digest that is absent", byDigest, nil, &fakeRegistry{digest: pullertest.Digest(one)}, puller.SourcePulled, 1, 0, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := patient
@@ -48,7 +48,7 @@ func TestNewerAsksTheRegistryAndPullsOnlyWhatMoved(t *testing.T) {
 				y.engine.Script(good, pullertest.Serve(two))
 				y.engine.Script(byDigest, pullertest.Serve(one))
 				secret := credentials(y.T, "hunter2")
-				j := y.submit(puller.PullRequest{Image: c.image, Policy: puller.Newer, Credentials: secret})
+				j := y.submit(puller.PullRequest{Image: c.image, Policy: puller.PolicyNewer, Credentials: secret})
 				v := y.came(j, c.source)
 				if v.Result.Digest == "" || v.Result.ImageID == "" {
 					y.Errorf("the result is %+v", v.Result)
@@ -74,11 +74,11 @@ func TestNewerBesideAlwaysIsPulled(t *testing.T) {
 		y.serve(good)
 		release := y.hold(other)
 		y.always(other)
-		jobs := []puller.Job{y.submit(puller.PullRequest{Image: good, Policy: puller.Newer}), y.always(good)}
-		y.is(jobs[0], puller.Queued, "")
+		jobs := []puller.Job{y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNewer}), y.always(good)}
+		y.is(jobs[0], puller.StateQueued, "")
 		release()
 		for _, j := range jobs {
-			y.came(j, puller.UpToDate)
+			y.came(j, puller.SourceUpToDate)
 		}
 		y.pulls(2)
 	})
@@ -88,12 +88,12 @@ func TestNewerBesideAlwaysIsPulled(t *testing.T) {
 // instead.
 func TestNewerWaitsOutARateLimitOfItsHead(t *testing.T) {
 	image := pullertest.NewImage(good, 1)
-	registry := &fakeRegistry{digest: pullertest.Digest(image), err: &puller.Error{Kind: puller.RateLimited, RetryAfter: 30 * time.Second, Err: errors.New("429")}}
+	registry := &fakeRegistry{digest: pullertest.Digest(image), err: &puller.Error{Kind: puller.ErrRateLimited, RetryAfter: 30 * time.Second, Err: errors.New("429")}}
 	o := patient
 	o.Registry = registry
 	inYardWith(t, o, nil, func(y *yard) {
 		y.engine.Tag(good, image)
-		j := y.submit(puller.PullRequest{Image: good, Policy: puller.Newer})
+		j := y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNewer})
 		y.serve(other)
 		synctest.Wait()          // it has been refused
 		waits := y.always(other) // the registry's too
@@ -105,22 +105,22 @@ func TestNewerWaitsOutARateLimitOfItsHead(t *testing.T) {
 		registry.mu.Lock()
 		registry.err = nil
 		registry.mu.Unlock()
-		v := y.came(j, puller.UpToDate)
+		v := y.came(j, puller.SourceUpToDate)
 		if took := v.FinishedAt.Sub(v.CreatedAt); took != 30*time.Second {
 			y.Errorf("it took %s", took)
 		}
 		if got := cooled(y.events(j)); len(got) != 1 || got[0] != 30 {
 			y.Errorf("it was told of cool-downs of %v seconds", got)
 		}
-		y.came(waits, puller.Pulled)
+		y.came(waits, puller.SourcePulled)
 		y.pulls(1)
 	})
 }
 
 func TestNewerKeepsWhatIsPresentWhereTheRegistryDoesNotAnswer(t *testing.T) {
 	image := pullertest.NewImage(good, 1)
-	down := &fakeRegistry{err: puller.Errorf(puller.RegistryUnavailable, "connection refused")}
-	limits := &fakeRegistry{err: &puller.Error{Kind: puller.RateLimited, RetryAfter: 30 * time.Second, Err: errors.New("429")}}
+	down := &fakeRegistry{err: puller.Errorf(puller.ErrRegistryUnavailable, "connection refused")}
+	limits := &fakeRegistry{err: &puller.Error{Kind: puller.ErrRateLimited, RetryAfter: 30 * time.Second, Err: errors.New("429")}}
 	const refused = "Get \"https://registry.test/v2/\": dial tcp 192.0.2.1:443: connect: connection refused"
 	for _, c := range []struct {
 		name     string
@@ -128,19 +128,19 @@ func TestNewerKeepsWhatIsPresentWhereTheRegistryDoesNotAnswer(t *testing.T) {
 		there    bool
 		request  puller.PullRequest
 		words    string
-		kind     puller.Kind // "" for kept
+		kind     puller.ErrorKind // "" for kept
 	}{
-		{"kept", down, true, puller.PullRequest{Policy: puller.Newer}, refused, ""},
-		{"kept without another try", down, true, puller.PullRequest{Policy: puller.Newer, Retries: new(int)}, refused, ""},
-		{"kept where there is no registry to ask", nil, true, puller.PullRequest{Policy: puller.Newer}, refused, ""},
-		{"kept where the rate is limited", limits, true, puller.PullRequest{Policy: puller.Newer}, refused, ""},
-		{"strict", down, true, puller.PullRequest{Policy: puller.Newer, Strict: true}, refused, puller.RegistryUnavailable},
-		{"strict where the rate is limited", limits, true, puller.PullRequest{Policy: puller.Newer, Strict: true}, refused, puller.RateLimited},
-		{"absent", down, false, puller.PullRequest{Policy: puller.Newer}, refused, puller.RegistryUnavailable},
-		{"always", down, true, puller.PullRequest{Policy: puller.Always}, refused, puller.RegistryUnavailable},
-		{"denied", down, true, puller.PullRequest{Policy: puller.Newer}, "unauthorized: authentication required", puller.Denied},
-		{"gone", down, true, puller.PullRequest{Policy: puller.Newer}, "manifest unknown: manifest unknown", puller.NotFound},
-		{"another platform", down, true, puller.PullRequest{Policy: puller.Newer, Platform: "linux/s390x"}, refused, puller.RegistryUnavailable},
+		{"kept", down, true, puller.PullRequest{Policy: puller.PolicyNewer}, refused, ""},
+		{"kept without another try", down, true, puller.PullRequest{Policy: puller.PolicyNewer, Retries: new(int)}, refused, ""},
+		{"kept where there is no registry to ask", nil, true, puller.PullRequest{Policy: puller.PolicyNewer}, refused, ""},
+		{"kept where the rate is limited", limits, true, puller.PullRequest{Policy: puller.PolicyNewer}, refused, ""},
+		{"strict", down, true, puller.PullRequest{Policy: puller.PolicyNewer, Strict: true}, refused, puller.ErrRegistryUnavailable},
+		{"strict where the rate is limited", limits, true, puller.PullRequest{Policy: puller.PolicyNewer, Strict: true}, refused, puller.ErrRateLimited},
+		{"absent", down, false, puller.PullRequest{Policy: puller.PolicyNewer}, refused, puller.ErrRegistryUnavailable},
+		{"always", down, true, puller.PullRequest{Policy: puller.PolicyAlways}, refused, puller.ErrRegistryUnavailable},
+		{"denied", down, true, puller.PullRequest{Policy: puller.PolicyNewer}, "unauthorized: authentication required", puller.ErrDenied},
+		{"gone", down, true, puller.PullRequest{Policy: puller.PolicyNewer}, "manifest unknown: manifest unknown", puller.ErrNotFound},
+		{"another platform", down, true, puller.PullRequest{Policy: puller.PolicyNewer, Platform: "linux/s390x"}, refused, puller.ErrRegistryUnavailable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := patient
@@ -158,7 +158,7 @@ func TestNewerKeepsWhatIsPresentWhereTheRegistryDoesNotAnswer(t *testing.T) {
 					y.failed(j, c.kind)
 					return
 				}
-				v := y.came(j, puller.Present)
+				v := y.came(j, puller.SourcePresent)
 				if v.Result.ImageID != image.ID || v.Result.Digest != pullertest.Digest(image) {
 					y.Errorf("the result is %+v", v.Result)
 				}
@@ -180,10 +180,10 @@ func TestNewerKeepsWhatIsPresentWhereTheRegistryDoesNotAnswer(t *testing.T) {
 // registry can't be asked about.
 func TestNewerKeepsNothingThatItsCallerMayNotHave(t *testing.T) {
 	o := patient
-	o.VerifyAccess, o.Registry = true, &fakeRegistry{err: puller.Errorf(puller.RegistryUnavailable, "connection refused")}
+	o.VerifyAccess, o.Registry = true, &fakeRegistry{err: puller.Errorf(puller.ErrRegistryUnavailable, "connection refused")}
 	inYardWith(t, o, nil, func(y *yard) {
 		y.engine.Tag(good, pullertest.NewImage(good, 1))
 		y.engine.Script(good, fails("dial tcp 192.0.2.1:443: connect: connection refused"))
-		y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.Newer}), puller.RegistryUnavailable)
+		y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNewer}), puller.ErrRegistryUnavailable)
 	})
 }

@@ -30,20 +30,20 @@ func TestASecondPlatformOfAnIndexIsProvenByTheRegistry(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		registry *fakeRegistry
-		kind     puller.Kind
+		kind     puller.ErrorKind
 		unproven bool
 	}{
 		{"the registry names it", &fakeRegistry{digest: digest, manifests: of(good64)}, "", false},
 		{"the registry names it by its manifest", &fakeRegistry{digest: digest, manifests: of(puller.Manifest{
 			Digest: digest, Image: second.ID, Config: "sha256:" + strings.Repeat("0", 64), Platform: platform})}, "", false},
-		{"the registry names another", &fakeRegistry{manifests: of(puller.Manifest{Digest: digest, Config: index.ID, Platform: platform})}, puller.Corrupt, true},
-		{"the registry names none", &fakeRegistry{manifests: of(puller.Manifest{Digest: digest, Platform: platform})}, puller.Corrupt, true},
-		{"the registry has it for another platform", &fakeRegistry{manifests: of(puller.Manifest{Digest: digest, Config: second.ID, Platform: "linux/amd64"})}, puller.PlatformMismatch, true},
-		{"the registry does not know the digest", &fakeRegistry{}, puller.Truncated, true},
-		{"the registry denies it", &fakeRegistry{manifestErr: puller.Errorf(puller.Denied, "401")}, puller.Truncated, true},
-		{"the registry does not answer", &fakeRegistry{manifestErr: puller.Errorf(puller.RegistryUnavailable, "refused")}, puller.RegistryUnavailable, true},
-		{"the registry limits the rate", &fakeRegistry{manifestErr: puller.Errorf(puller.RateLimited, "429")}, puller.RateLimited, true},
-		{"there is no registry to ask", nil, puller.Truncated, true},
+		{"the registry names another", &fakeRegistry{manifests: of(puller.Manifest{Digest: digest, Config: index.ID, Platform: platform})}, puller.ErrCorrupt, true},
+		{"the registry names none", &fakeRegistry{manifests: of(puller.Manifest{Digest: digest, Platform: platform})}, puller.ErrCorrupt, true},
+		{"the registry has it for another platform", &fakeRegistry{manifests: of(puller.Manifest{Digest: digest, Config: second.ID, Platform: "linux/amd64"})}, puller.ErrPlatformMismatch, true},
+		{"the registry does not know the digest", &fakeRegistry{}, puller.ErrTruncated, true},
+		{"the registry denies it", &fakeRegistry{manifestErr: puller.Errorf(puller.ErrDenied, "401")}, puller.ErrTruncated, true},
+		{"the registry does not answer", &fakeRegistry{manifestErr: puller.Errorf(puller.ErrRegistryUnavailable, "refused")}, puller.ErrRegistryUnavailable, true},
+		{"the registry limits the rate", &fakeRegistry{manifestErr: puller.Errorf(puller.ErrRateLimited, "429")}, puller.ErrRateLimited, true},
+		{"there is no registry to ask", nil, puller.ErrTruncated, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := once
@@ -53,7 +53,7 @@ func TestASecondPlatformOfAnIndexIsProvenByTheRegistry(t *testing.T) {
 			inYardWith(t, o, nil, func(y *yard) {
 				y.engine.Tag(good, index)
 				y.engine.Script(good, serve)
-				request := puller.PullRequest{Image: good, Platform: platform, Policy: puller.Always, Credentials: credentials(y.T, "hunter2")}
+				request := puller.PullRequest{Image: good, Platform: platform, Policy: puller.PolicyAlways, Credentials: credentials(y.T, "hunter2")}
 				j := y.submit(request)
 				if c.kind != "" {
 					v := y.failed(j, c.kind)
@@ -62,7 +62,7 @@ func TestASecondPlatformOfAnIndexIsProvenByTheRegistry(t *testing.T) {
 					}
 					return
 				}
-				if v := y.came(j, puller.Pulled); v.Result.Digest != digest || v.Result.ImageID != second.ID {
+				if v := y.came(j, puller.SourcePulled); v.Result.Digest != digest || v.Result.ImageID != second.ID {
 					y.Errorf("the result is %+v", v.Result)
 				}
 				if q := c.registry.queries; len(q) != 1 || q[0].Credentials != request.Credentials {
@@ -70,12 +70,12 @@ func TestASecondPlatformOfAnIndexIsProvenByTheRegistry(t *testing.T) {
 				}
 				again := func() {
 					y.Helper()
-					for policy, source := range map[puller.Policy]puller.Source{puller.Missing: puller.Present, puller.Never: puller.Present, puller.Newer: puller.UpToDate} {
+					for policy, source := range map[puller.Policy]puller.Source{puller.PolicyMissing: puller.SourcePresent, puller.PolicyNever: puller.SourcePresent, puller.PolicyNewer: puller.SourceUpToDate} {
 						if v := y.came(y.submit(puller.PullRequest{Image: good, Platform: platform, Policy: policy}), source); v.Result.Digest != digest {
 							y.Errorf("%s: the result is %+v", policy, v.Result)
 						}
 					}
-					plan, err := y.Plan(y.Context(), puller.PrewarmRequest{Images: puller.Images{{Image: good, Platform: platform, Policy: puller.Newer}}})
+					plan, err := y.Plan(y.Context(), puller.PrewarmRequest{Images: puller.Images{{Image: good, Platform: platform, Policy: puller.PolicyNewer}}})
 					if err != nil || plan.Images[0].Status != puller.StatusPresent || plan.Images[0].Digest != digest {
 						y.Errorf("the plan is %+v, %v", plan, err)
 					}
@@ -88,7 +88,7 @@ func TestASecondPlatformOfAnIndexIsProvenByTheRegistry(t *testing.T) {
 					y.Errorf("the registry was asked %d times for the manifest", n)
 				}
 				// The first platform is not taken for it.
-				y.failed(y.submit(puller.PullRequest{Image: good, Platform: "linux/amd64", Policy: puller.Never}), puller.NotFound)
+				y.failed(y.submit(puller.PullRequest{Image: good, Platform: "linux/amd64", Policy: puller.PolicyNever}), puller.ErrNotFound)
 			})
 		})
 	}
@@ -113,7 +113,7 @@ func TestAPlatformWhoseNameAnotherPullTookIsPulledAgain(t *testing.T) {
 				p.Tag(theirs)
 			}
 		})
-		if v := y.came(y.submit(puller.PullRequest{Image: good, Platform: platform}), puller.Pulled); v.Attempt != 2 || v.Result.ImageID != image.ID {
+		if v := y.came(y.submit(puller.PullRequest{Image: good, Platform: platform}), puller.SourcePulled); v.Attempt != 2 || v.Result.ImageID != image.ID {
 			y.Errorf("the job is %+v, %+v", v, v.Result)
 		}
 	})
@@ -124,10 +124,10 @@ func TestAPlatformWhoseNameAnotherPullTookIsPulledAgain(t *testing.T) {
 func TestAnUnprovenPlatformIsNotPresentAtTheNextAttempt(t *testing.T) {
 	index, second := pullertest.NewImage(good, 1), pullertest.NewImage(good, 2)
 	second.Platform, second.RepoDigests = "linux/arm64", nil
-	for _, policy := range []puller.Policy{puller.Missing, puller.Newer, puller.Always} {
+	for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyNewer, puller.PolicyAlways} {
 		t.Run(string(policy), func(t *testing.T) {
 			o := defaults
-			o.Registry = &fakeRegistry{manifestErr: puller.Errorf(puller.Denied, "401")}
+			o.Registry = &fakeRegistry{manifestErr: puller.Errorf(puller.ErrDenied, "401")}
 			inYardWith(t, o, nil, func(y *yard) {
 				y.engine.Tag(good, index)
 				y.engine.Script(good, func(p *pullertest.Pull) {
@@ -137,7 +137,7 @@ func TestAnUnprovenPlatformIsNotPresentAtTheNextAttempt(t *testing.T) {
 					p.Line(`{"status":"Status: Downloaded newer image for ` + good + `"}`)
 				})
 				retries := 2
-				y.failed(y.submit(puller.PullRequest{Image: good, Platform: "linux/arm64", Policy: policy, Retries: &retries}), puller.Truncated)
+				y.failed(y.submit(puller.PullRequest{Image: good, Platform: "linux/arm64", Policy: policy, Retries: &retries}), puller.ErrTruncated)
 				y.pulls(3)
 			})
 		})

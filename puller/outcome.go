@@ -95,8 +95,8 @@ func (p *Puller) leaveLocked(j *job, err error) {
 		return
 	}
 	if t := j.transfer; t != nil {
-		if t.lastErr != nil && KindOf(err) == Timeout {
-			err = Errorf(Timeout, "%w; the last attempt failed: %v", err, t.lastErr)
+		if t.lastErr != nil && KindOf(err) == ErrTimeout {
+			err = Errorf(ErrTimeout, "%w; the last attempt failed: %v", err, t.lastErr)
 		}
 		t.detach(j)
 	}
@@ -104,7 +104,7 @@ func (p *Puller) leaveLocked(j *job, err error) {
 }
 
 // Cancel ends a job as canceled, a prewarm with all its children, and returns
-// it. The error is NotFound, or Conflict if the job has ended.
+// it. The error is ErrNotFound, or ErrConflict if the job has ended.
 func (p *Puller) Cancel(id string) (Job, error) {
 	p.mu.Lock()
 	j := p.jobs[id]
@@ -114,7 +114,7 @@ func (p *Puller) Cancel(id string) (Job, error) {
 		p.mu.Unlock()
 		return Job{}, errClosing
 	case j.outcome == nil && j.batch == nil:
-		p.leaveLocked(j, Errorf(Canceled, "%s: canceled", j.view.Image))
+		p.leaveLocked(j, Errorf(ErrCanceled, "%s: canceled", j.view.Image))
 		p.unlock()
 		return p.settled(j)
 	case j.outcome == nil && p.cancelAll(j):
@@ -131,7 +131,7 @@ func (p *Puller) Cancel(id string) (Job, error) {
 	if err != nil {
 		return Job{}, err
 	}
-	return Job{}, Errorf(Conflict, "job %s has already ended: it is %s", id, v.State)
+	return Job{}, Errorf(ErrConflict, "job %s has already ended: it is %s", id, v.State)
 }
 
 // settled waits until a job that ends has ended.

@@ -24,7 +24,7 @@ func (p *Puller) outlast(j *job, seen sight, exit Exit, err error) (sight, Exit,
 	began, wait := time.Now(), leastEngineWait
 	for tries := 1; j.context().Err() == nil; tries++ {
 		kind := KindOf(err)
-		if kind != EngineUnavailable && (kind != Truncated || tries > streamTries) {
+		if kind != ErrEngineUnavailable && (kind != ErrTruncated || tries > streamTries) {
 			break
 		}
 		seen = lost
@@ -48,7 +48,7 @@ func (p *Puller) outlast(j *job, seen sight, exit Exit, err error) (sight, Exit,
 			exit, err = p.again(j)
 		case p.hasRun(j):
 			// To start it again would be to run it twice.
-			err = Errorf(EngineUnavailable, "the engine says that the container was never started, though it had said that it was")
+			err = Errorf(ErrEngineUnavailable, "the engine says that the container was never started, though it had said that it was")
 			return seen, exit, err
 		default: // it was about to be
 			exit, err = p.start(j)
@@ -76,10 +76,10 @@ func (p *Puller) interrupted(j *job, seen sight) bool {
 	if ending != nil {
 		return false // it is Towline that ended it
 	}
-	var w Witness
+	var w ContainerEvents
 	var err error
 	for began, wait := time.Now(), leastEngineWait; ; wait = min(2*wait, mostEngineWait) {
-		if w, err = p.engine.Witness(j.context(), id); KindOf(err) != EngineUnavailable {
+		if w, err = p.engine.ContainerEvents(j.context(), id); KindOf(err) != ErrEngineUnavailable {
 			break
 		}
 		seen = lost // as one is that is being stopped
@@ -93,9 +93,9 @@ func (p *Puller) interrupted(j *job, seen sight) bool {
 	case w.Start && w.Exit, seen == followed && w.Exit:
 		return false
 	}
-	return seen == lost || w.Sure
+	return seen == lost || w.Complete
 }
 
 func errInterrupted(exit Exit) error {
-	return Errorf(EngineUnavailable, "the engine was restarted while the program ran, so it may have been ended by that; its container exited with %d", exit.Code)
+	return Errorf(ErrEngineUnavailable, "the engine was restarted while the program ran, so it may have been ended by that; its container exited with %d", exit.Code)
 }

@@ -18,7 +18,7 @@ type output struct {
 	tape    *stream.Tape
 	mark    stream.Mark // bytes told, of each stream
 	skip    stream.Mark // bytes to be left out, since they have been told
-	tellers [2]stream.Teller
+	tellers [2]stream.TextDecoder
 	fault   error // why the last of it could not be kept
 }
 
@@ -65,7 +65,7 @@ func (p *Puller) playLive(j *job, tape *stream.Tape) {
 	o := &j.run.output
 	o.tape, o.mark = tape, tape.Mark()
 	p.outputs.grow(j.id, tape.Size())
-	j.topic.Play(tape, func() stream.Frame { return missedFrame(j.id) })
+	j.topic.SetOutput(tape, func() stream.Frame { return missedFrame(j.id) })
 }
 
 // printer returns what the engine is to call for what a run's container prints,
@@ -74,7 +74,7 @@ func (p *Puller) printer(j *job) func(Output, []byte) {
 	o := &j.run.output
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.skip, o.tellers = o.mark, [2]stream.Teller{}
+	o.skip, o.tellers = o.mark, [2]stream.TextDecoder{}
 	return func(s Output, b []byte) {
 		o.mu.Lock()
 		defer o.mu.Unlock()
@@ -95,7 +95,7 @@ func (p *Puller) print(j *job, s Output, text stream.Text, n int, ok bool) {
 		return
 	}
 	o.mark[s.index()] += uint64(n)
-	err := j.topic.Print(o.mark, func(seq uint64) stream.Frame { return logEvent(seq, j.id, s, text).frame() })
+	err := j.topic.AppendOutput(o.mark, func(seq uint64) stream.Frame { return logEvent(seq, j.id, s, text).frame() })
 	if err != nil && o.fault == nil {
 		p.tell(j, fmt.Sprintf("some of what the program prints can't be kept: %v", err))
 	}
@@ -147,14 +147,14 @@ func (p *Puller) play(topic *stream.Topic, r *Record) {
 		tape, err = r.lostTape()
 	}
 	if err == nil {
-		topic.Play(tape, func() stream.Frame { return missedFrame(id) })
+		topic.SetOutput(tape, func() stream.Frame { return missedFrame(id) })
 	}
 }
 
 // lostTape stands for the output of a run that was removed. The error is
 // fs.ErrNotExist where its program did not run.
 func (r *Record) lostTape() (*stream.Tape, error) {
-	running := func(e Event) bool { return e.Phase == Running }
+	running := func(e Event) bool { return e.Phase == PhaseRunning }
 	if i := slices.IndexFunc(r.Events, running); i >= 0 && i+1 < len(r.Events) {
 		return stream.LostTape(r.Events[i+1].Seq), nil
 	}
@@ -173,7 +173,7 @@ func (p *Puller) dropOutputs() {
 		if id == dropped || p.live(id) != nil {
 			continue
 		}
-		if _, err := p.store.Record(id); KindOf(err) == NotFound {
+		if _, err := p.store.Record(id); KindOf(err) == ErrNotFound {
 			dropped = id
 			if err := p.outputs.forget(id); err != nil {
 				p.log.WithError(err).Warn("the output of an old run could not be removed")

@@ -139,7 +139,7 @@ func (o *outputs) trim() {
 	o.ended = append(left, o.ended[done:]...)
 }
 
-// check returns Overloaded where what runs that go on have printed is all that may be
+// check returns ErrOverloaded where what runs that go on have printed is all that may be
 // kept.
 func (o *outputs) check() error {
 	o.mu.Lock()
@@ -153,7 +153,7 @@ func (o *outputs) check() error {
 // kept returns a job as it is told: the result of a run whose output was removed says
 // that it is truncated.
 func (o *outputs) kept(v Job) Job {
-	if v.Kind != KindRun || v.Result == nil || v.Result.Truncated {
+	if v.Kind != JobRun || v.Result == nil || v.Result.Truncated {
 		return v
 	}
 	o.mu.Lock()

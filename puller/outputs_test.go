@@ -63,7 +63,7 @@ func TestOfAllOutputTheNewestIsKept(t *testing.T) {
 			}
 		}
 		for _, when := range []string{"at first", "after a restart", "after another"} {
-			listed, _, err := y.Jobs(puller.Filter{Kind: puller.KindRun})
+			listed, _, err := y.Jobs(puller.Filter{Kind: puller.JobRun})
 			if err != nil || len(listed) != len(jobs) {
 				y.Fatal(len(listed), err)
 			}
@@ -79,7 +79,7 @@ func TestOfAllOutputTheNewestIsKept(t *testing.T) {
 						when, i, len(stdout), missed, v.Result.Truncated, inList.Result.Truncated)
 				}
 			}
-			if v := y.end(silent); v.State == puller.Succeeded && v.Result.Truncated {
+			if v := y.end(silent); v.State == puller.StateSucceeded && v.Result.Truncated {
 				y.Errorf("%s: %+v", when, v.Result)
 			}
 			y.restart()
@@ -116,13 +116,13 @@ func TestWhatGoesOnKeepsItsOutputAndRefusesMore(t *testing.T) {
 		var jobs []puller.Job
 		for range 2 {
 			jobs = append(jobs, y.run(puller.RunRequest{Cmd: []string{"stay"}}))
-			y.is(jobs[len(jobs)-1], puller.Active, puller.Running)
+			y.is(jobs[len(jobs)-1], puller.StateActive, puller.PhaseRunning)
 		}
 		full := func(when string) {
 			y.Helper()
 			synctest.Wait()
 			_, err := y.Puller.Run(puller.RunRequest{Image: good})
-			if puller.KindOf(err) != puller.Overloaded || !strings.Contains(err.Error(), "at most 921600 are kept") {
+			if puller.KindOf(err) != puller.ErrOverloaded || !strings.Contains(err.Error(), "at most 921600 are kept") {
 				y.Errorf("%s: %v", when, err)
 			}
 		}
@@ -130,12 +130,12 @@ func TestWhatGoesOnKeepsItsOutputAndRefusesMore(t *testing.T) {
 		if v := y.end(old); !v.Result.Truncated {
 			y.Error("the output of the one that ended was kept")
 		}
-		y.came(y.submit(puller.PullRequest{Image: good, Policy: puller.Always}), puller.UpToDate)
+		y.came(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways}), puller.SourceUpToDate)
 		y.restart()
 		full("after a restart")
 		for _, j := range jobs {
 			y.Cancel(j.ID)
-			y.failed(j, puller.Canceled)
+			y.failed(j, puller.ErrCanceled)
 		}
 		last := y.run(puller.RunRequest{})
 		if v := y.exited(last, 0); v.Result.Truncated {

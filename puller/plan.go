@@ -81,8 +81,8 @@ const (
 // Plan says what a prewarm would pull, how much that is and what would fail.
 // It pulls nothing; to registries it costs what reading the manifests costs.
 // What Prewarm refuses is refused here too, before any registry is asked. The
-// error is InvalidRequest, naming the field, Forbidden, naming the image and the
-// rule, Conflict, where the engine can't have all of it, or the engine's.
+// error is ErrInvalidRequest, naming the field, ErrForbidden, naming the image and the
+// rule, ErrConflict, where the engine can't have all of it, or the engine's.
 func (p *Puller) Plan(ctx context.Context, r PrewarmRequest) (Plan, error) {
 	r, err := r.withDefaults(p.opts)
 	if err != nil {
@@ -92,7 +92,7 @@ func (p *Puller) Plan(ctx context.Context, r PrewarmRequest) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	stock, err := p.engine.Stock(ctx)
+	stock, err := p.engine.Storage(ctx)
 	if err != nil {
 		return Plan{}, err
 	}
@@ -114,9 +114,9 @@ func (p *Puller) Plan(ctx context.Context, r PrewarmRequest) (Plan, error) {
 		return Plan{}, err
 	}
 	if err := ctx.Err(); err != nil { // registries may have been left unasked
-		kind := Canceled
+		kind := ErrCanceled
 		if errors.Is(err, context.DeadlineExceeded) {
-			kind = Timeout
+			kind = ErrTimeout
 		}
 		return Plan{}, Errorf(kind, "the plan was not done: %w", err)
 	}
@@ -125,7 +125,7 @@ func (p *Puller) Plan(ctx context.Context, r PrewarmRequest) (Plan, error) {
 		return Plan{}, err
 	}
 	plan := Plan{Images: make([]PlannedImage, len(looks)), Complete: true, EngineFree: stock.Free, Skipped: r.Skipped}
-	layers := newTally(stock.Images, engine.ImageStore == storeContainerd)
+	layers := newTally(stock.Images, engine.ImageStore == StoreContainerd)
 	unknown := 0
 	for i, l := range looks {
 		plan.Images[i] = l.PlannedImage

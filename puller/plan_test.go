@@ -49,7 +49,7 @@ func (c *catalog) answer(ctx context.Context, image string, note func()) (puller
 	select {
 	case <-time.After(c.took):
 	case <-ctx.Done():
-		late = puller.Errorf(puller.RegistryUnavailable, "it did not answer: %w", ctx.Err())
+		late = puller.Errorf(puller.ErrRegistryUnavailable, "it did not answer: %w", ctx.Err())
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -61,7 +61,7 @@ func (c *catalog) answer(ctx context.Context, image string, note func()) (puller
 	case c.errs[image] != nil:
 		return m, c.errs[image]
 	case !known:
-		return m, puller.Errorf(puller.NotFound, "%s: manifest unknown", image)
+		return m, puller.Errorf(puller.ErrNotFound, "%s: manifest unknown", image)
 	}
 	return m, nil
 }
@@ -111,7 +111,7 @@ func asked(images ...string) (r puller.PrewarmRequest) {
 }
 
 func TestThePlanOfAnImageFollowsItsPolicy(t *testing.T) {
-	limited := &puller.Error{Kind: puller.RateLimited, RetryAfter: 30 * time.Second, Err: fmt.Errorf("429")}
+	limited := &puller.Error{Kind: puller.ErrRateLimited, RetryAfter: 30 * time.Second, Err: fmt.Errorf("429")}
 	for _, c := range []struct {
 		name     string
 		policy   puller.Policy
@@ -119,32 +119,32 @@ func TestThePlanOfAnImageFollowsItsPolicy(t *testing.T) {
 		moved    int // that in the registry, 0 for no registry
 		err      error
 		status   puller.Status
-		kind     puller.Kind
+		kind     puller.ErrorKind
 		weighed  bool
 		complete bool
 		heads    int
 		queries  int
 	}{
-		{"missing, present", puller.Missing, 1, 2, nil, puller.StatusPresent, "", false, true, 0, 0},
-		{"missing, absent", puller.Missing, 0, 2, nil, puller.StatusMissing, "", true, true, 0, 1},
-		{"never, present", puller.Never, 1, 2, nil, puller.StatusPresent, "", false, true, 0, 0},
-		{"never, absent", puller.Never, 0, 2, nil, puller.StatusMissing, puller.NotFound, false, true, 0, 0},
-		{"newer, unchanged", puller.Newer, 1, 1, nil, puller.StatusPresent, "", false, true, 1, 0},
-		{"newer, moved", puller.Newer, 1, 2, nil, puller.StatusStale, "", true, true, 1, 1},
-		{"newer, absent", puller.Newer, 0, 2, nil, puller.StatusMissing, "", true, true, 0, 1},
-		{"always, unchanged", puller.Always, 1, 1, nil, puller.StatusPresent, "", false, true, 1, 0},
-		{"always, moved", puller.Always, 1, 2, nil, puller.StatusStale, "", true, true, 1, 1},
-		{"newer, and the registry limits the rate", puller.Newer, 1, 2, limited, puller.StatusUnknown, puller.RateLimited, false, false, 1, 0},
-		{"absent, and the registry limits the rate", puller.Missing, 0, 2, limited, puller.StatusMissing, puller.RateLimited, false, false, 0, 1},
-		{"absent, and the registry does not answer", puller.Missing, 0, 2, puller.Errorf(puller.RegistryUnavailable, "refused"), puller.StatusMissing, puller.RegistryUnavailable, false, false, 0, 1},
-		{"absent, and denied", puller.Missing, 0, 2, puller.Errorf(puller.Denied, "401"), puller.StatusMissing, puller.Denied, false, true, 0, 1},
-		{"absent, and not known to the registry", puller.Missing, 0, 2, puller.Errorf(puller.NotFound, "404"), puller.StatusMissing, puller.NotFound, false, true, 0, 1},
-		{"absent, and for no platform of ours", puller.Missing, 0, 2, puller.Errorf(puller.PlatformMismatch, "s390x"), puller.StatusMissing, puller.PlatformMismatch, false, true, 0, 1},
-		{"missing, present, without a registry", puller.Missing, 1, 0, nil, puller.StatusPresent, "", false, true, 0, 0},
-		{"missing, absent, without a registry", puller.Missing, 0, 0, nil, puller.StatusMissing, "", false, false, 0, 0},
-		{"newer, present, without a registry", puller.Newer, 1, 0, nil, puller.StatusUnknown, "", false, false, 0, 0},
-		{"always, present, without a registry", puller.Always, 1, 0, nil, puller.StatusUnknown, "", false, false, 0, 0},
-		{"never, absent, without a registry", puller.Never, 0, 0, nil, puller.StatusMissing, puller.NotFound, false, true, 0, 0},
+		{"missing, present", puller.PolicyMissing, 1, 2, nil, puller.StatusPresent, "", false, true, 0, 0},
+		{"missing, absent", puller.PolicyMissing, 0, 2, nil, puller.StatusMissing, "", true, true, 0, 1},
+		{"never, present", puller.PolicyNever, 1, 2, nil, puller.StatusPresent, "", false, true, 0, 0},
+		{"never, absent", puller.PolicyNever, 0, 2, nil, puller.StatusMissing, puller.ErrNotFound, false, true, 0, 0},
+		{"newer, unchanged", puller.PolicyNewer, 1, 1, nil, puller.StatusPresent, "", false, true, 1, 0},
+		{"newer, moved", puller.PolicyNewer, 1, 2, nil, puller.StatusStale, "", true, true, 1, 1},
+		{"newer, absent", puller.PolicyNewer, 0, 2, nil, puller.StatusMissing, "", true, true, 0, 1},
+		{"always, unchanged", puller.PolicyAlways, 1, 1, nil, puller.StatusPresent, "", false, true, 1, 0},
+		{"always, moved", puller.PolicyAlways, 1, 2, nil, puller.StatusStale, "", true, true, 1, 1},
+		{"newer, and the registry limits the rate", puller.PolicyNewer, 1, 2, limited, puller.StatusUnknown, puller.ErrRateLimited, false, false, 1, 0},
+		{"absent, and the registry limits the rate", puller.PolicyMissing, 0, 2, limited, puller.StatusMissing, puller.ErrRateLimited, false, false, 0, 1},
+		{"absent, and the registry does not answer", puller.PolicyMissing, 0, 2, puller.Errorf(puller.ErrRegistryUnavailable, "refused"), puller.StatusMissing, puller.ErrRegistryUnavailable, false, false, 0, 1},
+		{"absent, and denied", puller.PolicyMissing, 0, 2, puller.Errorf(puller.ErrDenied, "401"), puller.StatusMissing, puller.ErrDenied, false, true, 0, 1},
+		{"absent, and not known to the registry", puller.PolicyMissing, 0, 2, puller.Errorf(puller.ErrNotFound, "404"), puller.StatusMissing, puller.ErrNotFound, false, true, 0, 1},
+		{"absent, and for no platform of ours", puller.PolicyMissing, 0, 2, puller.Errorf(puller.ErrPlatformMismatch, "s390x"), puller.StatusMissing, puller.ErrPlatformMismatch, false, true, 0, 1},
+		{"missing, present, without a registry", puller.PolicyMissing, 1, 0, nil, puller.StatusPresent, "", false, true, 0, 0},
+		{"missing, absent, without a registry", puller.PolicyMissing, 0, 0, nil, puller.StatusMissing, "", false, false, 0, 0},
+		{"newer, present, without a registry", puller.PolicyNewer, 1, 0, nil, puller.StatusUnknown, "", false, false, 0, 0},
+		{"always, present, without a registry", puller.PolicyAlways, 1, 0, nil, puller.StatusUnknown, "", false, false, 0, 0},
+		{"never, absent, without a registry", puller.PolicyNever, 0, 0, nil, puller.StatusMissing, puller.ErrNotFound, false, true, 0, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var registry *catalog
@@ -192,7 +192,7 @@ func TestThePlanOfAnImageFollowsItsPolicy(t *testing.T) {
 	}
 }
 
-func kindOfJob(e *puller.JobError) puller.Kind {
+func kindOfJob(e *puller.JobError) puller.ErrorKind {
 	if e == nil {
 		return ""
 	}
@@ -278,7 +278,7 @@ func TestAPlanBringsPlatformAndCredentials(t *testing.T) {
 			y.Errorf("the plan is %+v", plan.Images[1])
 		}
 		// An image in no index comes as it is; what was asked for is known here.
-		if e := plan.Images[2].Error; kindOfJob(e) != puller.PlatformMismatch || !strings.Contains(e.Message, "linux/arm64, not for linux/amd64") || plan.Images[2].Weight != nil {
+		if e := plan.Images[2].Error; kindOfJob(e) != puller.ErrPlatformMismatch || !strings.Contains(e.Message, "linux/arm64, not for linux/amd64") || plan.Images[2].Weight != nil {
 			y.Errorf("the error is %+v", e)
 		}
 		// Nobody asked for a platform: then it may be any.
@@ -293,10 +293,10 @@ func TestAWrongNameFailsThePlanAndAsksNobody(t *testing.T) {
 	registry := &catalog{}
 	withCatalog(t, registry, func(y *yard) {
 		_, err := y.Plan(y.Context(), asked(good, "UPPER case"))
-		if puller.KindOf(err) != puller.InvalidRequest || !strings.Contains(err.Error(), "images[1]: image") {
+		if puller.KindOf(err) != puller.ErrInvalidRequest || !strings.Contains(err.Error(), "images[1]: image") {
 			y.Errorf("the error is %v", err)
 		}
-		if _, err := y.Plan(y.Context(), puller.PrewarmRequest{}); puller.KindOf(err) != puller.InvalidRequest {
+		if _, err := y.Plan(y.Context(), puller.PrewarmRequest{}); puller.KindOf(err) != puller.ErrInvalidRequest {
 			y.Errorf("the error is %v", err)
 		}
 		if y.engine.Counts().Inspects+len(registry.heads)+len(registry.queries) != 0 {
@@ -312,10 +312,10 @@ func TestAnEngineThatIsNotThereFailsThePlan(t *testing.T) {
 			return 0, ""
 		})
 		_, err := y.Plan(y.Context(), asked(good, other))
-		if kind := puller.KindOf(err); kind != puller.EngineUnavailable && kind != puller.Truncated {
+		if kind := puller.KindOf(err); kind != puller.ErrEngineUnavailable && kind != puller.ErrTruncated {
 			y.Errorf("it goes while the plan is made: %v", err)
 		}
-		if _, err = y.Plan(y.Context(), asked(good)); puller.KindOf(err) != puller.EngineUnavailable {
+		if _, err = y.Plan(y.Context(), asked(good)); puller.KindOf(err) != puller.ErrEngineUnavailable {
 			y.Errorf("it is not there: %v", err)
 		}
 	})
@@ -330,7 +330,7 @@ func TestAnImageThatTheEngineCannotMakeOutIsNotKnown(t *testing.T) {
 			return 0, ""
 		})
 		plan := y.plan(asked(good, other))
-		if one := plan.Images[0]; one.Status != puller.StatusUnknown || kindOfJob(one.Error) != puller.Internal || plan.Fetch != 1001 {
+		if one := plan.Images[0]; one.Status != puller.StatusUnknown || kindOfJob(one.Error) != puller.ErrInternal || plan.Fetch != 1001 {
 			y.Errorf("the plan is %+v", plan)
 		}
 	})
@@ -367,7 +367,7 @@ func TestARegistryThatDoesNotAnswerIsNotWaitedForAgainAndAgain(t *testing.T) {
 	images, manifests := many(100)
 	registry := &catalog{manifests: manifests, errs: make(map[string]error), took: 20 * time.Second}
 	for _, i := range images {
-		registry.errs[i] = puller.Errorf(puller.RegistryUnavailable, "no answer within 20s")
+		registry.errs[i] = puller.Errorf(puller.ErrRegistryUnavailable, "no answer within 20s")
 	}
 	const elsewhere = "elsewhere.test/image:v1"
 	manifests[elsewhere] = made(200)
@@ -380,7 +380,7 @@ func TestARegistryThatDoesNotAnswerIsNotWaitedForAgainAndAgain(t *testing.T) {
 			y.Errorf("it took %s and %d queries", took, n)
 		}
 		for _, one := range plan.Images[:100] {
-			if kindOfJob(one.Error) != puller.RegistryUnavailable || !strings.Contains(one.Error.Message, "no answer within 20s") {
+			if kindOfJob(one.Error) != puller.ErrRegistryUnavailable || !strings.Contains(one.Error.Message, "no answer within 20s") {
 				y.Fatalf("the plan is %+v", one.Error)
 			}
 		}
@@ -395,7 +395,7 @@ func TestARegistryThatFailsNowAndThenIsAskedOn(t *testing.T) {
 	images, manifests := many(100)
 	registry := &catalog{manifests: manifests, errs: make(map[string]error)}
 	for i := 0; i < len(images); i += 2 {
-		registry.errs[images[i]] = puller.Errorf(puller.RegistryUnavailable, "502")
+		registry.errs[images[i]] = puller.Errorf(puller.ErrRegistryUnavailable, "502")
 	}
 	withCatalog(t, registry, func(y *yard) {
 		for _, i := range images {
@@ -430,12 +430,12 @@ func TestAPlanEndsWithItsContext(t *testing.T) {
 	withCatalog(t, &catalog{manifests: manifests, took: 19 * time.Second}, func(y *yard) {
 		ctx, cancel := context.WithCancel(y.Context())
 		time.AfterFunc(time.Second, cancel)
-		if _, err := y.Plan(ctx, asked(images...)); puller.KindOf(err) != puller.Canceled {
+		if _, err := y.Plan(ctx, asked(images...)); puller.KindOf(err) != puller.ErrCanceled {
 			y.Errorf("the error is %v", err)
 		}
 		ctx, cancel = context.WithTimeout(y.Context(), time.Second)
 		defer cancel()
-		if _, err := y.Plan(ctx, asked(images...)); puller.KindOf(err) != puller.Timeout {
+		if _, err := y.Plan(ctx, asked(images...)); puller.KindOf(err) != puller.ErrTimeout {
 			y.Errorf("the error is %v", err)
 		}
 	})

@@ -28,7 +28,7 @@ var (
 // that "Linux/x86_64" is linux/amd64 (containerd's platforms.Parse, which engines
 // read platforms with). "linux" alone takes its architecture from own, and
 // "amd64" alone its system; own is os/arch, "" where it is not known. The error is
-// InvalidRequest and names the platform field.
+// ErrInvalidRequest and names the platform field.
 func ParsePlatform(platform, own string) (string, error) {
 	whole := platform
 	if system, arch, _ := strings.Cut(own, "/"); !strings.Contains(platform, "/") && len(platform) <= maxPlatform {
@@ -45,7 +45,7 @@ func ParsePlatform(platform, own string) (string, error) {
 			return platforms.Format(p), nil
 		}
 	}
-	return "", Errorf(InvalidRequest, "platform: %q is not known; write os/arch[/variant], such as linux/amd64 or linux/arm64/v8", clip(platform))
+	return "", Errorf(ErrInvalidRequest, "platform: %q is not known; write os/arch[/variant], such as linux/amd64 or linux/arm64/v8", clip(platform))
 }
 
 // maxPlatform bounds what is parsed, in bytes.
@@ -63,7 +63,7 @@ func (p *Puller) ownPlatform() (string, error) {
 		err = errors.New("it does not say what it is")
 	}
 	if err != nil {
-		return "", Errorf(EngineUnavailable, "platform: the engine can't be asked for the other half of it; write os/arch: %w", inner(err))
+		return "", Errorf(ErrEngineUnavailable, "platform: the engine can't be asked for the other half of it; write os/arch: %w", inner(err))
 	}
 	return info.Platform, nil
 }

@@ -57,7 +57,7 @@ func TestAPlatformHasOneForm(t *testing.T) {
 		}
 	}
 	for _, half := range []string{"linux", "amd64", ""} {
-		if got, err := puller.ParsePlatform(half, ""); puller.KindOf(err) != puller.InvalidRequest {
+		if got, err := puller.ParsePlatform(half, ""); puller.KindOf(err) != puller.ErrInvalidRequest {
 			t.Errorf("half of one, %q, is %q", half, got)
 		}
 	}
@@ -70,7 +70,7 @@ func FuzzParsePlatform(f *testing.F) {
 	f.Fuzz(func(t *testing.T, given, own string) {
 		got, err := puller.ParsePlatform(given, own)
 		if err != nil {
-			if puller.KindOf(err) != puller.InvalidRequest || len(err.Error()) > 1000 {
+			if puller.KindOf(err) != puller.ErrInvalidRequest || len(err.Error()) > 1000 {
 				t.Errorf("%v", err)
 			}
 			return
@@ -95,12 +95,12 @@ func TestAJobTellsThePlatformInItsOneForm(t *testing.T) {
 			}
 		}
 		rules := puller.Rules{Pull: parseRules(t, puller.WrittenRules{Platforms: []string{"linux/aarch64"}})}
-		if _, err := y.Submit(puller.PullRequest{Image: good, Platform: "AMD64", Rules: rules}); puller.KindOf(err) != puller.Forbidden {
+		if _, err := y.Submit(puller.PullRequest{Image: good, Platform: "AMD64", Rules: rules}); puller.KindOf(err) != puller.ErrForbidden {
 			y.Errorf("another platform than the rules have: %v", err)
 		}
 		// Who asks for half a platform needs an engine that can say the rest.
 		y.engine.Kill()
-		if _, err := y.Submit(puller.PullRequest{Image: good, Platform: "linux"}); puller.KindOf(err) != puller.EngineUnavailable || !strings.Contains(err.Error(), "os/arch") {
+		if _, err := y.Submit(puller.PullRequest{Image: good, Platform: "linux"}); puller.KindOf(err) != puller.ErrEngineUnavailable || !strings.Contains(err.Error(), "os/arch") {
 			y.Errorf("without an engine: %v", err)
 		}
 		y.submit(puller.PullRequest{Image: good, Platform: "linux/amd64"})

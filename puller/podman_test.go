@@ -31,25 +31,25 @@ func TestOnlyPodmanIsBelievedByItsLastLine(t *testing.T) {
 		name   string
 		podman bool
 		script pullertest.Script
-		kind   puller.Kind
+		kind   puller.ErrorKind
 	}{
 		{"Podman's own words", true, pullertest.ServeAsPodman(image), ""},
-		{"Podman's words of an engine that is none", false, pullertest.ServeAsPodman(image), puller.Truncated},
+		{"Podman's words of an engine that is none", false, pullertest.ServeAsPodman(image), puller.ErrTruncated},
 		{"as recorded", true, pullertest.Play(transcripts.Load("engine-podman/fresh"), &recorded), ""},
 		{"as recorded where nothing is new", true, pullertest.Play(transcripts.Load("engine-podman/up-to-date"), &recorded), ""},
-		{"as recorded, of another image", true, pullertest.Play(transcripts.Load("engine-podman/fresh"), &image), puller.Truncated},
-		{"as recorded where the registry went away", true, pullertest.Play(transcripts.Load("engine-podman/registry-killed-midway"), nil), puller.RegistryUnavailable},
+		{"as recorded, of another image", true, pullertest.Play(transcripts.Load("engine-podman/fresh"), &image), puller.ErrTruncated},
+		{"as recorded where the registry went away", true, pullertest.Play(transcripts.Load("engine-podman/registry-killed-midway"), nil), puller.ErrRegistryUnavailable},
 		{"a later Podman's words", true, last(`{"status":"Pull complete","id":"` + id + `"}`), ""},
-		{"cut after a layer", true, last(`{"status":"Download complete","progressDetail":{},"id":"aaaaaaaaaaaa"}`), puller.Truncated},
-		{"cut after one that exists", true, last(`{"status":"Already exists","progressDetail":{},"id":"aaaaaaaaaaaa"}`), puller.Truncated},
-		{"another line comes after it", true, last(complete, `{"status":"Downloading","progressDetail":{"current":5,"total":9},"id":"bbbbbbbbbbbb"}`), puller.Truncated},
-		{"the ID is too short to say anything", true, last(`{"status":"Download complete","progressDetail":{},"id":"` + id[:3] + `"}`), puller.Truncated},
-		{"the ID is empty", true, last(`{"status":"Download complete","progressDetail":{},"id":""}`), puller.Truncated},
-		{"nothing", true, func(*pullertest.Pull) {}, puller.Truncated},
+		{"cut after a layer", true, last(`{"status":"Download complete","progressDetail":{},"id":"aaaaaaaaaaaa"}`), puller.ErrTruncated},
+		{"cut after one that exists", true, last(`{"status":"Already exists","progressDetail":{},"id":"aaaaaaaaaaaa"}`), puller.ErrTruncated},
+		{"another line comes after it", true, last(complete, `{"status":"Downloading","progressDetail":{"current":5,"total":9},"id":"bbbbbbbbbbbb"}`), puller.ErrTruncated},
+		{"the ID is too short to say anything", true, last(`{"status":"Download complete","progressDetail":{},"id":"` + id[:3] + `"}`), puller.ErrTruncated},
+		{"the ID is empty", true, last(`{"status":"Download complete","progressDetail":{},"id":""}`), puller.ErrTruncated},
+		{"nothing", true, func(*pullertest.Pull) {}, puller.ErrTruncated},
 		{"it names what came, and the name is an older one's", true, func(p *pullertest.Pull) {
 			pullertest.ServeAsPodman(image)(p)
 			p.Tag(old)
-		}, puller.Truncated},
+		}, puller.ErrTruncated},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inYardWith(t, once, nil, func(y *yard) {
@@ -63,7 +63,7 @@ func TestOnlyPodmanIsBelievedByItsLastLine(t *testing.T) {
 					y.failed(j, c.kind)
 					return
 				}
-				if v := y.came(j, puller.Pulled); v.Result.Digest != pullertest.Digest(image) || v.Result.ImageID != image.ID && v.Result.ImageID != recorded.ID {
+				if v := y.came(j, puller.SourcePulled); v.Result.Digest != pullertest.Digest(image) || v.Result.ImageID != image.ID && v.Result.ImageID != recorded.ID {
 					y.Errorf("the result is %+v", v.Result)
 				}
 			})
@@ -75,11 +75,11 @@ func TestOnlyPodmanIsBelievedByItsLastLine(t *testing.T) {
 func TestWhatAnEngineIsIsNotRemembered(t *testing.T) {
 	inYardWith(t, once, nil, func(y *yard) {
 		y.engine.Script(good, pullertest.ServeAsPodman(pullertest.NewImage(good, 1)))
-		y.failed(y.always(good), puller.Truncated)
+		y.failed(y.always(good), puller.ErrTruncated)
 		y.engine.Kill()
 		y.engine.BePodman()
 		y.engine.Revive()
-		y.came(y.always(good), puller.UpToDate)
+		y.came(y.always(good), puller.SourceUpToDate)
 	})
 }
 
@@ -93,15 +93,15 @@ func TestADigestUnderAnotherNameIsNotPresent(t *testing.T) {
 		y.engine.BePodman()
 		y.engine.Tag("registry.test/hello:v1", hello)
 	}
-	for _, policy := range []puller.Policy{puller.Missing, puller.Never, puller.Newer, puller.Always} {
+	for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyNever, puller.PolicyNewer, puller.PolicyAlways} {
 		t.Run(string(policy), func(t *testing.T) {
 			o := once
 			o.Registry = &fakeRegistry{digest: digest}
 			inYardWith(t, o, nil, func(y *yard) {
 				setup(y)
 				ref := team + "@" + digest
-				v := y.failed(y.submit(puller.PullRequest{Image: ref, Policy: policy}), puller.NotFound)
-				if policy == puller.Never && !strings.Contains(v.Error.Message, "only under other names") {
+				v := y.failed(y.submit(puller.PullRequest{Image: ref, Policy: policy}), puller.ErrNotFound)
+				if policy == puller.PolicyNever && !strings.Contains(v.Error.Message, "only under other names") {
 					y.Errorf("the error is %s", v.Error.Message)
 				}
 				plan, err := y.Plan(y.Context(), puller.PrewarmRequest{Images: puller.Images{{Image: ref, Policy: policy}}})
@@ -111,11 +111,11 @@ func TestADigestUnderAnotherNameIsNotPresent(t *testing.T) {
 				if j, err := y.Puller.Run(puller.RunRequest{Image: ref, Policy: policy}); err != nil || y.end(j).Error == nil || y.engine.Counts().Created != 0 {
 					y.Errorf("the run is %+v, %v, and %d containers were created", y.end(j), err, y.engine.Counts().Created)
 				}
-				if _, err := y.Image(y.Context(), ref, "", puller.Rules{}); puller.KindOf(err) != puller.NotFound {
+				if _, err := y.Image(y.Context(), ref, "", puller.Rules{}); puller.KindOf(err) != puller.ErrNotFound {
 					y.Errorf("it is shown: %v", err)
 				}
 				// Under its own name it is there.
-				y.came(y.submit(puller.PullRequest{Image: "registry.test/hello@" + digest}), puller.Present)
+				y.came(y.submit(puller.PullRequest{Image: "registry.test/hello@" + digest}), puller.SourcePresent)
 			})
 		})
 	}
@@ -126,10 +126,10 @@ func TestADigestUnderAnotherNameIsNotPresent(t *testing.T) {
 			moved := pullertest.NewImage(ref, 1)
 			moved.RepoDigests = append(moved.RepoDigests, hello.RepoDigests...)
 			y.engine.Script(ref, pullertest.ServeAsPodman(moved))
-			if v := y.came(y.submit(puller.PullRequest{Image: ref}), puller.Pulled); v.Result.Digest != digest {
+			if v := y.came(y.submit(puller.PullRequest{Image: ref}), puller.SourcePulled); v.Result.Digest != digest {
 				y.Errorf("the result is %+v", v.Result)
 			}
-			y.came(y.submit(puller.PullRequest{Image: ref}), puller.Present)
+			y.came(y.submit(puller.PullRequest{Image: ref}), puller.SourcePresent)
 			y.pulls(1)
 		})
 	})
@@ -138,7 +138,7 @@ func TestADigestUnderAnotherNameIsNotPresent(t *testing.T) {
 			setup(y)
 			ref := team + "@" + digest
 			y.engine.Script(ref, pullertest.ServeAsPodman(hello))
-			y.failed(y.submit(puller.PullRequest{Image: ref}), puller.Truncated)
+			y.failed(y.submit(puller.PullRequest{Image: ref}), puller.ErrTruncated)
 		})
 	})
 }
@@ -152,13 +152,13 @@ func TestAVariantThatTheEngineDoesNotTellIsAskedOfTheRegistry(t *testing.T) {
 		name     string
 		manifest puller.Manifest
 		err      error
-		kind     puller.Kind
+		kind     puller.ErrorKind
 	}{
 		{"it is the variant's image", puller.Manifest{Digest: digest, Config: image.ID, Platform: "linux/arm/v6"}, nil, ""},
-		{"it is another image", puller.Manifest{Digest: digest, Config: digest, Platform: "linux/arm/v6"}, nil, puller.PlatformMismatch},
-		{"the registry has it for another variant", puller.Manifest{Digest: digest, Config: image.ID, Platform: "linux/arm/v7"}, nil, puller.PlatformMismatch},
-		{"the registry does not know it", puller.Manifest{}, puller.Errorf(puller.NotFound, "404"), puller.PlatformMismatch},
-		{"the registry does not answer", puller.Manifest{}, puller.Errorf(puller.RegistryUnavailable, "refused"), puller.RegistryUnavailable},
+		{"it is another image", puller.Manifest{Digest: digest, Config: digest, Platform: "linux/arm/v6"}, nil, puller.ErrPlatformMismatch},
+		{"the registry has it for another variant", puller.Manifest{Digest: digest, Config: image.ID, Platform: "linux/arm/v7"}, nil, puller.ErrPlatformMismatch},
+		{"the registry does not know it", puller.Manifest{}, puller.Errorf(puller.ErrNotFound, "404"), puller.ErrPlatformMismatch},
+		{"the registry does not answer", puller.Manifest{}, puller.Errorf(puller.ErrRegistryUnavailable, "refused"), puller.ErrRegistryUnavailable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := once
@@ -173,15 +173,15 @@ func TestAVariantThatTheEngineDoesNotTellIsAskedOfTheRegistry(t *testing.T) {
 					y.failed(j, c.kind)
 					return
 				}
-				y.came(j, puller.Pulled)
+				y.came(j, puller.SourcePulled)
 				asked := len(r.queries)
 				// What was proven is known.
-				if v := y.came(y.submit(request), puller.Present); v.Result.Digest != digest {
+				if v := y.came(y.submit(request), puller.SourcePresent); v.Result.Digest != digest {
 					y.Errorf("the result is %+v", v.Result)
 				}
 				request.Platform = "linux/arm/v5"
-				request.Policy = puller.Never
-				y.failed(y.submit(request), puller.NotFound)
+				request.Policy = puller.PolicyNever
+				y.failed(y.submit(request), puller.ErrNotFound)
 				y.pulls(1)
 				if len(r.queries) != asked {
 					y.Errorf("the registry was asked %v", r.queries)

@@ -15,21 +15,21 @@ func TestThePolicySaysWhenAnImageIsPulled(t *testing.T) {
 		platform string
 		there    int // the seed of the image that is there, 0 for none
 		source   puller.Source
-		kind     puller.Kind
+		kind     puller.ErrorKind
 		pulls    int
 	}{
-		{"missing and present does not pull", puller.Missing, "", 1, puller.Present, "", 0},
-		{"missing and absent pulls", puller.Missing, "", 0, puller.Pulled, "", 1},
-		{"missing is the default", "", "", 1, puller.Present, "", 0},
-		{"missing and present for the platform does not pull", puller.Missing, "linux/amd64", 1, puller.Present, "", 0},
-		{"missing and present for the baseline variant does not pull", puller.Missing, "linux/amd64/v1", 1, puller.Present, "", 0},
-		{"missing and present for another platform pulls", puller.Missing, "linux/arm64", 1, puller.Pulled, "", 1},
-		{"never and present is good", puller.Never, "", 1, puller.Present, "", 0},
-		{"never and absent is not found", puller.Never, "", 0, "", puller.NotFound, 0},
-		{"never and present for another platform is not found", puller.Never, "linux/arm64", 1, "", puller.NotFound, 0},
-		{"always and unchanged pulls and finds nothing new", puller.Always, "", 2, puller.UpToDate, "", 1},
-		{"always and changed pulls", puller.Always, "", 1, puller.Pulled, "", 1},
-		{"always and absent pulls", puller.Always, "", 0, puller.Pulled, "", 1},
+		{"missing and present does not pull", puller.PolicyMissing, "", 1, puller.SourcePresent, "", 0},
+		{"missing and absent pulls", puller.PolicyMissing, "", 0, puller.SourcePulled, "", 1},
+		{"missing is the default", "", "", 1, puller.SourcePresent, "", 0},
+		{"missing and present for the platform does not pull", puller.PolicyMissing, "linux/amd64", 1, puller.SourcePresent, "", 0},
+		{"missing and present for the baseline variant does not pull", puller.PolicyMissing, "linux/amd64/v1", 1, puller.SourcePresent, "", 0},
+		{"missing and present for another platform pulls", puller.PolicyMissing, "linux/arm64", 1, puller.SourcePulled, "", 1},
+		{"never and present is good", puller.PolicyNever, "", 1, puller.SourcePresent, "", 0},
+		{"never and absent is not found", puller.PolicyNever, "", 0, "", puller.ErrNotFound, 0},
+		{"never and present for another platform is not found", puller.PolicyNever, "linux/arm64", 1, "", puller.ErrNotFound, 0},
+		{"always and unchanged pulls and finds nothing new", puller.PolicyAlways, "", 2, puller.SourceUpToDate, "", 1},
+		{"always and changed pulls", puller.PolicyAlways, "", 1, puller.SourcePulled, "", 1},
+		{"always and absent pulls", puller.PolicyAlways, "", 0, puller.SourcePulled, "", 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inYard(t, func(y *yard) {
@@ -58,9 +58,9 @@ func TestThePolicySaysWhenAnImageIsPulled(t *testing.T) {
 func TestAnImageThatHasLostItsNamesIsNotThere(t *testing.T) {
 	for _, c := range []struct {
 		policy puller.Policy
-		kind   puller.Kind
+		kind   puller.ErrorKind
 		pulls  int
-	}{{puller.Missing, "", 1}, {puller.Newer, "", 1}, {puller.Never, puller.NotFound, 0}} {
+	}{{puller.PolicyMissing, "", 1}, {puller.PolicyNewer, "", 1}, {puller.PolicyNever, puller.ErrNotFound, 0}} {
 		t.Run(string(c.policy), func(t *testing.T) {
 			inYard(t, func(y *yard) {
 				removed := pullertest.NewImage(good, 1)
@@ -71,7 +71,7 @@ func TestAnImageThatHasLostItsNamesIsNotThere(t *testing.T) {
 				if c.kind != "" {
 					y.failed(j, c.kind)
 				} else {
-					y.came(j, puller.Pulled)
+					y.came(j, puller.SourcePulled)
 				}
 				y.pulls(c.pulls)
 			})
@@ -80,14 +80,14 @@ func TestAnImageThatHasLostItsNamesIsNotThere(t *testing.T) {
 }
 
 func TestACheckThatFailsFailsTheJob(t *testing.T) {
-	for _, policy := range []puller.Policy{puller.Missing, puller.Never, puller.Always} {
+	for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyNever, puller.PolicyAlways} {
 		t.Run(string(policy), func(t *testing.T) {
 			inYard(t, func(y *yard) {
 				y.serve(good)
 				y.engine.OnInspect(func(string, <-chan struct{}) (int, string) {
 					return http.StatusInternalServerError, "the store is broken"
 				})
-				y.failed(y.submit(puller.PullRequest{Image: good, Policy: policy}), puller.Internal)
+				y.failed(y.submit(puller.PullRequest{Image: good, Policy: policy}), puller.ErrInternal)
 				y.pulls(0)
 			})
 		})

@@ -54,12 +54,12 @@ const (
 	maxSkippedBytes = 256 << 10
 )
 
-// UnmarshalJSON implements json.Unmarshaler. The error is InvalidRequest and
+// UnmarshalJSON implements json.Unmarshaler. The error is ErrInvalidRequest and
 // names the index at fault. As elsewhere, unknown fields are an error.
 func (l *Images) UnmarshalJSON(data []byte) error {
 	var raw []json.RawMessage
 	if err := json.Unmarshal(data, &raw); err != nil {
-		return Errorf(InvalidRequest, "images: not a list; send a list of references or of pull requests")
+		return Errorf(ErrInvalidRequest, "images: not a list; send a list of references or of pull requests")
 	}
 	if len(raw) > maxImages {
 		return errManyImages(len(raw))
@@ -69,7 +69,7 @@ func (l *Images) UnmarshalJSON(data []byte) error {
 		switch entry[0] {
 		case '"':
 			if err := json.Unmarshal(entry, &list[i].Image); err != nil {
-				return Errorf(InvalidRequest, "images[%d]: %w", i, err)
+				return Errorf(ErrInvalidRequest, "images[%d]: %w", i, err)
 			}
 		case '{':
 			d := json.NewDecoder(bytes.NewReader(entry))
@@ -78,7 +78,7 @@ func (l *Images) UnmarshalJSON(data []byte) error {
 				return entryFault(i, err)
 			}
 		default:
-			return Errorf(InvalidRequest, "images[%d]: %s is neither a reference nor a pull request", i, clip(string(entry)))
+			return Errorf(ErrInvalidRequest, "images[%d]: %s is neither a reference nor a pull request", i, clip(string(entry)))
 		}
 	}
 	*l = list
@@ -89,30 +89,30 @@ func (l *Images) UnmarshalJSON(data []byte) error {
 func entryFault(i int, err error) error {
 	var typ *json.UnmarshalTypeError
 	if errors.As(err, &typ) {
-		return Errorf(InvalidRequest, "images[%d]: %s: a JSON %s is not what it takes", i, typ.Field, typ.Value)
+		return Errorf(ErrInvalidRequest, "images[%d]: %s: a JSON %s is not what it takes", i, typ.Field, typ.Value)
 	}
 	if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-		return Errorf(InvalidRequest, "images[%d]: %s: there is no such field", i, strings.Trim(field, `"`))
+		return Errorf(ErrInvalidRequest, "images[%d]: %s: there is no such field", i, strings.Trim(field, `"`))
 	}
-	return Errorf(InvalidRequest, "images[%d]: %w", i, err)
+	return Errorf(ErrInvalidRequest, "images[%d]: %w", i, err)
 }
 
 func errManyImages(n int) error {
-	return Errorf(InvalidRequest, "images: %d of them; one prewarm takes at most %d, so ask for them in several", n, maxImages)
+	return Errorf(ErrInvalidRequest, "images: %d of them; one prewarm takes at most %d, so ask for them in several", n, maxImages)
 }
 
 // checkSkipped bounds what a job says of services that it does nothing for.
 func checkSkipped(all []Skipped) error {
 	if len(all) > maxSkipped {
-		return Errorf(InvalidRequest, "services: %d have no image to pull; one prewarm takes at most %d of them, so leave some out", len(all), maxSkipped)
+		return Errorf(ErrInvalidRequest, "services: %d have no image to pull; one prewarm takes at most %d of them, so leave some out", len(all), maxSkipped)
 	}
 	for _, s := range all {
 		if len(s.Service) > maxService {
-			return Errorf(InvalidRequest, "services: the name %q is longer than %d bytes; shorten it", clip(s.Service), maxService)
+			return Errorf(ErrInvalidRequest, "services: the name %q is longer than %d bytes; shorten it", clip(s.Service), maxService)
 		}
 	}
 	if n := skippedBytes(all); n > maxSkippedBytes {
-		return Errorf(InvalidRequest, "services: of those that have no image to pull, the names and reasons have %d bytes; at most %d are taken, so leave some out", n, maxSkippedBytes)
+		return Errorf(ErrInvalidRequest, "services: of those that have no image to pull, the names and reasons have %d bytes; at most %d are taken, so leave some out", n, maxSkippedBytes)
 	}
 	return nil
 }
@@ -122,7 +122,7 @@ func checkSkipped(all []Skipped) error {
 func (r PrewarmRequest) withDefaults(o Options) (PrewarmRequest, error) {
 	switch {
 	case len(r.Images) == 0 && len(r.Skipped) == 0:
-		return r, Errorf(InvalidRequest, "images: missing; name at least one")
+		return r, Errorf(ErrInvalidRequest, "images: missing; name at least one")
 	case len(r.Images) > maxImages:
 		return r, errManyImages(len(r.Images))
 	}

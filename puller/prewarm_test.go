@@ -21,7 +21,7 @@ import (
 // warm submits a prewarm of images, each asked for in any case.
 func (y *yard) warm(failFast bool, images ...string) puller.Job {
 	y.Helper()
-	r := puller.PrewarmRequest{FailFast: failFast, Policy: puller.Always}
+	r := puller.PrewarmRequest{FailFast: failFast, Policy: puller.PolicyAlways}
 	for _, image := range images {
 		r.Images = append(r.Images, puller.PullRequest{Image: image})
 	}
@@ -115,21 +115,21 @@ func TestAPrewarmIsAJobWithAJobForEachImage(t *testing.T) {
 		parent := y.prewarm(puller.PrewarmRequest{
 			Images: puller.Images{
 				{Image: "alpine"},
-				{Image: nth(1), Platform: "linux/amd64", Policy: puller.Missing, Priority: puller.Low, Retries: &two, Timeout: puller.Duration(time.Minute)},
+				{Image: nth(1), Platform: "linux/amd64", Policy: puller.PolicyMissing, Priority: puller.PriorityLow, Retries: &two, Timeout: puller.Duration(time.Minute)},
 				{Image: nth(2)},
 			},
-			Policy: puller.Always, Priority: puller.High,
+			Policy: puller.PolicyAlways, Priority: puller.PriorityHigh,
 		})
-		if parent.Kind != puller.KindPrewarm || parent.State.Ended() || parent.Priority != puller.High || len(parent.Children) != 3 || parent.Image != "" {
+		if parent.Kind != puller.JobPrewarm || parent.State.Ended() || parent.Priority != puller.PriorityHigh || len(parent.Children) != 3 || parent.Image != "" {
 			t.Errorf("the prewarm is %+v", parent)
 		}
 		for n, want := range []puller.Job{
-			{Image: "docker.io/library/alpine:latest", Policy: puller.Always, Priority: puller.High},
-			{Image: nth(1), Platform: "linux/amd64", Policy: puller.Missing, Priority: puller.Low},
-			{Image: nth(2), Policy: puller.Always, Priority: puller.High},
+			{Image: "docker.io/library/alpine:latest", Policy: puller.PolicyAlways, Priority: puller.PriorityHigh},
+			{Image: nth(1), Platform: "linux/amd64", Policy: puller.PolicyMissing, Priority: puller.PriorityLow},
+			{Image: nth(2), Policy: puller.PolicyAlways, Priority: puller.PriorityHigh},
 		} {
 			got := y.child(parent, n)
-			if got.Kind != puller.KindPull || got.Parent != parent.ID || got.Image != want.Image || got.Platform != want.Platform || got.Policy != want.Policy || got.Priority != want.Priority {
+			if got.Kind != puller.JobPull || got.Parent != parent.ID || got.Image != want.Image || got.Platform != want.Platform || got.Policy != want.Policy || got.Priority != want.Priority {
 				t.Errorf("child %d is %+v", n, got)
 			}
 			if s := parent.Images[n]; s.Job != got.ID || s.Image != want.Image || s.State.Ended() {
@@ -138,10 +138,10 @@ func TestAPrewarmIsAJobWithAJobForEachImage(t *testing.T) {
 		}
 		ended := y.came(parent, "")
 		for n, s := range ended.Images {
-			if s.State != puller.Succeeded || s.Source != puller.Pulled || s.Job != parent.Children[n] || s.Error != nil {
+			if s.State != puller.StateSucceeded || s.Source != puller.SourcePulled || s.Job != parent.Children[n] || s.Error != nil {
 				t.Errorf("in the end image %d is %+v", n, s)
 			}
-			y.came(y.child(parent, n), puller.Pulled)
+			y.came(y.child(parent, n), puller.SourcePulled)
 		}
 		// The three images are of the same two layers.
 		if ended.Result.Downloaded != 2000 || ended.Progress.Downloaded != 2000 || ended.Progress.Total != 2000 || ended.Progress.Layers != 2 || ended.Progress.LayersDone != 2 {
@@ -174,7 +174,7 @@ func TestAPrewarmIsAcceptedAsAWholeOrNotAtAll(t *testing.T) {
 		})
 		y.serve(good)
 		request := puller.PrewarmRequest{Images: puller.Images{{Image: good}, {Image: other}, {Image: nth(3)}}, IdempotencyKey: "ci"}
-		none := func(what string, r puller.PrewarmRequest, kind puller.Kind, names string) {
+		none := func(what string, r puller.PrewarmRequest, kind puller.ErrorKind, names string) {
 			y.Helper()
 			j, err := y.Prewarm(r)
 			if puller.KindOf(err) != kind || !strings.Contains(err.Error(), names) {
@@ -186,15 +186,15 @@ func TestAPrewarmIsAcceptedAsAWholeOrNotAtAll(t *testing.T) {
 		}
 		bad := request
 		bad.Images = slices.Concat(request.Images, puller.Images{{Image: "Not A Reference"}})
-		none("a bad reference", bad, puller.InvalidRequest, `images[3]: image: "Not A Reference"`)
-		none("no images", puller.PrewarmRequest{}, puller.InvalidRequest, "images: missing")
+		none("a bad reference", bad, puller.ErrInvalidRequest, `images[3]: image: "Not A Reference"`)
+		none("no images", puller.PrewarmRequest{}, puller.ErrInvalidRequest, "images: missing")
 		bad.Images = make(puller.Images, 1001)
 		bad.Images = make(puller.Images, 10_000)
-		none("far too many images", bad, puller.InvalidRequest, "images: 10000")
+		none("far too many images", bad, puller.ErrInvalidRequest, "images: 10000")
 		bad.Images = make(puller.Images, 1001)
-		none("too many images", bad, puller.InvalidRequest, "images: 1001")
+		none("too many images", bad, puller.ErrInvalidRequest, "images: 1001")
 		y.store.Fail(errors.New("no space"))
-		none("a store that fails", request, puller.Overloaded, "no space")
+		none("a store that fails", request, puller.ErrOverloaded, "no space")
 		y.store.Fail(nil)
 		synctest.Wait()
 		sizes = nil
@@ -207,7 +207,7 @@ func TestAPrewarmIsAcceptedAsAWholeOrNotAtAll(t *testing.T) {
 		if page, _, err := y.Jobs(puller.Filter{}); err != nil || len(page) != 4 {
 			y.Errorf("there are %+v, %v", page, err)
 		}
-		if page, _, err := y.Jobs(puller.Filter{Kind: puller.KindPrewarm}); err != nil || len(page) != 1 || page[0].ID != parent.ID || page[0].Images != nil || len(page[0].Children) != 3 {
+		if page, _, err := y.Jobs(puller.Filter{Kind: puller.JobPrewarm}); err != nil || len(page) != 1 || page[0].ID != parent.ID || page[0].Images != nil || len(page[0].Children) != 3 {
 			y.Errorf("the list of prewarms is %+v, %v", page, err)
 		}
 	})
@@ -219,7 +219,7 @@ func TestTheOtherImagesOfAPrewarmGoOnWhenOneFails(t *testing.T) {
 		y.engine.Script(nth(2), func(p *pullertest.Pull) { p.Fail("unauthorized: authentication required") })
 		y.serve(nth(3))
 		parent := y.warm(false, nth(0), nth(1), nth(2), nth(3))
-		v := y.failed(parent, puller.NotFound) // nobody serves the first
+		v := y.failed(parent, puller.ErrNotFound) // nobody serves the first
 		if got := images(v); !slices.Equal(got, []string{"failed not_found", "succeeded", "failed denied", "succeeded"}) {
 			t.Errorf("the images are %q", got)
 		}
@@ -247,9 +247,9 @@ func TestAPrewarmThatFailsFastCancelsTheRest(t *testing.T) {
 		y.hold(nth(5)) // it may have the slot for as long as the failure is being kept
 		single := y.always(nth(1))
 		parent := y.warm(true, nth(0), nth(1), nth(2), nth(3), nth(4), nth(5))
-		y.is(parent, puller.Active, puller.Pulling)
+		y.is(parent, puller.StateActive, puller.PhasePulling)
 		close(fail)
-		v := y.failed(parent, puller.NoSpace)
+		v := y.failed(parent, puller.ErrNoSpace)
 		got := images(v)
 		if want := []string{"canceled canceled", "canceled canceled", "succeeded", "failed no_space", "canceled canceled", "canceled canceled"}; !slices.Equal(got, want) {
 			t.Errorf("the images are %q", got)
@@ -262,7 +262,7 @@ func TestAPrewarmThatFailsFastCancelsTheRest(t *testing.T) {
 			t.Errorf("%d pulls go on", c.Active)
 		}
 		release()
-		y.came(single, puller.Pulled)
+		y.came(single, puller.SourcePulled)
 	})
 }
 
@@ -284,7 +284,7 @@ func TestTheErrorOfAPrewarmNamesWhatFailedThoughEnginesSayMuch(t *testing.T) {
 			names = append(names, nth(n))
 			y.engine.Script(nth(n), func(p *pullertest.Pull) { p.Fail("manifest unknown" + strings.Repeat(" really", 1000)) })
 		}
-		v := y.failed(y.warm(false, names...), puller.NotFound)
+		v := y.failed(y.warm(false, names...), puller.ErrNotFound)
 		for _, name := range names {
 			if !strings.Contains(v.Error.Message, name+" (not_found)") {
 				t.Errorf("%s is not in the error: %q", name, v.Error.Message)
@@ -299,18 +299,18 @@ func TestTheErrorOfAPrewarmNamesWhatFailedThoughEnginesSayMuch(t *testing.T) {
 		}
 		y.engine.Script(nth(0), func(p *pullertest.Pull) { p.Fail("manifest unknown") })
 		slices.Reverse(names)
-		parent := y.prewarm(puller.PrewarmRequest{Policy: puller.Always, FailFast: true, Priority: puller.Low, Images: func() (all puller.Images) {
+		parent := y.prewarm(puller.PrewarmRequest{Policy: puller.PolicyAlways, FailFast: true, Priority: puller.PriorityLow, Images: func() (all puller.Images) {
 			for _, name := range names {
 				all = append(all, puller.PullRequest{Image: name})
 			}
-			all[199].Priority = puller.High
+			all[199].Priority = puller.PriorityHigh
 			return all
 		}()})
-		y.is(parent, puller.Active, puller.Pulling)
+		y.is(parent, puller.StateActive, puller.PhasePulling)
 		if _, err := y.Cancel(parent.Children[0]); err != nil { // it has the slot
 			t.Fatal(err)
 		}
-		v := y.failed(parent, puller.NotFound)
+		v := y.failed(parent, puller.ErrNotFound)
 		if m := v.Error.Message; !strings.HasPrefix(m, "200 of 200 images were not pulled: "+nth(0)+" (not_found)") {
 			t.Errorf("the error is %q", m)
 		}
@@ -324,23 +324,23 @@ func TestAPrewarmIsCanceledWithWhatIsLeftOfIt(t *testing.T) {
 		release := y.hold(nth(3))
 		shared := y.always(nth(3))
 		parent := y.warm(false, nth(0), nth(1), nth(2), nth(3))
-		y.is(parent, puller.Active, puller.Pulling)
+		y.is(parent, puller.StateActive, puller.PhasePulling)
 		v, err := y.Cancel(parent.ID)
-		if err != nil || v.State != puller.StateCanceled || v.Error == nil || v.Error.Kind != puller.Canceled {
+		if err != nil || v.State != puller.StateCanceled || v.Error == nil || v.Error.Kind != puller.ErrCanceled {
 			t.Errorf("it was answered with %s, %+v, %v", v.State, v.Error, err)
 		}
 		if got := images(v); !slices.Equal(got, []string{"succeeded", "failed not_found", "canceled canceled", "canceled canceled"}) {
 			t.Errorf("the images are %q", got)
 		}
 		y.cutShort(1, 1)
-		if _, err := y.Cancel(parent.ID); puller.KindOf(err) != puller.Conflict {
+		if _, err := y.Cancel(parent.ID); puller.KindOf(err) != puller.ErrConflict {
 			t.Errorf("canceled again: %v", err)
 		}
-		if _, err := y.Cancel(parent.Children[2]); puller.KindOf(err) != puller.Conflict {
+		if _, err := y.Cancel(parent.Children[2]); puller.KindOf(err) != puller.ErrConflict {
 			t.Errorf("its child canceled again: %v", err)
 		}
 		release()
-		y.came(shared, puller.Pulled)
+		y.came(shared, puller.SourcePulled)
 		events := y.events(parent)
 		if got := numbered(events); !slices.Equal(got[len(got)-2:], []string{"state canceled", "result"}) {
 			t.Errorf("the numbered events are %q", got)
@@ -353,9 +353,9 @@ func TestAPrewarmThatIsCanceledTwiceAtOnceIsCanceledOnce(t *testing.T) {
 		y.hold(good)
 		y.hold(other)
 		parent := y.warm(false, good, other)
-		y.is(parent, puller.Active, puller.Pulling)
+		y.is(parent, puller.StateActive, puller.PhasePulling)
 		var both sync.WaitGroup
-		var kinds [2]puller.Kind
+		var kinds [2]puller.ErrorKind
 		for i := range kinds {
 			both.Go(func() {
 				_, err := y.Cancel(parent.ID)
@@ -363,10 +363,10 @@ func TestAPrewarmThatIsCanceledTwiceAtOnceIsCanceledOnce(t *testing.T) {
 			})
 		}
 		both.Wait()
-		if kinds != [2]puller.Kind{"", puller.Conflict} && kinds != [2]puller.Kind{puller.Conflict, ""} {
+		if kinds != [2]puller.ErrorKind{"", puller.ErrConflict} && kinds != [2]puller.ErrorKind{puller.ErrConflict, ""} {
 			t.Errorf("they were answered with %q", kinds)
 		}
-		y.failed(parent, puller.Canceled)
+		y.failed(parent, puller.ErrCanceled)
 	})
 }
 
@@ -375,8 +375,8 @@ func TestAPrewarmThatIsAboutToEndIsNotCanceled(t *testing.T) {
 	inYard(t, func(y *yard) {
 		release := y.hold(good)
 		parent := y.warm(false, good)
-		y.is(parent, puller.Active, puller.Pulling)
-		y.is(y.child(parent, 0), puller.Active, puller.Pulling)
+		y.is(parent, puller.StateActive, puller.PhasePulling)
+		y.is(y.child(parent, 0), puller.StateActive, puller.PhasePulling)
 		<-time.After(time.Second)
 		gate := make(chan struct{})
 		y.store.OnSave(func([]puller.Record) { <-gate })
@@ -389,7 +389,7 @@ func TestAPrewarmThatIsAboutToEndIsNotCanceled(t *testing.T) {
 		}()
 		synctest.Wait()
 		close(gate)
-		if err := <-answered; puller.KindOf(err) != puller.Conflict || !strings.Contains(err.Error(), "succeeded") {
+		if err := <-answered; puller.KindOf(err) != puller.ErrConflict || !strings.Contains(err.Error(), "succeeded") {
 			t.Errorf("it was answered with %v", err)
 		}
 		y.came(parent, "")
@@ -402,13 +402,13 @@ func TestOneImageOfAPrewarmCanBeCanceled(t *testing.T) {
 			release := y.hold(good)
 			y.hold(other)
 			parent := y.warm(failFast, other, good)
-			y.is(parent, puller.Active, puller.Pulling)
+			y.is(parent, puller.StateActive, puller.PhasePulling)
 			if v, err := y.Cancel(parent.Children[0]); err != nil || v.State != puller.StateCanceled {
 				t.Errorf("it was answered with %+v, %v", v, err)
 			}
 			y.cutShort(1, 1)
 			release()
-			v := y.failed(parent, puller.Canceled)
+			v := y.failed(parent, puller.ErrCanceled)
 			if got := images(v); !slices.Equal(got, []string{"canceled canceled", "succeeded"}) {
 				t.Errorf("the images are %q", got)
 			}
@@ -426,7 +426,7 @@ func TestAPrewarmOfWhatIsThereContactsNoRegistry(t *testing.T) {
 		parent := y.prewarm(puller.PrewarmRequest{Images: list, Skipped: []puller.Skipped{{Service: "app", Reason: "built"}}})
 		v := y.came(parent, "")
 		for _, s := range v.Images[:100] {
-			if s.State != puller.Succeeded || s.Source != puller.Present {
+			if s.State != puller.StateSucceeded || s.Source != puller.SourcePresent {
 				t.Errorf("an image is %+v", s)
 			}
 		}
@@ -455,10 +455,10 @@ func TestAPrewarmOfNothingButWhatIsSkippedSucceeds(t *testing.T) {
 			t.Errorf("sent again, it is %+v, %v", again, err)
 		}
 		request.Skipped = []puller.Skipped{{Service: "other", Reason: "built"}}
-		if j, err := y.Prewarm(request); puller.KindOf(err) != puller.Conflict {
+		if j, err := y.Prewarm(request); puller.KindOf(err) != puller.ErrConflict {
 			t.Errorf("another list with its key gave %+v, %v", j, err)
 		}
-		if _, err := y.Cancel(parent.ID); puller.KindOf(err) != puller.Conflict {
+		if _, err := y.Cancel(parent.ID); puller.KindOf(err) != puller.ErrConflict {
 			t.Errorf("canceled: %v", err)
 		}
 	})
@@ -483,11 +483,11 @@ func TestAPrewarmHasAnIdempotencyKey(t *testing.T) {
 			less.Images = request.Images[:1]
 			public.Credentials = puller.Credentials{}
 			for _, r := range []puller.PrewarmRequest{failFast, less, public} {
-				if j, err := y.Prewarm(r); puller.KindOf(err) != puller.Conflict {
+				if j, err := y.Prewarm(r); puller.KindOf(err) != puller.ErrConflict {
 					y.Errorf("another with its key gave %+v, %v", j, err)
 				}
 			}
-			if j, err := y.Submit(puller.PullRequest{Image: good, IdempotencyKey: "ci"}); puller.KindOf(err) != puller.Conflict {
+			if j, err := y.Submit(puller.PullRequest{Image: good, IdempotencyKey: "ci"}); puller.KindOf(err) != puller.ErrConflict {
 				y.Errorf("a pull with its key gave %+v, %v", j, err)
 			}
 		}
@@ -498,7 +498,7 @@ func TestAPrewarmHasAnIdempotencyKey(t *testing.T) {
 		same()
 		differs()
 		y.engine.OnInspect(nil)
-		y.failed(parent, puller.Denied)
+		y.failed(parent, puller.ErrDenied)
 		same()
 		differs()
 	})
@@ -557,7 +557,7 @@ func TestTheProgressOfAPrewarmHasEachLayerOnce(t *testing.T) {
 		y.layered(nth(1), first, layerB, "cccccccccccc")
 		y.layered(nth(2), second, layerB, "dddddddddddd")
 		single := y.always(nth(1)) // which the prewarm joins late
-		y.is(single, puller.Active, puller.Pulling)
+		y.is(single, puller.StateActive, puller.PhasePulling)
 		parent := y.warm(false, nth(0), nth(1), nth(2))
 		v := y.now(parent)
 		if p := v.Progress; p.Downloaded != 1500 || p.Total != 3000 || p.Layers != 4 || p.LayersExisting != 1 || p.LayersDone != 1 {
@@ -640,13 +640,13 @@ func TestAPrewarmGoesOnAfterARestart(t *testing.T) {
 					y.Fatal(err)
 				}
 				want := []string{"succeeded", "failed not_found", "succeeded", "skipped"}
-				if !slices.Equal(v.Children, parent.Children) || !slices.Equal(images(v), want) || v.State != puller.Failed || v.Error.Kind != puller.NotFound {
+				if !slices.Equal(v.Children, parent.Children) || !slices.Equal(images(v), want) || v.State != puller.StateFailed || v.Error.Kind != puller.ErrNotFound {
 					y.Errorf("it ended as %+v", v)
 				}
 				if v.Images[0].Image != nth(0) || v.Images[0].Job != parent.Children[0] || v.Images[0].Source == "" || v.Images[3].Service != "app" {
 					y.Errorf("the images are %+v", v.Images)
 				}
-				if _, err := y.Cancel(parent.ID); puller.KindOf(err) != puller.Conflict {
+				if _, err := y.Cancel(parent.ID); puller.KindOf(err) != puller.ErrConflict {
 					y.Errorf("it was canceled after its end: %v", err)
 				}
 				// What was told before is told after, once.
@@ -656,17 +656,17 @@ func TestAPrewarmGoesOnAfterARestart(t *testing.T) {
 				}
 			}
 			request := puller.PrewarmRequest{
-				Policy: puller.Always, Skipped: []puller.Skipped{{Service: "app", Reason: "built"}},
+				Policy: puller.PolicyAlways, Skipped: []puller.Skipped{{Service: "app", Reason: "built"}},
 				Images: puller.Images{{Image: nth(0)}, {Image: nth(1)}, {Image: nth(2)}},
 			}
 			t.Run("before any has begun", func(t *testing.T) {
 				inYardWith(t, single, nil, func(y *yard) {
 					release := y.hold(good)
-					y.is(y.always(good), puller.Active, puller.Pulling)
+					y.is(y.always(good), puller.StateActive, puller.PhasePulling)
 					parent := y.prewarm(request)
 					y.serve(nth(0))
 					y.serve(nth(2))
-					y.is(parent, puller.Active, puller.Pulling)
+					y.is(parent, puller.StateActive, puller.PhasePulling)
 					c.end(y)
 					release()
 					check(y, parent)
@@ -677,11 +677,11 @@ func TestAPrewarmGoesOnAfterARestart(t *testing.T) {
 					y.serve(nth(0))
 					release := y.hold(nth(2))
 					parent := y.prewarm(request)
-					y.is(y.child(parent, 2), puller.Active, puller.Pulling)
-					y.came(y.child(parent, 0), puller.Pulled)
+					y.is(y.child(parent, 2), puller.StateActive, puller.PhasePulling)
+					y.came(y.child(parent, 0), puller.SourcePulled)
 					begun := y.engine.Counts().Pulls
 					c.end(y)
-					y.is(y.child(parent, 2), puller.Active, puller.Pulling)
+					y.is(y.child(parent, 2), puller.StateActive, puller.PhasePulling)
 					y.pulls(begun + 1) // those that ended are not begun again
 					if got := images(y.now(parent)); !slices.Equal(got, []string{"succeeded", "failed not_found", "active", "skipped"}) {
 						t.Errorf("the images are %q", got)
@@ -695,7 +695,7 @@ func TestAPrewarmGoesOnAfterARestart(t *testing.T) {
 					y.serve(nth(0))
 					release := y.hold(nth(2))
 					parent := y.prewarm(request)
-					y.is(y.child(parent, 2), puller.Active, puller.Pulling)
+					y.is(y.child(parent, 2), puller.StateActive, puller.PhasePulling)
 					// The last child's end is kept, and what follows is not.
 					<-time.After(time.Second)
 					release()
@@ -712,12 +712,12 @@ func TestAPrewarmThatFailsFastDoesSoAfterARestart(t *testing.T) {
 	inYardWith(t, single, nil, func(y *yard) {
 		release := y.hold(nth(1))
 		parent := y.warm(true, nth(1), nth(0), nth(2))
-		y.is(y.child(parent, 0), puller.Active, puller.Pulling)
+		y.is(y.child(parent, 0), puller.StateActive, puller.PhasePulling)
 		y.crash()
 		y.hold(nth(2))
 		y.engine.Script(nth(0), func(p *pullertest.Pull) { p.Wait(time.Second); p.Fail("manifest unknown") })
 		release()
-		v := y.failed(parent, puller.NotFound)
+		v := y.failed(parent, puller.ErrNotFound)
 		if got := images(v); !slices.Equal(got, []string{"succeeded", "failed not_found", "canceled canceled"}) {
 			t.Errorf("the images are %q", got)
 		}
@@ -738,14 +738,14 @@ func TestAPrewarmFailsFastThoughTheDaemonEndedInBetween(t *testing.T) {
 		y.hold(nth(1))
 		y.hold(nth(2))
 		parent := y.warm(true, nth(0), nth(1), nth(2))
-		y.failed(parent, puller.NotFound)
+		y.failed(parent, puller.ErrNotFound)
 		y.close()
 		y.store = kept
 		y.open()
 		if _, err := y.Job(parent.ID); err != nil {
 			t.Fatal(err)
 		}
-		v := y.failed(parent, puller.NotFound)
+		v := y.failed(parent, puller.ErrNotFound)
 		if got := images(v); !slices.Equal(got, []string{"failed not_found", "canceled canceled", "canceled canceled"}) {
 			t.Errorf("the images are %q", got)
 		}
@@ -761,7 +761,7 @@ func TestAPrewarmOutlivesTheRecordsOfItsChildren(t *testing.T) {
 		y.serve(nth(1))
 		release := y.hold(nth(2))
 		parent := y.warm(false, nth(0), nth(1), nth(2))
-		y.is(y.child(parent, 2), puller.Active, puller.Pulling)
+		y.is(y.child(parent, 2), puller.StateActive, puller.PhasePulling)
 		<-time.After(2 * time.Hour) // beyond a pruning
 		y.restart()
 		release()
@@ -777,11 +777,11 @@ func TestAPrewarmWithCredentialsIsDeniedAfterARestart(t *testing.T) {
 		y.hold(nth(0))
 		y.engine.Tag(nth(1), pullertest.NewImage(nth(1), 1))
 		parent := y.prewarm(puller.PrewarmRequest{
-			Images: puller.Images{{Image: nth(0)}, {Image: nth(1), Policy: puller.Always}, {Image: nth(2)}}, Credentials: credentials(t, "secret"),
+			Images: puller.Images{{Image: nth(0)}, {Image: nth(1), Policy: puller.PolicyAlways}, {Image: nth(2)}}, Credentials: credentials(t, "secret"),
 		})
-		y.is(parent, puller.Active, puller.Pulling)
+		y.is(parent, puller.StateActive, puller.PhasePulling)
 		y.crash()
-		v := y.failed(parent, puller.Denied)
+		v := y.failed(parent, puller.ErrDenied)
 		if got := images(v); !slices.Equal(got, []string{"failed denied", "succeeded", "failed denied"}) {
 			t.Errorf("the images are %q", got)
 		}
@@ -793,7 +793,7 @@ func TestAPrewarmWaitsForAnEngineThatIsAway(t *testing.T) {
 		y.engine.Kill()
 		y.serve(other)
 		parent := y.prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good}, {Image: other}}})
-		y.is(parent, puller.Active, puller.Pulling)
+		y.is(parent, puller.StateActive, puller.PhasePulling)
 		y.back(10 * time.Second)
 		y.came(parent, "")
 	})
@@ -809,7 +809,7 @@ func TestTheEndOfALongPrewarmComes(t *testing.T) {
 			r.Images = append(r.Images, puller.PullRequest{Image: nth(n)})
 		}
 		y.engine.Script(nth(9), func(p *pullertest.Pull) { <-p.Gone() })
-		v := y.failed(y.prewarm(r), puller.Timeout)
+		v := y.failed(y.prewarm(r), puller.ErrTimeout)
 		if got := images(v); got[8] != "succeeded" || got[9] != "failed timeout" {
 			t.Errorf("the images are %q", got)
 		}
@@ -820,7 +820,7 @@ func TestTheEndOfALongPrewarmComes(t *testing.T) {
 // long one ends with, is served in between.
 func TestALongPrewarmDoesNotHoldUpAnothersShortOne(t *testing.T) {
 	inYardWith(t, single, nil, func(y *yard) {
-		long := puller.PrewarmRequest{Policy: puller.Always, Caller: "uid 1"}
+		long := puller.PrewarmRequest{Policy: puller.PolicyAlways, Caller: "uid 1"}
 		slow := func(image string) {
 			serves := pullertest.Serve(pullertest.NewImage(image, 1))
 			y.engine.Script(image, func(p *pullertest.Pull) { p.Wait(time.Second); serves(p) })
@@ -831,9 +831,9 @@ func TestALongPrewarmDoesNotHoldUpAnothersShortOne(t *testing.T) {
 		}
 		slow(good)
 		first := y.prewarm(long)
-		y.is(first, puller.Active, puller.Pulling)
+		y.is(first, puller.StateActive, puller.PhasePulling)
 		second := y.prewarm(puller.PrewarmRequest{
-			Policy: puller.Always, Caller: "uid 2", Images: puller.Images{{Image: good}, {Image: nth(99)}, {Image: nth(98)}},
+			Policy: puller.PolicyAlways, Caller: "uid 2", Images: puller.Images{{Image: good}, {Image: nth(99)}, {Image: nth(98)}},
 		})
 		y.came(second, "")
 		if ended := y.engine.Counts().Pulls; ended > 10 {
@@ -852,7 +852,7 @@ func TestManyLongPrewarmsAreNoBurden(t *testing.T) {
 	inYardWith(t, o, func(engine puller.Engine) puller.Engine { return instant{engine} }, func(y *yard) {
 		var parents []puller.Job
 		for i := range 3 {
-			r := puller.PrewarmRequest{Caller: fmt.Sprint(i % 3), Policy: puller.Always}
+			r := puller.PrewarmRequest{Caller: fmt.Sprint(i % 3), Policy: puller.PolicyAlways}
 			for n := range 500 {
 				r.Images = append(r.Images, puller.PullRequest{Image: fmt.Sprintf("registry.test/image%d-%d:v1", i, n)})
 			}

@@ -41,15 +41,15 @@ func TestAnImageThatShowsNoDigestIsGivenToWhoseItIs(t *testing.T) {
 			registry.manifests = map[string]puller.Manifest{good + " linux/amd64": {Digest: pullertest.Digest(image), Config: image.ID, Platform: "linux/amd64"}}
 			inYardWith(t, o, nil, func(y *yard) {
 				y.engine.Script(good, pullertest.Serve(image))
-				y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.Pulled)
+				y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
 				y.engine.Tag(good, bare(1))
 				then(y)
 				for _, c := range []puller.Credentials{eve, {}} {
-					y.failed(y.submit(puller.PullRequest{Image: good, Credentials: c}), puller.Denied)
-					y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.Never, Credentials: c}), puller.Denied)
+					y.failed(y.submit(puller.PullRequest{Image: good, Credentials: c}), puller.ErrDenied)
+					y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever, Credentials: c}), puller.ErrDenied)
 				}
-				y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.Present)
-				y.came(y.submit(puller.PullRequest{Image: good, Credentials: bob}), puller.Present)
+				y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePresent)
+				y.came(y.submit(puller.PullRequest{Image: good, Credentials: bob}), puller.SourcePresent)
 			})
 		})
 	}
@@ -72,12 +72,12 @@ func TestAnImageThatCameInAnAttemptThatFailedIsPrivate(t *testing.T) {
 			o.Retries = 0
 			inYardWith(t, o, nil, func(y *yard) {
 				y.engine.Script(good, script)
-				if v := y.end(y.submit(puller.PullRequest{Image: good, Credentials: ada})); v.State != puller.Failed {
+				if v := y.end(y.submit(puller.PullRequest{Image: good, Credentials: ada})); v.State != puller.StateFailed {
 					y.Fatalf("it is %s", v.State)
 				}
-				y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.Never, Credentials: eve}), puller.Denied)
+				y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever, Credentials: eve}), puller.ErrDenied)
 				y.restart()
-				y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.Never, Credentials: eve}), puller.Denied)
+				y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever, Credentials: eve}), puller.ErrDenied)
 			})
 		})
 	}
@@ -89,12 +89,12 @@ func TestAnImageThatCameDuringACrashIsPrivate(t *testing.T) {
 	inYardWith(t, o, nil, func(y *yard) {
 		y.hold(good)
 		j := y.submit(puller.PullRequest{Image: good, Credentials: ada})
-		y.is(j, puller.Active, puller.Pulling)
+		y.is(j, puller.StateActive, puller.PhasePulling)
 		<-time.After(time.Second)
 		y.down(func() { y.engine.Tag(good, bare(1)) })
 		y.crash()
-		y.failed(j, puller.Denied)
-		y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.Never, Credentials: eve}), puller.Denied)
+		y.failed(j, puller.ErrDenied)
+		y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever, Credentials: eve}), puller.ErrDenied)
 	})
 }
 
@@ -105,7 +105,7 @@ func TestAnImageThatWasBuiltHereIsForEveryone(t *testing.T) {
 		y.engine.Tag(good, bare(2))
 		for range 2 {
 			for _, c := range []puller.Credentials{ada, eve, {}} {
-				y.came(y.submit(puller.PullRequest{Image: good, Credentials: c}), puller.Present)
+				y.came(y.submit(puller.PullRequest{Image: good, Credentials: c}), puller.SourcePresent)
 			}
 			y.crash()
 		}
@@ -123,12 +123,12 @@ func TestVerificationThatIsTurnedOnLaterKnowsWhatIsPrivate(t *testing.T) {
 	o.VerifyAccess = false
 	inYardWith(t, o, nil, func(y *yard) {
 		y.engine.Script(good, pullertest.Serve(image))
-		y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.Pulled)
+		y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
 		y.engine.Tag(good, bare(1))
-		y.came(y.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.Present)
+		y.came(y.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.SourcePresent)
 		y.change = func(o *puller.Options) { o.VerifyAccess = true }
 		y.restart()
-		y.failed(y.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.Denied)
+		y.failed(y.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.ErrDenied)
 	})
 }
 
@@ -139,18 +139,18 @@ func TestAPrivateImageThatTheStoreDoesNotTakeIsPrivateAllTheSame(t *testing.T) {
 	inYardWith(t, o, nil, func(y *yard) {
 		release := y.hold(good)
 		j := y.submit(puller.PullRequest{Image: good, Credentials: ada})
-		y.is(j, puller.Active, puller.Pulling)
+		y.is(j, puller.StateActive, puller.PhasePulling)
 		y.store.Fail(errors.New("no space left on device"))
 		release()
-		y.came(j, puller.Pulled)
+		y.came(j, puller.SourcePulled)
 		y.store.Fail(nil)
 		<-time.After(2 * time.Second)
 		y.engine.Tag(good, bare(1))
-		y.failed(y.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.Denied)
+		y.failed(y.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.ErrDenied)
 		// The next one takes it along.
 		y.engine.Script(other, pullertest.Serve(pullertest.NewImage(other, 2)))
-		y.came(y.submit(puller.PullRequest{Image: other, Credentials: ada}), puller.Pulled)
+		y.came(y.submit(puller.PullRequest{Image: other, Credentials: ada}), puller.SourcePulled)
 		y.restart()
-		y.failed(y.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.Denied)
+		y.failed(y.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.ErrDenied)
 	})
 }

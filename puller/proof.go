@@ -39,13 +39,13 @@ func (e *ending) note(m stream.Message, image string) {
 //
 // What the engine does not show, the registry is asked for, with c.
 func (p *Puller) prove(ctx context.Context, w wanted, end ending, c Credentials) (found Image, digest string, err error) {
-	refuse := func(kind Kind, err error) (Image, string, error) {
+	refuse := func(kind ErrorKind, err error) (Image, string, error) {
 		return Image{}, "", &Error{Op: "verify", Ref: w.image, Kind: kind, RetryAfter: retryAfterOf(err), Err: inner(err)}
 	}
 	found, err = p.engine.Inspect(ctx, inspectRef(w.image), w.platform)
 	switch {
-	case KindOf(err) == NotFound:
-		return refuse(Truncated, errors.New("the engine's stream ended without an error, but the image is not there"))
+	case KindOf(err) == ErrNotFound:
+		return refuse(ErrTruncated, errors.New("the engine's stream ended without an error, but the image is not there"))
 	case err != nil:
 		return Image{}, "", err
 	}
@@ -54,24 +54,24 @@ func (p *Puller) prove(ctx context.Context, w wanted, end ending, c Credentials)
 	case err != nil:
 		return Image{}, "", err
 	case !ended:
-		return refuse(Truncated, errors.New("the engine's stream ended without an error, but before it told that the image had come"))
+		return refuse(ErrTruncated, errors.New("the engine's stream ended without an error, but before it told that the image had come"))
 	}
 	digest = end.digest
 	open, err := p.verdict(found, w, &end)
 	switch {
 	case err != nil && open:
 		digest, err = p.confirm(ctx, found, w, end.digest, c, err)
-	case KindOf(err) == PlatformMismatch:
+	case KindOf(err) == ErrPlatformMismatch:
 		// A pull of another platform may have taken the name from this one.
 		if m, asked := p.manifestOf(ctx, found, w, end.digest, c); asked == nil && matchPlatform(m.Platform, w.platform) {
-			err = Errorf(Truncated, "%w, though the registry has an image for that platform: another pull has moved the name", inner(err))
+			err = Errorf(ErrTruncated, "%w, though the registry has an image for that platform: another pull has moved the name", inner(err))
 		} else {
-			err = Errorf(PlatformMismatch, "%w: the registry has no image for that platform", inner(err))
+			err = Errorf(ErrPlatformMismatch, "%w: the registry has no image for that platform", inner(err))
 		}
 	}
 	switch {
-	case KindOf(err) == NotFound:
-		return refuse(Truncated, err)
+	case KindOf(err) == ErrNotFound:
+		return refuse(ErrTruncated, err)
 	case err != nil:
 		return refuse(KindOf(err), err)
 	}
@@ -118,7 +118,7 @@ func (p *Puller) digestNow(ctx context.Context, found Image, w wanted, c Credent
 
 // resultOf describes an image that is there, under the name it was asked for.
 func (p *Puller) resultOf(found Image, w wanted) Result {
-	r := Result{ImageID: found.ID, manifest: found.Manifest, Size: max(0, found.Size), Source: Present}
+	r := Result{ImageID: found.ID, manifest: found.Manifest, Size: max(0, found.Size), Source: SourcePresent}
 	at := partsOf(w.image)
 	known, _ := p.proofs.get(found.ID, w)
 	digests := found.digests(at.name)

@@ -36,31 +36,31 @@ func TestAPullHasSucceededOnlyWhenItIsProven(t *testing.T) {
 	for _, c := range []struct {
 		name, image, platform string
 		script                pullertest.Script
-		kind                  puller.Kind // "": it is proven
+		kind                  puller.ErrorKind // "": it is proven
 	}{
-		{"nothing is there", good, "", ends("", ""), puller.Truncated},
-		{"nothing is there in spite of a digest", good, "", ends("", digest), puller.Truncated},
+		{"nothing is there", good, "", ends("", ""), puller.ErrTruncated},
+		{"nothing is there in spite of a digest", good, "", ends("", digest), puller.ErrTruncated},
 		{"it has lost its names since it was found", good, "", func(p *pullertest.Pull) {
 			ends("", digest)(p)
 			p.Tag(nameless)
-		}, puller.Truncated},
-		{"the stream is empty", good, "", func(*pullertest.Pull) {}, puller.Truncated},
-		{"another digest was announced", good, "", ends("linux/amd64", elsewhere), puller.Corrupt},
-		{"another digest was asked for", name + "@" + elsewhere, "", ends("linux/amd64", elsewhere), puller.Corrupt},
-		{"another digest was asked for than announced", name + "@" + elsewhere, "", ends("linux/amd64", digest), puller.Corrupt},
-		{"the platform is another", good, "linux/arm64", ends("linux/amd64", digest), puller.PlatformMismatch},
-		{"the variant is another", good, "linux/arm/v6", ends("linux/arm/v7", digest), puller.PlatformMismatch},
-		{"the architecture is unknown", good, "linux/arm64", ends("linux/", digest), puller.PlatformMismatch},
+		}, puller.ErrTruncated},
+		{"the stream is empty", good, "", func(*pullertest.Pull) {}, puller.ErrTruncated},
+		{"another digest was announced", good, "", ends("linux/amd64", elsewhere), puller.ErrCorrupt},
+		{"another digest was asked for", name + "@" + elsewhere, "", ends("linux/amd64", elsewhere), puller.ErrCorrupt},
+		{"another digest was asked for than announced", name + "@" + elsewhere, "", ends("linux/amd64", digest), puller.ErrCorrupt},
+		{"the platform is another", good, "linux/arm64", ends("linux/amd64", digest), puller.ErrPlatformMismatch},
+		{"the variant is another", good, "linux/arm/v6", ends("linux/arm/v7", digest), puller.ErrPlatformMismatch},
+		{"the architecture is unknown", good, "linux/arm64", ends("linux/", digest), puller.ErrPlatformMismatch},
 		{"20.10 says success for the wrong platform", good, "linux/arm64",
-			pullertest.Play(transcripts.Load("engine-20.10/wrong-platform"), &image), puller.PlatformMismatch},
+			pullertest.Play(transcripts.Load("engine-20.10/wrong-platform"), &image), puller.ErrPlatformMismatch},
 		{"of Podman's words, an engine that is none is not believed", good, "",
-			pullertest.Play(transcripts.Load("engine-podman/fresh"), &image), puller.Truncated},
+			pullertest.Play(transcripts.Load("engine-podman/fresh"), &image), puller.ErrTruncated},
 		{"the digest is announced", good, "", ends("linux/amd64", digest), ""},
 		{"the stream ends well before the end", good, "", func(p *pullertest.Pull) {
 			p.Line(`{"status":"Downloading","progressDetail":{"current":500,"total":1000},"id":"aaaaaaaaaaaa"}`)
 			p.Tag(image)
-		}, puller.Truncated},
-		{"the stream ends well before it names a layer", good, "", ends("linux/amd64", ""), puller.Truncated},
+		}, puller.ErrTruncated},
+		{"the stream ends well before it names a layer", good, "", ends("linux/amd64", ""), puller.ErrTruncated},
 		{"the digest asked for is there", name + "@" + digest, "", ends("linux/amd64", digest), ""},
 		{"the digest asked for is there, beside a tag", good + "@" + digest, "", ends("linux/amd64", digest), ""},
 		{"a status stands for the digest", good, "", func(p *pullertest.Pull) {
@@ -76,13 +76,13 @@ func TestAPullHasSucceededOnlyWhenItIsProven(t *testing.T) {
 			i.RepoDigests = []string{"registry.test/team/good@" + digest, "registry.test:5000/good@" + digest, "good@" + digest}
 			p.Tag(i)
 			p.Line(`{"status":"Digest: ` + digest + `"}`)
-		}, puller.Truncated},
+		}, puller.ErrTruncated},
 		{"the ID is the digest, and the repository is not there", name + "@" + digest, "", func(p *pullertest.Pull) {
 			i := containerd
 			i.RepoDigests = []string{"registry.test/team/good@" + digest}
 			p.Tag(i)
 			p.Line(`{"status":"Digest: ` + digest + `"}`)
-		}, puller.Truncated},
+		}, puller.ErrTruncated},
 		{"the platform is there", good, "linux/amd64", ends("linux/amd64", digest), ""},
 		{"the platform is there, with a baseline variant", good, "linux/arm64/v8", ends("linux/arm64", digest), ""},
 		{"the platform is there, with a variant nobody asked for", good, "linux/arm", ends("linux/arm/v7", digest), ""},
@@ -101,7 +101,7 @@ func TestAPullHasSucceededOnlyWhenItIsProven(t *testing.T) {
 					y.failed(j, c.kind)
 					return
 				}
-				v := y.came(j, puller.Pulled)
+				v := y.came(j, puller.SourcePulled)
 				if v.Result.Digest != digest || v.Image != c.image {
 					y.Errorf("the digest is %q of %s", v.Result.Digest, v.Image)
 				}
@@ -114,10 +114,10 @@ func TestAnInspectThatFailsProvesNothing(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		look func(y *yard) (int, string)
-		kind puller.Kind
+		kind puller.ErrorKind
 	}{
-		{"error", func(*yard) (int, string) { return http.StatusInternalServerError, "the store is broken" }, puller.Internal},
-		{"engine killed", func(y *yard) (int, string) { y.engine.Kill(); return 0, "" }, puller.EngineUnavailable},
+		{"error", func(*yard) (int, string) { return http.StatusInternalServerError, "the store is broken" }, puller.ErrInternal},
+		{"engine killed", func(y *yard) (int, string) { y.engine.Kill(); return 0, "" }, puller.ErrEngineUnavailable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inYardWith(t, once, nil, func(y *yard) {
@@ -139,7 +139,7 @@ func TestAnInspectThatFailsProvesNothing(t *testing.T) {
 // What was there before proves nothing of a pull that was cut, even where
 // something on the way made a clean end of the cut.
 func TestAnOldImageDoesNotProveAPullThatWasCut(t *testing.T) {
-	for _, policy := range []puller.Policy{puller.Always, puller.Newer} {
+	for _, policy := range []puller.Policy{puller.PolicyAlways, puller.PolicyNewer} {
 		for name, script := range map[string]pullertest.Script{
 			"at once":         func(*pullertest.Pull) {},
 			"before a layer":  func(p *pullertest.Pull) { p.Line(`{"status":"Pulling from good","id":"v1"}`) },
@@ -167,7 +167,7 @@ func TestAnOldImageDoesNotProveAPullThatWasCut(t *testing.T) {
 				inYardWith(t, once, nil, func(y *yard) {
 					y.engine.Tag(good, pullertest.NewImage(good, 1))
 					y.engine.Script(good, script)
-					y.failed(y.submit(puller.PullRequest{Image: good, Policy: policy}), puller.Truncated)
+					y.failed(y.submit(puller.PullRequest{Image: good, Policy: policy}), puller.ErrTruncated)
 				})
 			})
 		}
@@ -190,6 +190,6 @@ func TestAnotherDigestThanWasAskedForIsNotProvenByTheRegistry(t *testing.T) {
 			p.Line(`{"status":"Digest: ` + elsewhere + `"}`)
 			p.Tag(image)
 		})
-		y.failed(y.submit(puller.PullRequest{Image: asked, Policy: puller.Always}), puller.Corrupt)
+		y.failed(y.submit(puller.PullRequest{Image: asked, Policy: puller.PolicyAlways}), puller.ErrCorrupt)
 	})
 }

@@ -36,7 +36,7 @@ func (c *proofCache) put(id string, w wanted, digest string) {
 
 // learn takes in what a job proved before a restart.
 func (c *proofCache) learn(j Job) {
-	if r := j.Result; j.State == Succeeded && r != nil {
+	if r := j.Result; j.State == StateSucceeded && r != nil {
 		c.put(r.ImageID, wanted{j.Image, j.Platform}, r.Digest)
 	}
 }

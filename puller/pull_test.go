@@ -22,7 +22,7 @@ func TestAGoodPullWalksThroughEveryStateOnce(t *testing.T) {
 	inYard(t, func(y *yard) {
 		y.serve(good)
 		j := y.always(good)
-		if j.State != puller.Queued || j.ID == "" || !j.FinishedAt.IsZero() {
+		if j.State != puller.StateQueued || j.ID == "" || !j.FinishedAt.IsZero() {
 			y.Errorf("a job that was just accepted: %+v", j)
 		}
 		events := y.events(j)
@@ -64,14 +64,14 @@ func TestAJobThatSucceededSaysWhatItBrought(t *testing.T) {
 			pullertest.Serve(image)(p)
 		})
 		began := time.Now()
-		j := y.came(y.submit(puller.PullRequest{Image: good, Platform: "linux/amd64", Priority: puller.High}), puller.Pulled)
-		if j.Kind != "pull" || j.Image != good || j.Platform != "linux/amd64" || j.Policy != puller.Missing || j.Priority != puller.High || j.Attempt != 1 || j.Phase != "" || j.Error != nil {
+		j := y.came(y.submit(puller.PullRequest{Image: good, Platform: "linux/amd64", Priority: puller.PriorityHigh}), puller.SourcePulled)
+		if j.Kind != "pull" || j.Image != good || j.Platform != "linux/amd64" || j.Policy != puller.PolicyMissing || j.Priority != puller.PriorityHigh || j.Attempt != 1 || j.Phase != "" || j.Error != nil {
 			y.Errorf("the job is %+v", j)
 		}
 		if !j.CreatedAt.Equal(began) || !j.StartedAt.Equal(began) || j.FinishedAt.Sub(began) != 5*time.Second {
 			y.Errorf("the times are %s, %s, %s", j.CreatedAt, j.StartedAt, j.FinishedAt)
 		}
-		want := puller.Result{ImageID: image.ID, Digest: pullertest.Digest(image), Size: 2000, Source: puller.Pulled, Downloaded: 2000, DurationSeconds: 5}
+		want := puller.Result{ImageID: image.ID, Digest: pullertest.Digest(image), Size: 2000, Source: puller.SourcePulled, Downloaded: 2000, DurationSeconds: 5}
 		if *j.Result != want {
 			y.Errorf("the result is %+v, not %+v", *j.Result, want)
 		}
@@ -91,7 +91,7 @@ func TestEveryLayerOfAProvenPullIsDone(t *testing.T) {
 			pullertest.ServeAsPodman(pullertest.NewImage(good, 1))(p)
 		})
 		y.engine.BePodman()
-		j := y.came(y.always(good), puller.Pulled)
+		j := y.came(y.always(good), puller.SourcePulled)
 		if p := j.Progress; p.LayersDone != 3 || p.Downloaded != 2000 || j.Result.Downloaded != 2000 {
 			y.Errorf("the progress is %+v, and %d were downloaded", p, j.Result.Downloaded)
 		}
@@ -122,7 +122,7 @@ func TestEventsHaveTheFormOfTheContract(t *testing.T) {
 		var got strings.Builder
 		for _, r := range []puller.PullRequest{
 			{Image: good, Platform: "linux/amd64"},
-			{Image: other, Policy: puller.Always, Priority: puller.Low, Retries: new(int)},
+			{Image: other, Policy: puller.PolicyAlways, Priority: puller.PriorityLow, Retries: new(int)},
 			{Image: good}, // present by now
 		} {
 			j := y.submit(r)

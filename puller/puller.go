@@ -88,7 +88,7 @@ type Puller struct {
 	opts     Options
 	log      logrus.FieldLogger
 	seq      stream.Sequence
-	hub      *stream.Hub
+	hub      *stream.EventLog
 	queue    *queue
 	meter    *meter
 	access   access
@@ -162,7 +162,7 @@ func New(engine Engine, opts Options) (*Puller, error) {
 }
 
 // errClosing is why jobs end when the daemon does.
-var errClosing = Errorf(Overloaded, "towline is shutting down; ask again when it is back")
+var errClosing = Errorf(ErrOverloaded, "towline is shutting down; ask again when it is back")
 
 // unlock gives the admission lock back, and then logs what was to be logged
 // meanwhile: whoever reads the log slowly must not hold up admission.

@@ -14,14 +14,14 @@ import (
 )
 
 // single is a Puller with one slot.
-var single = puller.Options{Concurrency: 1, Policy: puller.Missing, Timeout: time.Hour}
+var single = puller.Options{Concurrency: 1, Policy: puller.PolicyMissing, Timeout: time.Hour}
 
 // Jobs that wait for a slot are entries in a queue: a goroutine for each would
 // take four times the memory.
 func TestJobsThatWaitHoldNoGoroutines(t *testing.T) {
 	inYardWith(t, single, nil, func(y *yard) {
 		release := y.hold(good)
-		y.is(y.always(good), puller.Active, puller.Pulling)
+		y.is(y.always(good), puller.StateActive, puller.PhasePulling)
 		before := runtime.NumGoroutine()
 		var jobs []puller.Job
 		for i := range 500 {
@@ -41,7 +41,7 @@ func TestJobsThatWaitHoldNoGoroutines(t *testing.T) {
 		release()
 		for i, j := range jobs {
 			if i%2 == 1 {
-				y.came(j, puller.Pulled)
+				y.came(j, puller.SourcePulled)
 			}
 		}
 		y.pulls(1 + 250)
@@ -50,7 +50,7 @@ func TestJobsThatWaitHoldNoGoroutines(t *testing.T) {
 
 func TestNoMoreTransfersRunThanThereAreSlots(t *testing.T) {
 	const slots = 3
-	inYardWith(t, puller.Options{Concurrency: slots, Policy: puller.Missing, Timeout: time.Hour}, nil, func(y *yard) {
+	inYardWith(t, puller.Options{Concurrency: slots, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(y *yard) {
 		var mu sync.Mutex
 		running, most := 0, 0
 		var jobs []puller.Job
@@ -96,11 +96,11 @@ func order(t *testing.T, requests []puller.PullRequest, then func(y *yard, jobs 
 	inYardWith(t, single, nil, func(y *yard) {
 		release := y.hold(good)
 		blocker := y.always(good)
-		y.is(blocker, puller.Active, puller.Pulling)
+		y.is(blocker, puller.StateActive, puller.PhasePulling)
 		var jobs []puller.Job
 		for _, r := range requests {
 			name := r.Image
-			r.Image, r.Policy = "registry.test/"+name+":v1", puller.Always
+			r.Image, r.Policy = "registry.test/"+name+":v1", puller.PolicyAlways
 			i := pullertest.NewImage(r.Image, 1)
 			y.engine.Script(r.Image, func(p *pullertest.Pull) {
 				began = append(began, name) // one at a time
@@ -109,7 +109,7 @@ func order(t *testing.T, requests []puller.PullRequest, then func(y *yard, jobs 
 			jobs = append(jobs, y.submit(r))
 		}
 		for _, j := range jobs {
-			y.is(j, puller.Queued, "")
+			y.is(j, puller.StateQueued, "")
 		}
 		if then != nil {
 			then(y, jobs)
@@ -124,12 +124,12 @@ func order(t *testing.T, requests []puller.PullRequest, then func(y *yard, jobs 
 
 func TestTheQueueIsServedByPriorityAndThenByAge(t *testing.T) {
 	began := order(t, []puller.PullRequest{
-		{Image: "low1", Priority: puller.Low},
-		{Image: "low2", Priority: puller.Low},
+		{Image: "low1", Priority: puller.PriorityLow},
+		{Image: "low2", Priority: puller.PriorityLow},
 		{Image: "normal1"},
-		{Image: "high1", Priority: puller.High},
-		{Image: "normal2", Priority: puller.Normal},
-		{Image: "high2", Priority: puller.High},
+		{Image: "high1", Priority: puller.PriorityHigh},
+		{Image: "normal2", Priority: puller.PriorityNormal},
+		{Image: "high2", Priority: puller.PriorityHigh},
 	}, nil)
 	if want := []string{"high1", "high2", "normal1", "normal2", "low1", "low2"}; !slices.Equal(began, want) {
 		t.Errorf("the pulls began in the order %q", began)
@@ -138,12 +138,12 @@ func TestTheQueueIsServedByPriorityAndThenByAge(t *testing.T) {
 
 func TestAHighJobRaisesTheQueuedTransferItJoins(t *testing.T) {
 	began := order(t, []puller.PullRequest{
-		{Image: "a", Priority: puller.Low},
+		{Image: "a", Priority: puller.PriorityLow},
 		{Image: "b"},
-		{Image: "c", Priority: puller.Low},
-		{Image: "c", Priority: puller.High},
-		{Image: "c", Priority: puller.Low}, // takes nothing back
-		{Image: "d", Priority: puller.High},
+		{Image: "c", Priority: puller.PriorityLow},
+		{Image: "c", Priority: puller.PriorityHigh},
+		{Image: "c", Priority: puller.PriorityLow}, // takes nothing back
+		{Image: "d", Priority: puller.PriorityHigh},
 	}, nil)
 	if want := []string{"c", "d", "b", "a"}; !slices.Equal(began, want) {
 		t.Errorf("the pulls began in the order %q", began)
@@ -190,7 +190,7 @@ func TestATransferThatIsTriedAgainKeepsItsTurn(t *testing.T) {
 			image("third", serve("third", 0)),
 		}
 		for _, j := range jobs {
-			y.came(j, puller.Pulled)
+			y.came(j, puller.SourcePulled)
 		}
 		if want := []string{"first", "second", "first", "third"}; !slices.Equal(began, want) {
 			y.Errorf("the pulls began in the order %q", began)

@@ -202,7 +202,7 @@ func TestASecretComesBackNowhere(t *testing.T) {
 					image := fmt.Sprintf("registry.test/%d:v1", n)
 					y.engine.Script(image, func(p *pullertest.Pull) { say(p, said) })
 					none := 0
-					j := y.submit(puller.PullRequest{Image: image, Policy: puller.Always, Credentials: secretFields(y, "password", secret), Retries: &none})
+					j := y.submit(puller.PullRequest{Image: image, Policy: puller.PolicyAlways, Credentials: secretFields(y, "password", secret), Retries: &none})
 					v := y.end(j)
 					told["job of "+secret] = fmt.Sprintf("%+v %+v %+v", v, v.Error, v.Result)
 					told["events of "+secret] = strings.Join(y.lines(j), "")

@@ -3,11 +3,11 @@ package puller
 import "context"
 
 // A Registry answers what an engine can't be asked. Its methods may be called
-// from anywhere. Every error they return is an *Error. It is RateLimited where
+// from anywhere. Every error they return is an *Error. It is ErrRateLimited where
 // the registry refuses for now, with its RetryAfter if it said so.
 type Registry interface {
 	// Head returns the digest that a reference in full form has in its registry
-	// now. At Docker Hub it does not count as a pull.
+	// now. At Docker EventLog it does not count as a pull.
 	Head(ctx context.Context, image string, c Credentials) (digest string, err error)
 
 	// Credentials returns what Towline itself has for an image's registry, none
@@ -18,8 +18,8 @@ type Registry interface {
 	// Manifest returns what an image is made of. It always asks the registry,
 	// with the query's credentials, which digest the reference has now; what it
 	// knows of that digest it may know from an earlier call. The error is
-	// PlatformMismatch where an index has no image for the platform,
-	// InvalidRequest where there is something that is no image, and Corrupt
+	// ErrPlatformMismatch where an index has no image for the platform,
+	// ErrInvalidRequest where there is something that is no image, and ErrCorrupt
 	// where there is something that can't be one.
 	Manifest(ctx context.Context, q ManifestQuery) (Manifest, error)
 }
@@ -35,7 +35,7 @@ type ManifestQuery struct {
 	OSVersion   string
 	Credentials Credentials
 	// Free asks only for what costs nothing: where reading the manifest would
-	// count against a rate limit, the error is RateLimited and wraps ErrCounts.
+	// count against a rate limit, the error is ErrRateLimited and wraps ErrCounts.
 	Free bool
 }
 

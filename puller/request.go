@@ -11,24 +11,24 @@ type Policy string
 
 // The pull policies.
 const (
-	Always  Policy = "always"  // ask the registry in any case
-	Missing Policy = "missing" // only when the engine does not have it
-	Never   Policy = "never"   // present, or NotFound
-	Newer   Policy = "newer"   // only when the registry has another one under the name
+	PolicyAlways  Policy = "always"  // ask the registry in any case
+	PolicyMissing Policy = "missing" // only when the engine does not have it
+	PolicyNever   Policy = "never"   // present, or ErrNotFound
+	PolicyNewer   Policy = "newer"   // only when the registry has another one under the name
 )
 
 // ParsePolicy checks a policy's name.
 func ParsePolicy(name string) (Policy, error) {
 	switch p := Policy(name); p {
-	case Always, Missing, Never, Newer:
+	case PolicyAlways, PolicyMissing, PolicyNever, PolicyNewer:
 		return p, nil
 	}
-	return "", Errorf(InvalidRequest, "policy: %q is not known; use always, missing, never or newer", clip(name))
+	return "", Errorf(ErrInvalidRequest, "policy: %q is not known; use always, missing, never or newer", clip(name))
 }
 
 // asks reports whether a job of this policy asks the registry though the image
 // is present.
-func (p Policy) asks() bool { return p == Always || p == Newer }
+func (p Policy) asks() bool { return p == PolicyAlways || p == PolicyNewer }
 
 // Priority orders one caller's jobs in the queue, and decides what a slot counts
 // for its caller. Among jobs of one priority the first come is the first served.
@@ -36,16 +36,16 @@ type Priority string
 
 // The priorities.
 const (
-	High   Priority = "high"
-	Normal Priority = "normal"
-	Low    Priority = "low"
+	PriorityHigh   Priority = "high"
+	PriorityNormal Priority = "normal"
+	PriorityLow    Priority = "low"
 )
 
 func (p Priority) rank() int {
 	switch p {
-	case High:
+	case PriorityHigh:
 		return 2
-	case Normal:
+	case PriorityNormal:
 		return 1
 	}
 	return 0
@@ -62,7 +62,7 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	v, err := time.ParseDuration(string(text))
 	if err != nil {
 		// A JSON decoder does not say which field it was at.
-		return Errorf(InvalidRequest, "timeout: %q is not a duration such as 90s or 30m", clip(string(text)))
+		return Errorf(ErrInvalidRequest, "timeout: %q is not a duration such as 90s or 30m", clip(string(text)))
 	}
 	*d = Duration(v)
 	return nil
@@ -83,7 +83,7 @@ type PullRequest struct {
 	Credentials Credentials `json:"-"`
 	// IdempotencyKey makes a request that is sent again give the job that it
 	// gave before to the same caller. For a key that came with another request
-	// of theirs the error is Conflict.
+	// of theirs the error is ErrConflict.
 	IdempotencyKey string `json:"-"`
 	// Caller is who asks, "" where that is not known. Slots are shared fairly
 	// among callers.
@@ -103,27 +103,27 @@ const (
 
 // ParseReference returns the full form of an image reference:
 // "alpine" becomes "docker.io/library/alpine:latest". A digest stays, with the
-// tag before it if there is one. The error is InvalidRequest and names the
+// tag before it if there is one. The error is ErrInvalidRequest and names the
 // image field.
 func ParseReference(image string) (reference.Named, error) {
 	if image == "" {
-		return nil, Errorf(InvalidRequest, "image: missing; name one, such as alpine:3.20")
+		return nil, Errorf(ErrInvalidRequest, "image: missing; name one, such as alpine:3.20")
 	}
 	if len(image) > maxReference {
-		return nil, Errorf(InvalidRequest, "image: %d bytes long; a reference has at most %d", len(image), maxReference)
+		return nil, Errorf(ErrInvalidRequest, "image: %d bytes long; a reference has at most %d", len(image), maxReference)
 	}
 	named, err := reference.ParseNormalizedNamed(image)
 	switch {
 	case err != nil && partsOf(image).id != "":
-		return nil, Errorf(InvalidRequest, "image: %q is not an image reference; write %s if it is an image ID", clip(image), partsOf(image).id)
+		return nil, Errorf(ErrInvalidRequest, "image: %q is not an image reference; write %s if it is an image ID", clip(image), partsOf(image).id)
 	case err != nil:
-		return nil, Errorf(InvalidRequest, "image: %q is not an image reference: %w", clip(image), err)
+		return nil, Errorf(ErrInvalidRequest, "image: %q is not an image reference: %w", clip(image), err)
 	}
 	switch reference.FamiliarName(named) {
 	case "scratch":
-		return nil, Errorf(InvalidRequest, "image: scratch is what images begin with, and no image; name one that can be pulled")
+		return nil, Errorf(ErrInvalidRequest, "image: scratch is what images begin with, and no image; name one that can be pulled")
 	case "sha256": // engines take it as an ID, or as the beginning of one
-		return nil, Errorf(InvalidRequest, "image: %q is an image ID or a part of one, which no registry knows; name a reference, or, for a pull of Towline's own or a run, the whole ID: sha256: and 64 digits in lower case", clip(image))
+		return nil, Errorf(ErrInvalidRequest, "image: %q is an image ID or a part of one, which no registry knows; name a reference, or, for a pull of Towline's own or a run, the whole ID: sha256: and 64 digits in lower case", clip(image))
 	}
 	if err := checkRegistry(named); err != nil {
 		return nil, err
@@ -132,7 +132,7 @@ func ParseReference(image string) (reference.Named, error) {
 }
 
 // ParseImage returns the full form of what names an image: a reference, or an ID,
-// which is sha256: and 64 digits. named is nil of an ID. The error is InvalidRequest
+// which is sha256: and 64 digits. named is nil of an ID. The error is ErrInvalidRequest
 // and names the image field.
 func ParseImage(image string) (full string, named reference.Named, err error) {
 	if id := partsOf(clipTo(image, maxReference)).id; id != "" && id == image {
@@ -151,12 +151,12 @@ func (r PullRequest) ofID(o Options) (PullRequest, error) {
 	r.Credentials = Credentials{}
 	switch {
 	case r.Policy == "":
-		r.Policy = Missing
+		r.Policy = PolicyMissing
 	case r.Policy.asks():
-		return r, Errorf(InvalidRequest, "policy: %s asks a registry, and %s is an image ID, which none knows; use missing or never, or name a reference", r.Policy, r.Image)
+		return r, Errorf(ErrInvalidRequest, "policy: %s asks a registry, and %s is an image ID, which none knows; use missing or never, or name a reference", r.Policy, r.Image)
 	}
 	if o.VerifyAccess {
-		return r, Errorf(Forbidden, "image: %s is an image ID, of which no registry can say who may have it (auth.verify_image_access); name a reference", r.Image)
+		return r, Errorf(ErrForbidden, "image: %s is an image ID, of which no registry can say who may have it (auth.verify_image_access); name a reference", r.Image)
 	}
 	return r, nil
 }
@@ -185,25 +185,25 @@ func (r PullRequest) withDefaults(o Options) (_ PullRequest, named reference.Nam
 	}
 	switch r.Priority {
 	case "":
-		r.Priority = Normal
-	case High, Normal, Low:
+		r.Priority = PriorityNormal
+	case PriorityHigh, PriorityNormal, PriorityLow:
 	default:
-		return r, nil, Errorf(InvalidRequest, "priority: %q is not known; use high, normal or low", clip(string(r.Priority)))
+		return r, nil, Errorf(ErrInvalidRequest, "priority: %q is not known; use high, normal or low", clip(string(r.Priority)))
 	}
 	if r.Timeout == 0 {
 		r.Timeout = Duration(o.Timeout)
 	}
 	if t := time.Duration(r.Timeout); t < 0 || t > maxTimeout {
-		return r, nil, Errorf(InvalidRequest, "timeout: %s is not between 0s and %s", t, maxTimeout)
+		return r, nil, Errorf(ErrInvalidRequest, "timeout: %s is not between 0s and %s", t, maxTimeout)
 	}
 	if r.Retries == nil {
 		r.Retries = &o.Retries
 	}
 	if *r.Retries < 0 || *r.Retries > maxRetries {
-		return r, nil, Errorf(InvalidRequest, "retries: %d is not between 0 and %d", *r.Retries, maxRetries)
+		return r, nil, Errorf(ErrInvalidRequest, "retries: %d is not between 0 and %d", *r.Retries, maxRetries)
 	}
 	if len(r.IdempotencyKey) > maxKey {
-		return r, nil, Errorf(InvalidRequest, "Idempotency-Key: %d bytes long; it has at most %d", len(r.IdempotencyKey), maxKey)
+		return r, nil, Errorf(ErrInvalidRequest, "Idempotency-Key: %d bytes long; it has at most %d", len(r.IdempotencyKey), maxKey)
 	}
 	return r, named, nil
 }

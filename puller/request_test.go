@@ -66,7 +66,7 @@ func TestABadRequestIsToldWhichFieldIsBad(t *testing.T) {
 			{puller.PullRequest{Image: good, Retries: retries(21)}, "retries"},
 		} {
 			_, err := y.Submit(c.request)
-			if puller.KindOf(err) != puller.InvalidRequest || !strings.HasPrefix(err.Error(), c.field+": ") || len(err.Error()) > 1000 {
+			if puller.KindOf(err) != puller.ErrInvalidRequest || !strings.HasPrefix(err.Error(), c.field+": ") || len(err.Error()) > 1000 {
 				y.Errorf("%.60q: %.200v", fmt.Sprint(c.request), err)
 			}
 		}
@@ -78,7 +78,7 @@ func TestABadRequestIsToldWhichFieldIsBad(t *testing.T) {
 	if err := json.Unmarshal([]byte(`{"image":"alpine","timeout":"soon"}`), &r); err == nil || !strings.HasPrefix(err.Error(), "timeout: ") {
 		t.Errorf("a timeout that is none: %v", err)
 	}
-	if _, err := puller.ParsePolicy("newest"); puller.KindOf(err) != puller.InvalidRequest {
+	if _, err := puller.ParsePolicy("newest"); puller.KindOf(err) != puller.ErrInvalidRequest {
 		t.Errorf("a policy that is none: %v", err)
 	}
 }
@@ -134,7 +134,7 @@ func FuzzParseReference(f *testing.F) {
 	f.Fuzz(func(t *testing.T, image string) {
 		named, err := puller.ParseReference(image)
 		if err != nil {
-			if puller.KindOf(err) != puller.InvalidRequest || !strings.HasPrefix(err.Error(), "image: ") {
+			if puller.KindOf(err) != puller.ErrInvalidRequest || !strings.HasPrefix(err.Error(), "image: ") {
 				t.Errorf("%q: %v", image, err)
 			}
 			return

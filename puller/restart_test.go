@@ -84,13 +84,13 @@ func TestAJobGoesOnAfterARestartInEveryPhase(t *testing.T) {
 	}{
 		"queued": {func(y *yard) {
 			y.hold(other)
-			y.is(y.always(other), puller.Active, puller.Pulling)
-		}, puller.Queued, "", puller.Always, func(y *yard) { y.serve(other) }},
+			y.is(y.always(other), puller.StateActive, puller.PhasePulling)
+		}, puller.StateQueued, "", puller.PolicyAlways, func(y *yard) { y.serve(other) }},
 		"checking": {func(y *yard) {
 			y.engine.OnInspect(func(_ string, gone <-chan struct{}) (int, string) { <-gone; return 0, "" })
-		}, puller.Queued, "", puller.Missing, func(y *yard) { y.engine.OnInspect(nil) }},
-		"resolving": {func(y *yard) { y.attempts(good, silently, served()) }, puller.Active, puller.Resolving, puller.Always, nil},
-		"pulling":   {func(y *yard) { y.hold(good) }, puller.Active, puller.Pulling, puller.Missing, nil},
+		}, puller.StateQueued, "", puller.PolicyMissing, func(y *yard) { y.engine.OnInspect(nil) }},
+		"resolving": {func(y *yard) { y.attempts(good, silently, served()) }, puller.StateActive, puller.PhaseResolving, puller.PolicyAlways, nil},
+		"pulling":   {func(y *yard) { y.hold(good) }, puller.StateActive, puller.PhasePulling, puller.PolicyMissing, nil},
 		"verifying": {func(y *yard) {
 			y.serve(good)
 			looks := 0
@@ -100,12 +100,12 @@ func TestAJobGoesOnAfterARestartInEveryPhase(t *testing.T) {
 				}
 				return 0, ""
 			})
-		}, puller.Active, puller.Verifying, puller.Always, func(y *yard) { y.engine.OnInspect(nil) }},
+		}, puller.StateActive, puller.PhaseVerifying, puller.PolicyAlways, func(y *yard) { y.engine.OnInspect(nil) }},
 		"waiting for the next attempt": {func(y *yard) {
 			y.engine.Script(good, cut)
-		}, puller.Active, puller.Resolving, puller.Always, nil},
-		"in a cool-down": {func(y *yard) { y.attempts(good, limited, served()) }, puller.Active, puller.Resolving, puller.Always, nil},
-		"the engine away": {func(y *yard) { y.engine.Kill() }, puller.Queued, "", puller.Missing, func(y *yard) {
+		}, puller.StateActive, puller.PhaseResolving, puller.PolicyAlways, nil},
+		"in a cool-down": {func(y *yard) { y.attempts(good, limited, served()) }, puller.StateActive, puller.PhaseResolving, puller.PolicyAlways, nil},
+		"the engine away": {func(y *yard) { y.engine.Kill() }, puller.StateQueued, "", puller.PolicyMissing, func(y *yard) {
 			go func() { <-time.After(10 * time.Second); y.engine.Revive() }()
 		}},
 	}
@@ -141,7 +141,7 @@ func TestAJobGoesOnAfterARestartInEveryPhase(t *testing.T) {
 					stop(y)
 
 					v := y.end(j)
-					if v.State != puller.Succeeded || !v.CreatedAt.Equal(j.CreatedAt) {
+					if v.State != puller.StateSucceeded || !v.CreatedAt.Equal(j.CreatedAt) {
 						y.Fatalf("the job ended as %s: %+v", v.State, v)
 					}
 					if v.StartedAt.After(v.FinishedAt) {
@@ -181,11 +181,11 @@ func TestAResultThatACrashUndoesWasNotTold(t *testing.T) {
 	inYard(t, func(y *yard) {
 		release := y.hold(good)
 		j := y.always(good)
-		y.is(j, puller.Active, puller.Pulling)
+		y.is(j, puller.StateActive, puller.PhasePulling)
 		<-time.After(time.Second)
 		open, saves := y.block()
 		release()
-		y.is(j, puller.Active, puller.Verifying)
+		y.is(j, puller.StateActive, puller.PhaseVerifying)
 		if saves.Load() != 1 {
 			y.Fatal("its result is not being saved")
 		}
@@ -195,7 +195,7 @@ func TestAResultThatACrashUndoesWasNotTold(t *testing.T) {
 		y.close()
 		y.store = kept
 		y.open()
-		y.came(j, puller.UpToDate)
+		y.came(j, puller.SourceUpToDate)
 		after := y.since(j, seen[len(seen)-1].Seq)
 		results := 0
 		for _, f := range after {
@@ -221,7 +221,7 @@ func TestNumbersGrowOverAllStarts(t *testing.T) {
 			func() { y.store.Fail(errFull); y.close(); y.store.Fail(nil); y.open() },
 			y.crash, y.restart,
 		} {
-			y.is(j, puller.Active, puller.Pulling)
+			y.is(j, puller.StateActive, puller.PhasePulling)
 			r, before := y.follow(j), last
 			<-time.After(time.Second)
 			stop()
@@ -271,7 +271,7 @@ func TestTheQueuesOrderIsKeptOverARestart(t *testing.T) {
 					}
 					return 0, ""
 				})
-				for i, priority := range []puller.Priority{puller.Low, puller.Normal, puller.High, puller.Low, puller.Normal, puller.High} {
+				for i, priority := range []puller.Priority{puller.PriorityLow, puller.PriorityNormal, puller.PriorityHigh, puller.PriorityLow, puller.PriorityNormal, puller.PriorityHigh} {
 					image := fmt.Sprintf("registry.test/image%d:v1", i+1)
 					serve := pullertest.Serve(pullertest.NewImage(image, i+2))
 					y.engine.Script(image, func(p *pullertest.Pull) {
@@ -290,7 +290,7 @@ func TestTheQueuesOrderIsKeptOverARestart(t *testing.T) {
 				<-time.After(time.Second)
 				release()
 				for _, j := range jobs {
-					y.came(j, puller.Pulled)
+					y.came(j, puller.SourcePulled)
 				}
 				if !slices.Equal(order, want) {
 					y.Errorf("they were pulled in the order %q, not %q", order, want)
@@ -317,34 +317,34 @@ func TestCredentialsAreNotKeptOverARestart(t *testing.T) {
 		})
 		y.hold(good)
 		y.hold(other)
-		request := puller.PullRequest{Image: good, Policy: puller.Always, Credentials: secret, IdempotencyKey: "ci-1"}
+		request := puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: secret, IdempotencyKey: "ci-1"}
 		lost := y.submit(request)
-		there := y.submit(puller.PullRequest{Image: other, Policy: puller.Always, Credentials: secret})
+		there := y.submit(puller.PullRequest{Image: other, Policy: puller.PolicyAlways, Credentials: secret})
 		parent, err := y.Prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good}, {Image: other}}, Credentials: secret})
 		if err != nil {
 			y.Fatal(err)
 		}
-		y.is(lost, puller.Active, puller.Pulling)
-		y.is(there, puller.Active, puller.Pulling)
+		y.is(lost, puller.StateActive, puller.PhasePulling)
+		y.is(there, puller.StateActive, puller.PhasePulling)
 		<-time.After(time.Second)
 		y.engine.Tag(other, pullertest.NewImage(other, 9))
 		y.engine.Kill()
 		y.crash()
 		// They wait for the engine.
 		<-time.After(10 * time.Second)
-		y.is(lost, puller.Queued, "")
+		y.is(lost, puller.StateQueued, "")
 		if again := y.submit(request); again.ID != lost.ID {
 			y.Errorf("sent again it is %s, not %s", again.ID, lost.ID)
 		}
 		pulls := y.engine.Counts().Pulls
 		y.engine.Revive()
-		v := y.failed(lost, puller.Denied)
+		v := y.failed(lost, puller.ErrDenied)
 		if !strings.Contains(v.Error.Message, "ask again") {
 			y.Errorf("its error is %q", v.Error.Message)
 		}
-		y.came(there, puller.Present)
-		p := y.failed(parent, puller.Denied)
-		if p.Images[0].Error == nil || p.Images[1].Source != puller.Present {
+		y.came(there, puller.SourcePresent)
+		p := y.failed(parent, puller.ErrDenied)
+		if p.Images[0].Error == nil || p.Images[1].Source != puller.SourcePresent {
 			y.Errorf("the prewarm's images are %+v", p.Images)
 		}
 		y.pulls(pulls)
@@ -353,7 +353,7 @@ func TestCredentialsAreNotKeptOverARestart(t *testing.T) {
 		}
 		without := request
 		without.Credentials = puller.Credentials{}
-		if v, err := y.Submit(without); puller.KindOf(err) != puller.Conflict {
+		if v, err := y.Submit(without); puller.KindOf(err) != puller.ErrConflict {
 			y.Errorf("without credentials it is %+v, %v", v, err)
 		}
 		y.restart()
@@ -376,7 +376,7 @@ func TestARequestThatIsSentAgainAfterARestartGivesTheSameJob(t *testing.T) {
 		y.hold(other)
 		ended := puller.PullRequest{Image: good, IdempotencyKey: "ended"}
 		first := y.submit(ended)
-		y.came(first, puller.Pulled)
+		y.came(first, puller.SourcePulled)
 		active := puller.PullRequest{Image: other, IdempotencyKey: "active"}
 		second := y.submit(active)
 		list := puller.PrewarmRequest{Images: puller.Images{{Image: other}, {Image: good}}, IdempotencyKey: "list"}
@@ -394,8 +394,8 @@ func TestARequestThatIsSentAgainAfterARestartGivesTheSameJob(t *testing.T) {
 				if err != nil || v.ID != c.job.ID {
 					y.Errorf("%s: sent again, it is %+v, %v", when, v, err)
 				}
-				c.request.Policy = puller.Newer
-				if v, err := y.Submit(c.request); puller.KindOf(err) != puller.Conflict {
+				c.request.Policy = puller.PolicyNewer
+				if v, err := y.Submit(c.request); puller.KindOf(err) != puller.ErrConflict {
 					y.Errorf("%s: another request is %+v, %v", when, v, err)
 				}
 			}
@@ -404,10 +404,10 @@ func TestARequestThatIsSentAgainAfterARestartGivesTheSameJob(t *testing.T) {
 			}
 			unlike := list
 			unlike.FailFast = true
-			if v, err := y.Prewarm(unlike); puller.KindOf(err) != puller.Conflict {
+			if v, err := y.Prewarm(unlike); puller.KindOf(err) != puller.ErrConflict {
 				y.Errorf("%s: another prewarm is %+v, %v", when, v, err)
 			}
-			if v, err := y.Submit(puller.PullRequest{Image: good, IdempotencyKey: "list"}); puller.KindOf(err) != puller.Conflict {
+			if v, err := y.Submit(puller.PullRequest{Image: good, IdempotencyKey: "list"}); puller.KindOf(err) != puller.ErrConflict {
 				y.Errorf("%s: a pull with a prewarm's key is %+v, %v", when, v, err)
 			}
 		}
@@ -441,7 +441,7 @@ func TestATimeoutBeginsAnewWithARestart(t *testing.T) {
 		<-time.After(9 * time.Second)
 		y.crash()
 		began := time.Now()
-		v := y.failed(j, puller.Timeout)
+		v := y.failed(j, puller.ErrTimeout)
 		if took := v.FinishedAt.Sub(began); took != 10*time.Second {
 			y.Errorf("it was timed out after %s", took)
 		}
@@ -469,7 +469,7 @@ func TestTheTimeOfAPrewarmsChildRunsFromItsFirstAttempt(t *testing.T) {
 		}
 		<-time.After(12 * time.Second)
 		y.crash()
-		if v := y.end(j); v.State != puller.Succeeded {
+		if v := y.end(j); v.State != puller.StateSucceeded {
 			y.Errorf("the prewarm is %s: %+v", v.State, v.Error)
 		}
 	})
@@ -503,8 +503,8 @@ func TestAPrewarmFailsFastThoughTheDaemonCrashedInBetween(t *testing.T) {
 		y.store = kept
 		y.serve(other)
 		y.open()
-		v := y.failed(j, puller.NotFound)
-		if v.Images[0].Error.Kind != puller.NotFound || v.Images[1].State != puller.StateCanceled {
+		v := y.failed(j, puller.ErrNotFound)
+		if v.Images[0].Error.Kind != puller.ErrNotFound || v.Images[1].State != puller.StateCanceled {
 			y.Errorf("its images are %+v", v.Images)
 		}
 	})

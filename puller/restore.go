@@ -17,7 +17,7 @@ func (p *Puller) restore() error {
 		return fmt.Errorf("load the jobs: %w", err)
 	}
 	p.seq.Start(last)
-	p.hub = stream.NewHub(&p.seq, keptEvents)
+	p.hub = stream.NewEventLog(&p.seq, keptEvents)
 	p.recall(last, unended)
 	newest, err := p.store.Ended(Filter{Limit: 1})
 	if err != nil {
@@ -45,7 +45,7 @@ func (p *Puller) restore() error {
 	// Without numbers set aside nothing can begin: the next start would give the
 	// same ones again.
 	fault := p.save(nil)
-	if fault != nil && KindOf(fault) != NoSpace {
+	if fault != nil && KindOf(fault) != ErrNoSpace {
 		return fmt.Errorf("write to the store: %w", fault)
 	}
 	if fault != nil {
@@ -61,7 +61,7 @@ func (p *Puller) restore() error {
 		}
 	}
 	for _, j := range jobs {
-		j.enter(Queued, "", 0)
+		j.enter(StateQueued, "", 0)
 		if j.run != nil && j.run.image != nil {
 			j.notice("towline has started again, and looks for the container", 0)
 		} else {
@@ -113,7 +113,7 @@ func (p *Puller) revive(r Record) *job {
 		skipped = r.Prewarm.Skipped
 	}
 	j.counted = j.count(len(r.Job.Children), skipped)
-	j.orphan, j.begunBefore = r.Private, r.Job.State == Active
+	j.orphan, j.begunBefore = r.Private, r.Job.State == StateActive
 	j.topic = p.hub.Topic(r.frames()...)
 	for _, e := range r.Events {
 		if e.Type == "notice" {
@@ -163,12 +163,12 @@ func (p *Puller) reunite(parent *job, w Prewarm) {
 		r, err := p.store.Record(id)
 		if err != nil {
 			// It ended so long ago that it is kept no longer, or can't be read.
-			r.Job = Job{ID: id, State: Failed, Error: jobError(Errorf(Internal, "what became of it is not known any more: %w", err))}
+			r.Job = Job{ID: id, State: StateFailed, Error: jobError(Errorf(ErrInternal, "what became of it is not known any more: %w", err))}
 		}
 		b.images[i] = imageState(&r.Job)
 	}
 	parent.batch = b
-	parent.topic.Show(b.board)
+	parent.topic.ShowLatest(b.board)
 	p.hub.Show(b.board, parent.about())
 }
 
@@ -187,10 +187,10 @@ func (p *Puller) adopt(j *job) {
 			p.finish(j, p.resultOf(image, j.key.wanted()), nil)
 			p.unlock()
 			return
-		case KindOf(err) == EngineUnavailable && sleep(j.context(), wait) == nil:
+		case KindOf(err) == ErrEngineUnavailable && sleep(j.context(), wait) == nil:
 			continue
 		}
-		p.leave(j, Errorf(Denied, "%s: towline was restarted, and does not keep the credentials that came with the request; ask again", j.key.image))
+		p.leave(j, Errorf(ErrDenied, "%s: towline was restarted, and does not keep the credentials that came with the request; ask again", j.key.image))
 		return
 	}
 }

@@ -79,13 +79,13 @@ func (p *Puller) place(r *run) {
 // mayHaveRun reports whether the container of a run that was revived was
 // started before, as far as that is known.
 func (r *run) mayHaveRun() bool {
-	return r.was == Running || r.was == Removing || r.output.mark != stream.Mark{}
+	return r.was == PhaseRunning || r.was == PhaseRemoving || r.output.mark != stream.Mark{}
 }
 
 // proven notes the image of a container that was made before a crash.
 func (p *Puller) proven(j *job, c ContainerState) {
 	// Its name may have come to stand for another image since.
-	result := Result{ImageID: c.ImageID, Source: Present, Digest: partsOf(j.key.image).digest}
+	result := Result{ImageID: c.ImageID, Source: SourcePresent, Digest: partsOf(j.key.image).digest}
 	found, err := p.inspect(j.context(), j)
 	if err == nil && p.absence(found, j.key.wanted()) == nil && (c.ImageID == "" || c.ImageID == found.ID) {
 		result = p.resultOf(found, j.key.wanted())

@@ -39,8 +39,8 @@ func (t *transfer) again(err error) bool {
 		return false
 	}
 	switch KindOf(err) {
-	case RateLimited, EngineUnavailable, RegistryUnavailable, Truncated, Stalled:
-	case Corrupt: // once: it may have been the way, twice it is the image
+	case ErrRateLimited, ErrEngineUnavailable, ErrRegistryUnavailable, ErrTruncated, ErrStalled:
+	case ErrCorrupt: // once: it may have been the way, twice it is the image
 		if t.corrupted {
 			return false
 		}
@@ -62,9 +62,9 @@ func (t *transfer) again(err error) bool {
 // it.
 func (t *transfer) backOff(n uint, err error, c retry.DelayContext) time.Duration {
 	if t.attempt > 0 {
-		t.enter(Resolving) // nothing of the attempt that failed goes on
+		t.enter(PhaseResolving) // nothing of the attempt that failed goes on
 	}
-	if KindOf(err) == RateLimited {
+	if KindOf(err) == ErrRateLimited {
 		return 0
 	}
 	wait := retry.FullJitterBackoffDelay(n-1, err, c)
@@ -86,9 +86,9 @@ func (t *transfer) admitted() (Result, error) {
 	result, err := t.pull()
 	t.p.meter.attempt(err, result.Downloaded)
 	switch {
-	case err == nil && result.Source != Present:
+	case err == nil && result.Source != SourcePresent:
 		slot.served()
-	case KindOf(err) == RateLimited:
+	case KindOf(err) == ErrRateLimited:
 		err = t.rateLimited(slot, err)
 	}
 	return result, err
@@ -99,7 +99,7 @@ func (t *transfer) admitted() (Result, error) {
 // that want no second try end at once.
 func (t *transfer) awaitEngine() (Image, error) {
 	image, err := t.inspect()
-	if KindOf(err) != EngineUnavailable || !t.keep(err, func(j *job) bool { return *j.request.Retries > 0 }) {
+	if KindOf(err) != ErrEngineUnavailable || !t.keep(err, func(j *job) bool { return *j.request.Retries > 0 }) {
 		return image, err
 	}
 	t.notice(fmt.Sprintf("the engine does not answer; waiting for it (%v)", inner(err)), 0)
@@ -108,7 +108,7 @@ func (t *transfer) awaitEngine() (Image, error) {
 		if err := sleep(t.ctx, wait); err != nil {
 			return Image{}, err
 		}
-		if image, err = t.inspect(); KindOf(err) != EngineUnavailable {
+		if image, err = t.inspect(); KindOf(err) != ErrEngineUnavailable {
 			t.notice("the engine answers again", 0)
 			return image, err
 		}

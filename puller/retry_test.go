@@ -15,7 +15,7 @@ import (
 
 // patient has a watchdog and retries.
 var patient = puller.Options{
-	Concurrency: 4, Policy: puller.Missing, Retries: 3, Timeout: 24 * time.Hour,
+	Concurrency: 4, Policy: puller.PolicyMissing, Retries: 3, Timeout: 24 * time.Hour,
 	FirstByteTimeout: time.Minute, StallTimeout: time.Minute, ExtractStallTimeout: 10 * time.Minute,
 }
 
@@ -51,7 +51,7 @@ func served() pullertest.Script { return pullertest.Serve(pullertest.NewImage(go
 func begun(events []puller.Event) map[int]time.Time {
 	at := map[int]time.Time{}
 	for _, e := range events {
-		if e.Type == "state" && e.Phase == puller.Resolving {
+		if e.Type == "state" && e.Phase == puller.PhaseResolving {
 			at[e.Attempt] = e.Time
 		}
 	}
@@ -62,17 +62,17 @@ func TestWhatMayPassIsTriedAgainAsOftenAsAsked(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		script pullertest.Script
-		kind   puller.Kind
+		kind   puller.ErrorKind
 	}{
-		{"cut", cut, puller.Truncated},
-		{"garbage", func(p *pullertest.Pull) { p.Line(`<html>`) }, puller.Truncated},
-		{"a good end without an image", func(p *pullertest.Pull) { p.Line(line(layerA, "Pull complete")) }, puller.Truncated},
-		{"the registry is down", fails("dial tcp 10.0.0.1:443: connect: connection refused"), puller.RegistryUnavailable},
-		{"the registry breaks off", fails("unexpected EOF"), puller.RegistryUnavailable},
-		{"the engine is being stopped", fails("context canceled"), puller.EngineUnavailable},
-		{"stalled", func(p *pullertest.Pull) { p.Line(line(layerA, "Downloading", 300, 1000)); silence(p) }, puller.Stalled},
-		{"silent from the beginning", silence, puller.Stalled},
-		{"the rate is limited", fails("toomanyrequests: slow down"), puller.RateLimited},
+		{"cut", cut, puller.ErrTruncated},
+		{"garbage", func(p *pullertest.Pull) { p.Line(`<html>`) }, puller.ErrTruncated},
+		{"a good end without an image", func(p *pullertest.Pull) { p.Line(line(layerA, "Pull complete")) }, puller.ErrTruncated},
+		{"the registry is down", fails("dial tcp 10.0.0.1:443: connect: connection refused"), puller.ErrRegistryUnavailable},
+		{"the registry breaks off", fails("unexpected EOF"), puller.ErrRegistryUnavailable},
+		{"the engine is being stopped", fails("context canceled"), puller.ErrEngineUnavailable},
+		{"stalled", func(p *pullertest.Pull) { p.Line(line(layerA, "Downloading", 300, 1000)); silence(p) }, puller.ErrStalled},
+		{"silent from the beginning", silence, puller.ErrStalled},
+		{"the rate is limited", fails("toomanyrequests: slow down"), puller.ErrRateLimited},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inYardWith(t, patient, nil, func(y *yard) {
@@ -91,7 +91,7 @@ func TestWhatMayPassIsTriedAgainAsOftenAsAsked(t *testing.T) {
 				}
 				// And it succeeds as soon as it can.
 				y.attempts(good, c.script, c.script, served())
-				if v := y.came(y.always(good), puller.Pulled); v.Attempt != 3 || v.Error != nil {
+				if v := y.came(y.always(good), puller.SourcePulled); v.Attempt != 3 || v.Error != nil {
 					y.Errorf("it succeeded as %+v", v)
 				}
 			})
@@ -100,10 +100,10 @@ func TestWhatMayPassIsTriedAgainAsOftenAsAsked(t *testing.T) {
 }
 
 func TestWhatWillNotPassIsNotTriedAgain(t *testing.T) {
-	for message, kind := range map[string]puller.Kind{
-		"manifest unknown": puller.NotFound, "unauthorized": puller.Denied, "no space left on device": puller.NoSpace,
-		"no matching manifest for linux/arm64": puller.PlatformMismatch, "invalid reference format": puller.InvalidRequest,
-		"something never heard of": puller.Internal,
+	for message, kind := range map[string]puller.ErrorKind{
+		"manifest unknown": puller.ErrNotFound, "unauthorized": puller.ErrDenied, "no space left on device": puller.ErrNoSpace,
+		"no matching manifest for linux/arm64": puller.ErrPlatformMismatch, "invalid reference format": puller.ErrInvalidRequest,
+		"something never heard of": puller.ErrInternal,
 	} {
 		t.Run(string(kind), func(t *testing.T) {
 			inYardWith(t, patient, nil, func(y *yard) {
@@ -125,8 +125,8 @@ func TestTheWaitsBetweenAttemptsAreRandomAndCapped(t *testing.T) {
 	inYardWith(t, patient, nil, func(y *yard) {
 		y.engine.Script(good, cut)
 		retries := 20
-		j := y.submit(puller.PullRequest{Image: good, Policy: puller.Always, Retries: &retries})
-		y.failed(j, puller.Truncated)
+		j := y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Retries: &retries})
+		y.failed(j, puller.ErrTruncated)
 		events := y.events(j)
 		began := begun(events)
 		if len(began) != 21 || len(notices(events)) != 20 {
@@ -153,17 +153,17 @@ func TestACorruptImageIsTriedAgainOnce(t *testing.T) {
 	const words = "filesystem layer verification failed for digest sha256:abc"
 	inYardWith(t, patient, nil, func(y *yard) {
 		y.engine.Script(good, fails(words))
-		if v := y.failed(y.always(good), puller.Corrupt); v.Attempt != 2 {
+		if v := y.failed(y.always(good), puller.ErrCorrupt); v.Attempt != 2 {
 			y.Errorf("it ended with attempt %d", v.Attempt)
 		}
 		y.pulls(2)
 		y.attempts(good, cut, fails(words), cut, served())
-		if v := y.came(y.always(good), puller.Pulled); v.Attempt != 4 {
+		if v := y.came(y.always(good), puller.SourcePulled); v.Attempt != 4 {
 			y.Errorf("it succeeded with attempt %d", v.Attempt)
 		}
 		none := 0
 		y.attempts(good, fails(words))
-		v := y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.Always, Retries: &none}), puller.Corrupt)
+		v := y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Retries: &none}), puller.ErrCorrupt)
 		if v.Attempt != 1 {
 			y.Errorf("with no retries it ended with attempt %d", v.Attempt)
 		}
@@ -186,15 +186,15 @@ func TestALaterAttemptBeginsItsProgressAnew(t *testing.T) {
 		a, b := y.always(good), y.always(good)
 		<-time.After(2 * time.Second) // the first wait is under one
 		for _, j := range []puller.Job{a, b} {
-			y.is(j, puller.Active, puller.Resolving)
+			y.is(j, puller.StateActive, puller.PhaseResolving)
 			v := y.now(j)
 			if v.ID != j.ID || v.Attempt != 2 || v.Progress == nil || *v.Progress != (stream.Totals{}) {
 				y.Errorf("the second attempt begins with %+v", v.Progress)
 			}
 		}
 		close(second)
-		y.came(a, puller.Pulled)
-		v := y.came(b, puller.Pulled)
+		y.came(a, puller.SourcePulled)
+		v := y.came(b, puller.SourcePulled)
 		if v.Progress.Downloaded != 2000 || v.Result.Downloaded != 2000 || v.Progress.Layers != 2 {
 			y.Errorf("in the end the progress is %+v", v.Progress)
 		}
@@ -212,7 +212,7 @@ func TestALaterAttemptAsksTheEngineFirst(t *testing.T) {
 		policy puller.Policy
 		source puller.Source // of what came with the cut stream, it is known that it is there
 		pulls  int
-	}{{puller.Missing, puller.Present, 1}, {puller.Always, puller.Pulled, 2}} {
+	}{{puller.PolicyMissing, puller.SourcePresent, 1}, {puller.PolicyAlways, puller.SourcePulled, 2}} {
 		t.Run(string(c.policy), func(t *testing.T) {
 			inYardWith(t, patient, nil, func(y *yard) {
 				y.attempts(good, tagged, served())
@@ -232,7 +232,7 @@ func TestWhatACorruptAttemptLeftIsNotBelieved(t *testing.T) {
 			p.Tag(pullertest.NewImage(good, 9))
 			p.Line(`{"status":"Digest: ` + pullertest.Digest(pullertest.NewImage(good, 1)) + `"}`)
 		}, served())
-		j := y.came(y.submit(puller.PullRequest{Image: good}), puller.Pulled)
+		j := y.came(y.submit(puller.PullRequest{Image: good}), puller.SourcePulled)
 		if want := pullertest.NewImage(good, 1).ID; j.Result.ImageID != want || j.Attempt != 2 {
 			y.Errorf("the result is %+v of attempt %d", j.Result, j.Attempt)
 		}
@@ -256,12 +256,12 @@ func TestATagThatMovesBeforeTheProofIsPulledAgain(t *testing.T) {
 					return 0, ""
 				})
 				y.attempts(good, served(), pullertest.Serve(moved))
-				j := y.submit(puller.PullRequest{Image: good, Policy: puller.Always, Retries: &c.retries})
+				j := y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Retries: &c.retries})
 				if c.retries == 0 {
-					y.failed(j, puller.Corrupt)
+					y.failed(j, puller.ErrCorrupt)
 					return
 				}
-				if v := y.came(j, puller.Pulled); v.Result.ImageID != moved.ID || v.Result.Digest != pullertest.Digest(moved) {
+				if v := y.came(j, puller.SourcePulled); v.Result.ImageID != moved.ID || v.Result.Digest != pullertest.Digest(moved) {
 					y.Errorf("the result is %+v", v.Result)
 				}
 			})
@@ -278,18 +278,18 @@ func TestEachJobOfATransferHasItsOwnRetries(t *testing.T) {
 			p.Cut()
 		}, cut, served())
 		submit := func(retries int) puller.Job {
-			return y.submit(puller.PullRequest{Image: good, Policy: puller.Always, Retries: &retries})
+			return y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Retries: &retries})
 		}
 		none, one, three := submit(0), submit(1), submit(3)
-		y.is(three, puller.Active, puller.Pulling)
+		y.is(three, puller.StateActive, puller.PhasePulling)
 		close(gate)
-		if v := y.failed(none, puller.Truncated); v.Attempt != 1 {
+		if v := y.failed(none, puller.ErrTruncated); v.Attempt != 1 {
 			y.Errorf("the job without retries ended with attempt %d", v.Attempt)
 		}
-		if v := y.failed(one, puller.Truncated); v.Attempt != 2 {
+		if v := y.failed(one, puller.ErrTruncated); v.Attempt != 2 {
 			y.Errorf("the job with one ended with attempt %d", v.Attempt)
 		}
-		if v := y.came(three, puller.Pulled); v.Attempt != 3 {
+		if v := y.came(three, puller.SourcePulled); v.Attempt != 3 {
 			y.Errorf("the job with three ended with attempt %d", v.Attempt)
 		}
 		y.pulls(3)
@@ -309,13 +309,13 @@ func TestAJobEndsAtOnceWhileItWaitsForItsNextAttempt(t *testing.T) {
 		for _, c := range []struct {
 			name string
 			end  func(y *yard, j puller.Job)
-			kind puller.Kind
+			kind puller.ErrorKind
 		}{
 			{"cancel", func(y *yard, j puller.Job) {
 				if _, err := y.Cancel(j.ID); err != nil {
 					y.Error(err)
 				}
-			}, puller.Canceled},
+			}, puller.ErrCanceled},
 			{"Close", func(y *yard, j puller.Job) {
 				if err := y.Close(y.Context()); err != nil {
 					y.Error(err)
@@ -326,7 +326,7 @@ func TestAJobEndsAtOnceWhileItWaitsForItsNextAttempt(t *testing.T) {
 				inYardWith(t, patient, nil, func(y *yard) {
 					y.engine.Script(good, script)
 					j := y.always(good)
-					y.is(j, puller.Active, puller.Resolving)
+					y.is(j, puller.StateActive, puller.PhaseResolving)
 					y.pulls(1)
 					began := time.Now()
 					c.end(y, j)
@@ -350,7 +350,7 @@ func TestATimeoutCoversTheWaitForTheNextAttempt(t *testing.T) {
 	inYardWith(t, patient, nil, func(y *yard) {
 		y.engine.Script(good, cut)
 		timeout, retries := 10*time.Second, 20
-		v := y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.Always, Timeout: puller.Duration(timeout), Retries: &retries}), puller.Timeout)
+		v := y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Timeout: puller.Duration(timeout), Retries: &retries}), puller.ErrTimeout)
 		if took := v.FinishedAt.Sub(v.CreatedAt); took != timeout || !strings.Contains(v.Error.Message, "the last attempt failed: ") {
 			y.Errorf("it ended after %s: %s", took, v.Error.Message)
 		}
@@ -365,16 +365,16 @@ func TestATimeoutCoversTheWaitForTheNextAttempt(t *testing.T) {
 func TestAJobThatCannotOutlastACoolDownEndsAtOnce(t *testing.T) {
 	inYardWith(t, patient, nil, func(y *yard) {
 		y.engine.Script(good, fails("toomanyrequests"))
-		short := puller.PullRequest{Image: good, Policy: puller.Always, Timeout: puller.Duration(10 * time.Second)}
+		short := puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Timeout: puller.Duration(10 * time.Second)}
 		waits := y.always(good)
 		for range 2 {
-			v := y.failed(y.submit(short), puller.RateLimited)
+			v := y.failed(y.submit(short), puller.ErrRateLimited)
 			if took := v.FinishedAt.Sub(v.CreatedAt); took != 0 || v.Error.RetryAfterSeconds != 15 {
 				y.Errorf("it ended after %s with %+v", took, v.Error)
 			}
 		}
 		y.serve(good)
-		y.came(waits, puller.Pulled)
+		y.came(waits, puller.SourcePulled)
 	})
 }
 
@@ -385,7 +385,7 @@ func TestTheNoticeOfARetrySaysWhy(t *testing.T) {
 			p.Fail("connection refused")
 		}, served())
 		j := y.always(good)
-		y.came(j, puller.Pulled)
+		y.came(j, puller.SourcePulled)
 		got := notices(y.events(j))
 		if len(got) != 2 || !strings.Contains(got[0], "tries layer "+layerA) ||
 			!strings.HasPrefix(got[1], "attempt 1 failed (") || !strings.Contains(got[1], "the next one begins in ") {
@@ -399,15 +399,15 @@ func TestAThousandJobsSurviveTheDeathOfTheEngine(t *testing.T) {
 		y.hold(good)
 		jobs := make([]puller.Job, 1000)
 		for i := range jobs {
-			jobs[i] = y.submit(puller.PullRequest{Image: good, Policy: []puller.Policy{puller.Missing, puller.Always}[i%2]})
+			jobs[i] = y.submit(puller.PullRequest{Image: good, Policy: []puller.Policy{puller.PolicyMissing, puller.PolicyAlways}[i%2]})
 		}
-		y.is(jobs[999], puller.Active, puller.Pulling)
+		y.is(jobs[999], puller.StateActive, puller.PhasePulling)
 		y.engine.Kill()
 		<-time.After(5 * time.Second)
 		y.serve(good)
 		y.engine.Revive()
 		for _, j := range jobs {
-			if v := y.came(j, puller.Pulled); v.Attempt != 2 {
+			if v := y.came(j, puller.SourcePulled); v.Attempt != 2 {
 				y.Fatalf("a job ended with attempt %d", v.Attempt)
 			}
 		}

@@ -7,7 +7,7 @@ import (
 )
 
 // storeContainerd is the image store that keeps several platforms under one name.
-const storeContainerd = "containerd"
+const StoreContainerd = "containerd"
 
 // rival is an image of a list that takes the name from one before it.
 type rival struct{ first, second int } // indexes in the list
@@ -52,7 +52,7 @@ func (v rival) err(l Images) error {
 		return r.Platform
 	}
 	one, two := l[v.first], l[v.second]
-	return Errorf(Conflict, "images[%d]: %s for %s, and images[%d] asks for it for %s: this engine keeps one platform under a name, so only the last could be had; ask for one of them, or name each by the digest of its own manifest",
+	return Errorf(ErrConflict, "images[%d]: %s for %s, and images[%d] asks for it for %s: this engine keeps one platform under a name, so only the last could be had; ask for one of them, or name each by the digest of its own manifest",
 		v.second, two.Image, platform(two), v.first, platform(one))
 }
 
@@ -60,7 +60,7 @@ func (v rival) err(l Images) error {
 // it keeps several platforms.
 const rivalsLimit = 5 * time.Second
 
-// checkRivals returns Conflict if the engine can't have all images of a list. An
+// checkRivals returns ErrConflict if the engine can't have all images of a list. An
 // engine that does not answer is asked again when the prewarm begins.
 func (p *Puller) checkRivals(l Images) error {
 	if !l.doubled() {
@@ -92,7 +92,7 @@ func (l Images) doubled() bool {
 // checkRivals is the same for an engine that is known, and those images that counts
 // is true of.
 func (e EngineInfo) checkRivals(l Images, counts func(i int) bool) error {
-	if e.ImageStore == storeContainerd {
+	if e.ImageStore == StoreContainerd {
 		return nil
 	}
 	if found := l.rivals(e.Platform, counts); len(found) > 0 {
@@ -101,7 +101,7 @@ func (e EngineInfo) checkRivals(l Images, counts func(i int) bool) error {
 	return nil
 }
 
-// endRivals ends those children of a prewarm with Conflict that would take the name
+// endRivals ends those children of a prewarm with ErrConflict that would take the name
 // from one before them. It waits for an engine that is away as long as a pull does.
 func (p *Puller) endRivals(b *batch) {
 	p.mu.Lock()
@@ -118,13 +118,13 @@ func (p *Puller) endRivals(b *batch) {
 	}
 	began := time.Now()
 	engine, err := p.engine.Info(p.ctx)
-	for wait := leastEngineWait; KindOf(err) == EngineUnavailable; wait = min(2*wait, mostEngineWait) {
+	for wait := leastEngineWait; KindOf(err) == ErrEngineUnavailable; wait = min(2*wait, mostEngineWait) {
 		if limit := p.opts.FirstByteTimeout; limit > 0 && time.Since(began) >= limit || sleep(p.ctx, wait) != nil {
 			break
 		}
 		engine, err = p.engine.Info(p.ctx)
 	}
-	if err != nil || engine.ImageStore == storeContainerd {
+	if err != nil || engine.ImageStore == StoreContainerd {
 		return
 	}
 	for _, v := range l.rivals(engine.Platform, all) {

@@ -55,7 +55,7 @@ func TestAPrewarmOfTwoPlatformsUnderOneNameIsAConflict(t *testing.T) {
 					switch {
 					case !c.conflict && err != nil:
 						y.Error(err)
-					case c.conflict && (puller.KindOf(err) != puller.Conflict || !strings.Contains(err.Error(), "images[0]") || !strings.Contains(err.Error(), "only the last")):
+					case c.conflict && (puller.KindOf(err) != puller.ErrConflict || !strings.Contains(err.Error(), "images[0]") || !strings.Contains(err.Error(), "only the last")):
 						y.Errorf("the error is %v", err)
 					}
 				}
@@ -85,9 +85,9 @@ func TestAConflictOfPlatformsIsFoundWhenTheEngineIsBack(t *testing.T) {
 			y.Fatal(err)
 		}
 		y.engine.Revive()
-		v := y.failed(j, puller.Conflict)
-		for i, want := range []puller.State{puller.Succeeded, puller.Failed, puller.Succeeded} {
-			if s := v.Images[i]; s.State != want || (s.Error != nil) != (want == puller.Failed) || s.Error != nil && s.Error.Kind != puller.Conflict {
+		v := y.failed(j, puller.ErrConflict)
+		for i, want := range []puller.State{puller.StateSucceeded, puller.StateFailed, puller.StateSucceeded} {
+			if s := v.Images[i]; s.State != want || (s.Error != nil) != (want == puller.StateFailed) || s.Error != nil && s.Error.Kind != puller.ErrConflict {
 				y.Errorf("image %d is %+v", i, s)
 			}
 		}
@@ -103,7 +103,7 @@ func TestAPlanTellsAPlatformThatIsNotThereBeforeAConflict(t *testing.T) {
 		r := asked(good, good)
 		r.Images[0].Platform, r.Images[1].Platform = "linux/s390x", "linux/arm64"
 		plan := y.plan(r)
-		if kindOfJob(plan.Images[0].Error) != puller.PlatformMismatch || plan.Images[1].Error != nil {
+		if kindOfJob(plan.Images[0].Error) != puller.ErrPlatformMismatch || plan.Images[1].Error != nil {
 			y.Errorf("the plan is %+v, %+v", plan.Images[0].Error, plan.Images[1].Error)
 		}
 	})

@@ -89,13 +89,13 @@ func ParseRules(name string, w WrittenRules) (*RuleSet, error) {
 
 // check returns why a request that has its defaults is refused, nil if it is not.
 // named is nil of an image ID.
-// The error is Forbidden and names the rule.
+// The error is ErrForbidden and names the rule.
 func (r *RuleSet) check(named reference.Named, p PullRequest) error {
 	if r == nil {
 		return nil
 	}
 	if named == nil && len(r.allow)+len(r.deny) > 0 {
-		return Errorf(Forbidden, "%s: an image ID has no name that %s.allow and %s.deny could be held to; name a reference", p.Image, r.name, r.name)
+		return Errorf(ErrForbidden, "%s: an image ID has no name that %s.allow and %s.deny could be held to; name a reference", p.Image, r.name, r.name)
 	}
 	if named != nil {
 		if err := r.checkName(named); err != nil {
@@ -105,9 +105,9 @@ func (r *RuleSet) check(named reference.Named, p PullRequest) error {
 	_, digested := named.(reference.Digested)
 	switch {
 	case r.digest && !digested:
-		return Errorf(Forbidden, "%s: %s.require_digest asks for a digest; name it, as in NAME@sha256:…", clip(p.Image), r.name)
+		return Errorf(ErrForbidden, "%s: %s.require_digest asks for a digest; name it, as in NAME@sha256:…", clip(p.Image), r.name)
 	case len(r.policies) > 0 && !slices.Contains(r.policies, p.Policy):
-		return Errorf(Forbidden, "%s: the policy %s is not in %s.policies, which has %s", clip(p.Image), p.Policy, r.name, listed(r.policies))
+		return Errorf(ErrForbidden, "%s: the policy %s is not in %s.policies, which has %s", clip(p.Image), p.Policy, r.name, listed(r.policies))
 	case len(r.platforms) > 0 && !slices.ContainsFunc(r.platforms, func(allowed string) bool {
 		if p.Platform == "" || allowed == DefaultPlatform {
 			return p.Platform == "" && allowed == DefaultPlatform
@@ -118,7 +118,7 @@ func (r *RuleSet) check(named reference.Named, p PullRequest) error {
 		if p.Platform == "" {
 			platform = "engine's own platform, where none is named,"
 		}
-		return Errorf(Forbidden, "%s: the %s is not in %s.platforms, which has %s", clip(p.Image), platform, r.name, listed(r.platforms))
+		return Errorf(ErrForbidden, "%s: the %s is not in %s.platforms, which has %s", clip(p.Image), platform, r.name, listed(r.platforms))
 	}
 	return nil
 }
@@ -138,7 +138,7 @@ func (r *RuleSet) checkName(named reference.Named) error {
 	names := deniedNames(named)
 	for _, p := range r.deny {
 		if p.match(names, tag, digest) {
-			return Errorf(Forbidden, "%s: %s.deny forbids %s", clip(named.String()), r.name, p.written)
+			return Errorf(ErrForbidden, "%s: %s.deny forbids %s", clip(named.String()), r.name, p.written)
 		}
 	}
 	if len(r.allow) == 0 {
@@ -154,7 +154,7 @@ func (r *RuleSet) checkName(named reference.Named) error {
 	for i, p := range r.allow {
 		words[i] = p.written
 	}
-	return Errorf(Forbidden, "%s: no pattern of %s.allow has it; there are %s", clip(named.String()), r.name, listed(words))
+	return Errorf(ErrForbidden, "%s: no pattern of %s.allow has it; there are %s", clip(named.String()), r.name, listed(words))
 }
 
 // listed names what a rule has, as far as a message takes it.
@@ -242,7 +242,7 @@ func glob(g string) *regexp.Regexp {
 	return regexp.MustCompile(`\A` + strings.NewReplacer(`\*\*`, `.*`, `\*`, `[^/]*`, `\?`, `[^/]`).Replace(g) + `\z`)
 }
 
-// pathOf returns a repository's path in its registry, in full: Docker Hub leaves
+// pathOf returns a repository's path in its registry, in full: Docker EventLog leaves
 // "library" out.
 func pathOf(named reference.Named, address string) string {
 	path := reference.Path(named)
@@ -264,7 +264,7 @@ func allowedNames(named reference.Named) []string {
 }
 
 // deniedNames are those by which a pattern of deny has it: also as it is written,
-// by every name of Docker Hub, and where engines may go on to plain HTTP with
+// by every name of Docker EventLog, and where engines may go on to plain HTTP with
 // port 80 or without it.
 func deniedNames(named reference.Named) []string {
 	address := registryOf(named.String())

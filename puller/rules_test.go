@@ -20,13 +20,13 @@ func parseRules(t *testing.T, w puller.WrittenRules) *puller.RuleSet {
 	return r
 }
 
-// forbids checks that an error is Forbidden and names the rule, or that it is none.
+// forbids checks that an error is ErrForbidden and names the rule, or that it is none.
 func forbids(t *testing.T, what string, err error, rule string) {
 	t.Helper()
 	switch {
-	case rule == "" && puller.KindOf(err) == puller.Forbidden:
+	case rule == "" && puller.KindOf(err) == puller.ErrForbidden:
 		t.Errorf("%s: forbidden: %v", what, err)
-	case rule != "" && (puller.KindOf(err) != puller.Forbidden || !strings.Contains(err.Error(), rule)):
+	case rule != "" && (puller.KindOf(err) != puller.ErrForbidden || !strings.Contains(err.Error(), rule)):
 		t.Errorf("%s: the error does not name %q: %v", what, rule, err)
 	}
 }
@@ -131,9 +131,9 @@ func TestRulesSeeThroughEveryWayToWriteAName(t *testing.T) {
 		o.Rules.Pull = parseRules(t, c.rules)
 		inYardWith(t, o, nil, func(y *yard) {
 			what := c.image + " under " + strings.Join(append(c.rules.Allow, c.rules.Deny...), " ")
-			_, err := y.Submit(puller.PullRequest{Image: c.image, Policy: puller.Never})
+			_, err := y.Submit(puller.PullRequest{Image: c.image, Policy: puller.PolicyNever})
 			forbids(t, what, err, c.rule)
-			_, err = y.Puller.Run(puller.RunRequest{Image: c.image, Policy: puller.Never})
+			_, err = y.Puller.Run(puller.RunRequest{Image: c.image, Policy: puller.PolicyNever})
 			forbids(t, "a run of "+what, err, c.rule)
 			if c.rules.RequireDigest {
 				return
@@ -154,7 +154,7 @@ func TestLookAlikesAreNoReferences(t *testing.T) {
 			"docker。io/library/alpine", "docker.io./library/alpine", "docker.io/library/alpine\n", "docker.io/library/alpine:３", "docker.io//library/alpine",
 			"https://docker.io/library/alpine", "docker.io@evil.test/alpine", "docker.io/../library/alpine", "docker.io/Library/alpine", "docker.io%2flibrary/alpine",
 		} {
-			if _, err := y.Submit(puller.PullRequest{Image: image}); puller.KindOf(err) != puller.InvalidRequest {
+			if _, err := y.Submit(puller.PullRequest{Image: image}); puller.KindOf(err) != puller.ErrInvalidRequest {
 				y.Errorf("%q: %v", image, err)
 			}
 		}
@@ -170,20 +170,20 @@ func TestRulesOnPoliciesAndPlatforms(t *testing.T) {
 		platform string
 		rule     string
 	}{
-		{policies, puller.Never, "", ""},
+		{policies, puller.PolicyNever, "", ""},
 		{policies, "", "", ""}, // missing, by default
-		{policies, puller.Always, "", "rules.pull.policies"},
-		{policies, puller.Newer, "", "rules.pull.policies"},
-		{platforms, puller.Never, "linux/amd64", ""},
-		{platforms, puller.Never, "linux/amd64/v2", ""},
-		{platforms, puller.Never, "linux/arm64", ""}, // v8 is what it means
-		{platforms, puller.Never, "linux/arm64/v9", "rules.pull.platforms"},
-		{platforms, puller.Never, "linux/arm/v7", "rules.pull.platforms"},
-		{platforms, puller.Never, "windows/amd64", "rules.pull.platforms"},
-		{platforms, puller.Never, "", "rules.pull.platforms"},
-		{withOwn, puller.Never, "", ""},
-		{withOwn, puller.Never, "linux/arm64/v9", ""},
-		{withOwn, puller.Never, "linux/amd64", "rules.pull.platforms"},
+		{policies, puller.PolicyAlways, "", "rules.pull.policies"},
+		{policies, puller.PolicyNewer, "", "rules.pull.policies"},
+		{platforms, puller.PolicyNever, "linux/amd64", ""},
+		{platforms, puller.PolicyNever, "linux/amd64/v2", ""},
+		{platforms, puller.PolicyNever, "linux/arm64", ""}, // v8 is what it means
+		{platforms, puller.PolicyNever, "linux/arm64/v9", "rules.pull.platforms"},
+		{platforms, puller.PolicyNever, "linux/arm/v7", "rules.pull.platforms"},
+		{platforms, puller.PolicyNever, "windows/amd64", "rules.pull.platforms"},
+		{platforms, puller.PolicyNever, "", "rules.pull.platforms"},
+		{withOwn, puller.PolicyNever, "", ""},
+		{withOwn, puller.PolicyNever, "linux/arm64/v9", ""},
+		{withOwn, puller.PolicyNever, "linux/amd64", "rules.pull.platforms"},
 	} {
 		inYard(t, func(y *yard) {
 			y.serve(good)
@@ -209,11 +209,11 @@ func TestEachWayInHasItsRules(t *testing.T) {
 			"registry.test/other":   {"", "token:ci's rules.run.allow"},
 			"registry.test/only":    {"", ""},
 		} {
-			_, err := y.Submit(puller.PullRequest{Image: image, Policy: puller.Never, Rules: own})
+			_, err := y.Submit(puller.PullRequest{Image: image, Policy: puller.PolicyNever, Rules: own})
 			forbids(t, "pull "+image, err, rules.pull)
-			_, err = y.Puller.Run(puller.RunRequest{Image: image, Policy: puller.Never, Rules: own})
+			_, err = y.Puller.Run(puller.RunRequest{Image: image, Policy: puller.PolicyNever, Rules: own})
 			forbids(t, "run "+image, err, rules.run)
-			list := puller.PrewarmRequest{Images: puller.Images{{Image: good, Policy: puller.Never}, {Image: image, Policy: puller.Never}}, Rules: own}
+			list := puller.PrewarmRequest{Images: puller.Images{{Image: good, Policy: puller.PolicyNever}, {Image: image, Policy: puller.PolicyNever}}, Rules: own}
 			if rules.pull != "" {
 				rules.pull = "images[1]: " + image + ":latest: " + rules.pull
 			}
@@ -259,12 +259,12 @@ func TestWhatWasAcceptedIsNotHeldToNewRules(t *testing.T) {
 	inYard(t, func(y *yard) {
 		y.hold(good)
 		j := y.always(good)
-		y.is(j, puller.Active, puller.Pulling)
+		y.is(j, puller.StateActive, puller.PhasePulling)
 		y.change = func(o *puller.Options) { o.Rules.Pull = rules }
 		y.close()
 		y.serve(good)
 		y.open()
-		y.came(j, puller.Pulled)
+		y.came(j, puller.SourcePulled)
 		_, err := y.Submit(puller.PullRequest{Image: good})
 		forbids(t, "a new one", err, "rules.pull.deny")
 	})

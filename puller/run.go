@@ -71,24 +71,24 @@ func (r RunRequest) withDefaults(o Options) (RunRequest, PullRequest, error) {
 		r.Network = "bridge"
 	case "none", "bridge":
 	default:
-		return r, pull, Errorf(InvalidRequest, "network: %q is not taken; use none or bridge", clip(r.Network))
+		return r, pull, Errorf(ErrInvalidRequest, "network: %q is not taken; use none or bridge", clip(r.Network))
 	}
 	if r.Pids == 0 {
 		r.Pids = defaultPids
 	}
 	switch {
 	case r.Workdir != "" && !path.IsAbs(r.Workdir):
-		err = Errorf(InvalidRequest, "workdir: %q is not an absolute path", clip(r.Workdir))
+		err = Errorf(ErrInvalidRequest, "workdir: %q is not an absolute path", clip(r.Workdir))
 	case len(r.Workdir) > maxPath:
-		err = Errorf(InvalidRequest, "workdir: %d bytes long; it may have at most %d", len(r.Workdir), maxPath)
+		err = Errorf(ErrInvalidRequest, "workdir: %d bytes long; it may have at most %d", len(r.Workdir), maxPath)
 	case slices.ContainsFunc(strings.Split(r.Workdir, "/"), func(name string) bool { return len(name) > maxName }):
-		err = Errorf(InvalidRequest, "workdir: a name in it is longer than %d bytes", maxName)
+		err = Errorf(ErrInvalidRequest, "workdir: a name in it is longer than %d bytes", maxName)
 	case r.Memory < 0:
-		err = Errorf(InvalidRequest, "memory: %d is below 0", r.Memory)
+		err = Errorf(ErrInvalidRequest, "memory: %d is below 0", r.Memory)
 	case !r.CPUs.valid():
 		err = errCPUs(fmt.Sprint(float64(r.CPUs)))
 	case r.Pids < 1 || r.Pids > maxPids:
-		err = Errorf(InvalidRequest, "pids: %d is not between 1 and %d", r.Pids, maxPids)
+		err = Errorf(ErrInvalidRequest, "pids: %d is not between 1 and %d", r.Pids, maxPids)
 	default:
 		err = checkRun(named, pull, o)
 	}
@@ -101,11 +101,11 @@ func (r RunRequest) checkArguments() error {
 		total += len(s) + 1
 		switch {
 		case strings.Contains(s, "\x00"):
-			return Errorf(InvalidRequest, "%s: %q has a NUL byte, which no program takes", field, clip(s))
+			return Errorf(ErrInvalidRequest, "%s: %q has a NUL byte, which no program takes", field, clip(s))
 		case len(s) > maxArgument:
-			return Errorf(InvalidRequest, "%s: one of %d bytes; one may have at most %d", field, len(s), maxArgument)
+			return Errorf(ErrInvalidRequest, "%s: one of %d bytes; one may have at most %d", field, len(s), maxArgument)
 		case total > maxArguments:
-			return Errorf(InvalidRequest, "%s: with it, cmd, entrypoint and env have more than %d bytes", field, maxArguments)
+			return Errorf(ErrInvalidRequest, "%s: with it, cmd, entrypoint and env have more than %d bytes", field, maxArguments)
 		}
 		return nil
 	}
@@ -123,7 +123,7 @@ func (r RunRequest) checkArguments() error {
 	}
 	for name := range r.Env {
 		if name == "" || strings.Contains(name, "=") {
-			return Errorf(InvalidRequest, "env: %q is no name; it may not be empty, nor hold =", clip(name))
+			return Errorf(ErrInvalidRequest, "env: %q is no name; it may not be empty, nor hold =", clip(name))
 		}
 	}
 	return nil

@@ -22,7 +22,7 @@ import (
 )
 
 // running is a Puller that runs some programs at a time.
-var running = puller.Options{Concurrency: 4, Policy: puller.Missing, Retries: 3, Timeout: 30 * time.Minute, Runs: 4}
+var running = puller.Options{Concurrency: 4, Policy: puller.PolicyMissing, Retries: 3, Timeout: 30 * time.Minute, Runs: 4}
 
 // inRunYard runs a test with the image good served, whose program is p.
 func inRunYard(t *testing.T, p pullertest.Program, test func(y *yard)) {
@@ -50,7 +50,7 @@ func (y *yard) run(r puller.RunRequest) puller.Job {
 func (y *yard) exited(j puller.Job, code int) puller.Job {
 	y.Helper()
 	v := y.end(j)
-	if v.State != puller.Succeeded || v.Result == nil || v.Result.ExitCode == nil {
+	if v.State != puller.StateSucceeded || v.Result == nil || v.Result.ExitCode == nil {
 		y.Fatalf("the run is %s: %+v", v.State, v.Error)
 	}
 	if *v.Result.ExitCode != code {
@@ -130,7 +130,7 @@ func TestARunEndsWithItsExitCode(t *testing.T) {
 		inRunYard(t, pullertest.Print("out", "err", code), func(y *yard) {
 			j := y.run(puller.RunRequest{})
 			v := y.exited(j, code)
-			if r := v.Result; r.OOMKilled || r.Truncated || r.Source != puller.Pulled || r.ImageID == "" || r.Digest == "" || r.DurationSeconds < 0 || v.Kind != puller.KindRun {
+			if r := v.Result; r.OOMKilled || r.Truncated || r.Source != puller.SourcePulled || r.ImageID == "" || r.Digest == "" || r.DurationSeconds < 0 || v.Kind != puller.JobRun {
 				y.Errorf("the result is %+v", r)
 			}
 			if stdout, stderr := printed(y, y.events(j)); stdout != "out" || stderr != "err" {
@@ -161,7 +161,7 @@ func (e faultyEngine) Run(ctx context.Context, id string, tty bool, started func
 func TestWhatTheEngineSaysWentWrongIsNoExitOfTheProgram(t *testing.T) {
 	inYardWith(t, running, func(e puller.Engine) puller.Engine { return faultyEngine{e} }, func(y *yard) {
 		y.serve(good)
-		v := y.failed(y.run(puller.RunRequest{}), puller.Internal)
+		v := y.failed(y.run(puller.RunRequest{}), puller.ErrInternal)
 		if !strings.Contains(v.Error.Message, "the shim has died") {
 			y.Errorf("the error is %q", v.Error.Message)
 		}
@@ -176,7 +176,7 @@ func TestARunTellsItsPhasesInOrder(t *testing.T) {
 		io.WriteString(p.Stderr(), "two")
 		return 0
 	}, func(y *yard) {
-		j := y.run(puller.RunRequest{Policy: puller.Always})
+		j := y.run(puller.RunRequest{Policy: puller.PolicyAlways})
 		y.exited(j, 0)
 		want := []string{
 			"state queued", "state active/resolving", "state active/pulling", "state active/verifying", "state active/creating",
@@ -240,7 +240,7 @@ func TestAContainerIsWhatWasAskedForAndLockedDown(t *testing.T) {
 			Platform: "linux/amd64", Cmd: []string{"a", "b c"}, Entrypoint: []string{"/x"}, Env: map[string]string{"Z": "1", "A": "x=y", "M": ""},
 			Workdir: "/w", User: "1:2", Network: "none", Memory: 64 << 20, CPUs: 0.29, Pids: 7, TTY: true,
 		})
-		y.is(j, puller.Active, puller.Running)
+		y.is(j, puller.StateActive, puller.PhaseRunning)
 		pids := int64(7)
 		want := pullertest.ContainerRequest{
 			Image: pullertest.NewImage(good, 1).ID, Cmd: []string{"a", "b c"}, Entrypoint: []string{"/x"}, Env: []string{"A=x=y", "M=", "Z=1"},
@@ -261,7 +261,7 @@ func TestAContainerIsWhatWasAskedForAndLockedDown(t *testing.T) {
 			y.Errorf("the engine was asked for\n%+v, not\n%+v", got, want)
 		}
 		plain := y.run(puller.RunRequest{})
-		y.is(plain, puller.Active, puller.Running)
+		y.is(plain, puller.StateActive, puller.PhaseRunning)
 		got = y.engine.Containers()[1].Requested
 		if h := got.HostConfig; h.NetworkMode != "bridge" || h.PidsLimit == nil || *h.PidsLimit != 1024 || h.Memory != 0 || h.NanoCpus != 0 || got.Entrypoint != nil || len(got.Env) != 0 {
 			y.Errorf("without anything asked for, the engine was asked for %+v", got)
@@ -285,20 +285,20 @@ var runPhases = map[string]struct {
 			return 0, ""
 		})
 		return func() { close(gate) }
-	}, puller.Queued, ""},
-	"pulling":  {func(y *yard) func() { return y.hold(good) }, puller.Active, puller.Pulling},
-	"creating": {func(y *yard) func() { return y.stuck("create") }, puller.Active, puller.Creating},
-	"created":  {func(y *yard) func() { return y.stuck("attach") }, puller.Active, puller.Creating},
-	"starting": {func(y *yard) func() { return y.stuck("start") }, puller.Active, puller.Creating},
-	"running":  {func(y *yard) func() { return y.stuck("wait") }, puller.Active, puller.Running},
-	"removing": {func(y *yard) func() { return y.stuck("remove") }, puller.Active, puller.Removing},
+	}, puller.StateQueued, ""},
+	"pulling":  {func(y *yard) func() { return y.hold(good) }, puller.StateActive, puller.PhasePulling},
+	"creating": {func(y *yard) func() { return y.stuck("create") }, puller.StateActive, puller.PhaseCreating},
+	"created":  {func(y *yard) func() { return y.stuck("attach") }, puller.StateActive, puller.PhaseCreating},
+	"starting": {func(y *yard) func() { return y.stuck("start") }, puller.StateActive, puller.PhaseCreating},
+	"running":  {func(y *yard) func() { return y.stuck("wait") }, puller.StateActive, puller.PhaseRunning},
+	"removing": {func(y *yard) func() { return y.stuck("remove") }, puller.StateActive, puller.PhaseRemoving},
 }
 
 func TestARunCanBeCancelledInEveryPhase(t *testing.T) {
 	for name, c := range runPhases {
 		t.Run(name, func(t *testing.T) {
 			program := pullertest.Hang("")
-			if c.phase == puller.Removing {
+			if c.phase == puller.PhaseRemoving {
 				program = nil
 			}
 			inRunYard(t, program, func(y *yard) {
@@ -308,13 +308,13 @@ func TestARunCanBeCancelledInEveryPhase(t *testing.T) {
 				canceled := make(chan error)
 				go func() { _, err := y.Cancel(j.ID); canceled <- err }()
 				synctest.Wait()
-				if c.phase != puller.Pulling && c.state != puller.Queued {
+				if c.phase != puller.PhasePulling && c.state != puller.StateQueued {
 					release()
 				}
 				if err := <-canceled; err != nil {
 					y.Error(err)
 				}
-				v := y.failed(j, puller.Canceled)
+				v := y.failed(j, puller.ErrCanceled)
 				if took := v.FinishedAt.Sub(v.CreatedAt); took > 20*time.Second {
 					y.Errorf("that took %s", took)
 				}
@@ -344,7 +344,7 @@ func TestACancelledRunHasItsGrace(t *testing.T) {
 				if _, err := y.Cancel(j.ID); err != nil {
 					y.Error(err)
 				}
-				y.failed(j, puller.Canceled)
+				y.failed(j, puller.ErrCanceled)
 				took, want := time.Since(began), "0,1,2,"
 				if term {
 					want = "0,1,2,3,4,5,6,7,8,9,10,11,12,"
@@ -365,7 +365,7 @@ func TestARunsTimeIsUp(t *testing.T) {
 	for name, c := range runPhases {
 		t.Run(name, func(t *testing.T) {
 			program := pullertest.Hang("up")
-			if c.phase == puller.Removing {
+			if c.phase == puller.PhaseRemoving {
 				program = nil
 			}
 			inRunYard(t, program, func(y *yard) {
@@ -374,10 +374,10 @@ func TestARunsTimeIsUp(t *testing.T) {
 				y.is(j, c.state, c.phase)
 				<-time.After(30 * time.Second)
 				synctest.Wait()
-				if c.phase != puller.Pulling && c.state != puller.Queued {
+				if c.phase != puller.PhasePulling && c.state != puller.StateQueued {
 					release()
 				}
-				y.failed(j, puller.Timeout)
+				y.failed(j, puller.ErrTimeout)
 				y.empty()
 			})
 		})
@@ -388,12 +388,12 @@ func TestARunThatCantBeLeavesNoContainer(t *testing.T) {
 	for at, c := range map[string]struct {
 		status  int
 		message string
-		kind    puller.Kind
+		kind    puller.ErrorKind
 	}{
-		"create": {http.StatusBadRequest, "Minimum memory limit allowed is 6MB", puller.InvalidRequest},
-		"start":  {http.StatusBadRequest, `OCI runtime create failed: runc create failed: unable to start container process: exec: "x": stat x: no such file or directory: unknown`, puller.InvalidRequest},
-		"attach": {http.StatusInternalServerError, "kaput", puller.Internal},
-		"wait":   {http.StatusInternalServerError, "kaput", puller.Internal},
+		"create": {http.StatusBadRequest, "Minimum memory limit allowed is 6MB", puller.ErrInvalidRequest},
+		"start":  {http.StatusBadRequest, `OCI runtime create failed: runc create failed: unable to start container process: exec: "x": stat x: no such file or directory: unknown`, puller.ErrInvalidRequest},
+		"attach": {http.StatusInternalServerError, "kaput", puller.ErrInternal},
+		"wait":   {http.StatusInternalServerError, "kaput", puller.ErrInternal},
 	} {
 		t.Run(at, func(t *testing.T) {
 			inRunYard(t, nil, func(y *yard) {
@@ -427,7 +427,7 @@ func TestAnImageThatWasPrunedIsPulledOnceMore(t *testing.T) {
 				more := times > 1
 				j := y.run(puller.RunRequest{})
 				if more {
-					y.failed(j, puller.NotFound)
+					y.failed(j, puller.ErrNotFound)
 				} else {
 					y.exited(j, 0)
 				}
@@ -503,7 +503,7 @@ func TestABadRunIsRefusedByField(t *testing.T) {
 						r.Image = good
 					}
 					_, err := y.Puller.Run(r)
-					if puller.KindOf(err) != puller.InvalidRequest || !strings.HasPrefix(err.Error(), field+": ") || len(err.Error()) > 500 {
+					if puller.KindOf(err) != puller.ErrInvalidRequest || !strings.HasPrefix(err.Error(), field+": ") || len(err.Error()) > 500 {
 						y.Errorf("the error is %.600v", err)
 					}
 				})
@@ -527,10 +527,10 @@ func TestARunThatIsAskedForTwiceRunsOnce(t *testing.T) {
 			y.Errorf("%d containers were created", n)
 		}
 		r.Env = map[string]string{"A": "1"}
-		if _, err := y.Puller.Run(r); puller.KindOf(err) != puller.Conflict {
+		if _, err := y.Puller.Run(r); puller.KindOf(err) != puller.ErrConflict {
 			y.Error(err)
 		}
-		if _, err := y.Submit(puller.PullRequest{Image: good, IdempotencyKey: "key"}); puller.KindOf(err) != puller.Conflict {
+		if _, err := y.Submit(puller.PullRequest{Image: good, IdempotencyKey: "key"}); puller.KindOf(err) != puller.ErrConflict {
 			y.Error(err)
 		}
 	})
@@ -542,7 +542,7 @@ func TestRunsAreListed(t *testing.T) {
 		y.exited(j, 0)
 		y.end(y.always(good))
 		for range 2 {
-			page, _, err := y.Jobs(puller.Filter{Kind: puller.KindRun})
+			page, _, err := y.Jobs(puller.Filter{Kind: puller.JobRun})
 			if err != nil || len(page) != 1 || page[0].ID != j.ID {
 				y.Errorf("the runs are %+v, %v", page, err)
 			}
@@ -598,7 +598,7 @@ func TestTheOutputOfPrunedRunsIsRemoved(t *testing.T) {
 		if files, err := os.ReadDir(dir); err != nil || len(files) != 0 {
 			y.Errorf("there are %v, %v", files, err)
 		}
-		if _, err := y.Job(j.ID); puller.KindOf(err) != puller.NotFound {
+		if _, err := y.Job(j.ID); puller.KindOf(err) != puller.ErrNotFound {
 			y.Error(err)
 		}
 	})

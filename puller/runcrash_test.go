@@ -76,7 +76,7 @@ func TestARunGoesOnAfterARestartInEveryPhase(t *testing.T) {
 					inRunYard(t, counting(3, 7), func(y *yard) {
 						release := c.prepare(y)
 						j := y.run(puller.RunRequest{})
-						if c.phase == puller.Removing {
+						if c.phase == puller.PhaseRemoving {
 							<-time.After(4 * time.Second)
 						}
 						y.is(j, c.state, c.phase)
@@ -194,7 +194,7 @@ func TestAContainerThatVanishedIsNotRunAgain(t *testing.T) {
 			t.Run(fmt.Sprint(how, " after ", age), func(t *testing.T) {
 				inRunYard(t, pullertest.Hang("up"), func(y *yard) {
 					j := y.run(puller.RunRequest{})
-					y.is(j, puller.Active, puller.Running)
+					y.is(j, puller.StateActive, puller.PhaseRunning)
 					<-time.After(age)
 					if how == "no restart" {
 						y.open = func() {}
@@ -205,7 +205,7 @@ func TestAContainerThatVanishedIsNotRunAgain(t *testing.T) {
 						}
 					})
 					stop(y)
-					v := y.failed(j, puller.Internal)
+					v := y.failed(j, puller.ErrInternal)
 					if !strings.Contains(v.Error.Message, "gone") {
 						y.Errorf("the error is %q", v.Error.Message)
 					}
@@ -239,7 +239,7 @@ func TestARunWithCredentialsIsDeniedAfterACrashUnlessItsImageIsThere(t *testing.
 			inRunYard(t, pullertest.Print("up", "", 4), func(y *yard) {
 				y.hold(good)
 				j := y.run(puller.RunRequest{Credentials: credentials(y, "secret")})
-				y.is(j, puller.Active, puller.Pulling)
+				y.is(j, puller.StateActive, puller.PhasePulling)
 				<-time.After(time.Second)
 				y.down(func() {
 					if there {
@@ -250,7 +250,7 @@ func TestARunWithCredentialsIsDeniedAfterACrashUnlessItsImageIsThere(t *testing.
 				if there {
 					y.exited(j, 4)
 				} else {
-					y.failed(j, puller.Denied)
+					y.failed(j, puller.ErrDenied)
 				}
 				y.empty()
 				y.pulls(1)
@@ -277,7 +277,7 @@ func TestARunOutlivesItsEngine(t *testing.T) {
 		for range 2 {
 			y.engine.Kill()
 			<-time.After(time.Second)
-			y.is(j, puller.Active, puller.Running)
+			y.is(j, puller.StateActive, puller.PhaseRunning)
 			y.engine.Revive()
 		}
 		v := y.exited(j, 6)
@@ -329,10 +329,10 @@ func TestAnEngineThatStaysAwayEndsARunAndWhatIsLeftIsRemovedLater(t *testing.T) 
 	inYardWith(t, o, nil, func(y *yard) {
 		y.engine.Program(y.serve(good).ID, pullertest.Hang("up"))
 		j := y.run(puller.RunRequest{})
-		y.is(j, puller.Active, puller.Running)
+		y.is(j, puller.StateActive, puller.PhaseRunning)
 		y.engine.Kill()
 		began := time.Now()
-		v := y.failed(j, puller.EngineUnavailable)
+		v := y.failed(j, puller.ErrEngineUnavailable)
 		if took := time.Since(began); took < 2*time.Minute || took > 4*time.Minute {
 			y.Errorf("that took %s: %v", took, v.Error)
 		}
@@ -373,7 +373,7 @@ func TestAnExitThatWasSavedIsNotLookedForAgain(t *testing.T) {
 	inRunYard(t, pullertest.Print("up", "", 5), func(y *yard) {
 		var kept *pullertest.Store
 		y.store.OnSave(func(records []puller.Record) {
-			if len(records) == 1 && records[0].Job.State == puller.Succeeded && kept == nil {
+			if len(records) == 1 && records[0].Job.State == puller.StateSucceeded && kept == nil {
 				kept = y.store.Reopen()
 			}
 		})
@@ -395,7 +395,7 @@ func TestAnExitThatWasSavedIsNotLookedForAgain(t *testing.T) {
 func TestARunThatWaitsForItsContainerCanBeCancelled(t *testing.T) {
 	inRunYard(t, pullertest.Hang("up"), func(y *yard) {
 		j := y.run(puller.RunRequest{})
-		y.is(j, puller.Active, puller.Running)
+		y.is(j, puller.StateActive, puller.PhaseRunning)
 		<-time.After(time.Second)
 		y.down(y.engine.Kill)
 		y.crash()
@@ -404,7 +404,7 @@ func TestARunThatWaitsForItsContainerCanBeCancelled(t *testing.T) {
 		if _, err := y.Cancel(j.ID); err != nil {
 			y.Error(err)
 		}
-		y.failed(j, puller.Canceled)
+		y.failed(j, puller.ErrCanceled)
 		y.empty()
 	})
 }
@@ -420,14 +420,14 @@ func TestARunThatWasCanceledBeforeACrashEndsAsCanceled(t *testing.T) {
 			t.Run(name+", "+how, func(t *testing.T) {
 				inRunYard(t, counting(20, 0), func(y *yard) {
 					j := y.run(puller.RunRequest{})
-					y.is(j, puller.Active, puller.Running)
+					y.is(j, puller.StateActive, puller.PhaseRunning)
 					release := y.stuck("stop")
 					go y.Cancel(j.ID)
 					synctest.Wait()
 					y.down(func() { y.engine.OnContainer(nil); down(y) })
 					began := time.Now()
 					stop(y)
-					y.failed(j, puller.Canceled)
+					y.failed(j, puller.ErrCanceled)
 					if took := time.Since(began); took > time.Minute+15*time.Second {
 						y.Errorf("it took %s", took)
 					}
@@ -454,7 +454,7 @@ func (y *yard) cancelAfterCrash(j puller.Job, at string) {
 	if err := <-canceled; err != nil {
 		y.Error(err)
 	}
-	y.failed(j, puller.Canceled)
+	y.failed(j, puller.ErrCanceled)
 	y.empty()
 }
 
@@ -464,7 +464,7 @@ func TestARunThatOnlyWaitsForItsRemovalAfterACrashCanBeCancelled(t *testing.T) {
 		held := y.stuck("remove")
 		defer held()
 		j := y.run(puller.RunRequest{})
-		y.is(j, puller.Active, puller.Removing)
+		y.is(j, puller.StateActive, puller.PhaseRemoving)
 		<-time.After(time.Second)
 		y.cancelAfterCrash(j, "list")
 	})

@@ -50,9 +50,9 @@ func TestAnEngineThatComesBackLateIsRidOfTheContainer(t *testing.T) {
 	inYardWith(t, o, nil, func(y *yard) {
 		y.engine.Program(y.serve(good).ID, pullertest.Hang("up"))
 		j := y.run(puller.RunRequest{})
-		y.is(j, puller.Active, puller.Running)
+		y.is(j, puller.StateActive, puller.PhaseRunning)
 		y.engine.Kill()
-		y.failed(j, puller.EngineUnavailable)
+		y.failed(j, puller.ErrEngineUnavailable)
 		<-time.After(time.Hour)
 		y.engine.Revive()
 		<-time.After(2 * time.Minute)
@@ -66,12 +66,12 @@ func TestContainersThatAreFollowedAgainTakeTheirPlaces(t *testing.T) {
 	inYardWith(t, o, nil, func(y *yard) {
 		y.engine.Program(y.serve(good).ID, pullertest.Hang(""))
 		first := y.run(puller.RunRequest{})
-		y.is(first, puller.Active, puller.Running)
+		y.is(first, puller.StateActive, puller.PhaseRunning)
 		second := y.run(puller.RunRequest{})
 		<-time.After(time.Second)
 		y.crash()
 		third := y.run(puller.RunRequest{})
-		y.is(first, puller.Active, puller.Running)
+		y.is(first, puller.StateActive, puller.PhaseRunning)
 		if n := len(y.engine.Containers()); n != 1 {
 			y.Errorf("there are %d containers", n)
 		}
@@ -90,11 +90,11 @@ func TestAnEmptyEntrypointOutlivesACrash(t *testing.T) {
 			inRunYard(t, pullertest.Hang(""), func(y *yard) {
 				release := y.hold(good)
 				j := y.run(puller.RunRequest{Entrypoint: entrypoint})
-				y.is(j, puller.Active, puller.Pulling)
+				y.is(j, puller.StateActive, puller.PhasePulling)
 				defer release()
 				y.down(func() { y.serve(good) })
 				y.crash()
-				y.is(j, puller.Active, puller.Running)
+				y.is(j, puller.StateActive, puller.PhaseRunning)
 				if got := y.engine.Containers()[0].Requested.Entrypoint; (got == nil) != (entrypoint == nil) {
 					y.Errorf("the engine was asked for %#v", got)
 				}
@@ -131,7 +131,7 @@ func TestARunThatBeginsAnewCanBeCancelled(t *testing.T) {
 				held := y.stuck("attach")
 				defer held()
 				j := y.run(puller.RunRequest{})
-				y.is(j, puller.Active, puller.Creating)
+				y.is(j, puller.StateActive, puller.PhaseCreating)
 				<-time.After(time.Second)
 				y.cancelAfterCrash(j, at)
 			})
@@ -142,7 +142,7 @@ func TestARunThatBeginsAnewCanBeCancelled(t *testing.T) {
 func TestARunGoesOnThoughTheStoreFails(t *testing.T) {
 	inRunYard(t, counting(3, 2), func(y *yard) {
 		j := y.run(puller.RunRequest{})
-		y.is(j, puller.Active, puller.Running)
+		y.is(j, puller.StateActive, puller.PhaseRunning)
 		y.store.Fail(errors.New("no space left on device"))
 		y.exited(j, 2)
 		y.counts(j, 3, nil)
@@ -189,7 +189,7 @@ func TestNoRunIsLostOrDoubledWhateverHappens(t *testing.T) {
 				}
 				for _, j := range jobs {
 					// An exit that no engine can have seen is no success.
-					if v := y.end(j); v.State != puller.Failed || !v.Result.Interrupted || v.Error.Kind != puller.EngineUnavailable {
+					if v := y.end(j); v.State != puller.StateFailed || !v.Result.Interrupted || v.Error.Kind != puller.ErrEngineUnavailable {
 						y.exited(j, 1)
 					}
 					y.counts(j, 5, nil)
@@ -211,13 +211,13 @@ func TestAContainerThatComesLateIsRemoved(t *testing.T) {
 	inRunYard(t, nil, func(y *yard) {
 		y.stuck("create")
 		j := y.run(puller.RunRequest{})
-		y.is(j, puller.Active, puller.Creating)
+		y.is(j, puller.StateActive, puller.PhaseCreating)
 		began := time.Now()
 		y.engine.OnContainer(nil)
 		if _, err := y.Cancel(j.ID); err != nil || time.Since(began) > 11*time.Second {
 			y.Errorf("that took %s: %v", time.Since(began), err)
 		}
-		y.failed(j, puller.Canceled)
+		y.failed(j, puller.ErrCanceled)
 		<-time.After(3 * time.Minute)
 		y.empty()
 	})
@@ -226,7 +226,7 @@ func TestAContainerThatComesLateIsRemoved(t *testing.T) {
 func TestARunWhoseOutputCantBeKeptRunsAllTheSame(t *testing.T) {
 	inRunYard(t, counting(3, 2), func(y *yard) {
 		j := y.run(puller.RunRequest{Timeout: puller.Duration(time.Hour)})
-		y.is(j, puller.Active, puller.Running)
+		y.is(j, puller.StateActive, puller.PhaseRunning)
 		found, _ := filepath.Glob(filepath.Join(os.TempDir(), "*", "*", j.ID+".*"))
 		if len(found) != 1 {
 			y.Fatalf("its output is in %q", found)

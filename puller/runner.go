@@ -45,8 +45,8 @@ const (
 )
 
 // Run accepts a job that runs an image's program, and returns it. The job is on
-// disk by then. The error is InvalidRequest, naming the field, Forbidden, naming
-// the rule, Conflict, or Overloaded.
+// disk by then. The error is ErrInvalidRequest, naming the field, ErrForbidden, naming
+// the rule, ErrConflict, or ErrOverloaded.
 func (p *Puller) Run(r RunRequest) (Job, error) {
 	asked := r
 	r, pull, err := r.withDefaults(p.opts)
@@ -54,7 +54,7 @@ func (p *Puller) Run(r RunRequest) (Job, error) {
 		return Job{}, err
 	}
 	j := p.newPull(pull)
-	j.view.Kind = KindRun
+	j.view.Kind = JobRun
 	r.Credentials, r.Rules = Credentials{}, Rules{}
 	j.run = &run{request: r, name: containerName()}
 	asked.Image, asked.Platform = r.Image, r.Platform
@@ -87,7 +87,7 @@ func (p *Puller) create(j *job, image Result) {
 		p.ended(j, Exit{}, context.Cause(j.context()))
 		return
 	}
-	p.to(j, Creating)
+	p.to(j, PhaseCreating)
 	if j.run.name == "" { // an older Towline accepted it
 		p.mu.Lock()
 		j.run.name = containerName()
@@ -105,7 +105,7 @@ func (p *Puller) create(j *job, image Result) {
 	for _, w := range warnings {
 		p.tell(j, w)
 	}
-	if KindOf(err) == NotFound && !j.run.again && j.run.request.Policy != Never {
+	if KindOf(err) == ErrNotFound && !j.run.again && j.run.request.Policy != PolicyNever {
 		p.tell(j, "the image is gone since it was proven to be there; it is pulled again")
 		p.mu.Lock()
 		defer p.unlock()
@@ -142,9 +142,9 @@ func (p *Puller) createOnce(ctx context.Context, j *job, asked Container) (id st
 	began := time.Now()
 	for wait := leastEngineWait; ; wait = min(2*wait, mostEngineWait) {
 		if id, warnings, err = p.engine.Create(ctx, asked); err == nil {
-			err = p.engine.Check(ctx, id, asked)
+			err = p.engine.CheckContainer(ctx, id, asked)
 		}
-		if kind := KindOf(err); kind != EngineUnavailable && kind != Conflict || j.context().Err() != nil {
+		if kind := KindOf(err); kind != ErrEngineUnavailable && kind != ErrConflict || j.context().Err() != nil {
 			return id, warnings, err
 		}
 		if wait == leastEngineWait {
@@ -152,12 +152,12 @@ func (p *Puller) createOnce(ctx context.Context, j *job, asked Container) (id st
 		}
 		c, missing := p.awaitContainer(j)
 		if missing == nil {
-			missing = p.engine.Check(ctx, c.ID, asked)
+			missing = p.engine.CheckContainer(ctx, c.ID, asked)
 		}
 		switch {
 		case missing == nil:
 			return c.ID, warnings, nil
-		case !errors.Is(missing, errContainerGone) && KindOf(missing) != EngineUnavailable:
+		case !errors.Is(missing, errContainerGone) && KindOf(missing) != ErrEngineUnavailable:
 			return "", nil, missing
 		}
 		if limit := p.opts.FirstByteTimeout; limit > 0 && time.Since(began) >= limit || sleep(j.context(), wait) != nil {
@@ -182,14 +182,14 @@ func (p *Puller) started(j *job) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	j.run.running = true
-	j.enter(Active, Running, j.view.Attempt)
+	j.enter(StateActive, PhaseRunning, j.view.Attempt)
 }
 
 // exited sees to what is left of a run whose container has exited, or that the
 // engine does not tell of any more.
 func (p *Puller) exited(j *job, seen sight, exit Exit, err error) {
 	seen, exit, err = p.outlast(j, seen, exit, err)
-	if KindOf(err) == NotFound {
+	if KindOf(err) == ErrNotFound {
 		err = errContainerGone
 	}
 	if err == nil {
@@ -208,7 +208,7 @@ func (p *Puller) exited(j *job, seen sight, exit Exit, err error) {
 		p.mu.Unlock()
 		p.sync()
 	}
-	p.to(j, Removing)
+	p.to(j, PhaseRemoving)
 	p.clear(j, exit, err)
 }
 
@@ -236,7 +236,7 @@ func (p *Puller) clear(j *job, exit Exit, err error) {
 func (p *Puller) ended(j *job, exit Exit, err error) {
 	switch {
 	case err == nil && exit.Error != "":
-		err = Errorf(Internal, "the engine could not run the container to its end: %s", exit.Error)
+		err = Errorf(ErrInternal, "the engine could not run the container to its end: %s", exit.Error)
 	case err == nil && exit.Interrupted:
 		err = errInterrupted(exit)
 	}
@@ -254,7 +254,7 @@ func (p *Puller) ended(j *job, exit Exit, err error) {
 	case err == nil:
 		result.ExitCode, result.OOMKilled = &exit.Code, exit.OOMKilled
 		p.finish(j, result, nil)
-	case KindOf(err) == EngineUnavailable && (j.run.running || j.run.mayHaveRun()):
+	case KindOf(err) == ErrEngineUnavailable && (j.run.running || j.run.mayHaveRun()):
 		result.Interrupted = true
 		p.finish(j, result, err)
 	default:
@@ -266,7 +266,7 @@ func (p *Puller) ended(j *job, exit Exit, err error) {
 func (p *Puller) to(j *job, phase Phase) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	j.enter(Active, phase, j.view.Attempt)
+	j.enter(StateActive, phase, j.view.Attempt)
 }
 
 func (p *Puller) tell(j *job, message string) {

@@ -71,7 +71,7 @@ func TestAContainerThatOnlyClaimsToBeOfARunIsLeftAlone(t *testing.T) {
 				y.claims(j.ID)
 				before := y.others("", nil)
 				release()
-				y.is(j, puller.Active, puller.Running)
+				y.is(j, puller.StateActive, puller.PhaseRunning)
 				own := y.engine.Containers()[1]
 				keep := []string{
 					before, y.others("x"+own.Name, nil), y.others(strings.ToUpper(own.Name), nil), y.others(j.ID, nil),
@@ -94,7 +94,7 @@ func TestLabelsOfARunsImageAreNotThoseOfItsContainer(t *testing.T) {
 	inRunYard(t, pullertest.Hang(""), func(y *yard) {
 		y.engine.Label(pullertest.NewImage(good, 1).ID, map[string]string{"towline.job": "theirs", "towline.instance": "theirs", "other": "kept"})
 		j := y.run(puller.RunRequest{})
-		y.is(j, puller.Active, puller.Running)
+		y.is(j, puller.StateActive, puller.PhaseRunning)
 		if l := y.engine.Containers()[0].Labels; l["towline.job"] != j.ID || l["towline.instance"] != y.store.Instance() || l["other"] != "kept" {
 			y.Errorf("its labels are %v", l)
 		}
@@ -159,7 +159,7 @@ func TestARunOfAnOlderTowlineIsTakenOver(t *testing.T) {
 		if err != nil {
 			y.Fatal(err)
 		}
-		r.Run.Name, r.Run.Container, r.Job.Phase = "", "", puller.Running
+		r.Run.Name, r.Run.Container, r.Job.Phase = "", "", puller.PhaseRunning
 		release()
 		y.close()
 		synctest.Wait() // the engine may have created one all the same
@@ -229,7 +229,7 @@ func TestAnIDOfAnotherContainerIsNotTaken(t *testing.T) {
 		y.serve(good)
 		y.engine.Program(claim, pullertest.Hang(""))
 		e.id = y.others("", nil)
-		v := y.failed(y.run(puller.RunRequest{}), puller.Internal)
+		v := y.failed(y.run(puller.RunRequest{}), puller.ErrInternal)
 		if !strings.Contains(v.Error.Message, "asked to create") {
 			y.Errorf("the error is %q", v.Error.Message)
 		}
@@ -278,7 +278,7 @@ func TestDaemonsThatShareAnEngineLeaveEachOthersContainersAlone(t *testing.T) {
 			inRunYard(t, pullertest.Hang(""), func(y *yard) {
 				first, other := y.Puller, store(y)
 				j := y.run(puller.RunRequest{})
-				y.is(j, puller.Active, puller.Running)
+				y.is(j, puller.StateActive, puller.PhaseRunning)
 				c := y.engine.Containers()[0].ID
 				y.store = other
 				y.open()

@@ -46,7 +46,7 @@ func (p *Puller) seek(j *job) {
 // held.
 func (p *Puller) pulling(j *job) bool {
 	t := p.transfers[j.key]
-	return j.request.Policy == Missing && t != nil && t.absent
+	return j.request.Policy == PolicyMissing && t != nil && t.absent
 }
 
 // check asks the engine whether the job's image is there, and has it pulled if
@@ -87,11 +87,11 @@ func (p *Puller) judge(j *job, image Image, err error) bool {
 		return true // the transfer asks the registry whether it may be given
 	case present:
 		p.finish(j, p.resultOf(image, j.key.wanted()), nil)
-	case KindOf(err) == EngineUnavailable && *j.request.Retries > 0:
+	case KindOf(err) == ErrEngineUnavailable && *j.request.Retries > 0:
 		return true // the transfer waits for it
-	case err != nil && KindOf(err) != NotFound:
+	case err != nil && KindOf(err) != ErrNotFound:
 		p.finish(j, Result{}, err)
-	case j.request.Policy == Never || partsOf(j.view.Image).id != "":
+	case j.request.Policy == PolicyNever || partsOf(j.view.Image).id != "":
 		p.finish(j, Result{}, errNotPresent(j.request, why))
 	default:
 		return true
@@ -102,18 +102,18 @@ func (p *Puller) judge(j *job, image Image, err error) bool {
 // errNotPresent is why a job fails that can't or must not be pulled. why, if not nil,
 // says what speaks against the image that the engine has.
 func errNotPresent(r PullRequest, why error) error {
-	kind, words := NotFound, "not present on the engine, and the policy is never to pull it"
+	kind, words := ErrNotFound, "not present on the engine, and the policy is never to pull it"
 	if partsOf(r.Image).id != "" {
 		words = "it is an image ID, and the engine has no such image; no registry knows IDs, so name a reference to have it pulled"
-		if r.Policy != Never {
-			kind = InvalidRequest
+		if r.Policy != PolicyNever {
+			kind = ErrInvalidRequest
 		}
 	}
 	switch {
 	case why == nil:
 		return Errorf(kind, "%s: %s", r.Image, words)
-	case partsOf(r.Image).id != "" && KindOf(why) == PlatformMismatch:
-		return Errorf(PlatformMismatch, "%s: %w", r.Image, inner(why))
+	case partsOf(r.Image).id != "" && KindOf(why) == ErrPlatformMismatch:
+		return Errorf(ErrPlatformMismatch, "%s: %w", r.Image, inner(why))
 	}
 	return Errorf(kind, "%s: %s: %w", r.Image, words, inner(why))
 }
@@ -126,7 +126,7 @@ func (p *Puller) inspect(ctx context.Context, j *job) (Image, error) {
 		return Image{}, context.Cause(ctx)
 	}
 	image, err := p.engine.Inspect(ctx, inspectRef(j.key.image), j.key.platform)
-	if KindOf(err) == EngineUnavailable {
+	if KindOf(err) == ErrEngineUnavailable {
 		p.silent.Store(time.Now().UnixNano())
 	} else {
 		p.silent.Store(0)

@@ -86,12 +86,12 @@ func (s *shownTo) note(image, auth string) {
 
 func (s *shownTo) Head(_ context.Context, image string, c puller.Credentials) (string, error) {
 	s.note(image, c.Header())
-	return "", puller.Errorf(puller.NotFound, "not known")
+	return "", puller.Errorf(puller.ErrNotFound, "not known")
 }
 
 func (s *shownTo) Manifest(_ context.Context, q puller.ManifestQuery) (puller.Manifest, error) {
 	s.note(q.Image, q.Credentials.Header())
-	return puller.Manifest{}, puller.Errorf(puller.NotFound, "not known")
+	return puller.Manifest{}, puller.Errorf(puller.ErrNotFound, "not known")
 }
 
 func TestOneRegistrysPasswordIsNotShownToAnother(t *testing.T) {
@@ -115,7 +115,7 @@ func TestOneRegistrysPasswordIsNotShownToAnother(t *testing.T) {
 			o := defaults
 			o.Registry = seen
 			inYardWith(t, o, nil, func(y *yard) {
-				request := puller.PrewarmRequest{Policy: puller.Always, Credentials: credentialsFor(t, c.server)}
+				request := puller.PrewarmRequest{Policy: puller.PolicyAlways, Credentials: credentialsFor(t, c.server)}
 				for _, image := range c.images {
 					serve := pullertest.Serve(pullertest.NewImage(image, 1))
 					y.engine.Script(image, func(p *pullertest.Pull) { seen.note(image, p.Auth()); serve(p) })
@@ -126,7 +126,7 @@ func TestOneRegistrysPasswordIsNotShownToAnother(t *testing.T) {
 				if c.fault != nil {
 					for _, err := range []error{err, planned} {
 						for _, word := range c.fault {
-							if puller.KindOf(err) != puller.InvalidRequest || !strings.Contains(err.Error(), word) {
+							if puller.KindOf(err) != puller.ErrInvalidRequest || !strings.Contains(err.Error(), word) {
 								t.Errorf("without %q: %v", word, err)
 							}
 						}
@@ -155,12 +155,12 @@ func TestAPullAndARunShowAPasswordOnlyWhereItBelongs(t *testing.T) {
 			auth := make(chan string, 2)
 			y.engine.Script(good, func(p *pullertest.Pull) { auth <- p.Auth(); p.Fail("denied") })
 			c := credentialsFor(t, server)
-			y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.Always, Credentials: c}), puller.Denied)
-			job, err := y.Puller.Run(puller.RunRequest{Image: good, Policy: puller.Always, Credentials: c})
+			y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: c}), puller.ErrDenied)
+			job, err := y.Puller.Run(puller.RunRequest{Image: good, Policy: puller.PolicyAlways, Credentials: c})
 			if err != nil {
 				t.Fatal(err)
 			}
-			y.failed(job, puller.Denied)
+			y.failed(job, puller.ErrDenied)
 			for range 2 {
 				if got := <-auth; (got != "") != shown {
 					t.Errorf("those for %q: the engine got %q", server, got)
@@ -172,19 +172,19 @@ func TestAPullAndARunShowAPasswordOnlyWhereItBelongs(t *testing.T) {
 
 func TestADenialSaysWhyTheEngineShowedNothing(t *testing.T) {
 	o := defaults
-	o.Registry = &fakeRegistry{ownErr: puller.Errorf(puller.Internal, "docker-credential-x failed (/root/.docker/config.json names it)")}
+	o.Registry = &fakeRegistry{ownErr: puller.Errorf(puller.ErrInternal, "docker-credential-x failed (/root/.docker/config.json names it)")}
 	inYardWith(t, o, nil, func(y *yard) {
 		none := 0
 		for words, told := range map[string]bool{"denied: requested access to the resource is denied": true, "manifest unknown": true, "dial tcp: connection refused": false} {
 			y.engine.Script(good, func(p *pullertest.Pull) { p.Fail(words) })
-			v := y.end(y.submit(puller.PullRequest{Image: good, Policy: puller.Always, Retries: &none}))
+			v := y.end(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Retries: &none}))
 			if v.Error == nil || strings.Contains(v.Error.Message, "no credentials were shown: docker-credential-x failed (/root/.docker/config.json") != told {
 				y.Errorf("%s: %+v", words, v.Error)
 			}
 		}
 		// With a caller's own it is not the reason.
 		y.engine.Script(good, func(p *pullertest.Pull) { p.Fail("denied") })
-		v := y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.Always, Credentials: credentialsFor(t, "")}), puller.Denied)
+		v := y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: credentialsFor(t, "")}), puller.ErrDenied)
 		if strings.Contains(v.Error.Message, "docker-credential") {
 			y.Errorf("%+v", v.Error)
 		}

@@ -14,13 +14,13 @@ func TestACallerHasSoManyJobsAtMost(t *testing.T) {
 		release := y.hold(good)
 		y.serve(other)
 		of := func(caller, image string) puller.PullRequest {
-			return puller.PullRequest{Image: image, Policy: puller.Always, Caller: caller}
+			return puller.PullRequest{Image: image, Policy: puller.PolicyAlways, Caller: caller}
 		}
 		full := func(what string, jobs int) {
 			y.Helper()
 			_, err := y.Prewarm(puller.PrewarmRequest{Images: []puller.PullRequest{{Image: other}}, Caller: "token:ci"})
 			var e *puller.Error
-			if !errors.As(err, &e) || e.Kind != puller.Overloaded || e.RetryAfter <= 0 {
+			if !errors.As(err, &e) || e.Kind != puller.ErrOverloaded || e.RetryAfter <= 0 {
 				y.Errorf("%s: a prewarm of two jobs beside %d: %v", what, jobs, err)
 			}
 		}
@@ -35,10 +35,10 @@ func TestACallerHasSoManyJobsAtMost(t *testing.T) {
 		if again := y.submit(third); again.ID != jobs[2].ID {
 			y.Errorf("the same request again is job %s", again.ID)
 		}
-		if j, err := y.Submit(of("token:ci", other)); puller.KindOf(err) != puller.Overloaded {
+		if j, err := y.Submit(of("token:ci", other)); puller.KindOf(err) != puller.ErrOverloaded {
 			y.Errorf("a fourth job: %+v, %v", j, err)
 		}
-		y.came(y.submit(of("token:other", other)), puller.Pulled)
+		y.came(y.submit(of("token:other", other)), puller.SourcePulled)
 		// They are the caller's after a restart, too.
 		y.restart()
 		full("after a restart", 3)
@@ -59,7 +59,7 @@ func TestACallerHasSoManyJobsAtMost(t *testing.T) {
 		for i := range list {
 			list[i].Image = other
 		}
-		if _, err := y.Prewarm(puller.PrewarmRequest{Images: list, Caller: "token:ci"}); puller.KindOf(err) != puller.InvalidRequest {
+		if _, err := y.Prewarm(puller.PrewarmRequest{Images: list, Caller: "token:ci"}); puller.KindOf(err) != puller.ErrInvalidRequest {
 			y.Errorf("a prewarm of four jobs: %v", err)
 		}
 	})

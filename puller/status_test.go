@@ -7,14 +7,14 @@ import (
 )
 
 func TestAStatusOfARegistryHasOneKind(t *testing.T) {
-	want := map[int]puller.Kind{
+	want := map[int]puller.ErrorKind{
 		200: "", 206: "", 304: "", 307: "",
-		401: puller.Denied, 402: puller.Denied, 403: puller.Denied, 412: puller.Denied, 423: puller.Denied, 451: puller.Denied,
-		404: puller.NotFound, 410: puller.NotFound,
-		429: puller.RateLimited,
-		408: puller.RegistryUnavailable, 416: puller.RegistryUnavailable, 425: puller.RegistryUnavailable,
-		500: puller.RegistryUnavailable, 502: puller.RegistryUnavailable, 503: puller.RegistryUnavailable, 511: puller.RegistryUnavailable, 520: puller.RegistryUnavailable,
-		400: puller.RegistryUnavailable, 418: puller.RegistryUnavailable, 999: puller.RegistryUnavailable,
+		401: puller.ErrDenied, 402: puller.ErrDenied, 403: puller.ErrDenied, 412: puller.ErrDenied, 423: puller.ErrDenied, 451: puller.ErrDenied,
+		404: puller.ErrNotFound, 410: puller.ErrNotFound,
+		429: puller.ErrRateLimited,
+		408: puller.ErrRegistryUnavailable, 416: puller.ErrRegistryUnavailable, 425: puller.ErrRegistryUnavailable,
+		500: puller.ErrRegistryUnavailable, 502: puller.ErrRegistryUnavailable, 503: puller.ErrRegistryUnavailable, 511: puller.ErrRegistryUnavailable, 520: puller.ErrRegistryUnavailable,
+		400: puller.ErrRegistryUnavailable, 418: puller.ErrRegistryUnavailable, 999: puller.ErrRegistryUnavailable,
 	}
 	for status, kind := range want {
 		if got := puller.KindOfStatus(status); got != kind {

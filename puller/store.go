@@ -35,10 +35,10 @@ type Store interface {
 	// it knows once more.
 	Save(seq uint64, records []Record) error
 
-	// Record returns the record of a job, or NotFound.
+	// Record returns the record of a job, or ErrNotFound.
 	Record(id string) (Record, error)
 
-	// Keyed returns the record that holds an idempotency key, or NotFound.
+	// Keyed returns the record that holds an idempotency key, or ErrNotFound.
 	Keyed(key string) (Record, error)
 
 	// Ended returns the jobs that have ended and that the filter chooses,

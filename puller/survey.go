@@ -48,8 +48,8 @@ func (s *survey) look(ctx, asking context.Context, r PullRequest) (look, error) 
 		why = s.p.absence(found, want)
 	}
 	switch kind := KindOf(err); {
-	case kind == NotFound:
-	case kind == EngineUnavailable, kind == Truncated, ctx.Err() != nil:
+	case kind == ErrNotFound:
+	case kind == ErrEngineUnavailable, kind == ErrTruncated, ctx.Err() != nil:
 		return l, err
 	case err != nil:
 		l.Status, l.Error = StatusUnknown, jobError(err)
@@ -71,7 +71,7 @@ func (s *survey) look(ctx, asking context.Context, r PullRequest) (look, error) 
 		}
 		l.Status, l.Digest = StatusStale, digest
 	}
-	if r.Policy == Never || partsOf(r.Image).id != "" {
+	if r.Policy == PolicyNever || partsOf(r.Image).id != "" {
 		l.Error = jobError(errNotPresent(r, why))
 		return l, nil
 	}
@@ -82,7 +82,7 @@ func (s *survey) look(ctx, asking context.Context, r PullRequest) (look, error) 
 	}
 	l.Digest = m.Digest
 	if !matchPlatform(m.Platform, r.Platform) {
-		l.Error = jobError(Errorf(PlatformMismatch, "%s: the registry has it for %s, not for %s", r.Image, m.Platform, r.Platform))
+		l.Error = jobError(Errorf(ErrPlatformMismatch, "%s: the registry has it for %s, not for %s", r.Image, m.Platform, r.Platform))
 		return l, nil
 	}
 	l.manifest = &m
@@ -127,13 +127,13 @@ func (s *survey) ask(image string, call func() error) error {
 	before := s.failed[registry]
 	s.mu.Unlock()
 	if before.n >= patience {
-		return &Error{Op: "ask the registry for", Ref: image, Kind: RegistryUnavailable, Err: fmt.Errorf("it was not asked, since it did not answer for other images: %w", inner(before.last))}
+		return &Error{Op: "ask the registry for", Ref: image, Kind: ErrRegistryUnavailable, Err: fmt.Errorf("it was not asked, since it did not answer for other images: %w", inner(before.last))}
 	}
 	err := call()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case KindOf(err) == RegistryUnavailable:
+	case KindOf(err) == ErrRegistryUnavailable:
 		s.failed[registry] = failures{s.failed[registry].n + 1, err}
 	case !errors.Is(err, errNoRegistry):
 		delete(s.failed, registry)

@@ -25,28 +25,28 @@ func TestTimingsSayWhereTheTimeWent(t *testing.T) {
 			served()(p)
 		})
 		j := y.always(good)
-		y.is(j, puller.Active, puller.Resolving)
+		y.is(j, puller.StateActive, puller.PhaseResolving)
 		if v := y.now(j).Timings; v == nil || v.FirstByte != 0 || v.Stream != 0 || v.Verify != 0 {
 			y.Errorf("while resolving the timings are %+v", v)
 		}
 		queued := y.always(other)
-		if v := y.now(queued); v.State != puller.Queued || v.Timings != nil {
+		if v := y.now(queued); v.State != puller.StateQueued || v.Timings != nil {
 			y.Errorf("while queued the timings are %+v", v.Timings)
 		}
 		if _, err := y.Cancel(queued.ID); err != nil {
 			y.Error(err)
 		}
 		<-time.After(2 * time.Second)
-		y.is(j, puller.Active, puller.Pulling)
+		y.is(j, puller.StateActive, puller.PhasePulling)
 		if v := y.now(j).Timings; v.FirstByte != 2 || v.Stream != 0 || v.Verify != 0 {
 			y.Errorf("while pulling the timings are %+v", v)
 		}
 		<-time.After(3 * time.Second)
-		y.is(j, puller.Active, puller.Verifying)
+		y.is(j, puller.StateActive, puller.PhaseVerifying)
 		if v := y.now(j).Timings; v.Stream != 3 || v.Verify != 0 {
 			y.Errorf("while verifying the timings are %+v", v)
 		}
-		v := y.came(j, puller.Pulled)
+		v := y.came(j, puller.SourcePulled)
 		want := puller.Timings{Connection: puller.Connection{Reused: true}, FirstByte: 2, Stream: 3, Verify: 4}
 		if *v.Timings != want {
 			y.Errorf("in the end the timings are %+v, not %+v", *v.Timings, want)
@@ -60,7 +60,7 @@ func TestTimingsAreThoseOfTheLastAttempt(t *testing.T) {
 			p.Wait(time.Second)
 			served()(p)
 		})
-		v := y.came(y.always(good), puller.Pulled)
+		v := y.came(y.always(good), puller.SourcePulled)
 		if v.Timings.FirstByte != 1 || v.Attempt != 2 {
 			y.Errorf("the timings of attempt %d are %+v", v.Attempt, v.Timings)
 		}
@@ -70,7 +70,7 @@ func TestTimingsAreThoseOfTheLastAttempt(t *testing.T) {
 func TestAJobWhoseImageIsThereHasNoTimings(t *testing.T) {
 	inYard(t, func(y *yard) {
 		y.engine.Tag(good, pullertest.NewImage(good, 1))
-		if v := y.came(y.submit(puller.PullRequest{Image: good}), puller.Present); v.Timings != nil {
+		if v := y.came(y.submit(puller.PullRequest{Image: good}), puller.SourcePresent); v.Timings != nil {
 			y.Errorf("they are %+v", v.Timings)
 		}
 	})

@@ -36,7 +36,7 @@ type transfer struct {
 	slot      *waiter         // the first one; nil once an attempt has it
 	looked    bool            // the engine was asked what it has
 	firstID   string          // the image it had then, "" for none
-	corrupted bool            // an attempt ended as Corrupt
+	corrupted bool            // an attempt ended as ErrCorrupt
 	unproven  bool            // an attempt brought what could not be proven
 	answered  func()          // the registry gives the attempt what it asks for
 
@@ -56,11 +56,11 @@ type transfer struct {
 	state   State     // what its jobs are in
 	phase   Phase
 	attempt int
-	board   *stream.Board // of the present attempt
-	secrets *Redactor     // of what the engine was shown
+	board   *stream.Latest // of the present attempt
+	secrets *Redactor      // of what the engine was shown
 }
 
-var errUnwanted = Errorf(Canceled, "no job wants the image any more")
+var errUnwanted = Errorf(ErrCanceled, "no job wants the image any more")
 
 // attach makes a job part of the transfer it wants, which begins with it if there
 // is none. The admission lock is held.
@@ -94,7 +94,7 @@ func (p *Puller) attach(j *job) {
 		t.feed.join(j.parent.batch, j.key)
 	}
 	if t.board != nil {
-		j.topic.Show(t.board)
+		j.topic.ShowLatest(t.board)
 	}
 	j.enter(t.state, t.phase, t.attempt)
 	if wait > 0 {
@@ -106,7 +106,7 @@ func (p *Puller) attach(j *job) {
 // is held, here and below.
 func (p *Puller) newTransfer(j *job) *transfer {
 	t := &transfer{
-		p: p, key: j.key, credentials: j.request.Credentials, state: Queued, turn: j.turn,
+		p: p, key: j.key, credentials: j.request.Credentials, state: StateQueued, turn: j.turn,
 		callers: []string{j.caller}, batched: j.parent != nil, rank: j.request.Priority.rank(),
 	}
 	p.transfers[j.key] = t
@@ -277,16 +277,16 @@ func (t *transfer) begin(absent bool) {
 	t.totals.Store(&stream.Totals{})
 	t.timings.Store(&Timings{})
 	t.absent = absent
-	t.state, t.phase, t.attempt = Active, Resolving, t.attempt+1
+	t.state, t.phase, t.attempt = StateActive, PhaseResolving, t.attempt+1
 	if t.board != nil {
 		t.p.hub.Hide(t.board)
 	}
-	t.board = stream.NewBoard(&t.p.seq)
+	t.board = stream.NewLatest(&t.p.seq)
 	t.name()
 	t.feed.begin()
 	for _, j := range t.jobs {
 		j.enter(t.state, t.phase, t.attempt)
-		j.topic.Show(t.board)
+		j.topic.ShowLatest(t.board)
 	}
 }
 
@@ -307,7 +307,7 @@ func (t *transfer) enter(phase Phase) {
 // post tells what became of a layer.
 func (t *transfer) post(l stream.Layer, totals stream.Totals) {
 	t.totals.Store(&totals)
-	t.board.Post(l.ID, layerFrame(l, &totals))
+	t.board.Set(l.ID, layerFrame(l, &totals))
 	t.feed.put(t.key, l)
 }
 

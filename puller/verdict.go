@@ -38,32 +38,32 @@ func (p *Puller) verdict(i Image, w wanted, end *ending) (open bool, err error) 
 	}
 	switch {
 	case i.ID == "":
-		return false, Errorf(Internal, "the engine's answer has no image ID")
+		return false, Errorf(ErrInternal, "the engine's answer has no image ID")
 	case at.id != "" && i.ID != at.id && !slices.Contains(i.allDigests(), at.id):
-		return false, Errorf(NotFound, "the engine shows the image %s instead of %s", clip(i.ID), at.id)
+		return false, Errorf(ErrNotFound, "the engine shows the image %s instead of %s", clip(i.ID), at.id)
 	case at.digest != "" && !i.stands(at.name, at.digest):
 		if others := i.digests(at.name); len(others) > 0 {
-			return false, Errorf(Corrupt, "the engine has %s under the digest %s, not under %s", at.name, listed(others), at.digest)
+			return false, Errorf(ErrCorrupt, "the engine has %s under the digest %s, not under %s", at.name, listed(others), at.digest)
 		}
-		return false, Errorf(NotFound, "the engine has the digest %s only under other names than %s", at.digest, at.name)
+		return false, Errorf(ErrNotFound, "the engine has the digest %s only under other names than %s", at.digest, at.name)
 	case at.digest != "" && announced != "" && announced != at.digest:
-		return false, Errorf(Corrupt, "the engine announced the digest %s, not %s, which was asked for", announced, at.digest)
+		return false, Errorf(ErrCorrupt, "the engine announced the digest %s, not %s, which was asked for", announced, at.digest)
 	case at.id == "" && at.digest == "" && !slices.ContainsFunc(i.RepoTags, func(t string) bool { n := partsOf(t); return n.name == at.name && n.tag == at.tag }):
-		return false, Errorf(NotFound, "the image that the engine shows does not have the name %s", w.image)
+		return false, Errorf(ErrNotFound, "the image that the engine shows does not have the name %s", w.image)
 	}
 	if !matchPlatform(i.Platform, w.platform) {
 		may := i.Content == ContentWhole && mayMatchPlatform(i.Platform, w.platform) || i.Content == ContentUnknown && end != nil
 		if _, seen := p.proofs.get(i.ID, w); !may || !seen {
-			return may, Errorf(PlatformMismatch, "the engine has it for %s, not %s", told(i.Platform), w.platform)
+			return may, Errorf(ErrPlatformMismatch, "the engine has it for %s, not %s", told(i.Platform), w.platform)
 		}
 	}
 	switch {
 	case i.Content == ContentPartial && w.platform != "":
-		return false, Errorf(NotFound, "the engine does not have all of its content for %s", w.platform)
+		return false, Errorf(ErrNotFound, "the engine does not have all of its content for %s", w.platform)
 	case i.Content == ContentPartial:
-		return false, Errorf(NotFound, "the engine does not have all of its content for the engine's own platform")
+		return false, Errorf(ErrNotFound, "the engine does not have all of its content for the engine's own platform")
 	case i.Content == ContentUnknown && end == nil: // else the engine's pull decides
-		return false, Errorf(NotFound, "the engine can't tell whether all of its content is there; it can from API version 1.48 on")
+		return false, Errorf(ErrNotFound, "the engine can't tell whether all of its content is there; it can from API version 1.48 on")
 	}
 	if announced == "" || p.has(i, w, announced) {
 		return false, nil
@@ -71,9 +71,9 @@ func (p *Puller) verdict(i Image, w wanted, end *ending) (open bool, err error) 
 	// A graph driver leaves the digest of an index with the platform that was pulled
 	// first, and shows it with no other one.
 	if others := i.digests(at.name); len(others) > 0 {
-		return true, Errorf(Corrupt, "the engine announced the digest %s, but the image that is there has %s", announced, listed(others))
+		return true, Errorf(ErrCorrupt, "the engine announced the digest %s, but the image that is there has %s", announced, listed(others))
 	}
-	return true, Errorf(Truncated, "the engine announced the digest %s, but shows the image that is there without a digest of %s: it is unproven", announced, at.name)
+	return true, Errorf(ErrTruncated, "the engine announced the digest %s, but shows the image that is there without a digest of %s: it is unproven", announced, at.name)
 }
 
 // confirm asks the registry what it has for the platform, under the digest that was
@@ -95,11 +95,11 @@ func (p *Puller) confirm(ctx context.Context, i Image, w wanted, announced strin
 		i.ID == m.Digest && (i.Content == ContentUnknown || slices.Equal(i.DiffIDs, m.DiffIDs))
 	switch {
 	case !matchPlatform(m.Platform, w.platform):
-		return "", Errorf(PlatformMismatch, "%w; the registry has it for %s", doubt, told(m.Platform))
-	case !same && KindOf(doubt) == PlatformMismatch:
-		return "", Errorf(PlatformMismatch, "%w; the registry has another image for it", doubt)
+		return "", Errorf(ErrPlatformMismatch, "%w; the registry has it for %s", doubt, told(m.Platform))
+	case !same && KindOf(doubt) == ErrPlatformMismatch:
+		return "", Errorf(ErrPlatformMismatch, "%w; the registry has another image for it", doubt)
 	case !same:
-		return "", Errorf(Corrupt, "%w; the registry has another image for the platform %s", doubt, told(m.Platform))
+		return "", Errorf(ErrCorrupt, "%w; the registry has another image for the platform %s", doubt, told(m.Platform))
 	}
 	return m.Digest, nil
 }

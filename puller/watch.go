@@ -11,7 +11,7 @@ import (
 
 // Watch returns what the readers of a job are told: its present state and what
 // follows. With since, it is what came after that number. The error is
-// NotFound.
+// ErrNotFound.
 func (p *Puller) Watch(id string, since *uint64) ([]stream.Frame, *stream.Subscription, error) {
 	var topic *stream.Topic
 	if j := p.live(id); j != nil {
@@ -54,14 +54,14 @@ const (
 // layers, and what follows. What the jobs of one transfer share is told in the
 // name of one of them. With since, it is what came after that number; a reader
 // whose place is not kept any more is told so in a notice, and gets the present
-// state. The error is InvalidRequest and names the field.
-func (p *Puller) WatchAll(kind, image string, since *uint64) ([]stream.Frame, *stream.Listener, error) {
-	f := Filter{Kind: kind, Image: image}
+// state. The error is ErrInvalidRequest and names the field.
+func (p *Puller) WatchAll(kind, image string, since *uint64) ([]stream.Frame, *stream.LogSubscription, error) {
+	f := Filter{Kind: JobKind(kind), Image: image}
 	if err := f.check(); err != nil {
 		return nil, nil, err
 	}
 	match := func(a *stream.About) bool {
-		return (f.Kind == "" || a.Kind == f.Kind) && (f.Image == "" || a.Image == f.Image)
+		return (f.Kind == "" || a.Kind == string(f.Kind)) && (f.Image == "" || a.Image == f.Image)
 	}
 	missed := func() stream.Frame { return missedFrame("") }
 	var frames []stream.Frame
@@ -86,7 +86,7 @@ func (p *Puller) WatchAll(kind, image string, since *uint64) ([]stream.Frame, *s
 
 // about is the job for those who watch many.
 func (j *job) about() *stream.About {
-	return &stream.About{Job: j.id, Kind: j.view.Kind, Image: j.view.Image}
+	return &stream.About{Job: j.id, Kind: string(j.view.Kind), Image: j.view.Image}
 }
 
 // recall has the hub know what was told before a start, as far as it is kept, and the
@@ -110,12 +110,12 @@ func (p *Puller) recall(floor uint64, unended []Record) {
 	var about []*stream.About
 	for _, r := range append(ended, unended...) {
 		p.proofs.learn(r.Job)
-		a := &stream.About{Job: r.Job.ID, Kind: r.Job.Kind, Image: r.Job.Image}
+		a := &stream.About{Job: r.Job.ID, Kind: string(r.Job.Kind), Image: r.Job.Image}
 		for _, f := range r.frames() {
 			frames, about = append(frames, f), append(about, a)
 		}
 	}
-	p.hub.Recall(floor, frames, about)
+	p.hub.Restore(floor, frames, about)
 }
 
 // missedFrame is told in the place of output that is not there for a reader.

@@ -15,7 +15,7 @@ import (
 // overheard is what a reader of all jobs was told.
 type overheard struct {
 	y      *yard
-	l      *stream.Listener
+	l      *stream.LogSubscription
 	events []puller.Event
 }
 
@@ -167,7 +167,7 @@ func TestAllEventsBeginWithThePresentState(t *testing.T) {
 func TestAllEventsNameABadFilter(t *testing.T) {
 	inYard(t, func(y *yard) {
 		for _, f := range [][2]string{{"push", ""}, {"", "A B"}} {
-			if _, _, err := y.WatchAll(f[0], f[1], nil); puller.KindOf(err) != puller.InvalidRequest {
+			if _, _, err := y.WatchAll(f[0], f[1], nil); puller.KindOf(err) != puller.ErrInvalidRequest {
 				y.Errorf("%q: %v", f, err)
 			}
 		}

@@ -37,7 +37,7 @@ func (a *lastAdvance) within(d time.Duration) bool {
 	return time.Since(a.start)-time.Duration(a.since.Load()) < d
 }
 
-// watch returns a context for an attempt, which ends as Stalled when the
+// watch returns a context for an attempt, which ends as ErrStalled when the
 // engine's first message does not come in time, or progress stops. A limit of 0
 // is none. The watchdog must be stopped.
 func (p *Puller) watch(ctx context.Context, image string) (context.Context, *watchdog) {
@@ -73,7 +73,7 @@ func (w *watchdog) arm(limit time.Duration, why string) {
 		w.timer = nil
 	}
 	if limit > 0 {
-		stalled := &Error{Op: "pull", Ref: w.image, Kind: Stalled, Err: fmt.Errorf(why, limit)}
+		stalled := &Error{Op: "pull", Ref: w.image, Kind: ErrStalled, Err: fmt.Errorf(why, limit)}
 		var timer *time.Timer
 		timer = time.AfterFunc(limit, func() {
 			w.mu.Lock()

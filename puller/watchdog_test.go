@@ -12,7 +12,7 @@ import (
 
 // watched has a limit of its own for each kind of silence, and no retries.
 var watched = puller.Options{
-	Concurrency: 4, Policy: puller.Missing, Timeout: 24 * time.Hour,
+	Concurrency: 4, Policy: puller.PolicyMissing, Timeout: 24 * time.Hour,
 	FirstByteTimeout: 40 * time.Second, StallTimeout: time.Minute, ExtractStallTimeout: 10 * time.Minute,
 }
 
@@ -116,7 +116,7 @@ func TestAPullThatStandsStillEndsAsStalledExactlyAtItsLimit(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			inYardWith(t, watched, nil, func(y *yard) {
 				y.engine.Script(good, c.script)
-				v := y.failed(y.always(good), puller.Stalled)
+				v := y.failed(y.always(good), puller.ErrStalled)
 				if took := v.FinishedAt.Sub(v.CreatedAt); took != c.after {
 					y.Errorf("it ended after %s, not %s: %s", took, c.after, v.Error.Message)
 				}
@@ -188,7 +188,7 @@ func TestAPullThatGetsOnIsNeverStalled(t *testing.T) {
 			inYardWith(t, watched, nil, func(y *yard) {
 				served := pullertest.Serve(pullertest.NewImage(good, 1))
 				y.engine.Script(good, func(p *pullertest.Pull) { c.script(p); served(p) })
-				y.came(y.always(good), puller.Pulled)
+				y.came(y.always(good), puller.SourcePulled)
 				y.aborted(0)
 			})
 		})
@@ -198,7 +198,7 @@ func TestAPullThatGetsOnIsNeverStalled(t *testing.T) {
 func TestWithoutLimitsNothingIsStalled(t *testing.T) {
 	inYardWith(t, once, nil, func(y *yard) {
 		y.engine.Script(good, silence)
-		v := y.failed(y.always(good), puller.Timeout)
+		v := y.failed(y.always(good), puller.ErrTimeout)
 		if took := v.FinishedAt.Sub(v.CreatedAt); took != 30*time.Minute {
 			y.Errorf("it ended after %s", took)
 		}
@@ -227,7 +227,7 @@ func TestAPullThatWaitsForTheEnginesTurnIsNotStalled(t *testing.T) {
 			pullertest.Serve(image)(p)
 		})
 		y.always(other)
-		y.came(y.always(good), puller.Pulled)
+		y.came(y.always(good), puller.SourcePulled)
 
 		// With nobody else at work it is the same as ever.
 		y.engine.Script(good, func(p *pullertest.Pull) {
@@ -235,6 +235,6 @@ func TestAPullThatWaitsForTheEnginesTurnIsNotStalled(t *testing.T) {
 			<-p.Gone()
 		})
 		<-time.After(busy)
-		y.failed(y.always(good), puller.Stalled)
+		y.failed(y.always(good), puller.ErrStalled)
 	})
 }

@@ -87,7 +87,7 @@ func TestReadersThatWaitLongerDoNotTakeTheOthersBatches(t *testing.T) {
 				}
 				told[sub] = append(told[sub], words(t, frames)...)
 			}
-			<-time.After(stream.Beat)
+			<-time.After(stream.LayerInterval)
 		}
 		if len(told[quick]) != 50+8 {
 			t.Errorf("the quick reader was told %q", told[quick])

@@ -50,7 +50,7 @@ type turn struct {
 // It comes back at once where nobody is at its place. idle makes what is told
 // when wait has passed without anything new. The error is as Next's, or out's.
 func (s *Subscription) Join(ctx context.Context, wait time.Duration, format Format, job string, out Outlet, idle func() *Batch) (rest []byte, err error) {
-	if s.Every > Beat {
+	if s.Every > LayerInterval {
 		return nil, nil
 	}
 	c := s.topic.crowd(format)

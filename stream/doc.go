@@ -3,7 +3,7 @@
 //
 // Data walks one way through it: bytes, Decoder, Message, Progress, Topic,
 // and out through an encoder as NDJSON, server-sent events or the lines of
-// Docker's own stream. What one job's readers are told is its Topic; the Hub is
+// Docker's own stream. What one job's readers are told is its Topic; the EventLog is
 // that of all jobs. The package starts no goroutine (a timer brings out what a
-// Board has new), owns no connection and imports the standard library only.
+// Latest has new), owns no connection and imports the standard library only.
 package stream

@@ -11,13 +11,13 @@ type About struct {
 	Job, Kind, Image string
 }
 
-// A Hub is what the readers of all jobs are told: the last of their numbered
+// A EventLog is what the readers of all jobs are told: the last of their numbered
 // frames, in the order of the numbers, and the boards of what is under way. It
 // also gives out the numbers: one that was taken holds back those above it until
 // its frame is told, so that a reader that has read up to a number has read all
 // below it.
 // Its methods may be called from anywhere and never wait for a reader.
-type Hub struct {
+type EventLog struct {
 	seq   *Sequence
 	limit int // of each ring, in bytes
 
@@ -27,8 +27,8 @@ type Hub struct {
 	states  ring       // all but output
 	output  ring
 	boards  []shown
-	changed bell // rings when a numbered frame is told, and at the end
-	out     bell // rings when a board comes out with an edition
+	changed notifier // rings when a numbered frame is told, and at the end
+	out     notifier // rings when a board comes out with an edition
 	ended   bool
 }
 
@@ -40,7 +40,7 @@ type heard struct {
 
 // shown is a board, and which of the jobs it is of is named.
 type shown struct {
-	board  *Board
+	board  *Latest
 	about  *About
 	hidden uint64    // when it was, in the Sequence's numbers; 0 if it is not
 	at     time.Time // the same
@@ -50,18 +50,18 @@ type shown struct {
 // is told.
 const lingering = 5 * time.Second
 
-// NewHub returns a hub that gives out the numbers of seq, which has been started,
+// NewEventLog returns a hub that gives out the numbers of seq, which has been started,
 // and keeps limit bytes of frames, and as many of output. It has none of those
 // that came before.
-func NewHub(seq *Sequence, limit int) *Hub {
-	h := &Hub{seq: seq, limit: limit}
+func NewEventLog(seq *Sequence, limit int) *EventLog {
+	h := &EventLog{seq: seq, limit: limit}
 	h.states.floor, h.output.floor = seq.Last(), seq.Last()
 	return h
 }
 
 // Recall adds a frame of before, above those that were added; what is not above
 // floor may not be known. It is called before any number is taken.
-func (h *Hub) Recall(floor uint64, frames []Frame, about []*About) {
+func (h *EventLog) Restore(floor uint64, frames []Frame, about []*About) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.states.floor = floor
@@ -79,7 +79,7 @@ func (h *Hub) Recall(floor uint64, frames []Frame, about []*About) {
 
 // Take returns the next number. The frame that gets it is to be told, or the
 // number dropped.
-func (h *Hub) Take() uint64 {
+func (h *EventLog) Reserve() uint64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	seq := h.seq.Next()
@@ -89,14 +89,14 @@ func (h *Hub) Take() uint64 {
 
 // Topic returns a topic that gets its numbers from the hub, after the record it
 // had before. Its frames are told here too, once it is announced.
-func (h *Hub) Topic(record ...Frame) *Topic {
+func (h *EventLog) Topic(record ...Frame) *Topic {
 	t := NewTopic(h.seq, record...)
 	t.hub = h
 	return t
 }
 
 // tell tells a frame whose number was taken; without about, nobody.
-func (h *Hub) tell(f Frame, about *About) {
+func (h *EventLog) tell(f Frame, about *About) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.ended {
@@ -126,7 +126,7 @@ func (h *Hub) tell(f Frame, about *About) {
 	if n > 0 {
 		clear(h.early[:n])
 		h.early = h.early[n:]
-		h.changed.ring()
+		h.changed.notify()
 	}
 }
 
@@ -142,7 +142,7 @@ func byOrder(a, b heard) int {
 
 // Show has a board told too, in the name of a job. Where the board is shown
 // already, only the name changes.
-func (h *Hub) Show(b *Board, about *About) {
+func (h *EventLog) Show(b *Latest, about *About) {
 	b.join(h)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -157,7 +157,7 @@ func (h *Hub) Show(b *Board, about *About) {
 }
 
 // Hide ends the telling of a board.
-func (h *Hub) Hide(b *Board) {
+func (h *EventLog) Hide(b *Latest) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.boards = h.lasting()
@@ -170,7 +170,7 @@ func (h *Hub) Hide(b *Board) {
 
 // lasting returns the boards without those hidden long ago, as a slice of its
 // own: readers have the old one.
-func (h *Hub) lasting() []shown {
+func (h *EventLog) lasting() []shown {
 	var kept []shown
 	for _, s := range h.boards {
 		if s.hidden == 0 || time.Since(s.at) < lingering {
@@ -181,14 +181,14 @@ func (h *Hub) lasting() []shown {
 }
 
 // cameOut says that a board has an edition to read.
-func (h *Hub) cameOut() {
+func (h *EventLog) cameOut() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.out.ring()
+	h.out.notify()
 }
 
 // told returns the order up to which everything has been told. The lock is held.
-func (h *Hub) told() uint64 {
+func (h *EventLog) told() uint64 {
 	if len(h.held) > 0 {
 		return h.held[0] - 1
 	}
@@ -196,11 +196,11 @@ func (h *Hub) told() uint64 {
 }
 
 // End has every reader come to an end.
-func (h *Hub) End() {
+func (h *EventLog) End() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.ended = true
-	h.changed.ring()
+	h.changed.notify()
 }
 
 // ring is the last of some frames.

@@ -17,13 +17,13 @@ import (
 
 // hall is a hub and what was told in it.
 type hall struct {
-	*stream.Hub
+	*stream.EventLog
 	seq *stream.Sequence
 }
 
 func newHall(limit int) *hall {
 	seq := new(stream.Sequence)
-	return &hall{stream.NewHub(seq, limit), seq}
+	return &hall{stream.NewEventLog(seq, limit), seq}
 }
 
 func about(job string) *stream.About {
@@ -41,7 +41,7 @@ func (h *hall) topic(job string) *stream.Topic {
 
 // heard reads a listener until there is nothing new. It must run in a synctest
 // bubble.
-func heard(t *testing.T, l *stream.Listener) []string {
+func heard(t *testing.T, l *stream.LogSubscription) []string {
 	t.Helper()
 	var all []string
 	for {
@@ -81,7 +81,7 @@ func TestAListenerHearsAllJobsInTheOrderOfTheNumbers(t *testing.T) {
 		if at != 1 {
 			t.Errorf("it begins at %d", at)
 		}
-		held := h.Take() // for a's end
+		held := h.Reserve() // for a's end
 		b.Publish(encoder("state", "b1"))
 		b.Publish(encoder("notice", "b2"))
 		checkHeard(t, "while a number is held", heard(t, l))
@@ -122,9 +122,9 @@ func TestAListenerChoosesJobs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHall(1 << 20)
 		_, _, l := h.Listen(func(a *stream.About) bool { return a.Image == "of-b" }, missed)
-		boards := map[string]*stream.Board{}
+		boards := map[string]*stream.Latest{}
 		for _, job := range []string{"a", "b"} {
-			boards[job] = stream.NewBoard(h.seq)
+			boards[job] = stream.NewLatest(h.seq)
 			h.Show(boards[job], about(job))
 			topic := h.topic(job)
 			topic.Publish(encoder("state", job+" active"))
@@ -137,7 +137,7 @@ func TestAListenerChoosesJobs(t *testing.T) {
 func TestLayersAreHeardInTheNameOfAJob(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHall(1 << 20)
-		board := stream.NewBoard(h.seq)
+		board := stream.NewLatest(h.seq)
 		post(board, "x", "1")
 		h.Show(board, about("first"))
 		layers, _, l := h.Listen(anything, missed)
@@ -151,7 +151,7 @@ func TestLayersAreHeardInTheNameOfAJob(t *testing.T) {
 		}
 		checkHeard(t, "the snapshot", jobs(layers), "first x 1")
 		h.Show(board, about("second"))
-		<-time.After(stream.Beat)
+		<-time.After(stream.LayerInterval)
 		post(board, "x", "2")
 		b, err := l.Next(t.Context(), time.Minute)
 		if err != nil {
@@ -162,7 +162,7 @@ func TestLayersAreHeardInTheNameOfAJob(t *testing.T) {
 		h.Hide(board)
 		checkHeard(t, "the last of a board that is hidden", heard(t, l), "x 3")
 		<-time.After(time.Minute)
-		h.Show(stream.NewBoard(h.seq), about("another"))
+		h.Show(stream.NewLatest(h.seq), about("another"))
 		layers, _, l = h.Listen(anything, missed)
 		checkHeard(t, "who comes later", append(jobs(layers), heard(t, l)...))
 	})
@@ -172,7 +172,7 @@ func TestLayersAreHeardInTheNameOfAJob(t *testing.T) {
 func TestNoLayerIsHeardAfterItsResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHall(1 << 20)
-		board, topic := stream.NewBoard(h.seq), h.topic("a")
+		board, topic := stream.NewLatest(h.seq), h.topic("a")
 		h.Show(board, about("a"))
 		_, _, l := h.Listen(anything, missed)
 		l.Every = time.Minute
@@ -180,7 +180,7 @@ func TestNoLayerIsHeardAfterItsResult(t *testing.T) {
 		checkHeard(t, "the first", heard(t, l), "x 1")
 		post(board, "x", "2")
 		h.Hide(board)
-		topic.End(encoder("result", "end")(h.Take()))
+		topic.End(encoder("result", "end")(h.Reserve()))
 		checkHeard(t, "the end", heard(t, l), "x 2", "end")
 	})
 }
@@ -227,7 +227,7 @@ func TestWhatWasToldBeforeAStartIsRecalled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		seq := new(stream.Sequence)
 		seq.Start(50)
-		h := &hall{stream.NewHub(seq, 1<<20), seq}
+		h := &hall{stream.NewEventLog(seq, 1<<20), seq}
 		if _, _, err := h.Resume(anything, missed, 49); !errors.Is(err, stream.ErrBehind) {
 			t.Errorf("a place of before the start: %v", err)
 		}
@@ -236,7 +236,7 @@ func TestWhatWasToldBeforeAStartIsRecalled(t *testing.T) {
 		for _, n := range []uint64{30, 10, 20, 40} {
 			frames, of = append(frames, encoder("notice", fmt.Sprint(n))(n)), append(of, about("a"))
 		}
-		h.Recall(15, frames, of)
+		h.Restore(15, frames, of)
 		if _, _, err := h.Resume(anything, missed, 14); !errors.Is(err, stream.ErrBehind) {
 			t.Errorf("a place below the floor: %v", err)
 		}
@@ -309,13 +309,13 @@ func TestConcurrentListenersHearEveryNumberOnce(t *testing.T) {
 	var publishing sync.WaitGroup
 	for i := range jobs {
 		publishing.Go(func() {
-			topic, board := h.topic(fmt.Sprint(i)), stream.NewBoard(h.seq)
+			topic, board := h.topic(fmt.Sprint(i)), stream.NewLatest(h.seq)
 			h.Show(board, about(fmt.Sprint(i)))
 			for j := range frames - 1 {
 				topic.Publish(encoder("notice", fmt.Sprint(j)))
 				post(board, fmt.Sprint(j%3), fmt.Sprint(j))
 			}
-			n := h.Take()
+			n := h.Reserve()
 			h.Hide(board)
 			topic.End(encoder("result", "end")(n))
 		})

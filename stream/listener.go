@@ -9,19 +9,19 @@ import (
 	"time"
 )
 
-// A Listener is one reader's place in a hub. It is for one goroutine, holds no
+// A LogSubscription is one reader's place in a hub. It is for one goroutine, holds no
 // resources and need not be closed.
-type Listener struct {
+type LogSubscription struct {
 	// Every is the shortest time between two batches with layers in them, but
-	// that a result comes with the layers before it. Below Beat it is a Beat.
+	// that a result comes with the layers before it. Below LayerInterval it is a LayerInterval.
 	// It may be set before the first Next.
 	Every time.Duration
 
-	hub      *Hub
+	hub      *EventLog
 	match    func(*About) bool
 	missed   func() Frame
 	at       uint64 // everything up to this order was read
-	boards   map[*Board]reading
+	boards   map[*Latest]reading
 	layersAt time.Time
 	idle     *time.Timer
 }
@@ -36,11 +36,11 @@ type reading struct {
 // anew.
 var ErrBehind = errors.New("the reader's place is not kept any more")
 
-// Listen returns every layer of the boards that match chooses, and a Listener
+// Listen returns every layer of the boards that match chooses, and a LogSubscription
 // that goes on from there. What has a number follows after the order that is
 // returned. missed makes one frame, without a number, in the place of output
 // that is not kept for the reader any more.
-func (h *Hub) Listen(match func(*About) bool, missed func() Frame) (layers []Frame, at uint64, l *Listener) {
+func (h *EventLog) Listen(match func(*About) bool, missed func() Frame) (layers []Frame, at uint64, l *LogSubscription) {
 	h.mu.Lock()
 	at = h.told()
 	h.mu.Unlock()
@@ -48,8 +48,8 @@ func (h *Hub) Listen(match func(*About) bool, missed func() Frame) (layers []Fra
 }
 
 // Resume is Listen for a reader that has read up to seq: it gets every numbered
-// frame after that from the Listener. The error is ErrBehind.
-func (h *Hub) Resume(match func(*About) bool, missed func() Frame, seq uint64) ([]Frame, *Listener, error) {
+// frame after that from the LogSubscription. The error is ErrBehind.
+func (h *EventLog) Resume(match func(*About) bool, missed func() Frame, seq uint64) ([]Frame, *LogSubscription, error) {
 	h.mu.Lock()
 	lost := seq < h.states.floor || seq > h.seq.Last()
 	h.mu.Unlock()
@@ -60,8 +60,8 @@ func (h *Hub) Resume(match func(*About) bool, missed func() Frame, seq uint64) (
 	return layers, l, nil
 }
 
-func (h *Hub) listen(match func(*About) bool, missed func() Frame, at uint64) ([]Frame, uint64, *Listener) {
-	l := &Listener{hub: h, match: match, missed: missed, at: at, boards: make(map[*Board]reading)}
+func (h *EventLog) listen(match func(*About) bool, missed func() Frame, at uint64) ([]Frame, uint64, *LogSubscription) {
+	l := &LogSubscription{hub: h, match: match, missed: missed, at: at, boards: make(map[*Latest]reading)}
 	h.mu.Lock()
 	boards := h.boards
 	h.mu.Unlock()
@@ -69,11 +69,11 @@ func (h *Hub) listen(match func(*About) bool, missed func() Frame, at uint64) ([
 }
 
 // At returns the number up to which the reader has been told everything.
-func (l *Listener) At() uint64 { return l.at }
+func (l *LogSubscription) At() uint64 { return l.at }
 
 // Next is as Subscription.Next; its error may be ErrBehind, and is never the
 // disk's. The frames have their jobs filled in.
-func (l *Listener) Next(ctx context.Context, wait time.Duration) (*Batch, error) {
+func (l *LogSubscription) Next(ctx context.Context, wait time.Duration) (*Batch, error) {
 	if l.idle == nil {
 		l.idle = time.NewTimer(wait)
 	} else {
@@ -109,7 +109,7 @@ func (l *Listener) Next(ctx context.Context, wait time.Duration) (*Batch, error)
 			frames = append(frames, f)
 		}
 		l.at = max(l.at, told)
-		early := max(l.Every, Beat) - time.Since(l.layersAt)
+		early := max(l.Every, LayerInterval) - time.Since(l.layersAt)
 		if early <= 0 || result {
 			frames = append(frames, l.layers(boards)...)
 			early = 0
@@ -136,7 +136,7 @@ func (l *Listener) Next(ctx context.Context, wait time.Duration) (*Batch, error)
 }
 
 // layers reads on from the boards.
-func (l *Listener) layers(boards []shown) []Frame {
+func (l *LogSubscription) layers(boards []shown) []Frame {
 	var all []Frame
 	for _, s := range boards {
 		if !l.match(s.about) {

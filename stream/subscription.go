@@ -12,7 +12,7 @@ import (
 // holds no resources and need not be closed.
 type Subscription struct {
 	// Every is the shortest time between two batches with layers in them;
-	// numbered frames never wait. Below Beat it is a Beat. It may be set before
+	// numbered frames never wait. Below LayerInterval it is a LayerInterval. It may be set before
 	// the first Next.
 	Every time.Duration
 
@@ -25,7 +25,7 @@ type Subscription struct {
 // cursor is how far a reader has come.
 type cursor struct {
 	record  uint64 // the order of the last frame read from the record
-	board   *Board
+	board   *Latest
 	layers  uint64  // the same for the board
 	edition edition // of the board, that was read
 	tape    place
@@ -80,7 +80,7 @@ func (s *Subscription) Next(ctx context.Context, wait time.Duration) (*Batch, er
 		var early time.Duration
 		if s.at.board != nil {
 			have.edition, out = s.at.board.latest()
-			if s.Every > Beat && !have.ended {
+			if s.Every > LayerInterval && !have.ended {
 				early = s.Every - time.Since(s.layersAt)
 			}
 			if have.early = early > 0; have.early {

@@ -5,7 +5,7 @@ import "time"
 // Sum is the progress of several pulls together. A layer that more than one of
 // them tells of counts once, at the furthest that any has told, so nothing in
 // it runs backwards. The zero value is ready for use. It is for one goroutine.
-type Sum struct {
+type CombinedProgress struct {
 	byID    map[string]*layer
 	totals  Totals // without Rate and ETASeconds
 	unsized int    // layers whose size is unknown
@@ -17,7 +17,7 @@ type Sum struct {
 const maxSum = 100_000
 
 // Expect says that a layer of a known size, in bytes, is going to be told of.
-func (s *Sum) Expect(id string, size int64) {
+func (s *CombinedProgress) Expect(id string, size int64) {
 	s.fold(id, func(l *layer) {
 		if l.phase < Verifying { // later than that, its size has been told
 			l.size = max(l.size, min(size, maxBytes))
@@ -27,7 +27,7 @@ func (s *Sum) Expect(id string, size int64) {
 
 // Put takes in the state of a layer in one of the pulls, and returns its state
 // in the sum.
-func (s *Sum) Put(told Layer, now time.Time) Layer {
+func (s *CombinedProgress) Put(told Layer, now time.Time) Layer {
 	l := s.fold(told.ID, func(l *layer) {
 		switch {
 		case l.phase.Done():
@@ -47,7 +47,7 @@ func (s *Sum) Put(told Layer, now time.Time) Layer {
 }
 
 // fold changes a layer and keeps the totals in step.
-func (s *Sum) fold(id string, change func(*layer)) *layer {
+func (s *CombinedProgress) fold(id string, change func(*layer)) *layer {
 	l, known := s.byID[id]
 	if !known {
 		if len(s.byID) == maxSum || len(id) > maxLayerID {
@@ -66,7 +66,7 @@ func (s *Sum) fold(id string, change func(*layer)) *layer {
 	return l
 }
 
-func (s *Sum) count(l *layer, sign int) {
+func (s *CombinedProgress) count(l *layer, sign int) {
 	t, n := &s.totals, int64(sign)
 	t.Layers += sign
 	t.Downloaded += n * l.downloaded
@@ -85,7 +85,7 @@ func (s *Sum) count(l *layer, sign int) {
 
 // Totals returns the sums as they stand at the time given. With more, other
 // layers are going to be named, so what is left is not known.
-func (s *Sum) Totals(now time.Time, more bool) Totals {
+func (s *CombinedProgress) Totals(now time.Time, more bool) Totals {
 	t := s.totals
 	if more || s.unsized > 0 {
 		t.Total = 0

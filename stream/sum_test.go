@@ -14,7 +14,7 @@ import (
 // told of each, added up anew each time.
 type model struct {
 	t      *testing.T
-	sum    stream.Sum
+	sum    stream.CombinedProgress
 	now    time.Time
 	layers map[string]stream.Layer // as the sum last gave them
 	bytes  map[string]int64        // the most that was downloaded of each
@@ -225,7 +225,7 @@ func TestALayerThatIsDoneIsNotOpenedAgain(t *testing.T) {
 		{"whole, and expected by another", []stream.Layer{{Phase: stream.Complete, Current: 10, Total: 10}, {ID: "expect", Total: 500}}, stream.Totals{Downloaded: 10, Extracted: 10, Total: 10}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var s stream.Sum
+			var s stream.CombinedProgress
 			for _, l := range c.told {
 				if l.ID == "expect" {
 					s.Expect("a", l.Total)
@@ -243,7 +243,7 @@ func TestALayerThatIsDoneIsNotOpenedAgain(t *testing.T) {
 }
 
 func TestWhatIsExpectedIsPartOfTheTotalBeforeItIsTold(t *testing.T) {
-	var s stream.Sum
+	var s stream.CombinedProgress
 	s.Expect("a", 1000)
 	s.Expect("b", 500)
 	s.Expect("a", 1000)
@@ -260,7 +260,7 @@ func TestWhatIsExpectedIsPartOfTheTotalBeforeItIsTold(t *testing.T) {
 
 // An engine that makes up layers takes neither all memory nor the sum with it.
 func TestASumIsOfSoManyLayers(t *testing.T) {
-	var s stream.Sum
+	var s stream.CombinedProgress
 	for i := range 100_100 {
 		s.Put(stream.Layer{ID: fmt.Sprint(i), Phase: stream.Downloading, Current: 1 << 62, Total: 1 << 62}, began)
 	}
@@ -274,7 +274,7 @@ func TestASumIsOfSoManyLayers(t *testing.T) {
 }
 
 func TestASumHasARateAndAnEndInSight(t *testing.T) {
-	var s stream.Sum
+	var s stream.CombinedProgress
 	now := began
 	for i := range int64(5) {
 		s.Put(stream.Layer{ID: "a", Phase: stream.Downloading, Current: i * 1000, Total: 10_000}, now)

@@ -17,10 +17,10 @@ func TestAnOldTipGivesNoNewFrames(t *testing.T) {
 	seq := new(Sequence)
 	topic := NewTopic(seq)
 	missed := func() Frame { return NewFrame(0, "notice", "missed") }
-	topic.Play(tape, missed)
+	topic.SetOutput(tape, missed)
 	print := func(n int) {
 		for range n {
-			err := topic.Print(Mark{}, func(seq uint64) Frame { return NewFrame(seq, "log", strings.Repeat("x", 300)) })
+			err := topic.AppendOutput(Mark{}, func(seq uint64) Frame { return NewFrame(seq, "log", strings.Repeat("x", 300)) })
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -42,12 +42,12 @@ func newTaped(t *testing.T, limit int64) *taped {
 	}
 	t.Cleanup(func() { tape.Close() })
 	s := &taped{newStage(), tape, path}
-	s.topic.Play(tape, missed)
+	s.topic.SetOutput(tape, missed)
 	return s
 }
 
 func (s *taped) print(word string) error {
-	return s.topic.Print(stream.Mark{s.seq.Last() + 1, 7}, encoder("log", word))
+	return s.topic.AppendOutput(stream.Mark{s.seq.Last() + 1, 7}, encoder("log", word))
 }
 
 func (s *taped) mustPrint(t *testing.T, words ...string) {
@@ -84,7 +84,7 @@ func told(t *testing.T, after uint64, frames []stream.Frame) []string {
 }
 
 // everything returns what there is for a reader, from the snapshot on, and
-// whether that was the end. wait is 0, or a Beat for layers that were just
+// whether that was the end. wait is 0, or a LayerInterval for layers that were just
 // posted: in a synctest bubble.
 func everything(t *testing.T, wait time.Duration, snapshot []stream.Frame, sub *stream.Subscription) ([]stream.Frame, bool) {
 	t.Helper()
@@ -112,7 +112,7 @@ func (s *taped) read(t *testing.T, snapshot []stream.Frame, sub *stream.Subscrip
 // readAll is read for layers too, in a synctest bubble.
 func (s *taped) readAll(t *testing.T, sub *stream.Subscription) []string {
 	t.Helper()
-	return s.readFor(t, 2*stream.Beat, nil, sub)
+	return s.readFor(t, 2*stream.LayerInterval, nil, sub)
 }
 
 func (s *taped) readFor(t *testing.T, wait time.Duration, snapshot []stream.Frame, sub *stream.Subscription) []string {
@@ -168,7 +168,7 @@ func TestARunIsToldInOrder(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := newTaped(t, 1<<20)
 			for i := range at {
-				<-time.After(stream.Beat) // so that a layer comes out when it is posted
+				<-time.After(stream.LayerInterval) // so that a layer comes out when it is posted
 				s.act(t, i)
 			}
 			// A reader that subscribes to a run with output gets all from the state
@@ -191,13 +191,13 @@ func TestARunIsToldInOrder(t *testing.T) {
 				first, resumed = append(first, frames), append(resumed, sub)
 			}
 			for i := at; i < len(runScript); i++ {
-				<-time.After(stream.Beat)
+				<-time.After(stream.LayerInterval)
 				s.act(t, i)
 				checkWords(t, fmt.Sprintf("a quick reader of step %d", i), s.readAll(t, quick)[:1], []string{runScript[i].word})
 			}
 			checkWords(t, fmt.Sprintf("a slow reader after %d steps", at), s.readAll(t, slow), append(wordsOf(min(at, 6), len(runScript), false), "EOF"))
 			for seq, sub := range resumed {
-				frames, _ := everything(t, 2*stream.Beat, first[seq], sub)
+				frames, _ := everything(t, 2*stream.LayerInterval, first[seq], sub)
 				numbered := slices.DeleteFunc(frames, func(f stream.Frame) bool { return f.Seq == 0 })
 				checkWords(t, fmt.Sprintf("resumed from %d after %d steps", seq, at), told(t, uint64(seq), numbered), wordsOf(seq, len(runScript), true))
 			}
@@ -235,7 +235,7 @@ func TestNothingOvertakesWhatIsBeingPrinted(t *testing.T) {
 		s.publish("state", "running")
 		_, early := s.topic.Subscribe()
 		numbered, write := make(chan bool), make(chan bool)
-		go s.topic.Print(stream.Mark{}, func(seq uint64) stream.Frame {
+		go s.topic.AppendOutput(stream.Mark{}, func(seq uint64) stream.Frame {
 			close(numbered)
 			<-write
 			return encoder("log", "one")(seq)
@@ -297,7 +297,7 @@ func TestATopicThatEndsWithoutALastFrameTellsAllThatWasPrinted(t *testing.T) {
 
 func TestAPrintWithoutATapeFails(t *testing.T) {
 	s := newStage()
-	if err := s.topic.Print(stream.Mark{}, encoder("log", "x")); !errors.Is(err, stream.ErrNoTape) {
+	if err := s.topic.AppendOutput(stream.Mark{}, encoder("log", "x")); !errors.Is(err, stream.ErrNoOutput) {
 		t.Error(err)
 	}
 }
@@ -485,7 +485,7 @@ func TestAFrameThatDoesNotFitIsMissed(t *testing.T) {
 		t.Fatal(err)
 	}
 	later := stream.NewTopic(s.seq, encoder("notice", "n")(5))
-	later.Play(tape, missed)
+	later.SetOutput(tape, missed)
 	later.End(encoder("result", "end")(8))
 	snapshot, sub = later.Resume(0)
 	checkWords(t, "later", s.read(t, snapshot, sub), want)
@@ -649,7 +649,7 @@ func TestATapeCutAnywhereGoesOn(t *testing.T) {
 			var seq stream.Sequence
 			seq.Start(1000)
 			topic := stream.NewTopic(&seq)
-			topic.Play(tape, missed)
+			topic.SetOutput(tape, missed)
 			snapshot, sub := topic.Resume(0)
 			got := s.read(t, snapshot, sub)
 			if got[0] != "missed" || !slices.Equal(got[1:], whole[:len(got)-1]) {
@@ -662,7 +662,7 @@ func TestATapeCutAnywhereGoesOn(t *testing.T) {
 				inNewest = len(whole) - len(got) + 1
 			}
 			if open == "read" {
-				if err := topic.Print(stream.Mark{}, encoder("log", "new")); !errors.Is(err, fs.ErrClosed) {
+				if err := topic.AppendOutput(stream.Mark{}, encoder("log", "new")); !errors.Is(err, fs.ErrClosed) {
 					t.Fatal(err)
 				}
 				continue
@@ -675,7 +675,7 @@ func TestATapeCutAnywhereGoesOn(t *testing.T) {
 			}
 			want := append(slices.Clip(got), "new", "newer")
 			for _, word := range want[len(got):] {
-				if err := topic.Print(stream.Mark{}, encoder("log", word)); err != nil {
+				if err := topic.AppendOutput(stream.Mark{}, encoder("log", word)); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -690,7 +690,7 @@ func TestATapeCutAnywhereGoesOn(t *testing.T) {
 				t.Fatal(err)
 			} else {
 				topic := stream.NewTopic(&seq)
-				topic.Play(again, missed)
+				topic.SetOutput(again, missed)
 				snapshot, sub = topic.Resume(0)
 				checkWords(t, fmt.Sprintf("cut at %d, read again", cut), s.read(t, snapshot, sub), want)
 			}
@@ -749,13 +749,13 @@ func TestOpeningAndRemoving(t *testing.T) {
 		}
 		var seq stream.Sequence
 		topic := stream.NewTopic(&seq)
-		topic.Play(tape, missed)
+		topic.SetOutput(tape, missed)
 		snapshot, sub := topic.Resume(0)
 		if got, _ := everything(t, 0, snapshot, sub); len(got) > 0 {
 			t.Errorf("a new tape has %d frames", len(got))
 		}
 		for i := range 20 {
-			if err := topic.Print(stream.Mark{}, encoder("log", big(i, 300))); err != nil {
+			if err := topic.AppendOutput(stream.Mark{}, encoder("log", big(i, 300))); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -764,7 +764,7 @@ func TestOpeningAndRemoving(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if err := topic.Print(stream.Mark{}, encoder("log", "late")); !errors.Is(err, fs.ErrClosed) {
+		if err := topic.AppendOutput(stream.Mark{}, encoder("log", "late")); !errors.Is(err, fs.ErrClosed) {
 			t.Error(err)
 		}
 	}
@@ -778,7 +778,7 @@ func TestOpeningAndRemoving(t *testing.T) {
 		t.Error(err)
 	}
 	topic := stream.NewTopic(new(stream.Sequence))
-	topic.Play(tape, missed)
+	topic.SetOutput(tape, missed)
 	topic.End(encoder("result", "end")(100))
 	snapshot, sub := topic.Resume(0)
 	frames, _ := everything(t, 0, snapshot, sub)
@@ -817,7 +817,7 @@ func TestATapeHoldsOneFileOpen(t *testing.T) {
 			t.Fatal(err)
 		}
 		topic := stream.NewTopic(s.seq)
-		topic.Play(tape, missed)
+		topic.SetOutput(tape, missed)
 		_, sub := topic.Resume(0)
 		next(t.Context(), sub, 0)
 	}
@@ -958,9 +958,9 @@ func FuzzTape(f *testing.F) {
 		f.Fatal(err)
 	}
 	topic := stream.NewTopic(new(stream.Sequence))
-	topic.Play(tape, missed)
+	topic.SetOutput(tape, missed)
 	for i := range 12 {
-		topic.Print(stream.Mark{}, encoder("log", big(i, 300)))
+		topic.AppendOutput(stream.Mark{}, encoder("log", big(i, 300)))
 	}
 	tape.Close()
 	var seeds [][]byte
@@ -997,7 +997,7 @@ func FuzzTape(f *testing.F) {
 			var seq stream.Sequence
 			seq.Start(1 << 63)
 			topic := stream.NewTopic(&seq)
-			topic.Play(tape, missed)
+			topic.SetOutput(tape, missed)
 			_, sub := topic.Resume(0)
 			frames, _ := everything(t, 0, nil, sub)
 			var last uint64
@@ -1012,7 +1012,7 @@ func FuzzTape(f *testing.F) {
 			if last >= 1<<63 {
 				return
 			}
-			printErr := topic.Print(stream.Mark{}, encoder("log", "new"))
+			printErr := topic.AppendOutput(stream.Mark{}, encoder("log", "new"))
 			if closed := errors.Is(printErr, fs.ErrClosed); closed != (len(sums) != 2) {
 				t.Fatal(printErr)
 			}

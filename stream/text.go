@@ -29,13 +29,13 @@ func (t Text) Bytes() ([]byte, error) {
 // A Teller makes texts of what one output of a program prints, whatever pieces
 // it comes in: UTF-8 stays text, since a character of which only the beginning
 // has come is held back. The zero Teller is ready.
-type Teller struct {
+type TextDecoder struct {
 	held []byte // the beginning of a character, at most 3 bytes
 }
 
 // Tell returns p, after what was held back before, as a text. ok is false where
 // all of it is held back. n is how many bytes are in the text.
-func (t *Teller) Tell(p []byte) (text Text, n int, ok bool) {
+func (t *TextDecoder) Tell(p []byte) (text Text, n int, ok bool) {
 	if len(t.held) > 0 {
 		p = append(t.held, p...)
 	}
@@ -51,7 +51,7 @@ func (t *Teller) Tell(p []byte) (text Text, n int, ok bool) {
 }
 
 // Flush returns what is held back: nothing comes after it.
-func (t *Teller) Flush() (text Text, n int, ok bool) {
+func (t *TextDecoder) Flush() (text Text, n int, ok bool) {
 	held := t.held
 	t.held = nil
 	return textOf(held)

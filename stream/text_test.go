@@ -14,7 +14,7 @@ import (
 // tell tells what was printed in pieces, and returns the texts, through JSON.
 func tell(t *testing.T, pieces [][]byte) []stream.Text {
 	t.Helper()
-	var teller stream.Teller
+	var teller stream.TextDecoder
 	var texts []stream.Text
 	given, told := 0, 0
 	take := func(text stream.Text, n int, ok bool) {

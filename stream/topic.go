@@ -18,18 +18,18 @@ type Topic struct {
 
 	mu       sync.Mutex // never held while a file is used
 	record   []Frame
-	board    *Board
+	board    *Latest
 	tape     *Tape
 	missed   func() Frame
 	printing uint64 // the frame that is being written to the tape; 0 for none
 	ended    bool
 	until    uint64 // the order after which nothing is told, once ended
-	changed  bell
+	changed  notifier
 	shared   share // what was read last
 	crowds   [formats]*crowd
 
-	hub     *Hub   // nil for none
-	about   *About // once it is announced
+	hub     *EventLog // nil for none
+	about   *About    // once it is announced
 	unheard []Frame
 }
 
@@ -57,14 +57,14 @@ func (t *Topic) Publish(encode func(seq uint64) Frame) {
 		f.order = f.Seq
 		t.record = append(t.record, f)
 		t.tell(f)
-		t.changed.ring()
+		t.changed.notify()
 	}
 }
 
 // number returns the next number.
 func (t *Topic) number() uint64 {
 	if t.hub != nil {
-		return t.hub.Take()
+		return t.hub.Reserve()
 	}
 	return t.seq.Next()
 }
@@ -116,18 +116,18 @@ func (t *Topic) End(last ...Frame) {
 		for _, f := range last {
 			t.tell(f)
 		}
-		t.changed.ring()
+		t.changed.notify()
 	}
 }
 
 // Show makes the topic show a board from now on, in the place of the one
 // before; what readers had not yet read of that is dropped.
-func (t *Topic) Show(b *Board) {
+func (t *Topic) ShowLatest(b *Latest) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.ended {
 		t.board = b
-		t.changed.ring()
+		t.changed.notify()
 	}
 }
 
@@ -136,27 +136,27 @@ func (t *Topic) Show(b *Board) {
 // that frames were dropped before it came to them, or that comes to some that
 // could not be written, missed makes one frame without a number in the place of
 // them all; it may be called from anywhere.
-func (t *Topic) Play(tape *Tape, missed func() Frame) {
+func (t *Topic) SetOutput(tape *Tape, missed func() Frame) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.tape, t.missed = tape, missed
-	t.changed.ring()
+	t.changed.notify()
 }
 
 // ErrNoTape is what Print returns in a topic that plays none.
-var ErrNoTape = errors.New("there is no tape to print on")
+var ErrNoOutput = errors.New("there is no tape to print on")
 
 // Print is Publish for a frame that goes on the tape, with a mark. It waits for
 // the disk, and only readers of this topic wait with it: they are not told what
 // comes after the frame before they are told the frame. An error is that of the
 // disk: the frame is lost, readers are told that it is, and the next one may
 // well be written.
-func (t *Topic) Print(mark Mark, encode func(seq uint64) Frame) error {
+func (t *Topic) AppendOutput(mark Mark, encode func(seq uint64) Frame) error {
 	t.mu.Lock()
 	tape := t.tape
 	t.mu.Unlock()
 	if tape == nil {
-		return ErrNoTape
+		return ErrNoOutput
 	}
 	tape.writing.Lock()
 	defer tape.writing.Unlock()
@@ -174,7 +174,7 @@ func (t *Topic) Print(mark Mark, encode func(seq uint64) Frame) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.printing = 0
-	t.changed.ring()
+	t.changed.notify()
 	switch {
 	case t.hub == nil:
 	case err != nil:

@@ -30,13 +30,13 @@ type event struct {
 type stage struct {
 	seq   *stream.Sequence
 	topic *stream.Topic
-	board *stream.Board
+	board *stream.Latest
 }
 
 func newStage() *stage {
 	seq := new(stream.Sequence)
-	s := &stage{seq: seq, topic: stream.NewTopic(seq), board: stream.NewBoard(seq)}
-	s.topic.Show(s.board)
+	s := &stage{seq: seq, topic: stream.NewTopic(seq), board: stream.NewLatest(seq)}
+	s.topic.ShowLatest(s.board)
 	return s
 }
 
@@ -51,8 +51,8 @@ func (s *stage) end()                     { s.topic.End(encoder("result", "end")
 
 func (s *stage) post(id, word string) { post(s.board, id, word) }
 
-func post(b *stream.Board, id, word string) {
-	b.Post(id, stream.NewFrame(0, "layer", event{Type: "layer", Word: id + " " + word}))
+func post(b *stream.Latest, id, word string) {
+	b.Set(id, stream.NewFrame(0, "layer", event{Type: "layer", Word: id + " " + word}))
 }
 
 // next is Subscription.Next for who wants the frames.
@@ -210,7 +210,7 @@ func TestLayersAreConflated(t *testing.T) {
 		for i := range 1000 {
 			s.post(fmt.Sprint("layer", i%3), fmt.Sprint(i))
 		}
-		<-time.After(2 * stream.Beat)
+		<-time.After(2 * stream.LayerInterval)
 		if got, want := rest(t, sub), []string{"layer0 999", "layer1 997", "layer2 998"}; !slices.Equal(sorted(got), want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
@@ -225,13 +225,13 @@ func TestAWaitingReaderIsWoken(t *testing.T) {
 		"a layer":          func(s *stage) { s.post("a", "x") },
 		"the end":          (*stage).end,
 		"another board": func(s *stage) {
-			b := stream.NewBoard(s.seq)
+			b := stream.NewLatest(s.seq)
 			post(b, "a", "x")
-			s.topic.Show(b)
+			s.topic.ShowLatest(b)
 		},
 		"a layer on another board": func(s *stage) {
-			b := stream.NewBoard(s.seq)
-			s.topic.Show(b)
+			b := stream.NewLatest(s.seq)
+			s.topic.ShowLatest(b)
 			synctest.Wait()
 			post(b, "a", "x")
 		},
@@ -311,9 +311,9 @@ func TestTheLastFrameIsLast(t *testing.T) {
 		s.post("c", "1")
 		s.publish("notice", "late")
 		s.end()
-		other := stream.NewBoard(s.seq)
+		other := stream.NewLatest(s.seq)
 		post(other, "d", "1")
-		s.topic.Show(other)
+		s.topic.ShowLatest(other)
 
 		for _, sub := range []*stream.Subscription{early, slowed} {
 			if got, want := rest(t, sub), []string{"b 1", "end", "EOF"}; !slices.Equal(got, want) {
@@ -478,8 +478,8 @@ func TestConcurrentReadersSeeEveryNumberedFrameInOrder(t *testing.T) {
 			s.post(fmt.Sprint("layer", j), fmt.Sprint(i))
 		}
 		if i%100 == 50 {
-			s.board = stream.NewBoard(s.seq)
-			s.topic.Show(s.board)
+			s.board = stream.NewLatest(s.seq)
+			s.topic.ShowLatest(s.board)
 		}
 		s.publish([]string{"state", "notice", "log"}[i%3], fmt.Sprint(i))
 		runtime.Gosched()
@@ -492,7 +492,7 @@ func TestTopicsThatShareABoardFillInTheirOwnJob(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage()
 		other := stream.NewTopic(s.seq)
-		other.Show(s.board)
+		other.ShowLatest(s.board)
 		jobs := map[string]*stream.Topic{"job-1": s.topic, "job-2": other}
 		subs := map[string]*stream.Subscription{}
 		for job, topic := range jobs {
@@ -503,7 +503,7 @@ func TestTopicsThatShareABoardFillInTheirOwnJob(t *testing.T) {
 			topic.Publish(encoder("state", "for "+job))
 		}
 		s.post("b", "1")
-		<-time.After(2 * stream.Beat)
+		<-time.After(2 * stream.LayerInterval)
 		for job, sub := range subs {
 			frames, err := next(t.Context(), sub, 0)
 			if got, want := words(t, frames), []string{"a 1", "for " + job, "b 1"}; err != nil || !slices.Equal(got, want) {
@@ -531,7 +531,7 @@ func TestTopicsThatShareABoardFillInTheirOwnJob(t *testing.T) {
 func TestShowReplacesTheBoard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage()
-		first, second := s.board, stream.NewBoard(s.seq)
+		first, second := s.board, stream.NewLatest(s.seq)
 		_, sub := s.topic.Subscribe()
 		post(second, "a", "of the second") // before it is shown, and before what is read
 		post(first, "a", "1")
@@ -539,7 +539,7 @@ func TestShowReplacesTheBoard(t *testing.T) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 		post(first, "b", "unread")
-		s.topic.Show(second)
+		s.topic.ShowLatest(second)
 		post(first, "c", "late")
 		if got, want := rest(t, sub), []string{"a of the second"}; !slices.Equal(got, want) {
 			t.Errorf("got %q, want %q", got, want)

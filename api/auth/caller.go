@@ -31,12 +31,12 @@ func (c Caller) may(s Scope) bool {
 }
 
 // Need returns why the caller may not do what asks for a scope, nil if it may. It is
-// Forbidden.
+// ErrForbidden.
 func (c Caller) Need(s Scope) error {
 	if c.may(s) {
 		return nil
 	}
-	return puller.Errorf(puller.Forbidden, "this asks for the scope %q; %s has %s", s, cmp.Or(c.Name, "the caller"), c.list())
+	return puller.Errorf(puller.ErrForbidden, "this asks for the scope %q; %s has %s", s, cmp.Or(c.Name, "the caller"), c.list())
 }
 
 func (c Caller) list() string {
@@ -79,12 +79,12 @@ func CallerOf(r *http.Request) (c Caller, ok bool) {
 
 // errNobody is for one who shows nothing. It is also read by those who use the
 // command line.
-var errNobody = puller.Errorf(puller.Unauthorized,
+var errNobody = puller.Errorf(puller.ErrUnauthorized,
 	"no token was shown; send \"Authorization: Bearer TOKEN\" (towline takes it from TOWLINE_TOKEN, or --token)")
 
 // Identify returns who makes a request, by what it shows: a token, a certificate
 // that the listener has verified, or a session. tokens is nil for none. The error
-// is Unauthorized.
+// is ErrUnauthorized.
 func Identify(r *http.Request, tokens *Tokens, sessions *Sessions) (Caller, error) {
 	if shown := r.Header.Values("Authorization"); len(shown) > 0 {
 		return tokens.bearer(shown)

@@ -51,7 +51,7 @@ func (h Hosts) Has(r *http.Request) bool {
 // colon if there is one (RFC 9110, 7.2).
 func CheckHost(r *http.Request) error {
 	if _, ok := splitHost(r.Host); !ok {
-		return puller.Errorf(puller.InvalidRequest, "Host: %.200q is malformed; write NAME, NAME:PORT or [ADDRESS]:PORT", r.Host)
+		return puller.Errorf(puller.ErrInvalidRequest, "Host: %.200q is malformed; write NAME, NAME:PORT or [ADDRESS]:PORT", r.Host)
 	}
 	return nil
 }

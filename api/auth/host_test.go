@@ -25,7 +25,7 @@ func TestAHostIsWellFormedAndOneOfTheDaemons(t *testing.T) {
 		{"localhost:-1", false, false}, {"localhost:70777777", false, false}, {"localhost]", false, false}, {"local[host", false, false}, {"2001:db8::1", false, false},
 	} {
 		r := &http.Request{Host: c.host}
-		if err := auth.CheckHost(r); (err == nil) != c.formed || err != nil && puller.KindOf(err) != puller.InvalidRequest {
+		if err := auth.CheckHost(r); (err == nil) != c.formed || err != nil && puller.KindOf(err) != puller.ErrInvalidRequest {
 			t.Errorf("%q: %v", c.host, err)
 		}
 		if got := hosts.Has(r); got != c.ours {

@@ -35,11 +35,11 @@ func NewSessions() *Sessions {
 
 // Begin logs in with a token: it returns whose that is, and the cookie that stands
 // for it until it expires, which no script can read. r is the request that it is
-// an answer to, tokens is nil for none. The error is Unauthorized, or Forbidden
+// an answer to, tokens is nil for none. The error is ErrUnauthorized, or ErrForbidden
 // where there are no tokens.
 func (s *Sessions) Begin(r *http.Request, tokens *Tokens, token string) (Caller, *http.Cookie, error) {
 	if tokens == nil {
-		return Caller{}, nil, puller.Errorf(puller.Forbidden, "this daemon has no tokens: its auth.token_file is not set")
+		return Caller{}, nil, puller.Errorf(puller.ErrForbidden, "this daemon has no tokens: its auth.token_file is not set")
 	}
 	hash := sha256.Sum256([]byte(token))
 	c, expires, err := tokens.caller(hash)
@@ -113,7 +113,7 @@ func (s *Sessions) caller(r *http.Request, tokens *Tokens) (Caller, error) {
 	}
 	hash, ok := s.find(c.Value)
 	if !ok {
-		return Caller{}, puller.Errorf(puller.Unauthorized, "the session has ended; log in again")
+		return Caller{}, puller.Errorf(puller.ErrUnauthorized, "the session has ended; log in again")
 	}
 	who, _, err := tokens.caller(hash)
 	return who, err

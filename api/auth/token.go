@@ -147,32 +147,32 @@ func sameFile(a, b os.FileInfo) bool {
 }
 
 // caller returns whose token has a hash, and when that ends, zero for never. The
-// error is Unauthorized.
+// error is ErrUnauthorized.
 func (t *Tokens) caller(hash [sha256.Size]byte) (Caller, time.Time, error) {
 	token := t.now().find(hash)
 	switch {
 	case token == nil:
-		return Caller{}, time.Time{}, puller.Errorf(puller.Unauthorized, "the token is not known to this daemon")
+		return Caller{}, time.Time{}, puller.Errorf(puller.ErrUnauthorized, "the token is not known to this daemon")
 	case !token.expires.IsZero() && !time.Now().Before(token.expires):
-		return Caller{}, time.Time{}, puller.Errorf(puller.Unauthorized, "the token %s has expired, on %s", token.name, token.expires.UTC().Format(time.RFC3339))
+		return Caller{}, time.Time{}, puller.Errorf(puller.ErrUnauthorized, "the token %s has expired, on %s", token.name, token.expires.UTC().Format(time.RFC3339))
 	}
 	return Caller{Name: "token:" + token.name, Scopes: token.scopes, Rules: token.rules}, token.expires, nil
 }
 
 // bearer returns who shows a token in the Authorization header. The error is
-// Unauthorized.
+// ErrUnauthorized.
 func (t *Tokens) bearer(shown []string) (Caller, error) {
 	scheme, token, _ := strings.Cut(shown[0], " ")
 	token = strings.TrimSpace(token)
 	switch {
 	case len(shown) > 1:
-		return Caller{}, puller.Errorf(puller.Unauthorized, "Authorization: given more than once")
+		return Caller{}, puller.Errorf(puller.ErrUnauthorized, "Authorization: given more than once")
 	case !strings.EqualFold(scheme, "Bearer"):
-		return Caller{}, puller.Errorf(puller.Unauthorized, "Authorization: only \"Bearer TOKEN\" is taken")
+		return Caller{}, puller.Errorf(puller.ErrUnauthorized, "Authorization: only \"Bearer TOKEN\" is taken")
 	case token == "":
-		return Caller{}, puller.Errorf(puller.Unauthorized, "Authorization: the token is empty")
+		return Caller{}, puller.Errorf(puller.ErrUnauthorized, "Authorization: the token is empty")
 	case t == nil:
-		return Caller{}, puller.Errorf(puller.Unauthorized, "this daemon has no tokens: its auth.token_file is not set")
+		return Caller{}, puller.Errorf(puller.ErrUnauthorized, "this daemon has no tokens: its auth.token_file is not set")
 	}
 	c, _, err := t.caller(sha256.Sum256([]byte(token)))
 	return c, err
@@ -188,7 +188,7 @@ func (t *Tokens) certified(name string) (Caller, error) {
 	if listed := t.now().certificates; listed != nil {
 		may, ok := listed[name]
 		if c.Scopes, c.Rules = may.scopes, may.rules; !ok {
-			return Caller{}, puller.Errorf(puller.Unauthorized, "the certificate of %q is not among those that this daemon lists", name)
+			return Caller{}, puller.Errorf(puller.ErrUnauthorized, "the certificate of %q is not among those that this daemon lists", name)
 		}
 	}
 	return c, nil

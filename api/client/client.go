@@ -166,7 +166,7 @@ func (c *Client) Cancel(ctx context.Context, id string) (puller.Job, error) {
 // the last.
 func (c *Client) Jobs(ctx context.Context, f puller.Filter) ([]puller.Job, string, error) {
 	q := url.Values{}
-	for name, v := range map[string]string{"state": string(f.State), "kind": f.Kind, "image": f.Image, "cursor": f.Cursor} {
+	for name, v := range map[string]string{"state": string(f.State), "kind": string(f.Kind), "image": f.Image, "cursor": f.Cursor} {
 		if v != "" {
 			q.Set(name, v)
 		}
@@ -269,11 +269,11 @@ func (e *foreign) Error() string {
 // problem turns an answer that is an error into one.
 func problem(resp *http.Response, raw []byte) error {
 	var p struct {
-		Detail string      `json:"detail"`
-		Kind   puller.Kind `json:"kind"`
+		Detail string           `json:"detail"`
+		Kind   puller.ErrorKind `json:"kind"`
 	}
 	if json.Unmarshal(raw, &p) != nil || p.Kind == "" {
-		return puller.Errorf(puller.Internal, "%w", &foreign{resp.StatusCode, resp.Status})
+		return puller.Errorf(puller.ErrInternal, "%w", &foreign{resp.StatusCode, resp.Status})
 	}
 	e := puller.Errorf(p.Kind, "%s", p.Detail)
 	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil {

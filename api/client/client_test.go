@@ -64,7 +64,7 @@ func daemon(t *testing.T) (http.Handler, *pullertest.Engine) {
 	}
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	p, err := puller.New(engine, puller.Options{Concurrency: 8, Policy: puller.Missing, Timeout: time.Hour, Store: pullertest.NewStore(), Log: log})
+	p, err := puller.New(engine, puller.Options{Concurrency: 8, Policy: puller.PolicyMissing, Timeout: time.Hour, Store: pullertest.NewStore(), Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,11 +87,11 @@ func TestACallReachesTheDaemonAndComesBack(t *testing.T) {
 	engine.Script("alpine", pullertest.Serve(pullertest.NewImage("alpine", 1)))
 	retries := 2
 	request := puller.PullRequest{
-		Image: "alpine", Platform: "linux/amd64", Policy: puller.Always, Priority: puller.High,
+		Image: "alpine", Platform: "linux/amd64", Policy: puller.PolicyAlways, Priority: puller.PriorityHigh,
 		Timeout: puller.Duration(time.Minute), Retries: &retries, Credentials: auth,
 	}
 	job, err := c.Pull(ctx, request)
-	if err != nil || job.State != puller.Succeeded || job.Platform != "linux/amd64" || job.Policy != puller.Always || job.Priority != puller.High {
+	if err != nil || job.State != puller.StateSucceeded || job.Platform != "linux/amd64" || job.Policy != puller.PolicyAlways || job.Priority != puller.PriorityHigh {
 		t.Errorf("%+v, %v", job, err)
 	}
 	if engine.LastAuth() != auth.HeaderFor("docker.io/library/alpine:latest") {
@@ -104,7 +104,7 @@ func TestACallReachesTheDaemonAndComesBack(t *testing.T) {
 	if got, err := c.Job(ctx, job.ID); err != nil || got.ID != job.ID || got.Result == nil || *got.Result != *job.Result {
 		t.Errorf("%+v, %v", got, err)
 	}
-	page, next, err := c.Jobs(ctx, puller.Filter{State: puller.Succeeded, Kind: "pull", Image: "alpine", Limit: 1, Cursor: second.ID})
+	page, next, err := c.Jobs(ctx, puller.Filter{State: puller.StateSucceeded, Kind: "pull", Image: "alpine", Limit: 1, Cursor: second.ID})
 	if err != nil || len(page) != 1 || page[0].ID != job.ID || next != "" {
 		t.Errorf("%+v, %q, %v", page, next, err)
 	}
@@ -138,11 +138,11 @@ func TestARunReachesTheDaemonAndComesBack(t *testing.T) {
 		return 7
 	})
 	job, err := c.Run(t.Context(), puller.RunRequest{
-		Image: "alpine", Platform: "linux/amd64", Policy: puller.Always, Cmd: []string{"a", ""}, Entrypoint: []string{"/b"}, Env: map[string]string{"C": "d=e"},
+		Image: "alpine", Platform: "linux/amd64", Policy: puller.PolicyAlways, Cmd: []string{"a", ""}, Entrypoint: []string{"/b"}, Env: map[string]string{"C": "d=e"},
 		Workdir: "/f", User: "g", TTY: true, Network: "none", Memory: 64 << 20, CPUs: 0.5, Pids: 9, Timeout: puller.Duration(time.Minute),
 		Credentials: auth, IdempotencyKey: "one",
 	})
-	if err != nil || job.Kind != puller.KindRun || job.Policy != puller.Always {
+	if err != nil || job.Kind != puller.JobRun || job.Policy != puller.PolicyAlways {
 		t.Fatalf("%+v, %v", job, err)
 	}
 	var last puller.Event
@@ -164,7 +164,7 @@ func TestARunReachesTheDaemonAndComesBack(t *testing.T) {
 		t.Errorf("sent is %q", keys)
 	}
 	_, err = c.Run(t.Context(), puller.RunRequest{Image: "alpine", Network: "host"})
-	if puller.KindOf(err) != puller.InvalidRequest || !strings.Contains(err.Error(), "network") {
+	if puller.KindOf(err) != puller.ErrInvalidRequest || !strings.Contains(err.Error(), "network") {
 		t.Errorf("a bad request: %v", err)
 	}
 }
@@ -188,11 +188,11 @@ func TestAPrewarmReachesTheDaemonAndComesBack(t *testing.T) {
 	retries := 0
 	request := puller.PrewarmRequest{
 		Images: puller.Images{{Image: "alpine", Platform: "linux/amd64", Timeout: puller.Duration(time.Minute)}, {Image: "nope:v1"}},
-		Policy: puller.Always, Priority: puller.Low, Retries: &retries, FailFast: false,
+		Policy: puller.PolicyAlways, Priority: puller.PriorityLow, Retries: &retries, FailFast: false,
 		Skipped: []puller.Skipped{{Service: "web", Reason: "it is built"}}, Credentials: auth, IdempotencyKey: "one",
 	}
 	job, err := c.Prewarm(ctx, request)
-	if err != nil || job.Kind != puller.KindPrewarm || len(job.Children) != 2 || job.Priority != puller.Low || len(job.Images) != 2 {
+	if err != nil || job.Kind != puller.JobPrewarm || len(job.Children) != 2 || job.Priority != puller.PriorityLow || len(job.Images) != 2 {
 		t.Fatalf("%+v, %v", job, err)
 	}
 	if again, err := c.Prewarm(ctx, request); err != nil || again.ID != job.ID {
@@ -205,14 +205,14 @@ func TestAPrewarmReachesTheDaemonAndComesBack(t *testing.T) {
 		}
 		last = e
 	}
-	if r := last.Result; r == nil || r.State != puller.Failed || r.Images[0].State != puller.Succeeded || r.Images[1].Error.Kind != puller.NotFound {
+	if r := last.Result; r == nil || r.State != puller.StateFailed || r.Images[0].State != puller.StateSucceeded || r.Images[1].Error.Kind != puller.ErrNotFound {
 		t.Errorf("the last event is %+v", last)
 	}
 	if engine.LastAuth() != auth.HeaderFor("docker.io/library/alpine:latest") {
 		t.Errorf("the engine has got the credentials %q", engine.LastAuth())
 	}
 	child, err := c.Job(ctx, job.Children[0])
-	if err != nil || child.Platform != "linux/amd64" || child.Policy != puller.Always || child.Parent != job.ID {
+	if err != nil || child.Platform != "linux/amd64" || child.Policy != puller.PolicyAlways || child.Parent != job.ID {
 		t.Errorf("%+v, %v", child, err)
 	}
 	if _, err := c.Plan(ctx, request); err != nil {
@@ -225,7 +225,7 @@ func TestAPrewarmReachesTheDaemonAndComesBack(t *testing.T) {
 	if !maps.Equal(keys, want) {
 		t.Errorf("the headers are %q", keys)
 	}
-	if _, err := c.Prewarm(ctx, puller.PrewarmRequest{}); puller.KindOf(err) != puller.InvalidRequest {
+	if _, err := c.Prewarm(ctx, puller.PrewarmRequest{}); puller.KindOf(err) != puller.ErrInvalidRequest {
 		t.Errorf("a prewarm of nothing: %v", err)
 	}
 }
@@ -262,14 +262,14 @@ func TestErrorsHaveTheDaemonsKind(t *testing.T) {
 	only := func(_ any, err error) error { return err }
 	for name, row := range map[string]struct {
 		err  error
-		kind puller.Kind
+		kind puller.ErrorKind
 		word string
 	}{
-		"a bad request":            {only(c.Submit(ctx, puller.PullRequest{Image: "a b"})), puller.InvalidRequest, "image: "},
-		"a pull that fails":        {only(c.Pull(ctx, puller.PullRequest{Image: "registry.test/nope:v1"})), puller.NotFound, "manifest unknown"},
-		"an unknown job":           {only(c.Job(ctx, "nope")), puller.NotFound, "nope"},
-		"an ID that is no segment": {only(c.Job(ctx, "a/b?c")), puller.NotFound, "a/b?c"},
-		"the cancel of an end":     {only(c.Cancel(ctx, ended.ID)), puller.Conflict, "succeeded"},
+		"a bad request":            {only(c.Submit(ctx, puller.PullRequest{Image: "a b"})), puller.ErrInvalidRequest, "image: "},
+		"a pull that fails":        {only(c.Pull(ctx, puller.PullRequest{Image: "registry.test/nope:v1"})), puller.ErrNotFound, "manifest unknown"},
+		"an unknown job":           {only(c.Job(ctx, "nope")), puller.ErrNotFound, "nope"},
+		"an ID that is no segment": {only(c.Job(ctx, "a/b?c")), puller.ErrNotFound, "a/b?c"},
+		"the cancel of an end":     {only(c.Cancel(ctx, ended.ID)), puller.ErrConflict, "succeeded"},
 	} {
 		var e *puller.Error
 		if !errors.As(row.err, &e) || e.Kind != row.kind || !strings.Contains(e.Error(), row.word) {
@@ -279,7 +279,7 @@ func TestErrorsHaveTheDaemonsKind(t *testing.T) {
 }
 
 func TestEveryKindAndItsRetryAfterComeAcross(t *testing.T) {
-	for _, kind := range []puller.Kind{"unauthorized", "rate_limited", "overloaded", "a_kind_of_a_newer_daemon"} {
+	for _, kind := range []puller.ErrorKind{"unauthorized", "rate_limited", "overloaded", "a_kind_of_a_newer_daemon"} {
 		c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Header.Get("Authorization") != "Bearer secret-token" {
 				t.Errorf("the token is not shown: %v", r.Header)
@@ -319,7 +319,7 @@ func TestWhatIsNoTowlineDaemonIsNamedAsSuch(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		var gone *client.Unreachable
-		if isGone := errors.As(err, &gone); isGone != (row.status == 200) || !isGone && puller.KindOf(err) != puller.Internal {
+		if isGone := errors.As(err, &gone); isGone != (row.status == 200) || !isGone && puller.KindOf(err) != puller.ErrInternal {
 			t.Errorf("%s: %#v", name, err)
 		}
 	}
@@ -458,7 +458,7 @@ func TestAStreamThatIsCutIsTakenUpWithoutLossOrRepeat(t *testing.T) {
 				close(gate)
 			}
 		}
-		if last.Result == nil || last.Result.State != puller.Succeeded {
+		if last.Result == nil || last.Result.State != puller.StateSucceeded {
 			t.Errorf("the last event is %+v", last)
 		}
 		if len(cut.asked) != cuts+1 {
@@ -509,17 +509,17 @@ func TestAStreamThatStaysBrokenIsGivenUp(t *testing.T) {
 		"a clean early end": {func(w http.ResponseWriter) {}, 61, isUnreachable},
 		"half an event":     {func(w http.ResponseWriter) { io.WriteString(w, `{"seq":1,"type":"sta`) }, 61, isUnreachable},
 		"a proxy that waits for it": {func(w http.ResponseWriter) { w.WriteHeader(502) }, 61, func(err error) bool {
-			return puller.KindOf(err) == puller.Internal && strings.Contains(err.Error(), "502 Bad Gateway")
+			return puller.KindOf(err) == puller.ErrInternal && strings.Contains(err.Error(), "502 Bad Gateway")
 		}},
 		"a daemon that takes no more": {func(w http.ResponseWriter) {
 			w.WriteHeader(503)
 			io.WriteString(w, `{"kind":"overloaded","detail":"towline is shutting down"}`)
-		}, 61, func(err error) bool { return puller.KindOf(err) == puller.Overloaded }},
-		"a page of someone else": {func(w http.ResponseWriter) { w.WriteHeader(500) }, 1, func(err error) bool { return puller.KindOf(err) == puller.Internal }},
+		}, 61, func(err error) bool { return puller.KindOf(err) == puller.ErrOverloaded }},
+		"a page of someone else": {func(w http.ResponseWriter) { w.WriteHeader(500) }, 1, func(err error) bool { return puller.KindOf(err) == puller.ErrInternal }},
 		"an error of its own": {func(w http.ResponseWriter) {
 			w.WriteHeader(404)
 			io.WriteString(w, `{"kind":"not_found","detail":"no such job"}`)
-		}, 1, func(err error) bool { return puller.KindOf(err) == puller.NotFound }},
+		}, 1, func(err error) bool { return puller.KindOf(err) == puller.ErrNotFound }},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			asked := 0

@@ -79,7 +79,7 @@ func passes(err error) bool {
 	case errors.As(err, &other): // a proxy that waits for the daemon, too
 		return other.code == http.StatusBadGateway || other.code == http.StatusServiceUnavailable || other.code == http.StatusGatewayTimeout
 	}
-	return puller.KindOf(err) == puller.Overloaded
+	return puller.KindOf(err) == puller.ErrOverloaded
 }
 
 var errCut = errors.New("the stream of events was cut before its end")

@@ -27,7 +27,7 @@ const (
 )
 
 func invalid(format string, args ...any) error {
-	return puller.Errorf(puller.InvalidRequest, format, args...)
+	return puller.Errorf(puller.ErrInvalidRequest, format, args...)
 }
 
 // file is a Compose file as YAML has it: one tree for each document in it.
@@ -37,7 +37,7 @@ type file struct {
 }
 
 // read parses the file and refuses what would take too long to go on with. The
-// error is InvalidRequest and names the line.
+// error is ErrInvalidRequest and names the line.
 func read(content []byte) (*file, error) {
 	if err := checkBytes(content); err != nil {
 		return nil, err

@@ -17,7 +17,7 @@ func (f *faults) add(err error) {
 	}
 }
 
-// err returns them as one error, which is InvalidRequest; nil for none.
+// err returns them as one error, which is ErrInvalidRequest; nil for none.
 func (f faults) err() error {
 	if len(f) == 0 {
 		return nil

@@ -36,7 +36,7 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%d objects, %d MiB", mallocs, bytes>>20)
 		}
 		if err != nil {
-			if puller.KindOf(err) != puller.InvalidRequest || len(err.Error()) > 1000 {
+			if puller.KindOf(err) != puller.ErrInvalidRequest || len(err.Error()) > 1000 {
 				t.Errorf("%s: %v", puller.KindOf(err), err)
 			}
 			return

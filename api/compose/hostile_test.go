@@ -176,7 +176,7 @@ func TestAHostileFileCostsLittle(t *testing.T) {
 			said := fmt.Sprintf("%d images", len(r.Images))
 			if err != nil {
 				said = err.Error()
-				if puller.KindOf(err) != puller.InvalidRequest {
+				if puller.KindOf(err) != puller.ErrInvalidRequest {
 					t.Errorf("kind %s: %v", puller.KindOf(err), err)
 				}
 				if len(said) > 1000 {

@@ -40,7 +40,7 @@ type Source struct {
 // does not. Where the images leave the platform open, it is
 // DOCKER_DEFAULT_PLATFORM.
 //
-// Images are in the order of their services' names. The error is InvalidRequest
+// Images are in the order of their services' names. The error is ErrInvalidRequest
 // and names the file, or the services and fields, at fault. compose-go writes its
 // warnings, such as those of variables that have no value, to the standard logger
 // of logrus.

@@ -183,7 +183,7 @@ func TestLoadNamesWhatIsWrong(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			write(t, map[string]string{"compose.yaml": c.file})
 			_, err := compose.Load(t.Context(), compose.Source{Files: []string{"compose.yaml"}})
-			if puller.KindOf(err) != puller.InvalidRequest {
+			if puller.KindOf(err) != puller.ErrInvalidRequest {
 				t.Fatalf("%s: %v", puller.KindOf(err), err)
 			}
 			t.Log(err)
@@ -196,24 +196,24 @@ func TestLoadNamesWhatIsWrong(t *testing.T) {
 	}
 	write(t, map[string]string{"compose.yaml": "services: {a: {image: a}}"})
 	for _, files := range [][]string{{"none.env"}, {"compose.yaml", "none.env"}} {
-		if _, err := compose.Load(t.Context(), compose.Source{EnvFiles: files}); puller.KindOf(err) != puller.InvalidRequest || !strings.Contains(err.Error(), ".env") && !strings.Contains(err.Error(), "compose.yaml") {
+		if _, err := compose.Load(t.Context(), compose.Source{EnvFiles: files}); puller.KindOf(err) != puller.ErrInvalidRequest || !strings.Contains(err.Error(), ".env") && !strings.Contains(err.Error(), "compose.yaml") {
 			t.Errorf("%q: %v", files, err)
 		}
 	}
 	t.Setenv("COMPOSE_ENV_FILES", "none.env")
-	if _, err := compose.Load(t.Context(), compose.Source{}); puller.KindOf(err) != puller.InvalidRequest || !strings.Contains(err.Error(), "none.env") {
+	if _, err := compose.Load(t.Context(), compose.Source{}); puller.KindOf(err) != puller.ErrInvalidRequest || !strings.Contains(err.Error(), "none.env") {
 		t.Error(err)
 	}
 	t.Setenv("COMPOSE_ENV_FILES", "")
 	t.Setenv("DOCKER_DEFAULT_PLATFORM", "toaster")
-	if _, err := compose.Load(t.Context(), compose.Source{}); puller.KindOf(err) != puller.InvalidRequest || !strings.Contains(err.Error(), "DOCKER_DEFAULT_PLATFORM: \"toaster\"") {
+	if _, err := compose.Load(t.Context(), compose.Source{}); puller.KindOf(err) != puller.ErrInvalidRequest || !strings.Contains(err.Error(), "DOCKER_DEFAULT_PLATFORM: \"toaster\"") {
 		t.Error(err)
 	}
 	t.Setenv("DOCKER_DEFAULT_PLATFORM", "")
-	if _, err := compose.Load(t.Context(), compose.Source{Name: "Not A Name"}); puller.KindOf(err) != puller.InvalidRequest || !strings.Contains(err.Error(), "Not A Name") {
+	if _, err := compose.Load(t.Context(), compose.Source{Name: "Not A Name"}); puller.KindOf(err) != puller.ErrInvalidRequest || !strings.Contains(err.Error(), "Not A Name") {
 		t.Error(err)
 	}
-	if _, err := compose.Load(t.Context(), compose.Source{Files: []string{"oci://ghcr.io/a/b"}}); puller.KindOf(err) != puller.InvalidRequest || !strings.Contains(err.Error(), "remote file") {
+	if _, err := compose.Load(t.Context(), compose.Source{Files: []string{"oci://ghcr.io/a/b"}}); puller.KindOf(err) != puller.ErrInvalidRequest || !strings.Contains(err.Error(), "remote file") {
 		t.Error(err)
 	}
 	write(t, nil)
@@ -229,7 +229,7 @@ func TestLoadTellsAllFaultsAtOnce(t *testing.T) {
 		"ci.yaml":      "services:\n  b:\n    platform: bogus\n",
 	})
 	_, err := compose.Load(t.Context(), compose.Source{Files: []string{"compose.yaml", "ci.yaml"}})
-	if puller.KindOf(err) != puller.InvalidRequest {
+	if puller.KindOf(err) != puller.ErrInvalidRequest {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"compose.yaml: line 2: services.a.image: ", `ci.yaml: line 3: services.b.platform: "bogus"`, "compose.yaml: line 6: services.c: "} {

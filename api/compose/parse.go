@@ -32,7 +32,7 @@ const (
 // says which images there are must be there to be read: env_file, secrets,
 // mounts and variables used elsewhere are passed over.
 //
-// The error is InvalidRequest and names the line, or the service and field, at
+// The error is ErrInvalidRequest and names the line, or the service and field, at
 // fault. It is one, too, where the images depend on another file (include,
 // extends with a file) or on a variable that has no value.
 func Parse(ctx context.Context, content []byte, variables map[string]string, profiles []string) (r puller.PrewarmRequest, err error) {

@@ -178,7 +178,7 @@ func TestParseNamesWhatIsWrong(t *testing.T) {
 				t.Fatalf("taken: %s", asked(r))
 			}
 			t.Log(err)
-			if puller.KindOf(err) != puller.InvalidRequest {
+			if puller.KindOf(err) != puller.ErrInvalidRequest {
 				t.Errorf("kind %s", puller.KindOf(err))
 			}
 			for _, want := range c.want {

@@ -159,16 +159,16 @@ func policy(name string) (puller.Policy, error) {
 	case "", types.PullPolicyBuild: // what is built is skipped before it is asked for
 		return "", nil
 	case types.PullPolicyAlways:
-		return puller.Always, nil
+		return puller.PolicyAlways, nil
 	case types.PullPolicyNever:
-		return puller.Never, nil
+		return puller.PolicyNever, nil
 	case types.PullPolicyMissing, types.PullPolicyIfNotPresent:
-		return puller.Missing, nil
+		return puller.PolicyMissing, nil
 	case types.PullPolicyRefresh, "daily", "weekly":
-		return puller.Newer, nil
+		return puller.PolicyNewer, nil
 	}
 	if strings.HasPrefix(name, "every_") {
-		return puller.Newer, nil
+		return puller.PolicyNewer, nil
 	}
 	return "", invalid("%q is not known; use always, never, missing, build, refresh, daily, weekly or every_ and a time", clip(name))
 }

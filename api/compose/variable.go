@@ -28,7 +28,7 @@ type expansion struct {
 }
 
 // expand returns the text with its variables put in. The error is
-// InvalidRequest and names the variable.
+// ErrInvalidRequest and names the variable.
 func expand(text string, lookup lookup) (value string, unset []string, err error) {
 	if len(text) > maxText {
 		return "", nil, invalid("%d bytes long; at most %d are taken", len(text), maxText)

@@ -43,7 +43,7 @@ func (d *bars) show(j *puller.Job, e puller.Event) {
 	b := d.job(j)
 	switch e.Type {
 	case "state":
-		if e.Attempt > 0 && e.Phase == puller.Resolving {
+		if e.Attempt > 0 && e.Phase == puller.PhaseResolving {
 			b.layers, b.progress = nil, stream.Totals{}
 		}
 		if !e.State.Ended() {

@@ -18,10 +18,10 @@ import (
 // of which one fails, over a restart of the daemon.
 func threeImages() (puller.Job, []puller.Event) {
 	queued := func(id, image string) puller.ImageState {
-		return puller.ImageState{Job: id, Image: image, State: puller.Queued}
+		return puller.ImageState{Job: id, Image: image, State: puller.StateQueued}
 	}
 	job := puller.Job{
-		ID: "01J", Kind: puller.KindPrewarm, State: puller.Queued, Children: []string{"01K", "01L", "01M"},
+		ID: "01J", Kind: puller.JobPrewarm, State: puller.StateQueued, Children: []string{"01K", "01L", "01M"},
 		Images: []puller.ImageState{
 			queued("01K", "docker.io/library/alpine:3.20"), queued("01L", "docker.io/library/alpine:3.20"), queued("01M", "registry.test/nope:v1"),
 			{Service: "web", State: "skipped", Reason: "it is built"},
@@ -38,9 +38,9 @@ func threeImages() (puller.Job, []puller.Event) {
 		return puller.Event{Type: "layer", Layer: &stream.Layer{ID: id, Phase: phase}, Progress: &t}
 	}
 	left := int64(9)
-	tell(0, puller.Event{Type: "state", State: puller.Queued})
-	tell(0, puller.Event{Type: "state", State: puller.Active, Phase: puller.Resolving})
-	tell(0, puller.Event{Type: "state", State: puller.Active, Phase: puller.Pulling})
+	tell(0, puller.Event{Type: "state", State: puller.StateQueued})
+	tell(0, puller.Event{Type: "state", State: puller.StateActive, Phase: puller.PhaseResolving})
+	tell(0, puller.Event{Type: "state", State: puller.StateActive, Phase: puller.PhasePulling})
 	tell(time.Second, puller.Event{Type: "notice", Message: "docker.io/library/alpine:3.20: succeeded (present) after 0.0s"})
 	tell(time.Second, layer("aaaaaaaaaaaa", stream.Downloading, stream.Totals{Downloaded: 500_000, Layers: 1}))
 	tell(10*time.Second, layer("aaaaaaaaaaaa", stream.Downloading, stream.Totals{Downloaded: 1_000_000, Total: 4_000_000, Layers: 2, Rate: 333_000, ETASeconds: &left}))
@@ -50,17 +50,17 @@ func threeImages() (puller.Job, []puller.Event) {
 	tell(15*time.Second, puller.Event{Type: "heartbeat"})
 	tell(time.Second, layer("bbbbbbbbbbbb", stream.Downloaded, stream.Totals{Downloaded: 4_000_000, Total: 4_000_000, Layers: 2, LayersDone: 1}))
 	tell(time.Second, puller.Event{Type: "notice", Message: "docker.io/library/alpine:3.20: succeeded (pulled) after 31.0s"})
-	tell(0, puller.Event{Type: "state", State: puller.Failed})
+	tell(0, puller.Event{Type: "state", State: puller.StateFailed})
 	ended := job
-	ended.State, ended.FinishedAt = puller.Failed, now
+	ended.State, ended.FinishedAt = puller.StateFailed, now
 	ended.Progress = &stream.Totals{Downloaded: 4_000_000, Total: 4_000_000, Layers: 2, LayersDone: 2}
 	ended.Images = []puller.ImageState{
-		{Job: "01K", Image: job.Images[0].Image, State: puller.Succeeded, Source: puller.Present},
-		{Job: "01L", Image: job.Images[1].Image, State: puller.Succeeded, Source: puller.Pulled},
-		{Job: "01M", Image: job.Images[2].Image, State: puller.Failed, Error: &puller.JobError{Kind: puller.NotFound, Message: "pull registry.test/nope:v1: manifest unknown"}},
+		{Job: "01K", Image: job.Images[0].Image, State: puller.StateSucceeded, Source: puller.SourcePresent},
+		{Job: "01L", Image: job.Images[1].Image, State: puller.StateSucceeded, Source: puller.SourcePulled},
+		{Job: "01M", Image: job.Images[2].Image, State: puller.StateFailed, Error: &puller.JobError{Kind: puller.ErrNotFound, Message: "pull registry.test/nope:v1: manifest unknown"}},
 		job.Images[3],
 	}
-	ended.Error = &puller.JobError{Kind: puller.NotFound, Message: "1 of 3 images were not pulled"}
+	ended.Error = &puller.JobError{Kind: puller.ErrNotFound, Message: "1 of 3 images were not pulled"}
 	tell(0, puller.Event{Type: "result", Result: &ended})
 	return job, all
 }
@@ -68,8 +68,8 @@ func threeImages() (puller.Job, []puller.Event) {
 // hostileBatch are the hostile events as those of a prewarm.
 func hostileBatch() (puller.Job, []puller.Event) {
 	job, all := hostile()
-	job.ID, job.Kind, job.Children = job.ID+nasty, puller.KindPrewarm, []string{"01K"}
-	job.Images = []puller.ImageState{{Job: "01K", Image: job.Image, State: puller.Queued}}
+	job.ID, job.Kind, job.Children = job.ID+nasty, puller.JobPrewarm, []string{"01K"}
+	job.Images = []puller.ImageState{{Job: "01K", Image: job.Image, State: puller.StateQueued}}
 	all = append(all, puller.Event{Type: "notice", Message: job.Image + ": failed (" + nasty})
 	return job, all
 }
@@ -126,14 +126,14 @@ func TestTheBarOfAPrewarmStaysBelowWhatHasEnded(t *testing.T) {
 }
 
 func TestAThousandImagesAreTalliedOnce(t *testing.T) {
-	job := puller.Job{ID: "01J", Kind: puller.KindPrewarm}
+	job := puller.Job{ID: "01J", Kind: puller.JobPrewarm}
 	for i := range 1000 {
 		job.Children = append(job.Children, fmt.Sprint(i))
 		job.Images = append(job.Images, puller.ImageState{Image: fmt.Sprintf("registry.test/i%d:v1", i)})
 	}
 	tally := newTally(&job)
 	for i := range 1000 {
-		end := puller.Event{Type: "notice", Message: fmt.Sprintf("registry.test/i%d:v1: %s (x) after 1.0s", i, []puller.State{puller.Succeeded, puller.Failed, puller.StateCanceled}[i%3])}
+		end := puller.Event{Type: "notice", Message: fmt.Sprintf("registry.test/i%d:v1: %s (x) after 1.0s", i, []puller.State{puller.StateSucceeded, puller.StateFailed, puller.StateCanceled}[i%3])}
 		if !tally.take(end) || tally.take(end) {
 			t.Fatalf("%d is not told once", i)
 		}

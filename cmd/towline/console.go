@@ -34,10 +34,10 @@ func (d *console) show(j *puller.Job, e puller.Event) {
 		d.pull(j, e)
 	case "state":
 		switch e.Phase {
-		case puller.Creating, puller.Running, puller.Removing:
+		case puller.PhaseCreating, puller.PhaseRunning, puller.PhaseRemoving:
 			d.contained = true
 			d.end()
-		case puller.Pulling:
+		case puller.PhasePulling:
 			d.contained = false
 			d.pull(j, e)
 		default:

@@ -85,7 +85,7 @@ func exitCode(err error) int {
 		return exitNoDaemon
 	case errors.As(err, &known):
 		switch known.Kind {
-		case puller.NotFound, puller.Denied, puller.Forbidden, puller.PlatformMismatch, puller.InvalidRequest:
+		case puller.ErrNotFound, puller.ErrDenied, puller.ErrForbidden, puller.ErrPlatformMismatch, puller.ErrInvalidRequest:
 			return exitPermanent
 		}
 		if known.Kind.Retryable() {

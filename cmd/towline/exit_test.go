@@ -10,10 +10,10 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-func ofKind(kind puller.Kind) error { return puller.Errorf(kind, "x") }
+func ofKind(kind puller.ErrorKind) error { return puller.Errorf(kind, "x") }
 
 // codes is the contract of exit codes.
-var codes = map[puller.Kind]int{
+var codes = map[puller.ErrorKind]int{
 	"not_found": 3, "denied": 3, "forbidden": 3, "platform_mismatch": 3, "invalid_request": 3,
 	"rate_limited": 4, "engine_unavailable": 4, "registry_unavailable": 4, "truncated": 4, "corrupt": 4, "stalled": 4, "overloaded": 4,
 	"unauthorized": 1, "conflict": 1, "canceled": 1, "timeout": 1, "no_space": 1, "internal": 1, "a_kind_of_a_newer_daemon": 1,
@@ -39,7 +39,7 @@ func TestTheExitCodeFollowsFromTheKind(t *testing.T) {
 
 func TestTheExitCodeOfSeveralFailuresIsThatOfTheWorst(t *testing.T) {
 	gone := &client.Unreachable{Host: "unix:///x", Err: errors.New("refused")}
-	permanent, again, failed := ofKind(puller.NotFound), ofKind(puller.Stalled), ofKind(puller.NoSpace)
+	permanent, again, failed := ofKind(puller.ErrNotFound), ofKind(puller.ErrStalled), ofKind(puller.ErrNoSpace)
 	for _, row := range []struct {
 		err  error
 		want int

@@ -24,7 +24,7 @@ func newIncomplete(images []puller.ImageState) *incomplete {
 		}
 		switch {
 		case s.Error == nil:
-		case s.Error.Kind == puller.Canceled:
+		case s.Error.Kind == puller.ErrCanceled:
 			e.canceled = append(e.canceled, s)
 		default:
 			e.failed = append(e.failed, s)

@@ -69,7 +69,7 @@ func TestServeStartsOnADiskThatIsFull(t *testing.T) {
 
 	engine.Script(image, pullertest.Serve(pullertest.NewImage(image, 1)))
 	startServe(t, c)
-	if _, err := caller.Submit(ctx, puller.PullRequest{Image: image}); puller.KindOf(err) != puller.Overloaded || !strings.Contains(fmt.Sprint(err), "make space there") {
+	if _, err := caller.Submit(ctx, puller.PullRequest{Image: image}); puller.KindOf(err) != puller.ErrOverloaded || !strings.Contains(fmt.Sprint(err), "make space there") {
 		t.Errorf("a new job: %v", err)
 	}
 	if got := get(t, path, "/readyz"); !strings.HasPrefix(got, "503 ") || !strings.Contains(got, "make space there") {
@@ -89,13 +89,13 @@ func TestServeStartsOnADiskThatIsFull(t *testing.T) {
 	}
 	until("the job that was accepted before does not end", func() bool {
 		j, err := caller.Job(ctx, accepted.ID)
-		return err == nil && j.State == puller.Succeeded
+		return err == nil && j.State == puller.StateSucceeded
 	})
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
 	until("it does not recover", func() bool { return strings.HasPrefix(get(t, path, "/readyz"), "200 ") })
-	if j, err := caller.Pull(ctx, puller.PullRequest{Image: image}); err != nil || j.State != puller.Succeeded {
+	if j, err := caller.Pull(ctx, puller.PullRequest{Image: image}); err != nil || j.State != puller.StateSucceeded {
 		t.Errorf("with space again: %+v, %v", j, err)
 	}
 }

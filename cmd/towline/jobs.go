@@ -25,7 +25,7 @@ func newJobs(f *flags) *cobra.Command {
 		}),
 	}
 	ls.Flags().StringVar((*string)(&filter.State), "state", "", "only jobs in this `state`")
-	ls.Flags().StringVar(&filter.Kind, "kind", "", "only jobs of this `kind`: pull, run or prewarm")
+	ls.Flags().StringVar((*string)(&filter.Kind), "kind", "", "only jobs of this `kind`: pull, run or prewarm")
 	ls.Flags().StringVar(&filter.Image, "image", "", "only jobs for this `image`")
 	ls.Flags().IntVar(&filter.Limit, "limit", 0, "at most so many (default 100)")
 
@@ -107,15 +107,15 @@ func listJobs(ctx context.Context, cmd *cobra.Command, c *client.Client, f pulle
 			state = string(j.Phase)
 		}
 		image := j.Image
-		if j.Kind == puller.KindPrewarm {
+		if j.Kind == puller.JobPrewarm {
 			image = count(len(j.Children), "image")
 		}
 		switch {
 		case j.Error != nil:
 			result = string(j.Error.Kind)
-		case j.Result != nil && j.Kind == puller.KindPrewarm:
+		case j.Result != nil && j.Kind == puller.JobPrewarm:
 			result = "downloaded " + bytesOf(j.Result.Downloaded)
-		case j.Result != nil && j.Kind == puller.KindRun:
+		case j.Result != nil && j.Kind == puller.JobRun:
 			result = describeEnd(j)
 		case j.Result != nil:
 			result = string(j.Result.Source)

@@ -216,7 +216,7 @@ func TestALogThatNobodyReadsStopsAndEndsNothing(t *testing.T) {
 				if err != nil {
 					t.Fatalf("job %d: %v", n, err)
 				}
-				if job.State != puller.Succeeded {
+				if job.State != puller.StateSucceeded {
 					t.Fatalf("job %d: %+v", n, job)
 				}
 			}

@@ -77,7 +77,7 @@ func startDaemon(t *testing.T) (host string, scripted *pullertest.Engine, p *pul
 	log.SetOutput(io.Discard)
 	dir := directory(t)
 	if p, err = puller.New(engine, puller.Options{
-		Concurrency: 8, Policy: puller.Missing, Timeout: time.Hour, Store: pullertest.NewStore(), Log: log,
+		Concurrency: 8, Policy: puller.PolicyMissing, Timeout: time.Hour, Store: pullertest.NewStore(), Log: log,
 		OutputDir: filepath.Join(dir, "output"), OutputLimit: 1 << 20,
 	}); err != nil {
 		t.Fatal(err)
@@ -124,16 +124,16 @@ func checkGolden(t *testing.T, name, got string) {
 // any two messages of the engine.
 func events(t *testing.T, recording string) (puller.Job, []puller.Event) {
 	t.Helper()
-	job := puller.Job{ID: "01J", Kind: "pull", State: puller.Queued, Image: "127.0.0.1:5000/lab0:v1"}
+	job := puller.Job{ID: "01J", Kind: "pull", State: puller.StateQueued, Image: "127.0.0.1:5000/lab0:v1"}
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	var all []puller.Event
 	tell := func(e puller.Event) {
 		e.Time, e.Job = now, job.ID
 		all = append(all, e)
 	}
-	tell(puller.Event{Type: "state", State: puller.Queued})
-	tell(puller.Event{Type: "state", State: puller.Active, Phase: puller.Resolving, Attempt: 1})
-	tell(puller.Event{Type: "state", State: puller.Active, Phase: puller.Pulling, Attempt: 1})
+	tell(puller.Event{Type: "state", State: puller.StateQueued})
+	tell(puller.Event{Type: "state", State: puller.StateActive, Phase: puller.PhaseResolving, Attempt: 1})
+	tell(puller.Event{Type: "state", State: puller.StateActive, Phase: puller.PhasePulling, Attempt: 1})
 	var progress stream.Progress
 	digest := ""
 	layer := func(l stream.Layer) {
@@ -160,15 +160,15 @@ func events(t *testing.T, recording string) (puller.Job, []puller.Event) {
 			tell(puller.Event{Type: "notice", Message: change.Notice})
 		}
 	}
-	tell(puller.Event{Type: "state", State: puller.Active, Phase: puller.Verifying, Attempt: 1})
+	tell(puller.Event{Type: "state", State: puller.StateActive, Phase: puller.PhaseVerifying, Attempt: 1})
 	for _, l := range progress.Finish() {
 		layer(l)
 	}
-	tell(puller.Event{Type: "state", State: puller.Succeeded, Attempt: 1})
+	tell(puller.Event{Type: "state", State: puller.StateSucceeded, Attempt: 1})
 	ended := job
-	ended.State = puller.Succeeded
+	ended.State = puller.StateSucceeded
 	ended.Result = &puller.Result{
-		ImageID: "sha256:1d", Digest: digest, Size: 1, Source: puller.Pulled,
+		ImageID: "sha256:1d", Digest: digest, Size: 1, Source: puller.SourcePulled,
 		Downloaded: progress.Totals(now).Downloaded, DurationSeconds: 12.34,
 	}
 	tell(puller.Event{Type: "result", Result: &ended})

@@ -89,9 +89,9 @@ func describeEnd(j puller.Job) string {
 		name = r.Digest
 	}
 	switch r.Source {
-	case puller.Present:
+	case puller.SourcePresent:
 		return fmt.Sprintf("present, %s", name)
-	case puller.UpToDate:
+	case puller.SourceUpToDate:
 		return fmt.Sprintf("up to date, %s", name)
 	}
 	return fmt.Sprintf("pulled, %s, %s in %.1fs", name, bytesOf(r.Downloaded), r.DurationSeconds)

@@ -34,9 +34,9 @@ const nasty = "x\x1b[2J\r\n\x07\u009b31m\u202etxt\u2028\x00\x7f"
 func hostile() (puller.Job, []puller.Event) {
 	job := puller.Job{ID: "01J", Image: "alpine" + nasty}
 	failed := job
-	failed.State, failed.Error = puller.Failed, &puller.JobError{Kind: "not_found" + nasty, Message: nasty}
+	failed.State, failed.Error = puller.StateFailed, &puller.JobError{Kind: "not_found" + nasty, Message: nasty}
 	done := job
-	done.Result = &puller.Result{Digest: nasty, Source: puller.UpToDate}
+	done.Result = &puller.Result{Digest: nasty, Source: puller.SourceUpToDate}
 	totals := &stream.Totals{Downloaded: 1, Total: 2}
 	return job, []puller.Event{
 		{Type: "state", State: "act" + nasty, Phase: "pul" + nasty},

@@ -15,15 +15,15 @@ func planned() puller.Plan {
 	free := int64(10_000_000)
 	return puller.Plan{
 		Images: []puller.PlannedImage{
-			{Image: "docker.io/library/alpine:3.20", Policy: puller.Missing, Status: puller.StatusPresent, Digest: "sha256:1d"},
+			{Image: "docker.io/library/alpine:3.20", Policy: puller.PolicyMissing, Status: puller.StatusPresent, Digest: "sha256:1d"},
 			{
-				Image: "registry.test/app:v1", Platform: "linux/arm64", Policy: puller.Missing, Status: puller.StatusMissing,
+				Image: "registry.test/app:v1", Platform: "linux/arm64", Policy: puller.PolicyMissing, Status: puller.StatusMissing,
 				Weight: &puller.Weight{Size: 30_000_000, Fetch: 12_000_000, Layers: 5, LayersPresent: 2, LayersShared: 1},
 			},
-			{Image: "registry.test/old:v1", Policy: puller.Newer, Status: puller.StatusStale, Weight: &puller.Weight{Size: 1000, Fetch: 1000, Layers: 1}},
-			{Image: "registry.test/open:v1", Policy: puller.Missing, Status: puller.StatusMissing},
-			{Image: "down.test/x:v1", Policy: puller.Missing, Status: puller.StatusMissing, Error: &puller.JobError{Kind: puller.RegistryUnavailable, Message: "dial tcp: refused", Retryable: true}},
-			{Image: "registry.test/nope:v1", Policy: puller.Missing, Status: puller.StatusMissing, Error: &puller.JobError{Kind: puller.NotFound, Message: "registry.test/nope:v1: manifest unknown"}},
+			{Image: "registry.test/old:v1", Policy: puller.PolicyNewer, Status: puller.StatusStale, Weight: &puller.Weight{Size: 1000, Fetch: 1000, Layers: 1}},
+			{Image: "registry.test/open:v1", Policy: puller.PolicyMissing, Status: puller.StatusMissing},
+			{Image: "down.test/x:v1", Policy: puller.PolicyMissing, Status: puller.StatusMissing, Error: &puller.JobError{Kind: puller.ErrRegistryUnavailable, Message: "dial tcp: refused", Retryable: true}},
+			{Image: "registry.test/nope:v1", Policy: puller.PolicyMissing, Status: puller.StatusMissing, Error: &puller.JobError{Kind: puller.ErrNotFound, Message: "registry.test/nope:v1: manifest unknown"}},
 		},
 		Fetch: 12_001_000, Shared: 8_000_000, Present: 10_000_000, EngineFree: &free,
 		Notes:   []string{"the engine's disk has 10.0 MB left" + nasty},

@@ -65,7 +65,7 @@ func newPrewarm(f *flags) *cobra.Command {
 			if len(r.Images) == 0 {
 				return nil
 			}
-			return prewarm(ctx, c, r, f.display(cmd.OutOrStdout(), puller.KindPrewarm), errs)
+			return prewarm(ctx, c, r, f.display(cmd.OutOrStdout(), puller.JobPrewarm), errs)
 		},
 	}
 	flags := cmd.Flags()

@@ -121,7 +121,7 @@ func TestPrewarmTakesImagesAndComposeFiles(t *testing.T) {
 				t.Errorf("%s: it says %q more than once:\n%s", row.args, w, errs)
 			}
 		}
-		jobs, _, err := p.Jobs(puller.Filter{Kind: puller.KindPrewarm})
+		jobs, _, err := p.Jobs(puller.Filter{Kind: puller.JobPrewarm})
 		if err != nil || len(jobs) > 1 {
 			t.Fatal(jobs, err)
 		}
@@ -257,7 +257,7 @@ func TestPrewarmPrintsItsEventsAsJSONLines(t *testing.T) {
 			t.Errorf("a line is no event: %s", lines.Text())
 		}
 	}
-	if last.Result == nil || last.Result.Kind != puller.KindPrewarm || last.Result.State != puller.Succeeded {
+	if last.Result == nil || last.Result.Kind != puller.JobPrewarm || last.Result.State != puller.StateSucceeded {
 		t.Errorf("the last is %+v", last)
 	}
 }
@@ -279,7 +279,7 @@ func TestAnInterruptCancelsAPrewarm(t *testing.T) {
 		t.Errorf("it ends with %v: %s", err, errs.String())
 	}
 	jobs, _, err := p.Jobs(puller.Filter{})
-	if err != nil || !slices.ContainsFunc(jobs, func(j puller.Job) bool { return j.Kind == puller.KindPrewarm && j.State == puller.StateCanceled }) {
+	if err != nil || !slices.ContainsFunc(jobs, func(j puller.Job) bool { return j.Kind == puller.JobPrewarm && j.State == puller.StateCanceled }) {
 		t.Errorf("%+v, %v", jobs, err)
 	}
 }
@@ -319,7 +319,7 @@ func TestJobsShowsPrewarms(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	failed, _, err := p.Jobs(puller.Filter{Kind: puller.KindPrewarm, State: puller.Failed})
+	failed, _, err := p.Jobs(puller.Filter{Kind: puller.JobPrewarm, State: puller.StateFailed})
 	if err != nil || len(failed) != 1 {
 		t.Fatal(failed, err)
 	}
@@ -365,7 +365,7 @@ func TestTheDefaultPlatformIsDockers(t *testing.T) {
 		}
 		var got []string
 		for _, j := range jobs {
-			if j.Kind != puller.KindPrewarm {
+			if j.Kind != puller.JobPrewarm {
 				got = append(got, j.Platform)
 			}
 		}

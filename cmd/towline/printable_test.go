@@ -111,7 +111,7 @@ func TestNoCommandPassesOnControlCharactersOfADaemon(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	job := puller.Job{ID: nasty, Kind: puller.KindPull + nasty, State: "failed" + nasty, Phase: "pulling" + nasty, Image: nasty,
+	job := puller.Job{ID: nasty, Kind: puller.JobPull + nasty, State: "failed" + nasty, Phase: "pulling" + nasty, Image: nasty,
 		Error: &puller.JobError{Kind: "not_found" + nasty, Message: nasty}}
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")

@@ -44,7 +44,7 @@ func newPull(f *flags) *cobra.Command {
 			defer c.Close()
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
-			return pullAll(ctx, c, r, images, f.display(cmd.OutOrStdout(), puller.KindPull))
+			return pullAll(ctx, c, r, images, f.display(cmd.OutOrStdout(), puller.JobPull))
 		},
 	}
 	pullFlags(cmd, &r, &retries)
@@ -71,7 +71,7 @@ func interruptible(parent context.Context) (ctx context.Context, stop func()) {
 }
 
 // display returns how jobs of a kind are shown.
-func (f *flags) display(out io.Writer, kind string) display {
+func (f *flags) display(out io.Writer, kind puller.JobKind) display {
 	switch {
 	case f.json:
 		return jsonLines{newJSON(out)}
@@ -79,11 +79,11 @@ func (f *flags) display(out io.Writer, kind string) display {
 		return silent{}
 	case isTerminal(out):
 		file := out.(*os.File)
-		if kind == puller.KindPrewarm {
+		if kind == puller.JobPrewarm {
 			return newBatchBar(file)
 		}
 		return newBars(file)
-	case kind == puller.KindPrewarm:
+	case kind == puller.JobPrewarm:
 		return &plainBatch{out: out}
 	}
 	return newPlain(out)
@@ -165,11 +165,11 @@ func watch(ctx context.Context, c *client.Client, job *puller.Job, show func(*pu
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case puller.KindOf(err) == puller.NotFound && job.Kind == puller.KindRun:
-			return puller.Errorf(puller.Internal, "%s: the daemon does not know its job any more, nor whether its program has run", subject(job))
-		case puller.KindOf(err) == puller.NotFound:
+		case puller.KindOf(err) == puller.ErrNotFound && job.Kind == puller.JobRun:
+			return puller.Errorf(puller.ErrInternal, "%s: the daemon does not know its job any more, nor whether its program has run", subject(job))
+		case puller.KindOf(err) == puller.ErrNotFound:
 			// Not the image is: the daemon has lost what it had on record.
-			return puller.Errorf(puller.Overloaded, "%s: the daemon does not know its job any more; ask again", subject(job))
+			return puller.Errorf(puller.ErrOverloaded, "%s: the daemon does not know its job any more; ask again", subject(job))
 		case err != nil:
 			return fmt.Errorf("%s: what became of it is not known (towline jobs events %s asks again): %w", subject(job), job.ID, err)
 		}
@@ -178,7 +178,7 @@ func watch(ctx context.Context, c *client.Client, job *puller.Job, show func(*pu
 			return outcome(*e.Result)
 		}
 	}
-	return puller.Errorf(puller.Internal, "%s: the daemon ended the stream without a result", subject(job))
+	return puller.Errorf(puller.ErrInternal, "%s: the daemon ended the stream without a result", subject(job))
 }
 
 // subject is what a job is about.
@@ -194,7 +194,7 @@ func outcome(j puller.Job) error {
 	switch {
 	case j.Error == nil:
 		return nil
-	case j.Kind == puller.KindPrewarm:
+	case j.Kind == puller.JobPrewarm:
 		if e := newIncomplete(j.Images); len(e.failed)+len(e.canceled) > 0 {
 			return e
 		}
@@ -217,7 +217,7 @@ func outlive(ctx context.Context) (longer context.Context, release func()) {
 func cancel(c *client.Client, id string, limit time.Duration) error {
 	ctx, stop := context.WithTimeout(context.Background(), limit)
 	defer stop()
-	if _, err := c.Cancel(ctx, id); err != nil && puller.KindOf(err) != puller.Conflict {
+	if _, err := c.Cancel(ctx, id); err != nil && puller.KindOf(err) != puller.ErrConflict {
 		fmt.Fprintf(os.Stderr, "towline: job %s could not be canceled, and goes on: %s\n", printable(id), printable(err.Error()))
 		return errLeft
 	}

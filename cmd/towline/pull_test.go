@@ -203,7 +203,7 @@ func TestJobsAreListedShownFollowedAndCanceled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	failed, _, _ := p.Jobs(puller.Filter{State: puller.Failed})
+	failed, _, _ := p.Jobs(puller.Filter{State: puller.StateFailed})
 	call := func(want int, words []string, args ...string) {
 		t.Helper()
 		code, out, err := run(t.Context(), append(args, "--host", host)...)

@@ -131,7 +131,7 @@ func (f *flags) run(ctx context.Context, c *client.Client, r puller.RunRequest, 
 		// be in the middle of a sequence of the program's.
 		d = &console{
 			out: spoken(out, isTerminal(stdout) && !r.TTY), programErrs: spoken(errs, isTerminal(stderr) && !r.TTY),
-			errs: errs, quiet: f.quiet, progress: f.display(stderr, puller.KindRun),
+			errs: errs, quiet: f.quiet, progress: f.display(stderr, puller.JobRun),
 		}
 	}
 	submitting, submitted := outlive(ctx)

@@ -177,7 +177,7 @@ func TestARunWhoseOutputIsNotAllKeptSaysSo(t *testing.T) {
 	c := &console{out: io.Discard, errs: io.Discard, quiet: true, progress: silent{}}
 	var errs bytes.Buffer
 	c.errs = &errs
-	c.show(&puller.Job{}, puller.Event{Type: "state", State: puller.Active, Phase: puller.Running, Seq: 1})
+	c.show(&puller.Job{}, puller.Event{Type: "state", State: puller.StateActive, Phase: puller.PhaseRunning, Seq: 1})
 	c.show(&puller.Job{}, puller.Event{Type: "notice", Message: "of no interest", Seq: 2})
 	c.show(&puller.Job{}, puller.Event{Type: "notice", Message: "some of the output is not kept"})
 	if errs.String() != "towline: some of the output is not kept\n" {
@@ -190,17 +190,17 @@ func TestBarsAreGoneWhenTheProgramPrints(t *testing.T) {
 	c := &console{out: &screen, errs: &screen, progress: &bars{out: &screen, size: func() (int, int, error) { return 80, 24, nil }}}
 	j := &puller.Job{Image: "one"}
 	state := func(p puller.Phase) {
-		c.show(j, puller.Event{Type: "state", State: puller.Active, Phase: p, Attempt: 1, Seq: 1})
+		c.show(j, puller.Event{Type: "state", State: puller.StateActive, Phase: p, Attempt: 1, Seq: 1})
 	}
-	state(puller.Resolving)
+	state(puller.PhaseResolving)
 	if screen.Len() > 0 {
 		t.Errorf("what needs no pull shows %q", screen.String())
 	}
-	for _, p := range []puller.Phase{puller.Pulling, puller.Verifying, puller.Creating, puller.Running} {
+	for _, p := range []puller.Phase{puller.PhasePulling, puller.PhaseVerifying, puller.PhaseCreating, puller.PhaseRunning} {
 		state(p)
 	}
 	c.show(j, puller.Event{Type: "log", Stream: puller.Stdout, Text: &stream.Text{Text: "hello"}, Seq: 2})
-	state(puller.Removing)
+	state(puller.PhaseRemoving)
 	c.end()
 	if s := screen.String(); !strings.Contains(s, "one: pulling") || !strings.HasSuffix(s, "\x1b[1A\r\x1b[Jhello") {
 		t.Errorf("the screen gets %q", s)

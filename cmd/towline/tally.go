@@ -56,9 +56,9 @@ func (t *tally) take(e puller.Event) (ended bool) {
 
 func (t *tally) count(s puller.State) bool {
 	switch s {
-	case puller.Succeeded:
+	case puller.StateSucceeded:
 		t.there++
-	case puller.Failed:
+	case puller.StateFailed:
 		t.failed++
 	case puller.StateCanceled:
 		t.canceled++

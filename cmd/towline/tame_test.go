@@ -100,7 +100,7 @@ func TestAProgramHidesNothingOfWhatIsTold(t *testing.T) {
 	var screen bytes.Buffer
 	c := &console{out: spoken(&screen, true), programErrs: spoken(&screen, true), errs: &screen, progress: silent{}}
 	j := &puller.Job{}
-	c.show(j, puller.Event{Type: "state", State: puller.Active, Phase: puller.Running, Seq: 1})
+	c.show(j, puller.Event{Type: "state", State: puller.StateActive, Phase: puller.PhaseRunning, Seq: 1})
 	for i, s := range []puller.Output{puller.Stdout, puller.Stderr} {
 		c.show(j, puller.Event{Type: "log", Stream: s, Text: &stream.Text{Text: "a\x1b]0;"}, Seq: uint64(i + 2)})
 	}

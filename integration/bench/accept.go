@@ -141,7 +141,7 @@ func acceptInside(ctx context.Context, dir string) (_ float64, err error) {
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	p, err := puller.New(engine, puller.Options{
-		Concurrency: 8, PerRegistry: 6, Policy: puller.Missing, Retries: 3, Timeout: 30 * time.Minute,
+		Concurrency: 8, PerRegistry: 6, Policy: puller.PolicyMissing, Retries: 3, Timeout: 30 * time.Minute,
 		FirstByteTimeout: time.Minute, Store: store, Log: silent,
 	})
 	if err != nil {

@@ -34,7 +34,7 @@ func (s *site) leaks(ctx context.Context, pulls int) error {
 			return err
 		}
 		defer c.Close()
-		_, err = c.Pull(ctx, puller.PullRequest{Image: ref, Policy: puller.Always})
+		_, err = c.Pull(ctx, puller.PullRequest{Image: ref, Policy: puller.PolicyAlways})
 		return err
 	}
 	if err := pull(ctx); err != nil {

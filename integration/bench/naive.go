@@ -128,8 +128,8 @@ func (n *naive) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		return http.NewResponseController(w).Flush()
 	}
-	last := puller.Job{ID: naiveJob, State: puller.Succeeded}
-	if write(puller.Event{Seq: 1, Time: time.Now().UTC(), Type: "state", Job: naiveJob, State: puller.Active}) != nil {
+	last := puller.Job{ID: naiveJob, State: puller.StateSucceeded}
+	if write(puller.Event{Seq: 1, Time: time.Now().UTC(), Type: "state", Job: naiveJob, State: puller.StateActive}) != nil {
 		return
 	}
 	for e := range events {

@@ -77,7 +77,7 @@ func printing(image string, readers int) begin {
 		ctx, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
 		return job.ID, func() {}, lab.Poll(ctx, 50*time.Millisecond, func(ctx context.Context) error {
-			if job, err = c.Job(ctx, job.ID); err != nil || job.Phase == puller.Running {
+			if job, err = c.Job(ctx, job.ID); err != nil || job.Phase == puller.PhaseRunning {
 				return err
 			}
 			return fmt.Errorf("%s: %s %s", job.ID, job.State, job.Phase)

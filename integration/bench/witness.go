@@ -80,7 +80,7 @@ func (w *witness) event(line []byte) (*told, error) {
 	if err := json.Unmarshal(line, &e); err != nil {
 		return nil, err
 	}
-	t := &told{seq: e.Seq, at: e.Time, layer: -1, state: e.Type == "state", queued: e.State == puller.Queued}
+	t := &told{seq: e.Seq, at: e.Time, layer: -1, state: e.Type == "state", queued: e.State == puller.StateQueued}
 	if e.Job == "" || e.Time.IsZero() {
 		return nil, errors.New("no job, or no time")
 	}
@@ -100,7 +100,7 @@ func (w *witness) event(line []byte) (*told, error) {
 		}
 		t.layer, t.place = w.layer(e.Layer.ID), place(e.Layer.Phase, e.Layer.Current)
 	case "result":
-		if e.Result == nil || e.Result.ID != e.Job || e.Result.State != puller.Succeeded {
+		if e.Result == nil || e.Result.ID != e.Job || e.Result.State != puller.StateSucceeded {
 			return nil, errors.New("the job has not succeeded")
 		}
 		t.last = true

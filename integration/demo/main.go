@@ -138,7 +138,7 @@ func twoClients(ctx context.Context, daemon *lab.Towline, registry *lab.Registry
 				if line := describe(e); line != "" {
 					logf("client %d: %s", n+1, line)
 				}
-				if e.Phase == puller.Pulling {
+				if e.Phase == puller.PhasePulling {
 					if pulling++; pulling == 2 {
 						release()
 					}

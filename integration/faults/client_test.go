@@ -70,7 +70,7 @@ func TestClientThatGoesAwayTakesNothingFromAnother(t *testing.T) {
 	r.pulling(second)
 	leave()
 	release()
-	if e := r.end(last); e.Result != nil && e.Result.State != puller.Succeeded {
+	if e := r.end(last); e.Result != nil && e.Result.State != puller.StateSucceeded {
 		t.Errorf("%+v", e.Result)
 	}
 	r.succeeds(second, image)
@@ -133,13 +133,13 @@ func TestCancelOfTheLastJobWhileTheManifestIsAskedForEndsTheEnginesPull(t *testi
 	})
 	one, two := r.submit(image.ref, 3).ID, r.submit(image.ref, 3).ID
 	r.until("the engine asks", func(context.Context) error {
-		if job := r.job(two); asking.Load() == 0 || job.Phase != puller.Resolving {
+		if job := r.job(two); asking.Load() == 0 || job.Phase != puller.PhaseResolving {
 			return fmt.Errorf("%s %s", job.State, job.Phase)
 		}
 		return nil
 	})
 	r.cancel(one)
-	if job := r.job(two); job.State != puller.Active {
+	if job := r.job(two); job.State != puller.StateActive {
 		t.Errorf("it is %s after another one's cancel", job.State)
 	}
 	r.cancel(two)
@@ -165,7 +165,7 @@ func TestCancelOfTheLastJobInTheMiddleOfAPullEndsTheEnginesPull(t *testing.T) {
 	one, two := r.submit(image.ref, 3).ID, r.submit(image.ref, 3).ID
 	r.pulling(two)
 	r.cancel(one)
-	if job := r.job(two); job.State != puller.Active || r.registry.Blobs() == 0 {
+	if job := r.job(two); job.State != puller.StateActive || r.registry.Blobs() == 0 {
 		t.Errorf("it is %s after another one's cancel", job.State)
 	}
 	r.cancel(two)
@@ -183,7 +183,7 @@ func TestCancelOfAJobInTheQueueLeavesItsImageAlone(t *testing.T) {
 	one := r.submit(first.ref, 0).ID
 	r.pulling(one)
 	two := r.submit(second.ref, 0).ID
-	if job := r.job(two); job.State != puller.Queued {
+	if job := r.job(two); job.State != puller.StateQueued {
 		t.Errorf("it is %s", job.State)
 	}
 	r.cancel(two)
@@ -231,9 +231,9 @@ func TestThousandJobsForOneImageAreOneTransfer(t *testing.T) {
 			return err
 		}
 	}
-	r.until("all are active", in(puller.Active))
+	r.until("all are active", in(puller.StateActive))
 	release()
-	r.until("all have succeeded", in(puller.Succeeded))
+	r.until("all have succeeded", in(puller.StateSucceeded))
 	all, _, err := r.client.Jobs(t.Context(), puller.Filter{Limit: jobs})
 	if err != nil {
 		t.Fatal(err)

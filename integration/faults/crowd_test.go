@@ -75,7 +75,7 @@ func (c *crowd) pause(d time.Duration) {
 	}
 }
 
-var policies = []puller.Policy{"", puller.Missing, puller.Always, puller.Newer, puller.Missing, puller.Always, puller.Never}
+var policies = []puller.Policy{"", puller.PolicyMissing, puller.PolicyAlways, puller.PolicyNewer, puller.PolicyMissing, puller.PolicyAlways, puller.PolicyNever}
 
 // image returns what a pull or a child asks for. Who has a key asks by tags of
 // their own, so that what is under them is told apart at the end.
@@ -93,7 +93,7 @@ func (c *crowd) image(dice *rand.Rand, keyed bool) string {
 func (c *crowd) pull(dice *rand.Rand) ask {
 	a := ask{path: "/v1/pulls", private: dice.IntN(8) == 0}
 	a.key = c.key(dice)
-	policy, priority := policies[dice.IntN(len(policies))], []puller.Priority{"", puller.High, puller.Low}[dice.IntN(3)]
+	policy, priority := policies[dice.IntN(len(policies))], []puller.Priority{"", puller.PriorityHigh, puller.PriorityLow}[dice.IntN(3)]
 	ten := 10
 	body, _ := json.Marshal(puller.PullRequest{Image: c.image(dice, a.key != ""), Policy: policy, Priority: priority, Retries: &ten})
 	a.body = string(body)
@@ -203,14 +203,14 @@ func (c *crowd) wait(a ask) (answered bool) {
 	}
 	c.accepted(id, a)
 	if status == http.StatusOK {
-		if v := c.told(raw, "a call that waited", time.Now()); v.State != puller.Succeeded {
+		if v := c.told(raw, "a call that waited", time.Now()); v.State != puller.StateSucceeded {
 			c.Errorf("%d %s", status, raw)
 		}
 		return true
 	}
 	var p struct {
 		Job, Detail string
-		Kind        puller.Kind
+		Kind        puller.ErrorKind
 	}
 	json.Unmarshal(raw, &p)
 	if v := c.get(id); c.life.Err() == nil && (v.Error == nil || p.Job != id || v.Error.Kind != p.Kind || v.Error.Message != p.Detail) {
@@ -289,7 +289,7 @@ func (c *crowd) get(id string) (v puller.Job) {
 		v = c.told(raw, "a GET", asked)
 	default:
 		c.Errorf("job %s is gone: %d %s", id, status, raw)
-		v.State = puller.Failed // nobody need wait for it
+		v.State = puller.StateFailed // nobody need wait for it
 	}
 	return v
 }
@@ -300,7 +300,7 @@ func (c *crowd) cancelJob(id string) {
 	switch status {
 	case 0:
 	case http.StatusOK:
-		if v := c.told(raw, "a cancel", time.Now()); v.State != puller.StateCanceled && v.Kind != puller.KindPrewarm {
+		if v := c.told(raw, "a cancel", time.Now()); v.State != puller.StateCanceled && v.Kind != puller.JobPrewarm {
 			c.Errorf("canceled, it is %s", raw)
 		}
 	case http.StatusConflict:

@@ -25,7 +25,7 @@ func TestDaemonThatIsStoppedTellsItsReadersAndGoesOnWhenItIsBack(t *testing.T) {
 		waited <- p
 	}()
 	r.until("three jobs are active", func(ctx context.Context) error {
-		jobs, _, err := r.client.Jobs(ctx, puller.Filter{State: puller.Active})
+		jobs, _, err := r.client.Jobs(ctx, puller.Filter{State: puller.StateActive})
 		if err == nil && len(jobs) < 3 {
 			err = fmt.Errorf("%d jobs are", len(jobs))
 		}
@@ -46,7 +46,7 @@ func TestDaemonThatIsStoppedTellsItsReadersAndGoesOnWhenItIsBack(t *testing.T) {
 			t.Errorf("the last event is %s", text)
 		}
 	}
-	if p := <-waited; p.Kind != puller.Overloaded || p.Status != http.StatusServiceUnavailable || !strings.Contains(p.Detail, "goes on when it is back") {
+	if p := <-waited; p.Kind != puller.ErrOverloaded || p.Status != http.StatusServiceUnavailable || !strings.Contains(p.Detail, "goes on when it is back") {
 		t.Errorf("who waited is told %+v", p)
 	}
 	r.sent()
@@ -60,7 +60,7 @@ func TestDaemonThatIsStoppedTellsItsReadersAndGoesOnWhenItIsBack(t *testing.T) {
 	// Its reader goes on where it was.
 	later := r.resumed(other, last.Seq)
 	if first, end := later[0], later[len(later)-1]; first.Seq <= last.Seq || !strings.Contains(first.Message+later[1].Message, "started again") ||
-		end.Type != "result" || end.Result.State != puller.Succeeded {
+		end.Type != "result" || end.Result.State != puller.StateSucceeded {
 		t.Errorf("after %d come %+v", last.Seq, later)
 	}
 	r.idles(t.Context())
@@ -137,10 +137,10 @@ func TestDaemonThatIsStoppedFailsAJobWithCredentialsWhenItIsBack(t *testing.T) {
 	if again := private("one").ID; again != id {
 		t.Errorf("asked again, it is %s instead of %s", again, id)
 	}
-	r.fails(id, puller.Denied, image)
+	r.fails(id, puller.ErrDenied, image)
 	r.registry.Throttle(0)
 	r.succeeds(private("two").ID, image)
-	if again := private("one"); again.ID != id || again.State != puller.Failed {
+	if again := private("one"); again.ID != id || again.State != puller.StateFailed {
 		t.Errorf("asked again, it is %+v instead of %s", again, id)
 	}
 }
@@ -170,7 +170,7 @@ func TestDaemonThatIsStoppedInTheMiddleOfAPrewarmGoesOnWithWhatIsLeft(t *testing
 	release()
 	r.start()
 	job := r.ended(prewarm.ID)
-	if job.State != puller.Succeeded || len(job.Images) != 3 || fmt.Sprint(job.Children) != fmt.Sprint(prewarm.Children) {
+	if job.State != puller.StateSucceeded || len(job.Images) != 3 || fmt.Sprint(job.Children) != fmt.Sprint(prewarm.Children) {
 		t.Errorf("it is %s: %+v %+v", job.State, job.Error, job.Images)
 	}
 	r.succeeds(prewarm.Children[0], large)

@@ -55,7 +55,7 @@ func TestEngineThatFreezesInTheMiddleOfAPullEndsItAsStalled(t *testing.T) {
 	if err := r.engine.Pause(); err != nil {
 		t.Fatal(err)
 	}
-	r.failed(r.ended(id), puller.Stalled)
+	r.failed(r.ended(id), puller.ErrStalled)
 	if status := r.ready(); status != http.StatusServiceUnavailable {
 		t.Errorf("/readyz is %d with a frozen engine", status)
 	}
@@ -64,7 +64,7 @@ func TestEngineThatFreezesInTheMiddleOfAPullEndsItAsStalled(t *testing.T) {
 	}
 	release()
 	r.settled()
-	r.fails(id, puller.Stalled, image) // the image has not come behind the job's back
+	r.fails(id, puller.ErrStalled, image) // the image has not come behind the job's back
 	r.succeeds(r.submit(image.ref, 0).ID, image)
 }
 
@@ -115,7 +115,7 @@ func TestEngineThatStaysFrozenFailsTheJobThatWantsNoSecondTry(t *testing.T) {
 		t.Fatal(err)
 	}
 	waits := r.submit(image.ref, 1).ID
-	if status, p := r.wait(image.ref, 0); status != http.StatusServiceUnavailable || p.Kind != puller.EngineUnavailable {
+	if status, p := r.wait(image.ref, 0); status != http.StatusServiceUnavailable || p.Kind != puller.ErrEngineUnavailable {
 		t.Errorf("%d %+v", status, p)
 	}
 	if job := r.job(waits); job.State.Ended() {
@@ -147,7 +147,7 @@ func TestEngineThatIsNotThereFailsAJobThatWantsNoSecondTryAtOnce(t *testing.T) {
 	t.Parallel()
 	r := newFragileRig(t, lab.TowlineOptions{EngineDown: true}, (*lab.Engine).Stop)
 	image := r.push("never", 1, 1<<10)
-	if status, p := r.wait(image.ref, 0); status != http.StatusServiceUnavailable || p.Kind != puller.EngineUnavailable {
+	if status, p := r.wait(image.ref, 0); status != http.StatusServiceUnavailable || p.Kind != puller.ErrEngineUnavailable {
 		t.Errorf("%d %+v", status, p)
 	}
 	if code, said := r.run("pull", "--retries", "0", image.ref); code != 4 {

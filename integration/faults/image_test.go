@@ -24,7 +24,7 @@ func TestLayerThatIsCorruptIsDownloadedTwiceAndThenGivenUp(t *testing.T) {
 	}
 	r.registry.CorruptBlob(layers[0])
 	r.registry.ResetCounts()
-	job := r.fails(r.submit(image.ref, 5).ID, puller.Corrupt, image)
+	job := r.fails(r.submit(image.ref, 5).ID, puller.ErrCorrupt, image)
 	path := "GET /v2/corrupt/blobs/" + layers[0]
 	if n := r.registry.Counts().ByPath[path]; n != 2 || job.Attempt != 2 {
 		t.Errorf("%d downloads in %d attempts", n, job.Attempt)
@@ -37,7 +37,7 @@ func TestLayerThatIsCorruptIsDownloadedTwiceAndThenGivenUp(t *testing.T) {
 	r.succeeds(id, image)
 	r.registry.CorruptBlob(layers[0])
 	r.remove(image.ref)
-	r.refused(image.ref, 1, puller.Corrupt, http.StatusBadGateway, 4)
+	r.refused(image.ref, 1, puller.ErrCorrupt, http.StatusBadGateway, 4)
 }
 
 func (r *rig) remove(ref string) {
@@ -65,11 +65,11 @@ func TestEngineWithoutSpaceFailsThePullAndServesASmallerOne(t *testing.T) {
 	})
 	r := newRigOn(t, engine, lab.TowlineOptions{})
 	big, small := r.push("big", 1, 64<<20), r.push("small", 1, 1<<20)
-	job := r.fails(r.submit(big.ref, 5).ID, puller.NoSpace, big)
+	job := r.fails(r.submit(big.ref, 5).ID, puller.ErrNoSpace, big)
 	if job.Attempt != 1 {
 		t.Errorf("%d attempts", job.Attempt)
 	}
-	r.refused(big.ref, 5, puller.NoSpace, http.StatusInsufficientStorage, 1)
+	r.refused(big.ref, 5, puller.ErrNoSpace, http.StatusInsufficientStorage, 1)
 	r.succeeds(r.submit(small.ref, 0).ID, small)
 }
 
@@ -84,7 +84,7 @@ func TestImageOfAnotherPlatformIsNoSuccess(t *testing.T) {
 			t.Fatal(err)
 		}
 		job = r.ended(job.ID)
-		r.failed(job, puller.PlatformMismatch)
+		r.failed(job, puller.ErrPlatformMismatch)
 		if job.Attempt != 1 {
 			t.Errorf("%d attempts", job.Attempt)
 		}
@@ -109,7 +109,7 @@ func TestTagThatIsDeletedInTheMiddleOfAPullIsNoFalseSuccess(t *testing.T) {
 	// The manifest has been read, and all that it names is still there.
 	r.succeeds(id, image)
 	r.remove(image.ref)
-	r.refused(image.ref, 0, puller.NotFound, http.StatusNotFound, 3)
+	r.refused(image.ref, 0, puller.ErrNotFound, http.StatusNotFound, 3)
 }
 
 func TestTagThatIsMovedInTheMiddleOfAPullBringsWhatItStoodFor(t *testing.T) {
@@ -123,7 +123,7 @@ func TestTagThatIsMovedInTheMiddleOfAPullBringsWhatItStoodFor(t *testing.T) {
 	release()
 	r.succeeds(id, old)
 	// Who asks the registry now gets the new one.
-	job, err := r.client.Pull(t.Context(), puller.PullRequest{Image: old.ref, Policy: puller.Newer})
+	job, err := r.client.Pull(t.Context(), puller.PullRequest{Image: old.ref, Policy: puller.PolicyNewer})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,14 +163,14 @@ func TestImageThatIsRemovedAllTheTimeIsNoFalseSuccess(t *testing.T) {
 		work.Wait()
 		there, _ := r.inspect(image.ref)
 		switch {
-		case job.State == puller.Succeeded:
+		case job.State == puller.StateSucceeded:
 			outcomes["succeeded"]++
 			// What the proof saw can have been removed only after its begin.
 			proof := r.verifying(id)
 			if job.Result.Digest != image.digest || job.Result.ImageID != whole.ImageID || there == "" && last.Before(proof) {
 				t.Errorf("a false success: %+v; the proof began at %s, the image went at %s", job.Result, proof, last)
 			}
-		case job.Error.Kind == puller.Truncated:
+		case job.Error.Kind == puller.ErrTruncated:
 			outcomes["truncated"]++
 		default:
 			t.Errorf("%+v", job.Error)
@@ -186,7 +186,7 @@ func (r *rig) verifying(id string) (at time.Time) {
 	w := r.watch(id)
 	<-w.done
 	for _, e := range w.told() {
-		if e.Phase == puller.Verifying {
+		if e.Phase == puller.PhaseVerifying {
 			at = e.Time
 		}
 	}

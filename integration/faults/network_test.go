@@ -77,7 +77,7 @@ func TestConnectionThatIsAlwaysResetFailsThePull(t *testing.T) {
 	r := newRig(t, "")
 	proxy, image := r.proxy(r.push("resets", 1, 1<<10))
 	r.toxic(proxy, "reset_peer", `{"timeout":0}`)
-	r.refused(image.ref, 0, puller.RegistryUnavailable, http.StatusBadGateway, 4)
+	r.refused(image.ref, 0, puller.ErrRegistryUnavailable, http.StatusBadGateway, 4)
 }
 
 func TestConnectionThatNothingComesThroughEndsThePullAsStalled(t *testing.T) {
@@ -88,7 +88,7 @@ func TestConnectionThatNothingComesThroughEndsThePullAsStalled(t *testing.T) {
 	once, again := r.submit(image.ref, 0).ID, r.submit(image.ref, 20).ID
 	r.pulling(once)
 	remove := r.toxic(proxy, "bandwidth", `{"rate":0}`)
-	r.failed(r.ended(once), puller.Stalled)
+	r.failed(r.ended(once), puller.ErrStalled)
 	r.registry.Throttle(0)
 	remove()
 	if job := r.succeeds(again, image); job.Attempt < 2 {
@@ -114,7 +114,7 @@ func TestRegistryWithACertificateOfNobodyFailsThePull(t *testing.T) {
 	server.Config.ErrorLog = quiet
 	server.StartTLS()
 	defer server.Close()
-	r.refused(listener.Addr().String()+"/x:v1", 0, puller.RegistryUnavailable, http.StatusBadGateway, 4)
+	r.refused(listener.Addr().String()+"/x:v1", 0, puller.ErrRegistryUnavailable, http.StatusBadGateway, 4)
 }
 
 // ownAddress is an IPv4 address of this machine that is not on loopback.

@@ -16,7 +16,7 @@ func TestRegistryThatIsDownFailsThePull(t *testing.T) {
 	r := newRig(t, "")
 	image := r.push("down", 1, 1<<20)
 	r.registry.Stop()
-	r.refused(image.ref, 0, puller.RegistryUnavailable, http.StatusBadGateway, 4)
+	r.refused(image.ref, 0, puller.ErrRegistryUnavailable, http.StatusBadGateway, 4)
 	// One that wants more tries gets the image when it is back.
 	id := r.submit(image.ref, 20).ID
 	r.noticed(id, "attempt 1 failed (registry_unavailable")
@@ -48,15 +48,15 @@ func TestRegistryThatGoesDownInTheMiddleOfAPullIsTriedAgain(t *testing.T) {
 var refusals = []struct {
 	status      int
 	code        string
-	kind        puller.Kind
+	kind        puller.ErrorKind
 	http, exits int
 }{
-	{401, "UNAUTHORIZED", puller.Denied, 403, 3},
-	{403, "DENIED", puller.Denied, 403, 3},
-	{404, "MANIFEST_UNKNOWN", puller.NotFound, 404, 3},
-	{429, "TOOMANYREQUESTS", puller.RateLimited, 429, 4},
-	{500, "UNKNOWN", puller.RegistryUnavailable, 502, 4},
-	{503, "UNAVAILABLE", puller.RegistryUnavailable, 502, 4},
+	{401, "UNAUTHORIZED", puller.ErrDenied, 403, 3},
+	{403, "DENIED", puller.ErrDenied, 403, 3},
+	{404, "MANIFEST_UNKNOWN", puller.ErrNotFound, 404, 3},
+	{429, "TOOMANYREQUESTS", puller.ErrRateLimited, 429, 4},
+	{500, "UNKNOWN", puller.ErrRegistryUnavailable, 502, 4},
+	{503, "UNAVAILABLE", puller.ErrRegistryUnavailable, 502, 4},
 }
 
 func TestRegistryThatRefusesFailsThePullWithWhatItSaid(t *testing.T) {
@@ -155,7 +155,7 @@ func TestRegistryThatStandsStillInTheMiddleOfABlobEndsThePullAsStalled(t *testin
 	r := newRig(t, impatient)
 	image := r.push("still", 1, 4<<20)
 	release := r.hold(1 << 20)
-	if status, p := r.wait(image.ref, 0); status != http.StatusGatewayTimeout || p.Kind != puller.Stalled {
+	if status, p := r.wait(image.ref, 0); status != http.StatusGatewayTimeout || p.Kind != puller.ErrStalled {
 		t.Errorf("%d %+v", status, p)
 	}
 	release()
@@ -190,7 +190,7 @@ func TestRegistryThatSaysNothingAtAllEndsThePullAsStalled(t *testing.T) {
 		<-req.Context().Done()
 		return true
 	})
-	if status, p := r.wait(image.ref, 0); status != http.StatusGatewayTimeout || p.Kind != puller.Stalled {
+	if status, p := r.wait(image.ref, 0); status != http.StatusGatewayTimeout || p.Kind != puller.ErrStalled {
 		t.Errorf("%d %+v", status, p)
 	}
 	r.registry.Heal()

@@ -215,7 +215,7 @@ func (r *rig) settled() {
 
 // idles returns an error that names jobs which have not ended.
 func (r *rig) idles(ctx context.Context) error {
-	for _, state := range []puller.State{puller.Queued, puller.Active} {
+	for _, state := range []puller.State{puller.StateQueued, puller.StateActive} {
 		if jobs, _, err := r.client.Jobs(ctx, puller.Filter{State: state}); err != nil || len(jobs) > 0 {
 			return fmt.Errorf("jobs are %s: %+v %v", state, jobs, err)
 		}
@@ -298,7 +298,7 @@ func (r *rig) pulling(id string) {
 		switch {
 		case err != nil:
 			return err
-		case job.Phase != puller.Pulling || job.Progress == nil || job.Progress.Downloaded == 0:
+		case job.Phase != puller.PhasePulling || job.Progress == nil || job.Progress.Downloaded == 0:
 			return fmt.Errorf("it is %s %s: %+v", job.State, job.Phase, job.Progress)
 		}
 		return nil
@@ -387,7 +387,7 @@ func (r *rig) ended(id string) puller.Job {
 func (r *rig) succeeds(id string, image pushed) puller.Job {
 	r.Helper()
 	job := r.ended(id)
-	if job.State != puller.Succeeded {
+	if job.State != puller.StateSucceeded {
 		r.Fatalf("the job is %s in attempt %d: %+v", job.State, job.Attempt, job.Error)
 	}
 	r.holds(job, image)
@@ -426,7 +426,7 @@ func (r *rig) inspect(ref string) (id string, digests []string) {
 
 // fails waits until the job has failed with the kind, and checks that the
 // engine has no image of that name.
-func (r *rig) fails(id string, kind puller.Kind, image pushed) puller.Job {
+func (r *rig) fails(id string, kind puller.ErrorKind, image pushed) puller.Job {
 	r.Helper()
 	job := r.ended(id)
 	r.failed(job, kind)
@@ -436,9 +436,9 @@ func (r *rig) fails(id string, kind puller.Kind, image pushed) puller.Job {
 	return job
 }
 
-func (r *rig) failed(job puller.Job, kind puller.Kind) {
+func (r *rig) failed(job puller.Job, kind puller.ErrorKind) {
 	r.Helper()
-	if job.State != puller.Failed || job.Error == nil || job.Error.Kind != kind || job.Error.Message == "" || job.Result != nil {
+	if job.State != puller.StateFailed || job.Error == nil || job.Error.Kind != kind || job.Error.Message == "" || job.Result != nil {
 		r.Fatalf("the job is %s: %+v %+v, not failed as %s", job.State, job.Error, job.Result, kind)
 	}
 }
@@ -457,7 +457,7 @@ func (r *rig) sent() {
 // problem is an answer that is an error.
 type problem struct {
 	Status int
-	Kind   puller.Kind
+	Kind   puller.ErrorKind
 	Detail string
 }
 
@@ -484,7 +484,7 @@ func (r *rig) wait(ref string, retries int) (status int, p problem) {
 
 // refused checks that a pull ends with the status and kind, also for curl and
 // for the command line's exit code.
-func (r *rig) refused(ref string, retries int, kind puller.Kind, status, code int) {
+func (r *rig) refused(ref string, retries int, kind puller.ErrorKind, status, code int) {
 	r.Helper()
 	if got, p := r.wait(ref, retries); got != status || p.Status != status || p.Kind != kind || p.Detail == "" {
 		r.Errorf("%d %+v, not %d %s", got, p, status, kind)

@@ -83,7 +83,7 @@ func TestStateOnAFullDiskRefusesNewJobsAndEndsThoseThatRun(t *testing.T) {
 		case err == nil:
 			ids = append(ids, job.ID)
 			return fmt.Errorf("%s was accepted", job.ID)
-		case puller.KindOf(err) != puller.Overloaded || !strings.Contains(err.Error(), "no space left on device") || !strings.Contains(err.Error(), state):
+		case puller.KindOf(err) != puller.ErrOverloaded || !strings.Contains(err.Error(), "no space left on device") || !strings.Contains(err.Error(), state):
 			t.Errorf("refused: %v", err)
 		}
 		return nil
@@ -100,7 +100,7 @@ func TestStateOnAFullDiskRefusesNewJobsAndEndsThoseThatRun(t *testing.T) {
 		return nil
 	})
 	release()
-	if e := r.end(last); e.Result != nil && e.Result.State != puller.Succeeded {
+	if e := r.end(last); e.Result != nil && e.Result.State != puller.StateSucceeded {
 		t.Errorf("%+v", e.Result)
 	}
 	if status := <-waits; status != http.StatusOK {

@@ -197,7 +197,7 @@ func (w *witness) judge(images map[string]pushed) {
 		}
 	}
 	for id, v := range jobs {
-		if v.Kind == puller.KindPrewarm {
+		if v.Kind == puller.JobPrewarm {
 			w.family(v, jobs)
 		} else if !w.pullIsRight(w.jobs[id], v, images) {
 			w.Errorf("a job has ended as it should not have (%+v): %s", *w.jobs[id], w.jobs[id].ended)
@@ -209,24 +209,24 @@ func (w *witness) pullIsRight(k *account, v puller.Job, images map[string]pushed
 	image, there := images[v.Image]
 	parent := w.jobs[v.Parent]
 	switch {
-	case v.State == puller.Succeeded:
+	case v.State == puller.StateSucceeded:
 		// When one tag of an image is removed while another is pulled, dockerd may
 		// keep the image under that tag without its digest.
-		undigested := v.Result.Source == puller.Present && v.Result.Digest == ""
+		undigested := v.Result.Source == puller.SourcePresent && v.Result.Digest == ""
 		return there && v.Result.ImageID == image.id && (v.Result.Digest == image.digest || undigested)
 	case v.State == puller.StateCanceled:
 		return k.canceled || parent != nil && (parent.canceled || parent.failFast)
-	case v.Error.Kind == puller.Denied:
+	case v.Error.Kind == puller.ErrDenied:
 		return k.private && k.until > k.since && strings.Contains(v.Error.Message, "towline was restarted")
-	case v.Error.Kind == puller.NotFound:
-		return !there || v.Policy == puller.Never
+	case v.Error.Kind == puller.ErrNotFound:
+		return !there || v.Policy == puller.PolicyNever
 	}
 	return false
 }
 
 // family checks that what a prewarm says agrees with its children.
 func (w *witness) family(v puller.Job, jobs map[string]puller.Job) {
-	want := puller.Succeeded
+	want := puller.StateSucceeded
 	for i, id := range v.Children {
 		child := jobs[id]
 		told := v.Images[i]
@@ -235,7 +235,7 @@ func (w *witness) family(v puller.Job, jobs map[string]puller.Job) {
 			told.Error != nil && *told.Error != *child.Error {
 			w.Errorf("prewarm %s tells of a child %+v, which is %+v", v.ID, told, child)
 		}
-		if child.State == puller.Failed || child.State == puller.StateCanceled && want == puller.Succeeded {
+		if child.State == puller.StateFailed || child.State == puller.StateCanceled && want == puller.StateSucceeded {
 			want = child.State
 		}
 	}

@@ -123,7 +123,7 @@ func BenchmarkOpen(b *testing.B) {
 		b.StopTimer()
 		runtime.GC()
 		runtime.ReadMemStats(&after)
-		if _, err := s.Ended(puller.Filter{State: puller.Succeeded, Limit: 100}); err != nil {
+		if _, err := s.Ended(puller.Filter{State: puller.StateSucceeded, Limit: 100}); err != nil {
 			b.Fatal(err)
 		}
 		closeIt(b, s)

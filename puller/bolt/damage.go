@@ -66,9 +66,9 @@ func (s *Store) fault(op string, err error) error {
 	case errors.As(err, &known):
 		return &puller.Error{Op: op, Kind: known.Kind, Err: known.Err}
 	}
-	kind := puller.Internal
+	kind := puller.ErrInternal
 	if isFull(err) {
-		kind = puller.NoSpace
+		kind = puller.ErrNoSpace
 	}
 	return &puller.Error{Op: op, Kind: kind, Err: fmt.Errorf("state_dir %s: %w", s.dir, advise(err))}
 }

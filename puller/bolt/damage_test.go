@@ -178,7 +178,7 @@ func TestDamageInAFileThatIsOpen(t *testing.T) {
 		}
 		f.Close()
 		readable(t, what, s, nil)
-		if _, _, err := s.Load(); err != nil && puller.KindOf(err) != puller.Internal {
+		if _, _, err := s.Load(); err != nil && puller.KindOf(err) != puller.ErrInternal {
 			t.Errorf("%s: Load gives %v", what, err)
 		}
 		usable(t, what, s)
@@ -199,7 +199,7 @@ func TestALostStoreSaysSoOnceAndKeepsTheOldFile(t *testing.T) {
 		if err := os.Truncate(b.file(), 0); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Record(pullertest.RecordID(1)); puller.KindOf(err) != puller.Internal || !strings.Contains(err.Error(), b.dir) {
+		if _, err := s.Record(pullertest.RecordID(1)); puller.KindOf(err) != puller.ErrInternal || !strings.Contains(err.Error(), b.dir) {
 			t.Errorf("a read gives %v", err)
 		}
 		if err := s.Save(6, []puller.Record{pullertest.NewRecord(2)}); err != puller.ErrStoreLost {
@@ -241,11 +241,11 @@ func TestALostStoreIsBegunAnewAsSoonAsItCanBe(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, err := range []error{first, second} {
-		if err == puller.ErrStoreLost || puller.KindOf(err) != puller.Internal || !strings.Contains(err.Error(), b.dir) {
+		if err == puller.ErrStoreLost || puller.KindOf(err) != puller.ErrInternal || !strings.Contains(err.Error(), b.dir) {
 			t.Errorf("where no file can be made, Save gives %v", err)
 		}
 	}
-	if puller.KindOf(loadErr) != puller.Internal {
+	if puller.KindOf(loadErr) != puller.ErrInternal {
 		t.Errorf("Load gives %v", loadErr)
 	}
 	if err := s.Save(7, nil); err != puller.ErrStoreLost {

@@ -51,7 +51,7 @@ func TestAFullDisk(t *testing.T) {
 			if err := syscall.Mount("tmpfs", b.dir, "tmpfs", syscall.MS_REMOUNT, "size=60m"); err != nil {
 				t.Fatal(err)
 			}
-		}, puller.NoSpace)
+		}, puller.ErrNoSpace)
 	})
 }
 
@@ -61,7 +61,7 @@ func bulky(n int) puller.Record {
 	return r
 }
 
-func testFull(t *testing.T, b *box, small, large func(), kind puller.Kind) {
+func testFull(t *testing.T, b *box, small, large func(), kind puller.ErrorKind) {
 	s := b.open()
 	save(t, s, 1, pullertest.NewRecord(5000))
 	small()
@@ -85,7 +85,7 @@ func testFull(t *testing.T, b *box, small, large func(), kind puller.Kind) {
 		}
 		failed++
 		for _, r := range batch {
-			if _, err := s.Record(r.Job.ID); puller.KindOf(err) != puller.NotFound {
+			if _, err := s.Record(r.Job.ID); puller.KindOf(err) != puller.ErrNotFound {
 				t.Fatalf("a Save that failed kept %s: %v", r.Job.ID, err)
 			}
 		}
@@ -101,7 +101,7 @@ func testFull(t *testing.T, b *box, small, large func(), kind puller.Kind) {
 				t.Fatalf("%s: record %d: %v", when, n, err)
 			}
 		}
-		if list, err := s.Ended(puller.Filter{State: puller.Succeeded, Limit: 1000}); len(list) != min(10*kept, 1000) || err != nil {
+		if list, err := s.Ended(puller.Filter{State: puller.StateSucceeded, Limit: 1000}); len(list) != min(10*kept, 1000) || err != nil {
 			t.Errorf("%s: %d are listed, not %d: %v", when, len(list), 10*kept, err)
 		}
 	}

@@ -111,10 +111,10 @@ func TestADiskThatIsFullAtTheStart(t *testing.T) {
 			if c.lost && seq < uint64(time.Now().Add(-time.Hour).UnixMicro()) {
 				t.Errorf("numbers go on from %d", seq)
 			}
-			if _, err := s.Record(pullertest.RecordID(99)); puller.KindOf(err) != puller.NotFound {
+			if _, err := s.Record(pullertest.RecordID(99)); puller.KindOf(err) != puller.ErrNotFound {
 				t.Errorf("a job that is not there: %v", err)
 			}
-			if _, err := s.Keyed("none"); puller.KindOf(err) != puller.NotFound {
+			if _, err := s.Keyed("none"); puller.KindOf(err) != puller.ErrNotFound {
 				t.Errorf("a key that is not there: %v", err)
 			}
 			if _, err := s.Ended(puller.Filter{Limit: 9}); err != nil {
@@ -130,14 +130,14 @@ func TestADiskThatIsFullAtTheStart(t *testing.T) {
 				t.Error(err)
 			}
 			for range 2 {
-				if err := s.Save(8, nil); puller.KindOf(err) != puller.NoSpace || !strings.Contains(err.Error(), "make space there") {
+				if err := s.Save(8, nil); puller.KindOf(err) != puller.ErrNoSpace || !strings.Contains(err.Error(), "make space there") {
 					t.Errorf("what asks for room: %v", err)
 				}
 			}
 			for _, r := range unended { // how known jobs change is kept
 				save(t, s, 8, r)
 			}
-			if err := s.Save(8, []puller.Record{pullertest.NewRecord(3)}); c.noSpare && puller.KindOf(err) != puller.NoSpace {
+			if err := s.Save(8, []puller.Record{pullertest.NewRecord(3)}); c.noSpare && puller.KindOf(err) != puller.ErrNoSpace {
 				t.Errorf("a new job without a file: %v", err)
 			}
 			free()

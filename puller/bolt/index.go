@@ -93,8 +93,8 @@ func first(b *bbolt.Bucket) (c *bbolt.Cursor, key, value []byte) {
 // kinds and states are numbered in the indexes, from 1. The numbers are in
 // files: they stay.
 var (
-	kinds  = []string{"pull", "run", "prewarm"}
-	states = []puller.State{puller.Succeeded, puller.Failed, puller.StateCanceled}
+	kinds  = []puller.JobKind{"pull", "run", "prewarm"}
+	states = []puller.State{puller.StateSucceeded, puller.StateFailed, puller.StateCanceled}
 )
 
 func number[T comparable](all []T, one T) byte {

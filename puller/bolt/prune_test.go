@@ -85,7 +85,7 @@ func TestPruneGivesSpaceBackWhileOthersRead(t *testing.T) {
 			t.Errorf("the list has %d jobs, %v", len(list), err)
 		}
 	}
-	if n, err := s.Prune(time.Time{}, 0, 0); puller.KindOf(err) != puller.Internal {
+	if n, err := s.Prune(time.Time{}, 0, 0); puller.KindOf(err) != puller.ErrInternal {
 		t.Errorf("the closed store prunes %d: %v", n, err)
 	}
 }

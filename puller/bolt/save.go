@@ -15,7 +15,7 @@ import (
 // maxSpare is how many bytes of memory are kept for the next Save.
 const maxSpare = 4 << 20
 
-// Save implements puller.Store. The error's kind is NoSpace where the disk is
+// Save implements puller.Store. The error's kind is ErrNoSpace where the disk is
 // full. Where the last flush of all fails, it is not known whether the records
 // are kept; saving them once more settles it.
 func (s *Store) Save(seq uint64, records []puller.Record) error {
@@ -112,7 +112,7 @@ func (s *Store) encode(records []puller.Record) ([][]byte, error) {
 	ends := make([]int, len(records))
 	for i := range records {
 		if kind := records[i].Job.Kind; number(kinds, kind) == 0 {
-			return nil, puller.Errorf(puller.Internal, "job %s: the kind %q is not known here", records[i].Job.ID, kind)
+			return nil, puller.Errorf(puller.ErrInternal, "job %s: the kind %q is not known here", records[i].Job.ID, kind)
 		}
 		if err := encode(&s.values, encoder, &records[i]); err != nil {
 			return nil, err

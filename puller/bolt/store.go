@@ -206,7 +206,7 @@ func (s *Store) Record(id string) (r puller.Record, err error) {
 		}
 		value := b.find([]byte(id))
 		if value == nil {
-			return puller.Errorf(puller.NotFound, "it is not known")
+			return puller.Errorf(puller.ErrNotFound, "it is not known")
 		}
 		r, err = decode([]byte(id), value)
 		return err
@@ -223,7 +223,7 @@ func (s *Store) Keyed(key string) (r puller.Record, err error) {
 		}
 		id := b.keys.Get([]byte(key))
 		if id == nil {
-			return puller.Errorf(puller.NotFound, "it is not known")
+			return puller.Errorf(puller.ErrNotFound, "it is not known")
 		}
 		value := b.find(id)
 		if value == nil {
@@ -283,12 +283,12 @@ func (s *Store) view(op string, read func(*bbolt.Tx) error) error {
 }
 
 // errBlank is what is read of a store that has no file yet.
-var errBlank = puller.Errorf(puller.NotFound, "it is not known")
+var errBlank = puller.Errorf(puller.ErrNotFound, "it is not known")
 
 // unlessBlank is nil for what is read of a store that has no file yet: lists of
 // it are empty.
 func unlessBlank(err error) error {
-	if puller.KindOf(err) == puller.NotFound {
+	if puller.KindOf(err) == puller.ErrNotFound {
 		return nil
 	}
 	return err

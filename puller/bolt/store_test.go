@@ -73,7 +73,7 @@ func closeIt(t testing.TB, s puller.Store) {
 var began = time.Date(2026, 11, 21, 14, 0, 0, 0, time.UTC)
 
 func ended(n int) puller.Record {
-	return pullertest.EndRecord(pullertest.NewRecord(n), puller.Succeeded, began.Add(time.Duration(n)*time.Second))
+	return pullertest.EndRecord(pullertest.NewRecord(n), puller.StateSucceeded, began.Add(time.Duration(n)*time.Second))
 }
 
 func TestTheStoreConforms(t *testing.T) {
@@ -130,7 +130,7 @@ func TestAClosedStoreFailsButDoesNotCrash(t *testing.T) {
 	_, endedErr := s.Ended(puller.Filter{})
 	_, pruneErr := s.Prune(time.Now(), 0, 0)
 	for _, err := range []error{loadErr, recordErr, keyedErr, endedErr, pruneErr, s.Save(2, nil)} {
-		if puller.KindOf(err) != puller.Internal || !strings.Contains(err.Error(), "closed") {
+		if puller.KindOf(err) != puller.ErrInternal || !strings.Contains(err.Error(), "closed") {
 			t.Errorf("after Close: %v", err)
 		}
 	}
@@ -140,7 +140,7 @@ func TestARecordOfAnUnknownKindIsRefused(t *testing.T) {
 	s := newBox(t).open()
 	odd := pullertest.NewRecord(2)
 	odd.Job.Kind = "push"
-	if err := s.Save(5, []puller.Record{pullertest.NewRecord(1), odd}); puller.KindOf(err) != puller.Internal || !strings.Contains(err.Error(), "push") {
+	if err := s.Save(5, []puller.Record{pullertest.NewRecord(1), odd}); puller.KindOf(err) != puller.ErrInternal || !strings.Contains(err.Error(), "push") {
 		t.Errorf("it gave %v", err)
 	}
 	if seq, unended, err := s.Load(); seq != 0 || len(unended) != 0 || err != nil {

@@ -119,7 +119,7 @@ func readable(t *testing.T, what string, s puller.Store, others map[string]pulle
 			got, err := find()
 			if err != nil {
 				errs++
-				if k := puller.KindOf(err); k != puller.Internal && k != puller.NotFound {
+				if k := puller.KindOf(err); k != puller.ErrInternal && k != puller.ErrNotFound {
 					t.Errorf("%s: reading gives %v", what, err)
 				}
 			} else if !reflect.DeepEqual(got, r) {
@@ -127,11 +127,11 @@ func readable(t *testing.T, what string, s puller.Store, others map[string]pulle
 			}
 		}
 	}
-	for _, f := range []puller.Filter{{Limit: 1000}, {State: puller.Succeeded}, {Kind: "pull", Image: ended(3).Job.Image}} {
+	for _, f := range []puller.Filter{{Limit: 1000}, {State: puller.StateSucceeded}, {Kind: "pull", Image: ended(3).Job.Image}} {
 		list, err := s.Ended(f)
 		if err != nil {
 			errs++
-			if puller.KindOf(err) != puller.Internal {
+			if puller.KindOf(err) != puller.ErrInternal {
 				t.Errorf("%s: listing gives %v", what, err)
 			}
 		}
@@ -149,7 +149,7 @@ func usable(t *testing.T, what string, s puller.Store) {
 	t.Helper()
 	check := func(err error) {
 		t.Helper()
-		if err != nil && err != puller.ErrStoreLost && puller.KindOf(err) != puller.Internal {
+		if err != nil && err != puller.ErrStoreLost && puller.KindOf(err) != puller.ErrInternal {
 			t.Errorf("%s: a change gives %v", what, err)
 		}
 	}

@@ -112,5 +112,5 @@ func base(host string, secure bool) (string, error) {
 
 // errNoAnswer is why a call's ctx ends when the engine has taken too long.
 func errNoAnswer(limit time.Duration) error {
-	return puller.Errorf(puller.EngineUnavailable, "the engine has not answered for %s", limit)
+	return puller.Errorf(puller.ErrEngineUnavailable, "the engine has not answered for %s", limit)
 }

@@ -49,15 +49,15 @@ func classify(ctx context.Context, op, ref string, err error) error {
 	case cause != nil && errors.As(cause, &known):
 		return known // who ended ctx said why
 	case errors.Is(cause, context.DeadlineExceeded):
-		e.Kind = puller.Timeout
+		e.Kind = puller.ErrTimeout
 	case cause != nil:
-		e.Kind = puller.Canceled
+		e.Kind = puller.ErrCanceled
 	case errors.As(err, &cut):
-		e.Kind = puller.Truncated
+		e.Kind = puller.ErrTruncated
 	case errors.As(err, &other):
-		e.Kind = puller.Corrupt
+		e.Kind = puller.ErrCorrupt
 	case client.IsErrConnectionFailed(err), errors.As(err, &lost):
-		e.Kind = puller.EngineUnavailable
+		e.Kind = puller.ErrEngineUnavailable
 	case slices.Contains(containerOps, op):
 		e.Kind, e.Err = ofContainers(plain(err))
 	default:
@@ -70,34 +70,34 @@ func classify(ctx context.Context, op, ref string, err error) error {
 }
 
 // kindWithoutRegistry is the kind of a call in which no registry took part.
-func kindWithoutRegistry(kind puller.Kind, unclear bool, err error) puller.Kind {
+func kindWithoutRegistry(kind puller.ErrorKind, unclear bool, err error) puller.ErrorKind {
 	switch {
 	case unclear:
 		return kindOfType(err)
-	case kind == puller.RegistryUnavailable:
-		return puller.EngineUnavailable
-	case kind == puller.Truncated: // it misses what the image needs
-		return puller.NotFound
+	case kind == puller.ErrRegistryUnavailable:
+		return puller.ErrEngineUnavailable
+	case kind == puller.ErrTruncated: // it misses what the image needs
+		return puller.ErrNotFound
 	}
 	return kind
 }
 
-func kindOfType(err error) puller.Kind {
+func kindOfType(err error) puller.ErrorKind {
 	switch {
 	case cerrdefs.IsNotFound(err):
-		return puller.NotFound
+		return puller.ErrNotFound
 	case cerrdefs.IsInvalidArgument(err):
-		return puller.InvalidRequest
+		return puller.ErrInvalidRequest
 	case cerrdefs.IsUnauthorized(err), cerrdefs.IsPermissionDenied(err):
-		return puller.Denied
+		return puller.ErrDenied
 	case cerrdefs.IsConflict(err):
-		return puller.Conflict
+		return puller.ErrConflict
 	case cerrdefs.IsResourceExhausted(err):
-		return puller.RateLimited
+		return puller.ErrRateLimited
 	case cerrdefs.IsUnavailable(err):
-		return puller.EngineUnavailable
+		return puller.ErrEngineUnavailable
 	}
-	return puller.Internal
+	return puller.ErrInternal
 }
 
 // withoutRef takes the image's name out of a message, so that a repository

@@ -17,52 +17,52 @@ import (
 )
 
 // pull returns the kind of the error that a pull of an image ends with.
-func pull(t *testing.T, e *docker.Engine, image string) (puller.Kind, error) {
+func pull(t *testing.T, e *docker.Engine, image string) (puller.ErrorKind, error) {
 	t.Helper()
 	err := e.Pull(t.Context(), puller.Pull{Image: image}, func(stream.Message) {})
 	return puller.KindOf(err), err
 }
 
 func TestEveryRecordingIsClassified(t *testing.T) {
-	kinds := map[string]puller.Kind{
-		"engine-20.10/bad-password":            puller.Denied,
-		"engine-20.10/bad-reference":           puller.InvalidRequest,
-		"engine-20.10/client-gone":             puller.Truncated,
-		"engine-20.10/corrupt-layer":           puller.Corrupt,
+	kinds := map[string]puller.ErrorKind{
+		"engine-20.10/bad-password":            puller.ErrDenied,
+		"engine-20.10/bad-reference":           puller.ErrInvalidRequest,
+		"engine-20.10/client-gone":             puller.ErrTruncated,
+		"engine-20.10/corrupt-layer":           puller.ErrCorrupt,
 		"engine-20.10/digest-ref":              "",
-		"engine-20.10/engine-killed-midway":    puller.Truncated,
+		"engine-20.10/engine-killed-midway":    puller.ErrTruncated,
 		"engine-20.10/fresh":                   "",
-		"engine-20.10/no-dns":                  puller.RegistryUnavailable,
-		"engine-20.10/no-space":                puller.NoSpace,
+		"engine-20.10/no-dns":                  puller.ErrRegistryUnavailable,
+		"engine-20.10/no-space":                puller.ErrNoSpace,
 		"engine-20.10/no-tag-all":              "",
-		"engine-20.10/rate-limited":            puller.RateLimited,
-		"engine-20.10/registry-down":           puller.RegistryUnavailable,
-		"engine-20.10/registry-killed-midway":  puller.Truncated, // the recording stops before the engine gave up
-		"engine-20.10/repo-not-found":          puller.NotFound,
+		"engine-20.10/rate-limited":            puller.ErrRateLimited,
+		"engine-20.10/registry-down":           puller.ErrRegistryUnavailable,
+		"engine-20.10/registry-killed-midway":  puller.ErrTruncated, // the recording stops before the engine gave up
+		"engine-20.10/repo-not-found":          puller.ErrNotFound,
 		"engine-20.10/same-image-first":        "",
 		"engine-20.10/same-image-second":       "",
 		"engine-20.10/shared-base":             "",
-		"engine-20.10/tag-not-found":           puller.NotFound,
-		"engine-20.10/unauthorized":            puller.Denied,
+		"engine-20.10/tag-not-found":           puller.ErrNotFound,
+		"engine-20.10/unauthorized":            puller.ErrDenied,
 		"engine-20.10/up-to-date":              "",
 		"engine-20.10/with-auth":               "",
 		"engine-20.10/wrong-platform":          "", // for the proof to find
-		"engine-next/bad-reference":            puller.InvalidRequest,
+		"engine-next/bad-reference":            puller.ErrInvalidRequest,
 		"engine-next/digest-ref":               "",
 		"engine-next/fresh":                    "",
-		"engine-next/no-dns":                   puller.RegistryUnavailable,
+		"engine-next/no-dns":                   puller.ErrRegistryUnavailable,
 		"engine-next/no-tag-all":               "",
-		"engine-next/registry-down":            puller.RegistryUnavailable,
-		"engine-next/repo-not-found":           puller.NotFound,
+		"engine-next/registry-down":            puller.ErrRegistryUnavailable,
+		"engine-next/repo-not-found":           puller.ErrNotFound,
 		"engine-next/shared-base":              "",
-		"engine-next/tag-not-found":            puller.NotFound,
-		"engine-next/unauthorized":             puller.Denied,
+		"engine-next/tag-not-found":            puller.ErrNotFound,
+		"engine-next/unauthorized":             puller.ErrDenied,
 		"engine-next/up-to-date":               "",
 		"engine-next/with-auth":                "",
 		"engine-podman/digest-ref":             "",
 		"engine-podman/fresh":                  "",
-		"engine-podman/registry-killed-midway": puller.RegistryUnavailable,
-		"engine-podman/repo-not-found":         puller.NotFound,
+		"engine-podman/registry-killed-midway": puller.ErrRegistryUnavailable,
+		"engine-podman/repo-not-found":         puller.ErrNotFound,
 		"engine-podman/up-to-date":             "",
 	}
 	const image = "registry.test/recorded:v1"
@@ -90,11 +90,11 @@ func TestEveryRecordingIsClassified(t *testing.T) {
 // command line has them. Every message must mean the same for every image, in
 // the stream and before it.
 var said = []struct {
-	kind     puller.Kind
+	kind     puller.ErrorKind
 	messages []string
 }{
-	{puller.RateLimited, []string{
-		// Graph drivers, and Docker Hub through them.
+	{puller.ErrRateLimited, []string{
+		// Graph drivers, and Docker EventLog through them.
 		"toomanyrequests: You have reached your pull rate limit. You may increase the limit by authenticating and upgrading: https://www.docker.com/increase-rate-limit",
 		"toomanyrequests: Rate exceeded",
 		"error parsing HTTP 429 response body: invalid character 'T' looking for beginning of value: \"Too Many Requests (HAP429).\"",
@@ -109,7 +109,7 @@ var said = []struct {
 		"initializing source docker://REF: reading manifest v1 in NAME: toomanyrequests: You have reached your pull rate limit.",
 		"reading blob sha256:404a: fetching blob: StatusCode: 429, \"<html>\"",
 	}},
-	{puller.Denied, []string{
+	{puller.ErrDenied, []string{
 		"pull access denied for SHORT, repository does not exist or may require 'docker login': denied: requested access to the resource is denied",
 		"unauthorized: authentication required",
 		"unauthorized: incorrect username or password",
@@ -132,7 +132,7 @@ var said = []struct {
 		"initializing source docker://REF: Requesting bearer token: invalid status code from registry 403 (Forbidden)",
 		"reading blob sha256:404a: fetching blob: StatusCode: 403, \"<?xml version=\"",
 	}},
-	{puller.NotFound, []string{
+	{puller.ErrNotFound, []string{
 		"manifest for FAMILIAR not found: manifest unknown: manifest unknown",
 		"manifest unknown: manifest unknown",
 		"repository SHORT not found: name unknown: repository name not known to registry",
@@ -145,7 +145,7 @@ var said = []struct {
 		"initializing source docker://REF: reading manifest v1 in NAME: name unknown: repository name not known to registry",
 		"initializing source docker://REF: reading manifest v1 in NAME: StatusCode: 404, \"\"",
 	}},
-	{puller.PlatformMismatch, []string{
+	{puller.ErrPlatformMismatch, []string{
 		"no matching manifest for linux/arm64/v8 in the manifest list entries",
 		"no matching manifest for linux/arm64 in the manifest list entries: no match for platform in manifest: not found",
 		"no match for platform in manifest sha256:404a: not found",
@@ -156,7 +156,7 @@ var said = []struct {
 		"choosing an image from manifest list docker://REF: no image found in manifest list for architecture arm64, variant \"v8\", OS linux",
 		"choosing an image from manifest list docker://REF: no image found in image index for architecture arm64, variant \"\", OS linux",
 	}},
-	{puller.NoSpace, []string{
+	{puller.ErrNoSpace, []string{
 		"write /var/lib/docker/tmp/GetImageBlob429: no space left on device",
 		"failed to register layer: Error processing tar file(exit status 1): write /usr/lib/x.so: no space left on device",
 		"failed to register layer: write /usr/bin/x: disk quota exceeded",
@@ -164,7 +164,7 @@ var said = []struct {
 		"writing blob: adding layer with blob \"sha256:404a\": processing tar file(write /x: no space left on device): exit status 1",
 		"copying system image from manifest list: writing blob: adding layer with blob \"sha256:404a\"/\"\"/\"sha256:429b\": unpacking failed (error: exit status 1; output: write /x: no space left on device)",
 	}},
-	{puller.Corrupt, []string{
+	{puller.ErrCorrupt, []string{
 		"filesystem layer verification failed for digest sha256:429a",
 		"manifest verification failed for digest sha256:404a",
 		"error pulling image configuration: image config verification failed for digest sha256:404a",
@@ -177,7 +177,7 @@ var said = []struct {
 		"failed to extract layer (application/vnd.oci.image.layer.v1.tar+gzip sha256:404a) to overlayfs as \"extract-1 sha256:b\": gzip: invalid checksum",
 		"writing blob: layer: Digest did not match, expected sha256:404a, got sha256:429b",
 	}},
-	{puller.RegistryUnavailable, []string{
+	{puller.ErrRegistryUnavailable, []string{
 		"Get \"https://registry.test/v2/\": dial tcp 192.0.2.1:443: connect: connection refused",
 		"Get \"https://registry.test/v2/\": dial tcp: lookup registry.test on 192.0.2.53:53: no such host",
 		"Get \"https://registry.test/v2/\": dial tcp: lookup registry.test: i/o timeout",
@@ -207,13 +207,13 @@ var said = []struct {
 		"writing blob: storing blob to file \"/var/tmp/container_images_storage404/1\": happened during read: unexpected EOF",
 		"reading blob sha256:404a: fetching blob: received unexpected HTTP status: 504 Gateway Timeout",
 	}},
-	{puller.InvalidRequest, []string{
+	{puller.ErrInvalidRequest, []string{
 		"invalid reference format",
 		"invalid reference format: repository name (X) must be lowercase",
 		"\"x\" is an invalid component of \"linux/x!\": platform specifier component must match",
 	}},
-	{puller.EngineUnavailable, []string{"context canceled"}},
-	{puller.Internal, []string{
+	{puller.ErrEngineUnavailable, []string{"context canceled"}},
+	{puller.ErrInternal, []string{
 		"failed to register layer: open /var/lib/docker/overlay2/x: permission denied",
 		"failed to extract layer sha256:404a: mount callback failed on /x: open /y: permission denied: unknown",
 		"failed to register layer: lchown /x: operation not permitted",
@@ -278,14 +278,14 @@ func TestWhatEnginesSayIsClassified(t *testing.T) {
 func TestAStatusWithoutWordsIsClassified(t *testing.T) {
 	const image = "registry.test/image:v1"
 	e, scripted := newEngine(t)
-	for status, want := range map[int]puller.Kind{
-		http.StatusBadRequest:          puller.InvalidRequest,
-		http.StatusUnauthorized:        puller.Denied,
-		http.StatusForbidden:           puller.Denied,
-		http.StatusNotFound:            puller.NotFound,
-		http.StatusConflict:            puller.Conflict,
-		http.StatusInternalServerError: puller.Internal,
-		http.StatusServiceUnavailable:  puller.EngineUnavailable,
+	for status, want := range map[int]puller.ErrorKind{
+		http.StatusBadRequest:          puller.ErrInvalidRequest,
+		http.StatusUnauthorized:        puller.ErrDenied,
+		http.StatusForbidden:           puller.ErrDenied,
+		http.StatusNotFound:            puller.ErrNotFound,
+		http.StatusConflict:            puller.ErrConflict,
+		http.StatusInternalServerError: puller.ErrInternal,
+		http.StatusServiceUnavailable:  puller.ErrEngineUnavailable,
 	} {
 		scripted.Script(image, func(p *pullertest.Pull) { p.Refuse(status, "no") })
 		if got, err := pull(t, e, image); got != want {
@@ -301,7 +301,7 @@ func TestAnInspectNeverBlamesTheRegistry(t *testing.T) {
 	e, scripted := newEngine(t)
 	for _, message := range []string{"unexpected EOF", "dial tcp: i/o timeout", "context deadline exceeded"} {
 		scripted.OnInspect(func(string, <-chan struct{}) (int, string) { return http.StatusInternalServerError, message })
-		if _, err := e.Inspect(t.Context(), image, ""); puller.KindOf(err) != puller.EngineUnavailable {
+		if _, err := e.Inspect(t.Context(), image, ""); puller.KindOf(err) != puller.ErrEngineUnavailable {
 			t.Errorf("%s: the kind is %q", message, puller.KindOf(err))
 		}
 	}
@@ -316,7 +316,7 @@ func TestAStreamThatIsGivenUpEndsTheEnginesPull(t *testing.T) {
 		<-p.Gone()
 		close(gone)
 	})
-	if got, err := pull(t, e, image); got != puller.Truncated {
+	if got, err := pull(t, e, image); got != puller.ErrTruncated {
 		t.Errorf("the kind is %q: %v", got, err)
 	}
 	<-gone

@@ -29,7 +29,7 @@ func (e *Engine) Create(ctx context.Context, c puller.Container) (id string, war
 	defer cancel()
 	created, err := renegotiated(func() (container.CreateResponse, error) { return e.createContainer(ctx, c) })
 	if err == nil && !isContainerID(created.ID) {
-		return "", nil, &puller.Error{Op: opCreate, Ref: c.Image, Kind: puller.Internal, Err: errNoContainerID(created.ID)}
+		return "", nil, &puller.Error{Op: opCreate, Ref: c.Image, Kind: puller.ErrInternal, Err: errNoContainerID(created.ID)}
 	}
 	return created.ID, created.Warnings, err
 }
@@ -47,7 +47,7 @@ func errNoContainerID(id string) error {
 }
 
 // Check implements puller.Engine.
-func (e *Engine) Check(ctx context.Context, id string, c puller.Container) error {
+func (e *Engine) CheckContainer(ctx context.Context, id string, c puller.Container) error {
 	ctx, cancel := limited(ctx, callLimit)
 	defer cancel()
 	return e.each(ctx, opCreate, func(sdk *client.Client) error {

@@ -153,10 +153,10 @@ func TestAnEngineThatIsKilledMakesUpNoExit(t *testing.T) {
 		time.AfterFunc(time.Second, scripted.Kill)
 		var text strings.Builder
 		_, err := e.Run(t.Context(), id, false, func() {}, hears(&text))
-		if kind := puller.KindOf(err); kind != puller.EngineUnavailable || text.String() != "before " {
+		if kind := puller.KindOf(err); kind != puller.ErrEngineUnavailable || text.String() != "before " {
 			t.Errorf("the kind is %q, and it heard %q: %v", kind, text.String(), err)
 		}
-		if _, err := e.Follow(t.Context(), id, false, hears(&text)); puller.KindOf(err) != puller.EngineUnavailable {
+		if _, err := e.Follow(t.Context(), id, false, hears(&text)); puller.KindOf(err) != puller.ErrEngineUnavailable {
 			t.Error(err)
 		}
 		scripted.Revive()
@@ -186,7 +186,7 @@ func TestAnEngineThatHangsDelaysCallsForABoundedTime(t *testing.T) {
 		} {
 			began := time.Now()
 			err := call()
-			if took := time.Since(began); puller.KindOf(err) != puller.EngineUnavailable || took > 4*time.Minute || !strings.Contains(err.Error(), "has not answered") {
+			if took := time.Since(began); puller.KindOf(err) != puller.ErrEngineUnavailable || took > 4*time.Minute || !strings.Contains(err.Error(), "has not answered") {
 				t.Errorf("%s: after %s: %v", name, took, err)
 			}
 		}
@@ -210,7 +210,7 @@ func TestARunReturnsWhenItsContextEnds(t *testing.T) {
 				}
 				return 0, ""
 			})
-			cause := puller.Errorf(puller.Overloaded, "enough")
+			cause := puller.Errorf(puller.ErrOverloaded, "enough")
 			ctx, cancel := context.WithTimeoutCause(t.Context(), 10*time.Second, cause)
 			defer cancel()
 			began := time.Now()
@@ -301,12 +301,12 @@ func TestWhatIsNotThereIsStoppedAndRemoved(t *testing.T) {
 		for _, answer := range []struct {
 			status  int
 			message string
-			kind    puller.Kind
+			kind    puller.ErrorKind
 		}{
 			{http.StatusNotFound, "No such container: x", ""},
 			{http.StatusConflict, "removal of container x is already in progress", ""},
-			{http.StatusConflict, "conflict: unable to remove it", puller.Conflict},
-			{http.StatusInternalServerError, "driver \"overlay2\" failed to remove root filesystem: device or resource busy", puller.Internal},
+			{http.StatusConflict, "conflict: unable to remove it", puller.ErrConflict},
+			{http.StatusInternalServerError, "driver \"overlay2\" failed to remove root filesystem: device or resource busy", puller.ErrInternal},
 		} {
 			scripted.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) { return answer.status, answer.message })
 			if err := e.Remove(t.Context(), "x"); puller.KindOf(err) != answer.kind {
@@ -337,11 +337,11 @@ func noBridge(words string) string {
 
 // What engines say of containers; the first four rows were heard of 20.10.
 var saidOfContainers = []struct {
-	kind     puller.Kind
+	kind     puller.ErrorKind
 	status   int
 	messages []string
 }{
-	{puller.InvalidRequest, http.StatusBadRequest, []string{
+	{puller.ErrInvalidRequest, http.StatusBadRequest, []string{
 		`failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: "no space left on device": executable file not found in $PATH: unknown`,
 		`failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: "/unauthorized": stat /unauthorized: no such file or directory: unknown`,
 		`failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: "/proc": permission denied: unknown`,
@@ -349,7 +349,7 @@ var saidOfContainers = []struct {
 		`Minimum memory limit allowed is 6MB`,
 		`No command specified`,
 	}},
-	{puller.InvalidRequest, http.StatusInternalServerError, []string{
+	{puller.ErrInvalidRequest, http.StatusInternalServerError, []string{
 		`unable to find user somebody: no matching entries in passwd file`,
 		`unable to find group something: no matching entries in group file`,
 		`Cannot mkdir: /app is not a directory`,
@@ -364,15 +364,15 @@ var saidOfContainers = []struct {
 		`evalSymlinksInScope: too many links in /var/lib/docker/vfs/dir/352e3742e822c29c932768c075f1660c9fb4a4efcc7ed17bf424537436377dd9/x/x/x`,
 		`mkdir /var/lib/docker/containerd/daemon/io.containerd.snapshotter.v1.overlayfs/snapshots/12/fs/` + long + `: file name too long`,
 	}},
-	{puller.NoSpace, http.StatusInternalServerError, []string{
+	{puller.ErrNoSpace, http.StatusInternalServerError, []string{
 		`error creating overlay mount to /var/lib/docker/overlay2/352e3742e822-init/merged: no space left on device`,
 		`mkdir /var/lib/docker/overlay2/x: no space left on device`,
 	}},
-	{puller.PlatformMismatch, http.StatusNotFound, []string{
+	{puller.ErrPlatformMismatch, http.StatusNotFound, []string{
 		`image with reference sha256:404a was found but does not match the specified platform: wanted linux/arm64, actual: linux/amd64`,
 	}},
-	{puller.NotFound, http.StatusNotFound, []string{`No such image: sha256:404a`, `No such container: 404a`}},
-	{puller.EngineUnavailable, http.StatusInternalServerError, []string{
+	{puller.ErrNotFound, http.StatusNotFound, []string{`No such image: sha256:404a`, `No such container: 404a`}},
+	{puller.ErrEngineUnavailable, http.StatusInternalServerError, []string{
 		`connection error: desc = "transport: Error while dialing dial unix:///run/containerd/containerd.sock: connect: connection refused"`,
 		`context canceled`,
 		`failed to create task for container: task 352e3742e822c29c932768c075f1660c9fb4a4efcc7ed17bf424537436377dd9: already exists: unknown`,
@@ -384,10 +384,10 @@ var saidOfContainers = []struct {
 		`failed to start shim: fork/exec /usr/bin/containerd-shim-runc-v2: resource temporarily unavailable: unknown`,
 		`connection error: desc = "transport: error while dialing: dial unix /run/containerd/containerd.sock: connect: no such file or directory"`,
 	}},
-	{puller.Internal, http.StatusConflict, []string{ // Podman 4.3
+	{puller.ErrInternal, http.StatusConflict, []string{ // Podman 4.3
 		`preparing container 404a for attach: runc: runc create failed: unable to start container process: error setting rlimit type 7: operation not permitted: OCI permission denied`,
 	}},
-	{puller.Internal, http.StatusInternalServerError, []string{
+	{puller.ErrInternal, http.StatusInternalServerError, []string{
 		`failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: error mounting "proc" to rootfs at "/proc": permission denied: unknown`,
 		`something nobody has heard before about unauthorized and sha256:404`,
 	}},

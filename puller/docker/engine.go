@@ -118,7 +118,7 @@ func (e *Engine) client(ctx context.Context) (*client.Client, error) {
 func (e *Engine) fault(ctx context.Context, op, ref string, err error) error {
 	gone := client.IsErrConnectionFailed(err)
 	err = classify(ctx, op, ref, err)
-	if kind := puller.KindOf(err); gone || kind == puller.EngineUnavailable || kind == puller.Truncated {
+	if kind := puller.KindOf(err); gone || kind == puller.ErrEngineUnavailable || kind == puller.ErrTruncated {
 		e.sdk.Store(nil)
 	}
 	return err
@@ -174,7 +174,7 @@ func (e *Engine) Pull(ctx context.Context, p puller.Pull, each func(stream.Messa
 // not have the API version that was negotiated: fault has seen to a new one.
 func renegotiated[T any](call func() (T, error)) (T, error) {
 	v, err := call()
-	if puller.KindOf(err) == puller.EngineUnavailable && strings.Contains(err.Error(), "client version") {
+	if puller.KindOf(err) == puller.ErrEngineUnavailable && strings.Contains(err.Error(), "client version") {
 		return call()
 	}
 	return v, err

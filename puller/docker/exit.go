@@ -46,11 +46,11 @@ func (e *Engine) state(ctx context.Context, sdk *client.Client, op, id string) (
 	}
 	switch err := json.Unmarshal(raw, &found); {
 	case err != nil:
-		return nil, puller.Errorf(puller.Internal, "the engine does not say what the container does: %w", err)
+		return nil, puller.Errorf(puller.ErrInternal, "the engine does not say what the container does: %w", err)
 	case found.ID != id:
-		return nil, puller.Errorf(puller.Internal, "the engine was asked what one container does, and tells it of another")
+		return nil, puller.Errorf(puller.ErrInternal, "the engine was asked what one container does, and tells it of another")
 	case found.State == nil || found.State.Status == "":
-		return nil, puller.Errorf(puller.Internal, "the engine does not say what the container does")
+		return nil, puller.Errorf(puller.ErrInternal, "the engine does not say what the container does")
 	}
 	return found.State, nil
 }
@@ -81,12 +81,12 @@ func (e *Engine) exit(ctx context.Context, sdk *client.Client, op, id string) (p
 	switch state.Status {
 	case container.StateExited, "stopped": // Podman has both
 	case container.StateRemoving, container.StateDead:
-		return puller.Exit{}, &puller.Error{Op: op, Kind: puller.NotFound, Err: fmt.Errorf("the container is %s: others have removed it", state.Status)}
+		return puller.Exit{}, &puller.Error{Op: op, Kind: puller.ErrNotFound, Err: fmt.Errorf("the container is %s: others have removed it", state.Status)}
 	default:
 		return puller.Exit{}, e.fault(ctx, op, "", &streamError{fmt.Errorf("the container is %s, not exited", state.Status)})
 	}
 	if state.ExitCode == nil || *state.ExitCode < 0 {
-		return puller.Exit{}, puller.Errorf(puller.Internal, "the engine does not say which code the container has exited with")
+		return puller.Exit{}, puller.Errorf(puller.ErrInternal, "the engine does not say which code the container has exited with")
 	}
 	return puller.Exit{Code: *state.ExitCode, OOMKilled: state.OOMKilled, Error: state.Error}, nil
 }

@@ -41,7 +41,7 @@ func TestAFrameIsReadInPieces(t *testing.T) {
 				var text strings.Builder
 				_, err := e.Run(t.Context(), id, false, func() {}, hears(&text))
 				runtime.ReadMemStats(&after)
-				if (err == nil) != c.good || !c.good && puller.KindOf(err) != puller.Truncated {
+				if (err == nil) != c.good || !c.good && puller.KindOf(err) != puller.ErrTruncated {
 					t.Errorf("it ended with %v", err)
 				}
 				if !strings.HasPrefix(text.String(), c.heard) {

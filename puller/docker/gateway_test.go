@@ -19,14 +19,14 @@ func TestAProxysAnswerIsNotTheEngines(t *testing.T) {
 	for _, c := range []struct {
 		name, media, body string
 		status            int
-		kind              puller.Kind
+		kind              puller.ErrorKind
 	}{
-		{"HTML", "text/html", "<html><h1>502 Bad Gateway</h1></html>", 502, puller.EngineUnavailable},
-		{"HTML with other words", "text/html", "<html>manifest unknown: not found, unauthorized</html>", 502, puller.EngineUnavailable},
-		{"empty", "", "", 503, puller.EngineUnavailable},
-		{"plain text", "text/plain; charset=utf-8", "upstream request timeout", 504, puller.EngineUnavailable},
-		{"the engine's own", "application/json", `{"message":"received unexpected HTTP status: 503 Service Unavailable"}`, 503, puller.RegistryUnavailable},
-		{"the engine's own, with a charset", "application/json; charset=utf-8", `{"message":"no such image"}`, 404, puller.NotFound},
+		{"HTML", "text/html", "<html><h1>502 Bad Gateway</h1></html>", 502, puller.ErrEngineUnavailable},
+		{"HTML with other words", "text/html", "<html>manifest unknown: not found, unauthorized</html>", 502, puller.ErrEngineUnavailable},
+		{"empty", "", "", 503, puller.ErrEngineUnavailable},
+		{"plain text", "text/plain; charset=utf-8", "upstream request timeout", 504, puller.ErrEngineUnavailable},
+		{"the engine's own", "application/json", `{"message":"received unexpected HTTP status: 503 Service Unavailable"}`, 503, puller.ErrRegistryUnavailable},
+		{"the engine's own, with a charset", "application/json; charset=utf-8", `{"message":"no such image"}`, 404, puller.ErrNotFound},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -50,7 +50,7 @@ func TestAProxysAnswerIsNotTheEngines(t *testing.T) {
 			if puller.KindOf(err) != c.kind {
 				t.Errorf("a pull: %v", err)
 			}
-			if c.kind == puller.EngineUnavailable {
+			if c.kind == puller.ErrEngineUnavailable {
 				if _, err := e.Inspect(t.Context(), "registry.test/image:v1", ""); puller.KindOf(err) != c.kind {
 					t.Errorf("an inspect: %v", err)
 				}

@@ -98,7 +98,7 @@ func (e *Engine) lookUp(ctx context.Context, ref string) (*client.Client, image.
 	if err == nil && len(found.RepoTags)+len(found.RepoDigests) == 0 && !strings.HasPrefix(ref, "sha256:") {
 		// It was found by a name, and those that it has were looked up a moment
 		// later: in between it was removed.
-		err = &puller.Error{Op: "inspect", Ref: ref, Kind: puller.NotFound, Err: errors.New("the image has just lost its name")}
+		err = &puller.Error{Op: "inspect", Ref: ref, Kind: puller.ErrNotFound, Err: errors.New("the image has just lost its name")}
 	}
 	return sdk, found, err
 }
@@ -109,7 +109,7 @@ func (e *Engine) ask(ctx context.Context, sdk *client.Client, ref string, opts .
 		return found, e.fault(ctx, "inspect", ref, err)
 	}
 	if _, err := digest.Parse(found.ID); err != nil {
-		return found, &puller.Error{Op: "inspect", Ref: ref, Kind: puller.Internal, Err: errNoID(found.ID)}
+		return found, &puller.Error{Op: "inspect", Ref: ref, Kind: puller.ErrInternal, Err: errNoID(found.ID)}
 	}
 	return found, nil
 }

@@ -100,7 +100,7 @@ func (e *Engine) described(ctx context.Context, sdk *client.Client, index image.
 		return puller.Image{}, err
 	}
 	if m = summaryOf(index, found.ID); m == nil {
-		return puller.Image{}, puller.Errorf(puller.Internal, "inspect %s: the engine shows an image %.80q for the platform %s, which is not in the index", index.ID, found.ID, platformOf(*asked))
+		return puller.Image{}, puller.Errorf(puller.ErrInternal, "inspect %s: the engine shows an image %.80q for the platform %s, which is not in the index", index.ID, found.ID, platformOf(*asked))
 	}
 	told := imageOf(found)
 	i.Manifest, i.Content = m.ID, contentOf(m)

@@ -206,7 +206,7 @@ func TestStockHasEveryPlatformThatIsThereWhole(t *testing.T) {
 	for _, s := range states {
 		r := load(t, s.name)
 		e, _ := r.scripted(t, s.amd64, s.arm64)
-		stock, err := e.Stock(t.Context())
+		stock, err := e.Storage(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

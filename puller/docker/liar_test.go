@@ -101,7 +101,7 @@ func TestAnEngineThatLiesAboutWhatItCreated(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := liar(t, map[string]string{"GET /containers/" + anID + "/json": c.answer})
-			if err := e.Check(t.Context(), anID, asked); (err == nil) != c.good || err != nil && len(err.Error()) > 1000 {
+			if err := e.CheckContainer(t.Context(), anID, asked); (err == nil) != c.good || err != nil && len(err.Error()) > 1000 {
 				t.Errorf("it says %.2000v", err)
 			}
 		})
@@ -128,7 +128,7 @@ func TestAnEngineThatLiesAboutThePlatformOfWhatItCreated(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := liar(t, map[string]string{"GET /containers/" + anID + "/json": c.answer})
-			if err := e.Check(t.Context(), anID, asked); (err == nil) != c.good {
+			if err := e.CheckContainer(t.Context(), anID, asked); (err == nil) != c.good {
 				t.Errorf("it says %v", err)
 			}
 		})
@@ -171,7 +171,7 @@ func TestAHugeAnswerTakesBoundedMemory(t *testing.T) {
 	e := liar(t, map[string]string{"GET /containers/" + anID + "/json": "huge"})
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	err := e.Check(t.Context(), anID, puller.Container{})
+	err := e.CheckContainer(t.Context(), anID, puller.Container{})
 	runtime.ReadMemStats(&after)
 	if err == nil || !strings.Contains(err.Error(), "more than 16777216 bytes") {
 		t.Errorf("it says %.300v", err)

@@ -111,24 +111,24 @@ func TestAWaitThatLiesIsNotBelieved(t *testing.T) {
 func TestEventsThatLieProveNothing(t *testing.T) {
 	for name, c := range map[string]struct {
 		events string
-		want   puller.Witness
+		want   puller.ContainerEvents
 		fails  bool
 	}{
-		"the truth":      {`{"Type":"container","Action":"start","Actor":{"ID":"ID"}}{"Type":"container","Action":"die","Actor":{"ID":"ID"}}`, puller.Witness{Start: true, Exit: true}, false},
-		"nothing":        {``, puller.Witness{Sure: true}, false},
-		"only the exit":  {`{"Type":"container","Action":"die","Actor":{"ID":"ID"}}`, puller.Witness{Exit: true, Sure: true}, false},
-		"the wrong way":  {`{"Type":"container","Action":"die","Actor":{"ID":"ID"}}{"Type":"container","Action":"start","Actor":{"ID":"ID"}}`, puller.Witness{Exit: true, Sure: true}, false},
-		"of another":     {`{"Type":"container","Action":"start","Actor":{"ID":"x"}}{"Type":"container","Action":"die","Actor":{"ID":"x"}}`, puller.Witness{Sure: true}, false},
-		"of an image":    {`{"Type":"image","Action":"start","Actor":{"ID":"ID"}}{"Type":"image","Action":"die","Actor":{"ID":"ID"}}`, puller.Witness{Sure: true}, false},
-		"no fields":      {`{}{}`, puller.Witness{Sure: true}, false},
-		"very many":      {strings.Repeat(`{"Type":"container","Action":"exec_die"}`, 64), puller.Witness{}, false},
-		"no JSON":        {`kaput`, puller.Witness{}, true},
-		"half an event":  {`{"Type":"container","Acti`, puller.Witness{}, true},
-		"a list":         {`[]`, puller.Witness{}, true},
-		"a huge one":     {"huge", puller.Witness{}, true},
-		"no state":       {`no state`, puller.Witness{}, true},
-		"no times":       {`no times`, puller.Witness{}, false},
-		"times reversed": {`reversed`, puller.Witness{}, false},
+		"the truth":      {`{"Type":"container","Action":"start","Actor":{"ID":"ID"}}{"Type":"container","Action":"die","Actor":{"ID":"ID"}}`, puller.ContainerEvents{Start: true, Exit: true}, false},
+		"nothing":        {``, puller.ContainerEvents{Complete: true}, false},
+		"only the exit":  {`{"Type":"container","Action":"die","Actor":{"ID":"ID"}}`, puller.ContainerEvents{Exit: true, Complete: true}, false},
+		"the wrong way":  {`{"Type":"container","Action":"die","Actor":{"ID":"ID"}}{"Type":"container","Action":"start","Actor":{"ID":"ID"}}`, puller.ContainerEvents{Exit: true, Complete: true}, false},
+		"of another":     {`{"Type":"container","Action":"start","Actor":{"ID":"x"}}{"Type":"container","Action":"die","Actor":{"ID":"x"}}`, puller.ContainerEvents{Complete: true}, false},
+		"of an image":    {`{"Type":"image","Action":"start","Actor":{"ID":"ID"}}{"Type":"image","Action":"die","Actor":{"ID":"ID"}}`, puller.ContainerEvents{Complete: true}, false},
+		"no fields":      {`{}{}`, puller.ContainerEvents{Complete: true}, false},
+		"very many":      {strings.Repeat(`{"Type":"container","Action":"exec_die"}`, 64), puller.ContainerEvents{}, false},
+		"no JSON":        {`kaput`, puller.ContainerEvents{}, true},
+		"half an event":  {`{"Type":"container","Acti`, puller.ContainerEvents{}, true},
+		"a list":         {`[]`, puller.ContainerEvents{}, true},
+		"a huge one":     {"huge", puller.ContainerEvents{}, true},
+		"no state":       {`no state`, puller.ContainerEvents{}, true},
+		"no times":       {`no times`, puller.ContainerEvents{}, false},
+		"times reversed": {`reversed`, puller.ContainerEvents{}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			state := `{"Status": "exited", "ExitCode": 0, "StartedAt": "2026-01-01T00:00:00Z", "FinishedAt": "2026-01-01T00:00:01Z"}`
@@ -144,7 +144,7 @@ func TestEventsThatLieProveNothing(t *testing.T) {
 				"GET /containers/" + anID + "/json": `{"Id": "` + anID + `", "State": ` + state + `}`,
 				"GET /events":                       strings.ReplaceAll(c.events, `"ID":"ID"`, `"ID":"`+anID+`"`),
 			})
-			w, err := e.Witness(t.Context(), anID)
+			w, err := e.ContainerEvents(t.Context(), anID)
 			if (err != nil) != c.fails || err == nil && w != c.want || err != nil && len(err.Error()) > 1000 {
 				t.Errorf("it has seen %+v, %.1000v", w, err)
 			}

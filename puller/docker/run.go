@@ -71,7 +71,7 @@ func (e *Engine) Follow(ctx context.Context, id string, tty bool, each func(pull
 		return puller.Exit{}, err
 	}
 	if state.Status == container.StateCreated {
-		return puller.Exit{}, puller.Errorf(puller.Conflict, "the container was never started")
+		return puller.Exit{}, puller.Errorf(puller.ErrConflict, "the container was never started")
 	}
 	out := &output{tty: tty, each: each}
 	if runs(state.Status) {

@@ -16,10 +16,10 @@ import (
 const maxInspects = 8
 
 // Stock implements puller.Engine.
-func (e *Engine) Stock(ctx context.Context) (puller.Stock, error) {
+func (e *Engine) Storage(ctx context.Context) (puller.Storage, error) {
 	ids, err := renegotiated(func() ([]string, error) { return e.imageIDs(ctx) })
 	if err != nil {
-		return puller.Stock{}, err
+		return puller.Storage{}, err
 	}
 	found := make([][]puller.Image, len(ids))
 	group, inner := errgroup.WithContext(ctx)
@@ -28,7 +28,7 @@ func (e *Engine) Stock(ctx context.Context) (puller.Stock, error) {
 		group.Go(func() (err error) {
 			found[i], err = e.kept(inner, id)
 			switch puller.KindOf(err) {
-			case puller.NotFound, puller.Internal, puller.PlatformMismatch:
+			case puller.ErrNotFound, puller.ErrInternal, puller.ErrPlatformMismatch:
 				// It went meanwhile, or the engine itself can't make it out.
 				return nil
 			}
@@ -36,9 +36,9 @@ func (e *Engine) Stock(ctx context.Context) (puller.Stock, error) {
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return puller.Stock{}, err
+		return puller.Storage{}, err
 	}
-	stock := puller.Stock{}
+	stock := puller.Storage{}
 	for _, images := range found {
 		stock.Images = append(stock.Images, images...)
 	}

@@ -48,7 +48,7 @@ func TestStockHasEveryImageOnce(t *testing.T) {
 		}
 		return 0, ""
 	})
-	stock, err := e.Stock(t.Context())
+	stock, err := e.Storage(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,10 +77,10 @@ func TestStockOfAnEngineThatGoesIsAnError(t *testing.T) {
 		scripted.Kill()
 		return 0, ""
 	})
-	if _, err := e.Stock(t.Context()); puller.KindOf(err) != puller.EngineUnavailable && puller.KindOf(err) != puller.Truncated {
+	if _, err := e.Storage(t.Context()); puller.KindOf(err) != puller.ErrEngineUnavailable && puller.KindOf(err) != puller.ErrTruncated {
 		t.Errorf("the error is %v", err)
 	}
-	if _, err := e.Stock(t.Context()); puller.KindOf(err) != puller.EngineUnavailable {
+	if _, err := e.Storage(t.Context()); puller.KindOf(err) != puller.ErrEngineUnavailable {
 		t.Errorf("the error is %v", err)
 	}
 }
@@ -109,7 +109,7 @@ func TestFreeSpaceIsToldOnlyWhereItIsKnown(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer e.Close()
-			stock, err := e.Stock(t.Context())
+			stock, err := e.Storage(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -120,10 +120,10 @@ func TestFailuresInsideAStreamAreDrainedToo(t *testing.T) {
 			p.Line(`{"status":"and more"}`)
 		})
 		for range 10 {
-			if err := e.Pull(t.Context(), puller.Pull{Image: traced}, ignore); puller.KindOf(err) != puller.NotFound {
+			if err := e.Pull(t.Context(), puller.Pull{Image: traced}, ignore); puller.KindOf(err) != puller.ErrNotFound {
 				t.Fatal(err)
 			}
-			if _, err := e.Inspect(t.Context(), traced, ""); puller.KindOf(err) != puller.NotFound {
+			if _, err := e.Inspect(t.Context(), traced, ""); puller.KindOf(err) != puller.ErrNotFound {
 				t.Fatal(err)
 			}
 		}
@@ -145,7 +145,7 @@ func TestAnUndrainedBodyCostsItsConnectionAndEndsThePull(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			err := e.Pull(ctx, puller.Pull{Image: traced}, func(stream.Message) { cancel() })
 			cancel()
-			if puller.KindOf(err) != puller.Canceled {
+			if puller.KindOf(err) != puller.ErrCanceled {
 				t.Fatal(err)
 			}
 			synctest.Wait()
@@ -161,7 +161,7 @@ func TestAnUndrainedBodyCostsItsConnectionAndEndsThePull(t *testing.T) {
 func TestAGarbledBodyEndsThePull(t *testing.T) {
 	trace(t, nil, func(t *testing.T, e *traceable) {
 		e.scripted.Script(traced, func(p *pullertest.Pull) { p.Line("<html>"); <-p.Gone() })
-		if err := e.Pull(t.Context(), puller.Pull{Image: traced}, ignore); puller.KindOf(err) != puller.Truncated {
+		if err := e.Pull(t.Context(), puller.Pull{Image: traced}, ignore); puller.KindOf(err) != puller.ErrTruncated {
 			t.Fatal(err)
 		}
 		synctest.Wait()

@@ -100,7 +100,7 @@ func TestEnginesAreReachedOverTLSWithDockersOwnFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer e.Close()
-	if _, err := e.Info(t.Context()); puller.KindOf(err) != puller.EngineUnavailable {
+	if _, err := e.Info(t.Context()); puller.KindOf(err) != puller.ErrEngineUnavailable {
 		t.Errorf("plain HTTP to a TLS engine: %v", err)
 	}
 	t.Setenv("DOCKER_CERT_PATH", t.TempDir())

@@ -17,16 +17,16 @@ var unpacking = regexp.MustCompile(`failed to register layer|processing tar file
 // row is between the engine and its disk: a disk that is read-only or broken, a
 // process that was killed, rights that are missing.
 var causes = []struct {
-	kind puller.Kind
+	kind puller.ErrorKind
 	re   *regexp.Regexp
 }{
-	{puller.NoSpace, ending(`no space left on device`, `disk quota exceeded`)},
-	{puller.EngineUnavailable, ending(`context canceled`, `transport is closing`, `shutting down`, `: unavailable`)},
+	{puller.ErrNoSpace, ending(`no space left on device`, `disk quota exceeded`)},
+	{puller.ErrEngineUnavailable, ending(`context canceled`, `transport is closing`, `shutting down`, `: unavailable`)},
 	// It came as it was pushed, and can't be unpacked on any try.
-	{puller.InvalidRequest, ending(`file name too long`, `too many levels of symbolic links`, `not a directory`, `is a directory`, `file exists`,
+	{puller.ErrInvalidRequest, ending(`file name too long`, `too many levels of symbolic links`, `not a directory`, `is a directory`, `file exists`,
 		`\blink .*: no such file or directory`, `processing tar file\(.*\): .*: no such file or directory`,
 		`invalid (?:sym|hard)link .*`, `duplicates of file paths not supported`)},
-	{puller.Corrupt, ending(`unexpected eof`, `archive/tar: [a-z ]+`, `invalid tar header`, `gzip: [a-z ]+`, `flate: [a-z0-9 ]+`, `invalid checksum`, `checksum error`,
+	{puller.ErrCorrupt, ending(`unexpected eof`, `archive/tar: [a-z ]+`, `invalid tar header`, `gzip: [a-z ]+`, `flate: [a-z0-9 ]+`, `invalid checksum`, `checksum error`,
 		`magic number mismatch`, `corruption detected`, `crc mismatch`, `corrupt input[a-z0-9 ]*`, `unpigz: .*`, `bzip2 data invalid[a-z: ]*`, `xz: [a-z ]+`,
 		`wrong diff id .*`, `digest mismatch`, `did not match`)},
 }
@@ -45,7 +45,7 @@ func ending(causes ...string) *regexp.Regexp {
 // being unpacked, "" if that is not what it tells. unclear says that the layer
 // may be of a form that the engine can't read: its type, which the registry
 // knows, tells.
-func kindOfUnpacking(message string) (kind puller.Kind, unclear bool) {
+func kindOfUnpacking(message string) (kind puller.ErrorKind, unclear bool) {
 	at := unpacking.FindStringIndex(message)
 	if told := toldStatus.FindStringIndex(message); at == nil || told != nil && told[0] < at[0] {
 		return "", false // or it is what a registry says after its status
@@ -55,5 +55,5 @@ func kindOfUnpacking(message string) (kind puller.Kind, unclear bool) {
 			return c.kind, notTar.MatchString(message)
 		}
 	}
-	return puller.Internal, false
+	return puller.ErrInternal, false
 }

@@ -22,31 +22,31 @@ var unpackings = []struct{ before, after string }{
 func TestWhatKeptALayerFromBeingUnpackedIsItsKind(t *testing.T) {
 	const image = "registry.test/team/app:v1"
 	e, scripted := newEngine(t)
-	for cause, want := range map[string]puller.Kind{
-		"archive/tar: invalid tar header":                  puller.Corrupt,
-		"unexpected EOF":                                   puller.Corrupt,
-		"gzip: invalid checksum":                           puller.Corrupt,
-		"flate: corrupt input before offset 5":             puller.Corrupt,
-		"invalid input: magic number mismatch":             puller.Corrupt, // no zstd, though it is said to be
-		"write /usr/lib/x.so: no space left on device":     puller.NoSpace,
-		"write /usr/lib/x.so: disk quota exceeded":         puller.NoSpace,
-		"mkdir /usr: read-only file system":                puller.Internal,
-		"write /x: input/output error":                     puller.Internal,
-		"signal: killed":                                   puller.Internal,
-		"lchown /x: operation not permitted":               puller.Internal,
-		"open /x: permission denied":                       puller.Internal,
-		"fork/exec /proc/self/exe: cannot allocate memory": puller.Internal,
-		"open /nnnn: file name too long":                   puller.InvalidRequest,
-		"link /nowhere/x /a: no such file or directory":    puller.InvalidRequest,
-		"open /a/b: not a directory":                       puller.InvalidRequest,
-		"open /a: too many levels of symbolic links":       puller.InvalidRequest,
-		"context canceled":                                 puller.EngineUnavailable,
+	for cause, want := range map[string]puller.ErrorKind{
+		"archive/tar: invalid tar header":                  puller.ErrCorrupt,
+		"unexpected EOF":                                   puller.ErrCorrupt,
+		"gzip: invalid checksum":                           puller.ErrCorrupt,
+		"flate: corrupt input before offset 5":             puller.ErrCorrupt,
+		"invalid input: magic number mismatch":             puller.ErrCorrupt, // no zstd, though it is said to be
+		"write /usr/lib/x.so: no space left on device":     puller.ErrNoSpace,
+		"write /usr/lib/x.so: disk quota exceeded":         puller.ErrNoSpace,
+		"mkdir /usr: read-only file system":                puller.ErrInternal,
+		"write /x: input/output error":                     puller.ErrInternal,
+		"signal: killed":                                   puller.ErrInternal,
+		"lchown /x: operation not permitted":               puller.ErrInternal,
+		"open /x: permission denied":                       puller.ErrInternal,
+		"fork/exec /proc/self/exe: cannot allocate memory": puller.ErrInternal,
+		"open /nnnn: file name too long":                   puller.ErrInvalidRequest,
+		"link /nowhere/x /a: no such file or directory":    puller.ErrInvalidRequest,
+		"open /a/b: not a directory":                       puller.ErrInvalidRequest,
+		"open /a: too many levels of symbolic links":       puller.ErrInvalidRequest,
+		"context canceled":                                 puller.ErrEngineUnavailable,
 		// A layer's files have what names they like.
-		"open /unexpected EOF/no space left on device: input/output error":                      puller.Internal,
-		"open /archive/tar: invalid tar header: permission denied":                              puller.Internal,
-		"mkdir /toomanyrequests/unauthorized/manifest unknown: read-only file system":           puller.Internal,
-		"write /link a b: no such file or directory: no space left on device":                   puller.NoSpace,
-		"open /error parsing HTTP 404 response body/StatusCode: 429/x: operation not permitted": puller.Internal,
+		"open /unexpected EOF/no space left on device: input/output error":                      puller.ErrInternal,
+		"open /archive/tar: invalid tar header: permission denied":                              puller.ErrInternal,
+		"mkdir /toomanyrequests/unauthorized/manifest unknown: read-only file system":           puller.ErrInternal,
+		"write /link a b: no such file or directory: no space left on device":                   puller.ErrNoSpace,
+		"open /error parsing HTTP 404 response body/StatusCode: 429/x: operation not permitted": puller.ErrInternal,
 	} {
 		for _, u := range unpackings {
 			words := u.before + cause + u.after
@@ -61,26 +61,26 @@ func TestWhatKeptALayerFromBeingUnpackedIsItsKind(t *testing.T) {
 			}
 		}
 	}
-	for words, want := range map[string]puller.Kind{
-		"failed to register layer: Error processing tar file(gzip: invalid checksum): ":                                        puller.Corrupt,
-		"failed to register layer: Error processing tar file(exit status 1): open /a/x: no such file or directory":             puller.InvalidRequest,
-		"failed to register layer: open /var/lib/docker/overlay2/x/committed: no such file or directory":                       puller.Internal,
-		"mkdir /var/lib/docker/tmp: read-only file system":                                                                     puller.Internal,
-		"open /var/lib/docker/tmp/GetImageBlob404429403: read-only file system":                                                puller.Internal,
-		"write /var/lib/docker/tmp/GetImageBlob404429403: input/output error":                                                  puller.Internal,
-		`wrong diff id "sha256:8143" calculated on extraction "sha256:dd63", desc "sha256:e4f6"`:                               puller.Corrupt,
-		"failed to unpack image on snapshotter overlayfs: mismatched image rootfs and manifest layers":                         puller.Corrupt,
-		"unable to fetch descriptor (sha256:e3b0) which reports content size of zero: invalid argument":                        puller.InvalidRequest,
-		`failed commit on ref "layer-sha256:404a": unexpected commit size 42, expected 404: failed precondition`:               puller.Corrupt,
-		"copying system image from manifest list: Manifest does not match provided manifest digest sha256:404a":                puller.Corrupt,
-		"failed to get layer sha256:404a: layer does not exist":                                                                puller.Truncated,
-		"content digest sha256:404a: not found":                                                                                puller.Truncated,
-		`lease does not exist: not found`:                                                                                      puller.Truncated,
-		`lease "1234-abc": not found`:                                                                                          puller.Truncated,
-		`failed commit on ref "layer-sha256:404a": rename /x/ingest/1/data /x/blobs/sha256/404a: no such file or directory`:    puller.Truncated,
-		`failed to prepare extraction snapshot "extract-1 sha256:404a": parent snapshot sha256:404b does not exist: not found`: puller.Truncated,
-		"unexpected media type text/html for sha256:404a: not found":                                                           puller.InvalidRequest,
-		"'scratch' is a reserved name":                                                                                         puller.InvalidRequest,
+	for words, want := range map[string]puller.ErrorKind{
+		"failed to register layer: Error processing tar file(gzip: invalid checksum): ":                                        puller.ErrCorrupt,
+		"failed to register layer: Error processing tar file(exit status 1): open /a/x: no such file or directory":             puller.ErrInvalidRequest,
+		"failed to register layer: open /var/lib/docker/overlay2/x/committed: no such file or directory":                       puller.ErrInternal,
+		"mkdir /var/lib/docker/tmp: read-only file system":                                                                     puller.ErrInternal,
+		"open /var/lib/docker/tmp/GetImageBlob404429403: read-only file system":                                                puller.ErrInternal,
+		"write /var/lib/docker/tmp/GetImageBlob404429403: input/output error":                                                  puller.ErrInternal,
+		`wrong diff id "sha256:8143" calculated on extraction "sha256:dd63", desc "sha256:e4f6"`:                               puller.ErrCorrupt,
+		"failed to unpack image on snapshotter overlayfs: mismatched image rootfs and manifest layers":                         puller.ErrCorrupt,
+		"unable to fetch descriptor (sha256:e3b0) which reports content size of zero: invalid argument":                        puller.ErrInvalidRequest,
+		`failed commit on ref "layer-sha256:404a": unexpected commit size 42, expected 404: failed precondition`:               puller.ErrCorrupt,
+		"copying system image from manifest list: Manifest does not match provided manifest digest sha256:404a":                puller.ErrCorrupt,
+		"failed to get layer sha256:404a: layer does not exist":                                                                puller.ErrTruncated,
+		"content digest sha256:404a: not found":                                                                                puller.ErrTruncated,
+		`lease does not exist: not found`:                                                                                      puller.ErrTruncated,
+		`lease "1234-abc": not found`:                                                                                          puller.ErrTruncated,
+		`failed commit on ref "layer-sha256:404a": rename /x/ingest/1/data /x/blobs/sha256/404a: no such file or directory`:    puller.ErrTruncated,
+		`failed to prepare extraction snapshot "extract-1 sha256:404a": parent snapshot sha256:404b does not exist: not found`: puller.ErrTruncated,
+		"unexpected media type text/html for sha256:404a: not found":                                                           puller.ErrInvalidRequest,
+		"'scratch' is a reserved name":                                                                                         puller.ErrInvalidRequest,
 	} {
 		scripted.Script(image, func(p *pullertest.Pull) { p.Fail(words) })
 		if got, err := pull(t, e, image); got != want {
@@ -95,7 +95,7 @@ func TestAnInspectOfAHalfRemovedImageDoesNotFindIt(t *testing.T) {
 	scripted.OnInspect(func(string, <-chan struct{}) (int, string) {
 		return http.StatusInternalServerError, "failed to get layer sha256:404a: layer does not exist"
 	})
-	if _, err := e.Inspect(t.Context(), "registry.test/team/app:v1", ""); puller.KindOf(err) != puller.NotFound {
+	if _, err := e.Inspect(t.Context(), "registry.test/team/app:v1", ""); puller.KindOf(err) != puller.ErrNotFound {
 		t.Errorf("%v", err)
 	}
 }

@@ -27,20 +27,22 @@ const (
 // that was restarted knows nothing of what was before. One that is being stopped
 // answers on the connections that there are while it ends its containers, but
 // takes no new ones; so it is asked on a new one.
-func (e *Engine) Witness(ctx context.Context, id string) (w puller.Witness, err error) {
-	fault := func(err error) (puller.Witness, error) { return puller.Witness{}, e.fault(ctx, opFollow, "", err) }
+func (e *Engine) ContainerEvents(ctx context.Context, id string) (w puller.ContainerEvents, err error) {
+	fault := func(err error) (puller.ContainerEvents, error) {
+		return puller.ContainerEvents{}, e.fault(ctx, opFollow, "", err)
+	}
 	sdk, err := e.reach(ctx)
 	if err != nil {
 		return fault(err)
 	}
 	state, err := e.state(ctx, sdk, opFollow, id)
 	if err != nil {
-		return puller.Witness{}, err
+		return puller.ContainerEvents{}, err
 	}
 	started, err1 := time.Parse(time.RFC3339Nano, state.StartedAt)
 	finished, err2 := time.Parse(time.RFC3339Nano, state.FinishedAt)
 	if err1 != nil || err2 != nil || finished.Before(started) || started.Unix() <= 0 {
-		return puller.Witness{}, nil
+		return puller.ContainerEvents{}, nil
 	}
 	limit, cancel := limited(ctx, callLimit)
 	defer cancel()
@@ -70,7 +72,7 @@ func (e *Engine) Witness(ctx context.Context, id string) (w puller.Witness, err 
 	}
 	// Podman keeps its events elsewhere, and its containers do not end with it.
 	info, err := e.Info(ctx)
-	w.Sure = err == nil && info.Name != podman
+	w.Complete = err == nil && info.Name != podman
 	return w, err
 }
 

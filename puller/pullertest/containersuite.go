@@ -268,18 +268,18 @@ func (f ContainerFixture) testRefused(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		container puller.Container
-		kind      puller.Kind
+		kind      puller.ErrorKind
 	}{
-		"no such image":         {with(func(c *puller.Container) { c.Image = "sha256:" + strings.Repeat("0", 64) }), puller.NotFound},
-		"little memory":         {with(func(c *puller.Container) { c.Memory = 1 << 10 }), puller.InvalidRequest},
-		"no such program":       {with(func(c *puller.Container) { c.Entrypoint = []string{"no space left on device"} }), puller.InvalidRequest},
-		"no such file":          {with(func(c *puller.Container) { c.Entrypoint = []string{"/unauthorized"} }), puller.InvalidRequest},
-		"a directory":           {with(func(c *puller.Container) { c.Entrypoint = []string{"/proc"} }), puller.InvalidRequest},
-		"no such user":          {with(func(c *puller.Container) { c.User = "somebody" }), puller.InvalidRequest},
-		"no such group":         {with(func(c *puller.Container) { c.User = "1:something" }), puller.InvalidRequest},
-		"a file for a workdir":  {with(func(c *puller.Container) { c.Workdir = "/app" }), puller.InvalidRequest},
-		"below one for workdir": {with(func(c *puller.Container) { c.Workdir = "/app/x" }), puller.InvalidRequest},
-		"too many CPUs":         {with(func(c *puller.Container) { c.NanoCPUs = 1e15 }), puller.InvalidRequest},
+		"no such image":         {with(func(c *puller.Container) { c.Image = "sha256:" + strings.Repeat("0", 64) }), puller.ErrNotFound},
+		"little memory":         {with(func(c *puller.Container) { c.Memory = 1 << 10 }), puller.ErrInvalidRequest},
+		"no such program":       {with(func(c *puller.Container) { c.Entrypoint = []string{"no space left on device"} }), puller.ErrInvalidRequest},
+		"no such file":          {with(func(c *puller.Container) { c.Entrypoint = []string{"/unauthorized"} }), puller.ErrInvalidRequest},
+		"a directory":           {with(func(c *puller.Container) { c.Entrypoint = []string{"/proc"} }), puller.ErrInvalidRequest},
+		"no such user":          {with(func(c *puller.Container) { c.User = "somebody" }), puller.ErrInvalidRequest},
+		"no such group":         {with(func(c *puller.Container) { c.User = "1:something" }), puller.ErrInvalidRequest},
+		"a file for a workdir":  {with(func(c *puller.Container) { c.Workdir = "/app" }), puller.ErrInvalidRequest},
+		"below one for workdir": {with(func(c *puller.Container) { c.Workdir = "/app/x" }), puller.ErrInvalidRequest},
+		"too many CPUs":         {with(func(c *puller.Container) { c.NanoCPUs = 1e15 }), puller.ErrInvalidRequest},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), limit)

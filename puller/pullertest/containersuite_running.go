@@ -117,7 +117,7 @@ func (f ContainerFixture) testFollowLate(t *testing.T) {
 		}
 	}
 	_, err := f.Engine.Follow(ctx, strings.Repeat("0", 64), false, (&heard{}).each)
-	wantKind(t, err, puller.NotFound)
+	wantKind(t, err, puller.ErrNotFound)
 }
 
 func (f ContainerFixture) testLeave(t *testing.T) {
@@ -126,7 +126,7 @@ func (f ContainerFixture) testLeave(t *testing.T) {
 	cancel()
 	began := time.Now()
 	_, err := wait()
-	wantKind(t, err, puller.Canceled)
+	wantKind(t, err, puller.ErrCanceled)
 	if took := time.Since(began); took > time.Second {
 		t.Errorf("it returned after %s", took)
 	}
@@ -135,7 +135,7 @@ func (f ContainerFixture) testLeave(t *testing.T) {
 	short, cancelShort := context.WithTimeout(ctx, 100*time.Millisecond)
 	defer cancelShort()
 	_, err = f.Engine.Follow(short, id, false, (&heard{}).each)
-	wantKind(t, err, puller.Timeout)
+	wantKind(t, err, puller.ErrTimeout)
 	var h heard
 	exit, err := f.Engine.Follow(ctx, id, false, h.each)
 	if err != nil || exit != (puller.Exit{Code: 4}) || h.stdout.String() != "up and away" {

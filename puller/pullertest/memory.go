@@ -37,11 +37,12 @@ type Store struct {
 // kept is a record in the form in which a disk would have it: it shares no
 // memory with anyone, and what JSON does not carry is not there.
 type kept struct {
-	body        []byte
-	key         string
-	state       puller.State
-	kind, image string
-	end         time.Time
+	body  []byte
+	key   string
+	state puller.State
+	kind  puller.JobKind
+	image string
+	end   time.Time
 }
 
 var _ puller.Store = (*Store)(nil)
@@ -96,7 +97,7 @@ func (s *Store) Fail(err error) {
 	s.err = err
 }
 
-// Full makes every Save without records fail with NoSpace, as where the disk is
+// Full makes every Save without records fail with ErrNoSpace, as where the disk is
 // full and the file has some space to spare, until it is called with false.
 func (s *Store) Full(is bool) {
 	s.mu.Lock()
@@ -126,7 +127,7 @@ func (s *Store) Saves() int {
 	return s.saves
 }
 
-var errClosed = puller.Errorf(puller.Internal, "the store is closed")
+var errClosed = puller.Errorf(puller.ErrInternal, "the store is closed")
 
 // Save implements puller.Store.
 func (s *Store) Save(seq uint64, records []puller.Record) error {
@@ -145,7 +146,7 @@ func (s *Store) Save(seq uint64, records []puller.Record) error {
 	case s.err != nil:
 		return s.err
 	case s.full && len(records) == 0:
-		return puller.Errorf(puller.NoSpace, "no space left on device")
+		return puller.Errorf(puller.ErrNoSpace, "no space left on device")
 	case s.lose:
 		s.lose, s.seq, s.partial = false, 0, true
 		clear(s.private)
@@ -201,7 +202,7 @@ func (s *Store) read(id string) (puller.Record, error) {
 	case s.closed:
 		return puller.Record{}, errClosed
 	case !ok:
-		return puller.Record{}, puller.Errorf(puller.NotFound, "the store has no such job")
+		return puller.Record{}, puller.Errorf(puller.ErrNotFound, "the store has no such job")
 	}
 	var r puller.Record
 	err := json.Unmarshal(k.body, &r)

@@ -33,7 +33,7 @@ func TestTheStoreInMemoryFailsWhenItIsTold(t *testing.T) {
 	if err := s.Save(1, []puller.Record{r}); err != full || len(seen) != 1 {
 		t.Errorf("a Save that is to fail: %v, after a look at %d records", err, len(seen))
 	}
-	if _, err := s.Record(r.Job.ID); puller.KindOf(err) != puller.NotFound {
+	if _, err := s.Record(r.Job.ID); puller.KindOf(err) != puller.ErrNotFound {
 		t.Errorf("a Save that failed kept something: %v", err)
 	}
 	s.Fail(nil)

@@ -23,16 +23,16 @@ func NewRecord(n int) puller.Record {
 	image := fmt.Sprintf("registry.test/team/app-%d:v1", n%7)
 	r := puller.Record{
 		Job: puller.Job{
-			ID: RecordID(n), Kind: "pull", State: puller.Queued, Image: image, Platform: "linux/amd64",
-			Policy: puller.Always, Priority: puller.Normal, CreatedAt: created,
+			ID: RecordID(n), Kind: "pull", State: puller.StateQueued, Image: image, Platform: "linux/amd64",
+			Policy: puller.PolicyAlways, Priority: puller.PriorityNormal, CreatedAt: created,
 		},
 		Pull: &puller.PullRequest{
-			Image: image, Platform: "linux/amd64", Policy: puller.Always, Priority: puller.Normal,
+			Image: image, Platform: "linux/amd64", Policy: puller.PolicyAlways, Priority: puller.PriorityNormal,
 			Timeout: puller.Duration(30 * time.Minute), Retries: &retries,
 		},
 		Caller: "ci", Private: n%2 == 0, Key: fmt.Sprintf("key-%d", n), Fingerprint: []byte{0, 1, 2, 0xff, byte(n)},
 	}
-	r.Events = []puller.Event{{Seq: uint64(10*n + 1), Time: created, Type: "state", Job: r.Job.ID, State: puller.Queued}}
+	r.Events = []puller.Event{{Seq: uint64(10*n + 1), Time: created, Type: "state", Job: r.Job.ID, State: puller.StateQueued}}
 	return r
 }
 
@@ -44,14 +44,14 @@ func EndRecord(r puller.Record, state puller.State, at time.Time) puller.Record 
 	eta := int64(4)
 	j.Progress = &stream.Totals{Downloaded: 1 << 40, Extracted: 12, Total: 1 << 41, Layers: 3, LayersDone: 2, LayersExisting: 1, Rate: 99, ETASeconds: &eta}
 	j.Timings = &puller.Timings{Connection: puller.Connection{Reused: true, IdleSeconds: 0.1}, FirstByte: 1.0 / 3, Stream: 2.5, Verify: 1e-9}
-	if state == puller.Succeeded {
-		j.Result = &puller.Result{ImageID: "sha256:1", Digest: "sha256:2", Size: 3, Source: puller.Pulled, Downloaded: 4, DurationSeconds: 5.000000001}
+	if state == puller.StateSucceeded {
+		j.Result = &puller.Result{ImageID: "sha256:1", Digest: "sha256:2", Size: 3, Source: puller.SourcePulled, Downloaded: 4, DurationSeconds: 5.000000001}
 	} else {
-		j.Error = &puller.JobError{Kind: puller.RateLimited, Message: "<too many> & \"more\" 日本", Retryable: true, RetryAfterSeconds: 0.7}
+		j.Error = &puller.JobError{Kind: puller.ErrRateLimited, Message: "<too many> & \"more\" 日本", Retryable: true, RetryAfterSeconds: 0.7}
 	}
 	seq := r.Events[0].Seq
 	r.Events = append(r.Events[:1:1],
-		puller.Event{Seq: seq + 1, Time: j.StartedAt, Type: "state", Job: j.ID, State: puller.Active, Phase: puller.Resolving, Attempt: 1},
+		puller.Event{Seq: seq + 1, Time: j.StartedAt, Type: "state", Job: j.ID, State: puller.StateActive, Phase: puller.PhaseResolving, Attempt: 1},
 		puller.Event{Seq: seq + 2, Time: j.StartedAt, Type: "notice", Job: j.ID, Message: "the registry asks to wait", RetryAfterSeconds: 12.25},
 		puller.Event{Seq: seq + 3, Time: at, Type: "state", Job: j.ID, State: state, Attempt: 2},
 		puller.Event{Seq: seq + 4, Time: at, Type: "result", Job: j.ID},
@@ -65,8 +65,8 @@ func prewarmed(r puller.Record) puller.Record {
 	r.Job.Kind, r.Job.Image, r.Job.Platform = "prewarm", "", ""
 	r.Job.Children = []string{RecordID(900_001), RecordID(900_002)}
 	r.Job.Images = []puller.ImageState{
-		{Job: RecordID(900_001), Image: "registry.test/a:v1", State: puller.Succeeded, Source: puller.UpToDate},
-		{Image: "registry.test/b:v1", State: puller.Failed, Error: &puller.JobError{Kind: puller.NotFound, Message: "no"}},
+		{Job: RecordID(900_001), Image: "registry.test/a:v1", State: puller.StateSucceeded, Source: puller.SourceUpToDate},
+		{Image: "registry.test/b:v1", State: puller.StateFailed, Error: &puller.JobError{Kind: puller.ErrNotFound, Message: "no"}},
 		{Service: "db", State: "skipped", Reason: "it is built"},
 	}
 	return r
@@ -75,7 +75,7 @@ func prewarmed(r puller.Record) puller.Record {
 // someRecords returns n records that have ended, of any kind, state and image.
 // Their ends are in another order than their IDs, and some are at one time.
 func someRecords(rng *rand.Rand, n int) []puller.Record {
-	states := []puller.State{puller.Succeeded, puller.Failed, puller.StateCanceled}
+	states := []puller.State{puller.StateSucceeded, puller.StateFailed, puller.StateCanceled}
 	records := make([]puller.Record, n)
 	for i := range records {
 		r := NewRecord(i)

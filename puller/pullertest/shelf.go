@@ -58,7 +58,7 @@ func (s *shelf) has(want puller.Record) {
 
 func (s *shelf) hasNot(id string) {
 	s.Helper()
-	if got, err := s.Record(id); puller.KindOf(err) != puller.NotFound {
+	if got, err := s.Record(id); puller.KindOf(err) != puller.ErrNotFound {
 		s.Errorf("the record %s should not be there: %+v, %v", id, got, err)
 	}
 }
@@ -67,7 +67,7 @@ func (s *shelf) hasNot(id string) {
 func (s *shelf) keyed(key, id string) {
 	s.Helper()
 	switch got, err := s.Keyed(key); {
-	case id == "" && puller.KindOf(err) != puller.NotFound:
+	case id == "" && puller.KindOf(err) != puller.ErrNotFound:
 		s.Errorf("the key %q is held by %s, %v", key, got.Job.ID, err)
 	case id != "" && (err != nil || got.Job.ID != id || got.Key != key):
 		s.Errorf("the key %q is held by %q with the key %q, not by %s: %v", key, got.Job.ID, got.Key, id, err)
@@ -124,5 +124,5 @@ func idsOf(jobs []puller.Job) string {
 }
 
 func ended(n int) puller.Record {
-	return EndRecord(NewRecord(n), puller.Succeeded, epoch.Add(time.Duration(n)*time.Minute))
+	return EndRecord(NewRecord(n), puller.StateSucceeded, epoch.Add(time.Duration(n)*time.Minute))
 }

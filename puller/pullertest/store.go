@@ -51,7 +51,7 @@ func (f StoreFixture) testEmpty(t *testing.T) {
 		s.keyed("key-1", "")
 		s.keyed("", "")
 		s.lists(puller.Filter{Limit: 1000})
-		s.lists(puller.Filter{Limit: 1, State: puller.Failed, Kind: "pull", Image: "registry.test/a:v1", Cursor: RecordID(5)})
+		s.lists(puller.Filter{Limit: 1, State: puller.StateFailed, Kind: "pull", Image: "registry.test/a:v1", Cursor: RecordID(5)})
 		s.prune(epoch, 0, 0)
 		s.reopen()
 	}
@@ -124,7 +124,7 @@ func (f StoreFixture) testLoad(t *testing.T) {
 	var left []puller.Record
 	for n, r := range all {
 		if n%3 == 0 {
-			s.save(3, EndRecord(r, puller.Failed, epoch))
+			s.save(3, EndRecord(r, puller.StateFailed, epoch))
 		} else {
 			left = append(left, r)
 		}
@@ -136,15 +136,15 @@ func (f StoreFixture) testLoad(t *testing.T) {
 
 func (f StoreFixture) testRoundTrip(t *testing.T) {
 	s := f.open(t)
-	bare := puller.Record{Job: puller.Job{ID: RecordID(50), Kind: "run", State: puller.Active, Phase: puller.Pulling}}
+	bare := puller.Record{Job: puller.Job{ID: RecordID(50), Kind: "run", State: puller.StateActive, Phase: puller.PhasePulling}}
 	odd := NewRecord(51)
 	odd.Key = "\xff\x00key \xfe" + strings.Repeat("k", 250)
 	odd.Job.Parent = RecordID(50)
 	big := ended(52)
 	big.Events[2].Message = strings.Repeat("much to say ", 20_000)
 	all := []puller.Record{
-		NewRecord(1), ended(2), EndRecord(NewRecord(3), puller.Failed, epoch), EndRecord(NewRecord(4), puller.StateCanceled, epoch),
-		prewarmed(NewRecord(5)), EndRecord(prewarmed(NewRecord(6)), puller.Failed, epoch), bare, odd, big,
+		NewRecord(1), ended(2), EndRecord(NewRecord(3), puller.StateFailed, epoch), EndRecord(NewRecord(4), puller.StateCanceled, epoch),
+		prewarmed(NewRecord(5)), EndRecord(prewarmed(NewRecord(6)), puller.StateFailed, epoch), bare, odd, big,
 	}
 	s.save(1, all...)
 	for range 2 {
@@ -176,7 +176,7 @@ func (f StoreFixture) testReplace(t *testing.T) {
 	s := f.open(t)
 	queued := NewRecord(1)
 	active := queued
-	active.Job.State, active.Job.Phase = puller.Active, puller.Resolving
+	active.Job.State, active.Job.Phase = puller.StateActive, puller.PhaseResolving
 	other := NewRecord(2)
 	s.save(1, queued, other)
 	s.has(queued)

@@ -21,8 +21,8 @@ func (f StoreFixture) testEnded(t *testing.T) {
 	for n := 1000; n < 1010; n++ {
 		s.save(1, NewRecord(n)) // has not ended: is in no list
 	}
-	for _, state := range []puller.State{"", puller.Succeeded, puller.Failed, puller.StateCanceled, puller.Queued, puller.Active} {
-		for _, kind := range []string{"", "pull", "run", "prewarm"} {
+	for _, state := range []puller.State{"", puller.StateSucceeded, puller.StateFailed, puller.StateCanceled, puller.StateQueued, puller.StateActive} {
+		for _, kind := range []puller.JobKind{"", "pull", "run", "prewarm"} {
 			for _, image := range []string{"", "registry.test/team/app-0:v1", "registry.test/team/app-6"} {
 				for _, limit := range []int{0, 3, 40} {
 					for _, cursor := range []string{"", RecordID(rng.IntN(250)), [...]string{RecordID(0), RecordID(249), RecordID(5000), "0", "Z"}[rng.IntN(5)]} {
@@ -57,19 +57,19 @@ func (f StoreFixture) testEndedReplaced(t *testing.T) {
 	s := f.open(t)
 	s.save(1, ended(1))
 	was := ended(1).Job
-	other := EndRecord(NewRecord(1), puller.Failed, epoch.Add(time.Hour))
+	other := EndRecord(NewRecord(1), puller.StateFailed, epoch.Add(time.Hour))
 	other.Job.Kind, other.Job.Image = "run", "registry.test/other:v1"
 	s.save(2, other)
 	s.lists(puller.Filter{State: was.State})
 	s.lists(puller.Filter{Kind: was.Kind})
 	s.lists(puller.Filter{Image: was.Image})
 	s.lists(puller.Filter{}, other)
-	s.lists(puller.Filter{State: puller.Failed, Kind: "run", Image: other.Job.Image}, other)
+	s.lists(puller.Filter{State: puller.StateFailed, Kind: "run", Image: other.Job.Image}, other)
 	s.prune(was.FinishedAt.Add(time.Nanosecond), 10, 0)
 
 	s.save(3, NewRecord(1)) // goes on after all
 	s.lists(puller.Filter{})
-	s.lists(puller.Filter{State: puller.Failed, Kind: "run", Image: other.Job.Image})
+	s.lists(puller.Filter{State: puller.StateFailed, Kind: "run", Image: other.Job.Image})
 	s.loads(3, NewRecord(1))
 	s.prune(epoch.Add(1000*time.Hour), 0, 0)
 }
@@ -78,7 +78,7 @@ func (f StoreFixture) testPages(t *testing.T) {
 	s := f.open(t)
 	all := someRecords(rand.New(rand.NewPCG(5, 6)), 150)
 	s.save(1, all...)
-	for _, filter := range []puller.Filter{{Limit: 7}, {Limit: 9, State: puller.Failed}, {Limit: 2, Kind: "pull", Image: "registry.test/team/app-3:v1"}} {
+	for _, filter := range []puller.Filter{{Limit: 7}, {Limit: 9, State: puller.StateFailed}, {Limit: 2, Kind: "pull", Image: "registry.test/team/app-3:v1"}} {
 		var got []puller.Job
 		for {
 			page, err := s.Ended(filter)

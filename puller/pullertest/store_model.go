@@ -115,10 +115,10 @@ func (f StoreFixture) testConcurrent(t *testing.T) {
 
 // read reads in every way. What it finds must make sense, whenever it is.
 func read(s puller.Store, id, key string) error {
-	if r, err := s.Record(id); puller.KindOf(err) != puller.NotFound && (err != nil || r.Job.ID != id || r.Key != key) {
+	if r, err := s.Record(id); puller.KindOf(err) != puller.ErrNotFound && (err != nil || r.Job.ID != id || r.Key != key) {
 		return fmt.Errorf("record %s is %+v, %w", id, r, err)
 	}
-	if r, err := s.Keyed(key); puller.KindOf(err) != puller.NotFound && (err != nil || r.Job.ID != id) {
+	if r, err := s.Keyed(key); puller.KindOf(err) != puller.ErrNotFound && (err != nil || r.Job.ID != id) {
 		return fmt.Errorf("key %s is of %+v, %w", key, r, err)
 	}
 	list, err := s.Ended(puller.Filter{Limit: 30, Kind: "pull"})

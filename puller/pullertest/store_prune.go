@@ -28,7 +28,7 @@ func (f StoreFixture) testPruneAge(t *testing.T) {
 func (f StoreFixture) testLast(t *testing.T) {
 	s := f.open(t)
 	s.last(3)
-	long := EndRecord(NewRecord(0), puller.Succeeded, epoch.Add(9*time.Minute)) // began first, ended last
+	long := EndRecord(NewRecord(0), puller.StateSucceeded, epoch.Add(9*time.Minute)) // began first, ended last
 	s.save(1, long, ended(1), ended(2), ended(3), NewRecord(4))
 	s.last(0)
 	s.last(2, ended(3), long)
@@ -41,7 +41,7 @@ func (f StoreFixture) testLast(t *testing.T) {
 
 func (f StoreFixture) testPruneCount(t *testing.T) {
 	s := f.open(t)
-	long := EndRecord(NewRecord(0), puller.Succeeded, epoch.Add(9*time.Minute)) // began first, ended last
+	long := EndRecord(NewRecord(0), puller.StateSucceeded, epoch.Add(9*time.Minute)) // began first, ended last
 	s.save(1, long, ended(1), ended(2), ended(3), NewRecord(4), NewRecord(5), NewRecord(6))
 	s.prune(time.Time{}, 5, 0)
 	s.prune(time.Time{}, 4, 0)
@@ -67,7 +67,7 @@ func (f StoreFixture) testPruneSize(t *testing.T) {
 	for n := range 40 {
 		all = append(all, large(n))
 	}
-	long := EndRecord(NewRecord(50), puller.Succeeded, epoch) // began last, ended first
+	long := EndRecord(NewRecord(50), puller.StateSucceeded, epoch) // began last, ended first
 	s.save(1, append(all, long)...)
 	waits := NewRecord(60) // counts for nothing
 	waits.Events[0].Message = strings.Repeat("x", 100_000)
@@ -123,7 +123,7 @@ func (f StoreFixture) testPruneTraces(t *testing.T) {
 			s.keyed(r.Key, r.Job.ID)
 		}
 	}
-	for _, filter := range []puller.Filter{{}, {State: puller.Succeeded}, {Kind: "pull"}, {Image: all[5].Job.Image}} {
+	for _, filter := range []puller.Filter{{}, {State: puller.StateSucceeded}, {Kind: "pull"}, {Image: all[5].Job.Image}} {
 		s.lists(filter, choose(all[2010:], filter)...)
 	}
 	again := NewRecord(3000)

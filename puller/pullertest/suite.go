@@ -121,7 +121,7 @@ func (f Fixture) testPull(t *testing.T) {
 		t.Errorf("a second pull: %d messages, %v", len(again), err)
 	}
 	f.Remove(t, f.Good)
-	if _, err := f.inspect(t, f.Good, ""); puller.KindOf(err) != puller.NotFound {
+	if _, err := f.inspect(t, f.Good, ""); puller.KindOf(err) != puller.ErrNotFound {
 		t.Errorf("after its removal the image is still found: %v", err)
 	}
 }
@@ -139,7 +139,7 @@ func (f Fixture) testDigest(t *testing.T) {
 func (f Fixture) testStock(t *testing.T) {
 	keeps := func() (n int) {
 		t.Helper()
-		stock, err := f.Engine.Stock(t.Context())
+		stock, err := f.Engine.Storage(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -173,27 +173,27 @@ func (f Fixture) testStock(t *testing.T) {
 
 func (f Fixture) testAbsent(t *testing.T) {
 	_, err := f.inspect(t, f.Good, "")
-	wantKind(t, err, puller.NotFound)
+	wantKind(t, err, puller.ErrNotFound)
 }
 
 func (f Fixture) testFailures(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		pull puller.Pull
-		kind puller.Kind
+		kind puller.ErrorKind
 	}{
-		{"no such tag", puller.Pull{Image: f.NoTag}, puller.NotFound},
-		{"no such repository", puller.Pull{Image: f.NoRepo}, puller.NotFound},
-		{"no credentials", puller.Pull{Image: f.Private}, puller.Denied},
-		{"wrong credentials", puller.Pull{Image: f.Private, Credentials: f.WrongCredentials}, puller.Denied},
-		{"registry down", puller.Pull{Image: f.Down}, puller.RegistryUnavailable},
-		{"rate limited", puller.Pull{Image: f.Limited}, puller.RateLimited},
-		{"corrupt layer", puller.Pull{Image: f.Corrupt}, puller.Corrupt},
+		{"no such tag", puller.Pull{Image: f.NoTag}, puller.ErrNotFound},
+		{"no such repository", puller.Pull{Image: f.NoRepo}, puller.ErrNotFound},
+		{"no credentials", puller.Pull{Image: f.Private}, puller.ErrDenied},
+		{"wrong credentials", puller.Pull{Image: f.Private, Credentials: f.WrongCredentials}, puller.ErrDenied},
+		{"registry down", puller.Pull{Image: f.Down}, puller.ErrRegistryUnavailable},
+		{"rate limited", puller.Pull{Image: f.Limited}, puller.ErrRateLimited},
+		{"corrupt layer", puller.Pull{Image: f.Corrupt}, puller.ErrCorrupt},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := f.pull(t.Context(), c.pull)
 			wantKind(t, err, c.kind)
-			if _, err := f.inspect(t, c.pull.Image, ""); puller.KindOf(err) != puller.NotFound {
+			if _, err := f.inspect(t, c.pull.Image, ""); puller.KindOf(err) != puller.ErrNotFound {
 				t.Errorf("an image is there that could not be pulled: %v", err)
 			}
 		})
@@ -212,7 +212,7 @@ func (f Fixture) testPlatform(t *testing.T) {
 	const other = "linux/arm64"
 	_, err := f.pull(t.Context(), puller.Pull{Image: f.Good, Platform: other})
 	if err != nil {
-		wantKind(t, err, puller.PlatformMismatch)
+		wantKind(t, err, puller.ErrPlatformMismatch)
 		return
 	}
 	image, err := f.inspect(t, f.Good, other)
@@ -230,15 +230,15 @@ func (f Fixture) testCancel(t *testing.T) {
 			cancel()
 		}
 	})
-	wantKind(t, err, puller.Canceled)
+	wantKind(t, err, puller.ErrCanceled)
 	until(t, func() bool { return !f.Pulling() }, "the engine goes on with a pull that was cancelled")
-	if _, err := f.inspect(t, f.Slow, ""); puller.KindOf(err) != puller.NotFound {
+	if _, err := f.inspect(t, f.Slow, ""); puller.KindOf(err) != puller.ErrNotFound {
 		t.Errorf("a cancelled pull left an image: %v", err)
 	}
 }
 
 func (f Fixture) testCause(t *testing.T) {
-	cause := puller.Errorf(puller.Overloaded, "enough")
+	cause := puller.Errorf(puller.ErrOverloaded, "enough")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(cause)
 	_, err := f.pull(ctx, puller.Pull{Image: f.Good})
@@ -248,10 +248,10 @@ func (f Fixture) testCause(t *testing.T) {
 	late, cancelLate := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
 	defer cancelLate()
 	_, err = f.pull(late, puller.Pull{Image: f.Good})
-	wantKind(t, err, puller.Timeout)
+	wantKind(t, err, puller.ErrTimeout)
 }
 
-func wantKind(t *testing.T, err error, kind puller.Kind) {
+func wantKind(t *testing.T, err error, kind puller.ErrorKind) {
 	t.Helper()
 	if got := puller.KindOf(err); got != kind {
 		t.Errorf("the kind is %q, not %q: %v", got, kind, err)

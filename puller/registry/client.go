@@ -119,11 +119,11 @@ func (c *Client) visit(ctx context.Context, image string, credentials puller.Cre
 	v := &visit{image: image, credentials: credentials, unshown: unshown, heard: &hearing{next: c.gate.way}}
 	var err error
 	if v.ref, err = name.ParseReference(image); err != nil {
-		return nil, v.fault(puller.InvalidRequest, err)
+		return nil, v.fault(puller.ErrInvalidRequest, err)
 	}
 	login, err := loginOf(credentials)
 	if err != nil {
-		return nil, v.fault(puller.InvalidRequest, err)
+		return nil, v.fault(puller.ErrInvalidRequest, err)
 	}
 	v.session = newSession(v.ref.Context(), login, c.trust, v.heard)
 	return v, nil
@@ -153,12 +153,12 @@ func (v *visit) head(ctx context.Context) (v1.Hash, error) {
 		err = fmt.Errorf("it answers %s when asked for %s", digest, want.DigestStr())
 	}
 	if err != nil {
-		return digest, v.fault(cmp.Or(kindOf(ctx, err), puller.RegistryUnavailable), err)
+		return digest, v.fault(cmp.Or(kindOf(ctx, err), puller.ErrRegistryUnavailable), err)
 	}
 	return digest, nil
 }
 
-func (v *visit) fault(kind puller.Kind, err error) error {
+func (v *visit) fault(kind puller.ErrorKind, err error) error {
 	err = puller.WithoutCredentials(kind, err, v.unshown)
 	return &puller.Error{Op: "ask the registry for", Ref: v.image, Kind: kind, RetryAfter: time.Duration(v.heard.wait.Load()), Err: v.plain(err)}
 }
@@ -181,28 +181,28 @@ func (v *visit) plain(err error) error {
 
 // kindOf returns an error's kind, "" where neither the registry nor the way to it
 // is known to be at fault.
-func kindOf(ctx context.Context, err error) puller.Kind {
+func kindOf(ctx context.Context, err error) puller.ErrorKind {
 	var refused *refusal
 	var token *errcode.ErrorResponse
 	var none noImage
 	var network net.Error
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
-		return puller.Canceled
+		return puller.ErrCanceled
 	case errors.Is(err, errPrivate), errors.Is(err, errMetadata), errors.Is(err, errLeads):
-		return puller.Forbidden
+		return puller.ErrForbidden
 	case errors.As(err, &none):
-		return puller.InvalidRequest
+		return puller.ErrInvalidRequest
 	case errors.As(err, &refused):
 		return puller.KindOfStatus(refused.status)
 	case errors.As(err, &token):
 		return puller.KindOfStatus(token.StatusCode)
 	case errors.Is(err, auth.ErrBasicCredentialNotFound), strings.Contains(err.Error(), "missing username or password"):
-		return puller.Denied
+		return puller.ErrDenied
 	case strings.Contains(err.Error(), "empty token returned"), strings.Contains(err.Error(), "failed to decode response"):
-		return puller.InvalidRequest // what answers is no registry's token server
+		return puller.ErrInvalidRequest // what answers is no registry's token server
 	case ctx.Err() != nil, isWay(err), errors.As(err, &network), errors.Is(err, io.ErrUnexpectedEOF):
-		return puller.RegistryUnavailable
+		return puller.ErrRegistryUnavailable
 	}
 	return ""
 }

@@ -131,7 +131,7 @@ func credentials(t *testing.T, json string) puller.Credentials {
 	return c
 }
 
-func wantKind(t *testing.T, err error, kind puller.Kind) *puller.Error {
+func wantKind(t *testing.T, err error, kind puller.ErrorKind) *puller.Error {
 	t.Helper()
 	var e *puller.Error
 	if !errors.As(err, &e) || e.Kind != kind {
@@ -186,7 +186,7 @@ func TestHeadBringsCredentialsInEveryFormOfTheHeader(t *testing.T) {
 				}
 				return
 			}
-			wantKind(t, err, puller.Denied)
+			wantKind(t, err, puller.ErrDenied)
 			wantNoSecret(t, err)
 		})
 	}
@@ -207,11 +207,11 @@ func wantNoSecret(t *testing.T, err error) {
 }
 
 func TestHeadGivesRefusalsTheirKind(t *testing.T) {
-	for status, kind := range map[int]puller.Kind{
-		401: puller.Denied, 402: puller.Denied, 403: puller.Denied, 404: puller.NotFound, 410: puller.NotFound, 412: puller.Denied, 423: puller.Denied,
-		429: puller.RateLimited, 451: puller.Denied, 408: puller.RegistryUnavailable, 416: puller.RegistryUnavailable, 425: puller.RegistryUnavailable,
-		500: puller.RegistryUnavailable, 502: puller.RegistryUnavailable, 503: puller.RegistryUnavailable, 504: puller.RegistryUnavailable,
-		400: puller.RegistryUnavailable, 418: puller.RegistryUnavailable,
+	for status, kind := range map[int]puller.ErrorKind{
+		401: puller.ErrDenied, 402: puller.ErrDenied, 403: puller.ErrDenied, 404: puller.ErrNotFound, 410: puller.ErrNotFound, 412: puller.ErrDenied, 423: puller.ErrDenied,
+		429: puller.ErrRateLimited, 451: puller.ErrDenied, 408: puller.ErrRegistryUnavailable, 416: puller.ErrRegistryUnavailable, 425: puller.ErrRegistryUnavailable,
+		500: puller.ErrRegistryUnavailable, 502: puller.ErrRegistryUnavailable, 503: puller.ErrRegistryUnavailable, 504: puller.ErrRegistryUnavailable,
+		400: puller.ErrRegistryUnavailable, 418: puller.ErrRegistryUnavailable,
 	} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
 			f := newFake(t, challenge("Basic"), byPassword)
@@ -270,7 +270,7 @@ func TestHeadSaysHowLongARegistryWantsToBeLeftAlone(t *testing.T) {
 				w.WriteHeader(http.StatusTooManyRequests)
 			}
 			_, err := newClient(t).Head(t.Context(), f.host+"/good:v1", puller.Credentials{})
-			if got := wantKind(t, err, puller.RateLimited).RetryAfter; got < c.least || got > c.most {
+			if got := wantKind(t, err, puller.ErrRateLimited).RetryAfter; got < c.least || got > c.most {
 				t.Errorf("it is to be left alone for %s, not between %s and %s", got, c.least, c.most)
 			}
 		})
@@ -291,7 +291,7 @@ func TestAMomentIsMeasuredByTheRegistrysClock(t *testing.T) {
 				w.WriteHeader(http.StatusTooManyRequests)
 			}
 			_, err := newClient(t).Head(t.Context(), f.host+"/good:v1", puller.Credentials{})
-			if got := wantKind(t, err, puller.RateLimited).RetryAfter; got < 58*time.Second || got > 62*time.Second {
+			if got := wantKind(t, err, puller.ErrRateLimited).RetryAfter; got < 58*time.Second || got > 62*time.Second {
 				t.Errorf("with a clock that is off by %s, %q is %s", skew, value, got)
 			}
 		}
@@ -304,7 +304,7 @@ func TestARateLimitBeforeTheManifestIsOneToo(t *testing.T) {
 		w.WriteHeader(http.StatusTooManyRequests)
 	}, everyone)
 	_, err := newClient(t).Head(t.Context(), f.host+"/good:v1", puller.Credentials{})
-	if got := wantKind(t, err, puller.RateLimited).RetryAfter; got != 42*time.Second {
+	if got := wantKind(t, err, puller.ErrRateLimited).RetryAfter; got != 42*time.Second {
 		t.Errorf("it is to be left alone for %s", got)
 	}
 }
@@ -320,13 +320,13 @@ func TestHeadEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { <-reached; cancel() }()
 	_, err := c.Head(ctx, f.host+"/good:v1", puller.Credentials{})
-	wantKind(t, err, puller.Canceled)
+	wantKind(t, err, puller.ErrCanceled)
 
 	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	began := time.Now()
 	_, err = c.Head(ctx, f.host+"/good:v1", puller.Credentials{})
-	wantKind(t, err, puller.RegistryUnavailable)
+	wantKind(t, err, puller.ErrRegistryUnavailable)
 	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("it took %s", took)
 	}
@@ -341,7 +341,7 @@ func TestARegistryThatCannotBeReachedIsUnavailable(t *testing.T) {
 	for name, host := range map[string]string{"refused": refusing, "TLS that nobody trusts": untrusted.Listener.Addr().String()} {
 		t.Run(name, func(t *testing.T) {
 			_, err := newClient(t).Head(t.Context(), host+"/good:v1", credentials(t, `{"username":"ada","password":"`+secret+`"}`))
-			wantKind(t, err, puller.RegistryUnavailable)
+			wantKind(t, err, puller.ErrRegistryUnavailable)
 			wantNoSecret(t, err)
 		})
 	}
@@ -350,8 +350,8 @@ func TestARegistryThatCannotBeReachedIsUnavailable(t *testing.T) {
 func TestWhatIsNoReferenceOrNoLoginIsSaidToBe(t *testing.T) {
 	c := newClient(t)
 	_, err := c.Head(t.Context(), "UPPER case", puller.Credentials{})
-	wantKind(t, err, puller.InvalidRequest)
+	wantKind(t, err, puller.ErrInvalidRequest)
 	_, err = c.Head(t.Context(), "127.0.0.1:1/good:v1", credentials(t, `{"auth":"`+secret+`"}`))
-	wantKind(t, err, puller.InvalidRequest)
+	wantKind(t, err, puller.ErrInvalidRequest)
 	wantNoSecret(t, err)
 }

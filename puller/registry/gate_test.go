@@ -60,11 +60,11 @@ func TestARegistryAtAPrivateAddressIsNotCalled(t *testing.T) {
 	_, port, _ := net.SplitHostPort(w.Listener.Addr().String())
 	for _, host := range []string{"127.0.0.1:" + port, "localhost:" + port} {
 		_, err := c.Head(t.Context(), host+"/team/app:v1", login(t))
-		if puller.KindOf(err) != puller.Forbidden || !strings.Contains(err.Error(), "registries.allow_private") {
+		if puller.KindOf(err) != puller.ErrForbidden || !strings.Contains(err.Error(), "registries.allow_private") {
 			t.Errorf("%s: %v", host, err)
 		}
 		_, err = c.Manifest(t.Context(), puller.ManifestQuery{Image: host + "/team/app:v1", Platform: "linux/amd64"})
-		if puller.KindOf(err) != puller.Forbidden {
+		if puller.KindOf(err) != puller.ErrForbidden {
 			t.Errorf("%s: %v", host, err)
 		}
 	}
@@ -76,7 +76,7 @@ func TestARegistryAtAPrivateAddressIsNotCalled(t *testing.T) {
 	if got, err := c.Head(t.Context(), "localhost:"+port+"/team/app:v1", puller.Credentials{}); err != nil || got != digest {
 		t.Errorf("%s, %v", got, err)
 	}
-	if _, err := c.Head(t.Context(), "127.0.0.1:"+port+"/team/app:v1", puller.Credentials{}); puller.KindOf(err) != puller.Forbidden {
+	if _, err := c.Head(t.Context(), "127.0.0.1:"+port+"/team/app:v1", puller.Credentials{}); puller.KindOf(err) != puller.ErrForbidden {
 		t.Errorf("by another name: %v", err)
 	}
 }
@@ -85,7 +85,7 @@ func TestMetadataIsNeverCalled(t *testing.T) {
 	c := newClientWith(t, registry.Options{AllowPrivate: []string{"0.0.0.0/0", "::/0", "169.254.169.254"}})
 	for _, host := range []string{"169.254.169.254", "169.254.169.254:80", "[fd00:ec2::254]:80", "[::ffff:a9fe:a9fe]:80"} {
 		_, err := c.Head(t.Context(), host+"/latest/meta-data:v1", puller.Credentials{})
-		if puller.KindOf(err) != puller.Forbidden || !strings.Contains(err.Error(), "metadata") {
+		if puller.KindOf(err) != puller.ErrForbidden || !strings.Contains(err.Error(), "metadata") {
 			t.Errorf("%s: %v", host, err)
 		}
 	}
@@ -197,7 +197,7 @@ func TestWhatARegistrySaysAgainIsNotTold(t *testing.T) {
 	}
 	basic := base64.StdEncoding.EncodeToString([]byte("ada:" + secret))
 	_, err := newClient(t).Manifest(t.Context(), puller.ManifestQuery{Image: f.host + "/team/app:v1", Platform: "linux/amd64", Credentials: login(t)})
-	if puller.KindOf(err) != puller.Denied || strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), basic) {
+	if puller.KindOf(err) != puller.ErrDenied || strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), basic) {
 		t.Errorf("%v", err)
 	}
 }

@@ -53,17 +53,17 @@ func checkLogins(logins []Login) error {
 // be looked there, those of Docker's config.json and its helpers. The errors tell
 // nothing of what was read.
 func (c *Client) Credentials(ctx context.Context, image string) (puller.Credentials, error) {
-	fail := func(kind puller.Kind, err error) (puller.Credentials, error) {
+	fail := func(kind puller.ErrorKind, err error) (puller.Credentials, error) {
 		return puller.Credentials{}, &puller.Error{Op: "find towline's own credentials for", Ref: image, Kind: kind, Err: err}
 	}
 	ref, err := puller.ParseReference(image)
 	if err != nil {
-		return fail(puller.InvalidRequest, err)
+		return fail(puller.ErrInvalidRequest, err)
 	}
 	registry := reference.Domain(ref)
 	address, err := puller.CanonicalAddress(registry)
 	if err != nil {
-		return fail(puller.InvalidRequest, fmt.Errorf("the registry %q %w", registry, err))
+		return fail(puller.ErrInvalidRequest, fmt.Errorf("the registry %q %w", registry, err))
 	}
 	for _, l := range c.logins {
 		if own, err := puller.CanonicalAddress(l.Registry); err != nil || own != address {
@@ -71,7 +71,7 @@ func (c *Client) Credentials(ctx context.Context, image string) (puller.Credenti
 		}
 		password, err := l.password()
 		if err != nil {
-			return fail(puller.Internal, err)
+			return fail(puller.ErrInternal, err)
 		}
 		return credentialsOf(registry, authn.AuthConfig{Username: l.Username, Password: password})
 	}
@@ -89,11 +89,11 @@ func (c *Client) Credentials(ctx context.Context, image string) (puller.Credenti
 	case r := <-looking:
 		found := r.Val.(authn.AuthConfig)
 		if r.Err != nil {
-			return fail(puller.Internal, r.Err)
+			return fail(puller.ErrInternal, r.Err)
 		}
 		return credentialsOf(registry, found)
 	case <-ctx.Done():
-		return fail(puller.Internal, errors.New("the credential helpers that the config.json of Docker's clients names did not answer in time"))
+		return fail(puller.ErrInternal, errors.New("the credential helpers that the config.json of Docker's clients names did not answer in time"))
 	}
 }
 
@@ -125,11 +125,11 @@ func credentialsOf(registry string, a authn.AuthConfig) (puller.Credentials, err
 		"identitytoken": a.IdentityToken, "registrytoken": a.RegistryToken, "serveraddress": registry,
 	})
 	if err != nil {
-		return puller.Credentials{}, puller.Errorf(puller.Internal, "towline's own credentials for %s can't be written", registry)
+		return puller.Credentials{}, puller.Errorf(puller.ErrInternal, "towline's own credentials for %s can't be written", registry)
 	}
 	c, err := puller.ParseCredentials(base64.URLEncoding.EncodeToString(body))
 	if err != nil {
-		return c, puller.Errorf(puller.Internal, "towline's own credentials for %s are of no form that engines take", registry)
+		return c, puller.Errorf(puller.ErrInternal, "towline's own credentials for %s are of no form that engines take", registry)
 	}
 	return c, nil
 }

@@ -81,7 +81,7 @@ func TestTowlinesOwnCredentials(t *testing.T) {
 	}
 	for _, image := range []string{"broken.test/app:v1", "empty.test/app:v1", "gone.test/app:v1", "lines.test/app:v1"} {
 		got, err := c.Credentials(t.Context(), image)
-		if got != (puller.Credentials{}) || puller.KindOf(err) != puller.Internal || strings.Contains(err.Error(), secret) {
+		if got != (puller.Credentials{}) || puller.KindOf(err) != puller.ErrInternal || strings.Contains(err.Error(), secret) {
 			t.Errorf("%s: %v, %v", image, got, err)
 		}
 	}
@@ -105,7 +105,7 @@ func TestARegistryIsAskedWithTowlinesOwnCredentials(t *testing.T) {
 		t.Errorf("%s, %v", got, err)
 	}
 	wrong := credentials(t, `{"username":"ada","password":"wrong"}`)
-	if _, err := c.Head(t.Context(), f.host+"/team/app:v1", wrong); puller.KindOf(err) != puller.Denied {
+	if _, err := c.Head(t.Context(), f.host+"/team/app:v1", wrong); puller.KindOf(err) != puller.ErrDenied {
 		t.Errorf("a caller's own, which are wrong: %v", err)
 	}
 }

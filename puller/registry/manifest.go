@@ -34,14 +34,14 @@ func (c *Client) Manifest(ctx context.Context, q puller.ManifestQuery) (puller.M
 	if d.offers != nil {
 		child, err := d.choose(q.Platform, q.OSVersion)
 		if err != nil {
-			return puller.Manifest{}, v.fault(puller.PlatformMismatch, err)
+			return puller.Manifest{}, v.fault(puller.ErrPlatformMismatch, err)
 		}
 		manifest, platform, unnamed = child.digest, child.platform, child.platform == ""
 		if d, err = c.document(ctx, v, child.digest, q.Free); err != nil {
 			return puller.Manifest{}, err
 		}
 		if d.offers != nil {
-			return puller.Manifest{}, v.fault(puller.InvalidRequest, errors.New("it is an index of indexes, which engines do not pull"))
+			return puller.Manifest{}, v.fault(puller.ErrInvalidRequest, errors.New("it is an index of indexes, which engines do not pull"))
 		}
 	}
 	m := d.image
@@ -70,7 +70,7 @@ func (c *Client) document(ctx context.Context, v *visit, digest v1.Hash, free bo
 			return d, nil
 		}
 		if free && v.counts() {
-			return document{}, v.fault(puller.RateLimited, puller.ErrCounts)
+			return document{}, v.fault(puller.ErrRateLimited, puller.ErrCounts)
 		}
 		reading := c.flights.DoChan(ref+" "+v.credentials.Header(), func() (any, error) {
 			if d, ok := c.known.get(ref); ok { // an earlier flight has just landed
@@ -106,7 +106,7 @@ func (c *Client) document(ctx context.Context, v *visit, digest v1.Hash, free bo
 func (v *visit) own(err error) error {
 	var e *puller.Error
 	if !errors.As(err, &e) {
-		return v.fault(puller.Internal, err)
+		return v.fault(puller.ErrInternal, err)
 	}
 	own := *e
 	own.Ref = v.image
@@ -140,5 +140,5 @@ func (v *visit) faultOfContent(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
-	return v.fault(cmp.Or(kindOf(ctx, err), puller.Corrupt), err)
+	return v.fault(cmp.Or(kindOf(ctx, err), puller.ErrCorrupt), err)
 }

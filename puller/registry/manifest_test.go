@@ -229,7 +229,7 @@ func TestAnIndexIsReadOnceForAllPlatforms(t *testing.T) {
 	r.wants(5, 5, 4)
 	for _, platform := range []string{"linux/s390x", "linux/arm/v5", ""} {
 		_, err := c.Manifest(t.Context(), puller.ManifestQuery{Image: ref, Platform: platform})
-		e := wantKind(t, err, puller.PlatformMismatch)
+		e := wantKind(t, err, puller.ErrPlatformMismatch)
 		if e.Ref != ref || !strings.Contains(err.Error(), "linux/amd64, linux/arm/v6, linux/arm/v7, linux/arm64/v8, windows/amd64") || !strings.Contains(err.Error(), platform) {
 			t.Errorf("the error is %v", err)
 		}
@@ -311,7 +311,7 @@ func TestAnAskerThatLeavesTakesNothingWithIt(t *testing.T) {
 	var work sync.WaitGroup
 	work.Go(func() {
 		_, err := c.Manifest(ctx, query(ref))
-		if puller.KindOf(err) != puller.Canceled {
+		if puller.KindOf(err) != puller.ErrCanceled {
 			t.Errorf("who left was told %v", err)
 		}
 	})
@@ -348,7 +348,7 @@ func TestAnAskerThatJoinedMayLeave(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, err := c.Manifest(ctx, query(ref))
-	wantKind(t, err, puller.RegistryUnavailable)
+	wantKind(t, err, puller.ErrRegistryUnavailable)
 	close(gate)
 	work.Wait()
 }
@@ -384,7 +384,7 @@ func TestWhatOneMayReadOpensNothingToAnother(t *testing.T) {
 	for _, other := range []puller.Credentials{eve, {}} {
 		q.Credentials = other
 		_, err := c.Manifest(t.Context(), q)
-		wantKind(t, err, puller.Denied)
+		wantKind(t, err, puller.ErrDenied)
 		wantNoSecret(t, err)
 	}
 	// Bob may not read it at present, but see that it is there: it is known.
@@ -419,7 +419,7 @@ func TestOtherCredentialsReadForThemselves(t *testing.T) {
 	var work sync.WaitGroup
 	work.Go(func() {
 		_, err := c.Manifest(t.Context(), query(ref))
-		if puller.KindOf(err) != puller.RateLimited {
+		if puller.KindOf(err) != puller.ErrRateLimited {
 			t.Errorf("who is nobody was told %v", err)
 		}
 	})
@@ -451,7 +451,7 @@ func TestARegistryThatClaimsADigestIsToldNothingOfIt(t *testing.T) {
 		return false
 	})
 	_, err := c.Manifest(t.Context(), query(evil.host+"/private:v1"))
-	wantKind(t, err, puller.NotFound)
+	wantKind(t, err, puller.ErrNotFound)
 }
 
 func TestFreeReadsOnlyWhatCostsNothing(t *testing.T) {
@@ -476,7 +476,7 @@ func TestFreeReadsOnlyWhatCostsNothing(t *testing.T) {
 				r.wants(1, 2, 1)
 				return
 			}
-			wantKind(t, err, puller.RateLimited)
+			wantKind(t, err, puller.ErrRateLimited)
 			r.wants(1, 0, 0)
 			// What was paid for once is free.
 			if _, err := c.Manifest(t.Context(), query(ref)); err != nil {
@@ -488,16 +488,16 @@ func TestFreeReadsOnlyWhatCostsNothing(t *testing.T) {
 			r.wants(3, 2, 1)
 			free.Platform = "linux/arm64"
 			_, err = c.Manifest(t.Context(), free)
-			wantKind(t, err, puller.RateLimited)
+			wantKind(t, err, puller.ErrRateLimited)
 			r.wants(4, 2, 1)
 		})
 	}
 }
 
 func TestManifestGivesRefusalsTheirKind(t *testing.T) {
-	for status, kind := range map[int]puller.Kind{
-		401: puller.Denied, 402: puller.Denied, 403: puller.Denied, 404: puller.NotFound, 410: puller.NotFound, 412: puller.Denied, 416: puller.RegistryUnavailable,
-		423: puller.Denied, 429: puller.RateLimited, 451: puller.Denied, 500: puller.RegistryUnavailable, 503: puller.RegistryUnavailable,
+	for status, kind := range map[int]puller.ErrorKind{
+		401: puller.ErrDenied, 402: puller.ErrDenied, 403: puller.ErrDenied, 404: puller.ErrNotFound, 410: puller.ErrNotFound, 412: puller.ErrDenied, 416: puller.ErrRegistryUnavailable,
+		423: puller.ErrDenied, 429: puller.ErrRateLimited, 451: puller.ErrDenied, 500: puller.ErrRegistryUnavailable, 503: puller.ErrRegistryUnavailable,
 	} {
 		for _, what := range []string{"HEAD manifests", "GET manifests", "GET blobs"} {
 			if what == "HEAD manifests" && (status == 403 || status == 404) {
@@ -546,7 +546,7 @@ func TestManifestEndsWithItsContext(t *testing.T) {
 			return false
 		})
 		_, err := c.Manifest(ctx, query(ref))
-		wantKind(t, err, puller.Canceled)
+		wantKind(t, err, puller.ErrCanceled)
 	}
 }
 
@@ -599,7 +599,7 @@ func TestWhatIsNoGoodImageIsSaidToBe(t *testing.T) {
 	artifact := strings.Replace(image(layer("1")), "vnd.oci.image.config.v1", "vnd.cncf.helm.config.v1", 1)
 	for _, c := range []struct {
 		name, manifest string
-		kind           puller.Kind // "" for none
+		kind           puller.ErrorKind // "" for none
 		says           string
 	}{
 		{"an image", image(layer("1")), "", ""},
@@ -607,32 +607,32 @@ func TestWhatIsNoGoodImageIsSaidToBe(t *testing.T) {
 		{"a foreign layer, which engines fetch from elsewhere", image(strings.Replace(layer("7"), `"size"`, `"urls":["https://elsewhere.test/layer"],"size"`, 1)), "", ""},
 		{"a layer in zstd", image(strings.Replace(layer("7"), "gzip", "zstd", 1)), "", ""},
 		{"a configuration of no type, as old tools sent it", strings.Replace(image(layer("1")), "application/vnd.oci.image.config.v1+json", "application/octet-stream", 1), "", ""},
-		{"schema 1", `{"schemaVersion":1,"name":"app","fsLayers":[{"blobSum":"x"}]}`, puller.InvalidRequest, "schema 1"},
-		{"an artifact", artifact, puller.InvalidRequest, "helm"},
-		{"an artifact without a configuration", `{"schemaVersion":2,"artifactType":"application/x"}`, puller.InvalidRequest, "neither an image"},
-		{"nothing", `{}`, puller.InvalidRequest, "neither an image"},
-		{"HTML", `<html>`, puller.InvalidRequest, "HTML"},
-		{"no JSON", `x`, puller.Corrupt, "garbled"},
-		{"a list", `[]`, puller.Corrupt, "garbled"},
-		{"both", strings.Replace(image(layer("1")), `"config"`, `"manifests":[],"config"`, 1), puller.Corrupt, "both"},
-		{"a negative size", image(layer("-1")), puller.Corrupt, "-1 bytes"},
-		{"sizes that overflow", image(layer("9223372036854775807"), layer("9223372036854775807")), puller.Corrupt, "1 PiB"},
-		{"sizes that are absurd", image(layer("1125899906842624"), layer("1")), puller.Corrupt, "1 PiB"},
-		{"a size that is no number", image(layer(`"1"`)), puller.Corrupt, "garbled"},
-		{"a size beyond all", image(layer("99999999999999999999")), puller.Corrupt, "garbled"},
-		{"a layer without a digest", image(`{"size":1}`), puller.Corrupt, "no digest"},
-		{"a layer whose digest is none", image(`{"size":1,"digest":"../../etc"}`), puller.Corrupt, "garbled"},
-		{"more layers than the configuration tells of", image(layer("1"), layer("1")), puller.Corrupt, "2 layers"},
-		{"fewer", image(), puller.Corrupt, "0 layers"},
-		{"too many layers", image(slices.Repeat([]string{layer("1")}, 501)...), puller.Corrupt, "501 layers"},
-		{"a configuration without a digest", `{"config":{"mediaType":""},"layers":[]}`, puller.Corrupt, "no digest"},
-		{"a configuration that is missing", strings.Replace(image(layer("1")), hash.Hex, strings.Repeat("3", 64), 1), puller.NotFound, ""},
-		{"a configuration that is a layer", strings.Replace(image(layer("1")), hash.Hex, strings.Repeat("3", 64), 1), puller.NotFound, ""},
-		{"an index of nothing", `{"schemaVersion":2,"manifests":[]}`, puller.PlatformMismatch, "no platform at all"},
-		{"an index of too much", `{"manifests":[` + strings.Join(slices.Repeat([]string{entry}, 1001), ",") + `]}`, puller.Corrupt, "1001 manifests"},
-		{"an index entry without a digest", `{"manifests":[{}]}`, puller.Corrupt, "no digest"},
-		{"an index of platforms with line breaks", `{"manifests":[` + strings.Replace(entry, `"size"`, `"platform":{"os":"li\nnux","architecture":"amd64"},"size"`, 1) + `]}`, puller.PlatformMismatch, "no platform at all"},
-		{"a huge one", `{"schemaVersion":2,"x":"` + strings.Repeat("x", 4<<20) + `"}`, puller.InvalidRequest, "4 MiB"},
+		{"schema 1", `{"schemaVersion":1,"name":"app","fsLayers":[{"blobSum":"x"}]}`, puller.ErrInvalidRequest, "schema 1"},
+		{"an artifact", artifact, puller.ErrInvalidRequest, "helm"},
+		{"an artifact without a configuration", `{"schemaVersion":2,"artifactType":"application/x"}`, puller.ErrInvalidRequest, "neither an image"},
+		{"nothing", `{}`, puller.ErrInvalidRequest, "neither an image"},
+		{"HTML", `<html>`, puller.ErrInvalidRequest, "HTML"},
+		{"no JSON", `x`, puller.ErrCorrupt, "garbled"},
+		{"a list", `[]`, puller.ErrCorrupt, "garbled"},
+		{"both", strings.Replace(image(layer("1")), `"config"`, `"manifests":[],"config"`, 1), puller.ErrCorrupt, "both"},
+		{"a negative size", image(layer("-1")), puller.ErrCorrupt, "-1 bytes"},
+		{"sizes that overflow", image(layer("9223372036854775807"), layer("9223372036854775807")), puller.ErrCorrupt, "1 PiB"},
+		{"sizes that are absurd", image(layer("1125899906842624"), layer("1")), puller.ErrCorrupt, "1 PiB"},
+		{"a size that is no number", image(layer(`"1"`)), puller.ErrCorrupt, "garbled"},
+		{"a size beyond all", image(layer("99999999999999999999")), puller.ErrCorrupt, "garbled"},
+		{"a layer without a digest", image(`{"size":1}`), puller.ErrCorrupt, "no digest"},
+		{"a layer whose digest is none", image(`{"size":1,"digest":"../../etc"}`), puller.ErrCorrupt, "garbled"},
+		{"more layers than the configuration tells of", image(layer("1"), layer("1")), puller.ErrCorrupt, "2 layers"},
+		{"fewer", image(), puller.ErrCorrupt, "0 layers"},
+		{"too many layers", image(slices.Repeat([]string{layer("1")}, 501)...), puller.ErrCorrupt, "501 layers"},
+		{"a configuration without a digest", `{"config":{"mediaType":""},"layers":[]}`, puller.ErrCorrupt, "no digest"},
+		{"a configuration that is missing", strings.Replace(image(layer("1")), hash.Hex, strings.Repeat("3", 64), 1), puller.ErrNotFound, ""},
+		{"a configuration that is a layer", strings.Replace(image(layer("1")), hash.Hex, strings.Repeat("3", 64), 1), puller.ErrNotFound, ""},
+		{"an index of nothing", `{"schemaVersion":2,"manifests":[]}`, puller.ErrPlatformMismatch, "no platform at all"},
+		{"an index of too much", `{"manifests":[` + strings.Join(slices.Repeat([]string{entry}, 1001), ",") + `]}`, puller.ErrCorrupt, "1001 manifests"},
+		{"an index entry without a digest", `{"manifests":[{}]}`, puller.ErrCorrupt, "no digest"},
+		{"an index of platforms with line breaks", `{"manifests":[` + strings.Replace(entry, `"size"`, `"platform":{"os":"li\nnux","architecture":"amd64"},"size"`, 1) + `]}`, puller.ErrPlatformMismatch, "no platform at all"},
+		{"a huge one", `{"schemaVersion":2,"x":"` + strings.Repeat("x", 4<<20) + `"}`, puller.ErrInvalidRequest, "4 MiB"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := newClient(t).Manifest(t.Context(), query(made(t, c.manifest, config)))
@@ -655,7 +655,7 @@ func TestWhatIsNoGoodImageIsSaidToBe(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err = newClient(t).Manifest(t.Context(), query(made(t, strings.Replace(image(layer("1")), hash.Hex, other.Hex, 1), content)))
-			wantKind(t, err, puller.Corrupt)
+			wantKind(t, err, puller.ErrCorrupt)
 		})
 	}
 	t.Run("an index of indexes", func(t *testing.T) {
@@ -665,17 +665,17 @@ func TestWhatIsNoGoodImageIsSaidToBe(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = newClient(t).Manifest(t.Context(), query(made(t, `{"manifests":[{"size":1,"digest":"`+hash.String()+`"}]}`, inner)))
-		wantKind(t, err, puller.InvalidRequest)
+		wantKind(t, err, puller.ErrInvalidRequest)
 	})
 }
 
 func TestWhatDoesNotHaveItsDigestIsCorruptAndWhatIsCutIsTheWay(t *testing.T) {
 	for _, c := range []struct {
 		of, how string
-		kind    puller.Kind
+		kind    puller.ErrorKind
 	}{
-		{"manifests", "changed", puller.Corrupt}, {"blobs", "changed", puller.Corrupt},
-		{"manifests", "cut", puller.RegistryUnavailable}, {"blobs", "cut", puller.RegistryUnavailable},
+		{"manifests", "changed", puller.ErrCorrupt}, {"blobs", "changed", puller.ErrCorrupt},
+		{"manifests", "cut", puller.ErrRegistryUnavailable}, {"blobs", "cut", puller.ErrRegistryUnavailable},
 	} {
 		t.Run(c.of+" "+c.how, func(t *testing.T) {
 			r, client := newCounted(t), newClient(t)
@@ -699,5 +699,5 @@ func TestWhatDoesNotHaveItsDigestIsCorruptAndWhatIsCutIsTheWay(t *testing.T) {
 
 func TestManifestOfWhatIsNoReferenceIsInvalid(t *testing.T) {
 	_, err := newClient(t).Manifest(t.Context(), query("UPPER case"))
-	wantKind(t, err, puller.InvalidRequest)
+	wantKind(t, err, puller.ErrInvalidRequest)
 }

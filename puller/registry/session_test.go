@@ -39,7 +39,7 @@ func TestAHeadThatTellsNothingIsFollowedByOneGet(t *testing.T) {
 		}
 		// What was read to learn the digest is not read again.
 		_, err = newClient(t).Manifest(t.Context(), query(f.host+"/team/app:v1"))
-		wantKind(t, err, puller.PlatformMismatch)
+		wantKind(t, err, puller.ErrPlatformMismatch)
 		if len(f.others) != 2 {
 			t.Errorf("after a HEAD of %d a manifest is read with %q", status, f.others[1:])
 		}
@@ -73,7 +73,7 @@ func TestARefusalIsToldInTheRegistrysWords(t *testing.T) {
 			w.Write([]byte(body))
 		}
 		_, err := newClient(t).Head(t.Context(), f.host+"/team/app:v1", puller.Credentials{})
-		wantKind(t, err, puller.Denied)
+		wantKind(t, err, puller.ErrDenied)
 		if !strings.Contains(err.Error(), "IP address 192.0.2.1 is not allowed to pull") || !strings.Contains(err.Error(), "403 Forbidden") {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -101,16 +101,16 @@ func TestWhatIsAtTheBaseIsNoRefusal(t *testing.T) {
 }
 
 func TestTokensOfEveryForm(t *testing.T) {
-	for body, kind := range map[string]puller.Kind{
+	for body, kind := range map[string]puller.ErrorKind{
 		`{"token":"short-lived"}`:                   "",
 		`{"access_token":"short-lived"}`:            "",
 		`{"token":"","access_token":"short-lived"}`: "",
 		`{"token":"short-lived","access_token":""}`: "",
-		`{"token":null,"expires_in":60}`:            puller.InvalidRequest,
-		`{}`:                                        puller.InvalidRequest,
-		``:                                          puller.InvalidRequest,
-		`<html>sign in to the network</html>`:       puller.InvalidRequest,
-		`{"errors":[{"code":"DENIED"}]}`:            puller.InvalidRequest,
+		`{"token":null,"expires_in":60}`:            puller.ErrInvalidRequest,
+		`{}`:                                        puller.ErrInvalidRequest,
+		``:                                          puller.ErrInvalidRequest,
+		`<html>sign in to the network</html>`:       puller.ErrInvalidRequest,
+		`{"errors":[{"code":"DENIED"}]}`:            puller.ErrInvalidRequest,
 	} {
 		f := newFake(t, challenge("Bearer"), byToken)
 		inner := f.Config.Handler
@@ -184,7 +184,7 @@ func TestAnAllowedPrivateAddressMayBeReferredTo(t *testing.T) {
 		}
 		_, own, _ := strings.Cut(f.host, ":")
 		got, err := newClientWith(t, registry.Options{AllowPrivate: c.allowed}).Head(t.Context(), "localhost:"+own+"/team/app:v1", login(t))
-		if c.ok != (err == nil) || c.ok && got != digest || !c.ok && puller.KindOf(err) != puller.Forbidden {
+		if c.ok != (err == nil) || c.ok && got != digest || !c.ok && puller.KindOf(err) != puller.ErrForbidden {
 			t.Errorf("with %q: %q, %v", c.allowed, got, err)
 		}
 	}
@@ -204,7 +204,7 @@ func TestARedirectLoopEndsAfterTenHops(t *testing.T) {
 			inner.ServeHTTP(w, r)
 		})
 		_, err := newClient(t).Head(t.Context(), f.host+"/team/app:v1", login(t))
-		wantKind(t, err, puller.RegistryUnavailable)
+		wantKind(t, err, puller.ErrRegistryUnavailable)
 		if n := calls.Load(); n == 0 || n > 20 { // of a HEAD and of a GET
 			t.Errorf("%s: it was asked %d times: %v", at, n, err)
 		}
@@ -212,11 +212,11 @@ func TestARedirectLoopEndsAfterTenHops(t *testing.T) {
 }
 
 func TestWhatIsNoManifestOfEnginesIsNoImage(t *testing.T) {
-	for media, kind := range map[string]puller.Kind{
-		"application/vnd.oci.image.index.v1+json":                   puller.PlatformMismatch,
-		"application/vnd.oci.image.index.v1+json; charset=utf-8":    puller.PlatformMismatch,
-		"application/vnd.docker.distribution.manifest.list.v2+json": puller.PlatformMismatch,
-		"text/plain": puller.InvalidRequest, "text/html; charset=utf-8": puller.InvalidRequest, "application/octet-stream": puller.InvalidRequest, "": puller.InvalidRequest,
+	for media, kind := range map[string]puller.ErrorKind{
+		"application/vnd.oci.image.index.v1+json":                   puller.ErrPlatformMismatch,
+		"application/vnd.oci.image.index.v1+json; charset=utf-8":    puller.ErrPlatformMismatch,
+		"application/vnd.docker.distribution.manifest.list.v2+json": puller.ErrPlatformMismatch,
+		"text/plain": puller.ErrInvalidRequest, "text/html; charset=utf-8": puller.ErrInvalidRequest, "application/octet-stream": puller.ErrInvalidRequest, "": puller.ErrInvalidRequest,
 	} {
 		f := newFake(t, open, everyone)
 		f.refuses = func(w http.ResponseWriter, r *http.Request) {
@@ -240,5 +240,5 @@ func TestAManifestOfFourMebibytesIsRead(t *testing.T) {
 		w.Write([]byte(whole))
 	}
 	_, err := newClient(t).Manifest(t.Context(), query(f.host+"/team/app:v1"))
-	wantKind(t, err, puller.PlatformMismatch)
+	wantKind(t, err, puller.ErrPlatformMismatch)
 }

@@ -87,7 +87,7 @@ func TestLoginsAreLookedUpAsDockersCommandLineDoes(t *testing.T) {
 			if (err != nil) != (c.faults != "") {
 				t.Fatalf("the error is %v", err)
 			}
-			if err != nil && (strings.Contains(err.Error(), secret) || puller.KindOf(err) != puller.Internal) {
+			if err != nil && (strings.Contains(err.Error(), secret) || puller.KindOf(err) != puller.ErrInternal) {
 				t.Errorf("the error is %v", err)
 			}
 			for word := range strings.FieldsSeq(c.faults) {
@@ -127,7 +127,7 @@ func TestADenialSaysWhyNoCredentialsWereShown(t *testing.T) {
 	helper(t, dir, "x", fails)
 	c := newClientWith(t, registry.Options{Docker: true, AllowPrivate: []string{"127.0.0.1"}})
 	_, err := c.Head(t.Context(), f.host+"/team/app:v1", puller.Credentials{})
-	if puller.KindOf(err) != puller.Denied || !strings.Contains(err.Error(), "docker-credential-x failed") || !strings.Contains(err.Error(), filepath.Join(dir, ".docker", "config.json")) {
+	if puller.KindOf(err) != puller.ErrDenied || !strings.Contains(err.Error(), "docker-credential-x failed") || !strings.Contains(err.Error(), filepath.Join(dir, ".docker", "config.json")) {
 		t.Errorf("%v", err)
 	}
 	f.refuses = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }

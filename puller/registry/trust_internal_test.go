@@ -75,7 +75,7 @@ func TestARegistryThatIsListedAsInsecureIsAskedAsEnginesDo(t *testing.T) {
 			{"10.1.2.3:5000/app:v1", Options{}, false}, // that it is private makes it no safer
 		} {
 			got, err := redirected(t, c.o, s).Head(t.Context(), c.image, puller.Credentials{})
-			if c.ok && (err != nil || got != someDigest) || !c.ok && puller.KindOf(err) != puller.RegistryUnavailable {
+			if c.ok && (err != nil || got != someDigest) || !c.ok && puller.KindOf(err) != puller.ErrRegistryUnavailable {
 				t.Errorf("%s, %s with %v: %q, %v", name, c.image, c.o.Insecure, got, err)
 			}
 		}
@@ -101,7 +101,7 @@ func TestARegistryIsBelievedByTheAuthoritiesThatDockerHasForIt(t *testing.T) {
 		_, err := c.Head(t.Context(), host+"/app:v1", puller.Credentials{})
 		return err
 	}
-	if err := head(); puller.KindOf(err) != puller.RegistryUnavailable {
+	if err := head(); puller.KindOf(err) != puller.ErrRegistryUnavailable {
 		t.Errorf("without an authority: %v", err)
 	}
 	own := filepath.Join(dir, host)
