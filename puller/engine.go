@@ -25,7 +25,7 @@ type Engine interface {
 	// where the engine has no such image.
 	Inspect(ctx context.Context, image, platform string) (Image, error)
 
-	// Stock returns what the engine keeps. An image that comes or goes
+	// Storage returns what the engine keeps. An image that comes or goes
 	// meanwhile may be in it or not.
 	Storage(ctx context.Context) (Storage, error)
 
@@ -56,7 +56,7 @@ type Engine interface {
 	// printed, from the first byte.
 	Follow(ctx context.Context, id string, tty bool, each func(s Output, p []byte)) (Exit, error)
 
-	// Witness tells whether the engine was there when a container was started, and
+	// ContainerEvents tells whether the engine was there when a container was started, and
 	// when it exited: one that is restarted ends what runs, and that can look as if
 	// the program had ended by itself. It is asked for one that has exited.
 	ContainerEvents(ctx context.Context, id string) (ContainerEvents, error)
@@ -119,7 +119,7 @@ type Exit struct {
 	Interrupted bool `json:"interrupted,omitempty"`
 }
 
-// Witness is what an engine has seen of a container itself, since it was started
+// ContainerEvents is what an engine has seen of a container itself, since it was started
 // last. Sure says that it has not seen what is missing: else it may have forgotten.
 type ContainerEvents struct{ Start, Exit, Complete bool }
 
@@ -183,7 +183,7 @@ const (
 	ContentWhole
 )
 
-// Stock is what an engine keeps.
+// Storage is what an engine keeps.
 type Storage struct {
 	Images []Image // that are there whole, each once, however many names it has
 	// Free is how many bytes there are for more, nil where that can't be known:

@@ -184,7 +184,7 @@ func watch(ctx context.Context, c *client.Client, job *puller.Job, show func(*pu
 // subject is what a job is about.
 func subject(j *puller.Job) string {
 	if j.Image == "" {
-		return j.Kind + " " + j.ID
+		return string(j.Kind) + " " + j.ID
 	}
 	return j.Image
 }

@@ -23,7 +23,7 @@ const (
 	leastEvents = 64
 )
 
-// Witness implements puller.Engine. dockerd keeps its last events in memory: one
+// ContainerEvents implements puller.Engine. dockerd keeps its last events in memory: one
 // that was restarted knows nothing of what was before. One that is being stopped
 // answers on the connections that there are while it ends its containers, but
 // takes no new ones; so it is asked on a new one.

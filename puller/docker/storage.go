@@ -15,7 +15,7 @@ import (
 // does not tell their layers.
 const maxInspects = 8
 
-// Stock implements puller.Engine.
+// Storage implements puller.Engine.
 func (e *Engine) Storage(ctx context.Context) (puller.Storage, error) {
 	ids, err := renegotiated(func() ([]string, error) { return e.imageIDs(ctx) })
 	if err != nil {
