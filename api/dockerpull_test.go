@@ -16,14 +16,14 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/pullertest"
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 // dockerFeed reads a pull as Docker's clients do.
 type dockerFeed struct {
 	t       *testing.T
 	resp    *http.Response
-	decoder *stream.Decoder
+	decoder *pullstream.Decoder
 	close   func()
 }
 
@@ -32,7 +32,7 @@ func (d *daemon) dockerPull(query string, header ...string) *dockerFeed {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), time.Hour)
 	resp := d.send(ctx, "POST", "/v1.41/images/create?"+query, "", header...)
-	f := &dockerFeed{t: d.t, resp: resp, decoder: stream.NewDecoder(resp.Body, 0)}
+	f := &dockerFeed{t: d.t, resp: resp, decoder: pullstream.NewDecoder(resp.Body, 0)}
 	f.close = func() { cancel(); resp.Body.Close() }
 	d.t.Cleanup(f.close)
 	for name, want := range map[string]string{"Content-Type": "application/json", "Api-Version": "1.51", "Cache-Control": "no-store", "X-Accel-Buffering": "no"} {
@@ -76,7 +76,7 @@ func (f *dockerFeed) rest() []string {
 }
 
 // line is what Docker's command line would print of a message.
-func line(m stream.Message) string {
+func line(m pullstream.Message) string {
 	message, failed := m.Failure()
 	switch {
 	case failed:

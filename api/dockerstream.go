@@ -11,6 +11,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 // streamDocker tells a pull in the lines of Docker's own stream, to the last. It
@@ -94,7 +95,7 @@ func (d *dockerStream) fail(lines []byte, p Problem) {
 		writeDockerProblem(d.w, p)
 		return
 	}
-	d.write(stream.AppendDockerError(lines, p.Detail))
+	d.write(pullstream.AppendDockerError(lines, p.Detail))
 }
 
 // end ends the stream with how the job has ended, after lines.
@@ -116,17 +117,17 @@ func (d *dockerStream) begin(dst []byte) []byte {
 	if tagged, ok := d.image.(reference.Tagged); ok {
 		id = tagged.Tag()
 	}
-	return stream.AppendDockerStatus(dst, id, "Pulling from "+reference.Path(d.image))
+	return pullstream.AppendDockerStatus(dst, id, "Pulling from "+reference.Path(d.image))
 }
 
 // success appends the last lines. Scripts read them.
 func (d *dockerStream) success(dst []byte, r *puller.Result) []byte {
 	if r.Digest != "" {
-		dst = stream.AppendDockerStatus(dst, "", "Digest: "+r.Digest)
+		dst = pullstream.AppendDockerStatus(dst, "", "Digest: "+r.Digest)
 	}
 	words := "Image is up to date for "
 	if r.Source == puller.SourcePulled {
 		words = "Downloaded newer image for "
 	}
-	return stream.AppendDockerStatus(dst, "", "Status: "+words+reference.FamiliarString(d.image))
+	return pullstream.AppendDockerStatus(dst, "", "Status: "+words+reference.FamiliarString(d.image))
 }

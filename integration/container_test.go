@@ -14,7 +14,7 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/pullertest"
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 // actorImage has the shared engine pull the actor's image and returns its ID.
@@ -39,7 +39,7 @@ func actorImageOn(t *testing.T, engine *docker.Engine) string {
 		t.Fatal(err)
 	}
 	ref := site.registry.Ref("actor", "v1")
-	if err := engine.Pull(t.Context(), puller.Pull{Image: ref}, func(stream.Message) {}); err != nil {
+	if err := engine.Pull(t.Context(), puller.Pull{Image: ref}, func(pullstream.Message) {}); err != nil {
 		t.Fatal(err)
 	}
 	found, err := engine.Inspect(t.Context(), ref, "")

@@ -20,7 +20,7 @@ import (
 
 	"github.com/towline/towline/integration/lab"
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 // dockerCLI makes commands of Docker's own command line, without anybody's settings.
@@ -268,7 +268,7 @@ func TestDockerSDKPullsThroughTowline(t *testing.T) {
 // statuses reads a pull's stream to its end.
 func statuses(r io.Reader) ([]string, error) {
 	var all []string
-	for d := stream.NewDecoder(r, 0); ; {
+	for d := pullstream.NewDecoder(r, 0); ; {
 		m, err := d.Next()
 		if errors.Is(err, io.EOF) {
 			return all, nil

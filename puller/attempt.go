@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 // pull makes one attempt: it looks what is there, has the engine pull if that
@@ -165,19 +165,19 @@ func (t *transfer) head() (digest string, err error) {
 
 // stream has the engine pull and tells the progress, which it returns, with what
 // the stream told of its end.
-func (t *transfer) stream() (progress *stream.Progress, end ending, err error) {
+func (t *transfer) stream() (progress *pullstream.Progress, end ending, err error) {
 	credentials, unshown := t.shown(t.ctx)
 	secrets := credentials.Redactor()
 	t.hide(secrets)
 	ctx, dog := t.p.watch(t.ctx, t.key.image)
 	defer dog.stop()
-	progress = new(stream.Progress)
+	progress = new(pullstream.Progress)
 	began := time.Now()
 	var first time.Time
 	err = t.p.engine.Pull(ctx, Pull{
 		Image: t.key.image, Platform: t.key.platform, Credentials: credentials,
 		Connected: func(c Connection) { t.timed(func(x *Timings) { x.Connection = c }) },
-	}, func(m stream.Message) {
+	}, func(m pullstream.Message) {
 		now := time.Now()
 		m = secrets.Message(m)
 		change := progress.Fold(m, now)

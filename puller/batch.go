@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 // batch is what a prewarm is beside a job. Its fields up to mu are guarded by
@@ -21,7 +22,7 @@ type batch struct {
 	canceled bool         // it was, by a caller
 
 	mu     sync.Mutex
-	sum    stream.CombinedProgress
+	sum    pullstream.CombinedProgress
 	board  *stream.Latest
 	silent map[transferKey]int // how many children want what no layer is known of
 }
@@ -126,13 +127,13 @@ func imageState(v *Job) ImageState {
 }
 
 // totals is called with mu held.
-func (b *batch) totals(now time.Time) stream.Totals {
+func (b *batch) totals(now time.Time) pullstream.Totals {
 	return b.sum.Totals(now, len(b.silent) > 0)
 }
 
 // put takes in a layer of a transfer that children are part of. It may be
 // called from anywhere.
-func (b *batch) put(key transferKey, l stream.Layer) {
+func (b *batch) put(key transferKey, l pullstream.Layer) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.silent, key)

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 // An Engine pulls images: dockerd, or what speaks its API. Its methods may be
@@ -16,7 +16,7 @@ type Engine interface {
 	// after it has read the stream to its clean end and no message of it
 	// reported a failure. That is no proof that the image is there.
 	// When ctx is done, the engine's pull is aborted.
-	Pull(ctx context.Context, pull Pull, each func(stream.Message)) error
+	Pull(ctx context.Context, pull Pull, each func(pullstream.Message)) error
 
 	// Inspect returns the image that a reference in full form or an ID names,
 	// without asking any registry. Where the engine keeps several platforms under one

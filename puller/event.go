@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 // Event is one thing that happened to a job, in the form of the API. Which
@@ -20,8 +21,8 @@ type Event struct {
 	Phase   Phase `json:"phase,omitempty"`
 	Attempt int   `json:"attempt,omitempty"`
 
-	Layer    *stream.Layer  `json:"layer,omitempty"` // layer
-	Progress *stream.Totals `json:"progress,omitempty"`
+	Layer    *pullstream.Layer  `json:"layer,omitempty"` // layer
+	Progress *pullstream.Totals `json:"progress,omitempty"`
 
 	Message string `json:"message,omitempty"` // notice
 	// RetryAfterSeconds is, in the notice of a cool-down, how long it still is.
@@ -37,9 +38,9 @@ func (e Event) frame() stream.Frame {
 	f := stream.NewFrame(e.Seq, e.Type, e)
 	switch {
 	case e.Layer != nil:
-		f = f.InDocker(stream.AppendDockerLayer(nil, *e.Layer))
+		f = f.InDocker(pullstream.AppendDockerLayer(nil, *e.Layer))
 	case e.Type == "notice":
-		f = f.InDocker(stream.AppendDockerStatus(nil, "", e.Message))
+		f = f.InDocker(pullstream.AppendDockerStatus(nil, "", e.Message))
 	}
 	return f
 }
@@ -61,6 +62,6 @@ func resultEvent(seq uint64, v *Job) Event {
 }
 
 // layerFrame leaves the job open: all jobs of a transfer share it.
-func layerFrame(l stream.Layer, t *stream.Totals) stream.Frame {
+func layerFrame(l pullstream.Layer, t *pullstream.Totals) stream.Frame {
 	return Event{Time: time.Now().UTC(), Type: "layer", Layer: &l, Progress: t}.frame()
 }

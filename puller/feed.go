@@ -3,14 +3,14 @@ package puller
 import (
 	"sync"
 
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 // feed passes the layers of a transfer on to the prewarms whose children it
 // serves. Its methods may be called from anywhere.
 type feed struct {
 	mu      sync.Mutex
-	layers  []stream.Layer // of the present attempt, the latest of each
+	layers  []pullstream.Layer // of the present attempt, the latest of each
 	batches []*batch
 }
 
@@ -36,7 +36,7 @@ func (f *feed) begin() {
 	f.layers = nil
 }
 
-func (f *feed) put(key transferKey, l stream.Layer) {
+func (f *feed) put(key transferKey, l pullstream.Layer) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, b := range f.batches {

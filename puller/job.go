@@ -3,7 +3,7 @@ package puller
 import (
 	"time"
 
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 // State is where a job is. A job walks from queued to active to one of the
@@ -68,10 +68,10 @@ type Job struct {
 	Children []string     `json:"children,omitempty"`
 	Images   []ImageState `json:"images,omitempty"`
 
-	Progress *stream.Totals `json:"progress,omitempty"`
-	Timings  *Timings       `json:"timings,omitempty"` // of the last attempt
-	Result   *Result        `json:"result,omitempty"`  // of a job that succeeded, or of a run that was interrupted
-	Error    *JobError      `json:"error,omitempty"`   // of one that failed or was canceled
+	Progress *pullstream.Totals `json:"progress,omitempty"`
+	Timings  *Timings           `json:"timings,omitempty"` // of the last attempt
+	Result   *Result            `json:"result,omitempty"`  // of a job that succeeded, or of a run that was interrupted
+	Error    *JobError          `json:"error,omitempty"`   // of one that failed or was canceled
 }
 
 // ImageState is what became of one image of a prewarm, or of a service that

@@ -13,7 +13,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/pullertest"
-	"github.com/towline/towline/stream/transcripts"
+	"github.com/towline/towline/stream/pullstream/transcripts"
 )
 
 // fakeRegistry is a Registry that answers what it is told to.

@@ -20,6 +20,7 @@ import (
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/pullertest"
 	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -339,7 +340,7 @@ type lateEngine struct {
 	gate chan struct{} // made in the bubble
 }
 
-func (e *lateEngine) Pull(ctx context.Context, p puller.Pull, each func(stream.Message)) error {
+func (e *lateEngine) Pull(ctx context.Context, p puller.Pull, each func(pullstream.Message)) error {
 	err := e.Engine.Pull(ctx, p, each)
 	if ctx.Err() != nil {
 		<-e.gate

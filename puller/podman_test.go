@@ -6,7 +6,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/pullertest"
-	"github.com/towline/towline/stream/transcripts"
+	"github.com/towline/towline/stream/pullstream/transcripts"
 )
 
 // Podman ends a good pull with neither digest nor status. Its own last line is

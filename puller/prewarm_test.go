@@ -15,7 +15,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/pullertest"
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 // warm submits a prewarm of images, each asked for in any case.
@@ -875,11 +875,11 @@ func TestManyLongPrewarmsAreNoBurden(t *testing.T) {
 // instant is an engine that has every image as soon as it is pulled.
 type instant struct{ puller.Engine }
 
-func (instant) Pull(_ context.Context, p puller.Pull, each func(stream.Message)) error {
+func (instant) Pull(_ context.Context, p puller.Pull, each func(pullstream.Message)) error {
 	id := fmt.Sprintf("%x", sha256.Sum256([]byte(p.Image)))[:12]
-	each(stream.Message{ID: id, Status: "Downloading", Detail: stream.Detail{Current: 300, Total: 400}})
-	each(stream.Message{ID: id, Status: "Pull complete"})
-	each(stream.Message{Status: "Status: Downloaded newer image for " + p.Image})
+	each(pullstream.Message{ID: id, Status: "Downloading", Detail: pullstream.Detail{Current: 300, Total: 400}})
+	each(pullstream.Message{ID: id, Status: "Pull complete"})
+	each(pullstream.Message{Status: "Status: Downloaded newer image for " + p.Image})
 	return nil
 }
 

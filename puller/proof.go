@@ -9,18 +9,18 @@ import (
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 // ending is what an engine's pull stream told of its own end.
 type ending struct {
-	digest string         // of its "Digest:" line, "" where it had none
-	done   bool           // it had a "Status:" line for the image
-	last   stream.Message // its last line
+	digest string             // of its "Digest:" line, "" where it had none
+	done   bool               // it had a "Status:" line for the image
+	last   pullstream.Message // its last line
 }
 
 // note takes one message of the stream in.
-func (e *ending) note(m stream.Message, image string) {
+func (e *ending) note(m pullstream.Message, image string) {
 	e.last = m
 	if d, err := digest.Parse(m.Digest()); err == nil {
 		e.digest = d.String()

@@ -8,7 +8,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/pullertest"
-	"github.com/towline/towline/stream/transcripts"
+	"github.com/towline/towline/stream/pullstream/transcripts"
 )
 
 func TestAPullHasSucceededOnlyWhenItIsProven(t *testing.T) {

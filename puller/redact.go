@@ -9,7 +9,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 // Redactor takes secrets out of texts. Registries can say again what they were
@@ -200,7 +200,7 @@ func (r *Redactor) Error(err error) error {
 }
 
 // Message returns a line of an engine's stream without the secrets.
-func (r *Redactor) Message(m stream.Message) stream.Message {
+func (r *Redactor) Message(m pullstream.Message) pullstream.Message {
 	if r == nil {
 		return m
 	}

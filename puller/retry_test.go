@@ -10,7 +10,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/pullertest"
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 // patient has a watchdog and retries.
@@ -188,7 +188,7 @@ func TestALaterAttemptBeginsItsProgressAnew(t *testing.T) {
 		for _, j := range []puller.Job{a, b} {
 			y.is(j, puller.StateActive, puller.PhaseResolving)
 			v := y.now(j)
-			if v.ID != j.ID || v.Attempt != 2 || v.Progress == nil || *v.Progress != (stream.Totals{}) {
+			if v.ID != j.ID || v.Attempt != 2 || v.Progress == nil || *v.Progress != (pullstream.Totals{}) {
 				y.Errorf("the second attempt begins with %+v", v.Progress)
 			}
 		}

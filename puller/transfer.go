@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 // transferKey tells transfers apart. Credentials are part of it: joining by
@@ -26,8 +27,8 @@ type transfer struct {
 	p           *Puller
 	key         transferKey
 	credentials Credentials
-	totals      atomic.Pointer[stream.Totals] // of the present attempt
-	timings     atomic.Pointer[Timings]       // the same
+	totals      atomic.Pointer[pullstream.Totals] // of the present attempt
+	timings     atomic.Pointer[Timings]           // the same
 
 	feed feed // for the prewarms that its jobs are part of
 
@@ -274,7 +275,7 @@ func (t *transfer) keepLocked(err error, stay func(*job) bool) bool {
 func (t *transfer) begin(absent bool) {
 	t.p.mu.Lock()
 	defer t.p.mu.Unlock()
-	t.totals.Store(&stream.Totals{})
+	t.totals.Store(&pullstream.Totals{})
 	t.timings.Store(&Timings{})
 	t.absent = absent
 	t.state, t.phase, t.attempt = StateActive, PhaseResolving, t.attempt+1
@@ -305,7 +306,7 @@ func (t *transfer) enter(phase Phase) {
 }
 
 // post tells what became of a layer.
-func (t *transfer) post(l stream.Layer, totals stream.Totals) {
+func (t *transfer) post(l pullstream.Layer, totals pullstream.Totals) {
 	t.totals.Store(&totals)
 	t.board.Set(l.ID, layerFrame(l, &totals))
 	t.feed.put(t.key, l)

@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 // watchdog ends an attempt that stands still. It looks at progress, never at
@@ -49,7 +49,7 @@ func (p *Puller) watch(ctx context.Context, image string) (context.Context, *wat
 }
 
 // heard takes note of a message and what it changed.
-func (w *watchdog) heard(first bool, change stream.Change, p *stream.Progress) {
+func (w *watchdog) heard(first bool, change pullstream.Change, p *pullstream.Progress) {
 	w.mu.Lock()
 	w.waiting = p.Waiting()
 	w.mu.Unlock()

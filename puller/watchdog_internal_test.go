@@ -10,7 +10,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 // nowhere is a store that keeps nothing.
@@ -52,7 +52,7 @@ func TestAStoppedWatchdogHasNoTimerLeft(t *testing.T) {
 		for _, heard := range []bool{false, true} {
 			ctx, dog := p.watch(t.Context(), "image")
 			if heard {
-				dog.heard(true, stream.Change{Advanced: true}, new(stream.Progress))
+				dog.heard(true, pullstream.Change{Advanced: true}, new(pullstream.Progress))
 			}
 			dog.stop()
 			if dog.timer != nil {

@@ -4,14 +4,15 @@ import (
 	"testing"
 
 	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 func TestFramesAreEncodedToTheByte(t *testing.T) {
 	type layer struct {
-		Type  string        `json:"type"`
-		Job   string        `json:"job"`
-		Layer stream.Layer  `json:"layer"`
-		Sum   stream.Totals `json:"progress"`
+		Type  string            `json:"type"`
+		Job   string            `json:"job"`
+		Layer pullstream.Layer  `json:"layer"`
+		Sum   pullstream.Totals `json:"progress"`
 	}
 	tests := []struct {
 		name, job   string
@@ -25,7 +26,7 @@ func TestFramesAreEncodedToTheByte(t *testing.T) {
 		},
 		{
 			"unnumbered", "01J0",
-			stream.NewFrame(0, "layer", layer{Type: "layer", Layer: stream.Layer{ID: "a1b2c3d4e5f6", Phase: stream.Downloading, Current: 5, Total: 9}, Sum: stream.Totals{Downloaded: 5, Total: 9, Layers: 1}}),
+			stream.NewFrame(0, "layer", layer{Type: "layer", Layer: pullstream.Layer{ID: "a1b2c3d4e5f6", Phase: pullstream.Downloading, Current: 5, Total: 9}, Sum: pullstream.Totals{Downloaded: 5, Total: 9, Layers: 1}}),
 			`{"type":"layer","job":"01J0","layer":{"id":"a1b2c3d4e5f6","phase":"downloading","current":5,"total":9},"progress":{"downloaded":5,"extracted":0,"total":9,"layers":1,"layers_done":0,"layers_existing":0}}` + "\n",
 			"event: layer\n" + `data: {"type":"layer","job":"01J0","layer":{"id":"a1b2c3d4e5f6","phase":"downloading","current":5,"total":9},"progress":{"downloaded":5,"extracted":0,"total":9,"layers":1,"layers_done":0,"layers_existing":0}}` + "\n\n",
 		},

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 // bars shows every image and its layers on a terminal, drawn over in place.
@@ -27,8 +27,8 @@ type barJob struct {
 	image    string
 	state    string
 	notice   string
-	progress stream.Totals
-	layers   []stream.Layer
+	progress pullstream.Totals
+	layers   []pullstream.Layer
 	ended    bool
 }
 
@@ -44,7 +44,7 @@ func (d *bars) show(j *puller.Job, e puller.Event) {
 	switch e.Type {
 	case "state":
 		if e.Attempt > 0 && e.Phase == puller.PhaseResolving {
-			b.layers, b.progress = nil, stream.Totals{}
+			b.layers, b.progress = nil, pullstream.Totals{}
 		}
 		if !e.State.Ended() {
 			b.state = describeState(e)
@@ -53,7 +53,7 @@ func (d *bars) show(j *puller.Job, e puller.Event) {
 		b.notice = e.Message
 	case "layer":
 		b.progress, b.notice = *e.Progress, ""
-		i := slices.IndexFunc(b.layers, func(l stream.Layer) bool { return l.ID == e.Layer.ID })
+		i := slices.IndexFunc(b.layers, func(l pullstream.Layer) bool { return l.ID == e.Layer.ID })
 		if i < 0 {
 			b.layers = append(b.layers, *e.Layer)
 		} else {
@@ -127,7 +127,7 @@ func (d *bars) lines() []string {
 }
 
 // bar draws how far the layer's present phase is.
-func bar(l stream.Layer) string {
+func bar(l pullstream.Layer) string {
 	const width = 24
 	done := 0
 	size := strings.Repeat(" ", 21)

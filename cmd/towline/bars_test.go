@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 // drawn feeds bars with events, 30 ms between any two, and returns what they
@@ -37,9 +37,9 @@ func twoLayers() (puller.Job, []puller.Event) {
 	state := func(phase puller.Phase, attempt int) puller.Event {
 		return puller.Event{Type: "state", State: puller.StateActive, Phase: phase, Attempt: attempt}
 	}
-	layer := func(id string, phase stream.Phase, current, total, downloaded int64) puller.Event {
-		return puller.Event{Type: "layer", Layer: &stream.Layer{ID: id, Phase: phase, Current: current, Total: total},
-			Progress: &stream.Totals{Downloaded: downloaded, Total: 3000}}
+	layer := func(id string, phase pullstream.Phase, current, total, downloaded int64) puller.Event {
+		return puller.Event{Type: "layer", Layer: &pullstream.Layer{ID: id, Phase: phase, Current: current, Total: total},
+			Progress: &pullstream.Totals{Downloaded: downloaded, Total: 3000}}
 	}
 	ended := job
 	ended.State, ended.Result = puller.StateSucceeded, &puller.Result{Digest: "sha256:1d", Source: puller.SourcePulled, Downloaded: 3000, DurationSeconds: 1.5}
@@ -47,16 +47,16 @@ func twoLayers() (puller.Job, []puller.Event) {
 		{Type: "state", State: puller.StateQueued},
 		state(puller.PhaseResolving, 1),
 		state(puller.PhasePulling, 1),
-		layer("aaaaaaaaaaaa", stream.Waiting, 0, 0, 0),
-		layer("bbbbbbbbbbbb", stream.Existing, 0, 0, 0),
-		layer("aaaaaaaaaaaa", stream.Downloading, 500, 1000, 500),
+		layer("aaaaaaaaaaaa", pullstream.Waiting, 0, 0, 0),
+		layer("bbbbbbbbbbbb", pullstream.Existing, 0, 0, 0),
+		layer("aaaaaaaaaaaa", pullstream.Downloading, 500, 1000, 500),
 		{Type: "notice", Message: "the engine tries layer aaaaaaaaaaaa again in 5 seconds, which is a line that is too long for the terminal"},
 		state(puller.PhaseResolving, 2),
 		state(puller.PhasePulling, 2),
-		layer("aaaaaaaaaaaa", stream.Downloading, 900, 1000, 900),
-		layer("cccccccccccc", stream.Downloading, 1, 2000, 901),
-		layer("aaaaaaaaaaaa", stream.Extracting, 250, 1000, 3000),
-		layer("cccccccccccc", stream.Complete, 2000, 2000, 3000),
+		layer("aaaaaaaaaaaa", pullstream.Downloading, 900, 1000, 900),
+		layer("cccccccccccc", pullstream.Downloading, 1, 2000, 901),
+		layer("aaaaaaaaaaaa", pullstream.Extracting, 250, 1000, 3000),
+		layer("cccccccccccc", pullstream.Complete, 2000, 2000, 3000),
 		state(puller.PhaseVerifying, 2),
 		{Type: "state", State: puller.StateSucceeded, Attempt: 2},
 		{Type: "result", Result: &ended},

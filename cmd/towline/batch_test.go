@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 // threeImages is a prewarm of three images, two of them one on two platforms,
@@ -34,26 +34,26 @@ func threeImages() (puller.Job, []puller.Event) {
 		e.Time, e.Job = now, job.ID
 		all = append(all, e)
 	}
-	layer := func(id string, phase stream.Phase, t stream.Totals) puller.Event {
-		return puller.Event{Type: "layer", Layer: &stream.Layer{ID: id, Phase: phase}, Progress: &t}
+	layer := func(id string, phase pullstream.Phase, t pullstream.Totals) puller.Event {
+		return puller.Event{Type: "layer", Layer: &pullstream.Layer{ID: id, Phase: phase}, Progress: &t}
 	}
 	left := int64(9)
 	tell(0, puller.Event{Type: "state", State: puller.StateQueued})
 	tell(0, puller.Event{Type: "state", State: puller.StateActive, Phase: puller.PhaseResolving})
 	tell(0, puller.Event{Type: "state", State: puller.StateActive, Phase: puller.PhasePulling})
 	tell(time.Second, puller.Event{Type: "notice", Message: "docker.io/library/alpine:3.20: succeeded (present) after 0.0s"})
-	tell(time.Second, layer("aaaaaaaaaaaa", stream.Downloading, stream.Totals{Downloaded: 500_000, Layers: 1}))
-	tell(10*time.Second, layer("aaaaaaaaaaaa", stream.Downloading, stream.Totals{Downloaded: 1_000_000, Total: 4_000_000, Layers: 2, Rate: 333_000, ETASeconds: &left}))
+	tell(time.Second, layer("aaaaaaaaaaaa", pullstream.Downloading, pullstream.Totals{Downloaded: 500_000, Layers: 1}))
+	tell(10*time.Second, layer("aaaaaaaaaaaa", pullstream.Downloading, pullstream.Totals{Downloaded: 1_000_000, Total: 4_000_000, Layers: 2, Rate: 333_000, ETASeconds: &left}))
 	tell(time.Second, puller.Event{Type: "notice", Message: "registry.test/nope:v1: failed (not_found): pull registry.test/nope:v1: manifest unknown"})
 	tell(time.Second, puller.Event{Type: "notice", Message: "towline is shutting down; the job goes on when it is back"})
 	tell(time.Second, puller.Event{Type: "notice", Message: "registry.test/nope:v1: failed (not_found): which was told before"})
 	tell(15*time.Second, puller.Event{Type: "heartbeat"})
-	tell(time.Second, layer("bbbbbbbbbbbb", stream.Downloaded, stream.Totals{Downloaded: 4_000_000, Total: 4_000_000, Layers: 2, LayersDone: 1}))
+	tell(time.Second, layer("bbbbbbbbbbbb", pullstream.Downloaded, pullstream.Totals{Downloaded: 4_000_000, Total: 4_000_000, Layers: 2, LayersDone: 1}))
 	tell(time.Second, puller.Event{Type: "notice", Message: "docker.io/library/alpine:3.20: succeeded (pulled) after 31.0s"})
 	tell(0, puller.Event{Type: "state", State: puller.StateFailed})
 	ended := job
 	ended.State, ended.FinishedAt = puller.StateFailed, now
-	ended.Progress = &stream.Totals{Downloaded: 4_000_000, Total: 4_000_000, Layers: 2, LayersDone: 2}
+	ended.Progress = &pullstream.Totals{Downloaded: 4_000_000, Total: 4_000_000, Layers: 2, LayersDone: 2}
 	ended.Images = []puller.ImageState{
 		{Job: "01K", Image: job.Images[0].Image, State: puller.StateSucceeded, Source: puller.SourcePresent},
 		{Job: "01L", Image: job.Images[1].Image, State: puller.StateSucceeded, Source: puller.SourcePulled},

@@ -21,8 +21,8 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/pullertest"
-	"github.com/towline/towline/stream"
-	"github.com/towline/towline/stream/transcripts"
+	"github.com/towline/towline/stream/pullstream"
+	"github.com/towline/towline/stream/pullstream/transcripts"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -134,13 +134,13 @@ func events(t *testing.T, recording string) (puller.Job, []puller.Event) {
 	tell(puller.Event{Type: "state", State: puller.StateQueued})
 	tell(puller.Event{Type: "state", State: puller.StateActive, Phase: puller.PhaseResolving, Attempt: 1})
 	tell(puller.Event{Type: "state", State: puller.StateActive, Phase: puller.PhasePulling, Attempt: 1})
-	var progress stream.Progress
+	var progress pullstream.Progress
 	digest := ""
-	layer := func(l stream.Layer) {
+	layer := func(l pullstream.Layer) {
 		totals := progress.Totals(now)
 		tell(puller.Event{Type: "layer", Layer: &l, Progress: &totals})
 	}
-	decoder := stream.NewDecoder(bytes.NewReader(transcripts.Load(recording).Body), 0)
+	decoder := pullstream.NewDecoder(bytes.NewReader(transcripts.Load(recording).Body), 0)
 	for {
 		m, err := decoder.Next()
 		if err == io.EOF {

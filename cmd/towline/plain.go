@@ -6,22 +6,22 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 // plain prints one line per change, for logs: no control characters, nothing
 // that is later overwritten.
 type plain struct {
 	out    io.Writer
-	phases map[string]stream.Phase // of each job's layers, as they were told
-	told   map[string]time.Time    // when each job's totals were
+	phases map[string]pullstream.Phase // of each job's layers, as they were told
+	told   map[string]time.Time        // when each job's totals were
 }
 
 // tellEvery is how often the totals of a long download are told.
 const tellEvery = 10 * time.Second
 
 func newPlain(out io.Writer) *plain {
-	return &plain{out: out, phases: make(map[string]stream.Phase), told: make(map[string]time.Time)}
+	return &plain{out: out, phases: make(map[string]pullstream.Phase), told: make(map[string]time.Time)}
 }
 
 func (d *plain) end() {}
@@ -49,13 +49,13 @@ func (d *plain) layer(j *puller.Job, e puller.Event, say func(string, ...any)) {
 	last, known := d.phases[key]
 	d.phases[key] = e.Layer.Phase
 	switch p := e.Layer.Phase; {
-	case known && p == last, p == stream.Waiting, p == stream.Verifying:
-	case p == stream.Downloading && e.Layer.Total > 0:
+	case known && p == last, p == pullstream.Waiting, p == pullstream.Verifying:
+	case p == pullstream.Downloading && e.Layer.Total > 0:
 		say("layer %s: %s, %s", e.Layer.ID, p, bytesOf(e.Layer.Total))
 	default:
 		say("layer %s: %s", e.Layer.ID, p)
 	}
-	if t := e.Progress; t != nil && e.Layer.Phase == stream.Downloading {
+	if t := e.Progress; t != nil && e.Layer.Phase == pullstream.Downloading {
 		if last, known := d.told[j.ID]; !known {
 			d.told[j.ID] = e.Time
 		} else if e.Time.Sub(last) >= tellEvery {
@@ -97,7 +97,7 @@ func describeEnd(j puller.Job) string {
 	return fmt.Sprintf("pulled, %s, %s in %.1fs", name, bytesOf(r.Downloaded), r.DurationSeconds)
 }
 
-func describeTotals(t stream.Totals) string {
+func describeTotals(t pullstream.Totals) string {
 	s := "downloaded " + bytesOf(t.Downloaded)
 	if t.Total > 0 {
 		s += " of " + bytesOf(t.Total)

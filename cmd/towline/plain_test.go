@@ -8,7 +8,7 @@ import (
 	"unicode"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 func TestPlainTellsOneLinePerChange(t *testing.T) {
@@ -37,11 +37,11 @@ func hostile() (puller.Job, []puller.Event) {
 	failed.State, failed.Error = puller.StateFailed, &puller.JobError{Kind: "not_found" + nasty, Message: nasty}
 	done := job
 	done.Result = &puller.Result{Digest: nasty, Source: puller.SourceUpToDate}
-	totals := &stream.Totals{Downloaded: 1, Total: 2}
+	totals := &pullstream.Totals{Downloaded: 1, Total: 2}
 	return job, []puller.Event{
 		{Type: "state", State: "act" + nasty, Phase: "pul" + nasty},
 		{Type: "notice", Message: "notice " + nasty},
-		{Type: "layer", Layer: &stream.Layer{ID: "aa" + nasty, Phase: stream.Downloading, Total: 2}, Progress: totals},
+		{Type: "layer", Layer: &pullstream.Layer{ID: "aa" + nasty, Phase: pullstream.Downloading, Total: 2}, Progress: totals},
 		{Type: "heartbeat"},
 		{Type: "a type of a newer daemon"},
 		{Type: "result", Result: &failed},

@@ -18,7 +18,7 @@ import (
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/pullertest"
-	"github.com/towline/towline/stream/transcripts"
+	"github.com/towline/towline/stream/pullstream/transcripts"
 )
 
 // inDirectory writes files into a new directory and goes there, with nothing in

@@ -14,7 +14,7 @@ import (
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/pullertest"
-	"github.com/towline/towline/stream/transcripts"
+	"github.com/towline/towline/stream/pullstream/transcripts"
 )
 
 // playFresh makes the engine pull what was recorded.

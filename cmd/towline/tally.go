@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 // tally is how far the images of a prewarm are.
@@ -15,7 +15,7 @@ type tally struct {
 	there    int            // succeeded
 	failed   int
 	canceled int
-	progress stream.Totals
+	progress pullstream.Totals
 }
 
 // newTally counts from the beginning, which is where events begin.

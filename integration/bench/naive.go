@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 // naiveTask is what a naive handler is to do: pull Image on the engine, and tell
@@ -67,8 +67,8 @@ func (n *naive) pull(t naiveTask) error {
 		return err
 	}
 	defer resp.Body.Close()
-	var progress stream.Progress
-	for lines := stream.NewDecoder(resp.Body, stream.MaxLine); ; {
+	var progress pullstream.Progress
+	for lines := pullstream.NewDecoder(resp.Body, pullstream.MaxLine); ; {
 		m, err := lines.Next()
 		if errors.Is(err, io.EOF) {
 			break

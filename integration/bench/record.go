@@ -10,7 +10,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 // The jobs of a store are of two weeks, one after the other.
@@ -60,7 +60,7 @@ func waitingRecord(n, of int) puller.Record {
 func endedRecord(r puller.Record, n int) puller.Record {
 	j := &r.Job
 	j.State, j.Attempt, j.StartedAt, j.FinishedAt = puller.StateSucceeded, 1, j.CreatedAt.Add(1234567*time.Nanosecond), j.CreatedAt.Add(12345678901*time.Nanosecond)
-	j.Progress = &stream.Totals{Downloaded: 123456789, Extracted: 345678901, Total: 123456789, Layers: 7, LayersDone: 7, LayersExisting: 2, Rate: 34567890}
+	j.Progress = &pullstream.Totals{Downloaded: 123456789, Extracted: 345678901, Total: 123456789, Layers: 7, LayersDone: 7, LayersExisting: 2, Rate: 34567890}
 	j.Timings = &puller.Timings{Connection: puller.Connection{Reused: true, IdleSeconds: 1.234567891}, FirstByte: 0.345678912, Stream: 11.234567891, Verify: 0.001234567}
 	tell := func(e puller.Event) {
 		e.Seq, e.Job = r.Events[0].Seq+uint64(len(r.Events)), j.ID

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 // witness checks what readers are told. Most are told the same bytes, so that a
@@ -114,7 +114,7 @@ func (w *witness) event(line []byte) (*told, error) {
 
 // message is event for a line of an engine's pull.
 func (w *witness) message(line []byte) (*told, error) {
-	var m stream.Message
+	var m pullstream.Message
 	if err := json.Unmarshal(line, &m); err != nil {
 		return nil, err
 	}
@@ -124,7 +124,7 @@ func (w *witness) message(line []byte) (*told, error) {
 	t := &told{layer: -1, last: m.ID == "" && strings.HasPrefix(m.Status, "Status: ")}
 	phase := slices.Index([]string{"Waiting", "Downloading", "Verifying Checksum", "Download complete", "Extracting", "Pull complete", "Already exists"}, m.Status)
 	if phase >= 0 {
-		t.layer, t.place = w.layer(m.ID), place(stream.Phase(phase), m.Detail.Current)
+		t.layer, t.place = w.layer(m.ID), place(pullstream.Phase(phase), m.Detail.Current)
 	}
 	return t, nil
 }
@@ -139,7 +139,7 @@ func (w *witness) layer(id string) int {
 }
 
 // place grows as a layer gets on.
-func place(p stream.Phase, current int64) uint64 { return uint64(p)<<56 | uint64(current) }
+func place(p pullstream.Phase, current int64) uint64 { return uint64(p)<<56 | uint64(current) }
 
 // hear takes in what a reader is told, and returns what is wrong with that.
 func (r *reading) hear(t *told) error {
@@ -190,7 +190,7 @@ func (r *reading) check(w *witness) error {
 		return fmt.Errorf("%d numbered events, where others of the job have %d", r.numbered, n)
 	}
 	for _, p := range r.places {
-		if !stream.Phase(p >> 56).Done() {
+		if !pullstream.Phase(p >> 56).Done() {
 			return errors.New("a layer is told of that does not become complete")
 		}
 	}

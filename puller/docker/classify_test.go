@@ -12,14 +12,14 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/pullertest"
-	"github.com/towline/towline/stream"
-	"github.com/towline/towline/stream/transcripts"
+	"github.com/towline/towline/stream/pullstream"
+	"github.com/towline/towline/stream/pullstream/transcripts"
 )
 
 // pull returns the kind of the error that a pull of an image ends with.
 func pull(t *testing.T, e *docker.Engine, image string) (puller.ErrorKind, error) {
 	t.Helper()
-	err := e.Pull(t.Context(), puller.Pull{Image: image}, func(stream.Message) {})
+	err := e.Pull(t.Context(), puller.Pull{Image: image}, func(pullstream.Message) {})
 	return puller.KindOf(err), err
 }
 

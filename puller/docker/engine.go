@@ -18,7 +18,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 // Engine is a puller.Engine on the Docker SDK.
@@ -134,7 +134,7 @@ func (e *Engine) Close() error {
 func (e *Engine) Host() string { return e.host }
 
 // Pull implements puller.Engine.
-func (e *Engine) Pull(ctx context.Context, p puller.Pull, each func(stream.Message)) error {
+func (e *Engine) Pull(ctx context.Context, p puller.Pull, each func(pullstream.Message)) error {
 	fault := func(err error) error { return e.fault(ctx, "pull", p.Image, err) }
 	sdk, err := e.client(ctx)
 	if err != nil {
@@ -150,7 +150,7 @@ func (e *Engine) Pull(ctx context.Context, p puller.Pull, each func(stream.Messa
 	// Closing a body that was not read to its end closes its connection, and
 	// with it the engine's pull.
 	defer body.Close()
-	decoder := stream.NewDecoder(body, 0)
+	decoder := pullstream.NewDecoder(body, 0)
 	var failure error
 	for {
 		m, err := decoder.Next()

@@ -11,7 +11,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 // A proxy before the engine's socket that can't reach it answers by itself.
@@ -46,7 +46,7 @@ func TestAProxysAnswerIsNotTheEngines(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer e.Close()
-			err = e.Pull(t.Context(), puller.Pull{Image: "registry.test/image:v1"}, func(stream.Message) {})
+			err = e.Pull(t.Context(), puller.Pull{Image: "registry.test/image:v1"}, func(pullstream.Message) {})
 			if puller.KindOf(err) != c.kind {
 				t.Errorf("a pull: %v", err)
 			}

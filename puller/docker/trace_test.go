@@ -16,7 +16,7 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/pullertest"
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 const traced = "registry.test/good:v1"
@@ -52,7 +52,7 @@ func trace(t *testing.T, change func(*docker.Options), test func(t *testing.T, e
 	})
 }
 
-func ignore(stream.Message) {}
+func ignore(pullstream.Message) {}
 
 // values returns the metrics as name{label=value,…} and their counts; of a
 // histogram, how many were observed.
@@ -143,7 +143,7 @@ func TestAnUndrainedBodyCostsItsConnectionAndEndsThePull(t *testing.T) {
 		})
 		for n := 1; n <= 5; n++ {
 			ctx, cancel := context.WithCancel(t.Context())
-			err := e.Pull(ctx, puller.Pull{Image: traced}, func(stream.Message) { cancel() })
+			err := e.Pull(ctx, puller.Pull{Image: traced}, func(pullstream.Message) { cancel() })
 			cancel()
 			if puller.KindOf(err) != puller.ErrCanceled {
 				t.Fatal(err)
@@ -192,7 +192,7 @@ func TestAPullIsToldItsConnection(t *testing.T) {
 					t.Error("it is told after the first message")
 				}
 				got = append(got, c)
-			}}, func(stream.Message) { messages++ })
+			}}, func(pullstream.Message) { messages++ })
 			if err != nil {
 				t.Fatal(err)
 			}

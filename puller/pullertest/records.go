@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 // epoch is when the first record is from.
@@ -42,7 +42,7 @@ func EndRecord(r puller.Record, state puller.State, at time.Time) puller.Record 
 	j := &r.Job
 	j.State, j.Attempt, j.StartedAt, j.FinishedAt = state, 2, j.CreatedAt.Add(time.Millisecond), at
 	eta := int64(4)
-	j.Progress = &stream.Totals{Downloaded: 1 << 40, Extracted: 12, Total: 1 << 41, Layers: 3, LayersDone: 2, LayersExisting: 1, Rate: 99, ETASeconds: &eta}
+	j.Progress = &pullstream.Totals{Downloaded: 1 << 40, Extracted: 12, Total: 1 << 41, Layers: 3, LayersDone: 2, LayersExisting: 1, Rate: 99, ETASeconds: &eta}
 	j.Timings = &puller.Timings{Connection: puller.Connection{Reused: true, IdleSeconds: 0.1}, FirstByte: 1.0 / 3, Stream: 2.5, Verify: 1e-9}
 	if state == puller.StateSucceeded {
 		j.Result = &puller.Result{ImageID: "sha256:1", Digest: "sha256:2", Size: 3, Source: puller.SourcePulled, Downloaded: 4, DurationSeconds: 5.000000001}

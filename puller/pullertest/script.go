@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/stream/transcripts"
+	"github.com/towline/towline/stream/pullstream/transcripts"
 )
 
 // A Script plays one pull; the answer ends well when it returns. It runs on

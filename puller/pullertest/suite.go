@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 // Fixture is an engine under test, with images it can be asked for. None of
@@ -53,11 +53,11 @@ func TestEngine(t *testing.T, f Fixture) {
 	t.Run("says why ctx ended", f.testCause)
 }
 
-func (f Fixture) pull(ctx context.Context, p puller.Pull) ([]stream.Message, error) {
+func (f Fixture) pull(ctx context.Context, p puller.Pull) ([]pullstream.Message, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	var heard []stream.Message
-	err := f.Engine.Pull(ctx, p, func(m stream.Message) { heard = append(heard, m) })
+	var heard []pullstream.Message
+	err := f.Engine.Pull(ctx, p, func(m pullstream.Message) { heard = append(heard, m) })
 	return heard, err
 }
 
@@ -83,7 +83,7 @@ func (f Fixture) testPull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var progress stream.Progress
+	var progress pullstream.Progress
 	digest := ""
 	for _, m := range heard {
 		progress.Fold(m, time.Now())
@@ -225,7 +225,7 @@ func (f Fixture) testPlatform(t *testing.T) {
 func (f Fixture) testCancel(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	err := f.Engine.Pull(ctx, puller.Pull{Image: f.Slow}, func(m stream.Message) {
+	err := f.Engine.Pull(ctx, puller.Pull{Image: f.Slow}, func(m pullstream.Message) {
 		if m.Status == "Downloading" {
 			cancel()
 		}

@@ -1,4 +1,4 @@
-package stream_test
+package pullstream_test
 
 import (
 	"fmt"
@@ -7,25 +7,25 @@ import (
 	"testing"
 	"time"
 
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 // model is what a Sum is to be, of a few layers: the furthest that any pull has
 // told of each, added up anew each time.
 type model struct {
 	t      *testing.T
-	sum    stream.CombinedProgress
+	sum    pullstream.CombinedProgress
 	now    time.Time
-	layers map[string]stream.Layer // as the sum last gave them
-	bytes  map[string]int64        // the most that was downloaded of each
-	last   stream.Totals
+	layers map[string]pullstream.Layer // as the sum last gave them
+	bytes  map[string]int64            // the most that was downloaded of each
+	last   pullstream.Totals
 }
 
 func newModel(t *testing.T) *model {
-	return &model{t: t, now: began, layers: map[string]stream.Layer{}, bytes: map[string]int64{}}
+	return &model{t: t, now: began, layers: map[string]pullstream.Layer{}, bytes: map[string]int64{}}
 }
 
-func (m *model) put(told stream.Layer) stream.Layer {
+func (m *model) put(told pullstream.Layer) pullstream.Layer {
 	m.t.Helper()
 	m.now = m.now.Add(100 * time.Millisecond)
 	before, known := m.layers[told.ID]
@@ -39,17 +39,17 @@ func (m *model) put(told stream.Layer) stream.Layer {
 		m.t.Fatalf("%+v, which was done, became %+v, told of %+v", before, got, told)
 	case !known && got.Phase != told.Phase:
 		m.t.Fatalf("the first told was %+v, the sum has %+v", told, got)
-	case got.Phase == stream.Existing && got.Total != 0:
+	case got.Phase == pullstream.Existing && got.Total != 0:
 		m.t.Fatalf("what was there has a size: %+v", got)
-	case known && got.Total < before.Total && got.Phase != stream.Existing:
+	case known && got.Total < before.Total && got.Phase != pullstream.Existing:
 		m.t.Fatalf("%+v shrank to %+v", before, got)
 	}
 	m.layers[told.ID] = got
 	switch {
-	case got.Phase == stream.Existing:
-	case got.Phase >= stream.Verifying:
+	case got.Phase == pullstream.Existing:
+	case got.Phase >= pullstream.Verifying:
 		m.bytes[told.ID] = got.Total
-	case got.Phase == stream.Downloading:
+	case got.Phase == pullstream.Downloading:
 		m.bytes[told.ID] = got.Current
 	}
 	m.check()
@@ -60,7 +60,7 @@ func (m *model) put(told stream.Layer) stream.Layer {
 func (m *model) check() {
 	m.t.Helper()
 	got := m.sum.Totals(m.now, false)
-	want := stream.Totals{Rate: got.Rate, ETASeconds: got.ETASeconds, Extracted: got.Extracted}
+	want := pullstream.Totals{Rate: got.Rate, ETASeconds: got.ETASeconds, Extracted: got.Extracted}
 	for id, l := range m.layers {
 		want.Layers++
 		want.Downloaded += m.bytes[id]
@@ -68,12 +68,12 @@ func (m *model) check() {
 		if l.Phase.Done() {
 			want.LayersDone++
 		}
-		if l.Phase == stream.Existing {
+		if l.Phase == pullstream.Existing {
 			want.LayersExisting++
 		}
 	}
 	for _, l := range m.layers {
-		if l.Total == 0 && l.Phase < stream.Verifying {
+		if l.Total == 0 && l.Phase < pullstream.Verifying {
 			want.Total = 0
 		}
 	}
@@ -100,8 +100,8 @@ func FuzzSum(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m := newModel(t)
 		for ; len(data) >= 4; data = data[4:] {
-			told := stream.Layer{
-				ID: string(rune('a' + data[0]%4)), Phase: stream.Phase(data[1] % 7),
+			told := pullstream.Layer{
+				ID: string(rune('a' + data[0]%4)), Phase: pullstream.Phase(data[1] % 7),
 				Current: int64(int8(data[2])) << (data[0] >> 3), Total: int64(int8(data[3])) << (data[0] >> 3),
 			}
 			m.put(told)
@@ -121,12 +121,12 @@ func TestASumIsOfEachLayerOnceWhateverOrderItsPullsAreToldIn(t *testing.T) {
 		existing := map[string]bool{}
 		type pull struct {
 			layers []int
-			p      *stream.Progress
+			p      *pullstream.Progress
 			at     []int // the step of each layer
 		}
 		var pulls []*pull
 		for range 2 + random.IntN(5) {
-			x := &pull{p: new(stream.Progress)}
+			x := &pull{p: new(pullstream.Progress)}
 			for layer := range 8 {
 				if random.IntN(2) == 0 {
 					x.layers = append(x.layers, layer)
@@ -139,7 +139,7 @@ func TestASumIsOfEachLayerOnceWhateverOrderItsPullsAreToldIn(t *testing.T) {
 			there["layer0"] = true
 		}
 		tell := func(x *pull, line string) {
-			d := stream.NewDecoder(strings.NewReader(line+"\n"), 0)
+			d := pullstream.NewDecoder(strings.NewReader(line+"\n"), 0)
 			message, err := d.Next()
 			if err != nil {
 				t.Fatal(err)
@@ -152,7 +152,7 @@ func TestASumIsOfEachLayerOnceWhateverOrderItsPullsAreToldIn(t *testing.T) {
 			left = false
 			for _, x := range pulls {
 				if random.IntN(20) == 0 { // it is tried again
-					x.p, x.at = new(stream.Progress), make([]int, len(x.layers))
+					x.p, x.at = new(pullstream.Progress), make([]int, len(x.layers))
 				}
 				for i, layer := range x.layers {
 					id := fmt.Sprintf("layer%d", layer)
@@ -189,7 +189,7 @@ func TestASumIsOfEachLayerOnceWhateverOrderItsPullsAreToldIn(t *testing.T) {
 				}
 			}
 		}
-		var want stream.Totals
+		var want pullstream.Totals
 		for id, n := range downloaded {
 			want.Downloaded += n
 			want.Total += n
@@ -213,19 +213,19 @@ func TestASumIsOfEachLayerOnceWhateverOrderItsPullsAreToldIn(t *testing.T) {
 func TestALayerThatIsDoneIsNotOpenedAgain(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		told []stream.Layer
-		want stream.Totals
+		told []pullstream.Layer
+		want pullstream.Totals
 	}{
-		{"whole before its size was told", []stream.Layer{{Phase: stream.Complete}, {Phase: stream.Downloading, Current: 300, Total: 1000}}, stream.Totals{}},
-		{"told larger", []stream.Layer{{Phase: stream.Complete, Current: 1000, Total: 1000}, {Phase: stream.Downloading, Current: 300, Total: 2000}}, stream.Totals{Downloaded: 1000, Extracted: 1000, Total: 1000}},
-		{"there, and then pulled", []stream.Layer{{Phase: stream.Existing}, {Phase: stream.Downloading, Current: 300, Total: 1000}}, stream.Totals{LayersExisting: 1}},
-		{"pulled, and then there", []stream.Layer{{Phase: stream.Downloading, Current: 300, Total: 1000}, {Phase: stream.Existing}}, stream.Totals{Downloaded: 1000, Extracted: 1000, Total: 1000}},
-		{"expected, and there", []stream.Layer{{ID: "expect", Total: 500}, {Phase: stream.Existing}}, stream.Totals{LayersExisting: 1}},
-		{"there, and expected by another", []stream.Layer{{Phase: stream.Existing}, {ID: "expect", Total: 500}}, stream.Totals{LayersExisting: 1}},
-		{"whole, and expected by another", []stream.Layer{{Phase: stream.Complete, Current: 10, Total: 10}, {ID: "expect", Total: 500}}, stream.Totals{Downloaded: 10, Extracted: 10, Total: 10}},
+		{"whole before its size was told", []pullstream.Layer{{Phase: pullstream.Complete}, {Phase: pullstream.Downloading, Current: 300, Total: 1000}}, pullstream.Totals{}},
+		{"told larger", []pullstream.Layer{{Phase: pullstream.Complete, Current: 1000, Total: 1000}, {Phase: pullstream.Downloading, Current: 300, Total: 2000}}, pullstream.Totals{Downloaded: 1000, Extracted: 1000, Total: 1000}},
+		{"there, and then pulled", []pullstream.Layer{{Phase: pullstream.Existing}, {Phase: pullstream.Downloading, Current: 300, Total: 1000}}, pullstream.Totals{LayersExisting: 1}},
+		{"pulled, and then there", []pullstream.Layer{{Phase: pullstream.Downloading, Current: 300, Total: 1000}, {Phase: pullstream.Existing}}, pullstream.Totals{Downloaded: 1000, Extracted: 1000, Total: 1000}},
+		{"expected, and there", []pullstream.Layer{{ID: "expect", Total: 500}, {Phase: pullstream.Existing}}, pullstream.Totals{LayersExisting: 1}},
+		{"there, and expected by another", []pullstream.Layer{{Phase: pullstream.Existing}, {ID: "expect", Total: 500}}, pullstream.Totals{LayersExisting: 1}},
+		{"whole, and expected by another", []pullstream.Layer{{Phase: pullstream.Complete, Current: 10, Total: 10}, {ID: "expect", Total: 500}}, pullstream.Totals{Downloaded: 10, Extracted: 10, Total: 10}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var s stream.CombinedProgress
+			var s pullstream.CombinedProgress
 			for _, l := range c.told {
 				if l.ID == "expect" {
 					s.Expect("a", l.Total)
@@ -243,28 +243,28 @@ func TestALayerThatIsDoneIsNotOpenedAgain(t *testing.T) {
 }
 
 func TestWhatIsExpectedIsPartOfTheTotalBeforeItIsTold(t *testing.T) {
-	var s stream.CombinedProgress
+	var s pullstream.CombinedProgress
 	s.Expect("a", 1000)
 	s.Expect("b", 500)
 	s.Expect("a", 1000)
 	s.Expect("c", -5) // a size that is none is unknown
-	if got := s.Totals(began, false); got != (stream.Totals{Layers: 3}) {
+	if got := s.Totals(began, false); got != (pullstream.Totals{Layers: 3}) {
 		t.Errorf("the totals are %+v", got)
 	}
-	s.Put(stream.Layer{ID: "c", Phase: stream.Existing}, began)
-	s.Put(stream.Layer{ID: "a", Phase: stream.Downloading, Current: 300}, began)
-	if got := s.Totals(began, false); got != (stream.Totals{Layers: 3, LayersDone: 1, LayersExisting: 1, Downloaded: 300, Total: 1500}) {
+	s.Put(pullstream.Layer{ID: "c", Phase: pullstream.Existing}, began)
+	s.Put(pullstream.Layer{ID: "a", Phase: pullstream.Downloading, Current: 300}, began)
+	if got := s.Totals(began, false); got != (pullstream.Totals{Layers: 3, LayersDone: 1, LayersExisting: 1, Downloaded: 300, Total: 1500}) {
 		t.Errorf("the totals are %+v", got)
 	}
 }
 
 // An engine that makes up layers takes neither all memory nor the sum with it.
 func TestASumIsOfSoManyLayers(t *testing.T) {
-	var s stream.CombinedProgress
+	var s pullstream.CombinedProgress
 	for i := range 100_100 {
-		s.Put(stream.Layer{ID: fmt.Sprint(i), Phase: stream.Downloading, Current: 1 << 62, Total: 1 << 62}, began)
+		s.Put(pullstream.Layer{ID: fmt.Sprint(i), Phase: pullstream.Downloading, Current: 1 << 62, Total: 1 << 62}, began)
 	}
-	long := stream.Layer{ID: strings.Repeat("a", 200), Phase: stream.Complete, Total: 5}
+	long := pullstream.Layer{ID: strings.Repeat("a", 200), Phase: pullstream.Complete, Total: 5}
 	if got := s.Put(long, began); got != long {
 		t.Errorf("it is passed on as %+v", got)
 	}
@@ -274,11 +274,11 @@ func TestASumIsOfSoManyLayers(t *testing.T) {
 }
 
 func TestASumHasARateAndAnEndInSight(t *testing.T) {
-	var s stream.CombinedProgress
+	var s pullstream.CombinedProgress
 	now := began
 	for i := range int64(5) {
-		s.Put(stream.Layer{ID: "a", Phase: stream.Downloading, Current: i * 1000, Total: 10_000}, now)
-		s.Put(stream.Layer{ID: "b", Phase: stream.Downloading, Current: i * 500, Total: 5000}, now)
+		s.Put(pullstream.Layer{ID: "a", Phase: pullstream.Downloading, Current: i * 1000, Total: 10_000}, now)
+		s.Put(pullstream.Layer{ID: "b", Phase: pullstream.Downloading, Current: i * 500, Total: 5000}, now)
 		now = now.Add(time.Second)
 	}
 	got := s.Totals(now, false)

@@ -1,4 +1,4 @@
-package stream_test
+package pullstream_test
 
 import (
 	"bytes"
@@ -13,8 +13,8 @@ import (
 	"testing/iotest"
 	"time"
 
-	"github.com/towline/towline/stream"
-	"github.com/towline/towline/stream/transcripts"
+	"github.com/towline/towline/stream/pullstream"
+	"github.com/towline/towline/stream/pullstream/transcripts"
 )
 
 // pieces gives at most n bytes a read.
@@ -41,60 +41,60 @@ var chunkings = []struct {
 func TestDecoderReadsTheSameHoweverTheBytesArrive(t *testing.T) {
 	reset := errors.New("connection reset")
 	wrapped := fmt.Errorf("proxy: %w", io.EOF)
-	text := func(status string) stream.Message { return stream.Message{Status: status} }
+	text := func(status string) pullstream.Message { return pullstream.Message{Status: status} }
 	long := strings.Repeat("x", 300)
 	tests := []struct {
 		name   string
 		in     string
 		after  error // what the reader says after in; nil is io.EOF
-		want   []stream.Message
-		err    error               // io.EOF where nil
-		syntax *stream.SyntaxError // its Err is only checked to be there
+		want   []pullstream.Message
+		err    error                   // io.EOF where nil
+		syntax *pullstream.SyntaxError // its Err is only checked to be there
 	}{
 		{name: "nothing"},
-		{name: "lines", in: `{"status":"a"}` + "\n" + `{"status":"b"}` + "\n", want: []stream.Message{text("a"), text("b")}},
-		{name: "carriage returns", in: "{\"status\":\"a\"}\r\n{\"status\":\"b\"}\r\n", want: []stream.Message{text("a"), text("b")}},
-		{name: "blank lines", in: "\n\r\n  \t\n{\"status\":\"a\"}\n\n\n", want: []stream.Message{text("a")}},
-		{name: "space around", in: "  {\"status\" : \"a\"}\t \n", want: []stream.Message{text("a")}},
-		{name: "unknown fields", in: `{"new":{"deep":[1,{"status":"no"}]},"status":"a","progress":"[=>  ]"}` + "\n", want: []stream.Message{text("a")}},
-		{name: "absent fields", in: "{}\n{\"id\":null,\"progressDetail\":null}\n", want: []stream.Message{{}, {}}},
+		{name: "lines", in: `{"status":"a"}` + "\n" + `{"status":"b"}` + "\n", want: []pullstream.Message{text("a"), text("b")}},
+		{name: "carriage returns", in: "{\"status\":\"a\"}\r\n{\"status\":\"b\"}\r\n", want: []pullstream.Message{text("a"), text("b")}},
+		{name: "blank lines", in: "\n\r\n  \t\n{\"status\":\"a\"}\n\n\n", want: []pullstream.Message{text("a")}},
+		{name: "space around", in: "  {\"status\" : \"a\"}\t \n", want: []pullstream.Message{text("a")}},
+		{name: "unknown fields", in: `{"new":{"deep":[1,{"status":"no"}]},"status":"a","progress":"[=>  ]"}` + "\n", want: []pullstream.Message{text("a")}},
+		{name: "absent fields", in: "{}\n{\"id\":null,\"progressDetail\":null}\n", want: []pullstream.Message{{}, {}}},
 		{
 			name: "every field",
 			in:   `{"status":"Extracting","id":"0123456789ab","progressDetail":{"current":7,"total":-1,"units":"s"},"error":"old","errorDetail":{"code":9,"message":"new"},"aux":{"ID": "x"}}` + "\n",
-			want: []stream.Message{{
-				Status: "Extracting", ID: "0123456789ab", Detail: stream.Detail{Current: 7, Total: -1, Units: "s"},
-				Error: "old", ErrorDetail: &stream.ErrorDetail{Code: 9, Message: "new"}, Aux: []byte(`{"ID": "x"}`),
+			want: []pullstream.Message{{
+				Status: "Extracting", ID: "0123456789ab", Detail: pullstream.Detail{Current: 7, Total: -1, Units: "s"},
+				Error: "old", ErrorDetail: &pullstream.ErrorDetail{Code: 9, Message: "new"}, Aux: []byte(`{"ID": "x"}`),
 			}},
 		},
 		{
 			name: "a full line before an empty one",
 			in: `{"status":"a","id":"b","progressDetail":{"current":1,"total":2,"units":"s"},"error":"c","errorDetail":{"message":"d"},"aux":1}` +
 				"\n{}\n" + `{"progressDetail":{"current":3},"errorDetail":{}}` + "\n",
-			want: []stream.Message{
-				{Status: "a", ID: "b", Detail: stream.Detail{Current: 1, Total: 2, Units: "s"}, Error: "c", ErrorDetail: &stream.ErrorDetail{Message: "d"}, Aux: []byte("1")},
+			want: []pullstream.Message{
+				{Status: "a", ID: "b", Detail: pullstream.Detail{Current: 1, Total: 2, Units: "s"}, Error: "c", ErrorDetail: &pullstream.ErrorDetail{Message: "d"}, Aux: []byte("1")},
 				{},
-				{Detail: stream.Detail{Current: 3}, ErrorDetail: &stream.ErrorDetail{}},
+				{Detail: pullstream.Detail{Current: 3}, ErrorDetail: &pullstream.ErrorDetail{}},
 			},
 		},
-		{name: "bytes that are not UTF-8", in: "{\"status\":\"a\xff\xc3b\"}\n", want: []stream.Message{text("a\ufffd\ufffdb")}},
-		{name: "objects that share a line", in: `{"status":"a"}{"status":"b"} {"status":"c"}` + "\n" + `{"status":"d"}`, want: []stream.Message{text("a"), text("b"), text("c"), text("d")}},
-		{name: "a whole last line without a newline", in: "{\"status\":\"a\"}\n{\"status\":\"b\"}", want: []stream.Message{text("a"), text("b")}},
-		{name: "a cut last line", in: "{\"status\":\"a\"}\n{\"status\":\"b", want: []stream.Message{text("a")}, err: io.ErrUnexpectedEOF},
+		{name: "bytes that are not UTF-8", in: "{\"status\":\"a\xff\xc3b\"}\n", want: []pullstream.Message{text("a\ufffd\ufffdb")}},
+		{name: "objects that share a line", in: `{"status":"a"}{"status":"b"} {"status":"c"}` + "\n" + `{"status":"d"}`, want: []pullstream.Message{text("a"), text("b"), text("c"), text("d")}},
+		{name: "a whole last line without a newline", in: "{\"status\":\"a\"}\n{\"status\":\"b\"}", want: []pullstream.Message{text("a"), text("b")}},
+		{name: "a cut last line", in: "{\"status\":\"a\"}\n{\"status\":\"b", want: []pullstream.Message{text("a")}, err: io.ErrUnexpectedEOF},
 		{name: "a last line cut in a literal", in: `{"aux":tr`, err: io.ErrUnexpectedEOF},
-		{name: "a cut second object", in: `{"status":"a"}{`, want: []stream.Message{text("a")}, err: io.ErrUnexpectedEOF},
-		{name: "a line cut by its newline", in: "{\"status\":\n", syntax: &stream.SyntaxError{Line: 1, Text: `{"status":`}},
-		{name: "a line cut by its newline with more after it", in: "{}\n{\"status\":\n{\"status\":\"b\"}\n", want: []stream.Message{{}}, syntax: &stream.SyntaxError{Line: 2, Text: `{"status":`}},
-		{name: "garbage", in: "{}\n\n<html>\n{}\n", want: []stream.Message{{}}, syntax: &stream.SyntaxError{Line: 3, Text: "<html>"}},
-		{name: "garbage without a newline", in: "502 Bad Gateway", syntax: &stream.SyntaxError{Line: 1, Text: "502 Bad Gateway"}},
-		{name: "long garbage is clipped", in: long + "\n", syntax: &stream.SyntaxError{Line: 1, Text: long[:200]}},
-		{name: "garbage after an object", in: `{"status":"a"}, {}` + "\n", want: []stream.Message{text("a")}, syntax: &stream.SyntaxError{Line: 1, Text: ", {}"}},
-		{name: "no object", in: "[{}]\n", syntax: &stream.SyntaxError{Line: 1, Text: "[{}]"}},
-		{name: "a field of another type", in: "{\"status\":[]}\n", syntax: &stream.SyntaxError{Line: 1, Text: `{"status":[]}`}},
-		{name: "bad syntax", in: "{status:1}\n", syntax: &stream.SyntaxError{Line: 1, Text: "{status:1}"}},
-		{name: "a failed read", in: "{\"status\":\"a\"}\n", after: reset, want: []stream.Message{text("a")}, err: reset},
-		{name: "a failed read inside a line", in: "{\"status\":\"a\"}\n{\"status\":\"b\"}\n{\"sta", after: reset, want: []stream.Message{text("a"), text("b")}, err: reset},
-		{name: "a body cut between lines", in: "{\"status\":\"a\"}\n", after: io.ErrUnexpectedEOF, want: []stream.Message{text("a")}, err: io.ErrUnexpectedEOF},
-		{name: "an end that the reader calls a failure", in: "{}\n", after: wrapped, want: []stream.Message{{}}, err: wrapped},
+		{name: "a cut second object", in: `{"status":"a"}{`, want: []pullstream.Message{text("a")}, err: io.ErrUnexpectedEOF},
+		{name: "a line cut by its newline", in: "{\"status\":\n", syntax: &pullstream.SyntaxError{Line: 1, Text: `{"status":`}},
+		{name: "a line cut by its newline with more after it", in: "{}\n{\"status\":\n{\"status\":\"b\"}\n", want: []pullstream.Message{{}}, syntax: &pullstream.SyntaxError{Line: 2, Text: `{"status":`}},
+		{name: "garbage", in: "{}\n\n<html>\n{}\n", want: []pullstream.Message{{}}, syntax: &pullstream.SyntaxError{Line: 3, Text: "<html>"}},
+		{name: "garbage without a newline", in: "502 Bad Gateway", syntax: &pullstream.SyntaxError{Line: 1, Text: "502 Bad Gateway"}},
+		{name: "long garbage is clipped", in: long + "\n", syntax: &pullstream.SyntaxError{Line: 1, Text: long[:200]}},
+		{name: "garbage after an object", in: `{"status":"a"}, {}` + "\n", want: []pullstream.Message{text("a")}, syntax: &pullstream.SyntaxError{Line: 1, Text: ", {}"}},
+		{name: "no object", in: "[{}]\n", syntax: &pullstream.SyntaxError{Line: 1, Text: "[{}]"}},
+		{name: "a field of another type", in: "{\"status\":[]}\n", syntax: &pullstream.SyntaxError{Line: 1, Text: `{"status":[]}`}},
+		{name: "bad syntax", in: "{status:1}\n", syntax: &pullstream.SyntaxError{Line: 1, Text: "{status:1}"}},
+		{name: "a failed read", in: "{\"status\":\"a\"}\n", after: reset, want: []pullstream.Message{text("a")}, err: reset},
+		{name: "a failed read inside a line", in: "{\"status\":\"a\"}\n{\"status\":\"b\"}\n{\"sta", after: reset, want: []pullstream.Message{text("a"), text("b")}, err: reset},
+		{name: "a body cut between lines", in: "{\"status\":\"a\"}\n", after: io.ErrUnexpectedEOF, want: []pullstream.Message{text("a")}, err: io.ErrUnexpectedEOF},
+		{name: "an end that the reader calls a failure", in: "{}\n", after: wrapped, want: []pullstream.Message{{}}, err: wrapped},
 		{name: "a failed read at once", after: context.Canceled, err: context.Canceled},
 	}
 	for _, test := range tests {
@@ -117,7 +117,7 @@ func TestDecoderReadsTheSameHoweverTheBytesArrive(t *testing.T) {
 					}
 					return
 				}
-				var syntax *stream.SyntaxError
+				var syntax *pullstream.SyntaxError
 				if !errors.As(err, &syntax) {
 					t.Fatalf("ended with %v, want a syntax error", err)
 				}
@@ -136,13 +136,13 @@ func TestDecoderErrorsStay(t *testing.T) {
 		"garbage":   "{}\nno\n{}\n",
 		"too long":  "{}\n" + strings.Repeat(" ", 99) + "\n{}\n",
 	} {
-		d := stream.NewDecoder(strings.NewReader(in), 50)
+		d := pullstream.NewDecoder(strings.NewReader(in), 50)
 		if _, err := d.Next(); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		_, first := d.Next()
 		for range 3 {
-			if m, err := d.Next(); err == nil || err != first || !reflect.DeepEqual(m, stream.Message{}) {
+			if m, err := d.Next(); err == nil || err != first || !reflect.DeepEqual(m, pullstream.Message{}) {
 				t.Errorf("%s: %v was followed by %+v, %v", name, first, m, err)
 			}
 		}
@@ -152,11 +152,11 @@ func TestDecoderErrorsStay(t *testing.T) {
 func TestDecoderTakesLinesUpToItsCap(t *testing.T) {
 	const limit = 10_000 // above the size of one read
 	for _, chunking := range chunkings {
-		for size, want := range map[int]error{limit: io.EOF, limit + 1: stream.ErrLineTooLong} {
+		for size, want := range map[int]error{limit: io.EOF, limit + 1: pullstream.ErrLineTooLong} {
 			for _, end := range []string{"\n", ""} {
 				line := `{"status":"` + strings.Repeat("x", size-len(`{"status":""}`)) + `"}` + end
 				got, err := readAll(chunking.of(strings.NewReader("{}\n"+line)), limit)
-				if err != want || len(got) != map[error]int{io.EOF: 2, stream.ErrLineTooLong: 1}[want] {
+				if err != want || len(got) != map[error]int{io.EOF: 2, pullstream.ErrLineTooLong: 1}[want] {
 					t.Errorf("%s: a line of %d bytes%q gave %d messages and %v", chunking.name, size, end, len(got), err)
 				}
 			}
@@ -179,13 +179,13 @@ func (e *endless) Read(b []byte) (int, error) {
 }
 
 func TestDecoderMemoryIsBoundedWhenALineNeverEnds(t *testing.T) {
-	for _, limit := range []int{100, 64 << 10, stream.MaxLine} {
+	for _, limit := range []int{100, 64 << 10, pullstream.MaxLine} {
 		r := &endless{text: `{"status":"`}
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		_, err := stream.NewDecoder(r, limit).Next()
+		_, err := pullstream.NewDecoder(r, limit).Next()
 		runtime.ReadMemStats(&after)
-		if err != stream.ErrLineTooLong {
+		if err != pullstream.ErrLineTooLong {
 			t.Errorf("cap %d: got %v", limit, err)
 		}
 		if most := limit + 8<<10; r.read > most {
@@ -199,7 +199,7 @@ func TestDecoderMemoryIsBoundedWhenALineNeverEnds(t *testing.T) {
 
 func TestDecoderMemoryIsBoundedWhenAStreamNeverEnds(t *testing.T) {
 	r := &endless{text: `{"status":"` + strings.Repeat("x", 1000) + `"}` + "\n"}
-	d := stream.NewDecoder(r, 0)
+	d := pullstream.NewDecoder(r, 0)
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
@@ -221,7 +221,7 @@ func TestDecoderSurvivesDeepNesting(t *testing.T) {
 	for _, field := range []string{"aux", "unknown", "status"} {
 		for _, bracket := range []string{"[", `{"a":`} {
 			_, err := readAll(strings.NewReader(`{"`+field+`":`+strings.Repeat(bracket, levels)+"\n"), 0)
-			if syntax, ok := errors.AsType[*stream.SyntaxError](err); !ok || len(syntax.Text) > 200 {
+			if syntax, ok := errors.AsType[*pullstream.SyntaxError](err); !ok || len(syntax.Text) > 200 {
 				t.Errorf("%d levels of %s in %s gave %.300v", levels, bracket, field, err)
 			}
 		}
@@ -254,7 +254,7 @@ func TestFailureBelievesErrorDetailFirst(t *testing.T) {
 }
 
 func TestDigestIsReadFromItsOwnLineOnly(t *testing.T) {
-	for want, m := range map[string]stream.Message{
+	for want, m := range map[string]pullstream.Message{
 		"sha256:abc": {Status: "Digest: sha256:abc "},
 		"":           {Status: "Digest: sha256:abc", ID: "0123456789ab"},
 	} {
@@ -262,7 +262,7 @@ func TestDigestIsReadFromItsOwnLineOnly(t *testing.T) {
 			t.Errorf("%+v: got %q, want %q", m, got, want)
 		}
 	}
-	if got := (&stream.Message{Status: "Status: Digest: x"}).Digest(); got != "" {
+	if got := (&pullstream.Message{Status: "Status: Digest: x"}).Digest(); got != "" {
 		t.Errorf("got %q from a status line", got)
 	}
 }
@@ -323,10 +323,10 @@ func FuzzDecoder(f *testing.F) {
 				t.Errorf("%s: got %d messages and %v; all at once %d and %v", chunking.name, len(got), err, len(want), end)
 			}
 		}
-		if _, ok := errors.AsType[*stream.SyntaxError](end); !ok && end != io.EOF && end != io.ErrUnexpectedEOF && end != stream.ErrLineTooLong && (end != context.Canceled || !fails) {
+		if _, ok := errors.AsType[*pullstream.SyntaxError](end); !ok && end != io.EOF && end != io.ErrUnexpectedEOF && end != pullstream.ErrLineTooLong && (end != context.Canceled || !fails) {
 			t.Errorf("ended with an error of no kind: %v", end)
 		}
-		var p stream.Progress
+		var p pullstream.Progress
 		for _, m := range want {
 			m.Failure()
 			m.Digest()
@@ -354,8 +354,8 @@ func Example() {
 {"status":"Extracting","progressDetail":{"current":1,"units":"s"},"id":"a1b2c3d4e5f6"}
 {"errorDetail":{"message":"no space left on device"},"error":"no space left on device"}
 `)
-	decoder := stream.NewDecoder(body, 0)
-	var progress stream.Progress
+	decoder := pullstream.NewDecoder(body, 0)
+	var progress pullstream.Progress
 	for {
 		message, err := decoder.Next()
 		if err == io.EOF {

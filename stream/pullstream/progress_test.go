@@ -1,4 +1,4 @@
-package stream_test
+package pullstream_test
 
 import (
 	"bytes"
@@ -12,12 +12,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/towline/towline/stream"
-	"github.com/towline/towline/stream/transcripts"
+	"github.com/towline/towline/stream/pullstream"
+	"github.com/towline/towline/stream/pullstream/transcripts"
 )
 
 // lines decodes a stream that has nothing wrong with it.
-func lines(t *testing.T, text ...string) []stream.Message {
+func lines(t *testing.T, text ...string) []pullstream.Message {
 	t.Helper()
 	all, err := readAll(strings.NewReader(strings.Join(text, "\n")), 0)
 	if err != io.EOF {
@@ -27,8 +27,8 @@ func lines(t *testing.T, text ...string) []stream.Message {
 }
 
 // work is a line about a layer, with its current and total if given.
-func work(id, status string, counts ...int64) stream.Message {
-	m := stream.Message{ID: id, Status: status}
+func work(id, status string, counts ...int64) pullstream.Message {
+	m := pullstream.Message{ID: id, Status: status}
 	if len(counts) > 0 {
 		m.Detail.Current = counts[0]
 	}
@@ -38,8 +38,8 @@ func work(id, status string, counts ...int64) stream.Message {
 	return m
 }
 
-func seconds(id string, n int64) stream.Message {
-	return stream.Message{ID: id, Status: "Extracting", Detail: stream.Detail{Current: n, Units: "s"}}
+func seconds(id string, n int64) pullstream.Message {
+	return pullstream.Message{ID: id, Status: "Extracting", Detail: pullstream.Detail{Current: n, Units: "s"}}
 }
 
 func TestRecordingsFoldIntoTheirGoldenProgress(t *testing.T) {
@@ -62,8 +62,8 @@ func account(t *testing.T, r transcripts.Recording) []byte {
 		fmt.Fprintf(&out, "refused: %d %s\n", r.Status, refusal.Message)
 		return out.Bytes()
 	}
-	d := stream.NewDecoder(open(r), 0)
-	var p stream.Progress
+	d := pullstream.NewDecoder(open(r), 0)
+	var p pullstream.Progress
 	now := began
 	for n := 1; ; n++ {
 		m, err := d.Next()
@@ -105,16 +105,16 @@ func account(t *testing.T, r transcripts.Recording) []byte {
 // progress, whatever the engine says and in whatever order.
 type foreman struct {
 	t      *testing.T
-	p      stream.Progress
+	p      pullstream.Progress
 	now    time.Time
-	layers []stream.Layer
-	totals stream.Totals
+	layers []pullstream.Layer
+	totals pullstream.Totals
 	size   int64            // the last total that was known
 	heard  map[string]int64 // the count of bytes that was last heard of each layer
 	fallen map[string]bool  // the count was at times below one before it
 }
 
-func (f *foreman) fold(m stream.Message) stream.Change {
+func (f *foreman) fold(m pullstream.Message) pullstream.Change {
 	f.t.Helper()
 	f.now = f.now.Add(100 * time.Millisecond)
 	again := f.again(m)
@@ -139,18 +139,18 @@ func (f *foreman) fold(m stream.Message) stream.Change {
 // again notes a message's count of bytes, and reports whether it rises in a
 // layer whose count has fallen before: work that is done again gets on, though
 // the layer shows nothing of it until it has come as far as before.
-func (f *foreman) again(m stream.Message) bool {
+func (f *foreman) again(m pullstream.Message) bool {
 	if f.heard == nil {
 		f.heard, f.fallen = map[string]int64{}, map[string]bool{}
 	}
 	if m.Detail.Units != "" || m.Status != "Downloading" && m.Status != "Extracting" {
 		return false
 	}
-	var l stream.Layer
-	if i := slices.IndexFunc(f.layers, func(l stream.Layer) bool { return l.ID == m.ID }); i >= 0 {
+	var l pullstream.Layer
+	if i := slices.IndexFunc(f.layers, func(l pullstream.Layer) bool { return l.ID == m.ID }); i >= 0 {
 		l = f.layers[i]
 	}
-	if m.Status == "Downloading" && l.Phase > stream.Downloading || l.Phase > stream.Extracting {
+	if m.Status == "Downloading" && l.Phase > pullstream.Downloading || l.Phase > pullstream.Extracting {
 		return false // that is over
 	}
 	last, current := f.heard[m.ID], max(0, m.Detail.Current)
@@ -162,11 +162,11 @@ func (f *foreman) again(m stream.Message) bool {
 }
 
 // compare returns the IDs of the layers that changed.
-func (f *foreman) compare(layers []stream.Layer) string {
+func (f *foreman) compare(layers []pullstream.Layer) string {
 	f.t.Helper()
 	var changed []string
 	for i, l := range layers {
-		var was stream.Layer
+		var was pullstream.Layer
 		if i < len(f.layers) {
 			was = f.layers[i]
 		}
@@ -234,7 +234,7 @@ func TestProgressNeverRunsBackwards(t *testing.T) {
 		}
 		t.Run(r.Name, func(t *testing.T) {
 			all, _ := readAll(open(r), 0)
-			run := func(all []stream.Message) *foreman {
+			run := func(all []pullstream.Message) *foreman {
 				f := &foreman{t: t, now: began}
 				for _, m := range all {
 					f.fold(m)
@@ -274,7 +274,7 @@ func TestProgressNeverRunsBackwardsWhateverTheEngineSays(t *testing.T) {
 	for seed := range uint64(2000) {
 		random := rand.New(rand.NewPCG(seed, 2))
 		f := &foreman{t: t, now: began}
-		var said []stream.Message
+		var said []pullstream.Message
 		for range 30 {
 			m := work(fmt.Sprint("layer", random.IntN(3)), statuses[random.IntN(len(statuses))], counts[random.IntN(len(counts))], counts[random.IntN(len(counts))])
 			if random.IntN(6) == 0 {
@@ -300,11 +300,11 @@ func TestTheTagOfTheFirstLineIsNoLayer(t *testing.T) {
 		`{"aux":{"ID":"sha256:abc"}}`,
 		`{"message":"no such image"}`,
 	) {
-		if change := f.fold(m); change != (stream.Change{}) {
+		if change := f.fold(m); change != (pullstream.Change{}) {
 			t.Errorf("%+v gave %+v", m, change)
 		}
 	}
-	if !reflect.DeepEqual(f.totals, stream.Totals{}) {
+	if !reflect.DeepEqual(f.totals, pullstream.Totals{}) {
 		t.Errorf("got %+v", f.totals)
 	}
 }
@@ -312,7 +312,7 @@ func TestTheTagOfTheFirstLineIsNoLayer(t *testing.T) {
 func TestARetryGivesOneNoticeACountdownAndNothingRunsBackwards(t *testing.T) {
 	f := &foreman{t: t, now: began}
 	steps := []struct {
-		m        stream.Message
+		m        pullstream.Message
 		notice   string
 		current  int64 // of the new state; -1: there is none
 		advanced bool
@@ -345,7 +345,7 @@ func TestAWarningGivesOneNotice(t *testing.T) {
 	const warning = "[DEPRECATION NOTICE] schema 1 is going away"
 	f := &foreman{t: t, now: began}
 	var notices []string
-	for _, m := range []stream.Message{
+	for _, m := range []pullstream.Message{
 		{Status: warning}, {Status: warning}, work("a", "Pulling fs layer"), {Status: warning}, {Status: "another"},
 		{Status: "Trying to pull example.org/a..."}, {ID: "a", Status: "Layer of a kind unknown"},
 	} {
@@ -365,21 +365,21 @@ func TestAWarningGivesOneNotice(t *testing.T) {
 func TestAnEngineThatOnlyTalksDoesNotAdvance(t *testing.T) {
 	tests := []struct {
 		name  string
-		first stream.Message
-		then  []stream.Message
+		first pullstream.Message
+		then  []pullstream.Message
 		want  bool
 	}{
-		{"a new layer", work("a", "Waiting"), []stream.Message{work("b", "Waiting")}, true},
-		{"a new phase", work("a", "Downloading", 5, 9), []stream.Message{work("a", "Download complete")}, true},
-		{"more bytes", work("a", "Downloading", 5, 9), []stream.Message{work("a", "Downloading", 6, 9)}, true},
-		{"more bytes extracted", work("a", "Extracting", 5, 9), []stream.Message{work("a", "Extracting", 6, 9)}, true},
-		{"the same line", work("a", "Downloading", 5, 9), []stream.Message{work("a", "Downloading", 5, 9), work("a", "Downloading", 5, 9)}, false},
-		{"fewer bytes", work("a", "Downloading", 5, 9), []stream.Message{work("a", "Downloading", 4, 9)}, false},
-		{"a size told late", work("a", "Downloading", 5), []stream.Message{work("a", "Downloading", 5, 9)}, false},
-		{"seconds", seconds("a", 1), []stream.Message{seconds("a", 1), seconds("a", 2), seconds("a", 600)}, false},
-		{"an earlier phase", work("a", "Extracting", 5, 9), []stream.Message{work("a", "Waiting"), work("a", "Downloading", 9, 9)}, false},
-		{"a layer that is done", work("a", "Pull complete"), []stream.Message{work("a", "Pull complete"), work("a", "Downloading", 1, 9), seconds("a", 3)}, false},
-		{"words", work("a", "Waiting"), []stream.Message{{Status: "Digest: sha256:abc"}, {Status: "a warning"}, {ID: "a", Status: "Thinking"}}, false},
+		{"a new layer", work("a", "Waiting"), []pullstream.Message{work("b", "Waiting")}, true},
+		{"a new phase", work("a", "Downloading", 5, 9), []pullstream.Message{work("a", "Download complete")}, true},
+		{"more bytes", work("a", "Downloading", 5, 9), []pullstream.Message{work("a", "Downloading", 6, 9)}, true},
+		{"more bytes extracted", work("a", "Extracting", 5, 9), []pullstream.Message{work("a", "Extracting", 6, 9)}, true},
+		{"the same line", work("a", "Downloading", 5, 9), []pullstream.Message{work("a", "Downloading", 5, 9), work("a", "Downloading", 5, 9)}, false},
+		{"fewer bytes", work("a", "Downloading", 5, 9), []pullstream.Message{work("a", "Downloading", 4, 9)}, false},
+		{"a size told late", work("a", "Downloading", 5), []pullstream.Message{work("a", "Downloading", 5, 9)}, false},
+		{"seconds", seconds("a", 1), []pullstream.Message{seconds("a", 1), seconds("a", 2), seconds("a", 600)}, false},
+		{"an earlier phase", work("a", "Extracting", 5, 9), []pullstream.Message{work("a", "Waiting"), work("a", "Downloading", 9, 9)}, false},
+		{"a layer that is done", work("a", "Pull complete"), []pullstream.Message{work("a", "Pull complete"), work("a", "Downloading", 1, 9), seconds("a", 3)}, false},
+		{"words", work("a", "Waiting"), []pullstream.Message{{Status: "Digest: sha256:abc"}, {Status: "a warning"}, {ID: "a", Status: "Thinking"}}, false},
 	}
 	for _, test := range tests {
 		f := &foreman{t: t, now: began}
@@ -397,63 +397,63 @@ func TestAnEngineThatOnlyTalksDoesNotAdvance(t *testing.T) {
 func TestTotalsCountWhatIsTransferred(t *testing.T) {
 	tests := []struct {
 		name string
-		said []stream.Message
-		want stream.Totals
+		said []pullstream.Message
+		want pullstream.Totals
 	}{
 		{
 			"a layer that exists counts no bytes",
-			[]stream.Message{work("a", "Already exists", 70, 70), work("b", "Downloading", 30, 100), work("a", "Extracting", 70, 70)},
-			stream.Totals{Downloaded: 30, Total: 100, Layers: 2, LayersDone: 1, LayersExisting: 1},
+			[]pullstream.Message{work("a", "Already exists", 70, 70), work("b", "Downloading", 30, 100), work("a", "Extracting", 70, 70)},
+			pullstream.Totals{Downloaded: 30, Total: 100, Layers: 2, LayersDone: 1, LayersExisting: 1},
 		},
 		{
 			"a layer downloaded before its size was told counts none, and hides no total",
-			[]stream.Message{work("a", "Download complete"), work("b", "Downloading", 30, 100)},
-			stream.Totals{Downloaded: 30, Total: 100, Layers: 2},
+			[]pullstream.Message{work("a", "Download complete"), work("b", "Downloading", 30, 100)},
+			pullstream.Totals{Downloaded: 30, Total: 100, Layers: 2},
 		},
 		{
 			"a layer done before its size was told counts none",
-			[]stream.Message{work("a", "Pull complete"), work("b", "Downloading", 30, 100), work("a", "Extracting", 9, 50)},
-			stream.Totals{Downloaded: 30, Total: 100, Layers: 2, LayersDone: 1},
+			[]pullstream.Message{work("a", "Pull complete"), work("b", "Downloading", 30, 100), work("a", "Extracting", 9, 50)},
+			pullstream.Totals{Downloaded: 30, Total: 100, Layers: 2, LayersDone: 1},
 		},
 		{
 			"a size told while extracting counts",
-			[]stream.Message{work("a", "Download complete"), work("a", "Extracting", 20, 50)},
-			stream.Totals{Downloaded: 50, Extracted: 20, Total: 50, Layers: 1},
+			[]pullstream.Message{work("a", "Download complete"), work("a", "Extracting", 20, 50)},
+			pullstream.Totals{Downloaded: 50, Extracted: 20, Total: 50, Layers: 1},
 		},
 		{
 			"no total while a size is unknown",
-			[]stream.Message{work("a", "Downloading", 30, 100), work("b", "Pulling fs layer")},
-			stream.Totals{Downloaded: 30, Layers: 2},
+			[]pullstream.Message{work("a", "Downloading", 30, 100), work("b", "Pulling fs layer")},
+			pullstream.Totals{Downloaded: 30, Layers: 2},
 		},
 		{
 			"bytes of an unknown size stay counted",
-			[]stream.Message{work("a", "Downloading", 30, -1), work("a", "Download complete"), seconds("a", 90)},
-			stream.Totals{Downloaded: 30, Total: 30, Layers: 1},
+			[]pullstream.Message{work("a", "Downloading", 30, -1), work("a", "Download complete"), seconds("a", 90)},
+			pullstream.Totals{Downloaded: 30, Total: 30, Layers: 1},
 		},
 		{
 			"a download is not more than its size",
-			[]stream.Message{work("a", "Downloading", 130, 100)},
-			stream.Totals{Downloaded: 100, Total: 100, Layers: 1},
+			[]pullstream.Message{work("a", "Downloading", 130, 100)},
+			pullstream.Totals{Downloaded: 100, Total: 100, Layers: 1},
 		},
 		{
 			"a size is not below what had come before it was told",
-			[]stream.Message{work("a", "Downloading", 130), work("a", "Downloading", 130, 100)},
-			stream.Totals{Downloaded: 130, Total: 130, Layers: 1},
+			[]pullstream.Message{work("a", "Downloading", 130), work("a", "Downloading", 130, 100)},
+			pullstream.Totals{Downloaded: 130, Total: 130, Layers: 1},
 		},
 		{
 			"a layer that was worked on did not exist before",
-			[]stream.Message{work("a", "Downloading", 30, 100), work("a", "Already exists")},
-			stream.Totals{Downloaded: 100, Extracted: 100, Total: 100, Layers: 1, LayersDone: 1},
+			[]pullstream.Message{work("a", "Downloading", 30, 100), work("a", "Already exists")},
+			pullstream.Totals{Downloaded: 100, Extracted: 100, Total: 100, Layers: 1, LayersDone: 1},
 		},
 		{
 			"seconds are no bytes",
-			[]stream.Message{work("a", "Downloading", 30, 100), seconds("a", 7), seconds("a", 8)},
-			stream.Totals{Downloaded: 100, Total: 100, Layers: 1},
+			[]pullstream.Message{work("a", "Downloading", 30, 100), seconds("a", 7), seconds("a", 8)},
+			pullstream.Totals{Downloaded: 100, Total: 100, Layers: 1},
 		},
 		{
 			"a complete layer is extracted to its size",
-			[]stream.Message{work("a", "Downloading", 30, 100), seconds("a", 7), work("a", "Pull complete")},
-			stream.Totals{Downloaded: 100, Extracted: 100, Total: 100, Layers: 1, LayersDone: 1},
+			[]pullstream.Message{work("a", "Downloading", 30, 100), seconds("a", 7), work("a", "Pull complete")},
+			pullstream.Totals{Downloaded: 100, Extracted: 100, Total: 100, Layers: 1, LayersDone: 1},
 		},
 	}
 	for _, test := range tests {
@@ -471,24 +471,24 @@ func TestTotalsCountWhatIsTransferred(t *testing.T) {
 
 func TestFinishCompletesWhatTheEngineLeftOpen(t *testing.T) {
 	f := &foreman{t: t, now: began}
-	for _, m := range []stream.Message{
+	for _, m := range []pullstream.Message{
 		work("a", "Already exists"), work("b", "Pull complete"), work("c", "Downloading", 30, 100),
 		work("d", "Pulling fs layer"), work("e", "Downloading", 40), seconds("f", 3),
 	} {
 		f.fold(m)
 	}
-	want := []stream.Layer{
-		{ID: "c", Phase: stream.Complete, Current: 100, Total: 100}, {ID: "d", Phase: stream.Complete},
-		{ID: "e", Phase: stream.Complete, Current: 40, Total: 40}, {ID: "f", Phase: stream.Complete},
+	want := []pullstream.Layer{
+		{ID: "c", Phase: pullstream.Complete, Current: 100, Total: 100}, {ID: "d", Phase: pullstream.Complete},
+		{ID: "e", Phase: pullstream.Complete, Current: 40, Total: 40}, {ID: "f", Phase: pullstream.Complete},
 	}
 	if got := f.p.Finish(); !slices.Equal(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	totals := stream.Totals{Downloaded: 140, Extracted: 140, Total: 140, Layers: 6, LayersDone: 6, LayersExisting: 1}
+	totals := pullstream.Totals{Downloaded: 140, Extracted: 140, Total: 140, Layers: 6, LayersDone: 6, LayersExisting: 1}
 	if got := f.p.Totals(f.now); !reflect.DeepEqual(got, totals) {
 		t.Errorf("got %+v, want %+v", got, totals)
 	}
-	var none stream.Progress
+	var none pullstream.Progress
 	if got := none.Finish(); len(got) > 0 {
 		t.Errorf("finishing nothing gave %+v", got)
 	}
@@ -496,7 +496,7 @@ func TestFinishCompletesWhatTheEngineLeftOpen(t *testing.T) {
 
 func TestRateAndETAFollowASteadyDownload(t *testing.T) {
 	const size, step = 60_000_000, 100_000 // 1 MB/s in lines of 100 ms
-	var p stream.Progress
+	var p pullstream.Progress
 	now := began
 	for bytes := int64(0); bytes <= 20_000_000; bytes += step {
 		p.Fold(work("a", "Downloading", bytes, size), now)
@@ -527,7 +527,7 @@ func TestRateAndETAFollowASteadyDownload(t *testing.T) {
 }
 
 func TestRateForgetsWhatIsLongAgo(t *testing.T) {
-	var p stream.Progress
+	var p pullstream.Progress
 	now := began
 	var bytes int64
 	for i := range 400 {
@@ -544,7 +544,7 @@ func TestRateForgetsWhatIsLongAgo(t *testing.T) {
 }
 
 func TestNoETAWhileATotalIsUnknown(t *testing.T) {
-	var p stream.Progress
+	var p pullstream.Progress
 	p.Fold(work("b", "Pulling fs layer"), began)
 	for i := range int64(20) {
 		p.Fold(work("a", "Downloading", i*100_000, 10_000_000), began.Add(time.Duration(i)*100*time.Millisecond))
@@ -565,7 +565,7 @@ func TestNoETAWhileATotalIsUnknown(t *testing.T) {
 }
 
 func TestLayersKeepTheOrderTheyWereNamedIn(t *testing.T) {
-	var p stream.Progress
+	var p pullstream.Progress
 	var want []string
 	for _, id := range []string{"c", "a", "b"} {
 		p.Fold(work(id, "Pulling fs layer"), began)
@@ -583,10 +583,10 @@ func TestLayersKeepTheOrderTheyWereNamedIn(t *testing.T) {
 func TestLayersAndTotalsOnTheWire(t *testing.T) {
 	eta := int64(0)
 	for want, value := range map[string]any{
-		`{"id":"a","phase":"waiting"}`:                                                  stream.Layer{ID: "a"},
-		`{"id":"a","phase":"extracting","current":1,"total":2}`:                         stream.Layer{ID: "a", Phase: stream.Extracting, Current: 1, Total: 2},
-		`{"downloaded":0,"extracted":0,"layers":0,"layers_done":0,"layers_existing":0}`: stream.Totals{},
-		`{"downloaded":1,"extracted":2,"total":3,"layers":4,"layers_done":5,"layers_existing":6,"rate":7,"eta_seconds":0}`: stream.Totals{
+		`{"id":"a","phase":"waiting"}`:                                                  pullstream.Layer{ID: "a"},
+		`{"id":"a","phase":"extracting","current":1,"total":2}`:                         pullstream.Layer{ID: "a", Phase: pullstream.Extracting, Current: 1, Total: 2},
+		`{"downloaded":0,"extracted":0,"layers":0,"layers_done":0,"layers_existing":0}`: pullstream.Totals{},
+		`{"downloaded":1,"extracted":2,"total":3,"layers":4,"layers_done":5,"layers_existing":6,"rate":7,"eta_seconds":0}`: pullstream.Totals{
 			Downloaded: 1, Extracted: 2, Total: 3, Layers: 4, LayersDone: 5, LayersExisting: 6, Rate: 7, ETASeconds: &eta,
 		},
 	} {
@@ -594,18 +594,18 @@ func TestLayersAndTotalsOnTheWire(t *testing.T) {
 			t.Errorf("got %s, %v; want %s", got, err, want)
 		}
 	}
-	for phase := stream.Waiting; phase <= stream.Existing; phase++ {
+	for phase := pullstream.Waiting; phase <= pullstream.Existing; phase++ {
 		text, err := phase.MarshalText()
-		back := stream.Complete - phase // another one, but in the middle
+		back := pullstream.Complete - phase // another one, but in the middle
 		if err2 := back.UnmarshalText(text); err != nil || err2 != nil || back != phase {
 			t.Errorf("%v went out as %s, %v and came back as %v, %v", phase, text, err, back, err2)
 		}
-		if done := phase == stream.Complete || phase == stream.Existing; phase.Done() != done {
+		if done := phase == pullstream.Complete || phase == pullstream.Existing; phase.Done() != done {
 			t.Errorf("%v is done: %t", phase, phase.Done())
 		}
 	}
-	unknown := stream.Complete
-	if err := unknown.UnmarshalText([]byte("squashing")); err != nil || unknown != stream.Waiting {
+	unknown := pullstream.Complete
+	if err := unknown.UnmarshalText([]byte("squashing")); err != nil || unknown != pullstream.Waiting {
 		t.Errorf("an unknown phase came in as %v, %v", unknown, err)
 	}
 }

@@ -1,4 +1,4 @@
-package stream_test
+package pullstream_test
 
 import (
 	"fmt"
@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
 )
 
 func TestAbsurdCountsOverflowNothing(t *testing.T) {
@@ -29,7 +29,7 @@ func TestAbsurdCountsOverflowNothing(t *testing.T) {
 }
 
 func TestNoLayersAreKeptWithoutEnd(t *testing.T) {
-	var p stream.Progress
+	var p pullstream.Progress
 	for i := range 5000 {
 		change := p.Fold(work(fmt.Sprint("layer", i), "Pulling fs layer"), began)
 		if kept := i < 1000; change.Advanced != kept || (change.Layer != nil) != kept {
@@ -40,8 +40,8 @@ func TestNoLayersAreKeptWithoutEnd(t *testing.T) {
 	if change := p.Fold(work("layer3", "Downloading", 5, 9), began); !change.Advanced || change.Layer == nil {
 		t.Errorf("a layer among the first gave %+v", change)
 	}
-	var q stream.Progress
-	if change := q.Fold(work(strings.Repeat("x", 129), "Pulling fs layer"), began); change != (stream.Change{}) {
+	var q pullstream.Progress
+	if change := q.Fold(work(strings.Repeat("x", 129), "Pulling fs layer"), began); change != (pullstream.Change{}) {
 		t.Errorf("a layer with a long name gave %+v", change)
 	}
 	if change := q.Fold(work(strings.Repeat("x", 71), "Pulling fs layer"), began); !change.Advanced {
@@ -50,8 +50,8 @@ func TestNoLayersAreKeptWithoutEnd(t *testing.T) {
 }
 
 func TestALongNoticeIsClipped(t *testing.T) {
-	var p stream.Progress
-	change := p.Fold(stream.Message{Status: strings.Repeat("é", 100_000)}, began)
+	var p pullstream.Progress
+	change := p.Fold(pullstream.Message{Status: strings.Repeat("é", 100_000)}, began)
 	if n := len(change.Notice); n > 2100 || n < 1000 || !strings.HasSuffix(change.Notice, "é…") {
 		t.Errorf("the notice has %d bytes", n)
 	}
@@ -66,9 +66,9 @@ func TestAClockThatJumpsGivesNoAbsurdRate(t *testing.T) {
 		{400 * 24 * time.Hour, -400 * 24 * time.Hour}, {-time.Second, time.Second, -200 * time.Millisecond},
 	} {
 		t.Run(fmt.Sprint(jumps), func(t *testing.T) {
-			var p stream.Progress
+			var p pullstream.Progress
 			now, bytes := began, int64(0)
-			run := func(d time.Duration) (last stream.Totals) {
+			run := func(d time.Duration) (last pullstream.Totals) {
 				for range d / (100 * time.Millisecond) {
 					now, bytes = now.Add(100*time.Millisecond), bytes+step
 					p.Fold(work("a", "Downloading", bytes, size), now)
@@ -99,22 +99,22 @@ func TestAClockThatJumpsGivesNoAbsurdRate(t *testing.T) {
 func TestExtractingIsSaidOfWorkThatIsNoDownload(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		said []stream.Message
+		said []pullstream.Message
 		want bool
 	}{
 		{"nothing", nil, false},
-		{"a download", []stream.Message{work("a", "Downloading", 1, 9)}, false},
-		{"an extraction", []stream.Message{work("a", "Extracting", 1, 9)}, true},
-		{"an extraction in seconds", []stream.Message{seconds("a", 1)}, true},
-		{"an extraction, then a download", []stream.Message{work("a", "Extracting", 1, 9), work("b", "Downloading", 1, 9)}, true},
-		{"a download, then an extraction", []stream.Message{work("b", "Downloading", 1, 9), work("a", "Extracting", 1, 9)}, true},
-		{"all downloaded", []stream.Message{work("a", "Download complete"), work("b", "Download complete")}, true},
-		{"some downloaded", []stream.Message{work("a", "Download complete"), work("b", "Waiting")}, false},
-		{"all done", []stream.Message{work("a", "Pull complete"), work("b", "Already exists")}, false},
-		{"one done, one downloaded", []stream.Message{work("a", "Pull complete"), work("b", "Download complete")}, true},
-		{"verified", []stream.Message{work("a", "Verifying Checksum")}, false},
+		{"a download", []pullstream.Message{work("a", "Downloading", 1, 9)}, false},
+		{"an extraction", []pullstream.Message{work("a", "Extracting", 1, 9)}, true},
+		{"an extraction in seconds", []pullstream.Message{seconds("a", 1)}, true},
+		{"an extraction, then a download", []pullstream.Message{work("a", "Extracting", 1, 9), work("b", "Downloading", 1, 9)}, true},
+		{"a download, then an extraction", []pullstream.Message{work("b", "Downloading", 1, 9), work("a", "Extracting", 1, 9)}, true},
+		{"all downloaded", []pullstream.Message{work("a", "Download complete"), work("b", "Download complete")}, true},
+		{"some downloaded", []pullstream.Message{work("a", "Download complete"), work("b", "Waiting")}, false},
+		{"all done", []pullstream.Message{work("a", "Pull complete"), work("b", "Already exists")}, false},
+		{"one done, one downloaded", []pullstream.Message{work("a", "Pull complete"), work("b", "Download complete")}, true},
+		{"verified", []pullstream.Message{work("a", "Verifying Checksum")}, false},
 	} {
-		var p stream.Progress
+		var p pullstream.Progress
 		for _, m := range c.said {
 			p.Fold(m, began)
 		}

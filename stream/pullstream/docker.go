@@ -1,4 +1,4 @@
-package stream
+package pullstream
 
 import (
 	"encoding/json"
@@ -64,7 +64,7 @@ func AppendDockerError(dst []byte, message string) []byte {
 func appendString(dst []byte, s string) []byte {
 	quoted, err := json.Marshal(s)
 	if err != nil {
-		panic("stream: a string that has no JSON: " + err.Error())
+		panic("pullstream: a string that has no JSON: " + err.Error())
 	}
 	return append(dst, quoted...)
 }
