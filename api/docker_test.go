@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 func TestDockersClientsFindTheVersionTheyCanSpeak(t *testing.T) {
@@ -74,7 +74,7 @@ func TestDockersClientsAreToldOfTheEngine(t *testing.T) {
 
 func TestDockersClientsInspectAnImage(t *testing.T) {
 	d := start(t)
-	image := pullertest.NewImage("registry.test/team/app:v1", 1)
+	image := enginetest.NewImage("registry.test/team/app:v1", 1)
 	image.Platform = "linux/arm64/v8"
 	d.engine.Tag("registry.test/team/app:v1", image)
 	for _, name := range []string{"registry.test/team/app:v1", image.ID} {

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/stream/pullstream"
 )
 
@@ -99,7 +99,7 @@ func checkLines(t *testing.T, got []string, want ...string) {
 func TestDockersPullIsAPull(t *testing.T) {
 	d := start(t)
 	image := d.good("alpine:3.20", 1)
-	digest := pullertest.Digest(image)
+	digest := enginetest.Digest(image)
 	f := d.dockerPull("fromImage=alpine&tag=3.20")
 	lines := f.rest()
 	if n := len(lines); n < 5 {
@@ -132,10 +132,10 @@ func TestDockersPullIsAPull(t *testing.T) {
 
 func TestDockersPullTakesADigestAsATag(t *testing.T) {
 	d := start(t)
-	image := pullertest.NewImage("registry.test/team/app", 1)
-	digest := pullertest.Digest(image)
+	image := enginetest.NewImage("registry.test/team/app", 1)
+	digest := enginetest.Digest(image)
 	full := "registry.test/team/app@" + digest
-	d.engine.Script(full, pullertest.Serve(image))
+	d.engine.Script(full, enginetest.Serve(image))
 	for _, query := range []string{"fromImage=registry.test/team/app&tag=" + digest, "fromImage=registry.test/team/app:v1&tag=" + digest, "fromImage=" + full} {
 		lines := d.dockerPull(query).rest()
 		checkLines(t, lines[:1], full+": Pulling from team/app")
@@ -221,27 +221,27 @@ func checkMessage(t *testing.T, a answer, status int, words string) {
 
 // What the engine takes for success is no success before it is proven.
 func TestWhatFailsInDockersStreamIsItsLastLine(t *testing.T) {
-	image := pullertest.NewImage("failing:v1", 3)
+	image := enginetest.NewImage("failing:v1", 3)
 	for _, f := range []struct {
 		name, query, words string
-		end                pullertest.Script
+		end                enginetest.Script
 	}{
-		{"the engine's own error", "", "no space left on device", func(p *pullertest.Pull) { p.Fail("write /x: no space left on device") }},
-		{"an engine that is killed", "", "", func(p *pullertest.Pull) { p.Cut() }},
-		{"an image that is not there after it", "", "is not there", func(p *pullertest.Pull) {
-			p.Line(`{"status":"Digest: ` + pullertest.Digest(image) + `"}`)
+		{"the engine's own error", "", "no space left on device", func(p *enginetest.Pull) { p.Fail("write /x: no space left on device") }},
+		{"an engine that is killed", "", "", func(p *enginetest.Pull) { p.Cut() }},
+		{"an image that is not there after it", "", "is not there", func(p *enginetest.Pull) {
+			p.Line(`{"status":"Digest: ` + enginetest.Digest(image) + `"}`)
 			p.Line(`{"status":"Status: Downloaded newer image for failing:v1"}`)
 		}},
-		{"an image of another platform", "&platform=linux/arm64", "not linux/arm64", pullertest.Serve(image)},
-		{"another image than was announced", "", "announced", func(p *pullertest.Pull) {
-			p.Tag(pullertest.NewImage("failing:v1", 4))
-			p.Line(`{"status":"Digest: ` + pullertest.Digest(image) + `"}`)
+		{"an image of another platform", "&platform=linux/arm64", "not linux/arm64", enginetest.Serve(image)},
+		{"another image than was announced", "", "announced", func(p *enginetest.Pull) {
+			p.Tag(enginetest.NewImage("failing:v1", 4))
+			p.Line(`{"status":"Digest: ` + enginetest.Digest(image) + `"}`)
 		}},
 	} {
 		t.Run(f.name, func(t *testing.T) {
 			d := start(t)
 			gate := make(chan struct{})
-			d.engine.Script("failing:v1", func(p *pullertest.Pull) {
+			d.engine.Script("failing:v1", func(p *enginetest.Pull) {
 				p.Line(`{"status":"Downloading","progressDetail":{"current":500,"total":1000},"id":"aaaaaaaaaaaa"}`)
 				if p.Until(gate) {
 					f.end(p)
@@ -270,15 +270,15 @@ func TestWhatFailsInDockersStreamIsItsLastLine(t *testing.T) {
 func TestDockersStreamTellsNoticesAndGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := startInMemory(t, func(o *puller.Options) { o.Retries = 1 })
-		image := pullertest.NewImage("alpine:3.20", 1)
+		image := enginetest.NewImage("alpine:3.20", 1)
 		tries := 0
-		d.engine.Script("alpine:3.20", func(p *pullertest.Pull) {
+		d.engine.Script("alpine:3.20", func(p *enginetest.Pull) {
 			if tries++; tries == 1 {
 				play("engine-20.10/registry-down")(p)
 				return
 			}
 			p.Line(`{"status":"a warning of the engine"}`)
-			pullertest.Serve(image)(p)
+			enginetest.Serve(image)(p)
 		})
 		lines := d.dockerPull("fromImage=alpine&tag=3.20").rest()
 		all := strings.Join(lines, "\n")
@@ -311,7 +311,7 @@ func TestADockerClientThatGoesAwayTakesItsJobAlong(t *testing.T) {
 			t.Errorf("one of two has left: %s, %s, %+v", state(0), state(1), d.engine.Counts())
 		}
 		// Who leaves before there was anything to tell is missed as well.
-		d.engine.Script("silent:v1", func(p *pullertest.Pull) { <-p.Gone() })
+		d.engine.Script("silent:v1", func(p *enginetest.Pull) { <-p.Gone() })
 		ctx, leave := context.WithCancel(t.Context())
 		left := make(chan struct{})
 		go func() {

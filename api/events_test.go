@@ -11,7 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 func TestTwoClientsWatchOnePull(t *testing.T) {
@@ -54,8 +54,8 @@ func TestTheEventsOfAnEndedJobAreItsSnapshotAndItsResult(t *testing.T) {
 func TestAReaderResumesWithEveryNumberedEventOnce(t *testing.T) {
 	d := start(t)
 	followed, gate := make(chan struct{}), make(chan struct{})
-	image := pullertest.NewImage("alpine", 1)
-	d.engine.Script("alpine", func(p *pullertest.Pull) {
+	image := enginetest.NewImage("alpine", 1)
+	d.engine.Script("alpine", func(p *enginetest.Pull) {
 		p.Until(followed) // a snapshot has no notes
 		for i := range 5 {
 			p.Line(fmt.Sprintf(`{"status":"note %d"}`, i))
@@ -64,7 +64,7 @@ func TestAReaderResumesWithEveryNumberedEventOnce(t *testing.T) {
 			for i := range 5 {
 				p.Line(fmt.Sprintf(`{"status":"late note %d"}`, i))
 			}
-			pullertest.Serve(image)(p)
+			enginetest.Serve(image)(p)
 		}
 	})
 	// A reader that is cut off in the middle, and comes back with the number
@@ -140,8 +140,8 @@ func TestAReaderMayAskForFewerLayerEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := startInMemory(t)
 		const steps, step = 100, 50 * time.Millisecond
-		image := pullertest.NewImage("alpine", 1)
-		d.engine.Script("alpine", func(p *pullertest.Pull) {
+		image := enginetest.NewImage("alpine", 1)
+		d.engine.Script("alpine", func(p *enginetest.Pull) {
 			for i := range steps {
 				p.Line(fmt.Sprintf(`{"status":"Downloading","progressDetail":{"current":%d,"total":1000},"id":"aaaaaaaaaaaa"}`, i+1))
 				if i == steps/2 {
@@ -185,8 +185,8 @@ func TestAReaderThatNeverReadsDelaysNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := startInMemory(t)
 		gate := make(chan struct{})
-		image := pullertest.NewImage("alpine", 1)
-		d.engine.Script("alpine", func(p *pullertest.Pull) {
+		image := enginetest.NewImage("alpine", 1)
+		d.engine.Script("alpine", func(p *enginetest.Pull) {
 			p.Line(`{"status":"a word"}`)
 			if !p.Until(gate) {
 				return
@@ -194,7 +194,7 @@ func TestAReaderThatNeverReadsDelaysNobody(t *testing.T) {
 			for i := range 90 {
 				p.Line(fmt.Sprintf(`{"status":"%s %d"}`, strings.Repeat("many words ", 100), i))
 			}
-			pullertest.Serve(image)(p)
+			enginetest.Serve(image)(p)
 		})
 		id := d.pull("alpine").ID
 		stuck := d.follow("GET", "/v1/jobs/"+id+"/events", "", ndjson)

@@ -15,7 +15,8 @@ import (
 	"github.com/towline/towline/api"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/storetest"
 )
 
 // fuzzed is an API over an engine that has no images.
@@ -25,7 +26,7 @@ type fuzzed struct {
 }
 
 func startFuzzed(f *testing.F) fuzzed {
-	engine := pullertest.New(f)
+	engine := enginetest.New(f)
 	e, err := docker.New(docker.Options{Host: "unix:///scripted", Dial: engine.Dial})
 	if err != nil {
 		f.Fatal(err)
@@ -34,7 +35,7 @@ func startFuzzed(f *testing.F) fuzzed {
 	log.SetOutput(&safeBuffer{})
 	log.SetLevel(logrus.ErrorLevel)
 	p, err := puller.New(e, puller.Options{
-		Concurrency: 8, Policy: puller.PolicyMissing, Timeout: time.Hour, Store: pullertest.NewStore(), Log: log,
+		Concurrency: 8, Policy: puller.PolicyMissing, Timeout: time.Hour, Store: storetest.New(), Log: log,
 		OutputDir: f.TempDir(), OutputLimit: 1 << 20,
 	})
 	if err != nil {

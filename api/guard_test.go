@@ -23,7 +23,7 @@ import (
 	"github.com/towline/towline/api/auth"
 	"github.com/towline/towline/api/auth/authtest"
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 // Tokens of the tests. None may ever be logged.
@@ -114,7 +114,7 @@ func routes(id, run string) []route {
 
 // guardedJobs returns a guarded daemon with a pull and a run that have ended.
 func guardedJobs(t *testing.T) (g *daemon, pull, run string) {
-	d := startRunning(t, pullertest.Print("out", "", 0))
+	d := startRunning(t, enginetest.Print("out", "", 0))
 	d.good("alpine", 1)
 	pull, run = d.pull("alpine").ID, d.run("").ID
 	d.ended(pull)

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 // What would open the host to a program is refused by its name, whatever it is
@@ -167,12 +167,12 @@ func TestARefusalDoesNotRepeatAllThatWasSent(t *testing.T) {
 func TestWordsOfOthersComeIntoNoHeader(t *testing.T) {
 	d := start(t)
 	const evil = "no such manifest\r\nX-Evil: 1\r\n\r\nHTTP/1.1 200 OK\nX-Evil: 2\x1b[2J"
-	d.engine.Script("evil:v1", func(p *pullertest.Pull) {
+	d.engine.Script("evil:v1", func(p *enginetest.Pull) {
 		p.Line(`{"status":"Pulling from evil","id":"v1"}`)
 		said, _ := json.Marshal(evil)
 		p.Line(`{"errorDetail":{"message":` + string(said) + `},"error":` + string(said) + `}`)
 	})
-	d.engine.Script("worse:v1", func(p *pullertest.Pull) { p.Refuse(http.StatusNotFound, evil) })
+	d.engine.Script("worse:v1", func(p *enginetest.Pull) { p.Refuse(http.StatusNotFound, evil) })
 	d.engine.OnInspect(func(image string, _ <-chan struct{}) (int, string) {
 		if strings.Contains(image, "worst") {
 			return http.StatusInternalServerError, evil

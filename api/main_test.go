@@ -24,7 +24,8 @@ import (
 	"github.com/towline/towline/api"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/storetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -32,7 +33,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // daemon is all of Towline's API over a scripted engine.
 type daemon struct {
 	t      *testing.T
-	engine *pullertest.Engine
+	engine *enginetest.Engine
 	puller *puller.Puller
 	client *http.Client
 	url    string
@@ -64,7 +65,7 @@ func startInMemory(t *testing.T, change ...func(*puller.Options)) *daemon {
 
 func startOn(t *testing.T, l net.Listener, dial func(context.Context, string, string) (net.Conn, error), change ...func(*puller.Options)) *daemon {
 	t.Helper()
-	d := &daemon{t: t, engine: pullertest.New(t), url: "http://" + l.Addr().String(), logs: &safeBuffer{}}
+	d := &daemon{t: t, engine: enginetest.New(t), url: "http://" + l.Addr().String(), logs: &safeBuffer{}}
 	log := logrus.New()
 	log.SetOutput(d.logs)
 	log.SetLevel(logrus.TraceLevel)
@@ -73,7 +74,7 @@ func startOn(t *testing.T, l net.Listener, dial func(context.Context, string, st
 	if err != nil {
 		t.Fatal(err)
 	}
-	options := puller.Options{Concurrency: 8, Policy: puller.PolicyMissing, Timeout: time.Hour, Store: pullertest.NewStore(), Log: log, Metrics: metrics}
+	options := puller.Options{Concurrency: 8, Policy: puller.PolicyMissing, Timeout: time.Hour, Store: storetest.New(), Log: log, Metrics: metrics}
 	for _, c := range change {
 		c(&options)
 	}
@@ -122,8 +123,8 @@ func (d *daemon) shutDown() {
 
 // good makes the engine serve an image.
 func (d *daemon) good(image string, seed int) puller.Image {
-	i := pullertest.NewImage(image, seed)
-	d.engine.Script(image, pullertest.Serve(i))
+	i := enginetest.NewImage(image, seed)
+	d.engine.Script(image, enginetest.Serve(i))
 	return i
 }
 
@@ -131,15 +132,15 @@ func (d *daemon) good(image string, seed int) puller.Image {
 // gate is closed; then the pull ends well.
 func (d *daemon) held(image string) (gate chan struct{}) {
 	gate = make(chan struct{})
-	i := pullertest.NewImage(image, 7)
-	d.engine.Script(image, func(p *pullertest.Pull) {
+	i := enginetest.NewImage(image, 7)
+	d.engine.Script(image, func(p *enginetest.Pull) {
 		p.Line(`{"status":"Pulling from image","id":"v1"}`)
 		p.Line(`{"status":"Pulling fs layer","progressDetail":{},"id":"aaaaaaaaaaaa"}`)
 		p.Line(`{"status":"Downloading","progressDetail":{"current":500,"total":1000},"id":"aaaaaaaaaaaa"}`)
 		if p.Until(gate) {
 			p.Line(`{"status":"Pull complete","progressDetail":{},"id":"aaaaaaaaaaaa"}`)
 			p.Tag(i)
-			p.Line(`{"status":"Digest: ` + pullertest.Digest(i) + `"}`)
+			p.Line(`{"status":"Digest: ` + enginetest.Digest(i) + `"}`)
 		}
 	})
 	return gate

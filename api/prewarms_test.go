@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 const yaml = "application/yaml"
@@ -165,7 +165,7 @@ func TestAComposeFileIsAPrewarm(t *testing.T) {
 
 func TestBadPrewarmsAreRefusedByName(t *testing.T) {
 	d := start(t)
-	image := pullertest.NewImage("registry.test/a:v1", 1)
+	image := enginetest.NewImage("registry.test/a:v1", 1)
 	d.engine.Tag("registry.test/a:v1", image)
 	many := func(n int, entry string) string {
 		return `{"images":[` + strings.TrimSuffix(strings.Repeat(entry+",", n), ",") + `]}`
@@ -269,7 +269,7 @@ func TestAPrewarmMayHaveAsManyImagesAsAreTaken(t *testing.T) {
 	var images []string
 	for n := range 1000 {
 		name := fmt.Sprintf("registry.test/image%d:v1", n)
-		d.engine.Tag(name, pullertest.NewImage(name, n+1))
+		d.engine.Tag(name, enginetest.NewImage(name, n+1))
 		images = append(images, fmt.Sprintf("%q", name))
 	}
 	parent := d.call("POST", "/v1/prewarms?wait=true", `{"images":[`+strings.Join(images, ",")+`]}`).job(t, http.StatusOK)

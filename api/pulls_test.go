@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/stream/pullstream/transcripts"
 )
 
@@ -41,7 +41,7 @@ func TestAPullThatWaitsIsAnsweredWithTheEndedJob(t *testing.T) {
 	image := d.good("registry.test/app:v1", 1)
 	a := d.call("POST", "/v1/pulls?wait=true", `{"image":"registry.test/app:v1"}`)
 	job := a.job(t, http.StatusOK)
-	if job.State != puller.StateSucceeded || job.Result == nil || job.Result.Source != puller.SourcePulled || job.Result.Digest != pullertest.Digest(image) || job.Result.ImageID != image.ID {
+	if job.State != puller.StateSucceeded || job.Result == nil || job.Result.Source != puller.SourcePulled || job.Result.Digest != enginetest.Digest(image) || job.Result.ImageID != image.ID {
 		t.Errorf("the job is %s", a.body)
 	}
 	if got := a.header.Get("Location"); got != "/v1/jobs/"+job.ID {
@@ -61,7 +61,7 @@ var pullFailures = []struct {
 	name   string
 	status int
 	kind   puller.ErrorKind
-	script pullertest.Script
+	script enginetest.Script
 	body   string // more of the request
 }{
 	{name: "a tag that is not there", status: 404, kind: puller.ErrNotFound, script: play("engine-20.10/tag-not-found")},
@@ -71,18 +71,18 @@ var pullFailures = []struct {
 	{name: "a registry that is down", status: 502, kind: puller.ErrRegistryUnavailable, script: play("engine-20.10/registry-down")},
 	{name: "a layer that is corrupt", status: 502, kind: puller.ErrCorrupt, script: play("engine-20.10/corrupt-layer")},
 	{name: "an engine that is killed midway", status: 502, kind: puller.ErrTruncated, script: play("engine-20.10/engine-killed-midway")},
-	{name: "a success without an image", status: 502, kind: puller.ErrTruncated, script: func(p *pullertest.Pull) { p.Line(`{"status":"Status: Downloaded newer image"}`) }},
+	{name: "a success without an image", status: 502, kind: puller.ErrTruncated, script: func(p *enginetest.Pull) { p.Line(`{"status":"Status: Downloaded newer image"}`) }},
 	{name: "a full disk", status: 507, kind: puller.ErrNoSpace, script: play("engine-20.10/no-space")},
 	{name: "an image of another platform", status: 422, kind: puller.ErrPlatformMismatch, body: `,"platform":"linux/arm64"`,
-		script: pullertest.Serve(pullertest.NewImage("failing:v1", 3))},
-	{name: "a job that takes too long", status: 504, kind: puller.ErrTimeout, body: `,"timeout":"30ms"`, script: func(p *pullertest.Pull) { <-p.Gone() }},
-	{name: "an engine that never begins", status: 504, kind: puller.ErrStalled, script: func(p *pullertest.Pull) { <-p.Gone() }},
-	{name: "an engine that says what nobody knows", status: 500, kind: puller.ErrInternal, script: func(p *pullertest.Pull) { p.Fail("kaput") }},
-	{name: "an engine that refuses the request", status: 400, kind: puller.ErrInvalidRequest, script: func(p *pullertest.Pull) { p.Refuse(400, "kaput") }},
+		script: enginetest.Serve(enginetest.NewImage("failing:v1", 3))},
+	{name: "a job that takes too long", status: 504, kind: puller.ErrTimeout, body: `,"timeout":"30ms"`, script: func(p *enginetest.Pull) { <-p.Gone() }},
+	{name: "an engine that never begins", status: 504, kind: puller.ErrStalled, script: func(p *enginetest.Pull) { <-p.Gone() }},
+	{name: "an engine that says what nobody knows", status: 500, kind: puller.ErrInternal, script: func(p *enginetest.Pull) { p.Fail("kaput") }},
+	{name: "an engine that refuses the request", status: 400, kind: puller.ErrInvalidRequest, script: func(p *enginetest.Pull) { p.Refuse(400, "kaput") }},
 }
 
-func play(recording string) pullertest.Script {
-	return pullertest.Play(transcripts.Load(recording), nil)
+func play(recording string) enginetest.Script {
+	return enginetest.Play(transcripts.Load(recording), nil)
 }
 
 func TestAPullThatWaitsFailsWithTheStatusOfItsKind(t *testing.T) {
@@ -141,7 +141,7 @@ func TestAPullThatWaitsFailsWithTheStatusOfItsKind(t *testing.T) {
 	} {
 		t.Run(end.name, func(t *testing.T) {
 			started := make(chan struct{})
-			d.engine.Script("failing", func(p *pullertest.Pull) {
+			d.engine.Script("failing", func(p *enginetest.Pull) {
 				p.Line(`{"status":"Pulling from failing","id":"latest"}`)
 				close(started)
 				<-p.Gone()
@@ -275,12 +275,12 @@ func TestCredentialsReachTheEngineAndNothingElse(t *testing.T) {
 	const canary = "hunter2-canary"
 	auth := registryAuth("ada", canary)
 	const image = "registry.test/private:v1"
-	d.engine.Script(image, func(p *pullertest.Pull) {
+	d.engine.Script(image, func(p *enginetest.Pull) {
 		if d.engine.LastAuth() != headerFor(t, auth, image) {
 			p.Fail("unauthorized: authentication required")
 			return
 		}
-		pullertest.Serve(pullertest.NewImage(image, 1))(p)
+		enginetest.Serve(enginetest.NewImage(image, 1))(p)
 	})
 	var said []string
 	hear := func(a answer) answer {

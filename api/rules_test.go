@@ -8,7 +8,7 @@ import (
 	"github.com/towline/towline/api"
 	"github.com/towline/towline/api/auth/authtest"
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 // ruled are the rules of a caller, as a token file has them.
@@ -33,7 +33,7 @@ func TestEveryWayInIsHeldToTheCallersRules(t *testing.T) {
 	for i, image := range []string{"alpine:v1", "never-run:v1"} {
 		d.good(image, i+1)
 	}
-	d.engine.Tag("docker.io/team/app:v1", pullertest.NewImage("docker.io/team/app:v1", 3))
+	d.engine.Tag("docker.io/team/app:v1", enginetest.NewImage("docker.io/team/app:v1", 3))
 	g := d.guarded(withRules(t, d))
 	const name = "token:puller's rules."
 	for _, c := range []struct {
@@ -55,7 +55,7 @@ func TestEveryWayInIsHeldToTheCallersRules(t *testing.T) {
 		{"POST", "/images/create?fromImage=docker.io/team/app&tag=v1", "", "", name + "pull.allow"},
 		{"GET", "/images/team/app:v1/json", "", "", name + "pull.allow"},
 		{"GET", "/v1.41/images/docker.io/team/app:v1/json", "", "", name + "pull.allow"},
-		{"GET", "/images/" + pullertest.NewImage("docker.io/team/app:v1", 3).ID + "/json", "", "", "the rules forbid all names"},
+		{"GET", "/images/" + enginetest.NewImage("docker.io/team/app:v1", 3).ID + "/json", "", "", "the rules forbid all names"},
 
 		{"POST", "/v1/pulls?wait=true", `{"image":"alpine:v1"}`, "", ""},
 		{"POST", "/v1/pulls?wait=true", `{"image":"never-run:v1"}`, "", ""},

@@ -16,13 +16,14 @@ import (
 
 	"github.com/towline/towline/api"
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/storetest"
 )
 
 const program = "registry.test/program:v1"
 
 // startRunning serves the API with an image whose program is p.
-func startRunning(t *testing.T, p pullertest.Program, change ...func(*puller.Options)) *daemon {
+func startRunning(t *testing.T, p enginetest.Program, change ...func(*puller.Options)) *daemon {
 	t.Helper()
 	output := t.TempDir()
 	d := start(t, append(change, func(o *puller.Options) {
@@ -39,7 +40,7 @@ func (d *daemon) run(more string) puller.Job {
 
 func TestARunThatWaitsIsAnsweredWithItsExitCode(t *testing.T) {
 	for code := range 2 {
-		d := startRunning(t, pullertest.Print("out", "err", code))
+		d := startRunning(t, enginetest.Print("out", "err", code))
 		a := d.call("POST", "/v1/runs?wait=true", `{"image":"`+program+`","cmd":["a"],"env":{"A":"b"},"memory":"512m","cpus":0.5,"pids":10,"network":"none","workdir":"/","user":"1","tty":false,"timeout":"1m","entrypoint":[]}`)
 		job := a.job(t, http.StatusOK)
 		if job.Kind != puller.JobRun || job.State != puller.StateSucceeded || job.Result.ExitCode == nil || *job.Result.ExitCode != code {
@@ -52,7 +53,7 @@ func TestARunThatWaitsIsAnsweredWithItsExitCode(t *testing.T) {
 }
 
 func TestARunThatIsFollowedTellsItsOutput(t *testing.T) {
-	d := startRunning(t, pullertest.Print("out\n", "err\xff", 3))
+	d := startRunning(t, enginetest.Print("out\n", "err\xff", 3))
 	for _, media := range []string{ndjson, sse} {
 		events := d.follow("POST", "/v1/runs", `{"image":"`+program+`"}`, media).rest()
 		checkComplete(t, events, events[0].Job)
@@ -128,7 +129,7 @@ func TestABadRunIsRefused(t *testing.T) {
 func TestMemoryIsBytesOrASize(t *testing.T) {
 	d := startRunning(t, nil)
 	for size, want := range map[string]int64{`8000000`: 8000000, `"512m"`: 512 << 20, `"1GiB"`: 1 << 30, `"0"`: 0, `0`: 0} {
-		d.engine.Program(pullertest.NewImage(program, 1).ID, pullertest.Hang(""))
+		d.engine.Program(enginetest.NewImage(program, 1).ID, enginetest.Hang(""))
 		j := d.run(`,"memory":` + size)
 		f := d.follow("GET", "/v1/jobs/"+j.ID+"/events?since=0", "", ndjson)
 		f.until(func(e told) bool { return e.Phase == puller.PhaseRunning })
@@ -178,7 +179,7 @@ func (d *daemon) checkLogs(id string, want map[string]string) {
 
 func TestLogsComeAsTheyArePrinted(t *testing.T) {
 	step := make(chan struct{})
-	d := startRunning(t, func(p *pullertest.Process) int {
+	d := startRunning(t, func(p *enginetest.Process) int {
 		for i := range 3 {
 			fmt.Fprintf(p.Stdout(), "out %d\n", i)
 			fmt.Fprintf(p.Stderr(), "\xff%d", i)
@@ -209,7 +210,7 @@ func TestLogsComeAsTheyArePrinted(t *testing.T) {
 
 // A client that reads to the end of a body must not take a part for the whole.
 func TestLogsThatAreCutEndAsAnError(t *testing.T) {
-	d := startRunning(t, pullertest.Hang("part"))
+	d := startRunning(t, enginetest.Hang("part"))
 	j := d.run("")
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
@@ -226,7 +227,7 @@ func TestLogsThatAreCutEndAsAnError(t *testing.T) {
 
 // More is printed than is kept, and is read afterwards.
 func TestLogsTellOfAGap(t *testing.T) {
-	d := startRunning(t, func(p *pullertest.Process) int {
+	d := startRunning(t, func(p *enginetest.Process) int {
 		for i := range 400 {
 			fmt.Fprintf(p.Stdout(), "%0*d\n", 16<<10, i)
 		}
@@ -246,10 +247,10 @@ func TestLogsTellOfAGap(t *testing.T) {
 }
 
 func TestLogsOutliveTheirJobsPlaceInMemory(t *testing.T) {
-	store, output := pullertest.NewStore(), t.TempDir()
+	store, output := storetest.New(), t.TempDir()
 	here := func(o *puller.Options) { o.Store, o.OutputDir, o.OutputLimit = store, output, 1<<20 }
 	d := start(t, here)
-	d.engine.Program(d.good(program, 1).ID, pullertest.Print("out", "\xe2\x82err", 0))
+	d.engine.Program(d.good(program, 1).ID, enginetest.Print("out", "\xe2\x82err", 0))
 	want := map[string]string{"?stream=stdout": "out", "?stream=stderr": "\xe2\x82err"}
 	j := d.run("")
 	d.ended(j.ID)
@@ -265,7 +266,7 @@ func TestLogsOutliveTheirJobsPlaceInMemory(t *testing.T) {
 
 func TestAReaderOfLogsWhoGoesLeavesTheRun(t *testing.T) {
 	step := make(chan struct{})
-	d := startRunning(t, func(p *pullertest.Process) int {
+	d := startRunning(t, func(p *enginetest.Process) int {
 		io.WriteString(p.Stdout(), "up")
 		p.Until(step)
 		return 0

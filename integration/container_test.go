@@ -13,7 +13,7 @@ import (
 	"github.com/towline/towline/integration/lab"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/stream/pullstream"
 )
 
@@ -56,7 +56,7 @@ func TestRealContainersConform(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer engine.Close()
-	pullertest.TestContainers(t, pullertest.ContainerFixture{Engine: engine, Image: actorImage(t, engine), OOM: true})
+	enginetest.TestContainers(t, enginetest.ContainerFixture{Engine: engine, Image: actorImage(t, engine), OOM: true})
 }
 
 // A dockerd that is killed takes no container along. The one that comes back ends

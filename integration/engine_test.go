@@ -12,7 +12,7 @@ import (
 	"github.com/towline/towline/integration/lab"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 func TestRealEngineConforms(t *testing.T) {
@@ -82,7 +82,7 @@ func TestRealEngineConforms(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer engine.Close()
-	pullertest.TestEngine(t, pullertest.Fixture{
+	enginetest.TestEngine(t, enginetest.Fixture{
 		Engine:           engine,
 		Good:             good,
 		DiffIDs:          diffIDs,

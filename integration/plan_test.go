@@ -16,8 +16,8 @@ import (
 	"github.com/towline/towline/integration/lab"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
-	"github.com/towline/towline/puller/pullertest"
 	"github.com/towline/towline/puller/registry"
+	"github.com/towline/towline/puller/storetest"
 )
 
 // planner is a Puller of this process, over the shared engine.
@@ -34,7 +34,7 @@ func planner(t *testing.T) *puller.Puller {
 	}
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	p, err := puller.New(engine, puller.Options{Concurrency: 2, Policy: puller.PolicyMissing, Timeout: time.Minute, Registry: images, Store: pullertest.NewStore(), Log: log})
+	p, err := puller.New(engine, puller.Options{Concurrency: 2, Policy: puller.PolicyMissing, Timeout: time.Minute, Registry: images, Store: storetest.New(), Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ import (
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/integration/lab"
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest/actor"
+	"github.com/towline/towline/puller/enginetest/actor"
 )
 
 var instant = flag.Int("instant", 8, "how many programs exit at once")

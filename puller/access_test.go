@@ -5,13 +5,13 @@ import (
 	"testing"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 // guarded is a registry that answers only who brings one of the passwords, and
 // the options of a Puller that verifies access.
 func guarded(image puller.Image, may ...puller.Credentials) (*fakeRegistry, puller.Options) {
-	r := &fakeRegistry{digest: pullertest.Digest(image), allows: func(c puller.Credentials) bool {
+	r := &fakeRegistry{digest: enginetest.Digest(image), allows: func(c puller.Credentials) bool {
 		for _, m := range may {
 			if c == m {
 				return true
@@ -26,14 +26,14 @@ func guarded(image puller.Image, may ...puller.Credentials) (*fakeRegistry, pull
 
 func TestAPresentImageIsGivenOnlyToWhomItsRegistryAnswers(t *testing.T) {
 	ada, bob, eve := credentials(t, "ada"), credentials(t, "bob"), credentials(t, "eve")
-	image := pullertest.NewImage(good, 1)
+	image := enginetest.NewImage(good, 1)
 	for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyNever, puller.PolicyNewer} {
 		registry, o := guarded(image, ada, bob)
 		inYardWith(t, o, nil, func(y *yard) {
-			y.engine.Script(good, pullertest.Serve(image))
+			y.engine.Script(good, enginetest.Serve(image))
 			y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
 			if policy == puller.PolicyNewer { // what it is told by HEAD is what it needs
-				y.engine.Script(good, func(p *pullertest.Pull) { p.Refuse(403, "denied: not for you") })
+				y.engine.Script(good, func(p *enginetest.Pull) { p.Refuse(403, "denied: not for you") })
 			}
 			heads := registry.calls()
 			want := func(c puller.Credentials, asked int) {
@@ -68,10 +68,10 @@ func TestAPresentImageIsGivenOnlyToWhomItsRegistryAnswers(t *testing.T) {
 
 func TestWhatIsKnownOfAccessIsLostAtARestart(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
-	image := pullertest.NewImage(good, 1)
+	image := enginetest.NewImage(good, 1)
 	registry, o := guarded(image, ada)
 	inYardWith(t, o, nil, func(y *yard) {
-		y.engine.Script(good, pullertest.Serve(image))
+		y.engine.Script(good, enginetest.Serve(image))
 		y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
 		y.restart()
 		y.failed(y.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.ErrDenied)
@@ -85,7 +85,7 @@ func TestWhatIsKnownOfAccessIsLostAtARestart(t *testing.T) {
 
 func TestAJobWhoseCredentialsARestartHasLostGetsNothingUnverified(t *testing.T) {
 	ada := credentials(t, "ada")
-	image := pullertest.NewImage(good, 1)
+	image := enginetest.NewImage(good, 1)
 	_, o := guarded(image, ada)
 	inYardWith(t, o, nil, func(y *yard) {
 		y.hold(good)
@@ -99,10 +99,10 @@ func TestAJobWhoseCredentialsARestartHasLostGetsNothingUnverified(t *testing.T) 
 
 func TestWhatAnyoneMayHaveIsNotVerifiedTwice(t *testing.T) {
 	ada := credentials(t, "ada")
-	image := pullertest.NewImage(good, 1)
+	image := enginetest.NewImage(good, 1)
 	registry, o := guarded(image, puller.Credentials{})
 	inYardWith(t, o, nil, func(y *yard) {
-		y.engine.Script(good, pullertest.Serve(image))
+		y.engine.Script(good, enginetest.Serve(image))
 		y.came(y.submit(puller.PullRequest{Image: good}), puller.SourcePulled)
 		y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePresent)
 		if got := registry.calls(); got != 0 {
@@ -113,10 +113,10 @@ func TestWhatAnyoneMayHaveIsNotVerifiedTwice(t *testing.T) {
 
 func TestAccessToOneImageIsNoneToTheNextUnderItsName(t *testing.T) {
 	ada := credentials(t, "ada")
-	one, two := pullertest.NewImage(good, 1), pullertest.NewImage(good, 2)
+	one, two := enginetest.NewImage(good, 1), enginetest.NewImage(good, 2)
 	registry, o := guarded(one, ada)
 	inYardWith(t, o, nil, func(y *yard) {
-		y.engine.Script(good, pullertest.Serve(one))
+		y.engine.Script(good, enginetest.Serve(one))
 		y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
 		y.engine.Tag(good, two)
 		y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePresent)
@@ -128,17 +128,17 @@ func TestAccessToOneImageIsNoneToTheNextUnderItsName(t *testing.T) {
 
 func TestTwoCallersOfOnePrivateImageAtOnce(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
-	image := pullertest.NewImage(good, 1)
+	image := enginetest.NewImage(good, 1)
 	_, o := guarded(image, ada)
 	inYardWith(t, o, nil, func(y *yard) {
 		gate := make(chan struct{})
-		y.engine.Script(good, func(p *pullertest.Pull) {
+		y.engine.Script(good, func(p *enginetest.Pull) {
 			if p.Auth() != ada.HeaderFor(good) {
 				p.Refuse(500, "unauthorized: authentication required")
 				return
 			}
 			if p.Until(gate) {
-				pullertest.Serve(image)(p)
+				enginetest.Serve(image)(p)
 			}
 		})
 		hers := y.submit(puller.PullRequest{Image: good, Credentials: ada})
@@ -166,7 +166,7 @@ func TestTwoCallersOfOnePrivateImageAtOnce(t *testing.T) {
 
 func TestARegistryThatIsAwayIsAskedAgainForAccess(t *testing.T) {
 	ada := credentials(t, "ada")
-	image := pullertest.NewImage(good, 1)
+	image := enginetest.NewImage(good, 1)
 	registry, o := guarded(image)
 	registry.err, registry.allows = puller.Errorf(puller.ErrRegistryUnavailable, "connection refused"), nil
 	inYardWith(t, o, nil, func(y *yard) {
@@ -180,7 +180,7 @@ func TestARegistryThatIsAwayIsAskedAgainForAccess(t *testing.T) {
 }
 
 func TestWithoutVerificationAPresentImageIsForAll(t *testing.T) {
-	image := pullertest.NewImage(good, 1)
+	image := enginetest.NewImage(good, 1)
 	registry, o := guarded(image)
 	o.VerifyAccess = false
 	inYardWith(t, o, nil, func(y *yard) {
@@ -234,13 +234,13 @@ func TestCredentialsThatCantBeFoundAreToldAndDoneWithout(t *testing.T) {
 
 func TestWhoWantsAPullInAnyCaseDoesNotBringItToOthers(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
-	image := pullertest.NewImage(good, 1)
+	image := enginetest.NewImage(good, 1)
 	registry, o := guarded(image, ada)
 	o.Concurrency = 1
 	inYardWith(t, o, nil, func(y *yard) {
 		y.engine.Tag(good, image)
 		gate := make(chan struct{})
-		y.engine.Script(good, func(p *pullertest.Pull) {
+		y.engine.Script(good, func(p *enginetest.Pull) {
 			p.Line(`{"status":"Pulling from good","id":"v1"}`)
 			if p.Until(gate) {
 				p.Fail("denied: requested access to the resource is denied")

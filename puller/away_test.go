@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 // back brings the engine back after d of time, serving good.
@@ -173,7 +173,7 @@ func TestAnEngineThatTakesCallsAndAnswersNoneIsUnavailable(t *testing.T) {
 // Only the pull hangs: what the engine is asked before it, it answers.
 func TestAnEngineThatFreezesDuringAPullIsStalledAndThenWaitedFor(t *testing.T) {
 	inYardWith(t, patient, nil, func(y *yard) {
-		y.engine.Script(good, func(p *pullertest.Pull) {
+		y.engine.Script(good, func(p *enginetest.Pull) {
 			p.Line(line(layerA, "Downloading", 300, 1000))
 			y.engine.Freeze()
 			silence(p)

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 func TestACallerWhoStopsWaitingTakesNothingWithThem(t *testing.T) {
@@ -62,7 +62,7 @@ func TestAJobCanBeCancelledInEveryPhase(t *testing.T) {
 		}, puller.StateQueued, "", 1, 0},
 		{"looking before the pull", puller.PolicyAlways, func(y *yard) { blocked(y, 0) }, puller.StateQueued, "", 0, 0},
 		{"resolving", puller.PolicyAlways, func(y *yard) {
-			y.engine.Script(good, func(p *pullertest.Pull) { <-p.Gone() })
+			y.engine.Script(good, func(p *enginetest.Pull) { <-p.Gone() })
 		}, puller.StateActive, puller.PhaseResolving, 1, 1},
 		{"pulling", puller.PolicyAlways, func(y *yard) { y.hold(good) }, puller.StateActive, puller.PhasePulling, 1, 1},
 		{"verifying", puller.PolicyAlways, func(y *yard) {

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 // planned returns what a plan says of one image.
@@ -21,7 +21,7 @@ func (y *yard) planned(r puller.PullRequest) puller.PlannedImage {
 // The containerd image store shows an image as soon as its manifest and configuration
 // are there, and all platforms of an index under one name.
 func TestAnImageIsThereOnlyWithAllOfItsContent(t *testing.T) {
-	x := pullertest.NewIndex(good, 7, "linux/amd64", "linux/arm64", "linux/arm/v7")
+	x := enginetest.NewIndex(good, 7, "linux/amd64", "linux/arm64", "linux/arm/v7")
 	for _, c := range []struct {
 		name, platform string
 		half           bool // a pull of it was cut
@@ -44,7 +44,7 @@ func TestAnImageIsThereOnlyWithAllOfItsContent(t *testing.T) {
 						return puller.PullRequest{Image: good, Platform: c.platform, Policy: p}
 					}
 					if c.half {
-						y.scriptIndex(x, pullertest.CutIndex(x))
+						y.scriptIndex(x, enginetest.CutIndex(x))
 						y.failed(y.submit(request(puller.PolicyMissing)), puller.ErrTruncated)
 						y.serveIndex()
 					}
@@ -90,8 +90,8 @@ func TestAPullThatLeavesContentOutIsTruncated(t *testing.T) {
 	inYardWith(t, once, nil, func(y *yard) {
 		y.engine.BeContainerd()
 		x := y.serveIndex()
-		y.engine.Script(good, func(p *pullertest.Pull) {
-			pullertest.ServeIndex(x)(p)
+		y.engine.Script(good, func(p *enginetest.Pull) {
+			enginetest.ServeIndex(x)(p)
 			y.engine.SetContent(x.For("").Manifest, puller.ContentPartial)
 		})
 		y.failed(y.always(good), puller.ErrTruncated)
@@ -101,7 +101,7 @@ func TestAPullThatLeavesContentOutIsTruncated(t *testing.T) {
 
 // Where the store can't say what is there, the engine's pull decides.
 func TestWhereContentIsNotKnownTheEnginesPullDecides(t *testing.T) {
-	x := pullertest.NewIndex(good, 7, "linux/amd64", "linux/arm64", "linux/arm/v7")
+	x := enginetest.NewIndex(good, 7, "linux/amd64", "linux/arm64", "linux/arm/v7")
 	for _, api := range []int{41, 47} {
 		o := running
 		o.Registry = &fakeRegistry{digest: x.Digest, manifests: manifests(x)}
@@ -145,16 +145,16 @@ func TestAPlatformThatAnIndexDoesNotHave(t *testing.T) {
 func TestAnImageInNoIndexIsThereForAnyPlatform(t *testing.T) {
 	inYardWith(t, running, nil, func(y *yard) {
 		y.engine.BeContainerd()
-		i := pullertest.NewImage(good, 1)
+		i := enginetest.NewImage(good, 1)
 		i.Platform = "linux/arm64"
-		y.engine.Script(good, pullertest.Serve(i))
+		y.engine.Script(good, enginetest.Serve(i))
 		y.came(y.submit(puller.PullRequest{Image: good}), puller.SourcePulled)
 		y.came(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever}), puller.SourcePresent)
 		y.came(y.submit(puller.PullRequest{Image: good, Platform: "linux/arm64"}), puller.SourcePresent)
 		y.exited(y.run(puller.RunRequest{Policy: puller.PolicyNever}), 0)
 		y.failed(y.submit(puller.PullRequest{Image: good, Platform: "linux/amd64", Policy: puller.PolicyNever}), puller.ErrNotFound)
 		y.failed(y.submit(puller.PullRequest{Image: good, Platform: "linux/amd64"}), puller.ErrPlatformMismatch)
-		y.engine.SetContent(pullertest.Digest(i), puller.ContentPartial)
+		y.engine.SetContent(enginetest.Digest(i), puller.ContentPartial)
 		y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever}), puller.ErrNotFound)
 	})
 }

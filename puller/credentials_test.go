@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 func TestCredentialsAreCheckedBeforeTheEngineIgnoresThem(t *testing.T) {
@@ -174,7 +174,7 @@ func TestWhatARegistrySaysAgainIsHidden(t *testing.T) {
 	basic := base64.StdEncoding.EncodeToString([]byte("ada:hunter2?>"))
 	echo := "denied: ada may not, with hunter2?> nor canary-token nor Basic " + basic + " nor " + c.Header()
 	inYard(t, func(y *yard) {
-		y.engine.Script(good, func(p *pullertest.Pull) {
+		y.engine.Script(good, func(p *enginetest.Pull) {
 			p.Line(`{"status":"WARNING: ` + echo + `"}`)
 			p.Fail(echo)
 		})

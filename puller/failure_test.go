@@ -8,22 +8,22 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 func TestAFailedPullSaysWhatWentWrong(t *testing.T) {
 	const progress = `{"status":"Downloading","progressDetail":{"current":1,"total":9},"id":"aaaaaaaaaaaa"}`
-	lines := func(lines ...string) pullertest.Script {
-		return func(p *pullertest.Pull) {
+	lines := func(lines ...string) enginetest.Script {
+		return func(p *enginetest.Pull) {
 			for _, l := range lines {
 				p.Line(l)
 			}
-			p.Tag(pullertest.NewImage(good, 1)) // which changes nothing
+			p.Tag(enginetest.NewImage(good, 1)) // which changes nothing
 		}
 	}
 	for _, c := range []struct {
 		name    string
-		script  pullertest.Script
+		script  enginetest.Script
 		kind    puller.ErrorKind
 		message string // has this in it
 	}{
@@ -33,17 +33,17 @@ func TestAFailedPullSaysWhatWentWrong(t *testing.T) {
 		{"an error without words", lines(`{"errorDetail":{}}`), puller.ErrInternal, "without saying which"},
 		{"lines after the error", lines(`{"error":"manifest unknown"}`, progress, `{"status":"Status: Downloaded newer image"}`), puller.ErrNotFound, "manifest unknown"},
 		{"two errors, of which the first counts", lines(`{"error":"manifest unknown"}`, `{"error":"unauthorized"}`), puller.ErrNotFound, "manifest unknown"},
-		{"cut after the error", func(p *pullertest.Pull) { p.Fail("manifest unknown"); p.Cut() }, puller.ErrNotFound, "manifest unknown"},
+		{"cut after the error", func(p *enginetest.Pull) { p.Fail("manifest unknown"); p.Cut() }, puller.ErrNotFound, "manifest unknown"},
 		{"garbage after the error", lines(`{"error":"manifest unknown"}`, `<html>`), puller.ErrNotFound, "manifest unknown"},
-		{"cut", func(p *pullertest.Pull) { p.Line(progress); p.Cut() }, puller.ErrTruncated, "cut"},
-		{"cut inside a line", func(p *pullertest.Pull) { p.Raw(progress[:20]); p.Cut() }, puller.ErrTruncated, "cut"},
-		{"a clean end inside a line", func(p *pullertest.Pull) { p.Raw(progress[:20]) }, puller.ErrTruncated, "cut"},
+		{"cut", func(p *enginetest.Pull) { p.Line(progress); p.Cut() }, puller.ErrTruncated, "cut"},
+		{"cut inside a line", func(p *enginetest.Pull) { p.Raw(progress[:20]); p.Cut() }, puller.ErrTruncated, "cut"},
+		{"a clean end inside a line", func(p *enginetest.Pull) { p.Raw(progress[:20]) }, puller.ErrTruncated, "cut"},
 		{"garbage", lines(progress, `<html>bad gateway</html>`, progress), puller.ErrTruncated, "line 2"},
 		{"a line that is no object", lines(`["x"]`), puller.ErrTruncated, "line 1"},
-		{"refused before the stream", func(p *pullertest.Pull) {
+		{"refused before the stream", func(p *enginetest.Pull) {
 			p.Refuse(http.StatusInternalServerError, "toomanyrequests: slow down")
 		}, puller.ErrRateLimited, "slow down"},
-		{"refused with a page", func(p *pullertest.Pull) { p.Refuse(http.StatusTeapot, "short and stout") }, puller.ErrInternal, "stout"},
+		{"refused with a page", func(p *enginetest.Pull) { p.Refuse(http.StatusTeapot, "short and stout") }, puller.ErrInternal, "stout"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inYardWith(t, once, nil, func(y *yard) {
@@ -71,7 +71,7 @@ func TestALineWithoutEndIsGivenUpEarly(t *testing.T) {
 	inYardWith(t, once, nil, func(y *yard) {
 		const piece = 64 << 10
 		sent := 0
-		y.engine.Script(good, func(p *pullertest.Pull) {
+		y.engine.Script(good, func(p *enginetest.Pull) {
 			p.Raw(`{"status":"`)
 			for ; sent < 64<<20; sent += piece {
 				select {
@@ -105,7 +105,7 @@ func TestAnEngineThatGoesAwayIsSaidToBe(t *testing.T) {
 		}
 
 		y.engine.Revive()
-		y.engine.Script(good, func(p *pullertest.Pull) { <-p.Gone() })
+		y.engine.Script(good, func(p *enginetest.Pull) { <-p.Gone() })
 		j = y.always(good)
 		y.is(j, puller.StateActive, puller.PhaseResolving)
 		y.engine.Kill()
@@ -133,8 +133,8 @@ func notices(events []puller.Event) []string {
 
 func TestWarningsAndRetriesOfTheEngineAreNotices(t *testing.T) {
 	inYard(t, func(y *yard) {
-		served := pullertest.Serve(pullertest.NewImage(good, 1))
-		y.engine.Script(good, func(p *pullertest.Pull) {
+		served := enginetest.Serve(enginetest.NewImage(good, 1))
+		y.engine.Script(good, func(p *enginetest.Pull) {
 			p.Wait(time.Second) // until both jobs are part of it: one that joins is not told what was said before
 			p.Line(`{"status":"Pulling from good","id":"v1"}`)
 			p.Line(warning(1))
@@ -160,7 +160,7 @@ func TestWarningsAndRetriesOfTheEngineAreNotices(t *testing.T) {
 
 func TestAnEngineThatTalksTooMuchIsCutShort(t *testing.T) {
 	inYard(t, func(y *yard) {
-		y.engine.Script(good, func(p *pullertest.Pull) {
+		y.engine.Script(good, func(p *enginetest.Pull) {
 			for i := range 150 {
 				p.Line(warning(i))
 			}

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 func TestAThousandJobsForOneImageAreOnePull(t *testing.T) {
@@ -85,7 +85,7 @@ func TestWhoeverWantsWhatIsBeingPulledJoinsAtOnce(t *testing.T) {
 	for _, there := range []bool{false, true} {
 		inYard(t, func(y *yard) {
 			if there {
-				y.engine.Tag(good, pullertest.NewImage(good, 5))
+				y.engine.Tag(good, enginetest.NewImage(good, 5))
 			}
 			release := y.hold(good)
 			first := y.always(good)
@@ -158,7 +158,7 @@ func TestAJobSubmittedAfterTheEndStartsAnew(t *testing.T) {
 		y.came(y.always(good), puller.SourcePulled)
 		y.came(y.always(good), puller.SourceUpToDate)
 		y.pulls(2)
-		y.engine.Script(good, func(p *pullertest.Pull) { p.Fail("unauthorized") })
+		y.engine.Script(good, func(p *enginetest.Pull) { p.Fail("unauthorized") })
 		y.failed(y.always(good), puller.ErrDenied)
 		y.serve(good)
 		y.came(y.always(good), puller.SourceUpToDate)
@@ -202,8 +202,8 @@ func TestJobsWhoseImageCameWhileTheyWaitedDoNotPull(t *testing.T) {
 func TestAPresentImageIsAnsweredAtOnce(t *testing.T) {
 	inYardWith(t, puller.Options{Concurrency: 1, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(y *yard) {
 		release := y.hold(good)
-		y.engine.Tag(good, pullertest.NewImage(good, 1))
-		y.engine.Tag(other, pullertest.NewImage(other, 2))
+		y.engine.Tag(good, enginetest.NewImage(good, 1))
+		y.engine.Tag(other, enginetest.NewImage(other, 2))
 		slow := y.always(good)
 		began := time.Now()
 		// While a transfer of the same image runs, and with no slot free.
@@ -228,8 +228,8 @@ func TestManyCallersAtOnceLoseNoJob(t *testing.T) {
 		const images = 4
 		for i := range images {
 			image := fmt.Sprintf("registry.test/image%d:v1", i)
-			served := pullertest.Serve(pullertest.NewImage(image, i+1))
-			y.engine.Script(image, func(p *pullertest.Pull) {
+			served := enginetest.Serve(enginetest.NewImage(image, i+1))
+			y.engine.Script(image, func(p *enginetest.Pull) {
 				if p.Wait(time.Second) {
 					served(p)
 				}

@@ -5,35 +5,35 @@ import (
 	"testing"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 // stores are the image stores that engines have.
 var stores = []struct {
 	name string
-	be   func(*pullertest.Engine)
+	be   func(*enginetest.Engine)
 }{
-	{"graph driver", func(*pullertest.Engine) {}},
-	{"containerd store", (*pullertest.Engine).BeContainerd},
+	{"graph driver", func(*enginetest.Engine) {}},
+	{"containerd store", (*enginetest.Engine).BeContainerd},
 }
 
 // exits is how the program of each platform's image ends.
 var exits = map[string]int{"linux/amd64": 1, "linux/arm64": 2, "linux/arm/v7": 3}
 
 // serveIndex has the engine serve an index under the tag good and all its digests.
-func (y *yard) serveIndex() pullertest.Index {
-	x := pullertest.NewIndex(good, 7, "linux/amd64", "linux/arm64", "linux/arm/v7")
-	y.scriptIndex(x, pullertest.ServeIndex(x))
+func (y *yard) serveIndex() enginetest.Index {
+	x := enginetest.NewIndex(good, 7, "linux/amd64", "linux/arm64", "linux/arm/v7")
+	y.scriptIndex(x, enginetest.ServeIndex(x))
 	for _, i := range x.Images {
 		for _, key := range []string{i.ID, i.Manifest} { // what the two stores know it by
-			y.engine.Program(key, pullertest.Print("", "", exits[i.Platform]))
+			y.engine.Program(key, enginetest.Print("", "", exits[i.Platform]))
 		}
 	}
 	return x
 }
 
 // scriptIndex says what a pull of an index does, by its tag or any digest.
-func (y *yard) scriptIndex(x pullertest.Index, s pullertest.Script) {
+func (y *yard) scriptIndex(x enginetest.Index, s enginetest.Script) {
 	name, _, _ := strings.Cut(good, ":")
 	y.engine.Script(good, s)
 	y.engine.Script(name+"@"+x.Digest, s)
@@ -43,7 +43,7 @@ func (y *yard) scriptIndex(x pullertest.Index, s pullertest.Script) {
 }
 
 // manifests is what a registry answers for an index's tag and digest.
-func manifests(x pullertest.Index) map[string]puller.Manifest {
+func manifests(x enginetest.Index) map[string]puller.Manifest {
 	name, _, _ := strings.Cut(good, ":")
 	all := make(map[string]puller.Manifest)
 	for _, i := range x.Images {
@@ -67,7 +67,7 @@ func manifests(x pullertest.Index) map[string]puller.Manifest {
 // whatever else of the index is there, on both kinds of store.
 func TestARunIsOfTheImageThatWasAskedForInEveryForm(t *testing.T) {
 	name, _, _ := strings.Cut(good, ":")
-	x := pullertest.NewIndex(good, 7, "linux/amd64", "linux/arm64", "linux/arm/v7")
+	x := enginetest.NewIndex(good, 7, "linux/amd64", "linux/arm64", "linux/arm/v7")
 	for _, store := range stores {
 		for form, image := range map[string]func(puller.Image) string{
 			"tag":                func(puller.Image) string { return good },
@@ -109,7 +109,7 @@ func TestARunIsOfTheImageThatWasAskedForInEveryForm(t *testing.T) {
 
 // A container of another image than the one that was proven never starts.
 func TestAContainerOfAnotherImageIsRemoved(t *testing.T) {
-	x := pullertest.NewIndex(good, 7, "linux/amd64", "linux/arm64", "linux/arm/v7")
+	x := enginetest.NewIndex(good, 7, "linux/amd64", "linux/arm64", "linux/arm/v7")
 	arm64 := x.For("linux/arm64").Manifest
 	for _, store := range stores {
 		for what, lie := range map[string]func(image, manifest string) (string, string){

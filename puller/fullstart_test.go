@@ -5,14 +5,14 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/storetest"
 )
 
 func TestADiskThatIsFullAtTheStartRefusesNewJobsAndEndsTheOthers(t *testing.T) {
 	errNoSpace := puller.Errorf(puller.ErrNoSpace, "no space left on device")
-	for name, c := range map[string]struct{ fill, empty func(*pullertest.Store) }{
-		"with space to spare in the file": {func(s *pullertest.Store) { s.Full(true) }, func(s *pullertest.Store) { s.Full(false) }},
-		"with no space at all":            {func(s *pullertest.Store) { s.Fail(errNoSpace) }, func(s *pullertest.Store) { s.Fail(nil) }},
+	for name, c := range map[string]struct{ fill, empty func(*storetest.Store) }{
+		"with space to spare in the file": {func(s *storetest.Store) { s.Full(true) }, func(s *storetest.Store) { s.Full(false) }},
+		"with no space at all":            {func(s *storetest.Store) { s.Fail(errNoSpace) }, func(s *storetest.Store) { s.Fail(nil) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inYardWith(t, single, nil, func(y *yard) {
@@ -74,7 +74,7 @@ func TestADiskThatIsFullAtTheStartRefusesNewJobsAndEndsTheOthers(t *testing.T) {
 func TestAnEmptyStoreOnAFullDiskTakesJobsWhenThereIsSpace(t *testing.T) {
 	inYard(t, func(y *yard) {
 		y.close()
-		y.store = pullertest.NewStore()
+		y.store = storetest.New()
 		y.store.Fail(puller.Errorf(puller.ErrNoSpace, "no space left on device"))
 		y.open()
 		if _, err := y.Submit(puller.PullRequest{Image: good}); puller.KindOf(err) != puller.ErrOverloaded {

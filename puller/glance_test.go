@@ -6,14 +6,14 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 // A job that ends as soon as its image is looked for costs one Save, and is on
 // disk as it ends when it is accepted.
 func TestAJobWhoseImageIsThereIsWrittenOnce(t *testing.T) {
 	inYard(t, func(y *yard) {
-		y.engine.Tag(good, pullertest.NewImage(good, 3))
+		y.engine.Tag(good, enginetest.NewImage(good, 3))
 		before := y.store.Saves()
 		j := y.submit(puller.PullRequest{Image: good})
 		if j.State != puller.StateSucceeded || j.Result.Source != puller.SourcePresent {
@@ -52,7 +52,7 @@ func TestAJobThatNeverPullsIsWrittenOnceToo(t *testing.T) {
 // That the image is there does not make a promise of what is not on disk.
 func TestAJobWhoseImageIsThereIsRefusedIfItCannotBeWritten(t *testing.T) {
 	inYard(t, func(y *yard) {
-		y.engine.Tag(good, pullertest.NewImage(good, 3))
+		y.engine.Tag(good, enginetest.NewImage(good, 3))
 		y.store.Fail(errFull)
 		r := puller.PullRequest{Image: good, IdempotencyKey: "once"}
 		if _, err := y.Submit(r); puller.KindOf(err) != puller.ErrOverloaded || !errors.Is(err, errFull) {
@@ -86,7 +86,7 @@ func TestAJobIsAcceptedWithoutTheEngine(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inYard(t, func(y *yard) {
-				y.engine.Tag(good, pullertest.NewImage(good, 3))
+				y.engine.Tag(good, enginetest.NewImage(good, 3))
 				prepare(y)
 				began := time.Now()
 				j := y.submit(puller.PullRequest{Image: good})

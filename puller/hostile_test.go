@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 func TestAHostileStreamIsNeverASuccess(t *testing.T) {
@@ -32,7 +32,7 @@ func TestAHostileStreamIsNeverASuccess(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inYardWith(t, once, nil, func(y *yard) {
-				y.engine.Script(good, func(p *pullertest.Pull) {
+				y.engine.Script(good, func(p *enginetest.Pull) {
 					p.Raw(c.says)
 					served()(p)
 				})
@@ -58,7 +58,7 @@ func TestWhatIsOnlyOddIsBornWith(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inYardWith(t, once, nil, func(y *yard) {
-				y.engine.Script(good, func(p *pullertest.Pull) {
+				y.engine.Script(good, func(p *enginetest.Pull) {
 					p.Line(says)
 					p.Wait(2 * time.Second)
 					served()(p)
@@ -87,7 +87,7 @@ func TestAStreamWithoutEndTakesNoMemoryWithoutEnd(t *testing.T) {
 		var before, after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)
-		y.engine.Script(good, func(p *pullertest.Pull) {
+		y.engine.Script(good, func(p *enginetest.Pull) {
 			filler := strings.Repeat("y", 12_000)
 			for i := range 1200 {
 				p.Line(line(fmt.Sprintf("layer%d", i), "Pulling fs layer"))

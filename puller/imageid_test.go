@@ -5,13 +5,13 @@ import (
 	"testing"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 // What is written as an ID is looked up on the engine, and never pulled under a name
 // that happens to be spelled like it.
 func TestAnImageIDIsLookedUpOnTheEngine(t *testing.T) {
-	image := pullertest.NewImage(good, 1)
+	image := enginetest.NewImage(good, 1)
 	absent := "sha256:" + strings.Repeat("a", 64)
 	for _, c := range []struct {
 		name, image, platform string
@@ -47,7 +47,7 @@ func TestAnImageIDIsLookedUpOnTheEngine(t *testing.T) {
 					switch v := y.end(j); {
 					case v.Image != c.full:
 						y.Errorf("%s: the image is %s", what, v.Image)
-					case c.kind == "" && (v.Result == nil || v.Result.Source != puller.SourcePresent || v.Result.ImageID != image.ID || v.Result.Digest != pullertest.Digest(image)):
+					case c.kind == "" && (v.Result == nil || v.Result.Source != puller.SourcePresent || v.Result.ImageID != image.ID || v.Result.Digest != enginetest.Digest(image)):
 						y.Errorf("%s: the result is %+v, %+v", what, v.Result, v.Error)
 					case c.kind != "" && (v.Error == nil || v.Error.Kind != c.kind || c.kind != puller.ErrPlatformMismatch && !strings.Contains(v.Error.Message, "image ID")):
 						y.Errorf("%s: the error is %+v", what, v.Error)
@@ -78,7 +78,7 @@ func TestAnImageIDIsLookedUpOnTheEngine(t *testing.T) {
 // It waits for an engine that is away, too, and is not pulled then.
 func TestAnImageIDIsNotPulledByATransfer(t *testing.T) {
 	inYard(t, func(y *yard) {
-		image := pullertest.NewImage(good, 1)
+		image := enginetest.NewImage(good, 1)
 		y.engine.Tag(good, image)
 		y.engine.Kill()
 		there := y.submit(puller.PullRequest{Image: image.ID})
@@ -94,7 +94,7 @@ func TestAnImageIDIsNotPulledByATransfer(t *testing.T) {
 // What a request for an ID alone is content with, a list with an ID in it is content
 // with too.
 func TestAnImageIDInAListIsTakenAsAlone(t *testing.T) {
-	image := pullertest.NewImage(good, 1)
+	image := enginetest.NewImage(good, 1)
 	for _, c := range []struct {
 		name             string
 		daemons, request puller.Policy
@@ -139,7 +139,7 @@ func TestAnImageIDInAListIsTakenAsAlone(t *testing.T) {
 // Rules that go by names can't be held to an ID, and neither can a registry be asked
 // who may have one.
 func TestAnImageIDIsForbiddenWhereNamesDecide(t *testing.T) {
-	image := pullertest.NewImage(good, 1)
+	image := enginetest.NewImage(good, 1)
 	rules := func(w puller.WrittenRules) *puller.RuleSet {
 		r, err := puller.ParseRules("rules.pull", w)
 		if err != nil {
@@ -154,7 +154,7 @@ func TestAnImageIDIsForbiddenWhereNamesDecide(t *testing.T) {
 		"deny":           func(o *puller.Options) { o.Rules.Pull = rules(puller.WrittenRules{Deny: []string{"evil.test/**"}}) },
 		"require_digest": func(o *puller.Options) { o.Rules.Pull = rules(puller.WrittenRules{RequireDigest: true}) },
 		"verify_image_access": func(o *puller.Options) {
-			o.VerifyAccess, o.Registry = true, &fakeRegistry{digest: pullertest.Digest(image)}
+			o.VerifyAccess, o.Registry = true, &fakeRegistry{digest: enginetest.Digest(image)}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

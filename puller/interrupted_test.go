@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 // interrupted waits for a run that is to fail since its engine was restarted.
@@ -51,7 +51,7 @@ func TestAProgramThatItsEngineEndsHasNotSucceeded(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inRunYard(t, func(p *pullertest.Process) int {
+			inRunYard(t, func(p *enginetest.Process) int {
 				p.IgnoreTERM()
 				p.Wait(20 * time.Second)
 				return 0
@@ -171,7 +171,7 @@ func TestAContainerThatIsNotExitedHasNotSucceeded(t *testing.T) {
 	} {
 		t.Run(status, func(t *testing.T) {
 			ran := 0
-			inRunYard(t, func(*pullertest.Process) int { ran++; return 0 }, func(y *yard) {
+			inRunYard(t, func(*enginetest.Process) int { ran++; return 0 }, func(y *yard) {
 				y.engine.OnContainerAnswer(func(call string, answer any) any {
 					switch told := answer.(type) {
 					case []any:

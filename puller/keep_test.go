@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 // A job that is there from the first page to the last is on one of them,
@@ -29,8 +29,8 @@ func TestPagesNeitherMissNorDoubleAJobWhileJobsEnd(t *testing.T) {
 		}
 		for i := range 60 {
 			image := fmt.Sprintf("registry.test/image%d:v1", i)
-			serve := pullertest.Serve(pullertest.NewImage(image, i+1))
-			y.engine.Script(image, func(p *pullertest.Pull) {
+			serve := enginetest.Serve(enginetest.NewImage(image, i+1))
+			y.engine.Script(image, func(p *enginetest.Pull) {
 				if p.Wait(time.Duration(rand.IntN(1000)) * time.Millisecond) {
 					serve(p)
 				}

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 // services are n that a Compose file has built, of some bytes each.
@@ -58,7 +58,7 @@ func TestWhatAPrewarmSkipsIsBounded(t *testing.T) {
 
 func TestWhatEndedJobsAskedForIsNotKept(t *testing.T) {
 	secret := strings.Repeat("hidden", 100)
-	inRunYard(t, pullertest.Print("out", "", 0), func(y *yard) {
+	inRunYard(t, enginetest.Print("out", "", 0), func(y *yard) {
 		run := y.run(puller.RunRequest{Env: map[string]string{"A": secret}, Cmd: []string{secret}, Entrypoint: []string{secret}, User: secret[:20]})
 		y.exited(run, 0)
 		prewarm, err := y.Prewarm(puller.PrewarmRequest{Skipped: []puller.Skipped{{Service: "app", Reason: "built"}}})

@@ -14,7 +14,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/storetest"
 	"github.com/towline/towline/stream"
 )
 
@@ -456,7 +456,7 @@ func (y *yard) submitted(image string) puller.Job {
 
 // A start that can't write would give numbers that the next one gives again.
 func TestAStoreThatCannotBeWrittenIsToldOfAtTheStart(t *testing.T) {
-	store := pullertest.NewStore()
+	store := storetest.New()
 	store.Fail(errFull)
 	o := defaults
 	o.Store, o.Log = store, logrus.New()

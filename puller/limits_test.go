@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/stream/pullstream/transcripts"
 )
 
@@ -85,8 +85,8 @@ func cooled(events []puller.Event) (seconds []float64) {
 }
 
 func TestARateLimitIsWaitedOutHoweverItIsWorded(t *testing.T) {
-	for name, script := range map[string]pullertest.Script{
-		"as recorded":              pullertest.Play(transcripts.Load("engine-20.10/rate-limited"), nil),
+	for name, script := range map[string]enginetest.Script{
+		"as recorded":              enginetest.Play(transcripts.Load("engine-20.10/rate-limited"), nil),
 		"by the containerd store":  fails("failed to copy: httpReadSeeker: failed open: unexpected status from GET request to https://registry.test/v2/good/blobs/sha256:abc: You have reached your pull rate limit. You may increase the limit by authenticating"),
 		"with a bare number":       fails("unexpected status code 429"),
 		"by Docker Hub since 2020": fails("toomanyrequests: You have reached your pull rate limit. You may increase the limit by authenticating and upgrading: https://www.docker.com/increase-rate-limit"),
@@ -165,7 +165,7 @@ func TestCoolDownsGrowUntilTheRegistryServesAgain(t *testing.T) {
 		long := y.always(other)
 		defer func() { release(); y.came(long, puller.SourcePulled) }()
 		var wants []float64
-		scripts := []pullertest.Script{}
+		scripts := []enginetest.Script{}
 		for want := 15.0; len(scripts) < 10; want = min(2*want, 900) {
 			wants = append(wants, want)
 			scripts = append(scripts, limited)
@@ -218,7 +218,7 @@ func TestManyRefusedTogetherBeginOneCoolDown(t *testing.T) {
 		var jobs []puller.Job
 		for i := range 4 {
 			image := fmt.Sprintf("registry.test/image%d:v1", i)
-			y.attempts(image, func(p *pullertest.Pull) { p.Wait(time.Second); limited(p) }, pullertest.Serve(pullertest.NewImage(image, i+1)))
+			y.attempts(image, func(p *enginetest.Pull) { p.Wait(time.Second); limited(p) }, enginetest.Serve(enginetest.NewImage(image, i+1)))
 			jobs = append(jobs, y.always(image))
 		}
 		for _, j := range jobs {
@@ -250,9 +250,9 @@ func TestCoolDownsThatBeginTogetherAreToldInOrder(t *testing.T) {
 		var jobs []puller.Job
 		for i := range 50 {
 			image := fmt.Sprintf("registry.test/image%d:v1", i)
-			scripts := []pullertest.Script{pullertest.Serve(pullertest.NewImage(image, i+1))}
+			scripts := []enginetest.Script{enginetest.Serve(enginetest.NewImage(image, i+1))}
 			if i < o.Concurrency {
-				scripts = append([]pullertest.Script{func(p *pullertest.Pull) { p.Until(gate); limited(p) }}, scripts...)
+				scripts = append([]enginetest.Script{func(p *enginetest.Pull) { p.Until(gate); limited(p) }}, scripts...)
 			}
 			y.attempts(image, scripts...)
 			jobs = append(jobs, y.always(image))
@@ -279,8 +279,8 @@ func TestNoMoreTransfersOfOneRegistryRunThanItMayHave(t *testing.T) {
 		for i := range 40 {
 			host := []string{"registry.test", "registry.test", "registry.test", "one.test", "two.test"}[i%5]
 			image := fmt.Sprintf("%s/image%d:v1", host, i)
-			ends := pullertest.Serve(pullertest.NewImage(image, i+1))
-			y.engine.Script(image, func(p *pullertest.Pull) {
+			ends := enginetest.Serve(enginetest.NewImage(image, i+1))
+			y.engine.Script(image, func(p *enginetest.Pull) {
 				mu.Lock()
 				running[host]++
 				all++
@@ -357,7 +357,7 @@ func TestALongCoolDownIsTriedOnceBeforeItIsBelieved(t *testing.T) {
 	o.Registry, o.Timeout, o.Retries = refuses(2*time.Hour), 24*time.Hour, 3
 	o.Concurrency = 4
 	inYardWith(t, o, nil, func(y *yard) {
-		refused := func(p *pullertest.Pull) { p.Fail("toomanyrequests: slow down") }
+		refused := func(p *enginetest.Pull) { p.Fail("toomanyrequests: slow down") }
 		y.attempts(good, refused, refused, served())
 		first := y.always(good)
 		y.pulls(1)
@@ -365,7 +365,7 @@ func TestALongCoolDownIsTriedOnceBeforeItIsBelieved(t *testing.T) {
 		var others []puller.Job
 		for i := range 3 {
 			image := fmt.Sprintf("registry.test/image%d:v1", i)
-			y.engine.Script(image, pullertest.Serve(pullertest.NewImage(image, i+1)))
+			y.engine.Script(image, enginetest.Serve(enginetest.NewImage(image, i+1)))
 			others = append(others, y.always(image))
 		}
 		<-time.After(5*time.Minute + time.Second)
@@ -389,7 +389,7 @@ func TestATrialThatIsServedOpensTheRegistryToAll(t *testing.T) {
 		long := y.hold(other) // it runs before, during and after
 		runs := y.always(other)
 		y.pulls(1)
-		y.attempts(good, func(p *pullertest.Pull) { p.Fail("toomanyrequests: slow down") }, func(p *pullertest.Pull) {
+		y.attempts(good, func(p *enginetest.Pull) { p.Fail("toomanyrequests: slow down") }, func(p *enginetest.Pull) {
 			p.Line(`{"status":"Pulling fs layer","progressDetail":{},"id":"aaaaaaaaaaaa"}`)
 			p.Wait(time.Second)
 			p.Line(`{"status":"Downloading","progressDetail":{"current":300,"total":1000},"id":"aaaaaaaaaaaa"}`)
@@ -400,7 +400,7 @@ func TestATrialThatIsServedOpensTheRegistryToAll(t *testing.T) {
 		y.pulls(2)
 		synctest.Wait()
 		const next = "registry.test/next:v1"
-		y.engine.Script(next, pullertest.Serve(pullertest.NewImage(next, 2)))
+		y.engine.Script(next, enginetest.Serve(enginetest.NewImage(next, 2)))
 		waits := y.came(y.always(next), puller.SourcePulled)
 		if took := waits.FinishedAt.Sub(waits.CreatedAt); took != 5*time.Minute+time.Second {
 			y.Errorf("it took %s", took)

@@ -6,14 +6,14 @@ import (
 	"testing"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 func TestJobsAreListedNewestFirst(t *testing.T) {
 	inYardWith(t, single, nil, func(y *yard) {
 		release := y.hold(good)
 		y.serve(other)
-		y.engine.Tag("registry.test/there:v1", pullertest.NewImage("registry.test/there:v1", 3))
+		y.engine.Tag("registry.test/there:v1", enginetest.NewImage("registry.test/there:v1", 3))
 		done := y.submit(puller.PullRequest{Image: "registry.test/there:v1", Policy: puller.PolicyNever})
 		y.came(done, puller.SourcePresent)
 		lost := y.submit(puller.PullRequest{Image: "alpine", Policy: puller.PolicyNever})

@@ -6,14 +6,14 @@ import (
 	"testing"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 // An engine's answer to an inspect is believed only as far as it shows what was
 // asked for, whichever way the question came.
 func TestWhatAnInspectLeavesOutProvesNothing(t *testing.T) {
-	image := pullertest.NewImage(good, 1)
-	digest := pullertest.Digest(image)
+	image := enginetest.NewImage(good, 1)
+	digest := enginetest.Digest(image)
 	name, _, _ := strings.Cut(good, ":")
 	elsewhere := fmt.Sprintf("sha256:%064x", 99)
 	many := func(form string) (all []string) {
@@ -125,7 +125,7 @@ func TestWhatAnInspectLeavesOutProvesNothing(t *testing.T) {
 						y.Errorf("%d containers were created of %s", got, ref)
 					}
 				}
-				y.engine.Script(good, pullertest.Serve(image))
+				y.engine.Script(good, enginetest.Serve(image))
 				ends("always", y.always(good), c.pulled)
 			})
 		})

@@ -18,7 +18,8 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/storetest"
 	"github.com/towline/towline/stream"
 	"github.com/towline/towline/stream/pullstream"
 )
@@ -31,8 +32,8 @@ type yard struct {
 	*puller.Puller
 	*testing.T
 	open   func() // starts a Puller on the store
-	engine *pullertest.Engine
-	store  *pullertest.Store
+	engine *enginetest.Engine
+	store  *storetest.Store
 	log    *strings.Builder      // complete once the Puller is closed
 	change func(*puller.Options) // for the next starts; nil for none
 
@@ -55,7 +56,7 @@ func inYard(t *testing.T, test func(y *yard)) {
 func inYardWith(t *testing.T, o puller.Options, wrap func(puller.Engine) puller.Engine, test func(y *yard)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		scripted := pullertest.New(t)
+		scripted := enginetest.New(t)
 		adapter, err := docker.New(docker.Options{Host: "unix:///scripted", Dial: scripted.Dial})
 		if err != nil {
 			t.Fatal(err)
@@ -69,7 +70,7 @@ func inYardWith(t *testing.T, o puller.Options, wrap func(puller.Engine) puller.
 		if wrap != nil {
 			engine = wrap(adapter)
 		}
-		y := &yard{T: t, engine: scripted, store: pullertest.NewStore(), log: &log}
+		y := &yard{T: t, engine: scripted, store: storetest.New(), log: &log}
 		output := t.TempDir()
 		y.open = func() {
 			o.Store, o.OutputDir, o.OutputLimit = y.store, output, 1<<20
@@ -118,8 +119,8 @@ const (
 )
 
 func (y *yard) serve(image string) puller.Image {
-	i := pullertest.NewImage(image, 1)
-	y.engine.Script(image, pullertest.Serve(i))
+	i := enginetest.NewImage(image, 1)
+	y.engine.Script(image, enginetest.Serve(i))
 	return i
 }
 
@@ -127,12 +128,12 @@ func (y *yard) serve(image string) puller.Image {
 // function it returns is called; then they are served.
 func (y *yard) hold(image string) (release func()) {
 	gate := make(chan struct{})
-	i := pullertest.NewImage(image, 1)
-	y.engine.Script(image, func(p *pullertest.Pull) {
+	i := enginetest.NewImage(image, 1)
+	y.engine.Script(image, func(p *enginetest.Pull) {
 		p.Line(`{"status":"Pulling fs layer","progressDetail":{},"id":"aaaaaaaaaaaa"}`)
 		p.Line(`{"status":"Downloading","progressDetail":{"current":300,"total":1000},"id":"aaaaaaaaaaaa"}`)
 		if p.Until(gate) {
-			pullertest.Serve(i)(p)
+			enginetest.Serve(i)(p)
 		}
 	})
 	return func() { close(gate) }

@@ -8,13 +8,13 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 func TestNewerAsksTheRegistryAndPullsOnlyWhatMoved(t *testing.T) {
-	one, two := pullertest.NewImage(good, 1), pullertest.NewImage(good, 2)
+	one, two := enginetest.NewImage(good, 1), enginetest.NewImage(good, 2)
 	name, _, _ := strings.Cut(good, ":")
-	byDigest := name + "@" + pullertest.Digest(one)
+	byDigest := name + "@" + enginetest.Digest(one)
 	down := &fakeRegistry{err: puller.Errorf(puller.ErrRegistryUnavailable, "connection refused")}
 	for _, c := range []struct {
 		name     string
@@ -26,14 +26,14 @@ func TestNewerAsksTheRegistryAndPullsOnlyWhatMoved(t *testing.T) {
 		asked    int
 		notices  int
 	}{
-		{"unchanged", good, &one, &fakeRegistry{digest: pullertest.Digest(one)}, puller.SourceUpToDate, 0, 1, 0},
-		{"moved", good, &one, &fakeRegistry{digest: pullertest.Digest(two)}, puller.SourcePulled, 1, 1, 0},
-		{"absent", good, nil, &fakeRegistry{digest: pullertest.Digest(two)}, puller.SourcePulled, 1, 0, 0},
+		{"unchanged", good, &one, &fakeRegistry{digest: enginetest.Digest(one)}, puller.SourceUpToDate, 0, 1, 0},
+		{"moved", good, &one, &fakeRegistry{digest: enginetest.Digest(two)}, puller.SourcePulled, 1, 1, 0},
+		{"absent", good, nil, &fakeRegistry{digest: enginetest.Digest(two)}, puller.SourcePulled, 1, 0, 0},
 		{"the registry does not answer", good, &one, down, puller.SourcePulled, 1, 1, 1},
 		{"the registry does not answer, and nothing has moved", good, &two, down, puller.SourceUpToDate, 1, 1, 1},
 		{"there is no registry to ask", good, &one, nil, puller.SourcePulled, 1, 0, 0},
-		{"a digest", byDigest, &one, &fakeRegistry{digest: pullertest.Digest(one)}, puller.SourceUpToDate, 0, 1, 0},
-		{"a digest that is absent", byDigest, nil, &fakeRegistry{digest: pullertest.Digest(one)}, puller.SourcePulled, 1, 0, 0},
+		{"a digest", byDigest, &one, &fakeRegistry{digest: enginetest.Digest(one)}, puller.SourceUpToDate, 0, 1, 0},
+		{"a digest that is absent", byDigest, nil, &fakeRegistry{digest: enginetest.Digest(one)}, puller.SourcePulled, 1, 0, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := patient
@@ -45,8 +45,8 @@ func TestNewerAsksTheRegistryAndPullsOnlyWhatMoved(t *testing.T) {
 				if c.there != nil {
 					y.engine.Tag(c.image, *c.there)
 				}
-				y.engine.Script(good, pullertest.Serve(two))
-				y.engine.Script(byDigest, pullertest.Serve(one))
+				y.engine.Script(good, enginetest.Serve(two))
+				y.engine.Script(byDigest, enginetest.Serve(one))
 				secret := credentials(y.T, "hunter2")
 				j := y.submit(puller.PullRequest{Image: c.image, Policy: puller.PolicyNewer, Credentials: secret})
 				v := y.came(j, c.source)
@@ -67,8 +67,8 @@ func TestNewerAsksTheRegistryAndPullsOnlyWhatMoved(t *testing.T) {
 
 func TestNewerBesideAlwaysIsPulled(t *testing.T) {
 	o := single
-	image := pullertest.NewImage(good, 1)
-	o.Registry = &fakeRegistry{digest: pullertest.Digest(image)}
+	image := enginetest.NewImage(good, 1)
+	o.Registry = &fakeRegistry{digest: enginetest.Digest(image)}
 	inYardWith(t, o, nil, func(y *yard) {
 		y.engine.Tag(good, image)
 		y.serve(good)
@@ -87,8 +87,8 @@ func TestNewerBesideAlwaysIsPulled(t *testing.T) {
 // A registry that limits the rate is left alone, and not asked by the engine's pull
 // instead.
 func TestNewerWaitsOutARateLimitOfItsHead(t *testing.T) {
-	image := pullertest.NewImage(good, 1)
-	registry := &fakeRegistry{digest: pullertest.Digest(image), err: &puller.Error{Kind: puller.ErrRateLimited, RetryAfter: 30 * time.Second, Err: errors.New("429")}}
+	image := enginetest.NewImage(good, 1)
+	registry := &fakeRegistry{digest: enginetest.Digest(image), err: &puller.Error{Kind: puller.ErrRateLimited, RetryAfter: 30 * time.Second, Err: errors.New("429")}}
 	o := patient
 	o.Registry = registry
 	inYardWith(t, o, nil, func(y *yard) {
@@ -118,7 +118,7 @@ func TestNewerWaitsOutARateLimitOfItsHead(t *testing.T) {
 }
 
 func TestNewerKeepsWhatIsPresentWhereTheRegistryDoesNotAnswer(t *testing.T) {
-	image := pullertest.NewImage(good, 1)
+	image := enginetest.NewImage(good, 1)
 	down := &fakeRegistry{err: puller.Errorf(puller.ErrRegistryUnavailable, "connection refused")}
 	limits := &fakeRegistry{err: &puller.Error{Kind: puller.ErrRateLimited, RetryAfter: 30 * time.Second, Err: errors.New("429")}}
 	const refused = "Get \"https://registry.test/v2/\": dial tcp 192.0.2.1:443: connect: connection refused"
@@ -159,7 +159,7 @@ func TestNewerKeepsWhatIsPresentWhereTheRegistryDoesNotAnswer(t *testing.T) {
 					return
 				}
 				v := y.came(j, puller.SourcePresent)
-				if v.Result.ImageID != image.ID || v.Result.Digest != pullertest.Digest(image) {
+				if v.Result.ImageID != image.ID || v.Result.Digest != enginetest.Digest(image) {
 					y.Errorf("the result is %+v", v.Result)
 				}
 				kept := 0
@@ -182,7 +182,7 @@ func TestNewerKeepsNothingThatItsCallerMayNotHave(t *testing.T) {
 	o := patient
 	o.VerifyAccess, o.Registry = true, &fakeRegistry{err: puller.Errorf(puller.ErrRegistryUnavailable, "connection refused")}
 	inYardWith(t, o, nil, func(y *yard) {
-		y.engine.Tag(good, pullertest.NewImage(good, 1))
+		y.engine.Tag(good, enginetest.NewImage(good, 1))
 		y.engine.Script(good, fails("dial tcp 192.0.2.1:443: connect: connection refused"))
 		y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNewer}), puller.ErrRegistryUnavailable)
 	})

@@ -5,19 +5,19 @@ import (
 	"testing"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 // A graph driver leaves the digest of an index with the platform that was pulled
 // first. A later one is proven by what the registry names for it.
 func TestASecondPlatformOfAnIndexIsProvenByTheRegistry(t *testing.T) {
-	index := pullertest.NewImage(good, 1)
-	digest := pullertest.Digest(index)
-	second := pullertest.NewImage(good, 2)
+	index := enginetest.NewImage(good, 1)
+	digest := enginetest.Digest(index)
+	second := enginetest.NewImage(good, 2)
 	second.Platform, second.RepoDigests = "linux/arm64", nil
 	name, _, _ := strings.Cut(good, ":")
 	const platform = "linux/arm64"
-	serve := func(p *pullertest.Pull) {
+	serve := func(p *enginetest.Pull) {
 		p.Line(`{"status":"Pulling from good","id":"v1"}`)
 		p.Line(`{"status":"Digest: ` + digest + `"}`)
 		p.Tag(second)
@@ -98,17 +98,17 @@ func TestASecondPlatformOfAnIndexIsProvenByTheRegistry(t *testing.T) {
 // comes between this one's end and its proof.
 func TestAPlatformWhoseNameAnotherPullTookIsPulledAgain(t *testing.T) {
 	const platform = "linux/arm64"
-	image, theirs := pullertest.NewImage(good, 1), pullertest.NewImage(good, 2)
+	image, theirs := enginetest.NewImage(good, 1), enginetest.NewImage(good, 2)
 	image.Platform = platform
 	name, _, _ := strings.Cut(good, ":")
 	o := defaults
 	o.Registry = &fakeRegistry{manifests: map[string]puller.Manifest{
-		name + "@" + pullertest.Digest(image) + " " + platform: {Digest: pullertest.Digest(image), Config: image.ID, Platform: platform},
+		name + "@" + enginetest.Digest(image) + " " + platform: {Digest: enginetest.Digest(image), Config: image.ID, Platform: platform},
 	}}
 	inYardWith(t, o, nil, func(y *yard) {
 		pulls := 0
-		y.engine.Script(good, func(p *pullertest.Pull) {
-			pullertest.Serve(image)(p)
+		y.engine.Script(good, func(p *enginetest.Pull) {
+			enginetest.Serve(image)(p)
 			if pulls++; pulls == 1 {
 				p.Tag(theirs)
 			}
@@ -122,7 +122,7 @@ func TestAPlatformWhoseNameAnotherPullTookIsPulledAgain(t *testing.T) {
 // An attempt that ends unproven leaves the tag with the image that it brought.
 // The next attempt must not take that for present.
 func TestAnUnprovenPlatformIsNotPresentAtTheNextAttempt(t *testing.T) {
-	index, second := pullertest.NewImage(good, 1), pullertest.NewImage(good, 2)
+	index, second := enginetest.NewImage(good, 1), enginetest.NewImage(good, 2)
 	second.Platform, second.RepoDigests = "linux/arm64", nil
 	for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyNewer, puller.PolicyAlways} {
 		t.Run(string(policy), func(t *testing.T) {
@@ -130,9 +130,9 @@ func TestAnUnprovenPlatformIsNotPresentAtTheNextAttempt(t *testing.T) {
 			o.Registry = &fakeRegistry{manifestErr: puller.Errorf(puller.ErrDenied, "401")}
 			inYardWith(t, o, nil, func(y *yard) {
 				y.engine.Tag(good, index)
-				y.engine.Script(good, func(p *pullertest.Pull) {
+				y.engine.Script(good, func(p *enginetest.Pull) {
 					p.Line(`{"status":"Pulling from good","id":"v1"}`)
-					p.Line(`{"status":"Digest: ` + pullertest.Digest(index) + `"}`)
+					p.Line(`{"status":"Digest: ` + enginetest.Digest(index) + `"}`)
 					p.Tag(second)
 					p.Line(`{"status":"Status: Downloaded newer image for ` + good + `"}`)
 				})

@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 // page is some 500 KB of output.
@@ -18,7 +18,7 @@ var page = strings.Repeat(strings.Repeat("x", 1023)+"\n", 500)
 
 // inOutputYard runs a test with so many bytes kept of what programs print, and tells
 // it where.
-func inOutputYard(t *testing.T, total int64, p pullertest.Program, test func(y *yard, dir *string)) {
+func inOutputYard(t *testing.T, total int64, p enginetest.Program, test func(y *yard, dir *string)) {
 	t.Helper()
 	o := running
 	o.OutputTotal = total
@@ -51,7 +51,7 @@ func outputSize(t *testing.T, dir string) (size int64) {
 
 func TestOfAllOutputTheNewestIsKept(t *testing.T) {
 	const total = 1700 << 10
-	inOutputYard(t, total, pullertest.Print(page, "", 0), func(y *yard, dir *string) {
+	inOutputYard(t, total, enginetest.Print(page, "", 0), func(y *yard, dir *string) {
 		silent := y.submitted(other) // a job that prints nothing
 		var jobs []puller.Job
 		for range 6 {
@@ -88,7 +88,7 @@ func TestOfAllOutputTheNewestIsKept(t *testing.T) {
 }
 
 func TestALowerBoundHoldsFromTheNextStart(t *testing.T) {
-	inOutputYard(t, 0, pullertest.Print(page, "", 0), func(y *yard, dir *string) {
+	inOutputYard(t, 0, enginetest.Print(page, "", 0), func(y *yard, dir *string) {
 		for range 3 {
 			y.exited(y.run(puller.RunRequest{}), 0)
 		}
@@ -104,7 +104,7 @@ func TestALowerBoundHoldsFromTheNextStart(t *testing.T) {
 
 func TestWhatGoesOnKeepsItsOutputAndRefusesMore(t *testing.T) {
 	const total = 900 << 10
-	inOutputYard(t, total, func(p *pullertest.Process) int {
+	inOutputYard(t, total, func(p *enginetest.Process) int {
 		p.Stdout().Write([]byte(page))
 		if len(p.Requested.Cmd) > 0 {
 			<-p.Killed()

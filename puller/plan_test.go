@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 // catalog is a Registry that knows what images are made of.
@@ -69,8 +69,8 @@ func (c *catalog) answer(ctx context.Context, image string, note func()) (puller
 // made returns what an image of NewImage with the seed is made of: its layers
 // are of 1000 bytes and 1 byte.
 func made(seed int) puller.Manifest {
-	i := pullertest.NewImage(good, seed)
-	m := puller.Manifest{Digest: pullertest.Digest(i), Platform: "linux/amd64", DiffIDs: i.DiffIDs}
+	i := enginetest.NewImage(good, seed)
+	m := puller.Manifest{Digest: enginetest.Digest(i), Platform: "linux/amd64", DiffIDs: i.DiffIDs}
 	for n, id := range i.DiffIDs {
 		m.Layers = append(m.Layers, puller.Blob{Digest: strings.Replace(id, ":d", ":b", 1), Size: []int64{1000, 1}[n]})
 	}
@@ -153,7 +153,7 @@ func TestThePlanOfAnImageFollowsItsPolicy(t *testing.T) {
 			}
 			withCatalog(t, registry, func(y *yard) {
 				if c.there != 0 {
-					y.engine.Tag(good, pullertest.NewImage(good, c.there))
+					y.engine.Tag(good, enginetest.NewImage(good, c.there))
 				}
 				r := asked("registry.test/good:v1")
 				r.Policy = c.policy
@@ -207,7 +207,7 @@ func TestThePlanCountsWhatIsSharedAndPresent(t *testing.T) {
 		"registry.test/c:v1": onTop(shared, made(4)),
 	}}
 	withCatalog(t, registry, func(y *yard) {
-		y.engine.Tag("registry.test/base:v1", pullertest.NewImage("registry.test/base:v1", 1))
+		y.engine.Tag("registry.test/base:v1", enginetest.NewImage("registry.test/base:v1", 1))
 		r := asked("registry.test/c:v1", "registry.test/nope:v1", "registry.test/b:v1", "registry.test/a:v1", "registry.test/base:v1")
 		r.Skipped = []puller.Skipped{{Service: "web", Reason: "it is built"}}
 		plan := y.plan(r)

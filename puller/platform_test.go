@@ -6,7 +6,7 @@ import (
 	"testing/synctest"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 func TestAnEngineTakesThePlatformNearestToItsOwn(t *testing.T) {
@@ -83,7 +83,7 @@ func FuzzParsePlatform(f *testing.F) {
 
 func TestAJobTellsThePlatformInItsOneForm(t *testing.T) {
 	inYard(t, func(y *yard) {
-		y.engine.Script(good, pullertest.Serve(pullertest.NewImage(good, 7)))
+		y.engine.Script(good, enginetest.Serve(enginetest.NewImage(good, 7)))
 		for _, given := range []string{"LINUX/AMD64", "linux/x86_64", "linux", "amd64"} {
 			if j := y.submit(puller.PullRequest{Image: good, Platform: given}); j.Platform != "linux/amd64" {
 				y.Errorf("%s is %s", given, j.Platform)
@@ -109,7 +109,7 @@ func TestAJobTellsThePlatformInItsOneForm(t *testing.T) {
 }
 
 func TestARunHasItsPlatformInItsOneForm(t *testing.T) {
-	inRunYard(t, pullertest.Hang(""), func(y *yard) {
+	inRunYard(t, enginetest.Hang(""), func(y *yard) {
 		for _, given := range []string{"LINUX/x86_64", "amd64", "linux"} {
 			if j := y.run(puller.RunRequest{Platform: given}); j.Platform != "linux/amd64" {
 				y.Errorf("%s is %s", given, j.Platform)

@@ -5,20 +5,20 @@ import (
 	"testing"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/stream/pullstream/transcripts"
 )
 
 // Podman ends a good pull with neither digest nor status. Its own last line is
 // believed, of an engine that says that it is Podman.
 func TestOnlyPodmanIsBelievedByItsLastLine(t *testing.T) {
-	image, old := pullertest.NewImage(good, 1), pullertest.NewImage(good, 2)
+	image, old := enginetest.NewImage(good, 1), enginetest.NewImage(good, 2)
 	old.ID = "sha256:" + strings.Repeat("e", 64) // other first digits
 	recorded := image
 	recorded.ID = "sha256:26f33d9cd6c79fe56dd2e257e6b38e879062cccd5788e65254e725daff131d10"
 	id := strings.TrimPrefix(image.ID, "sha256:")[:12]
-	last := func(lines ...string) pullertest.Script {
-		return func(p *pullertest.Pull) {
+	last := func(lines ...string) enginetest.Script {
+		return func(p *enginetest.Pull) {
 			p.Line(`{"status":"Pulling fs layer","progressDetail":{},"id":"aaaaaaaaaaaa"}`)
 			p.Tag(image)
 			for _, l := range lines {
@@ -30,24 +30,24 @@ func TestOnlyPodmanIsBelievedByItsLastLine(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		podman bool
-		script pullertest.Script
+		script enginetest.Script
 		kind   puller.ErrorKind
 	}{
-		{"Podman's own words", true, pullertest.ServeAsPodman(image), ""},
-		{"Podman's words of an engine that is none", false, pullertest.ServeAsPodman(image), puller.ErrTruncated},
-		{"as recorded", true, pullertest.Play(transcripts.Load("engine-podman/fresh"), &recorded), ""},
-		{"as recorded where nothing is new", true, pullertest.Play(transcripts.Load("engine-podman/up-to-date"), &recorded), ""},
-		{"as recorded, of another image", true, pullertest.Play(transcripts.Load("engine-podman/fresh"), &image), puller.ErrTruncated},
-		{"as recorded where the registry went away", true, pullertest.Play(transcripts.Load("engine-podman/registry-killed-midway"), nil), puller.ErrRegistryUnavailable},
+		{"Podman's own words", true, enginetest.ServeAsPodman(image), ""},
+		{"Podman's words of an engine that is none", false, enginetest.ServeAsPodman(image), puller.ErrTruncated},
+		{"as recorded", true, enginetest.Play(transcripts.Load("engine-podman/fresh"), &recorded), ""},
+		{"as recorded where nothing is new", true, enginetest.Play(transcripts.Load("engine-podman/up-to-date"), &recorded), ""},
+		{"as recorded, of another image", true, enginetest.Play(transcripts.Load("engine-podman/fresh"), &image), puller.ErrTruncated},
+		{"as recorded where the registry went away", true, enginetest.Play(transcripts.Load("engine-podman/registry-killed-midway"), nil), puller.ErrRegistryUnavailable},
 		{"a later Podman's words", true, last(`{"status":"Pull complete","id":"` + id + `"}`), ""},
 		{"cut after a layer", true, last(`{"status":"Download complete","progressDetail":{},"id":"aaaaaaaaaaaa"}`), puller.ErrTruncated},
 		{"cut after one that exists", true, last(`{"status":"Already exists","progressDetail":{},"id":"aaaaaaaaaaaa"}`), puller.ErrTruncated},
 		{"another line comes after it", true, last(complete, `{"status":"Downloading","progressDetail":{"current":5,"total":9},"id":"bbbbbbbbbbbb"}`), puller.ErrTruncated},
 		{"the ID is too short to say anything", true, last(`{"status":"Download complete","progressDetail":{},"id":"` + id[:3] + `"}`), puller.ErrTruncated},
 		{"the ID is empty", true, last(`{"status":"Download complete","progressDetail":{},"id":""}`), puller.ErrTruncated},
-		{"nothing", true, func(*pullertest.Pull) {}, puller.ErrTruncated},
-		{"it names what came, and the name is an older one's", true, func(p *pullertest.Pull) {
-			pullertest.ServeAsPodman(image)(p)
+		{"nothing", true, func(*enginetest.Pull) {}, puller.ErrTruncated},
+		{"it names what came, and the name is an older one's", true, func(p *enginetest.Pull) {
+			enginetest.ServeAsPodman(image)(p)
 			p.Tag(old)
 		}, puller.ErrTruncated},
 	} {
@@ -63,7 +63,7 @@ func TestOnlyPodmanIsBelievedByItsLastLine(t *testing.T) {
 					y.failed(j, c.kind)
 					return
 				}
-				if v := y.came(j, puller.SourcePulled); v.Result.Digest != pullertest.Digest(image) || v.Result.ImageID != image.ID && v.Result.ImageID != recorded.ID {
+				if v := y.came(j, puller.SourcePulled); v.Result.Digest != enginetest.Digest(image) || v.Result.ImageID != image.ID && v.Result.ImageID != recorded.ID {
 					y.Errorf("the result is %+v", v.Result)
 				}
 			})
@@ -74,7 +74,7 @@ func TestOnlyPodmanIsBelievedByItsLastLine(t *testing.T) {
 // Another engine may have come to answer since the daemon started.
 func TestWhatAnEngineIsIsNotRemembered(t *testing.T) {
 	inYardWith(t, once, nil, func(y *yard) {
-		y.engine.Script(good, pullertest.ServeAsPodman(pullertest.NewImage(good, 1)))
+		y.engine.Script(good, enginetest.ServeAsPodman(enginetest.NewImage(good, 1)))
 		y.failed(y.always(good), puller.ErrTruncated)
 		y.engine.Kill()
 		y.engine.BePodman()
@@ -86,8 +86,8 @@ func TestWhatAnEngineIsIsNotRemembered(t *testing.T) {
 // Podman finds NAME@DIGEST by the digest alone. An image is there under a name only
 // if the digest stands beside that name.
 func TestADigestUnderAnotherNameIsNotPresent(t *testing.T) {
-	hello := pullertest.NewImage("registry.test/hello:v1", 1)
-	digest := pullertest.Digest(hello)
+	hello := enginetest.NewImage("registry.test/hello:v1", 1)
+	digest := enginetest.Digest(hello)
 	const team = "registry.test/team/app"
 	setup := func(y *yard) {
 		y.engine.BePodman()
@@ -123,9 +123,9 @@ func TestADigestUnderAnotherNameIsNotPresent(t *testing.T) {
 		inYardWith(t, once, nil, func(y *yard) {
 			setup(y)
 			ref := team + "@" + digest
-			moved := pullertest.NewImage(ref, 1)
+			moved := enginetest.NewImage(ref, 1)
 			moved.RepoDigests = append(moved.RepoDigests, hello.RepoDigests...)
-			y.engine.Script(ref, pullertest.ServeAsPodman(moved))
+			y.engine.Script(ref, enginetest.ServeAsPodman(moved))
 			if v := y.came(y.submit(puller.PullRequest{Image: ref}), puller.SourcePulled); v.Result.Digest != digest {
 				y.Errorf("the result is %+v", v.Result)
 			}
@@ -137,7 +137,7 @@ func TestADigestUnderAnotherNameIsNotPresent(t *testing.T) {
 		inYardWith(t, once, nil, func(y *yard) {
 			setup(y)
 			ref := team + "@" + digest
-			y.engine.Script(ref, pullertest.ServeAsPodman(hello))
+			y.engine.Script(ref, enginetest.ServeAsPodman(hello))
 			y.failed(y.submit(puller.PullRequest{Image: ref}), puller.ErrTruncated)
 		})
 	})
@@ -145,9 +145,9 @@ func TestADigestUnderAnotherNameIsNotPresent(t *testing.T) {
 
 // Podman tells no variants; the registry does.
 func TestAVariantThatTheEngineDoesNotTellIsAskedOfTheRegistry(t *testing.T) {
-	image := pullertest.NewImage(good, 1)
+	image := enginetest.NewImage(good, 1)
 	image.Platform = "linux/arm/v6"
-	digest := pullertest.Digest(image)
+	digest := enginetest.Digest(image)
 	for _, c := range []struct {
 		name     string
 		manifest puller.Manifest
@@ -166,7 +166,7 @@ func TestAVariantThatTheEngineDoesNotTellIsAskedOfTheRegistry(t *testing.T) {
 			o.Registry = r
 			inYardWith(t, o, nil, func(y *yard) {
 				y.engine.BePodman()
-				y.engine.Script(good, pullertest.ServeAsPodman(image))
+				y.engine.Script(good, enginetest.ServeAsPodman(image))
 				request := puller.PullRequest{Image: good, Platform: "linux/arm/v6"}
 				j := y.submit(request)
 				if c.kind != "" {

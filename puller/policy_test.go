@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 func TestThePolicySaysWhenAnImageIsPulled(t *testing.T) {
@@ -34,13 +34,13 @@ func TestThePolicySaysWhenAnImageIsPulled(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			inYard(t, func(y *yard) {
 				if c.there != 0 {
-					y.engine.Tag(good, pullertest.NewImage(good, c.there))
+					y.engine.Tag(good, enginetest.NewImage(good, c.there))
 				}
-				served := pullertest.NewImage(good, 2)
+				served := enginetest.NewImage(good, 2)
 				if c.platform != "" {
 					served.Platform = c.platform
 				}
-				y.engine.Script(good, pullertest.Serve(served))
+				y.engine.Script(good, enginetest.Serve(served))
 				j := y.submit(puller.PullRequest{Image: good, Policy: c.policy, Platform: c.platform})
 				if c.kind != "" {
 					y.failed(j, c.kind)
@@ -63,7 +63,7 @@ func TestAnImageThatHasLostItsNamesIsNotThere(t *testing.T) {
 	}{{puller.PolicyMissing, "", 1}, {puller.PolicyNewer, "", 1}, {puller.PolicyNever, puller.ErrNotFound, 0}} {
 		t.Run(string(c.policy), func(t *testing.T) {
 			inYard(t, func(y *yard) {
-				removed := pullertest.NewImage(good, 1)
+				removed := enginetest.NewImage(good, 1)
 				removed.RepoTags, removed.RepoDigests = nil, nil
 				y.engine.Tag(good, removed)
 				y.serve(good)

@@ -14,7 +14,8 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/storetest"
 	"github.com/towline/towline/stream/pullstream"
 )
 
@@ -67,8 +68,8 @@ func images(j puller.Job) []string {
 // layered serves an image of layers, each of 1000 bytes, that wait at half for
 // the gate.
 func (y *yard) layered(image string, gate <-chan struct{}, layers ...string) {
-	i := pullertest.NewImage(image, len(image)*1000+int(image[len(image)-4]))
-	y.engine.Script(image, func(p *pullertest.Pull) {
+	i := enginetest.NewImage(image, len(image)*1000+int(image[len(image)-4]))
+	y.engine.Script(image, func(p *enginetest.Pull) {
 		for _, id := range layers {
 			p.Line(line(id, "Pulling fs layer", 0, 0))
 		}
@@ -83,7 +84,7 @@ func (y *yard) layered(image string, gate <-chan struct{}, layers ...string) {
 			p.Line(line(id, "Pull complete", 0, 0))
 		}
 		p.Tag(i)
-		p.Line(`{"status":"Digest: ` + pullertest.Digest(i) + `"}`)
+		p.Line(`{"status":"Digest: ` + enginetest.Digest(i) + `"}`)
 	})
 }
 
@@ -216,7 +217,7 @@ func TestAPrewarmIsAcceptedAsAWholeOrNotAtAll(t *testing.T) {
 func TestTheOtherImagesOfAPrewarmGoOnWhenOneFails(t *testing.T) {
 	inYard(t, func(y *yard) {
 		y.serve(nth(1))
-		y.engine.Script(nth(2), func(p *pullertest.Pull) { p.Fail("unauthorized: authentication required") })
+		y.engine.Script(nth(2), func(p *enginetest.Pull) { p.Fail("unauthorized: authentication required") })
 		y.serve(nth(3))
 		parent := y.warm(false, nth(0), nth(1), nth(2), nth(3))
 		v := y.failed(parent, puller.ErrNotFound) // nobody serves the first
@@ -237,7 +238,7 @@ func TestAPrewarmThatFailsFastCancelsTheRest(t *testing.T) {
 		y.hold(nth(0))
 		release := y.hold(nth(1))
 		fail := make(chan struct{})
-		y.engine.Script(nth(3), func(p *pullertest.Pull) {
+		y.engine.Script(nth(3), func(p *enginetest.Pull) {
 			if p.Until(fail) {
 				p.Fail("no space left on device")
 			}
@@ -282,7 +283,7 @@ func TestTheErrorOfAPrewarmNamesWhatFailedThoughEnginesSayMuch(t *testing.T) {
 		var names []string
 		for n := range 20 {
 			names = append(names, nth(n))
-			y.engine.Script(nth(n), func(p *pullertest.Pull) { p.Fail("manifest unknown" + strings.Repeat(" really", 1000)) })
+			y.engine.Script(nth(n), func(p *enginetest.Pull) { p.Fail("manifest unknown" + strings.Repeat(" really", 1000)) })
 		}
 		v := y.failed(y.warm(false, names...), puller.ErrNotFound)
 		for _, name := range names {
@@ -297,7 +298,7 @@ func TestTheErrorOfAPrewarmNamesWhatFailedThoughEnginesSayMuch(t *testing.T) {
 			names = append(names, nth(n))
 			y.hold(nth(n))
 		}
-		y.engine.Script(nth(0), func(p *pullertest.Pull) { p.Fail("manifest unknown") })
+		y.engine.Script(nth(0), func(p *enginetest.Pull) { p.Fail("manifest unknown") })
 		slices.Reverse(names)
 		parent := y.prewarm(puller.PrewarmRequest{Policy: puller.PolicyAlways, FailFast: true, Priority: puller.PriorityLow, Images: func() (all puller.Images) {
 			for _, name := range names {
@@ -548,10 +549,10 @@ func TestAPrewarmMayNameAnImageTwice(t *testing.T) {
 
 func TestTheProgressOfAPrewarmHasEachLayerOnce(t *testing.T) {
 	inYard(t, func(y *yard) {
-		y.engine.Script(nth(0), func(p *pullertest.Pull) { // has the first layer
+		y.engine.Script(nth(0), func(p *enginetest.Pull) { // has the first layer
 			p.Line(line(layerA, "Already exists", 0, 0))
-			p.Tag(pullertest.NewImage(nth(0), 9))
-			p.Line(`{"status":"Digest: ` + pullertest.Digest(pullertest.NewImage(nth(0), 9)) + `"}`)
+			p.Tag(enginetest.NewImage(nth(0), 9))
+			p.Line(`{"status":"Digest: ` + enginetest.Digest(enginetest.NewImage(nth(0), 9)) + `"}`)
 		})
 		first, second := make(chan struct{}), make(chan struct{})
 		y.layered(nth(1), first, layerB, "cccccccccccc")
@@ -579,11 +580,11 @@ func TestTheProgressOfAPrewarmHasEachLayerOnce(t *testing.T) {
 
 func TestTheProgressOfAPrewarmDoesNotRunBackwardsOverRetries(t *testing.T) {
 	inYard(t, func(y *yard) {
-		y.attempts(good, func(p *pullertest.Pull) {
+		y.attempts(good, func(p *enginetest.Pull) {
 			p.Line(line(layerA, "Downloading", 800, 1000))
 			p.Line(line(layerB, "Downloading", 100, 1000))
 			p.Cut()
-		}, func(p *pullertest.Pull) {
+		}, func(p *enginetest.Pull) {
 			p.Line(line(layerA, "Pulling fs layer", 0, 0))
 			p.Line(line(layerB, "Pulling fs layer", 0, 0))
 			p.Line(line(layerA, "Downloading", 100, 1000))
@@ -715,7 +716,7 @@ func TestAPrewarmThatFailsFastDoesSoAfterARestart(t *testing.T) {
 		y.is(y.child(parent, 0), puller.StateActive, puller.PhasePulling)
 		y.crash()
 		y.hold(nth(2))
-		y.engine.Script(nth(0), func(p *pullertest.Pull) { p.Wait(time.Second); p.Fail("manifest unknown") })
+		y.engine.Script(nth(0), func(p *enginetest.Pull) { p.Wait(time.Second); p.Fail("manifest unknown") })
 		release()
 		v := y.failed(parent, puller.ErrNotFound)
 		if got := images(v); !slices.Equal(got, []string{"succeeded", "failed not_found", "canceled canceled"}) {
@@ -727,7 +728,7 @@ func TestAPrewarmThatFailsFastDoesSoAfterARestart(t *testing.T) {
 // The power goes after a failure is on disk, but before the others are canceled.
 func TestAPrewarmFailsFastThoughTheDaemonEndedInBetween(t *testing.T) {
 	inYardWith(t, single, nil, func(y *yard) {
-		var kept *pullertest.Store // what is there after the first end
+		var kept *storetest.Store // what is there after the first end
 		ended := false
 		y.store.OnSave(func(records []puller.Record) {
 			if ended && kept == nil {
@@ -775,7 +776,7 @@ func TestAPrewarmOutlivesTheRecordsOfItsChildren(t *testing.T) {
 func TestAPrewarmWithCredentialsIsDeniedAfterARestart(t *testing.T) {
 	inYardWith(t, single, nil, func(y *yard) {
 		y.hold(nth(0))
-		y.engine.Tag(nth(1), pullertest.NewImage(nth(1), 1))
+		y.engine.Tag(nth(1), enginetest.NewImage(nth(1), 1))
 		parent := y.prewarm(puller.PrewarmRequest{
 			Images: puller.Images{{Image: nth(0)}, {Image: nth(1), Policy: puller.PolicyAlways}, {Image: nth(2)}}, Credentials: credentials(t, "secret"),
 		})
@@ -804,11 +805,11 @@ func TestTheEndOfALongPrewarmComes(t *testing.T) {
 	inYardWith(t, single, nil, func(y *yard) {
 		r := puller.PrewarmRequest{Timeout: puller.Duration(time.Minute)}
 		for n := range 10 {
-			serves := pullertest.Serve(pullertest.NewImage(nth(n), n+1))
-			y.engine.Script(nth(n), func(p *pullertest.Pull) { p.Wait(50 * time.Second); serves(p) })
+			serves := enginetest.Serve(enginetest.NewImage(nth(n), n+1))
+			y.engine.Script(nth(n), func(p *enginetest.Pull) { p.Wait(50 * time.Second); serves(p) })
 			r.Images = append(r.Images, puller.PullRequest{Image: nth(n)})
 		}
-		y.engine.Script(nth(9), func(p *pullertest.Pull) { <-p.Gone() })
+		y.engine.Script(nth(9), func(p *enginetest.Pull) { <-p.Gone() })
 		v := y.failed(y.prewarm(r), puller.ErrTimeout)
 		if got := images(v); got[8] != "succeeded" || got[9] != "failed timeout" {
 			t.Errorf("the images are %q", got)
@@ -822,8 +823,8 @@ func TestALongPrewarmDoesNotHoldUpAnothersShortOne(t *testing.T) {
 	inYardWith(t, single, nil, func(y *yard) {
 		long := puller.PrewarmRequest{Policy: puller.PolicyAlways, Caller: "uid 1"}
 		slow := func(image string) {
-			serves := pullertest.Serve(pullertest.NewImage(image, 1))
-			y.engine.Script(image, func(p *pullertest.Pull) { p.Wait(time.Second); serves(p) })
+			serves := enginetest.Serve(enginetest.NewImage(image, 1))
+			y.engine.Script(image, func(p *enginetest.Pull) { p.Wait(time.Second); serves(p) })
 		}
 		for n := range 100 {
 			slow(nth(n))
@@ -884,7 +885,7 @@ func (instant) Pull(_ context.Context, p puller.Pull, each func(pullstream.Messa
 }
 
 func (instant) Inspect(_ context.Context, image, _ string) (puller.Image, error) {
-	return pullertest.NewImage(image, 1), nil
+	return enginetest.NewImage(image, 1), nil
 }
 
 // What is decoded is what a request's images may be.

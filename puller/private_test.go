@@ -7,13 +7,13 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 // bare is an image that a graph driver shows no digest of, since it gave the digest
 // of the index to the platform that came first.
 func bare(seed int) puller.Image {
-	i := pullertest.NewImage(good, seed)
+	i := enginetest.NewImage(good, seed)
 	i.RepoDigests = nil
 	return i
 }
@@ -36,11 +36,11 @@ func TestAnImageThatShowsNoDigestIsGivenToWhoseItIs(t *testing.T) {
 		},
 	} {
 		t.Run(how, func(t *testing.T) {
-			image := pullertest.NewImage(good, 1)
+			image := enginetest.NewImage(good, 1)
 			registry, o := guarded(image, ada, bob)
-			registry.manifests = map[string]puller.Manifest{good + " linux/amd64": {Digest: pullertest.Digest(image), Config: image.ID, Platform: "linux/amd64"}}
+			registry.manifests = map[string]puller.Manifest{good + " linux/amd64": {Digest: enginetest.Digest(image), Config: image.ID, Platform: "linux/amd64"}}
 			inYardWith(t, o, nil, func(y *yard) {
-				y.engine.Script(good, pullertest.Serve(image))
+				y.engine.Script(good, enginetest.Serve(image))
 				y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
 				y.engine.Tag(good, bare(1))
 				then(y)
@@ -57,15 +57,15 @@ func TestAnImageThatShowsNoDigestIsGivenToWhoseItIs(t *testing.T) {
 
 func TestAnImageThatCameInAnAttemptThatFailedIsPrivate(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
-	image := pullertest.NewImage(good, 1)
-	for how, script := range map[string]pullertest.Script{
-		"the stream is cut":  func(p *pullertest.Pull) { p.Tag(bare(1)); p.Line(`{"status":"Pulling from image","id":"v1"}`); p.Cut() },
-		"it tells of no end": func(p *pullertest.Pull) { p.Tag(bare(1)); p.Line(`{"status":"Pulling from image","id":"v1"}`) },
-		"it ends with another": func(p *pullertest.Pull) {
+	image := enginetest.NewImage(good, 1)
+	for how, script := range map[string]enginetest.Script{
+		"the stream is cut":  func(p *enginetest.Pull) { p.Tag(bare(1)); p.Line(`{"status":"Pulling from image","id":"v1"}`); p.Cut() },
+		"it tells of no end": func(p *enginetest.Pull) { p.Tag(bare(1)); p.Line(`{"status":"Pulling from image","id":"v1"}`) },
+		"it ends with another": func(p *enginetest.Pull) {
 			p.Tag(bare(1))
 			p.Line(`{"status":"Digest: sha256:` + strings.Repeat("f", 64) + `"}`)
 		},
-		"it ends with a fault": func(p *pullertest.Pull) { p.Tag(bare(1)); p.Line(`{"errorDetail":{"message":"x"},"error":"x"}`) },
+		"it ends with a fault": func(p *enginetest.Pull) { p.Tag(bare(1)); p.Line(`{"errorDetail":{"message":"x"},"error":"x"}`) },
 	} {
 		t.Run(how, func(t *testing.T) {
 			_, o := guarded(image, ada)
@@ -85,7 +85,7 @@ func TestAnImageThatCameInAnAttemptThatFailedIsPrivate(t *testing.T) {
 
 func TestAnImageThatCameDuringACrashIsPrivate(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
-	_, o := guarded(pullertest.NewImage(good, 1), ada)
+	_, o := guarded(enginetest.NewImage(good, 1), ada)
 	inYardWith(t, o, nil, func(y *yard) {
 		y.hold(good)
 		j := y.submit(puller.PullRequest{Image: good, Credentials: ada})
@@ -100,7 +100,7 @@ func TestAnImageThatCameDuringACrashIsPrivate(t *testing.T) {
 
 func TestAnImageThatWasBuiltHereIsForEveryone(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
-	registry, o := guarded(pullertest.NewImage(good, 1), ada)
+	registry, o := guarded(enginetest.NewImage(good, 1), ada)
 	inYardWith(t, o, nil, func(y *yard) {
 		y.engine.Tag(good, bare(2))
 		for range 2 {
@@ -118,11 +118,11 @@ func TestAnImageThatWasBuiltHereIsForEveryone(t *testing.T) {
 // What came while nobody's access was verified is private when it is.
 func TestVerificationThatIsTurnedOnLaterKnowsWhatIsPrivate(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
-	image := pullertest.NewImage(good, 1)
+	image := enginetest.NewImage(good, 1)
 	_, o := guarded(image, ada)
 	o.VerifyAccess = false
 	inYardWith(t, o, nil, func(y *yard) {
-		y.engine.Script(good, pullertest.Serve(image))
+		y.engine.Script(good, enginetest.Serve(image))
 		y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
 		y.engine.Tag(good, bare(1))
 		y.came(y.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.SourcePresent)
@@ -134,7 +134,7 @@ func TestVerificationThatIsTurnedOnLaterKnowsWhatIsPrivate(t *testing.T) {
 
 func TestAPrivateImageThatTheStoreDoesNotTakeIsPrivateAllTheSame(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
-	image := pullertest.NewImage(good, 1)
+	image := enginetest.NewImage(good, 1)
 	_, o := guarded(image, ada)
 	inYardWith(t, o, nil, func(y *yard) {
 		release := y.hold(good)
@@ -148,7 +148,7 @@ func TestAPrivateImageThatTheStoreDoesNotTakeIsPrivateAllTheSame(t *testing.T) {
 		y.engine.Tag(good, bare(1))
 		y.failed(y.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.ErrDenied)
 		// The next one takes it along.
-		y.engine.Script(other, pullertest.Serve(pullertest.NewImage(other, 2)))
+		y.engine.Script(other, enginetest.Serve(enginetest.NewImage(other, 2)))
 		y.came(y.submit(puller.PullRequest{Image: other, Credentials: ada}), puller.SourcePulled)
 		y.restart()
 		y.failed(y.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.ErrDenied)

@@ -7,18 +7,18 @@ import (
 	"testing"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/stream/pullstream/transcripts"
 )
 
 func TestAPullHasSucceededOnlyWhenItIsProven(t *testing.T) {
-	image := pullertest.NewImage(good, 1)
-	digest := pullertest.Digest(image)
+	image := enginetest.NewImage(good, 1)
+	digest := enginetest.Digest(image)
 	name, _, _ := strings.Cut(good, ":")
 	elsewhere := fmt.Sprintf("sha256:%064x", 99)
 	// ends plays a stream that ends well, with the image there if its platform is given.
-	ends := func(platform, announced string) pullertest.Script {
-		return func(p *pullertest.Pull) {
+	ends := func(platform, announced string) enginetest.Script {
+		return func(p *enginetest.Pull) {
 			p.Line(`{"status":"Pulling from good","id":"v1"}`)
 			if announced != "" {
 				p.Line(`{"status":"Digest: ` + announced + `"}`)
@@ -35,16 +35,16 @@ func TestAPullHasSucceededOnlyWhenItIsProven(t *testing.T) {
 	nameless.RepoTags, nameless.RepoDigests = nil, nil
 	for _, c := range []struct {
 		name, image, platform string
-		script                pullertest.Script
+		script                enginetest.Script
 		kind                  puller.ErrorKind // "": it is proven
 	}{
 		{"nothing is there", good, "", ends("", ""), puller.ErrTruncated},
 		{"nothing is there in spite of a digest", good, "", ends("", digest), puller.ErrTruncated},
-		{"it has lost its names since it was found", good, "", func(p *pullertest.Pull) {
+		{"it has lost its names since it was found", good, "", func(p *enginetest.Pull) {
 			ends("", digest)(p)
 			p.Tag(nameless)
 		}, puller.ErrTruncated},
-		{"the stream is empty", good, "", func(*pullertest.Pull) {}, puller.ErrTruncated},
+		{"the stream is empty", good, "", func(*enginetest.Pull) {}, puller.ErrTruncated},
 		{"another digest was announced", good, "", ends("linux/amd64", elsewhere), puller.ErrCorrupt},
 		{"another digest was asked for", name + "@" + elsewhere, "", ends("linux/amd64", elsewhere), puller.ErrCorrupt},
 		{"another digest was asked for than announced", name + "@" + elsewhere, "", ends("linux/amd64", digest), puller.ErrCorrupt},
@@ -52,32 +52,32 @@ func TestAPullHasSucceededOnlyWhenItIsProven(t *testing.T) {
 		{"the variant is another", good, "linux/arm/v6", ends("linux/arm/v7", digest), puller.ErrPlatformMismatch},
 		{"the architecture is unknown", good, "linux/arm64", ends("linux/", digest), puller.ErrPlatformMismatch},
 		{"20.10 says success for the wrong platform", good, "linux/arm64",
-			pullertest.Play(transcripts.Load("engine-20.10/wrong-platform"), &image), puller.ErrPlatformMismatch},
+			enginetest.Play(transcripts.Load("engine-20.10/wrong-platform"), &image), puller.ErrPlatformMismatch},
 		{"of Podman's words, an engine that is none is not believed", good, "",
-			pullertest.Play(transcripts.Load("engine-podman/fresh"), &image), puller.ErrTruncated},
+			enginetest.Play(transcripts.Load("engine-podman/fresh"), &image), puller.ErrTruncated},
 		{"the digest is announced", good, "", ends("linux/amd64", digest), ""},
-		{"the stream ends well before the end", good, "", func(p *pullertest.Pull) {
+		{"the stream ends well before the end", good, "", func(p *enginetest.Pull) {
 			p.Line(`{"status":"Downloading","progressDetail":{"current":500,"total":1000},"id":"aaaaaaaaaaaa"}`)
 			p.Tag(image)
 		}, puller.ErrTruncated},
 		{"the stream ends well before it names a layer", good, "", ends("linux/amd64", ""), puller.ErrTruncated},
 		{"the digest asked for is there", name + "@" + digest, "", ends("linux/amd64", digest), ""},
 		{"the digest asked for is there, beside a tag", good + "@" + digest, "", ends("linux/amd64", digest), ""},
-		{"a status stands for the digest", good, "", func(p *pullertest.Pull) {
+		{"a status stands for the digest", good, "", func(p *enginetest.Pull) {
 			ends("linux/amd64", "")(p)
 			p.Line(`{"status":"Status: Downloaded newer image for ` + good + `"}`)
 		}, ""},
-		{"the body ends with the connection, and is whole", good, "", func(p *pullertest.Pull) {
+		{"the body ends with the connection, and is whole", good, "", func(p *enginetest.Pull) {
 			p.EndWithConnection()
 			ends("linux/amd64", digest)(p)
 		}, ""},
-		{"the digest is another repository's", good, "", func(p *pullertest.Pull) {
+		{"the digest is another repository's", good, "", func(p *enginetest.Pull) {
 			i := image
 			i.RepoDigests = []string{"registry.test/team/good@" + digest, "registry.test:5000/good@" + digest, "good@" + digest}
 			p.Tag(i)
 			p.Line(`{"status":"Digest: ` + digest + `"}`)
 		}, puller.ErrTruncated},
-		{"the ID is the digest, and the repository is not there", name + "@" + digest, "", func(p *pullertest.Pull) {
+		{"the ID is the digest, and the repository is not there", name + "@" + digest, "", func(p *enginetest.Pull) {
 			i := containerd
 			i.RepoDigests = []string{"registry.test/team/good@" + digest}
 			p.Tag(i)
@@ -86,7 +86,7 @@ func TestAPullHasSucceededOnlyWhenItIsProven(t *testing.T) {
 		{"the platform is there", good, "linux/amd64", ends("linux/amd64", digest), ""},
 		{"the platform is there, with a baseline variant", good, "linux/arm64/v8", ends("linux/arm64", digest), ""},
 		{"the platform is there, with a variant nobody asked for", good, "linux/arm", ends("linux/arm/v7", digest), ""},
-		{"the ID is the digest, as in the containerd store", good, "", func(p *pullertest.Pull) {
+		{"the ID is the digest, as in the containerd store", good, "", func(p *enginetest.Pull) {
 			ends("", digest)(p)
 			p.Tag(containerd)
 		}, ""},
@@ -140,32 +140,32 @@ func TestAnInspectThatFailsProvesNothing(t *testing.T) {
 // something on the way made a clean end of the cut.
 func TestAnOldImageDoesNotProveAPullThatWasCut(t *testing.T) {
 	for _, policy := range []puller.Policy{puller.PolicyAlways, puller.PolicyNewer} {
-		for name, script := range map[string]pullertest.Script{
-			"at once":         func(*pullertest.Pull) {},
-			"before a layer":  func(p *pullertest.Pull) { p.Line(`{"status":"Pulling from good","id":"v1"}`) },
-			"inside a layer":  func(p *pullertest.Pull) { p.Line(line(layerA, "Downloading", 300, 1000)) },
-			"between a layer": func(p *pullertest.Pull) { p.Line(line(layerA, "Downloading", 1000, 1000)) },
-			"after a download": func(p *pullertest.Pull) {
+		for name, script := range map[string]enginetest.Script{
+			"at once":         func(*enginetest.Pull) {},
+			"before a layer":  func(p *enginetest.Pull) { p.Line(`{"status":"Pulling from good","id":"v1"}`) },
+			"inside a layer":  func(p *enginetest.Pull) { p.Line(line(layerA, "Downloading", 300, 1000)) },
+			"between a layer": func(p *enginetest.Pull) { p.Line(line(layerA, "Downloading", 1000, 1000)) },
+			"after a download": func(p *enginetest.Pull) {
 				p.Line(line(layerA, "Downloading", 1000, 1000))
 				p.Line(line(layerA, "Download complete"))
 			},
-			"after a layer":             func(p *pullertest.Pull) { p.Line(line(layerA, "Pull complete")) },
-			"after one that was there":  func(p *pullertest.Pull) { p.Line(line(layerA, "Already exists")) },
-			"in the digest":             func(p *pullertest.Pull) { p.Raw(`{"status":"Digest: sha256:0000"}` + "\n") },
-			"after another's status":    func(p *pullertest.Pull) { p.Line(`{"status":"Status: Image is up to date for ` + other + `"}`) },
-			"after a status of nothing": func(p *pullertest.Pull) { p.Line(`{"status":"Status: Image is up to date for "}`) },
-			"after a layer of that name": func(p *pullertest.Pull) {
+			"after a layer":             func(p *enginetest.Pull) { p.Line(line(layerA, "Pull complete")) },
+			"after one that was there":  func(p *enginetest.Pull) { p.Line(line(layerA, "Already exists")) },
+			"in the digest":             func(p *enginetest.Pull) { p.Raw(`{"status":"Digest: sha256:0000"}` + "\n") },
+			"after another's status":    func(p *enginetest.Pull) { p.Line(`{"status":"Status: Image is up to date for ` + other + `"}`) },
+			"after a status of nothing": func(p *enginetest.Pull) { p.Line(`{"status":"Status: Image is up to date for "}`) },
+			"after a layer of that name": func(p *enginetest.Pull) {
 				p.Line(`{"status":"Status: Image is up to date for ` + good + `","id":"aaaaaaaaaaaa"}`)
 			},
 			// Neither a length nor chunks: the connection's end is the body's.
-			"without a length": func(p *pullertest.Pull) {
+			"without a length": func(p *enginetest.Pull) {
 				p.EndWithConnection()
 				p.Line(line(layerA, "Download complete"))
 			},
 		} {
 			t.Run(string(policy)+" "+name, func(t *testing.T) {
 				inYardWith(t, once, nil, func(y *yard) {
-					y.engine.Tag(good, pullertest.NewImage(good, 1))
+					y.engine.Tag(good, enginetest.NewImage(good, 1))
 					y.engine.Script(good, script)
 					y.failed(y.submit(puller.PullRequest{Image: good, Policy: policy}), puller.ErrTruncated)
 				})
@@ -177,7 +177,7 @@ func TestAnOldImageDoesNotProveAPullThatWasCut(t *testing.T) {
 // A digest that was asked for is not exchanged for another one, whatever the registry
 // has under that.
 func TestAnotherDigestThanWasAskedForIsNotProvenByTheRegistry(t *testing.T) {
-	image := pullertest.NewImage(good, 1)
+	image := enginetest.NewImage(good, 1)
 	name, _, _ := strings.Cut(good, ":")
 	elsewhere := fmt.Sprintf("sha256:%064x", 99)
 	o := once
@@ -185,8 +185,8 @@ func TestAnotherDigestThanWasAskedForIsNotProvenByTheRegistry(t *testing.T) {
 		name + "@" + elsewhere + " linux/amd64": {Digest: elsewhere, Config: image.ID, Platform: "linux/amd64"},
 	}}
 	inYardWith(t, o, nil, func(y *yard) {
-		asked := name + "@" + pullertest.Digest(image)
-		y.engine.Script(asked, func(p *pullertest.Pull) {
+		asked := name + "@" + enginetest.Digest(image)
+		y.engine.Script(asked, func(p *enginetest.Pull) {
 			p.Line(`{"status":"Digest: ` + elsewhere + `"}`)
 			p.Tag(image)
 		})

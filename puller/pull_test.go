@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/stream"
 )
 
@@ -56,12 +56,12 @@ func TestAGoodPullWalksThroughEveryStateOnce(t *testing.T) {
 
 func TestAJobThatSucceededSaysWhatItBrought(t *testing.T) {
 	inYard(t, func(y *yard) {
-		image := pullertest.NewImage(good, 7)
-		y.engine.Script(good, func(p *pullertest.Pull) {
+		image := enginetest.NewImage(good, 7)
+		y.engine.Script(good, func(p *enginetest.Pull) {
 			p.Wait(2 * time.Second)
 			p.Line(`{"status":"Already exists","progressDetail":{},"id":"cccccccccccc"}`)
 			p.Wait(3 * time.Second)
-			pullertest.Serve(image)(p)
+			enginetest.Serve(image)(p)
 		})
 		began := time.Now()
 		j := y.came(y.submit(puller.PullRequest{Image: good, Platform: "linux/amd64", Priority: puller.PriorityHigh}), puller.SourcePulled)
@@ -71,7 +71,7 @@ func TestAJobThatSucceededSaysWhatItBrought(t *testing.T) {
 		if !j.CreatedAt.Equal(began) || !j.StartedAt.Equal(began) || j.FinishedAt.Sub(began) != 5*time.Second {
 			y.Errorf("the times are %s, %s, %s", j.CreatedAt, j.StartedAt, j.FinishedAt)
 		}
-		want := puller.Result{ImageID: image.ID, Digest: pullertest.Digest(image), Size: 2000, Source: puller.SourcePulled, Downloaded: 2000, DurationSeconds: 5}
+		want := puller.Result{ImageID: image.ID, Digest: enginetest.Digest(image), Size: 2000, Source: puller.SourcePulled, Downloaded: 2000, DurationSeconds: 5}
 		if *j.Result != want {
 			y.Errorf("the result is %+v, not %+v", *j.Result, want)
 		}
@@ -84,11 +84,11 @@ func TestAJobThatSucceededSaysWhatItBrought(t *testing.T) {
 // Podman never calls a layer complete.
 func TestEveryLayerOfAProvenPullIsDone(t *testing.T) {
 	inYard(t, func(y *yard) {
-		y.engine.Script(good, func(p *pullertest.Pull) {
+		y.engine.Script(good, func(p *enginetest.Pull) {
 			for _, id := range []string{"aaaaaaaaaaaa", "bbbbbbbbbbbb"} {
 				p.Line(`{"status":"Downloading","progressDetail":{"current":500,"total":1000},"id":"` + id + `"}`)
 			}
-			pullertest.ServeAsPodman(pullertest.NewImage(good, 1))(p)
+			enginetest.ServeAsPodman(enginetest.NewImage(good, 1))(p)
 		})
 		y.engine.BePodman()
 		j := y.came(y.always(good), puller.SourcePulled)
@@ -112,13 +112,13 @@ func TestEveryLayerOfAProvenPullIsDone(t *testing.T) {
 // The wire contract: one golden file with an event of every type.
 func TestEventsHaveTheFormOfTheContract(t *testing.T) {
 	inYard(t, func(y *yard) {
-		image := pullertest.NewImage(good, 7)
-		y.engine.Script(good, func(p *pullertest.Pull) {
+		image := enginetest.NewImage(good, 7)
+		y.engine.Script(good, func(p *enginetest.Pull) {
 			p.Line(`{"status":"the engine's <warning>"}`)
 			p.Wait(1500 * time.Millisecond)
-			pullertest.Serve(image)(p)
+			enginetest.Serve(image)(p)
 		})
-		y.engine.Script(other, func(p *pullertest.Pull) { p.Fail("toomanyrequests: slow down") })
+		y.engine.Script(other, func(p *enginetest.Pull) { p.Fail("toomanyrequests: slow down") })
 		var got strings.Builder
 		for _, r := range []puller.PullRequest{
 			{Image: good, Platform: "linux/amd64"},

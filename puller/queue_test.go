@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 // single is a Puller with one slot.
@@ -56,8 +56,8 @@ func TestNoMoreTransfersRunThanThereAreSlots(t *testing.T) {
 		var jobs []puller.Job
 		for i := range 40 {
 			image := fmt.Sprintf("registry.test/image%d:v1", i)
-			served := pullertest.Serve(pullertest.NewImage(image, i+1))
-			y.engine.Script(image, func(p *pullertest.Pull) {
+			served := enginetest.Serve(enginetest.NewImage(image, i+1))
+			y.engine.Script(image, func(p *enginetest.Pull) {
 				mu.Lock()
 				running++
 				most = max(most, running)
@@ -101,10 +101,10 @@ func order(t *testing.T, requests []puller.PullRequest, then func(y *yard, jobs 
 		for _, r := range requests {
 			name := r.Image
 			r.Image, r.Policy = "registry.test/"+name+":v1", puller.PolicyAlways
-			i := pullertest.NewImage(r.Image, 1)
-			y.engine.Script(r.Image, func(p *pullertest.Pull) {
+			i := enginetest.NewImage(r.Image, 1)
+			y.engine.Script(r.Image, func(p *enginetest.Pull) {
 				began = append(began, name) // one at a time
-				pullertest.Serve(i)(p)
+				enginetest.Serve(i)(p)
 			})
 			jobs = append(jobs, y.submit(r))
 		}
@@ -169,10 +169,10 @@ func TestATransferThatIsTriedAgainKeepsItsTurn(t *testing.T) {
 	o.Retries = 3
 	inYardWith(t, o, nil, func(y *yard) {
 		var began []string
-		image := func(name string, scripts ...pullertest.Script) puller.Job {
+		image := func(name string, scripts ...enginetest.Script) puller.Job {
 			full := "registry.test/" + name + ":v1"
 			for i, script := range scripts {
-				scripts[i] = func(p *pullertest.Pull) {
+				scripts[i] = func(p *enginetest.Pull) {
 					began = append(began, name) // one at a time
 					script(p)
 				}
@@ -180,9 +180,9 @@ func TestATransferThatIsTriedAgainKeepsItsTurn(t *testing.T) {
 			y.attempts(full, scripts...)
 			return y.always(full)
 		}
-		serve := func(name string, wait time.Duration) pullertest.Script {
-			ends := pullertest.Serve(pullertest.NewImage("registry.test/"+name+":v1", 1))
-			return func(p *pullertest.Pull) { p.Wait(wait); ends(p) }
+		serve := func(name string, wait time.Duration) enginetest.Script {
+			ends := enginetest.Serve(enginetest.NewImage("registry.test/"+name+":v1", 1))
+			return func(p *enginetest.Pull) { p.Wait(wait); ends(p) }
 		}
 		jobs := []puller.Job{
 			image("first", cut, serve("first", 0)),

@@ -14,7 +14,7 @@ import (
 	"testing"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 // secrets are passwords and tokens that are awkward in one form or another.
@@ -164,30 +164,30 @@ func TestASecretThatWasCutIsHidden(t *testing.T) {
 // Whatever an engine is shown does not come back, wherever the engine says it.
 func TestASecretComesBackNowhere(t *testing.T) {
 	awkward := secrets[1:4]
-	places := map[string]func(*pullertest.Pull, string){
-		"an error":  func(p *pullertest.Pull, s string) { p.Fail("unauthorized: " + s) },
-		"a refusal": func(p *pullertest.Pull, s string) { p.Refuse(500, "denied: "+s) },
-		"a notice": func(p *pullertest.Pull, s string) {
+	places := map[string]func(*enginetest.Pull, string){
+		"an error":  func(p *enginetest.Pull, s string) { p.Fail("unauthorized: " + s) },
+		"a refusal": func(p *enginetest.Pull, s string) { p.Refuse(500, "denied: "+s) },
+		"a notice": func(p *enginetest.Pull, s string) {
 			p.Line(lineOf(map[string]any{"status": "WARNING: " + s}))
 			p.Fail("denied")
 		},
-		"a layer's ID": func(p *pullertest.Pull, s string) {
+		"a layer's ID": func(p *enginetest.Pull, s string) {
 			for _, id := range append(strings.Split(s, " | "), s) { // an ID with spaces in it is shown by nothing
 				p.Line(lineOf(map[string]any{"status": "Downloading", "id": id, "progressDetail": map[string]int{"current": 1, "total": 2}}))
 			}
 			p.Fail("denied")
 		},
-		"a layer's status": func(p *pullertest.Pull, s string) {
+		"a layer's status": func(p *enginetest.Pull, s string) {
 			p.Line(lineOf(map[string]any{"status": s, "id": "0123456789ab"}))
 			p.Fail("denied")
 		},
-		"a digest": func(p *pullertest.Pull, s string) {
+		"a digest": func(p *enginetest.Pull, s string) {
 			p.Line(lineOf(map[string]any{"status": "Digest: " + s}))
 			p.Line(lineOf(map[string]any{"status": "Status: Downloaded newer image for " + s}))
 		},
-		"the old error":   func(p *pullertest.Pull, s string) { p.Line(lineOf(map[string]any{"error": "unauthorized: " + s})) },
-		"what is no line": func(p *pullertest.Pull, s string) { p.Line("unauthorized " + s) },
-		"units": func(p *pullertest.Pull, s string) {
+		"the old error":   func(p *enginetest.Pull, s string) { p.Line(lineOf(map[string]any{"error": "unauthorized: " + s})) },
+		"what is no line": func(p *enginetest.Pull, s string) { p.Line("unauthorized " + s) },
+		"units": func(p *enginetest.Pull, s string) {
 			p.Line(lineOf(map[string]any{"status": "Extracting", "id": "0123456789ab", "progressDetail": map[string]any{"current": 1, "units": s}}))
 			p.Fail("denied")
 		},
@@ -200,7 +200,7 @@ func TestASecretComesBackNowhere(t *testing.T) {
 					// All forms at once, each as a word of its own.
 					said := strings.Join(slices.Sorted(maps.Values(formsOf("ada", secret))), " | ")
 					image := fmt.Sprintf("registry.test/%d:v1", n)
-					y.engine.Script(image, func(p *pullertest.Pull) { say(p, said) })
+					y.engine.Script(image, func(p *enginetest.Pull) { say(p, said) })
 					none := 0
 					j := y.submit(puller.PullRequest{Image: image, Policy: puller.PolicyAlways, Credentials: secretFields(y, "password", secret), Retries: &none})
 					v := y.end(j)

@@ -12,7 +12,8 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/storetest"
 	"github.com/towline/towline/stream"
 )
 
@@ -72,7 +73,7 @@ func (y *yard) told(j puller.Job) (events []puller.Event) {
 }
 
 // silently begins a pull of which nothing is told.
-func silently(p *pullertest.Pull) { <-p.Gone() }
+func silently(p *enginetest.Pull) { <-p.Gone() }
 
 func TestAJobGoesOnAfterARestartInEveryPhase(t *testing.T) {
 	phases := map[string]struct {
@@ -115,7 +116,7 @@ func TestAJobGoesOnAfterARestartInEveryPhase(t *testing.T) {
 		for how, stop := range map[string]func(y *yard){"a crash": (*yard).crash, "a restart": (*yard).restart} {
 			t.Run(name+", "+how, func(t *testing.T) {
 				inYardWith(t, o, nil, func(y *yard) {
-					y.engine.Tag("registry.test/there:v1", pullertest.NewImage("registry.test/there:v1", 3))
+					y.engine.Tag("registry.test/there:v1", enginetest.NewImage("registry.test/there:v1", 3))
 					ended := y.submitted("registry.test/there:v1")
 					was := y.kept(ended)
 					c.prepare(y)
@@ -273,8 +274,8 @@ func TestTheQueuesOrderIsKeptOverARestart(t *testing.T) {
 				})
 				for i, priority := range []puller.Priority{puller.PriorityLow, puller.PriorityNormal, puller.PriorityHigh, puller.PriorityLow, puller.PriorityNormal, puller.PriorityHigh} {
 					image := fmt.Sprintf("registry.test/image%d:v1", i+1)
-					serve := pullertest.Serve(pullertest.NewImage(image, i+2))
-					y.engine.Script(image, func(p *pullertest.Pull) {
+					serve := enginetest.Serve(enginetest.NewImage(image, i+2))
+					y.engine.Script(image, func(p *enginetest.Pull) {
 						mu.Lock()
 						order = append(order, p.Image)
 						mu.Unlock()
@@ -327,7 +328,7 @@ func TestCredentialsAreNotKeptOverARestart(t *testing.T) {
 		y.is(lost, puller.StateActive, puller.PhasePulling)
 		y.is(there, puller.StateActive, puller.PhasePulling)
 		<-time.After(time.Second)
-		y.engine.Tag(other, pullertest.NewImage(other, 9))
+		y.engine.Tag(other, enginetest.NewImage(other, 9))
 		y.engine.Kill()
 		y.crash()
 		// They wait for the engine.
@@ -451,9 +452,9 @@ func TestATimeoutBeginsAnewWithARestart(t *testing.T) {
 func TestTheTimeOfAPrewarmsChildRunsFromItsFirstAttempt(t *testing.T) {
 	inYardWith(t, single, nil, func(y *yard) {
 		slow := func(image string, seed int) {
-			y.attempts(image, func(p *pullertest.Pull) {
+			y.attempts(image, func(p *enginetest.Pull) {
 				if p.Wait(8 * time.Second) {
-					pullertest.Serve(pullertest.NewImage(image, seed))(p)
+					enginetest.Serve(enginetest.NewImage(image, seed))(p)
 				}
 			})
 		}
@@ -478,7 +479,7 @@ func TestTheTimeOfAPrewarmsChildRunsFromItsFirstAttempt(t *testing.T) {
 func TestAPrewarmFailsFastThoughTheDaemonCrashedInBetween(t *testing.T) {
 	inYard(t, func(y *yard) {
 		gate := make(chan struct{})
-		y.engine.Script(good, func(p *pullertest.Pull) {
+		y.engine.Script(good, func(p *enginetest.Pull) {
 			if p.Until(gate) {
 				p.Refuse(404, "manifest for it not found: manifest unknown: manifest unknown")
 			}
@@ -491,7 +492,7 @@ func TestAPrewarmFailsFastThoughTheDaemonCrashedInBetween(t *testing.T) {
 		y.pulls(2)
 		<-time.After(time.Second)
 		// The failure is the last that is saved.
-		var kept *pullertest.Store
+		var kept *storetest.Store
 		y.store.OnSave(func(records []puller.Record) {
 			if kept == nil && slices.ContainsFunc(records, func(r puller.Record) bool { return r.Job.State == puller.StateCanceled }) {
 				kept = y.store.Reopen()

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/stream/pullstream"
 )
 
@@ -20,9 +20,9 @@ var patient = puller.Options{
 }
 
 // attempts has the nth pull of an image play the nth script; the last one stays.
-func (y *yard) attempts(image string, scripts ...pullertest.Script) {
+func (y *yard) attempts(image string, scripts ...enginetest.Script) {
 	var mu sync.Mutex
-	y.engine.Script(image, func(p *pullertest.Pull) {
+	y.engine.Script(image, func(p *enginetest.Pull) {
 		mu.Lock()
 		script := scripts[0]
 		if len(scripts) > 1 {
@@ -33,19 +33,19 @@ func (y *yard) attempts(image string, scripts ...pullertest.Script) {
 	})
 }
 
-func fails(message string) pullertest.Script {
-	return func(p *pullertest.Pull) {
+func fails(message string) enginetest.Script {
+	return func(p *enginetest.Pull) {
 		p.Line(line(layerA, "Downloading", 300, 1000))
 		p.Fail(message)
 	}
 }
 
-func cut(p *pullertest.Pull) {
+func cut(p *enginetest.Pull) {
 	p.Line(line(layerA, "Downloading", 300, 1000))
 	p.Cut()
 }
 
-func served() pullertest.Script { return pullertest.Serve(pullertest.NewImage(good, 1)) }
+func served() enginetest.Script { return enginetest.Serve(enginetest.NewImage(good, 1)) }
 
 // begun returns when each attempt began.
 func begun(events []puller.Event) map[int]time.Time {
@@ -61,16 +61,16 @@ func begun(events []puller.Event) map[int]time.Time {
 func TestWhatMayPassIsTriedAgainAsOftenAsAsked(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		script pullertest.Script
+		script enginetest.Script
 		kind   puller.ErrorKind
 	}{
 		{"cut", cut, puller.ErrTruncated},
-		{"garbage", func(p *pullertest.Pull) { p.Line(`<html>`) }, puller.ErrTruncated},
-		{"a good end without an image", func(p *pullertest.Pull) { p.Line(line(layerA, "Pull complete")) }, puller.ErrTruncated},
+		{"garbage", func(p *enginetest.Pull) { p.Line(`<html>`) }, puller.ErrTruncated},
+		{"a good end without an image", func(p *enginetest.Pull) { p.Line(line(layerA, "Pull complete")) }, puller.ErrTruncated},
 		{"the registry is down", fails("dial tcp 10.0.0.1:443: connect: connection refused"), puller.ErrRegistryUnavailable},
 		{"the registry breaks off", fails("unexpected EOF"), puller.ErrRegistryUnavailable},
 		{"the engine is being stopped", fails("context canceled"), puller.ErrEngineUnavailable},
-		{"stalled", func(p *pullertest.Pull) { p.Line(line(layerA, "Downloading", 300, 1000)); silence(p) }, puller.ErrStalled},
+		{"stalled", func(p *enginetest.Pull) { p.Line(line(layerA, "Downloading", 300, 1000)); silence(p) }, puller.ErrStalled},
 		{"silent from the beginning", silence, puller.ErrStalled},
 		{"the rate is limited", fails("toomanyrequests: slow down"), puller.ErrRateLimited},
 	} {
@@ -173,11 +173,11 @@ func TestACorruptImageIsTriedAgainOnce(t *testing.T) {
 func TestALaterAttemptBeginsItsProgressAnew(t *testing.T) {
 	inYardWith(t, patient, nil, func(y *yard) {
 		second := make(chan struct{})
-		y.attempts(good, func(p *pullertest.Pull) {
+		y.attempts(good, func(p *enginetest.Pull) {
 			p.Line(line(layerA, "Downloading", 900, 1000))
 			p.Line(line(layerB, "Downloading", 900, 1000))
 			p.Cut()
-		}, func(p *pullertest.Pull) {
+		}, func(p *enginetest.Pull) {
 			p.Until(second)
 			p.Line(line(layerB, "Downloading", 100, 1000))
 			p.Until(second)
@@ -203,9 +203,9 @@ func TestALaterAttemptBeginsItsProgressAnew(t *testing.T) {
 
 func TestALaterAttemptAsksTheEngineFirst(t *testing.T) {
 	// The engine finishes what its cut stream did not tell.
-	tagged := func(p *pullertest.Pull) {
+	tagged := func(p *enginetest.Pull) {
 		p.Line(line(layerA, "Downloading", 300, 1000))
-		p.Tag(pullertest.NewImage(good, 1))
+		p.Tag(enginetest.NewImage(good, 1))
 		p.Cut()
 	}
 	for _, c := range []struct {
@@ -228,12 +228,12 @@ func TestALaterAttemptAsksTheEngineFirst(t *testing.T) {
 
 func TestWhatACorruptAttemptLeftIsNotBelieved(t *testing.T) {
 	inYardWith(t, patient, nil, func(y *yard) {
-		y.attempts(good, func(p *pullertest.Pull) {
-			p.Tag(pullertest.NewImage(good, 9))
-			p.Line(`{"status":"Digest: ` + pullertest.Digest(pullertest.NewImage(good, 1)) + `"}`)
+		y.attempts(good, func(p *enginetest.Pull) {
+			p.Tag(enginetest.NewImage(good, 9))
+			p.Line(`{"status":"Digest: ` + enginetest.Digest(enginetest.NewImage(good, 1)) + `"}`)
 		}, served())
 		j := y.came(y.submit(puller.PullRequest{Image: good}), puller.SourcePulled)
-		if want := pullertest.NewImage(good, 1).ID; j.Result.ImageID != want || j.Attempt != 2 {
+		if want := enginetest.NewImage(good, 1).ID; j.Result.ImageID != want || j.Attempt != 2 {
 			y.Errorf("the result is %+v of attempt %d", j.Result, j.Attempt)
 		}
 		y.pulls(2)
@@ -248,20 +248,20 @@ func TestATagThatMovesBeforeTheProofIsPulledAgain(t *testing.T) {
 	}{{"with retries", 1}, {"without", 0}} {
 		t.Run(c.name, func(t *testing.T) {
 			inYardWith(t, patient, nil, func(y *yard) {
-				moved, inspects := pullertest.NewImage(good, 2), 0
+				moved, inspects := enginetest.NewImage(good, 2), 0
 				y.engine.OnInspect(func(string, <-chan struct{}) (int, string) {
 					if inspects++; inspects == 2 {
 						y.engine.Tag(good, moved)
 					}
 					return 0, ""
 				})
-				y.attempts(good, served(), pullertest.Serve(moved))
+				y.attempts(good, served(), enginetest.Serve(moved))
 				j := y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Retries: &c.retries})
 				if c.retries == 0 {
 					y.failed(j, puller.ErrCorrupt)
 					return
 				}
-				if v := y.came(j, puller.SourcePulled); v.Result.ImageID != moved.ID || v.Result.Digest != pullertest.Digest(moved) {
+				if v := y.came(j, puller.SourcePulled); v.Result.ImageID != moved.ID || v.Result.Digest != enginetest.Digest(moved) {
 					y.Errorf("the result is %+v", v.Result)
 				}
 			})
@@ -272,7 +272,7 @@ func TestATagThatMovesBeforeTheProofIsPulledAgain(t *testing.T) {
 func TestEachJobOfATransferHasItsOwnRetries(t *testing.T) {
 	inYardWith(t, patient, nil, func(y *yard) {
 		gate := make(chan struct{})
-		y.attempts(good, func(p *pullertest.Pull) {
+		y.attempts(good, func(p *enginetest.Pull) {
 			p.Line(line(layerA, "Downloading", 300, 1000))
 			p.Until(gate)
 			p.Cut()
@@ -302,7 +302,7 @@ func TestEachJobOfATransferHasItsOwnRetries(t *testing.T) {
 }
 
 // waiting has a job wait for its second attempt: for a moment, or for 15 s.
-var waiting = map[string]pullertest.Script{"the backoff": cut, "a cool-down": fails("toomanyrequests")}
+var waiting = map[string]enginetest.Script{"the backoff": cut, "a cool-down": fails("toomanyrequests")}
 
 func TestAJobEndsAtOnceWhileItWaitsForItsNextAttempt(t *testing.T) {
 	for name, script := range waiting {
@@ -380,7 +380,7 @@ func TestAJobThatCannotOutlastACoolDownEndsAtOnce(t *testing.T) {
 
 func TestTheNoticeOfARetrySaysWhy(t *testing.T) {
 	inYardWith(t, patient, nil, func(y *yard) {
-		y.attempts(good, func(p *pullertest.Pull) {
+		y.attempts(good, func(p *enginetest.Pull) {
 			p.Line(line(layerA, "Retrying in 2 seconds"))
 			p.Fail("connection refused")
 		}, served())

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 const pinned = "@sha256:e1262bae8db44dfeb07a3d671238898028fe30f0ffe483cc548f615efe80c5bf"
@@ -240,7 +240,7 @@ func TestAnImageIsLookedAtByItsIDIfItHasANameThatIsAllowed(t *testing.T) {
 	o := defaults
 	o.Rules.Pull = parseRules(t, puller.WrittenRules{Allow: []string{"registry.test/good"}})
 	inYardWith(t, o, nil, func(y *yard) {
-		i, j := pullertest.NewImage(good, 1), pullertest.NewImage(other, 2)
+		i, j := enginetest.NewImage(good, 1), enginetest.NewImage(other, 2)
 		y.engine.Tag(good, i)
 		y.engine.Tag(other, j)
 		found, err := y.Image(context.Background(), i.ID, "", puller.Rules{})

@@ -17,15 +17,15 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
-	"github.com/towline/towline/puller/pullertest/actor"
+	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/enginetest/actor"
 )
 
 // running is a Puller that runs some programs at a time.
 var running = puller.Options{Concurrency: 4, Policy: puller.PolicyMissing, Retries: 3, Timeout: 30 * time.Minute, Runs: 4}
 
 // inRunYard runs a test with the image good served, whose program is p.
-func inRunYard(t *testing.T, p pullertest.Program, test func(y *yard)) {
+func inRunYard(t *testing.T, p enginetest.Program, test func(y *yard)) {
 	t.Helper()
 	inYardWith(t, running, nil, func(y *yard) {
 		y.engine.Program(y.serve(good).ID, p)
@@ -127,7 +127,7 @@ func (y *yard) stuck(at string) (release func()) {
 
 func TestARunEndsWithItsExitCode(t *testing.T) {
 	for _, code := range []int{0, 1, 137} {
-		inRunYard(t, pullertest.Print("out", "err", code), func(y *yard) {
+		inRunYard(t, enginetest.Print("out", "err", code), func(y *yard) {
 			j := y.run(puller.RunRequest{})
 			v := y.exited(j, code)
 			if r := v.Result; r.OOMKilled || r.Truncated || r.Source != puller.SourcePulled || r.ImageID == "" || r.Digest == "" || r.DurationSeconds < 0 || v.Kind != puller.JobRun {
@@ -142,7 +142,7 @@ func TestARunEndsWithItsExitCode(t *testing.T) {
 }
 
 func TestWantOfMemoryIsToldFromASIGKILL(t *testing.T) {
-	inRunYard(t, (*pullertest.Process).OOM, func(y *yard) {
+	inRunYard(t, (*enginetest.Process).OOM, func(y *yard) {
 		if v := y.exited(y.run(puller.RunRequest{}), 137); !v.Result.OOMKilled {
 			y.Errorf("the result is %+v", v.Result)
 		}
@@ -170,7 +170,7 @@ func TestWhatTheEngineSaysWentWrongIsNoExitOfTheProgram(t *testing.T) {
 }
 
 func TestARunTellsItsPhasesInOrder(t *testing.T) {
-	inRunYard(t, func(p *pullertest.Process) int {
+	inRunYard(t, func(p *enginetest.Process) int {
 		io.WriteString(p.Stdout(), "one")
 		p.Wait(time.Second)
 		io.WriteString(p.Stderr(), "two")
@@ -196,7 +196,7 @@ func TestARunTellsItsPhasesInOrder(t *testing.T) {
 }
 
 func TestEveryByteOfBothStreamsIsTold(t *testing.T) {
-	inRunYard(t, pullertest.Actor, func(y *yard) {
+	inRunYard(t, enginetest.Actor, func(y *yard) {
 		j := y.run(puller.RunRequest{Entrypoint: []string{"/app"}, Cmd: []string{"out=grüße", "bytes", "lines=200"}})
 		y.exited(j, 0)
 		events := y.events(j)
@@ -225,7 +225,7 @@ func TestEveryByteOfBothStreamsIsTold(t *testing.T) {
 }
 
 func TestATerminalHasOneStream(t *testing.T) {
-	inRunYard(t, pullertest.Print("a\n", "b\n", 0), func(y *yard) {
+	inRunYard(t, enginetest.Print("a\n", "b\n", 0), func(y *yard) {
 		j := y.run(puller.RunRequest{TTY: true})
 		y.exited(j, 0)
 		if stdout, stderr := printed(y, y.events(j)); stdout != "a\r\nb\r\n" || stderr != "" {
@@ -235,18 +235,18 @@ func TestATerminalHasOneStream(t *testing.T) {
 }
 
 func TestAContainerIsWhatWasAskedForAndLockedDown(t *testing.T) {
-	inRunYard(t, pullertest.Hang(""), func(y *yard) {
+	inRunYard(t, enginetest.Hang(""), func(y *yard) {
 		j := y.run(puller.RunRequest{
 			Platform: "linux/amd64", Cmd: []string{"a", "b c"}, Entrypoint: []string{"/x"}, Env: map[string]string{"Z": "1", "A": "x=y", "M": ""},
 			Workdir: "/w", User: "1:2", Network: "none", Memory: 64 << 20, CPUs: 0.29, Pids: 7, TTY: true,
 		})
 		y.is(j, puller.StateActive, puller.PhaseRunning)
 		pids := int64(7)
-		want := pullertest.ContainerRequest{
-			Image: pullertest.NewImage(good, 1).ID, Cmd: []string{"a", "b c"}, Entrypoint: []string{"/x"}, Env: []string{"A=x=y", "M=", "Z=1"},
+		want := enginetest.ContainerRequest{
+			Image: enginetest.NewImage(good, 1).ID, Cmd: []string{"a", "b c"}, Entrypoint: []string{"/x"}, Env: []string{"A=x=y", "M=", "Z=1"},
 			WorkingDir: "/w", User: "1:2", Tty: true, AttachStdout: true, AttachStderr: true, StopSignal: "SIGTERM", Platform: "linux/amd64",
 			Labels: map[string]string{"towline.job": j.ID, "towline.instance": y.store.Instance()},
-			HostConfig: pullertest.HostConfig{
+			HostConfig: enginetest.HostConfig{
 				CapDrop: []string{"ALL"}, SecurityOpt: []string{"no-new-privileges"},
 				Memory: 64 << 20, MemorySwap: 64 << 20, NanoCpus: 290_000_000, PidsLimit: &pids, NetworkMode: "none",
 			},
@@ -297,7 +297,7 @@ var runPhases = map[string]struct {
 func TestARunCanBeCancelledInEveryPhase(t *testing.T) {
 	for name, c := range runPhases {
 		t.Run(name, func(t *testing.T) {
-			program := pullertest.Hang("")
+			program := enginetest.Hang("")
 			if c.phase == puller.PhaseRemoving {
 				program = nil
 			}
@@ -327,7 +327,7 @@ func TestARunCanBeCancelledInEveryPhase(t *testing.T) {
 func TestACancelledRunHasItsGrace(t *testing.T) {
 	for name, term := range map[string]bool{"SIGTERM is enough": false, "SIGTERM is ignored": true} {
 		t.Run(name, func(t *testing.T) {
-			inRunYard(t, func(p *pullertest.Process) int {
+			inRunYard(t, func(p *enginetest.Process) int {
 				if term {
 					p.IgnoreTERM()
 				}
@@ -364,7 +364,7 @@ func TestACancelledRunHasItsGrace(t *testing.T) {
 func TestARunsTimeIsUp(t *testing.T) {
 	for name, c := range runPhases {
 		t.Run(name, func(t *testing.T) {
-			program := pullertest.Hang("up")
+			program := enginetest.Hang("up")
 			if c.phase == puller.PhaseRemoving {
 				program = nil
 			}
@@ -416,7 +416,7 @@ func TestARunThatCantBeLeavesNoContainer(t *testing.T) {
 func TestAnImageThatWasPrunedIsPulledOnceMore(t *testing.T) {
 	for name, times := range map[string]int{"once": 1, "again and again": 2} {
 		t.Run(name, func(t *testing.T) {
-			inRunYard(t, pullertest.Print("up", "", 0), func(y *yard) {
+			inRunYard(t, enginetest.Print("up", "", 0), func(y *yard) {
 				y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
 					if call == "create" && times > 0 {
 						times--
@@ -442,12 +442,12 @@ func TestAnImageThatWasPrunedIsPulledOnceMore(t *testing.T) {
 }
 
 func TestATagThatMovesDoesNotChangeWhatRuns(t *testing.T) {
-	inRunYard(t, pullertest.Print("proven", "", 0), func(y *yard) {
-		moved := pullertest.NewImage(good, 2)
-		y.engine.Program(moved.ID, pullertest.Print("moved", "", 0))
+	inRunYard(t, enginetest.Print("proven", "", 0), func(y *yard) {
+		moved := enginetest.NewImage(good, 2)
+		y.engine.Program(moved.ID, enginetest.Print("moved", "", 0))
 		y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
 			if call == "create" {
-				y.engine.Tag("registry.test/kept:v1", pullertest.NewImage(good, 1))
+				y.engine.Tag("registry.test/kept:v1", enginetest.NewImage(good, 1))
 				y.engine.Tag(good, moved)
 			}
 			return 0, ""
@@ -461,7 +461,7 @@ func TestATagThatMovesDoesNotChangeWhatRuns(t *testing.T) {
 }
 
 func TestOnlySoManyProgramsRunAtATime(t *testing.T) {
-	inRunYard(t, pullertest.Hang(""), func(y *yard) {
+	inRunYard(t, enginetest.Hang(""), func(y *yard) {
 		var jobs []puller.Job
 		for range 6 {
 			jobs = append(jobs, y.run(puller.RunRequest{}))
@@ -513,7 +513,7 @@ func TestABadRunIsRefusedByField(t *testing.T) {
 }
 
 func TestARunThatIsAskedForTwiceRunsOnce(t *testing.T) {
-	inRunYard(t, pullertest.Print("up", "", 0), func(y *yard) {
+	inRunYard(t, enginetest.Print("up", "", 0), func(y *yard) {
 		r := puller.RunRequest{Image: good, Env: map[string]string{"A": "1", "B": "2"}, IdempotencyKey: "key"}
 		j := y.run(r)
 		for range 3 {
@@ -552,8 +552,8 @@ func TestRunsAreListed(t *testing.T) {
 }
 
 // flood prints n bytes.
-func flood(n int) pullertest.Program {
-	return func(p *pullertest.Process) int {
+func flood(n int) enginetest.Program {
+	return func(p *enginetest.Process) int {
 		p.Stdout().Write(actor.Flood(n))
 		return 0
 	}
@@ -584,7 +584,7 @@ func TestTheOutputOfPrunedRunsIsRemoved(t *testing.T) {
 	o := running
 	o.KeepFor = 2 * time.Hour
 	inYardWith(t, o, nil, func(y *yard) {
-		y.engine.Program(y.serve(good).ID, pullertest.Print("up", "", 0))
+		y.engine.Program(y.serve(good).ID, enginetest.Print("up", "", 0))
 		j := y.run(puller.RunRequest{})
 		y.exited(j, 0)
 		found, _ := filepath.Glob(filepath.Join(os.TempDir(), "*", "*", j.ID+".*"))

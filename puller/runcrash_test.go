@@ -12,7 +12,8 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/storetest"
 )
 
 // ends are the ways in which a daemon ends.
@@ -20,8 +21,8 @@ var ends = map[string]func(y *yard){"a crash": (*yard).crash, "a restart": (*yar
 
 // counting prints a number a second to both streams, with half a character at
 // the end of each, and what is no UTF-8.
-func counting(n int, code int) pullertest.Program {
-	return func(p *pullertest.Process) int {
+func counting(n int, code int) enginetest.Program {
+	return func(p *enginetest.Process) int {
 		for i := range n {
 			fmt.Fprintf(p.Stdout(), "\xbc%d\xc3", i)
 			fmt.Fprintf(p.Stderr(), "\xff%d;", i)
@@ -89,7 +90,7 @@ func TestARunGoesOnAfterARestartInEveryPhase(t *testing.T) {
 								y.open = open
 								y.engine.OnContainer(nil)
 								y.engine.OnInspect(nil)
-								y.engine.Script(good, pullertest.Serve(pullertest.NewImage(good, 1)))
+								y.engine.Script(good, enginetest.Serve(enginetest.NewImage(good, 1)))
 								open()
 							}
 						}(y.open)
@@ -192,7 +193,7 @@ func TestAContainerThatVanishedIsNotRunAgain(t *testing.T) {
 	for how, stop := range map[string]func(y *yard){"a crash": (*yard).crash, "a restart": (*yard).restart, "no restart": func(y *yard) { y.open() }} {
 		for _, age := range []time.Duration{0, time.Second} {
 			t.Run(fmt.Sprint(how, " after ", age), func(t *testing.T) {
-				inRunYard(t, pullertest.Hang("up"), func(y *yard) {
+				inRunYard(t, enginetest.Hang("up"), func(y *yard) {
 					j := y.run(puller.RunRequest{})
 					y.is(j, puller.StateActive, puller.PhaseRunning)
 					<-time.After(age)
@@ -236,14 +237,14 @@ func (y *yard) vanish(id string) {
 func TestARunWithCredentialsIsDeniedAfterACrashUnlessItsImageIsThere(t *testing.T) {
 	for name, there := range map[string]bool{"its image is there": true, "it is not": false} {
 		t.Run(name, func(t *testing.T) {
-			inRunYard(t, pullertest.Print("up", "", 4), func(y *yard) {
+			inRunYard(t, enginetest.Print("up", "", 4), func(y *yard) {
 				y.hold(good)
 				j := y.run(puller.RunRequest{Credentials: credentials(y, "secret")})
 				y.is(j, puller.StateActive, puller.PhasePulling)
 				<-time.After(time.Second)
 				y.down(func() {
 					if there {
-						y.engine.Tag(good, pullertest.NewImage(good, 1))
+						y.engine.Tag(good, enginetest.NewImage(good, 1))
 					}
 				})
 				y.crash()
@@ -327,7 +328,7 @@ func TestAnEngineThatStaysAwayEndsARunAndWhatIsLeftIsRemovedLater(t *testing.T) 
 	o := running
 	o.FirstByteTimeout = 2 * time.Minute
 	inYardWith(t, o, nil, func(y *yard) {
-		y.engine.Program(y.serve(good).ID, pullertest.Hang("up"))
+		y.engine.Program(y.serve(good).ID, enginetest.Hang("up"))
 		j := y.run(puller.RunRequest{})
 		y.is(j, puller.StateActive, puller.PhaseRunning)
 		y.engine.Kill()
@@ -370,8 +371,8 @@ func TestACloseLeavesContainersRunning(t *testing.T) {
 
 // A crash came between the exit and the removal, or the end.
 func TestAnExitThatWasSavedIsNotLookedForAgain(t *testing.T) {
-	inRunYard(t, pullertest.Print("up", "", 5), func(y *yard) {
-		var kept *pullertest.Store
+	inRunYard(t, enginetest.Print("up", "", 5), func(y *yard) {
+		var kept *storetest.Store
 		y.store.OnSave(func(records []puller.Record) {
 			if len(records) == 1 && records[0].Job.State == puller.StateSucceeded && kept == nil {
 				kept = y.store.Reopen()
@@ -393,7 +394,7 @@ func TestAnExitThatWasSavedIsNotLookedForAgain(t *testing.T) {
 }
 
 func TestARunThatWaitsForItsContainerCanBeCancelled(t *testing.T) {
-	inRunYard(t, pullertest.Hang("up"), func(y *yard) {
+	inRunYard(t, enginetest.Hang("up"), func(y *yard) {
 		j := y.run(puller.RunRequest{})
 		y.is(j, puller.StateActive, puller.PhaseRunning)
 		<-time.After(time.Second)
@@ -471,7 +472,7 @@ func TestARunThatOnlyWaitsForItsRemovalAfterACrashCanBeCancelled(t *testing.T) {
 }
 
 func TestASlowReaderHoldsNoProgramUp(t *testing.T) {
-	inRunYard(t, func(p *pullertest.Process) int {
+	inRunYard(t, func(p *enginetest.Process) int {
 		for range 1000 {
 			io.WriteString(p.Stdout(), strings.Repeat("x", 1000))
 			p.Wait(time.Millisecond)

@@ -13,11 +13,11 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 func TestAContainerThatCantBeRemovedEndsItsRunAndIsRemovedLater(t *testing.T) {
-	inRunYard(t, pullertest.Print("up", "", 3), func(y *yard) {
+	inRunYard(t, enginetest.Print("up", "", 3), func(y *yard) {
 		y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
 			if call == "remove" {
 				return http.StatusInternalServerError, "device or resource busy"
@@ -48,7 +48,7 @@ func TestAnEngineThatComesBackLateIsRidOfTheContainer(t *testing.T) {
 	o := running
 	o.FirstByteTimeout = time.Minute
 	inYardWith(t, o, nil, func(y *yard) {
-		y.engine.Program(y.serve(good).ID, pullertest.Hang("up"))
+		y.engine.Program(y.serve(good).ID, enginetest.Hang("up"))
 		j := y.run(puller.RunRequest{})
 		y.is(j, puller.StateActive, puller.PhaseRunning)
 		y.engine.Kill()
@@ -64,7 +64,7 @@ func TestContainersThatAreFollowedAgainTakeTheirPlaces(t *testing.T) {
 	o := running
 	o.Runs = 1
 	inYardWith(t, o, nil, func(y *yard) {
-		y.engine.Program(y.serve(good).ID, pullertest.Hang(""))
+		y.engine.Program(y.serve(good).ID, enginetest.Hang(""))
 		first := y.run(puller.RunRequest{})
 		y.is(first, puller.StateActive, puller.PhaseRunning)
 		second := y.run(puller.RunRequest{})
@@ -87,7 +87,7 @@ func TestContainersThatAreFollowedAgainTakeTheirPlaces(t *testing.T) {
 func TestAnEmptyEntrypointOutlivesACrash(t *testing.T) {
 	for name, entrypoint := range map[string][]string{"empty": {}, "the image's": nil} {
 		t.Run(name, func(t *testing.T) {
-			inRunYard(t, pullertest.Hang(""), func(y *yard) {
+			inRunYard(t, enginetest.Hang(""), func(y *yard) {
 				release := y.hold(good)
 				j := y.run(puller.RunRequest{Entrypoint: entrypoint})
 				y.is(j, puller.StateActive, puller.PhasePulling)
@@ -127,7 +127,7 @@ func TestAPrunedImageOfARunWithCredentialsIsPulledWithThem(t *testing.T) {
 func TestARunThatBeginsAnewCanBeCancelled(t *testing.T) {
 	for _, at := range []string{"list", "remove"} {
 		t.Run(at, func(t *testing.T) {
-			inRunYard(t, pullertest.Hang(""), func(y *yard) {
+			inRunYard(t, enginetest.Hang(""), func(y *yard) {
 				held := y.stuck("attach")
 				defer held()
 				j := y.run(puller.RunRequest{})
@@ -164,7 +164,7 @@ func TestNoRunIsLostOrDoubledWhateverHappens(t *testing.T) {
 			var mu sync.Mutex
 			started := make(map[string]int)
 			inRunYard(t, nil, func(y *yard) {
-				y.engine.Program(pullertest.NewImage(good, 1).ID, func(p *pullertest.Process) int {
+				y.engine.Program(enginetest.NewImage(good, 1).ID, func(p *enginetest.Process) int {
 					mu.Lock()
 					started[p.Requested.Labels["towline.job"]]++
 					mu.Unlock()
@@ -290,7 +290,7 @@ func TestRunsHoldNoFilesOpen(t *testing.T) {
 func TestACloseWhileAContainerIsRemovedIsPrompt(t *testing.T) {
 	for _, at := range []string{"create", "attach", "start", "wait", "remove"} {
 		t.Run(at, func(t *testing.T) {
-			inRunYard(t, pullertest.Print("up", "", 4), func(y *yard) {
+			inRunYard(t, enginetest.Print("up", "", 4), func(y *yard) {
 				y.stuck(at)
 				j := y.run(puller.RunRequest{})
 				<-time.After(time.Second)

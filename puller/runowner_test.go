@@ -9,7 +9,8 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/storetest"
 )
 
 // claim is an image whose labels say that its containers are of a job of this
@@ -22,7 +23,7 @@ func (y *yard) claims(job string) {
 
 // others starts a container that somebody else has made of an image.
 func (y *yard) others(name string, labels map[string]string) string {
-	return y.engine.HaveContainer(pullertest.ContainerRequest{Name: name, Image: claim, Labels: labels}, true)
+	return y.engine.HaveContainer(enginetest.ContainerRequest{Name: name, Image: claim, Labels: labels}, true)
 }
 
 // left checks which containers the engine has.
@@ -64,7 +65,7 @@ func TestAContainerThatOnlyClaimsToBeOfARunIsLeftAlone(t *testing.T) {
 	} {
 		t.Run(how, func(t *testing.T) {
 			inRunYard(t, counting(5, 0), func(y *yard) {
-				y.engine.Program(claim, pullertest.Hang(""))
+				y.engine.Program(claim, enginetest.Hang(""))
 				release := y.stuck("create")
 				j := y.run(puller.RunRequest{})
 				synctest.Wait()
@@ -91,8 +92,8 @@ func TestAContainerThatOnlyClaimsToBeOfARunIsLeftAlone(t *testing.T) {
 }
 
 func TestLabelsOfARunsImageAreNotThoseOfItsContainer(t *testing.T) {
-	inRunYard(t, pullertest.Hang(""), func(y *yard) {
-		y.engine.Label(pullertest.NewImage(good, 1).ID, map[string]string{"towline.job": "theirs", "towline.instance": "theirs", "other": "kept"})
+	inRunYard(t, enginetest.Hang(""), func(y *yard) {
+		y.engine.Label(enginetest.NewImage(good, 1).ID, map[string]string{"towline.job": "theirs", "towline.instance": "theirs", "other": "kept"})
 		j := y.run(puller.RunRequest{})
 		y.is(j, puller.StateActive, puller.PhaseRunning)
 		if l := y.engine.Containers()[0].Labels; l["towline.job"] != j.ID || l["towline.instance"] != y.store.Instance() || l["other"] != "kept" {
@@ -103,7 +104,7 @@ func TestLabelsOfARunsImageAreNotThoseOfItsContainer(t *testing.T) {
 
 // A crash has left containers of runs that ended, or the engine was away.
 func TestWhatAnEndedRunHasLeftIsRemovedAtTheStart(t *testing.T) {
-	inRunYard(t, pullertest.Print("", "", 3), func(y *yard) {
+	inRunYard(t, enginetest.Print("", "", 3), func(y *yard) {
 		y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
 			if call == "remove" {
 				return http.StatusInternalServerError, "device or resource busy"
@@ -166,8 +167,8 @@ func TestARunOfAnOlderTowlineIsTakenOver(t *testing.T) {
 		for _, c := range y.engine.Containers() {
 			y.vanish(c.ID)
 		}
-		old := y.engine.HaveContainer(pullertest.ContainerRequest{
-			Image: pullertest.NewImage(good, 1).ID, Labels: map[string]string{"towline.job": j.ID, "towline.instance": "0123456789abcdef"},
+		old := y.engine.HaveContainer(enginetest.ContainerRequest{
+			Image: enginetest.NewImage(good, 1).ID, Labels: map[string]string{"towline.job": j.ID, "towline.instance": "0123456789abcdef"},
 		}, true)
 		y.store = y.store.Reopen()
 		if err := y.store.Save(1<<20, []puller.Record{r}); err != nil {
@@ -227,7 +228,7 @@ func TestAnIDOfAnotherContainerIsNotTaken(t *testing.T) {
 	e := new(stray)
 	inYardWith(t, running, func(real puller.Engine) puller.Engine { e.Engine = real; return e }, func(y *yard) {
 		y.serve(good)
-		y.engine.Program(claim, pullertest.Hang(""))
+		y.engine.Program(claim, enginetest.Hang(""))
 		e.id = y.others("", nil)
 		v := y.failed(y.run(puller.RunRequest{}), puller.ErrInternal)
 		if !strings.Contains(v.Error.Message, "asked to create") {
@@ -270,12 +271,12 @@ func TestAnEndedRunOfAnOlderTowlineOwnsNothing(t *testing.T) {
 // Another daemon at the same engine has a store of its own, or a copy of this one's
 // from before the run.
 func TestDaemonsThatShareAnEngineLeaveEachOthersContainersAlone(t *testing.T) {
-	for name, store := range map[string]func(y *yard) *pullertest.Store{
-		"its own": func(*yard) *pullertest.Store { return pullertest.NewStore() },
-		"a copy":  func(y *yard) *pullertest.Store { return y.store.Reopen() },
+	for name, store := range map[string]func(y *yard) *storetest.Store{
+		"its own": func(*yard) *storetest.Store { return storetest.New() },
+		"a copy":  func(y *yard) *storetest.Store { return y.store.Reopen() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			inRunYard(t, pullertest.Hang(""), func(y *yard) {
+			inRunYard(t, enginetest.Hang(""), func(y *yard) {
 				first, other := y.Puller, store(y)
 				j := y.run(puller.RunRequest{})
 				y.is(j, puller.StateActive, puller.PhaseRunning)

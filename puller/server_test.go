@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 // credentialsFor are for the registry that server names, "" for none.
@@ -117,8 +117,8 @@ func TestOneRegistrysPasswordIsNotShownToAnother(t *testing.T) {
 			inYardWith(t, o, nil, func(y *yard) {
 				request := puller.PrewarmRequest{Policy: puller.PolicyAlways, Credentials: credentialsFor(t, c.server)}
 				for _, image := range c.images {
-					serve := pullertest.Serve(pullertest.NewImage(image, 1))
-					y.engine.Script(image, func(p *pullertest.Pull) { seen.note(image, p.Auth()); serve(p) })
+					serve := enginetest.Serve(enginetest.NewImage(image, 1))
+					y.engine.Script(image, func(p *enginetest.Pull) { seen.note(image, p.Auth()); serve(p) })
 					request.Images = append(request.Images, puller.PullRequest{Image: image})
 				}
 				job, err := y.Prewarm(request)
@@ -153,7 +153,7 @@ func TestAPullAndARunShowAPasswordOnlyWhereItBelongs(t *testing.T) {
 	for server, shown := range map[string]bool{"": true, "registry.test": true, "other.test": false} {
 		inYard(t, func(y *yard) {
 			auth := make(chan string, 2)
-			y.engine.Script(good, func(p *pullertest.Pull) { auth <- p.Auth(); p.Fail("denied") })
+			y.engine.Script(good, func(p *enginetest.Pull) { auth <- p.Auth(); p.Fail("denied") })
 			c := credentialsFor(t, server)
 			y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: c}), puller.ErrDenied)
 			job, err := y.Puller.Run(puller.RunRequest{Image: good, Policy: puller.PolicyAlways, Credentials: c})
@@ -176,14 +176,14 @@ func TestADenialSaysWhyTheEngineShowedNothing(t *testing.T) {
 	inYardWith(t, o, nil, func(y *yard) {
 		none := 0
 		for words, told := range map[string]bool{"denied: requested access to the resource is denied": true, "manifest unknown": true, "dial tcp: connection refused": false} {
-			y.engine.Script(good, func(p *pullertest.Pull) { p.Fail(words) })
+			y.engine.Script(good, func(p *enginetest.Pull) { p.Fail(words) })
 			v := y.end(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Retries: &none}))
 			if v.Error == nil || strings.Contains(v.Error.Message, "no credentials were shown: docker-credential-x failed (/root/.docker/config.json") != told {
 				y.Errorf("%s: %+v", words, v.Error)
 			}
 		}
 		// With a caller's own it is not the reason.
-		y.engine.Script(good, func(p *pullertest.Pull) { p.Fail("denied") })
+		y.engine.Script(good, func(p *enginetest.Pull) { p.Fail("denied") })
 		v := y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: credentialsFor(t, "")}), puller.ErrDenied)
 		if strings.Contains(v.Error.Message, "docker-credential") {
 			y.Errorf("%+v", v.Error)

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 func TestTimingsSayWhereTheTimeWent(t *testing.T) {
@@ -18,7 +18,7 @@ func TestTimingsSayWhereTheTimeWent(t *testing.T) {
 			return 0, ""
 		})
 		defer close(verify)
-		y.engine.Script(good, func(p *pullertest.Pull) {
+		y.engine.Script(good, func(p *enginetest.Pull) {
 			p.Wait(2 * time.Second)
 			p.Line(line(layerA, "Downloading", 300, 1000))
 			p.Wait(3 * time.Second)
@@ -56,7 +56,7 @@ func TestTimingsSayWhereTheTimeWent(t *testing.T) {
 
 func TestTimingsAreThoseOfTheLastAttempt(t *testing.T) {
 	inYardWith(t, patient, nil, func(y *yard) {
-		y.attempts(good, func(p *pullertest.Pull) { p.Wait(5 * time.Second); cut(p) }, func(p *pullertest.Pull) {
+		y.attempts(good, func(p *enginetest.Pull) { p.Wait(5 * time.Second); cut(p) }, func(p *enginetest.Pull) {
 			p.Wait(time.Second)
 			served()(p)
 		})
@@ -69,7 +69,7 @@ func TestTimingsAreThoseOfTheLastAttempt(t *testing.T) {
 
 func TestAJobWhoseImageIsThereHasNoTimings(t *testing.T) {
 	inYard(t, func(y *yard) {
-		y.engine.Tag(good, pullertest.NewImage(good, 1))
+		y.engine.Tag(good, enginetest.NewImage(good, 1))
 		if v := y.came(y.submit(puller.PullRequest{Image: good}), puller.SourcePresent); v.Timings != nil {
 			y.Errorf("they are %+v", v.Timings)
 		}

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/stream"
 )
 
@@ -79,15 +79,15 @@ func TestAllEventsAreResumedOverARestart(t *testing.T) {
 	for _, how := range []string{"restart", "crash"} {
 		inYard(t, func(y *yard) {
 			gate := make(chan struct{})
-			y.engine.Script("slow", func(p *pullertest.Pull) {
+			y.engine.Script("slow", func(p *enginetest.Pull) {
 				if p.Until(gate) {
-					pullertest.Serve(pullertest.NewImage("slow", 9))(p)
+					enginetest.Serve(enginetest.NewImage("slow", 9))(p)
 				}
 			})
 			o := y.overhear("", "", nil)
 			for i := range 3 {
 				name := fmt.Sprint("image-", i)
-				y.engine.Script(name, pullertest.Serve(pullertest.NewImage(name, i+1)))
+				y.engine.Script(name, enginetest.Serve(enginetest.NewImage(name, i+1)))
 				y.end(y.submit(puller.PullRequest{Image: name}))
 			}
 			slow := y.submit(puller.PullRequest{Image: "slow"})
@@ -127,10 +127,10 @@ func TestAllEventsAreResumedOverARestart(t *testing.T) {
 func TestAllEventsBeginWithThePresentState(t *testing.T) {
 	inYard(t, func(y *yard) {
 		gate := make(chan struct{})
-		y.engine.Script("slow", func(p *pullertest.Pull) {
+		y.engine.Script("slow", func(p *enginetest.Pull) {
 			p.Line(`{"status":"Downloading","progressDetail":{"current":1,"total":1000},"id":"aaaaaaaaaaaa"}`)
 			if p.Until(gate) {
-				pullertest.Serve(pullertest.NewImage("slow", 9))(p)
+				enginetest.Serve(enginetest.NewImage("slow", 9))(p)
 			}
 		})
 		a, b := y.submit(puller.PullRequest{Image: "slow"}), y.submit(puller.PullRequest{Image: "slow"})

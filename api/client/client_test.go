@@ -28,7 +28,8 @@ import (
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/storetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -55,16 +56,16 @@ func serve(t *testing.T, h http.Handler) *client.Client {
 }
 
 // daemon returns the API over a scripted engine.
-func daemon(t *testing.T) (http.Handler, *pullertest.Engine) {
+func daemon(t *testing.T) (http.Handler, *enginetest.Engine) {
 	t.Helper()
-	scripted := pullertest.New(t)
+	scripted := enginetest.New(t)
 	engine, err := docker.New(docker.Options{Host: "unix:///scripted", Dial: scripted.Dial})
 	if err != nil {
 		t.Fatal(err)
 	}
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	p, err := puller.New(engine, puller.Options{Concurrency: 8, Policy: puller.PolicyMissing, Timeout: time.Hour, Store: pullertest.NewStore(), Log: log})
+	p, err := puller.New(engine, puller.Options{Concurrency: 8, Policy: puller.PolicyMissing, Timeout: time.Hour, Store: storetest.New(), Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +85,7 @@ func TestACallReachesTheDaemonAndComesBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	engine.Script("alpine", pullertest.Serve(pullertest.NewImage("alpine", 1)))
+	engine.Script("alpine", enginetest.Serve(enginetest.NewImage("alpine", 1)))
 	retries := 2
 	request := puller.PullRequest{
 		Image: "alpine", Platform: "linux/amd64", Policy: puller.PolicyAlways, Priority: puller.PriorityHigh,
@@ -130,10 +131,10 @@ func TestARunReachesTheDaemonAndComesBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	image := pullertest.NewImage("alpine", 1)
-	engine.Script("alpine", pullertest.Serve(image))
-	var asked pullertest.ContainerRequest
-	engine.Program(image.ID, func(p *pullertest.Process) int {
+	image := enginetest.NewImage("alpine", 1)
+	engine.Script("alpine", enginetest.Serve(image))
+	var asked enginetest.ContainerRequest
+	engine.Program(image.ID, func(p *enginetest.Process) int {
 		asked = p.Requested
 		return 7
 	})
@@ -184,7 +185,7 @@ func TestAPrewarmReachesTheDaemonAndComesBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	engine.Script("alpine", pullertest.Serve(pullertest.NewImage("alpine", 1)))
+	engine.Script("alpine", enginetest.Serve(enginetest.NewImage("alpine", 1)))
 	retries := 0
 	request := puller.PrewarmRequest{
 		Images: puller.Images{{Image: "alpine", Platform: "linux/amd64", Timeout: puller.Duration(time.Minute)}, {Image: "nope:v1"}},
@@ -254,7 +255,7 @@ func TestErrorsHaveTheDaemonsKind(t *testing.T) {
 	h, engine := daemon(t)
 	c := serve(t, h)
 	ctx := t.Context()
-	engine.Script("alpine", pullertest.Serve(pullertest.NewImage("alpine", 1)))
+	engine.Script("alpine", enginetest.Serve(enginetest.NewImage("alpine", 1)))
 	ended, err := c.Pull(ctx, puller.PullRequest{Image: "alpine"})
 	if err != nil {
 		t.Fatal(err)
@@ -430,7 +431,7 @@ func TestAStreamThatIsCutIsTakenUpWithoutLossOrRepeat(t *testing.T) {
 		cuts := len(cut.budgets)
 		c := serve(t, cut)
 		gate := make(chan struct{})
-		engine.Script("alpine", func(p *pullertest.Pull) {
+		engine.Script("alpine", func(p *enginetest.Pull) {
 			for i := range 10 {
 				p.Line(fmt.Sprintf(`{"status":"note %d"}`, i))
 			}
@@ -438,7 +439,7 @@ func TestAStreamThatIsCutIsTakenUpWithoutLossOrRepeat(t *testing.T) {
 				for i := range 10 {
 					p.Line(fmt.Sprintf(`{"status":"late note %d"}`, i))
 				}
-				pullertest.Serve(pullertest.NewImage("alpine", 1))(p)
+				enginetest.Serve(enginetest.NewImage("alpine", 1))(p)
 			}
 		})
 		job, err := c.Submit(t.Context(), puller.PullRequest{Image: "alpine"})
@@ -584,7 +585,7 @@ func TestAReaderOfEventsMayStopOrBeStopped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, engine := daemon(t)
 		c := serve(t, h)
-		engine.Script("alpine", func(p *pullertest.Pull) { <-p.Gone() })
+		engine.Script("alpine", func(p *enginetest.Pull) { <-p.Gone() })
 		job, err := c.Submit(t.Context(), puller.PullRequest{Image: "alpine"})
 		if err != nil {
 			t.Fatal(err)

@@ -13,7 +13,7 @@ import (
 
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 func TestServeStartsOnADiskThatIsFull(t *testing.T) {
@@ -36,7 +36,7 @@ func TestServeStartsOnADiskThatIsFull(t *testing.T) {
 	c.Engine.Host = host
 	const image = "127.0.0.1:5000/app:v1"
 	started := make(chan struct{}, 2)
-	engine.Script(image, func(p *pullertest.Pull) { started <- struct{}{}; <-p.Gone() })
+	engine.Script(image, func(p *enginetest.Pull) { started <- struct{}{}; <-p.Gone() })
 	stop := startServe(t, c)
 	caller, err := client.New("unix://"+path, "")
 	if err != nil {
@@ -67,7 +67,7 @@ func TestServeStartsOnADiskThatIsFull(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	engine.Script(image, pullertest.Serve(pullertest.NewImage(image, 1)))
+	engine.Script(image, enginetest.Serve(enginetest.NewImage(image, 1)))
 	startServe(t, c)
 	if _, err := caller.Submit(ctx, puller.PullRequest{Image: image}); puller.KindOf(err) != puller.ErrOverloaded || !strings.Contains(fmt.Sprint(err), "make space there") {
 		t.Errorf("a new job: %v", err)

@@ -21,24 +21,26 @@ var rules = map[string]struct {
 	ours     []string
 	standard bool
 }{
-	"stream":                  {standard: true},
-	"stream/transcripts":      {standard: true}, // test data
-	"puller":                  {ours: []string{"stream"}},
-	"puller/docker":           {ours: []string{"puller", "stream"}},
-	"puller/registry":         {ours: []string{"puller", "stream"}},
-	"puller/mirror":           {ours: []string{"puller", "stream"}},
-	"puller/bolt":             {ours: []string{"puller", "stream"}},
-	"puller/pullertest":       {ours: []string{"puller", "puller/pullertest/actor", "stream", "stream/transcripts"}}, // for tests
-	"puller/pullertest/actor": {},                                                                                    // for containers
-	"api":                     {ours: []string{"puller", "stream", "api/auth", "api/ui", "api/compose"}},
-	"api/auth":                {ours: []string{"puller"}},
-	"api/auth/authtest":       {ours: []string{"api/auth"}}, // for tests
-	"api/client":              {ours: []string{"puller", "stream"}},
-	"api/compose":             {ours: []string{"puller", "stream"}},
-	"api/ui":                  {standard: true},
-	"configs":                 {},
+	"stream":                        {standard: true},
+	"stream/pullstream":             {standard: true},
+	"stream/pullstream/transcripts": {standard: true}, // test data
+	"puller":                        {ours: []string{"stream", "stream/pullstream"}},
+	"puller/docker":                 {ours: []string{"puller", "stream", "stream/pullstream"}},
+	"puller/registry":               {ours: []string{"puller", "stream", "stream/pullstream"}},
+	"puller/mirror":                 {ours: []string{"puller", "stream", "stream/pullstream"}},
+	"puller/bolt":                   {ours: []string{"puller", "stream", "stream/pullstream"}},
+	"puller/enginetest":             {ours: []string{"puller", "puller/enginetest/actor", "stream", "stream/pullstream", "stream/pullstream/transcripts"}}, // for tests
+	"puller/storetest":              {ours: []string{"puller", "stream", "stream/pullstream"}},                                                             // for tests
+	"puller/enginetest/actor":       {},                                                                                                                    // for containers
+	"api":                           {ours: []string{"puller", "stream", "stream/pullstream", "api/auth", "api/ui", "api/compose"}},
+	"api/auth":                      {ours: []string{"puller"}},
+	"api/auth/authtest":             {ours: []string{"api/auth"}}, // for tests
+	"api/client":                    {ours: []string{"puller", "stream", "stream/pullstream"}},
+	"api/compose":                   {ours: []string{"puller", "stream", "stream/pullstream"}},
+	"api/ui":                        {standard: true},
+	"configs":                       {},
 	"cmd/towline": {ours: []string{
-		"api", "api/auth", "api/client", "api/compose", "configs", "puller", "stream",
+		"api", "api/auth", "api/client", "api/compose", "configs", "puller", "stream", "stream/pullstream",
 		"puller/docker", "puller/registry", "puller/mirror", "puller/bolt",
 	}},
 }
@@ -46,7 +48,7 @@ var rules = map[string]struct {
 // only says who may import what is kept in one place.
 var only = map[string][]string{
 	"github.com/docker/docker": {"puller/docker"},
-	"testing":                  {"puller/pullertest", "api/auth/authtest"},
+	"testing":                  {"puller/enginetest", "puller/storetest", "api/auth/authtest"},
 }
 
 // listed is a package as go list tells it.
@@ -143,7 +145,7 @@ func TestTheImportRulesSeeWhatBreaksThem(t *testing.T) {
 		"a leaf that grows":             {ImportPath: "stream", Imports: []string{"github.com/sirupsen/logrus"}},
 		"a leaf with a friend":          {ImportPath: "configs", Imports: []string{module + "/stream"}},
 		"the SDK elsewhere":             {ImportPath: "puller", Imports: []string{"github.com/docker/docker/client"}},
-		"test code in the program":      {ImportPath: "cmd/towline", Imports: []string{module + "/puller/pullertest"}},
+		"test code in the program":      {ImportPath: "cmd/towline", Imports: []string{module + "/puller/enginetest"}},
 		"the API that knows an engine":  {ImportPath: "api", Imports: []string{module + "/puller/docker"}},
 	} {
 		p.ImportPath = path.Join(module, p.ImportPath)

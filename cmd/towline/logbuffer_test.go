@@ -18,7 +18,7 @@ import (
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/configs"
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 // numbered writes lines 0 to n-1, each of 100 bytes.
@@ -189,7 +189,7 @@ func answers(t *testing.T, path string) {
 
 func TestALogThatNobodyReadsStopsAndEndsNothing(t *testing.T) {
 	host, engine := engineSocket(t)
-	engine.Script("127.0.0.1:5000/app:v1", pullertest.Serve(pullertest.NewImage("127.0.0.1:5000/app:v1", 1)))
+	engine.Script("127.0.0.1:5000/app:v1", enginetest.Serve(enginetest.NewImage("127.0.0.1:5000/app:v1", 1)))
 	for name, readers := range map[string]func(stderr *os.File){
 		"a reader that has stopped": func(*os.File) {},
 		"a reader that has gone":    func(stderr *os.File) { stderr.Close() },

@@ -20,7 +20,8 @@ import (
 	"github.com/towline/towline/api"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/storetest"
 	"github.com/towline/towline/stream/pullstream"
 	"github.com/towline/towline/stream/pullstream/transcripts"
 )
@@ -66,9 +67,9 @@ func directory(t *testing.T) string {
 
 // startDaemon serves the API over a scripted engine on a unix socket, and
 // returns its address.
-func startDaemon(t *testing.T) (host string, scripted *pullertest.Engine, p *puller.Puller) {
+func startDaemon(t *testing.T) (host string, scripted *enginetest.Engine, p *puller.Puller) {
 	t.Helper()
-	scripted = pullertest.New(t)
+	scripted = enginetest.New(t)
 	engine, err := docker.New(docker.Options{Host: "unix:///scripted", Dial: scripted.Dial})
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +78,7 @@ func startDaemon(t *testing.T) (host string, scripted *pullertest.Engine, p *pul
 	log.SetOutput(io.Discard)
 	dir := directory(t)
 	if p, err = puller.New(engine, puller.Options{
-		Concurrency: 8, Policy: puller.PolicyMissing, Timeout: time.Hour, Store: pullertest.NewStore(), Log: log,
+		Concurrency: 8, Policy: puller.PolicyMissing, Timeout: time.Hour, Store: storetest.New(), Log: log,
 		OutputDir: filepath.Join(dir, "output"), OutputLimit: 1 << 20,
 	}); err != nil {
 		t.Fatal(err)

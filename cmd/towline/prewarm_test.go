@@ -17,7 +17,7 @@ import (
 
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/stream/pullstream/transcripts"
 )
 
@@ -40,14 +40,14 @@ func inDirectory(t *testing.T, files map[string]string) {
 
 // scriptAll has the engine serve good.test/…, and fail the others as they are
 // called.
-func scriptAll(engine *pullertest.Engine) {
+func scriptAll(engine *enginetest.Engine) {
 	for i, image := range []string{"good.test/a:v1", "good.test/b:v1", "good.test/c:v1"} {
-		engine.Script(image, pullertest.Serve(pullertest.NewImage(image, i+1)))
+		engine.Script(image, enginetest.Serve(enginetest.NewImage(image, i+1)))
 	}
 	for image, recording := range map[string]string{"limited.test/x": "rate-limited", "denied.test/x": "unauthorized", "full.test/x": "no-space"} {
-		engine.Script(image, pullertest.Play(transcripts.Load("engine-20.10/"+recording), nil))
+		engine.Script(image, enginetest.Play(transcripts.Load("engine-20.10/"+recording), nil))
 	}
-	engine.Script("slow.test/x", func(p *pullertest.Pull) { <-p.Gone() })
+	engine.Script("slow.test/x", func(p *enginetest.Pull) { <-p.Gone() })
 }
 
 // streams runs the program with its two outputs apart.
@@ -198,7 +198,7 @@ func TestPrewarmExitsWithTheCodeOfItsWorstFailure(t *testing.T) {
 		t.Run(args, func(t *testing.T) {
 			host, engine, _ := startDaemon(t)
 			scriptAll(engine)
-			engine.Script("slow.test/x:v2", func(p *pullertest.Pull) { <-p.Gone() })
+			engine.Script("slow.test/x:v2", func(p *enginetest.Pull) { <-p.Gone() })
 			code, out, errs, err := streams(t, append([]string{"prewarm", "--retries", "0", "--host", host}, strings.Fields(args)...)...)
 			if code != want.code || want.summary != "" && (err == nil || err.Error() != want.summary) {
 				t.Errorf("%d, want %d: %v\n%s", code, want.code, err, out)

@@ -20,7 +20,7 @@ import (
 
 	"github.com/towline/towline/configs"
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 func TestPrintableKeepsWhatIsReadAndNothingElse(t *testing.T) {
@@ -68,14 +68,14 @@ func TestNoCommandPassesOnControlCharactersOfAnEngine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	evil := func(p *pullertest.Pull) {
+	evil := func(p *enginetest.Pull) {
 		p.Line(`{"status":` + string(said) + `,"id":` + string(said) + `}`)
 		p.Line(`{"status":"Pulling fs layer","progressDetail":{},"id":` + string(said) + `}`)
 		p.Line(`{"status":` + string(said) + `}`)
 		p.Line(`{"errorDetail":{"message":` + string(said) + `},"error":` + string(said) + `}`)
 	}
 	engine.Script("evil", evil)
-	engine.Script("worse", func(p *pullertest.Pull) { p.Refuse(http.StatusNotFound, "manifest unknown"+nasty) })
+	engine.Script("worse", func(p *enginetest.Pull) { p.Refuse(http.StatusNotFound, "manifest unknown"+nasty) })
 	compose := filepath.Join(t.TempDir(), "compose.yaml")
 	if err := os.WriteFile(compose, []byte("services: {\"a\\e[2J\": {image: \"a\\e[2J\"}, b: {build: \"\\e[2J\"}}\n"), 0o600); err != nil {
 		t.Fatal(err)

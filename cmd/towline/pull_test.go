@@ -13,18 +13,18 @@ import (
 
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/stream/pullstream/transcripts"
 )
 
 // playFresh makes the engine pull what was recorded.
-func playFresh(engine *pullertest.Engine) {
+func playFresh(engine *enginetest.Engine) {
 	const image = "127.0.0.1:5000/lab0:v1"
 	recording := transcripts.Load("engine-20.10/fresh")
-	i := pullertest.NewImage(image, 1)
+	i := enginetest.NewImage(image, 1)
 	_, digest, _ := strings.Cut(string(recording.Body), "Digest: ")
 	i.RepoDigests = []string{"127.0.0.1:5000/lab0@" + digest[:71]}
-	engine.Script(image, pullertest.Play(recording, &i))
+	engine.Script(image, enginetest.Play(recording, &i))
 }
 
 func TestPullPrintsItsEventsAsJSONLines(t *testing.T) {
@@ -90,10 +90,10 @@ func TestPullExitsWithTheCodeOfItsFailure(t *testing.T) {
 		// not asked again at once.
 		t.Run(images, func(t *testing.T) {
 			host, engine, _ := startDaemon(t)
-			engine.Script("good.test/x", pullertest.Serve(pullertest.NewImage("good.test/x", 1)))
-			engine.Script("slow.test/x", func(p *pullertest.Pull) { <-p.Gone() })
+			engine.Script("good.test/x", enginetest.Serve(enginetest.NewImage("good.test/x", 1)))
+			engine.Script("slow.test/x", func(p *enginetest.Pull) { <-p.Gone() })
 			for image, recording := range map[string]string{"limited.test/x": "rate-limited", "denied.test/x": "unauthorized", "full.test/x": "no-space"} {
-				engine.Script(image, pullertest.Play(transcripts.Load("engine-20.10/"+recording), nil))
+				engine.Script(image, enginetest.Play(transcripts.Load("engine-20.10/"+recording), nil))
 			}
 			args := append([]string{"pull", "--retries", "0", "--host", host}, strings.Fields(images)...)
 			if code, out, err := run(t.Context(), args...); code != want {
@@ -106,7 +106,7 @@ func TestPullExitsWithTheCodeOfItsFailure(t *testing.T) {
 func TestAnInterruptCancelsTheJobs(t *testing.T) {
 	host, engine, p := startDaemon(t)
 	for _, image := range []string{"one", "two"} {
-		engine.Script(image, func(p *pullertest.Pull) {
+		engine.Script(image, func(p *enginetest.Pull) {
 			p.Line(`{"status":"Downloading","progressDetail":{"current":1,"total":2},"id":"aaaaaaaaaaaa"}`)
 			<-p.Gone()
 		})
@@ -154,7 +154,7 @@ func checkCanceled(t *testing.T, p *puller.Puller, n int) {
 
 func TestAnInterruptWhileAJobIsSubmittedCancelsIt(t *testing.T) {
 	host, engine, p := startDaemon(t)
-	engine.Script("one", func(p *pullertest.Pull) { <-p.Gone() })
+	engine.Script("one", func(p *enginetest.Pull) { <-p.Gone() })
 	direct, err := client.New(host, "")
 	if err != nil {
 		t.Fatal(err)
@@ -195,7 +195,7 @@ func TestAnInterruptWhileAJobIsSubmittedCancelsIt(t *testing.T) {
 func TestJobsAreListedShownFollowedAndCanceled(t *testing.T) {
 	host, engine, p := startDaemon(t)
 	playFresh(engine)
-	engine.Script("slow", func(p *pullertest.Pull) { <-p.Gone() })
+	engine.Script("slow", func(p *enginetest.Pull) { <-p.Gone() })
 	if code, _, err := run(t.Context(), "pull", "127.0.0.1:5000/lab0:v1", "registry.test/nope:v1", "--host", host); code != exitPermanent {
 		t.Fatal(code, err)
 	}

@@ -16,8 +16,8 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
-	"github.com/towline/towline/puller/pullertest/actor"
+	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/enginetest/actor"
 	"github.com/towline/towline/stream"
 )
 
@@ -33,15 +33,15 @@ func runApart(ctx context.Context, out io.Writer, args ...string) (code int, err
 }
 
 // have gives the engine an image whose containers run the program.
-func have(engine *pullertest.Engine, name string, p pullertest.Program) {
-	i := pullertest.NewImage(name, 1)
-	engine.Script(name, pullertest.Serve(i))
+func have(engine *enginetest.Engine, name string, p enginetest.Program) {
+	i := enginetest.NewImage(name, 1)
+	engine.Script(name, enginetest.Serve(i))
 	engine.Program(i.ID, p)
 }
 
 func TestARunPassesOnWhatItsProgramPrintsAndExitsAsItDoes(t *testing.T) {
 	host, engine, _ := startDaemon(t)
-	have(engine, "actor", pullertest.Actor)
+	have(engine, "actor", enginetest.Actor)
 	all := string(actor.All())
 	for _, row := range []struct {
 		steps     string
@@ -70,8 +70,8 @@ func TestARunPassesOnWhatItsProgramPrintsAndExitsAsItDoes(t *testing.T) {
 func TestWhatIsAskedForReachesTheContainer(t *testing.T) {
 	host, engine, _ := startDaemon(t)
 	t.Setenv("TOWLINE_TEST_HERE", "of here")
-	var asked pullertest.ContainerRequest
-	have(engine, "one", func(p *pullertest.Process) int {
+	var asked enginetest.ContainerRequest
+	have(engine, "one", func(p *enginetest.Process) int {
 		asked = p.Requested
 		return 0
 	})
@@ -97,7 +97,7 @@ func TestWhatIsAskedForReachesTheContainer(t *testing.T) {
 
 func TestARunThatNeverRanExitsAsItsErrorIs(t *testing.T) {
 	host, engine, _ := startDaemon(t)
-	have(engine, "one", pullertest.Print("", "", 0))
+	have(engine, "one", enginetest.Print("", "", 0))
 	for args, want := range map[string]int{
 		"":                             exitUsage,
 		"-e =x one":                    exitUsage,
@@ -125,7 +125,7 @@ func TestARunTellsOfItsPullOnTheStandardErrorOnly(t *testing.T) {
 		{"-q", "", ""},
 	} {
 		host, engine, _ := startDaemon(t)
-		have(engine, "one", pullertest.Print("hello\n", "", 0))
+		have(engine, "one", enginetest.Print("hello\n", "", 0))
 		for _, want := range []string{row.pulled, row.present} {
 			var out bytes.Buffer
 			args := append([]string{"run", "--host", host}, strings.Fields(row.flags)...)
@@ -142,7 +142,7 @@ func TestARunTellsOfItsPullOnTheStandardErrorOnly(t *testing.T) {
 
 func TestARunPrintsItsEventsAsJSONLines(t *testing.T) {
 	host, engine, _ := startDaemon(t)
-	have(engine, "actor", pullertest.Actor)
+	have(engine, "actor", enginetest.Actor)
 	var out bytes.Buffer
 	code, errs, _ := runApart(t.Context(), &out, "run", "--json", "--host", host, "actor", "out=é", "err=x", "exit=5")
 	if code != 5 || errs != "" {
@@ -166,7 +166,7 @@ func TestARunPrintsItsEventsAsJSONLines(t *testing.T) {
 
 func TestARunThatWantsTooMuchMemorySaysSo(t *testing.T) {
 	host, engine, _ := startDaemon(t)
-	have(engine, "actor", pullertest.Actor)
+	have(engine, "actor", enginetest.Actor)
 	code, errs, _ := runApart(t.Context(), io.Discard, "run", "-q", "--host", host, "-m", "64m", "actor", "eat=100000000")
 	if code != 137 || !strings.Contains(errs, "for want of memory") {
 		t.Errorf("%d, %q", code, errs)
@@ -226,7 +226,7 @@ func (w *watcher) Write(p []byte) (int, error) {
 
 func TestAnInterruptEndsTheProgramAndPassesOnItsLastWords(t *testing.T) {
 	host, engine, p := startDaemon(t)
-	have(engine, "one", func(p *pullertest.Process) int {
+	have(engine, "one", func(p *enginetest.Process) int {
 		io.WriteString(p.Stdout(), "up\n")
 		<-p.Killed()
 		io.WriteString(p.Stdout(), "bye\n")
@@ -263,7 +263,7 @@ func TestARunWhoseOutputNobodyTakesIsCanceled(t *testing.T) {
 	for err, want := range map[error]int{syscall.EPIPE: exitPipe, syscall.ENOSPC: exitFailed} {
 		for _, mode := range []string{"-q", "--json"} {
 			host, engine, p := startDaemon(t)
-			have(engine, "yes", func(p *pullertest.Process) int {
+			have(engine, "yes", func(p *enginetest.Process) int {
 				for {
 					if _, err := io.WriteString(p.Stdout(), "yes\n"); err != nil || !p.Wait(time.Millisecond) {
 						return 0
@@ -286,7 +286,7 @@ func TestARunWhoseOutputNobodyTakesIsCanceled(t *testing.T) {
 // The program as others start it.
 func TestARunInAPipelineEndsWithIt(t *testing.T) {
 	host, engine, p := startDaemon(t)
-	have(engine, "yes", func(p *pullertest.Process) int {
+	have(engine, "yes", func(p *enginetest.Process) int {
 		for p.Wait(time.Millisecond) {
 			io.WriteString(p.Stdout(), "yes\n")
 		}

@@ -16,7 +16,7 @@ import (
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/configs"
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 // config listens in a new directory and calls an engine that is not there.
@@ -165,9 +165,9 @@ func TestServeReplacesASocketThatADeadDaemonLeft(t *testing.T) {
 }
 
 // engineSocket puts a scripted engine behind a unix socket.
-func engineSocket(t *testing.T) (host string, scripted *pullertest.Engine) {
+func engineSocket(t *testing.T) (host string, scripted *enginetest.Engine) {
 	t.Helper()
-	scripted = pullertest.New(t)
+	scripted = enginetest.New(t)
 	path := filepath.Join(directory(t), "engine")
 	l, err := net.Listen("unix", path)
 	if err != nil {
@@ -204,7 +204,7 @@ func TestServeAndPullTogether(t *testing.T) {
 	c.Engine.Host = host
 	c.Log.Format = "json"
 	playFresh(engine)
-	engine.Script("slow", func(p *pullertest.Pull) { <-p.Gone() })
+	engine.Script("slow", func(p *enginetest.Pull) { <-p.Gone() })
 	stop := startServe(t, c)
 	if code, out, err := run(t.Context(), "pull", "127.0.0.1:5000/lab0:v1", "--host", "unix://"+path); code != 0 || !strings.Contains(out, ": pulled, sha256:") {
 		t.Errorf("%d, %v\n%s", code, err, out)
@@ -224,7 +224,7 @@ func TestServeAndPullTogether(t *testing.T) {
 	if err := stop(); err != nil {
 		t.Errorf("it ended with %v", err)
 	}
-	engine.Script("slow", pullertest.Serve(pullertest.NewImage("slow", 9)))
+	engine.Script("slow", enginetest.Serve(enginetest.NewImage("slow", 9)))
 	startServe(t, c)
 	if err := <-ended; err != nil {
 		t.Errorf("the pull that was under way ends with %v", err)

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 // openTerminal returns both ends of a pseudo terminal.
@@ -38,7 +38,7 @@ func openTerminal(t *testing.T) (screen, terminal *os.File) {
 
 func TestARunToATerminalHasItsTextOnlyUnlessItHasATTY(t *testing.T) {
 	host, engine, _ := startDaemon(t)
-	have(engine, "actor", pullertest.Actor)
+	have(engine, "actor", enginetest.Actor)
 	for tty, want := range map[string]string{"": "ab\nc\n", "--tty": "a\x1b[31mb\n\x1b]0;t\x07c\n"} {
 		screen, terminal := openTerminal(t)
 		args := append(append([]string{"run"}, strings.Fields(tty)...), "actor", "out=a\x1b[3", "out=1mb\n\x1b]0;", "out=t\x07c\n")

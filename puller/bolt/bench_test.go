@@ -9,7 +9,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/bolt"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/storetest"
 )
 
 // flushes measures how often a second the disk under a directory flushes a
@@ -40,7 +40,7 @@ func BenchmarkSave(b *testing.B) {
 	benchmarkSave(b, func(n int) []puller.Record {
 		records := make([]puller.Record, batch)
 		for i := range records {
-			records[i] = pullertest.NewRecord(n*batch + i)
+			records[i] = storetest.NewRecord(n*batch + i)
 		}
 		return records
 	})
@@ -52,7 +52,7 @@ func BenchmarkSaveToTheEnd(b *testing.B) {
 	benchmarkSave(b, func(n int) []puller.Record {
 		records := make([]puller.Record, batch)
 		for i := range batch / 2 {
-			records[i] = pullertest.NewRecord((n+1)*batch + i)
+			records[i] = storetest.NewRecord((n+1)*batch + i)
 			records[batch/2+i] = ended(n*batch + i)
 		}
 		return records
@@ -100,7 +100,7 @@ func BenchmarkOpen(b *testing.B) {
 	}
 	var records []puller.Record
 	for n := range open {
-		records = append(records, pullertest.NewRecord(done+n))
+		records = append(records, storetest.NewRecord(done+n))
 	}
 	save(b, s, done, records...)
 	closeIt(b, s)

@@ -13,7 +13,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/bolt"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/storetest"
 )
 
 func TestAFileThatIsCutOffIsSetAside(t *testing.T) {
@@ -195,14 +195,14 @@ func TestALostStoreSaysSoOnceAndKeepsTheOldFile(t *testing.T) {
 	b := newBox(t)
 	s := b.open()
 	for range 3 {
-		save(t, s, 5, pullertest.NewRecord(1))
+		save(t, s, 5, storetest.NewRecord(1))
 		if err := os.Truncate(b.file(), 0); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Record(pullertest.RecordID(1)); puller.KindOf(err) != puller.ErrInternal || !strings.Contains(err.Error(), b.dir) {
+		if _, err := s.Record(storetest.RecordID(1)); puller.KindOf(err) != puller.ErrInternal || !strings.Contains(err.Error(), b.dir) {
 			t.Errorf("a read gives %v", err)
 		}
-		if err := s.Save(6, []puller.Record{pullertest.NewRecord(2)}); err != puller.ErrStoreLost {
+		if err := s.Save(6, []puller.Record{storetest.NewRecord(2)}); err != puller.ErrStoreLost {
 			t.Errorf("a Save gives %v", err)
 		}
 		if seq, unended, err := s.Load(); seq <= 6 || len(unended) != 0 || err != nil {
@@ -215,7 +215,7 @@ func TestALostStoreSaysSoOnceAndKeepsTheOldFile(t *testing.T) {
 	if _, whole, err := s.Private(); whole || err != nil {
 		t.Errorf("it says that it knows all private images, %v", err)
 	}
-	save(t, s, 7, pullertest.NewRecord(2))
+	save(t, s, 7, storetest.NewRecord(2))
 	id := s.Instance()
 	closeIt(t, s)
 	again := b.open()
@@ -227,7 +227,7 @@ func TestALostStoreSaysSoOnceAndKeepsTheOldFile(t *testing.T) {
 func TestALostStoreIsBegunAnewAsSoonAsItCanBe(t *testing.T) {
 	b := newBox(t)
 	s := b.open()
-	save(t, s, 5, pullertest.NewRecord(1))
+	save(t, s, 5, storetest.NewRecord(1))
 	if err := os.Truncate(b.file(), 0); err != nil {
 		t.Fatal(err)
 	}
@@ -251,7 +251,7 @@ func TestALostStoreIsBegunAnewAsSoonAsItCanBe(t *testing.T) {
 	if err := s.Save(7, nil); err != puller.ErrStoreLost {
 		t.Errorf("where one can be made, Save gives %v", err)
 	}
-	save(t, s, 8, pullertest.NewRecord(1))
+	save(t, s, 8, storetest.NewRecord(1))
 	if n := len(b.aside()); n != 1 {
 		t.Errorf("%d files were set aside", n)
 	}

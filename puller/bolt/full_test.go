@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/storetest"
 )
 
 // A disk that fills up loses nothing, and the store goes on when there is
@@ -63,14 +63,14 @@ func bulky(n int) puller.Record {
 
 func testFull(t *testing.T, b *box, small, large func(), kind puller.ErrorKind) {
 	s := b.open()
-	save(t, s, 1, pullertest.NewRecord(5000))
+	save(t, s, 1, storetest.NewRecord(5000))
 	small()
 	kept, failed := 0, 0
 	for n := 0; failed < 20; n++ {
 		if n == 500 {
 			t.Fatal("the disk does not fill up")
 		}
-		batch := []puller.Record{bulky(10 * kept), pullertest.NewRecord(6000 + kept)}
+		batch := []puller.Record{bulky(10 * kept), storetest.NewRecord(6000 + kept)}
 		for i := 1; i < 10; i++ {
 			batch = append(batch, bulky(10*kept+i))
 		}
@@ -97,7 +97,7 @@ func testFull(t *testing.T, b *box, small, large func(), kind puller.ErrorKind) 
 			t.Errorf("%s: seq %d, not %d, %d have not ended, not %d, %v", when, got, seq, len(unended), 1+kept, err)
 		}
 		for n := range 10 * kept {
-			if r, err := s.Record(pullertest.RecordID(n)); err != nil || !reflect.DeepEqual(r, bulky(n)) {
+			if r, err := s.Record(storetest.RecordID(n)); err != nil || !reflect.DeepEqual(r, bulky(n)) {
 				t.Fatalf("%s: record %d: %v", when, n, err)
 			}
 		}

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/storetest"
 )
 
 // mounted puts a small disk in the place of the directory.
@@ -78,12 +78,12 @@ func TestADiskThatIsFullAtTheStart(t *testing.T) {
 		"with no file yet": {before: func(*testing.T, *box) {}, noSpare: true},
 		"with a file": {before: func(t *testing.T, b *box) {
 			s := b.open()
-			save(t, s, 7, pullertest.NewRecord(1), ended(2))
+			save(t, s, 7, storetest.NewRecord(1), ended(2))
 			closeIt(t, s)
 		}, unended: 1},
 		"with a file that is damaged": {before: func(t *testing.T, b *box) {
 			s := b.open()
-			save(t, s, 7, pullertest.NewRecord(1))
+			save(t, s, 7, storetest.NewRecord(1))
 			closeIt(t, s)
 			if err := os.WriteFile(filepath.Join(b.dir, "jobs.db"), []byte("no store"), 0o600); err != nil {
 				t.Fatal(err)
@@ -91,7 +91,7 @@ func TestADiskThatIsFullAtTheStart(t *testing.T) {
 		}, lost: true, noSpare: true},
 		"with no file for the lock": {before: func(t *testing.T, b *box) {
 			s := b.open()
-			save(t, s, 7, pullertest.NewRecord(1))
+			save(t, s, 7, storetest.NewRecord(1))
 			closeIt(t, s)
 			if err := os.Remove(filepath.Join(b.dir, "lock")); err != nil {
 				t.Fatal(err)
@@ -111,7 +111,7 @@ func TestADiskThatIsFullAtTheStart(t *testing.T) {
 			if c.lost && seq < uint64(time.Now().Add(-time.Hour).UnixMicro()) {
 				t.Errorf("numbers go on from %d", seq)
 			}
-			if _, err := s.Record(pullertest.RecordID(99)); puller.KindOf(err) != puller.ErrNotFound {
+			if _, err := s.Record(storetest.RecordID(99)); puller.KindOf(err) != puller.ErrNotFound {
 				t.Errorf("a job that is not there: %v", err)
 			}
 			if _, err := s.Keyed("none"); puller.KindOf(err) != puller.ErrNotFound {
@@ -137,14 +137,14 @@ func TestADiskThatIsFullAtTheStart(t *testing.T) {
 			for _, r := range unended { // how known jobs change is kept
 				save(t, s, 8, r)
 			}
-			if err := s.Save(8, []puller.Record{pullertest.NewRecord(3)}); c.noSpare && puller.KindOf(err) != puller.ErrNoSpace {
+			if err := s.Save(8, []puller.Record{storetest.NewRecord(3)}); c.noSpare && puller.KindOf(err) != puller.ErrNoSpace {
 				t.Errorf("a new job without a file: %v", err)
 			}
 			free()
 			if err := s.Save(seq+9, nil); c.lost != errors.Is(err, puller.ErrStoreLost) || !c.lost && err != nil {
 				t.Errorf("with space again: %v", err)
 			}
-			save(t, s, seq+9, pullertest.NewRecord(4))
+			save(t, s, seq+9, storetest.NewRecord(4))
 			closeIt(t, s)
 			s = b.open()
 			if got, unended, err := s.Load(); err != nil || got != seq+9 || len(unended) < c.unended+1 {

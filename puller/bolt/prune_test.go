@@ -16,7 +16,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/bolt"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/storetest"
 )
 
 func TestPruneGivesSpaceBackWhileOthersRead(t *testing.T) {
@@ -30,7 +30,7 @@ func TestPruneGivesSpaceBackWhileOthersRead(t *testing.T) {
 		}
 		save(t, s, uint64(n), records...)
 	}
-	save(t, s, jobs, pullertest.NewRecord(9000))
+	save(t, s, jobs, storetest.NewRecord(9000))
 	before := size(t, b.file())
 	stop := make(chan struct{})
 	var readers sync.WaitGroup
@@ -72,12 +72,12 @@ func TestPruneGivesSpaceBackWhileOthersRead(t *testing.T) {
 		func() puller.Store { closeIt(t, s); return b.open() },
 	} {
 		s := open()
-		save(t, s, uint64(9000+i), pullertest.NewRecord(9001+i), ended(jobs+i))
+		save(t, s, uint64(9000+i), storetest.NewRecord(9001+i), ended(jobs+i))
 		if seq, unended, err := s.Load(); seq != uint64(9000+i) || len(unended) != 2+i || err != nil {
 			t.Errorf("after it: seq %d, %d records, %v", seq, len(unended), err)
 		}
 		for n := jobs - keep; n < jobs; n++ {
-			if r, err := s.Record(pullertest.RecordID(n)); err != nil || !reflect.DeepEqual(r, bulky(n)) {
+			if r, err := s.Record(storetest.RecordID(n)); err != nil || !reflect.DeepEqual(r, bulky(n)) {
 				t.Errorf("record %d: %v", n, err)
 			}
 		}
@@ -106,7 +106,7 @@ func TestWhatACrashLeftIsRemoved(t *testing.T) {
 	if err := os.WriteFile(left, []byte("half of a file"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	save(t, b.open(), 1, pullertest.NewRecord(1))
+	save(t, b.open(), 1, storetest.NewRecord(1))
 	if _, err := os.Stat(left); !os.IsNotExist(err) {
 		t.Errorf("it is there: %v", err)
 	}
@@ -132,7 +132,7 @@ func TestMainOfChild(t *testing.T) {
 			records = append(records, bulky(int(seq)*50+i))
 		}
 		seq++
-		if err := s.Save(seq, append(records, pullertest.NewRecord(1_000_000))); err != nil {
+		if err := s.Save(seq, append(records, storetest.NewRecord(1_000_000))); err != nil {
 			t.Fatal(err)
 		}
 		fmt.Printf("saved %d\n", seq)
@@ -179,7 +179,7 @@ func TestAKilledProcessLosesNothing(t *testing.T) {
 			t.Fatalf("after seq %d: %d, %d records, %v", last, seq, len(unended), err)
 		}
 		list, err := s.Ended(puller.Filter{Limit: 200})
-		if err != nil || len(list) < 200 || list[0].ID != pullertest.RecordID(int(seq)*50-1) {
+		if err != nil || len(list) < 200 || list[0].ID != storetest.RecordID(int(seq)*50-1) {
 			t.Fatalf("%d jobs are left: %v", len(list), err)
 		}
 		for _, j := range list {

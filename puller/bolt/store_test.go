@@ -14,7 +14,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/bolt"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/storetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -73,12 +73,12 @@ func closeIt(t testing.TB, s puller.Store) {
 var began = time.Date(2026, 11, 21, 14, 0, 0, 0, time.UTC)
 
 func ended(n int) puller.Record {
-	return pullertest.EndRecord(pullertest.NewRecord(n), puller.StateSucceeded, began.Add(time.Duration(n)*time.Second))
+	return storetest.EndRecord(storetest.NewRecord(n), puller.StateSucceeded, began.Add(time.Duration(n)*time.Second))
 }
 
 func TestTheStoreConforms(t *testing.T) {
 	boxes := make(map[puller.Store]*box)
-	pullertest.TestStore(t, pullertest.StoreFixture{
+	storetest.Run(t, storetest.Fixture{
 		Open: func(t *testing.T) puller.Store {
 			b := newBox(t)
 			s := b.open()
@@ -122,10 +122,10 @@ func TestOnlyOneProcessHasTheStore(t *testing.T) {
 func TestAClosedStoreFailsButDoesNotCrash(t *testing.T) {
 	b := newBox(t)
 	s := b.open()
-	save(t, s, 1, pullertest.NewRecord(1))
+	save(t, s, 1, storetest.NewRecord(1))
 	closeIt(t, s)
 	_, _, loadErr := s.Load()
-	_, recordErr := s.Record(pullertest.RecordID(1))
+	_, recordErr := s.Record(storetest.RecordID(1))
 	_, keyedErr := s.Keyed("key-1")
 	_, endedErr := s.Ended(puller.Filter{})
 	_, pruneErr := s.Prune(time.Now(), 0, 0)
@@ -138,9 +138,9 @@ func TestAClosedStoreFailsButDoesNotCrash(t *testing.T) {
 
 func TestARecordOfAnUnknownKindIsRefused(t *testing.T) {
 	s := newBox(t).open()
-	odd := pullertest.NewRecord(2)
+	odd := storetest.NewRecord(2)
 	odd.Job.Kind = "push"
-	if err := s.Save(5, []puller.Record{pullertest.NewRecord(1), odd}); puller.KindOf(err) != puller.ErrInternal || !strings.Contains(err.Error(), "push") {
+	if err := s.Save(5, []puller.Record{storetest.NewRecord(1), odd}); puller.KindOf(err) != puller.ErrInternal || !strings.Contains(err.Error(), "push") {
 		t.Errorf("it gave %v", err)
 	}
 	if seq, unended, err := s.Load(); seq != 0 || len(unended) != 0 || err != nil {

@@ -10,7 +10,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/bolt"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/storetest"
 )
 
 // A small store: what it holds before its last Save and after.
@@ -26,9 +26,9 @@ func fill(t testing.TB, s puller.Store) {
 		records = append(records, ended(n))
 	}
 	save(t, s, 1, records...)
-	save(t, s, 2, pullertest.NewRecord(100), pullertest.NewRecord(101))
-	save(t, s, lastSeq-1, ended(100), pullertest.NewRecord(102))
-	save(t, s, lastSeq, pullertest.NewRecord(103))
+	save(t, s, 2, storetest.NewRecord(100), storetest.NewRecord(101))
+	save(t, s, lastSeq-1, ended(100), storetest.NewRecord(102))
+	save(t, s, lastSeq, storetest.NewRecord(103))
 }
 
 // master is the file of a small store.
@@ -89,7 +89,7 @@ func survive(t *testing.T, what string, data []byte) (kept bool) {
 	case len(aside) > 1:
 		t.Errorf("%s: set aside twice: %q", what, aside)
 	}
-	want := []puller.Record{pullertest.NewRecord(101), pullertest.NewRecord(102), pullertest.NewRecord(103)}
+	want := []puller.Record{storetest.NewRecord(101), storetest.NewRecord(102), storetest.NewRecord(103)}
 	if seq == lastSeq-1 && strings.Contains(b.log.String(), "one of the two headers") {
 		want = want[:2]
 	} else if seq != lastSeq {
@@ -108,9 +108,9 @@ func readable(t *testing.T, what string, s puller.Store, others map[string]pulle
 	t.Helper()
 	want := make(map[string]puller.Record)
 	for n := range endedJobs {
-		want[pullertest.RecordID(n)] = ended(n)
+		want[storetest.RecordID(n)] = ended(n)
 	}
-	want[pullertest.RecordID(100)] = ended(100)
+	want[storetest.RecordID(100)] = ended(100)
 	for id, r := range want {
 		for _, find := range []func() (puller.Record, error){
 			func() (puller.Record, error) { return s.Record(id) },
@@ -158,7 +158,7 @@ func usable(t *testing.T, what string, s puller.Store) {
 		r := ended(n * 25)
 		r.Job.Attempt = 9
 		others[r.Job.ID] = r
-		err := s.Save(uint64(1000+n), []puller.Record{r, pullertest.NewRecord(300 + n)})
+		err := s.Save(uint64(1000+n), []puller.Record{r, storetest.NewRecord(300 + n)})
 		check(err)
 		if err != nil && err != puller.ErrStoreLost {
 			t.Errorf("%s: a Save fails: %v", what, err)
@@ -168,11 +168,11 @@ func usable(t *testing.T, what string, s puller.Store) {
 	check(err)
 	_, err = s.Prune(began, 0, 0)
 	check(err)
-	if err := s.Save(2000, []puller.Record{pullertest.NewRecord(500)}); err == puller.ErrStoreLost {
-		err = s.Save(2000, []puller.Record{pullertest.NewRecord(500)})
+	if err := s.Save(2000, []puller.Record{storetest.NewRecord(500)}); err == puller.ErrStoreLost {
+		err = s.Save(2000, []puller.Record{storetest.NewRecord(500)})
 		check(err)
 	}
-	if got, err := s.Record(pullertest.RecordID(500)); err != nil || !reflect.DeepEqual(got, pullertest.NewRecord(500)) {
+	if got, err := s.Record(storetest.RecordID(500)); err != nil || !reflect.DeepEqual(got, storetest.NewRecord(500)) {
 		t.Errorf("%s: in the end a record is %+v, %v", what, got, err)
 	}
 	if seq, _, err := s.Load(); seq != 2000 || err != nil {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/stream/pullstream"
 	"github.com/towline/towline/stream/pullstream/transcripts"
 )
@@ -74,7 +74,7 @@ func TestEveryRecordingIsClassified(t *testing.T) {
 				t.Fatal("the recording has no row in the table")
 			}
 			delete(kinds, r.Name)
-			scripted.Script(image, pullertest.Play(r, nil))
+			scripted.Script(image, enginetest.Play(r, nil))
 			if got, err := pull(t, e, image); got != want {
 				t.Errorf("the kind is %q, not %q: %v", got, want, err)
 			}
@@ -256,9 +256,9 @@ func TestWhatEnginesSayIsClassified(t *testing.T) {
 		for _, row := range said {
 			for _, message := range row.messages {
 				message = words.Replace(message)
-				for how, script := range map[string]pullertest.Script{
-					"in the stream": func(p *pullertest.Pull) { p.Fail(message) },
-					"before it":     func(p *pullertest.Pull) { p.Refuse(http.StatusInternalServerError, message) },
+				for how, script := range map[string]enginetest.Script{
+					"in the stream": func(p *enginetest.Pull) { p.Fail(message) },
+					"before it":     func(p *enginetest.Pull) { p.Refuse(http.StatusInternalServerError, message) },
 				} {
 					scripted.Script(ref, script)
 					got, err := pull(t, e, ref)
@@ -287,7 +287,7 @@ func TestAStatusWithoutWordsIsClassified(t *testing.T) {
 		http.StatusInternalServerError: puller.ErrInternal,
 		http.StatusServiceUnavailable:  puller.ErrEngineUnavailable,
 	} {
-		scripted.Script(image, func(p *pullertest.Pull) { p.Refuse(status, "no") })
+		scripted.Script(image, func(p *enginetest.Pull) { p.Refuse(status, "no") })
 		if got, err := pull(t, e, image); got != want {
 			t.Errorf("status %d: the kind is %q, not %q: %v", status, got, want, err)
 		}
@@ -311,7 +311,7 @@ func TestAStreamThatIsGivenUpEndsTheEnginesPull(t *testing.T) {
 	const image = "registry.test/image:v1"
 	e, scripted := newEngine(t)
 	gone := make(chan struct{})
-	scripted.Script(image, func(p *pullertest.Pull) {
+	scripted.Script(image, func(p *enginetest.Pull) {
 		p.Line("<html>")
 		<-p.Gone()
 		close(gone)
@@ -328,10 +328,10 @@ func TestPullsInARowUseOneConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const image = "registry.test/image:v1"
 		e, scripted := newEngine(t)
-		scripts := []pullertest.Script{
-			pullertest.Serve(pullertest.NewImage(image, 1)),
-			func(p *pullertest.Pull) { p.Fail("unauthorized") },
-			func(p *pullertest.Pull) { p.Refuse(http.StatusNotFound, "manifest unknown") },
+		scripts := []enginetest.Script{
+			enginetest.Serve(enginetest.NewImage(image, 1)),
+			func(p *enginetest.Pull) { p.Fail("unauthorized") },
+			func(p *enginetest.Pull) { p.Refuse(http.StatusNotFound, "manifest unknown") },
 		}
 		for i := range 100 {
 			scripted.Script(image, scripts[i%len(scripts)])

@@ -13,18 +13,18 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 const acting = "registry.test/actor:v1"
 
 // newContainerEngine returns a scripted engine that has the actor's image, and
 // refuses what real ones do.
-func newContainerEngine(t *testing.T) (e *docker.Engine, scripted *pullertest.Engine, image string) {
+func newContainerEngine(t *testing.T) (e *docker.Engine, scripted *enginetest.Engine, image string) {
 	e, scripted = newEngine(t)
-	i := pullertest.NewImage(acting, 1)
+	i := enginetest.NewImage(acting, 1)
 	scripted.Tag(acting, i)
-	scripted.Program(i.ID, pullertest.Actor)
+	scripted.Program(i.ID, enginetest.Actor)
 	return e, scripted, i.ID
 }
 
@@ -36,7 +36,7 @@ func TestScriptedContainersConform(t *testing.T) {
 	t.Run("containerd store", func(t *testing.T) {
 		e, scripted, image := newContainerEngine(t)
 		scripted.BeContainerd()
-		scripted.Program(pullertest.Digest(pullertest.NewImage(acting, 1)), pullertest.Actor)
+		scripted.Program(enginetest.Digest(enginetest.NewImage(acting, 1)), enginetest.Actor)
 		found, err := e.Inspect(t.Context(), acting, "")
 		if err != nil || found.ID == image {
 			t.Fatalf("%+v, %v", found, err)
@@ -45,7 +45,7 @@ func TestScriptedContainersConform(t *testing.T) {
 	})
 }
 
-func containersConform(t *testing.T, e *docker.Engine, scripted *pullertest.Engine, image string) {
+func containersConform(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, image string) {
 	scripted.OnContainer(func(call, id string, _ <-chan struct{}) (int, string) {
 		for _, c := range scripted.Containers() {
 			switch r := c.Requested; {
@@ -64,12 +64,12 @@ func containersConform(t *testing.T, e *docker.Engine, scripted *pullertest.Engi
 		}
 		return 0, ""
 	})
-	pullertest.TestContainers(t, pullertest.ContainerFixture{Engine: e, Image: image, OOM: true})
+	enginetest.TestContainers(t, enginetest.ContainerFixture{Engine: e, Image: image, OOM: true})
 }
 
 // inBubble runs a test with an engine whose one image runs a program, on a clock
 // that is never waited for.
-func inBubble(t *testing.T, program pullertest.Program, test func(t *testing.T, e *docker.Engine, scripted *pullertest.Engine, c puller.Container)) {
+func inBubble(t *testing.T, program enginetest.Program, test func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container)) {
 	synctest.Test(t, func(t *testing.T) {
 		e, scripted, image := newContainerEngine(t)
 		scripted.Program(image, program)
@@ -92,7 +92,7 @@ func hears(text *strings.Builder) func(puller.Output, []byte) {
 }
 
 func TestContainersAreLockedDown(t *testing.T) {
-	inBubble(t, nil, func(t *testing.T, e *docker.Engine, scripted *pullertest.Engine, c puller.Container) {
+	inBubble(t, nil, func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
 		c.Memory, c.NanoCPUs, c.Platform, c.TTY = 64<<20, 5e8, "linux/amd64", true
 		c.Labels = map[string]string{"a": "b"}
 		scripted.Warn("swap is not what it was")
@@ -101,9 +101,9 @@ func TestContainersAreLockedDown(t *testing.T) {
 			t.Fatal(id, warnings, err)
 		}
 		pids := int64(10)
-		want := pullertest.ContainerRequest{
+		want := enginetest.ContainerRequest{
 			Image: c.Image, Tty: true, AttachStdout: true, AttachStderr: true, StopSignal: "SIGTERM", Labels: c.Labels, Platform: "linux/amd64",
-			HostConfig: pullertest.HostConfig{
+			HostConfig: enginetest.HostConfig{
 				CapDrop: []string{"ALL"}, SecurityOpt: []string{"no-new-privileges"},
 				Memory: 64 << 20, MemorySwap: 64 << 20, NanoCpus: 5e8, PidsLimit: &pids, NetworkMode: "none",
 			},
@@ -130,7 +130,7 @@ func TestTheLogDriverIsOneTheEngineHas(t *testing.T) {
 		"json-file": {"json-file", "syslog"},
 		"":          {"journald"},
 	} {
-		inBubble(t, nil, func(t *testing.T, e *docker.Engine, scripted *pullertest.Engine, c puller.Container) {
+		inBubble(t, nil, func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
 			scripted.SetLogDrivers(have...)
 			create(t, e, c)
 			if got := scripted.Containers()[0].Requested.HostConfig.LogConfig.Type; got != want {
@@ -143,12 +143,12 @@ func TestTheLogDriverIsOneTheEngineHas(t *testing.T) {
 // The engine goes away while a container runs: Run says so, and Follow gets all
 // once it is back.
 func TestAnEngineThatIsKilledMakesUpNoExit(t *testing.T) {
-	inBubble(t, func(p *pullertest.Process) int {
+	inBubble(t, func(p *enginetest.Process) int {
 		io.WriteString(p.Stdout(), "before ")
 		p.Wait(time.Minute)
 		io.WriteString(p.Stdout(), "after")
 		return 5
-	}, func(t *testing.T, e *docker.Engine, scripted *pullertest.Engine, c puller.Container) {
+	}, func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
 		id := create(t, e, c)
 		time.AfterFunc(time.Second, scripted.Kill)
 		var text strings.Builder
@@ -170,7 +170,7 @@ func TestAnEngineThatIsKilledMakesUpNoExit(t *testing.T) {
 
 // An engine that is stopped takes calls, and answers none.
 func TestAnEngineThatHangsDelaysCallsForABoundedTime(t *testing.T) {
-	inBubble(t, pullertest.Hang("up"), func(t *testing.T, e *docker.Engine, scripted *pullertest.Engine, c puller.Container) {
+	inBubble(t, enginetest.Hang("up"), func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
 		id := create(t, e, c)
 		scripted.Freeze()
 		for name, call := range map[string]func() error{
@@ -196,13 +196,13 @@ func TestAnEngineThatHangsDelaysCallsForABoundedTime(t *testing.T) {
 // ctx ends a Run whatever it is at.
 func TestARunReturnsWhenItsContextEnds(t *testing.T) {
 	for _, at := range []string{"attach", "start", "wait", "inspect", ""} {
-		inBubble(t, func(p *pullertest.Process) int {
+		inBubble(t, func(p *enginetest.Process) int {
 			if at == "inspect" {
 				return 0
 			}
 			<-p.Killed()
 			return 0
-		}, func(t *testing.T, e *docker.Engine, scripted *pullertest.Engine, c puller.Container) {
+		}, func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
 			id := create(t, e, c)
 			scripted.OnContainer(func(call, _ string, gone <-chan struct{}) (int, string) {
 				if call == at {
@@ -230,14 +230,14 @@ func TestARunReturnsWhenItsContextEnds(t *testing.T) {
 func TestWhatACutStreamLeavesOutComesFromTheLog(t *testing.T) {
 	for name, tty := range map[string]bool{"without a terminal": false, "with one": true} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(p *pullertest.Process) int {
+			inBubble(t, func(p *enginetest.Process) int {
 				for range 10 {
 					io.WriteString(p.Stdout(), "0123456789")
 					p.Wait(time.Second)
 				}
 				io.WriteString(p.Stderr(), "!")
 				return 0
-			}, func(t *testing.T, e *docker.Engine, scripted *pullertest.Engine, c puller.Container) {
+			}, func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
 				c.TTY = tty
 				id := create(t, e, c)
 				time.AfterFunc(4500*time.Millisecond, scripted.CutAttached)
@@ -253,7 +253,7 @@ func TestWhatACutStreamLeavesOutComesFromTheLog(t *testing.T) {
 
 // A stream that does not end with its container is given up after a while.
 func TestAStreamThatOutlivesItsContainerIsGivenUp(t *testing.T) {
-	inBubble(t, pullertest.Print("all of it", "", 3), func(t *testing.T, e *docker.Engine, scripted *pullertest.Engine, c puller.Container) {
+	inBubble(t, enginetest.Print("all of it", "", 3), func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
 		scripted.HoldStreams()
 		id := create(t, e, c)
 		var text strings.Builder
@@ -267,10 +267,10 @@ func TestAStreamThatOutlivesItsContainerIsGivenUp(t *testing.T) {
 
 // The engine hears late that the kernel wanted memory.
 func TestWantOfMemoryIsHeardOfLate(t *testing.T) {
-	inBubble(t, func(p *pullertest.Process) int {
+	inBubble(t, func(p *enginetest.Process) int {
 		time.AfterFunc(100*time.Millisecond, func() { p.OOM() })
 		return 137
-	}, func(t *testing.T, e *docker.Engine, scripted *pullertest.Engine, c puller.Container) {
+	}, func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
 		exit, err := e.Run(t.Context(), create(t, e, c), false, func() {}, func(puller.Output, []byte) {})
 		if err != nil || exit != (puller.Exit{Code: 137, OOMKilled: true}) {
 			t.Errorf("it exited as %+v, %v", exit, err)
@@ -281,7 +281,7 @@ func TestWantOfMemoryIsHeardOfLate(t *testing.T) {
 // each is called by one at a time, and not after Run has returned; the time it
 // takes is not the stream's.
 func TestASlowListenerHearsAll(t *testing.T) {
-	inBubble(t, pullertest.Print(strings.Repeat("x", 100<<10), "y", 0), func(t *testing.T, e *docker.Engine, scripted *pullertest.Engine, c puller.Container) {
+	inBubble(t, enginetest.Print(strings.Repeat("x", 100<<10), "y", 0), func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
 		calls := make(chan struct{}, 1)
 		n := 0
 		_, err := e.Run(t.Context(), create(t, e, c), false, func() {}, func(_ puller.Output, p []byte) {
@@ -297,7 +297,7 @@ func TestASlowListenerHearsAll(t *testing.T) {
 }
 
 func TestWhatIsNotThereIsStoppedAndRemoved(t *testing.T) {
-	inBubble(t, nil, func(t *testing.T, e *docker.Engine, scripted *pullertest.Engine, c puller.Container) {
+	inBubble(t, nil, func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
 		for _, answer := range []struct {
 			status  int
 			message string
@@ -394,7 +394,7 @@ var saidOfContainers = []struct {
 }
 
 func TestWhatEnginesSayOfContainersIsClassified(t *testing.T) {
-	inBubble(t, nil, func(t *testing.T, e *docker.Engine, scripted *pullertest.Engine, c puller.Container) {
+	inBubble(t, nil, func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
 		id := create(t, e, c)
 		for _, row := range saidOfContainers {
 			for _, message := range row.messages {

@@ -8,16 +8,16 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/stream/pullstream/transcripts"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // newEngine returns an Engine that drives a scripted one.
-func newEngine(t *testing.T) (*docker.Engine, *pullertest.Engine) {
+func newEngine(t *testing.T) (*docker.Engine, *enginetest.Engine) {
 	t.Helper()
-	scripted := pullertest.New(t)
+	scripted := enginetest.New(t)
 	e, err := docker.New(docker.Options{Host: "unix:///scripted", Dial: scripted.Dial})
 	if err != nil {
 		t.Fatal(err)
@@ -37,17 +37,17 @@ func credentials(t *testing.T, user, password string) puller.Credentials {
 }
 
 func TestScriptedEngineConforms(t *testing.T) {
-	t.Run("graph driver", func(t *testing.T) { conforms(t, (*pullertest.Engine).Revive) })
-	t.Run("containerd store", func(t *testing.T) { conforms(t, (*pullertest.Engine).BeContainerd) })
+	t.Run("graph driver", func(t *testing.T) { conforms(t, (*enginetest.Engine).Revive) })
+	t.Run("containerd store", func(t *testing.T) { conforms(t, (*enginetest.Engine).BeContainerd) })
 }
 
-func conforms(t *testing.T, be func(*pullertest.Engine)) {
+func conforms(t *testing.T, be func(*enginetest.Engine)) {
 	e, scripted := newEngine(t)
 	be(scripted)
-	f := pullertest.Fixture{
+	f := enginetest.Fixture{
 		Engine:           e,
 		Good:             "registry.test/good:v1",
-		DiffIDs:          pullertest.NewImage("registry.test/good:v1", 1).DiffIDs,
+		DiffIDs:          enginetest.NewImage("registry.test/good:v1", 1).DiffIDs,
 		Digest:           "registry.test/digest@sha256:e1262bae8db44dfeb07a3d671238898028fe30f0ffe483cc548f615efe80c5bf",
 		NoTag:            "registry.test/good:nope",
 		NoRepo:           "registry.test/nope:v1",
@@ -62,29 +62,29 @@ func conforms(t *testing.T, be func(*pullertest.Engine)) {
 		Pulling:          func() bool { return scripted.Counts().Active > 0 },
 	}
 	play := func(image, recording string) {
-		scripted.Script(image, pullertest.Play(transcripts.Load(recording), nil))
+		scripted.Script(image, enginetest.Play(transcripts.Load(recording), nil))
 	}
-	scripted.Script(f.Good, pullertest.Serve(pullertest.NewImage(f.Good, 1)))
-	scripted.Script(f.Digest, pullertest.Serve(pullertest.NewImage(f.Digest, 2)))
+	scripted.Script(f.Good, enginetest.Serve(enginetest.NewImage(f.Good, 1)))
+	scripted.Script(f.Digest, enginetest.Serve(enginetest.NewImage(f.Digest, 2)))
 	play(f.NoTag, "engine-20.10/tag-not-found")
 	play(f.NoRepo, "engine-20.10/repo-not-found")
 	play(f.Down, "engine-20.10/registry-down")
 	play(f.Corrupt, "engine-20.10/corrupt-layer")
 	play(f.Limited, "engine-20.10/rate-limited")
-	scripted.Script(f.Private, func(p *pullertest.Pull) {
+	scripted.Script(f.Private, func(p *enginetest.Pull) {
 		switch scripted.LastAuth() {
 		case f.Credentials.HeaderFor(f.Private):
-			pullertest.Serve(pullertest.NewImage(f.Private, 3))(p)
+			enginetest.Serve(enginetest.NewImage(f.Private, 3))(p)
 		case "":
-			pullertest.Play(transcripts.Load("engine-20.10/unauthorized"), nil)(p)
+			enginetest.Play(transcripts.Load("engine-20.10/unauthorized"), nil)(p)
 		default:
-			pullertest.Play(transcripts.Load("engine-20.10/bad-password"), nil)(p)
+			enginetest.Play(transcripts.Load("engine-20.10/bad-password"), nil)(p)
 		}
 	})
-	scripted.Script(f.Slow, func(p *pullertest.Pull) {
+	scripted.Script(f.Slow, func(p *enginetest.Pull) {
 		p.Line(`{"status":"Pulling fs layer","progressDetail":{},"id":"aaaaaaaaaaaa"}`)
 		p.Line(`{"status":"Downloading","progressDetail":{"current":1,"total":100},"id":"aaaaaaaaaaaa"}`)
 		<-p.Gone()
 	})
-	pullertest.TestEngine(t, f)
+	enginetest.TestEngine(t, f)
 }

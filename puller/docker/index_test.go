@@ -14,7 +14,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 const multi = "registry.test/multi:v1"
@@ -36,8 +36,8 @@ func load(t *testing.T, state string) (r recorded) {
 }
 
 // index returns what was recorded as a scripted engine has it.
-func (r recorded) index() pullertest.Index {
-	x := pullertest.NewIndex(multi, 1, "linux/amd64", "linux/arm64")
+func (r recorded) index() enginetest.Index {
+	x := enginetest.NewIndex(multi, 1, "linux/amd64", "linux/arm64")
 	x.Digest = r["manifests"]["Id"].(string)
 	for n, m := range r["manifests"]["Manifests"].([]any) {
 		i := &x.Images[n]
@@ -107,12 +107,12 @@ func (r recorded) playing(t *testing.T) *docker.Engine {
 }
 
 // scripted returns a scripted engine in the same state.
-func (r recorded) scripted(t *testing.T, amd64, arm64 puller.Content) (*docker.Engine, *pullertest.Engine) {
+func (r recorded) scripted(t *testing.T, amd64, arm64 puller.Content) (*docker.Engine, *enginetest.Engine) {
 	t.Helper()
 	e, scripted := newEngine(t)
 	scripted.BeContainerd()
 	x := r.index()
-	scripted.Script(multi, pullertest.ServeIndex(x))
+	scripted.Script(multi, enginetest.ServeIndex(x))
 	if err := e.Pull(t.Context(), puller.Pull{Image: multi, Platform: "linux/arm64"}, ignore); err != nil {
 		t.Fatal(err)
 	}

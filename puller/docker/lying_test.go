@@ -7,7 +7,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 // lies is an answer with some fields changed; a field that becomes nil is taken
@@ -65,7 +65,7 @@ func TestAnEngineThatLiesOfAnExitMakesNoSuccess(t *testing.T) {
 		"null":              func(call string, answer any) any { return nil },
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, pullertest.Print("up", "", 0), func(t *testing.T, e *docker.Engine, scripted *pullertest.Engine, c puller.Container) {
+			inBubble(t, enginetest.Print("up", "", 0), func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
 				id := create(t, e, c)
 				scripted.OnContainerAnswer(lie)
 				exit, err := e.Run(t.Context(), id, false, func() {}, func(puller.Output, []byte) {})
@@ -91,7 +91,7 @@ func TestAWaitThatLiesIsNotBelieved(t *testing.T) {
 		"no message":   {"Error": map[string]any{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, pullertest.Print("up", "", 3), func(t *testing.T, e *docker.Engine, scripted *pullertest.Engine, c puller.Container) {
+			inBubble(t, enginetest.Print("up", "", 3), func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
 				id := create(t, e, c)
 				scripted.OnContainerAnswer(func(call string, answer any) any {
 					if call == "wait" {

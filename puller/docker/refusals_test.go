@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 // noImages are the kinds of what a registry answers with 200 and is no image, by
@@ -54,9 +54,9 @@ func TestARefusalHasTheKindOfItsStatus(t *testing.T) {
 			continue // the same, in words that have no form
 		}
 		if said == http.StatusOK {
-			scripted.Script(image, func(p *pullertest.Pull) { p.Fail(words) })
+			scripted.Script(image, func(p *enginetest.Pull) { p.Fail(words) })
 		} else {
-			scripted.Script(image, func(p *pullertest.Pull) { p.Refuse(said, words) })
+			scripted.Script(image, func(p *enginetest.Pull) { p.Refuse(said, words) })
 		}
 		got, err := pull(t, e, image)
 		var known *puller.Error
@@ -81,7 +81,7 @@ func TestABodyDoesNotSpeakForTheEngine(t *testing.T) {
 		"failed to register layer: unexpected EOF", "unexpected HTTP status: 404 Not Found", "StatusCode: 429", "no matching manifest for linux/amd64",
 	} {
 		words := `error parsing HTTP 402 response body: invalid character '<' looking for beginning of value: "<html>` + body + `</html>"`
-		scripted.Script(image, func(p *pullertest.Pull) { p.Refuse(http.StatusInternalServerError, words) })
+		scripted.Script(image, func(p *enginetest.Pull) { p.Refuse(http.StatusInternalServerError, words) })
 		if got, err := pull(t, e, image); got != puller.ErrDenied {
 			t.Errorf("the kind is %q: %v", got, err)
 		}
@@ -99,7 +99,7 @@ func TestASignedAddressThatHasExpiredIsAskedForOnceMore(t *testing.T) {
 		`error parsing HTTP 403 response body: invalid character '<' looking for beginning of value: "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"`: puller.ErrDenied,
 		`unknown: failed to resolve reference "registry.test/team/app:v1": unexpected status from HEAD request to https://registry.test/v2/team/app/manifests/v1: 403 Forbidden`: puller.ErrDenied,
 	} {
-		scripted.Script(image, func(p *pullertest.Pull) { p.Fail(words) })
+		scripted.Script(image, func(p *enginetest.Pull) { p.Fail(words) })
 		if got, err := pull(t, e, image); got != want {
 			t.Errorf("the kind is %q, not %q: %v", got, want, err)
 		}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 func TestStockHasEveryImageOnce(t *testing.T) {
@@ -20,11 +20,11 @@ func TestStockHasEveryImageOnce(t *testing.T) {
 	var want []string
 	for i := range 30 {
 		name := fmt.Sprintf("registry.test/image%02d:v1", i)
-		image := pullertest.NewImage(name, i)
+		image := enginetest.NewImage(name, i)
 		scripted.Tag(name, image)
 		want = append(want, image.ID)
 	}
-	scripted.Tag("registry.test/again:v1", pullertest.NewImage("registry.test/image00:v1", 0))
+	scripted.Tag("registry.test/again:v1", enginetest.NewImage("registry.test/image00:v1", 0))
 	// How many inspects there are at a time, and one image that goes meanwhile,
 	// and another that the engine can't make out.
 	var mu sync.Mutex
@@ -71,7 +71,7 @@ func TestStockOfAnEngineThatGoesIsAnError(t *testing.T) {
 	e, scripted := newEngine(t)
 	for i := range 20 {
 		name := fmt.Sprintf("registry.test/image%02d:v1", i)
-		scripted.Tag(name, pullertest.NewImage(name, i))
+		scripted.Tag(name, enginetest.NewImage(name, i))
 	}
 	scripted.OnInspect(func(string, <-chan struct{}) (int, string) {
 		scripted.Kill()
@@ -102,7 +102,7 @@ func TestFreeSpaceIsToldOnlyWhereItIsKnown(t *testing.T) {
 		{"it does not tell its directory", "unix:///scripted", host, "", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			scripted := pullertest.New(t)
+			scripted := enginetest.New(t)
 			scripted.SetRoot(c.machine, c.dir)
 			e, err := docker.New(docker.Options{Host: c.engine, Dial: scripted.Dial})
 			if err != nil {

@@ -15,7 +15,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/stream/pullstream"
 )
 
@@ -24,7 +24,7 @@ const traced = "registry.test/good:v1"
 // traceable is an Engine over a scripted one, with its metrics and its log.
 type traceable struct {
 	*docker.Engine
-	scripted *pullertest.Engine
+	scripted *enginetest.Engine
 	metrics  *prometheus.Registry
 	log      *bytes.Buffer
 }
@@ -33,8 +33,8 @@ type traceable struct {
 func trace(t *testing.T, change func(*docker.Options), test func(t *testing.T, e *traceable)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		e := &traceable{scripted: pullertest.New(t), metrics: prometheus.NewRegistry(), log: new(bytes.Buffer)}
-		e.scripted.Script(traced, pullertest.Serve(pullertest.NewImage(traced, 1)))
+		e := &traceable{scripted: enginetest.New(t), metrics: prometheus.NewRegistry(), log: new(bytes.Buffer)}
+		e.scripted.Script(traced, enginetest.Serve(enginetest.NewImage(traced, 1)))
 		logger := logrus.New()
 		logger.SetOutput(e.log)
 		logger.SetLevel(logrus.DebugLevel)
@@ -115,7 +115,7 @@ func TestAHundredDrainedPullsUseOneConnection(t *testing.T) {
 
 func TestFailuresInsideAStreamAreDrainedToo(t *testing.T) {
 	trace(t, nil, func(t *testing.T, e *traceable) {
-		e.scripted.Script(traced, func(p *pullertest.Pull) {
+		e.scripted.Script(traced, func(p *enginetest.Pull) {
 			p.Fail("manifest unknown")
 			p.Line(`{"status":"and more"}`)
 		})
@@ -137,7 +137,7 @@ func TestFailuresInsideAStreamAreDrainedToo(t *testing.T) {
 // sees its client go and ends its pull, and the next call dials.
 func TestAnUndrainedBodyCostsItsConnectionAndEndsThePull(t *testing.T) {
 	trace(t, nil, func(t *testing.T, e *traceable) {
-		e.scripted.Script(traced, func(p *pullertest.Pull) {
+		e.scripted.Script(traced, func(p *enginetest.Pull) {
 			p.Line(`{"status":"Downloading","progressDetail":{"current":1,"total":9},"id":"aaaaaaaaaaaa"}`)
 			<-p.Gone()
 		})
@@ -160,7 +160,7 @@ func TestAnUndrainedBodyCostsItsConnectionAndEndsThePull(t *testing.T) {
 // So does a body that breaks off in garbage: what comes after it is not read.
 func TestAGarbledBodyEndsThePull(t *testing.T) {
 	trace(t, nil, func(t *testing.T, e *traceable) {
-		e.scripted.Script(traced, func(p *pullertest.Pull) { p.Line("<html>"); <-p.Gone() })
+		e.scripted.Script(traced, func(p *enginetest.Pull) { p.Line("<html>"); <-p.Gone() })
 		if err := e.Pull(t.Context(), puller.Pull{Image: traced}, ignore); puller.KindOf(err) != puller.ErrTruncated {
 			t.Fatal(err)
 		}
@@ -205,7 +205,7 @@ func TestAPullIsToldItsConnection(t *testing.T) {
 
 func TestEveryCallIsCountedByWhatBecameOfIt(t *testing.T) {
 	trace(t, nil, func(t *testing.T, e *traceable) {
-		e.scripted.Script(traced, func(p *pullertest.Pull) { p.Refuse(500, "unauthorized") })
+		e.scripted.Script(traced, func(p *enginetest.Pull) { p.Refuse(500, "unauthorized") })
 		e.Info(t.Context())
 		e.Inspect(t.Context(), traced, "")
 		e.Pull(t.Context(), puller.Pull{Image: traced}, ignore)

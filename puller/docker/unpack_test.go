@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/enginetest"
 )
 
 // What engines say before the cause, and after it.
@@ -50,7 +50,7 @@ func TestWhatKeptALayerFromBeingUnpackedIsItsKind(t *testing.T) {
 	} {
 		for _, u := range unpackings {
 			words := u.before + cause + u.after
-			scripted.Script(image, func(p *pullertest.Pull) { p.Fail(words) })
+			scripted.Script(image, func(p *enginetest.Pull) { p.Fail(words) })
 			got, err := pull(t, e, image)
 			if got != want {
 				t.Errorf("the kind is %q, not %q: %v", got, want, err)
@@ -82,7 +82,7 @@ func TestWhatKeptALayerFromBeingUnpackedIsItsKind(t *testing.T) {
 		"unexpected media type text/html for sha256:404a: not found":                                                           puller.ErrInvalidRequest,
 		"'scratch' is a reserved name":                                                                                         puller.ErrInvalidRequest,
 	} {
-		scripted.Script(image, func(p *pullertest.Pull) { p.Fail(words) })
+		scripted.Script(image, func(p *enginetest.Pull) { p.Fail(words) })
 		if got, err := pull(t, e, image); got != want {
 			t.Errorf("the kind is %q, not %q: %v", got, want, err)
 		}

@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/towline/towline/puller/pullertest/actor"
+	"github.com/towline/towline/puller/enginetest/actor"
 )
 
 func main() {

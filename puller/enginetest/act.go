@@ -1,4 +1,4 @@
-package pullertest
+package enginetest
 
 import (
 	"path"
@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/towline/towline/puller/pullertest/actor"
+	"github.com/towline/towline/puller/enginetest/actor"
 )
 
 // Actor is the Program of an image whose entrypoint is the actor.

@@ -1,4 +1,4 @@
-package pullertest
+package storetest
 
 import (
 	"math/rand/v2"
@@ -11,7 +11,7 @@ import (
 )
 
 // StoreFixture is a kind of store under test.
-type StoreFixture struct {
+type Fixture struct {
 	// Open returns a store with nothing in it.
 	Open func(t *testing.T) puller.Store
 	// Reopen closes a store and opens what it kept, as the next start does.
@@ -19,7 +19,7 @@ type StoreFixture struct {
 }
 
 // TestStore is the contract of puller.Store as tests.
-func TestStore(t *testing.T, f StoreFixture) {
+func Run(t *testing.T, f Fixture) {
 	t.Run("is empty at first", f.testEmpty)
 	t.Run("has an ID that stays", f.testInstance)
 	t.Run("keeps which images are private", f.testPrivate)
@@ -42,7 +42,7 @@ func TestStore(t *testing.T, f StoreFixture) {
 	t.Run("is read while it saves", f.testConcurrent)
 }
 
-func (f StoreFixture) testEmpty(t *testing.T) {
+func (f Fixture) testEmpty(t *testing.T) {
 	s := f.open(t)
 	for range 2 {
 		s.loads(0)
@@ -57,7 +57,7 @@ func (f StoreFixture) testEmpty(t *testing.T) {
 	}
 }
 
-func (f StoreFixture) testInstance(t *testing.T) {
+func (f Fixture) testInstance(t *testing.T) {
 	s := f.open(t)
 	id := s.Instance()
 	if another := f.open(t).Instance(); len(id) < 20 || another == id {
@@ -73,7 +73,7 @@ func (f StoreFixture) testInstance(t *testing.T) {
 	}
 }
 
-func (f StoreFixture) testPrivate(t *testing.T) {
+func (f Fixture) testPrivate(t *testing.T) {
 	s := f.open(t)
 	have := func(want ...string) {
 		t.Helper()
@@ -96,7 +96,7 @@ func (f StoreFixture) testPrivate(t *testing.T) {
 	have("sha256:a", "sha256:b")
 }
 
-func (f StoreFixture) testSeq(t *testing.T) {
+func (f Fixture) testSeq(t *testing.T) {
 	s := f.open(t)
 	s.save(7, NewRecord(1))
 	s.loads(7, NewRecord(1))
@@ -107,7 +107,7 @@ func (f StoreFixture) testSeq(t *testing.T) {
 	s.loads(9, NewRecord(1))
 }
 
-func (f StoreFixture) testLoad(t *testing.T) {
+func (f Fixture) testLoad(t *testing.T) {
 	s := f.open(t)
 	var all []puller.Record
 	for n := range 200 {
@@ -134,7 +134,7 @@ func (f StoreFixture) testLoad(t *testing.T) {
 	s.loads(3, left...)
 }
 
-func (f StoreFixture) testRoundTrip(t *testing.T) {
+func (f Fixture) testRoundTrip(t *testing.T) {
 	s := f.open(t)
 	bare := puller.Record{Job: puller.Job{ID: RecordID(50), Kind: "run", State: puller.StateActive, Phase: puller.PhasePulling}}
 	odd := NewRecord(51)
@@ -160,7 +160,7 @@ func (f StoreFixture) testRoundTrip(t *testing.T) {
 	}
 }
 
-func (f StoreFixture) testResult(t *testing.T) {
+func (f Fixture) testResult(t *testing.T) {
 	s := f.open(t)
 	r := ended(1)
 	last := len(r.Events) - 1
@@ -172,7 +172,7 @@ func (f StoreFixture) testResult(t *testing.T) {
 	s.has(ended(1))
 }
 
-func (f StoreFixture) testReplace(t *testing.T) {
+func (f Fixture) testReplace(t *testing.T) {
 	s := f.open(t)
 	queued := NewRecord(1)
 	active := queued
@@ -198,7 +198,7 @@ func (f StoreFixture) testReplace(t *testing.T) {
 	s.loads(4, other)
 }
 
-func (f StoreFixture) testKeyed(t *testing.T) {
+func (f Fixture) testKeyed(t *testing.T) {
 	s := f.open(t)
 	s.save(1, NewRecord(1), NewRecord(2))
 	s.keyed("key-1", RecordID(1))
@@ -226,7 +226,7 @@ func (f StoreFixture) testKeyed(t *testing.T) {
 	s.keyed("another", RecordID(3))
 }
 
-func (f StoreFixture) testAliases(t *testing.T) {
+func (f Fixture) testAliases(t *testing.T) {
 	s := f.open(t)
 	given := []puller.Record{NewRecord(1), ended(2)}
 	s.save(1, given...)

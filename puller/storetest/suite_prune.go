@@ -1,4 +1,4 @@
-package pullertest
+package storetest
 
 import (
 	"slices"
@@ -9,7 +9,7 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-func (f StoreFixture) testPruneAge(t *testing.T) {
+func (f Fixture) testPruneAge(t *testing.T) {
 	s := f.open(t)
 	s.save(1, NewRecord(0), ended(1), ended(2), ended(3), ended(4))
 	at := ended(2).Job.FinishedAt
@@ -25,7 +25,7 @@ func (f StoreFixture) testPruneAge(t *testing.T) {
 	s.loads(1, NewRecord(0))
 }
 
-func (f StoreFixture) testLast(t *testing.T) {
+func (f Fixture) testLast(t *testing.T) {
 	s := f.open(t)
 	s.last(3)
 	long := EndRecord(NewRecord(0), puller.StateSucceeded, epoch.Add(9*time.Minute)) // began first, ended last
@@ -39,7 +39,7 @@ func (f StoreFixture) testLast(t *testing.T) {
 	s.last(9, ended(2), ended(3), long)
 }
 
-func (f StoreFixture) testPruneCount(t *testing.T) {
+func (f Fixture) testPruneCount(t *testing.T) {
 	s := f.open(t)
 	long := EndRecord(NewRecord(0), puller.StateSucceeded, epoch.Add(9*time.Minute)) // began first, ended last
 	s.save(1, long, ended(1), ended(2), ended(3), NewRecord(4), NewRecord(5), NewRecord(6))
@@ -56,7 +56,7 @@ func (f StoreFixture) testPruneCount(t *testing.T) {
 	s.loads(1, NewRecord(4), NewRecord(5), NewRecord(6))
 }
 
-func (f StoreFixture) testPruneSize(t *testing.T) {
+func (f Fixture) testPruneSize(t *testing.T) {
 	s := f.open(t)
 	large := func(n int) puller.Record { // some 20 KB
 		r := ended(n)
@@ -106,7 +106,7 @@ func (f StoreFixture) testPruneSize(t *testing.T) {
 	s.loads(2, waits)
 }
 
-func (f StoreFixture) testPruneTraces(t *testing.T) {
+func (f Fixture) testPruneTraces(t *testing.T) {
 	s := f.open(t)
 	var all []puller.Record
 	for n := range 2100 {

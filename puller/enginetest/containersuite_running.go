@@ -1,4 +1,4 @@
-package pullertest
+package enginetest
 
 import (
 	"bytes"
@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest/actor"
+	"github.com/towline/towline/puller/enginetest/actor"
 )
 
 // running starts a container and returns when it runs, and a function that waits

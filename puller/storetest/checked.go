@@ -1,4 +1,4 @@
-package pullertest
+package storetest
 
 import (
 	"fmt"
@@ -11,16 +11,16 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// shelf is a store in a test.
-type shelf struct {
+// checkedStore is a store in a test.
+type checkedStore struct {
 	puller.Store
 	*testing.T
-	f StoreFixture
+	f Fixture
 }
 
-func (f StoreFixture) open(t *testing.T) *shelf {
+func (f Fixture) open(t *testing.T) *checkedStore {
 	t.Helper()
-	s := &shelf{f.Open(t), t, f}
+	s := &checkedStore{f.Open(t), t, f}
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
@@ -29,26 +29,26 @@ func (f StoreFixture) open(t *testing.T) *shelf {
 	return s
 }
 
-func (s *shelf) reopen() {
+func (s *checkedStore) reopen() {
 	s.Helper()
 	s.Store = s.f.Reopen(s.T, s.Store)
 }
 
-func (s *shelf) save(seq uint64, records ...puller.Record) {
+func (s *checkedStore) save(seq uint64, records ...puller.Record) {
 	s.Helper()
 	if err := s.Save(seq, records); err != nil {
 		s.Fatal(err)
 	}
 }
 
-func (s *shelf) prune(before time.Time, keep, want int) {
+func (s *checkedStore) prune(before time.Time, keep, want int) {
 	s.Helper()
 	if n, err := s.Prune(before, keep, math.MaxInt64); n != want || err != nil {
 		s.Errorf("%d were pruned, not %d: %v", n, want, err)
 	}
 }
 
-func (s *shelf) has(want puller.Record) {
+func (s *checkedStore) has(want puller.Record) {
 	s.Helper()
 	got, err := s.Record(want.Job.ID)
 	if err != nil || !reflect.DeepEqual(got, want) {
@@ -56,7 +56,7 @@ func (s *shelf) has(want puller.Record) {
 	}
 }
 
-func (s *shelf) hasNot(id string) {
+func (s *checkedStore) hasNot(id string) {
 	s.Helper()
 	if got, err := s.Record(id); puller.KindOf(err) != puller.ErrNotFound {
 		s.Errorf("the record %s should not be there: %+v, %v", id, got, err)
@@ -64,7 +64,7 @@ func (s *shelf) hasNot(id string) {
 }
 
 // keyed tests which job holds a key, "" for none.
-func (s *shelf) keyed(key, id string) {
+func (s *checkedStore) keyed(key, id string) {
 	s.Helper()
 	switch got, err := s.Keyed(key); {
 	case id == "" && puller.KindOf(err) != puller.ErrNotFound:
@@ -74,7 +74,7 @@ func (s *shelf) keyed(key, id string) {
 	}
 }
 
-func (s *shelf) loads(seq uint64, want ...puller.Record) {
+func (s *checkedStore) loads(seq uint64, want ...puller.Record) {
 	s.Helper()
 	gotSeq, got, err := s.Load()
 	if err != nil {
@@ -88,7 +88,7 @@ func (s *shelf) loads(seq uint64, want ...puller.Record) {
 	}
 }
 
-func (s *shelf) lists(f puller.Filter, want ...puller.Record) {
+func (s *checkedStore) lists(f puller.Filter, want ...puller.Record) {
 	s.Helper()
 	got, err := s.Ended(f)
 	if err != nil {
@@ -104,7 +104,7 @@ func (s *shelf) lists(f puller.Filter, want ...puller.Record) {
 }
 
 // last checks which records ended last, in that order.
-func (s *shelf) last(n int, want ...puller.Record) {
+func (s *checkedStore) last(n int, want ...puller.Record) {
 	s.Helper()
 	got, err := s.Last(n, math.MaxInt64)
 	if err != nil {

@@ -1,29 +1,29 @@
-package pullertest_test
+package storetest_test
 
 import (
 	"errors"
 	"testing"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest"
+	"github.com/towline/towline/puller/storetest"
 )
 
 func TestTheStoreInMemoryConforms(t *testing.T) {
-	pullertest.TestStore(t, pullertest.StoreFixture{
-		Open: func(*testing.T) puller.Store { return pullertest.NewStore() },
+	storetest.Run(t, storetest.Fixture{
+		Open: func(*testing.T) puller.Store { return storetest.New() },
 		Reopen: func(t *testing.T, s puller.Store) puller.Store {
 			if err := s.Close(); err != nil {
 				t.Error(err)
 			}
-			return s.(*pullertest.Store).Reopen()
+			return s.(*storetest.Store).Reopen()
 		},
 	})
 }
 
 func TestTheStoreInMemoryFailsWhenItIsTold(t *testing.T) {
-	s := pullertest.NewStore()
+	s := storetest.New()
 	full := errors.New("no space left")
-	r := pullertest.NewRecord(1)
+	r := storetest.NewRecord(1)
 	var seen []puller.Record
 	s.OnSave(func(records []puller.Record) {
 		seen = records

@@ -1,4 +1,4 @@
-package pullertest
+package storetest
 
 import (
 	"fmt"

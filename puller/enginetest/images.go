@@ -1,4 +1,4 @@
-package pullertest
+package enginetest
 
 import (
 	"net/http"
@@ -147,7 +147,7 @@ func requested(q url.Values) (string, error) {
 func cutTag(image string) (name, tag, digest string) {
 	named, err := reference.ParseNormalizedNamed(image)
 	if err != nil {
-		panic("pullertest: " + image + ": " + err.Error())
+		panic("enginetest: " + image + ": " + err.Error())
 	}
 	if t, ok := named.(reference.Tagged); ok {
 		tag = t.Tag()

@@ -1,4 +1,4 @@
-package pullertest
+package storetest
 
 import (
 	"math/rand/v2"
@@ -11,7 +11,7 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-func (f StoreFixture) testEnded(t *testing.T) {
+func (f Fixture) testEnded(t *testing.T) {
 	s := f.open(t)
 	rng := rand.New(rand.NewPCG(3, 4))
 	all := someRecords(rng, 250)
@@ -53,7 +53,7 @@ func choose(records []puller.Record, f puller.Filter) []puller.Record {
 	return chosen
 }
 
-func (f StoreFixture) testEndedReplaced(t *testing.T) {
+func (f Fixture) testEndedReplaced(t *testing.T) {
 	s := f.open(t)
 	s.save(1, ended(1))
 	was := ended(1).Job
@@ -74,7 +74,7 @@ func (f StoreFixture) testEndedReplaced(t *testing.T) {
 	s.prune(epoch.Add(1000*time.Hour), 0, 0)
 }
 
-func (f StoreFixture) testPages(t *testing.T) {
+func (f Fixture) testPages(t *testing.T) {
 	s := f.open(t)
 	all := someRecords(rand.New(rand.NewPCG(5, 6)), 150)
 	s.save(1, all...)

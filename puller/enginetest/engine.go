@@ -1,10 +1,10 @@
-// Package pullertest has a scripted engine, and the conformance suite that it
+// Package enginetest has a scripted engine, and the conformance suite that it
 // passes as real engines do.
 //
 // The scripted engine speaks Docker's API on connections in memory, so that
 // all of Towline but the engine is real in a test, and time can run under
 // testing/synctest.
-package pullertest
+package enginetest
 
 import (
 	"context"
@@ -276,7 +276,7 @@ func (e *Engine) LastAuth() string {
 func full(image string) string {
 	named, err := reference.ParseNormalizedNamed(image)
 	if err != nil {
-		panic("pullertest: " + image + ": " + err.Error())
+		panic("enginetest: " + image + ": " + err.Error())
 	}
 	return reference.TagNameOnly(named).String()
 }

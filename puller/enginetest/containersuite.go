@@ -1,4 +1,4 @@
-package pullertest
+package enginetest
 
 import (
 	"bytes"
@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/pullertest/actor"
+	"github.com/towline/towline/puller/enginetest/actor"
 )
 
 // ContainerFixture is an engine under test, which runs containers.

@@ -1,4 +1,4 @@
-package pullertest
+package storetest
 
 import (
 	"crypto/rand"
@@ -47,8 +47,8 @@ type kept struct {
 
 var _ puller.Store = (*Store)(nil)
 
-// NewStore returns an empty store.
-func NewStore() *Store {
+// New returns an empty store.
+func New() *Store {
 	return &Store{records: make(map[string]kept), keys: make(map[string]string), instance: rand.Text(), private: make(map[string]bool)}
 }
 

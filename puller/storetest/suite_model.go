@@ -1,4 +1,4 @@
-package pullertest
+package storetest
 
 import (
 	"errors"
@@ -14,7 +14,7 @@ import (
 )
 
 // testModel does the same at random with the store and with a map.
-func (f StoreFixture) testModel(t *testing.T) {
+func (f Fixture) testModel(t *testing.T) {
 	s := f.open(t)
 	rng := rand.New(rand.NewPCG(7, 8))
 	pool := someRecords(rng, 60)
@@ -78,7 +78,7 @@ func (f StoreFixture) testModel(t *testing.T) {
 	}
 }
 
-func (f StoreFixture) testConcurrent(t *testing.T) {
+func (f Fixture) testConcurrent(t *testing.T) {
 	s := f.open(t)
 	const jobs = 60
 	stop := make(chan struct{})

@@ -1,0 +1,3 @@
+// Package storetest has a Store in memory, for tests, and the conformance suite
+// that every Store passes.
+package storetest
