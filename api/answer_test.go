@@ -84,7 +84,7 @@ func TestWhoReadsSlowlyGetsTheWholeAnswerAndKeepsTheConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := startInMemory(t)
 		for n := range 300 {
-			if _, err := d.puller.Submit(puller.PullRequest{Image: fmt.Sprintf("registry.test/%s:v%d", strings.Repeat("x", 200), n), Policy: puller.PolicyNever}); err != nil {
+			if _, err := d.puller.Pull(puller.PullRequest{Image: fmt.Sprintf("registry.test/%s:v%d", strings.Repeat("x", 200), n), Policy: puller.PolicyNever}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -1,4 +1,4 @@
-// Package api serves Towline's HTTP API, version 1, for a puller.Puller.
+// Package api serves Towline's HTTP API, version 1, for a puller.Service.
 //
 // Before all routes stands a guard, which has package auth find out who asks, and
 // knows what each route needs.

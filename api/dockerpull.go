@@ -31,7 +31,7 @@ func (s *Server) createImage(w http.ResponseWriter, r *http.Request) error {
 	if request.Credentials, err = dockerCredentials(r.Header.Get("X-Registry-Auth")); err != nil {
 		return err
 	}
-	job, err := s.puller.Submit(request)
+	job, err := s.puller.Pull(request)
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ func (s *Server) createPull(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	request.Caller, request.Rules = caller(r)
-	return s.submit(w, r, func() (puller.Job, error) { return s.puller.Submit(request) })
+	return s.submit(w, r, func() (puller.Job, error) { return s.puller.Pull(request) })
 }
 
 // headers reads what a request for a job has in its headers.

@@ -18,7 +18,7 @@ import (
 
 // Server answers the API's requests.
 type Server struct {
-	puller   *puller.Puller
+	puller   puller.Service
 	log      logrus.FieldLogger
 	tokens   *auth.Tokens // nil for none
 	sessions *auth.Sessions
@@ -48,7 +48,7 @@ type Options struct {
 }
 
 // New returns the handler of all routes.
-func New(p *puller.Puller, o Options) *Server {
+func New(p puller.Service, o Options) *Server {
 	s := &Server{puller: p, log: o.Log, tokens: o.Tokens, sessions: auth.NewSessions(), files: newFileTurns(), plans: newPlanTurns()}
 	mux := http.NewServeMux()
 	handle := func(pattern string, h func(http.ResponseWriter, *http.Request) error, params ...string) {

@@ -67,7 +67,7 @@ func pullAll(t *testing.T, p *puller.Puller, sizes map[string]int64, refs ...str
 	t.Helper()
 	for _, ref := range refs {
 		site.registry.ResetCounts()
-		job, err := p.Submit(puller.PullRequest{Image: ref})
+		job, err := p.Pull(puller.PullRequest{Image: ref})
 		if err == nil {
 			job, err = p.Wait(t.Context(), job.ID)
 		}

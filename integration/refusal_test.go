@@ -55,7 +55,7 @@ func TestARefusalIsOfOneKindByBothWays(t *testing.T) {
 		if planned := plan(t, p, ref).Images[0]; planned.Error == nil || planned.Error.Kind != want {
 			t.Errorf("%s: a plan says %+v, not %s", repo, planned.Error, want)
 		}
-		job, err := p.Submit(puller.PullRequest{Image: ref, Policy: puller.PolicyAlways, Retries: &none})
+		job, err := p.Pull(puller.PullRequest{Image: ref, Policy: puller.PolicyAlways, Retries: &none})
 		if err == nil {
 			job, err = p.Wait(t.Context(), job.ID)
 		}

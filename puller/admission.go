@@ -15,7 +15,7 @@ import (
 // engine says at once that there is nothing to pull. The job is on disk by then.
 // The error is ErrInvalidRequest, naming the field, ErrForbidden, naming the rule,
 // ErrConflict, or ErrOverloaded.
-func (p *Puller) Submit(r PullRequest) (Job, error) {
+func (p *Puller) Pull(r PullRequest) (Job, error) {
 	asked := r
 	r, named, err := r.withDefaults(p.opts)
 	if err == nil {

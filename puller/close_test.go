@@ -56,7 +56,7 @@ func TestCloseLeavesJobsForTheNextStart(t *testing.T) {
 			y.paused(j)
 		}
 		y.came(done, puller.SourcePresent)
-		if _, err := y.Submit(puller.PullRequest{Image: good}); puller.KindOf(err) != puller.ErrOverloaded {
+		if _, err := y.Pull(puller.PullRequest{Image: good}); puller.KindOf(err) != puller.ErrOverloaded {
 			y.Errorf("a job was accepted after the end: %v", err)
 		}
 		if _, err := y.Cancel(jobs[0].ID); puller.KindOf(err) != puller.ErrOverloaded {

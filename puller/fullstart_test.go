@@ -40,7 +40,7 @@ func TestADiskThatIsFullAtTheStartRefusesNewJobsAndEndsTheOthers(t *testing.T) {
 					if err := y.Ready(); puller.KindOf(err) != puller.ErrOverloaded {
 						y.Errorf("it is ready but for %v", err)
 					}
-					if _, err := y.Submit(puller.PullRequest{Image: good}); puller.KindOf(err) != puller.ErrOverloaded {
+					if _, err := y.Pull(puller.PullRequest{Image: good}); puller.KindOf(err) != puller.ErrOverloaded {
 						y.Errorf("a new job: %v", err)
 					}
 					<-time.After(2 * time.Second)
@@ -77,7 +77,7 @@ func TestAnEmptyStoreOnAFullDiskTakesJobsWhenThereIsSpace(t *testing.T) {
 		y.store = storetest.New()
 		y.store.Fail(puller.Errorf(puller.ErrNoSpace, "no space left on device"))
 		y.open()
-		if _, err := y.Submit(puller.PullRequest{Image: good}); puller.KindOf(err) != puller.ErrOverloaded {
+		if _, err := y.Pull(puller.PullRequest{Image: good}); puller.KindOf(err) != puller.ErrOverloaded {
 			y.Errorf("a new job: %v", err)
 		}
 		y.store.Fail(nil)

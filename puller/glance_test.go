@@ -55,7 +55,7 @@ func TestAJobWhoseImageIsThereIsRefusedIfItCannotBeWritten(t *testing.T) {
 		y.engine.Tag(good, enginetest.NewImage(good, 3))
 		y.store.Fail(errFull)
 		r := puller.PullRequest{Image: good, IdempotencyKey: "once"}
-		if _, err := y.Submit(r); puller.KindOf(err) != puller.ErrOverloaded || !errors.Is(err, errFull) {
+		if _, err := y.Pull(r); puller.KindOf(err) != puller.ErrOverloaded || !errors.Is(err, errFull) {
 			y.Errorf("it was answered with %v", err)
 		}
 		if ids := y.listed(); len(ids) != 0 {

@@ -26,7 +26,7 @@ func TestARequestThatIsSentAgainGivesTheSameJob(t *testing.T) {
 			{Image: good, Policy: puller.PolicyAlways, IdempotencyKey: "ci-1"},
 			{Image: good, Credentials: credentials(t, "secret"), IdempotencyKey: "ci-1"},
 		} {
-			if j, err := y.Submit(other); puller.KindOf(err) != puller.ErrConflict {
+			if j, err := y.Pull(other); puller.KindOf(err) != puller.ErrConflict {
 				y.Errorf("another request with the key gave %+v, %v", j, err)
 			}
 		}
@@ -57,7 +57,7 @@ func TestEachCallerHasKeysOfItsOwn(t *testing.T) {
 			}
 		}
 		two.Image = good
-		if _, err := y.Submit(two); puller.KindOf(err) != puller.ErrConflict || !strings.Contains(err.Error(), `Idempotency-Key: "build-7" came`) {
+		if _, err := y.Pull(two); puller.KindOf(err) != puller.ErrConflict || !strings.Contains(err.Error(), `Idempotency-Key: "build-7" came`) {
 			t.Errorf("another request with the key: %v", err)
 		}
 	})
@@ -70,7 +70,7 @@ func TestAKeyOutlivesAChangeOfTheDefaults(t *testing.T) {
 		y.serve(good)
 		submits := map[string]func() (puller.Job, error){
 			"pull": func() (puller.Job, error) {
-				return y.Submit(puller.PullRequest{Image: good, IdempotencyKey: "pull"})
+				return y.Pull(puller.PullRequest{Image: good, IdempotencyKey: "pull"})
 			},
 			"prewarm": func() (puller.Job, error) {
 				return y.Prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good}}, IdempotencyKey: "prewarm"})

@@ -53,7 +53,7 @@ func TestAnImageIDIsLookedUpOnTheEngine(t *testing.T) {
 						y.Errorf("%s: the error is %+v", what, v.Error)
 					}
 				}
-				j, err := y.Submit(puller.PullRequest{Image: c.image, Platform: c.platform, Policy: c.policy, Credentials: credentials(y.T, "hunter2")})
+				j, err := y.Pull(puller.PullRequest{Image: c.image, Platform: c.platform, Policy: c.policy, Credentials: credentials(y.T, "hunter2")})
 				wants("pull", j, err)
 				j, err = y.Puller.Run(puller.RunRequest{Image: c.image, Platform: c.platform, Policy: c.policy})
 				wants("run", j, err)
@@ -162,7 +162,7 @@ func TestAnImageIDIsForbiddenWhereNamesDecide(t *testing.T) {
 			change(&o)
 			inYardWith(t, o, nil, func(y *yard) {
 				y.engine.Tag(good, image)
-				if _, err := y.Submit(puller.PullRequest{Image: image.ID}); puller.KindOf(err) != puller.ErrForbidden {
+				if _, err := y.Pull(puller.PullRequest{Image: image.ID}); puller.KindOf(err) != puller.ErrForbidden {
 					y.Errorf("a pull: %v", err)
 				}
 				if _, err := y.Puller.Run(puller.RunRequest{Image: image.ID}); puller.KindOf(err) != puller.ErrForbidden {

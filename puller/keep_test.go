@@ -35,7 +35,7 @@ func TestPagesNeitherMissNorDoubleAJobWhileJobsEnd(t *testing.T) {
 					serve(p)
 				}
 			})
-			j, err := y.Submit(puller.PullRequest{Image: image, Policy: puller.PolicyAlways})
+			j, err := y.Pull(puller.PullRequest{Image: image, Policy: puller.PolicyAlways})
 			if err != nil {
 				y.Fatal(err)
 			}
@@ -185,7 +185,7 @@ func TestJobsAreCanceledWhileTheyAreChecked(t *testing.T) {
 		var work sync.WaitGroup
 		for range 200 {
 			work.Go(func() {
-				j, err := y.Submit(puller.PullRequest{Image: good, IdempotencyKey: fmt.Sprint(rand.IntN(50))})
+				j, err := y.Pull(puller.PullRequest{Image: good, IdempotencyKey: fmt.Sprint(rand.IntN(50))})
 				if err == nil {
 					y.Cancel(j.ID)
 				}
@@ -217,7 +217,7 @@ func TestARequestThatMakesNoJobLeavesNothingInMemory(t *testing.T) {
 		}
 		before := objects()
 		for range 5000 {
-			if again, err := y.Submit(keyed); err != nil || again.ID != j.ID {
+			if again, err := y.Pull(keyed); err != nil || again.ID != j.ID {
 				y.Fatalf("%+v, %v", again, err)
 			}
 		}

@@ -59,7 +59,7 @@ func calling(call func() (puller.Job, error)) func() answer {
 }
 
 func (y *yard) submitting(r puller.PullRequest) func() answer {
-	return calling(func() (puller.Job, error) { return y.Submit(r) })
+	return calling(func() (puller.Job, error) { return y.Pull(r) })
 }
 
 // listed returns the IDs of all jobs.
@@ -124,7 +124,7 @@ func TestAStoreThatFailsRefusesNewJobsAndLosesNone(t *testing.T) {
 				y.Fatalf("a prewarm that could not be written: %v", err)
 			}
 		}
-		if _, err := y.Submit(keyed); puller.KindOf(err) != puller.ErrOverloaded || !strings.Contains(err.Error(), errFull.Error()) {
+		if _, err := y.Pull(keyed); puller.KindOf(err) != puller.ErrOverloaded || !strings.Contains(err.Error(), errFull.Error()) {
 			y.Errorf("a job that could not be written: %v", err)
 		}
 		if err := y.Ready(); puller.KindOf(err) != puller.ErrOverloaded || !strings.Contains(err.Error(), errFull.Error()) {
@@ -164,7 +164,7 @@ func TestAStoreThatFailsIsTriedOnceASecond(t *testing.T) {
 	inYard(t, func(y *yard) {
 		y.store.Fail(errFull)
 		for range 50 {
-			y.Submit(puller.PullRequest{Image: good})
+			y.Pull(puller.PullRequest{Image: good})
 			<-time.After(17 * time.Millisecond)
 		}
 		var saves atomic.Int32
@@ -212,7 +212,7 @@ func TestAResultIsToldWhenItIsOnDisk(t *testing.T) {
 				y.Errorf("the job is %s before that", v.State)
 			}
 		}
-		if again, err := y.Submit(keyed); err != nil || again.ID != j.ID || again.State != puller.StateActive {
+		if again, err := y.Pull(keyed); err != nil || again.ID != j.ID || again.State != puller.StateActive {
 			y.Errorf("sent again it is %+v, %v", again, err)
 		}
 		for {
@@ -390,7 +390,7 @@ func TestAStoreThatLosesAllIsGivenWhatLives(t *testing.T) {
 				}
 				first = false
 			})
-			y.Submit(puller.PullRequest{Image: "registry.test/refused:v1"})
+			y.Pull(puller.PullRequest{Image: "registry.test/refused:v1"})
 			y.store.OnSave(nil)
 			y.store.Fail(nil)
 			<-time.After(2 * time.Second)
@@ -447,7 +447,7 @@ func TestAStoreThatLosesAllIsGivenWhatLives(t *testing.T) {
 // submitted is a job that has ended, its image being there.
 func (y *yard) submitted(image string) puller.Job {
 	y.Helper()
-	j, err := y.Submit(puller.PullRequest{Image: image, Policy: puller.PolicyNever})
+	j, err := y.Pull(puller.PullRequest{Image: image, Policy: puller.PolicyNever})
 	if err != nil {
 		y.Fatal(err)
 	}
@@ -477,7 +477,7 @@ func TestACrowdSharesASave(t *testing.T) {
 		for i := range crowd {
 			callers.Go(func() {
 				for range times {
-					if _, err := y.Submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways}); err != nil {
+					if _, err := y.Pull(puller.PullRequest{Image: good, Policy: puller.PolicyAlways}); err != nil {
 						y.Error(err)
 					}
 					<-time.After(time.Duration(i) * 20 * time.Microsecond)

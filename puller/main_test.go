@@ -141,7 +141,7 @@ func (y *yard) hold(image string) (release func()) {
 
 func (y *yard) submit(r puller.PullRequest) puller.Job {
 	y.Helper()
-	j, err := y.Submit(r)
+	j, err := y.Pull(r)
 	if err != nil {
 		y.Fatal(err)
 	}

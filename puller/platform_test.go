@@ -95,12 +95,12 @@ func TestAJobTellsThePlatformInItsOneForm(t *testing.T) {
 			}
 		}
 		rules := puller.Rules{Pull: parseRules(t, puller.WrittenRules{Platforms: []string{"linux/aarch64"}})}
-		if _, err := y.Submit(puller.PullRequest{Image: good, Platform: "AMD64", Rules: rules}); puller.KindOf(err) != puller.ErrForbidden {
+		if _, err := y.Pull(puller.PullRequest{Image: good, Platform: "AMD64", Rules: rules}); puller.KindOf(err) != puller.ErrForbidden {
 			y.Errorf("another platform than the rules have: %v", err)
 		}
 		// Who asks for half a platform needs an engine that can say the rest.
 		y.engine.Kill()
-		if _, err := y.Submit(puller.PullRequest{Image: good, Platform: "linux"}); puller.KindOf(err) != puller.ErrEngineUnavailable || !strings.Contains(err.Error(), "os/arch") {
+		if _, err := y.Pull(puller.PullRequest{Image: good, Platform: "linux"}); puller.KindOf(err) != puller.ErrEngineUnavailable || !strings.Contains(err.Error(), "os/arch") {
 			y.Errorf("without an engine: %v", err)
 		}
 		y.submit(puller.PullRequest{Image: good, Platform: "linux/amd64"})

@@ -488,7 +488,7 @@ func TestAPrewarmHasAnIdempotencyKey(t *testing.T) {
 					y.Errorf("another with its key gave %+v, %v", j, err)
 				}
 			}
-			if j, err := y.Submit(puller.PullRequest{Image: good, IdempotencyKey: "ci"}); puller.KindOf(err) != puller.ErrConflict {
+			if j, err := y.Pull(puller.PullRequest{Image: good, IdempotencyKey: "ci"}); puller.KindOf(err) != puller.ErrConflict {
 				y.Errorf("a pull with its key gave %+v, %v", j, err)
 			}
 		}

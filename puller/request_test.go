@@ -65,7 +65,7 @@ func TestABadRequestIsToldWhichFieldIsBad(t *testing.T) {
 			{puller.PullRequest{Image: good, Retries: retries(-1)}, "retries"},
 			{puller.PullRequest{Image: good, Retries: retries(21)}, "retries"},
 		} {
-			_, err := y.Submit(c.request)
+			_, err := y.Pull(c.request)
 			if puller.KindOf(err) != puller.ErrInvalidRequest || !strings.HasPrefix(err.Error(), c.field+": ") || len(err.Error()) > 1000 {
 				y.Errorf("%.60q: %.200v", fmt.Sprint(c.request), err)
 			}

@@ -354,7 +354,7 @@ func TestCredentialsAreNotKeptOverARestart(t *testing.T) {
 		}
 		without := request
 		without.Credentials = puller.Credentials{}
-		if v, err := y.Submit(without); puller.KindOf(err) != puller.ErrConflict {
+		if v, err := y.Pull(without); puller.KindOf(err) != puller.ErrConflict {
 			y.Errorf("without credentials it is %+v, %v", v, err)
 		}
 		y.restart()
@@ -391,12 +391,12 @@ func TestARequestThatIsSentAgainAfterARestartGivesTheSameJob(t *testing.T) {
 				request puller.PullRequest
 				job     puller.Job
 			}{{ended, first}, {active, second}} {
-				v, err := y.Submit(c.request)
+				v, err := y.Pull(c.request)
 				if err != nil || v.ID != c.job.ID {
 					y.Errorf("%s: sent again, it is %+v, %v", when, v, err)
 				}
 				c.request.Policy = puller.PolicyNewer
-				if v, err := y.Submit(c.request); puller.KindOf(err) != puller.ErrConflict {
+				if v, err := y.Pull(c.request); puller.KindOf(err) != puller.ErrConflict {
 					y.Errorf("%s: another request is %+v, %v", when, v, err)
 				}
 			}
@@ -408,7 +408,7 @@ func TestARequestThatIsSentAgainAfterARestartGivesTheSameJob(t *testing.T) {
 			if v, err := y.Prewarm(unlike); puller.KindOf(err) != puller.ErrConflict {
 				y.Errorf("%s: another prewarm is %+v, %v", when, v, err)
 			}
-			if v, err := y.Submit(puller.PullRequest{Image: good, IdempotencyKey: "list"}); puller.KindOf(err) != puller.ErrConflict {
+			if v, err := y.Pull(puller.PullRequest{Image: good, IdempotencyKey: "list"}); puller.KindOf(err) != puller.ErrConflict {
 				y.Errorf("%s: a pull with a prewarm's key is %+v, %v", when, v, err)
 			}
 		}

@@ -131,7 +131,7 @@ func TestRulesSeeThroughEveryWayToWriteAName(t *testing.T) {
 		o.Rules.Pull = parseRules(t, c.rules)
 		inYardWith(t, o, nil, func(y *yard) {
 			what := c.image + " under " + strings.Join(append(c.rules.Allow, c.rules.Deny...), " ")
-			_, err := y.Submit(puller.PullRequest{Image: c.image, Policy: puller.PolicyNever})
+			_, err := y.Pull(puller.PullRequest{Image: c.image, Policy: puller.PolicyNever})
 			forbids(t, what, err, c.rule)
 			_, err = y.Puller.Run(puller.RunRequest{Image: c.image, Policy: puller.PolicyNever})
 			forbids(t, "a run of "+what, err, c.rule)
@@ -154,7 +154,7 @@ func TestLookAlikesAreNoReferences(t *testing.T) {
 			"docker。io/library/alpine", "docker.io./library/alpine", "docker.io/library/alpine\n", "docker.io/library/alpine:３", "docker.io//library/alpine",
 			"https://docker.io/library/alpine", "docker.io@evil.test/alpine", "docker.io/../library/alpine", "docker.io/Library/alpine", "docker.io%2flibrary/alpine",
 		} {
-			if _, err := y.Submit(puller.PullRequest{Image: image}); puller.KindOf(err) != puller.ErrInvalidRequest {
+			if _, err := y.Pull(puller.PullRequest{Image: image}); puller.KindOf(err) != puller.ErrInvalidRequest {
 				y.Errorf("%q: %v", image, err)
 			}
 		}
@@ -188,7 +188,7 @@ func TestRulesOnPoliciesAndPlatforms(t *testing.T) {
 		inYard(t, func(y *yard) {
 			y.serve(good)
 			own := puller.Rules{Pull: parseRules(t, c.rules)}
-			_, err := y.Submit(puller.PullRequest{Image: good, Policy: c.policy, Platform: c.platform, Rules: own})
+			_, err := y.Pull(puller.PullRequest{Image: good, Policy: c.policy, Platform: c.platform, Rules: own})
 			forbids(t, string(c.policy)+" "+c.platform, err, c.rule)
 		})
 	}
@@ -209,7 +209,7 @@ func TestEachWayInHasItsRules(t *testing.T) {
 			"registry.test/other":   {"", "token:ci's rules.run.allow"},
 			"registry.test/only":    {"", ""},
 		} {
-			_, err := y.Submit(puller.PullRequest{Image: image, Policy: puller.PolicyNever, Rules: own})
+			_, err := y.Pull(puller.PullRequest{Image: image, Policy: puller.PolicyNever, Rules: own})
 			forbids(t, "pull "+image, err, rules.pull)
 			_, err = y.Puller.Run(puller.RunRequest{Image: image, Policy: puller.PolicyNever, Rules: own})
 			forbids(t, "run "+image, err, rules.run)
@@ -265,7 +265,7 @@ func TestWhatWasAcceptedIsNotHeldToNewRules(t *testing.T) {
 		y.serve(good)
 		y.open()
 		y.came(j, puller.SourcePulled)
-		_, err := y.Submit(puller.PullRequest{Image: good})
+		_, err := y.Pull(puller.PullRequest{Image: good})
 		forbids(t, "a new one", err, "rules.pull.deny")
 	})
 }

@@ -530,7 +530,7 @@ func TestARunThatIsAskedForTwiceRunsOnce(t *testing.T) {
 		if _, err := y.Puller.Run(r); puller.KindOf(err) != puller.ErrConflict {
 			y.Error(err)
 		}
-		if _, err := y.Submit(puller.PullRequest{Image: good, IdempotencyKey: "key"}); puller.KindOf(err) != puller.ErrConflict {
+		if _, err := y.Pull(puller.PullRequest{Image: good, IdempotencyKey: "key"}); puller.KindOf(err) != puller.ErrConflict {
 			y.Error(err)
 		}
 	})

@@ -35,7 +35,7 @@ func TestACallerHasSoManyJobsAtMost(t *testing.T) {
 		if again := y.submit(third); again.ID != jobs[2].ID {
 			y.Errorf("the same request again is job %s", again.ID)
 		}
-		if j, err := y.Submit(of("token:ci", other)); puller.KindOf(err) != puller.ErrOverloaded {
+		if j, err := y.Pull(of("token:ci", other)); puller.KindOf(err) != puller.ErrOverloaded {
 			y.Errorf("a fourth job: %+v, %v", j, err)
 		}
 		y.came(y.submit(of("token:other", other)), puller.SourcePulled)

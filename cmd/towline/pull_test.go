@@ -199,7 +199,7 @@ func TestJobsAreListedShownFollowedAndCanceled(t *testing.T) {
 	if code, _, err := run(t.Context(), "pull", "127.0.0.1:5000/lab0:v1", "registry.test/nope:v1", "--host", host); code != exitPermanent {
 		t.Fatal(code, err)
 	}
-	slow, err := p.Submit(puller.PullRequest{Image: "slow"})
+	slow, err := p.Pull(puller.PullRequest{Image: "slow"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -149,7 +149,7 @@ func acceptInside(ctx context.Context, dir string) (_ float64, err error) {
 	}
 	defer func() { err = errors.Join(err, p.Close(ctx)) }()
 	return rate(ctx, 1, func(_ context.Context, _, n int) error {
-		_, err := p.Submit(puller.PullRequest{Image: imageOf(n)})
+		_, err := p.Pull(puller.PullRequest{Image: imageOf(n)})
 		return err
 	})
 }
