@@ -123,7 +123,7 @@ func (a *access) has(key transferKey, image Image) bool {
 // says that it took an attempt.
 func (t *transfer) verify(image Image) (given, begun bool, err error) {
 	wants := false
-	t.each(func(j *job) { wants = wants || !j.request.Policy.asks() })
+	t.each(func(j *job) { wants = wants || !j.request.Policy.AsksRegistry() })
 	if !wants {
 		return false, false, nil
 	}
@@ -137,7 +137,7 @@ func (t *transfer) verify(image Image) (given, begun bool, err error) {
 	case err == nil:
 		t.p.access.grant(t.key, image.ID)
 		return true, true, nil
-	case KindOf(err).Retryable(), !t.keep(err, func(j *job) bool { return j.request.Policy.asks() }):
+	case KindOf(err).Retryable(), !t.keep(err, func(j *job) bool { return j.request.Policy.AsksRegistry() }):
 		return false, true, err
 	}
 	return false, true, nil
@@ -150,7 +150,7 @@ func (t *transfer) noteBrought(before Image, failed error) {
 		return
 	}
 	// t.ctx may have ended, and the image is there all the same.
-	found, err := t.p.engine.Inspect(t.p.ctx, inspectRef(t.key.image), t.key.platform)
+	found, err := t.p.engine.Inspect(t.p.ctx, EngineRef(t.key.image), t.key.platform)
 	if err == nil && (failed == nil || found.ID != before.ID) {
 		t.p.access.brought(found.ID)
 	}

@@ -123,9 +123,9 @@ func isLoopback(host string) bool {
 	return err == nil && ip.IsLoopback() || host == "localhost" || strings.HasSuffix(host, ".localhost")
 }
 
-// registryOf returns the canonical address of the registry of a reference in
+// RegistryOf returns the canonical address of the registry of a reference in
 // full form.
-func registryOf(image string) string {
+func RegistryOf(image string) string {
 	host, _, _ := strings.Cut(image, "/")
 	if address, err := CanonicalAddress(host); err == nil {
 		return address
@@ -133,12 +133,12 @@ func registryOf(image string) string {
 	return host // of a job that was accepted by an older version
 }
 
-// checkRegistry returns why a reference names no registry that can be told from
+// CheckRegistry returns why a reference names no registry that can be told from
 // others.
-func checkRegistry(named reference.Named) error {
+func CheckRegistry(named reference.Named) error {
 	host := reference.Domain(named)
 	if _, err := CanonicalAddress(host); err != nil {
-		return Errorf(ErrInvalidRequest, "image: the registry %q %w", clip(host), err)
+		return Errorf(ErrInvalidRequest, "image: the registry %q %w", Clip(host), err)
 	}
 	return nil
 }

@@ -9,7 +9,7 @@ func TestOneRegistryIsOneHoweverItIsWritten(t *testing.T) {
 		"registry-1.docker.io/library/alpine:3.20": "docker.io", "docker.io/library/alpine:3.20": "docker.io",
 		"127.1:5000/x:v1": "127.1:5000", // of a job that an older version has accepted
 	} {
-		if got := registryOf(image); got != registry {
+		if got := RegistryOf(image); got != registry {
 			t.Errorf("%s is of %s, not of %s", image, got, registry)
 		}
 	}

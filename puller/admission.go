@@ -42,7 +42,7 @@ func (p *Puller) newJob() *job {
 func (p *Puller) newPull(r PullRequest) *job {
 	j := p.newJob()
 	j.ask(r)
-	j.key.identity = r.Credentials.identity(p.key)
+	j.key.identity = r.Credentials.Identity(p.key)
 	j.private = r.Credentials != Credentials{}
 	j.view.Kind, j.view.Image, j.view.Platform, j.view.Policy, j.view.Priority = JobPull, r.Image, r.Platform, r.Policy, r.Priority
 	return j
@@ -162,7 +162,7 @@ func (j *job) cameWith(other *job) bool {
 
 func errKeyTaken(key string) error {
 	_, asked, _ := strings.Cut(key, "\x00")
-	return Errorf(ErrConflict, "Idempotency-Key: %q came with another request before", clip(asked))
+	return Errorf(ErrConflict, "Idempotency-Key: %q came with another request before", Clip(asked))
 }
 
 // reserve gives jobs their IDs and a place in the budgets. It returns the job
@@ -191,7 +191,7 @@ func (p *Puller) reserve(jobs []*job) (known *job, err error) {
 			j.parent, j.view.Parent = first, first.view.ID
 			first.view.Children = append(first.view.Children, j.view.ID)
 		}
-		j.tell(func(seq uint64) Event { return stateEvent(seq, &j.view) })
+		j.tell(func(seq uint64) Event { return StateEvent(seq, &j.view) })
 	}
 	return nil, nil
 }

@@ -14,7 +14,7 @@ func (t *transfer) pull() (Result, error) {
 	before, err := t.awaitEngine()
 	// After an attempt that brought what could not be proven, what is there is not
 	// believed, but pulled again; after any other only what has a digest.
-	believed := t.attempt == 0 || !t.unproven && len(before.digests(partsOf(t.key.image).name)) > 0
+	believed := t.attempt == 0 || !t.unproven && len(before.Digests(ParseName(t.key.image).Repository)) > 0
 	var why error
 	if err == nil {
 		why = t.p.absence(before, t.key.wanted())
@@ -35,7 +35,7 @@ func (t *transfer) pull() (Result, error) {
 			return Result{}, err
 		}
 	}
-	if given && t.dismiss(t.result(before, SourcePresent), func(p Policy) bool { return !p.asks() }) {
+	if given && t.dismiss(t.result(before, SourcePresent), func(p Policy) bool { return !p.AsksRegistry() }) {
 		// It has come since its jobs looked.
 		return t.result(before, SourcePresent), nil
 	}
@@ -82,14 +82,14 @@ func (t *transfer) pull() (Result, error) {
 // keepPulls ends the jobs that can't or must not be pulled, and reports whether any
 // are left.
 func (t *transfer) keepPulls(why error) bool {
-	pullable := partsOf(t.key.image).id == ""
+	pullable := ParseName(t.key.image).ID == ""
 	never := PullRequest{Image: t.key.image, Policy: PolicyNever}
 	return t.keep(errNotPresent(never, why), func(j *job) bool { return j.request.Policy != PolicyNever }) &&
 		(pullable || t.keep(errNotPresent(PullRequest{Image: t.key.image}, why), func(*job) bool { return false }))
 }
 
 func (t *transfer) inspect() (Image, error) {
-	return t.p.engine.Inspect(t.ctx, inspectRef(t.key.image), t.key.platform)
+	return t.p.engine.Inspect(t.ctx, EngineRef(t.key.image), t.key.platform)
 }
 
 // result describes the image that is there. What was pulled turns out to have
@@ -104,7 +104,7 @@ func (t *transfer) result(found Image, source Source) Result {
 }
 
 // dismissNewer ends all jobs but those that want a pull in any case, if a job
-// asks for what is newer and the registry has nothing newer than what is there.
+// AsksRegistry for what is newer and the registry has nothing newer than what is there.
 // It reports whether none are left. Where the registry can't be asked, the
 // engine's pull finds out; but a registry that limits the rate is left alone.
 func (t *transfer) dismissNewer(before Image) (settled bool, err error) {
@@ -158,7 +158,7 @@ func (t *transfer) end(j *job, result Result, err error) {
 func (t *transfer) head() (digest string, err error) {
 	digest, err = t.p.opts.Registry.Head(t.ctx, t.key.image, t.credentials)
 	if KindOf(err) == ErrRateLimited {
-		err = &Error{Op: "ask the registry for", Ref: t.key.image, Kind: ErrRateLimited, RetryAfter: retryAfterOf(err), Err: &refusedError{inner(err)}}
+		err = &Error{Op: "ask the registry for", Ref: t.key.image, Kind: ErrRateLimited, RetryAfter: RetryAfterOf(err), Err: &refusedError{Inner(err)}}
 	}
 	return digest, err
 }

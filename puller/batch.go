@@ -44,7 +44,7 @@ func (p *Puller) Prewarm(r PrewarmRequest) (Job, error) {
 	parent.view.Kind, parent.view.Priority = JobPrewarm, r.Priority
 	parent.caller, parent.idempotency = r.Caller, keyOf(r.Caller, r.IdempotencyKey)
 	parent.private = r.Credentials != Credentials{}
-	parent.key.identity = r.Credentials.identity(p.key)
+	parent.key.identity = r.Credentials.Identity(p.key)
 	asked.Images, asked.Platform = slices.Clone(asked.Images), r.Platform
 	for i := range asked.Images {
 		one := &asked.Images[i]
@@ -117,7 +117,7 @@ func imageState(v *Job) ImageState {
 	s := ImageState{Job: v.ID, Image: v.Image, State: v.State, Error: v.Error}
 	if v.Error != nil && len(v.Error.Message) > maxImageMessage { // the child has all of it
 		e := *v.Error
-		e.Message = clipTo(e.Message, maxImageMessage)
+		e.Message = ClipTo(e.Message, maxImageMessage)
 		s.Error = &e
 	}
 	if v.Result != nil {
@@ -140,7 +140,7 @@ func (b *batch) put(key transferKey, l pullstream.Layer) {
 	now := time.Now() // here, so that it does not run backwards
 	l = b.sum.Put(l, now)
 	totals := b.totals(now)
-	b.board.Set(l.ID, layerFrame(l, &totals))
+	b.board.Set(l.ID, LayerFrame(l, &totals))
 }
 
 // expect takes in what a manifest says of an image's layers.

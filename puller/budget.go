@@ -23,12 +23,12 @@ const (
 // the prewarm ends, it is known what became of the image.
 const imageBytes = 1 << 10
 
-// bytes returns the size of a request.
-func (r *PullRequest) bytes() int64 {
+// Bytes returns the size of a request.
+func (r *PullRequest) Bytes() int64 {
 	return int64(len(r.Image) + len(r.Platform) + len(r.IdempotencyKey))
 }
 
-func (r *RunRequest) bytes() int64 {
+func (r *RunRequest) Bytes() int64 {
 	n := len(r.Workdir) + len(r.User)
 	for _, list := range [][]string{r.Cmd, r.Entrypoint} {
 		for _, s := range list {
@@ -41,7 +41,7 @@ func (r *RunRequest) bytes() int64 {
 	return int64(n)
 }
 
-func skippedBytes(all []Skipped) (n int64) {
+func SkippedBytes(all []Skipped) (n int64) {
 	for _, s := range all {
 		n += int64(len(s.Service) + len(s.Reason))
 	}
@@ -51,9 +51,9 @@ func skippedBytes(all []Skipped) (n int64) {
 // count returns what a job counts for its caller until it ends: a prewarm with so
 // many images and these services, or any other job.
 func (j *job) count(images int, skipped []Skipped) amount {
-	a := amount{1, j.request.bytes() + int64(images)*imageBytes + skippedBytes(skipped)}
+	a := amount{1, j.request.Bytes() + int64(images)*imageBytes + SkippedBytes(skipped)}
 	if j.run != nil {
-		a.bytes += j.run.request.bytes()
+		a.bytes += j.run.request.Bytes()
 	}
 	return a
 }

@@ -57,7 +57,7 @@ func (p *Puller) wanting(jobs []*job) []*job {
 	var looks errgroup.Group
 	looks.SetLimit(maxChecks)
 	for i, j := range jobs {
-		if wants[i] = !j.orphan && (j.request.Policy.asks() || p.waits(j)); wants[i] {
+		if wants[i] = !j.orphan && (j.request.Policy.AsksRegistry() || p.waits(j)); wants[i] {
 			continue
 		}
 		looks.Go(func() error {
@@ -142,7 +142,7 @@ func (p *Puller) childEnded(j *job) {
 
 func endNotice(v *Job) string {
 	if v.Error != nil {
-		return fmt.Sprintf("%s: %s (%s): %s", v.Image, v.State, v.Error.Kind, clipTo(v.Error.Message, maxImageMessage))
+		return fmt.Sprintf("%s: %s (%s): %s", v.Image, v.State, v.Error.Kind, ClipTo(v.Error.Message, maxImageMessage))
 	}
 	return fmt.Sprintf("%s: %s (%s) after %.1fs", v.Image, v.State, v.Result.Source, v.Result.DurationSeconds)
 }
@@ -218,7 +218,7 @@ func (b *batch) verdict() error {
 	all := append(failed, canceled...)
 	words := make([]string, len(all))
 	for i, s := range all {
-		said := clipTo(strings.TrimPrefix(s.Error.Message, s.Image+": "), max(0, maxMessage/(len(all)+1)-len(s.Image)-40))
+		said := ClipTo(strings.TrimPrefix(s.Error.Message, s.Image+": "), max(0, maxMessage/(len(all)+1)-len(s.Image)-40))
 		if words[i] = fmt.Sprintf("%s (%s)", s.Image, s.Error.Kind); len(said) > len("…") {
 			words[i] += ": " + said
 		}

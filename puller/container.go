@@ -33,7 +33,7 @@ func (p *Puller) removeAll(j *job) bool {
 	if p.ctx.Err() != nil {
 		return false // the next start removes it
 	}
-	p.tell(j, fmt.Sprintf("the container could not be removed yet; towline goes on trying (%v)", inner(err)))
+	p.tell(j, fmt.Sprintf("the container could not be removed yet; towline goes on trying (%v)", Inner(err)))
 	p.log.WithField("job", j.id).WithError(err).Warn("a container could not be removed")
 	return false
 }
@@ -49,7 +49,7 @@ func (p *Puller) remove(ctx context.Context, j *job) error {
 		errs = append(errs, p.engine.Remove(ctx, run.Container))
 	}
 	for _, c := range found {
-		if run.owns(c, j.id, false) && c.ID != run.Container {
+		if run.Owns(c, j.id, false) && c.ID != run.Container {
 			errs = append(errs, p.engine.Remove(ctx, c.ID))
 		}
 	}
@@ -93,7 +93,7 @@ func (p *Puller) pick(j *job, found []ContainerState) (picked ContainerState, ok
 	run := j.run.record()
 	p.mu.Unlock()
 	for _, c := range found {
-		if run.owns(c, j.id, false) && (!ok || c.Started && !picked.Started) {
+		if run.Owns(c, j.id, false) && (!ok || c.Started && !picked.Started) {
 			picked, ok = c, true
 		}
 	}
@@ -149,5 +149,5 @@ func (p *Puller) leftByEnded(c ContainerState) (bool, error) {
 			return false, err
 		}
 	}
-	return ended && r.Run != nil && r.Run.owns(c, id, true), nil
+	return ended && r.Run != nil && r.Run.Owns(c, id, true), nil
 }

@@ -64,14 +64,14 @@ func (w *waiter) answered() {
 // rateLimited begins the registry's cool-down, of the length that the registry
 // itself asks for if it can be asked, and returns err with what is left of it.
 func (t *transfer) rateLimited(slot *waiter, err error) error {
-	asked := retryAfterOf(err)
+	asked := RetryAfterOf(err)
 	var refused *refusedError
 	if asked == 0 && t.p.opts.Registry != nil && !errors.As(err, &refused) {
 		_, refusal := t.p.opts.Registry.Head(t.ctx, t.key.image, t.credentials)
-		asked = retryAfterOf(refusal)
+		asked = RetryAfterOf(refusal)
 	}
 	left := slot.coolDown(asked)
-	return &Error{Op: "pull", Ref: t.key.image, Kind: ErrRateLimited, RetryAfter: left, Err: inner(err)}
+	return &Error{Op: "pull", Ref: t.key.image, Kind: ErrRateLimited, RetryAfter: left, Err: Inner(err)}
 }
 
 // refusedError is a ErrRateLimited error that the registry has answered Towline itself.
@@ -183,5 +183,5 @@ func errCooling(image string, wait time.Duration) error {
 }
 
 func coolingNotice(image string, wait time.Duration) string {
-	return fmt.Sprintf("the registry %s limits the rate; waiting for %s", registryOf(image), wait.Round(time.Second))
+	return fmt.Sprintf("the registry %s limits the rate; waiting for %s", RegistryOf(image), wait.Round(time.Second))
 }

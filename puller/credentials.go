@@ -110,7 +110,7 @@ func RegistryOfServer(address string) (string, error) {
 // For returns the credentials if they may be shown for an image, else none: they
 // are for its registry, or do not say for which they are.
 func (c Credentials) For(image reference.Named) Credentials {
-	if c.registry != "" && c.registry != registryOf(image.String()) {
+	if c.registry != "" && c.registry != RegistryOf(image.String()) {
 		return Credentials{}
 	}
 	return c
@@ -145,16 +145,16 @@ func (c Credentials) login() (l login) {
 	return l
 }
 
-// checkServer returns why credentials can't be used for images: they do not say
+// CheckServer returns why credentials can't be used for images: they do not say
 // for which of several registries they are.
-func (c Credentials) checkServer(images []PullRequest) error {
+func (c Credentials) CheckServer(images []PullRequest) error {
 	if c.header == "" || c.registry != "" {
 		return nil
 	}
 	var registries []string
 	for _, r := range images {
-		if partsOf(r.Image).id == "" { // no registry is asked for an ID
-			registries = append(registries, registryOf(r.Image))
+		if ParseName(r.Image).ID == "" { // no registry is asked for an ID
+			registries = append(registries, RegistryOf(r.Image))
 		}
 	}
 	slices.Sort(registries)
@@ -162,7 +162,7 @@ func (c Credentials) checkServer(images []PullRequest) error {
 		return nil
 	}
 	return Errorf(ErrInvalidRequest, "X-Registry-Auth: it has no serveraddress, and the images are of several registries (%s); "+
-		"name the one that may see it as serveraddress, or ask for the images of each registry on their own", listed(registries))
+		"name the one that may see it as serveraddress, or ask for the images of each registry on their own", Listed(registries))
 }
 
 // decodeBase64URL takes padded and unpadded forms, and the standard alphabet,
@@ -194,8 +194,8 @@ func (c Credentials) String() string {
 // GoString is String, for %#v.
 func (c Credentials) GoString() string { return c.String() }
 
-// identity tells credentials apart without holding them.
-func (c Credentials) identity(key []byte) [sha256.Size]byte {
+// Identity tells credentials apart without holding them.
+func (c Credentials) Identity(key []byte) [sha256.Size]byte {
 	var id [sha256.Size]byte
 	if c.header == "" {
 		return id

@@ -89,8 +89,8 @@ func KindOf(err error) ErrorKind {
 	return ErrInternal
 }
 
-// retryAfterOf returns how long an error says to wait, 0 if it does not.
-func retryAfterOf(err error) time.Duration {
+// RetryAfterOf returns how long an error says to wait, 0 if it does not.
+func RetryAfterOf(err error) time.Duration {
 	var e *Error
 	if errors.As(err, &e) {
 		return e.RetryAfter
@@ -98,8 +98,8 @@ func retryAfterOf(err error) time.Duration {
 	return 0
 }
 
-// inner returns what an Error came from, without its Op and Ref.
-func inner(err error) error {
+// Inner returns what an Error came from, without its Op and Ref.
+func Inner(err error) error {
 	var e *Error
 	if errors.As(err, &e) {
 		return e.Err
@@ -113,5 +113,5 @@ func WithoutCredentials(kind ErrorKind, err, unshown error) error {
 	if unshown == nil || kind != ErrDenied && kind != ErrNotFound {
 		return err
 	}
-	return &Error{Kind: kind, RetryAfter: retryAfterOf(err), Err: fmt.Errorf("%w; no credentials were shown: %w", err, inner(unshown))}
+	return &Error{Kind: kind, RetryAfter: RetryAfterOf(err), Err: fmt.Errorf("%w; no credentials were shown: %w", err, Inner(unshown))}
 }

@@ -34,7 +34,7 @@ type Event struct {
 	Result *Job `json:"result,omitempty"` // result: the whole job
 }
 
-func (e Event) frame() stream.Frame {
+func (e Event) Frame() stream.Frame {
 	f := stream.NewFrame(e.Seq, e.Type, e)
 	switch {
 	case e.Layer != nil:
@@ -45,23 +45,23 @@ func (e Event) frame() stream.Frame {
 	return f
 }
 
-func stateEvent(seq uint64, v *Job) Event {
+func StateEvent(seq uint64, v *Job) Event {
 	return Event{Seq: seq, Time: time.Now().UTC(), Type: "state", Job: v.ID, State: v.State, Phase: v.Phase, Attempt: v.Attempt}
 }
 
-func noticeEvent(seq uint64, id, message string, wait time.Duration) Event {
+func NoticeEvent(seq uint64, id, message string, wait time.Duration) Event {
 	return Event{Seq: seq, Time: time.Now().UTC(), Type: "notice", Job: id, Message: message, RetryAfterSeconds: wait.Seconds()}
 }
 
-func logEvent(seq uint64, id string, s Output, text stream.Text) Event {
+func LogEvent(seq uint64, id string, s Output, text stream.Text) Event {
 	return Event{Seq: seq, Time: time.Now().UTC(), Type: "log", Job: id, Stream: s, Text: &text}
 }
 
-func resultEvent(seq uint64, v *Job) Event {
+func ResultEvent(seq uint64, v *Job) Event {
 	return Event{Seq: seq, Time: time.Now().UTC(), Type: "result", Job: v.ID, Result: v}
 }
 
-// layerFrame leaves the job open: all jobs of a transfer share it.
-func layerFrame(l pullstream.Layer, t *pullstream.Totals) stream.Frame {
-	return Event{Time: time.Now().UTC(), Type: "layer", Layer: &l, Progress: t}.frame()
+// LayerFrame leaves the job open: all jobs of a transfer share it.
+func LayerFrame(l pullstream.Layer, t *pullstream.Totals) stream.Frame {
+	return Event{Time: time.Now().UTC(), Type: "layer", Layer: &l, Progress: t}.Frame()
 }

@@ -23,14 +23,14 @@ func (t *transfer) explain(err error) error {
 	}
 	m, why := t.p.manifest(t.ctx, PullRequest{Image: t.key.image, Platform: t.key.platform, Credentials: t.credentials}, engine.Platform, engine.OSVersion, true)
 	explained := func(kind ErrorKind, because error) error {
-		return &Error{Op: "pull", Ref: t.key.image, Kind: kind, RetryAfter: retryAfterOf(why), Err: because}
+		return &Error{Op: "pull", Ref: t.key.image, Kind: kind, RetryAfter: RetryAfterOf(why), Err: because}
 	}
 	switch kind := KindOf(why); {
 	case e.Kind == ErrCorrupt && m.Zstd:
-		return explained(ErrInvalidRequest, fmt.Errorf("this engine can't read zstd layers, which the image has: use an engine that can, or an image with gzip layers (%w)", inner(err)))
+		return explained(ErrInvalidRequest, fmt.Errorf("this engine can't read zstd layers, which the image has: use an engine that can, or an image with gzip layers (%w)", Inner(err)))
 	case e.Kind == ErrCorrupt, errors.Is(why, ErrCounts):
 	case slices.Contains([]ErrorKind{ErrDenied, ErrNotFound, ErrRateLimited, ErrInvalidRequest, ErrPlatformMismatch}, kind):
-		return explained(kind, fmt.Errorf("%w; the registry, asked for the reason: %w", inner(err), inner(why)))
+		return explained(kind, fmt.Errorf("%w; the registry, asked for the reason: %w", Inner(err), Inner(why)))
 	}
 	return err
 }

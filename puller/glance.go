@@ -13,7 +13,7 @@ const glanceTime = 20 * time.Millisecond
 // written: one that ends with that is written once, as it ends, and not twice.
 // An engine that takes its time is asked again when the job is accepted.
 func (p *Puller) glance(j *job) {
-	if j.batch != nil || j.run != nil || j.request.Policy.asks() || p.waits(j) {
+	if j.batch != nil || j.run != nil || j.request.Policy.AsksRegistry() || p.waits(j) {
 		return
 	}
 	p.mu.Lock()

@@ -6,69 +6,69 @@ import (
 	"github.com/distribution/reference"
 )
 
-// imageName is a reference or an ID, taken apart.
-type imageName struct {
-	name   string // the repository in full form, "" of an ID
-	tag    string
-	digest string // sha256:…
-	id     string // sha256:…, of an ID
+// Name is a reference or an ID, taken apart.
+type Name struct {
+	Repository string // the repository in full form, "" of an ID
+	Tag        string
+	Digest     string // sha256:…
+	ID         string // sha256:…, of an ID
 }
 
-// partsOf takes a reference or an ID apart. Of what is neither, all parts are "".
-func partsOf(image string) (n imageName) {
+// ParseName takes a reference or an ID apart. Of what is neither, all parts are "".
+func ParseName(image string) (n Name) {
 	ref, err := reference.ParseAnyReference(image)
 	if err != nil {
 		return n
 	}
 	if d, ok := ref.(reference.Digested); ok {
-		n.digest = d.Digest().String()
+		n.Digest = d.Digest().String()
 	}
 	named, ok := ref.(reference.Named)
 	if !ok {
-		return imageName{id: n.digest}
+		return Name{ID: n.Digest}
 	}
-	n.name = named.Name()
+	n.Repository = named.Name()
 	if t, ok := named.(reference.Tagged); ok {
-		n.tag = t.Tag()
+		n.Tag = t.Tag()
 	}
 	return n
 }
 
-// inspectRef returns the form of a full reference under which the engine finds
+// EngineRef returns the form of a full reference under which the engine finds
 // an image: with a digest, engines store no tag.
-func inspectRef(image string) string {
-	if n := partsOf(image); n.name != "" && n.digest != "" {
-		return n.name + "@" + n.digest
+func EngineRef(image string) string {
+	if n := ParseName(image); n.Repository != "" && n.Digest != "" {
+		return n.Repository + "@" + n.Digest
 	}
 	return image
 }
 
-// digests returns the digests that the image has in a repository, each once.
-func (i Image) digests(repository string) []string {
-	return digestsIn(i.RepoDigests, func(n imageName) bool { return n.name == repository })
+// Digests returns the digests that the image has in a repository, each once.
+func (i Image) Digests(repository string) []string {
+	return digestsIn(i.RepoDigests, func(n Name) bool { return n.Repository == repository })
 }
 
-// allDigests returns the digests that the image has in any repository, each once.
-func (i Image) allDigests() []string {
-	return digestsIn(i.RepoDigests, func(imageName) bool { return true })
+// AllDigests returns the digests that the image has in any repository, each once.
+func (i Image) AllDigests() []string {
+	return digestsIn(i.RepoDigests, func(Name) bool { return true })
 }
 
-func digestsIn(references []string, counts func(imageName) bool) (digests []string) {
+func digestsIn(references []string, counts func(Name) bool) (digests []string) {
 	for _, r := range references {
-		if n := partsOf(r); n.name != "" && n.digest != "" && counts(n) && !slices.Contains(digests, n.digest) {
-			digests = append(digests, n.digest)
+		if n := ParseName(r); n.Repository != "" && n.Digest != "" && counts(n) && !slices.Contains(digests, n.Digest) {
+			digests = append(digests, n.Digest)
 		}
 	}
 	return digests
 }
 
-// stands reports whether a digest stands beside a repository. In the containerd
+// HasDigest reports whether a digest stands beside a repository. In the containerd
 // image store, an image's ID is its digest.
-func (i Image) stands(repository, digest string) bool {
-	if slices.Contains(i.digests(repository), digest) {
+func (i Image) HasDigest(repository, digest string) bool {
+	if slices.Contains(i.Digests(repository), digest) {
 		return true
 	}
 	return i.ID == digest && slices.ContainsFunc(slices.Concat(i.RepoTags, i.RepoDigests), func(name string) bool {
-		return partsOf(name).name == repository
+		return ParseName(name).Repository == repository
 	})
 }

@@ -106,7 +106,7 @@ type Result struct {
 	Downloaded      int64   `json:"downloaded"` // bytes, by the transfer that the job shared
 	DurationSeconds float64 `json:"duration_seconds"`
 
-	manifest string // Image.Manifest
+	Manifest string `json:"-"` // Image.Manifest
 
 	// Of a run: how its program ended, whether that was for want of memory, and
 	// whether the beginning of what it printed is no longer kept.

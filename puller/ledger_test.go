@@ -62,7 +62,7 @@ func (y *yard) submitting(r puller.PullRequest) func() answer {
 	return calling(func() (puller.Job, error) { return y.Pull(r) })
 }
 
-// listed returns the IDs of all jobs.
+// Listed returns the IDs of all jobs.
 func (y *yard) listed() (ids []string) {
 	y.Helper()
 	var f puller.Filter

@@ -119,7 +119,7 @@ func (j *job) tell(event func(seq uint64) Event) {
 	j.topic.Publish(func(seq uint64) stream.Frame {
 		e := event(seq)
 		j.events = append(j.events, e)
-		return e.frame()
+		return e.Frame()
 	})
 	j.p.ledger.touch(j)
 }
@@ -137,7 +137,7 @@ func (j *job) enter(state State, phase Phase, attempt int) {
 		j.arm()
 	}
 	v.State, v.Phase, v.Attempt = state, phase, attempt
-	j.tell(func(seq uint64) Event { return stateEvent(seq, v) })
+	j.tell(func(seq uint64) Event { return StateEvent(seq, v) })
 }
 
 // arm has the job's time run from now on. That of a prewarm's child does not
@@ -172,8 +172,8 @@ func (j *job) notice(message string, wait time.Duration) {
 	case j.notices == most:
 		message = "there is more to say than is kept; what follows is left out"
 	}
-	message = clipTo(j.secrets.Text(message), maxNotice)
-	j.tell(func(seq uint64) Event { return noticeEvent(seq, j.view.ID, message, wait) })
+	message = ClipTo(j.secrets.Text(message), maxNotice)
+	j.tell(func(seq uint64) Event { return NoticeEvent(seq, j.view.ID, message, wait) })
 }
 
 // decide settles what the job ends as: the result, or err. Its readers are told
@@ -182,7 +182,7 @@ func (j *job) decide(result Result, err error) {
 	last := j.snapshot()
 	j.view.Progress, j.view.Timings = last.Progress, last.Timings
 	j.transfer = nil
-	result, err = j.secrets.result(result), j.secrets.Error(err)
+	result, err = j.secrets.Result(result), j.secrets.Error(err)
 	v := last
 	now := time.Now().UTC()
 	v.FinishedAt = now
@@ -196,14 +196,14 @@ func (j *job) decide(result Result, err error) {
 		v.Result = &result
 	}
 	if err != nil {
-		v.Error = jobError(err)
+		v.Error = NewJobError(err)
 		v.State = StateFailed
 		if v.Error.Kind == ErrCanceled {
 			v.State = StateCanceled
 		}
 	}
-	state, end := stateEvent(j.p.hub.Reserve(), &v), resultEvent(j.p.hub.Reserve(), &v)
-	j.last = []stream.Frame{state.frame(), end.frame()}
+	state, end := StateEvent(j.p.hub.Reserve(), &v), ResultEvent(j.p.hub.Reserve(), &v)
+	j.last = []stream.Frame{state.Frame(), end.Frame()}
 	end.Result = nil // it is the record's Job
 	j.events = append(j.events, state, end)
 	j.outcome = &v
@@ -220,9 +220,9 @@ func (j *job) decide(result Result, err error) {
 // maxMessage bounds what is kept of an engine's words for an error, in bytes.
 const maxMessage = 4 << 10
 
-func jobError(err error) *JobError {
+func NewJobError(err error) *JobError {
 	e := &JobError{Kind: KindOf(err), Message: err.Error()}
-	e.Message = clipTo(e.Message, maxMessage)
+	e.Message = ClipTo(e.Message, maxMessage)
 	e.Retryable = e.Kind.Retryable()
 	var known *Error
 	if errors.As(err, &known) {

@@ -25,13 +25,13 @@ func (m *Memory) UnmarshalJSON(data []byte) error {
 	}
 	n, err := units.RAMInBytes(s)
 	if err != nil {
-		return Errorf(ErrInvalidRequest, "memory: %s is not a size; write bytes, or a string such as \"512m\"", clip(string(data)))
+		return Errorf(ErrInvalidRequest, "memory: %s is not a size; write bytes, or a string such as \"512m\"", Clip(string(data)))
 	}
 	switch {
 	case n == 0 && !isZero(s):
-		return Errorf(ErrInvalidRequest, "memory: %s is below one byte; leave it out, or write 0, for no limit", clip(string(data)))
+		return Errorf(ErrInvalidRequest, "memory: %s is below one byte; leave it out, or write 0, for no limit", Clip(string(data)))
 	case n < 0, n == math.MaxInt64: // it did not fit
-		return Errorf(ErrInvalidRequest, "memory: %s is more than can be counted", clip(string(data)))
+		return Errorf(ErrInvalidRequest, "memory: %s is more than can be counted", Clip(string(data)))
 	}
 	*m = Memory(n)
 	return nil
@@ -48,7 +48,7 @@ func (c *CPUs) UnmarshalJSON(data []byte) error {
 	}
 	var n json.Number
 	if data[0] == '"' || json.Unmarshal(data, &n) != nil {
-		return Errorf(ErrInvalidRequest, "cpus: %s is not a number such as 1.5", clip(string(data)))
+		return Errorf(ErrInvalidRequest, "cpus: %s is not a number such as 1.5", Clip(string(data)))
 	}
 	return c.Set(n.String())
 }
@@ -58,8 +58,8 @@ func (c *CPUs) Set(s string) error {
 	n, err := strconv.ParseFloat(s, 64)
 	switch {
 	case err != nil && !math.IsInf(n, 0):
-		return Errorf(ErrInvalidRequest, "cpus: %q is not a number such as 1.5", clip(s))
-	case err != nil, n == 0 && !isZero(s), !CPUs(n).valid():
+		return Errorf(ErrInvalidRequest, "cpus: %q is not a number such as 1.5", Clip(s))
+	case err != nil, n == 0 && !isZero(s), !CPUs(n).Valid():
 		return errCPUs(s)
 	}
 	*c = CPUs(n)
@@ -77,14 +77,14 @@ func (c *CPUs) String() string {
 // Type is what help texts call it.
 func (c *CPUs) Type() string { return "CPUs" }
 
-// valid reports whether it is a limit that engines take, or none. NaN is not.
-func (c CPUs) valid() bool { return c == 0 || c >= minCPUs && c <= maxCPUs }
+// Valid reports whether it is a limit that engines take, or none. NaN is not.
+func (c CPUs) Valid() bool { return c == 0 || c >= minCPUs && c <= maxCPUs }
 
-// nano returns it in billionths.
-func (c CPUs) nano() int64 { return int64(math.Round(float64(c) * 1e9)) }
+// Nano returns it in billionths.
+func (c CPUs) Nano() int64 { return int64(math.Round(float64(c) * 1e9)) }
 
 func errCPUs(written string) error {
-	return Errorf(ErrInvalidRequest, "cpus: %s is not between %g and %d, nor 0, which is no limit", clip(written), minCPUs, maxCPUs)
+	return Errorf(ErrInvalidRequest, "cpus: %s is not between %g and %d, nor 0, which is no limit", Clip(written), minCPUs, maxCPUs)
 }
 
 // isZero reports whether a number is written as 0: one that only rounds to 0 has

@@ -55,12 +55,12 @@ func (f *Filter) check() error {
 	switch f.State {
 	case "", StateQueued, StateActive, StateSucceeded, StateFailed, StateCanceled:
 	default:
-		return Errorf(ErrInvalidRequest, "state: %q is not known; use queued, active, succeeded, failed or canceled", clip(string(f.State)))
+		return Errorf(ErrInvalidRequest, "state: %q is not known; use queued, active, succeeded, failed or canceled", Clip(string(f.State)))
 	}
 	switch f.Kind {
 	case "", JobPull, JobRun, JobPrewarm:
 	default:
-		return Errorf(ErrInvalidRequest, "kind: %q is not known; use pull, run or prewarm", clip(string(f.Kind)))
+		return Errorf(ErrInvalidRequest, "kind: %q is not known; use pull, run or prewarm", Clip(string(f.Kind)))
 	}
 	if f.Image != "" {
 		full, _, err := ParseImage(f.Image)

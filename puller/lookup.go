@@ -9,7 +9,7 @@ import (
 )
 
 func errNoJob(id string) error {
-	return Errorf(ErrNotFound, "job %q is not known; it may have ended long ago", clip(id))
+	return Errorf(ErrNotFound, "job %q is not known; it may have ended long ago", Clip(id))
 }
 
 // live returns a job that is in memory, or nil.
@@ -81,26 +81,26 @@ func errPaused(id string) error {
 func (p *Puller) Image(ctx context.Context, name, platform string, own Rules) (Image, error) {
 	ref, err := reference.ParseAnyReference(name)
 	if err != nil {
-		return Image{}, Errorf(ErrInvalidRequest, "image: %q is not an image reference: %w", clip(name), err)
+		return Image{}, Errorf(ErrInvalidRequest, "image: %q is not an image reference: %w", Clip(name), err)
 	}
 	image := ref.String() // of an ID, sha256:…
 	named, ok := ref.(reference.Named)
 	if ok {
-		if err := checkRegistry(named); err != nil {
+		if err := CheckRegistry(named); err != nil {
 			return Image{}, err
 		}
 		named = reference.TagNameOnly(named)
 		if err := p.checkName(named, own); err != nil {
 			return Image{}, err
 		}
-		image = inspectRef(named.String())
+		image = EngineRef(named.String())
 	}
 	found, err := p.engine.Inspect(ctx, image, platform)
 	if err != nil {
 		return Image{}, err
 	}
 	if err := p.absence(found, wanted{image: image, platform: platform}); err != nil {
-		return Image{}, Errorf(ErrNotFound, "%s: the engine has no such image: %w", clip(name), inner(err))
+		return Image{}, Errorf(ErrNotFound, "%s: the engine has no such image: %w", Clip(name), Inner(err))
 	}
 	forbidden := func(name string) bool {
 		other, err := reference.ParseNormalizedNamed(name)
@@ -110,7 +110,7 @@ func (p *Puller) Image(ctx context.Context, name, platform string, own Rules) (I
 		found.RepoTags = slices.DeleteFunc(found.RepoTags, forbidden)
 		found.RepoDigests = slices.DeleteFunc(found.RepoDigests, forbidden)
 		if !ok && len(found.RepoTags)+len(found.RepoDigests) == 0 {
-			return Image{}, Errorf(ErrForbidden, "image: the rules forbid all names that %s has", clip(name))
+			return Image{}, Errorf(ErrForbidden, "image: the rules forbid all names that %s has", Clip(name))
 		}
 	}
 	return found, nil

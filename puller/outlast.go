@@ -34,7 +34,7 @@ func (p *Puller) outlast(j *job, seen sight, exit Exit, err error) (sight, Exit,
 			}
 			wait = min(2*wait, mostEngineWait)
 		}
-		p.tell(j, fmt.Sprintf("the engine went away while the container ran; waiting for it (%v)", inner(err)))
+		p.tell(j, fmt.Sprintf("the engine went away while the container ran; waiting for it (%v)", Inner(err)))
 		var c ContainerState
 		if c, err = p.awaitContainer(j); err != nil {
 			break // it has been waited for

@@ -22,8 +22,8 @@ type output struct {
 	fault   error // why the last of it could not be kept
 }
 
-// index is a stream's place in a mark.
-func (s Output) index() int {
+// Index is a stream's place in a mark.
+func (s Output) Index() int {
 	if s == Stderr {
 		return 1
 	}
@@ -65,7 +65,7 @@ func (p *Puller) playLive(j *job, tape *stream.Tape) {
 	o := &j.run.output
 	o.tape, o.mark = tape, tape.Mark()
 	p.outputs.grow(j.id, tape.Size())
-	j.topic.SetOutput(tape, func() stream.Frame { return missedFrame(j.id) })
+	j.topic.SetOutput(tape, func() stream.Frame { return MissedFrame(j.id) })
 }
 
 // printer returns what the engine is to call for what a run's container prints,
@@ -78,7 +78,7 @@ func (p *Puller) printer(j *job) func(Output, []byte) {
 	return func(s Output, b []byte) {
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		i := s.index()
+		i := s.Index()
 		known := min(o.skip[i], uint64(len(b)))
 		o.skip[i] -= known
 		if b = b[known:]; len(b) > 0 {
@@ -94,8 +94,8 @@ func (p *Puller) print(j *job, s Output, text stream.Text, n int, ok bool) {
 	if !ok || o.tape == nil {
 		return
 	}
-	o.mark[s.index()] += uint64(n)
-	err := j.topic.AppendOutput(o.mark, func(seq uint64) stream.Frame { return logEvent(seq, j.id, s, text).frame() })
+	o.mark[s.Index()] += uint64(n)
+	err := j.topic.AppendOutput(o.mark, func(seq uint64) stream.Frame { return LogEvent(seq, j.id, s, text).Frame() })
 	if err != nil && o.fault == nil {
 		p.tell(j, fmt.Sprintf("some of what the program prints can't be kept: %v", err))
 	}
@@ -111,7 +111,7 @@ func (p *Puller) closeOutput(j *job) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, s := range []Output{Stdout, Stderr} {
-		text, n, ok := o.tellers[s.index()].Flush()
+		text, n, ok := o.tellers[s.Index()].Flush()
 		p.print(j, s, text, n, ok)
 	}
 	if o.skip != (stream.Mark{}) {
@@ -147,7 +147,7 @@ func (p *Puller) play(topic *stream.Topic, r *Record) {
 		tape, err = r.lostTape()
 	}
 	if err == nil {
-		topic.SetOutput(tape, func() stream.Frame { return missedFrame(id) })
+		topic.SetOutput(tape, func() stream.Frame { return MissedFrame(id) })
 	}
 }
 

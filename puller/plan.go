@@ -10,7 +10,7 @@ import (
 )
 
 // Plan is what a prewarm would do, before anything is pulled. Sizes are in
-// bytes as registries transfer them.
+// Bytes as registries transfer them.
 type Plan struct {
 	Images []PlannedImage `json:"images"` // in the order they were asked for
 	// Fetch is what is to be transferred in all, every layer once. Shared is

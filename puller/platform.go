@@ -45,7 +45,7 @@ func ParsePlatform(platform, own string) (string, error) {
 			return platforms.Format(p), nil
 		}
 	}
-	return "", Errorf(ErrInvalidRequest, "platform: %q is not known; write os/arch[/variant], such as linux/amd64 or linux/arm64/v8", clip(platform))
+	return "", Errorf(ErrInvalidRequest, "platform: %q is not known; write os/arch[/variant], such as linux/amd64 or linux/arm64/v8", Clip(platform))
 }
 
 // maxPlatform bounds what is parsed, in bytes.
@@ -63,7 +63,7 @@ func (p *Puller) ownPlatform() (string, error) {
 		err = errors.New("it does not say what it is")
 	}
 	if err != nil {
-		return "", Errorf(ErrEngineUnavailable, "platform: the engine can't be asked for the other half of it; write os/arch: %w", inner(err))
+		return "", Errorf(ErrEngineUnavailable, "platform: the engine can't be asked for the other half of it; write os/arch: %w", Inner(err))
 	}
 	return info.Platform, nil
 }
@@ -81,9 +81,9 @@ func (o Options) wholePlatform(platform string) (string, error) {
 	return ParsePlatform(platform, own)
 }
 
-// matchPlatform reports whether an image of one platform is what was asked
+// MatchPlatform reports whether an image of one platform is what was asked
 // for. A variant counts only where one was asked for.
-func matchPlatform(have, want string) bool {
+func MatchPlatform(have, want string) bool {
 	if want == "" {
 		return true
 	}
@@ -94,10 +94,10 @@ func matchPlatform(have, want string) bool {
 	return w[2] == "" || plainVariant(h[1], h[2]) == plainVariant(w[1], w[2])
 }
 
-// mayMatchPlatform reports whether an image may be what was asked for, though the
+// MayMatchPlatform reports whether an image may be what was asked for, though the
 // engine does not tell enough of its platform: Podman tells no variants, and the
 // configurations of some images have none, or no architecture.
-func mayMatchPlatform(have, want string) bool {
+func MayMatchPlatform(have, want string) bool {
 	h, w := strings.Split(have+"//", "/"), strings.Split(want+"//", "/")
 	return (h[0] == w[0] || h[0] == "") && (h[1] == w[1] || h[1] == "") && h[2] == ""
 }
@@ -118,9 +118,9 @@ func plainVariant(arch, variant string) string {
 	return variant
 }
 
-// fullPlatform gives a platform the one form that has a variant, if its
+// FullPlatform gives a platform the one form that has a variant, if its
 // architecture has any.
-func fullPlatform(platform string) string {
+func FullPlatform(platform string) string {
 	parts := strings.Split(platform+"//", "/")
 	parts[2] = plainVariant(parts[1], parts[2])
 	return strings.TrimRight(strings.Join(parts[:3], "/"), "/")
@@ -131,12 +131,12 @@ func fullPlatform(platform string) string {
 // below it, else what the processor runs besides (containerd's platforms.Only,
 // which engines choose with).
 func ChoosePlatform(offers []string, platform string) int {
-	parts := strings.Split(fullPlatform(platform)+"//", "/")
+	parts := strings.Split(FullPlatform(platform)+"//", "/")
 	below := func(arch, variant string) (takes []string) {
-		takes = append(takes, fullPlatform(parts[0]+"/"+arch+"/"+variant))
+		takes = append(takes, FullPlatform(parts[0]+"/"+arch+"/"+variant))
 		variants := knownArch[arch]
 		for i := slices.Index(variants, variant) - 1; i >= 0; i-- {
-			takes = append(takes, fullPlatform(parts[0]+"/"+arch+"/"+variants[i]))
+			takes = append(takes, FullPlatform(parts[0]+"/"+arch+"/"+variants[i]))
 		}
 		return takes
 	}
@@ -148,18 +148,18 @@ func ChoosePlatform(offers []string, platform string) int {
 		takes = append(takes, below("arm", "v8")...)
 	}
 	for _, want := range takes {
-		if i := slices.IndexFunc(offers, func(have string) bool { return fullPlatform(have) == want }); i >= 0 {
+		if i := slices.IndexFunc(offers, func(have string) bool { return FullPlatform(have) == want }); i >= 0 {
 			return i
 		}
 	}
 	return -1
 }
 
-// clip shortens outside text for a message.
-func clip(s string) string { return clipTo(s, 120) }
+// Clip shortens outside text for a message.
+func Clip(s string) string { return ClipTo(s, 120) }
 
-// clipTo shortens a text to so many bytes.
-func clipTo(s string, most int) string {
+// ClipTo shortens a text to so many bytes.
+func ClipTo(s string, most int) string {
 	if len(s) > most {
 		return strings.ToValidUTF8(s[:most], "") + "…"
 	}

@@ -78,7 +78,7 @@ func (l *Images) UnmarshalJSON(data []byte) error {
 				return entryFault(i, err)
 			}
 		default:
-			return Errorf(ErrInvalidRequest, "images[%d]: %s is neither a reference nor a pull request", i, clip(string(entry)))
+			return Errorf(ErrInvalidRequest, "images[%d]: %s is neither a reference nor a pull request", i, Clip(string(entry)))
 		}
 	}
 	*l = list
@@ -108,10 +108,10 @@ func checkSkipped(all []Skipped) error {
 	}
 	for _, s := range all {
 		if len(s.Service) > maxService {
-			return Errorf(ErrInvalidRequest, "services: the name %q is longer than %d bytes; shorten it", clip(s.Service), maxService)
+			return Errorf(ErrInvalidRequest, "services: the name %q is longer than %d bytes; shorten it", Clip(s.Service), maxService)
 		}
 	}
-	if n := skippedBytes(all); n > maxSkippedBytes {
+	if n := SkippedBytes(all); n > maxSkippedBytes {
 		return Errorf(ErrInvalidRequest, "services: of those that have no image to pull, the names and reasons have %d bytes; at most %d are taken, so leave some out", n, maxSkippedBytes)
 	}
 	return nil
@@ -170,5 +170,5 @@ func (r PrewarmRequest) withDefaults(o Options) (PrewarmRequest, error) {
 		}
 	}
 	r.Images = images
-	return r, r.Credentials.checkServer(images)
+	return r, r.Credentials.CheckServer(images)
 }

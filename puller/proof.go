@@ -27,7 +27,7 @@ func (e *ending) note(m pullstream.Message, image string) {
 	}
 	if ref, ok := m.Pulled(); ok && ref != "" {
 		named, err := reference.ParseNormalizedNamed(ref)
-		e.done = err == nil && inspectRef(reference.TagNameOnly(named).String()) == inspectRef(image)
+		e.done = err == nil && EngineRef(reference.TagNameOnly(named).String()) == EngineRef(image)
 	}
 }
 
@@ -40,9 +40,9 @@ func (e *ending) note(m pullstream.Message, image string) {
 // What the engine does not show, the registry is asked for, with c.
 func (p *Puller) prove(ctx context.Context, w wanted, end ending, c Credentials) (found Image, digest string, err error) {
 	refuse := func(kind ErrorKind, err error) (Image, string, error) {
-		return Image{}, "", &Error{Op: "verify", Ref: w.image, Kind: kind, RetryAfter: retryAfterOf(err), Err: inner(err)}
+		return Image{}, "", &Error{Op: "verify", Ref: w.image, Kind: kind, RetryAfter: RetryAfterOf(err), Err: Inner(err)}
 	}
-	found, err = p.engine.Inspect(ctx, inspectRef(w.image), w.platform)
+	found, err = p.engine.Inspect(ctx, EngineRef(w.image), w.platform)
 	switch {
 	case KindOf(err) == ErrNotFound:
 		return refuse(ErrTruncated, errors.New("the engine's stream ended without an error, but the image is not there"))
@@ -63,10 +63,10 @@ func (p *Puller) prove(ctx context.Context, w wanted, end ending, c Credentials)
 		digest, err = p.confirm(ctx, found, w, end.digest, c, err)
 	case KindOf(err) == ErrPlatformMismatch:
 		// A pull of another platform may have taken the name from this one.
-		if m, asked := p.manifestOf(ctx, found, w, end.digest, c); asked == nil && matchPlatform(m.Platform, w.platform) {
-			err = Errorf(ErrTruncated, "%w, though the registry has an image for that platform: another pull has moved the name", inner(err))
+		if m, asked := p.manifestOf(ctx, found, w, end.digest, c); asked == nil && MatchPlatform(m.Platform, w.platform) {
+			err = Errorf(ErrTruncated, "%w, though the registry has an image for that platform: another pull has moved the name", Inner(err))
 		} else {
-			err = Errorf(ErrPlatformMismatch, "%w: the registry has no image for that platform", inner(err))
+			err = Errorf(ErrPlatformMismatch, "%w: the registry has no image for that platform", Inner(err))
 		}
 	}
 	switch {
@@ -105,11 +105,11 @@ func (p *Puller) toldEnd(ctx context.Context, end ending, found Image) (bool, er
 
 // digestNow returns the digest of an image that was pulled by an engine that tells
 // none. Where the engine shows several for the repository (Podman: those of the
-// index and of the platform's manifest), the registry says which one it is.
+// Index and of the platform's manifest), the registry says which one it is.
 func (p *Puller) digestNow(ctx context.Context, found Image, w wanted, c Credentials) string {
-	at := partsOf(w.image)
-	if digests := found.digests(at.name); len(digests) > 1 && at.digest == "" && p.opts.Registry != nil {
-		if d, err := p.opts.Registry.Head(ctx, w.image, c); err == nil && found.stands(at.name, d) {
+	at := ParseName(w.image)
+	if digests := found.Digests(at.Repository); len(digests) > 1 && at.Digest == "" && p.opts.Registry != nil {
+		if d, err := p.opts.Registry.Head(ctx, w.image, c); err == nil && found.HasDigest(at.Repository, d) {
 			return d
 		}
 	}
@@ -118,17 +118,17 @@ func (p *Puller) digestNow(ctx context.Context, found Image, w wanted, c Credent
 
 // resultOf describes an image that is there, under the name it was asked for.
 func (p *Puller) resultOf(found Image, w wanted) Result {
-	r := Result{ImageID: found.ID, manifest: found.Manifest, Size: max(0, found.Size), Source: SourcePresent}
-	at := partsOf(w.image)
+	r := Result{ImageID: found.ID, Manifest: found.Manifest, Size: max(0, found.Size), Source: SourcePresent}
+	at := ParseName(w.image)
 	known, _ := p.proofs.get(found.ID, w)
-	digests := found.digests(at.name)
+	digests := found.Digests(at.Repository)
 	switch {
-	case at.id != "":
-		if all := found.allDigests(); len(all) == 1 || slices.Contains(all, at.id) {
-			r.Digest = all[max(0, slices.Index(all, at.id))]
+	case at.ID != "":
+		if all := found.AllDigests(); len(all) == 1 || slices.Contains(all, at.ID) {
+			r.Digest = all[max(0, slices.Index(all, at.ID))]
 		}
-	case at.digest != "":
-		r.Digest = at.digest
+	case at.Digest != "":
+		r.Digest = at.Digest
 	case known != "":
 		r.Digest = known
 	case len(digests) > 0:

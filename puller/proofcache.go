@@ -19,7 +19,7 @@ const maxProofs = 20_000
 
 // put notes that an image is what is wanted, and its digest in the registry.
 func (c *proofCache) put(id string, w wanted, digest string) {
-	repository := partsOf(w.image).name
+	repository := ParseName(w.image).Repository
 	if id == "" || repository == "" || digest == "" {
 		return
 	}
@@ -44,7 +44,7 @@ func (c *proofCache) learn(j Job) {
 // get returns the digest that an image was last proven to have in the repository,
 // "" for none, and whether it was proven to be for the platform.
 func (c *proofCache) get(id string, w wanted) (digest string, platform bool) {
-	repository := partsOf(w.image).name
+	repository := ParseName(w.image).Repository
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	_, platform = c.known[proof{id, repository, w.platform}]

@@ -111,7 +111,7 @@ func (q *queue) stop() {
 func (q *queue) join(at place, ready func(), cooling func(time.Time)) (w *waiter, until time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	registry := registryOf(at.key.image)
+	registry := RegistryOf(at.key.image)
 	h := q.hosts[registry]
 	if h == nil {
 		h = &host{name: registry, limits: make(map[[sha256.Size]byte]*limit)}

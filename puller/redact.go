@@ -196,7 +196,7 @@ func (r *Redactor) Error(err error) error {
 	}
 	var e *Error
 	unclear := errors.As(err, &e) && e.Unclear
-	return &Error{Kind: KindOf(err), RetryAfter: retryAfterOf(err), Unclear: unclear, Err: errors.New(said)}
+	return &Error{Kind: KindOf(err), RetryAfter: RetryAfterOf(err), Unclear: unclear, Err: errors.New(said)}
 }
 
 // Message returns a line of an engine's stream without the secrets.
@@ -214,7 +214,7 @@ func (r *Redactor) Message(m pullstream.Message) pullstream.Message {
 }
 
 // result returns what a job ends with without the secrets.
-func (r *Redactor) result(v Result) Result {
+func (r *Redactor) Result(v Result) Result {
 	v.ImageID, v.Digest = r.Text(v.ImageID), r.Text(v.Digest)
 	return v
 }

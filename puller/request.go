@@ -23,12 +23,12 @@ func ParsePolicy(name string) (Policy, error) {
 	case PolicyAlways, PolicyMissing, PolicyNever, PolicyNewer:
 		return p, nil
 	}
-	return "", Errorf(ErrInvalidRequest, "policy: %q is not known; use always, missing, never or newer", clip(name))
+	return "", Errorf(ErrInvalidRequest, "policy: %q is not known; use always, missing, never or newer", Clip(name))
 }
 
-// asks reports whether a job of this policy asks the registry though the image
+// AsksRegistry reports whether a job of this policy asks the registry though the image
 // is present.
-func (p Policy) asks() bool { return p == PolicyAlways || p == PolicyNewer }
+func (p Policy) AsksRegistry() bool { return p == PolicyAlways || p == PolicyNewer }
 
 // Priority orders one caller's jobs in the queue, and decides what a slot counts
 // for its caller. Among jobs of one priority the first come is the first served.
@@ -41,7 +41,7 @@ const (
 	PriorityLow    Priority = "low"
 )
 
-func (p Priority) rank() int {
+func (p Priority) Rank() int {
 	switch p {
 	case PriorityHigh:
 		return 2
@@ -62,7 +62,7 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	v, err := time.ParseDuration(string(text))
 	if err != nil {
 		// A JSON decoder does not say which field it was at.
-		return Errorf(ErrInvalidRequest, "timeout: %q is not a duration such as 90s or 30m", clip(string(text)))
+		return Errorf(ErrInvalidRequest, "timeout: %q is not a duration such as 90s or 30m", Clip(string(text)))
 	}
 	*d = Duration(v)
 	return nil
@@ -114,18 +114,18 @@ func ParseReference(image string) (reference.Named, error) {
 	}
 	named, err := reference.ParseNormalizedNamed(image)
 	switch {
-	case err != nil && partsOf(image).id != "":
-		return nil, Errorf(ErrInvalidRequest, "image: %q is not an image reference; write %s if it is an image ID", clip(image), partsOf(image).id)
+	case err != nil && ParseName(image).ID != "":
+		return nil, Errorf(ErrInvalidRequest, "image: %q is not an image reference; write %s if it is an image ID", Clip(image), ParseName(image).ID)
 	case err != nil:
-		return nil, Errorf(ErrInvalidRequest, "image: %q is not an image reference: %w", clip(image), err)
+		return nil, Errorf(ErrInvalidRequest, "image: %q is not an image reference: %w", Clip(image), err)
 	}
 	switch reference.FamiliarName(named) {
 	case "scratch":
 		return nil, Errorf(ErrInvalidRequest, "image: scratch is what images begin with, and no image; name one that can be pulled")
 	case "sha256": // engines take it as an ID, or as the beginning of one
-		return nil, Errorf(ErrInvalidRequest, "image: %q is an image ID or a part of one, which no registry knows; name a reference, or, for a pull of Towline's own or a run, the whole ID: sha256: and 64 digits in lower case", clip(image))
+		return nil, Errorf(ErrInvalidRequest, "image: %q is an image ID or a part of one, which no registry knows; name a reference, or, for a pull of Towline's own or a run, the whole ID: sha256: and 64 digits in lower case", Clip(image))
 	}
-	if err := checkRegistry(named); err != nil {
+	if err := CheckRegistry(named); err != nil {
 		return nil, err
 	}
 	return reference.TagNameOnly(named), nil
@@ -135,7 +135,7 @@ func ParseReference(image string) (reference.Named, error) {
 // which is sha256: and 64 digits. named is nil of an ID. The error is ErrInvalidRequest
 // and names the image field.
 func ParseImage(image string) (full string, named reference.Named, err error) {
-	if id := partsOf(clipTo(image, maxReference)).id; id != "" && id == image {
+	if id := ParseName(ClipTo(image, maxReference)).ID; id != "" && id == image {
 		return id, nil, nil
 	}
 	named, err = ParseReference(image)
@@ -152,7 +152,7 @@ func (r PullRequest) ofID(o Options) (PullRequest, error) {
 	switch {
 	case r.Policy == "":
 		r.Policy = PolicyMissing
-	case r.Policy.asks():
+	case r.Policy.AsksRegistry():
 		return r, Errorf(ErrInvalidRequest, "policy: %s asks a registry, and %s is an image ID, which none knows; use missing or never, or name a reference", r.Policy, r.Image)
 	}
 	if o.VerifyAccess {
@@ -188,7 +188,7 @@ func (r PullRequest) withDefaults(o Options) (_ PullRequest, named reference.Nam
 		r.Priority = PriorityNormal
 	case PriorityHigh, PriorityNormal, PriorityLow:
 	default:
-		return r, nil, Errorf(ErrInvalidRequest, "priority: %q is not known; use high, normal or low", clip(string(r.Priority)))
+		return r, nil, Errorf(ErrInvalidRequest, "priority: %q is not known; use high, normal or low", Clip(string(r.Priority)))
 	}
 	if r.Timeout == 0 {
 		r.Timeout = Duration(o.Timeout)

@@ -114,7 +114,7 @@ func (p *Puller) revive(r Record) *job {
 	}
 	j.counted = j.count(len(r.Job.Children), skipped)
 	j.orphan, j.begunBefore = r.Private, r.Job.State == StateActive
-	j.topic = p.hub.Topic(r.frames()...)
+	j.topic = p.hub.Topic(r.Frames()...)
 	for _, e := range r.Events {
 		if e.Type == "notice" {
 			j.notices++
@@ -126,14 +126,14 @@ func (p *Puller) revive(r Record) *job {
 	return j
 }
 
-// frames returns what the job's readers were told.
-func (r *Record) frames() []stream.Frame {
+// Frames returns what the job's readers were told.
+func (r *Record) Frames() []stream.Frame {
 	frames := make([]stream.Frame, len(r.Events))
 	for i, e := range r.Events {
 		if e.Type == "result" {
 			e.Result = &r.Job
 		}
-		frames[i] = e.frame()
+		frames[i] = e.Frame()
 	}
 	return frames
 }
@@ -163,7 +163,7 @@ func (p *Puller) reunite(parent *job, w Prewarm) {
 		r, err := p.store.Record(id)
 		if err != nil {
 			// It ended so long ago that it is kept no longer, or can't be read.
-			r.Job = Job{ID: id, State: StateFailed, Error: jobError(Errorf(ErrInternal, "what became of it is not known any more: %w", err))}
+			r.Job = Job{ID: id, State: StateFailed, Error: NewJobError(Errorf(ErrInternal, "what became of it is not known any more: %w", err))}
 		}
 		b.images[i] = imageState(&r.Job)
 	}

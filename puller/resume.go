@@ -85,7 +85,7 @@ func (r *run) mayHaveRun() bool {
 // proven notes the image of a container that was made before a crash.
 func (p *Puller) proven(j *job, c ContainerState) {
 	// Its name may have come to stand for another image since.
-	result := Result{ImageID: c.ImageID, Source: SourcePresent, Digest: partsOf(j.key.image).digest}
+	result := Result{ImageID: c.ImageID, Source: SourcePresent, Digest: ParseName(j.key.image).Digest}
 	found, err := p.inspect(j.context(), j)
 	if err == nil && p.absence(found, j.key.wanted()) == nil && (c.ImageID == "" || c.ImageID == found.ID) {
 		result = p.resultOf(found, j.key.wanted())

@@ -102,7 +102,7 @@ func (t *transfer) awaitEngine() (Image, error) {
 	if KindOf(err) != ErrEngineUnavailable || !t.keep(err, func(j *job) bool { return *j.request.Retries > 0 }) {
 		return image, err
 	}
-	t.notice(fmt.Sprintf("the engine does not answer; waiting for it (%v)", inner(err)), 0)
+	t.notice(fmt.Sprintf("the engine does not answer; waiting for it (%v)", Inner(err)), 0)
 	began := time.Now()
 	for wait := leastEngineWait; ; wait = min(2*wait, mostEngineWait) {
 		if err := sleep(t.ctx, wait); err != nil {

@@ -26,7 +26,7 @@ func (l Images) rivals(own string, counts func(i int) bool) (found []rival) {
 		if platform == "" || !counts(i) {
 			continue
 		}
-		name := inspectRef(r.Image) // engines store no tag beside a digest
+		name := EngineRef(r.Image) // engines store no tag beside a digest
 		j, known := first[name]
 		if !known {
 			first[name] = i
@@ -36,7 +36,7 @@ func (l Images) rivals(own string, counts func(i int) bool) (found []rival) {
 		if other == "" {
 			other = own
 		}
-		if fullPlatform(other) != fullPlatform(platform) {
+		if FullPlatform(other) != FullPlatform(platform) {
 			found = append(found, rival{j, i})
 		}
 	}
@@ -80,7 +80,7 @@ func (p *Puller) checkRivals(l Images) error {
 func (l Images) doubled() bool {
 	platforms := make(map[string]string, len(l)) // by inspectRef
 	for _, r := range l {
-		name := inspectRef(r.Image)
+		name := EngineRef(r.Image)
 		if other, known := platforms[name]; known && other != r.Platform {
 			return true
 		}

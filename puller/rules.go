@@ -59,7 +59,7 @@ func ParseRules(name string, w WrittenRules) (*RuleSet, error) {
 		for _, written := range list.from {
 			p, err := parsePattern(written)
 			if err != nil {
-				return nil, fmt.Errorf("%s.%s: %q %w", name, list.field, clip(written), err)
+				return nil, fmt.Errorf("%s.%s: %q %w", name, list.field, Clip(written), err)
 			}
 			*list.to = append(*list.to, p)
 		}
@@ -67,7 +67,7 @@ func ParseRules(name string, w WrittenRules) (*RuleSet, error) {
 	for _, written := range w.Policies {
 		p, err := ParsePolicy(written)
 		if err != nil {
-			return nil, fmt.Errorf("%s.policies: %w", name, inner(err))
+			return nil, fmt.Errorf("%s.policies: %w", name, Inner(err))
 		}
 		r.policies = append(r.policies, p)
 	}
@@ -75,7 +75,7 @@ func ParseRules(name string, w WrittenRules) (*RuleSet, error) {
 		if platform != DefaultPlatform {
 			whole, err := ParsePlatform(platform, "")
 			if err != nil {
-				return nil, fmt.Errorf("%s.platforms: %q is not known; write os/arch[/variant], or %s for requests that name none", name, clip(platform), DefaultPlatform)
+				return nil, fmt.Errorf("%s.platforms: %q is not known; write os/arch[/variant], or %s for requests that name none", name, Clip(platform), DefaultPlatform)
 			}
 			platform = whole
 		}
@@ -105,20 +105,20 @@ func (r *RuleSet) check(named reference.Named, p PullRequest) error {
 	_, digested := named.(reference.Digested)
 	switch {
 	case r.digest && !digested:
-		return Errorf(ErrForbidden, "%s: %s.require_digest asks for a digest; name it, as in NAME@sha256:…", clip(p.Image), r.name)
+		return Errorf(ErrForbidden, "%s: %s.require_digest asks for a digest; name it, as in NAME@sha256:…", Clip(p.Image), r.name)
 	case len(r.policies) > 0 && !slices.Contains(r.policies, p.Policy):
-		return Errorf(ErrForbidden, "%s: the policy %s is not in %s.policies, which has %s", clip(p.Image), p.Policy, r.name, listed(r.policies))
+		return Errorf(ErrForbidden, "%s: the policy %s is not in %s.policies, which has %s", Clip(p.Image), p.Policy, r.name, Listed(r.policies))
 	case len(r.platforms) > 0 && !slices.ContainsFunc(r.platforms, func(allowed string) bool {
 		if p.Platform == "" || allowed == DefaultPlatform {
 			return p.Platform == "" && allowed == DefaultPlatform
 		}
-		return matchPlatform(p.Platform, allowed)
+		return MatchPlatform(p.Platform, allowed)
 	}):
 		platform := "platform " + p.Platform
 		if p.Platform == "" {
 			platform = "engine's own platform, where none is named,"
 		}
-		return Errorf(ErrForbidden, "%s: the %s is not in %s.platforms, which has %s", clip(p.Image), platform, r.name, listed(r.platforms))
+		return Errorf(ErrForbidden, "%s: the %s is not in %s.platforms, which has %s", Clip(p.Image), platform, r.name, Listed(r.platforms))
 	}
 	return nil
 }
@@ -138,7 +138,7 @@ func (r *RuleSet) checkName(named reference.Named) error {
 	names := deniedNames(named)
 	for _, p := range r.deny {
 		if p.match(names, tag, digest) {
-			return Errorf(ErrForbidden, "%s: %s.deny forbids %s", clip(named.String()), r.name, p.written)
+			return Errorf(ErrForbidden, "%s: %s.deny forbids %s", Clip(named.String()), r.name, p.written)
 		}
 	}
 	if len(r.allow) == 0 {
@@ -154,11 +154,11 @@ func (r *RuleSet) checkName(named reference.Named) error {
 	for i, p := range r.allow {
 		words[i] = p.written
 	}
-	return Errorf(ErrForbidden, "%s: no pattern of %s.allow has it; there are %s", clip(named.String()), r.name, listed(words))
+	return Errorf(ErrForbidden, "%s: no pattern of %s.allow has it; there are %s", Clip(named.String()), r.name, Listed(words))
 }
 
-// listed names what a rule has, as far as a message takes it.
-func listed[T ~string](words []T) string {
+// Listed names what a rule has, as far as a message takes it.
+func Listed[T ~string](words []T) string {
 	const most = 10
 	all := make([]string, 0, most+1)
 	for i, w := range words {
@@ -255,7 +255,7 @@ func pathOf(named reference.Named, address string) string {
 // allowedNames are the names, without tag and digest, by which a pattern of allow
 // has a repository: in the canonical form, with or without the port 443.
 func allowedNames(named reference.Named) []string {
-	address := registryOf(named.String())
+	address := RegistryOf(named.String())
 	names := []string{address}
 	if host, port, _ := splitAddress(address); port == "" {
 		names = append(names, host+":443")
@@ -267,7 +267,7 @@ func allowedNames(named reference.Named) []string {
 // by every name of Docker EventLog, and where engines may go on to plain HTTP with
 // port 80 or without it.
 func deniedNames(named reference.Named) []string {
-	address := registryOf(named.String())
+	address := RegistryOf(named.String())
 	names := []string{address, strings.ToLower(reference.Domain(named))}
 	if address == Hub {
 		names = append(names, hubs...)

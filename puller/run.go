@@ -71,21 +71,21 @@ func (r RunRequest) withDefaults(o Options) (RunRequest, PullRequest, error) {
 		r.Network = "bridge"
 	case "none", "bridge":
 	default:
-		return r, pull, Errorf(ErrInvalidRequest, "network: %q is not taken; use none or bridge", clip(r.Network))
+		return r, pull, Errorf(ErrInvalidRequest, "network: %q is not taken; use none or bridge", Clip(r.Network))
 	}
 	if r.Pids == 0 {
 		r.Pids = defaultPids
 	}
 	switch {
 	case r.Workdir != "" && !path.IsAbs(r.Workdir):
-		err = Errorf(ErrInvalidRequest, "workdir: %q is not an absolute path", clip(r.Workdir))
+		err = Errorf(ErrInvalidRequest, "workdir: %q is not an absolute path", Clip(r.Workdir))
 	case len(r.Workdir) > maxPath:
 		err = Errorf(ErrInvalidRequest, "workdir: %d bytes long; it may have at most %d", len(r.Workdir), maxPath)
 	case slices.ContainsFunc(strings.Split(r.Workdir, "/"), func(name string) bool { return len(name) > maxName }):
 		err = Errorf(ErrInvalidRequest, "workdir: a name in it is longer than %d bytes", maxName)
 	case r.Memory < 0:
 		err = Errorf(ErrInvalidRequest, "memory: %d is below 0", r.Memory)
-	case !r.CPUs.valid():
+	case !r.CPUs.Valid():
 		err = errCPUs(fmt.Sprint(float64(r.CPUs)))
 	case r.Pids < 1 || r.Pids > maxPids:
 		err = Errorf(ErrInvalidRequest, "pids: %d is not between 1 and %d", r.Pids, maxPids)
@@ -101,7 +101,7 @@ func (r RunRequest) checkArguments() error {
 		total += len(s) + 1
 		switch {
 		case strings.Contains(s, "\x00"):
-			return Errorf(ErrInvalidRequest, "%s: %q has a NUL byte, which no program takes", field, clip(s))
+			return Errorf(ErrInvalidRequest, "%s: %q has a NUL byte, which no program takes", field, Clip(s))
 		case len(s) > maxArgument:
 			return Errorf(ErrInvalidRequest, "%s: one of %d bytes; one may have at most %d", field, len(s), maxArgument)
 		case total > maxArguments:
@@ -113,7 +113,7 @@ func (r RunRequest) checkArguments() error {
 		field  string
 		values []string
 	}{
-		{"cmd", r.Cmd}, {"entrypoint", r.Entrypoint}, {"env", r.environment()}, {"user", []string{r.User}}, {"workdir", []string{r.Workdir}},
+		{"cmd", r.Cmd}, {"entrypoint", r.Entrypoint}, {"env", r.Environment()}, {"user", []string{r.User}}, {"workdir", []string{r.Workdir}},
 	} {
 		for _, s := range list.values {
 			if err := check(list.field, s); err != nil {
@@ -123,14 +123,14 @@ func (r RunRequest) checkArguments() error {
 	}
 	for name := range r.Env {
 		if name == "" || strings.Contains(name, "=") {
-			return Errorf(ErrInvalidRequest, "env: %q is no name; it may not be empty, nor hold =", clip(name))
+			return Errorf(ErrInvalidRequest, "env: %q is no name; it may not be empty, nor hold =", Clip(name))
 		}
 	}
 	return nil
 }
 
-// environment returns env as programs get it, by name.
-func (r RunRequest) environment() []string {
+// Environment returns env as programs get it, by name.
+func (r RunRequest) Environment() []string {
 	var env []string
 	for name, value := range r.Env {
 		env = append(env, name+"="+value)
@@ -150,24 +150,24 @@ const (
 // and no image can give it to its containers.
 func containerName() string { return "towline-" + strings.ToLower(rand.Text()) }
 
-// owns reports whether a container was created for the run of a job. Its labels
+// Owns reports whether a container was created for the run of a job. Its labels
 // say so too, but a container may have them from its image, such as one that was
 // committed from a run's container. Only while a run of an older Towline, of which
 // no more is known, has not ended, they are enough.
-func (r *Run) owns(c ContainerState, job string, ended bool) bool {
+func (r *Run) Owns(c ContainerState, job string, ended bool) bool {
 	if r.Name == "" && r.Container == "" {
 		return !ended && c.Labels[labelJob] == job && c.Labels[labelInstance] != ""
 	}
 	return r.Container != "" && c.ID == r.Container || r.Name != "" && slices.Contains(c.Names, r.Name)
 }
 
-// asks returns what the engine is to create, of a proven image. Its labels
+// AsksRegistry returns what the engine is to create, of a proven image. Its labels
 // take the place of the image's own.
 func (r *run) asks(image Result, job, instance string) Container {
 	q := &r.request
 	return Container{
-		Name: r.name, Image: image.ImageID, Manifest: image.manifest, Platform: q.Platform, Cmd: q.Cmd, Entrypoint: q.Entrypoint, Env: q.environment(), Workdir: q.Workdir, User: q.User, TTY: q.TTY,
-		Network: q.Network, Memory: int64(q.Memory), NanoCPUs: q.CPUs.nano(), Pids: q.Pids,
+		Name: r.name, Image: image.ImageID, Manifest: image.Manifest, Platform: q.Platform, Cmd: q.Cmd, Entrypoint: q.Entrypoint, Env: q.Environment(), Workdir: q.Workdir, User: q.User, TTY: q.TTY,
+		Network: q.Network, Memory: int64(q.Memory), NanoCPUs: q.CPUs.Nano(), Pids: q.Pids,
 		Labels: map[string]string{labelJob: job, labelInstance: instance},
 	}
 }

@@ -30,7 +30,7 @@ type run struct {
 func (r *run) record() *Run {
 	kept := &Run{Request: r.request, Name: r.name, Container: r.container, Image: r.image, Exit: r.exit}
 	if r.ending != nil {
-		kept.Ending = jobError(r.ending)
+		kept.Ending = NewJobError(r.ending)
 	}
 	return kept
 }
@@ -148,7 +148,7 @@ func (p *Puller) createOnce(ctx context.Context, j *job, asked Container) (id st
 			return id, warnings, err
 		}
 		if wait == leastEngineWait {
-			p.tell(j, fmt.Sprintf("the engine did not say that it has created the container; waiting for it (%v)", inner(err)))
+			p.tell(j, fmt.Sprintf("the engine did not say that it has created the container; waiting for it (%v)", Inner(err)))
 		}
 		c, missing := p.awaitContainer(j)
 		if missing == nil {

@@ -34,7 +34,7 @@ func (p *Puller) seek(j *job) {
 	switch {
 	case j.orphan:
 		p.work.Go(func() { p.adopt(j) })
-	case j.wants || j.request.Policy.asks() || p.waits(j) || p.pulling(j):
+	case j.wants || j.request.Policy.AsksRegistry() || p.waits(j) || p.pulling(j):
 		p.attach(j)
 	default:
 		p.work.Go(func() { p.check(j) })
@@ -91,7 +91,7 @@ func (p *Puller) judge(j *job, image Image, err error) bool {
 		return true // the transfer waits for it
 	case err != nil && KindOf(err) != ErrNotFound:
 		p.finish(j, Result{}, err)
-	case j.request.Policy == PolicyNever || partsOf(j.view.Image).id != "":
+	case j.request.Policy == PolicyNever || ParseName(j.view.Image).ID != "":
 		p.finish(j, Result{}, errNotPresent(j.request, why))
 	default:
 		return true
@@ -103,7 +103,7 @@ func (p *Puller) judge(j *job, image Image, err error) bool {
 // says what speaks against the image that the engine has.
 func errNotPresent(r PullRequest, why error) error {
 	kind, words := ErrNotFound, "not present on the engine, and the policy is never to pull it"
-	if partsOf(r.Image).id != "" {
+	if ParseName(r.Image).ID != "" {
 		words = "it is an image ID, and the engine has no such image; no registry knows IDs, so name a reference to have it pulled"
 		if r.Policy != PolicyNever {
 			kind = ErrInvalidRequest
@@ -112,10 +112,10 @@ func errNotPresent(r PullRequest, why error) error {
 	switch {
 	case why == nil:
 		return Errorf(kind, "%s: %s", r.Image, words)
-	case partsOf(r.Image).id != "" && KindOf(why) == ErrPlatformMismatch:
-		return Errorf(ErrPlatformMismatch, "%s: %w", r.Image, inner(why))
+	case ParseName(r.Image).ID != "" && KindOf(why) == ErrPlatformMismatch:
+		return Errorf(ErrPlatformMismatch, "%s: %w", r.Image, Inner(why))
 	}
-	return Errorf(kind, "%s: %s: %w", r.Image, words, inner(why))
+	return Errorf(kind, "%s: %s: %w", r.Image, words, Inner(why))
 }
 
 func (p *Puller) inspect(ctx context.Context, j *job) (Image, error) {
@@ -125,7 +125,7 @@ func (p *Puller) inspect(ctx context.Context, j *job) (Image, error) {
 	case <-ctx.Done():
 		return Image{}, context.Cause(ctx)
 	}
-	image, err := p.engine.Inspect(ctx, inspectRef(j.key.image), j.key.platform)
+	image, err := p.engine.Inspect(ctx, EngineRef(j.key.image), j.key.platform)
 	if KindOf(err) == ErrEngineUnavailable {
 		p.silent.Store(time.Now().UnixNano())
 	} else {

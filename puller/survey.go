@@ -42,7 +42,7 @@ func (l look) mayFetch() bool {
 func (s *survey) look(ctx, asking context.Context, r PullRequest) (look, error) {
 	l := look{PlannedImage: PlannedImage{Image: r.Image, Platform: r.Platform, Policy: r.Policy, Status: StatusMissing}}
 	want := wanted{r.Image, r.Platform}
-	found, err := s.p.engine.Inspect(ctx, inspectRef(r.Image), r.Platform)
+	found, err := s.p.engine.Inspect(ctx, EngineRef(r.Image), r.Platform)
 	var why error
 	if err == nil {
 		why = s.p.absence(found, want)
@@ -52,12 +52,12 @@ func (s *survey) look(ctx, asking context.Context, r PullRequest) (look, error) 
 	case kind == ErrEngineUnavailable, kind == ErrTruncated, ctx.Err() != nil:
 		return l, err
 	case err != nil:
-		l.Status, l.Error = StatusUnknown, jobError(err)
+		l.Status, l.Error = StatusUnknown, NewJobError(err)
 		return l, nil
 	case why == nil:
 		l.Digest = s.p.resultOf(found, want).Digest
 		l.Status = StatusPresent
-		if !r.Policy.asks() {
+		if !r.Policy.AsksRegistry() {
 			return l, nil
 		}
 		digest, err := s.head(asking, r)
@@ -71,8 +71,8 @@ func (s *survey) look(ctx, asking context.Context, r PullRequest) (look, error) 
 		}
 		l.Status, l.Digest = StatusStale, digest
 	}
-	if r.Policy == PolicyNever || partsOf(r.Image).id != "" {
-		l.Error = jobError(errNotPresent(r, why))
+	if r.Policy == PolicyNever || ParseName(r.Image).ID != "" {
+		l.Error = NewJobError(errNotPresent(r, why))
 		return l, nil
 	}
 	m, err := s.manifest(asking, r)
@@ -81,8 +81,8 @@ func (s *survey) look(ctx, asking context.Context, r PullRequest) (look, error) 
 		return l, nil
 	}
 	l.Digest = m.Digest
-	if !matchPlatform(m.Platform, r.Platform) {
-		l.Error = jobError(Errorf(ErrPlatformMismatch, "%s: the registry has it for %s, not for %s", r.Image, m.Platform, r.Platform))
+	if !MatchPlatform(m.Platform, r.Platform) {
+		l.Error = NewJobError(Errorf(ErrPlatformMismatch, "%s: the registry has it for %s, not for %s", r.Image, m.Platform, r.Platform))
 		return l, nil
 	}
 	l.manifest = &m
@@ -97,7 +97,7 @@ func (s *survey) errorOf(err error) *JobError {
 	if errors.Is(err, errNoRegistry) {
 		return nil
 	}
-	return jobError(err)
+	return NewJobError(err)
 }
 
 func (s *survey) head(ctx context.Context, r PullRequest) (digest string, err error) {
@@ -122,12 +122,12 @@ func (s *survey) manifest(ctx context.Context, r PullRequest) (m Manifest, err e
 // ask makes a call of an image's registry, unless that has shown often enough
 // that it does not answer: a call may take long to fail.
 func (s *survey) ask(image string, call func() error) error {
-	registry := registryOf(image)
+	registry := RegistryOf(image)
 	s.mu.Lock()
 	before := s.failed[registry]
 	s.mu.Unlock()
 	if before.n >= patience {
-		return &Error{Op: "ask the registry for", Ref: image, Kind: ErrRegistryUnavailable, Err: fmt.Errorf("it was not asked, since it did not answer for other images: %w", inner(before.last))}
+		return &Error{Op: "ask the registry for", Ref: image, Kind: ErrRegistryUnavailable, Err: fmt.Errorf("it was not asked, since it did not answer for other images: %w", Inner(before.last))}
 	}
 	err := call()
 	s.mu.Lock()

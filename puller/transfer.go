@@ -70,7 +70,7 @@ func (p *Puller) attach(j *job) {
 	if t == nil {
 		t = p.newTransfer(j)
 	}
-	t.rank = max(t.rank, j.request.Priority.rank())
+	t.rank = max(t.rank, j.request.Priority.Rank())
 	t.batched = t.batched && j.parent != nil
 	if !slices.Contains(t.callers, j.caller) {
 		t.callers = append(t.callers, j.caller)
@@ -108,7 +108,7 @@ func (p *Puller) attach(j *job) {
 func (p *Puller) newTransfer(j *job) *transfer {
 	t := &transfer{
 		p: p, key: j.key, credentials: j.request.Credentials, state: StateQueued, turn: j.turn,
-		callers: []string{j.caller}, batched: j.parent != nil, rank: j.request.Priority.rank(),
+		callers: []string{j.caller}, batched: j.parent != nil, rank: j.request.Priority.Rank(),
 	}
 	p.transfers[j.key] = t
 	t.waiter, t.until = p.queue.join(t.place(), func() { p.work.Go(t.run) }, t.cooling)
@@ -308,7 +308,7 @@ func (t *transfer) enter(phase Phase) {
 // post tells what became of a layer.
 func (t *transfer) post(l pullstream.Layer, totals pullstream.Totals) {
 	t.totals.Store(&totals)
-	t.board.Set(l.ID, layerFrame(l, &totals))
+	t.board.Set(l.ID, LayerFrame(l, &totals))
 	t.feed.put(t.key, l)
 }
 

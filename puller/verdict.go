@@ -24,7 +24,7 @@ func (p *Puller) absence(i Image, w wanted) error {
 // has reports whether an image is what the repository has under a digest.
 func (p *Puller) has(i Image, w wanted, digest string) bool {
 	known, _ := p.proofs.get(i.ID, w)
-	return digest != "" && (known == digest || i.stands(partsOf(w.image).name, digest))
+	return digest != "" && (known == digest || i.HasDigest(ParseName(w.image).Repository, digest))
 }
 
 // verdict is the one place that says what an image must show to be what is wanted:
@@ -32,27 +32,27 @@ func (p *Puller) has(i Image, w wanted, digest string) bool {
 // stream told, nil where there was no pull. The error is nil if the image is proven;
 // with open, the engine shows too little, and confirm can prove it.
 func (p *Puller) verdict(i Image, w wanted, end *ending) (open bool, err error) {
-	at, announced := partsOf(w.image), ""
+	at, announced := ParseName(w.image), ""
 	if end != nil {
 		announced = end.digest
 	}
 	switch {
 	case i.ID == "":
 		return false, Errorf(ErrInternal, "the engine's answer has no image ID")
-	case at.id != "" && i.ID != at.id && !slices.Contains(i.allDigests(), at.id):
-		return false, Errorf(ErrNotFound, "the engine shows the image %s instead of %s", clip(i.ID), at.id)
-	case at.digest != "" && !i.stands(at.name, at.digest):
-		if others := i.digests(at.name); len(others) > 0 {
-			return false, Errorf(ErrCorrupt, "the engine has %s under the digest %s, not under %s", at.name, listed(others), at.digest)
+	case at.ID != "" && i.ID != at.ID && !slices.Contains(i.AllDigests(), at.ID):
+		return false, Errorf(ErrNotFound, "the engine shows the image %s instead of %s", Clip(i.ID), at.ID)
+	case at.Digest != "" && !i.HasDigest(at.Repository, at.Digest):
+		if others := i.Digests(at.Repository); len(others) > 0 {
+			return false, Errorf(ErrCorrupt, "the engine has %s under the digest %s, not under %s", at.Repository, Listed(others), at.Digest)
 		}
-		return false, Errorf(ErrNotFound, "the engine has the digest %s only under other names than %s", at.digest, at.name)
-	case at.digest != "" && announced != "" && announced != at.digest:
-		return false, Errorf(ErrCorrupt, "the engine announced the digest %s, not %s, which was asked for", announced, at.digest)
-	case at.id == "" && at.digest == "" && !slices.ContainsFunc(i.RepoTags, func(t string) bool { n := partsOf(t); return n.name == at.name && n.tag == at.tag }):
+		return false, Errorf(ErrNotFound, "the engine has the digest %s only under other names than %s", at.Digest, at.Repository)
+	case at.Digest != "" && announced != "" && announced != at.Digest:
+		return false, Errorf(ErrCorrupt, "the engine announced the digest %s, not %s, which was asked for", announced, at.Digest)
+	case at.ID == "" && at.Digest == "" && !slices.ContainsFunc(i.RepoTags, func(t string) bool { n := ParseName(t); return n.Repository == at.Repository && n.Tag == at.Tag }):
 		return false, Errorf(ErrNotFound, "the image that the engine shows does not have the name %s", w.image)
 	}
-	if !matchPlatform(i.Platform, w.platform) {
-		may := i.Content == ContentWhole && mayMatchPlatform(i.Platform, w.platform) || i.Content == ContentUnknown && end != nil
+	if !MatchPlatform(i.Platform, w.platform) {
+		may := i.Content == ContentWhole && MayMatchPlatform(i.Platform, w.platform) || i.Content == ContentUnknown && end != nil
 		if _, seen := p.proofs.get(i.ID, w); !may || !seen {
 			return may, Errorf(ErrPlatformMismatch, "the engine has it for %s, not %s", told(i.Platform), w.platform)
 		}
@@ -70,10 +70,10 @@ func (p *Puller) verdict(i Image, w wanted, end *ending) (open bool, err error) 
 	}
 	// A graph driver leaves the digest of an index with the platform that was pulled
 	// first, and shows it with no other one.
-	if others := i.digests(at.name); len(others) > 0 {
-		return true, Errorf(ErrCorrupt, "the engine announced the digest %s, but the image that is there has %s", announced, listed(others))
+	if others := i.Digests(at.Repository); len(others) > 0 {
+		return true, Errorf(ErrCorrupt, "the engine announced the digest %s, but the image that is there has %s", announced, Listed(others))
 	}
-	return true, Errorf(ErrTruncated, "the engine announced the digest %s, but shows the image that is there without a digest of %s: it is unproven", announced, at.name)
+	return true, Errorf(ErrTruncated, "the engine announced the digest %s, but shows the image that is there without a digest of %s: it is unproven", announced, at.Repository)
 }
 
 // confirm asks the registry what it has for the platform, under the digest that was
@@ -89,12 +89,12 @@ func (p *Puller) confirm(ctx context.Context, i Image, w wanted, announced strin
 		if KindOf(err).Retryable() || ctx.Err() != nil {
 			kind = KindOf(err)
 		}
-		return "", &Error{Kind: kind, RetryAfter: retryAfterOf(err), Err: fmt.Errorf("%w; the registry could not be asked which image that is: %w", doubt, err)}
+		return "", &Error{Kind: kind, RetryAfter: RetryAfterOf(err), Err: fmt.Errorf("%w; the registry could not be asked which image that is: %w", doubt, err)}
 	}
 	same := i.ID == m.Config || i.ID == m.Image || i.Manifest != "" && i.Manifest == m.Image ||
 		i.ID == m.Digest && (i.Content == ContentUnknown || slices.Equal(i.DiffIDs, m.DiffIDs))
 	switch {
-	case !matchPlatform(m.Platform, w.platform):
+	case !MatchPlatform(m.Platform, w.platform):
 		return "", Errorf(ErrPlatformMismatch, "%w; the registry has it for %s", doubt, told(m.Platform))
 	case !same && KindOf(doubt) == ErrPlatformMismatch:
 		return "", Errorf(ErrPlatformMismatch, "%w; the registry has another image for it", doubt)
@@ -109,7 +109,7 @@ func (p *Puller) confirm(ctx context.Context, i Image, w wanted, announced strin
 func (p *Puller) manifestOf(ctx context.Context, i Image, w wanted, announced string, c Credentials) (Manifest, error) {
 	r := PullRequest{Image: w.image, Platform: w.platform, Credentials: c}
 	if announced != "" {
-		r.Image = partsOf(w.image).name + "@" + announced
+		r.Image = ParseName(w.image).Repository + "@" + announced
 	}
 	return p.manifest(ctx, r, i.Platform, i.OSVersion, false)
 }
@@ -119,5 +119,5 @@ func told(platform string) string {
 	if strings.Trim(platform, "/") == "" {
 		return "a platform that it does not tell"
 	}
-	return clip(platform)
+	return Clip(platform)
 }

@@ -25,7 +25,7 @@ func (p *Puller) Watch(id string, since *uint64) ([]stream.Frame, *stream.Subscr
 		if r.Run != nil {
 			p.play(topic, &r)
 		}
-		topic.End(r.frames()...)
+		topic.End(r.Frames()...)
 	}
 	if since != nil && *since <= p.seq.Last() {
 		frames, sub := topic.Resume(*since)
@@ -33,7 +33,7 @@ func (p *Puller) Watch(id string, since *uint64) ([]stream.Frame, *stream.Subscr
 	}
 	frames, sub := topic.Subscribe()
 	if since != nil {
-		frames = append([]stream.Frame{behindFrame(id, *since)}, frames...)
+		frames = append([]stream.Frame{BehindFrame(id, *since)}, frames...)
 	}
 	return frames, sub, nil
 }
@@ -63,14 +63,14 @@ func (p *Puller) WatchAll(kind, image string, since *uint64) ([]stream.Frame, *s
 	match := func(a *stream.About) bool {
 		return (f.Kind == "" || a.Kind == string(f.Kind)) && (f.Image == "" || a.Image == f.Image)
 	}
-	missed := func() stream.Frame { return missedFrame("") }
+	missed := func() stream.Frame { return MissedFrame("") }
 	var frames []stream.Frame
 	if since != nil {
 		layers, l, err := p.hub.Resume(match, missed, *since)
 		if err == nil {
 			return layers, l, nil
 		}
-		frames = append(frames, behindFrame("", *since))
+		frames = append(frames, BehindFrame("", *since))
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -111,32 +111,32 @@ func (p *Puller) recall(floor uint64, unended []Record) {
 	for _, r := range append(ended, unended...) {
 		p.proofs.learn(r.Job)
 		a := &stream.About{Job: r.Job.ID, Kind: string(r.Job.Kind), Image: r.Job.Image}
-		for _, f := range r.frames() {
+		for _, f := range r.Frames() {
 			frames, about = append(frames, f), append(about, a)
 		}
 	}
 	p.hub.Restore(floor, frames, about)
 }
 
-// missedFrame is told in the place of output that is not there for a reader.
-func missedFrame(id string) stream.Frame {
-	return noticeEvent(0, id, "some of the output is not kept any more: more has come since than is kept", 0).frame()
+// MissedFrame is told in the place of output that is not there for a reader.
+func MissedFrame(id string) stream.Frame {
+	return NoticeEvent(0, id, "some of the output is not kept any more: more has come since than is kept", 0).Frame()
 }
 
-// behindFrame is told before the present state to a reader whose place is not
+// BehindFrame is told before the present state to a reader whose place is not
 // kept.
-func behindFrame(id string, since uint64) stream.Frame {
-	return noticeEvent(0, id, fmt.Sprintf("what followed event %d is not kept any more; this is the present state", since), 0).frame()
+func BehindFrame(id string, since uint64) stream.Frame {
+	return NoticeEvent(0, id, fmt.Sprintf("what followed event %d is not kept any more; this is the present state", since), 0).Frame()
 }
 
 // HeartbeatFrame returns what a reader of the job is told while nothing
 // happens, so that nothing on the way takes the connection for dead. Readers of
 // all jobs are told it of none.
 func HeartbeatFrame(id string) stream.Frame {
-	return Event{Time: time.Now().UTC(), Type: "heartbeat", Job: id}.frame()
+	return Event{Time: time.Now().UTC(), Type: "heartbeat", Job: id}.Frame()
 }
 
 // ShutdownFrame returns what readers of all jobs are told last.
 func ShutdownFrame() stream.Frame {
-	return noticeEvent(0, "", "towline is shutting down; the jobs go on when it is back", 0).frame()
+	return NoticeEvent(0, "", "towline is shutting down; the jobs go on when it is back", 0).Frame()
 }
