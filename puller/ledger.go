@@ -41,7 +41,6 @@ type ledger struct {
 	expected   int         // entries that were in the last Save or have come since
 	until      time.Time   // how long so many are waited for
 	reserved   uint64      // numbers up to this are set aside
-	lost       bool        // the store has lost all, and not been given it again
 	ended      int         // jobs that ended since the store was pruned
 	endedBytes int64       // the same, as retire counts
 }

@@ -378,66 +378,48 @@ func TestCloseDoesNotWaitForeverForAStoreThatHangs(t *testing.T) {
 	})
 }
 
-func TestAStoreThatLosesAllIsGivenWhatLives(t *testing.T) {
-	for name, lose := range map[string]func(y *yard){
-		"with a job that comes": func(y *yard) { y.store.Lose() },
-		"and fails then": func(y *yard) {
-			y.store.Lose()
-			first := true
-			y.store.OnSave(func([]puller.Record) {
-				if !first {
-					y.store.Fail(errFull)
-				}
-				first = false
-			})
-			y.Pull(puller.PullRequest{Image: "registry.test/refused:v1"})
-			y.store.OnSave(nil)
-			y.store.Fail(nil)
-			<-time.After(2 * time.Second)
-		},
-		"at the end": func(y *yard) { y.store.Lose(); y.restart() },
-		"with the last of all": func(y *yard) {
-			y.store.OnSave(func(records []puller.Record) {
-				if len(records) == 0 {
-					y.store.Lose()
-				}
-			})
-			y.close()
-			y.store.OnSave(nil)
-			y.open()
-		},
-		"at the start":     func(y *yard) { y.close(); y.store.Lose(); y.open() },
-		"after the crash":  func(y *yard) { y.crash(); y.store.Lose() },
-		"twice":            func(y *yard) { y.store.Lose(); y.submitted("registry.test/one:v1"); y.store.Lose() },
-		"while it is idle": func(y *yard) { y.store.Lose(); <-time.After(time.Minute) },
+func TestADamagedStoreRefusesNewJobs(t *testing.T) {
+	for name, next := range map[string]func(y *yard){
+		"until a restart": func(y *yard) { y.close(); y.store = y.store.Reopen(); y.open() },
+		"until a crash":   (*yard).crash,
 	} {
 		t.Run(name, func(t *testing.T) {
 			inYardWith(t, single, nil, func(y *yard) {
 				y.engine.Tag(other, y.serve(other))
 				old := y.submitted(other)
-				for range 150 {
-					y.submitted(other)
-				}
-				y.hold(good)
-				jobs := []puller.Job{y.always(good), y.always("registry.test/queued:v1"), y.always(other)}
-				y.is(jobs[0], puller.StateActive, puller.PhasePulling)
-				lose(y)
-				j := y.submitted(other)
-				if _, err := y.Job(old.ID); puller.KindOf(err) != puller.ErrNotFound {
-					y.Errorf("what had ended long ago is %v", err)
-				}
-				y.crash()
-				y.crash()
-				if v := y.came(j, puller.SourcePresent); v.ID != j.ID {
-					y.Errorf("it is %+v", v)
-				}
-				y.serve("registry.test/queued:v1") // first: it may be next as soon as good is served
-				y.serve(good)
-				y.crash()
-				for _, j := range jobs {
-					if v := y.end(j); v.State != puller.StateSucceeded {
-						y.Errorf("%s ended as %s: %+v", v.Image, v.State, v.Error)
+				release := y.hold(good)
+				running := y.always(good)
+				y.is(running, puller.StateActive, puller.PhasePulling)
+				<-time.After(time.Second)
+				y.store.Damage()
+				for range 3 {
+					if j, err := y.Pull(puller.PullRequest{Image: other}); puller.KindOf(err) != puller.ErrOverloaded || !strings.Contains(err.Error(), "damaged") {
+						y.Errorf("a new job: %+v, %v", j, err)
 					}
+					if err := y.Ready(); puller.KindOf(err) != puller.ErrOverloaded || !strings.Contains(err.Error(), "damaged") {
+						y.Errorf("it is ready but for %v", err)
+					}
+					<-time.After(time.Minute)
+				}
+				if log := y.log.String(); !strings.Contains(log, "level=error") || !strings.Contains(log, "damaged") {
+					y.Errorf("the log does not tell of it: %s", log)
+				}
+				release()
+				y.came(running, puller.SourcePulled) // told, though it can't be written
+				events := y.events(running)
+				next(y)
+				for _, j := range []puller.Job{old, running} {
+					if _, err := y.Job(j.ID); puller.KindOf(err) != puller.ErrNotFound {
+						y.Errorf("the new store has a job of the damaged one, %v", err)
+					}
+				}
+				if err := y.Ready(); err != nil {
+					y.Error(err)
+				}
+				j := y.always(good)
+				y.came(j, puller.SourceUpToDate)
+				if first := y.events(j)[0].Seq; first <= events[len(events)-1].Seq {
+					y.Errorf("the numbers go on from %d", first)
 				}
 			})
 		})

@@ -27,13 +27,7 @@ func TestAnImageThatShowsNoDigestIsGivenToWhoseItIs(t *testing.T) {
 			y.down(func() { y.store.Prune(time.Now().Add(time.Hour), 0, 0) })
 			y.restart()
 		},
-		"where the store was lost": func(y *yard) {
-			y.down(func() {
-				y.store.Lose()
-				y.store.Save(1<<30, nil)
-			})
-			y.restart()
-		},
+		"where the store was damaged": func(y *yard) { y.store.Damage(); y.crash() },
 	} {
 		t.Run(how, func(t *testing.T) {
 			image := enginetest.NewImage(good, 1)

@@ -41,7 +41,6 @@ func (p *Puller) restore() error {
 	}
 	p.enlist(jobs)
 	p.mu.Unlock()
-	// The jobs are known by now, so that a store that loses them is given them.
 	// Without numbers set aside nothing can begin: the next start would give the
 	// same ones again.
 	fault := p.save(nil)

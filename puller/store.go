@@ -1,9 +1,6 @@
 package puller
 
-import (
-	"errors"
-	"time"
-)
+import "time"
 
 // A Store keeps jobs over a restart. Save and Prune are called by one
 // goroutine at a time; the other methods may be called from anywhere, also
@@ -15,8 +12,8 @@ type Store interface {
 	Load() (seq uint64, unended []Record, err error)
 
 	// Instance returns the random ID of the store, which tells this daemon from
-	// others. It is kept by the first Save that succeeds, and stays the same until
-	// Close even where the store is begun anew.
+	// others. The first Save that succeeds keeps it. A store that is begun anew
+	// has another one.
 	Instance() string
 
 	// Private returns the IDs of the images that KeepPrivate was called with: at
@@ -31,8 +28,8 @@ type Store interface {
 	// Save keeps the records, each in the place of the one with its ID, and
 	// seq. All of it is on disk when Save returns nil, and none of it after an
 	// error. Without records it also finds out whether there is room for new
-	// ones. After ErrStoreLost it holds nothing at all: the caller saves what
-	// it knows once more.
+	// ones. Once the store is found to be damaged, every Save fails until Close.
+	// The next start sets a damaged store aside and begins a new one.
 	Save(seq uint64, records []Record) error
 
 	// Record returns the record of a job, or ErrNotFound.
@@ -65,10 +62,6 @@ type Store interface {
 
 // MaxPrivate is how many IDs of images a Store keeps for KeepPrivate.
 const MaxPrivate = 50_000
-
-// ErrStoreLost is what Save returns when the store was found to be damaged and
-// has begun anew, without anything in it.
-var ErrStoreLost = errors.New("the store was damaged; it was set aside and begun anew")
 
 // Record is a job as it is kept: what its readers were told, and what a
 // restart needs to go on with it. It holds no credentials.

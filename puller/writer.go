@@ -2,9 +2,7 @@ package puller
 
 import (
 	"cmp"
-	"errors"
 	"math"
-	"slices"
 	"time"
 )
 
@@ -166,46 +164,13 @@ func (p *Puller) save(records []Record) error {
 	return p.saveTo(reserved, records)
 }
 
-// saveTo writes records and the number, and all that lives for as long as the
-// store has lost it.
+// saveTo writes records and the number up to which numbers are set aside.
 func (p *Puller) saveTo(seq uint64, records []Record) error {
-	l := &p.ledger
-	for tries := 1; ; tries++ {
-		all := records
-		if l.lost {
-			all = p.andAllElse(records)
-		}
-		err := p.store.Save(seq, all)
-		if err == nil {
-			l.reserved, l.lost = seq, false
-			return nil
-		}
-		if !errors.Is(err, ErrStoreLost) {
-			return err
-		}
-		l.lost = true
-		if tries == 2 {
-			return err
-		}
-		p.log.WithError(err).Error("the jobs that have not ended are saved anew; those that ended long ago are not known any more")
+	err := p.store.Save(seq, records)
+	if err == nil {
+		p.ledger.reserved = seq
 	}
-}
-
-// andAllElse adds to the records those of all other jobs in memory.
-func (p *Puller) andAllElse(records []Record) []Record {
-	all := slices.Clone(records)
-	there := make(map[string]bool, len(records))
-	for i := range records {
-		there[records[i].Job.ID] = true
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, j := range p.order {
-		if !there[j.view.ID] {
-			all = append(all, j.record())
-		}
-	}
-	return all
+	return err
 }
 
 // logFault tells of the store when it begins to fail, and when it is well.

@@ -67,8 +67,11 @@ func (s *Store) fault(op string, err error) error {
 		return &puller.Error{Op: op, Kind: known.Kind, Err: known.Err}
 	}
 	kind := puller.ErrInternal
-	if isFull(err) {
+	switch {
+	case isFull(err):
 		kind = puller.ErrNoSpace
+	case isDamage(err):
+		err = fmt.Errorf("%w; restart towline: its start sets a damaged %s aside and begins a new one", err, fileName)
 	}
 	return &puller.Error{Op: op, Kind: kind, Err: fmt.Errorf("state_dir %s: %w", s.dir, advise(err))}
 }
@@ -86,14 +89,6 @@ func advise(err error) error {
 		return fmt.Errorf("another process has %s open; end that one", fileName)
 	}
 	return err
-}
-
-// lose sets the file aside and begins anew, for Save.
-func (s *Store) lose(damage error) error {
-	if err := s.begin(damage); err != nil {
-		return s.fault("begin a new store after damage", err)
-	}
-	return puller.ErrStoreLost
 }
 
 // begin begins a new file. One that is there is set aside. On an error there

@@ -35,17 +35,14 @@ func (s *Store) Save(seq uint64, records []puller.Record) error {
 		return s.fault(op, err)
 	}
 	switch {
-	case s.blank && !isDamage(s.damage):
-		if err := s.begin(nil); err != nil {
+	case s.blank:
+		if err := s.begin(s.damage); err != nil {
 			return s.fault(op, err)
 		}
-	case s.db == nil && !isDamage(s.damage):
+	case s.db == nil:
 		s.reopen()
 	}
 	if s.db == nil {
-		if isDamage(s.damage) {
-			return s.lose(s.damage)
-		}
 		return s.fault(op, s.damage)
 	}
 	unended := s.unended
@@ -73,8 +70,6 @@ func (s *Store) Save(seq uint64, records []puller.Record) error {
 		return nil
 	case errors.Is(err, bolterrors.ErrInvalidMapping):
 		s.reopen() // there was no memory to map it; there may be some by now
-	case isDamage(err):
-		return s.lose(err)
 	}
 	return s.fault(op, err)
 }

@@ -144,33 +144,38 @@ func readable(t *testing.T, what string, s puller.Store, others map[string]pulle
 	return errs
 }
 
-// usable changes the store until it has been begun anew, or all works.
-func usable(t *testing.T, what string, s puller.Store) {
+// usable changes the store in every way. Either all of it works, or a change
+// finds damage: then no Save works from there on.
+func usable(t *testing.T, what string, s puller.Store) (works bool) {
 	t.Helper()
+	damaged := false
 	check := func(err error) {
 		t.Helper()
-		if err != nil && err != puller.ErrStoreLost && puller.KindOf(err) != puller.ErrInternal {
+		switch {
+		case err == nil && damaged:
+			t.Errorf("%s: a change works after damage was found", what)
+		case err != nil && (puller.KindOf(err) != puller.ErrInternal || !strings.Contains(err.Error(), "restart towline")):
 			t.Errorf("%s: a change gives %v", what, err)
+		case err != nil:
+			damaged = true
 		}
 	}
-	others := make(map[string]puller.Record)
 	for n := range 5 { // beside and over those that are there
 		r := ended(n * 25)
 		r.Job.Attempt = 9
-		others[r.Job.ID] = r
-		err := s.Save(uint64(1000+n), []puller.Record{r, storetest.NewRecord(300 + n)})
-		check(err)
-		if err != nil && err != puller.ErrStoreLost {
-			t.Errorf("%s: a Save fails: %v", what, err)
+		check(s.Save(uint64(1000+n), []puller.Record{r, storetest.NewRecord(300 + n)}))
+	}
+	for _, prune := range []func() (int, error){
+		func() (int, error) { return s.Prune(ended(20).Job.FinishedAt, 30, math.MaxInt64) },
+		func() (int, error) { return s.Prune(began, 0, 0) },
+	} {
+		if _, err := prune(); err != nil && puller.KindOf(err) != puller.ErrInternal {
+			t.Errorf("%s: a prune gives %v", what, err)
 		}
 	}
-	_, err := s.Prune(ended(20).Job.FinishedAt, 30, math.MaxInt64)
-	check(err)
-	_, err = s.Prune(began, 0, 0)
-	check(err)
-	if err := s.Save(2000, []puller.Record{storetest.NewRecord(500)}); err == puller.ErrStoreLost {
-		err = s.Save(2000, []puller.Record{storetest.NewRecord(500)})
-		check(err)
+	check(s.Save(2000, []puller.Record{storetest.NewRecord(500)}))
+	if damaged {
+		return false
 	}
 	if got, err := s.Record(storetest.RecordID(500)); err != nil || !reflect.DeepEqual(got, storetest.NewRecord(500)) {
 		t.Errorf("%s: in the end a record is %+v, %v", what, got, err)
@@ -178,4 +183,5 @@ func usable(t *testing.T, what string, s puller.Store) {
 	if seq, _, err := s.Load(); seq != 2000 || err != nil {
 		t.Errorf("%s: in the end the seq is %d, %v", what, seq, err)
 	}
+	return true
 }

@@ -25,7 +25,7 @@ type Store struct {
 
 	saves  int
 	err    error
-	lose   bool
+	damage bool
 	full   bool
 	onSave func([]puller.Record)
 
@@ -53,10 +53,15 @@ func New() *Store {
 }
 
 // Reopen returns a store with what this one has kept until now, as the next
-// start finds it. Neither changes the other.
+// start finds it: after Damage a new one. Neither changes the other.
 func (s *Store) Reopen() *Store {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.damage {
+		anew := New()
+		anew.seq, anew.partial = uint64(time.Now().UnixMicro()), true
+		return anew
+	}
 	return &Store{seq: s.seq, records: maps.Clone(s.records), keys: maps.Clone(s.keys), instance: s.instance, private: maps.Clone(s.private), partial: s.partial}
 }
 
@@ -82,6 +87,8 @@ func (s *Store) KeepPrivate(image string) error {
 		return errClosed
 	case s.err != nil:
 		return s.err
+	case s.damage:
+		return errDamaged
 	case len(s.private) >= puller.MaxPrivate && !s.private[image]:
 		s.partial = true
 	default:
@@ -105,11 +112,12 @@ func (s *Store) Full(is bool) {
 	s.full = is
 }
 
-// Lose makes the next Save that does not fail find the store damaged.
-func (s *Store) Lose() {
+// Damage makes every Save fail from now on, as that of a store that was damaged
+// while it was in use.
+func (s *Store) Damage() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.lose = true
+	s.damage = true
 }
 
 // OnSave has a function called with the records of each Save, before anything
@@ -127,7 +135,10 @@ func (s *Store) Saves() int {
 	return s.saves
 }
 
-var errClosed = puller.Errorf(puller.ErrInternal, "the store is closed")
+var (
+	errClosed  = puller.Errorf(puller.ErrInternal, "the store is closed")
+	errDamaged = puller.Errorf(puller.ErrInternal, "the store is damaged")
+)
 
 // Save implements puller.Store.
 func (s *Store) Save(seq uint64, records []puller.Record) error {
@@ -147,12 +158,8 @@ func (s *Store) Save(seq uint64, records []puller.Record) error {
 		return s.err
 	case s.full && len(records) == 0:
 		return puller.Errorf(puller.ErrNoSpace, "no space left on device")
-	case s.lose:
-		s.lose, s.seq, s.partial = false, 0, true
-		clear(s.private)
-		clear(s.records)
-		clear(s.keys)
-		return puller.ErrStoreLost
+	case s.damage:
+		return errDamaged
 	}
 	bodies := make([][]byte, len(records))
 	for i, r := range records {

@@ -40,22 +40,28 @@ func TestTheStoreInMemoryFailsWhenItIsTold(t *testing.T) {
 	if err := s.Save(2, []puller.Record{r}); err != nil {
 		t.Error(err)
 	}
-	s.Lose()
-	if err := s.Save(3, nil); err != puller.ErrStoreLost {
-		t.Errorf("a Save that is to lose all: %v", err)
-	}
-	if seq, unended, err := s.Load(); seq != 0 || len(unended) != 0 || err != nil {
-		t.Errorf("what was lost is there: %d, %+v, %v", seq, unended, err)
-	}
-	if err := s.Save(4, []puller.Record{r}); err != nil || s.Saves() != 4 {
-		t.Errorf("after it: %d Saves, %v", s.Saves(), err)
-	}
 	next := s.Reopen()
+	s.Damage()
+	for range 2 {
+		if err := s.Save(3, []puller.Record{r}); puller.KindOf(err) != puller.ErrInternal {
+			t.Errorf("a Save of a damaged store: %v", err)
+		}
+	}
+	if s.Saves() != 4 {
+		t.Errorf("%d Saves were counted", s.Saves())
+	}
+	anew := s.Reopen()
 	s.Close()
 	if err := s.Save(5, nil); err == nil {
 		t.Error("a closed store saves")
 	}
-	if seq, _, err := next.Load(); seq != 4 || err != nil {
-		t.Errorf("the next start finds seq %d, %v", seq, err)
+	if seq, unended, err := next.Load(); seq != 2 || len(unended) != 1 || err != nil {
+		t.Errorf("the next start finds seq %d, %d records, %v", seq, len(unended), err)
+	}
+	if seq, unended, err := anew.Load(); seq <= 2 || len(unended) != 0 || err != nil {
+		t.Errorf("the start after damage finds seq %d, %d records, %v", seq, len(unended), err)
+	}
+	if _, whole, err := anew.Private(); whole || err != nil {
+		t.Errorf("the start after damage knows all private images, %v", err)
 	}
 }
