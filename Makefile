@@ -3,8 +3,10 @@
 CACHE       := $(CURDIR)/.cache
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS     := -s -w -X main.version=$(VERSION)
-STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.8.0
+# The tools have a module of their own: in go.mod they would raise the versions of
+# what Towline itself is built from, and add 500 lines to go.sum.
+TOOL        := go tool -modfile=$(CURDIR)/.ci/tools/go.mod
+SOURCES     := cmd api configs puller stream integration
 FUZZTIME    ?= 30s
 COUNT       ?= 20
 KILLS       ?= 300
@@ -17,16 +19,13 @@ help: ## list the targets
 build: ## the binary, as bin/towline
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/towline ./cmd/towline
 
-test: vet lint unit integration ## all tests; REQUIRE_ENGINE=1 fails where no engine can be had
+test: lint unit integration ## all tests; REQUIRE_ENGINE=1 fails where no engine can be had
 
-vet:
-	@test -z "$$(gofmt -l cmd api configs puller stream integration)" || { gofmt -d cmd api configs puller stream integration; exit 1; }
-	go vet ./...
-	cd integration && go vet ./...
-
-lint:
-	go run $(STATICCHECK) ./...
-	cd integration && go run $(STATICCHECK) ./...
+lint: ## gofmt, and golangci-lint with what .golangci.yml has: vet, staticcheck, and who may import what
+	@test -z "$$(gofmt -l $(SOURCES))" || { gofmt -d $(SOURCES); exit 1; }
+	$(TOOL) golangci-lint run ./...
+	cd integration && $(TOOL) golangci-lint run ./...
+	.ci/depguard_test.sh "$$($(TOOL) -n golangci-lint)"
 
 unit:
 	go test -race ./...
@@ -63,7 +62,7 @@ fuzz: ## every fuzz target for FUZZTIME
 # not reached from everywhere; GOVULNDB names another.
 check: ## known faults in what is built in, where their database can be reached
 	@for dir in . integration; do \
-	  out=$$(cd $$dir && go run $(GOVULNCHECK) ./... 2>&1) && { echo "$$out"; continue; }; \
+	  out=$$(cd $$dir && $(TOOL) govulncheck ./... 2>&1) && { echo "$$out"; continue; }; \
 	  echo "$$out"; \
 	  if echo "$$out" | grep -q 'fetching vulnerabilities'; then \
 	    echo "check: NOTHING WAS CHECKED: the database of known faults can't be reached from here"; exit 0; \

@@ -263,7 +263,7 @@ func (r *Registry) Stop() {
 	r.server.Close()
 	<-r.served
 	r.active.Lock()
-	r.active.Unlock() //lint:ignore SA2001 taken only to wait for the readers
+	r.active.Unlock() //nolint:staticcheck // taken only to wait for the readers
 	r.server = nil
 }
 

@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# Proves that .golangci.yml refuses the imports that it must refuse, and allows those
+# that it must allow: it lints modules of the same name that have nothing but imports.
+# usage: depguard_test.sh GOLANGCI-LINT
+set -euo pipefail
+
+lint=$1
+ours=github.com/towline/towline
+sdk=github.com/docker/docker
+config=$(cd "$(dirname "$0")/.." && pwd)/.golangci.yml
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+
+# check reads lines of PACKAGE and IMPORT, and prints those that depguard refuses. The
+# module has a package for each of the two; the Docker SDK is an empty module here.
+check() {
+  local n=0 package import out
+  mkdir "$dir/$1" "$dir/$1/sdk" "$dir/$1/sdk/client"
+  cd "$dir/$1"
+  cp "$config" .
+  printf 'module %s\ngo 1.26.0\nrequire %s v0.0.0\nreplace %s => ./sdk\n' $ours $sdk $sdk >go.mod
+  printf 'module %s\n' $sdk >sdk/go.mod
+  echo 'package client' >sdk/client/client.go
+  while read -r package import; do
+    mkdir -p "$package"
+    echo "package ${package##*/}; import _ \"$import\"" >"$package/import$((n += 1)).go"
+    case $import in $ours/*)
+      import=${import#$ours/}
+      mkdir -p "$import"
+      echo "package ${import##*/}" >"$import/doc.go"
+    esac
+  done
+  if ! out=$("$lint" run --enable-only depguard ./... 2>&1) && ! grep -q '(depguard)$' <<<"$out"; then
+    echo "$out" >&2
+    return 1
+  fi
+  sed -nE "s|^(.*)/[^/]*\.go:.*import '([^']*)'.*\(depguard\)$|\1 \2|p" <<<"$out" | sort -u
+}
+
+sort -u >"$dir/must" <<EOF
+stream                        $ours/stream/outputlog
+stream                        $sdk/client
+stream/pullstream             $sdk/client
+stream/pullstream/transcripts $ours/stream
+api/ui                        $ours/stream
+puller/enginetest/actor       $ours/stream
+puller                        $ours/puller/docker
+puller                        $ours/stream/pullstream/transcripts
+puller                        $sdk/client
+puller/queue                  testing
+puller/bolt                   $ours/puller/registry
+puller/docker                 $ours/puller/jobs
+puller/fleet                  $ours/puller/jobs
+puller/keep                   $ours/puller/transfer
+puller/transfer               $ours/puller/job
+puller/run                    $ours/puller/jobs
+puller/prewarm                $ours/puller/docker
+puller/jobs                   $ours/puller/bolt
+puller/jobs                   $ours/puller/storetest
+puller/storetest              $ours/puller/bolt
+api                           $ours/puller/docker
+api                           $ours/puller/jobs
+api                           $ours/puller/enginetest
+api/client                    $ours/api/auth
+configs                       $ours/stream
+cmd/towline                   $ours/puller/enginetest
+cmd/towline                   $ours/stream/pullstream/transcripts
+cmd/towline                   $sdk/client
+cmd/towline/render            $ours/api
+util                          $ours/puller
+util                          testing
+EOF
+cat >"$dir/may" <<EOF
+stream                        io
+stream/pullstream             $ours/stream
+puller                        $ours/stream/pullstream
+puller/docker                 $sdk/client
+puller/docker                 $ours/puller
+puller/transfer               $ours/puller/queue
+puller/run                    $ours/puller/transfer
+puller/jobs                   $ours/puller/run
+puller/enginetest             testing
+puller/enginetest             $ours/stream/pullstream/transcripts
+api                           $ours/puller
+api                           $ours/api/auth
+cmd/towline                   $ours/puller/jobs
+cmd/towline                   $ours/api
+integration/lab               $sdk/client
+EOF
+sed -i -E 's/ +/ /' "$dir/must"
+sort -u -o "$dir/must" "$dir/must"
+
+refused=$(check refused <"$dir/must")
+diff -u --label 'must be refused' "$dir/must" --label refused - <<<"$refused"
+refused=$(check allowed <"$dir/may")
+[ -z "$refused" ] || { printf 'must be allowed:\n%s\n' "$refused"; exit 1; }
+echo "depguard: $(wc -l <"$dir/must") forbidden imports are refused, $(wc -l <"$dir/may") others are allowed"
