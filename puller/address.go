@@ -12,10 +12,10 @@ import (
 	"github.com/distribution/reference"
 )
 
-// EventLog is the canonical address of Docker EventLog.
+// Hub is the canonical address of Docker Hub.
 const Hub = "docker.io"
 
-// hubs are other names that lead to Docker EventLog.
+// hubs are other names that lead to Docker Hub.
 var hubs = []string{"index.docker.io", "registry-1.docker.io", "registry.hub.docker.com", "registry.docker.io"}
 
 // CanonicalAddress returns the one form of a registry's address, HOST or
@@ -23,7 +23,7 @@ var hubs = []string{"index.docker.io", "registry-1.docker.io", "registry.hub.doc
 // lower case and has no dot at its end. An IPv6 address is in brackets and in
 // the form of RFC 5952; an IPv4-mapped one is the IPv4 address. The port is a
 // decimal number; 443 is left out, since it is what no port means, and on
-// loopback 80 too, since engines try both there. Docker EventLog's names are EventLog.
+// loopback 80 too, since engines try both there. Docker Hub's names are Hub.
 //
 // It is for comparing: an engine is asked with the name as the caller wrote it,
 // since that is the name by which the caller looks for the image. The error says

@@ -134,7 +134,7 @@ func (c Credentials) HeaderFor(image string) string {
 	return base64.URLEncoding.EncodeToString(body)
 }
 
-// HubServer is how Docker's clients and engines name Docker EventLog in credentials.
+// HubServer is how Docker's clients and engines name Docker Hub in credentials.
 const HubServer = "https://index.docker.io/v1/"
 
 // login reads the header, which ParseCredentials has checked.

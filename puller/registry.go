@@ -7,7 +7,7 @@ import "context"
 // the registry refuses for now, with its RetryAfter if it said so.
 type Registry interface {
 	// Head returns the digest that a reference in full form has in its registry
-	// now. At Docker EventLog it does not count as a pull.
+	// now. At Docker Hub it does not count as a pull.
 	Head(ctx context.Context, image string, c Credentials) (digest string, err error)
 
 	// Credentials returns what Towline itself has for an image's registry, none

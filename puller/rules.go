@@ -242,7 +242,7 @@ func glob(g string) *regexp.Regexp {
 	return regexp.MustCompile(`\A` + strings.NewReplacer(`\*\*`, `.*`, `\*`, `[^/]*`, `\?`, `[^/]`).Replace(g) + `\z`)
 }
 
-// pathOf returns a repository's path in its registry, in full: Docker EventLog leaves
+// pathOf returns a repository's path in its registry, in full: Docker Hub leaves
 // "library" out.
 func pathOf(named reference.Named, address string) string {
 	path := reference.Path(named)
@@ -264,7 +264,7 @@ func allowedNames(named reference.Named) []string {
 }
 
 // deniedNames are those by which a pattern of deny has it: also as it is written,
-// by every name of Docker EventLog, and where engines may go on to plain HTTP with
+// by every name of Docker Hub, and where engines may go on to plain HTTP with
 // port 80 or without it.
 func deniedNames(named reference.Named) []string {
 	address := RegistryOf(named.String())

@@ -20,7 +20,7 @@ func FuzzRules(f *testing.F) {
 			}
 			return
 		}
-		// What a pattern matches is the same however the EventLog is written.
+		// What a pattern matches is the same however the Hub is written.
 		named, err := ParseReference(image)
 		if err != nil {
 			return

@@ -94,7 +94,7 @@ var said = []struct {
 	messages []string
 }{
 	{puller.ErrRateLimited, []string{
-		// Graph drivers, and Docker EventLog through them.
+		// Graph drivers, and Docker Hub through them.
 		"toomanyrequests: You have reached your pull rate limit. You may increase the limit by authenticating and upgrading: https://www.docker.com/increase-rate-limit",
 		"toomanyrequests: Rate exceeded",
 		"error parsing HTTP 429 response body: invalid character 'T' looking for beginning of value: \"Too Many Requests (HAP429).\"",
