@@ -43,7 +43,7 @@ stream                        $sdk/client
 stream/pullstream             $sdk/client
 stream/pullstream/transcripts $ours/stream
 api/ui                        $ours/stream
-puller/enginetest/actor       $ours/stream
+puller/enginetest/testprogram       $ours/stream
 puller                        $ours/puller/docker
 puller                        $ours/stream/pullstream/transcripts
 puller                        $sdk/client

@@ -82,7 +82,7 @@ var pullFailures = []struct {
 }
 
 func play(recording string) enginetest.Script {
-	return enginetest.Play(transcripts.Load(recording), nil)
+	return enginetest.Replay(transcripts.Load(recording), nil)
 }
 
 func TestAPullThatWaitsFailsWithTheStatusOfItsKind(t *testing.T) {

@@ -17,28 +17,28 @@ import (
 	"github.com/towline/towline/stream/pullstream"
 )
 
-// actorImage has the shared engine pull the actor's image and returns its ID.
-func actorImage(t *testing.T, engine *docker.Engine) string {
+// testProgramImage has the shared engine pull the test program's image and returns its ID.
+func testProgramImage(t *testing.T, engine *docker.Engine) string {
 	t.Helper()
-	t.Cleanup(func() { remove(t, site.registry.Ref("actor", "v1")) })
-	return actorImageOn(t, engine)
+	t.Cleanup(func() { remove(t, site.registry.Ref("testprogram", "v1")) })
+	return testProgramImageOn(t, engine)
 }
 
-// actorImageOn is that for an engine that keeps it.
-func actorImageOn(t *testing.T, engine *docker.Engine) string {
+// testProgramImageOn is that for an engine that keeps it.
+func testProgramImageOn(t *testing.T, engine *docker.Engine) string {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "actor")
-	if err := lab.BuildStatic(t.Context(), "lab/testdata/actor", program); err != nil {
+	program := filepath.Join(t.TempDir(), "testprogram")
+	if err := lab.BuildStatic(t.Context(), "lab/testdata/testprogram", program); err != nil {
 		t.Fatal(err)
 	}
 	image, err := lab.BinaryImage(program, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := site.registry.Push(t.Context(), "actor", "v1", image); err != nil {
+	if _, err := site.registry.Push(t.Context(), "testprogram", "v1", image); err != nil {
 		t.Fatal(err)
 	}
-	ref := site.registry.Ref("actor", "v1")
+	ref := site.registry.Ref("testprogram", "v1")
 	if err := engine.Pull(t.Context(), puller.Pull{Image: ref}, func(pullstream.Message) {}); err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func TestRealContainersConform(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer engine.Close()
-	enginetest.TestContainers(t, enginetest.ContainerFixture{Engine: engine, Image: actorImage(t, engine), OOM: true})
+	enginetest.TestContainers(t, enginetest.ContainerFixture{Engine: engine, Image: testProgramImage(t, engine), OOM: true})
 }
 
 // A dockerd that is killed takes no container along. The one that comes back ends
@@ -70,7 +70,7 @@ func TestARealEngineThatIsKilledMakesUpNoExit(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer engine.Close()
-	image := actorImageOn(t, engine)
+	image := testProgramImageOn(t, engine)
 	for _, c := range []struct {
 		steps  []string
 		away   time.Duration

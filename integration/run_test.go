@@ -21,18 +21,18 @@ import (
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/integration/lab"
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/enginetest/actor"
+	"github.com/towline/towline/puller/enginetest/testprogram"
 )
 
 var instant = flag.Int("instant", 8, "how many programs exit at once")
 
 var buildActor = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(site.dir, "actor")
-	return path, lab.BuildStatic(context.Background(), "lab/testdata/actor", path)
+	path := filepath.Join(site.dir, "testprogram")
+	return path, lab.BuildStatic(context.Background(), "lab/testdata/testprogram", path)
 })
 
-// actorRef pushes the actor's image under a name of its own.
-func actorRef(t *testing.T, repo string) string {
+// testProgramRef pushes the test program's image under a name of its own.
+func testProgramRef(t *testing.T, repo string) string {
 	t.Helper()
 	lab.Need(t, site.err)
 	program, err := buildActor()
@@ -71,7 +71,7 @@ type program struct {
 	out, errs *text
 }
 
-// startRun starts towline run of the actor, which then has no network: the lab's
+// startRun starts towline run of the test program, which then has no network: the lab's
 // engine has no bridge.
 func startRun(t *testing.T, host, ref string, args ...string) *program {
 	t.Helper()
@@ -126,14 +126,14 @@ func (x *text) await(t *testing.T, part string) {
 }
 
 func TestARunsOutputAndExitCodeAreItsPrograms(t *testing.T) {
-	ref := actorRef(t, "run")
+	ref := testProgramRef(t, "run")
 	d, _ := daemon(t)
 	var lines [2]strings.Builder
 	for i := range 2000 {
 		fmt.Fprintf(&lines[0], "stdout %d\n", i)
 		fmt.Fprintf(&lines[1], "stderr %d\n", i)
 	}
-	all := string(actor.All())
+	all := string(testprogram.AllBytes())
 	for _, c := range []struct {
 		steps     string
 		code      int
@@ -154,18 +154,18 @@ func TestARunsOutputAndExitCodeAreItsPrograms(t *testing.T) {
 }
 
 func TestARunWithATerminalAndLimits(t *testing.T) {
-	ref := actorRef(t, "runlimits")
+	ref := testProgramRef(t, "runlimits")
 	d, _ := daemon(t)
 	out, errs, code := towline(t, d.Host, "run", "-q", "--network", "none", "-t", ref, "out=a\n", "err=b\n")
 	if code != 0 || out != "a\r\nb\r\n" || errs != "" {
 		t.Errorf("exit code %d, %q, %q", code, out, errs)
 	}
-	out, errs, code = towline(t, d.Host, "run", "-q", "--network", "none", "-m", "32m", ref, "eat=200000000")
+	out, errs, code = towline(t, d.Host, "run", "-q", "--network", "none", "-m", "32m", ref, "alloc=200000000")
 	if code != 137 || !strings.Contains(errs, "for want of memory") {
 		t.Errorf("exit code %d, %q, %q", code, out, errs)
 	}
 	out, errs, code = towline(t, d.Host, "run", "-q", "--network", "none", "-e", "A=b c", "-u", "7:8", "-w", "/tmp/x", ref, "self")
-	var self actor.Self
+	var self testprogram.Self
 	if err := json.Unmarshal([]byte(out), &self); err != nil || code != 0 {
 		t.Fatalf("exit code %d, %v, %s%s", code, err, out, errs)
 	}
@@ -178,7 +178,7 @@ func TestARunWithATerminalAndLimits(t *testing.T) {
 // A program without a terminal does nothing to the one that its output comes to; one
 // that was given a terminal has it.
 func TestOnlyAProgramWithATerminalReachesTheCallers(t *testing.T) {
-	ref := actorRef(t, "runscreen")
+	ref := testProgramRef(t, "runscreen")
 	d, _ := daemon(t)
 	for _, c := range []struct{ flag, want string }{
 		{"--tty=false", "a\tbé�\r\n"}, // the terminal's own CR
@@ -216,7 +216,7 @@ func ended(t *testing.T, c *client.Client, id string) (j puller.Job, printed map
 }
 
 func TestProgramsThatExitAtOnceLoseNothing(t *testing.T) {
-	ref := actorRef(t, "runinstant")
+	ref := testProgramRef(t, "runinstant")
 	_, c := daemon(t)
 	for i := range *instant {
 		word := fmt.Sprintf("word %d", i)
@@ -236,10 +236,10 @@ var spoken = flag.Int("spoken", 40, "how many MiB a run prints while a reader ha
 
 func TestAReaderThatStopsHoldsUpNobody(t *testing.T) {
 	size := *spoken << 20
-	ref := actorRef(t, "runflood")
+	ref := testProgramRef(t, "runflood")
 	d, c := daemonWith(t, lab.TowlineOptions{EngineHost: site.engine.Host, Config: "runs: {output: 1073741824}\n"})
 	sum := sha256.New()
-	cmd := exec.CommandContext(t.Context(), site.bin, "--host", d.Host, "run", "-q", "--network", "none", ref, "sleep=1s", fmt.Sprint("flood=", size), "exit=4")
+	cmd := exec.CommandContext(t.Context(), site.bin, "--host", d.Host, "run", "-q", "--network", "none", ref, "sleep=1s", fmt.Sprint("random=", size), "exit=4")
 	var errs bytes.Buffer
 	counted := &counter{w: sum}
 	cmd.Stdout, cmd.Stderr = counted, &errs
@@ -266,7 +266,7 @@ func TestAReaderThatStopsHoldsUpNobody(t *testing.T) {
 	cmd.Wait()
 	t.Logf("%d MB in %v", size/1_000_000, time.Since(began).Round(time.Millisecond))
 	want := sha256.New()
-	want.Write(actor.Flood(size))
+	want.Write(testprogram.RandomBytes(size))
 	if code := cmd.ProcessState.ExitCode(); code != 4 || counted.n != size || !bytes.Equal(sum.Sum(nil), want.Sum(nil)) {
 		t.Errorf("exit code %d, %d bytes, not %d, or others; %s", code, counted.n, size, errs.String())
 	}
@@ -284,7 +284,7 @@ func (c *counter) Write(p []byte) (int, error) {
 }
 
 func TestCtrlCEndsTheProgram(t *testing.T) {
-	ref := actorRef(t, "runinterrupt")
+	ref := testProgramRef(t, "runinterrupt")
 	d, c := daemon(t)
 	for name, row := range map[string]struct {
 		steps   []string
@@ -325,13 +325,13 @@ func TestCtrlCEndsTheProgram(t *testing.T) {
 }
 
 func TestARunThatNobodyReadsIsCanceled(t *testing.T) {
-	ref := actorRef(t, "runpipe")
+	ref := testProgramRef(t, "runpipe")
 	d, _ := daemon(t)
 	read, write, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), site.bin, "--host", d.Host, "run", "-q", "--network", "none", ref, fmt.Sprint("flood=", 1<<20), "sleep=1h")
+	cmd := exec.CommandContext(t.Context(), site.bin, "--host", d.Host, "run", "-q", "--network", "none", ref, fmt.Sprint("random=", 1<<20), "sleep=1h")
 	cmd.Stdout = write
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -347,7 +347,7 @@ func TestARunThatNobodyReadsIsCanceled(t *testing.T) {
 }
 
 func TestWhatTheEngineDoesNotTakeIsAnInvalidRequest(t *testing.T) {
-	ref := actorRef(t, "runinvalid")
+	ref := testProgramRef(t, "runinvalid")
 	d, _ := daemon(t)
 	for _, c := range []struct{ flags, says string }{
 		{"--entrypoint /nope", "/nope"},
@@ -373,7 +373,7 @@ func TestWhatTheEngineDoesNotTakeIsAnInvalidRequest(t *testing.T) {
 // An engine that is restarted ends what runs. A program that then exits well has
 // not succeeded, nor is a code its own that the engine makes up.
 func TestARunThatItsEngineEndsIsInterrupted(t *testing.T) {
-	ref := actorRef(t, "runaway")
+	ref := testProgramRef(t, "runaway")
 	own := lab.NeedPrivate(t, lab.PrivateOptions{})
 	d, c := daemonWith(t, lab.TowlineOptions{EngineHost: own.Host})
 	for _, s := range []struct {
@@ -409,7 +409,7 @@ func TestARunThatItsEngineEndsIsInterrupted(t *testing.T) {
 }
 
 func TestARunOutlivesItsDaemon(t *testing.T) {
-	ref := actorRef(t, "runkill")
+	ref := testProgramRef(t, "runkill")
 	dir, err := os.MkdirTemp(site.dir, "d")
 	if err != nil {
 		t.Fatal(err)
@@ -460,7 +460,7 @@ func TestARunOutlivesItsDaemon(t *testing.T) {
 }
 
 func TestOutputThatWasMissedIsTold(t *testing.T) {
-	ref := actorRef(t, "runmissed")
+	ref := testProgramRef(t, "runmissed")
 	d, c := daemonWith(t, lab.TowlineOptions{EngineHost: site.engine.Host, Config: "runs: {output: 1048576}\n"})
 	read, write, err := os.Pipe()
 	if err != nil {
@@ -468,7 +468,7 @@ func TestOutputThatWasMissedIsTold(t *testing.T) {
 	}
 	defer read.Close()
 	const size = 32 << 20
-	cmd := exec.CommandContext(t.Context(), site.bin, "--host", d.Host, "run", "-q", "--network", "none", ref, fmt.Sprint("flood=", size), "exit=3")
+	cmd := exec.CommandContext(t.Context(), site.bin, "--host", d.Host, "run", "-q", "--network", "none", ref, fmt.Sprint("random=", size), "exit=3")
 	var errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = write, &errs
 	if err := cmd.Start(); err != nil {
@@ -490,7 +490,7 @@ func TestOutputThatWasMissedIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd.Wait()
-	all := actor.Flood(size)
+	all := testprogram.RandomBytes(size)
 	if code := cmd.ProcessState.ExitCode(); code != 3 || !strings.Contains(errs.String(), "not kept") {
 		t.Errorf("exit code %d, %q", code, errs.String())
 	}
@@ -503,7 +503,7 @@ var kills = flag.Int("runkills", 3, "how many runs' daemons are killed")
 
 // A daemon that is killed anywhere in a run's life.
 func TestARunIsToldOnceWhereverItsDaemonIsKilled(t *testing.T) {
-	ref := actorRef(t, "runkills")
+	ref := testProgramRef(t, "runkills")
 	dir, err := os.MkdirTemp(site.dir, "d")
 	if err != nil {
 		t.Fatal(err)
@@ -545,7 +545,7 @@ var printed = flag.Int("printed", 16, "how many MiB a run has printed when its d
 // Much was printed, perhaps more than the engine keeps, when a daemon is killed: what can't be had any more is told, and nothing comes twice.
 func TestARunThatHasPrintedMuchOutlivesItsDaemon(t *testing.T) {
 	part := *printed << 20
-	ref := actorRef(t, "runrotated")
+	ref := testProgramRef(t, "runrotated")
 	dir, err := os.MkdirTemp(site.dir, "d")
 	if err != nil {
 		t.Fatal(err)
@@ -556,7 +556,7 @@ func TestARunThatHasPrintedMuchOutlivesItsDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer first.Kill()
-	p := startRun(t, first.Host, ref, fmt.Sprint("flood=", part), "err=up\n", "sleep=15s", "out=the end\n", "exit=9")
+	p := startRun(t, first.Host, ref, fmt.Sprint("random=", part), "err=up\n", "sleep=15s", "out=the end\n", "exit=9")
 	p.errs.await(t, "up\n")
 	if err := lab.Poll(t.Context(), 50*time.Millisecond, func(context.Context) error {
 		if n := len(p.out.String()); n < part {
@@ -578,7 +578,7 @@ func TestARunThatHasPrintedMuchOutlivesItsDaemon(t *testing.T) {
 	}()
 	code := p.code()
 	out := p.out.String()
-	if code != 9 || out[:part] != string(actor.Flood(part)) {
+	if code != 9 || out[:part] != string(testprogram.RandomBytes(part)) {
 		t.Errorf("exit code %d, or other output before the kill", code)
 	}
 	jobs, _, err := func() ([]puller.Job, string, error) {

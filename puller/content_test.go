@@ -37,7 +37,7 @@ func TestAnImageIsThereOnlyWithAllOfItsContent(t *testing.T) {
 				o.Retries = 0
 				o.Registry = &fakeRegistry{digest: x.Digest, manifests: manifests(x)}
 				inYardWith(t, o, nil, func(y *yard) {
-					y.engine.BeContainerd()
+					y.engine.UseContainerdStore()
 					y.serveIndex()
 					y.came(y.submit(puller.PullRequest{Image: good, Platform: "linux/arm64"}), puller.SourcePulled)
 					request := func(p puller.Policy) puller.PullRequest {
@@ -88,7 +88,7 @@ func TestAnImageIsThereOnlyWithAllOfItsContent(t *testing.T) {
 // A pull that says it ended well, and has left the layers out, is no success.
 func TestAPullThatLeavesContentOutIsTruncated(t *testing.T) {
 	inYardWith(t, once, nil, func(y *yard) {
-		y.engine.BeContainerd()
+		y.engine.UseContainerdStore()
 		x := y.serveIndex()
 		y.engine.Script(good, func(p *enginetest.Pull) {
 			enginetest.ServeIndex(x)(p)
@@ -106,7 +106,7 @@ func TestWhereContentIsNotKnownTheEnginesPullDecides(t *testing.T) {
 		o := running
 		o.Registry = &fakeRegistry{digest: x.Digest, manifests: manifests(x)}
 		inYardWith(t, o, nil, func(y *yard) {
-			y.engine.BeContainerd()
+			y.engine.UseContainerdStore()
 			y.engine.SetAPI(api, 24)
 			y.serveIndex()
 			for n, platform := range []string{"linux/arm64", "linux/amd64", "", "linux/arm64"} {
@@ -130,7 +130,7 @@ func TestWhereContentIsNotKnownTheEnginesPullDecides(t *testing.T) {
 // A platform that an index does not have is not there, and can't be pulled.
 func TestAPlatformThatAnIndexDoesNotHave(t *testing.T) {
 	inYardWith(t, once, nil, func(y *yard) {
-		y.engine.BeContainerd()
+		y.engine.UseContainerdStore()
 		y.serveIndex()
 		y.came(y.always(good), puller.SourcePulled)
 		for _, platform := range []string{"linux/s390x", "linux/arm/v6", "windows/amd64"} {
@@ -144,7 +144,7 @@ func TestAPlatformThatAnIndexDoesNotHave(t *testing.T) {
 // engine that is asked for none.
 func TestAnImageInNoIndexIsThereForAnyPlatform(t *testing.T) {
 	inYardWith(t, running, nil, func(y *yard) {
-		y.engine.BeContainerd()
+		y.engine.UseContainerdStore()
 		i := enginetest.NewImage(good, 1)
 		i.Platform = "linux/arm64"
 		y.engine.Script(good, enginetest.Serve(i))

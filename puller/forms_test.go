@@ -14,7 +14,7 @@ var stores = []struct {
 	be   func(*enginetest.Engine)
 }{
 	{"graph driver", func(*enginetest.Engine) {}},
-	{"containerd store", (*enginetest.Engine).BeContainerd},
+	{"containerd store", (*enginetest.Engine).UseContainerdStore},
 }
 
 // exits is how the program of each platform's image ends.

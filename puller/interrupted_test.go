@@ -30,7 +30,7 @@ func TestAProgramThatItsEngineEndsHasNotSucceeded(t *testing.T) {
 		"stopped, for long":          func(y *yard) { y.engine.Shutdown(0); <-time.After(30 * time.Second); y.engine.Revive() },
 		"stopped, with last answers": func(y *yard) { y.engine.Shutdown(10 * time.Second); y.engine.Revive() },
 		"stopped, busy as it was": func(y *yard) {
-			y.engine.Busy(300)
+			y.engine.AddEvents(300)
 			y.engine.Shutdown(10 * time.Second)
 			y.engine.Revive()
 		},
@@ -56,7 +56,7 @@ func TestAProgramThatItsEngineEndsHasNotSucceeded(t *testing.T) {
 				p.Wait(20 * time.Second)
 				return 0
 			}, func(y *yard) {
-				y.engine.Busy(20)
+				y.engine.AddEvents(20)
 				j := y.run(puller.RunRequest{})
 				<-time.After(time.Second)
 				restart(y)
@@ -77,9 +77,9 @@ func TestAnExitThatIsTheProgramsOwnIsToldAsIt(t *testing.T) {
 		during func(y *yard)
 	}{
 		"nothing happens":      {func(*yard) {}},
-		"a busy engine":        {func(y *yard) { y.engine.Busy(300) }},
+		"a busy engine":        {func(y *yard) { y.engine.AddEvents(300) }},
 		"no events to be had":  {func(y *yard) { y.refuses("events", http.StatusForbidden, "forbidden") }},
-		"no events any more":   {func(y *yard) { y.engine.Busy(300); y.refuses("events", http.StatusNotFound, "page not found") }},
+		"no events any more":   {func(y *yard) { y.engine.AddEvents(300); y.refuses("events", http.StatusNotFound, "page not found") }},
 		"connections are cut":  {func(y *yard) { y.engine.CutAttached() }},
 		"towline is restarted": {func(y *yard) { y.restart() }},
 		"towline is away":      {func(y *yard) { y.down(func() { <-time.After(time.Minute) }); y.crash() }},

@@ -86,7 +86,7 @@ func cooled(events []puller.Event) (seconds []float64) {
 
 func TestARateLimitIsWaitedOutHoweverItIsWorded(t *testing.T) {
 	for name, script := range map[string]enginetest.Script{
-		"as recorded":              enginetest.Play(transcripts.Load("engine-20.10/rate-limited"), nil),
+		"as recorded":              enginetest.Replay(transcripts.Load("engine-20.10/rate-limited"), nil),
 		"by the containerd store":  fails("failed to copy: httpReadSeeker: failed open: unexpected status from GET request to https://registry.test/v2/good/blobs/sha256:abc: You have reached your pull rate limit. You may increase the limit by authenticating"),
 		"with a bare number":       fails("unexpected status code 429"),
 		"by Docker Hub since 2020": fails("toomanyrequests: You have reached your pull rate limit. You may increase the limit by authenticating and upgrading: https://www.docker.com/increase-rate-limit"),

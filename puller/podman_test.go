@@ -35,10 +35,10 @@ func TestOnlyPodmanIsBelievedByItsLastLine(t *testing.T) {
 	}{
 		{"Podman's own words", true, enginetest.ServeAsPodman(image), ""},
 		{"Podman's words of an engine that is none", false, enginetest.ServeAsPodman(image), puller.ErrTruncated},
-		{"as recorded", true, enginetest.Play(transcripts.Load("engine-podman/fresh"), &recorded), ""},
-		{"as recorded where nothing is new", true, enginetest.Play(transcripts.Load("engine-podman/up-to-date"), &recorded), ""},
-		{"as recorded, of another image", true, enginetest.Play(transcripts.Load("engine-podman/fresh"), &image), puller.ErrTruncated},
-		{"as recorded where the registry went away", true, enginetest.Play(transcripts.Load("engine-podman/registry-killed-midway"), nil), puller.ErrRegistryUnavailable},
+		{"as recorded", true, enginetest.Replay(transcripts.Load("engine-podman/fresh"), &recorded), ""},
+		{"as recorded where nothing is new", true, enginetest.Replay(transcripts.Load("engine-podman/up-to-date"), &recorded), ""},
+		{"as recorded, of another image", true, enginetest.Replay(transcripts.Load("engine-podman/fresh"), &image), puller.ErrTruncated},
+		{"as recorded where the registry went away", true, enginetest.Replay(transcripts.Load("engine-podman/registry-killed-midway"), nil), puller.ErrRegistryUnavailable},
 		{"a later Podman's words", true, last(`{"status":"Pull complete","id":"` + id + `"}`), ""},
 		{"cut after a layer", true, last(`{"status":"Download complete","progressDetail":{},"id":"aaaaaaaaaaaa"}`), puller.ErrTruncated},
 		{"cut after one that exists", true, last(`{"status":"Already exists","progressDetail":{},"id":"aaaaaaaaaaaa"}`), puller.ErrTruncated},
@@ -54,7 +54,7 @@ func TestOnlyPodmanIsBelievedByItsLastLine(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			inYardWith(t, once, nil, func(y *yard) {
 				if c.podman {
-					y.engine.BePodman()
+					y.engine.UsePodman()
 				}
 				y.engine.Tag(good, old)
 				y.engine.Script(good, c.script)
@@ -77,7 +77,7 @@ func TestWhatAnEngineIsIsNotRemembered(t *testing.T) {
 		y.engine.Script(good, enginetest.ServeAsPodman(enginetest.NewImage(good, 1)))
 		y.failed(y.always(good), puller.ErrTruncated)
 		y.engine.Kill()
-		y.engine.BePodman()
+		y.engine.UsePodman()
 		y.engine.Revive()
 		y.came(y.always(good), puller.SourceUpToDate)
 	})
@@ -90,7 +90,7 @@ func TestADigestUnderAnotherNameIsNotPresent(t *testing.T) {
 	digest := enginetest.Digest(hello)
 	const team = "registry.test/team/app"
 	setup := func(y *yard) {
-		y.engine.BePodman()
+		y.engine.UsePodman()
 		y.engine.Tag("registry.test/hello:v1", hello)
 	}
 	for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyNever, puller.PolicyNewer, puller.PolicyAlways} {
@@ -165,7 +165,7 @@ func TestAVariantThatTheEngineDoesNotTellIsAskedOfTheRegistry(t *testing.T) {
 			r := &fakeRegistry{manifests: map[string]puller.Manifest{good + " linux/arm/v6": c.manifest}, manifestErr: c.err}
 			o.Registry = r
 			inYardWith(t, o, nil, func(y *yard) {
-				y.engine.BePodman()
+				y.engine.UsePodman()
 				y.engine.Script(good, enginetest.ServeAsPodman(image))
 				request := puller.PullRequest{Image: good, Platform: "linux/arm/v6"}
 				j := y.submit(request)

@@ -52,9 +52,9 @@ func TestAPullHasSucceededOnlyWhenItIsProven(t *testing.T) {
 		{"the variant is another", good, "linux/arm/v6", ends("linux/arm/v7", digest), puller.ErrPlatformMismatch},
 		{"the architecture is unknown", good, "linux/arm64", ends("linux/", digest), puller.ErrPlatformMismatch},
 		{"20.10 says success for the wrong platform", good, "linux/arm64",
-			enginetest.Play(transcripts.Load("engine-20.10/wrong-platform"), &image), puller.ErrPlatformMismatch},
+			enginetest.Replay(transcripts.Load("engine-20.10/wrong-platform"), &image), puller.ErrPlatformMismatch},
 		{"of Podman's words, an engine that is none is not believed", good, "",
-			enginetest.Play(transcripts.Load("engine-podman/fresh"), &image), puller.ErrTruncated},
+			enginetest.Replay(transcripts.Load("engine-podman/fresh"), &image), puller.ErrTruncated},
 		{"the digest is announced", good, "", ends("linux/amd64", digest), ""},
 		{"the stream ends well before the end", good, "", func(p *enginetest.Pull) {
 			p.Line(`{"status":"Downloading","progressDetail":{"current":500,"total":1000},"id":"aaaaaaaaaaaa"}`)

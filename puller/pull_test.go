@@ -90,7 +90,7 @@ func TestEveryLayerOfAProvenPullIsDone(t *testing.T) {
 			}
 			enginetest.ServeAsPodman(enginetest.NewImage(good, 1))(p)
 		})
-		y.engine.BePodman()
+		y.engine.UsePodman()
 		j := y.came(y.always(good), puller.SourcePulled)
 		if p := j.Progress; p.LayersDone != 3 || p.Downloaded != 2000 || j.Result.Downloaded != 2000 {
 			y.Errorf("the progress is %+v, and %d were downloaded", p, j.Result.Downloaded)

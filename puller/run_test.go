@@ -18,7 +18,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
-	"github.com/towline/towline/puller/enginetest/actor"
+	"github.com/towline/towline/puller/enginetest/testprogram"
 )
 
 // running is a Puller that runs some programs at a time.
@@ -196,7 +196,7 @@ func TestARunTellsItsPhasesInOrder(t *testing.T) {
 }
 
 func TestEveryByteOfBothStreamsIsTold(t *testing.T) {
-	inRunYard(t, enginetest.Actor, func(y *yard) {
+	inRunYard(t, enginetest.TestProgram, func(y *yard) {
 		j := y.run(puller.RunRequest{Entrypoint: []string{"/app"}, Cmd: []string{"out=grüße", "bytes", "lines=200"}})
 		y.exited(j, 0)
 		events := y.events(j)
@@ -206,10 +206,10 @@ func TestEveryByteOfBothStreamsIsTold(t *testing.T) {
 			fmt.Fprintf(&lines[1], "stderr %d\n", i)
 		}
 		stdout, stderr := printed(y, events)
-		if want := "grüße" + string(actor.All()) + lines[0].String(); stdout != want {
+		if want := "grüße" + string(testprogram.AllBytes()) + lines[0].String(); stdout != want {
 			y.Errorf("on stdout it printed %q", stdout)
 		}
-		if want := string(actor.All()) + string(actor.All()) + lines[1].String(); stderr != want {
+		if want := string(testprogram.AllBytes()) + string(testprogram.AllBytes()) + lines[1].String(); stderr != want {
 			y.Errorf("on stderr it printed %q", stderr)
 		}
 		encodings := make(map[string]bool)
@@ -554,7 +554,7 @@ func TestRunsAreListed(t *testing.T) {
 // flood prints n bytes.
 func flood(n int) enginetest.Program {
 	return func(p *enginetest.Process) int {
-		p.Stdout().Write(actor.Flood(n))
+		p.Stdout().Write(testprogram.RandomBytes(n))
 		return 0
 	}
 }
@@ -569,7 +569,7 @@ func TestOfMuchOutputTheEndIsKept(t *testing.T) {
 		for range 2 {
 			events := y.events(j)
 			stdout, _ := printed(y, events)
-			if len(stdout) > 1<<20 || len(stdout) < 256<<10 || !bytes.HasSuffix(actor.Flood(4<<20), []byte(stdout)) {
+			if len(stdout) > 1<<20 || len(stdout) < 256<<10 || !bytes.HasSuffix(testprogram.RandomBytes(4<<20), []byte(stdout)) {
 				y.Errorf("of the output there are %d bytes", len(stdout))
 			}
 			if n := strings.Count(remarks(events), "not kept any more"); n != 1 {

@@ -23,7 +23,7 @@ func (y *yard) claims(job string) {
 
 // others starts a container that somebody else has made of an image.
 func (y *yard) others(name string, labels map[string]string) string {
-	return y.engine.HaveContainer(enginetest.ContainerRequest{Name: name, Image: claim, Labels: labels}, true)
+	return y.engine.AddContainer(enginetest.ContainerRequest{Name: name, Image: claim, Labels: labels}, true)
 }
 
 // left checks which containers the engine has.
@@ -167,7 +167,7 @@ func TestARunOfAnOlderTowlineIsTakenOver(t *testing.T) {
 		for _, c := range y.engine.Containers() {
 			y.vanish(c.ID)
 		}
-		old := y.engine.HaveContainer(enginetest.ContainerRequest{
+		old := y.engine.AddContainer(enginetest.ContainerRequest{
 			Image: enginetest.NewImage(good, 1).ID, Labels: map[string]string{"towline.job": j.ID, "towline.instance": "0123456789abcdef"},
 		}, true)
 		y.store = y.store.Reopen()
@@ -187,7 +187,7 @@ func TestARunOfAnOlderTowlineIsTakenOver(t *testing.T) {
 
 func TestACreateWhoseAnswerIsLostIsNotRepeated(t *testing.T) {
 	inRunYard(t, counting(2, 1), func(y *yard) {
-		y.engine.LoseCreated()
+		y.engine.DropCreateAnswer()
 		j := y.run(puller.RunRequest{})
 		y.exited(j, 1)
 		y.counts(j, 2, nil)

@@ -45,7 +45,7 @@ func scriptAll(engine *enginetest.Engine) {
 		engine.Script(image, enginetest.Serve(enginetest.NewImage(image, i+1)))
 	}
 	for image, recording := range map[string]string{"limited.test/x": "rate-limited", "denied.test/x": "unauthorized", "full.test/x": "no-space"} {
-		engine.Script(image, enginetest.Play(transcripts.Load("engine-20.10/"+recording), nil))
+		engine.Script(image, enginetest.Replay(transcripts.Load("engine-20.10/"+recording), nil))
 	}
 	engine.Script("slow.test/x", func(p *enginetest.Pull) { <-p.Gone() })
 }

@@ -24,7 +24,7 @@ func playFresh(engine *enginetest.Engine) {
 	i := enginetest.NewImage(image, 1)
 	_, digest, _ := strings.Cut(string(recording.Body), "Digest: ")
 	i.RepoDigests = []string{"127.0.0.1:5000/lab0@" + digest[:71]}
-	engine.Script(image, enginetest.Play(recording, &i))
+	engine.Script(image, enginetest.Replay(recording, &i))
 }
 
 func TestPullPrintsItsEventsAsJSONLines(t *testing.T) {
@@ -93,7 +93,7 @@ func TestPullExitsWithTheCodeOfItsFailure(t *testing.T) {
 			engine.Script("good.test/x", enginetest.Serve(enginetest.NewImage("good.test/x", 1)))
 			engine.Script("slow.test/x", func(p *enginetest.Pull) { <-p.Gone() })
 			for image, recording := range map[string]string{"limited.test/x": "rate-limited", "denied.test/x": "unauthorized", "full.test/x": "no-space"} {
-				engine.Script(image, enginetest.Play(transcripts.Load("engine-20.10/"+recording), nil))
+				engine.Script(image, enginetest.Replay(transcripts.Load("engine-20.10/"+recording), nil))
 			}
 			args := append([]string{"pull", "--retries", "0", "--host", host}, strings.Fields(images)...)
 			if code, out, err := run(t.Context(), args...); code != want {

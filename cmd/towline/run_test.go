@@ -17,7 +17,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
-	"github.com/towline/towline/puller/enginetest/actor"
+	"github.com/towline/towline/puller/enginetest/testprogram"
 	"github.com/towline/towline/stream"
 )
 
@@ -41,8 +41,8 @@ func have(engine *enginetest.Engine, name string, p enginetest.Program) {
 
 func TestARunPassesOnWhatItsProgramPrintsAndExitsAsItDoes(t *testing.T) {
 	host, engine, _ := startDaemon(t)
-	have(engine, "actor", enginetest.Actor)
-	all := string(actor.All())
+	have(engine, "actor", enginetest.TestProgram)
+	all := string(testprogram.AllBytes())
 	for _, row := range []struct {
 		steps     string
 		code      int
@@ -53,7 +53,7 @@ func TestARunPassesOnWhatItsProgramPrintsAndExitsAsItDoes(t *testing.T) {
 		{"exit=137", 137, "", ""},
 		{"exit=130", 130, "", ""},
 		{"bytes", 0, all, all + all},
-		{"out=--json -q exit=3", 64, "--json", "actor: \"-q\"?\n"},
+		{"out=--json -q exit=3", 64, "--json", "testprogram: \"-q\"?\n"},
 	} {
 		var out bytes.Buffer
 		args := append([]string{"run", "-q", "--host", host, "actor"}, strings.Fields(row.steps)...)
@@ -142,7 +142,7 @@ func TestARunTellsOfItsPullOnTheStandardErrorOnly(t *testing.T) {
 
 func TestARunPrintsItsEventsAsJSONLines(t *testing.T) {
 	host, engine, _ := startDaemon(t)
-	have(engine, "actor", enginetest.Actor)
+	have(engine, "actor", enginetest.TestProgram)
 	var out bytes.Buffer
 	code, errs, _ := runApart(t.Context(), &out, "run", "--json", "--host", host, "actor", "out=é", "err=x", "exit=5")
 	if code != 5 || errs != "" {
@@ -166,8 +166,8 @@ func TestARunPrintsItsEventsAsJSONLines(t *testing.T) {
 
 func TestARunThatWantsTooMuchMemorySaysSo(t *testing.T) {
 	host, engine, _ := startDaemon(t)
-	have(engine, "actor", enginetest.Actor)
-	code, errs, _ := runApart(t.Context(), io.Discard, "run", "-q", "--host", host, "-m", "64m", "actor", "eat=100000000")
+	have(engine, "actor", enginetest.TestProgram)
+	code, errs, _ := runApart(t.Context(), io.Discard, "run", "-q", "--host", host, "-m", "64m", "actor", "alloc=100000000")
 	if code != 137 || !strings.Contains(errs, "for want of memory") {
 		t.Errorf("%d, %q", code, errs)
 	}

@@ -38,7 +38,7 @@ func openTerminal(t *testing.T) (screen, terminal *os.File) {
 
 func TestARunToATerminalHasItsTextOnlyUnlessItHasATTY(t *testing.T) {
 	host, engine, _ := startDaemon(t)
-	have(engine, "actor", enginetest.Actor)
+	have(engine, "actor", enginetest.TestProgram)
 	for tty, want := range map[string]string{"": "ab\nc\n", "--tty": "a\x1b[31mb\n\x1b]0;t\x07c\n"} {
 		screen, terminal := openTerminal(t)
 		args := append(append([]string{"run"}, strings.Fields(tty)...), "actor", "out=a\x1b[3", "out=1mb\n\x1b]0;", "out=t\x07c\n")

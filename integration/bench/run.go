@@ -48,7 +48,7 @@ func (s *site) runs(ctx context.Context, pairs int) error {
 // actor has the engine pull the actor's image, and returns its name.
 func (s *site) actor(ctx context.Context) (ref string, err error) {
 	program := filepath.Join(s.dir, "actor")
-	if err := lab.BuildStatic(ctx, "lab/testdata/actor", program); err != nil {
+	if err := lab.BuildStatic(ctx, "lab/testdata/testprogram", program); err != nil {
 		return "", err
 	}
 	image, err := lab.BinaryImage(program, "")

@@ -74,7 +74,7 @@ func TestEveryRecordingIsClassified(t *testing.T) {
 				t.Fatal("the recording has no row in the table")
 			}
 			delete(kinds, r.Name)
-			scripted.Script(image, enginetest.Play(r, nil))
+			scripted.Script(image, enginetest.Replay(r, nil))
 			if got, err := pull(t, e, image); got != want {
 				t.Errorf("the kind is %q, not %q: %v", got, want, err)
 			}

@@ -24,7 +24,7 @@ func newContainerEngine(t *testing.T) (e *docker.Engine, scripted *enginetest.En
 	e, scripted = newEngine(t)
 	i := enginetest.NewImage(acting, 1)
 	scripted.Tag(acting, i)
-	scripted.Program(i.ID, enginetest.Actor)
+	scripted.Program(i.ID, enginetest.TestProgram)
 	return e, scripted, i.ID
 }
 
@@ -35,8 +35,8 @@ func TestScriptedContainersConform(t *testing.T) {
 	})
 	t.Run("containerd store", func(t *testing.T) {
 		e, scripted, image := newContainerEngine(t)
-		scripted.BeContainerd()
-		scripted.Program(enginetest.Digest(enginetest.NewImage(acting, 1)), enginetest.Actor)
+		scripted.UseContainerdStore()
+		scripted.Program(enginetest.Digest(enginetest.NewImage(acting, 1)), enginetest.TestProgram)
 		found, err := e.Inspect(t.Context(), acting, "")
 		if err != nil || found.ID == image {
 			t.Fatalf("%+v, %v", found, err)

@@ -38,7 +38,7 @@ func credentials(t *testing.T, user, password string) puller.Credentials {
 
 func TestScriptedEngineConforms(t *testing.T) {
 	t.Run("graph driver", func(t *testing.T) { conforms(t, (*enginetest.Engine).Revive) })
-	t.Run("containerd store", func(t *testing.T) { conforms(t, (*enginetest.Engine).BeContainerd) })
+	t.Run("containerd store", func(t *testing.T) { conforms(t, (*enginetest.Engine).UseContainerdStore) })
 }
 
 func conforms(t *testing.T, be func(*enginetest.Engine)) {
@@ -62,7 +62,7 @@ func conforms(t *testing.T, be func(*enginetest.Engine)) {
 		Pulling:          func() bool { return scripted.Counts().Active > 0 },
 	}
 	play := func(image, recording string) {
-		scripted.Script(image, enginetest.Play(transcripts.Load(recording), nil))
+		scripted.Script(image, enginetest.Replay(transcripts.Load(recording), nil))
 	}
 	scripted.Script(f.Good, enginetest.Serve(enginetest.NewImage(f.Good, 1)))
 	scripted.Script(f.Digest, enginetest.Serve(enginetest.NewImage(f.Digest, 2)))
@@ -76,9 +76,9 @@ func conforms(t *testing.T, be func(*enginetest.Engine)) {
 		case f.Credentials.HeaderFor(f.Private):
 			enginetest.Serve(enginetest.NewImage(f.Private, 3))(p)
 		case "":
-			enginetest.Play(transcripts.Load("engine-20.10/unauthorized"), nil)(p)
+			enginetest.Replay(transcripts.Load("engine-20.10/unauthorized"), nil)(p)
 		default:
-			enginetest.Play(transcripts.Load("engine-20.10/bad-password"), nil)(p)
+			enginetest.Replay(transcripts.Load("engine-20.10/bad-password"), nil)(p)
 		}
 	})
 	scripted.Script(f.Slow, func(p *enginetest.Pull) {

@@ -110,7 +110,7 @@ func (r recorded) playing(t *testing.T) *docker.Engine {
 func (r recorded) scripted(t *testing.T, amd64, arm64 puller.Content) (*docker.Engine, *enginetest.Engine) {
 	t.Helper()
 	e, scripted := newEngine(t)
-	scripted.BeContainerd()
+	scripted.UseContainerdStore()
 	x := r.index()
 	scripted.Script(multi, enginetest.ServeIndex(x))
 	if err := e.Pull(t.Context(), puller.Pull{Image: multi, Platform: "linux/arm64"}, ignore); err != nil {

@@ -59,7 +59,7 @@ type ContainerSeen struct {
 // create, start, attach, wait, logs, stop, remove, list or inspect; id is "" for
 // create and list; gone closes when the client has gone away. A status other
 // than 0 is the answer, with the message.
-type ContainerLook func(call, id string, gone <-chan struct{}) (status int, message string)
+type ContainerHook func(call, id string, gone <-chan struct{}) (status int, message string)
 
 // Program says what containers of an image do, by its ID, or by the digest of the
 // platform's manifest in the containerd image store. Without, they exit
@@ -78,7 +78,7 @@ func (e *Engine) Label(image string, labels map[string]string) {
 }
 
 // OnContainer says what happens before calls about containers are answered.
-func (e *Engine) OnContainer(l ContainerLook) {
+func (e *Engine) OnContainer(l ContainerHook) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.containerLook = l
@@ -137,9 +137,9 @@ func (e *Engine) Warn(warnings ...string) {
 	e.warnings = warnings
 }
 
-// LoseCreated makes the engine cut the next connection on which it is to answer
+// DropCreateAnswer makes the engine cut the next connection on which it is to answer
 // that it has created a container.
-func (e *Engine) LoseCreated() {
+func (e *Engine) DropCreateAnswer() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.losing = true
@@ -163,9 +163,9 @@ func (e *Engine) HoldStreams() {
 	e.holding = true
 }
 
-// HaveContainer gives the engine a container that was not created by a call,
+// AddContainer gives the engine a container that was not created by a call,
 // as an earlier daemon may have left it, and starts it if it is to be started.
-func (e *Engine) HaveContainer(r ContainerRequest, start bool) (id string) {
+func (e *Engine) AddContainer(r ContainerRequest, start bool) (id string) {
 	c := e.newContainer(r, r.Image, "")
 	if start {
 		e.launch(c)

@@ -14,11 +14,11 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// BeContainerd makes the engine answer as Docker with the containerd image store does
+// UseContainerdStore makes the engine answer as Docker with the containerd image store does
 // (recorded from Moby's main branch of August 2026): the ID of an image is its digest
 // in the registry, an index is kept with those of its platforms that were pulled, and
 // an image is shown as soon as its manifest and configuration are there.
-func (e *Engine) BeContainerd() {
+func (e *Engine) UseContainerdStore() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.containerd, e.api = true, [2]int{51, 24}

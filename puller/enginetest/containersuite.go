@@ -10,14 +10,14 @@ import (
 	"testing"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/enginetest/actor"
+	"github.com/towline/towline/puller/enginetest/testprogram"
 )
 
 // ContainerFixture is an engine under test, which runs containers.
 type ContainerFixture struct {
 	Engine puller.Engine
 	// Image is the ID of one that the engine has: its entrypoint is /app, the
-	// actor, and there is nothing else in it.
+	// test program. Nothing else is in it.
 	Image string
 	// OOM says that the engine can tell that a container was ended for want of
 	// memory; not every machine can.
@@ -135,7 +135,7 @@ func (f ContainerFixture) testLines(t *testing.T) {
 
 func (h *heard) wantAll(t *testing.T) {
 	t.Helper()
-	if !bytes.Equal(h.stdout.Bytes(), actor.All()) || !bytes.Equal(h.stderr.Bytes(), append(actor.All(), actor.All()...)) {
+	if !bytes.Equal(h.stdout.Bytes(), testprogram.AllBytes()) || !bytes.Equal(h.stderr.Bytes(), append(testprogram.AllBytes(), testprogram.AllBytes()...)) {
 		t.Errorf("it heard %q and %q", h.stdout.Bytes(), h.stderr.Bytes())
 	}
 }
@@ -156,8 +156,8 @@ func (f ContainerFixture) testTTY(t *testing.T) {
 
 func (f ContainerFixture) testFlood(t *testing.T) {
 	const n = 4 << 20
-	_, h := f.run(t, f.container(fmt.Sprintf("flood=%d", n)))
-	if !bytes.Equal(h.stdout.Bytes(), actor.Flood(n)) {
+	_, h := f.run(t, f.container(fmt.Sprintf("random=%d", n)))
+	if !bytes.Equal(h.stdout.Bytes(), testprogram.RandomBytes(n)) {
 		t.Errorf("it heard %d bytes, not the %d that were printed", h.stdout.Len(), n)
 	}
 	if h.most > 64<<10 {
@@ -165,10 +165,10 @@ func (f ContainerFixture) testFlood(t *testing.T) {
 	}
 }
 
-func (f ContainerFixture) self(t *testing.T, c puller.Container) actor.Self {
+func (f ContainerFixture) self(t *testing.T, c puller.Container) testprogram.Self {
 	t.Helper()
 	_, h := f.run(t, c)
-	var self actor.Self
+	var self testprogram.Self
 	if err := json.Unmarshal(h.stdout.Bytes(), &self); err != nil {
 		t.Fatalf("%v: %q %q", err, h.stdout.String(), h.stderr.String())
 	}
@@ -208,7 +208,7 @@ func (f ContainerFixture) testOOM(t *testing.T) {
 	if !f.OOM {
 		t.Skip("this engine can't tell")
 	}
-	c := f.container("out=hungry", fmt.Sprintf("eat=%d", 512<<20))
+	c := f.container("out=hungry", fmt.Sprintf("alloc=%d", 512<<20))
 	c.Memory = 48 << 20
 	exit, h := f.run(t, c)
 	if exit.Code != 137 || !exit.OOMKilled {

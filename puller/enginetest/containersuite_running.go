@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/enginetest/actor"
+	"github.com/towline/towline/puller/enginetest/testprogram"
 )
 
 // running starts a container and returns when it runs, and a function that waits
@@ -81,7 +81,7 @@ func (f ContainerFixture) testFollow(t *testing.T) {
 		if err != nil || exit != (puller.Exit{Code: 3}) {
 			t.Errorf("it exited as %+v, %v", exit, err)
 		}
-		if !bytes.HasPrefix(h.stdout.Bytes(), actor.All()) || !strings.HasSuffix(h.stdout.String(), "stdout 99\n") || !strings.HasSuffix(h.stderr.String(), "stderr 99\n") {
+		if !bytes.HasPrefix(h.stdout.Bytes(), testprogram.AllBytes()) || !strings.HasSuffix(h.stdout.String(), "stdout 99\n") || !strings.HasSuffix(h.stderr.String(), "stderr 99\n") {
 			t.Errorf("it heard %q and %q", h.stdout.String(), h.stderr.String())
 		}
 		if n := strings.Count(h.stdout.String(), "stdout 99\n"); n != 1 {

@@ -32,7 +32,7 @@ type Engine struct {
 	mu      sync.Mutex
 	images  map[string]puller.Image // by reference in full form
 	scripts map[string]Script
-	look    Look
+	look    InspectHook
 	alter   func(image string, answer map[string]any)
 	podman  bool
 	// Of the containerd image store:
@@ -60,7 +60,7 @@ type Engine struct {
 	programs        map[string]Program           // by image ID
 	labels          map[string]map[string]string // the same
 	programsRunning sync.WaitGroup
-	containerLook   ContainerLook
+	containerLook   ContainerHook
 	containerAnswer func(call string, answer any) any
 	stream          func(call string) []byte
 	logDrivers      []string
@@ -216,10 +216,10 @@ func (e *Engine) Script(image string, s Script) {
 // A Look is called before an inspect of an image is answered, with a channel
 // that closes when the client has gone away. A status other than 0 is the
 // answer, with the message.
-type Look func(image string, gone <-chan struct{}) (status int, message string)
+type InspectHook func(image string, gone <-chan struct{}) (status int, message string)
 
 // OnInspect says what happens before an inspect is answered.
-func (e *Engine) OnInspect(l Look) {
+func (e *Engine) OnInspect(l InspectHook) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.look = l

@@ -67,7 +67,7 @@ func (l *eventLog) after(seq int, since, until time.Time) (found []event) {
 }
 
 // Busy makes the engine see so many events of other containers.
-func (e *Engine) Busy(n int) {
+func (e *Engine) AddEvents(n int) {
 	for range n {
 		e.events.note("exec_die", strings.Repeat("f", 64))
 	}

@@ -6,9 +6,9 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// BePodman makes the engine answer as Podman does: it says that it is one, it finds
+// UsePodman makes the engine answer as Podman does: it says that it is one, it finds
 // NAME@DIGEST by the digest alone, and it tells no variant of an image.
-func (e *Engine) BePodman() {
+func (e *Engine) UsePodman() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.podman = true

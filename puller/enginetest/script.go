@@ -109,7 +109,7 @@ func Serve(i puller.Image) Script {
 
 // Play answers with a recording, and at its clean end tags the image, if one
 // is given.
-func Play(rec transcripts.Recording, i *puller.Image) Script {
+func Replay(rec transcripts.Recording, i *puller.Image) Script {
 	return func(p *Pull) {
 		for name, values := range rec.Header {
 			if name != "Transfer-Encoding" && name != "Content-Length" {
