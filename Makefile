@@ -5,30 +5,43 @@ VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 
 LDFLAGS     := -s -w -X main.version=$(VERSION)
 # The tools have a module of their own: in go.mod they would raise the versions of
 # what Towline itself is built from, and add 500 lines to go.sum.
-TOOL        := go tool -modfile=$(CURDIR)/.ci/tools/go.mod
+TOOLS       := -modfile=$(CURDIR)/.ci/tools/go.mod
+GOLANGCI    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 SOURCES     := cmd api configs puller stream integration
 FUZZTIME    ?= 30s
 COUNT       ?= 20
 KILLS       ?= 300
 
-.PHONY: help build test vet lint unit integration soak demo image bench fuzz check clean
+.PHONY: help build test test-fast lint unit integration soak demo image bench fuzz check clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 build: ## the binary, as bin/towline
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/towline ./cmd/towline
 
-test: lint unit integration ## all tests; REQUIRE_ENGINE=1 fails where no engine can be had
+# The linters are built and run at a low priority beside the tests, mostly while those
+# wait for an engine.
+test: $(CACHE) ## all tests, and lint; REQUIRE_ENGINE=1 fails where there is no engine
+	@nice -n 19 $(MAKE) --no-print-directory lint >$(CACHE)/lint.log 2>&1 & lint=$$!; \
+	$(MAKE) --no-print-directory unit && $(MAKE) --no-print-directory integration; code=$$?; \
+	wait $$lint || code=1; cat $(CACHE)/lint.log; exit $$code
 
-lint: ## gofmt, and golangci-lint with what .golangci.yml has: vet, staticcheck, and who may import what
+test-fast: ## the tests that need no engine, without the race detector
+	go test -short ./...
+
+# With -race, the linters read what the tests have built, and nothing is built twice.
+lint: export LINT_FLAGS = $(shell go env GOFLAGS) -race
+lint: $(CACHE) ## gofmt, and golangci-lint: vet, staticcheck, unused code, and which package imports which
 	@test -z "$$(gofmt -l $(SOURCES))" || { gofmt -d $(SOURCES); exit 1; }
-	$(TOOL) golangci-lint run ./...
-	cd integration && $(TOOL) golangci-lint run ./...
-	.ci/depguard_test.sh "$$($(TOOL) -n golangci-lint)"
+	go build $(TOOLS) -o $(CACHE)/golangci-lint $(GOLANGCI)
+	GOFLAGS="$$LINT_FLAGS" $(CACHE)/golangci-lint run ./...
+	cd integration && GOFLAGS="$$LINT_FLAGS" $(CACHE)/golangci-lint run ./...
+	.ci/depguard_test.sh $(CACHE)/golangci-lint
 
+# golangci-lint does the work of vet.
 unit:
-	go test -race ./...
+	go test -race -vet=off ./...
 
 # Not cached: what it tests is not only in files. Two packages at a time: each
 # has an engine of its own, and mostly waits for it.
@@ -62,13 +75,16 @@ fuzz: ## every fuzz target for FUZZTIME
 # not reached from everywhere; GOVULNDB names another.
 check: ## known faults in what is built in, where their database can be reached
 	@for dir in . integration; do \
-	  out=$$(cd $$dir && $(TOOL) govulncheck ./... 2>&1) && { echo "$$out"; continue; }; \
+	  out=$$(cd $$dir && go tool $(TOOLS) govulncheck ./... 2>&1) && { echo "$$out"; continue; }; \
 	  echo "$$out"; \
 	  if echo "$$out" | grep -q 'fetching vulnerabilities'; then \
 	    echo "check: NOTHING WAS CHECKED: the database of known faults can't be reached from here"; exit 0; \
 	  fi; \
 	  exit 1; \
 	done
+
+$(CACHE):
+	mkdir -p $@
 
 clean: ## what the other targets left
 	rm -rf bin $(CACHE)

@@ -4,7 +4,7 @@
 # usage: depguard_test.sh GOLANGCI-LINT
 set -euo pipefail
 
-lint=$1
+lint=$(realpath "$1")
 ours=github.com/towline/towline
 sdk=github.com/docker/docker
 config=$(cd "$(dirname "$0")/.." && pwd)/.golangci.yml
