@@ -16,6 +16,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/jobs"
 	"github.com/towline/towline/stream/pullstream"
 )
 
@@ -269,7 +270,7 @@ func TestWhatFailsInDockersStreamIsItsLastLine(t *testing.T) {
 
 func TestDockersStreamTellsNoticesAndGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := startInMemory(t, func(o *puller.Options) { o.Retries = 1 })
+		d := startInMemory(t, func(o *jobs.Options) { o.Retries = 1 })
 		image := enginetest.NewImage("alpine:3.20", 1)
 		tries := 0
 		d.engine.Script("alpine:3.20", func(p *enginetest.Pull) {

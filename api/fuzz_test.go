@@ -16,13 +16,14 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/jobs"
 	"github.com/towline/towline/puller/storetest"
 )
 
 // fuzzed is an API over an engine that has no images.
 type fuzzed struct {
 	handler http.Handler
-	puller  *puller.Puller
+	puller  *jobs.Service
 }
 
 func startFuzzed(f *testing.F) fuzzed {
@@ -34,7 +35,7 @@ func startFuzzed(f *testing.F) fuzzed {
 	log := logrus.New()
 	log.SetOutput(&safeBuffer{})
 	log.SetLevel(logrus.ErrorLevel)
-	p, err := puller.New(e, puller.Options{
+	p, err := jobs.New(e, jobs.Options{
 		Concurrency: 8, Policy: puller.PolicyMissing, Timeout: time.Hour, Store: storetest.New(), Log: log,
 		OutputDir: f.TempDir(), OutputLimit: 1 << 20,
 	})

@@ -25,6 +25,7 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/jobs"
 	"github.com/towline/towline/puller/storetest"
 )
 
@@ -34,7 +35,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type daemon struct {
 	t      *testing.T
 	engine *enginetest.Engine
-	puller *puller.Puller
+	puller *jobs.Service
 	client *http.Client
 	url    string
 	logs   *safeBuffer
@@ -46,7 +47,7 @@ type daemon struct {
 func (d *daemon) open() int64 { return d.opened.Load() + d.server.Taken() }
 
 // start serves the API over TCP.
-func start(t *testing.T, change ...func(*puller.Options)) *daemon {
+func start(t *testing.T, change ...func(*jobs.Options)) *daemon {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -57,13 +58,13 @@ func start(t *testing.T, change ...func(*puller.Options)) *daemon {
 
 // startInMemory serves the API on connections in memory, for tests in a
 // synctest bubble.
-func startInMemory(t *testing.T, change ...func(*puller.Options)) *daemon {
+func startInMemory(t *testing.T, change ...func(*jobs.Options)) *daemon {
 	t.Helper()
 	l := sockets.NewInmemSocket("towline", 0)
 	return startOn(t, l, l.DialContext, change...)
 }
 
-func startOn(t *testing.T, l net.Listener, dial func(context.Context, string, string) (net.Conn, error), change ...func(*puller.Options)) *daemon {
+func startOn(t *testing.T, l net.Listener, dial func(context.Context, string, string) (net.Conn, error), change ...func(*jobs.Options)) *daemon {
 	t.Helper()
 	d := &daemon{t: t, engine: enginetest.New(t), url: "http://" + l.Addr().String(), logs: &safeBuffer{}}
 	log := logrus.New()
@@ -74,11 +75,11 @@ func startOn(t *testing.T, l net.Listener, dial func(context.Context, string, st
 	if err != nil {
 		t.Fatal(err)
 	}
-	options := puller.Options{Concurrency: 8, Policy: puller.PolicyMissing, Timeout: time.Hour, Store: storetest.New(), Log: log, Metrics: metrics}
+	options := jobs.Options{Concurrency: 8, Policy: puller.PolicyMissing, Timeout: time.Hour, Store: storetest.New(), Log: log, Metrics: metrics}
 	for _, c := range change {
 		c(&options)
 	}
-	if d.puller, err = puller.New(engine, options); err != nil {
+	if d.puller, err = jobs.New(engine, options); err != nil {
 		t.Fatal(err)
 	}
 	handler := api.New(d.puller, api.Options{Metrics: metrics, Log: log, Runs: true, Open: true})

@@ -14,6 +14,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/jobs"
 	"github.com/towline/towline/stream/pullstream/transcripts"
 )
 
@@ -112,7 +113,7 @@ func TestAPullThatWaitsFailsWithTheStatusOfItsKind(t *testing.T) {
 			image := fmt.Sprintf("registry%d.test/failing:v1", i)
 			d := d
 			if f.kind == puller.ErrStalled { // a limit that the others could meet too
-				d = start(t, func(o *puller.Options) { o.FirstByteTimeout = 30 * time.Millisecond })
+				d = start(t, func(o *jobs.Options) { o.FirstByteTimeout = 30 * time.Millisecond })
 			}
 			d.engine.Script(image, f.script)
 			check(t, d, d.call("POST", "/v1/pulls?wait=true", `{"image":"`+image+`","retries":0`+f.body+`}`), f.status, f.kind)

@@ -17,16 +17,17 @@ import (
 	"github.com/towline/towline/api"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/jobs"
 	"github.com/towline/towline/puller/storetest"
 )
 
 const program = "registry.test/program:v1"
 
 // startRunning serves the API with an image whose program is p.
-func startRunning(t *testing.T, p enginetest.Program, change ...func(*puller.Options)) *daemon {
+func startRunning(t *testing.T, p enginetest.Program, change ...func(*jobs.Options)) *daemon {
 	t.Helper()
 	output := t.TempDir()
-	d := start(t, append(change, func(o *puller.Options) {
+	d := start(t, append(change, func(o *jobs.Options) {
 		o.OutputDir, o.OutputLimit, o.Runs = output, 1<<20, 4
 	})...)
 	d.engine.Program(d.good(program, 1).ID, p)
@@ -248,7 +249,7 @@ func TestLogsTellOfAGap(t *testing.T) {
 
 func TestLogsOutliveTheirJobsPlaceInMemory(t *testing.T) {
 	store, output := storetest.New(), t.TempDir()
-	here := func(o *puller.Options) { o.Store, o.OutputDir, o.OutputLimit = store, output, 1<<20 }
+	here := func(o *jobs.Options) { o.Store, o.OutputDir, o.OutputLimit = store, output, 1<<20 }
 	d := start(t, here)
 	d.engine.Program(d.good(program, 1).ID, enginetest.Print("out", "\xe2\x82err", 0))
 	want := map[string]string{"?stream=stdout": "out", "?stream=stderr": "\xe2\x82err"}

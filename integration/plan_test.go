@@ -16,12 +16,13 @@ import (
 	"github.com/towline/towline/integration/lab"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
+	"github.com/towline/towline/puller/jobs"
 	"github.com/towline/towline/puller/registry"
 	"github.com/towline/towline/puller/storetest"
 )
 
 // planner is a Puller of this process, over the shared engine.
-func planner(t *testing.T) *puller.Puller {
+func planner(t *testing.T) *jobs.Service {
 	t.Helper()
 	lab.Need(t, site.err)
 	engine, err := docker.New(docker.Options{Host: site.engine.Host})
@@ -34,7 +35,7 @@ func planner(t *testing.T) *puller.Puller {
 	}
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	p, err := puller.New(engine, puller.Options{Concurrency: 2, Policy: puller.PolicyMissing, Timeout: time.Minute, Registry: images, Store: storetest.New(), Log: log})
+	p, err := jobs.New(engine, jobs.Options{Concurrency: 2, Policy: puller.PolicyMissing, Timeout: time.Minute, Registry: images, Store: storetest.New(), Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +49,7 @@ func planner(t *testing.T) *puller.Puller {
 	return p
 }
 
-func plan(t *testing.T, p *puller.Puller, refs ...string) puller.Plan {
+func plan(t *testing.T, p *jobs.Service, refs ...string) puller.Plan {
 	t.Helper()
 	var r puller.PrewarmRequest
 	for _, ref := range refs {
@@ -63,7 +64,7 @@ func plan(t *testing.T, p *puller.Puller, refs ...string) puller.Plan {
 
 // pullAll pulls the images one after the other, and returns how many bytes of
 // layers the registry served for each.
-func pullAll(t *testing.T, p *puller.Puller, sizes map[string]int64, refs ...string) (served []int64) {
+func pullAll(t *testing.T, p *jobs.Service, sizes map[string]int64, refs ...string) (served []int64) {
 	t.Helper()
 	for _, ref := range refs {
 		site.registry.ResetCounts()

@@ -1,18 +1,28 @@
-// Package puller is the domain: it takes jobs, shares one transfer among all
-// jobs that want the same image, and calls a pull done only when it is proven.
+// Package puller is the domain: jobs, requests, events, errors, and the interfaces of
+// what Towline drives (Engine, Registry, Store) and of what it offers (Service). The
+// packages below it do the work; DESIGN.md says how.
 //
-// A Job is one caller's request. A transfer is the engine's one pull that many
-// jobs share; it lives on a context of the daemon's own, so a caller who goes
-// away takes nothing with them. A transfer ends early only when its last job
-// is cancelled.
+// The words that one must know:
 //
-// A run is a job that goes on from a proven image to a container and its end; a
-// prewarm is one that has jobs as children.
-//
-// The package declares what it needs of an engine (Engine), a registry
-// (Registry) and a store (Store), and knows none. Jobs are accepted, and told
-// to have ended, only when that is on disk.
-//
-// It starts one goroutine that writes to the store, one per transfer whose turn
-// has come and one per run, and short ones that ask the engine what is there.
+//   - engine: dockerd, or Podman's compatible API
+//   - reference, tag, digest, manifest, layer, platform: as in the OCI documents
+//   - policy: when an image is pulled: always, missing, never or newer
+//   - job: one caller's request. Its kind is pull, run or prewarm
+//   - state: queued, active, succeeded, failed or canceled
+//   - phase: what an active job is at
+//   - work: what a job does
+//   - child: a job that is part of a prewarm
+//   - transfer: the engine's one pull that many jobs share
+//   - subscriber: what a transfer knows of a job
+//   - attempt: one try of a transfer
+//   - proof: what an image must show before its pull is a success
+//   - queue, ticket, slot: a transfer holds a ticket while it waits, and a slot while it runs
+//   - rank: a priority as a number
+//   - cool-down: the time that a registry is left alone which limits the rate
+//   - budget: how many jobs, and bytes of requests, one caller may have unended
+//   - record: a job as the store keeps it
+//   - event: one thing that happened to a job. Numbered events are never dropped
+//   - snapshot: the present state, which a reader gets first
+//   - topic, event log: what readers of one job, and of all jobs, are told
+//   - notice: an event for people
 package puller

@@ -191,12 +191,15 @@ type Storage struct {
 	Free *int64
 }
 
+// StoreContainerd is the image store that keeps several platforms under one name.
+const StoreContainerd = "containerd"
+
 // EngineInfo describes an engine, in the form of GET /v1/engine.
 type EngineInfo struct {
 	Name       string `json:"name,omitempty"`
 	Version    string `json:"version,omitempty"`
 	APIVersion string `json:"api_version,omitempty"` // the one negotiated
-	// ImageStore is "containerd", or the name of the graph driver.
+	// ImageStore is StoreContainerd, or the name of the graph driver.
 	ImageStore string `json:"image_store,omitempty"`
 	// Platform is os/arch: what the engine pulls when it is asked for none.
 	Platform string `json:"platform,omitempty"`

@@ -115,3 +115,12 @@ func WithoutCredentials(kind ErrorKind, err, unshown error) error {
 	}
 	return &Error{Kind: kind, RetryAfter: RetryAfterOf(err), Err: fmt.Errorf("%w; no credentials were shown: %w", err, Inner(unshown))}
 }
+
+// askLater is when a caller may ask again that has as much as it may have.
+const askLater = 5 * time.Second
+
+// Overloaded returns an ErrOverloaded error that names what there is too much of. A
+// caller may ask again after five seconds.
+func Overloaded(format string, args ...any) error {
+	return &Error{Kind: ErrOverloaded, RetryAfter: askLater, Err: fmt.Errorf(format+"; ask again later", args...)}
+}

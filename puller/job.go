@@ -126,3 +126,15 @@ type JobError struct {
 	Retryable         bool      `json:"retryable"`
 	RetryAfterSeconds float64   `json:"retry_after_seconds,omitempty"`
 }
+
+// maxMessage bounds what is kept of an engine's words for an error, in bytes.
+const maxMessage = 4 << 10
+
+// NewJobError returns an error as jobs tell it.
+func NewJobError(err error) *JobError {
+	kind := KindOf(err)
+	return &JobError{
+		Kind: kind, Message: ClipTo(err.Error(), maxMessage), Retryable: kind.Retryable(),
+		RetryAfterSeconds: RetryAfterOf(err).Seconds(),
+	}
+}

@@ -1,11 +1,8 @@
 package puller
 
 import (
-	"context"
-	"errors"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/containerd/platforms"
 )
@@ -51,30 +48,13 @@ func ParsePlatform(platform, own string) (string, error) {
 // maxPlatform bounds what is parsed, in bytes.
 const maxPlatform = 64
 
-// askOwn is how long the engine may take to say what its platform is.
-const askOwn = 5 * time.Second
-
-// ownPlatform asks the engine for its platform.
-func (p *Puller) ownPlatform() (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), askOwn)
-	defer cancel()
-	info, err := p.engine.Info(ctx)
-	if err == nil && info.Platform == "" {
-		err = errors.New("it does not say what it is")
-	}
-	if err != nil {
-		return "", Errorf(ErrEngineUnavailable, "platform: the engine can't be asked for the other half of it; write os/arch: %w", Inner(err))
-	}
-	return info.Platform, nil
-}
-
 // wholePlatform returns the platform of a request in the API's form.
-func (o Options) wholePlatform(platform string) (string, error) {
+func (o Defaults) wholePlatform(platform string) (string, error) {
 	own := ""
 	if _, err := ParsePlatform(platform, "linux/amd64"); err != nil {
 		return "", err
 	} else if !strings.Contains(platform, "/") {
-		if own, err = o.own(); err != nil {
+		if own, err = o.OwnPlatform(); err != nil {
 			return "", err
 		}
 	}

@@ -31,7 +31,7 @@ type PrewarmRequest struct {
 	Credentials    Credentials `json:"-"`
 	IdempotencyKey string      `json:"-"`
 	Caller         string      `json:"-"`
-	Rules          Rules       `json:"-"` // the caller's own, beside those of Options
+	Rules          Rules       `json:"-"` // the caller's own, beside those of the daemon
 }
 
 // Skipped is a service of a Compose file that has no image to pull.
@@ -117,9 +117,9 @@ func checkSkipped(all []Skipped) error {
 	return nil
 }
 
-// withDefaults checks the request and fills in what was left out, in the
-// images too. One image that is forbidden forbids it all.
-func (r PrewarmRequest) withDefaults(o Options) (PrewarmRequest, error) {
+// WithDefaults checks the request and fills in what was left out, in the images too.
+// One image that is forbidden forbids it all.
+func (r PrewarmRequest) WithDefaults(o Defaults) (PrewarmRequest, error) {
 	switch {
 	case len(r.Images) == 0 && len(r.Skipped) == 0:
 		return r, Errorf(ErrInvalidRequest, "images: missing; name at least one")
@@ -129,14 +129,14 @@ func (r PrewarmRequest) withDefaults(o Options) (PrewarmRequest, error) {
 	if err := checkSkipped(r.Skipped); err != nil {
 		return r, err
 	}
-	o.own = sync.OnceValues(o.own) // the engine is asked once
+	o.OwnPlatform = sync.OnceValues(o.OwnPlatform) // the engine is asked once
 	// What the request says for all is checked as part of a request that has
 	// nothing else in it, so that the fault is not laid on the first image.
 	all := PullRequest{
 		Image: "image", Platform: r.Platform, Policy: r.Policy, Priority: r.Priority, Timeout: r.Timeout, Retries: r.Retries,
 		IdempotencyKey: r.IdempotencyKey,
 	}
-	all, _, err := all.withDefaults(o)
+	all, _, err := all.WithDefaults(o)
 	if err != nil {
 		return r, err
 	}
@@ -162,7 +162,7 @@ func (r PrewarmRequest) withDefaults(o Options) (PrewarmRequest, error) {
 		one.Strict = one.Strict || r.Strict
 		one.Credentials, one.Caller, one.Rules = r.Credentials, r.Caller, r.Rules
 		var named reference.Named
-		if images[i], named, err = one.withDefaults(o); err == nil {
+		if images[i], named, err = one.WithDefaults(o); err == nil {
 			err = checkPull(named, images[i], o)
 		}
 		if err != nil {

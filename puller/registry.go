@@ -1,6 +1,13 @@
 package puller
 
-import "context"
+import (
+	"context"
+	"errors"
+)
+
+// ErrCounts is why a query that may cost nothing was not answered
+// (ManifestQuery.Free).
+var ErrCounts = errors.New("reading its manifest would count against the registry's rate limit")
 
 // A Registry answers what an engine can't be asked. Its methods may be called
 // from anywhere. Every error they return is an *Error. It is ErrRateLimited where

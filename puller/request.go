@@ -88,7 +88,7 @@ type PullRequest struct {
 	// Caller is who asks, "" where that is not known. Slots are shared fairly
 	// among callers.
 	Caller string `json:"-"`
-	// Rules are the caller's own, beside those of Options. What was accepted is
+	// Rules are the caller's own, beside those of the daemon. What was accepted is
 	// not held to them again.
 	Rules Rules `json:"-"`
 }
@@ -147,7 +147,7 @@ func ParseImage(image string) (full string, named reference.Named, err error) {
 
 // ofID checks a request for an image ID, which only the engine knows: nothing can be
 // asked of a registry.
-func (r PullRequest) ofID(o Options) (PullRequest, error) {
+func (r PullRequest) ofID(o Defaults) (PullRequest, error) {
 	r.Credentials = Credentials{}
 	switch {
 	case r.Policy == "":
@@ -161,9 +161,9 @@ func (r PullRequest) ofID(o Options) (PullRequest, error) {
 	return r, nil
 }
 
-// withDefaults checks the request and fills in what was left out; named is its
-// reference, nil of an ID.
-func (r PullRequest) withDefaults(o Options) (_ PullRequest, named reference.Named, err error) {
+// WithDefaults checks the request and fills in what was left out. named is its
+// reference, nil for an ID. The error is ErrInvalidRequest or ErrForbidden.
+func (r PullRequest) WithDefaults(o Defaults) (_ PullRequest, named reference.Named, err error) {
 	if r.Image, named, err = ParseImage(r.Image); err != nil {
 		return r, nil, err
 	}

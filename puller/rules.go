@@ -291,7 +291,7 @@ func withPath(addresses []string, path string) []string {
 }
 
 // checkPull returns why a pull is refused by any of the rules.
-func checkPull(named reference.Named, p PullRequest, o Options) error {
+func checkPull(named reference.Named, p PullRequest, o Defaults) error {
 	for _, r := range []Rules{o.Rules, p.Rules} {
 		if err := r.Pull.check(named, p); err != nil {
 			return err
@@ -301,7 +301,7 @@ func checkPull(named reference.Named, p PullRequest, o Options) error {
 }
 
 // checkRun is checkPull for a run's image.
-func checkRun(named reference.Named, p PullRequest, o Options) error {
+func checkRun(named reference.Named, p PullRequest, o Defaults) error {
 	for _, r := range []Rules{o.Rules, p.Rules} {
 		for _, set := range []*RuleSet{r.Pull, r.Run} {
 			if err := set.check(named, p); err != nil {
@@ -310,4 +310,17 @@ func checkRun(named reference.Named, p PullRequest, o Options) error {
 		}
 	}
 	return nil
+}
+
+// CheckPull returns why a request that has its defaults is refused by any of the rules.
+func (d Defaults) CheckPull(named reference.Named, p PullRequest) error {
+	return checkPull(named, p, d)
+}
+
+// CheckName returns why an image of a name may not be looked at.
+func (d Defaults) CheckName(named reference.Named, own Rules) error {
+	if err := d.Rules.Pull.checkName(named); err != nil {
+		return err
+	}
+	return own.Pull.checkName(named)
 }

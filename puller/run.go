@@ -1,12 +1,10 @@
 package puller
 
 import (
-	"crypto/rand"
 	"fmt"
 	"path"
 	"slices"
 	"strings"
-	"time"
 )
 
 // RunRequest asks to run an image's program in a container, once. All but Image
@@ -32,7 +30,7 @@ type RunRequest struct {
 	Credentials    Credentials `json:"-"`
 	IdempotencyKey string      `json:"-"`
 	Caller         string      `json:"-"`
-	Rules          Rules       `json:"-"` // the caller's own, beside those of Options
+	Rules          Rules       `json:"-"` // the caller's own, beside those of the daemon
 }
 
 // Limits of what a run may ask for.
@@ -52,13 +50,13 @@ const (
 	maxName = 255
 )
 
-// withDefaults checks the request and fills in what was left out. What a pull
-// has too is checked as a pull's.
-func (r RunRequest) withDefaults(o Options) (RunRequest, PullRequest, error) {
+// WithDefaults checks the request and fills in what was left out. What a pull has too
+// is checked as a pull's.
+func (r RunRequest) WithDefaults(o Defaults) (RunRequest, PullRequest, error) {
 	pull, named, err := PullRequest{
 		Image: r.Image, Platform: r.Platform, Policy: r.Policy, Strict: r.Strict, Timeout: r.Timeout,
 		Credentials: r.Credentials, IdempotencyKey: r.IdempotencyKey, Caller: r.Caller, Rules: r.Rules,
-	}.withDefaults(o)
+	}.WithDefaults(o)
 	if err != nil {
 		return r, pull, err
 	}
@@ -142,13 +140,9 @@ func (r RunRequest) Environment() []string {
 // Labels that containers of runs carry. They find containers; they prove
 // nothing, since an image may carry them too (see Run.owns).
 const (
-	labelJob      = "towline.job"
-	labelInstance = "towline.instance"
+	LabelJob      = "towline.job"
+	LabelInstance = "towline.instance"
 )
-
-// containerName returns a new name for a run's container. Nobody can guess it,
-// and no image can give it to its containers.
-func containerName() string { return "towline-" + strings.ToLower(rand.Text()) }
 
 // Owns reports whether a container was created for the run of a job. Its labels
 // say so too, but a container may have them from its image, such as one that was
@@ -156,22 +150,7 @@ func containerName() string { return "towline-" + strings.ToLower(rand.Text()) }
 // no more is known, has not ended, they are enough.
 func (r *Run) Owns(c ContainerState, job string, ended bool) bool {
 	if r.Name == "" && r.Container == "" {
-		return !ended && c.Labels[labelJob] == job && c.Labels[labelInstance] != ""
+		return !ended && c.Labels[LabelJob] == job && c.Labels[LabelInstance] != ""
 	}
 	return r.Container != "" && c.ID == r.Container || r.Name != "" && slices.Contains(c.Names, r.Name)
 }
-
-// AsksRegistry returns what the engine is to create, of a proven image. Its labels
-// take the place of the image's own.
-func (r *run) asks(image Result, job, instance string) Container {
-	q := &r.request
-	return Container{
-		Name: r.name, Image: image.ImageID, Manifest: image.Manifest, Platform: q.Platform, Cmd: q.Cmd, Entrypoint: q.Entrypoint, Env: q.Environment(), Workdir: q.Workdir, User: q.User, TTY: q.TTY,
-		Network: q.Network, Memory: int64(q.Memory), NanoCPUs: q.CPUs.Nano(), Pids: q.Pids,
-		Labels: map[string]string{labelJob: job, labelInstance: instance},
-	}
-}
-
-// stopGrace is how long a container that is to end has between SIGTERM and
-// SIGKILL, as docker stop has it.
-const stopGrace = 10 * time.Second

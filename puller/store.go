@@ -1,6 +1,10 @@
 package puller
 
-import "time"
+import (
+	"time"
+
+	"github.com/towline/towline/stream"
+)
 
 // A Store keeps jobs over a restart. Save and Prune are called by one
 // goroutine at a time; the other methods may be called from anywhere, also
@@ -109,4 +113,16 @@ type Run struct {
 	Image  *Result   `json:"image,omitempty"`
 	Exit   *Exit     `json:"exit,omitempty"`
 	Ending *JobError `json:"ending,omitempty"`
+}
+
+// Frames returns what the job's readers were told.
+func (r *Record) Frames() []stream.Frame {
+	frames := make([]stream.Frame, len(r.Events))
+	for i, e := range r.Events {
+		if e.Type == "result" {
+			e.Result = &r.Job
+		}
+		frames[i] = e.Frame()
+	}
+	return frames
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/jobs"
 	"github.com/towline/towline/puller/storetest"
 )
 
@@ -65,7 +66,7 @@ func daemon(t *testing.T) (http.Handler, *enginetest.Engine) {
 	}
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	p, err := puller.New(engine, puller.Options{Concurrency: 8, Policy: puller.PolicyMissing, Timeout: time.Hour, Store: storetest.New(), Log: log})
+	p, err := jobs.New(engine, jobs.Options{Concurrency: 8, Policy: puller.PolicyMissing, Timeout: time.Hour, Store: storetest.New(), Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/jobs"
 	"github.com/towline/towline/puller/storetest"
 	"github.com/towline/towline/stream/pullstream"
 	"github.com/towline/towline/stream/pullstream/transcripts"
@@ -67,7 +68,7 @@ func directory(t *testing.T) string {
 
 // startDaemon serves the API over a scripted engine on a unix socket, and
 // returns its address.
-func startDaemon(t *testing.T) (host string, scripted *enginetest.Engine, p *puller.Puller) {
+func startDaemon(t *testing.T) (host string, scripted *enginetest.Engine, p *jobs.Service) {
 	t.Helper()
 	scripted = enginetest.New(t)
 	engine, err := docker.New(docker.Options{Host: "unix:///scripted", Dial: scripted.Dial})
@@ -77,7 +78,7 @@ func startDaemon(t *testing.T) (host string, scripted *enginetest.Engine, p *pul
 	log := logrus.New()
 	log.SetOutput(io.Discard)
 	dir := directory(t)
-	if p, err = puller.New(engine, puller.Options{
+	if p, err = jobs.New(engine, jobs.Options{
 		Concurrency: 8, Policy: puller.PolicyMissing, Timeout: time.Hour, Store: storetest.New(), Log: log,
 		OutputDir: filepath.Join(dir, "output"), OutputLimit: 1 << 20,
 	}); err != nil {

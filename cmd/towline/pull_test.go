@@ -14,6 +14,7 @@ import (
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/jobs"
 	"github.com/towline/towline/stream/pullstream/transcripts"
 )
 
@@ -139,7 +140,7 @@ type showing func(*puller.Job, puller.Event)
 func (s showing) show(j *puller.Job, e puller.Event) { s(j, e) }
 func (showing) end()                                 {}
 
-func checkCanceled(t *testing.T, p *puller.Puller, n int) {
+func checkCanceled(t *testing.T, p *jobs.Service, n int) {
 	t.Helper()
 	jobs, _, err := p.Jobs(puller.Filter{})
 	if err != nil || len(jobs) != n {

@@ -26,6 +26,7 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/bolt"
 	"github.com/towline/towline/puller/docker"
+	"github.com/towline/towline/puller/jobs"
 	"github.com/towline/towline/puller/registry"
 )
 
@@ -102,7 +103,7 @@ func serve(ctx context.Context, config configs.Config, out *logBuffer) error {
 	if err != nil {
 		return err
 	}
-	p, err := puller.New(engine, puller.Options{
+	p, err := jobs.New(engine, jobs.Options{
 		Concurrency:         config.Pull.Concurrency,
 		PerRegistry:         config.Pull.PerRegistry,
 		Policy:              puller.Policy(config.Pull.Policy),

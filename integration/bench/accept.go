@@ -15,6 +15,7 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/bolt"
 	"github.com/towline/towline/puller/docker"
+	"github.com/towline/towline/puller/jobs"
 )
 
 // accept measures how many jobs a second are accepted, each on disk before it
@@ -140,7 +141,7 @@ func acceptInside(ctx context.Context, dir string) (_ float64, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	p, err := puller.New(engine, puller.Options{
+	p, err := jobs.New(engine, jobs.Options{
 		Concurrency: 8, PerRegistry: 6, Policy: puller.PolicyMissing, Retries: 3, Timeout: 30 * time.Minute,
 		FirstByteTimeout: time.Minute, Store: store, Log: silent,
 	})

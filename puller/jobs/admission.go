@@ -1,0 +1,207 @@
+package jobs
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/job"
+	"github.com/towline/towline/puller/prewarm"
+	"github.com/towline/towline/puller/pull"
+	"github.com/towline/towline/puller/run"
+)
+
+// Pull implements puller.Service. A job has ended at once where the engine says that
+// there is nothing to pull.
+func (s *Service) Pull(r puller.PullRequest) (puller.Job, error) {
+	asked := r
+	r, named, err := r.WithDefaults(s.defaults)
+	if err == nil {
+		err = s.defaults.CheckPull(named, r)
+	}
+	if err != nil {
+		return puller.Job{}, err
+	}
+	asked.Image, asked.Platform = r.Image, r.Platform
+	e := s.newJob(jobOf(puller.JobPull, r), r, asked, r.Bytes())
+	e.SetWork(pull.New(s.pulls, pull.Options{Job: e.Job, Request: r}))
+	return s.accept(e)
+}
+
+// Run implements puller.Service.
+func (s *Service) Run(r puller.RunRequest) (puller.Job, error) {
+	asked := r
+	r, wanted, err := r.WithDefaults(s.defaults)
+	if err != nil {
+		return puller.Job{}, err
+	}
+	asked.Image, asked.Platform = r.Image, r.Platform
+	e := s.newJob(jobOf(puller.JobRun, wanted), wanted, asked, wanted.Bytes()+r.Bytes())
+	e.SetWork(s.runs.New(e.Job, r, wanted))
+	return s.accept(e)
+}
+
+// Prewarm implements puller.Service. It and its children are on disk by then.
+func (s *Service) Prewarm(r puller.PrewarmRequest) (puller.Job, error) {
+	asked := r
+	r, err := r.WithDefaults(s.defaults)
+	if err == nil {
+		err = s.prewarms.CheckPlatforms(r.Images)
+	}
+	if err != nil {
+		return puller.Job{}, err
+	}
+	asked.Images, asked.Platform = slices.Clone(asked.Images), r.Platform
+	for i := range asked.Images {
+		one := &asked.Images[i]
+		if one.Image = r.Images[i].Image; one.Platform != "" {
+			one.Platform = r.Images[i].Platform
+		}
+	}
+	whole := struct {
+		puller.PrewarmRequest
+		Skipped []puller.Skipped
+	}{asked, r.Skipped}
+	all := puller.PullRequest{Caller: r.Caller, IdempotencyKey: r.IdempotencyKey, Credentials: r.Credentials}
+	parent := s.newJob(puller.Job{Kind: puller.JobPrewarm, Priority: r.Priority}, all, whole, prewarmBytes(r.IdempotencyKey, len(r.Images), r.Skipped))
+	w := prewarm.New(s.prewarms, parent.Job, len(r.Images), puller.Prewarm{FailFast: r.FailFast, Skipped: r.Skipped})
+	parent.SetWork(w)
+	family := []*entry{parent}
+	for i, image := range r.Images {
+		child := s.newJob(jobOf(puller.JobPull, image), image, nil, image.Bytes())
+		s.adopt(w, i, child, pull.Options{Job: child.Job, Request: image})
+		family = append(family, child)
+	}
+	return s.accept(family...)
+}
+
+// Plan implements puller.Service.
+func (s *Service) Plan(ctx context.Context, r puller.PrewarmRequest) (puller.Plan, error) {
+	r, err := r.WithDefaults(s.defaults)
+	if err != nil {
+		return puller.Plan{}, err
+	}
+	return s.prewarms.Plan(ctx, r)
+}
+
+// adopt makes a job the i-th child of a prewarm.
+func (s *Service) adopt(w *prewarm.Prewarm, i int, child *entry, o pull.Options) {
+	child.child = true
+	o.Layer, o.Settled = w.Layer, func() { w.ChildSettled(i) }
+	p := pull.New(s.pulls, o)
+	child.SetWork(p)
+	w.SetChild(i, p)
+}
+
+// jobOf is the job that a pull, or a run's pull, begins as.
+func jobOf(kind puller.JobKind, r puller.PullRequest) puller.Job {
+	return puller.Job{Kind: kind, Image: r.Image, Platform: r.Platform, Policy: r.Policy, Priority: r.Priority}
+}
+
+// newJob returns a job that has not been accepted. asked is what the request was
+// without its defaults, for its fingerprint; size is what it counts in its caller's
+// budget, in bytes.
+func (s *Service) newJob(view puller.Job, r puller.PullRequest, asked any, size int64) *entry {
+	view.State, view.CreatedAt = puller.StateQueued, time.Now().UTC()
+	q := job.Request{
+		View: view, Timeout: time.Duration(r.Timeout), Caller: r.Caller, IdempotencyKey: keyOf(r.Caller, r.IdempotencyKey),
+		Private: r.Credentials != puller.Credentials{},
+	}
+	if q.IdempotencyKey != "" {
+		q.Fingerprint = fingerprint(asked, q.Private)
+	}
+	e := newEntry(job.New(&s.env, q))
+	e.counted = amount{1, size}
+	return e
+}
+
+// keyOf returns a request's idempotency key as it is kept: each caller has keys of its
+// own. Names of callers have no zero byte in them.
+func keyOf(caller, key string) string {
+	if key == "" {
+		return ""
+	}
+	return caller + "\x00" + key
+}
+
+// fingerprint tells a request from others with the same idempotency key: as it was
+// asked for, with images and platforms in full form, but without the defaults, which
+// may be others after a restart. Which credentials came with it does not count: they
+// are not kept.
+func fingerprint(asked any, private bool) []byte {
+	body, err := json.Marshal(struct {
+		Request any
+		Private bool
+	}{asked, private})
+	if err != nil {
+		panic("jobs: a request that has no JSON: " + err.Error())
+	}
+	sum := sha256.Sum256(body)
+	return sum[:]
+}
+
+// accept makes jobs part of the Service, all or none, once they are on disk, and
+// returns the first. Where the first has an idempotency key that is known, it returns
+// the job that came with it.
+func (s *Service) accept(entries ...*entry) (puller.Job, error) {
+	first := entries[0]
+	for {
+		known, err := s.table.reserve(entries)
+		if err != nil {
+			return puller.Job{}, err
+		}
+		if known == nil {
+			break
+		}
+		<-known.accepted
+		if known.refusal == nil {
+			if !bytes.Equal(known.Fingerprint(), first.Fingerprint()) {
+				return puller.Job{}, errKeyTaken(first.IdempotencyKey())
+			}
+			return s.told(known), nil
+		}
+		// That one was refused; this one may fare better.
+	}
+	if key := first.IdempotencyKey(); key != "" {
+		switch r, err := s.store.Keyed(key); {
+		case puller.KindOf(err) == puller.ErrNotFound:
+		case err != nil:
+			s.table.refuse(entries, err)
+			return puller.Job{}, err
+		case !bytes.Equal(r.Fingerprint, first.Fingerprint()):
+			err := errKeyTaken(key)
+			s.table.refuse(entries, err)
+			return puller.Job{}, err
+		default:
+			s.table.refuse(entries, puller.Errorf(puller.ErrConflict, "another job has its key"))
+			return s.Job(r.Job.ID)
+		}
+	}
+	switch w := first.Work().(type) {
+	case *pull.Pull:
+		w.Glance(s.ctx)
+	case *run.Run:
+		if err := s.outputs.Check(); err != nil {
+			s.table.refuse(entries, err)
+			return puller.Job{}, err
+		}
+	}
+	if err := s.writer.save(entries); err != nil {
+		s.table.refuse(entries, err)
+		return puller.Job{}, err
+	}
+	return s.told(first), nil
+}
+
+// told returns a job as callers are told of it.
+func (s *Service) told(e *entry) puller.Job { return s.outputs.Kept(e.Snapshot()) }
+
+func errKeyTaken(key string) error {
+	_, asked, _ := strings.Cut(key, "\x00")
+	return puller.Errorf(puller.ErrConflict, "Idempotency-Key: %q came with another request before", puller.Clip(asked))
+}

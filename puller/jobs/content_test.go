@@ -1,0 +1,160 @@
+package jobs_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/enginetest"
+)
+
+// planned returns what a plan says of one image.
+func (y *yard) planned(r puller.PullRequest) puller.PlannedImage {
+	y.Helper()
+	plan, err := y.Plan(y.Context(), puller.PrewarmRequest{Images: puller.Images{r}})
+	if err != nil {
+		y.Fatal(err)
+	}
+	return plan.Images[0]
+}
+
+// The containerd image store shows an image as soon as its manifest and configuration
+// are there, and all platforms of an index under one name.
+func TestAnImageIsThereOnlyWithAllOfItsContent(t *testing.T) {
+	x := enginetest.NewIndex(good, 7, "linux/amd64", "linux/arm64", "linux/arm/v7")
+	for _, c := range []struct {
+		name, platform string
+		half           bool // a pull of it was cut
+	}{
+		{"nothing of the platform came", "linux/amd64", false},
+		{"a pull of the platform was cut", "linux/amd64", true},
+		{"nothing of the engine's own platform came", "", false},
+		{"a pull of the engine's own platform was cut", "", true},
+	} {
+		for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyNewer, puller.PolicyAlways} {
+			t.Run(c.name+", "+string(policy), func(t *testing.T) {
+				o := running
+				o.Retries = 0
+				o.Registry = &fakeRegistry{digest: x.Digest, manifests: manifests(x)}
+				inYardWith(t, o, nil, func(y *yard) {
+					y.engine.UseContainerdStore()
+					y.serveIndex()
+					y.came(y.submit(puller.PullRequest{Image: good, Platform: "linux/arm64"}), puller.SourcePulled)
+					request := func(p puller.Policy) puller.PullRequest {
+						return puller.PullRequest{Image: good, Platform: c.platform, Policy: p}
+					}
+					if c.half {
+						y.scriptIndex(x, enginetest.CutIndex(x))
+						y.failed(y.submit(request(puller.PolicyMissing)), puller.ErrTruncated)
+						y.serveIndex()
+					}
+					v := y.failed(y.submit(request(puller.PolicyNever)), puller.ErrNotFound)
+					if !strings.Contains(v.Error.Message, "content") {
+						y.Errorf("the error is %s", v.Error.Message)
+					}
+					y.failed(y.run(puller.RunRequest{Platform: c.platform, Policy: puller.PolicyNever}), puller.ErrNotFound)
+					if n := y.engine.Counts().Created; n != 0 {
+						y.Errorf("%d containers were created", n)
+					}
+					if p := y.planned(request(puller.PolicyNever)); p.Status != puller.StatusMissing || p.Error == nil || p.Error.Kind != puller.ErrNotFound {
+						y.Errorf("the plan has it as %+v, %+v", p, p.Error)
+					}
+					if p := y.planned(request(policy)); p.Status != puller.StatusMissing || p.Weight == nil || p.Fetch != 200 || p.LayersPresent != 0 {
+						y.Errorf("the plan has it as %+v, %+v", p, p.Weight)
+					}
+					if _, err := y.Image(y.Context(), good, c.platform, puller.Rules{}); puller.KindOf(err) != puller.ErrNotFound {
+						y.Errorf("it is shown: %v", err)
+					}
+					v = y.came(y.submit(request(policy)), puller.SourcePulled)
+					if v.Result.ImageID != x.Digest || v.Result.Digest != x.Digest || v.Result.Size == 0 {
+						y.Errorf("the result is %+v", v.Result)
+					}
+					for p, source := range map[puller.Policy]puller.Source{
+						puller.PolicyNever: puller.SourcePresent, puller.PolicyMissing: puller.SourcePresent, puller.PolicyNewer: puller.SourceUpToDate, puller.PolicyAlways: puller.SourceUpToDate,
+					} {
+						y.came(y.submit(request(p)), source)
+					}
+					if p := y.planned(request(puller.PolicyMissing)); p.Status != puller.StatusPresent {
+						y.Errorf("the plan has it as %+v", p)
+					}
+					// The other platform has not gone.
+					y.came(y.submit(puller.PullRequest{Image: good, Platform: "linux/arm64", Policy: puller.PolicyNever}), puller.SourcePresent)
+				})
+			})
+		}
+	}
+}
+
+// A pull that says it ended well, and has left the layers out, is no success.
+func TestAPullThatLeavesContentOutIsTruncated(t *testing.T) {
+	inYardWith(t, once, nil, func(y *yard) {
+		y.engine.UseContainerdStore()
+		x := y.serveIndex()
+		y.engine.Script(good, func(p *enginetest.Pull) {
+			enginetest.ServeIndex(x)(p)
+			y.engine.SetContent(x.For("").Manifest, puller.ContentPartial)
+		})
+		y.failed(y.always(good), puller.ErrTruncated)
+		y.failed(y.submit(puller.PullRequest{Image: good, Platform: "linux/amd64"}), puller.ErrTruncated)
+	})
+}
+
+// Where the store can't say what is there, the engine's pull decides.
+func TestWhereContentIsNotKnownTheEnginesPullDecides(t *testing.T) {
+	x := enginetest.NewIndex(good, 7, "linux/amd64", "linux/arm64", "linux/arm/v7")
+	for _, api := range []int{41, 47} {
+		o := running
+		o.Registry = &fakeRegistry{digest: x.Digest, manifests: manifests(x)}
+		inYardWith(t, o, nil, func(y *yard) {
+			y.engine.UseContainerdStore()
+			y.engine.SetAPI(api, 24)
+			y.serveIndex()
+			for n, platform := range []string{"linux/arm64", "linux/amd64", "", "linux/arm64"} {
+				r := puller.PullRequest{Image: good, Platform: platform}
+				for range 2 {
+					if v := y.came(y.submit(r), puller.SourcePulled); v.Result.Digest != x.Digest {
+						y.Errorf("the result is %+v", v.Result)
+					}
+				}
+				y.pulls(3*n + 2)
+				r.Policy = puller.PolicyNever
+				if v := y.failed(y.submit(r), puller.ErrNotFound); platform == "" && !strings.Contains(v.Error.Message, "1.48") {
+					y.Errorf("the error is %s", v.Error.Message)
+				}
+				y.exited(y.run(puller.RunRequest{Platform: platform}), exits[x.For(platform).Platform])
+			}
+		})
+	}
+}
+
+// A platform that an index does not have is not there, and can't be pulled.
+func TestAPlatformThatAnIndexDoesNotHave(t *testing.T) {
+	inYardWith(t, once, nil, func(y *yard) {
+		y.engine.UseContainerdStore()
+		y.serveIndex()
+		y.came(y.always(good), puller.SourcePulled)
+		for _, platform := range []string{"linux/s390x", "linux/arm/v6", "windows/amd64"} {
+			y.failed(y.submit(puller.PullRequest{Image: good, Platform: platform, Policy: puller.PolicyNever}), puller.ErrNotFound)
+			y.failed(y.submit(puller.PullRequest{Image: good, Platform: platform}), puller.ErrPlatformMismatch)
+		}
+	})
+}
+
+// An image that is in no index is there whatever its platform is, as it is for an
+// engine that is asked for none.
+func TestAnImageInNoIndexIsThereForAnyPlatform(t *testing.T) {
+	inYardWith(t, running, nil, func(y *yard) {
+		y.engine.UseContainerdStore()
+		i := enginetest.NewImage(good, 1)
+		i.Platform = "linux/arm64"
+		y.engine.Script(good, enginetest.Serve(i))
+		y.came(y.submit(puller.PullRequest{Image: good}), puller.SourcePulled)
+		y.came(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever}), puller.SourcePresent)
+		y.came(y.submit(puller.PullRequest{Image: good, Platform: "linux/arm64"}), puller.SourcePresent)
+		y.exited(y.run(puller.RunRequest{Policy: puller.PolicyNever}), 0)
+		y.failed(y.submit(puller.PullRequest{Image: good, Platform: "linux/amd64", Policy: puller.PolicyNever}), puller.ErrNotFound)
+		y.failed(y.submit(puller.PullRequest{Image: good, Platform: "linux/amd64"}), puller.ErrPlatformMismatch)
+		y.engine.SetContent(enginetest.Digest(i), puller.ContentPartial)
+		y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever}), puller.ErrNotFound)
+	})
+}

@@ -1,0 +1,180 @@
+package jobs_test
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/enginetest"
+)
+
+func TestAFailedPullSaysWhatWentWrong(t *testing.T) {
+	const progress = `{"status":"Downloading","progressDetail":{"current":1,"total":9},"id":"aaaaaaaaaaaa"}`
+	lines := func(lines ...string) enginetest.Script {
+		return func(p *enginetest.Pull) {
+			for _, l := range lines {
+				p.Line(l)
+			}
+			p.Tag(enginetest.NewImage(good, 1)) // which changes nothing
+		}
+	}
+	for _, c := range []struct {
+		name    string
+		script  enginetest.Script
+		kind    puller.ErrorKind
+		message string // has this in it
+	}{
+		{"errorDetail alone", lines(progress, `{"errorDetail":{"message":"no space left on device"}}`), puller.ErrNoSpace, "no space left"},
+		{"error alone", lines(`{"error":"unauthorized"}`), puller.ErrDenied, "unauthorized"},
+		{"both, of which errorDetail counts", lines(`{"errorDetail":{"message":"toomanyrequests"},"error":"unauthorized"}`), puller.ErrRateLimited, "toomanyrequests"},
+		{"an error without words", lines(`{"errorDetail":{}}`), puller.ErrInternal, "without saying which"},
+		{"lines after the error", lines(`{"error":"manifest unknown"}`, progress, `{"status":"Status: Downloaded newer image"}`), puller.ErrNotFound, "manifest unknown"},
+		{"two errors, of which the first counts", lines(`{"error":"manifest unknown"}`, `{"error":"unauthorized"}`), puller.ErrNotFound, "manifest unknown"},
+		{"cut after the error", func(p *enginetest.Pull) { p.Fail("manifest unknown"); p.Cut() }, puller.ErrNotFound, "manifest unknown"},
+		{"garbage after the error", lines(`{"error":"manifest unknown"}`, `<html>`), puller.ErrNotFound, "manifest unknown"},
+		{"cut", func(p *enginetest.Pull) { p.Line(progress); p.Cut() }, puller.ErrTruncated, "cut"},
+		{"cut inside a line", func(p *enginetest.Pull) { p.Raw(progress[:20]); p.Cut() }, puller.ErrTruncated, "cut"},
+		{"a clean end inside a line", func(p *enginetest.Pull) { p.Raw(progress[:20]) }, puller.ErrTruncated, "cut"},
+		{"garbage", lines(progress, `<html>bad gateway</html>`, progress), puller.ErrTruncated, "line 2"},
+		{"a line that is no object", lines(`["x"]`), puller.ErrTruncated, "line 1"},
+		{"refused before the stream", func(p *enginetest.Pull) {
+			p.Refuse(http.StatusInternalServerError, "toomanyrequests: slow down")
+		}, puller.ErrRateLimited, "slow down"},
+		{"refused with a page", func(p *enginetest.Pull) { p.Refuse(http.StatusTeapot, "short and stout") }, puller.ErrInternal, "stout"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inYardWith(t, once, nil, func(y *yard) {
+				y.engine.Script(good, c.script)
+				j := y.always(good)
+				v := y.failed(j, c.kind)
+				if !strings.Contains(v.Error.Message, c.message) || !strings.Contains(v.Error.Message, good) {
+					y.Errorf("the message is %q", v.Error.Message)
+				}
+				got := numbered(y.events(j))
+				if n := len(got); !slices.Equal(got[n-2:], []string{"state failed", "result"}) {
+					y.Errorf("the numbered events are %q", got)
+				}
+				// The next one is none the worse for it.
+				y.pulls(1)
+				y.engine.Remove(good)
+				y.serve(good)
+				y.came(y.always(good), puller.SourcePulled)
+			})
+		})
+	}
+}
+
+func TestALineWithoutEndIsGivenUpEarly(t *testing.T) {
+	inYardWith(t, once, nil, func(y *yard) {
+		const piece = 64 << 10
+		sent := 0
+		y.engine.Script(good, func(p *enginetest.Pull) {
+			p.Raw(`{"status":"`)
+			for ; sent < 64<<20; sent += piece {
+				select {
+				case <-p.Gone():
+					return
+				default:
+					p.Raw(strings.Repeat("x", piece))
+				}
+			}
+		})
+		y.failed(y.always(good), puller.ErrTruncated)
+		y.aborted(1)
+		if sent > 4<<20 {
+			y.Errorf("%d bytes of one line were read", sent)
+		}
+	})
+}
+
+func TestAnEngineThatGoesAwayIsSaidToBe(t *testing.T) {
+	inYardWith(t, once, nil, func(y *yard) {
+		y.hold(good)
+		j := y.always(good)
+		y.is(j, puller.StateActive, puller.PhasePulling)
+		y.engine.Kill()
+		y.failed(j, puller.ErrTruncated)
+		for _, policy := range []puller.Policy{puller.PolicyAlways, puller.PolicyMissing, puller.PolicyNever} {
+			y.failed(y.submit(puller.PullRequest{Image: good, Policy: policy}), puller.ErrEngineUnavailable)
+		}
+		if info, err := y.Engine(y.Context()); puller.KindOf(err) != puller.ErrEngineUnavailable || info.Reachable {
+			y.Errorf("the engine is %+v, %v", info, err)
+		}
+
+		y.engine.Revive()
+		y.engine.Script(good, func(p *enginetest.Pull) { <-p.Gone() })
+		j = y.always(good)
+		y.is(j, puller.StateActive, puller.PhaseResolving)
+		y.engine.Kill()
+		y.failed(j, puller.ErrEngineUnavailable)
+
+		y.engine.Revive()
+		y.serve(good)
+		y.came(y.always(good), puller.SourcePulled)
+		if info, err := y.Engine(y.Context()); err != nil || !info.Reachable {
+			y.Errorf("the engine is %+v, %v", info, err)
+		}
+	})
+}
+
+// notices returns the messages of a job's notices.
+func notices(events []puller.Event) []string {
+	var all []string
+	for _, e := range events {
+		if e.Type == "notice" {
+			all = append(all, e.Message)
+		}
+	}
+	return all
+}
+
+func TestWarningsAndRetriesOfTheEngineAreNotices(t *testing.T) {
+	inYard(t, func(y *yard) {
+		served := enginetest.Serve(enginetest.NewImage(good, 1))
+		y.engine.Script(good, func(p *enginetest.Pull) {
+			p.Wait(time.Second) // until both jobs are part of it: one that joins is not told what was said before
+			p.Line(`{"status":"Pulling from good","id":"v1"}`)
+			p.Line(warning(1))
+			for range 2 {
+				p.Line(`{"status":"Downloading","progressDetail":{"current":1,"total":9},"id":"aaaaaaaaaaaa"}`)
+				for _, left := range []string{"3", "2", "1"} {
+					p.Line(`{"status":"Retrying in ` + left + ` seconds","progressDetail":{},"id":"aaaaaaaaaaaa"}`)
+					p.Wait(time.Second)
+				}
+			}
+			served(p)
+		})
+		a, b := y.always(good), y.always(good)
+		y.came(a, puller.SourcePulled)
+		const retry = "the engine tries layer aaaaaaaaaaaa again in 3 seconds"
+		for _, j := range []puller.Job{a, b} {
+			if got := notices(y.events(j)); !slices.Equal(got, []string{"WARNING: number 1", retry, retry}) {
+				y.Errorf("the notices are %q", got)
+			}
+		}
+	})
+}
+
+func TestAnEngineThatTalksTooMuchIsCutShort(t *testing.T) {
+	inYard(t, func(y *yard) {
+		y.engine.Script(good, func(p *enginetest.Pull) {
+			for i := range 150 {
+				p.Line(warning(i))
+			}
+			p.Fail("denied: enough")
+		})
+		j := y.always(good)
+		y.failed(j, puller.ErrDenied)
+		events := y.events(j)
+		got := notices(events)
+		if len(got) != 100 || got[98] != "WARNING: number 98" || !strings.Contains(got[99], "left out") {
+			y.Errorf("there are %d notices, the last %q", len(got), got[len(got)-1])
+		}
+		if last := events[len(events)-1]; last.Type != "result" {
+			y.Errorf("the last event is a %s", last.Type)
+		}
+	})
+}

@@ -1,0 +1,117 @@
+package jobs_test
+
+import (
+	"fmt"
+	"math"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/enginetest"
+)
+
+func TestAHostileStreamIsNeverASuccess(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		says string
+		kind puller.ErrorKind
+	}{
+		{"a line of 1 MiB and a byte", `{"status":"` + strings.Repeat("x", 1<<20-11) + `"}` + "\n", puller.ErrTruncated},
+		{"a line of 3 MiB", `{"status":"` + strings.Repeat("x", 3<<20) + `"}` + "\n", puller.ErrTruncated},
+		{"binary", "\x00\x01\x02\xff\xfe\n", puller.ErrTruncated},
+		{"a gzip", "\x1f\x8b\x08\x00\x00\n", puller.ErrTruncated},
+		{"deep nesting", `{"aux":` + strings.Repeat("[", 100_000) + "\n", puller.ErrTruncated},
+		{"deep nesting that is closed", `{"aux":` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000) + "}\n", puller.ErrTruncated},
+		{"a count that is no number", `{"status":"Downloading","progressDetail":{"current":"x"},"id":"a"}` + "\n", puller.ErrTruncated},
+		{"a count that no integer holds", `{"status":"Downloading","progressDetail":{"current":1e30},"id":"a"}` + "\n", puller.ErrTruncated},
+		{"a number for a status", `{"status":17}` + "\n", puller.ErrTruncated},
+		{"an error in invalid UTF-8", "{\"error\":\"\xff\xfe unauthorized\"}\n", puller.ErrDenied},
+		{"an error of 1 MB", `{"error":"unauthorized ` + strings.Repeat("x", 1_000_000) + `"}` + "\n", puller.ErrDenied},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inYardWith(t, once, nil, func(y *yard) {
+				y.engine.Script(good, func(p *enginetest.Pull) {
+					p.Raw(c.says)
+					served()(p)
+				})
+				v := y.failed(y.always(good), c.kind)
+				if len(v.Error.Message) > 8<<10 {
+					y.Errorf("the message has %d bytes", len(v.Error.Message))
+				}
+			})
+		})
+	}
+}
+
+func TestWhatIsOnlyOddIsBornWith(t *testing.T) {
+	for name, says := range map[string]string{
+		"a line of nearly 1 MiB":         `{"status":"` + strings.Repeat("x", 1<<20-100) + `"}`,
+		"invalid UTF-8":                  "{\"status\":\"\xff\xfe\"}",
+		"nested as deep as JSON may be":  `{"aux":` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + `}`,
+		"empty lines":                    "\n\r\n\n",
+		"fields that nobody knows":       `{"status":"x","new":{"a":[1]}}`,
+		"objects that share a line":      `{"status":"x"}{"status":"y"}`,
+		"negative counts":                line(layerA, "Downloading", -5, -10),
+		"counts that no sum of two fits": line(layerA, "Downloading", math.MaxInt64-1, math.MaxInt64) + "\n" + line("cccccccccccc", "Downloading", math.MaxInt64-1, math.MaxInt64),
+	} {
+		t.Run(name, func(t *testing.T) {
+			inYardWith(t, once, nil, func(y *yard) {
+				y.engine.Script(good, func(p *enginetest.Pull) {
+					p.Line(says)
+					p.Wait(2 * time.Second)
+					served()(p)
+				})
+				j := y.always(good)
+				v := y.came(j, puller.SourcePulled)
+				events := y.events(j)
+				totals := []*puller.Job{&v}
+				for _, e := range events {
+					if e.Progress != nil {
+						totals = append(totals, &puller.Job{Progress: e.Progress})
+					}
+				}
+				for _, v := range totals {
+					if p := v.Progress; p.Downloaded < 0 || p.Extracted < 0 || p.Total < 0 || p.Rate < 0 || p.ETASeconds != nil && *p.ETASeconds < 0 {
+						y.Errorf("the progress is %+v", p)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestAStreamWithoutEndTakesNoMemoryWithoutEnd(t *testing.T) {
+	inYardWith(t, once, nil, func(y *yard) {
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		y.engine.Script(good, func(p *enginetest.Pull) {
+			filler := strings.Repeat("y", 12_000)
+			for i := range 1200 {
+				p.Line(line(fmt.Sprintf("layer%d", i), "Pulling fs layer"))
+				p.Line(line(fmt.Sprintf("%d%s", i, filler), "Pulling fs layer"))
+				p.Line(fmt.Sprintf(`{"status":"WARNING %d %s"}`, i, filler))
+			}
+			p.Fail("unauthorized")
+		})
+		j := y.always(good)
+		v := y.failed(j, puller.ErrDenied)
+		if v.Progress.Layers > 1000 {
+			y.Errorf("%d layers are kept", v.Progress.Layers)
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 16<<20 {
+			y.Errorf("%d MiB are kept", grown>>20)
+		}
+		kept := 0
+		for _, notice := range notices(y.events(j)) {
+			kept += len(notice)
+		}
+		if kept > 1<<20 {
+			y.Errorf("%d bytes of notices are kept", kept)
+		}
+	})
+}

@@ -1,0 +1,117 @@
+package jobs_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/jobs"
+)
+
+func TestARequestThatIsSentAgainGivesTheSameJob(t *testing.T) {
+	inYard(t, func(y *yard) {
+		y.serve(good)
+		request := puller.PullRequest{Image: good, IdempotencyKey: "ci-1"}
+		first := y.submit(request)
+		request.Image = "registry.test/good:v1" // the same, however it is written
+		if again := y.submit(request); again.ID != first.ID {
+			y.Errorf("the second job is %s, not %s", again.ID, first.ID)
+		}
+		y.came(first, puller.SourcePulled)
+		if again := y.submit(request); again.ID != first.ID || again.State != puller.StateSucceeded {
+			y.Errorf("after its end the job is %+v", again)
+		}
+		for _, other := range []puller.PullRequest{
+			{Image: other, IdempotencyKey: "ci-1"},
+			{Image: good, Policy: puller.PolicyAlways, IdempotencyKey: "ci-1"},
+			{Image: good, Credentials: credentials(t, "secret"), IdempotencyKey: "ci-1"},
+		} {
+			if j, err := y.Pull(other); puller.KindOf(err) != puller.ErrConflict {
+				y.Errorf("another request with the key gave %+v, %v", j, err)
+			}
+		}
+		if j := y.submit(puller.PullRequest{Image: good, IdempotencyKey: "ci-2"}); j.ID == first.ID {
+			y.Error("another key gave the same job")
+		}
+	})
+}
+
+func TestEachCallerHasKeysOfItsOwn(t *testing.T) {
+	inYard(t, func(y *yard) {
+		y.serve(good)
+		y.serve(other)
+		one := puller.PullRequest{Image: good, IdempotencyKey: "build-7", Caller: "token:one"}
+		two := puller.PullRequest{Image: other, IdempotencyKey: "build-7", Caller: "token:two"}
+		first, second := y.submit(one), y.submit(two)
+		list, err := y.Prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good}}, IdempotencyKey: "build-7", Caller: "token:three"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		y.came(first, puller.SourcePulled)
+		y.came(second, puller.SourcePulled)
+		y.end(list)
+		for _, restart := range []func(){func() {}, y.restart, y.crash} {
+			restart()
+			if a, b := y.submit(one), y.submit(two); a.ID != first.ID || b.ID != second.ID || a.ID == b.ID {
+				t.Errorf("asked for again, they are %s and %s, not %s and %s", a.ID, b.ID, first.ID, second.ID)
+			}
+		}
+		two.Image = good
+		if _, err := y.Pull(two); puller.KindOf(err) != puller.ErrConflict || !strings.Contains(err.Error(), `Idempotency-Key: "build-7" came`) {
+			t.Errorf("another request with the key: %v", err)
+		}
+	})
+}
+
+// The same body is the same request, whatever the daemon's configuration makes of
+// what it leaves out.
+func TestAKeyOutlivesAChangeOfTheDefaults(t *testing.T) {
+	inYard(t, func(y *yard) {
+		y.serve(good)
+		submits := map[string]func() (puller.Job, error){
+			"pull": func() (puller.Job, error) {
+				return y.Pull(puller.PullRequest{Image: good, IdempotencyKey: "pull"})
+			},
+			"prewarm": func() (puller.Job, error) {
+				return y.Prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good}}, IdempotencyKey: "prewarm"})
+			},
+			"run": func() (puller.Job, error) {
+				return y.Service.Run(puller.RunRequest{Image: good, IdempotencyKey: "run"})
+			},
+		}
+		first := map[string]puller.Job{}
+		for name, submit := range submits {
+			j, err := submit()
+			if err != nil {
+				t.Fatal(err)
+			}
+			first[name] = y.end(j)
+		}
+		y.change = func(o *jobs.Options) { o.Policy, o.Timeout, o.Retries = puller.PolicyNewer, time.Minute, 7 }
+		y.restart()
+		for name, submit := range submits {
+			if j, err := submit(); j.ID != first[name].ID || err != nil {
+				t.Errorf("after the change, the %s gives job %q, not %s: %v", name, j.ID, first[name].ID, err)
+			}
+		}
+	})
+}
+
+// The result of a pull that took long is not forgotten because shorter ones
+// ended before it.
+func TestAJobThatTookLongIsRememberedAfterItsEnd(t *testing.T) {
+	inYard(t, func(y *yard) {
+		release := y.hold(good)
+		long := y.submit(puller.PullRequest{Image: good, IdempotencyKey: "long"})
+		y.engine.Tag(other, y.serve(other))
+		for range 1200 {
+			y.end(y.submit(puller.PullRequest{Image: other}))
+		}
+		release()
+		y.came(long, puller.SourcePulled)
+		if again := y.submit(puller.PullRequest{Image: good, IdempotencyKey: "long"}); again.ID != long.ID {
+			y.Errorf("its key is forgotten: %+v", again)
+		}
+	})
+}

@@ -1,0 +1,201 @@
+package jobs_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/enginetest"
+)
+
+// interrupted waits for a run that is to fail since its engine was restarted.
+func (y *yard) interrupted(j puller.Job) {
+	y.Helper()
+	v := y.failed(j, puller.ErrEngineUnavailable)
+	if r := v.Result; r == nil || !r.Interrupted || r.ExitCode != nil || r.ImageID == "" {
+		y.Errorf("the result is %+v", r)
+	}
+	if !strings.Contains(v.Error.Message, "restarted while the program ran") {
+		y.Errorf("the error is %q", v.Error.Message)
+	}
+	y.empty()
+}
+
+// A program that handles SIGTERM exits with 0 when its engine is stopped.
+func TestAProgramThatItsEngineEndsHasNotSucceeded(t *testing.T) {
+	for name, restart := range map[string]func(y *yard){
+		"stopped":                    func(y *yard) { y.engine.Shutdown(0); y.engine.Revive() },
+		"stopped, for long":          func(y *yard) { y.engine.Shutdown(0); <-time.After(30 * time.Second); y.engine.Revive() },
+		"stopped, with last answers": func(y *yard) { y.engine.Shutdown(10 * time.Second); y.engine.Revive() },
+		"stopped, busy as it was": func(y *yard) {
+			y.engine.AddEvents(300)
+			y.engine.Shutdown(10 * time.Second)
+			y.engine.Revive()
+		},
+		"killed, and it exits meanwhile": func(y *yard) {
+			y.engine.Kill()
+			<-time.After(time.Minute)
+			y.engine.Revive()
+		},
+		"stopped under no towline": func(y *yard) {
+			y.down(func() { y.engine.Shutdown(0); y.engine.Revive() })
+			y.crash()
+		},
+		"stopped, and towline is killed then": func(y *yard) {
+			y.engine.Shutdown(0)
+			<-time.After(time.Second)
+			y.down(y.engine.Revive)
+			y.crash()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inRunYard(t, func(p *enginetest.Process) int {
+				p.IgnoreTERM()
+				p.Wait(20 * time.Second)
+				return 0
+			}, func(y *yard) {
+				y.engine.AddEvents(20)
+				j := y.run(puller.RunRequest{})
+				<-time.After(time.Second)
+				restart(y)
+				y.interrupted(j)
+				is := y.kept(j)
+				y.crash()
+				if again := y.kept(j); again != is {
+					y.Errorf("after a crash it is\n%s\nnot\n%s", again, is)
+				}
+			})
+		})
+	}
+}
+
+// What only came between, and an engine that forgets, are no restart.
+func TestAnExitThatIsTheProgramsOwnIsToldAsIt(t *testing.T) {
+	for name, c := range map[string]struct {
+		during func(y *yard)
+	}{
+		"nothing happens":      {func(*yard) {}},
+		"a busy engine":        {func(y *yard) { y.engine.AddEvents(300) }},
+		"no events to be had":  {func(y *yard) { y.refuses("events", http.StatusForbidden, "forbidden") }},
+		"no events any more":   {func(y *yard) { y.engine.AddEvents(300); y.refuses("events", http.StatusNotFound, "page not found") }},
+		"connections are cut":  {func(y *yard) { y.engine.CutAttached() }},
+		"towline is restarted": {func(y *yard) { y.restart() }},
+		"towline is away":      {func(y *yard) { y.down(func() { <-time.After(time.Minute) }); y.crash() }},
+		"the engine keeps what runs": {func(y *yard) {
+			y.engine.Kill()
+			<-time.After(time.Second)
+			y.engine.Revive()
+		}},
+		"it does, under no towline": {func(y *yard) {
+			y.down(func() { y.engine.Kill(); <-time.After(time.Second); y.engine.Revive() })
+			y.crash()
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inRunYard(t, counting(5, 0), func(y *yard) {
+				j := y.run(puller.RunRequest{})
+				<-time.After(time.Second)
+				c.during(y)
+				if v := y.exited(j, 0); v.Result.Interrupted {
+					y.Errorf("the result is %+v", v.Result)
+				}
+				y.counts(j, 5, nil)
+				y.empty()
+			})
+		})
+	}
+}
+
+// refuses has the engine refuse calls of a kind from now on.
+func (y *yard) refuses(at string, status int, message string) {
+	y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
+		if call == at {
+			return status, message
+		}
+		return 0, ""
+	})
+}
+
+// An engine that is coming back does not take a start at once, or says that it has
+// what it has not.
+func TestAStartIsTriedAgainWithPatience(t *testing.T) {
+	const id = "352e3742e822c29c932768c075f1660c9fb4a4efcc7ed17bf424537436377dd9"
+	for name, message := range map[string]string{
+		"shutting down":    "the daemon is shutting down",
+		"a task is left":   "failed to create task for container: task " + id + ": already exists: unknown",
+		"an ID is in use":  "containerd: id already in use: unknown",
+		"a shim is away":   "ttrpc: closed: unknown",
+		"an endpoint left": "endpoint with name x already exists in network bridge",
+	} {
+		for _, away := range []time.Duration{20 * time.Second, 10 * time.Minute} {
+			t.Run(name+" for "+away.String(), func(t *testing.T) {
+				o := running
+				o.FirstByteTimeout = time.Minute
+				inYardWith(t, o, nil, func(y *yard) {
+					y.engine.Program(y.serve(good).ID, counting(2, 3))
+					began, starts := time.Now(), 0
+					y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
+						if call == "start" && time.Since(began) < away {
+							starts++
+							return http.StatusInternalServerError, message
+						}
+						return 0, ""
+					})
+					j := y.run(puller.RunRequest{})
+					if away < time.Minute {
+						y.exited(j, 3)
+						y.counts(j, 2, nil)
+					} else if v := y.failed(j, puller.ErrEngineUnavailable); v.Result != nil {
+						y.Errorf("it never ran, and its result is %+v", v.Result)
+					}
+					if starts > 40 || starts < 5 {
+						y.Errorf("it was started %d times", starts)
+					}
+					if n := y.engine.Counts().Created; n != 1 {
+						y.Errorf("%d containers were created", n)
+					}
+					y.empty()
+				})
+			})
+		}
+	}
+}
+
+// An engine that takes a start, and says then that there was none or that the
+// container is being taken away, makes no success, and has nothing run twice.
+func TestAContainerThatIsNotExitedHasNotSucceeded(t *testing.T) {
+	for status, kind := range map[string]puller.ErrorKind{
+		"created": puller.ErrEngineUnavailable, "removing": puller.ErrInternal, "dead": puller.ErrInternal, "": puller.ErrInternal, "unheard-of": puller.ErrTruncated,
+	} {
+		t.Run(status, func(t *testing.T) {
+			ran := 0
+			inRunYard(t, func(*enginetest.Process) int { ran++; return 0 }, func(y *yard) {
+				y.engine.OnContainerAnswer(func(call string, answer any) any {
+					switch told := answer.(type) {
+					case []any:
+						for _, c := range told {
+							if ran > 0 {
+								c.(map[string]any)["State"] = status
+							}
+						}
+					case map[string]any:
+						if state, ok := told["State"].(map[string]any); ok && ran > 0 {
+							state["Status"] = status
+						}
+					}
+					return answer
+				})
+				v := y.failed(y.run(puller.RunRequest{}), kind)
+				if v.Result != nil && (v.Result.ExitCode != nil || !v.Result.Interrupted) {
+					y.Errorf("the result is %+v", v.Result)
+				}
+				if ran != 1 {
+					y.Errorf("the program ran %d times", ran)
+				}
+				y.empty()
+			})
+		})
+	}
+}

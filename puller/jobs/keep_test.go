@@ -1,0 +1,228 @@
+package jobs_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/enginetest"
+)
+
+// A job that is there from the first page to the last is on one of them,
+// whatever ends, comes and leaves memory meanwhile.
+func TestPagesNeitherMissNorDoubleAJobWhileJobsEnd(t *testing.T) {
+	o := once
+	o.Concurrency = 16
+	inYardWith(t, o, nil, func(y *yard) {
+		y.engine.Tag(other, y.serve(other))
+		var there []string
+		for range 110 {
+			there = append(there, y.submitted(other).ID)
+		}
+		for i := range 60 {
+			image := fmt.Sprintf("registry.test/image%d:v1", i)
+			serve := enginetest.Serve(enginetest.NewImage(image, i+1))
+			y.engine.Script(image, func(p *enginetest.Pull) {
+				if p.Wait(time.Duration(rand.IntN(1000)) * time.Millisecond) {
+					serve(p)
+				}
+			})
+			j, err := y.Pull(puller.PullRequest{Image: image, Policy: puller.PolicyAlways})
+			if err != nil {
+				y.Fatal(err)
+			}
+			there = append(there, j.ID)
+		}
+		slices.Reverse(there)
+		var walks sync.WaitGroup
+		var ended atomic.Bool
+		for _, f := range []puller.Filter{{Kind: puller.JobPull}, {Limit: 7}, {Limit: 19}} {
+			walks.Go(func() {
+				for !ended.Load() {
+					var got []string
+					for f.Cursor = ""; ; {
+						page, next, err := y.Jobs(f)
+						if err != nil {
+							y.Error(err)
+							return
+						}
+						for _, v := range page {
+							got = append(got, v.ID)
+						}
+						// Time passes between the pages: the more, the larger they are.
+						<-time.After(time.Duration(rand.IntN(4*max(len(page), 1))) * time.Millisecond)
+						if f.Cursor = next; next == "" {
+							break
+						}
+					}
+					old := slices.DeleteFunc(slices.Clone(got), func(id string) bool { return id > there[0] })
+					if !slices.Equal(old, there) || !slices.IsSortedFunc(got, func(a, b string) int { return strings.Compare(b, a) }) {
+						y.Errorf("%+v: %d jobs of %d, %d in all", f, len(old), len(there), len(got))
+						return
+					}
+				}
+			})
+		}
+		for range 30 {
+			<-time.After(150 * time.Millisecond)
+			y.submitted(other)
+		}
+		ended.Store(true)
+		walks.Wait()
+		counts := map[puller.State]int{}
+		for _, state := range []puller.State{puller.StateQueued, puller.StateActive, puller.StateSucceeded, puller.StateFailed, puller.StateCanceled} {
+			page, next, err := y.Jobs(puller.Filter{State: state, Limit: 1000})
+			if err != nil || next != "" {
+				y.Error(next, err)
+			}
+			counts[state] = len(page)
+		}
+		if counts[puller.StateSucceeded] != len(there)+30 || len(counts) != 5 || counts[puller.StateActive]+counts[puller.StateQueued] != 0 {
+			y.Errorf("there are %v", counts)
+		}
+	})
+}
+
+func TestLayersAreToldOfJobsThatEndedOfLate(t *testing.T) {
+	inYard(t, func(y *yard) {
+		y.serve(good)
+		j := y.always(good)
+		y.came(j, puller.SourcePulled)
+		is := y.kept(j)
+		layers := func() (n int) {
+			y.readers = map[string]*reader{}
+			for _, e := range y.events(j) {
+				if e.Type == "layer" {
+					n++
+				}
+			}
+			return n
+		}
+		if n := layers(); n != 2 {
+			y.Errorf("a late reader is told of %d layers", n)
+		}
+		for range 100 {
+			y.submitted(good)
+		}
+		if n := layers(); n != 0 {
+			y.Errorf("long after, a reader is told of %d layers", n)
+		}
+		if again := y.kept(j); again != is {
+			y.Errorf("long after, it is\n%s\nnot\n%s", again, is)
+		}
+	})
+}
+
+func TestEndedJobsAreKeptForTheirTime(t *testing.T) {
+	o := once
+	o.KeepFor = 3 * time.Hour
+	inYardWith(t, o, nil, func(y *yard) {
+		y.engine.Tag(other, y.serve(other))
+		y.hold(good)
+		active := y.submit(puller.PullRequest{Image: good, Timeout: puller.Duration(24 * time.Hour)})
+		old := y.submitted(other)
+		<-time.After(2 * time.Hour)
+		young := y.submitted(other)
+		for range 150 {
+			y.submitted(other) // neither is in memory any more
+		}
+		<-time.After(59 * time.Minute)
+		for _, j := range []puller.Job{old, young} {
+			if _, err := y.Job(j.ID); err != nil {
+				y.Errorf("it was dropped too early: %v", err)
+			}
+		}
+		<-time.After(62 * time.Minute)
+		if _, err := y.Job(old.ID); puller.KindOf(err) != puller.ErrNotFound {
+			y.Errorf("it was not dropped in time: %v", err)
+		}
+		if _, err := y.Job(young.ID); err != nil {
+			y.Errorf("it was dropped with the older one: %v", err)
+		}
+		<-time.After(10 * time.Hour)
+		y.restart()
+		if ids := y.listed(); !slices.Equal(ids, []string{active.ID}) {
+			y.Errorf("in the end there are %q", ids)
+		}
+		y.is(active, puller.StateActive, puller.PhasePulling)
+	})
+}
+
+func TestNoMoreEndedJobsAreKeptThanMayBe(t *testing.T) {
+	o := once
+	o.KeepJobs = 5
+	inYardWith(t, o, nil, func(y *yard) {
+		y.engine.Tag(other, y.serve(other))
+		y.hold(good)
+		active := y.submit(puller.PullRequest{Image: good, Timeout: puller.Duration(24 * time.Hour)})
+		var want []string
+		for range 20 {
+			want = append(want, y.submitted(other).ID)
+		}
+		<-time.After(time.Hour + time.Minute)
+		y.crash() // memory shows more of them
+		want = append([]string{active.ID}, want[15:]...)
+		slices.Reverse(want)
+		if ids := y.listed(); !slices.Equal(ids, want) {
+			y.Errorf("there are %q, not %q", ids, want)
+		}
+	})
+}
+
+// Under the race detector: a job may end while the engine is asked for it.
+func TestJobsAreCanceledWhileTheyAreChecked(t *testing.T) {
+	inYard(t, func(y *yard) {
+		y.engine.OnInspect(func(string, <-chan struct{}) (int, string) { return 0, "" })
+		y.serve(good)
+		var work sync.WaitGroup
+		for range 200 {
+			work.Go(func() {
+				j, err := y.Pull(puller.PullRequest{Image: good, IdempotencyKey: fmt.Sprint(rand.IntN(50))})
+				if err == nil {
+					y.Cancel(j.ID)
+				}
+			})
+		}
+		work.Wait()
+		synctest.Wait()
+		for _, id := range y.listed() {
+			if v := y.end(puller.Job{ID: id}); v.State != puller.StateCanceled && v.State != puller.StateSucceeded {
+				y.Errorf("a job is %s: %+v", v.State, v.Error)
+			}
+		}
+		y.aborted(y.engine.Counts().Aborted) // none goes on
+	})
+}
+
+func TestARequestThatMakesNoJobLeavesNothingInMemory(t *testing.T) {
+	inYard(t, func(y *yard) {
+		y.serve(good)
+		keyed := puller.PullRequest{Image: good, IdempotencyKey: "ci-1"}
+		j := y.submit(keyed)
+		y.came(j, puller.SourcePulled)
+		objects := func() uint64 {
+			var m runtime.MemStats
+			runtime.GC()
+			runtime.GC()
+			runtime.ReadMemStats(&m)
+			return m.HeapObjects
+		}
+		before := objects()
+		for range 5000 {
+			if again, err := y.Pull(keyed); err != nil || again.ID != j.ID {
+				y.Fatalf("%+v, %v", again, err)
+			}
+		}
+		if after := objects(); after > before+5000 {
+			y.Errorf("5000 of them left %d objects", after-before)
+		}
+	})
+}

@@ -1,0 +1,151 @@
+package jobs_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/enginetest"
+)
+
+// services are n that a Compose file has built, of some bytes each.
+func services(n, bytes int) (all []puller.Skipped) {
+	for i := range n {
+		all = append(all, puller.Skipped{Service: fmt.Sprint("app-", i), Reason: strings.Repeat("x", bytes)})
+	}
+	return all
+}
+
+func TestWhatAPrewarmSkipsIsBounded(t *testing.T) {
+	long := services(1, 10)
+	long[0].Service = strings.Repeat("a", 256)
+	for _, c := range []struct {
+		name    string
+		skipped []puller.Skipped
+		says    string // "" for what is taken
+	}{
+		{"many services", services(3000, 10), ""},
+		{"too many", services(3001, 10), "at most 3000"},
+		{"long reasons", services(100, 2500), ""},
+		{"too long", services(100, 2700), "at most 262144"},
+		{"a long name", long, "longer than 255 bytes"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inYard(t, func(y *yard) {
+				r := puller.PrewarmRequest{Skipped: c.skipped}
+				j, err := y.Prewarm(r)
+				_, planned := y.Plan(y.Context(), r)
+				if c.says == "" {
+					if err != nil || planned != nil {
+						y.Fatal(err, planned)
+					}
+					if v := y.end(j); v.State != puller.StateSucceeded || len(v.Images) != len(c.skipped) {
+						y.Errorf("it is %s, with %d images", v.State, len(v.Images))
+					}
+					return
+				}
+				for _, err := range []error{err, planned} {
+					if puller.KindOf(err) != puller.ErrInvalidRequest || !strings.Contains(err.Error(), c.says) || !strings.HasPrefix(err.Error(), "services: ") {
+						y.Errorf("it says %v", err)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestWhatEndedJobsAskedForIsNotKept(t *testing.T) {
+	secret := strings.Repeat("hidden", 100)
+	inRunYard(t, enginetest.Print("out", "", 0), func(y *yard) {
+		run := y.run(puller.RunRequest{Env: map[string]string{"A": secret}, Cmd: []string{secret}, Entrypoint: []string{secret}, User: secret[:20]})
+		y.exited(run, 0)
+		prewarm, err := y.Prewarm(puller.PrewarmRequest{Skipped: []puller.Skipped{{Service: "app", Reason: "built"}}})
+		if err != nil {
+			y.Fatal(err)
+		}
+		y.end(prewarm)
+		for range 2 {
+			r, err := y.store.Record(run.ID)
+			if err != nil || r.Run.Request.Image != good || len(fmt.Sprint(r.Run.Request, r.Job)) > 1000 || strings.Contains(fmt.Sprint(r.Run.Request), "hidden") {
+				y.Errorf("%v: the run's record has %+v", err, r.Run)
+			}
+			r, err = y.store.Record(prewarm.ID)
+			if err != nil || len(r.Prewarm.Skipped) > 0 || len(r.Job.Images) != 1 || r.Job.Images[0].Service != "app" {
+				y.Errorf("%v: the prewarm's record has %+v, %+v", err, r.Prewarm, r.Job)
+			}
+			if stdout, _ := y.output(run); stdout != "out" {
+				y.Errorf("the output is %q", stdout)
+			}
+			y.restart()
+		}
+	})
+}
+
+func TestLargeJobsThatEndedLeaveMemorySoon(t *testing.T) {
+	inYard(t, func(y *yard) {
+		y.serve(good)
+		j := y.always(good)
+		y.came(j, puller.SourcePulled)
+		layers := func() (n int) {
+			y.readers = map[string]*reader{}
+			for _, e := range y.events(j) {
+				if e.Type == "layer" {
+					n++
+				}
+			}
+			return n
+		}
+		for i := range 50 {
+			if n := layers(); i == 10 && n == 0 {
+				y.Error("it has left memory after 10 others")
+			}
+			p, err := y.Prewarm(puller.PrewarmRequest{Skipped: services(100, 2500)})
+			if err != nil {
+				y.Fatal(err)
+			}
+			y.end(p)
+		}
+		if n := layers(); n != 0 {
+			y.Errorf("a late reader is told of %d layers", n)
+		}
+	})
+}
+
+func TestSoManyBytesOfEndedJobsAreKept(t *testing.T) {
+	o := once
+	o.KeepBytes = 4 << 20
+	inYardWith(t, o, nil, func(y *yard) {
+		for range 60 {
+			j, err := y.Prewarm(puller.PrewarmRequest{Skipped: services(100, 2500)})
+			if err != nil {
+				y.Fatal(err)
+			}
+			y.end(j)
+		}
+		<-time.After(time.Second) // less than until the next hour
+		y.crash()                 // memory shows more of them
+		if n := len(y.listed()); n < 10 || n > 18 {
+			y.Errorf("of 60 jobs of some 260 KB, %d are kept", n)
+		}
+	})
+}
+
+func TestAPrewarmKeepsLittleOfEachOfItsErrors(t *testing.T) {
+	inYard(t, func(y *yard) {
+		long := strings.Repeat("x", 3<<10)
+		y.engine.Script(good, fails("manifest unknown: "+long))
+		j, err := y.Prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good}}})
+		if err != nil {
+			y.Fatal(err)
+		}
+		v := y.end(j)
+		if e := v.Images[0].Error; e == nil || len(e.Message) > 1<<10+len("…") || e.Kind != puller.ErrNotFound {
+			y.Errorf("its error is %+v", e)
+		}
+		if child := y.end(puller.Job{ID: v.Children[0]}); len(child.Error.Message) < 3<<10 {
+			y.Errorf("the child's is %+v", child.Error)
+		}
+	})
+}

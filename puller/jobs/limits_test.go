@@ -1,0 +1,438 @@
+package jobs_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/jobs"
+	"github.com/towline/towline/stream/pullstream/transcripts"
+)
+
+// fakeRegistry is a Registry that answers what it is told to.
+type fakeRegistry struct {
+	mu          sync.Mutex
+	digest      string
+	err         error
+	asked       []string
+	credentials puller.Credentials
+	own         puller.Credentials
+	ownErr      error
+	// allows, if not nil, says whom Head answers.
+	allows func(puller.Credentials) bool
+	// manifests are by image and platform, with a space between them.
+	manifests   map[string]puller.Manifest
+	manifestErr error
+	queries     []puller.ManifestQuery
+}
+
+func (r *fakeRegistry) Head(_ context.Context, image string, c puller.Credentials) (string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.asked, r.credentials = append(r.asked, image), c
+	if r.allows != nil && !r.allows(c) {
+		return "", &puller.Error{Op: "ask the registry for", Ref: image, Kind: puller.ErrDenied, Err: errors.New("401 Unauthorized")}
+	}
+	return r.digest, r.err
+}
+
+// Credentials are Towline's own.
+func (r *fakeRegistry) Credentials(context.Context, string) (puller.Credentials, error) {
+	return r.own, r.ownErr
+}
+
+// Manifest knows those of manifests.
+func (r *fakeRegistry) Manifest(_ context.Context, q puller.ManifestQuery) (puller.Manifest, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.queries = append(r.queries, q)
+	if r.manifestErr != nil {
+		return puller.Manifest{}, r.manifestErr
+	}
+	if m, ok := r.manifests[q.Image+" "+q.Platform]; ok {
+		return m, nil
+	}
+	return puller.Manifest{}, puller.Errorf(puller.ErrNotFound, "%s: not known", q.Image)
+}
+
+func (r *fakeRegistry) calls() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.asked)
+}
+
+func refuses(after time.Duration) *fakeRegistry {
+	return &fakeRegistry{err: &puller.Error{Kind: puller.ErrRateLimited, RetryAfter: after, Err: errors.New("429")}}
+}
+
+var limited = fails("toomanyrequests: slow down")
+
+// cooled returns what a job was told of cool-downs.
+func cooled(events []puller.Event) (seconds []float64) {
+	for _, e := range events {
+		if e.Type == "notice" && strings.Contains(e.Message, "limits the rate") {
+			seconds = append(seconds, e.RetryAfterSeconds)
+		}
+	}
+	return seconds
+}
+
+func TestARateLimitIsWaitedOutHoweverItIsWorded(t *testing.T) {
+	for name, script := range map[string]enginetest.Script{
+		"as recorded":              enginetest.Replay(transcripts.Load("engine-20.10/rate-limited"), nil),
+		"by the containerd store":  fails("failed to copy: httpReadSeeker: failed open: unexpected status from GET request to https://registry.test/v2/good/blobs/sha256:abc: You have reached your pull rate limit. You may increase the limit by authenticating"),
+		"with a bare number":       fails("unexpected status code 429"),
+		"by Docker Hub since 2020": fails("toomanyrequests: You have reached your pull rate limit. You may increase the limit by authenticating and upgrading: https://www.docker.com/increase-rate-limit"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			inYardWith(t, patient, nil, func(y *yard) {
+				y.attempts(good, script, served())
+				j := y.always(good)
+				v := y.came(j, puller.SourcePulled)
+				if took := v.FinishedAt.Sub(v.CreatedAt); took != 15*time.Second || v.Attempt != 2 {
+					y.Errorf("it took %s and %d attempts", took, v.Attempt)
+				}
+				if got := cooled(y.events(j)); len(got) != 1 || got[0] != 15 {
+					y.Errorf("it was told of cool-downs of %v seconds", got)
+				}
+			})
+		})
+	}
+}
+
+func TestACoolDownIsForAllJobsOfTheRegistryAndNoOthers(t *testing.T) {
+	inYardWith(t, patient, nil, func(y *yard) {
+		const elsewhere = "elsewhere.test/image:v1"
+		y.serve(other)
+		y.serve(elsewhere)
+		y.attempts(good, limited, served())
+		first := y.always(good)
+		y.pulls(1)
+		<-time.After(5 * time.Second)
+		late, same, away := y.always(other), y.always(good), y.always(elsewhere)
+		if v := y.came(away, puller.SourcePulled); !v.FinishedAt.Equal(v.CreatedAt) {
+			y.Errorf("another registry's job took %s", v.FinishedAt.Sub(v.CreatedAt))
+		}
+		y.is(late, puller.StateQueued, "")
+		y.pulls(2)
+		for j, seconds := range map[*puller.Job]float64{&first: 15, &late: 10, &same: 10} {
+			v := y.came(*j, puller.SourcePulled)
+			if took := v.FinishedAt.Sub(first.CreatedAt); took != 15*time.Second {
+				y.Errorf("a job for %s ended after %s", v.Image, took)
+			}
+			if got := cooled(y.events(*j)); len(got) != 1 || got[0] != seconds {
+				y.Errorf("a job for %s was told of cool-downs of %v seconds, not %v", v.Image, got, seconds)
+			}
+		}
+		y.pulls(4)
+	})
+}
+
+func TestTheRegistrySaysHowLongTheCoolDownIs(t *testing.T) {
+	for asked, want := range map[time.Duration]time.Duration{
+		time.Second: time.Second, 42 * time.Second: 42 * time.Second, 0: 15 * time.Second, time.Hour: 5 * time.Minute,
+	} {
+		t.Run(asked.String(), func(t *testing.T) {
+			registry := refuses(asked)
+			o := patient
+			o.Registry = registry
+			inYardWith(t, o, nil, func(y *yard) {
+				y.attempts(good, limited, served())
+				secret := credentials(y.T, "hunter2")
+				v := y.came(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: secret}), puller.SourcePulled)
+				if took := v.FinishedAt.Sub(v.CreatedAt); took != want {
+					y.Errorf("it took %s", took)
+				}
+				if registry.calls() != 1 || registry.credentials != secret {
+					y.Errorf("the registry was asked %d times", registry.calls())
+				}
+			})
+		})
+	}
+}
+
+func TestCoolDownsGrowUntilTheRegistryServesAgain(t *testing.T) {
+	inYardWith(t, jobs.Options{Concurrency: 4, Policy: puller.PolicyMissing, Timeout: 24 * time.Hour}, nil, func(y *yard) {
+		// Something of the registry runs all the while, so that it is remembered.
+		release := y.hold(other)
+		long := y.always(other)
+		defer func() { release(); y.came(long, puller.SourcePulled) }()
+		var wants []float64
+		scripts := []enginetest.Script{}
+		for want := 15.0; len(scripts) < 10; want = min(2*want, 900) {
+			wants = append(wants, want)
+			scripts = append(scripts, limited)
+		}
+		y.attempts(good, append(scripts, served(), limited, served())...)
+		retries := 20
+		request := puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Retries: &retries}
+		j := y.submit(request)
+		y.came(j, puller.SourcePulled)
+		if got := cooled(y.events(j)); fmt.Sprint(got) != fmt.Sprint(wants) {
+			y.Errorf("the cool-downs are %v seconds, not %v", got, wants)
+		}
+		j = y.submit(request)
+		y.came(j, puller.SourceUpToDate)
+		if got := cooled(y.events(j)); fmt.Sprint(got) != "[15]" {
+			y.Errorf("after a success the cool-downs are %v seconds", got)
+		}
+	})
+}
+
+func TestWithoutRetriesARateLimitFailsAndSaysWhenToComeBack(t *testing.T) {
+	for name, registry := range map[string]puller.Registry{"by its own measure": nil, "as the registry says": refuses(99 * time.Second)} {
+		t.Run(name, func(t *testing.T) {
+			o := patient
+			o.Retries, o.Registry = 0, registry
+			want := 15.0
+			if registry != nil {
+				want = 99
+			}
+			inYardWith(t, o, nil, func(y *yard) {
+				y.attempts(good, limited, served())
+				v := y.failed(y.always(good), puller.ErrRateLimited)
+				if v.Error.RetryAfterSeconds != want || !v.FinishedAt.Equal(v.CreatedAt) {
+					y.Errorf("the error is %+v after %s", v.Error, v.FinishedAt.Sub(v.CreatedAt))
+				}
+				// The next one waits: no retries are no licence to go on asking.
+				y.came(y.always(good), puller.SourcePulled)
+				if took := time.Since(v.CreatedAt).Seconds(); took != want {
+					y.Errorf("the next one came after %v seconds", took)
+				}
+			})
+		})
+	}
+}
+
+// Jobs that were refused together wait once, not one after the other.
+func TestManyRefusedTogetherBeginOneCoolDown(t *testing.T) {
+	inYardWith(t, patient, nil, func(y *yard) {
+		began := time.Now()
+		var jobs []puller.Job
+		for i := range 4 {
+			image := fmt.Sprintf("registry.test/image%d:v1", i)
+			y.attempts(image, func(p *enginetest.Pull) { p.Wait(time.Second); limited(p) }, enginetest.Serve(enginetest.NewImage(image, i+1)))
+			jobs = append(jobs, y.always(image))
+		}
+		for _, j := range jobs {
+			y.came(j, puller.SourcePulled)
+		}
+		if took := time.Since(began); took != 16*time.Second {
+			y.Errorf("it took %s", took)
+		}
+	})
+}
+
+// varied asks for another time with each refusal.
+type varied struct{ *fakeRegistry }
+
+func (r varied) Head(ctx context.Context, image string, c puller.Credentials) (string, error) {
+	_, err := r.fakeRegistry.Head(ctx, image, c)
+	limited := *err.(*puller.Error)
+	limited.RetryAfter += time.Duration(r.calls()) * 10 * time.Second
+	return "", &limited
+}
+
+// Of those that are begun together, who was told of the longest hears of no other
+// after it, nor of that again.
+func TestCoolDownsThatBeginTogetherAreToldInOrder(t *testing.T) {
+	o := patient
+	o.Concurrency, o.Registry = 8, varied{refuses(10 * time.Second)}
+	inYardWith(t, o, nil, func(y *yard) {
+		gate := make(chan struct{})
+		var jobs []puller.Job
+		for i := range 50 {
+			image := fmt.Sprintf("registry.test/image%d:v1", i)
+			scripts := []enginetest.Script{enginetest.Serve(enginetest.NewImage(image, i+1))}
+			if i < o.Concurrency {
+				scripts = append([]enginetest.Script{func(p *enginetest.Pull) { p.Until(gate); limited(p) }}, scripts...)
+			}
+			y.attempts(image, scripts...)
+			jobs = append(jobs, y.always(image))
+		}
+		y.pulls(o.Concurrency)
+		close(gate)
+		for _, j := range jobs {
+			y.came(j, puller.SourcePulled)
+			told := cooled(y.events(j))
+			if !slices.IsSorted(told) || len(slices.Compact(slices.Clone(told))) != len(told) || len(told) == 0 || told[len(told)-1] != 90 {
+				y.Errorf("a job for %s was told of cool-downs of %v seconds", j.Image, told)
+			}
+		}
+	})
+}
+
+func TestNoMoreTransfersOfOneRegistryRunThanItMayHave(t *testing.T) {
+	o := once
+	o.Concurrency, o.PerRegistry = 5, 2
+	inYardWith(t, o, nil, func(y *yard) {
+		var mu sync.Mutex
+		running, most, all, mostAll := map[string]int{}, map[string]int{}, 0, 0
+		var jobs []puller.Job
+		for i := range 40 {
+			host := []string{"registry.test", "registry.test", "registry.test", "one.test", "two.test"}[i%5]
+			image := fmt.Sprintf("%s/image%d:v1", host, i)
+			ends := enginetest.Serve(enginetest.NewImage(image, i+1))
+			y.engine.Script(image, func(p *enginetest.Pull) {
+				mu.Lock()
+				running[host]++
+				all++
+				most[host], mostAll = max(most[host], running[host]), max(mostAll, all)
+				mu.Unlock()
+				p.Wait(time.Second)
+				mu.Lock()
+				running[host]--
+				all--
+				mu.Unlock()
+				ends(p)
+			})
+			jobs = append(jobs, y.always(image))
+		}
+		for _, j := range jobs {
+			y.came(j, puller.SourcePulled)
+		}
+		if most["registry.test"] != 2 || most["one.test"] != 2 || mostAll != 5 {
+			y.Errorf("there ran %v at a time, in all %d", most, mostAll)
+		}
+	})
+}
+
+// A registry that has all it may is no obstacle for those that come after.
+func TestJobsOfABusyRegistryDoNotHoldUpOthers(t *testing.T) {
+	o := once
+	o.Concurrency, o.PerRegistry = 3, 2
+	inYardWith(t, o, nil, func(y *yard) {
+		var releases []func()
+		var held []puller.Job
+		for i := range 6 {
+			image := fmt.Sprintf("registry.test/image%d:v1", i)
+			releases = append(releases, y.hold(image))
+			held = append(held, y.submit(puller.PullRequest{Image: image, Policy: puller.PolicyAlways, Priority: puller.PriorityLow}))
+		}
+		y.pulls(2)
+		const elsewhere = "elsewhere.test/image:v1"
+		y.serve(elsewhere)
+		y.came(y.always(elsewhere), puller.SourcePulled)
+		// And a high one goes before the low ones that wait.
+		y.serve(good)
+		high := y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Priority: puller.PriorityHigh})
+		y.is(high, puller.StateQueued, "")
+		releases[0]()
+		y.came(high, puller.SourcePulled)
+		for _, release := range releases[1:] {
+			release()
+		}
+		for _, j := range held {
+			y.came(j, puller.SourcePulled)
+		}
+	})
+}
+
+func TestACoolDownHoldsNoSlot(t *testing.T) {
+	inYardWith(t, jobs.Options{Concurrency: 1, Policy: puller.PolicyMissing, Retries: 3, Timeout: time.Hour}, nil, func(y *yard) {
+		y.attempts(good, limited, served())
+		first := y.always(good)
+		y.pulls(1)
+		const elsewhere = "elsewhere.test/image:v1"
+		y.serve(elsewhere)
+		if v := y.came(y.always(elsewhere), puller.SourcePulled); !v.FinishedAt.Equal(v.CreatedAt) {
+			y.Errorf("it took %s", v.FinishedAt.Sub(v.CreatedAt))
+		}
+		y.came(first, puller.SourcePulled)
+		synctest.Wait()
+	})
+}
+
+// One header that is wrong does not close a registry for hours: one transfer tries
+// it again after a short while. What is said twice is believed.
+func TestALongCoolDownIsTriedOnceBeforeItIsBelieved(t *testing.T) {
+	o := patient
+	o.Registry, o.Timeout, o.Retries = refuses(2*time.Hour), 24*time.Hour, 3
+	o.Concurrency = 4
+	inYardWith(t, o, nil, func(y *yard) {
+		refused := func(p *enginetest.Pull) { p.Fail("toomanyrequests: slow down") }
+		y.attempts(good, refused, refused, served())
+		first := y.always(good)
+		y.pulls(1)
+		synctest.Wait() // it has been refused
+		var others []puller.Job
+		for i := range 3 {
+			image := fmt.Sprintf("registry.test/image%d:v1", i)
+			y.engine.Script(image, enginetest.Serve(enginetest.NewImage(image, i+1)))
+			others = append(others, y.always(image))
+		}
+		<-time.After(5*time.Minute + time.Second)
+		y.pulls(2) // one alone
+		for _, j := range append(others, first) {
+			v := y.came(j, puller.SourcePulled)
+			if took := v.FinishedAt.Sub(v.CreatedAt); took != 2*time.Hour+5*time.Minute {
+				y.Errorf("%s took %s", v.Image, took)
+			}
+		}
+		if got := cooled(y.events(first)); fmt.Sprint(got) != "[300 7200]" {
+			y.Errorf("it was told of cool-downs of %v seconds", got)
+		}
+	})
+}
+
+// As soon as the one that tries is given something, the others go on.
+func TestATrialThatIsServedOpensTheRegistryToAll(t *testing.T) {
+	o := jobs.Options{Concurrency: 4, Policy: puller.PolicyMissing, Retries: 3, Timeout: 24 * time.Hour, Registry: refuses(2 * time.Hour)}
+	inYardWith(t, o, nil, func(y *yard) {
+		long := y.hold(other) // it runs before, during and after
+		runs := y.always(other)
+		y.pulls(1)
+		y.attempts(good, func(p *enginetest.Pull) { p.Fail("toomanyrequests: slow down") }, func(p *enginetest.Pull) {
+			p.Line(`{"status":"Pulling fs layer","progressDetail":{},"id":"aaaaaaaaaaaa"}`)
+			p.Wait(time.Second)
+			p.Line(`{"status":"Downloading","progressDetail":{"current":300,"total":1000},"id":"aaaaaaaaaaaa"}`)
+			p.Wait(30 * time.Second)
+			served()(p)
+		})
+		first := y.always(good)
+		y.pulls(2)
+		synctest.Wait()
+		const next = "registry.test/next:v1"
+		y.engine.Script(next, enginetest.Serve(enginetest.NewImage(next, 2)))
+		waits := y.came(y.always(next), puller.SourcePulled)
+		if took := waits.FinishedAt.Sub(waits.CreatedAt); took != 5*time.Minute+time.Second {
+			y.Errorf("it took %s", took)
+		}
+		y.came(first, puller.SourcePulled)
+		long()
+		y.came(runs, puller.SourcePulled)
+	})
+}
+
+// What limits anonymous callers does not hold for one who is logged in.
+func TestACoolDownHoldsForOneIdentity(t *testing.T) {
+	o := patient
+	o.Timeout = time.Hour
+	inYardWith(t, o, nil, func(y *yard) {
+		y.attempts(good, limited, served())
+		anonymous := y.always(good)
+		y.pulls(1)
+		synctest.Wait()
+		y.serve(other)
+		sources := []puller.Source{puller.SourcePulled, puller.SourceUpToDate}
+		for n, password := range []string{"hunter2", "hunter3"} {
+			v := y.came(y.submit(puller.PullRequest{Image: other, Policy: puller.PolicyAlways, Credentials: credentials(y.T, password)}), sources[n])
+			if !v.FinishedAt.Equal(v.CreatedAt) {
+				y.Errorf("one with credentials waited for %s", v.FinishedAt.Sub(v.CreatedAt))
+			}
+		}
+		v := y.came(y.always(other), puller.SourceUpToDate)
+		if took := v.FinishedAt.Sub(v.CreatedAt); took != 15*time.Second {
+			y.Errorf("another anonymous one waited for %s", took)
+		}
+		y.came(anonymous, puller.SourcePulled)
+	})
+}

@@ -1,0 +1,362 @@
+package jobs_test
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"go.uber.org/goleak"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/docker"
+	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/jobs"
+	"github.com/towline/towline/puller/storetest"
+	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/pullstream"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// yard is a Puller over the real adapter over a scripted engine, in a bubble
+// of its own time.
+type yard struct {
+	*jobs.Service
+	*testing.T
+	open   func() // starts a Puller on the store
+	engine *enginetest.Engine
+	store  *storetest.Store
+	log    *strings.Builder    // complete once the Puller is closed
+	change func(*jobs.Options) // for the next starts; nil for none
+
+	mu      sync.Mutex
+	readers map[string]*reader // by job, since the last start
+}
+
+var defaults = jobs.Options{Concurrency: 4, Policy: puller.PolicyMissing, Retries: 3, Timeout: 30 * time.Minute}
+
+// once is defaults for tests of what one attempt does.
+var once = jobs.Options{Concurrency: 4, Policy: puller.PolicyMissing, Timeout: 30 * time.Minute}
+
+// inYard runs a test in a bubble. Both engine and Puller end with it.
+func inYard(t *testing.T, test func(y *yard)) {
+	t.Helper()
+	inYardWith(t, defaults, nil, test)
+}
+
+// inYardWith is inYard with options, and a way to wrap the engine.
+func inYardWith(t *testing.T, o jobs.Options, wrap func(puller.Engine) puller.Engine, test func(y *yard)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		scripted := enginetest.New(t)
+		adapter, err := docker.New(docker.Options{Host: "unix:///scripted", Dial: scripted.Dial})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { adapter.Close() })
+		var log strings.Builder
+		logger := logrus.New()
+		logger.SetOutput(&log)
+		o.Log = logger
+		var engine puller.Engine = adapter
+		if wrap != nil {
+			engine = wrap(adapter)
+		}
+		y := &yard{T: t, engine: scripted, store: storetest.New(), log: &log}
+		output := t.TempDir()
+		y.open = func() {
+			o.Store, o.OutputDir, o.OutputLimit = y.store, output, 1<<20
+			if y.change != nil {
+				y.change(&o)
+			}
+			p, err := jobs.New(engine, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			y.Service, y.readers = p, make(map[string]*reader)
+		}
+		y.open()
+		t.Cleanup(y.close)
+		test(y)
+	})
+}
+
+func (y *yard) close() {
+	y.Helper()
+	if err := y.Close(context.Background()); err != nil {
+		y.Error(err)
+	}
+}
+
+// restart has the daemon stop well and start again.
+func (y *yard) restart() {
+	y.Helper()
+	y.close()
+	y.open()
+}
+
+// crash has the daemon end with nothing kept but what was on disk.
+func (y *yard) crash() {
+	y.Helper()
+	kept := y.store.Reopen()
+	y.close()
+	y.store = kept
+	y.open()
+}
+
+// Images of the tests. good is served unless a test says otherwise.
+const (
+	good  = "registry.test/good:v1"
+	other = "registry.test/other:v1"
+)
+
+func (y *yard) serve(image string) puller.Image {
+	i := enginetest.NewImage(image, 1)
+	y.engine.Script(image, enginetest.Serve(i))
+	return i
+}
+
+// hold makes pulls of an image wait, after a layer is under way, until the
+// function it returns is called; then they are served.
+func (y *yard) hold(image string) (release func()) {
+	gate := make(chan struct{})
+	i := enginetest.NewImage(image, 1)
+	y.engine.Script(image, func(p *enginetest.Pull) {
+		p.Line(`{"status":"Pulling fs layer","progressDetail":{},"id":"aaaaaaaaaaaa"}`)
+		p.Line(`{"status":"Downloading","progressDetail":{"current":300,"total":1000},"id":"aaaaaaaaaaaa"}`)
+		if p.Until(gate) {
+			enginetest.Serve(i)(p)
+		}
+	})
+	return func() { close(gate) }
+}
+
+func (y *yard) submit(r puller.PullRequest) puller.Job {
+	y.Helper()
+	j, err := y.Pull(r)
+	if err != nil {
+		y.Fatal(err)
+	}
+	y.follow(j)
+	return j
+}
+
+// reader is one who has followed a job since it was submitted.
+type reader struct {
+	lines []string
+	sub   *stream.Subscription
+}
+
+func (y *yard) follow(j puller.Job) *reader {
+	y.Helper()
+	begin := uint64(0)
+	frames, sub, err := y.Watch(j.ID, &begin)
+	if err != nil {
+		y.Fatal(err)
+	}
+	r := &reader{sub: sub}
+	r.take(frames, j.ID)
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.readers[j.ID] = r
+	return r
+}
+
+func (r *reader) take(frames []stream.Frame, job string) {
+	for _, f := range frames {
+		r.lines = append(r.lines, string(f.Append(nil, stream.NDJSON, job)))
+	}
+}
+
+// always submits a job that asks the registry in any case.
+func (y *yard) always(image string) puller.Job {
+	y.Helper()
+	return y.submit(puller.PullRequest{Image: image, Policy: puller.PolicyAlways})
+}
+
+// end waits for a job.
+func (y *yard) end(j puller.Job) puller.Job {
+	y.Helper()
+	ended, err := y.Wait(y.Context(), j.ID)
+	if err != nil {
+		y.Fatal(err)
+	}
+	return ended
+}
+
+// now returns a job as it stands once nothing moves.
+func (y *yard) now(j puller.Job) puller.Job {
+	y.Helper()
+	synctest.Wait()
+	v, err := y.Job(j.ID)
+	if err != nil {
+		y.Fatal(err)
+	}
+	return v
+}
+
+// is checks where a job is once nothing moves.
+func (y *yard) is(j puller.Job, state puller.State, phase puller.Phase) {
+	y.Helper()
+	if v := y.now(j); v.State != state || v.Phase != phase {
+		y.Fatalf("the job for %s is %s/%s, not %s/%s (%+v)", v.Image, v.State, v.Phase, state, phase, v.Error)
+	}
+}
+
+// came waits for a job that is to succeed, and checks where its image is from.
+func (y *yard) came(j puller.Job, source puller.Source) puller.Job {
+	y.Helper()
+	v := y.end(j)
+	if v.State != puller.StateSucceeded {
+		y.Fatalf("the job is %s: %+v", v.State, v.Error)
+	}
+	if v.Result.Source != source {
+		y.Fatalf("the image is %s, not %s", v.Result.Source, source)
+	}
+	return v
+}
+
+// failed waits for a job that is to end with an error of a kind.
+func (y *yard) failed(j puller.Job, kind puller.ErrorKind) puller.Job {
+	y.Helper()
+	v := y.end(j)
+	want := puller.StateFailed
+	if kind == puller.ErrCanceled {
+		want = puller.StateCanceled
+	}
+	if v.State != want || v.Error == nil || v.Error.Kind != kind || v.Result != nil && !v.Result.Interrupted {
+		y.Fatalf("the job is %s with %+v, not %s with %s", v.State, v.Error, want, kind)
+	}
+	if v.Error.Message == "" || v.Error.Retryable != kind.Retryable() || v.FinishedAt.IsZero() {
+		y.Fatalf("the ended job lacks something: %+v, finished %s", v.Error, v.FinishedAt)
+	}
+	return v
+}
+
+// pulls checks how many pulls the engine has begun once nothing moves.
+func (y *yard) pulls(n int) {
+	y.Helper()
+	synctest.Wait()
+	if got := y.engine.Counts().Pulls; got != n {
+		y.Fatalf("the engine has begun %d pulls, not %d", got, n)
+	}
+}
+
+// aborted checks the same of the pulls whose client went away.
+func (y *yard) aborted(n int) {
+	y.Helper()
+	synctest.Wait()
+	if c := y.engine.Counts(); c.Aborted != n || c.Active != 0 {
+		y.Fatalf("%d of the engine's pulls were aborted, not %d; %d go on", c.Aborted, n, c.Active)
+	}
+}
+
+// lines reads what a reader of a job is told from the beginning to its end: one
+// who was there from the beginning, if the job was submitted by submit.
+func (y *yard) lines(j puller.Job) []string {
+	y.Helper()
+	y.mu.Lock()
+	r := y.readers[j.ID]
+	y.mu.Unlock()
+	if r == nil {
+		r = y.follow(j)
+	}
+	for {
+		frames, err := next(y.Context(), r.sub, time.Hour)
+		if errors.Is(err, io.EOF) {
+			return r.lines
+		}
+		if err != nil {
+			y.Fatal(err)
+		}
+		r.take(frames, j.ID)
+	}
+}
+
+// events is lines, read, and with the test that numbers grow.
+func (y *yard) events(j puller.Job) []puller.Event {
+	y.Helper()
+	var all []puller.Event
+	last := uint64(0)
+	for _, line := range y.lines(j) {
+		var e puller.Event
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			y.Fatalf("%v: %s", err, line)
+		}
+		if e.Job != j.ID || e.Time.IsZero() {
+			y.Errorf("an event lacks its job or time: %s", line)
+		}
+		if e.Seq != 0 {
+			if e.Seq <= last {
+				y.Errorf("the event after %d is number %d", last, e.Seq)
+			}
+			last = e.Seq
+		}
+		all = append(all, e)
+	}
+	return all
+}
+
+// numbered leaves an event's place and state: "state active/pulling".
+func numbered(events []puller.Event) []string {
+	var short []string
+	for _, e := range events {
+		if e.Seq == 0 {
+			continue
+		}
+		s := e.Type
+		if e.State != "" {
+			s += " " + string(e.State)
+		}
+		if e.Phase != "" {
+			s += "/" + string(e.Phase)
+		}
+		short = append(short, s)
+	}
+	return short
+}
+
+func credentials(t testing.TB, password string) puller.Credentials {
+	t.Helper()
+	c, err := puller.ParseCredentials(encode(`{"username":"ada","password":"` + password + `"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func encode(json string) string { return base64.URLEncoding.EncodeToString([]byte(json)) }
+
+// lateEngine ends no pull that was cancelled before its gate is opened.
+type lateEngine struct {
+	puller.Engine
+	gate chan struct{} // made in the bubble
+}
+
+func (e *lateEngine) Pull(ctx context.Context, p puller.Pull, each func(pullstream.Message)) error {
+	err := e.Engine.Pull(ctx, p, each)
+	if ctx.Err() != nil {
+		<-e.gate
+	}
+	return err
+}
+
+func warning(i int) string { return fmt.Sprintf(`{"status":"WARNING: number %d"}`, i) }
+
+// next is Subscription.Next for who wants the frames.
+func next(ctx context.Context, s *stream.Subscription, wait time.Duration) ([]stream.Frame, error) {
+	b, err := s.Next(ctx, wait)
+	if b == nil {
+		return nil, err
+	}
+	return b.Frames(), err
+}

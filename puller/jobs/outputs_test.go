@@ -1,0 +1,149 @@
+package jobs_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/jobs"
+)
+
+// page is some 500 KB of output.
+var page = strings.Repeat(strings.Repeat("x", 1023)+"\n", 500)
+
+// inOutputYard runs a test with so many bytes kept of what programs print, and tells
+// it where.
+func inOutputYard(t *testing.T, total int64, p enginetest.Program, test func(y *yard, dir *string)) {
+	t.Helper()
+	o := running
+	o.OutputTotal = total
+	inYardWith(t, o, nil, func(y *yard) {
+		var dir string
+		y.change = func(o *jobs.Options) { dir = o.OutputDir }
+		y.restart()
+		y.engine.Program(y.serve(good).ID, p)
+		test(y, &dir)
+	})
+}
+
+func outputSize(t *testing.T, dir string) (size int64) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			size += info.Size()
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return size
+}
+
+func TestOfAllOutputTheNewestIsKept(t *testing.T) {
+	const total = 1700 << 10
+	inOutputYard(t, total, enginetest.Print(page, "", 0), func(y *yard, dir *string) {
+		silent := y.submitted(other) // a job that prints nothing
+		var jobs []puller.Job
+		for range 6 {
+			j := y.run(puller.RunRequest{})
+			y.exited(j, 0)
+			jobs = append(jobs, j)
+			if n := outputSize(y.T, *dir); n > total {
+				y.Errorf("there are %d bytes of output", n)
+			}
+		}
+		for _, when := range []string{"at first", "after a restart", "after another"} {
+			listed, _, err := y.Jobs(puller.Filter{Kind: puller.JobRun})
+			if err != nil || len(listed) != len(jobs) {
+				y.Fatal(len(listed), err)
+			}
+			for i, j := range jobs {
+				lost := i < 3
+				y.readers = map[string]*reader{}
+				events := y.events(j)
+				stdout, _ := printed(y, events)
+				missed := strings.Count(remarks(events), "not kept any more")
+				v, inList := y.end(j), listed[len(jobs)-1-i]
+				if lost != (stdout != page) || lost != (missed == 1) || lost != v.Result.Truncated || lost != inList.Result.Truncated {
+					y.Errorf("%s: run %d prints %d bytes, %d times it is told that some is missing, truncated is %t, in the list %t",
+						when, i, len(stdout), missed, v.Result.Truncated, inList.Result.Truncated)
+				}
+			}
+			if v := y.end(silent); v.State == puller.StateSucceeded && v.Result.Truncated {
+				y.Errorf("%s: %+v", when, v.Result)
+			}
+			y.restart()
+		}
+	})
+}
+
+func TestALowerBoundHoldsFromTheNextStart(t *testing.T) {
+	inOutputYard(t, 0, enginetest.Print(page, "", 0), func(y *yard, dir *string) {
+		for range 3 {
+			y.exited(y.run(puller.RunRequest{}), 0)
+		}
+		change := y.change
+		y.change = func(o *jobs.Options) { change(o); o.OutputTotal = 600 << 10 }
+		y.restart()
+		synctest.Wait()
+		if n := outputSize(y.T, *dir); n > 600<<10 || n < 500<<10 {
+			y.Errorf("there are %d bytes of output", n)
+		}
+	})
+}
+
+func TestWhatGoesOnKeepsItsOutputAndRefusesMore(t *testing.T) {
+	const total = 900 << 10
+	inOutputYard(t, total, func(p *enginetest.Process) int {
+		p.Stdout().Write([]byte(page))
+		if len(p.Requested.Cmd) > 0 {
+			<-p.Killed()
+		}
+		return 0
+	}, func(y *yard, dir *string) {
+		old := y.run(puller.RunRequest{})
+		y.exited(old, 0)
+		var jobs []puller.Job
+		for range 2 {
+			jobs = append(jobs, y.run(puller.RunRequest{Cmd: []string{"stay"}}))
+			y.is(jobs[len(jobs)-1], puller.StateActive, puller.PhaseRunning)
+		}
+		full := func(when string) {
+			y.Helper()
+			synctest.Wait()
+			_, err := y.Service.Run(puller.RunRequest{Image: good})
+			if puller.KindOf(err) != puller.ErrOverloaded || !strings.Contains(err.Error(), "at most 921600 are kept") {
+				y.Errorf("%s: %v", when, err)
+			}
+		}
+		full("at first")
+		if v := y.end(old); !v.Result.Truncated {
+			y.Error("the output of the one that ended was kept")
+		}
+		y.came(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways}), puller.SourceUpToDate)
+		y.restart()
+		full("after a restart")
+		for _, j := range jobs {
+			y.Cancel(j.ID)
+			y.failed(j, puller.ErrCanceled)
+		}
+		last := y.run(puller.RunRequest{})
+		if v := y.exited(last, 0); v.Result.Truncated {
+			y.Error("the last one's was not kept")
+		}
+		if n := outputSize(y.T, *dir); n > total {
+			y.Errorf("there are %d bytes", n)
+		}
+	})
+}

@@ -1,0 +1,148 @@
+package jobs_test
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/enginetest"
+)
+
+func TestAnEngineTakesThePlatformNearestToItsOwn(t *testing.T) {
+	for _, c := range []struct {
+		platform string
+		offers   []string
+		want     int
+	}{
+		{"linux/amd64", []string{"linux/arm64", "linux/amd64"}, 1},
+		{"linux/amd64", []string{"windows/amd64", "linux/amd64/v1"}, 1},
+		{"linux/amd64", []string{"linux/amd64/v2"}, -1},
+		{"linux/amd64/v3", []string{"linux/amd64", "linux/amd64/v2", "linux/amd64/v4"}, 1},
+		{"linux/amd64", []string{"linux/386", "linux/arm64"}, 0},
+		{"linux/386", []string{"linux/amd64"}, -1},
+		{"linux/arm64", []string{"linux/arm64/v8"}, 0},
+		{"linux/arm64/v8", []string{"linux/arm", "linux/arm64"}, 1},
+		{"linux/arm64", []string{"linux/arm/v6", "linux/arm/v7"}, 1},
+		{"linux/arm64/v9", []string{"linux/arm64"}, 0},
+		{"linux/arm", []string{"linux/arm/v6", "linux/arm/v8"}, 0},
+		{"linux/arm/v6", []string{"linux/arm/v7", "linux/arm/v5"}, 1},
+		{"linux/arm/v7", []string{"linux/arm"}, 0},
+		{"linux/s390x", []string{"linux/s390x"}, 0},
+		{"linux/s390x", []string{"", "/", "linux", "s390x"}, -1},
+		{"", []string{"linux/amd64"}, -1},
+		{"linux/amd64", nil, -1},
+	} {
+		if got := puller.ChoosePlatform(c.offers, c.platform); got != c.want {
+			t.Errorf("of %q, %s takes %d, not %d", c.offers, c.platform, got, c.want)
+		}
+	}
+}
+
+func TestAPlatformHasOneForm(t *testing.T) {
+	for given, want := range map[string]string{
+		"linux/amd64": "linux/amd64", "LINUX/AMD64": "linux/amd64", "linux/x86_64": "linux/amd64", "linux/x86-64": "linux/amd64", "linux/amd64/v1": "linux/amd64",
+		"linux/amd64/v2": "linux/amd64/v2", "linux/aarch64": "linux/arm64", "linux/arm64/v8": "linux/arm64/v8", "linux/arm64/8": "linux/arm64/v8",
+		"linux/arm": "linux/arm", "linux/arm/v6": "linux/arm/v6", "linux/armhf": "linux/arm", "linux/armel": "linux/arm/v6", "linux/i386": "linux/386",
+		"windows/amd64": "windows/amd64", "macos/arm64": "darwin/arm64",
+		// The rest is the engine's.
+		"linux": "linux/s390x", "Linux": "linux/s390x", "amd64": "linux/amd64", "aarch64": "linux/arm64", "armel": "linux/arm/v6", "windows": "windows/s390x",
+	} {
+		got, err := puller.ParsePlatform(given, "linux/s390x")
+		if got != want || err != nil {
+			t.Errorf("%q is %q, %v", given, got, err)
+		}
+		if again, err := puller.ParsePlatform(got, ""); again != got || err != nil {
+			t.Errorf("%q, parsed again, is %q, %v", got, again, err)
+		}
+	}
+	for _, half := range []string{"linux", "amd64", ""} {
+		if got, err := puller.ParsePlatform(half, ""); puller.KindOf(err) != puller.ErrInvalidRequest {
+			t.Errorf("half of one, %q, is %q", half, got)
+		}
+	}
+}
+
+func FuzzParsePlatform(f *testing.F) {
+	f.Add("linux/amd64", "linux/arm64")
+	f.Add("ARM64", "windows/amd64")
+	f.Add("linux", "linux/arm/v7")
+	f.Fuzz(func(t *testing.T, given, own string) {
+		got, err := puller.ParsePlatform(given, own)
+		if err != nil {
+			if puller.KindOf(err) != puller.ErrInvalidRequest || len(err.Error()) > 1000 {
+				t.Errorf("%v", err)
+			}
+			return
+		}
+		if again, err := puller.ParsePlatform(got, ""); again != got || err != nil {
+			t.Errorf("%q is %q, and that %q, %v", given, got, again, err)
+		}
+	})
+}
+
+func TestAJobTellsThePlatformInItsOneForm(t *testing.T) {
+	inYard(t, func(y *yard) {
+		y.engine.Script(good, enginetest.Serve(enginetest.NewImage(good, 7)))
+		for _, given := range []string{"LINUX/AMD64", "linux/x86_64", "linux", "amd64"} {
+			if j := y.submit(puller.PullRequest{Image: good, Platform: given}); j.Platform != "linux/amd64" {
+				y.Errorf("%s is %s", given, j.Platform)
+			}
+			if j, err := y.Prewarm(puller.PrewarmRequest{Platform: given, Images: puller.Images{{Image: good}, {Image: good, Platform: given}}}); err != nil {
+				y.Error(err)
+			} else if child, err := y.Job(j.Children[1]); err != nil || child.Platform != "linux/amd64" {
+				y.Errorf("of a list, %s is %s, %v", given, child.Platform, err)
+			}
+		}
+		rules := puller.Rules{Pull: parseRules(t, puller.WrittenRules{Platforms: []string{"linux/aarch64"}})}
+		if _, err := y.Pull(puller.PullRequest{Image: good, Platform: "AMD64", Rules: rules}); puller.KindOf(err) != puller.ErrForbidden {
+			y.Errorf("another platform than the rules have: %v", err)
+		}
+		// Who asks for half a platform needs an engine that can say the rest.
+		y.engine.Kill()
+		if _, err := y.Pull(puller.PullRequest{Image: good, Platform: "linux"}); puller.KindOf(err) != puller.ErrEngineUnavailable || !strings.Contains(err.Error(), "os/arch") {
+			y.Errorf("without an engine: %v", err)
+		}
+		y.submit(puller.PullRequest{Image: good, Platform: "linux/amd64"})
+		y.engine.Revive()
+	})
+}
+
+func TestARunHasItsPlatformInItsOneForm(t *testing.T) {
+	inRunYard(t, enginetest.Hang(""), func(y *yard) {
+		for _, given := range []string{"LINUX/x86_64", "amd64", "linux"} {
+			if j := y.run(puller.RunRequest{Platform: given}); j.Platform != "linux/amd64" {
+				y.Errorf("%s is %s", given, j.Platform)
+			}
+		}
+		synctest.Wait()
+		all := y.engine.Containers()
+		for _, c := range all {
+			if c.Requested.Platform != "linux/amd64" {
+				y.Errorf("a container is created for %q", c.Requested.Platform)
+			}
+		}
+		if len(all) == 0 {
+			y.Error("there is no container")
+		}
+	})
+}
+
+// A request is the same if it spells its platform otherwise.
+func TestAKeyIsOfOnePlatformHoweverItIsSpelled(t *testing.T) {
+	inYard(t, func(y *yard) {
+		y.serve(good)
+		ids := map[string]bool{}
+		for _, given := range []string{"linux/amd64", "LINUX/AMD64", "linux/x86_64", "amd64"} {
+			ids[y.submit(puller.PullRequest{Image: good, Platform: given, IdempotencyKey: "pull"}).ID] = true
+			j, err := y.Prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good, Platform: given}, {Image: good}}, Platform: given, IdempotencyKey: "prewarm"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids[j.ID] = true
+		}
+		if len(ids) != 2 {
+			y.Errorf("there are the jobs %v", ids)
+		}
+	})
+}

@@ -1,0 +1,913 @@
+package jobs_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/storetest"
+	"github.com/towline/towline/stream/pullstream"
+)
+
+// warm submits a prewarm of images, each asked for in any case.
+func (y *yard) warm(failFast bool, images ...string) puller.Job {
+	y.Helper()
+	r := puller.PrewarmRequest{FailFast: failFast, Policy: puller.PolicyAlways}
+	for _, image := range images {
+		r.Images = append(r.Images, puller.PullRequest{Image: image})
+	}
+	return y.prewarm(r)
+}
+
+func (y *yard) prewarm(r puller.PrewarmRequest) puller.Job {
+	y.Helper()
+	j, err := y.Prewarm(r)
+	if err != nil {
+		y.Fatal(err)
+	}
+	y.follow(j)
+	return j
+}
+
+// child returns a prewarm's nth child as it stands.
+func (y *yard) child(parent puller.Job, n int) puller.Job {
+	y.Helper()
+	j, err := y.Job(parent.Children[n])
+	if err != nil {
+		y.Fatal(err)
+	}
+	return j
+}
+
+// nth is the name of an image of its own.
+func nth(n int) string { return fmt.Sprintf("registry.test/image%d:v1", n) }
+
+// images says what became of a prewarm's images: "succeeded", "failed not_found".
+func images(j puller.Job) []string {
+	var all []string
+	for _, s := range j.Images {
+		word := string(s.State)
+		if s.Error != nil {
+			word += " " + string(s.Error.Kind)
+		}
+		all = append(all, word)
+	}
+	return all
+}
+
+// layered serves an image of layers, each of 1000 bytes, that wait at half for
+// the gate.
+func (y *yard) layered(image string, gate <-chan struct{}, layers ...string) {
+	i := enginetest.NewImage(image, len(image)*1000+int(image[len(image)-4]))
+	y.engine.Script(image, func(p *enginetest.Pull) {
+		for _, id := range layers {
+			p.Line(line(id, "Pulling fs layer", 0, 0))
+		}
+		for _, id := range layers {
+			p.Line(line(id, "Downloading", 500, 1000))
+		}
+		if gate != nil && !p.Until(gate) {
+			return
+		}
+		for _, id := range layers {
+			p.Line(line(id, "Download complete", 0, 0))
+			p.Line(line(id, "Pull complete", 0, 0))
+		}
+		p.Tag(i)
+		p.Line(`{"status":"Digest: ` + enginetest.Digest(i) + `"}`)
+	})
+}
+
+// forward checks that a job's progress, as its reader was told, never ran
+// backwards, and returns the last of it.
+func (y *yard) forward(j puller.Job) (last puller.Event) {
+	y.Helper()
+	for _, e := range y.events(j) {
+		if e.Progress == nil {
+			continue
+		}
+		if l := last.Progress; l != nil {
+			if e.Progress.Downloaded < l.Downloaded || e.Progress.Extracted < l.Extracted || e.Progress.Layers < l.Layers || e.Progress.LayersDone < l.LayersDone || e.Progress.LayersExisting < l.LayersExisting {
+				y.Errorf("the progress went from %+v to %+v", *l, *e.Progress)
+			}
+		}
+		last = e
+	}
+	return last
+}
+
+func TestAPrewarmIsAJobWithAJobForEachImage(t *testing.T) {
+	inYard(t, func(y *yard) {
+		for n := range 3 {
+			y.serve(nth(n))
+		}
+		y.serve("docker.io/library/alpine:latest")
+		two := 2
+		parent := y.prewarm(puller.PrewarmRequest{
+			Images: puller.Images{
+				{Image: "alpine"},
+				{Image: nth(1), Platform: "linux/amd64", Policy: puller.PolicyMissing, Priority: puller.PriorityLow, Retries: &two, Timeout: puller.Duration(time.Minute)},
+				{Image: nth(2)},
+			},
+			Policy: puller.PolicyAlways, Priority: puller.PriorityHigh,
+		})
+		if parent.Kind != puller.JobPrewarm || parent.State.Ended() || parent.Priority != puller.PriorityHigh || len(parent.Children) != 3 || parent.Image != "" {
+			t.Errorf("the prewarm is %+v", parent)
+		}
+		for n, want := range []puller.Job{
+			{Image: "docker.io/library/alpine:latest", Policy: puller.PolicyAlways, Priority: puller.PriorityHigh},
+			{Image: nth(1), Platform: "linux/amd64", Policy: puller.PolicyMissing, Priority: puller.PriorityLow},
+			{Image: nth(2), Policy: puller.PolicyAlways, Priority: puller.PriorityHigh},
+		} {
+			got := y.child(parent, n)
+			if got.Kind != puller.JobPull || got.Parent != parent.ID || got.Image != want.Image || got.Platform != want.Platform || got.Policy != want.Policy || got.Priority != want.Priority {
+				t.Errorf("child %d is %+v", n, got)
+			}
+			if s := parent.Images[n]; s.Job != got.ID || s.Image != want.Image || s.State.Ended() {
+				t.Errorf("image %d is %+v", n, s)
+			}
+		}
+		ended := y.came(parent, "")
+		for n, s := range ended.Images {
+			if s.State != puller.StateSucceeded || s.Source != puller.SourcePulled || s.Job != parent.Children[n] || s.Error != nil {
+				t.Errorf("in the end image %d is %+v", n, s)
+			}
+			y.came(y.child(parent, n), puller.SourcePulled)
+		}
+		// The three images are of the same two layers.
+		if ended.Result.Downloaded != 2000 || ended.Progress.Downloaded != 2000 || ended.Progress.Total != 2000 || ended.Progress.Layers != 2 || ended.Progress.LayersDone != 2 {
+			t.Errorf("the result is %+v, the progress %+v", ended.Result, ended.Progress)
+		}
+		events := y.events(parent)
+		got := numbered(events)
+		if want := []string{"state queued", "state active/resolving", "state active/pulling", "notice", "notice", "notice", "state succeeded", "result"}; !slices.Equal(got, want) {
+			t.Errorf("the numbered events are %q", got)
+		}
+		if last := events[len(events)-1].Result; last == nil || !slices.Equal(last.Children, parent.Children) || len(last.Images) != 3 {
+			t.Errorf("the last event has %+v", last)
+		}
+		said := strings.Join(notices(events), "\n")
+		for _, name := range []string{"docker.io/library/alpine:latest: succeeded (pulled)", nth(1) + ": succeeded", nth(2) + ": succeeded"} {
+			if !strings.Contains(said, name) {
+				t.Errorf("no notice has %q:\n%s", name, said)
+			}
+		}
+	})
+}
+
+func TestAPrewarmIsAcceptedAsAWholeOrNotAtAll(t *testing.T) {
+	inYard(t, func(y *yard) {
+		var sizes []int // the jobs of each Save
+		y.store.OnSave(func(records []puller.Record) {
+			if len(records) > 0 {
+				sizes = append(sizes, len(records))
+			}
+		})
+		y.serve(good)
+		request := puller.PrewarmRequest{Images: puller.Images{{Image: good}, {Image: other}, {Image: nth(3)}}, IdempotencyKey: "ci"}
+		none := func(what string, r puller.PrewarmRequest, kind puller.ErrorKind, names string) {
+			y.Helper()
+			j, err := y.Prewarm(r)
+			if puller.KindOf(err) != kind || !strings.Contains(err.Error(), names) {
+				y.Errorf("%s: it gave %+v, %v", what, j, err)
+			}
+			if page, _, err := y.Jobs(puller.Filter{}); err != nil || len(page) != 0 {
+				y.Errorf("%s: there are %+v, %v", what, page, err)
+			}
+		}
+		bad := request
+		bad.Images = slices.Concat(request.Images, puller.Images{{Image: "Not A Reference"}})
+		none("a bad reference", bad, puller.ErrInvalidRequest, `images[3]: image: "Not A Reference"`)
+		none("no images", puller.PrewarmRequest{}, puller.ErrInvalidRequest, "images: missing")
+		bad.Images = make(puller.Images, 1001)
+		bad.Images = make(puller.Images, 10_000)
+		none("far too many images", bad, puller.ErrInvalidRequest, "images: 10000")
+		bad.Images = make(puller.Images, 1001)
+		none("too many images", bad, puller.ErrInvalidRequest, "images: 1001")
+		y.store.Fail(errors.New("no space"))
+		none("a store that fails", request, puller.ErrOverloaded, "no space")
+		y.store.Fail(nil)
+		synctest.Wait()
+		sizes = nil
+		parent := y.prewarm(request)
+		synctest.Wait()
+		if len(sizes) == 0 || sizes[0] != 4 {
+			t.Errorf("the saves had %d jobs", sizes)
+		}
+		y.end(parent)
+		if page, _, err := y.Jobs(puller.Filter{}); err != nil || len(page) != 4 {
+			y.Errorf("there are %+v, %v", page, err)
+		}
+		if page, _, err := y.Jobs(puller.Filter{Kind: puller.JobPrewarm}); err != nil || len(page) != 1 || page[0].ID != parent.ID || page[0].Images != nil || len(page[0].Children) != 3 {
+			y.Errorf("the list of prewarms is %+v, %v", page, err)
+		}
+	})
+}
+
+func TestTheOtherImagesOfAPrewarmGoOnWhenOneFails(t *testing.T) {
+	inYard(t, func(y *yard) {
+		y.serve(nth(1))
+		y.engine.Script(nth(2), func(p *enginetest.Pull) { p.Fail("unauthorized: authentication required") })
+		y.serve(nth(3))
+		parent := y.warm(false, nth(0), nth(1), nth(2), nth(3))
+		v := y.failed(parent, puller.ErrNotFound) // nobody serves the first
+		if got := images(v); !slices.Equal(got, []string{"failed not_found", "succeeded", "failed denied", "succeeded"}) {
+			t.Errorf("the images are %q", got)
+		}
+		if m := v.Error.Message; !strings.HasPrefix(m, "2 of 4 images were not pulled: "+nth(0)+" (not_found): ") || !strings.Contains(m, nth(2)+" (denied): ") {
+			t.Errorf("the error is %q", m)
+		}
+		if v.Progress == nil || v.Progress.Downloaded != 2000 {
+			t.Errorf("the progress is %+v", v.Progress)
+		}
+	})
+}
+
+func TestAPrewarmThatFailsFastCancelsTheRest(t *testing.T) {
+	inYard(t, func(y *yard) {
+		y.hold(nth(0))
+		release := y.hold(nth(1))
+		fail := make(chan struct{})
+		y.engine.Script(nth(3), func(p *enginetest.Pull) {
+			if p.Until(fail) {
+				p.Fail("no space left on device")
+			}
+		})
+		y.serve(nth(2))
+		y.hold(nth(4))
+		y.hold(nth(5)) // it may have the slot for as long as the failure is being kept
+		single := y.always(nth(1))
+		parent := y.warm(true, nth(0), nth(1), nth(2), nth(3), nth(4), nth(5))
+		y.is(parent, puller.StateActive, puller.PhasePulling)
+		close(fail)
+		v := y.failed(parent, puller.ErrNoSpace)
+		got := images(v)
+		if want := []string{"canceled canceled", "canceled canceled", "succeeded", "failed no_space", "canceled canceled", "canceled canceled"}; !slices.Equal(got, want) {
+			t.Errorf("the images are %q", got)
+		}
+		if m := v.Error.Message; !strings.Contains(m, "not pulled: "+nth(3)+" (no_space): ") || !strings.Contains(m, nth(0)+" (canceled)") {
+			t.Errorf("the error is %q", m)
+		}
+		synctest.Wait()
+		if c := y.engine.Counts(); c.Active != 1 { // the transfer that another job shares
+			t.Errorf("%d pulls go on", c.Active)
+		}
+		release()
+		y.came(single, puller.SourcePulled)
+	})
+}
+
+// cutShort checks how many of the engine's pulls were aborted, and go on.
+func (y *yard) cutShort(aborted, active int) {
+	y.Helper()
+	synctest.Wait()
+	if c := y.engine.Counts(); c.Aborted != aborted || c.Active != active {
+		y.Fatalf("%d of the engine's pulls were aborted, not %d, and %d go on, not %d", c.Aborted, aborted, c.Active, active)
+	}
+}
+
+// However many images fail, and whatever the engine says of each, the error
+// begins with those that failed by themselves, and has the kinds of many.
+func TestTheErrorOfAPrewarmNamesWhatFailedThoughEnginesSayMuch(t *testing.T) {
+	inYard(t, func(y *yard) {
+		var names []string
+		for n := range 20 {
+			names = append(names, nth(n))
+			y.engine.Script(nth(n), func(p *enginetest.Pull) { p.Fail("manifest unknown" + strings.Repeat(" really", 1000)) })
+		}
+		v := y.failed(y.warm(false, names...), puller.ErrNotFound)
+		for _, name := range names {
+			if !strings.Contains(v.Error.Message, name+" (not_found)") {
+				t.Errorf("%s is not in the error: %q", name, v.Error.Message)
+			}
+		}
+	})
+	inYardWith(t, single, nil, func(y *yard) {
+		names := []string{}
+		for n := range 200 {
+			names = append(names, nth(n))
+			y.hold(nth(n))
+		}
+		y.engine.Script(nth(0), func(p *enginetest.Pull) { p.Fail("manifest unknown") })
+		slices.Reverse(names)
+		parent := y.prewarm(puller.PrewarmRequest{Policy: puller.PolicyAlways, FailFast: true, Priority: puller.PriorityLow, Images: func() (all puller.Images) {
+			for _, name := range names {
+				all = append(all, puller.PullRequest{Image: name})
+			}
+			all[199].Priority = puller.PriorityHigh
+			return all
+		}()})
+		y.is(parent, puller.StateActive, puller.PhasePulling)
+		if _, err := y.Cancel(parent.Children[0]); err != nil { // it has the slot
+			t.Fatal(err)
+		}
+		v := y.failed(parent, puller.ErrNotFound)
+		if m := v.Error.Message; !strings.HasPrefix(m, "200 of 200 images were not pulled: "+nth(0)+" (not_found)") {
+			t.Errorf("the error is %q", m)
+		}
+	})
+}
+
+func TestAPrewarmIsCanceledWithWhatIsLeftOfIt(t *testing.T) {
+	inYard(t, func(y *yard) {
+		y.serve(nth(0))
+		y.hold(nth(2))
+		release := y.hold(nth(3))
+		shared := y.always(nth(3))
+		parent := y.warm(false, nth(0), nth(1), nth(2), nth(3))
+		y.is(parent, puller.StateActive, puller.PhasePulling)
+		v, err := y.Cancel(parent.ID)
+		if err != nil || v.State != puller.StateCanceled || v.Error == nil || v.Error.Kind != puller.ErrCanceled {
+			t.Errorf("it was answered with %s, %+v, %v", v.State, v.Error, err)
+		}
+		if got := images(v); !slices.Equal(got, []string{"succeeded", "failed not_found", "canceled canceled", "canceled canceled"}) {
+			t.Errorf("the images are %q", got)
+		}
+		y.cutShort(1, 1)
+		if _, err := y.Cancel(parent.ID); puller.KindOf(err) != puller.ErrConflict {
+			t.Errorf("canceled again: %v", err)
+		}
+		if _, err := y.Cancel(parent.Children[2]); puller.KindOf(err) != puller.ErrConflict {
+			t.Errorf("its child canceled again: %v", err)
+		}
+		release()
+		y.came(shared, puller.SourcePulled)
+		events := y.events(parent)
+		if got := numbered(events); !slices.Equal(got[len(got)-2:], []string{"state canceled", "result"}) {
+			t.Errorf("the numbered events are %q", got)
+		}
+	})
+}
+
+func TestAPrewarmThatIsCanceledTwiceAtOnceIsCanceledOnce(t *testing.T) {
+	inYard(t, func(y *yard) {
+		y.hold(good)
+		y.hold(other)
+		parent := y.warm(false, good, other)
+		y.is(parent, puller.StateActive, puller.PhasePulling)
+		var both sync.WaitGroup
+		var kinds [2]puller.ErrorKind
+		for i := range kinds {
+			both.Go(func() {
+				_, err := y.Cancel(parent.ID)
+				kinds[i] = puller.KindOf(err)
+			})
+		}
+		both.Wait()
+		if kinds != [2]puller.ErrorKind{"", puller.ErrConflict} && kinds != [2]puller.ErrorKind{puller.ErrConflict, ""} {
+			t.Errorf("they were answered with %q", kinds)
+		}
+		y.failed(parent, puller.ErrCanceled)
+	})
+}
+
+// All children have ended, but that is not on disk yet.
+func TestAPrewarmThatIsAboutToEndIsNotCanceled(t *testing.T) {
+	inYard(t, func(y *yard) {
+		release := y.hold(good)
+		parent := y.warm(false, good)
+		y.is(parent, puller.StateActive, puller.PhasePulling)
+		y.is(y.child(parent, 0), puller.StateActive, puller.PhasePulling)
+		<-time.After(time.Second)
+		gate := make(chan struct{})
+		y.store.OnSave(func([]puller.Record) { <-gate })
+		release()
+		synctest.Wait()
+		answered := make(chan error)
+		go func() {
+			_, err := y.Cancel(parent.ID)
+			answered <- err
+		}()
+		synctest.Wait()
+		close(gate)
+		if err := <-answered; puller.KindOf(err) != puller.ErrConflict || !strings.Contains(err.Error(), "succeeded") {
+			t.Errorf("it was answered with %v", err)
+		}
+		y.came(parent, "")
+	})
+}
+
+func TestOneImageOfAPrewarmCanBeCanceled(t *testing.T) {
+	for _, failFast := range []bool{false, true} {
+		inYard(t, func(y *yard) {
+			release := y.hold(good)
+			y.hold(other)
+			parent := y.warm(failFast, other, good)
+			y.is(parent, puller.StateActive, puller.PhasePulling)
+			if v, err := y.Cancel(parent.Children[0]); err != nil || v.State != puller.StateCanceled {
+				t.Errorf("it was answered with %+v, %v", v, err)
+			}
+			y.cutShort(1, 1)
+			release()
+			v := y.failed(parent, puller.ErrCanceled)
+			if got := images(v); !slices.Equal(got, []string{"canceled canceled", "succeeded"}) {
+				t.Errorf("the images are %q", got)
+			}
+		})
+	}
+}
+
+func TestAPrewarmOfWhatIsThereContactsNoRegistry(t *testing.T) {
+	inYard(t, func(y *yard) {
+		var list puller.Images
+		for n := range 100 {
+			y.engine.Tag(nth(n), y.serve(nth(n)))
+			list = append(list, puller.PullRequest{Image: nth(n)})
+		}
+		parent := y.prewarm(puller.PrewarmRequest{Images: list, Skipped: []puller.Skipped{{Service: "app", Reason: "built"}}})
+		v := y.came(parent, "")
+		for _, s := range v.Images[:100] {
+			if s.State != puller.StateSucceeded || s.Source != puller.SourcePresent {
+				t.Errorf("an image is %+v", s)
+			}
+		}
+		if s := v.Images[100]; s.Service != "app" || s.State != "skipped" || s.Reason != "built" {
+			t.Errorf("the last is %+v", s)
+		}
+		y.pulls(0)
+		if v.Progress.Layers != 0 || v.Result.Downloaded != 0 {
+			t.Errorf("the progress is %+v", v.Progress)
+		}
+		if got := numbered(y.events(parent)); slices.Contains(got, "state active/pulling") {
+			t.Errorf("the numbered events are %q", got)
+		}
+	})
+}
+
+func TestAPrewarmOfNothingButWhatIsSkippedSucceeds(t *testing.T) {
+	inYard(t, func(y *yard) {
+		request := puller.PrewarmRequest{Skipped: []puller.Skipped{{Service: "app", Reason: "built"}}, IdempotencyKey: "ci"}
+		parent := y.prewarm(request)
+		v := y.came(parent, "")
+		if len(v.Children) != 0 || len(v.Images) != 1 || v.Images[0].State != "skipped" {
+			t.Errorf("it is %+v", v)
+		}
+		if again, err := y.Prewarm(request); err != nil || again.ID != parent.ID {
+			t.Errorf("sent again, it is %+v, %v", again, err)
+		}
+		request.Skipped = []puller.Skipped{{Service: "other", Reason: "built"}}
+		if j, err := y.Prewarm(request); puller.KindOf(err) != puller.ErrConflict {
+			t.Errorf("another list with its key gave %+v, %v", j, err)
+		}
+		if _, err := y.Cancel(parent.ID); puller.KindOf(err) != puller.ErrConflict {
+			t.Errorf("canceled: %v", err)
+		}
+	})
+}
+
+func TestAPrewarmHasAnIdempotencyKey(t *testing.T) {
+	inYard(t, func(y *yard) {
+		y.hold(good)
+		y.hold(other)
+		request := puller.PrewarmRequest{Images: puller.Images{{Image: good}, {Image: other}}, IdempotencyKey: "ci", Credentials: credentials(t, "secret")}
+		parent := y.prewarm(request)
+		same := func() {
+			y.Helper()
+			if again, err := y.Prewarm(request); err != nil || again.ID != parent.ID {
+				y.Errorf("sent again, it is %+v, %v", again, err)
+			}
+		}
+		differs := func() {
+			y.Helper()
+			failFast, less, public := request, request, request
+			failFast.FailFast = true
+			less.Images = request.Images[:1]
+			public.Credentials = puller.Credentials{}
+			for _, r := range []puller.PrewarmRequest{failFast, less, public} {
+				if j, err := y.Prewarm(r); puller.KindOf(err) != puller.ErrConflict {
+					y.Errorf("another with its key gave %+v, %v", j, err)
+				}
+			}
+			if j, err := y.Pull(puller.PullRequest{Image: good, IdempotencyKey: "ci"}); puller.KindOf(err) != puller.ErrConflict {
+				y.Errorf("a pull with its key gave %+v, %v", j, err)
+			}
+		}
+		same()
+		differs()
+		y.engine.OnInspect(func(_ string, gone <-chan struct{}) (int, string) { <-gone; return 0, "" })
+		y.restart()
+		same()
+		differs()
+		y.engine.OnInspect(nil)
+		y.failed(parent, puller.ErrDenied)
+		same()
+		differs()
+	})
+}
+
+// Two that are the same share a transfer.
+func TestAPrewarmMayNameAnImageTwice(t *testing.T) {
+	inYard(t, func(y *yard) {
+		gate := make(chan struct{})
+		y.layered(good, gate, layerA)
+		parent := y.warm(false, good, good)
+		y.pulls(1)
+		if v := y.now(parent); v.Progress.Downloaded != 500 || v.Progress.Total != 1000 || v.Progress.Layers != 1 {
+			t.Errorf("the progress is %+v", v.Progress)
+		}
+		close(gate)
+		if v := y.came(parent, ""); v.Result.Downloaded != 1000 || !slices.Equal(images(v), []string{"succeeded", "succeeded"}) {
+			t.Errorf("it is %+v", v)
+		}
+		y.pulls(1)
+		y.forward(parent)
+	})
+	// That one of them is canceled says nothing of the image.
+	inYardWith(t, single, nil, func(y *yard) {
+		gate := make(chan struct{})
+		y.layered(good, gate, layerA)
+		y.hold(other)
+		parent := y.warm(false, good, other, other)
+		if v := y.now(parent); v.Progress.Total != 0 {
+			t.Errorf("the progress is %+v", v.Progress)
+		}
+		if _, err := y.Cancel(parent.Children[1]); err != nil {
+			t.Fatal(err)
+		}
+		if v := y.now(parent); v.Progress.Total != 0 {
+			t.Errorf("with one canceled, the progress is %+v", v.Progress)
+		}
+		if _, err := y.Cancel(parent.Children[2]); err != nil {
+			t.Fatal(err)
+		}
+		if v := y.now(parent); v.Progress.Total != 1000 {
+			t.Errorf("with both canceled, the progress is %+v", v.Progress)
+		}
+		close(gate)
+	})
+}
+
+func TestTheProgressOfAPrewarmHasEachLayerOnce(t *testing.T) {
+	inYard(t, func(y *yard) {
+		y.engine.Script(nth(0), func(p *enginetest.Pull) { // has the first layer
+			p.Line(line(layerA, "Already exists", 0, 0))
+			p.Tag(enginetest.NewImage(nth(0), 9))
+			p.Line(`{"status":"Digest: ` + enginetest.Digest(enginetest.NewImage(nth(0), 9)) + `"}`)
+		})
+		first, second := make(chan struct{}), make(chan struct{})
+		y.layered(nth(1), first, layerB, "cccccccccccc")
+		y.layered(nth(2), second, layerB, "dddddddddddd")
+		single := y.always(nth(1)) // which the prewarm joins late
+		y.is(single, puller.StateActive, puller.PhasePulling)
+		parent := y.warm(false, nth(0), nth(1), nth(2))
+		v := y.now(parent)
+		if p := v.Progress; p.Downloaded != 1500 || p.Total != 3000 || p.Layers != 4 || p.LayersExisting != 1 || p.LayersDone != 1 {
+			t.Errorf("the progress is %+v", p)
+		}
+		close(first)
+		v = y.now(parent)
+		if p := v.Progress; p.Downloaded != 2500 || p.Total != 3000 || p.LayersDone != 3 || p.Extracted != 2000 {
+			t.Errorf("after the first, the progress is %+v", p)
+		}
+		close(second)
+		v = y.came(parent, "")
+		if p := v.Progress; p.Downloaded != 3000 || p.Total != 3000 || p.LayersDone != 4 || p.LayersExisting != 1 || v.Result.Downloaded != 3000 || p.Rate != 0 {
+			t.Errorf("in the end, the progress is %+v, the result %+v", p, v.Result)
+		}
+		y.forward(parent)
+	})
+}
+
+func TestTheProgressOfAPrewarmDoesNotRunBackwardsOverRetries(t *testing.T) {
+	inYard(t, func(y *yard) {
+		y.attempts(good, func(p *enginetest.Pull) {
+			p.Line(line(layerA, "Downloading", 800, 1000))
+			p.Line(line(layerB, "Downloading", 100, 1000))
+			p.Cut()
+		}, func(p *enginetest.Pull) {
+			p.Line(line(layerA, "Pulling fs layer", 0, 0))
+			p.Line(line(layerB, "Pulling fs layer", 0, 0))
+			p.Line(line(layerA, "Downloading", 100, 1000))
+			p.Wait(time.Second)
+			p.Cut()
+		}, served())
+		parent := y.warm(false, good)
+		v := y.came(parent, "")
+		if v.Progress.Downloaded != 2000 || v.Progress.Total != 2000 {
+			t.Errorf("in the end, the progress is %+v", v.Progress)
+		}
+		y.forward(parent)
+		if child := y.child(parent, 0); child.Attempt != 3 {
+			t.Errorf("the child is %+v", child)
+		}
+	})
+}
+
+func TestATotalIsToldWhenAllImagesOfAPrewarmAreKnown(t *testing.T) {
+	inYardWith(t, single, nil, func(y *yard) {
+		first, second := make(chan struct{}), make(chan struct{})
+		y.layered(nth(0), first, layerA)
+		y.layered(nth(1), second, layerB)
+		parent := y.warm(false, nth(0), nth(1), nth(2)) // nobody serves the third
+		total := func(want int64) {
+			y.Helper()
+			if v := y.now(parent); v.Progress.Total != want || want == 0 && v.Progress.ETASeconds != nil {
+				y.Errorf("the progress is %+v", v.Progress)
+			}
+		}
+		total(0)
+		close(first)
+		total(0)
+		if _, err := y.Cancel(parent.Children[2]); err != nil {
+			t.Fatal(err)
+		}
+		total(2000)
+		close(second)
+		y.end(parent)
+		total(2000)
+	})
+}
+
+func TestAPrewarmGoesOnAfterARestart(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		end  func(y *yard)
+	}{{"restart", (*yard).restart}, {"crash", (*yard).crash}} {
+		t.Run(c.name, func(t *testing.T) {
+			check := func(y *yard, parent puller.Job) {
+				y.Helper()
+				v, err := y.Wait(y.Context(), parent.ID)
+				if err != nil {
+					y.Fatal(err)
+				}
+				want := []string{"succeeded", "failed not_found", "succeeded", "skipped"}
+				if !slices.Equal(v.Children, parent.Children) || !slices.Equal(images(v), want) || v.State != puller.StateFailed || v.Error.Kind != puller.ErrNotFound {
+					y.Errorf("it ended as %+v", v)
+				}
+				if v.Images[0].Image != nth(0) || v.Images[0].Job != parent.Children[0] || v.Images[0].Source == "" || v.Images[3].Service != "app" {
+					y.Errorf("the images are %+v", v.Images)
+				}
+				if _, err := y.Cancel(parent.ID); puller.KindOf(err) != puller.ErrConflict {
+					y.Errorf("it was canceled after its end: %v", err)
+				}
+				// What was told before is told after, once.
+				events := y.events(parent)
+				if got := numbered(events); got[0] != "state queued" || got[len(got)-1] != "result" || strings.Count(strings.Join(got, ","), "result") != 1 {
+					y.Errorf("the numbered events are %q", got)
+				}
+			}
+			request := puller.PrewarmRequest{
+				Policy: puller.PolicyAlways, Skipped: []puller.Skipped{{Service: "app", Reason: "built"}},
+				Images: puller.Images{{Image: nth(0)}, {Image: nth(1)}, {Image: nth(2)}},
+			}
+			t.Run("before any has begun", func(t *testing.T) {
+				inYardWith(t, single, nil, func(y *yard) {
+					release := y.hold(good)
+					y.is(y.always(good), puller.StateActive, puller.PhasePulling)
+					parent := y.prewarm(request)
+					y.serve(nth(0))
+					y.serve(nth(2))
+					y.is(parent, puller.StateActive, puller.PhasePulling)
+					c.end(y)
+					release()
+					check(y, parent)
+				})
+			})
+			t.Run("after some have ended", func(t *testing.T) {
+				inYardWith(t, single, nil, func(y *yard) {
+					y.serve(nth(0))
+					release := y.hold(nth(2))
+					parent := y.prewarm(request)
+					y.is(y.child(parent, 2), puller.StateActive, puller.PhasePulling)
+					y.came(y.child(parent, 0), puller.SourcePulled)
+					begun := y.engine.Counts().Pulls
+					c.end(y)
+					y.is(y.child(parent, 2), puller.StateActive, puller.PhasePulling)
+					y.pulls(begun + 1) // those that ended are not begun again
+					if got := images(y.now(parent)); !slices.Equal(got, []string{"succeeded", "failed not_found", "active", "skipped"}) {
+						t.Errorf("the images are %q", got)
+					}
+					release()
+					check(y, parent)
+				})
+			})
+			t.Run("after all have ended", func(t *testing.T) {
+				inYardWith(t, single, nil, func(y *yard) {
+					y.serve(nth(0))
+					release := y.hold(nth(2))
+					parent := y.prewarm(request)
+					y.is(y.child(parent, 2), puller.StateActive, puller.PhasePulling)
+					// The last child's end is kept, and what follows is not.
+					<-time.After(time.Second)
+					release()
+					y.end(y.child(parent, 2))
+					y.crash()
+					check(y, parent)
+				})
+			})
+		})
+	}
+}
+
+func TestAPrewarmThatFailsFastDoesSoAfterARestart(t *testing.T) {
+	inYardWith(t, single, nil, func(y *yard) {
+		release := y.hold(nth(1))
+		parent := y.warm(true, nth(1), nth(0), nth(2))
+		y.is(y.child(parent, 0), puller.StateActive, puller.PhasePulling)
+		y.crash()
+		y.hold(nth(2))
+		y.engine.Script(nth(0), func(p *enginetest.Pull) { p.Wait(time.Second); p.Fail("manifest unknown") })
+		release()
+		v := y.failed(parent, puller.ErrNotFound)
+		if got := images(v); !slices.Equal(got, []string{"succeeded", "failed not_found", "canceled canceled"}) {
+			t.Errorf("the images are %q", got)
+		}
+	})
+}
+
+// The power goes after a failure is on disk, but before the others are canceled.
+func TestAPrewarmFailsFastThoughTheDaemonEndedInBetween(t *testing.T) {
+	inYardWith(t, single, nil, func(y *yard) {
+		var kept *storetest.Store // what is there after the first end
+		ended := false
+		y.store.OnSave(func(records []puller.Record) {
+			if ended && kept == nil {
+				kept = y.store.Reopen()
+			}
+			ended = ended || slices.ContainsFunc(records, func(r puller.Record) bool { return r.Job.State.Ended() })
+		})
+		y.hold(nth(1))
+		y.hold(nth(2))
+		parent := y.warm(true, nth(0), nth(1), nth(2))
+		y.failed(parent, puller.ErrNotFound)
+		y.close()
+		y.store = kept
+		y.open()
+		if _, err := y.Job(parent.ID); err != nil {
+			t.Fatal(err)
+		}
+		v := y.failed(parent, puller.ErrNotFound)
+		if got := images(v); !slices.Equal(got, []string{"failed not_found", "canceled canceled", "canceled canceled"}) {
+			t.Errorf("the images are %q", got)
+		}
+	})
+}
+
+// So many jobs are kept, and a prewarm may have more.
+func TestAPrewarmOutlivesTheRecordsOfItsChildren(t *testing.T) {
+	o := single
+	o.KeepJobs, o.Timeout = 1, 24*time.Hour
+	inYardWith(t, o, nil, func(y *yard) {
+		y.serve(nth(0))
+		y.serve(nth(1))
+		release := y.hold(nth(2))
+		parent := y.warm(false, nth(0), nth(1), nth(2))
+		y.is(y.child(parent, 2), puller.StateActive, puller.PhasePulling)
+		<-time.After(2 * time.Hour) // beyond a pruning
+		y.restart()
+		release()
+		v := y.came(parent, "")
+		if got := images(v); !slices.Equal(got, []string{"succeeded", "succeeded", "succeeded"}) {
+			t.Errorf("the images are %q", got)
+		}
+	})
+}
+
+func TestAPrewarmWithCredentialsIsDeniedAfterARestart(t *testing.T) {
+	inYardWith(t, single, nil, func(y *yard) {
+		y.hold(nth(0))
+		y.engine.Tag(nth(1), enginetest.NewImage(nth(1), 1))
+		parent := y.prewarm(puller.PrewarmRequest{
+			Images: puller.Images{{Image: nth(0)}, {Image: nth(1), Policy: puller.PolicyAlways}, {Image: nth(2)}}, Credentials: credentials(t, "secret"),
+		})
+		y.is(parent, puller.StateActive, puller.PhasePulling)
+		y.crash()
+		v := y.failed(parent, puller.ErrDenied)
+		if got := images(v); !slices.Equal(got, []string{"failed denied", "succeeded", "failed denied"}) {
+			t.Errorf("the images are %q", got)
+		}
+	})
+}
+
+func TestAPrewarmWaitsForAnEngineThatIsAway(t *testing.T) {
+	inYardWith(t, patient, nil, func(y *yard) {
+		y.engine.Kill()
+		y.serve(other)
+		parent := y.prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good}, {Image: other}}})
+		y.is(parent, puller.StateActive, puller.PhasePulling)
+		y.back(10 * time.Second)
+		y.came(parent, "")
+	})
+}
+
+// The time of a prewarm's images does not run while they wait for their turn.
+func TestTheEndOfALongPrewarmComes(t *testing.T) {
+	inYardWith(t, single, nil, func(y *yard) {
+		r := puller.PrewarmRequest{Timeout: puller.Duration(time.Minute)}
+		for n := range 10 {
+			serves := enginetest.Serve(enginetest.NewImage(nth(n), n+1))
+			y.engine.Script(nth(n), func(p *enginetest.Pull) { p.Wait(50 * time.Second); serves(p) })
+			r.Images = append(r.Images, puller.PullRequest{Image: nth(n)})
+		}
+		y.engine.Script(nth(9), func(p *enginetest.Pull) { <-p.Gone() })
+		v := y.failed(y.prewarm(r), puller.ErrTimeout)
+		if got := images(v); got[8] != "succeeded" || got[9] != "failed timeout" {
+			t.Errorf("the images are %q", got)
+		}
+	})
+}
+
+// Two who warm the same engine: the one with the short list, of images that the
+// long one ends with, is served in between.
+func TestALongPrewarmDoesNotHoldUpAnothersShortOne(t *testing.T) {
+	inYardWith(t, single, nil, func(y *yard) {
+		long := puller.PrewarmRequest{Policy: puller.PolicyAlways, Caller: "uid 1"}
+		slow := func(image string) {
+			serves := enginetest.Serve(enginetest.NewImage(image, 1))
+			y.engine.Script(image, func(p *enginetest.Pull) { p.Wait(time.Second); serves(p) })
+		}
+		for n := range 100 {
+			slow(nth(n))
+			long.Images = append(long.Images, puller.PullRequest{Image: nth(n)})
+		}
+		slow(good)
+		first := y.prewarm(long)
+		y.is(first, puller.StateActive, puller.PhasePulling)
+		second := y.prewarm(puller.PrewarmRequest{
+			Policy: puller.PolicyAlways, Caller: "uid 2", Images: puller.Images{{Image: good}, {Image: nth(99)}, {Image: nth(98)}},
+		})
+		y.came(second, "")
+		if ended := y.engine.Counts().Pulls; ended > 10 {
+			t.Errorf("the short one has ended after %d pulls", ended)
+		}
+		y.came(first, "")
+		y.pulls(101)
+	})
+}
+
+// Prewarms as long as they may be. What costs the square of it is seen by its
+// time.
+func TestManyLongPrewarmsAreNoBurden(t *testing.T) {
+	o := defaults
+	o.Concurrency = 8
+	inYardWith(t, o, func(engine puller.Engine) puller.Engine { return instant{engine} }, func(y *yard) {
+		var parents []puller.Job
+		for i := range 3 {
+			r := puller.PrewarmRequest{Caller: fmt.Sprint(i % 3), Policy: puller.PolicyAlways}
+			for n := range 500 {
+				r.Images = append(r.Images, puller.PullRequest{Image: fmt.Sprintf("registry.test/image%d-%d:v1", i, n)})
+			}
+			parent, err := y.Prewarm(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			parents = append(parents, parent)
+		}
+		for _, parent := range parents[:1] {
+			y.came(parent, "")
+		}
+		y.restart()
+		for _, parent := range parents[1:] {
+			y.came(parent, "")
+		}
+	})
+}
+
+// instant is an engine that has every image as soon as it is pulled.
+type instant struct{ puller.Engine }
+
+func (instant) Pull(_ context.Context, p puller.Pull, each func(pullstream.Message)) error {
+	id := fmt.Sprintf("%x", sha256.Sum256([]byte(p.Image)))[:12]
+	each(pullstream.Message{ID: id, Status: "Downloading", Detail: pullstream.Detail{Current: 300, Total: 400}})
+	each(pullstream.Message{ID: id, Status: "Pull complete"})
+	each(pullstream.Message{Status: "Status: Downloaded newer image for " + p.Image})
+	return nil
+}
+
+func (instant) Inspect(_ context.Context, image, _ string) (puller.Image, error) {
+	return enginetest.NewImage(image, 1), nil
+}
+
+// What is decoded is what a request's images may be.
+func FuzzImages(f *testing.F) {
+	for _, seed := range []string{`["a","b:1"]`, `[{"image":"a","retries":1}]`, `[null]`, `[[]]`, `{}`, `["\ud800"]`, `[{"image":"a","timeout":"5"}]`, ` [ "a" , {} ]`} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		var list puller.Images
+		if err := json.Unmarshal([]byte(body), &list); err != nil {
+			if list != nil {
+				t.Errorf("%v, and %+v", err, list)
+			}
+			return
+		}
+		again, err := json.Marshal(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var same puller.Images
+		if err := json.Unmarshal(again, &same); err != nil || len(same) != len(list) {
+			t.Errorf("%q became %s: %v", body, again, err)
+		}
+	})
+}

@@ -1,0 +1,184 @@
+package jobs
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/job"
+	"github.com/towline/towline/puller/prewarm"
+	"github.com/towline/towline/puller/pull"
+	"github.com/towline/towline/puller/run"
+)
+
+// restore makes jobs of what a store holds that had not ended.
+type restore struct {
+	s       *Service
+	records []puller.Record
+	entries []*entry       // of the records
+	known   map[string]int // their indexes, by ID
+}
+
+// restore takes up what the store holds: last is the number that Load returned. It is
+// called before anything else.
+func (s *Service) restore(last uint64, unended []puller.Record) error {
+	s.recall(last, unended)
+	newest, err := s.store.Ended(puller.Filter{Limit: 1})
+	if err != nil {
+		return fmt.Errorf("load the jobs: %w", err)
+	}
+	for _, v := range newest {
+		s.table.startAbove(v.ID)
+	}
+	r := restore{s: s, records: unended, known: make(map[string]int)}
+	r.makeJobs()
+	r.setWork()
+	s.table.restore(r.entries)
+	// Without numbers set aside nothing can begin: the next start would give the same
+	// ones again.
+	fault := s.writer.store(nil)
+	if fault != nil && puller.KindOf(fault) != puller.ErrNoSpace {
+		return fmt.Errorf("write to the store: %w", fault)
+	}
+	if fault != nil {
+		s.startFull(unended, fault)
+	}
+	s.writer.fault = fault
+	r.begin()
+	return nil
+}
+
+// startFull sets numbers aside though the disk is full: a file has room for how known
+// jobs change. Where it has none, numbers go on from the microseconds since 1970,
+// which are above all that were given and below those of a later start.
+func (s *Service) startFull(unended []puller.Record, fault error) {
+	s.writer.logFault(nil, fault)
+	if len(unended) == 0 || s.writer.store(unended) != nil {
+		s.numbers.Start(max(s.numbers.Last(), uint64(time.Now().UnixMicro())))
+	}
+}
+
+// restore takes in jobs that had not ended before a start.
+func (t *table) restore(entries []*entry) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range entries {
+		t.startAbove(e.id)
+		t.hold(e)
+		if key := e.IdempotencyKey(); key != "" {
+			t.keys[key] = e
+		}
+	}
+}
+
+// makeJobs makes a job of each record, without its work.
+func (r *restore) makeJobs() {
+	for i := range r.records {
+		record := &r.records[i]
+		view := record.Job
+		view.Progress, view.Timings = nil, nil
+		q := job.Request{
+			View: view, Caller: record.Caller, IdempotencyKey: record.Key, Fingerprint: record.Fingerprint,
+			Private: record.Private, Events: record.Events,
+		}
+		if record.Pull != nil {
+			q.Timeout = time.Duration(record.Pull.Timeout)
+		}
+		e := newEntry(job.New(&r.s.env, q))
+		e.id, e.counted = view.ID, amount{1, sizeOf(record)}
+		r.entries = append(r.entries, e)
+		r.known[e.id] = i
+	}
+}
+
+// sizeOf is what a job counts in its caller's budget, in bytes.
+func sizeOf(r *puller.Record) (size int64) {
+	if r.Pull != nil {
+		size += r.Pull.Bytes()
+	}
+	if r.Run != nil {
+		size += r.Run.Request.Bytes()
+	}
+	if r.Prewarm != nil {
+		size += prewarmBytes("", len(r.Job.Children), r.Prewarm.Skipped)
+	}
+	return size
+}
+
+// setWork gives the jobs their work, and prewarms their children.
+func (r *restore) setWork() {
+	for i, record := range r.records {
+		if record.Prewarm != nil {
+			r.setChildren(r.entries[i], record)
+		}
+	}
+	for i, record := range r.records {
+		switch e := r.entries[i]; {
+		case record.Prewarm != nil || e.child:
+		case record.Run != nil:
+			record.Pull = wanted(record)
+			e.SetWork(r.s.runs.Restore(e.Job, record))
+		default:
+			e.SetWork(pull.New(r.s.pulls, r.pullOptions(i)))
+		}
+	}
+}
+
+// wanted returns what a record's job wants pulled.
+func wanted(r puller.Record) *puller.PullRequest {
+	if r.Pull != nil {
+		return r.Pull
+	}
+	none := 0
+	return &puller.PullRequest{Image: r.Job.Image, Platform: r.Job.Platform, Policy: r.Job.Policy, Priority: r.Job.Priority, Retries: &none}
+}
+
+func (r *restore) pullOptions(i int) pull.Options {
+	record := r.records[i]
+	return pull.Options{Job: r.entries[i].Job, Request: *wanted(record), Orphan: record.Private, Begun: record.Job.State == puller.StateActive}
+}
+
+// setChildren makes a prewarm of a job and its children, those that have ended too.
+func (r *restore) setChildren(parent *entry, record puller.Record) {
+	w := prewarm.New(r.s.prewarms, parent.Job, len(record.Job.Children), *record.Prewarm)
+	parent.SetWork(w)
+	ended := make(map[string]puller.ImageState)
+	for _, state := range record.Prewarm.Ended {
+		ended[state.Job] = state
+	}
+	for i, id := range record.Job.Children {
+		if k, ok := r.known[id]; ok {
+			r.s.adopt(w, i, r.entries[k], r.pullOptions(k))
+			continue
+		}
+		state, ok := ended[id]
+		if !ok {
+			child, err := r.s.store.Record(id)
+			if err != nil {
+				// It ended so long ago that it is kept no longer, or can't be read.
+				child.Job = puller.Job{ID: id, State: puller.StateFailed, Error: puller.NewJobError(puller.Errorf(puller.ErrInternal, "what became of it is not known any more: %w", err))}
+			}
+			state = prewarm.ImageState(&child.Job)
+		}
+		w.SetEnded(i, state)
+	}
+}
+
+// begin tells the jobs' readers that the jobs go on, and has them do so.
+func (r *restore) begin() {
+	for _, e := range r.entries {
+		notice := "towline has started again; the job begins anew"
+		if w, ok := e.Work().(*run.Run); ok && w.HasImage() {
+			notice = "towline has started again, and looks for the container"
+		}
+		e.Enter(puller.StateQueued, "", 0)
+		e.Notice(notice, 0)
+	}
+	if len(r.entries) > 0 {
+		r.s.log.WithField("jobs", len(r.entries)).Info("going on with the jobs that had not ended")
+	}
+	r.s.begin(r.entries)
+	for _, e := range r.entries {
+		e.Touch()
+	}
+}

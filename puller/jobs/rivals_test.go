@@ -1,0 +1,110 @@
+package jobs_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/towline/towline/puller"
+)
+
+// severalPlatforms is an engine whose store keeps them under one name.
+type severalPlatforms struct{ puller.Engine }
+
+func (e severalPlatforms) Info(ctx context.Context) (puller.EngineInfo, error) {
+	info, err := e.Engine.Info(ctx)
+	info.ImageStore = "containerd"
+	return info, err
+}
+
+// A graph driver keeps one platform under a name: of two that are asked for, one
+// would take the name from the other.
+func TestAPrewarmOfTwoPlatformsUnderOneNameIsAConflict(t *testing.T) {
+	one := func(image, platform string) puller.PullRequest {
+		return puller.PullRequest{Image: image, Platform: platform}
+	}
+	for _, c := range []struct {
+		name     string
+		images   puller.Images
+		conflict bool
+	}{
+		{"two platforms", puller.Images{one(good, "linux/amd64"), one(other, ""), one(good, "linux/arm64")}, true},
+		{"two variants", puller.Images{one(good, "linux/arm/v6"), one(good, "linux/arm/v7")}, true},
+		{"a name in two forms", puller.Images{one("alpine", "linux/arm64"), one("docker.io/library/alpine:latest", "linux/amd64")}, true},
+		{"the engine's own and another", puller.Images{one(good, ""), one(good, "linux/arm64")}, true},
+		{"another and the engine's own", puller.Images{one(good, "linux/arm64"), one(good, "")}, true},
+		{"a digest", puller.Images{one(good+"@sha256:"+strings.Repeat("a", 64), "linux/amd64"), one(good+"@sha256:"+strings.Repeat("a", 64), "linux/arm64")}, true},
+		{"a digest with a tag and without", puller.Images{one(good+"@sha256:"+strings.Repeat("a", 64), "linux/amd64"), one("registry.test/good@sha256:"+strings.Repeat("a", 64), "linux/arm64")}, true},
+		{"the engine's own, twice", puller.Images{one(good, ""), one(good, "linux/amd64")}, false},
+		{"one platform in two forms", puller.Images{one(good, "linux/arm64"), one(good, "linux/arm64/v8")}, false},
+		{"one platform, twice", puller.Images{one(good, "linux/arm64"), one(good, "linux/arm64")}, false},
+		{"two names", puller.Images{one(good, "linux/amd64"), one(other, "linux/arm64")}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			request := puller.PrewarmRequest{Images: c.images}
+			refused := func(y *yard) []error {
+				_, plan := y.Plan(y.Context(), request)
+				j, prewarm := y.Prewarm(request)
+				if prewarm == nil {
+					y.end(j)
+				}
+				return []error{plan, prewarm}
+			}
+			inYardWith(t, once, nil, func(y *yard) {
+				for _, err := range refused(y) {
+					switch {
+					case !c.conflict && err != nil:
+						y.Error(err)
+					case c.conflict && (puller.KindOf(err) != puller.ErrConflict || !strings.Contains(err.Error(), "images[0]") || !strings.Contains(err.Error(), "only the last")):
+						y.Errorf("the error is %v", err)
+					}
+				}
+				if c.conflict {
+					y.pulls(0)
+				}
+			})
+			inYardWith(t, once, func(e puller.Engine) puller.Engine { return severalPlatforms{e} }, func(y *yard) {
+				for _, err := range refused(y) {
+					if err != nil {
+						y.Errorf("a store that keeps several platforms: %v", err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// What could not be asked of an engine that was away is when it is back.
+func TestAConflictOfPlatformsIsFoundWhenTheEngineIsBack(t *testing.T) {
+	inYard(t, func(y *yard) {
+		y.serve(good)
+		y.serve(other)
+		y.engine.Kill()
+		j, err := y.Prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good}, {Image: good, Platform: "linux/arm64"}, {Image: other}}})
+		if err != nil {
+			y.Fatal(err)
+		}
+		y.engine.Revive()
+		v := y.failed(j, puller.ErrConflict)
+		for i, want := range []puller.State{puller.StateSucceeded, puller.StateFailed, puller.StateSucceeded} {
+			if s := v.Images[i]; s.State != want || (s.Error != nil) != (want == puller.StateFailed) || s.Error != nil && s.Error.Kind != puller.ErrConflict {
+				y.Errorf("image %d is %+v", i, s)
+			}
+		}
+		y.pulls(2)
+	})
+}
+
+// What the registry does not have for a platform takes the name from nothing.
+func TestAPlanTellsAPlatformThatIsNotThereBeforeAConflict(t *testing.T) {
+	arm := made(1)
+	arm.Platform = "linux/arm64"
+	withCatalog(t, &catalog{manifests: map[string]puller.Manifest{good: arm}}, func(y *yard) {
+		r := asked(good, good)
+		r.Images[0].Platform, r.Images[1].Platform = "linux/s390x", "linux/arm64"
+		plan := y.plan(r)
+		if kindOfJob(plan.Images[0].Error) != puller.ErrPlatformMismatch || plan.Images[1].Error != nil {
+			y.Errorf("the plan is %+v, %+v", plan.Images[0].Error, plan.Images[1].Error)
+		}
+	})
+}

@@ -1,0 +1,606 @@
+package jobs_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/enginetest/testprogram"
+	"github.com/towline/towline/puller/jobs"
+)
+
+// running is a Puller that runs some programs at a time.
+var running = jobs.Options{Concurrency: 4, Policy: puller.PolicyMissing, Retries: 3, Timeout: 30 * time.Minute, Runs: 4}
+
+// inRunYard runs a test with the image good served, whose program is p.
+func inRunYard(t *testing.T, p enginetest.Program, test func(y *yard)) {
+	t.Helper()
+	inYardWith(t, running, nil, func(y *yard) {
+		y.engine.Program(y.serve(good).ID, p)
+		test(y)
+	})
+}
+
+func (y *yard) run(r puller.RunRequest) puller.Job {
+	y.Helper()
+	if r.Image == "" {
+		r.Image = good
+	}
+	j, err := y.Service.Run(r)
+	if err != nil {
+		y.Fatal(err)
+	}
+	y.follow(j)
+	return j
+}
+
+// exited waits for a run that is to succeed, with an exit code.
+func (y *yard) exited(j puller.Job, code int) puller.Job {
+	y.Helper()
+	v := y.end(j)
+	if v.State != puller.StateSucceeded || v.Result == nil || v.Result.ExitCode == nil {
+		y.Fatalf("the run is %s: %+v", v.State, v.Error)
+	}
+	if *v.Result.ExitCode != code {
+		y.Fatalf("it exited with %d, not %d", *v.Result.ExitCode, code)
+	}
+	return v
+}
+
+// empty checks that no container is left.
+func (y *yard) empty() {
+	y.Helper()
+	synctest.Wait()
+	for _, c := range y.engine.Containers() {
+		y.Errorf("the container %s is left, %s", c.ID, c.Status)
+	}
+}
+
+// printed puts together what log events say.
+func printed(t testing.TB, events []puller.Event) (stdout, stderr string) {
+	t.Helper()
+	var out [2]strings.Builder
+	for _, e := range events {
+		if e.Type != "log" {
+			continue
+		}
+		b, err := e.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := 0
+		if e.Stream == puller.Stderr {
+			i = 1
+		}
+		out[i].Write(b)
+	}
+	return out[0].String(), out[1].String()
+}
+
+// output returns all that a run printed, as a new reader gets it.
+func (y *yard) output(j puller.Job) (stdout, stderr string) {
+	y.Helper()
+	y.mu.Lock()
+	delete(y.readers, j.ID)
+	y.mu.Unlock()
+	return printed(y, y.events(j))
+}
+
+// remarks returns what the notices of events say.
+func remarks(events []puller.Event) string {
+	var all []string
+	for _, e := range events {
+		if e.Type == "notice" {
+			all = append(all, e.Message)
+		}
+	}
+	return strings.Join(all, "\n")
+}
+
+// stuck makes calls about containers wait for their client, or for the function
+// that it returns.
+func (y *yard) stuck(at string) (release func()) {
+	gate := make(chan struct{})
+	y.engine.OnContainer(func(call, _ string, gone <-chan struct{}) (int, string) {
+		if call == at {
+			select {
+			case <-gate:
+			case <-gone:
+			}
+		}
+		return 0, ""
+	})
+	return func() { y.engine.OnContainer(nil); close(gate) }
+}
+
+func TestARunEndsWithItsExitCode(t *testing.T) {
+	for _, code := range []int{0, 1, 137} {
+		inRunYard(t, enginetest.Print("out", "err", code), func(y *yard) {
+			j := y.run(puller.RunRequest{})
+			v := y.exited(j, code)
+			if r := v.Result; r.OOMKilled || r.Truncated || r.Source != puller.SourcePulled || r.ImageID == "" || r.Digest == "" || r.DurationSeconds < 0 || v.Kind != puller.JobRun {
+				y.Errorf("the result is %+v", r)
+			}
+			if stdout, stderr := printed(y, y.events(j)); stdout != "out" || stderr != "err" {
+				y.Errorf("it printed %q and %q", stdout, stderr)
+			}
+			y.empty()
+		})
+	}
+}
+
+func TestWantOfMemoryIsToldFromASIGKILL(t *testing.T) {
+	inRunYard(t, (*enginetest.Process).OOM, func(y *yard) {
+		if v := y.exited(y.run(puller.RunRequest{}), 137); !v.Result.OOMKilled {
+			y.Errorf("the result is %+v", v.Result)
+		}
+	})
+}
+
+// faultyEngine says that something went wrong beside a container's exit.
+type faultyEngine struct{ puller.Engine }
+
+func (e faultyEngine) Run(ctx context.Context, id string, tty bool, started func(), each func(puller.Output, []byte)) (puller.Exit, error) {
+	exit, err := e.Engine.Run(ctx, id, tty, started, each)
+	exit.Error = "the shim has died"
+	return exit, err
+}
+
+func TestWhatTheEngineSaysWentWrongIsNoExitOfTheProgram(t *testing.T) {
+	inYardWith(t, running, func(e puller.Engine) puller.Engine { return faultyEngine{e} }, func(y *yard) {
+		y.serve(good)
+		v := y.failed(y.run(puller.RunRequest{}), puller.ErrInternal)
+		if !strings.Contains(v.Error.Message, "the shim has died") {
+			y.Errorf("the error is %q", v.Error.Message)
+		}
+		y.empty()
+	})
+}
+
+func TestARunTellsItsPhasesInOrder(t *testing.T) {
+	inRunYard(t, func(p *enginetest.Process) int {
+		io.WriteString(p.Stdout(), "one")
+		p.Wait(time.Second)
+		io.WriteString(p.Stderr(), "two")
+		return 0
+	}, func(y *yard) {
+		j := y.run(puller.RunRequest{Policy: puller.PolicyAlways})
+		y.exited(j, 0)
+		want := []string{
+			"state queued", "state active/resolving", "state active/pulling", "state active/verifying", "state active/creating",
+			"state active/running", "log", "log", "state active/removing", "state succeeded", "result",
+		}
+		if got := numbered(y.events(j)); !slices.Equal(got, want) {
+			y.Errorf("it told\n%q, not\n%q", got, want)
+		}
+		y.output(j) // a late reader's numbers grow too
+		there := y.run(puller.RunRequest{})
+		y.exited(there, 0)
+		want = append([]string{"state queued"}, want[4:]...)
+		if got := numbered(y.events(there)); !slices.Equal(got, want) {
+			y.Errorf("of an image that is there it told\n%q, not\n%q", got, want)
+		}
+	})
+}
+
+func TestEveryByteOfBothStreamsIsTold(t *testing.T) {
+	inRunYard(t, enginetest.TestProgram, func(y *yard) {
+		j := y.run(puller.RunRequest{Entrypoint: []string{"/app"}, Cmd: []string{"out=grüße", "bytes", "lines=200"}})
+		y.exited(j, 0)
+		events := y.events(j)
+		var lines [2]strings.Builder
+		for i := range 200 {
+			fmt.Fprintf(&lines[0], "stdout %d\n", i)
+			fmt.Fprintf(&lines[1], "stderr %d\n", i)
+		}
+		stdout, stderr := printed(y, events)
+		if want := "grüße" + string(testprogram.AllBytes()) + lines[0].String(); stdout != want {
+			y.Errorf("on stdout it printed %q", stdout)
+		}
+		if want := string(testprogram.AllBytes()) + string(testprogram.AllBytes()) + lines[1].String(); stderr != want {
+			y.Errorf("on stderr it printed %q", stderr)
+		}
+		encodings := make(map[string]bool)
+		for _, e := range events {
+			if e.Type == "log" {
+				encodings[e.Encoding] = true
+			}
+		}
+		if !encodings[""] || !encodings["base64"] {
+			y.Errorf("the encodings are %v", encodings)
+		}
+	})
+}
+
+func TestATerminalHasOneStream(t *testing.T) {
+	inRunYard(t, enginetest.Print("a\n", "b\n", 0), func(y *yard) {
+		j := y.run(puller.RunRequest{TTY: true})
+		y.exited(j, 0)
+		if stdout, stderr := printed(y, y.events(j)); stdout != "a\r\nb\r\n" || stderr != "" {
+			y.Errorf("it printed %q and %q", stdout, stderr)
+		}
+	})
+}
+
+func TestAContainerIsWhatWasAskedForAndLockedDown(t *testing.T) {
+	inRunYard(t, enginetest.Hang(""), func(y *yard) {
+		j := y.run(puller.RunRequest{
+			Platform: "linux/amd64", Cmd: []string{"a", "b c"}, Entrypoint: []string{"/x"}, Env: map[string]string{"Z": "1", "A": "x=y", "M": ""},
+			Workdir: "/w", User: "1:2", Network: "none", Memory: 64 << 20, CPUs: 0.29, Pids: 7, TTY: true,
+		})
+		y.is(j, puller.StateActive, puller.PhaseRunning)
+		pids := int64(7)
+		want := enginetest.ContainerRequest{
+			Image: enginetest.NewImage(good, 1).ID, Cmd: []string{"a", "b c"}, Entrypoint: []string{"/x"}, Env: []string{"A=x=y", "M=", "Z=1"},
+			WorkingDir: "/w", User: "1:2", Tty: true, AttachStdout: true, AttachStderr: true, StopSignal: "SIGTERM", Platform: "linux/amd64",
+			Labels: map[string]string{"towline.job": j.ID, "towline.instance": y.store.Instance()},
+			HostConfig: enginetest.HostConfig{
+				CapDrop: []string{"ALL"}, SecurityOpt: []string{"no-new-privileges"},
+				Memory: 64 << 20, MemorySwap: 64 << 20, NanoCpus: 290_000_000, PidsLimit: &pids, NetworkMode: "none",
+			},
+		}
+		got := y.engine.Containers()[0].Requested
+		want.HostConfig.RestartPolicy.Name = "no"
+		want.HostConfig.LogConfig = got.HostConfig.LogConfig
+		if want.Name = got.Name; !strings.HasPrefix(got.Name, "towline-") || len(got.Name) < 32 {
+			y.Errorf("the container's name is %q", got.Name)
+		}
+		if !reflect.DeepEqual(got, want) {
+			y.Errorf("the engine was asked for\n%+v, not\n%+v", got, want)
+		}
+		plain := y.run(puller.RunRequest{})
+		y.is(plain, puller.StateActive, puller.PhaseRunning)
+		got = y.engine.Containers()[1].Requested
+		if h := got.HostConfig; h.NetworkMode != "bridge" || h.PidsLimit == nil || *h.PidsLimit != 1024 || h.Memory != 0 || h.NanoCpus != 0 || got.Entrypoint != nil || len(got.Env) != 0 {
+			y.Errorf("without anything asked for, the engine was asked for %+v", got)
+		}
+	})
+}
+
+// Each phase of a run, and what holds it there.
+var runPhases = map[string]struct {
+	prepare func(y *yard) (release func())
+	state   puller.State
+	phase   puller.Phase
+}{
+	"queued": {func(y *yard) func() {
+		gate := make(chan struct{})
+		y.engine.OnInspect(func(_ string, gone <-chan struct{}) (int, string) {
+			select {
+			case <-gate:
+			case <-gone:
+			}
+			return 0, ""
+		})
+		return func() { close(gate) }
+	}, puller.StateQueued, ""},
+	"pulling":  {func(y *yard) func() { return y.hold(good) }, puller.StateActive, puller.PhasePulling},
+	"creating": {func(y *yard) func() { return y.stuck("create") }, puller.StateActive, puller.PhaseCreating},
+	"created":  {func(y *yard) func() { return y.stuck("attach") }, puller.StateActive, puller.PhaseCreating},
+	"starting": {func(y *yard) func() { return y.stuck("start") }, puller.StateActive, puller.PhaseCreating},
+	"running":  {func(y *yard) func() { return y.stuck("wait") }, puller.StateActive, puller.PhaseRunning},
+	"removing": {func(y *yard) func() { return y.stuck("remove") }, puller.StateActive, puller.PhaseRemoving},
+}
+
+func TestARunCanBeCancelledInEveryPhase(t *testing.T) {
+	for name, c := range runPhases {
+		t.Run(name, func(t *testing.T) {
+			program := enginetest.Hang("")
+			if c.phase == puller.PhaseRemoving {
+				program = nil
+			}
+			inRunYard(t, program, func(y *yard) {
+				release := c.prepare(y)
+				j := y.run(puller.RunRequest{})
+				y.is(j, c.state, c.phase)
+				canceled := make(chan error)
+				go func() { _, err := y.Cancel(j.ID); canceled <- err }()
+				synctest.Wait()
+				if c.phase != puller.PhasePulling && c.state != puller.StateQueued {
+					release()
+				}
+				if err := <-canceled; err != nil {
+					y.Error(err)
+				}
+				v := y.failed(j, puller.ErrCanceled)
+				if took := v.FinishedAt.Sub(v.CreatedAt); took > 20*time.Second {
+					y.Errorf("that took %s", took)
+				}
+				y.empty()
+			})
+		})
+	}
+}
+
+func TestACancelledRunHasItsGrace(t *testing.T) {
+	for name, term := range map[string]bool{"SIGTERM is enough": false, "SIGTERM is ignored": true} {
+		t.Run(name, func(t *testing.T) {
+			inRunYard(t, func(p *enginetest.Process) int {
+				if term {
+					p.IgnoreTERM()
+				}
+				for i := 0; ; i++ {
+					fmt.Fprintf(p.Stdout(), "%d,", i)
+					if !p.Wait(time.Second) {
+						return 0
+					}
+				}
+			}, func(y *yard) {
+				j := y.run(puller.RunRequest{})
+				<-time.After(2500 * time.Millisecond)
+				began := time.Now()
+				if _, err := y.Cancel(j.ID); err != nil {
+					y.Error(err)
+				}
+				y.failed(j, puller.ErrCanceled)
+				took, want := time.Since(began), "0,1,2,"
+				if term {
+					want = "0,1,2,3,4,5,6,7,8,9,10,11,12,"
+				}
+				if term != (took >= 10*time.Second) || took > 11*time.Second {
+					y.Errorf("that took %s", took)
+				}
+				if stdout, _ := printed(y, y.events(j)); stdout != want {
+					y.Errorf("it printed %q, not %q", stdout, want)
+				}
+				y.empty()
+			})
+		})
+	}
+}
+
+func TestARunsTimeIsUp(t *testing.T) {
+	for name, c := range runPhases {
+		t.Run(name, func(t *testing.T) {
+			program := enginetest.Hang("up")
+			if c.phase == puller.PhaseRemoving {
+				program = nil
+			}
+			inRunYard(t, program, func(y *yard) {
+				release := c.prepare(y)
+				j := y.run(puller.RunRequest{Timeout: puller.Duration(30 * time.Second)})
+				y.is(j, c.state, c.phase)
+				<-time.After(30 * time.Second)
+				synctest.Wait()
+				if c.phase != puller.PhasePulling && c.state != puller.StateQueued {
+					release()
+				}
+				y.failed(j, puller.ErrTimeout)
+				y.empty()
+			})
+		})
+	}
+}
+
+func TestARunThatCantBeLeavesNoContainer(t *testing.T) {
+	for at, c := range map[string]struct {
+		status  int
+		message string
+		kind    puller.ErrorKind
+	}{
+		"create": {http.StatusBadRequest, "Minimum memory limit allowed is 6MB", puller.ErrInvalidRequest},
+		"start":  {http.StatusBadRequest, `OCI runtime create failed: runc create failed: unable to start container process: exec: "x": stat x: no such file or directory: unknown`, puller.ErrInvalidRequest},
+		"attach": {http.StatusInternalServerError, "kaput", puller.ErrInternal},
+		"wait":   {http.StatusInternalServerError, "kaput", puller.ErrInternal},
+	} {
+		t.Run(at, func(t *testing.T) {
+			inRunYard(t, nil, func(y *yard) {
+				y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
+					if call == at {
+						return c.status, c.message
+					}
+					return 0, ""
+				})
+				v := y.failed(y.run(puller.RunRequest{}), c.kind)
+				if !strings.Contains(v.Error.Message, c.message) {
+					y.Errorf("the error is %q", v.Error.Message)
+				}
+				y.empty()
+			})
+		})
+	}
+}
+
+func TestAnImageThatWasPrunedIsPulledOnceMore(t *testing.T) {
+	for name, times := range map[string]int{"once": 1, "again and again": 2} {
+		t.Run(name, func(t *testing.T) {
+			inRunYard(t, enginetest.Print("up", "", 0), func(y *yard) {
+				y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
+					if call == "create" && times > 0 {
+						times--
+						y.engine.Remove(good)
+					}
+					return 0, ""
+				})
+				more := times > 1
+				j := y.run(puller.RunRequest{})
+				if more {
+					y.failed(j, puller.ErrNotFound)
+				} else {
+					y.exited(j, 0)
+				}
+				y.pulls(2)
+				if n := strings.Count(remarks(y.events(j)), "it is pulled again"); n != 1 {
+					y.Errorf("it was told %d times", n)
+				}
+				y.empty()
+			})
+		})
+	}
+}
+
+func TestATagThatMovesDoesNotChangeWhatRuns(t *testing.T) {
+	inRunYard(t, enginetest.Print("proven", "", 0), func(y *yard) {
+		moved := enginetest.NewImage(good, 2)
+		y.engine.Program(moved.ID, enginetest.Print("moved", "", 0))
+		y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
+			if call == "create" {
+				y.engine.Tag("registry.test/kept:v1", enginetest.NewImage(good, 1))
+				y.engine.Tag(good, moved)
+			}
+			return 0, ""
+		})
+		j := y.run(puller.RunRequest{})
+		y.exited(j, 0)
+		if stdout, _ := printed(y, y.events(j)); stdout != "proven" {
+			y.Errorf("what ran is %s", stdout)
+		}
+	})
+}
+
+func TestOnlySoManyProgramsRunAtATime(t *testing.T) {
+	inRunYard(t, enginetest.Hang(""), func(y *yard) {
+		var jobs []puller.Job
+		for range 6 {
+			jobs = append(jobs, y.run(puller.RunRequest{}))
+		}
+		synctest.Wait()
+		if n := len(y.engine.Containers()); n != 4 {
+			y.Errorf("%d containers are there", n)
+		}
+		for _, j := range jobs {
+			if _, err := y.Cancel(j.ID); err != nil {
+				y.Error(err)
+			}
+		}
+		y.empty()
+	})
+}
+
+func TestABadRunIsRefusedByField(t *testing.T) {
+	long := strings.Repeat("x", 128<<10)
+	for field, requests := range map[string][]puller.RunRequest{
+		"image":      {{Image: "?"}},
+		"platform":   {{Platform: "x"}},
+		"policy":     {{Policy: "perhaps"}},
+		"timeout":    {{Timeout: -1}},
+		"cmd":        {{Cmd: []string{"a\x00b"}}, {Cmd: []string{long}}, {Cmd: []string{long[1:], long[1:], "x"}}},
+		"entrypoint": {{Entrypoint: []string{"\x00"}}, {Cmd: []string{long[1:], long[2:]}, Entrypoint: []string{"xx"}}},
+		"env":        {{Env: map[string]string{"": "x"}}, {Env: map[string]string{"A=B": "x"}}, {Env: map[string]string{"A": "\x00"}}, {Env: map[string]string{"A": long}}, {Env: map[string]string{"A": long[3:], "B": long[3:], "C": ""}}},
+		"user":       {{User: "\x00"}},
+		"workdir":    {{Workdir: "a"}, {Workdir: "./"}, {Workdir: "/\x00"}, {Workdir: "/" + strings.Repeat("x", 256)}, {Workdir: "/a/" + strings.Repeat("x", 256) + "/b"}, {Workdir: strings.Repeat("/x", 2000)}},
+		"network":    {{Network: "host"}, {Network: "container:x"}, {Network: "None"}},
+		"memory":     {{Memory: -1}},
+		"cpus":       {{CPUs: puller.CPUs(math.NaN())}, {CPUs: -1}, {CPUs: puller.CPUs(math.Inf(1))}, {CPUs: 1025}, {CPUs: 1e-10}},
+		"pids":       {{Pids: -1}, {Pids: 32769}},
+	} {
+		for i, r := range requests {
+			t.Run(fmt.Sprint(field, i), func(t *testing.T) {
+				inRunYard(t, nil, func(y *yard) {
+					if r.Image == "" {
+						r.Image = good
+					}
+					_, err := y.Service.Run(r)
+					if puller.KindOf(err) != puller.ErrInvalidRequest || !strings.HasPrefix(err.Error(), field+": ") || len(err.Error()) > 500 {
+						y.Errorf("the error is %.600v", err)
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestARunThatIsAskedForTwiceRunsOnce(t *testing.T) {
+	inRunYard(t, enginetest.Print("up", "", 0), func(y *yard) {
+		r := puller.RunRequest{Image: good, Env: map[string]string{"A": "1", "B": "2"}, IdempotencyKey: "key"}
+		j := y.run(r)
+		for range 3 {
+			if again := y.run(r); again.ID != j.ID {
+				y.Errorf("it is %s, and then %s", j.ID, again.ID)
+			}
+			y.exited(j, 0)
+			y.crash()
+		}
+		if n := y.engine.Counts().Created; n != 1 {
+			y.Errorf("%d containers were created", n)
+		}
+		r.Env = map[string]string{"A": "1"}
+		if _, err := y.Service.Run(r); puller.KindOf(err) != puller.ErrConflict {
+			y.Error(err)
+		}
+		if _, err := y.Pull(puller.PullRequest{Image: good, IdempotencyKey: "key"}); puller.KindOf(err) != puller.ErrConflict {
+			y.Error(err)
+		}
+	})
+}
+
+func TestRunsAreListed(t *testing.T) {
+	inRunYard(t, nil, func(y *yard) {
+		j := y.run(puller.RunRequest{})
+		y.exited(j, 0)
+		y.end(y.always(good))
+		for range 2 {
+			page, _, err := y.Jobs(puller.Filter{Kind: puller.JobRun})
+			if err != nil || len(page) != 1 || page[0].ID != j.ID {
+				y.Errorf("the runs are %+v, %v", page, err)
+			}
+			y.restart()
+		}
+	})
+}
+
+// flood prints n bytes.
+func flood(n int) enginetest.Program {
+	return func(p *enginetest.Process) int {
+		p.Stdout().Write(testprogram.RandomBytes(n))
+		return 0
+	}
+}
+
+func TestOfMuchOutputTheEndIsKept(t *testing.T) {
+	inRunYard(t, flood(4<<20), func(y *yard) {
+		j := y.run(puller.RunRequest{})
+		v := y.exited(j, 0) // though its reader reads nothing
+		if !v.Result.Truncated {
+			y.Errorf("the result is %+v", v.Result)
+		}
+		for range 2 {
+			events := y.events(j)
+			stdout, _ := printed(y, events)
+			if len(stdout) > 1<<20 || len(stdout) < 256<<10 || !bytes.HasSuffix(testprogram.RandomBytes(4<<20), []byte(stdout)) {
+				y.Errorf("of the output there are %d bytes", len(stdout))
+			}
+			if n := strings.Count(remarks(events), "not kept any more"); n != 1 {
+				y.Errorf("that some is missing is told %d times", n)
+			}
+			y.restart()
+		}
+	})
+}
+
+func TestTheOutputOfPrunedRunsIsRemoved(t *testing.T) {
+	o := running
+	o.KeepFor = 2 * time.Hour
+	inYardWith(t, o, nil, func(y *yard) {
+		y.engine.Program(y.serve(good).ID, enginetest.Print("up", "", 0))
+		j := y.run(puller.RunRequest{})
+		y.exited(j, 0)
+		found, _ := filepath.Glob(filepath.Join(os.TempDir(), "*", "*", j.ID+".*"))
+		if len(found) != 1 {
+			y.Fatalf("its output is in %q", found)
+		}
+		dir := filepath.Dir(found[0])
+		y.restart() // it is not in memory any more
+		<-time.After(4 * time.Hour)
+		synctest.Wait()
+		if files, err := os.ReadDir(dir); err != nil || len(files) != 0 {
+			y.Errorf("there are %v, %v", files, err)
+		}
+		if _, err := y.Job(j.ID); puller.KindOf(err) != puller.ErrNotFound {
+			y.Error(err)
+		}
+	})
+}

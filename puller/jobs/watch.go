@@ -1,0 +1,106 @@
+package jobs
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/stream"
+)
+
+// keptEvents is how much is kept in memory of what the readers of all jobs are told, in
+// bytes, and as much of output.
+const keptEvents = 4 << 20
+
+// keptEnded is of how many jobs that ended before a start their events are told to
+// readers of all jobs that come back, and of how many bytes of records.
+const (
+	keptEnded      = 250
+	keptEndedBytes = 16 << 20
+)
+
+// Watch implements puller.Service.
+func (s *Service) Watch(id string, since *uint64) ([]stream.Frame, *stream.Subscription, error) {
+	var topic *stream.Topic
+	if e := s.table.get(id); e != nil {
+		topic = e.Topic()
+	} else {
+		r, err := s.kept(id)
+		if err != nil {
+			return nil, nil, err
+		}
+		topic = stream.NewTopic(&s.numbers)
+		if r.Run != nil {
+			s.outputs.Show(topic, &r)
+		}
+		topic.End(r.Frames()...)
+	}
+	if since != nil && *since <= s.numbers.Last() {
+		frames, sub := topic.Resume(*since)
+		return frames, sub, nil
+	}
+	frames, sub := topic.Subscribe()
+	if since != nil {
+		frames = append([]stream.Frame{puller.BehindFrame(id, *since)}, frames...)
+	}
+	return frames, sub, nil
+}
+
+// WatchAll implements puller.Service. It is the present state of the jobs that have not
+// ended, with their layers, and what follows. What the jobs of one transfer share is
+// told in the name of one of them. A reader whose place is not kept any more is told
+// so in a notice, and gets the present state.
+func (s *Service) WatchAll(kind, image string, since *uint64) ([]stream.Frame, *stream.LogSubscription, error) {
+	f := puller.Filter{Kind: puller.JobKind(kind), Image: image}
+	if err := f.Check(); err != nil {
+		return nil, nil, err
+	}
+	match := func(a *stream.About) bool {
+		return (f.Kind == "" || a.Kind == string(f.Kind)) && (f.Image == "" || a.Image == f.Image)
+	}
+	missed := func() stream.Frame { return puller.MissedFrame("") }
+	var frames []stream.Frame
+	if since != nil {
+		layers, sub, err := s.events.Resume(match, missed, *since)
+		if err == nil {
+			return layers, sub, nil
+		}
+		frames = append(frames, puller.BehindFrame("", *since))
+	}
+	layers, at, sub := s.events.Listen(match, missed)
+	for _, e := range s.table.newest("") { // all that tell something up to at are in it
+		if !e.EndedBy(at) && match(e.About()) {
+			frames = append(frames, e.Topic().State(at)...)
+		}
+	}
+	slices.SortStableFunc(frames, func(a, b stream.Frame) int { return cmp.Compare(a.Seq, b.Seq) })
+	return append(frames, layers...), sub, nil
+}
+
+// recall has the event log know what was told before a start, as far as it is kept, and
+// the prover what was proven. floor is the last number that was given then.
+func (s *Service) recall(floor uint64, unended []puller.Record) {
+	ended, err := s.store.Last(keptEnded, keptEndedBytes)
+	switch {
+	case err != nil:
+		s.log.WithError(err).Warn("what was told before is not known to readers of all jobs who come back")
+		return
+	case len(ended) > 0:
+		// Those that ended before it may be there, or not.
+		if e := ended[0].Events; len(e) > 0 {
+			floor = e[len(e)-1].Seq
+		}
+	case len(unended) > 0:
+		floor = 0 // none has ended yet
+	}
+	var frames []stream.Frame
+	var about []*stream.About
+	for _, r := range append(ended, unended...) {
+		s.proofs.Learn(r.Job)
+		a := &stream.About{Job: r.Job.ID, Kind: string(r.Job.Kind), Image: r.Job.Image}
+		for _, f := range r.Frames() {
+			frames, about = append(frames, f), append(about, a)
+		}
+	}
+	s.events.Restore(floor, frames, about)
+}

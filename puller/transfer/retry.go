@@ -1,0 +1,200 @@
+package transfer
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	retries "github.com/avast/retry-go/v5"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/queue"
+	"github.com/towline/towline/puller/retry"
+)
+
+// The wait between attempts is random, up to a second that doubles with each
+// attempt to at most half a minute.
+const (
+	retryDelay    = time.Second
+	mostRetryWait = 30 * time.Second
+)
+
+// retry makes attempts until one succeeds or no member wants another. Each begins by
+// asking the engine what is there by now.
+func (t *transfer) retry() (puller.Result, error) {
+	return retries.NewWithData[puller.Result](
+		retries.Context(t.ctx),
+		retries.UntilSucceeded(),
+		retries.RetryIf(t.again),
+		retries.Delay(retryDelay),
+		retries.MaxDelay(mostRetryWait),
+		retries.DelayType(t.backOff),
+	).Do(t.withSlot)
+}
+
+// again reports whether there is to be another attempt after one that failed. Members
+// that have had as many as they asked for end with its error.
+func (t *transfer) again(err error) bool {
+	kind := puller.KindOf(err)
+	if t.ctx.Err() != nil || !kind.Retryable() {
+		return false
+	}
+	if kind == puller.ErrCorrupt { // once: it may have been the way, twice it is the image
+		if t.corrupted {
+			return false
+		}
+		t.corrupted = true
+	}
+	t.mu.Lock()
+	t.lastErr = err
+	t.mu.Unlock()
+	return t.end(puller.Result{}, err, func(m *Member) bool {
+		m.failures++
+		return m.failures <= m.request.Retries
+	})
+}
+
+// backOff says how long to wait before the next attempt, and tells it. A registry's
+// cool-down is waited for in the queue.
+func (t *transfer) backOff(n uint, err error, c retries.DelayContext) time.Duration {
+	if t.at.Attempt > 0 {
+		t.enter(puller.PhaseResolving) // nothing of the attempt that failed goes on
+	}
+	if puller.KindOf(err) == puller.ErrRateLimited {
+		return 0
+	}
+	wait := retries.FullJitterBackoffDelay(n-1, err, c)
+	t.notice(fmt.Sprintf("attempt %d failed (%s: %v); the next one begins in %s", t.at.Attempt, puller.KindOf(err), err, wait.Round(time.Millisecond)), 0)
+	return wait
+}
+
+// withSlot makes one attempt when it has a slot.
+func (t *transfer) withSlot() (puller.Result, error) {
+	slot, err := t.takeSlot()
+	if err != nil {
+		return puller.Result{}, err
+	}
+	defer slot.Release()
+	metrics := t.table.metrics
+	metrics.running.Inc()
+	defer metrics.running.Dec()
+
+	a := attempt{transfer: t, answered: sync.OnceFunc(slot.Answered)}
+	result, err := a.pull()
+	metrics.attempt(err, result.Downloaded)
+	switch {
+	case err == nil && result.Source != puller.SourcePresent:
+		slot.Served()
+	case puller.KindOf(err) == puller.ErrRateLimited:
+		err = t.rateLimited(slot, err)
+	}
+	return result, err
+}
+
+// takeSlot returns an attempt's slot. The first attempt has it; the others join the
+// queue anew, in the transfer's old turn, and wait.
+func (t *transfer) takeSlot() (*queue.Ticket, error) {
+	if slot := t.slot; slot != nil {
+		t.slot = nil
+		return slot, nil
+	}
+	t.mu.Lock()
+	closed, place := t.closed, t.wants
+	t.mu.Unlock()
+	if closed {
+		return nil, errUnwanted
+	}
+	ready := make(chan struct{})
+	ticket, until := t.table.queue.Join(place, func(*queue.Ticket) { close(ready) }, t.cooling)
+	t.mu.Lock()
+	t.ticket = ticket
+	now := t.wants
+	t.mu.Unlock()
+	ticket.Raise(now.Rank, now.Batched, now.Callers...) // members may have come since
+	t.cooling(until)
+	var err error
+	select {
+	case <-ready:
+	case <-t.ctx.Done():
+		err = t.cause()
+	}
+	t.mu.Lock()
+	t.ticket = nil
+	t.mu.Unlock()
+	if err != nil && !ticket.Abandon() {
+		ticket.Release()
+	}
+	return ticket, err
+}
+
+// awaitEngine asks the engine what it has under the name. It waits for an engine that
+// does not answer, as long as an engine has to begin a pull. Members that want no
+// second try end at once.
+func (a *attempt) awaitEngine() (puller.Image, error) {
+	image, err := a.inspect()
+	unavailable := func() bool { return puller.KindOf(err) == puller.ErrEngineUnavailable }
+	if !unavailable() || !a.end(puller.Result{}, err, func(m *Member) bool { return m.request.Retries > 0 }) {
+		return image, err
+	}
+	a.notice(fmt.Sprintf("the engine does not answer; waiting for it (%v)", puller.Inner(err)), 0)
+	wait := retry.Backoff{Limit: a.table.opts.FirstByteTimeout}
+	for wait.Wait(a.ctx) {
+		if image, err = a.inspect(); !unavailable() {
+			a.notice("the engine answers again", 0)
+			return image, err
+		}
+	}
+	if a.ctx.Err() != nil {
+		return puller.Image{}, a.cause()
+	}
+	// It has been waited for: more of the same would not help.
+	return puller.Image{}, retries.Unrecoverable(err)
+}
+
+// rateLimited begins the registry's cool-down, of the length that the registry itself
+// asks for if it can be asked, and returns err with what is left of it.
+func (t *transfer) rateLimited(slot *queue.Ticket, err error) error {
+	asked := puller.RetryAfterOf(err)
+	var known *registryError
+	if asked == 0 && t.table.opts.Registry != nil && !errors.As(err, &known) {
+		_, refusal := t.table.opts.Registry.Head(t.ctx, t.key.Image, t.credentials)
+		asked = puller.RetryAfterOf(refusal)
+	}
+	left := slot.CoolDown(asked)
+	return &puller.Error{Op: "pull", Ref: t.key.Image, Kind: puller.ErrRateLimited, RetryAfter: left, Err: puller.Inner(err)}
+}
+
+// registryError is an ErrRateLimited error that the registry has answered Towline
+// itself.
+type registryError struct{ error }
+
+func (e *registryError) Unwrap() error { return e.error }
+
+// cooling tells members that the transfer waits for its registry's cool-down, unless
+// they know. A member whose job does not last that long leaves: see Subscriber.Notice.
+func (t *transfer) cooling(until time.Time) {
+	t.mu.Lock()
+	wait := time.Until(until).Round(time.Millisecond)
+	if t.ticket == nil || t.closed || wait <= 0 || !until.After(t.until) {
+		t.mu.Unlock()
+		return // it has come to its turn, or its end, since, or waits for longer
+	}
+	t.until = until
+	members := append([]*Member(nil), t.members...)
+	t.mu.Unlock()
+	for _, m := range members {
+		m.sub.Notice(coolingNotice(t.key.Image, wait), wait)
+	}
+}
+
+// ErrCooling is why a job ends that does not last as long as its registry's
+// cool-down.
+func ErrCooling(image string, wait time.Duration) error {
+	return &puller.Error{Op: "pull", Ref: image, Kind: puller.ErrRateLimited, RetryAfter: wait,
+		Err: fmt.Errorf("the registry limits the rate, for longer (%s) than the job may last", wait.Round(time.Second))}
+}
+
+func coolingNotice(image string, wait time.Duration) string {
+	return fmt.Sprintf("the registry %s limits the rate; waiting for %s", puller.RegistryOf(image), wait.Round(time.Second))
+}
