@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -38,7 +39,14 @@ type Unreachable struct {
 }
 
 func (e *Unreachable) Error() string {
-	return fmt.Sprintf("no towline daemon answers at %s: %v", e.Host, e.Err)
+	err := e.Err
+	if op, ok := err.(*net.OpError); ok && op.Op == "dial" {
+		err = op.Err // without the address, which Host has
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Sprintf("no access to the towline daemon at %s: %v", e.Host, err)
+	}
+	return fmt.Sprintf("no towline daemon answers at %s: %v", e.Host, err)
 }
 
 func (e *Unreachable) Unwrap() error { return e.Err }
