@@ -161,7 +161,7 @@ func TestARunWithATerminalAndLimits(t *testing.T) {
 		t.Errorf("exit code %d, %q, %q", code, out, errs)
 	}
 	out, errs, code = towline(t, d.Host, "run", "-q", "--network", "none", "-m", "32m", ref, "alloc=200000000")
-	if code != 137 || !strings.Contains(errs, "for want of memory") {
+	if code != 137 || !strings.Contains(errs, "the program ran out of memory") {
 		t.Errorf("exit code %d, %q, %q", code, out, errs)
 	}
 	out, errs, code = towline(t, d.Host, "run", "-q", "--network", "none", "-e", "A=b c", "-u", "7:8", "-w", "/tmp/x", ref, "self")

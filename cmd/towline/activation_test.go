@@ -53,7 +53,7 @@ func activate(t *testing.T, yaml string, listeners ...net.Listener) (cmd *exec.C
 	return cmd, log, done
 }
 
-func TestSystemdPassesSockets(t *testing.T) {
+func TestSocketActivation(t *testing.T) {
 	dir := directory(t)
 	path := filepath.Join(dir, "passed")
 	unix, err := net.Listen("unix", path)

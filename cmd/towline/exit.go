@@ -4,69 +4,55 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
-	"strings"
+	"syscall"
 
 	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 )
 
-// The exit codes of every command. A run whose program has ended exits with its
-// code.
+// The exit codes of every command. A run exits with the code of its program.
 const (
 	exitFailed      = 1
 	exitUsage       = 2
 	exitPermanent   = 3 // the same call will fail again
-	exitRetryable   = 4 // the same call is worth another try
+	exitRetryable   = 4 // the same call may succeed later
 	exitNoDaemon    = 5
 	exitInterrupted = 130
-	exitPipe        = 141 // as SIGPIPE ends others
+	exitPipe        = 141 // as a program that SIGPIPE killed
 )
 
-// usageError is a call that could not be understood.
-type usageError struct {
-	err     error
-	command string
-}
-
-func (e usageError) Error() string {
-	return fmt.Sprintf("%v (see %s --help)", e.err, e.command)
-}
-
-// failures are the errors of several images. Their exit code is that of the
-// worst: one that is permanent makes another try pointless.
+// failures are the errors of several images. The exit code is that of the worst:
+// after a permanent one, another try is useless.
 type failures []error
 
-func (f failures) Error() string {
-	if len(f) == 1 {
-		return f[0].Error()
-	}
-	return fmt.Sprintf("%d images failed", len(f))
-}
+func (f failures) Error() string { return render.Count(len(f), "image") + " failed" }
 
-// exited is the exit code of a program that was run. What went wrong, it has said
-// itself.
-type exited int
+// programExit is the exit code of a run's program.
+type programExit int
 
-func (e exited) Error() string { return fmt.Sprintf("the program exited with %d", int(e)) }
+func (e programExit) Error() string { return fmt.Sprintf("the program exited with %d", int(e)) }
 
-// told is an error that was printed already.
-type told struct{ error }
+// printedError is an error that was printed before.
+type printedError struct{ error }
 
-func (t told) Unwrap() error { return t.error }
+func (e printedError) Unwrap() error { return e.error }
 
+// exitCode returns the exit code that follows from a command's error.
 func exitCode(err error) int {
-	var program exited
-	var u usageError
+	var program programExit
+	var usage usageError
 	var all failures
-	var gone *client.Unreachable
+	var unreachable *client.Unreachable
 	var known *puller.Error
 	switch {
 	case err == nil:
 		return 0
 	case errors.As(err, &program):
 		return int(program)
-	case errors.As(err, &u), strings.HasPrefix(err.Error(), "unknown command "):
+	case errors.As(err, &usage):
 		return exitUsage
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
@@ -81,7 +67,7 @@ func exitCode(err error) int {
 			}
 		}
 		return exitRetryable
-	case errors.As(err, &gone):
+	case errors.As(err, &unreachable):
 		return exitNoDaemon
 	case errors.As(err, &known):
 		switch known.Kind {
@@ -93,4 +79,32 @@ func exitCode(err error) int {
 		}
 	}
 	return exitFailed
+}
+
+// message returns what a command's error says, "" if all was said before.
+func message(err error) string {
+	var program programExit
+	var printed printedError
+	if err == nil || exitCode(err) == exitInterrupted || errors.As(err, &program) || errors.As(err, &printed) {
+		return ""
+	}
+	text := err.Error()
+	if advice := advice(err); advice != "" {
+		text += ". " + advice
+	}
+	return render.SafeText(text)
+}
+
+// advice says what to do about an error that does not say it itself, "" for most.
+func advice(err error) string {
+	var unreachable *client.Unreachable
+	switch {
+	case !errors.As(err, &unreachable):
+		return ""
+	case errors.Is(err, fs.ErrPermission):
+		return `Join the group that owns the socket ("socket_group" in towline.yaml), or run this as root.`
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return `Start the daemon with "towline serve", or set --host or TOWLINE_HOST to its address.`
+	}
+	return ""
 }

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/towline/towline/api/client"
@@ -12,32 +15,32 @@ import (
 
 func ofKind(kind puller.ErrorKind) error { return puller.Errorf(kind, "x") }
 
-// codes is the contract of exit codes.
+// codes are a contract.
 var codes = map[puller.ErrorKind]int{
 	"not_found": 3, "denied": 3, "forbidden": 3, "platform_mismatch": 3, "invalid_request": 3,
 	"rate_limited": 4, "engine_unavailable": 4, "registry_unavailable": 4, "truncated": 4, "corrupt": 4, "stalled": 4, "overloaded": 4,
 	"unauthorized": 1, "conflict": 1, "canceled": 1, "timeout": 1, "no_space": 1, "internal": 1, "a_kind_of_a_newer_daemon": 1,
 }
 
-func TestTheExitCodeFollowsFromTheKind(t *testing.T) {
+func TestExitCodeOfAKind(t *testing.T) {
 	for kind, want := range codes {
 		for _, err := range []error{
 			ofKind(kind),
 			fmt.Errorf("wrapped: %w", ofKind(kind)),
 			failures{ofKind(kind)},
-			outcome(puller.Job{Error: &puller.JobError{Kind: kind, Message: "x"}}),
+			jobError(puller.Job{Error: &puller.JobError{Kind: kind, Message: "x"}}),
 		} {
 			if got := exitCode(err); got != want {
 				t.Errorf("%s (%T): %d, want %d", kind, err, got, want)
 			}
 		}
 	}
-	if err := outcome(puller.Job{Result: &puller.Result{}}); err != nil {
+	if err := jobError(puller.Job{Result: &puller.Result{}}); err != nil {
 		t.Errorf("a job that succeeded is the error %v", err)
 	}
 }
 
-func TestTheExitCodeOfSeveralFailuresIsThatOfTheWorst(t *testing.T) {
+func TestExitCodeOfSeveralErrors(t *testing.T) {
 	gone := &client.Unreachable{Host: "unix:///x", Err: errors.New("refused")}
 	permanent, again, failed := ofKind(puller.ErrNotFound), ofKind(puller.ErrStalled), ofKind(puller.ErrNoSpace)
 	for _, row := range []struct {
@@ -65,11 +68,11 @@ func TestTheExitCodeOfSeveralFailuresIsThatOfTheWorst(t *testing.T) {
 	}
 }
 
-func TestCallsThatCannotBeUnderstoodExitWithTwo(t *testing.T) {
+func TestExitCodeOfWrongUsage(t *testing.T) {
 	for _, args := range [][]string{
 		{"frobnicate"}, {"--nope"}, {"pull"}, {"pull", "--nope", "alpine"}, {"pull", "--timeout", "soon", "alpine"}, {"pull", "--retries", "x", "alpine"},
 		{"jobs", "nope"}, {"jobs", "show"}, {"jobs", "show", "a", "b"}, {"jobs", "events"}, {"jobs", "cancel"}, {"jobs", "ls", "x"}, {"jobs", "ls", "--limit", "x"},
-		{"serve", "x"}, {"serve", "--config", "/nowhere/towline.yaml"}, {"version", "x"}, {"completion", "bash", "x"},
+		{"serve", "x"}, {"serve", "--config", "/nowhere/towline.yaml"}, {"version", "x"}, {"completion", "bash", "x"}, {"completion", "nope"},
 		{"pull", "alpine", "--host", "tcp://127.0.0.1:1"}, {"jobs", "--host", "nonsense"},
 	} {
 		if code, out, err := run(t.Context(), args...); code != exitUsage || err == nil || out != "" {
@@ -83,7 +86,7 @@ func TestCallsThatCannotBeUnderstoodExitWithTwo(t *testing.T) {
 	}
 }
 
-func TestWithoutADaemonCommandsExitWithFive(t *testing.T) {
+func TestExitCodeWithoutADaemon(t *testing.T) {
 	for _, args := range [][]string{
 		{"pull", "alpine"}, {"pull", "alpine", "busybox"}, {"jobs"}, {"jobs", "ls"}, {"jobs", "show", "x"}, {"jobs", "events", "x"}, {"jobs", "cancel", "x"},
 	} {
@@ -101,6 +104,48 @@ func TestWithoutADaemonCommandsExitWithFive(t *testing.T) {
 	for _, args := range [][]string{{"pull", "alpine"}, {"jobs"}, {"jobs", "events", "x"}} {
 		if code, _, err := run(ctx, args...); code != exitInterrupted {
 			t.Errorf("%q, interrupted: %d, %v", args, code, err)
+		}
+	}
+}
+
+func TestUsageErrorsNameTheArgument(t *testing.T) {
+	for args, want := range map[string]string{
+		"pull":                      "IMAGE is missing (see towline pull --help)",
+		"pull --timeout soon x":     `--timeout: "soon" is not a duration; write one such as 90s or 30m (see towline pull --help)`,
+		"pull --retries few x":      `--retries: "few" is not a whole number (see towline pull --help)`,
+		"run -m lots x":             `--memory: "lots" is not a size; write bytes, or a string such as "512m" (see towline run --help)`,
+		"run -e =x one":             `--env: "=x" has no name; write NAME=value (see towline run --help)`,
+		"jobs show":                 "JOB is missing (see towline jobs show --help)",
+		"jobs show a b":             `argument "b": towline jobs show takes only one JOB (see towline jobs show --help)`,
+		"jobs ls x":                 `argument "x": towline jobs ls takes no arguments (see towline jobs ls --help)`,
+		"jobs nope":                 `unknown command "nope" for "towline jobs" (see towline jobs --help)`,
+		"prewarm --profile x image": "--profile needs a Compose file; name one with -f (see towline prewarm --help)",
+	} {
+		code, out, err := run(t.Context(), strings.Fields(args)...)
+		if code != exitUsage || out != "" || message(err) != want {
+			t.Errorf("%q: exit code %d, %q, want %q; %s", args, code, message(err), want, out)
+		}
+	}
+}
+
+func TestMessageSaysWhatToDo(t *testing.T) {
+	unreachable := func(err error) error { return &client.Unreachable{Host: "unix:///s", Err: err} }
+	for _, row := range []struct {
+		err  error
+		want string
+	}{
+		{nil, ""},
+		{programExit(3), ""},
+		{printedError{errors.New("x")}, ""},
+		{fmt.Errorf("wrapped: %w", context.Canceled), ""},
+		{errors.New(nasty[:6]), "x\ufffd[2J "},
+		{unreachable(syscall.ENOENT), `no towline daemon answers at unix:///s: no such file or directory. Start the daemon with "towline serve", or set --host or TOWLINE_HOST to its address.`},
+		{unreachable(syscall.ECONNREFUSED), `no towline daemon answers at unix:///s: connection refused. Start the daemon with "towline serve", or set --host or TOWLINE_HOST to its address.`},
+		{unreachable(syscall.EACCES), `no access to the towline daemon at unix:///s: permission denied. Join the group that owns the socket ("socket_group" in towline.yaml), or run this as root.`},
+		{unreachable(io.ErrUnexpectedEOF), "no towline daemon answers at unix:///s: unexpected EOF"},
+	} {
+		if got := message(row.err); got != row.want {
+			t.Errorf("%v: %q, want %q", row.err, got, row.want)
 		}
 	}
 }

@@ -10,17 +10,18 @@ import (
 	"github.com/towline/towline/api/client"
 )
 
-// healthLimit is how long a daemon has to answer. It gives its engine 3 s.
+// healthLimit is how long the daemon may take to answer. It waits 3 s for its
+// engine.
 const healthLimit = 5 * time.Second
 
 func newHealth(f *flags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "health",
-		Short: "Ask whether the daemon, its engine and its store answer",
-		Long: "Asks whether the daemon, its engine and its store answer. It exits with 0, with\n" +
-			"4 where an engine or a store does not, and with 5 where there is no daemon; it\n" +
-			"needs no token. It is what a container's health check runs.",
-		Args: usage(cobra.NoArgs),
+		Short: "Check the daemon, its engine and its store",
+		Long: "Check the daemon, its engine and its store. The exit code is 0 if all answer, 4\n" +
+			"if the engine or the store does not, and 5 if the daemon does not. It needs no\n" +
+			"token. Use it as the health check of a container.",
+		Args: noArguments,
 		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, _ []string) error {
 			asking, cancel := context.WithTimeout(ctx, healthLimit)
 			defer cancel()

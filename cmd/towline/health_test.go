@@ -9,7 +9,7 @@ import (
 	"github.com/towline/towline/api/client"
 )
 
-func TestHealthIsThatOfTheDaemonAndItsEngine(t *testing.T) {
+func TestHealth(t *testing.T) {
 	host, engine, _ := startDaemon(t)
 	if code, out, err := run(t.Context(), "health", "--host", host); code != 0 || out != "ready\n" {
 		t.Errorf("%d, %q, %v", code, out, err)

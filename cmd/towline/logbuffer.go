@@ -13,48 +13,50 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
+
+	"github.com/towline/towline/cmd/towline/render"
 )
 
 const (
-	// logBufferSize is how many bytes of the log wait for a reader at most.
+	// logBufferSize limits the bytes of the log that wait for its reader.
 	logBufferSize = 1 << 20
-	// flushLimit is how long the end of the daemon waits for the log's reader.
+	// flushLimit is how long Close waits for the reader of the log.
 	flushLimit = time.Second
 )
 
-// logBuffer writes the log from a goroutine of its own. Write never blocks and
-// never fails: while nobody reads the log, lines that do not fit are dropped,
-// counted, and told of when it is read again.
+// logBuffer writes the log from its own goroutine, so that a reader that stops or
+// goes does not stop the daemon. Write never blocks and never fails. Lines that do
+// not fit are dropped and counted; the log says so when it is read again.
 type logBuffer struct {
 	out     io.Writer
-	dropped atomic.Int64 // lines, from the start
-	wake    chan struct{}
+	dropped atomic.Int64  // lines since the start
+	wake    chan struct{} // has a value when there is something to write
 	done    chan struct{} // closed when the last line was written
 
-	// Of takeStderr:
-	release func()
+	// Set by captureStderr:
+	release func()        // gives stderr back
 	copied  chan struct{} // closed when nothing more comes
 
-	mu     sync.Mutex
-	text   []byte // whole lines
-	lost   int    // lines that were dropped and not told of
-	note   func(lines int) []byte
-	closed bool
+	mu         sync.Mutex
+	text       []byte // whole lines
+	unreported int    // dropped lines that the log does not mention yet
+	report     func(dropped int) []byte
+	closed     bool
 }
 
 // newLogBuffer starts a buffer in front of out. Close ends it.
 func newLogBuffer(out io.Writer) *logBuffer {
 	b := &logBuffer{
-		out:  out,
-		wake: make(chan struct{}, 1),
-		done: make(chan struct{}),
-		note: func(lines int) []byte { return fmt.Appendf(nil, "towline: "+linesDropped+"\n", lines) },
+		out:    out,
+		wake:   make(chan struct{}, 1),
+		done:   make(chan struct{}),
+		report: func(lines int) []byte { return fmt.Appendf(nil, "towline: "+droppedReport+"\n", lines) },
 	}
-	go b.flush()
+	go b.writeAll()
 	return b
 }
 
-const linesDropped = "%d lines of the log were dropped: they could not be written in time"
+const droppedReport = "%d lines of the log were dropped: they could not be written in time"
 
 // Write takes lines. It returns no error.
 func (b *logBuffer) Write(lines []byte) (int, error) {
@@ -65,38 +67,39 @@ func (b *logBuffer) Write(lines []byte) (int, error) {
 		return len(lines), nil
 	}
 	b.text = append(b.text, lines...)
-	b.poke()
+	b.signal()
 	return len(lines), nil
 }
 
-func (b *logBuffer) poke() {
+// signal wakes writeAll.
+func (b *logBuffer) signal() {
 	select {
 	case b.wake <- struct{}{}:
 	default:
 	}
 }
 
-// drop counts lines that are not written. b.mu is held.
+// drop counts lines that are not written. The caller holds b.mu.
 func (b *logBuffer) drop(lines []byte) {
 	n := bytes.Count(lines, []byte("\n"))
-	b.lost += n
+	b.unreported += n
 	b.dropped.Add(int64(n))
 }
 
-// flush writes until Close.
-func (b *logBuffer) flush() {
+// writeAll writes lines until Close.
+func (b *logBuffer) writeAll() {
 	defer close(b.done)
 	var spare []byte
 	for {
 		b.mu.Lock()
-		text, lost, note, closed := b.text, b.lost, b.note, b.closed
+		text, unreported, report, closed := b.text, b.unreported, b.report, b.closed
 		if len(text) > 0 {
-			b.text, b.lost = spare[:0], 0
+			b.text, b.unreported = spare[:0], 0
 		}
 		b.mu.Unlock()
 		switch {
 		case len(text) > 0:
-			b.write(text, lost, note)
+			b.write(text, unreported, report)
 			spare = text
 		case closed:
 			return
@@ -107,41 +110,41 @@ func (b *logBuffer) flush() {
 }
 
 // write writes lines, and then how many were dropped after them. After an error
-// that is told with the next line.
-func (b *logBuffer) write(text []byte, lost int, note func(int) []byte) {
+// the next write reports them.
+func (b *logBuffer) write(text []byte, unreported int, report func(int) []byte) {
 	n, err := b.out.Write(text)
-	if err == nil && lost > 0 {
-		_, err = b.out.Write(note(lost))
+	if err == nil && unreported > 0 {
+		_, err = b.out.Write(report(unreported))
 	}
 	if err == nil {
 		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.lost += lost
+	b.unreported += unreported
 	b.drop(text[n:])
 }
 
-// metric counts the lines that were dropped.
+// metric returns the counter of dropped lines.
 func (b *logBuffer) metric() prometheus.Collector {
 	return prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "towline_log_lines_dropped_total", Help: "Lines of the log that were dropped, because nobody read it or it could not be written.",
 	}, func() float64 { return float64(b.dropped.Load()) })
 }
 
-// inFormOf has dropped lines told of as an entry of the logger.
-func (b *logBuffer) inFormOf(logger *logrus.Logger) {
+// reportWith reports dropped lines as an entry of the logger.
+func (b *logBuffer) reportWith(logger *logrus.Logger) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.note = func(lines int) []byte {
+	b.report = func(lines int) []byte {
 		e := logrus.NewEntry(logger).WithTime(time.Now())
-		e.Level, e.Message = logrus.WarnLevel, fmt.Sprintf(linesDropped, lines)
+		e.Level, e.Message = logrus.WarnLevel, fmt.Sprintf(droppedReport, lines)
 		line, _ := logger.Formatter.Format(e)
 		return line
 	}
 }
 
-// Close writes what is left, for as long as flushLimit. Later lines are dropped.
+// Close writes what is left, for at most flushLimit. Later lines are dropped.
 func (b *logBuffer) Close() {
 	limit := time.NewTimer(flushLimit)
 	defer limit.Stop()
@@ -149,12 +152,12 @@ func (b *logBuffer) Close() {
 		b.release()
 		select {
 		case <-b.copied:
-		case <-limit.C: // a helper goes on
+		case <-limit.C: // a credential helper still runs
 		}
 	}
 	b.mu.Lock()
 	b.closed = true
-	b.poke()
+	b.signal()
 	b.mu.Unlock()
 	select {
 	case <-b.done:
@@ -162,18 +165,18 @@ func (b *logBuffer) Close() {
 	}
 }
 
-// tell prints why the daemon ends, if it is an error, and returns it as told.
-func (b *logBuffer) tell(err error) error {
+// printError prints the error that ends the daemon, and returns it as a printedError.
+func (b *logBuffer) printError(err error) error {
 	if err == nil {
 		return nil
 	}
-	fmt.Fprintln(b, "towline: "+printable(err.Error()))
-	return told{err}
+	fmt.Fprintln(b, "towline: "+render.SafeText(err.Error()))
+	return printedError{err}
 }
 
-// takeStderr has all that libraries and credential helpers print to stderr come
-// into the buffer, line by line, until Close. It is for the whole process.
-func (b *logBuffer) takeStderr() error {
+// captureStderr sends what libraries and credential helpers print to stderr
+// through the buffer, line by line, until Close. It affects the whole process.
+func (b *logBuffer) captureStderr() error {
 	from, to, err := os.Pipe()
 	if err != nil {
 		return err
@@ -196,7 +199,7 @@ func (b *logBuffer) takeStderr() error {
 			if err != nil {
 				return
 			}
-			fmt.Fprintln(b, printable(string(line)))
+			fmt.Fprintln(b, render.SafeText(string(line)))
 		}
 	}()
 	return nil

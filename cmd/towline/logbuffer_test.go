@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/configs"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
@@ -28,11 +27,11 @@ func numbered(out io.Writer, n int) {
 	}
 }
 
-func TestALogThatNobodyReadsIsBoundedAndSaysWhatItLost(t *testing.T) {
+func TestLogBufferIsBounded(t *testing.T) {
 	r, w := io.Pipe()
 	b := newLogBuffer(w)
 	logger := newLogger(configs.Log{Level: "info", Format: "json"}, b)
-	b.inFormOf(logger)
+	b.reportWith(logger)
 	const lines = 40_000 // 4 MB
 	numbered(b, lines)
 	dropped := int(b.dropped.Load())
@@ -74,7 +73,7 @@ func (f *faulty) Write(p []byte) (int, error) {
 	return f.text.Write(p)
 }
 
-func TestALogThatCantBeWrittenGoesOnWhenItCan(t *testing.T) {
+func TestLogBufferRecoversFromWriteErrors(t *testing.T) {
 	f := &faulty{tried: make(chan struct{}, 10)}
 	b := newLogBuffer(f)
 	for range 3 {
@@ -98,7 +97,7 @@ func TestALogThatCantBeWrittenGoesOnWhenItCan(t *testing.T) {
 	}
 }
 
-func TestTheEndDoesNotWaitForWhoReadsTheLog(t *testing.T) {
+func TestLogBufferCloseDoesNotBlock(t *testing.T) {
 	r, w := io.Pipe()
 	b := newLogBuffer(w)
 	fmt.Fprintln(b, "one")
@@ -111,11 +110,11 @@ func TestTheEndDoesNotWaitForWhoReadsTheLog(t *testing.T) {
 	<-b.done
 }
 
-func TestWhatLibrariesAndHelpersPrintComesIntoTheLog(t *testing.T) {
+func TestLogBufferCapturesStderr(t *testing.T) {
 	var got bytes.Buffer
 	b := newLogBuffer(&got)
 	was := os.Stderr
-	if err := b.takeStderr(); err != nil {
+	if err := b.captureStderr(); err != nil {
 		t.Fatal(err)
 	}
 	fmt.Fprintln(os.Stderr, "a library\x1b[2J")
@@ -142,12 +141,7 @@ func unread(t *testing.T, args ...string) (cmd *exec.Cmd, stderr *os.File) {
 	if _, _, errno := syscall.Syscall(syscall.SYS_FCNTL, w.Fd(), syscall.F_SETPIPE_SZ, 4096); errno != 0 {
 		t.Fatal(errno)
 	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd = exec.CommandContext(t.Context(), self)
-	cmd.Env = append(os.Environ(), asTowline+"="+strings.Join(args, "\x1f"))
+	cmd = itself(t, args...)
 	cmd.Stderr = w
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -187,7 +181,7 @@ func answers(t *testing.T, path string) {
 	t.Fatal("the daemon does not answer")
 }
 
-func TestALogThatNobodyReadsStopsAndEndsNothing(t *testing.T) {
+func TestServeWithoutLogReader(t *testing.T) {
 	host, engine := engineSocket(t)
 	engine.Script("127.0.0.1:5000/app:v1", enginetest.Serve(enginetest.NewImage("127.0.0.1:5000/app:v1", 1)))
 	for name, readers := range map[string]func(stderr *os.File){
@@ -204,11 +198,7 @@ func TestALogThatNobodyReadsStopsAndEndsNothing(t *testing.T) {
 			cmd, stderr := unread(t, "serve", "--config", file)
 			answers(t, path)
 			readers(stderr)
-			c, err := client.New("unix://"+path, "")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer c.Close()
+			c := newClient(t, "unix://"+path)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			for n := range 300 {

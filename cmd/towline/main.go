@@ -4,18 +4,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 )
 
 func main() {
 	err := newRoot().ExecuteContext(context.Background())
-	code := exitCode(err)
-	var program exited
-	var printed told
-	if err != nil && code != exitInterrupted && !errors.As(err, &program) && !errors.As(err, &printed) {
-		fmt.Fprintln(os.Stderr, "towline: "+printable(err.Error()))
+	if text := message(err); text != "" {
+		fmt.Fprintln(os.Stderr, "towline: "+text)
 	}
-	os.Exit(code)
+	os.Exit(exitCode(err))
 }

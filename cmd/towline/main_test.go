@@ -3,34 +3,32 @@ package main
 import (
 	"bytes"
 	"context"
-	"flag"
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 	"go.uber.org/goleak"
 
 	"github.com/towline/towline/api"
+	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/puller/jobs"
 	"github.com/towline/towline/puller/storetest"
-	"github.com/towline/towline/stream/pullstream"
-	"github.com/towline/towline/stream/pullstream/transcripts"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
-
-// asTowline names what makes the test binary the program, with the arguments in
-// it, between unit separators.
+// asTowline names the variable that makes the test binary the program. It has the
+// arguments, separated by the unit separator.
 const asTowline = "TEST_AS_TOWLINE"
 
 func TestMain(m *testing.M) {
@@ -44,15 +42,40 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// run is the program with the arguments.
+// run runs a command with both outputs in one.
 func run(ctx context.Context, args ...string) (code int, out string, err error) {
+	var both bytes.Buffer
+	code, err = runTo(ctx, &both, &both, args...)
+	return code, both.String(), err
+}
+
+// runApart runs a command with its outputs apart.
+func runApart(ctx context.Context, args ...string) (code int, out, errs string, err error) {
+	var o, e bytes.Buffer
+	code, err = runTo(ctx, &o, &e, args...)
+	return code, o.String(), e.String(), err
+}
+
+// runTo runs a command. It prints no error, which main does.
+func runTo(ctx context.Context, out, errs io.Writer, args ...string) (code int, err error) {
 	root := newRoot()
-	var b bytes.Buffer
-	root.SetOut(&b)
-	root.SetErr(&b)
+	root.SetOut(out)
+	root.SetErr(errs)
 	root.SetArgs(args)
 	err = root.ExecuteContext(ctx)
-	return exitCode(err), b.String(), err
+	return exitCode(err), err
+}
+
+// itself returns the test binary as the program, with the arguments.
+func itself(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), self)
+	cmd.Env = append(os.Environ(), asTowline+"="+strings.Join(args, "\x1f"))
+	return cmd
 }
 
 // directory returns a new one whose path is short enough for sockets.
@@ -101,78 +124,43 @@ func startDaemon(t *testing.T) (host string, scripted *enginetest.Engine, p *job
 	return "unix://" + path, scripted, p
 }
 
-// checkGolden compares what was got with testdata/NAME.txt.
-func checkGolden(t *testing.T, name, got string) {
+// newClient returns a client of a host.
+func newClient(t *testing.T, host string) *client.Client {
 	t.Helper()
-	file := filepath.Join("testdata", filepath.FromSlash(name)+".txt")
-	if *update {
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
+	c, err := client.New(host, "")
 	if err != nil {
-		t.Fatalf("%v (-update writes it)", err)
+		t.Fatal(err)
 	}
-	if got != string(want) {
-		t.Errorf("differs from %s; got:\n%s", file, got)
+	t.Cleanup(c.Close)
+	return c
+}
+
+// showing is a display that calls a function.
+type showing func(*puller.Job, puller.Event)
+
+func (s showing) Show(j *puller.Job, e puller.Event) { s(j, e) }
+func (showing) Close()                               {}
+
+// nasty is text that moves the cursor, breaks lines and hides what follows.
+const nasty = "x\x1b[2J\r\n\x07\u009b31m\u202etxt\u2028\x00\x7f"
+
+// checkSafe fails where a text has more than lines of printable characters.
+func checkSafe(t *testing.T, text string) {
+	t.Helper()
+	for _, r := range text {
+		if r != '\n' && !unicode.IsPrint(r) {
+			t.Errorf("%U is printed: %q", r, text)
+			return
+		}
 	}
 }
 
-// events are what a job that pulls what was recorded tells, a second between
-// any two messages of the engine.
-func events(t *testing.T, recording string) (puller.Job, []puller.Event) {
+// checkWords fails where a text lacks one of the words.
+func checkWords(t *testing.T, text string, words ...string) {
 	t.Helper()
-	job := puller.Job{ID: "01J", Kind: "pull", State: puller.StateQueued, Image: "127.0.0.1:5000/lab0:v1"}
-	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	var all []puller.Event
-	tell := func(e puller.Event) {
-		e.Time, e.Job = now, job.ID
-		all = append(all, e)
-	}
-	tell(puller.Event{Type: "state", State: puller.StateQueued})
-	tell(puller.Event{Type: "state", State: puller.StateActive, Phase: puller.PhaseResolving, Attempt: 1})
-	tell(puller.Event{Type: "state", State: puller.StateActive, Phase: puller.PhasePulling, Attempt: 1})
-	var progress pullstream.Progress
-	digest := ""
-	layer := func(l pullstream.Layer) {
-		totals := progress.Totals(now)
-		tell(puller.Event{Type: "layer", Layer: &l, Progress: &totals})
-	}
-	decoder := pullstream.NewDecoder(bytes.NewReader(transcripts.Load(recording).Body), 0)
-	for {
-		m, err := decoder.Next()
-		if err == io.EOF {
-			break
-		} else if err != nil {
-			t.Fatal(err)
-		}
-		now = now.Add(time.Second)
-		if d := m.Digest(); d != "" {
-			digest = d
-		}
-		change := progress.Fold(m, now)
-		if change.Layer != nil {
-			layer(*change.Layer)
-		}
-		if change.Notice != "" {
-			tell(puller.Event{Type: "notice", Message: change.Notice})
+	for _, w := range words {
+		if !strings.Contains(text, w) {
+			t.Errorf("%q is missing in:\n%s", w, text)
 		}
 	}
-	tell(puller.Event{Type: "state", State: puller.StateActive, Phase: puller.PhaseVerifying, Attempt: 1})
-	for _, l := range progress.Finish() {
-		layer(l)
-	}
-	tell(puller.Event{Type: "state", State: puller.StateSucceeded, Attempt: 1})
-	ended := job
-	ended.State = puller.StateSucceeded
-	ended.Result = &puller.Result{
-		ImageID: "sha256:1d", Digest: digest, Size: 1, Source: puller.SourcePulled,
-		Downloaded: progress.Totals(now).Downloaded, DurationSeconds: 12.34,
-	}
-	tell(puller.Event{Type: "result", Result: &ended})
-	return job, all
 }

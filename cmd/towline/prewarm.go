@@ -6,13 +6,12 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 
-	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/api/compose"
+	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 )
 
@@ -23,16 +22,19 @@ func newPrewarm(f *flags) *cobra.Command {
 	var failFast, plan bool
 	cmd := &cobra.Command{
 		Use:   "prewarm [-f FILE]... [IMAGE...]",
-		Short: "Pull many images as one job: those named, and those of Compose files",
-		Long: "Pull many images as one job: those named, and those of Compose files.\n\n" +
-			"Compose files are read here, as docker compose reads them: with the variables\n" +
-			"of this process and of .env, include, extends and profiles; several are merged.\n" +
-			"With neither an image nor -f it is the compose.yaml of this directory or above,\n" +
-			"or what COMPOSE_FILE names. Services that are built are skipped. A variable\n" +
-			"that has no value is warned of, with --quiet too.",
+		Short: "Pull many images as one job, also those of Compose files",
+		Long: "Pull many images as one job: the images that are named, and those of Compose\n" +
+			"files.\n\n" +
+			"Compose files are read as docker compose reads them: with the variables of the\n" +
+			"environment and of .env, with include, extends and profiles. Several files are\n" +
+			"merged. Without an image and without -f, the files are those of COMPOSE_FILE, or\n" +
+			"the compose.yaml of this directory or of one above. Services that are built\n" +
+			"are skipped. A warning names each variable without a value, also with --quiet.",
+		Example: "  towline prewarm -f compose.yaml\n" +
+			"  towline prewarm --plan -f compose.yaml -f compose.ci.yaml",
 		RunE: func(cmd *cobra.Command, images []string) error {
 			errs := cmd.ErrOrStderr()
-			r, err := f.wanted(cmd, images, source)
+			r, err := f.prewarmRequest(cmd, images, source)
 			if err != nil {
 				return err
 			}
@@ -48,7 +50,7 @@ func newPrewarm(f *flags) *cobra.Command {
 				return err
 			}
 			defer c.Close()
-			// Only from here on: reading the standard input is not interrupted.
+			// Not earlier: a signal ends the program while it reads the standard input.
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
 			if plan {
@@ -56,10 +58,10 @@ func newPrewarm(f *flags) *cobra.Command {
 			}
 			if !f.quiet {
 				for _, s := range r.Skipped {
-					fmt.Fprintf(errs, "towline: service %s is skipped: %s\n", printable(s.Service), printable(s.Reason))
+					fmt.Fprintln(errs, "towline: "+render.SafeText(fmt.Sprintf("service %s is skipped: %s", s.Service, s.Reason)))
 				}
 				if len(r.Images) == 0 {
-					fmt.Fprintln(errs, "towline: nothing is left to pull")
+					fmt.Fprintln(errs, "towline: no image is left to pull")
 				}
 			}
 			if len(r.Images) == 0 {
@@ -69,13 +71,13 @@ func newPrewarm(f *flags) *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringArrayVarP(&source.Files, "file", "f", nil, "a Compose `file`, - for the standard input; may be given again")
-	flags.StringArrayVar(&source.Profiles, "profile", nil, "a Compose `profile` to pull for, too; may be given again")
-	flags.StringArrayVar(&source.EnvFiles, "env-file", nil, "a `file` of variables, in place of .env; may be given again")
-	flags.StringVar(&source.Directory, "project-directory", "", "the project's `directory`, in place of the first file's")
-	flags.StringVarP(&source.Name, "project-name", "p", "", "the project's `name`")
-	flags.BoolVar(&plan, "plan", false, "only say what would be pulled, and how much that is")
-	flags.BoolVar(&failFast, "fail-fast", false, "cancel the rest when the first image fails")
+	flags.StringArrayVarP(&source.Files, "file", "f", nil, "Compose `file`, or - for the standard input; repeat it for several")
+	flags.StringArrayVar(&source.Profiles, "profile", nil, "Compose `profile` to include; repeat it for several")
+	flags.StringArrayVar(&source.EnvFiles, "env-file", nil, "`file` of variables, instead of .env; repeat it for several")
+	flags.StringVar(&source.Directory, "project-directory", "", "`directory` of the project (default: that of the first file)")
+	flags.StringVarP(&source.Name, "project-name", "p", "", "`name` of the project")
+	flags.BoolVar(&plan, "plan", false, "pull nothing; print what would be pulled and its size")
+	flags.BoolVar(&failFast, "fail-fast", false, "cancel all other images when one fails")
 	pullFlags(cmd, &each, &retries)
 	cmd.MarkFlagFilename("file", "yaml", "yml")
 	cmd.MarkFlagFilename("env-file")
@@ -83,24 +85,25 @@ func newPrewarm(f *flags) *cobra.Command {
 	return cmd
 }
 
-// ofCompose are the flags that say something of a Compose project.
-var ofCompose = []string{"profile", "env-file", "project-directory", "project-name"}
+// composeFlags need a Compose file.
+var composeFlags = []string{"profile", "env-file", "project-directory", "project-name"}
 
-// wanted returns the images that a call names, and those of its Compose files.
-func (f *flags) wanted(cmd *cobra.Command, images []string, source compose.Source) (r puller.PrewarmRequest, err error) {
+// prewarmRequest asks for the images that the command line names and those of the
+// Compose files, each once.
+func (f *flags) prewarmRequest(cmd *cobra.Command, images []string, source compose.Source) (r puller.PrewarmRequest, err error) {
 	if len(source.Files) > 0 || len(images) == 0 {
-		defer warnTo(cmd.ErrOrStderr(), f.quiet)()
+		defer redirectWarnings(cmd.ErrOrStderr(), f.quiet)()
 		r, err = compose.Load(cmd.Context(), source)
 		if errors.Is(err, compose.ErrNoFile) {
-			return r, usageError{errors.New("nothing to pull: name images, or a Compose file with -f; there is no compose.yaml here or above"), cmd.CommandPath()}
+			return r, usageError{errors.New("IMAGE is missing: name images, or a Compose file with -f; this directory and those above have no compose.yaml"), cmd.CommandPath()}
 		}
 		if err != nil {
 			return r, err
 		}
 	} else {
-		for _, name := range ofCompose {
+		for _, name := range composeFlags {
 			if cmd.Flags().Changed(name) {
-				return r, usageError{fmt.Errorf("--%s is for a Compose file; name one with -f", name), cmd.CommandPath()}
+				return r, usageError{fmt.Errorf("--%s needs a Compose file; name one with -f", name), cmd.CommandPath()}
 			}
 		}
 	}
@@ -111,7 +114,7 @@ func (f *flags) wanted(cmd *cobra.Command, images []string, source compose.Sourc
 	var named puller.Images
 	for _, image := range images {
 		if full, _, err := puller.ParseImage(image); err == nil {
-			image = full // what it is not, the daemon says
+			image = full // the daemon refuses what can't be parsed
 		}
 		if one := (puller.PullRequest{Image: image}); !seen[one] {
 			seen[one] = true
@@ -122,42 +125,15 @@ func (f *flags) wanted(cmd *cobra.Command, images []string, source compose.Sourc
 	return r, nil
 }
 
-// warnTo has what compose-go warns of printed as this program prints it, each
-// once, until it is taken back. Where the rest is not wanted, it is of variables
-// that have no value: they may be why an image is another one.
-func warnTo(out io.Writer, quiet bool) (back func()) {
-	standard := logrus.StandardLogger()
-	before, formatter := standard.Out, standard.Formatter
-	standard.SetOutput(out)
-	standard.SetFormatter(warning{quiet, make(map[string]bool)})
-	return func() {
-		standard.SetOutput(before)
-		standard.SetFormatter(formatter)
-	}
-}
-
-type warning struct {
-	quiet bool
-	said  map[string]bool
-}
-
-func (w warning) Format(e *logrus.Entry) ([]byte, error) {
-	if w.said[e.Message] || w.quiet && !strings.Contains(e.Message, "variable is not set") {
-		return nil, nil
-	}
-	w.said[e.Message] = true
-	return []byte("towline: " + e.Level.String() + ": " + printable(e.Message) + "\n"), nil
-}
-
 // prewarm pulls the images as one job and follows it to its end. When ctx ends,
-// it cancels it.
-func prewarm(ctx context.Context, c *client.Client, r puller.PrewarmRequest, d display, errs io.Writer) error {
+// it cancels the job.
+func prewarm(ctx context.Context, c *client.Client, r puller.PrewarmRequest, d render.Display, errs io.Writer) error {
 	submit := func(ctx context.Context) (puller.Job, error) { return c.Prewarm(ctx, r) }
-	err := follow(ctx, c, submit, d.show)
-	d.end()
+	err := follow(ctx, c, submit, d.Show)
+	d.Close()
 	if ctx.Err() != nil {
 		return interrupted(errs, err)
 	}
-	report(errs, err)
+	printFailures(errs, err)
 	return err
 }

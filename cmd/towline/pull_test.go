@@ -7,11 +7,12 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
 
-	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/puller/jobs"
@@ -28,7 +29,7 @@ func playFresh(engine *enginetest.Engine) {
 	engine.Script(image, enginetest.Replay(recording, &i))
 }
 
-func TestPullPrintsItsEventsAsJSONLines(t *testing.T) {
+func TestPullJSON(t *testing.T) {
 	host, engine, _ := startDaemon(t)
 	playFresh(engine)
 	code, out, err := run(t.Context(), "pull", "127.0.0.1:5000/lab0:v1", "registry.test/nope:v1", "--json", "--host", host)
@@ -60,7 +61,7 @@ func TestPullPrintsItsEventsAsJSONLines(t *testing.T) {
 	}
 }
 
-func TestQuietPrintsNothing(t *testing.T) {
+func TestPullQuiet(t *testing.T) {
 	host, engine, _ := startDaemon(t)
 	playFresh(engine)
 	if code, out, err := run(t.Context(), "pull", "-q", "127.0.0.1:5000/lab0:v1", "--host", host); code != 0 || out != "" {
@@ -71,7 +72,7 @@ func TestQuietPrintsNothing(t *testing.T) {
 	}
 }
 
-func TestPullExitsWithTheCodeOfItsFailure(t *testing.T) {
+func TestPullExitCode(t *testing.T) {
 	for images, want := range map[string]int{
 		"good.test/x":                              0,
 		"limited.test/x":                           4,
@@ -104,7 +105,7 @@ func TestPullExitsWithTheCodeOfItsFailure(t *testing.T) {
 	}
 }
 
-func TestAnInterruptCancelsTheJobs(t *testing.T) {
+func TestPullInterrupted(t *testing.T) {
 	host, engine, p := startDaemon(t)
 	for _, image := range []string{"one", "two"} {
 		engine.Script(image, func(p *enginetest.Pull) {
@@ -112,15 +113,11 @@ func TestAnInterruptCancelsTheJobs(t *testing.T) {
 			<-p.Gone()
 		})
 	}
-	c, err := client.New(host, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c := newClient(t, host)
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
 	loading := make(map[string]bool)
-	err = pullAll(ctx, c, puller.PullRequest{}, []string{"one", "two"}, showing(func(j *puller.Job, e puller.Event) {
+	err := pullAll(ctx, c, puller.PullRequest{}, []string{"one", "two"}, showing(func(j *puller.Job, e puller.Event) {
 		if e.Type == "layer" {
 			loading[j.Image] = true
 		}
@@ -133,12 +130,6 @@ func TestAnInterruptCancelsTheJobs(t *testing.T) {
 	}
 	checkCanceled(t, p, 2)
 }
-
-// showing is a display of the test's own.
-type showing func(*puller.Job, puller.Event)
-
-func (s showing) show(j *puller.Job, e puller.Event) { s(j, e) }
-func (showing) end()                                 {}
 
 func checkCanceled(t *testing.T, p *jobs.Service, n int) {
 	t.Helper()
@@ -153,14 +144,10 @@ func checkCanceled(t *testing.T, p *jobs.Service, n int) {
 	}
 }
 
-func TestAnInterruptWhileAJobIsSubmittedCancelsIt(t *testing.T) {
+func TestPullInterruptedDuringSubmit(t *testing.T) {
 	host, engine, p := startDaemon(t)
 	engine.Script("one", func(p *enginetest.Pull) { <-p.Gone() })
-	direct, err := client.New(host, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer direct.Close()
+	direct := newClient(t, host)
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
 	// A daemon whose answer comes only after the interrupt.
@@ -182,50 +169,29 @@ func TestAnInterruptWhileAJobIsSubmittedCancelsIt(t *testing.T) {
 		json.NewEncoder(w).Encode(answer)
 	}))
 	defer front.Close()
-	c, err := client.New(front.URL, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if err := pullAll(ctx, c, puller.PullRequest{}, []string{"one"}, silent{}); !errors.Is(err, context.Canceled) {
+	c := newClient(t, front.URL)
+	if err := pullAll(ctx, c, puller.PullRequest{}, []string{"one"}, render.Silent{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("it ends with %v", err)
 	}
 	checkCanceled(t, p, 1)
 }
 
-func TestJobsAreListedShownFollowedAndCanceled(t *testing.T) {
-	host, engine, p := startDaemon(t)
+func TestPullLines(t *testing.T) {
+	host, engine, _ := startDaemon(t)
 	playFresh(engine)
-	engine.Script("slow", func(p *enginetest.Pull) { <-p.Gone() })
-	if code, _, err := run(t.Context(), "pull", "127.0.0.1:5000/lab0:v1", "registry.test/nope:v1", "--host", host); code != exitPermanent {
+	code, out, err := run(t.Context(), "pull", "127.0.0.1:5000/lab0:v1", "--host", host)
+	if code != 0 || err != nil {
 		t.Fatal(code, err)
 	}
-	slow, err := p.Pull(puller.PullRequest{Image: "slow"})
-	if err != nil {
-		t.Fatal(err)
+	checkSafe(t, out)
+	want := regexp.MustCompile(`^127\.0\.0\.1:5000/lab0:v1: (queued|resolving|pulling)\n(127\.0\.0\.1:5000/lab0:v1: .+\n)*` +
+		`127\.0\.0\.1:5000/lab0:v1: pulled, sha256:[0-9a-f]{64}, 74\.3 MB in [0-9.]+s\n$`)
+	if !want.MatchString(out) {
+		t.Errorf("the output is:\n%s", out)
 	}
-	failed, _, _ := p.Jobs(puller.Filter{State: puller.StateFailed})
-	call := func(want int, words []string, args ...string) {
-		t.Helper()
-		code, out, err := run(t.Context(), append(args, "--host", host)...)
-		if code != want {
-			t.Errorf("%q: %d, %v", args, code, err)
-		}
-		for _, w := range words {
-			if !strings.Contains(out, w) {
-				t.Errorf("%q does not tell %q:\n%s", args, w, out)
-			}
+	for _, layer := range []string{"89092e44af27", "0d28499f843c", "5944d0948b3e", "80686707a030"} {
+		if !strings.Contains(out, "layer "+layer+": complete\n") {
+			t.Errorf("layer %s is not complete:\n%s", layer, out)
 		}
 	}
-	call(0, []string{"JOB", "pulled", "not_found", "docker.io/library/slow:latest"}, "jobs")
-	call(0, []string{"not_found"}, "jobs", "ls", "--state", "failed", "--image", "registry.test/nope:v1")
-	call(0, []string{`{"jobs":[{"id":"` + slow.ID}, "jobs", "ls", "--json", "--limit", "1")
-	call(0, []string{"There are more"}, "jobs", "ls", "--limit", "1")
-	call(exitPermanent, nil, "jobs", "ls", "--state", "nonsense")
-	call(0, []string{`"id": "` + slow.ID + `"`}, "jobs", "show", slow.ID)
-	call(exitPermanent, []string{"failed: not_found"}, "jobs", "events", failed[0].ID)
-	call(0, []string{slow.ID + ": canceled"}, "jobs", "cancel", slow.ID)
-	call(exitFailed, nil, "jobs", "cancel", slow.ID)
-	call(exitFailed, []string{"canceled: canceled"}, "jobs", "events", slow.ID)
-	call(exitPermanent, nil, "jobs", "show", "nope")
 }

@@ -1,16 +1,19 @@
 package main
 
 import (
+	"io"
 	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/configs"
+	"github.com/towline/towline/puller"
 )
 
-// flags are those that every client command has.
+// flags are those of every client command.
 type flags struct {
 	host, token string
 	tls         client.TLS
@@ -21,29 +24,40 @@ func newRoot() *cobra.Command {
 	var f flags
 	root := &cobra.Command{
 		Use:   "towline",
-		Short: "Pull images through a Docker engine, proven and watched",
-		Long: "Towline runs next to a Docker engine and calls a pull done only when it is\n" +
-			"proven. \"towline serve\" is the daemon; the other commands call it.",
+		Short: "Pull images through a Docker engine, with proof",
+		Long: "Towline pulls images through a Docker engine. A pull succeeds only when the\n" +
+			"image is proven to be complete. \"towline serve\" runs the daemon; all other\n" +
+			"commands call it.\n\n" +
+			"Exit codes:\n" +
+			"  0    done\n" +
+			"  1    failed\n" +
+			"  2    wrong usage\n" +
+			"  3    failed, and will fail again: not found, denied, forbidden, wrong platform\n" +
+			"       or invalid request\n" +
+			"  4    failed; try again later\n" +
+			"  5    no daemon answers\n" +
+			"  130  interrupted\n" +
+			"\"towline run\" exits with the code of its program.",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          usage(cobra.NoArgs),
+		Args:          noArguments,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError{err, cmd.CommandPath()}
-	})
+	root.SetFlagErrorFunc(flagError)
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), "Flags.FlagUsages ", "Flags.FlagUsagesWrapped 80 "))
 	p := root.PersistentFlags()
-	p.StringVar(&f.host, "host", os.Getenv("TOWLINE_HOST"), "the daemon's `address`: unix:///PATH, http://… or https://… (TOWLINE_HOST)")
-	p.StringVar(&f.token, "token", "", "the `token` that a daemon over TCP asks for (TOWLINE_TOKEN)")
-	p.StringVar(&f.tls.CA, "tlscacert", os.Getenv("TOWLINE_TLSCACERT"), "the `file` of the authority that the daemon's certificate comes from (TOWLINE_TLSCACERT)")
-	p.StringVar(&f.tls.Cert, "tlscert", os.Getenv("TOWLINE_TLSCERT"), "the `file` of a client certificate (TOWLINE_TLSCERT)")
-	p.StringVar(&f.tls.Key, "tlskey", os.Getenv("TOWLINE_TLSKEY"), "the `file` of its key (TOWLINE_TLSKEY)")
-	p.BoolVar(&f.json, "json", false, "print JSON, for events one a line")
-	p.BoolVarP(&f.quiet, "quiet", "q", false, "print errors only")
-	root.AddCommand(newServe(), newPull(&f), newRun(&f), newPrewarm(&f), newJobs(&f), newHealth(&f), newToken(), newVersion(&f))
+	p.StringVar(&f.host, "host", os.Getenv("TOWLINE_HOST"), "daemon `address`: unix:///PATH, http://HOST:PORT or https://HOST:PORT [TOWLINE_HOST]")
+	p.StringVar(&f.token, "token", "", "access `token` for a daemon over TCP [TOWLINE_TOKEN]")
+	p.StringVar(&f.tls.CA, "tlscacert", os.Getenv("TOWLINE_TLSCACERT"), "PEM `file` of the authority that signed the daemon's certificate [TOWLINE_TLSCACERT]")
+	p.StringVar(&f.tls.Cert, "tlscert", os.Getenv("TOWLINE_TLSCERT"), "PEM `file` of the client certificate [TOWLINE_TLSCERT]")
+	p.StringVar(&f.tls.Key, "tlskey", os.Getenv("TOWLINE_TLSKEY"), "PEM `file` of the client certificate's key [TOWLINE_TLSKEY]")
+	p.BoolVar(&f.json, "json", false, "print JSON: one event per line, or one document")
+	p.BoolVarP(&f.quiet, "quiet", "q", false, "print only errors")
+	root.AddCommand(newServe(), newPull(&f), newRun(&f), newPrewarm(&f), newJobs(&f), newHealth(&f), newToken(), newVersion(&f), newCompletion())
 	return root
 }
 
+// client returns a client of the daemon that the flags and the environment name.
 func (f *flags) client() (*client.Client, error) {
 	if f.host == "" {
 		f.host = configs.Host()
@@ -52,7 +66,7 @@ func (f *flags) client() (*client.Client, error) {
 		f.token = os.Getenv("TOWLINE_TOKEN")
 	}
 	if strings.HasPrefix(f.host, "https:") {
-		trustFallback()
+		setFallbackRoots()
 	}
 	c, err := client.NewTLS(f.host, f.token, f.tls)
 	if err != nil {
@@ -61,12 +75,13 @@ func (f *flags) client() (*client.Client, error) {
 	return c, nil
 }
 
-// usage makes what is wrong with the arguments a usage error.
-func usage(check cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
-			return usageError{err, cmd.CommandPath()}
-		}
-		return nil
+// display returns what shows jobs of a kind on out.
+func (f *flags) display(out io.Writer, kind puller.JobKind) render.Display {
+	switch {
+	case f.json:
+		return render.JSONLines(out)
+	case f.quiet:
+		return render.Silent{}
 	}
+	return render.New(out, kind)
 }

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/crypto/x509roots/fallback/bundle"
 )
 
-func TestTheAuthoritiesOfOurOwnAreTrusted(t *testing.T) {
+func TestFallbackRoots(t *testing.T) {
 	pool, trusted := fallbackRoots(), 0
 	for root := range bundle.Roots() {
 		if root.Constraint != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 )
 
@@ -23,17 +24,17 @@ func newRun(f *flags) *cobra.Command {
 	var env []string
 	cmd := &cobra.Command{
 		Use:   "run [flags] IMAGE [CMD...]",
-		Short: "Run an image's program in a container, and exit as it does",
-		Long: "Run an image's program in a container, and exit as it does. The image is pulled\n" +
-			"first where the policy says so, and the container is gone afterwards.\n\n" +
-			"What the program prints comes out as it is, on the standard output and the\n" +
-			"standard error; the exit code is its own. The flags are those before IMAGE:\n" +
-			"what follows it is the program's. It has no standard input.\n\n" +
-			"To a terminal it comes without control sequences, for the program may be\n" +
-			"anyone's; --tty gives it the terminal, and then lets them pass, colours too.\n\n" +
-			"Ctrl-C has the program ended: SIGTERM, and SIGKILL 10 s later. A second one\n" +
-			"does not wait for that.",
-		Args: usage(cobra.MinimumNArgs(1)),
+		Short: "Run a program in a container, and exit with its code",
+		Long: "Run an image's program in a container, and exit with its code. The image is\n" +
+			"pulled first, if the policy says so. The container is removed afterwards.\n\n" +
+			"Flags come before IMAGE; everything after IMAGE goes to the program. The program\n" +
+			"has no standard input. Its output goes to the standard output and the standard\n" +
+			"error, byte for byte. On a terminal, control sequences such as colours are\n" +
+			"removed from it, because the program may not be trusted; --tty lets them pass.\n\n" +
+			"Ctrl-C stops the program with SIGTERM, and 10 s later with SIGKILL. A second\n" +
+			"Ctrl-C does not wait for that.",
+		Example: "  towline run -m 512m --timeout 10m golang:1.26 go version",
+		Args:    someArguments("IMAGE"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			r.Image, r.Cmd = args[0], args[1:]
 			if r.Env, err = environment(env); err != nil {
@@ -44,7 +45,7 @@ func newRun(f *flags) *cobra.Command {
 				return err
 			}
 			defer c.Close()
-			// A pipe that nobody reads any more is seen by what is written to it.
+			// A write tells that nobody reads the pipe any more.
 			signal.Ignore(syscall.SIGPIPE)
 			defer signal.Reset(syscall.SIGPIPE)
 			ctx, stop := interruptible(cmd.Context())
@@ -54,24 +55,22 @@ func newRun(f *flags) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.SetInterspersed(false)
-	flags.StringArrayVarP(&env, "env", "e", nil, "`NAME=value` for the program, or NAME for its value here; may be given again")
-	flags.StringVarP(&r.Workdir, "workdir", "w", "", "the program's working `directory`")
-	flags.StringVarP(&r.User, "user", "u", "", "`name|uid[:group|gid]` to run as")
-	flags.BoolVarP(&r.TTY, "tty", "t", false, "give the program a terminal; it then has one output only")
-	flags.StringVar(&r.Network, "network", "", "none or bridge (default bridge)")
-	flags.VarP(memoryFlag{&r.Memory}, "memory", "m", "at most so much memory, swap included, such as 512m")
-	flags.Var(&r.CPUs, "cpus", "at most so many `CPUs`, such as 1.5")
-	flags.Int64Var(&r.Pids, "pids", 0, "at most so many processes and threads (default 1024)")
-	flags.DurationVar((*time.Duration)(&r.Timeout), "timeout", 0, "for all of it, the pull included (default as the daemon has it)")
-	flags.StringArrayVar(&r.Entrypoint, "entrypoint", nil, "the `program`, in place of the image's; given again, its first arguments")
-	flags.StringVar(&r.Platform, "platform", os.Getenv("DOCKER_DEFAULT_PLATFORM"), "`os/arch[/variant]`, such as linux/arm64 (or DOCKER_DEFAULT_PLATFORM)")
-	flags.StringVar((*string)(&r.Policy), "policy", "", "always, missing, never or newer (default as the daemon has it)")
-	flags.BoolVar(&r.Strict, "strict", false, "with --policy newer, fail where the registry does not answer, and do not keep what is present")
+	flags.StringArrayVarP(&env, "env", "e", nil, "variable for the program: `NAME=value`, or NAME to pass on its value; repeat it for several")
+	flags.StringVarP(&r.Workdir, "workdir", "w", "", "working `directory` of the program")
+	flags.StringVarP(&r.User, "user", "u", "", "`user[:group]` to run as, by name or ID")
+	flags.BoolVarP(&r.TTY, "tty", "t", false, "give the program a terminal; its two outputs become one")
+	flags.StringVar(&r.Network, "network", "", "network `mode`: bridge or none (default bridge)")
+	flags.VarP(memoryFlag{&r.Memory}, "memory", "m", "memory limit with swap, such as 512m")
+	flags.Var(&r.CPUs, "cpus", "limit of `CPUs`, such as 1.5")
+	flags.Int64Var(&r.Pids, "pids", 0, "limit of processes and threads (default 1024)")
+	flags.DurationVar((*time.Duration)(&r.Timeout), "timeout", 0, "time limit for the pull and the program, such as 30m (default: the daemon's pull.timeout)")
+	flags.StringArrayVar(&r.Entrypoint, "entrypoint", nil, "`program` instead of the image's; repeat it for arguments")
+	imageFlags(cmd, &r.Platform, &r.Policy, &r.Strict)
 	return cmd
 }
 
-// environment reads NAME=value, and NAME, which is left out where it has no
-// value here.
+// environment reads NAME=value, and NAME, which takes the value of this process
+// and is left out where there is none.
 func environment(given []string) (map[string]string, error) {
 	if len(given) == 0 {
 		return nil, nil
@@ -80,7 +79,7 @@ func environment(given []string) (map[string]string, error) {
 	for _, s := range given {
 		name, value, ok := strings.Cut(s, "=")
 		if name == "" {
-			return nil, fmt.Errorf("--env %q has no name", s)
+			return nil, fmt.Errorf("--env: %q has no name; write NAME=value", s)
 		}
 		if !ok {
 			if value, ok = os.LookupEnv(name); !ok {
@@ -113,25 +112,25 @@ func (m memoryFlag) Set(s string) error {
 	return m.UnmarshalJSON(text)
 }
 
-// stopGrace is how long the daemon may take to cancel a run: it answers when the
-// program has ended, which may take 10 s until it is killed.
+// stopGrace is how long the daemon may take to cancel a run. It answers when the
+// program has ended; it kills the program after 10 s.
 const stopGrace = 30 * time.Second
 
-// run runs a program and follows it to its end. When ctx ends, or nobody takes
-// what it prints any more, it cancels the job, and goes on to its end.
+// run runs a program and follows it to its end. When ctx ends or an output fails,
+// it cancels the job, and follows it all the same.
 func (f *flags) run(ctx context.Context, c *client.Client, r puller.RunRequest, stdout, stderr io.Writer) error {
 	ending, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	out, errs := &outlet{w: stdout, broken: end}, &outlet{w: stderr, broken: end}
-	var d display
+	out, errs := &output{w: stdout, failed: end}, &output{w: stderr, failed: end}
+	var d render.Display
 	if f.json {
-		d = jsonLines{newJSON(out)}
+		d = render.JSONLines(out)
 	} else {
-		// What is told beside the program's output does not go through what may
-		// be in the middle of a sequence of the program's.
-		d = &console{
-			out: spoken(out, isTerminal(stdout) && !r.TTY), programErrs: spoken(errs, isTerminal(stderr) && !r.TTY),
-			errs: errs, quiet: f.quiet, progress: f.display(stderr, puller.JobRun),
+		// Notices do not go through a SafeWriter: the program's last output may be the
+		// beginning of a sequence, which would hide them.
+		d = &render.Run{
+			Stdout: programOutput(out, render.IsTerminal(stdout) && !r.TTY), Stderr: programOutput(errs, render.IsTerminal(stderr) && !r.TTY),
+			Notices: errs, Quiet: f.quiet, Pull: f.display(stderr, puller.JobRun),
 		}
 	}
 	submitting, submitted := outlive(ctx)
@@ -146,7 +145,7 @@ func (f *flags) run(ctx context.Context, c *client.Client, r puller.RunRequest, 
 	following, leave := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer leave(nil)
 	stop := context.AfterFunc(ending, func() {
-		if err := cancel(c, job.ID, stopGrace); errors.Is(err, errLeft) {
+		if err := cancelJob(c, job.ID, stopGrace); errors.Is(err, errNotCanceled) {
 			leave(err)
 		}
 	})
@@ -155,63 +154,64 @@ func (f *flags) run(ctx context.Context, c *client.Client, r puller.RunRequest, 
 		if e.Result != nil {
 			result = e.Result.Result
 		}
-		d.show(j, e)
+		d.Show(j, e)
 	})
 	stop()
-	d.end()
+	d.Close()
 	if cause := context.Cause(following); cause != nil {
 		err = cause
 	}
-	var broken *brokenOutput
+	var broken *outputError
 	switch {
 	case errors.As(context.Cause(ending), &broken) && errors.Is(broken, syscall.EPIPE):
-		return exited(exitPipe)
+		return programExit(exitPipe)
 	case broken != nil:
 		return broken
 	case result != nil && result.ExitCode != nil: // also where an interrupt came too late
 		if *result.ExitCode == 0 {
 			return nil
 		}
-		return exited(*result.ExitCode)
+		return programExit(*result.ExitCode)
 	case ctx.Err() != nil:
 		return interrupted(errs, err)
 	}
 	return err
 }
 
-// spoken is where a program's output goes. To a terminal that was not given to
-// the program, it goes without control sequences. A file or a pipe gets every byte.
-func spoken(w io.Writer, foreign bool) io.Writer {
-	if foreign {
-		return &tame{w: w}
+// programOutput returns where a program's output goes. safe removes its control
+// sequences; a file or a pipe gets every byte.
+func programOutput(w io.Writer, safe bool) io.Writer {
+	if safe {
+		return render.NewSafeWriter(w)
 	}
 	return w
 }
 
-// outlet is an output that tells the first time that it takes no more.
-type outlet struct {
+// output is an output of a run. It calls failed when a write fails for the first
+// time, and writes no more.
+type output struct {
 	w      io.Writer
-	broken context.CancelCauseFunc
+	failed context.CancelCauseFunc
 	err    error
 }
 
-func (o *outlet) Write(p []byte) (int, error) {
+func (o *output) Write(p []byte) (int, error) {
 	if o.err != nil {
 		return 0, o.err
 	}
 	n, err := o.w.Write(p)
 	if err != nil {
-		o.err = &brokenOutput{err}
-		o.broken(o.err)
+		o.err = &outputError{err}
+		o.failed(o.err)
 	}
 	return n, err
 }
 
-// brokenOutput is why an output takes no more.
-type brokenOutput struct{ err error }
+// outputError is why an output failed.
+type outputError struct{ err error }
 
-func (e *brokenOutput) Error() string {
-	return "what the program prints can't be passed on, and it was ended: " + e.err.Error()
+func (e *outputError) Error() string {
+	return "the program's output could not be written, and the program was stopped: " + e.err.Error()
 }
 
-func (e *brokenOutput) Unwrap() error { return e.err }
+func (e *outputError) Unwrap() error { return e.err }

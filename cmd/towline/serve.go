@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log"
 	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
@@ -41,35 +39,35 @@ func newServe() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the daemon",
-		Args:  usage(cobra.NoArgs),
+		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
-			// Nobody who reads the log, or does not, stops or ends the daemon.
-			signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // ignored, helpers would ignore it too
+			// The reader of the log must not stop or end the daemon.
+			signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // not Ignore: credential helpers would inherit it
 			signal.Ignore(syscall.SIGTTOU)
 			out := newLogBuffer(os.Stderr)
 			defer out.Close()
-			if err := out.takeStderr(); err != nil {
-				return out.tell(err)
+			if err := out.captureStderr(); err != nil {
+				return out.printError(err)
 			}
 			config, err := configs.Load(file)
 			if err != nil {
-				return out.tell(usageError{err, cmd.CommandPath()})
+				return out.printError(usageError{err, cmd.CommandPath()})
 			}
-			noCore()
-			trustFallback()
-			return out.tell(serve(ctx, config, out))
+			disableCoreDumps()
+			setFallbackRoots()
+			return out.printError(serve(ctx, config, out))
 		},
 	}
-	cmd.Flags().StringVar(&file, "config", "", "the configuration `file` (default "+configs.File+", if it is there)")
+	cmd.Flags().StringVar(&file, "config", "", "configuration `file` (default "+configs.File+", if it exists)")
 	return cmd
 }
 
 // serve runs the daemon until ctx ends, and logs to out.
 func serve(ctx context.Context, config configs.Config, out *logBuffer) error {
 	logger := newLogger(config.Log, out)
-	out.inFormOf(logger)
+	out.reportWith(logger)
 	metrics := newMetrics()
 	metrics.MustRegister(out.metric())
 	engine, err := docker.New(docker.Options{
@@ -193,27 +191,4 @@ func ignoreClosed(err error) error {
 		return nil
 	}
 	return err
-}
-
-// serverLog is where net/http tells what went wrong with a connection.
-type serverLog struct{ logger *logrus.Logger }
-
-func (l serverLog) Write(message []byte) (int, error) {
-	l.logger.Debug(strings.TrimSuffix(string(message), "\n"))
-	return len(message), nil
-}
-
-func newLogger(c configs.Log, out io.Writer) *logrus.Logger {
-	logger := logrus.New()
-	logger.SetOutput(out)
-	if level, err := logrus.ParseLevel(c.Level); err == nil {
-		logger.SetLevel(level)
-	}
-	// In colours, messages would come to a terminal as they are; without, all
-	// that is not plain is quoted.
-	logger.SetFormatter(&logrus.TextFormatter{DisableColors: true})
-	if c.Format == "json" {
-		logger.SetFormatter(&printableLog{})
-	}
-	return logger
 }

@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/configs"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
@@ -84,7 +83,7 @@ func get(t *testing.T, path, url string) string {
 	return fmt.Sprint(resp.StatusCode, " ", string(body))
 }
 
-func TestServeAnswersUntilItIsStopped(t *testing.T) {
+func TestServe(t *testing.T) {
 	c, path := config(t)
 	stop := startServe(t, c)
 	for url, want := range map[string]string{"/healthz": "200 ", "/readyz": "503 ", "/v1/engine": `200 {"reachable":false`} {
@@ -104,7 +103,7 @@ func TestServeAnswersUntilItIsStopped(t *testing.T) {
 	}
 }
 
-func TestServeDoesNotTakeWhatIsNotItsOwn(t *testing.T) {
+func TestServeRefusesWhatOthersUse(t *testing.T) {
 	c, path := config(t)
 	startServe(t, c)
 	if err := serveLogged(t.Context(), c); err == nil || !strings.Contains(err.Error(), c.StateDir) || !strings.Contains(err.Error(), "another towline") {
@@ -144,7 +143,7 @@ func TestServeDoesNotTakeWhatIsNotItsOwn(t *testing.T) {
 	}
 }
 
-func TestServeReplacesASocketThatADeadDaemonLeft(t *testing.T) {
+func TestServeReplacesADeadSocket(t *testing.T) {
 	c, path := config(t)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
@@ -209,12 +208,8 @@ func TestServeAndPullTogether(t *testing.T) {
 	if code, out, err := run(t.Context(), "pull", "127.0.0.1:5000/lab0:v1", "--host", "unix://"+path); code != 0 || !strings.Contains(out, ": pulled, sha256:") {
 		t.Errorf("%d, %v\n%s", code, err, out)
 	}
-	// Who waits when the daemon ends gets the result when it is back.
-	caller, err := client.New("unix://"+path, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer caller.Close()
+	// A client that waits gets the result after the daemon has restarted.
+	caller := newClient(t, "unix://"+path)
 	told, ended := make(chan struct{}), make(chan error)
 	go func() {
 		seen := sync.OnceFunc(func() { close(told) })
@@ -231,7 +226,7 @@ func TestServeAndPullTogether(t *testing.T) {
 	}
 }
 
-func TestServeHoldsToTheRules(t *testing.T) {
+func TestServeRules(t *testing.T) {
 	c, path := config(t)
 	c.Rules.Pull.Deny = []string{"docker.io/**"}
 	startServe(t, c)
@@ -243,7 +238,7 @@ func TestServeHoldsToTheRules(t *testing.T) {
 	}
 }
 
-func TestServeNamesTheRuleOrRegistryThatIsNone(t *testing.T) {
+func TestServeNamesTheWrongSetting(t *testing.T) {
 	for want, change := range map[string]func(*configs.Config){
 		`configuration: rules.pull.deny: "alpine" does not begin with a registry`: func(c *configs.Config) { c.Rules.Pull.Deny = []string{"alpine"} },
 		"configuration: rules.run.policies: ":                                     func(c *configs.Config) { c.Rules.Run.Policies = []string{"sometimes"} },

@@ -13,8 +13,8 @@ import (
 func newToken() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token",
-		Short: "Make tokens for callers over TCP",
-		Args:  usage(cobra.NoArgs),
+		Short: "Create access tokens for callers over TCP",
+		Args:  noArguments,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newTokenNew())
@@ -27,13 +27,17 @@ func newTokenNew() *cobra.Command {
 	var expires time.Duration
 	cmd := &cobra.Command{
 		Use:   "new NAME",
-		Short: "Make a token, and print it this once",
-		Long: "Makes a token and prints it; a token file has only its hash. With --file it is\n" +
-			"listed there, and a daemon whose auth.token_file that is knows it at once.\n\n" +
-			"Scopes: read (see jobs, events, output, metrics), pull (have images pulled),\n" +
-			"run (have programs run), admin (everything).",
+		Short: "Create a token and print it once",
+		Long: "Create a token and print it. This is the only time that it is printed: a token\n" +
+			"file has only its hash. --file adds it to the daemon's auth.token_file; a running\n" +
+			"daemon reads the file again by itself.\n\n" +
+			"Scopes:\n" +
+			"  read   see jobs, events, output and metrics\n" +
+			"  pull   pull images\n" +
+			"  run    run programs\n" +
+			"  admin  everything",
 		Example: "  towline token new ci --scope read,pull --file /etc/towline/tokens.yaml",
-		Args:    usage(cobra.ExactArgs(1)),
+		Args:    oneArgument("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var named []auth.Scope
 			for _, s := range scopes {
@@ -42,7 +46,7 @@ func newTokenNew() *cobra.Command {
 			var until time.Time
 			if cmd.Flags().Changed("expires") {
 				if expires < time.Second {
-					return usageError{fmt.Errorf("--expires: %s is no time to come; write a duration such as 720h", expires), cmd.CommandPath()}
+					return usageError{fmt.Errorf("--expires: %s is too short; write a duration of 1s or more, such as 720h", expires), cmd.CommandPath()}
 				}
 				until = time.Now().Add(expires)
 			}
@@ -51,7 +55,7 @@ func newTokenNew() *cobra.Command {
 				return usageError{err, cmd.CommandPath()}
 			}
 			if file == "" {
-				fmt.Fprintf(cmd.ErrOrStderr(), "# the token follows; in the daemon's auth.token_file write:\n%s", token.File())
+				fmt.Fprintf(cmd.ErrOrStderr(), "# Add this to the daemon's auth.token_file. The token itself is the last line.\n%s", token.File())
 			} else if err := token.AddTo(file); err != nil {
 				return fmt.Errorf("token: %w", err)
 			}
@@ -60,8 +64,8 @@ func newTokenNew() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&file, "file", "", "the token `file` to list it in, made if it is not there")
-	f.StringSliceVar(&scopes, "scope", []string{"read", "pull"}, "what its holder may do: `scopes`, with commas between")
-	f.DurationVar(&expires, "expires", 0, "how long it is good for (default for ever)")
+	f.StringVar(&file, "file", "", "token `file` to add it to; created if it does not exist")
+	f.StringSliceVar(&scopes, "scope", []string{"read", "pull"}, "`scopes`, separated by commas")
+	f.DurationVar(&expires, "expires", 0, "how long the token is valid, such as 720h (default: without end)")
 	return cmd
 }

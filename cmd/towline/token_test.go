@@ -50,7 +50,7 @@ func TestTokensOverTCP(t *testing.T) {
 	}
 }
 
-func TestTokenNewSaysWhatItMade(t *testing.T) {
+func TestTokenNew(t *testing.T) {
 	code, out, err := run(t.Context(), "token", "new", "ci", "--expires", "24h")
 	if code != 0 || !strings.Contains(out, "towline_") || !strings.Contains(out, "scopes: [read, pull]") || !strings.Contains(out, "expires: ") {
 		t.Errorf("%d, %v\n%s", code, err, out)

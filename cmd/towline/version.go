@@ -9,14 +9,14 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set at build time by -ldflags "-X main.version=…".
+// version is set by the build: -ldflags "-X main.version=…".
 var version = "dev"
 
 func newVersion(f *flags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of this binary",
-		Args:  usage(cobra.NoArgs),
+		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			commit := ""
 			if info, ok := debug.ReadBuildInfo(); ok {

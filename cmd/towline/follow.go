@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/cmd/towline/render"
+	"github.com/towline/towline/puller"
+)
+
+// grace is how long a call to the daemon may take after an interrupt.
+const grace = 5 * time.Second
+
+// errNotCanceled is an interrupt whose job could not be canceled.
+var errNotCanceled = fmt.Errorf("%w, and the job still runs", context.Canceled)
+
+// interruptible returns a context that SIGINT or SIGTERM ends. A second signal
+// ends the program at once.
+func interruptible(parent context.Context) (ctx context.Context, stop func()) {
+	ctx, stop = signal.NotifyContext(parent, syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
+}
+
+// follow submits a job and follows it to its end. A job that fails is an error.
+// When ctx ends, it cancels the job.
+func follow(ctx context.Context, c *client.Client, submit func(context.Context) (puller.Job, error), show func(*puller.Job, puller.Event)) error {
+	// A submission that is cut off could leave a job that nobody cancels.
+	submitting, submitted := outlive(ctx)
+	job, err := submit(submitting)
+	submitted()
+	if err != nil {
+		return err
+	}
+	err = watch(ctx, c, &job, show)
+	if ctx.Err() != nil {
+		return cancelJob(c, job.ID, grace)
+	}
+	return err
+}
+
+// watch shows a job's events to its end. A job that fails is an error.
+func watch(ctx context.Context, c *client.Client, job *puller.Job, show func(*puller.Job, puller.Event)) error {
+	for e, err := range c.Events(ctx, job.ID) {
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case puller.KindOf(err) == puller.ErrNotFound && job.Kind == puller.JobRun:
+			return puller.Errorf(puller.ErrInternal, "%s: the daemon has lost job %s; the program may or may not have run", subject(job), job.ID)
+		case puller.KindOf(err) == puller.ErrNotFound:
+			// The job is not found. The image may be.
+			return puller.Errorf(puller.ErrOverloaded, "%s: the daemon has lost job %s; try again", subject(job), job.ID)
+		case err != nil:
+			return fmt.Errorf("%s: the end of the job is unknown; \"towline jobs events %s\" shows it: %w", subject(job), job.ID, err)
+		}
+		show(job, e)
+		if e.Result != nil {
+			return jobError(*e.Result)
+		}
+	}
+	return puller.Errorf(puller.ErrInternal, "%s: the daemon ended the stream of events without a result", subject(job))
+}
+
+// subject names a job in a message.
+func subject(j *puller.Job) string {
+	if j.Image == "" {
+		return string(j.Kind) + " " + j.ID
+	}
+	return j.Image
+}
+
+// jobError returns the error of a job that has ended, nil if it succeeded.
+func jobError(j puller.Job) error {
+	if j.Error == nil {
+		return nil
+	}
+	if j.Kind == puller.JobPrewarm {
+		if e := newIncomplete(j.Images); e != nil {
+			return e
+		}
+	}
+	return &puller.Error{Kind: j.Error.Kind, Err: fmt.Errorf("%s (%s)", j.Error.Message, j.Error.Kind)}
+}
+
+// outlive returns a context that ends when it is released, or grace after ctx.
+func outlive(ctx context.Context) (longer context.Context, release func()) {
+	longer, end := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, end) })
+	return longer, func() { stop(); end() }
+}
+
+// cancelJob cancels a job after an interrupt. It returns context.Canceled, or
+// errNotCanceled where the daemon did not do it within the limit.
+func cancelJob(c *client.Client, id string, limit time.Duration) error {
+	ctx, stop := context.WithTimeout(context.Background(), limit)
+	defer stop()
+	if _, err := c.Cancel(ctx, id); err != nil && puller.KindOf(err) != puller.ErrConflict {
+		fmt.Fprintln(os.Stderr, "towline: "+render.SafeText(fmt.Sprintf("job %s could not be canceled and still runs: %v", id, err)))
+		return errNotCanceled
+	}
+	return context.Canceled
+}
+
+// interrupted says what an interrupt did, and returns its error. err is what
+// following the jobs returned.
+func interrupted(errs io.Writer, err error) error {
+	if errors.Is(err, errNotCanceled) { // cancelJob has said so
+		fmt.Fprintln(errs, "towline: interrupted")
+	} else {
+		fmt.Fprintln(errs, "towline: interrupted; this command's jobs were canceled")
+	}
+	return context.Canceled
+}

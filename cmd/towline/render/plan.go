@@ -1,0 +1,68 @@
+package render
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/towline/towline/puller"
+)
+
+// Plan writes a plan as a table, with its sums and warnings.
+func Plan(out io.Writer, p puller.Plan) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "IMAGE\tSTATUS\tSIZE\tDOWNLOAD\tNOTE")
+	for _, i := range p.Images {
+		size, fetch := "-", "-"
+		switch {
+		case i.Weight != nil:
+			size, fetch = formatBytes(i.Size), formatBytes(i.Fetch)
+		case i.Status != puller.StatusPresent && (i.Error == nil || i.Error.Retryable):
+			size, fetch = "?", "?"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", SafeText(i.Image), SafeText(string(i.Status)), size, fetch, SafeText(planNote(i)))
+	}
+	for _, s := range p.Skipped {
+		fmt.Fprintf(w, "service %s\tskipped\t-\t-\t%s\n", SafeText(s.Service), SafeText(s.Reason))
+	}
+	fmt.Fprintln(w)
+	atLeast := ""
+	if !p.Complete {
+		atLeast = "at least "
+	}
+	fmt.Fprintf(w, "to download\t%s%s\n", atLeast, formatBytes(p.Fetch))
+	fmt.Fprintf(w, "shared by several images\t%s\n", formatBytes(p.Shared))
+	fmt.Fprintf(w, "already on the engine\t%s\n", formatBytes(p.Present))
+	if p.EngineFree != nil {
+		fmt.Fprintf(w, "free on the engine's disk\t%s\n", formatBytes(*p.EngineFree))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, note := range p.Notes {
+		fmt.Fprintf(out, "warning: %s\n", SafeText(note))
+	}
+	return nil
+}
+
+// planNote returns what the table has no column for.
+func planNote(i puller.PlannedImage) string {
+	var notes []string
+	if i.Error != nil {
+		notes = append(notes, string(i.Error.Kind))
+	}
+	if w := i.Weight; w != nil {
+		if w.LayersPresent > 0 {
+			notes = append(notes, fmt.Sprintf("%d of %s present", w.LayersPresent, Count(w.Layers, "layer")))
+		}
+		if w.LayersShared > 0 {
+			notes = append(notes, fmt.Sprintf("%d shared with images above", w.LayersShared))
+		}
+	}
+	if i.Platform != "" {
+		notes = append(notes, i.Platform)
+	}
+	return strings.Join(slices.Compact(notes), ", ")
+}
