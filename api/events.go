@@ -78,19 +78,14 @@ func (s *Server) streamJob(w http.ResponseWriter, r *http.Request, id string, si
 			frames = append(frames, b.Frames()...)
 		}
 	}
-	idle := func() *stream.Batch { return stream.NewBatch(puller.HeartbeatFrame(id)) }
 	next := func(ctx context.Context) (*stream.Batch, error) {
 		b, err := sub.Next(ctx, heartbeatAfter)
 		if b == nil && err == nil {
-			b = idle()
+			b = stream.NewBatch(puller.HeartbeatFrame(id))
 		}
 		return b, err
 	}
-	format := medias[media]
-	join := func(ctx context.Context, o *outlet) ([]byte, error) {
-		return sub.Join(ctx, heartbeatAfter, format, id, stream.Outlet{Descriptor: o.descriptor, TryWrite: tryWrite}, idle)
-	}
-	s.stream(w, r, media, &reader{job: id, format: format, next: next, join: join, ended: ended}, stream.NewBatch(frames...))
+	s.stream(w, r, media, &reader{job: id, format: medias[media], next: next, ended: ended}, stream.NewBatch(frames...))
 	return nil
 }
 
@@ -152,9 +147,7 @@ type reader struct {
 	job    string // fills the events in that leave theirs open
 	format stream.Format
 	next   func(context.Context) (*stream.Batch, error) // until io.EOF
-	// join has others write, for as long as that goes; nil where there are none.
-	join  func(context.Context, *outlet) ([]byte, error)
-	ended func() bool // whether there is nothing to come back for after the end
+	ended  func() bool                                  // whether there is nothing to come back for after the end
 }
 
 // stream writes the first batch and what comes next, until there is no more or
@@ -167,7 +160,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, media string, wh
 		w.Header().Set("X-Accel-Buffering", "no")
 		return // a body that is dropped would hold the connection to the job's end
 	}
-	out, err := s.openWire(w, r, media)
+	out, err := s.hijack(w, r, media)
 	switch {
 	case err != nil:
 		out.close()
@@ -179,7 +172,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, media string, wh
 }
 
 // serve is read for a connection that was taken over.
-func (s *Server) serve(out *outlet, who *reader, first *stream.Batch) {
+func (s *Server) serve(out *streamWriter, who *reader, first *stream.Batch) {
 	defer func() {
 		if fault := recover(); fault != nil { // as net/http does
 			s.log.WithField("stack", string(debug.Stack())).Errorf("a stream of events has failed: %v", fault)
@@ -189,7 +182,7 @@ func (s *Server) serve(out *outlet, who *reader, first *stream.Batch) {
 }
 
 // read writes to the end.
-func (who *reader) read(ctx context.Context, out *outlet, b *stream.Batch) {
+func (who *reader) read(ctx context.Context, out *streamWriter, b *stream.Batch) {
 	defer out.close()
 	var err error
 	for ; err == nil; b, err = who.next(ctx) {
@@ -197,16 +190,6 @@ func (who *reader) read(ctx context.Context, out *outlet, b *stream.Batch) {
 			return
 		}
 		b = nil // it may be long until the next
-		if who.join == nil || !out.crowds() {
-			continue
-		}
-		var rest []byte
-		if rest, err = who.join(ctx, out); err != nil {
-			break
-		}
-		if len(rest) > 0 && out.rest(rest) != nil {
-			return
-		}
 	}
 	if err != io.EOF {
 		return // what was read is not all

@@ -65,15 +65,6 @@ func (c *headConn) CloseWrite() error {
 	return errors.ErrUnsupported
 }
 
-// Detach returns a connection for writing only, and what is to be called once that
-// is closed.
-func (c *headConn) Detach() (net.Conn, func()) {
-	if d, ok := c.Conn.(interface{ Detach() (net.Conn, func()) }); ok {
-		return d.Detach()
-	}
-	return c.Conn, func() {}
-}
-
 type tlsKey struct{}
 
 // withTLS notes the TLS connection under a connection of CheckHeads: net/http

@@ -40,7 +40,7 @@ func (s *Server) jobLogs(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Set("Content-Type", plainText)
 		return nil
 	}
-	out, err := s.openOutlet(w, plainText)
+	out, err := newStreamWriter(w, plainText)
 	defer out.close()
 	var buf []byte
 	whole := false // the run's result was told

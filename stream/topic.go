@@ -26,7 +26,6 @@ type Topic struct {
 	until    uint64 // the order after which nothing is told, once ended
 	changed  notifier
 	shared   share // what was read last
-	crowds   [formats]*crowd
 
 	hub     *EventLog // nil for none
 	about   *About    // once it is announced
@@ -220,14 +219,4 @@ func (t *Topic) output() uint64 {
 		return 0
 	}
 	return cmp.Or(t.tape.first(), t.printing)
-}
-
-// crowd returns the crowd of readers in a format.
-func (t *Topic) crowd(format Format) *crowd {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.crowds[format] == nil {
-		t.crowds[format] = new(crowd)
-	}
-	return t.crowds[format]
 }

@@ -60,7 +60,3 @@ func (c *limitedConn) CloseWrite() error {
 	}
 	return syscall.ENOTSUP
 }
-
-// Detach returns what it wraps, for one who goes on with the connection in
-// another form, and what gives the slot back.
-func (c *limitedConn) Detach() (net.Conn, func()) { return c.Conn, c.release }
