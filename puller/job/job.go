@@ -146,15 +146,6 @@ func (j *Job) Turn() uint64 {
 	return j.turn
 }
 
-// Caller returns who asked for the job, "" where that is not known.
-func (j *Job) Caller() string { return j.request.Caller }
-
-// IdempotencyKey returns the key as it is kept, "" for none.
-func (j *Job) IdempotencyKey() string { return j.request.IdempotencyKey }
-
-// Fingerprint tells the job's request from another one with the same key.
-func (j *Job) Fingerprint() []byte { return j.request.Fingerprint }
-
 // Topic is what the job's readers are told.
 func (j *Job) Topic() *stream.Topic { return j.topic }
 

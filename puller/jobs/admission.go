@@ -115,9 +115,7 @@ func (s *Service) newJob(view puller.Job, r puller.PullRequest, asked any, size 
 	if q.IdempotencyKey != "" {
 		q.Fingerprint = fingerprint(asked, q.Private)
 	}
-	e := newEntry(job.New(&s.env, q))
-	e.counted = amount{1, size}
-	return e
+	return newEntry(&s.env, q, size)
 }
 
 // keyOf returns a request's idempotency key as it is kept: each caller has keys of its
@@ -160,20 +158,20 @@ func (s *Service) accept(entries ...*entry) (puller.Job, error) {
 		}
 		<-known.accepted
 		if known.refusal == nil {
-			if !bytes.Equal(known.Fingerprint(), first.Fingerprint()) {
-				return puller.Job{}, errKeyTaken(first.IdempotencyKey())
+			if !bytes.Equal(known.fingerprint, first.fingerprint) {
+				return puller.Job{}, errKeyTaken(first.key)
 			}
 			return s.told(known), nil
 		}
 		// That one was refused; this one may fare better.
 	}
-	if key := first.IdempotencyKey(); key != "" {
+	if key := first.key; key != "" {
 		switch r, err := s.store.Keyed(key); {
 		case puller.KindOf(err) == puller.ErrNotFound:
 		case err != nil:
 			s.table.refuse(entries, err)
 			return puller.Job{}, err
-		case !bytes.Equal(r.Fingerprint, first.Fingerprint()):
+		case !bytes.Equal(r.Fingerprint, first.fingerprint):
 			err := errKeyTaken(key)
 			s.table.refuse(entries, err)
 			return puller.Job{}, err

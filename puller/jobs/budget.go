@@ -34,7 +34,7 @@ func (t *table) checkBudget(entries []*entry) error {
 	for _, e := range entries {
 		more = more.plus(e.counted, 1)
 	}
-	most, held := t.mostPerCaller, t.held[entries[0].Caller()]
+	most, held := t.mostPerCaller, t.held[entries[0].caller]
 	switch {
 	case most.jobs > 0 && more.jobs > most.jobs:
 		return puller.Errorf(puller.ErrInvalidRequest, "images: with its prewarm they are %d jobs, and one caller may have %d; ask for fewer", more.jobs, most.jobs)
@@ -59,7 +59,7 @@ func (t *table) hold(entries ...*entry) { t.count(entries, 1) }
 func (t *table) release(entries ...*entry) { t.count(entries, -1) }
 
 func (t *table) count(entries []*entry, times int) {
-	caller := entries[0].Caller()
+	caller := entries[0].caller
 	held := t.held[caller]
 	for _, e := range entries {
 		t.unended, held = t.unended.plus(e.counted, times), held.plus(e.counted, times)

@@ -25,7 +25,7 @@ func TestAllCallersTogetherHaveSoMuchAtMost(t *testing.T) {
 			p := newTable(Options{MaxPerCaller: 16_000, MaxBytesPerCaller: 101 << 20})
 			var all []*entry
 			for n := 0; ; n++ {
-				j := newEntry(job.New(&job.Env{Events: stream.NewEventLog(new(stream.Sequence), 0)}, job.Request{Caller: fmt.Sprint(n % 7)}))
+				j := newEntry(&job.Env{Events: stream.NewEventLog(new(stream.Sequence), 0)}, job.Request{Caller: fmt.Sprint(n % 7)}, 0)
 				j.counted = c.one
 				err := p.checkBudget([]*entry{j})
 				if err == nil && n < c.taken {

@@ -65,7 +65,7 @@ func (t *table) restore(entries []*entry) {
 	for _, e := range entries {
 		t.startAbove(e.id)
 		t.hold(e)
-		if key := e.IdempotencyKey(); key != "" {
+		if key := e.key; key != "" {
 			t.keys[key] = e
 		}
 	}
@@ -84,10 +84,8 @@ func (r *restore) makeJobs() {
 		if record.Pull != nil {
 			q.Timeout = time.Duration(record.Pull.Timeout)
 		}
-		e := newEntry(job.New(&r.s.env, q))
-		e.id, e.counted = view.ID, amount{1, sizeOf(record)}
-		r.entries = append(r.entries, e)
-		r.known[e.id] = i
+		r.entries = append(r.entries, newEntry(&r.s.env, q, sizeOf(record)))
+		r.known[view.ID] = i
 	}
 }
 

@@ -24,11 +24,15 @@ const (
 // entry is a job in the table.
 type entry struct {
 	*job.Job
-	id       string        // from when it is reserved on
-	counted  amount        // in its caller's budget
-	child    bool          // of a prewarm
-	accepted chan struct{} // closed when it is known whether the job was accepted
-	refusal  error         // why it was not; set before accepted is closed
+	id     string // from when it is reserved on
+	caller string // "" where that is not known
+	key    string // the idempotency key as it is kept; "" for none
+	// fingerprint tells the request from another one with the same key.
+	fingerprint []byte
+	counted     amount        // in its caller's budget
+	child       bool          // of a prewarm
+	accepted    chan struct{} // closed when it is known whether the job was accepted
+	refusal     error         // why it was not; set before accepted is closed
 }
 
 // table is the index of the jobs in memory, and the budgets. Its lock is taken before
@@ -64,7 +68,7 @@ func (t *table) reserve(entries []*entry) (known *entry, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	first := entries[0]
-	key := first.IdempotencyKey()
+	key := first.key
 	switch {
 	case t.closing:
 		return nil, errClosing
@@ -113,8 +117,8 @@ func (t *table) refuse(entries []*entry, err error) {
 	defer t.mu.Unlock()
 	t.release(entries...)
 	for _, e := range entries {
-		if t.keys[e.IdempotencyKey()] == e {
-			delete(t.keys, e.IdempotencyKey())
+		if t.keys[e.key] == e {
+			delete(t.keys, e.key)
 		}
 		e.refusal = err
 		e.Topic().Withdraw()
@@ -186,8 +190,8 @@ func (t *table) forget(e *entry) {
 	t.recentBytes -= e.counted.bytes
 	t.recent = slices.Delete(t.recent, 0, 1)
 	delete(t.byID, e.id)
-	if t.keys[e.IdempotencyKey()] == e {
-		delete(t.keys, e.IdempotencyKey())
+	if t.keys[e.key] == e {
+		delete(t.keys, e.key)
 	}
 	if i, ok := slices.BinarySearchFunc(t.order, e.id, byID); ok {
 		t.order = slices.Delete(t.order, i, i+1)
@@ -213,8 +217,14 @@ func (t *table) isClosing() bool {
 	return t.closing
 }
 
-// newEntry returns a job that has not been accepted.
-func newEntry(j *job.Job) *entry { return &entry{Job: j, accepted: make(chan struct{})} }
+// newEntry returns a job that has not been accepted. size is what it counts in its
+// caller's budget, in bytes.
+func newEntry(env *job.Env, r job.Request, size int64) *entry {
+	return &entry{
+		Job: job.New(env, r), id: r.View.ID, caller: r.Caller, key: r.IdempotencyKey, fingerprint: r.Fingerprint,
+		counted: amount{1, size}, accepted: make(chan struct{}),
+	}
+}
 
 func errNoJob(id string) error {
 	return puller.Errorf(puller.ErrNotFound, "job %q is not known; it may have ended long ago", puller.Clip(id))

@@ -10,9 +10,12 @@ import (
 	"github.com/towline/towline/puller/retry"
 )
 
+// container is the part of a run that deals with the engine's container.
+type container struct{ *Run }
+
 // create makes the container, and sees to it. An image that was pruned meanwhile is
 // pulled once more.
-func (r *Run) create(image puller.Result) {
+func (r container) create(image puller.Result) {
 	s := r.runs
 	ctx := r.job.Context()
 	select {
@@ -72,7 +75,7 @@ func (r *Run) create(image puller.Result) {
 
 // spec returns what the engine is to create, of a proven image. Its labels take
 // the place of the image's own. The lock is held.
-func (r *Run) spec(image puller.Result) puller.Container {
+func (r container) spec(image puller.Result) puller.Container {
 	q := &r.request
 	return puller.Container{
 		Name: r.name, Image: image.ImageID, Manifest: image.Manifest, Platform: q.Platform,
@@ -85,7 +88,7 @@ func (r *Run) spec(image puller.Result) puller.Container {
 // createOnce makes the container. It waits for an engine that goes away, and looks
 // whether the container is there before it asks again: the answer may have been
 // lost. The engine takes the name once only.
-func (r *Run) createOnce(ctx context.Context, asked puller.Container) (id string, warnings []string, err error) {
+func (r container) createOnce(ctx context.Context, asked puller.Container) (id string, warnings []string, err error) {
 	engine := r.runs.o.Engine
 	wait := retry.Backoff{Limit: r.runs.o.EngineTimeout}
 	for first := true; ; first = false {
@@ -115,33 +118,33 @@ func (r *Run) createOnce(ctx context.Context, asked puller.Container) (id string
 }
 
 // found notes the ID of the container.
-func (r *Run) found(id string) {
+func (r container) found(id string) {
 	r.mu.Lock()
-	r.container = id
+	r.id = id
 	r.mu.Unlock()
 	r.job.Touch()
 }
 
 // containerID returns the ID of the container, "" while there is none.
-func (r *Run) containerID() string {
+func (r container) containerID() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.container
+	return r.id
 }
 
 // start starts the container, and returns when it has exited.
-func (r *Run) start() (puller.Exit, error) {
+func (r container) start() (puller.Exit, error) {
 	return r.runs.o.Engine.Run(r.job.Context(), r.containerID(), r.request.TTY, r.started, r.output.printer())
 }
 
 // follow follows a container that was started before.
-func (r *Run) follow() (puller.Exit, error) {
+func (r container) follow() (puller.Exit, error) {
 	r.started()
 	return r.runs.o.Engine.Follow(r.job.Context(), r.containerID(), r.request.TTY, r.output.printer())
 }
 
 // started notes that the container was started.
-func (r *Run) started() {
+func (r container) started() {
 	r.mu.Lock()
 	r.running = true
 	r.mu.Unlock()
@@ -150,7 +153,7 @@ func (r *Run) started() {
 
 // exited sees to what is left of a run whose container has exited, or that the engine
 // does not tell of any more.
-func (r *Run) exited(seen sight, exit puller.Exit, err error) {
+func (r container) exited(seen sight, exit puller.Exit, err error) {
 	seen, exit, err = r.outlast(seen, exit, err)
 	if puller.KindOf(err) == puller.ErrNotFound {
 		err = errContainerGone
@@ -177,7 +180,7 @@ func (r *Run) exited(seen sight, exit puller.Exit, err error) {
 
 // clear removes the container and finishes the run. A container that can't be removed
 // now is as soon as the engine lets it be.
-func (r *Run) clear(exit puller.Exit, err error) {
+func (r container) clear(exit puller.Exit, err error) {
 	removed := r.removeAll()
 	r.finish(exit, err)
 	if !removed {
@@ -187,7 +190,7 @@ func (r *Run) clear(exit puller.Exit, err error) {
 
 // finish ends a run whose container is gone: as what it was to end with, if something
 // else than its program has ended it.
-func (r *Run) finish(exit puller.Exit, err error) {
+func (r container) finish(exit puller.Exit, err error) {
 	switch {
 	case err == nil && exit.Error != "":
 		err = puller.Errorf(puller.ErrInternal, "the engine could not run the container to its end: %s", exit.Error)
@@ -218,12 +221,12 @@ func (r *Run) finish(exit puller.Exit, err error) {
 
 // halt has the engine stop the container, when it is on disk that it is to: after a
 // crash it would else look as if its program had ended by itself.
-func (r *Run) halt(container string) {
+func (r container) halt(id string) {
 	s := r.runs
 	s.o.Sync()
 	ctx, cancel := context.WithTimeout(s.o.Context, stopGrace+stopLimit)
 	defer cancel()
-	err := s.o.Engine.Stop(ctx, container, stopGrace)
+	err := s.o.Engine.Stop(ctx, id, stopGrace)
 	if s.o.Context.Err() != nil {
 		return // the next start sees to it
 	}

@@ -25,7 +25,7 @@ const (
 
 // outlast waits for an engine that went away under a run, and goes on with the
 // container.
-func (r *Run) outlast(seen sight, exit puller.Exit, err error) (sight, puller.Exit, error) {
+func (r container) outlast(seen sight, exit puller.Exit, err error) (sight, puller.Exit, error) {
 	ctx := r.job.Context()
 	wait := retry.Backoff{Limit: r.runs.o.EngineTimeout}
 	for tries := 1; ctx.Err() == nil; tries++ {
@@ -65,7 +65,7 @@ func (r *Run) outlast(seen sight, exit puller.Exit, err error) (sight, puller.Ex
 }
 
 // hasRun reports whether the engine has said that the container was started.
-func (r *Run) hasRun() bool {
+func (r container) hasRun() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.running
@@ -73,9 +73,9 @@ func (r *Run) hasRun() bool {
 
 // interrupted reports whether the engine may have ended the program: it was restarted
 // under it.
-func (r *Run) interrupted(seen sight) bool {
+func (r container) interrupted(seen sight) bool {
 	r.mu.Lock()
-	ending, id := r.ending, r.container
+	ending, id := r.ending, r.id
 	r.mu.Unlock()
 	if ending != nil {
 		return false // it is Towline that ended it
@@ -100,7 +100,7 @@ func errInterrupted(exit puller.Exit) error {
 
 // resume goes on with a run after a restart: with its container, if it has one that was
 // started, else from the beginning.
-func (r *Run) resume() {
+func (r container) resume() {
 	s := r.runs
 	defer func() {
 		if r.placed {
@@ -133,14 +133,14 @@ func (r *Run) resume() {
 		r.output.close()
 		r.output.reset()
 		r.mu.Lock()
-		r.image, r.container = nil, ""
+		r.image, r.id = nil, ""
 		r.mu.Unlock()
 		r.seek()
 	}
 }
 
 // takeUp follows a container that was started before the restart.
-func (r *Run) takeUp(c puller.ContainerState) {
+func (r container) takeUp(c puller.ContainerState) {
 	if !r.placed {
 		r.takeSlot()
 	}
@@ -165,7 +165,7 @@ func (r *Run) takeUp(c puller.ContainerState) {
 }
 
 // setImage notes the image of a container that was made before a crash.
-func (r *Run) setImage(c puller.ContainerState) {
+func (r container) setImage(c puller.ContainerState) {
 	r.mu.Lock()
 	key := transfer.Key{Image: r.wanted.Image, Platform: r.wanted.Platform}
 	r.mu.Unlock()

@@ -13,7 +13,7 @@ var errContainerGone = puller.Errorf(puller.ErrInternal, "the container is gone,
 
 // awaitContainer waits for an engine that went away, and finds the run's container in
 // it.
-func (r *Run) awaitContainer() (puller.ContainerState, error) {
+func (r container) awaitContainer() (puller.ContainerState, error) {
 	ctx := r.job.Context()
 	wait := retry.Backoff{Limit: r.runs.o.EngineTimeout}
 	for {
@@ -38,7 +38,7 @@ func (r *Run) awaitContainer() (puller.ContainerState, error) {
 
 // pick returns the container of the run. An engine that went away may have left one
 // beside it that was never started: what runs is not run twice.
-func (r *Run) pick(found []puller.ContainerState) (picked puller.ContainerState, ok bool) {
+func (r container) pick(found []puller.ContainerState) (picked puller.ContainerState, ok bool) {
 	kept, id := r.kept(), r.job.ID()
 	for _, c := range found {
 		if kept.Owns(c, id, false) && (!ok || c.Started && !picked.Started) {
@@ -49,7 +49,7 @@ func (r *Run) pick(found []puller.ContainerState) (picked puller.ContainerState,
 }
 
 // removeAll removes the containers of the run. It returns false if it could not.
-func (r *Run) removeAll() bool {
+func (r container) removeAll() bool {
 	s := r.runs
 	ctx, cancel := context.WithTimeout(s.o.Context, removeLimit)
 	defer cancel()
@@ -72,7 +72,7 @@ func (r *Run) removeAll() bool {
 }
 
 // remove removes the containers of the run.
-func (r *Run) remove(ctx context.Context) error {
+func (r container) remove(ctx context.Context) error {
 	kept, id, engine := r.kept(), r.job.ID(), r.runs.o.Engine
 	found, err := engine.Containers(ctx, puller.LabelJob, id)
 	errs := []error{err}

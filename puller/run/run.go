@@ -79,16 +79,16 @@ type Run struct {
 	placed  bool         // it has a slot for as long as it is resumed; of resume's goroutine
 	output  output
 
-	mu        sync.Mutex
-	wanted    puller.PullRequest // of the image, with its credentials until the job has ended
-	pull      *pull.Pull         // of the image; nil while it is not looked for
-	again     bool               // the image was pulled again, since it was gone
-	image     *puller.Result     // proven to be there; a container sees to the rest
-	name      string             // of the container; "" until it is to be created, in a run of an older Towline
-	container string             // its ID, once there is one
-	running   bool               // it was started
-	exit      *puller.Exit       // once it has exited
-	ending    error              // why it is to end before its program does
+	mu      sync.Mutex
+	wanted  puller.PullRequest // of the image, with its credentials until the job has ended
+	pull    *pull.Pull         // of the image; nil while it is not looked for
+	again   bool               // the image was pulled again, since it was gone
+	image   *puller.Result     // proven to be there; a container sees to the rest
+	name    string             // of the container; "" until it is to be created, in a run of an older Towline
+	id      string             // of the container, once there is one
+	running bool               // it was started
+	exit    *puller.Exit       // once it has exited
+	ending  error              // why it is to end before its program does
 }
 
 // New returns the work of a run's job.
@@ -102,7 +102,7 @@ func (s *Runs) Restore(j *job.Job, r puller.Record) *Run {
 	kept := r.Run
 	w := &Run{
 		runs: s, job: j, output: output{job: j, outputs: s.o.Outputs}, request: kept.Request, wanted: *r.Pull, orphan: r.Private, begun: r.Job.State == puller.StateActive,
-		revived: true, was: r.Job.Phase, name: kept.Name, container: kept.Container, image: kept.Image, exit: kept.Exit,
+		revived: true, was: r.Job.Phase, name: kept.Name, id: kept.Container, image: kept.Image, exit: kept.Exit,
 	}
 	if e := kept.Ending; e != nil {
 		w.ending = puller.Errorf(e.Kind, "%s", e.Message)
@@ -132,7 +132,7 @@ func (r *Run) Begin() {
 	if r.mayHaveRun() { // before others take its slot
 		r.takeSlot()
 	}
-	r.runs.o.Go(r.resume)
+	r.runs.o.Go(container{r}.resume)
 }
 
 // seek has the image looked for, and pulled if it is not there.
@@ -170,7 +170,7 @@ func (r *Run) contain(image puller.Result, err error) {
 	r.job.SetProgress(v.Progress, v.Timings)
 	r.job.Hide(credentials.Redactor())
 	r.job.Touch()
-	r.runs.o.Go(func() { r.create(image) })
+	r.runs.o.Go(func() { container{r}.create(image) })
 }
 
 // Leave has the run end with err before its program does: its container is stopped.
@@ -182,7 +182,7 @@ func (r *Run) Leave(err error) bool {
 		return false
 	}
 	r.ending = err
-	image, p, running, container := r.image, r.pull, r.running, r.container
+	image, p, running, id := r.image, r.pull, r.running, r.id
 	r.mu.Unlock()
 	switch {
 	case image == nil && p != nil:
@@ -194,7 +194,7 @@ func (r *Run) Leave(err error) bool {
 		r.job.Abort()
 	default:
 		r.job.Touch()
-		r.runs.o.Go(func() { r.halt(container) })
+		r.runs.o.Go(func() { container{r}.halt(id) })
 	}
 	return true
 }
@@ -223,7 +223,7 @@ func (r *Run) Record(to *puller.Record, ended bool) {
 
 // record returns what a restart needs of the run. The lock is held.
 func (r *Run) record() *puller.Run {
-	kept := &puller.Run{Request: r.request, Name: r.name, Container: r.container, Image: r.image, Exit: r.exit}
+	kept := &puller.Run{Request: r.request, Name: r.name, Container: r.id, Image: r.image, Exit: r.exit}
 	if r.ending != nil {
 		kept.Ending = puller.NewJobError(r.ending)
 	}
