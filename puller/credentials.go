@@ -134,6 +134,23 @@ func (c Credentials) HeaderFor(image string) string {
 	return base64.URLEncoding.EncodeToString(body)
 }
 
+// Secrets returns what must not be told of the credentials, some of it perhaps "".
+func (c Credentials) Secrets() []string {
+	if c.header == "" {
+		return nil
+	}
+	l := c.login()
+	secrets := []string{l.Password, l.IdentityToken, l.RegistryToken, l.Auth, c.header}
+	if login, err := decodeBase64URL(l.Auth); err == nil {
+		_, password, _ := strings.Cut(string(login), ":")
+		secrets = append(secrets, password)
+	}
+	if l.Password != "" {
+		secrets = append(secrets, l.Username+":"+l.Password)
+	}
+	return secrets
+}
+
 // HubServer is how Docker's clients and engines name Docker Hub in credentials.
 const HubServer = "https://index.docker.io/v1/"
 

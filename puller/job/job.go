@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/redact"
 	"github.com/towline/towline/stream"
 )
 
@@ -52,7 +53,7 @@ type Request struct {
 	Fingerprint    []byte // of what was asked for
 	Private        bool   // the request came with credentials
 	// Secrets takes the request's credentials out of what the job tells.
-	Secrets *puller.Redactor
+	Secrets *redact.Redactor
 	// Events are what the job's readers were told before a restart.
 	Events []puller.Event
 }
@@ -73,7 +74,7 @@ type Job struct {
 	view     puller.Job // what others are told
 	events   []puller.Event
 	notices  int
-	secrets  *puller.Redactor
+	secrets  *redact.Redactor
 	ctx      context.Context // of Context; nil until it is asked for
 	cancel   context.CancelFunc
 	timer    *time.Timer // ends the job when its time is up

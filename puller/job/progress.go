@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/redact"
 	"github.com/towline/towline/stream"
 	"github.com/towline/towline/stream/pullstream"
 )
@@ -102,7 +103,7 @@ func (j *Job) notice(message string, wait time.Duration) {
 }
 
 // Hide has secrets taken out of all that the job tells from now on.
-func (j *Job) Hide(secrets *puller.Redactor) {
+func (j *Job) Hide(secrets *redact.Redactor) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if secrets != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/redact"
 )
 
 func TestCredentialsAreCheckedBeforeTheEngineIgnoresThem(t *testing.T) {
@@ -192,7 +193,7 @@ func TestWhatARegistrySaysAgainIsHidden(t *testing.T) {
 			}
 		}
 	})
-	if short, err := puller.ParseCredentials(encode(`{"username":"a","password":"e"}`)); err != nil || short.Redact("denied: neither") != "denied: neither" {
+	if short, err := puller.ParseCredentials(encode(`{"username":"a","password":"e"}`)); err != nil || redact.Of(short).Text("denied: neither") != "denied: neither" {
 		t.Error("what is no secret is hidden")
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/redact"
 )
 
 // secrets are passwords and tokens that are awkward in one form or another.
@@ -101,7 +102,7 @@ func secretFields(t testing.TB, field, secret string) puller.Credentials {
 func TestASecretIsHiddenInEveryForm(t *testing.T) {
 	for i, secret := range secrets {
 		for _, field := range []string{"password", []string{"identitytoken", "registrytoken"}[i%2]} {
-			c := secretFields(t, field, secret).Redactor()
+			c := redact.Of(secretFields(t, field, secret))
 			for name, form := range formsOf("ada", secret) {
 				for _, around := range []string{"denied: %s is wrong", `Get "https://registry.test/v2/?p=%s&q=1": EOF`} {
 					text := fmt.Sprintf(around, form)
@@ -124,11 +125,11 @@ func TestWhatIsNoSecretStays(t *testing.T) {
 		"", "denied: requested access to the resource is denied", "manifest for registry.test/app:v1 not found", "sha256:e1262bae8db44dfeb07a3d671238898028fe30f0ffe483cc548f615efe80c5bf",
 		"hunter2", "ada", "Pulling from team/app", "a+b%20c&amp;d\\\"e…", "…", "hunter…",
 	} {
-		if got := c.Redact(text); got != text && !strings.HasPrefix(text, "hunter") {
+		if got := redact.Of(c).Text(text); got != text && !strings.HasPrefix(text, "hunter") {
 			t.Errorf("%q has become %q", text, got)
 		}
 	}
-	if got := (puller.Credentials{}).Redact("hunter2"); got != "hunter2" {
+	if got := redact.Of(puller.Credentials{}).Text("hunter2"); got != "hunter2" {
 		t.Errorf("without credentials: %q", got)
 	}
 }
@@ -143,7 +144,7 @@ func TestAShortSecretIsHiddenWhereItStandsAlone(t *testing.T) {
 		{"a&b", "p=a%26b; a&amp;b; a\\u0026b; a&b; xa&by", "p=(hidden); (hidden); (hidden); (hidden); xa&by"},
 		{"é", "é %C3%A9 &#233; caf\u00e9", "(hidden) (hidden) (hidden) caf(hidden)"},
 	} {
-		if got := secretFields(t, "password", c.secret).Redact(c.text); got != c.want {
+		if got := redact.Of(secretFields(t, "password", c.secret)).Text(c.text); got != c.want {
 			t.Errorf("%q in %q leaves %q", c.secret, c.text, got)
 		}
 	}
@@ -152,11 +153,11 @@ func TestAShortSecretIsHiddenWhereItStandsAlone(t *testing.T) {
 func TestASecretThatWasCutIsHidden(t *testing.T) {
 	c := secretFields(t, "password", `hunter2 of "ada" and eve`)
 	for _, text := range []string{"it said: hunter2 of…", "it said: hunter2%20of%20%22ad...", `it said: "hunter2 of \"ada\" an…" (once)`, "it said: hunt…"} {
-		if got := c.Redact(text); strings.Contains(got, "hunt") || !strings.HasPrefix(got, "it said: ") {
+		if got := redact.Of(c).Text(text); strings.Contains(got, "hunt") || !strings.HasPrefix(got, "it said: ") {
 			t.Errorf("%q has become %q", text, got)
 		}
 	}
-	if got := c.Redact("it said: hunter2 of"); got != "it said: hunter2 of" {
+	if got := redact.Of(c).Text("it said: hunter2 of"); got != "it said: hunter2 of" {
 		t.Errorf("what was not cut has become %q", got)
 	}
 }
@@ -236,7 +237,7 @@ func lineOf(v any) string {
 func TestAShortPasswordIsHiddenInAHeader(t *testing.T) {
 	for _, secret := range []string{"1234", "a+b/", "pä1"} {
 		for name, form := range formsOf("0", secret) {
-			if got := secretFields(t, "password", secret).Redactor().Text("denied: " + form + " is wrong"); strings.HasPrefix(name, "header") && shows(got, secret, form) {
+			if got := redact.Of(secretFields(t, "password", secret)).Text("denied: " + form + " is wrong"); strings.HasPrefix(name, "header") && shows(got, secret, form) {
 				t.Errorf("%s of %q stays in %q", name, secret, got)
 			}
 		}
@@ -258,7 +259,7 @@ func FuzzRedact(f *testing.F) {
 		if len(fields.Password) > 100 {
 			return // known by its ends
 		}
-		r := c.Redactor()
+		r := redact.Of(c)
 		for name, form := range formsOf(fields.Username, fields.Password) {
 			if got := r.Text(before + form + after); len(form) >= 4 && shows(got, fields.Password, form) && !strings.Contains("(hidden)"+before+after, form) && !strings.Contains("(hidden)"+before+after, fields.Password) {
 				t.Errorf("%s of %q stays in %q", name, fields.Password, got)

@@ -22,6 +22,7 @@ import (
 	"oras.land/oras-go/v2/registry/remote/errcode"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/redact"
 )
 
 // limit is how long a registry may take for one answer, with the token that
@@ -169,7 +170,7 @@ const maxWords = 2 << 10
 // plain returns an error without the credentials that a registry has said again,
 // and without the tokens that it was shown for them.
 func (v *visit) plain(err error) error {
-	said := puller.NewRedactor(v.heard.shown()...).Text(v.credentials.Redact(err.Error()))
+	said := redact.New(v.heard.shown()...).Text(redact.Of(v.credentials).Text(err.Error()))
 	if len(said) > maxWords { // not before: what is cut within a secret is not found
 		said = strings.ToValidUTF8(said[:maxWords], "") + "…"
 	}

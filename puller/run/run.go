@@ -16,6 +16,7 @@ import (
 	"github.com/towline/towline/puller/job"
 	"github.com/towline/towline/puller/proof"
 	"github.com/towline/towline/puller/pull"
+	"github.com/towline/towline/puller/redact"
 	"github.com/towline/towline/puller/transfer"
 	"github.com/towline/towline/stream"
 )
@@ -168,7 +169,7 @@ func (r *Run) contain(image puller.Result, err error) {
 	var v puller.Job
 	p.Describe(&v)
 	r.job.SetProgress(v.Progress, v.Timings)
-	r.job.Hide(credentials.Redactor())
+	r.job.Hide(redact.Of(credentials))
 	r.job.Touch()
 	r.runs.o.Go(func() { container{r}.create(image) })
 }

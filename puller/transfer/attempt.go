@@ -7,6 +7,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/proof"
+	"github.com/towline/towline/puller/redact"
 	"github.com/towline/towline/stream/pullstream"
 )
 
@@ -166,7 +167,7 @@ func (a *attempt) head() (digest string, err error) {
 // stream told of its end.
 func (a *attempt) stream() (progress *pullstream.Progress, end proof.Ending, err error) {
 	credentials, missing := a.shown()
-	secrets := credentials.Redactor()
+	secrets := redact.Of(credentials)
 	a.hide(secrets)
 	ctx, dog := a.table.watch(a.ctx, a.key.Image)
 	defer dog.stop()

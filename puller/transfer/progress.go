@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/redact"
 	"github.com/towline/towline/stream"
 	"github.com/towline/towline/stream/pullstream"
 )
@@ -45,7 +46,7 @@ func (t *transfer) enter(phase puller.Phase) {
 
 // hide has the secrets of what the engine is shown taken out of all that the
 // members' jobs tell.
-func (a *attempt) hide(secrets *puller.Redactor) {
+func (a *attempt) hide(secrets *redact.Redactor) {
 	if secrets != nil {
 		a.move(func(p *Phase) { p.Secrets = secrets })
 	}

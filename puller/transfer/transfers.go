@@ -20,6 +20,7 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/proof"
 	"github.com/towline/towline/puller/queue"
+	"github.com/towline/towline/puller/redact"
 	"github.com/towline/towline/puller/retry"
 	"github.com/towline/towline/stream"
 	"github.com/towline/towline/stream/pullstream"
@@ -73,7 +74,7 @@ type Phase struct {
 	Phase   puller.Phase
 	Attempt int
 	Layers  *stream.Latest   // of the attempt; nil before the first
-	Secrets *puller.Redactor // of what the engine is shown; nil for nothing
+	Secrets *redact.Redactor // of what the engine is shown; nil for nothing
 }
 
 // Options are what transfers are made with.

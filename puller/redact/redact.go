@@ -1,4 +1,5 @@
-package puller
+// Package redact takes secrets out of texts.
+package redact
 
 import (
 	"encoding/base64"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/towline/towline/puller"
 	"github.com/towline/towline/stream/pullstream"
 )
 
@@ -45,26 +47,12 @@ const (
 	mostKnown, longestKnown = 256, 128
 )
 
-// Redactor returns what takes the credentials out of texts, nil for none.
-func (c Credentials) Redactor() *Redactor {
-	if c.header == "" {
-		return nil
-	}
-	l := c.login()
-	secrets := []string{l.Password, l.IdentityToken, l.RegistryToken, l.Auth, c.header}
-	if login, err := decodeBase64URL(l.Auth); err == nil {
-		_, password, _ := strings.Cut(string(login), ":")
-		secrets = append(secrets, password)
-	}
-	if l.Password != "" {
-		secrets = append(secrets, l.Username+":"+l.Password)
-	}
-	return NewRedactor(secrets...)
-}
+// Of returns what takes credentials out of texts, nil for none.
+func Of(c puller.Credentials) *Redactor { return New(c.Secrets()...) }
 
-// NewRedactor returns a Redactor of secrets; of those that are empty there is
+// New returns a Redactor of secrets; of those that are empty there is
 // nothing to find.
-func NewRedactor(secrets ...string) *Redactor {
+func New(secrets ...string) *Redactor {
 	var exact, wide, cut []string
 	slices.Sort(secrets)
 	for _, s := range slices.Compact(secrets) {
@@ -194,9 +182,9 @@ func (r *Redactor) Error(err error) error {
 	if said == err.Error() {
 		return err
 	}
-	var e *Error
+	var e *puller.Error
 	unclear := errors.As(err, &e) && e.Unclear
-	return &Error{Kind: KindOf(err), RetryAfter: RetryAfterOf(err), Unclear: unclear, Err: errors.New(said)}
+	return &puller.Error{Kind: puller.KindOf(err), RetryAfter: puller.RetryAfterOf(err), Unclear: unclear, Err: errors.New(said)}
 }
 
 // Message returns a line of an engine's stream without the secrets.
@@ -214,13 +202,10 @@ func (r *Redactor) Message(m pullstream.Message) pullstream.Message {
 }
 
 // result returns what a job ends with without the secrets.
-func (r *Redactor) Result(v Result) Result {
+func (r *Redactor) Result(v puller.Result) puller.Result {
 	v.ImageID, v.Digest = r.Text(v.ImageID), r.Text(v.Digest)
 	return v
 }
-
-// Redact is Redactor().Text.
-func (c Credentials) Redact(text string) string { return c.Redactor().Text(text) }
 
 // jsonOf returns a text as it stands in JSON, in the forms that there are.
 func jsonOf(s string) []string {

@@ -1,4 +1,4 @@
-package puller
+package redact
 
 import (
 	"encoding/base64"
