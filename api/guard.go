@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/api/auth"
+	"github.com/towline/towline/api/dockerapi"
 	"github.com/towline/towline/puller"
 )
 
@@ -113,7 +114,7 @@ func checkBody(w http.ResponseWriter, r *http.Request) error {
 	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
 		return invalid("Content-Encoding: %q is not taken; send the body as it is", clip(coding))
 	}
-	_, _, dockers := dockerPath(r.URL.Path)
+	_, _, dockers := dockerapi.SplitPath(r.URL.Path)
 	if r.ContentLength == 0 || r.Method == http.MethodPost && !dockers {
 		return nil
 	}
@@ -137,13 +138,8 @@ func (g *guard) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, errLongURL) {
 		p.Status, p.Title = http.StatusRequestURITooLong, "The address is too long"
 	}
-	if _, _, dockers := dockerPath(r.URL.Path); dockers {
-		if p.Status == http.StatusUnauthorized {
-			// To Docker's clients that is a registry's word: they ask for a name
-			// and a password, and send those.
-			p.Status = http.StatusForbidden
-		}
-		writeDockerProblem(w, p)
+	if _, _, dockers := dockerapi.SplitPath(r.URL.Path); dockers {
+		p.docker().Write(w)
 		return
 	}
 	writeProblem(w, p)

@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/towline/towline/api/dockerapi"
 	"github.com/towline/towline/puller"
 )
 
@@ -108,12 +109,11 @@ func writeProblem(w http.ResponseWriter, p Problem) {
 	json.NewEncoder(w).Encode(p)
 }
 
-// writeDockerProblem is for callers that take the daemon for an engine.
-func writeDockerProblem(w http.ResponseWriter, p Problem) {
-	setDockerHeader(w.Header())
-	w.Header().Set("Content-Type", "application/json")
-	p.writeHead(w)
-	json.NewEncoder(w).Encode(map[string]string{"message": p.Detail})
+// dockerProblem is problemOf for Docker's clients.
+func dockerProblem(err error) dockerapi.Problem { return problemOf(err).docker() }
+
+func (p Problem) docker() dockerapi.Problem {
+	return dockerapi.Problem{Status: p.Status, Message: p.Detail, RetryAfter: p.retryAfter}
 }
 
 func (p Problem) writeHead(w http.ResponseWriter) {

@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/towline/towline/api/auth"
+	"github.com/towline/towline/api/dockerapi"
 )
 
 // scopeOf returns what a caller needs for a request. pattern is the route that
@@ -12,9 +13,9 @@ import (
 // somebody says for whom it is open.
 func scopeOf(r *http.Request, pattern string) auth.Scope {
 	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
-	// Docker's paths come first, as withDocker has them: it takes paths that are
+	// Docker's paths come first, as in withDocker, which takes paths that are
 	// not clean, too, for which pattern is what they would lead to.
-	if _, path, dockers := dockerPath(r.URL.Path); dockers {
+	if _, path, dockers := dockerapi.SplitPath(r.URL.Path); dockers {
 		switch {
 		case reads && (path == "/_ping" || path == "/version"):
 			return auth.Known // every client asks them first

@@ -13,6 +13,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/api/auth"
+	"github.com/towline/towline/api/dockerapi"
 	"github.com/towline/towline/puller"
 )
 
@@ -75,7 +76,7 @@ func New(p puller.Service, o Options) *Server {
 	handle("GET /v1/session", s.getSession)
 	handle("DELETE /v1/session", s.endSession)
 	s.routes = &guard{
-		mux: mux, next: s.withDocker(withProblems(mux)), tokens: s.tokens, sessions: s.sessions, hosts: auth.NewHosts(o.Hosts),
+		mux: mux, next: withDocker(&dockerapi.Handler{Service: p, Caller: caller, Problem: dockerProblem}, withProblems(mux)), tokens: s.tokens, sessions: s.sessions, hosts: auth.NewHosts(o.Hosts),
 		limits: auth.NewLimiter(o.Requests), origin: http.NewCrossOriginProtection(), open: o.Open,
 	}
 	return s
@@ -131,6 +132,18 @@ func (s *Server) handler(h func(http.ResponseWriter, *http.Request) error, param
 		if err != nil {
 			writeProblem(w, problemOf(err))
 		}
+	})
+}
+
+// withDocker passes the requests of Docker's clients to docker, and all others to
+// next.
+func withDocker(docker, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, _, ok := dockerapi.SplitPath(r.URL.Path); ok {
+			docker.ServeHTTP(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
 	})
 }
 

@@ -1,4 +1,4 @@
-package api_test
+package dockerapi_test
 
 import (
 	"context"
@@ -16,24 +16,24 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
-	"github.com/towline/towline/puller/jobs"
 	"github.com/towline/towline/stream/pullstream"
+	"github.com/towline/towline/stream/pullstream/transcripts"
 )
 
-// dockerFeed reads a pull as Docker's clients do.
-type dockerFeed struct {
+// pullStream reads the answer to a pull, as Docker's clients do.
+type pullStream struct {
 	t       *testing.T
 	resp    *http.Response
 	decoder *pullstream.Decoder
 	close   func()
 }
 
-// dockerPull makes a request that is answered with Docker's stream.
-func (d *daemon) dockerPull(query string, header ...string) *dockerFeed {
+// pull sends POST /images/create. The answer must be a stream.
+func (d *daemon) pull(query string, header ...string) *pullStream {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), time.Hour)
 	resp := d.send(ctx, "POST", "/v1.41/images/create?"+query, "", header...)
-	f := &dockerFeed{t: d.t, resp: resp, decoder: pullstream.NewDecoder(resp.Body, 0)}
+	f := &pullStream{t: d.t, resp: resp, decoder: pullstream.NewDecoder(resp.Body, 0)}
 	f.close = func() { cancel(); resp.Body.Close() }
 	d.t.Cleanup(f.close)
 	for name, want := range map[string]string{"Content-Type": "application/json", "Api-Version": "1.51", "Cache-Control": "no-store", "X-Accel-Buffering": "no"} {
@@ -44,8 +44,8 @@ func (d *daemon) dockerPull(query string, header ...string) *dockerFeed {
 	return f
 }
 
-// until reads to the first line of a status.
-func (f *dockerFeed) until(status string) []string {
+// until reads to the first line with a status.
+func (f *pullStream) until(status string) []string {
 	f.t.Helper()
 	var all []string
 	for {
@@ -60,8 +60,8 @@ func (f *dockerFeed) until(status string) []string {
 	}
 }
 
-// rest reads to the stream's end.
-func (f *dockerFeed) rest() []string {
+// rest reads to the end.
+func (f *pullStream) rest() []string {
 	f.t.Helper()
 	var all []string
 	for {
@@ -76,7 +76,7 @@ func (f *dockerFeed) rest() []string {
 	}
 }
 
-// line is what Docker's command line would print of a message.
+// line is what Docker's command line prints for a message.
 func line(m pullstream.Message) string {
 	message, failed := m.Failure()
 	switch {
@@ -90,6 +90,10 @@ func line(m pullstream.Message) string {
 	return m.Status
 }
 
+func replay(recording string) enginetest.Script {
+	return enginetest.Replay(transcripts.Load(recording), nil)
+}
+
 func checkLines(t *testing.T, got []string, want ...string) {
 	t.Helper()
 	if !slices.Equal(got, want) {
@@ -97,16 +101,16 @@ func checkLines(t *testing.T, got []string, want ...string) {
 	}
 }
 
-func TestDockersPullIsAPull(t *testing.T) {
+func TestPull(t *testing.T) {
 	d := start(t)
-	image := d.good("alpine:3.20", 1)
+	image := d.serve("alpine:3.20")
 	digest := enginetest.Digest(image)
-	f := d.dockerPull("fromImage=alpine&tag=3.20")
+	f := d.pull("fromImage=alpine&tag=3.20")
 	lines := f.rest()
 	if n := len(lines); n < 5 {
 		t.Fatalf("the lines are %q", lines)
 	}
-	// Of the layers only the end is sure to be told: readers get the latest.
+	// Only the end of a layer is certain to be sent: events of layers are conflated.
 	checkLines(t, lines[:1], "3.20: Pulling from library/alpine")
 	checkLines(t, lines[len(lines)-2:], "Digest: "+digest, "Status: Downloaded newer image for alpine:3.20")
 	for _, id := range []string{"aaaaaaaaaaaa", "bbbbbbbbbbbb"} {
@@ -115,13 +119,16 @@ func TestDockersPullIsAPull(t *testing.T) {
 		}
 	}
 	id, _ := strings.CutPrefix(f.resp.Header.Get("Location"), "/v1/jobs/")
-	job := d.ended(id)
+	job, err := d.puller.Wait(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if job.State != puller.StateSucceeded || job.Policy != puller.PolicyAlways || job.Image != "docker.io/library/alpine:3.20" {
 		t.Errorf("the job is %+v", job)
 	}
-	// It is there; Docker's clients have the registry asked all the same.
+	// The image is present now. The registry is asked anyway.
 	again := []string{"Pulling from library/alpine", "Digest: " + digest, "Status: Image is up to date for alpine:3.20"}
-	lines = d.dockerPull("fromImage=docker.io/library/alpine:3.20").rest()
+	lines = d.pull("fromImage=docker.io/library/alpine:3.20").rest()
 	if lines[0] != "3.20: "+again[0] {
 		t.Errorf("the lines begin with %q", lines[0])
 	}
@@ -131,44 +138,47 @@ func TestDockersPullIsAPull(t *testing.T) {
 	}
 }
 
-func TestDockersPullTakesADigestAsATag(t *testing.T) {
+func TestPullByDigest(t *testing.T) {
 	d := start(t)
 	image := enginetest.NewImage("registry.test/team/app", 1)
 	digest := enginetest.Digest(image)
 	full := "registry.test/team/app@" + digest
 	d.engine.Script(full, enginetest.Serve(image))
 	for _, query := range []string{"fromImage=registry.test/team/app&tag=" + digest, "fromImage=registry.test/team/app:v1&tag=" + digest, "fromImage=" + full} {
-		lines := d.dockerPull(query).rest()
+		lines := d.pull(query).rest()
 		checkLines(t, lines[:1], full+": Pulling from team/app")
 		checkLines(t, lines[len(lines)-2:len(lines)-1], "Digest: "+digest)
 		if last := lines[len(lines)-1]; !strings.HasSuffix(last, " for "+full) {
 			t.Errorf("the last line is %q", last)
 		}
 	}
-	if jobs := d.list("").Jobs; len(jobs) != 3 || slices.ContainsFunc(jobs, func(j puller.Job) bool { return j.Image != full }) {
+	if jobs := d.jobs(); len(jobs) != 3 || slices.ContainsFunc(jobs, func(j puller.Job) bool { return j.Image != full }) {
 		t.Errorf("the jobs are %+v", jobs)
 	}
 }
 
-func TestDockersPullsAndOthersShareOneTransfer(t *testing.T) {
+func TestPullsShareOneTransfer(t *testing.T) {
 	d := start(t)
-	gate := d.held("alpine:3.20")
+	gate := d.hold("alpine:3.20")
 	const query = "fromImage=alpine&tag=3.20"
-	a := d.dockerPull(query)
+	a := d.pull(query)
 	first := a.until("Downloading")
 	checkLines(t, first[:1], "3.20: Pulling from library/alpine")
 	checkLines(t, first[len(first)-1:], "aaaaaaaaaaaa: Downloading 500/1000")
-	own := d.follow("POST", "/v1/pulls", `{"image":"alpine:3.20"}`, ndjson)
-	events := own.until(downloading)
-	// Who comes late is told what there is to tell.
-	b := d.dockerPull(query)
+	own := d.send(t.Context(), "POST", "/v1/pulls", `{"image":"alpine:3.20"}`, "Accept", "application/x-ndjson")
+	defer own.Body.Close()
+	// A late client gets the present state.
+	b := d.pull(query)
 	checkLines(t, b.until("Downloading"), "3.20: Pulling from library/alpine", "aaaaaaaaaaaa: Downloading 500/1000")
 	if c := d.engine.Counts(); c.Pulls != 1 || c.Active != 1 {
 		t.Errorf("it is not one transfer: %+v", c)
 	}
 	close(gate)
-	checkComplete(t, append(events, own.rest()...), events[0].Job)
-	for _, f := range []*dockerFeed{a, b} {
+	events, err := io.ReadAll(own.Body)
+	if err != nil || !strings.Contains(string(events), `"state":"succeeded"`) {
+		t.Errorf("the job of Towline's own API ends with %v after\n%s", err, events)
+	}
+	for _, f := range []*pullStream{a, b} {
 		lines := f.rest()
 		if last := lines[len(lines)-1]; last != "Status: Downloaded newer image for alpine:3.20" {
 			t.Errorf("the last line is %q", last)
@@ -179,7 +189,7 @@ func TestDockersPullsAndOthersShareOneTransfer(t *testing.T) {
 	}
 }
 
-func TestWhatFailsBeforeDockersStreamIsAnsweredWithItsStatus(t *testing.T) {
+func TestFailureBeforeTheStream(t *testing.T) {
 	d := start(t)
 	for _, f := range []struct {
 		name, recording string
@@ -187,12 +197,12 @@ func TestWhatFailsBeforeDockersStreamIsAnsweredWithItsStatus(t *testing.T) {
 		words           string
 	}{
 		{"a tag that is not there", "engine-20.10/tag-not-found", 404, "manifest unknown"},
-		{"a registry that wants to know who asks", "engine-20.10/unauthorized", 403, "no basic auth credentials"},
+		{"a registry that asks for credentials", "engine-20.10/unauthorized", 403, "no basic auth credentials"},
 		{"a registry that is down", "engine-20.10/registry-down", 502, "refused"},
 	} {
 		t.Run(f.name, func(t *testing.T) {
 			image := strings.TrimPrefix(f.recording, "engine-20.10/") + ".test/failing"
-			d.engine.Script(image+":v1", play(f.recording))
+			d.engine.Script(image+":v1", replay(f.recording))
 			a := d.call("POST", "/images/create?fromImage="+image+"&tag=v1", "")
 			checkMessage(t, a, f.status, f.words)
 			if !strings.HasPrefix(a.header.Get("Location"), "/v1/jobs/") {
@@ -207,21 +217,8 @@ func TestWhatFailsBeforeDockersStreamIsAnsweredWithItsStatus(t *testing.T) {
 	checkMessage(t, d.call("POST", "/images/create?fromImage=alpine&tag=v1", ""), 503, "shutting down")
 }
 
-// checkMessage checks an error in Docker's form.
-func checkMessage(t *testing.T, a answer, status int, words string) {
-	t.Helper()
-	var body map[string]string
-	a.decode(t, status, "application/json", &body)
-	if len(body) != 1 || !strings.Contains(body["message"], words) {
-		t.Errorf("the message is %s, and should have %q", a.body, words)
-	}
-	if a.header.Get("Api-Version") == "" {
-		t.Error("it does not tell the API's version")
-	}
-}
-
-// What the engine takes for success is no success before it is proven.
-func TestWhatFailsInDockersStreamIsItsLastLine(t *testing.T) {
+// A pull that the engine calls a success is a failure until it is proven.
+func TestFailureInTheStream(t *testing.T) {
 	image := enginetest.NewImage("failing:v1", 3)
 	for _, f := range []struct {
 		name, query, words string
@@ -229,7 +226,7 @@ func TestWhatFailsInDockersStreamIsItsLastLine(t *testing.T) {
 	}{
 		{"the engine's own error", "", "no space left on device", func(p *enginetest.Pull) { p.Fail("write /x: no space left on device") }},
 		{"an engine that is killed", "", "", func(p *enginetest.Pull) { p.Cut() }},
-		{"an image that is not there after it", "", "is not there", func(p *enginetest.Pull) {
+		{"an image that is missing afterwards", "", "is not there", func(p *enginetest.Pull) {
 			p.Line(`{"status":"Digest: ` + enginetest.Digest(image) + `"}`)
 			p.Line(`{"status":"Status: Downloaded newer image for failing:v1"}`)
 		}},
@@ -248,12 +245,12 @@ func TestWhatFailsInDockersStreamIsItsLastLine(t *testing.T) {
 					f.end(p)
 				}
 			})
-			feed := d.dockerPull("fromImage=failing&tag=v1" + f.query)
+			feed := d.pull("fromImage=failing&tag=v1" + f.query)
 			feed.until("Downloading")
 			close(gate)
 			lines := feed.rest()
 			if len(lines) == 0 {
-				t.Fatal("nothing follows")
+				t.Fatal("the stream has ended without an error")
 			}
 			last := lines[len(lines)-1]
 			if !strings.HasPrefix(last, "error: ") || !strings.Contains(last, f.words) {
@@ -261,57 +258,53 @@ func TestWhatFailsInDockersStreamIsItsLastLine(t *testing.T) {
 			}
 			for _, l := range lines {
 				if strings.HasPrefix(l, "Status: ") || strings.HasPrefix(l, "Digest: ") {
-					t.Errorf("it is told as a success: %q", lines)
+					t.Errorf("the stream calls it a success: %q", lines)
 				}
 			}
 		})
 	}
 }
 
-func TestDockersStreamTellsNoticesAndGoesOn(t *testing.T) {
+func TestNotices(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := startInMemory(t, func(o *jobs.Options) { o.Retries = 1 })
+		d := startInMemory(t, 1)
 		image := enginetest.NewImage("alpine:3.20", 1)
 		tries := 0
 		d.engine.Script("alpine:3.20", func(p *enginetest.Pull) {
 			if tries++; tries == 1 {
-				play("engine-20.10/registry-down")(p)
+				replay("engine-20.10/registry-down")(p)
 				return
 			}
 			p.Line(`{"status":"a warning of the engine"}`)
 			enginetest.Serve(image)(p)
 		})
-		lines := d.dockerPull("fromImage=alpine&tag=3.20").rest()
+		lines := d.pull("fromImage=alpine&tag=3.20").rest()
 		all := strings.Join(lines, "\n")
 		for _, want := range []string{"\nattempt 1 failed (registry_unavailable", "\na warning of the engine\n", "\nStatus: Downloaded newer image for alpine:3.20"} {
 			if !strings.Contains(all, want) {
-				t.Errorf("%q is not told in\n%s", want, all)
+				t.Errorf("%q is missing in\n%s", want, all)
 			}
 		}
 		if lines[0] != "3.20: Pulling from library/alpine" || strings.Count(all, "Pulling from") != 1 {
-			t.Errorf("it does not begin as it should:\n%s", all)
+			t.Errorf("the first line is wrong:\n%s", all)
 		}
 	})
 }
 
-func TestADockerClientThatGoesAwayTakesItsJobAlong(t *testing.T) {
+func TestDisconnect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := startInMemory(t)
-		gate := d.held("alpine:3.20")
-		state := func(i int) puller.State {
-			jobs, _, _ := d.puller.Jobs(puller.Filter{})
-			slices.Reverse(jobs) // oldest first
-			return jobs[i].State
-		}
+		d := startInMemory(t, 0)
+		gate := d.hold("alpine:3.20")
+		state := func(i int) puller.State { return d.jobs()[i].State }
 		const query = "fromImage=alpine&tag=3.20"
-		leaver, stayer := d.dockerPull(query), d.dockerPull(query)
+		leaver, stayer := d.pull(query), d.pull(query)
 		leaver.until("Downloading")
 		leaver.close()
 		synctest.Wait()
-		if state(0) != puller.StateCanceled || state(1) != puller.StateActive || d.engine.Counts().Aborted != 0 || d.open() != 1 {
-			t.Errorf("one of two has left: %s, %s, %+v", state(0), state(1), d.engine.Counts())
+		if state(0) != puller.StateCanceled || state(1) != puller.StateActive || d.engine.Counts().Aborted != 0 || d.opened.Load() != 1 {
+			t.Errorf("one of two clients has gone: %s, %s, %+v", state(0), state(1), d.engine.Counts())
 		}
-		// Who leaves before there was anything to tell is missed as well.
+		// A client may also disconnect before the first line.
 		d.engine.Script("silent:v1", func(p *enginetest.Pull) { <-p.Gone() })
 		ctx, leave := context.WithCancel(t.Context())
 		left := make(chan struct{})
@@ -320,38 +313,38 @@ func TestADockerClientThatGoesAwayTakesItsJobAlong(t *testing.T) {
 			r, _ := http.NewRequestWithContext(ctx, "POST", d.url+"/images/create?fromImage=silent&tag=v1", nil)
 			if resp, err := d.client.Do(r); err == nil {
 				resp.Body.Close()
-				t.Errorf("it is answered before there is anything to tell: %s", resp.Status)
+				t.Errorf("the answer has begun before the first line: %s", resp.Status)
 			}
 		}()
 		synctest.Wait()
 		leave()
 		<-left
 		synctest.Wait()
-		if state(2) != puller.StateCanceled || d.engine.Counts().Aborted != 1 || d.open() != 1 {
-			t.Errorf("one without an answer has left: %s, %+v", state(2), d.engine.Counts())
+		if state(2) != puller.StateCanceled || d.engine.Counts().Aborted != 1 || d.opened.Load() != 1 {
+			t.Errorf("a client without an answer has gone: %s, %+v", state(2), d.engine.Counts())
 		}
 		close(gate)
 		lines := stayer.rest()
 		if last := lines[len(lines)-1]; last != "Status: Downloaded newer image for alpine:3.20" {
-			t.Errorf("who has stayed is told %q", last)
+			t.Errorf("the last line for the other client is %q", last)
 		}
-		// The last one to leave ends the engine's pull.
-		d.held("other:v1")
-		last := d.dockerPull("fromImage=other&tag=v1")
+		// The last client to disconnect ends the engine's pull.
+		d.hold("other:v1")
+		last := d.pull("fromImage=other&tag=v1")
 		last.until("Downloading")
 		last.close()
 		synctest.Wait()
 		if c := d.engine.Counts(); c.Active != 0 || c.Aborted != 2 || state(3) != puller.StateCanceled {
-			t.Errorf("all have left: %s, %+v", state(3), c)
+			t.Errorf("all clients have gone: %s, %+v", state(3), c)
 		}
 	})
 }
 
-// Clients take an end without an error for a good one.
-func TestAShutdownIsAnErrorInDockersStream(t *testing.T) {
+// Clients take an end without an error for a success.
+func TestShutdown(t *testing.T) {
 	d := start(t)
-	d.held("alpine:3.20")
-	f := d.dockerPull("fromImage=alpine&tag=3.20")
+	d.hold("alpine:3.20")
+	f := d.pull("fromImage=alpine&tag=3.20")
 	f.until("Downloading")
 	d.shutDown()
 	lines := f.rest()
@@ -360,24 +353,24 @@ func TestAShutdownIsAnErrorInDockersStream(t *testing.T) {
 	}
 }
 
-func TestDockersCredentialsPass(t *testing.T) {
+func TestCredentials(t *testing.T) {
 	d := start(t)
 	const image = "registry.test/private:v1"
-	d.good(image, 1)
+	d.serve(image)
 	auth := registryAuth("ada", "hunter2-canary")
-	d.dockerPull("fromImage=registry.test/private&tag=v1", "X-Registry-Auth", auth).rest()
-	if got := d.engine.LastAuth(); got != headerFor(t, auth, image) {
-		t.Errorf("the engine got %q", got)
+	d.pull("fromImage=registry.test/private&tag=v1", "X-Registry-Auth", auth).rest()
+	credentials, err := puller.ParseCredentials(auth)
+	if got := d.engine.LastAuth(); err != nil || got != credentials.HeaderFor(image) {
+		t.Errorf("the engine got %q (%v)", got, err)
 	}
 	raw, _ := json.Marshal(map[string]string{"username": "ada", "password": "hunter2-canary", "serveraddress": "other.test"})
-	d.dockerPull("fromImage=registry.test/private&tag=v1", "X-Registry-Auth", base64.URLEncoding.EncodeToString(raw)).rest()
+	d.pull("fromImage=registry.test/private&tag=v1", "X-Registry-Auth", base64.URLEncoding.EncodeToString(raw)).rest()
 	if got := d.engine.LastAuth(); got != "" {
-		t.Errorf("of another registry's credentials the engine got %q", got)
+		t.Errorf("the engine got %q of credentials for another registry", got)
 	}
-	// An empty object is what Docker's clients send where they have none.
-	// An empty object, and null in all forms.
+	// Clients without credentials send an empty object or null.
 	for _, none := range []string{"e30=", "null", "bnVsbA==", "bnVsbA", "bnVsbAo="} {
-		d.dockerPull("fromImage=registry.test/private&tag=v1", "X-Registry-Auth", none).rest()
+		d.pull("fromImage=registry.test/private&tag=v1", "X-Registry-Auth", none).rest()
 		if got := d.engine.LastAuth(); got != "" && got != "e30=" {
 			t.Errorf("with %q the engine got %q", none, got)
 		}
@@ -388,7 +381,7 @@ func TestDockersCredentialsPass(t *testing.T) {
 	}
 }
 
-func TestBadInputToDockersPullIsRefusedWithTheFieldAtFault(t *testing.T) {
+func TestInvalidPulls(t *testing.T) {
 	d := start(t)
 	long := strings.Repeat("a", 2000)
 	for query, field := range map[string]string{
@@ -423,12 +416,12 @@ func TestBadInputToDockersPullIsRefusedWithTheFieldAtFault(t *testing.T) {
 		}
 	}
 	checkMessage(t, d.call("POST", "/images/create?fromImage=alpine&tag=v1", strings.Repeat(" ", 1<<20+1)), 400, "body: larger")
-	if jobs := d.list("").Jobs; len(jobs) != 0 {
+	if jobs := d.jobs(); len(jobs) != 0 {
 		t.Errorf("%d jobs were submitted, such as %+v", len(jobs), jobs[0])
 	}
-	// What dockerd passes over is passed over here.
-	d.good("alpine:3.20", 1)
-	lines := d.dockerPull("fromImage=alpine&tag=3.20&registry=x&repo=&platform=").rest()
+	// Parameters that dockerd ignores are ignored.
+	d.serve("alpine:3.20")
+	lines := d.pull("fromImage=alpine&tag=3.20&registry=x&repo=&platform=").rest()
 	if last := lines[len(lines)-1]; last != "Status: Downloaded newer image for alpine:3.20" {
 		t.Errorf("the last line is %q", last)
 	}

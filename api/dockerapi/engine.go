@@ -1,4 +1,4 @@
-package api
+package dockerapi
 
 import (
 	"context"
@@ -6,67 +6,69 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/towline/towline/puller"
 )
 
-// What Docker's clients ask before a pull and after it, in the form of the
-// Docker Engine API. Of what Towline does not know there is nothing in it.
+// engineLimit is how long the engine may take to say what it is.
+const engineLimit = 3 * time.Second
 
-// dockerPing says that Towline is there. It does not ask the engine: a pull
-// waits for one that is away.
-func dockerPing(w http.ResponseWriter) error {
+// ping answers for Towline. It does not ask the engine, because a pull waits for
+// an engine that is away.
+func ping(w http.ResponseWriter) error {
 	w.Header().Set("Cache-Control", "no-cache, no-store, must-revalidate")
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	io.WriteString(w, "OK")
 	return nil
 }
 
-// engineInfo asks the engine what it is.
-func (s *Server) engineInfo(r *http.Request) (info puller.EngineInfo, os, arch string, err error) {
+// engine asks the engine what it is.
+func (h *Handler) engine(r *http.Request) (info puller.EngineInfo, os, arch string, err error) {
 	ctx, cancel := context.WithTimeout(r.Context(), engineLimit)
 	defer cancel()
-	if info, err = s.puller.Engine(ctx); err != nil {
+	if info, err = h.Service.Engine(ctx); err != nil {
 		return info, "", "", puller.Errorf(puller.ErrEngineUnavailable, "%w", err)
 	}
 	os, arch, _ = strings.Cut(info.Platform, "/")
 	return info, os, arch, nil
 }
 
-// dockerVersion is GET /version: the engine's, and the versions of the API that
-// are spoken here.
-func (s *Server) dockerVersion(w http.ResponseWriter, r *http.Request) error {
-	info, os, arch, err := s.engineInfo(r)
+// version is GET /version: the engine's version, and the served versions of the API.
+func (h *Handler) version(w http.ResponseWriter, r *http.Request) error {
+	info, os, arch, err := h.engine(r)
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, struct {
+	writeJSON(w, http.StatusOK, struct {
 		Platform                                     struct{ Name string }
 		Version, ApiVersion, MinAPIVersion, Os, Arch string
-	}{struct{ Name string }{"Towline"}, info.Version, apiVersion(newestDocker), apiVersion(oldestDocker), os, arch})
+	}{struct{ Name string }{"Towline"}, info.Version, apiVersion(newestVersion), apiVersion(oldestVersion), os, arch})
+	return nil
 }
 
-// dockerInfo is GET /info. Clients look for the registry that names without a
-// host are of, to find the credentials for it.
-func (s *Server) dockerInfo(w http.ResponseWriter, r *http.Request) error {
-	info, os, arch, err := s.engineInfo(r)
+// info is GET /info. Clients look up their credentials for names without a
+// registry under IndexServerAddress.
+func (h *Handler) info(w http.ResponseWriter, r *http.Request) error {
+	info, os, arch, err := h.engine(r)
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, struct {
+	writeJSON(w, http.StatusOK, struct {
 		Name, ServerVersion, Driver, OSType, Architecture, IndexServerAddress string
 	}{"towline", info.Version, info.ImageStore, os, arch, "https://index.docker.io/v1/"})
+	return nil
 }
 
-// inspectImage is GET /images/{name}/json. What may not be pulled may not be
-// inspected.
-func (s *Server) inspectImage(w http.ResponseWriter, r *http.Request, name string) error {
-	_, rules := caller(r)
-	platform, err := dockerPlatform(r.URL.Query().Get("platform"))
+// inspectImage is GET /images/{name}/json. A caller may inspect what the caller may
+// pull.
+func (h *Handler) inspectImage(w http.ResponseWriter, r *http.Request, name string) error {
+	_, rules := h.Caller(r)
+	platform, err := parsePlatform(r.URL.Query().Get("platform"))
 	if err != nil {
 		return err
 	}
-	found, err := s.puller.Image(r.Context(), name, platform, rules)
+	found, err := h.Service.Image(r.Context(), name, platform, rules)
 	if err != nil {
 		return err
 	}
@@ -75,7 +77,7 @@ func (s *Server) inspectImage(w http.ResponseWriter, r *http.Request, name strin
 		Type   string
 		Layers []string
 	}
-	return writeJSON(w, http.StatusOK, struct {
+	writeJSON(w, http.StatusOK, struct {
 		ID                    string `json:"Id"`
 		RepoTags, RepoDigests []string
 		Os, Architecture      string
@@ -83,11 +85,12 @@ func (s *Server) inspectImage(w http.ResponseWriter, r *http.Request, name strin
 		Size                  int64
 		RootFS                layers
 	}{found.ID, found.RepoTags, found.RepoDigests, parts[0], parts[1], parts[2], found.Size, layers{"layers", found.DiffIDs}})
+	return nil
 }
 
-// dockerPlatform returns the platform that an inspect is for: JSON of an OCI
-// platform (Docker Engine API 1.49, ImageInspect).
-func dockerPlatform(text string) (string, error) {
+// parsePlatform parses the platform of an inspect: JSON of an OCI platform (Docker
+// Engine API 1.49, ImageInspect). It returns "" for none.
+func parsePlatform(text string) (string, error) {
 	if text == "" {
 		return "", nil
 	}

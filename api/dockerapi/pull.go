@@ -1,4 +1,4 @@
-package api
+package dockerapi
 
 import (
 	"bytes"
@@ -12,14 +12,14 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// createImage is POST /images/create, which is how Docker's clients pull. It is
-// a pull as any other, of the policy that theirs has: the registry is asked.
-func (s *Server) createImage(w http.ResponseWriter, r *http.Request) error {
+// createImage is POST /images/create, the pull of Docker's clients. Its policy is
+// that of dockerd: the registry is always asked.
+func (h *Handler) createImage(w http.ResponseWriter, r *http.Request) error {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return invalid("query: %v", err)
 	}
-	image, err := dockerReference(query)
+	image, err := parseReference(query)
 	if err != nil {
 		return err
 	}
@@ -27,21 +27,21 @@ func (s *Server) createImage(w http.ResponseWriter, r *http.Request) error {
 		Image: image.String(), Platform: query.Get("platform"),
 		Policy: puller.PolicyAlways,
 	}
-	request.Caller, request.Rules = caller(r)
-	if request.Credentials, err = dockerCredentials(r.Header.Get("X-Registry-Auth")); err != nil {
+	request.Caller, request.Rules = h.Caller(r)
+	if request.Credentials, err = parseCredentials(r.Header.Get("X-Registry-Auth")); err != nil {
 		return err
 	}
-	job, err := s.puller.Pull(request)
+	job, err := h.Service.Pull(request)
 	if err != nil {
 		return err
 	}
 	w.Header().Set("Location", "/v1/jobs/"+job.ID)
-	return s.streamDocker(w, r, job.ID, image)
+	return h.stream(w, r, job.ID, image)
 }
 
-// dockerCredentials reads the header as puller.ParseCredentials does, but null,
-// which some clients send for none, is none, as at an engine.
-func dockerCredentials(header string) (puller.Credentials, error) {
+// parseCredentials is puller.ParseCredentials, but takes null, which some clients
+// send, for no credentials, as an engine does.
+func parseCredentials(header string) (puller.Credentials, error) {
 	plain, _ := base64.RawURLEncoding.DecodeString(strings.TrimRight(header, "="))
 	if header == "null" || string(bytes.TrimSpace(plain)) == "null" {
 		return puller.Credentials{}, nil
@@ -49,9 +49,9 @@ func dockerCredentials(header string) (puller.Credentials, error) {
 	return puller.ParseCredentials(header)
 }
 
-// dockerReference returns which image a query asks for. Parameters that it does
-// not know are passed over, as dockerd does: clients send some to no effect.
-func dockerReference(query url.Values) (reference.Named, error) {
+// parseReference returns the image that a query names. It ignores parameters that it
+// does not know, as dockerd does: clients send some that have no effect.
+func parseReference(query url.Values) (reference.Named, error) {
 	for _, name := range []string{"fromSrc", "repo", "message", "changes"} {
 		if query.Get(name) != "" {
 			return nil, invalid("%s: towline pulls and does not import; ask the engine itself", name)
@@ -63,7 +63,7 @@ func dockerReference(query url.Values) (reference.Named, error) {
 	}
 	full, err := puller.ParseReference(name)
 	if err != nil {
-		return nil, renamed("fromImage", err)
+		return nil, invalid("fromImage: %s", strings.TrimPrefix(err.Error(), "image: "))
 	}
 	named, err := reference.ParseNormalizedNamed(name)
 	switch {
@@ -74,7 +74,7 @@ func dockerReference(query url.Values) (reference.Named, error) {
 	case tag == "":
 		return full, nil
 	}
-	// As dockerd puts them together: a digest, too, is sent as a tag.
+	// dockerd puts them together in this way. Clients send a digest as a tag too.
 	if strings.Contains(tag, ":") {
 		full, err = puller.ParseReference(reference.TrimNamed(named).String() + "@" + tag)
 	} else {
@@ -84,10 +84,4 @@ func dockerReference(query url.Values) (reference.Named, error) {
 		return nil, invalid("tag: %.80q is neither a tag nor a digest", tag)
 	}
 	return full, nil
-}
-
-// renamed has an error of an image's name begin with the field that the image
-// was named in.
-func renamed(field string, err error) error {
-	return invalid("%s: %s", field, strings.TrimPrefix(err.Error(), "image: "))
 }

@@ -1,4 +1,4 @@
-package api_test
+package dockerapi_test
 
 import (
 	"net/http"
@@ -7,11 +7,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
 )
 
-func TestDockersClientsFindTheVersionTheyCanSpeak(t *testing.T) {
+func TestVersions(t *testing.T) {
 	d := start(t)
 	for _, path := range []string{"/_ping", "/v1.24/_ping", "/v1.41/_ping", "/v1.51/_ping"} {
 		for method, body := range map[string]string{"GET": "OK", "HEAD": ""} {
@@ -33,46 +32,38 @@ func TestDockersClientsFindTheVersionTheyCanSpeak(t *testing.T) {
 		"v2.0":  "client version 2.0 is too new.",
 		"v1.":   "is not a version", "v.": "is not a version", "v1.2.3": "is not a version", "v1.99999999999999999999": "is not a version",
 	} {
-		for _, path := range []string{"/_ping", "/images/create?fromImage=alpine&tag=v1", "/nope"} {
-			method := "GET"
-			if strings.Contains(path, "create") {
-				method = "POST"
-			}
-			checkMessage(t, d.call(method, "/"+version+path, ""), 400, words)
-		}
+		checkMessage(t, d.call("GET", "/"+version+"/_ping", ""), 400, words)
+		checkMessage(t, d.call("POST", "/"+version+"/images/create?fromImage=alpine&tag=v1", ""), 400, words)
+		checkMessage(t, d.call("GET", "/"+version+"/nope", ""), 400, words)
 	}
-	if jobs := d.list("").Jobs; len(jobs) != 0 {
+	if jobs := d.jobs(); len(jobs) != 0 {
 		t.Errorf("there are jobs: %+v", jobs)
 	}
 }
 
-func TestDockersClientsAreToldOfTheEngine(t *testing.T) {
+func TestEngine(t *testing.T) {
 	d := start(t)
-	var version, info map[string]any
-	ask := func() (a, b answer) { return d.call("GET", "/v1.41/version", ""), d.call("GET", "/info", "") }
-	v, i := ask()
-	v.decode(t, 200, "application/json", &version)
-	for name, want := range map[string]string{"Version": "20.10.24", "ApiVersion": "1.51", "MinAPIVersion": "1.24", "Os": "linux", "Arch": "amd64"} {
-		if version[name] != want {
-			t.Errorf("%s is %v, want %s", name, version[name], want)
+	check := func(path string, want map[string]string) {
+		t.Helper()
+		var got map[string]any
+		d.call("GET", path, "").decode(t, 200, &got)
+		for name, value := range want {
+			if got[name] != value {
+				t.Errorf("%s: %s is %v, want %s", path, name, got[name], value)
+			}
 		}
 	}
-	i.decode(t, 200, "application/json", &info)
-	for name, want := range map[string]string{"ServerVersion": "20.10.24", "OSType": "linux", "Architecture": "amd64", "Driver": "overlay2", "IndexServerAddress": "https://index.docker.io/v1/"} {
-		if info[name] != want {
-			t.Errorf("%s is %v, want %s", name, info[name], want)
-		}
-	}
+	check("/v1.41/version", map[string]string{"Version": "20.10.24", "ApiVersion": "1.51", "MinAPIVersion": "1.24", "Os": "linux", "Arch": "amd64"})
+	check("/info", map[string]string{"ServerVersion": "20.10.24", "OSType": "linux", "Architecture": "amd64", "Driver": "overlay2", "IndexServerAddress": "https://index.docker.io/v1/"})
 	d.engine.Kill()
-	v, i = ask()
-	checkMessage(t, v, 503, "Cannot connect")
-	checkMessage(t, i, 503, "Cannot connect")
+	checkMessage(t, d.call("GET", "/v1.41/version", ""), 503, "Cannot connect")
+	checkMessage(t, d.call("GET", "/info", ""), 503, "Cannot connect")
 	if a := d.call("GET", "/_ping", ""); a.status != 200 {
-		t.Errorf("without its engine the daemon does not answer: %d %s", a.status, a.body)
+		t.Errorf("without an engine, the daemon answers with %d %s", a.status, a.body)
 	}
 }
 
-func TestDockersClientsInspectAnImage(t *testing.T) {
+func TestInspect(t *testing.T) {
 	d := start(t)
 	image := enginetest.NewImage("registry.test/team/app:v1", 1)
 	image.Platform = "linux/arm64/v8"
@@ -85,7 +76,7 @@ func TestDockersClientsInspectAnImage(t *testing.T) {
 			Size                      int64
 			RootFS                    struct{ Layers []string }
 		}
-		d.call("GET", "/v1.41/images/"+name+"/json", "").decode(t, 200, "application/json", &got)
+		d.call("GET", "/v1.41/images/"+name+"/json", "").decode(t, 200, &got)
 		if got.ID != image.ID || !slices.Equal(got.RepoDigests, image.RepoDigests) || got.Size != image.Size ||
 			got.Os+got.Architecture+got.Variant != "linuxarm64v8" || !slices.Equal(got.RootFS.Layers, image.DiffIDs) {
 			t.Errorf("%s is %+v", name, got)
@@ -107,7 +98,7 @@ func TestDockersClientsInspectAnImage(t *testing.T) {
 	checkMessage(t, d.call("GET", "/images/registry.test/team/app:v1/json", ""), 503, "Cannot connect")
 }
 
-func TestWhatDockersClientsAskBesidesIsRefusedInTheirForm(t *testing.T) {
+func TestOtherRoutes(t *testing.T) {
 	d := start(t)
 	for _, r := range []struct {
 		method, path string
@@ -141,18 +132,17 @@ func TestWhatDockersClientsAskBesidesIsRefusedInTheirForm(t *testing.T) {
 		a := d.call(r.method, r.path, "")
 		checkMessage(t, a, r.status, "is not for towline")
 		if !strings.Contains(a.body, "POST /images/create") {
-			t.Errorf("%s %s: it is not said what there is: %s", r.method, r.path, a.body)
+			t.Errorf("%s %s: the answer does not name the routes: %s", r.method, r.path, a.body)
 		}
 	}
-	// What is Towline's own keeps its form.
+	// Towline's own paths have Towline's own answers.
 	for _, path := range []string{"/v1/images/create", "/v1/_ping", "/v1/nope", "/v2/_ping", "/nope", "/", "/vx.y/_ping", "/imagesx"} {
 		a := d.call("GET", path, "")
-		a.problem(t, 404, puller.ErrNotFound)
-		if a.header.Get("Api-Version") != "" {
-			t.Errorf("%s is taken for Docker's", path)
+		if a.status != 404 || a.header.Get("Content-Type") != "application/problem+json" || a.header.Get("Api-Version") != "" {
+			t.Errorf("GET %s is %d, %v, %s", path, a.status, a.header, a.body)
 		}
 	}
 	if a := d.call("GET", "/v1/jobs", ""); a.status != 200 || a.header.Get("Api-Version") != "" {
-		t.Errorf("/v1/jobs is answered with %d, %v", a.status, a.header)
+		t.Errorf("GET /v1/jobs is %d, %v", a.status, a.header)
 	}
 }
