@@ -2,18 +2,16 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/storetest"
 )
 
 func TestServeStartsOnADiskThatIsFull(t *testing.T) {
@@ -21,17 +19,7 @@ func TestServeStartsOnADiskThatIsFull(t *testing.T) {
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Mount("tmpfs", c.StateDir, "tmpfs", 0, "size=16m"); err != nil {
-		if os.Geteuid() == 0 && !errors.Is(err, syscall.EPERM) {
-			t.Fatal(err)
-		}
-		t.Skipf("no disk can be mounted here (%v)", err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(c.StateDir, 0); err != nil {
-			t.Error(err)
-		}
-	})
+	storetest.SmallDisk(t, c.StateDir, "16m")
 	host, engine := engineSocket(t)
 	c.Engine.Host = host
 	const image = "127.0.0.1:5000/app:v1"
@@ -53,19 +41,7 @@ func TestServeStartsOnADiskThatIsFull(t *testing.T) {
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
-	filler := filepath.Join(c.StateDir, "filler")
-	f, err := os.Create(filler)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for size := 1 << 20; size > 0; size /= 2 {
-		for err = nil; err == nil; {
-			_, err = f.Write(make([]byte, size))
-		}
-	}
-	if f.Close(); !errors.Is(err, syscall.ENOSPC) {
-		t.Fatal(err)
-	}
+	free := storetest.FillDisk(t, c.StateDir)
 
 	engine.Script(image, enginetest.Serve(enginetest.NewImage(image, 1)))
 	startServe(t, c)
@@ -91,9 +67,7 @@ func TestServeStartsOnADiskThatIsFull(t *testing.T) {
 		j, err := caller.Job(ctx, accepted.ID)
 		return err == nil && j.State == puller.StateSucceeded
 	})
-	if err := os.Remove(filler); err != nil {
-		t.Fatal(err)
-	}
+	free()
 	until("it does not recover", func() bool { return strings.HasPrefix(get(t, path, "/readyz"), "200 ") })
 	if j, err := caller.Pull(ctx, puller.PullRequest{Image: image}); err != nil || j.State != puller.StateSucceeded {
 		t.Errorf("with space again: %+v, %v", j, err)

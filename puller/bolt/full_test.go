@@ -1,10 +1,8 @@
 package bolt_test
 
 import (
-	"errors"
 	"fmt"
 	"math"
-	"os"
 	"reflect"
 	"strings"
 	"syscall"
@@ -16,7 +14,7 @@ import (
 
 // A disk that fills up loses nothing, and the store goes on when there is
 // space again.
-func TestAFullDisk(t *testing.T) {
+func TestFullDisk(t *testing.T) {
 	t.Run("a limit to the size of files", func(t *testing.T) {
 		b := newBox(t)
 		var was syscall.Rlimit
@@ -36,22 +34,8 @@ func TestAFullDisk(t *testing.T) {
 	})
 	t.Run("a small disk", func(t *testing.T) {
 		b := newBox(t)
-		if err := syscall.Mount("tmpfs", b.dir, "tmpfs", 0, "size=6m"); err != nil {
-			if os.Geteuid() == 0 && !errors.Is(err, syscall.EPERM) {
-				t.Fatal(err)
-			}
-			t.Skipf("no disk can be mounted here (%v); the limit above is what there is", err)
-		}
-		t.Cleanup(func() {
-			if err := syscall.Unmount(b.dir, 0); err != nil {
-				t.Error(err)
-			}
-		})
-		testFull(t, b, func() {}, func() {
-			if err := syscall.Mount("tmpfs", b.dir, "tmpfs", syscall.MS_REMOUNT, "size=60m"); err != nil {
-				t.Fatal(err)
-			}
-		}, puller.ErrNoSpace)
+		resize := storetest.SmallDisk(t, b.dir, "6m")
+		testFull(t, b, func() {}, func() { resize("60m") }, puller.ErrNoSpace)
 	})
 }
 

@@ -1,12 +1,9 @@
 package bolt_test
 
 import (
-	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -14,62 +11,7 @@ import (
 	"github.com/towline/towline/puller/storetest"
 )
 
-// mounted puts a small disk in the place of the directory.
-func (b *box) mounted() {
-	b.Helper()
-	if err := syscall.Mount("tmpfs", b.dir, "tmpfs", 0, "size=16m,nr_inodes=64"); err != nil {
-		if os.Geteuid() == 0 && !errors.Is(err, syscall.EPERM) {
-			b.Fatal(err)
-		}
-		b.Skipf("no disk can be mounted here (%v)", err)
-	}
-	b.Cleanup(func() {
-		if err := syscall.Unmount(b.dir, 0); err != nil {
-			b.Error(err)
-		}
-	})
-}
-
-// fill leaves no space for data or for files on the disk; the function it returns gives it back.
-func (b *box) fill() (free func()) {
-	b.Helper()
-	path := filepath.Join(b.dir, "filler")
-	f, err := os.Create(path)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer f.Close()
-	for size := 1 << 20; size > 0; size /= 2 {
-		for err = nil; err == nil; {
-			_, err = f.Write(make([]byte, size))
-		}
-		if !errors.Is(err, syscall.ENOSPC) {
-			b.Fatal(err)
-		}
-	}
-	created := []string{path}
-	for n := range 100 {
-		name := fmt.Sprint(path, n)
-		f, err := os.Create(name)
-		if err != nil {
-			if !errors.Is(err, syscall.ENOSPC) {
-				b.Fatal(err)
-			}
-			break
-		}
-		f.Close()
-		created = append(created, name)
-	}
-	return func() {
-		for _, name := range created {
-			if err := os.Remove(name); err != nil {
-				b.Error(err)
-			}
-		}
-	}
-}
-
-func TestADiskThatIsFullAtTheStart(t *testing.T) {
+func TestOpenOnFullDisk(t *testing.T) {
 	for name, c := range map[string]struct {
 		before        func(t *testing.T, b *box)
 		unended       int
@@ -100,9 +42,9 @@ func TestADiskThatIsFullAtTheStart(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBox(t)
-			b.mounted()
+			storetest.SmallDisk(t, b.dir, "16m")
 			c.before(t, b)
-			free := b.fill()
+			free := storetest.FillDisk(t, b.dir)
 			s := b.open()
 			seq, unended, err := s.Load()
 			if err != nil || len(unended) != c.unended {
