@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"bytes"
+	"slices"
 
 	"go.etcd.io/bbolt"
 
@@ -10,9 +11,9 @@ import (
 
 const defaultLimit = 100
 
-// Ended implements puller.Store. A filter by kind, state or image reads a
-// range of an index for each kind and state it allows, nine at most, side by
-// side.
+// Ended implements puller.Store. A filter by kind, state or image takes up to the
+// limit from each range of an index that it allows, at most nine, and of those
+// the newest.
 func (s *Store) Ended(f puller.Filter) ([]puller.Job, error) {
 	if f.Limit == 0 {
 		f.Limit = defaultLimit
@@ -23,15 +24,10 @@ func (s *Store) Ended(f puller.Filter) ([]puller.Job, error) {
 		if err != nil {
 			return err
 		}
-		ranges := b.ranges(f)
-		for len(jobs) < f.Limit {
-			id := newest(ranges)
-			if id == nil {
-				return nil
-			}
+		for _, id := range b.choose(f) {
 			value := b.ended.Get(id)
 			if value == nil {
-				return damagef("job %s is in an index, and is not there", id)
+				return damagef("job %s is in an index, but not in the store", id)
 			}
 			job, err := decodeJob(id, value)
 			if err != nil {
@@ -48,69 +44,48 @@ func (s *Store) Ended(f puller.Filter) ([]puller.Job, error) {
 	return jobs, nil
 }
 
-// ranges returns where the jobs are that a filter chooses.
-func (b *buckets) ranges(f puller.Filter) []*span {
+// choose returns the IDs of the newest jobs that a filter chooses, newest first.
+func (b *buckets) choose(f puller.Filter) (ids [][]byte) {
 	if f.Kind == "" && f.State == "" && f.Image == "" {
-		return []*span{backwards(b.ended, nil, f.Cursor)}
+		return newest(b.ended, nil, f)
 	}
 	bucket, image := b.byState, []byte(nil)
 	if f.Image != "" {
 		bucket, image = b.byImage, hashOf(f.Image)
 	}
-	var all []*span
 	for i, kind := range kinds {
 		for j, state := range states {
 			if f.Kind != "" && f.Kind != kind || f.State != "" && f.State != state {
 				continue
 			}
 			prefix := append(bytes.Clone(image), byte(i+1), byte(j+1))
-			all = append(all, backwards(bucket, prefix, f.Cursor))
+			ids = append(ids, newest(bucket, prefix, f)...)
 		}
 	}
-	return all
+	slices.SortFunc(ids, func(a, b []byte) int { return bytes.Compare(b, a) })
+	return ids[:min(len(ids), f.Limit)]
 }
 
-// span is the keys of a bucket with a prefix, from the last to the first.
-type span struct {
-	cursor *bbolt.Cursor
-	prefix []byte
-	id     []byte // what follows the prefix; nil at the end
-}
-
-// backwards returns the span of a prefix, below an ID unless that is "".
-func backwards(b *bbolt.Bucket, prefix []byte, below string) *span {
-	s := &span{cursor: b.Cursor(), prefix: prefix}
-	bound := append(bytes.Clone(prefix), below...)
-	if below == "" {
-		bound = append(bound, 0xff) // above all IDs, which are letters and digits
+// newest returns the IDs that follow a prefix in the keys of a bucket, from the
+// last one below the filter's cursor, and as many as its limit.
+func newest(b *bbolt.Bucket, prefix []byte, f puller.Filter) (ids [][]byte) {
+	end := append(bytes.Clone(prefix), f.Cursor...)
+	if f.Cursor == "" {
+		end = append(end, 0xff) // above all IDs, which are letters and digits
 	}
-	if key, _ := s.cursor.Seek(bound); key == nil {
-		s.take(s.cursor.Last())
+	c := b.Cursor()
+	key, _ := c.Seek(end)
+	if key == nil {
+		key, _ = c.Last()
 	} else {
-		s.take(s.cursor.Prev())
+		key, _ = c.Prev()
 	}
-	return s
-}
-
-func (s *span) take(key, _ []byte) {
-	s.id = nil
-	if id, ok := bytes.CutPrefix(key, s.prefix); ok && key != nil {
-		s.id = id
-	}
-}
-
-// newest takes the highest ID off the spans, or returns nil.
-func newest(spans []*span) []byte {
-	var best *span
-	for _, s := range spans {
-		if s.id != nil && (best == nil || bytes.Compare(s.id, best.id) > 0) {
-			best = s
+	for ; len(ids) < f.Limit && key != nil; key, _ = c.Prev() {
+		id, ok := bytes.CutPrefix(key, prefix)
+		if !ok {
+			break
 		}
+		ids = append(ids, id)
 	}
-	if best == nil {
-		return nil
-	}
-	id := best.id
-	best.take(best.cursor.Prev())
-	return id
+	return ids
 }
