@@ -32,6 +32,9 @@ import (
 const asTowline = "TEST_AS_TOWLINE"
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == checkStore {
+		main()
+	}
 	if args, ok := os.LookupEnv(asTowline); ok {
 		os.Args = append(os.Args[:1], strings.Split(args, "\x1f")...)
 		main()

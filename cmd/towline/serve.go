@@ -86,8 +86,11 @@ func serve(ctx context.Context, config configs.Config, out *logBuffer) error {
 		return fmt.Errorf("configuration: %w", err)
 	}
 	defer images.Close()
-	store, err := bolt.Open(config.StateDir, logger)
+	store, err := bolt.Open(ctx, config.StateDir, bolt.Options{Log: logger, Checker: storeChecker()})
 	if err != nil {
+		if ctx.Err() != nil {
+			return nil // it was stopped while it checked the store
+		}
 		return err
 	}
 	defer store.Close()

@@ -136,7 +136,7 @@ func acceptInside(ctx context.Context, dir string) (_ float64, err error) {
 		return 0, err
 	}
 	defer engine.Close()
-	store, err := bolt.Open(dir, silent)
+	store, err := bolt.Open(context.Background(), dir, bolt.Options{Log: silent})
 	if err != nil {
 		return 0, err
 	}

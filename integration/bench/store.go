@@ -241,7 +241,7 @@ func (c *caller) list(query string) (next string, err error) {
 func fill(dir string, ended int) error {
 	silent := logrus.New()
 	silent.SetOutput(io.Discard)
-	store, err := bolt.Open(dir, silent)
+	store, err := bolt.Open(context.Background(), dir, bolt.Options{Log: silent})
 	if err != nil {
 		return err
 	}

@@ -62,7 +62,7 @@ func BenchmarkSaveToTheEnd(b *testing.B) {
 func benchmarkSave(b *testing.B, records func(n int) []puller.Record) {
 	dir := b.TempDir()
 	rate := flushes(b, dir)
-	s, err := bolt.Open(dir, discard())
+	s, err := bolt.Open(b.Context(), dir, bolt.Options{Log: discard(), Checker: checker})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func benchmarkSave(b *testing.B, records func(n int) []puller.Record) {
 func BenchmarkOpen(b *testing.B) {
 	const done, open = 100_000, 1000
 	dir := b.TempDir()
-	s, err := bolt.Open(dir, discard())
+	s, err := bolt.Open(b.Context(), dir, bolt.Options{Log: discard(), Checker: checker})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -113,7 +113,7 @@ func BenchmarkOpen(b *testing.B) {
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	for b.Loop() {
-		s, err := bolt.Open(dir, discard())
+		s, err := bolt.Open(b.Context(), dir, bolt.Options{Log: discard(), Checker: checker})
 		if err != nil {
 			b.Fatal(err)
 		}

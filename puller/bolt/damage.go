@@ -44,9 +44,9 @@ func isFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
 }
 
-// guard calls what uses bbolt. bbolt panics on pages that make no sense, and
-// reads the file as memory: where that has been cut off or cannot be read, the
-// kernel sends SIGBUS. Both become damage.
+// guard calls code that uses bbolt. bbolt panics on pages that make no sense, and
+// reads the file as memory: where that was cut off or cannot be read, the kernel
+// sends SIGBUS. Both become damage.
 func guard(use func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -71,12 +71,12 @@ func (s *Store) fault(op string, err error) error {
 	case isFull(err):
 		kind = puller.ErrNoSpace
 	case isDamage(err):
-		err = fmt.Errorf("%w; restart towline: its start sets a damaged %s aside and begins a new one", err, fileName)
+		err = fmt.Errorf("%w; restart towline: at its start it sets a damaged %s aside and begins a new one", err, fileName)
 	}
 	return &puller.Error{Op: op, Kind: kind, Err: fmt.Errorf("state_dir %s: %w", s.dir, advise(err))}
 }
 
-// advise adds what to do to an error that asks for it.
+// advise adds to an error what the operator can do about it.
 func advise(err error) error {
 	switch {
 	case isFull(err):
@@ -91,22 +91,14 @@ func advise(err error) error {
 	return err
 }
 
-// begin begins a new file. One that is there is set aside. On an error there
-// is none until begin succeeds.
+// begin begins a new file. A damaged file that is there is set aside first.
 func (s *Store) begin(damage error) error {
-	s.mu.Lock()
-	db := s.db
-	s.db, s.damage, s.unended = nil, damage, 0
-	s.mu.Unlock()
-	if db != nil {
-		db.close()
-	}
-	if err := s.setAside(damage); err != nil {
-		return err
-	}
 	if damage != nil {
-		// How far the numbers had come can't be read any more. So many
-		// microseconds after 1970, they had come nowhere near so many.
+		if err := s.setAside(damage); err != nil {
+			return err
+		}
+		// The last number can't be read any more. There were never as many numbers
+		// as microseconds since 1970.
 		s.floor.Store(uint64(time.Now().UnixMicro()))
 	}
 	db, err := createDatabase(s.path(newName), s.path(fileName), damage != nil)
@@ -115,7 +107,7 @@ func (s *Store) begin(damage error) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.db, s.damage, s.blank = db, nil, false
+	s.db, s.failure, s.blank = db, nil, false
 	return nil
 }
 

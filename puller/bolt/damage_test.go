@@ -16,7 +16,13 @@ import (
 	"github.com/towline/towline/puller/storetest"
 )
 
-func TestAFileThatIsCutOffIsSetAside(t *testing.T) {
+func TestDamageAtTheStart(t *testing.T) {
+	t.Run("cut off", testCutOff)
+	t.Run("at random", testRandom)
+	t.Run("pages that mislead", testMisleading)
+}
+
+func testCutOff(t *testing.T) {
 	data := pages(master(t))
 	if !survive(t, "the whole file", data) {
 		t.Fatal("the whole file is not good")
@@ -35,7 +41,9 @@ func TestAFileThatIsCutOffIsSetAside(t *testing.T) {
 	}
 }
 
-func TestNoDamageEndsTheProcessOrMakesThingsUp(t *testing.T) {
+// testRandom damages the file in 200 ways. Nothing ends the process, and nothing
+// is made up.
+func testRandom(t *testing.T) {
 	data := pages(master(t))
 	rng := rand.New(rand.NewPCG(13, 14))
 	aside, n := 0, 200
@@ -88,8 +96,8 @@ func TestNoDamageEndsTheProcessOrMakesThingsUp(t *testing.T) {
 	}
 }
 
-// What bbolt would follow without asking is found before it does.
-func TestPagesThatMisleadAreFound(t *testing.T) {
+// testMisleading has pages that bbolt would follow without a question.
+func testMisleading(t *testing.T) {
 	data := pages(master(t))
 	size := os.Getpagesize()
 	root := binary.NativeEndian.Uint64(data[16+16:]) // by the one header and the other
@@ -138,7 +146,7 @@ func TestPagesThatMisleadAreFound(t *testing.T) {
 }
 
 // What happens to the file while it is open shows when it is used.
-func TestDamageInAFileThatIsOpen(t *testing.T) {
+func TestDamageWhileOpen(t *testing.T) {
 	rng := rand.New(rand.NewPCG(15, 16))
 	size := int64(len(pages(master(t))))
 	for i := range 40 {
@@ -195,7 +203,7 @@ func TestDamageInAFileThatIsOpen(t *testing.T) {
 
 // A store that was damaged while it was in use takes nothing any more; the next
 // start sets it aside.
-func TestADamagedStoreRefusesUntilTheNextStart(t *testing.T) {
+func TestDamageRefusesUntilTheNextStart(t *testing.T) {
 	b := newBox(t)
 	s := b.open()
 	save(t, s, 5, storetest.NewRecord(1))
@@ -231,37 +239,46 @@ func TestADamagedStoreRefusesUntilTheNextStart(t *testing.T) {
 	save(t, again, 7, storetest.NewRecord(2))
 }
 
-func TestWhatCannotBeOpenedIsAnErrorThatSaysWhatToDo(t *testing.T) {
-	b := newBox(t)
-	if err := os.Mkdir(b.file(), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := bolt.Open(b.dir, b.logger()); err == nil || !strings.Contains(err.Error(), "state_dir "+b.dir) || !strings.Contains(err.Error(), "not a regular file") {
-		t.Errorf("a directory in the file's place: %v", err)
-	}
-
-	for _, mode := range []os.FileMode{0, 0o400} {
-		b = newBox(t)
-		closeIt(t, b.open())
-		if err := os.Chmod(b.file(), mode); err != nil {
-			t.Fatal(err)
-		}
-		err := asNobody(t, b.dir, func() error { _, err := bolt.Open(b.dir, b.logger()); return err })
-		if err == nil || !strings.Contains(err.Error(), "state_dir "+b.dir) || !strings.Contains(err.Error(), "permission denied; let user") {
-			t.Errorf("a file of mode %o: %v", mode, err)
-		}
-		if len(b.aside()) > 0 {
-			t.Errorf("a file of mode %o was set aside", mode)
-		}
-	}
-
-	b = newBox(t)
-	if err := os.WriteFile(b.dir+"/file", nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	b.dir += "/file"
-	if _, err := bolt.Open(b.dir, b.logger()); err == nil || !strings.Contains(err.Error(), "state_dir "+b.dir) {
-		t.Errorf("a file in the directory's place: %v", err)
+func TestOpenSaysWhatToDo(t *testing.T) {
+	for name, c := range map[string]struct {
+		mode os.FileMode // of jobs.db
+		want string
+	}{
+		"no rights":           {0, "permission denied; let user"},
+		"rights to read":      {0o400, "permission denied; let user"},
+		"a directory":         {os.ModeDir | 0o700, "not a regular file"},
+		"a file as state_dir": {os.ModeSymlink, "not a directory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBox(t)
+			var err error
+			switch {
+			case c.mode.IsDir():
+				err = os.Mkdir(b.file(), 0o700)
+			case c.mode.IsRegular():
+				closeIt(t, b.open())
+				err = os.Chmod(b.file(), c.mode)
+			default:
+				if err = os.WriteFile(b.dir+"/file", nil, 0o600); err == nil {
+					b.dir += "/file"
+				}
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			open := func() error { _, err := bolt.Open(t.Context(), b.dir, b.options()); return err }
+			if c.mode.IsRegular() {
+				err = asNobody(t, b.dir, open)
+			} else {
+				err = open()
+			}
+			if err == nil || !strings.Contains(err.Error(), "state_dir "+b.dir) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("it gives %v", err)
+			}
+			if len(b.aside()) > 0 {
+				t.Error("it was set aside")
+			}
+		})
 	}
 }
 

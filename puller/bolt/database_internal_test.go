@@ -4,10 +4,13 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/towline/towline/puller"
 )
 
 func openTest(t *testing.T) (*database, string) {
@@ -22,7 +25,7 @@ func openTest(t *testing.T) (*database, string) {
 }
 
 // A file that is cut off in the midst of a transaction is a SIGBUS.
-func TestGuardTurnsAFaultIntoDamage(t *testing.T) {
+func TestGuardTurnsFaultsIntoDamage(t *testing.T) {
 	f, err := os.Create(filepath.Join(t.TempDir(), "file"))
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +53,7 @@ func TestGuardTurnsAFaultIntoDamage(t *testing.T) {
 }
 
 // A reader ends though the headers go while it reads, and another one comes.
-func TestReadersEndThoughTheHeadersGo(t *testing.T) {
+func TestReadersEndWithoutHeaders(t *testing.T) {
 	d, path := openTest(t)
 	err := d.view(func(*bbolt.Tx) error {
 		f, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -68,7 +71,7 @@ func TestReadersEndThoughTheHeadersGo(t *testing.T) {
 	}
 }
 
-func TestAFileIsOpenedAgainWhenItCouldNotBeMapped(t *testing.T) {
+func TestReopenAfterAFailedMap(t *testing.T) {
 	d, path := openTest(t)
 	s := &Store{dir: filepath.Dir(path), db: d}
 	if err := s.Save(1, nil); err != nil {
@@ -76,7 +79,7 @@ func TestAFileIsOpenedAgainWhenItCouldNotBeMapped(t *testing.T) {
 	}
 	s.reopen()
 	if s.db == d || s.db == nil {
-		t.Fatalf("it is not: %v", s.damage)
+		t.Fatalf("it is not: %v", s.failure)
 	}
 	t.Cleanup(func() { s.db.close() })
 	if err := s.Save(2, nil); err != nil {
@@ -87,7 +90,7 @@ func TestAFileIsOpenedAgainWhenItCouldNotBeMapped(t *testing.T) {
 	}
 }
 
-func TestAFileOfANewerTowlineIsNotTouched(t *testing.T) {
+func TestFileOfANewerTowline(t *testing.T) {
 	d, _ := openTest(t)
 	err := d.update(func(tx *bbolt.Tx) error {
 		b, err := open(tx)
@@ -108,4 +111,27 @@ func TestAFileOfANewerTowlineIsNotTouched(t *testing.T) {
 	if !errors.Is(err, errNewer) || isDamage(err) {
 		t.Errorf("it gives %v", err)
 	}
+}
+
+// A panic of bbolt in a change is an error, no change follows it, and Close
+// does not wait for the locks that bbolt may hold.
+func TestPanicInAChange(t *testing.T) {
+	d, path := openTest(t)
+	s := &Store{dir: filepath.Dir(path), db: d, lock: d.file}
+	if err := s.Save(1, nil); err != nil {
+		t.Fatal(err)
+	}
+	err := d.update(func(*bbolt.Tx) error { panic("page 7: invalid page type: 0: 10") })
+	if !isDamage(err) || !strings.Contains(err.Error(), "page 7") {
+		t.Errorf("the panic becomes %v", err)
+	}
+	for range 2 {
+		if err := s.Save(2, nil); puller.KindOf(err) != puller.ErrInternal || !strings.Contains(err.Error(), "page 7") || !strings.Contains(err.Error(), "restart towline") {
+			t.Errorf("Save gives %v", err)
+		}
+	}
+	if err := s.KeepPrivate("sha256:1"); !isDamage(err) && puller.KindOf(err) != puller.ErrInternal {
+		t.Errorf("KeepPrivate gives %v", err)
+	}
+	s.Close()
 }

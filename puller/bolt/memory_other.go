@@ -2,4 +2,6 @@
 
 package bolt
 
+const populate = 0
+
 func forget(at, size uintptr) {}

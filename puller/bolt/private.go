@@ -28,7 +28,7 @@ func (s *Store) Private() (images []string, whole bool, err error) {
 	if err != nil && unlessBlank(err) == nil {
 		s.mu.RLock()
 		defer s.mu.RUnlock()
-		return nil, !isDamage(s.damage), nil
+		return nil, !isDamage(s.failure), nil
 	}
 	return images, whole, err
 }
@@ -42,7 +42,7 @@ func (s *Store) KeepPrivate(image string) error {
 	case s.closed:
 		return s.fault(op, errClosed)
 	case s.db == nil:
-		return s.fault(op, errors.Join(s.damage, errors.New("there is no file at present")))
+		return s.fault(op, errors.Join(s.failure, errors.New("there is no file at present")))
 	}
 	return s.fault(op, s.db.update(func(tx *bbolt.Tx) error {
 		b, err := tx.CreateBucketIfNotExists(privateName)

@@ -10,8 +10,8 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-func TestAStoreSaysWhenItKnowsNotAllPrivateImages(t *testing.T) {
-	s, err := Open(t.TempDir(), logrus.New())
+func TestPrivateSaysWhenItIsNotWhole(t *testing.T) {
+	s, err := Open(t.Context(), t.TempDir(), Options{Log: logrus.New()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,9 @@ const (
 	// smaller one, and compactStep how many bytes of it are copied at a time.
 	compactFrom = 8 << 20
 	compactStep = 4 << 20
+	// elementSize is how many bytes bbolt keeps in a page for each key beside it
+	// and its value.
+	elementSize = 16
 )
 
 // Prune implements puller.Store. Where more than half of a file of some size
@@ -33,7 +36,7 @@ func (s *Store) Prune(before time.Time, keep int, size int64) (int, error) {
 	case s.blank:
 		return 0, nil
 	case s.db == nil:
-		return 0, s.fault(op, s.damage)
+		return 0, s.fault(op, s.failure)
 	}
 	defer s.touched(touchedMost) // it counts all there are
 	dropped := 0
@@ -120,7 +123,7 @@ func (s *Store) compact() error {
 	if err != nil {
 		os.Remove(under)
 		if isDamage(err) {
-			old.broken.Store(true)
+			old.damage = err
 		}
 		return err
 	}

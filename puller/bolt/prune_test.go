@@ -2,6 +2,7 @@ package bolt_test
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"math"
 	"os"
@@ -19,7 +20,7 @@ import (
 	"github.com/towline/towline/puller/storetest"
 )
 
-func TestPruneGivesSpaceBackWhileOthersRead(t *testing.T) {
+func TestPruneGivesSpaceBack(t *testing.T) {
 	b := newBox(t)
 	s := b.open()
 	const jobs, keep = 2400, 150
@@ -99,7 +100,7 @@ func size(t *testing.T, path string) int64 {
 	return info.Size()
 }
 
-func TestWhatACrashLeftIsRemoved(t *testing.T) {
+func TestOpenRemovesAnUnfinishedFile(t *testing.T) {
 	b := newBox(t)
 	closeIt(t, b.open())
 	left := b.file() + ".new"
@@ -112,19 +113,15 @@ func TestWhatACrashLeftIsRemoved(t *testing.T) {
 	}
 }
 
-// TestMainOfChild is the process that TestAKilledProcessLosesNothing kills.
-func TestMainOfChild(t *testing.T) {
-	dir := os.Getenv("TOWLINE_TEST_STATE_DIR")
-	if dir == "" {
-		t.Skip("this is for a child process")
-	}
-	s, err := bolt.Open(dir, discard())
+// saveUntilKilled is the process that TestKill kills.
+func saveUntilKilled(dir string) error {
+	s, err := bolt.Open(context.Background(), dir, bolt.Options{Log: discard(), Checker: checker})
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	seq, _, err := s.Load()
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	for {
 		var records []puller.Record
@@ -133,23 +130,23 @@ func TestMainOfChild(t *testing.T) {
 		}
 		seq++
 		if err := s.Save(seq, append(records, storetest.NewRecord(1_000_000))); err != nil {
-			t.Fatal(err)
+			return err
 		}
 		fmt.Printf("saved %d\n", seq)
 		if seq%25 == 0 {
 			if _, err := s.Prune(time.Time{}, 200, math.MaxInt64); err != nil {
-				t.Fatal(err)
+				return err
 			}
 		}
 	}
 }
 
-func TestAKilledProcessLosesNothing(t *testing.T) {
+func TestKill(t *testing.T) {
 	b := newBox(t)
 	last := uint64(0)
 	for kill := range 8 {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestMainOfChild$", "-test.timeout=60s")
-		cmd.Env = append(os.Environ(), "TOWLINE_TEST_STATE_DIR="+b.dir)
+		cmd := exec.CommandContext(t.Context(), os.Args[0], saveArgument, b.dir)
+		cmd.Stderr = os.Stderr
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)

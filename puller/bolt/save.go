@@ -36,14 +36,14 @@ func (s *Store) Save(seq uint64, records []puller.Record) error {
 	}
 	switch {
 	case s.blank:
-		if err := s.begin(s.damage); err != nil {
+		if err := s.begin(s.failure); err != nil {
 			return s.fault(op, err)
 		}
 	case s.db == nil:
 		s.reopen()
 	}
 	if s.db == nil {
-		return s.fault(op, s.damage)
+		return s.fault(op, s.failure)
 	}
 	unended := s.unended
 	err = s.db.update(func(tx *bbolt.Tx) error {
@@ -92,7 +92,7 @@ func (s *Store) reopen() {
 	if s.db != nil {
 		s.db.close()
 	}
-	s.db, s.damage = openDatabase(s.path(fileName))
+	s.db, s.failure = openDatabase(s.path(fileName))
 }
 
 // encode returns the records as they are kept, in memory that is good until

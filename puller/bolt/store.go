@@ -1,18 +1,19 @@
 // Package bolt keeps jobs in one file, by bbolt.
 //
-// Every Save is one transaction: it is on disk, flushed, when Save returns,
-// and at any moment at which the process is killed or the power fails, the
-// file holds what the last Save left. What no transaction helps against is a
-// file that is damaged by others: by a disk that fails, by a copy over it, by
-// what cuts it off. Such a file is set aside under another name and a new one
-// is begun; it never ends the process.
+// Every Save is one transaction: it is on disk, flushed, when Save returns.
+// Whenever the process is killed or the power fails, the file holds what the
+// last Save left. Transactions do not help against a file that is damaged from
+// outside: by a failing disk, or by another program. A start has another
+// process check the file, sets a damaged one aside under another name, and
+// begins a new one. Damage that is found later does not end the process: from
+// then on no change is taken, and the next start sets the file aside.
 package bolt
 
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -27,96 +28,117 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// Names in the state directory.
-const (
-	fileName = "jobs.db"
-	newName  = "jobs.db.new" // a file that is not complete yet
-	lockName = "lock"
-	roomName = "room" // is there for a moment
-)
-
-// Store is a puller.Store. It starts no goroutines.
+// Store is a puller.Store. It starts no goroutines that outlive a call.
 type Store struct {
-	dir  string
-	log  logrus.FieldLogger
-	lock *os.File
+	dir     string
+	log     logrus.FieldLogger
+	checker []string
+	lock    *os.File
 
-	writing sync.Mutex // one Save or Prune at a time
+	writing sync.Mutex // one change at a time
 	values  bytes.Buffer
 	id      string // of Instance
 	unended int    // how many records have not ended
 
-	mu     sync.RWMutex // held by readers while they read
-	closed bool
-	db     *database     // nil between a file that is set aside and the next
-	damage error         // why there is none
-	blank  bool          // there is none since the start, for want of space
-	floor  atomic.Uint64 // above the numbers of a file that was set aside, until the first Save
+	mu      sync.RWMutex // held by readers while they read
+	closed  bool
+	db      *database     // nil where the file could not be made or opened again
+	failure error         // why it is nil
+	blank   bool          // no file could be made since the start, for want of space
+	floor   atomic.Uint64 // above the numbers of a file that was set aside, until the first Save
 
 	read atomic.Int64 // records since the memory of the map was given back
 }
 
 var _ puller.Store = (*Store)(nil)
 
-// Open opens the store in a state directory, which is made if it is not there.
-// It fails at once if another process has it open, and where the directory or
-// the file cannot be used. It does not fail because of a file that is damaged:
-// that one is set aside, which is logged as an error, and a new one is begun;
-// nor because the disk is full: a new file is then begun by the first Save that
-// finds space, and until then nothing is in the store. It reads the whole file
-// once.
-func Open(dir string, log logrus.FieldLogger) (*Store, error) {
-	s := &Store{dir: dir, log: log}
-	err := s.open()
+// Options are what a Store needs beside its directory.
+type Options struct {
+	Log logrus.FieldLogger
+	// Checker is a command, with its arguments, that calls Check with one more
+	// argument, the path of a file, and its standard output. Without it the file is
+	// not checked as a whole when it is opened: damage shows when it is read.
+	Checker []string
+}
+
+// Open opens the store in a state directory, which is made if it is not there;
+// rights of other users to it are removed. It fails at once if another process
+// has it open, and where the directory or the file cannot be used. It does not
+// fail because of a file that is damaged: that one is set aside, which is logged
+// as an error, and a new one is begun. Nor does it fail because the disk is full:
+// the first Save that finds space then begins a new file, and until then nothing
+// is in the store. The check reads the whole file. It ends with ctx, and so does
+// Open.
+func Open(ctx context.Context, dir string, o Options) (*Store, error) {
+	s := &Store{dir: dir, log: o.Log, checker: o.Checker}
+	err := s.open(ctx)
 	s.id = cmp.Or(s.id, rand.Text()) // the first Save keeps it
 	if err != nil {
 		if s.lock != nil {
 			s.lock.Close()
 		}
-		return nil, fmt.Errorf("state_dir %s: %w", dir, err)
+		return nil, fmt.Errorf("state_dir %s: %w", dir, advise(err))
 	}
 	return s, nil
 }
 
-func (s *Store) open() error {
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
-		return advise(err)
+func (s *Store) open(ctx context.Context) error {
+	if err := makeDir(s.dir, s.log); err != nil {
+		return err
 	}
 	var err error
 	if s.lock, err = lockDir(s.dir); err != nil {
-		return advise(err)
+		return err
 	}
 	if err := os.Remove(s.path(newName)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return advise(err)
+		return err
 	}
-	info, err := os.Stat(s.path(fileName))
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return advise(s.start(nil))
-	case err != nil:
-		return advise(err)
-	case !info.Mode().IsRegular():
-		return fmt.Errorf("%s is not a regular file; move it away", fileName)
-	}
-	db, err := openDatabase(s.path(fileName))
-	if err == nil {
-		if err = s.examine(db); err == nil {
-			s.db = db
-			return nil
-		}
-		db.close()
+	err = s.openFile(ctx)
+	if errors.Is(err, os.ErrNotExist) {
+		return s.start(nil)
 	}
 	if isDamage(err) {
-		return advise(s.start(err))
+		return s.start(err)
 	}
-	return advise(err)
+	return err
+}
+
+// openFile opens the file that is there.
+func (s *Store) openFile(ctx context.Context) error {
+	path := s.path(fileName)
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%s is not a regular file; move it away", fileName)
+	case info.Size() < int64(2*os.Getpagesize()): // bbolt would begin a new one in an empty file
+		return damagef("it is cut off: %d bytes are left", info.Size())
+	}
+	readable, err := os.OpenFile(path, os.O_RDWR, 0) // so that the check fails for damage only
+	if err != nil {
+		return err
+	}
+	readable.Close()
+	if err := s.checkApart(ctx, info.Size()); err != nil {
+		return err
+	}
+	db, err := openDatabase(path)
+	if err != nil {
+		return err
+	}
+	if err := s.examine(db); err != nil {
+		return errors.Join(err, db.close())
+	}
+	s.db = db
+	return nil
 }
 
 // start begins a new file, or leaves that to Save where the disk is full.
 func (s *Store) start(damage error) error {
 	err := s.begin(damage)
 	if isFull(err) {
-		s.blank = true
+		s.blank, s.failure = true, damage
 		s.log.WithError(s.fault("begin a new store", err)).Error("there is no space for the file of jobs; it is begun when there is")
 		return nil
 	}
@@ -277,7 +299,7 @@ func (s *Store) view(op string, read func(*bbolt.Tx) error) error {
 	case s.blank:
 		return s.fault(op, errBlank)
 	case s.db == nil:
-		return s.fault(op, s.damage)
+		return s.fault(op, s.failure)
 	}
 	return s.fault(op, s.db.view(read))
 }
@@ -309,27 +331,4 @@ func (s *Store) touched(records int) {
 	if !s.closed && s.db != nil {
 		s.db.release()
 	}
-}
-
-// head is what is kept beside the records.
-type head struct{ seq, unended uint64 }
-
-var headKey = []byte("head")
-
-func (b *buckets) head() (head, error) {
-	payload, err := unseal(b.meta.Get(headKey))
-	switch {
-	case err != nil:
-		return head{}, fmt.Errorf("its head: %w", err)
-	case len(payload) != 16:
-		return head{}, damagef("its head: %d bytes long", len(payload))
-	}
-	return head{binary.BigEndian.Uint64(payload), binary.BigEndian.Uint64(payload[8:])}, nil
-}
-
-func (b *buckets) setHead(h head) error {
-	value := binary.BigEndian.AppendUint64(make([]byte, sealSize, sealSize+16), h.seq)
-	value = binary.BigEndian.AppendUint64(value, h.unended)
-	seal(value)
-	return b.meta.Put(headKey, value)
 }

@@ -10,14 +10,10 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
-	"go.uber.org/goleak"
-
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/bolt"
 	"github.com/towline/towline/puller/storetest"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // box is a state directory with what is logged about it.
 type box struct {
@@ -26,7 +22,13 @@ type box struct {
 	log strings.Builder
 }
 
-func newBox(t testing.TB) *box { return &box{TB: t, dir: t.TempDir()} }
+func newBox(t testing.TB) *box {
+	b := &box{TB: t, dir: filepath.Join(t.TempDir(), "state")}
+	if err := os.Mkdir(b.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
 
 func (b *box) logger() logrus.FieldLogger {
 	logger := logrus.New()
@@ -34,12 +36,15 @@ func (b *box) logger() logrus.FieldLogger {
 	return logger
 }
 
+// options have the file checked, as the daemon does.
+func (b *box) options() bolt.Options { return bolt.Options{Log: b.logger(), Checker: checker} }
+
 func (b *box) file() string { return filepath.Join(b.dir, "jobs.db") }
 
 // open opens the store; the test's end closes it.
 func (b *box) open() *bolt.Store {
 	b.Helper()
-	s, err := bolt.Open(b.dir, b.logger())
+	s, err := bolt.Open(b.Context(), b.dir, b.options())
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -76,7 +81,7 @@ func ended(n int) puller.Record {
 	return storetest.EndRecord(storetest.NewRecord(n), puller.StateSucceeded, began.Add(time.Duration(n)*time.Second))
 }
 
-func TestTheStoreConforms(t *testing.T) {
+func TestStore(t *testing.T) {
 	boxes := make(map[puller.Store]*box)
 	storetest.Run(t, storetest.Fixture{
 		Open: func(t *testing.T) puller.Store {
@@ -100,7 +105,7 @@ func TestTheStoreConforms(t *testing.T) {
 	}
 }
 
-func TestOnlyOneProcessHasTheStore(t *testing.T) {
+func TestOneProcessHasTheStore(t *testing.T) {
 	b := newBox(t)
 	b.dir = filepath.Join(b.dir, "a", "state") // made
 	s := b.open()
@@ -110,7 +115,7 @@ func TestOnlyOneProcessHasTheStore(t *testing.T) {
 	if info, err := os.Stat(b.file()); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the file: %v, %v", info.Mode(), err)
 	}
-	_, err := bolt.Open(b.dir, b.logger())
+	_, err := bolt.Open(t.Context(), b.dir, b.options())
 	if err == nil || !strings.Contains(err.Error(), "state_dir "+b.dir) || !strings.Contains(err.Error(), "another towline (pid "+strconv.Itoa(os.Getpid())+") uses it") {
 		t.Errorf("the second one is told %v", err)
 	}
@@ -119,7 +124,7 @@ func TestOnlyOneProcessHasTheStore(t *testing.T) {
 	b.open()
 }
 
-func TestAClosedStoreFailsButDoesNotCrash(t *testing.T) {
+func TestClosedStore(t *testing.T) {
 	b := newBox(t)
 	s := b.open()
 	save(t, s, 1, storetest.NewRecord(1))
@@ -136,7 +141,7 @@ func TestAClosedStoreFailsButDoesNotCrash(t *testing.T) {
 	}
 }
 
-func TestARecordOfAnUnknownKindIsRefused(t *testing.T) {
+func TestUnknownKindIsRefused(t *testing.T) {
 	s := newBox(t).open()
 	odd := storetest.NewRecord(2)
 	odd.Job.Kind = "push"

@@ -59,7 +59,7 @@ func survive(t *testing.T, what string, data []byte) (kept bool) {
 	if err := os.WriteFile(b.file(), data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := bolt.Open(b.dir, b.logger())
+	s, err := bolt.Open(t.Context(), b.dir, b.options())
 	if err != nil {
 		t.Errorf("%s: Open: %v", what, err)
 		return false

@@ -1,10 +1,34 @@
 package bolt
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"go.etcd.io/bbolt"
 )
+
+// head is what is kept beside the records.
+type head struct{ seq, unended uint64 }
+
+var headKey = []byte("head")
+
+func (b *buckets) head() (head, error) {
+	payload, err := unseal(b.meta.Get(headKey))
+	switch {
+	case err != nil:
+		return head{}, fmt.Errorf("its head: %w", err)
+	case len(payload) != 16:
+		return head{}, damagef("its head: %d bytes long", len(payload))
+	}
+	return head{binary.BigEndian.Uint64(payload), binary.BigEndian.Uint64(payload[8:])}, nil
+}
+
+func (b *buckets) setHead(h head) error {
+	value := binary.BigEndian.AppendUint64(make([]byte, sealSize, sealSize+16), h.seq)
+	value = binary.BigEndian.AppendUint64(value, h.unended)
+	seal(value)
+	return b.meta.Put(headKey, value)
+}
 
 // Instance implements puller.Store.
 func (s *Store) Instance() string { return s.id }

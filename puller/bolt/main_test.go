@@ -1,0 +1,33 @@
+package bolt_test
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/towline/towline/puller/bolt"
+)
+
+// Arguments that make the test binary another process.
+const (
+	checkArgument = "check-a-store"
+	saveArgument  = "save-until-killed"
+)
+
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 {
+		switch os.Args[1] {
+		case checkArgument:
+			bolt.Check(os.Args[2], os.Stdout)
+			return
+		case saveArgument:
+			fmt.Fprintln(os.Stderr, saveUntilKilled(os.Args[2]))
+			os.Exit(1)
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
+
+var checker = []string{os.Args[0], checkArgument}
