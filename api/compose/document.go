@@ -32,8 +32,9 @@ func invalid(format string, args ...any) error {
 
 // file is a Compose file as YAML has it: one tree for each document in it.
 type file struct {
+	name   string // in errors
 	trees  []*yaml.Node
-	faults faults // that can be told with others
+	faults Faults // that can be told with others
 }
 
 // read parses the file and refuses what would take too long to go on with. The
@@ -42,7 +43,7 @@ func read(content []byte) (*file, error) {
 	if err := checkBytes(content); err != nil {
 		return nil, err
 	}
-	f := &file{}
+	f := &file{name: "body"}
 	s := survey{open: map[*yaml.Node]bool{}}
 	for d := yaml.NewDecoder(bytes.NewReader(content)); ; {
 		var tree yaml.Node

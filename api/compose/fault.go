@@ -4,35 +4,46 @@ import (
 	"fmt"
 )
 
-// maxTold is how much is told of several errors, in bytes; of one, all.
-const maxTold = 900
+// maxFaultText limits the text of several faults, in bytes. One fault is told
+// whole.
+const maxFaultText = 900
 
-// faults are errors that are told together, so that the author of a file sees
-// more than the first.
-type faults []error
+// Faults is all that is wrong with a Compose project, in the order of its files and
+// services. It is in the errors of [Load] and [Parse] if there are several.
+type Faults []error
 
-func (f *faults) add(err error) {
+// Error joins the faults, up to some number of bytes.
+func (f Faults) Error() string {
+	text := ""
+	for i, err := range f {
+		next := err.Error()
+		if i > 0 && len(text)+len(next) > maxFaultText {
+			return text + fmt.Sprintf("; and %d more", len(f)-i)
+		}
+		if i > 0 {
+			text += "; "
+		}
+		text += next
+	}
+	return text
+}
+
+// Unwrap returns the faults.
+func (f Faults) Unwrap() []error { return f }
+
+func (f *Faults) add(err error) {
 	if err != nil {
 		*f = append(*f, err)
 	}
 }
 
-// err returns them as one error, which is ErrInvalidRequest; nil for none.
-func (f faults) err() error {
-	if len(f) == 0 {
+// err returns the faults as one error, which is ErrInvalidRequest; nil for none.
+func (f Faults) err() error {
+	switch len(f) {
+	case 0:
 		return nil
-	}
-	told := f[0].Error()
-	for i, err := range f[1:] {
-		next := err.Error()
-		if len(told)+len(next) > maxTold {
-			told += fmt.Sprintf("; and %d more", len(f)-1-i)
-			break
-		}
-		told += "; " + next
-	}
-	if len(f) == 1 {
+	case 1:
 		return f[0]
 	}
-	return invalid("%s", told)
+	return invalid("%w", f)
 }

@@ -81,15 +81,28 @@ func Load(ctx context.Context, s Source) (r puller.PrewarmRequest, err error) {
 	if len(options.ConfigPaths) == 0 {
 		return r, invalid("compose: %w; name a file", ErrNoFile)
 	}
+	files := sync.OnceValue(func() []*file { return readAll(options.ConfigPaths) })
 	loaded, err := options.LoadProject(ctx)
-	if err != nil {
+	var found Faults
+	if err != nil && strings.HasPrefix(err.Error(), "validating ") {
+		// The schema stops at the first fault.
+		var harmless bool
+		if found, harmless = schemaFaultsOf(files()); harmless {
+			cli.WithLoadOptions(loader.WithSkipValidation)(options)
+			loaded, err = options.LoadProject(ctx)
+		}
+	}
+	switch {
+	case err != nil && len(found) > 0:
+		return r, found.err()
+	case err != nil:
 		return r, fromCompose(options.ConfigPaths, err)
 	}
 	if len(loaded.Services)+len(loaded.DisabledServices) == 0 {
 		return r, invalid("%s: services: %w", strings.Join(options.ConfigPaths, ", "), errNoServices)
 	}
-	files := sync.OnceValue(func() []*file { return readAll(options.ConfigPaths) })
 	p := project{
+		faults: found,
 		at: func(path string, err error) error {
 			return invalid("%s%s: %w", position(options.ConfigPaths, files(), path), clip(path), err)
 		},
@@ -116,7 +129,9 @@ func readAll(paths []string) []*file {
 	files := make([]*file, len(paths))
 	for i, path := range paths {
 		if content, err := os.ReadFile(path); err == nil {
-			files[i], _ = read(content)
+			if files[i], _ = read(content); files[i] != nil {
+				files[i].name = path
+			}
 		}
 	}
 	return files
@@ -156,6 +171,9 @@ func withWorkingDirectory(o *cli.ProjectOptions) error {
 // where it does not name one.
 func fromCompose(paths []string, err error) error {
 	message := strings.Replace(err.Error(), " false schema", ": the Compose specification has no such field", 1)
+	if _, cause, ok := strings.Cut(message, "\" is invalid: "); ok { // a file that can't be read
+		message = cause
+	}
 	for _, path := range paths {
 		if strings.Contains(message, filepath.Base(path)) {
 			return invalid("%s", message)

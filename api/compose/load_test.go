@@ -2,6 +2,7 @@ package compose_test
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -222,19 +223,44 @@ func TestLoadNamesWhatIsWrong(t *testing.T) {
 	}
 }
 
-// One fault does not hide another, and each is told with its file and line.
-func TestLoadTellsAllFaultsAtOnce(t *testing.T) {
-	write(t, map[string]string{
-		"compose.yaml": "services:\n  a: {image: scratch}\n  b:\n    image: x\n    platform: linux/amd64\n  c: {image: '${NOPE}'}\n  d: {build: .}\n",
-		"ci.yaml":      "services:\n  b:\n    platform: bogus\n",
-	})
-	_, err := compose.Load(t.Context(), compose.Source{Files: []string{"compose.yaml", "ci.yaml"}})
-	if puller.KindOf(err) != puller.ErrInvalidRequest {
-		t.Fatal(err)
-	}
-	for _, want := range []string{"compose.yaml: line 2: services.a.image: ", `ci.yaml: line 3: services.b.platform: "bogus"`, "compose.yaml: line 6: services.c: "} {
-		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%q is not in %q", want, err)
-		}
+// One fault does not hide another, and each has its file and line.
+func TestLoadFaults(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		files map[string]string
+		want  []string
+	}{
+		{"of images", map[string]string{
+			"compose.yaml": "services:\n  a: {image: scratch}\n  b:\n    image: x\n    platform: linux/amd64\n  c: {image: '${NOPE}'}\n  d: {build: .}\n",
+			"ci.yaml":      "services:\n  b:\n    platform: bogus\n",
+		}, []string{"compose.yaml: line 2: services.a.image: ", `ci.yaml: line 3: services.b.platform: "bogus"`, "compose.yaml: line 6: services.c: "}},
+		{"of fields and images", map[string]string{
+			"compose.yaml": "services:\n  a: {image: a, imge: x, cgroup: '${CGROUP:-host}'}\n  b: {image: UPPER, pull_policy: often}\n  c: {image: c, build: {contxt: .}}\n",
+			"ci.yaml":      "services:\n  a: {plaform: x}\nvolums: {}\n",
+		}, []string{
+			"compose.yaml: line 2: services.a.imge: ", "compose.yaml: line 4: services.c.build.contxt: ", "ci.yaml: line 2: services.a.plaform: ", "ci.yaml: line 3: volums: ",
+			"compose.yaml: line 3: services.b.image: ", `compose.yaml: line 3: services.b.pull_policy: "often" is not known`,
+		}},
+		{"of form", map[string]string{
+			"compose.yaml": "services:\n  a: {image: [a], imge: x}\n  b: {image: b, pull_policy: often}\n",
+			"ci.yaml":      "services:\n  a: {ports: {a: b}}\n",
+		}, []string{"compose.yaml: line 2: services.a.image must be a string", "compose.yaml: line 2: services.a.imge: ", "ci.yaml: line 2: services.a.ports must be a array", "compose.yaml: line 3: services.b.pull_policy "}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			write(t, c.files)
+			_, err := compose.Load(t.Context(), compose.Source{Files: []string{"compose.yaml", "ci.yaml"}})
+			var all compose.Faults
+			if puller.KindOf(err) != puller.ErrInvalidRequest || !errors.As(err, &all) {
+				t.Fatal(err)
+			}
+			if len(all) != len(c.want) {
+				t.Errorf("%d faults, want %d: %v", len(all), len(c.want), err)
+			}
+			for i, want := range c.want {
+				if i < len(all) && !strings.HasPrefix(all[i].Error(), want) {
+					t.Errorf("fault %d is %q, want %q", i, all[i], want)
+				}
+			}
+		})
 	}
 }

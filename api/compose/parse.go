@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/compose-spec/compose-go/v2/loader"
-	"github.com/compose-spec/compose-go/v2/schema"
 	"github.com/compose-spec/compose-go/v2/types"
 
 	"github.com/towline/towline/puller"
@@ -81,7 +80,8 @@ func Parse(ctx context.Context, content []byte, variables map[string]string, pro
 	}
 	merged, err := loader.LoadModelWithContext(ctx, details, offline)
 	if err != nil {
-		return r, f.fault(err)
+		_, _, err = f.fault(err)
+		return r, err
 	}
 	all, err := f.services(merged, lookup, profiles)
 	if err != nil {
@@ -150,8 +150,10 @@ func (f *file) check(model map[string]any, lookup lookup) error {
 			f.checkPolicy(fmt.Sprintf("%s.pre_start.%d", path, i), hook, lookup)
 		}
 	}
-	if err := schema.Validate(model); err != nil {
-		f.faults.add(f.fault(err))
+	if all := f.schemaFaults(model); len(all) > 0 {
+		for _, fault := range all {
+			f.faults.add(fault.err)
+		}
 		return f.faults.err()
 	}
 	for _, name := range names {
@@ -225,31 +227,32 @@ var fieldIn = regexp.MustCompile(`\b(?:services|jobs|networks|volumes|secrets|co
 // for it.
 var unknownKey = regexp.MustCompile(`(?:additional properties '([^']+)'.* not allowed| false schema)$`)
 
-// fault makes what compose-go says the caller's error, with the line if it can
-// be found.
-func (f *file) fault(err error) error {
+// fault makes an error of compose-go the caller's error, with the line if it can be
+// found. It returns the path at fault, "" where there is none, and whether the
+// Compose specification has no such field.
+func (f *file) fault(err error) (path string, unknown bool, told error) {
 	var known *puller.Error
 	if errors.As(err, &known) {
-		return known
+		return "", false, known
 	}
 	message := strings.TrimSpace(err.Error())
-	path := fieldIn.FindString(message)
+	path = fieldIn.FindString(message)
 	if key := unknownKey.FindStringSubmatch(message); key != nil {
 		if key[1] != "" {
 			path = strings.TrimPrefix(path+"."+key[1], ".")
 		}
-		return f.at(path, invalid("the Compose specification has no such field"))
+		return path, true, f.at(path, invalid("the Compose specification has no such field"))
 	}
 	if line := f.line(path); line > 0 {
-		return invalid("body: line %d: %s", line, clip(message))
+		return path, false, invalid("%s: line %d: %s", f.name, line, clip(message))
 	}
-	return invalid("body: %s", clip(message))
+	return path, false, invalid("%s: %s", f.name, clip(message))
 }
 
 // at puts the line and the path before an error.
 func (f *file) at(path string, err error) error {
 	if line := f.line(path); line > 0 {
-		return invalid("body: line %d: %s: %w", line, clip(path), err)
+		return invalid("%s: line %d: %s: %w", f.name, line, clip(path), err)
 	}
-	return invalid("body: %s: %w", clip(path), err)
+	return invalid("%s: %s: %w", f.name, clip(path), err)
 }

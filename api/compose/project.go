@@ -24,7 +24,7 @@ type project struct {
 	// one who asks sees it; a daemon would pull another image than was meant.
 	strict bool
 
-	faults faults
+	faults Faults
 	list   puller.Images
 	seen   map[puller.PullRequest]bool
 	built  map[string]string // the service that builds an image, by its full name

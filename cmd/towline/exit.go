@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/api/compose"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 )
@@ -81,12 +83,21 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// message returns what a command's error says, "" if all was said before.
+// message returns what a command's error says, "" if all was said before. Each
+// fault of a Compose project has its own line.
 func message(err error) string {
 	var program programExit
 	var printed printedError
 	if err == nil || exitCode(err) == exitInterrupted || errors.As(err, &program) || errors.As(err, &printed) {
 		return ""
+	}
+	var faults compose.Faults
+	if errors.As(err, &faults) {
+		var lines []string
+		for _, fault := range faults {
+			lines = append(lines, render.SafeText(fault.Error()))
+		}
+		return strings.Join(lines, "\ntowline: ")
 	}
 	text := err.Error()
 	if advice := advice(err); advice != "" {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/api/compose"
 	"github.com/towline/towline/puller"
 )
 
@@ -139,6 +140,7 @@ func TestMessageSaysWhatToDo(t *testing.T) {
 		{printedError{errors.New("x")}, ""},
 		{fmt.Errorf("wrapped: %w", context.Canceled), ""},
 		{errors.New(nasty[:6]), "x\ufffd[2J "},
+		{puller.Errorf(puller.ErrInvalidRequest, "%w", compose.Faults{errors.New("a.yaml: x"), errors.New("b.yaml: \n")}), "a.yaml: x\ntowline: b.yaml:  "},
 		{unreachable(syscall.ENOENT), `no towline daemon answers at unix:///s: no such file or directory. Start the daemon with "towline serve", or set --host or TOWLINE_HOST to its address.`},
 		{unreachable(syscall.ECONNREFUSED), `no towline daemon answers at unix:///s: connection refused. Start the daemon with "towline serve", or set --host or TOWLINE_HOST to its address.`},
 		{unreachable(syscall.EACCES), `no access to the towline daemon at unix:///s: permission denied. Join the group that owns the socket ("socket_group" in towline.yaml), or run this as root.`},
