@@ -55,7 +55,7 @@ const (
 )
 
 // UnmarshalJSON implements json.Unmarshaler. The error is ErrInvalidRequest and
-// names the index at fault. As elsewhere, unknown fields are an error.
+// names each index at fault. As elsewhere, unknown fields are an error.
 func (l *Images) UnmarshalJSON(data []byte) error {
 	var raw []json.RawMessage
 	if err := json.Unmarshal(data, &raw); err != nil {
@@ -65,36 +65,83 @@ func (l *Images) UnmarshalJSON(data []byte) error {
 		return errManyImages(len(raw))
 	}
 	list := make(Images, len(raw))
+	var faults imageFaults
 	for i, entry := range raw {
-		switch entry[0] {
-		case '"':
-			if err := json.Unmarshal(entry, &list[i].Image); err != nil {
-				return Errorf(ErrInvalidRequest, "images[%d]: %w", i, err)
-			}
-		case '{':
-			d := json.NewDecoder(bytes.NewReader(entry))
-			d.DisallowUnknownFields()
-			if err := d.Decode(&list[i]); err != nil {
-				return entryFault(i, err)
-			}
-		default:
-			return Errorf(ErrInvalidRequest, "images[%d]: %s is neither a reference nor a pull request", i, Clip(string(entry)))
+		if err := decodeEntry(entry, &list[i]); err != nil {
+			faults.add(i, err)
 		}
+	}
+	if err := faults.err(); err != nil {
+		return err
 	}
 	*l = list
 	return nil
 }
 
-// entryFault says what is wrong with one entry in the field's own terms.
-func entryFault(i int, err error) error {
+// decodeEntry reads one entry. The error names its field.
+func decodeEntry(entry json.RawMessage, into *PullRequest) error {
+	switch entry[0] {
+	case '"':
+		return json.Unmarshal(entry, &into.Image)
+	case '{':
+	default:
+		return fmt.Errorf("%s is neither a reference nor a pull request", Clip(string(entry)))
+	}
+	d := json.NewDecoder(bytes.NewReader(entry))
+	d.DisallowUnknownFields()
+	err := d.Decode(into)
 	var typ *json.UnmarshalTypeError
 	if errors.As(err, &typ) {
-		return Errorf(ErrInvalidRequest, "images[%d]: %s: a JSON %s is not what it takes", i, typ.Field, typ.Value)
+		return fmt.Errorf("%s: a JSON %s is not what it takes", typ.Field, typ.Value)
+	}
+	if err == nil {
+		return nil
 	}
 	if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-		return Errorf(ErrInvalidRequest, "images[%d]: %s: there is no such field", i, strings.Trim(field, `"`))
+		return fmt.Errorf("%s: there is no such field", strings.Trim(field, `"`))
 	}
-	return Errorf(ErrInvalidRequest, "images[%d]: %w", i, err)
+	return err
+}
+
+// maxFaultText limits the text of the faults of several images, in bytes.
+const maxFaultText = 900
+
+// imageFaults collects what is wrong with the images of a request, so that one
+// error tells all of it.
+type imageFaults struct {
+	first error
+	more  string // all but the first
+	rest  int    // how many more does not have
+}
+
+func (f *imageFaults) add(i int, err error) {
+	err = fmt.Errorf("images[%d]: %w", i, err)
+	switch text := "; " + err.Error(); {
+	case f.first == nil:
+		f.first = err
+	case f.rest > 0 || len(f.more)+len(text) > maxFaultText:
+		f.rest++
+	default:
+		f.more += text
+	}
+}
+
+// err returns the faults as one error of the kind of the first, ErrInvalidRequest if
+// it has none; nil for none.
+func (f *imageFaults) err() error {
+	if f.first == nil {
+		return nil
+	}
+	kind := ErrInvalidRequest
+	var known *Error
+	if errors.As(f.first, &known) {
+		kind = known.Kind
+	}
+	more := f.more
+	if f.rest > 0 {
+		more += fmt.Sprintf("; and %d more", f.rest)
+	}
+	return Errorf(kind, "%w%s", f.first, more)
 }
 
 func errManyImages(n int) error {
@@ -143,6 +190,7 @@ func (r PrewarmRequest) WithDefaults(o Defaults) (PrewarmRequest, error) {
 	policy := r.Policy // "" leaves it to each image: an ID has another default
 	r.Platform, r.Policy, r.Priority, r.Timeout, r.Retries = all.Platform, all.Policy, all.Priority, all.Timeout, all.Retries
 	images := make(Images, len(r.Images))
+	var faults imageFaults
 	for i, one := range r.Images {
 		if one.Platform == "" {
 			one.Platform = r.Platform
@@ -165,9 +213,17 @@ func (r PrewarmRequest) WithDefaults(o Defaults) (PrewarmRequest, error) {
 		if images[i], named, err = one.WithDefaults(o); err == nil {
 			err = checkPull(named, images[i], o)
 		}
-		if err != nil {
+		switch kind := KindOf(err); {
+		case err == nil:
+		case faults.first != nil && kind != KindOf(faults.first):
+		case kind == ErrInvalidRequest, kind == ErrForbidden:
+			faults.add(i, err)
+		default: // not a fault of the request
 			return r, fmt.Errorf("images[%d]: %w", i, err)
 		}
+	}
+	if err := faults.err(); err != nil {
+		return r, err
 	}
 	r.Images = images
 	return r, r.Credentials.CheckServer(images)
