@@ -1,24 +1,16 @@
 package configs
 
+import "github.com/towline/towline/puller/rules"
+
 // Rules say which images may be asked for. Pull's hold for all, Run's for runs
 // besides. Each caller may have more of them in the token file.
 type Rules struct {
-	Pull RuleSet `mapstructure:"pull"`
-	Run  RuleSet `mapstructure:"run"`
+	Pull rules.Written `mapstructure:"pull"`
+	Run  rules.Written `mapstructure:"run"`
 }
 
-// RuleSet is puller.WrittenRules, which says what the fields mean. The puller
-// checks them.
-type RuleSet struct {
-	Allow         []string `mapstructure:"allow"`
-	Deny          []string `mapstructure:"deny"`
-	RequireDigest bool     `mapstructure:"require_digest"`
-	Policies      []string `mapstructure:"policies"`
-	Platforms     []string `mapstructure:"platforms"`
-}
-
-func noRules() RuleSet {
-	return RuleSet{Allow: []string{}, Deny: []string{}, Policies: []string{}, Platforms: []string{}}
+func noRules() rules.Written {
+	return rules.Written{Allow: []string{}, Deny: []string{}, Policies: []string{}, Platforms: []string{}}
 }
 
 // Registries says which of them may be called, and with what.

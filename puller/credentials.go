@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/distribution/reference"
+
+	"github.com/towline/towline/puller/names"
 )
 
 // Credentials are what one call brings for a registry, in the form of Docker's
@@ -104,13 +106,13 @@ func RegistryOfServer(address string) (string, error) {
 		}
 	}
 	host, _, _ := strings.Cut(address, "/")
-	return CanonicalAddress(host)
+	return names.CanonicalAddress(host)
 }
 
 // For returns the credentials if they may be shown for an image, else none: they
 // are for its registry, or do not say for which they are.
 func (c Credentials) For(image reference.Named) Credentials {
-	if c.registry != "" && c.registry != RegistryOf(image.String()) {
+	if c.registry != "" && c.registry != names.RegistryOf(image.String()) {
 		return Credentials{}
 	}
 	return c
@@ -124,7 +126,7 @@ func (c Credentials) HeaderFor(image string) string {
 		return ""
 	}
 	l := c.login()
-	if l.ServerAddress, _, _ = strings.Cut(image, "/"); l.ServerAddress == Hub {
+	if l.ServerAddress, _, _ = strings.Cut(image, "/"); l.ServerAddress == names.Hub {
 		l.ServerAddress = HubServer
 	}
 	body, err := json.Marshal(l)
@@ -170,8 +172,8 @@ func (c Credentials) CheckServer(images []PullRequest) error {
 	}
 	var registries []string
 	for _, r := range images {
-		if ParseName(r.Image).ID == "" { // no registry is asked for an ID
-			registries = append(registries, RegistryOf(r.Image))
+		if names.ParseName(r.Image).ID == "" { // no registry is asked for an ID
+			registries = append(registries, names.RegistryOf(r.Image))
 		}
 	}
 	slices.Sort(registries)

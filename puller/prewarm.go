@@ -211,7 +211,7 @@ func (r PrewarmRequest) WithDefaults(o Defaults) (PrewarmRequest, error) {
 		one.Credentials, one.Caller, one.Rules = r.Credentials, r.Caller, r.Rules
 		var named reference.Named
 		if images[i], named, err = one.WithDefaults(o); err == nil {
-			err = checkPull(named, images[i], o)
+			err = o.Check(JobPrewarm, named, images[i])
 		}
 		switch kind := KindOf(err); {
 		case err == nil:

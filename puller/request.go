@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/distribution/reference"
+
+	"github.com/towline/towline/puller/names"
 )
 
 // Policy says when an image is pulled.
@@ -95,7 +97,7 @@ type PullRequest struct {
 
 // limits of what a request may ask for.
 const (
-	maxReference = 1 << 10 // bytes; a name has at most 255 and a digest 71
+	MaxReference = 1 << 10 // bytes; a name has at most 255 and a digest 71
 	maxKey       = 255     // bytes of an idempotency key
 	maxRetries   = 20
 	maxTimeout   = 24 * time.Hour
@@ -109,13 +111,13 @@ func ParseReference(image string) (reference.Named, error) {
 	if image == "" {
 		return nil, Errorf(ErrInvalidRequest, "image: missing; name one, such as alpine:3.20")
 	}
-	if len(image) > maxReference {
-		return nil, Errorf(ErrInvalidRequest, "image: %d bytes long; a reference has at most %d", len(image), maxReference)
+	if len(image) > MaxReference {
+		return nil, Errorf(ErrInvalidRequest, "image: %d bytes long; a reference has at most %d", len(image), MaxReference)
 	}
 	named, err := reference.ParseNormalizedNamed(image)
 	switch {
-	case err != nil && ParseName(image).ID != "":
-		return nil, Errorf(ErrInvalidRequest, "image: %q is not an image reference; write %s if it is an image ID", Clip(image), ParseName(image).ID)
+	case err != nil && names.ParseName(image).ID != "":
+		return nil, Errorf(ErrInvalidRequest, "image: %q is not an image reference; write %s if it is an image ID", Clip(image), names.ParseName(image).ID)
 	case err != nil:
 		return nil, Errorf(ErrInvalidRequest, "image: %q is not an image reference: %w", Clip(image), err)
 	}
@@ -135,7 +137,7 @@ func ParseReference(image string) (reference.Named, error) {
 // which is sha256: and 64 digits. named is nil of an ID. The error is ErrInvalidRequest
 // and names the image field.
 func ParseImage(image string) (full string, named reference.Named, err error) {
-	if id := ParseName(ClipTo(image, maxReference)).ID; id != "" && id == image {
+	if id := names.ParseName(ClipTo(image, MaxReference)).ID; id != "" && id == image {
 		return id, nil, nil
 	}
 	named, err = ParseReference(image)
@@ -206,4 +208,14 @@ func (r PullRequest) WithDefaults(o Defaults) (_ PullRequest, named reference.Na
 		return r, nil, Errorf(ErrInvalidRequest, "Idempotency-Key: %d bytes long; it has at most %d", len(r.IdempotencyKey), maxKey)
 	}
 	return r, named, nil
+}
+
+// CheckRegistry returns why a reference names no registry that can be told from
+// others.
+func CheckRegistry(named reference.Named) error {
+	host := reference.Domain(named)
+	if _, err := names.CanonicalAddress(host); err != nil {
+		return Errorf(ErrInvalidRequest, "image: the registry %q %w", Clip(host), err)
+	}
+	return nil
 }

@@ -88,7 +88,7 @@ func (r RunRequest) WithDefaults(o Defaults) (RunRequest, PullRequest, error) {
 	case r.Pids < 1 || r.Pids > maxPids:
 		err = Errorf(ErrInvalidRequest, "pids: %d is not between 1 and %d", r.Pids, maxPids)
 	default:
-		err = checkRun(named, pull, o)
+		err = o.Check(JobRun, named, pull)
 	}
 	return r, pull, err
 }

@@ -16,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/rules"
 )
 
 // tokenList is what a token file says.
@@ -134,11 +135,11 @@ func parseCertificates(node *yaml.Node) (map[string]allowed, error) {
 		if err != nil {
 			return nil, err
 		}
-		rules, err := parseRules("cert:"+name, &c.Rules)
+		own, err := parseRules("cert:"+name, &c.Rules)
 		if err != nil {
 			return nil, err
 		}
-		list[name] = allowed{scopes, rules}
+		list[name] = allowed{scopes, own}
 	}
 	return list, nil
 }
@@ -197,18 +198,9 @@ func parseScopes(at int, nodes []yaml.Node) (scopes []Scope, err error) {
 	return scopes, nil
 }
 
-// writtenRules are puller.WrittenRules in a token file.
-type writtenRules struct {
-	Allow         []string `yaml:"allow"`
-	Deny          []string `yaml:"deny"`
-	RequireDigest bool     `yaml:"require_digest"`
-	Policies      []string `yaml:"policies"`
-	Platforms     []string `yaml:"platforms"`
-}
-
 // empty returns the name of a list that is there and allows nothing, "" if there is
 // none.
-func (w writtenRules) empty() string {
+func empty(w rules.Written) string {
 	for _, list := range []struct {
 		name    string
 		entries []string
@@ -221,36 +213,34 @@ func (w writtenRules) empty() string {
 }
 
 // parseRules reads the rules of one caller.
-func parseRules(caller string, node *yaml.Node) (rules puller.Rules, err error) {
+func parseRules(caller string, node *yaml.Node) (puller.Rules, error) {
 	if node.Kind == 0 {
-		return rules, nil
+		return nil, nil
 	}
 	var written struct {
-		Pull writtenRules `yaml:"pull"`
-		Run  writtenRules `yaml:"run"`
+		Pull rules.Written `yaml:"pull"`
+		Run  rules.Written `yaml:"run"`
 	}
 	if err := node.Load(&written, yaml.WithKnownFields()); err != nil {
-		return rules, yamlFault(err)
+		return nil, yamlFault(err)
 	}
 	if key := emptyKey(node); key != nil || isNull(node) {
 		at, name := node.Line, "rules"
 		if key != nil {
 			at, name = key.Line, key.Value
 		}
-		return rules, fmt.Errorf("line %d: %s: nothing stands there, which would forbid nothing; write a value, or take the key out", at, name)
+		return nil, fmt.Errorf("line %d: %s: nothing stands there, which would forbid nothing; write a value, or take the key out", at, name)
 	}
-	for _, w := range []writtenRules{written.Pull, written.Run} {
-		if name := w.empty(); name != "" {
-			return rules, fmt.Errorf("line %d: %s's rules: %s is empty, but without it everything is allowed; write what is allowed, or take the key out", node.Line, caller, name)
+	for _, w := range []rules.Written{written.Pull, written.Run} {
+		if name := empty(w); name != "" {
+			return nil, fmt.Errorf("line %d: %s's rules: %s is empty, but without it everything is allowed; write what is allowed, or take the key out", node.Line, caller, name)
 		}
 	}
-	if rules.Pull, err = puller.ParseRules(caller+"'s rules.pull", puller.WrittenRules(written.Pull)); err == nil {
-		rules.Run, err = puller.ParseRules(caller+"'s rules.run", puller.WrittenRules(written.Run))
-	}
+	parsed, err := rules.Parse(caller+"'s rules", written.Pull, written.Run)
 	if err != nil {
-		return rules, fmt.Errorf("line %d: %w", node.Line, err)
+		return nil, fmt.Errorf("line %d: %w", node.Line, err)
 	}
-	return rules, nil
+	return parsed, nil
 }
 
 // emptyKey returns a key that has nothing after it, as where all entries of a

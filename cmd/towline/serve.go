@@ -26,6 +26,7 @@ import (
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/jobs"
 	"github.com/towline/towline/puller/registry"
+	"github.com/towline/towline/puller/rules"
 )
 
 // shutdownLimit is how long the daemon takes to end once it is asked to.
@@ -77,7 +78,7 @@ func serve(ctx context.Context, config configs.Config, out *logBuffer) error {
 		return err
 	}
 	defer engine.Close()
-	rules, err := newRules(config.Rules)
+	forbidden, err := rules.Parse("rules", config.Rules.Pull, config.Rules.Run)
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
@@ -117,7 +118,7 @@ func serve(ctx context.Context, config configs.Config, out *logBuffer) error {
 		KeepJobs:            config.Jobs.Keep,
 		KeepBytes:           config.Jobs.KeepBytes,
 		Store:               store,
-		Rules:               rules,
+		Rules:               forbidden,
 		VerifyAccess:        config.Auth.VerifyImageAccess,
 		MaxPerCaller:        config.Limits.Jobs,
 		MaxBytesPerCaller:   int64(config.Limits.JobBytes),
@@ -161,14 +162,6 @@ func serve(ctx context.Context, config configs.Config, out *logBuffer) error {
 		return err
 	})
 	return group.Wait()
-}
-
-func newRules(c configs.Rules) (rules puller.Rules, err error) {
-	if rules.Pull, err = puller.ParseRules("rules.pull", puller.WrittenRules(c.Pull)); err != nil {
-		return rules, err
-	}
-	rules.Run, err = puller.ParseRules("rules.run", puller.WrittenRules(c.Run))
-	return rules, err
 }
 
 func registryOptions(c configs.Registries, engine *docker.Engine) registry.Options {

@@ -22,7 +22,7 @@ func (s *Service) Pull(r puller.PullRequest) (puller.Job, error) {
 	asked := r
 	r, named, err := r.WithDefaults(s.defaults)
 	if err == nil {
-		err = s.defaults.CheckPull(named, r)
+		err = s.defaults.Check(puller.JobPull, named, r)
 	}
 	if err != nil {
 		return puller.Job{}, err

@@ -62,7 +62,7 @@ func TestAnImageIsThereOnlyWithAllOfItsContent(t *testing.T) {
 					if p := y.planned(request(policy)); p.Status != puller.StatusMissing || p.Weight == nil || p.Fetch != 200 || p.LayersPresent != 0 {
 						y.Errorf("the plan has it as %+v, %+v", p, p.Weight)
 					}
-					if _, err := y.Image(y.Context(), good, c.platform, puller.Rules{}); puller.KindOf(err) != puller.ErrNotFound {
+					if _, err := y.Image(y.Context(), good, c.platform, nil); puller.KindOf(err) != puller.ErrNotFound {
 						y.Errorf("it is shown: %v", err)
 					}
 					v = y.came(y.submit(request(policy)), puller.SourcePulled)

@@ -7,6 +7,7 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/puller/jobs"
+	"github.com/towline/towline/puller/rules"
 )
 
 // What is written as an ID is looked up on the engine, and never pulled under a name
@@ -141,19 +142,12 @@ func TestAnImageIDInAListIsTakenAsAlone(t *testing.T) {
 // who may have one.
 func TestAnImageIDIsForbiddenWhereNamesDecide(t *testing.T) {
 	image := enginetest.NewImage(good, 1)
-	rules := func(w puller.WrittenRules) *puller.RuleSet {
-		r, err := puller.ParseRules("rules.pull", w)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return r
-	}
 	for name, change := range map[string]func(*jobs.Options){
 		"allow": func(o *jobs.Options) {
-			o.Rules.Pull = rules(puller.WrittenRules{Allow: []string{"registry.test/**"}})
+			o.Rules = parseRules(t, rules.Written{Allow: []string{"registry.test/**"}})
 		},
-		"deny":           func(o *jobs.Options) { o.Rules.Pull = rules(puller.WrittenRules{Deny: []string{"evil.test/**"}}) },
-		"require_digest": func(o *jobs.Options) { o.Rules.Pull = rules(puller.WrittenRules{RequireDigest: true}) },
+		"deny":           func(o *jobs.Options) { o.Rules = parseRules(t, rules.Written{Deny: []string{"evil.test/**"}}) },
+		"require_digest": func(o *jobs.Options) { o.Rules = parseRules(t, rules.Written{RequireDigest: true}) },
 		"verify_image_access": func(o *jobs.Options) {
 			o.VerifyAccess, o.Registry = true, &fakeRegistry{digest: enginetest.Digest(image)}
 		},

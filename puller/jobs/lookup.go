@@ -8,6 +8,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/names"
 	"github.com/towline/towline/puller/proof"
 )
 
@@ -151,7 +152,7 @@ func (s *Service) Image(ctx context.Context, name, platform string, own puller.R
 		if err := s.defaults.CheckName(named, own); err != nil {
 			return puller.Image{}, err
 		}
-		image = puller.EngineRef(named.String())
+		image = names.EngineRef(named.String())
 	}
 	found, err := s.engine.Inspect(ctx, image, platform)
 	if err != nil {
@@ -164,7 +165,7 @@ func (s *Service) Image(ctx context.Context, name, platform string, own puller.R
 		other, err := reference.ParseNormalizedNamed(name)
 		return err != nil || (!ok || other.Name() != named.Name()) && s.defaults.CheckName(other, own) != nil
 	}
-	if s.defaults.Rules.Pull != nil || own.Pull != nil {
+	if s.defaults.Rules != nil || own != nil {
 		found.RepoTags = slices.DeleteFunc(found.RepoTags, forbidden)
 		found.RepoDigests = slices.DeleteFunc(found.RepoDigests, forbidden)
 		if !ok && len(found.RepoTags)+len(found.RepoDigests) == 0 {

@@ -7,6 +7,8 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/names"
+	"github.com/towline/towline/puller/rules"
 )
 
 func TestAnEngineTakesThePlatformNearestToItsOwn(t *testing.T) {
@@ -33,7 +35,7 @@ func TestAnEngineTakesThePlatformNearestToItsOwn(t *testing.T) {
 		{"", []string{"linux/amd64"}, -1},
 		{"linux/amd64", nil, -1},
 	} {
-		if got := puller.ChoosePlatform(c.offers, c.platform); got != c.want {
+		if got := names.ChoosePlatform(c.offers, c.platform); got != c.want {
 			t.Errorf("of %q, %s takes %d, not %d", c.offers, c.platform, got, c.want)
 		}
 	}
@@ -94,8 +96,8 @@ func TestAJobTellsThePlatformInItsOneForm(t *testing.T) {
 				y.Errorf("of a list, %s is %s, %v", given, child.Platform, err)
 			}
 		}
-		rules := puller.Rules{Pull: parseRules(t, puller.WrittenRules{Platforms: []string{"linux/aarch64"}})}
-		if _, err := y.Pull(puller.PullRequest{Image: good, Platform: "AMD64", Rules: rules}); puller.KindOf(err) != puller.ErrForbidden {
+		own := parseRules(t, rules.Written{Platforms: []string{"linux/aarch64"}})
+		if _, err := y.Pull(puller.PullRequest{Image: good, Platform: "AMD64", Rules: own}); puller.KindOf(err) != puller.ErrForbidden {
 			y.Errorf("another platform than the rules have: %v", err)
 		}
 		// Who asks for half a platform needs an engine that can say the rest.

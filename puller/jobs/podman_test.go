@@ -111,7 +111,7 @@ func TestADigestUnderAnotherNameIsNotPresent(t *testing.T) {
 				if j, err := y.Service.Run(puller.RunRequest{Image: ref, Policy: policy}); err != nil || y.end(j).Error == nil || y.engine.Counts().Created != 0 {
 					y.Errorf("the run is %+v, %v, and %d containers were created", y.end(j), err, y.engine.Counts().Created)
 				}
-				if _, err := y.Image(y.Context(), ref, "", puller.Rules{}); puller.KindOf(err) != puller.ErrNotFound {
+				if _, err := y.Image(y.Context(), ref, "", nil); puller.KindOf(err) != puller.ErrNotFound {
 					y.Errorf("it is shown: %v", err)
 				}
 				// Under its own name it is there.

@@ -8,13 +8,14 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/puller/jobs"
+	"github.com/towline/towline/puller/rules"
 )
 
 const pinned = "@sha256:e1262bae8db44dfeb07a3d671238898028fe30f0ffe483cc548f615efe80c5bf"
 
-func parseRules(t *testing.T, w puller.WrittenRules) *puller.RuleSet {
+func parseRules(t *testing.T, pull rules.Written) puller.Rules {
 	t.Helper()
-	r, err := puller.ParseRules("rules.pull", w)
+	r, err := rules.Parse("rules", pull, rules.Written{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +34,7 @@ func forbids(t *testing.T, what string, err error, rule string) {
 }
 
 func TestRulesSeeThroughEveryWayToWriteAName(t *testing.T) {
-	type w = puller.WrittenRules
+	type w = rules.Written
 	library, team := w{Allow: []string{"docker.io/library/*"}}, w{Allow: []string{"registry.example.com/team/**"}}
 	noHub, noLatest := w{Deny: []string{"docker.io/**"}}, w{Deny: []string{"**:latest"}}
 	both := w{Allow: []string{"docker.io/**"}, Deny: []string{"docker.io/evil/*"}}
@@ -129,7 +130,7 @@ func TestRulesSeeThroughEveryWayToWriteAName(t *testing.T) {
 		{w{RequireDigest: true}, "alpine:3.20" + pinned, ""},
 	} {
 		o := defaults
-		o.Rules.Pull = parseRules(t, c.rules)
+		o.Rules = parseRules(t, c.rules)
 		inYardWith(t, o, nil, func(y *yard) {
 			what := c.image + " under " + strings.Join(append(c.rules.Allow, c.rules.Deny...), " ")
 			_, err := y.Pull(puller.PullRequest{Image: c.image, Policy: puller.PolicyNever})
@@ -139,7 +140,7 @@ func TestRulesSeeThroughEveryWayToWriteAName(t *testing.T) {
 			if c.rules.RequireDigest {
 				return
 			}
-			_, err = y.Image(context.Background(), c.image, "", puller.Rules{})
+			_, err = y.Image(context.Background(), c.image, "", nil)
 			forbids(t, "a look at "+what, err, c.rule)
 		})
 	}
@@ -147,7 +148,7 @@ func TestRulesSeeThroughEveryWayToWriteAName(t *testing.T) {
 
 func TestLookAlikesAreNoReferences(t *testing.T) {
 	o := defaults
-	o.Rules.Pull = parseRules(t, puller.WrittenRules{Deny: []string{"docker.io/**"}})
+	o.Rules = parseRules(t, rules.Written{Deny: []string{"docker.io/**"}})
 	inYardWith(t, o, nil, func(y *yard) {
 		for _, image := range []string{
 			"dоcker.io/library/alpine", // a Cyrillic о
@@ -163,10 +164,10 @@ func TestLookAlikesAreNoReferences(t *testing.T) {
 }
 
 func TestRulesOnPoliciesAndPlatforms(t *testing.T) {
-	policies, platforms := puller.WrittenRules{Policies: []string{"never", "missing"}}, puller.WrittenRules{Platforms: []string{"linux/amd64", "linux/arm64/v8"}}
-	withOwn := puller.WrittenRules{Platforms: []string{puller.DefaultPlatform, "linux/arm64"}}
+	policies, platforms := rules.Written{Policies: []string{"never", "missing"}}, rules.Written{Platforms: []string{"linux/amd64", "linux/arm64/v8"}}
+	withOwn := rules.Written{Platforms: []string{rules.DefaultPlatform, "linux/arm64"}}
 	for _, c := range []struct {
-		rules    puller.WrittenRules
+		rules    rules.Written
 		policy   puller.Policy
 		platform string
 		rule     string
@@ -188,7 +189,7 @@ func TestRulesOnPoliciesAndPlatforms(t *testing.T) {
 	} {
 		inYard(t, func(y *yard) {
 			y.serve(good)
-			own := puller.Rules{Pull: parseRules(t, c.rules)}
+			own := parseRules(t, c.rules)
 			_, err := y.Pull(puller.PullRequest{Image: good, Policy: c.policy, Platform: c.platform, Rules: own})
 			forbids(t, string(c.policy)+" "+c.platform, err, c.rule)
 		})
@@ -197,13 +198,10 @@ func TestRulesOnPoliciesAndPlatforms(t *testing.T) {
 
 func TestEachWayInHasItsRules(t *testing.T) {
 	o := defaults
-	o.Rules.Pull = parseRules(t, puller.WrittenRules{Deny: []string{"registry.test/no-pull"}})
-	o.Rules.Run, _ = puller.ParseRules("rules.run", puller.WrittenRules{Deny: []string{"registry.test/no-run"}})
-	own := puller.Rules{}
-	own.Pull, _ = puller.ParseRules("token:ci's rules.pull", puller.WrittenRules{Deny: []string{"registry.test/not-ci"}})
-	own.Run, _ = puller.ParseRules("token:ci's rules.run", puller.WrittenRules{Allow: []string{"registry.test/only"}})
+	o.Rules, _ = rules.Parse("rules", rules.Written{Deny: []string{"registry.test/no-pull"}}, rules.Written{Deny: []string{"registry.test/no-run"}})
+	own, _ := rules.Parse("token:ci's rules", rules.Written{Deny: []string{"registry.test/not-ci"}}, rules.Written{Allow: []string{"registry.test/only"}})
 	inYardWith(t, o, nil, func(y *yard) {
-		for image, rules := range map[string]struct{ pull, run string }{
+		for image, want := range map[string]struct{ pull, run string }{
 			"registry.test/no-pull": {"rules.pull.deny", "rules.pull.deny"}, // what runs is pulled
 			"registry.test/no-run":  {"", "rules.run.deny"},
 			"registry.test/not-ci":  {"token:ci's rules.pull.deny", "token:ci's rules.pull.deny"},
@@ -211,19 +209,19 @@ func TestEachWayInHasItsRules(t *testing.T) {
 			"registry.test/only":    {"", ""},
 		} {
 			_, err := y.Pull(puller.PullRequest{Image: image, Policy: puller.PolicyNever, Rules: own})
-			forbids(t, "pull "+image, err, rules.pull)
+			forbids(t, "pull "+image, err, want.pull)
 			_, err = y.Service.Run(puller.RunRequest{Image: image, Policy: puller.PolicyNever, Rules: own})
-			forbids(t, "run "+image, err, rules.run)
+			forbids(t, "run "+image, err, want.run)
 			list := puller.PrewarmRequest{Images: puller.Images{{Image: good, Policy: puller.PolicyNever}, {Image: image, Policy: puller.PolicyNever}}, Rules: own}
-			if rules.pull != "" {
-				rules.pull = "images[1]: " + image + ":latest: " + rules.pull
+			if want.pull != "" {
+				want.pull = "images[1]: " + image + ":latest: " + want.pull
 			}
 			_, err = y.Prewarm(list)
-			forbids(t, "prewarm "+image, err, rules.pull)
+			forbids(t, "prewarm "+image, err, want.pull)
 			_, err = y.Plan(context.Background(), list)
-			forbids(t, "plan "+image, err, rules.pull)
+			forbids(t, "plan "+image, err, want.pull)
 			_, err = y.Image(context.Background(), image, "", own)
-			forbids(t, "inspect "+image, err, strings.TrimPrefix(rules.pull, "images[1]: "))
+			forbids(t, "inspect "+image, err, strings.TrimPrefix(want.pull, "images[1]: "))
 		}
 		page, _, err := y.Jobs(puller.Filter{Limit: 100})
 		if err != nil {
@@ -239,29 +237,29 @@ func TestEachWayInHasItsRules(t *testing.T) {
 
 func TestAnImageIsLookedAtByItsIDIfItHasANameThatIsAllowed(t *testing.T) {
 	o := defaults
-	o.Rules.Pull = parseRules(t, puller.WrittenRules{Allow: []string{"registry.test/good"}})
+	o.Rules = parseRules(t, rules.Written{Allow: []string{"registry.test/good"}})
 	inYardWith(t, o, nil, func(y *yard) {
 		i, j := enginetest.NewImage(good, 1), enginetest.NewImage(other, 2)
 		y.engine.Tag(good, i)
 		y.engine.Tag(other, j)
-		found, err := y.Image(context.Background(), i.ID, "", puller.Rules{})
+		found, err := y.Image(context.Background(), i.ID, "", nil)
 		if err != nil || len(found.RepoDigests) == 0 {
 			t.Errorf("%+v, %v", found, err)
 		}
-		_, err = y.Image(context.Background(), j.ID, "", puller.Rules{})
+		_, err = y.Image(context.Background(), j.ID, "", nil)
 		forbids(t, "by ID", err, "rules forbid")
-		_, err = y.Image(context.Background(), strings.TrimPrefix(j.ID, "sha256:"), "", puller.Rules{})
+		_, err = y.Image(context.Background(), strings.TrimPrefix(j.ID, "sha256:"), "", nil)
 		forbids(t, "by bare ID", err, "rules forbid")
 	})
 }
 
 func TestWhatWasAcceptedIsNotHeldToNewRules(t *testing.T) {
-	rules := parseRules(t, puller.WrittenRules{Deny: []string{"registry.test/**"}})
+	forbidden := parseRules(t, rules.Written{Deny: []string{"registry.test/**"}})
 	inYard(t, func(y *yard) {
 		y.hold(good)
 		j := y.always(good)
 		y.is(j, puller.StateActive, puller.PhasePulling)
-		y.change = func(o *jobs.Options) { o.Rules.Pull = rules }
+		y.change = func(o *jobs.Options) { o.Rules = forbidden }
 		y.close()
 		y.serve(good)
 		y.open()
@@ -272,7 +270,7 @@ func TestWhatWasAcceptedIsNotHeldToNewRules(t *testing.T) {
 }
 
 func TestRulesThatAreNone(t *testing.T) {
-	for want, w := range map[string]puller.WrittenRules{
+	for want, w := range map[string]rules.Written{
 		`r.allow: "" is no pattern`:                                  {Allow: []string{""}},
 		`r.deny: "alpine" does not begin with a registry`:            {Deny: []string{"alpine"}},
 		`r.deny: "library/alpine" does not begin with a registry`:    {Deny: []string{"library/alpine"}},
@@ -287,7 +285,7 @@ func TestRulesThatAreNone(t *testing.T) {
 		`r.policies: policy: "sometimes" is not known`:               {Policies: []string{"sometimes"}},
 		`r.platforms: "linux" is not known; write os/arch[/variant]`: {Platforms: []string{"linux"}},
 	} {
-		if _, err := puller.ParseRules("r", w); err == nil || !strings.HasPrefix(err.Error(), want) {
+		if _, err := rules.ParseSet("r", w); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%+v: %v", w, err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/names"
 	"github.com/towline/towline/puller/proof"
 	"github.com/towline/towline/puller/transfer"
 )
@@ -46,7 +47,7 @@ func (l look) mayFetch() bool {
 func (s *survey) look(ctx, asking context.Context, r puller.PullRequest) (look, error) {
 	l := look{PlannedImage: puller.PlannedImage{Image: r.Image, Platform: r.Platform, Policy: r.Policy, Status: puller.StatusMissing}}
 	want := proof.Wanted{Image: r.Image, Platform: r.Platform}
-	found, err := s.env.Engine.Inspect(ctx, puller.EngineRef(r.Image), r.Platform)
+	found, err := s.env.Engine.Inspect(ctx, names.EngineRef(r.Image), r.Platform)
 	var mismatch error
 	if err == nil {
 		mismatch = s.env.Prover.Mismatch(found, want)
@@ -75,7 +76,7 @@ func (s *survey) look(ctx, asking context.Context, r puller.PullRequest) (look, 
 		}
 		l.Status, l.Digest = puller.StatusStale, digest
 	}
-	if r.Policy == puller.PolicyNever || puller.ParseName(r.Image).ID != "" {
+	if r.Policy == puller.PolicyNever || names.ParseName(r.Image).ID != "" {
 		l.Error = puller.NewJobError(transfer.NotPresent(r.Image, r.Policy, mismatch))
 		return l, nil
 	}
@@ -85,7 +86,7 @@ func (s *survey) look(ctx, asking context.Context, r puller.PullRequest) (look, 
 		return l, nil
 	}
 	l.Digest = m.Digest
-	if !puller.MatchPlatform(m.Platform, r.Platform) {
+	if !names.MatchPlatform(m.Platform, r.Platform) {
 		l.Error = puller.NewJobError(puller.Errorf(puller.ErrPlatformMismatch, "%s: the registry has it for %s, not for %s", r.Image, m.Platform, r.Platform))
 		return l, nil
 	}
@@ -122,7 +123,7 @@ func (s *survey) manifest(ctx context.Context, r puller.PullRequest) (m puller.M
 // ask makes a call of an image's registry, unless that has shown often enough
 // that it does not answer: a call may take long to fail.
 func (s *survey) ask(image string, call func() error) error {
-	registry := puller.RegistryOf(image)
+	registry := names.RegistryOf(image)
 	s.mu.Lock()
 	before := s.failed[registry]
 	s.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/names"
 	"github.com/towline/towline/puller/pull"
 	"github.com/towline/towline/puller/retry"
 )
@@ -18,7 +19,7 @@ type conflict struct{ first, second int } // indexes in the list
 // then an image without a platform is in no conflict. Images that counts is not true
 // of are passed over.
 func conflicts(l puller.Images, own string, counts func(i int) bool) (found []conflict) {
-	first := make(map[string]int) // by puller.EngineRef, where a platform is known
+	first := make(map[string]int) // by names.EngineRef, where a platform is known
 	for i, r := range l {
 		platform := r.Platform
 		if platform == "" {
@@ -27,7 +28,7 @@ func conflicts(l puller.Images, own string, counts func(i int) bool) (found []co
 		if platform == "" || !counts(i) {
 			continue
 		}
-		name := puller.EngineRef(r.Image) // engines store no tag beside a digest
+		name := names.EngineRef(r.Image) // engines store no tag beside a digest
 		j, known := first[name]
 		if !known {
 			first[name] = i
@@ -37,7 +38,7 @@ func conflicts(l puller.Images, own string, counts func(i int) bool) (found []co
 		if other == "" {
 			other = own
 		}
-		if puller.FullPlatform(other) != puller.FullPlatform(platform) {
+		if names.FullPlatform(other) != names.FullPlatform(platform) {
 			found = append(found, conflict{j, i})
 		}
 	}
@@ -79,9 +80,9 @@ func (e *Env) CheckPlatforms(l puller.Images) error {
 // repeats reports whether a reference is asked for with two platforms, or with one and
 // without.
 func repeats(l puller.Images) bool {
-	platforms := make(map[string]string, len(l)) // by puller.EngineRef
+	platforms := make(map[string]string, len(l)) // by names.EngineRef
 	for _, r := range l {
-		name := puller.EngineRef(r.Image)
+		name := names.EngineRef(r.Image)
 		if other, known := platforms[name]; known && other != r.Platform {
 			return true
 		}

@@ -3,7 +3,7 @@ package proof
 import (
 	lru "github.com/hashicorp/golang-lru/v2"
 
-	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/names"
 )
 
 // proofs remembers what images were proven to be, where the engine does not show
@@ -27,7 +27,7 @@ func newProofs() *proofs {
 
 // put notes that an image is what is wanted, and its digest in the registry.
 func (p *proofs) put(id string, w Wanted, digest string) {
-	repository := puller.ParseName(w.Image).Repository
+	repository := names.ParseName(w.Image).Repository
 	if id == "" || repository == "" || digest == "" {
 		return
 	}
@@ -40,7 +40,7 @@ func (p *proofs) put(id string, w Wanted, digest string) {
 // get returns the digest that an image was last proven to have in the repository,
 // "" for none, and whether it was proven to be for the platform.
 func (p *proofs) get(id string, w Wanted) (digest string, platform bool) {
-	repository := puller.ParseName(w.Image).Repository
+	repository := names.ParseName(w.Image).Repository
 	platform = p.digests.Contains(proof{id, repository, w.Platform})
 	digest, _ = p.digests.Get(proof{id, repository, ""})
 	return digest, platform

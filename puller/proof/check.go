@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/names"
 )
 
 // verdict is the one place that says what an image must show to be what is wanted:
@@ -15,7 +16,7 @@ import (
 // stream told, nil where there was no pull. The error is nil if the image is proven;
 // with open, the engine shows too little, and confirm can prove it.
 func (p *Prover) verdict(i puller.Image, w Wanted, end *Ending) (open bool, err error) {
-	at, announced := puller.ParseName(w.Image), ""
+	at, announced := names.ParseName(w.Image), ""
 	if end != nil {
 		announced = end.digest
 	}
@@ -31,11 +32,11 @@ func (p *Prover) verdict(i puller.Image, w Wanted, end *Ending) (open bool, err 
 		return false, puller.Errorf(puller.ErrNotFound, "the engine has the digest %s only under other names than %s", at.Digest, at.Repository)
 	case at.Digest != "" && announced != "" && announced != at.Digest:
 		return false, puller.Errorf(puller.ErrCorrupt, "the engine announced the digest %s, not %s, which was asked for", announced, at.Digest)
-	case at.ID == "" && at.Digest == "" && !slices.ContainsFunc(i.RepoTags, func(t string) bool { n := puller.ParseName(t); return n.Repository == at.Repository && n.Tag == at.Tag }):
+	case at.ID == "" && at.Digest == "" && !slices.ContainsFunc(i.RepoTags, func(t string) bool { n := names.ParseName(t); return n.Repository == at.Repository && n.Tag == at.Tag }):
 		return false, puller.Errorf(puller.ErrNotFound, "the image that the engine shows does not have the name %s", w.Image)
 	}
-	if !puller.MatchPlatform(i.Platform, w.Platform) {
-		may := i.Content == puller.ContentWhole && puller.MayMatchPlatform(i.Platform, w.Platform) || i.Content == puller.ContentUnknown && end != nil
+	if !names.MatchPlatform(i.Platform, w.Platform) {
+		may := i.Content == puller.ContentWhole && names.MayMatchPlatform(i.Platform, w.Platform) || i.Content == puller.ContentUnknown && end != nil
 		if _, seen := p.proofs.get(i.ID, w); !may || !seen {
 			return may, puller.Errorf(puller.ErrPlatformMismatch, "the engine has it for %s, not %s", told(i.Platform), w.Platform)
 		}
@@ -77,7 +78,7 @@ func (p *Prover) confirm(ctx context.Context, i puller.Image, w Wanted, announce
 	same := i.ID == m.Config || i.ID == m.Image || i.Manifest != "" && i.Manifest == m.Image ||
 		i.ID == m.Digest && (i.Content == puller.ContentUnknown || slices.Equal(i.DiffIDs, m.DiffIDs))
 	switch {
-	case !puller.MatchPlatform(m.Platform, w.Platform):
+	case !names.MatchPlatform(m.Platform, w.Platform):
 		return "", puller.Errorf(puller.ErrPlatformMismatch, "%w; the registry has it for %s", doubt, told(m.Platform))
 	case !same && puller.KindOf(doubt) == puller.ErrPlatformMismatch:
 		return "", puller.Errorf(puller.ErrPlatformMismatch, "%w; the registry has another image for it", doubt)
@@ -92,7 +93,7 @@ func (p *Prover) confirm(ctx context.Context, i puller.Image, w Wanted, announce
 func (p *Prover) manifestOf(ctx context.Context, i puller.Image, w Wanted, announced string, c puller.Credentials) (puller.Manifest, error) {
 	r := puller.PullRequest{Image: w.Image, Platform: w.Platform, Credentials: c}
 	if announced != "" {
-		r.Image = puller.ParseName(w.Image).Repository + "@" + announced
+		r.Image = names.ParseName(w.Image).Repository + "@" + announced
 	}
 	return p.Manifest(ctx, r, i.Platform, i.OSVersion, false)
 }

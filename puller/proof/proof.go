@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/names"
 	"github.com/towline/towline/stream/pullstream"
 )
 
@@ -28,7 +29,7 @@ func (e *Ending) Note(m pullstream.Message, image string) {
 	}
 	if ref, ok := m.Pulled(); ok && ref != "" {
 		named, err := reference.ParseNormalizedNamed(ref)
-		e.done = err == nil && puller.EngineRef(reference.TagNameOnly(named).String()) == puller.EngineRef(image)
+		e.done = err == nil && names.EngineRef(reference.TagNameOnly(named).String()) == names.EngineRef(image)
 	}
 }
 
@@ -42,7 +43,7 @@ func (p *Prover) Prove(ctx context.Context, w Wanted, end Ending, c puller.Crede
 	refuse := func(kind puller.ErrorKind, err error) (puller.Image, string, error) {
 		return puller.Image{}, "", &puller.Error{Op: "verify", Ref: w.Image, Kind: kind, RetryAfter: puller.RetryAfterOf(err), Err: puller.Inner(err)}
 	}
-	found, err = p.engine.Inspect(ctx, puller.EngineRef(w.Image), w.Platform)
+	found, err = p.engine.Inspect(ctx, names.EngineRef(w.Image), w.Platform)
 	switch {
 	case puller.KindOf(err) == puller.ErrNotFound:
 		return refuse(puller.ErrTruncated, errors.New("the engine's stream ended without an error, but the image is not there"))
@@ -63,7 +64,7 @@ func (p *Prover) Prove(ctx context.Context, w Wanted, end Ending, c puller.Crede
 		digest, err = p.confirm(ctx, found, w, end.digest, c, err)
 	case puller.KindOf(err) == puller.ErrPlatformMismatch:
 		// A pull of another platform may have taken the name from this one.
-		if m, asked := p.manifestOf(ctx, found, w, end.digest, c); asked == nil && puller.MatchPlatform(m.Platform, w.Platform) {
+		if m, asked := p.manifestOf(ctx, found, w, end.digest, c); asked == nil && names.MatchPlatform(m.Platform, w.Platform) {
 			err = puller.Errorf(puller.ErrTruncated, "%w, though the registry has an image for that platform: another pull has moved the name", puller.Inner(err))
 		} else {
 			err = puller.Errorf(puller.ErrPlatformMismatch, "%w: the registry has no image for that platform", puller.Inner(err))
@@ -107,7 +108,7 @@ func (p *Prover) endSeen(ctx context.Context, end Ending, found puller.Image) (b
 // none. Where the engine shows several for the repository (Podman: those of the
 // Index and of the platform's manifest), the registry says which one it is.
 func (p *Prover) digestNow(ctx context.Context, found puller.Image, w Wanted, c puller.Credentials) string {
-	at := puller.ParseName(w.Image)
+	at := names.ParseName(w.Image)
 	if digests := found.Digests(at.Repository); len(digests) > 1 && at.Digest == "" && p.registry != nil {
 		if d, err := p.registry.Head(ctx, w.Image, c); err == nil && found.HasDigest(at.Repository, d) {
 			return d
@@ -119,7 +120,7 @@ func (p *Prover) digestNow(ctx context.Context, found puller.Image, w Wanted, c 
 // Result describes an image that is there, under the name it was asked for.
 func (p *Prover) Result(found puller.Image, w Wanted) puller.Result {
 	r := puller.Result{ImageID: found.ID, Manifest: found.Manifest, Size: max(0, found.Size), Source: puller.SourcePresent}
-	at := puller.ParseName(w.Image)
+	at := names.ParseName(w.Image)
 	known, _ := p.proofs.get(found.ID, w)
 	digests := found.Digests(at.Repository)
 	switch {

@@ -7,6 +7,7 @@ import (
 	"errors"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/names"
 )
 
 // Wanted is what an image is to be.
@@ -37,7 +38,7 @@ func (p *Prover) Mismatch(i puller.Image, w Wanted) error {
 // Has reports whether an image is what its repository has under a digest.
 func (p *Prover) Has(i puller.Image, w Wanted, digest string) bool {
 	known, _ := p.proofs.get(i.ID, w)
-	return digest != "" && (known == digest || i.HasDigest(puller.ParseName(w.Image).Repository, digest))
+	return digest != "" && (known == digest || i.HasDigest(names.ParseName(w.Image).Repository, digest))
 }
 
 // Learn takes in what a job proved before a restart.

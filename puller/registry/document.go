@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/names"
 )
 
 // Limits of what is taken for an image. Engines stack at most 127 layers.
@@ -173,7 +174,7 @@ func (d document) choose(platform, version string) (offer, error) {
 	for i, o := range d.offers {
 		offers[i] = o.platform
 	}
-	if i := puller.ChoosePlatform(offers, platform); i >= 0 {
+	if i := names.ChoosePlatform(offers, platform); i >= 0 {
 		for _, o := range d.offers {
 			if version != "" && o.platform == offers[i] && build(o.version) == build(version) {
 				return o, nil

@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/names"
 )
 
 // gate is the way to registries, and to where they refer to. Callers choose the
@@ -60,7 +60,7 @@ func newGate(allow []string) (*gate, error) {
 		} else if ip, err := netip.ParseAddr(a); err == nil {
 			ip = ip.Unmap()
 			g.nets = append(g.nets, netip.PrefixFrom(ip, ip.BitLen()))
-		} else if host, err := puller.CanonicalAddress(a); err == nil && !strings.ContainsAny(a, ":[]") {
+		} else if host, err := names.CanonicalAddress(a); err == nil && !strings.ContainsAny(a, ":[]") {
 			g.hosts = append(g.hosts, host)
 		} else {
 			return nil, fmt.Errorf("registries.allow_private: %q is no host, address or prefix; write them as registry.internal, 10.1.2.3 or 10.0.0.0/8", a)
@@ -103,7 +103,7 @@ func (g *gate) dial(ctx context.Context, network, address string) (net.Conn, err
 	if err != nil {
 		return nil, err
 	}
-	canonical, err := puller.CanonicalAddress(host)
+	canonical, err := names.CanonicalAddress(host)
 	known := err == nil && slices.Contains(g.hosts, canonical)
 	d := net.Dialer{Timeout: dialLimit, ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
 		if err := g.check(address, known); err != nil {
@@ -126,7 +126,7 @@ func (w *way) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	// A name is looked up by the proxy, whose matter it is then; but some would
 	// take a number such as 2130706433 for an address.
-	if _, err := puller.CanonicalAddress(req.URL.Host); err != nil {
+	if _, err := names.CanonicalAddress(req.URL.Host); err != nil {
 		closeBody(req)
 		return nil, fmt.Errorf("%w: %s", errPrivate, req.URL.Hostname())
 	}

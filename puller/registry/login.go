@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/names"
 )
 
 // Login is what Towline itself shows to a registry.
@@ -33,7 +34,7 @@ const maxPassword = 8 << 10
 func checkLogins(logins []Login) error {
 	seen := make(map[string]bool)
 	for i, l := range logins {
-		address, err := puller.CanonicalAddress(l.Registry)
+		address, err := names.CanonicalAddress(l.Registry)
 		switch {
 		case err != nil:
 			return fmt.Errorf("registries.credentials[%d].registry: %q %w; write its host, such as registry.example.com", i, l.Registry, err)
@@ -61,12 +62,12 @@ func (c *Client) Credentials(ctx context.Context, image string) (puller.Credenti
 		return fail(puller.ErrInvalidRequest, err)
 	}
 	registry := reference.Domain(ref)
-	address, err := puller.CanonicalAddress(registry)
+	address, err := names.CanonicalAddress(registry)
 	if err != nil {
 		return fail(puller.ErrInvalidRequest, fmt.Errorf("the registry %q %w", registry, err))
 	}
 	for _, l := range c.logins {
-		if own, err := puller.CanonicalAddress(l.Registry); err != nil || own != address {
+		if own, err := names.CanonicalAddress(l.Registry); err != nil || own != address {
 			continue
 		}
 		password, err := l.password()
@@ -117,7 +118,7 @@ func (l Login) password() (string, error) {
 // credentialsOf writes credentials as Docker's clients do. Engines with the
 // containerd image store take them only for the server that is named beside them.
 func credentialsOf(registry string, a authn.AuthConfig) (puller.Credentials, error) {
-	if registry == puller.Hub {
+	if registry == names.Hub {
 		registry = puller.HubServer
 	}
 	body, err := json.Marshal(map[string]string{

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/names"
 )
 
 // stores are where Docker's command line keeps logins: its config.json, and the
@@ -59,11 +60,11 @@ func (s *stores) find(ctx context.Context, host string) (authn.AuthConfig, error
 
 // keysOf returns the keys that a registry's login is kept under.
 func keysOf(host string) []string {
-	address, err := puller.CanonicalAddress(host)
+	address, err := names.CanonicalAddress(host)
 	switch {
 	case err != nil:
 		return []string{host}
-	case address == puller.Hub:
+	case address == names.Hub:
 		return []string{puller.HubServer}
 	}
 	return slices.Compact([]string{host, address})

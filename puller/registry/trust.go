@@ -19,7 +19,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 
-	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/names"
 )
 
 // trust says by what registries are believed, as far as that is not the system's
@@ -45,7 +45,7 @@ func checkInsecure(list []string) error {
 		if _, err := netip.ParsePrefix(entry); err == nil {
 			continue
 		}
-		if _, err := puller.CanonicalAddress(entry); err != nil {
+		if _, err := names.CanonicalAddress(entry); err != nil {
 			return fmt.Errorf("registries.insecure: %q %w; write registry.internal:5000, 10.1.2.3 or 10.0.0.0/8", entry, err)
 		}
 	}
@@ -66,7 +66,7 @@ func (t *trust) isInsecure(ctx context.Context, registry string) bool {
 			list = append(slices.Clip(list), own...)
 		}
 	}
-	address, err := puller.CanonicalAddress(registry)
+	address, err := names.CanonicalAddress(registry)
 	if err != nil {
 		return false
 	}
@@ -79,7 +79,7 @@ func (t *trust) isInsecure(ctx context.Context, registry string) bool {
 			if slices.ContainsFunc(at, unmapped(prefix).Contains) {
 				return true
 			}
-		} else if other, err := puller.CanonicalAddress(entry); err == nil && other == address {
+		} else if other, err := names.CanonicalAddress(entry); err == nil && other == address {
 			return true
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/names"
 	"github.com/towline/towline/puller/retry"
 	"github.com/towline/towline/puller/transfer"
 )
@@ -170,7 +171,7 @@ func (r container) setImage(c puller.ContainerState) {
 	key := transfer.Key{Image: r.wanted.Image, Platform: r.wanted.Platform}
 	r.mu.Unlock()
 	// Its name may have come to stand for another image since.
-	result := puller.Result{ImageID: c.ImageID, Source: puller.SourcePresent, Digest: puller.ParseName(key.Image).Digest}
+	result := puller.Result{ImageID: c.ImageID, Source: puller.SourcePresent, Digest: names.ParseName(key.Image).Digest}
 	found, err := r.runs.o.Transfers.Inspect(r.job.Context(), key)
 	if err == nil && r.runs.o.Prover.Mismatch(found, key.Wanted()) == nil && (c.ImageID == "" || c.ImageID == found.ID) {
 		result = r.runs.o.Prover.Result(found, key.Wanted())

@@ -94,7 +94,7 @@ type Run struct {
 
 // New returns the work of a run's job.
 func (s *Runs) New(j *job.Job, r puller.RunRequest, wanted puller.PullRequest) *Run {
-	r.Credentials, r.Rules = puller.Credentials{}, puller.Rules{}
+	r.Credentials, r.Rules = puller.Credentials{}, nil
 	return &Run{runs: s, job: j, output: output{job: j, outputs: s.o.Outputs}, request: r, wanted: wanted, name: containerName()}
 }
 
@@ -215,7 +215,7 @@ func (r *Run) Record(to *puller.Record, ended bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	wanted := r.wanted
-	wanted.Credentials, wanted.Rules = puller.Credentials{}, puller.Rules{}
+	wanted.Credentials, wanted.Rules = puller.Credentials{}, nil
 	to.Pull, to.Run = &wanted, r.record()
 	if ended { // nothing runs any more
 		to.Run.Request = puller.RunRequest{Image: to.Run.Request.Image}

@@ -11,6 +11,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/names"
 )
 
 // access knows who has been seen to have access to images in their registries, and
@@ -151,7 +152,7 @@ func (a *attempt) noteBrought(before puller.Image, failed error) {
 		return
 	}
 	// a.ctx may have ended, and the image is there all the same.
-	found, err := a.table.opts.Engine.Inspect(a.table.ctx, puller.EngineRef(a.key.Image), a.key.Platform)
+	found, err := a.table.opts.Engine.Inspect(a.table.ctx, names.EngineRef(a.key.Image), a.key.Platform)
 	if err == nil && (failed == nil || found.ID != before.ID) {
 		a.table.access.brought(found.ID)
 	}

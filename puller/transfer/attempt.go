@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/names"
 	"github.com/towline/towline/puller/proof"
 	"github.com/towline/towline/puller/redact"
 	"github.com/towline/towline/stream/pullstream"
@@ -24,7 +25,7 @@ func (a *attempt) pull() (puller.Result, error) {
 	before, err := a.awaitEngine()
 	// After an attempt that brought what could not be proven, what is there is not
 	// believed, but pulled again; after any other only what has a digest.
-	believed := a.at.Attempt == 0 || !a.unproven && len(before.Digests(puller.ParseName(a.key.Image).Repository)) > 0
+	believed := a.at.Attempt == 0 || !a.unproven && len(before.Digests(names.ParseName(a.key.Image).Repository)) > 0
 	var mismatch error
 	if err == nil {
 		mismatch = a.table.opts.Prover.Mismatch(before, a.key.Wanted())
@@ -98,12 +99,12 @@ func (a *attempt) keepPullable(mismatch error) bool {
 	if !a.end(puller.Result{}, NotPresent(a.key.Image, puller.PolicyNever, mismatch), func(m *Member) bool { return m.request.Policy != puller.PolicyNever }) {
 		return false
 	}
-	return puller.ParseName(a.key.Image).ID == "" ||
+	return names.ParseName(a.key.Image).ID == "" ||
 		a.end(puller.Result{}, NotPresent(a.key.Image, puller.PolicyMissing, mismatch), func(*Member) bool { return false })
 }
 
 func (a *attempt) inspect() (puller.Image, error) {
-	return a.table.opts.Engine.Inspect(a.ctx, puller.EngineRef(a.key.Image), a.key.Platform)
+	return a.table.opts.Engine.Inspect(a.ctx, names.EngineRef(a.key.Image), a.key.Platform)
 }
 
 // result describes the image that is there. What was pulled turns out to have been

@@ -9,6 +9,7 @@ import (
 	retries "github.com/avast/retry-go/v5"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/names"
 	"github.com/towline/towline/puller/queue"
 	"github.com/towline/towline/puller/retry"
 )
@@ -196,5 +197,5 @@ func ErrCooling(image string, wait time.Duration) error {
 }
 
 func coolingNotice(image string, wait time.Duration) string {
-	return fmt.Sprintf("the registry %s limits the rate; waiting for %s", puller.RegistryOf(image), wait.Round(time.Second))
+	return fmt.Sprintf("the registry %s limits the rate; waiting for %s", names.RegistryOf(image), wait.Round(time.Second))
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/names"
 	"github.com/towline/towline/puller/queue"
 	"github.com/towline/towline/stream"
 	"github.com/towline/towline/stream/pullstream"
@@ -73,7 +74,7 @@ func newTransfer(s *Transfers, r *Request) *transfer {
 		table: s, key: r.Key, credentials: r.Credentials,
 		at: Phase{State: puller.StateQueued},
 		wants: queue.Place{
-			Registry: puller.RegistryOf(r.Image), Identity: r.Identity, Image: r.Image, Platform: r.Platform,
+			Registry: names.RegistryOf(r.Image), Identity: r.Identity, Image: r.Image, Platform: r.Platform,
 			Batched: true, Turn: r.Turn,
 		},
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/names"
 	"github.com/towline/towline/puller/proof"
 	"github.com/towline/towline/puller/queue"
 	"github.com/towline/towline/puller/redact"
@@ -225,7 +226,7 @@ func (s *Transfers) Judge(r Request, image puller.Image, err error) (pull bool, 
 		return true, result, nil // the transfer waits for it
 	case err != nil && puller.KindOf(err) != puller.ErrNotFound:
 		return false, result, err
-	case r.Policy == puller.PolicyNever || puller.ParseName(r.Image).ID != "":
+	case r.Policy == puller.PolicyNever || names.ParseName(r.Image).ID != "":
 		return false, result, NotPresent(r.Image, r.Policy, mismatch)
 	}
 	return true, result, nil
@@ -234,7 +235,7 @@ func (s *Transfers) Judge(r Request, image puller.Image, err error) (pull bool, 
 // NotPresent is why a job fails whose image can't or must not be pulled. mismatch, if
 // not nil, says what is wrong with the image that the engine has.
 func NotPresent(image string, policy puller.Policy, mismatch error) error {
-	isID := puller.ParseName(image).ID != ""
+	isID := names.ParseName(image).ID != ""
 	kind, words := puller.ErrNotFound, "not present on the engine, and the policy is never to pull it"
 	if isID {
 		words = "it is an image ID, and the engine has no such image; no registry knows IDs, so name a reference to have it pulled"
@@ -259,7 +260,7 @@ func (s *Transfers) Inspect(ctx context.Context, k Key) (puller.Image, error) {
 	case <-ctx.Done():
 		return puller.Image{}, context.Cause(ctx)
 	}
-	image, err := s.opts.Engine.Inspect(ctx, puller.EngineRef(k.Image), k.Platform)
+	image, err := s.opts.Engine.Inspect(ctx, names.EngineRef(k.Image), k.Platform)
 	if puller.KindOf(err) == puller.ErrEngineUnavailable {
 		s.silent.Store(int64(time.Since(s.began)) + 1)
 	} else {

@@ -1,10 +1,12 @@
-package puller
+package rules
 
 import (
 	"strings"
 	"testing"
 
 	"github.com/distribution/reference"
+
+	"github.com/towline/towline/puller"
 )
 
 func FuzzRules(f *testing.F) {
@@ -13,7 +15,7 @@ func FuzzRules(f *testing.F) {
 	}
 	f.Add("127.0.0.1:5000/**", "127.0.0.1:05000/x")
 	f.Fuzz(func(t *testing.T, pattern, image string) {
-		deny, err := ParseRules("r", WrittenRules{Deny: []string{pattern}})
+		deny, err := ParseSet("r", Written{Deny: []string{pattern}})
 		if err != nil {
 			if strings.ContainsAny(err.Error(), "\n\x1b") {
 				t.Errorf("the message has outside text in it: %q", err)
@@ -21,7 +23,7 @@ func FuzzRules(f *testing.F) {
 			return
 		}
 		// What a pattern matches is the same however the Hub is written.
-		named, err := ParseReference(image)
+		named, err := puller.ParseReference(image)
 		if err != nil {
 			return
 		}

@@ -1,4 +1,4 @@
-package puller
+package names
 
 import "testing"
 

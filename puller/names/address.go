@@ -1,4 +1,4 @@
-package puller
+package names
 
 import (
 	"errors"
@@ -8,15 +8,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/distribution/reference"
 )
 
 // Hub is the canonical address of Docker Hub.
 const Hub = "docker.io"
 
-// hubs are other names that lead to Docker Hub.
-var hubs = []string{"index.docker.io", "registry-1.docker.io", "registry.hub.docker.com", "registry.docker.io"}
+// HubNames are other names that lead to Docker Hub.
+var HubNames = []string{"index.docker.io", "registry-1.docker.io", "registry.hub.docker.com", "registry.docker.io"}
 
 // CanonicalAddress returns the one form of a registry's address, HOST or
 // HOST:PORT: two spellings that reach one registry have one form. The host is in
@@ -29,14 +27,14 @@ var hubs = []string{"index.docker.io", "registry-1.docker.io", "registry.hub.doc
 // since that is the name by which the caller looks for the image. The error says
 // why an address can't be that of a registry.
 func CanonicalAddress(written string) (string, error) {
-	host, port, err := splitAddress(written)
+	host, port, err := SplitAddress(written)
 	if err != nil {
 		return "", err
 	}
 	if host, err = canonicalHost(host); err != nil {
 		return "", err
 	}
-	if port, err = canonicalPort(port); err != nil {
+	if port, err = CanonicalPort(port); err != nil {
 		return "", err
 	}
 	switch {
@@ -46,14 +44,14 @@ func CanonicalAddress(written string) (string, error) {
 	switch {
 	case port != "":
 		return host + ":" + port, nil
-	case slices.Contains(hubs, host):
+	case slices.Contains(HubNames, host):
 		return Hub, nil
 	}
 	return host, nil
 }
 
-// splitAddress takes HOST:PORT apart; port is "" where there is none.
-func splitAddress(written string) (host, port string, err error) {
+// SplitAddress takes HOST:PORT apart; port is "" where there is none.
+func SplitAddress(written string) (host, port string, err error) {
 	host, port = written, ""
 	if i := strings.LastIndexByte(written, ':'); i > strings.LastIndexByte(written, ']') {
 		if host, port = written[:i], written[i+1:]; port == "" {
@@ -105,7 +103,7 @@ func canonicalIP(ip netip.Addr) (string, error) {
 	return ip.String(), nil
 }
 
-func canonicalPort(port string) (string, error) {
+func CanonicalPort(port string) (string, error) {
 	if port == "" {
 		return "", nil
 	}
@@ -131,14 +129,4 @@ func RegistryOf(image string) string {
 		return address
 	}
 	return host // of a job that was accepted by an older version
-}
-
-// CheckRegistry returns why a reference names no registry that can be told from
-// others.
-func CheckRegistry(named reference.Named) error {
-	host := reference.Domain(named)
-	if _, err := CanonicalAddress(host); err != nil {
-		return Errorf(ErrInvalidRequest, "image: the registry %q %w", Clip(host), err)
-	}
-	return nil
 }

@@ -1,4 +1,4 @@
-package puller_test
+package names_test
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/names"
 )
 
 func TestARegistrysAddressHasOneForm(t *testing.T) {
@@ -27,7 +28,7 @@ func TestARegistrysAddressHasOneForm(t *testing.T) {
 		"xn--bcher-kva.example":     {"xn--bcher-kva.example", "XN--Bcher-kva.example."},
 	} {
 		for _, s := range spellings {
-			if got, err := puller.CanonicalAddress(s); err != nil || got != form {
+			if got, err := names.CanonicalAddress(s); err != nil || got != form {
 				t.Errorf("%q: %q, %v; want %q", s, got, err, form)
 			}
 		}
@@ -43,7 +44,7 @@ func TestWhatHasNoCanonicalFormIsNoRegistry(t *testing.T) {
 		"0.0.0.0:5000", "[::]:5000", "[::ffff:0:0]:5000",
 		"[::1", "::1", "[]", "[127.0.0.1]:5000", "[::1%25eth0]", "[fe80::1%eth0]:5000", "[::1]5000", "[::1]]", "[[::1]]",
 	} {
-		if got, err := puller.CanonicalAddress(s); err == nil {
+		if got, err := names.CanonicalAddress(s); err == nil {
 			t.Errorf("%q has the form %q", s, got)
 		}
 	}
@@ -76,11 +77,11 @@ func FuzzCanonicalAddress(f *testing.F) {
 			dot = false
 		}
 		written := fmt.Sprintf("%s:%d", host, port)
-		form, err := puller.CanonicalAddress(written)
+		form, err := names.CanonicalAddress(written)
 		if err != nil {
 			return
 		}
-		if again, err := puller.CanonicalAddress(form); err != nil || again != form {
+		if again, err := names.CanonicalAddress(form); err != nil || again != form {
 			t.Errorf("%q has the form %q, which has the form %q (%v)", written, form, again, err)
 		}
 		other := strings.ToUpper(host)
@@ -88,7 +89,7 @@ func FuzzCanonicalAddress(f *testing.F) {
 			other += "."
 		}
 		other = fmt.Sprintf("%s:%s%d", other, strings.Repeat("0", int(zeros)), port)
-		if got, err := puller.CanonicalAddress(other); got != form {
+		if got, err := names.CanonicalAddress(other); got != form {
 			t.Errorf("%q is %q, but %q is %q (%v)", written, form, other, got, err)
 		}
 	})
