@@ -22,17 +22,17 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// Client calls one daemon. Its methods may be called from anywhere. Their
-// errors are *puller.Error with the daemon's kind, or *Unreachable where none
-// answered; ctx's own error where that ended the call.
+// Client calls one daemon. It is safe for concurrent use. The errors of its methods
+// are *puller.Error with the daemon's kind, *Unreachable if no daemon answered, or
+// that of the context if it ended the call.
 type Client struct {
 	http  *http.Client
-	host  string // as it was given
+	host  string // as given to New
 	base  string
 	token string
 }
 
-// Unreachable says that no daemon answered at an address.
+// Unreachable is the error of a call that no daemon answered, or not to its end.
 type Unreachable struct {
 	Host string
 	Err  error
@@ -51,17 +51,17 @@ func (e *Unreachable) Error() string {
 
 func (e *Unreachable) Unwrap() error { return e.Err }
 
-// TLS names the PEM files for a daemon at https://…; all may be empty.
+// TLS names PEM files for a daemon at https://…. All may be empty.
 type TLS struct {
-	CA        string // that the daemon's certificate comes from; empty for those the system trusts
-	Cert, Key string // that the client shows
+	CA        string // the authority of the daemon's certificate; empty: those of the system
+	Cert, Key string // the client's certificate
 }
 
-// New returns a Client for a host, unix:///PATH, http://… or https://…, that
-// shows the token, if there is one, as a bearer token. It does not connect.
+// New returns a Client of a host: unix:///PATH, http://… or https://…. It sends the
+// token as a bearer token, if it is not empty. It does not connect.
 func New(host, token string) (*Client, error) { return NewTLS(host, token, TLS{}) }
 
-// NewTLS is New with files for https://….
+// NewTLS is [New] with files for https://….
 func NewTLS(host, token string, files TLS) (*Client, error) {
 	transport := &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
@@ -75,7 +75,7 @@ func NewTLS(host, token string, files TLS) (*Client, error) {
 	case err != nil:
 		return nil, fmt.Errorf("host %q: %w", host, err)
 	case u.User != nil:
-		return nil, fmt.Errorf("host %q: a name and a password are not taken; give a token", u.Redacted())
+		return nil, fmt.Errorf("host %q: has a user name; remove it and use a token", u.Redacted())
 	case u.Scheme == "unix" && u.Host == "" && u.Path != "":
 		c.base = "http://towline"
 		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -101,7 +101,7 @@ func NewTLS(host, token string, files TLS) (*Client, error) {
 
 func (t TLS) config() (*tls.Config, error) {
 	if (t.Cert == "") != (t.Key == "") {
-		return nil, errors.New("a client certificate and its key go together; name both files")
+		return nil, errors.New("a client certificate and its key go together; name the files of both")
 	}
 	return tlsconfig.Client(tlsconfig.Options{CAFile: t.CA, CertFile: t.Cert, KeyFile: t.Key, ExclusiveRootPools: true})
 }
@@ -115,34 +115,33 @@ func (c *Client) Submit(ctx context.Context, r puller.PullRequest) (puller.Job, 
 	return j, c.post(ctx, "/v1/pulls", r, r.Credentials, r.IdempotencyKey, &j)
 }
 
-// Pull asks for an image and returns the job when it has ended. A job that
-// failed is an error.
+// Pull asks for an image and returns the job when it has ended. A job that fails is
+// an error.
 func (c *Client) Pull(ctx context.Context, r puller.PullRequest) (puller.Job, error) {
 	var j puller.Job
 	return j, c.post(ctx, "/v1/pulls?wait=true", r, r.Credentials, r.IdempotencyKey, &j)
 }
 
-// Run asks for an image's program to be run and returns the job as it was
-// accepted.
+// Run asks for a run of an image's program and returns the job as it was accepted.
 func (c *Client) Run(ctx context.Context, r puller.RunRequest) (puller.Job, error) {
 	var j puller.Job
 	return j, c.post(ctx, "/v1/runs", r, r.Credentials, r.IdempotencyKey, &j)
 }
 
-// Prewarm asks for many images and returns the job as it was accepted. What is
-// Skipped is not sent.
+// Prewarm asks for many images and returns the job as it was accepted. It does not
+// send Skipped.
 func (c *Client) Prewarm(ctx context.Context, r puller.PrewarmRequest) (puller.Job, error) {
 	var j puller.Job
 	return j, c.post(ctx, "/v1/prewarms", r, r.Credentials, r.IdempotencyKey, &j)
 }
 
-// Plan returns what a prewarm would do. Nothing is pulled.
+// Plan returns what a prewarm would do. It pulls nothing.
 func (c *Client) Plan(ctx context.Context, r puller.PrewarmRequest) (puller.Plan, error) {
 	var p puller.Plan
 	return p, c.post(ctx, "/v1/prewarms?dry_run=true", r, r.Credentials, "", &p)
 }
 
-// post sends what a job is asked for with, in the body and in headers.
+// post sends a request for a job, with its credentials and its key in headers.
 func (c *Client) post(ctx context.Context, path string, request any, auth puller.Credentials, key string, answer any) error {
 	body, err := json.Marshal(request)
 	if err != nil {
@@ -158,7 +157,7 @@ func (c *Client) post(ctx context.Context, path string, request any, auth puller
 	return c.call(ctx, http.MethodPost, path, header, body, answer)
 }
 
-// Job returns a job as it stands.
+// Job returns a job in its present state.
 func (c *Client) Job(ctx context.Context, id string) (puller.Job, error) {
 	var j puller.Job
 	return j, c.call(ctx, http.MethodGet, "/v1/jobs/"+url.PathEscape(id), nil, nil, &j)
@@ -170,8 +169,8 @@ func (c *Client) Cancel(ctx context.Context, id string) (puller.Job, error) {
 	return j, c.call(ctx, http.MethodDelete, "/v1/jobs/"+url.PathEscape(id), nil, nil, &j)
 }
 
-// Jobs returns a page of jobs, newest first, and the cursor of the next, "" on
-// the last.
+// Jobs returns a page of jobs, newest first, and the cursor of the next page, "" on
+// the last one.
 func (c *Client) Jobs(ctx context.Context, f puller.Filter) ([]puller.Job, string, error) {
 	q := url.Values{}
 	for name, v := range map[string]string{"state": string(f.State), "kind": string(f.Kind), "image": f.Image, "cursor": f.Cursor} {
@@ -196,15 +195,15 @@ func (c *Client) Engine(ctx context.Context) (puller.EngineInfo, error) {
 	return e, c.call(ctx, http.MethodGet, "/v1/engine", nil, nil, &e)
 }
 
-// Ready returns nil where the daemon, its engine and its store answer. It needs
-// no token.
+// Ready returns nil if the daemon, its engine and its store answer. It needs no
+// token.
 func (c *Client) Ready(ctx context.Context) error {
 	var status struct{}
 	return c.call(ctx, http.MethodGet, "/readyz", nil, nil, &status)
 }
 
-// call makes one call and reads its answer to the end, so that the connection
-// can serve the next.
+// call makes one call and reads its answer to the end, so that the connection can be
+// used again.
 func (c *Client) call(ctx context.Context, method, path string, header http.Header, body []byte, answer any) error {
 	resp, err := c.send(ctx, method, path, header, body)
 	if err != nil {
@@ -212,13 +211,13 @@ func (c *Client) call(ctx context.Context, method, path string, header http.Head
 	}
 	defer resp.Body.Close()
 	if err := json.NewDecoder(resp.Body).Decode(answer); err != nil {
-		return c.broken(ctx, err)
+		return c.unanswered(ctx, err)
 	}
 	io.Copy(io.Discard, resp.Body)
 	return nil
 }
 
-// send returns an answer that is no error.
+// send makes one call, and returns an answer with a status below 300.
 func (c *Client) send(ctx context.Context, method, path string, header http.Header, body []byte) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
 	if err != nil {
@@ -232,7 +231,7 @@ func (c *Client) send(ctx context.Context, method, path string, header http.Head
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, c.broken(ctx, err)
+		return nil, c.unanswered(ctx, err)
 	}
 	if resp.StatusCode < 300 {
 		return resp, nil
@@ -242,46 +241,46 @@ func (c *Client) send(ctx context.Context, method, path string, header http.Head
 	return nil, problem(resp, raw)
 }
 
-// broken says what became of a call that got no whole answer.
-func (c *Client) broken(ctx context.Context, err error) error {
-	var gone *Unreachable
+// unanswered returns the error of a call that got no answer, or a part of one.
+func (c *Client) unanswered(ctx context.Context, err error) error {
+	var unreachable *Unreachable
 	var u *url.Error
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case errors.As(err, &gone):
-		return gone
+	case errors.As(err, &unreachable):
+		return unreachable
 	case errors.As(err, &u):
 		err = u.Err
 	}
 	var untrusted *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &untrusted):
-		err = fmt.Errorf("%w (towline takes the authority from --tlscacert, or TOWLINE_TLSCACERT)", err)
+		err = fmt.Errorf("%w; name its authority with --tlscacert or TOWLINE_TLSCACERT", err)
 	case err != nil && strings.Contains(err.Error(), "tls: certificate required"): // it has no exported type
-		err = fmt.Errorf("%w (towline takes one from --tlscert and --tlskey)", err)
+		err = fmt.Errorf("%w; name one with --tlscert and --tlskey", err)
 	}
 	return &Unreachable{Host: c.host, Err: err}
 }
 
-// foreign is an answer that no daemon gives.
-type foreign struct {
+// foreignAnswer is an error that does not come from a Towline daemon.
+type foreignAnswer struct {
 	code   int
 	status string
 }
 
-func (e *foreign) Error() string {
-	return fmt.Sprintf("the answer is %s, and not of Towline's form: is it a towline daemon?", e.status)
+func (e *foreignAnswer) Error() string {
+	return fmt.Sprintf("the answer %q does not come from a towline daemon; check the address", e.status)
 }
 
-// problem turns an answer that is an error into one.
+// problem returns the error that an answer has.
 func problem(resp *http.Response, raw []byte) error {
 	var p struct {
 		Detail string           `json:"detail"`
 		Kind   puller.ErrorKind `json:"kind"`
 	}
 	if json.Unmarshal(raw, &p) != nil || p.Kind == "" {
-		return puller.Errorf(puller.ErrInternal, "%w", &foreign{resp.StatusCode, resp.Status})
+		return puller.Errorf(puller.ErrInternal, "%w", &foreignAnswer{resp.StatusCode, resp.Status})
 	}
 	e := puller.Errorf(p.Kind, "%s", p.Detail)
 	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil {

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/docker/go-connections/sockets"
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 	"go.uber.org/goleak"
@@ -35,8 +36,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// serve has the handler answer on connections in memory, and returns a client
-// of it.
+// serve serves a handler on connections in memory, and returns a client of it.
 func serve(t *testing.T, h http.Handler) *client.Client {
 	t.Helper()
 	l := sockets.NewInmemSocket("towline", 0)
@@ -77,15 +77,20 @@ func daemon(t *testing.T) (http.Handler, *enginetest.Engine) {
 	return api.New(p, api.Options{Metrics: prometheus.NewRegistry(), Log: log, Runs: true, Open: true}), scripted
 }
 
-func TestACallReachesTheDaemonAndComesBack(t *testing.T) {
-	h, engine := daemon(t)
-	c := serve(t, h)
-	ctx := t.Context()
-	raw, _ := json.Marshal(map[string]string{"username": "ada", "password": "x"})
-	auth, err := puller.ParseCredentials(base64.URLEncoding.EncodeToString(raw))
+func credentials(t *testing.T) puller.Credentials {
+	t.Helper()
+	c, err := puller.ParseCredentials(base64.URLEncoding.EncodeToString([]byte(`{"username":"ada","password":"x"}`)))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return c
+}
+
+func TestPullJobsAndEngine(t *testing.T) {
+	h, engine := daemon(t)
+	c := serve(t, h)
+	ctx := t.Context()
+	auth := credentials(t)
 	engine.Script("alpine", enginetest.Serve(enginetest.NewImage("alpine", 1)))
 	retries := 2
 	request := puller.PullRequest{
@@ -93,8 +98,10 @@ func TestACallReachesTheDaemonAndComesBack(t *testing.T) {
 		Timeout: puller.Duration(time.Minute), Retries: &retries, Credentials: auth,
 	}
 	job, err := c.Pull(ctx, request)
-	if err != nil || job.State != puller.StateSucceeded || job.Platform != "linux/amd64" || job.Policy != puller.PolicyAlways || job.Priority != puller.PriorityHigh {
-		t.Errorf("%+v, %v", job, err)
+	got := puller.Job{State: job.State, Platform: job.Platform, Policy: job.Policy, Priority: job.Priority}
+	want := puller.Job{State: puller.StateSucceeded, Platform: "linux/amd64", Policy: puller.PolicyAlways, Priority: puller.PriorityHigh}
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
 	if engine.LastAuth() != auth.HeaderFor("docker.io/library/alpine:latest") {
 		t.Errorf("the engine has got the credentials %q", engine.LastAuth())
@@ -118,7 +125,7 @@ func TestACallReachesTheDaemonAndComesBack(t *testing.T) {
 	}
 }
 
-func TestARunReachesTheDaemonAndComesBack(t *testing.T) {
+func TestRun(t *testing.T) {
 	h, engine := daemon(t)
 	var keys []string
 	c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -127,11 +134,7 @@ func TestARunReachesTheDaemonAndComesBack(t *testing.T) {
 		}
 		h.ServeHTTP(w, r)
 	}))
-	raw, _ := json.Marshal(map[string]string{"username": "ada", "password": "x"})
-	auth, err := puller.ParseCredentials(base64.URLEncoding.EncodeToString(raw))
-	if err != nil {
-		t.Fatal(err)
-	}
+	auth := credentials(t)
 	image := enginetest.NewImage("alpine", 1)
 	engine.Script("alpine", enginetest.Serve(image))
 	var asked enginetest.ContainerRequest
@@ -158,9 +161,16 @@ func TestARunReachesTheDaemonAndComesBack(t *testing.T) {
 		t.Errorf("the last event is %+v", last)
 	}
 	host := asked.HostConfig
-	if !slices.Equal(asked.Cmd, []string{"a", ""}) || !slices.Equal(asked.Entrypoint, []string{"/b"}) || !slices.Equal(asked.Env, []string{"C=d=e"}) || asked.WorkingDir != "/f" ||
-		asked.User != "g" || !asked.Tty || host.NetworkMode != "none" || host.Memory != 64<<20 || host.NanoCpus != 5e8 || *host.PidsLimit != 9 {
-		t.Errorf("asked for is %+v", asked)
+	got := map[string]any{
+		"cmd": asked.Cmd, "entrypoint": asked.Entrypoint, "env": asked.Env, "workdir": asked.WorkingDir, "user": asked.User, "tty": asked.Tty,
+		"network": string(host.NetworkMode), "memory": host.Memory, "cpus": host.NanoCpus, "pids": *host.PidsLimit,
+	}
+	want := map[string]any{
+		"cmd": []string{"a", ""}, "entrypoint": []string{"/b"}, "env": []string{"C=d=e"}, "workdir": "/f", "user": "g", "tty": true,
+		"network": "none", "memory": int64(64 << 20), "cpus": int64(5e8), "pids": int64(9),
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the container (-want +got):\n%s", diff)
 	}
 	if want := []string{"/v1/runs one " + auth.Header()}; !slices.Equal(keys, want) || engine.LastAuth() != auth.HeaderFor("docker.io/library/alpine:latest") {
 		t.Errorf("sent is %q", keys)
@@ -171,7 +181,7 @@ func TestARunReachesTheDaemonAndComesBack(t *testing.T) {
 	}
 }
 
-func TestAPrewarmReachesTheDaemonAndComesBack(t *testing.T) {
+func TestPrewarm(t *testing.T) {
 	h, engine := daemon(t)
 	keys := make(map[string]string)
 	c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -181,11 +191,7 @@ func TestAPrewarmReachesTheDaemonAndComesBack(t *testing.T) {
 		h.ServeHTTP(w, r)
 	}))
 	ctx := t.Context()
-	raw, _ := json.Marshal(map[string]string{"username": "ada", "password": "x"})
-	auth, err := puller.ParseCredentials(base64.URLEncoding.EncodeToString(raw))
-	if err != nil {
-		t.Fatal(err)
-	}
+	auth := credentials(t)
 	engine.Script("alpine", enginetest.Serve(enginetest.NewImage("alpine", 1)))
 	retries := 0
 	request := puller.PrewarmRequest{
@@ -232,7 +238,7 @@ func TestAPrewarmReachesTheDaemonAndComesBack(t *testing.T) {
 	}
 }
 
-func TestAPlanIsReadAsTheDaemonGivesIt(t *testing.T) {
+func TestPlan(t *testing.T) {
 	const plan = `{"images":[{"image":"docker.io/library/alpine:3.20","policy":"missing","status":"missing","digest":"sha256:1d",` +
 		`"size":3,"fetch":2,"layers":2,"layers_present":1,"layers_shared":0},` +
 		`{"image":"nope:v1","policy":"never","status":"missing","error":{"kind":"not_found","message":"nope","retryable":false}}],` +
@@ -247,12 +253,13 @@ func TestAPlanIsReadAsTheDaemonGivesIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again, err := json.Marshal(got); err != nil || string(again) != plan {
-		t.Errorf("%v: %s", err, again)
+	again, err := json.Marshal(got)
+	if diff := cmp.Diff(plan, string(again)); err != nil || diff != "" {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
 }
 
-func TestErrorsHaveTheDaemonsKind(t *testing.T) {
+func TestErrorKinds(t *testing.T) {
 	h, engine := daemon(t)
 	c := serve(t, h)
 	ctx := t.Context()
@@ -280,7 +287,7 @@ func TestErrorsHaveTheDaemonsKind(t *testing.T) {
 	}
 }
 
-func TestEveryKindAndItsRetryAfterComeAcross(t *testing.T) {
+func TestErrorRetryAfter(t *testing.T) {
 	for _, kind := range []puller.ErrorKind{"unauthorized", "rate_limited", "overloaded", "a_kind_of_a_newer_daemon"} {
 		c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Header.Get("Authorization") != "Bearer secret-token" {
@@ -299,36 +306,37 @@ func TestEveryKindAndItsRetryAfterComeAcross(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoTowlineDaemonIsNamedAsSuch(t *testing.T) {
+func TestForeignAnswers(t *testing.T) {
 	for name, row := range map[string]struct {
 		status int
 		body   string
 		word   string
 	}{
-		"a page not found":     {404, "404 page not found", "is it a towline daemon?"},
+		"a page not found":     {404, "404 page not found", "does not come from a towline daemon"},
 		"a proxy's error":      {502, "<html>Bad Gateway</html>", "502 Bad Gateway"},
-		"another API's error":  {400, `{"message":"no"}`, "is it a towline daemon?"},
+		"another API's error":  {400, `{"message":"no"}`, "does not come from a towline daemon"},
 		"a redirect to no end": {302, "", "302 Found"},
 		"a page":               {200, "<html>Welcome</html>", "http://towline.test"},
 		"nothing":              {200, "", "http://towline.test"},
 	} {
-		c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			w.WriteHeader(row.status)
-			io.WriteString(w, row.body)
-		}))
-		_, err := c.Job(t.Context(), "x")
-		if err == nil || !strings.Contains(err.Error(), row.word) {
-			t.Errorf("%s: %v", name, err)
-		}
-		var gone *client.Unreachable
-		if isGone := errors.As(err, &gone); isGone != (row.status == 200) || !isGone && puller.KindOf(err) != puller.ErrInternal {
-			t.Errorf("%s: %#v", name, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.WriteHeader(row.status)
+				io.WriteString(w, row.body)
+			}))
+			_, err := c.Job(t.Context(), "x")
+			if err == nil || !strings.Contains(err.Error(), row.word) {
+				t.Error(err)
+			}
+			if gone := isUnreachable(err); gone != (row.status == 200) || !gone && puller.KindOf(err) != puller.ErrInternal {
+				t.Errorf("%#v", err)
+			}
+		})
 	}
 }
 
-func TestADaemonThatIsNotThereIsUnreachable(t *testing.T) {
-	const closed = "127.0.0.1:1" // unlike a port that was just given back, nobody's
+func TestUnreachable(t *testing.T) {
+	const closed = "127.0.0.1:1" // nobody listens here; a port that is free now may be taken later
 	// A daemon that dies in the middle of a call.
 	path := filepath.Join(t.TempDir(), "s")
 	dying, err := net.Listen("unix", path)
@@ -366,7 +374,7 @@ func TestADaemonThatIsNotThereIsUnreachable(t *testing.T) {
 	}
 }
 
-func TestAHostThatCannotBeIsRefused(t *testing.T) {
+func TestNewRefusesBadHosts(t *testing.T) {
 	for _, host := range []string{"", "towline.sock", "/run/towline.sock", "unix://", "unix://run/towline.sock", "tcp://127.0.0.1:1", "http://", "https:///x", "http://a b", "::"} {
 		if c, err := client.New(host, ""); err == nil {
 			t.Errorf("%q is taken as %+v", host, c)
@@ -376,7 +384,7 @@ func TestAHostThatCannotBeIsRefused(t *testing.T) {
 	}
 }
 
-// cutting cuts streams of events after so many bytes each, then no more.
+// cutting cuts one stream of events after each budget of bytes.
 type cutting struct {
 	next    http.Handler
 	budgets []int
@@ -394,7 +402,7 @@ func (c *cutting) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.next.ServeHTTP(w, r)
 }
 
-// cutWriter gives up its connection only to cut it.
+// cutWriter is a response whose connection is cut.
 type cutWriter struct {
 	http.ResponseWriter
 	budget int
@@ -405,7 +413,7 @@ func (w *cutWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return &cutConn{Conn: conn, budget: w.budget}, rw, err
 }
 
-// cutConn cuts the body.
+// cutConn is cut after some bytes of the body.
 type cutConn struct {
 	net.Conn
 	budget int
@@ -425,7 +433,7 @@ func (c *cutConn) Write(p []byte) (int, error) {
 	return n, errors.New("cut")
 }
 
-func TestAStreamThatIsCutIsTakenUpWithoutLossOrRepeat(t *testing.T) {
+func TestEventsAfterCuts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, engine := daemon(t)
 		cut := &cutting{next: h, budgets: []int{0, 50, 200, 333, 500, 0, 1000, 1}}
@@ -501,7 +509,7 @@ func record(t *testing.T, c *client.Client, id string) func(func(puller.Event, e
 	}
 }
 
-func TestAStreamThatStaysBrokenIsGivenUp(t *testing.T) {
+func TestEventsGiveUp(t *testing.T) {
 	for name, row := range map[string]struct {
 		answer func(w http.ResponseWriter)
 		asked  int
@@ -523,24 +531,26 @@ func TestAStreamThatStaysBrokenIsGivenUp(t *testing.T) {
 			io.WriteString(w, `{"kind":"not_found","detail":"no such job"}`)
 		}, 1, func(err error) bool { return puller.KindOf(err) == puller.ErrNotFound }},
 	} {
-		synctest.Test(t, func(t *testing.T) {
-			asked := 0
-			c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				asked++
-				row.answer(w)
-			}))
-			var errs []error
-			for _, err := range c.Events(t.Context(), "x") {
-				errs = append(errs, err)
-			}
-			if asked != row.asked || len(errs) != 1 || !row.check(errs[0]) {
-				t.Errorf("%s: asked %d times, told %v", name, asked, errs)
-			}
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				asked := 0
+				c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					asked++
+					row.answer(w)
+				}))
+				var errs []error
+				for _, err := range c.Events(t.Context(), "x") {
+					errs = append(errs, err)
+				}
+				if asked != row.asked || len(errs) != 1 || !row.check(errs[0]) {
+					t.Errorf("%d requests, and the errors %v", asked, errs)
+				}
+			})
 		})
 	}
 }
 
-func TestAStreamIsTakenUpWhenTheDaemonIsBack(t *testing.T) {
+func TestEventsAfterRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		since := func(d time.Duration) bool { return time.Since(began) >= d }
@@ -582,7 +592,7 @@ func isUnreachable(err error) bool {
 	return errors.As(err, &gone)
 }
 
-func TestAReaderOfEventsMayStopOrBeStopped(t *testing.T) {
+func TestEventsStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, engine := daemon(t)
 		c := serve(t, h)

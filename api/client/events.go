@@ -15,47 +15,46 @@ import (
 )
 
 const (
-	// maxEvent bounds one event, in bytes. The result of a prewarm may have a
-	// thousand errors in it, of some KiB each.
+	// maxEvent limits one event, in bytes. The result of a prewarm may have 1,000
+	// errors of some KiB.
 	maxEvent = 32 << 20
-	// A stream that ended before its job is asked for again after resumeAfter,
-	// and given up when it has brought no event for resumeFor: a daemon that is
-	// being updated takes its time to come back.
+	// A stream that ends before its job is requested again after resumeAfter. It is
+	// given up after resumeFor without an event: a daemon needs some time for an
+	// update.
 	resumeAfter = time.Second
 	resumeFor   = time.Minute
 )
 
-// Events tells what happens to a job, from its acceptance to its result, which
-// is the last event: all that is on record, and the layers as they are. A
-// stream that is cut on the way, or ended by a daemon that restarts, is taken
-// up where it was. The iteration ends after the result, or with the error that
-// ended it.
+// Events returns a job's events from its acceptance to its result, which is the last
+// one: every numbered event, and layers at their latest. It resumes a stream that is
+// cut, or that a restart of the daemon ends. The iteration ends after the result, or
+// with an error.
 func (c *Client) Events(ctx context.Context, id string) iter.Seq2[puller.Event, error] {
 	return func(yield func(puller.Event, error) bool) {
 		path := "/v1/jobs/" + url.PathEscape(id) + "/events"
 		query := "?since=0"
-		var silent time.Time // since when there has been no event, if there is none
+		var failing time.Time // since when no event has come; zero while events come
 		for {
 			resp, err := c.send(ctx, http.MethodGet, path+query, http.Header{"Accept": {"application/x-ndjson"}}, nil)
 			if err == nil {
 				var last puller.Event
-				heard := false
-				last, heard, err = read(resp, yield)
+				received := false
+				last, received, err = read(resp, yield)
 				switch {
-				case err == nil: // the result, or the caller has heard enough
+				case err == nil: // the result, or the caller wants no more
 					return
-				case heard:
-					silent = time.Time{}
+				case received:
+					failing = time.Time{}
 				}
 				if last.Seq != 0 {
 					query = fmt.Sprintf("?since=%d", last.Seq)
 				}
-				err = c.broken(ctx, err)
+				err = c.unanswered(ctx, err)
 			}
-			if silent.IsZero() {
-				silent = time.Now()
+			if failing.IsZero() {
+				failing = time.Now()
 			}
-			if !passes(err) || time.Since(silent) >= resumeFor {
+			if !temporary(err) || time.Since(failing) >= resumeFor {
 				yield(puller.Event{}, err)
 				return
 			}
@@ -69,14 +68,14 @@ func (c *Client) Events(ctx context.Context, id string) iter.Seq2[puller.Event, 
 	}
 }
 
-// passes reports whether an error may be one of a daemon that restarts.
-func passes(err error) bool {
-	var gone *Unreachable
-	var other *foreign
+// temporary reports whether an error may come from a restart of the daemon.
+func temporary(err error) bool {
+	var unreachable *Unreachable
+	var other *foreignAnswer
 	switch {
-	case errors.As(err, &gone):
+	case errors.As(err, &unreachable):
 		return true
-	case errors.As(err, &other): // a proxy that waits for the daemon, too
+	case errors.As(err, &other): // a proxy in front of the daemon
 		return other.code == http.StatusBadGateway || other.code == http.StatusServiceUnavailable || other.code == http.StatusGatewayTimeout
 	}
 	return puller.KindOf(err) == puller.ErrOverloaded
@@ -84,27 +83,28 @@ func passes(err error) bool {
 
 var errCut = errors.New("the stream of events was cut before its end")
 
-// read yields the events of one answer. It returns the last numbered one,
-// whether there was any at all, and nil if no more are wanted.
-func read(resp *http.Response, yield func(puller.Event, error) bool) (last puller.Event, heard bool, err error) {
+// read yields the events of one answer. It returns the last numbered event and
+// whether any event came. The error is nil after the result, and if the caller wants
+// no more.
+func read(resp *http.Response, yield func(puller.Event, error) bool) (last puller.Event, received bool, err error) {
 	defer resp.Body.Close()
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(nil, maxEvent)
 	for lines.Scan() {
 		var e puller.Event
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-			return last, heard, err
+			return last, received, err
 		}
-		heard = true
+		received = true
 		if e.Seq != 0 {
 			last = e
 		}
 		if !yield(e, nil) || e.Type == "result" {
-			return last, heard, nil
+			return last, received, nil
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return last, heard, err
+		return last, received, err
 	}
-	return last, heard, errCut
+	return last, received, errCut
 }

@@ -6,12 +6,12 @@ import (
 	"net/http"
 )
 
-// DialWith replaces the way to the daemon.
+// DialWith replaces the dialer.
 func (c *Client) DialWith(dial func(ctx context.Context, network, address string) (net.Conn, error)) {
 	c.http.Transport.(*http.Transport).DialContext = dial
 }
 
-// Get makes a call of the test's own.
+// Get makes a call.
 func (c *Client) Get(ctx context.Context, path string) (*http.Response, error) {
 	return c.send(ctx, http.MethodGet, path, nil, nil)
 }
