@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -80,48 +81,50 @@ func TestPrewarmSources(t *testing.T) {
 		{"-p mine --project-directory . --env-file ci.env --profile more -f unset.yaml -f compose.yaml", "good.test/a:v1 good.test/b:v1", nil},
 		{"-f built.yaml", "", []string{"web is skipped", "no image is left to pull"}},
 	} {
-		host, engine, p := startDaemon(t)
-		scriptAll(engine)
-		in, err := os.CreateTemp(t.TempDir(), "stdin")
-		if err != nil {
-			t.Fatal(err)
-		}
-		io.WriteString(in, "services:\n  b: {image: good.test/b:v1}\n")
-		in.Seek(0, io.SeekStart)
-		stdin := os.Stdin
-		os.Stdin = in
-		code, out, errs, err := runApart(t.Context(), append([]string{"prewarm", "--host", host}, strings.Fields(row.args)...)...)
-		os.Stdin = stdin
-		in.Close()
-		if code != 0 {
-			t.Errorf("%s: %d, %v\n%s%s", row.args, code, err, out, errs)
-		}
-		if strings.HasPrefix(row.args, "-q") && strings.Count(errs, "\n") != len(row.words) {
-			t.Errorf("%s: it says more than %q:\n%s", row.args, row.words, errs)
-		}
-		checkWords(t, errs, row.words...)
-		for _, w := range row.words {
-			if strings.Count(errs, w) > 1 {
-				t.Errorf("%s: it says %q more than once:\n%s", row.args, w, errs)
+		t.Run(fmt.Sprintf("args %.40s", row.args), func(t *testing.T) {
+			host, engine, p := startDaemon(t)
+			scriptAll(engine)
+			in, err := os.CreateTemp(t.TempDir(), "stdin")
+			if err != nil {
+				t.Fatal(err)
 			}
-		}
-		jobs, _, err := p.Jobs(puller.Filter{Kind: puller.JobPrewarm})
-		if err != nil || len(jobs) > 1 {
-			t.Fatal(jobs, err)
-		}
-		var images []string
-		for _, j := range jobs {
-			for _, id := range j.Children {
-				child, err := p.Job(id)
-				if err != nil {
-					t.Fatal(err)
+			io.WriteString(in, "services:\n  b: {image: good.test/b:v1}\n")
+			in.Seek(0, io.SeekStart)
+			stdin := os.Stdin
+			os.Stdin = in
+			code, out, errs, err := runApart(t.Context(), append([]string{"prewarm", "--host", host}, strings.Fields(row.args)...)...)
+			os.Stdin = stdin
+			in.Close()
+			if code != 0 {
+				t.Errorf("%d, %v\n%s%s", code, err, out, errs)
+			}
+			if strings.HasPrefix(row.args, "-q") && strings.Count(errs, "\n") != len(row.words) {
+				t.Errorf("it says more than %q:\n%s", row.words, errs)
+			}
+			checkWords(t, errs, row.words...)
+			for _, w := range row.words {
+				if strings.Count(errs, w) > 1 {
+					t.Errorf("it says %q more than once:\n%s", w, errs)
 				}
-				images = append(images, child.Image)
 			}
-		}
-		if got := strings.Join(images, " "); got != row.images {
-			t.Errorf("%s: asked is for %s, want %s", row.args, got, row.images)
-		}
+			jobs, _, err := p.Jobs(puller.Filter{Kind: puller.JobPrewarm})
+			if err != nil || len(jobs) > 1 {
+				t.Fatal(jobs, err)
+			}
+			var images []string
+			for _, j := range jobs {
+				for _, id := range j.Children {
+					child, err := p.Job(id)
+					if err != nil {
+						t.Fatal(err)
+					}
+					images = append(images, child.Image)
+				}
+			}
+			if got := strings.Join(images, " "); got != row.images {
+				t.Errorf("it asks for %s, want %s", got, row.images)
+			}
+		})
 	}
 }
 
@@ -144,13 +147,14 @@ func TestPrewarmWrongInput(t *testing.T) {
 		"alpine --policy nosuch":             {exitPermanent, []string{"policy", "nosuch"}},
 		"A:B:C":                              {exitPermanent, []string{"A:B:C"}},
 	} {
-		host, _, _ := startDaemon(t)
-		code, out, _, err := runApart(t.Context(), append([]string{"prewarm", "--host", host}, strings.Fields(args)...)...)
-		if code != row.code || out != "" {
-			t.Errorf("%q: %d, %v: %q", args, code, err, out)
-			continue
-		}
-		checkWords(t, err.Error(), row.words...)
+		t.Run("args "+args, func(t *testing.T) {
+			host, _, _ := startDaemon(t)
+			code, out, _, err := runApart(t.Context(), append([]string{"prewarm", "--host", host}, strings.Fields(args)...)...)
+			if code != row.code || out != "" {
+				t.Fatalf("%d, %v: %q", code, err, out)
+			}
+			checkWords(t, err.Error(), row.words...)
+		})
 	}
 	if code, _, _, err := runApart(t.Context(), "prewarm", "alpine", "--host", "unix:///nowhere/s"); code != exitNoDaemon {
 		t.Errorf("%d, %v", code, err)
@@ -281,23 +285,25 @@ func TestDefaultPlatform(t *testing.T) {
 		"prewarm": "linux/arm64 linux/amd64", "prewarm good.test/a:v1": "linux/arm64", "prewarm --platform amd64": "linux/amd64 linux/amd64",
 		"pull good.test/a:v1": "linux/arm64", "run good.test/a:v1": "linux/arm64", "pull --platform linux/386 good.test/a:v1": "linux/386",
 	} {
-		host, engine, p := startDaemon(t)
-		scriptAll(engine)
-		t.Setenv("TOWLINE_HOST", host)
-		runApart(t.Context(), strings.Fields(args)...)
-		jobs, _, err := p.Jobs(puller.Filter{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got []string
-		for _, j := range jobs {
-			if j.Kind != puller.JobPrewarm {
-				got = append(got, j.Platform)
+		t.Run(args, func(t *testing.T) {
+			host, engine, p := startDaemon(t)
+			scriptAll(engine)
+			t.Setenv("TOWLINE_HOST", host)
+			runApart(t.Context(), strings.Fields(args)...)
+			jobs, _, err := p.Jobs(puller.Filter{})
+			if err != nil {
+				t.Fatal(err)
 			}
-		}
-		slices.Reverse(got)
-		if strings.Join(got, " ") != want {
-			t.Errorf("%s asks for %s, want %s", args, got, want)
-		}
+			var got []string
+			for _, j := range jobs {
+				if j.Kind != puller.JobPrewarm {
+					got = append(got, j.Platform)
+				}
+			}
+			slices.Reverse(got)
+			if strings.Join(got, " ") != want {
+				t.Errorf("%s asks for %s, want %s", args, got, want)
+			}
+		})
 	}
 }

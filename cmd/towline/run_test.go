@@ -7,12 +7,14 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"maps"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
@@ -42,11 +44,13 @@ func TestRunOutputAndExitCode(t *testing.T) {
 		{"bytes", 0, all, all + all},
 		{"out=--json -q exit=3", 64, "--json", "testprogram: \"-q\"?\n"},
 	} {
-		args := append([]string{"run", "-q", "--host", host, "actor"}, strings.Fields(row.steps)...)
-		code, out, errs, err := runApart(t.Context(), args...)
-		if code != row.code || out != row.out || errs != row.errs {
-			t.Errorf("%s: %d, %v, %q, %q", row.steps, code, err, out, errs)
-		}
+		t.Run(row.steps, func(t *testing.T) {
+			args := append([]string{"run", "-q", "--host", host, "actor"}, strings.Fields(row.steps)...)
+			code, out, errs, err := runApart(t.Context(), args...)
+			if code != row.code || out != row.out || errs != row.errs {
+				t.Errorf("%d, %v, %q, %q", code, err, out, errs)
+			}
+		})
 	}
 	if left := engine.Containers(); len(left) > 0 {
 		t.Errorf("left are %+v", left)
@@ -67,17 +71,18 @@ func TestRunFlags(t *testing.T) {
 	if code != 0 {
 		t.Fatal(code, err, errs)
 	}
-	env := make(map[string]bool)
-	for _, e := range asked.Env {
-		env[e] = true
-	}
-	if want := map[string]bool{"A=1": true, "B=x=y": true, "C=": true, "TOWLINE_TEST_HERE=of here": true}; !maps.Equal(env, want) {
-		t.Errorf("env is %q", asked.Env)
-	}
+	slices.Sort(asked.Env)
 	h := asked.HostConfig
-	if asked.WorkingDir != "/srv" || asked.User != "7:8" || !asked.Tty || h.NetworkMode != "none" || h.Memory != 64<<20 || h.NanoCpus != 15e8 || *h.PidsLimit != 50 ||
-		strings.Join(asked.Entrypoint, " ") != "/bin/sh -c" || strings.Join(asked.Cmd, "|") != "-t|echo|--|" || asked.Platform != "linux/amd64" {
-		t.Errorf("asked for is %+v", asked)
+	got := map[string]any{
+		"cmd": asked.Cmd, "entrypoint": asked.Entrypoint, "env": asked.Env, "workdir": asked.WorkingDir, "user": asked.User, "tty": asked.Tty,
+		"network": string(h.NetworkMode), "memory": h.Memory, "cpus": h.NanoCpus, "pids": *h.PidsLimit, "platform": asked.Platform,
+	}
+	want := map[string]any{
+		"cmd": []string{"-t", "echo", "--", ""}, "entrypoint": []string{"/bin/sh", "-c"}, "env": []string{"A=1", "B=x=y", "C=", "TOWLINE_TEST_HERE=of here"},
+		"workdir": "/srv", "user": "7:8", "tty": true, "network": "none", "memory": int64(64 << 20), "cpus": int64(15e8), "pids": int64(50), "platform": "linux/amd64",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the container (-want +got):\n%s", diff)
 	}
 }
 
@@ -96,10 +101,12 @@ func TestRunExitCodeOfAnError(t *testing.T) {
 		"--policy never other":         exitPermanent,
 		"--host unix:///nowhere/s one": exitNoDaemon,
 	} {
-		code, _, errs, err := runApart(t.Context(), append([]string{"run", "--host", host}, strings.Fields(args)...)...)
-		if code != want || err == nil {
-			t.Errorf("%q: %d, want %d: %v\n%s", args, code, want, err, errs)
-		}
+		t.Run("args "+args, func(t *testing.T) {
+			code, _, errs, err := runApart(t.Context(), append([]string{"run", "--host", host}, strings.Fields(args)...)...)
+			if code != want || err == nil {
+				t.Errorf("%d, want %d: %v\n%s", code, want, err, errs)
+			}
+		})
 	}
 }
 
