@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -135,19 +136,8 @@ func crashed(err error) bool {
 		return false
 	}
 	status, ok := exit.Sys().(syscall.WaitStatus)
-	if !ok {
-		return false
-	}
-	switch {
-	case status.Exited():
-		return status.ExitStatus() == 2
-	case status.Signaled():
-		switch status.Signal() {
-		case syscall.SIGSEGV, syscall.SIGBUS, syscall.SIGABRT, syscall.SIGILL, syscall.SIGFPE:
-			return true
-		}
-	}
-	return false
+	faults := []syscall.Signal{syscall.SIGSEGV, syscall.SIGBUS, syscall.SIGABRT, syscall.SIGILL, syscall.SIGFPE}
+	return ok && (status.ExitStatus() == 2 || slices.Contains(faults, status.Signal()))
 }
 
 // firstBytes keeps the first bytes that are written to it.

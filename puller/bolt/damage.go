@@ -18,7 +18,7 @@ import (
 var (
 	errDamage = errors.New("the file is damaged")
 	errClosed = errors.New("the store is closed")
-	// errNewer is no damage: the file is good, for another towline.
+	// errNewer is no damage: a newer build can read the file.
 	errNewer = errors.New("jobs.db was written by a newer towline; start that one, or move the file away")
 )
 
@@ -26,8 +26,8 @@ func damagef(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", errDamage, fmt.Errorf(format, args...))
 }
 
-// isDamage tells damage from what may pass: a full disk, a disk that does not
-// answer, no memory.
+// isDamage tells damage from errors that may pass: a full disk, a disk that does
+// not answer, no memory.
 func isDamage(err error) bool {
 	for _, damage := range []error{
 		errDamage, bolterrors.ErrInvalid, bolterrors.ErrChecksum, bolterrors.ErrVersionMismatch,
@@ -44,9 +44,9 @@ func isFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
 }
 
-// guard calls code that uses bbolt. bbolt panics on pages that make no sense, and
-// reads the file as memory: where that was cut off or cannot be read, the kernel
-// sends SIGBUS. Both become damage.
+// guard calls code that uses bbolt. bbolt panics on pages that make no sense. It
+// also maps the file: if a page of it was cut off or can't be read, the kernel
+// sends SIGBUS. guard turns both into damage.
 func guard(use func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -67,11 +67,8 @@ func (s *Store) fault(op string, err error) error {
 		return &puller.Error{Op: op, Kind: known.Kind, Err: known.Err}
 	}
 	kind := puller.ErrInternal
-	switch {
-	case isFull(err):
+	if isFull(err) {
 		kind = puller.ErrNoSpace
-	case isDamage(err):
-		err = fmt.Errorf("%w; restart towline: at its start it sets a damaged %s aside and begins a new one", err, fileName)
 	}
 	return &puller.Error{Op: op, Kind: kind, Err: fmt.Errorf("state_dir %s: %w", s.dir, advise(err))}
 }
@@ -111,7 +108,7 @@ func (s *Store) begin(damage error) error {
 	return nil
 }
 
-// setAside renames the file, if there is one, to a name that is not taken.
+// setAside renames the file, if there is one, to a name that is free.
 func (s *Store) setAside(damage error) error {
 	path := s.path(fileName)
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
@@ -129,7 +126,7 @@ func (s *Store) setAside(damage error) error {
 		return err
 	}
 	s.log.WithFields(logrus.Fields{"path": path, "moved_to": aside, "error": damage}).
-		Error("the file of jobs is damaged: it was set aside and a new one begun. Jobs that had ended are forgotten; " +
-			"jobs that had not, when towline was stopped, do not go on and must be asked for again. Look after the disk")
+		Error("the file of jobs is damaged: it was set aside, and a new one was begun. Ended jobs are forgotten. " +
+			"Jobs that had not ended do not continue; submit them again. Check the disk")
 	return syncDir(s.dir)
 }

@@ -3,6 +3,7 @@ package bolt
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/fnv"
 	"io"
 	"os"
@@ -14,25 +15,24 @@ import (
 )
 
 const (
-	// mapSize is how much address space the file gets at first, in bytes. As
-	// long as it is enough, Save need not wait for readers so as to map more.
+	// mapSize is how many bytes of address space the file gets at first. A file
+	// that outgrows its map is mapped again, and a Save then waits for readers.
 	mapSize = 256 << 20
-	// growth is by how many bytes the file becomes longer at a time; each costs
-	// a flush.
+	// growth is how many bytes the file grows by. Each growth costs a flush.
 	growth = 4 << 20
-	// ahead is how many bytes of zeros are written at a time after what is in
-	// use, and half of it how little may be left of them. A flush of a place that
-	// was written before needs no change of the filesystem's own metadata, which
-	// costs as much again.
+	// ahead is how many bytes of zeros are written at a time behind the used part
+	// of the file, as soon as less than half of that is left. A flush of bytes that
+	// were written before does not change the filesystem's metadata, which would
+	// cost as much again.
 	ahead = 2 << 20
-	// lockWait is how long another process's lock on the file is waited for:
-	// the directory's lock keeps other towlines away already.
+	// lockWait is how long the store waits for the lock of another process on the
+	// file. The lock on the directory already keeps other daemons away.
 	lockWait = 100 * time.Millisecond
 )
 
 var (
 	errRemoved = errors.New(fileName + " was removed or replaced while towline was running; put it back, or restart towline")
-	errStuck   = damagef("its headers were damaged while it was read")
+	errStuck   = damagef("an earlier access failed, and may have left locks behind")
 )
 
 // database is an open file.
@@ -42,10 +42,10 @@ type database struct {
 	file     *os.File // the same file, read without mapping it
 	pageSize int
 	half     bool         // one of its two headers was damaged when it was opened
-	length   atomic.Int64 // bytes; an open file never becomes shorter
+	length   atomic.Int64 // bytes at the last change. An open file never becomes shorter
 
-	damage error       // that a change found: no other change follows. One goroutine changes at a time
-	stuck  atomic.Bool // bbolt panicked and may hold locks: it can't be closed
+	damage error       // found by a change. No change follows. One goroutine changes at a time
+	stuck  atomic.Bool // bbolt panicked and may hold locks, so it can't be used or closed
 }
 
 func options() *bbolt.Options {
@@ -78,22 +78,27 @@ func openDatabase(path string) (d *database, err error) {
 func newDatabase(db *bbolt.DB, file *os.File, path string) (*database, error) {
 	db.AllocSize = growth
 	d := &database{DB: db, path: path, file: file, pageSize: db.Info().PageSize}
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	d.length.Store(info.Size())
 	whole, err := d.headers()
 	if err != nil {
 		return nil, err
 	}
 	d.half = whole == 1
 	return d, d.view(func(tx *bbolt.Tx) error {
-		if length := d.length.Load(); tx.Size() > length {
-			return damagef("it is cut off: of %d bytes %d are left", tx.Size(), length)
+		if tx.Size() > info.Size() {
+			return damagef("it is cut off: of %d bytes %d are left", tx.Size(), info.Size())
 		}
 		return nil
 	})
 }
 
-// createDatabase makes an empty file under a name of its own first, so that path
-// has a whole file or none. lost says that the content of the one before it is
-// lost.
+// createDatabase makes an empty file. The file has another name until it is
+// complete, so that path is a whole file or none. lost says that the content of an
+// earlier file was lost.
 func createDatabase(under, path string, lost bool) (*database, error) {
 	os.Remove(under)
 	db, err := bbolt.Open(under, 0o600, options())
@@ -123,8 +128,8 @@ func createDatabase(under, path string, lost bool) (*database, error) {
 	return nil, err
 }
 
-// publish gives a file that is complete and flushed its name, in place of the
-// one that has it. It returns a database where the file got the name, also with
+// publish gives a complete and flushed file its name. A file that had the name
+// loses it. If the new file got the name, publish returns a database, even with
 // an error.
 func publish(db *bbolt.DB, under, path string) (*database, error) {
 	file, err := os.OpenFile(under, os.O_RDWR, 0)
@@ -142,8 +147,8 @@ func publish(db *bbolt.DB, under, path string) (*database, error) {
 	return d, syncDir(filepath.Dir(path))
 }
 
-// close closes the file. If bbolt is stuck that would take for ever; then the
-// map stays until the process ends.
+// close closes the file. A stuck bbolt would block for ever, so its map stays
+// until the process ends.
 func (d *database) close() error {
 	err := d.file.Close()
 	if d.stuck.Load() {
@@ -152,10 +157,11 @@ func (d *database) close() error {
 	return errors.Join(err, guard(d.DB.Close))
 }
 
-// headers returns how many of the file's two headers are whole, and notes the
-// file's length. In bbolt's format, a header is 56 bytes behind the 16 of its
-// page, with their FNV-1a sum after them.
+// headers returns how many of the file's two headers are whole, or an error if the
+// file was cut off. In bbolt's format, the header of a page begins after 16 bytes:
+// 56 bytes and their FNV-1a sum.
 func (d *database) headers() (whole int, err error) {
+	was := d.length.Load() // before Stat, since the file may become longer meanwhile
 	for i := range 2 {
 		var b [80]byte
 		if _, err := d.file.ReadAt(b[:], int64(i*d.pageSize)); err != nil && err != io.EOF {
@@ -171,15 +177,14 @@ func (d *database) headers() (whole int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if was := d.length.Load(); info.Size() < was {
+	if info.Size() < was {
 		return 0, damagef("it is cut off: of %d bytes %d are left", was, info.Size())
 	}
-	d.length.Store(info.Size())
 	return whole, nil
 }
 
-// ready returns an error where bbolt would panic at the begin of a transaction
-// and keep its locks: without a whole header, or where the file was cut off.
+// ready returns an error where the begin of a transaction would panic and leave
+// bbolt's locks held: no header is whole, or the file was cut off.
 func (d *database) ready() error {
 	if d.stuck.Load() {
 		return errStuck
@@ -191,8 +196,8 @@ func (d *database) ready() error {
 	return err
 }
 
-// named returns an error unless the file still has its name. What is written to
-// one without a name is lost.
+// named returns an error unless the file still has its name. Whatever is written
+// to a file without a name is lost.
 func (d *database) named() error {
 	there, err := os.Stat(d.path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -208,24 +213,30 @@ func (d *database) named() error {
 	return err
 }
 
-// extend makes the file longer by zeros before it must become longer. It does
-// nothing where there is no space for that: there may be enough for a change.
+// extend appends zeros to the file before they are needed. If the disk has no space
+// for them, it does nothing: there may be enough for a change.
 func (d *database) extend() error {
 	used := int64(0)
 	if err := d.view(func(tx *bbolt.Tx) error { used = tx.Size(); return nil }); err != nil {
 		return err
 	}
-	length := d.length.Load()
-	if length-used >= ahead/2 {
-		return nil
-	}
-	_, err := d.file.WriteAt(make([]byte, ahead), length)
-	if err == nil {
-		err = d.file.Sync()
-	}
+	info, err := d.file.Stat()
 	if err != nil {
-		return d.file.Truncate(length)
+		return err
 	}
+	length := info.Size()
+	if length-used < ahead/2 {
+		_, err := d.file.WriteAt(make([]byte, ahead), length)
+		if err == nil {
+			err = d.file.Sync()
+		}
+		if err == nil {
+			length += ahead
+		} else if err := d.file.Truncate(length); err != nil {
+			return err
+		}
+	}
+	d.length.Store(length)
 	return nil
 }
 
@@ -235,7 +246,8 @@ func (d *database) view(read func(*bbolt.Tx) error) error {
 		if err := d.ready(); err != nil {
 			return err
 		}
-		tx, err := d.begin()
+		var tx *bbolt.Tx
+		err := d.use(func() (err error) { tx, err = d.Begin(false); return err })
 		if err != nil {
 			return err
 		}
@@ -244,30 +256,22 @@ func (d *database) view(read func(*bbolt.Tx) error) error {
 	})
 }
 
-func (d *database) begin() (*bbolt.Tx, error) {
-	began := false
-	defer func() {
-		if !began {
-			d.stuck.Store(true)
-		}
-	}()
-	tx, err := d.Begin(false)
-	began = true
-	return tx, err
-}
-
-// release gives the memory back that the map takes; what is read again comes
-// from the page cache.
-func (d *database) release() {
-	d.view(func(tx *bbolt.Tx) error {
-		// Not beyond what is in use: there may be something else.
-		forget(d.Info().Data, uintptr(tx.Size()))
-		return nil
+// use calls code of bbolt that may leave locks held when it panics.
+func (d *database) use(code func() error) error {
+	returned := false
+	err := guard(func() error {
+		err := code()
+		returned = true
+		return err
 	})
+	if !returned {
+		d.stuck.Store(true)
+	}
+	return err
 }
 
-// update changes the file: all or nothing, flushed when it returns nil. After it
-// has found damage, it changes nothing any more.
+// update changes the file: all or nothing, flushed when it returns nil. Once it has
+// found damage, it refuses all changes.
 func (d *database) update(change func(*bbolt.Tx) error) error {
 	if d.damage != nil {
 		return d.damage
@@ -277,18 +281,16 @@ func (d *database) update(change func(*bbolt.Tx) error) error {
 		err = d.extend()
 	}
 	if err == nil {
-		ended := false
-		err = guard(func() error {
-			err := d.Update(change)
-			ended = true
-			return err
-		})
-		if !ended {
-			d.stuck.Store(true)
-		}
+		err = d.use(func() error { return d.Update(change) })
 	}
 	if isDamage(err) {
-		d.damage = err
+		return d.found(err)
 	}
 	return err
+}
+
+// found keeps the damage that a change has found.
+func (d *database) found(damage error) error {
+	d.damage = fmt.Errorf("%w; restart towline: at its start it sets a damaged %s aside and begins a new one", damage, fileName)
+	return d.damage
 }

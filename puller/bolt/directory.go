@@ -21,10 +21,11 @@ const (
 	roomName = "room" // exists for a moment only
 )
 
-// makeDir makes the state directory with mode 0700. Where a directory with wider
-// rights is there, makeDir narrows them if nothing but Towline's own files is in
-// it. A directory that others share keeps its rights; it is refused if others can
-// write to it, for they could replace the store.
+// makeDir makes the state directory with mode 0700. A directory that gives rights
+// to other users gets that mode too, if it holds Towline's own files only: a mode
+// of a shared directory, such as /tmp, is not Towline's to change. makeDir refuses
+// a shared directory to which other users can write, because they could replace
+// the store.
 func makeDir(dir string, log logrus.FieldLogger) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err

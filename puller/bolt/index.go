@@ -11,67 +11,46 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// The buckets, each with what its keys are; the index buckets are of jobs that
-// have ended.
-var (
-	metaName    = []byte("meta")
-	unendedName = []byte("unended")  // ID: the record
-	endedName   = []byte("ended")    // ID: the record
-	keysName    = []byte("keys")     // idempotency key: ID
-	byTimeName  = []byte("by-time")  // time of the end, ID: kind, state, hash of the image, idempotency key
-	byStateName = []byte("by-state") // kind, state, ID
-	byImageName = []byte("by-image") // hash of the image, kind, state, ID
-)
-
-// buckets are those of a transaction.
+// buckets are those of a transaction. The index buckets are of jobs that have
+// ended.
 type buckets struct{ meta, unended, ended, keys, byTime, byState, byImage *bbolt.Bucket }
 
-func (b *buckets) each(do func(name []byte, b **bbolt.Bucket, fill float64) error) error {
-	const (
-		rising = 0.9 // filled in the order of the keys, or nearly
-		mixed  = bbolt.DefaultFillPercent
-	)
-	for _, e := range []struct {
-		name   []byte
-		bucket **bbolt.Bucket
-		fill   float64
-	}{
-		{metaName, &b.meta, mixed},
-		{unendedName, &b.unended, rising},
-		{endedName, &b.ended, rising},
-		{keysName, &b.keys, mixed},
-		{byTimeName, &b.byTime, rising},
-		{byStateName, &b.byState, rising},
-		{byImageName, &b.byImage, mixed},
-	} {
-		if err := do(e.name, e.bucket, e.fill); err != nil {
-			return err
-		}
+// all returns the buckets by their names, each with what its keys are.
+func (b *buckets) all() map[string]**bbolt.Bucket {
+	return map[string]**bbolt.Bucket{
+		"meta":     &b.meta,    // name: the head, or the store's ID
+		"unended":  &b.unended, // ID: the record
+		"ended":    &b.ended,   // ID: the record
+		"keys":     &b.keys,    // idempotency key: ID
+		"by-time":  &b.byTime,  // time of the end, ID: kind, state, hash of the image, idempotency key
+		"by-state": &b.byState, // kind, state, ID
+		"by-image": &b.byImage, // hash of the image, kind, state, ID
 	}
-	return nil
 }
 
 // open returns the buckets of a transaction.
 func open(tx *bbolt.Tx) (*buckets, error) {
 	b := new(buckets)
-	return b, b.each(func(name []byte, bucket **bbolt.Bucket, fill float64) error {
-		if *bucket = tx.Bucket(name); *bucket == nil {
-			return damagef("there is no bucket %q", name)
+	for name, bucket := range b.all() {
+		if *bucket = tx.Bucket([]byte(name)); *bucket == nil {
+			return nil, damagef("there is no bucket %q", name)
 		}
-		(*bucket).FillPercent = fill
-		return nil
-	})
+	}
+	// Their keys come in rising order, or nearly.
+	for _, rising := range []*bbolt.Bucket{b.unended, b.ended, b.byTime, b.byState} {
+		rising.FillPercent = 0.9
+	}
+	return b, nil
 }
 
 // create makes the buckets of a new file.
 func create(tx *bbolt.Tx) error {
 	b := new(buckets)
-	err := b.each(func(name []byte, bucket **bbolt.Bucket, _ float64) (err error) {
-		*bucket, err = tx.CreateBucket(name)
-		return err
-	})
-	if err != nil {
-		return err
+	for name, bucket := range b.all() {
+		var err error
+		if *bucket, err = tx.CreateBucket([]byte(name)); err != nil {
+			return err
+		}
 	}
 	return b.setHead(head{})
 }
@@ -167,36 +146,34 @@ func readEntry(key, value []byte) (entry, error) {
 	}, nil
 }
 
-// index makes a job that has ended known to the indexes.
+// index adds a job that has ended to the indexes.
 func (b *buckets) index(e entry) error {
 	key, value := e.byTime()
-	if err := b.byTime.Put(key, value); err != nil {
-		return err
+	err := b.byTime.Put(key, value)
+	if err == nil {
+		err = b.byState.Put(e.byState(), []byte{})
 	}
-	if len(e.image) > 0 {
-		if err := b.byImage.Put(e.byImage(), []byte{}); err != nil {
-			return err
-		}
+	if err == nil && len(e.image) > 0 {
+		err = b.byImage.Put(e.byImage(), []byte{})
 	}
-	return b.byState.Put(e.byState(), []byte{})
+	return err
 }
 
 // drop takes a job that has ended out, with its entries and its key.
 func (b *buckets) drop(e entry) error {
 	key, _ := e.byTime()
-	if err := b.byTime.Delete(key); err != nil {
-		return err
+	err := b.byTime.Delete(key)
+	if err == nil {
+		err = b.byState.Delete(e.byState())
 	}
-	if len(e.image) > 0 {
-		if err := b.byImage.Delete(e.byImage()); err != nil {
-			return err
-		}
+	if err == nil && len(e.image) > 0 {
+		err = b.byImage.Delete(e.byImage())
 	}
-	if err := b.byState.Delete(e.byState()); err != nil {
-		return err
+	if err == nil {
+		err = b.freeKey(e.key, e.id)
 	}
-	if err := b.freeKey(e.key, e.id); err != nil {
-		return err
+	if err == nil {
+		err = b.ended.Delete(e.id)
 	}
-	return b.ended.Delete(e.id)
+	return err
 }

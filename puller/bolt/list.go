@@ -27,7 +27,7 @@ func (s *Store) Ended(f puller.Filter) ([]puller.Job, error) {
 		for _, id := range b.choose(f) {
 			value := b.ended.Get(id)
 			if value == nil {
-				return damagef("job %s is in an index, but not in the store", id)
+				return damagef("job %s is in an index, but has no record", id)
 			}
 			job, err := decodeJob(id, value)
 			if err != nil {
@@ -37,7 +37,7 @@ func (s *Store) Ended(f puller.Filter) ([]puller.Job, error) {
 		}
 		return nil
 	})
-	s.touched(len(jobs))
+	s.release()
 	if err := unlessBlank(err); err != nil {
 		return nil, err
 	}

@@ -9,8 +9,8 @@ import (
 )
 
 // privateName is a bucket of the IDs of images that came with credentials. Files of
-// older versions do not have it. Its sequence is how many it was given, or, where it
-// does not know all of them, a number above puller.MaxPrivate.
+// older versions do not have it. Its sequence is the number of IDs. A number above
+// puller.MaxPrivate says that some IDs are missing.
 var privateName = []byte("private")
 
 // Private implements puller.Store.
@@ -60,7 +60,7 @@ func (s *Store) KeepPrivate(image string) error {
 	}))
 }
 
-// forgot has a file that was begun anew say that it does not know all images.
+// forgot marks a file that was begun after damage: it does not have all images.
 func forgot(tx *bbolt.Tx) error {
 	b, err := tx.CreateBucketIfNotExists(privateName)
 	if err != nil {

@@ -11,11 +11,11 @@ import (
 )
 
 const (
-	// pruneStep is how many jobs are dropped in one transaction, so that it
-	// takes little memory, and what was done holds.
+	// pruneStep is how many jobs one transaction drops, so that it takes little
+	// memory.
 	pruneStep = 1000
-	// compactFrom is the size in bytes from which on a file is worth another,
-	// smaller one, and compactStep how many bytes of it are copied at a time.
+	// compactFrom is the least size in bytes of a file that is worth to be copied to
+	// a smaller one, and compactStep how many bytes are copied at a time.
 	compactFrom = 8 << 20
 	compactStep = 4 << 20
 	// elementSize is how many bytes bbolt keeps in a page for each key beside it
@@ -23,9 +23,8 @@ const (
 	elementSize = 16
 )
 
-// Prune implements puller.Store. Where more than half of a file of some size
-// is free after it, what is left is copied to a new one, which takes as long
-// as that takes; those who read go on meanwhile.
+// Prune implements puller.Store. If more than half of a file of some size is free
+// then, Prune copies the rest to a new file. Readers do not wait for that.
 func (s *Store) Prune(before time.Time, keep int, size int64) (int, error) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -38,7 +37,7 @@ func (s *Store) Prune(before time.Time, keep int, size int64) (int, error) {
 	case s.db == nil:
 		return 0, s.fault(op, s.failure)
 	}
-	defer s.touched(touchedMost) // it counts all there are
+	defer s.release() // it reads all pages
 	dropped := 0
 	for {
 		n, err := s.pruneSome(before, keep, size)
@@ -52,14 +51,14 @@ func (s *Store) Prune(before time.Time, keep int, size int64) (int, error) {
 	}
 	if err := s.compact(); err != nil {
 		s.log.WithFields(logrus.Fields{"path": s.path(fileName), "error": advise(err)}).
-			Warn("the file of jobs could not be made smaller; its free space is used again for jobs to come")
+			Warn("the file of jobs could not be made smaller; its free space is used for new jobs")
 	}
 	return dropped, nil
 }
 
 // pruneSome drops up to pruneStep jobs.
 func (s *Store) pruneSome(before time.Time, keep int, size int64) (dropped int, err error) {
-	// Most times there is nothing to do, which needs no flush.
+	// Most times nothing is due, which needs no flush.
 	var due []entry
 	err = s.db.view(func(tx *bbolt.Tx) error {
 		due, err = findDue(tx, timeKey(before), keep, size)
@@ -105,7 +104,7 @@ func findDue(tx *bbolt.Tx, before [timeSize]byte, keep int, size int64) ([]entry
 	return due, nil
 }
 
-// compact copies a file that is mostly free to a new one. The old one has its
+// compact copies a file that is mostly free to a new one. The old file keeps its
 // name until the new one is complete and flushed.
 func (s *Store) compact() error {
 	old := s.db
@@ -114,23 +113,18 @@ func (s *Store) compact() error {
 		return err
 	}
 	stats := old.Stats()
-	free := int64(stats.FreePageN+stats.PendingPageN) * int64(old.Info().PageSize)
+	free := int64(stats.FreePageN+stats.PendingPageN) * int64(old.pageSize)
 	if size < compactFrom || free <= size/2 {
 		return nil
 	}
-	under := s.path(newName)
-	fresh, err := copyTo(under, old)
-	if err != nil {
-		os.Remove(under)
-		if isDamage(err) {
-			old.damage = err
-		}
+	if err := old.named(); err != nil {
 		return err
 	}
-	db, err := publish(fresh, under, s.path(fileName))
+	under := s.path(newName)
+	defer os.Remove(under)
+	db, err := copyTo(under, s.path(fileName), old)
 	if db == nil {
-		os.Remove(under)
-		return errors.Join(err, fresh.Close())
+		return err
 	}
 	s.mu.Lock() // waits for those who read the old one
 	s.db = db
@@ -138,31 +132,29 @@ func (s *Store) compact() error {
 	return errors.Join(err, old.close())
 }
 
-// copyTo copies what a database holds to a new file, and flushes it.
-func copyTo(path string, old *database) (*bbolt.DB, error) {
+// copyTo copies what a database holds to a new file, and publishes it.
+func copyTo(under, path string, old *database) (*database, error) {
 	o := options()
-	// Nothing is flushed before the end, nor is the file made longer than it
-	// need be.
+	// One flush at the end is enough, and the file shall be as short as possible.
 	o.NoSync, o.NoGrowSync = true, true
-	fresh, err := bbolt.Open(path, 0o600, o)
+	fresh, err := bbolt.Open(under, 0o600, o)
 	if err != nil {
 		return nil, err
 	}
-	ended := false
-	err = guard(func() error {
-		err := bbolt.Compact(fresh, old.DB, compactStep)
-		ended = true
-		return err
-	})
+	err = guard(func() error { return bbolt.Compact(fresh, old.DB, compactStep) })
+	if isDamage(err) {
+		return nil, old.found(err) // fresh stays open: a panic may have left it locked
+	}
 	if err == nil {
 		err = fresh.Sync()
 	}
+	fresh.NoSync, fresh.NoGrowSync = false, false
+	var d *database
 	if err == nil {
-		fresh.NoSync, fresh.NoGrowSync, fresh.AllocSize = false, false, growth
-		return fresh, nil
+		d, err = publish(fresh, under, path)
 	}
-	if ended {
+	if d == nil {
 		fresh.Close()
-	} // else it may be stuck, and is let go
-	return nil, err
+	}
+	return d, err
 }

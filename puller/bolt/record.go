@@ -45,31 +45,31 @@ func unseal(value []byte) ([]byte, error) {
 	return value[sealSize:], nil
 }
 
-// encode appends a record to b, which body writes to, behind the place for its seal: the length of
-// its idempotency key, the key, and the record in JSON. The key is in front so
-// that it can be told without reading the JSON, and keeps bytes that are no
-// UTF-8.
-func encode(b *bytes.Buffer, body *json.Encoder, r *puller.Record) error {
-	var front [sealSize + binary.MaxVarintLen64]byte
-	b.Write(front[:sealSize+binary.PutUvarint(front[sealSize:], uint64(len(r.Key)))])
-	b.WriteString(r.Key)
+// encode returns a record as it is kept. Behind the seal are the length of its
+// idempotency key, the key, and the record in JSON. The key stands in front so
+// that it can be read without the JSON, and keeps bytes that are no UTF-8.
+func encode(r *puller.Record) ([]byte, error) {
+	if number(kinds, r.Job.Kind) == 0 {
+		return nil, puller.Errorf(puller.ErrInternal, "job %s: the kind %q is not known here", r.Job.ID, r.Job.Kind)
+	}
 	if slices.ContainsFunc(r.Events, func(e puller.Event) bool { return e.Result != nil }) {
 		kept := *r
-		kept.Events = withoutResults(r.Events)
+		kept.Events = slices.Clone(r.Events)
+		for i := range kept.Events {
+			kept.Events[i].Result = nil
+		}
 		r = &kept
 	}
+	var b bytes.Buffer
+	b.Write(binary.AppendUvarint(make([]byte, sealSize), uint64(len(r.Key))))
+	b.WriteString(r.Key)
+	body := json.NewEncoder(&b)
+	body.SetEscapeHTML(false)
 	if err := body.Encode(r); err != nil {
-		return fmt.Errorf("job %s: %w", r.Job.ID, err)
+		return nil, fmt.Errorf("job %s: %w", r.Job.ID, err)
 	}
-	return nil
-}
-
-func withoutResults(events []puller.Event) []puller.Event {
-	events = slices.Clone(events)
-	for i := range events {
-		events[i].Result = nil
-	}
-	return events
+	seal(b.Bytes())
+	return b.Bytes(), nil
 }
 
 // split takes a record apart into its idempotency key and its JSON.
@@ -94,12 +94,9 @@ func keyOf(value []byte) (string, error) {
 // decode reads the record of a job.
 func decode(id, value []byte) (puller.Record, error) {
 	var r puller.Record
-	key, err := decodeInto(id, value, &r)
-	if err != nil {
-		return puller.Record{}, err
-	}
+	key, err := decodeInto(id, value, &r, &r.Job)
 	r.Key = key
-	return r, ofJob(id, r.Job.ID)
+	return r, err
 }
 
 // decodeJob reads the job of a record, and leaves the rest unread.
@@ -107,26 +104,24 @@ func decodeJob(id, value []byte) (puller.Job, error) {
 	var r struct {
 		Job puller.Job `json:"job"`
 	}
-	if _, err := decodeInto(id, value, &r); err != nil {
-		return puller.Job{}, err
-	}
-	return r.Job, ofJob(id, r.Job.ID)
+	_, err := decodeInto(id, value, &r, &r.Job)
+	return r.Job, err
 }
 
-func decodeInto(id, value []byte, into any) (key string, err error) {
+// decodeInto reads a record into a value that job is a part of.
+func decodeInto(id, value []byte, into any, job *puller.Job) (key string, err error) {
 	key, body, err := split(value)
+	if err == nil {
+		err = json.Unmarshal(body, into)
+		switch {
+		case err != nil:
+			err = damagef("%w", err)
+		case job.ID != string(id):
+			err = damagef("it is job %s", job.ID)
+		}
+	}
 	if err != nil {
 		return "", fmt.Errorf("job %s: %w", id, err)
 	}
-	if err := json.Unmarshal(body, into); err != nil {
-		return "", damagef("job %s: %w", id, err)
-	}
 	return key, nil
-}
-
-func ofJob(id []byte, found string) error {
-	if found != string(id) {
-		return damagef("job %s: it is job %s", id, found)
-	}
-	return nil
 }

@@ -1,8 +1,6 @@
 package bolt
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"os"
 
@@ -12,12 +10,9 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// maxSpare is how many bytes of memory are kept for the next Save.
-const maxSpare = 4 << 20
-
 // Save implements puller.Store. The error's kind is ErrNoSpace where the disk is
-// full. Where the last flush of all fails, it is not known whether the records
-// are kept; saving them once more settles it.
+// full. After an error of the last flush it is not known whether the records are
+// kept. The caller saves them once more.
 func (s *Store) Save(seq uint64, records []puller.Record) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -30,9 +25,12 @@ func (s *Store) Save(seq uint64, records []puller.Record) error {
 			return s.fault(op, err)
 		}
 	}
-	values, err := s.encode(records)
-	if err != nil {
-		return s.fault(op, err)
+	values := make([][]byte, len(records))
+	for i := range records {
+		var err error
+		if values[i], err = encode(&records[i]); err != nil {
+			return s.fault(op, err)
+		}
 	}
 	switch {
 	case s.blank:
@@ -46,7 +44,7 @@ func (s *Store) Save(seq uint64, records []puller.Record) error {
 		return s.fault(op, s.failure)
 	}
 	unended := s.unended
-	err = s.db.update(func(tx *bbolt.Tx) error {
+	err := s.db.update(func(tx *bbolt.Tx) error {
 		b, err := open(tx)
 		if err != nil {
 			return err
@@ -75,7 +73,7 @@ func (s *Store) Save(seq uint64, records []puller.Record) error {
 }
 
 // room returns an error where the disk has no space for jobs to come. The file
-// itself can't tell: it has pages to spare, which do for a few.
+// has free pages, which are enough for some jobs, so it can't tell.
 func (s *Store) room() error {
 	f, err := os.Create(s.path(roomName))
 	if err != nil {
@@ -95,68 +93,28 @@ func (s *Store) reopen() {
 	s.db, s.failure = openDatabase(s.path(fileName))
 }
 
-// encode returns the records as they are kept, in memory that is good until
-// the next call.
-func (s *Store) encode(records []puller.Record) ([][]byte, error) {
-	if s.values.Cap() > maxSpare {
-		s.values = bytes.Buffer{}
-	}
-	s.values.Reset()
-	encoder := json.NewEncoder(&s.values)
-	encoder.SetEscapeHTML(false)
-	ends := make([]int, len(records))
-	for i := range records {
-		if kind := records[i].Job.Kind; number(kinds, kind) == 0 {
-			return nil, puller.Errorf(puller.ErrInternal, "job %s: the kind %q is not known here", records[i].Job.ID, kind)
-		}
-		if err := encode(&s.values, encoder, &records[i]); err != nil {
-			return nil, err
-		}
-		ends[i] = s.values.Len()
-	}
-	values := make([][]byte, len(records))
-	start := 0
-	for i, end := range ends {
-		values[i] = s.values.Bytes()[start:end:end]
-		seal(values[i])
-		start = end
-	}
-	return values, nil
-}
-
-// save puts a record in the place of the one with its ID. It returns by how
-// many the records that have not ended have become more.
+// save puts a record in the place of the one with its ID. It returns how many
+// more records there are that have not ended.
 func (b *buckets) save(r *puller.Record, value []byte) (change int, err error) {
 	id := []byte(r.Job.ID)
 	ended := r.Job.State.Ended()
-	oldKey, known := "", false
+	oldKey := ""
 	if old := b.unended.Get(id); old != nil {
-		if oldKey, err = keyOf(old); err != nil {
-			return 0, err
+		change--
+		oldKey, err = keyOf(old)
+		if err == nil && ended {
+			err = b.unended.Delete(id)
 		}
-		known = true
-		if ended {
-			change--
-			if err := b.unended.Delete(id); err != nil {
-				return 0, err
-			}
-		}
-	} else {
-		if !ended {
-			change++
-		}
-		// Only a record that was not among the others can be here.
-		if old := b.ended.Get(id); old != nil {
-			was, err := decode(id, old)
-			if err != nil {
-				return 0, err
-			}
-			if err := b.drop(entryOf(&was)); err != nil {
-				return 0, err
-			}
+	} else if old := b.ended.Get(id); old != nil {
+		var was puller.Record
+		if was, err = decode(id, old); err == nil {
+			err = b.drop(entryOf(&was))
 		}
 	}
-	if !known || oldKey != r.Key {
+	if err != nil {
+		return 0, err
+	}
+	if oldKey != r.Key {
 		if err := b.freeKey(oldKey, id); err != nil {
 			return 0, err
 		}
@@ -167,7 +125,7 @@ func (b *buckets) save(r *puller.Record, value []byte) (change int, err error) {
 		}
 	}
 	if !ended {
-		return change, b.unended.Put(id, value)
+		return change + 1, b.unended.Put(id, value)
 	}
 	if err := b.index(entryOf(r)); err != nil {
 		return 0, err

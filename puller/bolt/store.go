@@ -10,7 +10,6 @@
 package bolt
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -28,7 +27,7 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// Store is a puller.Store. It starts no goroutines that outlive a call.
+// Store is a puller.Store. None of its goroutines outlives a call.
 type Store struct {
 	dir     string
 	log     logrus.FieldLogger
@@ -36,18 +35,15 @@ type Store struct {
 	lock    *os.File
 
 	writing sync.Mutex // one change at a time
-	values  bytes.Buffer
-	id      string // of Instance
-	unended int    // how many records have not ended
+	id      string     // of Instance
+	unended int        // how many records have not ended
 
 	mu      sync.RWMutex // held by readers while they read
 	closed  bool
-	db      *database     // nil where the file could not be made or opened again
-	failure error         // why it is nil
-	blank   bool          // no file could be made since the start, for want of space
-	floor   atomic.Uint64 // above the numbers of a file that was set aside, until the first Save
-
-	read atomic.Int64 // records since the memory of the map was given back
+	db      *database     // nil if the file could not be made, or not be opened again
+	failure error         // why db is nil
+	blank   bool          // there was no space for a file at the start, and since then
+	floor   atomic.Uint64 // above all numbers of a file that was set aside; 0 after the first Save
 }
 
 var _ puller.Store = (*Store)(nil)
@@ -55,20 +51,20 @@ var _ puller.Store = (*Store)(nil)
 // Options are what a Store needs beside its directory.
 type Options struct {
 	Log logrus.FieldLogger
-	// Checker is a command, with its arguments, that calls Check with one more
-	// argument, the path of a file, and its standard output. Without it the file is
-	// not checked as a whole when it is opened: damage shows when it is read.
+	// Checker is a command with its arguments. The path of the file is added as the
+	// last one. The command calls Check with the path and its standard output.
+	// Without it, the file is not checked before it is opened.
 	Checker []string
 }
 
-// Open opens the store in a state directory, which is made if it is not there;
-// rights of other users to it are removed. It fails at once if another process
-// has it open, and where the directory or the file cannot be used. It does not
-// fail because of a file that is damaged: that one is set aside, which is logged
-// as an error, and a new one is begun. Nor does it fail because the disk is full:
-// the first Save that finds space then begins a new file, and until then nothing
-// is in the store. The check reads the whole file. It ends with ctx, and so does
-// Open.
+// Open opens the store in a state directory. It makes the directory, and takes
+// away the rights of other users to it. Open fails at once if another process has
+// the store open, or if the directory or the file can't be used.
+//
+// Open sets a damaged file aside, logs an error and begins a new file. On a full
+// disk it opens an empty store without a file; the first Save that finds space
+// makes the file. The check reads the whole file; Open fails if ctx ends before
+// it.
 func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 	s := &Store{dir: dir, log: o.Log, checker: o.Checker}
 	err := s.open(ctx)
@@ -115,7 +111,7 @@ func (s *Store) openFile(ctx context.Context) error {
 	case info.Size() < int64(2*os.Getpagesize()): // bbolt would begin a new one in an empty file
 		return damagef("it is cut off: %d bytes are left", info.Size())
 	}
-	readable, err := os.OpenFile(path, os.O_RDWR, 0) // so that the check fails for damage only
+	readable, err := os.OpenFile(path, os.O_RDWR, 0) // missing rights are not for the check to find
 	if err != nil {
 		return err
 	}
@@ -134,21 +130,21 @@ func (s *Store) openFile(ctx context.Context) error {
 	return nil
 }
 
-// start begins a new file, or leaves that to Save where the disk is full.
+// start begins a new file. On a full disk it leaves that to Save.
 func (s *Store) start(damage error) error {
 	err := s.begin(damage)
 	if isFull(err) {
 		s.blank, s.failure = true, damage
-		s.log.WithError(s.fault("begin a new store", err)).Error("there is no space for the file of jobs; it is begun when there is")
+		s.log.WithError(s.fault("begin a new store", err)).Error("there is no space for the file of jobs; it is made as soon as there is")
 		return nil
 	}
 	return err
 }
 
-// examine reads what a start needs, so that damage to it shows now.
+// examine reads all that a start needs, so that its damage is found now.
 func (s *Store) examine(db *database) error {
 	if db.half {
-		s.log.WithField("path", s.path(fileName)).Warn("one of the two headers of the store is damaged, as by a power cut while it was written; going on from the other one, which may lack the last change")
+		s.log.WithField("path", s.path(fileName)).Warn("one of the two headers of the file of jobs is damaged, as by a power cut; the other one is used, and may lack the last change")
 	}
 	return db.view(func(tx *bbolt.Tx) error {
 		_, unended, err := load(tx)
@@ -163,7 +159,7 @@ func (s *Store) examine(db *database) error {
 
 func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
 
-// Close implements puller.Store. It waits for those who read.
+// Close implements puller.Store. It waits for readers.
 func (s *Store) Close() error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -209,7 +205,7 @@ func load(tx *bbolt.Tx) (uint64, []puller.Record, error) {
 			return 0, nil, err
 		}
 		if r.Job.State.Ended() {
-			return 0, nil, damagef("job %s has ended, and is kept as one that has not", id)
+			return 0, nil, damagef("job %s has ended, and is among those that have not", id)
 		}
 		unended = append(unended, r)
 	}
@@ -249,7 +245,7 @@ func (s *Store) Keyed(key string) (r puller.Record, err error) {
 		}
 		value := b.find(id)
 		if value == nil {
-			return damagef("job %s has a key, and is not there", id)
+			return damagef("job %s has a key, but no record", id)
 		}
 		r, err = decode(id, value)
 		return err
@@ -272,7 +268,7 @@ func (s *Store) Last(n int, size int64) (ended []puller.Record, err error) {
 			}
 			record := b.ended.Get(e.id)
 			if record == nil {
-				return damagef("job %s is in an index, and is not there", e.id)
+				return damagef("job %s is in an index, but has no record", e.id)
 			}
 			if size -= int64(len(record)); size < 0 && len(ended) > 0 {
 				break
@@ -304,11 +300,11 @@ func (s *Store) view(op string, read func(*bbolt.Tx) error) error {
 	return s.fault(op, s.db.view(read))
 }
 
-// errBlank is what is read of a store that has no file yet.
+// errBlank is the answer of a store that has no file yet.
 var errBlank = puller.Errorf(puller.ErrNotFound, "it is not known")
 
-// unlessBlank is nil for what is read of a store that has no file yet: lists of
-// it are empty.
+// unlessBlank returns no error for a store that has no file yet: its lists are
+// empty.
 func unlessBlank(err error) error {
 	if puller.KindOf(err) == puller.ErrNotFound {
 		return nil
@@ -316,19 +312,12 @@ func unlessBlank(err error) error {
 	return err
 }
 
-// touchedMost is after how many records that were read the memory of the map
-// is given back: the kernel counts up to 64 KiB for each as the process's.
-const touchedMost = 500
-
-// touched notes that records were read.
-func (s *Store) touched(records int) {
-	if s.read.Add(int64(records)) < touchedMost {
-		return
-	}
-	s.read.Store(0)
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if !s.closed && s.db != nil {
-		s.db.release()
-	}
+// release takes the pages of the file that were read out of the process's memory:
+// the kernel counts up to 64 KiB for each record. They stay in the page cache.
+func (s *Store) release() {
+	s.view("", func(tx *bbolt.Tx) error {
+		// Not beyond what is in use: something else may be mapped there.
+		forget(s.db.Info().Data, uintptr(tx.Size()))
+		return nil
+	})
 }
