@@ -1,5 +1,10 @@
 package api
 
+import (
+	"context"
+	"net"
+)
+
 // Taken returns how many connections are taken over from net/http.
 func (s *Server) Taken() int64 { return s.taken.Load() }
 
@@ -10,4 +15,9 @@ func CheckedHead(p []byte, size int) []byte {
 		h.check(p[i:min(i+size, len(p))])
 	}
 	return p
+}
+
+// Counted reports whether a connection is found to be one of LimitConnections.
+func Counted(c net.Conn) bool {
+	return withConnection(context.Background(), c).Value(connectionKey{}) != nil
 }

@@ -45,8 +45,10 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.next.ServeHTTP(w, r)
 }
 
-// admit returns who makes a request that may be made.
+// admit returns the caller of a request, if the request is allowed. The connection
+// of a caller who is not known is closed after the answer.
 func (g *guard) admit(w http.ResponseWriter, r *http.Request) (auth.Caller, error) {
+	w.Header().Set("Connection", "close")
 	if len(r.RequestURI) > maxURL {
 		return auth.Caller{}, errLongURL
 	}
@@ -63,8 +65,11 @@ func (g *guard) admit(w http.ResponseWriter, r *http.Request) (auth.Caller, erro
 		}
 	}
 	who, unknown := g.identify(r)
+	if unknown == nil {
+		w.Header().Del("Connection")
+	}
 	if !who.Local {
-		if err := g.check(r, who, unknown); err != nil {
+		if err := g.check(w, r, who, unknown); err != nil {
 			return auth.Caller{}, err
 		}
 	}
@@ -74,9 +79,9 @@ func (g *guard) admit(w http.ResponseWriter, r *http.Request) (auth.Caller, erro
 	return who, checkBody(w, r)
 }
 
-// check returns why one who has not come by a unix socket may not make a request.
-// unknown is why it is not known who that is, nil if it is.
-func (g *guard) check(r *http.Request, who auth.Caller, unknown error) error {
+// check returns why a caller over TCP may not make a request, or nil. unknown says
+// why the caller is not known, or is nil.
+func (g *guard) check(w http.ResponseWriter, r *http.Request, who auth.Caller, unknown error) error {
 	if !g.hosts.Has(r) {
 		return puller.Errorf(puller.ErrForbidden, "Host: %q is no name of this daemon; call it by one of its names, or add it to its auth.hosts", clip(r.Host))
 	}
@@ -87,6 +92,12 @@ func (g *guard) check(r *http.Request, who auth.Caller, unknown error) error {
 	if wait := g.limits.Allow(name); wait > 0 {
 		return &puller.Error{Kind: puller.ErrOverloaded, RetryAfter: wait,
 			Err: errors.New("more requests a second than one caller may make (limits.requests); ask again later")}
+	}
+	if one := connectionOf(r); one != nil && unknown == nil {
+		if err := one.admit(who); err != nil {
+			w.Header().Set("Connection", "close")
+			return err
+		}
 	}
 	_, pattern := g.mux.Handler(r)
 	scope := scopeOf(r, pattern)

@@ -111,9 +111,11 @@ func HTTPServer(h http.Handler) *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	return &http.Server{
-		Handler:           tellsTLS(h),
-		Protocols:         &protocols,
-		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return auth.WithPeer(withTLS(ctx, c), c) },
+		Handler:   tellsTLS(h),
+		Protocols: &protocols,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return auth.WithPeer(withConnection(withTLS(ctx, c), c), c)
+		},
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    128 << 10, // more than X-Registry-Auth may be, so that it is refused by name

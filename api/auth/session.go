@@ -3,6 +3,7 @@ package auth
 import (
 	"crypto/rand"
 	"crypto/sha256"
+	"maps"
 	"net/http"
 	"sync"
 	"time"
@@ -10,8 +11,9 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// Sessions are logins of browsers, in memory: each stands for a token, and lives
-// no longer than that is listed. They are asked from anywhere.
+// Sessions are logins of browsers, kept in memory. A session stands for a token, and
+// ends when the token file no longer lists it. Sessions may be used from several
+// goroutines.
 type Sessions struct {
 	mu   sync.Mutex
 	byID map[[sha256.Size]byte]session // by the hash of the ID
@@ -25,18 +27,19 @@ type session struct {
 const (
 	sessionCookie = "towline_session"
 	sessionFor    = 12 * time.Hour
-	maxSessions   = 1000 // of more, those that would end first end
+	// Beyond these, the session that would end first ends.
+	maxSessions         = 10_000
+	maxSessionsPerToken = 20
 )
 
-// NewSessions returns none yet.
+// NewSessions returns an empty table of sessions.
 func NewSessions() *Sessions {
 	return &Sessions{byID: make(map[[sha256.Size]byte]session)}
 }
 
-// Begin logs in with a token: it returns whose that is, and the cookie that stands
-// for it until it expires, which no script can read. r is the request that it is
-// an answer to, tokens is nil for none. The error is ErrUnauthorized, or ErrForbidden
-// where there are no tokens.
+// Begin logs in with a token. It returns the token's caller, and a cookie for the
+// answer to r. Scripts of a page can't read the cookie. tokens is nil if the daemon has
+// no token file. The error is ErrUnauthorized, or ErrForbidden without a token file.
 func (s *Sessions) Begin(r *http.Request, tokens *Tokens, token string) (Caller, *http.Cookie, error) {
 	if tokens == nil {
 		return Caller{}, nil, puller.Errorf(puller.ErrForbidden, "this daemon has no tokens: its auth.token_file is not set")
@@ -55,8 +58,8 @@ func (s *Sessions) Begin(r *http.Request, tokens *Tokens, token string) (Caller,
 	return c, cookie, nil
 }
 
-// End ends the session that a request shows, if it does, and returns the cookie
-// that takes the place of its own.
+// End ends the session of a request, if it has one, and returns a cookie for the answer
+// that removes the session's.
 func (s *Sessions) End(r *http.Request) *http.Cookie {
 	if c, err := r.Cookie(sessionCookie); err == nil {
 		s.mu.Lock()
@@ -75,29 +78,37 @@ func cookie(r *http.Request, id string) *http.Cookie {
 	}
 }
 
-// add returns the ID of a new session.
+// add begins a session and returns its ID.
 func (s *Sessions) add(token [sha256.Size]byte, ends time.Time) (id string) {
 	id = rand.Text()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	var first [sha256.Size]byte
-	for key, one := range s.byID {
-		switch {
-		case !now.Before(one.ends):
-			delete(s.byID, key)
-		case s.byID[first].ends.IsZero() || one.ends.Before(s.byID[first].ends):
-			first = key
-		}
-	}
-	if len(s.byID) >= maxSessions {
-		delete(s.byID, first)
-	}
+	maps.DeleteFunc(s.byID, func(_ [sha256.Size]byte, one session) bool { return !now.Before(one.ends) })
+	s.limit(maxSessionsPerToken, func(one session) bool { return one.token == token })
+	s.limit(maxSessions, func(session) bool { return true })
 	s.byID[sha256.Sum256([]byte(id))] = session{token, ends}
 	return id
 }
 
-// find returns the hash of the token that a session stands for.
+// limit makes room for one more of the sessions that match. The caller holds the lock.
+func (s *Sessions) limit(most int, match func(session) bool) {
+	n := 0
+	var first [sha256.Size]byte
+	for key, one := range s.byID {
+		if !match(one) {
+			continue
+		}
+		if n++; n == 1 || one.ends.Before(s.byID[first].ends) {
+			first = key
+		}
+	}
+	if n >= most {
+		delete(s.byID, first)
+	}
+}
+
+// find returns the hash of a session's token.
 func (s *Sessions) find(id string) (token [sha256.Size]byte, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,7 +116,7 @@ func (s *Sessions) find(id string) (token [sha256.Size]byte, ok bool) {
 	return one.token, ok && time.Now().Before(one.ends)
 }
 
-// caller returns who a request's session stands for.
+// caller returns the caller of a request's session. The error is ErrUnauthorized.
 func (s *Sessions) caller(r *http.Request, tokens *Tokens) (Caller, error) {
 	c, err := r.Cookie(sessionCookie)
 	if err != nil || tokens == nil {

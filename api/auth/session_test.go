@@ -14,7 +14,7 @@ import (
 	"github.com/towline/towline/api/auth/authtest"
 )
 
-func TestASessionOverTLSIsForTLSOnly(t *testing.T) {
+func TestSessionCookieOverTLS(t *testing.T) {
 	tokens := authtest.Open(t, authtest.File(t, both()), io.Discard)
 	for _, state := range []*tls.ConnectionState{nil, {}} {
 		r := httptest.NewRequest("POST", "/", nil)
@@ -26,7 +26,7 @@ func TestASessionOverTLSIsForTLSOnly(t *testing.T) {
 	}
 }
 
-func TestASessionEndsWithItsTokenAndItsTime(t *testing.T) {
+func TestSessionEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := authtest.File(t, both())
 		tokens, sessions := authtest.Open(t, path, io.Discard), auth.NewSessions()
@@ -45,29 +45,37 @@ func TestASessionEndsWithItsTokenAndItsTime(t *testing.T) {
 		}
 		first := login(reader)
 		if !lives(first) {
-			t.Fatal("it does not begin")
+			t.Fatal("the session does not begin")
 		}
 		<-time.After(11 * time.Hour)
 		second, other := login(reader), login(boss)
 		if !lives(first) {
-			t.Error("after 11 h it has ended")
+			t.Error("after 11 h the session has ended")
 		}
 		<-time.After(time.Hour + time.Second)
 		if got, still := lives(first), lives(second); got || !still {
-			t.Errorf("after 12 h it lives: %v, the other one %v", got, still)
+			t.Errorf("after 12 h the session lives: %v, a later one: %v", got, still)
 		}
 		if err := os.WriteFile(path, []byte("tokens:\n"+authtest.Listed("boss", boss, "admin")), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		<-time.After(time.Second)
 		if got, still := lives(second), lives(other); got || !still {
-			t.Errorf("when its token is gone it lives: %v, another one's %v", got, still)
+			t.Errorf("without its token in the file the session lives: %v, another token's: %v", got, still)
 		}
+		if err := os.WriteFile(path, []byte(both()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(time.Second)
+		second = login(reader)
 		for range 1000 {
 			login(boss)
 		}
 		if got, last := lives(other), lives(login(boss)); got || !last {
-			t.Errorf("after a thousand more it lives: %v, the last one %v", got, last)
+			t.Errorf("after 1,000 logins of its token a session lives: %v, the last one: %v", got, last)
+		}
+		if !lives(second) {
+			t.Error("after 1,000 logins of one token the session of another one has ended")
 		}
 	})
 }

@@ -45,7 +45,7 @@ func listenAll(config configs.Config, log logrus.FieldLogger) (listeners []net.L
 	}
 	for i, l := range listeners {
 		tcp := l.Addr().Network() == "tcp"
-		listeners[i] = limitConnections(l, config.Limits.Connections)
+		listeners[i] = api.LimitConnections(l, config.Limits.Connections)
 		switch {
 		case tcp && certificates != nil:
 			listeners[i] = tls.NewListener(listeners[i], certificates.server())

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -11,7 +10,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -132,46 +130,4 @@ func TestASocketsGroup(t *testing.T) {
 	if _, err := os.Stat(path + "2"); !os.IsNotExist(err) {
 		t.Errorf("its socket is there: %v", err)
 	}
-}
-
-func TestConnectionsBeyondTheLimitWait(t *testing.T) {
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := limitConnections(inner, 2)
-	accepted := make(chan net.Conn, 3)
-	ended := make(chan error)
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				ended <- err
-				return
-			}
-			accepted <- c
-		}
-	}()
-	for range 3 {
-		c, err := net.Dial("tcp", inner.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-	}
-	first, second := <-accepted, <-accepted
-	select {
-	case <-accepted:
-		t.Error("there is a third connection of two")
-	case <-time.After(50 * time.Millisecond):
-	}
-	first.Close()
-	first.Close() // its slot is given back once
-	third := <-accepted
-	l.Close()
-	if err := <-ended; !errors.Is(err, net.ErrClosed) {
-		t.Errorf("who waits for a slot when it closes gets %v", err)
-	}
-	second.Close()
-	third.Close()
 }
