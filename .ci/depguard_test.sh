@@ -38,7 +38,8 @@ check() {
 }
 
 sort -u >"$dir/must" <<EOF
-stream                        $ours/stream/outputlog
+stream                        $ours/stream/pullstream
+stream/outputlog              $ours/stream
 stream                        $sdk/client
 stream/pullstream             $sdk/client
 stream/pullstream/transcripts $ours/stream
@@ -72,6 +73,7 @@ util                          testing
 EOF
 cat >"$dir/may" <<EOF
 stream                        io
+stream                        $ours/stream/outputlog
 stream/pullstream             $ours/stream
 puller                        $ours/stream/pullstream
 puller/docker                 $sdk/client

@@ -21,7 +21,7 @@ import (
 const heartbeatAfter = 15 * time.Second
 
 // medias are the formats of events by name.
-var medias = map[string]stream.Format{
+var medias = map[string]*stream.Format{
 	"application/x-ndjson": stream.NDJSON,
 	"text/event-stream":    stream.SSE,
 }
@@ -145,7 +145,7 @@ const (
 // long gone when the reader is.
 type reader struct {
 	job    string // fills the events in that leave theirs open
-	format stream.Format
+	format *stream.Format
 	next   func(context.Context) (*stream.Batch, error) // until io.EOF
 	ended  func() bool                                  // whether there is nothing to come back for after the end
 }

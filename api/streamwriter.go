@@ -64,7 +64,7 @@ func (s *Server) hijack(w http.ResponseWriter, r *http.Request, media string) (*
 }
 
 // batch sends the events of a batch. The error says that the reader has gone.
-func (s *streamWriter) batch(b *stream.Batch, format stream.Format, job string) error {
+func (s *streamWriter) batch(b *stream.Batch, format *stream.Format, job string) error {
 	if s.conn == nil {
 		return s.text(b.Bytes(format, job))
 	}

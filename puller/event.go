@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/outputlog"
 	"github.com/towline/towline/stream/pullstream"
 )
 
@@ -30,21 +31,12 @@ type Event struct {
 	RetryAfterSeconds float64 `json:"retry_after_seconds,omitempty"`
 
 	Stream Output `json:"stream,omitempty"` // log: which output
-	*stream.Text
+	*outputlog.Text
 
 	Result *Job `json:"result,omitempty"` // result: the whole job
 }
 
-func (e Event) Frame() stream.Frame {
-	f := stream.NewFrame(e.Seq, e.Type, e)
-	switch {
-	case e.Layer != nil:
-		f = f.InDocker(pullstream.AppendDockerLayer(nil, *e.Layer))
-	case e.Type == "notice":
-		f = f.InDocker(pullstream.AppendDockerStatus(nil, "", e.Message))
-	}
-	return f
-}
+func (e Event) Frame() stream.Frame { return stream.NewFrame(e.Seq, e.Type, e) }
 
 func StateEvent(seq uint64, v *Job) Event {
 	return Event{Seq: seq, Time: time.Now().UTC(), Type: "state", Job: v.ID, State: v.State, Phase: v.Phase, Attempt: v.Attempt}
@@ -54,7 +46,7 @@ func NoticeEvent(seq uint64, id, message string, wait time.Duration) Event {
 	return Event{Seq: seq, Time: time.Now().UTC(), Type: "notice", Job: id, Message: message, RetryAfterSeconds: wait.Seconds()}
 }
 
-func LogEvent(seq uint64, id string, s Output, text stream.Text) Event {
+func LogEvent(seq uint64, id string, s Output, text outputlog.Text) Event {
 	return Event{Seq: seq, Time: time.Now().UTC(), Type: "log", Job: id, Stream: s, Text: &text}
 }
 

@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/towline/towline/stream"
 )
 
@@ -98,28 +100,42 @@ func TestReadersThatWaitLongerDoNotTakeTheOthersBatches(t *testing.T) {
 	})
 }
 
-func TestABatchIsAChunk(t *testing.T) {
-	for _, n := range []int{0, 1, 7, 300} {
+func TestBatchIsAChunk(t *testing.T) {
+	calls := 0
+	words := &stream.Format{Append: func(dst []byte, f *stream.Frame, job string) []byte {
+		calls++
+		var e event
+		if f.Type == "state" || f.Decode(&e) != nil {
+			return dst // this format has no place for it
+		}
+		return append(dst, e.Word+" of "+job+"\n"...)
+	}}
+	for _, n := range []int{0, 1, 2, 7, 300} {
 		var frames []stream.Frame
 		for i := range n {
-			frames = append(frames, stream.NewFrame(uint64(i+1), "notice", event{Word: fmt.Sprint(i)}).InDocker([]byte("line\r\n")))
+			frames = append(frames, stream.NewFrame(uint64(i+1), []string{"state", "notice"}[i%2], event{Word: fmt.Sprint(i)}))
 		}
-		for _, format := range []stream.Format{stream.NDJSON, stream.SSE, stream.Docker} {
+		for _, format := range []*stream.Format{stream.NDJSON, stream.SSE, words} {
 			var want []byte
 			for i := range frames {
-				want = frames[i].Append(want, format, "job")
+				want = format.Append(want, &frames[i], "job")
 			}
+			calls = 0
 			b := stream.NewBatch(frames...)
-			if got := b.Bytes(format, "job"); !bytes.Equal(got, want) {
-				t.Errorf("%d frames in format %d: got %q, want %q", n, format, got, want)
+			if diff := cmp.Diff(string(want), string(b.Bytes(format, "job"))); diff != "" {
+				t.Errorf("%d frames: %s", n, diff)
 			}
-			body := append(slices.Clone(b.Chunk(format, "job")), "0\r\n\r\n"...)
-			if n == 0 && len(body) != 5 {
-				t.Errorf("a batch of nothing is the chunk %q", body)
+			chunk := b.Chunk(format, "job")
+			if len(want) == 0 && len(chunk) > 0 {
+				t.Errorf("no events are the chunk %q", chunk)
 			}
+			body := append(slices.Clone(chunk), "0\r\n\r\n"...)
 			got, err := io.ReadAll(httputil.NewChunkedReader(bufio.NewReader(bytes.NewReader(body))))
 			if err != nil || !bytes.Equal(got, want) {
-				t.Errorf("%d frames in format %d as a chunk: got %q, %v", n, format, got, err)
+				t.Errorf("%d frames as a chunk: got %q, %v", n, got, err)
+			}
+			if format == words && calls != n {
+				t.Errorf("%d frames were encoded in %d calls", n, calls)
 			}
 		}
 	}

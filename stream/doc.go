@@ -1,7 +1,9 @@
-// Package stream tells events to any number of readers.
+// Package stream delivers events to any number of readers.
 //
-// What the readers of one job are told is its Topic; the EventLog is that of
-// all jobs. Both are encoded once per format, as NDJSON, server-sent events or
-// the lines of Docker's own stream. The package starts no goroutine (a timer
-// publishes what a Latest has new) and imports the standard library only.
+// A Topic has the events of one job, the EventLog those of all jobs. Both hold
+// nothing for their readers: a reader is a position, a Subscription, and reads
+// the next Batch when it has written the one before. Readers at the same
+// position share a Batch, which is encoded once per Format. The package starts
+// no goroutine (a timer publishes what a Latest has new) and imports the
+// standard library only.
 package stream

@@ -3,31 +3,8 @@ package stream
 import (
 	"bytes"
 	"encoding/json"
-	"sync/atomic"
-)
 
-// A Sequence numbers what happens in one daemon: every number is above all
-// that were given before. Its methods may be called from anywhere.
-type Sequence struct{ last atomic.Uint64 }
-
-// Start makes the numbers go on after last. It is called before Next.
-func (s *Sequence) Start(last uint64) { s.last.Store(last) }
-
-// Last returns the number that was given last, 0 for none.
-func (s *Sequence) Last() uint64 { return s.last.Load() }
-
-// Next returns the next number, from 1.
-func (s *Sequence) Next() uint64 { return s.last.Add(1) }
-
-// A Format is how events are written.
-type Format int
-
-// The formats.
-const (
-	NDJSON Format = iota // an event's JSON, one a line
-	SSE                  // server-sent events
-	Docker               // the lines of the Docker Engine API's own pull stream
-	formats
+	"github.com/towline/towline/stream/outputlog"
 )
 
 // A Frame is one event, encoded once and shared by all its readers, who must
@@ -39,16 +16,15 @@ type Frame struct {
 	// Type is the event's type: "state", "layer", …
 	Type string
 
-	order  uint64 // when it was published, in the Sequence's numbers
-	data   []byte // the event as a JSON object
-	job    int    // where in data a reader's job ID goes; 0: it is there already
-	docker []byte // the event in Docker's lines
+	order uint64 // when it was published, in the Sequence's numbers
+	data  []byte // the event as a JSON object
+	job   int    // where in data a reader's job ID goes; 0: it is there already
 }
 
 // NewFrame encodes an event. The event's JSON is an object with the fields of
-// the wire contract; a "job" field that is empty is filled in for each reader,
-// so that jobs that share a transfer share its frames. It panics for a value
-// that has no JSON, such as a channel.
+// the wire contract. A "job" field that is empty is filled in for each reader:
+// so jobs that share a transfer share its frames. It panics for a value that has
+// no JSON, such as a channel.
 func NewFrame(seq uint64, typ string, event any) Frame {
 	data, err := json.Marshal(event)
 	if err != nil {
@@ -62,30 +38,10 @@ func NewFrame(seq uint64, typ string, event any) Frame {
 	return f
 }
 
-// InDocker returns the frame with what Docker's own stream has for the event;
-// where this is not called, that is nothing.
-func (f Frame) InDocker(lines []byte) Frame {
-	f.docker = lines
-	return f
-}
-
-// Decode decodes the event's JSON into v. Its job may be left open.
+// Decode decodes the event's JSON into v. Its job may be empty.
 func (f *Frame) Decode(v any) error { return json.Unmarshal(f.data, v) }
 
-// Append appends the event in a format, as told to a reader of the job.
-func (f *Frame) Append(dst []byte, format Format, job string) []byte {
-	switch format {
-	case SSE:
-		// JSON as it is encoded has no line ends.
-		dst = appendSSE(dst, f.Seq, f.Type)
-		return append(f.appendData(dst, job), "\n\n"...)
-	case Docker:
-		return append(dst, f.docker...)
-	}
-	return append(f.appendData(dst, job), '\n')
-}
-
-// appendData appends the event's JSON, as told to a reader of the job.
+// appendData appends the event's JSON for a reader of the job.
 func (f *Frame) appendData(dst []byte, job string) []byte {
 	if f.job == 0 {
 		return append(dst, f.data...)
@@ -95,11 +51,23 @@ func (f *Frame) appendData(dst []byte, job string) []byte {
 	return append(dst, f.data[f.job:]...)
 }
 
-// named returns the frame as it is told to readers of a job.
-func (f *Frame) named(job string) Frame {
-	named := *f
+// withJob returns the frame with the job filled in.
+func (f *Frame) withJob(job string) Frame {
+	filled := *f
 	if f.job != 0 {
-		named.data, named.job = f.appendData(make([]byte, 0, len(f.data)+len(job)), job), 0
+		filled.data, filled.job = f.appendData(make([]byte, 0, len(f.data)+len(job)), job), 0
 	}
-	return named
+	return filled
 }
+
+// entry returns the frame in the form of an output log, and frameOf the reverse.
+func (f *Frame) entry() outputlog.Entry {
+	return outputlog.Entry{Order: f.order, Type: f.Type, Data: f.data, Job: f.job}
+}
+
+func frameOf(e outputlog.Entry) Frame {
+	return Frame{Seq: e.Order, Type: e.Type, order: e.Order, data: e.Data, job: e.Job}
+}
+
+// size is about how much memory the frame takes, in bytes.
+func (f *Frame) size() int { return len(f.data) + 100 }

@@ -47,13 +47,13 @@ func TestFramesAreEncodedToTheByte(t *testing.T) {
 	}
 	for _, test := range tests {
 		for range 2 { // a frame is as it was after it was told
-			if got := string(test.frame.Append([]byte("before "), stream.NDJSON, test.job)); got != "before "+test.ndjson {
+			if got := string(stream.NDJSON.Append([]byte("before "), &test.frame, test.job)); got != "before "+test.ndjson {
 				t.Errorf("%s: NDJSON is\n%q, want\n%q", test.name, got, test.ndjson)
 			}
-			if got := string(test.frame.Append([]byte("before "), stream.SSE, test.job)); got != "before "+test.sse {
+			if got := string(stream.SSE.Append([]byte("before "), &test.frame, test.job)); got != "before "+test.sse {
 				t.Errorf("%s: SSE is\n%q, want\n%q", test.name, got, test.sse)
 			}
-			test.frame.Append(nil, stream.NDJSON, "another job")
+			stream.NDJSON.Append(nil, &test.frame, "another job")
 		}
 	}
 }

@@ -5,24 +5,22 @@ import (
 	"time"
 )
 
-// Server-sent events are of the HTML standard's section of that name. An
+// SSE is server-sent events, of the HTML standard's section of that name. An
 // event's data is one line of JSON, which has no line ends, and its type is one
-// of ours, so nothing in them needs to be escaped.
-
-// appendSSE appends the fields of an event that stand before its JSON: id, of
-// numbered events only, and event.
-func appendSSE(dst []byte, seq uint64, typ string) []byte {
-	if seq != 0 {
+// of ours. So nothing in them needs to be escaped.
+var SSE = &Format{Append: func(dst []byte, f *Frame, job string) []byte {
+	if f.Seq != 0 {
 		dst = append(dst, "id: "...)
-		dst = append(strconv.AppendUint(dst, seq, 10), '\n')
+		dst = append(strconv.AppendUint(dst, f.Seq, 10), '\n')
 	}
 	dst = append(dst, "event: "...)
-	dst = append(dst, typ...)
-	return append(dst, "\ndata: "...)
-}
+	dst = append(dst, f.Type...)
+	dst = append(dst, "\ndata: "...)
+	return append(f.appendData(dst, job), "\n\n"...)
+}}
 
-// AppendRetry appends what has a reader of server-sent events wait for d before
-// it connects again.
+// AppendRetry appends the field that makes a reader of server-sent events wait
+// for d before it connects again.
 func AppendRetry(dst []byte, d time.Duration) []byte {
 	dst = append(dst, "retry: "...)
 	return append(strconv.AppendInt(dst, d.Milliseconds(), 10), "\n\n"...)

@@ -55,10 +55,10 @@ func FuzzSSE(f *testing.F) {
 		before := stream.NewFrame(7, "state", event{Seq: 7})
 		frame := stream.NewFrame(seq, "notice", e)
 		var sent []byte
-		sent = before.Append(sent, stream.SSE, "j")
+		sent = stream.SSE.Append(sent, &before, "j")
 		sent = stream.AppendRetry(sent, 1500*time.Millisecond)
-		sent = frame.Append(sent, stream.SSE, "j")
-		sent = before.Append(sent, stream.SSE, "j")
+		sent = stream.SSE.Append(sent, &frame, "j")
+		sent = stream.SSE.Append(sent, &before, "j")
 		got := parseSSE(string(sent))
 		if len(got) != 3 || got[0] != got[2] || got[1].event != "notice" {
 			t.Fatalf("%q was read as %q", sent, got)

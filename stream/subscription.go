@@ -1,58 +1,120 @@
 package stream
 
 import (
-	"cmp"
 	"context"
 	"io"
-	"slices"
 	"time"
+
+	"github.com/towline/towline/stream/outputlog"
 )
 
-// A Subscription is one reader's place in a topic. It is for one goroutine,
+// A Subscription is a reader's position in a topic. It is for one goroutine,
 // holds no resources and need not be closed.
 type Subscription struct {
 	// Every is the shortest time between two batches with layers in them;
-	// numbered frames never wait. Below LayerInterval it is a LayerInterval. It may be set before
-	// the first Next.
+	// numbered frames never wait. Below LayerInterval it is a LayerInterval. It
+	// may be set before the first Next.
 	Every time.Duration
 
 	topic    *Topic
-	at       cursor
+	at       position
 	layersAt time.Time
 	idle     *time.Timer
 }
 
-// cursor is how far a reader has come.
-type cursor struct {
+// position is how far a reader has read a topic. Readers at equal positions can
+// share what comes next.
+type position struct {
+	// present is the order of the record's last frame when the reader came,
+	// until the reader has got the state that the job had then; 0 after that.
+	present uint64
 	record  uint64 // the order of the last frame read from the record
-	board   *Latest
-	layers  uint64  // the same for the board
-	edition edition // of the board, that was read
-	tape    place
+	latest  *Latest
+	layers  uint64  // the same for the layers
+	version version // of latest, that was read
+	output  outputlog.Cursor
 }
 
-// goal is what there is for a reader.
-type goal struct {
+// extent is how much there is to read in a topic.
+type extent struct {
 	record  uint64  // the order of the last frame of the record
-	early   bool    // it is too early for layers
-	edition edition // of the board
-	printed uint64  // up to here all is on the tape that can be told
-	tail    uint64  // of the tape
+	wait    bool    // Every asks to wait for layers
+	version version // of the layers
+	written uint64  // up to this order all output is in its log
+	output  uint64  // the order of the last output
 }
 
-// share is what one reader was told on its way from one place to another, for
-// those who come the same way.
-type share struct {
-	from, to cursor
-	goal     goal
+// sharedBatch is what one reader got on its way from one position to another,
+// for those that come the same way.
+type sharedBatch struct {
+	from, to position
+	extent   extent
 	batch    *Batch
 }
 
-// Next waits until there is something new and returns all of it, in order:
-// at least one frame, but no batch if wait passed without any. Of a tape it is
-// not all but a batch of some 256 KiB. After the topic's last frame it returns
+// source is what a topic has for a reader, as it was at some time.
+type source struct {
+	extent
+	numbered []Frame // of the record, after the reader's position
+	later    uint64  // the order of the first frame that comes after those; 0 for none
+	log      *outputlog.Log
+	snapshot outputlog.Snapshot
+	missed   func() Frame
+	end      uint64 // the order of the topic's last frame
+	ended    bool   // all up to it can be read
+	all      bool   // of the layers, those too that no version has yet
+}
+
+// Subscribe returns the first frames and the Subscription that goes on from
+// there, with nothing missed or repeated. It begins with the present state as a
+// snapshot: the latest frame of type "state", every layer, and the last frame if
+// the topic has ended. If there is output, it begins with the state before the
+// output, and all that came since follows. So a reader gets the output from
+// where it is kept, every frame in its order, and can resume from any.
+func (t *Topic) Subscribe() ([]Frame, *Subscription) {
+	t.mu.Lock()
+	s := &Subscription{topic: t}
+	first := t.firstOutput()
+	if first == 0 {
+		s.at.present = t.last()
+	} else if state := t.state(first - 1); len(state) > 0 {
+		s.at.record = state[0].order - 1
+	}
+	return s.first(first), s
+}
+
+// Resume is Subscribe for a reader that has read up to seq: it gets every
+// numbered frame after that, and every layer at its latest. If there is output,
+// all comes from the Subscription.
+func (t *Topic) Resume(seq uint64) ([]Frame, *Subscription) {
+	t.mu.Lock()
+	s := &Subscription{topic: t, at: position{record: seq}}
+	if t.firstOutput() != 0 {
+		s.at.output = t.output.Seek(seq)
+		t.mu.Unlock()
+		return nil, s
+	}
+	return s.first(0), s
+}
+
+// first returns the first frames, up to the first output if there is some. It
+// unlocks the topic.
+func (s *Subscription) first(output uint64) []Frame {
+	have, _, _ := s.source()
+	s.topic.mu.Unlock()
+	have.log, have.all = nil, true
+	if output != 0 {
+		have.end = output - 1
+	}
+	frames, _, _ := s.read(&have) // no file is read
+	return frames
+}
+
+// Next waits until there is something new and returns it, in order: at least one
+// frame, but no batch if wait passed without any. A batch is bounded, and what
+// does not fit comes with the next. After the topic's last frame Next returns
 // io.EOF, and ctx's error once that is done. Any other error is the disk's: the
-// tape could not be read. A reader may go on after it; it has missed nothing.
+// output could not be read. A reader may go on after it; it has missed nothing.
 func (s *Subscription) Next(ctx context.Context, wait time.Duration) (*Batch, error) {
 	if s.idle == nil {
 		s.idle = time.NewTimer(wait)
@@ -60,72 +122,39 @@ func (s *Subscription) Next(ctx context.Context, wait time.Duration) (*Batch, er
 		s.idle.Reset(wait)
 	}
 	defer s.idle.Stop()
+	t := s.topic
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		t := s.topic
 		t.mu.Lock()
-		if s.at.board != t.board {
-			s.at.board, s.at.layers, s.at.edition = t.board, 0, edition{}
-		}
-		have := material{record: t.record, tape: t.tape, missed: t.missed, end: t.end(), ended: t.ended}
-		have.goal = goal{record: t.last(), printed: t.printed()}
-		if have.tape != nil {
-			have.tip = have.tape.tip()
-			have.tail = have.tip.tail
-			have.ended = t.ended && have.printed == t.until
-		}
-		var out <-chan struct{}
-		var early time.Duration
-		if s.at.board != nil {
-			have.edition, out = s.at.board.latest()
-			if s.Every > LayerInterval && !have.ended {
-				early = s.Every - time.Since(s.layersAt)
-			}
-			if have.early = early > 0; have.early {
-				out = nil
-			}
-		}
+		have, layersChanged, delay := s.source()
 		shared, changed := t.shared, t.changed.wait()
 		t.mu.Unlock()
 
-		if shared.batch != nil && shared.from == s.at && shared.goal == have.goal {
-			if shared.to.layers != s.at.layers {
-				s.layersAt = time.Now()
-			}
-			s.at = shared.to
+		from := s.at
+		if shared.batch != nil && shared.from == from && shared.extent == have.extent {
+			s.move(shared.to)
 			return shared.batch, nil
 		}
-		from := s.at
-		frames, more, err := s.gather(&have)
-		if err != nil {
+		frames, more, err := s.read(&have)
+		switch {
+		case err != nil:
 			return nil, err
-		}
-		if len(frames) > 0 {
-			b := NewBatch(frames...)
-			t.mu.Lock()
-			if t.shared.batch != nil && t.shared.from == from && t.shared.goal == have.goal && t.shared.to == s.at {
-				b = t.shared.batch // another reader came first
-			} else {
-				t.shared = share{from: from, to: s.at, goal: have.goal, batch: b}
-			}
-			t.mu.Unlock()
-			return b, nil
-		}
-		if more {
+		case len(frames) > 0:
+			return t.share(sharedBatch{from, s.at, have.extent, NewBatch(frames...)}), nil
+		case more:
 			continue
-		}
-		if have.ended {
+		case have.ended:
 			return nil, io.EOF
 		}
 		var due <-chan time.Time
-		if early > 0 {
-			due = time.After(early)
+		if delay > 0 {
+			due, layersChanged = time.After(delay), nil
 		}
 		select {
 		case <-changed:
-		case <-out:
+		case <-layersChanged:
 		case <-due:
 		case <-s.idle.C:
 			return nil, nil
@@ -134,86 +163,136 @@ func (s *Subscription) Next(ctx context.Context, wait time.Duration) (*Batch, er
 	}
 }
 
-// material is what a topic had at some time.
-type material struct {
-	goal
-	record []Frame
-	tape   *Tape
-	tip    tip
-	missed func() Frame
-	end    uint64 // nothing is told above this order
-	ended  bool   // and all up to it is there
+// share keeps a batch for other readers, and returns it, or the one of another
+// reader that was first.
+func (t *Topic) share(b sharedBatch) *Batch {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s := &t.shared; s.batch != nil && s.from == b.from && s.to == b.to && s.extent == b.extent {
+		return s.batch
+	}
+	t.shared = b
+	return b.batch
 }
 
-// gather reads on to what there is. more says that the tape has more than is
-// read at a time. After an error the reader's place is as it was.
-func (s *Subscription) gather(have *material) (frames []Frame, more bool, err error) {
+// source returns what there is for the reader, a channel that is closed when
+// there are new layers, and how long these are to wait. The topic is locked.
+func (s *Subscription) source() (have source, layersChanged <-chan struct{}, delay time.Duration) {
+	t := s.topic
+	if s.at.latest != t.latest {
+		s.at.latest, s.at.layers, s.at.version = t.latest, 0, version{}
+	}
+	have = source{log: t.output, missed: t.missed, end: t.end(), ended: t.ended}
+	if s.at.present != 0 {
+		have.numbered = after(t.present(s.at.present), s.at.record)
+		if later := after(t.record, s.at.present); len(later) > 0 {
+			have.later = later[0].order
+		}
+	} else {
+		have.numbered = after(t.record, s.at.record)
+	}
+	have.extent = extent{record: t.last(), written: t.written()}
+	if have.log != nil {
+		have.snapshot = have.log.Snapshot()
+		have.output = have.snapshot.Last
+		have.ended = t.ended && have.written == t.until
+	}
+	if s.at.latest != nil {
+		have.version, layersChanged = s.at.latest.latest()
+		if s.Every > LayerInterval && !have.ended {
+			delay = s.Every - time.Since(s.layersAt)
+		}
+		have.wait = delay > 0
+	}
+	return have, layersChanged, delay
+}
+
+// read reads on, up to a batch. more says that there is more than that. After an
+// error the position is as it was.
+func (s *Subscription) read(have *source) (frames []Frame, more bool, err error) {
+	limit := have.end // what comes after this order has to wait
+	if have.log != nil {
+		limit = min(limit, have.written)
+	}
+	if have.later != 0 {
+		limit = min(limit, have.later-1)
+	}
+	numbered, more := firstPart(upTo(limit, have.numbered))
+	if more {
+		limit = numbered[len(numbered)-1].order
+	}
+	layers, all, part := s.layers(have, limit)
+	if part {
+		more, limit = true, layers[len(layers)-1].order
+	}
 	var output []Frame
-	whole := have.end // up to here everything can be told
-	if have.tape != nil {
-		if output, more, err = have.tape.read(&s.at.tape, have.tip, have.printed, have.missed); err != nil {
+	if have.log != nil {
+		var part bool
+		if output, part, err = s.output(have, limit); err != nil {
 			return nil, false, err
 		}
-		whole = have.printed
-		if more {
-			whole = min(whole, s.at.tape.order)
+		if part {
+			more, limit = true, min(limit, s.at.output.Order())
 		}
 	}
-	var layers []Frame
-	if s.at.board != nil && !have.early && (have.edition != s.at.edition || have.ended) {
-		layers = s.layers(have.edition, have.ended, whole)
-	}
-	numbered := upTo(whole, after(have.record, s.at.record))
+	numbered, layers = upTo(limit, numbered), upTo(limit, layers)
+	to := s.at
 	if n := len(numbered); n > 0 {
-		s.at.record = numbered[n-1].order
+		to.record = numbered[n-1].order
 	}
+	if n := len(layers); n > 0 {
+		to.layers = layers[n-1].order
+	}
+	if n := len(layers); all == n {
+		to.version, to.layers = have.version, max(to.layers, have.version.order)
+	}
+	if to.present != 0 && !more {
+		to.record, to.present = to.present, 0
+		more = true
+	}
+	s.move(to)
 	return inOrder(numbered, layers, output), more, nil
 }
 
-// layers reads on from the board to an edition, but not above an order. Who has
-// read all editions before it reads no further, and so comes to the same place
-// as others; all is for who reads no more after this.
-func (s *Subscription) layers(e edition, all bool, order uint64) []Frame {
-	var there []Frame
-	if s.at.edition.number+1 == e.number && !all {
-		there = s.at.board.read(e, s.at.layers)
-	}
-	if there == nil {
-		there = s.at.board.after(s.at.layers)
-	}
-	layers := upTo(order, there)
-	if n := len(layers); n > 0 {
-		s.at.layers = layers[n-1].order
+// move takes the reader to a position.
+func (s *Subscription) move(to position) {
+	if to.layers != s.at.layers {
 		s.layersAt = time.Now()
 	}
-	if len(layers) == len(there) {
-		s.at.edition, s.at.layers = e, max(s.at.layers, e.order)
-	}
-	return layers
+	s.at = to
 }
 
-// after returns the frames after an order.
-func after(frames []Frame, order uint64) []Frame {
-	i := len(frames)
-	for i > 0 && frames[i-1].order > order {
-		i--
+// layers returns the layers up to an order that are new to the reader, or the
+// first part of them. all is how many there are, whatever their order, -1 where
+// none are to be read.
+func (s *Subscription) layers(have *source, order uint64) (layers []Frame, all int, part bool) {
+	if s.at.latest == nil || have.wait || have.version == s.at.version && !have.ended {
+		return nil, -1, false
 	}
-	return frames[i:len(frames):len(frames)]
+	// Readers that have read the version before read to the end of this one, and
+	// no further. So they come to the same position.
+	if s.at.version.number+1 == have.version.number && !have.ended && !have.all {
+		layers = s.at.latest.changesOf(have.version, s.at.layers)
+	}
+	if layers == nil {
+		layers = s.at.latest.after(s.at.layers)
+	}
+	all = len(layers)
+	layers, part = firstPart(upTo(order, layers))
+	return layers, all, part
 }
 
-// upTo drops the frames after an order.
-func upTo(order uint64, frames []Frame) []Frame {
-	for len(frames) > 0 && frames[len(frames)-1].order > order {
-		frames = frames[:len(frames)-1]
+// output reads on in the output log, up to an order.
+func (s *Subscription) output(have *source, order uint64) (frames []Frame, part bool, err error) {
+	entries, part, err := have.log.Read(&s.at.output, have.snapshot, order)
+	for _, e := range entries {
+		if !e.IsGap() {
+			frames = append(frames, frameOf(e))
+			continue
+		}
+		f := have.missed()
+		f.order = e.Order
+		frames = append(frames, f)
 	}
-	return frames
-}
-
-// inOrder merges ordered runs into the order they were published in.
-func inOrder(runs ...[]Frame) []Frame {
-	all := slices.Concat(runs...)
-	slices.SortStableFunc(all, func(a, b Frame) int {
-		return cmp.Compare(a.order, b.order)
-	})
-	return all
+	return frames, part, err
 }

@@ -71,7 +71,7 @@ func words(t *testing.T, frames []stream.Frame) []string {
 	var all []string
 	for _, f := range frames {
 		var e event
-		if err := json.Unmarshal(f.Append(nil, stream.NDJSON, ""), &e); err != nil {
+		if err := json.Unmarshal(stream.NDJSON.Append(nil, &f, ""), &e); err != nil {
 			t.Fatal(err)
 		}
 		if e.Seq != f.Seq || e.Type != f.Type || (f.Seq == 0) != (f.Type == "layer") {
@@ -510,7 +510,7 @@ func TestTopicsThatShareABoardFillInTheirOwnJob(t *testing.T) {
 				t.Errorf("%s: got %q, %v; want %q", job, got, err, want)
 			}
 			for _, f := range frames {
-				for _, line := range []string{string(f.Append(nil, stream.NDJSON, job)), string(f.Append(nil, stream.SSE, job))} {
+				for _, line := range []string{string(stream.NDJSON.Append(nil, &f, job)), string(stream.SSE.Append(nil, &f, job))} {
 					if strings.Count(line, `"job":"`+job+`"`) != 1 || strings.Count(line, "job-") != 1+strings.Count(line, "for job-") {
 						t.Errorf("%s was told %q", job, line)
 					}

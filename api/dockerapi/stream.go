@@ -11,7 +11,6 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/stream"
-	"github.com/towline/towline/stream/pullstream"
 )
 
 // stream writes a job's events as the lines of a Docker pull, to the last. It writes
@@ -30,7 +29,7 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, id string, imag
 		if b == nil {
 			continue
 		}
-		lines := b.Bytes(stream.Docker, id)
+		lines := b.Bytes(lineFormat, id)
 		if !out.begun && (len(lines) > 0 || slices.ContainsFunc(b.Frames(), isPulling)) {
 			lines = append(out.begin(nil), lines...)
 		}
@@ -95,7 +94,7 @@ func (l *lineWriter) fail(lines []byte, err error) {
 		p.Write(l.w)
 		return
 	}
-	l.write(pullstream.AppendDockerError(lines, p.Message))
+	l.write(appendError(lines, p.Message))
 }
 
 // end ends the answer with the result of a job, after lines.
@@ -118,17 +117,17 @@ func (l *lineWriter) begin(dst []byte) []byte {
 	if tagged, ok := l.image.(reference.Tagged); ok {
 		id = tagged.Tag()
 	}
-	return pullstream.AppendDockerStatus(dst, id, "Pulling from "+reference.Path(l.image))
+	return appendStatus(dst, id, "Pulling from "+reference.Path(l.image))
 }
 
 // success appends the last lines. Scripts read them.
 func (l *lineWriter) success(dst []byte, r *puller.Result) []byte {
 	if r.Digest != "" {
-		dst = pullstream.AppendDockerStatus(dst, "", "Digest: "+r.Digest)
+		dst = appendStatus(dst, "", "Digest: "+r.Digest)
 	}
 	status := "Image is up to date for "
 	if r.Source == puller.SourcePulled {
 		status = "Downloaded newer image for "
 	}
-	return pullstream.AppendDockerStatus(dst, "", "Status: "+status+reference.FamiliarString(l.image))
+	return appendStatus(dst, "", "Status: "+status+reference.FamiliarString(l.image))
 }

@@ -75,11 +75,3 @@ func (j *Job) Settle() puller.Job {
 	work.Settled()
 	return v
 }
-
-// EndedBy reports whether the job had ended when events up to a number were told.
-func (j *Job) EndedBy(number uint64) bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	n := len(j.events)
-	return j.view.State.Ended() && n > 0 && j.events[n-1].Seq <= number
-}

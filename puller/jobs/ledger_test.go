@@ -225,7 +225,7 @@ func TestAResultIsToldWhenItIsOnDisk(t *testing.T) {
 				break
 			}
 			for _, f := range frames {
-				if line := string(f.Append(nil, stream.NDJSON, j.ID)); f.Type == "result" || strings.Contains(line, `"succeeded"`) {
+				if line := string(stream.NDJSON.Append(nil, &f, j.ID)); f.Type == "result" || strings.Contains(line, `"succeeded"`) {
 					y.Errorf("before that a reader is told %s", line)
 				}
 			}

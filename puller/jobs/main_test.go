@@ -173,7 +173,7 @@ func (y *yard) follow(j puller.Job) *reader {
 
 func (r *reader) take(frames []stream.Frame, job string) {
 	for _, f := range frames {
-		r.lines = append(r.lines, string(f.Append(nil, stream.NDJSON, job)))
+		r.lines = append(r.lines, string(stream.NDJSON.Append(nil, &f, job)))
 	}
 }
 

@@ -132,7 +132,7 @@ func TestEventsHaveTheFormOfTheContract(t *testing.T) {
 			}
 		}
 		beat := puller.HeartbeatFrame("JOB")
-		got.Write(beat.Append(nil, stream.NDJSON, "JOB"))
+		got.Write(stream.NDJSON.Append(nil, &beat, "JOB"))
 		checkGolden(y.T, "events.ndjson", got.String())
 	})
 }

@@ -42,7 +42,7 @@ func (y *yard) kept(j puller.Job) string {
 		y.Fatal(err)
 	}
 	for _, f := range y.since(j, 0) {
-		v = f.Append(append(v, '\n'), stream.NDJSON, j.ID)
+		v = stream.NDJSON.Append(append(v, '\n'), &f, j.ID)
 	}
 	return string(v)
 }

@@ -1,9 +1,6 @@
 package jobs
 
 import (
-	"cmp"
-	"slices"
-
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/stream"
 )
@@ -55,26 +52,15 @@ func (s *Service) WatchAll(kind, image string, since *uint64) ([]stream.Frame, *
 	if err := f.Check(); err != nil {
 		return nil, nil, err
 	}
-	match := func(a *stream.About) bool {
-		return (f.Kind == "" || a.Kind == string(f.Kind)) && (f.Image == "" || a.Image == f.Image)
-	}
+	filter := stream.Filter{Kind: string(f.Kind), Image: f.Image}
 	missed := func() stream.Frame { return puller.MissedFrame("") }
-	var frames []stream.Frame
-	if since != nil {
-		layers, sub, err := s.events.Resume(match, missed, *since)
-		if err == nil {
-			return layers, sub, nil
-		}
-		frames = append(frames, puller.BehindFrame("", *since))
+	if since == nil {
+		return nil, s.events.Subscribe(filter, missed), nil
 	}
-	layers, at, sub := s.events.Listen(match, missed)
-	for _, e := range s.table.newest("") { // all that tell something up to at are in it
-		if !e.EndedBy(at) && match(e.About()) {
-			frames = append(frames, e.Topic().State(at)...)
-		}
+	if sub, err := s.events.Resume(filter, missed, *since); err == nil {
+		return nil, sub, nil
 	}
-	slices.SortStableFunc(frames, func(a, b stream.Frame) int { return cmp.Compare(a.Seq, b.Seq) })
-	return append(frames, layers...), sub, nil
+	return []stream.Frame{puller.BehindFrame("", *since)}, s.events.Subscribe(filter, missed), nil
 }
 
 // recall has the event log know what was told before a start, as far as it is kept, and

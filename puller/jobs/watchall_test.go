@@ -44,8 +44,19 @@ func (o *overheard) take(frames []stream.Frame) {
 // all reads until there is nothing new for a minute, or the end.
 func (o *overheard) all() []puller.Event {
 	o.y.Helper()
+	return o.read(time.Minute)
+}
+
+// present reads what there is now.
+func (o *overheard) present() []puller.Event {
+	o.y.Helper()
+	return o.read(0)
+}
+
+func (o *overheard) read(wait time.Duration) []puller.Event {
+	o.y.Helper()
 	for {
-		b, err := o.l.Next(o.y.Context(), time.Minute)
+		b, err := o.l.Next(o.y.Context(), wait)
 		if err == io.EOF || b == nil && err == nil {
 			return o.events
 		}
@@ -137,7 +148,7 @@ func TestAllEventsBeginWithThePresentState(t *testing.T) {
 		<-time.After(time.Second)
 		o := y.overhear("pull", "slow", nil)
 		var types []string
-		for _, e := range o.events {
+		for _, e := range o.present() {
 			types = append(types, e.Type)
 			if e.Type == "layer" && e.Job != a.ID && e.Job != b.ID {
 				y.Errorf("a layer is told in the name of %q", e.Job)
@@ -150,7 +161,7 @@ func TestAllEventsBeginWithThePresentState(t *testing.T) {
 			y.Fatal(err)
 		}
 		later := y.overhear("", "", nil)
-		for _, e := range later.events {
+		for _, e := range later.present() {
 			if e.Job != b.ID {
 				y.Errorf("when the first has gone, %s is told of %s", e.Type, e.Job)
 			}

@@ -11,6 +11,7 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/job"
 	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/outputlog"
 )
 
 // output is what a run's container prints, on its way to the job's readers.
@@ -19,10 +20,10 @@ type output struct {
 	outputs *Outputs
 
 	mu       sync.Mutex
-	log      *stream.Tape
-	mark     stream.Mark // bytes told, of each stream
-	skip     stream.Mark // bytes to be left out, since they have been told
-	decoders [2]stream.TextDecoder
+	log      *outputlog.Log
+	mark     outputlog.Offsets // bytes told, of each stream
+	skip     outputlog.Offsets // bytes to be left out, since they have been told
+	decoders [2]outputlog.TextDecoder
 	fault    error // why the last of it could not be kept
 }
 
@@ -33,9 +34,9 @@ func (o *output) open() {
 		return
 	}
 	err := os.MkdirAll(o.outputs.dir, 0o700)
-	var log *stream.Tape
+	var log *outputlog.Log
 	if err == nil {
-		log, err = stream.CreateTape(o.outputs.path(o.job.ID()), o.outputs.each)
+		log, err = outputlog.Create(o.outputs.path(o.job.ID()), o.outputs.each)
 	}
 	if err != nil {
 		o.notice(fmt.Sprintf("what the program prints can't be kept: %v", err))
@@ -47,7 +48,7 @@ func (o *output) open() {
 
 // reopen goes on with the log from before a restart.
 func (o *output) reopen() {
-	log, err := stream.OpenTape(o.outputs.path(o.job.ID()), o.outputs.each)
+	log, err := outputlog.Open(o.outputs.path(o.job.ID()), o.outputs.each)
 	switch {
 	case err == nil:
 		o.set(log)
@@ -56,9 +57,9 @@ func (o *output) reopen() {
 	}
 }
 
-func (o *output) set(log *stream.Tape) {
+func (o *output) set(log *outputlog.Log) {
 	id := o.job.ID()
-	o.log, o.mark = log, log.Mark()
+	o.log, o.mark = log, log.Offsets()
 	o.outputs.grow(id, log.Size())
 	o.job.Topic().SetOutput(log, func() stream.Frame { return puller.MissedFrame(id) })
 }
@@ -77,7 +78,7 @@ func (o *output) reset() {
 func (o *output) printer() func(puller.Output, []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.skip, o.decoders = o.mark, [2]stream.TextDecoder{}
+	o.skip, o.decoders = o.mark, [2]outputlog.TextDecoder{}
 	return func(s puller.Output, b []byte) {
 		o.mu.Lock()
 		defer o.mu.Unlock()
@@ -85,14 +86,14 @@ func (o *output) printer() func(puller.Output, []byte) {
 		known := min(o.skip[i], uint64(len(b)))
 		o.skip[i] -= known
 		if b = b[known:]; len(b) > 0 {
-			text, n, ok := o.decoders[i].Tell(b)
+			text, n, ok := o.decoders[i].Decode(b)
 			o.print(s, text, n, ok)
 		}
 	}
 }
 
 // print tells a piece of output. The lock is held.
-func (o *output) print(s puller.Output, text stream.Text, n int, ok bool) {
+func (o *output) print(s puller.Output, text outputlog.Text, n int, ok bool) {
 	id := o.job.ID()
 	if !ok || o.log == nil {
 		return
@@ -116,7 +117,7 @@ func (o *output) close() {
 		text, n, ok := o.decoders[index(s)].Flush()
 		o.print(s, text, n, ok)
 	}
-	if o.skip != (stream.Mark{}) {
+	if o.skip != (outputlog.Offsets{}) {
 		// What has come since may have been taken for what was told before.
 		o.notice("some of what the program printed last may be missing: the engine kept less of its output than had been told")
 		o.fault = errKeptLess
@@ -137,13 +138,13 @@ func (o *output) fail(err error) {
 func (o *output) truncated() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.fault != nil || o.log != nil && !o.log.Whole()
+	return o.fault != nil || o.log != nil && !o.log.Complete()
 }
 
 // Show has a topic tell what a run that has ended had printed, or that it is not kept.
 func (o *Outputs) Show(topic *stream.Topic, r *puller.Record) {
 	id := r.Job.ID
-	log, err := stream.ReadTape(o.path(id))
+	log, err := outputlog.OpenReadOnly(o.path(id))
 	if errors.Is(err, fs.ErrNotExist) {
 		log, err = removedLog(r)
 	}
@@ -154,10 +155,10 @@ func (o *Outputs) Show(topic *stream.Topic, r *puller.Record) {
 
 // removedLog stands for the output of a run that was removed. The error is
 // fs.ErrNotExist where its program did not run.
-func removedLog(r *puller.Record) (*stream.Tape, error) {
+func removedLog(r *puller.Record) (*outputlog.Log, error) {
 	running := func(e puller.Event) bool { return e.Phase == puller.PhaseRunning }
 	if i := slices.IndexFunc(r.Events, running); i >= 0 && i+1 < len(r.Events) {
-		return stream.LostTape(r.Events[i+1].Seq), nil
+		return outputlog.Removed(r.Events[i+1].Seq), nil
 	}
 	return nil, fs.ErrNotExist
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/outputlog"
 )
 
 // Outputs knows what all runs have printed, as far as it is on disk, and holds it to
@@ -110,7 +110,7 @@ func (o *Outputs) forget(id string) error {
 	if len(o.ended) > 2*len(o.sizes)+100 {
 		o.ended = slices.DeleteFunc(o.ended, func(id string) bool { _, there := o.sizes[id]; return !there || o.live[id] })
 	}
-	return stream.RemoveTape(o.path(id))
+	return outputlog.Remove(o.path(id))
 }
 
 // trim removes what is above the limit, as far as it is not of runs that go on. The
@@ -134,7 +134,7 @@ func (o *Outputs) trim() {
 			left = append(left, id)
 			continue
 		}
-		if err := stream.RemoveTape(o.path(id)); err != nil {
+		if err := outputlog.Remove(o.path(id)); err != nil {
 			o.log.WithError(err).WithField("job", id).Warn("the output of an old run could not be removed")
 		}
 		delete(o.sizes, id)

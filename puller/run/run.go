@@ -18,7 +18,7 @@ import (
 	"github.com/towline/towline/puller/pull"
 	"github.com/towline/towline/puller/redact"
 	"github.com/towline/towline/puller/transfer"
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/outputlog"
 )
 
 // Options are what runs are made with.
@@ -248,7 +248,7 @@ func (r *Run) Settled() {
 // mayHaveRun reports whether the container of a run that was revived was started
 // before, as far as that is known.
 func (r *Run) mayHaveRun() bool {
-	return r.was == puller.PhaseRunning || r.was == puller.PhaseRemoving || r.output.mark != stream.Mark{}
+	return r.was == puller.PhaseRunning || r.was == puller.PhaseRemoving || r.output.mark != outputlog.Offsets{}
 }
 
 // takeSlot counts a run that was revived among those that run at a time, unless there

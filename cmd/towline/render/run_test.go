@@ -8,7 +8,7 @@ import (
 
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/outputlog"
 )
 
 func TestRun(t *testing.T) {
@@ -17,7 +17,7 @@ func TestRun(t *testing.T) {
 		return puller.Event{Type: "state", State: puller.StateActive, Phase: p, Attempt: 1, Seq: 1}
 	}
 	log := func(s puller.Output, text string) puller.Event {
-		return puller.Event{Type: "log", Stream: s, Text: &stream.Text{Text: text}, Seq: 2}
+		return puller.Event{Type: "log", Stream: s, Text: &outputlog.Text{Text: text}, Seq: 2}
 	}
 	oom := puller.Event{Type: "result", Result: &puller.Job{Result: &puller.Result{OOMKilled: true}}}
 	const oomNotice = "towline: the program ran out of memory and was killed; give it more with --memory\n"

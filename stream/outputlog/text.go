@@ -1,4 +1,4 @@
-package stream
+package outputlog
 
 import (
 	"encoding/base64"
@@ -26,18 +26,18 @@ func (t Text) Bytes() ([]byte, error) {
 	return nil, base64.CorruptInputError(0)
 }
 
-// A Teller makes texts of what one output of a program prints, whatever pieces
-// it comes in: UTF-8 stays text, since a character of which only the beginning
-// has come is held back. The zero Teller is ready.
+// A TextDecoder makes texts of the bytes that a program prints on one of its
+// outputs. UTF-8 stays text, however the bytes are split: the first bytes of a
+// character wait for the rest. The zero TextDecoder is ready.
 type TextDecoder struct {
-	held []byte // the beginning of a character, at most 3 bytes
+	pending []byte // the first bytes of a character, at most 3
 }
 
-// Tell returns p, after what was held back before, as a text. ok is false where
-// all of it is held back. n is how many bytes are in the text.
-func (t *TextDecoder) Tell(p []byte) (text Text, n int, ok bool) {
-	if len(t.held) > 0 {
-		p = append(t.held, p...)
+// Decode returns the pending bytes and p as a text. n is how many bytes are in
+// it. ok is false where all of them are pending.
+func (d *TextDecoder) Decode(p []byte) (text Text, n int, ok bool) {
+	if len(d.pending) > 0 {
+		p = append(d.pending, p...)
 	}
 	whole := len(p)
 	for i := max(len(p)-utf8.UTFMax+1, 0); i < len(p); i++ {
@@ -46,15 +46,15 @@ func (t *TextDecoder) Tell(p []byte) (text Text, n int, ok bool) {
 			break
 		}
 	}
-	t.held = append([]byte(nil), p[whole:]...)
+	d.pending = append([]byte(nil), p[whole:]...)
 	return textOf(p[:whole])
 }
 
-// Flush returns what is held back: nothing comes after it.
-func (t *TextDecoder) Flush() (text Text, n int, ok bool) {
-	held := t.held
-	t.held = nil
-	return textOf(held)
+// Flush returns the pending bytes at the end of the output.
+func (d *TextDecoder) Flush() (text Text, n int, ok bool) {
+	pending := d.pending
+	d.pending = nil
+	return textOf(pending)
 }
 
 func textOf(p []byte) (Text, int, bool) {

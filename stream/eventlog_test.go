@@ -30,7 +30,8 @@ func about(job string) *stream.About {
 	return &stream.About{Job: job, Kind: "pull", Image: "of-" + job}
 }
 
-func anything(*stream.About) bool { return true }
+// all is the filter that chooses all jobs.
+var all stream.Filter
 
 // topic returns a topic of a job that is announced.
 func (h *hall) topic(job string) *stream.Topic {
@@ -77,10 +78,11 @@ func TestAListenerHearsAllJobsInTheOrderOfTheNumbers(t *testing.T) {
 		h := newHall(1 << 20)
 		a, b := h.topic("a"), h.topic("b")
 		a.Publish(encoder("state", "a1"))
-		_, at, l := h.Listen(anything, missed)
-		if at != 1 {
+		l := h.Subscribe(all, missed)
+		if at := l.At(); at != 1 {
 			t.Errorf("it begins at %d", at)
 		}
+		checkHeard(t, "the snapshot", heard(t, l), "a1")
 		held := h.Reserve() // for a's end
 		b.Publish(encoder("state", "b1"))
 		b.Publish(encoder("notice", "b2"))
@@ -88,13 +90,13 @@ func TestAListenerHearsAllJobsInTheOrderOfTheNumbers(t *testing.T) {
 		a.End(encoder("result", "a2")(held))
 		checkHeard(t, "then", heard(t, l), "a2", "b1", "b2")
 		for since, want := range [][]string{{"a1", "a2", "b1", "b2"}, {"a2", "b1", "b2"}, {"b1", "b2"}, {"b2"}, {}} {
-			_, l, err := h.Resume(anything, missed, uint64(since))
+			l, err := h.Resume(all, missed, uint64(since))
 			if err != nil {
 				t.Fatal(err)
 			}
 			checkHeard(t, fmt.Sprint("after ", since), heard(t, l), want...)
 		}
-		if _, _, err := h.Resume(anything, missed, 5); !errors.Is(err, stream.ErrBehind) {
+		if _, err := h.Resume(all, missed, 5); !errors.Is(err, stream.ErrBehind) {
 			t.Errorf("a number that was never given: %v", err)
 		}
 		h.End()
@@ -105,7 +107,7 @@ func TestAListenerHearsAllJobsInTheOrderOfTheNumbers(t *testing.T) {
 func TestAJobIsHeardFromWhenItIsAnnounced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHall(1 << 20)
-		_, _, l := h.Listen(anything, missed)
+		l := h.Subscribe(all, missed)
 		accepted, refused, other := h.Topic(), h.Topic(), h.topic("other")
 		refused.Publish(encoder("state", "refused"))
 		accepted.Publish(encoder("state", "accepted"))
@@ -121,7 +123,7 @@ func TestAJobIsHeardFromWhenItIsAnnounced(t *testing.T) {
 func TestAListenerChoosesJobs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHall(1 << 20)
-		_, _, l := h.Listen(func(a *stream.About) bool { return a.Image == "of-b" }, missed)
+		l := h.Subscribe(stream.Filter{Image: "of-b"}, missed)
 		boards := map[string]*stream.Latest{}
 		for _, job := range []string{"a", "b"} {
 			boards[job] = stream.NewLatest(h.seq)
@@ -134,37 +136,38 @@ func TestAListenerChoosesJobs(t *testing.T) {
 	})
 }
 
-func TestLayersAreHeardInTheNameOfAJob(t *testing.T) {
+func TestEventLogNamesOneJobOfLayers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHall(1 << 20)
 		board := stream.NewLatest(h.seq)
 		post(board, "x", "1")
 		h.Show(board, about("first"))
-		layers, _, l := h.Listen(anything, missed)
-		jobs := func(frames []stream.Frame) (all []string) {
-			for _, f := range frames {
+		l := h.Subscribe(all, missed)
+		next := func(what string, want ...string) {
+			t.Helper()
+			b, err := l.Next(t.Context(), time.Minute)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, f := range b.Frames() {
 				var e event
 				f.Decode(&e)
-				all = append(all, e.Job+" "+e.Word)
+				got = append(got, e.Job+" "+e.Word)
 			}
-			return all
+			checkHeard(t, what, got, want...)
 		}
-		checkHeard(t, "the snapshot", jobs(layers), "first x 1")
+		next("the snapshot", "first x 1")
 		h.Show(board, about("second"))
 		<-time.After(stream.LayerInterval)
 		post(board, "x", "2")
-		b, err := l.Next(t.Context(), time.Minute)
-		if err != nil {
-			t.Fatal(err)
-		}
-		checkHeard(t, "in another's name", jobs(b.Frames()), "second x 2")
+		next("in another's name", "second x 2")
 		post(board, "x", "3")
 		h.Hide(board)
-		checkHeard(t, "the last of a board that is hidden", heard(t, l), "x 3")
+		checkHeard(t, "the last of hidden layers", heard(t, l), "x 3")
 		<-time.After(time.Minute)
 		h.Show(stream.NewLatest(h.seq), about("another"))
-		layers, _, l = h.Listen(anything, missed)
-		checkHeard(t, "who comes later", append(jobs(layers), heard(t, l)...))
+		checkHeard(t, "a reader that comes later", heard(t, h.Subscribe(all, missed)))
 	})
 }
 
@@ -174,7 +177,7 @@ func TestNoLayerIsHeardAfterItsResult(t *testing.T) {
 		h := newHall(1 << 20)
 		board, topic := stream.NewLatest(h.seq), h.topic("a")
 		h.Show(board, about("a"))
-		_, _, l := h.Listen(anything, missed)
+		l := h.Subscribe(all, missed)
 		l.Every = time.Minute
 		post(board, "x", "1")
 		checkHeard(t, "the first", heard(t, l), "x 1")
@@ -189,14 +192,14 @@ func TestAListenerThatIsTooSlowIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHall(4 << 10)
 		topic := h.topic("a")
-		_, _, slow := h.Listen(anything, missed)
-		_, _, quick := h.Listen(anything, missed)
+		slow := h.Subscribe(all, missed)
+		quick := h.Subscribe(all, missed)
 		for i := range 100 {
 			topic.Publish(encoder("notice", fmt.Sprint(i)))
 			checkHeard(t, "the quick one", heard(t, quick), fmt.Sprint(i))
 		}
 		checkHeard(t, "the slow one", heard(t, slow), stream.ErrBehind.Error())
-		if _, _, err := h.Resume(anything, missed, slow.At()); !errors.Is(err, stream.ErrBehind) {
+		if _, err := h.Resume(all, missed, slow.At()); !errors.Is(err, stream.ErrBehind) {
 			t.Errorf("it resumes: %v", err)
 		}
 	})
@@ -207,7 +210,7 @@ func TestOutputDropsOutputOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHall(4 << 10)
 		topic := h.topic("a")
-		_, _, l := h.Listen(anything, missed)
+		l := h.Subscribe(all, missed)
 		topic.Publish(encoder("state", "running"))
 		for i := range 100 {
 			topic.Publish(encoder("log", fmt.Sprint(i)))
@@ -228,7 +231,7 @@ func TestWhatWasToldBeforeAStartIsRecalled(t *testing.T) {
 		seq := new(stream.Sequence)
 		seq.Start(50)
 		h := &hall{stream.NewEventLog(seq, 1<<20), seq}
-		if _, _, err := h.Resume(anything, missed, 49); !errors.Is(err, stream.ErrBehind) {
+		if _, err := h.Resume(all, missed, 49); !errors.Is(err, stream.ErrBehind) {
 			t.Errorf("a place of before the start: %v", err)
 		}
 		var frames []stream.Frame
@@ -237,10 +240,10 @@ func TestWhatWasToldBeforeAStartIsRecalled(t *testing.T) {
 			frames, of = append(frames, encoder("notice", fmt.Sprint(n))(n)), append(of, about("a"))
 		}
 		h.Restore(15, frames, of)
-		if _, _, err := h.Resume(anything, missed, 14); !errors.Is(err, stream.ErrBehind) {
+		if _, err := h.Resume(all, missed, 14); !errors.Is(err, stream.ErrBehind) {
 			t.Errorf("a place below the floor: %v", err)
 		}
-		_, l, err := h.Resume(anything, missed, 20)
+		l, err := h.Resume(all, missed, 20)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -252,7 +255,7 @@ func TestWhatWasToldBeforeAStartIsRecalled(t *testing.T) {
 func TestAnIdleListenerComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHall(1 << 20)
-		_, _, l := h.Listen(anything, missed)
+		l := h.Subscribe(all, missed)
 		start := time.Now()
 		if b, err := l.Next(t.Context(), 15*time.Second); b != nil || err != nil || time.Since(start) != 15*time.Second {
 			t.Errorf("after %s: %v, %v", time.Since(start), b, err)
@@ -270,12 +273,12 @@ func TestAnIdleListenerComesBack(t *testing.T) {
 func TestConcurrentListenersHearEveryNumberOnce(t *testing.T) {
 	h := newHall(64 << 20)
 	const jobs, frames = 20, 100
-	var all sync.WaitGroup
+	var readers sync.WaitGroup
 	ctx, cancel := context.WithCancel(t.Context())
 	for i := range 6 {
-		all.Go(func() {
+		readers.Go(func() {
 			rng := rand.New(rand.NewPCG(uint64(i), 1))
-			_, l, err := h.Resume(anything, missed, 0)
+			l, err := h.Resume(all, missed, 0)
 			if err != nil {
 				t.Error(err)
 				return
@@ -298,7 +301,7 @@ func TestConcurrentListenersHearEveryNumberOnce(t *testing.T) {
 					count++
 				}
 				if rng.IntN(10) == 0 {
-					if _, l, err = h.Resume(anything, missed, l.At()); err != nil {
+					if l, err = h.Resume(all, missed, l.At()); err != nil {
 						t.Error(err)
 						return
 					}
@@ -321,6 +324,6 @@ func TestConcurrentListenersHearEveryNumberOnce(t *testing.T) {
 		})
 	}
 	publishing.Wait()
-	all.Wait()
+	readers.Wait()
 	cancel()
 }

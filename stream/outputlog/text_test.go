@@ -1,4 +1,4 @@
-package stream_test
+package outputlog_test
 
 import (
 	"bytes"
@@ -8,27 +8,27 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"github.com/towline/towline/stream"
+	"github.com/towline/towline/stream/outputlog"
 )
 
-// tell tells what was printed in pieces, and returns the texts, through JSON.
-func tell(t *testing.T, pieces [][]byte) []stream.Text {
+// decode decodes what was printed in pieces, and returns the texts, through JSON.
+func decode(t *testing.T, pieces [][]byte) []outputlog.Text {
 	t.Helper()
-	var teller stream.TextDecoder
-	var texts []stream.Text
-	given, told := 0, 0
-	take := func(text stream.Text, n int, ok bool) {
+	var decoder outputlog.TextDecoder
+	var texts []outputlog.Text
+	given, decoded := 0, 0
+	take := func(text outputlog.Text, n int, ok bool) {
 		t.Helper()
 		b, err := text.Bytes()
 		if err != nil || len(b) != n || ok != (n > 0) {
 			t.Fatalf("%q has %d bytes, not %d (%v), %v", text, len(b), n, ok, err)
 		}
-		if told += n; ok {
+		if decoded += n; ok {
 			data, err := json.Marshal(text)
 			if err != nil {
 				t.Fatal(err)
 			}
-			var back stream.Text
+			var back outputlog.Text
 			if err := json.Unmarshal(data, &back); err != nil {
 				t.Fatal(err)
 			}
@@ -38,20 +38,20 @@ func tell(t *testing.T, pieces [][]byte) []stream.Text {
 	for _, p := range pieces {
 		given += len(p)
 		p = bytes.Clone(p)
-		take(teller.Tell(p))
-		if given-told > 3 || given < told {
-			t.Fatalf("%d bytes are held back", given-told)
+		take(decoder.Decode(p))
+		if given-decoded > 3 || given < decoded {
+			t.Fatalf("%d bytes are pending", given-decoded)
 		}
 		clear(p) // it is the caller's again
 	}
-	take(teller.Flush())
-	take(teller.Flush())
+	take(decoder.Flush())
+	take(decoder.Flush())
 	return texts
 }
 
-func checkTold(t *testing.T, pieces [][]byte) []stream.Text {
+func checkDecoded(t *testing.T, pieces [][]byte) []outputlog.Text {
 	t.Helper()
-	texts := tell(t, pieces)
+	texts := decode(t, pieces)
 	var back []byte
 	for _, text := range texts {
 		b, _ := text.Bytes()
@@ -75,14 +75,14 @@ func TestTextsAreWhatWasPrinted(t *testing.T) {
 	for _, whole := range []string{"", "a", "héllo, 世界 🌍\n", "🌍🌍", "a\x00b\x1b[0m", "\xff", "\xf0\x9f", "a\xe4\xb8", "\x80\x80é", "\xed\xa0\x80", "é\xffé", "\xc0\xaf", "\uFFFD", "\u2028<&>"} {
 		for i := range len(whole) + 1 {
 			for j := i; j <= len(whole); j++ {
-				checkTold(t, [][]byte{[]byte(whole[:i]), []byte(whole[i:j]), []byte(whole[j:])})
+				checkDecoded(t, [][]byte{[]byte(whole[:i]), []byte(whole[i:j]), []byte(whole[j:])})
 			}
 		}
 		var single [][]byte
 		for i := range len(whole) {
 			single = append(single, []byte(whole[i:i+1]))
 		}
-		checkTold(t, single)
+		checkDecoded(t, single)
 	}
 	random := rand.New(rand.NewPCG(1, 2))
 	alphabet := []string{"a", "é", "世", "🌍", "\n", "\xff", "\x80", "\xf0\x9f", "\xe4"}
@@ -101,26 +101,26 @@ func TestTextsAreWhatWasPrinted(t *testing.T) {
 			pieces = append(pieces, rest[:n])
 			rest = rest[n:]
 		}
-		checkTold(t, pieces)
+		checkDecoded(t, pieces)
 	}
 }
 
 func TestWhatIsNoTextIsBase64(t *testing.T) {
 	tests := []struct {
 		pieces []string
-		want   []stream.Text
+		want   []outputlog.Text
 	}{
-		{[]string{"caf\xc3", "\xa9"}, []stream.Text{{Text: "caf"}, {Text: "é"}}},
-		{[]string{"a\xff\xc3", "\xa9"}, []stream.Text{{Text: "Yf8=", Encoding: "base64"}, {Text: "é"}}},
-		{[]string{"a\xf0\x9f\x8c"}, []stream.Text{{Text: "a"}, {Text: "8J+M", Encoding: "base64"}}},
-		{[]string{"\xf0", "x"}, []stream.Text{{Text: "8Hg=", Encoding: "base64"}}},
+		{[]string{"caf\xc3", "\xa9"}, []outputlog.Text{{Text: "caf"}, {Text: "é"}}},
+		{[]string{"a\xff\xc3", "\xa9"}, []outputlog.Text{{Text: "Yf8=", Encoding: "base64"}, {Text: "é"}}},
+		{[]string{"a\xf0\x9f\x8c"}, []outputlog.Text{{Text: "a"}, {Text: "8J+M", Encoding: "base64"}}},
+		{[]string{"\xf0", "x"}, []outputlog.Text{{Text: "8Hg=", Encoding: "base64"}}},
 	}
 	for _, test := range tests {
 		var pieces [][]byte
 		for _, p := range test.pieces {
 			pieces = append(pieces, []byte(p))
 		}
-		got := checkTold(t, pieces)
+		got := checkDecoded(t, pieces)
 		if len(got) != len(test.want) {
 			t.Errorf("%q: got %+v", test.pieces, got)
 			continue
@@ -131,7 +131,7 @@ func TestWhatIsNoTextIsBase64(t *testing.T) {
 			}
 		}
 	}
-	for _, text := range []stream.Text{{Text: "a", Encoding: "rot13"}, {Text: "?", Encoding: "base64"}} {
+	for _, text := range []outputlog.Text{{Text: "a", Encoding: "rot13"}, {Text: "?", Encoding: "base64"}} {
 		if _, err := text.Bytes(); err == nil {
 			t.Errorf("%+v is read", text)
 		}
@@ -148,6 +148,6 @@ func FuzzTeller(f *testing.F) {
 			pieces, rest = append(pieces, rest[:size]), rest[size:]
 			n = n*31 + 7
 		}
-		checkTold(t, pieces)
+		checkDecoded(t, pieces)
 	})
 }
