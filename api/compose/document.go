@@ -14,13 +14,14 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// Limits of what the daemon takes from anyone. Each is many times what the
-// largest files in use come to, and keeps a parse below a second.
+// Limits of what the daemon takes from anyone. Each is many times what the largest
+// files in use come to, and keeps a parse below a second: the YAML library takes a
+// time that grows with the square of a mapping's keys.
 const (
-	maxFile  = 1 << 20 // bytes
-	maxMarks = 100_000 // lines, and signs that begin a value or end one
-	maxDepth = 64      // of values in values
-	maxTrees = 16      // documents
+	maxFile  = 256 << 10 // bytes
+	maxMarks = 50_000    // lines, and signs that begin a value or end one
+	maxDepth = 64        // of values in values
+	maxTrees = 16        // documents
 	// maxCost bounds the file with its aliases followed and its services
 	// extended: one for each value, and one for each 32 bytes of text.
 	maxCost = 150_000
@@ -72,7 +73,7 @@ func read(content []byte) (*file, error) {
 // with the square of the values on a line and of %TAG directives.
 func checkBytes(content []byte) error {
 	if len(content) > maxFile {
-		return invalid("body: larger than 1 MiB")
+		return invalid("body: larger than 256 KiB")
 	}
 	marks, line := 0, 1
 	for i := 0; i < len(content); {
@@ -162,9 +163,9 @@ func (s *survey) walk(n *yaml.Node, depth int) error {
 func (f *file) models() ([]map[string]any, error) {
 	var all []map[string]any
 	for _, tree := range f.trees {
-		v, err := value(tree.Content[0])
-		if err != nil {
-			return nil, err
+		var v any
+		if err := tree.Decode(&v); err != nil {
+			return nil, notYAML(err)
 		}
 		switch m := v.(type) {
 		case map[string]any:
@@ -178,93 +179,6 @@ func (f *file) models() ([]map[string]any, error) {
 		return nil, invalid("body: empty; send a Compose file")
 	}
 	return all, nil
-}
-
-// value decodes a tree that survey has found to be bounded. The YAML library's
-// own decoder takes a time that grows with the square of a mapping's keys.
-func value(n *yaml.Node) (any, error) {
-	switch n.Kind {
-	case yaml.AliasNode:
-		return value(n.Alias)
-	case yaml.SequenceNode:
-		list := make([]any, len(n.Content))
-		for i, child := range n.Content {
-			var err error
-			if list[i], err = value(child); err != nil {
-				return nil, err
-			}
-		}
-		return list, nil
-	case yaml.MappingNode:
-		return mapping(n)
-	}
-	if n.ShortTag() == "!!str" {
-		return n.Value, nil
-	}
-	var v any
-	if err := n.Decode(&v); err != nil {
-		return nil, notYAML(err)
-	}
-	return v, nil
-}
-
-func mapping(n *yaml.Node) (map[string]any, error) {
-	m := make(map[string]any, len(n.Content)/2)
-	lines := make(map[string]int, len(n.Content)/2)
-	var merged []*yaml.Node
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		key, content := n.Content[i], n.Content[i+1]
-		if key.Kind == yaml.AliasNode {
-			key = key.Alias
-		}
-		if line := lines[key.Value]; line > 0 {
-			return nil, invalid("body: line %d: the key %q is on line %d already", n.Content[i].Line, clip(key.Value), line)
-		}
-		lines[key.Value] = n.Content[i].Line
-		switch key.ShortTag() {
-		case "!!merge":
-			merged = append(merged, content)
-			continue
-		case "!!str":
-		default:
-			return nil, invalid("body: line %d: the key %s is no string; put it in quotes", n.Content[i].Line, clip(key.Value))
-		}
-		var err error
-		if m[key.Value], err = value(content); err != nil {
-			return nil, err
-		}
-	}
-	for _, source := range merged {
-		if err := merge(m, source); err != nil {
-			return nil, err
-		}
-	}
-	return m, nil
-}
-
-// merge adds what << says and the mapping does not. Of several sources, the
-// first that has a key counts.
-func merge(m map[string]any, source *yaml.Node) error {
-	v, err := value(source)
-	if err != nil {
-		return err
-	}
-	list, ok := v.([]any)
-	if !ok {
-		list = []any{v}
-	}
-	for _, one := range list {
-		from, ok := one.(map[string]any)
-		if !ok {
-			return invalid("body: line %d: << takes a mapping, or a list of them", source.Line)
-		}
-		for key, v := range from {
-			if _, ok := m[key]; !ok {
-				m[key] = v
-			}
-		}
-	}
-	return nil
 }
 
 const maxQuote = 200 // bytes

@@ -104,7 +104,7 @@ func hostile() map[string]string {
 		"all extend a long text":  "services:\n  s: {image: a, profiles: ['" + strings.Repeat("p", 4000) + "']}\n" + extending(2900, ""),
 		"a row of profiles":       row,
 		"hooks upon hooks":        "services:\n" + named("s", "pre_start", 1800, "{image: b#}") + "  t: {extends: s, pre_start: [" + lines(1800, "{image: c#}, ") + "]}\n",
-		"documents of profiles":   strings.Repeat("---\nservices:\n"+named("s", "profiles", 3000, "p#"), 16),
+		"documents of profiles":   strings.Repeat("---\nservices:\n"+named("s", "profiles", 2200, "p#"), 16),
 		"documents of extends":    strings.Repeat("---\nservices:\n"+named("s", "profiles", 200, "p#")+extending(100, ""), 16),
 		"profiles to the limit":   "services:\n" + named("s", "profiles", 24_000, "p#"),
 		"many hooks":              "services:\n" + named("s", "pre_start", 3000, "{image: b#}"),

@@ -19,8 +19,8 @@ type lookup = func(name string) (value string, ok bool)
 // specification ("Interpolation"): $NAME, ${NAME}, ${NAME:-default},
 // ${NAME-default}, ${NAME:?message}, ${NAME?message}, ${NAME:+instead},
 // ${NAME+instead}, and $$ for $. Defaults, messages and replacements may have
-// variables in them. compose-go has the same, but tells the standard logger
-// what has no value, and no one else.
+// variables in them. compose-go's template has the same, but it can't say which
+// variable has no value: it writes that to the standard logger.
 type expansion struct {
 	lookup lookup
 	unset  []string // what has no value and no default, and was put in as ""
