@@ -105,27 +105,3 @@ func (a Auth) check() error {
 	}
 	return nil
 }
-
-// Bounds of what callers may be allowed.
-const (
-	mostConnections = 1_000_000
-	mostRequests    = 1_000_000
-	mostJobsEach    = 20_000 // the puller takes no more of all together
-	leastJobBytes   = 2 << 20
-	mostJobBytes    = 128 << 20 // the same
-)
-
-func (l Limits) check() error {
-	for _, n := range []struct {
-		key                string
-		value, least, most int
-	}{
-		{"connections", l.Connections, 1, mostConnections}, {"requests", l.Requests, 1, mostRequests},
-		{"jobs", l.Jobs, 1, mostJobsEach}, {"job_bytes", l.JobBytes, leastJobBytes, mostJobBytes},
-	} {
-		if n.value < n.least || n.value > n.most {
-			return fmt.Errorf("limits.%s: %d is not between %d and %d", n.key, n.value, n.least, n.most)
-		}
-	}
-	return nil
-}

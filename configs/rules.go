@@ -9,10 +9,6 @@ type Rules struct {
 	Run  rules.Written `mapstructure:"run"`
 }
 
-func noRules() rules.Written {
-	return rules.Written{Allow: []string{}, Deny: []string{}, Policies: []string{}, Platforms: []string{}}
-}
-
 // Registries says which of them may be called, and with what.
 type Registries struct {
 	// AllowPrivate are the hosts, addresses and prefixes in private networks
@@ -22,9 +18,9 @@ type Registries struct {
 	// called over plain HTTP, or TLS that nobody vouches for, beside the engine's.
 	Insecure []string `mapstructure:"insecure"`
 	// Certificates is where Docker's certs.d is.
-	Certificates string `mapstructure:"certificates"`
+	Certificates string `mapstructure:"certificates" default:"/etc/docker/certs.d"`
 	// DockerConfig has credentials taken from Docker's config.json too.
-	DockerConfig bool `mapstructure:"docker_config"`
+	DockerConfig bool `mapstructure:"docker_config" default:"true"`
 	// Credentials can't be set by the environment.
 	Credentials []Credentials `mapstructure:"credentials"`
 }

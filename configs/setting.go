@@ -1,0 +1,109 @@
+package configs
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/docker/go-units"
+)
+
+// setting is one key of a configuration, with what the tags of its field say.
+type setting struct {
+	key   string
+	value reflect.Value
+	tag   reflect.StructTag
+}
+
+// settings returns the keys of a configuration that the environment may set too, in
+// their order.
+func settings(c *Config) (all []setting) {
+	var walk func(prefix string, section reflect.Value)
+	walk = func(prefix string, section reflect.Value) {
+		for i := range section.NumField() {
+			field := section.Type().Field(i)
+			key := prefix + field.Tag.Get("mapstructure")
+			switch {
+			case field.Type.Kind() == reflect.Struct:
+				walk(key+".", section.Field(i))
+			case field.Type != reflect.TypeFor[[]Credentials](): // these are lists of sections
+				all = append(all, setting{key, section.Field(i), field.Tag})
+			}
+		}
+	}
+	walk("", reflect.ValueOf(c).Elem())
+	return all
+}
+
+// setDefault gives a setting what its tag says. A list is empty, not nil.
+func (s setting) setDefault() {
+	if s.value.Kind() == reflect.Slice && s.value.IsNil() {
+		s.value.Set(reflect.MakeSlice(s.value.Type(), 0, 0))
+	}
+	written, ok := s.tag.Lookup("default")
+	if !ok {
+		return
+	}
+	switch s.value.Kind() {
+	case reflect.String:
+		s.value.SetString(written)
+	case reflect.Bool:
+		s.value.SetBool(written == "true")
+	default:
+		s.value.SetInt(s.parse(written))
+	}
+}
+
+// isNumber reports whether the setting is a whole number, without a unit.
+func (s setting) isNumber() bool { return s.value.CanInt() && !s.isDuration() }
+
+func (s setting) isDuration() bool { return s.value.Type() == reflect.TypeFor[time.Duration]() }
+
+// parse reads a number of a tag, which is right: Default is called by every test.
+func (s setting) parse(written string) int64 {
+	var n int64
+	var err error
+	switch {
+	case s.isDuration():
+		var d time.Duration
+		d, err = time.ParseDuration(written)
+		n = int64(d)
+	case strings.HasSuffix(written, "iB"):
+		n, err = units.RAMInBytes(written)
+	default:
+		n, err = strconv.ParseInt(written, 10, 64)
+	}
+	if err != nil {
+		panic("configs: the tag of " + s.key + ": " + err.Error())
+	}
+	return n
+}
+
+// check returns why the setting's value is not taken, nil if it is.
+func (s setting) check() error {
+	if allowed, ok := s.tag.Lookup("oneof"); ok {
+		if words := strings.Split(allowed, ", "); !slices.Contains(words, s.value.String()) {
+			last := len(words) - 1
+			return fmt.Errorf("%s: %q is not known; use %s or %s", s.key, s.value, strings.Join(words[:last], ", "), words[last])
+		}
+	}
+	bounds, ok := s.tag.Lookup("range")
+	if !ok {
+		return nil
+	}
+	low, high, _ := strings.Cut(bounds, "..")
+	least, most, value := s.parse(low), s.parse(high), s.value.Int()
+	switch {
+	case value >= least && value <= most:
+		return nil
+	case s.isDuration():
+		// A bare number is read as nanoseconds; nobody means those.
+		return fmt.Errorf("%s: %s is not between %s and %s; write a duration with its unit, such as 90s, 30m or 720h", s.key, s.value.Interface(), low, high)
+	case strings.HasSuffix(low, "iB"):
+		return fmt.Errorf("%s: %d is not between %d (%s) and %d (%s) bytes", s.key, value, least, low, most, high)
+	}
+	return fmt.Errorf("%s: %d is not between %d and %d", s.key, value, least, most)
+}
