@@ -66,7 +66,7 @@ func (e *incomplete) Unwrap() error {
 	return all
 }
 
-// printFailures lists the images of a prewarm that failed, if err tells of any.
+// printFailures lists the images of a prewarm that failed, if err is an incomplete.
 func printFailures(out io.Writer, err error) {
 	var e *incomplete
 	if errors.As(err, &e) {

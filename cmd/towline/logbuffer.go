@@ -128,7 +128,7 @@ func (b *logBuffer) write(text []byte, unreported int, report func(int) []byte) 
 // metric returns the counter of dropped lines.
 func (b *logBuffer) metric() prometheus.Collector {
 	return prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "towline_log_lines_dropped_total", Help: "Lines of the log that were dropped, because nobody read it or it could not be written.",
+		Name: "towline_log_lines_dropped_total", Help: "Log lines dropped because the log was not read or could not be written.",
 	}, func() float64 { return float64(b.dropped.Load()) })
 }
 

@@ -45,7 +45,7 @@ func newRun(f *flags) *cobra.Command {
 				return err
 			}
 			defer c.Close()
-			// A write tells that nobody reads the pipe any more.
+			// A write returns EPIPE when the reader of the pipe is gone.
 			signal.Ignore(syscall.SIGPIPE)
 			defer signal.Reset(syscall.SIGPIPE)
 			ctx, stop := interruptible(cmd.Context())

@@ -29,10 +29,11 @@ import (
 	"github.com/towline/towline/puller/rules"
 )
 
-// shutdownLimit is how long the daemon takes to end once it is asked to.
+// shutdownLimit is how long the end of the daemon may take. Readers of events have
+// readersLimit of it for their last event.
 const (
 	shutdownLimit = 10 * time.Second
-	readersLimit  = 5 * time.Second // of which readers have so much for their last event
+	readersLimit  = 5 * time.Second
 )
 
 func newServe() *cobra.Command {
@@ -156,7 +157,7 @@ func serve(ctx context.Context, config configs.Config, out *logBuffer) error {
 		leaving, cancelLeaving := context.WithTimeout(context.Background(), readersLimit)
 		defer cancelLeaving()
 		if server.Shutdown(leaving) != nil {
-			server.Close() // who has not read its last event by now does not read
+			server.Close() // the readers that are left do not read
 		}
 		handler.Wait(leaving)
 		return err
@@ -175,7 +176,7 @@ func registryOptions(c configs.Registries, engine *docker.Engine) registry.Optio
 	return o
 }
 
-// newMetrics has what Go tells of itself, to which the rest is added.
+// newMetrics returns a registry with the metrics of Go and of the process.
 func newMetrics() *prometheus.Registry {
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

@@ -25,7 +25,7 @@ func (d *Run) Show(j *puller.Job, e puller.Event) {
 	case "log":
 		d.print(e)
 	case "notice":
-		switch lost := e.Seq == 0; { // lost output is told in a notice without a number
+		switch lost := e.Seq == 0; { // a notice without a number is about lost output
 		case lost, d.contained && !d.Quiet:
 			d.notice(e.Message)
 		case !d.contained:

@@ -26,7 +26,7 @@ type sequence int
 
 const (
 	noSequence      sequence = iota
-	afterEscape              // the character that tells the kind of the sequence
+	afterEscape              // the character that decides the kind of the sequence
 	afterSpace               // more characters from space to /, or the last one
 	controlSequence          // parameters, or the last character
 	commandString            // until ST, or BEL (OSC)

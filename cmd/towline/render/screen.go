@@ -70,7 +70,7 @@ func cut(s string, columns int) string {
 	return s
 }
 
-// cutFront shortens a text at its beginning: the end of a reference tells more.
+// cutFront shortens a text at its beginning. The end of a reference matters more.
 func cutFront(s string, columns int) string {
 	if columnsOf(s) <= columns {
 		return s

@@ -29,7 +29,7 @@ func newTotals(j *puller.Job) *totals {
 	return t
 }
 
-// add takes in an event, and reports whether it told the end of an image.
+// add takes an event, and reports whether an image has ended with it.
 func (t *totals) add(e puller.Event) (ended bool) {
 	switch {
 	case e.Type == "notice":
