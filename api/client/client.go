@@ -101,7 +101,7 @@ func NewTLS(host, token string, files TLS) (*Client, error) {
 
 func (t TLS) config() (*tls.Config, error) {
 	if (t.Cert == "") != (t.Key == "") {
-		return nil, errors.New("a client certificate and its key go together; name the files of both")
+		return nil, errors.New("a client certificate and its key go together; set --tlscert and --tlskey")
 	}
 	return tlsconfig.Client(tlsconfig.Options{CAFile: t.CA, CertFile: t.Cert, KeyFile: t.Key, ExclusiveRootPools: true})
 }

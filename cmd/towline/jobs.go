@@ -76,6 +76,7 @@ func newJobs(f *flags) *cobra.Command {
 		Args:  noArguments,
 		RunE:  ls.RunE,
 	}
+	jobs.Flags().AddFlagSet(ls.Flags())
 	jobs.AddCommand(ls, show, events, cancel)
 	return jobs
 }
