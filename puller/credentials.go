@@ -118,6 +118,10 @@ func (c Credentials) For(image reference.Named) Credentials {
 	return c
 }
 
+// Registry returns the canonical address of the registry that the credentials are for,
+// "" where they do not say.
+func (c Credentials) Registry() string { return c.registry }
+
 // HeaderFor is Header for an image in full form, with its registry as the
 // serveraddress: engines with the containerd image store take credentials only
 // for the server that stands beside them, in their own spelling.

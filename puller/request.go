@@ -83,6 +83,9 @@ type PullRequest struct {
 	Strict bool `json:"strict,omitempty"`
 
 	Credentials Credentials `json:"-"`
+	// Withheld is the registry that the request's credentials are for, where that is
+	// not the image's own: then they are not used. WithDefaults sets it.
+	Withheld string `json:"-"`
 	// IdempotencyKey makes a request that is sent again give the job that it
 	// gave before to the same caller. For a key that came with another request
 	// of theirs the error is ErrConflict.
@@ -170,7 +173,9 @@ func (r PullRequest) WithDefaults(o Defaults) (_ PullRequest, named reference.Na
 		return r, nil, err
 	}
 	if named != nil {
-		r.Credentials = r.Credentials.For(named)
+		if own := r.Credentials.For(named); own != r.Credentials {
+			r.Credentials, r.Withheld = own, r.Credentials.Registry()
+		}
 	} else if r, err = r.ofID(o); err != nil {
 		return r, nil, err
 	}

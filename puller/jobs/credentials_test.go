@@ -197,3 +197,23 @@ func TestWhatARegistrySaysAgainIsHidden(t *testing.T) {
 		t.Error("what is no secret is hidden")
 	}
 }
+
+// A caller whose credentials were not shown is told why its pull was denied.
+func TestWithheldCredentialsAreTold(t *testing.T) {
+	inYardWith(t, once, nil, func(y *yard) {
+		y.engine.Script(good, func(p *enginetest.Pull) {
+			p.Line(`{"errorDetail":{"message":"Head \"https://registry.test/v2/good/manifests/v1\": no basic auth credentials"},"error":"Head \"https://registry.test/v2/good/manifests/v1\": no basic auth credentials"}`)
+		})
+		for server, told := range map[string]bool{"other.test:5000": true, "registry.test": false} {
+			c, err := puller.ParseCredentials(encode(`{"username":"ada","password":"x","serveraddress":"` + server + `"}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			v := y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: c}), puller.ErrDenied)
+			const words = "the credentials of the request are for other.test:5000, so they were not shown to registry.test"
+			if strings.Contains(v.Error.Message, words) != told {
+				t.Errorf("with credentials for %s: %s", server, v.Error.Message)
+			}
+		}
+	})
+}

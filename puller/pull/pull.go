@@ -4,11 +4,13 @@ package pull
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/job"
+	"github.com/towline/towline/puller/names"
 	"github.com/towline/towline/puller/proof"
 	"github.com/towline/towline/puller/retry"
 	"github.com/towline/towline/puller/transfer"
@@ -227,6 +229,10 @@ func (p *Pull) Leave(err error) bool {
 
 // end tells what the pull has ended with. It is called once.
 func (p *Pull) end(result puller.Result, err error) {
+	if kind, other := puller.KindOf(err), p.o.Request.Withheld; other != "" && (kind == puller.ErrDenied || kind == puller.ErrNotFound) {
+		err = &puller.Error{Kind: kind, RetryAfter: puller.RetryAfterOf(err),
+			Err: fmt.Errorf("%w; the credentials of the request are for %s, so they were not shown to %s", err, other, names.RegistryOf(p.key.Image))}
+	}
 	if p.o.Done != nil {
 		p.o.Done(result, err)
 	} else {
