@@ -49,12 +49,12 @@ func makeDir(dir string, log logrus.FieldLogger) error {
 			return nil
 		}
 		if mode.Perm()&0o022 != 0 {
-			return fmt.Errorf("other users can write to it (mode %04o), and its mode can't be changed: %w", mode.Perm(), err)
+			return fmt.Errorf("other users can write to it (mode %04o), and its mode can't be changed (%w); set state_dir to a new directory in it", mode.Perm(), err)
 		}
 	} else if mode.Perm()&0o022 != 0 {
-		return fmt.Errorf("other users can write to it (mode %04o), and it holds %s, which is not Towline's; set state_dir to a directory of its own, or run chmod 700 on this one", mode.Perm(), foreign)
+		return fmt.Errorf("other users can write to it (mode %04o), and it holds %s, which is not Towline's; set state_dir to a new directory in it, or run chmod 700 on it", mode.Perm(), foreign)
 	}
-	log.WithFields(logrus.Fields{"path": dir, "mode": fmt.Sprintf("%04o", mode.Perm())}).Warn("other users can look into state_dir; set it to a directory of its own, or run chmod 700 on this one")
+	log.WithFields(logrus.Fields{"path": dir, "mode": fmt.Sprintf("%04o", mode.Perm())}).Warn("other users can look into state_dir; set it to a directory of its own, or run chmod 700 on it")
 	return nil
 }
 

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/towline/towline/puller"
 )
 
@@ -51,8 +53,10 @@ func (s *checkedStore) prune(before time.Time, keep, want int) {
 func (s *checkedStore) has(want puller.Record) {
 	s.Helper()
 	got, err := s.Record(want.Job.ID)
-	if err != nil || !reflect.DeepEqual(got, want) {
-		s.Errorf("the record is\n%+v, %v, not\n%+v", got, err, want)
+	if err != nil {
+		s.Error(err)
+	} else if diff := difference(want, got); diff != "" {
+		s.Errorf("the record differs (-want +got):\n%s", diff)
 	}
 }
 
@@ -83,8 +87,8 @@ func (s *checkedStore) loads(seq uint64, want ...puller.Record) {
 	if gotSeq != seq {
 		s.Errorf("the seq is %d, not %d", gotSeq, seq)
 	}
-	if len(got)+len(want) > 0 && !reflect.DeepEqual(got, want) {
-		s.Errorf("%d records are loaded, not %d, or other ones:\n%+v\n%+v", len(got), len(want), got, want)
+	if diff := difference(want, got); diff != "" {
+		s.Errorf("the records that are loaded differ (-want +got):\n%s", diff)
 	}
 }
 
@@ -98,8 +102,8 @@ func (s *checkedStore) lists(f puller.Filter, want ...puller.Record) {
 	for i, r := range want {
 		jobs[i] = r.Job
 	}
-	if len(got)+len(jobs) > 0 && !reflect.DeepEqual(got, jobs) {
-		s.Errorf("%+v chooses %s, not %s", f, idsOf(got), idsOf(jobs))
+	if diff := difference(jobs, got); diff != "" {
+		s.Errorf("%+v chooses %s, not %s (-want +got):\n%s", f, idsOf(got), idsOf(jobs), diff)
 	}
 }
 
@@ -110,9 +114,17 @@ func (s *checkedStore) last(n int, want ...puller.Record) {
 	if err != nil {
 		s.Fatal(err)
 	}
-	if len(got)+len(want) > 0 && !reflect.DeepEqual(got, want) {
-		s.Errorf("the last %d are %+v, not %+v", n, got, want)
+	if diff := difference(want, got); diff != "" {
+		s.Errorf("the last %d differ (-want +got):\n%s", n, diff)
 	}
+}
+
+// difference compares records and jobs. Some have fields of their own package.
+func difference[T any](want, got T) string {
+	if v := reflect.ValueOf(want); reflect.DeepEqual(want, got) || v.Kind() == reflect.Slice && v.Len()+reflect.ValueOf(got).Len() == 0 {
+		return ""
+	}
+	return cmp.Diff(want, got, cmp.Exporter(func(reflect.Type) bool { return true }))
 }
 
 func idsOf(jobs []puller.Job) string {

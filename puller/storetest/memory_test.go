@@ -8,7 +8,7 @@ import (
 	"github.com/towline/towline/puller/storetest"
 )
 
-func TestTheStoreInMemoryConforms(t *testing.T) {
+func TestStore(t *testing.T) {
 	storetest.Run(t, storetest.Fixture{
 		Open: func(*testing.T) puller.Store { return storetest.New() },
 		Reopen: func(t *testing.T, s puller.Store) puller.Store {
@@ -20,7 +20,7 @@ func TestTheStoreInMemoryConforms(t *testing.T) {
 	})
 }
 
-func TestTheStoreInMemoryFailsWhenItIsTold(t *testing.T) {
+func TestStoreFailsOnDemand(t *testing.T) {
 	s := storetest.New()
 	full := errors.New("no space left")
 	r := storetest.NewRecord(1)

@@ -10,7 +10,7 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// StoreFixture is a kind of store under test.
+// Fixture is a kind of store under test.
 type Fixture struct {
 	// Open returns a store with nothing in it.
 	Open func(t *testing.T) puller.Store
@@ -18,7 +18,7 @@ type Fixture struct {
 	Reopen func(t *testing.T, s puller.Store) puller.Store
 }
 
-// TestStore is the contract of puller.Store as tests.
+// Run tests the contract of puller.Store.
 func Run(t *testing.T, f Fixture) {
 	t.Run("is empty at first", f.testEmpty)
 	t.Run("has an ID that stays", f.testInstance)
