@@ -17,7 +17,7 @@ import (
 	"github.com/towline/towline/stream"
 )
 
-// heartbeatAfter is how long a stream is silent at most.
+// heartbeatAfter is the longest silence of a stream.
 const heartbeatAfter = 15 * time.Second
 
 // medias are the formats of events by name.
@@ -101,28 +101,29 @@ func (s *Server) allEvents(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	kind, image := r.URL.Query().Get("kind"), r.URL.Query().Get("image")
-	frames, listener, err := s.puller.WatchAll(kind, image, after)
+	frames, sub, err := s.puller.WatchAll(kind, image, after)
 	if err != nil {
 		return err
 	}
-	listener.Every = interval
-	over := false
+	sub.Every = interval
+	last := false
 	next := func(ctx context.Context) (*stream.Batch, error) {
-		if over {
+		if last {
 			return nil, io.EOF
 		}
-		b, err := listener.Next(ctx, heartbeatAfter)
+		b, err := sub.Next(ctx, heartbeatAfter)
 		switch {
 		case err == io.EOF:
-			over = true
+			last = true
 			return stream.NewBatch(puller.ShutdownFrame()), nil
 		case errors.Is(err, stream.ErrBehind):
-			// It is told so, and begins anew from what there is now.
-			at := listener.At()
-			if frames, listener, err = s.puller.WatchAll(kind, image, &at); err != nil {
+			// A notice says so. The present state follows.
+			at := sub.At()
+			var frames []stream.Frame
+			if frames, sub, err = s.puller.WatchAll(kind, image, &at); err != nil {
 				return nil, err
 			}
-			listener.Every = interval
+			sub.Every = interval
 			return stream.NewBatch(frames...), nil
 		case b == nil && err == nil:
 			return stream.NewBatch(puller.HeartbeatFrame("")), nil
@@ -134,59 +135,59 @@ func (s *Server) allEvents(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// Readers whose stream ends before its last event, because the daemon does,
-// are spread over some time when they come back.
+// When the daemon stops, streams end before their last event. These spread the
+// readers over some time when they come back.
 const (
 	leastRetry  = time.Second
 	spreadRetry = 10 * time.Second
 )
 
-// reader is one who is told events. It holds nothing of the request, which is
-// long gone when the reader is.
+// reader is a stream of events to one client. It holds nothing of the request,
+// which may have ended long before.
 type reader struct {
-	job    string // fills the events in that leave theirs open
+	job    string // for events that several jobs share
 	format *stream.Format
 	next   func(context.Context) (*stream.Batch, error) // until io.EOF
-	ended  func() bool                                  // whether there is nothing to come back for after the end
+	ended  func() bool                                  // whether a client that comes back would get nothing more
 }
 
 // stream writes the first batch and what comes next, until there is no more or
-// the reader has gone. Where the connection could be taken over, it returns
-// before that: the handler's goroutine, with its stack and all that net/http
-// holds for it, is let go, and a small one takes its place.
-func (s *Server) stream(w http.ResponseWriter, r *http.Request, media string, who *reader, first *stream.Batch) {
+// the client has gone. Where the connection could be hijacked, it returns before
+// that: a small goroutine goes on, and the handler's, with its stack and all that
+// net/http holds for it, ends.
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, media string, to *reader, first *stream.Batch) {
 	if r.Method == http.MethodHead {
 		w.Header().Set("Content-Type", media)
 		w.Header().Set("X-Accel-Buffering", "no")
-		return // a body that is dropped would hold the connection to the job's end
+		return // a stream that is not sent would hold the connection to the job's end
 	}
 	out, err := s.hijack(w, r, media)
 	switch {
 	case err != nil:
 		out.close()
 	case out.conn == nil:
-		who.read(r.Context(), out, first)
+		to.write(r.Context(), out, first)
 	default:
-		go s.serve(out, who, first)
+		go s.serve(out, to, first)
 	}
 }
 
-// serve is read for a connection that was taken over.
-func (s *Server) serve(out *streamWriter, who *reader, first *stream.Batch) {
+// serve writes to a connection that was hijacked.
+func (s *Server) serve(out *streamWriter, to *reader, first *stream.Batch) {
 	defer func() {
 		if fault := recover(); fault != nil { // as net/http does
 			s.log.WithField("stack", string(debug.Stack())).Errorf("a stream of events has failed: %v", fault)
 		}
 	}()
-	who.read(context.Background(), out, first)
+	to.write(context.Background(), out, first)
 }
 
-// read writes to the end.
-func (who *reader) read(ctx context.Context, out *streamWriter, b *stream.Batch) {
+// write writes to the end of the stream.
+func (r *reader) write(ctx context.Context, out *streamWriter, b *stream.Batch) {
 	defer out.close()
 	var err error
-	for ; err == nil; b, err = who.next(ctx) {
-		if len(b.Frames()) > 0 && out.batch(b, who.format, who.job) != nil {
+	for ; err == nil; b, err = r.next(ctx) {
+		if len(b.Frames()) > 0 && out.batch(b, r.format, r.job) != nil {
 			return
 		}
 		b = nil // it may be long until the next
@@ -194,7 +195,7 @@ func (who *reader) read(ctx context.Context, out *streamWriter, b *stream.Batch)
 	if err != io.EOF {
 		return // what was read is not all
 	}
-	if who.format == stream.SSE && !who.ended() {
+	if r.format == stream.SSE && !r.ended() {
 		out.text(stream.AppendRetry(nil, leastRetry+rand.N(spreadRetry)))
 	}
 	out.end()

@@ -394,7 +394,7 @@ func TestASegmentIsDroppedWhileItIsRead(t *testing.T) {
 	}
 }
 
-func TestBatchesAreBounded(t *testing.T) {
+func TestOutputBatchesAreBounded(t *testing.T) {
 	long := newLogged(t, 16<<20)
 	for i := range 300 {
 		long.mustPrint(t, big(i, 10_000))
