@@ -17,9 +17,9 @@ import (
 	"github.com/towline/towline/stream"
 )
 
-func TestReadersAtOnePlaceShareWhatTheyAreTold(t *testing.T) {
+func TestReadersAtOnePositionShareBatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage()
+		s := newTestTopic()
 		s.publish("state", "active")
 		var subs []*stream.Subscription
 		for range 50 {
@@ -52,7 +52,7 @@ func TestReadersAtOnePlaceShareWhatTheyAreTold(t *testing.T) {
 		reading.Wait()
 		for i := range batches {
 			if !slices.Equal(batches[i], batches[0]) {
-				t.Fatalf("reader %d was told other batches than the first", i)
+				t.Fatalf("reader %d got other batches than the first", i)
 			}
 		}
 		// 680 ms in beats, four notices and the end.
@@ -69,14 +69,14 @@ func TestReadersAtOnePlaceShareWhatTheyAreTold(t *testing.T) {
 	})
 }
 
-// What a reader that waits longer is told is not what the others are.
-func TestReadersThatWaitLongerDoNotTakeTheOthersBatches(t *testing.T) {
+// A reader that waits longer gets other batches.
+func TestReadersThatWaitLongerShareNoBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage()
+		s := newTestTopic()
 		_, quick := s.topic.Subscribe()
 		_, slow := s.topic.Subscribe()
 		slow.Every = time.Second
-		told := make(map[*stream.Subscription][]string)
+		got := make(map[*stream.Subscription][]string)
 		for i := range 50 {
 			s.post("a", fmt.Sprint(i))
 			if i%7 == 0 {
@@ -87,15 +87,15 @@ func TestReadersThatWaitLongerDoNotTakeTheOthersBatches(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				told[sub] = append(told[sub], words(t, frames)...)
+				got[sub] = append(got[sub], words(t, frames)...)
 			}
 			<-time.After(stream.LayerInterval)
 		}
-		if len(told[quick]) != 50+8 {
-			t.Errorf("the quick reader was told %q", told[quick])
+		if len(got[quick]) != 50+8 {
+			t.Errorf("the quick reader got %q", got[quick])
 		}
-		if len(told[slow]) != 5+8 {
-			t.Errorf("the slow reader was told %q", told[slow])
+		if len(got[slow]) != 5+8 {
+			t.Errorf("the slow reader got %q", got[slow])
 		}
 	})
 }

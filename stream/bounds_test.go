@@ -47,7 +47,7 @@ func heapInUse() int {
 // batch that they share.
 func TestBacklogReadersShareABatch(t *testing.T) {
 	const readers, limit = 400, 4 << 20
-	h := newHall(limit)
+	h := newTestLog(limit)
 	topic := h.topic("a")
 	for i := range 20_000 {
 		topic.Publish(encoder([]string{"notice", "log"}[i%2], fmt.Sprint(i, strings.Repeat(" word", 100))))
@@ -89,7 +89,7 @@ func TestBatchesAreBounded(t *testing.T) {
 	word := strings.Repeat(" word", 40)
 	t.Run("event_log", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			h := newHall(64 << 20)
+			h := newTestLog(64 << 20)
 			topic := h.topic("a")
 			latest := stream.NewLatest(h.seq)
 			h.Show(latest, about("a"))
@@ -107,7 +107,7 @@ func TestBatchesAreBounded(t *testing.T) {
 	})
 	t.Run("present_state", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			h := newHall(1 << 20)
+			h := newTestLog(1 << 20)
 			for i := range n {
 				topic := h.topic(fmt.Sprint(i))
 				topic.Publish(encoder("state", "queued"))
@@ -123,7 +123,7 @@ func TestBatchesAreBounded(t *testing.T) {
 	})
 	t.Run("record", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			s := newStage()
+			s := newTestTopic()
 			for i := range n {
 				s.publish("notice", fmt.Sprint(i, word))
 				s.post(fmt.Sprint(i), word)
@@ -139,7 +139,7 @@ func TestBatchesAreBounded(t *testing.T) {
 	})
 	t.Run("layers", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			s := newStage()
+			s := newTestTopic()
 			s.publish("state", "active")
 			for i := range n {
 				s.post(fmt.Sprint(i), word)

@@ -15,15 +15,15 @@ import (
 	"github.com/towline/towline/stream"
 )
 
-// hall is a hub and what was told in it.
-type hall struct {
+// testLog is an event log and its sequence.
+type testLog struct {
 	*stream.EventLog
 	seq *stream.Sequence
 }
 
-func newHall(limit int) *hall {
+func newTestLog(limit int) *testLog {
 	seq := new(stream.Sequence)
-	return &hall{stream.NewEventLog(seq, limit), seq}
+	return &testLog{stream.NewEventLog(seq, limit), seq}
 }
 
 func about(job string) *stream.About {
@@ -34,15 +34,15 @@ func about(job string) *stream.About {
 var all stream.Filter
 
 // topic returns a topic of a job that is announced.
-func (h *hall) topic(job string) *stream.Topic {
+func (h *testLog) topic(job string) *stream.Topic {
 	t := h.Topic()
 	t.Announce(about(job))
 	return t
 }
 
-// heard reads a listener until there is nothing new. It must run in a synctest
+// readAll reads a subscription until there is nothing new. It must run in a synctest
 // bubble.
-func heard(t *testing.T, l *stream.LogSubscription) []string {
+func readAll(t *testing.T, l *stream.LogSubscription) []string {
 	t.Helper()
 	var all []string
 	for {
@@ -66,82 +66,82 @@ func heard(t *testing.T, l *stream.LogSubscription) []string {
 	}
 }
 
-func checkHeard(t *testing.T, what string, got []string, want ...string) {
+func checkRead(t *testing.T, what string, got []string, want ...string) {
 	t.Helper()
 	if !slices.Equal(got, want) {
 		t.Errorf("%s: got %q, want %q", what, got, want)
 	}
 }
 
-func TestAListenerHearsAllJobsInTheOrderOfTheNumbers(t *testing.T) {
+func TestEventLogHasAllJobsInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHall(1 << 20)
+		h := newTestLog(1 << 20)
 		a, b := h.topic("a"), h.topic("b")
 		a.Publish(encoder("state", "a1"))
 		l := h.Subscribe(all, missed)
 		if at := l.At(); at != 1 {
 			t.Errorf("it begins at %d", at)
 		}
-		checkHeard(t, "the snapshot", heard(t, l), "a1")
+		checkRead(t, "the snapshot", readAll(t, l), "a1")
 		held := h.Reserve() // for a's end
 		b.Publish(encoder("state", "b1"))
 		b.Publish(encoder("notice", "b2"))
-		checkHeard(t, "while a number is held", heard(t, l))
+		checkRead(t, "while a number is held", readAll(t, l))
 		a.End(encoder("result", "a2")(held))
-		checkHeard(t, "then", heard(t, l), "a2", "b1", "b2")
+		checkRead(t, "then", readAll(t, l), "a2", "b1", "b2")
 		for since, want := range [][]string{{"a1", "a2", "b1", "b2"}, {"a2", "b1", "b2"}, {"b1", "b2"}, {"b2"}, {}} {
 			l, err := h.Resume(all, missed, uint64(since))
 			if err != nil {
 				t.Fatal(err)
 			}
-			checkHeard(t, fmt.Sprint("after ", since), heard(t, l), want...)
+			checkRead(t, fmt.Sprint("after ", since), readAll(t, l), want...)
 		}
 		if _, err := h.Resume(all, missed, 5); !errors.Is(err, stream.ErrBehind) {
 			t.Errorf("a number that was never given: %v", err)
 		}
 		h.End()
-		checkHeard(t, "at the end", heard(t, l), "EOF")
+		checkRead(t, "at the end", readAll(t, l), "EOF")
 	})
 }
 
-func TestAJobIsHeardFromWhenItIsAnnounced(t *testing.T) {
+func TestEventLogHasAnnouncedTopicsOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHall(1 << 20)
+		h := newTestLog(1 << 20)
 		l := h.Subscribe(all, missed)
 		accepted, refused, other := h.Topic(), h.Topic(), h.topic("other")
 		refused.Publish(encoder("state", "refused"))
 		accepted.Publish(encoder("state", "accepted"))
 		other.Publish(encoder("state", "other"))
-		checkHeard(t, "before", heard(t, l))
+		checkRead(t, "before", readAll(t, l))
 		accepted.Announce(about("accepted"))
-		checkHeard(t, "while one below is undecided", heard(t, l))
+		checkRead(t, "while one below is undecided", readAll(t, l))
 		refused.Withdraw()
-		checkHeard(t, "after", heard(t, l), "accepted", "other")
+		checkRead(t, "after", readAll(t, l), "accepted", "other")
 	})
 }
 
-func TestAListenerChoosesJobs(t *testing.T) {
+func TestEventLogFilter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHall(1 << 20)
+		h := newTestLog(1 << 20)
 		l := h.Subscribe(stream.Filter{Image: "of-b"}, missed)
-		boards := map[string]*stream.Latest{}
+		layersOf := map[string]*stream.Latest{}
 		for _, job := range []string{"a", "b"} {
-			boards[job] = stream.NewLatest(h.seq)
-			h.Show(boards[job], about(job))
+			layersOf[job] = stream.NewLatest(h.seq)
+			h.Show(layersOf[job], about(job))
 			topic := h.topic(job)
 			topic.Publish(encoder("state", job+" active"))
-			post(boards[job], "layer", job)
+			post(layersOf[job], "layer", job)
 		}
-		checkHeard(t, "one of two", heard(t, l), "b active", "layer b")
+		checkRead(t, "one of two", readAll(t, l), "b active", "layer b")
 	})
 }
 
-func TestEventLogNamesOneJobOfLayers(t *testing.T) {
+func TestEventLogLayersNameOneJob(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHall(1 << 20)
-		board := stream.NewLatest(h.seq)
-		post(board, "x", "1")
-		h.Show(board, about("first"))
+		h := newTestLog(1 << 20)
+		latest := stream.NewLatest(h.seq)
+		post(latest, "x", "1")
+		h.Show(latest, about("first"))
 		l := h.Subscribe(all, missed)
 		next := func(what string, want ...string) {
 			t.Helper()
@@ -155,50 +155,50 @@ func TestEventLogNamesOneJobOfLayers(t *testing.T) {
 				f.Decode(&e)
 				got = append(got, e.Job+" "+e.Word)
 			}
-			checkHeard(t, what, got, want...)
+			checkRead(t, what, got, want...)
 		}
 		next("the snapshot", "first x 1")
-		h.Show(board, about("second"))
+		h.Show(latest, about("second"))
 		<-time.After(stream.LayerInterval)
-		post(board, "x", "2")
+		post(latest, "x", "2")
 		next("in another's name", "second x 2")
-		post(board, "x", "3")
-		h.Hide(board)
-		checkHeard(t, "the last of hidden layers", heard(t, l), "x 3")
+		post(latest, "x", "3")
+		h.Hide(latest)
+		checkRead(t, "the last of hidden layers", readAll(t, l), "x 3")
 		<-time.After(time.Minute)
 		h.Show(stream.NewLatest(h.seq), about("another"))
-		checkHeard(t, "a reader that comes later", heard(t, h.Subscribe(all, missed)))
+		checkRead(t, "a reader that comes later", readAll(t, h.Subscribe(all, missed)))
 	})
 }
 
 // A result comes with the layers before it, though it is too early for those.
-func TestNoLayerIsHeardAfterItsResult(t *testing.T) {
+func TestEventLogResultComesAfterItsLayers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHall(1 << 20)
-		board, topic := stream.NewLatest(h.seq), h.topic("a")
-		h.Show(board, about("a"))
+		h := newTestLog(1 << 20)
+		latest, topic := stream.NewLatest(h.seq), h.topic("a")
+		h.Show(latest, about("a"))
 		l := h.Subscribe(all, missed)
 		l.Every = time.Minute
-		post(board, "x", "1")
-		checkHeard(t, "the first", heard(t, l), "x 1")
-		post(board, "x", "2")
-		h.Hide(board)
+		post(latest, "x", "1")
+		checkRead(t, "the first", readAll(t, l), "x 1")
+		post(latest, "x", "2")
+		h.Hide(latest)
 		topic.End(encoder("result", "end")(h.Reserve()))
-		checkHeard(t, "the end", heard(t, l), "x 2", "end")
+		checkRead(t, "the end", readAll(t, l), "x 2", "end")
 	})
 }
 
-func TestAListenerThatIsTooSlowIsTold(t *testing.T) {
+func TestEventLogSlowReaderIsBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHall(4 << 10)
+		h := newTestLog(4 << 10)
 		topic := h.topic("a")
 		slow := h.Subscribe(all, missed)
 		quick := h.Subscribe(all, missed)
 		for i := range 100 {
 			topic.Publish(encoder("notice", fmt.Sprint(i)))
-			checkHeard(t, "the quick one", heard(t, quick), fmt.Sprint(i))
+			checkRead(t, "the quick one", readAll(t, quick), fmt.Sprint(i))
 		}
-		checkHeard(t, "the slow one", heard(t, slow), stream.ErrBehind.Error())
+		checkRead(t, "the slow one", readAll(t, slow), stream.ErrBehind.Error())
 		if _, err := h.Resume(all, missed, slow.At()); !errors.Is(err, stream.ErrBehind) {
 			t.Errorf("it resumes: %v", err)
 		}
@@ -206,9 +206,9 @@ func TestAListenerThatIsTooSlowIsTold(t *testing.T) {
 }
 
 // Output may drown in itself, but not the states of other jobs.
-func TestOutputDropsOutputOnly(t *testing.T) {
+func TestEventLogOutputDropsOutputOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHall(4 << 10)
+		h := newTestLog(4 << 10)
 		topic := h.topic("a")
 		l := h.Subscribe(all, missed)
 		topic.Publish(encoder("state", "running"))
@@ -216,21 +216,21 @@ func TestOutputDropsOutputOnly(t *testing.T) {
 			topic.Publish(encoder("log", fmt.Sprint(i)))
 		}
 		topic.Publish(encoder("state", "removing"))
-		got := heard(t, l)
+		got := readAll(t, l)
 		if len(got) > 60 || len(got) < 10 || !slices.Contains(got, "running") || !slices.Contains(got, "99") || got[len(got)-1] != "removing" {
 			t.Errorf("got %q", got)
 		}
 		if n := len(got) - len(slices.DeleteFunc(slices.Clone(got), func(s string) bool { return s == "missed" })); n != 1 {
-			t.Errorf("what was missed is told %d times: %q", n, got)
+			t.Errorf("what was missed is there %d times: %q", n, got)
 		}
 	})
 }
 
-func TestWhatWasToldBeforeAStartIsRecalled(t *testing.T) {
+func TestEventLogRestore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		seq := new(stream.Sequence)
 		seq.Start(50)
-		h := &hall{stream.NewEventLog(seq, 1<<20), seq}
+		h := &testLog{stream.NewEventLog(seq, 1<<20), seq}
 		if _, err := h.Resume(all, missed, 49); !errors.Is(err, stream.ErrBehind) {
 			t.Errorf("a place of before the start: %v", err)
 		}
@@ -248,13 +248,13 @@ func TestWhatWasToldBeforeAStartIsRecalled(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.topic("b").Publish(encoder("state", "new"))
-		checkHeard(t, "a place of before", heard(t, l), "30", "40", "new")
+		checkRead(t, "a place of before", readAll(t, l), "30", "40", "new")
 	})
 }
 
-func TestAnIdleListenerComesBack(t *testing.T) {
+func TestEventLogIdleReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHall(1 << 20)
+		h := newTestLog(1 << 20)
 		l := h.Subscribe(all, missed)
 		start := time.Now()
 		if b, err := l.Next(t.Context(), 15*time.Second); b != nil || err != nil || time.Since(start) != 15*time.Second {
@@ -268,10 +268,10 @@ func TestAnIdleListenerComesBack(t *testing.T) {
 	})
 }
 
-// Whoever listens, and comes back where it was, hears each number once and in
-// order, whatever order they are told in.
-func TestConcurrentListenersHearEveryNumberOnce(t *testing.T) {
-	h := newHall(64 << 20)
+// Each reader gets each number once and in order, whatever order they are
+// published in, also when it comes back with the last number it has read.
+func TestEventLogConcurrentReaders(t *testing.T) {
+	h := newTestLog(64 << 20)
 	const jobs, frames = 20, 100
 	var readers sync.WaitGroup
 	ctx, cancel := context.WithCancel(t.Context())
@@ -312,14 +312,14 @@ func TestConcurrentListenersHearEveryNumberOnce(t *testing.T) {
 	var publishing sync.WaitGroup
 	for i := range jobs {
 		publishing.Go(func() {
-			topic, board := h.topic(fmt.Sprint(i)), stream.NewLatest(h.seq)
-			h.Show(board, about(fmt.Sprint(i)))
+			topic, latest := h.topic(fmt.Sprint(i)), stream.NewLatest(h.seq)
+			h.Show(latest, about(fmt.Sprint(i)))
 			for j := range frames - 1 {
 				topic.Publish(encoder("notice", fmt.Sprint(j)))
-				post(board, fmt.Sprint(j%3), fmt.Sprint(j))
+				post(latest, fmt.Sprint(j%3), fmt.Sprint(j))
 			}
 			n := h.Reserve()
-			h.Hide(board)
+			h.Hide(latest)
 			topic.End(encoder("result", "end")(n))
 		})
 	}

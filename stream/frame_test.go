@@ -7,7 +7,7 @@ import (
 	"github.com/towline/towline/stream/pullstream"
 )
 
-func TestFramesAreEncodedToTheByte(t *testing.T) {
+func TestFormats(t *testing.T) {
 	type layer struct {
 		Type  string            `json:"type"`
 		Job   string            `json:"job"`
@@ -46,7 +46,7 @@ func TestFramesAreEncodedToTheByte(t *testing.T) {
 		},
 	}
 	for _, test := range tests {
-		for range 2 { // a frame is as it was after it was told
+		for range 2 { // a frame does not change
 			if got := string(stream.NDJSON.Append([]byte("before "), &test.frame, test.job)); got != "before "+test.ndjson {
 				t.Errorf("%s: NDJSON is\n%q, want\n%q", test.name, got, test.ndjson)
 			}
@@ -58,7 +58,7 @@ func TestFramesAreEncodedToTheByte(t *testing.T) {
 	}
 }
 
-func TestNewFramePanicsForWhatHasNoJSON(t *testing.T) {
+func TestNewFramePanicsWithoutJSON(t *testing.T) {
 	defer func() {
 		if recover() == nil {
 			t.Error("a channel became a frame")

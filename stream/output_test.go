@@ -23,9 +23,9 @@ import (
 	"github.com/towline/towline/stream/outputlog"
 )
 
-// logged is a stage whose topic has an output log.
+// logged is a testTopic whose topic has an output log.
 type logged struct {
-	*stage
+	*testTopic
 	log  *outputlog.Log
 	path string
 }
@@ -42,27 +42,27 @@ func newLogged(t *testing.T, limit int64) *logged {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { log.Close() })
-	s := &logged{newStage(), log, path}
+	s := &logged{newTestTopic(), log, path}
 	s.topic.SetOutput(log, missed)
 	return s
 }
 
-func (s *logged) print(word string) error {
+func (s *logged) append(word string) error {
 	return s.topic.AppendOutput(outputlog.Offsets{s.seq.Last() + 1, 7}, encoder("log", word))
 }
 
-func (s *logged) mustPrint(t *testing.T, words ...string) {
+func (s *logged) mustAppend(t *testing.T, words ...string) {
 	t.Helper()
 	for _, word := range words {
-		if err := s.print(word); err != nil {
+		if err := s.append(word); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-// told is words for frames of which some tell of a gap, and fails where numbers
+// numberedWords is words for frames of which some stand for a gap. It fails where numbers
 // do not grow.
-func told(t *testing.T, after uint64, frames []stream.Frame) []string {
+func numberedWords(t *testing.T, after uint64, frames []stream.Frame) []string {
 	t.Helper()
 	var all []string
 	for _, f := range frames {
@@ -71,7 +71,7 @@ func told(t *testing.T, after uint64, frames []stream.Frame) []string {
 			t.Fatal(err)
 		}
 		if e.Seq != f.Seq || e.Type != f.Type || (f.Seq == 0) != (f.Type == "layer" || e.Word == "missed") {
-			t.Errorf("frame %d of type %q tells %+v", f.Seq, f.Type, e)
+			t.Errorf("frame %d of type %q has %+v", f.Seq, f.Type, e)
 		}
 		if f.Seq != 0 {
 			if f.Seq <= after {
@@ -119,7 +119,7 @@ func (s *logged) readAll(t *testing.T, sub *stream.Subscription) []string {
 func (s *logged) readFor(t *testing.T, wait time.Duration, snapshot []stream.Frame, sub *stream.Subscription) []string {
 	t.Helper()
 	frames, ended := everything(t, wait, snapshot, sub)
-	got := told(t, 0, frames)
+	got := numberedWords(t, 0, frames)
 	if ended {
 		got = append(got, "EOF")
 	}
@@ -147,7 +147,7 @@ func (s *logged) act(t *testing.T, i int) {
 		id, word, _ := strings.Cut(step.word, " ")
 		s.post(id, word)
 	case "log":
-		s.mustPrint(t, step.word)
+		s.mustAppend(t, step.word)
 	case "result":
 		s.end()
 	default:
@@ -155,7 +155,7 @@ func (s *logged) act(t *testing.T, i int) {
 	}
 }
 
-func TestARunIsToldInOrder(t *testing.T) {
+func TestOutputComesInOrder(t *testing.T) {
 	wordsOf := func(from, to int, numbered bool) []string {
 		var all []string
 		for i := from; i < to; i++ {
@@ -177,7 +177,7 @@ func TestARunIsToldInOrder(t *testing.T) {
 			snapshot, quick := s.topic.Subscribe()
 			_, slow := s.topic.Subscribe()
 			if at > 6 {
-				checkWords(t, fmt.Sprintf("after %d steps the snapshot", at), told(t, 0, snapshot), []string{"a 1", "b 1", "running"})
+				checkWords(t, fmt.Sprintf("after %d steps the snapshot", at), numberedWords(t, 0, snapshot), []string{"a 1", "b 1", "running"})
 				got := s.readAll(t, quick)
 				want := wordsOf(6, at, false)
 				if at == len(runScript) {
@@ -200,26 +200,26 @@ func TestARunIsToldInOrder(t *testing.T) {
 			for seq, sub := range resumed {
 				frames, _ := everything(t, 2*stream.LayerInterval, first[seq], sub)
 				numbered := slices.DeleteFunc(frames, func(f stream.Frame) bool { return f.Seq == 0 })
-				checkWords(t, fmt.Sprintf("resumed from %d after %d steps", seq, at), told(t, uint64(seq), numbered), wordsOf(seq, len(runScript), true))
+				checkWords(t, fmt.Sprintf("resumed from %d after %d steps", seq, at), numberedWords(t, uint64(seq), numbered), wordsOf(seq, len(runScript), true))
 			}
 		})
 	}
 }
 
-func TestAWaitingReaderIsWokenByPrint(t *testing.T) {
+func TestOutputWakesReaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newLogged(t, 1<<20)
 		_, sub := s.topic.Subscribe()
 		go func() {
 			<-time.After(time.Second)
-			s.print("one")
+			s.append("one")
 			<-time.After(time.Second)
 			s.end()
 		}()
 		start := time.Now()
 		for _, want := range []string{"one", "end"} {
 			frames, err := next(t.Context(), sub, time.Minute)
-			checkWords(t, "read", told(t, 0, frames), []string{want})
+			checkWords(t, "read", numberedWords(t, 0, frames), []string{want})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -230,7 +230,7 @@ func TestAWaitingReaderIsWokenByPrint(t *testing.T) {
 	})
 }
 
-func TestNothingOvertakesWhatIsBeingPrinted(t *testing.T) {
+func TestNothingOvertakesOutput(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newLogged(t, 1<<20)
 		s.publish("state", "running")
@@ -245,13 +245,13 @@ func TestNothingOvertakesWhatIsBeingPrinted(t *testing.T) {
 		s.publish("notice", "after it") // waits for no disk
 		s.post("a", "1")
 		snapshot, late := s.topic.Subscribe()
-		checkWords(t, "the snapshot", told(t, 0, snapshot), []string{"running"})
+		checkWords(t, "the snapshot", numberedWords(t, 0, snapshot), []string{"running"})
 		missing, resumed := s.topic.Resume(1)
 		subs := map[string]*stream.Subscription{"early": early, "late": late, "resumed": resumed}
 		s.end()
 		for name, sub := range subs {
 			if frames, err := next(t.Context(), sub, time.Second); len(frames)+len(missing) > 0 || err != nil {
-				t.Errorf("%s: got %q, %v before it was printed", name, told(t, 0, frames), err)
+				t.Errorf("%s: got %q, %v before it was printed", name, numberedWords(t, 0, frames), err)
 			}
 		}
 		close(write)
@@ -262,19 +262,19 @@ func TestNothingOvertakesWhatIsBeingPrinted(t *testing.T) {
 	})
 }
 
-func TestNothingIsPrintedAfterTheEnd(t *testing.T) {
+func TestNoOutputAfterTheEnd(t *testing.T) {
 	s := newLogged(t, 1<<20)
-	s.mustPrint(t, "one")
+	s.mustAppend(t, "one")
 	last := encoder("result", "end")(s.seq.Next())
-	s.mustPrint(t, "above the last")
+	s.mustAppend(t, "above the last")
 	s.topic.End(last)
-	s.mustPrint(t, "after it")
+	s.mustAppend(t, "after it")
 	s.lastIsTheEnd(t)
 
 	s = newLogged(t, 40_000)
-	s.mustPrint(t, "one")
+	s.mustAppend(t, "one")
 	last = encoder("result", "end")(s.seq.Next())
-	s.print(big(0, 10_000)) // is lost
+	s.append(big(0, 10_000)) // is lost
 	s.topic.End(last)
 	s.lastIsTheEnd(t)
 }
@@ -287,17 +287,17 @@ func (s *logged) lastIsTheEnd(t *testing.T) {
 	checkWords(t, "resumed", s.read(t, snapshot, sub), []string{"end", "EOF"})
 }
 
-func TestATopicThatEndsWithoutALastFrameTellsAllThatWasPrinted(t *testing.T) {
+func TestOutputOfATopicWithoutALastFrame(t *testing.T) {
 	s := newLogged(t, 1<<20)
 	s.publish("state", "running")
-	s.mustPrint(t, "one", "two")
+	s.mustAppend(t, "one", "two")
 	s.topic.End()
 	snapshot, sub := s.topic.Subscribe()
 	checkWords(t, "subscribed", s.read(t, snapshot, sub), []string{"running", "one", "two", "EOF"})
 }
 
-func TestAPrintWithoutATapeFails(t *testing.T) {
-	s := newStage()
+func TestAppendOutputWithoutALog(t *testing.T) {
+	s := newTestTopic()
 	if err := s.topic.AppendOutput(outputlog.Offsets{}, encoder("log", "x")); err == nil {
 		t.Error("it did not fail")
 	}
@@ -306,18 +306,18 @@ func TestAPrintWithoutATapeFails(t *testing.T) {
 // big returns a word of about n bytes that begins with i.
 func big(i, n int) string { return fmt.Sprintf("%d %s", i, strings.Repeat("x", n)) }
 
-func TestWhatIsDroppedIsToldOnce(t *testing.T) {
+func TestDroppedOutputIsMissedOnce(t *testing.T) {
 	const limit = 64 << 10
 	s := newLogged(t, limit)
 	s.publish("state", "running")
 	_, stopped := s.topic.Subscribe()
 	_, behind := s.topic.Subscribe()
 	_, keeps := s.topic.Subscribe()
-	s.mustPrint(t, big(0, 1000))
+	s.mustAppend(t, big(0, 1000))
 	s.read(t, nil, behind)
 	kept := 0
 	for i := 1; i < 500; i++ {
-		s.mustPrint(t, big(i, 1000))
+		s.mustAppend(t, big(i, 1000))
 		if got := s.read(t, nil, keeps); !strings.HasPrefix(got[len(got)-1], fmt.Sprint(i, " ")) || slices.Contains(got, "missed") {
 			t.Fatalf("a reader that keeps up got %.100q at %d", got, i)
 		}
@@ -350,7 +350,7 @@ func TestWhatIsDroppedIsToldOnce(t *testing.T) {
 	if kept < 40 || kept > 64 {
 		t.Errorf("%d frames are kept", kept)
 	}
-	// Who has read the last that was dropped has missed nothing. The state is 1,
+	// A reader of the last that was dropped has missed nothing. The state is 1,
 	// and word i has number i+2.
 	missing, sub := s.topic.Resume(uint64(500 - kept - 1 + 2))
 	if got := s.read(t, missing, sub); len(got) != kept+3 || got[0] == "missed" {
@@ -373,11 +373,11 @@ func (s *logged) diskUse(t *testing.T) (sum int64) {
 	return sum
 }
 
-func TestASegmentIsDroppedWhileItIsRead(t *testing.T) {
+func TestOutputDroppedWhileItIsRead(t *testing.T) {
 	s := newLogged(t, 4<<20)
 	const each, n = 200_000, 40
 	for i := range 10 {
-		s.mustPrint(t, big(i, each))
+		s.mustAppend(t, big(i, each))
 	}
 	_, sub := s.topic.Resume(0)
 	frames, err := next(t.Context(), sub, 0)
@@ -385,7 +385,7 @@ func TestASegmentIsDroppedWhileItIsRead(t *testing.T) {
 		t.Fatal(len(frames), err)
 	}
 	for i := 10; i < n; i++ {
-		s.mustPrint(t, big(i, each))
+		s.mustAppend(t, big(i, each))
 	}
 	s.end()
 	got := s.read(t, frames, sub)
@@ -397,12 +397,12 @@ func TestASegmentIsDroppedWhileItIsRead(t *testing.T) {
 func TestOutputBatchesAreBounded(t *testing.T) {
 	long := newLogged(t, 16<<20)
 	for i := range 300 {
-		long.mustPrint(t, big(i, 10_000))
+		long.mustAppend(t, big(i, 10_000))
 		if i%10 == 0 {
 			long.publish("notice", fmt.Sprint("notice ", i))
 		}
 	}
-	long.mustPrint(t, big(300, 900_000)) // more than a batch
+	long.mustAppend(t, big(300, 900_000)) // more than a batch
 	long.end()
 	long.checkBatches(t, 332, 12)
 	_, sub := long.topic.Resume(325) // far into a segment
@@ -412,7 +412,7 @@ func TestOutputBatchesAreBounded(t *testing.T) {
 
 	short := newLogged(t, 4*300<<10) // a segment is a batch and some more
 	for i := range 100 {
-		short.mustPrint(t, big(i, 10_000))
+		short.mustAppend(t, big(i, 10_000))
 	}
 	short.end()
 	short.checkBatches(t, 101, 4)
@@ -439,23 +439,23 @@ func (s *logged) checkBatches(t *testing.T, total, least int) {
 		}
 		all = append(all, frames...)
 	}
-	if got := told(t, 0, all); len(got) != total {
+	if got := numberedWords(t, 0, all); len(got) != total {
 		t.Errorf("got %d frames", len(got))
 	}
 }
 
-func TestAFrameThatDoesNotFitIsMissed(t *testing.T) {
+func TestOutputThatDoesNotFitIsMissed(t *testing.T) {
 	s := newLogged(t, 40_000)
 	_, sub := s.topic.Subscribe()
-	s.mustPrint(t, "one")
+	s.mustAppend(t, "one")
 	for range 3 {
-		if err := s.print(big(0, 10_000)); err == nil {
+		if err := s.append(big(0, 10_000)); err == nil {
 			t.Error("it fits")
 		}
 	}
 	s.publish("notice", "n")
-	s.mustPrint(t, "two")
-	if err := s.print(strings.Repeat("\x01", 1<<20)); err == nil {
+	s.mustAppend(t, "two")
+	if err := s.append(strings.Repeat("\x01", 1<<20)); err == nil {
 		t.Error("it fits")
 	}
 	s.end()
@@ -492,20 +492,20 @@ func TestAFrameThatDoesNotFitIsMissed(t *testing.T) {
 	checkWords(t, "later", s.read(t, snapshot, sub), want)
 }
 
-func TestOutputOfWhichNothingCouldBeWrittenIsMissed(t *testing.T) {
+func TestOutputWithoutAnyEntryIsMissed(t *testing.T) {
 	s := newLogged(t, 4000)
 	s.publish("state", "running")
-	s.print(big(0, 2000))
+	s.append(big(0, 2000))
 	s.publish("state", "removing")
 	s.end()
 	snapshot, sub := s.topic.Subscribe()
 	checkWords(t, "a reader", s.read(t, snapshot, sub), []string{"running", "missed", "removing", "end", "EOF"})
 }
 
-func TestAFileThatGetsShorterIsMissed(t *testing.T) {
+func TestOutputOfATruncatedFileIsMissed(t *testing.T) {
 	s := newLogged(t, 1<<20)
 	for i := range 30 {
-		s.mustPrint(t, big(i, 300))
+		s.mustAppend(t, big(i, 300))
 	}
 	_, sub := s.topic.Resume(0)
 	for size := int64(3000); size >= 0; size -= 10 {
@@ -517,41 +517,41 @@ func TestAFileThatGetsShorterIsMissed(t *testing.T) {
 			t.Fatalf("got %.20q", got)
 		}
 	}
-	s.mustPrint(t, "new")
+	s.mustAppend(t, "new")
 	s.end()
 	checkWords(t, "goes on", s.read(t, nil, sub), []string{"missed", "end", "EOF"})
 }
 
-func TestAFrameMayHaveAMebibyte(t *testing.T) {
+func TestOutputFrameOfAMebibyte(t *testing.T) {
 	s := newLogged(t, 16<<20)
 	long := strings.Repeat("x", 1<<20-100)
-	s.mustPrint(t, long)
-	if err := s.print(long + long[:100]); err == nil {
+	s.mustAppend(t, long)
+	if err := s.append(long + long[:100]); err == nil {
 		t.Error("it fits")
 	}
-	s.mustPrint(t, "three")
+	s.mustAppend(t, "three")
 	snapshot, sub := s.topic.Resume(0)
 	checkWords(t, "a reader", s.read(t, snapshot, sub), []string{long, "missed", "three"})
 }
 
-func TestADiskThatIsFullLosesOnlyWhatDidNotFit(t *testing.T) {
+func TestOutputOnAFullDisk(t *testing.T) {
 	s := newLogged(t, 1<<20)
 	_, live := s.topic.Subscribe()
 	var before syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
 		t.Fatal(err)
 	}
-	s.mustPrint(t, "one")
+	s.mustAppend(t, "one")
 	size := s.diskUse(t)
 	syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: uint64(size) + 200, Max: before.Max})
-	first, second := s.print(big(2, 1000)), s.print(big(3, 1000))
-	small := s.print("four")
+	first, second := s.append(big(2, 1000)), s.append(big(3, 1000))
+	small := s.append("four")
 	size = s.diskUse(t)
 	checkWords(t, "meanwhile", s.read(t, nil, live), []string{"one", "missed", "four"})
-	third := s.print(big(5, 1000))
+	third := s.append(big(5, 1000))
 	cut := s.diskUse(t)
 	checkWords(t, "meanwhile", s.read(t, nil, live), []string{"missed"})
-	fourth := s.print(big(6, 1000))
+	fourth := s.append(big(6, 1000))
 	checkWords(t, "missing more", s.read(t, nil, live), nil)
 	syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before)
 	for _, err := range []error{first, second, third, fourth} {
@@ -562,31 +562,31 @@ func TestADiskThatIsFullLosesOnlyWhatDidNotFit(t *testing.T) {
 	if small != nil || cut != size {
 		t.Errorf("a small one gave %v; the file has %d bytes, it had %d", small, cut, size)
 	}
-	s.mustPrint(t, "six")
+	s.mustAppend(t, "six")
 	s.end()
 	checkWords(t, "then", s.read(t, nil, live), []string{"six", "end", "EOF"})
 	snapshot, sub := s.topic.Resume(0)
 	checkWords(t, "a late reader", s.read(t, snapshot, sub), []string{"one", "missed", "four", "missed", "six", "end", "EOF"})
 }
 
-func TestASegmentThatCannotBeBegunIsBegunLater(t *testing.T) {
+func TestOutputSegmentIsBegunLater(t *testing.T) {
 	s := newLogged(t, 40_000)
 	dir := filepath.Dir(s.path)
 	for i := range 8 {
-		s.mustPrint(t, big(i, 1100))
+		s.mustAppend(t, big(i, 1100))
 	}
 	if err := os.Rename(dir, dir+"-away"); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.print(big(8, 1100)); !errors.Is(err, fs.ErrNotExist) {
+	if err := s.append(big(8, 1100)); !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
-	s.mustPrint(t, "small") // there is room for it where it was
+	s.mustAppend(t, "small") // there is room for it where it was
 	if err := os.Rename(dir+"-away", dir); err != nil {
 		t.Fatal(err)
 	}
 	for i := 10; i < 20; i++ {
-		s.mustPrint(t, big(i, 1000))
+		s.mustAppend(t, big(i, 1000))
 	}
 	s.end()
 	snapshot, sub := s.topic.Resume(0)
@@ -614,13 +614,13 @@ func copyLog(t *testing.T, from, to, newest string, n int64) {
 	}
 }
 
-func TestATapeCutAnywhereGoesOn(t *testing.T) {
+func TestOutputLogCutAnywhere(t *testing.T) {
 	s := newLogged(t, 4000)
 	var words []string
 	newest, sizes := "", map[string]int64{}
 	for i := range 25 {
 		word := big(i, 300)
-		s.mustPrint(t, word)
+		s.mustAppend(t, word)
 		words = append(words, word)
 		files, _ := filepath.Glob(s.path + ".*")
 		for _, file := range files {
@@ -702,11 +702,11 @@ func TestATapeCutAnywhereGoesOn(t *testing.T) {
 	}
 }
 
-func TestADamagedFrameIsMissedWithWhatFollowsIt(t *testing.T) {
+func TestDamagedOutputIsMissed(t *testing.T) {
 	for _, torn := range []string{"header", "text", "gone"} {
 		s := newLogged(t, 4000)
 		for i := range 8 {
-			s.mustPrint(t, big(i, 300))
+			s.mustAppend(t, big(i, 300))
 		}
 		data, err := os.ReadFile(s.path + ".0")
 		if err != nil {
@@ -728,7 +728,7 @@ func TestADamagedFrameIsMissedWithWhatFollowsIt(t *testing.T) {
 	}
 }
 
-func TestOpeningAndRemoving(t *testing.T) {
+func TestOutputLogOpenAndRemove(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "no [*]?")
 	if _, err := outputlog.Open(path, 1<<20); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
@@ -783,7 +783,7 @@ func TestOpeningAndRemoving(t *testing.T) {
 	topic.End(encoder("result", "end")(100))
 	snapshot, sub := topic.Resume(0)
 	frames, _ := everything(t, 0, snapshot, sub)
-	checkWords(t, "removed", told(t, 0, frames), []string{"missed", "end"})
+	checkWords(t, "removed", numberedWords(t, 0, frames), []string{"missed", "end"})
 	if left, _ := os.ReadDir(filepath.Dir(path)); len(left) != 1 {
 		t.Errorf("left: %v", left)
 	}
@@ -798,14 +798,14 @@ func openFiles(t *testing.T) int {
 	return len(files)
 }
 
-func TestATapeHoldsOneFileOpen(t *testing.T) {
+func TestOutputLogHoldsOneFileOpen(t *testing.T) {
 	before := openFiles(t)
 	s := newLogged(t, 40_000)
 	var subs []*stream.Subscription
 	for i := range 200 {
 		_, sub := s.topic.Resume(0)
 		subs = append(subs, sub)
-		s.mustPrint(t, big(i, 1000))
+		s.mustAppend(t, big(i, 1000))
 		next(t.Context(), sub, 0)
 	}
 	if n := openFiles(t) - before; n != 1 {
@@ -828,7 +828,7 @@ func TestATapeHoldsOneFileOpen(t *testing.T) {
 	runtime.KeepAlive(subs)
 }
 
-func TestManyReadersOfARunThatPrintsOn(t *testing.T) {
+func TestOutputConcurrentReaders(t *testing.T) {
 	const frames, readers = 3000, 8
 	for _, limit := range []int64{64 << 20, 64 << 10} {
 		s := newLogged(t, limit)
@@ -857,11 +857,11 @@ func TestManyReadersOfARunThatPrintsOn(t *testing.T) {
 					}
 				}
 				numbered := slices.DeleteFunc(all, func(f stream.Frame) bool { return f.Type == "layer" })
-				words := told(t, 0, numbered)
+				words := numberedWords(t, 0, numbered)
 				if words[len(words)-1] != "end" {
 					t.Errorf("the last is %.20q", words[len(words)-1])
 				}
-				// All in a row, but where it is told that some are missing.
+				// All in a row, but where some are said to be missing.
 				next, notices := 0, 0
 				for _, word := range words[1 : len(words)-1] {
 					var at int
@@ -896,7 +896,7 @@ func TestManyReadersOfARunThatPrintsOn(t *testing.T) {
 			}
 		})
 		for i := range frames {
-			s.mustPrint(t, big(i, 300))
+			s.mustAppend(t, big(i, 300))
 		}
 		noticed.Wait()
 		s.end()
@@ -904,7 +904,7 @@ func TestManyReadersOfARunThatPrintsOn(t *testing.T) {
 	}
 }
 
-func TestALongRunNeedsLittleMemory(t *testing.T) {
+func TestOutputNeedsLittleMemory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("200 MB")
 	}
@@ -922,7 +922,7 @@ func TestALongRunNeedsLittleMemory(t *testing.T) {
 	word := strings.Repeat("all work and no play ", 1500)
 	var read int
 	for i := range 6400 {
-		s.mustPrint(t, word)
+		s.mustAppend(t, word)
 		if i%4 == 0 {
 			frames, _ := everything(t, 0, nil, fast)
 			for _, f := range frames {
@@ -948,8 +948,8 @@ func TestALongRunNeedsLittleMemory(t *testing.T) {
 	}
 }
 
-// FuzzLog opens a log whose files are of any bytes, and goes on with it.
-func FuzzLog(f *testing.F) {
+// FuzzOutputLog opens a log whose files are of any bytes, and goes on with it.
+func FuzzOutputLog(f *testing.F) {
 	path := filepath.Join(f.TempDir(), "log")
 	log, err := outputlog.Create(path, 8000)
 	if err != nil {
@@ -1017,7 +1017,7 @@ func FuzzLog(f *testing.F) {
 			if len(sums) == 2 {
 				frames, _ := everything(t, 0, nil, sub)
 				if n := len(frames); n == 0 || frames[n-1].Seq <= 1<<63 {
-					t.Fatal("what was printed is not told")
+					t.Fatal("what was appended is not there")
 				}
 				log.Close()
 			}

@@ -26,17 +26,17 @@ type event struct {
 	Word string `json:"word"`
 }
 
-// A stage is a topic that shows a board, and what was told on it.
-type stage struct {
-	seq   *stream.Sequence
-	topic *stream.Topic
-	board *stream.Latest
+// A testTopic is a topic that shows layers.
+type testTopic struct {
+	seq    *stream.Sequence
+	topic  *stream.Topic
+	latest *stream.Latest
 }
 
-func newStage() *stage {
+func newTestTopic() *testTopic {
 	seq := new(stream.Sequence)
-	s := &stage{seq: seq, topic: stream.NewTopic(seq), board: stream.NewLatest(seq)}
-	s.topic.ShowLatest(s.board)
+	s := &testTopic{seq: seq, topic: stream.NewTopic(seq), latest: stream.NewLatest(seq)}
+	s.topic.ShowLatest(s.latest)
 	return s
 }
 
@@ -46,10 +46,10 @@ func encoder(typ, word string) func(uint64) stream.Frame {
 	}
 }
 
-func (s *stage) publish(typ, word string) { s.topic.Publish(encoder(typ, word)) }
-func (s *stage) end()                     { s.topic.End(encoder("result", "end")(s.seq.Next())) }
+func (s *testTopic) publish(typ, word string) { s.topic.Publish(encoder(typ, word)) }
+func (s *testTopic) end()                     { s.topic.End(encoder("result", "end")(s.seq.Next())) }
 
-func (s *stage) post(id, word string) { post(s.board, id, word) }
+func (s *testTopic) post(id, word string) { post(s.latest, id, word) }
 
 func post(b *stream.Latest, id, word string) {
 	b.Set(id, stream.NewFrame(0, "layer", event{Type: "layer", Word: id + " " + word}))
@@ -75,14 +75,14 @@ func words(t *testing.T, frames []stream.Frame) []string {
 			t.Fatal(err)
 		}
 		if e.Seq != f.Seq || e.Type != f.Type || (f.Seq == 0) != (f.Type == "layer") {
-			t.Errorf("frame %d of type %q tells %+v", f.Seq, f.Type, e)
+			t.Errorf("frame %d of type %q has %+v", f.Seq, f.Type, e)
 		}
 		all = append(all, e.Word)
 	}
 	return all
 }
 
-// rest reads a subscription until there is nothing new; io.EOF is told as
+// rest reads a subscription until there is nothing new; io.EOF is
 // "EOF". It must run in a synctest bubble.
 func rest(t *testing.T, s *stream.Subscription) []string {
 	t.Helper()
@@ -111,7 +111,7 @@ var script = []struct{ typ, word string }{
 	{"log", "hello"}, {"layer", "b 2"}, {"layer", "a 3"}, {"notice", "again"}, {"layer", "b 3"}, {"result", "end"},
 }
 
-func (s *stage) play(i int) {
+func (s *testTopic) play(i int) {
 	switch step := script[i]; step.typ {
 	case "layer":
 		id, word, _ := strings.Cut(step.word, " ")
@@ -141,10 +141,10 @@ func latest(from, to int, keep func(i int) bool) []string {
 
 func every(int) bool { return true }
 
-func TestASnapshotAndWhatFollowsMissAndRepeatNothing(t *testing.T) {
+func TestSubscribeMissesAndRepeatsNothing(t *testing.T) {
 	for at := 0; at <= len(script); at++ {
 		synctest.Test(t, func(t *testing.T) {
-			s := newStage()
+			s := newTestTopic()
 			for i := range at {
 				s.play(i)
 			}
@@ -180,11 +180,11 @@ func TestASnapshotAndWhatFollowsMissAndRepeatNothing(t *testing.T) {
 	}
 }
 
-func TestResumeTellsEachNumberedFrameAfterItOnce(t *testing.T) {
+func TestResumeHasEachNumberedFrameOnce(t *testing.T) {
 	for at := 0; at <= len(script); at++ {
 		for seq := 0; seq <= at; seq++ {
 			synctest.Test(t, func(t *testing.T) {
-				s := newStage()
+				s := newTestTopic()
 				for i := range at {
 					s.play(i)
 				}
@@ -205,7 +205,7 @@ func TestResumeTellsEachNumberedFrameAfterItOnce(t *testing.T) {
 
 func TestLayersAreConflated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage()
+		s := newTestTopic()
 		_, sub := s.topic.Subscribe()
 		for i := range 1000 {
 			s.post(fmt.Sprint("layer", i%3), fmt.Sprint(i))
@@ -219,17 +219,17 @@ func TestLayersAreConflated(t *testing.T) {
 
 func sorted(words []string) []string { return slices.Sorted(slices.Values(words)) }
 
-func TestAWaitingReaderIsWoken(t *testing.T) {
-	wakers := map[string]func(*stage){
-		"a numbered frame": func(s *stage) { s.publish("state", "x") },
-		"a layer":          func(s *stage) { s.post("a", "x") },
-		"the end":          (*stage).end,
-		"another board": func(s *stage) {
+func TestPublishWakesReaders(t *testing.T) {
+	wakers := map[string]func(*testTopic){
+		"a numbered frame": func(s *testTopic) { s.publish("state", "x") },
+		"a layer":          func(s *testTopic) { s.post("a", "x") },
+		"the end":          (*testTopic).end,
+		"another attempt": func(s *testTopic) {
 			b := stream.NewLatest(s.seq)
 			post(b, "a", "x")
 			s.topic.ShowLatest(b)
 		},
-		"a layer on another board": func(s *stage) {
+		"a layer of another attempt": func(s *testTopic) {
 			b := stream.NewLatest(s.seq)
 			s.topic.ShowLatest(b)
 			synctest.Wait()
@@ -238,7 +238,7 @@ func TestAWaitingReaderIsWoken(t *testing.T) {
 	}
 	for name, wake := range wakers {
 		synctest.Test(t, func(t *testing.T) {
-			s := newStage()
+			s := newTestTopic()
 			_, sub := s.topic.Subscribe()
 			start := time.Now()
 			done := make(chan struct{})
@@ -256,9 +256,9 @@ func TestAWaitingReaderIsWoken(t *testing.T) {
 	}
 }
 
-func TestEverySpacesLayersAndNothingElse(t *testing.T) {
+func TestEverySpacesLayersOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage()
+		s := newTestTopic()
 		s.post("a", "0")
 		_, sub := s.topic.Subscribe()
 		sub.Every = time.Second
@@ -298,7 +298,7 @@ func TestEverySpacesLayersAndNothingElse(t *testing.T) {
 
 func TestTheLastFrameIsLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage()
+		s := newTestTopic()
 		s.publish("state", "active")
 		s.post("a", "1")
 		_, early := s.topic.Subscribe()
@@ -306,7 +306,7 @@ func TestTheLastFrameIsLast(t *testing.T) {
 		slowed.Every = time.Hour
 		s.post("b", "1")
 		s.end()
-		// Another topic goes on with the board, and this one is not to be changed.
+		// Another topic goes on with the layers, and this one is not to be changed.
 		s.post("a", "2")
 		s.post("c", "1")
 		s.publish("notice", "late")
@@ -334,7 +334,7 @@ func TestTheLastFrameIsLast(t *testing.T) {
 
 func TestTheEndStaysTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage()
+		s := newTestTopic()
 		_, sub := s.topic.Subscribe()
 		s.end()
 		if got, want := rest(t, sub), []string{"end", "EOF"}; !slices.Equal(got, want) {
@@ -350,9 +350,9 @@ func TestTheEndStaysTheEnd(t *testing.T) {
 	})
 }
 
-func TestNextComesBackEmptyWhenNothingCameInTime(t *testing.T) {
+func TestNextReturnsNoBatchAfterItsWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage()
+		s := newTestTopic()
 		s.publish("state", "active")
 		_, sub := s.topic.Subscribe()
 		for _, wait := range []time.Duration{15 * time.Second, time.Millisecond, 0, -1} {
@@ -364,14 +364,14 @@ func TestNextComesBackEmptyWhenNothingCameInTime(t *testing.T) {
 		}
 		s.publish("state", "done")
 		if frames, err := next(t.Context(), sub, 0); len(frames) != 1 || err != nil {
-			t.Errorf("what is there already was not told: %q, %v", words(t, frames), err)
+			t.Errorf("what is there already did not come: %q, %v", words(t, frames), err)
 		}
 	})
 }
 
 func TestNextEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage()
+		s := newTestTopic()
 		_, sub := s.topic.Subscribe()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -390,8 +390,8 @@ func TestNextEndsWithItsContext(t *testing.T) {
 	})
 }
 
-func TestReadersThatDoNotReadCostNothing(t *testing.T) {
-	s := newStage()
+func TestStoppedReadersCostNothing(t *testing.T) {
+	s := newTestTopic()
 	s.publish("state", "active")
 	var subs []*stream.Subscription
 	for range 100 {
@@ -421,9 +421,9 @@ func TestReadersThatDoNotReadCostNothing(t *testing.T) {
 	}
 }
 
-func TestConcurrentReadersSeeEveryNumberedFrameInOrder(t *testing.T) {
+func TestConcurrentReaders(t *testing.T) {
 	const frames, readers = 300, 12
-	s := newStage()
+	s := newTestTopic()
 	var wg sync.WaitGroup
 	for i := range readers {
 		wg.Go(func() {
@@ -478,8 +478,8 @@ func TestConcurrentReadersSeeEveryNumberedFrameInOrder(t *testing.T) {
 			s.post(fmt.Sprint("layer", j), fmt.Sprint(i))
 		}
 		if i%100 == 50 {
-			s.board = stream.NewLatest(s.seq)
-			s.topic.ShowLatest(s.board)
+			s.latest = stream.NewLatest(s.seq)
+			s.topic.ShowLatest(s.latest)
 		}
 		s.publish([]string{"state", "notice", "log"}[i%3], fmt.Sprint(i))
 		runtime.Gosched()
@@ -488,11 +488,11 @@ func TestConcurrentReadersSeeEveryNumberedFrameInOrder(t *testing.T) {
 	wg.Wait()
 }
 
-func TestTopicsThatShareABoardFillInTheirOwnJob(t *testing.T) {
+func TestTopicsThatShareLayersFillInTheirJob(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage()
+		s := newTestTopic()
 		other := stream.NewTopic(s.seq)
-		other.ShowLatest(s.board)
+		other.ShowLatest(s.latest)
 		jobs := map[string]*stream.Topic{"job-1": s.topic, "job-2": other}
 		subs := map[string]*stream.Subscription{}
 		for job, topic := range jobs {
@@ -512,7 +512,7 @@ func TestTopicsThatShareABoardFillInTheirOwnJob(t *testing.T) {
 			for _, f := range frames {
 				for _, line := range []string{string(stream.NDJSON.Append(nil, &f, job)), string(stream.SSE.Append(nil, &f, job))} {
 					if strings.Count(line, `"job":"`+job+`"`) != 1 || strings.Count(line, "job-") != 1+strings.Count(line, "for job-") {
-						t.Errorf("%s was told %q", job, line)
+						t.Errorf("%s got %q", job, line)
 					}
 				}
 			}
@@ -528,10 +528,10 @@ func TestTopicsThatShareABoardFillInTheirOwnJob(t *testing.T) {
 	})
 }
 
-func TestShowReplacesTheBoard(t *testing.T) {
+func TestShowLatestReplacesLayers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage()
-		first, second := s.board, stream.NewLatest(s.seq)
+		s := newTestTopic()
+		first, second := s.latest, stream.NewLatest(s.seq)
 		_, sub := s.topic.Subscribe()
 		post(second, "a", "of the second") // before it is shown, and before what is read
 		post(first, "a", "1")
@@ -556,7 +556,7 @@ func TestShowReplacesTheBoard(t *testing.T) {
 	})
 }
 
-func TestATopicWithoutABoardIsRead(t *testing.T) {
+func TestTopicWithoutLayers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		seq := new(stream.Sequence)
 		topic := stream.NewTopic(seq)
@@ -569,7 +569,7 @@ func TestATopicWithoutABoardIsRead(t *testing.T) {
 	})
 }
 
-func TestASequenceNeverRepeatsANumber(t *testing.T) {
+func TestSequenceNeverRepeatsANumber(t *testing.T) {
 	var seq stream.Sequence
 	if first := seq.Next(); first != 1 {
 		t.Errorf("the first number is %d", first)

@@ -71,7 +71,7 @@ func checkDecoded(t *testing.T, pieces [][]byte) []outputlog.Text {
 	return texts
 }
 
-func TestTextsAreWhatWasPrinted(t *testing.T) {
+func TestTextsDecodeToTheSameBytes(t *testing.T) {
 	for _, whole := range []string{"", "a", "héllo, 世界 🌍\n", "🌍🌍", "a\x00b\x1b[0m", "\xff", "\xf0\x9f", "a\xe4\xb8", "\x80\x80é", "\xed\xa0\x80", "é\xffé", "\xc0\xaf", "\uFFFD", "\u2028<&>"} {
 		for i := range len(whole) + 1 {
 			for j := i; j <= len(whole); j++ {
@@ -105,7 +105,7 @@ func TestTextsAreWhatWasPrinted(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoTextIsBase64(t *testing.T) {
+func TestBytesThatAreNoTextAreBase64(t *testing.T) {
 	tests := []struct {
 		pieces []string
 		want   []outputlog.Text
@@ -138,7 +138,7 @@ func TestWhatIsNoTextIsBase64(t *testing.T) {
 	}
 }
 
-func FuzzTeller(f *testing.F) {
+func FuzzTextDecoder(f *testing.F) {
 	f.Add([]byte("héllo, 世界 🌍"), uint(3))
 	f.Add([]byte("\xf0\x9f\xff"), uint(1))
 	f.Fuzz(func(t *testing.T, whole []byte, n uint) {
