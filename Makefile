@@ -7,6 +7,8 @@ LDFLAGS     := -s -w -X main.version=$(VERSION)
 # what Towline itself is built from, and add 500 lines to go.sum.
 TOOLS       := -modfile=$(CURDIR)/.ci/tools/go.mod
 GOLANGCI    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+# What runs in containers, and the tools, so that they share what they are built from.
+STATIC      := CGO_ENABLED=0 go build -trimpath
 SOURCES     := cmd api configs puller stream integration
 FUZZTIME    ?= 30s
 COUNT       ?= 20
@@ -20,10 +22,10 @@ help: ## list the targets
 build: ## the binary, as bin/towline
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/towline ./cmd/towline
 
-# The linters are built and run at a low priority beside the tests, mostly while those
-# wait for an engine.
+# At a low priority beside the tests, mostly while those wait for an engine: the
+# static build that some of them want, then the linters.
 test: $(CACHE) ## all tests, and lint; REQUIRE_ENGINE=1 fails where there is no engine
-	@nice -n 19 $(MAKE) --no-print-directory lint >$(CACHE)/lint.log 2>&1 & lint=$$!; \
+	@nice -n 19 sh -c '$(STATIC) -o /dev/null ./cmd/towline; $(MAKE) --no-print-directory lint' >$(CACHE)/lint.log 2>&1 & lint=$$!; \
 	$(MAKE) --no-print-directory unit && $(MAKE) --no-print-directory integration; code=$$?; \
 	wait $$lint || code=1; cat $(CACHE)/lint.log; exit $$code
 
@@ -34,7 +36,7 @@ test-fast: ## the tests that need no engine, without the race detector
 lint: export LINT_FLAGS = $(shell go env GOFLAGS) -race
 lint: $(CACHE) ## gofmt, and golangci-lint: vet, staticcheck, unused code, and which package imports which
 	@test -z "$$(gofmt -l $(SOURCES))" || { gofmt -d $(SOURCES); exit 1; }
-	go build $(TOOLS) -o $(CACHE)/golangci-lint $(GOLANGCI)
+	$(STATIC) $(TOOLS) -o $(CACHE)/golangci-lint $(GOLANGCI)
 	GOFLAGS="$$LINT_FLAGS" $(CACHE)/golangci-lint run ./...
 	cd integration && GOFLAGS="$$LINT_FLAGS" $(CACHE)/golangci-lint run ./...
 	.ci/depguard_test.sh $(CACHE)/golangci-lint
@@ -46,7 +48,7 @@ unit:
 # Not cached: what it tests is not only in files. Two packages at a time: each
 # has an engine of its own, and mostly waits for it.
 integration:
-	cd integration && go test -race -count=1 -p 2 -timeout 8m ./...
+	cd integration && go test -race -vet=off -count=1 -p 2 -timeout 8m ./...
 
 soak: ## the fault suite COUNT times, and KILLS kills under load: what fails once in a while shows up
 	cd integration && go test -race -count=$(COUNT) -timeout $$(($(COUNT) * 3 + 5))m ./faults
@@ -58,7 +60,7 @@ demo: ## pull an image from a local registry through towline, and watch it
 
 image: ## the container image towline:dev (IMAGE names another)
 	mkdir -p $(CACHE)/image/own/run/towline $(CACHE)/image/own/var/lib/towline
-	CGO_ENABLED=0 GOOS=linux go build -trimpath -ldflags '$(LDFLAGS)' -o $(CACHE)/image/towline ./cmd/towline
+	GOOS=linux $(STATIC) -ldflags '$(LDFLAGS)' -o $(CACHE)/image/towline ./cmd/towline
 	docker build -q -t $(or $(IMAGE),towline:dev) -f Dockerfile $(CACHE)/image
 
 bench: ## figures against docker pull, docker run, the disk and other ways to tell readers, as ratios in one run
