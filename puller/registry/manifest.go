@@ -1,144 +1,207 @@
 package registry
 
 import (
-	"cmp"
-	"context"
+	"bytes"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/names"
 )
 
-// Manifest implements puller.Registry. The HEAD that it begins with is made
-// with the caller's own credentials: only who may read a digest in a repository
-// is told what others have read of it there.
-func (c *Client) Manifest(ctx context.Context, q puller.ManifestQuery) (puller.Manifest, error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	v, err := c.visit(ctx, q.Image, q.Credentials)
-	if err != nil {
-		return puller.Manifest{}, err
-	}
-	found, err := v.head(ctx)
-	if err != nil {
-		return puller.Manifest{}, err
-	}
-	d, err := c.document(ctx, v, found, q.Free)
-	if err != nil {
-		return puller.Manifest{}, err
-	}
-	manifest, platform, unnamed := found, "", false
-	if d.offers != nil {
-		child, err := d.choose(q.Platform, q.OSVersion)
-		if err != nil {
-			return puller.Manifest{}, v.fault(puller.ErrPlatformMismatch, err)
-		}
-		manifest, platform, unnamed = child.digest, child.platform, child.platform == ""
-		if d, err = c.document(ctx, v, child.digest, q.Free); err != nil {
-			return puller.Manifest{}, err
-		}
-		if d.offers != nil {
-			return puller.Manifest{}, v.fault(puller.ErrInvalidRequest, errors.New("it is an index of indexes, which engines do not pull"))
-		}
-	}
-	m := d.image
-	m.Unnamed = unnamed
-	m.Digest, m.Image = found.String(), manifest.String()
-	if strings.Count(m.Platform, "/") == 1 && strings.HasPrefix(platform, m.Platform+"/") {
-		m.Platform = platform // older tools write no variant into the configuration
-	}
-	m.Layers, m.DiffIDs = slices.Clone(m.Layers), slices.Clone(m.DiffIDs)
-	return m, nil
+// Limits of an image. Engines stack at most 127 layers.
+const (
+	maxLayers = 500
+	maxIndex  = 1000
+	maxBytes  = 1 << 50 // of all layers
+)
+
+// manifest is an index or an image, with the fields that Towline uses. It does not change.
+type manifest struct {
+	index []indexEntry // nil for an image
+	image puller.Manifest
 }
 
-// leftError is why a reading failed whose caller went away.
-type leftError struct{ error }
+// indexEntry is an image in an index.
+type indexEntry struct {
+	platform string // "" where the index does not say
+	version  string // of the operating system, "" where the index does not say
+	digest   v1.Hash
+}
 
-func (e leftError) Unwrap() error { return e.error }
+// rawManifest is a manifest of any kind. Its kind follows from its fields: the media type
+// that a registry sends with it can be wrong.
+type rawManifest struct {
+	SchemaVersion int             `json:"schemaVersion"`
+	ArtifactType  string          `json:"artifactType"`
+	Manifests     []v1.Descriptor `json:"manifests"`
+	Config        *v1.Descriptor  `json:"config"`
+	Layers        []v1.Descriptor `json:"layers"`
+}
 
-// document returns a manifest that is known, or reads it, once for all who ask
-// with the same credentials at a time: what another's are refused says nothing.
-// The name it goes by has the repository in it, since a registry can claim to
-// have any digest.
-func (c *Client) document(ctx context.Context, v *visit, digest v1.Hash, free bool) (document, error) {
-	ref := v.ref.Context().Digest(digest.String()).Name()
-	for {
-		if d, ok := c.known.get(ref); ok {
-			return d, nil
+// notImageError is an error about valid content that is no image.
+type notImageError struct{ error }
+
+// configTypes are the media types of an image's configuration: Docker's, OCI's, and those
+// of old tools, which engines also accept (moby, distribution.ImageTypes).
+var configTypes = []types.MediaType{
+	types.DockerConfigJSON, types.OCIConfigJSON, "application/octet-stream", "application/json", "text/html", "",
+}
+
+// parseManifest parses a manifest. config is an image's configuration, which parseConfig
+// adds.
+func parseManifest(body []byte) (m manifest, config *v1.Descriptor, err error) {
+	var raw rawManifest
+	if err := json.Unmarshal(body, &raw); err != nil {
+		if bytes.HasPrefix(bytes.TrimSpace(body), []byte("<")) {
+			return m, nil, notImageError{errors.New("it is a page of HTML, and no image")}
 		}
-		if free && v.counts() {
-			return document{}, v.fault(puller.ErrRateLimited, puller.ErrCounts)
+		return m, nil, fmt.Errorf("its manifest is garbled: %w", err)
+	}
+	switch {
+	case raw.SchemaVersion == 1:
+		return m, nil, notImageError{errors.New("it is an image of manifest schema 1, which has no sizes; push it again")}
+	case raw.Manifests != nil && (raw.Config != nil || raw.Layers != nil):
+		return m, nil, errors.New("its manifest is both an index and an image")
+	case raw.Manifests != nil:
+		m.index, err = parseIndex(raw.Manifests)
+		return m, nil, err
+	case raw.Config == nil:
+		return m, nil, notImageError{errors.New("it is neither an image nor an index of images")}
+	case !slices.Contains(configTypes, raw.Config.MediaType):
+		return m, nil, notImageError{fmt.Errorf("it is no image, but an artifact of type %q", raw.Config.MediaType)}
+	case raw.Config.Digest == (v1.Hash{}):
+		return m, nil, errors.New("its configuration has no digest")
+	}
+	m.image.Config = raw.Config.Digest.String()
+	m.image.Zstd = slices.ContainsFunc(raw.Layers, func(l v1.Descriptor) bool { return strings.HasSuffix(string(l.MediaType), "+zstd") })
+	m.image.Layers, err = parseLayers(raw.Layers)
+	return m, raw.Config, err
+}
+
+func parseLayers(layers []v1.Descriptor) ([]puller.Blob, error) {
+	if len(layers) > maxLayers {
+		return nil, fmt.Errorf("it has %d layers; the limit is %d", len(layers), maxLayers)
+	}
+	blobs := make([]puller.Blob, len(layers))
+	left := int64(maxBytes)
+	for i, l := range layers {
+		switch {
+		case l.Digest == (v1.Hash{}):
+			return nil, fmt.Errorf("its layer %d has no digest", i)
+		case l.Size < 0:
+			return nil, fmt.Errorf("its layer %d has a size of %d bytes", i, l.Size)
+		case l.Size > left:
+			return nil, fmt.Errorf("its layers up to %d have more than 1 PiB", i)
 		}
-		reading := c.flights.DoChan(ref+" "+v.credentials.Header(), func() (any, error) {
-			if d, ok := c.known.get(ref); ok { // an earlier flight has just landed
-				return d, nil
+		left -= l.Size
+		blobs[i] = puller.Blob{Digest: l.Digest.String(), Size: l.Size}
+	}
+	return blobs, nil
+}
+
+// platforms are safe to print.
+var platforms = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,32}(/[a-zA-Z0-9._-]{1,32}){1,2}$`)
+
+func parseIndex(manifests []v1.Descriptor) ([]indexEntry, error) {
+	if len(manifests) > maxIndex {
+		return nil, fmt.Errorf("it is an index of %d manifests; the limit is %d", len(manifests), maxIndex)
+	}
+	entries := []indexEntry{}
+	for i, m := range manifests {
+		if m.Digest == (v1.Hash{}) {
+			return nil, fmt.Errorf("entry %d of its index has no digest", i)
+		}
+		e := indexEntry{digest: m.Digest}
+		if p := m.Platform; p != nil && p.OS+p.Architecture != "" {
+			e.platform, e.version = platformOf(p.OS, p.Architecture, p.Variant), p.OSVersion
+			// Attestations have the platform unknown/unknown.
+			if p.OS == "unknown" || !platforms.MatchString(e.platform) {
+				continue
 			}
-			d, err := v.read(ctx, digest)
-			switch {
-			case err == nil:
-				c.known.put(ref, d)
-			case ctx.Err() != nil:
-				err = leftError{err}
-			}
-			return d, err
-		})
-		select {
-		case <-ctx.Done():
-			return document{}, v.fault(kindOf(ctx, ctx.Err()), ctx.Err())
-		case r := <-reading:
-			var left leftError
-			switch {
-			case r.Err == nil:
-				return r.Val.(document), nil
-			case errors.As(r.Err, &left) && ctx.Err() == nil:
-				// It was another's, who does not want it any more.
-			default:
-				return document{}, v.own(r.Err)
+		}
+		entries = append(entries, e)
+	}
+	return entries, nil
+}
+
+func platformOf(os, architecture, variant string) string {
+	return strings.TrimSuffix(os+"/"+architecture+"/"+variant, "/")
+}
+
+// parseConfig adds the fields of an image's configuration.
+func (m *manifest) parseConfig(body []byte) error {
+	var c struct {
+		OS           string `json:"os"`
+		Architecture string `json:"architecture"`
+		Variant      string `json:"variant"`
+		RootFS       struct {
+			DiffIDs []v1.Hash `json:"diff_ids"`
+		} `json:"rootfs"`
+	}
+	if err := json.Unmarshal(body, &c); err != nil {
+		return fmt.Errorf("its configuration is garbled: %w", err)
+	}
+	if layers, contents := len(m.image.Layers), len(c.RootFS.DiffIDs); layers != contents {
+		return fmt.Errorf("it has %d layers, but its configuration lists %d", layers, contents)
+	}
+	if c.OS == "" {
+		c.OS = "linux" // engines' default
+	}
+	if platform := platformOf(c.OS, c.Architecture, c.Variant); platforms.MatchString(platform) {
+		m.image.Platform = platform
+	}
+	m.image.DiffIDs = make([]string, len(c.RootFS.DiffIDs))
+	for i, id := range c.RootFS.DiffIDs {
+		m.image.DiffIDs[i] = id.String()
+	}
+	return nil
+}
+
+// choose returns an index's image for a platform. Where there are several, it returns the
+// one for the operating system's version, or else the first.
+func (m manifest) choose(platform, version string) (indexEntry, error) {
+	offered := make([]string, len(m.index))
+	for i, e := range m.index {
+		offered[i] = e.platform
+	}
+	if i := names.ChoosePlatform(offered, platform); i >= 0 {
+		for _, e := range m.index {
+			if version != "" && e.platform == offered[i] && build(e.version) == build(version) {
+				return e, nil
 			}
 		}
+		return m.index[i], nil
 	}
+	// The only image is chosen even without a platform.
+	if len(offered) == 1 && offered[0] == "" {
+		return m.index[0], nil
+	}
+	slices.Sort(offered)
+	offered = slices.DeleteFunc(slices.Compact(offered), func(platform string) bool { return platform == "" })
+	const maxOffered = 20
+	if more := len(offered) - maxOffered; more > 0 {
+		offered = append(offered[:maxOffered], fmt.Sprintf("%d more", more))
+	}
+	if platform == "" {
+		platform = "a platform that is not named"
+	}
+	if len(offered) == 0 {
+		return indexEntry{}, fmt.Errorf("it has images for no platform at all, and not for %s", platform)
+	}
+	return indexEntry{}, fmt.Errorf("it has images for %s, and not for %s", strings.Join(offered, ", "), platform)
 }
 
-// own gives an error of read's, which may be another caller's, this call's name.
-func (v *visit) own(err error) error {
-	var e *puller.Error
-	if !errors.As(err, &e) {
-		return v.fault(puller.ErrInternal, err)
-	}
-	own := *e
-	own.Ref = v.image
-	return &own
-}
-
-// read gets a manifest, and if it is an image's, its configuration.
-func (v *visit) read(ctx context.Context, digest v1.Hash) (document, error) {
-	manifest := v.body
-	if digest != v.readDigest {
-		var err error
-		if manifest, _, err = v.session.manifest(ctx, digest.String()); err != nil {
-			return document{}, v.faultOfContent(ctx, err)
-		}
-	}
-	d, config, err := readManifest(manifest)
-	if err != nil || config == nil {
-		return d, v.faultOfContent(ctx, err)
-	}
-	content, err := v.session.blob(ctx, config.Digest)
-	if err == nil {
-		err = d.readConfig(content)
-	}
-	return d, v.faultOfContent(ctx, err)
-}
-
-// faultOfContent gives an error its kind that came while something was read
-// whose digest is known. What neither the registry nor the way to it is to
-// blame for lies in the content.
-func (v *visit) faultOfContent(ctx context.Context, err error) error {
-	if err == nil {
-		return nil
-	}
-	return v.fault(cmp.Or(kindOf(ctx, err), puller.ErrCorrupt), err)
+// build returns the part of a Windows version that the system and its images have in
+// common: 10.0.20348 of 10.0.20348.2700. The rest counts patches.
+func build(version string) string {
+	parts := strings.SplitN(version, ".", 4)
+	return strings.Join(parts[:min(len(parts), 3)], ".")
 }

@@ -5,172 +5,39 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/name"
-	serving "github.com/google/go-containerregistry/pkg/registry"
+	"github.com/google/go-cmp/cmp"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/towline/towline/puller"
 )
 
-// counted is a registry in this process that counts what it is asked.
-type counted struct {
-	t    *testing.T
-	host string
-
-	mu     sync.Mutex
-	asked  map[string]int // by method and path, pushes left out
-	before func(http.ResponseWriter, *http.Request) (answered bool)
-}
-
-func newCounted(t *testing.T) *counted {
-	t.Helper()
-	c := &counted{t: t, asked: make(map[string]int)}
-	inner := serving.New(serving.Logger(log.New(io.Discard, "", 0)))
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("X-Pusher") == "" {
-			c.mu.Lock()
-			c.asked[r.Method+" "+r.URL.Path]++
-			before := c.before
-			c.mu.Unlock()
-			if before != nil && before(w, r) {
-				return
-			}
-		}
-		inner.ServeHTTP(w, r)
-	}))
-	s.Config.ErrorLog = log.New(io.Discard, "", 0)
-	s.Start()
-	t.Cleanup(s.Close)
-	c.host = s.Listener.Addr().String()
-	return c
-}
-
-// gets and heads count requests for manifests and blobs.
-func (c *counted) count(method, kind string) (n int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for what, times := range c.asked {
-		if strings.HasPrefix(what, method+" ") && strings.Contains(what, "/"+kind+"/") {
-			n += times
-		}
-	}
-	return n
-}
-
-// wants checks how many manifests were asked for by HEAD and by GET, and how
-// many configurations.
-func (c *counted) wants(heads, gets, blobs int) {
-	c.t.Helper()
-	if h, g, b := c.count("HEAD", "manifests"), c.count("GET", "manifests"), c.count("GET", "blobs"); h != heads || g != gets || b != blobs {
-		c.t.Errorf("it was asked for %d HEADs, %d manifests and %d blobs, not %d, %d and %d", h, g, b, heads, gets, blobs)
-	}
-}
-
-func (c *counted) intercept(before func(http.ResponseWriter, *http.Request) bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.before = before
-}
-
-type pushing struct{ http.RoundTripper }
-
-func (p pushing) RoundTrip(r *http.Request) (*http.Response, error) {
-	r = r.Clone(r.Context())
-	r.Header.Set("X-Pusher", "1")
-	return p.RoundTripper.RoundTrip(r)
-}
-
-// push puts an image or index under a name.
-func (c *counted) push(repo string, what remote.Taggable) (ref string) {
-	c.t.Helper()
-	transport := &http.Transport{}
-	defer transport.CloseIdleConnections()
-	tag, err := name.NewTag(c.host + "/" + repo)
-	if err == nil {
-		err = remote.Push(tag, what, remote.WithTransport(pushing{transport}))
-	}
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return tag.Name()
-}
-
-// newImage makes an image of so many layers.
-func newImage(t *testing.T, platform string, layers int64) v1.Image {
-	t.Helper()
-	image, err := random.Image(1000, layers)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := v1.ParsePlatform(platform)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := image.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.OS, config.Architecture, config.Variant = p.OS, p.Architecture, p.Variant
-	if image, err = mutate.ConfigFile(image, config); err != nil {
-		t.Fatal(err)
-	}
-	return image
-}
-
-func newIndex(t *testing.T, offered ...string) (v1.ImageIndex, map[string]v1.Image) {
-	t.Helper()
-	var index v1.ImageIndex = empty.Index
-	images := make(map[string]v1.Image)
-	for _, platform := range offered {
-		p, err := v1.ParsePlatform(platform)
-		if err != nil {
-			t.Fatal(err)
-		}
-		images[platform] = newImage(t, platform, 2)
-		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: images[platform], Descriptor: v1.Descriptor{Platform: p}})
-	}
-	return index, images
-}
-
-func digestOf(t *testing.T, d interface{ Digest() (v1.Hash, error) }) string {
-	t.Helper()
-	hash, err := d.Digest()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return hash.String()
-}
-
-// wantLayers holds what was told against the image.
+// wantLayers compares a manifest's layers with the image's.
 func wantLayers(t *testing.T, m puller.Manifest, image v1.Image) {
 	t.Helper()
 	layers, err := image.Layers()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(m.Layers) != len(layers) || len(m.DiffIDs) != len(layers) {
-		t.Fatalf("there are %d layers and %d diff IDs of %d", len(m.Layers), len(m.DiffIDs), len(layers))
-	}
-	for i, l := range layers {
+	var blobs []puller.Blob
+	var ids []string
+	for _, l := range layers {
 		size, _ := l.Size()
 		id, _ := l.DiffID()
-		if got := (puller.Blob{Digest: digestOf(t, l), Size: size}); m.Layers[i] != got || m.DiffIDs[i] != id.String() {
-			t.Errorf("layer %d is %+v with %s, not %+v with %s", i, m.Layers[i], m.DiffIDs[i], got, id)
-		}
+		blobs, ids = append(blobs, puller.Blob{Digest: digestOf(t, l), Size: size}), append(ids, id.String())
+	}
+	if diff := cmp.Diff(blobs, m.Layers) + cmp.Diff(ids, m.DiffIDs); diff != "" {
+		t.Errorf("layers (-want +got):\n%s", diff)
 	}
 }
 
@@ -178,8 +45,8 @@ func query(image string) puller.ManifestQuery {
 	return puller.ManifestQuery{Image: image, Platform: "linux/amd64"}
 }
 
-func TestManifestTellsWhatAnImageIsMadeOfAndReadsItOnce(t *testing.T) {
-	r, c := newCounted(t), newClient(t)
+func TestManifest(t *testing.T) {
+	r, c := newTestRegistry(t), newClient(t)
 	image := newImage(t, "linux/arm64/v8", 3)
 	one, two := r.push("app:v1", image), r.push("app:v2", image)
 	for i, ref := range []string{one, one, two, r.host + "/app@" + digestOf(t, image)} {
@@ -205,8 +72,8 @@ func TestManifestTellsWhatAnImageIsMadeOfAndReadsItOnce(t *testing.T) {
 	r.wants(5, 2, 2)
 }
 
-func TestAnIndexIsReadOnceForAllPlatforms(t *testing.T) {
-	r, c := newCounted(t), newClient(t)
+func TestManifestOfIndex(t *testing.T) {
+	r, c := newTestRegistry(t), newClient(t)
 	index, images := newIndex(t, "linux/arm/v6", "linux/arm/v7", "unknown/unknown", "linux/amd64", "linux/arm64/v8", "windows/amd64")
 	ref := r.push("app:v1", index)
 	for i, x := range []struct{ want, got string }{
@@ -237,8 +104,8 @@ func TestAnIndexIsReadOnceForAllPlatforms(t *testing.T) {
 	r.wants(8, 5, 4)
 }
 
-func TestAnIndexThatDoesNotSayForWhatItsOnlyImageIsGivesIt(t *testing.T) {
-	r, c := newCounted(t), newClient(t)
+func TestManifestOfIndexWithoutPlatform(t *testing.T) {
+	r, c := newTestRegistry(t), newClient(t)
 	image := newImage(t, "linux/amd64", 1)
 	ref := r.push("app:v1", mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: image, Descriptor: v1.Descriptor{Platform: &v1.Platform{}}}))
 	m, err := c.Manifest(t.Context(), query(ref))
@@ -252,9 +119,9 @@ func TestAnIndexThatDoesNotSayForWhatItsOnlyImageIsGivesIt(t *testing.T) {
 	}
 }
 
-func TestManyAskersShareOneReading(t *testing.T) {
+func TestManifestSharedRead(t *testing.T) {
 	const askers = 50
-	r, c := newCounted(t), newClient(t)
+	r, c := newTestRegistry(t), newClient(t)
 	index, images := newIndex(t, "linux/amd64", "linux/arm64")
 	refs := []string{r.push("app:v1", index), r.push("app:v2", index)}
 	var heads sync.WaitGroup
@@ -283,9 +150,9 @@ func TestManyAskersShareOneReading(t *testing.T) {
 	_ = images
 }
 
-// Whoever began the reading may go away: the others are not left without.
-func TestAnAskerThatLeavesTakesNothingWithIt(t *testing.T) {
-	r, c := newCounted(t), newClient(t)
+// The caller that began the read leaves. The other gets the manifest.
+func TestManifestReaderLeaves(t *testing.T) {
+	r, c := newTestRegistry(t), newClient(t)
 	ref := r.push("app:v1", newImage(t, "linux/amd64", 1))
 	reading, joined := make(chan struct{}), make(chan struct{})
 	var once sync.Once
@@ -312,13 +179,13 @@ func TestAnAskerThatLeavesTakesNothingWithIt(t *testing.T) {
 	work.Go(func() {
 		_, err := c.Manifest(ctx, query(ref))
 		if puller.KindOf(err) != puller.ErrCanceled {
-			t.Errorf("who left was told %v", err)
+			t.Errorf("the first caller: %v", err)
 		}
 	})
 	<-reading
 	work.Go(func() {
 		if _, err := c.Manifest(t.Context(), query(ref)); err != nil {
-			t.Errorf("who stayed was told %v", err)
+			t.Errorf("the second caller: %v", err)
 		}
 	})
 	<-joined
@@ -327,14 +194,14 @@ func TestAnAskerThatLeavesTakesNothingWithIt(t *testing.T) {
 	r.wants(2, 2, 1)
 }
 
-func TestAnAskerThatJoinedMayLeave(t *testing.T) {
-	r, c := newCounted(t), newClient(t)
+func TestManifestWaiterLeaves(t *testing.T) {
+	r, c := newTestRegistry(t), newClient(t)
 	ref := r.push("app:v1", newImage(t, "linux/amd64", 1))
-	reading, gate := make(chan struct{}), make(chan struct{})
+	reading, release := make(chan struct{}), make(chan struct{})
 	r.intercept(func(_ http.ResponseWriter, req *http.Request) bool {
 		if req.Method == http.MethodGet && strings.Contains(req.URL.Path, "/manifests/") {
 			close(reading)
-			<-gate
+			<-release
 		}
 		return false
 	})
@@ -349,12 +216,12 @@ func TestAnAskerThatJoinedMayLeave(t *testing.T) {
 	defer cancel()
 	_, err := c.Manifest(ctx, query(ref))
 	wantKind(t, err, puller.ErrRegistryUnavailable)
-	close(gate)
+	close(release)
 	work.Wait()
 }
 
-func TestWhatOneMayReadOpensNothingToAnother(t *testing.T) {
-	r, c := newCounted(t), newClient(t)
+func TestManifestOtherCredentials(t *testing.T) {
+	r, c := newTestRegistry(t), newClient(t)
 	ref := r.push("private:v1", newImage(t, "linux/amd64", 1))
 	ada := credentials(t, `{"username":"ada","password":"`+secret+`"}`)
 	eve := credentials(t, `{"username":"eve","password":"guess"}`)
@@ -387,7 +254,7 @@ func TestWhatOneMayReadOpensNothingToAnother(t *testing.T) {
 		wantKind(t, err, puller.ErrDenied)
 		wantNoSecret(t, err)
 	}
-	// Bob may not read it at present, but see that it is there: it is known.
+	// Bob is rate limited, but his HEAD succeeds, so he gets the cached manifest.
 	blocked = true
 	q.Credentials = credentials(t, `{"username":"bob","password":"x"}`)
 	if _, err := c.Manifest(t.Context(), q); err != nil {
@@ -396,12 +263,11 @@ func TestWhatOneMayReadOpensNothingToAnother(t *testing.T) {
 	r.wants(4, 1, 1)
 }
 
-// A flight is not shared by other credentials: one may be refused what the
-// other is given.
-func TestOtherCredentialsReadForThemselves(t *testing.T) {
-	r, c := newCounted(t), newClient(t)
+// Callers with other credentials do not share a read: they can have other permissions.
+func TestManifestReadPerCredentials(t *testing.T) {
+	r, c := newTestRegistry(t), newClient(t)
 	ref := r.push("app:v1", newImage(t, "linux/amd64", 1))
-	reading, gate := make(chan struct{}), make(chan struct{})
+	reading, release := make(chan struct{}), make(chan struct{})
 	r.intercept(func(w http.ResponseWriter, req *http.Request) bool {
 		switch user, _, _ := req.BasicAuth(); {
 		case req.URL.Path == "/v2/":
@@ -410,7 +276,7 @@ func TestOtherCredentialsReadForThemselves(t *testing.T) {
 			return true
 		case req.Method == http.MethodGet && user == "":
 			close(reading)
-			<-gate
+			<-release
 			w.WriteHeader(http.StatusTooManyRequests)
 			return true
 		}
@@ -420,7 +286,7 @@ func TestOtherCredentialsReadForThemselves(t *testing.T) {
 	work.Go(func() {
 		_, err := c.Manifest(t.Context(), query(ref))
 		if puller.KindOf(err) != puller.ErrRateLimited {
-			t.Errorf("who is nobody was told %v", err)
+			t.Errorf("the anonymous caller: %v", err)
 		}
 	})
 	<-reading
@@ -429,13 +295,13 @@ func TestOtherCredentialsReadForThemselves(t *testing.T) {
 	if _, err := c.Manifest(t.Context(), q); err != nil {
 		t.Error(err)
 	}
-	close(gate)
+	close(release)
 	work.Wait()
 }
 
 // A registry can claim to have any digest.
-func TestARegistryThatClaimsADigestIsToldNothingOfIt(t *testing.T) {
-	r, c, evil := newCounted(t), newClient(t), newCounted(t)
+func TestManifestClaimedDigest(t *testing.T) {
+	r, c, evil := newTestRegistry(t), newClient(t), newTestRegistry(t)
 	image := newImage(t, "linux/amd64", 1)
 	if _, err := c.Manifest(t.Context(), query(r.push("private:v1", image))); err != nil {
 		t.Fatal(err)
@@ -454,10 +320,10 @@ func TestARegistryThatClaimsADigestIsToldNothingOfIt(t *testing.T) {
 	wantKind(t, err, puller.ErrNotFound)
 }
 
-func TestFreeReadsOnlyWhatCostsNothing(t *testing.T) {
+func TestManifestFree(t *testing.T) {
 	for _, header := range []string{"", "RateLimit-Limit", "ratelimit-remaining", "X-RateLimit-Remaining"} {
 		t.Run("header "+header, func(t *testing.T) {
-			r, c := newCounted(t), newClient(t)
+			r, c := newTestRegistry(t), newClient(t)
 			index, _ := newIndex(t, "linux/amd64", "linux/arm64")
 			ref := r.push("app:v1", index)
 			r.intercept(func(w http.ResponseWriter, req *http.Request) bool {
@@ -478,7 +344,7 @@ func TestFreeReadsOnlyWhatCostsNothing(t *testing.T) {
 			}
 			wantKind(t, err, puller.ErrRateLimited)
 			r.wants(1, 0, 0)
-			// What was paid for once is free.
+			// A cached manifest costs nothing.
 			if _, err := c.Manifest(t.Context(), query(ref)); err != nil {
 				t.Fatal(err)
 			}
@@ -494,7 +360,7 @@ func TestFreeReadsOnlyWhatCostsNothing(t *testing.T) {
 	}
 }
 
-func TestManifestGivesRefusalsTheirKind(t *testing.T) {
+func TestManifestRefused(t *testing.T) {
 	for status, kind := range map[int]puller.ErrorKind{
 		401: puller.ErrDenied, 402: puller.ErrDenied, 403: puller.ErrDenied, 404: puller.ErrNotFound, 410: puller.ErrNotFound, 412: puller.ErrDenied, 416: puller.ErrRegistryUnavailable,
 		423: puller.ErrDenied, 429: puller.ErrRateLimited, 451: puller.ErrDenied, 500: puller.ErrRegistryUnavailable, 503: puller.ErrRegistryUnavailable,
@@ -504,7 +370,7 @@ func TestManifestGivesRefusalsTheirKind(t *testing.T) {
 				continue // a GET follows
 			}
 			t.Run(fmt.Sprint(what, status), func(t *testing.T) {
-				r, c := newCounted(t), newClient(t)
+				r, c := newTestRegistry(t), newClient(t)
 				ref := r.push("app:v1", newImage(t, "linux/amd64", 1))
 				method, of, _ := strings.Cut(what, " ")
 				r.intercept(func(w http.ResponseWriter, req *http.Request) bool {
@@ -533,9 +399,9 @@ func TestManifestGivesRefusalsTheirKind(t *testing.T) {
 	}
 }
 
-func TestManifestEndsWithItsContext(t *testing.T) {
+func TestManifestContextEnds(t *testing.T) {
 	for _, of := range []string{"/manifests/", "/blobs/"} {
-		r, c := newCounted(t), newClient(t)
+		r, c := newTestRegistry(t), newClient(t)
 		ref := r.push("app:v1", newImage(t, "linux/amd64", 1))
 		ctx, cancel := context.WithCancel(t.Context())
 		r.intercept(func(w http.ResponseWriter, req *http.Request) bool {
@@ -550,10 +416,10 @@ func TestManifestEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// made is a registry of one name, "/app:v1", whose documents are as they are.
+// made is a registry that has only "/app:v1", with this manifest and these blobs.
 func made(t *testing.T, manifest string, blobs ...string) (ref string) {
 	t.Helper()
-	r := newCounted(t)
+	r := newTestRegistry(t)
 	all := map[string]string{"v1": manifest}
 	for _, content := range append(blobs, manifest) {
 		hash, _, err := v1.SHA256(strings.NewReader(content))
@@ -583,7 +449,7 @@ func made(t *testing.T, manifest string, blobs ...string) (ref string) {
 	return r.host + "/app:v1"
 }
 
-func TestWhatIsNoGoodImageIsSaidToBe(t *testing.T) {
+func TestManifestInvalid(t *testing.T) {
 	const config = `{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":["sha256:1111111111111111111111111111111111111111111111111111111111111111"]}}`
 	hash, _, err := v1.SHA256(strings.NewReader(config))
 	if err != nil {
@@ -669,7 +535,7 @@ func TestWhatIsNoGoodImageIsSaidToBe(t *testing.T) {
 	})
 }
 
-func TestWhatDoesNotHaveItsDigestIsCorruptAndWhatIsCutIsTheWay(t *testing.T) {
+func TestManifestWrongContent(t *testing.T) {
 	for _, c := range []struct {
 		of, how string
 		kind    puller.ErrorKind
@@ -678,7 +544,7 @@ func TestWhatDoesNotHaveItsDigestIsCorruptAndWhatIsCutIsTheWay(t *testing.T) {
 		{"manifests", "cut", puller.ErrRegistryUnavailable}, {"blobs", "cut", puller.ErrRegistryUnavailable},
 	} {
 		t.Run(c.of+" "+c.how, func(t *testing.T) {
-			r, client := newCounted(t), newClient(t)
+			r, client := newTestRegistry(t), newClient(t)
 			ref := r.push("app:v1", newImage(t, "linux/amd64", 1))
 			r.intercept(func(w http.ResponseWriter, req *http.Request) bool {
 				if req.Method != http.MethodGet || !strings.Contains(req.URL.Path, "/"+c.of+"/") {
@@ -697,7 +563,7 @@ func TestWhatDoesNotHaveItsDigestIsCorruptAndWhatIsCutIsTheWay(t *testing.T) {
 	}
 }
 
-func TestManifestOfWhatIsNoReferenceIsInvalid(t *testing.T) {
+func TestManifestInvalidReference(t *testing.T) {
 	_, err := newClient(t).Manifest(t.Context(), query("UPPER case"))
 	wantKind(t, err, puller.ErrInvalidRequest)
 }

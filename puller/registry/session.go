@@ -3,7 +3,6 @@ package registry
 import (
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,110 +17,104 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/opencontainers/go-digest"
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
-// session is how one registry is asked for one repository, with one login and the
-// token that the registry gives for it.
+// session makes the requests of one lookup, with one login and the token that the registry
+// gives for it.
 type session struct {
-	repo   name.Repository
-	trust  *trust
-	heard  *hearing
-	client *auth.Client
-	scheme string // "" until the registry has answered
+	repo       name.Repository
+	transports *transports
+	recorder   *recorder
+	client     *auth.Client
+	scheme     string // "" until the registry has answered
 }
 
-// newSession returns a session that has called nothing yet.
-func newSession(repo name.Repository, login authn.AuthConfig, trust *trust, way *hearing) *session {
-	return &session{repo: repo, trust: trust, heard: way, client: &auth.Client{
-		Client: &http.Client{Transport: way}, // which follows ten redirects at most
+// newSession returns a session. It does not connect.
+func newSession(repo name.Repository, login authn.AuthConfig, transports *transports, recorder *recorder) *session {
+	return &session{repo: repo, transports: transports, recorder: recorder, client: &auth.Client{
+		Client: &http.Client{Transport: recorder}, // follows at most ten redirects
 		Header: http.Header{"User-Agent": {"towline"}},
 		Credential: func(context.Context, string) (auth.Credential, error) {
 			return auth.Credential{Username: login.Username, Password: login.Password, RefreshToken: login.IdentityToken, AccessToken: login.RegistryToken}, nil
 		},
 		Cache: auth.NewCache(),
-		// The gate decides where anything may be called, realms included.
+		// The address filter also checks the addresses of token servers.
 		BlockedRealmPrefixes: []netip.Prefix{},
 	}}
 }
 
-// open finds the scheme, and what the registry asks for: some say that only at
-// /v2/, and some have nothing there.
+// open finds the scheme and, with it, the registry's challenge: some registries send the
+// challenge only at /v2/, and some have nothing there.
 func (s *session) open(ctx context.Context) error {
 	if s.scheme != "" {
 		return nil
 	}
 	registry := s.repo.RegistryStr()
-	verified, err := s.trust.to(registry)
+	verified, err := s.transports.verified(registry)
 	if err != nil {
 		return err
 	}
-	s.heard.next = verified
+	s.recorder.next = verified
 	err = s.ping(ctx, "https")
-	if !isWay(err) || ctx.Err() != nil || !s.trust.isInsecure(ctx, registry) {
+	if !isNoAnswer(err) || ctx.Err() != nil || !s.transports.isInsecure(ctx, registry) {
 		return err
 	}
 	failed := []error{err}
 	var unknown *tls.CertificateVerificationError
 	if errors.As(err, &unknown) && !onLoopback(registry) {
-		s.heard.next = s.trust.gate.unverified
-		if err = s.ping(ctx, "https"); !isWay(err) {
+		s.recorder.next = s.transports.unverified
+		if err = s.ping(ctx, "https"); !isNoAnswer(err) {
 			return err
 		}
 		failed = append(failed, err)
 	}
-	s.heard.next = verified
-	if err = s.ping(ctx, "http"); !isWay(err) {
+	s.recorder.next = verified
+	if err = s.ping(ctx, "http"); !isNoAnswer(err) {
 		return err
 	}
 	return errors.Join(append(failed, err)...)
 }
 
-// ping asks the base of the registry's API. What is there makes no difference,
-// but for a rate limit: some registries have nothing there.
+// ping calls the base of the registry's API. Every answer but a rate limit proves that the
+// registry is reachable: some registries have nothing there.
 func (s *session) ping(ctx context.Context, scheme string) error {
 	resp, err := s.do(ctx, http.MethodGet, url.URL{Scheme: scheme, Host: s.repo.RegistryStr(), Path: "/v2/"})
 	switch {
-	case errors.Is(err, auth.ErrBasicCredentialNotFound): // what is public needs none
+	case errors.Is(err, auth.ErrBasicCredentialNotFound): // public images need none
 	case err != nil:
 		return err
 	default:
 		defer resp.Body.Close()
 		if resp.StatusCode == http.StatusTooManyRequests {
-			return newRefusal(resp)
+			return newStatusError(resp)
 		}
-		io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)) // its connection serves the next call
+		io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)) // so that the next call reuses the connection
 	}
 	s.scheme = scheme
 	return nil
 }
 
-// isWay reports whether the registry gave no answer.
-func isWay(err error) bool {
-	var way *url.Error
-	return errors.As(err, &way)
+// isNoAnswer reports whether the registry gave no answer.
+func isNoAnswer(err error) bool {
+	var noAnswer *url.Error
+	return errors.As(err, &noAnswer)
 }
 
-// onLoopback reports whether a registry's address is this machine's own.
-func onLoopback(registry string) bool {
-	host := (&url.URL{Host: registry}).Hostname()
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
-}
-
-// ask makes a call for something in the repository. The error is a *refusal where
-// the registry does not answer 200.
-func (s *session) ask(ctx context.Context, method, what, id string) (*http.Response, error) {
+// request asks for a manifest or blob of the repository. The error is a *statusError where
+// the status is not 200.
+func (s *session) request(ctx context.Context, method, kind, id string) (*http.Response, error) {
 	if err := s.open(ctx); err != nil {
 		return nil, err
 	}
-	resp, err := s.do(ctx, method, url.URL{Scheme: s.scheme, Host: s.repo.RegistryStr(), Path: "/v2/" + s.repo.RepositoryStr() + "/" + what + "/" + id})
+	resp, err := s.do(ctx, method, url.URL{Scheme: s.scheme, Host: s.repo.RegistryStr(), Path: "/v2/" + s.repo.RepositoryStr() + "/" + kind + "/" + id})
 	if err != nil {
 		return nil, err
 	}
 	if resp.StatusCode != http.StatusOK {
 		defer resp.Body.Close()
-		return nil, newRefusal(resp)
+		return nil, newStatusError(resp)
 	}
 	return resp, nil
 }
@@ -140,12 +133,12 @@ func (s *session) do(ctx context.Context, method string, u url.URL) (*http.Respo
 	return s.client.Do(req)
 }
 
-// manifestTypes are the types of manifests that engines take.
+// manifestTypes are the media types of manifests that engines accept.
 var manifestTypes = []types.MediaType{types.DockerManifestSchema2, types.DockerManifestList, types.OCIManifestSchema1, types.OCIImageIndex}
 
-// head asks which digest a name has. The digest is empty where the answer has none.
+// head asks for the digest of a tag or digest. It is empty where the answer has none.
 func (s *session) head(ctx context.Context, id string) (v1.Hash, error) {
-	resp, err := s.ask(ctx, http.MethodHead, "manifests", id)
+	resp, err := s.request(ctx, http.MethodHead, "manifests", id)
 	if err != nil {
 		return v1.Hash{}, err
 	}
@@ -157,95 +150,47 @@ func (s *session) head(ctx context.Context, id string) (v1.Hash, error) {
 	return digest, nil
 }
 
-// manifest reads a manifest, and says which digest it has.
+// manifest reads a manifest and computes its digest.
 func (s *session) manifest(ctx context.Context, id string) (body []byte, digest v1.Hash, err error) {
-	resp, err := s.ask(ctx, http.MethodGet, "manifests", id)
+	resp, err := s.request(ctx, http.MethodGet, "manifests", id)
 	if err != nil {
 		return nil, digest, err
 	}
 	defer resp.Body.Close()
 	media, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if err != nil || !slices.Contains(manifestTypes, types.MediaType(media)) && !types.MediaType(media).IsSchema1() {
-		return nil, digest, noImage{fmt.Errorf("what is there comes as %.100q, which no engine takes for an image's manifest", resp.Header.Get("Content-Type"))}
+		return nil, digest, notImageError{fmt.Errorf("it has the media type %.100q, which engines do not accept for an image's manifest", resp.Header.Get("Content-Type"))}
 	}
-	return content(resp.Body, id)
+	return readContent(resp.Body, id)
 }
 
 // blob reads a blob.
 func (s *session) blob(ctx context.Context, digest v1.Hash) ([]byte, error) {
-	resp, err := s.ask(ctx, http.MethodGet, "blobs", digest.String())
+	resp, err := s.request(ctx, http.MethodGet, "blobs", digest.String())
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close()
-	body, _, err := content(resp.Body, digest.String())
+	body, _, err := readContent(resp.Body, digest.String())
 	return body, err
 }
 
-// content reads what has an ID, which it is checked against if it is a digest.
-func content(from io.Reader, id string) (body []byte, digest v1.Hash, err error) {
-	want, notDigest := v1.NewHash(id)
-	if notDigest != nil {
-		want = v1.Hash{Algorithm: "sha256"}
-	}
-	hasher, err := v1.Hasher(want.Algorithm)
-	if err != nil {
-		return nil, digest, err
-	}
+// readContent reads a body and computes its digest. Where id is a digest, the two must be
+// equal.
+func readContent(from io.Reader, id string) (body []byte, got v1.Hash, err error) {
 	if body, err = io.ReadAll(from); err != nil {
-		return nil, digest, err
+		return nil, got, err
 	}
-	hasher.Write(body)
-	digest = v1.Hash{Algorithm: want.Algorithm, Hex: fmt.Sprintf("%x", hasher.Sum(nil))}
-	if notDigest == nil && digest != want {
-		return nil, digest, fmt.Errorf("what came as %s is %s", want, digest)
+	want, notDigest := v1.NewHash(id)
+	algorithm := digest.Canonical
+	if notDigest == nil {
+		algorithm = digest.Algorithm(want.Algorithm)
 	}
-	return body, digest, nil
+	if got, err = v1.NewHash(algorithm.FromBytes(body).String()); err != nil {
+		return nil, got, err
+	}
+	if notDigest == nil && got != want {
+		return nil, got, fmt.Errorf("the content of %s has the digest %s", want, got)
+	}
+	return body, got, nil
 }
-
-// refusal is a registry's answer that is not 200.
-type refusal struct {
-	method, url string
-	status      int
-	said        string // in the registry's own words, "" where it has none
-}
-
-func newRefusal(resp *http.Response) *refusal {
-	u := *resp.Request.URL
-	u.RawQuery, u.User, u.Fragment = "", nil, "" // what is signed is secret
-	r := &refusal{method: resp.Request.Method, url: u.String(), status: resp.StatusCode}
-	raw, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-	var body struct {
-		Errors  []struct{ Code, Message string }
-		Details string
-	}
-	if json.Unmarshal(raw, &body) != nil {
-		if media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); media == "text/plain" {
-			r.said = strings.TrimSpace(string(raw))
-		}
-	}
-	for _, e := range body.Errors {
-		r.said = strings.Trim(r.said+"; "+strings.Trim(strings.ToLower(strings.ReplaceAll(e.Code, "_", " "))+": "+e.Message, ": "), "; ")
-	}
-	if r.said == "" {
-		r.said = body.Details
-	}
-	r.said = strings.Join(strings.Fields(r.said), " ")
-	if said := []rune(r.said); len(said) > 500 {
-		r.said = string(said[:500]) + "…"
-	}
-	return r
-}
-
-// Error tells the request, the status and the registry's words.
-func (r *refusal) Error() string {
-	s := fmt.Sprintf("%s %s: %d %s", r.method, r.url, r.status, http.StatusText(r.status))
-	if r.said != "" {
-		s += ": " + r.said
-	}
-	return s
-}
-
-// retriedByGet are the statuses of a HEAD that a GET may not have: some registries
-// and proxies know no HEAD, or refuse it; and a GET's body tells why.
-var retriedByGet = []int{http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented}

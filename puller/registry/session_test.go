@@ -23,9 +23,9 @@ func serveIndex(w http.ResponseWriter) {
 }
 
 // Some registries and proxies know no HEAD, refuse it, or tell no digest.
-func TestAHeadThatTellsNothingIsFollowedByOneGet(t *testing.T) {
+func TestHeadThenGet(t *testing.T) {
 	for _, status := range []int{200, 403, 404, 405, 501} {
-		f := newFake(t, open, everyone)
+		f := newFakeRegistry(t, open, everyone)
 		f.refuses = func(w http.ResponseWriter, r *http.Request) {
 			if r.Method == http.MethodHead {
 				w.WriteHeader(status)
@@ -46,9 +46,9 @@ func TestAHeadThatTellsNothingIsFollowedByOneGet(t *testing.T) {
 	}
 }
 
-func TestAGetThatWouldCountIsNotMadeForAHead(t *testing.T) {
+func TestHeadWithoutCountedGet(t *testing.T) {
 	for _, status := range []int{200, 403, 404, 405, 501} {
-		f := newFake(t, open, everyone)
+		f := newFakeRegistry(t, open, everyone)
 		f.refuses = func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("RateLimit-Limit", "100;w=21600")
 			w.WriteHeader(status)
@@ -60,13 +60,13 @@ func TestAGetThatWouldCountIsNotMadeForAHead(t *testing.T) {
 }
 
 // The registry's own sentence is told, which a HEAD has none of.
-func TestARefusalIsToldInTheRegistrysWords(t *testing.T) {
+func TestHeadRegistryMessage(t *testing.T) {
 	for name, body := range map[string]string{
 		"errors":  `{"errors":[{"code":"DENIED","message":"IP address 192.0.2.1 is not allowed\nto pull"}]}`,
 		"details": `{"details":"IP address 192.0.2.1 is not allowed to pull"}`,
 		"text":    "IP address 192.0.2.1 is not allowed to pull",
 	} {
-		f := newFake(t, open, everyone)
+		f := newFakeRegistry(t, open, everyone)
 		f.refuses = func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", map[bool]string{true: "text/plain", false: "application/json"}[name == "text"])
 			w.WriteHeader(http.StatusForbidden)
@@ -82,9 +82,9 @@ func TestARefusalIsToldInTheRegistrysWords(t *testing.T) {
 
 // Some have nothing at /v2/, or refuse it; others ask for a login only where they
 // are asked for something.
-func TestWhatIsAtTheBaseIsNoRefusal(t *testing.T) {
+func TestPingStatus(t *testing.T) {
 	for _, status := range []int{200, 403, 404, 405, 500, 503} {
-		f := newFake(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(status) }, everyone)
+		f := newFakeRegistry(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(status) }, everyone)
 		inner := f.Config.Handler
 		f.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if strings.Contains(r.URL.Path, "/manifests/") && !byToken(r) {
@@ -100,7 +100,7 @@ func TestWhatIsAtTheBaseIsNoRefusal(t *testing.T) {
 	}
 }
 
-func TestTokensOfEveryForm(t *testing.T) {
+func TestTokenForms(t *testing.T) {
 	for body, kind := range map[string]puller.ErrorKind{
 		`{"token":"short-lived"}`:                   "",
 		`{"access_token":"short-lived"}`:            "",
@@ -112,7 +112,7 @@ func TestTokensOfEveryForm(t *testing.T) {
 		`<html>sign in to the network</html>`:       puller.ErrInvalidRequest,
 		`{"errors":[{"code":"DENIED"}]}`:            puller.ErrInvalidRequest,
 	} {
-		f := newFake(t, challenge("Bearer"), byToken)
+		f := newFakeRegistry(t, challenge("Bearer"), byToken)
 		inner := f.Config.Handler
 		f.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/token" {
@@ -128,9 +128,9 @@ func TestTokensOfEveryForm(t *testing.T) {
 	}
 }
 
-func TestATokenServersRefusalHasTheKindOfItsStatus(t *testing.T) {
+func TestTokenRefused(t *testing.T) {
 	for _, status := range []int{400, 401, 402, 403, 412, 429, 451, 500, 503} {
-		f := newFake(t, challenge("Bearer"), byToken)
+		f := newFakeRegistry(t, challenge("Bearer"), byToken)
 		inner := f.Config.Handler
 		f.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/token" {
@@ -145,8 +145,8 @@ func TestATokenServersRefusalHasTheKindOfItsStatus(t *testing.T) {
 	}
 }
 
-func TestOneOfSeveralWaysToLogInIsTaken(t *testing.T) {
-	f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
+func TestSeveralChallenges(t *testing.T) {
+	f := newFakeRegistry(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Add("WWW-Authenticate", "Negotiate")
 		w.Header().Add("WWW-Authenticate", `Basic realm="registry"`)
 		w.WriteHeader(http.StatusUnauthorized)
@@ -157,7 +157,7 @@ func TestOneOfSeveralWaysToLogInIsTaken(t *testing.T) {
 }
 
 // The realm and a redirect may be at another private address, if that is listed.
-func TestAnAllowedPrivateAddressMayBeReferredTo(t *testing.T) {
+func TestAllowedPrivateTokenServer(t *testing.T) {
 	tokens := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch user, password, _ := r.BasicAuth(); {
 		case r.URL.Path == "/moved":
@@ -175,7 +175,7 @@ func TestAnAllowedPrivateAddressMayBeReferredTo(t *testing.T) {
 		allowed []string
 		ok      bool
 	}{{[]string{"localhost", "127.0.0.1"}, true}, {[]string{"localhost"}, false}} {
-		f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
+		f := newFakeRegistry(t, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="http://127.0.0.1:`+port+`/token",service="registry"`)
 			w.WriteHeader(http.StatusUnauthorized)
 		}, byToken)
@@ -190,10 +190,10 @@ func TestAnAllowedPrivateAddressMayBeReferredTo(t *testing.T) {
 	}
 }
 
-func TestARedirectLoopEndsAfterTenHops(t *testing.T) {
+func TestRedirectLoop(t *testing.T) {
 	for _, at := range []string{"/v2/", "/v2/team/app/manifests/v1", "/token"} {
 		var calls atomic.Int32
-		f := newFake(t, challenge("Bearer"), byToken)
+		f := newFakeRegistry(t, challenge("Bearer"), byToken)
 		inner := f.Config.Handler
 		f.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if strings.HasPrefix(r.URL.Path, at) && (at != "/v2/" || !strings.Contains(r.URL.Path, "/manifests/")) && (byToken(r) || at != "/v2/team/app/manifests/v1") {
@@ -211,14 +211,14 @@ func TestARedirectLoopEndsAfterTenHops(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoManifestOfEnginesIsNoImage(t *testing.T) {
+func TestManifestMediaType(t *testing.T) {
 	for media, kind := range map[string]puller.ErrorKind{
 		"application/vnd.oci.image.index.v1+json":                   puller.ErrPlatformMismatch,
 		"application/vnd.oci.image.index.v1+json; charset=utf-8":    puller.ErrPlatformMismatch,
 		"application/vnd.docker.distribution.manifest.list.v2+json": puller.ErrPlatformMismatch,
 		"text/plain": puller.ErrInvalidRequest, "text/html; charset=utf-8": puller.ErrInvalidRequest, "application/octet-stream": puller.ErrInvalidRequest, "": puller.ErrInvalidRequest,
 	} {
-		f := newFake(t, open, everyone)
+		f := newFakeRegistry(t, open, everyone)
 		f.refuses = func(w http.ResponseWriter, r *http.Request) {
 			w.Header()["Content-Type"] = []string{media}
 			w.Header().Set("Docker-Content-Digest", indexDigest)
@@ -231,10 +231,10 @@ func TestWhatIsNoManifestOfEnginesIsNoImage(t *testing.T) {
 	}
 }
 
-func TestAManifestOfFourMebibytesIsRead(t *testing.T) {
+func TestManifestMaxSize(t *testing.T) {
 	whole := `{"schemaVersion":2,"manifests":[],"annotations":{"x":"` + strings.Repeat("x", 4<<20)
 	whole = whole[:4<<20-3] + `"}}`
-	f := newFake(t, open, everyone)
+	f := newFakeRegistry(t, open, everyone)
 	f.refuses = func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/vnd.oci.image.index.v1+json")
 		w.Write([]byte(whole))

@@ -16,8 +16,8 @@ import (
 	"github.com/towline/towline/puller/registry"
 )
 
-// Whatever a registry was shown does not come back, wherever the registry says it.
-func TestWhatARegistryWasShownComesBackNowhere(t *testing.T) {
+// A registry can quote the credentials that it was sent anywhere in its answers.
+func TestErrorWithoutCredentials(t *testing.T) {
 	const password = `pass word&<>'"+/=%`
 	inJSON, _ := json.Marshal(password)
 	forms := []string{
@@ -55,16 +55,16 @@ func TestWhatARegistryWasShownComesBackNowhere(t *testing.T) {
 	for place, answer := range answers {
 		t.Run(place, func(t *testing.T) {
 			for _, form := range forms {
-				f := newFake(t, open, everyone)
+				f := newFakeRegistry(t, open, everyone)
 				f.refuses = func(w http.ResponseWriter, r *http.Request) { answer(w, form) }
 				c := newClientWith(t, registry.Options{AllowPrivate: []string{"127.0.0.1"}})
 				_, err := c.Head(t.Context(), f.host+"/team/app:v1", ada)
 				_, other := c.Manifest(t.Context(), puller.ManifestQuery{Image: f.host + "/team/app:v1", Platform: "linux/amd64", Credentials: ada})
 				for _, err := range []error{err, other} {
 					if err == nil {
-						t.Errorf("%q in %s is no error", form, place)
+						t.Errorf("%q in %s: no error", form, place)
 					} else if strings.Contains(err.Error(), form) || strings.Contains(err.Error(), password) || strings.Contains(err.Error(), "word&<") {
-						t.Errorf("%q in %s is told: %v", form, place, err)
+						t.Errorf("%q in %s: %v", form, place, err)
 					}
 				}
 			}
@@ -72,7 +72,7 @@ func TestWhatARegistryWasShownComesBackNowhere(t *testing.T) {
 	}
 }
 
-// printable leaves out what no header has.
+// printable drops characters that headers must not have.
 func printable(r rune) rune {
 	if r < ' ' || r > '~' {
 		return -1
@@ -80,7 +80,7 @@ func printable(r rune) rune {
 	return r
 }
 
-func TestAManifestDoesNotTellWhatItsRegistryWasShown(t *testing.T) {
+func TestManifestErrorWithoutCredentials(t *testing.T) {
 	ada := login(t)
 	for name, manifest := range map[string]string{
 		"its type":   `{"schemaVersion":2,"config":{"mediaType":"application/` + strings.Repeat("x", 70) + secret + `","digest":"` + digest + `","size":1},"layers":[]}`,
@@ -88,7 +88,7 @@ func TestAManifestDoesNotTellWhatItsRegistryWasShown(t *testing.T) {
 		"a digest":   `{"schemaVersion":2,"config":{"mediaType":"","digest":"sha256:` + secret + `","size":1},"layers":[]}`,
 		"a platform": `{"schemaVersion":2,"manifests":[{"digest":"` + digest + `","platform":{"os":"linux","architecture":"` + secret + `"}}]}`,
 	} {
-		c := newCounted(t)
+		c := newTestRegistry(t)
 		ref := c.push("team/app:v1", newImage(t, "linux/amd64", 1))
 		c.intercept(func(w http.ResponseWriter, r *http.Request) bool {
 			if !strings.Contains(r.URL.Path, "/manifests/") {
@@ -106,5 +106,18 @@ func TestAManifestDoesNotTellWhatItsRegistryWasShown(t *testing.T) {
 		if err == nil || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// A storage that can't be reached has its signed URL in the error.
+func TestErrorWithoutSignedURL(t *testing.T) {
+	f := newFakeRegistry(t, open, everyone)
+	f.refuses = func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "http://127.0.0.1:1/blob?X-Amz-Signature=5ec4e7", http.StatusTemporaryRedirect)
+	}
+	_, err := newClient(t).Head(t.Context(), f.host+"/team/app:v1", puller.Credentials{})
+	wantKind(t, err, puller.ErrRegistryUnavailable)
+	if strings.Contains(err.Error(), "5ec4e7") || !strings.Contains(err.Error(), "http://127.0.0.1:1/blob?(hidden)") {
+		t.Error(err)
 	}
 }

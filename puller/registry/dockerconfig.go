@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 
@@ -20,25 +19,21 @@ import (
 	"github.com/towline/towline/puller/names"
 )
 
-// stores are where Docker's command line keeps logins: its config.json, and the
-// credential helpers that it names. Its methods may be called from anywhere.
-type stores struct{ helpers *helpers }
-
-// dockerConfig is what of a config.json matters here. Its logins are read one by
-// one: one that is broken spoils no other.
+// dockerConfig is the part of a config.json that Towline uses. Each login is decoded by
+// itself, so that an invalid one does not affect the others.
 type dockerConfig struct {
 	Auths       map[string]json.RawMessage `json:"auths"`
 	CredsStore  string                     `json:"credsStore"`
 	CredHelpers map[string]string          `json:"credHelpers"`
 
-	name string // of the file, or of the variable that it came from
+	name string // of the file or the environment variable
 }
 
-// find returns the login for a registry, of the host as it is written, none where
-// there is none. It is looked for under the keys that Docker's command line uses,
-// and under no others. What can't be read, and a helper that fails, do not end
-// the search; they are the error where nothing is found.
-func (s *stores) find(ctx context.Context, host string) (authn.AuthConfig, error) {
+// findDockerLogin returns the login for a registry's host as Docker's command line finds
+// it: in config.json and in the credential helpers that it names, under the same keys. The
+// login is empty where there is none. Unreadable files and failed helpers do not end the
+// search; they are the error where nothing is found.
+func findDockerLogin(ctx context.Context, helpers *credentialHelpers, host string) (authn.AuthConfig, error) {
 	var faults []error
 	configs, err := readConfigs()
 	if err != nil {
@@ -46,7 +41,7 @@ func (s *stores) find(ctx context.Context, host string) (authn.AuthConfig, error
 	}
 	for _, c := range configs {
 		for _, key := range keysOf(host) {
-			found, err := s.look(ctx, c, key)
+			found, err := c.login(ctx, helpers, key)
 			if err != nil {
 				faults = append(faults, err)
 			}
@@ -58,7 +53,7 @@ func (s *stores) find(ctx context.Context, host string) (authn.AuthConfig, error
 	return authn.AuthConfig{}, errors.Join(faults...)
 }
 
-// keysOf returns the keys that a registry's login is kept under.
+// keysOf returns the keys of a registry's login.
 func keysOf(host string) []string {
 	address, err := names.CanonicalAddress(host)
 	switch {
@@ -70,15 +65,14 @@ func keysOf(host string) []string {
 	return slices.Compact([]string{host, address})
 }
 
-// look asks the helper for the key, if there is one, and looks in the file if
-// that has nothing.
-func (s *stores) look(ctx context.Context, c dockerConfig, key string) (found authn.AuthConfig, err error) {
+// login returns the login for a key: from the key's helper, or else from the file.
+func (c dockerConfig) login(ctx context.Context, helpers *credentialHelpers, key string) (found authn.AuthConfig, err error) {
 	helper, ok := c.CredHelpers[key]
 	if !ok {
 		helper = c.CredsStore
 	}
 	if helper != "" {
-		if found, err = s.helpers.get(ctx, helper, key); found != (authn.AuthConfig{}) {
+		if found, err = helpers.get(ctx, helper, key); found != (authn.AuthConfig{}) {
 			return found, nil
 		}
 		if err != nil {
@@ -98,8 +92,7 @@ func (s *stores) look(ctx context.Context, c dockerConfig, key string) (found au
 	return found, err
 }
 
-// legacy returns the login for a registry under a URL of it, as old clients wrote
-// them.
+// legacy returns the login under a URL of the registry, the key of old clients.
 func (c dockerConfig) legacy(key string) (json.RawMessage, bool) {
 	address, err := puller.RegistryOfServer(key)
 	if err != nil {
@@ -113,12 +106,12 @@ func (c dockerConfig) legacy(key string) (json.RawMessage, bool) {
 	return nil, false
 }
 
-// maxConfig bounds a config.json, in bytes.
+// maxConfig limits a config.json, in bytes.
 const maxConfig = 4 << 20
 
-// readConfigs reads what Docker's command line reads: DOCKER_AUTH_CONFIG, and
-// config.json in DOCKER_CONFIG or the user's home; where that is not there,
-// Podman's file of logins, which has the same form.
+// readConfigs reads the files of Docker's command line: DOCKER_AUTH_CONFIG, and config.json
+// in DOCKER_CONFIG or the user's home. Where there is no config.json, it reads Podman's
+// auth.json, which has the same form.
 func readConfigs() (all []dockerConfig, err error) {
 	var faults []error
 	add := func(name string, content []byte) {
@@ -147,19 +140,19 @@ func readConfigs() (all []dockerConfig, err error) {
 	return all, errors.Join(faults...)
 }
 
-func configFiles() (names []string) {
+func configFiles() (files []string) {
 	if dir := os.Getenv("DOCKER_CONFIG"); dir != "" {
-		names = append(names, filepath.Join(dir, "config.json"))
+		files = append(files, filepath.Join(dir, "config.json"))
 	} else if home, err := os.UserHomeDir(); err == nil {
-		names = append(names, filepath.Join(home, ".docker", "config.json"))
+		files = append(files, filepath.Join(home, ".docker", "config.json"))
 	}
 	if name := os.Getenv("REGISTRY_AUTH_FILE"); name != "" {
-		return append(names, name)
+		return append(files, name)
 	}
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
-		names = append(names, filepath.Join(dir, "containers", "auth.json"))
+		files = append(files, filepath.Join(dir, "containers", "auth.json"))
 	}
-	return names
+	return files
 }
 
 func readConfig(name string) ([]byte, error) {
@@ -174,10 +167,3 @@ func readConfig(name string) ([]byte, error) {
 	}
 	return content, err
 }
-
-const (
-	// helperLimit is how long a helper may take.
-	helperLimit = 10 * time.Second
-	// helperRest is for how long one that took longer is not asked again.
-	helperRest = time.Minute
-)

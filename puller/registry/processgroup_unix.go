@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// endGroup has a program ended together with all that it has started.
-func endGroup(cmd *exec.Cmd) {
+// killGroup makes a program's end also kill the processes that it started.
+func killGroup(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/towline/towline/puller/registry"
 )
 
-// fieldsOf reads what an engine would.
+// fieldsOf decodes credentials.
 func fieldsOf(t *testing.T, c puller.Credentials) map[string]string {
 	t.Helper()
 	if c.Header() == "" {
@@ -40,7 +40,7 @@ func write(t *testing.T, name, content string, mode os.FileMode) string {
 	return name
 }
 
-// home gives the test a home directory, with Docker's configuration in it.
+// home makes a home directory with this config.json.
 func home(t *testing.T, config string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -52,7 +52,7 @@ func home(t *testing.T, config string) string {
 	return dir
 }
 
-func TestTowlinesOwnCredentials(t *testing.T) {
+func TestCredentials(t *testing.T) {
 	auth := base64.StdEncoding.EncodeToString([]byte("docker:" + secret))
 	dir := home(t, `{"auths": {"https://index.docker.io/v1/": {"auth": "`+auth+`"}, "ghcr.io": {"auth": "`+auth+`"}},
 		"credHelpers": {"helped.test": "canned", "broken.test": "broken", "missing.test": "not-there"}}`)
@@ -91,12 +91,12 @@ func TestTowlinesOwnCredentials(t *testing.T) {
 	}
 	without := newClientWith(t, registry.Options{})
 	if got, err := without.Credentials(t.Context(), "docker.io/library/alpine:3.20"); err != nil || got != (puller.Credentials{}) {
-		t.Errorf("Docker's are looked up though they are not to be: %v, %v", got, err)
+		t.Errorf("without Options.Docker: %v, %v", got, err)
 	}
 }
 
-func TestARegistryIsAskedWithTowlinesOwnCredentials(t *testing.T) {
-	f := newFake(t, challenge("Basic"), byPassword)
+func TestHeadOwnCredentials(t *testing.T) {
+	f := newFakeRegistry(t, challenge("Basic"), byPassword)
 	password := write(t, filepath.Join(t.TempDir(), "password"), secret, 0o600)
 	c := newClientWith(t, registry.Options{
 		AllowPrivate: []string{"127.0.0.1"}, Logins: []registry.Login{{Registry: f.host, Username: "ada", PasswordFile: password}},
@@ -106,16 +106,16 @@ func TestARegistryIsAskedWithTowlinesOwnCredentials(t *testing.T) {
 	}
 	wrong := credentials(t, `{"username":"ada","password":"wrong"}`)
 	if _, err := c.Head(t.Context(), f.host+"/team/app:v1", wrong); puller.KindOf(err) != puller.ErrDenied {
-		t.Errorf("a caller's own, which are wrong: %v", err)
+		t.Errorf("with a caller's wrong password: %v", err)
 	}
 }
 
-func TestLoginsThatAreNone(t *testing.T) {
+func TestInvalidLogins(t *testing.T) {
 	good := registry.Login{Registry: "ghcr.io", Username: "ci", PasswordFile: "/p"}
 	for want, logins := range map[string][]registry.Login{
 		`registries.credentials[0].registry: "https://ghcr.io"`: {{Registry: "https://ghcr.io", Username: "ci", PasswordFile: "/p"}},
 		`registries.credentials[0].registry: ""`:                {{Username: "ci", PasswordFile: "/p"}},
-		"registries.credentials[1].registry: ghcr.io is there":  {good, good},
+		"registries.credentials[1].registry: ghcr.io is listed": {good, good},
 		"registries.credentials[0].username: missing":           {{Registry: "ghcr.io", PasswordFile: "/p"}},
 		`registries.credentials[0].password_file: "p"`:          {{Registry: "ghcr.io", Username: "ci", PasswordFile: "p"}},
 	} {

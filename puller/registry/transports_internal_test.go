@@ -19,7 +19,7 @@ import (
 
 const someDigest = "sha256:e1262bae8db44dfeb07a3d671238898028fe30f0ffe483cc548f615efe80c5bf"
 
-// served starts a registry. Its log is not told.
+// served starts a registry without a log.
 func served(t *testing.T, start func(*httptest.Server)) *httptest.Server {
 	t.Helper()
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -32,7 +32,7 @@ func served(t *testing.T, start func(*httptest.Server)) *httptest.Server {
 	return s
 }
 
-// redirected returns a client all whose calls come to a server, whatever their host.
+// redirected returns a client that calls this server for every host.
 func redirected(t *testing.T, o Options, s *httptest.Server) *Client {
 	t.Helper()
 	c, err := New(o)
@@ -40,21 +40,21 @@ func redirected(t *testing.T, o Options, s *httptest.Server) *Client {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
-	for _, w := range []*way{c.gate.way, c.gate.unverified} {
-		w.direct.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+	for _, tr := range []*transport{c.transports.system, c.transports.unverified} {
+		tr.direct.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", s.Listener.Addr().String())
 		}
-		w.direct.Proxy = nil
+		tr.direct.Proxy = nil
 	}
 	return c
 }
 
-func TestARegistryThatIsListedAsInsecureIsAskedAsEnginesDo(t *testing.T) {
+func TestInsecureRegistries(t *testing.T) {
 	engine := func(list ...string) func(context.Context) ([]string, error) {
 		return func(context.Context) ([]string, error) { return list, nil }
 	}
 	away := func(context.Context) ([]string, error) { return nil, errors.New("the engine does not answer") }
-	for name, start := range map[string]func(*httptest.Server){"plain HTTP": (*httptest.Server).Start, "TLS that nobody vouches for": (*httptest.Server).StartTLS} {
+	for name, start := range map[string]func(*httptest.Server){"plain HTTP": (*httptest.Server).Start, "TLS with an unknown authority": (*httptest.Server).StartTLS} {
 		s := served(t, start)
 		for _, c := range []struct {
 			image string
@@ -72,7 +72,7 @@ func TestARegistryThatIsListedAsInsecureIsAskedAsEnginesDo(t *testing.T) {
 			{"10.1.2.3:5000/app:v1", Options{Insecure: []string{"10.0.0.0/8"}}, true},
 			{"10.1.2.3:5000/app:v1", Options{EngineInsecure: engine("10.0.0.0/8")}, true},
 			{"10.1.2.3:5000/app:v1", Options{Insecure: []string{"10.2.0.0/16", "", "/", "10.0.0.0/99"}[:1]}, false},
-			{"10.1.2.3:5000/app:v1", Options{}, false}, // that it is private makes it no safer
+			{"10.1.2.3:5000/app:v1", Options{}, false}, // a private address is not insecure by itself
 		} {
 			got, err := redirected(t, c.o, s).Head(t.Context(), c.image, puller.Credentials{})
 			if c.ok && (err != nil || got != someDigest) || !c.ok && puller.KindOf(err) != puller.ErrRegistryUnavailable {
@@ -87,7 +87,7 @@ func TestARegistryThatIsListedAsInsecureIsAskedAsEnginesDo(t *testing.T) {
 	}
 }
 
-func TestARegistryIsBelievedByTheAuthoritiesThatDockerHasForIt(t *testing.T) {
+func TestDockerCertificates(t *testing.T) {
 	s := served(t, (*httptest.Server).StartTLS)
 	host := s.Listener.Addr().String()
 	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
@@ -114,9 +114,9 @@ func TestARegistryIsBelievedByTheAuthoritiesThatDockerHasForIt(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write("readme", []byte("not looked at"))
+	write("readme", []byte("ignored"))
 	write("ca.crt", authority)
-	for range 2 { // a way that is known is used again
+	for range 2 { // the second call reuses the transport
 		if err := head(); err != nil {
 			t.Errorf("with its authority: %v", err)
 		}

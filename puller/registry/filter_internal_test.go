@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-func TestAddressesThatAreNotCalled(t *testing.T) {
-	none, _ := newGate(nil)
-	all, err := newGate([]string{"0.0.0.0/0", "::/0", "metadata.test"})
+func TestAddressFilter(t *testing.T) {
+	none, _ := newAddressFilter(nil)
+	all, err := newAddressFilter([]string{"0.0.0.0/0", "::/0", "metadata.test"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,20 +40,20 @@ func TestAddressesThatAreNotCalled(t *testing.T) {
 				want = nil
 			}
 			if err := all.check(to, false); !errors.Is(err, want) || (err == nil) != (want == nil) {
-				t.Errorf("%s where all may be called: %v, not %v", a, err, want)
+				t.Errorf("%s where all are allowed: %v, not %v", a, err, want)
 			}
 			if err := none.check(to, true); !errors.Is(err, want) || (err == nil) != (want == nil) {
-				t.Errorf("%s of a host that may be called: %v, not %v", a, err, want)
+				t.Errorf("%s of an allowed host: %v, not %v", a, err, want)
 			}
 		}
 	}
 	if err := none.check("not an address", true); err == nil {
-		t.Error("what is no address may be called")
+		t.Error("an invalid address may be called")
 	}
 }
 
-func TestWhatMayBeCalledIsWhatIsListed(t *testing.T) {
-	g, err := newGate([]string{"10.1.0.0/16", "192.168.7.7", "::ffff:192.168.8.8", "::ffff:10.9.0.0/112", "fd12:3456::/32", "Registry.Internal."})
+func TestAddressFilterAllow(t *testing.T) {
+	f, err := newAddressFilter([]string{"10.1.0.0/16", "192.168.7.7", "::ffff:192.168.8.8", "::ffff:10.9.0.0/112", "fd12:3456::/32", "Registry.Internal."})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,22 +62,22 @@ func TestWhatMayBeCalledIsWhatIsListed(t *testing.T) {
 		"::ffff:10.1.0.1": true, "::ffff:10.2.0.1": false, "64:ff9b::a01:1": true, "64:ff9b::a02:1": false,
 		"192.168.8.8": true, "10.9.1.1": true, "10.10.0.0": false, "2002:a01:1::1": false, "::ffff:0:10.1.0.1": false,
 	} {
-		if err := g.checkIP(netip.MustParseAddr(address), false); (err == nil) != may {
+		if err := f.checkIP(netip.MustParseAddr(address), false); (err == nil) != may {
 			t.Errorf("%s: %v", address, err)
 		}
 	}
 	for _, bad := range []string{"", "https://registry.internal", "registry.internal:5000", "10.0.0.0/33", "10.0.0.0-10.1.0.0/8", "*.internal", "a b", "127.1", "[::1]", "0x7f000001"} {
-		if _, err := newGate([]string{bad}); err == nil || !strings.HasPrefix(err.Error(), "registries.allow_private: ") {
+		if _, err := newAddressFilter([]string{bad}); err == nil || !strings.HasPrefix(err.Error(), "registries.allow_private: ") {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
 }
 
-func FuzzCheck(f *testing.F) {
+func FuzzAddressFilter(f *testing.F) {
 	for _, s := range []string{"169.254.169.254:80", "[::ffff:169.254.169.254]:80", "[fe80::1%eth0]:443", "x"} {
 		f.Add(s)
 	}
-	all, err := newGate([]string{"0.0.0.0/0", "::/0"})
+	all, err := newAddressFilter([]string{"0.0.0.0/0", "::/0"})
 	if err != nil {
 		f.Fatal(err)
 	}

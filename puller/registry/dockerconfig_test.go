@@ -12,17 +12,16 @@ import (
 	"github.com/towline/towline/puller/registry"
 )
 
-// helper puts a credential helper into the path, which notes the keys that it is
-// asked for.
+// helper puts a credential helper into PATH. It records the keys that it is asked for.
 func helper(t *testing.T, dir, name, script string) (asked func() []string) {
 	t.Helper()
-	notes := filepath.Join(dir, "asked-"+name)
-	write(t, filepath.Join(dir, "bin", "docker-credential-"+name), "#!/bin/sh\nread key\necho \"$key\" >>"+notes+"\n"+script+"\n", 0o700)
+	log := filepath.Join(dir, "asked-"+name)
+	write(t, filepath.Join(dir, "bin", "docker-credential-"+name), "#!/bin/sh\nread key\necho \"$key\" >>"+log+"\n"+script+"\n", 0o700)
 	if path := os.Getenv("PATH"); !strings.HasPrefix(path, dir) {
 		t.Setenv("PATH", filepath.Join(dir, "bin")+":"+path)
 	}
 	return func() []string {
-		raw, _ := os.ReadFile(notes)
+		raw, _ := os.ReadFile(log)
 		return strings.Fields(string(raw))
 	}
 }
@@ -36,7 +35,7 @@ const (
 	garbles = `echo ` + secret
 )
 
-func TestLoginsAreLookedUpAsDockersCommandLineDoes(t *testing.T) {
+func TestDockerConfig(t *testing.T) {
 	login := func(user string) string { return `{"auth": "` + encoded(user+":"+secret) + `"}` }
 	for _, c := range []struct {
 		name, config, image, script string
@@ -67,7 +66,7 @@ func TestLoginsAreLookedUpAsDockersCommandLineDoes(t *testing.T) {
 
 		{"a store that fails", `{"credsStore": "x", "auths": {"a.test": {}}}`, "a.test/app:v1", fails, "", "", "a.test", "docker-credential-x failed config.json"},
 		{"a store that says no login", `{"credsStore": "x"}`, "a.test/app:v1", garbles, "", "", "a.test", "docker-credential-x failed config.json"},
-		{"a program that is missing", `{"credHelpers": {"a.test": "none"}}`, "a.test/app:v1", "", "", "", "", "docker-credential-none is not there config.json"},
+		{"a program that is missing", `{"credHelpers": {"a.test": "none"}}`, "a.test/app:v1", "", "", "", "", "docker-credential-none does not exist config.json"},
 		{"a program that is none", `{"credsStore": "../../bin/sh"}`, "a.test/app:v1", "", "", "", "", "no name of a credential helper"},
 		{"a broken file", `{"auths": {"a.test": ` + secret, "a.test/app:v1", "", "", "", "", "config.json is not the JSON"},
 		{"a broken login", `{"auths": {"a.test": {"auth": "` + secret + `"}}}`, "a.test/app:v1", "", "", "", "", "the login for a.test in config.json"},
@@ -79,7 +78,7 @@ func TestLoginsAreLookedUpAsDockersCommandLineDoes(t *testing.T) {
 			got, err := newClientWith(t, registry.Options{Docker: true}).Credentials(t.Context(), c.image)
 			fields := fieldsOf(t, got)
 			if fields["username"] != c.user || fields["serveraddress"] != c.server {
-				t.Errorf("found is %v, %v", fields, err)
+				t.Errorf("credentials %v, %v", fields, err)
 			}
 			if keys := strings.Join(asked(), " "); keys != c.keys {
 				t.Errorf("the helper was asked for %q", keys)
@@ -99,14 +98,14 @@ func TestLoginsAreLookedUpAsDockersCommandLineDoes(t *testing.T) {
 	}
 }
 
-func TestWhereDockersConfigurationIs(t *testing.T) {
+func TestDockerConfigFiles(t *testing.T) {
 	login := func(user string) string { return `{"auths": {"a.test": {"auth": "` + encoded(user+":"+secret) + `"}}}` }
 	dir := home(t, login("home"))
 	find := func(want string) {
 		t.Helper()
 		got, err := newClientWith(t, registry.Options{Docker: true}).Credentials(t.Context(), "a.test/app:v1")
 		if err != nil || fieldsOf(t, got)["username"] != want {
-			t.Errorf("found is %v, %v, not %s's", fieldsOf(t, got), err, want)
+			t.Errorf("credentials %v, %v, not those of %s", fieldsOf(t, got), err, want)
 		}
 	}
 	find("home")
@@ -121,8 +120,8 @@ func TestWhereDockersConfigurationIs(t *testing.T) {
 	find("variable")
 }
 
-func TestADenialSaysWhyNoCredentialsWereShown(t *testing.T) {
-	f := newFake(t, challenge("Basic"), byPassword)
+func TestDeniedWithoutCredentials(t *testing.T) {
+	f := newFakeRegistry(t, challenge("Basic"), byPassword)
 	dir := home(t, `{"credHelpers": {"`+f.host+`": "x"}}`)
 	helper(t, dir, "x", fails)
 	c := newClientWith(t, registry.Options{Docker: true, AllowPrivate: []string{"127.0.0.1"}})

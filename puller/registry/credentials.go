@@ -18,19 +18,19 @@ import (
 	"github.com/towline/towline/puller/names"
 )
 
-// Login is what Towline itself shows to a registry.
+// Login is a login of Towline itself at a registry.
 type Login struct {
-	Registry string // its host, with its port if it has one
+	Registry string // host, or host:port
 	Username string
-	// PasswordFile holds the password or token, and nothing else but the end of
-	// its line. It is read anew each time.
+	// PasswordFile holds the password or token and an optional line break. It is read for
+	// each request.
 	PasswordFile string
 }
 
-// maxPassword bounds a password file, in bytes.
+// maxPassword limits a password file, in bytes.
 const maxPassword = 8 << 10
 
-// checkLogins returns which login is none, naming the key.
+// checkLogins returns an error that names the key of the first invalid login.
 func checkLogins(logins []Login) error {
 	seen := make(map[string]bool)
 	for i, l := range logins {
@@ -39,7 +39,7 @@ func checkLogins(logins []Login) error {
 		case err != nil:
 			return fmt.Errorf("registries.credentials[%d].registry: %q %w; write its host, such as registry.example.com", i, l.Registry, err)
 		case seen[address]:
-			return fmt.Errorf("registries.credentials[%d].registry: %s is there twice", i, l.Registry)
+			return fmt.Errorf("registries.credentials[%d].registry: %s is listed twice", i, l.Registry)
 		case l.Username == "":
 			return fmt.Errorf("registries.credentials[%d].username: missing", i)
 		case !filepath.IsAbs(l.PasswordFile):
@@ -50,9 +50,9 @@ func checkLogins(logins []Login) error {
 	return nil
 }
 
-// Credentials implements puller.Registry: those of a Login, or else, if it is to
-// be looked there, those of Docker's config.json and its helpers. The errors tell
-// nothing of what was read.
+// Credentials implements puller.Registry. They come from a Login, or else, with
+// Options.Docker, from Docker's config.json and its helpers. Errors quote nothing of what
+// was read.
 func (c *Client) Credentials(ctx context.Context, image string) (puller.Credentials, error) {
 	fail := func(kind puller.ErrorKind, err error) (puller.Credentials, error) {
 		return puller.Credentials{}, &puller.Error{Op: "find towline's own credentials for", Ref: image, Kind: kind, Err: err}
@@ -81,13 +81,12 @@ func (c *Client) Credentials(ctx context.Context, image string) (puller.Credenti
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	// Whoever waits for a helper does so no longer than they want; it goes on for
-	// the others.
-	looking := c.looking.DoChan(registry, func() (any, error) {
-		return c.stores.find(context.WithoutCancel(ctx), registry)
+	// Callers share one search. It goes on when one of them leaves.
+	search := c.credentials.DoChan(registry, func() (any, error) {
+		return findDockerLogin(context.WithoutCancel(ctx), c.helpers, registry)
 	})
 	select {
-	case r := <-looking:
+	case r := <-search:
 		found := r.Val.(authn.AuthConfig)
 		if r.Err != nil {
 			return fail(puller.ErrInternal, r.Err)
@@ -115,8 +114,8 @@ func (l Login) password() (string, error) {
 	return password, nil
 }
 
-// credentialsOf writes credentials as Docker's clients do. Engines with the
-// containerd image store take them only for the server that is named beside them.
+// credentialsOf encodes credentials as Docker's clients do. Engines with the containerd
+// image store use them only for the server in serveraddress.
 func credentialsOf(registry string, a authn.AuthConfig) (puller.Credentials, error) {
 	if registry == names.Hub {
 		registry = puller.HubServer
@@ -126,11 +125,11 @@ func credentialsOf(registry string, a authn.AuthConfig) (puller.Credentials, err
 		"identitytoken": a.IdentityToken, "registrytoken": a.RegistryToken, "serveraddress": registry,
 	})
 	if err != nil {
-		return puller.Credentials{}, puller.Errorf(puller.ErrInternal, "towline's own credentials for %s can't be written", registry)
+		return puller.Credentials{}, puller.Errorf(puller.ErrInternal, "towline's own credentials for %s can't be encoded", registry)
 	}
 	c, err := puller.ParseCredentials(base64.URLEncoding.EncodeToString(body))
 	if err != nil {
-		return c, puller.Errorf(puller.ErrInternal, "towline's own credentials for %s are of no form that engines take", registry)
+		return c, puller.Errorf(puller.ErrInternal, "towline's own credentials for %s have a form that engines do not accept", registry)
 	}
 	return c, nil
 }

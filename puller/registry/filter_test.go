@@ -14,24 +14,24 @@ import (
 	"github.com/towline/towline/puller/registry"
 )
 
-// witness is a server that is not to be told anything. It notes what it is told.
-type witness struct {
+// requestLog is a server that records its requests.
+type requestLog struct {
 	*httptest.Server
-	mu   sync.Mutex
-	said []string // of each call: method, path, Authorization, body
+	mu       sync.Mutex
+	requests []string // of each: method, URL, Authorization, Cookie, form
 }
 
-func newWitness(t *testing.T, address string) *witness {
+func newRequestLog(t *testing.T, address string) *requestLog {
 	t.Helper()
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &witness{}
+	w := &requestLog{}
 	w.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
 		r.ParseForm()
 		w.mu.Lock()
-		w.said = append(w.said, strings.Join([]string{r.Method, r.URL.String(), r.Header.Get("Authorization"), r.Header.Get("Cookie"), r.Form.Encode()}, " "))
+		w.requests = append(w.requests, strings.Join([]string{r.Method, r.URL.String(), r.Header.Get("Authorization"), r.Header.Get("Cookie"), r.Form.Encode()}, " "))
 		w.mu.Unlock()
 		out.Header().Set("Docker-Content-Digest", digest)
 		out.Header().Set("Content-Type", "application/vnd.oci.image.index.v1+json")
@@ -44,18 +44,18 @@ func newWitness(t *testing.T, address string) *witness {
 	return w
 }
 
-func (w *witness) calls() []string {
+func (w *requestLog) calls() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.said
+	return w.requests
 }
 
 func login(t *testing.T) puller.Credentials {
 	return credentials(t, `{"username":"ada","password":"`+secret+`"}`)
 }
 
-func TestARegistryAtAPrivateAddressIsNotCalled(t *testing.T) {
-	w := newWitness(t, "127.0.0.1:0")
+func TestPrivateRegistry(t *testing.T) {
+	w := newRequestLog(t, "127.0.0.1:0")
 	c := newClientWith(t, registry.Options{})
 	_, port, _ := net.SplitHostPort(w.Listener.Addr().String())
 	for _, host := range []string{"127.0.0.1:" + port, "localhost:" + port} {
@@ -69,9 +69,9 @@ func TestARegistryAtAPrivateAddressIsNotCalled(t *testing.T) {
 		}
 	}
 	if said := w.calls(); len(said) > 0 {
-		t.Errorf("it was told %q", said)
+		t.Errorf("requests: %q", said)
 	}
-	// A host that is listed may be anywhere.
+	// An allowed host may have any address.
 	c = newClientWith(t, registry.Options{AllowPrivate: []string{"localhost"}})
 	if got, err := c.Head(t.Context(), "localhost:"+port+"/team/app:v1", puller.Credentials{}); err != nil || got != digest {
 		t.Errorf("%s, %v", got, err)
@@ -81,7 +81,7 @@ func TestARegistryAtAPrivateAddressIsNotCalled(t *testing.T) {
 	}
 }
 
-func TestMetadataIsNeverCalled(t *testing.T) {
+func TestMetadataAddress(t *testing.T) {
 	c := newClientWith(t, registry.Options{AllowPrivate: []string{"0.0.0.0/0", "::/0", "169.254.169.254"}})
 	for _, host := range []string{"169.254.169.254", "169.254.169.254:80", "[fd00:ec2::254]:80", "[::ffff:a9fe:a9fe]:80"} {
 		_, err := c.Head(t.Context(), host+"/latest/meta-data:v1", puller.Credentials{})
@@ -91,10 +91,10 @@ func TestMetadataIsNeverCalled(t *testing.T) {
 	}
 }
 
-func TestARealmAtAPrivateAddressIsToldNothing(t *testing.T) {
-	w := newWitness(t, "127.0.0.2:0")
+func TestPrivateTokenServer(t *testing.T) {
+	w := newRequestLog(t, "127.0.0.2:0")
 	for _, realm := range []string{w.URL + "/token", "http://169.254.169.254/latest", "http://[::ffff:127.0.0.2]:1/token", "gopher://127.0.0.2/", "file:///etc/passwd"} {
-		f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
+		f := newFakeRegistry(t, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="`+realm+`",service="registry"`)
 			w.WriteHeader(http.StatusUnauthorized)
 		}, byToken)
@@ -105,15 +105,15 @@ func TestARealmAtAPrivateAddressIsToldNothing(t *testing.T) {
 		}
 	}
 	if said := w.calls(); len(said) > 0 {
-		t.Errorf("it was told %q", said)
+		t.Errorf("requests: %q", said)
 	}
 }
 
-func TestARedirectToAPrivateAddressIsNotFollowed(t *testing.T) {
-	w := newWitness(t, "127.0.0.1:0")
+func TestRedirectToPrivateAddress(t *testing.T) {
+	w := newRequestLog(t, "127.0.0.1:0")
 	_, port, _ := net.SplitHostPort(w.Listener.Addr().String())
-	f := newFake(t, open, everyone)
-	// The host may be called by one name, and refers to others.
+	f := newFakeRegistry(t, open, everyone)
+	// One name of the host is allowed; the redirects name others.
 	_, own, _ := net.SplitHostPort(f.host)
 	c := newClientWith(t, registry.Options{AllowPrivate: []string{"localhost"}})
 	for _, to := range []string{"http://127.0.0.1:" + port, "http://169.254.169.254", "http://[::ffff:7f00:1]:" + port} {
@@ -125,18 +125,18 @@ func TestARedirectToAPrivateAddressIsNotFollowed(t *testing.T) {
 		}
 	}
 	if said := w.calls(); len(said) > 0 {
-		t.Errorf("it was told %q", said)
+		t.Errorf("requests: %q", said)
 	}
 }
 
-func TestNoCredentialsFollowARedirectToAnotherHost(t *testing.T) {
+func TestRedirectWithoutCredentials(t *testing.T) {
 	token := credentials(t, `{"identitytoken":"`+secret+`"}`)
 	for _, c := range []struct {
 		name  string
 		ping  http.HandlerFunc
 		check func(*http.Request) bool
 		with  puller.Credentials
-		at    string // what is redirected
+		at    string // the path that is redirected
 	}{
 		{"by password", challenge("Basic"), byPassword, login(t), "/v2/"},
 		{"by token", challenge("Bearer"), byToken, login(t), "/v2/"},
@@ -146,7 +146,7 @@ func TestNoCredentialsFollowARedirectToAnotherHost(t *testing.T) {
 	} {
 		for _, status := range []int{http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
 			t.Run(c.name, func(t *testing.T) {
-				w := newWitness(t, "127.0.0.1:0")
+				w := newRequestLog(t, "127.0.0.1:0")
 				_, port, _ := net.SplitHostPort(w.Listener.Addr().String())
 				away := func(out http.ResponseWriter, r *http.Request) {
 					to := url.URL{Scheme: "http", Host: "localhost:" + port, Path: "/elsewhere", RawQuery: r.URL.RawQuery}
@@ -156,7 +156,7 @@ func TestNoCredentialsFollowARedirectToAnotherHost(t *testing.T) {
 				if c.at == "/ping" {
 					ping = away
 				}
-				f := newFake(t, ping, c.check)
+				f := newFakeRegistry(t, ping, c.check)
 				if c.at == "/v2/" {
 					f.refuses = away
 				}
@@ -176,19 +176,19 @@ func TestNoCredentialsFollowARedirectToAnotherHost(t *testing.T) {
 				}
 				for _, said := range w.calls() {
 					if strings.Contains(said, secret) || strings.Contains(said, "short-lived") || strings.Contains(said, "Basic ") {
-						t.Errorf("with %d it was told %q (%v)", status, said, err)
+						t.Errorf("with %d: request %q (%v)", status, said, err)
 					}
 				}
 				if c.at == "/v2/" && len(w.calls()) == 0 {
-					t.Errorf("with %d it was not even asked: %v", status, err)
+					t.Errorf("with %d: no request: %v", status, err)
 				}
 			})
 		}
 	}
 }
 
-func TestWhatARegistrySaysAgainIsNotTold(t *testing.T) {
-	f := newFake(t, challenge("Basic"), everyone)
+func TestErrorWithoutQuotedHeader(t *testing.T) {
+	f := newFakeRegistry(t, challenge("Basic"), everyone)
 	f.refuses = func(out http.ResponseWriter, r *http.Request) {
 		user, password, _ := r.BasicAuth()
 		out.Header().Set("Content-Type", "application/json")

@@ -1,0 +1,37 @@
+package registry
+
+import "testing"
+
+// Every manifest that is accepted keeps the promises of puller.Manifest.
+func FuzzParseManifest(f *testing.F) {
+	const digest = "sha256:1111111111111111111111111111111111111111111111111111111111111111"
+	f.Add([]byte(`{"config":{"digest":"`+digest+`"},"layers":[{"digest":"`+digest+`","size":5}]}`), []byte(`{"os":"linux","architecture":"amd64","rootfs":{"diff_ids":["`+digest+`"]}}`))
+	f.Add([]byte(`{"manifests":[{"digest":"`+digest+`","platform":{"os":"linux","architecture":"arm64"}}]}`), []byte(`{}`))
+	f.Add([]byte(`{"schemaVersion":1}`), []byte(``))
+	f.Fuzz(func(t *testing.T, body, content []byte) {
+		m, config, err := parseManifest(body)
+		if err != nil {
+			return
+		}
+		if config == nil {
+			for _, platform := range []string{"linux/amd64", "linux/arm", ""} {
+				if e, err := m.choose(platform, "10.0.1"); err == nil && e.digest.Hex == "" {
+					t.Error("the entry has no digest")
+				}
+			}
+			return
+		}
+		if m.parseConfig(content) != nil {
+			return
+		}
+		if len(m.image.Layers) != len(m.image.DiffIDs) {
+			t.Errorf("%d layers, %d diff IDs", len(m.image.Layers), len(m.image.DiffIDs))
+		}
+		sum := int64(0)
+		for _, l := range m.image.Layers {
+			if sum += l.Size; l.Size < 0 || sum > maxBytes || l.Digest == "" {
+				t.Errorf("a layer is %+v, the sum %d", l, sum)
+			}
+		}
+	})
+}

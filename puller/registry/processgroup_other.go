@@ -1,0 +1,8 @@
+//go:build !unix
+
+package registry
+
+import "os/exec"
+
+// killGroup does nothing: only the program itself is killed.
+func killGroup(*exec.Cmd) {}
