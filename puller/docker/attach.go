@@ -9,18 +9,16 @@ import (
 	"sync"
 	"time"
 
-	cerrdefs "github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errhttp"
 	"github.com/docker/docker/client"
-
-	"github.com/towline/towline/puller"
 )
 
-// attach returns what a container prints from now on, until it is closed or ctx
-// ends.
+// attach returns a container's output from now on. The stream ends with Close or with
+// ctx.
 //
-// The SDK's own attach dials by itself, and so past Options.Dial, TLS and ctx:
-// behind an engine that hangs it would wait for ever. net/http hands out a
-// connection that was switched to another protocol as the answer's body.
+// The SDK's own attach dials without Options.Dial, TLS and ctx, so it would wait for a
+// frozen engine without end. net/http returns a connection that was switched to another
+// protocol as the answer's body.
 func (e *Engine) attach(ctx context.Context, sdk *client.Client, id string) (io.ReadCloser, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	late := time.AfterFunc(callLimit, func() { cancel(errNoAnswer(callLimit)) })
@@ -33,16 +31,16 @@ func (e *Engine) attach(ctx context.Context, sdk *client.Client, id string) (io.
 		cause := context.Cause(ctx)
 		cancel(nil)
 		if cause != nil {
-			err = &unreachable{cause}
+			err = &unreachableError{cause}
 		}
 		return nil, err
 	}
 	a := &attached{body: resp.Body, cancel: cancel}
-	a.detach = context.AfterFunc(ctx, a.hangUp)
+	a.detach = context.AfterFunc(ctx, a.closeBody)
 	return a, nil
 }
 
-// upgrade makes a call that takes the connection over.
+// upgrade makes a call that switches the connection to a raw stream.
 func (e *Engine) upgrade(ctx context.Context, sdk *client.Client, path string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, e.base+"/v"+sdk.ClientVersion()+path, nil)
 	if err != nil {
@@ -52,30 +50,22 @@ func (e *Engine) upgrade(ctx context.Context, sdk *client.Client, path string) (
 	req.Header.Set("Upgrade", "tcp")
 	resp, err := e.traced.RoundTrip(req)
 	if err != nil {
-		return nil, &unreachable{err}
+		return nil, &unreachableError{err}
 	}
 	switch resp.StatusCode {
-	case http.StatusSwitchingProtocols, http.StatusOK: // 200 from engines that do not switch, and yet stream
+	case http.StatusSwitchingProtocols, http.StatusOK: // some engines answer 200 and stream without a switch
 		return resp, nil
 	}
 	defer resp.Body.Close()
-	var said struct{ Message string }
-	if json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&said) != nil || said.Message == "" {
-		said.Message = resp.Status
+	var answer struct{ Message string }
+	if json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&answer) != nil || answer.Message == "" {
+		answer.Message = resp.Status
 	}
-	kinds := map[int]error{
-		http.StatusBadRequest: cerrdefs.ErrInvalidArgument, http.StatusNotFound: cerrdefs.ErrNotFound,
-		http.StatusConflict: cerrdefs.ErrConflict, http.StatusServiceUnavailable: cerrdefs.ErrUnavailable,
-	}
-	kind := kinds[resp.StatusCode]
-	if kind == nil {
-		kind = cerrdefs.ErrUnknown
-	}
-	return nil, &saidError{said.Message, kind}
+	return nil, &messageError{answer.Message, errhttp.ToNative(resp.StatusCode)}
 }
 
-// attached is a connection that was taken over. net/http does not end it with
-// its call's ctx.
+// attached is a connection that was switched to a raw stream. net/http does not close
+// it when the call's ctx ends.
 type attached struct {
 	body   io.ReadCloser
 	cancel context.CancelCauseFunc
@@ -85,17 +75,17 @@ type attached struct {
 
 func (a *attached) Read(p []byte) (int, error) { return a.body.Read(p) }
 
-// Close ends the stream, also under a Read.
+// Close ends the stream, also during a Read.
 func (a *attached) Close() error {
 	a.detach()
-	a.hangUp()
+	a.closeBody()
 	a.cancel(nil)
 	return nil
 }
 
-func (a *attached) hangUp() { a.once.Do(func() { a.body.Close() }) }
+func (a *attached) closeBody() { a.once.Do(func() { a.body.Close() }) }
 
-// base returns what addresses of calls begin with, for a host.
+// base returns the beginning of all call URLs for a host.
 func base(host string, secure bool) (string, error) {
 	u, err := client.ParseHostURL(host)
 	if err != nil {
@@ -108,9 +98,4 @@ func base(host string, secure bool) (string, error) {
 		return "https://" + u.Host + u.Path, nil
 	}
 	return "http://" + u.Host + u.Path, nil
-}
-
-// errNoAnswer is why a call's ctx ends when the engine has taken too long.
-func errNoAnswer(limit time.Duration) error {
-	return puller.Errorf(puller.ErrEngineUnavailable, "the engine has not answered for %s", limit)
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/url"
-	"slices"
+	"regexp"
 	"strings"
 
 	cerrdefs "github.com/containerd/errdefs"
@@ -14,74 +14,66 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// engineError is a failure that the engine reported inside a stream.
-type engineError struct{ message string }
-
-func (e *engineError) Error() string { return e.message }
-
-// streamError is a stream that could not be read to a clean end.
-type streamError struct{ err error }
-
-func (e *streamError) Error() string {
-	return "the engine's stream was cut or garbled before its end: " + e.err.Error()
+// verdict is what an engine's message says about a failure.
+type verdict struct {
+	kind puller.ErrorKind
+	// unclear: a registry refused, and the message does not say why. The registry can
+	// be asked.
+	unclear bool
+	advice  string // what the caller can do, "" where the message says it
 }
 
-func (e *streamError) Unwrap() error { return e.err }
-
-// unreachable is a call of our own, beside the SDK, that got no answer.
-type unreachable struct{ err error }
-
-func (e *unreachable) Error() string { return e.err.Error() }
-func (e *unreachable) Unwrap() error { return e.err }
-
-// classify is the one place where an engine's error gets its kind: by ctx and
-// by type where these tell it, and by the engine's words where only those do.
-// The engine's own status codes come last, because engines give 404 to what was
-// denied and 500 to most of the rest (Docker Engine 20.10 to 29). What its words
-// say of a registry's status counts for what puller.KindOfStatus says.
+// classify gives an engine's error its kind. No other function does that.
+//
+// The context and typed errors come first, then the engine's message, and last the
+// engine's status code: engines answer 404 for denied images and 500 for most other
+// failures (Docker Engine 20.10 to 29). A registry's status inside the message has the
+// kind that puller.KindOfStatus gives it.
 func classify(ctx context.Context, op, ref string, err error) error {
-	e := &puller.Error{Op: op, Ref: ref, Err: plain(err)}
+	var v verdict
 	var cut *streamError
-	var lost *unreachable
-	var other *otherImage
+	var lost *unreachableError
+	var other *wrongImageError
 	var known *puller.Error
 	switch cause := context.Cause(ctx); {
 	case cause != nil && errors.As(cause, &known):
-		return known // who ended ctx said why
+		return known // the function that ended ctx said why
 	case errors.Is(cause, context.DeadlineExceeded):
-		e.Kind = puller.ErrTimeout
+		v.kind = puller.ErrTimeout
 	case cause != nil:
-		e.Kind = puller.ErrCanceled
+		v.kind = puller.ErrCanceled
 	case errors.As(err, &cut):
-		e.Kind = puller.ErrTruncated
+		v.kind = puller.ErrTruncated
 	case errors.As(err, &other):
-		e.Kind = puller.ErrCorrupt
+		v.kind = puller.ErrCorrupt
 	case client.IsErrConnectionFailed(err), errors.As(err, &lost):
-		e.Kind = puller.ErrEngineUnavailable
-	case slices.Contains(containerOps, op):
-		e.Kind, e.Err = ofContainers(plain(err))
+		v.kind = puller.ErrEngineUnavailable
+	case isContainerOp(op):
+		v = ofContainerMessage(err)
 	default:
-		e.Kind, e.Unclear = kindOfPull(err, ref)
-		if op != "pull" {
-			e.Kind, e.Unclear = kindWithoutRegistry(e.Kind, e.Unclear, err), false
+		v = ofImageMessage(err, ref)
+		if op != opPull {
+			v = withoutRegistry(v, err)
 		}
 	}
-	return e
+	return &puller.Error{Op: op, Ref: ref, Kind: v.kind, Unclear: v.unclear, Err: forCaller(op, err, v.advice)}
 }
 
-// kindWithoutRegistry is the kind of a call in which no registry took part.
-func kindWithoutRegistry(kind puller.ErrorKind, unclear bool, err error) puller.ErrorKind {
+// withoutRegistry corrects the verdict on a call that involves no registry.
+func withoutRegistry(v verdict, err error) verdict {
 	switch {
-	case unclear:
-		return kindOfType(err)
-	case kind == puller.ErrRegistryUnavailable:
-		return puller.ErrEngineUnavailable
-	case kind == puller.ErrTruncated: // it misses what the image needs
-		return puller.ErrNotFound
+	case v.unclear:
+		return verdict{kind: kindOfType(err)}
+	case v.kind == puller.ErrRegistryUnavailable:
+		return verdict{kind: puller.ErrEngineUnavailable}
+	case v.kind == puller.ErrTruncated: // the store lacks a part of the image
+		return verdict{kind: puller.ErrNotFound}
 	}
-	return kind
+	return v
 }
 
+// kindOfType returns the kind of an error's type, which follows from the engine's
+// status code.
 func kindOfType(err error) puller.ErrorKind {
 	switch {
 	case cerrdefs.IsNotFound(err):
@@ -100,8 +92,41 @@ func kindOfType(err error) puller.ErrorKind {
 	return puller.ErrInternal
 }
 
-// withoutRef takes the image's name out of a message, so that a repository
-// called "unauthorized" is not taken for the engine's word.
+// pattern is a row of a table of engines' messages. It matches a lower-cased message
+// that has one of the phrases in it, or that the expression matches.
+type pattern struct {
+	kind    puller.ErrorKind
+	phrases []string
+	re      *regexp.Regexp
+	advice  string
+}
+
+// match returns the verdict of the first row that matches.
+func match(table []pattern, message string) (v verdict, ok bool) {
+	for _, p := range table {
+		found := p.re != nil && p.re.MatchString(message)
+		for i := 0; i < len(p.phrases) && !found; i++ {
+			found = strings.Contains(message, p.phrases[i])
+		}
+		if found {
+			return verdict{kind: p.kind, advice: p.advice}, true
+		}
+	}
+	return verdict{}, false
+}
+
+func anyOf(patterns ...string) *regexp.Regexp { return regexp.MustCompile(strings.Join(patterns, "|")) }
+
+// versionMismatch finds an engine's refusal of the API version. An engine that was
+// replaced by another version refuses the version that was negotiated before.
+var versionMismatch = regexp.MustCompile(`(?:^|: )client version `)
+
+func isVersionMismatch(err error) bool {
+	return versionMismatch.MatchString(strings.ToLower(err.Error()))
+}
+
+// withoutRef removes the image's name from a message, so that a repository called
+// "unauthorized" is not taken for the engine's word.
 func withoutRef(message, ref string) string {
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {
@@ -116,27 +141,10 @@ func withoutRef(message, ref string) string {
 		names = append(names, "manifests/"+tagged.Tag(), "manifest "+tagged.Tag()+" in ")
 	}
 	for _, name := range names {
-		// A bare word stays: replacing "found" would take "not found" along.
+		// A single word stays: without "found", "not found" would have no meaning.
 		if strings.ContainsAny(name, "/:.' %") {
 			message = strings.ReplaceAll(message, name, "<image>")
 		}
 	}
 	return message
 }
-
-// plain leaves out what the SDK puts before the engine's own words.
-func plain(err error) error {
-	const prefix = "Error response from daemon: "
-	if message, ok := strings.CutPrefix(err.Error(), prefix); ok {
-		return &saidError{message, err}
-	}
-	return err
-}
-
-type saidError struct {
-	message string
-	err     error
-}
-
-func (e *saidError) Error() string { return e.message }
-func (e *saidError) Unwrap() error { return e.err }

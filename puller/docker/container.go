@@ -19,22 +19,22 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// workLimit is how long the engine may take to create, start or remove a
-// container: it writes to disks that may be busy with pulls.
+// workLimit is how long the engine may take to create, start or remove a container. Its
+// disks may be busy with pulls.
 const workLimit = 2 * time.Minute
 
 // Create implements puller.Engine.
 func (e *Engine) Create(ctx context.Context, c puller.Container) (id string, warnings []string, err error) {
-	ctx, cancel := limited(ctx, workLimit)
+	ctx, cancel := withLimit(ctx, workLimit)
 	defer cancel()
-	created, err := renegotiated(func() (container.CreateResponse, error) { return e.createContainer(ctx, c) })
+	created, err := withRenegotiation(func() (container.CreateResponse, error) { return e.createContainer(ctx, c) })
 	if err == nil && !isContainerID(created.ID) {
 		return "", nil, &puller.Error{Op: opCreate, Ref: c.Image, Kind: puller.ErrInternal, Err: errNoContainerID(created.ID)}
 	}
 	return created.ID, created.Warnings, err
 }
 
-// containerID is the form of IDs. They become part of paths.
+// containerID is the form of container IDs. They become part of URL paths.
 var containerID = regexp.MustCompile(`^[0-9a-f]{12,64}$`)
 
 func isContainerID(id string) bool { return containerID.MatchString(id) }
@@ -46,37 +46,37 @@ func errNoContainerID(id string) error {
 	return fmt.Errorf("the engine's answer has no container ID, but %.80q", id)
 }
 
-// Check implements puller.Engine.
+// CheckContainer implements puller.Engine.
 func (e *Engine) CheckContainer(ctx context.Context, id string, c puller.Container) error {
-	ctx, cancel := limited(ctx, callLimit)
+	ctx, cancel := withLimit(ctx, callLimit)
 	defer cancel()
-	return e.each(ctx, opCreate, func(sdk *client.Client) error {
+	return e.call(ctx, opCreate, func(sdk *client.Client) error {
 		made, err := sdk.ContainerInspect(ctx, id)
 		switch {
-		case cerrdefs.IsNotFound(err): // not the image, which is what that would mean here
-			return errors.New("the engine has lost the container that it was asked to create: others have removed it")
+		case cerrdefs.IsNotFound(err): // classified under opCreate, a "not found" would mean the image
+			return errors.New("the container was removed right after its creation")
 		case err != nil:
 			return err
 		case !isOf(made, id, c):
-			return &otherContainer{id}
+			return &wrongContainerError{id}
 		case made.ContainerJSONBase == nil || !sameID(made.Image, c.Image):
 			image := ""
 			if made.ContainerJSONBase != nil {
 				image = made.Image
 			}
-			return &otherImage{image, c.Image}
+			return &wrongImageError{image, c.Image}
 		case c.Manifest == "":
 			return nil
-		case made.ImageManifestDescriptor == nil: // from API 1.48 on it is told, as the manifest was
-			return &otherImage{"", c.Manifest}
+		case made.ImageManifestDescriptor == nil: // API 1.48 and later have it, and c.Manifest comes from there
+			return &wrongImageError{"", c.Manifest}
 		case made.ImageManifestDescriptor.Digest.String() != c.Manifest:
-			return &otherImage{made.ImageManifestDescriptor.Digest.String(), c.Manifest}
+			return &wrongImageError{made.ImageManifestDescriptor.Digest.String(), c.Manifest}
 		}
 		return nil
 	})
 }
 
-// isOf reports whether an answer is of the container that was created as c.
+// isOf reports whether an answer describes the container that was created as c.
 func isOf(made container.InspectResponse, id string, c puller.Container) bool {
 	if made.ContainerJSONBase == nil || made.ID != id || c.Name != "" && strings.TrimPrefix(made.Name, "/") != c.Name {
 		return false
@@ -89,23 +89,22 @@ func isOf(made container.InspectResponse, id string, c puller.Container) bool {
 	return true
 }
 
-// otherContainer is that an engine tells of another container than it was asked
-// about, or made another one.
-type otherContainer struct{ id string }
+// wrongContainerError: the engine describes another container than the one it created.
+type wrongContainerError struct{ id string }
 
-func (e *otherContainer) Error() string {
-	return fmt.Sprintf("the engine does not say of the container %.12s that it is the one that it was asked to create", e.id)
+func (e *wrongContainerError) Error() string {
+	return fmt.Sprintf("the engine does not confirm that container %.12s is the one that it was asked to create", e.id)
 }
 
-// sameID compares IDs; older engines write them without the algorithm.
+// sameID compares image IDs. Older engines write them without the algorithm.
 func sameID(a, b string) bool {
 	return strings.TrimPrefix(a, "sha256:") == strings.TrimPrefix(b, "sha256:")
 }
 
-// otherImage is that an engine took another image for a container than was asked for.
-type otherImage struct{ got, want string }
+// wrongImageError: the engine made a container of another image.
+type wrongImageError struct{ got, want string }
 
-func (e *otherImage) Error() string {
+func (e *wrongImageError) Error() string {
 	if e.got == "" {
 		return fmt.Sprintf("the engine does not say which image it made the container of; %s was asked for", e.want)
 	}
@@ -113,16 +112,16 @@ func (e *otherImage) Error() string {
 }
 
 func (e *Engine) createContainer(ctx context.Context, c puller.Container) (container.CreateResponse, error) {
-	fault := func(err error) (container.CreateResponse, error) {
-		return container.CreateResponse{}, e.fault(ctx, opCreate, c.Image, err)
+	fail := func(err error) (container.CreateResponse, error) {
+		return container.CreateResponse{}, e.classified(ctx, opCreate, c.Image, err)
 	}
 	sdk, err := e.client(ctx)
 	if err != nil {
-		return fault(err)
+		return fail(err)
 	}
 	log, err := e.logging(ctx, sdk)
 	if err != nil {
-		return fault(err)
+		return fail(err)
 	}
 	var platform *ocispec.Platform
 	if c.Platform != "" && versions.GreaterThanOrEqualTo(sdk.ClientVersion(), "1.41") {
@@ -130,7 +129,7 @@ func (e *Engine) createContainer(ctx context.Context, c puller.Container) (conta
 	}
 	created, err := sdk.ContainerCreate(ctx, config(c), hostConfig(c, log), nil, platform, c.Name)
 	if err != nil {
-		return fault(err)
+		return fail(err)
 	}
 	return created, nil
 }
@@ -139,11 +138,11 @@ func config(c puller.Container) *container.Config {
 	return &container.Config{
 		Image: c.Image, Cmd: c.Cmd, Entrypoint: c.Entrypoint, Env: c.Env, WorkingDir: c.Workdir, User: c.User, Labels: c.Labels,
 		Tty: c.TTY, AttachStdout: true, AttachStderr: true,
-		StopSignal: "SIGTERM", // whatever the image has
+		StopSignal: "SIGTERM", // instead of the image's own
 	}
 }
 
-// hostConfig is where a container is locked down.
+// hostConfig returns the restrictions of a container.
 func hostConfig(c puller.Container, log container.LogConfig) *container.HostConfig {
 	h := &container.HostConfig{
 		CapDrop:       []string{"ALL"},
@@ -159,22 +158,21 @@ func hostConfig(c puller.Container, log container.LogConfig) *container.HostConf
 	return h
 }
 
-// logging is how an engine is asked to keep what containers print.
+// logging is the log driver that an engine is asked to use.
 type logging struct {
-	sdk    *client.Client // which the engine was asked with
+	sdk    *client.Client // that the engine was asked with
 	config container.LogConfig
 }
 
-// Limits of what the engine keeps of one container's output: logFiles files of
-// logSize.
+// The engine keeps at most logFiles files of logSize of a container's output.
 const (
 	logSize  = "20m"
 	logFiles = "5"
 )
 
-// logging returns the log driver that loses least. `local` keeps every byte;
-// json-file replaces what is not UTF-8. Podman has neither; its k8s-file keeps
-// every byte too. An engine with none of them keeps its default.
+// logging returns the log driver that loses least. `local` and Podman's k8s-file keep
+// every byte; json-file replaces bytes that are not UTF-8. An engine without these three
+// uses its default.
 func (e *Engine) logging(ctx context.Context, sdk *client.Client) (container.LogConfig, error) {
 	if known := e.log.Load(); known != nil && known.sdk == sdk {
 		return known.config, nil
@@ -200,13 +198,13 @@ func (e *Engine) logging(ctx context.Context, sdk *client.Client) (container.Log
 
 // Stop implements puller.Engine.
 func (e *Engine) Stop(ctx context.Context, id string, grace time.Duration) error {
-	ctx, cancel := limited(ctx, grace+workLimit)
+	ctx, cancel := withLimit(ctx, grace+workLimit)
 	defer cancel()
 	// The engine counts in seconds, and 0 is SIGKILL at once.
 	seconds := int((grace + time.Second - 1) / time.Second)
-	return e.each(ctx, opStop, func(sdk *client.Client) error {
+	return e.call(ctx, opStop, func(sdk *client.Client) error {
 		err := sdk.ContainerStop(ctx, id, container.StopOptions{Timeout: &seconds})
-		if cerrdefs.IsNotFound(err) || err != nil && strings.Contains(err.Error(), "is not running") {
+		if cerrdefs.IsNotFound(err) || err != nil && notRunning.MatchString(err.Error()) {
 			return nil
 		}
 		return err
@@ -215,26 +213,26 @@ func (e *Engine) Stop(ctx context.Context, id string, grace time.Duration) error
 
 // Remove implements puller.Engine.
 func (e *Engine) Remove(ctx context.Context, id string) error {
-	ctx, cancel := limited(ctx, workLimit)
+	ctx, cancel := withLimit(ctx, workLimit)
 	defer cancel()
-	return e.each(ctx, opRemove, func(sdk *client.Client) error {
+	return e.call(ctx, opRemove, func(sdk *client.Client) error {
 		err := sdk.ContainerRemove(ctx, id, container.RemoveOptions{Force: true, RemoveVolumes: true})
-		if cerrdefs.IsNotFound(err) || cerrdefs.IsConflict(err) && strings.Contains(err.Error(), "already in progress") {
+		if cerrdefs.IsNotFound(err) || cerrdefs.IsConflict(err) && removalInProgress.MatchString(err.Error()) {
 			return nil
 		}
 		return err
 	})
 }
 
-// each makes a call that answers nothing.
-func (e *Engine) each(ctx context.Context, op string, call func(*client.Client) error) error {
-	_, err := renegotiated(func() (struct{}, error) {
+// call makes a call that returns only an error.
+func (e *Engine) call(ctx context.Context, op string, call func(*client.Client) error) error {
+	_, err := withRenegotiation(func() (struct{}, error) {
 		sdk, err := e.client(ctx)
 		if err == nil {
 			err = call(sdk)
 		}
 		if err != nil {
-			err = e.fault(ctx, op, "", err)
+			err = e.classified(ctx, op, "", err)
 		}
 		return struct{}{}, err
 	})
@@ -243,10 +241,10 @@ func (e *Engine) each(ctx context.Context, op string, call func(*client.Client) 
 
 // Containers implements puller.Engine.
 func (e *Engine) Containers(ctx context.Context, label, value string) ([]puller.ContainerState, error) {
-	ctx, cancel := limited(ctx, callLimit)
+	ctx, cancel := withLimit(ctx, callLimit)
 	defer cancel()
 	var states []puller.ContainerState
-	err := e.each(ctx, opContainers, func(sdk *client.Client) error {
+	err := e.call(ctx, opContainers, func(sdk *client.Client) error {
 		list, err := sdk.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", label+"="+value))})
 		states = nil
 		for _, c := range list {

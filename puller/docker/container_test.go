@@ -2,33 +2,33 @@ package docker_test
 
 import (
 	"context"
-	"encoding/json"
 	"io"
 	"net/http"
-	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/enginetest"
 )
 
-const acting = "registry.test/actor:v1"
+const programImage = "registry.test/testprogram:v1"
 
-// newContainerEngine returns a scripted engine that has the actor's image, and
-// refuses what real ones do.
+// newContainerEngine returns a scripted engine that has the test program's image.
 func newContainerEngine(t *testing.T) (e *docker.Engine, scripted *enginetest.Engine, image string) {
 	e, scripted = newEngine(t)
-	i := enginetest.NewImage(acting, 1)
-	scripted.Tag(acting, i)
+	i := enginetest.NewImage(programImage, 1)
+	scripted.Tag(programImage, i)
 	scripted.Program(i.ID, enginetest.TestProgram)
 	return e, scripted, i.ID
 }
 
-func TestScriptedContainersConform(t *testing.T) {
+func TestScriptedContainers(t *testing.T) {
 	t.Run("graph driver", func(t *testing.T) {
 		e, scripted, image := newContainerEngine(t)
 		containersConform(t, e, scripted, image)
@@ -36,8 +36,8 @@ func TestScriptedContainersConform(t *testing.T) {
 	t.Run("containerd store", func(t *testing.T) {
 		e, scripted, image := newContainerEngine(t)
 		scripted.UseContainerdStore()
-		scripted.Program(enginetest.Digest(enginetest.NewImage(acting, 1)), enginetest.TestProgram)
-		found, err := e.Inspect(t.Context(), acting, "")
+		scripted.Program(enginetest.Digest(enginetest.NewImage(programImage, 1)), enginetest.TestProgram)
+		found, err := e.Inspect(t.Context(), programImage, "")
 		if err != nil || found.ID == image {
 			t.Fatalf("%+v, %v", found, err)
 		}
@@ -67,8 +67,7 @@ func containersConform(t *testing.T, e *docker.Engine, scripted *enginetest.Engi
 	enginetest.TestContainers(t, enginetest.ContainerFixture{Engine: e, Image: image, OOM: true})
 }
 
-// inBubble runs a test with an engine whose one image runs a program, on a clock
-// that is never waited for.
+// inBubble runs a test under synctest, with an engine whose only image runs a program.
 func inBubble(t *testing.T, program enginetest.Program, test func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container)) {
 	synctest.Test(t, func(t *testing.T) {
 		e, scripted, image := newContainerEngine(t)
@@ -86,12 +85,12 @@ func create(t *testing.T, e *docker.Engine, c puller.Container) string {
 	return id
 }
 
-// hears returns a callback that puts what a container prints together.
-func hears(text *strings.Builder) func(puller.Output, []byte) {
+// collect returns a callback that collects a container's output.
+func collect(text *strings.Builder) func(puller.Output, []byte) {
 	return func(_ puller.Output, p []byte) { text.Write(p) }
 }
 
-func TestContainersAreLockedDown(t *testing.T) {
+func TestCreateRequest(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
 		c.Memory, c.NanoCPUs, c.Platform, c.TTY = 64<<20, 5e8, "linux/amd64", true
 		c.Labels = map[string]string{"a": "b"}
@@ -115,15 +114,13 @@ func TestContainersAreLockedDown(t *testing.T) {
 		if len(seen) != 1 || seen[0].ID != id || seen[0].Status != "created" {
 			t.Fatalf("the engine has %+v", seen)
 		}
-		if got := seen[0].Requested; !reflect.DeepEqual(got, want) {
-			a, _ := json.Marshal(got)
-			b, _ := json.Marshal(want)
-			t.Errorf("it was asked for\n%s, not\n%s", a, b)
+		if diff := cmp.Diff(want, seen[0].Requested, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("the request differs (-want +got):\n%s", diff)
 		}
 	})
 }
 
-func TestTheLogDriverIsOneTheEngineHas(t *testing.T) {
+func TestCreateLogDriver(t *testing.T) {
 	for want, have := range map[string][]string{
 		"local":     {"awslogs", "json-file", "local"},
 		"k8s-file":  {"k8s-file", "none", "passthrough", "journald"},
@@ -140,9 +137,9 @@ func TestTheLogDriverIsOneTheEngineHas(t *testing.T) {
 	}
 }
 
-// The engine goes away while a container runs: Run says so, and Follow gets all
-// once it is back.
-func TestAnEngineThatIsKilledMakesUpNoExit(t *testing.T) {
+// The engine is killed while a container runs: Run returns an error, and Follow gets the
+// whole output when the engine is back.
+func TestRunEngineKilled(t *testing.T) {
 	inBubble(t, func(p *enginetest.Process) int {
 		io.WriteString(p.Stdout(), "before ")
 		p.Wait(time.Minute)
@@ -152,24 +149,23 @@ func TestAnEngineThatIsKilledMakesUpNoExit(t *testing.T) {
 		id := create(t, e, c)
 		time.AfterFunc(time.Second, scripted.Kill)
 		var text strings.Builder
-		_, err := e.Run(t.Context(), id, false, func() {}, hears(&text))
+		_, err := e.Run(t.Context(), id, false, func() {}, collect(&text))
 		if kind := puller.KindOf(err); kind != puller.ErrEngineUnavailable || text.String() != "before " {
-			t.Errorf("the kind is %q, and it heard %q: %v", kind, text.String(), err)
+			t.Errorf("the kind is %q, output %q: %v", kind, text.String(), err)
 		}
-		if _, err := e.Follow(t.Context(), id, false, hears(&text)); puller.KindOf(err) != puller.ErrEngineUnavailable {
+		if _, err := e.Follow(t.Context(), id, false, collect(&text)); puller.KindOf(err) != puller.ErrEngineUnavailable {
 			t.Error(err)
 		}
 		scripted.Revive()
 		text.Reset()
-		exit, err := e.Follow(t.Context(), id, false, hears(&text))
+		exit, err := e.Follow(t.Context(), id, false, collect(&text))
 		if err != nil || exit != (puller.Exit{Code: 5}) || text.String() != "before after" {
-			t.Errorf("it exited as %+v, %v, having printed %q", exit, err, text.String())
+			t.Errorf("exit %+v, %v, output %q", exit, err, text.String())
 		}
 	})
 }
 
-// An engine that is stopped takes calls, and answers none.
-func TestAnEngineThatHangsDelaysCallsForABoundedTime(t *testing.T) {
+func TestFrozenEngineTimeout(t *testing.T) {
 	inBubble(t, enginetest.Hang("up"), func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
 		id := create(t, e, c)
 		scripted.Freeze()
@@ -193,8 +189,7 @@ func TestAnEngineThatHangsDelaysCallsForABoundedTime(t *testing.T) {
 	})
 }
 
-// ctx ends a Run whatever it is at.
-func TestARunReturnsWhenItsContextEnds(t *testing.T) {
+func TestRunContextEnds(t *testing.T) {
 	for _, at := range []string{"attach", "start", "wait", "inspect", ""} {
 		inBubble(t, func(p *enginetest.Process) int {
 			if at == "inspect" {
@@ -226,8 +221,8 @@ func TestARunReturnsWhenItsContextEnds(t *testing.T) {
 	}
 }
 
-// Something between cuts the stream: what it left out comes from the log.
-func TestWhatACutStreamLeavesOutComesFromTheLog(t *testing.T) {
+// A proxy cuts the stream. The rest comes from the log.
+func TestRunReadsCutOutputFromLog(t *testing.T) {
 	for name, tty := range map[string]bool{"without a terminal": false, "with one": true} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(p *enginetest.Process) int {
@@ -242,45 +237,43 @@ func TestWhatACutStreamLeavesOutComesFromTheLog(t *testing.T) {
 				id := create(t, e, c)
 				time.AfterFunc(4500*time.Millisecond, scripted.CutAttached)
 				var text strings.Builder
-				exit, err := e.Run(t.Context(), id, tty, func() {}, hears(&text))
+				exit, err := e.Run(t.Context(), id, tty, func() {}, collect(&text))
 				if err != nil || exit.Code != 0 || text.String() != strings.Repeat("0123456789", 10)+"!" {
-					t.Errorf("it exited as %+v, %v, having printed %q", exit, err, text.String())
+					t.Errorf("exit %+v, %v, output %q", exit, err, text.String())
 				}
 			})
 		})
 	}
 }
 
-// A stream that does not end with its container is given up after a while.
-func TestAStreamThatOutlivesItsContainerIsGivenUp(t *testing.T) {
+func TestRunClosesIdleStream(t *testing.T) {
 	inBubble(t, enginetest.Print("all of it", "", 3), func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
 		scripted.HoldStreams()
 		id := create(t, e, c)
 		var text strings.Builder
 		began := time.Now()
-		exit, err := e.Run(t.Context(), id, false, func() {}, hears(&text))
+		exit, err := e.Run(t.Context(), id, false, func() {}, collect(&text))
 		if took := time.Since(began); err != nil || exit.Code != 3 || text.String() != "all of it" || took != 5*time.Second {
-			t.Errorf("after %s it exited as %+v, %v, having printed %q", took, exit, err, text.String())
+			t.Errorf("after %s exit %+v, %v, output %q", took, exit, err, text.String())
 		}
 	})
 }
 
-// The engine hears late that the kernel wanted memory.
-func TestWantOfMemoryIsHeardOfLate(t *testing.T) {
+func TestRunLateOOM(t *testing.T) {
 	inBubble(t, func(p *enginetest.Process) int {
 		time.AfterFunc(100*time.Millisecond, func() { p.OOM() })
 		return 137
 	}, func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
 		exit, err := e.Run(t.Context(), create(t, e, c), false, func() {}, func(puller.Output, []byte) {})
 		if err != nil || exit != (puller.Exit{Code: 137, OOMKilled: true}) {
-			t.Errorf("it exited as %+v, %v", exit, err)
+			t.Errorf("exit %+v, %v", exit, err)
 		}
 	})
 }
 
-// each is called by one at a time, and not after Run has returned; the time it
-// takes is not the stream's.
-func TestASlowListenerHearsAll(t *testing.T) {
+// Run makes one call of each at a time, and none after its return. The time in each does not
+// count as idle.
+func TestRunSlowReader(t *testing.T) {
 	inBubble(t, enginetest.Print(strings.Repeat("x", 100<<10), "y", 0), func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
 		calls := make(chan struct{}, 1)
 		n := 0
@@ -291,12 +284,12 @@ func TestASlowListenerHearsAll(t *testing.T) {
 			<-calls
 		})
 		if err != nil || n != 100<<10+1 {
-			t.Errorf("it heard %d bytes: %v", n, err)
+			t.Errorf("got %d bytes: %v", n, err)
 		}
 	})
 }
 
-func TestWhatIsNotThereIsStoppedAndRemoved(t *testing.T) {
+func TestRemoveMissing(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
 		for _, answer := range []struct {
 			status  int
@@ -318,8 +311,8 @@ func TestWhatIsNotThereIsStoppedAndRemoved(t *testing.T) {
 
 var long = strings.Repeat("x", 300)
 
-// shown is what is told of an engine's words where that differs: without the
-// paths of its disk, and with what to do.
+// shown are the messages that differ from the engine's: without paths on its disk, and with
+// advice.
 var shown = map[string]string{
 	`lstat /var/lib/docker/overlay2/16ed9d1b97a1/merged/app/x: not a directory`:                                                               `lstat /app/x: not a directory`,
 	`lstat /var/lib/docker/overlay2/352e3742e822c29c932768c075f1660c9fb4a4efcc7ed17bf424537436377dd9/merged/` + long + `: file name too long`: `lstat /` + long + `: file name too long`,
@@ -335,7 +328,7 @@ func noBridge(words string) string {
 	return words + " (this engine has no bridge network that works; ask with network: none, or mend its bridge, for example by a restart of the engine)"
 }
 
-// What engines say of containers; the first four rows were heard of 20.10.
+// Engines' messages about containers. The first four rows are from 20.10.
 var saidOfContainers = []struct {
 	kind     puller.ErrorKind
 	status   int
@@ -393,7 +386,7 @@ var saidOfContainers = []struct {
 	}},
 }
 
-func TestWhatEnginesSayOfContainersIsClassified(t *testing.T) {
+func TestClassifyContainerMessages(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
 		id := create(t, e, c)
 		for _, row := range saidOfContainers {

@@ -1,6 +1,6 @@
-// Package docker drives a Docker engine, or what speaks its API, through the
-// Docker SDK. It is the only package that imports the SDK, and the only one
-// that knows engines' words for errors.
+// Package docker drives a Docker engine, or another engine with its API, through the
+// Docker SDK. It is the only package that imports the SDK, and the only one that knows
+// engines' error messages.
 package docker
 
 import (
@@ -13,27 +13,28 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/image"
-	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/client"
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/redact"
 	"github.com/towline/towline/stream/pullstream"
 )
 
 // Engine is a puller.Engine on the Docker SDK.
 type Engine struct {
 	host      string
-	base      string // what addresses of calls begin with
+	base      string // the beginning of all call URLs
 	transport *http.Transport
 	traced    http.RoundTripper
-	fresh     http.RoundTripper // with a new connection for each call
+	unpooled  http.RoundTripper // uses a new connection for each call
 	opts      []client.Opt
 	negotiate bool
-	sdk       atomic.Pointer[client.Client] // nil until the API version is known
-	turn      chan struct{}                 // of whoever negotiates it
-	log       atomic.Pointer[logging]       // nil until it was asked for
-	own       atomic.Pointer[platformOfEngine]
+
+	sdk         atomic.Pointer[client.Client] // nil until the API version is known
+	negotiating chan struct{}                 // holds one value while a call negotiates it
+	log         atomic.Pointer[logging]       // nil until it is known
+	own         atomic.Pointer[enginePlatform]
 }
 
 var _ puller.Engine = (*Engine)(nil)
@@ -56,18 +57,18 @@ func New(o Options) (*Engine, error) {
 	}
 	once := transport.Clone()
 	once.DisableKeepAlives = true
-	traced := gateway{tracer}
+	traced := proxyAnswers{tracer}
 	secure := transport.TLSClientConfig != nil || strings.HasPrefix(host, "https://")
 	base, err := base(host, secure)
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{host: host, base: base, transport: transport, traced: traced, fresh: once, negotiate: o.APIVersion == "", turn: make(chan struct{}, 1)}
+	e := &Engine{host: host, base: base, transport: transport, traced: traced, unpooled: once, negotiate: o.APIVersion == "", negotiating: make(chan struct{}, 1)}
 	e.opts = []client.Opt{
 		client.WithHost(host),
-		// One of its own for each SDK client, which wraps the transport in place.
+		// A new one for each SDK client, which wraps the transport in place.
 		func(c *client.Client) error {
-			return client.WithHTTPClient(&http.Client{Transport: bounded{traced}, CheckRedirect: client.CheckRedirect})(c)
+			return client.WithHTTPClient(&http.Client{Transport: limitedTransport{traced}, CheckRedirect: client.CheckRedirect})(c)
 		},
 	}
 	if secure {
@@ -77,20 +78,20 @@ func New(o Options) (*Engine, error) {
 	if !e.negotiate {
 		e.opts = append(e.opts, client.WithVersion(o.APIVersion))
 	}
-	_, err = client.NewClientWithOpts(e.opts...) // for what is wrong with the options
+	_, err = client.NewClientWithOpts(e.opts...) // reports invalid options
 	return e, err
 }
 
-// client returns the SDK's client, with the API version that engine and SDK
-// both speak. The SDK would negotiate it by itself, but holds a lock meanwhile
-// that knows no ctx: behind an engine that hangs, every call would.
+// client returns the SDK's client, with an API version that engine and SDK both have.
+// The SDK's own negotiation holds a lock without regard to ctx: with a frozen engine,
+// every call would wait for it.
 func (e *Engine) client(ctx context.Context) (*client.Client, error) {
 	if sdk := e.sdk.Load(); sdk != nil {
 		return sdk, nil
 	}
 	select {
-	case e.turn <- struct{}{}:
-		defer func() { <-e.turn }()
+	case e.negotiating <- struct{}{}:
+		defer func() { <-e.negotiating }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -112,10 +113,9 @@ func (e *Engine) client(ctx context.Context) (*client.Client, error) {
 	return sdk, nil
 }
 
-// fault gives an error of the SDK its kind. After an error that an engine which
-// went away may be behind, the API version is negotiated anew: it can come back
-// as another version.
-func (e *Engine) fault(ctx context.Context, op, ref string, err error) error {
+// classified gives an error of the SDK its kind. Where the engine may have gone, the next
+// call negotiates the API version again: the engine can come back as another version.
+func (e *Engine) classified(ctx context.Context, op, ref string, err error) error {
 	gone := client.IsErrConnectionFailed(err)
 	err = classify(ctx, op, ref, err)
 	if kind := puller.KindOf(err); gone || kind == puller.ErrEngineUnavailable || kind == puller.ErrTruncated {
@@ -130,25 +130,24 @@ func (e *Engine) Close() error {
 	return nil
 }
 
-// Host returns the address that the engine is called at.
+// Host returns the engine's address.
 func (e *Engine) Host() string { return e.host }
 
 // Pull implements puller.Engine.
 func (e *Engine) Pull(ctx context.Context, p puller.Pull, each func(pullstream.Message)) error {
-	fault := func(err error) error { return e.fault(ctx, "pull", p.Image, err) }
+	fail := func(err error) error { return e.classified(ctx, opPull, p.Image, err) }
 	sdk, err := e.client(ctx)
 	if err != nil {
-		return fault(err)
+		return fail(err)
 	}
 	if p.Connected != nil {
 		ctx = context.WithValue(ctx, connectionKey{}, p.Connected)
 	}
 	body, err := sdk.ImagePull(ctx, p.Image, image.PullOptions{Platform: p.Platform, RegistryAuth: p.Credentials.HeaderFor(p.Image)})
 	if err != nil {
-		return fault(err)
+		return fail(err)
 	}
-	// Closing a body that was not read to its end closes its connection, and
-	// with it the engine's pull.
+	// Closing a body before its end closes the connection, which ends the engine's pull.
 	defer body.Close()
 	decoder := pullstream.NewDecoder(body, 0)
 	var failure error
@@ -158,112 +157,40 @@ func (e *Engine) Pull(ctx context.Context, p puller.Pull, each func(pullstream.M
 		case errors.Is(err, io.EOF):
 			return failure
 		case err != nil && failure != nil:
-			// The engine has said what is wrong; how it hung up adds nothing.
+			// The engine has said what is wrong. How the stream ended adds nothing.
 			return failure
 		case err != nil:
-			return fault(&streamError{err})
+			return fail(&streamError{err})
 		}
 		if message, failed := m.Failure(); failed && failure == nil {
-			failure = fault(&engineError{message})
+			failure = fail(&engineError{message})
 		}
-		each(m)
+		each(withoutURLQueries(m))
 	}
 }
 
-// renegotiated makes a call once more where the engine has become one that does
-// not have the API version that was negotiated: fault has seen to a new one.
-func renegotiated[T any](call func() (T, error)) (T, error) {
+// withoutURLQueries hides the query strings of URLs in a message: they can be signed.
+func withoutURLQueries(m pullstream.Message) pullstream.Message {
+	m.Status, m.Error = redact.URLQueries(m.Status), redact.URLQueries(m.Error)
+	if m.ErrorDetail != nil {
+		detail := *m.ErrorDetail
+		detail.Message = redact.URLQueries(detail.Message)
+		m.ErrorDetail = &detail
+	}
+	return m
+}
+
+// withRenegotiation makes a call a second time where the engine does not have the API
+// version that was negotiated before. The second call negotiates it again.
+func withRenegotiation[T any](call func() (T, error)) (T, error) {
 	v, err := call()
-	if puller.KindOf(err) == puller.ErrEngineUnavailable && strings.Contains(err.Error(), "client version") {
+	if puller.KindOf(err) == puller.ErrEngineUnavailable && isVersionMismatch(err) {
 		return call()
 	}
 	return v, err
 }
 
-// limited bounds a call that does not last as long as a pull or a container.
-func limited(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+// withLimit limits the time of a call that is neither a pull nor a run.
+func withLimit(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, limit, errNoAnswer(limit))
-}
-
-// Info implements puller.Engine.
-func (e *Engine) Info(ctx context.Context) (puller.EngineInfo, error) {
-	ctx, cancel := limited(ctx, callLimit)
-	defer cancel()
-	return renegotiated(func() (puller.EngineInfo, error) { return e.info(ctx) })
-}
-
-func (e *Engine) info(ctx context.Context) (puller.EngineInfo, error) {
-	sdk, err := e.client(ctx)
-	if err != nil {
-		return puller.EngineInfo{}, e.fault(ctx, "ask the engine", "", err)
-	}
-	version, err := sdk.ServerVersion(ctx)
-	if err != nil {
-		return puller.EngineInfo{}, e.fault(ctx, "ask the engine", "", err)
-	}
-	info, err := sdk.Info(ctx)
-	if err != nil {
-		return puller.EngineInfo{}, e.fault(ctx, "ask the engine", "", err)
-	}
-	found := puller.EngineInfo{
-		Name:       "Docker Engine",
-		Version:    version.Version,
-		APIVersion: sdk.ClientVersion(),
-		ImageStore: imageStore(info),
-		Reachable:  true,
-	}
-	if version.Os == "windows" {
-		found.OSVersion = info.OSVersion
-	}
-	if version.Os != "" && version.Arch != "" {
-		found.Platform = version.Os + "/" + version.Arch
-	}
-	for _, c := range version.Components {
-		if strings.Contains(c.Name, "Podman") {
-			found.Name = podman
-		}
-	}
-	return found, nil
-}
-
-// podman is the name of an engine that speaks Docker's API and is none.
-const podman = "Podman"
-
-// InsecureRegistries returns the hosts, addresses and prefixes of registries that
-// the engine calls without TLS that proves who they are. The error is classified.
-func (e *Engine) InsecureRegistries(ctx context.Context) ([]string, error) {
-	ctx, cancel := limited(ctx, callLimit)
-	defer cancel()
-	sdk, err := e.client(ctx)
-	if err != nil {
-		return nil, e.fault(ctx, "ask the engine", "", err)
-	}
-	info, err := sdk.Info(ctx)
-	if err != nil {
-		return nil, e.fault(ctx, "ask the engine", "", err)
-	}
-	if info.RegistryConfig == nil {
-		return nil, nil
-	}
-	var list []string
-	for _, prefix := range info.RegistryConfig.InsecureRegistryCIDRs {
-		if prefix != nil {
-			list = append(list, prefix.String())
-		}
-	}
-	for name, index := range info.RegistryConfig.IndexConfigs {
-		if index != nil && !index.Secure && !index.Official {
-			list = append(list, name)
-		}
-	}
-	return list, nil
-}
-
-func imageStore(info system.Info) string {
-	for _, pair := range info.DriverStatus {
-		if pair[0] == "driver-type" && pair[1] == "io.containerd.snapshotter.v1" {
-			return "containerd"
-		}
-	}
-	return info.Driver
 }

@@ -1,7 +1,11 @@
 package docker_test
 
 import (
+	"context"
 	"encoding/base64"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -26,6 +30,24 @@ func newEngine(t *testing.T) (*docker.Engine, *enginetest.Engine) {
 	return e, scripted
 }
 
+// newHTTPEngine returns an Engine whose calls this handler answers, with API 1.41.
+func newHTTPEngine(t *testing.T, handler http.HandlerFunc) *docker.Engine {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Api-Version", "1.41")
+		handler(w, r)
+	}))
+	t.Cleanup(server.Close)
+	e, err := docker.New(docker.Options{Host: "unix:///handler", Dial: func(ctx context.Context) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", server.Listener.Addr().String())
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	return e
+}
+
 func credentials(t *testing.T, user, password string) puller.Credentials {
 	t.Helper()
 	json := `{"username":"` + user + `","password":"` + password + `"}`
@@ -36,7 +58,7 @@ func credentials(t *testing.T, user, password string) puller.Credentials {
 	return c
 }
 
-func TestScriptedEngineConforms(t *testing.T) {
+func TestScriptedEngine(t *testing.T) {
 	t.Run("graph driver", func(t *testing.T) { conforms(t, (*enginetest.Engine).Revive) })
 	t.Run("containerd store", func(t *testing.T) { conforms(t, (*enginetest.Engine).UseContainerdStore) })
 }

@@ -16,24 +16,23 @@ import (
 )
 
 const (
-	// witnessDelay is how much later than the exit an engine may tell of it.
-	witnessDelay = 2 * time.Second
-	// leastEvents is how many events every engine keeps (64 before Docker 17.04,
-	// 256 since). Where there are fewer, none was dropped.
+	// eventDelay is the longest time from an exit to its event.
+	eventDelay = 2 * time.Second
+	// leastEvents is how many events every engine keeps (64 before Docker 17.04, 256
+	// since). Where there are fewer, the engine has dropped none.
 	leastEvents = 64
 )
 
-// ContainerEvents implements puller.Engine. dockerd keeps its last events in memory: one
-// that was restarted knows nothing of what was before. One that is being stopped
-// answers on the connections that there are while it ends its containers, but
-// takes no new ones; so it is asked on a new one.
+// ContainerEvents implements puller.Engine. dockerd keeps its last events in memory, so a
+// restart loses them. While dockerd stops, it ends its containers and still answers on
+// open connections, but accepts no new ones. So this call uses a new connection.
 func (e *Engine) ContainerEvents(ctx context.Context, id string) (w puller.ContainerEvents, err error) {
-	fault := func(err error) (puller.ContainerEvents, error) {
-		return puller.ContainerEvents{}, e.fault(ctx, opFollow, "", err)
+	fail := func(err error) (puller.ContainerEvents, error) {
+		return puller.ContainerEvents{}, e.classified(ctx, opFollow, "", err)
 	}
-	sdk, err := e.reach(ctx)
+	sdk, err := e.clientInTime(ctx)
 	if err != nil {
-		return fault(err)
+		return fail(err)
 	}
 	state, err := e.state(ctx, sdk, opFollow, id)
 	if err != nil {
@@ -44,17 +43,17 @@ func (e *Engine) ContainerEvents(ctx context.Context, id string) (w puller.Conta
 	if err1 != nil || err2 != nil || finished.Before(started) || started.Unix() <= 0 {
 		return puller.ContainerEvents{}, nil
 	}
-	limit, cancel := limited(ctx, callLimit)
+	limit, cancel := withLimit(ctx, callLimit)
 	defer cancel()
-	sdk, err = e.reconnected(sdk)
+	sdk, err = e.freshClient(sdk)
 	if err != nil {
-		return fault(err)
+		return fail(err)
 	}
-	told, failed := sdk.Events(limit, events.ListOptions{Since: moment(started.Add(-time.Second)), Until: moment(finished.Add(witnessDelay))})
+	messages, failed := sdk.Events(limit, events.ListOptions{Since: apiTime(started.Add(-time.Second)), Until: apiTime(finished.Add(eventDelay))})
 	all := 0
-	for ; !w.Exit; all++ { // what follows that is of no interest
+	for ; !w.Exit; all++ { // later events do not matter
 		select {
-		case m := <-told:
+		case m := <-messages:
 			if m.Type == events.ContainerEventType && m.Actor.ID == id {
 				w.Start = w.Start || m.Action == events.ActionStart
 				w.Exit = m.Action == events.ActionDie
@@ -62,7 +61,7 @@ func (e *Engine) ContainerEvents(ctx context.Context, id string) (w puller.Conta
 			continue
 		case err := <-failed:
 			if !errors.Is(err, io.EOF) {
-				return fault(err)
+				return fail(err)
 			}
 		}
 		break
@@ -70,18 +69,18 @@ func (e *Engine) ContainerEvents(ctx context.Context, id string) (w puller.Conta
 	if all >= leastEvents || w.Start && w.Exit {
 		return w, nil
 	}
-	// Podman keeps its events elsewhere, and its containers do not end with it.
+	// Podman keeps its events on disk, and its containers do not end with it.
 	info, err := e.Info(ctx)
 	w.Complete = err == nil && info.Name != podman
 	return w, err
 }
 
-// reconnected returns a client with a new connection for each call.
-func (e *Engine) reconnected(sdk *client.Client) (*client.Client, error) {
+// freshClient returns a client that uses a new connection for each call.
+func (e *Engine) freshClient(sdk *client.Client) (*client.Client, error) {
 	return client.NewClientWithOpts(append(slices.Clone(e.opts),
-		client.WithHTTPClient(&http.Client{Transport: bounded{e.fresh}, CheckRedirect: client.CheckRedirect}),
+		client.WithHTTPClient(&http.Client{Transport: limitedTransport{e.unpooled}, CheckRedirect: client.CheckRedirect}),
 		client.WithVersion(sdk.ClientVersion()))...)
 }
 
-// moment is a time as the engine's API takes it.
-func moment(t time.Time) string { return fmt.Sprintf("%d.%09d", t.Unix(), t.Nanosecond()) }
+// apiTime formats a time for the engine's API.
+func apiTime(t time.Time) string { return fmt.Sprintf("%d.%09d", t.Unix(), t.Nanosecond()) }

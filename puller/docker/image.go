@@ -17,9 +17,9 @@ import (
 
 // Inspect implements puller.Engine.
 func (e *Engine) Inspect(ctx context.Context, ref, platform string) (puller.Image, error) {
-	ctx, cancel := limited(ctx, callLimit)
+	ctx, cancel := withLimit(ctx, callLimit)
 	defer cancel()
-	return renegotiated(func() (puller.Image, error) { return e.inspect(ctx, ref, platform) })
+	return withRenegotiation(func() (puller.Image, error) { return e.inspect(ctx, ref, platform) })
 }
 
 func (e *Engine) inspect(ctx context.Context, ref, platform string) (puller.Image, error) {
@@ -30,31 +30,30 @@ func (e *Engine) inspect(ctx context.Context, ref, platform string) (puller.Imag
 	case isIndex(found):
 		return e.inIndex(ctx, sdk, found, platform)
 	}
-	return single(found), nil
+	return singleImage(found), nil
 }
 
-// kept returns all images that the engine has whole under an ID: one, or one for each
-// platform.
-func (e *Engine) kept(ctx context.Context, id string) (images []puller.Image, err error) {
-	ctx, cancel := limited(ctx, callLimit)
+// wholeImages returns the complete images under an ID: one, or one for each platform.
+func (e *Engine) wholeImages(ctx context.Context, id string) (images []puller.Image, err error) {
+	ctx, cancel := withLimit(ctx, callLimit)
 	defer cancel()
-	return renegotiated(func() ([]puller.Image, error) {
+	return withRenegotiation(func() ([]puller.Image, error) {
 		sdk, found, err := e.lookUp(ctx, id)
 		switch {
 		case err != nil:
 			return nil, err
 		case isIndex(found):
-			return e.allOf(ctx, sdk, found)
+			return e.allImages(ctx, sdk, found)
 		}
-		if i := single(found); i.Content == puller.ContentWhole {
+		if i := singleImage(found); i.Content == puller.ContentWhole {
 			return []puller.Image{i}, nil
 		}
 		return nil, nil
 	})
 }
 
-// single returns an image that an answer tells all of.
-func single(found image.InspectResponse) puller.Image {
+// singleImage returns the image of an answer that is not an index.
+func singleImage(found image.InspectResponse) puller.Image {
 	i := imageOf(found)
 	switch own := summaryOf(found, found.ID); {
 	case !inContainerd(found):
@@ -65,51 +64,48 @@ func single(found image.InspectResponse) puller.Image {
 	return i
 }
 
-// tellsManifests is the API version from which on an engine tells what its store has
-// of an image's manifests.
-const tellsManifests = "1.48"
+// manifestsAPI is the first API version whose answers list an image's manifests.
+const manifestsAPI = "1.48"
 
-// outgrown reports whether the engine has become one that tells more than the API
-// version that was negotiated, and has the next call negotiate it anew. An engine that
-// was exchanged between two calls may have gone unnoticed.
-func (e *Engine) outgrown(ctx context.Context, sdk *client.Client) bool {
-	if !e.negotiate || versions.GreaterThanOrEqualTo(sdk.ClientVersion(), tellsManifests) {
+// hasNewerAPI reports whether the engine was replaced by one with a newer API than was
+// negotiated. The next call then negotiates it again.
+func (e *Engine) hasNewerAPI(ctx context.Context, sdk *client.Client) bool {
+	if !e.negotiate || versions.GreaterThanOrEqualTo(sdk.ClientVersion(), manifestsAPI) {
 		return false
 	}
 	ping, err := sdk.Ping(ctx)
-	return err == nil && versions.GreaterThanOrEqualTo(ping.APIVersion, tellsManifests) && e.sdk.CompareAndSwap(sdk, nil)
+	return err == nil && versions.GreaterThanOrEqualTo(ping.APIVersion, manifestsAPI) && e.sdk.CompareAndSwap(sdk, nil)
 }
 
-// lookUp asks for what the engine has under a reference or an ID, and for the
-// manifests of it where the engine can tell them.
+// lookUp asks for the image under a reference or an ID, with its manifests where the API
+// has them.
 func (e *Engine) lookUp(ctx context.Context, ref string) (*client.Client, image.InspectResponse, error) {
 	sdk, err := e.client(ctx)
 	if err != nil {
-		return nil, image.InspectResponse{}, e.fault(ctx, "inspect", ref, err)
+		return nil, image.InspectResponse{}, e.classified(ctx, opInspect, ref, err)
 	}
 	var opts []client.ImageInspectOption
-	if versions.GreaterThanOrEqualTo(sdk.ClientVersion(), tellsManifests) {
-		opts = append(opts, client.ImageInspectWithManifests(true)) // and no platform: engines take one of the two
+	if versions.GreaterThanOrEqualTo(sdk.ClientVersion(), manifestsAPI) {
+		opts = append(opts, client.ImageInspectWithManifests(true)) // without a platform: engines accept only one of the two
 	}
-	found, err := e.ask(ctx, sdk, ref, opts...)
-	if err == nil && inContainerd(found) && e.outgrown(ctx, sdk) {
+	found, err := e.inspectOnce(ctx, sdk, ref, opts...)
+	if err == nil && inContainerd(found) && e.hasNewerAPI(ctx, sdk) {
 		return e.lookUp(ctx, ref)
 	}
 	if err == nil && len(found.RepoTags)+len(found.RepoDigests) == 0 && !strings.HasPrefix(ref, "sha256:") {
-		// It was found by a name, and those that it has were looked up a moment
-		// later: in between it was removed.
-		err = &puller.Error{Op: "inspect", Ref: ref, Kind: puller.ErrNotFound, Err: errors.New("the image has just lost its name")}
+		// The engine finds an image by name first and looks its names up later.
+		err = &puller.Error{Op: opInspect, Ref: ref, Kind: puller.ErrNotFound, Err: errors.New("the image was untagged during the inspect")}
 	}
 	return sdk, found, err
 }
 
-func (e *Engine) ask(ctx context.Context, sdk *client.Client, ref string, opts ...client.ImageInspectOption) (image.InspectResponse, error) {
+func (e *Engine) inspectOnce(ctx context.Context, sdk *client.Client, ref string, opts ...client.ImageInspectOption) (image.InspectResponse, error) {
 	found, err := sdk.ImageInspect(ctx, ref, opts...)
 	if err != nil {
-		return found, e.fault(ctx, "inspect", ref, err)
+		return found, e.classified(ctx, opInspect, ref, err)
 	}
 	if _, err := digest.Parse(found.ID); err != nil {
-		return found, &puller.Error{Op: "inspect", Ref: ref, Kind: puller.ErrInternal, Err: errNoID(found.ID)}
+		return found, &puller.Error{Op: opInspect, Ref: ref, Kind: puller.ErrInternal, Err: errNoID(found.ID)}
 	}
 	return found, nil
 }
@@ -121,7 +117,7 @@ func errNoID(id string) error {
 	return fmt.Errorf("the engine's answer has no image ID, but %.80q", id)
 }
 
-// imageOf is what an answer tells by itself.
+// imageOf returns the fields that every answer has.
 func imageOf(found image.InspectResponse) puller.Image {
 	return puller.Image{
 		ID:          found.ID,
@@ -134,7 +130,7 @@ func imageOf(found image.InspectResponse) puller.Image {
 	}
 }
 
-// platformOf is a platform as os/arch[/variant]; what is missing stays so.
+// platformOf formats a platform as os/arch[/variant]. Missing parts stay empty.
 func platformOf(p ocispec.Platform) string {
 	parts := []string{p.OS, p.Architecture}
 	if p.Variant != "" {

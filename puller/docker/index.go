@@ -13,15 +13,15 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// The containerd image store keeps an index with those of its platforms that were
-// pulled, all under the index's digest, which is the image's ID there. A platform's
-// own manifest has a digest too, but nothing can be asked for by it. From API 1.48 on,
-// an answer has a summary of each manifest, which says whether its content is
-// available, and from 1.49 on one platform's configuration can be asked for.
+// The containerd image store keeps an index with the platforms that were pulled. All of
+// them have one ID, the index's digest. A platform's own manifest has a digest too, but
+// the API does not find it by that. Since API 1.48, an answer has a summary of each
+// manifest, which says whether its content is available. Since API 1.49, a request can
+// ask for one platform's configuration.
 
-// inContainerd reports whether an answer comes from the containerd image store. Below
-// API 1.48 it shows by the ID, which is the digest in the registry; elsewhere it is
-// that of a configuration.
+// inContainerd reports whether an answer comes from the containerd image store. Below API
+// 1.48 the ID shows it: there it is the digest in the registry, elsewhere the digest of
+// the configuration.
 func inContainerd(found image.InspectResponse) bool {
 	if found.Descriptor != nil || len(found.Manifests) > 0 {
 		return true
@@ -34,7 +34,7 @@ func inContainerd(found image.InspectResponse) bool {
 	return false
 }
 
-// isIndex reports whether an answer is of an index, and tells of its manifests.
+// isIndex reports whether an answer describes an index and lists its manifests.
 func isIndex(found image.InspectResponse) bool {
 	return len(found.Manifests) > 0 && summaryOf(found, found.ID) == nil
 }
@@ -49,7 +49,7 @@ func summaryOf(found image.InspectResponse, id string) *image.ManifestSummary {
 	return nil
 }
 
-// isImage tells a platform's manifest from attestations and the like.
+// isImage reports whether a manifest is a platform's image and not an attestation.
 func isImage(m *image.ManifestSummary) bool {
 	return m.Kind == image.ManifestKindImage && m.ImageData != nil
 }
@@ -61,9 +61,8 @@ func contentOf(m *image.ManifestSummary) puller.Content {
 	return puller.ContentPartial
 }
 
-// inIndex returns the image that an index has for a platform, "" for the engine's
-// own. Where it has none, the image has the index's names and the platform of another
-// one that is there.
+// inIndex returns an index's image for a platform; "" is the engine's own. Where the index
+// has none, the result has the index's names and the platform of another image of it.
 func (e *Engine) inIndex(ctx context.Context, sdk *client.Client, index image.InspectResponse, platform string) (puller.Image, error) {
 	i := imageOf(index)
 	i.Platform, i.OSVersion, i.Size, i.DiffIDs, i.Content = "", "", 0, nil, puller.ContentPartial
@@ -81,41 +80,42 @@ func (e *Engine) inIndex(ctx context.Context, sdk *client.Client, index image.In
 	if platform == "" {
 		asked = &m.ImageData.Platform
 	}
-	return e.described(ctx, sdk, index, m, asked)
+	return e.describe(ctx, sdk, index, m, asked)
 }
 
-// described returns one of an index's images. Its configuration says what it is, not
-// what the index says of it, if it is there and the engine can be asked for it.
-func (e *Engine) described(ctx context.Context, sdk *client.Client, index image.InspectResponse, m *image.ManifestSummary, asked *ocispec.Platform) (puller.Image, error) {
+// describe returns one of an index's images. Its platform and layers come from its
+// configuration where the engine has it and the API can return it, or else from the
+// index.
+func (e *Engine) describe(ctx context.Context, sdk *client.Client, index image.InspectResponse, m *image.ManifestSummary, asked *ocispec.Platform) (puller.Image, error) {
 	i := imageOf(index)
 	i.Manifest, i.Content, i.Size, i.DiffIDs = m.ID, contentOf(m), m.Size.Total, nil
 	i.Platform, i.OSVersion = platformOf(m.ImageData.Platform), m.ImageData.Platform.OSVersion
 	if !m.Available || versions.LessThan(sdk.ClientVersion(), "1.49") {
 		return i, nil
 	}
-	// By the index's ID, so that no tag that moves comes between. The answer's ID is
-	// that of the platform's manifest.
-	found, err := e.ask(ctx, sdk, index.ID, client.ImageInspectWithPlatform(asked))
+	// By the index's ID: a tag can move meanwhile. The answer's ID is the digest of the
+	// platform's manifest.
+	found, err := e.inspectOnce(ctx, sdk, index.ID, client.ImageInspectWithPlatform(asked))
 	if err != nil {
 		return puller.Image{}, err
 	}
 	if m = summaryOf(index, found.ID); m == nil {
-		return puller.Image{}, puller.Errorf(puller.ErrInternal, "inspect %s: the engine shows an image %.80q for the platform %s, which is not in the index", index.ID, found.ID, platformOf(*asked))
+		return puller.Image{}, puller.Errorf(puller.ErrInternal, "inspect %s: the engine answers with image %.80q for platform %s, which is not in the index", index.ID, found.ID, platformOf(*asked))
 	}
-	told := imageOf(found)
+	configured := imageOf(found)
 	i.Manifest, i.Content = m.ID, contentOf(m)
-	i.Platform, i.OSVersion, i.Size, i.DiffIDs = told.Platform, told.OSVersion, told.Size, told.DiffIDs
+	i.Platform, i.OSVersion, i.Size, i.DiffIDs = configured.Platform, configured.OSVersion, configured.Size, configured.DiffIDs
 	return i, nil
 }
 
-// allOf returns the images of an index that are there.
-func (e *Engine) allOf(ctx context.Context, sdk *client.Client, index image.InspectResponse) (images []puller.Image, err error) {
+// allImages returns the complete images of an index.
+func (e *Engine) allImages(ctx context.Context, sdk *client.Client, index image.InspectResponse) (images []puller.Image, err error) {
 	for n := range index.Manifests {
 		m := &index.Manifests[n]
 		if !isImage(m) || !m.Available {
 			continue
 		}
-		i, err := e.described(ctx, sdk, index, m, &m.ImageData.Platform)
+		i, err := e.describe(ctx, sdk, index, m, &m.ImageData.Platform)
 		if err != nil {
 			return nil, err
 		}
@@ -124,7 +124,7 @@ func (e *Engine) allOf(ctx context.Context, sdk *client.Client, index image.Insp
 	return images, nil
 }
 
-// ofPlatform returns the manifest that an engine takes for a platform, nil for none.
+// ofPlatform returns the manifest that the engine chooses for a platform, nil for none.
 func (e *Engine) ofPlatform(ctx context.Context, sdk *client.Client, index []image.ManifestSummary, platform string) (*image.ManifestSummary, error) {
 	every := func(*image.ManifestSummary) bool { return true }
 	if platform != "" {
@@ -138,7 +138,7 @@ func (e *Engine) ofPlatform(ctx context.Context, sdk *client.Client, index []ima
 	if best == nil || best.Available {
 		return best, nil
 	}
-	// The engine does not tell its processor's variant. It may have taken a lower one.
+	// The engine does not report its processor's variant. It may have chosen a lower one.
 	lower := choose(index, platforms.Only(own), func(m *image.ManifestSummary) bool {
 		return m.Available && m.ImageData.Platform.Architecture == best.ImageData.Platform.Architecture
 	})
@@ -148,8 +148,8 @@ func (e *Engine) ofPlatform(ctx context.Context, sdk *client.Client, index []ima
 	return best, nil
 }
 
-// choose returns what an engine takes of those of an index's manifests that are
-// wanted, nil for none.
+// choose returns the manifest that an engine chooses from the wanted ones of an index,
+// nil for none.
 func choose(index []image.ManifestSummary, matcher platforms.MatchComparer, wanted func(*image.ManifestSummary) bool) (best *image.ManifestSummary) {
 	for n := range index {
 		m := &index[n]
@@ -161,20 +161,20 @@ func choose(index []image.ManifestSummary, matcher platforms.MatchComparer, want
 	return best
 }
 
-// platformOfEngine is what an engine said of itself.
-type platformOfEngine struct {
-	sdk *client.Client // which it was asked with
+// enginePlatform is the platform that an engine reported.
+type enginePlatform struct {
+	sdk *client.Client // that the engine was asked with
 	ocispec.Platform
 }
 
-// ownPlatform returns the engine's own platform, with the highest variant.
+// ownPlatform returns the engine's own platform, with the highest variant there is.
 func (e *Engine) ownPlatform(ctx context.Context, sdk *client.Client) (ocispec.Platform, error) {
 	if known := e.own.Load(); known != nil && known.sdk == sdk {
 		return known.Platform, nil
 	}
 	version, err := sdk.ServerVersion(ctx)
 	if err != nil {
-		return ocispec.Platform{}, e.fault(ctx, "ask the engine", "", err)
+		return ocispec.Platform{}, e.classified(ctx, opInfo, "", err)
 	}
 	p := ocispec.Platform{OS: version.Os, Architecture: version.Arch}
 	switch p.Architecture {
@@ -183,6 +183,6 @@ func (e *Engine) ownPlatform(ctx context.Context, sdk *client.Client) (ocispec.P
 	case "arm":
 		p.Variant = "v8"
 	}
-	e.own.Store(&platformOfEngine{sdk, p})
+	e.own.Store(&enginePlatform{sdk, p})
 	return p, nil
 }

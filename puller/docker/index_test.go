@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"reflect"
 	"slices"
@@ -64,10 +63,10 @@ var states = []struct {
 	{"both", puller.ContentWhole, puller.ContentWhole},
 }
 
-// playing returns an engine that answers as it was recorded.
-func (r recorded) playing(t *testing.T) *docker.Engine {
+// engine returns an engine that gives the recorded answers.
+func (r recorded) engine(t *testing.T) *docker.Engine {
 	t.Helper()
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+	return newHTTPEngine(t, func(w http.ResponseWriter, q *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Api-Version", "1.56")
 		reply := func(status int, body any) {
@@ -96,14 +95,7 @@ func (r recorded) playing(t *testing.T) *docker.Engine {
 		default:
 			reply(http.StatusOK, r[key])
 		}
-	}))
-	t.Cleanup(server.Close)
-	e, err := docker.New(docker.Options{Host: "tcp://" + strings.TrimPrefix(server.URL, "http://")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { e.Close() })
-	return e
+	})
 }
 
 // scripted returns a scripted engine in the same state.
@@ -121,11 +113,11 @@ func (r recorded) scripted(t *testing.T, amd64, arm64 puller.Content) (*docker.E
 	return e, scripted
 }
 
-func TestTheContentOfEachPlatformIsTold(t *testing.T) {
+func TestInspectContent(t *testing.T) {
 	for _, s := range states {
 		r := load(t, s.name)
 		x := r.index()
-		recordedEngine := r.playing(t)
+		recordedEngine := r.engine(t)
 		scriptedEngine, _ := r.scripted(t, s.amd64, s.arm64)
 		for name, e := range map[string]*docker.Engine{"recorded": recordedEngine, "scripted": scriptedEngine} {
 			for platform, content := range map[string]puller.Content{"": s.amd64, "linux/amd64": s.amd64, "linux/arm64": s.arm64, "linux/arm64/v8": s.arm64} {
@@ -158,7 +150,7 @@ func TestTheContentOfEachPlatformIsTold(t *testing.T) {
 }
 
 // The scripted engine answers what was recorded, as far as it is looked at.
-func TestTheScriptedContainerdStoreAnswersAsRecorded(t *testing.T) {
+func TestScriptedContainerdStore(t *testing.T) {
 	for _, s := range states {
 		r := load(t, s.name)
 		_, scripted := r.scripted(t, s.amd64, s.arm64)
@@ -202,7 +194,7 @@ func looked(answer map[string]any) map[string]any {
 	return left
 }
 
-func TestStockHasEveryPlatformThatIsThereWhole(t *testing.T) {
+func TestStoragePlatforms(t *testing.T) {
 	for _, s := range states {
 		r := load(t, s.name)
 		e, _ := r.scripted(t, s.amd64, s.arm64)

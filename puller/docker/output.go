@@ -14,65 +14,62 @@ import (
 )
 
 const (
-	// chunk bounds what each is called with at once, in bytes.
+	// chunk is the most bytes in one call of each.
 	chunk = 64 << 10
-	// quietLimit is how long a stream of a container that has exited may bring
-	// nothing before it is given up: something may hold it open.
-	quietLimit = 5 * time.Second
-	// earlyEnd is by how much a stream may end before its container's exit is
-	// known.
-	earlyEnd = time.Second
+	// idleLimit is how long the stream of an exited container may be idle before it is
+	// closed. A process that was left behind can hold it open.
+	idleLimit = 5 * time.Second
+	// earlyClose is the longest time from a stream's end to the exit, beyond which the
+	// stream may have been cut.
+	earlyClose = time.Second
 )
 
-// output is what a container prints. It is read by one goroutine at a time.
+// output passes on what a container prints. Only one goroutine may use it at a time.
 type output struct {
 	tty            bool
 	each           func(puller.Output, []byte)
 	stdout, stderr int64 // bytes that each was called with
 }
 
-// read passes a stream on to its end, without the first skipped bytes of each
-// of its halves.
+// read passes a stream on to its end, without the first bytes of stdout and stderr.
 func (o *output) read(r io.Reader, skipStdout, skipStderr int64) error {
-	stdout := &half{o.each, puller.Stdout, &o.stdout, skipStdout}
+	stdout := &streamWriter{o.each, puller.Stdout, &o.stdout, skipStdout}
 	if o.tty {
 		_, err := io.CopyBuffer(stdout, r, make([]byte, 32<<10))
 		return err
 	}
-	return splitFrames(r, stdout, &half{o.each, puller.Stderr, &o.stderr, skipStderr})
+	return demultiplex(r, stdout, &streamWriter{o.each, puller.Stderr, &o.stderr, skipStderr})
 }
 
-// half is one of the streams.
-type half struct {
-	each func(puller.Output, []byte)
-	name puller.Output
-	seen *int64
-	skip int64
+// streamWriter passes on stdout or stderr.
+type streamWriter struct {
+	each   func(puller.Output, []byte)
+	name   puller.Output
+	passed *int64
+	skip   int64
 }
 
-func (h *half) Write(p []byte) (int, error) {
+func (w *streamWriter) Write(p []byte) (int, error) {
 	n := len(p)
-	skipped := min(h.skip, int64(n))
-	h.skip -= skipped
+	skipped := min(w.skip, int64(n))
+	w.skip -= skipped
 	for p = p[skipped:]; len(p) > 0; {
 		piece := p[:min(len(p), chunk)]
-		h.each(h.name, piece)
-		*h.seen += int64(len(piece))
+		w.each(w.name, piece)
+		*w.passed += int64(len(piece))
 		p = p[len(piece):]
 	}
 	return n, nil
 }
 
-// logs opens what the engine has kept of a container's output, from its first
-// byte.
+// logs opens the container's log, from its first byte.
 func logs(ctx context.Context, sdk *client.Client, id string, follow bool) (io.ReadCloser, error) {
 	return sdk.ContainerLogs(ctx, id, container.LogsOptions{ShowStdout: true, ShowStderr: true, Follow: follow, Tail: "all"})
 }
 
-// rest passes on what the engine has kept of a container that has exited,
-// beyond what was passed on before.
-func rest(ctx context.Context, sdk *client.Client, id string, out *output) error {
-	ctx, cancel := limited(ctx, workLimit)
+// remainder passes on the part of an exited container's log that was not passed on yet.
+func remainder(ctx context.Context, sdk *client.Client, id string, out *output) error {
+	ctx, cancel := withLimit(ctx, workLimit)
 	defer cancel()
 	body, err := logs(ctx, sdk, id, false)
 	if err != nil {
@@ -85,11 +82,11 @@ func rest(ctx context.Context, sdk *client.Client, id string, out *output) error
 	return nil
 }
 
-// watch passes a container's stream on until the container has exited and the
-// stream has ended, in any order, and closes it. It reports whether it knows
-// that it has seen the whole of it. The error is that of the wait.
+// watch passes a container's stream on until the container has exited and the stream has
+// ended, in any order, and closes it. whole says that the stream was complete. The error
+// is the wait's.
 func watch(ctx context.Context, sdk *client.Client, id string, body io.ReadCloser, out *output) (whole bool, err error) {
-	q := &quiet{body: body}
+	q := &idleCloser{body: body}
 	done := make(chan error, 1)
 	go func() { done <- out.read(q, 0, 0) }()
 	err = wait(ctx, sdk, id)
@@ -104,10 +101,9 @@ func watch(ctx context.Context, sdk *client.Client, id string, body io.ReadClose
 	return failed == nil && !early, err
 }
 
-// quiet is a stream that is closed when it brings nothing for quietLimit once
-// its container has exited. What its reader does between two reads takes the
-// time it takes.
-type quiet struct {
+// idleCloser closes a stream that is idle for idleLimit after its container has exited.
+// The time between two reads does not count.
+type idleCloser struct {
 	body io.ReadCloser
 
 	mu      sync.Mutex
@@ -117,9 +113,9 @@ type quiet struct {
 	timer   *time.Timer
 }
 
-var errQuiet = errors.New("the stream brought nothing more, and did not end")
+var errIdle = errors.New("the stream was idle after the container's exit and did not end")
 
-func (q *quiet) Read(p []byte) (int, error) {
+func (q *idleCloser) Read(p []byte) (int, error) {
 	q.mu.Lock()
 	q.reading = true
 	q.arm()
@@ -132,26 +128,25 @@ func (q *quiet) Read(p []byte) (int, error) {
 		q.ended = time.Now()
 	}
 	if q.timer != nil && !q.timer.Stop() {
-		return n, errQuiet // closed; what was read before is passed on
+		return n, errIdle // the timer has closed it; bytes that were read count
 	}
 	return n, err
 }
 
-// exited says that the container has, and reports whether the stream had ended
-// well before that: a program may close its output, but something between may
-// have closed it as well.
-func (q *quiet) exited() bool {
+// exited notes the container's exit. It reports whether the stream had ended well before:
+// the program may have closed its output, or a proxy may have cut the stream.
+func (q *idleCloser) exited() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.over = true
 	if q.reading {
 		q.arm()
 	}
-	return !q.ended.IsZero() && time.Since(q.ended) > earlyEnd
+	return !q.ended.IsZero() && time.Since(q.ended) > earlyClose
 }
 
-func (q *quiet) arm() {
+func (q *idleCloser) arm() {
 	if q.over {
-		q.timer = time.AfterFunc(quietLimit, func() { q.body.Close() })
+		q.timer = time.AfterFunc(idleLimit, func() { q.body.Close() })
 	}
 }

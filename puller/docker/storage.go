@@ -11,13 +11,13 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// maxInspects is how many images are inspected at a time: the list of images
-// does not tell their layers.
+// maxInspects is how many inspects run at a time. The list of images does not have their
+// layers.
 const maxInspects = 8
 
 // Storage implements puller.Engine.
 func (e *Engine) Storage(ctx context.Context) (puller.Storage, error) {
-	ids, err := renegotiated(func() ([]string, error) { return e.imageIDs(ctx) })
+	ids, err := withRenegotiation(func() ([]string, error) { return e.imageIDs(ctx) })
 	if err != nil {
 		return puller.Storage{}, err
 	}
@@ -26,10 +26,10 @@ func (e *Engine) Storage(ctx context.Context) (puller.Storage, error) {
 	group.SetLimit(maxInspects)
 	for i, id := range ids {
 		group.Go(func() (err error) {
-			found[i], err = e.kept(inner, id)
+			found[i], err = e.wholeImages(inner, id)
 			switch puller.KindOf(err) {
 			case puller.ErrNotFound, puller.ErrInternal, puller.ErrPlatformMismatch:
-				// It went meanwhile, or the engine itself can't make it out.
+				// The image was removed meanwhile, or the engine itself can't read it.
 				return nil
 			}
 			return err
@@ -38,26 +38,26 @@ func (e *Engine) Storage(ctx context.Context) (puller.Storage, error) {
 	if err := group.Wait(); err != nil {
 		return puller.Storage{}, err
 	}
-	stock := puller.Storage{}
+	storage := puller.Storage{}
 	for _, images := range found {
-		stock.Images = append(stock.Images, images...)
+		storage.Images = append(storage.Images, images...)
 	}
-	stock.Free, err = e.free(ctx)
-	return stock, err
+	storage.Free, err = e.free(ctx)
+	return storage, err
 }
 
-// imageIDs leaves out what only older builders keep: images in between, whose
-// layers are in those that were built from them.
+// imageIDs returns each image once, without the intermediate images of older builders:
+// the images that were built from them have their layers.
 func (e *Engine) imageIDs(ctx context.Context) ([]string, error) {
-	ctx, cancel := limited(ctx, callLimit)
+	ctx, cancel := withLimit(ctx, callLimit)
 	defer cancel()
 	sdk, err := e.client(ctx)
 	if err != nil {
-		return nil, e.fault(ctx, "list the images", "", err)
+		return nil, e.classified(ctx, opImages, "", err)
 	}
 	list, err := sdk.ImageList(ctx, image.ListOptions{})
 	if err != nil {
-		return nil, e.fault(ctx, "list the images", "", err)
+		return nil, e.classified(ctx, opImages, "", err)
 	}
 	seen := make(map[string]bool, len(list))
 	var ids []string
@@ -70,26 +70,21 @@ func (e *Engine) imageIDs(ctx context.Context) ([]string, error) {
 	return ids, nil
 }
 
-// containerdRoot is where containerd keeps images that are not in dockerd's
-// own directory (containerd's config.toml, "root").
+// containerdRoot is where containerd keeps images that are not in dockerd's directory (containerd's config.toml, "root").
 const containerdRoot = "/var/lib/containerd"
 
-// free returns how many bytes are left where the engine keeps images. It is nil
-// unless the engine is on a unix socket, calls its machine what this one is
-// called, and its directory is there: a socket can be forwarded from elsewhere.
+// free returns the free bytes on the engine's disk. A unix socket can be forwarded from
+// another machine, so the result is nil unless the engine is on a unix socket, reports
+// this machine's host name, and its directory exists here.
 func (e *Engine) free(ctx context.Context) (*int64, error) {
 	if !strings.HasPrefix(e.host, "unix://") {
 		return nil, nil
 	}
-	ctx, cancel := limited(ctx, callLimit)
+	ctx, cancel := withLimit(ctx, callLimit)
 	defer cancel()
-	sdk, err := e.client(ctx)
+	_, info, err := e.systemInfo(ctx)
 	if err != nil {
-		return nil, e.fault(ctx, "ask the engine", "", err)
-	}
-	info, err := sdk.Info(ctx)
-	if err != nil {
-		return nil, e.fault(ctx, "ask the engine", "", err)
+		return nil, err
 	}
 	if host, err := os.Hostname(); err != nil || info.Name != "" && info.Name != host || info.DockerRootDir == "" {
 		return nil, nil
@@ -99,7 +94,7 @@ func (e *Engine) free(ctx context.Context) (*int64, error) {
 		return nil, nil
 	}
 	if imageStore(info) == "containerd" {
-		// The engine does not tell which of the two it is.
+		// The engine does not say which of the two it uses.
 		if other, known := freeBytes(containerdRoot); known {
 			free = min(free, other)
 		}

@@ -15,7 +15,7 @@ import (
 	"github.com/towline/towline/puller/enginetest"
 )
 
-func TestStockHasEveryImageOnce(t *testing.T) {
+func TestStorageImages(t *testing.T) {
 	e, scripted := newEngine(t)
 	var want []string
 	for i := range 30 {
@@ -67,7 +67,7 @@ func TestStockHasEveryImageOnce(t *testing.T) {
 	}
 }
 
-func TestStockOfAnEngineThatGoesIsAnError(t *testing.T) {
+func TestStorageEngineKilled(t *testing.T) {
 	e, scripted := newEngine(t)
 	for i := range 20 {
 		name := fmt.Sprintf("registry.test/image%02d:v1", i)
@@ -85,7 +85,7 @@ func TestStockOfAnEngineThatGoesIsAnError(t *testing.T) {
 	}
 }
 
-func TestFreeSpaceIsToldOnlyWhereItIsKnown(t *testing.T) {
+func TestStorageFree(t *testing.T) {
 	host, err := os.Hostname()
 	if err != nil {
 		t.Fatal(err)

@@ -15,9 +15,8 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// tracer watches every call to the engine: whether its connection was new or
-// had been used before, how long that had been idle, what dialing and TLS took,
-// and how long the engine took to begin its answer.
+// tracer measures every call to the engine: whether its connection was new, how long that
+// had been idle, and the time for dialing, for TLS and until the answer began.
 type tracer struct {
 	next http.RoundTripper
 	log  logrus.FieldLogger
@@ -57,8 +56,8 @@ func newTracer(next http.RoundTripper, log logrus.FieldLogger, r prometheus.Regi
 	return t, nil
 }
 
-// connectionKey is under which a call's context has who wants to know its
-// connection: the SDK has no other way to its requests.
+// connectionKey is the context key of the function that receives a call's connection. The
+// SDK has no other way to pass it to a request.
 type connectionKey struct{}
 
 // RoundTrip implements http.RoundTripper.
@@ -83,8 +82,8 @@ func (t *tracer) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	if err == nil {
 		t.firstByte.WithLabelValues(call).Observe(took.Seconds())
-		if tell, ok := req.Context().Value(connectionKey{}).(func(puller.Connection)); ok {
-			tell(conn)
+		if connected, ok := req.Context().Value(connectionKey{}).(func(puller.Connection)); ok {
+			connected(conn)
 		}
 	}
 	t.log.WithFields(logrus.Fields{
@@ -94,11 +93,11 @@ func (t *tracer) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// callOf names a call without what varies in its path.
+// callOf names a call without the variable parts of its path.
 func callOf(req *http.Request) string {
 	path := req.URL.Path
 	if _, after, ok := strings.Cut(path, "/containers/"); ok {
-		// json (the list), create, or {id}/start, …; an {id} alone is removed.
+		// json (the list), create, or {id}/start, …; {id} alone is a removal.
 		verb := after[strings.LastIndex(after, "/")+1:]
 		switch verb {
 		case "create", "start", "attach", "wait", "logs", "stop":
@@ -123,17 +122,17 @@ func callOf(req *http.Request) string {
 	return "other"
 }
 
-// callTrace collects one call's phases. The hooks run on the transport's
-// goroutines, also after the call has returned.
+// callTrace measures the phases of one call. The hooks run on the transport's goroutines,
+// also after the call has returned.
 type callTrace struct {
 	began time.Time
 
-	mu             sync.Mutex
-	gotConn        bool
-	reused         bool
-	idle           time.Duration
-	tlsBegan       time.Time
-	connect, shook time.Duration
+	mu                 sync.Mutex
+	gotConn            bool
+	reused             bool
+	idle               time.Duration
+	tlsBegan           time.Time
+	connect, handshake time.Duration
 }
 
 func (t *callTrace) hooks() *httptrace.ClientTrace {
@@ -143,9 +142,9 @@ func (t *callTrace) hooks() *httptrace.ClientTrace {
 			defer t.mu.Unlock()
 			t.gotConn, t.reused, t.idle = true, info.Reused, info.IdleTime
 			if !info.Reused {
-				// A dialer of our own need not know of traces: what it took is
-				// the time to the connection, without the handshake.
-				t.connect = time.Since(t.began) - t.shook
+				// Options.Dial may not report to the trace, so this is the time to the
+				// connection without the handshake.
+				t.connect = time.Since(t.began) - t.handshake
 			}
 		},
 		TLSHandshakeStart: func() {
@@ -156,7 +155,7 @@ func (t *callTrace) hooks() *httptrace.ClientTrace {
 		TLSHandshakeDone: func(tls.ConnectionState, error) {
 			t.mu.Lock()
 			defer t.mu.Unlock()
-			t.shook = time.Since(t.tlsBegan)
+			t.handshake = time.Since(t.tlsBegan)
 		},
 	}
 }
@@ -170,5 +169,5 @@ func (t *callTrace) got() bool {
 func (t *callTrace) connection() puller.Connection {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return puller.Connection{Reused: t.reused, IdleSeconds: t.idle.Seconds(), DialSeconds: t.connect.Seconds(), TLSSeconds: t.shook.Seconds()}
+	return puller.Connection{Reused: t.reused, IdleSeconds: t.idle.Seconds(), DialSeconds: t.connect.Seconds(), TLSSeconds: t.handshake.Seconds()}
 }

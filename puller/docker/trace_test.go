@@ -21,7 +21,7 @@ import (
 
 const traced = "registry.test/good:v1"
 
-// traceable is an Engine over a scripted one, with its metrics and its log.
+// traceable is an Engine of a scripted engine, with its metrics and its log.
 type traceable struct {
 	*docker.Engine
 	scripted *enginetest.Engine
@@ -29,7 +29,7 @@ type traceable struct {
 	log      *bytes.Buffer
 }
 
-// trace runs a test in a bubble of its own time; change may change the options.
+// trace runs a test under synctest. change, if not nil, changes the options.
 func trace(t *testing.T, change func(*docker.Options), test func(t *testing.T, e *traceable)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -54,8 +54,8 @@ func trace(t *testing.T, change func(*docker.Options), test func(t *testing.T, e
 
 func ignore(pullstream.Message) {}
 
-// values returns the metrics as name{label=value,…} and their counts; of a
-// histogram, how many were observed.
+// values returns the value of each metric by name{label=value,…}. For a histogram that is
+// the number of observations.
 func (e *traceable) values(t *testing.T) map[string]float64 {
 	t.Helper()
 	families, err := e.metrics.Gather()
@@ -90,7 +90,7 @@ func (e *traceable) want(t *testing.T, want map[string]float64) {
 	}
 }
 
-func TestAHundredDrainedPullsUseOneConnection(t *testing.T) {
+func TestTraceReusedConnection(t *testing.T) {
 	trace(t, nil, func(t *testing.T, e *traceable) {
 		for range 100 {
 			if err := e.Pull(t.Context(), puller.Pull{Image: traced}, ignore); err != nil {
@@ -113,7 +113,7 @@ func TestAHundredDrainedPullsUseOneConnection(t *testing.T) {
 	})
 }
 
-func TestFailuresInsideAStreamAreDrainedToo(t *testing.T) {
+func TestTraceFailedPulls(t *testing.T) {
 	trace(t, nil, func(t *testing.T, e *traceable) {
 		e.scripted.Script(traced, func(p *enginetest.Pull) {
 			p.Fail("manifest unknown")
@@ -133,9 +133,9 @@ func TestFailuresInsideAStreamAreDrainedToo(t *testing.T) {
 	})
 }
 
-// A body that is closed before its end takes its connection along: the engine
-// sees its client go and ends its pull, and the next call dials.
-func TestAnUndrainedBodyCostsItsConnectionAndEndsThePull(t *testing.T) {
+// Closing a body before its end closes the connection: the engine ends the pull, and the
+// next call dials.
+func TestTraceCanceledPulls(t *testing.T) {
 	trace(t, nil, func(t *testing.T, e *traceable) {
 		e.scripted.Script(traced, func(p *enginetest.Pull) {
 			p.Line(`{"status":"Downloading","progressDetail":{"current":1,"total":9},"id":"aaaaaaaaaaaa"}`)
@@ -157,8 +157,8 @@ func TestAnUndrainedBodyCostsItsConnectionAndEndsThePull(t *testing.T) {
 	})
 }
 
-// So does a body that breaks off in garbage: what comes after it is not read.
-func TestAGarbledBodyEndsThePull(t *testing.T) {
+// Nothing after the garbage is read.
+func TestTraceGarbledPull(t *testing.T) {
 	trace(t, nil, func(t *testing.T, e *traceable) {
 		e.scripted.Script(traced, func(p *enginetest.Pull) { p.Line("<html>"); <-p.Gone() })
 		if err := e.Pull(t.Context(), puller.Pull{Image: traced}, ignore); puller.KindOf(err) != puller.ErrTruncated {
@@ -171,7 +171,7 @@ func TestAGarbledBodyEndsThePull(t *testing.T) {
 	})
 }
 
-func TestAPullIsToldItsConnection(t *testing.T) {
+func TestTraceConnected(t *testing.T) {
 	var slow func(context.Context) (net.Conn, error)
 	trace(t, func(o *docker.Options) {
 		dial := o.Dial
@@ -203,7 +203,7 @@ func TestAPullIsToldItsConnection(t *testing.T) {
 	})
 }
 
-func TestEveryCallIsCountedByWhatBecameOfIt(t *testing.T) {
+func TestTraceMetrics(t *testing.T) {
 	trace(t, nil, func(t *testing.T, e *traceable) {
 		e.scripted.Script(traced, func(p *enginetest.Pull) { p.Refuse(500, "unauthorized") })
 		e.Info(t.Context())
@@ -234,7 +234,7 @@ func TestEveryCallIsCountedByWhatBecameOfIt(t *testing.T) {
 	})
 }
 
-func TestEveryCallIsLoggedWithoutSecrets(t *testing.T) {
+func TestTraceLog(t *testing.T) {
 	trace(t, nil, func(t *testing.T, e *traceable) {
 		c := credentials(t, "ada", "hunter2")
 		e.Info(t.Context())
@@ -270,7 +270,7 @@ func TestEveryCallIsLoggedWithoutSecrets(t *testing.T) {
 	})
 }
 
-func TestMetricsAreRegisteredOnce(t *testing.T) {
+func TestTraceMetricsRegisteredOnce(t *testing.T) {
 	metrics := prometheus.NewRegistry()
 	for n := range 2 {
 		e, err := docker.New(docker.Options{Host: "unix:///nonexistent", Metrics: metrics})

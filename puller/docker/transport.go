@@ -23,24 +23,24 @@ import (
 // DOCKER_HOST, DOCKER_CERT_PATH and DOCKER_TLS_VERIFY, else the default socket.
 type Options struct {
 	Host       string // unix:///…, tcp://…, http(s)://…
-	APIVersion string // "" negotiates, which is right nearly always
-	// Dial replaces the way to the host.
+	APIVersion string // "" negotiates it
+	// Dial, if not nil, connects to the engine.
 	Dial func(ctx context.Context) (net.Conn, error)
-	// Log gets a line for every call, at debug level; nil for none.
+	// Log gets a line for every call, at debug level. nil is for none.
 	Log logrus.FieldLogger
-	// Metrics is where the connections' metrics are registered; nil for nowhere.
+	// Metrics registers the connections' metrics. nil is for none.
 	Metrics prometheus.Registerer
 }
 
-// callLimit is how long the engine may take for a call other than a pull. An
-// engine that is stopped takes connections, and answers none.
+// callLimit is how long the engine may take for a call other than a pull. A frozen engine
+// accepts connections and does not answer.
 const callLimit = 30 * time.Second
 
-// transport returns the host and the way to it.
+// transport returns the host and an HTTP transport for it.
 //
-// No client or transport timeout covers a whole answer: a pull's answer lasts
-// as long as the pull. One connection carries one call at a time and goes back
-// to the pool when the answer was read to its end.
+// No timeout covers a whole answer: a pull's answer lasts as long as the pull. A
+// connection carries one call at a time and returns to the pool when the answer was read
+// to its end.
 func (o Options) transport() (string, *http.Transport, error) {
 	host := o.Host
 	if host == "" {

@@ -31,7 +31,7 @@ func answerInfo(w http.ResponseWriter, r *http.Request) {
 	w.Write([]byte(`{"Version":"20.10","ApiVersion":"1.41","Driver":"overlay2"}`))
 }
 
-func TestEnginesAreReachedOverUnixSocketsAndTCP(t *testing.T) {
+func TestTransportHosts(t *testing.T) {
 	dir, err := os.MkdirTemp("", "tl") // a short path, as sockets need
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +77,7 @@ func wantReached(t *testing.T, o docker.Options) {
 }
 
 // The engine asks for a client certificate, as dockerd does with --tlsverify.
-func TestEnginesAreReachedOverTLSWithDockersOwnFiles(t *testing.T) {
+func TestTransportTLS(t *testing.T) {
 	dir, pool, server := certificates(t)
 	overTLS := httptest.NewUnstartedServer(http.HandlerFunc(answerInfo))
 	overTLS.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -109,7 +109,7 @@ func TestEnginesAreReachedOverTLSWithDockersOwnFiles(t *testing.T) {
 	}
 }
 
-func TestHostsThatCannotBeAreRefused(t *testing.T) {
+func TestTransportInvalidHosts(t *testing.T) {
 	for _, host := range []string{"nonsense", "ssh://user@host", "ftp://host", "unix"} {
 		if _, err := docker.New(docker.Options{Host: host}); err == nil || !strings.Contains(err.Error(), host) {
 			t.Errorf("%q: %v", host, err)

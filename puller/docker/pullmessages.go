@@ -8,67 +8,69 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// kindOfPull gives an engine's failure with an image its kind, by its words, and
-// where they tell nothing by its type. unclear says that a registry has refused
-// in words that tell nothing: the registry can be asked for its status.
-func kindOfPull(err error, ref string) (kind puller.ErrorKind, unclear bool) {
+// ofImageMessage returns the verdict on a failure with an image: by the engine's
+// message, or else by the error's type.
+func ofImageMessage(err error, ref string) verdict {
 	// A phrase that begins with ": " is also found at the beginning.
 	message := ": " + strings.ToLower(withoutRef(err.Error(), ref))
-	if kind, unclear := kindOfUnpacking(message); kind != "" {
-		return kind, unclear
+	if v, ok := ofLayerMessage(message); ok {
+		return v
 	}
-	if kind := kindOfToldStatus(message); kind != "" {
-		return kind, false
+	if v, ok := ofQuotedStatus(message); ok {
+		return v
 	}
-	for _, row := range words {
-		if row.re != nil && row.re.MatchString(message) {
-			return row.kind, false
-		}
-		for _, phrase := range row.phrases {
-			if strings.Contains(message, phrase) {
-				return row.kind, false
-			}
-		}
+	if v, ok := match(pullMessages, message); ok {
+		return v
 	}
 	if m := anyStatus.FindStringSubmatch(message); m != nil {
 		if kind := kindOfDigits(m[1]); kind != "" {
-			return kind, false
+			return verdict{kind: kind}
 		}
 	}
-	if refusal.MatchString(message) {
-		return puller.ErrRegistryUnavailable, true
+	if unknownCode.MatchString(message) {
+		return verdict{kind: puller.ErrRegistryUnavailable, unclear: true}
 	}
-	return kindOfType(err), false
+	return verdict{kind: kindOfType(err)}
 }
 
-// toldStatus finds a registry's HTTP status where engines tell of it. What follows
-// may be the answer's body, with any words in it.
-var toldStatus = regexp.MustCompile(`(?:error parsing http|unexpected http status:?|request to \S+:|unexpected (?:head )?status code(?: \S+:)?|invalid status code from registry|statuscode:) ([45][0-9]{2})\b`)
+// quotedStatus finds a registry's HTTP status where engines quote it. The answer's body
+// may follow, with any words in it.
+var quotedStatus = regexp.MustCompile(`(?:error parsing http|unexpected http status:?|request to \S+:|unexpected (?:head )?status code(?: \S+:)?|invalid status code from registry|statuscode:) ([45][0-9]{2})\b`)
 
-// anyStatus finds a number that is called a status. It must not be found inside a
-// digest or a port.
+// anyStatus finds a number that is called a status. It must not match inside a digest
+// or a port.
 var anyStatus = regexp.MustCompile(`(?:status|code|http)[^0-9/]{0,24}(40[1-4]|41[02]|42[359]|451|5[0-9]{2})\b`)
 
-// expired finds a storage's answer to a signed address that holds no longer. A
-// registry signs a new one for the next request. The containerd image store does
-// not tell the answer's body.
-var expired = regexp.MustCompile(`request has expired|signature not valid in the specified time frame|<code>expiredtoken</code>|request to \S+[?&](?:x-amz-signature|x-goog-signature|signature|sig)=\S*: 403\b`)
+// expiredURL finds a storage's refusal of a signed URL that has expired. The registry
+// signs a new one for the next request. The containerd image store does not quote the
+// answer's body.
+var expiredURL = regexp.MustCompile(`request has expired|signature not valid in the specified time frame|<code>expiredtoken</code>|request to \S+[?&](?:x-amz-signature|x-goog-signature|signature|sig)=\S*: 403\b`)
 
-// refusal finds what a registry says with a code that engines do not know. Graph
-// drivers put "unknown" in the place of the code, the containerd image store the
-// word "registry". Neither tells the status.
-var refusal = regexp.MustCompile(`[:"] (?:unknown|unsupported): |error from registry: `)
+// unknownCode finds a registry's error with a code that engines do not know. Graph
+// drivers write "unknown" in its place, the containerd image store the word "registry".
+// Neither quotes the status.
+var unknownCode = regexp.MustCompile(`[:"] (?:unknown|unsupported): |error from registry: `)
 
-func kindOfToldStatus(message string) puller.ErrorKind {
-	m := toldStatus.FindStringSubmatch(message)
+const (
+	adviceExpired = "a signed URL has expired; each retry gets a new one, as often as the job's retries allow"
+	adviceRange   = "the registry refused the rest of a blob that was cut; each retry asks for it again, as often as the job's retries allow"
+	adviceDigest  = "the engine already has another platform under this digest; name the platform's own manifest by its digest"
+)
+
+// ofQuotedStatus returns the verdict on a registry's status that the message quotes.
+func ofQuotedStatus(message string) (v verdict, ok bool) {
+	m := quotedStatus.FindStringSubmatch(message)
 	if m == nil {
-		return ""
+		return v, false
 	}
-	kind := kindOfDigits(m[1])
-	if kind == puller.ErrDenied && expired.MatchString(message) {
-		return puller.ErrRegistryUnavailable
+	v.kind = kindOfDigits(m[1])
+	switch {
+	case v.kind == puller.ErrDenied && expiredURL.MatchString(message):
+		return verdict{kind: puller.ErrRegistryUnavailable, advice: adviceExpired}, true
+	case m[1] == "416":
+		v.advice = adviceRange
 	}
-	return kind
+	return v, v.kind != ""
 }
 
 func kindOfDigits(digits string) puller.ErrorKind {
@@ -76,22 +78,17 @@ func kindOfDigits(digits string) puller.ErrorKind {
 	return puller.KindOfStatus(status)
 }
 
-// words maps what engines say to kinds; the first row that has one of its
-// phrases in the lower-cased message, or whose expression matches, wins. A row
-// names where its less obvious phrases were heard.
-var words = []struct {
-	kind    puller.ErrorKind
-	phrases []string
-	re      *regexp.Regexp
-}{
-	// An engine that was exchanged for another version (see Engine.renew), and
-	// one that is called without the TLS it asks for.
-	{kind: puller.ErrEngineUnavailable, phrases: []string{": client version", "client sent an http request to an https server"}},
+// pullMessages are engines' messages about images. The first row that matches wins. A
+// comment names the engine of the less obvious phrases.
+var pullMessages = []pattern{
+	{kind: puller.ErrEngineUnavailable, re: versionMismatch},
+	// The engine expects TLS.
+	{kind: puller.ErrEngineUnavailable, phrases: []string{"client sent an http request to an https server"}},
 	{kind: puller.ErrNoSpace, phrases: []string{"no space left on device", "disk quota exceeded", "not enough space", "no_space"}},
-	// Something else removed from the engine's store what a pull had brought or
-	// relied on: the next pull brings it again.
+	// Another client removed a part of the image from the engine's store. The next pull
+	// brings it again.
 	{kind: puller.ErrTruncated, re: regexp.MustCompile(`failed to get layer .*does not exist|content digest sha256:[0-9a-f]+: not found|lease .*(?:does not exist|not found)|failed commit on ref .*rename |parent snapshot \S+ does not exist`)},
-	// The containerd image store words a blob's 429 without the number.
+	// The containerd image store reports a blob's 429 without the number.
 	{kind: puller.ErrRateLimited, phrases: []string{"toomanyrequests", "too many requests", "rate limit", "ratelimit"}},
 	{kind: puller.ErrPlatformMismatch, phrases: []string{
 		"no matching manifest for", "no match for platform", "does not match the specified platform",
@@ -107,10 +104,10 @@ var words = []struct {
 		"unpigz: corrupted", "corrupt input", "magic number mismatch", "unexpected end of json input",
 		"does not match provided manifest digest", "digest of source image's manifest would change", // Podman
 	}},
-	// Graph drivers keep one platform of an index under its digest.
-	{kind: puller.ErrConflict, phrases: []string{"cannot overwrite digest"}},
-	// What is there and is no image, and registries that answer 200 with what no
-	// registry says: HTML, a token that is none.
+	// Graph drivers keep one platform of an index under the index's digest (20.10).
+	{kind: puller.ErrConflict, phrases: []string{"cannot overwrite digest"}, advice: adviceDigest},
+	// Something exists and is no image, or a server answers 200 with something that no
+	// registry sends: HTML, a token answer without a token.
 	{kind: puller.ErrInvalidRequest, phrases: []string{
 		"unsupported media type", "unexpected media type", "no longer supported since containerd", "schema 1 support", "schema 1 has been",
 		"missing signature key", "invalid character '<' looking for beginning of value", "unsupported manifest format", "encountered remote ",
@@ -140,6 +137,6 @@ var words = []struct {
 		"manifest unknown", "unknown blob", "blob unknown", "name unknown", "name_unknown", "manifest_unknown", "not found", "no such image", "does not exist",
 		"repository name not known", "not known to registry", "image not known", "unknown image",
 	}},
-	// An engine that is being stopped gives up its own work.
+	// The engine is being stopped.
 	{kind: puller.ErrEngineUnavailable, phrases: []string{"context canceled", "shutting down", "daemon is stopping"}},
 }

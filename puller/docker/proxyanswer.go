@@ -6,12 +6,12 @@ import (
 	"net/http"
 )
 
-// gateway takes the answer of a proxy that can't reach the engine for what it is:
-// no answer of the engine's. Engines answer every failure as JSON.
-type gateway struct{ next http.RoundTripper }
+// proxyAnswers turns the answer of a proxy that can't reach the engine into a connection
+// error. An engine's own errors are JSON.
+type proxyAnswers struct{ next http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.
-func (g gateway) RoundTrip(req *http.Request) (*http.Response, error) {
+func (g proxyAnswers) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := g.next.RoundTrip(req)
 	if err != nil {
 		return nil, err
@@ -22,7 +22,7 @@ func (g gateway) RoundTrip(req *http.Request) (*http.Response, error) {
 			break
 		}
 		resp.Body.Close()
-		return nil, fmt.Errorf("a proxy answers in the engine's place: %s", resp.Status)
+		return nil, fmt.Errorf("a proxy answered instead of the engine: %s", resp.Status)
 	}
 	return resp, nil
 }

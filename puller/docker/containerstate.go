@@ -12,8 +12,8 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// containerState is what a container does, as the engine tells it. What is nil
-// was not told: as 0 it would be a success.
+// containerState is the state of a container. The exit code is nil where the answer has
+// none: as 0 it would mean success.
 type containerState struct {
 	Status                container.ContainerState
 	ExitCode              *int
@@ -22,8 +22,7 @@ type containerState struct {
 	StartedAt, FinishedAt string // RFC 3339
 }
 
-// runs reports whether a container of a status has been started, and has not
-// exited.
+// runs reports whether a container with this status was started and has not exited.
 func runs(status container.ContainerState) bool {
 	switch status {
 	case container.StateRunning, container.StatePaused, container.StateRestarting:
@@ -32,13 +31,13 @@ func runs(status container.ContainerState) bool {
 	return false
 }
 
-// state asks what a container does.
+// state asks for a container's state.
 func (e *Engine) state(ctx context.Context, sdk *client.Client, op, id string) (*containerState, error) {
-	ctx, cancel := limited(ctx, callLimit)
+	ctx, cancel := withLimit(ctx, callLimit)
 	defer cancel()
 	_, raw, err := sdk.ContainerInspectWithRaw(ctx, id, false)
 	if err != nil {
-		return nil, e.fault(ctx, op, "", err)
+		return nil, e.classified(ctx, op, "", err)
 	}
 	var found struct {
 		ID    string `json:"Id"`
@@ -46,25 +45,24 @@ func (e *Engine) state(ctx context.Context, sdk *client.Client, op, id string) (
 	}
 	switch err := json.Unmarshal(raw, &found); {
 	case err != nil:
-		return nil, puller.Errorf(puller.ErrInternal, "the engine does not say what the container does: %w", err)
+		return nil, puller.Errorf(puller.ErrInternal, "the engine's answer has no valid container state: %w", err)
 	case found.ID != id:
-		return nil, puller.Errorf(puller.ErrInternal, "the engine was asked what one container does, and tells it of another")
+		return nil, puller.Errorf(puller.ErrInternal, "the engine answered with the state of another container")
 	case found.State == nil || found.State.Status == "":
-		return nil, puller.Errorf(puller.ErrInternal, "the engine does not say what the container does")
+		return nil, puller.Errorf(puller.ErrInternal, "the engine's answer has no container state")
 	}
 	return found.State, nil
 }
 
-// oomDelay is how long the engine may take to learn that it was for want of
-// memory that a container was killed: it hears of that and of the exit by ways
-// of their own. It is asked oomTries times: a busy host is late.
+// The engine learns of an exit and of the kernel's out-of-memory kill separately, and of
+// the kill up to oomTries times oomDelay later on a busy host.
 const (
 	oomDelay = 200 * time.Millisecond
 	oomTries = 4
 )
 
-// exit asks how a container has ended. The answer of a wait is not enough: a
-// daemon that is stopped, or something between, may end it too.
+// exit asks how a container has ended. The end of a wait does not prove an exit: a
+// stopping daemon or a proxy can end it too.
 func (e *Engine) exit(ctx context.Context, sdk *client.Client, op, id string) (puller.Exit, error) {
 	state, err := e.state(ctx, sdk, op, id)
 	for tries := 0; tries < oomTries && err == nil && state.ExitCode != nil && *state.ExitCode == 137 && !state.OOMKilled; tries++ {
@@ -72,7 +70,7 @@ func (e *Engine) exit(ctx context.Context, sdk *client.Client, op, id string) (p
 		case <-time.After(oomDelay):
 			state, err = e.state(ctx, sdk, op, id)
 		case <-ctx.Done():
-			err = e.fault(ctx, op, "", ctx.Err())
+			err = e.classified(ctx, op, "", ctx.Err())
 		}
 	}
 	if err != nil {
@@ -81,12 +79,12 @@ func (e *Engine) exit(ctx context.Context, sdk *client.Client, op, id string) (p
 	switch state.Status {
 	case container.StateExited, "stopped": // Podman has both
 	case container.StateRemoving, container.StateDead:
-		return puller.Exit{}, &puller.Error{Op: op, Kind: puller.ErrNotFound, Err: fmt.Errorf("the container is %s: others have removed it", state.Status)}
+		return puller.Exit{}, &puller.Error{Op: op, Kind: puller.ErrNotFound, Err: fmt.Errorf("the container is %s: another client has removed it", state.Status)}
 	default:
-		return puller.Exit{}, e.fault(ctx, op, "", &streamError{fmt.Errorf("the container is %s, not exited", state.Status)})
+		return puller.Exit{}, e.classified(ctx, op, "", &streamError{fmt.Errorf("the container is %s, not exited", state.Status)})
 	}
 	if state.ExitCode == nil || *state.ExitCode < 0 {
-		return puller.Exit{}, puller.Errorf(puller.ErrInternal, "the engine does not say which code the container has exited with")
+		return puller.Exit{}, puller.Errorf(puller.ErrInternal, "the engine's answer has no exit code")
 	}
 	return puller.Exit{Code: *state.ExitCode, OOMKilled: state.OOMKilled, Error: state.Error}, nil
 }

@@ -1,15 +1,21 @@
 package docker
 
 import (
-	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/towline/towline/puller"
 )
 
-// What is tried with containers. No registry takes part in it.
+// The operations that errors name.
 const (
+	opPull    = "pull"
+	opInspect = "inspect"
+	opInfo    = "ask the engine"
+	opImages  = "list the images"
+
+	// No registry takes part in these.
 	opCreate     = "create a container of"
 	opRun        = "run"
 	opFollow     = "follow"
@@ -18,22 +24,21 @@ const (
 	opContainers = "list containers"
 )
 
-var containerOps = []string{opCreate, opRun, opFollow, opStop, opRemove, opContainers}
+func isContainerOp(op string) bool {
+	return slices.Contains([]string{opCreate, opRun, opFollow, opStop, opRemove, opContainers}, op)
+}
 
-// containerWords maps what engines say of containers to kinds, as words does
-// for pulls; messages have the caller's own words in them, such as the program's
-// name. So what the caller is at fault for comes first.
-var containerWords = []struct {
-	kind   puller.ErrorKind
-	re     *regexp.Regexp
-	advice string // what to do, where the engine's words do not say
-}{
-	{kind: puller.ErrEngineUnavailable, re: regexp.MustCompile(`^client version|client sent an http request to an https server`)},
+// containerMessages are engines' messages about containers. The first row that matches
+// wins. Messages quote the caller's own words, such as the program's name, so the rows
+// about the caller's mistakes come first.
+var containerMessages = []pattern{
+	{kind: puller.ErrEngineUnavailable, re: regexp.MustCompile(`^client version `)},
+	{kind: puller.ErrEngineUnavailable, phrases: []string{"client sent an http request to an https server"}},
 	{kind: puller.ErrConflict, re: regexp.MustCompile(`^conflict\. the container name |the container name "[^"]*" is already in use`)},
-	{puller.ErrInvalidRequest, anyOf(
+	{kind: puller.ErrInvalidRequest, re: anyOf(
 		`network bridge not found`, `unable to find network with name or id bridge`,
 		`could not find bridge`, `bridge docker0 .*(not found|no such)`,
-	), "this engine has no bridge network that works; ask with network: none, or mend its bridge, for example by a restart of the engine"},
+	), advice: "this engine has no bridge network that works; ask with network: none, or mend its bridge, for example by a restart of the engine"},
 	{kind: puller.ErrInvalidRequest, re: anyOf(
 		`executable file not found`, `executable file .* not found`,
 		`exec: .*: (no such file or directory|permission denied|not a directory|is a directory|argument list too long|exec format error|invalid argument|too many levels of symbolic links|file name too long)`,
@@ -46,13 +51,13 @@ var containerWords = []struct {
 	)},
 	{kind: puller.ErrPlatformMismatch, re: anyOf(`does not match the specified platform`, `cannot be used on this platform`, `no match for platform`)},
 	{kind: puller.ErrNoSpace, re: anyOf(`no space left on device`, `disk quota exceeded`)},
-	// In the containerd image store, a platform or a layer of an image may have gone.
+	// In the containerd image store, a platform or a layer of an image may be missing.
 	{kind: puller.ErrNotFound, re: anyOf(`^no such (image|container)`, `image not known`, `no container with (name or )?id`, `does not provide the specified platform`, `^apply layer error .*content digest [^ ]+: not found$`)},
-	// The engine's own network is in the way: its rules are being changed, or what
-	// a killed engine left is still there.
-	{puller.ErrEngineUnavailable, anyOf(`failed to create endpoint .* on network`, `endpoint with name .* already exists in network`, `failed to set up container networking`, `driver failed programming external connectivity`),
-		"if it stays so, ask with network: none, or mend the engine's bridge"},
-	// An engine that stops, has just been killed or is out of its own means.
+	// The engine's own network fails: its rules are being changed, or a killed engine
+	// left an endpoint behind.
+	{kind: puller.ErrEngineUnavailable, re: anyOf(`failed to create endpoint .* on network`, `endpoint with name .* already exists in network`, `failed to set up container networking`, `driver failed programming external connectivity`),
+		advice: "if it stays so, ask with network: none, or mend the engine's bridge"},
+	// The engine is being stopped, was killed, or has no memory, processes or files left.
 	{kind: puller.ErrEngineUnavailable, re: anyOf(
 		`^(unexpected )?eof$`, `context canceled`, `context deadline exceeded`, `shutting down`, `daemon is stopping`, `connection re(fused|set)`, `broken pipe`, `closed (pipe|network connection)`,
 		`transport is closing`, `ttrpc: closed`, `containerd\.sock: connect: no such file or directory`, `failed to start shim`, `shim disconnected`, `error while dialing`,
@@ -63,31 +68,23 @@ var containerWords = []struct {
 	{kind: puller.ErrInternal, re: anyOf(`oci permission denied`, `oci runtime`, `^preparing container `)},
 }
 
-func anyOf(patterns ...string) *regexp.Regexp { return regexp.MustCompile(strings.Join(patterns, "|")) }
+// What engines answer to a stop or a removal that has nothing left to do.
+var (
+	notRunning        = regexp.MustCompile(`is not running`)
+	removalInProgress = regexp.MustCompile(`already in progress`)
+)
 
-// ofContainers gives what an engine says of containers its kind, and leaves
-// paths on the engine's disk out of the words: they are for callers who may know
-// the container only.
-func ofContainers(err error) (puller.ErrorKind, error) {
-	message := err.Error()
-	shown := withoutHostPaths(message)
-	if shown != message {
-		err = &saidError{shown, err}
+// ofContainerMessage returns the verdict on a failure with a container.
+func ofContainerMessage(err error) verdict {
+	if v, ok := match(containerMessages, strings.ToLower(engineMessage(err))); ok {
+		return v
 	}
-	for _, row := range containerWords {
-		if row.re.MatchString(strings.ToLower(message)) {
-			if row.advice != "" {
-				err = &saidError{fmt.Sprintf("%s (%s)", shown, row.advice), err}
-			}
-			return row.kind, err
-		}
-	}
-	return kindOfType(err), err
+	return verdict{kind: kindOfType(err)}
 }
 
-// hostPath finds the part of a path that leads to a container's root or files on
-// the engine's disk, as the graph drivers and containerd's snapshotters name
-// them (overlay2/ID/merged, vfs/dir/ID, snapshots/12/fs).
+// hostPath finds the part of a path that leads to a container's root or files on the
+// engine's disk, as graph drivers and containerd's snapshotters name them
+// (overlay2/ID/merged, vfs/dir/ID, snapshots/12/fs). Callers may not know it.
 var hostPath = regexp.MustCompile(`/[^\s"':]*/(?:[0-9a-f]{12,64}(?:-init)?|snapshots/[0-9]+)(?:/(?:merged|rootfs|diff|fs|mnt))?(/|\b)`)
 
 func withoutHostPaths(message string) string { return hostPath.ReplaceAllString(message, "$1") }

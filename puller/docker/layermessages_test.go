@@ -19,7 +19,7 @@ var unpackings = []struct{ before, after string }{
 	{`copying system image from manifest list: writing blob: adding layer with blob "sha256:3294ca52"/""/"sha256:429b": unpacking failed (error: exit status 1; output: `, ")"},
 }
 
-func TestWhatKeptALayerFromBeingUnpackedIsItsKind(t *testing.T) {
+func TestClassifyUnpacking(t *testing.T) {
 	const image = "registry.test/team/app:v1"
 	e, scripted := newEngine(t)
 	for cause, want := range map[string]puller.ErrorKind{
@@ -90,7 +90,7 @@ func TestWhatKeptALayerFromBeingUnpackedIsItsKind(t *testing.T) {
 }
 
 // Without a pull, a store that misses what an image needs is one without it.
-func TestAnInspectOfAHalfRemovedImageDoesNotFindIt(t *testing.T) {
+func TestInspectHalfRemovedImage(t *testing.T) {
 	e, scripted := newEngine(t)
 	scripted.OnInspect(func(string, <-chan struct{}) (int, string) {
 		return http.StatusInternalServerError, "failed to get layer sha256:404a: layer does not exist"

@@ -14,13 +14,12 @@ func frame(head string, size int, content string) string {
 	return head + string([]byte{byte(size >> 24), byte(size >> 16), byte(size >> 8), byte(size)}) + content
 }
 
-// What attach and logs bring is an engine's word: it costs no memory beyond a
-// piece, and what no engine sends is an error.
-func TestAFrameIsReadInPieces(t *testing.T) {
+// A wrong header costs no memory beyond one piece and ends the stream with an error.
+func TestDemultiplex(t *testing.T) {
 	const out = "\x01\x00\x00\x00"
 	for name, c := range map[string]struct {
-		stream, heard string
-		good          bool
+		stream, output string
+		good           bool
 	}{
 		"whole":                   {frame(out, 2, "ab") + frame("\x02\x00\x00\x00", 1, "c") + frame(out, 0, ""), "abc", true},
 		"empty":                   {"", "", true},
@@ -39,16 +38,16 @@ func TestAFrameIsReadInPieces(t *testing.T) {
 				var before, after runtime.MemStats
 				runtime.ReadMemStats(&before)
 				var text strings.Builder
-				_, err := e.Run(t.Context(), id, false, func() {}, hears(&text))
+				_, err := e.Run(t.Context(), id, false, func() {}, collect(&text))
 				runtime.ReadMemStats(&after)
 				if (err == nil) != c.good || !c.good && puller.KindOf(err) != puller.ErrTruncated {
-					t.Errorf("it ended with %v", err)
+					t.Errorf("error: %v", err)
 				}
-				if !strings.HasPrefix(text.String(), c.heard) {
-					t.Errorf("it heard %.100q", text.String())
+				if !strings.HasPrefix(text.String(), c.output) {
+					t.Errorf("got %.100q", text.String())
 				}
 				if taken := after.TotalAlloc - before.TotalAlloc; taken > 8<<20 {
-					t.Errorf("it took %d bytes of memory", taken)
+					t.Errorf("allocated %d bytes", taken)
 				}
 			})
 		})

@@ -7,18 +7,18 @@ import (
 	"strings"
 )
 
-// Limits of answers that are read as a whole, in bytes: lists of images grow with
-// the engine's store.
+// Limits of answers that are read as a whole, in bytes. Lists of images grow with the
+// engine's store.
 const (
 	maxList   = 128 << 20
 	maxAnswer = 16 << 20
 )
 
-// bounded ends answers that are longer than any that an engine has reason to give.
-// Streams are not bounded: they are passed on as they come.
-type bounded struct{ next http.RoundTripper }
+// limitedTransport fails answers that are longer than a correct engine's. Streams have no
+// limit: they are passed on as they arrive.
+type limitedTransport struct{ next http.RoundTripper }
 
-func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
+func (b limitedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := b.next.RoundTrip(r)
 	if err != nil {
 		return nil, err
@@ -30,18 +30,18 @@ func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	case strings.HasSuffix(path, "/images/json"), strings.HasSuffix(path, "/containers/json"):
 		most = maxList
 	}
-	resp.Body = &boundedBody{resp.Body, most, most}
+	resp.Body = &limitedBody{resp.Body, most, most}
 	return resp, nil
 }
 
-type boundedBody struct {
+type limitedBody struct {
 	io.ReadCloser
 	left, most int64
 }
 
-func (b *boundedBody) Read(p []byte) (int, error) {
+func (b *limitedBody) Read(p []byte) (int, error) {
 	if b.left <= 0 {
-		// One byte more tells an answer that ends here from one that is longer.
+		// One more byte tells an answer that ends here from a longer one.
 		var more [1]byte
 		n, err := b.ReadCloser.Read(more[:])
 		if n > 0 {

@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -15,20 +13,15 @@ import (
 	"github.com/towline/towline/puller/docker"
 )
 
-// liar is an engine that answers calls, by method and path, with what it is told.
-func liar(t *testing.T, answers map[string]string) *docker.Engine {
+// newAnsweringEngine returns an engine that answers calls, by method and path, with these
+// bodies. The body "huge" is 200 MiB long.
+func newAnsweringEngine(t *testing.T, answers map[string]string) *docker.Engine {
 	t.Helper()
-	socket := filepath.Join(t.TempDir(), "s")
-	listener, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Api-Version", "1.41")
+	return newHTTPEngine(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 		switch answer, ok := answers[r.Method+" /"+path]; {
-		case ok && strings.HasPrefix(answer, "huge"):
+		case answer == "huge":
 			io.WriteString(w, `{"Id": "`)
 			for range 200 {
 				if _, err := w.Write(bytes.Repeat([]byte("a"), 1<<20)); err != nil {
@@ -40,15 +33,7 @@ func liar(t *testing.T, answers map[string]string) *docker.Engine {
 		default:
 			io.WriteString(w, "{}")
 		}
-	})}
-	go server.Serve(listener)
-	t.Cleanup(func() { server.Close() })
-	engine, err := docker.New(docker.Options{Host: "unix://" + socket})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { engine.Close() })
-	return engine
+	})
 }
 
 const (
@@ -57,7 +42,7 @@ const (
 	anImage   = "sha256:c000000000000000000000000000000000000000000000000000000000000001"
 )
 
-func TestAnEngineThatLiesAboutACreation(t *testing.T) {
+func TestCreateWrongAnswer(t *testing.T) {
 	asked := puller.Container{Image: anImage, Name: "towline-x", Labels: map[string]string{"a": "b"}}
 	for name, answer := range map[string]string{
 		"nothing": "", "no ID": `{}`, "an empty ID": `{"Id": ""}`, "null": `{"Id": null}`, "a number": `{"Id": 5}`, "a list": `[]`,
@@ -65,16 +50,16 @@ func TestAnEngineThatLiesAboutACreation(t *testing.T) {
 		"short": `{"Id": "1"}`, "long": `{"Id": "` + anID + `1"}`, "control characters": `{"Id": "1111111111111\u001b"}`, "huge": "huge",
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := liar(t, map[string]string{"POST /containers/create": answer})
+			e := newAnsweringEngine(t, map[string]string{"POST /containers/create": answer})
 			id, _, err := e.Create(t.Context(), asked)
 			if id != "" || err == nil || len(err.Error()) > 1000 {
-				t.Errorf("it gives %q, %.2000v", id, err)
+				t.Errorf("got %q, %.2000v", id, err)
 			}
 		})
 	}
 }
 
-func TestAnEngineThatLiesAboutWhatItCreated(t *testing.T) {
+func TestCheckContainerWrongAnswer(t *testing.T) {
 	asked := puller.Container{Image: anImage, Name: "towline-x", Labels: map[string]string{"a": "b"}}
 	is := func(id, name, image, labels string) string {
 		return fmt.Sprintf(`{"Id": %q, "Name": %q, "Image": %q, "Config": {"Labels": %s}, "State": {"Status": "created"}}`, id, name, image, labels)
@@ -83,7 +68,7 @@ func TestAnEngineThatLiesAboutWhatItCreated(t *testing.T) {
 		answer string
 		good   bool
 	}{
-		"the truth":            {is(anID, "/towline-x", anImage, `{"a": "b", "c": "d"}`), true},
+		"correct":              {is(anID, "/towline-x", anImage, `{"a": "b", "c": "d"}`), true},
 		"no slash":             {is(anID, "towline-x", anImage, `{"a": "b"}`), true},
 		"nothing":              {"", false},
 		"no fields":            {`{}`, false},
@@ -100,15 +85,15 @@ func TestAnEngineThatLiesAboutWhatItCreated(t *testing.T) {
 		"more than can be one": {"huge", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := liar(t, map[string]string{"GET /containers/" + anID + "/json": c.answer})
+			e := newAnsweringEngine(t, map[string]string{"GET /containers/" + anID + "/json": c.answer})
 			if err := e.CheckContainer(t.Context(), anID, asked); (err == nil) != c.good || err != nil && len(err.Error()) > 1000 {
-				t.Errorf("it says %.2000v", err)
+				t.Errorf("error: %.2000v", err)
 			}
 		})
 	}
 }
 
-func TestAnEngineThatLiesAboutThePlatformOfWhatItCreated(t *testing.T) {
+func TestCheckContainerWrongManifest(t *testing.T) {
 	const manifest, another = "sha256:" + anID, "sha256:" + anotherID
 	asked := puller.Container{Image: anImage, Platform: "linux/arm64", Manifest: manifest}
 	is := func(descriptor string) string {
@@ -118,7 +103,7 @@ func TestAnEngineThatLiesAboutThePlatformOfWhatItCreated(t *testing.T) {
 		answer string
 		good   bool
 	}{
-		"the truth":        {is(`, "ImageManifestDescriptor": {"digest": "` + manifest + `"}`), true},
+		"correct":          {is(`, "ImageManifestDescriptor": {"digest": "` + manifest + `"}`), true},
 		"another manifest": {is(`, "ImageManifestDescriptor": {"digest": "` + another + `"}`), false},
 		"no manifest":      {is(``), false},
 		"null":             {is(`, "ImageManifestDescriptor": null`), false},
@@ -127,15 +112,15 @@ func TestAnEngineThatLiesAboutThePlatformOfWhatItCreated(t *testing.T) {
 		"no algorithm":     {is(`, "ImageManifestDescriptor": {"digest": "` + anID + `"}`), false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := liar(t, map[string]string{"GET /containers/" + anID + "/json": c.answer})
+			e := newAnsweringEngine(t, map[string]string{"GET /containers/" + anID + "/json": c.answer})
 			if err := e.CheckContainer(t.Context(), anID, asked); (err == nil) != c.good {
-				t.Errorf("it says %v", err)
+				t.Errorf("error: %v", err)
 			}
 		})
 	}
 }
 
-func TestAnEngineThatLiesAboutWhatItHas(t *testing.T) {
+func TestContainersWrongAnswer(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer string
 		want   string
@@ -151,7 +136,7 @@ func TestAnEngineThatLiesAboutWhatItHas(t *testing.T) {
 		"huge":       {"huge", "error"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := liar(t, map[string]string{"GET /containers/json": c.answer})
+			e := newAnsweringEngine(t, map[string]string{"GET /containers/json": c.answer})
 			found, err := e.Containers(t.Context(), "a", "b")
 			got := ""
 			for _, f := range found {
@@ -161,23 +146,23 @@ func TestAnEngineThatLiesAboutWhatItHas(t *testing.T) {
 				got = "error"
 			}
 			if got != c.want || err != nil && len(err.Error()) > 1000 {
-				t.Errorf("it finds %.200q, not %q: %.2000v", got, c.want, err)
+				t.Errorf("got %.200q, want %q: %.2000v", got, c.want, err)
 			}
 		})
 	}
 }
 
-func TestAHugeAnswerTakesBoundedMemory(t *testing.T) {
-	e := liar(t, map[string]string{"GET /containers/" + anID + "/json": "huge"})
+func TestHugeAnswerMemory(t *testing.T) {
+	e := newAnsweringEngine(t, map[string]string{"GET /containers/" + anID + "/json": "huge"})
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	err := e.CheckContainer(t.Context(), anID, puller.Container{})
 	runtime.ReadMemStats(&after)
 	if err == nil || !strings.Contains(err.Error(), "more than 16777216 bytes") {
-		t.Errorf("it says %.300v", err)
+		t.Errorf("error: %.300v", err)
 	}
-	// What the server writes counts too, and what a decoder grows through.
+	// The server's writes count too, and the decoder's smaller buffers.
 	if taken := after.TotalAlloc - before.TotalAlloc; taken > 300<<20 {
-		t.Errorf("it took %d MiB", taken>>20)
+		t.Errorf("allocated %d MiB", taken>>20)
 	}
 }

@@ -10,28 +10,28 @@ import (
 	"github.com/towline/towline/puller/enginetest"
 )
 
-// lies is an answer with some fields changed; a field that becomes nil is taken
-// out.
-func lies(answer any, fields map[string]any) any {
-	told := maps.Clone(answer.(map[string]any))
+// changed returns an answer with other values in some fields. A field whose value is nil is
+// removed.
+func changed(answer any, fields map[string]any) any {
+	copied := maps.Clone(answer.(map[string]any))
 	for name, value := range fields {
 		if value == nil {
-			delete(told, name)
+			delete(copied, name)
 		} else {
-			told[name] = value
+			copied[name] = value
 		}
 	}
-	return told
+	return copied
 }
 
-func TestAnEngineThatLiesOfAnExitMakesNoSuccess(t *testing.T) {
+func TestExitWrongAnswer(t *testing.T) {
 	state := func(change map[string]any) func(call string, answer any) any {
 		return func(call string, answer any) any {
 			if call != "inspect" {
 				return answer
 			}
-			told := answer.(map[string]any)
-			return lies(told, map[string]any{"State": lies(told["State"], change)})
+			inspect := answer.(map[string]any)
+			return changed(inspect, map[string]any{"State": changed(inspect["State"], change)})
 		}
 	}
 	whole := func(change map[string]any) func(call string, answer any) any {
@@ -39,10 +39,10 @@ func TestAnEngineThatLiesOfAnExitMakesNoSuccess(t *testing.T) {
 			if call != "inspect" {
 				return answer
 			}
-			return lies(answer, change)
+			return changed(answer, change)
 		}
 	}
-	for name, lie := range map[string]func(call string, answer any) any{
+	for name, change := range map[string]func(call string, answer any) any{
 		"no status":         state(map[string]any{"Status": nil}),
 		"an empty status":   state(map[string]any{"Status": ""}),
 		"created":           state(map[string]any{"Status": "created"}),
@@ -60,29 +60,29 @@ func TestAnEngineThatLiesOfAnExitMakesNoSuccess(t *testing.T) {
 		"no state":          whole(map[string]any{"State": nil}),
 		"a list as state":   whole(map[string]any{"State": []int{}}),
 		"no ID":             whole(map[string]any{"Id": nil}),
-		"another's":         whole(map[string]any{"Id": anotherID}),
+		"another ID":        whole(map[string]any{"Id": anotherID}),
 		"nothing":           func(call string, answer any) any { return map[string]any{} },
 		"null":              func(call string, answer any) any { return nil },
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, enginetest.Print("up", "", 0), func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
 				id := create(t, e, c)
-				scripted.OnContainerAnswer(lie)
+				scripted.OnContainerAnswer(change)
 				exit, err := e.Run(t.Context(), id, false, func() {}, func(puller.Output, []byte) {})
 				if err == nil || len(err.Error()) > 1000 {
-					t.Errorf("it exited as %+v, %v", exit, err)
+					t.Errorf("exit %+v, %v", exit, err)
 				}
 				exit, err = e.Follow(t.Context(), id, false, func(puller.Output, []byte) {})
 				if err == nil {
-					t.Errorf("followed, it exited as %+v", exit)
+					t.Errorf("Follow: exit %+v", exit)
 				}
 			})
 		})
 	}
 }
 
-// A wait only says when to look: what it says is not believed.
-func TestAWaitThatLiesIsNotBelieved(t *testing.T) {
+// The end of a wait is only the time to inspect. Its answer does not count.
+func TestWaitWrongAnswer(t *testing.T) {
 	for name, fields := range map[string]map[string]any{
 		"another code": {"StatusCode": 0},
 		"no code":      {"StatusCode": nil},
@@ -95,26 +95,25 @@ func TestAWaitThatLiesIsNotBelieved(t *testing.T) {
 				id := create(t, e, c)
 				scripted.OnContainerAnswer(func(call string, answer any) any {
 					if call == "wait" {
-						return lies(answer, fields)
+						return changed(answer, fields)
 					}
 					return answer
 				})
 				if exit, err := e.Run(t.Context(), id, false, func() {}, func(puller.Output, []byte) {}); err == nil && exit.Code != 3 {
-					t.Errorf("it exited as %+v", exit)
+					t.Errorf("exit %+v", exit)
 				}
 			})
 		})
 	}
 }
 
-// A lie about what was seen of a container proves nothing.
-func TestEventsThatLieProveNothing(t *testing.T) {
+func TestEventsWrongAnswer(t *testing.T) {
 	for name, c := range map[string]struct {
 		events string
 		want   puller.ContainerEvents
 		fails  bool
 	}{
-		"the truth":      {`{"Type":"container","Action":"start","Actor":{"ID":"ID"}}{"Type":"container","Action":"die","Actor":{"ID":"ID"}}`, puller.ContainerEvents{Start: true, Exit: true}, false},
+		"correct":        {`{"Type":"container","Action":"start","Actor":{"ID":"ID"}}{"Type":"container","Action":"die","Actor":{"ID":"ID"}}`, puller.ContainerEvents{Start: true, Exit: true}, false},
 		"nothing":        {``, puller.ContainerEvents{Complete: true}, false},
 		"only the exit":  {`{"Type":"container","Action":"die","Actor":{"ID":"ID"}}`, puller.ContainerEvents{Exit: true, Complete: true}, false},
 		"the wrong way":  {`{"Type":"container","Action":"die","Actor":{"ID":"ID"}}{"Type":"container","Action":"start","Actor":{"ID":"ID"}}`, puller.ContainerEvents{Exit: true, Complete: true}, false},
@@ -140,13 +139,13 @@ func TestEventsThatLieProveNothing(t *testing.T) {
 			case "reversed":
 				state = `{"Status": "exited", "ExitCode": 0, "StartedAt": "2026-01-01T00:00:01Z", "FinishedAt": "0001-01-01T00:00:00Z"}`
 			}
-			e := liar(t, map[string]string{
+			e := newAnsweringEngine(t, map[string]string{
 				"GET /containers/" + anID + "/json": `{"Id": "` + anID + `", "State": ` + state + `}`,
 				"GET /events":                       strings.ReplaceAll(c.events, `"ID":"ID"`, `"ID":"`+anID+`"`),
 			})
 			w, err := e.ContainerEvents(t.Context(), anID)
 			if (err != nil) != c.fails || err == nil && w != c.want || err != nil && len(err.Error()) > 1000 {
-				t.Errorf("it has seen %+v, %.1000v", w, err)
+				t.Errorf("got %+v, %.1000v", w, err)
 			}
 		})
 	}

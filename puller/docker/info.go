@@ -1,0 +1,99 @@
+package docker
+
+import (
+	"context"
+	"strings"
+
+	"github.com/docker/docker/api/types/system"
+	"github.com/docker/docker/client"
+
+	"github.com/towline/towline/puller"
+)
+
+// Info implements puller.Engine.
+func (e *Engine) Info(ctx context.Context) (puller.EngineInfo, error) {
+	ctx, cancel := withLimit(ctx, callLimit)
+	defer cancel()
+	return withRenegotiation(func() (puller.EngineInfo, error) { return e.info(ctx) })
+}
+
+func (e *Engine) info(ctx context.Context) (puller.EngineInfo, error) {
+	sdk, info, err := e.systemInfo(ctx)
+	if err != nil {
+		return puller.EngineInfo{}, err
+	}
+	version, err := sdk.ServerVersion(ctx)
+	if err != nil {
+		return puller.EngineInfo{}, e.classified(ctx, opInfo, "", err)
+	}
+	found := puller.EngineInfo{
+		Name:       "Docker Engine",
+		Version:    version.Version,
+		APIVersion: sdk.ClientVersion(),
+		ImageStore: imageStore(info),
+		Reachable:  true,
+	}
+	if version.Os == "windows" {
+		found.OSVersion = info.OSVersion
+	}
+	if version.Os != "" && version.Arch != "" {
+		found.Platform = version.Os + "/" + version.Arch
+	}
+	for _, c := range version.Components {
+		if strings.Contains(c.Name, "Podman") {
+			found.Name = podman
+		}
+	}
+	return found, nil
+}
+
+// systemInfo asks for the engine's own description of itself.
+func (e *Engine) systemInfo(ctx context.Context) (*client.Client, system.Info, error) {
+	sdk, err := e.client(ctx)
+	if err != nil {
+		return nil, system.Info{}, e.classified(ctx, opInfo, "", err)
+	}
+	info, err := sdk.Info(ctx)
+	if err != nil {
+		return nil, system.Info{}, e.classified(ctx, opInfo, "", err)
+	}
+	return sdk, info, nil
+}
+
+// podman is the name of another engine with Docker's API.
+const podman = "Podman"
+
+// InsecureRegistries returns the hosts, addresses and prefixes of registries that the
+// engine calls without verified TLS. The error is classified.
+func (e *Engine) InsecureRegistries(ctx context.Context) ([]string, error) {
+	ctx, cancel := withLimit(ctx, callLimit)
+	defer cancel()
+	_, info, err := e.systemInfo(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if info.RegistryConfig == nil {
+		return nil, nil
+	}
+	var list []string
+	for _, prefix := range info.RegistryConfig.InsecureRegistryCIDRs {
+		if prefix != nil {
+			list = append(list, prefix.String())
+		}
+	}
+	for name, index := range info.RegistryConfig.IndexConfigs {
+		if index != nil && !index.Secure && !index.Official {
+			list = append(list, name)
+		}
+	}
+	return list, nil
+}
+
+func imageStore(info system.Info) string {
+	for _, pair := range info.DriverStatus {
+		if pair[0] == "driver-type" && pair[1] == "io.containerd.snapshotter.v1" {
+			return "containerd"
+		}
+	}
+	return info.Driver
+}
