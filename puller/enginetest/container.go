@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// ContainerRequest is what POST /containers/create was asked for, by the names
-// of Docker's API.
+// ContainerRequest is the request of POST /containers/create, with the field names of
+// Docker's API.
 type ContainerRequest struct {
 	Name                      string `json:"-"` // from the query
 	Image                     string
@@ -26,7 +26,7 @@ type ContainerRequest struct {
 	NetworkingConfig, Volumes map[string]any `json:",omitempty"`
 }
 
-// HostConfig is what a container may do to its machine, and use of it.
+// HostConfig is what a container may do on its machine, and its resource limits.
 type HostConfig struct {
 	CapAdd, CapDrop, SecurityOpt []string
 	Privileged, AutoRemove       bool
@@ -48,10 +48,10 @@ type HostConfig struct {
 type ContainerSeen struct {
 	ID, Name  string
 	Status    string            // created, running or exited
-	Labels    map[string]string // the image's, and over them those that were asked for
+	Labels    map[string]string // the image's, replaced by the request's
 	Requested ContainerRequest
-	// Image is the ID of what it was made of, and Manifest the digest of the
-	// platform's manifest in the containerd image store.
+	// Image is the image's ID. Manifest is the digest of the platform's manifest in the
+	// containerd image store.
 	Image, Manifest string
 }
 
@@ -61,46 +61,46 @@ type ContainerSeen struct {
 // than 0 is the answer, with the message.
 type ContainerHook func(call, id string, gone <-chan struct{}) (status int, message string)
 
-// Program says what containers of an image do, by its ID, or by the digest of the
-// platform's manifest in the containerd image store. Without, they exit
-// with 0 at once.
+// Program sets what containers of an image do. The image is an ID, or in the containerd image
+// store the digest of the platform's manifest. Without a program, containers exit with 0 at
+// once.
 func (e *Engine) Program(image string, p Program) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.programs[image] = p
 }
 
-// Label gives an image labels, by its ID, which its containers inherit.
+// Label gives an image labels, by its ID. Its containers inherit them.
 func (e *Engine) Label(image string, labels map[string]string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.labels[image] = labels
 }
 
-// OnContainer says what happens before calls about containers are answered.
-func (e *Engine) OnContainer(l ContainerHook) {
+// OnContainer sets a hook that runs before calls about containers are answered.
+func (e *Engine) OnContainer(hook ContainerHook) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.containerLook = l
+	e.containerHook = hook
 }
 
-// OnContainerAnswer has what is answered to create, inspect, wait and list altered
-// before it is sent; what it returns is sent in its place.
+// OnContainerAnswer sets a function that replaces the answers to create, inspect, wait and
+// list.
 func (e *Engine) OnContainerAnswer(alter func(call string, answer any) any) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.containerAnswer = alter
 }
 
-// OnStream has attach and logs answer with what it returns, byte for byte, instead
-// of what the container has printed; nil is for that.
-func (e *Engine) OnStream(lie func(call string) []byte) {
+// OnStream sets a function that replaces the bytes of attach and logs. A nil result leaves
+// the container's output.
+func (e *Engine) OnStream(override func(call string) []byte) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.stream = lie
+	e.stream = override
 }
 
-// altered returns what is sent as the answer to a call.
+// altered returns the answer to a call after OnContainerAnswer.
 func (e *Engine) altered(call string, answer any) any {
 	e.mu.Lock()
 	alter := e.containerAnswer
@@ -112,41 +112,40 @@ func (e *Engine) altered(call string, answer any) any {
 }
 
 // lie returns what is sent in place of a container's stream, nil for nothing.
-func (e *Engine) lie(call string) []byte {
+func (e *Engine) streamOverride(call string) []byte {
 	e.mu.Lock()
-	lie := e.stream
+	override := e.stream
 	e.mu.Unlock()
-	if lie == nil {
+	if override == nil {
 		return nil
 	}
-	return lie(call)
+	return override(call)
 }
 
-// SetLogDrivers sets which log drivers the engine has. It begins with local and
-// json-file.
+// SetLogDrivers sets the engine's log drivers. The defaults are local and json-file.
 func (e *Engine) SetLogDrivers(names ...string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.logDrivers = names
 }
 
-// Warn makes the engine warn at every creation of a container from now on.
+// Warn sets the warnings in the answer to every later create call.
 func (e *Engine) Warn(warnings ...string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.warnings = warnings
 }
 
-// DropCreateAnswer makes the engine cut the next connection on which it is to answer
-// that it has created a container.
+// DropCreateAnswer makes the engine create the next container and cut the connection instead
+// of an answer.
 func (e *Engine) DropCreateAnswer() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.losing = true
+	e.dropAnswer = true
 }
 
-// CutAttached cuts the connections that follow a container's output, as
-// something between client and engine does; containers run on.
+// CutAttached cuts the connections with containers' output, as a proxy does. Containers keep
+// running.
 func (e *Engine) CutAttached() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -155,16 +154,16 @@ func (e *Engine) CutAttached() {
 	}
 }
 
-// HoldStreams keeps the streams of containers open from now on when these have
-// exited, as a process that was left behind does.
+// HoldStreams keeps containers' streams open after their exit, as a process that was left
+// behind does.
 func (e *Engine) HoldStreams() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.holding = true
+	e.holdStreams = true
 }
 
-// AddContainer gives the engine a container that was not created by a call,
-// as an earlier daemon may have left it, and starts it if it is to be started.
+// AddContainer adds a container without a call, as an earlier daemon may have left it, and
+// starts it where start is true.
 func (e *Engine) AddContainer(r ContainerRequest, start bool) (id string) {
 	c := e.newContainer(r, r.Image, "")
 	if start {
@@ -173,7 +172,7 @@ func (e *Engine) AddContainer(r ContainerRequest, start bool) (id string) {
 	return c.id
 }
 
-// Containers returns the containers that the engine has now, oldest first.
+// Containers returns the engine's containers, oldest first.
 func (e *Engine) Containers() []ContainerSeen {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -198,12 +197,12 @@ func (e *Engine) newContainer(r ContainerRequest, image, manifest string) *conta
 		image: image, manifest: manifest, status: "created",
 		killed: make(chan struct{}), removed: make(chan struct{}), changed: make(chan struct{}),
 	}
-	c.died = func() { e.events.note("die", c.id) }
+	c.died = func() { e.events.add("die", c.id) }
 	e.containers = append(e.containers, c)
 	return c
 }
 
-// launch starts a container's program; it returns false if it was started before.
+// launch starts a container's program. It returns false if it was started before.
 func (e *Engine) launch(c *container) bool {
 	e.mu.Lock()
 	program := e.programs[c.image]
@@ -217,7 +216,7 @@ func (e *Engine) launch(c *container) bool {
 		return false
 	}
 	c.status, c.started = "running", time.Now()
-	e.events.note("start", c.id)
+	e.events.add("start", c.id)
 	c.change()
 	c.mu.Unlock()
 	e.programsRunning.Go(func() {
@@ -230,7 +229,7 @@ func (e *Engine) launch(c *container) bool {
 	return true
 }
 
-// stop ends a container as docker stop does, after grace by force.
+// stop ends a container as docker stop does: with SIGTERM, and with SIGKILL after grace.
 func (e *Engine) stop(c *container, grace time.Duration) {
 	c.mu.Lock()
 	ignores := c.ignoresTERM
@@ -245,7 +244,7 @@ func (e *Engine) stop(c *container, grace time.Duration) {
 	c.exit(137, true)
 }
 
-// drop takes a container away, and ends it if it runs.
+// drop removes a container, and kills it if it runs.
 func (e *Engine) drop(c *container) {
 	c.exit(137, true)
 	e.mu.Lock()
@@ -259,7 +258,7 @@ func (e *Engine) drop(c *container) {
 	}
 }
 
-// find returns a container, nil if there is none.
+// find returns a container, or nil.
 func (e *Engine) find(id string) *container {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -271,7 +270,7 @@ func (e *Engine) find(id string) *container {
 	return nil
 }
 
-// endContainers ends all that run; the engine is not asked any more.
+// endContainers kills all containers. No call may follow.
 func (e *Engine) endContainers() {
 	e.mu.Lock()
 	all := e.containers
@@ -285,8 +284,7 @@ func (e *Engine) endContainers() {
 	e.programsRunning.Wait()
 }
 
-// hold keeps a connection that was taken over, so that Kill cuts it too; what it
-// returns lets it go.
+// hold registers a raw stream's connection, so that Kill cuts it too. release closes it.
 func (e *Engine) hold(c net.Conn) (release func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -14,10 +14,10 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// UseContainerdStore makes the engine answer as Docker with the containerd image store does
-// (recorded from Moby's main branch of August 2026): the ID of an image is its digest
-// in the registry, an index is kept with those of its platforms that were pulled, and
-// an image is shown as soon as its manifest and configuration are there.
+// UseContainerdStore makes the engine answer as Docker does with the containerd image store
+// (recorded from Moby's main branch of August 2026): an image's ID is its digest in the
+// registry, an index has the platforms that were pulled, and an image is visible as soon as
+// its manifest and configuration are there.
 func (e *Engine) UseContainerdStore() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -33,8 +33,8 @@ func (e *Engine) SetContent(manifest string, c puller.Content) {
 	e.content[manifest] = c
 }
 
-// targetOf returns the digest that the containerd image store has an image under. The
-// lock is held, here and below.
+// targetOf returns the digest of an image in the containerd image store. The caller holds
+// the lock, here and below.
 func (e *Engine) targetOf(i puller.Image) string {
 	if _, ok := e.indexes[i.ID]; !ok && len(i.RepoDigests) > 0 {
 		return Digest(i)
@@ -42,7 +42,7 @@ func (e *Engine) targetOf(i puller.Image) string {
 	return i.ID
 }
 
-// manifestsOf returns what an image's target holds, one for each platform.
+// manifestsOf returns the images of an image's target, one for each platform.
 func (e *Engine) manifestsOf(i puller.Image) []puller.Image {
 	if x, ok := e.indexes[i.ID]; ok {
 		return x.Images
@@ -51,7 +51,7 @@ func (e *Engine) manifestsOf(i puller.Image) []puller.Image {
 	return []puller.Image{i}
 }
 
-// contentOf returns how much there is of what manifestsOf returned.
+// contentOf returns how much of an image of manifestsOf is there.
 func (e *Engine) contentOf(i puller.Image) puller.Content {
 	if c, ok := e.content[i.Manifest]; ok || e.inIndex(i.Manifest) {
 		return c
@@ -85,7 +85,7 @@ func (e *Engine) resolve(name string) (puller.Image, bool) {
 	return puller.Image{}, false
 }
 
-// answerFromContainerd returns the answer to an inspect, or a refusal.
+// answerFromContainerd returns the answer to an inspect, or an error's status and message.
 func (e *Engine) answerFromContainerd(name string, q url.Values) (body map[string]any, status int, message string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -110,7 +110,7 @@ func (e *Engine) answerFromContainerd(name string, q url.Values) (body map[strin
 	}
 	body = map[string]any{"Id": target, "Os": "", "Architecture": "", "Variant": "", "Size": 0, "RootFS": map[string]any{}}
 	tags, digests := []string{}, []string{}
-	if len(image.RepoTags) > 0 { // else they were removed since it was found
+	if len(image.RepoTags) > 0 { // else they were removed after the image was found
 		tags, digests = e.namesOf(target)
 	}
 	body["RepoTags"], body["RepoDigests"] = tags, digests
@@ -131,7 +131,7 @@ func (e *Engine) answerFromContainerd(name string, q url.Values) (body map[strin
 	return body, http.StatusOK, ""
 }
 
-// formal is a name in full form, or an ID.
+// formal returns a name in full form. An ID stays as it is.
 func formal(name string) string {
 	if strings.HasPrefix(name, "sha256:") {
 		return name
@@ -139,7 +139,7 @@ func formal(name string) string {
 	return full(name)
 }
 
-// namesOf returns the names that a target has.
+// namesOf returns a target's names.
 func (e *Engine) namesOf(target string) (tags, digests []string) {
 	for name, i := range e.images {
 		if e.targetOf(i) != target {
@@ -157,7 +157,7 @@ func (e *Engine) namesOf(target string) (tags, digests []string) {
 	return slices.Compact(tags), slices.Compact(digests)
 }
 
-// summaries tells of an image's manifests.
+// summaries returns the summaries of an image's manifests.
 func (e *Engine) summaries(image puller.Image) (all []any) {
 	for _, i := range e.manifestsOf(image) {
 		p := platforms.MustParse(i.Platform)

@@ -19,38 +19,37 @@ type ContainerFixture struct {
 	// Image is the ID of one that the engine has: its entrypoint is /app, the
 	// test program. Nothing else is in it.
 	Image string
-	// OOM says that the engine can tell that a container was ended for want of
-	// memory; not every machine can.
+	// OOM says that the engine reports out-of-memory kills. Not every machine does.
 	OOM bool
 }
 
-// TestContainers is the contract of puller.Engine for containers as tests.
+// TestContainers tests the contract of puller.Engine for containers.
 func TestContainers(t *testing.T, f ContainerFixture) {
-	t.Run("tells how a container has exited", f.testExit)
-	t.Run("loses nothing of an instant exit", f.testInstant)
-	t.Run("keeps the order of each stream", f.testLines)
-	t.Run("passes every byte on", f.testBytes)
-	t.Run("passes a terminal's output on as it is", f.testTTY)
-	t.Run("passes much output on", f.testFlood)
-	t.Run("passes on what is asked for", f.testAsked)
-	t.Run("locks containers down", f.testLocked)
-	t.Run("tells want of memory from other ends", f.testOOM)
-	t.Run("stops what does not want to", f.testStop)
-	t.Run("follows a container that runs", f.testFollow)
-	t.Run("follows a container that has exited", f.testFollowLate)
-	t.Run("leaves a container running when ctx ends", f.testLeave)
-	t.Run("finds containers by label, and removes them", f.testContainers)
-	t.Run("says why a container can't be", f.testRefused)
+	t.Run("exit code", f.testExit)
+	t.Run("instant exit", f.testInstant)
+	t.Run("order of lines", f.testLines)
+	t.Run("all bytes", f.testBytes)
+	t.Run("terminal", f.testTTY)
+	t.Run("large output", f.testLarge)
+	t.Run("request", f.testRequest)
+	t.Run("restrictions", f.testRestrictions)
+	t.Run("out of memory", f.testOOM)
+	t.Run("stop", f.testStop)
+	t.Run("follow running", f.testFollow)
+	t.Run("follow exited", f.testFollowLate)
+	t.Run("ctx ends", f.testContextEnds)
+	t.Run("list and remove", f.testContainers)
+	t.Run("refused", f.testRefused)
 }
 
-// heard is what a container has printed.
-type heard struct {
+// output is what a container has printed.
+type output struct {
 	stdout, stderr bytes.Buffer
 	calls          int
-	most           int // bytes in one call
+	most           int // bytes in a call
 }
 
-func (h *heard) each(s puller.Output, p []byte) {
+func (h *output) each(s puller.Output, p []byte) {
 	h.calls++
 	h.most = max(h.most, len(p))
 	if s == puller.Stderr {
@@ -66,7 +65,7 @@ func (f ContainerFixture) container(steps ...string) puller.Container {
 	return puller.Container{Image: f.Image, Cmd: steps, Network: "none", Pids: 100, Labels: map[string]string{suiteLabel: "all"}}
 }
 
-// create makes a container that the test's end removes.
+// create makes a container. The end of the test removes it.
 func (f ContainerFixture) create(t *testing.T, c puller.Container) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -84,19 +83,19 @@ func (f ContainerFixture) create(t *testing.T, c puller.Container) string {
 }
 
 // run creates and runs a container to its end.
-func (f ContainerFixture) run(t *testing.T, c puller.Container) (puller.Exit, *heard) {
+func (f ContainerFixture) run(t *testing.T, c puller.Container) (puller.Exit, *output) {
 	t.Helper()
 	id := f.create(t, c)
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	var h heard
+	var h output
 	started := 0
 	exit, err := f.Engine.Run(ctx, id, c.TTY, func() { started++ }, h.each)
 	if err != nil {
 		t.Fatalf("it ran, and then: %v\n%s%s", err, h.stdout.String(), h.stderr.String())
 	}
 	if started != 1 {
-		t.Errorf("it was said to have started %d times", started)
+		t.Errorf("started was called %d times", started)
 	}
 	return exit, &h
 }
@@ -105,7 +104,7 @@ func (f ContainerFixture) testExit(t *testing.T) {
 	for _, code := range []int{0, 1, 137} {
 		exit, _ := f.run(t, f.container(fmt.Sprintf("exit=%d", code)))
 		if exit != (puller.Exit{Code: code}) {
-			t.Errorf("exit %d is told as %+v", code, exit)
+			t.Errorf("exit %d is reported as %+v", code, exit)
 		}
 	}
 }
@@ -115,7 +114,7 @@ func (f ContainerFixture) testInstant(t *testing.T) {
 		stdout, stderr := fmt.Sprintf("out %d", n), fmt.Sprintf("err %d\n", n)
 		_, h := f.run(t, f.container("out="+stdout, "err="+stderr))
 		if h.stdout.String() != stdout || h.stderr.String() != stderr {
-			t.Errorf("run %d: it heard %q and %q", n, h.stdout.String(), h.stderr.String())
+			t.Errorf("run %d: got %q and %q", n, h.stdout.String(), h.stderr.String())
 		}
 	}
 }
@@ -129,14 +128,14 @@ func (f ContainerFixture) testLines(t *testing.T) {
 		fmt.Fprintf(&stderr, "stderr %d\n", i)
 	}
 	if h.stdout.String() != stdout.String() || h.stderr.String() != stderr.String() {
-		t.Errorf("it heard other lines: %d and %d bytes, not %d and %d", h.stdout.Len(), h.stderr.Len(), stdout.Len(), stderr.Len())
+		t.Errorf("got other lines: %d and %d bytes, not %d and %d", h.stdout.Len(), h.stderr.Len(), stdout.Len(), stderr.Len())
 	}
 }
 
-func (h *heard) wantAll(t *testing.T) {
+func (h *output) wantAll(t *testing.T) {
 	t.Helper()
 	if !bytes.Equal(h.stdout.Bytes(), testprogram.AllBytes()) || !bytes.Equal(h.stderr.Bytes(), append(testprogram.AllBytes(), testprogram.AllBytes()...)) {
-		t.Errorf("it heard %q and %q", h.stdout.Bytes(), h.stderr.Bytes())
+		t.Errorf("got %q and %q", h.stdout.Bytes(), h.stderr.Bytes())
 	}
 }
 
@@ -150,18 +149,18 @@ func (f ContainerFixture) testTTY(t *testing.T) {
 	c.TTY = true
 	_, h := f.run(t, c)
 	if got := h.stdout.String(); got != "a\r\n\x1b[1mbc\r\n" || h.stderr.Len() > 0 {
-		t.Errorf("it heard %q and %q", got, h.stderr.String())
+		t.Errorf("got %q and %q", got, h.stderr.String())
 	}
 }
 
-func (f ContainerFixture) testFlood(t *testing.T) {
+func (f ContainerFixture) testLarge(t *testing.T) {
 	const n = 4 << 20
 	_, h := f.run(t, f.container(fmt.Sprintf("random=%d", n)))
 	if !bytes.Equal(h.stdout.Bytes(), testprogram.RandomBytes(n)) {
-		t.Errorf("it heard %d bytes, not the %d that were printed", h.stdout.Len(), n)
+		t.Errorf("got %d bytes, not the %d that were printed", h.stdout.Len(), n)
 	}
 	if h.most > 64<<10 {
-		t.Errorf("it heard %d bytes at once", h.most)
+		t.Errorf("got %d bytes at once", h.most)
 	}
 }
 
@@ -175,7 +174,7 @@ func (f ContainerFixture) self(t *testing.T, c puller.Container) testprogram.Sel
 	return self
 }
 
-func (f ContainerFixture) testAsked(t *testing.T) {
+func (f ContainerFixture) testRequest(t *testing.T) {
 	c := f.container("self")
 	c.Env = []string{"TOWLINE_A=1 = 2", "TOWLINE_B="}
 	c.Workdir, c.User, c.Platform = "/some/where", "1234:5678", "linux/amd64"
@@ -190,11 +189,11 @@ func (f ContainerFixture) testAsked(t *testing.T) {
 	}
 	c.Entrypoint, c.Cmd = []string{"/app", "err=x"}, []string{"out=  two words"}
 	if _, h := f.run(t, c); h.stdout.String() != "  two words" || h.stderr.String() != "x" {
-		t.Errorf("with another entrypoint it heard %q and %q", h.stdout.String(), h.stderr.String())
+		t.Errorf("with another entrypoint got %q and %q", h.stdout.String(), h.stderr.String())
 	}
 }
 
-func (f ContainerFixture) testLocked(t *testing.T) {
+func (f ContainerFixture) testRestrictions(t *testing.T) {
 	self := f.self(t, f.container("self"))
 	if strings.Trim(self.CapEff, "0") != "" || self.CapEff == "" || self.NoNewPrivs != "1" {
 		t.Errorf("it has capabilities %s, and no-new-privileges is %s", self.CapEff, self.NoNewPrivs)
@@ -206,7 +205,7 @@ func (f ContainerFixture) testLocked(t *testing.T) {
 
 func (f ContainerFixture) testOOM(t *testing.T) {
 	if !f.OOM {
-		t.Skip("this engine can't tell")
+		t.Skip("this engine does not report it")
 	}
 	c := f.container("out=hungry", fmt.Sprintf("alloc=%d", 512<<20))
 	c.Memory = 48 << 20
@@ -215,7 +214,7 @@ func (f ContainerFixture) testOOM(t *testing.T) {
 		t.Errorf("it exited as %+v", exit)
 	}
 	if h.stdout.String() != "hungry" {
-		t.Errorf("it heard %q", h.stdout.String())
+		t.Errorf("got %q", h.stdout.String())
 	}
 }
 
@@ -229,7 +228,7 @@ func (f ContainerFixture) testContainers(t *testing.T) {
 	f.create(t, label(f.container("exit=0"), "theirs"))
 	created := f.create(t, label(f.container("exit=0"), "ours"))
 	exited := f.create(t, label(f.container("exit=0"), "ours"))
-	if _, err := f.Engine.Run(ctx, exited, false, func() {}, (&heard{}).each); err != nil {
+	if _, err := f.Engine.Run(ctx, exited, false, func() {}, (&output{}).each); err != nil {
 		t.Fatal(err)
 	}
 	running, wait := f.running(t, ctx, label(f.container("out=up", "sleep=1h"), "ours"))
@@ -254,7 +253,7 @@ func (f ContainerFixture) testContainers(t *testing.T) {
 			}
 		}
 	}
-	wait() // however it puts that
+	wait() // engines differ in its error
 	if states, err := f.Engine.Containers(ctx, suiteLabel, "ours"); err != nil || len(states) != 0 {
 		t.Errorf("after their removal it finds %v, %v", states, err)
 	}
@@ -286,7 +285,7 @@ func (f ContainerFixture) testRefused(t *testing.T) {
 			defer cancel()
 			id, _, err := f.Engine.Create(ctx, c.container)
 			if err == nil {
-				_, err = f.Engine.Run(ctx, id, false, func() { t.Error("it was said to have started") }, (&heard{}).each)
+				_, err = f.Engine.Run(ctx, id, false, func() { t.Error("started was called") }, (&output{}).each)
 				if err := f.Engine.Remove(ctx, id); err != nil {
 					t.Error(err)
 				}

@@ -11,8 +11,7 @@ import (
 	"github.com/towline/towline/puller/enginetest/testprogram"
 )
 
-// running starts a container and returns when it runs, and a function that waits
-// for what Run returns.
+// running starts a container and returns when it has printed. wait returns Run's result.
 func (f ContainerFixture) running(t *testing.T, ctx context.Context, c puller.Container) (id string, wait func() (puller.Exit, error)) {
 	t.Helper()
 	id = f.create(t, c)
@@ -34,7 +33,7 @@ func (f ContainerFixture) running(t *testing.T, ctx context.Context, c puller.Co
 	select {
 	case <-up:
 	case e := <-ended:
-		t.Fatalf("it did not print before its end: %+v", e)
+		t.Fatalf("it ended without output: %+v", e)
 	case <-time.After(limit):
 		t.Fatal("it does not print")
 	}
@@ -66,7 +65,7 @@ func (f ContainerFixture) testStop(t *testing.T) {
 			t.Error(err)
 		}
 		if err := f.Engine.Stop(ctx, id, time.Second); err != nil {
-			t.Errorf("stopping one that is not there: %v", err)
+			t.Errorf("stop of a removed container: %v", err)
 		}
 	}
 }
@@ -76,16 +75,16 @@ func (f ContainerFixture) testFollow(t *testing.T) {
 	defer cancel()
 	for range 5 {
 		id, wait := f.running(t, ctx, f.container("bytes", "sleep=500ms", "lines=100", "exit=3"))
-		var h heard
+		var h output
 		exit, err := f.Engine.Follow(ctx, id, false, h.each)
 		if err != nil || exit != (puller.Exit{Code: 3}) {
 			t.Errorf("it exited as %+v, %v", exit, err)
 		}
 		if !bytes.HasPrefix(h.stdout.Bytes(), testprogram.AllBytes()) || !strings.HasSuffix(h.stdout.String(), "stdout 99\n") || !strings.HasSuffix(h.stderr.String(), "stderr 99\n") {
-			t.Errorf("it heard %q and %q", h.stdout.String(), h.stderr.String())
+			t.Errorf("got %q and %q", h.stdout.String(), h.stderr.String())
 		}
 		if n := strings.Count(h.stdout.String(), "stdout 99\n"); n != 1 {
-			t.Errorf("it heard the end %d times", n)
+			t.Errorf("got the end %d times", n)
 		}
 		wait()
 	}
@@ -101,10 +100,10 @@ func (f ContainerFixture) testFollowLate(t *testing.T) {
 			c.TTY = true
 		}
 		id := f.create(t, c)
-		if _, err := f.Engine.Follow(ctx, id, tty, (&heard{}).each); err == nil {
-			t.Error("one that was never started could be followed")
+		if _, err := f.Engine.Follow(ctx, id, tty, (&output{}).each); err == nil {
+			t.Error("a container that was never started was followed")
 		}
-		var first, second heard
+		var first, second output
 		if _, err := f.Engine.Run(ctx, id, tty, func() {}, first.each); err != nil {
 			t.Fatal(err)
 		}
@@ -113,14 +112,14 @@ func (f ContainerFixture) testFollowLate(t *testing.T) {
 			t.Errorf("it exited as %+v, %v", exit, err)
 		}
 		if !bytes.Equal(first.stdout.Bytes(), second.stdout.Bytes()) || !bytes.Equal(first.stderr.Bytes(), second.stderr.Bytes()) {
-			t.Errorf("it heard %q and %q, and then %q and %q", first.stdout.Bytes(), first.stderr.Bytes(), second.stdout.Bytes(), second.stderr.Bytes())
+			t.Errorf("got %q and %q, and then %q and %q", first.stdout.Bytes(), first.stderr.Bytes(), second.stdout.Bytes(), second.stderr.Bytes())
 		}
 	}
-	_, err := f.Engine.Follow(ctx, strings.Repeat("0", 64), false, (&heard{}).each)
+	_, err := f.Engine.Follow(ctx, strings.Repeat("0", 64), false, (&output{}).each)
 	wantKind(t, err, puller.ErrNotFound)
 }
 
-func (f ContainerFixture) testLeave(t *testing.T) {
+func (f ContainerFixture) testContextEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	id, wait := f.running(t, ctx, f.container("out=up", "sleep=2s", "out= and away", "exit=4"))
 	cancel()
@@ -134,9 +133,9 @@ func (f ContainerFixture) testLeave(t *testing.T) {
 	defer cancel()
 	short, cancelShort := context.WithTimeout(ctx, 100*time.Millisecond)
 	defer cancelShort()
-	_, err = f.Engine.Follow(short, id, false, (&heard{}).each)
+	_, err = f.Engine.Follow(short, id, false, (&output{}).each)
 	wantKind(t, err, puller.ErrTimeout)
-	var h heard
+	var h output
 	exit, err := f.Engine.Follow(ctx, id, false, h.each)
 	if err != nil || exit != (puller.Exit{Code: 4}) || h.stdout.String() != "up and away" {
 		t.Errorf("it exited as %+v, %v, and had printed %q", exit, err, h.stdout.String())

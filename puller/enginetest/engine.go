@@ -1,9 +1,8 @@
-// Package enginetest has a scripted engine, and the conformance suite that it
-// passes as real engines do.
+// Package enginetest has a scripted engine and the conformance suite for engines, which the
+// scripted engine and real engines pass.
 //
-// The scripted engine speaks Docker's API on connections in memory, so that
-// all of Towline but the engine is real in a test, and time can run under
-// testing/synctest.
+// The scripted engine serves Docker's API on connections in memory, so that a test runs all
+// of Towline but the engine, under testing/synctest.
 package enginetest
 
 import (
@@ -29,18 +28,18 @@ type Engine struct {
 	socket *sockets.InmemSocket
 	server *http.Server
 
-	mu      sync.Mutex
-	images  map[string]puller.Image // by reference in full form
-	scripts map[string]Script
-	look    InspectHook
-	alter   func(image string, answer map[string]any)
-	podman  bool
+	mu          sync.Mutex
+	images      map[string]puller.Image // by reference in full form
+	scripts     map[string]Script
+	inspectHook InspectHook
+	alter       func(image string, answer map[string]any)
+	podman      bool
 	// Of the containerd image store:
 	containerd bool
 	indexes    map[string]Index          // by digest
 	content    map[string]puller.Content // by the digest of a manifest
 	down       bool
-	closed     bool // takes no connections
+	closed     bool // accepts no connections
 	frozen     bool
 	api        [2]int // the newest and the oldest API version, after "1."
 	machine    string
@@ -54,25 +53,24 @@ type Engine struct {
 	// dialed counts connections since the start.
 	dialed int
 
-	creating        sync.Mutex   // keeps names apart
+	creating        sync.Mutex   // makes names unique
 	containers      []*container // oldest first
 	created         int
 	programs        map[string]Program           // by image ID
 	labels          map[string]map[string]string // the same
 	programsRunning sync.WaitGroup
-	containerLook   ContainerHook
+	containerHook   ContainerHook
 	containerAnswer func(call string, answer any) any
 	stream          func(call string) []byte
 	logDrivers      []string
 	warnings        []string
 	events          eventLog
-	losing          bool              // the answer of the next creation
-	holding         bool              // streams do not end
-	attached        map[net.Conn]bool // connections that were taken over
+	dropAnswer      bool              // to the next create call
+	holdStreams     bool              // after the container's exit
+	attached        map[net.Conn]bool // connections that were switched to a raw stream
 }
 
-// New starts a scripted engine without images or scripts; the test's end
-// stops it.
+// New starts a scripted engine without images or scripts. The end of the test stops it.
 func New(t testing.TB) *Engine {
 	e := &Engine{
 		socket:  sockets.NewInmemSocket("engine", 0),
@@ -105,8 +103,8 @@ func New(t testing.TB) *Engine {
 	return e
 }
 
-// front takes the API version off the path, as engines do, and refuses those
-// that the engine does not have.
+// front removes the API version from the path and refuses versions that the engine does not
+// have.
 func (e *Engine) front(next http.Handler) http.Handler {
 	version := regexp.MustCompile(`^/v1\.(\d+)/`)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -114,7 +112,7 @@ func (e *Engine) front(next http.Handler) http.Handler {
 		frozen, api := e.frozen, e.api
 		e.mu.Unlock()
 		if frozen {
-			io.Copy(io.Discard, r.Body) // net/http sees a client go once it has read its body
+			io.Copy(io.Discard, r.Body) // only after the body, net/http notices that the client has gone
 			<-r.Context().Done()
 			return
 		}
@@ -133,24 +131,23 @@ func (e *Engine) front(next http.Handler) http.Handler {
 	})
 }
 
-// SetAPI sets the newest and the oldest API version that the engine has, as
-// what follows "1.". It begins with 1.41 and 1.12.
+// SetAPI sets the newest and the oldest API version of the engine, without the "1.". The
+// defaults are 1.41 and 1.12.
 func (e *Engine) SetAPI(newest, oldest int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.api = [2]int{newest, oldest}
 }
 
-// SetRoot sets what the engine calls its machine, and the directory that it
-// says it keeps images in. It begins with neither.
+// SetRoot sets the engine's host name and image directory. Both are empty by default.
 func (e *Engine) SetRoot(machine, dir string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.machine, e.root = machine, dir
 }
 
-// Freeze makes the engine take connections and calls, but answer none, like a
-// process that was stopped, until Revive.
+// Freeze makes the engine accept connections and calls without an answer until Revive, like
+// a stopped process.
 func (e *Engine) Freeze() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -162,7 +159,7 @@ func (e *Engine) track(c net.Conn, s http.ConnState) {
 	defer e.mu.Unlock()
 	switch s {
 	case http.StateNew:
-		if e.down { // it was dialed before Kill, and is accepted after
+		if e.down { // dialed before Kill and accepted after it
 			c.Close()
 		}
 		e.conns[c] = true
@@ -172,7 +169,7 @@ func (e *Engine) track(c net.Conn, s http.ConnState) {
 	}
 }
 
-// Dial connects to the engine, as docker.Options.Dial wants it.
+// Dial connects to the engine. It is for docker.Options.Dial.
 func (e *Engine) Dial(ctx context.Context) (net.Conn, error) {
 	e.mu.Lock()
 	down := e.down || e.closed
@@ -183,13 +180,12 @@ func (e *Engine) Dial(ctx context.Context) (net.Conn, error) {
 	return e.socket.DialContext(ctx, "inmem", "engine")
 }
 
-// Kill cuts every connection and refuses new ones until Revive. Containers run
-// on.
+// Kill cuts all connections and refuses new ones until Revive. Containers keep running.
 func (e *Engine) Kill() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.down = true
-	e.events.lose(e.podman)
+	e.events.stop(e.podman)
 	for c := range e.conns {
 		c.Close()
 	}
@@ -203,10 +199,10 @@ func (e *Engine) Revive() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.down, e.frozen, e.closed = false, false, false
-	e.events.hear()
+	e.events.start()
 }
 
-// Script says what a pull of the image does.
+// Script sets what a pull of the image does.
 func (e *Engine) Script(image string, s Script) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -218,48 +214,48 @@ func (e *Engine) Script(image string, s Script) {
 // answer, with the message.
 type InspectHook func(image string, gone <-chan struct{}) (status int, message string)
 
-// OnInspect says what happens before an inspect is answered.
-func (e *Engine) OnInspect(l InspectHook) {
+// OnInspect sets a hook that runs before an inspect is answered.
+func (e *Engine) OnInspect(hook InspectHook) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.look = l
+	e.inspectHook = hook
 }
 
-// OnAnswer has what is answered to an inspect altered before it is sent, with the
-// reference in full form that was asked for.
+// OnAnswer sets a function that changes the answer to an inspect before it is sent. image is
+// the requested reference in full form.
 func (e *Engine) OnAnswer(alter func(image string, answer map[string]any)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.alter = alter
 }
 
-// Tag puts an image under a name, as if it had been pulled or built.
+// Tag gives an image a name, as a pull or a build does.
 func (e *Engine) Tag(image string, i puller.Image) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.images[full(image)] = i
 }
 
-// Remove takes a name away.
+// Remove removes a name.
 func (e *Engine) Remove(image string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.images, full(image))
 }
 
-// Counts is what an engine has seen.
+// Counts are numbers of calls and connections.
 type Counts struct {
 	Pulls    int // begun
-	Active   int // under way
-	Aborted  int // whose client went away before their end
+	Active   int // now
+	Aborted  int // whose client left before the end
 	Inspects int
 	Dialed   int // connections since the start
 	Open     int // connections now
 	Created  int // containers since the start
-	Attached int // connections that follow a container's output now
+	Attached int // connections with a container's output now
 }
 
-// Counts returns what the engine has seen so far.
+// Counts returns the numbers so far.
 func (e *Engine) Counts() Counts {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// event is what happened to a container, as GET /events tells it.
+// event is a container's event in GET /events.
 type event struct {
 	seq    int
 	at     time.Time
@@ -17,48 +17,48 @@ type event struct {
 	id     string
 }
 
-// eventLog is what the engine has seen since it was started.
+// eventLog has the events since the engine's start.
 type eventLog struct {
-	mu   sync.Mutex
-	seen []event
-	seq  int
-	deaf bool // there is no engine to see anything
+	mu     sync.Mutex
+	events []event
+	seq    int
+	off    bool // the engine is down
 }
 
 // mostEvents is how many events the engine keeps.
 const mostEvents = 256
 
-func (l *eventLog) note(action, id string) {
+func (l *eventLog) add(action, id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.deaf {
+	if l.off {
 		return
 	}
 	l.seq++
-	l.seen = append(l.seen, event{l.seq, time.Now(), action, id})
-	l.seen = l.seen[max(0, len(l.seen)-mostEvents):]
+	l.events = append(l.events, event{l.seq, time.Now(), action, id})
+	l.events = l.events[max(0, len(l.events)-mostEvents):]
 }
 
-// lose forgets all, unless it is kept elsewhere, and sees nothing more.
-func (l *eventLog) lose(kept bool) {
+// stop ends the recording. Unless the events are kept elsewhere, it deletes them.
+func (l *eventLog) stop(kept bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !kept {
-		l.seen, l.deaf = nil, true
+		l.events, l.off = nil, true
 	}
 }
 
-func (l *eventLog) hear() {
+func (l *eventLog) start() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.deaf = false
+	l.off = false
 }
 
-// after returns those between two moments and after a number.
+// after returns the events between two times and after a number.
 func (l *eventLog) after(seq int, since, until time.Time) (found []event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, v := range l.seen {
+	for _, v := range l.events {
 		if v.seq > seq && !v.at.Before(since) && !v.at.After(until) {
 			found = append(found, v)
 		}
@@ -66,17 +66,16 @@ func (l *eventLog) after(seq int, since, until time.Time) (found []event) {
 	return found
 }
 
-// Busy makes the engine see so many events of other containers.
+// AddEvents adds n events of another container.
 func (e *Engine) AddEvents(n int) {
 	for range n {
-		e.events.note("exec_die", strings.Repeat("f", 64))
+		e.events.add("exec_die", strings.Repeat("f", 64))
 	}
 }
 
-// Shutdown stops the engine as SIGTERM stops dockerd: it takes no connections any
-// more, ends its containers, and then cuts what is left. Where it lingers, calls on
-// the connections that there are answered until then, as dockerd does; else they
-// are cut first. Revive starts it.
+// Shutdown stops the engine as SIGTERM stops dockerd: it accepts no more connections, ends
+// its containers, and cuts the connections after linger. Without linger it cuts them first.
+// Revive starts it again.
 func (e *Engine) Shutdown(linger time.Duration) {
 	e.mu.Lock()
 	e.closed = true
@@ -92,9 +91,9 @@ func (e *Engine) Shutdown(linger time.Duration) {
 	e.Kill()
 }
 
-// listEvents answers with those between since and until, also with those to come.
+// listEvents answers with the events between since and until, future ones included.
 func (e *Engine) listEvents(w http.ResponseWriter, r *http.Request) {
-	if e.looked(w, r, "events", "") {
+	if e.answeredByHook(w, r, "events", "") {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")

@@ -9,7 +9,7 @@ import (
 	"github.com/distribution/reference"
 )
 
-// list tells of each image once, as often as it is named.
+// list returns each image once, with all its names.
 func (e *Engine) list(w http.ResponseWriter, r *http.Request) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -36,10 +36,10 @@ func (e *Engine) inspect(w http.ResponseWriter, r *http.Request) {
 	}
 	e.mu.Lock()
 	e.inspects++
-	look, alter := e.look, e.alter
+	hook, alter := e.inspectHook, e.alter
 	e.mu.Unlock()
-	if look != nil {
-		if status, message := look(full(name), r.Context().Done()); status != 0 {
+	if hook != nil {
+		if status, message := hook(full(name), r.Context().Done()); status != 0 {
 			refuse(w, status, message)
 			return
 		}
@@ -81,7 +81,7 @@ func (e *Engine) inspect(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, "No such image: "+name)
 		return
 	}
-	if len(image.RepoTags) == 0 { // they were removed since it was found
+	if len(image.RepoTags) == 0 { // removed after the image was found
 		tags = nil
 	}
 	parts := append(strings.Split(image.Platform, "/"), "", "")
@@ -127,7 +127,7 @@ func (e *Engine) create(w http.ResponseWriter, r *http.Request) {
 	script(p)
 }
 
-// requested puts fromImage and tag back into a reference in full form.
+// requested returns the reference of fromImage and tag in full form.
 func requested(q url.Values) (string, error) {
 	name, tag := q.Get("fromImage"), q.Get("tag")
 	named, err := reference.ParseNormalizedNamed(name)
@@ -143,7 +143,7 @@ func requested(q url.Values) (string, error) {
 	return full(name), nil
 }
 
-// cutTag takes a reference in full form apart.
+// cutTag splits a reference in full form.
 func cutTag(image string) (name, tag, digest string) {
 	named, err := reference.ParseNormalizedNamed(image)
 	if err != nil {

@@ -9,15 +9,15 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// Index is an image of several platforms, as a registry has it under one digest.
+// Index is an image of several platforms under one digest.
 type Index struct {
 	Digest string
-	// Images are those of the platforms. Their ID is the digest of the configuration.
+	// Images has one image per platform. Its ID is the digest of its configuration.
 	Images []puller.Image
 }
 
-// NewIndex returns an index that a registry knows under the image's name, with an
-// image for each platform. Two indexes of different seeds have nothing in common.
+// NewIndex returns an index of a registry, with an image for each platform. Indexes with
+// different seeds have nothing in common.
 func NewIndex(image string, seed int, platforms ...string) Index {
 	x := Index{Digest: fmt.Sprintf("sha256:1%063x", seed)}
 	name, _, _ := cutTag(full(image))
@@ -29,7 +29,7 @@ func NewIndex(image string, seed int, platforms ...string) Index {
 	return x
 }
 
-// For returns the index's image for a platform, "" for an engine's own.
+// For returns the index's image for a platform. "" is the engine's own.
 func (x Index) For(platform string) *puller.Image {
 	matcher := platforms.Only(host)
 	if platform != "" {
@@ -38,8 +38,8 @@ func (x Index) For(platform string) *puller.Image {
 	return bestOf(x.Images, matcher, func(puller.Image) bool { return true })
 }
 
-// ServeIndex is a good pull of an index, by a tag or its digest, or of one of its
-// manifests by the digest of that.
+// ServeIndex is a successful pull of an index by a tag or its digest, or of one of its
+// manifests by the manifest's digest.
 func ServeIndex(x Index) Script {
 	return func(p *Pull) {
 		image, digest := p.ofIndex(x)
@@ -56,8 +56,8 @@ func ServeIndex(x Index) Script {
 	}
 }
 
-// CutIndex is a pull of an index that is cut between a platform's configuration and
-// its layers: the containerd image store keeps what has come.
+// CutIndex is a pull of an index that is cut between a platform's configuration and its
+// layers. The containerd image store keeps the configuration.
 func CutIndex(x Index) Script {
 	return func(p *Pull) {
 		image, _ := p.ofIndex(x)
@@ -68,7 +68,7 @@ func CutIndex(x Index) Script {
 	}
 }
 
-// ofIndex returns which of an index's images is pulled, and the digest that is told.
+// ofIndex returns the image of an index that is pulled, and the digest for the stream.
 func (p *Pull) ofIndex(x Index) (image *puller.Image, digest string) {
 	_, _, asked := cutTag(p.Image)
 	for n := range x.Images {
@@ -79,7 +79,7 @@ func (p *Pull) ofIndex(x Index) (image *puller.Image, digest string) {
 	return x.For(p.Platform), x.Digest
 }
 
-// keep puts an image of an index in the engine's store, under a digest.
+// keep adds an image of an index to the engine's store, under a digest.
 func (p *Pull) keep(x Index, i puller.Image, digest string) {
 	name, _, _ := cutTag(p.Image)
 	e := p.engine
@@ -87,13 +87,13 @@ func (p *Pull) keep(x Index, i puller.Image, digest string) {
 	defer e.mu.Unlock()
 	manifest := i.Manifest
 	switch {
-	case digest == manifest: // asked for by its own digest
+	case digest == manifest: // pulled by its own digest
 		i.RepoDigests = []string{name + "@" + digest}
 	case e.containerd:
 		e.indexes[x.Digest] = x
 		i.ID = x.Digest
 	default:
-		// A graph driver leaves the digest with the platform that came first.
+		// A graph driver keeps the digest with the first platform.
 		for _, other := range e.images {
 			if other.ID != i.ID && len(other.RepoDigests) > 0 && Digest(other) == digest {
 				i.RepoDigests = nil

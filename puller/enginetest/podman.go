@@ -6,8 +6,8 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// UsePodman makes the engine answer as Podman does: it says that it is one, it finds
-// NAME@DIGEST by the digest alone, and it tells no variant of an image.
+// UsePodman makes the engine answer as Podman does: it reports that it is Podman, finds
+// NAME@DIGEST by the digest alone, and reports no variant of an image.
 func (e *Engine) UsePodman() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -26,9 +26,8 @@ func (e *Engine) byDigest(digest string) (puller.Image, bool) {
 	return puller.Image{}, false
 }
 
-// ServeAsPodman is Serve in Podman's words (recorded from 4.3): no digest, no status,
-// and at the end twice a line with the image's ID, of which the first tells of its
-// configuration.
+// ServeAsPodman is Serve with Podman's messages (recorded from 4.3): no digest, no status,
+// and two last lines with the image's ID. The first of them is about its configuration.
 func ServeAsPodman(i puller.Image) Script {
 	return func(p *Pull) {
 		config := strings.TrimPrefix(i.ID, "sha256:")[:12]

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// A Program is what an image's containers do once they are started; it returns
-// the exit code. It runs on a goroutine of its own, and has to return when its
-// process was killed. SIGTERM ends a process with 143 unless it is ignored.
+// A Program is what an image's containers do after their start. It returns the exit code.
+// It runs on its own goroutine and must return when its process is killed. SIGTERM ends a
+// process with 143 unless it ignores it.
 type Program func(p *Process) int
 
 // Process is a container that runs a Program.
@@ -20,11 +20,11 @@ type Process struct {
 	container *container
 }
 
-// Stdout and Stderr are where it prints to. With a TTY both are one, and a line
-// ends with CR LF.
+// Stdout is the standard output. With a TTY it is the same stream as Stderr, and lines end
+// with CR LF.
 func (p *Process) Stdout() io.Writer { return printer{p.container, 1} }
 
-// Stderr is the other of the two.
+// Stderr is the standard error.
 func (p *Process) Stderr() io.Writer { return printer{p.container, 2} }
 
 // IgnoreTERM makes the process ignore SIGTERM from now on.
@@ -34,10 +34,10 @@ func (p *Process) IgnoreTERM() {
 	p.container.ignoresTERM = true
 }
 
-// Killed is closed when the process was ended from outside.
+// Killed is closed when the process is killed.
 func (p *Process) Killed() <-chan struct{} { return p.container.killed }
 
-// OOM ends the process as the kernel does for want of memory.
+// OOM ends the process as the kernel does when memory is short.
 func (p *Process) OOM() int {
 	p.container.mu.Lock()
 	defer p.container.mu.Unlock()
@@ -45,7 +45,7 @@ func (p *Process) OOM() int {
 	return 137
 }
 
-// Wait lets time pass, or returns false when the process was killed.
+// Wait waits for a time. It returns false when the process is killed.
 func (p *Process) Wait(d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -57,7 +57,7 @@ func (p *Process) Wait(d time.Duration) bool {
 	}
 }
 
-// Until waits for the channel, or returns false when the process was killed.
+// Until waits for the channel. It returns false when the process is killed.
 func (p *Process) Until(c <-chan struct{}) bool {
 	select {
 	case <-c:
@@ -76,8 +76,7 @@ func Print(stdout, stderr string, code int) Program {
 	}
 }
 
-// Hang is a Program that prints to stdout, and then does nothing until it is
-// ended.
+// Hang is a Program that prints to stdout and then waits until it is killed.
 func Hang(stdout string) Program {
 	return func(p *Process) int {
 		io.WriteString(p.Stdout(), stdout)
@@ -86,16 +85,16 @@ func Hang(stdout string) Program {
 	}
 }
 
-// container is one that the engine has.
+// container is a container of the engine.
 type container struct {
 	id, name  string
 	requested ContainerRequest
 	labels    map[string]string
-	image     string        // the ID of what it was made of
+	image     string        // an ID
 	manifest  string        // in the containerd image store
-	killed    chan struct{} // closed when it was ended from outside
+	killed    chan struct{} // closed when it is killed
 	removed   chan struct{}
-	died      func() // is called when it has exited
+	died      func() // called at the exit
 
 	mu          sync.Mutex
 	status      string // created, running or exited
@@ -108,13 +107,13 @@ type container struct {
 	changed     chan struct{} // closed and replaced when anything above changes
 }
 
-// piece is what was printed at once; stream is 1 for stdout and 2 for stderr.
+// piece is the output of one write. stream is 1 for stdout and 2 for stderr.
 type piece struct {
 	stream byte
 	bytes  []byte
 }
 
-// change wakes up who waits for one. Whoever calls it has mu.
+// change wakes up all waiters. The caller holds mu.
 func (c *container) change() {
 	close(c.changed)
 	c.changed = make(chan struct{})
@@ -144,7 +143,7 @@ func (p printer) Write(b []byte) (int, error) {
 	return n, nil
 }
 
-// exit ends it, once.
+// exit ends the container, once.
 func (c *container) exit(code int, fromOutside bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -159,7 +158,7 @@ func (c *container) exit(code int, fromOutside bool) {
 	c.change()
 }
 
-// until waits until a condition holds, or returns false when gone closes.
+// until waits until ok is true. It returns false when gone is closed.
 func (c *container) until(gone <-chan struct{}, ok func() bool) bool {
 	for {
 		c.mu.Lock()

@@ -34,7 +34,7 @@ func (e *Engine) containerRoutes(mux *http.ServeMux) {
 		}
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			id := r.PathValue("id")
-			if e.looked(w, r, call, id) {
+			if e.answeredByHook(w, r, call, id) {
 				return
 			}
 			c := e.find(id)
@@ -47,15 +47,15 @@ func (e *Engine) containerRoutes(mux *http.ServeMux) {
 	}
 }
 
-// looked asks the look, and reports whether it has answered.
-func (e *Engine) looked(w http.ResponseWriter, r *http.Request, call, id string) bool {
+// answeredByHook runs the hook and reports whether it has answered.
+func (e *Engine) answeredByHook(w http.ResponseWriter, r *http.Request, call, id string) bool {
 	e.mu.Lock()
-	look := e.containerLook
+	hook := e.containerHook
 	e.mu.Unlock()
-	if look == nil {
+	if hook == nil {
 		return false
 	}
-	status, message := look(call, id, r.Context().Done())
+	status, message := hook(call, id, r.Context().Done())
 	if status != 0 {
 		refuse(w, status, message)
 	}
@@ -68,8 +68,8 @@ func (e *Engine) createContainer(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	io.Copy(io.Discard, r.Body) // net/http sees a client go once it has read its body
-	if e.looked(w, r, "create", "") {
+	io.Copy(io.Discard, r.Body) // only after the body, net/http notices that the client has gone
+	if e.answeredByHook(w, r, "create", "") {
 		return
 	}
 	asked.Platform, asked.Name = r.URL.Query().Get("platform"), r.URL.Query().Get("name")
@@ -93,10 +93,10 @@ func (e *Engine) createContainer(w http.ResponseWriter, r *http.Request) {
 	default:
 		c := e.newContainer(asked, target, manifest)
 		e.mu.Lock()
-		losing := e.losing
-		e.losing = false
+		dropAnswer := e.dropAnswer
+		e.dropAnswer = false
 		e.mu.Unlock()
-		if losing {
+		if dropAnswer {
 			panic(http.ErrAbortHandler)
 		}
 		answer(w, http.StatusCreated, e.altered("create", map[string]any{"Id": c.id, "Warnings": append([]string{}, warnings...)}))
@@ -144,7 +144,7 @@ func (e *Engine) removeContainer(w http.ResponseWriter, r *http.Request, c *cont
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// waitContainer answers at once, and says more when the condition is met.
+// waitContainer sends the headers at once and the body when the condition is met.
 func (e *Engine) waitContainer(w http.ResponseWriter, r *http.Request, c *container) {
 	gone := r.Context().Done()
 	w.Header().Set("Content-Type", "application/json")
@@ -166,13 +166,12 @@ func (e *Engine) waitContainer(w http.ResponseWriter, r *http.Request, c *contai
 		}
 	}
 	c.mu.Lock()
-	said := map[string]any{"StatusCode": c.code, "Error": nil}
+	body := map[string]any{"StatusCode": c.code, "Error": nil}
 	c.mu.Unlock()
-	json.NewEncoder(w).Encode(e.altered("wait", said))
+	json.NewEncoder(w).Encode(e.altered("wait", body))
 }
 
-// attachContainer takes the connection over and writes to it what is printed
-// from now on.
+// attachContainer switches the connection to a raw stream of the output from now on.
 func (e *Engine) attachContainer(w http.ResponseWriter, r *http.Request, c *container) {
 	c.mu.Lock()
 	from := len(c.printed)
@@ -189,15 +188,15 @@ func (e *Engine) attachContainer(w http.ResponseWriter, r *http.Request, c *cont
 		defer close(gone)
 		io.Copy(io.Discard, conn)
 	}()
-	if raw := e.lie("attach"); raw != nil {
+	if raw := e.streamOverride("attach"); raw != nil {
 		conn.Write(raw)
 	} else {
-		play(conn, func() {}, c, from, true, gone, r)
+		writeOutput(conn, func() {}, c, from, true, gone, r)
 	}
 	e.mu.Lock()
-	holding := e.holding
+	hold := e.holdStreams
 	e.mu.Unlock()
-	if holding {
+	if hold {
 		<-gone
 	}
 	conn.Close()
@@ -209,16 +208,16 @@ func (e *Engine) containerLogs(w http.ResponseWriter, r *http.Request, c *contai
 	w.Header().Set("Content-Type", "application/vnd.docker.raw-stream")
 	flush := w.(http.Flusher).Flush
 	flush()
-	if raw := e.lie("logs"); raw != nil {
+	if raw := e.streamOverride("logs"); raw != nil {
 		w.Write(raw)
 		return
 	}
-	play(w, flush, c, 0, follow, r.Context().Done(), r)
+	writeOutput(w, flush, c, 0, follow, r.Context().Done(), r)
 }
 
-// play writes what a container has printed, from a piece on, and what it prints
-// until it has exited.
-func play(w io.Writer, flush func(), c *container, from int, follow bool, gone <-chan struct{}, r *http.Request) {
+// writeOutput writes a container's output, from the piece with this index. With follow, it
+// goes on until the exit.
+func writeOutput(w io.Writer, flush func(), c *container, from int, follow bool, gone <-chan struct{}, r *http.Request) {
 	wanted := map[byte]bool{1: r.URL.Query().Get("stdout") != "", 2: r.URL.Query().Get("stderr") != ""}
 	for {
 		var pieces []piece
@@ -251,7 +250,7 @@ func play(w io.Writer, flush func(), c *container, from int, follow bool, gone <
 }
 
 func (e *Engine) listContainers(w http.ResponseWriter, r *http.Request) {
-	if e.looked(w, r, "list", "") {
+	if e.answeredByHook(w, r, "list", "") {
 		return
 	}
 	var filters struct{ Label map[string]bool }
@@ -278,10 +277,10 @@ func (e *Engine) listContainers(w http.ResponseWriter, r *http.Request) {
 
 func (e *Engine) inspectContainer(w http.ResponseWriter, r *http.Request, c *container) {
 	e.mu.Lock()
-	tells := c.manifest != "" && e.api[0] >= 48
+	hasManifest := c.manifest != "" && e.api[0] >= 48
 	e.mu.Unlock()
 	c.mu.Lock()
-	said := map[string]any{
+	body := map[string]any{
 		"Id": c.id, "Name": "/" + c.name, "Image": c.image,
 		"State": map[string]any{
 			"Status": c.status, "Running": c.status == "running", "ExitCode": c.code, "OOMKilled": c.oomKilled, "Error": "",
@@ -289,9 +288,9 @@ func (e *Engine) inspectContainer(w http.ResponseWriter, r *http.Request, c *con
 		},
 		"Config": map[string]any{"Tty": c.requested.Tty, "Labels": c.labels},
 	}
-	if tells {
-		said["ImageManifestDescriptor"] = map[string]any{"digest": c.manifest, "mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 737}
+	if hasManifest {
+		body["ImageManifestDescriptor"] = map[string]any{"digest": c.manifest, "mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 737}
 	}
 	c.mu.Unlock()
-	answer(w, http.StatusOK, e.altered("inspect", said))
+	answer(w, http.StatusOK, e.altered("inspect", body))
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/towline/towline/stream/pullstream/transcripts"
 )
 
-// A Script plays one pull; the answer ends well when it returns. It runs on
-// the engine's goroutine for the request.
+// A Script answers one pull. When it returns, the answer ends properly. It runs on the
+// goroutine of the request.
 type Script func(p *Pull)
 
 // Pull is a pull that a Script answers.
@@ -27,7 +27,7 @@ type Pull struct {
 // Auth returns the X-Registry-Auth header that the call came with.
 func (p *Pull) Auth() string { return p.r.Header.Get("X-Registry-Auth") }
 
-// Gone reports whether the client has gone away; its channel closes then.
+// Gone returns a channel that is closed when the client has left.
 func (p *Pull) Gone() <-chan struct{} { return p.r.Context().Done() }
 
 // Refuse answers with an error status before any stream.
@@ -42,9 +42,8 @@ func (p *Pull) Raw(s string) {
 	p.w.(http.Flusher).Flush()
 }
 
-// EndWithConnection has the answer end where its connection does, as HTTP 1.0 has
-// it, so that a cut can't be told from an end. It is called before anything is
-// written.
+// EndWithConnection makes the answer end with its connection, as in HTTP 1.0, so that a cut
+// looks like an end. It must be called before the first write.
 func (p *Pull) EndWithConnection() {
 	p.w.Header().Set("Transfer-Encoding", "identity")
 	p.w.Header().Set("Connection", "close")
@@ -58,7 +57,7 @@ func (p *Pull) Fail(message string) {
 	p.Line(fmt.Sprintf(`{"errorDetail":{"message":%q},"error":%q}`, message, message))
 }
 
-// Wait lets time pass, or returns false when the client has gone away.
+// Wait waits for a time. It returns false when the client has left.
 func (p *Pull) Wait(d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -70,7 +69,7 @@ func (p *Pull) Wait(d time.Duration) bool {
 	}
 }
 
-// Until waits for the channel, or returns false when the client has gone away.
+// Until waits for the channel. It returns false when the client has left.
 func (p *Pull) Until(c <-chan struct{}) bool {
 	select {
 	case <-c:
@@ -86,10 +85,10 @@ func (p *Pull) Cut() {
 	panic(http.ErrAbortHandler)
 }
 
-// Tag puts the image that was pulled in the engine's store.
+// Tag adds the pulled image to the engine's store.
 func (p *Pull) Tag(i puller.Image) { p.engine.Tag(p.Image, i) }
 
-// Serve is a good pull of a small image of two layers.
+// Serve is a successful pull of a small image with two layers.
 func Serve(i puller.Image) Script {
 	return func(p *Pull) {
 		p.Line(`{"status":"Pulling from image","id":"v1"}`)
@@ -107,8 +106,7 @@ func Serve(i puller.Image) Script {
 	}
 }
 
-// Play answers with a recording, and at its clean end tags the image, if one
-// is given.
+// Replay answers with a recording. At its clean end it tags the image, if i is not nil.
 func Replay(rec transcripts.Recording, i *puller.Image) Script {
 	return func(p *Pull) {
 		for name, values := range rec.Header {
@@ -117,7 +115,7 @@ func Replay(rec transcripts.Recording, i *puller.Image) Script {
 			}
 		}
 		p.w.WriteHeader(rec.Status)
-		// In pieces that fit neither lines nor reads.
+		// The pieces do not end with lines or reads.
 		const piece = 333
 		for rest := rec.Body; len(rest) > 0; {
 			n := min(piece, len(rest))
@@ -134,8 +132,8 @@ func Replay(rec transcripts.Recording, i *puller.Image) Script {
 	}
 }
 
-// NewImage returns an image that a registry knows under the image's name. Two
-// images of different seeds have nothing in common.
+// NewImage returns an image of a registry. Images with different seeds have nothing in
+// common.
 func NewImage(image string, seed int) puller.Image {
 	digest := fmt.Sprintf("sha256:%064x", seed)
 	name, _, _ := cutTag(full(image))
@@ -149,7 +147,7 @@ func NewImage(image string, seed int) puller.Image {
 	}
 }
 
-// Digest returns the digest an image of NewImage has in its registry.
+// Digest returns the digest in the registry of an image of NewImage.
 func Digest(i puller.Image) string {
 	_, _, digest := cutTag(i.RepoDigests[0])
 	return digest

@@ -12,9 +12,8 @@ import (
 	"github.com/towline/towline/stream/pullstream"
 )
 
-// Fixture is an engine under test, with images it can be asked for. None of
-// them is on the engine at the beginning. A field that is empty leaves its
-// test out only where the comment says so.
+// Fixture is an engine under test, with images to pull. The engine has none of them at the
+// beginning.
 type Fixture struct {
 	Engine puller.Engine
 	Good   string // linux/amd64 only, of at least one layer
@@ -39,26 +38,26 @@ type Fixture struct {
 // limit is how long one call may take; a real engine's take seconds.
 const limit = time.Minute
 
-// TestEngine is the contract of puller.Engine as tests.
+// TestEngine tests the contract of puller.Engine.
 func TestEngine(t *testing.T, f Fixture) {
-	t.Run("says what it is", f.testInfo)
-	t.Run("pulls, and finds what it pulled", f.testPull)
-	t.Run("pulls by digest", f.testDigest)
-	t.Run("tells what it keeps", f.testStock)
-	t.Run("does not find what is not there", f.testAbsent)
-	t.Run("gives failures their kind", f.testFailures)
-	t.Run("passes credentials on", f.testCredentials)
-	t.Run("does not hide a wrong platform", f.testPlatform)
-	t.Run("aborts the engine's pull when it is cancelled", f.testCancel)
-	t.Run("says why ctx ended", f.testCause)
+	t.Run("info", f.testInfo)
+	t.Run("pull and inspect", f.testPull)
+	t.Run("pull by digest", f.testDigest)
+	t.Run("storage", f.testStorage)
+	t.Run("missing image", f.testAbsent)
+	t.Run("failures", f.testFailures)
+	t.Run("credentials", f.testCredentials)
+	t.Run("wrong platform", f.testPlatform)
+	t.Run("cancel", f.testCancel)
+	t.Run("cause of ctx", f.testCause)
 }
 
 func (f Fixture) pull(ctx context.Context, p puller.Pull) ([]pullstream.Message, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	var heard []pullstream.Message
-	err := f.Engine.Pull(ctx, p, func(m pullstream.Message) { heard = append(heard, m) })
-	return heard, err
+	var messages []pullstream.Message
+	err := f.Engine.Pull(ctx, p, func(m pullstream.Message) { messages = append(messages, m) })
+	return messages, err
 }
 
 func (f Fixture) inspect(t *testing.T, image, platform string) (puller.Image, error) {
@@ -74,18 +73,18 @@ func (f Fixture) testInfo(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !info.Reachable || info.Name == "" || info.Version == "" || info.APIVersion == "" || info.ImageStore == "" || !strings.Contains(info.Platform, "/") {
-		t.Errorf("it leaves something out: %+v", info)
+		t.Errorf("a field is empty: %+v", info)
 	}
 }
 
 func (f Fixture) testPull(t *testing.T) {
-	heard, err := f.pull(t.Context(), puller.Pull{Image: f.Good})
+	messages, err := f.pull(t.Context(), puller.Pull{Image: f.Good})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var progress pullstream.Progress
 	digest := ""
-	for _, m := range heard {
+	for _, m := range messages {
 		progress.Fold(m, time.Now())
 		if d := m.Digest(); d != "" {
 			digest = d
@@ -101,7 +100,7 @@ func (f Fixture) testPull(t *testing.T) {
 		t.Fatal(err)
 	}
 	if image.ID == "" || image.Platform != "linux/amd64" || image.Size == 0 {
-		t.Errorf("the image found lacks something: %+v", image)
+		t.Errorf("a field of the image is empty: %+v", image)
 	}
 	if !slices.Contains(image.RepoTags, f.Good) {
 		t.Errorf("the image does not have its name: %+v", image)
@@ -136,14 +135,14 @@ func (f Fixture) testDigest(t *testing.T) {
 	f.Remove(t, f.Digest)
 }
 
-func (f Fixture) testStock(t *testing.T) {
+func (f Fixture) testStorage(t *testing.T) {
 	keeps := func() (n int) {
 		t.Helper()
-		stock, err := f.Engine.Storage(t.Context())
+		storage, err := f.Engine.Storage(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, i := range stock.Images {
+		for _, i := range storage.Images {
 			if i.ID == "" {
 				t.Errorf("an image lacks its ID: %+v", i)
 			}
@@ -151,8 +150,8 @@ func (f Fixture) testStock(t *testing.T) {
 				n++
 			}
 		}
-		if stock.Free != nil && *stock.Free <= 0 {
-			t.Errorf("there are %d bytes free", *stock.Free)
+		if storage.Free != nil && *storage.Free <= 0 {
+			t.Errorf("there are %d bytes free", *storage.Free)
 		}
 		return n
 	}
@@ -207,7 +206,7 @@ func (f Fixture) testCredentials(t *testing.T) {
 	f.Remove(t, f.Private)
 }
 
-// Engines differ in what they say; what counts is that the caller can know.
+// Engines differ in their answer. The caller must be able to see the mismatch.
 func (f Fixture) testPlatform(t *testing.T) {
 	const other = "linux/arm64"
 	_, err := f.pull(t.Context(), puller.Pull{Image: f.Good, Platform: other})
@@ -258,7 +257,7 @@ func wantKind(t *testing.T, err error, kind puller.ErrorKind) {
 	}
 }
 
-// until polls a condition that something outside the test makes true.
+// until polls a condition that the engine makes true.
 func until(t *testing.T, ok func() bool, otherwise string) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
