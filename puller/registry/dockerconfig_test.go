@@ -41,7 +41,7 @@ func TestDockerConfig(t *testing.T) {
 		name, config, image, script string
 		user, server                string
 		keys                        string // that the helper is asked for
-		faults                      string // words of the error
+		faults                      string // words in the error
 	}{
 		{"a host", `{"auths": {"a.test": ` + login("file") + `}}`, "a.test/team/app:v1", "", "file", "a.test", "", ""},
 		{"a host and port", `{"auths": {"a.test": ` + login("other") + `, "a.test:5000": ` + login("file") + `}}`, "a.test:5000/app:v1", "", "file", "a.test:5000", "", ""},

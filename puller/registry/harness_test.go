@@ -72,7 +72,7 @@ func newFakeRegistry(t *testing.T, ping http.HandlerFunc, allowed func(*http.Req
 	})
 	mux.HandleFunc("/token", f.token)
 	f.Server = httptest.NewUnstartedServer(mux)
-	f.Config.ErrorLog = log.New(io.Discard, "", 0) // what is refused is tested, not told
+	f.Config.ErrorLog = log.New(io.Discard, "", 0) // no log
 	f.Start()
 	f.host = f.Listener.Addr().String()
 	t.Cleanup(f.Close)

@@ -488,7 +488,7 @@ func TestManifestInvalid(t *testing.T) {
 		{"a size beyond all", image(layer("99999999999999999999")), puller.ErrCorrupt, "garbled"},
 		{"a layer without a digest", image(`{"size":1}`), puller.ErrCorrupt, "no digest"},
 		{"a layer whose digest is none", image(`{"size":1,"digest":"../../etc"}`), puller.ErrCorrupt, "garbled"},
-		{"more layers than the configuration tells of", image(layer("1"), layer("1")), puller.ErrCorrupt, "2 layers"},
+		{"more layers than the configuration lists", image(layer("1"), layer("1")), puller.ErrCorrupt, "2 layers"},
 		{"fewer", image(), puller.ErrCorrupt, "0 layers"},
 		{"too many layers", image(slices.Repeat([]string{layer("1")}, 501)...), puller.ErrCorrupt, "501 layers"},
 		{"a configuration without a digest", `{"config":{"mediaType":""},"layers":[]}`, puller.ErrCorrupt, "no digest"},

@@ -59,7 +59,7 @@ func TestHeadWithoutCountedGet(t *testing.T) {
 	}
 }
 
-// The registry's own sentence is told, which a HEAD has none of.
+// The error has the registry's own message. A HEAD has no body, so a GET follows.
 func TestHeadRegistryMessage(t *testing.T) {
 	for name, body := range map[string]string{
 		"errors":  `{"errors":[{"code":"DENIED","message":"IP address 192.0.2.1 is not allowed\nto pull"}]}`,
