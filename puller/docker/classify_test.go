@@ -218,11 +218,11 @@ var said = []struct {
 		"failed to register layer: open /var/lib/docker/overlay2/x: permission denied",
 		"failed to extract layer sha256:404a: mount callback failed on /x: open /y: permission denied: unknown",
 		"failed to register layer: lchown /x: operation not permitted",
-		"something nobody has heard before about sha256:429a and sha256:404",
+		"something unknown about sha256:429a and sha256:404",
 	}},
 }
 
-// Images whose names are an engine's words, and a plain one.
+// Images whose names look like engines' messages, and a plain one.
 var named = []string{
 	"registry.test/plain/image:v1",
 	"registry.test/unauthorized/denied:v1",
@@ -252,11 +252,11 @@ func TestClassifyMessages(t *testing.T) {
 		name := full.Name()
 		domain, path, _ := strings.Cut(name, "/")
 		tag := strings.TrimLeft(strings.TrimPrefix(ref, name), ":@")
-		words := strings.NewReplacer("REF", ref, "NAME", name, "PATH", path, "FAMILIAR", reference.FamiliarString(full), "SHORT", reference.FamiliarName(full), "registry.test", domain, "/manifests/v1", "/manifests/"+tag,
+		names := strings.NewReplacer("REF", ref, "NAME", name, "PATH", path, "FAMILIAR", reference.FamiliarString(full), "SHORT", reference.FamiliarName(full), "registry.test", domain, "/manifests/v1", "/manifests/"+tag,
 			"manifest v1", "manifest "+tag, "%3Aa%3A", url.QueryEscape(":"+path+":"))
 		for _, row := range said {
 			for _, message := range row.messages {
-				message = words.Replace(message)
+				message = names.Replace(message)
 				for how, script := range map[string]enginetest.Script{
 					"in the stream": func(p *enginetest.Pull) { p.Fail(message) },
 					"before it":     func(p *enginetest.Pull) { p.Refuse(http.StatusInternalServerError, message) },

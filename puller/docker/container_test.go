@@ -324,12 +324,12 @@ var shown = map[string]string{
 	`endpoint with name jolly_x already exists in network bridge`: `endpoint with name jolly_x already exists in network bridge (if it stays so, ask with network: none, or mend the engine's bridge)`,
 }
 
-func noBridge(words string) string {
-	return words + " (this engine has no bridge network that works; ask with network: none, or mend its bridge, for example by a restart of the engine)"
+func noBridge(message string) string {
+	return message + " (this engine has no bridge network that works; ask with network: none, or mend its bridge, for example by a restart of the engine)"
 }
 
 // Engines' messages about containers. The first four rows are from 20.10.
-var saidOfContainers = []struct {
+var containerMessages = []struct {
 	kind     puller.ErrorKind
 	status   int
 	messages []string
@@ -382,14 +382,14 @@ var saidOfContainers = []struct {
 	}},
 	{puller.ErrInternal, http.StatusInternalServerError, []string{
 		`failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: error mounting "proc" to rootfs at "/proc": permission denied: unknown`,
-		`something nobody has heard before about unauthorized and sha256:404`,
+		`something unknown about unauthorized and sha256:404`,
 	}},
 }
 
 func TestClassifyContainerMessages(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
 		id := create(t, e, c)
-		for _, row := range saidOfContainers {
+		for _, row := range containerMessages {
 			for _, message := range row.messages {
 				for _, at := range []string{"create", "start"} {
 					scripted.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
@@ -405,12 +405,12 @@ func TestClassifyContainerMessages(t *testing.T) {
 					if got := puller.KindOf(err); got != row.kind {
 						t.Errorf("at %s, the kind is %q, not %q: %s", at, got, row.kind, message)
 					}
-					told := message
+					want := message
 					if shown[message] != "" {
-						told = shown[message]
+						want = shown[message]
 					}
-					if err == nil || !strings.HasSuffix(err.Error(), told) || strings.Contains(err.Error(), "Error response from daemon") {
-						t.Errorf("the engine's words %q became %v", message, err)
+					if err == nil || !strings.HasSuffix(err.Error(), want) || strings.Contains(err.Error(), "Error response from daemon") {
+						t.Errorf("the message %q became %v", message, err)
 					}
 				}
 			}

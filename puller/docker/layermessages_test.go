@@ -49,8 +49,8 @@ func TestClassifyUnpacking(t *testing.T) {
 		"open /error parsing HTTP 404 response body/StatusCode: 429/x: operation not permitted": puller.ErrInternal,
 	} {
 		for _, u := range unpackings {
-			words := u.before + cause + u.after
-			scripted.Script(image, func(p *enginetest.Pull) { p.Fail(words) })
+			message := u.before + cause + u.after
+			scripted.Script(image, func(p *enginetest.Pull) { p.Fail(message) })
 			got, err := pull(t, e, image)
 			if got != want {
 				t.Errorf("the kind is %q, not %q: %v", got, want, err)
@@ -61,7 +61,7 @@ func TestClassifyUnpacking(t *testing.T) {
 			}
 		}
 	}
-	for words, want := range map[string]puller.ErrorKind{
+	for message, want := range map[string]puller.ErrorKind{
 		"failed to register layer: Error processing tar file(gzip: invalid checksum): ":                                        puller.ErrCorrupt,
 		"failed to register layer: Error processing tar file(exit status 1): open /a/x: no such file or directory":             puller.ErrInvalidRequest,
 		"failed to register layer: open /var/lib/docker/overlay2/x/committed: no such file or directory":                       puller.ErrInternal,
@@ -82,7 +82,7 @@ func TestClassifyUnpacking(t *testing.T) {
 		"unexpected media type text/html for sha256:404a: not found":                                                           puller.ErrInvalidRequest,
 		"'scratch' is a reserved name":                                                                                         puller.ErrInvalidRequest,
 	} {
-		scripted.Script(image, func(p *enginetest.Pull) { p.Fail(words) })
+		scripted.Script(image, func(p *enginetest.Pull) { p.Fail(message) })
 		if got, err := pull(t, e, image); got != want {
 			t.Errorf("the kind is %q, not %q: %v", got, want, err)
 		}

@@ -42,7 +42,7 @@ func TestClassifyRefusals(t *testing.T) {
 		field := strings.Split(lines.Text(), "\t")
 		said, _ := strconv.Atoi(field[1])
 		status, _ := strconv.Atoi(field[3])
-		body, words := field[4], strings.ReplaceAll(field[5], `\n`, "\n")
+		body, message := field[4], strings.ReplaceAll(field[5], `\n`, "\n")
 		want := puller.KindOfStatus(status)
 		if status == http.StatusOK {
 			want = noImages[body]
@@ -51,19 +51,19 @@ func TestClassifyRefusals(t *testing.T) {
 			want = puller.ErrCorrupt // it takes such images, and this one is garbled
 		}
 		if field[0] == "podman-4.3" && body == "schema1" {
-			continue // the same, in words that have no form
+			continue // the same, in a message without a form
 		}
 		if said == http.StatusOK {
-			scripted.Script(image, func(p *enginetest.Pull) { p.Fail(words) })
+			scripted.Script(image, func(p *enginetest.Pull) { p.Fail(message) })
 		} else {
-			scripted.Script(image, func(p *enginetest.Pull) { p.Refuse(said, words) })
+			scripted.Script(image, func(p *enginetest.Pull) { p.Refuse(said, message) })
 		}
 		got, err := pull(t, e, image)
 		var known *puller.Error
 		if !errors.As(err, &known) || got != want && !(known.Unclear && got == puller.ErrRegistryUnavailable) {
 			t.Errorf("%s, %s %s %s: the kind is %q, not %q: %v", field[0], field[2], field[3], body, got, want, err)
 		}
-		if known != nil && known.Unclear && (status == http.StatusOK || strings.Contains(words, field[3]+" ")) {
+		if known != nil && known.Unclear && (status == http.StatusOK || strings.Contains(message, field[3]+" ")) {
 			t.Errorf("%s, %s %s %s: the error is unclear: %v", field[0], field[2], field[3], body, err)
 		}
 	}
@@ -80,8 +80,8 @@ func TestClassifyIgnoresQuotedBody(t *testing.T) {
 		"client version 1.1 is too old", "no space left on device", "context canceled", "toomanyrequests", "manifest unknown",
 		"failed to register layer: unexpected EOF", "unexpected HTTP status: 404 Not Found", "StatusCode: 429", "no matching manifest for linux/amd64",
 	} {
-		words := `error parsing HTTP 402 response body: invalid character '<' looking for beginning of value: "<html>` + body + `</html>"`
-		scripted.Script(image, func(p *enginetest.Pull) { p.Refuse(http.StatusInternalServerError, words) })
+		message := `error parsing HTTP 402 response body: invalid character '<' looking for beginning of value: "<html>` + body + `</html>"`
+		scripted.Script(image, func(p *enginetest.Pull) { p.Refuse(http.StatusInternalServerError, message) })
 		if got, err := pull(t, e, image); got != puller.ErrDenied {
 			t.Errorf("the kind is %q: %v", got, err)
 		}

@@ -189,7 +189,7 @@ func TestTraceConnected(t *testing.T) {
 			messages := 0
 			err := e.Pull(t.Context(), puller.Pull{Image: traced, Connected: func(c puller.Connection) {
 				if messages > 0 {
-					t.Error("it is told after the first message")
+					t.Error("Connected is called after the first message")
 				}
 				got = append(got, c)
 			}}, func(pullstream.Message) { messages++ })
@@ -197,7 +197,7 @@ func TestTraceConnected(t *testing.T) {
 				t.Fatal(err)
 			}
 			if len(got) != 1 || got[0] != want {
-				t.Errorf("pull %d was told of %+v, not %+v", n, got, want)
+				t.Errorf("pull %d: connection %+v, want %+v", n, got, want)
 			}
 		}
 	})

@@ -193,7 +193,7 @@ func (f Fixture) testFailures(t *testing.T) {
 			_, err := f.pull(t.Context(), c.pull)
 			wantKind(t, err, c.kind)
 			if _, err := f.inspect(t, c.pull.Image, ""); puller.KindOf(err) != puller.ErrNotFound {
-				t.Errorf("an image is there that could not be pulled: %v", err)
+				t.Errorf("a failed pull left an image: %v", err)
 			}
 		})
 	}
