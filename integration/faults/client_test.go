@@ -113,7 +113,7 @@ func (r *rig) cancel(id string) {
 
 // Towline hangs up; dockerd 20.10 waits for the manifest all the same, but does
 // nothing more with it.
-func TestCancelOfTheLastJobWhileTheManifestIsAskedForEndsTheEnginesPull(t *testing.T) {
+func TestCancelDuringTheManifest(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "")
 	image := r.push("resolving", 1, 1<<10)
@@ -157,7 +157,7 @@ func TestCancelOfTheLastJobWhileTheManifestIsAskedForEndsTheEnginesPull(t *testi
 	}
 }
 
-func TestCancelOfTheLastJobInTheMiddleOfAPullEndsTheEnginesPull(t *testing.T) {
+func TestCancelDuringALayer(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "")
 	image := r.push("pulling", 1, 32<<20)

@@ -12,7 +12,7 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-func TestDaemonThatIsStoppedTellsItsReadersAndGoesOnWhenItIsBack(t *testing.T) {
+func TestDaemonStopped(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "")
 	image := r.push("sigterm", 1, 32<<20)
@@ -89,7 +89,7 @@ func (r *rig) resumed(id string, after uint64) (all []puller.Event) {
 	return all
 }
 
-func TestDaemonThatIsKilledLeavesNoPullAndGoesOnWhenItIsBack(t *testing.T) {
+func TestDaemonKilled(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "")
 	image := r.push("sigkill", 1, 32<<20)
@@ -110,7 +110,7 @@ func TestDaemonThatIsKilledLeavesNoPullAndGoesOnWhenItIsBack(t *testing.T) {
 }
 
 // Credentials are not kept, so a job that came with some can't go on.
-func TestDaemonThatIsStoppedFailsAJobWithCredentialsWhenItIsBack(t *testing.T) {
+func TestDaemonStoppedDuringAPrivatePull(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "")
 	image := r.push("private", 1, 8<<20)
@@ -145,7 +145,7 @@ func TestDaemonThatIsStoppedFailsAJobWithCredentialsWhenItIsBack(t *testing.T) {
 	}
 }
 
-func TestDaemonThatIsStoppedInTheMiddleOfAPrewarmGoesOnWithWhatIsLeft(t *testing.T) {
+func TestDaemonStoppedDuringAPrewarm(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "")
 	small, large, larger := r.push("small", 1, 64<<10), r.push("large", 1, 8<<20), r.push("larger", 2, 8<<20)

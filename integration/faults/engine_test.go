@@ -45,7 +45,7 @@ func TestEngineThatDiesInTheMiddleOfAPullIsWaitedFor(t *testing.T) {
 	}
 }
 
-func TestEngineThatFreezesInTheMiddleOfAPullEndsItAsStalled(t *testing.T) {
+func TestEngineFreezesDuringAPull(t *testing.T) {
 	t.Parallel()
 	r := newFragileRig(t, lab.TowlineOptions{Config: impatient}, nil)
 	image := r.push("freezes", 1, 4<<20)
@@ -107,7 +107,7 @@ func TestEngineThatIsFrozenBeforeThePullIsWaitedFor(t *testing.T) {
 }
 
 // That takes the half minute which the daemon gives an engine for an answer.
-func TestEngineThatStaysFrozenFailsTheJobThatWantsNoSecondTry(t *testing.T) {
+func TestEngineStaysFrozen(t *testing.T) {
 	t.Parallel()
 	r := newFragileRig(t, lab.TowlineOptions{}, nil)
 	image := r.push("stays", 1, 1<<20)
@@ -127,7 +127,7 @@ func TestEngineThatStaysFrozenFailsTheJobThatWantsNoSecondTry(t *testing.T) {
 	r.succeeds(waits, image)
 }
 
-func TestEngineThatComesAfterTheDaemonServesTheJobThatWaits(t *testing.T) {
+func TestEngineComesAfterTheDaemon(t *testing.T) {
 	t.Parallel()
 	r := newFragileRig(t, lab.TowlineOptions{EngineDown: true}, (*lab.Engine).Stop)
 	image := r.push("later", 1, 1<<20)
@@ -143,7 +143,7 @@ func TestEngineThatComesAfterTheDaemonServesTheJobThatWaits(t *testing.T) {
 	r.noticed(id, "answers again")
 }
 
-func TestEngineThatIsNotThereFailsAJobThatWantsNoSecondTryAtOnce(t *testing.T) {
+func TestEngineAwayWithoutRetries(t *testing.T) {
 	t.Parallel()
 	r := newFragileRig(t, lab.TowlineOptions{EngineDown: true}, (*lab.Engine).Stop)
 	image := r.push("never", 1, 1<<10)

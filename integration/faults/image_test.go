@@ -14,7 +14,7 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-func TestLayerThatIsCorruptIsDownloadedTwiceAndThenGivenUp(t *testing.T) {
+func TestLayerCorrupt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "")
 	image := r.push("corrupt", 1, 1<<20)
@@ -47,7 +47,7 @@ func (r *rig) remove(ref string) {
 	}
 }
 
-func TestEngineWithoutSpaceFailsThePullAndServesASmallerOne(t *testing.T) {
+func TestEngineWithoutSpace(t *testing.T) {
 	t.Parallel()
 	lab.Need(t, site.err)
 	dir, err := os.MkdirTemp(site.dir, "s")
@@ -95,7 +95,7 @@ func TestImageOfAnotherPlatformIsNoSuccess(t *testing.T) {
 	r.succeeds(r.submit(image.ref, 0).ID, image)
 }
 
-func TestTagThatIsDeletedInTheMiddleOfAPullIsNoFalseSuccess(t *testing.T) {
+func TestTagDeletedDuringAPull(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "")
 	image := r.push("deleted", 2, 4<<20)
@@ -112,7 +112,7 @@ func TestTagThatIsDeletedInTheMiddleOfAPullIsNoFalseSuccess(t *testing.T) {
 	r.refused(image.ref, 0, puller.ErrNotFound, http.StatusNotFound, 3)
 }
 
-func TestTagThatIsMovedInTheMiddleOfAPullBringsWhatItStoodFor(t *testing.T) {
+func TestTagMovedDuringAPull(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "")
 	old := r.push("moved", 2, 4<<20)

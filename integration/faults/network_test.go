@@ -56,7 +56,7 @@ func (r *rig) toxic(p *toxiproxy.Proxy, kind, attributes string) (remove func())
 	}
 }
 
-func TestConnectionThatIsResetInTheMiddleOfAPullIsMadeAgain(t *testing.T) {
+func TestConnectionResetDuringAPull(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "")
 	proxy, image := r.proxy(r.push("reset", 1, 4<<20))
@@ -80,7 +80,7 @@ func TestConnectionThatIsAlwaysResetFailsThePull(t *testing.T) {
 	r.refused(image.ref, 0, puller.ErrRegistryUnavailable, http.StatusBadGateway, 4)
 }
 
-func TestConnectionThatNothingComesThroughEndsThePullAsStalled(t *testing.T) {
+func TestConnectionThatNothingComesThrough(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, impatient)
 	proxy, image := r.proxy(r.push("narrow", 1, 4<<20))

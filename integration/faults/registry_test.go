@@ -26,7 +26,7 @@ func TestRegistryThatIsDownFailsThePull(t *testing.T) {
 	r.succeeds(id, image)
 }
 
-func TestRegistryThatGoesDownInTheMiddleOfAPullIsTriedAgain(t *testing.T) {
+func TestRegistryGoesDownDuringAPull(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "")
 	image := r.push("cut", 2, 4<<20)
@@ -105,7 +105,7 @@ func refuse(status int, code, part string, silent bool) lab.Hook {
 	}
 }
 
-func TestRegistryThatLimitsTheRateIsLeftAloneAsLongAsItAsks(t *testing.T) {
+func TestRegistryLimitsTheRate(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "")
 	image := r.push("limited", 1, 1<<20)
@@ -150,7 +150,7 @@ func TestRegistryThatIsSlowButMovesIsWaitedFor(t *testing.T) {
 	}
 }
 
-func TestRegistryThatStandsStillInTheMiddleOfABlobEndsThePullAsStalled(t *testing.T) {
+func TestRegistryStallsDuringABlob(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, impatient)
 	image := r.push("still", 1, 4<<20)
@@ -179,7 +179,7 @@ func TestRegistryThatMovesAgainIsPulledFromAgain(t *testing.T) {
 }
 
 // A manifest that does not come is the engine's silence, too.
-func TestRegistryThatSaysNothingAtAllEndsThePullAsStalled(t *testing.T) {
+func TestRegistrySaysNothing(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "pull: {first_byte_timeout: 2s}\n")
 	image := r.push("silent", 1, 1<<10)

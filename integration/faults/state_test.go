@@ -40,7 +40,7 @@ func fill(t *testing.T, dir string) (free func()) {
 	}
 }
 
-func TestStateOnAFullDiskRefusesNewJobsAndEndsThoseThatRun(t *testing.T) {
+func TestStateOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	lab.Need(t, site.err)
 	dir, err := os.MkdirTemp(site.dir, "d")

@@ -10,7 +10,7 @@ import (
 )
 
 // guarded is a registry that answers only who brings one of the passwords, and
-// the options of a Puller that verifies access.
+// the options of a Service that verifies access.
 func guarded(image puller.Image, may ...puller.Credentials) (*fakeRegistry, jobs.Options) {
 	r := &fakeRegistry{digest: enginetest.Digest(image), allows: func(c puller.Credentials) bool {
 		for _, m := range may {
@@ -25,12 +25,12 @@ func guarded(image puller.Image, may ...puller.Credentials) (*fakeRegistry, jobs
 	return r, o
 }
 
-func TestAPresentImageIsGivenOnlyToWhomItsRegistryAnswers(t *testing.T) {
+func TestAccessOfCallersIsVerified(t *testing.T) {
 	ada, bob, eve := credentials(t, "ada"), credentials(t, "bob"), credentials(t, "eve")
 	image := enginetest.NewImage(good, 1)
 	for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyNever, puller.PolicyNewer} {
 		registry, o := guarded(image, ada, bob)
-		inYardWith(t, o, nil, func(y *yard) {
+		withDaemonOf(t, o, nil, func(y *daemon) {
 			y.engine.Script(good, enginetest.Serve(image))
 			y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
 			if policy == puller.PolicyNewer { // what it is told by HEAD is what it needs
@@ -71,7 +71,7 @@ func TestWhatIsKnownOfAccessIsLostAtARestart(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
 	image := enginetest.NewImage(good, 1)
 	registry, o := guarded(image, ada)
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		y.engine.Script(good, enginetest.Serve(image))
 		y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
 		y.restart()
@@ -84,11 +84,11 @@ func TestWhatIsKnownOfAccessIsLostAtARestart(t *testing.T) {
 	})
 }
 
-func TestAJobWhoseCredentialsARestartHasLostGetsNothingUnverified(t *testing.T) {
+func TestAccessIsNotAssumedAfterARestart(t *testing.T) {
 	ada := credentials(t, "ada")
 	image := enginetest.NewImage(good, 1)
 	_, o := guarded(image, ada)
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		y.hold(good)
 		j := y.submit(puller.PullRequest{Image: good, Credentials: ada})
 		y.is(j, puller.StateActive, puller.PhasePulling)
@@ -102,7 +102,7 @@ func TestWhatAnyoneMayHaveIsNotVerifiedTwice(t *testing.T) {
 	ada := credentials(t, "ada")
 	image := enginetest.NewImage(good, 1)
 	registry, o := guarded(image, puller.Credentials{})
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		y.engine.Script(good, enginetest.Serve(image))
 		y.came(y.submit(puller.PullRequest{Image: good}), puller.SourcePulled)
 		y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePresent)
@@ -116,7 +116,7 @@ func TestAccessToOneImageIsNoneToTheNextUnderItsName(t *testing.T) {
 	ada := credentials(t, "ada")
 	one, two := enginetest.NewImage(good, 1), enginetest.NewImage(good, 2)
 	registry, o := guarded(one, ada)
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		y.engine.Script(good, enginetest.Serve(one))
 		y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
 		y.engine.Tag(good, two)
@@ -131,7 +131,7 @@ func TestTwoCallersOfOnePrivateImageAtOnce(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
 	image := enginetest.NewImage(good, 1)
 	_, o := guarded(image, ada)
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		gate := make(chan struct{})
 		y.engine.Script(good, func(p *enginetest.Pull) {
 			if p.Auth() != ada.HeaderFor(good) {
@@ -170,7 +170,7 @@ func TestARegistryThatIsAwayIsAskedAgainForAccess(t *testing.T) {
 	image := enginetest.NewImage(good, 1)
 	registry, o := guarded(image)
 	registry.err, registry.allows = puller.Errorf(puller.ErrRegistryUnavailable, "connection refused"), nil
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		y.engine.Tag(good, image)
 		y.failed(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.ErrRegistryUnavailable)
 		if got := registry.calls(); got != 1+o.Retries {
@@ -184,7 +184,7 @@ func TestWithoutVerificationAPresentImageIsForAll(t *testing.T) {
 	image := enginetest.NewImage(good, 1)
 	registry, o := guarded(image)
 	o.VerifyAccess = false
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		y.engine.Tag(good, image)
 		y.came(y.submit(puller.PullRequest{Image: good, Credentials: credentials(t, "eve")}), puller.SourcePresent)
 		if registry.calls() != 0 {
@@ -197,7 +197,7 @@ func TestTowlinesOwnCredentialsAreForThoseWhoBringNone(t *testing.T) {
 	ours, ada := credentials(t, "ours"), credentials(t, "ada")
 	o := defaults
 	o.Registry = &fakeRegistry{own: ours}
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		release := y.hold(good)
 		one, two := y.always(good), y.always(good)
 		y.pulls(1) // they share it
@@ -220,10 +220,10 @@ func TestTowlinesOwnCredentialsAreForThoseWhoBringNone(t *testing.T) {
 	})
 }
 
-func TestCredentialsThatCantBeFoundAreToldAndDoneWithout(t *testing.T) {
+func TestOwnCredentialsThatCantBeFound(t *testing.T) {
 	o := defaults
 	o.Registry = &fakeRegistry{ownErr: puller.Errorf(puller.ErrInternal, "the helper did not answer")}
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		y.serve(good)
 		j := y.always(good)
 		y.came(j, puller.SourcePulled)
@@ -238,7 +238,7 @@ func TestWhoWantsAPullInAnyCaseDoesNotBringItToOthers(t *testing.T) {
 	image := enginetest.NewImage(good, 1)
 	registry, o := guarded(image, ada)
 	o.Concurrency = 1
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		y.engine.Tag(good, image)
 		gate := make(chan struct{})
 		y.engine.Script(good, func(p *enginetest.Pull) {

@@ -12,7 +12,7 @@ import (
 )
 
 // back brings the engine back after d of time, serving good.
-func (y *yard) back(d time.Duration) {
+func (y *daemon) back(d time.Duration) {
 	<-time.After(d)
 	y.serve(good)
 	y.engine.Revive()
@@ -24,7 +24,7 @@ const (
 )
 
 func TestAJobSurvivesAnEngineThatIsKilledAndComesBack(t *testing.T) {
-	inYardWith(t, patient, nil, func(y *yard) {
+	withDaemonOf(t, patient, nil, func(y *daemon) {
 		y.hold(good)
 		j := y.always(good)
 		y.is(j, puller.StateActive, puller.PhasePulling)
@@ -44,7 +44,7 @@ func TestAJobSurvivesAnEngineThatIsKilledAndComesBack(t *testing.T) {
 func TestAJobSubmittedWhileTheEngineIsAwayWaitsForIt(t *testing.T) {
 	for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyAlways, puller.PolicyNewer} {
 		t.Run(string(policy), func(t *testing.T) {
-			inYardWith(t, patient, nil, func(y *yard) {
+			withDaemonOf(t, patient, nil, func(y *daemon) {
 				y.engine.Kill()
 				j := y.submit(puller.PullRequest{Image: good, Policy: policy})
 				y.is(j, puller.StateQueued, "")
@@ -60,8 +60,8 @@ func TestAJobSubmittedWhileTheEngineIsAwayWaitsForIt(t *testing.T) {
 	}
 }
 
-func TestAJobThatNeverPullsDoesNotAfterTheEngineWasAwayEither(t *testing.T) {
-	inYardWith(t, patient, nil, func(y *yard) {
+func TestNeverPullsNotAfterTheEngineWasAway(t *testing.T) {
+	withDaemonOf(t, patient, nil, func(y *daemon) {
 		y.engine.Tag(other, y.serve(other))
 		y.engine.Kill()
 		absent := y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever})
@@ -85,7 +85,7 @@ func TestAJobThatNeverPullsDoesNotAfterTheEngineWasAwayEither(t *testing.T) {
 }
 
 func TestWithoutRetriesAnEngineThatIsAwayIsNotWaitedFor(t *testing.T) {
-	inYardWith(t, patient, nil, func(y *yard) {
+	withDaemonOf(t, patient, nil, func(y *daemon) {
 		y.engine.Kill()
 		none := 0
 		for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyAlways, puller.PolicyNever, puller.PolicyNewer} {
@@ -100,7 +100,7 @@ func TestWithoutRetriesAnEngineThatIsAwayIsNotWaitedFor(t *testing.T) {
 func TestAnEngineThatNeverComesBackIsGivenUp(t *testing.T) {
 	for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyAlways, puller.PolicyNever} {
 		t.Run(string(policy), func(t *testing.T) {
-			inYardWith(t, patient, nil, func(y *yard) {
+			withDaemonOf(t, patient, nil, func(y *daemon) {
 				y.engine.Kill()
 				v := y.failed(y.submit(puller.PullRequest{Image: good, Policy: policy}), puller.ErrEngineUnavailable)
 				if took := v.FinishedAt.Sub(v.CreatedAt); took < time.Minute || took > time.Minute+3*time.Second {
@@ -118,7 +118,7 @@ func TestAnEngineThatIsKilledDuringTheProofIsWaitedFor(t *testing.T) {
 		pulls  int
 	}{{puller.PolicyMissing, puller.SourcePresent, 1}, {puller.PolicyAlways, puller.SourcePulled, 2}} {
 		t.Run(string(c.policy), func(t *testing.T) {
-			inYardWith(t, patient, nil, func(y *yard) {
+			withDaemonOf(t, patient, nil, func(y *daemon) {
 				y.serve(good)
 				verifying := make(chan struct{})
 				var seen bool
@@ -142,8 +142,8 @@ func TestAnEngineThatIsKilledDuringTheProofIsWaitedFor(t *testing.T) {
 	}
 }
 
-func TestAnEngineThatTakesCallsAndAnswersNoneIsUnavailable(t *testing.T) {
-	inYardWith(t, patient, nil, func(y *yard) {
+func TestEngineThatAnswersNoCallIsUnavailable(t *testing.T) {
+	withDaemonOf(t, patient, nil, func(y *daemon) {
 		y.engine.Freeze()
 		began := time.Now()
 		if info, err := y.Engine(y.Context()); puller.KindOf(err) != puller.ErrEngineUnavailable || info.Reachable {
@@ -171,8 +171,8 @@ func TestAnEngineThatTakesCallsAndAnswersNoneIsUnavailable(t *testing.T) {
 }
 
 // Only the pull hangs: what the engine is asked before it, it answers.
-func TestAnEngineThatFreezesDuringAPullIsStalledAndThenWaitedFor(t *testing.T) {
-	inYardWith(t, patient, nil, func(y *yard) {
+func TestEngineThatFreezesDuringAPull(t *testing.T) {
+	withDaemonOf(t, patient, nil, func(y *daemon) {
 		y.engine.Script(good, func(p *enginetest.Pull) {
 			p.Line(line(layerA, "Downloading", 300, 1000))
 			y.engine.Freeze()
@@ -200,7 +200,7 @@ func TestAnEngineMayComeBackWithAnotherAPIVersion(t *testing.T) {
 				name = c.name + ", during a pull"
 			}
 			t.Run(name, func(t *testing.T) {
-				inYardWith(t, patient, nil, func(y *yard) {
+				withDaemonOf(t, patient, nil, func(y *daemon) {
 					y.engine.SetAPI(c.before[0], c.before[1])
 					y.serve(other)
 					y.came(y.always(other), puller.SourcePulled)
@@ -234,7 +234,7 @@ func TestAnEngineMayComeBackWithAnotherAPIVersion(t *testing.T) {
 }
 
 func TestTheEngineIsSaidToBeAwayUntilItIsBack(t *testing.T) {
-	inYardWith(t, patient, nil, func(y *yard) {
+	withDaemonOf(t, patient, nil, func(y *daemon) {
 		y.engine.Kill()
 		j := y.always(good)
 		for range 5 {

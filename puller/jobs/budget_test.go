@@ -13,15 +13,15 @@ func TestTheRequestsOfACallerHaveSoManyBytesAtMost(t *testing.T) {
 	o := defaults
 	o.MaxBytesPerCaller = 100 << 10
 	large := strings.Repeat("x", 40<<10)
-	run := func(caller string, change func(*puller.RunRequest)) func(*yard) (puller.Job, error) {
-		return func(y *yard) (puller.Job, error) {
+	run := func(caller string, change func(*puller.RunRequest)) func(*daemon) (puller.Job, error) {
+		return func(y *daemon) (puller.Job, error) {
 			r := puller.RunRequest{Image: good, Policy: puller.PolicyAlways, Caller: caller}
 			change(&r)
 			return y.Service.Run(r)
 		}
 	}
-	prewarm := func(r puller.PrewarmRequest) func(*yard) (puller.Job, error) {
-		return func(y *yard) (puller.Job, error) {
+	prewarm := func(r puller.PrewarmRequest) func(*daemon) (puller.Job, error) {
+		return func(y *daemon) (puller.Job, error) {
 			r.Caller, r.Policy = "token:ci", puller.PolicyAlways
 			return y.Prewarm(r)
 		}
@@ -34,7 +34,7 @@ func TestTheRequestsOfACallerHaveSoManyBytesAtMost(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name string
-		one  func(*yard) (puller.Job, error) // two are taken
+		one  func(*daemon) (puller.Job, error) // two are taken
 	}{
 		{name: "a run's environment", one: run("token:ci", func(r *puller.RunRequest) { r.Env = map[string]string{"A": large} })},
 		{name: "a run's command", one: run("token:ci", func(r *puller.RunRequest) { r.Cmd = []string{"sh", large} })},
@@ -46,7 +46,7 @@ func TestTheRequestsOfACallerHaveSoManyBytesAtMost(t *testing.T) {
 		})},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			inYardWith(t, o, nil, func(y *yard) {
+			withDaemonOf(t, o, nil, func(y *daemon) {
 				y.hold(good)
 				for i := range 40 {
 					y.hold(fmt.Sprintf("registry.test/image%d:v1", i))
@@ -84,7 +84,7 @@ func TestTheRequestsOfACallerHaveSoManyBytesAtMost(t *testing.T) {
 		})
 	}
 	t.Run("what can never be is not worth another try", func(t *testing.T) {
-		inYardWith(t, o, nil, func(y *yard) {
+		withDaemonOf(t, o, nil, func(y *daemon) {
 			_, err := run("token:ci", func(r *puller.RunRequest) {
 				r.Env = map[string]string{"A": large, "B": large, "C": large}
 			})(y)

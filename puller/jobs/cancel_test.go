@@ -15,7 +15,7 @@ import (
 )
 
 func TestACallerWhoStopsWaitingTakesNothingWithThem(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		release := y.hold(good)
 		j := y.always(good)
 		ctx, cancel := context.WithTimeout(y.Context(), time.Minute)
@@ -35,7 +35,7 @@ func TestACallerWhoStopsWaitingTakesNothingWithThem(t *testing.T) {
 // with it.
 func TestAJobCanBeCancelledInEveryPhase(t *testing.T) {
 	// blocked makes the inspects after the first n wait for their client.
-	blocked := func(y *yard, n int64) {
+	blocked := func(y *daemon, n int64) {
 		var inspects atomic.Int64
 		y.engine.OnInspect(func(_ string, gone <-chan struct{}) (int, string) {
 			if inspects.Add(1) > n {
@@ -47,31 +47,31 @@ func TestAJobCanBeCancelledInEveryPhase(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		policy  puller.Policy
-		prepare func(y *yard)
+		prepare func(y *daemon)
 		state   puller.State
 		phase   puller.Phase
 		pulls   int
 		aborted int
 	}{
-		{"checking", puller.PolicyMissing, func(y *yard) { blocked(y, 0) }, puller.StateQueued, "", 0, 0},
-		{"checking never", puller.PolicyNever, func(y *yard) { blocked(y, 0) }, puller.StateQueued, "", 0, 0},
-		{"queued", puller.PolicyAlways, func(y *yard) {
+		{"checking", puller.PolicyMissing, func(y *daemon) { blocked(y, 0) }, puller.StateQueued, "", 0, 0},
+		{"checking never", puller.PolicyNever, func(y *daemon) { blocked(y, 0) }, puller.StateQueued, "", 0, 0},
+		{"queued", puller.PolicyAlways, func(y *daemon) {
 			y.hold(other)
 			y.always(other)
 			synctest.Wait()
 		}, puller.StateQueued, "", 1, 0},
-		{"looking before the pull", puller.PolicyAlways, func(y *yard) { blocked(y, 0) }, puller.StateQueued, "", 0, 0},
-		{"resolving", puller.PolicyAlways, func(y *yard) {
+		{"looking before the pull", puller.PolicyAlways, func(y *daemon) { blocked(y, 0) }, puller.StateQueued, "", 0, 0},
+		{"resolving", puller.PolicyAlways, func(y *daemon) {
 			y.engine.Script(good, func(p *enginetest.Pull) { <-p.Gone() })
 		}, puller.StateActive, puller.PhaseResolving, 1, 1},
-		{"pulling", puller.PolicyAlways, func(y *yard) { y.hold(good) }, puller.StateActive, puller.PhasePulling, 1, 1},
-		{"verifying", puller.PolicyAlways, func(y *yard) {
+		{"pulling", puller.PolicyAlways, func(y *daemon) { y.hold(good) }, puller.StateActive, puller.PhasePulling, 1, 1},
+		{"verifying", puller.PolicyAlways, func(y *daemon) {
 			y.serve(good)
 			blocked(y, 1)
 		}, puller.StateActive, puller.PhaseVerifying, 1, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			inYardWith(t, single, nil, func(y *yard) {
+			withDaemonOf(t, single, nil, func(y *daemon) {
 				c.prepare(y)
 				j := y.submit(puller.PullRequest{Image: good, Policy: c.policy})
 				y.is(j, c.state, c.phase)
@@ -103,7 +103,7 @@ func TestAJobCanBeCancelledInEveryPhase(t *testing.T) {
 }
 
 func TestTheTransferEndsWithItsLastJob(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		release := y.hold(good)
 		a, b := y.always(good), y.always(good)
 		y.is(b, puller.StateActive, puller.PhasePulling)
@@ -135,7 +135,7 @@ func TestTheTransferEndsWithItsLastJob(t *testing.T) {
 }
 
 func TestAnUnknownJobIsNotFound(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		const id = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 		_, show := y.Job(id)
 		_, cancel := y.Cancel(id)
@@ -150,9 +150,9 @@ func TestAnUnknownJobIsNotFound(t *testing.T) {
 }
 
 // A transfer that is being aborted must not take a new job down with it.
-func TestAJobThatComesWhileATransferIsAbortedGetsAFreshOne(t *testing.T) {
+func TestJobThatComesDuringAnAbortGetsANewTransfer(t *testing.T) {
 	late := &lateEngine{gate: make(chan struct{})}
-	inYardWith(t, defaults, func(e puller.Engine) puller.Engine { late.Engine = e; return late }, func(y *yard) {
+	withDaemonOf(t, defaults, func(e puller.Engine) puller.Engine { late.Engine = e; return late }, func(y *daemon) {
 		late.gate = make(chan struct{})
 		y.hold(good)
 		old := y.always(good)
@@ -178,7 +178,7 @@ func TestAJobThatComesWhileATransferIsAbortedGetsAFreshOne(t *testing.T) {
 }
 
 func TestATimeoutEndsItsJobAndNoOther(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		y.hold(good)
 		submit := func(seconds int) puller.Job {
 			return y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Timeout: puller.Duration(time.Duration(seconds) * time.Second)})
@@ -204,14 +204,14 @@ func TestATimeoutCoversTheWaiting(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		policy  puller.Policy
-		prepare func(y *yard)
+		prepare func(y *daemon)
 	}{
-		{"for a slot", puller.PolicyAlways, func(y *yard) {
+		{"for a slot", puller.PolicyAlways, func(y *daemon) {
 			y.hold(other)
 			y.always(other)
 			synctest.Wait()
 		}},
-		{"for the check", puller.PolicyMissing, func(y *yard) {
+		{"for the check", puller.PolicyMissing, func(y *daemon) {
 			y.engine.OnInspect(func(_ string, gone <-chan struct{}) (int, string) {
 				<-gone
 				return http.StatusInternalServerError, "gone"
@@ -219,7 +219,7 @@ func TestATimeoutCoversTheWaiting(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			inYardWith(t, single, nil, func(y *yard) {
+			withDaemonOf(t, single, nil, func(y *daemon) {
 				c.prepare(y)
 				v := y.failed(y.submit(puller.PullRequest{Image: good, Policy: c.policy, Timeout: puller.Duration(10 * time.Second)}), puller.ErrTimeout)
 				if took := v.FinishedAt.Sub(v.CreatedAt); took < 10*time.Second || took > 11*time.Second {

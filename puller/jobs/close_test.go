@@ -13,7 +13,7 @@ import (
 )
 
 // paused checks that a job has not ended, and that those who wait are told.
-func (y *yard) paused(j puller.Job) {
+func (y *daemon) paused(j puller.Job) {
 	y.Helper()
 	v, err := y.Wait(y.Context(), j.ID)
 	if v.State.Ended() || puller.KindOf(err) != puller.ErrOverloaded || !strings.Contains(err.Error(), "goes on when it is back") {
@@ -26,7 +26,7 @@ func (y *yard) paused(j puller.Job) {
 }
 
 func TestCloseLeavesJobsForTheNextStart(t *testing.T) {
-	inYardWith(t, single, nil, func(y *yard) {
+	withDaemonOf(t, single, nil, func(y *daemon) {
 		y.engine.Tag("registry.test/done:v1", y.serve("registry.test/done:v1"))
 		done := y.submit(puller.PullRequest{Image: "registry.test/done:v1"})
 		y.came(done, puller.SourcePresent)
@@ -87,7 +87,7 @@ func TestCloseLeavesJobsForTheNextStart(t *testing.T) {
 
 func TestCloseWaitsNoLongerThanItMay(t *testing.T) {
 	late := &lateEngine{}
-	inYardWith(t, defaults, func(e puller.Engine) puller.Engine { late.Engine = e; return late }, func(y *yard) {
+	withDaemonOf(t, defaults, func(e puller.Engine) puller.Engine { late.Engine = e; return late }, func(y *daemon) {
 		late.gate = make(chan struct{})
 		defer close(late.gate)
 		y.hold(good)
@@ -106,7 +106,7 @@ func TestCloseWaitsNoLongerThanItMay(t *testing.T) {
 // What ends while the daemon does is on disk before it is gone.
 func TestAJobThatEndsDuringCloseHasEnded(t *testing.T) {
 	late := &lateEngine{}
-	inYardWith(t, defaults, func(e puller.Engine) puller.Engine { late.Engine = e; return late }, func(y *yard) {
+	withDaemonOf(t, defaults, func(e puller.Engine) puller.Engine { late.Engine = e; return late }, func(y *daemon) {
 		y.serve(good)
 		j := y.always(good)
 		y.store.Fail(errors.New("no space left on device"))

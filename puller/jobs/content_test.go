@@ -9,7 +9,7 @@ import (
 )
 
 // planned returns what a plan says of one image.
-func (y *yard) planned(r puller.PullRequest) puller.PlannedImage {
+func (y *daemon) planned(r puller.PullRequest) puller.PlannedImage {
 	y.Helper()
 	plan, err := y.Plan(y.Context(), puller.PrewarmRequest{Images: puller.Images{r}})
 	if err != nil {
@@ -36,7 +36,7 @@ func TestAnImageIsThereOnlyWithAllOfItsContent(t *testing.T) {
 				o := running
 				o.Retries = 0
 				o.Registry = &fakeRegistry{digest: x.Digest, manifests: manifests(x)}
-				inYardWith(t, o, nil, func(y *yard) {
+				withDaemonOf(t, o, nil, func(y *daemon) {
 					y.engine.UseContainerdStore()
 					y.serveIndex()
 					y.came(y.submit(puller.PullRequest{Image: good, Platform: "linux/arm64"}), puller.SourcePulled)
@@ -87,7 +87,7 @@ func TestAnImageIsThereOnlyWithAllOfItsContent(t *testing.T) {
 
 // A pull that says it ended well, and has left the layers out, is no success.
 func TestAPullThatLeavesContentOutIsTruncated(t *testing.T) {
-	inYardWith(t, once, nil, func(y *yard) {
+	withDaemonOf(t, once, nil, func(y *daemon) {
 		y.engine.UseContainerdStore()
 		x := y.serveIndex()
 		y.engine.Script(good, func(p *enginetest.Pull) {
@@ -105,7 +105,7 @@ func TestWhereContentIsNotKnownTheEnginesPullDecides(t *testing.T) {
 	for _, api := range []int{41, 47} {
 		o := running
 		o.Registry = &fakeRegistry{digest: x.Digest, manifests: manifests(x)}
-		inYardWith(t, o, nil, func(y *yard) {
+		withDaemonOf(t, o, nil, func(y *daemon) {
 			y.engine.UseContainerdStore()
 			y.engine.SetAPI(api, 24)
 			y.serveIndex()
@@ -129,7 +129,7 @@ func TestWhereContentIsNotKnownTheEnginesPullDecides(t *testing.T) {
 
 // A platform that an index does not have is not there, and can't be pulled.
 func TestAPlatformThatAnIndexDoesNotHave(t *testing.T) {
-	inYardWith(t, once, nil, func(y *yard) {
+	withDaemonOf(t, once, nil, func(y *daemon) {
 		y.engine.UseContainerdStore()
 		y.serveIndex()
 		y.came(y.always(good), puller.SourcePulled)
@@ -143,7 +143,7 @@ func TestAPlatformThatAnIndexDoesNotHave(t *testing.T) {
 // An image that is in no index is there whatever its platform is, as it is for an
 // engine that is asked for none.
 func TestAnImageInNoIndexIsThereForAnyPlatform(t *testing.T) {
-	inYardWith(t, running, nil, func(y *yard) {
+	withDaemonOf(t, running, nil, func(y *daemon) {
 		y.engine.UseContainerdStore()
 		i := enginetest.NewImage(good, 1)
 		i.Platform = "linux/arm64"

@@ -12,7 +12,7 @@ import (
 	"github.com/towline/towline/puller/redact"
 )
 
-func TestCredentialsAreCheckedBeforeTheEngineIgnoresThem(t *testing.T) {
+func TestParseCredentials(t *testing.T) {
 	const secret = "hunter2?>"
 	login := `{"username":"ada","password":"` + secret + `"}`
 	for _, c := range []struct {
@@ -106,7 +106,7 @@ func checkHeader(t *testing.T, c puller.Credentials) {
 
 func TestOneLoginInAnyFormIsOneIdentity(t *testing.T) {
 	const login = `{"username":"ada","password":"hunter2?>"}`
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		release := y.hold(good)
 		for _, header := range []string{encode(login), base64.RawURLEncoding.EncodeToString([]byte(login)), base64.StdEncoding.EncodeToString([]byte(login))} {
 			c, err := puller.ParseCredentials(header)
@@ -174,7 +174,7 @@ func TestWhatARegistrySaysAgainIsHidden(t *testing.T) {
 	}
 	basic := base64.StdEncoding.EncodeToString([]byte("ada:hunter2?>"))
 	echo := "denied: ada may not, with hunter2?> nor canary-token nor Basic " + basic + " nor " + c.Header()
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		y.engine.Script(good, func(p *enginetest.Pull) {
 			p.Line(`{"status":"WARNING: ` + echo + `"}`)
 			p.Fail(echo)
@@ -200,7 +200,7 @@ func TestWhatARegistrySaysAgainIsHidden(t *testing.T) {
 
 // A caller whose credentials were not shown is told why its pull was denied.
 func TestWithheldCredentialsAreTold(t *testing.T) {
-	inYardWith(t, once, nil, func(y *yard) {
+	withDaemonOf(t, once, nil, func(y *daemon) {
 		y.engine.Script(good, func(p *enginetest.Pull) {
 			p.Line(`{"errorDetail":{"message":"Head \"https://registry.test/v2/good/manifests/v1\": no basic auth credentials"},"error":"Head \"https://registry.test/v2/good/manifests/v1\": no basic auth credentials"}`)
 		})

@@ -40,7 +40,7 @@ func TestARefusalThatTheEngineDoesNotExplainIsAskedFor(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			o := once
 			o.Retries, o.Registry = 1, c.registry
-			inYardWith(t, o, nil, func(y *yard) {
+			withDaemonOf(t, o, nil, func(y *daemon) {
 				y.engine.Script(good, fails(c.words))
 				j := y.failed(y.always(good), c.kind)
 				if !strings.Contains(j.Error.Message, c.said) || !strings.Contains(j.Error.Message, c.words) {

@@ -46,7 +46,7 @@ func TestAFailedPullSaysWhatWentWrong(t *testing.T) {
 		{"refused with a page", func(p *enginetest.Pull) { p.Refuse(http.StatusTeapot, "short and stout") }, puller.ErrInternal, "stout"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			inYardWith(t, once, nil, func(y *yard) {
+			withDaemonOf(t, once, nil, func(y *daemon) {
 				y.engine.Script(good, c.script)
 				j := y.always(good)
 				v := y.failed(j, c.kind)
@@ -68,7 +68,7 @@ func TestAFailedPullSaysWhatWentWrong(t *testing.T) {
 }
 
 func TestALineWithoutEndIsGivenUpEarly(t *testing.T) {
-	inYardWith(t, once, nil, func(y *yard) {
+	withDaemonOf(t, once, nil, func(y *daemon) {
 		const piece = 64 << 10
 		sent := 0
 		y.engine.Script(good, func(p *enginetest.Pull) {
@@ -91,7 +91,7 @@ func TestALineWithoutEndIsGivenUpEarly(t *testing.T) {
 }
 
 func TestAnEngineThatGoesAwayIsSaidToBe(t *testing.T) {
-	inYardWith(t, once, nil, func(y *yard) {
+	withDaemonOf(t, once, nil, func(y *daemon) {
 		y.hold(good)
 		j := y.always(good)
 		y.is(j, puller.StateActive, puller.PhasePulling)
@@ -132,7 +132,7 @@ func notices(events []puller.Event) []string {
 }
 
 func TestWarningsAndRetriesOfTheEngineAreNotices(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		served := enginetest.Serve(enginetest.NewImage(good, 1))
 		y.engine.Script(good, func(p *enginetest.Pull) {
 			p.Wait(time.Second) // until both jobs are part of it: one that joins is not told what was said before
@@ -159,7 +159,7 @@ func TestWarningsAndRetriesOfTheEngineAreNotices(t *testing.T) {
 }
 
 func TestAnEngineThatTalksTooMuchIsCutShort(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		y.engine.Script(good, func(p *enginetest.Pull) {
 			for i := range 150 {
 				p.Line(warning(i))

@@ -8,14 +8,14 @@ import (
 	"github.com/towline/towline/puller/storetest"
 )
 
-func TestADiskThatIsFullAtTheStartRefusesNewJobsAndEndsTheOthers(t *testing.T) {
+func TestStartOnAFullDisk(t *testing.T) {
 	errNoSpace := puller.Errorf(puller.ErrNoSpace, "no space left on device")
 	for name, c := range map[string]struct{ fill, empty func(*storetest.Store) }{
 		"with space to spare in the file": {func(s *storetest.Store) { s.Full(true) }, func(s *storetest.Store) { s.Full(false) }},
 		"with no space at all":            {func(s *storetest.Store) { s.Fail(errNoSpace) }, func(s *storetest.Store) { s.Fail(nil) }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inYardWith(t, single, nil, func(y *yard) {
+			withDaemonOf(t, single, nil, func(y *daemon) {
 				release := y.hold(good)
 				ended := y.always(other)
 				y.failed(ended, puller.ErrNotFound)
@@ -71,8 +71,8 @@ func TestADiskThatIsFullAtTheStartRefusesNewJobsAndEndsTheOthers(t *testing.T) {
 	}
 }
 
-func TestAnEmptyStoreOnAFullDiskTakesJobsWhenThereIsSpace(t *testing.T) {
-	inYard(t, func(y *yard) {
+func TestStartOnAFullDiskWithAnEmptyStore(t *testing.T) {
+	withDaemon(t, func(y *daemon) {
 		y.close()
 		y.store = storetest.New()
 		y.store.Fail(puller.Errorf(puller.ErrNoSpace, "no space left on device"))

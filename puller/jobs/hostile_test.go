@@ -31,7 +31,7 @@ func TestAHostileStreamIsNeverASuccess(t *testing.T) {
 		{"an error of 1 MB", `{"error":"unauthorized ` + strings.Repeat("x", 1_000_000) + `"}` + "\n", puller.ErrDenied},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			inYardWith(t, once, nil, func(y *yard) {
+			withDaemonOf(t, once, nil, func(y *daemon) {
 				y.engine.Script(good, func(p *enginetest.Pull) {
 					p.Raw(c.says)
 					served()(p)
@@ -57,7 +57,7 @@ func TestWhatIsOnlyOddIsBornWith(t *testing.T) {
 		"counts that no sum of two fits": line(layerA, "Downloading", math.MaxInt64-1, math.MaxInt64) + "\n" + line("cccccccccccc", "Downloading", math.MaxInt64-1, math.MaxInt64),
 	} {
 		t.Run(name, func(t *testing.T) {
-			inYardWith(t, once, nil, func(y *yard) {
+			withDaemonOf(t, once, nil, func(y *daemon) {
 				y.engine.Script(good, func(p *enginetest.Pull) {
 					p.Line(says)
 					p.Wait(2 * time.Second)
@@ -83,7 +83,7 @@ func TestWhatIsOnlyOddIsBornWith(t *testing.T) {
 }
 
 func TestAStreamWithoutEndTakesNoMemoryWithoutEnd(t *testing.T) {
-	inYardWith(t, once, nil, func(y *yard) {
+	withDaemonOf(t, once, nil, func(y *daemon) {
 		var before, after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)

@@ -10,7 +10,7 @@ import (
 )
 
 func TestARequestThatIsSentAgainGivesTheSameJob(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		y.serve(good)
 		request := puller.PullRequest{Image: good, IdempotencyKey: "ci-1"}
 		first := y.submit(request)
@@ -38,7 +38,7 @@ func TestARequestThatIsSentAgainGivesTheSameJob(t *testing.T) {
 }
 
 func TestEachCallerHasKeysOfItsOwn(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		y.serve(good)
 		y.serve(other)
 		one := puller.PullRequest{Image: good, IdempotencyKey: "build-7", Caller: "token:one"}
@@ -67,7 +67,7 @@ func TestEachCallerHasKeysOfItsOwn(t *testing.T) {
 // The same body is the same request, whatever the daemon's configuration makes of
 // what it leaves out.
 func TestAKeyOutlivesAChangeOfTheDefaults(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		y.serve(good)
 		submits := map[string]func() (puller.Job, error){
 			"pull": func() (puller.Job, error) {
@@ -101,7 +101,7 @@ func TestAKeyOutlivesAChangeOfTheDefaults(t *testing.T) {
 // The result of a pull that took long is not forgotten because shorter ones
 // ended before it.
 func TestAJobThatTookLongIsRememberedAfterItsEnd(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		release := y.hold(good)
 		long := y.submit(puller.PullRequest{Image: good, IdempotencyKey: "long"})
 		y.engine.Tag(other, y.serve(other))

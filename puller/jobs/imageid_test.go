@@ -33,7 +33,7 @@ func TestAnImageIDIsLookedUpOnTheEngine(t *testing.T) {
 		{"what is newer is asked for", image.ID, "", puller.PolicyNewer, "", puller.ErrInvalidRequest, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			inYardWith(t, once, nil, func(y *yard) {
+			withDaemonOf(t, once, nil, func(y *daemon) {
 				y.engine.Tag(good, image)
 				wants := func(what string, j puller.Job, err error) {
 					y.Helper()
@@ -79,7 +79,7 @@ func TestAnImageIDIsLookedUpOnTheEngine(t *testing.T) {
 
 // It waits for an engine that is away, too, and is not pulled then.
 func TestAnImageIDIsNotPulledByATransfer(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		image := enginetest.NewImage(good, 1)
 		y.engine.Tag(good, image)
 		y.engine.Kill()
@@ -110,7 +110,7 @@ func TestAnImageIDInAListIsTakenAsAlone(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			o := once
 			o.Policy = c.daemons
-			inYardWith(t, o, nil, func(y *yard) {
+			withDaemonOf(t, o, nil, func(y *daemon) {
 				y.engine.Tag(good, image)
 				y.serve("registry.test/team/other:v1")
 				request := puller.PrewarmRequest{
@@ -155,7 +155,7 @@ func TestAnImageIDIsForbiddenWhereNamesDecide(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o := once
 			change(&o)
-			inYardWith(t, o, nil, func(y *yard) {
+			withDaemonOf(t, o, nil, func(y *daemon) {
 				y.engine.Tag(good, image)
 				if _, err := y.Pull(puller.PullRequest{Image: image.ID}); puller.KindOf(err) != puller.ErrForbidden {
 					y.Errorf("a pull: %v", err)

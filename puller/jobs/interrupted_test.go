@@ -11,7 +11,7 @@ import (
 )
 
 // interrupted waits for a run that is to fail since its engine was restarted.
-func (y *yard) interrupted(j puller.Job) {
+func (y *daemon) interrupted(j puller.Job) {
 	y.Helper()
 	v := y.failed(j, puller.ErrEngineUnavailable)
 	if r := v.Result; r == nil || !r.Interrupted || r.ExitCode != nil || r.ImageID == "" {
@@ -25,25 +25,25 @@ func (y *yard) interrupted(j puller.Job) {
 
 // A program that handles SIGTERM exits with 0 when its engine is stopped.
 func TestAProgramThatItsEngineEndsHasNotSucceeded(t *testing.T) {
-	for name, restart := range map[string]func(y *yard){
-		"stopped":                    func(y *yard) { y.engine.Shutdown(0); y.engine.Revive() },
-		"stopped, for long":          func(y *yard) { y.engine.Shutdown(0); <-time.After(30 * time.Second); y.engine.Revive() },
-		"stopped, with last answers": func(y *yard) { y.engine.Shutdown(10 * time.Second); y.engine.Revive() },
-		"stopped, busy as it was": func(y *yard) {
+	for name, restart := range map[string]func(y *daemon){
+		"stopped":                    func(y *daemon) { y.engine.Shutdown(0); y.engine.Revive() },
+		"stopped, for long":          func(y *daemon) { y.engine.Shutdown(0); <-time.After(30 * time.Second); y.engine.Revive() },
+		"stopped, with last answers": func(y *daemon) { y.engine.Shutdown(10 * time.Second); y.engine.Revive() },
+		"stopped, busy as it was": func(y *daemon) {
 			y.engine.AddEvents(300)
 			y.engine.Shutdown(10 * time.Second)
 			y.engine.Revive()
 		},
-		"killed, and it exits meanwhile": func(y *yard) {
+		"killed, and it exits meanwhile": func(y *daemon) {
 			y.engine.Kill()
 			<-time.After(time.Minute)
 			y.engine.Revive()
 		},
-		"stopped under no towline": func(y *yard) {
+		"stopped under no towline": func(y *daemon) {
 			y.down(func() { y.engine.Shutdown(0); y.engine.Revive() })
 			y.crash()
 		},
-		"stopped, and towline is killed then": func(y *yard) {
+		"stopped, and towline is killed then": func(y *daemon) {
 			y.engine.Shutdown(0)
 			<-time.After(time.Second)
 			y.down(y.engine.Revive)
@@ -55,7 +55,7 @@ func TestAProgramThatItsEngineEndsHasNotSucceeded(t *testing.T) {
 				p.IgnoreTERM()
 				p.Wait(20 * time.Second)
 				return 0
-			}, func(y *yard) {
+			}, func(y *daemon) {
 				y.engine.AddEvents(20)
 				j := y.run(puller.RunRequest{})
 				<-time.After(time.Second)
@@ -74,27 +74,27 @@ func TestAProgramThatItsEngineEndsHasNotSucceeded(t *testing.T) {
 // What only came between, and an engine that forgets, are no restart.
 func TestAnExitThatIsTheProgramsOwnIsToldAsIt(t *testing.T) {
 	for name, c := range map[string]struct {
-		during func(y *yard)
+		during func(y *daemon)
 	}{
-		"nothing happens":      {func(*yard) {}},
-		"a busy engine":        {func(y *yard) { y.engine.AddEvents(300) }},
-		"no events to be had":  {func(y *yard) { y.refuses("events", http.StatusForbidden, "forbidden") }},
-		"no events any more":   {func(y *yard) { y.engine.AddEvents(300); y.refuses("events", http.StatusNotFound, "page not found") }},
-		"connections are cut":  {func(y *yard) { y.engine.CutAttached() }},
-		"towline is restarted": {func(y *yard) { y.restart() }},
-		"towline is away":      {func(y *yard) { y.down(func() { <-time.After(time.Minute) }); y.crash() }},
-		"the engine keeps what runs": {func(y *yard) {
+		"nothing happens":      {func(*daemon) {}},
+		"a busy engine":        {func(y *daemon) { y.engine.AddEvents(300) }},
+		"no events to be had":  {func(y *daemon) { y.refuses("events", http.StatusForbidden, "forbidden") }},
+		"no events any more":   {func(y *daemon) { y.engine.AddEvents(300); y.refuses("events", http.StatusNotFound, "page not found") }},
+		"connections are cut":  {func(y *daemon) { y.engine.CutAttached() }},
+		"towline is restarted": {func(y *daemon) { y.restart() }},
+		"towline is away":      {func(y *daemon) { y.down(func() { <-time.After(time.Minute) }); y.crash() }},
+		"the engine keeps what runs": {func(y *daemon) {
 			y.engine.Kill()
 			<-time.After(time.Second)
 			y.engine.Revive()
 		}},
-		"it does, under no towline": {func(y *yard) {
+		"it does, under no towline": {func(y *daemon) {
 			y.down(func() { y.engine.Kill(); <-time.After(time.Second); y.engine.Revive() })
 			y.crash()
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inRunYard(t, counting(5, 0), func(y *yard) {
+			inRunYard(t, counting(5, 0), func(y *daemon) {
 				j := y.run(puller.RunRequest{})
 				<-time.After(time.Second)
 				c.during(y)
@@ -109,7 +109,7 @@ func TestAnExitThatIsTheProgramsOwnIsToldAsIt(t *testing.T) {
 }
 
 // refuses has the engine refuse calls of a kind from now on.
-func (y *yard) refuses(at string, status int, message string) {
+func (y *daemon) refuses(at string, status int, message string) {
 	y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
 		if call == at {
 			return status, message
@@ -133,7 +133,7 @@ func TestAStartIsTriedAgainWithPatience(t *testing.T) {
 			t.Run(name+" for "+away.String(), func(t *testing.T) {
 				o := running
 				o.FirstByteTimeout = time.Minute
-				inYardWith(t, o, nil, func(y *yard) {
+				withDaemonOf(t, o, nil, func(y *daemon) {
 					y.engine.Program(y.serve(good).ID, counting(2, 3))
 					began, starts := time.Now(), 0
 					y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
@@ -171,7 +171,7 @@ func TestAContainerThatIsNotExitedHasNotSucceeded(t *testing.T) {
 	} {
 		t.Run(status, func(t *testing.T) {
 			ran := 0
-			inRunYard(t, func(*enginetest.Process) int { ran++; return 0 }, func(y *yard) {
+			inRunYard(t, func(*enginetest.Process) int { ran++; return 0 }, func(y *daemon) {
 				y.engine.OnContainerAnswer(func(call string, answer any) any {
 					switch told := answer.(type) {
 					case []any:

@@ -21,7 +21,7 @@ import (
 func TestPagesNeitherMissNorDoubleAJobWhileJobsEnd(t *testing.T) {
 	o := once
 	o.Concurrency = 16
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		y.engine.Tag(other, y.serve(other))
 		var there []string
 		for range 110 {
@@ -92,7 +92,7 @@ func TestPagesNeitherMissNorDoubleAJobWhileJobsEnd(t *testing.T) {
 }
 
 func TestLayersAreToldOfJobsThatEndedOfLate(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		y.serve(good)
 		j := y.always(good)
 		y.came(j, puller.SourcePulled)
@@ -124,7 +124,7 @@ func TestLayersAreToldOfJobsThatEndedOfLate(t *testing.T) {
 func TestEndedJobsAreKeptForTheirTime(t *testing.T) {
 	o := once
 	o.KeepFor = 3 * time.Hour
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		y.engine.Tag(other, y.serve(other))
 		y.hold(good)
 		active := y.submit(puller.PullRequest{Image: good, Timeout: puller.Duration(24 * time.Hour)})
@@ -159,7 +159,7 @@ func TestEndedJobsAreKeptForTheirTime(t *testing.T) {
 func TestNoMoreEndedJobsAreKeptThanMayBe(t *testing.T) {
 	o := once
 	o.KeepJobs = 5
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		y.engine.Tag(other, y.serve(other))
 		y.hold(good)
 		active := y.submit(puller.PullRequest{Image: good, Timeout: puller.Duration(24 * time.Hour)})
@@ -179,7 +179,7 @@ func TestNoMoreEndedJobsAreKeptThanMayBe(t *testing.T) {
 
 // Under the race detector: a job may end while the engine is asked for it.
 func TestJobsAreCanceledWhileTheyAreChecked(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		y.engine.OnInspect(func(string, <-chan struct{}) (int, string) { return 0, "" })
 		y.serve(good)
 		var work sync.WaitGroup
@@ -203,7 +203,7 @@ func TestJobsAreCanceledWhileTheyAreChecked(t *testing.T) {
 }
 
 func TestARequestThatMakesNoJobLeavesNothingInMemory(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		y.serve(good)
 		keyed := puller.PullRequest{Image: good, IdempotencyKey: "ci-1"}
 		j := y.submit(keyed)

@@ -93,7 +93,7 @@ func TestARateLimitIsWaitedOutHoweverItIsWorded(t *testing.T) {
 		"by Docker Hub since 2020": fails("toomanyrequests: You have reached your pull rate limit. You may increase the limit by authenticating and upgrading: https://www.docker.com/increase-rate-limit"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			inYardWith(t, patient, nil, func(y *yard) {
+			withDaemonOf(t, patient, nil, func(y *daemon) {
 				y.attempts(good, script, served())
 				j := y.always(good)
 				v := y.came(j, puller.SourcePulled)
@@ -109,7 +109,7 @@ func TestARateLimitIsWaitedOutHoweverItIsWorded(t *testing.T) {
 }
 
 func TestACoolDownIsForAllJobsOfTheRegistryAndNoOthers(t *testing.T) {
-	inYardWith(t, patient, nil, func(y *yard) {
+	withDaemonOf(t, patient, nil, func(y *daemon) {
 		const elsewhere = "elsewhere.test/image:v1"
 		y.serve(other)
 		y.serve(elsewhere)
@@ -144,7 +144,7 @@ func TestTheRegistrySaysHowLongTheCoolDownIs(t *testing.T) {
 			registry := refuses(asked)
 			o := patient
 			o.Registry = registry
-			inYardWith(t, o, nil, func(y *yard) {
+			withDaemonOf(t, o, nil, func(y *daemon) {
 				y.attempts(good, limited, served())
 				secret := credentials(y.T, "hunter2")
 				v := y.came(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: secret}), puller.SourcePulled)
@@ -160,7 +160,7 @@ func TestTheRegistrySaysHowLongTheCoolDownIs(t *testing.T) {
 }
 
 func TestCoolDownsGrowUntilTheRegistryServesAgain(t *testing.T) {
-	inYardWith(t, jobs.Options{Concurrency: 4, Policy: puller.PolicyMissing, Timeout: 24 * time.Hour}, nil, func(y *yard) {
+	withDaemonOf(t, jobs.Options{Concurrency: 4, Policy: puller.PolicyMissing, Timeout: 24 * time.Hour}, nil, func(y *daemon) {
 		// Something of the registry runs all the while, so that it is remembered.
 		release := y.hold(other)
 		long := y.always(other)
@@ -187,7 +187,7 @@ func TestCoolDownsGrowUntilTheRegistryServesAgain(t *testing.T) {
 	})
 }
 
-func TestWithoutRetriesARateLimitFailsAndSaysWhenToComeBack(t *testing.T) {
+func TestRateLimitWithoutRetries(t *testing.T) {
 	for name, registry := range map[string]puller.Registry{"by its own measure": nil, "as the registry says": refuses(99 * time.Second)} {
 		t.Run(name, func(t *testing.T) {
 			o := patient
@@ -196,7 +196,7 @@ func TestWithoutRetriesARateLimitFailsAndSaysWhenToComeBack(t *testing.T) {
 			if registry != nil {
 				want = 99
 			}
-			inYardWith(t, o, nil, func(y *yard) {
+			withDaemonOf(t, o, nil, func(y *daemon) {
 				y.attempts(good, limited, served())
 				v := y.failed(y.always(good), puller.ErrRateLimited)
 				if v.Error.RetryAfterSeconds != want || !v.FinishedAt.Equal(v.CreatedAt) {
@@ -214,7 +214,7 @@ func TestWithoutRetriesARateLimitFailsAndSaysWhenToComeBack(t *testing.T) {
 
 // Jobs that were refused together wait once, not one after the other.
 func TestManyRefusedTogetherBeginOneCoolDown(t *testing.T) {
-	inYardWith(t, patient, nil, func(y *yard) {
+	withDaemonOf(t, patient, nil, func(y *daemon) {
 		began := time.Now()
 		var jobs []puller.Job
 		for i := range 4 {
@@ -246,7 +246,7 @@ func (r varied) Head(ctx context.Context, image string, c puller.Credentials) (s
 func TestCoolDownsThatBeginTogetherAreToldInOrder(t *testing.T) {
 	o := patient
 	o.Concurrency, o.Registry = 8, varied{refuses(10 * time.Second)}
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		gate := make(chan struct{})
 		var jobs []puller.Job
 		for i := range 50 {
@@ -273,7 +273,7 @@ func TestCoolDownsThatBeginTogetherAreToldInOrder(t *testing.T) {
 func TestNoMoreTransfersOfOneRegistryRunThanItMayHave(t *testing.T) {
 	o := once
 	o.Concurrency, o.PerRegistry = 5, 2
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		var mu sync.Mutex
 		running, most, all, mostAll := map[string]int{}, map[string]int{}, 0, 0
 		var jobs []puller.Job
@@ -309,7 +309,7 @@ func TestNoMoreTransfersOfOneRegistryRunThanItMayHave(t *testing.T) {
 func TestJobsOfABusyRegistryDoNotHoldUpOthers(t *testing.T) {
 	o := once
 	o.Concurrency, o.PerRegistry = 3, 2
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		var releases []func()
 		var held []puller.Job
 		for i := range 6 {
@@ -337,7 +337,7 @@ func TestJobsOfABusyRegistryDoNotHoldUpOthers(t *testing.T) {
 }
 
 func TestACoolDownHoldsNoSlot(t *testing.T) {
-	inYardWith(t, jobs.Options{Concurrency: 1, Policy: puller.PolicyMissing, Retries: 3, Timeout: time.Hour}, nil, func(y *yard) {
+	withDaemonOf(t, jobs.Options{Concurrency: 1, Policy: puller.PolicyMissing, Retries: 3, Timeout: time.Hour}, nil, func(y *daemon) {
 		y.attempts(good, limited, served())
 		first := y.always(good)
 		y.pulls(1)
@@ -357,7 +357,7 @@ func TestALongCoolDownIsTriedOnceBeforeItIsBelieved(t *testing.T) {
 	o := patient
 	o.Registry, o.Timeout, o.Retries = refuses(2*time.Hour), 24*time.Hour, 3
 	o.Concurrency = 4
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		refused := func(p *enginetest.Pull) { p.Fail("toomanyrequests: slow down") }
 		y.attempts(good, refused, refused, served())
 		first := y.always(good)
@@ -386,7 +386,7 @@ func TestALongCoolDownIsTriedOnceBeforeItIsBelieved(t *testing.T) {
 // As soon as the one that tries is given something, the others go on.
 func TestATrialThatIsServedOpensTheRegistryToAll(t *testing.T) {
 	o := jobs.Options{Concurrency: 4, Policy: puller.PolicyMissing, Retries: 3, Timeout: 24 * time.Hour, Registry: refuses(2 * time.Hour)}
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		long := y.hold(other) // it runs before, during and after
 		runs := y.always(other)
 		y.pulls(1)
@@ -416,7 +416,7 @@ func TestATrialThatIsServedOpensTheRegistryToAll(t *testing.T) {
 func TestACoolDownHoldsForOneIdentity(t *testing.T) {
 	o := patient
 	o.Timeout = time.Hour
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		y.attempts(good, limited, served())
 		anonymous := y.always(good)
 		y.pulls(1)

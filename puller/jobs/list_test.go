@@ -10,7 +10,7 @@ import (
 )
 
 func TestJobsAreListedNewestFirst(t *testing.T) {
-	inYardWith(t, single, nil, func(y *yard) {
+	withDaemonOf(t, single, nil, func(y *daemon) {
 		release := y.hold(good)
 		y.serve(other)
 		y.engine.Tag("registry.test/there:v1", enginetest.NewImage("registry.test/there:v1", 3))
@@ -73,7 +73,7 @@ func TestJobsAreListedNewestFirst(t *testing.T) {
 }
 
 func TestABadFilterIsToldWhichFieldIsBad(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		for _, c := range []struct {
 			filter puller.Filter
 			field  string
@@ -95,7 +95,7 @@ func TestABadFilterIsToldWhichFieldIsBad(t *testing.T) {
 func TestOnlyEndedJobsAreForgotten(t *testing.T) {
 	o := single
 	o.KeepJobs = 500
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		y.engine.Tag(other, y.serve(other))
 		end := func(n int) (jobs []puller.Job) {
 			for range n {

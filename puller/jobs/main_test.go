@@ -27,15 +27,15 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// yard is a Puller over the real adapter over a scripted engine, in a bubble
+// daemon is a Service over the real adapter over a scripted engine, in a bubble
 // of its own time.
-type yard struct {
+type daemon struct {
 	*jobs.Service
 	*testing.T
-	open   func() // starts a Puller on the store
+	open   func() // starts a Service on the store
 	engine *enginetest.Engine
 	store  *storetest.Store
-	log    *strings.Builder    // complete once the Puller is closed
+	log    *strings.Builder    // complete once the Service is closed
 	change func(*jobs.Options) // for the next starts; nil for none
 
 	mu      sync.Mutex
@@ -47,14 +47,14 @@ var defaults = jobs.Options{Concurrency: 4, Policy: puller.PolicyMissing, Retrie
 // once is defaults for tests of what one attempt does.
 var once = jobs.Options{Concurrency: 4, Policy: puller.PolicyMissing, Timeout: 30 * time.Minute}
 
-// inYard runs a test in a bubble. Both engine and Puller end with it.
-func inYard(t *testing.T, test func(y *yard)) {
+// withDaemon runs a test in a bubble. Engine and Service end with it.
+func withDaemon(t *testing.T, test func(y *daemon)) {
 	t.Helper()
-	inYardWith(t, defaults, nil, test)
+	withDaemonOf(t, defaults, nil, test)
 }
 
-// inYardWith is inYard with options, and a way to wrap the engine.
-func inYardWith(t *testing.T, o jobs.Options, wrap func(puller.Engine) puller.Engine, test func(y *yard)) {
+// withDaemonOf is withDaemon with options, and a way to wrap the engine.
+func withDaemonOf(t *testing.T, o jobs.Options, wrap func(puller.Engine) puller.Engine, test func(y *daemon)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		scripted := enginetest.New(t)
@@ -71,7 +71,7 @@ func inYardWith(t *testing.T, o jobs.Options, wrap func(puller.Engine) puller.En
 		if wrap != nil {
 			engine = wrap(adapter)
 		}
-		y := &yard{T: t, engine: scripted, store: storetest.New(), log: &log}
+		y := &daemon{T: t, engine: scripted, store: storetest.New(), log: &log}
 		output := t.TempDir()
 		y.open = func() {
 			o.Store, o.OutputDir, o.OutputLimit = y.store, output, 1<<20
@@ -90,7 +90,7 @@ func inYardWith(t *testing.T, o jobs.Options, wrap func(puller.Engine) puller.En
 	})
 }
 
-func (y *yard) close() {
+func (y *daemon) close() {
 	y.Helper()
 	if err := y.Close(context.Background()); err != nil {
 		y.Error(err)
@@ -98,14 +98,14 @@ func (y *yard) close() {
 }
 
 // restart has the daemon stop well and start again.
-func (y *yard) restart() {
+func (y *daemon) restart() {
 	y.Helper()
 	y.close()
 	y.open()
 }
 
 // crash has the daemon end with nothing kept but what was on disk.
-func (y *yard) crash() {
+func (y *daemon) crash() {
 	y.Helper()
 	kept := y.store.Reopen()
 	y.close()
@@ -119,7 +119,7 @@ const (
 	other = "registry.test/other:v1"
 )
 
-func (y *yard) serve(image string) puller.Image {
+func (y *daemon) serve(image string) puller.Image {
 	i := enginetest.NewImage(image, 1)
 	y.engine.Script(image, enginetest.Serve(i))
 	return i
@@ -127,7 +127,7 @@ func (y *yard) serve(image string) puller.Image {
 
 // hold makes pulls of an image wait, after a layer is under way, until the
 // function it returns is called; then they are served.
-func (y *yard) hold(image string) (release func()) {
+func (y *daemon) hold(image string) (release func()) {
 	gate := make(chan struct{})
 	i := enginetest.NewImage(image, 1)
 	y.engine.Script(image, func(p *enginetest.Pull) {
@@ -140,7 +140,7 @@ func (y *yard) hold(image string) (release func()) {
 	return func() { close(gate) }
 }
 
-func (y *yard) submit(r puller.PullRequest) puller.Job {
+func (y *daemon) submit(r puller.PullRequest) puller.Job {
 	y.Helper()
 	j, err := y.Pull(r)
 	if err != nil {
@@ -156,7 +156,7 @@ type reader struct {
 	sub   *stream.Subscription
 }
 
-func (y *yard) follow(j puller.Job) *reader {
+func (y *daemon) follow(j puller.Job) *reader {
 	y.Helper()
 	begin := uint64(0)
 	frames, sub, err := y.Watch(j.ID, &begin)
@@ -178,13 +178,13 @@ func (r *reader) take(frames []stream.Frame, job string) {
 }
 
 // always submits a job that asks the registry in any case.
-func (y *yard) always(image string) puller.Job {
+func (y *daemon) always(image string) puller.Job {
 	y.Helper()
 	return y.submit(puller.PullRequest{Image: image, Policy: puller.PolicyAlways})
 }
 
 // end waits for a job.
-func (y *yard) end(j puller.Job) puller.Job {
+func (y *daemon) end(j puller.Job) puller.Job {
 	y.Helper()
 	ended, err := y.Wait(y.Context(), j.ID)
 	if err != nil {
@@ -194,7 +194,7 @@ func (y *yard) end(j puller.Job) puller.Job {
 }
 
 // now returns a job as it stands once nothing moves.
-func (y *yard) now(j puller.Job) puller.Job {
+func (y *daemon) now(j puller.Job) puller.Job {
 	y.Helper()
 	synctest.Wait()
 	v, err := y.Job(j.ID)
@@ -205,7 +205,7 @@ func (y *yard) now(j puller.Job) puller.Job {
 }
 
 // is checks where a job is once nothing moves.
-func (y *yard) is(j puller.Job, state puller.State, phase puller.Phase) {
+func (y *daemon) is(j puller.Job, state puller.State, phase puller.Phase) {
 	y.Helper()
 	if v := y.now(j); v.State != state || v.Phase != phase {
 		y.Fatalf("the job for %s is %s/%s, not %s/%s (%+v)", v.Image, v.State, v.Phase, state, phase, v.Error)
@@ -213,7 +213,7 @@ func (y *yard) is(j puller.Job, state puller.State, phase puller.Phase) {
 }
 
 // came waits for a job that is to succeed, and checks where its image is from.
-func (y *yard) came(j puller.Job, source puller.Source) puller.Job {
+func (y *daemon) came(j puller.Job, source puller.Source) puller.Job {
 	y.Helper()
 	v := y.end(j)
 	if v.State != puller.StateSucceeded {
@@ -226,7 +226,7 @@ func (y *yard) came(j puller.Job, source puller.Source) puller.Job {
 }
 
 // failed waits for a job that is to end with an error of a kind.
-func (y *yard) failed(j puller.Job, kind puller.ErrorKind) puller.Job {
+func (y *daemon) failed(j puller.Job, kind puller.ErrorKind) puller.Job {
 	y.Helper()
 	v := y.end(j)
 	want := puller.StateFailed
@@ -243,7 +243,7 @@ func (y *yard) failed(j puller.Job, kind puller.ErrorKind) puller.Job {
 }
 
 // pulls checks how many pulls the engine has begun once nothing moves.
-func (y *yard) pulls(n int) {
+func (y *daemon) pulls(n int) {
 	y.Helper()
 	synctest.Wait()
 	if got := y.engine.Counts().Pulls; got != n {
@@ -252,7 +252,7 @@ func (y *yard) pulls(n int) {
 }
 
 // aborted checks the same of the pulls whose client went away.
-func (y *yard) aborted(n int) {
+func (y *daemon) aborted(n int) {
 	y.Helper()
 	synctest.Wait()
 	if c := y.engine.Counts(); c.Aborted != n || c.Active != 0 {
@@ -262,7 +262,7 @@ func (y *yard) aborted(n int) {
 
 // lines reads what a reader of a job is told from the beginning to its end: one
 // who was there from the beginning, if the job was submitted by submit.
-func (y *yard) lines(j puller.Job) []string {
+func (y *daemon) lines(j puller.Job) []string {
 	y.Helper()
 	y.mu.Lock()
 	r := y.readers[j.ID]
@@ -283,7 +283,7 @@ func (y *yard) lines(j puller.Job) []string {
 }
 
 // events is lines, read, and with the test that numbers grow.
-func (y *yard) events(j puller.Job) []puller.Event {
+func (y *daemon) events(j puller.Job) []puller.Event {
 	y.Helper()
 	var all []puller.Event
 	last := uint64(0)

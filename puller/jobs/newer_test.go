@@ -41,7 +41,7 @@ func TestNewerAsksTheRegistryAndPullsOnlyWhatMoved(t *testing.T) {
 				c.registry.asked = nil
 				o.Registry = c.registry
 			}
-			inYardWith(t, o, nil, func(y *yard) {
+			withDaemonOf(t, o, nil, func(y *daemon) {
 				if c.there != nil {
 					y.engine.Tag(c.image, *c.there)
 				}
@@ -69,7 +69,7 @@ func TestNewerBesideAlwaysIsPulled(t *testing.T) {
 	o := single
 	image := enginetest.NewImage(good, 1)
 	o.Registry = &fakeRegistry{digest: enginetest.Digest(image)}
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		y.engine.Tag(good, image)
 		y.serve(good)
 		release := y.hold(other)
@@ -91,7 +91,7 @@ func TestNewerWaitsOutARateLimitOfItsHead(t *testing.T) {
 	registry := &fakeRegistry{digest: enginetest.Digest(image), err: &puller.Error{Kind: puller.ErrRateLimited, RetryAfter: 30 * time.Second, Err: errors.New("429")}}
 	o := patient
 	o.Registry = registry
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		y.engine.Tag(good, image)
 		j := y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNewer})
 		y.serve(other)
@@ -117,7 +117,7 @@ func TestNewerWaitsOutARateLimitOfItsHead(t *testing.T) {
 	})
 }
 
-func TestNewerKeepsWhatIsPresentWhereTheRegistryDoesNotAnswer(t *testing.T) {
+func TestNewerWithoutAnAnswerOfTheRegistry(t *testing.T) {
 	image := enginetest.NewImage(good, 1)
 	down := &fakeRegistry{err: puller.Errorf(puller.ErrRegistryUnavailable, "connection refused")}
 	limits := &fakeRegistry{err: &puller.Error{Kind: puller.ErrRateLimited, RetryAfter: 30 * time.Second, Err: errors.New("429")}}
@@ -147,7 +147,7 @@ func TestNewerKeepsWhatIsPresentWhereTheRegistryDoesNotAnswer(t *testing.T) {
 			if c.registry != nil {
 				o.Registry = c.registry
 			}
-			inYardWith(t, o, nil, func(y *yard) {
+			withDaemonOf(t, o, nil, func(y *daemon) {
 				if c.there {
 					y.engine.Tag(good, image)
 				}
@@ -181,7 +181,7 @@ func TestNewerKeepsWhatIsPresentWhereTheRegistryDoesNotAnswer(t *testing.T) {
 func TestNewerKeepsNothingThatItsCallerMayNotHave(t *testing.T) {
 	o := patient
 	o.VerifyAccess, o.Registry = true, &fakeRegistry{err: puller.Errorf(puller.ErrRegistryUnavailable, "connection refused")}
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		y.engine.Tag(good, enginetest.NewImage(good, 1))
 		y.engine.Script(good, fails("dial tcp 192.0.2.1:443: connect: connection refused"))
 		y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNewer}), puller.ErrRegistryUnavailable)

@@ -50,7 +50,7 @@ func TestASecondPlatformOfAnIndexIsProvenByTheRegistry(t *testing.T) {
 			if c.registry != nil {
 				o.Registry = c.registry
 			}
-			inYardWith(t, o, nil, func(y *yard) {
+			withDaemonOf(t, o, nil, func(y *daemon) {
 				y.engine.Tag(good, index)
 				y.engine.Script(good, serve)
 				request := puller.PullRequest{Image: good, Platform: platform, Policy: puller.PolicyAlways, Credentials: credentials(y.T, "hunter2")}
@@ -105,7 +105,7 @@ func TestAPlatformWhoseNameAnotherPullTookIsPulledAgain(t *testing.T) {
 	o.Registry = &fakeRegistry{manifests: map[string]puller.Manifest{
 		name + "@" + enginetest.Digest(image) + " " + platform: {Digest: enginetest.Digest(image), Config: image.ID, Platform: platform},
 	}}
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		pulls := 0
 		y.engine.Script(good, func(p *enginetest.Pull) {
 			enginetest.Serve(image)(p)
@@ -128,7 +128,7 @@ func TestAnUnprovenPlatformIsNotPresentAtTheNextAttempt(t *testing.T) {
 		t.Run(string(policy), func(t *testing.T) {
 			o := defaults
 			o.Registry = &fakeRegistry{manifestErr: puller.Errorf(puller.ErrDenied, "401")}
-			inYardWith(t, o, nil, func(y *yard) {
+			withDaemonOf(t, o, nil, func(y *daemon) {
 				y.engine.Tag(good, index)
 				y.engine.Script(good, func(p *enginetest.Pull) {
 					p.Line(`{"status":"Pulling from good","id":"v1"}`)

@@ -19,11 +19,11 @@ var page = strings.Repeat(strings.Repeat("x", 1023)+"\n", 500)
 
 // inOutputYard runs a test with so many bytes kept of what programs print, and tells
 // it where.
-func inOutputYard(t *testing.T, total int64, p enginetest.Program, test func(y *yard, dir *string)) {
+func inOutputYard(t *testing.T, total int64, p enginetest.Program, test func(y *daemon, dir *string)) {
 	t.Helper()
 	o := running
 	o.OutputTotal = total
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		var dir string
 		y.change = func(o *jobs.Options) { dir = o.OutputDir }
 		y.restart()
@@ -52,7 +52,7 @@ func outputSize(t *testing.T, dir string) (size int64) {
 
 func TestOfAllOutputTheNewestIsKept(t *testing.T) {
 	const total = 1700 << 10
-	inOutputYard(t, total, enginetest.Print(page, "", 0), func(y *yard, dir *string) {
+	inOutputYard(t, total, enginetest.Print(page, "", 0), func(y *daemon, dir *string) {
 		silent := y.submitted(other) // a job that prints nothing
 		var jobs []puller.Job
 		for range 6 {
@@ -89,7 +89,7 @@ func TestOfAllOutputTheNewestIsKept(t *testing.T) {
 }
 
 func TestALowerBoundHoldsFromTheNextStart(t *testing.T) {
-	inOutputYard(t, 0, enginetest.Print(page, "", 0), func(y *yard, dir *string) {
+	inOutputYard(t, 0, enginetest.Print(page, "", 0), func(y *daemon, dir *string) {
 		for range 3 {
 			y.exited(y.run(puller.RunRequest{}), 0)
 		}
@@ -111,7 +111,7 @@ func TestWhatGoesOnKeepsItsOutputAndRefusesMore(t *testing.T) {
 			<-p.Killed()
 		}
 		return 0
-	}, func(y *yard, dir *string) {
+	}, func(y *daemon, dir *string) {
 		old := y.run(puller.RunRequest{})
 		y.exited(old, 0)
 		var jobs []puller.Job

@@ -84,16 +84,16 @@ func onTop(base, m puller.Manifest) puller.Manifest {
 	return m
 }
 
-func withCatalog(t *testing.T, c *catalog, test func(y *yard)) {
+func withCatalog(t *testing.T, c *catalog, test func(y *daemon)) {
 	t.Helper()
 	o := defaults
 	if c != nil {
 		o.Registry = c
 	}
-	inYardWith(t, o, nil, test)
+	withDaemonOf(t, o, nil, test)
 }
 
-func (y *yard) plan(r puller.PrewarmRequest) puller.Plan {
+func (y *daemon) plan(r puller.PrewarmRequest) puller.Plan {
 	y.Helper()
 	plan, err := y.Plan(y.Context(), r)
 	if err != nil {
@@ -151,7 +151,7 @@ func TestThePlanOfAnImageFollowsItsPolicy(t *testing.T) {
 			if c.moved != 0 {
 				registry = &catalog{manifests: map[string]puller.Manifest{good: made(c.moved)}, errs: map[string]error{good: c.err}}
 			}
-			withCatalog(t, registry, func(y *yard) {
+			withCatalog(t, registry, func(y *daemon) {
 				if c.there != 0 {
 					y.engine.Tag(good, enginetest.NewImage(good, c.there))
 				}
@@ -206,7 +206,7 @@ func TestThePlanCountsWhatIsSharedAndPresent(t *testing.T) {
 		"registry.test/b:v1": shared,
 		"registry.test/c:v1": onTop(shared, made(4)),
 	}}
-	withCatalog(t, registry, func(y *yard) {
+	withCatalog(t, registry, func(y *daemon) {
 		y.engine.Tag("registry.test/base:v1", enginetest.NewImage("registry.test/base:v1", 1))
 		r := asked("registry.test/c:v1", "registry.test/nope:v1", "registry.test/b:v1", "registry.test/a:v1", "registry.test/base:v1")
 		r.Skipped = []puller.Skipped{{Service: "web", Reason: "it is built"}}
@@ -243,7 +243,7 @@ func TestThePlanCountsWhatIsSharedAndPresent(t *testing.T) {
 }
 
 func TestAPlanOfNothingToPullIsOne(t *testing.T) {
-	withCatalog(t, nil, func(y *yard) {
+	withCatalog(t, nil, func(y *daemon) {
 		plan := y.plan(puller.PrewarmRequest{Skipped: []puller.Skipped{{Service: "web", Reason: "it is built"}}})
 		got, _ := json.Marshal(plan)
 		if want := `{"images":[],"fetch":0,"shared":0,"present":0,"complete":true,"skipped":[{"service":"web","reason":"it is built"}]}`; string(got) != want {
@@ -257,7 +257,7 @@ func TestAPlanBringsPlatformAndCredentials(t *testing.T) {
 	arm.Platform = "linux/arm64"
 	const third = "registry.test/third:v1"
 	registry := &catalog{manifests: map[string]puller.Manifest{good: made(1), other: arm, third: arm}}
-	withCatalog(t, registry, func(y *yard) {
+	withCatalog(t, registry, func(y *daemon) {
 		secret := credentials(y.T, "hunter2")
 		r := asked(good, other, third)
 		r.Images[1].Platform, r.Images[2].Platform = "linux/arm64/v8", "linux/amd64"
@@ -291,7 +291,7 @@ func TestAPlanBringsPlatformAndCredentials(t *testing.T) {
 
 func TestAWrongNameFailsThePlanAndAsksNobody(t *testing.T) {
 	registry := &catalog{}
-	withCatalog(t, registry, func(y *yard) {
+	withCatalog(t, registry, func(y *daemon) {
 		_, err := y.Plan(y.Context(), asked(good, "UPPER case"))
 		if puller.KindOf(err) != puller.ErrInvalidRequest || !strings.Contains(err.Error(), "images[1]: image") {
 			y.Errorf("the error is %v", err)
@@ -306,7 +306,7 @@ func TestAWrongNameFailsThePlanAndAsksNobody(t *testing.T) {
 }
 
 func TestAnEngineThatIsNotThereFailsThePlan(t *testing.T) {
-	withCatalog(t, &catalog{}, func(y *yard) {
+	withCatalog(t, &catalog{}, func(y *daemon) {
 		y.engine.OnInspect(func(string, <-chan struct{}) (int, string) {
 			y.engine.Kill()
 			return 0, ""
@@ -322,7 +322,7 @@ func TestAnEngineThatIsNotThereFailsThePlan(t *testing.T) {
 }
 
 func TestAnImageThatTheEngineCannotMakeOutIsNotKnown(t *testing.T) {
-	withCatalog(t, &catalog{manifests: map[string]puller.Manifest{other: made(1)}}, func(y *yard) {
+	withCatalog(t, &catalog{manifests: map[string]puller.Manifest{other: made(1)}}, func(y *daemon) {
 		y.engine.OnInspect(func(image string, _ <-chan struct{}) (int, string) {
 			if image == good {
 				return 500, "the layer store is in disorder"
@@ -349,7 +349,7 @@ func many(n int) (images []string, manifests map[string]puller.Manifest) {
 func TestAPlanAsksForEightImagesAtATime(t *testing.T) {
 	images, manifests := many(100)
 	registry := &catalog{manifests: manifests, took: time.Second}
-	withCatalog(t, registry, func(y *yard) {
+	withCatalog(t, registry, func(y *daemon) {
 		began := time.Now()
 		plan := y.plan(asked(images...))
 		if took := time.Since(began); took != 13*time.Second || registry.most != 8 {
@@ -363,7 +363,7 @@ func TestAPlanAsksForEightImagesAtATime(t *testing.T) {
 	})
 }
 
-func TestARegistryThatDoesNotAnswerIsNotWaitedForAgainAndAgain(t *testing.T) {
+func TestPlanGivesUpOnARegistryThatDoesNotAnswer(t *testing.T) {
 	images, manifests := many(100)
 	registry := &catalog{manifests: manifests, errs: make(map[string]error), took: 20 * time.Second}
 	for _, i := range images {
@@ -371,7 +371,7 @@ func TestARegistryThatDoesNotAnswerIsNotWaitedForAgainAndAgain(t *testing.T) {
 	}
 	const elsewhere = "elsewhere.test/image:v1"
 	manifests[elsewhere] = made(200)
-	withCatalog(t, registry, func(y *yard) {
+	withCatalog(t, registry, func(y *daemon) {
 		began := time.Now()
 		plan := y.plan(asked(append(images, elsewhere)...))
 		// Eight are under way when the first fails, and up to two more begin
@@ -397,7 +397,7 @@ func TestARegistryThatFailsNowAndThenIsAskedOn(t *testing.T) {
 	for i := 0; i < len(images); i += 2 {
 		registry.errs[images[i]] = puller.Errorf(puller.ErrRegistryUnavailable, "502")
 	}
-	withCatalog(t, registry, func(y *yard) {
+	withCatalog(t, registry, func(y *daemon) {
 		for _, i := range images {
 			y.plan(asked(i)) // a plan remembers nothing of another
 		}
@@ -413,7 +413,7 @@ func TestARegistryThatFailsNowAndThenIsAskedOn(t *testing.T) {
 func TestAPlanDoesNotTakeForEver(t *testing.T) {
 	images, manifests := many(100)
 	registry := &catalog{manifests: manifests, took: 19 * time.Second}
-	withCatalog(t, registry, func(y *yard) {
+	withCatalog(t, registry, func(y *daemon) {
 		began := time.Now()
 		plan := y.plan(asked(images...))
 		if took := time.Since(began); took != 2*time.Minute {
@@ -427,7 +427,7 @@ func TestAPlanDoesNotTakeForEver(t *testing.T) {
 
 func TestAPlanEndsWithItsContext(t *testing.T) {
 	images, manifests := many(100)
-	withCatalog(t, &catalog{manifests: manifests, took: 19 * time.Second}, func(y *yard) {
+	withCatalog(t, &catalog{manifests: manifests, took: 19 * time.Second}, func(y *daemon) {
 		ctx, cancel := context.WithCancel(y.Context())
 		time.AfterFunc(time.Second, cancel)
 		if _, err := y.Plan(ctx, asked(images...)); puller.KindOf(err) != puller.ErrCanceled {
@@ -446,7 +446,7 @@ func TestAPlanThatDoesNotFitOnTheDiskSaysSo(t *testing.T) {
 	huge.Layers[0].Size = 1 << 49
 	registry := &catalog{manifests: map[string]puller.Manifest{good: huge, other: made(1)}}
 	dir := t.TempDir()
-	withCatalog(t, registry, func(y *yard) {
+	withCatalog(t, registry, func(y *daemon) {
 		if plan := y.plan(asked(good)); plan.EngineFree != nil || len(plan.Notes) != 0 {
 			y.Errorf("what is free is not known, but the plan is %+v", plan)
 		}
@@ -470,7 +470,7 @@ func TestAPlanNotesAnImageWhoseIndexNamesNoPlatform(t *testing.T) {
 	unnamed := manifest
 	unnamed.Unnamed = true
 	o.Registry = &fakeRegistry{manifests: map[string]puller.Manifest{good + " linux/amd64": unnamed, other + " linux/amd64": manifest}}
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		p := y.plan(puller.PrewarmRequest{Images: puller.Images{{Image: good}, {Image: other}}})
 		if len(p.Notes) != 1 || !strings.HasPrefix(p.Notes[0], good+": ") || !strings.Contains(p.Notes[0], "platform") {
 			y.Errorf("the notes are %q", p.Notes)

@@ -84,7 +84,7 @@ func FuzzParsePlatform(f *testing.F) {
 }
 
 func TestAJobTellsThePlatformInItsOneForm(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		y.engine.Script(good, enginetest.Serve(enginetest.NewImage(good, 7)))
 		for _, given := range []string{"LINUX/AMD64", "linux/x86_64", "linux", "amd64"} {
 			if j := y.submit(puller.PullRequest{Image: good, Platform: given}); j.Platform != "linux/amd64" {
@@ -111,7 +111,7 @@ func TestAJobTellsThePlatformInItsOneForm(t *testing.T) {
 }
 
 func TestARunHasItsPlatformInItsOneForm(t *testing.T) {
-	inRunYard(t, enginetest.Hang(""), func(y *yard) {
+	inRunYard(t, enginetest.Hang(""), func(y *daemon) {
 		for _, given := range []string{"LINUX/x86_64", "amd64", "linux"} {
 			if j := y.run(puller.RunRequest{Platform: given}); j.Platform != "linux/amd64" {
 				y.Errorf("%s is %s", given, j.Platform)
@@ -132,7 +132,7 @@ func TestARunHasItsPlatformInItsOneForm(t *testing.T) {
 
 // A request is the same if it spells its platform otherwise.
 func TestAKeyIsOfOnePlatformHoweverItIsSpelled(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		y.serve(good)
 		ids := map[string]bool{}
 		for _, given := range []string{"linux/amd64", "LINUX/AMD64", "linux/x86_64", "amd64"} {

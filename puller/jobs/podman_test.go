@@ -52,7 +52,7 @@ func TestOnlyPodmanIsBelievedByItsLastLine(t *testing.T) {
 		}, puller.ErrTruncated},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			inYardWith(t, once, nil, func(y *yard) {
+			withDaemonOf(t, once, nil, func(y *daemon) {
 				if c.podman {
 					y.engine.UsePodman()
 				}
@@ -73,7 +73,7 @@ func TestOnlyPodmanIsBelievedByItsLastLine(t *testing.T) {
 
 // Another engine may have come to answer since the daemon started.
 func TestWhatAnEngineIsIsNotRemembered(t *testing.T) {
-	inYardWith(t, once, nil, func(y *yard) {
+	withDaemonOf(t, once, nil, func(y *daemon) {
 		y.engine.Script(good, enginetest.ServeAsPodman(enginetest.NewImage(good, 1)))
 		y.failed(y.always(good), puller.ErrTruncated)
 		y.engine.Kill()
@@ -89,7 +89,7 @@ func TestADigestUnderAnotherNameIsNotPresent(t *testing.T) {
 	hello := enginetest.NewImage("registry.test/hello:v1", 1)
 	digest := enginetest.Digest(hello)
 	const team = "registry.test/team/app"
-	setup := func(y *yard) {
+	setup := func(y *daemon) {
 		y.engine.UsePodman()
 		y.engine.Tag("registry.test/hello:v1", hello)
 	}
@@ -97,7 +97,7 @@ func TestADigestUnderAnotherNameIsNotPresent(t *testing.T) {
 		t.Run(string(policy), func(t *testing.T) {
 			o := once
 			o.Registry = &fakeRegistry{digest: digest}
-			inYardWith(t, o, nil, func(y *yard) {
+			withDaemonOf(t, o, nil, func(y *daemon) {
 				setup(y)
 				ref := team + "@" + digest
 				v := y.failed(y.submit(puller.PullRequest{Image: ref, Policy: policy}), puller.ErrNotFound)
@@ -120,7 +120,7 @@ func TestADigestUnderAnotherNameIsNotPresent(t *testing.T) {
 		})
 	}
 	t.Run("where the name has it", func(t *testing.T) {
-		inYardWith(t, once, nil, func(y *yard) {
+		withDaemonOf(t, once, nil, func(y *daemon) {
 			setup(y)
 			ref := team + "@" + digest
 			moved := enginetest.NewImage(ref, 1)
@@ -134,7 +134,7 @@ func TestADigestUnderAnotherNameIsNotPresent(t *testing.T) {
 		})
 	})
 	t.Run("where only the pull's end is told", func(t *testing.T) {
-		inYardWith(t, once, nil, func(y *yard) {
+		withDaemonOf(t, once, nil, func(y *daemon) {
 			setup(y)
 			ref := team + "@" + digest
 			y.engine.Script(ref, enginetest.ServeAsPodman(hello))
@@ -144,7 +144,7 @@ func TestADigestUnderAnotherNameIsNotPresent(t *testing.T) {
 }
 
 // Podman tells no variants; the registry does.
-func TestAVariantThatTheEngineDoesNotTellIsAskedOfTheRegistry(t *testing.T) {
+func TestVariantIsAskedOfTheRegistry(t *testing.T) {
 	image := enginetest.NewImage(good, 1)
 	image.Platform = "linux/arm/v6"
 	digest := enginetest.Digest(image)
@@ -164,7 +164,7 @@ func TestAVariantThatTheEngineDoesNotTellIsAskedOfTheRegistry(t *testing.T) {
 			o := once
 			r := &fakeRegistry{manifests: map[string]puller.Manifest{good + " linux/arm/v6": c.manifest}, manifestErr: c.err}
 			o.Registry = r
-			inYardWith(t, o, nil, func(y *yard) {
+			withDaemonOf(t, o, nil, func(y *daemon) {
 				y.engine.UsePodman()
 				y.engine.Script(good, enginetest.ServeAsPodman(image))
 				request := puller.PullRequest{Image: good, Platform: "linux/arm/v6"}

@@ -32,7 +32,7 @@ func TestThePolicySaysWhenAnImageIsPulled(t *testing.T) {
 		{"always and absent pulls", puller.PolicyAlways, "", 0, puller.SourcePulled, "", 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			inYard(t, func(y *yard) {
+			withDaemon(t, func(y *daemon) {
 				if c.there != 0 {
 					y.engine.Tag(good, enginetest.NewImage(good, c.there))
 				}
@@ -62,7 +62,7 @@ func TestAnImageThatHasLostItsNamesIsNotThere(t *testing.T) {
 		pulls  int
 	}{{puller.PolicyMissing, "", 1}, {puller.PolicyNewer, "", 1}, {puller.PolicyNever, puller.ErrNotFound, 0}} {
 		t.Run(string(c.policy), func(t *testing.T) {
-			inYard(t, func(y *yard) {
+			withDaemon(t, func(y *daemon) {
 				removed := enginetest.NewImage(good, 1)
 				removed.RepoTags, removed.RepoDigests = nil, nil
 				y.engine.Tag(good, removed)
@@ -82,7 +82,7 @@ func TestAnImageThatHasLostItsNamesIsNotThere(t *testing.T) {
 func TestACheckThatFailsFailsTheJob(t *testing.T) {
 	for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyNever, puller.PolicyAlways} {
 		t.Run(string(policy), func(t *testing.T) {
-			inYard(t, func(y *yard) {
+			withDaemon(t, func(y *daemon) {
 				y.serve(good)
 				y.engine.OnInspect(func(string, <-chan struct{}) (int, string) {
 					return http.StatusInternalServerError, "the store is broken"

@@ -20,7 +20,7 @@ import (
 )
 
 // warm submits a prewarm of images, each asked for in any case.
-func (y *yard) warm(failFast bool, images ...string) puller.Job {
+func (y *daemon) warm(failFast bool, images ...string) puller.Job {
 	y.Helper()
 	r := puller.PrewarmRequest{FailFast: failFast, Policy: puller.PolicyAlways}
 	for _, image := range images {
@@ -29,7 +29,7 @@ func (y *yard) warm(failFast bool, images ...string) puller.Job {
 	return y.prewarm(r)
 }
 
-func (y *yard) prewarm(r puller.PrewarmRequest) puller.Job {
+func (y *daemon) prewarm(r puller.PrewarmRequest) puller.Job {
 	y.Helper()
 	j, err := y.Prewarm(r)
 	if err != nil {
@@ -40,7 +40,7 @@ func (y *yard) prewarm(r puller.PrewarmRequest) puller.Job {
 }
 
 // child returns a prewarm's nth child as it stands.
-func (y *yard) child(parent puller.Job, n int) puller.Job {
+func (y *daemon) child(parent puller.Job, n int) puller.Job {
 	y.Helper()
 	j, err := y.Job(parent.Children[n])
 	if err != nil {
@@ -67,7 +67,7 @@ func images(j puller.Job) []string {
 
 // layered serves an image of layers, each of 1000 bytes, that wait at half for
 // the gate.
-func (y *yard) layered(image string, gate <-chan struct{}, layers ...string) {
+func (y *daemon) layered(image string, gate <-chan struct{}, layers ...string) {
 	i := enginetest.NewImage(image, len(image)*1000+int(image[len(image)-4]))
 	y.engine.Script(image, func(p *enginetest.Pull) {
 		for _, id := range layers {
@@ -90,7 +90,7 @@ func (y *yard) layered(image string, gate <-chan struct{}, layers ...string) {
 
 // forward checks that a job's progress, as its reader was told, never ran
 // backwards, and returns the last of it.
-func (y *yard) forward(j puller.Job) (last puller.Event) {
+func (y *daemon) forward(j puller.Job) (last puller.Event) {
 	y.Helper()
 	for _, e := range y.events(j) {
 		if e.Progress == nil {
@@ -107,7 +107,7 @@ func (y *yard) forward(j puller.Job) (last puller.Event) {
 }
 
 func TestAPrewarmIsAJobWithAJobForEachImage(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		for n := range 3 {
 			y.serve(nth(n))
 		}
@@ -166,7 +166,7 @@ func TestAPrewarmIsAJobWithAJobForEachImage(t *testing.T) {
 }
 
 func TestAPrewarmIsAcceptedAsAWholeOrNotAtAll(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		var sizes []int // the jobs of each Save
 		y.store.OnSave(func(records []puller.Record) {
 			if len(records) > 0 {
@@ -215,7 +215,7 @@ func TestAPrewarmIsAcceptedAsAWholeOrNotAtAll(t *testing.T) {
 }
 
 func TestTheOtherImagesOfAPrewarmGoOnWhenOneFails(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		y.serve(nth(1))
 		y.engine.Script(nth(2), func(p *enginetest.Pull) { p.Fail("unauthorized: authentication required") })
 		y.serve(nth(3))
@@ -234,7 +234,7 @@ func TestTheOtherImagesOfAPrewarmGoOnWhenOneFails(t *testing.T) {
 }
 
 func TestAPrewarmThatFailsFastCancelsTheRest(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		y.hold(nth(0))
 		release := y.hold(nth(1))
 		fail := make(chan struct{})
@@ -268,7 +268,7 @@ func TestAPrewarmThatFailsFastCancelsTheRest(t *testing.T) {
 }
 
 // cutShort checks how many of the engine's pulls were aborted, and go on.
-func (y *yard) cutShort(aborted, active int) {
+func (y *daemon) cutShort(aborted, active int) {
 	y.Helper()
 	synctest.Wait()
 	if c := y.engine.Counts(); c.Aborted != aborted || c.Active != active {
@@ -278,8 +278,8 @@ func (y *yard) cutShort(aborted, active int) {
 
 // However many images fail, and whatever the engine says of each, the error
 // begins with those that failed by themselves, and has the kinds of many.
-func TestTheErrorOfAPrewarmNamesWhatFailedThoughEnginesSayMuch(t *testing.T) {
-	inYard(t, func(y *yard) {
+func TestPrewarmErrorNamesWhatFailed(t *testing.T) {
+	withDaemon(t, func(y *daemon) {
 		var names []string
 		for n := range 20 {
 			names = append(names, nth(n))
@@ -292,7 +292,7 @@ func TestTheErrorOfAPrewarmNamesWhatFailedThoughEnginesSayMuch(t *testing.T) {
 			}
 		}
 	})
-	inYardWith(t, single, nil, func(y *yard) {
+	withDaemonOf(t, single, nil, func(y *daemon) {
 		names := []string{}
 		for n := range 200 {
 			names = append(names, nth(n))
@@ -319,7 +319,7 @@ func TestTheErrorOfAPrewarmNamesWhatFailedThoughEnginesSayMuch(t *testing.T) {
 }
 
 func TestAPrewarmIsCanceledWithWhatIsLeftOfIt(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		y.serve(nth(0))
 		y.hold(nth(2))
 		release := y.hold(nth(3))
@@ -349,8 +349,8 @@ func TestAPrewarmIsCanceledWithWhatIsLeftOfIt(t *testing.T) {
 	})
 }
 
-func TestAPrewarmThatIsCanceledTwiceAtOnceIsCanceledOnce(t *testing.T) {
-	inYard(t, func(y *yard) {
+func TestPrewarmCanceledTwiceAtOnce(t *testing.T) {
+	withDaemon(t, func(y *daemon) {
 		y.hold(good)
 		y.hold(other)
 		parent := y.warm(false, good, other)
@@ -373,7 +373,7 @@ func TestAPrewarmThatIsCanceledTwiceAtOnceIsCanceledOnce(t *testing.T) {
 
 // All children have ended, but that is not on disk yet.
 func TestAPrewarmThatIsAboutToEndIsNotCanceled(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		release := y.hold(good)
 		parent := y.warm(false, good)
 		y.is(parent, puller.StateActive, puller.PhasePulling)
@@ -399,7 +399,7 @@ func TestAPrewarmThatIsAboutToEndIsNotCanceled(t *testing.T) {
 
 func TestOneImageOfAPrewarmCanBeCanceled(t *testing.T) {
 	for _, failFast := range []bool{false, true} {
-		inYard(t, func(y *yard) {
+		withDaemon(t, func(y *daemon) {
 			release := y.hold(good)
 			y.hold(other)
 			parent := y.warm(failFast, other, good)
@@ -418,7 +418,7 @@ func TestOneImageOfAPrewarmCanBeCanceled(t *testing.T) {
 }
 
 func TestAPrewarmOfWhatIsThereContactsNoRegistry(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		var list puller.Images
 		for n := range 100 {
 			y.engine.Tag(nth(n), y.serve(nth(n)))
@@ -445,7 +445,7 @@ func TestAPrewarmOfWhatIsThereContactsNoRegistry(t *testing.T) {
 }
 
 func TestAPrewarmOfNothingButWhatIsSkippedSucceeds(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		request := puller.PrewarmRequest{Skipped: []puller.Skipped{{Service: "app", Reason: "built"}}, IdempotencyKey: "ci"}
 		parent := y.prewarm(request)
 		v := y.came(parent, "")
@@ -466,7 +466,7 @@ func TestAPrewarmOfNothingButWhatIsSkippedSucceeds(t *testing.T) {
 }
 
 func TestAPrewarmHasAnIdempotencyKey(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		y.hold(good)
 		y.hold(other)
 		request := puller.PrewarmRequest{Images: puller.Images{{Image: good}, {Image: other}}, IdempotencyKey: "ci", Credentials: credentials(t, "secret")}
@@ -507,7 +507,7 @@ func TestAPrewarmHasAnIdempotencyKey(t *testing.T) {
 
 // Two that are the same share a transfer.
 func TestAPrewarmMayNameAnImageTwice(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		gate := make(chan struct{})
 		y.layered(good, gate, layerA)
 		parent := y.warm(false, good, good)
@@ -523,7 +523,7 @@ func TestAPrewarmMayNameAnImageTwice(t *testing.T) {
 		y.forward(parent)
 	})
 	// That one of them is canceled says nothing of the image.
-	inYardWith(t, single, nil, func(y *yard) {
+	withDaemonOf(t, single, nil, func(y *daemon) {
 		gate := make(chan struct{})
 		y.layered(good, gate, layerA)
 		y.hold(other)
@@ -548,7 +548,7 @@ func TestAPrewarmMayNameAnImageTwice(t *testing.T) {
 }
 
 func TestTheProgressOfAPrewarmHasEachLayerOnce(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		y.engine.Script(nth(0), func(p *enginetest.Pull) { // has the first layer
 			p.Line(line(layerA, "Already exists", 0, 0))
 			p.Tag(enginetest.NewImage(nth(0), 9))
@@ -578,8 +578,8 @@ func TestTheProgressOfAPrewarmHasEachLayerOnce(t *testing.T) {
 	})
 }
 
-func TestTheProgressOfAPrewarmDoesNotRunBackwardsOverRetries(t *testing.T) {
-	inYard(t, func(y *yard) {
+func TestPrewarmProgressOverRetries(t *testing.T) {
+	withDaemon(t, func(y *daemon) {
 		y.attempts(good, func(p *enginetest.Pull) {
 			p.Line(line(layerA, "Downloading", 800, 1000))
 			p.Line(line(layerB, "Downloading", 100, 1000))
@@ -604,7 +604,7 @@ func TestTheProgressOfAPrewarmDoesNotRunBackwardsOverRetries(t *testing.T) {
 }
 
 func TestATotalIsToldWhenAllImagesOfAPrewarmAreKnown(t *testing.T) {
-	inYardWith(t, single, nil, func(y *yard) {
+	withDaemonOf(t, single, nil, func(y *daemon) {
 		first, second := make(chan struct{}), make(chan struct{})
 		y.layered(nth(0), first, layerA)
 		y.layered(nth(1), second, layerB)
@@ -631,10 +631,10 @@ func TestATotalIsToldWhenAllImagesOfAPrewarmAreKnown(t *testing.T) {
 func TestAPrewarmGoesOnAfterARestart(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		end  func(y *yard)
-	}{{"restart", (*yard).restart}, {"crash", (*yard).crash}} {
+		end  func(y *daemon)
+	}{{"restart", (*daemon).restart}, {"crash", (*daemon).crash}} {
 		t.Run(c.name, func(t *testing.T) {
-			check := func(y *yard, parent puller.Job) {
+			check := func(y *daemon, parent puller.Job) {
 				y.Helper()
 				v, err := y.Wait(y.Context(), parent.ID)
 				if err != nil {
@@ -661,7 +661,7 @@ func TestAPrewarmGoesOnAfterARestart(t *testing.T) {
 				Images: puller.Images{{Image: nth(0)}, {Image: nth(1)}, {Image: nth(2)}},
 			}
 			t.Run("before any has begun", func(t *testing.T) {
-				inYardWith(t, single, nil, func(y *yard) {
+				withDaemonOf(t, single, nil, func(y *daemon) {
 					release := y.hold(good)
 					y.is(y.always(good), puller.StateActive, puller.PhasePulling)
 					parent := y.prewarm(request)
@@ -674,7 +674,7 @@ func TestAPrewarmGoesOnAfterARestart(t *testing.T) {
 				})
 			})
 			t.Run("after some have ended", func(t *testing.T) {
-				inYardWith(t, single, nil, func(y *yard) {
+				withDaemonOf(t, single, nil, func(y *daemon) {
 					y.serve(nth(0))
 					release := y.hold(nth(2))
 					parent := y.prewarm(request)
@@ -692,7 +692,7 @@ func TestAPrewarmGoesOnAfterARestart(t *testing.T) {
 				})
 			})
 			t.Run("after all have ended", func(t *testing.T) {
-				inYardWith(t, single, nil, func(y *yard) {
+				withDaemonOf(t, single, nil, func(y *daemon) {
 					y.serve(nth(0))
 					release := y.hold(nth(2))
 					parent := y.prewarm(request)
@@ -710,7 +710,7 @@ func TestAPrewarmGoesOnAfterARestart(t *testing.T) {
 }
 
 func TestAPrewarmThatFailsFastDoesSoAfterARestart(t *testing.T) {
-	inYardWith(t, single, nil, func(y *yard) {
+	withDaemonOf(t, single, nil, func(y *daemon) {
 		release := y.hold(nth(1))
 		parent := y.warm(true, nth(1), nth(0), nth(2))
 		y.is(y.child(parent, 0), puller.StateActive, puller.PhasePulling)
@@ -727,7 +727,7 @@ func TestAPrewarmThatFailsFastDoesSoAfterARestart(t *testing.T) {
 
 // The power goes after a failure is on disk, but before the others are canceled.
 func TestAPrewarmFailsFastThoughTheDaemonEndedInBetween(t *testing.T) {
-	inYardWith(t, single, nil, func(y *yard) {
+	withDaemonOf(t, single, nil, func(y *daemon) {
 		var kept *storetest.Store // what is there after the first end
 		ended := false
 		y.store.OnSave(func(records []puller.Record) {
@@ -757,7 +757,7 @@ func TestAPrewarmFailsFastThoughTheDaemonEndedInBetween(t *testing.T) {
 func TestAPrewarmOutlivesTheRecordsOfItsChildren(t *testing.T) {
 	o := single
 	o.KeepJobs, o.Timeout = 1, 24*time.Hour
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		y.serve(nth(0))
 		y.serve(nth(1))
 		release := y.hold(nth(2))
@@ -774,7 +774,7 @@ func TestAPrewarmOutlivesTheRecordsOfItsChildren(t *testing.T) {
 }
 
 func TestAPrewarmWithCredentialsIsDeniedAfterARestart(t *testing.T) {
-	inYardWith(t, single, nil, func(y *yard) {
+	withDaemonOf(t, single, nil, func(y *daemon) {
 		y.hold(nth(0))
 		y.engine.Tag(nth(1), enginetest.NewImage(nth(1), 1))
 		parent := y.prewarm(puller.PrewarmRequest{
@@ -790,7 +790,7 @@ func TestAPrewarmWithCredentialsIsDeniedAfterARestart(t *testing.T) {
 }
 
 func TestAPrewarmWaitsForAnEngineThatIsAway(t *testing.T) {
-	inYardWith(t, patient, nil, func(y *yard) {
+	withDaemonOf(t, patient, nil, func(y *daemon) {
 		y.engine.Kill()
 		y.serve(other)
 		parent := y.prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good}, {Image: other}}})
@@ -802,7 +802,7 @@ func TestAPrewarmWaitsForAnEngineThatIsAway(t *testing.T) {
 
 // The time of a prewarm's images does not run while they wait for their turn.
 func TestTheEndOfALongPrewarmComes(t *testing.T) {
-	inYardWith(t, single, nil, func(y *yard) {
+	withDaemonOf(t, single, nil, func(y *daemon) {
 		r := puller.PrewarmRequest{Timeout: puller.Duration(time.Minute)}
 		for n := range 10 {
 			serves := enginetest.Serve(enginetest.NewImage(nth(n), n+1))
@@ -820,7 +820,7 @@ func TestTheEndOfALongPrewarmComes(t *testing.T) {
 // Two who warm the same engine: the one with the short list, of images that the
 // long one ends with, is served in between.
 func TestALongPrewarmDoesNotHoldUpAnothersShortOne(t *testing.T) {
-	inYardWith(t, single, nil, func(y *yard) {
+	withDaemonOf(t, single, nil, func(y *daemon) {
 		long := puller.PrewarmRequest{Policy: puller.PolicyAlways, Caller: "uid 1"}
 		slow := func(image string) {
 			serves := enginetest.Serve(enginetest.NewImage(image, 1))
@@ -850,7 +850,7 @@ func TestALongPrewarmDoesNotHoldUpAnothersShortOne(t *testing.T) {
 func TestManyLongPrewarmsAreNoBurden(t *testing.T) {
 	o := defaults
 	o.Concurrency = 8
-	inYardWith(t, o, func(engine puller.Engine) puller.Engine { return instant{engine} }, func(y *yard) {
+	withDaemonOf(t, o, func(engine puller.Engine) puller.Engine { return instant{engine} }, func(y *daemon) {
 		var parents []puller.Job
 		for i := range 3 {
 			r := puller.PrewarmRequest{Caller: fmt.Sprint(i % 3), Policy: puller.PolicyAlways}

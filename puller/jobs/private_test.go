@@ -21,20 +21,20 @@ func bare(seed int) puller.Image {
 
 func TestAnImageThatShowsNoDigestIsGivenToWhoseItIs(t *testing.T) {
 	ada, bob, eve := credentials(t, "ada"), credentials(t, "bob"), credentials(t, "eve")
-	for how, then := range map[string]func(y *yard){
-		"at once": func(*yard) {}, "after a restart": (*yard).restart, "after a crash": (*yard).crash,
-		"after two restarts": func(y *yard) { y.restart(); y.restart() },
-		"after its job is forgotten": func(y *yard) {
+	for how, then := range map[string]func(y *daemon){
+		"at once": func(*daemon) {}, "after a restart": (*daemon).restart, "after a crash": (*daemon).crash,
+		"after two restarts": func(y *daemon) { y.restart(); y.restart() },
+		"after its job is forgotten": func(y *daemon) {
 			y.down(func() { y.store.Prune(time.Now().Add(time.Hour), 0, 0) })
 			y.restart()
 		},
-		"where the store was damaged": func(y *yard) { y.store.Damage(); y.crash() },
+		"where the store was damaged": func(y *daemon) { y.store.Damage(); y.crash() },
 	} {
 		t.Run(how, func(t *testing.T) {
 			image := enginetest.NewImage(good, 1)
 			registry, o := guarded(image, ada, bob)
 			registry.manifests = map[string]puller.Manifest{good + " linux/amd64": {Digest: enginetest.Digest(image), Config: image.ID, Platform: "linux/amd64"}}
-			inYardWith(t, o, nil, func(y *yard) {
+			withDaemonOf(t, o, nil, func(y *daemon) {
 				y.engine.Script(good, enginetest.Serve(image))
 				y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
 				y.engine.Tag(good, bare(1))
@@ -65,7 +65,7 @@ func TestAnImageThatCameInAnAttemptThatFailedIsPrivate(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			_, o := guarded(image, ada)
 			o.Retries = 0
-			inYardWith(t, o, nil, func(y *yard) {
+			withDaemonOf(t, o, nil, func(y *daemon) {
 				y.engine.Script(good, script)
 				if v := y.end(y.submit(puller.PullRequest{Image: good, Credentials: ada})); v.State != puller.StateFailed {
 					y.Fatalf("it is %s", v.State)
@@ -81,7 +81,7 @@ func TestAnImageThatCameInAnAttemptThatFailedIsPrivate(t *testing.T) {
 func TestAnImageThatCameDuringACrashIsPrivate(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
 	_, o := guarded(enginetest.NewImage(good, 1), ada)
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		y.hold(good)
 		j := y.submit(puller.PullRequest{Image: good, Credentials: ada})
 		y.is(j, puller.StateActive, puller.PhasePulling)
@@ -96,7 +96,7 @@ func TestAnImageThatCameDuringACrashIsPrivate(t *testing.T) {
 func TestAnImageThatWasBuiltHereIsForEveryone(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
 	registry, o := guarded(enginetest.NewImage(good, 1), ada)
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		y.engine.Tag(good, bare(2))
 		for range 2 {
 			for _, c := range []puller.Credentials{ada, eve, {}} {
@@ -111,12 +111,12 @@ func TestAnImageThatWasBuiltHereIsForEveryone(t *testing.T) {
 }
 
 // What came while nobody's access was verified is private when it is.
-func TestVerificationThatIsTurnedOnLaterKnowsWhatIsPrivate(t *testing.T) {
+func TestAccessVerificationTurnedOnLater(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
 	image := enginetest.NewImage(good, 1)
 	_, o := guarded(image, ada)
 	o.VerifyAccess = false
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		y.engine.Script(good, enginetest.Serve(image))
 		y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
 		y.engine.Tag(good, bare(1))
@@ -127,11 +127,11 @@ func TestVerificationThatIsTurnedOnLaterKnowsWhatIsPrivate(t *testing.T) {
 	})
 }
 
-func TestAPrivateImageThatTheStoreDoesNotTakeIsPrivateAllTheSame(t *testing.T) {
+func TestPrivateImageThatCantBeSaved(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
 	image := enginetest.NewImage(good, 1)
 	_, o := guarded(image, ada)
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		release := y.hold(good)
 		j := y.submit(puller.PullRequest{Image: good, Credentials: ada})
 		y.is(j, puller.StateActive, puller.PhasePulling)

@@ -92,7 +92,7 @@ func TestAPullHasSucceededOnlyWhenItIsProven(t *testing.T) {
 		}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			inYardWith(t, once, nil, func(y *yard) {
+			withDaemonOf(t, once, nil, func(y *daemon) {
 				y.engine.Script(name+"@"+digest, c.script)
 				y.engine.Script(name+"@"+elsewhere, c.script)
 				y.engine.Script(good, c.script)
@@ -113,14 +113,14 @@ func TestAPullHasSucceededOnlyWhenItIsProven(t *testing.T) {
 func TestAnInspectThatFailsProvesNothing(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		look func(y *yard) (int, string)
+		look func(y *daemon) (int, string)
 		kind puller.ErrorKind
 	}{
-		{"error", func(*yard) (int, string) { return http.StatusInternalServerError, "the store is broken" }, puller.ErrInternal},
-		{"engine killed", func(y *yard) (int, string) { y.engine.Kill(); return 0, "" }, puller.ErrEngineUnavailable},
+		{"error", func(*daemon) (int, string) { return http.StatusInternalServerError, "the store is broken" }, puller.ErrInternal},
+		{"engine killed", func(y *daemon) (int, string) { y.engine.Kill(); return 0, "" }, puller.ErrEngineUnavailable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			inYardWith(t, once, nil, func(y *yard) {
+			withDaemonOf(t, once, nil, func(y *daemon) {
 				y.serve(good)
 				inspects := 0
 				y.engine.OnInspect(func(string, <-chan struct{}) (int, string) {
@@ -164,7 +164,7 @@ func TestAnOldImageDoesNotProveAPullThatWasCut(t *testing.T) {
 			},
 		} {
 			t.Run(string(policy)+" "+name, func(t *testing.T) {
-				inYardWith(t, once, nil, func(y *yard) {
+				withDaemonOf(t, once, nil, func(y *daemon) {
 					y.engine.Tag(good, enginetest.NewImage(good, 1))
 					y.engine.Script(good, script)
 					y.failed(y.submit(puller.PullRequest{Image: good, Policy: policy}), puller.ErrTruncated)
@@ -176,7 +176,7 @@ func TestAnOldImageDoesNotProveAPullThatWasCut(t *testing.T) {
 
 // A digest that was asked for is not exchanged for another one, whatever the registry
 // has under that.
-func TestAnotherDigestThanWasAskedForIsNotProvenByTheRegistry(t *testing.T) {
+func TestRegistryDoesNotProveAnotherDigest(t *testing.T) {
 	image := enginetest.NewImage(good, 1)
 	name, _, _ := strings.Cut(good, ":")
 	elsewhere := fmt.Sprintf("sha256:%064x", 99)
@@ -184,7 +184,7 @@ func TestAnotherDigestThanWasAskedForIsNotProvenByTheRegistry(t *testing.T) {
 	o.Registry = &fakeRegistry{manifests: map[string]puller.Manifest{
 		name + "@" + elsewhere + " linux/amd64": {Digest: elsewhere, Config: image.ID, Platform: "linux/amd64"},
 	}}
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		asked := name + "@" + enginetest.Digest(image)
 		y.engine.Script(asked, func(p *enginetest.Pull) {
 			p.Line(`{"status":"Digest: ` + elsewhere + `"}`)

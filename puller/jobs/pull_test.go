@@ -19,7 +19,7 @@ import (
 var update = flag.Bool("update", false, "write the golden files anew")
 
 func TestAGoodPullWalksThroughEveryStateOnce(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		y.serve(good)
 		j := y.always(good)
 		if j.State != puller.StateQueued || j.ID == "" || !j.FinishedAt.IsZero() {
@@ -55,7 +55,7 @@ func TestAGoodPullWalksThroughEveryStateOnce(t *testing.T) {
 }
 
 func TestAJobThatSucceededSaysWhatItBrought(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		image := enginetest.NewImage(good, 7)
 		y.engine.Script(good, func(p *enginetest.Pull) {
 			p.Wait(2 * time.Second)
@@ -83,7 +83,7 @@ func TestAJobThatSucceededSaysWhatItBrought(t *testing.T) {
 
 // Podman never calls a layer complete.
 func TestEveryLayerOfAProvenPullIsDone(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		y.engine.Script(good, func(p *enginetest.Pull) {
 			for _, id := range []string{"aaaaaaaaaaaa", "bbbbbbbbbbbb"} {
 				p.Line(`{"status":"Downloading","progressDetail":{"current":500,"total":1000},"id":"` + id + `"}`)
@@ -111,7 +111,7 @@ func TestEveryLayerOfAProvenPullIsDone(t *testing.T) {
 
 // The wire contract: one golden file with an event of every type.
 func TestEventsHaveTheFormOfTheContract(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		image := enginetest.NewImage(good, 7)
 		y.engine.Script(good, func(p *enginetest.Pull) {
 			p.Line(`{"status":"the engine's <warning>"}`)

@@ -14,13 +14,13 @@ import (
 	"github.com/towline/towline/puller/jobs"
 )
 
-// single is a Puller with one slot.
+// single is a Service with one slot.
 var single = jobs.Options{Concurrency: 1, Policy: puller.PolicyMissing, Timeout: time.Hour}
 
 // Jobs that wait for a slot are entries in a queue: a goroutine for each would
 // take four times the memory.
 func TestJobsThatWaitHoldNoGoroutines(t *testing.T) {
-	inYardWith(t, single, nil, func(y *yard) {
+	withDaemonOf(t, single, nil, func(y *daemon) {
 		release := y.hold(good)
 		y.is(y.always(good), puller.StateActive, puller.PhasePulling)
 		before := runtime.NumGoroutine()
@@ -51,7 +51,7 @@ func TestJobsThatWaitHoldNoGoroutines(t *testing.T) {
 
 func TestNoMoreTransfersRunThanThereAreSlots(t *testing.T) {
 	const slots = 3
-	inYardWith(t, jobs.Options{Concurrency: slots, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(y *yard) {
+	withDaemonOf(t, jobs.Options{Concurrency: slots, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(y *daemon) {
 		var mu sync.Mutex
 		running, most := 0, 0
 		var jobs []puller.Job
@@ -92,9 +92,9 @@ func TestNoMoreTransfersRunThanThereAreSlots(t *testing.T) {
 
 // order runs jobs behind one that holds the only slot and returns the images in the
 // order their pulls began. then may do something while they wait.
-func order(t *testing.T, requests []puller.PullRequest, then func(y *yard, jobs []puller.Job)) (began []string) {
+func order(t *testing.T, requests []puller.PullRequest, then func(y *daemon, jobs []puller.Job)) (began []string) {
 	t.Helper()
-	inYardWith(t, single, nil, func(y *yard) {
+	withDaemonOf(t, single, nil, func(y *daemon) {
 		release := y.hold(good)
 		blocker := y.always(good)
 		y.is(blocker, puller.StateActive, puller.PhasePulling)
@@ -153,7 +153,7 @@ func TestAHighJobRaisesTheQueuedTransferItJoins(t *testing.T) {
 
 func TestACancelledWaiterLeavesTheQueue(t *testing.T) {
 	began := order(t, []puller.PullRequest{{Image: "a"}, {Image: "b"}, {Image: "b"}, {Image: "c"}, {Image: "d"}},
-		func(y *yard, jobs []puller.Job) {
+		func(y *daemon, jobs []puller.Job) {
 			for _, i := range []int{0, 1, 3} { // b has another job
 				if _, err := y.Cancel(jobs[i].ID); err != nil {
 					y.Fatal(err)
@@ -168,7 +168,7 @@ func TestACancelledWaiterLeavesTheQueue(t *testing.T) {
 func TestATransferThatIsTriedAgainKeepsItsTurn(t *testing.T) {
 	o := single
 	o.Retries = 3
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		var began []string
 		image := func(name string, scripts ...enginetest.Script) puller.Job {
 			full := "registry.test/" + name + ":v1"

@@ -195,7 +195,7 @@ func TestASecretComesBackNowhere(t *testing.T) {
 	}
 	for place, say := range places {
 		t.Run(place, func(t *testing.T) {
-			inYard(t, func(y *yard) {
+			withDaemon(t, func(y *daemon) {
 				told := make(map[string]string) // by what it is
 				for n, secret := range awkward {
 					// All forms at once, each as a word of its own.

@@ -15,7 +15,7 @@ const someDigest = "sha256:e1262bae8db44dfeb07a3d671238898028fe30f0ffe483cc548f6
 func TestABadRequestIsToldWhichFieldIsBad(t *testing.T) {
 	retries := func(n int) *int { return &n }
 	seconds := func(n int) puller.Duration { return puller.Duration(time.Duration(n) * time.Second) }
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		for _, c := range []struct {
 			request puller.PullRequest
 			field   string
@@ -84,7 +84,7 @@ func TestABadRequestIsToldWhichFieldIsBad(t *testing.T) {
 }
 
 func TestTheLimitsThemselvesAreAllowed(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		for _, n := range []int{0, 20} {
 			for _, timeout := range []time.Duration{time.Nanosecond, 24 * time.Hour} {
 				y.submit(puller.PullRequest{Image: good, Retries: &n, Timeout: puller.Duration(timeout)})

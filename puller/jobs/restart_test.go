@@ -19,7 +19,7 @@ import (
 
 // since returns the numbered frames that a job's readers are told after seq,
 // to the end of the job.
-func (y *yard) since(j puller.Job, seq uint64) (frames []stream.Frame) {
+func (y *daemon) since(j puller.Job, seq uint64) (frames []stream.Frame) {
 	y.Helper()
 	y.end(j)
 	all, _, err := y.Watch(j.ID, &seq)
@@ -35,7 +35,7 @@ func (y *yard) since(j puller.Job, seq uint64) (frames []stream.Frame) {
 }
 
 // kept returns all that is told of a job that has ended.
-func (y *yard) kept(j puller.Job) string {
+func (y *daemon) kept(j puller.Job) string {
 	y.Helper()
 	v, err := json.Marshal(y.end(j))
 	if err != nil {
@@ -48,7 +48,7 @@ func (y *yard) kept(j puller.Job) string {
 }
 
 // told returns what the reader of a job has been told so far.
-func (y *yard) told(j puller.Job) (events []puller.Event) {
+func (y *daemon) told(j puller.Job) (events []puller.Event) {
 	y.Helper()
 	y.mu.Lock()
 	r := y.readers[j.ID]
@@ -77,22 +77,22 @@ func silently(p *enginetest.Pull) { <-p.Gone() }
 
 func TestAJobGoesOnAfterARestartInEveryPhase(t *testing.T) {
 	phases := map[string]struct {
-		prepare func(y *yard)
+		prepare func(y *daemon)
 		state   puller.State
 		phase   puller.Phase
 		policy  puller.Policy
-		resume  func(y *yard) // after the end of the first start
+		resume  func(y *daemon) // after the end of the first start
 	}{
-		"queued": {func(y *yard) {
+		"queued": {func(y *daemon) {
 			y.hold(other)
 			y.is(y.always(other), puller.StateActive, puller.PhasePulling)
-		}, puller.StateQueued, "", puller.PolicyAlways, func(y *yard) { y.serve(other) }},
-		"checking": {func(y *yard) {
+		}, puller.StateQueued, "", puller.PolicyAlways, func(y *daemon) { y.serve(other) }},
+		"checking": {func(y *daemon) {
 			y.engine.OnInspect(func(_ string, gone <-chan struct{}) (int, string) { <-gone; return 0, "" })
-		}, puller.StateQueued, "", puller.PolicyMissing, func(y *yard) { y.engine.OnInspect(nil) }},
-		"resolving": {func(y *yard) { y.attempts(good, silently, served()) }, puller.StateActive, puller.PhaseResolving, puller.PolicyAlways, nil},
-		"pulling":   {func(y *yard) { y.hold(good) }, puller.StateActive, puller.PhasePulling, puller.PolicyMissing, nil},
-		"verifying": {func(y *yard) {
+		}, puller.StateQueued, "", puller.PolicyMissing, func(y *daemon) { y.engine.OnInspect(nil) }},
+		"resolving": {func(y *daemon) { y.attempts(good, silently, served()) }, puller.StateActive, puller.PhaseResolving, puller.PolicyAlways, nil},
+		"pulling":   {func(y *daemon) { y.hold(good) }, puller.StateActive, puller.PhasePulling, puller.PolicyMissing, nil},
+		"verifying": {func(y *daemon) {
 			y.serve(good)
 			looks := 0
 			y.engine.OnInspect(func(_ string, gone <-chan struct{}) (int, string) {
@@ -101,21 +101,21 @@ func TestAJobGoesOnAfterARestartInEveryPhase(t *testing.T) {
 				}
 				return 0, ""
 			})
-		}, puller.StateActive, puller.PhaseVerifying, puller.PolicyAlways, func(y *yard) { y.engine.OnInspect(nil) }},
-		"waiting for the next attempt": {func(y *yard) {
+		}, puller.StateActive, puller.PhaseVerifying, puller.PolicyAlways, func(y *daemon) { y.engine.OnInspect(nil) }},
+		"waiting for the next attempt": {func(y *daemon) {
 			y.engine.Script(good, cut)
 		}, puller.StateActive, puller.PhaseResolving, puller.PolicyAlways, nil},
-		"in a cool-down": {func(y *yard) { y.attempts(good, limited, served()) }, puller.StateActive, puller.PhaseResolving, puller.PolicyAlways, nil},
-		"the engine away": {func(y *yard) { y.engine.Kill() }, puller.StateQueued, "", puller.PolicyMissing, func(y *yard) {
+		"in a cool-down": {func(y *daemon) { y.attempts(good, limited, served()) }, puller.StateActive, puller.PhaseResolving, puller.PolicyAlways, nil},
+		"the engine away": {func(y *daemon) { y.engine.Kill() }, puller.StateQueued, "", puller.PolicyMissing, func(y *daemon) {
 			go func() { <-time.After(10 * time.Second); y.engine.Revive() }()
 		}},
 	}
 	o := patient
 	o.Concurrency, o.Retries = 1, 20
 	for name, c := range phases {
-		for how, stop := range map[string]func(y *yard){"a crash": (*yard).crash, "a restart": (*yard).restart} {
+		for how, stop := range map[string]func(y *daemon){"a crash": (*daemon).crash, "a restart": (*daemon).restart} {
 			t.Run(name+", "+how, func(t *testing.T) {
-				inYardWith(t, o, nil, func(y *yard) {
+				withDaemonOf(t, o, nil, func(y *daemon) {
 					y.engine.Tag("registry.test/there:v1", enginetest.NewImage("registry.test/there:v1", 3))
 					ended := y.submitted("registry.test/there:v1")
 					was := y.kept(ended)
@@ -179,7 +179,7 @@ func TestAJobGoesOnAfterARestartInEveryPhase(t *testing.T) {
 
 // A result that is not on disk was told to nobody.
 func TestAResultThatACrashUndoesWasNotTold(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		release := y.hold(good)
 		j := y.always(good)
 		y.is(j, puller.StateActive, puller.PhasePulling)
@@ -212,7 +212,7 @@ func TestAResultThatACrashUndoesWasNotTold(t *testing.T) {
 
 // No number is given twice, whatever the store could keep of the starts.
 func TestNumbersGrowOverAllStarts(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		y.hold(good)
 		j := y.always(good)
 		given := map[uint64]string{}
@@ -256,9 +256,9 @@ func TestNumbersGrowOverAllStarts(t *testing.T) {
 }
 
 func TestTheQueuesOrderIsKeptOverARestart(t *testing.T) {
-	for how, stop := range map[string]func(y *yard){"a crash": (*yard).crash, "a restart": (*yard).restart} {
+	for how, stop := range map[string]func(y *daemon){"a crash": (*daemon).crash, "a restart": (*daemon).restart} {
 		t.Run(how, func(t *testing.T) {
-			inYardWith(t, single, nil, func(y *yard) {
+			withDaemonOf(t, single, nil, func(y *daemon) {
 				y.hold(good)
 				y.always(good)
 				var mu sync.Mutex
@@ -303,7 +303,7 @@ func TestTheQueuesOrderIsKeptOverARestart(t *testing.T) {
 
 func TestCredentialsAreNotKeptOverARestart(t *testing.T) {
 	const canary = "c4n4ry-hunter2"
-	inYardWith(t, patient, nil, func(y *yard) {
+	withDaemonOf(t, patient, nil, func(y *daemon) {
 		secret := credentials(t, canary)
 		var mu sync.Mutex
 		var records []byte
@@ -371,8 +371,8 @@ func TestCredentialsAreNotKeptOverARestart(t *testing.T) {
 	})
 }
 
-func TestARequestThatIsSentAgainAfterARestartGivesTheSameJob(t *testing.T) {
-	inYard(t, func(y *yard) {
+func TestIdempotencyKeyAfterARestart(t *testing.T) {
+	withDaemon(t, func(y *daemon) {
 		y.serve(good)
 		y.hold(other)
 		ended := puller.PullRequest{Image: good, IdempotencyKey: "ended"}
@@ -436,7 +436,7 @@ func TestARequestThatIsSentAgainAfterARestartGivesTheSameJob(t *testing.T) {
 }
 
 func TestATimeoutBeginsAnewWithARestart(t *testing.T) {
-	inYardWith(t, once, nil, func(y *yard) {
+	withDaemonOf(t, once, nil, func(y *daemon) {
 		y.hold(good)
 		j := y.submit(puller.PullRequest{Image: good, Timeout: puller.Duration(10 * time.Second)})
 		<-time.After(9 * time.Second)
@@ -450,7 +450,7 @@ func TestATimeoutBeginsAnewWithARestart(t *testing.T) {
 }
 
 func TestTheTimeOfAPrewarmsChildRunsFromItsFirstAttempt(t *testing.T) {
-	inYardWith(t, single, nil, func(y *yard) {
+	withDaemonOf(t, single, nil, func(y *daemon) {
 		slow := func(image string, seed int) {
 			y.attempts(image, func(p *enginetest.Pull) {
 				if p.Wait(8 * time.Second) {
@@ -476,8 +476,8 @@ func TestTheTimeOfAPrewarmsChildRunsFromItsFirstAttempt(t *testing.T) {
 	})
 }
 
-func TestAPrewarmFailsFastThoughTheDaemonCrashedInBetween(t *testing.T) {
-	inYard(t, func(y *yard) {
+func TestPrewarmFailsFastAfterACrash(t *testing.T) {
+	withDaemon(t, func(y *daemon) {
 		gate := make(chan struct{})
 		y.engine.Script(good, func(p *enginetest.Pull) {
 			if p.Until(gate) {

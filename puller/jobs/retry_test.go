@@ -21,7 +21,7 @@ var patient = jobs.Options{
 }
 
 // attempts has the nth pull of an image play the nth script; the last one stays.
-func (y *yard) attempts(image string, scripts ...enginetest.Script) {
+func (y *daemon) attempts(image string, scripts ...enginetest.Script) {
 	var mu sync.Mutex
 	y.engine.Script(image, func(p *enginetest.Pull) {
 		mu.Lock()
@@ -76,7 +76,7 @@ func TestWhatMayPassIsTriedAgainAsOftenAsAsked(t *testing.T) {
 		{"the rate is limited", fails("toomanyrequests: slow down"), puller.ErrRateLimited},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			inYardWith(t, patient, nil, func(y *yard) {
+			withDaemonOf(t, patient, nil, func(y *daemon) {
 				y.engine.Script(good, c.script)
 				j := y.always(good)
 				if v := y.failed(j, c.kind); v.Attempt != 4 {
@@ -107,7 +107,7 @@ func TestWhatWillNotPassIsNotTriedAgain(t *testing.T) {
 		"something never heard of": puller.ErrInternal,
 	} {
 		t.Run(string(kind), func(t *testing.T) {
-			inYardWith(t, patient, nil, func(y *yard) {
+			withDaemonOf(t, patient, nil, func(y *daemon) {
 				y.engine.Script(good, fails(message))
 				j := y.always(good)
 				if v := y.failed(j, kind); v.Attempt != 1 || !v.FinishedAt.Equal(v.CreatedAt) {
@@ -123,7 +123,7 @@ func TestWhatWillNotPassIsNotTriedAgain(t *testing.T) {
 }
 
 func TestTheWaitsBetweenAttemptsAreRandomAndCapped(t *testing.T) {
-	inYardWith(t, patient, nil, func(y *yard) {
+	withDaemonOf(t, patient, nil, func(y *daemon) {
 		y.engine.Script(good, cut)
 		retries := 20
 		j := y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Retries: &retries})
@@ -152,7 +152,7 @@ func TestTheWaitsBetweenAttemptsAreRandomAndCapped(t *testing.T) {
 
 func TestACorruptImageIsTriedAgainOnce(t *testing.T) {
 	const words = "filesystem layer verification failed for digest sha256:abc"
-	inYardWith(t, patient, nil, func(y *yard) {
+	withDaemonOf(t, patient, nil, func(y *daemon) {
 		y.engine.Script(good, fails(words))
 		if v := y.failed(y.always(good), puller.ErrCorrupt); v.Attempt != 2 {
 			y.Errorf("it ended with attempt %d", v.Attempt)
@@ -172,7 +172,7 @@ func TestACorruptImageIsTriedAgainOnce(t *testing.T) {
 }
 
 func TestALaterAttemptBeginsItsProgressAnew(t *testing.T) {
-	inYardWith(t, patient, nil, func(y *yard) {
+	withDaemonOf(t, patient, nil, func(y *daemon) {
 		second := make(chan struct{})
 		y.attempts(good, func(p *enginetest.Pull) {
 			p.Line(line(layerA, "Downloading", 900, 1000))
@@ -215,7 +215,7 @@ func TestALaterAttemptAsksTheEngineFirst(t *testing.T) {
 		pulls  int
 	}{{puller.PolicyMissing, puller.SourcePresent, 1}, {puller.PolicyAlways, puller.SourcePulled, 2}} {
 		t.Run(string(c.policy), func(t *testing.T) {
-			inYardWith(t, patient, nil, func(y *yard) {
+			withDaemonOf(t, patient, nil, func(y *daemon) {
 				y.attempts(good, tagged, served())
 				j := y.came(y.submit(puller.PullRequest{Image: good, Policy: c.policy}), c.source)
 				if j.Result.Digest == "" {
@@ -228,7 +228,7 @@ func TestALaterAttemptAsksTheEngineFirst(t *testing.T) {
 }
 
 func TestWhatACorruptAttemptLeftIsNotBelieved(t *testing.T) {
-	inYardWith(t, patient, nil, func(y *yard) {
+	withDaemonOf(t, patient, nil, func(y *daemon) {
 		y.attempts(good, func(p *enginetest.Pull) {
 			p.Tag(enginetest.NewImage(good, 9))
 			p.Line(`{"status":"Digest: ` + enginetest.Digest(enginetest.NewImage(good, 1)) + `"}`)
@@ -248,7 +248,7 @@ func TestATagThatMovesBeforeTheProofIsPulledAgain(t *testing.T) {
 		retries int
 	}{{"with retries", 1}, {"without", 0}} {
 		t.Run(c.name, func(t *testing.T) {
-			inYardWith(t, patient, nil, func(y *yard) {
+			withDaemonOf(t, patient, nil, func(y *daemon) {
 				moved, inspects := enginetest.NewImage(good, 2), 0
 				y.engine.OnInspect(func(string, <-chan struct{}) (int, string) {
 					if inspects++; inspects == 2 {
@@ -271,7 +271,7 @@ func TestATagThatMovesBeforeTheProofIsPulledAgain(t *testing.T) {
 }
 
 func TestEachJobOfATransferHasItsOwnRetries(t *testing.T) {
-	inYardWith(t, patient, nil, func(y *yard) {
+	withDaemonOf(t, patient, nil, func(y *daemon) {
 		gate := make(chan struct{})
 		y.attempts(good, func(p *enginetest.Pull) {
 			p.Line(line(layerA, "Downloading", 300, 1000))
@@ -309,22 +309,22 @@ func TestAJobEndsAtOnceWhileItWaitsForItsNextAttempt(t *testing.T) {
 	for name, script := range waiting {
 		for _, c := range []struct {
 			name string
-			end  func(y *yard, j puller.Job)
+			end  func(y *daemon, j puller.Job)
 			kind puller.ErrorKind
 		}{
-			{"cancel", func(y *yard, j puller.Job) {
+			{"cancel", func(y *daemon, j puller.Job) {
 				if _, err := y.Cancel(j.ID); err != nil {
 					y.Error(err)
 				}
 			}, puller.ErrCanceled},
-			{"Close", func(y *yard, j puller.Job) {
+			{"Close", func(y *daemon, j puller.Job) {
 				if err := y.Close(y.Context()); err != nil {
 					y.Error(err)
 				}
 			}, ""},
 		} {
 			t.Run(c.name+" in "+name, func(t *testing.T) {
-				inYardWith(t, patient, nil, func(y *yard) {
+				withDaemonOf(t, patient, nil, func(y *daemon) {
 					y.engine.Script(good, script)
 					j := y.always(good)
 					y.is(j, puller.StateActive, puller.PhaseResolving)
@@ -348,7 +348,7 @@ func TestAJobEndsAtOnceWhileItWaitsForItsNextAttempt(t *testing.T) {
 }
 
 func TestATimeoutCoversTheWaitForTheNextAttempt(t *testing.T) {
-	inYardWith(t, patient, nil, func(y *yard) {
+	withDaemonOf(t, patient, nil, func(y *daemon) {
 		y.engine.Script(good, cut)
 		timeout, retries := 10*time.Second, 20
 		v := y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Timeout: puller.Duration(timeout), Retries: &retries}), puller.ErrTimeout)
@@ -364,7 +364,7 @@ func TestATimeoutCoversTheWaitForTheNextAttempt(t *testing.T) {
 // A job whose time is up before the cool-down's end is not kept waiting, but
 // told when to come back; nor is one that comes during the cool-down.
 func TestAJobThatCannotOutlastACoolDownEndsAtOnce(t *testing.T) {
-	inYardWith(t, patient, nil, func(y *yard) {
+	withDaemonOf(t, patient, nil, func(y *daemon) {
 		y.engine.Script(good, fails("toomanyrequests"))
 		short := puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Timeout: puller.Duration(10 * time.Second)}
 		waits := y.always(good)
@@ -380,7 +380,7 @@ func TestAJobThatCannotOutlastACoolDownEndsAtOnce(t *testing.T) {
 }
 
 func TestTheNoticeOfARetrySaysWhy(t *testing.T) {
-	inYardWith(t, patient, nil, func(y *yard) {
+	withDaemonOf(t, patient, nil, func(y *daemon) {
 		y.attempts(good, func(p *enginetest.Pull) {
 			p.Line(line(layerA, "Retrying in 2 seconds"))
 			p.Fail("connection refused")
@@ -396,7 +396,7 @@ func TestTheNoticeOfARetrySaysWhy(t *testing.T) {
 }
 
 func TestAThousandJobsSurviveTheDeathOfTheEngine(t *testing.T) {
-	inYardWith(t, patient, nil, func(y *yard) {
+	withDaemonOf(t, patient, nil, func(y *daemon) {
 		y.hold(good)
 		jobs := make([]puller.Job, 1000)
 		for i := range jobs {

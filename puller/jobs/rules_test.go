@@ -131,7 +131,7 @@ func TestRulesSeeThroughEveryWayToWriteAName(t *testing.T) {
 	} {
 		o := defaults
 		o.Rules = parseRules(t, c.rules)
-		inYardWith(t, o, nil, func(y *yard) {
+		withDaemonOf(t, o, nil, func(y *daemon) {
 			what := c.image + " under " + strings.Join(append(c.rules.Allow, c.rules.Deny...), " ")
 			_, err := y.Pull(puller.PullRequest{Image: c.image, Policy: puller.PolicyNever})
 			forbids(t, what, err, c.rule)
@@ -149,7 +149,7 @@ func TestRulesSeeThroughEveryWayToWriteAName(t *testing.T) {
 func TestLookAlikesAreNoReferences(t *testing.T) {
 	o := defaults
 	o.Rules = parseRules(t, rules.Written{Deny: []string{"docker.io/**"}})
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		for _, image := range []string{
 			"dоcker.io/library/alpine", // a Cyrillic о
 			"docker.io/library/аlpine", // a Cyrillic а
@@ -187,7 +187,7 @@ func TestRulesOnPoliciesAndPlatforms(t *testing.T) {
 		{withOwn, puller.PolicyNever, "linux/arm64/v9", ""},
 		{withOwn, puller.PolicyNever, "linux/amd64", "rules.pull.platforms"},
 	} {
-		inYard(t, func(y *yard) {
+		withDaemon(t, func(y *daemon) {
 			y.serve(good)
 			own := parseRules(t, c.rules)
 			_, err := y.Pull(puller.PullRequest{Image: good, Policy: c.policy, Platform: c.platform, Rules: own})
@@ -200,7 +200,7 @@ func TestEachWayInHasItsRules(t *testing.T) {
 	o := defaults
 	o.Rules, _ = rules.Parse("rules", rules.Written{Deny: []string{"registry.test/no-pull"}}, rules.Written{Deny: []string{"registry.test/no-run"}})
 	own, _ := rules.Parse("token:ci's rules", rules.Written{Deny: []string{"registry.test/not-ci"}}, rules.Written{Allow: []string{"registry.test/only"}})
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		for image, want := range map[string]struct{ pull, run string }{
 			"registry.test/no-pull": {"rules.pull.deny", "rules.pull.deny"}, // what runs is pulled
 			"registry.test/no-run":  {"", "rules.run.deny"},
@@ -235,10 +235,10 @@ func TestEachWayInHasItsRules(t *testing.T) {
 	})
 }
 
-func TestAnImageIsLookedAtByItsIDIfItHasANameThatIsAllowed(t *testing.T) {
+func TestImageByIDNeedsAnAllowedName(t *testing.T) {
 	o := defaults
 	o.Rules = parseRules(t, rules.Written{Allow: []string{"registry.test/good"}})
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		i, j := enginetest.NewImage(good, 1), enginetest.NewImage(other, 2)
 		y.engine.Tag(good, i)
 		y.engine.Tag(other, j)
@@ -255,7 +255,7 @@ func TestAnImageIsLookedAtByItsIDIfItHasANameThatIsAllowed(t *testing.T) {
 
 func TestWhatWasAcceptedIsNotHeldToNewRules(t *testing.T) {
 	forbidden := parseRules(t, rules.Written{Deny: []string{"registry.test/**"}})
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		y.hold(good)
 		j := y.always(good)
 		y.is(j, puller.StateActive, puller.PhasePulling)

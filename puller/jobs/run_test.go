@@ -22,19 +22,19 @@ import (
 	"github.com/towline/towline/puller/jobs"
 )
 
-// running is a Puller that runs some programs at a time.
+// running is a Service that runs some programs at a time.
 var running = jobs.Options{Concurrency: 4, Policy: puller.PolicyMissing, Retries: 3, Timeout: 30 * time.Minute, Runs: 4}
 
 // inRunYard runs a test with the image good served, whose program is p.
-func inRunYard(t *testing.T, p enginetest.Program, test func(y *yard)) {
+func inRunYard(t *testing.T, p enginetest.Program, test func(y *daemon)) {
 	t.Helper()
-	inYardWith(t, running, nil, func(y *yard) {
+	withDaemonOf(t, running, nil, func(y *daemon) {
 		y.engine.Program(y.serve(good).ID, p)
 		test(y)
 	})
 }
 
-func (y *yard) run(r puller.RunRequest) puller.Job {
+func (y *daemon) run(r puller.RunRequest) puller.Job {
 	y.Helper()
 	if r.Image == "" {
 		r.Image = good
@@ -48,7 +48,7 @@ func (y *yard) run(r puller.RunRequest) puller.Job {
 }
 
 // exited waits for a run that is to succeed, with an exit code.
-func (y *yard) exited(j puller.Job, code int) puller.Job {
+func (y *daemon) exited(j puller.Job, code int) puller.Job {
 	y.Helper()
 	v := y.end(j)
 	if v.State != puller.StateSucceeded || v.Result == nil || v.Result.ExitCode == nil {
@@ -61,7 +61,7 @@ func (y *yard) exited(j puller.Job, code int) puller.Job {
 }
 
 // empty checks that no container is left.
-func (y *yard) empty() {
+func (y *daemon) empty() {
 	y.Helper()
 	synctest.Wait()
 	for _, c := range y.engine.Containers() {
@@ -91,7 +91,7 @@ func printed(t testing.TB, events []puller.Event) (stdout, stderr string) {
 }
 
 // output returns all that a run printed, as a new reader gets it.
-func (y *yard) output(j puller.Job) (stdout, stderr string) {
+func (y *daemon) output(j puller.Job) (stdout, stderr string) {
 	y.Helper()
 	y.mu.Lock()
 	delete(y.readers, j.ID)
@@ -112,7 +112,7 @@ func remarks(events []puller.Event) string {
 
 // stuck makes calls about containers wait for their client, or for the function
 // that it returns.
-func (y *yard) stuck(at string) (release func()) {
+func (y *daemon) stuck(at string) (release func()) {
 	gate := make(chan struct{})
 	y.engine.OnContainer(func(call, _ string, gone <-chan struct{}) (int, string) {
 		if call == at {
@@ -128,7 +128,7 @@ func (y *yard) stuck(at string) (release func()) {
 
 func TestARunEndsWithItsExitCode(t *testing.T) {
 	for _, code := range []int{0, 1, 137} {
-		inRunYard(t, enginetest.Print("out", "err", code), func(y *yard) {
+		inRunYard(t, enginetest.Print("out", "err", code), func(y *daemon) {
 			j := y.run(puller.RunRequest{})
 			v := y.exited(j, code)
 			if r := v.Result; r.OOMKilled || r.Truncated || r.Source != puller.SourcePulled || r.ImageID == "" || r.Digest == "" || r.DurationSeconds < 0 || v.Kind != puller.JobRun {
@@ -143,7 +143,7 @@ func TestARunEndsWithItsExitCode(t *testing.T) {
 }
 
 func TestWantOfMemoryIsToldFromASIGKILL(t *testing.T) {
-	inRunYard(t, (*enginetest.Process).OOM, func(y *yard) {
+	inRunYard(t, (*enginetest.Process).OOM, func(y *daemon) {
 		if v := y.exited(y.run(puller.RunRequest{}), 137); !v.Result.OOMKilled {
 			y.Errorf("the result is %+v", v.Result)
 		}
@@ -160,7 +160,7 @@ func (e faultyEngine) Run(ctx context.Context, id string, tty bool, started func
 }
 
 func TestWhatTheEngineSaysWentWrongIsNoExitOfTheProgram(t *testing.T) {
-	inYardWith(t, running, func(e puller.Engine) puller.Engine { return faultyEngine{e} }, func(y *yard) {
+	withDaemonOf(t, running, func(e puller.Engine) puller.Engine { return faultyEngine{e} }, func(y *daemon) {
 		y.serve(good)
 		v := y.failed(y.run(puller.RunRequest{}), puller.ErrInternal)
 		if !strings.Contains(v.Error.Message, "the shim has died") {
@@ -176,7 +176,7 @@ func TestARunTellsItsPhasesInOrder(t *testing.T) {
 		p.Wait(time.Second)
 		io.WriteString(p.Stderr(), "two")
 		return 0
-	}, func(y *yard) {
+	}, func(y *daemon) {
 		j := y.run(puller.RunRequest{Policy: puller.PolicyAlways})
 		y.exited(j, 0)
 		want := []string{
@@ -197,7 +197,7 @@ func TestARunTellsItsPhasesInOrder(t *testing.T) {
 }
 
 func TestEveryByteOfBothStreamsIsTold(t *testing.T) {
-	inRunYard(t, enginetest.TestProgram, func(y *yard) {
+	inRunYard(t, enginetest.TestProgram, func(y *daemon) {
 		j := y.run(puller.RunRequest{Entrypoint: []string{"/app"}, Cmd: []string{"out=grüße", "bytes", "lines=200"}})
 		y.exited(j, 0)
 		events := y.events(j)
@@ -226,7 +226,7 @@ func TestEveryByteOfBothStreamsIsTold(t *testing.T) {
 }
 
 func TestATerminalHasOneStream(t *testing.T) {
-	inRunYard(t, enginetest.Print("a\n", "b\n", 0), func(y *yard) {
+	inRunYard(t, enginetest.Print("a\n", "b\n", 0), func(y *daemon) {
 		j := y.run(puller.RunRequest{TTY: true})
 		y.exited(j, 0)
 		if stdout, stderr := printed(y, y.events(j)); stdout != "a\r\nb\r\n" || stderr != "" {
@@ -236,7 +236,7 @@ func TestATerminalHasOneStream(t *testing.T) {
 }
 
 func TestAContainerIsWhatWasAskedForAndLockedDown(t *testing.T) {
-	inRunYard(t, enginetest.Hang(""), func(y *yard) {
+	inRunYard(t, enginetest.Hang(""), func(y *daemon) {
 		j := y.run(puller.RunRequest{
 			Platform: "linux/amd64", Cmd: []string{"a", "b c"}, Entrypoint: []string{"/x"}, Env: map[string]string{"Z": "1", "A": "x=y", "M": ""},
 			Workdir: "/w", User: "1:2", Network: "none", Memory: 64 << 20, CPUs: 0.29, Pids: 7, TTY: true,
@@ -272,11 +272,11 @@ func TestAContainerIsWhatWasAskedForAndLockedDown(t *testing.T) {
 
 // Each phase of a run, and what holds it there.
 var runPhases = map[string]struct {
-	prepare func(y *yard) (release func())
+	prepare func(y *daemon) (release func())
 	state   puller.State
 	phase   puller.Phase
 }{
-	"queued": {func(y *yard) func() {
+	"queued": {func(y *daemon) func() {
 		gate := make(chan struct{})
 		y.engine.OnInspect(func(_ string, gone <-chan struct{}) (int, string) {
 			select {
@@ -287,12 +287,12 @@ var runPhases = map[string]struct {
 		})
 		return func() { close(gate) }
 	}, puller.StateQueued, ""},
-	"pulling":  {func(y *yard) func() { return y.hold(good) }, puller.StateActive, puller.PhasePulling},
-	"creating": {func(y *yard) func() { return y.stuck("create") }, puller.StateActive, puller.PhaseCreating},
-	"created":  {func(y *yard) func() { return y.stuck("attach") }, puller.StateActive, puller.PhaseCreating},
-	"starting": {func(y *yard) func() { return y.stuck("start") }, puller.StateActive, puller.PhaseCreating},
-	"running":  {func(y *yard) func() { return y.stuck("wait") }, puller.StateActive, puller.PhaseRunning},
-	"removing": {func(y *yard) func() { return y.stuck("remove") }, puller.StateActive, puller.PhaseRemoving},
+	"pulling":  {func(y *daemon) func() { return y.hold(good) }, puller.StateActive, puller.PhasePulling},
+	"creating": {func(y *daemon) func() { return y.stuck("create") }, puller.StateActive, puller.PhaseCreating},
+	"created":  {func(y *daemon) func() { return y.stuck("attach") }, puller.StateActive, puller.PhaseCreating},
+	"starting": {func(y *daemon) func() { return y.stuck("start") }, puller.StateActive, puller.PhaseCreating},
+	"running":  {func(y *daemon) func() { return y.stuck("wait") }, puller.StateActive, puller.PhaseRunning},
+	"removing": {func(y *daemon) func() { return y.stuck("remove") }, puller.StateActive, puller.PhaseRemoving},
 }
 
 func TestARunCanBeCancelledInEveryPhase(t *testing.T) {
@@ -302,7 +302,7 @@ func TestARunCanBeCancelledInEveryPhase(t *testing.T) {
 			if c.phase == puller.PhaseRemoving {
 				program = nil
 			}
-			inRunYard(t, program, func(y *yard) {
+			inRunYard(t, program, func(y *daemon) {
 				release := c.prepare(y)
 				j := y.run(puller.RunRequest{})
 				y.is(j, c.state, c.phase)
@@ -338,7 +338,7 @@ func TestACancelledRunHasItsGrace(t *testing.T) {
 						return 0
 					}
 				}
-			}, func(y *yard) {
+			}, func(y *daemon) {
 				j := y.run(puller.RunRequest{})
 				<-time.After(2500 * time.Millisecond)
 				began := time.Now()
@@ -369,7 +369,7 @@ func TestARunsTimeIsUp(t *testing.T) {
 			if c.phase == puller.PhaseRemoving {
 				program = nil
 			}
-			inRunYard(t, program, func(y *yard) {
+			inRunYard(t, program, func(y *daemon) {
 				release := c.prepare(y)
 				j := y.run(puller.RunRequest{Timeout: puller.Duration(30 * time.Second)})
 				y.is(j, c.state, c.phase)
@@ -397,7 +397,7 @@ func TestARunThatCantBeLeavesNoContainer(t *testing.T) {
 		"wait":   {http.StatusInternalServerError, "kaput", puller.ErrInternal},
 	} {
 		t.Run(at, func(t *testing.T) {
-			inRunYard(t, nil, func(y *yard) {
+			inRunYard(t, nil, func(y *daemon) {
 				y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
 					if call == at {
 						return c.status, c.message
@@ -417,7 +417,7 @@ func TestARunThatCantBeLeavesNoContainer(t *testing.T) {
 func TestAnImageThatWasPrunedIsPulledOnceMore(t *testing.T) {
 	for name, times := range map[string]int{"once": 1, "again and again": 2} {
 		t.Run(name, func(t *testing.T) {
-			inRunYard(t, enginetest.Print("up", "", 0), func(y *yard) {
+			inRunYard(t, enginetest.Print("up", "", 0), func(y *daemon) {
 				y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
 					if call == "create" && times > 0 {
 						times--
@@ -443,7 +443,7 @@ func TestAnImageThatWasPrunedIsPulledOnceMore(t *testing.T) {
 }
 
 func TestATagThatMovesDoesNotChangeWhatRuns(t *testing.T) {
-	inRunYard(t, enginetest.Print("proven", "", 0), func(y *yard) {
+	inRunYard(t, enginetest.Print("proven", "", 0), func(y *daemon) {
 		moved := enginetest.NewImage(good, 2)
 		y.engine.Program(moved.ID, enginetest.Print("moved", "", 0))
 		y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
@@ -462,7 +462,7 @@ func TestATagThatMovesDoesNotChangeWhatRuns(t *testing.T) {
 }
 
 func TestOnlySoManyProgramsRunAtATime(t *testing.T) {
-	inRunYard(t, enginetest.Hang(""), func(y *yard) {
+	inRunYard(t, enginetest.Hang(""), func(y *daemon) {
 		var jobs []puller.Job
 		for range 6 {
 			jobs = append(jobs, y.run(puller.RunRequest{}))
@@ -499,7 +499,7 @@ func TestABadRunIsRefusedByField(t *testing.T) {
 	} {
 		for i, r := range requests {
 			t.Run(fmt.Sprint(field, i), func(t *testing.T) {
-				inRunYard(t, nil, func(y *yard) {
+				inRunYard(t, nil, func(y *daemon) {
 					if r.Image == "" {
 						r.Image = good
 					}
@@ -514,7 +514,7 @@ func TestABadRunIsRefusedByField(t *testing.T) {
 }
 
 func TestARunThatIsAskedForTwiceRunsOnce(t *testing.T) {
-	inRunYard(t, enginetest.Print("up", "", 0), func(y *yard) {
+	inRunYard(t, enginetest.Print("up", "", 0), func(y *daemon) {
 		r := puller.RunRequest{Image: good, Env: map[string]string{"A": "1", "B": "2"}, IdempotencyKey: "key"}
 		j := y.run(r)
 		for range 3 {
@@ -538,7 +538,7 @@ func TestARunThatIsAskedForTwiceRunsOnce(t *testing.T) {
 }
 
 func TestRunsAreListed(t *testing.T) {
-	inRunYard(t, nil, func(y *yard) {
+	inRunYard(t, nil, func(y *daemon) {
 		j := y.run(puller.RunRequest{})
 		y.exited(j, 0)
 		y.end(y.always(good))
@@ -561,7 +561,7 @@ func flood(n int) enginetest.Program {
 }
 
 func TestOfMuchOutputTheEndIsKept(t *testing.T) {
-	inRunYard(t, flood(4<<20), func(y *yard) {
+	inRunYard(t, flood(4<<20), func(y *daemon) {
 		j := y.run(puller.RunRequest{})
 		v := y.exited(j, 0) // though its reader reads nothing
 		if !v.Result.Truncated {
@@ -584,7 +584,7 @@ func TestOfMuchOutputTheEndIsKept(t *testing.T) {
 func TestTheOutputOfPrunedRunsIsRemoved(t *testing.T) {
 	o := running
 	o.KeepFor = 2 * time.Hour
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		y.engine.Program(y.serve(good).ID, enginetest.Print("up", "", 0))
 		j := y.run(puller.RunRequest{})
 		y.exited(j, 0)

@@ -17,7 +17,7 @@ import (
 )
 
 // ends are the ways in which a daemon ends.
-var ends = map[string]func(y *yard){"a crash": (*yard).crash, "a restart": (*yard).restart}
+var ends = map[string]func(y *daemon){"a crash": (*daemon).crash, "a restart": (*daemon).restart}
 
 // counting prints a number a second to both streams, with half a character at
 // the end of each, and what is no UTF-8.
@@ -44,7 +44,7 @@ func counted(n int) (stdout, stderr string) {
 
 // counts checks that a run printed what counting prints, for one who reads it
 // all and for one who resumes after what a reader had been told before.
-func (y *yard) counts(j puller.Job, n int, seen []puller.Event) {
+func (y *daemon) counts(j puller.Job, n int, seen []puller.Event) {
 	y.Helper()
 	wantOut, wantErr := counted(n)
 	if stdout, stderr := y.output(j); stdout != wantOut || stderr != wantErr {
@@ -74,7 +74,7 @@ func TestARunGoesOnAfterARestartInEveryPhase(t *testing.T) {
 		for how, stop := range ends {
 			for _, soon := range []bool{false, true} {
 				t.Run(fmt.Sprint(name, ", ", how, ", at once: ", soon), func(t *testing.T) {
-					inRunYard(t, counting(3, 7), func(y *yard) {
+					inRunYard(t, counting(3, 7), func(y *daemon) {
 						release := c.prepare(y)
 						j := y.run(puller.RunRequest{})
 						if c.phase == puller.PhaseRemoving {
@@ -134,7 +134,7 @@ func TestARunGoesOnAfterARestartInEveryPhase(t *testing.T) {
 func TestARunOutlivesManyCrashes(t *testing.T) {
 	for name, tty := range map[string]bool{"": false, "with a terminal": true} {
 		t.Run(name, func(t *testing.T) {
-			inRunYard(t, counting(10, 3), func(y *yard) {
+			inRunYard(t, counting(10, 3), func(y *daemon) {
 				j := y.run(puller.RunRequest{TTY: tty})
 				for i := range 8 {
 					<-time.After(900 * time.Millisecond)
@@ -166,7 +166,7 @@ func TestARunOutlivesManyCrashes(t *testing.T) {
 }
 
 // down has something happen while the daemon is not there.
-func (y *yard) down(what func()) {
+func (y *daemon) down(what func()) {
 	y.open = func(open func()) func() {
 		return func() { y.open = open; what(); open() }
 	}(y.open)
@@ -175,7 +175,7 @@ func (y *yard) down(what func()) {
 func TestAContainerThatExitedWhileNobodyLookedIsFound(t *testing.T) {
 	for how, stop := range ends {
 		t.Run(how, func(t *testing.T) {
-			inRunYard(t, counting(5, 9), func(y *yard) {
+			inRunYard(t, counting(5, 9), func(y *daemon) {
 				j := y.run(puller.RunRequest{})
 				<-time.After(1500 * time.Millisecond)
 				seen := y.told(j)
@@ -190,10 +190,10 @@ func TestAContainerThatExitedWhileNobodyLookedIsFound(t *testing.T) {
 }
 
 func TestAContainerThatVanishedIsNotRunAgain(t *testing.T) {
-	for how, stop := range map[string]func(y *yard){"a crash": (*yard).crash, "a restart": (*yard).restart, "no restart": func(y *yard) { y.open() }} {
+	for how, stop := range map[string]func(y *daemon){"a crash": (*daemon).crash, "a restart": (*daemon).restart, "no restart": func(y *daemon) { y.open() }} {
 		for _, age := range []time.Duration{0, time.Second} {
 			t.Run(fmt.Sprint(how, " after ", age), func(t *testing.T) {
-				inRunYard(t, enginetest.Hang("up"), func(y *yard) {
+				inRunYard(t, enginetest.Hang("up"), func(y *daemon) {
 					j := y.run(puller.RunRequest{})
 					y.is(j, puller.StateActive, puller.PhaseRunning)
 					<-time.After(age)
@@ -223,7 +223,7 @@ func TestAContainerThatVanishedIsNotRunAgain(t *testing.T) {
 }
 
 // vanish has another one remove a container.
-func (y *yard) vanish(id string) {
+func (y *daemon) vanish(id string) {
 	y.Helper()
 	c := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return y.engine.Dial(ctx) }, DisableKeepAlives: true}}
 	r, _ := http.NewRequest("DELETE", "http://engine/containers/"+id+"?force=1", nil)
@@ -234,10 +234,10 @@ func (y *yard) vanish(id string) {
 	resp.Body.Close()
 }
 
-func TestARunWithCredentialsIsDeniedAfterACrashUnlessItsImageIsThere(t *testing.T) {
+func TestRunWithCredentialsAfterACrash(t *testing.T) {
 	for name, there := range map[string]bool{"its image is there": true, "it is not": false} {
 		t.Run(name, func(t *testing.T) {
-			inRunYard(t, enginetest.Print("up", "", 4), func(y *yard) {
+			inRunYard(t, enginetest.Print("up", "", 4), func(y *daemon) {
 				y.hold(good)
 				j := y.run(puller.RunRequest{Credentials: credentials(y, "secret")})
 				y.is(j, puller.StateActive, puller.PhasePulling)
@@ -260,8 +260,8 @@ func TestARunWithCredentialsIsDeniedAfterACrashUnlessItsImageIsThere(t *testing.
 	}
 }
 
-func TestARunWithCredentialsThatRunsIsFollowedAfterACrash(t *testing.T) {
-	inRunYard(t, counting(3, 5), func(y *yard) {
+func TestActiveRunWithCredentialsAfterACrash(t *testing.T) {
+	inRunYard(t, counting(3, 5), func(y *daemon) {
 		j := y.run(puller.RunRequest{Credentials: credentials(y, "secret")})
 		<-time.After(1500 * time.Millisecond)
 		y.down(func() { y.engine.Remove(good) })
@@ -272,7 +272,7 @@ func TestARunWithCredentialsThatRunsIsFollowedAfterACrash(t *testing.T) {
 }
 
 func TestARunOutlivesItsEngine(t *testing.T) {
-	inRunYard(t, counting(5, 6), func(y *yard) {
+	inRunYard(t, counting(5, 6), func(y *daemon) {
 		j := y.run(puller.RunRequest{})
 		<-time.After(1500 * time.Millisecond)
 		for range 2 {
@@ -297,7 +297,7 @@ func TestARunOutlivesAnEngineThatGoesAwayBeforeItRuns(t *testing.T) {
 	for _, at := range []string{"create", "attach", "start"} {
 		for name, after := range map[string]bool{"": false, ", though it was done": true} {
 			t.Run(at+name, func(t *testing.T) {
-				inRunYard(t, counting(12, 6), func(y *yard) {
+				inRunYard(t, counting(12, 6), func(y *daemon) {
 					away := false
 					y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
 						if call == at && !away {
@@ -324,10 +324,10 @@ func TestARunOutlivesAnEngineThatGoesAwayBeforeItRuns(t *testing.T) {
 	}
 }
 
-func TestAnEngineThatStaysAwayEndsARunAndWhatIsLeftIsRemovedLater(t *testing.T) {
+func TestEngineThatStaysAwayEndsARun(t *testing.T) {
 	o := running
 	o.FirstByteTimeout = 2 * time.Minute
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		y.engine.Program(y.serve(good).ID, enginetest.Hang("up"))
 		j := y.run(puller.RunRequest{})
 		y.is(j, puller.StateActive, puller.PhaseRunning)
@@ -350,7 +350,7 @@ func TestAnEngineThatStaysAwayEndsARunAndWhatIsLeftIsRemovedLater(t *testing.T) 
 }
 
 func TestACloseLeavesContainersRunning(t *testing.T) {
-	inRunYard(t, counting(10, 0), func(y *yard) {
+	inRunYard(t, counting(10, 0), func(y *daemon) {
 		j := y.run(puller.RunRequest{})
 		<-time.After(1500 * time.Millisecond)
 		began := time.Now()
@@ -371,7 +371,7 @@ func TestACloseLeavesContainersRunning(t *testing.T) {
 
 // A crash came between the exit and the removal, or the end.
 func TestAnExitThatWasSavedIsNotLookedForAgain(t *testing.T) {
-	inRunYard(t, enginetest.Print("up", "", 5), func(y *yard) {
+	inRunYard(t, enginetest.Print("up", "", 5), func(y *daemon) {
 		var kept *storetest.Store
 		y.store.OnSave(func(records []puller.Record) {
 			if len(records) == 1 && records[0].Job.State == puller.StateSucceeded && kept == nil {
@@ -394,7 +394,7 @@ func TestAnExitThatWasSavedIsNotLookedForAgain(t *testing.T) {
 }
 
 func TestARunThatWaitsForItsContainerCanBeCancelled(t *testing.T) {
-	inRunYard(t, enginetest.Hang("up"), func(y *yard) {
+	inRunYard(t, enginetest.Hang("up"), func(y *daemon) {
 		j := y.run(puller.RunRequest{})
 		y.is(j, puller.StateActive, puller.PhaseRunning)
 		<-time.After(time.Second)
@@ -412,14 +412,14 @@ func TestARunThatWaitsForItsContainerCanBeCancelled(t *testing.T) {
 
 // A crash comes between the engine's answer to who cancels a run, and its end.
 func TestARunThatWasCanceledBeforeACrashEndsAsCanceled(t *testing.T) {
-	for name, down := range map[string]func(y *yard){
-		"it runs on":         func(*yard) {},
-		"it ends meanwhile":  func(*yard) { <-time.After(time.Minute) },
-		"it is gone by then": func(y *yard) { y.vanish(y.engine.Containers()[0].ID) },
+	for name, down := range map[string]func(y *daemon){
+		"it runs on":         func(*daemon) {},
+		"it ends meanwhile":  func(*daemon) { <-time.After(time.Minute) },
+		"it is gone by then": func(y *daemon) { y.vanish(y.engine.Containers()[0].ID) },
 	} {
 		for how, stop := range ends {
 			t.Run(name+", "+how, func(t *testing.T) {
-				inRunYard(t, counting(20, 0), func(y *yard) {
+				inRunYard(t, counting(20, 0), func(y *daemon) {
 					j := y.run(puller.RunRequest{})
 					y.is(j, puller.StateActive, puller.PhaseRunning)
 					release := y.stuck("stop")
@@ -442,7 +442,7 @@ func TestARunThatWasCanceledBeforeACrashEndsAsCanceled(t *testing.T) {
 
 // cancelAfterCrash cancels a run that has a daemon started anew wait for the
 // engine's answer to a call.
-func (y *yard) cancelAfterCrash(j puller.Job, at string) {
+func (y *daemon) cancelAfterCrash(j puller.Job, at string) {
 	y.Helper()
 	var release func()
 	y.down(func() { release = y.stuck(at) })
@@ -460,8 +460,8 @@ func (y *yard) cancelAfterCrash(j puller.Job, at string) {
 }
 
 // Nothing has asked for the job's context by then.
-func TestARunThatOnlyWaitsForItsRemovalAfterACrashCanBeCancelled(t *testing.T) {
-	inRunYard(t, nil, func(y *yard) {
+func TestRunIsCanceledWhileItIsRemovedAfterACrash(t *testing.T) {
+	inRunYard(t, nil, func(y *daemon) {
 		held := y.stuck("remove")
 		defer held()
 		j := y.run(puller.RunRequest{})
@@ -478,7 +478,7 @@ func TestASlowReaderHoldsNoProgramUp(t *testing.T) {
 			p.Wait(time.Millisecond)
 		}
 		return 0
-	}, func(y *yard) {
+	}, func(y *daemon) {
 		j := y.run(puller.RunRequest{})
 		began := time.Now()
 		v := y.exited(j, 0)

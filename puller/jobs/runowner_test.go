@@ -17,17 +17,17 @@ import (
 // daemon, as an image has them that was committed from a run's container.
 const claim = "sha256:c1a1000000000000000000000000000000000000000000000000000000000000"
 
-func (y *yard) claims(job string) {
+func (y *daemon) claims(job string) {
 	y.engine.Label(claim, map[string]string{"towline.job": job, "towline.instance": y.store.Instance()})
 }
 
 // others starts a container that somebody else has made of an image.
-func (y *yard) others(name string, labels map[string]string) string {
+func (y *daemon) others(name string, labels map[string]string) string {
 	return y.engine.AddContainer(enginetest.ContainerRequest{Name: name, Image: claim, Labels: labels}, true)
 }
 
 // left checks which containers the engine has.
-func (y *yard) left(ids ...string) {
+func (y *daemon) left(ids ...string) {
 	y.Helper()
 	synctest.Wait()
 	have := make(map[string]bool)
@@ -46,25 +46,25 @@ func (y *yard) left(ids ...string) {
 }
 
 func TestAContainerThatOnlyClaimsToBeOfARunIsLeftAlone(t *testing.T) {
-	for how, end := range map[string]func(y *yard, j puller.Job){
-		"its program exits": func(y *yard, j puller.Job) { y.exited(j, 0) },
-		"it is canceled":    func(y *yard, j puller.Job) { y.Cancel(j.ID); y.end(j) },
-		"a restart":         func(y *yard, j puller.Job) { y.restart(); y.exited(j, 0) },
-		"a crash":           func(y *yard, j puller.Job) { y.crash(); y.exited(j, 0) },
-		"the engine is away": func(y *yard, j puller.Job) {
+	for how, end := range map[string]func(y *daemon, j puller.Job){
+		"its program exits": func(y *daemon, j puller.Job) { y.exited(j, 0) },
+		"it is canceled":    func(y *daemon, j puller.Job) { y.Cancel(j.ID); y.end(j) },
+		"a restart":         func(y *daemon, j puller.Job) { y.restart(); y.exited(j, 0) },
+		"a crash":           func(y *daemon, j puller.Job) { y.crash(); y.exited(j, 0) },
+		"the engine is away": func(y *daemon, j puller.Job) {
 			y.engine.Kill()
 			<-time.After(time.Second)
 			y.engine.Revive()
 			y.exited(j, 0)
 		},
-		"a crash of an ended one": func(y *yard, j puller.Job) {
+		"a crash of an ended one": func(y *daemon, j puller.Job) {
 			y.exited(j, 0)
 			<-time.After(time.Second)
 			y.crash()
 		},
 	} {
 		t.Run(how, func(t *testing.T) {
-			inRunYard(t, counting(5, 0), func(y *yard) {
+			inRunYard(t, counting(5, 0), func(y *daemon) {
 				y.engine.Program(claim, enginetest.Hang(""))
 				release := y.stuck("create")
 				j := y.run(puller.RunRequest{})
@@ -92,7 +92,7 @@ func TestAContainerThatOnlyClaimsToBeOfARunIsLeftAlone(t *testing.T) {
 }
 
 func TestLabelsOfARunsImageAreNotThoseOfItsContainer(t *testing.T) {
-	inRunYard(t, enginetest.Hang(""), func(y *yard) {
+	inRunYard(t, enginetest.Hang(""), func(y *daemon) {
 		y.engine.Label(enginetest.NewImage(good, 1).ID, map[string]string{"towline.job": "theirs", "towline.instance": "theirs", "other": "kept"})
 		j := y.run(puller.RunRequest{})
 		y.is(j, puller.StateActive, puller.PhaseRunning)
@@ -104,7 +104,7 @@ func TestLabelsOfARunsImageAreNotThoseOfItsContainer(t *testing.T) {
 
 // A crash has left containers of runs that ended, or the engine was away.
 func TestWhatAnEndedRunHasLeftIsRemovedAtTheStart(t *testing.T) {
-	inRunYard(t, enginetest.Print("", "", 3), func(y *yard) {
+	inRunYard(t, enginetest.Print("", "", 3), func(y *daemon) {
 		y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
 			if call == "remove" {
 				return http.StatusInternalServerError, "device or resource busy"
@@ -129,7 +129,7 @@ func TestWhatAnEndedRunHasLeftIsRemovedAtTheStart(t *testing.T) {
 func TestAContainerIsFoundByItsNameAfterACrash(t *testing.T) {
 	for _, at := range []string{"attach", "start", "wait"} {
 		t.Run(at, func(t *testing.T) {
-			inRunYard(t, counting(2, 3), func(y *yard) {
+			inRunYard(t, counting(2, 3), func(y *daemon) {
 				release := y.stuck(at)
 				j := y.run(puller.RunRequest{})
 				synctest.Wait()
@@ -152,7 +152,7 @@ func TestAContainerIsFoundByItsNameAfterACrash(t *testing.T) {
 
 // An older Towline wrote no names, and its containers have other instances.
 func TestARunOfAnOlderTowlineIsTakenOver(t *testing.T) {
-	inRunYard(t, counting(3, 2), func(y *yard) {
+	inRunYard(t, counting(3, 2), func(y *daemon) {
 		release := y.stuck("create")
 		j := y.run(puller.RunRequest{})
 		<-time.After(time.Second)
@@ -186,7 +186,7 @@ func TestARunOfAnOlderTowlineIsTakenOver(t *testing.T) {
 }
 
 func TestACreateWhoseAnswerIsLostIsNotRepeated(t *testing.T) {
-	inRunYard(t, counting(2, 1), func(y *yard) {
+	inRunYard(t, counting(2, 1), func(y *daemon) {
 		y.engine.DropCreateAnswer()
 		j := y.run(puller.RunRequest{})
 		y.exited(j, 1)
@@ -199,7 +199,7 @@ func TestACreateWhoseAnswerIsLostIsNotRepeated(t *testing.T) {
 }
 
 func TestACreateThatFailsWhileTheEngineStopsIsRepeated(t *testing.T) {
-	inRunYard(t, counting(2, 1), func(y *yard) {
+	inRunYard(t, counting(2, 1), func(y *daemon) {
 		began := time.Now()
 		y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
 			if call == "create" && time.Since(began) < 20*time.Second {
@@ -226,7 +226,7 @@ func (e *stray) Create(ctx context.Context, c puller.Container) (string, []strin
 
 func TestAnIDOfAnotherContainerIsNotTaken(t *testing.T) {
 	e := new(stray)
-	inYardWith(t, running, func(real puller.Engine) puller.Engine { e.Engine = real; return e }, func(y *yard) {
+	withDaemonOf(t, running, func(real puller.Engine) puller.Engine { e.Engine = real; return e }, func(y *daemon) {
 		y.serve(good)
 		y.engine.Program(claim, enginetest.Hang(""))
 		e.id = y.others("", nil)
@@ -247,7 +247,7 @@ func TestAnIDOfAnotherContainerIsNotTaken(t *testing.T) {
 // Of a run of an older Towline that has ended nothing is known but its labels, and
 // those prove nothing.
 func TestAnEndedRunOfAnOlderTowlineOwnsNothing(t *testing.T) {
-	inRunYard(t, nil, func(y *yard) {
+	inRunYard(t, nil, func(y *daemon) {
 		j := y.run(puller.RunRequest{})
 		y.exited(j, 0)
 		y.close()
@@ -270,13 +270,13 @@ func TestAnEndedRunOfAnOlderTowlineOwnsNothing(t *testing.T) {
 
 // Another daemon at the same engine has a store of its own, or a copy of this one's
 // from before the run.
-func TestDaemonsThatShareAnEngineLeaveEachOthersContainersAlone(t *testing.T) {
-	for name, store := range map[string]func(y *yard) *storetest.Store{
-		"its own": func(*yard) *storetest.Store { return storetest.New() },
-		"a copy":  func(y *yard) *storetest.Store { return y.store.Reopen() },
+func TestDaemonsThatShareAnEngine(t *testing.T) {
+	for name, store := range map[string]func(y *daemon) *storetest.Store{
+		"its own": func(*daemon) *storetest.Store { return storetest.New() },
+		"a copy":  func(y *daemon) *storetest.Store { return y.store.Reopen() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			inRunYard(t, enginetest.Hang(""), func(y *yard) {
+			inRunYard(t, enginetest.Hang(""), func(y *daemon) {
 				first, other := y.Service, store(y)
 				j := y.run(puller.RunRequest{})
 				y.is(j, puller.StateActive, puller.PhaseRunning)

@@ -23,7 +23,7 @@ func credentialsFor(t testing.TB, server string) puller.Credentials {
 	return c
 }
 
-func TestCredentialsAreShownOnlyToTheRegistryThatTheyName(t *testing.T) {
+func TestCredentialsAreShownToTheirRegistryOnly(t *testing.T) {
 	const a, b, hub = "a.test/x:v1", "b.test/x:v1", "alpine:3.20"
 	for _, c := range []struct {
 		server, image string
@@ -114,7 +114,7 @@ func TestOneRegistrysPasswordIsNotShownToAnother(t *testing.T) {
 			seen := &shownTo{those: make(map[string]bool)}
 			o := defaults
 			o.Registry = seen
-			inYardWith(t, o, nil, func(y *yard) {
+			withDaemonOf(t, o, nil, func(y *daemon) {
 				request := puller.PrewarmRequest{Policy: puller.PolicyAlways, Credentials: credentialsFor(t, c.server)}
 				for _, image := range c.images {
 					serve := enginetest.Serve(enginetest.NewImage(image, 1))
@@ -151,7 +151,7 @@ func TestOneRegistrysPasswordIsNotShownToAnother(t *testing.T) {
 
 func TestAPullAndARunShowAPasswordOnlyWhereItBelongs(t *testing.T) {
 	for server, shown := range map[string]bool{"": true, "registry.test": true, "other.test": false} {
-		inYard(t, func(y *yard) {
+		withDaemon(t, func(y *daemon) {
 			auth := make(chan string, 2)
 			y.engine.Script(good, func(p *enginetest.Pull) { auth <- p.Auth(); p.Fail("denied") })
 			c := credentialsFor(t, server)
@@ -173,7 +173,7 @@ func TestAPullAndARunShowAPasswordOnlyWhereItBelongs(t *testing.T) {
 func TestADenialSaysWhyTheEngineShowedNothing(t *testing.T) {
 	o := defaults
 	o.Registry = &fakeRegistry{ownErr: puller.Errorf(puller.ErrInternal, "docker-credential-x failed (/root/.docker/config.json names it)")}
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		none := 0
 		for words, told := range map[string]bool{"denied: requested access to the resource is denied": true, "manifest unknown": true, "dial tcp: connection refused": false} {
 			y.engine.Script(good, func(p *enginetest.Pull) { p.Fail(words) })

@@ -10,7 +10,7 @@ import (
 func TestACallerHasSoManyJobsAtMost(t *testing.T) {
 	o := defaults
 	o.MaxPerCaller = 3
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		release := y.hold(good)
 		y.serve(other)
 		of := func(caller, image string) puller.PullRequest {

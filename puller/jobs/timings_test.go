@@ -9,7 +9,7 @@ import (
 )
 
 func TestTimingsSayWhereTheTimeWent(t *testing.T) {
-	inYardWith(t, single, nil, func(y *yard) {
+	withDaemonOf(t, single, nil, func(y *daemon) {
 		verify := make(chan struct{})
 		y.engine.OnInspect(func(string, <-chan struct{}) (int, string) {
 			if y.engine.Counts().Pulls > 0 {
@@ -55,7 +55,7 @@ func TestTimingsSayWhereTheTimeWent(t *testing.T) {
 }
 
 func TestTimingsAreThoseOfTheLastAttempt(t *testing.T) {
-	inYardWith(t, patient, nil, func(y *yard) {
+	withDaemonOf(t, patient, nil, func(y *daemon) {
 		y.attempts(good, func(p *enginetest.Pull) { p.Wait(5 * time.Second); cut(p) }, func(p *enginetest.Pull) {
 			p.Wait(time.Second)
 			served()(p)
@@ -68,7 +68,7 @@ func TestTimingsAreThoseOfTheLastAttempt(t *testing.T) {
 }
 
 func TestAJobWhoseImageIsThereHasNoTimings(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		y.engine.Tag(good, enginetest.NewImage(good, 1))
 		if v := y.came(y.submit(puller.PullRequest{Image: good}), puller.SourcePresent); v.Timings != nil {
 			y.Errorf("they are %+v", v.Timings)

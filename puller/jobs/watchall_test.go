@@ -14,12 +14,12 @@ import (
 
 // overheard is what a reader of all jobs was told.
 type overheard struct {
-	y      *yard
+	y      *daemon
 	l      *stream.LogSubscription
 	events []puller.Event
 }
 
-func (y *yard) overhear(kind, image string, since *uint64) *overheard {
+func (y *daemon) overhear(kind, image string, since *uint64) *overheard {
 	y.Helper()
 	frames, l, err := y.WatchAll(kind, image, since)
 	if err != nil {
@@ -76,7 +76,7 @@ func seqs(events []puller.Event) (all []uint64) {
 	return all
 }
 
-func (y *yard) checkOverheard(what string, events []puller.Event) {
+func (y *daemon) checkOverheard(what string, events []puller.Event) {
 	y.Helper()
 	all := seqs(events)
 	if !slices.IsSorted(all) || len(slices.Compact(slices.Clone(all))) != len(all) {
@@ -88,7 +88,7 @@ func (y *yard) checkOverheard(what string, events []puller.Event) {
 // after a restart, is told each later one once.
 func TestAllEventsAreResumedOverARestart(t *testing.T) {
 	for _, how := range []string{"restart", "crash"} {
-		inYard(t, func(y *yard) {
+		withDaemon(t, func(y *daemon) {
 			gate := make(chan struct{})
 			y.engine.Script("slow", func(p *enginetest.Pull) {
 				if p.Until(gate) {
@@ -136,7 +136,7 @@ func TestAllEventsAreResumedOverARestart(t *testing.T) {
 
 // The present state of the jobs there are comes first, and no number twice.
 func TestAllEventsBeginWithThePresentState(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		gate := make(chan struct{})
 		y.engine.Script("slow", func(p *enginetest.Pull) {
 			p.Line(`{"status":"Downloading","progressDetail":{"current":1,"total":1000},"id":"aaaaaaaaaaaa"}`)
@@ -176,7 +176,7 @@ func TestAllEventsBeginWithThePresentState(t *testing.T) {
 }
 
 func TestAllEventsNameABadFilter(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		for _, f := range [][2]string{{"push", ""}, {"", "A B"}} {
 			if _, _, err := y.WatchAll(f[0], f[1], nil); puller.KindOf(err) != puller.ErrInvalidRequest {
 				y.Errorf("%q: %v", f, err)

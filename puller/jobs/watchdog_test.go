@@ -40,7 +40,7 @@ func every(p *enginetest.Pull, d time.Duration, do func(i int)) {
 	}
 }
 
-func TestAPullThatStandsStillEndsAsStalledExactlyAtItsLimit(t *testing.T) {
+func TestPullStallsExactlyAtItsLimit(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		script enginetest.Script
@@ -115,7 +115,7 @@ func TestAPullThatStandsStillEndsAsStalledExactlyAtItsLimit(t *testing.T) {
 		}, 10 * time.Minute},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			inYardWith(t, watched, nil, func(y *yard) {
+			withDaemonOf(t, watched, nil, func(y *daemon) {
 				y.engine.Script(good, c.script)
 				v := y.failed(y.always(good), puller.ErrStalled)
 				if took := v.FinishedAt.Sub(v.CreatedAt); took != c.after {
@@ -186,7 +186,7 @@ func TestAPullThatGetsOnIsNeverStalled(t *testing.T) {
 		{"a first message after 39 s", func(p *enginetest.Pull) { p.Wait(39 * time.Second) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			inYardWith(t, watched, nil, func(y *yard) {
+			withDaemonOf(t, watched, nil, func(y *daemon) {
 				served := enginetest.Serve(enginetest.NewImage(good, 1))
 				y.engine.Script(good, func(p *enginetest.Pull) { c.script(p); served(p) })
 				y.came(y.always(good), puller.SourcePulled)
@@ -197,7 +197,7 @@ func TestAPullThatGetsOnIsNeverStalled(t *testing.T) {
 }
 
 func TestWithoutLimitsNothingIsStalled(t *testing.T) {
-	inYardWith(t, once, nil, func(y *yard) {
+	withDaemonOf(t, once, nil, func(y *daemon) {
 		y.engine.Script(good, silence)
 		v := y.failed(y.always(good), puller.ErrTimeout)
 		if took := v.FinishedAt.Sub(v.CreatedAt); took != 30*time.Minute {
@@ -211,7 +211,7 @@ func TestWithoutLimitsNothingIsStalled(t *testing.T) {
 func TestAPullThatWaitsForTheEnginesTurnIsNotStalled(t *testing.T) {
 	alert := once
 	alert.StallTimeout, alert.ExtractStallTimeout = time.Minute, time.Minute
-	inYardWith(t, alert, nil, func(y *yard) {
+	withDaemonOf(t, alert, nil, func(y *daemon) {
 		busy, waits := 10*alert.StallTimeout, 8*alert.StallTimeout
 		y.engine.Script(other, func(p *enginetest.Pull) {
 			for n := range int(busy / time.Second) {

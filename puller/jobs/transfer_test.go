@@ -16,7 +16,7 @@ import (
 func TestAThousandJobsForOneImageAreOnePull(t *testing.T) {
 	for _, policy := range []puller.Policy{puller.PolicyAlways, puller.PolicyMissing} {
 		t.Run(string(policy), func(t *testing.T) {
-			inYard(t, func(y *yard) {
+			withDaemon(t, func(y *daemon) {
 				release := y.hold(good)
 				jobs := make([]puller.Job, 1000)
 				for i := range jobs {
@@ -38,7 +38,7 @@ func TestAThousandJobsForOneImageAreOnePull(t *testing.T) {
 }
 
 func TestOnlyJobsThatWantTheSameShareATransfer(t *testing.T) {
-	inYardWith(t, jobs.Options{Concurrency: 10, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(y *yard) {
+	withDaemonOf(t, jobs.Options{Concurrency: 10, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(y *daemon) {
 		release := y.hold("alpine")
 		// Those of another platform than the first wait for it to end: an engine
 		// with a graph driver has one image under the name.
@@ -84,7 +84,7 @@ func TestOnlyJobsThatWantTheSameShareATransfer(t *testing.T) {
 // it; what is pulled though it is there is.
 func TestWhoeverWantsWhatIsBeingPulledJoinsAtOnce(t *testing.T) {
 	for _, there := range []bool{false, true} {
-		inYard(t, func(y *yard) {
+		withDaemon(t, func(y *daemon) {
 			if there {
 				y.engine.Tag(good, enginetest.NewImage(good, 5))
 			}
@@ -113,8 +113,8 @@ func TestWhoeverWantsWhatIsBeingPulledJoinsAtOnce(t *testing.T) {
 	}
 }
 
-func TestAJobThatJoinsMidwayIsToldTheStateAtOnceAndSharesTheResult(t *testing.T) {
-	inYard(t, func(y *yard) {
+func TestJobThatJoinsATransferMidway(t *testing.T) {
+	withDaemon(t, func(y *daemon) {
 		release := y.hold(good)
 		first := y.always(good)
 		y.is(first, puller.StateActive, puller.PhasePulling)
@@ -154,7 +154,7 @@ func TestAJobThatJoinsMidwayIsToldTheStateAtOnceAndSharesTheResult(t *testing.T)
 }
 
 func TestAJobSubmittedAfterTheEndStartsAnew(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		y.serve(good)
 		y.came(y.always(good), puller.SourcePulled)
 		y.came(y.always(good), puller.SourceUpToDate)
@@ -178,7 +178,7 @@ func TestJobsWhoseImageCameWhileTheyWaitedDoNotPull(t *testing.T) {
 		{"missing and always", true, puller.SourceUpToDate, 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			inYardWith(t, jobs.Options{Concurrency: 1, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(y *yard) {
+			withDaemonOf(t, jobs.Options{Concurrency: 1, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(y *daemon) {
 				release := y.hold(other)
 				y.always(other)
 				jobs := []puller.Job{y.submit(puller.PullRequest{Image: good}), y.submit(puller.PullRequest{Image: good})}
@@ -201,7 +201,7 @@ func TestJobsWhoseImageCameWhileTheyWaitedDoNotPull(t *testing.T) {
 }
 
 func TestAPresentImageIsAnsweredAtOnce(t *testing.T) {
-	inYardWith(t, jobs.Options{Concurrency: 1, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(y *yard) {
+	withDaemonOf(t, jobs.Options{Concurrency: 1, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(y *daemon) {
 		release := y.hold(good)
 		y.engine.Tag(good, enginetest.NewImage(good, 1))
 		y.engine.Tag(other, enginetest.NewImage(other, 2))
@@ -225,7 +225,7 @@ func TestAPresentImageIsAnsweredAtOnce(t *testing.T) {
 
 // Whatever callers do at once, every job ends, once, and tells so last.
 func TestManyCallersAtOnceLoseNoJob(t *testing.T) {
-	inYardWith(t, jobs.Options{Concurrency: 2, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(y *yard) {
+	withDaemonOf(t, jobs.Options{Concurrency: 2, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(y *daemon) {
 		const images = 4
 		for i := range images {
 			image := fmt.Sprintf("registry.test/image%d:v1", i)

@@ -42,7 +42,7 @@ func TestAPrewarmOfTwoPlatformsUnderOneNameIsAConflict(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			request := puller.PrewarmRequest{Images: c.images}
-			refused := func(y *yard) []error {
+			refused := func(y *daemon) []error {
 				_, plan := y.Plan(y.Context(), request)
 				j, prewarm := y.Prewarm(request)
 				if prewarm == nil {
@@ -50,7 +50,7 @@ func TestAPrewarmOfTwoPlatformsUnderOneNameIsAConflict(t *testing.T) {
 				}
 				return []error{plan, prewarm}
 			}
-			inYardWith(t, once, nil, func(y *yard) {
+			withDaemonOf(t, once, nil, func(y *daemon) {
 				for _, err := range refused(y) {
 					switch {
 					case !c.conflict && err != nil:
@@ -63,7 +63,7 @@ func TestAPrewarmOfTwoPlatformsUnderOneNameIsAConflict(t *testing.T) {
 					y.pulls(0)
 				}
 			})
-			inYardWith(t, once, func(e puller.Engine) puller.Engine { return severalPlatforms{e} }, func(y *yard) {
+			withDaemonOf(t, once, func(e puller.Engine) puller.Engine { return severalPlatforms{e} }, func(y *daemon) {
 				for _, err := range refused(y) {
 					if err != nil {
 						y.Errorf("a store that keeps several platforms: %v", err)
@@ -76,7 +76,7 @@ func TestAPrewarmOfTwoPlatformsUnderOneNameIsAConflict(t *testing.T) {
 
 // What could not be asked of an engine that was away is when it is back.
 func TestAConflictOfPlatformsIsFoundWhenTheEngineIsBack(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		y.serve(good)
 		y.serve(other)
 		y.engine.Kill()
@@ -96,10 +96,10 @@ func TestAConflictOfPlatformsIsFoundWhenTheEngineIsBack(t *testing.T) {
 }
 
 // What the registry does not have for a platform takes the name from nothing.
-func TestAPlanTellsAPlatformThatIsNotThereBeforeAConflict(t *testing.T) {
+func TestPlanTellsAMissingPlatformBeforeAConflict(t *testing.T) {
 	arm := made(1)
 	arm.Platform = "linux/arm64"
-	withCatalog(t, &catalog{manifests: map[string]puller.Manifest{good: arm}}, func(y *yard) {
+	withCatalog(t, &catalog{manifests: map[string]puller.Manifest{good: arm}}, func(y *daemon) {
 		r := asked(good, good)
 		r.Images[0].Platform, r.Images[1].Platform = "linux/s390x", "linux/arm64"
 		plan := y.plan(r)

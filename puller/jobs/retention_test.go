@@ -33,7 +33,7 @@ func TestWhatAPrewarmSkipsIsBounded(t *testing.T) {
 		{"a long name", long, "longer than 255 bytes"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			inYard(t, func(y *yard) {
+			withDaemon(t, func(y *daemon) {
 				r := puller.PrewarmRequest{Skipped: c.skipped}
 				j, err := y.Prewarm(r)
 				_, planned := y.Plan(y.Context(), r)
@@ -58,7 +58,7 @@ func TestWhatAPrewarmSkipsIsBounded(t *testing.T) {
 
 func TestWhatEndedJobsAskedForIsNotKept(t *testing.T) {
 	secret := strings.Repeat("hidden", 100)
-	inRunYard(t, enginetest.Print("out", "", 0), func(y *yard) {
+	inRunYard(t, enginetest.Print("out", "", 0), func(y *daemon) {
 		run := y.run(puller.RunRequest{Env: map[string]string{"A": secret}, Cmd: []string{secret}, Entrypoint: []string{secret}, User: secret[:20]})
 		y.exited(run, 0)
 		prewarm, err := y.Prewarm(puller.PrewarmRequest{Skipped: []puller.Skipped{{Service: "app", Reason: "built"}}})
@@ -84,7 +84,7 @@ func TestWhatEndedJobsAskedForIsNotKept(t *testing.T) {
 }
 
 func TestLargeJobsThatEndedLeaveMemorySoon(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		y.serve(good)
 		j := y.always(good)
 		y.came(j, puller.SourcePulled)
@@ -116,7 +116,7 @@ func TestLargeJobsThatEndedLeaveMemorySoon(t *testing.T) {
 func TestSoManyBytesOfEndedJobsAreKept(t *testing.T) {
 	o := once
 	o.KeepBytes = 4 << 20
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		for range 60 {
 			j, err := y.Prewarm(puller.PrewarmRequest{Skipped: services(100, 2500)})
 			if err != nil {
@@ -133,7 +133,7 @@ func TestSoManyBytesOfEndedJobsAreKept(t *testing.T) {
 }
 
 func TestAPrewarmKeepsLittleOfEachOfItsErrors(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		long := strings.Repeat("x", 3<<10)
 		y.engine.Script(good, fails("manifest unknown: "+long))
 		j, err := y.Prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good}}})

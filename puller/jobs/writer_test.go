@@ -22,7 +22,7 @@ import (
 var errFull = errors.New("no space left on device")
 
 // block holds up what the store is to save until open is called, and counts it.
-func (y *yard) block() (open func(), saves *atomic.Int32) {
+func (y *daemon) block() (open func(), saves *atomic.Int32) {
 	gate := make(chan struct{})
 	saves = new(atomic.Int32)
 	y.store.OnSave(func([]puller.Record) {
@@ -30,7 +30,7 @@ func (y *yard) block() (open func(), saves *atomic.Int32) {
 		<-gate
 	})
 	open = sync.OnceFunc(func() { close(gate) })
-	y.Cleanup(open) // before the Puller is closed
+	y.Cleanup(open) // before the Service is closed
 	return open, saves
 }
 
@@ -59,12 +59,12 @@ func calling(call func() (puller.Job, error)) func() answer {
 	}
 }
 
-func (y *yard) submitting(r puller.PullRequest) func() answer {
+func (y *daemon) submitting(r puller.PullRequest) func() answer {
 	return calling(func() (puller.Job, error) { return y.Pull(r) })
 }
 
 // Listed returns the IDs of all jobs.
-func (y *yard) listed() (ids []string) {
+func (y *daemon) listed() (ids []string) {
 	y.Helper()
 	var f puller.Filter
 	for {
@@ -82,7 +82,7 @@ func (y *yard) listed() (ids []string) {
 }
 
 func TestAJobIsAcceptedWhenItIsOnDisk(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		y.serve(good)
 		open, _ := y.block()
 		submitted := y.submitting(puller.PullRequest{Image: good, Policy: puller.PolicyAlways})
@@ -105,7 +105,7 @@ func TestAJobIsAcceptedWhenItIsOnDisk(t *testing.T) {
 }
 
 func TestAStoreThatFailsRefusesNewJobsAndLosesNone(t *testing.T) {
-	inYardWith(t, single, nil, func(y *yard) {
+	withDaemonOf(t, single, nil, func(y *daemon) {
 		release := y.hold(good)
 		running := y.always(good)
 		queued := y.always(other)
@@ -162,7 +162,7 @@ func TestAStoreThatFailsRefusesNewJobsAndLosesNone(t *testing.T) {
 }
 
 func TestAStoreThatFailsIsTriedOnceASecond(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		y.store.Fail(errFull)
 		for range 50 {
 			y.Pull(puller.PullRequest{Image: good})
@@ -183,7 +183,7 @@ func TestAStoreThatFailsIsTriedOnceASecond(t *testing.T) {
 }
 
 func TestAResultIsToldWhenItIsOnDisk(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		release := y.hold(good)
 		keyed := puller.PullRequest{Image: good, Policy: puller.PolicyAlways, IdempotencyKey: "ci-1"}
 		j := y.submit(keyed)
@@ -245,7 +245,7 @@ func TestAResultIsToldWhenItIsOnDisk(t *testing.T) {
 }
 
 func TestJobsThatComeTogetherShareASave(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		y.engine.Tag(good, y.serve(good))
 		open, saves := y.block()
 		var submitted []func() answer
@@ -276,7 +276,7 @@ func TestJobsThatComeTogetherShareASave(t *testing.T) {
 func TestRequestsWithOneKeyThatComeTogetherGiveOneJob(t *testing.T) {
 	for _, fault := range []error{nil, errFull} {
 		t.Run(fmt.Sprint(fault), func(t *testing.T) {
-			inYard(t, func(y *yard) {
+			withDaemon(t, func(y *daemon) {
 				y.serve(good)
 				open, _ := y.block()
 				keyed := puller.PullRequest{Image: good, IdempotencyKey: "ci-1"}
@@ -320,7 +320,7 @@ func TestRequestsWithOneKeyThatComeTogetherGiveOneJob(t *testing.T) {
 // What comes and ends with the last writing is answered as it is on disk.
 func TestWhatTheLastSaveAcceptedIsToldSo(t *testing.T) {
 	for range 30 { // there are two ways to be told
-		inYard(t, func(y *yard) {
+		withDaemon(t, func(y *daemon) {
 			y.hold(good)
 			gone := y.always(good)
 			y.is(gone, puller.StateActive, puller.PhasePulling)
@@ -364,7 +364,7 @@ func TestWhatTheLastSaveAcceptedIsToldSo(t *testing.T) {
 }
 
 func TestCloseDoesNotWaitForeverForAStoreThatHangs(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		y.serve(good)
 		open, _ := y.block()
 		defer open()
@@ -380,12 +380,12 @@ func TestCloseDoesNotWaitForeverForAStoreThatHangs(t *testing.T) {
 }
 
 func TestADamagedStoreRefusesNewJobs(t *testing.T) {
-	for name, next := range map[string]func(y *yard){
-		"until a restart": func(y *yard) { y.close(); y.store = y.store.Reopen(); y.open() },
-		"until a crash":   (*yard).crash,
+	for name, next := range map[string]func(y *daemon){
+		"until a restart": func(y *daemon) { y.close(); y.store = y.store.Reopen(); y.open() },
+		"until a crash":   (*daemon).crash,
 	} {
 		t.Run(name, func(t *testing.T) {
-			inYardWith(t, single, nil, func(y *yard) {
+			withDaemonOf(t, single, nil, func(y *daemon) {
 				y.engine.Tag(other, y.serve(other))
 				old := y.submitted(other)
 				release := y.hold(good)
@@ -428,7 +428,7 @@ func TestADamagedStoreRefusesNewJobs(t *testing.T) {
 }
 
 // submitted is a job that has ended, its image being there.
-func (y *yard) submitted(image string) puller.Job {
+func (y *daemon) submitted(image string) puller.Job {
 	y.Helper()
 	j, err := y.Pull(puller.PullRequest{Image: image, Policy: puller.PolicyNever})
 	if err != nil {
@@ -451,7 +451,7 @@ func TestAStoreThatCannotBeWrittenIsToldOfAtTheStart(t *testing.T) {
 // Those whose jobs were accepted together come back at nearly the same time: if
 // the first of them did not wait, half of a crowd would always miss the Save.
 func TestACrowdSharesASave(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		y.hold(good)
 		y.store.OnSave(func([]puller.Record) { <-time.After(3 * time.Millisecond) })
 		const crowd, times = 64, 10
@@ -476,7 +476,7 @@ func TestACrowdSharesASave(t *testing.T) {
 }
 
 func TestWhoComesAloneWaitsForNobody(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		y.hold(good)
 		y.store.OnSave(func([]puller.Record) { <-time.After(3 * time.Millisecond) })
 		for range 10 {

@@ -21,7 +21,7 @@ var stores = []struct {
 var exits = map[string]int{"linux/amd64": 1, "linux/arm64": 2, "linux/arm/v7": 3}
 
 // serveIndex has the engine serve an index under the tag good and all its digests.
-func (y *yard) serveIndex() enginetest.Index {
+func (y *daemon) serveIndex() enginetest.Index {
 	x := enginetest.NewIndex(good, 7, "linux/amd64", "linux/arm64", "linux/arm/v7")
 	y.scriptIndex(x, enginetest.ServeIndex(x))
 	for _, i := range x.Images {
@@ -33,7 +33,7 @@ func (y *yard) serveIndex() enginetest.Index {
 }
 
 // scriptIndex says what a pull of an index does, by its tag or any digest.
-func (y *yard) scriptIndex(x enginetest.Index, s enginetest.Script) {
+func (y *daemon) scriptIndex(x enginetest.Index, s enginetest.Script) {
 	name, _, _ := strings.Cut(good, ":")
 	y.engine.Script(good, s)
 	y.engine.Script(name+"@"+x.Digest, s)
@@ -80,7 +80,7 @@ func TestARunIsOfTheImageThatWasAskedForInEveryForm(t *testing.T) {
 					t.Run(strings.Join([]string{store.name, form, "for " + platform, "after " + before}, ", "), func(t *testing.T) {
 						o := running
 						o.Registry = &fakeRegistry{digest: x.Digest, manifests: manifests(x)}
-						inYardWith(t, o, nil, func(y *yard) {
+						withDaemonOf(t, o, nil, func(y *daemon) {
 							store.be(y.engine)
 							y.serveIndex()
 							if before != "nothing" {
@@ -124,7 +124,7 @@ func TestAContainerOfAnotherImageIsRemoved(t *testing.T) {
 				continue // it has none
 			}
 			t.Run(store.name+", "+what, func(t *testing.T) {
-				inYardWith(t, running, nil, func(y *yard) {
+				withDaemonOf(t, running, nil, func(y *daemon) {
 					store.be(y.engine)
 					y.serveIndex()
 					y.engine.OnContainerAnswer(func(call string, answer any) any {

@@ -12,7 +12,7 @@ import (
 // A job that ends as soon as its image is looked for costs one Save, and is on
 // disk as it ends when it is accepted.
 func TestAJobWhoseImageIsThereIsWrittenOnce(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		y.engine.Tag(good, enginetest.NewImage(good, 3))
 		before := y.store.Saves()
 		j := y.submit(puller.PullRequest{Image: good})
@@ -37,7 +37,7 @@ func TestAJobWhoseImageIsThereIsWrittenOnce(t *testing.T) {
 }
 
 func TestAJobThatNeverPullsIsWrittenOnceToo(t *testing.T) {
-	inYard(t, func(y *yard) {
+	withDaemon(t, func(y *daemon) {
 		before := y.store.Saves()
 		j := y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever})
 		if j.State != puller.StateFailed || j.Error.Kind != puller.ErrNotFound {
@@ -50,8 +50,8 @@ func TestAJobThatNeverPullsIsWrittenOnceToo(t *testing.T) {
 }
 
 // That the image is there does not make a promise of what is not on disk.
-func TestAJobWhoseImageIsThereIsRefusedIfItCannotBeWritten(t *testing.T) {
-	inYard(t, func(y *yard) {
+func TestPresentImageIsRefusedIfItCantBeSaved(t *testing.T) {
+	withDaemon(t, func(y *daemon) {
 		y.engine.Tag(good, enginetest.NewImage(good, 3))
 		y.store.Fail(errFull)
 		r := puller.PullRequest{Image: good, IdempotencyKey: "once"}
@@ -72,9 +72,9 @@ func TestAJobWhoseImageIsThereIsRefusedIfItCannotBeWritten(t *testing.T) {
 
 // An engine that takes its time delays nobody's acceptance.
 func TestAJobIsAcceptedWithoutTheEngine(t *testing.T) {
-	for name, prepare := range map[string]func(y *yard){
-		"it hangs": func(y *yard) { y.engine.Freeze() },
-		"an inspect takes long": func(y *yard) {
+	for name, prepare := range map[string]func(y *daemon){
+		"it hangs": func(y *daemon) { y.engine.Freeze() },
+		"an inspect takes long": func(y *daemon) {
 			y.engine.OnInspect(func(_ string, gone <-chan struct{}) (int, string) {
 				select {
 				case <-gone:
@@ -85,7 +85,7 @@ func TestAJobIsAcceptedWithoutTheEngine(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inYard(t, func(y *yard) {
+			withDaemon(t, func(y *daemon) {
 				y.engine.Tag(good, enginetest.NewImage(good, 3))
 				prepare(y)
 				began := time.Now()

@@ -89,7 +89,7 @@ func TestWhatAnInspectLeavesOutProvesNothing(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			o := once
 			o.Registry = &fakeRegistry{digest: digest}
-			inYardWith(t, o, nil, func(y *yard) {
+			withDaemonOf(t, o, nil, func(y *daemon) {
 				y.engine.OnAnswer(func(_ string, answer map[string]any) { c.lie(answer) })
 				ends := func(what string, j puller.Job, kind puller.ErrorKind) {
 					y.Helper()

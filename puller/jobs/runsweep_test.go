@@ -16,8 +16,8 @@ import (
 	"github.com/towline/towline/puller/enginetest"
 )
 
-func TestAContainerThatCantBeRemovedEndsItsRunAndIsRemovedLater(t *testing.T) {
-	inRunYard(t, enginetest.Print("up", "", 3), func(y *yard) {
+func TestContainerThatCantBeRemovedEndsItsRun(t *testing.T) {
+	inRunYard(t, enginetest.Print("up", "", 3), func(y *daemon) {
 		y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
 			if call == "remove" {
 				return http.StatusInternalServerError, "device or resource busy"
@@ -47,7 +47,7 @@ func TestAContainerThatCantBeRemovedEndsItsRunAndIsRemovedLater(t *testing.T) {
 func TestAnEngineThatComesBackLateIsRidOfTheContainer(t *testing.T) {
 	o := running
 	o.FirstByteTimeout = time.Minute
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		y.engine.Program(y.serve(good).ID, enginetest.Hang("up"))
 		j := y.run(puller.RunRequest{})
 		y.is(j, puller.StateActive, puller.PhaseRunning)
@@ -63,7 +63,7 @@ func TestAnEngineThatComesBackLateIsRidOfTheContainer(t *testing.T) {
 func TestContainersThatAreFollowedAgainTakeTheirPlaces(t *testing.T) {
 	o := running
 	o.Runs = 1
-	inYardWith(t, o, nil, func(y *yard) {
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		y.engine.Program(y.serve(good).ID, enginetest.Hang(""))
 		first := y.run(puller.RunRequest{})
 		y.is(first, puller.StateActive, puller.PhaseRunning)
@@ -87,7 +87,7 @@ func TestContainersThatAreFollowedAgainTakeTheirPlaces(t *testing.T) {
 func TestAnEmptyEntrypointOutlivesACrash(t *testing.T) {
 	for name, entrypoint := range map[string][]string{"empty": {}, "the image's": nil} {
 		t.Run(name, func(t *testing.T) {
-			inRunYard(t, enginetest.Hang(""), func(y *yard) {
+			inRunYard(t, enginetest.Hang(""), func(y *daemon) {
 				release := y.hold(good)
 				j := y.run(puller.RunRequest{Entrypoint: entrypoint})
 				y.is(j, puller.StateActive, puller.PhasePulling)
@@ -103,8 +103,8 @@ func TestAnEmptyEntrypointOutlivesACrash(t *testing.T) {
 	}
 }
 
-func TestAPrunedImageOfARunWithCredentialsIsPulledWithThem(t *testing.T) {
-	inRunYard(t, nil, func(y *yard) {
+func TestPrunedImageIsPulledWithCredentials(t *testing.T) {
+	inRunYard(t, nil, func(y *daemon) {
 		once := true
 		y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
 			if call == "create" && once {
@@ -127,7 +127,7 @@ func TestAPrunedImageOfARunWithCredentialsIsPulledWithThem(t *testing.T) {
 func TestARunThatBeginsAnewCanBeCancelled(t *testing.T) {
 	for _, at := range []string{"list", "remove"} {
 		t.Run(at, func(t *testing.T) {
-			inRunYard(t, enginetest.Hang(""), func(y *yard) {
+			inRunYard(t, enginetest.Hang(""), func(y *daemon) {
 				held := y.stuck("attach")
 				defer held()
 				j := y.run(puller.RunRequest{})
@@ -140,7 +140,7 @@ func TestARunThatBeginsAnewCanBeCancelled(t *testing.T) {
 }
 
 func TestARunGoesOnThoughTheStoreFails(t *testing.T) {
-	inRunYard(t, counting(3, 2), func(y *yard) {
+	inRunYard(t, counting(3, 2), func(y *daemon) {
 		j := y.run(puller.RunRequest{})
 		y.is(j, puller.StateActive, puller.PhaseRunning)
 		y.store.Fail(errors.New("no space left on device"))
@@ -163,7 +163,7 @@ func TestNoRunIsLostOrDoubledWhateverHappens(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 1))
 			var mu sync.Mutex
 			started := make(map[string]int)
-			inRunYard(t, nil, func(y *yard) {
+			inRunYard(t, nil, func(y *daemon) {
 				y.engine.Program(enginetest.NewImage(good, 1).ID, func(p *enginetest.Process) int {
 					mu.Lock()
 					started[p.Requested.Labels["towline.job"]]++
@@ -208,7 +208,7 @@ func TestNoRunIsLostOrDoubledWhateverHappens(t *testing.T) {
 
 // An engine that creates a container for long does so though nobody waits.
 func TestAContainerThatComesLateIsRemoved(t *testing.T) {
-	inRunYard(t, nil, func(y *yard) {
+	inRunYard(t, nil, func(y *daemon) {
 		y.stuck("create")
 		j := y.run(puller.RunRequest{})
 		y.is(j, puller.StateActive, puller.PhaseCreating)
@@ -224,7 +224,7 @@ func TestAContainerThatComesLateIsRemoved(t *testing.T) {
 }
 
 func TestARunWhoseOutputCantBeKeptRunsAllTheSame(t *testing.T) {
-	inRunYard(t, counting(3, 2), func(y *yard) {
+	inRunYard(t, counting(3, 2), func(y *daemon) {
 		j := y.run(puller.RunRequest{Timeout: puller.Duration(time.Hour)})
 		y.is(j, puller.StateActive, puller.PhaseRunning)
 		found, _ := filepath.Glob(filepath.Join(os.TempDir(), "*", "*", j.ID+".*"))
@@ -266,7 +266,7 @@ func TestRunsHoldNoFilesOpen(t *testing.T) {
 	}
 	for name, c := range runPhases {
 		t.Run(name, func(t *testing.T) {
-			inRunYard(t, counting(2, 0), func(y *yard) {
+			inRunYard(t, counting(2, 0), func(y *daemon) {
 				release := c.prepare(y)
 				j := y.run(puller.RunRequest{})
 				<-time.After(5 * time.Second)
@@ -290,7 +290,7 @@ func TestRunsHoldNoFilesOpen(t *testing.T) {
 func TestACloseWhileAContainerIsRemovedIsPrompt(t *testing.T) {
 	for _, at := range []string{"create", "attach", "start", "wait", "remove"} {
 		t.Run(at, func(t *testing.T) {
-			inRunYard(t, enginetest.Print("up", "", 4), func(y *yard) {
+			inRunYard(t, enginetest.Print("up", "", 4), func(y *daemon) {
 				y.stuck(at)
 				j := y.run(puller.RunRequest{})
 				<-time.After(time.Second)
