@@ -19,10 +19,10 @@ import (
 // The SDK's own attach dials without Options.Dial, TLS and ctx, so it would wait for a
 // frozen engine without end. net/http returns a connection that was switched to another
 // protocol as the answer's body.
-func (e *Engine) attach(ctx context.Context, sdk *client.Client, id string) (io.ReadCloser, error) {
+func (c *connection) attach(ctx context.Context, sdk *client.Client, id string) (io.ReadCloser, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	late := time.AfterFunc(callLimit, func() { cancel(errNoAnswer(callLimit)) })
-	resp, err := e.upgrade(ctx, sdk, "/containers/"+url.PathEscape(id)+"/attach?stream=1&stdout=1&stderr=1")
+	resp, err := c.upgrade(ctx, sdk, "/containers/"+url.PathEscape(id)+"/attach?stream=1&stdout=1&stderr=1")
 	if !late.Stop() && err == nil {
 		resp.Body.Close()
 		err = context.Cause(ctx)
@@ -41,14 +41,14 @@ func (e *Engine) attach(ctx context.Context, sdk *client.Client, id string) (io.
 }
 
 // upgrade makes a call that switches the connection to a raw stream.
-func (e *Engine) upgrade(ctx context.Context, sdk *client.Client, path string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, e.base+"/v"+sdk.ClientVersion()+path, nil)
+func (c *connection) upgrade(ctx context.Context, sdk *client.Client, path string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+"/v"+sdk.ClientVersion()+path, nil)
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Connection", "Upgrade")
 	req.Header.Set("Upgrade", "tcp")
-	resp, err := e.traced.RoundTrip(req)
+	resp, err := c.traced.RoundTrip(req)
 	if err != nil {
 		return nil, &unreachableError{err}
 	}

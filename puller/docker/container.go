@@ -224,21 +224,6 @@ func (e *Engine) Remove(ctx context.Context, id string) error {
 	})
 }
 
-// call makes a call that returns only an error.
-func (e *Engine) call(ctx context.Context, op string, call func(*client.Client) error) error {
-	_, err := withRenegotiation(func() (struct{}, error) {
-		sdk, err := e.client(ctx)
-		if err == nil {
-			err = call(sdk)
-		}
-		if err != nil {
-			err = e.classified(ctx, op, "", err)
-		}
-		return struct{}{}, err
-	})
-	return err
-}
-
 // Containers implements puller.Engine.
 func (e *Engine) Containers(ctx context.Context, label, value string) ([]puller.ContainerState, error) {
 	ctx, cancel := withLimit(ctx, callLimit)

@@ -5,12 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"slices"
 	"time"
 
 	"github.com/docker/docker/api/types/events"
-	"github.com/docker/docker/client"
 
 	"github.com/towline/towline/puller"
 )
@@ -73,13 +70,6 @@ func (e *Engine) ContainerEvents(ctx context.Context, id string) (w puller.Conta
 	info, err := e.Info(ctx)
 	w.Complete = err == nil && info.Name != podman
 	return w, err
-}
-
-// freshClient returns a client that uses a new connection for each call.
-func (e *Engine) freshClient(sdk *client.Client) (*client.Client, error) {
-	return client.NewClientWithOpts(append(slices.Clone(e.opts),
-		client.WithHTTPClient(&http.Client{Transport: limitedTransport{e.unpooled}, CheckRedirect: client.CheckRedirect}),
-		client.WithVersion(sdk.ClientVersion()))...)
 }
 
 // apiTime formats a time for the engine's API.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/versions"
@@ -15,35 +16,35 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// Inspect implements puller.Engine.
-func (e *Engine) Inspect(ctx context.Context, ref, platform string) (puller.Image, error) {
-	ctx, cancel := withLimit(ctx, callLimit)
-	defer cancel()
-	return withRenegotiation(func() (puller.Image, error) { return e.inspect(ctx, ref, platform) })
+// images reads the images in the engine's store.
+type images struct {
+	*connection
+	own atomic.Pointer[enginePlatform]
 }
 
-func (e *Engine) inspect(ctx context.Context, ref, platform string) (puller.Image, error) {
-	sdk, found, err := e.lookUp(ctx, ref)
+// inspect returns the image under a reference or an ID, for a platform.
+func (im *images) inspect(ctx context.Context, ref, platform string) (puller.Image, error) {
+	sdk, found, err := im.lookUp(ctx, ref)
 	switch {
 	case err != nil:
 		return puller.Image{}, err
 	case isIndex(found):
-		return e.inIndex(ctx, sdk, found, platform)
+		return im.inIndex(ctx, sdk, found, platform)
 	}
 	return singleImage(found), nil
 }
 
-// wholeImages returns the complete images under an ID: one, or one for each platform.
-func (e *Engine) wholeImages(ctx context.Context, id string) (images []puller.Image, err error) {
+// whole returns the complete images under an ID: one, or one for each platform.
+func (im *images) whole(ctx context.Context, id string) (images []puller.Image, err error) {
 	ctx, cancel := withLimit(ctx, callLimit)
 	defer cancel()
 	return withRenegotiation(func() ([]puller.Image, error) {
-		sdk, found, err := e.lookUp(ctx, id)
+		sdk, found, err := im.lookUp(ctx, id)
 		switch {
 		case err != nil:
 			return nil, err
 		case isIndex(found):
-			return e.allImages(ctx, sdk, found)
+			return im.allImages(ctx, sdk, found)
 		}
 		if i := singleImage(found); i.Content == puller.ContentWhole {
 			return []puller.Image{i}, nil
@@ -67,30 +68,20 @@ func singleImage(found image.InspectResponse) puller.Image {
 // manifestsAPI is the first API version whose answers list an image's manifests.
 const manifestsAPI = "1.48"
 
-// hasNewerAPI reports whether the engine was replaced by one with a newer API than was
-// negotiated. The next call then negotiates it again.
-func (e *Engine) hasNewerAPI(ctx context.Context, sdk *client.Client) bool {
-	if !e.negotiate || versions.GreaterThanOrEqualTo(sdk.ClientVersion(), manifestsAPI) {
-		return false
-	}
-	ping, err := sdk.Ping(ctx)
-	return err == nil && versions.GreaterThanOrEqualTo(ping.APIVersion, manifestsAPI) && e.sdk.CompareAndSwap(sdk, nil)
-}
-
 // lookUp asks for the image under a reference or an ID, with its manifests where the API
 // has them.
-func (e *Engine) lookUp(ctx context.Context, ref string) (*client.Client, image.InspectResponse, error) {
-	sdk, err := e.client(ctx)
+func (im *images) lookUp(ctx context.Context, ref string) (*client.Client, image.InspectResponse, error) {
+	sdk, err := im.client(ctx)
 	if err != nil {
-		return nil, image.InspectResponse{}, e.classified(ctx, opInspect, ref, err)
+		return nil, image.InspectResponse{}, im.classified(ctx, opInspect, ref, err)
 	}
 	var opts []client.ImageInspectOption
 	if versions.GreaterThanOrEqualTo(sdk.ClientVersion(), manifestsAPI) {
 		opts = append(opts, client.ImageInspectWithManifests(true)) // without a platform: engines accept only one of the two
 	}
-	found, err := e.inspectOnce(ctx, sdk, ref, opts...)
-	if err == nil && inContainerd(found) && e.hasNewerAPI(ctx, sdk) {
-		return e.lookUp(ctx, ref)
+	found, err := im.inspectOnce(ctx, sdk, ref, opts...)
+	if err == nil && inContainerd(found) && im.hasNewerAPI(ctx, sdk) {
+		return im.lookUp(ctx, ref)
 	}
 	if err == nil && len(found.RepoTags)+len(found.RepoDigests) == 0 && !strings.HasPrefix(ref, "sha256:") {
 		// The engine finds an image by name first and looks its names up later.
@@ -99,10 +90,10 @@ func (e *Engine) lookUp(ctx context.Context, ref string) (*client.Client, image.
 	return sdk, found, err
 }
 
-func (e *Engine) inspectOnce(ctx context.Context, sdk *client.Client, ref string, opts ...client.ImageInspectOption) (image.InspectResponse, error) {
+func (im *images) inspectOnce(ctx context.Context, sdk *client.Client, ref string, opts ...client.ImageInspectOption) (image.InspectResponse, error) {
 	found, err := sdk.ImageInspect(ctx, ref, opts...)
 	if err != nil {
-		return found, e.classified(ctx, opInspect, ref, err)
+		return found, im.classified(ctx, opInspect, ref, err)
 	}
 	if _, err := digest.Parse(found.ID); err != nil {
 		return found, &puller.Error{Op: opInspect, Ref: ref, Kind: puller.ErrInternal, Err: errNoID(found.ID)}

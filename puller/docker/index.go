@@ -63,10 +63,10 @@ func contentOf(m *image.ManifestSummary) puller.Content {
 
 // inIndex returns an index's image for a platform; "" is the engine's own. Where the index
 // has none, the result has the index's names and the platform of another image of it.
-func (e *Engine) inIndex(ctx context.Context, sdk *client.Client, index image.InspectResponse, platform string) (puller.Image, error) {
+func (im *images) inIndex(ctx context.Context, sdk *client.Client, index image.InspectResponse, platform string) (puller.Image, error) {
 	i := imageOf(index)
 	i.Platform, i.OSVersion, i.Size, i.DiffIDs, i.Content = "", "", 0, nil, puller.ContentPartial
-	m, err := e.ofPlatform(ctx, sdk, index.Manifests, platform)
+	m, err := im.ofPlatform(ctx, sdk, index.Manifests, platform)
 	if err != nil {
 		return puller.Image{}, err
 	}
@@ -80,13 +80,13 @@ func (e *Engine) inIndex(ctx context.Context, sdk *client.Client, index image.In
 	if platform == "" {
 		asked = &m.ImageData.Platform
 	}
-	return e.describe(ctx, sdk, index, m, asked)
+	return im.describe(ctx, sdk, index, m, asked)
 }
 
 // describe returns one of an index's images. Its platform and layers come from its
 // configuration where the engine has it and the API can return it, or else from the
 // index.
-func (e *Engine) describe(ctx context.Context, sdk *client.Client, index image.InspectResponse, m *image.ManifestSummary, asked *ocispec.Platform) (puller.Image, error) {
+func (im *images) describe(ctx context.Context, sdk *client.Client, index image.InspectResponse, m *image.ManifestSummary, asked *ocispec.Platform) (puller.Image, error) {
 	i := imageOf(index)
 	i.Manifest, i.Content, i.Size, i.DiffIDs = m.ID, contentOf(m), m.Size.Total, nil
 	i.Platform, i.OSVersion = platformOf(m.ImageData.Platform), m.ImageData.Platform.OSVersion
@@ -95,7 +95,7 @@ func (e *Engine) describe(ctx context.Context, sdk *client.Client, index image.I
 	}
 	// By the index's ID: a tag can move meanwhile. The answer's ID is the digest of the
 	// platform's manifest.
-	found, err := e.inspectOnce(ctx, sdk, index.ID, client.ImageInspectWithPlatform(asked))
+	found, err := im.inspectOnce(ctx, sdk, index.ID, client.ImageInspectWithPlatform(asked))
 	if err != nil {
 		return puller.Image{}, err
 	}
@@ -109,13 +109,13 @@ func (e *Engine) describe(ctx context.Context, sdk *client.Client, index image.I
 }
 
 // allImages returns the complete images of an index.
-func (e *Engine) allImages(ctx context.Context, sdk *client.Client, index image.InspectResponse) (images []puller.Image, err error) {
+func (im *images) allImages(ctx context.Context, sdk *client.Client, index image.InspectResponse) (images []puller.Image, err error) {
 	for n := range index.Manifests {
 		m := &index.Manifests[n]
 		if !isImage(m) || !m.Available {
 			continue
 		}
-		i, err := e.describe(ctx, sdk, index, m, &m.ImageData.Platform)
+		i, err := im.describe(ctx, sdk, index, m, &m.ImageData.Platform)
 		if err != nil {
 			return nil, err
 		}
@@ -125,12 +125,12 @@ func (e *Engine) allImages(ctx context.Context, sdk *client.Client, index image.
 }
 
 // ofPlatform returns the manifest that the engine chooses for a platform, nil for none.
-func (e *Engine) ofPlatform(ctx context.Context, sdk *client.Client, index []image.ManifestSummary, platform string) (*image.ManifestSummary, error) {
+func (im *images) ofPlatform(ctx context.Context, sdk *client.Client, index []image.ManifestSummary, platform string) (*image.ManifestSummary, error) {
 	every := func(*image.ManifestSummary) bool { return true }
 	if platform != "" {
 		return choose(index, platforms.OnlyStrict(*ociPlatform(platform)), every), nil
 	}
-	own, err := e.ownPlatform(ctx, sdk)
+	own, err := im.ownPlatform(ctx, sdk)
 	if err != nil {
 		return nil, err
 	}
@@ -168,13 +168,13 @@ type enginePlatform struct {
 }
 
 // ownPlatform returns the engine's own platform, with the highest variant there is.
-func (e *Engine) ownPlatform(ctx context.Context, sdk *client.Client) (ocispec.Platform, error) {
-	if known := e.own.Load(); known != nil && known.sdk == sdk {
+func (im *images) ownPlatform(ctx context.Context, sdk *client.Client) (ocispec.Platform, error) {
+	if known := im.own.Load(); known != nil && known.sdk == sdk {
 		return known.Platform, nil
 	}
 	version, err := sdk.ServerVersion(ctx)
 	if err != nil {
-		return ocispec.Platform{}, e.classified(ctx, opInfo, "", err)
+		return ocispec.Platform{}, im.classified(ctx, opInfo, "", err)
 	}
 	p := ocispec.Platform{OS: version.Os, Architecture: version.Arch}
 	switch p.Architecture {
@@ -183,6 +183,6 @@ func (e *Engine) ownPlatform(ctx context.Context, sdk *client.Client) (ocispec.P
 	case "arm":
 		p.Variant = "v8"
 	}
-	e.own.Store(&enginePlatform{sdk, p})
+	im.own.Store(&enginePlatform{sdk, p})
 	return p, nil
 }

@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"github.com/docker/docker/api/types/system"
-	"github.com/docker/docker/client"
 
 	"github.com/towline/towline/puller"
 )
@@ -45,19 +44,6 @@ func (e *Engine) info(ctx context.Context) (puller.EngineInfo, error) {
 		}
 	}
 	return found, nil
-}
-
-// systemInfo asks for the engine's own description of itself.
-func (e *Engine) systemInfo(ctx context.Context) (*client.Client, system.Info, error) {
-	sdk, err := e.client(ctx)
-	if err != nil {
-		return nil, system.Info{}, e.classified(ctx, opInfo, "", err)
-	}
-	info, err := sdk.Info(ctx)
-	if err != nil {
-		return nil, system.Info{}, e.classified(ctx, opInfo, "", err)
-	}
-	return sdk, info, nil
 }
 
 // podman is the name of another engine with Docker's API.

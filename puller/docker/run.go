@@ -39,17 +39,6 @@ func (e *Engine) Run(ctx context.Context, id string, tty bool, started func(), e
 	return e.exit(ctx, sdk, opRun, id)
 }
 
-// clientInTime is client for calls without a time limit.
-func (e *Engine) clientInTime(ctx context.Context) (*client.Client, error) {
-	limit, cancel := withLimit(ctx, callLimit)
-	defer cancel()
-	sdk, err := e.client(limit)
-	if err != nil && ctx.Err() == nil && limit.Err() != nil {
-		err = &unreachableError{context.Cause(limit)}
-	}
-	return sdk, err
-}
-
 func (e *Engine) start(ctx context.Context, sdk *client.Client, id string) error {
 	ctx, cancel := withLimit(ctx, workLimit)
 	defer cancel()

@@ -26,7 +26,7 @@ func (e *Engine) Storage(ctx context.Context) (puller.Storage, error) {
 	group.SetLimit(maxInspects)
 	for i, id := range ids {
 		group.Go(func() (err error) {
-			found[i], err = e.wholeImages(inner, id)
+			found[i], err = e.images.whole(inner, id)
 			switch puller.KindOf(err) {
 			case puller.ErrNotFound, puller.ErrInternal, puller.ErrPlatformMismatch:
 				// The image was removed meanwhile, or the engine itself can't read it.

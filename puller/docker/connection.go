@@ -1,0 +1,187 @@
+package docker
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/docker/docker/api/types/system"
+	"github.com/docker/docker/api/types/versions"
+	"github.com/docker/docker/client"
+	"github.com/sirupsen/logrus"
+
+	"github.com/towline/towline/puller"
+)
+
+// connection makes the calls to an engine, with the API version that both have.
+type connection struct {
+	host      string
+	base      string // the beginning of all call URLs
+	transport *http.Transport
+	traced    http.RoundTripper
+	unpooled  http.RoundTripper // uses a new connection for each call
+	opts      []client.Opt
+	negotiate bool
+
+	sdk         atomic.Pointer[client.Client] // nil until the API version is known
+	negotiating chan struct{}                 // holds one value while a call negotiates it
+}
+
+// newConnection returns a connection; it does not connect.
+func newConnection(o Options) (*connection, error) {
+	host, transport, err := o.transport()
+	if err != nil {
+		return nil, err
+	}
+	if o.Log == nil {
+		silent := logrus.New()
+		silent.SetOutput(io.Discard)
+		o.Log = silent
+	}
+	tracer, err := newTracer(transport, o.Log, o.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	once := transport.Clone()
+	once.DisableKeepAlives = true
+	traced := proxyAnswers{tracer}
+	secure := transport.TLSClientConfig != nil || strings.HasPrefix(host, "https://")
+	base, err := base(host, secure)
+	if err != nil {
+		return nil, err
+	}
+	c := &connection{host: host, base: base, transport: transport, traced: traced, unpooled: once, negotiate: o.APIVersion == "", negotiating: make(chan struct{}, 1)}
+	c.opts = []client.Opt{
+		client.WithHost(host),
+		// A new HTTP client for each SDK client, which wraps the transport in place.
+		func(sdk *client.Client) error {
+			return client.WithHTTPClient(&http.Client{Transport: limitedTransport{traced}, CheckRedirect: client.CheckRedirect})(sdk)
+		},
+	}
+	if secure {
+		// The SDK can't see it behind the tracer.
+		c.opts = append(c.opts, client.WithScheme("https"))
+	}
+	if !c.negotiate {
+		c.opts = append(c.opts, client.WithVersion(o.APIVersion))
+	}
+	_, err = client.NewClientWithOpts(c.opts...) // reports invalid options
+	return c, err
+}
+
+// client returns the SDK's client, with an API version that engine and SDK both have.
+// The SDK's own negotiation holds a lock without regard to ctx: with a frozen engine,
+// every call would wait for it.
+func (c *connection) client(ctx context.Context) (*client.Client, error) {
+	if sdk := c.sdk.Load(); sdk != nil {
+		return sdk, nil
+	}
+	select {
+	case c.negotiating <- struct{}{}:
+		defer func() { <-c.negotiating }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if sdk := c.sdk.Load(); sdk != nil {
+		return sdk, nil
+	}
+	sdk, err := client.NewClientWithOpts(c.opts...)
+	if err != nil {
+		return nil, err
+	}
+	if c.negotiate {
+		ping, err := sdk.Ping(ctx)
+		if err != nil {
+			return nil, err
+		}
+		sdk.NegotiateAPIVersionPing(ping)
+	}
+	c.sdk.Store(sdk)
+	return sdk, nil
+}
+
+// classified gives an error of the SDK its kind. Where the engine may have gone, the next
+// call negotiates the API version again: the engine can come back as another version.
+func (c *connection) classified(ctx context.Context, op, ref string, err error) error {
+	gone := client.IsErrConnectionFailed(err)
+	err = classify(ctx, op, ref, err)
+	if kind := puller.KindOf(err); gone || kind == puller.ErrEngineUnavailable || kind == puller.ErrTruncated {
+		c.sdk.Store(nil)
+	}
+	return err
+}
+
+// clientInTime is client for calls without a time limit.
+func (c *connection) clientInTime(ctx context.Context) (*client.Client, error) {
+	limit, cancel := withLimit(ctx, callLimit)
+	defer cancel()
+	sdk, err := c.client(limit)
+	if err != nil && ctx.Err() == nil && limit.Err() != nil {
+		err = &unreachableError{context.Cause(limit)}
+	}
+	return sdk, err
+}
+
+// call makes a call that returns only an error.
+func (c *connection) call(ctx context.Context, op string, call func(*client.Client) error) error {
+	_, err := withRenegotiation(func() (struct{}, error) {
+		sdk, err := c.client(ctx)
+		if err == nil {
+			err = call(sdk)
+		}
+		if err != nil {
+			err = c.classified(ctx, op, "", err)
+		}
+		return struct{}{}, err
+	})
+	return err
+}
+
+// withRenegotiation makes a call a second time where the engine does not have the API
+// version that was negotiated before. The second call negotiates it again.
+func withRenegotiation[T any](call func() (T, error)) (T, error) {
+	v, err := call()
+	if puller.KindOf(err) == puller.ErrEngineUnavailable && isVersionMismatch(err) {
+		return call()
+	}
+	return v, err
+}
+
+// withLimit limits the time of a call that is neither a pull nor a run.
+func withLimit(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, limit, errNoAnswer(limit))
+}
+
+// systemInfo asks for the engine's own description of itself.
+func (c *connection) systemInfo(ctx context.Context) (*client.Client, system.Info, error) {
+	sdk, err := c.client(ctx)
+	if err != nil {
+		return nil, system.Info{}, c.classified(ctx, opInfo, "", err)
+	}
+	info, err := sdk.Info(ctx)
+	if err != nil {
+		return nil, system.Info{}, c.classified(ctx, opInfo, "", err)
+	}
+	return sdk, info, nil
+}
+
+// hasNewerAPI reports whether the engine was replaced by one with a newer API than was
+// negotiated. The next call then negotiates it again.
+func (c *connection) hasNewerAPI(ctx context.Context, sdk *client.Client) bool {
+	if !c.negotiate || versions.GreaterThanOrEqualTo(sdk.ClientVersion(), manifestsAPI) {
+		return false
+	}
+	ping, err := sdk.Ping(ctx)
+	return err == nil && versions.GreaterThanOrEqualTo(ping.APIVersion, manifestsAPI) && c.sdk.CompareAndSwap(sdk, nil)
+}
+
+// freshClient returns a client that uses a new connection for each call.
+func (c *connection) freshClient(sdk *client.Client) (*client.Client, error) {
+	return client.NewClientWithOpts(append(slices.Clone(c.opts),
+		client.WithHTTPClient(&http.Client{Transport: limitedTransport{c.unpooled}, CheckRedirect: client.CheckRedirect}),
+		client.WithVersion(sdk.ClientVersion()))...)
+}
