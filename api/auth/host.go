@@ -58,7 +58,7 @@ func CheckHost(r *http.Request) error {
 
 // splitHost returns the name or address in a Host header, without brackets.
 func splitHost(host string) (name string, ok bool) {
-	name, port := host, ""
+	port := ""
 	if literal, bracketed := strings.CutPrefix(host, "["); bracketed {
 		if name, port, ok = strings.Cut(literal, "]"); !ok {
 			return "", false

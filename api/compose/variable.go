@@ -98,12 +98,11 @@ func (e *expansion) one(nesting int, live bool) (string, error) {
 	if orEmpty = strings.HasPrefix(e.rest, ":"); orEmpty {
 		e.rest = e.rest[1:]
 	}
-	operator := byte('}')
-	if e.rest != "" {
-		operator, e.rest = e.rest[0], e.rest[1:]
-	} else {
+	if e.rest == "" {
 		return "", invalid("a ${%s that has no }", clip(name))
 	}
+	operator := e.rest[0]
+	e.rest = e.rest[1:]
 	if operator == '}' && !orEmpty {
 		return e.plain(name, live), nil
 	}

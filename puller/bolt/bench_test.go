@@ -104,7 +104,6 @@ func BenchmarkOpen(b *testing.B) {
 	}
 	save(b, s, done, records...)
 	closeIt(b, s)
-	records = nil
 	info, err := os.Stat(filepath.Join(dir, "jobs.db"))
 	if err != nil {
 		b.Fatal(err)
