@@ -26,7 +26,7 @@ type EventLog struct {
 	ending   []endedTopic      // of topics
 	latest   []shownLatest
 	layers   layerClock
-	changed  notifier // when a numbered frame can be read, and at the end
+	changed  changes
 	shared   [8]sharedLogBatch
 	next     int // in shared
 	ended    bool
@@ -54,11 +54,10 @@ const keepHidden = 5 * time.Second
 // layerClock makes layers of all attempts readable at the same time, once a
 // LayerInterval at most. So readers can share them.
 type layerClock struct {
-	order   uint64 // up to this order layers can be read
-	next    uint64 // the same, at the next time
-	at      time.Time
-	due     bool // a timer is set
-	changed notifier
+	order uint64 // up to this order layers can be read
+	next  uint64 // the same, at the next time
+	at    time.Time
+	due   bool // a timer is set
 }
 
 // NewEventLog returns an event log that gives out the numbers of seq, which has
@@ -229,17 +228,18 @@ func (l *EventLog) layersChanged(order uint64) {
 		time.AfterFunc(wait, func() {
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			l.layers.publish()
+			l.publishLayers()
 		})
 		return
 	}
-	c.publish()
+	l.publishLayers()
 }
 
-// publish makes the new layers readable. The event log's lock is held.
-func (c *layerClock) publish() {
+// publishLayers makes the new layers readable. The lock is held.
+func (l *EventLog) publishLayers() {
+	c := &l.layers
 	c.order, c.at, c.due = c.next, time.Now(), false
-	c.changed.notify()
+	l.changed.all.notify()
 }
 
 // End makes every reader come to an end.

@@ -26,7 +26,7 @@ type Latest struct {
 	changes []Frame   // what version has that the one before had not
 	at      time.Time // when version was published
 	due     bool      // a timer is going to publish the next one
-	changed notifier
+	topics  map[*Topic]struct{}
 	log     *EventLog // nil unless that shows it
 }
 
@@ -74,7 +74,9 @@ func (l *Latest) publish() {
 	// A copy: a frame may be replaced before every reader has read it.
 	l.changes = slices.Clone(after(l.frames, l.version.order))
 	l.version, l.at, l.due = version{l.version.number + 1, l.frames[len(l.frames)-1].order}, time.Now(), false
-	l.changed.notify()
+	for t := range l.topics {
+		t.changed.all.notify()
+	}
 	if l.log != nil {
 		l.log.layersChanged(l.version.order)
 	}
@@ -97,12 +99,27 @@ func (l *Latest) join(log *EventLog) {
 	}
 }
 
-// latest returns the latest version, and a channel that is closed when the next
-// one is published.
-func (l *Latest) latest() (v version, next <-chan struct{}) {
+// add makes a topic's readers wake up for new versions, and remove ends that.
+func (l *Latest) add(t *Topic) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.version, l.changed.wait()
+	if l.topics == nil {
+		l.topics = make(map[*Topic]struct{})
+	}
+	l.topics[t] = struct{}{}
+}
+
+func (l *Latest) remove(t *Topic) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.topics, t)
+}
+
+// latest returns the latest version.
+func (l *Latest) latest() version {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.version
 }
 
 // after returns the frames that were set after an order.

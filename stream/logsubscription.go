@@ -21,7 +21,7 @@ type LogSubscription struct {
 	missed   func() Frame
 	at       logPosition
 	layersAt time.Time
-	idle     *time.Timer
+	idle     deadline
 }
 
 // logPosition is how far a reader has read the event log. Readers at equal
@@ -93,13 +93,8 @@ func (s *LogSubscription) At() uint64 { return s.at.numbered }
 // Next is as Subscription.Next. Its error may be ErrBehind, and is never the
 // disk's. The frames have their jobs filled in.
 func (s *LogSubscription) Next(ctx context.Context, wait time.Duration) (*Batch, error) {
-	if s.idle == nil {
-		s.idle = time.NewTimer(wait)
-	} else {
-		s.idle.Reset(wait)
-	}
-	defer s.idle.Stop()
 	l := s.log
+	var until time.Time // when wait has passed
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -111,7 +106,7 @@ func (s *LogSubscription) Next(ctx context.Context, wait time.Duration) (*Batch,
 		l.mu.Lock()
 		have := l.source(&s.at, delay > 0)
 		shared := l.find(s.filter, s.at, have.logExtent)
-		changed, layersChanged := l.changed.wait(), l.layers.changed.wait()
+		changed := l.changed.wait(delay <= 0)
 		l.mu.Unlock()
 
 		if shared != nil {
@@ -131,16 +126,20 @@ func (s *LogSubscription) Next(ctx context.Context, wait time.Duration) (*Batch,
 		case have.ended:
 			return nil, io.EOF
 		}
+		if until.IsZero() {
+			until = time.Now().Add(wait)
+		}
 		var due <-chan time.Time
 		if delay > 0 {
-			due, layersChanged = time.After(delay), nil
+			due = time.After(delay)
 		}
 		select {
 		case <-changed:
-		case <-layersChanged:
 		case <-due:
-		case <-s.idle.C:
-			return nil, nil
+		case <-s.idle.set(until):
+			if s.idle.fired(until) {
+				return nil, nil
+			}
 		case <-ctx.Done():
 		}
 	}

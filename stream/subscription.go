@@ -19,7 +19,7 @@ type Subscription struct {
 	topic    *Topic
 	at       position
 	layersAt time.Time
-	idle     *time.Timer
+	idle     deadline
 }
 
 // position is how far a reader has read a topic. Readers at equal positions can
@@ -100,7 +100,7 @@ func (t *Topic) Resume(seq uint64) ([]Frame, *Subscription) {
 // first returns the first frames, up to the first output if there is some. It
 // unlocks the topic.
 func (s *Subscription) first(output uint64) []Frame {
-	have, _, _ := s.source()
+	have, _ := s.source()
 	s.topic.mu.Unlock()
 	have.log, have.all = nil, true
 	if output != 0 {
@@ -116,20 +116,15 @@ func (s *Subscription) first(output uint64) []Frame {
 // io.EOF, and ctx's error once that is done. Any other error is the disk's: the
 // output could not be read. A reader may go on after it; it has missed nothing.
 func (s *Subscription) Next(ctx context.Context, wait time.Duration) (*Batch, error) {
-	if s.idle == nil {
-		s.idle = time.NewTimer(wait)
-	} else {
-		s.idle.Reset(wait)
-	}
-	defer s.idle.Stop()
 	t := s.topic
+	var until time.Time // when wait has passed
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		t.mu.Lock()
-		have, layersChanged, delay := s.source()
-		shared, changed := t.shared, t.changed.wait()
+		have, delay := s.source()
+		shared, changed := t.shared, t.changed.wait(delay <= 0)
 		t.mu.Unlock()
 
 		from := s.at
@@ -148,16 +143,20 @@ func (s *Subscription) Next(ctx context.Context, wait time.Duration) (*Batch, er
 		case have.ended:
 			return nil, io.EOF
 		}
+		if until.IsZero() {
+			until = time.Now().Add(wait)
+		}
 		var due <-chan time.Time
 		if delay > 0 {
-			due, layersChanged = time.After(delay), nil
+			due = time.After(delay)
 		}
 		select {
 		case <-changed:
-		case <-layersChanged:
 		case <-due:
-		case <-s.idle.C:
-			return nil, nil
+		case <-s.idle.set(until):
+			if s.idle.fired(until) {
+				return nil, nil
+			}
 		case <-ctx.Done():
 		}
 	}
@@ -175,9 +174,9 @@ func (t *Topic) share(b sharedBatch) *Batch {
 	return b.batch
 }
 
-// source returns what there is for the reader, a channel that is closed when
-// there are new layers, and how long these are to wait. The topic is locked.
-func (s *Subscription) source() (have source, layersChanged <-chan struct{}, delay time.Duration) {
+// source returns what there is for the reader, and how long layers are to wait.
+// The topic is locked.
+func (s *Subscription) source() (have source, delay time.Duration) {
 	t := s.topic
 	if s.at.latest != t.latest {
 		s.at.latest, s.at.layers, s.at.version = t.latest, 0, version{}
@@ -198,13 +197,13 @@ func (s *Subscription) source() (have source, layersChanged <-chan struct{}, del
 		have.ended = t.ended && have.written == t.until
 	}
 	if s.at.latest != nil {
-		have.version, layersChanged = s.at.latest.latest()
+		have.version = s.at.latest.latest()
 		if s.Every > LayerInterval && !have.ended {
 			delay = s.Every - time.Since(s.layersAt)
 		}
 		have.wait = delay > 0
 	}
-	return have, layersChanged, delay
+	return have, delay
 }
 
 // read reads on, up to a batch. more says that there is more than that. After an

@@ -28,7 +28,7 @@ type Topic struct {
 	writing uint64 // the number of the frame that is being written to output; 0 for none
 	ended   bool
 	until   uint64 // the order of the last frame, once ended
-	changed notifier
+	changed changes
 	shared  sharedBatch
 
 	log       *EventLog // nil for none
@@ -122,6 +122,9 @@ func (t *Topic) End(last ...Frame) {
 	if t.log != nil {
 		t.log.remove(t, t.until)
 	}
+	if t.latest != nil {
+		t.latest.remove(t) // readers read the rest of it at once
+	}
 	t.changed.notify()
 }
 
@@ -131,10 +134,15 @@ func (t *Topic) End(last ...Frame) {
 func (t *Topic) ShowLatest(l *Latest) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.ended {
-		t.latest = l
-		t.changed.notify()
+	if t.ended {
+		return
 	}
+	if t.latest != nil {
+		t.latest.remove(t)
+	}
+	t.latest = l
+	l.add(t)
+	t.changed.notify()
 }
 
 // SetOutput makes the topic have the frames of a log too. It is called once, and

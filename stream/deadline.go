@@ -1,0 +1,30 @@
+package stream
+
+import "time"
+
+// deadline is a timer that is set again and again, mostly long before it fires.
+// It is for one goroutine.
+type deadline struct {
+	timer *time.Timer
+	at    time.Time // when it fires; zero once it has
+}
+
+// set returns the channel of a timer that fires at a time, or before. To set it
+// later costs nothing: when it fires too early, it is set again.
+func (d *deadline) set(at time.Time) <-chan time.Time {
+	switch {
+	case d.timer == nil:
+		d.timer, d.at = time.NewTimer(time.Until(at)), at
+	case d.at.IsZero() || d.at.After(at):
+		d.timer.Reset(time.Until(at))
+		d.at = at
+	}
+	return d.timer.C
+}
+
+// fired is called with each value of the channel. It reports whether it is the
+// time that was asked for.
+func (d *deadline) fired(at time.Time) bool {
+	d.at = time.Time{}
+	return time.Until(at) <= 0
+}
