@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -374,6 +375,21 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
+func TestUnreachableText(t *testing.T) {
+	dial := func(err error) error {
+		return &net.OpError{Op: "dial", Net: "unix", Addr: &net.UnixAddr{Name: "/s"}, Err: err}
+	}
+	for want, err := range map[string]error{
+		"no towline daemon answers at unix:///s: no such file or directory":      dial(syscall.ENOENT),
+		"no access to the towline daemon at unix:///s: permission denied":        dial(syscall.EACCES),
+		"no towline daemon answers at unix:///s: read: connection reset by peer": &net.OpError{Op: "read", Err: syscall.ECONNRESET},
+	} {
+		if got := (&client.Unreachable{Host: "unix:///s", Err: err}).Error(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 func TestNewRefusesBadHosts(t *testing.T) {
 	for _, host := range []string{"", "towline.sock", "/run/towline.sock", "unix://", "unix://run/towline.sock", "tcp://127.0.0.1:1", "http://", "https:///x", "http://a b", "::"} {
 		if c, err := client.New(host, ""); err == nil {
@@ -562,7 +578,7 @@ func TestEventsAfterRestart(t *testing.T) {
 			}
 			switch {
 			case query == "since=0":
-				io.WriteString(w, `{"seq":7,"type":"notice","job":"x","message":"towline is shutting down"}`+"\n")
+				io.WriteString(w, `{"seq":7,"type":"notice","job":"x","message":"towline is shutting down"}`+"\n"+`{"type":"heartbeat","job":"x"}`+"\n")
 			case !since(50 * time.Second):
 				panic(http.ErrAbortHandler) // there is no daemon
 			case query == "since=7": // and it goes again
@@ -581,7 +597,7 @@ func TestEventsAfterRestart(t *testing.T) {
 			}
 			seen = append(seen, e.Seq)
 		}
-		if !slices.Equal(seen, []uint64{7, 9, 12}) || !slices.Equal(asked, []string{"since=0", "since=7", "since=9"}) {
+		if !slices.Equal(seen, []uint64{7, 0, 9, 12}) || !slices.Equal(asked, []string{"since=0", "since=7", "since=9"}) {
 			t.Errorf("seen are %d, asked was %q", seen, asked)
 		}
 	})

@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
@@ -199,6 +201,31 @@ func TestRunInterrupted(t *testing.T) {
 	checkCanceled(t, p, 1)
 	if left := engine.Containers(); len(left) > 0 {
 		t.Errorf("left are %+v", left)
+	}
+}
+
+// The exit code counts where the program ended before it could be canceled.
+func TestRunInterruptedTooLate(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	asked := make(chan struct{})
+	daemon := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.Method {
+		case http.MethodPost:
+			io.WriteString(w, `{"id":"01J","kind":"run","image":"one"}`)
+		case http.MethodDelete:
+			w.WriteHeader(http.StatusConflict)
+			io.WriteString(w, `{"kind":"conflict","detail":"job 01J has already ended"}`)
+			close(asked)
+		default:
+			interrupt()
+			<-asked
+			io.WriteString(w, `{"seq":1,"type":"result","job":"01J","result":{"id":"01J","kind":"run","state":"succeeded","result":{"exit_code":7}}}`+"\n")
+		}
+	}))
+	defer daemon.Close()
+	if code, err := runTo(ctx, io.Discard, io.Discard, "run", "--host", daemon.URL, "one"); code != 7 {
+		t.Errorf("exit code %d, %v", code, err)
 	}
 }
 
