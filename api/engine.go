@@ -18,7 +18,7 @@ func (s *Server) getEngine(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		s.log.WithError(err).Debug("the engine did not answer")
 	}
-	return writeJSON(w, http.StatusOK, info)
+	return s.writeJSON(w, r, http.StatusOK, info)
 }
 
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) error {
@@ -30,5 +30,5 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) error {
 	if err := s.puller.Ready(); err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, map[string]string{"status": "ready"})
+	return s.writeJSON(w, r, http.StatusOK, map[string]string{"status": "ready"})
 }

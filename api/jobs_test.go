@@ -1,11 +1,22 @@
 package api_test
 
 import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+
+	"github.com/towline/towline/api"
+	"github.com/towline/towline/api/auth/authtest"
 	"github.com/towline/towline/puller"
 )
 
@@ -85,6 +96,159 @@ func TestJobsAreListedNewestFirstInPages(t *testing.T) {
 		if !slices.Equal(got, all) {
 			t.Errorf("%s: the pages hold %d jobs, want %d", query, len(got), len(all))
 		}
+	}
+}
+
+// storedJobs is a Service with many jobs, newest first.
+type storedJobs struct {
+	puller.Service
+	t     *testing.T
+	jobs  []puller.Job
+	calls int
+	fail  int // the call that fails, or 0
+}
+
+func newStoredJobs(t *testing.T, n, size int) *storedJobs {
+	s := &storedJobs{t: t}
+	for i := range n {
+		s.jobs = append(s.jobs, puller.Job{
+			ID: fmt.Sprintf("%026d", n-i), Kind: puller.JobPull, State: puller.StateFailed, Image: "docker.io/library/alpine:3.20",
+			Error: &puller.JobError{Kind: puller.ErrInternal, Message: strings.Repeat("x", size)},
+		})
+	}
+	return s
+}
+
+func (s *storedJobs) Jobs(f puller.Filter) (page []puller.Job, next string, err error) {
+	if s.calls++; s.calls == s.fail {
+		return nil, "", errors.New("the disk is broken")
+	}
+	if f.Limit > 32 {
+		s.t.Errorf("%d jobs are in memory at once", f.Limit)
+	}
+	for _, j := range s.jobs {
+		if f.Cursor != "" && j.ID >= f.Cursor {
+			continue
+		}
+		if len(page) == f.Limit {
+			return page, page[len(page)-1].ID, nil
+		}
+		page = append(page, j)
+	}
+	return page, "", nil
+}
+
+func TestJobPages(t *testing.T) {
+	const maxPage = 256 << 10
+	get := func(t *testing.T, s *storedJobs, query string) (p page, size int) {
+		t.Helper()
+		h := api.New(s, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Open: true})
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", "http://localhost/v1/jobs"+query, nil))
+		size = w.Body.Len()
+		if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil || w.Code != 200 || !strings.HasSuffix(w.Body.String(), "}\n") {
+			t.Fatalf("%d, %v in %.200s", w.Code, err, w.Body)
+		}
+		return p, size
+	}
+	t.Run("bytes", func(t *testing.T) {
+		s := newStoredJobs(t, 1000, 4<<10)
+		var got []string
+		for cursor := ""; ; {
+			p, size := get(t, s, "?limit=1000"+cursor)
+			if size > maxPage+200 || len(p.Jobs) < 50 && p.Next != "" {
+				t.Errorf("a page has %d jobs in %d bytes", len(p.Jobs), size)
+			}
+			got = append(got, ids(p.Jobs)...)
+			if p.Next == "" {
+				break
+			}
+			cursor = "&cursor=" + p.Next
+		}
+		if want := ids(s.jobs); !slices.Equal(got, want) {
+			t.Errorf("the pages have %d jobs, want %d", len(got), len(want))
+		}
+	})
+	t.Run("limit", func(t *testing.T) {
+		s := newStoredJobs(t, 200, 10)
+		for query, want := range map[string]int{"": 100, "?limit=1": 1, "?limit=32": 32, "?limit=33": 33, "?limit=199": 199, "?limit=200": 200, "?limit=1000": 200} {
+			p, _ := get(t, s, query)
+			if !slices.Equal(ids(p.Jobs), ids(s.jobs[:want])) || (p.Next != "") != (want < 200) {
+				t.Errorf("%q: %d jobs, next %q", query, len(p.Jobs), p.Next)
+			}
+		}
+	})
+	t.Run("large jobs", func(t *testing.T) {
+		s := newStoredJobs(t, 2, 2*maxPage)
+		p, _ := get(t, s, "")
+		if !slices.Equal(ids(p.Jobs), ids(s.jobs[:1])) || p.Next != s.jobs[0].ID {
+			t.Errorf("%d jobs, next %q", len(p.Jobs), p.Next)
+		}
+		if p, _ = get(t, s, "?cursor="+p.Next); !slices.Equal(ids(p.Jobs), ids(s.jobs[1:])) || p.Next != "" {
+			t.Errorf("%d jobs, next %q", len(p.Jobs), p.Next)
+		}
+	})
+	t.Run("error", func(t *testing.T) {
+		s := newStoredJobs(t, 100, 10)
+		s.fail = 2
+		p, _ := get(t, s, "")
+		if !slices.Equal(ids(p.Jobs), ids(s.jobs[:32])) || p.Next != s.jobs[31].ID {
+			t.Errorf("%d jobs, next %q", len(p.Jobs), p.Next)
+		}
+	})
+}
+
+// largeJobs is a Service with large jobs only.
+type largeJobs struct{ puller.Service }
+
+func (largeJobs) Job(id string) (puller.Job, error) {
+	return puller.Job{ID: id, Kind: puller.JobPrewarm, Error: &puller.JobError{Message: strings.Repeat("x", 6<<20)}}, nil
+}
+
+// blocked is an answer that the client does not read.
+type blocked struct {
+	*httptest.ResponseRecorder
+	writes chan struct{}
+	until  chan struct{}
+}
+
+func (b blocked) Write(p []byte) (int, error) {
+	b.writes <- struct{}{}
+	<-b.until
+	return len(p), nil
+}
+
+func TestLargeAnswers(t *testing.T) {
+	tokens := authtest.Open(t, authtest.File(t, everyone()), io.Discard)
+	h := api.New(largeJobs{}, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Tokens: tokens})
+	request := func(token string) *http.Request {
+		r := httptest.NewRequest("GET", "http://localhost/v1/jobs/x", nil)
+		r.Header.Set("Authorization", "Bearer "+token)
+		return r
+	}
+	status := func(token string) int {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, request(token))
+		return w.Code
+	}
+	writes, until := make(chan struct{}), make(chan struct{})
+	var ended sync.WaitGroup
+	for range 2 {
+		ended.Go(func() { h.ServeHTTP(blocked{httptest.NewRecorder(), writes, until}, request(reader)) })
+		<-writes
+	}
+	if got, other := status(reader), status(boss); got != http.StatusServiceUnavailable || other != http.StatusOK {
+		t.Errorf("with 12 MB not read, the caller gets %d, another one %d", got, other)
+	}
+	close(until)
+	go func() {
+		for range writes {
+		}
+	}()
+	ended.Wait()
+	close(writes)
+	if got := status(reader); got != http.StatusOK {
+		t.Errorf("when all is read, the caller gets %d", got)
 	}
 }
 

@@ -38,18 +38,18 @@ func (s *Server) createPrewarm(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
-		return writeJSON(w, http.StatusOK, plan)
+		return s.writeJSON(w, r, http.StatusOK, plan)
 	}
 	return s.submit(w, r, func() (puller.Job, error) { return s.puller.Prewarm(request) })
 }
 
-// plan makes a plan in the caller's turn.
+// plan makes a plan, with a limit on plans at a time.
 func (s *Server) plan(ctx context.Context, request puller.PrewarmRequest) (puller.Plan, error) {
-	done, err := s.plans.take(ctx, request.Caller)
+	release, err := s.plans.acquire(ctx, request.Caller)
 	if err != nil {
 		return puller.Plan{}, err
 	}
-	defer done() // before the answer is written, which the caller may read slowly
+	defer release() // before the answer is written: the client may read slowly
 	return s.puller.Plan(ctx, request)
 }
 
@@ -61,6 +61,9 @@ func isYAML(r *http.Request) bool {
 	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	return err == nil && (media == "application/yaml" || media == "application/x-yaml" || media == "text/yaml")
 }
+
+// readLimit is how long a Compose file may take, its wait included.
+const readLimit = 20 * time.Second
 
 // composeRequest reads a Compose file and what stands beside it. The error is
 // ErrInvalidRequest and names the line or the parameter, or ErrOverloaded.
@@ -92,14 +95,14 @@ func (s *Server) composeRequest(w http.ResponseWriter, r *http.Request) (puller.
 		return puller.PrewarmRequest{}, invalid("body: cut off before its end: %v", err)
 	}
 	in.SetReadDeadline(time.Time{})
-	ctx, cancel := context.WithTimeoutCause(r.Context(), readLimit, errManyTurns())
+	ctx, cancel := context.WithTimeoutCause(r.Context(), readLimit, errManyRequests())
 	defer cancel()
 	name, _ := caller(r)
-	done, err := s.files.take(ctx, name)
+	release, err := s.files.acquire(ctx, name)
 	if err != nil {
 		return puller.PrewarmRequest{}, err
 	}
-	defer done()
+	defer release()
 	request, err := compose.Parse(ctx, content, variables, q["profile"])
 	request.FailFast, request.Strict = failFast, strict
 	if v := q.Get("platform"); v != "" {

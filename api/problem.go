@@ -126,11 +126,29 @@ func (p Problem) writeHead(w http.ResponseWriter) {
 	w.WriteHeader(p.Status)
 }
 
-func writeJSON(w http.ResponseWriter, status int, body any) error {
+// largeAnswer is how many bytes an answer may have that does not count as large.
+const largeAnswer = 64 << 10
+
+// writeJSON answers a request. The error is ErrOverloaded if clients have not read too
+// many large answers yet.
+func (s *Server) writeJSON(w http.ResponseWriter, r *http.Request, status int, body any) error {
+	raw, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	if len(raw) > largeAnswer {
+		name, _ := caller(r)
+		release, ok := s.answers.tryAcquire(name, int64(len(raw)))
+		if !ok {
+			e := puller.Errorf(puller.ErrOverloaded, "the answer has %d bytes, and too many such answers are not read yet; read them, or try again later", len(raw))
+			e.RetryAfter = time.Second
+			return e
+		}
+		defer release()
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	// It fails only when the client has gone: there is nobody to tell.
-	json.NewEncoder(w).Encode(body)
+	w.Write(append(raw, '\n')) // an error says that the client has gone
 	return nil
 }
 

@@ -48,7 +48,7 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request, accept func() (p
 		return s.streamJob(w, r, job.ID, &begin, interval, media)
 	}
 	if !waits {
-		return writeJSON(w, http.StatusAccepted, job)
+		return s.writeJSON(w, r, http.StatusAccepted, job)
 	}
 	job, err = s.puller.Wait(r.Context(), job.ID)
 	switch {
@@ -63,5 +63,5 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request, accept func() (p
 		writeProblem(w, problemOfJob(job))
 		return nil
 	}
-	return writeJSON(w, http.StatusOK, job)
+	return s.writeJSON(w, r, http.StatusOK, job)
 }

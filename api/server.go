@@ -23,8 +23,9 @@ type Server struct {
 	log      logrus.FieldLogger
 	tokens   *auth.Tokens // nil for none
 	sessions *auth.Sessions
-	files    *turns // of Compose files
-	plans    *turns
+	files    *workLimit // Compose files
+	plans    *workLimit
+	answers  *workLimit // large answers
 	routes   http.Handler
 	wires    sync.WaitGroup // connections taken over from net/http
 	taken    atomic.Int64   // how many they are
@@ -50,7 +51,7 @@ type Options struct {
 
 // New returns the handler of all routes.
 func New(p puller.Service, o Options) *Server {
-	s := &Server{puller: p, log: o.Log, tokens: o.Tokens, sessions: auth.NewSessions(), files: newFileTurns(), plans: newPlanTurns()}
+	s := &Server{puller: p, log: o.Log, tokens: o.Tokens, sessions: auth.NewSessions(), files: newComposeLimit(), plans: newPlanLimit(), answers: newAnswerLimit()}
 	mux := http.NewServeMux()
 	handle := func(pattern string, h func(http.ResponseWriter, *http.Request) error, params ...string) {
 		mux.Handle(pattern, s.handler(h, params))
@@ -150,5 +151,5 @@ func withDocker(docker, next http.Handler) http.Handler {
 }
 
 func (s *Server) health(w http.ResponseWriter, r *http.Request) error {
-	return writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+	return s.writeJSON(w, r, http.StatusOK, map[string]string{"status": "ok"})
 }

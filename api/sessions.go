@@ -31,13 +31,13 @@ func (s *Server) createSession(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	http.SetCookie(w, cookie)
-	return writeJSON(w, http.StatusOK, whoami{c.Name, c.Scopes, cookie.Expires})
+	return s.writeJSON(w, r, http.StatusOK, whoami{c.Name, c.Scopes, cookie.Expires})
 }
 
 // getSession is GET /v1/session.
 func (s *Server) getSession(w http.ResponseWriter, r *http.Request) error {
 	c, _ := auth.CallerOf(r)
-	return writeJSON(w, http.StatusOK, whoami{Caller: c.Name, Scopes: c.Scopes})
+	return s.writeJSON(w, r, http.StatusOK, whoami{Caller: c.Name, Scopes: c.Scopes})
 }
 
 // endSession is DELETE /v1/session.

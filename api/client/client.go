@@ -169,9 +169,20 @@ func (c *Client) Cancel(ctx context.Context, id string) (puller.Job, error) {
 	return j, c.call(ctx, http.MethodDelete, "/v1/jobs/"+url.PathEscape(id), nil, nil, &j)
 }
 
-// Jobs returns a page of jobs, newest first, and the cursor of the next page, "" on
-// the last one.
+// Jobs returns jobs, newest first, and the cursor of the next page, "" if there are no
+// more. With a limit it returns as many if there are as many, also where the daemon ends
+// its pages earlier. Without a limit it returns one page.
 func (c *Client) Jobs(ctx context.Context, f puller.Filter) ([]puller.Job, string, error) {
+	jobs, next, err := c.jobPage(ctx, f)
+	for err == nil && next != "" && len(jobs) < f.Limit {
+		var more []puller.Job
+		more, next, err = c.jobPage(ctx, puller.Filter{State: f.State, Kind: f.Kind, Image: f.Image, Cursor: next, Limit: f.Limit - len(jobs)})
+		jobs = append(jobs, more...)
+	}
+	return jobs, next, err
+}
+
+func (c *Client) jobPage(ctx context.Context, f puller.Filter) ([]puller.Job, string, error) {
 	q := url.Values{}
 	for name, v := range map[string]string{"state": string(f.State), "kind": string(f.Kind), "image": f.Image, "cursor": f.Cursor} {
 		if v != "" {
