@@ -72,10 +72,10 @@ func (s *side) add(w *window, less time.Duration) {
 }
 
 func (s *side) print(name string) {
-	fmt.Printf("      %s, %v readers: %v an event delivered, %v a reader and second; each told %v events, %v a write; %v processors busy\n",
+	fmt.Printf("      %s, %v readers: %v an event delivered, %v a reader and second; each got %v events, %v a write; %v processors busy\n",
 		name, s.readers, s.perEvent, s.perSecond, s.events, s.joined, s.load)
 	if len(s.faults) > 0 {
-		fmt.Printf("      %s: in %d rounds %v readers were told an error, or not all\n", name, len(s.faults), s.faults)
+		fmt.Printf("      %s: in %d rounds %v readers got an error, or not all\n", name, len(s.faults), s.faults)
 	}
 	if len(s.p50) > 0 {
 		fmt.Printf("      %s: from an event to its reader p50 %v, p99 %v, most %v ms; of states p99 %v ms\n", name, s.p50, s.p99, s.most, s.states)

@@ -30,7 +30,7 @@ func (s *site) flood(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%d requests for one image at once: all told that it is there %.3g s after it was let go; as one request, and as all of them, made:\n", all.attached.Readers, all.Seconds)
+	fmt.Printf("%d requests for one image at once: all had the answer %.3g s after it was let go; as one request, and as all of them, made:\n", all.attached.Readers, all.Seconds)
 	fmt.Printf("      the engine pull %d, %d times, and the registry answer %d, %d manifests, %d, %d blobs, none of them twice\n",
 		one.pulls, all.pulls, one.counts.ManifestGets+one.counts.ManifestHeads, all.counts.ManifestGets+all.counts.ManifestHeads, one.counts.BlobGets, all.counts.BlobGets)
 	if all.pulls != 1 {

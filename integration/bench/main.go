@@ -88,7 +88,7 @@ func run(ctx context.Context, o options) (err error) {
 		err = errors.Join(err, s.pulls(ctx, o))
 	}
 	if o.any("fan", "single", "stopped", "flood") {
-		err = errors.Join(err, s.crowds(ctx, o))
+		err = errors.Join(err, s.manyReaders(ctx, o))
 	}
 	return err
 }

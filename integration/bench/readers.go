@@ -18,23 +18,23 @@ type readersTask struct {
 	Socket  string
 	Request string // as it is written to the connection
 	Count   int
-	// Stopped is how many there are besides that stop reading once they are told
+	// Stopped is how many there are besides that stop reading once they have got
 	// something. When the others have come to their end, and these are cut off, they
 	// read what there is, and go on by Resume, in which %d is the last number.
 	Stopped int
 	Resume  string
 	Docker  bool // lines are Docker's own
 	Lossy   bool // the server drops events
-	// Attach is how long they have: a reader does not count that is told nothing
+	// Attach is how long they have: a reader does not count that gets nothing
 	// within it, or no more than that its job is queued.
 	Attach time.Duration
 }
 
-// attached answers when every reader is told something; began, when the order to
+// attached answers when every reader has got something; began, when the order to
 // count has been taken.
 type attached struct{ Readers, Stopped int }
 
-// report is of what was told after the order to count.
+// report is of what came after the order to count.
 type report struct {
 	Lines, Chunks int64
 	Seconds       float64
@@ -56,18 +56,18 @@ const (
 	cutWithin = 90 * time.Second
 )
 
-// crowd is many readers, on one thread: it shares the processors with the
+// readerPool is many readers, on one thread: it shares the processors with the
 // server that is measured.
-type crowd struct {
+type readerPool struct {
 	task    readersTask
 	epoll   int
 	readers map[int32]*reader
-	witness *witness
+	checker *checker
 	buf     []byte
-	known   map[string]*heap
+	known   map[string]*readInfo
 	report  report
 
-	waiting, reads, stopped int // readers that are told nothing yet, that read, that have stopped
+	waiting, reads, stopped int // readers that have got nothing yet, that read, that have stopped
 	began                   time.Time
 	all, states             delays
 }
@@ -76,18 +76,18 @@ type crowd struct {
 type reader struct {
 	answer
 	reading
-	heard          bool // something, once its job was no longer queued
+	begun          bool // it got something, once its job was no longer queued
 	stops, stopped bool // reading
 	late           bool // it goes on where it was cut off
 }
 
-// readersRole plays the crowd. Orders: "count", and then nothing.
+// readersRole runs a readerPool. Orders: "count", and then nothing.
 func readersRole(orders *bufio.Reader, answers *json.Encoder) error {
 	var t readersTask
 	if err := task(orders, &t); err != nil {
 		return err
 	}
-	c := &crowd{task: t, readers: map[int32]*reader{}, witness: newWitness(t.Docker), buf: make([]byte, 256<<10), known: map[string]*heap{}}
+	c := &readerPool{task: t, readers: map[int32]*reader{}, checker: newChecker(t.Docker), buf: make([]byte, 256<<10), known: map[string]*readInfo{}}
 	if err := c.attach(); err != nil {
 		return err
 	}
@@ -123,8 +123,8 @@ func readersRole(orders *bufio.Reader, answers *json.Encoder) error {
 	return answers.Encode(c.report)
 }
 
-// attach connects everyone, and waits until each is told something.
-func (c *crowd) attach() (err error) {
+// attach connects everyone, and waits until each has got something.
+func (c *readerPool) attach() (err error) {
 	if c.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return os.NewSyscallError("epoll_create", err)
 	}
@@ -158,14 +158,14 @@ func (c *crowd) attach() (err error) {
 		}
 	}
 	for fd, r := range c.readers {
-		if !r.heard {
+		if !r.begun {
 			c.leave(fd)
 		}
 	}
 	return nil
 }
 
-func (c *crowd) connect(r *reader, request string, limit time.Time) error {
+func (c *readerPool) connect(r *reader, request string, limit time.Time) error {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return os.NewSyscallError("socket", err)
@@ -201,7 +201,7 @@ func (c *crowd) connect(r *reader, request string, limit time.Time) error {
 }
 
 // follow reads on until it is ordered to count, and is false where the orders end.
-func (c *crowd) follow(orders *bufio.Reader) (bool, error) {
+func (c *readerPool) follow(orders *bufio.Reader) (bool, error) {
 	ordered := make(chan error, 1)
 	go func() {
 		_, err := orders.ReadString('\n')
@@ -226,8 +226,8 @@ func (c *crowd) follow(orders *bufio.Reader) (bool, error) {
 	}
 }
 
-// poll waits for what is told to anybody, and takes it.
-func (c *crowd) poll(wait time.Duration) error {
+// poll waits for what comes to any reader, and takes it.
+func (c *readerPool) poll(wait time.Duration) error {
 	var events [maxEvents]unix.EpollEvent
 	n, err := unix.EpollWait(c.epoll, events[:], int(wait.Milliseconds()))
 	if err == unix.EINTR {
@@ -246,8 +246,8 @@ func (c *crowd) poll(wait time.Duration) error {
 	return nil
 }
 
-// read takes what one reader is told, and reports whether there was something.
-func (c *crowd) read(fd int32, r *reader) bool {
+// read takes what has come to one reader, and reports whether there was something.
+func (c *readerPool) read(fd int32, r *reader) bool {
 	n, err := unix.Read(int(fd), c.buf)
 	if err == unix.EAGAIN || err == unix.EINTR {
 		return false
@@ -265,64 +265,64 @@ func (c *crowd) read(fd int32, r *reader) bool {
 		c.fail(fd, err)
 		return false
 	case r.part == done:
-		if err := r.check(c.witness); err != nil {
+		if err := r.check(c.checker); err != nil {
 			c.fault(err)
 		}
 		c.leave(fd)
 		return false
-	case r.stops && r.heard && !r.stopped:
+	case r.stops && r.begun && !r.stopped:
 		c.stop(fd, r)
 	}
 	return true
 }
 
-// heap is what was read at once, in whole chunks. Most readers read the same
+// readInfo is what was read at once, in whole chunks. Most readers read the same
 // bytes at once, which are taken apart for one of them, and compared for the
 // others.
-type heap struct {
-	told   []*told
+type readInfo struct {
+	lines  []*lineInfo
 	chunks int64
 }
 
-// maxHeaps bounds those that are kept to be found again.
-const maxHeaps = 2000
+// maxReads bounds those that are kept to be found again.
+const maxReads = 2000
 
 // take takes what one reader has read.
-func (c *crowd) take(r *reader, p []byte, now time.Time) error {
+func (c *readerPool) take(r *reader, p []byte, now time.Time) error {
 	begins := r.between()
 	if h := c.known[string(p)]; h != nil && begins {
 		r.chunks += h.chunks
 		c.report.Chunks += h.chunks
-		for _, t := range h.told {
-			if err := c.hear(r, t, now); err != nil {
+		for _, t := range h.lines {
+			if err := c.add(r, t, now); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
 	before := r.chunks
-	var all []*told
+	var all []*lineInfo
 	err := r.take(p, func(line []byte) error {
-		t, err := c.witness.hear(line)
+		t, err := c.checker.parse(line)
 		if err != nil {
 			return err
 		}
 		all = append(all, t)
-		return c.hear(r, t, now)
+		return c.add(r, t, now)
 	})
 	c.report.Chunks += r.chunks - before
 	if err == nil && begins && r.between() {
-		if len(c.known) == maxHeaps {
+		if len(c.known) == maxReads {
 			clear(c.known)
 		}
-		c.known[string(p)] = &heap{all, r.chunks - before}
+		c.known[string(p)] = &readInfo{all, r.chunks - before}
 	}
 	return err
 }
 
-func (c *crowd) hear(r *reader, t *told, now time.Time) error {
-	if !r.heard && !t.queued {
-		r.heard = true
+func (c *readerPool) add(r *reader, t *lineInfo, now time.Time) error {
+	if !r.begun && !t.queued {
+		r.begun = true
 		c.waiting--
 	}
 	c.report.Lines++
@@ -333,23 +333,23 @@ func (c *crowd) hear(r *reader, t *told, now time.Time) error {
 			c.states.add(now.Sub(t.at))
 		}
 	}
-	return r.reading.hear(t)
+	return r.reading.add(t)
 }
 
-func (c *crowd) fail(fd int32, err error) {
+func (c *readerPool) fail(fd int32, err error) {
 	c.fault(err)
 	c.leave(fd)
 }
 
-func (c *crowd) fault(err error) {
+func (c *readerPool) fault(err error) {
 	if c.report.Faults++; c.report.Faults == 1 {
 		c.report.Fault = err.Error()
 	}
 }
 
-func (c *crowd) leave(fd int32) {
+func (c *readerPool) leave(fd int32) {
 	r := c.readers[fd]
-	if !r.heard {
+	if !r.begun {
 		c.waiting--
 	}
 	if r.stopped {

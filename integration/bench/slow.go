@@ -19,7 +19,7 @@ const (
 	// heldAt is where layers stop until the readers are there. What is smaller,
 	// as the image's config, comes whole.
 	heldAt = 16 << 10
-	// attachWithin is how long readers may take until they are told something.
+	// attachWithin is how long readers may take until they get something.
 	attachWithin = 90 * time.Second
 )
 
@@ -58,9 +58,9 @@ func (i *slow) held(ctx context.Context) error {
 	})
 }
 
-// crowds measures what many readers cost, on an engine that downloads many
+// manyReaders measures what many readers cost, on an engine that downloads many
 // layers at a time.
-func (s *site) crowds(ctx context.Context, o options) (err error) {
+func (s *site) manyReaders(ctx context.Context, o options) (err error) {
 	limit, err := openFiles()
 	if err != nil {
 		return err

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// stopped measures what readers are told while as many others do not read, against
+// stopped measures what readers get while as many others do not read, against
 // the same without those. Then these are cut off, and go on where they were.
 func (s *site) stopped(ctx context.Context, o options) error {
 	image, err := s.slow(ctx, 12, o.layers, 10*time.Second)

@@ -21,7 +21,7 @@ type begin func(ctx context.Context, d *lab.Towline) (job string, release func()
 
 // viaTowline opens a window on a job of a daemon of its own. memory, which may be
 // nil, is called with the daemon before there are readers, and with readers that
-// are told nothing.
+// get nothing.
 func (s *site) viaTowline(ctx context.Context, job begin, count, stopped int, memory func(context.Context, *lab.Towline) error) (w *window, r *recording, err error) {
 	dir, err := os.MkdirTemp(s.dir, "t")
 	if err != nil {

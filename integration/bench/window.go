@@ -8,19 +8,19 @@ import (
 )
 
 // window is what was measured from when a held pull is let go, with all readers
-// there, until the last reader has been told its end.
+// there, until the last reader has got its end.
 type window struct {
 	report
 	attached       attached
 	server, engine time.Duration // of the processors
 	pull           time.Duration // from then on to its end, where that is known
-	// Resident bytes of the server: without readers, with readers that are told
+	// Resident bytes of the server: without readers, with readers that get
 	// nothing, and the most there were then.
 	empty, idle, busy int64
 }
 
 // perEvent returns the server's use of the processors, less another, for an event
-// that a reader was told, in µs.
+// that a reader got, in µs.
 func (w *window) perEvent(less time.Duration) float64 {
 	return (w.server - less).Seconds() * 1e6 / float64(w.Lines)
 }
@@ -36,7 +36,7 @@ type watched struct {
 	server  int                                  // its process
 	ready   func(context.Context) error          // waits until there is something to let go
 	release func() error                         // lets it go
-	idle    func(ctx context.Context) error      // is called with readers that are told nothing; may be nil
+	idle    func(ctx context.Context) error      // is called with readers that get nothing; may be nil
 	engine  func() (used time.Duration, _ error) // may be nil
 }
 
@@ -55,7 +55,7 @@ func (v *watched) open(ctx context.Context) (w *window, err error) {
 		return nil, err
 	}
 	if w.attached.Readers == 0 {
-		return nil, errors.New("not one reader was told anything")
+		return nil, errors.New("no reader got anything")
 	}
 	if err := v.ready(ctx); err != nil {
 		return nil, err
@@ -79,7 +79,7 @@ func (v *watched) open(ctx context.Context) (w *window, err error) {
 	}
 	// The engine may do as badly as it does.
 	if w.Faults > 0 && !v.task.Docker {
-		return w, fmt.Errorf("%d readers were not told what they were to be told; the first: %s", w.Faults, w.Fault)
+		return w, fmt.Errorf("%d readers did not get what they should have got; the first: %s", w.Faults, w.Fault)
 	}
 	return w, nil
 }

@@ -12,23 +12,23 @@ import (
 	"github.com/towline/towline/stream/pullstream"
 )
 
-// witness checks what readers are told. Most are told the same bytes, so that a
+// checker checks what readers get. Most get the same bytes, so that a
 // line is decoded once, and found again for all others: that costs less than
 // decoding, and every byte of every line is looked at.
-type witness struct {
+type checker struct {
 	docker bool // lines are Docker's own
-	known  map[string]*told
+	known  map[string]*lineInfo
 	layers map[string]int
-	jobs   map[string]*tale
+	jobs   map[string]*jobRecord
 }
 
 // maxKnown bounds the lines that are kept to be found again.
 const maxKnown = 50_000
 
-// told is what a line says.
-type told struct {
+// lineInfo is what a line says.
+type lineInfo struct {
 	seq   uint64
-	job   *tale
+	job   *jobRecord
 	at    time.Time // zero in Docker's lines
 	layer int       // -1 for none
 	place uint64    // of the layer: its phase, then how far that has come
@@ -38,25 +38,25 @@ type told struct {
 	queued, last bool
 }
 
-// tale is what a job's readers have been told by number, in order.
-type tale struct{ seqs []uint64 }
+// jobRecord is the numbered events of a job that any reader got, in order.
+type jobRecord struct{ seqs []uint64 }
 
 // reading is how far one reader has come.
 type reading struct {
-	job         *tale
+	job         *jobRecord
 	first, last uint64 // numbers
 	numbered    int
 	places      []uint64 // by layer
-	whole       bool     // it was told the end
+	whole       bool     // it got the end
 	lossy       bool     // its server drops events that it can't deliver
 }
 
-func newWitness(docker bool) *witness {
-	return &witness{docker: docker, known: map[string]*told{}, layers: map[string]int{}, jobs: map[string]*tale{}}
+func newChecker(docker bool) *checker {
+	return &checker{docker: docker, known: map[string]*lineInfo{}, layers: map[string]int{}, jobs: map[string]*jobRecord{}}
 }
 
-// hear returns what a line says.
-func (w *witness) hear(line []byte) (*told, error) {
+// parse returns what a line says.
+func (w *checker) parse(line []byte) (*lineInfo, error) {
 	if t := w.known[string(line)]; t != nil {
 		return t, nil
 	}
@@ -75,17 +75,17 @@ func (w *witness) hear(line []byte) (*told, error) {
 	return t, nil
 }
 
-func (w *witness) event(line []byte) (*told, error) {
+func (w *checker) event(line []byte) (*lineInfo, error) {
 	var e puller.Event
 	if err := json.Unmarshal(line, &e); err != nil {
 		return nil, err
 	}
-	t := &told{seq: e.Seq, at: e.Time, layer: -1, state: e.Type == "state", queued: e.State == puller.StateQueued}
+	t := &lineInfo{seq: e.Seq, at: e.Time, layer: -1, state: e.Type == "state", queued: e.State == puller.StateQueued}
 	if e.Job == "" || e.Time.IsZero() {
 		return nil, errors.New("no job, or no time")
 	}
 	if t.job = w.jobs[e.Job]; t.job == nil {
-		t.job = &tale{}
+		t.job = &jobRecord{}
 		w.jobs[e.Job] = t.job
 	}
 	if e.Seq != 0 {
@@ -113,7 +113,7 @@ func (w *witness) event(line []byte) (*told, error) {
 }
 
 // message is event for a line of an engine's pull.
-func (w *witness) message(line []byte) (*told, error) {
+func (w *checker) message(line []byte) (*lineInfo, error) {
 	var m pullstream.Message
 	if err := json.Unmarshal(line, &m); err != nil {
 		return nil, err
@@ -121,7 +121,7 @@ func (w *witness) message(line []byte) (*told, error) {
 	if text, failed := m.Failure(); failed {
 		return nil, errors.New(text)
 	}
-	t := &told{layer: -1, last: m.ID == "" && strings.HasPrefix(m.Status, "Status: ")}
+	t := &lineInfo{layer: -1, last: m.ID == "" && strings.HasPrefix(m.Status, "Status: ")}
 	phase := slices.Index([]string{"Waiting", "Downloading", "Verifying Checksum", "Download complete", "Extracting", "Pull complete", "Already exists"}, m.Status)
 	if phase >= 0 {
 		t.layer, t.place = w.layer(m.ID), place(pullstream.Phase(phase), m.Detail.Current)
@@ -129,7 +129,7 @@ func (w *witness) message(line []byte) (*told, error) {
 	return t, nil
 }
 
-func (w *witness) layer(id string) int {
+func (w *checker) layer(id string) int {
 	i, ok := w.layers[id]
 	if !ok {
 		i = len(w.layers)
@@ -141,8 +141,8 @@ func (w *witness) layer(id string) int {
 // place grows as a layer gets on.
 func place(p pullstream.Phase, current int64) uint64 { return uint64(p)<<56 | uint64(current) }
 
-// hear takes in what a reader is told, and returns what is wrong with that.
-func (r *reading) hear(t *told) error {
+// add adds what a reader got, and returns what is wrong with that.
+func (r *reading) add(t *lineInfo) error {
 	if r.whole {
 		return errors.New("something follows the end")
 	}
@@ -151,7 +151,7 @@ func (r *reading) hear(t *told) error {
 			r.job = t.job
 		}
 		if r.job != t.job {
-			return errors.New("told of another job")
+			return errors.New("an event of another job")
 		}
 	}
 	if t.seq != 0 {
@@ -177,8 +177,8 @@ func (r *reading) hear(t *told) error {
 	return nil
 }
 
-// check returns what is wrong once the reader has been told all.
-func (r *reading) check(w *witness) error {
+// check returns what is wrong once the reader has all.
+func (r *reading) check(w *checker) error {
 	if !r.whole {
 		return errors.New("the end is missing")
 	}
@@ -191,7 +191,7 @@ func (r *reading) check(w *witness) error {
 	}
 	for _, p := range r.places {
 		if !pullstream.Phase(p >> 56).Done() {
-			return errors.New("a layer is told of that does not become complete")
+			return errors.New("a layer does not become complete")
 		}
 	}
 	if len(r.places) < len(w.layers) {

@@ -15,7 +15,7 @@ func layerLine(phase string, current int) string {
 	return fmt.Sprintf(`{"time":"2026-01-02T03:04:05Z","type":"layer","job":"J","layer":{"id":"a","phase":%q,"current":%d},"progress":{"downloaded":0,"extracted":0,"layers":1,"layers_done":0,"layers_existing":0}}`, phase, current)
 }
 
-// whole is what a reader of a pull is told.
+// whole is what a reader of a pull gets.
 func whole() []string {
 	return []string{
 		eventLine(1, "state", `,"state":"active"`), layerLine("downloading", 5), layerLine("downloading", 9),
@@ -24,13 +24,13 @@ func whole() []string {
 	}
 }
 
-// hearAll has one reader told all lines, and returns what is found wrong.
-func hearAll(w *witness, lines []string) error {
+// readLines has one reader get all lines, and returns what is wrong.
+func readLines(w *checker, lines []string) error {
 	var r reading
 	for _, line := range lines {
-		t, err := w.hear([]byte(line))
+		t, err := w.parse([]byte(line))
 		if err == nil {
-			err = r.hear(t)
+			err = r.add(t)
 		}
 		if err != nil {
 			return err
@@ -48,10 +48,10 @@ func TestAWitnessNoticesWhatIsWrong(t *testing.T) {
 	}{
 		"nothing":            {whole(), ""},
 		"a later beginning":  {whole()[4:], ""},
-		"an untold layer":    {whole()[6:], "0 layers"},
+		"a missing layer":    {whole()[6:], "0 layers"},
 		"a missing number":   {without(4), "2 numbered events"},
 		"a missing end":      {without(6), "the end is missing"},
-		"a missing layer":    {without(5), "does not become complete"},
+		"layers missing":    {without(5), "does not become complete"},
 		"a number twice":     {append(whole()[:1], whole()...), "number 1 after 1"},
 		"a layer back":       {swapped(1, 2), "goes back"},
 		"a phase back":       {swapped(2, 3), "goes back"},
@@ -60,11 +60,11 @@ func TestAWitnessNoticesWhatIsWrong(t *testing.T) {
 		"another job":        {append(whole()[:1], strings.Replace(whole()[1], `"J"`, `"K"`, 1)), "another job"},
 		"a failure":          {[]string{eventLine(1, "result", `,"result":{"id":"J","state":"failed"}`)}, "not succeeded"},
 	} {
-		w := newWitness(false)
-		if err := hearAll(w, whole()); err != nil {
+		w := newChecker(false)
+		if err := readLines(w, whole()); err != nil {
 			t.Fatal(err)
 		}
-		switch err := hearAll(w, c.lines); {
+		switch err := readLines(w, c.lines); {
 		case err == nil && c.want != "":
 			t.Errorf("%s: nothing is noticed", name)
 		case err != nil && (c.want == "" || !strings.Contains(err.Error(), c.want)):

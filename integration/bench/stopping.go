@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stop has a reader read nothing more. It is still told when it is cut off.
-func (c *crowd) stop(fd int32, r *reader) {
+// stop has a reader read nothing more. It still sees that it is cut off.
+func (c *readerPool) stop(fd int32, r *reader) {
 	r.stopped = true
 	c.reads--
 	c.stopped++
@@ -21,7 +21,7 @@ func (c *crowd) stop(fd int32, r *reader) {
 
 // cut has a stopped reader, which the server has left, read what there is: a
 // unix socket keeps it.
-func (c *crowd) cut(fd int32, r *reader) {
+func (c *readerPool) cut(fd int32, r *reader) {
 	for {
 		n, err := unix.Read(int(fd), c.buf)
 		if err == unix.EINTR {
@@ -44,7 +44,7 @@ func (c *crowd) cut(fd int32, r *reader) {
 	c.leave(fd)
 	if r.part == done {
 		c.report.Fit++
-		if err := r.check(c.witness); err != nil {
+		if err := r.check(c.checker); err != nil {
 			c.fault(err)
 		}
 		return
@@ -62,7 +62,7 @@ func (c *crowd) cut(fd int32, r *reader) {
 }
 
 // resume waits until the stopped readers are cut off and have gone on to the end.
-func (c *crowd) resume() error {
+func (c *readerPool) resume() error {
 	limit := time.Now().Add(cutWithin)
 	for c.reads+c.stopped > 0 && time.Now().Before(limit) {
 		if err := c.poll(time.Second); err != nil {
