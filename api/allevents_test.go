@@ -26,7 +26,7 @@ func resultOf(job string) func(told) bool {
 	return func(e told) bool { return e.Type == "result" && e.Job == job }
 }
 
-func TestTheEventsOfAllJobsAreInOneStream(t *testing.T) {
+func TestAllEvents(t *testing.T) {
 	for _, media := range []string{ndjson, sse} {
 		d := start(t)
 		gate := d.held("alpine")
@@ -67,7 +67,7 @@ func TestTheEventsOfAllJobsAreInOneStream(t *testing.T) {
 	}
 }
 
-func TestTheEventsOfAllJobsAreResumed(t *testing.T) {
+func TestAllEventsResume(t *testing.T) {
 	d := start(t)
 	for i := range 3 {
 		d.good(fmt.Sprint("image-", i), i+1)
@@ -100,7 +100,7 @@ func TestTheEventsOfAllJobsAreResumed(t *testing.T) {
 	}
 }
 
-func TestTheEventsOfSomeJobs(t *testing.T) {
+func TestAllEventsFilter(t *testing.T) {
 	d := start(t)
 	d.good("alpine", 1)
 	d.good("busybox", 2)
@@ -132,7 +132,7 @@ func TestTheEventsOfSomeJobs(t *testing.T) {
 	}
 }
 
-func TestAReaderOfAllJobsHearsHeartbeats(t *testing.T) {
+func TestAllEventsHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := startInMemory(t)
 		began := time.Now()

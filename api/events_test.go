@@ -14,7 +14,7 @@ import (
 	"github.com/towline/towline/puller/enginetest"
 )
 
-func TestTwoClientsWatchOnePull(t *testing.T) {
+func TestEventsOfOnePullForTwoClients(t *testing.T) {
 	d := start(t)
 	gate := d.held("alpine")
 	a := d.follow("POST", "/v1/pulls", `{"image":"alpine"}`, ndjson)
@@ -32,7 +32,7 @@ func TestTwoClientsWatchOnePull(t *testing.T) {
 	checkComplete(t, append(third, c.rest()...), first[0].Job)
 }
 
-func TestTheEventsOfAnEndedJobAreItsSnapshotAndItsResult(t *testing.T) {
+func TestEventsOfAnEndedJob(t *testing.T) {
 	d := start(t)
 	d.good("alpine", 1)
 	id := d.pull("alpine").ID
@@ -51,7 +51,7 @@ func TestTheEventsOfAnEndedJobAreItsSnapshotAndItsResult(t *testing.T) {
 	}
 }
 
-func TestAReaderResumesWithEveryNumberedEventOnce(t *testing.T) {
+func TestEventsResume(t *testing.T) {
 	d := start(t)
 	followed, gate := make(chan struct{}), make(chan struct{})
 	image := enginetest.NewImage("alpine", 1)
@@ -110,7 +110,7 @@ func TestAReaderResumesWithEveryNumberedEventOnce(t *testing.T) {
 	}
 }
 
-func TestAHeartbeatComesAfterFifteenSecondsOfSilence(t *testing.T) {
+func TestEventsHeartbeat(t *testing.T) {
 	for _, media := range []string{ndjson, sse} {
 		t.Run(media, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -136,7 +136,7 @@ func TestAHeartbeatComesAfterFifteenSecondsOfSilence(t *testing.T) {
 	}
 }
 
-func TestAReaderMayAskForFewerLayerEvents(t *testing.T) {
+func TestEventsEvery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := startInMemory(t)
 		const steps, step = 100, 50 * time.Millisecond
@@ -181,7 +181,7 @@ func TestAReaderMayAskForFewerLayerEvents(t *testing.T) {
 	})
 }
 
-func TestAReaderThatNeverReadsDelaysNobody(t *testing.T) {
+func TestEventsStoppedReaderDelaysNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := startInMemory(t)
 		gate := make(chan struct{})
@@ -218,7 +218,7 @@ func TestAReaderThatNeverReadsDelaysNobody(t *testing.T) {
 	})
 }
 
-func TestReadersGetTheLastEventWhenTheDaemonEnds(t *testing.T) {
+func TestEventsAtShutdown(t *testing.T) {
 	d := start(t)
 	d.held("alpine")
 	f := d.follow("POST", "/v1/pulls", `{"image":"alpine"}`, sse)
@@ -234,7 +234,7 @@ func TestReadersGetTheLastEventWhenTheDaemonEnds(t *testing.T) {
 	}
 }
 
-func TestHeadOfEventsDoesNotHoldTheConnection(t *testing.T) {
+func TestEventsHead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := startInMemory(t)
 		gate := d.held("alpine")

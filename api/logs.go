@@ -43,7 +43,7 @@ func (s *Server) jobLogs(w http.ResponseWriter, r *http.Request) error {
 	out, err := newStreamWriter(w, plainText)
 	defer out.close()
 	var buf []byte
-	whole := false // the run's result was told
+	whole := false // the result has been read
 	for err == nil {
 		buf = buf[:0]
 		for i := range frames {
