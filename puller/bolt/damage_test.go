@@ -121,6 +121,13 @@ func testMisleading(t *testing.T) {
 			page[12+3] |= 0x40
 			return true
 		},
+		"a value that reaches out of the file": func(page []byte, flags, count uint16) bool {
+			ended := flags == 2 && count > 0 && bytes.Contains(page, []byte(`"state":"succeeded"`))
+			if ended {
+				page[16+12+3] |= 0x40
+			}
+			return ended
+		},
 		"a record that has not ended less": func(page []byte, flags, count uint16) bool {
 			unended := flags == 2 && count > 1 && bytes.Contains(page, []byte(`"state":"queued"`)) && !bytes.Contains(page, []byte(`"state":"succeeded"`))
 			if unended {

@@ -71,6 +71,25 @@ func TestReadersEndWithoutHeaders(t *testing.T) {
 	}
 }
 
+// Neither a reader nor a change begins on a file that was cut off, since bbolt
+// would panic with its locks held.
+func TestFileIsCutOffWhileOpen(t *testing.T) {
+	d, path := openTest(t)
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, info.Size()-4096); err != nil {
+		t.Fatal(err)
+	}
+	nothing := func(*bbolt.Tx) error { return nil }
+	for what, err := range map[string]error{"a reader": d.view(nothing), "a change": d.update(nothing)} {
+		if !isDamage(err) || !strings.Contains(err.Error(), "cut off") {
+			t.Errorf("%s gets %v", what, err)
+		}
+	}
+}
+
 func TestReopenAfterAFailedMap(t *testing.T) {
 	d, path := openTest(t)
 	s := &Store{dir: filepath.Dir(path), db: d}
