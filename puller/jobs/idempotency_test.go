@@ -115,3 +115,34 @@ func TestAJobThatTookLongIsRememberedAfterItsEnd(t *testing.T) {
 		}
 	})
 }
+
+// Which credentials came with a request is not kept, so it does not count. That some
+// came does.
+func TestIdempotencyKeyWithOtherCredentials(t *testing.T) {
+	withDaemon(t, func(y *daemon) {
+		release := y.hold(good)
+		request := func(password string) puller.PullRequest {
+			r := puller.PullRequest{Image: good, IdempotencyKey: "ci-1"}
+			if password != "" {
+				r.Credentials = credentials(t, password)
+			}
+			return r
+		}
+		first := y.submit(request("one"))
+		check := func(when string) {
+			t.Helper()
+			if j, err := y.Pull(request("two")); err != nil || j.ID != first.ID {
+				t.Errorf("%s, other credentials give %q, %v", when, j.ID, err)
+			}
+			if _, err := y.Pull(request("")); puller.KindOf(err) != puller.ErrConflict {
+				t.Errorf("%s, no credentials: %v", when, err)
+			}
+		}
+		check("while it runs")
+		release()
+		y.came(first, puller.SourcePulled)
+		check("after its end")
+		y.restart()
+		check("after a restart")
+	})
+}
