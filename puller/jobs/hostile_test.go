@@ -19,16 +19,16 @@ func TestAHostileStreamIsNeverASuccess(t *testing.T) {
 		kind puller.ErrorKind
 	}{
 		{"a line of 1 MiB and a byte", `{"status":"` + strings.Repeat("x", 1<<20-11) + `"}` + "\n", puller.ErrTruncated},
-		{"a line of 3 MiB", `{"status":"` + strings.Repeat("x", 3<<20) + `"}` + "\n", puller.ErrTruncated},
+		{"a line of 1.5 MiB", `{"status":"` + strings.Repeat("x", 3<<19) + `"}` + "\n", puller.ErrTruncated},
 		{"binary", "\x00\x01\x02\xff\xfe\n", puller.ErrTruncated},
 		{"a gzip", "\x1f\x8b\x08\x00\x00\n", puller.ErrTruncated},
-		{"deep nesting", `{"aux":` + strings.Repeat("[", 100_000) + "\n", puller.ErrTruncated},
-		{"deep nesting that is closed", `{"aux":` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000) + "}\n", puller.ErrTruncated},
+		{"deep nesting", `{"aux":` + strings.Repeat("[", 20_000) + "\n", puller.ErrTruncated},
+		{"deep nesting that is closed", `{"aux":` + strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000) + "}\n", puller.ErrTruncated},
 		{"a count that is no number", `{"status":"Downloading","progressDetail":{"current":"x"},"id":"a"}` + "\n", puller.ErrTruncated},
 		{"a count that no integer holds", `{"status":"Downloading","progressDetail":{"current":1e30},"id":"a"}` + "\n", puller.ErrTruncated},
 		{"a number for a status", `{"status":17}` + "\n", puller.ErrTruncated},
 		{"an error in invalid UTF-8", "{\"error\":\"\xff\xfe unauthorized\"}\n", puller.ErrDenied},
-		{"an error of 1 MB", `{"error":"unauthorized ` + strings.Repeat("x", 1_000_000) + `"}` + "\n", puller.ErrDenied},
+		{"an error of 100 KB", `{"error":"unauthorized ` + strings.Repeat("x", 100_000) + `"}` + "\n", puller.ErrDenied},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			withDaemonOf(t, once, nil, func(y *daemon) {

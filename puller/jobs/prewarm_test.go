@@ -854,7 +854,7 @@ func TestManyLongPrewarmsAreNoBurden(t *testing.T) {
 		var parents []puller.Job
 		for i := range 3 {
 			r := puller.PrewarmRequest{Caller: fmt.Sprint(i % 3), Policy: puller.PolicyAlways}
-			for n := range 500 {
+			for n := range 200 {
 				r.Images = append(r.Images, puller.PullRequest{Image: fmt.Sprintf("registry.test/image%d-%d:v1", i, n)})
 			}
 			parent, err := y.Prewarm(r)

@@ -25,12 +25,12 @@ func TestJobsThatWaitHoldNoGoroutines(t *testing.T) {
 		y.is(y.always(good), puller.StateActive, puller.PhasePulling)
 		before := runtime.NumGoroutine()
 		var jobs []puller.Job
-		for i := range 500 {
+		for i := range 200 {
 			image := fmt.Sprintf("registry.test/image%d:v1", i)
 			y.serve(image)
 			jobs = append(jobs, y.always(image))
 		}
-		for i := range 250 { // before their turn
+		for i := range 100 { // before their turn
 			if _, err := y.Cancel(jobs[2*i].ID); err != nil {
 				y.Fatal(err)
 			}
@@ -45,7 +45,7 @@ func TestJobsThatWaitHoldNoGoroutines(t *testing.T) {
 				y.came(j, puller.SourcePulled)
 			}
 		}
-		y.pulls(1 + 250)
+		y.pulls(1 + 100)
 	})
 }
 
