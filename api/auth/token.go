@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -15,51 +14,34 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// Tokens are the bearer tokens that a file lists, as hashes. A change of the file
-// is seen by a request that comes a second after it. What is no token file is
-// logged, and changes nothing; so does a file that is still being written. They
-// are asked from anywhere.
+// Tokens are the bearer tokens and the certificates that a token file lists. A change
+// of the file counts within a second. Towline logs a file that it can't read, and keeps
+// what it knew. Tokens may be used from several goroutines.
 type Tokens struct {
 	path string
 	log  logrus.FieldLogger
-
-	mu      sync.Mutex
-	list    *tokenList
-	seen    os.FileInfo // of the file that was read last
-	missing bool        // it could not be looked at the last time
-	looked  time.Time
+	list *Reloaded[*tokenList]
 }
 
-const (
-	// tokensEvery is how often the file is looked at, at most.
-	tokensEvery = 750 * time.Millisecond
-	// tokensSettle is how long a file must have been as it is before it is read:
-	// half of a file can be a whole one that says less. Both together are less
-	// than a second.
-	tokensSettle = 200 * time.Millisecond
-)
-
-// OpenTokens reads a token file. The error names the file and what is wrong.
+// OpenTokens reads a token file. The error names the file and the fault.
 func OpenTokens(path string, log logrus.FieldLogger) (*Tokens, error) {
-	t := &Tokens{path: path, log: log}
-	info, err := os.Stat(path)
-	if err != nil {
+	t := &Tokens{path: path, log: log.WithField("file", path)}
+	if _, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("tokens: %w; \"towline token new\" makes the file", err)
 	}
-	if t.list, err = t.read(); err != nil {
+	failed := func(err error) {
+		t.log.WithError(err).Error("the tokens can't be read; those that were known stay")
+	}
+	var err error
+	if t.list, err = Load(t.read, failed, path); err != nil {
 		return nil, fmt.Errorf("tokens: %s: %w", path, err)
 	}
-	t.looked = time.Now()
-	if t.seen = info; unsettled(info, t.looked) {
-		t.seen = nil // it is read once more
-	}
-	t.warn(info)
 	return t, nil
 }
 
-// read reads the file. Whoever may write to it is whoever they like, so only its
-// owner may.
-func (t *Tokens) read() (*tokenList, error) {
+// read reads the file. Only its owner may be able to write to it: a writer can give
+// themselves every scope.
+func (t *Tokens) read(old *tokenList) (*tokenList, error) {
 	f, err := os.Open(t.path)
 	if err != nil {
 		return nil, err
@@ -81,75 +63,29 @@ func (t *Tokens) read() (*tokenList, error) {
 	case len(content) > maxTokenFile:
 		return nil, fmt.Errorf("it is larger than %d bytes", maxTokenFile)
 	}
-	return parseTokens(content)
-}
-
-func (t *Tokens) warn(info os.FileInfo) {
+	list, err := parseTokens(content)
+	if err != nil {
+		return nil, err
+	}
 	if info.Mode().Perm()&0o004 != 0 {
-		t.log.WithField("file", t.path).Warn("everyone on this host may read the hashes of the tokens; chmod o-r takes that away")
+		t.log.Warn("everyone on this host may read the hashes of the tokens; chmod o-r takes that away")
 	}
-}
-
-// now returns the list as the file has it.
-func (t *Tokens) now() *tokenList {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	now := time.Now()
-	if d := now.Sub(t.looked); d >= 0 && d < tokensEvery {
-		return t.list
-	}
-	t.looked = now
-	log := t.log.WithField("file", t.path)
-	info, err := os.Stat(t.path)
-	if err != nil {
-		if !t.missing {
-			log.WithError(err).Error("the tokens can't be read; those that were known stay")
+	if old != nil {
+		if list.certificates == nil && old.certificates != nil {
+			// Without the key, every certificate has every scope. A file that has lost
+			// the key may have lost it by mistake.
+			list.certificates = old.certificates
+			t.log.Error("the key certificates is not there any more; what it had listed stays. Write \"certificates: []\" for nobody; to open everything to every certificate of auth.tls.ca, restart")
 		}
-		t.missing = true
-		return t.list
+		t.log.WithField("tokens", len(list.tokens)).Info("the tokens were read again")
 	}
-	if !t.missing && sameFile(info, t.seen) {
-		return t.list
-	}
-	if unsettled(info, now) {
-		t.looked = now.Add(tokensSettle - tokensEvery)
-		return t.list
-	}
-	again := t.seen != nil // else it is read for the second time since the start
-	t.seen, t.missing = info, false
-	list, err := t.read()
-	if err != nil {
-		log.WithError(err).Error("the tokens can't be read; those that were known stay")
-		return t.list
-	}
-	if list.certificates == nil && t.list.certificates != nil {
-		// Without the key, everything is open to every certificate: a file that has
-		// lost it does not say so loudly enough.
-		list.certificates = t.list.certificates
-		log.Error("the key certificates is not there any more; what it had listed stays. Write \"certificates: []\" for nobody; to open everything to every certificate of auth.tls.ca, restart")
-	}
-	t.list = list
-	if again {
-		t.warn(info)
-		log.WithField("tokens", len(list.tokens)).Info("the tokens were read anew")
-	}
-	return t.list
+	return list, nil
 }
 
-// unsettled reports whether a file was written to a moment ago.
-func unsettled(info os.FileInfo, now time.Time) bool {
-	age := now.Sub(info.ModTime())
-	return age >= 0 && age < tokensSettle
-}
-
-func sameFile(a, b os.FileInfo) bool {
-	return b != nil && os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size() && a.Mode() == b.Mode()
-}
-
-// caller returns whose token has a hash, and when that ends, zero for never. The
-// error is ErrUnauthorized.
+// caller returns the caller whose token has a hash, and when the token expires, zero for
+// never. The error is ErrUnauthorized.
 func (t *Tokens) caller(hash [sha256.Size]byte) (Caller, time.Time, error) {
-	token := t.now().find(hash)
+	token := t.list.Now().find(hash)
 	switch {
 	case token == nil:
 		return Caller{}, time.Time{}, puller.Errorf(puller.ErrUnauthorized, "the token is not known to this daemon")
@@ -159,8 +95,7 @@ func (t *Tokens) caller(hash [sha256.Size]byte) (Caller, time.Time, error) {
 	return Caller{Name: "token:" + token.name, Scopes: token.scopes, Rules: token.rules}, token.expires, nil
 }
 
-// bearer returns who shows a token in the Authorization header. The error is
-// ErrUnauthorized.
+// bearer returns the caller of an Authorization header. The error is ErrUnauthorized.
 func (t *Tokens) bearer(shown []string) (Caller, error) {
 	scheme, token, _ := strings.Cut(shown[0], " ")
 	token = strings.TrimSpace(token)
@@ -178,14 +113,14 @@ func (t *Tokens) bearer(shown []string) (Caller, error) {
 	return c, err
 }
 
-// certified returns who shows a certificate that the authority has signed. Those
-// that the file does not name may do everything if it names none at all.
+// certified returns the caller of a certificate with a common name. The listener has
+// verified the certificate. Without a list of certificates, each one has every scope.
 func (t *Tokens) certified(name string) (Caller, error) {
 	c := Caller{Name: "cert:" + name, Scopes: []Scope{ScopeAdmin}}
 	if t == nil {
 		return c, nil
 	}
-	if listed := t.now().certificates; listed != nil {
+	if listed := t.list.Now().certificates; listed != nil {
 		may, ok := listed[name]
 		if c.Scopes, c.Rules = may.scopes, may.rules; !ok {
 			return Caller{}, puller.Errorf(puller.ErrUnauthorized, "the certificate of %q is not among those that this daemon lists", name)

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -180,60 +181,60 @@ func TestCertificatesAreListedByName(t *testing.T) {
 	}
 }
 
-func TestCertificatesAreReadAnew(t *testing.T) {
-	ours := newAuthority(t)
-	ours.issue("daemon", "first")
-	said := &lines{}
-	log := logrus.New()
-	log.SetOutput(said)
-	c, err := newCertificates(configs.Auth{TLS: configs.TLS{Cert: ours.file("daemon.pem"), Key: ours.file("daemon.key"), CA: ours.file("ca.pem")}}, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	shown := func() string {
-		t.Helper()
-		c.looked = c.looked.Add(-2 * certificatesEvery) // as if so much time had passed
-		config, err := c.server().GetConfigForClient(nil)
+func TestCertificateReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours := newAuthority(t)
+		ours.issue("daemon", "first")
+		logged := &lines{}
+		log := logrus.New()
+		log.SetOutput(logged)
+		c, err := newCertificates(configs.Auth{TLS: configs.TLS{Cert: ours.file("daemon.pem"), Key: ours.file("daemon.key"), CA: ours.file("ca.pem")}}, log)
 		if err != nil {
 			t.Fatal(err)
 		}
-		leaf, err := x509.ParseCertificate(config.Certificates[0].Certificate[0])
-		if err != nil {
+		check := func(want string) {
+			t.Helper()
+			config, err := c.server().GetConfigForClient(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			leaf, err := x509.ParseCertificate(config.Certificates[0].Certificate[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if leaf.Subject.CommonName != want {
+				t.Errorf("the certificate is %s, want %s", leaf.Subject.CommonName, want)
+			}
+			if config.MinVersion != tls.VersionTLS12 || config.ClientAuth != tls.RequireAndVerifyClientCert {
+				t.Errorf("%s: TLS from %x on, client certificates are %v", want, config.MinVersion, config.ClientAuth)
+			}
+			if system, err := x509.SystemCertPool(); err == nil && config.ClientCAs.Equal(system) {
+				t.Error("the system's authorities may sign for clients")
+			}
+		}
+		second := func() { <-time.After(time.Second) }
+		check("first")
+		ours.issue("daemon", "second")
+		check("first") // the files are not looked at for every handshake
+		second()
+		check("second")
+		if err := os.WriteFile(ours.file("daemon.key"), []byte("nonsense"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if config.MinVersion != tls.VersionTLS12 || config.ClientAuth != tls.RequireAndVerifyClientCert {
-			t.Errorf("%s: TLS from %x on, client certificates are %v", leaf.Subject.CommonName, config.MinVersion, config.ClientAuth)
+		for range 2 {
+			second()
+			check("second")
 		}
-		if system, err := x509.SystemCertPool(); err == nil && config.ClientCAs.Equal(system) {
-			t.Error("whoever the system trusts may sign for clients")
+		if n := strings.Count(logged.String(), "can't be used"); n != 1 {
+			t.Errorf("a bad key is logged %d times:\n%s", n, logged)
 		}
-		return leaf.Subject.CommonName
-	}
-	if got := shown(); got != "first" {
-		t.Errorf("it shows %s", got)
-	}
-	was := c.now()
-	ours.issue("daemon", "second")
-	if c.now() != was {
-		t.Error("the files are looked at for every handshake")
-	}
-	if got := shown(); got != "second" {
-		t.Errorf("after a change it shows %s", got)
-	}
-	if err := os.WriteFile(ours.file("daemon.key"), []byte("nonsense"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if got := [2]string{shown(), shown()}; got != [2]string{"second", "second"} || strings.Count(said.String(), "can't be used") != 1 {
-		t.Errorf("with a bad key it shows %s and says\n%s", got, said)
-	}
-	os.Remove(ours.file("daemon.pem"))
-	if got := shown(); got != "second" {
-		t.Errorf("without a certificate it shows %s", got)
-	}
-	ours.issue("daemon", "third")
-	if got := shown(); got != "third" {
-		t.Errorf("when all is well again it shows %s", got)
-	}
+		os.Remove(ours.file("daemon.pem"))
+		second()
+		check("second")
+		ours.issue("daemon", "third")
+		second()
+		check("third")
+	})
 }
 
 func TestAPullIsFollowedOverTLS(t *testing.T) {
@@ -256,30 +257,32 @@ func TestAPullIsFollowedOverTLS(t *testing.T) {
 	}
 }
 
-func TestAnEmptyFileOfTLSOpensNothing(t *testing.T) {
-	for _, name := range []string{"daemon.pem", "daemon.key", "ca.pem"} {
-		ours := newAuthority(t)
-		ours.issue("daemon", "daemon")
-		said := &lines{}
-		log := logrus.New()
-		log.SetOutput(said)
-		options := configs.Auth{TLS: configs.TLS{Cert: ours.file("daemon.pem"), Key: ours.file("daemon.key"), CA: ours.file("ca.pem")}}
-		c, err := newCertificates(options, log)
-		if err != nil {
-			t.Fatal(err)
-		}
-		was := c.now()
-		for _, content := range []string{"", "# nothing\n"} {
-			if err := os.WriteFile(ours.file(name), []byte(content), 0o600); err != nil {
+func TestEmptyTLSFiles(t *testing.T) {
+	for _, name := range []string{"ca.pem", "daemon.pem", "daemon.key"} {
+		synctest.Test(t, func(t *testing.T) {
+			ours := newAuthority(t)
+			ours.issue("daemon", "daemon")
+			logged := &lines{}
+			log := logrus.New()
+			log.SetOutput(logged)
+			options := configs.Auth{TLS: configs.TLS{Cert: ours.file("daemon.pem"), Key: ours.file("daemon.key"), CA: ours.file("ca.pem")}}
+			c, err := newCertificates(options, log)
+			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := newCertificates(options, log); err == nil || !strings.HasPrefix(err.Error(), "auth.tls: ") {
-				t.Errorf("%s is %q: a start with it: %v", name, content, err)
+			before := c.config.Now()
+			for _, content := range []string{"", "# nothing\n"} {
+				if err := os.WriteFile(ours.file(name), []byte(content), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := newCertificates(options, log); err == nil || !strings.HasPrefix(err.Error(), "auth.tls: ") {
+					t.Errorf("%s is %q: a start ends with %v", name, content, err)
+				}
+				<-time.After(time.Second)
+				if c.config.Now() != before || !strings.Contains(logged.String(), "stay as they were") {
+					t.Errorf("%s is %q: it counts, and the log is\n%s", name, content, logged)
+				}
 			}
-			c.looked = c.looked.Add(-2 * certificatesEvery)
-			if c.now() != was || !strings.Contains(said.String(), "stay as they were") {
-				t.Errorf("%s is %q: it is taken, and said is\n%s", name, content, said)
-			}
-		}
+		})
 	}
 }
