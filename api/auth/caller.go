@@ -11,27 +11,26 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// Caller is who makes a request, and what they may do.
+// Caller is the sender of a request.
 type Caller struct {
 	// Name is "uid:N" for a user on a unix socket, "token:NAME" or "cert:NAME";
-	// "" where it is not known.
+	// "" if it is not known.
 	Name   string
 	Scopes []Scope
-	// Rules are those that the token file has for the caller alone.
+	// Rules are the caller's own rules in the token file.
 	Rules puller.Rules
 
-	// Local callers have come by a unix socket: who may write to it may do
-	// everything, so there are no limits for them.
+	// Local is true on a unix socket. Access to the socket is full access, without
+	// limits.
 	Local bool
 }
 
-// may reports whether the caller has a scope.
+// may reports whether the caller has what a scope allows.
 func (c Caller) may(s Scope) bool {
 	return s == Anyone || s == Known || slices.Contains(c.Scopes, s) || slices.Contains(c.Scopes, ScopeAdmin)
 }
 
-// Need returns why the caller may not do what asks for a scope, nil if it may. It is
-// ErrForbidden.
+// Need returns ErrForbidden if the caller does not have a scope.
 func (c Caller) Need(s Scope) error {
 	if c.may(s) {
 		return nil
@@ -47,16 +46,16 @@ func (c Caller) list() string {
 	return cmp.Or(strings.Join(words, ", "), "none")
 }
 
-// callerKey is where a context says who is at the other end.
+// callerKey is the key of a Caller in a context.
 type callerKey struct{}
 
-// WithCaller notes who asks, for CallerOf.
+// WithCaller adds a caller to a context, for CallerOf.
 func WithCaller(ctx context.Context, c Caller) context.Context {
 	return context.WithValue(ctx, callerKey{}, c)
 }
 
-// WithPeer notes who is at the other end of a connection, where the connection
-// alone says it: on a unix socket. It is for http.Server.ConnContext.
+// WithPeer adds the caller of a unix socket's connection to a context. It adds nothing
+// for other connections. It is for http.Server.ConnContext.
 func WithPeer(ctx context.Context, c net.Conn) context.Context {
 	for {
 		inner, wrapped := c.(interface{ NetConn() net.Conn })
@@ -71,20 +70,19 @@ func WithPeer(ctx context.Context, c net.Conn) context.Context {
 	return ctx
 }
 
-// CallerOf returns who makes a request; ok is false where that is not noted.
+// CallerOf returns the caller of a request. ok is false if the context has none.
 func CallerOf(r *http.Request) (c Caller, ok bool) {
 	c, ok = r.Context().Value(callerKey{}).(Caller)
 	return c, ok
 }
 
-// errNobody is for one who shows nothing. It is also read by those who use the
-// command line.
+// errNobody is for a request without a token. The command line shows it too.
 var errNobody = puller.Errorf(puller.ErrUnauthorized,
 	"no token was shown; send \"Authorization: Bearer TOKEN\" (towline takes it from TOWLINE_TOKEN, or --token)")
 
-// Identify returns who makes a request, by what it shows: a token, a certificate
-// that the listener has verified, or a session. tokens is nil for none. The error
-// is ErrUnauthorized.
+// Identify returns the caller of a request. It takes a token first, then a certificate
+// that the listener has verified, then a session. tokens is nil if the daemon has no
+// token file. The error is ErrUnauthorized.
 func Identify(r *http.Request, tokens *Tokens, sessions *Sessions) (Caller, error) {
 	if shown := r.Header.Values("Authorization"); len(shown) > 0 {
 		return tokens.bearer(shown)

@@ -1,4 +1,4 @@
-// Package auth tells who makes a request of the API, by the connection, a token, a
-// certificate or a session, and what they may do. It knows no routes: package api
-// says what each of them asks for.
+// Package auth identifies the caller of a request: by the connection, a token, a
+// certificate or a session. It also has the caller's scopes. Package api has the scopes
+// that routes need.
 package auth

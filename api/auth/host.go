@@ -10,13 +10,12 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// Hosts are the names that a daemon may be called by over TCP. A page in a
-// browser may give a name of its own the daemon's address (DNS rebinding); it
-// then is what the Host header says.
+// Hosts are the names of a daemon on TCP. A page of another site can point a name of its
+// own to the daemon's address (DNS rebinding). The Host header then has that name.
 type Hosts []string
 
-// NewHosts takes names and addresses without ports. Those of this host itself are
-// among them in any case.
+// NewHosts takes names and addresses without ports. It adds those of the loopback
+// interface.
 func NewHosts(names []string) Hosts {
 	all := Hosts{"localhost", "127.0.0.1", "::1"}
 	for _, name := range names {
@@ -28,8 +27,8 @@ func NewHosts(names []string) Hosts {
 	return all
 }
 
-// Has reports whether a request calls the daemon by one of its names, or by the
-// very address that it has come to. Ports are not looked at: they are mapped.
+// Has reports whether a request's Host is one of the names, or the local address of its
+// connection. Ports are ignored, because they may be mapped.
 func (h Hosts) Has(r *http.Request) bool {
 	name := hostName(r.Host)
 	if name == "" {
@@ -46,9 +45,9 @@ func (h Hosts) Has(r *http.Request) bool {
 	return err == nil && asked.Unmap() == local.AddrPort().Addr().Unmap().WithZone("")
 }
 
-// CheckHost returns what is wrong with the form of a request's Host header: a
-// name or an IPv4 address, or an IPv6 address in brackets, and a port after a
-// colon if there is one (RFC 9110, 7.2).
+// CheckHost returns an ErrInvalidRequest if a request's Host header is malformed. It must
+// be a name, an IPv4 address, or an IPv6 address in brackets, with an optional port after
+// a colon (RFC 9110, 7.2).
 func CheckHost(r *http.Request) error {
 	if _, ok := splitHost(r.Host); !ok {
 		return puller.Errorf(puller.ErrInvalidRequest, "Host: %.200q is malformed; write NAME, NAME:PORT or [ADDRESS]:PORT", r.Host)
@@ -75,7 +74,7 @@ func splitHost(host string) (name string, ok bool) {
 	return name, strings.Trim(port, "0123456789") == "" && len(port) <= 5 && !strings.ContainsAny(name, "[]")
 }
 
-// hostName returns the name in a Host header as it is compared, "" for none.
+// hostName returns the canonical name in a Host header, "" for none.
 func hostName(host string) string {
 	name, ok := splitHost(host)
 	if !ok {
@@ -84,7 +83,7 @@ func hostName(host string) string {
 	return canonical(name)
 }
 
-// canonical gives a name or an address the form in which it is compared.
+// canonical returns the form of a name or an address that Hosts compares.
 func canonical(name string) string {
 	if ip, err := netip.ParseAddr(name); err == nil {
 		return ip.Unmap().String()

@@ -9,24 +9,24 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Limiter bounds how many requests a second a caller makes. It is called from
-// anywhere.
+// Limiter bounds the requests of each caller a second. It may be used from several
+// goroutines.
 type Limiter struct {
 	each int // requests a second
 
 	mu     sync.Mutex
-	spent  map[string]*rate.Limiter // of callers of the last second or so
+	spent  map[string]*rate.Limiter // of callers of about the last second
 	pruned time.Time
 }
 
-// NewLimiter lets each caller make so many requests a second, and as many at
-// once; 0 is without limit.
+// NewLimiter allows each caller a number of requests a second, and as many at once. 0 is
+// without limit.
 func NewLimiter(each int) *Limiter {
 	return &Limiter{each: each, spent: make(map[string]*rate.Limiter)}
 }
 
-// Allow takes in a request of a caller, and returns how long to wait before the
-// next try if it is one too many, 0 if it is not.
+// Allow counts a request of a caller. It returns 0 if the request is allowed, and else how
+// long the caller should wait before another try.
 func (l *Limiter) Allow(caller string) time.Duration {
 	if l.each <= 0 {
 		return 0
@@ -46,8 +46,8 @@ func (l *Limiter) Allow(caller string) time.Duration {
 	return time.Second
 }
 
-// prune forgets callers that may make as many requests as ones that have made
-// none. It looks no more often than once a second, in which they all become so.
+// prune forgets callers whose allowance is full again. It runs once a second at most: an
+// allowance needs a second to fill.
 func (l *Limiter) prune(now time.Time) {
 	if now.Sub(l.pruned) < time.Second {
 		return
@@ -60,8 +60,8 @@ func (l *Limiter) prune(now time.Time) {
 	}
 }
 
-// Stranger is the name of one whose name is not known: the address, of IPv6 the
-// network, which is what one party has.
+// Stranger returns the name of a caller that is not known: the IPv4 address, or the IPv6
+// /64 network, because one party usually has a whole one.
 func Stranger(remote string) string {
 	host, _, err := net.SplitHostPort(remote)
 	if err != nil {

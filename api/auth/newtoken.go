@@ -15,14 +15,14 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// NewToken is a token that no file lists yet.
+// NewToken is a token that no token file lists yet.
 type NewToken struct {
-	Token string // what its holder shows; it is told once, and kept nowhere
-	entry string // what a token file has of it, as YAML
+	Token string // what the caller sends; Towline does not store it
+	entry string // the entry for a token file, in YAML
 }
 
-// MakeToken makes a token of 256 random bits. expires is zero for never. The
-// error names what is wrong with the arguments.
+// MakeToken makes a token of 256 random bits. expires is zero for never. The error names
+// the invalid argument.
 func MakeToken(name string, scopes []Scope, expires time.Time) (NewToken, error) {
 	random := make([]byte, 32)
 	rand.Read(random) // never fails
@@ -46,16 +46,16 @@ func MakeToken(name string, scopes []Scope, expires time.Time) (NewToken, error)
 	return NewToken{Token: token, entry: entry}, nil
 }
 
-// File returns what a token file that lists only this token has in it.
+// File returns the content of a token file with only this token.
 func (n NewToken) File() string { return "tokens:\n" + n.entry }
 
-// AddTo lists the token in a file, which is made if it is not there. The file is
-// replaced as a whole, its comments and rights are kept. The error names it.
+// AddTo adds the token to a token file, or creates the file. It replaces the file as a
+// whole, and keeps comments and rights. The error names the file.
 func (n NewToken) AddTo(path string) error {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
-		path = target // it is the file that is replaced, not the link
+		path = target // replace the file, not the link
 	}
-	// The name also keeps two from writing at once.
+	// The name is a lock too.
 	next, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("%s is there: another \"towline token new\" is at work; if none is, remove it", path+".new")
@@ -115,7 +115,7 @@ func (n NewToken) addTo(content []byte) ([]byte, error) {
 			}
 		}
 	}
-	if !added { // nothing is listed, so nothing is lost but comments
+	if !added { // the file lists nothing, so only comments are lost
 		content = append(append(content, '\n'), n.File()...)
 	} else {
 		var b strings.Builder

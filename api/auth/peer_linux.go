@@ -8,7 +8,7 @@ import (
 )
 
 // peer returns the user at the other end of a unix socket (unix(7),
-// SO_PEERCRED), "" where the kernel does not say.
+// SO_PEERCRED), "" if the kernel does not know it.
 func peer(socket *net.UnixConn) string {
 	raw, err := socket.SyscallConn()
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// keepRights gives a file the mode and the owner of another one.
+// keepRights sets the mode and the owner of a file to those of another one.
 func keepRights(f *os.File, path string) error {
 	info, err := os.Stat(path)
 	if err != nil {

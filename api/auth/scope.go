@@ -1,21 +1,21 @@
 package auth
 
-// Scope is a kind of thing that a caller may be allowed.
+// Scope is a set of routes that a caller may use.
 type Scope string
 
 // The scopes.
 const (
-	ScopeRead  Scope = "read"  // see jobs, their events and output, the engine, the metrics
-	ScopePull  Scope = "pull"  // have images pulled, and such jobs cancelled
-	ScopeRun   Scope = "run"   // have programs run, and such jobs cancelled
+	ScopeRead  Scope = "read"  // read jobs, their events and output, the engine, the metrics
+	ScopePull  Scope = "pull"  // pull images, and cancel such jobs
+	ScopeRun   Scope = "run"   // run programs, and cancel such jobs
 	ScopeAdmin Scope = "admin" // everything
 )
 
-// What a request may need beside them. No caller is given them.
+// What a route may need instead of a scope. A token file can't list them.
 const (
-	Anyone Scope = ""      // nothing: it is for whoever comes
-	Known  Scope = "known" // that it is known who asks
+	Anyone Scope = ""      // nothing
+	Known  Scope = "known" // any known caller
 )
 
-// allScopes are all that a caller may be given.
+// allScopes are the scopes that a token file may list.
 func allScopes() []Scope { return []Scope{ScopeRead, ScopePull, ScopeRun, ScopeAdmin} }

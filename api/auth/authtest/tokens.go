@@ -15,7 +15,7 @@ import (
 	"github.com/towline/towline/api/auth"
 )
 
-// Hash returns a token as a file has it.
+// Hash returns the hash of a token, as a token file has it.
 func Hash(token string) string {
 	sum := sha256.Sum256([]byte(token))
 	return hex.EncodeToString(sum[:])
@@ -26,7 +26,7 @@ func Listed(name, token, scopes string) string {
 	return fmt.Sprintf("  - name: %s\n    sha256: %s\n    scopes: [%s]\n", name, Hash(token), scopes)
 }
 
-// File writes a token file, which goes with the test, and returns its path.
+// File writes a token file for the time of the test, and returns its path.
 func File(t testing.TB, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "tokens.yaml")
@@ -36,7 +36,7 @@ func File(t testing.TB, content string) string {
 	return path
 }
 
-// Open opens a token file, with a log that goes to out.
+// Open opens a token file. Its log goes to out.
 func Open(t testing.TB, path string, out io.Writer) *auth.Tokens {
 	t.Helper()
 	log := logrus.New()
