@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// urlQuery finds a URL with a query string: up to the "?", and what ends the URL.
-// Messages can quote a URL with Go's escapes, so \" ends it too.
-var urlQuery = regexp.MustCompile(`(?i)(\bhttps?://[^\s"<>?\\]*\?)(?:[^\s"<>\\]|\\[^"])*?([:;,.)\]]*(?:\\?"|[\s<>]|$))`)
+// urlQuery finds a URL with a query string: up to the "?", and what ends the URL. Messages
+// can quote a URL with the escapes of Go or JSON: \" ends it too, and \/ is a slash.
+var urlQuery = regexp.MustCompile(`(?i)(https?:(?:\\?/){2}[^\s"<>?]*\?)(?:[^\s"<>\\]|\\[^"]|\\$)*?([:;,.)\]]*(?:\\?"|[\s<>]|$))`)
 
 // URLQueries hides the query string of every URL in a text. Storage signs URLs
 // there (X-Amz-Signature, Signature, sig): with the query string, anyone can read
