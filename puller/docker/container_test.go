@@ -30,10 +30,12 @@ func newContainerEngine(t *testing.T) (e *docker.Engine, scripted *enginetest.En
 
 func TestScriptedContainers(t *testing.T) {
 	t.Run("graph driver", func(t *testing.T) {
+		t.Parallel()
 		e, scripted, image := newContainerEngine(t)
 		containersConform(t, e, scripted, image)
 	})
 	t.Run("containerd store", func(t *testing.T) {
+		t.Parallel()
 		e, scripted, image := newContainerEngine(t)
 		scripted.UseContainerdStore()
 		scripted.Program(enginetest.Digest(enginetest.NewImage(programImage, 1)), enginetest.TestProgram)
