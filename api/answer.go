@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// answer gives each write of an answer a deadline, whatever the answer is: a
-// client that reads nothing for writeLimit is disconnected. How long an answer
-// as a whole may take is not bounded, since it may last as long as a pull.
+// answer sets a deadline for each write of an answer. A client that reads nothing for
+// writeLimit is disconnected. An answer as a whole has no deadline, because it may last
+// as long as a pull.
 type answer struct {
 	http.ResponseWriter
 	control *http.ResponseController // of ResponseWriter
@@ -19,8 +19,8 @@ type answer struct {
 // answerPiece is how many bytes are written under one deadline.
 const answerPiece = 64 << 10
 
-// begin returns an answer whose connection is free of the deadline of the one
-// before it.
+// begin returns an answer, and removes the deadline of the one before it on the
+// connection.
 func begin(w http.ResponseWriter) *answer {
 	a := &answer{ResponseWriter: w, control: http.NewResponseController(w)}
 	a.control.SetWriteDeadline(time.Time{})
@@ -46,7 +46,7 @@ func (a *answer) FlushError() error {
 	return a.control.Flush()
 }
 
-// Hijack implements http.Hijacker. Deadlines are the taker's from then on.
+// Hijack implements http.Hijacker. From then on, the new owner sets deadlines.
 func (a *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffers, err := a.control.Hijack()
 	a.taken = err == nil
@@ -56,7 +56,7 @@ func (a *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // Unwrap is for http.ResponseController.
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
-// end has a deadline for what net/http writes when the handler has returned.
+// end sets a deadline for what net/http writes after the handler.
 func (a *answer) end() {
 	if !a.taken {
 		a.renew()

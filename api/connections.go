@@ -175,8 +175,8 @@ func (c *connections) Close() error {
 	return c.Listener.Close()
 }
 
-// admit counts a connection for a caller, who has just made a request on it. The
-// error is ErrOverloaded, and then the connection counts for who it did before.
+// admit counts a connection for the caller of a request on it. If the error is
+// ErrOverloaded, the connection still counts for the caller before.
 func (one *connection) admit(who auth.Caller) error {
 	c := one.of
 	admin := who.Need(auth.ScopeAdmin) == nil
@@ -190,7 +190,7 @@ func (one *connection) admit(who auth.Caller) error {
 	}
 	others := c.open - c.strangers.Len() - c.reserved
 	if one.stranger == nil && !one.admin {
-		others-- // is this one
+		others-- // without this connection
 	}
 	if !admin && others >= c.limit-c.reserve {
 		return manyConnections("callers have %d connections, and the rest of what the daemon takes (limits.connections) is for callers with the scope admin; ask again later", others)

@@ -8,7 +8,7 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// engineLimit is how long an engine has to say that it is there.
+// engineLimit is how long the engine may take to answer.
 const engineLimit = 3 * time.Second
 
 func (s *Server) getEngine(w http.ResponseWriter, r *http.Request) error {

@@ -12,7 +12,8 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// guard stands before all routes: it finds out who asks, and whether they may.
+// guard is in front of all routes. It identifies the caller of a request, and refuses
+// what the caller may not do.
 type guard struct {
 	mux      *http.ServeMux
 	next     http.Handler
@@ -24,14 +25,14 @@ type guard struct {
 	open     bool
 }
 
-// maxURL bounds what is asked for, in bytes.
+// maxURL is how many bytes the target of a request may have.
 const maxURL = 32 << 10
 
 func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if r.ContentLength != 0 {
-		// Whoever sends a body slowly does not hold a goroutine for long, even if
-		// nobody wants it. Who reads it to its end takes the limit off.
+		// A body that arrives slowly must not hold a goroutine, also if no route
+		// reads it. A reader of the body removes the deadline at its end.
 		http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyLimit))
 	}
 	who, err := g.admit(w, r)
@@ -56,7 +57,7 @@ func (g *guard) admit(w http.ResponseWriter, r *http.Request) (auth.Caller, erro
 		return auth.Caller{}, err
 	}
 	if r.URL.RawQuery != "" {
-		// It would end up in logs, histories and the Referer of other requests.
+		// A token in a URL gets into logs, histories and Referer headers.
 		query := r.URL.Query()
 		for _, name := range []string{"token", "access_token", "authorization"} {
 			if query.Has(name) {
@@ -83,7 +84,7 @@ func (g *guard) admit(w http.ResponseWriter, r *http.Request) (auth.Caller, erro
 // why the caller is not known, or is nil.
 func (g *guard) check(w http.ResponseWriter, r *http.Request, who auth.Caller, unknown error) error {
 	if !g.hosts.Has(r) {
-		return puller.Errorf(puller.ErrForbidden, "Host: %q is no name of this daemon; call it by one of its names, or add it to its auth.hosts", clip(r.Host))
+		return puller.Errorf(puller.ErrForbidden, "Host: %q is no name of this daemon; use one of its names, or add this one to its auth.hosts", clip(r.Host))
 	}
 	name := who.Name
 	if unknown != nil {
@@ -107,7 +108,7 @@ func (g *guard) check(w http.ResponseWriter, r *http.Request, who auth.Caller, u
 	return who.Need(scope)
 }
 
-// identify returns who asks. The error is ErrUnauthorized.
+// identify returns the caller of a request. The error is ErrUnauthorized.
 func (g *guard) identify(r *http.Request) (auth.Caller, error) {
 	if c, ok := auth.CallerOf(r); ok {
 		return c, nil
@@ -118,9 +119,9 @@ func (g *guard) identify(r *http.Request) (auth.Caller, error) {
 	return auth.Identify(r, g.tokens, g.sessions)
 }
 
-// checkBody refuses a body in a form that is not taken, and one where there is to
-// be none. Clients of Docker's send one with a pull that means nothing; it is
-// read, since until then it is not seen that they go away.
+// checkBody refuses a compressed body, and a body where the method has none. Docker's
+// clients send a body without a meaning with a pull. It is read, because net/http
+// notices a disconnect only after the body.
 func checkBody(w http.ResponseWriter, r *http.Request) error {
 	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
 		return invalid("Content-Encoding: %q is not taken; send the body as it is", clip(coding))
@@ -142,7 +143,7 @@ func checkBody(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// refuse answers in the form that the caller's program reads.
+// refuse answers with an error, to Docker's clients in Docker's form.
 func (g *guard) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	w.Header().Set("Cache-Control", "no-store")
 	p := problemOf(err)
@@ -158,7 +159,7 @@ func (g *guard) refuse(w http.ResponseWriter, r *http.Request, err error) {
 
 var errLongURL = invalid("the address is longer than %d bytes", maxURL)
 
-// clip keeps what a caller sent from filling an answer.
+// clip shortens text of a caller in an answer.
 func clip(s string) string {
 	if len(s) > 200 {
 		return s[:200] + "…"

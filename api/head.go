@@ -10,11 +10,10 @@ import (
 	"net/http"
 )
 
-// CheckHeads returns a listener whose connections refuse what net/http takes in
-// silence, though proxies read it in different ways (RFC 9112, 5.2 and 6.1): a
-// header over several lines, a body with both a Content-Length and a
-// Transfer-Encoding, and a Transfer-Encoding in HTTP/1.0. The listener's
-// connections may be those of crypto/tls; they are for HTTPServer.
+// CheckHeads returns a listener whose connections refuse requests that net/http accepts
+// but proxies read in different ways (RFC 9112, 5.2 and 6.1): a header over several lines,
+// a body with both a Content-Length and a Transfer-Encoding, and a Transfer-Encoding in
+// HTTP/1.0. l may be a listener of crypto/tls. The connections are for HTTPServer.
 func CheckHeads(l net.Listener) net.Listener { return headListener{l} }
 
 type headListener struct{ net.Listener }
@@ -27,8 +26,8 @@ func (l headListener) Accept() (net.Conn, error) {
 	return &headConn{Conn: c}, nil
 }
 
-// headConn reads along with net/http. It spoils what is to be refused, which
-// net/http then answers with 400, when it has answered what came before.
+// headConn checks what net/http reads. It makes a request that it refuses invalid.
+// net/http answers the requests before it, and then answers with 400.
 type headConn struct {
 	net.Conn
 	head head
@@ -44,7 +43,7 @@ func (c *headConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// looksLikeHTTP reports whether what came instead of TLS is a request.
+// looksLikeHTTP reports whether the begin of a TLS record is an HTTP request.
 func looksLikeHTTP(begin [5]byte) bool {
 	for _, method := range []string{"GET /", "HEAD ", "POST ", "PUT /", "PATCH", "DELET", "OPTIO"} {
 		if string(begin[:]) == method {
@@ -54,7 +53,7 @@ func looksLikeHTTP(begin [5]byte) bool {
 	return false
 }
 
-// NetConn returns the connection that is read.
+// NetConn returns the inner connection.
 func (c *headConn) NetConn() net.Conn { return c.Conn }
 
 // CloseWrite lets the server end an answer before it has read the whole request.
@@ -67,8 +66,8 @@ func (c *headConn) CloseWrite() error {
 
 type tlsKey struct{}
 
-// withTLS notes the TLS connection under a connection of CheckHeads: net/http
-// does not look there.
+// withTLS adds the TLS connection inside a connection of CheckHeads to a context, because
+// net/http does not find it.
 func withTLS(ctx context.Context, c net.Conn) context.Context {
 	if h, ok := c.(*headConn); ok {
 		if secure, ok := h.Conn.(*tls.Conn); ok {
@@ -78,8 +77,8 @@ func withTLS(ctx context.Context, c net.Conn) context.Context {
 	return ctx
 }
 
-// tellsTLS sets Request.TLS from what withTLS noted.
-func tellsTLS(next http.Handler) http.Handler {
+// setTLS sets Request.TLS from the connection of withTLS.
+func setTLS(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if secure, ok := r.Context().Value(tlsKey{}).(*tls.Conn); ok && r.TLS == nil {
 			state := secure.ConnectionState()
@@ -89,15 +88,14 @@ func tellsTLS(next http.Handler) http.Handler {
 	})
 }
 
-// head follows the requests of a connection byte by byte, and keeps no more of
-// them than part of one line.
+// head parses the requests of a connection byte by byte. It keeps part of one line only.
 type head struct {
 	at     part
 	line   []byte // the beginning of the request's line or of a name
 	last   []byte // the end of the request's line
 	left   int64  // bytes of the body or chunk
 	length bool   // the head has a Content-Length
-	coding bool   // the same of Transfer-Encoding
+	coding bool   // the head has a Transfer-Encoding
 	old    bool   // it is HTTP/1.0
 }
 
@@ -107,7 +105,7 @@ const (
 	requestLine part = iota
 	lineBegin        // of a header
 	name
-	value       // of a header that says nothing of the body
+	value       // of a header that does not describe the body
 	lengthValue // of Content-Length
 	body
 	chunkSize
@@ -116,13 +114,13 @@ const (
 	chunkEnd
 	trailer      // the rest of a line after the last chunk
 	trailerBegin // of a line after the last chunk
-	unchecked    // what comes is refused, or is no HTTP
+	unchecked    // the rest is refused, or is no HTTP
 )
 
-// spoilt is no byte of a header's name.
-const spoilt = 0
+// invalidByte is not allowed in the name of a header.
+const invalidByte = 0
 
-// check reads what has come, and spoils what is to be refused.
+// check parses p, and makes a request that it refuses invalid.
 func (h *head) check(p []byte) {
 	for i := 0; i < len(p); i++ {
 		if h.at == body || h.at == chunk {
@@ -140,13 +138,13 @@ func (h *head) check(p []byte) {
 			return
 		}
 		if !h.take(p[i]) {
-			p[i] = spoilt
+			p[i] = invalidByte
 			h.at = unchecked
 		}
 	}
 }
 
-// take moves on by one byte. It returns false where the byte is to be spoilt.
+// take parses one byte. It returns false if the request is to be refused at this byte.
 func (h *head) take(c byte) bool {
 	switch h.at {
 	case requestLine:
@@ -182,11 +180,11 @@ func (h *head) take(c byte) bool {
 	return true
 }
 
-// begin takes the first byte of a line of the head.
+// begin parses the first byte of a line of the head.
 func (h *head) begin(c byte) bool {
 	switch {
 	case c == ' ' || c == '\t':
-		return false // the header before goes on
+		return false // the previous header continues
 	case c == '\r':
 	case c != '\n':
 		h.at, h.line = name, append(h.line[:0], c)
@@ -200,7 +198,7 @@ func (h *head) begin(c byte) bool {
 	return true
 }
 
-// name takes a byte of a header's name.
+// name parses a byte of a header's name.
 func (h *head) name(c byte) bool {
 	switch {
 	case c == '\n': // net/http refuses it
@@ -221,8 +219,7 @@ func (h *head) name(c byte) bool {
 	return true
 }
 
-// chunked takes a byte of a body that comes in chunks, beside their content
-// (RFC 9112, 7.1).
+// chunked parses a byte of a chunked body outside the content of chunks (RFC 9112, 7.1).
 func (h *head) chunked(c byte) {
 	switch h.at {
 	case chunkSize, chunkExtension:
@@ -259,7 +256,7 @@ func (h *head) chunked(c byte) {
 	}
 }
 
-// size takes a digit of a chunk's size.
+// size parses a digit of a chunk's size.
 func (h *head) size(digit int64) {
 	if h.left >= 1<<58 {
 		h.at = unchecked // net/http refuses it

@@ -12,8 +12,8 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// createPrewarm is POST /v1/prewarms: a list of images in JSON, or a Compose
-// file. With dry_run it answers with the plan, and nothing is pulled.
+// createPrewarm is POST /v1/prewarms, with a list of images in JSON or a Compose file.
+// With dry_run it answers with the plan and pulls nothing.
 func (s *Server) createPrewarm(w http.ResponseWriter, r *http.Request) error {
 	var request puller.PrewarmRequest
 	var err error
@@ -53,8 +53,8 @@ func (s *Server) plan(ctx context.Context, request puller.PrewarmRequest) (pulle
 	return s.puller.Plan(ctx, request)
 }
 
-// composeQuery are the query parameters that stand beside a Compose file, which
-// has no place for them.
+// composeQuery are the query parameters of a request with a Compose file. The file has no
+// fields for them.
 var composeQuery = []string{"profile", "var", "fail_fast", "platform", "policy", "strict", "priority"}
 
 func isYAML(r *http.Request) bool {
@@ -65,7 +65,7 @@ func isYAML(r *http.Request) bool {
 // readLimit is how long a Compose file may take, its wait included.
 const readLimit = 20 * time.Second
 
-// composeRequest reads a Compose file and what stands beside it. The error is
+// composeRequest reads a Compose file and its query parameters. The error is
 // ErrInvalidRequest and names the line or the parameter, or ErrOverloaded.
 func (s *Server) composeRequest(w http.ResponseWriter, r *http.Request) (puller.PrewarmRequest, error) {
 	q := r.URL.Query()
@@ -73,7 +73,7 @@ func (s *Server) composeRequest(w http.ResponseWriter, r *http.Request) (puller.
 	for _, v := range q["var"] {
 		name, value, ok := strings.Cut(v, "=")
 		if !ok || name == "" {
-			return puller.PrewarmRequest{}, invalid("var: %q sets nothing; write NAME=VALUE", v)
+			return puller.PrewarmRequest{}, invalid("var: %q sets no variable; write NAME=VALUE", v)
 		}
 		variables[name] = value
 	}
@@ -112,11 +112,11 @@ func (s *Server) composeRequest(w http.ResponseWriter, r *http.Request) (puller.
 	return request, err
 }
 
-// refuseQuery refuses parameters that say what the body is to say.
+// refuseQuery refuses query parameters that belong into the body.
 func refuseQuery(r *http.Request, names []string) error {
 	for _, name := range names {
 		if r.URL.Query().Has(name) {
-			return invalid("%s: this parameter stands beside a Compose file; in JSON the body says it", name)
+			return invalid("%s: this query parameter is for Compose files; in JSON, write it into the body", name)
 		}
 	}
 	return nil

@@ -27,7 +27,7 @@ type Problem struct {
 	retryAfter time.Duration
 }
 
-// kinds is the one table from an error's kind to its status.
+// kinds is the only table of the statuses of error kinds.
 var kinds = map[puller.ErrorKind]struct {
 	status int
 	title  string
@@ -59,17 +59,17 @@ func problem(kind puller.ErrorKind, detail string) Problem {
 	}
 	return Problem{
 		Type: "urn:towline:problem:" + string(kind), Title: k.title, Status: k.status,
-		Detail: tellable(detail), Kind: kind, Retryable: kind.Retryable(),
+		Detail: printable(detail), Kind: kind, Retryable: kind.Retryable(),
 	}
 }
 
-// maxDetail bounds what is said of one error, in bytes.
+// maxDetail is how many bytes the detail of a problem may have.
 const maxDetail = 2 << 10
 
-// tellable makes what is said of an error fit for whoever reads it, on a terminal
-// or in a log: some of its words are the caller's, a registry's or an engine's. It is
-// one line, of no more than is read, and nothing in it is a control character.
-func tellable(detail string) string {
+// printable returns the text of an error as one line of at most maxDetail bytes without
+// control characters. Parts of the text come from callers, registries and engines, and a
+// terminal or a log may show it.
+func printable(detail string) string {
 	shown := strings.Map(func(r rune) rune {
 		switch {
 		case unicode.IsPrint(r):
@@ -82,7 +82,7 @@ func tellable(detail string) string {
 	if len(detail) <= maxDetail && len(shown) <= maxDetail {
 		return shown
 	}
-	// Longer than it was where a byte that is no text has become a character.
+	// A replaced byte has become a character of three bytes.
 	return strings.ToValidUTF8(shown[:min(len(shown), maxDetail)], "") + "…"
 }
 
@@ -95,7 +95,7 @@ func problemOf(err error) Problem {
 	return p
 }
 
-// problemOfJob is for a job that ended without success.
+// problemOfJob is the problem of a job that ended without success.
 func problemOfJob(j puller.Job) Problem {
 	p := problem(j.Error.Kind, j.Error.Message)
 	p.Job = j.ID
@@ -152,8 +152,8 @@ func (s *Server) writeJSON(w http.ResponseWriter, r *http.Request, status int, b
 	return nil
 }
 
-// withProblems answers requests that no route takes with a problem, where
-// ServeMux answers with text.
+// withProblems answers requests without a route with a problem. ServeMux answers them
+// with text.
 func withProblems(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h, pattern := mux.Handler(r)
@@ -170,7 +170,7 @@ func withProblems(mux *http.ServeMux) http.Handler {
 			w.Header().Set("Allow", allow)
 			p = problem(puller.ErrInvalidRequest, r.Method+" is not for "+r.URL.Path+"; it takes "+allow)
 			p.Status, p.Title = http.StatusMethodNotAllowed, "The method is not allowed"
-		case refusal.status/100 == 3: // a path that is not clean
+		case refusal.status/100 == 3: // the path is not clean
 			w.Header().Set("Location", refusal.header.Get("Location"))
 			w.WriteHeader(refusal.status)
 			return
@@ -179,7 +179,7 @@ func withProblems(mux *http.ServeMux) http.Handler {
 	})
 }
 
-// refusedRoute takes what ServeMux answers by itself.
+// refusedRoute records an answer of ServeMux itself.
 type refusedRoute struct {
 	header http.Header
 	status int

@@ -20,15 +20,14 @@ func (s *Server) createPull(w http.ResponseWriter, r *http.Request) error {
 	return s.submit(w, r, func() (puller.Job, error) { return s.puller.Pull(request) })
 }
 
-// headers reads what a request for a job has in its headers.
+// headers returns the credentials and the idempotency key of a request for a job.
 func headers(r *http.Request) (c puller.Credentials, key string, err error) {
 	c, err = puller.ParseCredentials(r.Header.Get("X-Registry-Auth"))
 	return c, r.Header.Get("Idempotency-Key"), err
 }
 
-// submit makes a job and answers in the way that the caller chose. The job is
-// the caller's, but it does not end with the caller: whoever goes away before
-// its end leaves it to run.
+// submit creates a job and answers in the way that the caller chose. The job continues if
+// the client disconnects.
 func (s *Server) submit(w http.ResponseWriter, r *http.Request, accept func() (puller.Job, error)) error {
 	waits, err := isTrue(r, "wait")
 	if err != nil {
@@ -44,7 +43,7 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request, accept func() (p
 	}
 	w.Header().Set("Location", "/v1/jobs/"+job.ID)
 	if media := streamMedia(r); media != "" {
-		var begin uint64 // whoever asked is told all, also of what came before it could be watched
+		var begin uint64 // also the events before Watch
 		return s.streamJob(w, r, job.ID, &begin, interval, media)
 	}
 	if !waits {
@@ -53,7 +52,7 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request, accept func() (p
 	job, err = s.puller.Wait(r.Context(), job.ID)
 	switch {
 	case r.Context().Err() != nil:
-		return nil // the caller has gone
+		return nil // the client has gone
 	case err != nil:
 		p := problemOf(err)
 		p.Job = job.ID

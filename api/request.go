@@ -16,7 +16,7 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// maxBody bounds a request's body, in bytes.
+// maxBody is how many bytes the body of a request may have.
 const maxBody = 1 << 20
 
 // bodyLimit is how long a body may take to arrive.
@@ -26,21 +26,21 @@ func invalid(format string, args ...any) error {
 	return puller.Errorf(puller.ErrInvalidRequest, format, args...)
 }
 
-// caller returns the name of who asks, "" where it is not known, and the rules
-// that are theirs alone. Behind the guard there always is one.
+// caller returns the name of a request's caller, "" if it is not known, and the caller's
+// own rules. The guard adds a caller to every request.
 func caller(r *http.Request) (name string, rules puller.Rules) {
 	c, _ := auth.CallerOf(r)
 	return c.Name, c.Rules
 }
 
-// decodeBody reads a JSON object into v. The error is ErrInvalidRequest and names
-// what is wrong.
+// decodeBody decodes the JSON object of a body into v. The error is ErrInvalidRequest and
+// names the field.
 func decodeBody(w http.ResponseWriter, r *http.Request, v any) error {
 	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || media != "application/json" {
 		return invalid("Content-Type: %q is not taken; send application/json", r.Header.Get("Content-Type"))
 	}
-	// Whoever sends slowly does not hold a goroutine for long.
+	// A body that arrives slowly must not hold a goroutine.
 	in := http.NewResponseController(w)
 	in.SetReadDeadline(time.Now().Add(bodyLimit))
 	body := http.MaxBytesReader(w, r.Body, maxBody)
@@ -49,7 +49,7 @@ func decodeBody(w http.ResponseWriter, r *http.Request, v any) error {
 	err = d.Decode(v)
 	if err == nil {
 		if _, err = d.Token(); errors.Is(err, io.EOF) {
-			in.SetReadDeadline(time.Time{}) // not before: the server reads what is left of a body
+			in.SetReadDeadline(time.Time{}) // not earlier: net/http reads the rest of a body
 			return nil
 		}
 		var syntax *json.SyntaxError
@@ -93,11 +93,10 @@ func bodyFault(err error) error {
 	return invalid("body: could not be read: %v", err)
 }
 
-// repeated are the query parameters that may be given more than once.
+// repeated are the query parameters that may occur more than once.
 var repeated = []string{"profile", "var"}
 
-// checkQuery refuses parameters that a route does not know, so that a mistyped
-// one is not passed over.
+// checkQuery refuses unknown query parameters: one may be mistyped.
 func checkQuery(r *http.Request, known []string) error {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -116,8 +115,7 @@ func checkQuery(r *http.Request, known []string) error {
 	return nil
 }
 
-// isTrue returns a query parameter that is true or false, which it is where it
-// is missing.
+// isTrue returns a boolean query parameter. A missing one is false.
 func isTrue(r *http.Request, name string) (bool, error) {
 	switch v := r.URL.Query().Get(name); v {
 	case "", "false":
@@ -129,7 +127,7 @@ func isTrue(r *http.Request, name string) (bool, error) {
 	}
 }
 
-// since returns the number that a reader has read up to, nil for a new one.
+// since returns the number of the last event that a reader has, nil for a new reader.
 func since(r *http.Request) (*uint64, error) {
 	name, v := "since", r.URL.Query().Get("since")
 	if v == "" {
@@ -147,7 +145,7 @@ func since(r *http.Request) (*uint64, error) {
 
 const mostEvery = time.Minute
 
-// every returns the shortest time between two layer events, 0 for the least.
+// every returns the shortest time between two layer events, 0 for the default.
 func every(r *http.Request) (time.Duration, error) {
 	v := r.URL.Query().Get("every")
 	if v == "" {

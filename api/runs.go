@@ -20,7 +20,7 @@ func (s *Server) createRun(w http.ResponseWriter, r *http.Request) error {
 	return s.submit(w, r, func() (puller.Job, error) { return s.puller.Run(request) })
 }
 
-// refuseRun stands where runs are turned off.
+// refuseRun is POST /v1/runs if runs are disabled.
 func (s *Server) refuseRun(http.ResponseWriter, *http.Request) error {
 	return puller.Errorf(puller.ErrForbidden, "this daemon runs no programs: its runs.enabled is false")
 }

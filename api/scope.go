@@ -7,18 +7,17 @@ import (
 	"github.com/towline/towline/api/dockerapi"
 )
 
-// scopeOf returns what a caller needs for a request. pattern is the route that
-// takes it, "" for none; the paths of Docker's API have none. What is not in
-// here, and changes something, needs all scopes: so a new route is closed until
-// somebody says for whom it is open.
+// scopeOf returns the scope that a request needs. pattern is the route of the request, ""
+// for none and for paths of Docker's API. A route that changes something and is not listed
+// here needs the scope admin, so a new route is closed until it is added.
 func scopeOf(r *http.Request, pattern string) auth.Scope {
 	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
-	// Docker's paths come first, as in withDocker, which takes paths that are
-	// not clean, too, for which pattern is what they would lead to.
+	// Docker's paths come first, as in withDocker. They need not be clean; pattern
+	// then is the route of the clean path.
 	if _, path, dockers := dockerapi.SplitPath(r.URL.Path); dockers {
 		switch {
 		case reads && (path == "/_ping" || path == "/version"):
-			return auth.Known // every client asks them first
+			return auth.Known // every client requests them first
 		case reads:
 			return auth.ScopeRead
 		case r.Method == http.MethodPost && path == "/images/create":
@@ -32,13 +31,13 @@ func scopeOf(r *http.Request, pattern string) auth.Scope {
 	case "GET /v1/session", "DELETE /v1/session":
 		return auth.Known
 	case "DELETE /v1/jobs/{id}":
-		return auth.Known // what kind of job it is says the rest: cancelJob
+		return auth.Known // cancelJob checks the scope for the kind of the job
 	case "POST /v1/pulls", "POST /v1/prewarms":
 		return auth.ScopePull
 	case "POST /v1/runs":
 		return auth.ScopeRun
 	case "":
-		return auth.Known // it is refused in any case
+		return auth.Known // there is no route
 	}
 	if reads {
 		return auth.ScopeRead

@@ -27,25 +27,26 @@ type Server struct {
 	plans    *workLimit
 	answers  *workLimit // large answers
 	routes   http.Handler
-	wires    sync.WaitGroup // connections taken over from net/http
-	taken    atomic.Int64   // how many they are
+	wires    sync.WaitGroup // hijacked connections
+	taken    atomic.Int64   // the number of hijacked connections
 }
 
-// Options are what the API is served with.
+// Options are the options of New.
 type Options struct {
 	Metrics prometheus.Gatherer
 	Log     logrus.FieldLogger
-	Runs    bool // whether programs may be run
+	Runs    bool // allows POST /v1/runs
 
-	// Callers on a unix socket may do everything. All others show a token, or a
-	// certificate that the listener has verified. Open lets them in as they
-	// are, for tests.
+	// Callers on a unix socket have full access. All others need a token, or a
+	// certificate that the listener has verified. Open gives everybody full access,
+	// for tests.
 	Tokens *auth.Tokens // nil for none
 	Open   bool
-	// Hosts are the names, without ports, that those others may call the daemon
-	// by, beside localhost and the address that they reach it at.
+	// Hosts are the names of the daemon on TCP, without ports, beside localhost and
+	// the address of the listener.
 	Hosts []string
-	// Requests is how many of them each may make a second; 0 is without limit.
+	// Requests is how many requests a second a caller may make over TCP; 0 is without
+	// limit.
 	Requests int
 }
 
@@ -90,9 +91,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.routes.ServeHTTP(a, r)
 }
 
-// Wait waits for the streams of events, which http.Server knows nothing of any
-// more, or for ctx. They end when the Puller closes, so it is called after that,
-// and when no more requests come.
+// Wait waits for the streams of events on hijacked connections, or for ctx. http.Server
+// does not know them any more. They end when the Service closes. Call Wait after that, and
+// after http.Server.Shutdown.
 func (s *Server) Wait(ctx context.Context) {
 	ended := make(chan struct{})
 	go func() {
@@ -105,26 +106,25 @@ func (s *Server) Wait(ctx context.Context) {
 	}
 }
 
-// HTTPServer returns a server for the handler, with the limits that keep a
-// slow or greedy client from holding much. No time limit covers an answer: it
-// may last as long as a pull.
+// HTTPServer returns a server for the handler, with limits on slow clients. An answer has
+// no time limit as a whole, because it may last as long as a pull.
 func HTTPServer(h http.Handler) *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	return &http.Server{
-		Handler:   tellsTLS(h),
+		Handler:   setTLS(h),
 		Protocols: &protocols,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return auth.WithPeer(withConnection(withTLS(ctx, c), c), c)
 		},
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    128 << 10, // more than X-Registry-Auth may be, so that it is refused by name
+		MaxHeaderBytes:    128 << 10, // more than X-Registry-Auth may have, so that the error names it
 	}
 }
 
-// handler refuses query parameters that the route does not have, and turns the
-// error that a handler returns before it has written into a problem.
+// handler refuses query parameters that the route does not have, and answers with the
+// error of h. h returns an error only before it has written.
 func (s *Server) handler(h func(http.ResponseWriter, *http.Request) error, params []string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")

@@ -14,8 +14,7 @@ type whoami struct {
 	Expires time.Time    `json:"expires,omitzero"` // of a new session
 }
 
-// createSession is POST /v1/session: it takes a token and sets a cookie that
-// stands for it.
+// createSession is POST /v1/session. It takes a token and sets the cookie of a session.
 func (s *Server) createSession(w http.ResponseWriter, r *http.Request) error {
 	var request struct {
 		Token string `json:"token"`
