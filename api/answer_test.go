@@ -26,7 +26,7 @@ func (d *daemon) dial() net.Conn {
 	return conn
 }
 
-func TestWhoReadsNothingIsCutOff(t *testing.T) {
+func TestSlowReader(t *testing.T) {
 	const pull, none = `{"image":"registry.test/app:v1","policy":"never"}`, ""
 	for _, c := range []struct{ method, path, body string }{
 		{"GET", "/healthz", none}, {"HEAD", "/healthz", none}, {"GET", "/readyz", none}, {"GET", "/metrics", none},
@@ -58,7 +58,7 @@ func TestWhoReadsNothingIsCutOff(t *testing.T) {
 }
 
 // The end of a stream is written when its handler has returned.
-func TestWhoDoesNotReadTheEndIsCutOff(t *testing.T) {
+func TestSlowReaderOfTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := startInMemory(t)
 		gate := d.held("registry.test/app:v1")
@@ -80,7 +80,7 @@ func TestWhoDoesNotReadTheEndIsCutOff(t *testing.T) {
 	})
 }
 
-func TestWhoReadsSlowlyGetsTheWholeAnswerAndKeepsTheConnection(t *testing.T) {
+func TestWriteDeadlineIsRenewed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := startInMemory(t)
 		for n := range 300 {

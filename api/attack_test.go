@@ -24,7 +24,7 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-func TestBombsAreRefused(t *testing.T) {
+func TestBodyBombs(t *testing.T) {
 	g := start(t).guarded()
 	var bomb bytes.Buffer
 	z := gzip.NewWriter(&bomb)
@@ -84,7 +84,7 @@ type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return copy(p, bytes.Repeat([]byte(" "), len(p))), nil }
 
-func TestPathTricksOpenNothing(t *testing.T) {
+func TestUncleanPaths(t *testing.T) {
 	g, pull, run := guardedJobs(t)
 	before := g.jobs()
 	for _, r := range append(routes(pull, run), route{method: "POST", path: "/images/create", scope: auth.ScopePull}, route{method: "GET", path: "/version"}) {
@@ -141,7 +141,7 @@ func raw(t *testing.T, g *daemon, method, target, token, body string) (status in
 	return status, location
 }
 
-func TestAMalformedHostIsABadRequest(t *testing.T) {
+func TestMalformedHost(t *testing.T) {
 	d := start(t)
 	for host, status := range map[string]int{"localhost": 200, "[::1]:80": 200, "[::1": 400, "::1": 400, "[::1]x": 400, "a:b": 400} {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(d.url, "http://"))
@@ -181,7 +181,7 @@ func slowly(t *testing.T, tokens string) net.Conn {
 	return conn
 }
 
-func TestWhoSendsSlowlyIsCutOff(t *testing.T) {
+func TestSlowSender(t *testing.T) {
 	for name, c := range map[string]struct {
 		first string
 		most  time.Duration
@@ -219,7 +219,7 @@ func TestWhoSendsSlowlyIsCutOff(t *testing.T) {
 }
 
 // Docker's paths are taken as they are, the others as they would be when clean.
-func TestAnOpenRouteOpensNoneOfDockers(t *testing.T) {
+func TestUncleanDockerPaths(t *testing.T) {
 	g := start(t).guarded()
 	for _, path := range []string{
 		"/version/../healthz", "/_ping/../healthz", "/info/../healthz", "/v1.41/../healthz", "/v1.41/version/../../healthz",

@@ -11,7 +11,7 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-func TestAForgedHostIsRefused(t *testing.T) {
+func TestForgedHost(t *testing.T) {
 	d := start(t)
 	g := d.guarded(func(o *api.Options) { o.Hosts = []string{"CI.test", "10.0.0.7:7077"} })
 	own := strings.TrimPrefix(g.url, "http://")
@@ -48,7 +48,7 @@ func TestAForgedHostIsRefused(t *testing.T) {
 	}
 }
 
-func TestRequestsOfOtherSitesPagesAreRefused(t *testing.T) {
+func TestCrossOrigin(t *testing.T) {
 	d := start(t)
 	d.good("alpine", 1)
 	g := d.guarded()
@@ -90,7 +90,7 @@ func TestRequestsOfOtherSitesPagesAreRefused(t *testing.T) {
 	}
 }
 
-func TestBodiesThatAFormCanSendAreRefused(t *testing.T) {
+func TestFormBodies(t *testing.T) {
 	g := start(t).guarded()
 	for _, media := range []string{"text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "", "text/plain; application/json", "application/yaml"} {
 		for path, body := range map[string]string{"/v1/pulls": `{"image":"alpine"}`, "/v1/runs": `{"image":"alpine"}`, "/v1/session": `{"token":"` + boss + `"}`, "/v1/prewarms": `{"images":["alpine"]}`} {

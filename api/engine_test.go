@@ -8,7 +8,7 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-func TestTheEngineIsDescribedAndMissed(t *testing.T) {
+func TestEngine(t *testing.T) {
 	d := start(t)
 	var info map[string]any
 	d.call("GET", "/v1/engine", "").decode(t, http.StatusOK, "application/json", &info)
@@ -36,7 +36,7 @@ func TestTheEngineIsDescribedAndMissed(t *testing.T) {
 	}
 }
 
-func TestMetricsTellOfTheJobsThatHaveEnded(t *testing.T) {
+func TestMetrics(t *testing.T) {
 	d := start(t)
 	d.good("alpine", 1)
 	d.ended(d.pull("alpine").ID)

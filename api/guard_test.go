@@ -141,7 +141,7 @@ func (d *daemon) jobs() int {
 
 func (r route) String() string { return r.method + " " + r.path }
 
-func TestWhoIsNotKnownIsRefusedOnEveryRoute(t *testing.T) {
+func TestUnknownCallers(t *testing.T) {
 	g, pull, run := guardedJobs(t)
 	all := append(routes(pull, run), route{method: "GET", path: "/v1/session"}, route{method: "DELETE", path: "/v1/session"},
 		route{method: "GET", path: "/nowhere"}, route{method: "PUT", path: "/v1/pulls"}, route{method: "GET", path: "/"},
@@ -196,7 +196,7 @@ func TestWhoIsNotKnownIsRefusedOnEveryRoute(t *testing.T) {
 	}
 }
 
-func TestEachScopeOpensItsRoutesAndNoOthers(t *testing.T) {
+func TestScopes(t *testing.T) {
 	g, pull, run := guardedJobs(t)
 	tokens := map[string][]auth.Scope{
 		reader: {auth.ScopeRead}, pulls: {auth.ScopePull}, runner: {auth.ScopeRun}, boss: {auth.ScopeRead, auth.ScopePull, auth.ScopeRun},
@@ -228,7 +228,7 @@ func TestEachScopeOpensItsRoutesAndNoOthers(t *testing.T) {
 	}
 }
 
-func TestCallersAreKnownByTheirTokensNames(t *testing.T) {
+func TestCallerNames(t *testing.T) {
 	d := start(t)
 	d.good("alpine", 1)
 	g := d.guarded()
@@ -240,7 +240,7 @@ func TestCallersAreKnownByTheirTokensNames(t *testing.T) {
 	}
 }
 
-func TestATokenInTheAddressIsRefusedAndNotLogged(t *testing.T) {
+func TestTokenInURL(t *testing.T) {
 	g := start(t).guarded()
 	for _, path := range []string{"/v1/jobs?token=", "/v1/jobs?limit=1&access_token=", "/healthz?token=", "/nowhere?authorization=Bearer+", "/v1/jobs?TOKEN="} {
 		for _, header := range [][]string{nil, bearer(boss)} {
@@ -257,7 +257,7 @@ func TestATokenInTheAddressIsRefusedAndNotLogged(t *testing.T) {
 	}
 }
 
-func TestDockersClientsAreToldInDockersForm(t *testing.T) {
+func TestDockerErrors(t *testing.T) {
 	g := start(t).guarded()
 	for path, method := range map[string]string{
 		"/_ping": "GET", "/v1.41/_ping": "HEAD", "/version": "GET", "/images/create?fromImage=alpine": "POST", "/v1.24/images/create?fromImage=x": "POST", "/v1.41/containers/json": "GET",
@@ -293,7 +293,7 @@ func TestDockersClientsAreToldInDockersForm(t *testing.T) {
 	}
 }
 
-func TestRequestsASecondAreLimited(t *testing.T) {
+func TestRequestLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := authtest.Open(t, authtest.File(t, everyone()), io.Discard)
 		h := api.New(nil, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Tokens: tokens, Requests: 3})
@@ -326,7 +326,7 @@ func TestRequestsASecondAreLimited(t *testing.T) {
 	}
 }
 
-func TestUnixSocketsNeedNoToken(t *testing.T) {
+func TestUnixSocket(t *testing.T) {
 	d := start(t)
 	path := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", path)

@@ -17,7 +17,7 @@ import (
 
 // What would open the host to a program is refused by its name, whatever it is
 // called in Docker's API, in Compose or on the command line.
-func TestPrivilegesOfRunsAreRefusedByName(t *testing.T) {
+func TestPrivilegesOfRuns(t *testing.T) {
 	d := startRunning(t, nil)
 	refused := func(field, body string) {
 		t.Helper()
@@ -66,7 +66,7 @@ func badReferences() []string {
 
 // Wherever an image can be named, what is no name is refused before anything
 // is asked of an engine, in a few words that are safe to print.
-func TestHostileReferencesAreRefusedWhereverTheyAreNamed(t *testing.T) {
+func TestHostileReferences(t *testing.T) {
 	d := startRunning(t, nil)
 	quoted := func(s string) string {
 		text, err := json.Marshal(s)
@@ -123,7 +123,7 @@ func unsafe(r rune) bool {
 }
 
 // However long what is wrong is, the answer is short.
-func TestARefusalDoesNotRepeatAllThatWasSent(t *testing.T) {
+func TestErrorsAreShort(t *testing.T) {
 	d := startRunning(t, nil)
 	long := strings.Repeat("x", 300_000)
 	for _, c := range []struct{ path, body, media string }{
@@ -164,7 +164,7 @@ func TestARefusalDoesNotRepeatAllThatWasSent(t *testing.T) {
 
 // What a registry or an engine says comes into no header of an answer, and a
 // request puts none there.
-func TestWordsOfOthersComeIntoNoHeader(t *testing.T) {
+func TestNoForeignTextInHeaders(t *testing.T) {
 	d := start(t)
 	const evil = "no such manifest\r\nX-Evil: 1\r\n\r\nHTTP/1.1 200 OK\nX-Evil: 2\x1b[2J"
 	d.engine.Script("evil:v1", func(p *enginetest.Pull) {

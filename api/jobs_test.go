@@ -41,7 +41,7 @@ func ids(jobs []puller.Job) []string {
 	return all
 }
 
-func TestJobsAreListedNewestFirstInPages(t *testing.T) {
+func TestListJobs(t *testing.T) {
 	d := start(t)
 	if a := d.call("GET", "/v1/jobs", ""); strings.TrimSpace(a.body) != `{"jobs":[]}` {
 		t.Errorf("no jobs are listed as %s", a.body)
@@ -252,7 +252,7 @@ func TestLargeAnswers(t *testing.T) {
 	}
 }
 
-func TestACancelEndsTheJobAndItsPull(t *testing.T) {
+func TestCancel(t *testing.T) {
 	d := start(t)
 	d.held("alpine")
 	f := d.follow("POST", "/v1/pulls", `{"image":"alpine"}`, ndjson)
@@ -274,7 +274,7 @@ func TestACancelEndsTheJobAndItsPull(t *testing.T) {
 	}
 }
 
-func TestUnknownJobsAndRoutesAreProblems(t *testing.T) {
+func TestUnknownRoutes(t *testing.T) {
 	d := start(t)
 	d.good("alpine", 1)
 	id := d.pull("alpine").ID

@@ -13,7 +13,7 @@ import (
 
 const yaml = "application/yaml"
 
-func TestAPrewarmIsAcceptedAtOnce(t *testing.T) {
+func TestPrewarm(t *testing.T) {
 	d := start(t)
 	gate := d.held("alpine:3.20")
 	d.good("registry.test/app:v1", 1)
@@ -54,7 +54,7 @@ func TestAPrewarmIsAcceptedAtOnce(t *testing.T) {
 	}
 }
 
-func TestAPrewarmThatWaitsIsAnsweredWithItsEnd(t *testing.T) {
+func TestPrewarmWait(t *testing.T) {
 	d := start(t)
 	d.good("registry.test/a:v1", 1)
 	d.good("registry.test/b:v1", 2)
@@ -79,7 +79,7 @@ func TestAPrewarmThatWaitsIsAnsweredWithItsEnd(t *testing.T) {
 	}
 }
 
-func TestAPrewarmIsStreamed(t *testing.T) {
+func TestPrewarmStream(t *testing.T) {
 	for _, media := range []string{ndjson, sse} {
 		t.Run(media, func(t *testing.T) {
 			d := start(t)
@@ -115,7 +115,7 @@ func TestAPrewarmIsStreamed(t *testing.T) {
 	}
 }
 
-func TestAPrewarmIsCanceledOverTheAPI(t *testing.T) {
+func TestPrewarmCancel(t *testing.T) {
 	d := start(t)
 	d.held("registry.test/a:v1")
 	parent := d.call("POST", "/v1/prewarms", `{"images":["registry.test/a:v1","registry.test/a:v1"]}`).job(t, http.StatusAccepted)
@@ -127,7 +127,7 @@ func TestAPrewarmIsCanceledOverTheAPI(t *testing.T) {
 	d.call("DELETE", "/v1/jobs/"+parent.Children[1], "").problem(t, http.StatusConflict, puller.ErrConflict)
 }
 
-func TestAPrewarmSentAgainIsTheSame(t *testing.T) {
+func TestPrewarmIdempotency(t *testing.T) {
 	d := start(t)
 	d.good("registry.test/a:v1", 1)
 	body := `{"images":["registry.test/a:v1"]}`
@@ -143,7 +143,7 @@ func TestAPrewarmSentAgainIsTheSame(t *testing.T) {
 	d.call("POST", "/v1/pulls", `{"image":"registry.test/a:v1"}`, "Idempotency-Key", "ci").problem(t, http.StatusConflict, puller.ErrConflict)
 }
 
-func TestAComposeFileIsAPrewarm(t *testing.T) {
+func TestPrewarmCompose(t *testing.T) {
 	d := start(t)
 	d.good("registry.test/a:v2", 1)
 	file := "services:\n  web: {image: 'registry.test/a:${TAG}'}\n  app: {build: .}\n  dev: {image: lost, profiles: [dev]}\n"
@@ -163,7 +163,7 @@ func TestAComposeFileIsAPrewarm(t *testing.T) {
 	}
 }
 
-func TestBadPrewarmsAreRefusedByName(t *testing.T) {
+func TestInvalidPrewarms(t *testing.T) {
 	d := start(t)
 	image := enginetest.NewImage("registry.test/a:v1", 1)
 	d.engine.Tag("registry.test/a:v1", image)
@@ -267,7 +267,7 @@ func TestBadPrewarmsAreRefusedByName(t *testing.T) {
 	d.call("POST", "/v1/prewarms?wait=true", `{"images":["registry.test/a:v1"]}`, "Idempotency-Key", "bad").job(t, http.StatusOK)
 }
 
-func TestAPrewarmMayHaveAsManyImagesAsAreTaken(t *testing.T) {
+func TestPrewarmImageLimit(t *testing.T) {
 	d := start(t)
 	var images []string
 	for n := range 1000 {
@@ -281,7 +281,7 @@ func TestAPrewarmMayHaveAsManyImagesAsAreTaken(t *testing.T) {
 	}
 }
 
-func TestAListOfSeveralRegistriesSaysForWhichItsCredentialsAre(t *testing.T) {
+func TestPrewarmCredentials(t *testing.T) {
 	d := start(t)
 	auth := registryAuth("ada", "hunter2")
 	for media, body := range map[string]string{

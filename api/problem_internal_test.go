@@ -22,7 +22,7 @@ var contract = map[puller.ErrorKind]struct {
 	"no_space": {507, false}, "overloaded": {503, true}, "internal": {500, false},
 }
 
-func TestEveryKindHasTheStatusOfTheContract(t *testing.T) {
+func TestKinds(t *testing.T) {
 	if len(kinds) != len(contract) {
 		t.Errorf("there are %d kinds, want %d", len(kinds), len(contract))
 	}
@@ -34,7 +34,7 @@ func TestEveryKindHasTheStatusOfTheContract(t *testing.T) {
 	}
 }
 
-func TestAnErrorWithoutAKindIsInternal(t *testing.T) {
+func TestErrorWithoutKind(t *testing.T) {
 	for _, err := range []error{errors.New("x"), puller.Errorf("nobody_knows", "x")} {
 		if p := problemOf(err); p.Kind != puller.ErrInternal || p.Status != 500 {
 			t.Errorf("%v: %+v", err, p)
@@ -42,7 +42,7 @@ func TestAnErrorWithoutAKindIsInternal(t *testing.T) {
 	}
 }
 
-func TestAProblemSaysWhenToTryAgain(t *testing.T) {
+func TestRetryAfter(t *testing.T) {
 	limited := puller.Errorf(puller.ErrRateLimited, "x")
 	limited.RetryAfter = 1500 * time.Millisecond
 	for name, p := range map[string]Problem{

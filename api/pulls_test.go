@@ -18,7 +18,7 @@ import (
 	"github.com/towline/towline/stream/pullstream/transcripts"
 )
 
-func TestAPlainPullIsAcceptedAtOnce(t *testing.T) {
+func TestPull(t *testing.T) {
 	d := start(t)
 	gate := d.held("alpine:3.20")
 	a := d.call("POST", "/v1/pulls", `{"image":"alpine:3.20","platform":"linux/amd64","policy":"always","priority":"high","timeout":"90s","retries":2}`)
@@ -37,7 +37,7 @@ func TestAPlainPullIsAcceptedAtOnce(t *testing.T) {
 	}
 }
 
-func TestAPullThatWaitsIsAnsweredWithTheEndedJob(t *testing.T) {
+func TestPullWait(t *testing.T) {
 	d := start(t)
 	image := d.good("registry.test/app:v1", 1)
 	a := d.call("POST", "/v1/pulls?wait=true", `{"image":"registry.test/app:v1"}`)
@@ -86,7 +86,7 @@ func play(recording string) enginetest.Script {
 	return enginetest.Replay(transcripts.Load(recording), nil)
 }
 
-func TestAPullThatWaitsFailsWithTheStatusOfItsKind(t *testing.T) {
+func TestPullWaitFailure(t *testing.T) {
 	d := start(t)
 	check := func(t *testing.T, d *daemon, a answer, status int, kind puller.ErrorKind) {
 		t.Helper()
@@ -164,7 +164,7 @@ func TestAPullThatWaitsFailsWithTheStatusOfItsKind(t *testing.T) {
 	}
 }
 
-func TestAPullThatIsFollowedReachesTheClientWhileItGoesOn(t *testing.T) {
+func TestPullStream(t *testing.T) {
 	for _, media := range []string{ndjson, sse} {
 		t.Run(media, func(t *testing.T) {
 			d := start(t)
@@ -205,7 +205,7 @@ func TestAPullThatIsFollowedReachesTheClientWhileItGoesOn(t *testing.T) {
 	}
 }
 
-func TestTheCallerChoosesTheAnswerByAccept(t *testing.T) {
+func TestAccept(t *testing.T) {
 	d := start(t)
 	d.good("alpine", 1)
 	for accept, want := range map[string]string{
@@ -227,7 +227,7 @@ func TestTheCallerChoosesTheAnswerByAccept(t *testing.T) {
 	}
 }
 
-func TestAJobGoesOnWithoutTheClientThatAskedForIt(t *testing.T) {
+func TestPullDisconnect(t *testing.T) {
 	for name, header := range map[string][]string{
 		"/v1/pulls?wait=true": nil,
 		"/v1/pulls":           {"Accept", sse},
@@ -271,7 +271,7 @@ func TestAJobGoesOnWithoutTheClientThatAskedForIt(t *testing.T) {
 	}
 }
 
-func TestCredentialsReachTheEngineAndNothingElse(t *testing.T) {
+func TestPullCredentials(t *testing.T) {
 	d := start(t)
 	const canary = "hunter2-canary"
 	auth := registryAuth("ada", canary)

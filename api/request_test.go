@@ -9,7 +9,7 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-func TestBadInputIsRefusedWithTheFieldAtFault(t *testing.T) {
+func TestInvalidRequests(t *testing.T) {
 	d := start(t)
 	long := strings.Repeat("a", 1<<20)
 	const good = `{"image":"alpine"}`

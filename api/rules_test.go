@@ -28,7 +28,7 @@ func withRules(t *testing.T, d *daemon) func(*api.Options) {
 	}
 }
 
-func TestEveryWayInIsHeldToTheCallersRules(t *testing.T) {
+func TestCallerRules(t *testing.T) {
 	d := start(t)
 	for i, image := range []string{"alpine:v1", "never-run:v1"} {
 		d.good(image, i+1)
@@ -87,7 +87,7 @@ func TestEveryWayInIsHeldToTheCallersRules(t *testing.T) {
 	}
 }
 
-func TestASessionIsHeldToTheRulesOfItsToken(t *testing.T) {
+func TestSessionRules(t *testing.T) {
 	d := start(t)
 	g := d.guarded(withRules(t, d))
 	a := g.call("POST", "/v1/session", `{"token":"`+pulls+`"}`)

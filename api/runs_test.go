@@ -39,7 +39,7 @@ func (d *daemon) run(more string) puller.Job {
 	return d.call("POST", "/v1/runs", `{"image":"`+program+`"`+more+`}`).job(d.t, http.StatusAccepted)
 }
 
-func TestARunThatWaitsIsAnsweredWithItsExitCode(t *testing.T) {
+func TestRunWait(t *testing.T) {
 	for code := range 2 {
 		d := startRunning(t, enginetest.Print("out", "err", code))
 		a := d.call("POST", "/v1/runs?wait=true", `{"image":"`+program+`","cmd":["a"],"env":{"A":"b"},"memory":"512m","cpus":0.5,"pids":10,"network":"none","workdir":"/","user":"1","tty":false,"timeout":"1m","entrypoint":[]}`)
@@ -53,7 +53,7 @@ func TestARunThatWaitsIsAnsweredWithItsExitCode(t *testing.T) {
 	}
 }
 
-func TestARunThatIsFollowedTellsItsOutput(t *testing.T) {
+func TestRunStream(t *testing.T) {
 	d := startRunning(t, enginetest.Print("out\n", "err\xff", 3))
 	for _, media := range []string{ndjson, sse} {
 		events := d.follow("POST", "/v1/runs", `{"image":"`+program+`"}`, media).rest()
@@ -70,7 +70,7 @@ func TestARunThatIsFollowedTellsItsOutput(t *testing.T) {
 	}
 }
 
-func TestABadRunIsRefused(t *testing.T) {
+func TestInvalidRuns(t *testing.T) {
 	d := startRunning(t, nil)
 	long := strings.Repeat("x", 128<<10)
 	for body, field := range map[string]string{
@@ -127,7 +127,7 @@ func TestABadRunIsRefused(t *testing.T) {
 	}
 }
 
-func TestMemoryIsBytesOrASize(t *testing.T) {
+func TestRunMemory(t *testing.T) {
 	d := startRunning(t, nil)
 	for size, want := range map[string]int64{`8000000`: 8000000, `"512m"`: 512 << 20, `"1GiB"`: 1 << 30, `"0"`: 0, `0`: 0} {
 		d.engine.Program(enginetest.NewImage(program, 1).ID, enginetest.Hang(""))
@@ -141,7 +141,7 @@ func TestMemoryIsBytesOrASize(t *testing.T) {
 	}
 }
 
-func TestRunsThatAreOffAreForbidden(t *testing.T) {
+func TestRunsDisabled(t *testing.T) {
 	d := start(t)
 	h := api.New(d.puller, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Open: true})
 	for _, path := range []string{"/v1/runs", "/v1/runs?wait=true"} {

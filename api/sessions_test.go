@@ -10,7 +10,7 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-func TestALoginIsASessionOfItsToken(t *testing.T) {
+func TestSession(t *testing.T) {
 	d := start(t)
 	path := authtest.File(t, everyone())
 	said := &safeBuffer{}

@@ -32,7 +32,7 @@ func may(tokens *auth.Tokens, name string) string {
 }
 
 // The table of SECURITY.md, as far as it is about the token file.
-func TestWhatATokenFileSaysNothingOfIsNotOpen(t *testing.T) {
+func TestEmptyKeys(t *testing.T) {
 	one := "tokens:\n" + authtest.Listed("a", "canary-a", "read")
 	const listed = "certificates:\n  - name: host\n    scopes: [read]\n"
 	for content, want := range map[string]struct {
@@ -116,7 +116,7 @@ func TestWhatATokenFileSaysNothingOfIsNotOpen(t *testing.T) {
 	}
 }
 
-func TestATokenFileThatIsEmptyOrHalfWrittenChangesNothing(t *testing.T) {
+func TestReloadOfBrokenFile(t *testing.T) {
 	whole := "tokens:\n" + authtest.Listed("a", "canary-a", "read") + "certificates:\n  - name: host\n    scopes: [read]\n"
 	for content, logged := range map[string]string{
 		"": "it is empty", "# tokens:\n": "it is empty", "---\n": "it is empty", whole[:len(whole)-3]: "can't be read",
@@ -152,7 +152,7 @@ func TestATokenFileThatIsEmptyOrHalfWrittenChangesNothing(t *testing.T) {
 
 // Half of a file can be a whole one that says less: one that was written to a
 // moment ago may be written to again.
-func TestATokenFileIsReadWhenItIsNotBeingWritten(t *testing.T) {
+func TestReloadWaitsForWriter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := authtest.File(t, "tokens:\n"+authtest.Listed("a", "canary-a", "read"))
 		tokens := authtest.Open(t, path, &bytes.Buffer{})
@@ -187,7 +187,7 @@ func TestATokenFileIsReadWhenItIsNotBeingWritten(t *testing.T) {
 	})
 }
 
-func TestANewTokenIsAddedToAFileWithNothingInIt(t *testing.T) {
+func TestAddToEmptyFile(t *testing.T) {
 	for _, content := range []string{"", "# who may call\n", "tokens:\n"} {
 		path := authtest.File(t, content)
 		token, err := auth.MakeToken("b", []auth.Scope{auth.ScopePull}, time.Time{})

@@ -8,7 +8,7 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-func TestAHostIsWellFormedAndOneOfTheDaemons(t *testing.T) {
+func TestHosts(t *testing.T) {
 	hosts := auth.NewHosts([]string{"Towline.test.", "2001:db8:0::1", "[2001:db8::2]"})
 	for _, c := range []struct {
 		host         string

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-func TestCallersThatHaveGoneAreForgotten(t *testing.T) {
+func TestLimiterPrune(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := NewLimiter(2)
 		for i := range 1000 {
@@ -27,7 +27,7 @@ func TestCallersThatHaveGoneAreForgotten(t *testing.T) {
 	})
 }
 
-func TestAStrangerIsAnAddressOrANetwork(t *testing.T) {
+func TestStranger(t *testing.T) {
 	for remote, want := range map[string]string{
 		"192.0.2.7:1": "addr:192.0.2.7", "[::ffff:192.0.2.7]:1": "addr:192.0.2.7", "[2001:db8::1:2:3:4]:1": "addr:2001:db8::",
 		"[2001:db8::5:6:7:8]:9": "addr:2001:db8::", "[fe80::1%eth0]:1": "addr:fe80::", "@": "addr:", "": "addr:", "pipe": "addr:",

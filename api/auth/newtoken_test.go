@@ -13,7 +13,7 @@ import (
 	"github.com/towline/towline/api/auth/authtest"
 )
 
-func TestANewTokenIsListedAndKnown(t *testing.T) {
+func TestAddTo(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "tokens.yaml")
 	made := map[string]string{}
 	for i, before := range []string{"", "\n# of the build hosts\ncertificates:\n  - name: build\n    scopes: [pull]\n", ""} {

@@ -21,7 +21,7 @@ const ruled = `    rules:
         deny: [docker.io/library/never-run]
 `
 
-func TestRulesOfATokenFileAreCheckedAndReadAnew(t *testing.T) {
+func TestRules(t *testing.T) {
 	for content, want := range map[string]string{
 		"    rules: {pul: {}}\n":                    "there is no field pul",
 		"    rules: {pull: {alow: []}}\n":           "there is no field alow",
@@ -45,7 +45,7 @@ func TestRulesOfATokenFileAreCheckedAndReadAnew(t *testing.T) {
 	}
 }
 
-func TestANewTokenLeavesTheRulesOfOthersAlone(t *testing.T) {
+func TestAddToKeepsRules(t *testing.T) {
 	path := authtest.File(t, "tokens:\n"+authtest.Listed("a", "x", "pull")+ruled)
 	token, err := auth.MakeToken("b", []auth.Scope{auth.ScopePull}, time.Time{})
 	if err == nil {

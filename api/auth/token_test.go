@@ -19,7 +19,7 @@ import (
 	"github.com/towline/towline/api/auth/authtest"
 )
 
-func TestABadTokenFileIsRefusedWithTheLineAtFault(t *testing.T) {
+func TestInvalidTokenFiles(t *testing.T) {
 	good := authtest.Listed("a", "x", "read")
 	for content, want := range map[string]string{
 		"tokens: [":                                                                 "line 1",
@@ -63,7 +63,7 @@ func TestABadTokenFileIsRefusedWithTheLineAtFault(t *testing.T) {
 	}
 }
 
-func TestATokenFileBelongsToItsOwner(t *testing.T) {
+func TestTokenFileRights(t *testing.T) {
 	for mode, fine := range map[os.FileMode]bool{0o600: true, 0o640: true, 0o400: true, 0o644: true, 0o660: false, 0o602: false, 0o666: false} {
 		path := authtest.File(t, both())
 		if err := os.Chmod(path, mode); err != nil {
@@ -88,7 +88,7 @@ func TestATokenFileBelongsToItsOwner(t *testing.T) {
 	}
 }
 
-func TestTokensAreRotatedWithoutARestart(t *testing.T) {
+func TestReloadTokens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		said := &bytes.Buffer{}
 		path := authtest.File(t, "tokens:\n"+authtest.Listed("old", "canary-old", "read"))
@@ -149,7 +149,7 @@ func TestTokensAreRotatedWithoutARestart(t *testing.T) {
 	})
 }
 
-func TestAFileIsNotLookedAtForEveryRequest(t *testing.T) {
+func TestReloadInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := authtest.File(t, both())
 		tokens := authtest.Open(t, path, io.Discard)
@@ -168,7 +168,7 @@ func TestAFileIsNotLookedAtForEveryRequest(t *testing.T) {
 
 // Every token in the list is compared, each in the same time: the search has no
 // way out before its end.
-func TestTokensAreComparedInConstantTime(t *testing.T) {
+func TestConstantTime(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "tokenlist.go", nil, 0)
 	if err != nil {
 		t.Fatal(err)

@@ -90,7 +90,7 @@ func (a *authority) issue(file, name string) {
 	a.write(file+".pem", "CERTIFICATE", c.Raw)
 }
 
-func TestTLSAndItsClients(t *testing.T) {
+func TestTLS(t *testing.T) {
 	ours, theirs := newAuthority(t), newAuthority(t)
 	ours.issue("daemon", "daemon-1")
 	ours.issue("client", "build")
@@ -158,7 +158,7 @@ func TestTLSAndItsClients(t *testing.T) {
 	call(exitFailed, "not known", append(with(ours, "client"), "--token", "wrong")...)
 }
 
-func TestCertificatesAreListedByName(t *testing.T) {
+func TestCertificateScopes(t *testing.T) {
 	ours := newAuthority(t)
 	for _, name := range []string{"daemon", "build", "reader", "stranger"} {
 		ours.issue(name, name)
@@ -237,7 +237,7 @@ func TestCertificateReload(t *testing.T) {
 	})
 }
 
-func TestAPullIsFollowedOverTLS(t *testing.T) {
+func TestPullOverTLS(t *testing.T) {
 	ours := newAuthority(t)
 	ours.issue("daemon", "daemon")
 	host, engine := engineSocket(t)

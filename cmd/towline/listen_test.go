@@ -38,7 +38,7 @@ func overTCP(t *testing.T, change func(c *configs.Config)) (address string, c co
 	return address, c
 }
 
-func TestServeDoesNotListenForWhomItCannotKnow(t *testing.T) {
+func TestListenNeedsAuth(t *testing.T) {
 	c, path := config(t)
 	c.Listen = append(c.Listen, "tcp://127.0.0.1:7077")
 	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "auth.token_file") || !strings.Contains(err.Error(), "auth.tls.ca") {
@@ -85,7 +85,7 @@ func (l *lines) String() string {
 	return l.b.String()
 }
 
-func TestPlainTCPToOthersIsWarnedOf(t *testing.T) {
+func TestPlainTCPWarning(t *testing.T) {
 	for address, warned := range map[string]bool{"127.0.0.1:0": false, "0.0.0.0:0": true, "[::1]:0": false} {
 		said := &lines{}
 		log := logrus.New()
@@ -103,7 +103,7 @@ func TestPlainTCPToOthersIsWarnedOf(t *testing.T) {
 	}
 }
 
-func TestASocketsGroup(t *testing.T) {
+func TestSocketGroup(t *testing.T) {
 	if os.Geteuid() != 0 {
 		groups, err := os.Getgroups()
 		if err != nil || len(groups) == 0 {
