@@ -51,7 +51,7 @@ func TestAWitnessNoticesWhatIsWrong(t *testing.T) {
 		"a missing layer":    {whole()[6:], "0 layers"},
 		"a missing number":   {without(4), "2 numbered events"},
 		"a missing end":      {without(6), "the end is missing"},
-		"layers missing":    {without(5), "does not become complete"},
+		"layers missing":     {without(5), "does not become complete"},
 		"a number twice":     {append(whole()[:1], whole()...), "number 1 after 1"},
 		"a layer back":       {swapped(1, 2), "goes back"},
 		"a phase back":       {swapped(2, 3), "goes back"},
