@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
 )
@@ -19,15 +21,22 @@ func TestPrewarm(t *testing.T) {
 	d.good("registry.test/app:v1", 1)
 	a := d.call("POST", "/v1/prewarms", `{"images":["alpine:3.20",{"image":"registry.test/app:v1","platform":"linux/amd64","policy":"always"}],"fail_fast":true,"priority":"low","retries":1,"timeout":"90s"}`)
 	parent := a.job(t, http.StatusAccepted)
-	if parent.Kind != puller.JobPrewarm || parent.State.Ended() || parent.Priority != puller.PriorityLow || len(parent.Children) != 2 || len(parent.Images) != 2 || parent.Images[0].Image != "docker.io/library/alpine:3.20" {
-		t.Errorf("the prewarm is %s", a.body)
+	if parent.State.Ended() || len(parent.Children) != 2 || len(parent.Images) != 2 {
+		t.Fatalf("the prewarm is %s", a.body)
+	}
+	got := puller.Job{Kind: parent.Kind, Priority: parent.Priority, Image: parent.Images[0].Image}
+	want := puller.Job{Kind: puller.JobPrewarm, Priority: puller.PriorityLow, Image: "docker.io/library/alpine:3.20"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the prewarm (-want +got):\n%s", diff)
 	}
 	if got := a.header.Get("Location"); got != "/v1/jobs/"+parent.ID {
 		t.Errorf("Location is %q", got)
 	}
 	child := d.call("GET", "/v1/jobs/"+parent.Children[1], "").job(t, http.StatusOK)
-	if child.Parent != parent.ID || child.Kind != puller.JobPull || child.Platform != "linux/amd64" || child.Policy != puller.PolicyAlways || child.Priority != puller.PriorityLow {
-		t.Errorf("its second child is %+v", child)
+	got = puller.Job{Parent: child.Parent, Kind: child.Kind, Platform: child.Platform, Policy: child.Policy, Priority: child.Priority}
+	want = puller.Job{Parent: parent.ID, Kind: puller.JobPull, Platform: "linux/amd64", Policy: puller.PolicyAlways, Priority: puller.PriorityLow}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the second child (-want +got):\n%s", diff)
 	}
 	close(gate)
 	d.ended(parent.ID)

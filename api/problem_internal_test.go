@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
 	"github.com/towline/towline/puller"
 )
 
@@ -28,8 +31,9 @@ func TestKinds(t *testing.T) {
 	}
 	for kind, want := range contract {
 		p := problem(kind, "x")
-		if p.Kind != kind || p.Status != want.status || p.Retryable != want.retryable || p.Title == "" || p.Type != "urn:towline:problem:"+string(kind) {
-			t.Errorf("%s: %+v, want %+v", kind, p, want)
+		expected := Problem{Kind: kind, Status: want.status, Retryable: want.retryable, Title: p.Title, Type: "urn:towline:problem:" + string(kind), Detail: "x"}
+		if diff := cmp.Diff(expected, p, cmpopts.IgnoreUnexported(Problem{})); diff != "" || p.Title == "" {
+			t.Errorf("%s, titled %q (-want +got):\n%s", kind, p.Title, diff)
 		}
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/puller/jobs"
@@ -23,9 +25,10 @@ func TestPull(t *testing.T) {
 	gate := d.held("alpine:3.20")
 	a := d.call("POST", "/v1/pulls", `{"image":"alpine:3.20","platform":"linux/amd64","policy":"always","priority":"high","timeout":"90s","retries":2}`)
 	job := a.job(t, http.StatusAccepted)
-	if job.State.Ended() || job.Kind != "pull" || job.Image != "docker.io/library/alpine:3.20" ||
-		job.Platform != "linux/amd64" || job.Policy != puller.PolicyAlways || job.Priority != puller.PriorityHigh || job.CreatedAt.IsZero() {
-		t.Errorf("the job is %+v", job)
+	got := puller.Job{Kind: job.Kind, Image: job.Image, Platform: job.Platform, Policy: job.Policy, Priority: job.Priority}
+	want := puller.Job{Kind: puller.JobPull, Image: "docker.io/library/alpine:3.20", Platform: "linux/amd64", Policy: puller.PolicyAlways, Priority: puller.PriorityHigh}
+	if diff := cmp.Diff(want, got); diff != "" || job.State.Ended() || job.CreatedAt.IsZero() {
+		t.Errorf("the job is %s, created at %s (-want +got):\n%s", job.State, job.CreatedAt, diff)
 	}
 	if got := a.header.Get("Location"); got != "/v1/jobs/"+job.ID {
 		t.Errorf("Location is %q, the job %s", got, job.ID)
@@ -42,8 +45,13 @@ func TestPullWait(t *testing.T) {
 	image := d.good("registry.test/app:v1", 1)
 	a := d.call("POST", "/v1/pulls?wait=true", `{"image":"registry.test/app:v1"}`)
 	job := a.job(t, http.StatusOK)
-	if job.State != puller.StateSucceeded || job.Result == nil || job.Result.Source != puller.SourcePulled || job.Result.Digest != enginetest.Digest(image) || job.Result.ImageID != image.ID {
-		t.Errorf("the job is %s", a.body)
+	if job.State != puller.StateSucceeded || job.Result == nil {
+		t.Fatalf("the job is %s", a.body)
+	}
+	got := puller.Result{Source: job.Result.Source, Digest: job.Result.Digest, ImageID: job.Result.ImageID}
+	want := puller.Result{Source: puller.SourcePulled, Digest: enginetest.Digest(image), ImageID: image.ID}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the result (-want +got):\n%s", diff)
 	}
 	if got := a.header.Get("Location"); got != "/v1/jobs/"+job.ID {
 		t.Errorf("Location is %q", got)

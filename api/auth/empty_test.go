@@ -121,7 +121,7 @@ func TestReloadOfBrokenFile(t *testing.T) {
 	for content, logged := range map[string]string{
 		"": "it is empty", "# tokens:\n": "it is empty", "---\n": "it is empty", whole[:len(whole)-3]: "can't be read",
 		"tokens:\n" + authtest.Listed("a", "canary-a", "read"):                  "the key certificates is not there any more",
-		"tokens:\n" + authtest.Listed("a", "canary-a", "read") + "    rules:\n": "nothing stands there",
+		"tokens:\n" + authtest.Listed("a", "canary-a", "read") + "    rules:\n": "empty, which would forbid nothing",
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			said := &bytes.Buffer{}

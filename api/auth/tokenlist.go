@@ -19,15 +19,15 @@ import (
 	"github.com/towline/towline/puller/rules"
 )
 
-// tokenList is what a token file says.
+// tokenList is the content of a token file.
 type tokenList struct {
 	tokens []listedToken
-	// certificates are the callers known by one, by its common name; nil where
-	// the file says nothing of them.
+	// certificates are the callers with a certificate, by its common name. It is nil
+	// if the file does not have the key.
 	certificates map[string]allowed
 }
 
-// allowed is what a caller may do.
+// allowed has the scopes and rules of a caller.
 type allowed struct {
 	scopes []Scope
 	rules  puller.Rules
@@ -40,8 +40,7 @@ type listedToken struct {
 	expires time.Time // zero for never
 }
 
-// tokenEntry is one token or certificate as it is written. Its fields keep the
-// lines that they are at.
+// tokenEntry is the entry of a token. Its fields are nodes, which have line numbers.
 type tokenEntry struct {
 	Name    yaml.Node   `yaml:"name"`
 	SHA256  yaml.Node   `yaml:"sha256"`
@@ -56,15 +55,15 @@ const (
 	maxTokens    = 10_000
 )
 
-// errEmptyFile is for a file that says nothing. It lists nobody, and says so of
-// nobody: it may be about to be written.
+// errEmptyFile is for a file without content. A writer may be about to fill it, so it does
+// not count as an empty list.
 var errEmptyFile = errors.New("it is empty; write \"tokens: []\" to list nobody")
 
-// callerName is what a token may be called. It ends up in logs and on terminals.
+// callerName is the form of a token's name. Logs and terminals show it.
 var callerName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
-// parseTokens reads a token file. The error is one line and names the line and
-// the field at fault.
+// parseTokens parses a token file. The error is one line, and names the line of the file
+// and the field.
 func parseTokens(content []byte) (*tokenList, error) {
 	var written struct {
 		Tokens       []yaml.Node `yaml:"tokens"`
@@ -94,7 +93,7 @@ func parseTokens(content []byte) (*tokenList, error) {
 		}
 		for _, other := range list.tokens {
 			if other.name == token.name {
-				return nil, fmt.Errorf("line %d: name: %q is there twice", node.Line, token.name)
+				return nil, fmt.Errorf("line %d: name: %q occurs twice", node.Line, token.name)
 			}
 			if other.hash == token.hash {
 				return nil, fmt.Errorf("line %d: sha256: %s and %s are the same token", node.Line, other.name, token.name)
@@ -102,7 +101,7 @@ func parseTokens(content []byte) (*tokenList, error) {
 		}
 		list.tokens = append(list.tokens, token)
 	}
-	if written.Certificates.Kind != 0 { // the key is there: who is not listed may nothing
+	if written.Certificates.Kind != 0 { // with the key, other certificates have no scopes
 		var err error
 		if list.certificates, err = parseCertificates(&written.Certificates); err != nil {
 			return nil, err
@@ -111,8 +110,7 @@ func parseTokens(content []byte) (*tokenList, error) {
 	return list, nil
 }
 
-// parseCertificates reads who is known by a certificate. Of an empty list that is
-// nobody.
+// parseCertificates parses the callers with a certificate. The list may be empty.
 func parseCertificates(node *yaml.Node) (map[string]allowed, error) {
 	var written []struct {
 		Name   yaml.Node   `yaml:"name"`
@@ -129,7 +127,7 @@ func parseCertificates(node *yaml.Node) (map[string]allowed, error) {
 			return nil, errors.New("certificates: one has no name; write the common name of its subject")
 		}
 		if _, ok := list[name]; ok {
-			return nil, fmt.Errorf("line %d: name: %q is there twice", c.Name.Line, name)
+			return nil, fmt.Errorf("line %d: name: %q occurs twice", c.Name.Line, name)
 		}
 		scopes, err := parseScopes(c.Name.Line, c.Scopes)
 		if err != nil {
@@ -151,7 +149,7 @@ func parseToken(node *yaml.Node) (t listedToken, err error) {
 	}
 	t.name = e.Name.Value
 	if !callerName.MatchString(t.name) {
-		return t, fmt.Errorf("line %d: name: %q is none; write up to 64 letters, digits, dots, dashes or underscores", line(node, &e.Name), t.name)
+		return t, fmt.Errorf("line %d: name: %q is not valid; write up to 64 letters, digits, dots, dashes or underscores", line(node, &e.Name), t.name)
 	}
 	hash, err := hex.DecodeString(e.SHA256.Value)
 	if err != nil || len(hash) != sha256.Size {
@@ -174,7 +172,7 @@ func parseToken(node *yaml.Node) (t listedToken, err error) {
 	return t, nil
 }
 
-// line is where a field is, or where it should be.
+// line returns the line of a field, or of its entry if the field is missing.
 func line(entry, field *yaml.Node) int {
 	if field.Line > 0 {
 		return field.Line
@@ -198,8 +196,7 @@ func parseScopes(at int, nodes []yaml.Node) (scopes []Scope, err error) {
 	return scopes, nil
 }
 
-// empty returns the name of a list that is there and allows nothing, "" if there is
-// none.
+// empty returns the name of a list of rules that is present but empty, "" for none.
 func empty(w rules.Written) string {
 	for _, list := range []struct {
 		name    string
@@ -212,7 +209,7 @@ func empty(w rules.Written) string {
 	return ""
 }
 
-// parseRules reads the rules of one caller.
+// parseRules parses the rules of one caller.
 func parseRules(caller string, node *yaml.Node) (puller.Rules, error) {
 	if node.Kind == 0 {
 		return nil, nil
@@ -229,11 +226,11 @@ func parseRules(caller string, node *yaml.Node) (puller.Rules, error) {
 		if key != nil {
 			at, name = key.Line, key.Value
 		}
-		return nil, fmt.Errorf("line %d: %s: nothing stands there, which would forbid nothing; write a value, or take the key out", at, name)
+		return nil, fmt.Errorf("line %d: %s: empty, which would forbid nothing; write a value, or remove the key", at, name)
 	}
 	for _, w := range []rules.Written{written.Pull, written.Run} {
 		if name := empty(w); name != "" {
-			return nil, fmt.Errorf("line %d: %s's rules: %s is empty, but without it everything is allowed; write what is allowed, or take the key out", node.Line, caller, name)
+			return nil, fmt.Errorf("line %d: %s's rules: %s is empty, but without it everything is allowed; write what is allowed, or remove the key", node.Line, caller, name)
 		}
 	}
 	parsed, err := rules.Parse(caller+"'s rules", written.Pull, written.Run)
@@ -243,8 +240,8 @@ func parseRules(caller string, node *yaml.Node) (puller.Rules, error) {
 	return parsed, nil
 }
 
-// emptyKey returns a key that has nothing after it, as where all entries of a
-// list were commented out, or nothing among its entries; nil for none.
+// emptyKey returns a key without a value, or with an entry without a value, or nil. All
+// entries of a list may be commented out.
 func emptyKey(node *yaml.Node) *yaml.Node {
 	if node.Kind == yaml.AliasNode {
 		node = node.Alias
@@ -264,7 +261,7 @@ func emptyKey(node *yaml.Node) *yaml.Node {
 	return nil
 }
 
-// isNull reports whether a node is one that says nothing.
+// isNull reports whether a node is null or empty.
 func isNull(node *yaml.Node) bool {
 	if node.Kind == yaml.AliasNode {
 		node = node.Alias
@@ -274,7 +271,7 @@ func isNull(node *yaml.Node) bool {
 
 var fieldNotFound = regexp.MustCompile(`field (\S+) not found in type \S+`)
 
-// yamlFault is what a decoder says, in one line and without Go's types.
+// yamlFault returns the error of a decoder in one line and without Go's types.
 func yamlFault(err error) error {
 	message := err.Error()
 	var typed *yaml.LoadErrors
@@ -285,8 +282,8 @@ func yamlFault(err error) error {
 	return errors.New(strings.Join(strings.Fields(message), " "))
 }
 
-// find returns the token with a hash. It looks at every one, each in the same
-// time: how long it takes says nothing of what is listed.
+// find returns the token with a hash, or nil. It compares all tokens in constant time, so
+// that the time does not depend on the hash.
 func (l *tokenList) find(hash [sha256.Size]byte) (found *listedToken) {
 	for i := range l.tokens {
 		if subtle.ConstantTimeCompare(l.tokens[i].hash[:], hash[:]) == 1 {

@@ -3,9 +3,10 @@ package dockerapi_test
 import (
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/towline/towline/puller/enginetest"
 )
@@ -63,23 +64,27 @@ func TestEngine(t *testing.T) {
 	}
 }
 
+// inspected is an answer of GET /images/{name}/json.
+type inspected struct {
+	ID                        string `json:"Id"`
+	RepoDigests               []string
+	Os, Architecture, Variant string
+	Size                      int64
+	RootFS                    struct{ Layers []string }
+}
+
 func TestInspect(t *testing.T) {
 	d := start(t)
 	image := enginetest.NewImage("registry.test/team/app:v1", 1)
 	image.Platform = "linux/arm64/v8"
 	d.engine.Tag("registry.test/team/app:v1", image)
 	for _, name := range []string{"registry.test/team/app:v1", image.ID} {
-		var got struct {
-			ID                        string `json:"Id"`
-			RepoDigests               []string
-			Os, Architecture, Variant string
-			Size                      int64
-			RootFS                    struct{ Layers []string }
-		}
+		var got inspected
 		d.call("GET", "/v1.41/images/"+name+"/json", "").decode(t, 200, &got)
-		if got.ID != image.ID || !slices.Equal(got.RepoDigests, image.RepoDigests) || got.Size != image.Size ||
-			got.Os+got.Architecture+got.Variant != "linuxarm64v8" || !slices.Equal(got.RootFS.Layers, image.DiffIDs) {
-			t.Errorf("%s is %+v", name, got)
+		want := inspected{ID: image.ID, RepoDigests: image.RepoDigests, Os: "linux", Architecture: "arm64", Variant: "v8", Size: image.Size}
+		want.RootFS.Layers = image.DiffIDs
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
 	for platform, status := range map[string]int{
