@@ -30,8 +30,8 @@ type TLS struct {
 // KnowsCallers reports whether callers over TCP can prove who they are.
 func (a Auth) KnowsCallers() bool { return a.TokenFile != "" || a.TLS.CA != "" }
 
-// HowToKnow says what to set so that they can.
-const HowToKnow = "whoever reaches it could have anything pulled and run; set auth.token_file, or auth.tls.cert, auth.tls.key and auth.tls.ca for client certificates"
+// HowToKnow says what to set so that callers can prove who they are.
+const HowToKnow = "anyone who reaches it could pull and run anything; set auth.token_file, or auth.tls.cert, auth.tls.key and auth.tls.ca for client certificates"
 
 // Activated stands in listen for the sockets that systemd passes.
 const Activated = "fd://"

@@ -182,7 +182,7 @@ func (s *Service) accept(entries ...*entry) (puller.Job, error) {
 	}
 	switch w := first.Work().(type) {
 	case *pull.Pull:
-		w.Glance(s.ctx)
+		w.LookEarly(s.ctx)
 	case *run.Run:
 		if err := s.outputs.Check(); err != nil {
 			s.table.refuse(entries, err)

@@ -63,7 +63,7 @@ func newWriter(s *Service) *writer {
 	}
 }
 
-func (w *writer) poke() {
+func (w *writer) signal() {
 	select {
 	case w.wake <- struct{}{}:
 	default:
@@ -78,10 +78,10 @@ func (w *writer) touch(j *job.Job, ending bool) {
 	w.changed[j] = struct{}{}
 	switch {
 	case ending:
-		w.poke()
+		w.signal()
 	case !w.due:
 		w.due = true
-		time.AfterFunc(lazySave, w.poke)
+		time.AfterFunc(lazySave, w.signal)
 	}
 }
 
@@ -91,7 +91,7 @@ func (w *writer) save(entries []*entry) error {
 	w.mu.Lock()
 	w.requests = append(w.requests, r)
 	w.mu.Unlock()
-	w.poke()
+	w.signal()
 	var err error
 	select {
 	case err = <-r.done:
@@ -311,6 +311,13 @@ func (w *writer) prune() {
 	n, err := w.s.store.Prune(before, cmp.Or(o.KeepJobs, math.MaxInt), cmp.Or(o.KeepBytes, math.MaxInt64))
 	if err != nil {
 		w.s.log.WithError(err).Error("old jobs could not be dropped from the store")
+		// A store that is damaged takes nothing any more: say so before a caller finds out.
+		if fault := w.store(nil); fault != nil {
+			w.mu.Lock()
+			w.fault = fault
+			w.mu.Unlock()
+			w.again.Reset(saveAgain)
+		}
 	} else if n > 0 {
 		w.s.dropOutputs()
 		w.s.log.WithField("jobs", n).Debug("old jobs dropped from the store")
@@ -330,7 +337,7 @@ func (s *Service) begin(entries []*entry) {
 	}
 	for _, e := range entries {
 		switch {
-		case e.Ending(): // it needed no more than a glance
+		case e.Ending(): // the image was there
 		case closing:
 			e.Pause()
 		case !e.child: // else its parent sees to it

@@ -95,19 +95,19 @@ func (p *Pull) wants() transfer.Request {
 	}
 }
 
-// glanceTime is how long a job's acceptance waits for the engine to say whether the
+// lookTime is how long a job's acceptance waits for the engine to say whether the
 // image is there. It mostly takes less than a millisecond.
-const glanceTime = 20 * time.Millisecond
+const lookTime = 20 * time.Millisecond
 
-// Glance asks the engine whether the image is there before the job is saved: a job
+// LookEarly asks the engine whether the image is there before the job is saved: a job
 // that ends with that is saved once, as it ends, and not twice. An engine that takes
 // its time is asked again when the pull begins.
-func (p *Pull) Glance(ctx context.Context) {
+func (p *Pull) LookEarly(ctx context.Context) {
 	r := p.wants()
 	if p.Asks() || p.knownMissing() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, glanceTime)
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
 	image, err := p.env.Transfers.Inspect(ctx, p.key)
 	if err != nil && puller.KindOf(err) != puller.ErrNotFound {
@@ -131,7 +131,7 @@ func (p *Pull) decide(pull bool, result puller.Result, err error) bool {
 // Asks reports whether the pull is part of a transfer in any case: its policy asks
 // the registry, or the engine is away and is waited for.
 func (p *Pull) Asks() bool {
-	return !p.o.Orphan && (p.o.Request.Policy.AsksRegistry() || p.env.Transfers.Waits(p.wants()))
+	return !p.o.Orphan && (p.o.Request.Policy.AsksRegistry() || p.env.Transfers.EngineAway(p.wants()))
 }
 
 // knownMissing reports whether the engine need not be asked whether the image is
@@ -165,7 +165,7 @@ func (p *Pull) Look() bool {
 		return false
 	}
 	r := p.wants()
-	if p.env.Transfers.Waits(r) {
+	if p.env.Transfers.EngineAway(r) {
 		return true
 	}
 	image, err := p.env.Transfers.Inspect(p.o.Job.Context(), p.key)

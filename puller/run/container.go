@@ -153,8 +153,8 @@ func (r container) started() {
 
 // exited sees to what is left of a run whose container has exited, or that the engine
 // does not tell of any more.
-func (r container) exited(seen sight, exit puller.Exit, err error) {
-	seen, exit, err = r.outlast(seen, exit, err)
+func (r container) exited(seen lastSeen, exit puller.Exit, err error) {
+	seen, exit, err = r.waitForExit(seen, exit, err)
 	if puller.KindOf(err) == puller.ErrNotFound {
 		err = errContainerGone
 	}

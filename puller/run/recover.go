@@ -15,18 +15,18 @@ import (
 // the container, until that is the run's error.
 const streamTries = 3
 
-// sight is what is known of a run's container before its exit.
-type sight int
+// lastSeen is what is known of a run's container before its exit.
+type lastSeen int
 
 const (
-	started  sight = iota // the engine has started it, and was not seen to go away since
-	followed              // it was found again, and ran
-	lost                  // the engine went away, and it did not run when that was back
+	started  lastSeen = iota // the engine has started it, and was not seen to go away since
+	followed                 // it was found again, and ran
+	lost                     // the engine went away, and it did not run when that was back
 )
 
-// outlast waits for an engine that went away under a run, and goes on with the
+// waitForExit waits for an engine that went away under a run, and goes on with the
 // container.
-func (r container) outlast(seen sight, exit puller.Exit, err error) (sight, puller.Exit, error) {
+func (r container) waitForExit(seen lastSeen, exit puller.Exit, err error) (lastSeen, puller.Exit, error) {
 	ctx := r.job.Context()
 	wait := retry.Backoff{Limit: r.runs.o.EngineTimeout}
 	for tries := 1; ctx.Err() == nil; tries++ {
@@ -74,7 +74,7 @@ func (r container) hasRun() bool {
 
 // interrupted reports whether the engine may have ended the program: it was restarted
 // under it.
-func (r container) interrupted(seen sight) bool {
+func (r container) interrupted(seen lastSeen) bool {
 	r.mu.Lock()
 	ending, id := r.ending, r.id
 	r.mu.Unlock()

@@ -109,16 +109,16 @@ const maxInspects = 16
 // Transfers is the table of all transfers. Its lock is taken before that of a
 // transfer. Its methods may be called from anywhere.
 type Transfers struct {
-	opts     Options
-	ctx      context.Context // ends when the daemon does
-	queue    *queue.Queue
-	access   *access
-	metrics  metrics
-	advance  lastAdvance
-	inspects chan struct{} // a semaphore
-	silent   atomic.Int64  // when the engine last did not answer, since began; 0 if it has since
-	began    time.Time
-	posted   atomic.Uint64 // layers, of all transfers
+	opts        Options
+	ctx         context.Context // ends when the daemon does
+	queue       *queue.Queue
+	access      *access
+	metrics     metrics
+	advance     lastAdvance
+	inspects    chan struct{} // a semaphore
+	unavailable atomic.Int64  // when the engine last did not answer, since began; 0 if it has since
+	began       time.Time
+	posted      atomic.Uint64 // layers, of all transfers
 
 	mu    sync.Mutex
 	byKey map[Key]*transfer
@@ -262,18 +262,18 @@ func (s *Transfers) Inspect(ctx context.Context, k Key) (puller.Image, error) {
 	}
 	image, err := s.opts.Engine.Inspect(ctx, names.EngineRef(k.Image), k.Platform)
 	if puller.KindOf(err) == puller.ErrEngineUnavailable {
-		s.silent.Store(int64(time.Since(s.began)) + 1)
+		s.unavailable.Store(int64(time.Since(s.began)) + 1)
 	} else {
-		s.silent.Store(0)
+		s.unavailable.Store(0)
 	}
 	return image, err
 }
 
-// Waits reports whether a request does not ask the engine, which has just not
+// EngineAway reports whether a request does not ask the engine, which has just not
 // answered: its transfer asks when the engine answers. Not every job that comes asks
 // anew.
-func (s *Transfers) Waits(r Request) bool {
-	since := s.silent.Load()
+func (s *Transfers) EngineAway(r Request) bool {
+	since := s.unavailable.Load()
 	return since != 0 && time.Since(s.began)-time.Duration(since) < retry.Least && r.Retries > 0
 }
 

@@ -17,7 +17,7 @@ type watchdog struct {
 	image          string
 	stall, extract time.Duration
 	cancel         context.CancelCauseFunc
-	others         *lastAdvance
+	advance        *lastAdvance
 
 	mu      sync.Mutex
 	timer   *time.Timer
@@ -44,7 +44,7 @@ func (a *lastAdvance) within(d time.Duration) bool {
 func (s *Transfers) watch(ctx context.Context, image string) (context.Context, *watchdog) {
 	o := &s.opts
 	ctx, cancel := context.WithCancelCause(ctx)
-	w := &watchdog{image: image, stall: o.StallTimeout, extract: o.ExtractStallTimeout, cancel: cancel, others: &s.advance}
+	w := &watchdog{image: image, stall: o.StallTimeout, extract: o.ExtractStallTimeout, cancel: cancel, advance: &s.advance}
 	w.arm(o.FirstByteTimeout, "the engine has told nothing of its pull for %s")
 	return ctx, w
 }
@@ -55,7 +55,7 @@ func (w *watchdog) note(first bool, change pullstream.Change, p *pullstream.Prog
 	w.waiting = p.Waiting()
 	w.mu.Unlock()
 	if change.Advanced {
-		w.others.note()
+		w.advance.note()
 	}
 	switch {
 	case !first && !change.Advanced:
@@ -81,7 +81,7 @@ func (w *watchdog) arm(limit time.Duration, why string) {
 			defer w.mu.Unlock()
 			switch {
 			case w.timer != timer: // it was armed anew meanwhile
-			case w.waiting && w.others.within(limit):
+			case w.waiting && w.advance.within(limit):
 				timer.Reset(limit)
 			default:
 				w.cancel(stalled)
