@@ -21,8 +21,7 @@ import (
 	"github.com/towline/towline/configs"
 )
 
-// listenAll listens on every address, or on none. What comes by TCP is under
-// TLS if there is a certificate for it.
+// listenAll listens on every address, or on none. With a certificate, TCP is under TLS.
 func listenAll(config configs.Config, log logrus.FieldLogger) (listeners []net.Listener, err error) {
 	defer func() {
 		if err != nil {
@@ -37,7 +36,7 @@ func listenAll(config configs.Config, log logrus.FieldLogger) (listeners []net.L
 		}
 	}
 	if n := len(activation.Files(true)); n > 0 {
-		return listeners, fmt.Errorf("systemd has passed %d sockets that nothing listens on; write fd:// in listen", n)
+		return listeners, fmt.Errorf("systemd has passed %d sockets, and listen does not have fd://; write fd:// in listen", n)
 	}
 	certificates, err := newCertificates(config.Auth, log)
 	if err != nil {
@@ -50,7 +49,7 @@ func listenAll(config configs.Config, log logrus.FieldLogger) (listeners []net.L
 		case tcp && certificates != nil:
 			listeners[i] = tls.NewListener(listeners[i], certificates.server())
 		case tcp && !l.Addr().(*net.TCPAddr).IP.IsLoopback():
-			log.WithField("address", l.Addr()).Warn("tokens come to this address as they are, for anyone on the way to read; set auth.tls.cert and auth.tls.key")
+			log.WithField("address", l.Addr()).Warn("this address has no TLS, so others on the network can read tokens; set auth.tls.cert and auth.tls.key")
 		}
 		listeners[i] = api.CheckHeads(listeners[i])
 	}
@@ -83,15 +82,15 @@ func listen(address string, config configs.Config) ([]net.Listener, error) {
 	return []net.Listener{l}, nil
 }
 
-// listenUnix opens a unix socket that its owner and group may use. A socket that
-// a dead daemon left is replaced, one that a living daemon answers on is not.
+// listenUnix opens a unix socket for its owner and its group. It replaces the socket of a
+// daemon that has ended, but not of a daemon that answers.
 func listenUnix(path, group string) (net.Listener, error) {
 	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
 		conn.Close()
 		return nil, errors.New("another daemon answers there; stop it, or listen somewhere else")
 	}
 	if info, err := os.Lstat(path); err == nil && info.Mode().Type() != os.ModeSocket {
-		return nil, errors.New("there is something that is no socket; remove it, or listen somewhere else")
+		return nil, errors.New("a file that is no socket has this path; remove it, or listen somewhere else")
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
@@ -118,7 +117,7 @@ func groupID(group string) (int, error) {
 	return strconv.Atoi(g.Gid)
 }
 
-// activated returns the sockets that systemd has passed (sd_listen_fds(3)).
+// activated returns the sockets of systemd's socket activation (sd_listen_fds(3)).
 func activated(auth configs.Auth) (listeners []net.Listener, err error) {
 	files := activation.Files(true)
 	if len(files) == 0 {
@@ -128,7 +127,7 @@ func activated(auth configs.Auth) (listeners []net.Listener, err error) {
 		l, err := net.FileListener(f)
 		f.Close()
 		if err != nil {
-			return listeners, fmt.Errorf("%s is no socket that listens: %w", f.Name(), err)
+			return listeners, fmt.Errorf("%s is no listening socket: %w", f.Name(), err)
 		}
 		listeners = append(listeners, l)
 		switch network := l.Addr().Network(); {
@@ -141,7 +140,7 @@ func activated(auth configs.Auth) (listeners []net.Listener, err error) {
 	return listeners, nil
 }
 
-// hosts are the names that callers over TCP may use.
+// hosts returns the names of the daemon on TCP.
 func hosts(config configs.Config) []string {
 	names := config.Auth.Hosts
 	for _, address := range config.Listen {
