@@ -27,7 +27,7 @@ var (
 func TestDaemonThatIsKilledAtAnyMomentLosesNoJob(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "")
-	r.outlive(*kills, func() { r.towline.Kill() })
+	r.killAgainAndAgain(*kills, func() { r.towline.Kill() })
 }
 
 // The state lies on a file system of its own, which is shut down without a flush
@@ -42,7 +42,7 @@ func TestPowerThatIsCutAtAnyMomentLosesNoJob(t *testing.T) {
 	}
 	disk := newDisk(t, filepath.Join(dir, "state"))
 	r := newRigIn(t, site.engine, dir, lab.TowlineOptions{})
-	r.outlive(max(1, *kills/4), func() {
+	r.killAgainAndAgain(max(1, *kills/4), func() {
 		// Of a killed process no thread does another step of its own: it does not
 		// come to see that its disk is gone.
 		if err := syscall.Kill(r.towline.Pid, syscall.SIGKILL); err != nil {
@@ -117,14 +117,14 @@ func (d *disk) restore() {
 	}
 }
 
-// outlive has a crowd use the daemon, which ends so many times without warning.
-func (r *rig) outlive(times int, end func()) {
+// killAgainAndAgain has clients use the daemon, which ends so many times without warning.
+func (r *rig) killAgainAndAgain(times int, end func()) {
 	r.Logf("-seed=%d", *seed)
 	r.idle = 16 // so many jobs ask the engine at a time
 	dice := rand.New(rand.NewPCG(*seed, 0))
 	load, rest := context.WithCancel(context.Background())
 	life, leave := context.WithCancel(context.Background())
-	c := &crowd{witness: newWitness(r.T), towline: r.towline, load: load, life: life, lost: r.registry.Ref("lost", "v1")}
+	c := &clients{observations: newObservations(r.T), towline: r.towline, load: load, life: life, lost: r.registry.Ref("lost", "v1")}
 	defer func() {
 		rest()
 		leave()
@@ -168,7 +168,7 @@ func (r *rig) outlive(times int, end func()) {
 	r.start()
 	c.towline = r.towline
 	if !r.Failed() {
-		r.reckon(c, images)
+		r.checkAnswers(c, images)
 	}
 	slices.Sort(starts)
 	r.Logf("%d kills in %s, %d jobs, %d answers, %d numbered events told (%d of them different); ready after %s, at most %s",
@@ -176,7 +176,7 @@ func (r *rig) outlive(times int, end func()) {
 }
 
 // forget removes images from the engine, now and then.
-func (r *rig) forget(c *crowd, dice *rand.Rand) {
+func (r *rig) forget(c *clients, dice *rand.Rand) {
 	for c.load.Err() == nil {
 		c.pause(time.Duration(dice.IntN(300)) * time.Millisecond)
 		ref := c.refs[dice.IntN(len(c.refs))]
@@ -187,7 +187,7 @@ func (r *rig) forget(c *crowd, dice *rand.Rand) {
 }
 
 // killed looks at what a daemon has left.
-func (r *rig) killed(c *crowd) {
+func (r *rig) killed(c *clients) {
 	c.mu.Lock()
 	c.kills++
 	c.mu.Unlock()
@@ -214,8 +214,8 @@ func (r *rig) halfStart(after time.Duration, end func()) {
 	}
 }
 
-// done waits until the crowd knows the end of all that it asked for.
-func (r *rig) done(c *crowd) {
+// done waits until the clients knows the end of all that it asked for.
+func (r *rig) done(c *clients) {
 	finished := make(chan struct{})
 	go func() {
 		c.work.Wait()
@@ -229,8 +229,8 @@ func (r *rig) done(c *crowd) {
 	r.until("the jobs of nobody have ended", r.idles)
 }
 
-// reckon holds what the crowd was told against what the daemon has at the end.
-func (r *rig) reckon(c *crowd, images map[string]pushed) {
+// checkAnswers holds what the clients was told against what the daemon has at the end.
+func (r *rig) checkAnswers(c *clients, images map[string]pushed) {
 	var strangers int
 	for cursor := ""; ; {
 		page, next := c.list(cursor, 1000)
@@ -268,8 +268,8 @@ func (r *rig) reckon(c *crowd, images map[string]pushed) {
 // compare holds a job's record against what its readers were told from its
 // beginning on: they have missed nothing of it. It returns how many events they
 // were told that the record has not, as a kill may leave it.
-func (r *rig) compare(c *crowd, id string) (lost int) {
-	final := &reader{crowd: c, id: id, whole: true}
+func (r *rig) compare(c *clients, id string) (lost int) {
+	final := &reader{clients: c, id: id, whole: true}
 	final.toEnd(0)
 	for _, seqs := range c.whole[id] {
 		for _, seq := range final.seqs {

@@ -19,10 +19,10 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// crowd are clients of one daemon that comes and goes. Each does one thing after
+// clients use one daemon that comes and goes. Each does one thing after
 // the other, and none gives a job up that it knows of.
-type crowd struct {
-	*witness
+type clients struct {
+	*observations
 	towline *lab.Towline
 	load    context.Context // while they ask for more
 	life    context.Context // while they wait for what they asked for
@@ -41,7 +41,7 @@ type ask struct {
 // mostOpen keeps the load such that its end comes soon after the last kill.
 const mostOpen = 30
 
-func (c *crowd) client(seed, n uint64) {
+func (c *clients) client(seed, n uint64) {
 	dice := rand.New(rand.NewPCG(seed, n))
 	for c.load.Err() == nil {
 		switch roll := dice.IntN(100); {
@@ -68,7 +68,7 @@ func (c *crowd) client(seed, n uint64) {
 	}
 }
 
-func (c *crowd) pause(d time.Duration) {
+func (c *clients) pause(d time.Duration) {
 	select {
 	case <-time.After(d):
 	case <-c.life.Done():
@@ -79,7 +79,7 @@ var policies = []puller.Policy{"", puller.PolicyMissing, puller.PolicyAlways, pu
 
 // image returns what a pull or a child asks for. Who has a key asks by tags of
 // their own, so that what is under them is told apart at the end.
-func (c *crowd) image(dice *rand.Rand, keyed bool) string {
+func (c *clients) image(dice *rand.Rand, keyed bool) string {
 	ref := c.refs[dice.IntN(len(c.refs))]
 	if dice.IntN(12) == 0 {
 		ref = c.lost
@@ -90,7 +90,7 @@ func (c *crowd) image(dice *rand.Rand, keyed bool) string {
 	return ref
 }
 
-func (c *crowd) pull(dice *rand.Rand) ask {
+func (c *clients) pull(dice *rand.Rand) ask {
 	a := ask{path: "/v1/pulls", private: dice.IntN(8) == 0}
 	a.key = c.key(dice)
 	policy, priority := policies[dice.IntN(len(policies))], []puller.Priority{"", puller.PriorityHigh, puller.PriorityLow}[dice.IntN(3)]
@@ -100,7 +100,7 @@ func (c *crowd) pull(dice *rand.Rand) ask {
 	return a
 }
 
-func (c *crowd) prewarm(dice *rand.Rand) ask {
+func (c *clients) prewarm(dice *rand.Rand) ask {
 	a := ask{path: "/v1/prewarms", private: dice.IntN(10) == 0, failFast: dice.IntN(4) == 0}
 	a.key = c.key(dice)
 	var images []string
@@ -115,7 +115,7 @@ func (c *crowd) prewarm(dice *rand.Rand) ask {
 	return a
 }
 
-func (c *crowd) key(dice *rand.Rand) string {
+func (c *clients) key(dice *rand.Rand) string {
 	if dice.IntN(2) == 0 {
 		return ""
 	}
@@ -140,7 +140,7 @@ func (a ask) header(accept string) http.Header {
 
 // submit asks until there is an answer, or once where a second request would be
 // a second job, and sees to it that the job is followed to its end.
-func (c *crowd) submit(dice *rand.Rand, a ask) {
+func (c *clients) submit(dice *rand.Rand, a ask) {
 	c.mu.Lock()
 	a.since = c.kills
 	c.mu.Unlock()
@@ -174,7 +174,7 @@ func (c *crowd) submit(dice *rand.Rand, a ask) {
 }
 
 // plain is a submission that a 202 answers.
-func (c *crowd) plain(a ask) (id string) {
+func (c *clients) plain(a ask) (id string) {
 	asked := time.Now()
 	status, header, raw := c.call(http.MethodPost, a.path, a.header(""), a.body)
 	if status == 0 {
@@ -191,7 +191,7 @@ func (c *crowd) plain(a ask) (id string) {
 }
 
 // wait is a submission that is answered when the job has ended.
-func (c *crowd) wait(a ask) (answered bool) {
+func (c *clients) wait(a ask) (answered bool) {
 	status, header, raw := c.call(http.MethodPost, a.path+"?wait=true", a.header(""), a.body)
 	if status == 0 {
 		return false
@@ -221,8 +221,8 @@ func (c *crowd) wait(a ask) (answered bool) {
 
 // streamed is a submission that the job's events answer. The reader goes on
 // where it was cut off.
-func (c *crowd) streamed(dice *rand.Rand, a ask, sse bool) (id string) {
-	r := &reader{crowd: c, sse: sse}
+func (c *clients) streamed(dice *rand.Rand, a ask, sse bool) (id string) {
+	r := &reader{clients: c, sse: sse}
 	resp, err := c.towline.Do(c.life, http.MethodPost, a.path, a.header(r.media()), strings.NewReader(a.body))
 	if err != nil {
 		return ""
@@ -244,21 +244,21 @@ func (c *crowd) streamed(dice *rand.Rand, a ask, sse bool) (id string) {
 }
 
 // follow has a job watched by some more.
-func (c *crowd) follow(dice *rand.Rand, id string) {
+func (c *clients) follow(dice *rand.Rand, id string) {
 	c.work.Go(func() {
 		for !c.get(id).State.Ended() && c.life.Err() == nil {
 			c.pause(200 * time.Millisecond)
 		}
 	})
 	for range dice.IntN(3) {
-		r := &reader{crowd: c, id: id, sse: dice.IntN(2) == 0, whole: dice.IntN(2) == 0}
+		r := &reader{clients: c, id: id, sse: dice.IntN(2) == 0, whole: dice.IntN(2) == 0}
 		resuming := dice.IntN(2)
 		c.work.Go(func() { r.toEnd(resuming) })
 	}
 }
 
 // call makes a call; the status is 0 where there was no whole answer.
-func (c *crowd) call(method, target string, header http.Header, body string) (status int, _ http.Header, raw []byte) {
+func (c *clients) call(method, target string, header http.Header, body string) (status int, _ http.Header, raw []byte) {
 	resp, err := c.towline.Do(c.life, method, target, header, strings.NewReader(body))
 	if err != nil {
 		return 0, nil, nil
@@ -271,7 +271,7 @@ func (c *crowd) call(method, target string, header http.Header, body string) (st
 }
 
 // ever is call, as often as it takes.
-func (c *crowd) ever(method, target string) (status int, raw []byte, asked time.Time) {
+func (c *clients) ever(method, target string) (status int, raw []byte, asked time.Time) {
 	for c.life.Err() == nil {
 		asked = time.Now()
 		if status, _, raw = c.call(method, target, nil, ""); status != 0 {
@@ -282,7 +282,7 @@ func (c *crowd) ever(method, target string) (status int, raw []byte, asked time.
 	return 0, nil, asked
 }
 
-func (c *crowd) get(id string) (v puller.Job) {
+func (c *clients) get(id string) (v puller.Job) {
 	switch status, raw, asked := c.ever(http.MethodGet, "/v1/jobs/"+id); status {
 	case 0:
 	case http.StatusOK:
@@ -294,7 +294,7 @@ func (c *crowd) get(id string) (v puller.Job) {
 	return v
 }
 
-func (c *crowd) cancelJob(id string) {
+func (c *clients) cancelJob(id string) {
 	c.cancel(id)
 	status, _, raw := c.call(http.MethodDelete, "/v1/jobs/"+id, nil, "")
 	switch status {
@@ -313,7 +313,7 @@ func (c *crowd) cancelJob(id string) {
 }
 
 // list reads a page of jobs and returns them, and the cursor of the next.
-func (c *crowd) list(cursor string, limit int) (page []puller.Job, next string) {
+func (c *clients) list(cursor string, limit int) (page []puller.Job, next string) {
 	status, raw, asked := c.ever(http.MethodGet, fmt.Sprintf("/v1/jobs?limit=%d&cursor=%s", limit, cursor))
 	var answer struct {
 		Jobs []json.RawMessage
@@ -330,7 +330,7 @@ func (c *crowd) list(cursor string, limit int) (page []puller.Job, next string) 
 
 // reader reads one job's events to the last, however often it is cut off.
 type reader struct {
-	*crowd
+	*clients
 	id    string
 	sse   bool
 	whole bool // from the job's beginning

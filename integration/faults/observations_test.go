@@ -11,9 +11,9 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// witness keeps all that the clients of one daemon are told, over its restarts,
+// observations keep all that the clients of one daemon are told, over its restarts,
 // and holds each answer against those before.
-type witness struct {
+type observations struct {
 	*testing.T
 	mu         sync.Mutex
 	jobs       map[string]*account
@@ -39,15 +39,15 @@ type account struct {
 	until             int // kills before that
 }
 
-func newWitness(t *testing.T) *witness {
-	return &witness{
+func newObservations(t *testing.T) *observations {
+	return &observations{
 		T: t, jobs: map[string]*account{}, numbered: map[uint64]string{},
 		whole: map[string][][]uint64{}, asks: map[string]string{},
 	}
 }
 
 // accepted notes a job that a client knows the ID of, from whatever answer.
-func (w *witness) accepted(id string, a ask) {
+func (w *observations) accepted(id string, a ask) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if a.key != "" {
@@ -59,7 +59,7 @@ func (w *witness) accepted(id string, a ask) {
 	w.note(id, account{private: a.private, failFast: a.failFast, since: a.since})
 }
 
-func (w *witness) note(id string, k account) *account {
+func (w *observations) note(id string, k account) *account {
 	if w.jobs[id] == nil {
 		w.jobs[id] = &k
 		w.order = append(w.order, id)
@@ -70,7 +70,7 @@ func (w *witness) note(id string, k account) *account {
 
 // told takes a job from an answer to what was asked at a time. The job is known,
 // or a child of one, or nobody's.
-func (w *witness) told(raw []byte, by string, asked time.Time) (v puller.Job) {
+func (w *observations) told(raw []byte, by string, asked time.Time) (v puller.Job) {
 	raw = bytes.TrimSpace(raw)
 	if err := json.Unmarshal(raw, &v); err != nil {
 		w.Errorf("%s: %v: %s", by, err, raw)
@@ -112,7 +112,7 @@ func (w *witness) told(raw []byte, by string, asked time.Time) (v puller.Job) {
 }
 
 // event takes one event that a reader of a job was told.
-func (w *witness) event(id string, raw []byte) (e puller.Event) {
+func (w *observations) event(id string, raw []byte) (e puller.Event) {
 	if err := json.Unmarshal(raw, &e); err != nil || e.Job != id {
 		w.Errorf("a reader of %s is told %s: %v", id, raw, err)
 	}
@@ -136,20 +136,20 @@ func (w *witness) event(id string, raw []byte) (e puller.Event) {
 }
 
 // read notes the numbers that a reader was told from a job's beginning to its end.
-func (w *witness) read(id string, numbers []uint64) {
+func (w *observations) read(id string, numbers []uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.whole[id] = append(w.whole[id], numbers)
 }
 
-func (w *witness) unended() int {
+func (w *observations) unended() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.open
 }
 
 // pick returns the ID of some job that has ended, or has not, "" for none.
-func (w *witness) pick(n int, ended bool) string {
+func (w *observations) pick(n int, ended bool) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if ended {
@@ -173,14 +173,14 @@ func (w *witness) pick(n int, ended bool) string {
 }
 
 // cancel notes that a job is to be canceled, with its children.
-func (w *witness) cancel(id string) {
+func (w *observations) cancel(id string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.jobs[id].canceled = true
 }
 
 // judge decides whether the jobs ended as they should, when all have.
-func (w *witness) judge(images map[string]pushed) {
+func (w *observations) judge(images map[string]pushed) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	jobs := map[string]puller.Job{}
@@ -205,7 +205,7 @@ func (w *witness) judge(images map[string]pushed) {
 	}
 }
 
-func (w *witness) pullIsRight(k *account, v puller.Job, images map[string]pushed) bool {
+func (w *observations) pullIsRight(k *account, v puller.Job, images map[string]pushed) bool {
 	image, there := images[v.Image]
 	parent := w.jobs[v.Parent]
 	switch {
@@ -225,7 +225,7 @@ func (w *witness) pullIsRight(k *account, v puller.Job, images map[string]pushed
 }
 
 // family checks that what a prewarm says agrees with its children.
-func (w *witness) family(v puller.Job, jobs map[string]puller.Job) {
+func (w *observations) family(v puller.Job, jobs map[string]puller.Job) {
 	want := puller.StateSucceeded
 	for i, id := range v.Children {
 		child := jobs[id]
