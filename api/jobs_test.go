@@ -205,6 +205,8 @@ func (largeJobs) Job(id string) (puller.Job, error) {
 	return puller.Job{ID: id, Kind: puller.JobPrewarm, Error: &puller.JobError{Message: strings.Repeat("x", 6<<20)}}, nil
 }
 
+func (j largeJobs) Pull(puller.PullRequest) (puller.Job, error) { return j.Job("x") }
+
 // blocked is an answer that the client does not read.
 type blocked struct {
 	*httptest.ResponseRecorder
@@ -219,7 +221,8 @@ func (b blocked) Write(p []byte) (int, error) {
 }
 
 func TestLargeAnswers(t *testing.T) {
-	tokens := authtest.Open(t, authtest.File(t, everyone()), io.Discard)
+	const both = "canary-both"
+	tokens := authtest.Open(t, authtest.File(t, everyone()+authtest.Listed("both", both, "read, pull")), io.Discard)
 	h := api.New(largeJobs{}, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Tokens: tokens})
 	request := func(token string) *http.Request {
 		r := httptest.NewRequest("GET", "http://localhost/v1/jobs/x", nil)
@@ -234,11 +237,19 @@ func TestLargeAnswers(t *testing.T) {
 	writes, until := make(chan struct{}), make(chan struct{})
 	var ended sync.WaitGroup
 	for range 2 {
-		ended.Go(func() { h.ServeHTTP(blocked{httptest.NewRecorder(), writes, until}, request(reader)) })
+		ended.Go(func() { h.ServeHTTP(blocked{httptest.NewRecorder(), writes, until}, request(both)) })
 		<-writes
 	}
-	if got, other := status(reader), status(boss); got != http.StatusServiceUnavailable || other != http.StatusOK {
+	if got, other := status(both), status(boss); got != http.StatusServiceUnavailable || other != http.StatusOK {
 		t.Errorf("with 12 MB not read, the caller gets %d, another one %d", got, other)
+	}
+	r := httptest.NewRequest("POST", "http://localhost/v1/pulls", strings.NewReader(`{"image":"alpine"}`))
+	r.Header.Set("Authorization", "Bearer "+both)
+	r.Header.Set("Content-Type", "application/json")
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	if body := w.Body.String(); w.Code != http.StatusServiceUnavailable || !strings.Contains(body, `"job":"x"`) {
+		t.Errorf("an accepted job is answered with %d, %s", w.Code, body)
 	}
 	close(until)
 	go func() {
@@ -247,7 +258,7 @@ func TestLargeAnswers(t *testing.T) {
 	}()
 	ended.Wait()
 	close(writes)
-	if got := status(reader); got != http.StatusOK {
+	if got := status(both); got != http.StatusOK {
 		t.Errorf("when all is read, the caller gets %d", got)
 	}
 }

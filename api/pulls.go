@@ -47,7 +47,8 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request, accept func() (p
 		return s.streamJob(w, r, job.ID, &begin, interval, media)
 	}
 	if !waits {
-		return s.writeJSON(w, r, http.StatusAccepted, job)
+		s.writeJob(w, r, http.StatusAccepted, job)
+		return nil
 	}
 	job, err = s.puller.Wait(r.Context(), job.ID)
 	switch {
@@ -62,5 +63,16 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request, accept func() (p
 		writeProblem(w, problemOfJob(job))
 		return nil
 	}
-	return s.writeJSON(w, r, http.StatusOK, job)
+	s.writeJob(w, r, http.StatusOK, job)
+	return nil
+}
+
+// writeJob answers with an accepted job. An error has the job's ID, so that the caller
+// does not submit it again.
+func (s *Server) writeJob(w http.ResponseWriter, r *http.Request, status int, job puller.Job) {
+	if err := s.writeJSON(w, r, status, job); err != nil {
+		p := problemOf(err)
+		p.Job = job.ID
+		writeProblem(w, p)
+	}
 }
