@@ -15,9 +15,10 @@ import (
 	"github.com/spf13/viper"
 )
 
-// Config is the whole configuration. The key of a field in the file is its tag
-// mapstructure, in the environment TOWLINE_SECTION_KEY. Its other tags are its default,
-// and what it may be: range, of numbers, bytes (KiB, MiB, GiB) or durations, or oneof.
+// Config is the whole configuration. The tag mapstructure of a field is its key in the
+// file. Its environment variable is TOWLINE_SECTION_KEY. The tag default is its default.
+// The tags range and oneof are the values that it may have. Numbers in default and range
+// may be bytes (KiB, MiB, GiB, TiB) or durations.
 type Config struct {
 	Listen []string `mapstructure:"listen"` // unix:///PATH, tcp://HOST:PORT or Activated
 	// SocketGroup is the group, by name or number, that may use the unix
@@ -57,25 +58,25 @@ type Pull struct {
 type Runs struct {
 	Enabled     bool  `mapstructure:"enabled" default:"true"`
 	Concurrency int   `mapstructure:"concurrency" default:"16" range:"1..1000"`   // containers
-	Output      int64 `mapstructure:"output" default:"64MiB" range:"1MiB..16GiB"` // bytes kept of what one prints
-	// OutputTotal is how many bytes are kept of what all have printed.
+	Output      int64 `mapstructure:"output" default:"64MiB" range:"1MiB..16GiB"` // bytes kept of the output of one
+	// OutputTotal is how many bytes are kept of the output of all.
 	OutputTotal int64 `mapstructure:"output_total" default:"4GiB" range:"1MiB..16TiB"`
 }
 
 // Jobs says how long jobs are kept after their end.
 type Jobs struct {
 	KeepFor time.Duration `mapstructure:"keep_for" default:"720h" range:"1m..87600h"`
-	Keep    int           `mapstructure:"keep" default:"100000" range:"1..10000000"` // so many at most
-	// KeepBytes is how many bytes their records have at most.
+	Keep    int           `mapstructure:"keep" default:"100000" range:"1..10000000"` // jobs at most
+	// KeepBytes is how many bytes their records may have together.
 	KeepBytes int64 `mapstructure:"keep_bytes" default:"512MiB" range:"16MiB..64GiB"`
 }
 
-// Limits bound what one caller takes from others.
+// Limits bound what one caller may use.
 type Limits struct {
 	Connections int `mapstructure:"connections" default:"16384" range:"1..1000000"` // at a time, of each address in listen
 	Requests    int `mapstructure:"requests" default:"500" range:"1..1000000"`      // a second, of each caller over TCP
 	Jobs        int `mapstructure:"jobs" default:"16000" range:"1..20000"`          // queued or active, of each caller
-	JobBytes    int `mapstructure:"job_bytes" default:"32MiB" range:"2MiB..128MiB"` // that their requests have
+	JobBytes    int `mapstructure:"job_bytes" default:"32MiB" range:"2MiB..128MiB"` // of the requests of those jobs
 }
 
 // Log says what is logged, and how.
@@ -84,11 +85,11 @@ type Log struct {
 	Format string `mapstructure:"format" default:"text" oneof:"text, json"`
 }
 
-// File is where the configuration is when nobody says otherwise.
+// File is the path of the configuration if none is named.
 const File = "/etc/towline/towline.yaml"
 
-// Default returns the configuration where nothing is set. Started by someone
-// other than root, socket and state are in that user's own directories.
+// Default returns the configuration if nothing is set. For a user other than root,
+// the socket and the state are in the user's own directories.
 func Default() Config {
 	c := Config{Listen: []string{"unix://" + SocketPath()}, StateDir: stateDir()}
 	for _, k := range settings(&c) {
@@ -97,7 +98,8 @@ func Default() Config {
 	return c
 }
 
-// SocketPath returns where a daemon of this user listens by default.
+// SocketPath returns the path of the socket at which a daemon of this user listens by
+// default.
 func SocketPath() string {
 	const system = "/run/towline/towline.sock"
 	if os.Geteuid() == 0 {
@@ -109,8 +111,8 @@ func SocketPath() string {
 	return system
 }
 
-// Host returns the address of the daemon that a client of this user calls by
-// default: the user's own, or the system's where there is none.
+// Host returns the address that a client of this user calls by default: the user's own
+// daemon, or the system's if the user's socket does not exist.
 func Host() string {
 	path := SocketPath()
 	if _, err := os.Stat(path); err != nil {
@@ -133,11 +135,11 @@ func stateDir() string {
 	return filepath.Join(home, ".local", "state", "towline")
 }
 
-// clientVariables are those TOWLINE_ variables that are the command line's.
+// clientVariables are the TOWLINE_ variables that the command line reads.
 var clientVariables = []string{"TOWLINE_HOST", "TOWLINE_TOKEN", "TOWLINE_TLSCACERT", "TOWLINE_TLSCERT", "TOWLINE_TLSKEY"}
 
-// Load reads the file, then the environment over it. With no file named, File
-// is read if it is there. The error is one line and names the key at fault.
+// Load reads the file. The environment overrides it. If file is "", File is read if it
+// exists. The error is one line and names the key at fault.
 func Load(file string) (Config, error) {
 	v := viper.New()
 	v.SetEnvPrefix("towline")
@@ -147,7 +149,7 @@ func Load(file string) (Config, error) {
 	defaults := make(map[string]any)
 	for _, k := range settings(&fallback) {
 		defaults[k.key] = k.value.Interface()
-		v.SetDefault(k.key, defaults[k.key]) // every key is looked for in the environment
+		v.SetDefault(k.key, defaults[k.key]) // so that the environment is read for it
 	}
 	if err := checkEnvironment(v); err != nil {
 		return Config{}, err
@@ -162,7 +164,7 @@ func Load(file string) (Config, error) {
 	}
 	v.SetConfigType("yaml")
 	if err = v.ReadConfig(bytes.NewReader(content)); err == nil {
-		err = checkWritten(content, defaults) // after it was seen that no alias has itself in it
+		err = checkWritten(content, defaults) // viper has refused aliases that contain themselves
 	}
 	if err != nil {
 		return Config{}, oneLine(fmt.Errorf("configuration %s: %w", file, err))
@@ -180,9 +182,9 @@ func Load(file string) (Config, error) {
 	return c, nil
 }
 
-// checkEnvironment refuses TOWLINE_ variables that set nothing, which would
-// otherwise be passed over: a mistyped one, and an empty one that is to narrow
-// something. Another one that is empty is not set.
+// checkEnvironment refuses TOWLINE_ variables that would be ignored: one that is not
+// known, and an empty one whose key restricts callers. Any other empty variable counts
+// as not set.
 func checkEnvironment(v *viper.Viper) error {
 	known := make(map[string]string) // keys by variable
 	for _, name := range clientVariables {
@@ -197,7 +199,7 @@ func checkEnvironment(v *viper.Viper) error {
 		switch {
 		case !strings.HasPrefix(name, "TOWLINE_"):
 		case !ok:
-			return fmt.Errorf("environment: %s sets nothing that towline knows", name)
+			return fmt.Errorf("environment: %s is not a variable of Towline; correct its name, or do not set it", name)
 		case value == "" && narrows(key):
 			return fmt.Errorf("environment: %s is empty; give it a value, or do not set it", name)
 		}
@@ -205,8 +207,8 @@ func checkEnvironment(v *viper.Viper) error {
 	return nil
 }
 
-// checkTypes refuses values that decoding would bend into their key's type:
-// it takes 1.5 and true for 1, and YAML reads 1.50 without quotes as 1.5.
+// checkTypes refuses values that decoding would convert to the type of their key:
+// it reads 1.5 and true as 1. YAML reads 1.50 without quotes as 1.5.
 func checkTypes(v *viper.Viper) error {
 	for _, k := range settings(new(Config)) {
 		if !k.isNumber() {
@@ -244,7 +246,7 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// oneLine flattens the lists that libraries make of several faults.
+// oneLine writes an error in one line. Libraries list several faults on several lines.
 func oneLine(err error) error {
 	s := strings.Join(strings.Fields(err.Error()), " ")
 	s = strings.Replace(s, "decoding failed due to the following error(s): ", "", 1)

@@ -21,7 +21,7 @@ func file(t *testing.T, content string) string {
 	return path
 }
 
-// clean takes TOWLINE_ variables of the test's caller away.
+// clean unsets all TOWLINE_ variables for a test.
 func clean(t *testing.T) {
 	t.Helper()
 	for _, pair := range os.Environ() {
@@ -39,7 +39,7 @@ func asRoot() configs.Config {
 	return c
 }
 
-func TestTheAnnotatedFileHoldsTheDefaults(t *testing.T) {
+func TestAnnotatedFile(t *testing.T) {
 	clean(t)
 	c, err := configs.Load("towline.yaml")
 	if err != nil {
@@ -57,7 +57,7 @@ func TestTheAnnotatedFileHoldsTheDefaults(t *testing.T) {
 	}
 }
 
-func TestAnEmptyFileOrSectionLeavesTheDefaults(t *testing.T) {
+func TestEmptyFile(t *testing.T) {
 	clean(t)
 	for _, content := range []string{"", "# nothing\n", "pull:\n", "pull: {}\nlog:\nengine:\nauth:\n", "auth: {token_file: \"\", tls: {cert: \"\"}}"} {
 		if c, err := configs.Load(file(t, content)); err != nil || !reflect.DeepEqual(c, configs.Default()) {
@@ -66,7 +66,7 @@ func TestAnEmptyFileOrSectionLeavesTheDefaults(t *testing.T) {
 	}
 }
 
-// keys are all keys, each with a value that is not its default.
+// keys has each key with a value that is not its default.
 var keys = []struct {
 	key, value string
 	field      func(c *configs.Config) any
@@ -130,11 +130,11 @@ func yaml(key, value string) string {
 		parts[len(parts)-1] + ": " + value + strings.Repeat("}", len(parts)-1) + "\n"
 }
 
-func TestEveryKeyIsSetByTheEnvironmentOverTheFile(t *testing.T) {
+func TestKeys(t *testing.T) {
 	clean(t)
 	tested := make(map[string]bool)
 	for _, k := range keys {
-		t.Run(k.key, func(t *testing.T) {
+		t.Run(k.key+"/environment", func(t *testing.T) {
 			tested[k.key] = true
 			path := file(t, "log: {level: warn}\npull: {retries: 9}\n")
 			t.Setenv(variable(k.key), k.value)
@@ -146,7 +146,7 @@ func TestEveryKeyIsSetByTheEnvironmentOverTheFile(t *testing.T) {
 				t.Errorf("%s=%s is read as %v", variable(k.key), k.value, got)
 			}
 		})
-		t.Run(k.key+" in the file", func(t *testing.T) {
+		t.Run(k.key+"/file", func(t *testing.T) {
 			value := k.value
 			if strings.Contains(value, ",") {
 				value = "[" + value + "]"
@@ -161,8 +161,8 @@ func TestEveryKeyIsSetByTheEnvironmentOverTheFile(t *testing.T) {
 		})
 	}
 	for _, key := range keysOf(reflect.TypeFor[configs.Config](), "") {
-		// One of TLS needs the other: TestTLSIsReadAsAWhole. Credentials are no
-		// value that a variable could have: TestCredentialsAreReadFromTheFile.
+		// TestTLS tests the keys of TLS, which need each other. TestCredentials tests
+		// the credentials, which have no variable.
 		if !tested[key] && !strings.HasPrefix(key, "auth.tls.") && key != "registries.credentials" {
 			t.Errorf("%s is not tested", key)
 		}
@@ -183,7 +183,7 @@ func keysOf(t reflect.Type, prefix string) []string {
 	return all
 }
 
-func TestAFaultStopsTheStartWithALineThatNamesIt(t *testing.T) {
+func TestBadValues(t *testing.T) {
 	clean(t)
 	for _, row := range []struct{ name, file, variable, value string }{
 		{"concurency", "pull: {concurency: 4}", "", ""},
@@ -263,22 +263,22 @@ func TestAFaultStopsTheStartWithALineThatNamesIt(t *testing.T) {
 		{"towline.yaml", "- pull", "", ""},
 		{"towline.yaml", "pull: {retries: 1}\npull: {retries: 2}", "", ""},
 	} {
-		t.Run(row.file+row.variable+"="+row.value, func(t *testing.T) {
+		t.Run(row.name, func(t *testing.T) {
 			if row.variable != "" {
 				t.Setenv(row.variable, row.value)
 			}
 			c, err := configs.Load(file(t, row.file))
 			switch {
 			case err == nil:
-				t.Errorf("it is taken as %+v", c)
+				t.Errorf("%q, %s=%s: accepted as %+v", row.file, row.variable, row.value, c)
 			case !strings.Contains(err.Error(), row.name) || strings.ContainsAny(err.Error(), "\n\r"):
-				t.Errorf("it is refused without naming %s in one line: %q", row.name, err)
+				t.Errorf("%q, %s=%s: the error does not name %s in one line: %q", row.file, row.variable, row.value, row.name, err)
 			}
 		})
 	}
 }
 
-func TestOnlyANamedFileMustBeThere(t *testing.T) {
+func TestMissingFile(t *testing.T) {
 	clean(t)
 	path := filepath.Join(t.TempDir(), "nope.yaml")
 	if _, err := configs.Load(path); err == nil || !strings.Contains(err.Error(), path) {
@@ -293,17 +293,17 @@ func TestOnlyANamedFileMustBeThere(t *testing.T) {
 	}
 }
 
-func TestTheClientsOwnVariablesAreNoFault(t *testing.T) {
+func TestClientVariables(t *testing.T) {
 	clean(t)
 	t.Setenv("TOWLINE_HOST", "unix:///x.sock")
 	t.Setenv("TOWLINE_TOKEN", "x")
-	t.Setenv("TOWLINE_PULL_RETRIES", "") // set to nothing is not set
+	t.Setenv("TOWLINE_PULL_RETRIES", "") // empty counts as not set
 	if c, err := configs.Load(file(t, "")); err != nil || !reflect.DeepEqual(c, configs.Default()) {
 		t.Errorf("%+v, %v", c, err)
 	}
 }
 
-func TestTheDefaultsFollowTheUser(t *testing.T) {
+func TestDefaultPaths(t *testing.T) {
 	t.Setenv("XDG_RUNTIME_DIR", "/run/user/7")
 	t.Setenv("XDG_STATE_HOME", "/home/ada/state")
 	c := configs.Default()
@@ -314,7 +314,7 @@ func TestTheDefaultsFollowTheUser(t *testing.T) {
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("the defaults are %+v", c)
 	}
-	// There is no daemon at that path: clients call the system's.
+	// There is no socket at that path, so clients call the system's daemon.
 	if got := configs.Host(); got != "unix:///run/towline/towline.sock" {
 		t.Errorf("clients call %s", got)
 	}
@@ -329,7 +329,7 @@ func TestTheDefaultsFollowTheUser(t *testing.T) {
 	}
 }
 
-func TestTLSIsReadAsAWhole(t *testing.T) {
+func TestTLS(t *testing.T) {
 	clean(t)
 	t.Setenv("TOWLINE_AUTH_TLS_KEY", "/k")
 	c, err := configs.Load(file(t, "listen: [tcp://0.0.0.0:7777, \"fd://\"]\nauth: {tls: {cert: /c, ca: /ca}}"))
@@ -338,7 +338,7 @@ func TestTLSIsReadAsAWhole(t *testing.T) {
 	}
 }
 
-func TestCredentialsAreReadFromTheFile(t *testing.T) {
+func TestCredentials(t *testing.T) {
 	clean(t)
 	const content = "registries: {credentials: [{registry: ghcr.io, username: ci, password_file: /p}]}"
 	c, err := configs.Load(file(t, content))

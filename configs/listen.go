@@ -13,14 +13,14 @@ import (
 // Auth says how callers over TCP prove who they are.
 type Auth struct {
 	TokenFile string   `mapstructure:"token_file"`
-	Hosts     []string `mapstructure:"hosts"` // names that they may call the daemon by
+	Hosts     []string `mapstructure:"hosts"` // names by which callers may address the daemon
 	TLS       TLS      `mapstructure:"tls"`
-	// VerifyImageAccess has a present image given only to callers whose own
-	// credentials its registry answers.
+	// VerifyImageAccess gives a present image only to callers whose own
+	// credentials its registry accepts.
 	VerifyImageAccess bool `mapstructure:"verify_image_access"`
 }
 
-// TLS names PEM files.
+// TLS holds the paths of PEM files.
 type TLS struct {
 	Cert string `mapstructure:"cert"`
 	Key  string `mapstructure:"key"`
@@ -43,7 +43,7 @@ func (c Config) checkListen() error {
 	seen := make(map[string]bool)
 	for _, address := range c.Listen {
 		if seen[address] {
-			return fmt.Errorf("listen: %s is there twice", address)
+			return fmt.Errorf("listen: %s is listed twice", address)
 		}
 		seen[address] = true
 		u, err := url.Parse(address)
@@ -54,9 +54,9 @@ func (c Config) checkListen() error {
 			}
 		case address == Activated:
 		case err != nil || u.Scheme != "unix" || u.Host != "" || !filepath.IsAbs(u.Path):
-			return fmt.Errorf("listen: %q is not an address; write unix:///PATH, tcp://HOST:PORT, or fd:// for what systemd passes", address)
+			return fmt.Errorf("listen: %q is not an address; write unix:///PATH, tcp://HOST:PORT, or fd:// for the sockets that systemd passes", address)
 		case len(u.Path) > maxSocketPath:
-			err = fmt.Errorf("the path is %d bytes long; a unix socket's has at most %d", len(u.Path), maxSocketPath)
+			err = fmt.Errorf("the path is %d bytes long; the limit of a unix socket is %d", len(u.Path), maxSocketPath)
 		}
 		if err != nil {
 			return fmt.Errorf("listen: %s: %w", address, err)
@@ -65,7 +65,7 @@ func (c Config) checkListen() error {
 	return nil
 }
 
-// maxSocketPath is what a unix socket's address holds on Linux (unix(7)).
+// maxSocketPath is the length limit of a unix socket's path on Linux, in bytes (unix(7)).
 const maxSocketPath = 107
 
 func checkTCP(u *url.URL) error {
@@ -96,7 +96,7 @@ func (a Auth) check() error {
 	case t.Key != "" && t.Cert == "":
 		return errors.New("auth.tls.cert: empty; auth.tls.key needs its certificate")
 	case t.CA != "" && t.Cert == "":
-		return errors.New("auth.tls.cert: empty; client certificates need the daemon's own, and its key, too")
+		return errors.New("auth.tls.cert: empty; client certificates also need the daemon's certificate and key")
 	}
 	for _, name := range a.Hosts {
 		if name == "" || strings.ContainsAny(name, "/ *@") || strings.Contains(name, ":") && net.ParseIP(name) == nil {

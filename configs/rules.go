@@ -2,30 +2,31 @@ package configs
 
 import "github.com/towline/towline/puller/rules"
 
-// Rules say which images may be asked for. Pull's hold for all, Run's for runs
-// besides. Each caller may have more of them in the token file.
+// Rules say which images may be requested. Pull applies to all jobs, Run to runs in
+// addition. The token file may have more rules for a caller.
 type Rules struct {
 	Pull rules.Written `mapstructure:"pull"`
 	Run  rules.Written `mapstructure:"run"`
 }
 
-// Registries says which of them may be called, and with what.
+// Registries says which registries may be called, and with which credentials.
 type Registries struct {
 	// AllowPrivate are the hosts, addresses and prefixes in private networks
 	// that Towline itself may call.
 	AllowPrivate []string `mapstructure:"allow_private"`
 	// Insecure are the hosts, addresses and prefixes of registries that may be
-	// called over plain HTTP, or TLS that nobody vouches for, beside the engine's.
+	// called over plain HTTP, or over TLS without a verified certificate. The
+	// insecure registries of the engine are added to them.
 	Insecure []string `mapstructure:"insecure"`
-	// Certificates is where Docker's certs.d is.
+	// Certificates is the path of Docker's directory certs.d.
 	Certificates string `mapstructure:"certificates" default:"/etc/docker/certs.d"`
-	// DockerConfig has credentials taken from Docker's config.json too.
+	// DockerConfig also takes credentials from Docker's config.json.
 	DockerConfig bool `mapstructure:"docker_config" default:"true"`
-	// Credentials can't be set by the environment.
+	// Credentials have no environment variable.
 	Credentials []Credentials `mapstructure:"credentials"`
 }
 
-// Credentials are what Towline itself shows to a registry.
+// Credentials are what Towline sends to a registry if a request has none.
 type Credentials struct {
 	Registry     string `mapstructure:"registry"`
 	Username     string `mapstructure:"username"`

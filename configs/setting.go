@@ -18,8 +18,8 @@ type setting struct {
 	tag   reflect.StructTag
 }
 
-// settings returns the keys of a configuration that the environment may set too, in
-// their order.
+// settings returns the keys of a configuration that have an environment variable, in
+// the order of the fields.
 func settings(c *Config) (all []setting) {
 	var walk func(prefix string, section reflect.Value)
 	walk = func(prefix string, section reflect.Value) {
@@ -29,7 +29,7 @@ func settings(c *Config) (all []setting) {
 			switch {
 			case field.Type.Kind() == reflect.Struct:
 				walk(key+".", section.Field(i))
-			case field.Type != reflect.TypeFor[[]Credentials](): // these are lists of sections
+			case field.Type != reflect.TypeFor[[]Credentials](): // Credentials have no variable
 				all = append(all, setting{key, section.Field(i), field.Tag})
 			}
 		}
@@ -38,7 +38,7 @@ func settings(c *Config) (all []setting) {
 	return all
 }
 
-// setDefault gives a setting what its tag says. A list is empty, not nil.
+// setDefault sets the default of the tag. A list without one is empty, not nil.
 func (s setting) setDefault() {
 	if s.value.Kind() == reflect.Slice && s.value.IsNil() {
 		s.value.Set(reflect.MakeSlice(s.value.Type(), 0, 0))
@@ -62,7 +62,8 @@ func (s setting) isNumber() bool { return s.value.CanInt() && !s.isDuration() }
 
 func (s setting) isDuration() bool { return s.value.Type() == reflect.TypeFor[time.Duration]() }
 
-// parse reads a number of a tag, which is right: Default is called by every test.
+// parse reads a number of a tag. It panics if the tag is wrong: the tags are part of
+// the code, and each call of Default reads them.
 func (s setting) parse(written string) int64 {
 	var n int64
 	var err error
@@ -82,7 +83,7 @@ func (s setting) parse(written string) int64 {
 	return n
 }
 
-// check returns why the setting's value is not taken, nil if it is.
+// check returns why the value is refused, nil if it is accepted.
 func (s setting) check() error {
 	if allowed, ok := s.tag.Lookup("oneof"); ok {
 		if words := strings.Split(allowed, ", "); !slices.Contains(words, s.value.String()) {
@@ -100,7 +101,7 @@ func (s setting) check() error {
 	case value >= least && value <= most:
 		return nil
 	case s.isDuration():
-		// A bare number is read as nanoseconds; nobody means those.
+		// A number without a unit is read as nanoseconds. This is never meant.
 		return fmt.Errorf("%s: %s is not between %s and %s; write a duration with its unit, such as 90s, 30m or 720h", s.key, s.value.Interface(), low, high)
 	case strings.HasSuffix(low, "iB"):
 		return fmt.Errorf("%s: %d is not between %d (%s) and %d (%s) bytes", s.key, value, least, low, most, high)

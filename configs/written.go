@@ -11,9 +11,9 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// narrowing are the keys that take something from callers. Such a key that has
-// nothing after it, as where all entries of a list were commented out, would
-// open what it was to close: it stops the start, as does an empty variable.
+// narrowing are the keys that restrict callers. Such a key without a value would
+// allow what it should forbid, for example if all entries of a list are commented
+// out. So it stops the start. An empty environment variable does, too.
 var narrowing = []string{
 	"auth.token_file", "auth.tls", "auth.verify_image_access", "runs.enabled", "registries.docker_config", "rules",
 }
@@ -22,15 +22,15 @@ func narrows(key string) bool {
 	return slices.ContainsFunc(narrowing, func(n string) bool { return key == n || strings.HasPrefix(key, n+".") })
 }
 
-// allows reports whether a key lists what is allowed, and allows everything where it
-// is left out. An empty list there is refused: it says the one and would do the other.
+// allows reports whether a key lists what is allowed, and allows everything if it is
+// left out. An empty list is refused: it reads as "nothing", but would allow everything.
 func allows(key string) bool {
 	name := key[strings.LastIndexByte(key, '.')+1:]
 	return strings.HasPrefix(key, "rules.") && (name == "allow" || name == "policies" || name == "platforms")
 }
 
-// checkWritten refuses what decoding would pass over or bend: a second document,
-// a key that is there twice, and values of another form than their key's.
+// checkWritten refuses what decoding would ignore or convert: a second document,
+// a key that is set twice, and a value that has not the form of its key.
 func checkWritten(content []byte, defaults map[string]any) error {
 	d := yaml.NewDecoder(bytes.NewReader(content))
 	var document yaml.Node
@@ -52,19 +52,19 @@ func checkWritten(content []byte, defaults map[string]any) error {
 	return checkMapping(root, "", defaults, make(map[string]bool))
 }
 
-// checkMapping looks at the keys under a prefix. Case does not tell keys apart,
-// and a dot in a key stands for a section.
+// checkMapping checks the keys under a prefix. Keys that differ only in case are the
+// same key. A dot in a key separates a section from its key.
 func checkMapping(node *yaml.Node, prefix string, defaults map[string]any, seen map[string]bool) error {
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		name, value := node.Content[i], resolve(node.Content[i+1])
 		key := prefix + strings.ToLower(name.Value)
 		want, leaf := defaults[key]
 		if seen[key] {
-			return fmt.Errorf("line %d: %s: it is there twice", name.Line, key)
+			return fmt.Errorf("line %d: %s: the key is set twice", name.Line, key)
 		}
 		var err error
 		switch {
-		case name.Value == "<<": // what is merged stands below what is written here
+		case name.Value == "<<": // a key that is written here overrides a merged one
 			for _, n := range merged(value) {
 				if err = checkMapping(n, prefix, defaults, make(map[string]bool)); err != nil {
 					break
@@ -78,7 +78,7 @@ func checkMapping(node *yaml.Node, prefix string, defaults map[string]any, seen 
 		case leaf:
 			fault := checkForm(value, want)
 			if fault == "" && allows(key) && value.Kind == yaml.SequenceNode && len(value.Content) == 0 {
-				fault = "the list is empty, but without a list everything is allowed; write what is allowed, or take the key out"
+				fault = "the list is empty, but without a list everything is allowed; write what is allowed, or remove the key"
 			}
 			if fault != "" {
 				err = fmt.Errorf("line %d: %s: %s", value.Line, key, fault)
@@ -89,7 +89,7 @@ func checkMapping(node *yaml.Node, prefix string, defaults map[string]any, seen 
 				seen[key] = true
 			}
 		case isSection(key, defaults):
-			err = fmt.Errorf("line %d: %s: it is a section; write keys under it", value.Line, key)
+			err = fmt.Errorf("line %d: %s: it is a section; write its keys under it", value.Line, key)
 		}
 		if err != nil {
 			return err
@@ -107,18 +107,18 @@ func isSection(key string, defaults map[string]any) bool {
 	return false
 }
 
-const nothingThere = "nothing stands there; write a value, or take the key out"
+const nothingThere = "it has no value; write one, or remove the key"
 
-// checkForm returns what is wrong with a value in the place of a default, "" if
-// nothing is, as far as decoding would not say it.
+// checkForm returns what is wrong with the form of a value, "" if nothing is. want
+// is the default of the key. Other faults are found by decoding.
 func checkForm(value *yaml.Node, want any) string {
 	switch want.(type) {
 	case []string:
 		if value.Kind != yaml.SequenceNode && (value.Kind != yaml.ScalarNode || value.Value == "") {
-			return "it is no list; write one such as [a, b], or [] for an empty one"
+			return "it is not a list; write one such as [a, b], or [] for an empty one"
 		}
 		if slices.ContainsFunc(value.Content, func(n *yaml.Node) bool { return isNull(resolve(n)) }) {
-			return "one of its entries is empty; write a value, or take the entry out"
+			return "one of its entries is empty; write a value, or remove the entry"
 		}
 	case bool:
 		if value.Kind != yaml.ScalarNode || value.Value != "true" && value.Value != "false" && value.Tag != "!!bool" {
@@ -137,7 +137,7 @@ func resolve(node *yaml.Node) *yaml.Node {
 
 func isNull(node *yaml.Node) bool { return node.Kind == yaml.ScalarNode && node.Tag == "!!null" }
 
-// merged are the mappings that a merge key names.
+// merged returns the mappings that a merge key names.
 func merged(value *yaml.Node) (all []*yaml.Node) {
 	nodes := []*yaml.Node{value}
 	if value.Kind == yaml.SequenceNode {

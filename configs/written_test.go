@@ -9,9 +9,9 @@ import (
 	"github.com/towline/towline/configs"
 )
 
-// The table of SECURITY.md, as far as it is about the configuration: what is
-// empty opens nothing that it was to close.
-func TestAKeyThatNarrowsIsNotEmptyByMistake(t *testing.T) {
+// The rows of the table in SECURITY.md that are about the configuration: a key that
+// restricts callers stops the start if it is empty.
+func TestEmptyKey(t *testing.T) {
 	clean(t)
 	lists := []string{"rules.pull.allow", "rules.pull.deny", "rules.pull.policies", "rules.pull.platforms", "rules.run.allow", "rules.run.deny", "rules.run.policies", "rules.run.platforms"}
 	switches := []string{"runs.enabled", "auth.verify_image_access", "registries.docker_config", "rules.pull.require_digest", "rules.run.require_digest"}
@@ -20,7 +20,7 @@ func TestAKeyThatNarrowsIsNotEmptyByMistake(t *testing.T) {
 		t.Helper()
 		c, err := configs.Load(file(t, content))
 		if err == nil {
-			t.Errorf("%q is taken as %+v", content, c)
+			t.Errorf("%q is accepted as %+v", content, c)
 		} else if !strings.Contains(err.Error(), key+": ") || strings.ContainsAny(err.Error(), "\n\r") {
 			t.Errorf("%q is refused without naming %s in one line: %q", content, key, err)
 		}
@@ -88,23 +88,23 @@ func TestAKeyThatNarrowsIsNotEmptyByMistake(t *testing.T) {
 		"{}\n---\nrules: {pull: {deny: [docker.io/**]}}\n":                        "configuration ",
 		"rules: {pull: {deny: [docker.io/**]}}\n---\nruns: {enabled: false}\n...": "configuration ",
 	} {
-		t.Run(content, func(t *testing.T) {
+		t.Run("hidden/"+key, func(t *testing.T) {
 			if c, err := configs.Load(file(t, content)); err == nil || !strings.Contains(err.Error(), key) {
-				t.Errorf("%v, %+v", err, c)
+				t.Errorf("%q: %v, %+v", content, err, c)
 			}
 		})
 	}
 	for _, cycle := range []string{"rules: &r {pull: *r}", "rules: &r {<<: *r}", "rules: {pull: &p {run: *p, <<: *p}}"} {
-		t.Run(cycle, func(t *testing.T) {
+		t.Run("cycle", func(t *testing.T) {
 			if c, err := configs.Load(file(t, cycle)); err == nil {
-				t.Errorf("%+v", c)
+				t.Errorf("%q: %+v", cycle, c)
 			}
 		})
 	}
 }
 
-// What lets callers do more opens nothing where it is empty.
-func TestAKeyThatOpensSaysWhat(t *testing.T) {
+// A key that permits something permits nothing if it is empty.
+func TestEmptyPermission(t *testing.T) {
 	clean(t)
 	for _, key := range []string{"auth.hosts", "registries.allow_private", "registries.credentials", "socket_group", "listen"} {
 		for _, nothing := range []string{"", "# a comment\n "} {
