@@ -13,13 +13,13 @@ import (
 	"github.com/towline/towline/puller/names"
 )
 
-// pattern is one of Written, taken apart. Of what is nil anything matches.
+// pattern is a parsed pattern of Written. A part that is nil matches anything.
 type pattern struct {
 	written           string
 	name, tag, digest *regexp.Regexp
 }
 
-// patternForm is what a pattern may be made of.
+// patternForm is the syntax of a pattern.
 var patternForm = regexp.MustCompile(`^([A-Za-z0-9._:/*?\[\]-]*/)?([a-z0-9._*?-]+)(:[A-Za-z0-9._*?-]+)?(@[a-z0-9+._:*?-]+)?$`)
 
 func parsePattern(written string) (p pattern, err error) {
@@ -33,7 +33,7 @@ func parsePattern(written string) (p pattern, err error) {
 	case path == "" || !strings.ContainsAny(host, ".:*?") && host != "localhost":
 		return p, errors.New("does not begin with a registry; write the name in full, such as docker.io/library/alpine")
 	case path != strings.ToLower(path):
-		return p, errors.New("has capital letters in its path, which no image has")
+		return p, errors.New("has capital letters in its path; the paths of images have none")
 	default:
 		if host, err = patternAddress(host); err != nil {
 			return p, fmt.Errorf("matches nothing: its registry %w", err)
@@ -53,7 +53,7 @@ func parsePattern(written string) (p pattern, err error) {
 	return p, nil
 }
 
-// patternAddress is CanonicalAddress for what may have wildcards in it.
+// patternAddress is names.CanonicalAddress for an address that may have wildcards.
 func patternAddress(host string) (string, error) {
 	if !strings.ContainsAny(host, "*?") {
 		return names.CanonicalAddress(host)
@@ -69,8 +69,8 @@ func patternAddress(host string) (string, error) {
 	return strings.TrimSuffix(name, ".") + ":" + port, nil
 }
 
-// match reports whether one of a repository's names, and its tag and digest, are
-// what the pattern has.
+// match reports whether the pattern matches one of the names of a repository, and its
+// tag and digest.
 func (p pattern) match(names []string, tag, digest string) bool {
 	has := func(glob *regexp.Regexp, part string) bool {
 		return glob == nil || part != "" && glob.MatchString(part)
@@ -78,14 +78,14 @@ func (p pattern) match(names []string, tag, digest string) bool {
 	return slices.ContainsFunc(names, p.name.MatchString) && has(p.tag, tag) && has(p.digest, digest)
 }
 
-// glob makes a regular expression of a glob; Go's take linear time.
+// glob returns the regular expression of a glob. Go matches in linear time.
 func glob(g string) *regexp.Regexp {
 	g = regexp.QuoteMeta(g)
 	return regexp.MustCompile(`\A` + strings.NewReplacer(`\*\*`, `.*`, `\*`, `[^/]*`, `\?`, `[^/]`).Replace(g) + `\z`)
 }
 
-// pathOf returns a repository's path in its registry, in full: Docker Hub leaves
-// "library" out.
+// pathOf returns the full path of a repository in its registry. Docker Hub's short
+// names leave "library/" out.
 func pathOf(named reference.Named, address string) string {
 	path := reference.Path(named)
 	if address == names.Hub && !strings.Contains(path, "/") {
@@ -94,8 +94,8 @@ func pathOf(named reference.Named, address string) string {
 	return path
 }
 
-// allowedNames are the names, without tag and digest, by which a pattern of allow
-// has a repository: in the canonical form, with or without the port 443.
+// allowedNames returns the names of a repository that a pattern of Allow may match: the
+// canonical form, with and without the port 443. They have no tag and no digest.
 func allowedNames(named reference.Named) []string {
 	address := names.RegistryOf(named.String())
 	all := []string{address}
@@ -105,9 +105,9 @@ func allowedNames(named reference.Named) []string {
 	return withPath(all, pathOf(named, address))
 }
 
-// deniedNames are those by which a pattern of deny has it: also as it is written,
-// by every name of Docker Hub, and where engines may go on to plain HTTP with
-// port 80 or without it.
+// deniedNames returns the names that a pattern of Deny may match. There are more of
+// them: the name as it is written, each name of Docker Hub, and the name with and
+// without port 80, since engines may fall back to plain HTTP.
 func deniedNames(named reference.Named) []string {
 	address := names.RegistryOf(named.String())
 	all := []string{address, strings.ToLower(reference.Domain(named))}

@@ -1,4 +1,4 @@
-// Package rules says which images may be asked for.
+// Package rules decides which images may be requested.
 package rules
 
 import (
@@ -11,8 +11,8 @@ import (
 	"github.com/towline/towline/puller/names"
 )
 
-// Rules are puller.Rules. Pull's hold for everything, since what runs is pulled first;
-// Run's hold for runs besides. A nil Set forbids nothing.
+// Rules implement puller.Rules. Pull applies to all jobs, since the image of a run is
+// pulled first. Run applies to runs in addition. A nil Set forbids nothing.
 type Rules struct{ Pull, Run *Set }
 
 // Check implements puller.Rules.
@@ -26,8 +26,8 @@ func (r Rules) Check(kind puller.JobKind, named reference.Named, p puller.PullRe
 // CheckName implements puller.Rules.
 func (r Rules) CheckName(named reference.Named) error { return r.Pull.checkName(named) }
 
-// Parse checks the rules for pulls and for runs, which are called name.pull and
-// name.run in messages. It returns nil where they forbid nothing.
+// Parse checks the rules for pulls and for runs. Errors call them name.pull and
+// name.run. It returns nil if they forbid nothing.
 func Parse(name string, pull, run Written) (puller.Rules, error) {
 	var r Rules
 	var err error
@@ -43,8 +43,8 @@ func Parse(name string, pull, run Written) (puller.Rules, error) {
 	return r, nil
 }
 
-// Set is rules that were checked by ParseSet. It is not changed, and may be
-// asked from anywhere.
+// Set is a list of rules that ParseSet has checked. It never changes, and is safe for
+// concurrent use.
 type Set struct {
 	name        string
 	allow, deny []pattern
@@ -53,32 +53,32 @@ type Set struct {
 	platforms   []string
 }
 
-// Written are rules as they stand in a file. What is left out forbids
-// nothing.
+// Written are rules as a file has them: the configuration, or the token file. A field
+// that is left out forbids nothing.
 //
-// Allow and Deny hold patterns: NAME[:TAG][@DIGEST], each a glob over what a
-// reference in full form has there. "*" stands for any characters but a slash,
-// "**" for any at all and "?" for one that is no slash. What Deny matches is
-// forbidden, also where Allow has it.
+// Allow and Deny hold patterns, NAME[:TAG][@DIGEST]. Each part is a glob that is matched
+// with the same part of a reference in full form. "*" matches any characters except a
+// slash, "**" any characters, and "?" one character except a slash. An image that Deny
+// matches is forbidden, even if Allow matches it.
 //
-// A tag says nothing of what is pulled where a digest stands beside it. So a
-// pattern of Allow that has a tag and no digest matches no such reference; one
-// of Deny does.
+// If a reference has a digest, its tag does not decide what is pulled. So a pattern of
+// Allow with a tag and without a digest never matches such a reference. A pattern of
+// Deny does.
 type Written struct {
 	Allow         []string `mapstructure:"allow" yaml:"allow"`
 	Deny          []string `mapstructure:"deny" yaml:"deny"`
 	RequireDigest bool     `mapstructure:"require_digest" yaml:"require_digest"`
 	Policies      []string `mapstructure:"policies" yaml:"policies"`
-	// Platforms are os/arch[/variant], without a variant any; DefaultPlatform
-	// lets requests pass that name none.
+	// Platforms are os/arch[/variant]. One without a variant allows each variant.
+	// DefaultPlatform allows requests that name no platform.
 	Platforms []string `mapstructure:"platforms" yaml:"platforms"`
 }
 
 // DefaultPlatform stands in Written for requests that name no platform.
 const DefaultPlatform = "default"
 
-// ParseSet checks rules. name is what they are called in messages. The error
-// begins with it and the field at fault. Without any rules it returns nil.
+// ParseSet checks rules. The error begins with name and the field at fault. It returns
+// nil if there are no rules.
 func ParseSet(name string, w Written) (*Set, error) {
 	r := &Set{name: name, digest: w.RequireDigest}
 	for _, list := range []struct {
@@ -117,15 +117,15 @@ func ParseSet(name string, w Written) (*Set, error) {
 	return r, nil
 }
 
-// check returns why a request that has its defaults is refused, nil if it is not.
-// named is nil of an image ID.
-// The error is ErrForbidden and names the rule.
+// check returns why a request is refused, nil if it is allowed. The request must have
+// its defaults. named is nil if the request has an image ID. The error is ErrForbidden
+// and names the rule.
 func (r *Set) check(named reference.Named, p puller.PullRequest) error {
 	if r == nil {
 		return nil
 	}
 	if named == nil && len(r.allow)+len(r.deny) > 0 {
-		return puller.Errorf(puller.ErrForbidden, "%s: an image ID has no name that %s.allow and %s.deny could be held to; name a reference", p.Image, r.name, r.name)
+		return puller.Errorf(puller.ErrForbidden, "%s: an image ID has no name that %s.allow and %s.deny can match; request a reference", p.Image, r.name, r.name)
 	}
 	if named != nil {
 		if err := r.checkName(named); err != nil {
@@ -135,7 +135,7 @@ func (r *Set) check(named reference.Named, p puller.PullRequest) error {
 	_, digested := named.(reference.Digested)
 	switch {
 	case r.digest && !digested:
-		return puller.Errorf(puller.ErrForbidden, "%s: %s.require_digest asks for a digest; name it, as in NAME@sha256:…", puller.Clip(p.Image), r.name)
+		return puller.Errorf(puller.ErrForbidden, "%s: %s.require_digest requires a digest; write NAME@sha256:…", puller.Clip(p.Image), r.name)
 	case len(r.policies) > 0 && !slices.Contains(r.policies, p.Policy):
 		return puller.Errorf(puller.ErrForbidden, "%s: the policy %s is not in %s.policies, which has %s", puller.Clip(p.Image), p.Policy, r.name, puller.Listed(r.policies))
 	case len(r.platforms) > 0 && !slices.ContainsFunc(r.platforms, func(allowed string) bool {
@@ -153,7 +153,7 @@ func (r *Set) check(named reference.Named, p puller.PullRequest) error {
 	return nil
 }
 
-// checkName is check for what a reference in full form names.
+// checkName checks the name, tag and digest of a reference in full form.
 func (r *Set) checkName(named reference.Named) error {
 	if r == nil {
 		return nil
