@@ -14,16 +14,16 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// Limits of what the daemon takes from anyone. Each is many times what the largest
-// files in use come to, and keeps a parse below a second: the YAML library takes a
-// time that grows with the square of a mapping's keys.
+// Limits of a file that the daemon accepts. Each is many times more than the largest
+// files in use need. Together they keep a parse below a second: the time of the YAML
+// library grows with the square of a mapping's keys.
 const (
 	maxFile  = 256 << 10 // bytes
-	maxMarks = 50_000    // lines, and signs that begin a value or end one
+	maxMarks = 50_000    // lines, and characters that can begin a list, mapping, alias or tag
 	maxDepth = 64        // of values in values
 	maxTrees = 16        // documents
-	// maxCost bounds the file with its aliases followed and its services
-	// extended: one for each value, and one for each 32 bytes of text.
+	// maxCost bounds the file with its aliases followed: 1 for each value, and 1 for
+	// each 32 bytes of text.
 	maxCost = 150_000
 )
 
@@ -31,15 +31,15 @@ func invalid(format string, args ...any) error {
 	return puller.Errorf(puller.ErrInvalidRequest, format, args...)
 }
 
-// file is a Compose file as YAML has it: one tree for each document in it.
+// file is a parsed YAML file, with one tree for each document.
 type file struct {
 	name   string // in errors
 	trees  []*yaml.Node
-	faults Faults // that can be told with others
+	faults Faults // that are returned together
 }
 
-// read parses the file and refuses what would take too long to go on with. The
-// error is ErrInvalidRequest and names the line.
+// read parses a file, and refuses one that would take too long to process. The error
+// is ErrInvalidRequest and names the line.
 func read(content []byte) (*file, error) {
 	if err := checkBytes(content); err != nil {
 		return nil, err
@@ -69,8 +69,8 @@ func read(content []byte) (*file, error) {
 	return f, nil
 }
 
-// checkBytes refuses what no parser needs to see. The YAML parser's time grows
-// with the square of the values on a line and of %TAG directives.
+// checkBytes refuses content before the YAML library sees it. The time of the library
+// grows with the square of the values on a line and of %TAG directives.
 func checkBytes(content []byte) error {
 	if len(content) > maxFile {
 		return invalid("body: larger than 256 KiB")
@@ -92,7 +92,7 @@ func checkBytes(content []byte) error {
 			marks++
 		}
 		if marks > maxMarks {
-			return invalid("body: line %d: more lines, lists and mappings up to here than the %d that are taken", line, maxMarks)
+			return invalid("body: line %d: more than %d lines, lists and mappings up to here", line, maxMarks)
 		}
 		i += size
 	}
@@ -104,15 +104,15 @@ var (
 	noLine = regexp.MustCompile(`at <unknown position>: *`)
 )
 
-// notYAML says what the parser says, behind the line it is at. Its errors have
-// no exported type.
+// notYAML returns an error of the YAML library, after its line. Most of the errors have
+// no exported type, so the line is read from the text.
 func notYAML(err error) error {
 	var typed *yaml.LoadErrors
 	if errors.As(err, &typed) && len(typed.Errors) > 0 {
 		return invalid("body: line %d: %s", typed.Errors[0].Line, clip(typed.Errors[0].Err.Error()))
 	}
 	message := strings.TrimPrefix(err.Error(), "yaml: ")
-	line := "1" // what it has no position for is at the very beginning
+	line := "1" // an error without a position is at the beginning
 	for _, m := range lineIn.FindAllStringSubmatch(message, -1) {
 		line = m[1]
 	}
@@ -120,9 +120,9 @@ func notYAML(err error) error {
 	return invalid("body: line %s: not YAML: %s", line, clip(noLine.ReplaceAllString(message, "")))
 }
 
-// survey walks a tree as a decoder would, aliases followed.
+// survey walks a tree as a decoder does: it follows aliases.
 type survey struct {
-	open map[*yaml.Node]bool // the anchors that are being walked
+	open map[*yaml.Node]bool // the anchors around the current node
 	cost int
 }
 
@@ -135,11 +135,11 @@ func (s *survey) walk(n *yaml.Node, depth int) error {
 	}
 	switch {
 	case n.Tag == "!reset" || n.Tag == "!override":
-		return invalid("body: line %d: %s is for a file that is merged into another; send the outcome, as docker compose config writes it", n.Line, n.Tag)
+		return invalid("body: line %d: %s is for a file that is merged into another; send the output of docker compose config", n.Line, n.Tag)
 	case n.Kind == yaml.ScalarNode && n.ShortTag() == "!!float":
 		var v float64
 		if n.Decode(&v) == nil && (math.IsInf(v, 0) || math.IsNaN(v)) {
-			return invalid("body: line %d: %s is no number for a Compose file", n.Line, clip(n.Value))
+			return invalid("body: line %d: %s is not a number for a Compose file", n.Line, clip(n.Value))
 		}
 	case n.Kind == yaml.AliasNode:
 		if s.open[n.Alias] {
@@ -183,7 +183,7 @@ func (f *file) models() ([]map[string]any, error) {
 
 const maxQuote = 200 // bytes
 
-// clip shortens a text that is quoted in an error.
+// clip shortens a text that an error quotes.
 func clip(s string) string {
 	if len(s) > maxQuote {
 		return strings.ToValidUTF8(s[:maxQuote], "") + "…"

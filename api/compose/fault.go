@@ -4,15 +4,15 @@ import (
 	"fmt"
 )
 
-// maxFaultText limits the text of several faults, in bytes. One fault is told
-// whole.
+// maxFaultText limits the text of several faults, in bytes. The first fault is always
+// complete.
 const maxFaultText = 900
 
-// Faults is all that is wrong with a Compose project, in the order of its files and
-// services. It is in the errors of [Load] and [Parse] if there are several.
+// Faults lists all that is wrong with a Compose project, in the order of its files and
+// services. If there are several faults, the errors of [Load] and [Parse] wrap it.
 type Faults []error
 
-// Error joins the faults, up to some number of bytes.
+// Error joins the faults. It leaves out and counts those that would make it too long.
 func (f Faults) Error() string {
 	text := ""
 	for i, err := range f {

@@ -161,7 +161,7 @@ func cost(work func()) (mallocs, bytes uint64) {
 	return after.Mallocs - before.Mallocs, after.TotalAlloc - before.TotalAlloc
 }
 
-func TestAHostileFileCostsLittle(t *testing.T) {
+func TestParseHostile(t *testing.T) {
 	variables := map[string]string{"LONG": strings.Repeat("x", 100_000)}
 	for name, file := range hostile() {
 		t.Run(name, func(t *testing.T) {
@@ -196,7 +196,7 @@ func TestAHostileFileCostsLittle(t *testing.T) {
 	}
 }
 
-func TestParseEndsWithItsContext(t *testing.T) {
+func TestParseCancelled(t *testing.T) {
 	gone := errors.New("the caller has left")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(gone)

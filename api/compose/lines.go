@@ -7,9 +7,9 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// line returns the line of what a dotted path leads to, or of the last key on
-// the way to it that is there; 0 if none is. Keys may have dots in them. What
-// comes by an alias or a merge is at the line that it comes from.
+// line returns the line of the value at a dotted path. If the value does not exist, it is
+// the line of the last key of the path that does; 0 if none does. Keys may have dots.
+// The line of an aliased or merged value is the line where it is written.
 func (f *file) line(path string) int {
 	line := 0
 	for _, tree := range f.trees {
@@ -20,7 +20,7 @@ func (f *file) line(path string) int {
 	return line
 }
 
-// serviceLines returns the lines of all services that are not merged in.
+// serviceLines returns the line of each service, without services from a merge key.
 func (f *file) serviceLines() map[string]int {
 	lines := map[string]int{}
 	for _, tree := range f.trees {
@@ -37,7 +37,7 @@ func (f *file) serviceLines() map[string]int {
 	return lines
 }
 
-// child returns the mapping under a key, nil where there is none.
+// child returns the mapping under a key, nil if there is none.
 func child(n *yaml.Node, key string) *yaml.Node {
 	if n.Kind != yaml.MappingNode {
 		return nil

@@ -18,32 +18,30 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// ErrNoFile says that no file was named, and there is no default one.
+// ErrNoFile means that no file was named, and that no default file exists.
 var ErrNoFile = errors.New("there is no compose.yaml here or above")
 
-// Source is a Compose project as docker compose is told of one. All fields may
-// be left out.
+// Source names a Compose project, as the options of docker compose do. All fields are
+// optional.
 type Source struct {
 	Files     []string // merged in their order; - is the standard input
-	EnvFiles  []string // in place of .env; a later one counts more
+	EnvFiles  []string // in place of .env; a later one overrides an earlier one
 	Profiles  []string // in place of COMPOSE_PROFILES
-	Directory string   // of .env, and what relative paths are relative to
+	Directory string   // of .env and of relative paths
 	Name      string   // of the project, ${COMPOSE_PROJECT_NAME}
 }
 
-// Load returns what a prewarm of a Compose project asks for, read as docker
-// compose reads it: without files there are those of COMPOSE_FILE (split at
-// COMPOSE_PATH_SEPARATOR) or the default ones in the working directory or above
-// it. Variables come from the process, and then from the files of
-// COMPOSE_ENV_FILES or .env (none with COMPOSE_DISABLE_ENV_FILE), which may set
-// those named here too. include and extends read other local files, env_file
-// does not. Where the images leave the platform open, it is
-// DOCKER_DEFAULT_PLATFORM.
+// Load returns the prewarm request of a Compose project. It reads the project as docker
+// compose does. If s names no files, it reads those of COMPOSE_FILE (split at
+// COMPOSE_PATH_SEPARATOR), or the default files in the working directory or a parent.
+// Variables come from the process, and then from the files of COMPOSE_ENV_FILES or from
+// .env (not with COMPOSE_DISABLE_ENV_FILE). Those files may also set the variables
+// named here. include and extends read other local files. env_file does not. The
+// platform of the request is DOCKER_DEFAULT_PLATFORM.
 //
-// Images are in the order of their services' names. The error is ErrInvalidRequest
-// and names the file, or the services and fields, at fault. compose-go writes its
-// warnings, such as those of variables that have no value, to the standard logger
-// of logrus.
+// Images are in the order of their services' names. The error is ErrInvalidRequest and
+// names the file, or the services and fields, at fault. compose-go writes warnings to
+// the standard logger of logrus, for example of variables that have no value.
 func Load(ctx context.Context, s Source) (r puller.PrewarmRequest, err error) {
 	if len(s.EnvFiles) == 0 {
 		s.EnvFiles = strings.FieldsFunc(os.Getenv("COMPOSE_ENV_FILES"), func(c rune) bool { return c == ',' })
@@ -54,8 +52,8 @@ func Load(ctx context.Context, s Source) (r puller.PrewarmRequest, err error) {
 		cli.WithWorkingDirectory(s.Directory),
 		cli.WithOsEnv,
 		withWorkingDirectory,
-		// .env is beside the files, or in the working directory; it may name the
-		// files, and then there is one beside them.
+		// .env is in the directory of the files, or in the working directory. It may
+		// name the files. Then the .env in their directory is read, too.
 		cli.WithEnvFiles(s.EnvFiles...),
 		cli.WithDotEnv,
 		cli.WithConfigFileEnv,
@@ -67,11 +65,11 @@ func Load(ctx context.Context, s Source) (r puller.PrewarmRequest, err error) {
 		cli.WithoutEnvironmentResolution,
 		cli.WithoutLabelsResolution,
 		cli.WithLoadOptions(func(o *loader.Options) {
-			if o.Interpolate != nil { // nil while the files are looked for
+			if o.Interpolate != nil { // nil while compose-go searches the files
 				o.Interpolate.Substitute = watch.substitute
 			}
-			// It stops at the first fault. What images need is checked below, for all
-			// services.
+			// The check stops at the first fault. The fields that images need are
+			// checked below, for all services.
 			o.SkipConsistencyCheck = true
 		}),
 	)
@@ -85,7 +83,7 @@ func Load(ctx context.Context, s Source) (r puller.PrewarmRequest, err error) {
 	loaded, err := options.LoadProject(ctx)
 	var found Faults
 	if err != nil && strings.HasPrefix(err.Error(), "validating ") {
-		// The schema stops at the first fault.
+		// The schema check stops at the first fault.
 		var harmless bool
 		if found, harmless = schemaFaultsOf(files()); harmless {
 			cli.WithLoadOptions(loader.WithSkipValidation)(options)
@@ -106,7 +104,7 @@ func Load(ctx context.Context, s Source) (r puller.PrewarmRequest, err error) {
 		at: func(path string, err error) error {
 			return invalid("%s%s: %w", position(options.ConfigPaths, files(), path), clip(path), err)
 		},
-		// The variables are in it; what they left is looked up.
+		// compose-go has expanded the variables. watch knows which had no value.
 		resolve: func(text string) (string, []string, error) { return text, watch.unset[text], nil },
 	}
 	for _, name := range slices.Sorted(maps.Keys(loaded.Services)) {
@@ -123,7 +121,7 @@ func Load(ctx context.Context, s Source) (r puller.PrewarmRequest, err error) {
 	return r, nil
 }
 
-// readAll reads files for the lines of what is in them. One that can't be read, as
+// readAll reads files so that errors can name lines. A file that can't be read, such as
 // the standard input, is nil.
 func readAll(paths []string) []*file {
 	files := make([]*file, len(paths))
@@ -137,15 +135,14 @@ func readAll(paths []string) []*file {
 	return files
 }
 
-// position returns the file and the line that a path such as services.web.image
-// stands at, or what it is in, as "compose.yaml: line 3: "; "" where none of the
-// files has it, as what is included. Of two files with the same path the last one
-// counts.
+// position returns the file and line of a path such as services.web.image, or of its
+// nearest parent, as "compose.yaml: line 3: ". The last file that has the path counts.
+// It returns "" if no file has it, for example because it is in an included file.
 func position(names []string, files []*file, path string) string {
 	for path != "" {
 		parent := path[:max(0, strings.LastIndexByte(path, '.'))]
 		for i, f := range slices.Backward(files) {
-			// Of a path that it does not have, a file tells the line of the parent.
+			// If a file does not have the path, its line is that of the parent.
 			if f != nil && f.line(path) != f.line(parent) {
 				return fmt.Sprintf("%s: line %d: ", names[i], f.line(path))
 			}
@@ -167,8 +164,8 @@ func withWorkingDirectory(o *cli.ProjectOptions) error {
 	return err
 }
 
-// fromCompose makes what compose-go says the caller's error, behind the files
-// where it does not name one.
+// fromCompose returns an error of compose-go as an error of the caller. If it names no
+// file, the files are written before it.
 func fromCompose(paths []string, err error) error {
 	message := strings.Replace(err.Error(), " false schema", ": the Compose specification has no such field", 1)
 	if _, cause, ok := strings.Cut(message, "\" is invalid: "); ok { // a file that can't be read
@@ -185,8 +182,8 @@ func fromCompose(paths []string, err error) error {
 	return invalid("%s: %s", strings.Join(paths, ", "), message)
 }
 
-// substitution puts variables in as compose-go does, which warns of those that
-// have no value, and remembers the texts that came of them.
+// substitution expands variables with compose-go, which warns of variables without a
+// value. It remembers those variables by the expanded text.
 type substitution struct {
 	unset map[string][]string
 }

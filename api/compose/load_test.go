@@ -14,7 +14,7 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// write puts files into a new directory and goes there.
+// write writes files to a new directory and changes to it.
 func write(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -52,7 +52,7 @@ func load(t *testing.T, paths, profiles []string, want string) puller.PrewarmReq
 	return r
 }
 
-func TestLoadReadsWhatDockerComposeReads(t *testing.T) {
+func TestLoadFiles(t *testing.T) {
 	write(t, map[string]string{
 		"p/compose.yaml":          "include: [inc/inc.yaml]\nservices:\n  web: {image: 'web:${TAG}', env_file: [missing.env]}\n  ext: {extends: {file: base.yaml, service: base}}\n  debug: {image: debug, profiles: [debug]}\n  b: {build: .}\n",
 		"p/compose.override.yaml": "services:\n  web: {platform: linux/arm64}\n",
@@ -71,13 +71,13 @@ func TestLoadReadsWhatDockerComposeReads(t *testing.T) {
 	if r.Platform != "linux/amd64" {
 		t.Errorf("platform %q", r.Platform)
 	}
-	t.Chdir("p/inc") // the default files are looked for above, too
+	t.Chdir("p/inc") // the default files are also searched in the parents
 	load(t, nil, nil, "debug:latest, base:1 newer, inc:5, web:fromprocess linux/arm64, -b")
 	t.Setenv("COMPOSE_FILE", "../base.yaml")
 	load(t, nil, nil, "base:1 newer")
 }
 
-func TestLoadReadsTheStandardInput(t *testing.T) {
+func TestLoadStdin(t *testing.T) {
 	dir := write(t, map[string]string{"in": "services:\n  a: {image: a}\n"})
 	in, err := os.Open(filepath.Join(dir, "in"))
 	if err != nil {
@@ -92,7 +92,7 @@ func TestLoadReadsTheStandardInput(t *testing.T) {
 
 // Each row is what docker compose config --images answers for the same, in another
 // order.
-func TestLoadReadsTheVariablesOfDockerCompose(t *testing.T) {
+func TestLoadEnv(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		env    map[string]string
@@ -140,7 +140,7 @@ func TestLoadReadsTheVariablesOfDockerCompose(t *testing.T) {
 	}
 }
 
-func TestLoadWarnsAsComposeDoesOfWhatHasNoValue(t *testing.T) {
+func TestLoadWarnings(t *testing.T) {
 	write(t, map[string]string{"compose.yaml": "services:\n  a: {image: '${PREFIX}a', environment: {X: '${Y:-}', Z: '${B?}'}}\n", ".env": "B=\n"})
 	var out bytes.Buffer
 	logrus.SetOutput(&out)
@@ -151,7 +151,7 @@ func TestLoadWarnsAsComposeDoesOfWhatHasNoValue(t *testing.T) {
 	}
 }
 
-func TestLoadTakesPlatformsAsEnginesDo(t *testing.T) {
+func TestLoadPlatforms(t *testing.T) {
 	write(t, map[string]string{"compose.yaml": "services:\n  a: {image: a, platform: Linux/x86_64}\n  b: {image: b, platform: arm64}\n  c: {image: c}\n", ".env": "DOCKER_DEFAULT_PLATFORM=linux/aarch64\n"})
 	if r := load(t, nil, nil, "a:latest linux/amd64, b:latest arm64, c:latest"); r.Platform != "linux/arm64" {
 		t.Errorf("the default platform is %s", r.Platform)
@@ -162,7 +162,7 @@ func TestLoadTakesPlatformsAsEnginesDo(t *testing.T) {
 	}
 }
 
-func TestLoadNamesWhatIsWrong(t *testing.T) {
+func TestLoadErrors(t *testing.T) {
 	for _, c := range []struct {
 		name, file string
 		want       []string

@@ -8,11 +8,11 @@ import (
 	"github.com/compose-spec/compose-go/v2/types"
 )
 
-// relevant are the fields of a container that images depend on.
+// relevant are the fields of a container that decide its image.
 var relevant = []string{"image", "platform", "pull_policy", "profiles", "extends"}
 
-// reduce returns the parts of a document that images depend on. What else is in
-// it costs no time, and may hold variables that have no value.
+// reduce returns the parts of a document that decide the images. The other parts are not
+// processed. Their variables need no value.
 func reduce(model map[string]any) map[string]any {
 	services := map[string]any{}
 	all, _ := model["services"].(map[string]any)
@@ -60,8 +60,7 @@ func pick(container map[string]any) map[string]any {
 	return kept
 }
 
-// services returns the active services of the merged model, in the order of
-// the file.
+// services returns the active services of the merged model, in the order of the file.
 func (f *file) services(model map[string]any, lookup lookup, profiles []string) ([]types.ServiceConfig, error) {
 	var active []types.ServiceConfig
 	all, _ := model["services"].(map[string]any)

@@ -15,25 +15,22 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// Limits of what compose-go is given to merge, whose time grows with more than
-// the number of services.
+// Limits of what compose-go merges. Its time grows faster than the number of services.
 const (
-	maxServices = 3000 // in all documents; a prewarm takes fewer images
+	maxServices = 3000 // in all documents; a prewarm accepts fewer images
 	maxExtends  = 32   // services that extend one another in a row
 )
 
-// Parse returns what a prewarm of a Compose file asks for. It takes bytes from
-// anyone: nothing but them and the variables is read, and what is in them is
-// bounded.
+// Parse returns the prewarm request of a Compose file. The content is not trusted: Parse
+// reads nothing but the content and the variables, and bounds its time and memory.
 //
-// Services without profiles are active, and those with an active one; * is all
-// of them. Images are in the order of their services in the file. Only what
-// says which images there are must be there to be read: env_file, secrets,
-// mounts and variables used elsewhere are passed over.
+// A service is active if it has no profiles, or one of the given profiles. The profile *
+// is all of them. Images are in the order of their services in the file. Parse ignores
+// fields that do not decide the images: env_file, secrets, mounts, and variables in them.
 //
-// The error is ErrInvalidRequest and names the line, or the service and field, at
-// fault. It is one, too, where the images depend on another file (include,
-// extends with a file) or on a variable that has no value.
+// The error is ErrInvalidRequest and names the line, or the service and field, at fault.
+// It is also an error if the images depend on another file (include, extends with a
+// file) or on a variable without a value.
 func Parse(ctx context.Context, content []byte, variables map[string]string, profiles []string) (r puller.PrewarmRequest, err error) {
 	f, err := read(content)
 	if err != nil {
@@ -54,7 +51,7 @@ func Parse(ctx context.Context, content []byte, variables map[string]string, pro
 		services, here := model["services"].(map[string]any)
 		listed = listed || here
 		if count += len(services); count > maxServices {
-			return r, f.at("services", invalid("%d of them; at most %d are taken", count, maxServices))
+			return r, f.at("services", invalid("%d of them; at most %d are accepted", count, maxServices))
 		}
 		if err := context.Cause(ctx); err != nil {
 			return r, err
@@ -63,7 +60,7 @@ func Parse(ctx context.Context, content []byte, variables map[string]string, pro
 			return r, err
 		}
 		reduced = append(reduced, reduce(model))
-		// Content stands for what compose-go would otherwise open.
+		// With Content, compose-go does not open a file.
 		details.ConfigFiles = append(details.ConfigFiles, types.ConfigFile{Filename: "body", Content: []byte{}, Config: reduced[len(reduced)-1]})
 	}
 	if count == 0 && !listed {
@@ -93,12 +90,12 @@ func Parse(ctx context.Context, content []byte, variables map[string]string, pro
 
 var errNoServices = invalid("there are none; add one")
 
-// noValue says what to do about variables that have no value.
+// noValue returns the error for variables without a value.
 func noValue(names []string) error {
 	return invalid("no value for the variable %s; give it one, or a default, as in ${%s:-default}", clip(strings.Join(names, ", ")), clip(names[0]))
 }
 
-// offline has compose-go do no more than merge and extend services.
+// offline makes compose-go only merge and extend services.
 func offline(o *loader.Options) {
 	o.SetProjectName("towline", true)
 	o.SkipInterpolation = true
@@ -110,7 +107,7 @@ func offline(o *loader.Options) {
 	o.ResourceLoaders = []loader.ResourceLoader{nowhere{}}
 }
 
-// nowhere stands before the loader of local files and takes all of them.
+// nowhere is a loader that comes before the loader of local files and refuses all files.
 type nowhere struct{}
 
 func (nowhere) Accept(string) bool { return true }
@@ -123,12 +120,12 @@ func otherFile(path string) error {
 	if isRemote(path) {
 		return remoteFile(path)
 	}
-	return invalid("the daemon reads no other file, so not %q; towline prewarm -f reads it where you are", clip(path))
+	return invalid("the daemon reads no other file, such as %q; use towline prewarm -f, which reads it on your machine", clip(path))
 }
 
-// check holds one document against the Compose specification's schema, after
-// what needs another file has been refused. It puts variables into the
-// pull policies, which the schema looks into.
+// check validates one document with the schema of the Compose specification. First it
+// refuses references to other files. It expands the variables in pull policies, since
+// the schema checks their values.
 func (f *file) check(model map[string]any, lookup lookup) error {
 	if include, ok := model["include"]; ok && include != nil {
 		if list, ok := include.([]any); !ok || len(list) > 0 {
@@ -163,7 +160,7 @@ func (f *file) check(model map[string]any, lookup lookup) error {
 			_, known := services[next]
 			switch {
 			case next == name:
-				return f.at("services."+name+".extends", invalid("the service extends itself, if by way of others"))
+				return f.at("services."+name+".extends", invalid("the service extends itself, directly or through others"))
 			case next != "" && !known:
 				return f.at("services."+name+".extends", invalid("there is no service %q in this file", clip(next)))
 			}
@@ -175,7 +172,7 @@ func (f *file) check(model map[string]any, lookup lookup) error {
 	return nil
 }
 
-// extended returns the name of the service that one extends, "" for none.
+// extended returns the name of the service that a service extends, "" for none.
 func extended(service any) string {
 	fields, _ := service.(map[string]any)
 	switch v := fields["extends"].(type) {
@@ -187,12 +184,12 @@ func extended(service any) string {
 	return ""
 }
 
-// checkPolicy puts variables into the pull policy of a container. One that is
-// wrong is told with what else is, and left out.
+// checkPolicy expands the variables in the pull policy of a container. It removes a wrong
+// policy and adds the fault to the others.
 func (f *file) checkPolicy(path string, container map[string]any, lookup lookup) {
 	text, ok := container["pull_policy"].(string)
 	if !ok {
-		return // the schema says what is wrong with it
+		return // the schema check finds the fault
 	}
 	value, _, err := expand(text, lookup)
 	if err == nil {
@@ -220,16 +217,16 @@ func firstPath(include any) string {
 	return fmt.Sprint(include)
 }
 
-// fieldIn finds what compose-go says is wrong.
+// fieldIn finds the field in an error of compose-go.
 var fieldIn = regexp.MustCompile(`\b(?:services|jobs|networks|volumes|secrets|configs|models|include)(?:\.[^\s:,]+)+`)
 
-// unknownKey finds the key that the schema does not have, in both of its words
-// for it.
+// unknownKey finds the key that the schema does not have. The schema check has two
+// texts for it.
 var unknownKey = regexp.MustCompile(`(?:additional properties '([^']+)'.* not allowed| false schema)$`)
 
-// fault makes an error of compose-go the caller's error, with the line if it can be
-// found. It returns the path at fault, "" where there is none, and whether the
-// Compose specification has no such field.
+// fault returns an error of compose-go as an error of the caller, with the line if it is
+// known. It also returns the path at fault, "" if there is none, and whether the Compose
+// specification has no such field.
 func (f *file) fault(err error) (path string, unknown bool, told error) {
 	var known *puller.Error
 	if errors.As(err, &known) {
@@ -249,7 +246,7 @@ func (f *file) fault(err error) (path string, unknown bool, told error) {
 	return path, false, invalid("%s: %s", f.name, clip(message))
 }
 
-// at puts the line and the path before an error.
+// at writes the line and the path before an error.
 func (f *file) at(path string, err error) error {
 	if line := f.line(path); line > 0 {
 		return invalid("%s: line %d: %s: %w", f.name, line, clip(path), err)

@@ -34,7 +34,7 @@ func asked(r puller.PrewarmRequest) string {
 	return strings.ReplaceAll(strings.Join(all, ", "), "docker.io/library/", "")
 }
 
-func TestParseAsksForTheImagesOfTheServices(t *testing.T) {
+func TestParseImages(t *testing.T) {
 	for _, c := range []struct{ name, file, want string }{
 		{"in the order of the file", "services:\n  web: {image: nginx}\n  db: {image: postgres:16}\n  app: {image: redis}\n", "nginx:latest, postgres:16, redis:latest"},
 		{"each once", "services:\n  a: {image: nginx}\n  b: {image: nginx:latest}\n  c: {image: docker.io/library/nginx}\n", "nginx:latest"},
@@ -75,7 +75,7 @@ func TestParseAsksForTheImagesOfTheServices(t *testing.T) {
 	}
 }
 
-func TestParseTakesTheServicesOfActiveProfiles(t *testing.T) {
+func TestParseProfiles(t *testing.T) {
 	file := []byte("services:\n  a: {image: a}\n  b: {image: b, profiles: [debug]}\n  c: {image: c, profiles: ['${P:-test}', other]}\n  d: {image: '${NONE}', profiles: [never]}\n")
 	for _, c := range []struct {
 		profiles []string
@@ -98,7 +98,7 @@ func TestParseTakesTheServicesOfActiveProfiles(t *testing.T) {
 	}
 }
 
-func TestParsePutsVariablesInWhereImagesNeedThem(t *testing.T) {
+func TestParseVariables(t *testing.T) {
 	const file = `services:
   a:
     image: ${REGISTRY:-ghcr.io}/a:${TAG}
@@ -120,7 +120,7 @@ func TestParsePutsVariablesInWhereImagesNeedThem(t *testing.T) {
 	}
 }
 
-func TestParseNamesWhatIsWrong(t *testing.T) {
+func TestParseErrors(t *testing.T) {
 	for _, c := range []struct {
 		name, file string
 		want       []string
@@ -190,7 +190,7 @@ func TestParseNamesWhatIsWrong(t *testing.T) {
 	}
 }
 
-// canary is a directory of files that would change what comes out.
+// canary returns a directory of files that would change the result if they were read.
 func canary(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -207,7 +207,7 @@ func canary(t testing.TB) string {
 	return dir
 }
 
-func TestParseReadsNothingOfTheDaemonsHost(t *testing.T) {
+func TestParseIsolation(t *testing.T) {
 	t.Chdir(canary(t))
 	t.Setenv("TAG", "fromprocess")
 	t.Setenv("COMPOSE_PROFILES", "debug")
@@ -250,7 +250,7 @@ volumes: {v: }
 	}
 }
 
-func TestParseWritesNothingToTheStandardLogger(t *testing.T) {
+func TestParseLogsNothing(t *testing.T) {
 	var out bytes.Buffer
 	logrus.SetOutput(&out)
 	defer logrus.SetOutput(os.Stderr)
@@ -268,7 +268,7 @@ func TestParseWritesNothingToTheStandardLogger(t *testing.T) {
 	}
 }
 
-func TestParseGivesTheSameEachTime(t *testing.T) {
+func TestParseOrder(t *testing.T) {
 	var file strings.Builder
 	file.WriteString("services:\n")
 	for i := range 200 {

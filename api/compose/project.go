@@ -9,19 +9,19 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// project is the active services of a Compose project, in the order to ask for
-// them.
+// project is the active services of a Compose project, in the order of their images in
+// the request.
 type project struct {
 	services []types.ServiceConfig
-	// at puts a path such as services.web.image before an error, and its line
-	// where that is known.
+	// at writes a path such as services.web.image before an error, and its line if it
+	// is known.
 	at func(path string, err error) error
-	// resolve returns a text with its variables put in, and the variables that
-	// were put in without having a value.
+	// resolve returns a text with its variables expanded, and the variables that had no
+	// value.
 	resolve func(text string) (value string, unset []string, err error)
-	// strict refuses an image that has a variable without a value, also where
-	// it comes to a good reference without it. docker compose warns, and the
-	// one who asks sees it; a daemon would pull another image than was meant.
+	// strict refuses an image that has a variable without a value, even if the expanded
+	// text is a valid reference. docker compose prints a warning. Nobody sees a warning
+	// of the daemon, which would pull a wrong image.
 	strict bool
 
 	faults Faults
@@ -30,23 +30,22 @@ type project struct {
 	built  map[string]string // the service that builds an image, by its full name
 }
 
-// request returns what a prewarm of the project asks for. An image that several
-// services want in one way is asked for once. The error tells of all that is
-// wrong.
+// request returns the prewarm request of the project. An image that several services use
+// with the same platform and policy is in it once. The error lists all faults.
 func (p *project) request() (r puller.PrewarmRequest, err error) {
 	p.seen, p.built = map[puller.PullRequest]bool{}, map[string]string{}
 	for i, s := range p.services {
 		if s.Build == nil || s.Image == "" {
 			continue
 		}
-		// Services that use the image of one that is built come before it, too.
+		// A service may use the image that a later service builds.
 		full, err := p.reference("services."+s.Name+".image", s.Image)
 		switch {
 		case err == nil:
 			if p.services[i].Image = full; isBuilt(s) {
 				p.built[full] = s.Name
 			}
-		case isBuilt(s): // of another one, add tells it
+		case isBuilt(s): // of the others, add finds the fault
 			p.faults.add(err)
 		}
 	}
@@ -77,7 +76,7 @@ func isBuilt(s types.ServiceConfig) bool {
 	return false
 }
 
-// add asks for the images of a service, or says why the service is skipped.
+// add adds the images of a service, or returns why the service is skipped.
 func (p *project) add(s types.ServiceConfig) (reason string) {
 	path := "services." + s.Name
 	switch {
@@ -96,7 +95,7 @@ func (p *project) add(s types.ServiceConfig) (reason string) {
 	}
 	for _, hook := range s.PreStart {
 		if hook.Image == "" || hook.Image == s.Image {
-			continue // it is the service's
+			continue // the hook uses the image of the service
 		}
 		if hook.Platform == "" {
 			hook.Platform = s.Platform
@@ -112,8 +111,8 @@ func (p *project) add(s types.ServiceConfig) (reason string) {
 	return reason
 }
 
-// image asks for one image, unless a service builds it: then it says which. The
-// container is at path, and its image at field in it.
+// image adds one image. If a service builds the image, it returns that reason instead.
+// path is the path of the container, field that of its image in it.
 func (p *project) image(path, field string, c types.ContainerSpec) (reason string) {
 	known := len(p.faults)
 	var one puller.PullRequest
@@ -136,8 +135,8 @@ func (p *project) image(path, field string, c types.ContainerSpec) (reason strin
 	return ""
 }
 
-// platform returns a platform in its one form. Half of one, which takes the rest
-// from the engine, stays as it is.
+// platform returns a platform in canonical form. An OS or an architecture alone stays as
+// it is: the engine completes it.
 func (p *project) platform(text string) (string, error) {
 	value, _, err := p.resolve(text)
 	if err != nil || value == "" {
@@ -153,10 +152,10 @@ func (p *project) platform(text string) (string, error) {
 	return value, nil
 }
 
-// policy returns Towline's word for a pull_policy, "" for none.
+// policy returns the pull policy of a pull_policy, "" for none.
 func policy(name string) (puller.Policy, error) {
 	switch name {
-	case "", types.PullPolicyBuild: // what is built is skipped before it is asked for
+	case "", types.PullPolicyBuild: // services that are built are skipped before
 		return "", nil
 	case types.PullPolicyAlways:
 		return puller.PolicyAlways, nil

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// remote takes the files that docker compose would fetch.
+// remote is a loader that refuses the files that docker compose would fetch.
 type remote struct{}
 
 func (remote) Accept(path string) bool { return isRemote(path) }
@@ -21,5 +21,5 @@ func isRemote(path string) bool {
 }
 
 func remoteFile(path string) error {
-	return invalid("%q is a remote file, and Towline fetches none; send what docker compose config writes", clip(path))
+	return invalid("%q is a remote file, which Towline does not fetch; send the output of docker compose config", clip(path))
 }

@@ -9,10 +9,10 @@ import (
 	"github.com/compose-spec/compose-go/v2/schema"
 )
 
-// maxSchemaFaults limits the faults that are looked for in one document.
+// maxSchemaFaults limits the faults that are searched in one document.
 const maxSchemaFaults = 10
 
-// schemaFault is one breach of the Compose specification's schema.
+// schemaFault is one violation of the schema of the Compose specification.
 type schemaFault struct {
 	path    string
 	line    int
@@ -21,8 +21,8 @@ type schemaFault struct {
 	err     error
 }
 
-// schemaFaults returns what is wrong with a model, by line. The schema stops at the
-// first fault, so each is removed from the model before the next is looked for.
+// schemaFaults returns the faults of a model, by line. The schema check stops at the
+// first fault, so each fault is removed from the model before the next check.
 func (f *file) schemaFaults(model map[string]any) (all []schemaFault) {
 	for range maxSchemaFaults {
 		err := schema.Validate(model)
@@ -40,8 +40,8 @@ func (f *file) schemaFaults(model map[string]any) (all []schemaFault) {
 	return all
 }
 
-// remove removes and returns what is at a dotted path, or the list that it is in.
-// Keys may have dots in them.
+// remove removes and returns the value at a dotted path, or the list that has it. Keys
+// may have dots.
 func remove(model map[string]any, path string) (value any, ok bool) {
 	for key, value := range model {
 		rest, ok := strings.CutPrefix(path, key)
@@ -59,10 +59,10 @@ func remove(model map[string]any, path string) (value any, ok bool) {
 	return nil, false
 }
 
-// schemaFaultsOf returns what is wrong with files whose variables are not put in: a
-// value that has one is passed over. harmless reports whether the files can be
-// loaded all the same, so that the rest of the project can be checked. A pull policy
-// is left to that check.
+// schemaFaultsOf returns the faults of files whose variables are not expanded. It ignores
+// values with variables. harmless reports whether the files can be loaded in spite of
+// the faults, so that the rest of the project can be checked. That check includes pull
+// policies.
 func schemaFaultsOf(files []*file) (told Faults, harmless bool) {
 	var policies Faults
 	harmless = true
@@ -72,7 +72,7 @@ func schemaFaultsOf(files []*file) (told Faults, harmless bool) {
 		}
 		models, err := f.models()
 		if err != nil {
-			return nil, false // compose-go says it
+			return nil, false // compose-go returns the error
 		}
 		for _, model := range models {
 			for _, fault := range f.schemaFaults(model) {

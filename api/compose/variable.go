@@ -9,37 +9,39 @@ import (
 const (
 	maxNesting = 32
 	maxText    = 4 << 10 // bytes, before and after
-	maxUnset   = 10      // variables without a value that are told
+	maxUnset   = 10      // variables without a value that an error lists
 )
 
 // lookup returns a variable's value, and whether it has one.
 type lookup = func(name string) (value string, ok bool)
 
-// expansion puts variables into a text, in the forms of the Compose
-// specification ("Interpolation"): $NAME, ${NAME}, ${NAME:-default},
-// ${NAME-default}, ${NAME:?message}, ${NAME?message}, ${NAME:+instead},
-// ${NAME+instead}, and $$ for $. Defaults, messages and replacements may have
-// variables in them. compose-go's template has the same, but it can't say which
-// variable has no value: it writes that to the standard logger.
+// expansion expands the variables in a text. It knows the forms of the Compose
+// specification ("Interpolation"): $NAME, ${NAME}, ${NAME:-default}, ${NAME-default},
+// ${NAME:?message}, ${NAME?message}, ${NAME:+instead}, ${NAME+instead}, and $$ for $.
+// Defaults, messages and replacements may have variables.
+//
+// The package template of compose-go expands the same forms. It is not used, because it
+// can't report which variables have no value: its options do not apply inside defaults,
+// messages and replacements. There it writes to the standard logger.
 type expansion struct {
 	lookup lookup
-	unset  []string // what has no value and no default, and was put in as ""
+	unset  []string // variables without value and default, expanded to ""
 	rest   string
 }
 
-// expand returns the text with its variables put in. The error is
-// ErrInvalidRequest and names the variable.
+// expand returns the text with its variables expanded, and the variables without a value.
+// The error is ErrInvalidRequest and names the variable.
 func expand(text string, lookup lookup) (value string, unset []string, err error) {
 	if len(text) > maxText {
-		return "", nil, invalid("%d bytes long; at most %d are taken", len(text), maxText)
+		return "", nil, invalid("%d bytes long; at most %d are accepted", len(text), maxText)
 	}
 	e := expansion{lookup: lookup, rest: text}
 	value, err = e.run(0, true)
 	return value, e.unset, err
 }
 
-// run reads to the end of the text, or to the } that ends a nested one. What
-// is not live is read but not wanted.
+// run reads to the end of the text, or to the } that ends a nested text. A text that is
+// not live is read, but its value is not used.
 func (e *expansion) run(nesting int, live bool) (string, error) {
 	if nesting > maxNesting {
 		return "", invalid("variables nested more than %d deep", maxNesting)
@@ -56,7 +58,7 @@ func (e *expansion) run(nesting int, live bool) (string, error) {
 			}
 			out.WriteString(value)
 			if out.Len() > maxText {
-				return "", invalid("longer than %d bytes with its variables put in", maxText)
+				return "", invalid("longer than %d bytes with its variables expanded", maxText)
 			}
 			continue
 		case nesting > 0 && c == '}' && braces == 0:
@@ -70,12 +72,12 @@ func (e *expansion) run(nesting int, live bool) (string, error) {
 		e.rest = e.rest[1:]
 	}
 	if nesting > 0 {
-		return "", invalid("a ${ that has no }")
+		return "", invalid("a ${ without its }")
 	}
 	return out.String(), nil
 }
 
-// one reads what a $ begins.
+// one reads the variable after a $.
 func (e *expansion) one(nesting int, live bool) (string, error) {
 	e.rest = e.rest[1:]
 	switch {
@@ -94,12 +96,12 @@ func (e *expansion) one(nesting int, live bool) (string, error) {
 	if name == "" {
 		return "", invalid("a ${ without the name of a variable; write $$ for a $")
 	}
-	orEmpty := false // an empty value is as good as none
+	orEmpty := false // an empty value counts as none
 	if orEmpty = strings.HasPrefix(e.rest, ":"); orEmpty {
 		e.rest = e.rest[1:]
 	}
 	if e.rest == "" {
-		return "", invalid("a ${%s that has no }", clip(name))
+		return "", invalid("a ${%s without its }", clip(name))
 	}
 	operator := e.rest[0]
 	e.rest = e.rest[1:]
@@ -107,7 +109,7 @@ func (e *expansion) one(nesting int, live bool) (string, error) {
 		return e.plain(name, live), nil
 	}
 	if !strings.ContainsRune("-?+", rune(operator)) {
-		return "", invalid("${%s… is no way to write a variable", clip(name))
+		return "", invalid("${%s… is not a form of a variable; write ${NAME} or ${NAME:-default}", clip(name))
 	}
 	value, has := e.lookup(name)
 	has = has && !(orEmpty && value == "")
@@ -140,7 +142,7 @@ func (e *expansion) plain(name string, live bool) string {
 	return value
 }
 
-// name reads the name of a variable, "" where there is none.
+// name reads the name of a variable, "" if there is none.
 func (e *expansion) name() string {
 	i := 0
 	for i < len(e.rest) {

@@ -17,8 +17,8 @@ func sampled(name string) (string, bool) {
 	return v, ok
 }
 
-// What compose-go makes of a text is what docker compose makes of it.
-func TestExpandIsAsComposeDoesIt(t *testing.T) {
+// expand has the results of compose-go, which docker compose uses.
+func TestExpand(t *testing.T) {
 	logrus.SetOutput(io.Discard)
 	defer logrus.SetOutput(os.Stderr)
 	for _, text := range []string{
@@ -38,7 +38,7 @@ func TestExpandIsAsComposeDoesIt(t *testing.T) {
 	}
 }
 
-func TestExpandTellsWhatHasNoValue(t *testing.T) {
+func TestExpandUnset(t *testing.T) {
 	for text, want := range map[string][]string{
 		"$A${EMPTY}":          nil,
 		"$X:${Y}:$X":          {"X", "Y"},

@@ -5,30 +5,28 @@ import (
 	"slices"
 )
 
-// maxWork bounds what compose-go is given, in values that it handles: each of
-// them takes it some 15 µs. It counts each service with all that it extends,
-// and each document again with those before it, since compose-go goes through
-// the whole model once for each document.
+// maxWork bounds the work of compose-go, in values that it processes. Each takes some
+// 15 µs. A service counts with all services that it extends. A document counts with all
+// documents before it, since compose-go processes the whole model for each document.
 const maxWork = 50_000
 
-// Costs of what is not one value.
+// Costs of texts and lists.
 const (
-	textPerValue  = 32 // bytes of text that cost as much as a value
-	pairsPerValue = 20 // entries of two lists that are compared with each other
+	textPerValue  = 32 // bytes of text that count as one value
+	pairsPerValue = 20 // comparisons of list entries that count as one value
 )
 
-// lists are the fields of a service whose entries compose-go compares with each
-// other where it merges two services.
+// lists are the fields whose entries compose-go compares with each other when it merges
+// two services.
 var lists = []string{"profiles", "volumes", "pre_start"}
 
-// extent is how much of a service there is.
+// extent is the size of a service.
 type extent struct {
 	values  int
 	entries [3]int // of each of lists
 }
 
-// with returns the extent of a service that is merged with another, and what
-// the merge costs beside its values.
+// with returns the extent of two merged services, and the cost of comparing their lists.
 func (e extent) with(o extent) (merged extent, pairs int) {
 	e.values += o.values
 	for i := range lists {
@@ -38,12 +36,12 @@ func (e extent) with(o extent) (merged extent, pairs int) {
 	return e, pairs / pairsPerValue
 }
 
-// checkWork refuses documents that compose-go would take too long to merge. It
-// computes nothing of what comes out, it only counts. The services extend one
-// another in rows of at most maxExtends, which check has found.
+// checkWork refuses documents that compose-go would take too long to merge. It only
+// counts. check has refused services that extend themselves, and chains of more than
+// maxExtends services.
 func (f *file) checkWork(models []map[string]any) error {
 	all := map[string]extent{} // of the documents so far
-	sum, work := 0, 0          // sum is of the values in all
+	sum, work := 0, 0          // sum is the number of values in all
 	for _, model := range models {
 		services, _ := model["services"].(map[string]any)
 		known := map[string]extent{}
@@ -68,7 +66,7 @@ func (f *file) checkWork(models []map[string]any) error {
 			sum += e.values
 			work += e.values + pairs
 			if work+sum > maxWork {
-				return f.at("services."+name, invalid("too much to merge up to here, with what the services extend and list; extend less, or send fewer services"))
+				return f.at("services."+name, invalid("too much to merge up to here, counting what the services extend and list; extend less, or send fewer services"))
 			}
 		}
 		work += sum
@@ -86,8 +84,8 @@ func extentOf(service any) (e extent) {
 	return e
 }
 
-// weight counts the values in one, and its text. Of a text that is too long,
-// the field is told later.
+// weight counts the values in a value, and its text. expand refuses a text that is too
+// long later, and names its field.
 func weight(v any) int {
 	sum := 1
 	switch v := v.(type) {
