@@ -105,7 +105,7 @@ func TestAJobThatTookLongIsRememberedAfterItsEnd(t *testing.T) {
 		release := y.hold(good)
 		long := y.submit(puller.PullRequest{Image: good, IdempotencyKey: "long"})
 		y.engine.Tag(other, y.serve(other))
-		for range 1200 {
+		for range 150 {
 			y.end(y.submit(puller.PullRequest{Image: other}))
 		}
 		release()

@@ -283,7 +283,7 @@ func TestPrewarmErrorNamesWhatFailed(t *testing.T) {
 		var names []string
 		for n := range 20 {
 			names = append(names, nth(n))
-			y.engine.Script(nth(n), func(p *enginetest.Pull) { p.Fail("manifest unknown" + strings.Repeat(" really", 1000)) })
+			y.engine.Script(nth(n), func(p *enginetest.Pull) { p.Fail("manifest unknown" + strings.Repeat(" really", 200)) })
 		}
 		v := y.failed(y.warm(false, names...), puller.ErrNotFound)
 		for _, name := range names {
@@ -294,7 +294,7 @@ func TestPrewarmErrorNamesWhatFailed(t *testing.T) {
 	})
 	withDaemonOf(t, single, nil, func(y *daemon) {
 		names := []string{}
-		for n := range 200 {
+		for n := range 60 {
 			names = append(names, nth(n))
 			y.hold(nth(n))
 		}
@@ -304,7 +304,7 @@ func TestPrewarmErrorNamesWhatFailed(t *testing.T) {
 			for _, name := range names {
 				all = append(all, puller.PullRequest{Image: name})
 			}
-			all[199].Priority = puller.PriorityHigh
+			all[59].Priority = puller.PriorityHigh
 			return all
 		}()})
 		y.is(parent, puller.StateActive, puller.PhasePulling)
@@ -312,7 +312,7 @@ func TestPrewarmErrorNamesWhatFailed(t *testing.T) {
 			t.Fatal(err)
 		}
 		v := y.failed(parent, puller.ErrNotFound)
-		if m := v.Error.Message; !strings.HasPrefix(m, "200 of 200 images were not pulled: "+nth(0)+" (not_found)") {
+		if m := v.Error.Message; !strings.HasPrefix(m, "60 of 60 images were not pulled: "+nth(0)+" (not_found)") {
 			t.Errorf("the error is %q", m)
 		}
 	})
@@ -854,7 +854,7 @@ func TestManyLongPrewarmsAreNoBurden(t *testing.T) {
 		var parents []puller.Job
 		for i := range 3 {
 			r := puller.PrewarmRequest{Caller: fmt.Sprint(i % 3), Policy: puller.PolicyAlways}
-			for n := range 200 {
+			for n := range 100 {
 				r.Images = append(r.Images, puller.PullRequest{Image: fmt.Sprintf("registry.test/image%d-%d:v1", i, n)})
 			}
 			parent, err := y.Prewarm(r)

@@ -21,7 +21,7 @@ import (
 // secrets are passwords and tokens that are awkward in one form or another.
 var secrets = []string{
 	"hunter2-of-ada", `pass word&<>'"+/=%`, "pä€😀ss wörd", `back\slash"and"quote`, "a+b c/d?e#f", "%41%20+%2B", "tab\tand~tilde", `\\\"\"`, "<script>&amp;", "12345678",
-	"eyJhbGciOiJFUzI1NiJ9." + strings.Repeat("QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVo-_", 60) + ".c2ln",
+	"eyJhbGciOiJFUzI1NiJ9." + strings.Repeat("QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVo-_", 8) + ".c2ln",
 }
 
 // formsOf are the ways in which a secret was seen to come back.

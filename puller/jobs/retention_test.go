@@ -115,10 +115,10 @@ func TestLargeJobsThatEndedLeaveMemorySoon(t *testing.T) {
 
 func TestSoManyBytesOfEndedJobsAreKept(t *testing.T) {
 	o := once
-	o.KeepBytes = 4 << 20
+	o.KeepBytes = 1 << 20
 	withDaemonOf(t, o, nil, func(y *daemon) {
 		for range 60 {
-			j, err := y.Prewarm(puller.PrewarmRequest{Skipped: services(100, 2500)})
+			j, err := y.Prewarm(puller.PrewarmRequest{Skipped: services(25, 2500)})
 			if err != nil {
 				y.Fatal(err)
 			}
@@ -127,7 +127,7 @@ func TestSoManyBytesOfEndedJobsAreKept(t *testing.T) {
 		<-time.After(time.Second) // less than until the next hour
 		y.crash()                 // memory shows more of them
 		if n := len(y.listed()); n < 10 || n > 18 {
-			y.Errorf("of 60 jobs of some 260 KB, %d are kept", n)
+			y.Errorf("of 60 jobs of some 65 KB, %d are kept", n)
 		}
 	})
 }

@@ -18,7 +18,7 @@ func TestManyJobsForOneImageAreOnePull(t *testing.T) {
 		t.Run(string(policy), func(t *testing.T) {
 			withDaemon(t, func(y *daemon) {
 				release := y.hold(good)
-				jobs := make([]puller.Job, 300)
+				jobs := make([]puller.Job, 200)
 				for i := range jobs {
 					jobs[i] = y.submit(puller.PullRequest{Image: good, Policy: policy})
 				}

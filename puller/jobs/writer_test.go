@@ -105,7 +105,9 @@ func TestAJobIsAcceptedWhenItIsOnDisk(t *testing.T) {
 }
 
 func TestAStoreThatFailsRefusesNewJobsAndLosesNone(t *testing.T) {
-	withDaemonOf(t, single, nil, func(y *daemon) {
+	o := single
+	o.MaxPerCaller = 100
+	withDaemonOf(t, o, nil, func(y *daemon) {
 		release := y.hold(good)
 		running := y.always(good)
 		queued := y.always(other)
@@ -115,11 +117,11 @@ func TestAStoreThatFailsRefusesNewJobsAndLosesNone(t *testing.T) {
 
 		y.store.Fail(errFull)
 		keyed := puller.PullRequest{Image: other, Policy: puller.PolicyAlways, IdempotencyKey: "ci-1"}
-		list := make(puller.Images, 1000)
+		list := make(puller.Images, 60)
 		for i := range list {
 			list[i].Image = other
 		}
-		for range 21 { // together more than may be there at a time
+		for range 3 { // together more than the caller may have at a time
 			_, err := y.Prewarm(puller.PrewarmRequest{Images: list})
 			if puller.KindOf(err) != puller.ErrOverloaded || !strings.Contains(err.Error(), errFull.Error()) {
 				y.Fatalf("a prewarm that could not be written: %v", err)
@@ -319,7 +321,7 @@ func TestRequestsWithOneKeyThatComeTogetherGiveOneJob(t *testing.T) {
 
 // What comes and ends with the last writing is answered as it is on disk.
 func TestWhatTheLastSaveAcceptedIsToldSo(t *testing.T) {
-	for range 30 { // there are two ways to be told
+	for range 12 { // there are two ways to be told
 		withDaemon(t, func(y *daemon) {
 			y.hold(good)
 			gone := y.always(good)
