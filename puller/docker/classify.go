@@ -122,7 +122,18 @@ func anyOf(patterns ...string) *regexp.Regexp { return regexp.MustCompile(string
 var versionMismatch = regexp.MustCompile(`(?:^|: )client version `)
 
 func isVersionMismatch(err error) bool {
-	return versionMismatch.MatchString(strings.ToLower(err.Error()))
+	return versionMismatch.MatchString(strings.ToLower(ends(err.Error())))
+}
+
+// ends returns a message as far as it is matched: its beginning, which says what failed,
+// and its end, which says why. A line of an engine's stream may have 1 MiB, and the
+// tables' expressions take half a second of CPU for that.
+func ends(message string) string {
+	const most = 4 << 10 // of each, in bytes
+	if len(message) <= 2*most {
+		return message
+	}
+	return message[:most] + " … " + message[len(message)-most:]
 }
 
 // withoutRef removes the image's name from a message, so that a repository called

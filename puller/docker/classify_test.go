@@ -342,3 +342,24 @@ func TestPullsReuseConnection(t *testing.T) {
 		}
 	})
 }
+
+// A message that is too long is matched at its two ends.
+func TestClassifyLongMessages(t *testing.T) {
+	long := strings.Repeat("x", 400_000)
+	for name, c := range map[string]struct {
+		message string
+		kind    puller.ErrorKind
+	}{
+		"beginning": {"unauthorized: " + long, puller.ErrDenied},
+		"end":       {"write /var/lib/docker/" + long + ": no space left on device", puller.ErrNoSpace},
+		"middle":    {long[:200_000] + " unauthorized: authentication required " + long[:200_000], puller.ErrInternal},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e, scripted := newEngine(t)
+			scripted.Script("registry.test/image:v1", func(p *enginetest.Pull) { p.Fail(c.message) })
+			if kind, err := pull(t, e, "registry.test/image:v1"); kind != c.kind {
+				t.Errorf("it is %s, not %s: %.100v", kind, c.kind, err)
+			}
+		})
+	}
+}

@@ -76,7 +76,7 @@ var (
 
 // ofContainerMessage returns the verdict on a failure with a container.
 func ofContainerMessage(err error) verdict {
-	if v, ok := match(containerMessages, strings.ToLower(engineMessage(err))); ok {
+	if v, ok := match(containerMessages, strings.ToLower(ends(engineMessage(err)))); ok {
 		return v
 	}
 	return verdict{kind: kindOfType(err)}

@@ -12,7 +12,7 @@ import (
 // message, or else by the error's type.
 func ofImageMessage(err error, ref string) verdict {
 	// A phrase that begins with ": " is also found at the beginning.
-	message := ": " + strings.ToLower(withoutRef(err.Error(), ref))
+	message := ": " + strings.ToLower(withoutRef(ends(err.Error()), ref))
 	if v, ok := ofLayerMessage(message); ok {
 		return v
 	}
