@@ -8,7 +8,7 @@ import (
 )
 
 // Only what is written as 0 is no limit: what rounds to 0 is refused.
-func TestALimitOfARunIsWhatWasAskedFor(t *testing.T) {
+func TestRunLimits(t *testing.T) {
 	const refused = -1
 	for field, cases := range map[string]map[string]float64{
 		"memory": {

@@ -6,7 +6,7 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-func TestAStatusOfARegistryHasOneKind(t *testing.T) {
+func TestStatusKinds(t *testing.T) {
 	want := map[int]puller.ErrorKind{
 		200: "", 206: "", 304: "", 307: "",
 		401: puller.ErrDenied, 402: puller.ErrDenied, 403: puller.ErrDenied, 412: puller.ErrDenied, 423: puller.ErrDenied, 451: puller.ErrDenied,

@@ -25,7 +25,7 @@ func guarded(image puller.Image, may ...puller.Credentials) (*fakeRegistry, jobs
 	return r, o
 }
 
-func TestAccessOfCallersIsVerified(t *testing.T) {
+func TestAccessVerified(t *testing.T) {
 	ada, bob, eve := credentials(t, "ada"), credentials(t, "bob"), credentials(t, "eve")
 	image := enginetest.NewImage(good, 1)
 	for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyNever, puller.PolicyNewer} {
@@ -67,7 +67,7 @@ func TestAccessOfCallersIsVerified(t *testing.T) {
 	}
 }
 
-func TestWhatIsKnownOfAccessIsLostAtARestart(t *testing.T) {
+func TestAccessForgottenAtRestart(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
 	image := enginetest.NewImage(good, 1)
 	registry, o := guarded(image, ada)
@@ -84,7 +84,7 @@ func TestWhatIsKnownOfAccessIsLostAtARestart(t *testing.T) {
 	})
 }
 
-func TestAccessIsNotAssumedAfterARestart(t *testing.T) {
+func TestAccessNotAssumedAfterRestart(t *testing.T) {
 	ada := credentials(t, "ada")
 	image := enginetest.NewImage(good, 1)
 	_, o := guarded(image, ada)
@@ -98,7 +98,7 @@ func TestAccessIsNotAssumedAfterARestart(t *testing.T) {
 	})
 }
 
-func TestWhatAnyoneMayHaveIsNotVerifiedTwice(t *testing.T) {
+func TestAccessPublicImageOnce(t *testing.T) {
 	ada := credentials(t, "ada")
 	image := enginetest.NewImage(good, 1)
 	registry, o := guarded(image, puller.Credentials{})
@@ -112,7 +112,7 @@ func TestWhatAnyoneMayHaveIsNotVerifiedTwice(t *testing.T) {
 	})
 }
 
-func TestAccessToOneImageIsNoneToTheNextUnderItsName(t *testing.T) {
+func TestAccessMovedTag(t *testing.T) {
 	ada := credentials(t, "ada")
 	one, two := enginetest.NewImage(good, 1), enginetest.NewImage(good, 2)
 	registry, o := guarded(one, ada)
@@ -127,7 +127,7 @@ func TestAccessToOneImageIsNoneToTheNextUnderItsName(t *testing.T) {
 	})
 }
 
-func TestTwoCallersOfOnePrivateImageAtOnce(t *testing.T) {
+func TestAccessConcurrentCallers(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
 	image := enginetest.NewImage(good, 1)
 	_, o := guarded(image, ada)
@@ -165,7 +165,7 @@ func TestTwoCallersOfOnePrivateImageAtOnce(t *testing.T) {
 	})
 }
 
-func TestARegistryThatIsAwayIsAskedAgainForAccess(t *testing.T) {
+func TestAccessRegistryUnavailable(t *testing.T) {
 	ada := credentials(t, "ada")
 	image := enginetest.NewImage(good, 1)
 	registry, o := guarded(image)
@@ -180,7 +180,7 @@ func TestARegistryThatIsAwayIsAskedAgainForAccess(t *testing.T) {
 	})
 }
 
-func TestWithoutVerificationAPresentImageIsForAll(t *testing.T) {
+func TestAccessUnverified(t *testing.T) {
 	image := enginetest.NewImage(good, 1)
 	registry, o := guarded(image)
 	o.VerifyAccess = false
@@ -193,7 +193,7 @@ func TestWithoutVerificationAPresentImageIsForAll(t *testing.T) {
 	})
 }
 
-func TestTowlinesOwnCredentialsAreForThoseWhoBringNone(t *testing.T) {
+func TestOwnCredentialsWithoutOthers(t *testing.T) {
 	ours, ada := credentials(t, "ours"), credentials(t, "ada")
 	o := defaults
 	o.Registry = &fakeRegistry{own: ours}
@@ -220,7 +220,7 @@ func TestTowlinesOwnCredentialsAreForThoseWhoBringNone(t *testing.T) {
 	})
 }
 
-func TestOwnCredentialsThatCantBeFound(t *testing.T) {
+func TestOwnCredentialsNotFound(t *testing.T) {
 	o := defaults
 	o.Registry = &fakeRegistry{ownErr: puller.Errorf(puller.ErrInternal, "the helper did not answer")}
 	withDaemonOf(t, o, nil, func(y *daemon) {
@@ -233,7 +233,7 @@ func TestOwnCredentialsThatCantBeFound(t *testing.T) {
 	})
 }
 
-func TestWhoWantsAPullInAnyCaseDoesNotBringItToOthers(t *testing.T) {
+func TestAccessPolicyAlways(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
 	image := enginetest.NewImage(good, 1)
 	registry, o := guarded(image, ada)

@@ -10,7 +10,7 @@ import (
 	"github.com/towline/towline/stream"
 )
 
-func TestAllCallersTogetherHaveSoMuchAtMost(t *testing.T) {
+func TestBudgetOfAllCallers(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		one   amount

@@ -9,7 +9,7 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-func TestTheRequestsOfACallerHaveSoManyBytesAtMost(t *testing.T) {
+func TestBudgetBytesOfCaller(t *testing.T) {
 	o := defaults
 	o.MaxBytesPerCaller = 100 << 10
 	large := strings.Repeat("x", 40<<10)

@@ -14,7 +14,7 @@ import (
 	"github.com/towline/towline/puller/enginetest"
 )
 
-func TestACallerWhoStopsWaitingTakesNothingWithThem(t *testing.T) {
+func TestWaitAbandoned(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		release := y.hold(good)
 		j := y.always(good)
@@ -33,7 +33,7 @@ func TestACallerWhoStopsWaitingTakesNothingWithThem(t *testing.T) {
 
 // Each phase of a job, with what holds it there and what the engine has to do
 // with it.
-func TestAJobCanBeCancelledInEveryPhase(t *testing.T) {
+func TestCancelInEveryPhase(t *testing.T) {
 	// blocked makes the inspects after the first n wait for their client.
 	blocked := func(y *daemon, n int64) {
 		var inspects atomic.Int64
@@ -102,7 +102,7 @@ func TestAJobCanBeCancelledInEveryPhase(t *testing.T) {
 	}
 }
 
-func TestTheTransferEndsWithItsLastJob(t *testing.T) {
+func TestCancelLastJobEndsTransfer(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		release := y.hold(good)
 		a, b := y.always(good), y.always(good)
@@ -134,7 +134,7 @@ func TestTheTransferEndsWithItsLastJob(t *testing.T) {
 	})
 }
 
-func TestAnUnknownJobIsNotFound(t *testing.T) {
+func TestUnknownJob(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		const id = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 		_, show := y.Job(id)
@@ -150,7 +150,7 @@ func TestAnUnknownJobIsNotFound(t *testing.T) {
 }
 
 // A transfer that is being aborted must not take a new job down with it.
-func TestJobThatComesDuringAnAbortGetsANewTransfer(t *testing.T) {
+func TestCancelThenSubmit(t *testing.T) {
 	late := &lateEngine{gate: make(chan struct{})}
 	withDaemonOf(t, defaults, func(e puller.Engine) puller.Engine { late.Engine = e; return late }, func(y *daemon) {
 		late.gate = make(chan struct{})
@@ -177,7 +177,7 @@ func TestJobThatComesDuringAnAbortGetsANewTransfer(t *testing.T) {
 	})
 }
 
-func TestATimeoutEndsItsJobAndNoOther(t *testing.T) {
+func TestTimeoutOfOneJob(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.hold(good)
 		submit := func(seconds int) puller.Job {
@@ -200,7 +200,7 @@ func TestATimeoutEndsItsJobAndNoOther(t *testing.T) {
 	})
 }
 
-func TestATimeoutCoversTheWaiting(t *testing.T) {
+func TestTimeoutWhileQueued(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		policy  puller.Policy

@@ -25,7 +25,7 @@ func (y *daemon) paused(j puller.Job) {
 	}
 }
 
-func TestCloseLeavesJobsForTheNextStart(t *testing.T) {
+func TestCloseKeepsJobs(t *testing.T) {
 	withDaemonOf(t, single, nil, func(y *daemon) {
 		y.engine.Tag("registry.test/done:v1", y.serve("registry.test/done:v1"))
 		done := y.submit(puller.PullRequest{Image: "registry.test/done:v1"})
@@ -85,7 +85,7 @@ func TestCloseLeavesJobsForTheNextStart(t *testing.T) {
 	})
 }
 
-func TestCloseWaitsNoLongerThanItMay(t *testing.T) {
+func TestCloseDeadline(t *testing.T) {
 	late := &lateEngine{}
 	withDaemonOf(t, defaults, func(e puller.Engine) puller.Engine { late.Engine = e; return late }, func(y *daemon) {
 		late.gate = make(chan struct{})
@@ -104,7 +104,7 @@ func TestCloseWaitsNoLongerThanItMay(t *testing.T) {
 }
 
 // What ends while the daemon does is on disk before it is gone.
-func TestAJobThatEndsDuringCloseHasEnded(t *testing.T) {
+func TestCloseWhileJobEnds(t *testing.T) {
 	late := &lateEngine{}
 	withDaemonOf(t, defaults, func(e puller.Engine) puller.Engine { late.Engine = e; return late }, func(y *daemon) {
 		y.serve(good)

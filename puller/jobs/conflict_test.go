@@ -19,7 +19,7 @@ func (e severalPlatforms) Info(ctx context.Context) (puller.EngineInfo, error) {
 
 // A graph driver keeps one platform under a name: of two that are asked for, one
 // would take the name from the other.
-func TestAPrewarmOfTwoPlatformsUnderOneNameIsAConflict(t *testing.T) {
+func TestPlatformConflictInPrewarm(t *testing.T) {
 	one := func(image, platform string) puller.PullRequest {
 		return puller.PullRequest{Image: image, Platform: platform}
 	}
@@ -75,7 +75,7 @@ func TestAPrewarmOfTwoPlatformsUnderOneNameIsAConflict(t *testing.T) {
 }
 
 // What could not be asked of an engine that was away is when it is back.
-func TestAConflictOfPlatformsIsFoundWhenTheEngineIsBack(t *testing.T) {
+func TestPlatformConflictAfterEngineAway(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.serve(good)
 		y.serve(other)
@@ -96,7 +96,7 @@ func TestAConflictOfPlatformsIsFoundWhenTheEngineIsBack(t *testing.T) {
 }
 
 // What the registry does not have for a platform takes the name from nothing.
-func TestPlanTellsAMissingPlatformBeforeAConflict(t *testing.T) {
+func TestPlatformConflictInPlan(t *testing.T) {
 	arm := made(1)
 	arm.Platform = "linux/arm64"
 	withCatalog(t, &catalog{manifests: map[string]puller.Manifest{good: arm}}, func(y *daemon) {

@@ -20,7 +20,7 @@ func (y *daemon) planned(r puller.PullRequest) puller.PlannedImage {
 
 // The containerd image store shows an image as soon as its manifest and configuration
 // are there, and all platforms of an index under one name.
-func TestAnImageIsThereOnlyWithAllOfItsContent(t *testing.T) {
+func TestContentPartial(t *testing.T) {
 	x := enginetest.NewIndex(good, 7, "linux/amd64", "linux/arm64", "linux/arm/v7")
 	for _, c := range []struct {
 		name, platform string
@@ -86,7 +86,7 @@ func TestAnImageIsThereOnlyWithAllOfItsContent(t *testing.T) {
 }
 
 // A pull that says it ended well, and has left the layers out, is no success.
-func TestAPullThatLeavesContentOutIsTruncated(t *testing.T) {
+func TestContentLeftOutByPull(t *testing.T) {
 	withDaemonOf(t, once, nil, func(y *daemon) {
 		y.engine.UseContainerdStore()
 		x := y.serveIndex()
@@ -100,7 +100,7 @@ func TestAPullThatLeavesContentOutIsTruncated(t *testing.T) {
 }
 
 // Where the store can't say what is there, the engine's pull decides.
-func TestWhereContentIsNotKnownTheEnginesPullDecides(t *testing.T) {
+func TestContentUnknown(t *testing.T) {
 	x := enginetest.NewIndex(good, 7, "linux/amd64", "linux/arm64", "linux/arm/v7")
 	for _, api := range []int{41, 47} {
 		o := running
@@ -128,7 +128,7 @@ func TestWhereContentIsNotKnownTheEnginesPullDecides(t *testing.T) {
 }
 
 // A platform that an index does not have is not there, and can't be pulled.
-func TestAPlatformThatAnIndexDoesNotHave(t *testing.T) {
+func TestContentPlatformNotInIndex(t *testing.T) {
 	withDaemonOf(t, once, nil, func(y *daemon) {
 		y.engine.UseContainerdStore()
 		y.serveIndex()
@@ -142,7 +142,7 @@ func TestAPlatformThatAnIndexDoesNotHave(t *testing.T) {
 
 // An image that is in no index is there whatever its platform is, as it is for an
 // engine that is asked for none.
-func TestAnImageInNoIndexIsThereForAnyPlatform(t *testing.T) {
+func TestContentWithoutIndex(t *testing.T) {
 	withDaemonOf(t, running, nil, func(y *daemon) {
 		y.engine.UseContainerdStore()
 		i := enginetest.NewImage(good, 1)

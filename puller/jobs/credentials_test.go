@@ -104,7 +104,7 @@ func checkHeader(t *testing.T, c puller.Credentials) {
 	}
 }
 
-func TestOneLoginInAnyFormIsOneIdentity(t *testing.T) {
+func TestCredentialsIdentity(t *testing.T) {
 	const login = `{"username":"ada","password":"hunter2?>"}`
 	withDaemon(t, func(y *daemon) {
 		release := y.hold(good)
@@ -167,7 +167,7 @@ func FuzzParseCredentials(f *testing.F) {
 	})
 }
 
-func TestWhatARegistrySaysAgainIsHidden(t *testing.T) {
+func TestCredentialsEchoedByRegistry(t *testing.T) {
 	c, err := puller.ParseCredentials(encode(`{"username":"ada","password":"hunter2?>","identitytoken":"canary-token"}`))
 	if err != nil {
 		t.Fatal(err)
@@ -199,7 +199,7 @@ func TestWhatARegistrySaysAgainIsHidden(t *testing.T) {
 }
 
 // A caller whose credentials were not shown is told why its pull was denied.
-func TestWithheldCredentialsAreTold(t *testing.T) {
+func TestCredentialsWithheld(t *testing.T) {
 	withDaemonOf(t, once, nil, func(y *daemon) {
 		y.engine.Script(good, func(p *enginetest.Pull) {
 			p.Line(`{"errorDetail":{"message":"Head \"https://registry.test/v2/good/manifests/v1\": no basic auth credentials"},"error":"Head \"https://registry.test/v2/good/manifests/v1\": no basic auth credentials"}`)

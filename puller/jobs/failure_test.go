@@ -11,7 +11,7 @@ import (
 	"github.com/towline/towline/puller/enginetest"
 )
 
-func TestAFailedPullSaysWhatWentWrong(t *testing.T) {
+func TestFailureKinds(t *testing.T) {
 	const progress = `{"status":"Downloading","progressDetail":{"current":1,"total":9},"id":"aaaaaaaaaaaa"}`
 	lines := func(lines ...string) enginetest.Script {
 		return func(p *enginetest.Pull) {
@@ -67,7 +67,7 @@ func TestAFailedPullSaysWhatWentWrong(t *testing.T) {
 	}
 }
 
-func TestALineWithoutEndIsGivenUpEarly(t *testing.T) {
+func TestFailureEndlessLine(t *testing.T) {
 	withDaemonOf(t, once, nil, func(y *daemon) {
 		const piece = 64 << 10
 		sent := 0
@@ -90,7 +90,7 @@ func TestALineWithoutEndIsGivenUpEarly(t *testing.T) {
 	})
 }
 
-func TestAnEngineThatGoesAwayIsSaidToBe(t *testing.T) {
+func TestFailureEngineGone(t *testing.T) {
 	withDaemonOf(t, once, nil, func(y *daemon) {
 		y.hold(good)
 		j := y.always(good)
@@ -131,7 +131,7 @@ func notices(events []puller.Event) []string {
 	return all
 }
 
-func TestWarningsAndRetriesOfTheEngineAreNotices(t *testing.T) {
+func TestEngineWarningsAsNotices(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		served := enginetest.Serve(enginetest.NewImage(good, 1))
 		y.engine.Script(good, func(p *enginetest.Pull) {
@@ -158,7 +158,7 @@ func TestWarningsAndRetriesOfTheEngineAreNotices(t *testing.T) {
 	})
 }
 
-func TestAnEngineThatTalksTooMuchIsCutShort(t *testing.T) {
+func TestEngineNoticesBounded(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.engine.Script(good, func(p *enginetest.Pull) {
 			for i := range 150 {

@@ -9,7 +9,7 @@ import (
 	"github.com/towline/towline/puller/jobs"
 )
 
-func TestARequestThatIsSentAgainGivesTheSameJob(t *testing.T) {
+func TestIdempotencyKeySentAgain(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.serve(good)
 		request := puller.PullRequest{Image: good, IdempotencyKey: "ci-1"}
@@ -37,7 +37,7 @@ func TestARequestThatIsSentAgainGivesTheSameJob(t *testing.T) {
 	})
 }
 
-func TestEachCallerHasKeysOfItsOwn(t *testing.T) {
+func TestIdempotencyKeyPerCaller(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.serve(good)
 		y.serve(other)
@@ -66,7 +66,7 @@ func TestEachCallerHasKeysOfItsOwn(t *testing.T) {
 
 // The same body is the same request, whatever the daemon's configuration makes of
 // what it leaves out.
-func TestAKeyOutlivesAChangeOfTheDefaults(t *testing.T) {
+func TestIdempotencyKeyDefaultsChanged(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.serve(good)
 		submits := map[string]func() (puller.Job, error){
@@ -100,7 +100,7 @@ func TestAKeyOutlivesAChangeOfTheDefaults(t *testing.T) {
 
 // The result of a pull that took long is not forgotten because shorter ones
 // ended before it.
-func TestAJobThatTookLongIsRememberedAfterItsEnd(t *testing.T) {
+func TestIdempotencyKeyOfLongJob(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		release := y.hold(good)
 		long := y.submit(puller.PullRequest{Image: good, IdempotencyKey: "long"})

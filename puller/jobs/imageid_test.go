@@ -12,7 +12,7 @@ import (
 
 // What is written as an ID is looked up on the engine, and never pulled under a name
 // that happens to be spelled like it.
-func TestAnImageIDIsLookedUpOnTheEngine(t *testing.T) {
+func TestImageIDLookup(t *testing.T) {
 	image := enginetest.NewImage(good, 1)
 	absent := "sha256:" + strings.Repeat("a", 64)
 	for _, c := range []struct {
@@ -78,7 +78,7 @@ func TestAnImageIDIsLookedUpOnTheEngine(t *testing.T) {
 }
 
 // It waits for an engine that is away, too, and is not pulled then.
-func TestAnImageIDIsNotPulledByATransfer(t *testing.T) {
+func TestImageIDNotPulled(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		image := enginetest.NewImage(good, 1)
 		y.engine.Tag(good, image)
@@ -95,7 +95,7 @@ func TestAnImageIDIsNotPulledByATransfer(t *testing.T) {
 
 // What a request for an ID alone is content with, a list with an ID in it is content
 // with too.
-func TestAnImageIDInAListIsTakenAsAlone(t *testing.T) {
+func TestImageIDInPrewarm(t *testing.T) {
 	image := enginetest.NewImage(good, 1)
 	for _, c := range []struct {
 		name             string
@@ -140,7 +140,7 @@ func TestAnImageIDInAListIsTakenAsAlone(t *testing.T) {
 
 // Rules that go by names can't be held to an ID, and neither can a registry be asked
 // who may have one.
-func TestAnImageIDIsForbiddenWhereNamesDecide(t *testing.T) {
+func TestImageIDForbidden(t *testing.T) {
 	image := enginetest.NewImage(good, 1)
 	for name, change := range map[string]func(*jobs.Options){
 		"allow": func(o *jobs.Options) {

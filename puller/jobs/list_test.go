@@ -9,7 +9,7 @@ import (
 	"github.com/towline/towline/puller/enginetest"
 )
 
-func TestJobsAreListedNewestFirst(t *testing.T) {
+func TestListNewestFirst(t *testing.T) {
 	withDaemonOf(t, single, nil, func(y *daemon) {
 		release := y.hold(good)
 		y.serve(other)
@@ -72,7 +72,7 @@ func TestJobsAreListedNewestFirst(t *testing.T) {
 	})
 }
 
-func TestABadFilterIsToldWhichFieldIsBad(t *testing.T) {
+func TestListBadFilter(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		for _, c := range []struct {
 			filter puller.Filter
@@ -92,7 +92,7 @@ func TestABadFilterIsToldWhichFieldIsBad(t *testing.T) {
 	})
 }
 
-func TestOnlyEndedJobsAreForgotten(t *testing.T) {
+func TestListForgetsEndedOnly(t *testing.T) {
 	o := single
 	o.KeepJobs = 500
 	withDaemonOf(t, o, nil, func(y *daemon) {

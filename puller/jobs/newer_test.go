@@ -11,7 +11,7 @@ import (
 	"github.com/towline/towline/puller/enginetest"
 )
 
-func TestNewerAsksTheRegistryAndPullsOnlyWhatMoved(t *testing.T) {
+func TestNewerPullsWhatMoved(t *testing.T) {
 	one, two := enginetest.NewImage(good, 1), enginetest.NewImage(good, 2)
 	name, _, _ := strings.Cut(good, ":")
 	byDigest := name + "@" + enginetest.Digest(one)
@@ -65,7 +65,7 @@ func TestNewerAsksTheRegistryAndPullsOnlyWhatMoved(t *testing.T) {
 	}
 }
 
-func TestNewerBesideAlwaysIsPulled(t *testing.T) {
+func TestNewerBesideAlways(t *testing.T) {
 	o := single
 	image := enginetest.NewImage(good, 1)
 	o.Registry = &fakeRegistry{digest: enginetest.Digest(image)}
@@ -86,7 +86,7 @@ func TestNewerBesideAlwaysIsPulled(t *testing.T) {
 
 // A registry that limits the rate is left alone, and not asked by the engine's pull
 // instead.
-func TestNewerWaitsOutARateLimitOfItsHead(t *testing.T) {
+func TestNewerRateLimited(t *testing.T) {
 	image := enginetest.NewImage(good, 1)
 	registry := &fakeRegistry{digest: enginetest.Digest(image), err: &puller.Error{Kind: puller.ErrRateLimited, RetryAfter: 30 * time.Second, Err: errors.New("429")}}
 	o := patient
@@ -117,7 +117,7 @@ func TestNewerWaitsOutARateLimitOfItsHead(t *testing.T) {
 	})
 }
 
-func TestNewerWithoutAnAnswerOfTheRegistry(t *testing.T) {
+func TestNewerRegistryUnavailable(t *testing.T) {
 	image := enginetest.NewImage(good, 1)
 	down := &fakeRegistry{err: puller.Errorf(puller.ErrRegistryUnavailable, "connection refused")}
 	limits := &fakeRegistry{err: &puller.Error{Kind: puller.ErrRateLimited, RetryAfter: 30 * time.Second, Err: errors.New("429")}}
@@ -178,7 +178,7 @@ func TestNewerWithoutAnAnswerOfTheRegistry(t *testing.T) {
 
 // What only others have been shown to have access to is not kept for one whom the
 // registry can't be asked about.
-func TestNewerKeepsNothingThatItsCallerMayNotHave(t *testing.T) {
+func TestNewerDenied(t *testing.T) {
 	o := patient
 	o.VerifyAccess, o.Registry = true, &fakeRegistry{err: puller.Errorf(puller.ErrRegistryUnavailable, "connection refused")}
 	withDaemonOf(t, o, nil, func(y *daemon) {

@@ -17,9 +17,9 @@ import (
 // page is some 500 KB of output.
 var page = strings.Repeat(strings.Repeat("x", 1023)+"\n", 500)
 
-// inOutputYard runs a test with so many bytes kept of what programs print, and tells
+// withOutputDaemon runs a test with so many bytes kept of what programs print, and tells
 // it where.
-func inOutputYard(t *testing.T, total int64, p enginetest.Program, test func(y *daemon, dir *string)) {
+func withOutputDaemon(t *testing.T, total int64, p enginetest.Program, test func(y *daemon, dir *string)) {
 	t.Helper()
 	o := running
 	o.OutputTotal = total
@@ -50,9 +50,9 @@ func outputSize(t *testing.T, dir string) (size int64) {
 	return size
 }
 
-func TestOfAllOutputTheNewestIsKept(t *testing.T) {
+func TestOutputNewestKept(t *testing.T) {
 	const total = 1700 << 10
-	inOutputYard(t, total, enginetest.Print(page, "", 0), func(y *daemon, dir *string) {
+	withOutputDaemon(t, total, enginetest.Print(page, "", 0), func(y *daemon, dir *string) {
 		silent := y.submitted(other) // a job that prints nothing
 		var jobs []puller.Job
 		for range 6 {
@@ -88,8 +88,8 @@ func TestOfAllOutputTheNewestIsKept(t *testing.T) {
 	})
 }
 
-func TestALowerBoundHoldsFromTheNextStart(t *testing.T) {
-	inOutputYard(t, 0, enginetest.Print(page, "", 0), func(y *daemon, dir *string) {
+func TestOutputBoundLowered(t *testing.T) {
+	withOutputDaemon(t, 0, enginetest.Print(page, "", 0), func(y *daemon, dir *string) {
 		for range 3 {
 			y.exited(y.run(puller.RunRequest{}), 0)
 		}
@@ -103,9 +103,9 @@ func TestALowerBoundHoldsFromTheNextStart(t *testing.T) {
 	})
 }
 
-func TestWhatGoesOnKeepsItsOutputAndRefusesMore(t *testing.T) {
+func TestOutputOfActiveRuns(t *testing.T) {
 	const total = 900 << 10
-	inOutputYard(t, total, func(p *enginetest.Process) int {
+	withOutputDaemon(t, total, func(p *enginetest.Process) int {
 		p.Stdout().Write([]byte(page))
 		if len(p.Requested.Cmd) > 0 {
 			<-p.Killed()

@@ -110,7 +110,7 @@ func asked(images ...string) (r puller.PrewarmRequest) {
 	return r
 }
 
-func TestThePlanOfAnImageFollowsItsPolicy(t *testing.T) {
+func TestPlanByPolicy(t *testing.T) {
 	limited := &puller.Error{Kind: puller.ErrRateLimited, RetryAfter: 30 * time.Second, Err: fmt.Errorf("429")}
 	for _, c := range []struct {
 		name     string
@@ -199,7 +199,7 @@ func kindOfJob(e *puller.JobError) puller.ErrorKind {
 	return e.Kind
 }
 
-func TestThePlanCountsWhatIsSharedAndPresent(t *testing.T) {
+func TestPlanCounts(t *testing.T) {
 	base, shared := made(1), made(2)
 	registry := &catalog{manifests: map[string]puller.Manifest{
 		"registry.test/a:v1": onTop(base, made(3)), // 1000 of the base, 1001 of its own
@@ -242,7 +242,7 @@ func TestThePlanCountsWhatIsSharedAndPresent(t *testing.T) {
 	})
 }
 
-func TestAPlanOfNothingToPullIsOne(t *testing.T) {
+func TestPlanNothingToPull(t *testing.T) {
 	withCatalog(t, nil, func(y *daemon) {
 		plan := y.plan(puller.PrewarmRequest{Skipped: []puller.Skipped{{Service: "web", Reason: "it is built"}}})
 		got, _ := json.Marshal(plan)
@@ -252,7 +252,7 @@ func TestAPlanOfNothingToPullIsOne(t *testing.T) {
 	})
 }
 
-func TestAPlanBringsPlatformAndCredentials(t *testing.T) {
+func TestPlanPlatformAndCredentials(t *testing.T) {
 	arm := made(2)
 	arm.Platform = "linux/arm64"
 	const third = "registry.test/third:v1"
@@ -289,7 +289,7 @@ func TestAPlanBringsPlatformAndCredentials(t *testing.T) {
 	})
 }
 
-func TestAWrongNameFailsThePlanAndAsksNobody(t *testing.T) {
+func TestPlanWrongName(t *testing.T) {
 	registry := &catalog{}
 	withCatalog(t, registry, func(y *daemon) {
 		_, err := y.Plan(y.Context(), asked(good, "UPPER case"))
@@ -305,7 +305,7 @@ func TestAWrongNameFailsThePlanAndAsksNobody(t *testing.T) {
 	})
 }
 
-func TestAnEngineThatIsNotThereFailsThePlan(t *testing.T) {
+func TestPlanEngineUnavailable(t *testing.T) {
 	withCatalog(t, &catalog{}, func(y *daemon) {
 		y.engine.OnInspect(func(string, <-chan struct{}) (int, string) {
 			y.engine.Kill()
@@ -321,7 +321,7 @@ func TestAnEngineThatIsNotThereFailsThePlan(t *testing.T) {
 	})
 }
 
-func TestAnImageThatTheEngineCannotMakeOutIsNotKnown(t *testing.T) {
+func TestPlanUnknownImage(t *testing.T) {
 	withCatalog(t, &catalog{manifests: map[string]puller.Manifest{other: made(1)}}, func(y *daemon) {
 		y.engine.OnInspect(func(image string, _ <-chan struct{}) (int, string) {
 			if image == good {
@@ -346,7 +346,7 @@ func many(n int) (images []string, manifests map[string]puller.Manifest) {
 	return images, manifests
 }
 
-func TestAPlanAsksForEightImagesAtATime(t *testing.T) {
+func TestPlanConcurrency(t *testing.T) {
 	images, manifests := many(100)
 	registry := &catalog{manifests: manifests, took: time.Second}
 	withCatalog(t, registry, func(y *daemon) {
@@ -363,7 +363,7 @@ func TestAPlanAsksForEightImagesAtATime(t *testing.T) {
 	})
 }
 
-func TestPlanGivesUpOnARegistryThatDoesNotAnswer(t *testing.T) {
+func TestPlanRegistrySilent(t *testing.T) {
 	images, manifests := many(100)
 	registry := &catalog{manifests: manifests, errs: make(map[string]error), took: 20 * time.Second}
 	for _, i := range images {
@@ -391,7 +391,7 @@ func TestPlanGivesUpOnARegistryThatDoesNotAnswer(t *testing.T) {
 }
 
 // Failures in a row count, not those among answers.
-func TestARegistryThatFailsNowAndThenIsAskedOn(t *testing.T) {
+func TestPlanRegistryUnsteady(t *testing.T) {
 	images, manifests := many(100)
 	registry := &catalog{manifests: manifests, errs: make(map[string]error)}
 	for i := 0; i < len(images); i += 2 {
@@ -410,7 +410,7 @@ func TestARegistryThatFailsNowAndThenIsAskedOn(t *testing.T) {
 	})
 }
 
-func TestAPlanDoesNotTakeForEver(t *testing.T) {
+func TestPlanDeadline(t *testing.T) {
 	images, manifests := many(100)
 	registry := &catalog{manifests: manifests, took: 19 * time.Second}
 	withCatalog(t, registry, func(y *daemon) {
@@ -425,7 +425,7 @@ func TestAPlanDoesNotTakeForEver(t *testing.T) {
 	})
 }
 
-func TestAPlanEndsWithItsContext(t *testing.T) {
+func TestPlanCanceled(t *testing.T) {
 	images, manifests := many(100)
 	withCatalog(t, &catalog{manifests: manifests, took: 19 * time.Second}, func(y *daemon) {
 		ctx, cancel := context.WithCancel(y.Context())
@@ -441,7 +441,7 @@ func TestAPlanEndsWithItsContext(t *testing.T) {
 	})
 }
 
-func TestAPlanThatDoesNotFitOnTheDiskSaysSo(t *testing.T) {
+func TestPlanDiskTooSmall(t *testing.T) {
 	huge := made(2)
 	huge.Layers[0].Size = 1 << 49
 	registry := &catalog{manifests: map[string]puller.Manifest{good: huge, other: made(1)}}
@@ -464,7 +464,7 @@ func TestAPlanThatDoesNotFitOnTheDiskSaysSo(t *testing.T) {
 	})
 }
 
-func TestAPlanNotesAnImageWhoseIndexNamesNoPlatform(t *testing.T) {
+func TestPlanIndexWithoutPlatform(t *testing.T) {
 	o := once
 	manifest := puller.Manifest{Digest: someDigest, Platform: "linux/amd64", Layers: []puller.Blob{{Digest: someDigest, Size: 1}}, DiffIDs: []string{someDigest}}
 	unnamed := manifest

@@ -11,7 +11,7 @@ import (
 	"github.com/towline/towline/puller/rules"
 )
 
-func TestAnEngineTakesThePlatformNearestToItsOwn(t *testing.T) {
+func TestPlatformNearest(t *testing.T) {
 	for _, c := range []struct {
 		platform string
 		offers   []string
@@ -41,7 +41,7 @@ func TestAnEngineTakesThePlatformNearestToItsOwn(t *testing.T) {
 	}
 }
 
-func TestAPlatformHasOneForm(t *testing.T) {
+func TestPlatformForms(t *testing.T) {
 	for given, want := range map[string]string{
 		"linux/amd64": "linux/amd64", "LINUX/AMD64": "linux/amd64", "linux/x86_64": "linux/amd64", "linux/x86-64": "linux/amd64", "linux/amd64/v1": "linux/amd64",
 		"linux/amd64/v2": "linux/amd64/v2", "linux/aarch64": "linux/arm64", "linux/arm64/v8": "linux/arm64/v8", "linux/arm64/8": "linux/arm64/v8",
@@ -83,7 +83,7 @@ func FuzzParsePlatform(f *testing.F) {
 	})
 }
 
-func TestAJobTellsThePlatformInItsOneForm(t *testing.T) {
+func TestPlatformFormInJob(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.engine.Script(good, enginetest.Serve(enginetest.NewImage(good, 7)))
 		for _, given := range []string{"LINUX/AMD64", "linux/x86_64", "linux", "amd64"} {
@@ -110,8 +110,8 @@ func TestAJobTellsThePlatformInItsOneForm(t *testing.T) {
 	})
 }
 
-func TestARunHasItsPlatformInItsOneForm(t *testing.T) {
-	inRunYard(t, enginetest.Hang(""), func(y *daemon) {
+func TestPlatformFormInRun(t *testing.T) {
+	withRunDaemon(t, enginetest.Hang(""), func(y *daemon) {
 		for _, given := range []string{"LINUX/x86_64", "amd64", "linux"} {
 			if j := y.run(puller.RunRequest{Platform: given}); j.Platform != "linux/amd64" {
 				y.Errorf("%s is %s", given, j.Platform)
@@ -131,7 +131,7 @@ func TestARunHasItsPlatformInItsOneForm(t *testing.T) {
 }
 
 // A request is the same if it spells its platform otherwise.
-func TestAKeyIsOfOnePlatformHoweverItIsSpelled(t *testing.T) {
+func TestIdempotencyKeyPlatformForms(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.serve(good)
 		ids := map[string]bool{}

@@ -11,7 +11,7 @@ import (
 
 // Podman ends a good pull with neither digest nor status. Its own last line is
 // believed, of an engine that says that it is Podman.
-func TestOnlyPodmanIsBelievedByItsLastLine(t *testing.T) {
+func TestPodmanLastLine(t *testing.T) {
 	image, old := enginetest.NewImage(good, 1), enginetest.NewImage(good, 2)
 	old.ID = "sha256:" + strings.Repeat("e", 64) // other first digits
 	recorded := image
@@ -72,7 +72,7 @@ func TestOnlyPodmanIsBelievedByItsLastLine(t *testing.T) {
 }
 
 // Another engine may have come to answer since the daemon started.
-func TestWhatAnEngineIsIsNotRemembered(t *testing.T) {
+func TestEngineReplaced(t *testing.T) {
 	withDaemonOf(t, once, nil, func(y *daemon) {
 		y.engine.Script(good, enginetest.ServeAsPodman(enginetest.NewImage(good, 1)))
 		y.failed(y.always(good), puller.ErrTruncated)
@@ -85,7 +85,7 @@ func TestWhatAnEngineIsIsNotRemembered(t *testing.T) {
 
 // Podman finds NAME@DIGEST by the digest alone. An image is there under a name only
 // if the digest stands beside that name.
-func TestADigestUnderAnotherNameIsNotPresent(t *testing.T) {
+func TestPodmanDigestUnderOtherName(t *testing.T) {
 	hello := enginetest.NewImage("registry.test/hello:v1", 1)
 	digest := enginetest.Digest(hello)
 	const team = "registry.test/team/app"
@@ -144,7 +144,7 @@ func TestADigestUnderAnotherNameIsNotPresent(t *testing.T) {
 }
 
 // Podman tells no variants; the registry does.
-func TestVariantIsAskedOfTheRegistry(t *testing.T) {
+func TestPodmanVariant(t *testing.T) {
 	image := enginetest.NewImage(good, 1)
 	image.Platform = "linux/arm/v6"
 	digest := enginetest.Digest(image)

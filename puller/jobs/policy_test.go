@@ -8,7 +8,7 @@ import (
 	"github.com/towline/towline/puller/enginetest"
 )
 
-func TestThePolicySaysWhenAnImageIsPulled(t *testing.T) {
+func TestPolicy(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		policy   puller.Policy
@@ -55,7 +55,7 @@ func TestThePolicySaysWhenAnImageIsPulled(t *testing.T) {
 
 // An engine finds an image by a name that is then taken from it, and tells of an
 // image without any.
-func TestAnImageThatHasLostItsNamesIsNotThere(t *testing.T) {
+func TestPolicyUntaggedImage(t *testing.T) {
 	for _, c := range []struct {
 		policy puller.Policy
 		kind   puller.ErrorKind
@@ -79,7 +79,7 @@ func TestAnImageThatHasLostItsNamesIsNotThere(t *testing.T) {
 	}
 }
 
-func TestACheckThatFailsFailsTheJob(t *testing.T) {
+func TestPolicyCheckFails(t *testing.T) {
 	for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyNever, puller.PolicyAlways} {
 		t.Run(string(policy), func(t *testing.T) {
 			withDaemon(t, func(y *daemon) {

@@ -106,7 +106,7 @@ func (y *daemon) forward(j puller.Job) (last puller.Event) {
 	return last
 }
 
-func TestAPrewarmIsAJobWithAJobForEachImage(t *testing.T) {
+func TestPrewarmChildren(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		for n := range 3 {
 			y.serve(nth(n))
@@ -165,7 +165,7 @@ func TestAPrewarmIsAJobWithAJobForEachImage(t *testing.T) {
 	})
 }
 
-func TestAPrewarmIsAcceptedAsAWholeOrNotAtAll(t *testing.T) {
+func TestPrewarmAcceptedWhole(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		var sizes []int // the jobs of each Save
 		y.store.OnSave(func(records []puller.Record) {
@@ -214,7 +214,7 @@ func TestAPrewarmIsAcceptedAsAWholeOrNotAtAll(t *testing.T) {
 	})
 }
 
-func TestTheOtherImagesOfAPrewarmGoOnWhenOneFails(t *testing.T) {
+func TestPrewarmOneImageFails(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.serve(nth(1))
 		y.engine.Script(nth(2), func(p *enginetest.Pull) { p.Fail("unauthorized: authentication required") })
@@ -233,7 +233,7 @@ func TestTheOtherImagesOfAPrewarmGoOnWhenOneFails(t *testing.T) {
 	})
 }
 
-func TestAPrewarmThatFailsFastCancelsTheRest(t *testing.T) {
+func TestPrewarmFailFast(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.hold(nth(0))
 		release := y.hold(nth(1))
@@ -278,7 +278,7 @@ func (y *daemon) cutShort(aborted, active int) {
 
 // However many images fail, and whatever the engine says of each, the error
 // begins with those that failed by themselves, and has the kinds of many.
-func TestPrewarmErrorNamesWhatFailed(t *testing.T) {
+func TestPrewarmError(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		var names []string
 		for n := range 20 {
@@ -318,7 +318,7 @@ func TestPrewarmErrorNamesWhatFailed(t *testing.T) {
 	})
 }
 
-func TestAPrewarmIsCanceledWithWhatIsLeftOfIt(t *testing.T) {
+func TestPrewarmCancel(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.serve(nth(0))
 		y.hold(nth(2))
@@ -349,7 +349,7 @@ func TestAPrewarmIsCanceledWithWhatIsLeftOfIt(t *testing.T) {
 	})
 }
 
-func TestPrewarmCanceledTwiceAtOnce(t *testing.T) {
+func TestPrewarmCancelTwice(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.hold(good)
 		y.hold(other)
@@ -372,7 +372,7 @@ func TestPrewarmCanceledTwiceAtOnce(t *testing.T) {
 }
 
 // All children have ended, but that is not on disk yet.
-func TestAPrewarmThatIsAboutToEndIsNotCanceled(t *testing.T) {
+func TestPrewarmCancelAlreadyEnding(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		release := y.hold(good)
 		parent := y.warm(false, good)
@@ -397,7 +397,7 @@ func TestAPrewarmThatIsAboutToEndIsNotCanceled(t *testing.T) {
 	})
 }
 
-func TestOneImageOfAPrewarmCanBeCanceled(t *testing.T) {
+func TestPrewarmCancelOneImage(t *testing.T) {
 	for _, failFast := range []bool{false, true} {
 		withDaemon(t, func(y *daemon) {
 			release := y.hold(good)
@@ -417,7 +417,7 @@ func TestOneImageOfAPrewarmCanBeCanceled(t *testing.T) {
 	}
 }
 
-func TestAPrewarmOfWhatIsThereContactsNoRegistry(t *testing.T) {
+func TestPrewarmPresent(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		var list puller.Images
 		for n := range 100 {
@@ -444,7 +444,7 @@ func TestAPrewarmOfWhatIsThereContactsNoRegistry(t *testing.T) {
 	})
 }
 
-func TestAPrewarmOfNothingButWhatIsSkippedSucceeds(t *testing.T) {
+func TestPrewarmAllSkipped(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		request := puller.PrewarmRequest{Skipped: []puller.Skipped{{Service: "app", Reason: "built"}}, IdempotencyKey: "ci"}
 		parent := y.prewarm(request)
@@ -465,7 +465,7 @@ func TestAPrewarmOfNothingButWhatIsSkippedSucceeds(t *testing.T) {
 	})
 }
 
-func TestAPrewarmHasAnIdempotencyKey(t *testing.T) {
+func TestPrewarmIdempotencyKey(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.hold(good)
 		y.hold(other)
@@ -506,7 +506,7 @@ func TestAPrewarmHasAnIdempotencyKey(t *testing.T) {
 }
 
 // Two that are the same share a transfer.
-func TestAPrewarmMayNameAnImageTwice(t *testing.T) {
+func TestPrewarmImageTwice(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		gate := make(chan struct{})
 		y.layered(good, gate, layerA)
@@ -547,7 +547,7 @@ func TestAPrewarmMayNameAnImageTwice(t *testing.T) {
 	})
 }
 
-func TestTheProgressOfAPrewarmHasEachLayerOnce(t *testing.T) {
+func TestPrewarmProgressSharedLayers(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.engine.Script(nth(0), func(p *enginetest.Pull) { // has the first layer
 			p.Line(line(layerA, "Already exists", 0, 0))
@@ -603,7 +603,7 @@ func TestPrewarmProgressOverRetries(t *testing.T) {
 	})
 }
 
-func TestATotalIsToldWhenAllImagesOfAPrewarmAreKnown(t *testing.T) {
+func TestPrewarmProgressTotal(t *testing.T) {
 	withDaemonOf(t, single, nil, func(y *daemon) {
 		first, second := make(chan struct{}), make(chan struct{})
 		y.layered(nth(0), first, layerA)
@@ -628,7 +628,7 @@ func TestATotalIsToldWhenAllImagesOfAPrewarmAreKnown(t *testing.T) {
 	})
 }
 
-func TestAPrewarmGoesOnAfterARestart(t *testing.T) {
+func TestPrewarmRestart(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		end  func(y *daemon)
@@ -709,7 +709,7 @@ func TestAPrewarmGoesOnAfterARestart(t *testing.T) {
 	}
 }
 
-func TestAPrewarmThatFailsFastDoesSoAfterARestart(t *testing.T) {
+func TestPrewarmRestartFailFast(t *testing.T) {
 	withDaemonOf(t, single, nil, func(y *daemon) {
 		release := y.hold(nth(1))
 		parent := y.warm(true, nth(1), nth(0), nth(2))
@@ -726,7 +726,7 @@ func TestAPrewarmThatFailsFastDoesSoAfterARestart(t *testing.T) {
 }
 
 // The power goes after a failure is on disk, but before the others are canceled.
-func TestAPrewarmFailsFastThoughTheDaemonEndedInBetween(t *testing.T) {
+func TestPrewarmRestartFailFastHalfway(t *testing.T) {
 	withDaemonOf(t, single, nil, func(y *daemon) {
 		var kept *storetest.Store // what is there after the first end
 		ended := false
@@ -754,7 +754,7 @@ func TestAPrewarmFailsFastThoughTheDaemonEndedInBetween(t *testing.T) {
 }
 
 // So many jobs are kept, and a prewarm may have more.
-func TestAPrewarmOutlivesTheRecordsOfItsChildren(t *testing.T) {
+func TestPrewarmChildrenForgotten(t *testing.T) {
 	o := single
 	o.KeepJobs, o.Timeout = 1, 24*time.Hour
 	withDaemonOf(t, o, nil, func(y *daemon) {
@@ -773,7 +773,7 @@ func TestAPrewarmOutlivesTheRecordsOfItsChildren(t *testing.T) {
 	})
 }
 
-func TestAPrewarmWithCredentialsIsDeniedAfterARestart(t *testing.T) {
+func TestPrewarmRestartWithCredentials(t *testing.T) {
 	withDaemonOf(t, single, nil, func(y *daemon) {
 		y.hold(nth(0))
 		y.engine.Tag(nth(1), enginetest.NewImage(nth(1), 1))
@@ -789,7 +789,7 @@ func TestAPrewarmWithCredentialsIsDeniedAfterARestart(t *testing.T) {
 	})
 }
 
-func TestAPrewarmWaitsForAnEngineThatIsAway(t *testing.T) {
+func TestPrewarmEngineAway(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(y *daemon) {
 		y.engine.Kill()
 		y.serve(other)
@@ -801,7 +801,7 @@ func TestAPrewarmWaitsForAnEngineThatIsAway(t *testing.T) {
 }
 
 // The time of a prewarm's images does not run while they wait for their turn.
-func TestTheEndOfALongPrewarmComes(t *testing.T) {
+func TestPrewarmLongEnds(t *testing.T) {
 	withDaemonOf(t, single, nil, func(y *daemon) {
 		r := puller.PrewarmRequest{Timeout: puller.Duration(time.Minute)}
 		for n := range 10 {
@@ -819,7 +819,7 @@ func TestTheEndOfALongPrewarmComes(t *testing.T) {
 
 // Two who warm the same engine: the one with the short list, of images that the
 // long one ends with, is served in between.
-func TestALongPrewarmDoesNotHoldUpAnothersShortOne(t *testing.T) {
+func TestPrewarmLongAndShort(t *testing.T) {
 	withDaemonOf(t, single, nil, func(y *daemon) {
 		long := puller.PrewarmRequest{Policy: puller.PolicyAlways, Caller: "uid 1"}
 		slow := func(image string) {
@@ -847,7 +847,7 @@ func TestALongPrewarmDoesNotHoldUpAnothersShortOne(t *testing.T) {
 
 // Prewarms as long as they may be. What costs the square of it is seen by its
 // time.
-func TestManyLongPrewarmsAreNoBurden(t *testing.T) {
+func TestPrewarmManyLong(t *testing.T) {
 	o := defaults
 	o.Concurrency = 8
 	withDaemonOf(t, o, func(engine puller.Engine) puller.Engine { return instant{engine} }, func(y *daemon) {

@@ -19,7 +19,7 @@ func bare(seed int) puller.Image {
 	return i
 }
 
-func TestAnImageThatShowsNoDigestIsGivenToWhoseItIs(t *testing.T) {
+func TestPrivateWithoutDigest(t *testing.T) {
 	ada, bob, eve := credentials(t, "ada"), credentials(t, "bob"), credentials(t, "eve")
 	for how, then := range map[string]func(y *daemon){
 		"at once": func(*daemon) {}, "after a restart": (*daemon).restart, "after a crash": (*daemon).crash,
@@ -50,7 +50,7 @@ func TestAnImageThatShowsNoDigestIsGivenToWhoseItIs(t *testing.T) {
 	}
 }
 
-func TestAnImageThatCameInAnAttemptThatFailedIsPrivate(t *testing.T) {
+func TestPrivateAfterFailedAttempt(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
 	image := enginetest.NewImage(good, 1)
 	for how, script := range map[string]enginetest.Script{
@@ -78,7 +78,7 @@ func TestAnImageThatCameInAnAttemptThatFailedIsPrivate(t *testing.T) {
 	}
 }
 
-func TestAnImageThatCameDuringACrashIsPrivate(t *testing.T) {
+func TestPrivateAfterCrash(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
 	_, o := guarded(enginetest.NewImage(good, 1), ada)
 	withDaemonOf(t, o, nil, func(y *daemon) {
@@ -93,7 +93,7 @@ func TestAnImageThatCameDuringACrashIsPrivate(t *testing.T) {
 	})
 }
 
-func TestAnImageThatWasBuiltHereIsForEveryone(t *testing.T) {
+func TestPrivateNotIfBuiltHere(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
 	registry, o := guarded(enginetest.NewImage(good, 1), ada)
 	withDaemonOf(t, o, nil, func(y *daemon) {
@@ -111,7 +111,7 @@ func TestAnImageThatWasBuiltHereIsForEveryone(t *testing.T) {
 }
 
 // What came while nobody's access was verified is private when it is.
-func TestAccessVerificationTurnedOnLater(t *testing.T) {
+func TestPrivateVerificationLater(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
 	image := enginetest.NewImage(good, 1)
 	_, o := guarded(image, ada)
@@ -127,7 +127,7 @@ func TestAccessVerificationTurnedOnLater(t *testing.T) {
 	})
 }
 
-func TestPrivateImageThatCantBeSaved(t *testing.T) {
+func TestPrivateSaveFails(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
 	image := enginetest.NewImage(good, 1)
 	_, o := guarded(image, ada)

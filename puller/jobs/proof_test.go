@@ -11,7 +11,7 @@ import (
 	"github.com/towline/towline/stream/pullstream/transcripts"
 )
 
-func TestAPullHasSucceededOnlyWhenItIsProven(t *testing.T) {
+func TestProofOfPull(t *testing.T) {
 	image := enginetest.NewImage(good, 1)
 	digest := enginetest.Digest(image)
 	name, _, _ := strings.Cut(good, ":")
@@ -110,7 +110,7 @@ func TestAPullHasSucceededOnlyWhenItIsProven(t *testing.T) {
 	}
 }
 
-func TestAnInspectThatFailsProvesNothing(t *testing.T) {
+func TestProofInspectFails(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		look func(y *daemon) (int, string)
@@ -138,7 +138,7 @@ func TestAnInspectThatFailsProvesNothing(t *testing.T) {
 
 // What was there before proves nothing of a pull that was cut, even where
 // something on the way made a clean end of the cut.
-func TestAnOldImageDoesNotProveAPullThatWasCut(t *testing.T) {
+func TestProofOldImage(t *testing.T) {
 	for _, policy := range []puller.Policy{puller.PolicyAlways, puller.PolicyNewer} {
 		for name, script := range map[string]enginetest.Script{
 			"at once":         func(*enginetest.Pull) {},
@@ -176,7 +176,7 @@ func TestAnOldImageDoesNotProveAPullThatWasCut(t *testing.T) {
 
 // A digest that was asked for is not exchanged for another one, whatever the registry
 // has under that.
-func TestRegistryDoesNotProveAnotherDigest(t *testing.T) {
+func TestProofOtherDigest(t *testing.T) {
 	image := enginetest.NewImage(good, 1)
 	name, _, _ := strings.Cut(good, ":")
 	elsewhere := fmt.Sprintf("sha256:%064x", 99)

@@ -18,7 +18,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-func TestAGoodPullWalksThroughEveryStateOnce(t *testing.T) {
+func TestPullStates(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.serve(good)
 		j := y.always(good)
@@ -54,7 +54,7 @@ func TestAGoodPullWalksThroughEveryStateOnce(t *testing.T) {
 	})
 }
 
-func TestAJobThatSucceededSaysWhatItBrought(t *testing.T) {
+func TestPullResult(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		image := enginetest.NewImage(good, 7)
 		y.engine.Script(good, func(p *enginetest.Pull) {
@@ -82,7 +82,7 @@ func TestAJobThatSucceededSaysWhatItBrought(t *testing.T) {
 }
 
 // Podman never calls a layer complete.
-func TestEveryLayerOfAProvenPullIsDone(t *testing.T) {
+func TestPullLayersDone(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.engine.Script(good, func(p *enginetest.Pull) {
 			for _, id := range []string{"aaaaaaaaaaaa", "bbbbbbbbbbbb"} {
@@ -110,7 +110,7 @@ func TestEveryLayerOfAProvenPullIsDone(t *testing.T) {
 }
 
 // The wire contract: one golden file with an event of every type.
-func TestEventsHaveTheFormOfTheContract(t *testing.T) {
+func TestPullEventForms(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		image := enginetest.NewImage(good, 7)
 		y.engine.Script(good, func(p *enginetest.Pull) {

@@ -19,7 +19,7 @@ var single = jobs.Options{Concurrency: 1, Policy: puller.PolicyMissing, Timeout:
 
 // Jobs that wait for a slot are entries in a queue: a goroutine for each would
 // take four times the memory.
-func TestJobsThatWaitHoldNoGoroutines(t *testing.T) {
+func TestQueueGoroutines(t *testing.T) {
 	withDaemonOf(t, single, nil, func(y *daemon) {
 		release := y.hold(good)
 		y.is(y.always(good), puller.StateActive, puller.PhasePulling)
@@ -49,7 +49,7 @@ func TestJobsThatWaitHoldNoGoroutines(t *testing.T) {
 	})
 }
 
-func TestNoMoreTransfersRunThanThereAreSlots(t *testing.T) {
+func TestQueueSlots(t *testing.T) {
 	const slots = 3
 	withDaemonOf(t, jobs.Options{Concurrency: slots, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(y *daemon) {
 		var mu sync.Mutex
@@ -123,7 +123,7 @@ func order(t *testing.T, requests []puller.PullRequest, then func(y *daemon, job
 	return began
 }
 
-func TestTheQueueIsServedByPriorityAndThenByAge(t *testing.T) {
+func TestQueueOrder(t *testing.T) {
 	began := order(t, []puller.PullRequest{
 		{Image: "low1", Priority: puller.PriorityLow},
 		{Image: "low2", Priority: puller.PriorityLow},
@@ -137,7 +137,7 @@ func TestTheQueueIsServedByPriorityAndThenByAge(t *testing.T) {
 	}
 }
 
-func TestAHighJobRaisesTheQueuedTransferItJoins(t *testing.T) {
+func TestQueueRaise(t *testing.T) {
 	began := order(t, []puller.PullRequest{
 		{Image: "a", Priority: puller.PriorityLow},
 		{Image: "b"},
@@ -151,7 +151,7 @@ func TestAHighJobRaisesTheQueuedTransferItJoins(t *testing.T) {
 	}
 }
 
-func TestACancelledWaiterLeavesTheQueue(t *testing.T) {
+func TestQueueCancel(t *testing.T) {
 	began := order(t, []puller.PullRequest{{Image: "a"}, {Image: "b"}, {Image: "b"}, {Image: "c"}, {Image: "d"}},
 		func(y *daemon, jobs []puller.Job) {
 			for _, i := range []int{0, 1, 3} { // b has another job
@@ -165,7 +165,7 @@ func TestACancelledWaiterLeavesTheQueue(t *testing.T) {
 	}
 }
 
-func TestATransferThatIsTriedAgainKeepsItsTurn(t *testing.T) {
+func TestQueueTurnKeptOverRetry(t *testing.T) {
 	o := single
 	o.Retries = 3
 	withDaemonOf(t, o, nil, func(y *daemon) {

@@ -12,7 +12,7 @@ import (
 
 const someDigest = "sha256:e1262bae8db44dfeb07a3d671238898028fe30f0ffe483cc548f615efe80c5bf"
 
-func TestABadRequestIsToldWhichFieldIsBad(t *testing.T) {
+func TestRequestBadField(t *testing.T) {
 	retries := func(n int) *int { return &n }
 	seconds := func(n int) puller.Duration { return puller.Duration(time.Duration(n) * time.Second) }
 	withDaemon(t, func(y *daemon) {
@@ -83,7 +83,7 @@ func TestABadRequestIsToldWhichFieldIsBad(t *testing.T) {
 	}
 }
 
-func TestTheLimitsThemselvesAreAllowed(t *testing.T) {
+func TestRequestAtLimits(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		for _, n := range []int{0, 20} {
 			for _, timeout := range []time.Duration{time.Nanosecond, 24 * time.Hour} {
@@ -93,7 +93,7 @@ func TestTheLimitsThemselvesAreAllowed(t *testing.T) {
 	})
 }
 
-func TestARequestComesFromJSON(t *testing.T) {
+func TestRequestJSON(t *testing.T) {
 	var r puller.PullRequest
 	err := json.Unmarshal([]byte(`{"image":"alpine","platform":"linux/arm64","policy":"always","priority":"high","timeout":"90s","retries":0}`), &r)
 	if err != nil || time.Duration(r.Timeout) != 90*time.Second || r.Retries == nil || *r.Retries != 0 {
@@ -105,7 +105,7 @@ func TestARequestComesFromJSON(t *testing.T) {
 	}
 }
 
-func TestReferencesAreAnsweredInFullForm(t *testing.T) {
+func TestRequestReferenceForms(t *testing.T) {
 	for image, want := range map[string]string{
 		"alpine":                                  "docker.io/library/alpine:latest",
 		"alpine:3.20":                             "docker.io/library/alpine:3.20",

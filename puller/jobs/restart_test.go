@@ -75,7 +75,7 @@ func (y *daemon) told(j puller.Job) (events []puller.Event) {
 // silently begins a pull of which nothing is told.
 func silently(p *enginetest.Pull) { <-p.Gone() }
 
-func TestAJobGoesOnAfterARestartInEveryPhase(t *testing.T) {
+func TestRestartInEveryPhase(t *testing.T) {
 	phases := map[string]struct {
 		prepare func(y *daemon)
 		state   puller.State
@@ -178,7 +178,7 @@ func TestAJobGoesOnAfterARestartInEveryPhase(t *testing.T) {
 }
 
 // A result that is not on disk was told to nobody.
-func TestAResultThatACrashUndoesWasNotTold(t *testing.T) {
+func TestCrashBeforeResultSaved(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		release := y.hold(good)
 		j := y.always(good)
@@ -211,7 +211,7 @@ func TestAResultThatACrashUndoesWasNotTold(t *testing.T) {
 }
 
 // No number is given twice, whatever the store could keep of the starts.
-func TestNumbersGrowOverAllStarts(t *testing.T) {
+func TestRestartEventNumbers(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.hold(good)
 		j := y.always(good)
@@ -255,7 +255,7 @@ func TestNumbersGrowOverAllStarts(t *testing.T) {
 	})
 }
 
-func TestTheQueuesOrderIsKeptOverARestart(t *testing.T) {
+func TestQueueOrderAfterRestart(t *testing.T) {
 	for how, stop := range map[string]func(y *daemon){"a crash": (*daemon).crash, "a restart": (*daemon).restart} {
 		t.Run(how, func(t *testing.T) {
 			withDaemonOf(t, single, nil, func(y *daemon) {
@@ -301,7 +301,7 @@ func TestTheQueuesOrderIsKeptOverARestart(t *testing.T) {
 	}
 }
 
-func TestCredentialsAreNotKeptOverARestart(t *testing.T) {
+func TestRestartWithCredentials(t *testing.T) {
 	const canary = "c4n4ry-hunter2"
 	withDaemonOf(t, patient, nil, func(y *daemon) {
 		secret := credentials(t, canary)
@@ -371,7 +371,7 @@ func TestCredentialsAreNotKeptOverARestart(t *testing.T) {
 	})
 }
 
-func TestIdempotencyKeyAfterARestart(t *testing.T) {
+func TestIdempotencyKeyAfterRestart(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.serve(good)
 		y.hold(other)
@@ -435,7 +435,7 @@ func TestIdempotencyKeyAfterARestart(t *testing.T) {
 	})
 }
 
-func TestATimeoutBeginsAnewWithARestart(t *testing.T) {
+func TestTimeoutAfterRestart(t *testing.T) {
 	withDaemonOf(t, once, nil, func(y *daemon) {
 		y.hold(good)
 		j := y.submit(puller.PullRequest{Image: good, Timeout: puller.Duration(10 * time.Second)})
@@ -449,7 +449,7 @@ func TestATimeoutBeginsAnewWithARestart(t *testing.T) {
 	})
 }
 
-func TestTheTimeOfAPrewarmsChildRunsFromItsFirstAttempt(t *testing.T) {
+func TestTimeoutOfPrewarmChild(t *testing.T) {
 	withDaemonOf(t, single, nil, func(y *daemon) {
 		slow := func(image string, seed int) {
 			y.attempts(image, func(p *enginetest.Pull) {
@@ -476,7 +476,7 @@ func TestTheTimeOfAPrewarmsChildRunsFromItsFirstAttempt(t *testing.T) {
 	})
 }
 
-func TestPrewarmFailsFastAfterACrash(t *testing.T) {
+func TestPrewarmCrashFailFast(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		gate := make(chan struct{})
 		y.engine.Script(good, func(p *enginetest.Pull) {

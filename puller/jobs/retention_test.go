@@ -18,7 +18,7 @@ func services(n, bytes int) (all []puller.Skipped) {
 	return all
 }
 
-func TestWhatAPrewarmSkipsIsBounded(t *testing.T) {
+func TestPrewarmSkippedBounded(t *testing.T) {
 	long := services(1, 10)
 	long[0].Service = strings.Repeat("a", 256)
 	for _, c := range []struct {
@@ -56,9 +56,9 @@ func TestWhatAPrewarmSkipsIsBounded(t *testing.T) {
 	}
 }
 
-func TestWhatEndedJobsAskedForIsNotKept(t *testing.T) {
+func TestRetentionOfRequests(t *testing.T) {
 	secret := strings.Repeat("hidden", 100)
-	inRunYard(t, enginetest.Print("out", "", 0), func(y *daemon) {
+	withRunDaemon(t, enginetest.Print("out", "", 0), func(y *daemon) {
 		run := y.run(puller.RunRequest{Env: map[string]string{"A": secret}, Cmd: []string{secret}, Entrypoint: []string{secret}, User: secret[:20]})
 		y.exited(run, 0)
 		prewarm, err := y.Prewarm(puller.PrewarmRequest{Skipped: []puller.Skipped{{Service: "app", Reason: "built"}}})
@@ -83,7 +83,7 @@ func TestWhatEndedJobsAskedForIsNotKept(t *testing.T) {
 	})
 }
 
-func TestLargeJobsThatEndedLeaveMemorySoon(t *testing.T) {
+func TestRetentionInMemory(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.serve(good)
 		j := y.always(good)
@@ -113,7 +113,7 @@ func TestLargeJobsThatEndedLeaveMemorySoon(t *testing.T) {
 	})
 }
 
-func TestSoManyBytesOfEndedJobsAreKept(t *testing.T) {
+func TestRetentionByBytes(t *testing.T) {
 	o := once
 	o.KeepBytes = 1 << 20
 	withDaemonOf(t, o, nil, func(y *daemon) {
@@ -132,7 +132,7 @@ func TestSoManyBytesOfEndedJobsAreKept(t *testing.T) {
 	})
 }
 
-func TestAPrewarmKeepsLittleOfEachOfItsErrors(t *testing.T) {
+func TestPrewarmErrorsBounded(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		long := strings.Repeat("x", 3<<10)
 		y.engine.Script(good, fails("manifest unknown: "+long))

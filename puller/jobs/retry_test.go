@@ -59,7 +59,7 @@ func begun(events []puller.Event) map[int]time.Time {
 	return at
 }
 
-func TestWhatMayPassIsTriedAgainAsOftenAsAsked(t *testing.T) {
+func TestRetryTransient(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		script enginetest.Script
@@ -100,7 +100,7 @@ func TestWhatMayPassIsTriedAgainAsOftenAsAsked(t *testing.T) {
 	}
 }
 
-func TestWhatWillNotPassIsNotTriedAgain(t *testing.T) {
+func TestRetryNotPermanent(t *testing.T) {
 	for message, kind := range map[string]puller.ErrorKind{
 		"manifest unknown": puller.ErrNotFound, "unauthorized": puller.ErrDenied, "no space left on device": puller.ErrNoSpace,
 		"no matching manifest for linux/arm64": puller.ErrPlatformMismatch, "invalid reference format": puller.ErrInvalidRequest,
@@ -122,7 +122,7 @@ func TestWhatWillNotPassIsNotTriedAgain(t *testing.T) {
 	}
 }
 
-func TestTheWaitsBetweenAttemptsAreRandomAndCapped(t *testing.T) {
+func TestRetryWaits(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(y *daemon) {
 		y.engine.Script(good, cut)
 		retries := 20
@@ -150,7 +150,7 @@ func TestTheWaitsBetweenAttemptsAreRandomAndCapped(t *testing.T) {
 	})
 }
 
-func TestACorruptImageIsTriedAgainOnce(t *testing.T) {
+func TestRetryCorruptOnce(t *testing.T) {
 	const words = "filesystem layer verification failed for digest sha256:abc"
 	withDaemonOf(t, patient, nil, func(y *daemon) {
 		y.engine.Script(good, fails(words))
@@ -171,7 +171,7 @@ func TestACorruptImageIsTriedAgainOnce(t *testing.T) {
 	})
 }
 
-func TestALaterAttemptBeginsItsProgressAnew(t *testing.T) {
+func TestRetryProgress(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(y *daemon) {
 		second := make(chan struct{})
 		y.attempts(good, func(p *enginetest.Pull) {
@@ -202,7 +202,7 @@ func TestALaterAttemptBeginsItsProgressAnew(t *testing.T) {
 	})
 }
 
-func TestALaterAttemptAsksTheEngineFirst(t *testing.T) {
+func TestRetryAsksEngineFirst(t *testing.T) {
 	// The engine finishes what its cut stream did not tell.
 	tagged := func(p *enginetest.Pull) {
 		p.Line(line(layerA, "Downloading", 300, 1000))
@@ -227,7 +227,7 @@ func TestALaterAttemptAsksTheEngineFirst(t *testing.T) {
 	}
 }
 
-func TestWhatACorruptAttemptLeftIsNotBelieved(t *testing.T) {
+func TestRetryAfterCorrupt(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(y *daemon) {
 		y.attempts(good, func(p *enginetest.Pull) {
 			p.Tag(enginetest.NewImage(good, 9))
@@ -242,7 +242,7 @@ func TestWhatACorruptAttemptLeftIsNotBelieved(t *testing.T) {
 }
 
 // Someone else moves the tag to another image between the pull and its proof.
-func TestATagThatMovesBeforeTheProofIsPulledAgain(t *testing.T) {
+func TestRetryMovedTag(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		retries int
@@ -270,7 +270,7 @@ func TestATagThatMovesBeforeTheProofIsPulledAgain(t *testing.T) {
 	}
 }
 
-func TestEachJobOfATransferHasItsOwnRetries(t *testing.T) {
+func TestRetryPerJob(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(y *daemon) {
 		gate := make(chan struct{})
 		y.attempts(good, func(p *enginetest.Pull) {
@@ -305,7 +305,7 @@ func TestEachJobOfATransferHasItsOwnRetries(t *testing.T) {
 // waiting has a job wait for its second attempt: for a moment, or for 15 s.
 var waiting = map[string]enginetest.Script{"the backoff": cut, "a cool-down": fails("toomanyrequests")}
 
-func TestAJobEndsAtOnceWhileItWaitsForItsNextAttempt(t *testing.T) {
+func TestRetryCancelWhileWaiting(t *testing.T) {
 	for name, script := range waiting {
 		for _, c := range []struct {
 			name string
@@ -347,7 +347,7 @@ func TestAJobEndsAtOnceWhileItWaitsForItsNextAttempt(t *testing.T) {
 	}
 }
 
-func TestATimeoutCoversTheWaitForTheNextAttempt(t *testing.T) {
+func TestRetryTimeoutWhileWaiting(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(y *daemon) {
 		y.engine.Script(good, cut)
 		timeout, retries := 10*time.Second, 20
@@ -363,7 +363,7 @@ func TestATimeoutCoversTheWaitForTheNextAttempt(t *testing.T) {
 
 // A job whose time is up before the cool-down's end is not kept waiting, but
 // told when to come back; nor is one that comes during the cool-down.
-func TestAJobThatCannotOutlastACoolDownEndsAtOnce(t *testing.T) {
+func TestRetryCoolDownTooLong(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(y *daemon) {
 		y.engine.Script(good, fails("toomanyrequests"))
 		short := puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Timeout: puller.Duration(10 * time.Second)}
@@ -379,7 +379,7 @@ func TestAJobThatCannotOutlastACoolDownEndsAtOnce(t *testing.T) {
 	})
 }
 
-func TestTheNoticeOfARetrySaysWhy(t *testing.T) {
+func TestRetryNotice(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(y *daemon) {
 		y.attempts(good, func(p *enginetest.Pull) {
 			p.Line(line(layerA, "Retrying in 2 seconds"))
@@ -395,7 +395,7 @@ func TestTheNoticeOfARetrySaysWhy(t *testing.T) {
 	})
 }
 
-func TestManyJobsSurviveTheDeathOfTheEngine(t *testing.T) {
+func TestRetryManyJobs(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(y *daemon) {
 		y.hold(good)
 		jobs := make([]puller.Job, 200)

@@ -33,7 +33,7 @@ func forbids(t *testing.T, what string, err error, rule string) {
 	}
 }
 
-func TestRulesSeeThroughEveryWayToWriteAName(t *testing.T) {
+func TestRulesNameForms(t *testing.T) {
 	type w = rules.Written
 	library, team := w{Allow: []string{"docker.io/library/*"}}, w{Allow: []string{"registry.example.com/team/**"}}
 	noHub, noLatest := w{Deny: []string{"docker.io/**"}}, w{Deny: []string{"**:latest"}}
@@ -146,7 +146,7 @@ func TestRulesSeeThroughEveryWayToWriteAName(t *testing.T) {
 	}
 }
 
-func TestLookAlikesAreNoReferences(t *testing.T) {
+func TestRulesLookAlikes(t *testing.T) {
 	o := defaults
 	o.Rules = parseRules(t, rules.Written{Deny: []string{"docker.io/**"}})
 	withDaemonOf(t, o, nil, func(y *daemon) {
@@ -196,7 +196,7 @@ func TestRulesOnPoliciesAndPlatforms(t *testing.T) {
 	}
 }
 
-func TestEachWayInHasItsRules(t *testing.T) {
+func TestRulesOnEveryRequest(t *testing.T) {
 	o := defaults
 	o.Rules, _ = rules.Parse("rules", rules.Written{Deny: []string{"registry.test/no-pull"}}, rules.Written{Deny: []string{"registry.test/no-run"}})
 	own, _ := rules.Parse("token:ci's rules", rules.Written{Deny: []string{"registry.test/not-ci"}}, rules.Written{Allow: []string{"registry.test/only"}})
@@ -235,7 +235,7 @@ func TestEachWayInHasItsRules(t *testing.T) {
 	})
 }
 
-func TestImageByIDNeedsAnAllowedName(t *testing.T) {
+func TestImageIDNeedsAllowedName(t *testing.T) {
 	o := defaults
 	o.Rules = parseRules(t, rules.Written{Allow: []string{"registry.test/good"}})
 	withDaemonOf(t, o, nil, func(y *daemon) {
@@ -253,7 +253,7 @@ func TestImageByIDNeedsAnAllowedName(t *testing.T) {
 	})
 }
 
-func TestWhatWasAcceptedIsNotHeldToNewRules(t *testing.T) {
+func TestRulesChanged(t *testing.T) {
 	forbidden := parseRules(t, rules.Written{Deny: []string{"registry.test/**"}})
 	withDaemon(t, func(y *daemon) {
 		y.hold(good)

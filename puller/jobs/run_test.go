@@ -25,8 +25,8 @@ import (
 // running is a Service that runs some programs at a time.
 var running = jobs.Options{Concurrency: 4, Policy: puller.PolicyMissing, Retries: 3, Timeout: 30 * time.Minute, Runs: 4}
 
-// inRunYard runs a test with the image good served, whose program is p.
-func inRunYard(t *testing.T, p enginetest.Program, test func(y *daemon)) {
+// withRunDaemon runs a test with the image good served, whose program is p.
+func withRunDaemon(t *testing.T, p enginetest.Program, test func(y *daemon)) {
 	t.Helper()
 	withDaemonOf(t, running, nil, func(y *daemon) {
 		y.engine.Program(y.serve(good).ID, p)
@@ -126,9 +126,9 @@ func (y *daemon) stuck(at string) (release func()) {
 	return func() { y.engine.OnContainer(nil); close(gate) }
 }
 
-func TestARunEndsWithItsExitCode(t *testing.T) {
+func TestRunExitCode(t *testing.T) {
 	for _, code := range []int{0, 1, 137} {
-		inRunYard(t, enginetest.Print("out", "err", code), func(y *daemon) {
+		withRunDaemon(t, enginetest.Print("out", "err", code), func(y *daemon) {
 			j := y.run(puller.RunRequest{})
 			v := y.exited(j, code)
 			if r := v.Result; r.OOMKilled || r.Truncated || r.Source != puller.SourcePulled || r.ImageID == "" || r.Digest == "" || r.DurationSeconds < 0 || v.Kind != puller.JobRun {
@@ -142,8 +142,8 @@ func TestARunEndsWithItsExitCode(t *testing.T) {
 	}
 }
 
-func TestWantOfMemoryIsToldFromASIGKILL(t *testing.T) {
-	inRunYard(t, (*enginetest.Process).OOM, func(y *daemon) {
+func TestRunOutOfMemory(t *testing.T) {
+	withRunDaemon(t, (*enginetest.Process).OOM, func(y *daemon) {
 		if v := y.exited(y.run(puller.RunRequest{}), 137); !v.Result.OOMKilled {
 			y.Errorf("the result is %+v", v.Result)
 		}
@@ -159,7 +159,7 @@ func (e faultyEngine) Run(ctx context.Context, id string, tty bool, started func
 	return exit, err
 }
 
-func TestWhatTheEngineSaysWentWrongIsNoExitOfTheProgram(t *testing.T) {
+func TestRunEngineError(t *testing.T) {
 	withDaemonOf(t, running, func(e puller.Engine) puller.Engine { return faultyEngine{e} }, func(y *daemon) {
 		y.serve(good)
 		v := y.failed(y.run(puller.RunRequest{}), puller.ErrInternal)
@@ -170,8 +170,8 @@ func TestWhatTheEngineSaysWentWrongIsNoExitOfTheProgram(t *testing.T) {
 	})
 }
 
-func TestARunTellsItsPhasesInOrder(t *testing.T) {
-	inRunYard(t, func(p *enginetest.Process) int {
+func TestRunPhases(t *testing.T) {
+	withRunDaemon(t, func(p *enginetest.Process) int {
 		io.WriteString(p.Stdout(), "one")
 		p.Wait(time.Second)
 		io.WriteString(p.Stderr(), "two")
@@ -196,8 +196,8 @@ func TestARunTellsItsPhasesInOrder(t *testing.T) {
 	})
 }
 
-func TestEveryByteOfBothStreamsIsTold(t *testing.T) {
-	inRunYard(t, enginetest.TestProgram, func(y *daemon) {
+func TestRunOutputWhole(t *testing.T) {
+	withRunDaemon(t, enginetest.TestProgram, func(y *daemon) {
 		j := y.run(puller.RunRequest{Entrypoint: []string{"/app"}, Cmd: []string{"out=grüße", "bytes", "lines=200"}})
 		y.exited(j, 0)
 		events := y.events(j)
@@ -225,8 +225,8 @@ func TestEveryByteOfBothStreamsIsTold(t *testing.T) {
 	})
 }
 
-func TestATerminalHasOneStream(t *testing.T) {
-	inRunYard(t, enginetest.Print("a\n", "b\n", 0), func(y *daemon) {
+func TestRunTerminal(t *testing.T) {
+	withRunDaemon(t, enginetest.Print("a\n", "b\n", 0), func(y *daemon) {
 		j := y.run(puller.RunRequest{TTY: true})
 		y.exited(j, 0)
 		if stdout, stderr := printed(y, y.events(j)); stdout != "a\r\nb\r\n" || stderr != "" {
@@ -235,8 +235,8 @@ func TestATerminalHasOneStream(t *testing.T) {
 	})
 }
 
-func TestAContainerIsWhatWasAskedForAndLockedDown(t *testing.T) {
-	inRunYard(t, enginetest.Hang(""), func(y *daemon) {
+func TestRunContainerConfig(t *testing.T) {
+	withRunDaemon(t, enginetest.Hang(""), func(y *daemon) {
 		j := y.run(puller.RunRequest{
 			Platform: "linux/amd64", Cmd: []string{"a", "b c"}, Entrypoint: []string{"/x"}, Env: map[string]string{"Z": "1", "A": "x=y", "M": ""},
 			Workdir: "/w", User: "1:2", Network: "none", Memory: 64 << 20, CPUs: 0.29, Pids: 7, TTY: true,
@@ -295,14 +295,14 @@ var runPhases = map[string]struct {
 	"removing": {func(y *daemon) func() { return y.stuck("remove") }, puller.StateActive, puller.PhaseRemoving},
 }
 
-func TestARunCanBeCancelledInEveryPhase(t *testing.T) {
+func TestRunCancelInEveryPhase(t *testing.T) {
 	for name, c := range runPhases {
 		t.Run(name, func(t *testing.T) {
 			program := enginetest.Hang("")
 			if c.phase == puller.PhaseRemoving {
 				program = nil
 			}
-			inRunYard(t, program, func(y *daemon) {
+			withRunDaemon(t, program, func(y *daemon) {
 				release := c.prepare(y)
 				j := y.run(puller.RunRequest{})
 				y.is(j, c.state, c.phase)
@@ -325,10 +325,10 @@ func TestARunCanBeCancelledInEveryPhase(t *testing.T) {
 	}
 }
 
-func TestACancelledRunHasItsGrace(t *testing.T) {
+func TestRunCancelGrace(t *testing.T) {
 	for name, term := range map[string]bool{"SIGTERM is enough": false, "SIGTERM is ignored": true} {
 		t.Run(name, func(t *testing.T) {
-			inRunYard(t, func(p *enginetest.Process) int {
+			withRunDaemon(t, func(p *enginetest.Process) int {
 				if term {
 					p.IgnoreTERM()
 				}
@@ -362,14 +362,14 @@ func TestACancelledRunHasItsGrace(t *testing.T) {
 	}
 }
 
-func TestARunsTimeIsUp(t *testing.T) {
+func TestRunTimeout(t *testing.T) {
 	for name, c := range runPhases {
 		t.Run(name, func(t *testing.T) {
 			program := enginetest.Hang("up")
 			if c.phase == puller.PhaseRemoving {
 				program = nil
 			}
-			inRunYard(t, program, func(y *daemon) {
+			withRunDaemon(t, program, func(y *daemon) {
 				release := c.prepare(y)
 				j := y.run(puller.RunRequest{Timeout: puller.Duration(30 * time.Second)})
 				y.is(j, c.state, c.phase)
@@ -385,7 +385,7 @@ func TestARunsTimeIsUp(t *testing.T) {
 	}
 }
 
-func TestARunThatCantBeLeavesNoContainer(t *testing.T) {
+func TestRunFailsWithoutContainer(t *testing.T) {
 	for at, c := range map[string]struct {
 		status  int
 		message string
@@ -397,7 +397,7 @@ func TestARunThatCantBeLeavesNoContainer(t *testing.T) {
 		"wait":   {http.StatusInternalServerError, "kaput", puller.ErrInternal},
 	} {
 		t.Run(at, func(t *testing.T) {
-			inRunYard(t, nil, func(y *daemon) {
+			withRunDaemon(t, nil, func(y *daemon) {
 				y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
 					if call == at {
 						return c.status, c.message
@@ -414,10 +414,10 @@ func TestARunThatCantBeLeavesNoContainer(t *testing.T) {
 	}
 }
 
-func TestAnImageThatWasPrunedIsPulledOnceMore(t *testing.T) {
+func TestRunImagePruned(t *testing.T) {
 	for name, times := range map[string]int{"once": 1, "again and again": 2} {
 		t.Run(name, func(t *testing.T) {
-			inRunYard(t, enginetest.Print("up", "", 0), func(y *daemon) {
+			withRunDaemon(t, enginetest.Print("up", "", 0), func(y *daemon) {
 				y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
 					if call == "create" && times > 0 {
 						times--
@@ -442,8 +442,8 @@ func TestAnImageThatWasPrunedIsPulledOnceMore(t *testing.T) {
 	}
 }
 
-func TestATagThatMovesDoesNotChangeWhatRuns(t *testing.T) {
-	inRunYard(t, enginetest.Print("proven", "", 0), func(y *daemon) {
+func TestRunTagMoved(t *testing.T) {
+	withRunDaemon(t, enginetest.Print("proven", "", 0), func(y *daemon) {
 		moved := enginetest.NewImage(good, 2)
 		y.engine.Program(moved.ID, enginetest.Print("moved", "", 0))
 		y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
@@ -461,8 +461,8 @@ func TestATagThatMovesDoesNotChangeWhatRuns(t *testing.T) {
 	})
 }
 
-func TestOnlySoManyProgramsRunAtATime(t *testing.T) {
-	inRunYard(t, enginetest.Hang(""), func(y *daemon) {
+func TestRunConcurrency(t *testing.T) {
+	withRunDaemon(t, enginetest.Hang(""), func(y *daemon) {
 		var jobs []puller.Job
 		for range 6 {
 			jobs = append(jobs, y.run(puller.RunRequest{}))
@@ -480,7 +480,7 @@ func TestOnlySoManyProgramsRunAtATime(t *testing.T) {
 	})
 }
 
-func TestABadRunIsRefusedByField(t *testing.T) {
+func TestRunBadField(t *testing.T) {
 	long := strings.Repeat("x", 128<<10)
 	for field, requests := range map[string][]puller.RunRequest{
 		"image":      {{Image: "?"}},
@@ -499,7 +499,7 @@ func TestABadRunIsRefusedByField(t *testing.T) {
 	} {
 		for i, r := range requests {
 			t.Run(fmt.Sprint(field, i), func(t *testing.T) {
-				inRunYard(t, nil, func(y *daemon) {
+				withRunDaemon(t, nil, func(y *daemon) {
 					if r.Image == "" {
 						r.Image = good
 					}
@@ -513,8 +513,8 @@ func TestABadRunIsRefusedByField(t *testing.T) {
 	}
 }
 
-func TestARunThatIsAskedForTwiceRunsOnce(t *testing.T) {
-	inRunYard(t, enginetest.Print("up", "", 0), func(y *daemon) {
+func TestRunIdempotencyKey(t *testing.T) {
+	withRunDaemon(t, enginetest.Print("up", "", 0), func(y *daemon) {
 		r := puller.RunRequest{Image: good, Env: map[string]string{"A": "1", "B": "2"}, IdempotencyKey: "key"}
 		j := y.run(r)
 		for range 3 {
@@ -537,8 +537,8 @@ func TestARunThatIsAskedForTwiceRunsOnce(t *testing.T) {
 	})
 }
 
-func TestRunsAreListed(t *testing.T) {
-	inRunYard(t, nil, func(y *daemon) {
+func TestRunList(t *testing.T) {
+	withRunDaemon(t, nil, func(y *daemon) {
 		j := y.run(puller.RunRequest{})
 		y.exited(j, 0)
 		y.end(y.always(good))
@@ -560,8 +560,8 @@ func flood(n int) enginetest.Program {
 	}
 }
 
-func TestOfMuchOutputTheEndIsKept(t *testing.T) {
-	inRunYard(t, flood(4<<20), func(y *daemon) {
+func TestRunOutputEndKept(t *testing.T) {
+	withRunDaemon(t, flood(4<<20), func(y *daemon) {
 		j := y.run(puller.RunRequest{})
 		v := y.exited(j, 0) // though its reader reads nothing
 		if !v.Result.Truncated {
@@ -581,7 +581,7 @@ func TestOfMuchOutputTheEndIsKept(t *testing.T) {
 	})
 }
 
-func TestTheOutputOfPrunedRunsIsRemoved(t *testing.T) {
+func TestRunOutputPruned(t *testing.T) {
 	o := running
 	o.KeepFor = 2 * time.Hour
 	withDaemonOf(t, o, nil, func(y *daemon) {

@@ -69,12 +69,12 @@ func (y *daemon) counts(j puller.Job, n int, seen []puller.Event) {
 	}
 }
 
-func TestARunGoesOnAfterARestartInEveryPhase(t *testing.T) {
+func TestRunRestartInEveryPhase(t *testing.T) {
 	for name, c := range runPhases {
 		for how, stop := range ends {
 			for _, soon := range []bool{false, true} {
 				t.Run(fmt.Sprint(name, ", ", how, ", at once: ", soon), func(t *testing.T) {
-					inRunYard(t, counting(3, 7), func(y *daemon) {
+					withRunDaemon(t, counting(3, 7), func(y *daemon) {
 						release := c.prepare(y)
 						j := y.run(puller.RunRequest{})
 						if c.phase == puller.PhaseRemoving {
@@ -131,10 +131,10 @@ func TestARunGoesOnAfterARestartInEveryPhase(t *testing.T) {
 	}
 }
 
-func TestARunOutlivesManyCrashes(t *testing.T) {
+func TestRunManyCrashes(t *testing.T) {
 	for name, tty := range map[string]bool{"": false, "with a terminal": true} {
 		t.Run(name, func(t *testing.T) {
-			inRunYard(t, counting(10, 3), func(y *daemon) {
+			withRunDaemon(t, counting(10, 3), func(y *daemon) {
 				j := y.run(puller.RunRequest{TTY: tty})
 				for i := range 8 {
 					<-time.After(900 * time.Millisecond)
@@ -172,10 +172,10 @@ func (y *daemon) down(what func()) {
 	}(y.open)
 }
 
-func TestAContainerThatExitedWhileNobodyLookedIsFound(t *testing.T) {
+func TestRunExitDuringCrash(t *testing.T) {
 	for how, stop := range ends {
 		t.Run(how, func(t *testing.T) {
-			inRunYard(t, counting(5, 9), func(y *daemon) {
+			withRunDaemon(t, counting(5, 9), func(y *daemon) {
 				j := y.run(puller.RunRequest{})
 				<-time.After(1500 * time.Millisecond)
 				seen := y.told(j)
@@ -189,11 +189,11 @@ func TestAContainerThatExitedWhileNobodyLookedIsFound(t *testing.T) {
 	}
 }
 
-func TestAContainerThatVanishedIsNotRunAgain(t *testing.T) {
+func TestRunContainerVanished(t *testing.T) {
 	for how, stop := range map[string]func(y *daemon){"a crash": (*daemon).crash, "a restart": (*daemon).restart, "no restart": func(y *daemon) { y.open() }} {
 		for _, age := range []time.Duration{0, time.Second} {
 			t.Run(fmt.Sprint(how, " after ", age), func(t *testing.T) {
-				inRunYard(t, enginetest.Hang("up"), func(y *daemon) {
+				withRunDaemon(t, enginetest.Hang("up"), func(y *daemon) {
 					j := y.run(puller.RunRequest{})
 					y.is(j, puller.StateActive, puller.PhaseRunning)
 					<-time.After(age)
@@ -234,10 +234,10 @@ func (y *daemon) vanish(id string) {
 	resp.Body.Close()
 }
 
-func TestRunWithCredentialsAfterACrash(t *testing.T) {
+func TestRunCrashWithCredentials(t *testing.T) {
 	for name, there := range map[string]bool{"its image is there": true, "it is not": false} {
 		t.Run(name, func(t *testing.T) {
-			inRunYard(t, enginetest.Print("up", "", 4), func(y *daemon) {
+			withRunDaemon(t, enginetest.Print("up", "", 4), func(y *daemon) {
 				y.hold(good)
 				j := y.run(puller.RunRequest{Credentials: credentials(y, "secret")})
 				y.is(j, puller.StateActive, puller.PhasePulling)
@@ -260,8 +260,8 @@ func TestRunWithCredentialsAfterACrash(t *testing.T) {
 	}
 }
 
-func TestActiveRunWithCredentialsAfterACrash(t *testing.T) {
-	inRunYard(t, counting(3, 5), func(y *daemon) {
+func TestRunCrashActiveWithCredentials(t *testing.T) {
+	withRunDaemon(t, counting(3, 5), func(y *daemon) {
 		j := y.run(puller.RunRequest{Credentials: credentials(y, "secret")})
 		<-time.After(1500 * time.Millisecond)
 		y.down(func() { y.engine.Remove(good) })
@@ -271,8 +271,8 @@ func TestActiveRunWithCredentialsAfterACrash(t *testing.T) {
 	})
 }
 
-func TestARunOutlivesItsEngine(t *testing.T) {
-	inRunYard(t, counting(5, 6), func(y *daemon) {
+func TestRunEngineAway(t *testing.T) {
+	withRunDaemon(t, counting(5, 6), func(y *daemon) {
 		j := y.run(puller.RunRequest{})
 		<-time.After(1500 * time.Millisecond)
 		for range 2 {
@@ -293,11 +293,11 @@ func TestARunOutlivesItsEngine(t *testing.T) {
 	})
 }
 
-func TestARunOutlivesAnEngineThatGoesAwayBeforeItRuns(t *testing.T) {
+func TestRunEngineAwayBeforeStart(t *testing.T) {
 	for _, at := range []string{"create", "attach", "start"} {
 		for name, after := range map[string]bool{"": false, ", though it was done": true} {
 			t.Run(at+name, func(t *testing.T) {
-				inRunYard(t, counting(12, 6), func(y *daemon) {
+				withRunDaemon(t, counting(12, 6), func(y *daemon) {
 					away := false
 					y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
 						if call == at && !away {
@@ -324,7 +324,7 @@ func TestARunOutlivesAnEngineThatGoesAwayBeforeItRuns(t *testing.T) {
 	}
 }
 
-func TestEngineThatStaysAwayEndsARun(t *testing.T) {
+func TestRunEngineNeverBack(t *testing.T) {
 	o := running
 	o.FirstByteTimeout = 2 * time.Minute
 	withDaemonOf(t, o, nil, func(y *daemon) {
@@ -349,8 +349,8 @@ func TestEngineThatStaysAwayEndsARun(t *testing.T) {
 	})
 }
 
-func TestACloseLeavesContainersRunning(t *testing.T) {
-	inRunYard(t, counting(10, 0), func(y *daemon) {
+func TestRunClose(t *testing.T) {
+	withRunDaemon(t, counting(10, 0), func(y *daemon) {
 		j := y.run(puller.RunRequest{})
 		<-time.After(1500 * time.Millisecond)
 		began := time.Now()
@@ -370,8 +370,8 @@ func TestACloseLeavesContainersRunning(t *testing.T) {
 }
 
 // A crash came between the exit and the removal, or the end.
-func TestAnExitThatWasSavedIsNotLookedForAgain(t *testing.T) {
-	inRunYard(t, enginetest.Print("up", "", 5), func(y *daemon) {
+func TestRunExitSaved(t *testing.T) {
+	withRunDaemon(t, enginetest.Print("up", "", 5), func(y *daemon) {
 		var kept *storetest.Store
 		y.store.OnSave(func(records []puller.Record) {
 			if len(records) == 1 && records[0].Job.State == puller.StateSucceeded && kept == nil {
@@ -393,8 +393,8 @@ func TestAnExitThatWasSavedIsNotLookedForAgain(t *testing.T) {
 	})
 }
 
-func TestARunThatWaitsForItsContainerCanBeCancelled(t *testing.T) {
-	inRunYard(t, enginetest.Hang("up"), func(y *daemon) {
+func TestRunCancelWhileAwaited(t *testing.T) {
+	withRunDaemon(t, enginetest.Hang("up"), func(y *daemon) {
 		j := y.run(puller.RunRequest{})
 		y.is(j, puller.StateActive, puller.PhaseRunning)
 		<-time.After(time.Second)
@@ -411,7 +411,7 @@ func TestARunThatWaitsForItsContainerCanBeCancelled(t *testing.T) {
 }
 
 // A crash comes between the engine's answer to who cancels a run, and its end.
-func TestARunThatWasCanceledBeforeACrashEndsAsCanceled(t *testing.T) {
+func TestRunCancelThenCrash(t *testing.T) {
 	for name, down := range map[string]func(y *daemon){
 		"it runs on":         func(*daemon) {},
 		"it ends meanwhile":  func(*daemon) { <-time.After(time.Minute) },
@@ -419,7 +419,7 @@ func TestARunThatWasCanceledBeforeACrashEndsAsCanceled(t *testing.T) {
 	} {
 		for how, stop := range ends {
 			t.Run(name+", "+how, func(t *testing.T) {
-				inRunYard(t, counting(20, 0), func(y *daemon) {
+				withRunDaemon(t, counting(20, 0), func(y *daemon) {
 					j := y.run(puller.RunRequest{})
 					y.is(j, puller.StateActive, puller.PhaseRunning)
 					release := y.stuck("stop")
@@ -460,8 +460,8 @@ func (y *daemon) cancelAfterCrash(j puller.Job, at string) {
 }
 
 // Nothing has asked for the job's context by then.
-func TestRunIsCanceledWhileItIsRemovedAfterACrash(t *testing.T) {
-	inRunYard(t, nil, func(y *daemon) {
+func TestRunCancelWhileRemoved(t *testing.T) {
+	withRunDaemon(t, nil, func(y *daemon) {
 		held := y.stuck("remove")
 		defer held()
 		j := y.run(puller.RunRequest{})
@@ -471,8 +471,8 @@ func TestRunIsCanceledWhileItIsRemovedAfterACrash(t *testing.T) {
 	})
 }
 
-func TestASlowReaderHoldsNoProgramUp(t *testing.T) {
-	inRunYard(t, func(p *enginetest.Process) int {
+func TestRunSlowReader(t *testing.T) {
+	withRunDaemon(t, func(p *enginetest.Process) int {
 		for range 1000 {
 			io.WriteString(p.Stdout(), strings.Repeat("x", 1000))
 			p.Wait(time.Millisecond)

@@ -45,7 +45,7 @@ func (y *daemon) left(ids ...string) {
 	}
 }
 
-func TestAContainerThatOnlyClaimsToBeOfARunIsLeftAlone(t *testing.T) {
+func TestRunOwnerForged(t *testing.T) {
 	for how, end := range map[string]func(y *daemon, j puller.Job){
 		"its program exits": func(y *daemon, j puller.Job) { y.exited(j, 0) },
 		"it is canceled":    func(y *daemon, j puller.Job) { y.Cancel(j.ID); y.end(j) },
@@ -64,7 +64,7 @@ func TestAContainerThatOnlyClaimsToBeOfARunIsLeftAlone(t *testing.T) {
 		},
 	} {
 		t.Run(how, func(t *testing.T) {
-			inRunYard(t, counting(5, 0), func(y *daemon) {
+			withRunDaemon(t, counting(5, 0), func(y *daemon) {
 				y.engine.Program(claim, enginetest.Hang(""))
 				release := y.stuck("create")
 				j := y.run(puller.RunRequest{})
@@ -91,8 +91,8 @@ func TestAContainerThatOnlyClaimsToBeOfARunIsLeftAlone(t *testing.T) {
 	}
 }
 
-func TestLabelsOfARunsImageAreNotThoseOfItsContainer(t *testing.T) {
-	inRunYard(t, enginetest.Hang(""), func(y *daemon) {
+func TestRunOwnerImageLabels(t *testing.T) {
+	withRunDaemon(t, enginetest.Hang(""), func(y *daemon) {
 		y.engine.Label(enginetest.NewImage(good, 1).ID, map[string]string{"towline.job": "theirs", "towline.instance": "theirs", "other": "kept"})
 		j := y.run(puller.RunRequest{})
 		y.is(j, puller.StateActive, puller.PhaseRunning)
@@ -103,8 +103,8 @@ func TestLabelsOfARunsImageAreNotThoseOfItsContainer(t *testing.T) {
 }
 
 // A crash has left containers of runs that ended, or the engine was away.
-func TestWhatAnEndedRunHasLeftIsRemovedAtTheStart(t *testing.T) {
-	inRunYard(t, enginetest.Print("", "", 3), func(y *daemon) {
+func TestRunSweepAtStart(t *testing.T) {
+	withRunDaemon(t, enginetest.Print("", "", 3), func(y *daemon) {
 		y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
 			if call == "remove" {
 				return http.StatusInternalServerError, "device or resource busy"
@@ -126,10 +126,10 @@ func TestWhatAnEndedRunHasLeftIsRemovedAtTheStart(t *testing.T) {
 
 // The crash comes when the engine has created the container and before its ID is
 // on disk.
-func TestAContainerIsFoundByItsNameAfterACrash(t *testing.T) {
+func TestRunFoundByName(t *testing.T) {
 	for _, at := range []string{"attach", "start", "wait"} {
 		t.Run(at, func(t *testing.T) {
-			inRunYard(t, counting(2, 3), func(y *daemon) {
+			withRunDaemon(t, counting(2, 3), func(y *daemon) {
 				release := y.stuck(at)
 				j := y.run(puller.RunRequest{})
 				synctest.Wait()
@@ -151,8 +151,8 @@ func TestAContainerIsFoundByItsNameAfterACrash(t *testing.T) {
 }
 
 // An older Towline wrote no names, and its containers have other instances.
-func TestARunOfAnOlderTowlineIsTakenOver(t *testing.T) {
-	inRunYard(t, counting(3, 2), func(y *daemon) {
+func TestRunOfOlderVersion(t *testing.T) {
+	withRunDaemon(t, counting(3, 2), func(y *daemon) {
 		release := y.stuck("create")
 		j := y.run(puller.RunRequest{})
 		<-time.After(time.Second)
@@ -185,8 +185,8 @@ func TestARunOfAnOlderTowlineIsTakenOver(t *testing.T) {
 	})
 }
 
-func TestACreateWhoseAnswerIsLostIsNotRepeated(t *testing.T) {
-	inRunYard(t, counting(2, 1), func(y *daemon) {
+func TestRunCreateAnswerLost(t *testing.T) {
+	withRunDaemon(t, counting(2, 1), func(y *daemon) {
 		y.engine.DropCreateAnswer()
 		j := y.run(puller.RunRequest{})
 		y.exited(j, 1)
@@ -198,8 +198,8 @@ func TestACreateWhoseAnswerIsLostIsNotRepeated(t *testing.T) {
 	})
 }
 
-func TestACreateThatFailsWhileTheEngineStopsIsRepeated(t *testing.T) {
-	inRunYard(t, counting(2, 1), func(y *daemon) {
+func TestRunCreateWhileEngineStops(t *testing.T) {
+	withRunDaemon(t, counting(2, 1), func(y *daemon) {
 		began := time.Now()
 		y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
 			if call == "create" && time.Since(began) < 20*time.Second {
@@ -224,7 +224,7 @@ func (e *stray) Create(ctx context.Context, c puller.Container) (string, []strin
 	return e.id, warnings, err
 }
 
-func TestAnIDOfAnotherContainerIsNotTaken(t *testing.T) {
+func TestRunOwnerOtherID(t *testing.T) {
 	e := new(stray)
 	withDaemonOf(t, running, func(real puller.Engine) puller.Engine { e.Engine = real; return e }, func(y *daemon) {
 		y.serve(good)
@@ -246,8 +246,8 @@ func TestAnIDOfAnotherContainerIsNotTaken(t *testing.T) {
 
 // Of a run of an older Towline that has ended nothing is known but its labels, and
 // those prove nothing.
-func TestAnEndedRunOfAnOlderTowlineOwnsNothing(t *testing.T) {
-	inRunYard(t, nil, func(y *daemon) {
+func TestRunOwnerEndedOlderVersion(t *testing.T) {
+	withRunDaemon(t, nil, func(y *daemon) {
 		j := y.run(puller.RunRequest{})
 		y.exited(j, 0)
 		y.close()
@@ -270,13 +270,13 @@ func TestAnEndedRunOfAnOlderTowlineOwnsNothing(t *testing.T) {
 
 // Another daemon at the same engine has a store of its own, or a copy of this one's
 // from before the run.
-func TestDaemonsThatShareAnEngine(t *testing.T) {
+func TestRunOwnerTwoDaemons(t *testing.T) {
 	for name, store := range map[string]func(y *daemon) *storetest.Store{
 		"its own": func(*daemon) *storetest.Store { return storetest.New() },
 		"a copy":  func(y *daemon) *storetest.Store { return y.store.Reopen() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			inRunYard(t, enginetest.Hang(""), func(y *daemon) {
+			withRunDaemon(t, enginetest.Hang(""), func(y *daemon) {
 				first, other := y.Service, store(y)
 				j := y.run(puller.RunRequest{})
 				y.is(j, puller.StateActive, puller.PhaseRunning)

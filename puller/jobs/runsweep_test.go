@@ -16,8 +16,8 @@ import (
 	"github.com/towline/towline/puller/enginetest"
 )
 
-func TestContainerThatCantBeRemovedEndsItsRun(t *testing.T) {
-	inRunYard(t, enginetest.Print("up", "", 3), func(y *daemon) {
+func TestRunRemoveFails(t *testing.T) {
+	withRunDaemon(t, enginetest.Print("up", "", 3), func(y *daemon) {
 		y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
 			if call == "remove" {
 				return http.StatusInternalServerError, "device or resource busy"
@@ -44,7 +44,7 @@ func TestContainerThatCantBeRemovedEndsItsRun(t *testing.T) {
 	})
 }
 
-func TestAnEngineThatComesBackLateIsRidOfTheContainer(t *testing.T) {
+func TestRunSweepEngineBackLate(t *testing.T) {
 	o := running
 	o.FirstByteTimeout = time.Minute
 	withDaemonOf(t, o, nil, func(y *daemon) {
@@ -60,7 +60,7 @@ func TestAnEngineThatComesBackLateIsRidOfTheContainer(t *testing.T) {
 	})
 }
 
-func TestContainersThatAreFollowedAgainTakeTheirPlaces(t *testing.T) {
+func TestRunConcurrencyAfterRestart(t *testing.T) {
 	o := running
 	o.Runs = 1
 	withDaemonOf(t, o, nil, func(y *daemon) {
@@ -84,10 +84,10 @@ func TestContainersThatAreFollowedAgainTakeTheirPlaces(t *testing.T) {
 	})
 }
 
-func TestAnEmptyEntrypointOutlivesACrash(t *testing.T) {
+func TestRunCrashEmptyEntrypoint(t *testing.T) {
 	for name, entrypoint := range map[string][]string{"empty": {}, "the image's": nil} {
 		t.Run(name, func(t *testing.T) {
-			inRunYard(t, enginetest.Hang(""), func(y *daemon) {
+			withRunDaemon(t, enginetest.Hang(""), func(y *daemon) {
 				release := y.hold(good)
 				j := y.run(puller.RunRequest{Entrypoint: entrypoint})
 				y.is(j, puller.StateActive, puller.PhasePulling)
@@ -103,8 +103,8 @@ func TestAnEmptyEntrypointOutlivesACrash(t *testing.T) {
 	}
 }
 
-func TestPrunedImageIsPulledWithCredentials(t *testing.T) {
-	inRunYard(t, nil, func(y *daemon) {
+func TestRunImagePrunedWithCredentials(t *testing.T) {
+	withRunDaemon(t, nil, func(y *daemon) {
 		once := true
 		y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
 			if call == "create" && once {
@@ -124,10 +124,10 @@ func TestPrunedImageIsPulledWithCredentials(t *testing.T) {
 
 // A container was created, and the daemon crashed; the job is cancelled while
 // it looks for it, and removes it.
-func TestARunThatBeginsAnewCanBeCancelled(t *testing.T) {
+func TestRunCancelBegunAnew(t *testing.T) {
 	for _, at := range []string{"list", "remove"} {
 		t.Run(at, func(t *testing.T) {
-			inRunYard(t, enginetest.Hang(""), func(y *daemon) {
+			withRunDaemon(t, enginetest.Hang(""), func(y *daemon) {
 				held := y.stuck("attach")
 				defer held()
 				j := y.run(puller.RunRequest{})
@@ -139,8 +139,8 @@ func TestARunThatBeginsAnewCanBeCancelled(t *testing.T) {
 	}
 }
 
-func TestARunGoesOnThoughTheStoreFails(t *testing.T) {
-	inRunYard(t, counting(3, 2), func(y *daemon) {
+func TestRunStoreFails(t *testing.T) {
+	withRunDaemon(t, counting(3, 2), func(y *daemon) {
 		j := y.run(puller.RunRequest{})
 		y.is(j, puller.StateActive, puller.PhaseRunning)
 		y.store.Fail(errors.New("no space left on device"))
@@ -157,13 +157,13 @@ func TestARunGoesOnThoughTheStoreFails(t *testing.T) {
 
 // Many runs, a daemon that crashes at any time, and an engine that goes away:
 // each program runs once, and all that it prints is told once.
-func TestNoRunIsLostOrDoubledWhateverHappens(t *testing.T) {
+func TestRunRandomFaults(t *testing.T) {
 	for seed := range uint64(3) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 1))
 			var mu sync.Mutex
 			started := make(map[string]int)
-			inRunYard(t, nil, func(y *daemon) {
+			withRunDaemon(t, nil, func(y *daemon) {
 				y.engine.Program(enginetest.NewImage(good, 1).ID, func(p *enginetest.Process) int {
 					mu.Lock()
 					started[p.Requested.Labels["towline.job"]]++
@@ -207,8 +207,8 @@ func TestNoRunIsLostOrDoubledWhateverHappens(t *testing.T) {
 }
 
 // An engine that creates a container for long does so though nobody waits.
-func TestAContainerThatComesLateIsRemoved(t *testing.T) {
-	inRunYard(t, nil, func(y *daemon) {
+func TestRunSweepLateContainer(t *testing.T) {
+	withRunDaemon(t, nil, func(y *daemon) {
 		y.stuck("create")
 		j := y.run(puller.RunRequest{})
 		y.is(j, puller.StateActive, puller.PhaseCreating)
@@ -223,8 +223,8 @@ func TestAContainerThatComesLateIsRemoved(t *testing.T) {
 	})
 }
 
-func TestARunWhoseOutputCantBeKeptRunsAllTheSame(t *testing.T) {
-	inRunYard(t, counting(3, 2), func(y *daemon) {
+func TestRunOutputNotWritable(t *testing.T) {
+	withRunDaemon(t, counting(3, 2), func(y *daemon) {
 		j := y.run(puller.RunRequest{Timeout: puller.Duration(time.Hour)})
 		y.is(j, puller.StateActive, puller.PhaseRunning)
 		found, _ := filepath.Glob(filepath.Join(os.TempDir(), "*", "*", j.ID+".*"))
@@ -253,12 +253,12 @@ func TestARunWhoseOutputCantBeKeptRunsAllTheSame(t *testing.T) {
 	})
 }
 
-func TestRunsHoldNoFilesOpen(t *testing.T) {
+func TestRunOpenFiles(t *testing.T) {
 	open := func() int {
 		files, _ := os.ReadDir("/proc/self/fd")
 		n := 0
 		for _, f := range files {
-			if name, err := os.Readlink("/proc/self/fd/" + f.Name()); err == nil && strings.Contains(name, "TestRunsHoldNoFilesOpen") {
+			if name, err := os.Readlink("/proc/self/fd/" + f.Name()); err == nil && strings.Contains(name, "TestRunOpenFiles") {
 				n++
 			}
 		}
@@ -266,7 +266,7 @@ func TestRunsHoldNoFilesOpen(t *testing.T) {
 	}
 	for name, c := range runPhases {
 		t.Run(name, func(t *testing.T) {
-			inRunYard(t, counting(2, 0), func(y *daemon) {
+			withRunDaemon(t, counting(2, 0), func(y *daemon) {
 				release := c.prepare(y)
 				j := y.run(puller.RunRequest{})
 				<-time.After(5 * time.Second)
@@ -287,10 +287,10 @@ func TestRunsHoldNoFilesOpen(t *testing.T) {
 	}
 }
 
-func TestACloseWhileAContainerIsRemovedIsPrompt(t *testing.T) {
+func TestRunCloseWhileRemoved(t *testing.T) {
 	for _, at := range []string{"create", "attach", "start", "wait", "remove"} {
 		t.Run(at, func(t *testing.T) {
-			inRunYard(t, enginetest.Print("up", "", 4), func(y *daemon) {
+			withRunDaemon(t, enginetest.Print("up", "", 4), func(y *daemon) {
 				y.stuck(at)
 				j := y.run(puller.RunRequest{})
 				<-time.After(time.Second)

@@ -8,7 +8,7 @@ import (
 	"github.com/towline/towline/puller/enginetest"
 )
 
-func TestTimingsSayWhereTheTimeWent(t *testing.T) {
+func TestTimings(t *testing.T) {
 	withDaemonOf(t, single, nil, func(y *daemon) {
 		verify := make(chan struct{})
 		y.engine.OnInspect(func(string, <-chan struct{}) (int, string) {
@@ -54,7 +54,7 @@ func TestTimingsSayWhereTheTimeWent(t *testing.T) {
 	})
 }
 
-func TestTimingsAreThoseOfTheLastAttempt(t *testing.T) {
+func TestTimingsOfLastAttempt(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(y *daemon) {
 		y.attempts(good, func(p *enginetest.Pull) { p.Wait(5 * time.Second); cut(p) }, func(p *enginetest.Pull) {
 			p.Wait(time.Second)
@@ -67,7 +67,7 @@ func TestTimingsAreThoseOfTheLastAttempt(t *testing.T) {
 	})
 }
 
-func TestAJobWhoseImageIsThereHasNoTimings(t *testing.T) {
+func TestTimingsNoneIfPresent(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.engine.Tag(good, enginetest.NewImage(good, 1))
 		if v := y.came(y.submit(puller.PullRequest{Image: good}), puller.SourcePresent); v.Timings != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/towline/towline/puller/jobs"
 )
 
-func TestManyJobsForOneImageAreOnePull(t *testing.T) {
+func TestTransferManyJobs(t *testing.T) {
 	for _, policy := range []puller.Policy{puller.PolicyAlways, puller.PolicyMissing} {
 		t.Run(string(policy), func(t *testing.T) {
 			withDaemon(t, func(y *daemon) {
@@ -37,7 +37,7 @@ func TestManyJobsForOneImageAreOnePull(t *testing.T) {
 	}
 }
 
-func TestOnlyJobsThatWantTheSameShareATransfer(t *testing.T) {
+func TestTransferKey(t *testing.T) {
 	withDaemonOf(t, jobs.Options{Concurrency: 10, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(y *daemon) {
 		release := y.hold("alpine")
 		// Those of another platform than the first wait for it to end: an engine
@@ -82,7 +82,7 @@ func TestOnlyJobsThatWantTheSameShareATransfer(t *testing.T) {
 
 // What is being pulled because it was missing is not looked for by each who wants
 // it; what is pulled though it is there is.
-func TestWhoeverWantsWhatIsBeingPulledJoinsAtOnce(t *testing.T) {
+func TestTransferJoinAtOnce(t *testing.T) {
 	for _, there := range []bool{false, true} {
 		withDaemon(t, func(y *daemon) {
 			if there {
@@ -113,7 +113,7 @@ func TestWhoeverWantsWhatIsBeingPulledJoinsAtOnce(t *testing.T) {
 	}
 }
 
-func TestJobThatJoinsATransferMidway(t *testing.T) {
+func TestTransferJoinMidway(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		release := y.hold(good)
 		first := y.always(good)
@@ -153,7 +153,7 @@ func TestJobThatJoinsATransferMidway(t *testing.T) {
 	})
 }
 
-func TestAJobSubmittedAfterTheEndStartsAnew(t *testing.T) {
+func TestTransferAfterEnd(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.serve(good)
 		y.came(y.always(good), puller.SourcePulled)
@@ -167,7 +167,7 @@ func TestAJobSubmittedAfterTheEndStartsAnew(t *testing.T) {
 	})
 }
 
-func TestJobsWhoseImageCameWhileTheyWaitedDoNotPull(t *testing.T) {
+func TestTransferImageCameMeanwhile(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		joins  bool          // a job that asks in any case joins them
@@ -200,7 +200,7 @@ func TestJobsWhoseImageCameWhileTheyWaitedDoNotPull(t *testing.T) {
 	}
 }
 
-func TestAPresentImageIsAnsweredAtOnce(t *testing.T) {
+func TestPresentAtOnce(t *testing.T) {
 	withDaemonOf(t, jobs.Options{Concurrency: 1, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(y *daemon) {
 		release := y.hold(good)
 		y.engine.Tag(good, enginetest.NewImage(good, 1))
@@ -224,7 +224,7 @@ func TestAPresentImageIsAnsweredAtOnce(t *testing.T) {
 }
 
 // Whatever callers do at once, every job ends, once, and tells so last.
-func TestManyCallersAtOnceLoseNoJob(t *testing.T) {
+func TestManyCallersAtOnce(t *testing.T) {
 	withDaemonOf(t, jobs.Options{Concurrency: 2, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(y *daemon) {
 		const images = 4
 		for i := range images {

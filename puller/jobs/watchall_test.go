@@ -86,7 +86,7 @@ func (y *daemon) checkOverheard(what string, events []puller.Event) {
 
 // Whoever reads the events of all jobs, and comes back after any of them, also
 // after a restart, is told each later one once.
-func TestAllEventsAreResumedOverARestart(t *testing.T) {
+func TestWatchAllResumeAfterRestart(t *testing.T) {
 	for _, how := range []string{"restart", "crash"} {
 		withDaemon(t, func(y *daemon) {
 			gate := make(chan struct{})
@@ -135,7 +135,7 @@ func TestAllEventsAreResumedOverARestart(t *testing.T) {
 }
 
 // The present state of the jobs there are comes first, and no number twice.
-func TestAllEventsBeginWithThePresentState(t *testing.T) {
+func TestWatchAllSnapshot(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		gate := make(chan struct{})
 		y.engine.Script("slow", func(p *enginetest.Pull) {
@@ -175,7 +175,7 @@ func TestAllEventsBeginWithThePresentState(t *testing.T) {
 	})
 }
 
-func TestAllEventsNameABadFilter(t *testing.T) {
+func TestWatchAllBadFilter(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		for _, f := range [][2]string{{"push", ""}, {"", "A B"}} {
 			if _, _, err := y.WatchAll(f[0], f[1], nil); puller.KindOf(err) != puller.ErrInvalidRequest {

@@ -40,7 +40,7 @@ func every(p *enginetest.Pull, d time.Duration, do func(i int)) {
 	}
 }
 
-func TestPullStallsExactlyAtItsLimit(t *testing.T) {
+func TestWatchdogExactLimit(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		script enginetest.Script
@@ -130,7 +130,7 @@ func TestPullStallsExactlyAtItsLimit(t *testing.T) {
 	}
 }
 
-func TestAPullThatGetsOnIsNeverStalled(t *testing.T) {
+func TestWatchdogProgress(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		script enginetest.Script
@@ -196,7 +196,7 @@ func TestAPullThatGetsOnIsNeverStalled(t *testing.T) {
 	}
 }
 
-func TestWithoutLimitsNothingIsStalled(t *testing.T) {
+func TestWatchdogWithoutLimits(t *testing.T) {
 	withDaemonOf(t, once, nil, func(y *daemon) {
 		y.engine.Script(good, silence)
 		v := y.failed(y.always(good), puller.ErrTimeout)
@@ -208,7 +208,7 @@ func TestWithoutLimitsNothingIsStalled(t *testing.T) {
 
 // The engine works on a few layers at a time, for all its pulls: one that
 // waits for its turn does not stand still as long as another one gets on.
-func TestAPullThatWaitsForTheEnginesTurnIsNotStalled(t *testing.T) {
+func TestWatchdogEngineQueues(t *testing.T) {
 	alert := once
 	alert.StallTimeout, alert.ExtractStallTimeout = time.Minute, time.Minute
 	withDaemonOf(t, alert, nil, func(y *daemon) {

@@ -81,7 +81,7 @@ func (y *daemon) listed() (ids []string) {
 	}
 }
 
-func TestAJobIsAcceptedWhenItIsOnDisk(t *testing.T) {
+func TestWriterAcceptsWhenSaved(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.serve(good)
 		open, _ := y.block()
@@ -104,7 +104,7 @@ func TestAJobIsAcceptedWhenItIsOnDisk(t *testing.T) {
 	})
 }
 
-func TestAStoreThatFailsRefusesNewJobsAndLosesNone(t *testing.T) {
+func TestWriterStoreFails(t *testing.T) {
 	o := single
 	o.MaxPerCaller = 100
 	withDaemonOf(t, o, nil, func(y *daemon) {
@@ -163,7 +163,7 @@ func TestAStoreThatFailsRefusesNewJobsAndLosesNone(t *testing.T) {
 	})
 }
 
-func TestAStoreThatFailsIsTriedOnceASecond(t *testing.T) {
+func TestWriterRetriesSave(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.store.Fail(errFull)
 		for range 50 {
@@ -184,7 +184,7 @@ func TestAStoreThatFailsIsTriedOnceASecond(t *testing.T) {
 	})
 }
 
-func TestAResultIsToldWhenItIsOnDisk(t *testing.T) {
+func TestWriterResultWhenSaved(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		release := y.hold(good)
 		keyed := puller.PullRequest{Image: good, Policy: puller.PolicyAlways, IdempotencyKey: "ci-1"}
@@ -246,7 +246,7 @@ func TestAResultIsToldWhenItIsOnDisk(t *testing.T) {
 	})
 }
 
-func TestJobsThatComeTogetherShareASave(t *testing.T) {
+func TestWriterBatch(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.engine.Tag(good, y.serve(good))
 		open, saves := y.block()
@@ -275,7 +275,7 @@ func TestJobsThatComeTogetherShareASave(t *testing.T) {
 	})
 }
 
-func TestRequestsWithOneKeyThatComeTogetherGiveOneJob(t *testing.T) {
+func TestIdempotencyKeyConcurrent(t *testing.T) {
 	for _, fault := range []error{nil, errFull} {
 		t.Run(fmt.Sprint(fault), func(t *testing.T) {
 			withDaemon(t, func(y *daemon) {
@@ -320,7 +320,7 @@ func TestRequestsWithOneKeyThatComeTogetherGiveOneJob(t *testing.T) {
 }
 
 // What comes and ends with the last writing is answered as it is on disk.
-func TestWhatTheLastSaveAcceptedIsToldSo(t *testing.T) {
+func TestWriterLastSave(t *testing.T) {
 	for range 12 { // there are two ways to be told
 		withDaemon(t, func(y *daemon) {
 			y.hold(good)
@@ -365,7 +365,7 @@ func TestWhatTheLastSaveAcceptedIsToldSo(t *testing.T) {
 	}
 }
 
-func TestCloseDoesNotWaitForeverForAStoreThatHangs(t *testing.T) {
+func TestWriterCloseStoreHangs(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.serve(good)
 		open, _ := y.block()
@@ -381,7 +381,7 @@ func TestCloseDoesNotWaitForeverForAStoreThatHangs(t *testing.T) {
 	})
 }
 
-func TestADamagedStoreRefusesNewJobs(t *testing.T) {
+func TestWriterStoreDamaged(t *testing.T) {
 	for name, next := range map[string]func(y *daemon){
 		"until a restart": func(y *daemon) { y.close(); y.store = y.store.Reopen(); y.open() },
 		"until a crash":   (*daemon).crash,
@@ -440,7 +440,7 @@ func (y *daemon) submitted(image string) puller.Job {
 }
 
 // A start that can't write would give numbers that the next one gives again.
-func TestAStoreThatCannotBeWrittenIsToldOfAtTheStart(t *testing.T) {
+func TestWriterStoreReadOnly(t *testing.T) {
 	store := storetest.New()
 	store.Fail(errFull)
 	o := defaults
@@ -452,7 +452,7 @@ func TestAStoreThatCannotBeWrittenIsToldOfAtTheStart(t *testing.T) {
 
 // Those whose jobs were accepted together come back at nearly the same time: if
 // the first of them did not wait, half of a crowd would always miss the Save.
-func TestACrowdSharesASave(t *testing.T) {
+func TestWriterManyInOneBatch(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.hold(good)
 		y.store.OnSave(func([]puller.Record) { <-time.After(3 * time.Millisecond) })
@@ -477,7 +477,7 @@ func TestACrowdSharesASave(t *testing.T) {
 	})
 }
 
-func TestWhoComesAloneWaitsForNobody(t *testing.T) {
+func TestWriterNoWaitAlone(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.hold(good)
 		y.store.OnSave(func([]puller.Record) { <-time.After(3 * time.Millisecond) })

@@ -62,7 +62,7 @@ func TestLayerSum(t *testing.T) {
 
 // The example of the OCI image specification's formula, computed by hand:
 // printf 'sha256:a sha256:b' | sha256sum.
-func TestChainIDIsTheSpecifications(t *testing.T) {
+func TestChainID(t *testing.T) {
 	if got := chainID("", "sha256:a"); got != "sha256:a" {
 		t.Errorf("one layer's is %s", got)
 	}

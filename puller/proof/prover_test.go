@@ -18,7 +18,7 @@ func (r *freeRegistry) Manifest(_ context.Context, q puller.ManifestQuery) (pull
 	return puller.Manifest{Digest: "sha256:x"}, nil
 }
 
-func TestWhatIsFreeIsAskedForAsSuch(t *testing.T) {
+func TestManifestFreeOnly(t *testing.T) {
 	r := &freeRegistry{}
 	p := proof.New(nil, r)
 	m, err := p.Manifest(t.Context(), puller.PullRequest{Image: "registry.test/good:v1"}, "linux/amd64", "10.0.1", true)

@@ -85,7 +85,7 @@ func count(all []string, name string) (n int) {
 	return n
 }
 
-func TestACallerWithALongListDoesNotHoldUpAnother(t *testing.T) {
+func TestShareLongList(t *testing.T) {
 	r := newRows(t, 2, 0)
 	r.add(500, "long", "a", 1, false)
 	r.callers(20)
@@ -102,7 +102,7 @@ func TestACallerWithALongListDoesNotHoldUpAnother(t *testing.T) {
 }
 
 // Those who come with one at a time do not keep out who waits with many.
-func TestCallersThatComeAndGoLeaveTheirShareToOthers(t *testing.T) {
+func TestShareCallersComeAndGo(t *testing.T) {
 	r := newRows(t, 1, 0)
 	r.add(100, "long", "a", 1, false)
 	r.add(1, "x", "a", 1, false)
@@ -135,7 +135,7 @@ func TestCallersThatComeAndGoLeaveTheirShareToOthers(t *testing.T) {
 
 // While one caller's registry is cooling, another takes all slots. That is no
 // debt.
-func TestACoolDownEarnsNoCredit(t *testing.T) {
+func TestShareNoCreditInCoolDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRows(t, 1, 0)
 		r.add(1, "cooling", "a", 1, false)
@@ -160,7 +160,7 @@ func TestACoolDownEarnsNoCredit(t *testing.T) {
 
 // Who wants an image that a long list of another caller's ends with need not
 // wait for that list.
-func TestACallerWhoJoinsATransferTakesItAlong(t *testing.T) {
+func TestShareJoinedTicket(t *testing.T) {
 	r := newRows(t, 1, 0)
 	r.add(500, "long", "a", 1, false)
 	last := r.waiters[len(r.waiters)-1]
@@ -173,7 +173,7 @@ func TestACallerWhoJoinsATransferTakesItAlong(t *testing.T) {
 	r.end()
 }
 
-func TestAHighOneIsNextThoughAPrewarmWaits(t *testing.T) {
+func TestRankHighBeforePrewarm(t *testing.T) {
 	for _, slots := range []int{1, 2, 3, 4, 8} {
 		r := newRows(t, slots, 0)
 		r.add(50, "ci", "a", 1, true)
@@ -190,7 +190,7 @@ func TestAHighOneIsNextThoughAPrewarmWaits(t *testing.T) {
 	}
 }
 
-func TestPrewarmsLeaveOneSlotToOthers(t *testing.T) {
+func TestRankPrewarmsLeaveOneSlot(t *testing.T) {
 	for _, c := range []struct{ all, each, want int }{{1, 0, 1}, {2, 0, 2}, {3, 0, 3}, {4, 0, 3}, {8, 0, 7}, {8, 6, 5}, {8, 4, 3}, {8, 3, 3}, {8, 20, 7}} {
 		r := newRows(t, c.all, c.each)
 		r.add(50, "ci", "a", 1, true)
@@ -214,7 +214,7 @@ func TestPrewarmsLeaveOneSlotToOthers(t *testing.T) {
 }
 
 // Prewarms get on beside others that never cease to wait.
-func TestAPrewarmIsNotStarvedByOthers(t *testing.T) {
+func TestRankPrewarmNotStarved(t *testing.T) {
 	for _, each := range []int{0, 4} {
 		r := newRows(t, 4, each)
 		r.add(20, "ci", "a", 1, true)
@@ -229,7 +229,7 @@ func TestAPrewarmIsNotStarvedByOthers(t *testing.T) {
 	}
 }
 
-func TestLowRanksGetOn(t *testing.T) {
+func TestRankLowNotStarved(t *testing.T) {
 	for _, c := range []struct {
 		name, low, high string
 		least, most     int // of 60 slots
@@ -261,7 +261,7 @@ func TestLowRanksGetOn(t *testing.T) {
 
 // A backlog of high ranks does not hold up another caller's normal ones. It
 // gets more of the slots, not all.
-func TestSharesOfCallersByRank(t *testing.T) {
+func TestShareByRank(t *testing.T) {
 	for _, c := range []struct {
 		name        string
 		rank, other int
@@ -291,7 +291,7 @@ func TestSharesOfCallersByRank(t *testing.T) {
 
 // Twenty callers with one job at a time and one with a long list of high ranks:
 // each of the twenty waits for at most one round of all.
-func TestNobodyWaitsForABacklog(t *testing.T) {
+func TestShareBacklog(t *testing.T) {
 	r := newRows(t, 1, 0)
 	r.add(536, "backlog", "a", 2, false)
 	waited := map[string]int{}
@@ -322,7 +322,7 @@ func TestNobodyWaitsForABacklog(t *testing.T) {
 
 // Whatever comes and goes, no limit is passed, no slot is idle that one may
 // have, and all get theirs.
-func TestTheQueueKeepsItsLimits(t *testing.T) {
+func TestQueueLimits(t *testing.T) {
 	for seed := range uint64(200) {
 		random := rand.New(rand.NewPCG(seed, 7))
 		all, each := 1+random.IntN(8), random.IntN(6)
@@ -402,7 +402,7 @@ func (r *rows) limits(seed uint64) {
 
 // A list as long as there may be does not cost its square, while its registry
 // is cooling and while it is served.
-func TestALongQueueIsNoBurden(t *testing.T) {
+func TestQueueLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRows(t, 8, 6)
 		r.add(1, "ci", "a", 1, true)

@@ -55,7 +55,7 @@ func (q *Queue) wantEmpty(t *testing.T, free int) {
 
 // Waiters that give up while the slot is handed to them neither lose nor
 // double it, and no registry is remembered for ever.
-func TestTheQueueSurvivesWaitersThatGiveUp(t *testing.T) {
+func TestQueueAbandon(t *testing.T) {
 	const all, each = 3, 2
 	q := New(all, each)
 	var running [4]atomic.Int32
@@ -91,7 +91,7 @@ func TestTheQueueSurvivesWaitersThatGiveUp(t *testing.T) {
 	q.wantEmpty(t, all)
 }
 
-func TestAWaiterThatGaveUpPassesItsSlotOn(t *testing.T) {
+func TestQueueAbandonPassesSlot(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	image, me := "registry.test/image:v1", []string{""}
@@ -120,7 +120,7 @@ func place(image string, p Place) Place {
 }
 
 // Names of registries come from outside: none is remembered for long.
-func TestForgetsRegistriesAfterCoolDowns(t *testing.T) {
+func TestQueueForgetsCoolDowns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := New(4, 2)
 		for i := range 1000 {
@@ -139,7 +139,7 @@ func TestForgetsRegistriesAfterCoolDowns(t *testing.T) {
 
 // A run whose image is gone again wants it in its old turn, perhaps while the
 // transfer that had the turn leaves the queue. Neither is taken for the other.
-func TestTwoTicketsOfOneTurn(t *testing.T) {
+func TestQueueEqualTurns(t *testing.T) {
 	for gone := range 2 {
 		q, me := New(1, 0), []string{""}
 		holder := q.stand(place("registry.test/other:v1", Place{Turn: 1, Callers: me}))

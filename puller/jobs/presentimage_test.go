@@ -11,7 +11,7 @@ import (
 
 // A job that ends as soon as its image is looked for costs one Save, and is on
 // disk as it ends when it is accepted.
-func TestAJobWhoseImageIsThereIsWrittenOnce(t *testing.T) {
+func TestPresentSavedOnce(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.engine.Tag(good, enginetest.NewImage(good, 3))
 		before := y.store.Saves()
@@ -36,7 +36,7 @@ func TestAJobWhoseImageIsThereIsWrittenOnce(t *testing.T) {
 	})
 }
 
-func TestAJobThatNeverPullsIsWrittenOnceToo(t *testing.T) {
+func TestPresentSavedOncePolicyNever(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		before := y.store.Saves()
 		j := y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever})
@@ -50,7 +50,7 @@ func TestAJobThatNeverPullsIsWrittenOnceToo(t *testing.T) {
 }
 
 // That the image is there does not make a promise of what is not on disk.
-func TestPresentImageIsRefusedIfItCantBeSaved(t *testing.T) {
+func TestPresentSaveFails(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.engine.Tag(good, enginetest.NewImage(good, 3))
 		y.store.Fail(errFull)
@@ -71,7 +71,7 @@ func TestPresentImageIsRefusedIfItCantBeSaved(t *testing.T) {
 }
 
 // An engine that takes its time delays nobody's acceptance.
-func TestAJobIsAcceptedWithoutTheEngine(t *testing.T) {
+func TestSubmitWithoutEngine(t *testing.T) {
 	for name, prepare := range map[string]func(y *daemon){
 		"it hangs": func(y *daemon) { y.engine.Freeze() },
 		"an inspect takes long": func(y *daemon) {

@@ -24,7 +24,7 @@ func (y *daemon) interrupted(j puller.Job) {
 }
 
 // A program that handles SIGTERM exits with 0 when its engine is stopped.
-func TestAProgramThatItsEngineEndsHasNotSucceeded(t *testing.T) {
+func TestExitCausedByEngine(t *testing.T) {
 	for name, restart := range map[string]func(y *daemon){
 		"stopped":                    func(y *daemon) { y.engine.Shutdown(0); y.engine.Revive() },
 		"stopped, for long":          func(y *daemon) { y.engine.Shutdown(0); <-time.After(30 * time.Second); y.engine.Revive() },
@@ -51,7 +51,7 @@ func TestAProgramThatItsEngineEndsHasNotSucceeded(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inRunYard(t, func(p *enginetest.Process) int {
+			withRunDaemon(t, func(p *enginetest.Process) int {
 				p.IgnoreTERM()
 				p.Wait(20 * time.Second)
 				return 0
@@ -72,7 +72,7 @@ func TestAProgramThatItsEngineEndsHasNotSucceeded(t *testing.T) {
 }
 
 // What only came between, and an engine that forgets, are no restart.
-func TestAnExitThatIsTheProgramsOwnIsToldAsIt(t *testing.T) {
+func TestExitOfProgram(t *testing.T) {
 	for name, c := range map[string]struct {
 		during func(y *daemon)
 	}{
@@ -94,7 +94,7 @@ func TestAnExitThatIsTheProgramsOwnIsToldAsIt(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inRunYard(t, counting(5, 0), func(y *daemon) {
+			withRunDaemon(t, counting(5, 0), func(y *daemon) {
 				j := y.run(puller.RunRequest{})
 				<-time.After(time.Second)
 				c.during(y)
@@ -120,7 +120,7 @@ func (y *daemon) refuses(at string, status int, message string) {
 
 // An engine that is coming back does not take a start at once, or says that it has
 // what it has not.
-func TestAStartIsTriedAgainWithPatience(t *testing.T) {
+func TestContainerStartRetried(t *testing.T) {
 	const id = "352e3742e822c29c932768c075f1660c9fb4a4efcc7ed17bf424537436377dd9"
 	for name, message := range map[string]string{
 		"shutting down":    "the daemon is shutting down",
@@ -165,13 +165,13 @@ func TestAStartIsTriedAgainWithPatience(t *testing.T) {
 
 // An engine that takes a start, and says then that there was none or that the
 // container is being taken away, makes no success, and has nothing run twice.
-func TestAContainerThatIsNotExitedHasNotSucceeded(t *testing.T) {
+func TestExitOfContainerNotExited(t *testing.T) {
 	for status, kind := range map[string]puller.ErrorKind{
 		"created": puller.ErrEngineUnavailable, "removing": puller.ErrInternal, "dead": puller.ErrInternal, "": puller.ErrInternal, "unheard-of": puller.ErrTruncated,
 	} {
 		t.Run(status, func(t *testing.T) {
 			ran := 0
-			inRunYard(t, func(*enginetest.Process) int { ran++; return 0 }, func(y *daemon) {
+			withRunDaemon(t, func(*enginetest.Process) int { ran++; return 0 }, func(y *daemon) {
 				y.engine.OnContainerAnswer(func(call string, answer any) any {
 					switch told := answer.(type) {
 					case []any:

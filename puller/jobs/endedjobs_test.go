@@ -18,7 +18,7 @@ import (
 
 // A job that is there from the first page to the last is on one of them,
 // whatever ends, comes and leaves memory meanwhile.
-func TestPagesNeitherMissNorDoubleAJobWhileJobsEnd(t *testing.T) {
+func TestListPagesWhileJobsEnd(t *testing.T) {
 	o := once
 	o.Concurrency = 16
 	withDaemonOf(t, o, nil, func(y *daemon) {
@@ -91,7 +91,7 @@ func TestPagesNeitherMissNorDoubleAJobWhileJobsEnd(t *testing.T) {
 	})
 }
 
-func TestLayersAreToldOfJobsThatEndedOfLate(t *testing.T) {
+func TestRetentionOfLayers(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.serve(good)
 		j := y.always(good)
@@ -121,7 +121,7 @@ func TestLayersAreToldOfJobsThatEndedOfLate(t *testing.T) {
 	})
 }
 
-func TestEndedJobsAreKeptForTheirTime(t *testing.T) {
+func TestRetentionByAge(t *testing.T) {
 	o := once
 	o.KeepFor = 3 * time.Hour
 	withDaemonOf(t, o, nil, func(y *daemon) {
@@ -156,7 +156,7 @@ func TestEndedJobsAreKeptForTheirTime(t *testing.T) {
 	})
 }
 
-func TestNoMoreEndedJobsAreKeptThanMayBe(t *testing.T) {
+func TestRetentionByCount(t *testing.T) {
 	o := once
 	o.KeepJobs = 5
 	withDaemonOf(t, o, nil, func(y *daemon) {
@@ -178,7 +178,7 @@ func TestNoMoreEndedJobsAreKeptThanMayBe(t *testing.T) {
 }
 
 // Under the race detector: a job may end while the engine is asked for it.
-func TestJobsAreCanceledWhileTheyAreChecked(t *testing.T) {
+func TestCancelDuringCheck(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.engine.OnInspect(func(string, <-chan struct{}) (int, string) { return 0, "" })
 		y.serve(good)
@@ -202,7 +202,7 @@ func TestJobsAreCanceledWhileTheyAreChecked(t *testing.T) {
 	})
 }
 
-func TestARequestThatMakesNoJobLeavesNothingInMemory(t *testing.T) {
+func TestIdempotencyKeyMemory(t *testing.T) {
 	withDaemon(t, func(y *daemon) {
 		y.serve(good)
 		keyed := puller.PullRequest{Image: good, IdempotencyKey: "ci-1"}

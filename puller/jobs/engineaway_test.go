@@ -23,7 +23,7 @@ const (
 	backNotice = "the engine answers again"
 )
 
-func TestAJobSurvivesAnEngineThatIsKilledAndComesBack(t *testing.T) {
+func TestEngineKilledAndBack(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(y *daemon) {
 		y.hold(good)
 		j := y.always(good)
@@ -41,7 +41,7 @@ func TestAJobSurvivesAnEngineThatIsKilledAndComesBack(t *testing.T) {
 	})
 }
 
-func TestAJobSubmittedWhileTheEngineIsAwayWaitsForIt(t *testing.T) {
+func TestEngineAwayAtSubmit(t *testing.T) {
 	for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyAlways, puller.PolicyNewer} {
 		t.Run(string(policy), func(t *testing.T) {
 			withDaemonOf(t, patient, nil, func(y *daemon) {
@@ -60,7 +60,7 @@ func TestAJobSubmittedWhileTheEngineIsAwayWaitsForIt(t *testing.T) {
 	}
 }
 
-func TestNeverPullsNotAfterTheEngineWasAway(t *testing.T) {
+func TestEngineAwayPolicyNever(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(y *daemon) {
 		y.engine.Tag(other, y.serve(other))
 		y.engine.Kill()
@@ -84,7 +84,7 @@ func TestNeverPullsNotAfterTheEngineWasAway(t *testing.T) {
 	})
 }
 
-func TestWithoutRetriesAnEngineThatIsAwayIsNotWaitedFor(t *testing.T) {
+func TestEngineAwayWithoutRetries(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(y *daemon) {
 		y.engine.Kill()
 		none := 0
@@ -97,7 +97,7 @@ func TestWithoutRetriesAnEngineThatIsAwayIsNotWaitedFor(t *testing.T) {
 	})
 }
 
-func TestAnEngineThatNeverComesBackIsGivenUp(t *testing.T) {
+func TestEngineNeverBack(t *testing.T) {
 	for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyAlways, puller.PolicyNever} {
 		t.Run(string(policy), func(t *testing.T) {
 			withDaemonOf(t, patient, nil, func(y *daemon) {
@@ -111,7 +111,7 @@ func TestAnEngineThatNeverComesBackIsGivenUp(t *testing.T) {
 	}
 }
 
-func TestAnEngineThatIsKilledDuringTheProofIsWaitedFor(t *testing.T) {
+func TestEngineKilledDuringProof(t *testing.T) {
 	for _, c := range []struct {
 		policy puller.Policy
 		source puller.Source // what is proven of it
@@ -142,7 +142,7 @@ func TestAnEngineThatIsKilledDuringTheProofIsWaitedFor(t *testing.T) {
 	}
 }
 
-func TestEngineThatAnswersNoCallIsUnavailable(t *testing.T) {
+func TestEngineSilent(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(y *daemon) {
 		y.engine.Freeze()
 		began := time.Now()
@@ -171,7 +171,7 @@ func TestEngineThatAnswersNoCallIsUnavailable(t *testing.T) {
 }
 
 // Only the pull hangs: what the engine is asked before it, it answers.
-func TestEngineThatFreezesDuringAPull(t *testing.T) {
+func TestEngineFreezesDuringPull(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(y *daemon) {
 		y.engine.Script(good, func(p *enginetest.Pull) {
 			p.Line(line(layerA, "Downloading", 300, 1000))
@@ -186,7 +186,7 @@ func TestEngineThatFreezesDuringAPull(t *testing.T) {
 	})
 }
 
-func TestAnEngineMayComeBackWithAnotherAPIVersion(t *testing.T) {
+func TestEngineBackWithOtherAPIVersion(t *testing.T) {
 	for _, c := range []struct {
 		name          string
 		before, after [2]int
@@ -233,7 +233,7 @@ func TestAnEngineMayComeBackWithAnotherAPIVersion(t *testing.T) {
 	}
 }
 
-func TestTheEngineIsSaidToBeAwayUntilItIsBack(t *testing.T) {
+func TestEngineAwayNotice(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(y *daemon) {
 		y.engine.Kill()
 		j := y.always(good)

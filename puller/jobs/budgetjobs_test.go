@@ -7,7 +7,7 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-func TestACallerHasSoManyJobsAtMost(t *testing.T) {
+func TestBudgetJobsOfCaller(t *testing.T) {
 	o := defaults
 	o.MaxPerCaller = 3
 	withDaemonOf(t, o, nil, func(y *daemon) {

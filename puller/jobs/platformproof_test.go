@@ -10,7 +10,7 @@ import (
 
 // A graph driver leaves the digest of an index with the platform that was pulled
 // first. A later one is proven by what the registry names for it.
-func TestASecondPlatformOfAnIndexIsProvenByTheRegistry(t *testing.T) {
+func TestPlatformSecondOfIndex(t *testing.T) {
 	index := enginetest.NewImage(good, 1)
 	digest := enginetest.Digest(index)
 	second := enginetest.NewImage(good, 2)
@@ -96,7 +96,7 @@ func TestASecondPlatformOfAnIndexIsProvenByTheRegistry(t *testing.T) {
 
 // Two pulls of one name for two platforms go on at a time, and the other one's end
 // comes between this one's end and its proof.
-func TestAPlatformWhoseNameAnotherPullTookIsPulledAgain(t *testing.T) {
+func TestPlatformNameTaken(t *testing.T) {
 	const platform = "linux/arm64"
 	image, theirs := enginetest.NewImage(good, 1), enginetest.NewImage(good, 2)
 	image.Platform = platform
@@ -121,7 +121,7 @@ func TestAPlatformWhoseNameAnotherPullTookIsPulledAgain(t *testing.T) {
 
 // An attempt that ends unproven leaves the tag with the image that it brought.
 // The next attempt must not take that for present.
-func TestAnUnprovenPlatformIsNotPresentAtTheNextAttempt(t *testing.T) {
+func TestPlatformUnproven(t *testing.T) {
 	index, second := enginetest.NewImage(good, 1), enginetest.NewImage(good, 2)
 	second.Platform, second.RepoDigests = "linux/arm64", nil
 	for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyNewer, puller.PolicyAlways} {

@@ -85,7 +85,7 @@ func cooled(events []puller.Event) (seconds []float64) {
 	return seconds
 }
 
-func TestARateLimitIsWaitedOutHoweverItIsWorded(t *testing.T) {
+func TestRateLimitForms(t *testing.T) {
 	for name, script := range map[string]enginetest.Script{
 		"as recorded":              enginetest.Replay(transcripts.Load("engine-20.10/rate-limited"), nil),
 		"by the containerd store":  fails("failed to copy: httpReadSeeker: failed open: unexpected status from GET request to https://registry.test/v2/good/blobs/sha256:abc: You have reached your pull rate limit. You may increase the limit by authenticating"),
@@ -108,7 +108,7 @@ func TestARateLimitIsWaitedOutHoweverItIsWorded(t *testing.T) {
 	}
 }
 
-func TestACoolDownIsForAllJobsOfTheRegistryAndNoOthers(t *testing.T) {
+func TestCoolDownPerRegistry(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(y *daemon) {
 		const elsewhere = "elsewhere.test/image:v1"
 		y.serve(other)
@@ -136,7 +136,7 @@ func TestACoolDownIsForAllJobsOfTheRegistryAndNoOthers(t *testing.T) {
 	})
 }
 
-func TestTheRegistrySaysHowLongTheCoolDownIs(t *testing.T) {
+func TestCoolDownRetryAfter(t *testing.T) {
 	for asked, want := range map[time.Duration]time.Duration{
 		time.Second: time.Second, 42 * time.Second: 42 * time.Second, 0: 15 * time.Second, time.Hour: 5 * time.Minute,
 	} {
@@ -159,7 +159,7 @@ func TestTheRegistrySaysHowLongTheCoolDownIs(t *testing.T) {
 	}
 }
 
-func TestCoolDownsGrowUntilTheRegistryServesAgain(t *testing.T) {
+func TestCoolDownGrows(t *testing.T) {
 	withDaemonOf(t, jobs.Options{Concurrency: 4, Policy: puller.PolicyMissing, Timeout: 24 * time.Hour}, nil, func(y *daemon) {
 		// Something of the registry runs all the while, so that it is remembered.
 		release := y.hold(other)
@@ -213,7 +213,7 @@ func TestRateLimitWithoutRetries(t *testing.T) {
 }
 
 // Jobs that were refused together wait once, not one after the other.
-func TestManyRefusedTogetherBeginOneCoolDown(t *testing.T) {
+func TestCoolDownOncePerBurst(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(y *daemon) {
 		began := time.Now()
 		var jobs []puller.Job
@@ -243,7 +243,7 @@ func (r varied) Head(ctx context.Context, image string, c puller.Credentials) (s
 
 // Of those that are begun together, who was told of the longest hears of no other
 // after it, nor of that again.
-func TestCoolDownsThatBeginTogetherAreToldInOrder(t *testing.T) {
+func TestCoolDownNoticesInOrder(t *testing.T) {
 	o := patient
 	o.Concurrency, o.Registry = 8, varied{refuses(10 * time.Second)}
 	withDaemonOf(t, o, nil, func(y *daemon) {
@@ -270,7 +270,7 @@ func TestCoolDownsThatBeginTogetherAreToldInOrder(t *testing.T) {
 	})
 }
 
-func TestNoMoreTransfersOfOneRegistryRunThanItMayHave(t *testing.T) {
+func TestRegistryLimit(t *testing.T) {
 	o := once
 	o.Concurrency, o.PerRegistry = 5, 2
 	withDaemonOf(t, o, nil, func(y *daemon) {
@@ -306,7 +306,7 @@ func TestNoMoreTransfersOfOneRegistryRunThanItMayHave(t *testing.T) {
 }
 
 // A registry that has all it may is no obstacle for those that come after.
-func TestJobsOfABusyRegistryDoNotHoldUpOthers(t *testing.T) {
+func TestRegistryLimitLeavesOthers(t *testing.T) {
 	o := once
 	o.Concurrency, o.PerRegistry = 3, 2
 	withDaemonOf(t, o, nil, func(y *daemon) {
@@ -336,7 +336,7 @@ func TestJobsOfABusyRegistryDoNotHoldUpOthers(t *testing.T) {
 	})
 }
 
-func TestACoolDownHoldsNoSlot(t *testing.T) {
+func TestCoolDownHoldsNoSlot(t *testing.T) {
 	withDaemonOf(t, jobs.Options{Concurrency: 1, Policy: puller.PolicyMissing, Retries: 3, Timeout: time.Hour}, nil, func(y *daemon) {
 		y.attempts(good, limited, served())
 		first := y.always(good)
@@ -353,7 +353,7 @@ func TestACoolDownHoldsNoSlot(t *testing.T) {
 
 // One header that is wrong does not close a registry for hours: one transfer tries
 // it again after a short while. What is said twice is believed.
-func TestALongCoolDownIsTriedOnceBeforeItIsBelieved(t *testing.T) {
+func TestCoolDownTrial(t *testing.T) {
 	o := patient
 	o.Registry, o.Timeout, o.Retries = refuses(2*time.Hour), 24*time.Hour, 3
 	o.Concurrency = 4
@@ -384,7 +384,7 @@ func TestALongCoolDownIsTriedOnceBeforeItIsBelieved(t *testing.T) {
 }
 
 // As soon as the one that tries is given something, the others go on.
-func TestATrialThatIsServedOpensTheRegistryToAll(t *testing.T) {
+func TestCoolDownTrialServed(t *testing.T) {
 	o := jobs.Options{Concurrency: 4, Policy: puller.PolicyMissing, Retries: 3, Timeout: 24 * time.Hour, Registry: refuses(2 * time.Hour)}
 	withDaemonOf(t, o, nil, func(y *daemon) {
 		long := y.hold(other) // it runs before, during and after
@@ -413,7 +413,7 @@ func TestATrialThatIsServedOpensTheRegistryToAll(t *testing.T) {
 }
 
 // What limits anonymous callers does not hold for one who is logged in.
-func TestACoolDownHoldsForOneIdentity(t *testing.T) {
+func TestCoolDownPerIdentity(t *testing.T) {
 	o := patient
 	o.Timeout = time.Hour
 	withDaemonOf(t, o, nil, func(y *daemon) {

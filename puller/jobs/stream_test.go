@@ -12,7 +12,7 @@ import (
 	"github.com/towline/towline/puller/enginetest"
 )
 
-func TestAHostileStreamIsNeverASuccess(t *testing.T) {
+func TestStreamHostile(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		says string
@@ -45,7 +45,7 @@ func TestAHostileStreamIsNeverASuccess(t *testing.T) {
 	}
 }
 
-func TestWhatIsOnlyOddIsBornWith(t *testing.T) {
+func TestStreamOdd(t *testing.T) {
 	for name, says := range map[string]string{
 		"a line of nearly 1 MiB":         `{"status":"` + strings.Repeat("x", 1<<20-100) + `"}`,
 		"invalid UTF-8":                  "{\"status\":\"\xff\xfe\"}",
@@ -82,7 +82,7 @@ func TestWhatIsOnlyOddIsBornWith(t *testing.T) {
 	}
 }
 
-func TestAStreamWithoutEndTakesNoMemoryWithoutEnd(t *testing.T) {
+func TestStreamMemoryBounded(t *testing.T) {
 	withDaemonOf(t, once, nil, func(y *daemon) {
 		var before, after runtime.MemStats
 		runtime.GC()
