@@ -95,7 +95,7 @@ func (im *images) inspectOnce(ctx context.Context, sdk *client.Client, ref strin
 	if err != nil {
 		return found, im.classified(ctx, opInspect, ref, err)
 	}
-	if _, err := digest.Parse(found.ID); err != nil {
+	if _, err := digest.Parse(puller.ClipTo(found.ID, maxDigest)); err != nil {
 		return found, &puller.Error{Op: opInspect, Ref: ref, Kind: puller.ErrInternal, Err: errNoID(found.ID)}
 	}
 	return found, nil
@@ -120,6 +120,9 @@ func imageOf(found image.InspectResponse) puller.Image {
 		DiffIDs:     found.RootFS.Layers,
 	}
 }
+
+// maxDigest bounds what is parsed as a digest, in bytes. SHA-512 has 135.
+const maxDigest = 200
 
 // platformOf formats a platform as os/arch[/variant]. Missing parts stay empty.
 func platformOf(p ocispec.Platform) string {
