@@ -30,22 +30,22 @@ func TestAccessVerified(t *testing.T) {
 	image := enginetest.NewImage(good, 1)
 	for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyNever, puller.PolicyNewer} {
 		registry, o := guarded(image, ada, bob)
-		withDaemonOf(t, o, nil, func(y *daemon) {
-			y.engine.Script(good, enginetest.Serve(image))
-			y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
+		withDaemonOf(t, o, nil, func(d *daemon) {
+			d.engine.Script(good, enginetest.Serve(image))
+			d.came(d.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
 			if policy == puller.PolicyNewer { // what it is told by HEAD is what it needs
-				y.engine.Script(good, func(p *enginetest.Pull) { p.Refuse(403, "denied: not for you") })
+				d.engine.Script(good, func(p *enginetest.Pull) { p.Refuse(403, "denied: not for you") })
 			}
 			heads := registry.calls()
 			want := func(c puller.Credentials, asked int) {
-				y.Helper()
+				d.Helper()
 				source := puller.SourcePresent
 				if policy == puller.PolicyNewer {
 					source, asked = puller.SourceUpToDate, 1
 				}
-				y.came(y.submit(puller.PullRequest{Image: good, Policy: policy, Credentials: c}), source)
+				d.came(d.submit(puller.PullRequest{Image: good, Policy: policy, Credentials: c}), source)
 				if got := registry.calls() - heads; got != asked {
-					y.Errorf("%s: the registry was asked %d times, not %d", policy, got, asked)
+					d.Errorf("%s: the registry was asked %d times, not %d", policy, got, asked)
 				}
 				heads = registry.calls()
 			}
@@ -53,15 +53,15 @@ func TestAccessVerified(t *testing.T) {
 			want(bob, 1)
 			want(bob, 0)
 			for _, c := range []puller.Credentials{eve, {}} {
-				v := y.failed(y.submit(puller.PullRequest{Image: good, Policy: policy, Credentials: c}), puller.ErrDenied)
+				v := d.failed(d.submit(puller.PullRequest{Image: good, Policy: policy, Credentials: c}), puller.ErrDenied)
 				if strings.Contains(v.Error.Message, "present") {
-					y.Errorf("it is told what is there: %s", v.Error.Message)
+					d.Errorf("it is told what is there: %s", v.Error.Message)
 				}
 			}
 			heads = registry.calls()
 			want(ada, 0)
 			if policy != puller.PolicyNewer {
-				y.pulls(1)
+				d.pulls(1)
 			}
 		})
 	}
@@ -71,15 +71,15 @@ func TestAccessForgottenAtRestart(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
 	image := enginetest.NewImage(good, 1)
 	registry, o := guarded(image, ada)
-	withDaemonOf(t, o, nil, func(y *daemon) {
-		y.engine.Script(good, enginetest.Serve(image))
-		y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
-		y.restart()
-		y.failed(y.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.ErrDenied)
-		y.failed(y.submit(puller.PullRequest{Image: good}), puller.ErrDenied)
-		y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePresent)
+	withDaemonOf(t, o, nil, func(d *daemon) {
+		d.engine.Script(good, enginetest.Serve(image))
+		d.came(d.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
+		d.restart()
+		d.failed(d.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.ErrDenied)
+		d.failed(d.submit(puller.PullRequest{Image: good}), puller.ErrDenied)
+		d.came(d.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePresent)
 		if got := registry.calls(); got != 3 {
-			y.Errorf("the registry was asked %d times", got)
+			d.Errorf("the registry was asked %d times", got)
 		}
 	})
 }
@@ -88,13 +88,13 @@ func TestAccessNotAssumedAfterRestart(t *testing.T) {
 	ada := credentials(t, "ada")
 	image := enginetest.NewImage(good, 1)
 	_, o := guarded(image, ada)
-	withDaemonOf(t, o, nil, func(y *daemon) {
-		y.hold(good)
-		j := y.submit(puller.PullRequest{Image: good, Credentials: ada})
-		y.is(j, puller.StateActive, puller.PhasePulling)
-		y.engine.Tag(good, image)
-		y.crash()
-		y.failed(j, puller.ErrDenied)
+	withDaemonOf(t, o, nil, func(d *daemon) {
+		d.hold(good)
+		j := d.submit(puller.PullRequest{Image: good, Credentials: ada})
+		d.is(j, puller.StateActive, puller.PhasePulling)
+		d.engine.Tag(good, image)
+		d.crash()
+		d.failed(j, puller.ErrDenied)
 	})
 }
 
@@ -102,12 +102,12 @@ func TestAccessPublicImageOnce(t *testing.T) {
 	ada := credentials(t, "ada")
 	image := enginetest.NewImage(good, 1)
 	registry, o := guarded(image, puller.Credentials{})
-	withDaemonOf(t, o, nil, func(y *daemon) {
-		y.engine.Script(good, enginetest.Serve(image))
-		y.came(y.submit(puller.PullRequest{Image: good}), puller.SourcePulled)
-		y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePresent)
+	withDaemonOf(t, o, nil, func(d *daemon) {
+		d.engine.Script(good, enginetest.Serve(image))
+		d.came(d.submit(puller.PullRequest{Image: good}), puller.SourcePulled)
+		d.came(d.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePresent)
 		if got := registry.calls(); got != 0 {
-			y.Errorf("the registry was asked %d times", got)
+			d.Errorf("the registry was asked %d times", got)
 		}
 	})
 }
@@ -116,13 +116,13 @@ func TestAccessMovedTag(t *testing.T) {
 	ada := credentials(t, "ada")
 	one, two := enginetest.NewImage(good, 1), enginetest.NewImage(good, 2)
 	registry, o := guarded(one, ada)
-	withDaemonOf(t, o, nil, func(y *daemon) {
-		y.engine.Script(good, enginetest.Serve(one))
-		y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
-		y.engine.Tag(good, two)
-		y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePresent)
+	withDaemonOf(t, o, nil, func(d *daemon) {
+		d.engine.Script(good, enginetest.Serve(one))
+		d.came(d.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
+		d.engine.Tag(good, two)
+		d.came(d.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePresent)
 		if got := registry.calls(); got != 1 {
-			y.Errorf("the registry was asked %d times", got)
+			d.Errorf("the registry was asked %d times", got)
 		}
 	})
 }
@@ -131,9 +131,9 @@ func TestAccessConcurrentCallers(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
 	image := enginetest.NewImage(good, 1)
 	_, o := guarded(image, ada)
-	withDaemonOf(t, o, nil, func(y *daemon) {
+	withDaemonOf(t, o, nil, func(d *daemon) {
 		gate := make(chan struct{})
-		y.engine.Script(good, func(p *enginetest.Pull) {
+		d.engine.Script(good, func(p *enginetest.Pull) {
 			if p.Auth() != ada.HeaderFor(good) {
 				p.Refuse(500, "unauthorized: authentication required")
 				return
@@ -142,26 +142,26 @@ func TestAccessConcurrentCallers(t *testing.T) {
 				enginetest.Serve(image)(p)
 			}
 		})
-		hers := y.submit(puller.PullRequest{Image: good, Credentials: ada})
-		its := y.submit(puller.PullRequest{Image: good, Credentials: eve})
-		same := y.submit(puller.PullRequest{Image: good, Credentials: ada})
-		y.failed(its, puller.ErrDenied)
-		y.pulls(2)
+		hers := d.submit(puller.PullRequest{Image: good, Credentials: ada})
+		its := d.submit(puller.PullRequest{Image: good, Credentials: eve})
+		same := d.submit(puller.PullRequest{Image: good, Credentials: ada})
+		d.failed(its, puller.ErrDenied)
+		d.pulls(2)
 		close(gate)
-		y.came(hers, puller.SourcePulled)
-		y.came(same, puller.SourcePulled)
-		y.failed(y.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.ErrDenied)
-		run, err := y.Service.Run(puller.RunRequest{Image: good, Credentials: eve})
+		d.came(hers, puller.SourcePulled)
+		d.came(same, puller.SourcePulled)
+		d.failed(d.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.ErrDenied)
+		run, err := d.Service.Run(puller.RunRequest{Image: good, Credentials: eve})
 		if err != nil {
-			y.Fatal(err)
+			d.Fatal(err)
 		}
-		y.failed(run, puller.ErrDenied)
-		list, err := y.Prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good}}, Credentials: eve})
+		d.failed(run, puller.ErrDenied)
+		list, err := d.Prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good}}, Credentials: eve})
 		if err != nil {
-			y.Fatal(err)
+			d.Fatal(err)
 		}
-		y.failed(list, puller.ErrDenied)
-		y.pulls(2)
+		d.failed(list, puller.ErrDenied)
+		d.pulls(2)
 	})
 }
 
@@ -170,13 +170,13 @@ func TestAccessRegistryUnavailable(t *testing.T) {
 	image := enginetest.NewImage(good, 1)
 	registry, o := guarded(image)
 	registry.err, registry.allows = puller.Errorf(puller.ErrRegistryUnavailable, "connection refused"), nil
-	withDaemonOf(t, o, nil, func(y *daemon) {
-		y.engine.Tag(good, image)
-		y.failed(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.ErrRegistryUnavailable)
+	withDaemonOf(t, o, nil, func(d *daemon) {
+		d.engine.Tag(good, image)
+		d.failed(d.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.ErrRegistryUnavailable)
 		if got := registry.calls(); got != 1+o.Retries {
-			y.Errorf("the registry was asked %d times", got)
+			d.Errorf("the registry was asked %d times", got)
 		}
-		y.pulls(0)
+		d.pulls(0)
 	})
 }
 
@@ -184,11 +184,11 @@ func TestAccessUnverified(t *testing.T) {
 	image := enginetest.NewImage(good, 1)
 	registry, o := guarded(image)
 	o.VerifyAccess = false
-	withDaemonOf(t, o, nil, func(y *daemon) {
-		y.engine.Tag(good, image)
-		y.came(y.submit(puller.PullRequest{Image: good, Credentials: credentials(t, "eve")}), puller.SourcePresent)
+	withDaemonOf(t, o, nil, func(d *daemon) {
+		d.engine.Tag(good, image)
+		d.came(d.submit(puller.PullRequest{Image: good, Credentials: credentials(t, "eve")}), puller.SourcePresent)
 		if registry.calls() != 0 {
-			y.Error("the registry was asked")
+			d.Error("the registry was asked")
 		}
 	})
 }
@@ -197,24 +197,24 @@ func TestOwnCredentialsWithoutOthers(t *testing.T) {
 	ours, ada := credentials(t, "ours"), credentials(t, "ada")
 	o := defaults
 	o.Registry = &fakeRegistry{own: ours}
-	withDaemonOf(t, o, nil, func(y *daemon) {
-		release := y.hold(good)
-		one, two := y.always(good), y.always(good)
-		y.pulls(1) // they share it
-		if got := y.engine.LastAuth(); got != ours.HeaderFor(good) {
-			y.Errorf("the engine got %q", got)
+	withDaemonOf(t, o, nil, func(d *daemon) {
+		release := d.hold(good)
+		one, two := d.always(good), d.always(good)
+		d.pulls(1) // they share it
+		if got := d.engine.LastAuth(); got != ours.HeaderFor(good) {
+			d.Errorf("the engine got %q", got)
 		}
-		y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: ada})
-		y.pulls(2)
-		if got := y.engine.LastAuth(); got != ada.HeaderFor(good) {
-			y.Errorf("the engine got %q", got)
+		d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: ada})
+		d.pulls(2)
+		if got := d.engine.LastAuth(); got != ada.HeaderFor(good) {
+			d.Errorf("the engine got %q", got)
 		}
 		release()
-		y.came(one, puller.SourcePulled)
-		y.came(two, puller.SourcePulled)
-		for _, e := range y.lines(one) {
+		d.came(one, puller.SourcePulled)
+		d.came(two, puller.SourcePulled)
+		for _, e := range d.lines(one) {
 			if strings.Contains(e, "ours") || strings.Contains(e, ours.Header()) {
-				y.Errorf("an event has the secret in it: %s", e)
+				d.Errorf("an event has the secret in it: %s", e)
 			}
 		}
 	})
@@ -223,12 +223,12 @@ func TestOwnCredentialsWithoutOthers(t *testing.T) {
 func TestOwnCredentialsNotFound(t *testing.T) {
 	o := defaults
 	o.Registry = &fakeRegistry{ownErr: puller.Errorf(puller.ErrInternal, "the helper did not answer")}
-	withDaemonOf(t, o, nil, func(y *daemon) {
-		y.serve(good)
-		j := y.always(good)
-		y.came(j, puller.SourcePulled)
-		if got := notices(y.events(j)); len(got) != 1 || !strings.Contains(got[0], "without credentials: the helper did not answer") {
-			y.Errorf("the notices are %q", got)
+	withDaemonOf(t, o, nil, func(d *daemon) {
+		d.serve(good)
+		j := d.always(good)
+		d.came(j, puller.SourcePulled)
+		if got := notices(d.events(j)); len(got) != 1 || !strings.Contains(got[0], "without credentials: the helper did not answer") {
+			d.Errorf("the notices are %q", got)
 		}
 	})
 }
@@ -238,29 +238,29 @@ func TestAccessPolicyAlways(t *testing.T) {
 	image := enginetest.NewImage(good, 1)
 	registry, o := guarded(image, ada)
 	o.Concurrency = 1
-	withDaemonOf(t, o, nil, func(y *daemon) {
-		y.engine.Tag(good, image)
+	withDaemonOf(t, o, nil, func(d *daemon) {
+		d.engine.Tag(good, image)
 		gate := make(chan struct{})
-		y.engine.Script(good, func(p *enginetest.Pull) {
+		d.engine.Script(good, func(p *enginetest.Pull) {
 			p.Line(`{"status":"Pulling from good","id":"v1"}`)
 			if p.Until(gate) {
 				p.Fail("denied: requested access to the resource is denied")
 			}
 		})
-		release := y.hold(other)
-		y.always(other) // has the only slot, so that the next two wait together
-		always := y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: eve})
-		missing := y.submit(puller.PullRequest{Image: good, Credentials: eve})
+		release := d.hold(other)
+		d.always(other) // has the only slot, so that the next two wait together
+		always := d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: eve})
+		missing := d.submit(puller.PullRequest{Image: good, Credentials: eve})
 		release()
-		y.failed(missing, puller.ErrDenied)
-		y.is(always, puller.StateActive, puller.PhasePulling)
-		late := y.submit(puller.PullRequest{Image: good, Credentials: eve})
-		y.is(late, puller.StateActive, puller.PhasePulling)
+		d.failed(missing, puller.ErrDenied)
+		d.is(always, puller.StateActive, puller.PhasePulling)
+		late := d.submit(puller.PullRequest{Image: good, Credentials: eve})
+		d.is(late, puller.StateActive, puller.PhasePulling)
 		close(gate)
-		y.failed(always, puller.ErrDenied)
-		y.failed(late, puller.ErrDenied)
+		d.failed(always, puller.ErrDenied)
+		d.failed(late, puller.ErrDenied)
 		if got := registry.calls(); got != 1 {
-			y.Errorf("the registry was asked %d times", got)
+			d.Errorf("the registry was asked %d times", got)
 		}
 	})
 }

@@ -14,16 +14,16 @@ func TestBudgetBytesOfCaller(t *testing.T) {
 	o.MaxBytesPerCaller = 100 << 10
 	large := strings.Repeat("x", 40<<10)
 	run := func(caller string, change func(*puller.RunRequest)) func(*daemon) (puller.Job, error) {
-		return func(y *daemon) (puller.Job, error) {
+		return func(d *daemon) (puller.Job, error) {
 			r := puller.RunRequest{Image: good, Policy: puller.PolicyAlways, Caller: caller}
 			change(&r)
-			return y.Service.Run(r)
+			return d.Service.Run(r)
 		}
 	}
 	prewarm := func(r puller.PrewarmRequest) func(*daemon) (puller.Job, error) {
-		return func(y *daemon) (puller.Job, error) {
+		return func(d *daemon) (puller.Job, error) {
 			r.Caller, r.Policy = "token:ci", puller.PolicyAlways
-			return y.Prewarm(r)
+			return d.Prewarm(r)
 		}
 	}
 	images := func(n int) (l puller.Images) {
@@ -46,50 +46,50 @@ func TestBudgetBytesOfCaller(t *testing.T) {
 		})},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			withDaemonOf(t, o, nil, func(y *daemon) {
-				y.hold(good)
+			withDaemonOf(t, o, nil, func(d *daemon) {
+				d.hold(good)
 				for i := range 40 {
-					y.hold(fmt.Sprintf("registry.test/image%d:v1", i))
+					d.hold(fmt.Sprintf("registry.test/image%d:v1", i))
 				}
 				var jobs []puller.Job
 				for range 2 {
-					j, err := c.one(y)
+					j, err := c.one(d)
 					if err != nil {
-						y.Fatal(err)
+						d.Fatal(err)
 					}
 					jobs = append(jobs, j)
 				}
 				full := func(when string) {
-					y.Helper()
-					_, err := c.one(y)
+					d.Helper()
+					_, err := c.one(d)
 					var e *puller.Error
 					if !errors.As(err, &e) || e.Kind != puller.ErrOverloaded || e.RetryAfter <= 0 || !strings.Contains(e.Error(), "102400 may be") {
-						y.Errorf("%s: a third is %v", when, err)
+						d.Errorf("%s: a third is %v", when, err)
 					}
 				}
 				full("at first")
-				if _, err := run("token:other", func(r *puller.RunRequest) { r.Env = map[string]string{"A": large} })(y); err != nil {
-					y.Errorf("another caller: %v", err)
+				if _, err := run("token:other", func(r *puller.RunRequest) { r.Env = map[string]string{"A": large} })(d); err != nil {
+					d.Errorf("another caller: %v", err)
 				}
-				y.restart()
+				d.restart()
 				full("after a restart")
-				if _, err := y.Cancel(jobs[0].ID); err != nil {
-					y.Fatal(err)
+				if _, err := d.Cancel(jobs[0].ID); err != nil {
+					d.Fatal(err)
 				}
-				if _, err := c.one(y); err != nil {
-					y.Errorf("once one has ended: %v", err)
+				if _, err := c.one(d); err != nil {
+					d.Errorf("once one has ended: %v", err)
 				}
 				full("then")
 			})
 		})
 	}
 	t.Run("what can never be is not worth another try", func(t *testing.T) {
-		withDaemonOf(t, o, nil, func(y *daemon) {
+		withDaemonOf(t, o, nil, func(d *daemon) {
 			_, err := run("token:ci", func(r *puller.RunRequest) {
 				r.Env = map[string]string{"A": large, "B": large, "C": large}
-			})(y)
+			})(d)
 			if puller.KindOf(err) != puller.ErrInvalidRequest {
-				y.Error(err)
+				d.Error(err)
 			}
 		})
 	})

@@ -42,31 +42,31 @@ func TestPlatformConflictInPrewarm(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			request := puller.PrewarmRequest{Images: c.images}
-			refused := func(y *daemon) []error {
-				_, plan := y.Plan(y.Context(), request)
-				j, prewarm := y.Prewarm(request)
+			refused := func(d *daemon) []error {
+				_, plan := d.Plan(d.Context(), request)
+				j, prewarm := d.Prewarm(request)
 				if prewarm == nil {
-					y.end(j)
+					d.end(j)
 				}
 				return []error{plan, prewarm}
 			}
-			withDaemonOf(t, once, nil, func(y *daemon) {
-				for _, err := range refused(y) {
+			withDaemonOf(t, once, nil, func(d *daemon) {
+				for _, err := range refused(d) {
 					switch {
 					case !c.conflict && err != nil:
-						y.Error(err)
+						d.Error(err)
 					case c.conflict && (puller.KindOf(err) != puller.ErrConflict || !strings.Contains(err.Error(), "images[0]") || !strings.Contains(err.Error(), "only the last")):
-						y.Errorf("the error is %v", err)
+						d.Errorf("the error is %v", err)
 					}
 				}
 				if c.conflict {
-					y.pulls(0)
+					d.pulls(0)
 				}
 			})
-			withDaemonOf(t, once, func(e puller.Engine) puller.Engine { return severalPlatforms{e} }, func(y *daemon) {
-				for _, err := range refused(y) {
+			withDaemonOf(t, once, func(e puller.Engine) puller.Engine { return severalPlatforms{e} }, func(d *daemon) {
+				for _, err := range refused(d) {
 					if err != nil {
-						y.Errorf("a store that keeps several platforms: %v", err)
+						d.Errorf("a store that keeps several platforms: %v", err)
 					}
 				}
 			})
@@ -76,22 +76,22 @@ func TestPlatformConflictInPrewarm(t *testing.T) {
 
 // What could not be asked of an engine that was away is when it is back.
 func TestPlatformConflictAfterEngineAway(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
-		y.serve(good)
-		y.serve(other)
-		y.engine.Kill()
-		j, err := y.Prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good}, {Image: good, Platform: "linux/arm64"}, {Image: other}}})
+	withDaemon(t, func(d *daemon) {
+		d.serve(good)
+		d.serve(other)
+		d.engine.Kill()
+		j, err := d.Prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good}, {Image: good, Platform: "linux/arm64"}, {Image: other}}})
 		if err != nil {
-			y.Fatal(err)
+			d.Fatal(err)
 		}
-		y.engine.Revive()
-		v := y.failed(j, puller.ErrConflict)
+		d.engine.Revive()
+		v := d.failed(j, puller.ErrConflict)
 		for i, want := range []puller.State{puller.StateSucceeded, puller.StateFailed, puller.StateSucceeded} {
 			if s := v.Images[i]; s.State != want || (s.Error != nil) != (want == puller.StateFailed) || s.Error != nil && s.Error.Kind != puller.ErrConflict {
-				y.Errorf("image %d is %+v", i, s)
+				d.Errorf("image %d is %+v", i, s)
 			}
 		}
-		y.pulls(2)
+		d.pulls(2)
 	})
 }
 
@@ -99,12 +99,12 @@ func TestPlatformConflictAfterEngineAway(t *testing.T) {
 func TestPlatformConflictInPlan(t *testing.T) {
 	arm := made(1)
 	arm.Platform = "linux/arm64"
-	withCatalog(t, &catalog{manifests: map[string]puller.Manifest{good: arm}}, func(y *daemon) {
+	withCatalog(t, &catalog{manifests: map[string]puller.Manifest{good: arm}}, func(d *daemon) {
 		r := asked(good, good)
 		r.Images[0].Platform, r.Images[1].Platform = "linux/s390x", "linux/arm64"
-		plan := y.plan(r)
+		plan := d.plan(r)
 		if kindOfJob(plan.Images[0].Error) != puller.ErrPlatformMismatch || plan.Images[1].Error != nil {
-			y.Errorf("the plan is %+v, %+v", plan.Images[0].Error, plan.Images[1].Error)
+			d.Errorf("the plan is %+v, %+v", plan.Images[0].Error, plan.Images[1].Error)
 		}
 	})
 }

@@ -9,11 +9,11 @@ import (
 )
 
 // planned returns what a plan says of one image.
-func (y *daemon) planned(r puller.PullRequest) puller.PlannedImage {
-	y.Helper()
-	plan, err := y.Plan(y.Context(), puller.PrewarmRequest{Images: puller.Images{r}})
+func (d *daemon) planned(r puller.PullRequest) puller.PlannedImage {
+	d.Helper()
+	plan, err := d.Plan(d.Context(), puller.PrewarmRequest{Images: puller.Images{r}})
 	if err != nil {
-		y.Fatal(err)
+		d.Fatal(err)
 	}
 	return plan.Images[0]
 }
@@ -36,49 +36,49 @@ func TestContentPartial(t *testing.T) {
 				o := running
 				o.Retries = 0
 				o.Registry = &fakeRegistry{digest: x.Digest, manifests: manifests(x)}
-				withDaemonOf(t, o, nil, func(y *daemon) {
-					y.engine.UseContainerdStore()
-					y.serveIndex()
-					y.came(y.submit(puller.PullRequest{Image: good, Platform: "linux/arm64"}), puller.SourcePulled)
+				withDaemonOf(t, o, nil, func(d *daemon) {
+					d.engine.UseContainerdStore()
+					d.serveIndex()
+					d.came(d.submit(puller.PullRequest{Image: good, Platform: "linux/arm64"}), puller.SourcePulled)
 					request := func(p puller.Policy) puller.PullRequest {
 						return puller.PullRequest{Image: good, Platform: c.platform, Policy: p}
 					}
 					if c.half {
-						y.scriptIndex(x, enginetest.CutIndex(x))
-						y.failed(y.submit(request(puller.PolicyMissing)), puller.ErrTruncated)
-						y.serveIndex()
+						d.scriptIndex(x, enginetest.CutIndex(x))
+						d.failed(d.submit(request(puller.PolicyMissing)), puller.ErrTruncated)
+						d.serveIndex()
 					}
-					v := y.failed(y.submit(request(puller.PolicyNever)), puller.ErrNotFound)
+					v := d.failed(d.submit(request(puller.PolicyNever)), puller.ErrNotFound)
 					if !strings.Contains(v.Error.Message, "content") {
-						y.Errorf("the error is %s", v.Error.Message)
+						d.Errorf("the error is %s", v.Error.Message)
 					}
-					y.failed(y.run(puller.RunRequest{Platform: c.platform, Policy: puller.PolicyNever}), puller.ErrNotFound)
-					if n := y.engine.Counts().Created; n != 0 {
-						y.Errorf("%d containers were created", n)
+					d.failed(d.run(puller.RunRequest{Platform: c.platform, Policy: puller.PolicyNever}), puller.ErrNotFound)
+					if n := d.engine.Counts().Created; n != 0 {
+						d.Errorf("%d containers were created", n)
 					}
-					if p := y.planned(request(puller.PolicyNever)); p.Status != puller.StatusMissing || p.Error == nil || p.Error.Kind != puller.ErrNotFound {
-						y.Errorf("the plan has it as %+v, %+v", p, p.Error)
+					if p := d.planned(request(puller.PolicyNever)); p.Status != puller.StatusMissing || p.Error == nil || p.Error.Kind != puller.ErrNotFound {
+						d.Errorf("the plan has it as %+v, %+v", p, p.Error)
 					}
-					if p := y.planned(request(policy)); p.Status != puller.StatusMissing || p.Weight == nil || p.Fetch != 200 || p.LayersPresent != 0 {
-						y.Errorf("the plan has it as %+v, %+v", p, p.Weight)
+					if p := d.planned(request(policy)); p.Status != puller.StatusMissing || p.Weight == nil || p.Fetch != 200 || p.LayersPresent != 0 {
+						d.Errorf("the plan has it as %+v, %+v", p, p.Weight)
 					}
-					if _, err := y.Image(y.Context(), good, c.platform, nil); puller.KindOf(err) != puller.ErrNotFound {
-						y.Errorf("it is shown: %v", err)
+					if _, err := d.Image(d.Context(), good, c.platform, nil); puller.KindOf(err) != puller.ErrNotFound {
+						d.Errorf("it is shown: %v", err)
 					}
-					v = y.came(y.submit(request(policy)), puller.SourcePulled)
+					v = d.came(d.submit(request(policy)), puller.SourcePulled)
 					if v.Result.ImageID != x.Digest || v.Result.Digest != x.Digest || v.Result.Size == 0 {
-						y.Errorf("the result is %+v", v.Result)
+						d.Errorf("the result is %+v", v.Result)
 					}
 					for p, source := range map[puller.Policy]puller.Source{
 						puller.PolicyNever: puller.SourcePresent, puller.PolicyMissing: puller.SourcePresent, puller.PolicyNewer: puller.SourceUpToDate, puller.PolicyAlways: puller.SourceUpToDate,
 					} {
-						y.came(y.submit(request(p)), source)
+						d.came(d.submit(request(p)), source)
 					}
-					if p := y.planned(request(puller.PolicyMissing)); p.Status != puller.StatusPresent {
-						y.Errorf("the plan has it as %+v", p)
+					if p := d.planned(request(puller.PolicyMissing)); p.Status != puller.StatusPresent {
+						d.Errorf("the plan has it as %+v", p)
 					}
 					// The other platform has not gone.
-					y.came(y.submit(puller.PullRequest{Image: good, Platform: "linux/arm64", Policy: puller.PolicyNever}), puller.SourcePresent)
+					d.came(d.submit(puller.PullRequest{Image: good, Platform: "linux/arm64", Policy: puller.PolicyNever}), puller.SourcePresent)
 				})
 			})
 		}
@@ -87,15 +87,15 @@ func TestContentPartial(t *testing.T) {
 
 // A pull that says it ended well, and has left the layers out, is no success.
 func TestContentLeftOutByPull(t *testing.T) {
-	withDaemonOf(t, once, nil, func(y *daemon) {
-		y.engine.UseContainerdStore()
-		x := y.serveIndex()
-		y.engine.Script(good, func(p *enginetest.Pull) {
+	withDaemonOf(t, once, nil, func(d *daemon) {
+		d.engine.UseContainerdStore()
+		x := d.serveIndex()
+		d.engine.Script(good, func(p *enginetest.Pull) {
 			enginetest.ServeIndex(x)(p)
-			y.engine.SetContent(x.For("").Manifest, puller.ContentPartial)
+			d.engine.SetContent(x.For("").Manifest, puller.ContentPartial)
 		})
-		y.failed(y.always(good), puller.ErrTruncated)
-		y.failed(y.submit(puller.PullRequest{Image: good, Platform: "linux/amd64"}), puller.ErrTruncated)
+		d.failed(d.always(good), puller.ErrTruncated)
+		d.failed(d.submit(puller.PullRequest{Image: good, Platform: "linux/amd64"}), puller.ErrTruncated)
 	})
 }
 
@@ -105,23 +105,23 @@ func TestContentUnknown(t *testing.T) {
 	for _, api := range []int{41, 47} {
 		o := running
 		o.Registry = &fakeRegistry{digest: x.Digest, manifests: manifests(x)}
-		withDaemonOf(t, o, nil, func(y *daemon) {
-			y.engine.UseContainerdStore()
-			y.engine.SetAPI(api, 24)
-			y.serveIndex()
+		withDaemonOf(t, o, nil, func(d *daemon) {
+			d.engine.UseContainerdStore()
+			d.engine.SetAPI(api, 24)
+			d.serveIndex()
 			for n, platform := range []string{"linux/arm64", "linux/amd64", "", "linux/arm64"} {
 				r := puller.PullRequest{Image: good, Platform: platform}
 				for range 2 {
-					if v := y.came(y.submit(r), puller.SourcePulled); v.Result.Digest != x.Digest {
-						y.Errorf("the result is %+v", v.Result)
+					if v := d.came(d.submit(r), puller.SourcePulled); v.Result.Digest != x.Digest {
+						d.Errorf("the result is %+v", v.Result)
 					}
 				}
-				y.pulls(3*n + 2)
+				d.pulls(3*n + 2)
 				r.Policy = puller.PolicyNever
-				if v := y.failed(y.submit(r), puller.ErrNotFound); platform == "" && !strings.Contains(v.Error.Message, "1.48") {
-					y.Errorf("the error is %s", v.Error.Message)
+				if v := d.failed(d.submit(r), puller.ErrNotFound); platform == "" && !strings.Contains(v.Error.Message, "1.48") {
+					d.Errorf("the error is %s", v.Error.Message)
 				}
-				y.exited(y.run(puller.RunRequest{Platform: platform}), exits[x.For(platform).Platform])
+				d.exited(d.run(puller.RunRequest{Platform: platform}), exits[x.For(platform).Platform])
 			}
 		})
 	}
@@ -129,13 +129,13 @@ func TestContentUnknown(t *testing.T) {
 
 // A platform that an index does not have is not there, and can't be pulled.
 func TestContentPlatformNotInIndex(t *testing.T) {
-	withDaemonOf(t, once, nil, func(y *daemon) {
-		y.engine.UseContainerdStore()
-		y.serveIndex()
-		y.came(y.always(good), puller.SourcePulled)
+	withDaemonOf(t, once, nil, func(d *daemon) {
+		d.engine.UseContainerdStore()
+		d.serveIndex()
+		d.came(d.always(good), puller.SourcePulled)
 		for _, platform := range []string{"linux/s390x", "linux/arm/v6", "windows/amd64"} {
-			y.failed(y.submit(puller.PullRequest{Image: good, Platform: platform, Policy: puller.PolicyNever}), puller.ErrNotFound)
-			y.failed(y.submit(puller.PullRequest{Image: good, Platform: platform}), puller.ErrPlatformMismatch)
+			d.failed(d.submit(puller.PullRequest{Image: good, Platform: platform, Policy: puller.PolicyNever}), puller.ErrNotFound)
+			d.failed(d.submit(puller.PullRequest{Image: good, Platform: platform}), puller.ErrPlatformMismatch)
 		}
 	})
 }
@@ -143,18 +143,18 @@ func TestContentPlatformNotInIndex(t *testing.T) {
 // An image that is in no index is there whatever its platform is, as it is for an
 // engine that is asked for none.
 func TestContentWithoutIndex(t *testing.T) {
-	withDaemonOf(t, running, nil, func(y *daemon) {
-		y.engine.UseContainerdStore()
+	withDaemonOf(t, running, nil, func(d *daemon) {
+		d.engine.UseContainerdStore()
 		i := enginetest.NewImage(good, 1)
 		i.Platform = "linux/arm64"
-		y.engine.Script(good, enginetest.Serve(i))
-		y.came(y.submit(puller.PullRequest{Image: good}), puller.SourcePulled)
-		y.came(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever}), puller.SourcePresent)
-		y.came(y.submit(puller.PullRequest{Image: good, Platform: "linux/arm64"}), puller.SourcePresent)
-		y.exited(y.run(puller.RunRequest{Policy: puller.PolicyNever}), 0)
-		y.failed(y.submit(puller.PullRequest{Image: good, Platform: "linux/amd64", Policy: puller.PolicyNever}), puller.ErrNotFound)
-		y.failed(y.submit(puller.PullRequest{Image: good, Platform: "linux/amd64"}), puller.ErrPlatformMismatch)
-		y.engine.SetContent(enginetest.Digest(i), puller.ContentPartial)
-		y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever}), puller.ErrNotFound)
+		d.engine.Script(good, enginetest.Serve(i))
+		d.came(d.submit(puller.PullRequest{Image: good}), puller.SourcePulled)
+		d.came(d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever}), puller.SourcePresent)
+		d.came(d.submit(puller.PullRequest{Image: good, Platform: "linux/arm64"}), puller.SourcePresent)
+		d.exited(d.run(puller.RunRequest{Policy: puller.PolicyNever}), 0)
+		d.failed(d.submit(puller.PullRequest{Image: good, Platform: "linux/amd64", Policy: puller.PolicyNever}), puller.ErrNotFound)
+		d.failed(d.submit(puller.PullRequest{Image: good, Platform: "linux/amd64"}), puller.ErrPlatformMismatch)
+		d.engine.SetContent(enginetest.Digest(i), puller.ContentPartial)
+		d.failed(d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever}), puller.ErrNotFound)
 	})
 }

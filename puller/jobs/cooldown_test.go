@@ -93,15 +93,15 @@ func TestRateLimitForms(t *testing.T) {
 		"by Docker Hub since 2020": fails("toomanyrequests: You have reached your pull rate limit. You may increase the limit by authenticating and upgrading: https://www.docker.com/increase-rate-limit"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			withDaemonOf(t, patient, nil, func(y *daemon) {
-				y.attempts(good, script, served())
-				j := y.always(good)
-				v := y.came(j, puller.SourcePulled)
+			withDaemonOf(t, patient, nil, func(d *daemon) {
+				d.attempts(good, script, served())
+				j := d.always(good)
+				v := d.came(j, puller.SourcePulled)
 				if took := v.FinishedAt.Sub(v.CreatedAt); took != 15*time.Second || v.Attempt != 2 {
-					y.Errorf("it took %s and %d attempts", took, v.Attempt)
+					d.Errorf("it took %s and %d attempts", took, v.Attempt)
 				}
-				if got := cooled(y.events(j)); len(got) != 1 || got[0] != 15 {
-					y.Errorf("it was told of cool-downs of %v seconds", got)
+				if got := cooled(d.events(j)); len(got) != 1 || got[0] != 15 {
+					d.Errorf("it was told of cool-downs of %v seconds", got)
 				}
 			})
 		})
@@ -109,30 +109,30 @@ func TestRateLimitForms(t *testing.T) {
 }
 
 func TestCoolDownPerRegistry(t *testing.T) {
-	withDaemonOf(t, patient, nil, func(y *daemon) {
+	withDaemonOf(t, patient, nil, func(d *daemon) {
 		const elsewhere = "elsewhere.test/image:v1"
-		y.serve(other)
-		y.serve(elsewhere)
-		y.attempts(good, limited, served())
-		first := y.always(good)
-		y.pulls(1)
+		d.serve(other)
+		d.serve(elsewhere)
+		d.attempts(good, limited, served())
+		first := d.always(good)
+		d.pulls(1)
 		<-time.After(5 * time.Second)
-		late, same, away := y.always(other), y.always(good), y.always(elsewhere)
-		if v := y.came(away, puller.SourcePulled); !v.FinishedAt.Equal(v.CreatedAt) {
-			y.Errorf("another registry's job took %s", v.FinishedAt.Sub(v.CreatedAt))
+		late, same, away := d.always(other), d.always(good), d.always(elsewhere)
+		if v := d.came(away, puller.SourcePulled); !v.FinishedAt.Equal(v.CreatedAt) {
+			d.Errorf("another registry's job took %s", v.FinishedAt.Sub(v.CreatedAt))
 		}
-		y.is(late, puller.StateQueued, "")
-		y.pulls(2)
+		d.is(late, puller.StateQueued, "")
+		d.pulls(2)
 		for j, seconds := range map[*puller.Job]float64{&first: 15, &late: 10, &same: 10} {
-			v := y.came(*j, puller.SourcePulled)
+			v := d.came(*j, puller.SourcePulled)
 			if took := v.FinishedAt.Sub(first.CreatedAt); took != 15*time.Second {
-				y.Errorf("a job for %s ended after %s", v.Image, took)
+				d.Errorf("a job for %s ended after %s", v.Image, took)
 			}
-			if got := cooled(y.events(*j)); len(got) != 1 || got[0] != seconds {
-				y.Errorf("a job for %s was told of cool-downs of %v seconds, not %v", v.Image, got, seconds)
+			if got := cooled(d.events(*j)); len(got) != 1 || got[0] != seconds {
+				d.Errorf("a job for %s was told of cool-downs of %v seconds, not %v", v.Image, got, seconds)
 			}
 		}
-		y.pulls(4)
+		d.pulls(4)
 	})
 }
 
@@ -144,15 +144,15 @@ func TestCoolDownRetryAfter(t *testing.T) {
 			registry := refuses(asked)
 			o := patient
 			o.Registry = registry
-			withDaemonOf(t, o, nil, func(y *daemon) {
-				y.attempts(good, limited, served())
-				secret := credentials(y.T, "hunter2")
-				v := y.came(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: secret}), puller.SourcePulled)
+			withDaemonOf(t, o, nil, func(d *daemon) {
+				d.attempts(good, limited, served())
+				secret := credentials(d.T, "hunter2")
+				v := d.came(d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: secret}), puller.SourcePulled)
 				if took := v.FinishedAt.Sub(v.CreatedAt); took != want {
-					y.Errorf("it took %s", took)
+					d.Errorf("it took %s", took)
 				}
 				if registry.calls() != 1 || registry.credentials != secret {
-					y.Errorf("the registry was asked %d times", registry.calls())
+					d.Errorf("the registry was asked %d times", registry.calls())
 				}
 			})
 		})
@@ -160,29 +160,29 @@ func TestCoolDownRetryAfter(t *testing.T) {
 }
 
 func TestCoolDownGrows(t *testing.T) {
-	withDaemonOf(t, jobs.Options{Concurrency: 4, Policy: puller.PolicyMissing, Timeout: 24 * time.Hour}, nil, func(y *daemon) {
+	withDaemonOf(t, jobs.Options{Concurrency: 4, Policy: puller.PolicyMissing, Timeout: 24 * time.Hour}, nil, func(d *daemon) {
 		// Something of the registry runs all the while, so that it is remembered.
-		release := y.hold(other)
-		long := y.always(other)
-		defer func() { release(); y.came(long, puller.SourcePulled) }()
+		release := d.hold(other)
+		long := d.always(other)
+		defer func() { release(); d.came(long, puller.SourcePulled) }()
 		var wants []float64
 		scripts := []enginetest.Script{}
 		for want := 15.0; len(scripts) < 10; want = min(2*want, 900) {
 			wants = append(wants, want)
 			scripts = append(scripts, limited)
 		}
-		y.attempts(good, append(scripts, served(), limited, served())...)
+		d.attempts(good, append(scripts, served(), limited, served())...)
 		retries := 20
 		request := puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Retries: &retries}
-		j := y.submit(request)
-		y.came(j, puller.SourcePulled)
-		if got := cooled(y.events(j)); fmt.Sprint(got) != fmt.Sprint(wants) {
-			y.Errorf("the cool-downs are %v seconds, not %v", got, wants)
+		j := d.submit(request)
+		d.came(j, puller.SourcePulled)
+		if got := cooled(d.events(j)); fmt.Sprint(got) != fmt.Sprint(wants) {
+			d.Errorf("the cool-downs are %v seconds, not %v", got, wants)
 		}
-		j = y.submit(request)
-		y.came(j, puller.SourceUpToDate)
-		if got := cooled(y.events(j)); fmt.Sprint(got) != "[15]" {
-			y.Errorf("after a success the cool-downs are %v seconds", got)
+		j = d.submit(request)
+		d.came(j, puller.SourceUpToDate)
+		if got := cooled(d.events(j)); fmt.Sprint(got) != "[15]" {
+			d.Errorf("after a success the cool-downs are %v seconds", got)
 		}
 	})
 }
@@ -196,16 +196,16 @@ func TestRateLimitWithoutRetries(t *testing.T) {
 			if registry != nil {
 				want = 99
 			}
-			withDaemonOf(t, o, nil, func(y *daemon) {
-				y.attempts(good, limited, served())
-				v := y.failed(y.always(good), puller.ErrRateLimited)
+			withDaemonOf(t, o, nil, func(d *daemon) {
+				d.attempts(good, limited, served())
+				v := d.failed(d.always(good), puller.ErrRateLimited)
 				if v.Error.RetryAfterSeconds != want || !v.FinishedAt.Equal(v.CreatedAt) {
-					y.Errorf("the error is %+v after %s", v.Error, v.FinishedAt.Sub(v.CreatedAt))
+					d.Errorf("the error is %+v after %s", v.Error, v.FinishedAt.Sub(v.CreatedAt))
 				}
 				// The next one waits: no retries are no licence to go on asking.
-				y.came(y.always(good), puller.SourcePulled)
+				d.came(d.always(good), puller.SourcePulled)
 				if took := time.Since(v.CreatedAt).Seconds(); took != want {
-					y.Errorf("the next one came after %v seconds", took)
+					d.Errorf("the next one came after %v seconds", took)
 				}
 			})
 		})
@@ -214,19 +214,19 @@ func TestRateLimitWithoutRetries(t *testing.T) {
 
 // Jobs that were refused together wait once, not one after the other.
 func TestCoolDownOncePerBurst(t *testing.T) {
-	withDaemonOf(t, patient, nil, func(y *daemon) {
+	withDaemonOf(t, patient, nil, func(d *daemon) {
 		began := time.Now()
 		var jobs []puller.Job
 		for i := range 4 {
 			image := fmt.Sprintf("registry.test/image%d:v1", i)
-			y.attempts(image, func(p *enginetest.Pull) { p.Wait(time.Second); limited(p) }, enginetest.Serve(enginetest.NewImage(image, i+1)))
-			jobs = append(jobs, y.always(image))
+			d.attempts(image, func(p *enginetest.Pull) { p.Wait(time.Second); limited(p) }, enginetest.Serve(enginetest.NewImage(image, i+1)))
+			jobs = append(jobs, d.always(image))
 		}
 		for _, j := range jobs {
-			y.came(j, puller.SourcePulled)
+			d.came(j, puller.SourcePulled)
 		}
 		if took := time.Since(began); took != 16*time.Second {
-			y.Errorf("it took %s", took)
+			d.Errorf("it took %s", took)
 		}
 	})
 }
@@ -246,7 +246,7 @@ func (r varied) Head(ctx context.Context, image string, c puller.Credentials) (s
 func TestCoolDownNoticesInOrder(t *testing.T) {
 	o := patient
 	o.Concurrency, o.Registry = 8, varied{refuses(10 * time.Second)}
-	withDaemonOf(t, o, nil, func(y *daemon) {
+	withDaemonOf(t, o, nil, func(d *daemon) {
 		gate := make(chan struct{})
 		var jobs []puller.Job
 		for i := range 50 {
@@ -255,16 +255,16 @@ func TestCoolDownNoticesInOrder(t *testing.T) {
 			if i < o.Concurrency {
 				scripts = append([]enginetest.Script{func(p *enginetest.Pull) { p.Until(gate); limited(p) }}, scripts...)
 			}
-			y.attempts(image, scripts...)
-			jobs = append(jobs, y.always(image))
+			d.attempts(image, scripts...)
+			jobs = append(jobs, d.always(image))
 		}
-		y.pulls(o.Concurrency)
+		d.pulls(o.Concurrency)
 		close(gate)
 		for _, j := range jobs {
-			y.came(j, puller.SourcePulled)
-			told := cooled(y.events(j))
+			d.came(j, puller.SourcePulled)
+			told := cooled(d.events(j))
 			if !slices.IsSorted(told) || len(slices.Compact(slices.Clone(told))) != len(told) || len(told) == 0 || told[len(told)-1] != 90 {
-				y.Errorf("a job for %s was told of cool-downs of %v seconds", j.Image, told)
+				d.Errorf("a job for %s was told of cool-downs of %v seconds", j.Image, told)
 			}
 		}
 	})
@@ -273,7 +273,7 @@ func TestCoolDownNoticesInOrder(t *testing.T) {
 func TestRegistryLimit(t *testing.T) {
 	o := once
 	o.Concurrency, o.PerRegistry = 5, 2
-	withDaemonOf(t, o, nil, func(y *daemon) {
+	withDaemonOf(t, o, nil, func(d *daemon) {
 		var mu sync.Mutex
 		running, most, all, mostAll := map[string]int{}, map[string]int{}, 0, 0
 		var jobs []puller.Job
@@ -281,7 +281,7 @@ func TestRegistryLimit(t *testing.T) {
 			host := []string{"registry.test", "registry.test", "registry.test", "one.test", "two.test"}[i%5]
 			image := fmt.Sprintf("%s/image%d:v1", host, i)
 			ends := enginetest.Serve(enginetest.NewImage(image, i+1))
-			y.engine.Script(image, func(p *enginetest.Pull) {
+			d.engine.Script(image, func(p *enginetest.Pull) {
 				mu.Lock()
 				running[host]++
 				all++
@@ -294,13 +294,13 @@ func TestRegistryLimit(t *testing.T) {
 				mu.Unlock()
 				ends(p)
 			})
-			jobs = append(jobs, y.always(image))
+			jobs = append(jobs, d.always(image))
 		}
 		for _, j := range jobs {
-			y.came(j, puller.SourcePulled)
+			d.came(j, puller.SourcePulled)
 		}
 		if most["registry.test"] != 2 || most["one.test"] != 2 || mostAll != 5 {
-			y.Errorf("there ran %v at a time, in all %d", most, mostAll)
+			d.Errorf("there ran %v at a time, in all %d", most, mostAll)
 		}
 	})
 }
@@ -309,44 +309,44 @@ func TestRegistryLimit(t *testing.T) {
 func TestRegistryLimitLeavesOthers(t *testing.T) {
 	o := once
 	o.Concurrency, o.PerRegistry = 3, 2
-	withDaemonOf(t, o, nil, func(y *daemon) {
+	withDaemonOf(t, o, nil, func(d *daemon) {
 		var releases []func()
 		var held []puller.Job
 		for i := range 6 {
 			image := fmt.Sprintf("registry.test/image%d:v1", i)
-			releases = append(releases, y.hold(image))
-			held = append(held, y.submit(puller.PullRequest{Image: image, Policy: puller.PolicyAlways, Priority: puller.PriorityLow}))
+			releases = append(releases, d.hold(image))
+			held = append(held, d.submit(puller.PullRequest{Image: image, Policy: puller.PolicyAlways, Priority: puller.PriorityLow}))
 		}
-		y.pulls(2)
+		d.pulls(2)
 		const elsewhere = "elsewhere.test/image:v1"
-		y.serve(elsewhere)
-		y.came(y.always(elsewhere), puller.SourcePulled)
+		d.serve(elsewhere)
+		d.came(d.always(elsewhere), puller.SourcePulled)
 		// And a high one goes before the low ones that wait.
-		y.serve(good)
-		high := y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Priority: puller.PriorityHigh})
-		y.is(high, puller.StateQueued, "")
+		d.serve(good)
+		high := d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Priority: puller.PriorityHigh})
+		d.is(high, puller.StateQueued, "")
 		releases[0]()
-		y.came(high, puller.SourcePulled)
+		d.came(high, puller.SourcePulled)
 		for _, release := range releases[1:] {
 			release()
 		}
 		for _, j := range held {
-			y.came(j, puller.SourcePulled)
+			d.came(j, puller.SourcePulled)
 		}
 	})
 }
 
 func TestCoolDownHoldsNoSlot(t *testing.T) {
-	withDaemonOf(t, jobs.Options{Concurrency: 1, Policy: puller.PolicyMissing, Retries: 3, Timeout: time.Hour}, nil, func(y *daemon) {
-		y.attempts(good, limited, served())
-		first := y.always(good)
-		y.pulls(1)
+	withDaemonOf(t, jobs.Options{Concurrency: 1, Policy: puller.PolicyMissing, Retries: 3, Timeout: time.Hour}, nil, func(d *daemon) {
+		d.attempts(good, limited, served())
+		first := d.always(good)
+		d.pulls(1)
 		const elsewhere = "elsewhere.test/image:v1"
-		y.serve(elsewhere)
-		if v := y.came(y.always(elsewhere), puller.SourcePulled); !v.FinishedAt.Equal(v.CreatedAt) {
-			y.Errorf("it took %s", v.FinishedAt.Sub(v.CreatedAt))
+		d.serve(elsewhere)
+		if v := d.came(d.always(elsewhere), puller.SourcePulled); !v.FinishedAt.Equal(v.CreatedAt) {
+			d.Errorf("it took %s", v.FinishedAt.Sub(v.CreatedAt))
 		}
-		y.came(first, puller.SourcePulled)
+		d.came(first, puller.SourcePulled)
 		synctest.Wait()
 	})
 }
@@ -357,28 +357,28 @@ func TestCoolDownTrial(t *testing.T) {
 	o := patient
 	o.Registry, o.Timeout, o.Retries = refuses(2*time.Hour), 24*time.Hour, 3
 	o.Concurrency = 4
-	withDaemonOf(t, o, nil, func(y *daemon) {
+	withDaemonOf(t, o, nil, func(d *daemon) {
 		refused := func(p *enginetest.Pull) { p.Fail("toomanyrequests: slow down") }
-		y.attempts(good, refused, refused, served())
-		first := y.always(good)
-		y.pulls(1)
+		d.attempts(good, refused, refused, served())
+		first := d.always(good)
+		d.pulls(1)
 		synctest.Wait() // it has been refused
 		var others []puller.Job
 		for i := range 3 {
 			image := fmt.Sprintf("registry.test/image%d:v1", i)
-			y.engine.Script(image, enginetest.Serve(enginetest.NewImage(image, i+1)))
-			others = append(others, y.always(image))
+			d.engine.Script(image, enginetest.Serve(enginetest.NewImage(image, i+1)))
+			others = append(others, d.always(image))
 		}
 		<-time.After(5*time.Minute + time.Second)
-		y.pulls(2) // one alone
+		d.pulls(2) // one alone
 		for _, j := range append(others, first) {
-			v := y.came(j, puller.SourcePulled)
+			v := d.came(j, puller.SourcePulled)
 			if took := v.FinishedAt.Sub(v.CreatedAt); took != 2*time.Hour+5*time.Minute {
-				y.Errorf("%s took %s", v.Image, took)
+				d.Errorf("%s took %s", v.Image, took)
 			}
 		}
-		if got := cooled(y.events(first)); fmt.Sprint(got) != "[300 7200]" {
-			y.Errorf("it was told of cool-downs of %v seconds", got)
+		if got := cooled(d.events(first)); fmt.Sprint(got) != "[300 7200]" {
+			d.Errorf("it was told of cool-downs of %v seconds", got)
 		}
 	})
 }
@@ -386,29 +386,29 @@ func TestCoolDownTrial(t *testing.T) {
 // As soon as the one that tries is given something, the others go on.
 func TestCoolDownTrialServed(t *testing.T) {
 	o := jobs.Options{Concurrency: 4, Policy: puller.PolicyMissing, Retries: 3, Timeout: 24 * time.Hour, Registry: refuses(2 * time.Hour)}
-	withDaemonOf(t, o, nil, func(y *daemon) {
-		long := y.hold(other) // it runs before, during and after
-		runs := y.always(other)
-		y.pulls(1)
-		y.attempts(good, func(p *enginetest.Pull) { p.Fail("toomanyrequests: slow down") }, func(p *enginetest.Pull) {
+	withDaemonOf(t, o, nil, func(d *daemon) {
+		long := d.hold(other) // it runs before, during and after
+		runs := d.always(other)
+		d.pulls(1)
+		d.attempts(good, func(p *enginetest.Pull) { p.Fail("toomanyrequests: slow down") }, func(p *enginetest.Pull) {
 			p.Line(`{"status":"Pulling fs layer","progressDetail":{},"id":"aaaaaaaaaaaa"}`)
 			p.Wait(time.Second)
 			p.Line(`{"status":"Downloading","progressDetail":{"current":300,"total":1000},"id":"aaaaaaaaaaaa"}`)
 			p.Wait(30 * time.Second)
 			served()(p)
 		})
-		first := y.always(good)
-		y.pulls(2)
+		first := d.always(good)
+		d.pulls(2)
 		synctest.Wait()
 		const next = "registry.test/next:v1"
-		y.engine.Script(next, enginetest.Serve(enginetest.NewImage(next, 2)))
-		waits := y.came(y.always(next), puller.SourcePulled)
+		d.engine.Script(next, enginetest.Serve(enginetest.NewImage(next, 2)))
+		waits := d.came(d.always(next), puller.SourcePulled)
 		if took := waits.FinishedAt.Sub(waits.CreatedAt); took != 5*time.Minute+time.Second {
-			y.Errorf("it took %s", took)
+			d.Errorf("it took %s", took)
 		}
-		y.came(first, puller.SourcePulled)
+		d.came(first, puller.SourcePulled)
 		long()
-		y.came(runs, puller.SourcePulled)
+		d.came(runs, puller.SourcePulled)
 	})
 }
 
@@ -416,23 +416,23 @@ func TestCoolDownTrialServed(t *testing.T) {
 func TestCoolDownPerIdentity(t *testing.T) {
 	o := patient
 	o.Timeout = time.Hour
-	withDaemonOf(t, o, nil, func(y *daemon) {
-		y.attempts(good, limited, served())
-		anonymous := y.always(good)
-		y.pulls(1)
+	withDaemonOf(t, o, nil, func(d *daemon) {
+		d.attempts(good, limited, served())
+		anonymous := d.always(good)
+		d.pulls(1)
 		synctest.Wait()
-		y.serve(other)
+		d.serve(other)
 		sources := []puller.Source{puller.SourcePulled, puller.SourceUpToDate}
 		for n, password := range []string{"hunter2", "hunter3"} {
-			v := y.came(y.submit(puller.PullRequest{Image: other, Policy: puller.PolicyAlways, Credentials: credentials(y.T, password)}), sources[n])
+			v := d.came(d.submit(puller.PullRequest{Image: other, Policy: puller.PolicyAlways, Credentials: credentials(d.T, password)}), sources[n])
 			if !v.FinishedAt.Equal(v.CreatedAt) {
-				y.Errorf("one with credentials waited for %s", v.FinishedAt.Sub(v.CreatedAt))
+				d.Errorf("one with credentials waited for %s", v.FinishedAt.Sub(v.CreatedAt))
 			}
 		}
-		v := y.came(y.always(other), puller.SourceUpToDate)
+		v := d.came(d.always(other), puller.SourceUpToDate)
 		if took := v.FinishedAt.Sub(v.CreatedAt); took != 15*time.Second {
-			y.Errorf("another anonymous one waited for %s", took)
+			d.Errorf("another anonymous one waited for %s", took)
 		}
-		y.came(anonymous, puller.SourcePulled)
+		d.came(anonymous, puller.SourcePulled)
 	})
 }

@@ -106,18 +106,18 @@ func checkHeader(t *testing.T, c puller.Credentials) {
 
 func TestCredentialsIdentity(t *testing.T) {
 	const login = `{"username":"ada","password":"hunter2?>"}`
-	withDaemon(t, func(y *daemon) {
-		release := y.hold(good)
+	withDaemon(t, func(d *daemon) {
+		release := d.hold(good)
 		for _, header := range []string{encode(login), base64.RawURLEncoding.EncodeToString([]byte(login)), base64.StdEncoding.EncodeToString([]byte(login))} {
 			c, err := puller.ParseCredentials(header)
 			if err != nil {
-				y.Fatal(err)
+				d.Fatal(err)
 			}
-			y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: c})
+			d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: c})
 		}
-		y.pulls(1)
-		if got := y.engine.LastAuth(); got != encode(`{"username":"ada","password":"hunter2?\u003e","serveraddress":"registry.test"}`) {
-			y.Errorf("the engine got %q", got)
+		d.pulls(1)
+		if got := d.engine.LastAuth(); got != encode(`{"username":"ada","password":"hunter2?\u003e","serveraddress":"registry.test"}`) {
+			d.Errorf("the engine got %q", got)
 		}
 		release()
 	})
@@ -174,15 +174,15 @@ func TestCredentialsEchoedByRegistry(t *testing.T) {
 	}
 	basic := base64.StdEncoding.EncodeToString([]byte("ada:hunter2?>"))
 	echo := "denied: ada may not, with hunter2?> nor canary-token nor Basic " + basic + " nor " + c.Header()
-	withDaemon(t, func(y *daemon) {
-		y.engine.Script(good, func(p *enginetest.Pull) {
+	withDaemon(t, func(d *daemon) {
+		d.engine.Script(good, func(p *enginetest.Pull) {
 			p.Line(`{"status":"WARNING: ` + echo + `"}`)
 			p.Fail(echo)
 		})
-		j := y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: c})
-		v := y.failed(j, puller.ErrDenied)
-		y.close()
-		for what, text := range map[string]string{"error": v.Error.Message, "log": y.log.String(), "events": strings.Join(y.lines(j), "")} {
+		j := d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: c})
+		v := d.failed(j, puller.ErrDenied)
+		d.close()
+		for what, text := range map[string]string{"error": v.Error.Message, "log": d.log.String(), "events": strings.Join(d.lines(j), "")} {
 			for _, secret := range []string{"hunter2", "canary-token", basic, c.Header()} {
 				if strings.Contains(text, secret) {
 					t.Errorf("the %s has %q in it: %s", what, secret, text)
@@ -200,8 +200,8 @@ func TestCredentialsEchoedByRegistry(t *testing.T) {
 
 // A caller whose credentials were not shown is told why its pull was denied.
 func TestCredentialsWithheld(t *testing.T) {
-	withDaemonOf(t, once, nil, func(y *daemon) {
-		y.engine.Script(good, func(p *enginetest.Pull) {
+	withDaemonOf(t, once, nil, func(d *daemon) {
+		d.engine.Script(good, func(p *enginetest.Pull) {
 			p.Line(`{"errorDetail":{"message":"Head \"https://registry.test/v2/good/manifests/v1\": no basic auth credentials"},"error":"Head \"https://registry.test/v2/good/manifests/v1\": no basic auth credentials"}`)
 		})
 		for server, told := range map[string]bool{"other.test:5000": true, "registry.test": false} {
@@ -209,7 +209,7 @@ func TestCredentialsWithheld(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			v := y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: c}), puller.ErrDenied)
+			v := d.failed(d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: c}), puller.ErrDenied)
 			const words = "the credentials of the request are for other.test:5000, so they were not shown to registry.test"
 			if strings.Contains(v.Error.Message, words) != told {
 				t.Errorf("with credentials for %s: %s", server, v.Error.Message)

@@ -114,15 +114,15 @@ func TestCredentialsNotForOthers(t *testing.T) {
 			seen := &shownTo{those: make(map[string]bool)}
 			o := defaults
 			o.Registry = seen
-			withDaemonOf(t, o, nil, func(y *daemon) {
+			withDaemonOf(t, o, nil, func(d *daemon) {
 				request := puller.PrewarmRequest{Policy: puller.PolicyAlways, Credentials: credentialsFor(t, c.server)}
 				for _, image := range c.images {
 					serve := enginetest.Serve(enginetest.NewImage(image, 1))
-					y.engine.Script(image, func(p *enginetest.Pull) { seen.note(image, p.Auth()); serve(p) })
+					d.engine.Script(image, func(p *enginetest.Pull) { seen.note(image, p.Auth()); serve(p) })
 					request.Images = append(request.Images, puller.PullRequest{Image: image})
 				}
-				job, err := y.Prewarm(request)
-				_, planned := y.Plan(y.Context(), request)
+				job, err := d.Prewarm(request)
+				_, planned := d.Plan(d.Context(), request)
 				if c.fault != nil {
 					for _, err := range []error{err, planned} {
 						for _, word := range c.fault {
@@ -136,7 +136,7 @@ func TestCredentialsNotForOthers(t *testing.T) {
 				if err != nil || planned != nil {
 					t.Fatal(err, planned)
 				}
-				y.Wait(y.Context(), job.ID)
+				d.Wait(d.Context(), job.ID)
 				seen.mu.Lock()
 				defer seen.mu.Unlock()
 				for _, image := range c.images {
@@ -151,16 +151,16 @@ func TestCredentialsNotForOthers(t *testing.T) {
 
 func TestCredentialsOfPullAndRun(t *testing.T) {
 	for server, shown := range map[string]bool{"": true, "registry.test": true, "other.test": false} {
-		withDaemon(t, func(y *daemon) {
+		withDaemon(t, func(d *daemon) {
 			auth := make(chan string, 2)
-			y.engine.Script(good, func(p *enginetest.Pull) { auth <- p.Auth(); p.Fail("denied") })
+			d.engine.Script(good, func(p *enginetest.Pull) { auth <- p.Auth(); p.Fail("denied") })
 			c := credentialsFor(t, server)
-			y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: c}), puller.ErrDenied)
-			job, err := y.Service.Run(puller.RunRequest{Image: good, Policy: puller.PolicyAlways, Credentials: c})
+			d.failed(d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: c}), puller.ErrDenied)
+			job, err := d.Service.Run(puller.RunRequest{Image: good, Policy: puller.PolicyAlways, Credentials: c})
 			if err != nil {
 				t.Fatal(err)
 			}
-			y.failed(job, puller.ErrDenied)
+			d.failed(job, puller.ErrDenied)
 			for range 2 {
 				if got := <-auth; (got != "") != shown {
 					t.Errorf("those for %q: the engine got %q", server, got)
@@ -173,20 +173,20 @@ func TestCredentialsOfPullAndRun(t *testing.T) {
 func TestCredentialsDenialExplained(t *testing.T) {
 	o := defaults
 	o.Registry = &fakeRegistry{ownErr: puller.Errorf(puller.ErrInternal, "docker-credential-x failed (/root/.docker/config.json names it)")}
-	withDaemonOf(t, o, nil, func(y *daemon) {
+	withDaemonOf(t, o, nil, func(d *daemon) {
 		none := 0
 		for words, told := range map[string]bool{"denied: requested access to the resource is denied": true, "manifest unknown": true, "dial tcp: connection refused": false} {
-			y.engine.Script(good, func(p *enginetest.Pull) { p.Fail(words) })
-			v := y.end(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Retries: &none}))
+			d.engine.Script(good, func(p *enginetest.Pull) { p.Fail(words) })
+			v := d.end(d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Retries: &none}))
 			if v.Error == nil || strings.Contains(v.Error.Message, "no credentials were shown: docker-credential-x failed (/root/.docker/config.json") != told {
-				y.Errorf("%s: %+v", words, v.Error)
+				d.Errorf("%s: %+v", words, v.Error)
 			}
 		}
 		// With a caller's own it is not the reason.
-		y.engine.Script(good, func(p *enginetest.Pull) { p.Fail("denied") })
-		v := y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: credentialsFor(t, "")}), puller.ErrDenied)
+		d.engine.Script(good, func(p *enginetest.Pull) { p.Fail("denied") })
+		v := d.failed(d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: credentialsFor(t, "")}), puller.ErrDenied)
 		if strings.Contains(v.Error.Message, "docker-credential") {
-			y.Errorf("%+v", v.Error)
+			d.Errorf("%+v", v.Error)
 		}
 	})
 }

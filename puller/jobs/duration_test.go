@@ -10,13 +10,13 @@ import (
 
 // crashBefore is crash, with the clock set back by a time before the next start: what
 // the store has of jobs that go on lies in the future.
-func (y *daemon) crashBefore(back time.Duration) {
-	y.Helper()
-	kept := y.store.Reopen()
-	y.close()
+func (d *daemon) crashBefore(back time.Duration) {
+	d.Helper()
+	kept := d.store.Reopen()
+	d.close()
 	seq, records, err := kept.Load()
 	if err != nil {
-		y.Fatal(err)
+		d.Fatal(err)
 	}
 	for i := range records {
 		j := &records[i].Job
@@ -26,48 +26,48 @@ func (y *daemon) crashBefore(back time.Duration) {
 		}
 	}
 	if err := kept.Save(seq, records); err != nil {
-		y.Fatal(err)
+		d.Fatal(err)
 	}
-	y.store = kept
-	y.open()
+	d.store = kept
+	d.open()
 }
 
 func TestDuration(t *testing.T) {
-	for name, submit := range map[string]func(y *daemon) puller.Job{
-		"pull": func(y *daemon) puller.Job {
-			return y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways})
+	for name, submit := range map[string]func(d *daemon) puller.Job{
+		"pull": func(d *daemon) puller.Job {
+			return d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways})
 		},
-		"prewarm": func(y *daemon) puller.Job {
-			return y.prewarm(puller.PrewarmRequest{Policy: puller.PolicyAlways, Images: puller.Images{{Image: good}}})
+		"prewarm": func(d *daemon) puller.Job {
+			return d.prewarm(puller.PrewarmRequest{Policy: puller.PolicyAlways, Images: puller.Images{{Image: good}}})
 		},
-		"run": func(y *daemon) puller.Job {
-			j, err := y.Service.Run(puller.RunRequest{Image: good, Policy: puller.PolicyAlways})
+		"run": func(d *daemon) puller.Job {
+			j, err := d.Service.Run(puller.RunRequest{Image: good, Policy: puller.PolicyAlways})
 			if err != nil {
-				y.Fatal(err)
+				d.Fatal(err)
 			}
 			return j
 		},
 	} {
 		t.Run("clock_set_back/"+name, func(t *testing.T) {
-			withDaemon(t, func(y *daemon) {
-				y.hold(good)
-				j := submit(y)
-				y.is(j, puller.StateActive, puller.PhasePulling)
+			withDaemon(t, func(d *daemon) {
+				d.hold(good)
+				j := submit(d)
+				d.is(j, puller.StateActive, puller.PhasePulling)
 				<-time.After(3 * time.Second)
 				image := enginetest.NewImage(good, 1)
-				y.engine.Program(image.ID, enginetest.Print("", "", 0))
-				y.engine.Script(good, func(p *enginetest.Pull) {
+				d.engine.Program(image.ID, enginetest.Print("", "", 0))
+				d.engine.Script(good, func(p *enginetest.Pull) {
 					p.Wait(2 * time.Second)
 					enginetest.Serve(image)(p)
 				})
-				y.crashBefore(time.Hour)
-				v := y.end(j)
+				d.crashBefore(time.Hour)
+				v := d.end(j)
 				if v.State != puller.StateSucceeded || v.Result == nil {
 					t.Fatalf("the job is %s: %+v", v.State, v.Error)
 				}
 				all := []puller.Job{v}
 				for _, id := range v.Children {
-					child, err := y.Job(id)
+					child, err := d.Job(id)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -85,14 +85,14 @@ func TestDuration(t *testing.T) {
 		})
 	}
 	t.Run("clock_set_back/queued", func(t *testing.T) { // and present at the next start
-		withDaemonOf(t, single, nil, func(y *daemon) {
-			y.hold(good)
-			y.is(y.always(good), puller.StateActive, puller.PhasePulling)
-			j := y.submit(puller.PullRequest{Image: other})
-			y.is(j, puller.StateQueued, "")
-			y.engine.Tag(other, enginetest.NewImage(other, 2))
-			y.crashBefore(time.Hour)
-			if v := y.came(j, puller.SourcePresent); v.Result.DurationSeconds < 0 {
+		withDaemonOf(t, single, nil, func(d *daemon) {
+			d.hold(good)
+			d.is(d.always(good), puller.StateActive, puller.PhasePulling)
+			j := d.submit(puller.PullRequest{Image: other})
+			d.is(j, puller.StateQueued, "")
+			d.engine.Tag(other, enginetest.NewImage(other, 2))
+			d.crashBefore(time.Hour)
+			if v := d.came(j, puller.SourcePresent); v.Result.DurationSeconds < 0 {
 				t.Errorf("it took %v s", v.Result.DurationSeconds)
 			}
 		})

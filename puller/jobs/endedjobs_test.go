@@ -21,23 +21,23 @@ import (
 func TestListPagesWhileJobsEnd(t *testing.T) {
 	o := once
 	o.Concurrency = 16
-	withDaemonOf(t, o, nil, func(y *daemon) {
-		y.engine.Tag(other, y.serve(other))
+	withDaemonOf(t, o, nil, func(d *daemon) {
+		d.engine.Tag(other, d.serve(other))
 		var there []string
 		for range 110 {
-			there = append(there, y.submitted(other).ID)
+			there = append(there, d.submitted(other).ID)
 		}
 		for i := range 60 {
 			image := fmt.Sprintf("registry.test/image%d:v1", i)
 			serve := enginetest.Serve(enginetest.NewImage(image, i+1))
-			y.engine.Script(image, func(p *enginetest.Pull) {
+			d.engine.Script(image, func(p *enginetest.Pull) {
 				if p.Wait(time.Duration(rand.IntN(1000)) * time.Millisecond) {
 					serve(p)
 				}
 			})
-			j, err := y.Pull(puller.PullRequest{Image: image, Policy: puller.PolicyAlways})
+			j, err := d.Pull(puller.PullRequest{Image: image, Policy: puller.PolicyAlways})
 			if err != nil {
-				y.Fatal(err)
+				d.Fatal(err)
 			}
 			there = append(there, j.ID)
 		}
@@ -49,9 +49,9 @@ func TestListPagesWhileJobsEnd(t *testing.T) {
 				for !ended.Load() {
 					var got []string
 					for f.Cursor = ""; ; {
-						page, next, err := y.Jobs(f)
+						page, next, err := d.Jobs(f)
 						if err != nil {
-							y.Error(err)
+							d.Error(err)
 							return
 						}
 						for _, v := range page {
@@ -65,7 +65,7 @@ func TestListPagesWhileJobsEnd(t *testing.T) {
 					}
 					old := slices.DeleteFunc(slices.Clone(got), func(id string) bool { return id > there[0] })
 					if !slices.Equal(old, there) || !slices.IsSortedFunc(got, func(a, b string) int { return strings.Compare(b, a) }) {
-						y.Errorf("%+v: %d jobs of %d, %d in all", f, len(old), len(there), len(got))
+						d.Errorf("%+v: %d jobs of %d, %d in all", f, len(old), len(there), len(got))
 						return
 					}
 				}
@@ -73,33 +73,33 @@ func TestListPagesWhileJobsEnd(t *testing.T) {
 		}
 		for range 30 {
 			<-time.After(150 * time.Millisecond)
-			y.submitted(other)
+			d.submitted(other)
 		}
 		ended.Store(true)
 		walks.Wait()
 		counts := map[puller.State]int{}
 		for _, state := range []puller.State{puller.StateQueued, puller.StateActive, puller.StateSucceeded, puller.StateFailed, puller.StateCanceled} {
-			page, next, err := y.Jobs(puller.Filter{State: state, Limit: 1000})
+			page, next, err := d.Jobs(puller.Filter{State: state, Limit: 1000})
 			if err != nil || next != "" {
-				y.Error(next, err)
+				d.Error(next, err)
 			}
 			counts[state] = len(page)
 		}
 		if counts[puller.StateSucceeded] != len(there)+30 || len(counts) != 5 || counts[puller.StateActive]+counts[puller.StateQueued] != 0 {
-			y.Errorf("there are %v", counts)
+			d.Errorf("there are %v", counts)
 		}
 	})
 }
 
 func TestRetentionOfLayers(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
-		y.serve(good)
-		j := y.always(good)
-		y.came(j, puller.SourcePulled)
-		is := y.kept(j)
+	withDaemon(t, func(d *daemon) {
+		d.serve(good)
+		j := d.always(good)
+		d.came(j, puller.SourcePulled)
+		is := d.kept(j)
 		layers := func() (n int) {
-			y.readers = map[string]*reader{}
-			for _, e := range y.events(j) {
+			d.readers = map[string]*reader{}
+			for _, e := range d.events(j) {
 				if e.Type == "layer" {
 					n++
 				}
@@ -107,16 +107,16 @@ func TestRetentionOfLayers(t *testing.T) {
 			return n
 		}
 		if n := layers(); n != 2 {
-			y.Errorf("a late reader is told of %d layers", n)
+			d.Errorf("a late reader is told of %d layers", n)
 		}
 		for range 100 {
-			y.submitted(good)
+			d.submitted(good)
 		}
 		if n := layers(); n != 0 {
-			y.Errorf("long after, a reader is told of %d layers", n)
+			d.Errorf("long after, a reader is told of %d layers", n)
 		}
-		if again := y.kept(j); again != is {
-			y.Errorf("long after, it is\n%s\nnot\n%s", again, is)
+		if again := d.kept(j); again != is {
+			d.Errorf("long after, it is\n%s\nnot\n%s", again, is)
 		}
 	})
 }
@@ -124,90 +124,90 @@ func TestRetentionOfLayers(t *testing.T) {
 func TestRetentionByAge(t *testing.T) {
 	o := once
 	o.KeepFor = 3 * time.Hour
-	withDaemonOf(t, o, nil, func(y *daemon) {
-		y.engine.Tag(other, y.serve(other))
-		y.hold(good)
-		active := y.submit(puller.PullRequest{Image: good, Timeout: puller.Duration(24 * time.Hour)})
-		old := y.submitted(other)
+	withDaemonOf(t, o, nil, func(d *daemon) {
+		d.engine.Tag(other, d.serve(other))
+		d.hold(good)
+		active := d.submit(puller.PullRequest{Image: good, Timeout: puller.Duration(24 * time.Hour)})
+		old := d.submitted(other)
 		<-time.After(2 * time.Hour)
-		young := y.submitted(other)
+		young := d.submitted(other)
 		for range 150 {
-			y.submitted(other) // neither is in memory any more
+			d.submitted(other) // neither is in memory any more
 		}
 		<-time.After(59 * time.Minute)
 		for _, j := range []puller.Job{old, young} {
-			if _, err := y.Job(j.ID); err != nil {
-				y.Errorf("it was dropped too early: %v", err)
+			if _, err := d.Job(j.ID); err != nil {
+				d.Errorf("it was dropped too early: %v", err)
 			}
 		}
 		<-time.After(62 * time.Minute)
-		if _, err := y.Job(old.ID); puller.KindOf(err) != puller.ErrNotFound {
-			y.Errorf("it was not dropped in time: %v", err)
+		if _, err := d.Job(old.ID); puller.KindOf(err) != puller.ErrNotFound {
+			d.Errorf("it was not dropped in time: %v", err)
 		}
-		if _, err := y.Job(young.ID); err != nil {
-			y.Errorf("it was dropped with the older one: %v", err)
+		if _, err := d.Job(young.ID); err != nil {
+			d.Errorf("it was dropped with the older one: %v", err)
 		}
 		<-time.After(10 * time.Hour)
-		y.restart()
-		if ids := y.listed(); !slices.Equal(ids, []string{active.ID}) {
-			y.Errorf("in the end there are %q", ids)
+		d.restart()
+		if ids := d.listed(); !slices.Equal(ids, []string{active.ID}) {
+			d.Errorf("in the end there are %q", ids)
 		}
-		y.is(active, puller.StateActive, puller.PhasePulling)
+		d.is(active, puller.StateActive, puller.PhasePulling)
 	})
 }
 
 func TestRetentionByCount(t *testing.T) {
 	o := once
 	o.KeepJobs = 5
-	withDaemonOf(t, o, nil, func(y *daemon) {
-		y.engine.Tag(other, y.serve(other))
-		y.hold(good)
-		active := y.submit(puller.PullRequest{Image: good, Timeout: puller.Duration(24 * time.Hour)})
+	withDaemonOf(t, o, nil, func(d *daemon) {
+		d.engine.Tag(other, d.serve(other))
+		d.hold(good)
+		active := d.submit(puller.PullRequest{Image: good, Timeout: puller.Duration(24 * time.Hour)})
 		var want []string
 		for range 20 {
-			want = append(want, y.submitted(other).ID)
+			want = append(want, d.submitted(other).ID)
 		}
 		<-time.After(time.Hour + time.Minute)
-		y.crash() // memory shows more of them
+		d.crash() // memory shows more of them
 		want = append([]string{active.ID}, want[15:]...)
 		slices.Reverse(want)
-		if ids := y.listed(); !slices.Equal(ids, want) {
-			y.Errorf("there are %q, not %q", ids, want)
+		if ids := d.listed(); !slices.Equal(ids, want) {
+			d.Errorf("there are %q, not %q", ids, want)
 		}
 	})
 }
 
 // Under the race detector: a job may end while the engine is asked for it.
 func TestCancelDuringCheck(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
-		y.engine.OnInspect(func(string, <-chan struct{}) (int, string) { return 0, "" })
-		y.serve(good)
+	withDaemon(t, func(d *daemon) {
+		d.engine.OnInspect(func(string, <-chan struct{}) (int, string) { return 0, "" })
+		d.serve(good)
 		var work sync.WaitGroup
 		for range 200 {
 			work.Go(func() {
-				j, err := y.Pull(puller.PullRequest{Image: good, IdempotencyKey: fmt.Sprint(rand.IntN(50))})
+				j, err := d.Pull(puller.PullRequest{Image: good, IdempotencyKey: fmt.Sprint(rand.IntN(50))})
 				if err == nil {
-					y.Cancel(j.ID)
+					d.Cancel(j.ID)
 				}
 			})
 		}
 		work.Wait()
 		synctest.Wait()
-		for _, id := range y.listed() {
-			if v := y.end(puller.Job{ID: id}); v.State != puller.StateCanceled && v.State != puller.StateSucceeded {
-				y.Errorf("a job is %s: %+v", v.State, v.Error)
+		for _, id := range d.listed() {
+			if v := d.end(puller.Job{ID: id}); v.State != puller.StateCanceled && v.State != puller.StateSucceeded {
+				d.Errorf("a job is %s: %+v", v.State, v.Error)
 			}
 		}
-		y.aborted(y.engine.Counts().Aborted) // none goes on
+		d.aborted(d.engine.Counts().Aborted) // none goes on
 	})
 }
 
 func TestIdempotencyKeyMemory(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
-		y.serve(good)
+	withDaemon(t, func(d *daemon) {
+		d.serve(good)
 		keyed := puller.PullRequest{Image: good, IdempotencyKey: "ci-1"}
-		j := y.submit(keyed)
-		y.came(j, puller.SourcePulled)
+		j := d.submit(keyed)
+		d.came(j, puller.SourcePulled)
 		objects := func() uint64 {
 			var m runtime.MemStats
 			runtime.GC()
@@ -217,12 +217,12 @@ func TestIdempotencyKeyMemory(t *testing.T) {
 		}
 		before := objects()
 		for range 5000 {
-			if again, err := y.Pull(keyed); err != nil || again.ID != j.ID {
-				y.Fatalf("%+v, %v", again, err)
+			if again, err := d.Pull(keyed); err != nil || again.ID != j.ID {
+				d.Fatalf("%+v, %v", again, err)
 			}
 		}
 		if after := objects(); after > before+5000 {
-			y.Errorf("5000 of them left %d objects", after-before)
+			d.Errorf("5000 of them left %d objects", after-before)
 		}
 	})
 }

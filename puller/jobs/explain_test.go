@@ -40,16 +40,16 @@ func TestRefusalExplainedByRegistry(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			o := once
 			o.Retries, o.Registry = 1, c.registry
-			withDaemonOf(t, o, nil, func(y *daemon) {
-				y.engine.Script(good, fails(c.words))
-				j := y.failed(y.always(good), c.kind)
+			withDaemonOf(t, o, nil, func(d *daemon) {
+				d.engine.Script(good, fails(c.words))
+				j := d.failed(d.always(good), c.kind)
 				if !strings.Contains(j.Error.Message, c.said) || !strings.Contains(j.Error.Message, c.words) {
-					y.Errorf("it says %q", j.Error.Message)
+					d.Errorf("it says %q", j.Error.Message)
 				}
-				y.pulls(c.pulls)
+				d.pulls(c.pulls)
 				for _, q := range c.registry.queries {
 					if !q.Free || q.Image != good {
-						y.Errorf("the registry was asked for %+v", q)
+						d.Errorf("the registry was asked for %+v", q)
 					}
 				}
 			})

@@ -46,32 +46,32 @@ func TestFailureKinds(t *testing.T) {
 		{"refused with a page", func(p *enginetest.Pull) { p.Refuse(http.StatusTeapot, "short and stout") }, puller.ErrInternal, "stout"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			withDaemonOf(t, once, nil, func(y *daemon) {
-				y.engine.Script(good, c.script)
-				j := y.always(good)
-				v := y.failed(j, c.kind)
+			withDaemonOf(t, once, nil, func(d *daemon) {
+				d.engine.Script(good, c.script)
+				j := d.always(good)
+				v := d.failed(j, c.kind)
 				if !strings.Contains(v.Error.Message, c.message) || !strings.Contains(v.Error.Message, good) {
-					y.Errorf("the message is %q", v.Error.Message)
+					d.Errorf("the message is %q", v.Error.Message)
 				}
-				got := numbered(y.events(j))
+				got := numbered(d.events(j))
 				if n := len(got); !slices.Equal(got[n-2:], []string{"state failed", "result"}) {
-					y.Errorf("the numbered events are %q", got)
+					d.Errorf("the numbered events are %q", got)
 				}
 				// The next one is none the worse for it.
-				y.pulls(1)
-				y.engine.Remove(good)
-				y.serve(good)
-				y.came(y.always(good), puller.SourcePulled)
+				d.pulls(1)
+				d.engine.Remove(good)
+				d.serve(good)
+				d.came(d.always(good), puller.SourcePulled)
 			})
 		})
 	}
 }
 
 func TestFailureEndlessLine(t *testing.T) {
-	withDaemonOf(t, once, nil, func(y *daemon) {
+	withDaemonOf(t, once, nil, func(d *daemon) {
 		const piece = 64 << 10
 		sent := 0
-		y.engine.Script(good, func(p *enginetest.Pull) {
+		d.engine.Script(good, func(p *enginetest.Pull) {
 			p.Raw(`{"status":"`)
 			for ; sent < 64<<20; sent += piece {
 				select {
@@ -82,40 +82,40 @@ func TestFailureEndlessLine(t *testing.T) {
 				}
 			}
 		})
-		y.failed(y.always(good), puller.ErrTruncated)
-		y.aborted(1)
+		d.failed(d.always(good), puller.ErrTruncated)
+		d.aborted(1)
 		if sent > 4<<20 {
-			y.Errorf("%d bytes of one line were read", sent)
+			d.Errorf("%d bytes of one line were read", sent)
 		}
 	})
 }
 
 func TestFailureEngineGone(t *testing.T) {
-	withDaemonOf(t, once, nil, func(y *daemon) {
-		y.hold(good)
-		j := y.always(good)
-		y.is(j, puller.StateActive, puller.PhasePulling)
-		y.engine.Kill()
-		y.failed(j, puller.ErrTruncated)
+	withDaemonOf(t, once, nil, func(d *daemon) {
+		d.hold(good)
+		j := d.always(good)
+		d.is(j, puller.StateActive, puller.PhasePulling)
+		d.engine.Kill()
+		d.failed(j, puller.ErrTruncated)
 		for _, policy := range []puller.Policy{puller.PolicyAlways, puller.PolicyMissing, puller.PolicyNever} {
-			y.failed(y.submit(puller.PullRequest{Image: good, Policy: policy}), puller.ErrEngineUnavailable)
+			d.failed(d.submit(puller.PullRequest{Image: good, Policy: policy}), puller.ErrEngineUnavailable)
 		}
-		if info, err := y.Engine(y.Context()); puller.KindOf(err) != puller.ErrEngineUnavailable || info.Reachable {
-			y.Errorf("the engine is %+v, %v", info, err)
+		if info, err := d.Engine(d.Context()); puller.KindOf(err) != puller.ErrEngineUnavailable || info.Reachable {
+			d.Errorf("the engine is %+v, %v", info, err)
 		}
 
-		y.engine.Revive()
-		y.engine.Script(good, func(p *enginetest.Pull) { <-p.Gone() })
-		j = y.always(good)
-		y.is(j, puller.StateActive, puller.PhaseResolving)
-		y.engine.Kill()
-		y.failed(j, puller.ErrEngineUnavailable)
+		d.engine.Revive()
+		d.engine.Script(good, func(p *enginetest.Pull) { <-p.Gone() })
+		j = d.always(good)
+		d.is(j, puller.StateActive, puller.PhaseResolving)
+		d.engine.Kill()
+		d.failed(j, puller.ErrEngineUnavailable)
 
-		y.engine.Revive()
-		y.serve(good)
-		y.came(y.always(good), puller.SourcePulled)
-		if info, err := y.Engine(y.Context()); err != nil || !info.Reachable {
-			y.Errorf("the engine is %+v, %v", info, err)
+		d.engine.Revive()
+		d.serve(good)
+		d.came(d.always(good), puller.SourcePulled)
+		if info, err := d.Engine(d.Context()); err != nil || !info.Reachable {
+			d.Errorf("the engine is %+v, %v", info, err)
 		}
 	})
 }
@@ -132,9 +132,9 @@ func notices(events []puller.Event) []string {
 }
 
 func TestEngineWarningsAsNotices(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
+	withDaemon(t, func(d *daemon) {
 		served := enginetest.Serve(enginetest.NewImage(good, 1))
-		y.engine.Script(good, func(p *enginetest.Pull) {
+		d.engine.Script(good, func(p *enginetest.Pull) {
 			p.Wait(time.Second) // until both jobs are part of it: one that joins is not told what was said before
 			p.Line(`{"status":"Pulling from good","id":"v1"}`)
 			p.Line(warning(1))
@@ -147,34 +147,34 @@ func TestEngineWarningsAsNotices(t *testing.T) {
 			}
 			served(p)
 		})
-		a, b := y.always(good), y.always(good)
-		y.came(a, puller.SourcePulled)
+		a, b := d.always(good), d.always(good)
+		d.came(a, puller.SourcePulled)
 		const retry = "the engine tries layer aaaaaaaaaaaa again in 3 seconds"
 		for _, j := range []puller.Job{a, b} {
-			if got := notices(y.events(j)); !slices.Equal(got, []string{"WARNING: number 1", retry, retry}) {
-				y.Errorf("the notices are %q", got)
+			if got := notices(d.events(j)); !slices.Equal(got, []string{"WARNING: number 1", retry, retry}) {
+				d.Errorf("the notices are %q", got)
 			}
 		}
 	})
 }
 
 func TestEngineNoticesBounded(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
-		y.engine.Script(good, func(p *enginetest.Pull) {
+	withDaemon(t, func(d *daemon) {
+		d.engine.Script(good, func(p *enginetest.Pull) {
 			for i := range 150 {
 				p.Line(warning(i))
 			}
 			p.Fail("denied: enough")
 		})
-		j := y.always(good)
-		y.failed(j, puller.ErrDenied)
-		events := y.events(j)
+		j := d.always(good)
+		d.failed(j, puller.ErrDenied)
+		events := d.events(j)
 		got := notices(events)
 		if len(got) != 100 || got[98] != "WARNING: number 98" || !strings.Contains(got[99], "left out") {
-			y.Errorf("there are %d notices, the last %q", len(got), got[len(got)-1])
+			d.Errorf("there are %d notices, the last %q", len(got), got[len(got)-1])
 		}
 		if last := events[len(events)-1]; last.Type != "result" {
-			y.Errorf("the last event is a %s", last.Type)
+			d.Errorf("the last event is a %s", last.Type)
 		}
 	})
 }

@@ -15,56 +15,56 @@ func TestStartOnAFullDisk(t *testing.T) {
 		"with no space at all":            {func(s *storetest.Store) { s.Fail(errNoSpace) }, func(s *storetest.Store) { s.Fail(nil) }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			withDaemonOf(t, single, nil, func(y *daemon) {
-				release := y.hold(good)
-				ended := y.always(other)
-				y.failed(ended, puller.ErrNotFound)
-				running, queued, unwanted := y.always(good), y.always(other), y.always(other)
-				y.is(running, puller.StateActive, puller.PhasePulling)
+			withDaemonOf(t, single, nil, func(d *daemon) {
+				release := d.hold(good)
+				ended := d.always(other)
+				d.failed(ended, puller.ErrNotFound)
+				running, queued, unwanted := d.always(good), d.always(other), d.always(other)
+				d.is(running, puller.StateActive, puller.PhasePulling)
 				<-time.After(time.Second)
 				numbered := func() (last uint64) {
 					for _, j := range []puller.Job{running, queued, unwanted} {
-						for _, e := range y.events(j) {
+						for _, e := range d.events(j) {
 							last = max(last, e.Seq)
 						}
 					}
 					return last
 				}
 
-				kept := y.store.Reopen()
-				y.close()
+				kept := d.store.Reopen()
+				d.close()
 				c.fill(kept)
-				y.store = kept
-				y.open()
+				d.store = kept
+				d.open()
 				for range 3 {
-					if err := y.Ready(); puller.KindOf(err) != puller.ErrOverloaded {
-						y.Errorf("it is ready but for %v", err)
+					if err := d.Ready(); puller.KindOf(err) != puller.ErrOverloaded {
+						d.Errorf("it is ready but for %v", err)
 					}
-					if _, err := y.Pull(puller.PullRequest{Image: good}); puller.KindOf(err) != puller.ErrOverloaded {
-						y.Errorf("a new job: %v", err)
+					if _, err := d.Pull(puller.PullRequest{Image: good}); puller.KindOf(err) != puller.ErrOverloaded {
+						d.Errorf("a new job: %v", err)
 					}
 					<-time.After(2 * time.Second)
 				}
-				y.is(ended, puller.StateFailed, "")
-				if _, err := y.Cancel(unwanted.ID); err != nil {
-					y.Error(err)
+				d.is(ended, puller.StateFailed, "")
+				if _, err := d.Cancel(unwanted.ID); err != nil {
+					d.Error(err)
 				}
 				release()
-				y.came(running, puller.SourcePulled)
-				y.failed(queued, puller.ErrNotFound)
+				d.came(running, puller.SourcePulled)
+				d.failed(queued, puller.ErrNotFound)
 				last := numbered()
 
 				c.empty(kept)
 				<-time.After(2 * time.Second)
-				if err := y.Ready(); err != nil {
-					y.Error(err)
+				if err := d.Ready(); err != nil {
+					d.Error(err)
 				}
-				y.crash()
-				y.came(running, puller.SourcePulled)
-				j := y.always(good)
-				y.end(j)
-				if first := y.events(j)[0].Seq; first <= last {
-					y.Errorf("a number was given twice: %d after %d", first, last)
+				d.crash()
+				d.came(running, puller.SourcePulled)
+				j := d.always(good)
+				d.end(j)
+				if first := d.events(j)[0].Seq; first <= last {
+					d.Errorf("a number was given twice: %d after %d", first, last)
 				}
 			})
 		})
@@ -72,17 +72,17 @@ func TestStartOnAFullDisk(t *testing.T) {
 }
 
 func TestStartOnAFullDiskWithAnEmptyStore(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
-		y.close()
-		y.store = storetest.New()
-		y.store.Fail(puller.Errorf(puller.ErrNoSpace, "no space left on device"))
-		y.open()
-		if _, err := y.Pull(puller.PullRequest{Image: good}); puller.KindOf(err) != puller.ErrOverloaded {
-			y.Errorf("a new job: %v", err)
+	withDaemon(t, func(d *daemon) {
+		d.close()
+		d.store = storetest.New()
+		d.store.Fail(puller.Errorf(puller.ErrNoSpace, "no space left on device"))
+		d.open()
+		if _, err := d.Pull(puller.PullRequest{Image: good}); puller.KindOf(err) != puller.ErrOverloaded {
+			d.Errorf("a new job: %v", err)
 		}
-		y.store.Fail(nil)
+		d.store.Fail(nil)
 		<-time.After(2 * time.Second)
-		y.serve(good)
-		y.came(y.always(good), puller.SourcePulled)
+		d.serve(good)
+		d.came(d.always(good), puller.SourcePulled)
 	})
 }

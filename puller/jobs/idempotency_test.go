@@ -10,55 +10,55 @@ import (
 )
 
 func TestIdempotencyKeySentAgain(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
-		y.serve(good)
+	withDaemon(t, func(d *daemon) {
+		d.serve(good)
 		request := puller.PullRequest{Image: good, IdempotencyKey: "ci-1"}
-		first := y.submit(request)
+		first := d.submit(request)
 		request.Image = "registry.test/good:v1" // the same, however it is written
-		if again := y.submit(request); again.ID != first.ID {
-			y.Errorf("the second job is %s, not %s", again.ID, first.ID)
+		if again := d.submit(request); again.ID != first.ID {
+			d.Errorf("the second job is %s, not %s", again.ID, first.ID)
 		}
-		y.came(first, puller.SourcePulled)
-		if again := y.submit(request); again.ID != first.ID || again.State != puller.StateSucceeded {
-			y.Errorf("after its end the job is %+v", again)
+		d.came(first, puller.SourcePulled)
+		if again := d.submit(request); again.ID != first.ID || again.State != puller.StateSucceeded {
+			d.Errorf("after its end the job is %+v", again)
 		}
 		for _, other := range []puller.PullRequest{
 			{Image: other, IdempotencyKey: "ci-1"},
 			{Image: good, Policy: puller.PolicyAlways, IdempotencyKey: "ci-1"},
 			{Image: good, Credentials: credentials(t, "secret"), IdempotencyKey: "ci-1"},
 		} {
-			if j, err := y.Pull(other); puller.KindOf(err) != puller.ErrConflict {
-				y.Errorf("another request with the key gave %+v, %v", j, err)
+			if j, err := d.Pull(other); puller.KindOf(err) != puller.ErrConflict {
+				d.Errorf("another request with the key gave %+v, %v", j, err)
 			}
 		}
-		if j := y.submit(puller.PullRequest{Image: good, IdempotencyKey: "ci-2"}); j.ID == first.ID {
-			y.Error("another key gave the same job")
+		if j := d.submit(puller.PullRequest{Image: good, IdempotencyKey: "ci-2"}); j.ID == first.ID {
+			d.Error("another key gave the same job")
 		}
 	})
 }
 
 func TestIdempotencyKeyPerCaller(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
-		y.serve(good)
-		y.serve(other)
+	withDaemon(t, func(d *daemon) {
+		d.serve(good)
+		d.serve(other)
 		one := puller.PullRequest{Image: good, IdempotencyKey: "build-7", Caller: "token:one"}
 		two := puller.PullRequest{Image: other, IdempotencyKey: "build-7", Caller: "token:two"}
-		first, second := y.submit(one), y.submit(two)
-		list, err := y.Prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good}}, IdempotencyKey: "build-7", Caller: "token:three"})
+		first, second := d.submit(one), d.submit(two)
+		list, err := d.Prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good}}, IdempotencyKey: "build-7", Caller: "token:three"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		y.came(first, puller.SourcePulled)
-		y.came(second, puller.SourcePulled)
-		y.end(list)
-		for _, restart := range []func(){func() {}, y.restart, y.crash} {
+		d.came(first, puller.SourcePulled)
+		d.came(second, puller.SourcePulled)
+		d.end(list)
+		for _, restart := range []func(){func() {}, d.restart, d.crash} {
 			restart()
-			if a, b := y.submit(one), y.submit(two); a.ID != first.ID || b.ID != second.ID || a.ID == b.ID {
+			if a, b := d.submit(one), d.submit(two); a.ID != first.ID || b.ID != second.ID || a.ID == b.ID {
 				t.Errorf("asked for again, they are %s and %s, not %s and %s", a.ID, b.ID, first.ID, second.ID)
 			}
 		}
 		two.Image = good
-		if _, err := y.Pull(two); puller.KindOf(err) != puller.ErrConflict || !strings.Contains(err.Error(), `Idempotency-Key: "build-7" came`) {
+		if _, err := d.Pull(two); puller.KindOf(err) != puller.ErrConflict || !strings.Contains(err.Error(), `Idempotency-Key: "build-7" came`) {
 			t.Errorf("another request with the key: %v", err)
 		}
 	})
@@ -67,17 +67,17 @@ func TestIdempotencyKeyPerCaller(t *testing.T) {
 // The same body is the same request, whatever the daemon's configuration makes of
 // what it leaves out.
 func TestIdempotencyKeyDefaultsChanged(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
-		y.serve(good)
+	withDaemon(t, func(d *daemon) {
+		d.serve(good)
 		submits := map[string]func() (puller.Job, error){
 			"pull": func() (puller.Job, error) {
-				return y.Pull(puller.PullRequest{Image: good, IdempotencyKey: "pull"})
+				return d.Pull(puller.PullRequest{Image: good, IdempotencyKey: "pull"})
 			},
 			"prewarm": func() (puller.Job, error) {
-				return y.Prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good}}, IdempotencyKey: "prewarm"})
+				return d.Prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good}}, IdempotencyKey: "prewarm"})
 			},
 			"run": func() (puller.Job, error) {
-				return y.Service.Run(puller.RunRequest{Image: good, IdempotencyKey: "run"})
+				return d.Service.Run(puller.RunRequest{Image: good, IdempotencyKey: "run"})
 			},
 		}
 		first := map[string]puller.Job{}
@@ -86,10 +86,10 @@ func TestIdempotencyKeyDefaultsChanged(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			first[name] = y.end(j)
+			first[name] = d.end(j)
 		}
-		y.change = func(o *jobs.Options) { o.Policy, o.Timeout, o.Retries = puller.PolicyNewer, time.Minute, 7 }
-		y.restart()
+		d.change = func(o *jobs.Options) { o.Policy, o.Timeout, o.Retries = puller.PolicyNewer, time.Minute, 7 }
+		d.restart()
 		for name, submit := range submits {
 			if j, err := submit(); j.ID != first[name].ID || err != nil {
 				t.Errorf("after the change, the %s gives job %q, not %s: %v", name, j.ID, first[name].ID, err)
@@ -101,17 +101,17 @@ func TestIdempotencyKeyDefaultsChanged(t *testing.T) {
 // The result of a pull that took long is not forgotten because shorter ones
 // ended before it.
 func TestIdempotencyKeyOfLongJob(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
-		release := y.hold(good)
-		long := y.submit(puller.PullRequest{Image: good, IdempotencyKey: "long"})
-		y.engine.Tag(other, y.serve(other))
+	withDaemon(t, func(d *daemon) {
+		release := d.hold(good)
+		long := d.submit(puller.PullRequest{Image: good, IdempotencyKey: "long"})
+		d.engine.Tag(other, d.serve(other))
 		for range 150 {
-			y.end(y.submit(puller.PullRequest{Image: other}))
+			d.end(d.submit(puller.PullRequest{Image: other}))
 		}
 		release()
-		y.came(long, puller.SourcePulled)
-		if again := y.submit(puller.PullRequest{Image: good, IdempotencyKey: "long"}); again.ID != long.ID {
-			y.Errorf("its key is forgotten: %+v", again)
+		d.came(long, puller.SourcePulled)
+		if again := d.submit(puller.PullRequest{Image: good, IdempotencyKey: "long"}); again.ID != long.ID {
+			d.Errorf("its key is forgotten: %+v", again)
 		}
 	})
 }
@@ -119,8 +119,8 @@ func TestIdempotencyKeyOfLongJob(t *testing.T) {
 // Which credentials came with a request is not kept, so it does not count. That some
 // came does.
 func TestIdempotencyKeyWithOtherCredentials(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
-		release := y.hold(good)
+	withDaemon(t, func(d *daemon) {
+		release := d.hold(good)
 		request := func(password string) puller.PullRequest {
 			r := puller.PullRequest{Image: good, IdempotencyKey: "ci-1"}
 			if password != "" {
@@ -128,21 +128,21 @@ func TestIdempotencyKeyWithOtherCredentials(t *testing.T) {
 			}
 			return r
 		}
-		first := y.submit(request("one"))
+		first := d.submit(request("one"))
 		check := func(when string) {
 			t.Helper()
-			if j, err := y.Pull(request("two")); err != nil || j.ID != first.ID {
+			if j, err := d.Pull(request("two")); err != nil || j.ID != first.ID {
 				t.Errorf("%s, other credentials give %q, %v", when, j.ID, err)
 			}
-			if _, err := y.Pull(request("")); puller.KindOf(err) != puller.ErrConflict {
+			if _, err := d.Pull(request("")); puller.KindOf(err) != puller.ErrConflict {
 				t.Errorf("%s, no credentials: %v", when, err)
 			}
 		}
 		check("while it runs")
 		release()
-		y.came(first, puller.SourcePulled)
+		d.came(first, puller.SourcePulled)
 		check("after its end")
-		y.restart()
+		d.restart()
 		check("after a restart")
 	})
 }

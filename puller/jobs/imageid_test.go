@@ -33,45 +33,45 @@ func TestImageIDLookup(t *testing.T) {
 		{"what is newer is asked for", image.ID, "", puller.PolicyNewer, "", puller.ErrInvalidRequest, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			withDaemonOf(t, once, nil, func(y *daemon) {
-				y.engine.Tag(good, image)
+			withDaemonOf(t, once, nil, func(d *daemon) {
+				d.engine.Tag(good, image)
 				wants := func(what string, j puller.Job, err error) {
-					y.Helper()
+					d.Helper()
 					if c.refused {
 						if puller.KindOf(err) != c.kind || !strings.Contains(err.Error(), "image ID") {
-							y.Errorf("%s: %v", what, err)
+							d.Errorf("%s: %v", what, err)
 						}
 						return
 					}
 					if err != nil {
-						y.Fatal(err)
+						d.Fatal(err)
 					}
-					switch v := y.end(j); {
+					switch v := d.end(j); {
 					case v.Image != c.full:
-						y.Errorf("%s: the image is %s", what, v.Image)
+						d.Errorf("%s: the image is %s", what, v.Image)
 					case c.kind == "" && (v.Result == nil || v.Result.Source != puller.SourcePresent || v.Result.ImageID != image.ID || v.Result.Digest != enginetest.Digest(image)):
-						y.Errorf("%s: the result is %+v, %+v", what, v.Result, v.Error)
+						d.Errorf("%s: the result is %+v, %+v", what, v.Result, v.Error)
 					case c.kind != "" && (v.Error == nil || v.Error.Kind != c.kind || c.kind != puller.ErrPlatformMismatch && !strings.Contains(v.Error.Message, "image ID")):
-						y.Errorf("%s: the error is %+v", what, v.Error)
+						d.Errorf("%s: the error is %+v", what, v.Error)
 					}
 				}
-				j, err := y.Pull(puller.PullRequest{Image: c.image, Platform: c.platform, Policy: c.policy, Credentials: credentials(y.T, "hunter2")})
+				j, err := d.Pull(puller.PullRequest{Image: c.image, Platform: c.platform, Policy: c.policy, Credentials: credentials(d.T, "hunter2")})
 				wants("pull", j, err)
-				j, err = y.Service.Run(puller.RunRequest{Image: c.image, Platform: c.platform, Policy: c.policy})
+				j, err = d.Service.Run(puller.RunRequest{Image: c.image, Platform: c.platform, Policy: c.policy})
 				wants("run", j, err)
-				if n := y.engine.Counts().Created; (n == 1) != (c.kind == "") {
-					y.Errorf("%d containers were created", n)
+				if n := d.engine.Counts().Created; (n == 1) != (c.kind == "") {
+					d.Errorf("%d containers were created", n)
 				}
-				plan, err := y.Plan(y.Context(), puller.PrewarmRequest{Images: puller.Images{{Image: c.image, Platform: c.platform, Policy: c.policy}}})
+				plan, err := d.Plan(d.Context(), puller.PrewarmRequest{Images: puller.Images{{Image: c.image, Platform: c.platform, Policy: c.policy}}})
 				switch {
 				case c.refused:
 					wants("plan", puller.Job{}, err)
 				case err != nil:
-					y.Error(err)
+					d.Error(err)
 				case c.kind == "" && plan.Images[0].Status != puller.StatusPresent, c.kind != "" && (plan.Images[0].Error == nil || plan.Images[0].Error.Kind != c.kind):
-					y.Errorf("the plan is %+v, %+v", plan.Images[0], plan.Images[0].Error)
+					d.Errorf("the plan is %+v, %+v", plan.Images[0], plan.Images[0].Error)
 				}
-				y.pulls(0)
+				d.pulls(0)
 			})
 		})
 	}
@@ -79,17 +79,17 @@ func TestImageIDLookup(t *testing.T) {
 
 // It waits for an engine that is away, too, and is not pulled then.
 func TestImageIDNotPulled(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
+	withDaemon(t, func(d *daemon) {
 		image := enginetest.NewImage(good, 1)
-		y.engine.Tag(good, image)
-		y.engine.Kill()
-		there := y.submit(puller.PullRequest{Image: image.ID})
-		absent := y.submit(puller.PullRequest{Image: "sha256:" + strings.Repeat("a", 64)})
-		y.is(there, puller.StateQueued, "")
-		y.engine.Revive()
-		y.came(there, puller.SourcePresent)
-		y.failed(absent, puller.ErrInvalidRequest)
-		y.pulls(0)
+		d.engine.Tag(good, image)
+		d.engine.Kill()
+		there := d.submit(puller.PullRequest{Image: image.ID})
+		absent := d.submit(puller.PullRequest{Image: "sha256:" + strings.Repeat("a", 64)})
+		d.is(there, puller.StateQueued, "")
+		d.engine.Revive()
+		d.came(there, puller.SourcePresent)
+		d.failed(absent, puller.ErrInvalidRequest)
+		d.pulls(0)
 	})
 }
 
@@ -110,14 +110,14 @@ func TestImageIDInPrewarm(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			o := once
 			o.Policy = c.daemons
-			withDaemonOf(t, o, nil, func(y *daemon) {
-				y.engine.Tag(good, image)
-				y.serve("registry.test/team/other:v1")
+			withDaemonOf(t, o, nil, func(d *daemon) {
+				d.engine.Tag(good, image)
+				d.serve("registry.test/team/other:v1")
 				request := puller.PrewarmRequest{
 					Images: puller.Images{{Image: "registry.test/team/other:v1"}, {Image: image.ID}},
 					Policy: c.request, Credentials: credentials(t, "hunter2"),
 				}
-				j, err := y.Prewarm(request)
+				j, err := d.Prewarm(request)
 				if c.refused {
 					if puller.KindOf(err) != puller.ErrInvalidRequest || !strings.Contains(err.Error(), "images[1]: policy: ") {
 						t.Error(err)
@@ -127,10 +127,10 @@ func TestImageIDInPrewarm(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if v := y.end(j); v.State != puller.StateSucceeded {
+				if v := d.end(j); v.State != puller.StateSucceeded {
 					t.Errorf("it ends as %s: %+v", v.State, v.Error)
 				}
-				if _, err := y.Plan(y.Context(), request); err != nil {
+				if _, err := d.Plan(d.Context(), request); err != nil {
 					t.Error(err)
 				}
 			})
@@ -155,16 +155,16 @@ func TestImageIDForbidden(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o := once
 			change(&o)
-			withDaemonOf(t, o, nil, func(y *daemon) {
-				y.engine.Tag(good, image)
-				if _, err := y.Pull(puller.PullRequest{Image: image.ID}); puller.KindOf(err) != puller.ErrForbidden {
-					y.Errorf("a pull: %v", err)
+			withDaemonOf(t, o, nil, func(d *daemon) {
+				d.engine.Tag(good, image)
+				if _, err := d.Pull(puller.PullRequest{Image: image.ID}); puller.KindOf(err) != puller.ErrForbidden {
+					d.Errorf("a pull: %v", err)
 				}
-				if _, err := y.Service.Run(puller.RunRequest{Image: image.ID}); puller.KindOf(err) != puller.ErrForbidden {
-					y.Errorf("a run: %v", err)
+				if _, err := d.Service.Run(puller.RunRequest{Image: image.ID}); puller.KindOf(err) != puller.ErrForbidden {
+					d.Errorf("a run: %v", err)
 				}
-				if _, err := y.Plan(y.Context(), puller.PrewarmRequest{Images: puller.Images{{Image: image.ID}}}); puller.KindOf(err) != puller.ErrForbidden {
-					y.Errorf("a plan: %v", err)
+				if _, err := d.Plan(d.Context(), puller.PrewarmRequest{Images: puller.Images{{Image: image.ID}}}); puller.KindOf(err) != puller.ErrForbidden {
+					d.Errorf("a plan: %v", err)
 				}
 			})
 		})

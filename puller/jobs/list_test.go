@@ -10,20 +10,20 @@ import (
 )
 
 func TestListNewestFirst(t *testing.T) {
-	withDaemonOf(t, single, nil, func(y *daemon) {
-		release := y.hold(good)
-		y.serve(other)
-		y.engine.Tag("registry.test/there:v1", enginetest.NewImage("registry.test/there:v1", 3))
-		done := y.submit(puller.PullRequest{Image: "registry.test/there:v1", Policy: puller.PolicyNever})
-		y.came(done, puller.SourcePresent)
-		lost := y.submit(puller.PullRequest{Image: "alpine", Policy: puller.PolicyNever})
-		y.failed(lost, puller.ErrNotFound)
-		active := y.always(good)
-		y.is(active, puller.StateActive, puller.PhasePulling)
-		queued := y.always(other)
-		gone := y.always(other)
-		if _, err := y.Cancel(gone.ID); err != nil {
-			y.Fatal(err)
+	withDaemonOf(t, single, nil, func(d *daemon) {
+		release := d.hold(good)
+		d.serve(other)
+		d.engine.Tag("registry.test/there:v1", enginetest.NewImage("registry.test/there:v1", 3))
+		done := d.submit(puller.PullRequest{Image: "registry.test/there:v1", Policy: puller.PolicyNever})
+		d.came(done, puller.SourcePresent)
+		lost := d.submit(puller.PullRequest{Image: "alpine", Policy: puller.PolicyNever})
+		d.failed(lost, puller.ErrNotFound)
+		active := d.always(good)
+		d.is(active, puller.StateActive, puller.PhasePulling)
+		queued := d.always(other)
+		gone := d.always(other)
+		if _, err := d.Cancel(gone.ID); err != nil {
+			d.Fatal(err)
 		}
 		all := []puller.Job{gone, queued, active, lost, done}
 		for _, c := range []struct {
@@ -47,9 +47,9 @@ func TestListNewestFirst(t *testing.T) {
 				c.filter.Limit, c.filter.Cursor = limit, ""
 				var got, want []string
 				for pages := 0; pages == 0 || c.filter.Cursor != ""; pages++ {
-					page, next, err := y.Jobs(c.filter)
+					page, next, err := d.Jobs(c.filter)
 					if err != nil || page == nil || limit > 0 && len(page) > limit || pages > 5 {
-						y.Fatalf("%s, %d a page: %d jobs, %v", c.name, limit, len(page), err)
+						d.Fatalf("%s, %d a page: %d jobs, %v", c.name, limit, len(page), err)
 					}
 					for _, j := range page {
 						got = append(got, j.ID)
@@ -60,20 +60,20 @@ func TestListNewestFirst(t *testing.T) {
 					want = append(want, j.ID)
 				}
 				if !slices.Equal(got, want) {
-					y.Errorf("%s, %d a page: %q, not %q", c.name, limit, got, want)
+					d.Errorf("%s, %d a page: %q, not %q", c.name, limit, got, want)
 				}
 			}
 		}
-		if page, _, _ := y.Jobs(puller.Filter{State: puller.StateActive}); page[0].Progress == nil || page[0].Progress.Downloaded != 300 {
-			y.Errorf("the listed job's progress is %+v", page[0].Progress)
+		if page, _, _ := d.Jobs(puller.Filter{State: puller.StateActive}); page[0].Progress == nil || page[0].Progress.Downloaded != 300 {
+			d.Errorf("the listed job's progress is %+v", page[0].Progress)
 		}
 		release()
-		y.came(queued, puller.SourcePulled)
+		d.came(queued, puller.SourcePulled)
 	})
 }
 
 func TestListBadFilter(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
+	withDaemon(t, func(d *daemon) {
 		for _, c := range []struct {
 			filter puller.Filter
 			field  string
@@ -84,9 +84,9 @@ func TestListBadFilter(t *testing.T) {
 			{puller.Filter{Kind: "push"}, "kind"},
 			{puller.Filter{Image: "UPPER"}, "image"},
 		} {
-			_, _, err := y.Jobs(c.filter)
+			_, _, err := d.Jobs(c.filter)
 			if puller.KindOf(err) != puller.ErrInvalidRequest || !strings.HasPrefix(err.Error(), c.field+": ") {
-				y.Errorf("%+v: %v", c.filter, err)
+				d.Errorf("%+v: %v", c.filter, err)
 			}
 		}
 	})
@@ -95,59 +95,59 @@ func TestListBadFilter(t *testing.T) {
 func TestListForgetsEndedOnly(t *testing.T) {
 	o := single
 	o.KeepJobs = 500
-	withDaemonOf(t, o, nil, func(y *daemon) {
-		y.engine.Tag(other, y.serve(other))
+	withDaemonOf(t, o, nil, func(d *daemon) {
+		d.engine.Tag(other, d.serve(other))
 		end := func(n int) (jobs []puller.Job) {
 			for range n {
-				j := y.submit(puller.PullRequest{Image: other, Policy: puller.PolicyNever})
-				y.end(j)
+				j := d.submit(puller.PullRequest{Image: other, Policy: puller.PolicyNever})
+				d.end(j)
 				jobs = append(jobs, j)
 			}
 			return jobs
 		}
 		first := end(60)
-		release := y.hold(good)
-		active := y.always(good)
-		y.is(active, puller.StateActive, puller.PhasePulling)
-		queued := y.always(other)
-		page, cursor, err := y.Jobs(puller.Filter{Limit: 32})
+		release := d.hold(good)
+		active := d.always(good)
+		d.is(active, puller.StateActive, puller.PhasePulling)
+		queued := d.always(other)
+		page, cursor, err := d.Jobs(puller.Filter{Limit: 32})
 		if err != nil || len(page) != 32 || page[0].ID != queued.ID {
-			y.Fatalf("%d jobs, %v", len(page), err)
+			d.Fatalf("%d jobs, %v", len(page), err)
 		}
 		later := end(1050)
 
 		// The cursor's own job is forgotten; it marks its place all the same.
-		if _, err := y.Job(cursor); puller.KindOf(err) != puller.ErrNotFound {
-			y.Fatalf("the oldest jobs are still there: %v", err)
+		if _, err := d.Job(cursor); puller.KindOf(err) != puller.ErrNotFound {
+			d.Fatalf("the oldest jobs are still there: %v", err)
 		}
-		page, next, err := y.Jobs(puller.Filter{Cursor: cursor, Limit: 1000})
+		page, next, err := d.Jobs(puller.Filter{Cursor: cursor, Limit: 1000})
 		if err != nil || next != "" {
-			y.Errorf("after the cursor: %d jobs, next %q, %v", len(page), next, err)
+			d.Errorf("after the cursor: %d jobs, next %q, %v", len(page), next, err)
 		}
 		for _, j := range page {
 			if j.ID >= cursor {
-				y.Errorf("after the cursor comes %s, which was listed before", j.ID)
+				d.Errorf("after the cursor comes %s, which was listed before", j.ID)
 			}
 		}
 		count := 0
 		for _, j := range append(first, later...) {
-			if _, err := y.Job(j.ID); err == nil {
+			if _, err := d.Job(j.ID); err == nil {
 				count++
 			}
 		}
-		if _, err := y.Job(later[0].ID); puller.KindOf(err) != puller.ErrNotFound {
-			y.Fatalf("no job younger than the active ones was forgotten: %v", err)
+		if _, err := d.Job(later[0].ID); puller.KindOf(err) != puller.ErrNotFound {
+			d.Fatalf("no job younger than the active ones was forgotten: %v", err)
 		}
 		if count < 500 || count >= 1500 {
-			y.Errorf("%d ended jobs are kept", count)
+			d.Errorf("%d ended jobs are kept", count)
 		}
-		if _, err := y.Job(later[len(later)-1].ID); err != nil {
-			y.Errorf("the newest is forgotten: %v", err)
+		if _, err := d.Job(later[len(later)-1].ID); err != nil {
+			d.Errorf("the newest is forgotten: %v", err)
 		}
-		y.is(active, puller.StateActive, puller.PhasePulling)
-		y.is(queued, puller.StateQueued, "")
+		d.is(active, puller.StateActive, puller.PhasePulling)
+		d.is(queued, puller.StateQueued, "")
 		release()
-		y.came(active, puller.SourcePulled)
-		y.came(queued, puller.SourceUpToDate)
+		d.came(active, puller.SourcePulled)
+		d.came(queued, puller.SourceUpToDate)
 	})
 }

@@ -48,13 +48,13 @@ var defaults = jobs.Options{Concurrency: 4, Policy: puller.PolicyMissing, Retrie
 var once = jobs.Options{Concurrency: 4, Policy: puller.PolicyMissing, Timeout: 30 * time.Minute}
 
 // withDaemon runs a test in a bubble. Engine and Service end with it.
-func withDaemon(t *testing.T, test func(y *daemon)) {
+func withDaemon(t *testing.T, test func(d *daemon)) {
 	t.Helper()
 	withDaemonOf(t, defaults, nil, test)
 }
 
 // withDaemonOf is withDaemon with options, and a way to wrap the engine.
-func withDaemonOf(t *testing.T, o jobs.Options, wrap func(puller.Engine) puller.Engine, test func(y *daemon)) {
+func withDaemonOf(t *testing.T, o jobs.Options, wrap func(puller.Engine) puller.Engine, test func(d *daemon)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		scripted := enginetest.New(t)
@@ -71,46 +71,46 @@ func withDaemonOf(t *testing.T, o jobs.Options, wrap func(puller.Engine) puller.
 		if wrap != nil {
 			engine = wrap(adapter)
 		}
-		y := &daemon{T: t, engine: scripted, store: storetest.New(), log: &log}
+		d := &daemon{T: t, engine: scripted, store: storetest.New(), log: &log}
 		output := t.TempDir()
-		y.open = func() {
-			o.Store, o.OutputDir, o.OutputLimit = y.store, output, 1<<20
-			if y.change != nil {
-				y.change(&o)
+		d.open = func() {
+			o.Store, o.OutputDir, o.OutputLimit = d.store, output, 1<<20
+			if d.change != nil {
+				d.change(&o)
 			}
 			p, err := jobs.New(engine, o)
 			if err != nil {
 				t.Fatal(err)
 			}
-			y.Service, y.readers = p, make(map[string]*reader)
+			d.Service, d.readers = p, make(map[string]*reader)
 		}
-		y.open()
-		t.Cleanup(y.close)
-		test(y)
+		d.open()
+		t.Cleanup(d.close)
+		test(d)
 	})
 }
 
-func (y *daemon) close() {
-	y.Helper()
-	if err := y.Close(context.Background()); err != nil {
-		y.Error(err)
+func (d *daemon) close() {
+	d.Helper()
+	if err := d.Close(context.Background()); err != nil {
+		d.Error(err)
 	}
 }
 
 // restart has the daemon stop well and start again.
-func (y *daemon) restart() {
-	y.Helper()
-	y.close()
-	y.open()
+func (d *daemon) restart() {
+	d.Helper()
+	d.close()
+	d.open()
 }
 
 // crash has the daemon end with nothing kept but what was on disk.
-func (y *daemon) crash() {
-	y.Helper()
-	kept := y.store.Reopen()
-	y.close()
-	y.store = kept
-	y.open()
+func (d *daemon) crash() {
+	d.Helper()
+	kept := d.store.Reopen()
+	d.close()
+	d.store = kept
+	d.open()
 }
 
 // Images of the tests. good is served unless a test says otherwise.
@@ -119,18 +119,18 @@ const (
 	other = "registry.test/other:v1"
 )
 
-func (y *daemon) serve(image string) puller.Image {
+func (d *daemon) serve(image string) puller.Image {
 	i := enginetest.NewImage(image, 1)
-	y.engine.Script(image, enginetest.Serve(i))
+	d.engine.Script(image, enginetest.Serve(i))
 	return i
 }
 
 // hold makes pulls of an image wait, after a layer is under way, until the
 // function it returns is called; then they are served.
-func (y *daemon) hold(image string) (release func()) {
+func (d *daemon) hold(image string) (release func()) {
 	gate := make(chan struct{})
 	i := enginetest.NewImage(image, 1)
-	y.engine.Script(image, func(p *enginetest.Pull) {
+	d.engine.Script(image, func(p *enginetest.Pull) {
 		p.Line(`{"status":"Pulling fs layer","progressDetail":{},"id":"aaaaaaaaaaaa"}`)
 		p.Line(`{"status":"Downloading","progressDetail":{"current":300,"total":1000},"id":"aaaaaaaaaaaa"}`)
 		if p.Until(gate) {
@@ -140,13 +140,13 @@ func (y *daemon) hold(image string) (release func()) {
 	return func() { close(gate) }
 }
 
-func (y *daemon) submit(r puller.PullRequest) puller.Job {
-	y.Helper()
-	j, err := y.Pull(r)
+func (d *daemon) submit(r puller.PullRequest) puller.Job {
+	d.Helper()
+	j, err := d.Pull(r)
 	if err != nil {
-		y.Fatal(err)
+		d.Fatal(err)
 	}
-	y.follow(j)
+	d.follow(j)
 	return j
 }
 
@@ -156,18 +156,18 @@ type reader struct {
 	sub   *stream.Subscription
 }
 
-func (y *daemon) follow(j puller.Job) *reader {
-	y.Helper()
+func (d *daemon) follow(j puller.Job) *reader {
+	d.Helper()
 	begin := uint64(0)
-	frames, sub, err := y.Watch(j.ID, &begin)
+	frames, sub, err := d.Watch(j.ID, &begin)
 	if err != nil {
-		y.Fatal(err)
+		d.Fatal(err)
 	}
 	r := &reader{sub: sub}
 	r.take(frames, j.ID)
-	y.mu.Lock()
-	defer y.mu.Unlock()
-	y.readers[j.ID] = r
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.readers[j.ID] = r
 	return r
 }
 
@@ -178,126 +178,126 @@ func (r *reader) take(frames []stream.Frame, job string) {
 }
 
 // always submits a job that asks the registry in any case.
-func (y *daemon) always(image string) puller.Job {
-	y.Helper()
-	return y.submit(puller.PullRequest{Image: image, Policy: puller.PolicyAlways})
+func (d *daemon) always(image string) puller.Job {
+	d.Helper()
+	return d.submit(puller.PullRequest{Image: image, Policy: puller.PolicyAlways})
 }
 
 // end waits for a job.
-func (y *daemon) end(j puller.Job) puller.Job {
-	y.Helper()
-	ended, err := y.Wait(y.Context(), j.ID)
+func (d *daemon) end(j puller.Job) puller.Job {
+	d.Helper()
+	ended, err := d.Wait(d.Context(), j.ID)
 	if err != nil {
-		y.Fatal(err)
+		d.Fatal(err)
 	}
 	return ended
 }
 
 // now returns a job as it stands once nothing moves.
-func (y *daemon) now(j puller.Job) puller.Job {
-	y.Helper()
+func (d *daemon) now(j puller.Job) puller.Job {
+	d.Helper()
 	synctest.Wait()
-	v, err := y.Job(j.ID)
+	v, err := d.Job(j.ID)
 	if err != nil {
-		y.Fatal(err)
+		d.Fatal(err)
 	}
 	return v
 }
 
 // is checks where a job is once nothing moves.
-func (y *daemon) is(j puller.Job, state puller.State, phase puller.Phase) {
-	y.Helper()
-	if v := y.now(j); v.State != state || v.Phase != phase {
-		y.Fatalf("the job for %s is %s/%s, not %s/%s (%+v)", v.Image, v.State, v.Phase, state, phase, v.Error)
+func (d *daemon) is(j puller.Job, state puller.State, phase puller.Phase) {
+	d.Helper()
+	if v := d.now(j); v.State != state || v.Phase != phase {
+		d.Fatalf("the job for %s is %s/%s, not %s/%s (%+v)", v.Image, v.State, v.Phase, state, phase, v.Error)
 	}
 }
 
 // came waits for a job that is to succeed, and checks where its image is from.
-func (y *daemon) came(j puller.Job, source puller.Source) puller.Job {
-	y.Helper()
-	v := y.end(j)
+func (d *daemon) came(j puller.Job, source puller.Source) puller.Job {
+	d.Helper()
+	v := d.end(j)
 	if v.State != puller.StateSucceeded {
-		y.Fatalf("the job is %s: %+v", v.State, v.Error)
+		d.Fatalf("the job is %s: %+v", v.State, v.Error)
 	}
 	if v.Result.Source != source {
-		y.Fatalf("the image is %s, not %s", v.Result.Source, source)
+		d.Fatalf("the image is %s, not %s", v.Result.Source, source)
 	}
 	return v
 }
 
 // failed waits for a job that is to end with an error of a kind.
-func (y *daemon) failed(j puller.Job, kind puller.ErrorKind) puller.Job {
-	y.Helper()
-	v := y.end(j)
+func (d *daemon) failed(j puller.Job, kind puller.ErrorKind) puller.Job {
+	d.Helper()
+	v := d.end(j)
 	want := puller.StateFailed
 	if kind == puller.ErrCanceled {
 		want = puller.StateCanceled
 	}
 	if v.State != want || v.Error == nil || v.Error.Kind != kind || v.Result != nil && !v.Result.Interrupted {
-		y.Fatalf("the job is %s with %+v, not %s with %s", v.State, v.Error, want, kind)
+		d.Fatalf("the job is %s with %+v, not %s with %s", v.State, v.Error, want, kind)
 	}
 	if v.Error.Message == "" || v.Error.Retryable != kind.Retryable() || v.FinishedAt.IsZero() {
-		y.Fatalf("the ended job lacks something: %+v, finished %s", v.Error, v.FinishedAt)
+		d.Fatalf("the ended job lacks something: %+v, finished %s", v.Error, v.FinishedAt)
 	}
 	return v
 }
 
 // pulls checks how many pulls the engine has begun once nothing moves.
-func (y *daemon) pulls(n int) {
-	y.Helper()
+func (d *daemon) pulls(n int) {
+	d.Helper()
 	synctest.Wait()
-	if got := y.engine.Counts().Pulls; got != n {
-		y.Fatalf("the engine has begun %d pulls, not %d", got, n)
+	if got := d.engine.Counts().Pulls; got != n {
+		d.Fatalf("the engine has begun %d pulls, not %d", got, n)
 	}
 }
 
 // aborted checks the same of the pulls whose client went away.
-func (y *daemon) aborted(n int) {
-	y.Helper()
+func (d *daemon) aborted(n int) {
+	d.Helper()
 	synctest.Wait()
-	if c := y.engine.Counts(); c.Aborted != n || c.Active != 0 {
-		y.Fatalf("%d of the engine's pulls were aborted, not %d; %d go on", c.Aborted, n, c.Active)
+	if c := d.engine.Counts(); c.Aborted != n || c.Active != 0 {
+		d.Fatalf("%d of the engine's pulls were aborted, not %d; %d go on", c.Aborted, n, c.Active)
 	}
 }
 
 // lines reads what a reader of a job is told from the beginning to its end: one
 // who was there from the beginning, if the job was submitted by submit.
-func (y *daemon) lines(j puller.Job) []string {
-	y.Helper()
-	y.mu.Lock()
-	r := y.readers[j.ID]
-	y.mu.Unlock()
+func (d *daemon) lines(j puller.Job) []string {
+	d.Helper()
+	d.mu.Lock()
+	r := d.readers[j.ID]
+	d.mu.Unlock()
 	if r == nil {
-		r = y.follow(j)
+		r = d.follow(j)
 	}
 	for {
-		frames, err := next(y.Context(), r.sub, time.Hour)
+		frames, err := next(d.Context(), r.sub, time.Hour)
 		if errors.Is(err, io.EOF) {
 			return r.lines
 		}
 		if err != nil {
-			y.Fatal(err)
+			d.Fatal(err)
 		}
 		r.take(frames, j.ID)
 	}
 }
 
 // events is lines, read, and with the test that numbers grow.
-func (y *daemon) events(j puller.Job) []puller.Event {
-	y.Helper()
+func (d *daemon) events(j puller.Job) []puller.Event {
+	d.Helper()
 	var all []puller.Event
 	last := uint64(0)
-	for _, line := range y.lines(j) {
+	for _, line := range d.lines(j) {
 		var e puller.Event
 		if err := json.Unmarshal([]byte(line), &e); err != nil {
-			y.Fatalf("%v: %s", err, line)
+			d.Fatalf("%v: %s", err, line)
 		}
 		if e.Job != j.ID || e.Time.IsZero() {
-			y.Errorf("an event lacks its job or time: %s", line)
+			d.Errorf("an event lacks its job or time: %s", line)
 		}
 		if e.Seq != 0 {
 			if e.Seq <= last {
-				y.Errorf("the event after %d is number %d", last, e.Seq)
+				d.Errorf("the event after %d is number %d", last, e.Seq)
 			}
 			last = e.Seq
 		}

@@ -41,24 +41,24 @@ func TestNewerPullsWhatMoved(t *testing.T) {
 				c.registry.asked = nil
 				o.Registry = c.registry
 			}
-			withDaemonOf(t, o, nil, func(y *daemon) {
+			withDaemonOf(t, o, nil, func(d *daemon) {
 				if c.there != nil {
-					y.engine.Tag(c.image, *c.there)
+					d.engine.Tag(c.image, *c.there)
 				}
-				y.engine.Script(good, enginetest.Serve(two))
-				y.engine.Script(byDigest, enginetest.Serve(one))
-				secret := credentials(y.T, "hunter2")
-				j := y.submit(puller.PullRequest{Image: c.image, Policy: puller.PolicyNewer, Credentials: secret})
-				v := y.came(j, c.source)
+				d.engine.Script(good, enginetest.Serve(two))
+				d.engine.Script(byDigest, enginetest.Serve(one))
+				secret := credentials(d.T, "hunter2")
+				j := d.submit(puller.PullRequest{Image: c.image, Policy: puller.PolicyNewer, Credentials: secret})
+				v := d.came(j, c.source)
 				if v.Result.Digest == "" || v.Result.ImageID == "" {
-					y.Errorf("the result is %+v", v.Result)
+					d.Errorf("the result is %+v", v.Result)
 				}
-				y.pulls(c.pulls)
-				if got := notices(y.events(j)); len(got) != c.notices || strings.Contains(strings.Join(got, ""), "hunter2") {
-					y.Errorf("the notices are %q", got)
+				d.pulls(c.pulls)
+				if got := notices(d.events(j)); len(got) != c.notices || strings.Contains(strings.Join(got, ""), "hunter2") {
+					d.Errorf("the notices are %q", got)
 				}
 				if c.registry != nil && (c.registry.calls() != c.asked || c.asked > 0 && (c.registry.asked[0] != c.image || c.registry.credentials != secret)) {
-					y.Errorf("the registry was asked for %q", c.registry.asked)
+					d.Errorf("the registry was asked for %q", c.registry.asked)
 				}
 			})
 		})
@@ -69,18 +69,18 @@ func TestNewerBesideAlways(t *testing.T) {
 	o := single
 	image := enginetest.NewImage(good, 1)
 	o.Registry = &fakeRegistry{digest: enginetest.Digest(image)}
-	withDaemonOf(t, o, nil, func(y *daemon) {
-		y.engine.Tag(good, image)
-		y.serve(good)
-		release := y.hold(other)
-		y.always(other)
-		jobs := []puller.Job{y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNewer}), y.always(good)}
-		y.is(jobs[0], puller.StateQueued, "")
+	withDaemonOf(t, o, nil, func(d *daemon) {
+		d.engine.Tag(good, image)
+		d.serve(good)
+		release := d.hold(other)
+		d.always(other)
+		jobs := []puller.Job{d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNewer}), d.always(good)}
+		d.is(jobs[0], puller.StateQueued, "")
 		release()
 		for _, j := range jobs {
-			y.came(j, puller.SourceUpToDate)
+			d.came(j, puller.SourceUpToDate)
 		}
-		y.pulls(2)
+		d.pulls(2)
 	})
 }
 
@@ -91,29 +91,29 @@ func TestNewerRateLimited(t *testing.T) {
 	registry := &fakeRegistry{digest: enginetest.Digest(image), err: &puller.Error{Kind: puller.ErrRateLimited, RetryAfter: 30 * time.Second, Err: errors.New("429")}}
 	o := patient
 	o.Registry = registry
-	withDaemonOf(t, o, nil, func(y *daemon) {
-		y.engine.Tag(good, image)
-		j := y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNewer})
-		y.serve(other)
+	withDaemonOf(t, o, nil, func(d *daemon) {
+		d.engine.Tag(good, image)
+		j := d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNewer})
+		d.serve(other)
 		synctest.Wait()          // it has been refused
-		waits := y.always(other) // the registry's too
+		waits := d.always(other) // the registry's too
 		<-time.After(20 * time.Second)
 		if registry.calls() != 1 {
-			y.Errorf("the registry was asked %d times", registry.calls())
+			d.Errorf("the registry was asked %d times", registry.calls())
 		}
-		y.pulls(0)
+		d.pulls(0)
 		registry.mu.Lock()
 		registry.err = nil
 		registry.mu.Unlock()
-		v := y.came(j, puller.SourceUpToDate)
+		v := d.came(j, puller.SourceUpToDate)
 		if took := v.FinishedAt.Sub(v.CreatedAt); took != 30*time.Second {
-			y.Errorf("it took %s", took)
+			d.Errorf("it took %s", took)
 		}
-		if got := cooled(y.events(j)); len(got) != 1 || got[0] != 30 {
-			y.Errorf("it was told of cool-downs of %v seconds", got)
+		if got := cooled(d.events(j)); len(got) != 1 || got[0] != 30 {
+			d.Errorf("it was told of cool-downs of %v seconds", got)
 		}
-		y.came(waits, puller.SourcePulled)
-		y.pulls(1)
+		d.came(waits, puller.SourcePulled)
+		d.pulls(1)
 	})
 }
 
@@ -147,29 +147,29 @@ func TestNewerRegistryUnavailable(t *testing.T) {
 			if c.registry != nil {
 				o.Registry = c.registry
 			}
-			withDaemonOf(t, o, nil, func(y *daemon) {
+			withDaemonOf(t, o, nil, func(d *daemon) {
 				if c.there {
-					y.engine.Tag(good, image)
+					d.engine.Tag(good, image)
 				}
-				y.engine.Script(good, fails(c.words))
+				d.engine.Script(good, fails(c.words))
 				c.request.Image = good
-				j := y.submit(c.request)
+				j := d.submit(c.request)
 				if c.kind != "" {
-					y.failed(j, c.kind)
+					d.failed(j, c.kind)
 					return
 				}
-				v := y.came(j, puller.SourcePresent)
+				v := d.came(j, puller.SourcePresent)
 				if v.Result.ImageID != image.ID || v.Result.Digest != enginetest.Digest(image) {
-					y.Errorf("the result is %+v", v.Result)
+					d.Errorf("the result is %+v", v.Result)
 				}
 				kept := 0
-				for _, e := range y.events(j) {
+				for _, e := range d.events(j) {
 					if e.Type == "notice" && strings.Contains(e.Message, "what is present is kept") {
 						kept++
 					}
 				}
 				if kept != 1 {
-					y.Errorf("of what is kept it was told %d times", kept)
+					d.Errorf("of what is kept it was told %d times", kept)
 				}
 			})
 		})
@@ -181,9 +181,9 @@ func TestNewerRegistryUnavailable(t *testing.T) {
 func TestNewerDenied(t *testing.T) {
 	o := patient
 	o.VerifyAccess, o.Registry = true, &fakeRegistry{err: puller.Errorf(puller.ErrRegistryUnavailable, "connection refused")}
-	withDaemonOf(t, o, nil, func(y *daemon) {
-		y.engine.Tag(good, enginetest.NewImage(good, 1))
-		y.engine.Script(good, fails("dial tcp 192.0.2.1:443: connect: connection refused"))
-		y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNewer}), puller.ErrRegistryUnavailable)
+	withDaemonOf(t, o, nil, func(d *daemon) {
+		d.engine.Tag(good, enginetest.NewImage(good, 1))
+		d.engine.Script(good, fails("dial tcp 192.0.2.1:443: connect: connection refused"))
+		d.failed(d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNewer}), puller.ErrRegistryUnavailable)
 	})
 }

@@ -19,16 +19,16 @@ var page = strings.Repeat(strings.Repeat("x", 1023)+"\n", 500)
 
 // withOutputDaemon runs a test with so many bytes kept of what programs print, and tells
 // it where.
-func withOutputDaemon(t *testing.T, total int64, p enginetest.Program, test func(y *daemon, dir *string)) {
+func withOutputDaemon(t *testing.T, total int64, p enginetest.Program, test func(d *daemon, dir *string)) {
 	t.Helper()
 	o := running
 	o.OutputTotal = total
-	withDaemonOf(t, o, nil, func(y *daemon) {
+	withDaemonOf(t, o, nil, func(d *daemon) {
 		var dir string
-		y.change = func(o *jobs.Options) { dir = o.OutputDir }
-		y.restart()
-		y.engine.Program(y.serve(good).ID, p)
-		test(y, &dir)
+		d.change = func(o *jobs.Options) { dir = o.OutputDir }
+		d.restart()
+		d.engine.Program(d.serve(good).ID, p)
+		test(d, &dir)
 	})
 }
 
@@ -52,53 +52,53 @@ func outputSize(t *testing.T, dir string) (size int64) {
 
 func TestOutputNewestKept(t *testing.T) {
 	const total = 1700 << 10
-	withOutputDaemon(t, total, enginetest.Print(page, "", 0), func(y *daemon, dir *string) {
-		silent := y.submitted(other) // a job that prints nothing
+	withOutputDaemon(t, total, enginetest.Print(page, "", 0), func(d *daemon, dir *string) {
+		silent := d.submitted(other) // a job that prints nothing
 		var jobs []puller.Job
 		for range 6 {
-			j := y.run(puller.RunRequest{})
-			y.exited(j, 0)
+			j := d.run(puller.RunRequest{})
+			d.exited(j, 0)
 			jobs = append(jobs, j)
-			if n := outputSize(y.T, *dir); n > total {
-				y.Errorf("there are %d bytes of output", n)
+			if n := outputSize(d.T, *dir); n > total {
+				d.Errorf("there are %d bytes of output", n)
 			}
 		}
 		for _, when := range []string{"at first", "after a restart", "after another"} {
-			listed, _, err := y.Jobs(puller.Filter{Kind: puller.JobRun})
+			listed, _, err := d.Jobs(puller.Filter{Kind: puller.JobRun})
 			if err != nil || len(listed) != len(jobs) {
-				y.Fatal(len(listed), err)
+				d.Fatal(len(listed), err)
 			}
 			for i, j := range jobs {
 				lost := i < 3
-				y.readers = map[string]*reader{}
-				events := y.events(j)
-				stdout, _ := printed(y, events)
+				d.readers = map[string]*reader{}
+				events := d.events(j)
+				stdout, _ := printed(d, events)
 				missed := strings.Count(remarks(events), "not kept any more")
-				v, inList := y.end(j), listed[len(jobs)-1-i]
+				v, inList := d.end(j), listed[len(jobs)-1-i]
 				if lost != (stdout != page) || lost != (missed == 1) || lost != v.Result.Truncated || lost != inList.Result.Truncated {
-					y.Errorf("%s: run %d prints %d bytes, %d times it is told that some is missing, truncated is %t, in the list %t",
+					d.Errorf("%s: run %d prints %d bytes, %d times it is told that some is missing, truncated is %t, in the list %t",
 						when, i, len(stdout), missed, v.Result.Truncated, inList.Result.Truncated)
 				}
 			}
-			if v := y.end(silent); v.State == puller.StateSucceeded && v.Result.Truncated {
-				y.Errorf("%s: %+v", when, v.Result)
+			if v := d.end(silent); v.State == puller.StateSucceeded && v.Result.Truncated {
+				d.Errorf("%s: %+v", when, v.Result)
 			}
-			y.restart()
+			d.restart()
 		}
 	})
 }
 
 func TestOutputBoundLowered(t *testing.T) {
-	withOutputDaemon(t, 0, enginetest.Print(page, "", 0), func(y *daemon, dir *string) {
+	withOutputDaemon(t, 0, enginetest.Print(page, "", 0), func(d *daemon, dir *string) {
 		for range 3 {
-			y.exited(y.run(puller.RunRequest{}), 0)
+			d.exited(d.run(puller.RunRequest{}), 0)
 		}
-		change := y.change
-		y.change = func(o *jobs.Options) { change(o); o.OutputTotal = 600 << 10 }
-		y.restart()
+		change := d.change
+		d.change = func(o *jobs.Options) { change(o); o.OutputTotal = 600 << 10 }
+		d.restart()
 		synctest.Wait()
-		if n := outputSize(y.T, *dir); n > 600<<10 || n < 500<<10 {
-			y.Errorf("there are %d bytes of output", n)
+		if n := outputSize(d.T, *dir); n > 600<<10 || n < 500<<10 {
+			d.Errorf("there are %d bytes of output", n)
 		}
 	})
 }
@@ -111,39 +111,39 @@ func TestOutputOfActiveRuns(t *testing.T) {
 			<-p.Killed()
 		}
 		return 0
-	}, func(y *daemon, dir *string) {
-		old := y.run(puller.RunRequest{})
-		y.exited(old, 0)
+	}, func(d *daemon, dir *string) {
+		old := d.run(puller.RunRequest{})
+		d.exited(old, 0)
 		var jobs []puller.Job
 		for range 2 {
-			jobs = append(jobs, y.run(puller.RunRequest{Cmd: []string{"stay"}}))
-			y.is(jobs[len(jobs)-1], puller.StateActive, puller.PhaseRunning)
+			jobs = append(jobs, d.run(puller.RunRequest{Cmd: []string{"stay"}}))
+			d.is(jobs[len(jobs)-1], puller.StateActive, puller.PhaseRunning)
 		}
 		full := func(when string) {
-			y.Helper()
+			d.Helper()
 			synctest.Wait()
-			_, err := y.Service.Run(puller.RunRequest{Image: good})
+			_, err := d.Service.Run(puller.RunRequest{Image: good})
 			if puller.KindOf(err) != puller.ErrOverloaded || !strings.Contains(err.Error(), "at most 921600 are kept") {
-				y.Errorf("%s: %v", when, err)
+				d.Errorf("%s: %v", when, err)
 			}
 		}
 		full("at first")
-		if v := y.end(old); !v.Result.Truncated {
-			y.Error("the output of the one that ended was kept")
+		if v := d.end(old); !v.Result.Truncated {
+			d.Error("the output of the one that ended was kept")
 		}
-		y.came(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways}), puller.SourceUpToDate)
-		y.restart()
+		d.came(d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways}), puller.SourceUpToDate)
+		d.restart()
 		full("after a restart")
 		for _, j := range jobs {
-			y.Cancel(j.ID)
-			y.failed(j, puller.ErrCanceled)
+			d.Cancel(j.ID)
+			d.failed(j, puller.ErrCanceled)
 		}
-		last := y.run(puller.RunRequest{})
-		if v := y.exited(last, 0); v.Result.Truncated {
-			y.Error("the last one's was not kept")
+		last := d.run(puller.RunRequest{})
+		if v := d.exited(last, 0); v.Result.Truncated {
+			d.Error("the last one's was not kept")
 		}
-		if n := outputSize(y.T, *dir); n > total {
-			y.Errorf("there are %d bytes", n)
+		if n := outputSize(d.T, *dir); n > total {
+			d.Errorf("there are %d bytes", n)
 		}
 	})
 }

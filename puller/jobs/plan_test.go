@@ -84,7 +84,7 @@ func onTop(base, m puller.Manifest) puller.Manifest {
 	return m
 }
 
-func withCatalog(t *testing.T, c *catalog, test func(y *daemon)) {
+func withCatalog(t *testing.T, c *catalog, test func(d *daemon)) {
 	t.Helper()
 	o := defaults
 	if c != nil {
@@ -93,13 +93,13 @@ func withCatalog(t *testing.T, c *catalog, test func(y *daemon)) {
 	withDaemonOf(t, o, nil, test)
 }
 
-func (y *daemon) plan(r puller.PrewarmRequest) puller.Plan {
-	y.Helper()
-	plan, err := y.Plan(y.Context(), r)
+func (d *daemon) plan(r puller.PrewarmRequest) puller.Plan {
+	d.Helper()
+	plan, err := d.Plan(d.Context(), r)
 	if err != nil {
-		y.Fatal(err)
+		d.Fatal(err)
 	}
-	y.pulls(0)
+	d.pulls(0)
 	return plan
 }
 
@@ -151,25 +151,25 @@ func TestPlanByPolicy(t *testing.T) {
 			if c.moved != 0 {
 				registry = &catalog{manifests: map[string]puller.Manifest{good: made(c.moved)}, errs: map[string]error{good: c.err}}
 			}
-			withCatalog(t, registry, func(y *daemon) {
+			withCatalog(t, registry, func(d *daemon) {
 				if c.there != 0 {
-					y.engine.Tag(good, enginetest.NewImage(good, c.there))
+					d.engine.Tag(good, enginetest.NewImage(good, c.there))
 				}
 				r := asked("registry.test/good:v1")
 				r.Policy = c.policy
-				plan := y.plan(r)
+				plan := d.plan(r)
 				one := plan.Images[0]
 				if one.Image != good || one.Policy != c.policy || one.Status != c.status || (one.Weight != nil) != c.weighed || plan.Complete != c.complete {
-					y.Errorf("the plan is %+v, %+v", one, plan)
+					d.Errorf("the plan is %+v, %+v", one, plan)
 				}
 				if kind := kindOfJob(one.Error); kind != c.kind || c.kind != "" && (one.Error.Message == "" || one.Error.Retryable != c.kind.Retryable()) {
-					y.Errorf("the error is %+v", one.Error)
+					d.Errorf("the error is %+v", one.Error)
 				}
 				if c.err == limited && one.Error.RetryAfterSeconds != 30 {
-					y.Errorf("the error is %+v", one.Error)
+					d.Errorf("the error is %+v", one.Error)
 				}
 				if c.weighed && (*one.Weight != puller.Weight{Size: 1001, Fetch: 1001, Layers: 2} || plan.Fetch != 1001) {
-					y.Errorf("it weighs %+v", one.Weight)
+					d.Errorf("it weighs %+v", one.Weight)
 				}
 				digest := ""
 				switch {
@@ -179,13 +179,13 @@ func TestPlanByPolicy(t *testing.T) {
 					digest = made(c.moved).Digest
 				}
 				if one.Digest != digest {
-					y.Errorf("the digest is %q, not %q", one.Digest, digest)
+					d.Errorf("the digest is %q, not %q", one.Digest, digest)
 				}
 				if registry != nil && (len(registry.heads) != c.heads || len(registry.queries) != c.queries) {
-					y.Errorf("the registry was asked for %q and %+v", registry.heads, registry.queries)
+					d.Errorf("the registry was asked for %q and %+v", registry.heads, registry.queries)
 				}
 				if noted := strings.Contains(strings.Join(plan.Notes, ""), "not known of 1 images"); noted == c.complete {
-					y.Errorf("the notes are %q", plan.Notes)
+					d.Errorf("the notes are %q", plan.Notes)
 				}
 			})
 		})
@@ -206,14 +206,14 @@ func TestPlanCounts(t *testing.T) {
 		"registry.test/b:v1": shared,
 		"registry.test/c:v1": onTop(shared, made(4)),
 	}}
-	withCatalog(t, registry, func(y *daemon) {
-		y.engine.Tag("registry.test/base:v1", enginetest.NewImage("registry.test/base:v1", 1))
+	withCatalog(t, registry, func(d *daemon) {
+		d.engine.Tag("registry.test/base:v1", enginetest.NewImage("registry.test/base:v1", 1))
 		r := asked("registry.test/c:v1", "registry.test/nope:v1", "registry.test/b:v1", "registry.test/a:v1", "registry.test/base:v1")
 		r.Skipped = []puller.Skipped{{Service: "web", Reason: "it is built"}}
-		plan := y.plan(r)
+		plan := d.plan(r)
 		got, err := json.MarshalIndent(plan, "", " ")
 		if err != nil {
-			y.Fatal(err)
+			d.Fatal(err)
 		}
 		digest := func(seed int) string { return made(seed).Digest }
 		want := `{
@@ -233,21 +233,21 @@ func TestPlanCounts(t *testing.T) {
 }`
 		var a, b any
 		if json.Unmarshal(got, &a) != nil || json.Unmarshal([]byte(want), &b) != nil || !reflect.DeepEqual(a, b) {
-			y.Errorf("the plan is %s", got)
+			d.Errorf("the plan is %s", got)
 		}
 		var back puller.Plan
 		if err := json.Unmarshal(got, &back); err != nil || !reflect.DeepEqual(back, plan) {
-			y.Errorf("read again it is %+v, %v", back, err)
+			d.Errorf("read again it is %+v, %v", back, err)
 		}
 	})
 }
 
 func TestPlanNothingToPull(t *testing.T) {
-	withCatalog(t, nil, func(y *daemon) {
-		plan := y.plan(puller.PrewarmRequest{Skipped: []puller.Skipped{{Service: "web", Reason: "it is built"}}})
+	withCatalog(t, nil, func(d *daemon) {
+		plan := d.plan(puller.PrewarmRequest{Skipped: []puller.Skipped{{Service: "web", Reason: "it is built"}}})
 		got, _ := json.Marshal(plan)
 		if want := `{"images":[],"fetch":0,"shared":0,"present":0,"complete":true,"skipped":[{"service":"web","reason":"it is built"}]}`; string(got) != want {
-			y.Errorf("the plan is %s", got)
+			d.Errorf("the plan is %s", got)
 		}
 	})
 }
@@ -257,81 +257,81 @@ func TestPlanPlatformAndCredentials(t *testing.T) {
 	arm.Platform = "linux/arm64"
 	const third = "registry.test/third:v1"
 	registry := &catalog{manifests: map[string]puller.Manifest{good: made(1), other: arm, third: arm}}
-	withCatalog(t, registry, func(y *daemon) {
-		secret := credentials(y.T, "hunter2")
+	withCatalog(t, registry, func(d *daemon) {
+		secret := credentials(d.T, "hunter2")
 		r := asked(good, other, third)
 		r.Images[1].Platform, r.Images[2].Platform = "linux/arm64/v8", "linux/amd64"
 		r.Credentials = secret
-		plan := y.plan(r)
+		plan := d.plan(r)
 		platforms := map[string]int{}
 		for _, q := range registry.queries {
 			platforms[q.Platform]++
 			if q.Credentials != secret || q.Free {
-				y.Errorf("it asked %+v", q)
+				d.Errorf("it asked %+v", q)
 			}
 		}
 		// The engine's own, where none is asked for.
 		if fmt.Sprint(platforms) != "map[linux/amd64:2 linux/arm64/v8:1]" {
-			y.Errorf("it asked for %v", platforms)
+			d.Errorf("it asked for %v", platforms)
 		}
 		if plan.Images[1].Error != nil || plan.Images[1].Platform != "linux/arm64/v8" {
-			y.Errorf("the plan is %+v", plan.Images[1])
+			d.Errorf("the plan is %+v", plan.Images[1])
 		}
 		// An image in no index comes as it is; what was asked for is known here.
 		if e := plan.Images[2].Error; kindOfJob(e) != puller.ErrPlatformMismatch || !strings.Contains(e.Message, "linux/arm64, not for linux/amd64") || plan.Images[2].Weight != nil {
-			y.Errorf("the error is %+v", e)
+			d.Errorf("the error is %+v", e)
 		}
 		// Nobody asked for a platform: then it may be any.
 		registry.manifests[good] = arm
-		if plan := y.plan(asked(good)); plan.Images[0].Error != nil || plan.Fetch != 1001 {
-			y.Errorf("the plan is %+v", plan.Images[0])
+		if plan := d.plan(asked(good)); plan.Images[0].Error != nil || plan.Fetch != 1001 {
+			d.Errorf("the plan is %+v", plan.Images[0])
 		}
 	})
 }
 
 func TestPlanWrongName(t *testing.T) {
 	registry := &catalog{}
-	withCatalog(t, registry, func(y *daemon) {
-		_, err := y.Plan(y.Context(), asked(good, "UPPER case"))
+	withCatalog(t, registry, func(d *daemon) {
+		_, err := d.Plan(d.Context(), asked(good, "UPPER case"))
 		if puller.KindOf(err) != puller.ErrInvalidRequest || !strings.Contains(err.Error(), "images[1]: image") {
-			y.Errorf("the error is %v", err)
+			d.Errorf("the error is %v", err)
 		}
-		if _, err := y.Plan(y.Context(), puller.PrewarmRequest{}); puller.KindOf(err) != puller.ErrInvalidRequest {
-			y.Errorf("the error is %v", err)
+		if _, err := d.Plan(d.Context(), puller.PrewarmRequest{}); puller.KindOf(err) != puller.ErrInvalidRequest {
+			d.Errorf("the error is %v", err)
 		}
-		if y.engine.Counts().Inspects+len(registry.heads)+len(registry.queries) != 0 {
-			y.Error("somebody was asked")
+		if d.engine.Counts().Inspects+len(registry.heads)+len(registry.queries) != 0 {
+			d.Error("somebody was asked")
 		}
 	})
 }
 
 func TestPlanEngineUnavailable(t *testing.T) {
-	withCatalog(t, &catalog{}, func(y *daemon) {
-		y.engine.OnInspect(func(string, <-chan struct{}) (int, string) {
-			y.engine.Kill()
+	withCatalog(t, &catalog{}, func(d *daemon) {
+		d.engine.OnInspect(func(string, <-chan struct{}) (int, string) {
+			d.engine.Kill()
 			return 0, ""
 		})
-		_, err := y.Plan(y.Context(), asked(good, other))
+		_, err := d.Plan(d.Context(), asked(good, other))
 		if kind := puller.KindOf(err); kind != puller.ErrEngineUnavailable && kind != puller.ErrTruncated {
-			y.Errorf("it goes while the plan is made: %v", err)
+			d.Errorf("it goes while the plan is made: %v", err)
 		}
-		if _, err = y.Plan(y.Context(), asked(good)); puller.KindOf(err) != puller.ErrEngineUnavailable {
-			y.Errorf("it is not there: %v", err)
+		if _, err = d.Plan(d.Context(), asked(good)); puller.KindOf(err) != puller.ErrEngineUnavailable {
+			d.Errorf("it is not there: %v", err)
 		}
 	})
 }
 
 func TestPlanUnknownImage(t *testing.T) {
-	withCatalog(t, &catalog{manifests: map[string]puller.Manifest{other: made(1)}}, func(y *daemon) {
-		y.engine.OnInspect(func(image string, _ <-chan struct{}) (int, string) {
+	withCatalog(t, &catalog{manifests: map[string]puller.Manifest{other: made(1)}}, func(d *daemon) {
+		d.engine.OnInspect(func(image string, _ <-chan struct{}) (int, string) {
 			if image == good {
 				return 500, "the layer store is in disorder"
 			}
 			return 0, ""
 		})
-		plan := y.plan(asked(good, other))
+		plan := d.plan(asked(good, other))
 		if one := plan.Images[0]; one.Status != puller.StatusUnknown || kindOfJob(one.Error) != puller.ErrInternal || plan.Fetch != 1001 {
-			y.Errorf("the plan is %+v", plan)
+			d.Errorf("the plan is %+v", plan)
 		}
 	})
 }
@@ -349,15 +349,15 @@ func many(n int) (images []string, manifests map[string]puller.Manifest) {
 func TestPlanConcurrency(t *testing.T) {
 	images, manifests := many(100)
 	registry := &catalog{manifests: manifests, took: time.Second}
-	withCatalog(t, registry, func(y *daemon) {
+	withCatalog(t, registry, func(d *daemon) {
 		began := time.Now()
-		plan := y.plan(asked(images...))
+		plan := d.plan(asked(images...))
 		if took := time.Since(began); took != 13*time.Second || registry.most != 8 {
-			y.Errorf("it took %s, with %d at a time", took, registry.most)
+			d.Errorf("it took %s, with %d at a time", took, registry.most)
 		}
 		for i, one := range plan.Images {
 			if one.Image != images[i] || one.Digest != made(i+1).Digest {
-				y.Errorf("image %d is %+v", i, one)
+				d.Errorf("image %d is %+v", i, one)
 			}
 		}
 	})
@@ -371,21 +371,21 @@ func TestPlanRegistrySilent(t *testing.T) {
 	}
 	const elsewhere = "elsewhere.test/image:v1"
 	manifests[elsewhere] = made(200)
-	withCatalog(t, registry, func(y *daemon) {
+	withCatalog(t, registry, func(d *daemon) {
 		began := time.Now()
-		plan := y.plan(asked(append(images, elsewhere)...))
+		plan := d.plan(asked(append(images, elsewhere)...))
 		// Eight are under way when the first fails, and up to two more begin
 		// before the third has; one is for the other registry.
 		if took, n := time.Since(began), len(registry.queries); took != 40*time.Second || n < 9 || n > 11 {
-			y.Errorf("it took %s and %d queries", took, n)
+			d.Errorf("it took %s and %d queries", took, n)
 		}
 		for _, one := range plan.Images[:100] {
 			if kindOfJob(one.Error) != puller.ErrRegistryUnavailable || !strings.Contains(one.Error.Message, "no answer within 20s") {
-				y.Fatalf("the plan is %+v", one.Error)
+				d.Fatalf("the plan is %+v", one.Error)
 			}
 		}
 		if plan.Complete || plan.Images[100].Error != nil || plan.Fetch != 1001 {
-			y.Errorf("another registry's image is %+v", plan.Images[100])
+			d.Errorf("another registry's image is %+v", plan.Images[100])
 		}
 	})
 }
@@ -397,15 +397,15 @@ func TestPlanRegistryUnsteady(t *testing.T) {
 	for i := 0; i < len(images); i += 2 {
 		registry.errs[images[i]] = puller.Errorf(puller.ErrRegistryUnavailable, "502")
 	}
-	withCatalog(t, registry, func(y *daemon) {
+	withCatalog(t, registry, func(d *daemon) {
 		for _, i := range images {
-			y.plan(asked(i)) // a plan remembers nothing of another
+			d.plan(asked(i)) // a plan remembers nothing of another
 		}
 		registry.queries = nil
 		registry.errs = map[string]error{images[0]: registry.errs[images[0]], images[50]: registry.errs[images[0]]}
-		y.plan(asked(images...))
+		d.plan(asked(images...))
 		if len(registry.queries) != 100 {
-			y.Errorf("it made %d queries", len(registry.queries))
+			d.Errorf("it made %d queries", len(registry.queries))
 		}
 	})
 }
@@ -413,30 +413,30 @@ func TestPlanRegistryUnsteady(t *testing.T) {
 func TestPlanDeadline(t *testing.T) {
 	images, manifests := many(100)
 	registry := &catalog{manifests: manifests, took: 19 * time.Second}
-	withCatalog(t, registry, func(y *daemon) {
+	withCatalog(t, registry, func(d *daemon) {
 		began := time.Now()
-		plan := y.plan(asked(images...))
+		plan := d.plan(asked(images...))
 		if took := time.Since(began); took != 2*time.Minute {
-			y.Errorf("it took %s", took)
+			d.Errorf("it took %s", took)
 		}
 		if plan.Complete || plan.Fetch != 6*8*1001 || len(plan.Images) != 100 {
-			y.Errorf("%d are to be fetched of %d images, complete %t", plan.Fetch, len(plan.Images), plan.Complete)
+			d.Errorf("%d are to be fetched of %d images, complete %t", plan.Fetch, len(plan.Images), plan.Complete)
 		}
 	})
 }
 
 func TestPlanCanceled(t *testing.T) {
 	images, manifests := many(100)
-	withCatalog(t, &catalog{manifests: manifests, took: 19 * time.Second}, func(y *daemon) {
-		ctx, cancel := context.WithCancel(y.Context())
+	withCatalog(t, &catalog{manifests: manifests, took: 19 * time.Second}, func(d *daemon) {
+		ctx, cancel := context.WithCancel(d.Context())
 		time.AfterFunc(time.Second, cancel)
-		if _, err := y.Plan(ctx, asked(images...)); puller.KindOf(err) != puller.ErrCanceled {
-			y.Errorf("the error is %v", err)
+		if _, err := d.Plan(ctx, asked(images...)); puller.KindOf(err) != puller.ErrCanceled {
+			d.Errorf("the error is %v", err)
 		}
-		ctx, cancel = context.WithTimeout(y.Context(), time.Second)
+		ctx, cancel = context.WithTimeout(d.Context(), time.Second)
 		defer cancel()
-		if _, err := y.Plan(ctx, asked(images...)); puller.KindOf(err) != puller.ErrTimeout {
-			y.Errorf("the error is %v", err)
+		if _, err := d.Plan(ctx, asked(images...)); puller.KindOf(err) != puller.ErrTimeout {
+			d.Errorf("the error is %v", err)
 		}
 	})
 }
@@ -446,20 +446,20 @@ func TestPlanDiskTooSmall(t *testing.T) {
 	huge.Layers[0].Size = 1 << 49
 	registry := &catalog{manifests: map[string]puller.Manifest{good: huge, other: made(1)}}
 	dir := t.TempDir()
-	withCatalog(t, registry, func(y *daemon) {
-		if plan := y.plan(asked(good)); plan.EngineFree != nil || len(plan.Notes) != 0 {
-			y.Errorf("what is free is not known, but the plan is %+v", plan)
+	withCatalog(t, registry, func(d *daemon) {
+		if plan := d.plan(asked(good)); plan.EngineFree != nil || len(plan.Notes) != 0 {
+			d.Errorf("what is free is not known, but the plan is %+v", plan)
 		}
-		y.engine.SetRoot("", dir)
-		plan := y.plan(asked(other))
+		d.engine.SetRoot("", dir)
+		plan := d.plan(asked(other))
 		if plan.EngineFree == nil {
-			y.Skip("what is free is not known on this system")
+			d.Skip("what is free is not known on this system")
 		}
 		if len(plan.Notes) != 0 || *plan.EngineFree <= 1001 {
-			y.Errorf("the plan is %+v", plan)
+			d.Errorf("the plan is %+v", plan)
 		}
-		if plan := y.plan(asked(good)); len(plan.Notes) != 1 || !strings.Contains(plan.Notes[0], "562949953.4 MB are to be fetched") {
-			y.Errorf("the notes are %q", plan.Notes)
+		if plan := d.plan(asked(good)); len(plan.Notes) != 1 || !strings.Contains(plan.Notes[0], "562949953.4 MB are to be fetched") {
+			d.Errorf("the notes are %q", plan.Notes)
 		}
 	})
 }
@@ -470,13 +470,13 @@ func TestPlanIndexWithoutPlatform(t *testing.T) {
 	unnamed := manifest
 	unnamed.Unnamed = true
 	o.Registry = &fakeRegistry{manifests: map[string]puller.Manifest{good + " linux/amd64": unnamed, other + " linux/amd64": manifest}}
-	withDaemonOf(t, o, nil, func(y *daemon) {
-		p := y.plan(puller.PrewarmRequest{Images: puller.Images{{Image: good}, {Image: other}}})
+	withDaemonOf(t, o, nil, func(d *daemon) {
+		p := d.plan(puller.PrewarmRequest{Images: puller.Images{{Image: good}, {Image: other}}})
 		if len(p.Notes) != 1 || !strings.HasPrefix(p.Notes[0], good+": ") || !strings.Contains(p.Notes[0], "platform") {
-			y.Errorf("the notes are %q", p.Notes)
+			d.Errorf("the notes are %q", p.Notes)
 		}
 		if p.Images[0].Error != nil || p.Images[0].Weight == nil {
-			y.Errorf("the image is %+v", p.Images[0])
+			d.Errorf("the image is %+v", p.Images[0])
 		}
 	})
 }

@@ -84,67 +84,67 @@ func FuzzParsePlatform(f *testing.F) {
 }
 
 func TestPlatformFormInJob(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
-		y.engine.Script(good, enginetest.Serve(enginetest.NewImage(good, 7)))
+	withDaemon(t, func(d *daemon) {
+		d.engine.Script(good, enginetest.Serve(enginetest.NewImage(good, 7)))
 		for _, given := range []string{"LINUX/AMD64", "linux/x86_64", "linux", "amd64"} {
-			if j := y.submit(puller.PullRequest{Image: good, Platform: given}); j.Platform != "linux/amd64" {
-				y.Errorf("%s is %s", given, j.Platform)
+			if j := d.submit(puller.PullRequest{Image: good, Platform: given}); j.Platform != "linux/amd64" {
+				d.Errorf("%s is %s", given, j.Platform)
 			}
-			if j, err := y.Prewarm(puller.PrewarmRequest{Platform: given, Images: puller.Images{{Image: good}, {Image: good, Platform: given}}}); err != nil {
-				y.Error(err)
-			} else if child, err := y.Job(j.Children[1]); err != nil || child.Platform != "linux/amd64" {
-				y.Errorf("of a list, %s is %s, %v", given, child.Platform, err)
+			if j, err := d.Prewarm(puller.PrewarmRequest{Platform: given, Images: puller.Images{{Image: good}, {Image: good, Platform: given}}}); err != nil {
+				d.Error(err)
+			} else if child, err := d.Job(j.Children[1]); err != nil || child.Platform != "linux/amd64" {
+				d.Errorf("of a list, %s is %s, %v", given, child.Platform, err)
 			}
 		}
 		own := parseRules(t, rules.Written{Platforms: []string{"linux/aarch64"}})
-		if _, err := y.Pull(puller.PullRequest{Image: good, Platform: "AMD64", Rules: own}); puller.KindOf(err) != puller.ErrForbidden {
-			y.Errorf("another platform than the rules have: %v", err)
+		if _, err := d.Pull(puller.PullRequest{Image: good, Platform: "AMD64", Rules: own}); puller.KindOf(err) != puller.ErrForbidden {
+			d.Errorf("another platform than the rules have: %v", err)
 		}
 		// Who asks for half a platform needs an engine that can say the rest.
-		y.engine.Kill()
-		if _, err := y.Pull(puller.PullRequest{Image: good, Platform: "linux"}); puller.KindOf(err) != puller.ErrEngineUnavailable || !strings.Contains(err.Error(), "os/arch") {
-			y.Errorf("without an engine: %v", err)
+		d.engine.Kill()
+		if _, err := d.Pull(puller.PullRequest{Image: good, Platform: "linux"}); puller.KindOf(err) != puller.ErrEngineUnavailable || !strings.Contains(err.Error(), "os/arch") {
+			d.Errorf("without an engine: %v", err)
 		}
-		y.submit(puller.PullRequest{Image: good, Platform: "linux/amd64"})
-		y.engine.Revive()
+		d.submit(puller.PullRequest{Image: good, Platform: "linux/amd64"})
+		d.engine.Revive()
 	})
 }
 
 func TestPlatformFormInRun(t *testing.T) {
-	withRunDaemon(t, enginetest.Hang(""), func(y *daemon) {
+	withRunDaemon(t, enginetest.Hang(""), func(d *daemon) {
 		for _, given := range []string{"LINUX/x86_64", "amd64", "linux"} {
-			if j := y.run(puller.RunRequest{Platform: given}); j.Platform != "linux/amd64" {
-				y.Errorf("%s is %s", given, j.Platform)
+			if j := d.run(puller.RunRequest{Platform: given}); j.Platform != "linux/amd64" {
+				d.Errorf("%s is %s", given, j.Platform)
 			}
 		}
 		synctest.Wait()
-		all := y.engine.Containers()
+		all := d.engine.Containers()
 		for _, c := range all {
 			if c.Requested.Platform != "linux/amd64" {
-				y.Errorf("a container is created for %q", c.Requested.Platform)
+				d.Errorf("a container is created for %q", c.Requested.Platform)
 			}
 		}
 		if len(all) == 0 {
-			y.Error("there is no container")
+			d.Error("there is no container")
 		}
 	})
 }
 
 // A request is the same if it spells its platform otherwise.
 func TestIdempotencyKeyPlatformForms(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
-		y.serve(good)
+	withDaemon(t, func(d *daemon) {
+		d.serve(good)
 		ids := map[string]bool{}
 		for _, given := range []string{"linux/amd64", "LINUX/AMD64", "linux/x86_64", "amd64"} {
-			ids[y.submit(puller.PullRequest{Image: good, Platform: given, IdempotencyKey: "pull"}).ID] = true
-			j, err := y.Prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good, Platform: given}, {Image: good}}, Platform: given, IdempotencyKey: "prewarm"})
+			ids[d.submit(puller.PullRequest{Image: good, Platform: given, IdempotencyKey: "pull"}).ID] = true
+			j, err := d.Prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good, Platform: given}, {Image: good}}, Platform: given, IdempotencyKey: "prewarm"})
 			if err != nil {
 				t.Fatal(err)
 			}
 			ids[j.ID] = true
 		}
 		if len(ids) != 2 {
-			y.Errorf("there are the jobs %v", ids)
+			d.Errorf("there are the jobs %v", ids)
 		}
 	})
 }

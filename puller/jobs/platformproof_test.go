@@ -50,45 +50,45 @@ func TestPlatformSecondOfIndex(t *testing.T) {
 			if c.registry != nil {
 				o.Registry = c.registry
 			}
-			withDaemonOf(t, o, nil, func(y *daemon) {
-				y.engine.Tag(good, index)
-				y.engine.Script(good, serve)
-				request := puller.PullRequest{Image: good, Platform: platform, Policy: puller.PolicyAlways, Credentials: credentials(y.T, "hunter2")}
-				j := y.submit(request)
+			withDaemonOf(t, o, nil, func(d *daemon) {
+				d.engine.Tag(good, index)
+				d.engine.Script(good, serve)
+				request := puller.PullRequest{Image: good, Platform: platform, Policy: puller.PolicyAlways, Credentials: credentials(d.T, "hunter2")}
+				j := d.submit(request)
 				if c.kind != "" {
-					v := y.failed(j, c.kind)
+					v := d.failed(j, c.kind)
 					if strings.Contains(v.Error.Message, "unproven") != c.unproven {
-						y.Errorf("the error is %s", v.Error.Message)
+						d.Errorf("the error is %s", v.Error.Message)
 					}
 					return
 				}
-				if v := y.came(j, puller.SourcePulled); v.Result.Digest != digest || v.Result.ImageID != second.ID {
-					y.Errorf("the result is %+v", v.Result)
+				if v := d.came(j, puller.SourcePulled); v.Result.Digest != digest || v.Result.ImageID != second.ID {
+					d.Errorf("the result is %+v", v.Result)
 				}
 				if q := c.registry.queries; len(q) != 1 || q[0].Credentials != request.Credentials {
-					y.Errorf("the registry was asked %d times: %+v", len(q), q)
+					d.Errorf("the registry was asked %d times: %+v", len(q), q)
 				}
 				again := func() {
-					y.Helper()
+					d.Helper()
 					for policy, source := range map[puller.Policy]puller.Source{puller.PolicyMissing: puller.SourcePresent, puller.PolicyNever: puller.SourcePresent, puller.PolicyNewer: puller.SourceUpToDate} {
-						if v := y.came(y.submit(puller.PullRequest{Image: good, Platform: platform, Policy: policy}), source); v.Result.Digest != digest {
-							y.Errorf("%s: the result is %+v", policy, v.Result)
+						if v := d.came(d.submit(puller.PullRequest{Image: good, Platform: platform, Policy: policy}), source); v.Result.Digest != digest {
+							d.Errorf("%s: the result is %+v", policy, v.Result)
 						}
 					}
-					plan, err := y.Plan(y.Context(), puller.PrewarmRequest{Images: puller.Images{{Image: good, Platform: platform, Policy: puller.PolicyNewer}}})
+					plan, err := d.Plan(d.Context(), puller.PrewarmRequest{Images: puller.Images{{Image: good, Platform: platform, Policy: puller.PolicyNewer}}})
 					if err != nil || plan.Images[0].Status != puller.StatusPresent || plan.Images[0].Digest != digest {
-						y.Errorf("the plan is %+v, %v", plan, err)
+						d.Errorf("the plan is %+v, %v", plan, err)
 					}
 				}
 				again()
-				y.restart()
+				d.restart()
 				again()
-				y.pulls(1)
+				d.pulls(1)
 				if n := len(c.registry.queries); n != 1 {
-					y.Errorf("the registry was asked %d times for the manifest", n)
+					d.Errorf("the registry was asked %d times for the manifest", n)
 				}
 				// The first platform is not taken for it.
-				y.failed(y.submit(puller.PullRequest{Image: good, Platform: "linux/amd64", Policy: puller.PolicyNever}), puller.ErrNotFound)
+				d.failed(d.submit(puller.PullRequest{Image: good, Platform: "linux/amd64", Policy: puller.PolicyNever}), puller.ErrNotFound)
 			})
 		})
 	}
@@ -105,16 +105,16 @@ func TestPlatformNameTaken(t *testing.T) {
 	o.Registry = &fakeRegistry{manifests: map[string]puller.Manifest{
 		name + "@" + enginetest.Digest(image) + " " + platform: {Digest: enginetest.Digest(image), Config: image.ID, Platform: platform},
 	}}
-	withDaemonOf(t, o, nil, func(y *daemon) {
+	withDaemonOf(t, o, nil, func(d *daemon) {
 		pulls := 0
-		y.engine.Script(good, func(p *enginetest.Pull) {
+		d.engine.Script(good, func(p *enginetest.Pull) {
 			enginetest.Serve(image)(p)
 			if pulls++; pulls == 1 {
 				p.Tag(theirs)
 			}
 		})
-		if v := y.came(y.submit(puller.PullRequest{Image: good, Platform: platform}), puller.SourcePulled); v.Attempt != 2 || v.Result.ImageID != image.ID {
-			y.Errorf("the job is %+v, %+v", v, v.Result)
+		if v := d.came(d.submit(puller.PullRequest{Image: good, Platform: platform}), puller.SourcePulled); v.Attempt != 2 || v.Result.ImageID != image.ID {
+			d.Errorf("the job is %+v, %+v", v, v.Result)
 		}
 	})
 }
@@ -128,17 +128,17 @@ func TestPlatformUnproven(t *testing.T) {
 		t.Run(string(policy), func(t *testing.T) {
 			o := defaults
 			o.Registry = &fakeRegistry{manifestErr: puller.Errorf(puller.ErrDenied, "401")}
-			withDaemonOf(t, o, nil, func(y *daemon) {
-				y.engine.Tag(good, index)
-				y.engine.Script(good, func(p *enginetest.Pull) {
+			withDaemonOf(t, o, nil, func(d *daemon) {
+				d.engine.Tag(good, index)
+				d.engine.Script(good, func(p *enginetest.Pull) {
 					p.Line(`{"status":"Pulling from good","id":"v1"}`)
 					p.Line(`{"status":"Digest: ` + enginetest.Digest(index) + `"}`)
 					p.Tag(second)
 					p.Line(`{"status":"Status: Downloaded newer image for ` + good + `"}`)
 				})
 				retries := 2
-				y.failed(y.submit(puller.PullRequest{Image: good, Platform: "linux/arm64", Policy: policy, Retries: &retries}), puller.ErrTruncated)
-				y.pulls(3)
+				d.failed(d.submit(puller.PullRequest{Image: good, Platform: "linux/arm64", Policy: policy, Retries: &retries}), puller.ErrTruncated)
+				d.pulls(3)
 			})
 		})
 	}

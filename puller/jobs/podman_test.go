@@ -52,19 +52,19 @@ func TestPodmanLastLine(t *testing.T) {
 		}, puller.ErrTruncated},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			withDaemonOf(t, once, nil, func(y *daemon) {
+			withDaemonOf(t, once, nil, func(d *daemon) {
 				if c.podman {
-					y.engine.UsePodman()
+					d.engine.UsePodman()
 				}
-				y.engine.Tag(good, old)
-				y.engine.Script(good, c.script)
-				j := y.always(good)
+				d.engine.Tag(good, old)
+				d.engine.Script(good, c.script)
+				j := d.always(good)
 				if c.kind != "" {
-					y.failed(j, c.kind)
+					d.failed(j, c.kind)
 					return
 				}
-				if v := y.came(j, puller.SourcePulled); v.Result.Digest != enginetest.Digest(image) || v.Result.ImageID != image.ID && v.Result.ImageID != recorded.ID {
-					y.Errorf("the result is %+v", v.Result)
+				if v := d.came(j, puller.SourcePulled); v.Result.Digest != enginetest.Digest(image) || v.Result.ImageID != image.ID && v.Result.ImageID != recorded.ID {
+					d.Errorf("the result is %+v", v.Result)
 				}
 			})
 		})
@@ -73,13 +73,13 @@ func TestPodmanLastLine(t *testing.T) {
 
 // Another engine may have come to answer since the daemon started.
 func TestEngineReplaced(t *testing.T) {
-	withDaemonOf(t, once, nil, func(y *daemon) {
-		y.engine.Script(good, enginetest.ServeAsPodman(enginetest.NewImage(good, 1)))
-		y.failed(y.always(good), puller.ErrTruncated)
-		y.engine.Kill()
-		y.engine.UsePodman()
-		y.engine.Revive()
-		y.came(y.always(good), puller.SourceUpToDate)
+	withDaemonOf(t, once, nil, func(d *daemon) {
+		d.engine.Script(good, enginetest.ServeAsPodman(enginetest.NewImage(good, 1)))
+		d.failed(d.always(good), puller.ErrTruncated)
+		d.engine.Kill()
+		d.engine.UsePodman()
+		d.engine.Revive()
+		d.came(d.always(good), puller.SourceUpToDate)
 	})
 }
 
@@ -89,56 +89,56 @@ func TestPodmanDigestUnderOtherName(t *testing.T) {
 	hello := enginetest.NewImage("registry.test/hello:v1", 1)
 	digest := enginetest.Digest(hello)
 	const team = "registry.test/team/app"
-	setup := func(y *daemon) {
-		y.engine.UsePodman()
-		y.engine.Tag("registry.test/hello:v1", hello)
+	setup := func(d *daemon) {
+		d.engine.UsePodman()
+		d.engine.Tag("registry.test/hello:v1", hello)
 	}
 	for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyNever, puller.PolicyNewer, puller.PolicyAlways} {
 		t.Run(string(policy), func(t *testing.T) {
 			o := once
 			o.Registry = &fakeRegistry{digest: digest}
-			withDaemonOf(t, o, nil, func(y *daemon) {
-				setup(y)
+			withDaemonOf(t, o, nil, func(d *daemon) {
+				setup(d)
 				ref := team + "@" + digest
-				v := y.failed(y.submit(puller.PullRequest{Image: ref, Policy: policy}), puller.ErrNotFound)
+				v := d.failed(d.submit(puller.PullRequest{Image: ref, Policy: policy}), puller.ErrNotFound)
 				if policy == puller.PolicyNever && !strings.Contains(v.Error.Message, "only under other names") {
-					y.Errorf("the error is %s", v.Error.Message)
+					d.Errorf("the error is %s", v.Error.Message)
 				}
-				plan, err := y.Plan(y.Context(), puller.PrewarmRequest{Images: puller.Images{{Image: ref, Policy: policy}}})
+				plan, err := d.Plan(d.Context(), puller.PrewarmRequest{Images: puller.Images{{Image: ref, Policy: policy}}})
 				if err != nil || plan.Images[0].Status != puller.StatusMissing {
-					y.Errorf("the plan is %+v, %v", plan, err)
+					d.Errorf("the plan is %+v, %v", plan, err)
 				}
-				if j, err := y.Service.Run(puller.RunRequest{Image: ref, Policy: policy}); err != nil || y.end(j).Error == nil || y.engine.Counts().Created != 0 {
-					y.Errorf("the run is %+v, %v, and %d containers were created", y.end(j), err, y.engine.Counts().Created)
+				if j, err := d.Service.Run(puller.RunRequest{Image: ref, Policy: policy}); err != nil || d.end(j).Error == nil || d.engine.Counts().Created != 0 {
+					d.Errorf("the run is %+v, %v, and %d containers were created", d.end(j), err, d.engine.Counts().Created)
 				}
-				if _, err := y.Image(y.Context(), ref, "", nil); puller.KindOf(err) != puller.ErrNotFound {
-					y.Errorf("it is shown: %v", err)
+				if _, err := d.Image(d.Context(), ref, "", nil); puller.KindOf(err) != puller.ErrNotFound {
+					d.Errorf("it is shown: %v", err)
 				}
 				// Under its own name it is there.
-				y.came(y.submit(puller.PullRequest{Image: "registry.test/hello@" + digest}), puller.SourcePresent)
+				d.came(d.submit(puller.PullRequest{Image: "registry.test/hello@" + digest}), puller.SourcePresent)
 			})
 		})
 	}
 	t.Run("where the name has it", func(t *testing.T) {
-		withDaemonOf(t, once, nil, func(y *daemon) {
-			setup(y)
+		withDaemonOf(t, once, nil, func(d *daemon) {
+			setup(d)
 			ref := team + "@" + digest
 			moved := enginetest.NewImage(ref, 1)
 			moved.RepoDigests = append(moved.RepoDigests, hello.RepoDigests...)
-			y.engine.Script(ref, enginetest.ServeAsPodman(moved))
-			if v := y.came(y.submit(puller.PullRequest{Image: ref}), puller.SourcePulled); v.Result.Digest != digest {
-				y.Errorf("the result is %+v", v.Result)
+			d.engine.Script(ref, enginetest.ServeAsPodman(moved))
+			if v := d.came(d.submit(puller.PullRequest{Image: ref}), puller.SourcePulled); v.Result.Digest != digest {
+				d.Errorf("the result is %+v", v.Result)
 			}
-			y.came(y.submit(puller.PullRequest{Image: ref}), puller.SourcePresent)
-			y.pulls(1)
+			d.came(d.submit(puller.PullRequest{Image: ref}), puller.SourcePresent)
+			d.pulls(1)
 		})
 	})
 	t.Run("where only the pull's end is told", func(t *testing.T) {
-		withDaemonOf(t, once, nil, func(y *daemon) {
-			setup(y)
+		withDaemonOf(t, once, nil, func(d *daemon) {
+			setup(d)
 			ref := team + "@" + digest
-			y.engine.Script(ref, enginetest.ServeAsPodman(hello))
-			y.failed(y.submit(puller.PullRequest{Image: ref}), puller.ErrTruncated)
+			d.engine.Script(ref, enginetest.ServeAsPodman(hello))
+			d.failed(d.submit(puller.PullRequest{Image: ref}), puller.ErrTruncated)
 		})
 	})
 }
@@ -164,27 +164,27 @@ func TestPodmanVariant(t *testing.T) {
 			o := once
 			r := &fakeRegistry{manifests: map[string]puller.Manifest{good + " linux/arm/v6": c.manifest}, manifestErr: c.err}
 			o.Registry = r
-			withDaemonOf(t, o, nil, func(y *daemon) {
-				y.engine.UsePodman()
-				y.engine.Script(good, enginetest.ServeAsPodman(image))
+			withDaemonOf(t, o, nil, func(d *daemon) {
+				d.engine.UsePodman()
+				d.engine.Script(good, enginetest.ServeAsPodman(image))
 				request := puller.PullRequest{Image: good, Platform: "linux/arm/v6"}
-				j := y.submit(request)
+				j := d.submit(request)
 				if c.kind != "" {
-					y.failed(j, c.kind)
+					d.failed(j, c.kind)
 					return
 				}
-				y.came(j, puller.SourcePulled)
+				d.came(j, puller.SourcePulled)
 				asked := len(r.queries)
 				// What was proven is known.
-				if v := y.came(y.submit(request), puller.SourcePresent); v.Result.Digest != digest {
-					y.Errorf("the result is %+v", v.Result)
+				if v := d.came(d.submit(request), puller.SourcePresent); v.Result.Digest != digest {
+					d.Errorf("the result is %+v", v.Result)
 				}
 				request.Platform = "linux/arm/v5"
 				request.Policy = puller.PolicyNever
-				y.failed(y.submit(request), puller.ErrNotFound)
-				y.pulls(1)
+				d.failed(d.submit(request), puller.ErrNotFound)
+				d.pulls(1)
 				if len(r.queries) != asked {
-					y.Errorf("the registry was asked %v", r.queries)
+					d.Errorf("the registry was asked %v", r.queries)
 				}
 			})
 		})

@@ -32,22 +32,22 @@ func TestPolicy(t *testing.T) {
 		{"always and absent pulls", puller.PolicyAlways, "", 0, puller.SourcePulled, "", 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			withDaemon(t, func(y *daemon) {
+			withDaemon(t, func(d *daemon) {
 				if c.there != 0 {
-					y.engine.Tag(good, enginetest.NewImage(good, c.there))
+					d.engine.Tag(good, enginetest.NewImage(good, c.there))
 				}
 				served := enginetest.NewImage(good, 2)
 				if c.platform != "" {
 					served.Platform = c.platform
 				}
-				y.engine.Script(good, enginetest.Serve(served))
-				j := y.submit(puller.PullRequest{Image: good, Policy: c.policy, Platform: c.platform})
+				d.engine.Script(good, enginetest.Serve(served))
+				j := d.submit(puller.PullRequest{Image: good, Policy: c.policy, Platform: c.platform})
 				if c.kind != "" {
-					y.failed(j, c.kind)
-				} else if v := y.came(j, c.source); v.Result.Digest == "" || v.Result.ImageID == "" || v.Result.Size != 2000 {
-					y.Errorf("the result lacks something: %+v", v.Result)
+					d.failed(j, c.kind)
+				} else if v := d.came(j, c.source); v.Result.Digest == "" || v.Result.ImageID == "" || v.Result.Size != 2000 {
+					d.Errorf("the result lacks something: %+v", v.Result)
 				}
-				y.pulls(c.pulls)
+				d.pulls(c.pulls)
 			})
 		})
 	}
@@ -62,18 +62,18 @@ func TestPolicyUntaggedImage(t *testing.T) {
 		pulls  int
 	}{{puller.PolicyMissing, "", 1}, {puller.PolicyNewer, "", 1}, {puller.PolicyNever, puller.ErrNotFound, 0}} {
 		t.Run(string(c.policy), func(t *testing.T) {
-			withDaemon(t, func(y *daemon) {
+			withDaemon(t, func(d *daemon) {
 				removed := enginetest.NewImage(good, 1)
 				removed.RepoTags, removed.RepoDigests = nil, nil
-				y.engine.Tag(good, removed)
-				y.serve(good)
-				j := y.submit(puller.PullRequest{Image: good, Policy: c.policy})
+				d.engine.Tag(good, removed)
+				d.serve(good)
+				j := d.submit(puller.PullRequest{Image: good, Policy: c.policy})
 				if c.kind != "" {
-					y.failed(j, c.kind)
+					d.failed(j, c.kind)
 				} else {
-					y.came(j, puller.SourcePulled)
+					d.came(j, puller.SourcePulled)
 				}
-				y.pulls(c.pulls)
+				d.pulls(c.pulls)
 			})
 		})
 	}
@@ -82,13 +82,13 @@ func TestPolicyUntaggedImage(t *testing.T) {
 func TestPolicyCheckFails(t *testing.T) {
 	for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyNever, puller.PolicyAlways} {
 		t.Run(string(policy), func(t *testing.T) {
-			withDaemon(t, func(y *daemon) {
-				y.serve(good)
-				y.engine.OnInspect(func(string, <-chan struct{}) (int, string) {
+			withDaemon(t, func(d *daemon) {
+				d.serve(good)
+				d.engine.OnInspect(func(string, <-chan struct{}) (int, string) {
 					return http.StatusInternalServerError, "the store is broken"
 				})
-				y.failed(y.submit(puller.PullRequest{Image: good, Policy: policy}), puller.ErrInternal)
-				y.pulls(0)
+				d.failed(d.submit(puller.PullRequest{Image: good, Policy: policy}), puller.ErrInternal)
+				d.pulls(0)
 			})
 		})
 	}

@@ -12,70 +12,70 @@ import (
 // A job that ends as soon as its image is looked for costs one Save, and is on
 // disk as it ends when it is accepted.
 func TestPresentSavedOnce(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
-		y.engine.Tag(good, enginetest.NewImage(good, 3))
-		before := y.store.Saves()
-		j := y.submit(puller.PullRequest{Image: good})
+	withDaemon(t, func(d *daemon) {
+		d.engine.Tag(good, enginetest.NewImage(good, 3))
+		before := d.store.Saves()
+		j := d.submit(puller.PullRequest{Image: good})
 		if j.State != puller.StateSucceeded || j.Result.Source != puller.SourcePresent {
-			y.Errorf("it was accepted as %s: %+v", j.State, j.Result)
+			d.Errorf("it was accepted as %s: %+v", j.State, j.Result)
 		}
-		if n := y.store.Saves() - before; n != 1 {
-			y.Errorf("it took %d saves", n)
+		if n := d.store.Saves() - before; n != 1 {
+			d.Errorf("it took %d saves", n)
 		}
-		if n := y.engine.Counts().Inspects; n != 1 {
-			y.Errorf("the engine was asked %d times", n)
+		if n := d.engine.Counts().Inspects; n != 1 {
+			d.Errorf("the engine was asked %d times", n)
 		}
-		r, err := y.store.Reopen().Record(j.ID)
+		r, err := d.store.Reopen().Record(j.ID)
 		if err != nil || r.Job.State != puller.StateSucceeded || len(r.Events) != 3 {
-			y.Errorf("kept is %+v with %d events, %v", r.Job, len(r.Events), err)
+			d.Errorf("kept is %+v with %d events, %v", r.Job, len(r.Events), err)
 		}
-		if told := y.since(j, 0); len(told) != 3 || told[2].Type != "result" {
-			y.Errorf("told is %v", told)
+		if told := d.since(j, 0); len(told) != 3 || told[2].Type != "result" {
+			d.Errorf("told is %v", told)
 		}
-		y.pulls(0)
+		d.pulls(0)
 	})
 }
 
 func TestPresentSavedOncePolicyNever(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
-		before := y.store.Saves()
-		j := y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever})
+	withDaemon(t, func(d *daemon) {
+		before := d.store.Saves()
+		j := d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever})
 		if j.State != puller.StateFailed || j.Error.Kind != puller.ErrNotFound {
-			y.Errorf("it was accepted as %s: %+v", j.State, j.Error)
+			d.Errorf("it was accepted as %s: %+v", j.State, j.Error)
 		}
-		if n := y.store.Saves() - before; n != 1 {
-			y.Errorf("it took %d saves", n)
+		if n := d.store.Saves() - before; n != 1 {
+			d.Errorf("it took %d saves", n)
 		}
 	})
 }
 
 // That the image is there does not make a promise of what is not on disk.
 func TestPresentSaveFails(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
-		y.engine.Tag(good, enginetest.NewImage(good, 3))
-		y.store.Fail(errFull)
+	withDaemon(t, func(d *daemon) {
+		d.engine.Tag(good, enginetest.NewImage(good, 3))
+		d.store.Fail(errFull)
 		r := puller.PullRequest{Image: good, IdempotencyKey: "once"}
-		if _, err := y.Pull(r); puller.KindOf(err) != puller.ErrOverloaded || !errors.Is(err, errFull) {
-			y.Errorf("it was answered with %v", err)
+		if _, err := d.Pull(r); puller.KindOf(err) != puller.ErrOverloaded || !errors.Is(err, errFull) {
+			d.Errorf("it was answered with %v", err)
 		}
-		if ids := y.listed(); len(ids) != 0 {
-			y.Errorf("known are %v", ids)
+		if ids := d.listed(); len(ids) != 0 {
+			d.Errorf("known are %v", ids)
 		}
-		y.store.Fail(nil)
-		j := y.submit(r)
-		again := y.submit(r)
+		d.store.Fail(nil)
+		j := d.submit(r)
+		again := d.submit(r)
 		if j.State != puller.StateSucceeded || again.ID != j.ID {
-			y.Errorf("then it is %s, and again %s", j.State, again.ID)
+			d.Errorf("then it is %s, and again %s", j.State, again.ID)
 		}
 	})
 }
 
 // An engine that takes its time delays nobody's acceptance.
 func TestSubmitWithoutEngine(t *testing.T) {
-	for name, prepare := range map[string]func(y *daemon){
-		"it hangs": func(y *daemon) { y.engine.Freeze() },
-		"an inspect takes long": func(y *daemon) {
-			y.engine.OnInspect(func(_ string, gone <-chan struct{}) (int, string) {
+	for name, prepare := range map[string]func(d *daemon){
+		"it hangs": func(d *daemon) { d.engine.Freeze() },
+		"an inspect takes long": func(d *daemon) {
+			d.engine.OnInspect(func(_ string, gone <-chan struct{}) (int, string) {
 				select {
 				case <-gone:
 				case <-time.After(time.Second):
@@ -85,16 +85,16 @@ func TestSubmitWithoutEngine(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			withDaemon(t, func(y *daemon) {
-				y.engine.Tag(good, enginetest.NewImage(good, 3))
-				prepare(y)
+			withDaemon(t, func(d *daemon) {
+				d.engine.Tag(good, enginetest.NewImage(good, 3))
+				prepare(d)
 				began := time.Now()
-				j := y.submit(puller.PullRequest{Image: good})
+				j := d.submit(puller.PullRequest{Image: good})
 				if took := time.Since(began); j.State != puller.StateQueued || took > 50*time.Millisecond {
-					y.Errorf("it was accepted as %s after %s", j.State, took)
+					d.Errorf("it was accepted as %s after %s", j.State, took)
 				}
-				y.engine.Revive()
-				y.came(j, puller.SourcePresent)
+				d.engine.Revive()
+				d.came(j, puller.SourcePresent)
 			})
 		})
 	}

@@ -20,31 +20,31 @@ import (
 )
 
 // warm submits a prewarm of images, each asked for in any case.
-func (y *daemon) warm(failFast bool, images ...string) puller.Job {
-	y.Helper()
+func (d *daemon) warm(failFast bool, images ...string) puller.Job {
+	d.Helper()
 	r := puller.PrewarmRequest{FailFast: failFast, Policy: puller.PolicyAlways}
 	for _, image := range images {
 		r.Images = append(r.Images, puller.PullRequest{Image: image})
 	}
-	return y.prewarm(r)
+	return d.prewarm(r)
 }
 
-func (y *daemon) prewarm(r puller.PrewarmRequest) puller.Job {
-	y.Helper()
-	j, err := y.Prewarm(r)
+func (d *daemon) prewarm(r puller.PrewarmRequest) puller.Job {
+	d.Helper()
+	j, err := d.Prewarm(r)
 	if err != nil {
-		y.Fatal(err)
+		d.Fatal(err)
 	}
-	y.follow(j)
+	d.follow(j)
 	return j
 }
 
 // child returns a prewarm's nth child as it stands.
-func (y *daemon) child(parent puller.Job, n int) puller.Job {
-	y.Helper()
-	j, err := y.Job(parent.Children[n])
+func (d *daemon) child(parent puller.Job, n int) puller.Job {
+	d.Helper()
+	j, err := d.Job(parent.Children[n])
 	if err != nil {
-		y.Fatal(err)
+		d.Fatal(err)
 	}
 	return j
 }
@@ -67,9 +67,9 @@ func images(j puller.Job) []string {
 
 // layered serves an image of layers, each of 1000 bytes, that wait at half for
 // the gate.
-func (y *daemon) layered(image string, gate <-chan struct{}, layers ...string) {
+func (d *daemon) layered(image string, gate <-chan struct{}, layers ...string) {
 	i := enginetest.NewImage(image, len(image)*1000+int(image[len(image)-4]))
-	y.engine.Script(image, func(p *enginetest.Pull) {
+	d.engine.Script(image, func(p *enginetest.Pull) {
 		for _, id := range layers {
 			p.Line(line(id, "Pulling fs layer", 0, 0))
 		}
@@ -90,15 +90,15 @@ func (y *daemon) layered(image string, gate <-chan struct{}, layers ...string) {
 
 // forward checks that a job's progress, as its reader was told, never ran
 // backwards, and returns the last of it.
-func (y *daemon) forward(j puller.Job) (last puller.Event) {
-	y.Helper()
-	for _, e := range y.events(j) {
+func (d *daemon) forward(j puller.Job) (last puller.Event) {
+	d.Helper()
+	for _, e := range d.events(j) {
 		if e.Progress == nil {
 			continue
 		}
 		if l := last.Progress; l != nil {
 			if e.Progress.Downloaded < l.Downloaded || e.Progress.Extracted < l.Extracted || e.Progress.Layers < l.Layers || e.Progress.LayersDone < l.LayersDone || e.Progress.LayersExisting < l.LayersExisting {
-				y.Errorf("the progress went from %+v to %+v", *l, *e.Progress)
+				d.Errorf("the progress went from %+v to %+v", *l, *e.Progress)
 			}
 		}
 		last = e
@@ -107,13 +107,13 @@ func (y *daemon) forward(j puller.Job) (last puller.Event) {
 }
 
 func TestPrewarmChildren(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
+	withDaemon(t, func(d *daemon) {
 		for n := range 3 {
-			y.serve(nth(n))
+			d.serve(nth(n))
 		}
-		y.serve("docker.io/library/alpine:latest")
+		d.serve("docker.io/library/alpine:latest")
 		two := 2
-		parent := y.prewarm(puller.PrewarmRequest{
+		parent := d.prewarm(puller.PrewarmRequest{
 			Images: puller.Images{
 				{Image: "alpine"},
 				{Image: nth(1), Platform: "linux/amd64", Policy: puller.PolicyMissing, Priority: puller.PriorityLow, Retries: &two, Timeout: puller.Duration(time.Minute)},
@@ -129,7 +129,7 @@ func TestPrewarmChildren(t *testing.T) {
 			{Image: nth(1), Platform: "linux/amd64", Policy: puller.PolicyMissing, Priority: puller.PriorityLow},
 			{Image: nth(2), Policy: puller.PolicyAlways, Priority: puller.PriorityHigh},
 		} {
-			got := y.child(parent, n)
+			got := d.child(parent, n)
 			if got.Kind != puller.JobPull || got.Parent != parent.ID || got.Image != want.Image || got.Platform != want.Platform || got.Policy != want.Policy || got.Priority != want.Priority {
 				t.Errorf("child %d is %+v", n, got)
 			}
@@ -137,18 +137,18 @@ func TestPrewarmChildren(t *testing.T) {
 				t.Errorf("image %d is %+v", n, s)
 			}
 		}
-		ended := y.came(parent, "")
+		ended := d.came(parent, "")
 		for n, s := range ended.Images {
 			if s.State != puller.StateSucceeded || s.Source != puller.SourcePulled || s.Job != parent.Children[n] || s.Error != nil {
 				t.Errorf("in the end image %d is %+v", n, s)
 			}
-			y.came(y.child(parent, n), puller.SourcePulled)
+			d.came(d.child(parent, n), puller.SourcePulled)
 		}
 		// The three images are of the same two layers.
 		if ended.Result.Downloaded != 2000 || ended.Progress.Downloaded != 2000 || ended.Progress.Total != 2000 || ended.Progress.Layers != 2 || ended.Progress.LayersDone != 2 {
 			t.Errorf("the result is %+v, the progress %+v", ended.Result, ended.Progress)
 		}
-		events := y.events(parent)
+		events := d.events(parent)
 		got := numbered(events)
 		if want := []string{"state queued", "state active/resolving", "state active/pulling", "notice", "notice", "notice", "state succeeded", "result"}; !slices.Equal(got, want) {
 			t.Errorf("the numbered events are %q", got)
@@ -166,23 +166,23 @@ func TestPrewarmChildren(t *testing.T) {
 }
 
 func TestPrewarmAcceptedWhole(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
+	withDaemon(t, func(d *daemon) {
 		var sizes []int // the jobs of each Save
-		y.store.OnSave(func(records []puller.Record) {
+		d.store.OnSave(func(records []puller.Record) {
 			if len(records) > 0 {
 				sizes = append(sizes, len(records))
 			}
 		})
-		y.serve(good)
+		d.serve(good)
 		request := puller.PrewarmRequest{Images: puller.Images{{Image: good}, {Image: other}, {Image: nth(3)}}, IdempotencyKey: "ci"}
 		none := func(what string, r puller.PrewarmRequest, kind puller.ErrorKind, names string) {
-			y.Helper()
-			j, err := y.Prewarm(r)
+			d.Helper()
+			j, err := d.Prewarm(r)
 			if puller.KindOf(err) != kind || !strings.Contains(err.Error(), names) {
-				y.Errorf("%s: it gave %+v, %v", what, j, err)
+				d.Errorf("%s: it gave %+v, %v", what, j, err)
 			}
-			if page, _, err := y.Jobs(puller.Filter{}); err != nil || len(page) != 0 {
-				y.Errorf("%s: there are %+v, %v", what, page, err)
+			if page, _, err := d.Jobs(puller.Filter{}); err != nil || len(page) != 0 {
+				d.Errorf("%s: there are %+v, %v", what, page, err)
 			}
 		}
 		bad := request
@@ -194,33 +194,33 @@ func TestPrewarmAcceptedWhole(t *testing.T) {
 		none("far too many images", bad, puller.ErrInvalidRequest, "images: 10000")
 		bad.Images = make(puller.Images, 1001)
 		none("too many images", bad, puller.ErrInvalidRequest, "images: 1001")
-		y.store.Fail(errors.New("no space"))
+		d.store.Fail(errors.New("no space"))
 		none("a store that fails", request, puller.ErrOverloaded, "no space")
-		y.store.Fail(nil)
+		d.store.Fail(nil)
 		synctest.Wait()
 		sizes = nil
-		parent := y.prewarm(request)
+		parent := d.prewarm(request)
 		synctest.Wait()
 		if len(sizes) == 0 || sizes[0] != 4 {
 			t.Errorf("the saves had %d jobs", sizes)
 		}
-		y.end(parent)
-		if page, _, err := y.Jobs(puller.Filter{}); err != nil || len(page) != 4 {
-			y.Errorf("there are %+v, %v", page, err)
+		d.end(parent)
+		if page, _, err := d.Jobs(puller.Filter{}); err != nil || len(page) != 4 {
+			d.Errorf("there are %+v, %v", page, err)
 		}
-		if page, _, err := y.Jobs(puller.Filter{Kind: puller.JobPrewarm}); err != nil || len(page) != 1 || page[0].ID != parent.ID || page[0].Images != nil || len(page[0].Children) != 3 {
-			y.Errorf("the list of prewarms is %+v, %v", page, err)
+		if page, _, err := d.Jobs(puller.Filter{Kind: puller.JobPrewarm}); err != nil || len(page) != 1 || page[0].ID != parent.ID || page[0].Images != nil || len(page[0].Children) != 3 {
+			d.Errorf("the list of prewarms is %+v, %v", page, err)
 		}
 	})
 }
 
 func TestPrewarmOneImageFails(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
-		y.serve(nth(1))
-		y.engine.Script(nth(2), func(p *enginetest.Pull) { p.Fail("unauthorized: authentication required") })
-		y.serve(nth(3))
-		parent := y.warm(false, nth(0), nth(1), nth(2), nth(3))
-		v := y.failed(parent, puller.ErrNotFound) // nobody serves the first
+	withDaemon(t, func(d *daemon) {
+		d.serve(nth(1))
+		d.engine.Script(nth(2), func(p *enginetest.Pull) { p.Fail("unauthorized: authentication required") })
+		d.serve(nth(3))
+		parent := d.warm(false, nth(0), nth(1), nth(2), nth(3))
+		v := d.failed(parent, puller.ErrNotFound) // nobody serves the first
 		if got := images(v); !slices.Equal(got, []string{"failed not_found", "succeeded", "failed denied", "succeeded"}) {
 			t.Errorf("the images are %q", got)
 		}
@@ -234,23 +234,23 @@ func TestPrewarmOneImageFails(t *testing.T) {
 }
 
 func TestPrewarmFailFast(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
-		y.hold(nth(0))
-		release := y.hold(nth(1))
+	withDaemon(t, func(d *daemon) {
+		d.hold(nth(0))
+		release := d.hold(nth(1))
 		fail := make(chan struct{})
-		y.engine.Script(nth(3), func(p *enginetest.Pull) {
+		d.engine.Script(nth(3), func(p *enginetest.Pull) {
 			if p.Until(fail) {
 				p.Fail("no space left on device")
 			}
 		})
-		y.serve(nth(2))
-		y.hold(nth(4))
-		y.hold(nth(5)) // it may have the slot for as long as the failure is being kept
-		single := y.always(nth(1))
-		parent := y.warm(true, nth(0), nth(1), nth(2), nth(3), nth(4), nth(5))
-		y.is(parent, puller.StateActive, puller.PhasePulling)
+		d.serve(nth(2))
+		d.hold(nth(4))
+		d.hold(nth(5)) // it may have the slot for as long as the failure is being kept
+		single := d.always(nth(1))
+		parent := d.warm(true, nth(0), nth(1), nth(2), nth(3), nth(4), nth(5))
+		d.is(parent, puller.StateActive, puller.PhasePulling)
 		close(fail)
-		v := y.failed(parent, puller.ErrNoSpace)
+		v := d.failed(parent, puller.ErrNoSpace)
 		got := images(v)
 		if want := []string{"canceled canceled", "canceled canceled", "succeeded", "failed no_space", "canceled canceled", "canceled canceled"}; !slices.Equal(got, want) {
 			t.Errorf("the images are %q", got)
@@ -259,59 +259,59 @@ func TestPrewarmFailFast(t *testing.T) {
 			t.Errorf("the error is %q", m)
 		}
 		synctest.Wait()
-		if c := y.engine.Counts(); c.Active != 1 { // the transfer that another job shares
+		if c := d.engine.Counts(); c.Active != 1 { // the transfer that another job shares
 			t.Errorf("%d pulls go on", c.Active)
 		}
 		release()
-		y.came(single, puller.SourcePulled)
+		d.came(single, puller.SourcePulled)
 	})
 }
 
 // cutShort checks how many of the engine's pulls were aborted, and go on.
-func (y *daemon) cutShort(aborted, active int) {
-	y.Helper()
+func (d *daemon) cutShort(aborted, active int) {
+	d.Helper()
 	synctest.Wait()
-	if c := y.engine.Counts(); c.Aborted != aborted || c.Active != active {
-		y.Fatalf("%d of the engine's pulls were aborted, not %d, and %d go on, not %d", c.Aborted, aborted, c.Active, active)
+	if c := d.engine.Counts(); c.Aborted != aborted || c.Active != active {
+		d.Fatalf("%d of the engine's pulls were aborted, not %d, and %d go on, not %d", c.Aborted, aborted, c.Active, active)
 	}
 }
 
 // However many images fail, and whatever the engine says of each, the error
 // begins with those that failed by themselves, and has the kinds of many.
 func TestPrewarmError(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
+	withDaemon(t, func(d *daemon) {
 		var names []string
 		for n := range 20 {
 			names = append(names, nth(n))
-			y.engine.Script(nth(n), func(p *enginetest.Pull) { p.Fail("manifest unknown" + strings.Repeat(" really", 200)) })
+			d.engine.Script(nth(n), func(p *enginetest.Pull) { p.Fail("manifest unknown" + strings.Repeat(" really", 200)) })
 		}
-		v := y.failed(y.warm(false, names...), puller.ErrNotFound)
+		v := d.failed(d.warm(false, names...), puller.ErrNotFound)
 		for _, name := range names {
 			if !strings.Contains(v.Error.Message, name+" (not_found)") {
 				t.Errorf("%s is not in the error: %q", name, v.Error.Message)
 			}
 		}
 	})
-	withDaemonOf(t, single, nil, func(y *daemon) {
+	withDaemonOf(t, single, nil, func(d *daemon) {
 		names := []string{}
 		for n := range 60 {
 			names = append(names, nth(n))
-			y.hold(nth(n))
+			d.hold(nth(n))
 		}
-		y.engine.Script(nth(0), func(p *enginetest.Pull) { p.Fail("manifest unknown") })
+		d.engine.Script(nth(0), func(p *enginetest.Pull) { p.Fail("manifest unknown") })
 		slices.Reverse(names)
-		parent := y.prewarm(puller.PrewarmRequest{Policy: puller.PolicyAlways, FailFast: true, Priority: puller.PriorityLow, Images: func() (all puller.Images) {
+		parent := d.prewarm(puller.PrewarmRequest{Policy: puller.PolicyAlways, FailFast: true, Priority: puller.PriorityLow, Images: func() (all puller.Images) {
 			for _, name := range names {
 				all = append(all, puller.PullRequest{Image: name})
 			}
 			all[59].Priority = puller.PriorityHigh
 			return all
 		}()})
-		y.is(parent, puller.StateActive, puller.PhasePulling)
-		if _, err := y.Cancel(parent.Children[0]); err != nil { // it has the slot
+		d.is(parent, puller.StateActive, puller.PhasePulling)
+		if _, err := d.Cancel(parent.Children[0]); err != nil { // it has the slot
 			t.Fatal(err)
 		}
-		v := y.failed(parent, puller.ErrNotFound)
+		v := d.failed(parent, puller.ErrNotFound)
 		if m := v.Error.Message; !strings.HasPrefix(m, "60 of 60 images were not pulled: "+nth(0)+" (not_found)") {
 			t.Errorf("the error is %q", m)
 		}
@@ -319,30 +319,30 @@ func TestPrewarmError(t *testing.T) {
 }
 
 func TestPrewarmCancel(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
-		y.serve(nth(0))
-		y.hold(nth(2))
-		release := y.hold(nth(3))
-		shared := y.always(nth(3))
-		parent := y.warm(false, nth(0), nth(1), nth(2), nth(3))
-		y.is(parent, puller.StateActive, puller.PhasePulling)
-		v, err := y.Cancel(parent.ID)
+	withDaemon(t, func(d *daemon) {
+		d.serve(nth(0))
+		d.hold(nth(2))
+		release := d.hold(nth(3))
+		shared := d.always(nth(3))
+		parent := d.warm(false, nth(0), nth(1), nth(2), nth(3))
+		d.is(parent, puller.StateActive, puller.PhasePulling)
+		v, err := d.Cancel(parent.ID)
 		if err != nil || v.State != puller.StateCanceled || v.Error == nil || v.Error.Kind != puller.ErrCanceled {
 			t.Errorf("it was answered with %s, %+v, %v", v.State, v.Error, err)
 		}
 		if got := images(v); !slices.Equal(got, []string{"succeeded", "failed not_found", "canceled canceled", "canceled canceled"}) {
 			t.Errorf("the images are %q", got)
 		}
-		y.cutShort(1, 1)
-		if _, err := y.Cancel(parent.ID); puller.KindOf(err) != puller.ErrConflict {
+		d.cutShort(1, 1)
+		if _, err := d.Cancel(parent.ID); puller.KindOf(err) != puller.ErrConflict {
 			t.Errorf("canceled again: %v", err)
 		}
-		if _, err := y.Cancel(parent.Children[2]); puller.KindOf(err) != puller.ErrConflict {
+		if _, err := d.Cancel(parent.Children[2]); puller.KindOf(err) != puller.ErrConflict {
 			t.Errorf("its child canceled again: %v", err)
 		}
 		release()
-		y.came(shared, puller.SourcePulled)
-		events := y.events(parent)
+		d.came(shared, puller.SourcePulled)
+		events := d.events(parent)
 		if got := numbered(events); !slices.Equal(got[len(got)-2:], []string{"state canceled", "result"}) {
 			t.Errorf("the numbered events are %q", got)
 		}
@@ -350,16 +350,16 @@ func TestPrewarmCancel(t *testing.T) {
 }
 
 func TestPrewarmCancelTwice(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
-		y.hold(good)
-		y.hold(other)
-		parent := y.warm(false, good, other)
-		y.is(parent, puller.StateActive, puller.PhasePulling)
+	withDaemon(t, func(d *daemon) {
+		d.hold(good)
+		d.hold(other)
+		parent := d.warm(false, good, other)
+		d.is(parent, puller.StateActive, puller.PhasePulling)
 		var both sync.WaitGroup
 		var kinds [2]puller.ErrorKind
 		for i := range kinds {
 			both.Go(func() {
-				_, err := y.Cancel(parent.ID)
+				_, err := d.Cancel(parent.ID)
 				kinds[i] = puller.KindOf(err)
 			})
 		}
@@ -367,25 +367,25 @@ func TestPrewarmCancelTwice(t *testing.T) {
 		if kinds != [2]puller.ErrorKind{"", puller.ErrConflict} && kinds != [2]puller.ErrorKind{puller.ErrConflict, ""} {
 			t.Errorf("they were answered with %q", kinds)
 		}
-		y.failed(parent, puller.ErrCanceled)
+		d.failed(parent, puller.ErrCanceled)
 	})
 }
 
 // All children have ended, but that is not on disk yet.
 func TestPrewarmCancelAlreadyEnding(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
-		release := y.hold(good)
-		parent := y.warm(false, good)
-		y.is(parent, puller.StateActive, puller.PhasePulling)
-		y.is(y.child(parent, 0), puller.StateActive, puller.PhasePulling)
+	withDaemon(t, func(d *daemon) {
+		release := d.hold(good)
+		parent := d.warm(false, good)
+		d.is(parent, puller.StateActive, puller.PhasePulling)
+		d.is(d.child(parent, 0), puller.StateActive, puller.PhasePulling)
 		<-time.After(time.Second)
 		gate := make(chan struct{})
-		y.store.OnSave(func([]puller.Record) { <-gate })
+		d.store.OnSave(func([]puller.Record) { <-gate })
 		release()
 		synctest.Wait()
 		answered := make(chan error)
 		go func() {
-			_, err := y.Cancel(parent.ID)
+			_, err := d.Cancel(parent.ID)
 			answered <- err
 		}()
 		synctest.Wait()
@@ -393,23 +393,23 @@ func TestPrewarmCancelAlreadyEnding(t *testing.T) {
 		if err := <-answered; puller.KindOf(err) != puller.ErrConflict || !strings.Contains(err.Error(), "succeeded") {
 			t.Errorf("it was answered with %v", err)
 		}
-		y.came(parent, "")
+		d.came(parent, "")
 	})
 }
 
 func TestPrewarmCancelOneImage(t *testing.T) {
 	for _, failFast := range []bool{false, true} {
-		withDaemon(t, func(y *daemon) {
-			release := y.hold(good)
-			y.hold(other)
-			parent := y.warm(failFast, other, good)
-			y.is(parent, puller.StateActive, puller.PhasePulling)
-			if v, err := y.Cancel(parent.Children[0]); err != nil || v.State != puller.StateCanceled {
+		withDaemon(t, func(d *daemon) {
+			release := d.hold(good)
+			d.hold(other)
+			parent := d.warm(failFast, other, good)
+			d.is(parent, puller.StateActive, puller.PhasePulling)
+			if v, err := d.Cancel(parent.Children[0]); err != nil || v.State != puller.StateCanceled {
 				t.Errorf("it was answered with %+v, %v", v, err)
 			}
-			y.cutShort(1, 1)
+			d.cutShort(1, 1)
 			release()
-			v := y.failed(parent, puller.ErrCanceled)
+			v := d.failed(parent, puller.ErrCanceled)
 			if got := images(v); !slices.Equal(got, []string{"canceled canceled", "succeeded"}) {
 				t.Errorf("the images are %q", got)
 			}
@@ -418,14 +418,14 @@ func TestPrewarmCancelOneImage(t *testing.T) {
 }
 
 func TestPrewarmPresent(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
+	withDaemon(t, func(d *daemon) {
 		var list puller.Images
 		for n := range 100 {
-			y.engine.Tag(nth(n), y.serve(nth(n)))
+			d.engine.Tag(nth(n), d.serve(nth(n)))
 			list = append(list, puller.PullRequest{Image: nth(n)})
 		}
-		parent := y.prewarm(puller.PrewarmRequest{Images: list, Skipped: []puller.Skipped{{Service: "app", Reason: "built"}}})
-		v := y.came(parent, "")
+		parent := d.prewarm(puller.PrewarmRequest{Images: list, Skipped: []puller.Skipped{{Service: "app", Reason: "built"}}})
+		v := d.came(parent, "")
 		for _, s := range v.Images[:100] {
 			if s.State != puller.StateSucceeded || s.Source != puller.SourcePresent {
 				t.Errorf("an image is %+v", s)
@@ -434,72 +434,72 @@ func TestPrewarmPresent(t *testing.T) {
 		if s := v.Images[100]; s.Service != "app" || s.State != "skipped" || s.Reason != "built" {
 			t.Errorf("the last is %+v", s)
 		}
-		y.pulls(0)
+		d.pulls(0)
 		if v.Progress.Layers != 0 || v.Result.Downloaded != 0 {
 			t.Errorf("the progress is %+v", v.Progress)
 		}
-		if got := numbered(y.events(parent)); slices.Contains(got, "state active/pulling") {
+		if got := numbered(d.events(parent)); slices.Contains(got, "state active/pulling") {
 			t.Errorf("the numbered events are %q", got)
 		}
 	})
 }
 
 func TestPrewarmAllSkipped(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
+	withDaemon(t, func(d *daemon) {
 		request := puller.PrewarmRequest{Skipped: []puller.Skipped{{Service: "app", Reason: "built"}}, IdempotencyKey: "ci"}
-		parent := y.prewarm(request)
-		v := y.came(parent, "")
+		parent := d.prewarm(request)
+		v := d.came(parent, "")
 		if len(v.Children) != 0 || len(v.Images) != 1 || v.Images[0].State != "skipped" {
 			t.Errorf("it is %+v", v)
 		}
-		if again, err := y.Prewarm(request); err != nil || again.ID != parent.ID {
+		if again, err := d.Prewarm(request); err != nil || again.ID != parent.ID {
 			t.Errorf("sent again, it is %+v, %v", again, err)
 		}
 		request.Skipped = []puller.Skipped{{Service: "other", Reason: "built"}}
-		if j, err := y.Prewarm(request); puller.KindOf(err) != puller.ErrConflict {
+		if j, err := d.Prewarm(request); puller.KindOf(err) != puller.ErrConflict {
 			t.Errorf("another list with its key gave %+v, %v", j, err)
 		}
-		if _, err := y.Cancel(parent.ID); puller.KindOf(err) != puller.ErrConflict {
+		if _, err := d.Cancel(parent.ID); puller.KindOf(err) != puller.ErrConflict {
 			t.Errorf("canceled: %v", err)
 		}
 	})
 }
 
 func TestPrewarmIdempotencyKey(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
-		y.hold(good)
-		y.hold(other)
+	withDaemon(t, func(d *daemon) {
+		d.hold(good)
+		d.hold(other)
 		request := puller.PrewarmRequest{Images: puller.Images{{Image: good}, {Image: other}}, IdempotencyKey: "ci", Credentials: credentials(t, "secret")}
-		parent := y.prewarm(request)
+		parent := d.prewarm(request)
 		same := func() {
-			y.Helper()
-			if again, err := y.Prewarm(request); err != nil || again.ID != parent.ID {
-				y.Errorf("sent again, it is %+v, %v", again, err)
+			d.Helper()
+			if again, err := d.Prewarm(request); err != nil || again.ID != parent.ID {
+				d.Errorf("sent again, it is %+v, %v", again, err)
 			}
 		}
 		differs := func() {
-			y.Helper()
+			d.Helper()
 			failFast, less, public := request, request, request
 			failFast.FailFast = true
 			less.Images = request.Images[:1]
 			public.Credentials = puller.Credentials{}
 			for _, r := range []puller.PrewarmRequest{failFast, less, public} {
-				if j, err := y.Prewarm(r); puller.KindOf(err) != puller.ErrConflict {
-					y.Errorf("another with its key gave %+v, %v", j, err)
+				if j, err := d.Prewarm(r); puller.KindOf(err) != puller.ErrConflict {
+					d.Errorf("another with its key gave %+v, %v", j, err)
 				}
 			}
-			if j, err := y.Pull(puller.PullRequest{Image: good, IdempotencyKey: "ci"}); puller.KindOf(err) != puller.ErrConflict {
-				y.Errorf("a pull with its key gave %+v, %v", j, err)
+			if j, err := d.Pull(puller.PullRequest{Image: good, IdempotencyKey: "ci"}); puller.KindOf(err) != puller.ErrConflict {
+				d.Errorf("a pull with its key gave %+v, %v", j, err)
 			}
 		}
 		same()
 		differs()
-		y.engine.OnInspect(func(_ string, gone <-chan struct{}) (int, string) { <-gone; return 0, "" })
-		y.restart()
+		d.engine.OnInspect(func(_ string, gone <-chan struct{}) (int, string) { <-gone; return 0, "" })
+		d.restart()
 		same()
 		differs()
-		y.engine.OnInspect(nil)
-		y.failed(parent, puller.ErrDenied)
+		d.engine.OnInspect(nil)
+		d.failed(parent, puller.ErrDenied)
 		same()
 		differs()
 	})
@@ -507,40 +507,40 @@ func TestPrewarmIdempotencyKey(t *testing.T) {
 
 // Two that are the same share a transfer.
 func TestPrewarmImageTwice(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
+	withDaemon(t, func(d *daemon) {
 		gate := make(chan struct{})
-		y.layered(good, gate, layerA)
-		parent := y.warm(false, good, good)
-		y.pulls(1)
-		if v := y.now(parent); v.Progress.Downloaded != 500 || v.Progress.Total != 1000 || v.Progress.Layers != 1 {
+		d.layered(good, gate, layerA)
+		parent := d.warm(false, good, good)
+		d.pulls(1)
+		if v := d.now(parent); v.Progress.Downloaded != 500 || v.Progress.Total != 1000 || v.Progress.Layers != 1 {
 			t.Errorf("the progress is %+v", v.Progress)
 		}
 		close(gate)
-		if v := y.came(parent, ""); v.Result.Downloaded != 1000 || !slices.Equal(images(v), []string{"succeeded", "succeeded"}) {
+		if v := d.came(parent, ""); v.Result.Downloaded != 1000 || !slices.Equal(images(v), []string{"succeeded", "succeeded"}) {
 			t.Errorf("it is %+v", v)
 		}
-		y.pulls(1)
-		y.forward(parent)
+		d.pulls(1)
+		d.forward(parent)
 	})
 	// That one of them is canceled says nothing of the image.
-	withDaemonOf(t, single, nil, func(y *daemon) {
+	withDaemonOf(t, single, nil, func(d *daemon) {
 		gate := make(chan struct{})
-		y.layered(good, gate, layerA)
-		y.hold(other)
-		parent := y.warm(false, good, other, other)
-		if v := y.now(parent); v.Progress.Total != 0 {
+		d.layered(good, gate, layerA)
+		d.hold(other)
+		parent := d.warm(false, good, other, other)
+		if v := d.now(parent); v.Progress.Total != 0 {
 			t.Errorf("the progress is %+v", v.Progress)
 		}
-		if _, err := y.Cancel(parent.Children[1]); err != nil {
+		if _, err := d.Cancel(parent.Children[1]); err != nil {
 			t.Fatal(err)
 		}
-		if v := y.now(parent); v.Progress.Total != 0 {
+		if v := d.now(parent); v.Progress.Total != 0 {
 			t.Errorf("with one canceled, the progress is %+v", v.Progress)
 		}
-		if _, err := y.Cancel(parent.Children[2]); err != nil {
+		if _, err := d.Cancel(parent.Children[2]); err != nil {
 			t.Fatal(err)
 		}
-		if v := y.now(parent); v.Progress.Total != 1000 {
+		if v := d.now(parent); v.Progress.Total != 1000 {
 			t.Errorf("with both canceled, the progress is %+v", v.Progress)
 		}
 		close(gate)
@@ -548,39 +548,39 @@ func TestPrewarmImageTwice(t *testing.T) {
 }
 
 func TestPrewarmProgressSharedLayers(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
-		y.engine.Script(nth(0), func(p *enginetest.Pull) { // has the first layer
+	withDaemon(t, func(d *daemon) {
+		d.engine.Script(nth(0), func(p *enginetest.Pull) { // has the first layer
 			p.Line(line(layerA, "Already exists", 0, 0))
 			p.Tag(enginetest.NewImage(nth(0), 9))
 			p.Line(`{"status":"Digest: ` + enginetest.Digest(enginetest.NewImage(nth(0), 9)) + `"}`)
 		})
 		first, second := make(chan struct{}), make(chan struct{})
-		y.layered(nth(1), first, layerB, "cccccccccccc")
-		y.layered(nth(2), second, layerB, "dddddddddddd")
-		single := y.always(nth(1)) // which the prewarm joins late
-		y.is(single, puller.StateActive, puller.PhasePulling)
-		parent := y.warm(false, nth(0), nth(1), nth(2))
-		v := y.now(parent)
+		d.layered(nth(1), first, layerB, "cccccccccccc")
+		d.layered(nth(2), second, layerB, "dddddddddddd")
+		single := d.always(nth(1)) // which the prewarm joins late
+		d.is(single, puller.StateActive, puller.PhasePulling)
+		parent := d.warm(false, nth(0), nth(1), nth(2))
+		v := d.now(parent)
 		if p := v.Progress; p.Downloaded != 1500 || p.Total != 3000 || p.Layers != 4 || p.LayersExisting != 1 || p.LayersDone != 1 {
 			t.Errorf("the progress is %+v", p)
 		}
 		close(first)
-		v = y.now(parent)
+		v = d.now(parent)
 		if p := v.Progress; p.Downloaded != 2500 || p.Total != 3000 || p.LayersDone != 3 || p.Extracted != 2000 {
 			t.Errorf("after the first, the progress is %+v", p)
 		}
 		close(second)
-		v = y.came(parent, "")
+		v = d.came(parent, "")
 		if p := v.Progress; p.Downloaded != 3000 || p.Total != 3000 || p.LayersDone != 4 || p.LayersExisting != 1 || v.Result.Downloaded != 3000 || p.Rate != 0 {
 			t.Errorf("in the end, the progress is %+v, the result %+v", p, v.Result)
 		}
-		y.forward(parent)
+		d.forward(parent)
 	})
 }
 
 func TestPrewarmProgressOverRetries(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
-		y.attempts(good, func(p *enginetest.Pull) {
+	withDaemon(t, func(d *daemon) {
+		d.attempts(good, func(p *enginetest.Pull) {
 			p.Line(line(layerA, "Downloading", 800, 1000))
 			p.Line(line(layerB, "Downloading", 100, 1000))
 			p.Cut()
@@ -591,39 +591,39 @@ func TestPrewarmProgressOverRetries(t *testing.T) {
 			p.Wait(time.Second)
 			p.Cut()
 		}, served())
-		parent := y.warm(false, good)
-		v := y.came(parent, "")
+		parent := d.warm(false, good)
+		v := d.came(parent, "")
 		if v.Progress.Downloaded != 2000 || v.Progress.Total != 2000 {
 			t.Errorf("in the end, the progress is %+v", v.Progress)
 		}
-		y.forward(parent)
-		if child := y.child(parent, 0); child.Attempt != 3 {
+		d.forward(parent)
+		if child := d.child(parent, 0); child.Attempt != 3 {
 			t.Errorf("the child is %+v", child)
 		}
 	})
 }
 
 func TestPrewarmProgressTotal(t *testing.T) {
-	withDaemonOf(t, single, nil, func(y *daemon) {
+	withDaemonOf(t, single, nil, func(d *daemon) {
 		first, second := make(chan struct{}), make(chan struct{})
-		y.layered(nth(0), first, layerA)
-		y.layered(nth(1), second, layerB)
-		parent := y.warm(false, nth(0), nth(1), nth(2)) // nobody serves the third
+		d.layered(nth(0), first, layerA)
+		d.layered(nth(1), second, layerB)
+		parent := d.warm(false, nth(0), nth(1), nth(2)) // nobody serves the third
 		total := func(want int64) {
-			y.Helper()
-			if v := y.now(parent); v.Progress.Total != want || want == 0 && v.Progress.ETASeconds != nil {
-				y.Errorf("the progress is %+v", v.Progress)
+			d.Helper()
+			if v := d.now(parent); v.Progress.Total != want || want == 0 && v.Progress.ETASeconds != nil {
+				d.Errorf("the progress is %+v", v.Progress)
 			}
 		}
 		total(0)
 		close(first)
 		total(0)
-		if _, err := y.Cancel(parent.Children[2]); err != nil {
+		if _, err := d.Cancel(parent.Children[2]); err != nil {
 			t.Fatal(err)
 		}
 		total(2000)
 		close(second)
-		y.end(parent)
+		d.end(parent)
 		total(2000)
 	})
 }
@@ -631,29 +631,29 @@ func TestPrewarmProgressTotal(t *testing.T) {
 func TestPrewarmRestart(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		end  func(y *daemon)
+		end  func(d *daemon)
 	}{{"restart", (*daemon).restart}, {"crash", (*daemon).crash}} {
 		t.Run(c.name, func(t *testing.T) {
-			check := func(y *daemon, parent puller.Job) {
-				y.Helper()
-				v, err := y.Wait(y.Context(), parent.ID)
+			check := func(d *daemon, parent puller.Job) {
+				d.Helper()
+				v, err := d.Wait(d.Context(), parent.ID)
 				if err != nil {
-					y.Fatal(err)
+					d.Fatal(err)
 				}
 				want := []string{"succeeded", "failed not_found", "succeeded", "skipped"}
 				if !slices.Equal(v.Children, parent.Children) || !slices.Equal(images(v), want) || v.State != puller.StateFailed || v.Error.Kind != puller.ErrNotFound {
-					y.Errorf("it ended as %+v", v)
+					d.Errorf("it ended as %+v", v)
 				}
 				if v.Images[0].Image != nth(0) || v.Images[0].Job != parent.Children[0] || v.Images[0].Source == "" || v.Images[3].Service != "app" {
-					y.Errorf("the images are %+v", v.Images)
+					d.Errorf("the images are %+v", v.Images)
 				}
-				if _, err := y.Cancel(parent.ID); puller.KindOf(err) != puller.ErrConflict {
-					y.Errorf("it was canceled after its end: %v", err)
+				if _, err := d.Cancel(parent.ID); puller.KindOf(err) != puller.ErrConflict {
+					d.Errorf("it was canceled after its end: %v", err)
 				}
 				// What was told before is told after, once.
-				events := y.events(parent)
+				events := d.events(parent)
 				if got := numbered(events); got[0] != "state queued" || got[len(got)-1] != "result" || strings.Count(strings.Join(got, ","), "result") != 1 {
-					y.Errorf("the numbered events are %q", got)
+					d.Errorf("the numbered events are %q", got)
 				}
 			}
 			request := puller.PrewarmRequest{
@@ -661,48 +661,48 @@ func TestPrewarmRestart(t *testing.T) {
 				Images: puller.Images{{Image: nth(0)}, {Image: nth(1)}, {Image: nth(2)}},
 			}
 			t.Run("before any has begun", func(t *testing.T) {
-				withDaemonOf(t, single, nil, func(y *daemon) {
-					release := y.hold(good)
-					y.is(y.always(good), puller.StateActive, puller.PhasePulling)
-					parent := y.prewarm(request)
-					y.serve(nth(0))
-					y.serve(nth(2))
-					y.is(parent, puller.StateActive, puller.PhasePulling)
-					c.end(y)
+				withDaemonOf(t, single, nil, func(d *daemon) {
+					release := d.hold(good)
+					d.is(d.always(good), puller.StateActive, puller.PhasePulling)
+					parent := d.prewarm(request)
+					d.serve(nth(0))
+					d.serve(nth(2))
+					d.is(parent, puller.StateActive, puller.PhasePulling)
+					c.end(d)
 					release()
-					check(y, parent)
+					check(d, parent)
 				})
 			})
 			t.Run("after some have ended", func(t *testing.T) {
-				withDaemonOf(t, single, nil, func(y *daemon) {
-					y.serve(nth(0))
-					release := y.hold(nth(2))
-					parent := y.prewarm(request)
-					y.is(y.child(parent, 2), puller.StateActive, puller.PhasePulling)
-					y.came(y.child(parent, 0), puller.SourcePulled)
-					begun := y.engine.Counts().Pulls
-					c.end(y)
-					y.is(y.child(parent, 2), puller.StateActive, puller.PhasePulling)
-					y.pulls(begun + 1) // those that ended are not begun again
-					if got := images(y.now(parent)); !slices.Equal(got, []string{"succeeded", "failed not_found", "active", "skipped"}) {
+				withDaemonOf(t, single, nil, func(d *daemon) {
+					d.serve(nth(0))
+					release := d.hold(nth(2))
+					parent := d.prewarm(request)
+					d.is(d.child(parent, 2), puller.StateActive, puller.PhasePulling)
+					d.came(d.child(parent, 0), puller.SourcePulled)
+					begun := d.engine.Counts().Pulls
+					c.end(d)
+					d.is(d.child(parent, 2), puller.StateActive, puller.PhasePulling)
+					d.pulls(begun + 1) // those that ended are not begun again
+					if got := images(d.now(parent)); !slices.Equal(got, []string{"succeeded", "failed not_found", "active", "skipped"}) {
 						t.Errorf("the images are %q", got)
 					}
 					release()
-					check(y, parent)
+					check(d, parent)
 				})
 			})
 			t.Run("after all have ended", func(t *testing.T) {
-				withDaemonOf(t, single, nil, func(y *daemon) {
-					y.serve(nth(0))
-					release := y.hold(nth(2))
-					parent := y.prewarm(request)
-					y.is(y.child(parent, 2), puller.StateActive, puller.PhasePulling)
+				withDaemonOf(t, single, nil, func(d *daemon) {
+					d.serve(nth(0))
+					release := d.hold(nth(2))
+					parent := d.prewarm(request)
+					d.is(d.child(parent, 2), puller.StateActive, puller.PhasePulling)
 					// The last child's end is kept, and what follows is not.
 					<-time.After(time.Second)
 					release()
-					y.end(y.child(parent, 2))
-					y.crash()
-					check(y, parent)
+					d.end(d.child(parent, 2))
+					d.crash()
+					check(d, parent)
 				})
 			})
 		})
@@ -710,15 +710,15 @@ func TestPrewarmRestart(t *testing.T) {
 }
 
 func TestPrewarmRestartFailFast(t *testing.T) {
-	withDaemonOf(t, single, nil, func(y *daemon) {
-		release := y.hold(nth(1))
-		parent := y.warm(true, nth(1), nth(0), nth(2))
-		y.is(y.child(parent, 0), puller.StateActive, puller.PhasePulling)
-		y.crash()
-		y.hold(nth(2))
-		y.engine.Script(nth(0), func(p *enginetest.Pull) { p.Wait(time.Second); p.Fail("manifest unknown") })
+	withDaemonOf(t, single, nil, func(d *daemon) {
+		release := d.hold(nth(1))
+		parent := d.warm(true, nth(1), nth(0), nth(2))
+		d.is(d.child(parent, 0), puller.StateActive, puller.PhasePulling)
+		d.crash()
+		d.hold(nth(2))
+		d.engine.Script(nth(0), func(p *enginetest.Pull) { p.Wait(time.Second); p.Fail("manifest unknown") })
 		release()
-		v := y.failed(parent, puller.ErrNotFound)
+		v := d.failed(parent, puller.ErrNotFound)
 		if got := images(v); !slices.Equal(got, []string{"succeeded", "failed not_found", "canceled canceled"}) {
 			t.Errorf("the images are %q", got)
 		}
@@ -727,26 +727,26 @@ func TestPrewarmRestartFailFast(t *testing.T) {
 
 // The power goes after a failure is on disk, but before the others are canceled.
 func TestPrewarmRestartFailFastHalfway(t *testing.T) {
-	withDaemonOf(t, single, nil, func(y *daemon) {
+	withDaemonOf(t, single, nil, func(d *daemon) {
 		var kept *storetest.Store // what is there after the first end
 		ended := false
-		y.store.OnSave(func(records []puller.Record) {
+		d.store.OnSave(func(records []puller.Record) {
 			if ended && kept == nil {
-				kept = y.store.Reopen()
+				kept = d.store.Reopen()
 			}
 			ended = ended || slices.ContainsFunc(records, func(r puller.Record) bool { return r.Job.State.Ended() })
 		})
-		y.hold(nth(1))
-		y.hold(nth(2))
-		parent := y.warm(true, nth(0), nth(1), nth(2))
-		y.failed(parent, puller.ErrNotFound)
-		y.close()
-		y.store = kept
-		y.open()
-		if _, err := y.Job(parent.ID); err != nil {
+		d.hold(nth(1))
+		d.hold(nth(2))
+		parent := d.warm(true, nth(0), nth(1), nth(2))
+		d.failed(parent, puller.ErrNotFound)
+		d.close()
+		d.store = kept
+		d.open()
+		if _, err := d.Job(parent.ID); err != nil {
 			t.Fatal(err)
 		}
-		v := y.failed(parent, puller.ErrNotFound)
+		v := d.failed(parent, puller.ErrNotFound)
 		if got := images(v); !slices.Equal(got, []string{"failed not_found", "canceled canceled", "canceled canceled"}) {
 			t.Errorf("the images are %q", got)
 		}
@@ -757,16 +757,16 @@ func TestPrewarmRestartFailFastHalfway(t *testing.T) {
 func TestPrewarmChildrenForgotten(t *testing.T) {
 	o := single
 	o.KeepJobs, o.Timeout = 1, 24*time.Hour
-	withDaemonOf(t, o, nil, func(y *daemon) {
-		y.serve(nth(0))
-		y.serve(nth(1))
-		release := y.hold(nth(2))
-		parent := y.warm(false, nth(0), nth(1), nth(2))
-		y.is(y.child(parent, 2), puller.StateActive, puller.PhasePulling)
+	withDaemonOf(t, o, nil, func(d *daemon) {
+		d.serve(nth(0))
+		d.serve(nth(1))
+		release := d.hold(nth(2))
+		parent := d.warm(false, nth(0), nth(1), nth(2))
+		d.is(d.child(parent, 2), puller.StateActive, puller.PhasePulling)
 		<-time.After(2 * time.Hour) // beyond a pruning
-		y.restart()
+		d.restart()
 		release()
-		v := y.came(parent, "")
+		v := d.came(parent, "")
 		if got := images(v); !slices.Equal(got, []string{"succeeded", "succeeded", "succeeded"}) {
 			t.Errorf("the images are %q", got)
 		}
@@ -774,15 +774,15 @@ func TestPrewarmChildrenForgotten(t *testing.T) {
 }
 
 func TestPrewarmRestartWithCredentials(t *testing.T) {
-	withDaemonOf(t, single, nil, func(y *daemon) {
-		y.hold(nth(0))
-		y.engine.Tag(nth(1), enginetest.NewImage(nth(1), 1))
-		parent := y.prewarm(puller.PrewarmRequest{
+	withDaemonOf(t, single, nil, func(d *daemon) {
+		d.hold(nth(0))
+		d.engine.Tag(nth(1), enginetest.NewImage(nth(1), 1))
+		parent := d.prewarm(puller.PrewarmRequest{
 			Images: puller.Images{{Image: nth(0)}, {Image: nth(1), Policy: puller.PolicyAlways}, {Image: nth(2)}}, Credentials: credentials(t, "secret"),
 		})
-		y.is(parent, puller.StateActive, puller.PhasePulling)
-		y.crash()
-		v := y.failed(parent, puller.ErrDenied)
+		d.is(parent, puller.StateActive, puller.PhasePulling)
+		d.crash()
+		v := d.failed(parent, puller.ErrDenied)
 		if got := images(v); !slices.Equal(got, []string{"failed denied", "succeeded", "failed denied"}) {
 			t.Errorf("the images are %q", got)
 		}
@@ -790,27 +790,27 @@ func TestPrewarmRestartWithCredentials(t *testing.T) {
 }
 
 func TestPrewarmEngineAway(t *testing.T) {
-	withDaemonOf(t, patient, nil, func(y *daemon) {
-		y.engine.Kill()
-		y.serve(other)
-		parent := y.prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good}, {Image: other}}})
-		y.is(parent, puller.StateActive, puller.PhasePulling)
-		y.back(10 * time.Second)
-		y.came(parent, "")
+	withDaemonOf(t, patient, nil, func(d *daemon) {
+		d.engine.Kill()
+		d.serve(other)
+		parent := d.prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good}, {Image: other}}})
+		d.is(parent, puller.StateActive, puller.PhasePulling)
+		d.back(10 * time.Second)
+		d.came(parent, "")
 	})
 }
 
 // The time of a prewarm's images does not run while they wait for their turn.
 func TestPrewarmLongEnds(t *testing.T) {
-	withDaemonOf(t, single, nil, func(y *daemon) {
+	withDaemonOf(t, single, nil, func(d *daemon) {
 		r := puller.PrewarmRequest{Timeout: puller.Duration(time.Minute)}
 		for n := range 10 {
 			serves := enginetest.Serve(enginetest.NewImage(nth(n), n+1))
-			y.engine.Script(nth(n), func(p *enginetest.Pull) { p.Wait(50 * time.Second); serves(p) })
+			d.engine.Script(nth(n), func(p *enginetest.Pull) { p.Wait(50 * time.Second); serves(p) })
 			r.Images = append(r.Images, puller.PullRequest{Image: nth(n)})
 		}
-		y.engine.Script(nth(9), func(p *enginetest.Pull) { <-p.Gone() })
-		v := y.failed(y.prewarm(r), puller.ErrTimeout)
+		d.engine.Script(nth(9), func(p *enginetest.Pull) { <-p.Gone() })
+		v := d.failed(d.prewarm(r), puller.ErrTimeout)
 		if got := images(v); got[8] != "succeeded" || got[9] != "failed timeout" {
 			t.Errorf("the images are %q", got)
 		}
@@ -820,28 +820,28 @@ func TestPrewarmLongEnds(t *testing.T) {
 // Two who warm the same engine: the one with the short list, of images that the
 // long one ends with, is served in between.
 func TestPrewarmLongAndShort(t *testing.T) {
-	withDaemonOf(t, single, nil, func(y *daemon) {
+	withDaemonOf(t, single, nil, func(d *daemon) {
 		long := puller.PrewarmRequest{Policy: puller.PolicyAlways, Caller: "uid 1"}
 		slow := func(image string) {
 			serves := enginetest.Serve(enginetest.NewImage(image, 1))
-			y.engine.Script(image, func(p *enginetest.Pull) { p.Wait(time.Second); serves(p) })
+			d.engine.Script(image, func(p *enginetest.Pull) { p.Wait(time.Second); serves(p) })
 		}
 		for n := range 100 {
 			slow(nth(n))
 			long.Images = append(long.Images, puller.PullRequest{Image: nth(n)})
 		}
 		slow(good)
-		first := y.prewarm(long)
-		y.is(first, puller.StateActive, puller.PhasePulling)
-		second := y.prewarm(puller.PrewarmRequest{
+		first := d.prewarm(long)
+		d.is(first, puller.StateActive, puller.PhasePulling)
+		second := d.prewarm(puller.PrewarmRequest{
 			Policy: puller.PolicyAlways, Caller: "uid 2", Images: puller.Images{{Image: good}, {Image: nth(99)}, {Image: nth(98)}},
 		})
-		y.came(second, "")
-		if ended := y.engine.Counts().Pulls; ended > 10 {
+		d.came(second, "")
+		if ended := d.engine.Counts().Pulls; ended > 10 {
 			t.Errorf("the short one has ended after %d pulls", ended)
 		}
-		y.came(first, "")
-		y.pulls(101)
+		d.came(first, "")
+		d.pulls(101)
 	})
 }
 
@@ -850,25 +850,25 @@ func TestPrewarmLongAndShort(t *testing.T) {
 func TestPrewarmManyLong(t *testing.T) {
 	o := defaults
 	o.Concurrency = 8
-	withDaemonOf(t, o, func(engine puller.Engine) puller.Engine { return instant{engine} }, func(y *daemon) {
+	withDaemonOf(t, o, func(engine puller.Engine) puller.Engine { return instant{engine} }, func(d *daemon) {
 		var parents []puller.Job
 		for i := range 3 {
 			r := puller.PrewarmRequest{Caller: fmt.Sprint(i % 3), Policy: puller.PolicyAlways}
 			for n := range 100 {
 				r.Images = append(r.Images, puller.PullRequest{Image: fmt.Sprintf("registry.test/image%d-%d:v1", i, n)})
 			}
-			parent, err := y.Prewarm(r)
+			parent, err := d.Prewarm(r)
 			if err != nil {
 				t.Fatal(err)
 			}
 			parents = append(parents, parent)
 		}
 		for _, parent := range parents[:1] {
-			y.came(parent, "")
+			d.came(parent, "")
 		}
-		y.restart()
+		d.restart()
 		for _, parent := range parents[1:] {
-			y.came(parent, "")
+			d.came(parent, "")
 		}
 	})
 }

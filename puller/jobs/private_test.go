@@ -21,30 +21,30 @@ func bare(seed int) puller.Image {
 
 func TestPrivateWithoutDigest(t *testing.T) {
 	ada, bob, eve := credentials(t, "ada"), credentials(t, "bob"), credentials(t, "eve")
-	for how, then := range map[string]func(y *daemon){
+	for how, then := range map[string]func(d *daemon){
 		"at once": func(*daemon) {}, "after a restart": (*daemon).restart, "after a crash": (*daemon).crash,
-		"after two restarts": func(y *daemon) { y.restart(); y.restart() },
-		"after its job is forgotten": func(y *daemon) {
-			y.down(func() { y.store.Prune(time.Now().Add(time.Hour), 0, 0) })
-			y.restart()
+		"after two restarts": func(d *daemon) { d.restart(); d.restart() },
+		"after its job is forgotten": func(d *daemon) {
+			d.down(func() { d.store.Prune(time.Now().Add(time.Hour), 0, 0) })
+			d.restart()
 		},
-		"where the store was damaged": func(y *daemon) { y.store.Damage(); y.crash() },
+		"where the store was damaged": func(d *daemon) { d.store.Damage(); d.crash() },
 	} {
 		t.Run(how, func(t *testing.T) {
 			image := enginetest.NewImage(good, 1)
 			registry, o := guarded(image, ada, bob)
 			registry.manifests = map[string]puller.Manifest{good + " linux/amd64": {Digest: enginetest.Digest(image), Config: image.ID, Platform: "linux/amd64"}}
-			withDaemonOf(t, o, nil, func(y *daemon) {
-				y.engine.Script(good, enginetest.Serve(image))
-				y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
-				y.engine.Tag(good, bare(1))
-				then(y)
+			withDaemonOf(t, o, nil, func(d *daemon) {
+				d.engine.Script(good, enginetest.Serve(image))
+				d.came(d.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
+				d.engine.Tag(good, bare(1))
+				then(d)
 				for _, c := range []puller.Credentials{eve, {}} {
-					y.failed(y.submit(puller.PullRequest{Image: good, Credentials: c}), puller.ErrDenied)
-					y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever, Credentials: c}), puller.ErrDenied)
+					d.failed(d.submit(puller.PullRequest{Image: good, Credentials: c}), puller.ErrDenied)
+					d.failed(d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever, Credentials: c}), puller.ErrDenied)
 				}
-				y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePresent)
-				y.came(y.submit(puller.PullRequest{Image: good, Credentials: bob}), puller.SourcePresent)
+				d.came(d.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePresent)
+				d.came(d.submit(puller.PullRequest{Image: good, Credentials: bob}), puller.SourcePresent)
 			})
 		})
 	}
@@ -65,14 +65,14 @@ func TestPrivateAfterFailedAttempt(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			_, o := guarded(image, ada)
 			o.Retries = 0
-			withDaemonOf(t, o, nil, func(y *daemon) {
-				y.engine.Script(good, script)
-				if v := y.end(y.submit(puller.PullRequest{Image: good, Credentials: ada})); v.State != puller.StateFailed {
-					y.Fatalf("it is %s", v.State)
+			withDaemonOf(t, o, nil, func(d *daemon) {
+				d.engine.Script(good, script)
+				if v := d.end(d.submit(puller.PullRequest{Image: good, Credentials: ada})); v.State != puller.StateFailed {
+					d.Fatalf("it is %s", v.State)
 				}
-				y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever, Credentials: eve}), puller.ErrDenied)
-				y.restart()
-				y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever, Credentials: eve}), puller.ErrDenied)
+				d.failed(d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever, Credentials: eve}), puller.ErrDenied)
+				d.restart()
+				d.failed(d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever, Credentials: eve}), puller.ErrDenied)
 			})
 		})
 	}
@@ -81,31 +81,31 @@ func TestPrivateAfterFailedAttempt(t *testing.T) {
 func TestPrivateAfterCrash(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
 	_, o := guarded(enginetest.NewImage(good, 1), ada)
-	withDaemonOf(t, o, nil, func(y *daemon) {
-		y.hold(good)
-		j := y.submit(puller.PullRequest{Image: good, Credentials: ada})
-		y.is(j, puller.StateActive, puller.PhasePulling)
+	withDaemonOf(t, o, nil, func(d *daemon) {
+		d.hold(good)
+		j := d.submit(puller.PullRequest{Image: good, Credentials: ada})
+		d.is(j, puller.StateActive, puller.PhasePulling)
 		<-time.After(time.Second)
-		y.down(func() { y.engine.Tag(good, bare(1)) })
-		y.crash()
-		y.failed(j, puller.ErrDenied)
-		y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever, Credentials: eve}), puller.ErrDenied)
+		d.down(func() { d.engine.Tag(good, bare(1)) })
+		d.crash()
+		d.failed(j, puller.ErrDenied)
+		d.failed(d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever, Credentials: eve}), puller.ErrDenied)
 	})
 }
 
 func TestPrivateNotIfBuiltHere(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
 	registry, o := guarded(enginetest.NewImage(good, 1), ada)
-	withDaemonOf(t, o, nil, func(y *daemon) {
-		y.engine.Tag(good, bare(2))
+	withDaemonOf(t, o, nil, func(d *daemon) {
+		d.engine.Tag(good, bare(2))
 		for range 2 {
 			for _, c := range []puller.Credentials{ada, eve, {}} {
-				y.came(y.submit(puller.PullRequest{Image: good, Credentials: c}), puller.SourcePresent)
+				d.came(d.submit(puller.PullRequest{Image: good, Credentials: c}), puller.SourcePresent)
 			}
-			y.crash()
+			d.crash()
 		}
 		if n := registry.calls(); n != 0 {
-			y.Errorf("the registry was asked %d times", n)
+			d.Errorf("the registry was asked %d times", n)
 		}
 	})
 }
@@ -116,14 +116,14 @@ func TestPrivateVerificationLater(t *testing.T) {
 	image := enginetest.NewImage(good, 1)
 	_, o := guarded(image, ada)
 	o.VerifyAccess = false
-	withDaemonOf(t, o, nil, func(y *daemon) {
-		y.engine.Script(good, enginetest.Serve(image))
-		y.came(y.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
-		y.engine.Tag(good, bare(1))
-		y.came(y.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.SourcePresent)
-		y.change = func(o *jobs.Options) { o.VerifyAccess = true }
-		y.restart()
-		y.failed(y.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.ErrDenied)
+	withDaemonOf(t, o, nil, func(d *daemon) {
+		d.engine.Script(good, enginetest.Serve(image))
+		d.came(d.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
+		d.engine.Tag(good, bare(1))
+		d.came(d.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.SourcePresent)
+		d.change = func(o *jobs.Options) { o.VerifyAccess = true }
+		d.restart()
+		d.failed(d.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.ErrDenied)
 	})
 }
 
@@ -131,21 +131,21 @@ func TestPrivateSaveFails(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
 	image := enginetest.NewImage(good, 1)
 	_, o := guarded(image, ada)
-	withDaemonOf(t, o, nil, func(y *daemon) {
-		release := y.hold(good)
-		j := y.submit(puller.PullRequest{Image: good, Credentials: ada})
-		y.is(j, puller.StateActive, puller.PhasePulling)
-		y.store.Fail(errors.New("no space left on device"))
+	withDaemonOf(t, o, nil, func(d *daemon) {
+		release := d.hold(good)
+		j := d.submit(puller.PullRequest{Image: good, Credentials: ada})
+		d.is(j, puller.StateActive, puller.PhasePulling)
+		d.store.Fail(errors.New("no space left on device"))
 		release()
-		y.came(j, puller.SourcePulled)
-		y.store.Fail(nil)
+		d.came(j, puller.SourcePulled)
+		d.store.Fail(nil)
 		<-time.After(2 * time.Second)
-		y.engine.Tag(good, bare(1))
-		y.failed(y.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.ErrDenied)
+		d.engine.Tag(good, bare(1))
+		d.failed(d.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.ErrDenied)
 		// The next one takes it along.
-		y.engine.Script(other, enginetest.Serve(enginetest.NewImage(other, 2)))
-		y.came(y.submit(puller.PullRequest{Image: other, Credentials: ada}), puller.SourcePulled)
-		y.restart()
-		y.failed(y.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.ErrDenied)
+		d.engine.Script(other, enginetest.Serve(enginetest.NewImage(other, 2)))
+		d.came(d.submit(puller.PullRequest{Image: other, Credentials: ada}), puller.SourcePulled)
+		d.restart()
+		d.failed(d.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.ErrDenied)
 	})
 }

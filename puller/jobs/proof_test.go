@@ -92,18 +92,18 @@ func TestProofOfPull(t *testing.T) {
 		}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			withDaemonOf(t, once, nil, func(y *daemon) {
-				y.engine.Script(name+"@"+digest, c.script)
-				y.engine.Script(name+"@"+elsewhere, c.script)
-				y.engine.Script(good, c.script)
-				j := y.submit(puller.PullRequest{Image: c.image, Platform: c.platform})
+			withDaemonOf(t, once, nil, func(d *daemon) {
+				d.engine.Script(name+"@"+digest, c.script)
+				d.engine.Script(name+"@"+elsewhere, c.script)
+				d.engine.Script(good, c.script)
+				j := d.submit(puller.PullRequest{Image: c.image, Platform: c.platform})
 				if c.kind != "" {
-					y.failed(j, c.kind)
+					d.failed(j, c.kind)
 					return
 				}
-				v := y.came(j, puller.SourcePulled)
+				v := d.came(j, puller.SourcePulled)
 				if v.Result.Digest != digest || v.Image != c.image {
-					y.Errorf("the digest is %q of %s", v.Result.Digest, v.Image)
+					d.Errorf("the digest is %q of %s", v.Result.Digest, v.Image)
 				}
 			})
 		})
@@ -113,24 +113,24 @@ func TestProofOfPull(t *testing.T) {
 func TestProofInspectFails(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		look func(y *daemon) (int, string)
+		look func(d *daemon) (int, string)
 		kind puller.ErrorKind
 	}{
 		{"error", func(*daemon) (int, string) { return http.StatusInternalServerError, "the store is broken" }, puller.ErrInternal},
-		{"engine killed", func(y *daemon) (int, string) { y.engine.Kill(); return 0, "" }, puller.ErrEngineUnavailable},
+		{"engine killed", func(d *daemon) (int, string) { d.engine.Kill(); return 0, "" }, puller.ErrEngineUnavailable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			withDaemonOf(t, once, nil, func(y *daemon) {
-				y.serve(good)
+			withDaemonOf(t, once, nil, func(d *daemon) {
+				d.serve(good)
 				inspects := 0
-				y.engine.OnInspect(func(string, <-chan struct{}) (int, string) {
+				d.engine.OnInspect(func(string, <-chan struct{}) (int, string) {
 					if inspects++; inspects == 1 {
 						return 0, ""
 					}
-					return c.look(y)
+					return c.look(d)
 				})
-				y.failed(y.always(good), c.kind)
-				y.pulls(1)
+				d.failed(d.always(good), c.kind)
+				d.pulls(1)
 			})
 		})
 	}
@@ -164,10 +164,10 @@ func TestProofOldImage(t *testing.T) {
 			},
 		} {
 			t.Run(string(policy)+" "+name, func(t *testing.T) {
-				withDaemonOf(t, once, nil, func(y *daemon) {
-					y.engine.Tag(good, enginetest.NewImage(good, 1))
-					y.engine.Script(good, script)
-					y.failed(y.submit(puller.PullRequest{Image: good, Policy: policy}), puller.ErrTruncated)
+				withDaemonOf(t, once, nil, func(d *daemon) {
+					d.engine.Tag(good, enginetest.NewImage(good, 1))
+					d.engine.Script(good, script)
+					d.failed(d.submit(puller.PullRequest{Image: good, Policy: policy}), puller.ErrTruncated)
 				})
 			})
 		}
@@ -184,12 +184,12 @@ func TestProofOtherDigest(t *testing.T) {
 	o.Registry = &fakeRegistry{manifests: map[string]puller.Manifest{
 		name + "@" + elsewhere + " linux/amd64": {Digest: elsewhere, Config: image.ID, Platform: "linux/amd64"},
 	}}
-	withDaemonOf(t, o, nil, func(y *daemon) {
+	withDaemonOf(t, o, nil, func(d *daemon) {
 		asked := name + "@" + enginetest.Digest(image)
-		y.engine.Script(asked, func(p *enginetest.Pull) {
+		d.engine.Script(asked, func(p *enginetest.Pull) {
 			p.Line(`{"status":"Digest: ` + elsewhere + `"}`)
 			p.Tag(image)
 		})
-		y.failed(y.submit(puller.PullRequest{Image: asked, Policy: puller.PolicyAlways}), puller.ErrCorrupt)
+		d.failed(d.submit(puller.PullRequest{Image: asked, Policy: puller.PolicyAlways}), puller.ErrCorrupt)
 	})
 }

@@ -89,44 +89,44 @@ func TestInspectIncomplete(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			o := once
 			o.Registry = &fakeRegistry{digest: digest}
-			withDaemonOf(t, o, nil, func(y *daemon) {
-				y.engine.OnAnswer(func(_ string, answer map[string]any) { c.lie(answer) })
+			withDaemonOf(t, o, nil, func(d *daemon) {
+				d.engine.OnAnswer(func(_ string, answer map[string]any) { c.lie(answer) })
 				ends := func(what string, j puller.Job, kind puller.ErrorKind) {
-					y.Helper()
-					switch v := y.end(j); {
+					d.Helper()
+					switch v := d.end(j); {
 					case v.State == puller.StateSucceeded && kind == "":
 						if v.Result.ImageID != image.ID || v.Result.Size < 0 {
-							y.Errorf("%s: the result is %+v", what, v.Result)
+							d.Errorf("%s: the result is %+v", what, v.Result)
 						}
 					case v.State == puller.StateSucceeded || v.Error.Kind != kind || v.Error.Message == "" || len(v.Error.Message) > 8<<10:
-						y.Errorf("%s: the job is %s with %+v, %+v, not %q", what, v.State, v.Result, v.Error, kind)
+						d.Errorf("%s: the job is %s with %+v, %+v, not %q", what, v.State, v.Result, v.Error, kind)
 					}
 				}
 				byDigest := name + "@" + digest
-				y.engine.Tag(good, image)
-				y.engine.Tag(byDigest, image)
+				d.engine.Tag(good, image)
+				d.engine.Tag(byDigest, image)
 				for ref, kind := range map[string]puller.ErrorKind{good: c.tag, byDigest: c.digest} {
-					ends("never "+ref, y.submit(puller.PullRequest{Image: ref, Policy: puller.PolicyNever}), kind)
-					ends("missing "+ref, y.submit(puller.PullRequest{Image: ref}), kind) // no pull of it ends well
-					plan, err := y.Plan(y.Context(), puller.PrewarmRequest{Policy: puller.PolicyNever, Images: puller.Images{{Image: ref}}})
+					ends("never "+ref, d.submit(puller.PullRequest{Image: ref, Policy: puller.PolicyNever}), kind)
+					ends("missing "+ref, d.submit(puller.PullRequest{Image: ref}), kind) // no pull of it ends well
+					plan, err := d.Plan(d.Context(), puller.PrewarmRequest{Policy: puller.PolicyNever, Images: puller.Images{{Image: ref}}})
 					if err != nil {
-						y.Fatal(err)
+						d.Fatal(err)
 					}
 					if p := plan.Images[0]; (p.Status == puller.StatusPresent) != (kind == "") || kind != "" && (p.Error == nil || p.Error.Kind != kind) {
-						y.Errorf("the plan of %s has it as %+v, %+v", ref, p, p.Error)
+						d.Errorf("the plan of %s has it as %+v, %+v", ref, p, p.Error)
 					}
-					created := y.engine.Counts().Created
-					run, err := y.Service.Run(puller.RunRequest{Image: ref, Policy: puller.PolicyNever})
+					created := d.engine.Counts().Created
+					run, err := d.Service.Run(puller.RunRequest{Image: ref, Policy: puller.PolicyNever})
 					if err != nil {
-						y.Fatal(err)
+						d.Fatal(err)
 					}
 					ends("run "+ref, run, kind)
-					if got := y.engine.Counts().Created - created; (got == 1) != (kind == "") {
-						y.Errorf("%d containers were created of %s", got, ref)
+					if got := d.engine.Counts().Created - created; (got == 1) != (kind == "") {
+						d.Errorf("%d containers were created of %s", got, ref)
 					}
 				}
-				y.engine.Script(good, enginetest.Serve(image))
-				ends("always", y.always(good), c.pulled)
+				d.engine.Script(good, enginetest.Serve(image))
+				ends("always", d.always(good), c.pulled)
 			})
 		})
 	}

@@ -20,45 +20,45 @@ var single = jobs.Options{Concurrency: 1, Policy: puller.PolicyMissing, Timeout:
 // Jobs that wait for a slot are entries in a queue: a goroutine for each would
 // take four times the memory.
 func TestQueueGoroutines(t *testing.T) {
-	withDaemonOf(t, single, nil, func(y *daemon) {
-		release := y.hold(good)
-		y.is(y.always(good), puller.StateActive, puller.PhasePulling)
+	withDaemonOf(t, single, nil, func(d *daemon) {
+		release := d.hold(good)
+		d.is(d.always(good), puller.StateActive, puller.PhasePulling)
 		before := runtime.NumGoroutine()
 		var jobs []puller.Job
 		for i := range 200 {
 			image := fmt.Sprintf("registry.test/image%d:v1", i)
-			y.serve(image)
-			jobs = append(jobs, y.always(image))
+			d.serve(image)
+			jobs = append(jobs, d.always(image))
 		}
 		for i := range 100 { // before their turn
-			if _, err := y.Cancel(jobs[2*i].ID); err != nil {
-				y.Fatal(err)
+			if _, err := d.Cancel(jobs[2*i].ID); err != nil {
+				d.Fatal(err)
 			}
 		}
 		synctest.Wait()
 		if n := runtime.NumGoroutine(); n > before+20 {
-			y.Errorf("with %d jobs that wait there are %d goroutines, %d before", len(jobs)/2, n, before)
+			d.Errorf("with %d jobs that wait there are %d goroutines, %d before", len(jobs)/2, n, before)
 		}
 		release()
 		for i, j := range jobs {
 			if i%2 == 1 {
-				y.came(j, puller.SourcePulled)
+				d.came(j, puller.SourcePulled)
 			}
 		}
-		y.pulls(1 + 100)
+		d.pulls(1 + 100)
 	})
 }
 
 func TestQueueSlots(t *testing.T) {
 	const slots = 3
-	withDaemonOf(t, jobs.Options{Concurrency: slots, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(y *daemon) {
+	withDaemonOf(t, jobs.Options{Concurrency: slots, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(d *daemon) {
 		var mu sync.Mutex
 		running, most := 0, 0
 		var jobs []puller.Job
 		for i := range 40 {
 			image := fmt.Sprintf("registry.test/image%d:v1", i)
 			served := enginetest.Serve(enginetest.NewImage(image, i+1))
-			y.engine.Script(image, func(p *enginetest.Pull) {
+			d.engine.Script(image, func(p *enginetest.Pull) {
 				mu.Lock()
 				running++
 				most = max(most, running)
@@ -73,51 +73,51 @@ func TestQueueSlots(t *testing.T) {
 				}
 				served(p)
 			})
-			jobs = append(jobs, y.always(image))
+			jobs = append(jobs, d.always(image))
 			if i%6 == 1 {
 				jobs = jobs[:len(jobs)-1]
-				if _, err := y.Cancel(y.always(image).ID); err != nil {
-					y.Fatal(err)
+				if _, err := d.Cancel(d.always(image).ID); err != nil {
+					d.Fatal(err)
 				}
 			}
 		}
 		for _, j := range jobs {
-			y.end(j)
+			d.end(j)
 		}
 		if most != slots {
-			y.Errorf("%d transfers ran at a time, not %d", most, slots)
+			d.Errorf("%d transfers ran at a time, not %d", most, slots)
 		}
 	})
 }
 
 // order runs jobs behind one that holds the only slot and returns the images in the
 // order their pulls began. then may do something while they wait.
-func order(t *testing.T, requests []puller.PullRequest, then func(y *daemon, jobs []puller.Job)) (began []string) {
+func order(t *testing.T, requests []puller.PullRequest, then func(d *daemon, jobs []puller.Job)) (began []string) {
 	t.Helper()
-	withDaemonOf(t, single, nil, func(y *daemon) {
-		release := y.hold(good)
-		blocker := y.always(good)
-		y.is(blocker, puller.StateActive, puller.PhasePulling)
+	withDaemonOf(t, single, nil, func(d *daemon) {
+		release := d.hold(good)
+		blocker := d.always(good)
+		d.is(blocker, puller.StateActive, puller.PhasePulling)
 		var jobs []puller.Job
 		for _, r := range requests {
 			name := r.Image
 			r.Image, r.Policy = "registry.test/"+name+":v1", puller.PolicyAlways
 			i := enginetest.NewImage(r.Image, 1)
-			y.engine.Script(r.Image, func(p *enginetest.Pull) {
+			d.engine.Script(r.Image, func(p *enginetest.Pull) {
 				began = append(began, name) // one at a time
 				enginetest.Serve(i)(p)
 			})
-			jobs = append(jobs, y.submit(r))
+			jobs = append(jobs, d.submit(r))
 		}
 		for _, j := range jobs {
-			y.is(j, puller.StateQueued, "")
+			d.is(j, puller.StateQueued, "")
 		}
 		if then != nil {
-			then(y, jobs)
+			then(d, jobs)
 		}
 		release()
 		for _, j := range jobs {
-			y.end(j)
+			d.end(j)
 		}
 	})
 	return began
@@ -153,10 +153,10 @@ func TestQueueRaise(t *testing.T) {
 
 func TestQueueCancel(t *testing.T) {
 	began := order(t, []puller.PullRequest{{Image: "a"}, {Image: "b"}, {Image: "b"}, {Image: "c"}, {Image: "d"}},
-		func(y *daemon, jobs []puller.Job) {
+		func(d *daemon, jobs []puller.Job) {
 			for _, i := range []int{0, 1, 3} { // b has another job
-				if _, err := y.Cancel(jobs[i].ID); err != nil {
-					y.Fatal(err)
+				if _, err := d.Cancel(jobs[i].ID); err != nil {
+					d.Fatal(err)
 				}
 			}
 		})
@@ -168,7 +168,7 @@ func TestQueueCancel(t *testing.T) {
 func TestQueueTurnKeptOverRetry(t *testing.T) {
 	o := single
 	o.Retries = 3
-	withDaemonOf(t, o, nil, func(y *daemon) {
+	withDaemonOf(t, o, nil, func(d *daemon) {
 		var began []string
 		image := func(name string, scripts ...enginetest.Script) puller.Job {
 			full := "registry.test/" + name + ":v1"
@@ -178,8 +178,8 @@ func TestQueueTurnKeptOverRetry(t *testing.T) {
 					script(p)
 				}
 			}
-			y.attempts(full, scripts...)
-			return y.always(full)
+			d.attempts(full, scripts...)
+			return d.always(full)
 		}
 		serve := func(name string, wait time.Duration) enginetest.Script {
 			ends := enginetest.Serve(enginetest.NewImage("registry.test/"+name+":v1", 1))
@@ -191,10 +191,10 @@ func TestQueueTurnKeptOverRetry(t *testing.T) {
 			image("third", serve("third", 0)),
 		}
 		for _, j := range jobs {
-			y.came(j, puller.SourcePulled)
+			d.came(j, puller.SourcePulled)
 		}
 		if want := []string{"first", "second", "first", "third"}; !slices.Equal(began, want) {
-			y.Errorf("the pulls began in the order %q", began)
+			d.Errorf("the pulls began in the order %q", began)
 		}
 	})
 }

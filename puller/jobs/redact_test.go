@@ -195,27 +195,27 @@ func TestRedactEverywhere(t *testing.T) {
 	}
 	for place, say := range places {
 		t.Run(place, func(t *testing.T) {
-			withDaemon(t, func(y *daemon) {
+			withDaemon(t, func(d *daemon) {
 				told := make(map[string]string) // by what it is
 				for n, secret := range awkward {
 					// All forms at once, each as a word of its own.
 					said := strings.Join(slices.Sorted(maps.Values(formsOf("ada", secret))), " | ")
 					image := fmt.Sprintf("registry.test/%d:v1", n)
-					y.engine.Script(image, func(p *enginetest.Pull) { say(p, said) })
+					d.engine.Script(image, func(p *enginetest.Pull) { say(p, said) })
 					none := 0
-					j := y.submit(puller.PullRequest{Image: image, Policy: puller.PolicyAlways, Credentials: secretFields(y, "password", secret), Retries: &none})
-					v := y.end(j)
+					j := d.submit(puller.PullRequest{Image: image, Policy: puller.PolicyAlways, Credentials: secretFields(d, "password", secret), Retries: &none})
+					v := d.end(j)
 					told["job of "+secret] = fmt.Sprintf("%+v %+v %+v", v, v.Error, v.Result)
-					told["events of "+secret] = strings.Join(y.lines(j), "")
-					told["record of "+secret] = y.kept(j)
+					told["events of "+secret] = strings.Join(d.lines(j), "")
+					told["record of "+secret] = d.kept(j)
 				}
-				y.close()
-				told["log"] = y.log.String()
+				d.close()
+				told["log"] = d.log.String()
 				for what, text := range told {
 					for _, secret := range awkward {
 						for name, form := range formsOf("ada", secret) {
 							if strings.Contains(text, form) {
-								y.Errorf("%s of %.40q is in the %s: %.600s", name, secret, what, text)
+								d.Errorf("%s of %.40q is in the %s: %.600s", name, secret, what, text)
 							}
 						}
 					}

@@ -15,7 +15,7 @@ const someDigest = "sha256:e1262bae8db44dfeb07a3d671238898028fe30f0ffe483cc548f6
 func TestRequestBadField(t *testing.T) {
 	retries := func(n int) *int { return &n }
 	seconds := func(n int) puller.Duration { return puller.Duration(time.Duration(n) * time.Second) }
-	withDaemon(t, func(y *daemon) {
+	withDaemon(t, func(d *daemon) {
 		for _, c := range []struct {
 			request puller.PullRequest
 			field   string
@@ -65,13 +65,13 @@ func TestRequestBadField(t *testing.T) {
 			{puller.PullRequest{Image: good, Retries: retries(-1)}, "retries"},
 			{puller.PullRequest{Image: good, Retries: retries(21)}, "retries"},
 		} {
-			_, err := y.Pull(c.request)
+			_, err := d.Pull(c.request)
 			if puller.KindOf(err) != puller.ErrInvalidRequest || !strings.HasPrefix(err.Error(), c.field+": ") || len(err.Error()) > 1000 {
-				y.Errorf("%.60q: %.200v", fmt.Sprint(c.request), err)
+				d.Errorf("%.60q: %.200v", fmt.Sprint(c.request), err)
 			}
 		}
-		if page, _, _ := y.Jobs(puller.Filter{}); len(page) != 0 {
-			y.Errorf("%d jobs were accepted", len(page))
+		if page, _, _ := d.Jobs(puller.Filter{}); len(page) != 0 {
+			d.Errorf("%d jobs were accepted", len(page))
 		}
 	})
 	var r puller.PullRequest
@@ -84,10 +84,10 @@ func TestRequestBadField(t *testing.T) {
 }
 
 func TestRequestAtLimits(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
+	withDaemon(t, func(d *daemon) {
 		for _, n := range []int{0, 20} {
 			for _, timeout := range []time.Duration{time.Nanosecond, 24 * time.Hour} {
-				y.submit(puller.PullRequest{Image: good, Retries: &n, Timeout: puller.Duration(timeout)})
+				d.submit(puller.PullRequest{Image: good, Retries: &n, Timeout: puller.Duration(timeout)})
 			}
 		}
 	})

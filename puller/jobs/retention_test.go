@@ -33,22 +33,22 @@ func TestPrewarmSkippedBounded(t *testing.T) {
 		{"a long name", long, "longer than 255 bytes"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			withDaemon(t, func(y *daemon) {
+			withDaemon(t, func(d *daemon) {
 				r := puller.PrewarmRequest{Skipped: c.skipped}
-				j, err := y.Prewarm(r)
-				_, planned := y.Plan(y.Context(), r)
+				j, err := d.Prewarm(r)
+				_, planned := d.Plan(d.Context(), r)
 				if c.says == "" {
 					if err != nil || planned != nil {
-						y.Fatal(err, planned)
+						d.Fatal(err, planned)
 					}
-					if v := y.end(j); v.State != puller.StateSucceeded || len(v.Images) != len(c.skipped) {
-						y.Errorf("it is %s, with %d images", v.State, len(v.Images))
+					if v := d.end(j); v.State != puller.StateSucceeded || len(v.Images) != len(c.skipped) {
+						d.Errorf("it is %s, with %d images", v.State, len(v.Images))
 					}
 					return
 				}
 				for _, err := range []error{err, planned} {
 					if puller.KindOf(err) != puller.ErrInvalidRequest || !strings.Contains(err.Error(), c.says) || !strings.HasPrefix(err.Error(), "services: ") {
-						y.Errorf("it says %v", err)
+						d.Errorf("it says %v", err)
 					}
 				}
 			})
@@ -58,39 +58,39 @@ func TestPrewarmSkippedBounded(t *testing.T) {
 
 func TestRetentionOfRequests(t *testing.T) {
 	secret := strings.Repeat("hidden", 100)
-	withRunDaemon(t, enginetest.Print("out", "", 0), func(y *daemon) {
-		run := y.run(puller.RunRequest{Env: map[string]string{"A": secret}, Cmd: []string{secret}, Entrypoint: []string{secret}, User: secret[:20]})
-		y.exited(run, 0)
-		prewarm, err := y.Prewarm(puller.PrewarmRequest{Skipped: []puller.Skipped{{Service: "app", Reason: "built"}}})
+	withRunDaemon(t, enginetest.Print("out", "", 0), func(d *daemon) {
+		run := d.run(puller.RunRequest{Env: map[string]string{"A": secret}, Cmd: []string{secret}, Entrypoint: []string{secret}, User: secret[:20]})
+		d.exited(run, 0)
+		prewarm, err := d.Prewarm(puller.PrewarmRequest{Skipped: []puller.Skipped{{Service: "app", Reason: "built"}}})
 		if err != nil {
-			y.Fatal(err)
+			d.Fatal(err)
 		}
-		y.end(prewarm)
+		d.end(prewarm)
 		for range 2 {
-			r, err := y.store.Record(run.ID)
+			r, err := d.store.Record(run.ID)
 			if err != nil || r.Run.Request.Image != good || len(fmt.Sprint(r.Run.Request, r.Job)) > 1000 || strings.Contains(fmt.Sprint(r.Run.Request), "hidden") {
-				y.Errorf("%v: the run's record has %+v", err, r.Run)
+				d.Errorf("%v: the run's record has %+v", err, r.Run)
 			}
-			r, err = y.store.Record(prewarm.ID)
+			r, err = d.store.Record(prewarm.ID)
 			if err != nil || len(r.Prewarm.Skipped) > 0 || len(r.Job.Images) != 1 || r.Job.Images[0].Service != "app" {
-				y.Errorf("%v: the prewarm's record has %+v, %+v", err, r.Prewarm, r.Job)
+				d.Errorf("%v: the prewarm's record has %+v, %+v", err, r.Prewarm, r.Job)
 			}
-			if stdout, _ := y.output(run); stdout != "out" {
-				y.Errorf("the output is %q", stdout)
+			if stdout, _ := d.output(run); stdout != "out" {
+				d.Errorf("the output is %q", stdout)
 			}
-			y.restart()
+			d.restart()
 		}
 	})
 }
 
 func TestRetentionInMemory(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
-		y.serve(good)
-		j := y.always(good)
-		y.came(j, puller.SourcePulled)
+	withDaemon(t, func(d *daemon) {
+		d.serve(good)
+		j := d.always(good)
+		d.came(j, puller.SourcePulled)
 		layers := func() (n int) {
-			y.readers = map[string]*reader{}
-			for _, e := range y.events(j) {
+			d.readers = map[string]*reader{}
+			for _, e := range d.events(j) {
 				if e.Type == "layer" {
 					n++
 				}
@@ -99,16 +99,16 @@ func TestRetentionInMemory(t *testing.T) {
 		}
 		for i := range 50 {
 			if n := layers(); i == 10 && n == 0 {
-				y.Error("it has left memory after 10 others")
+				d.Error("it has left memory after 10 others")
 			}
-			p, err := y.Prewarm(puller.PrewarmRequest{Skipped: services(100, 2500)})
+			p, err := d.Prewarm(puller.PrewarmRequest{Skipped: services(100, 2500)})
 			if err != nil {
-				y.Fatal(err)
+				d.Fatal(err)
 			}
-			y.end(p)
+			d.end(p)
 		}
 		if n := layers(); n != 0 {
-			y.Errorf("a late reader is told of %d layers", n)
+			d.Errorf("a late reader is told of %d layers", n)
 		}
 	})
 }
@@ -116,36 +116,36 @@ func TestRetentionInMemory(t *testing.T) {
 func TestRetentionByBytes(t *testing.T) {
 	o := once
 	o.KeepBytes = 1 << 20
-	withDaemonOf(t, o, nil, func(y *daemon) {
+	withDaemonOf(t, o, nil, func(d *daemon) {
 		for range 60 {
-			j, err := y.Prewarm(puller.PrewarmRequest{Skipped: services(25, 2500)})
+			j, err := d.Prewarm(puller.PrewarmRequest{Skipped: services(25, 2500)})
 			if err != nil {
-				y.Fatal(err)
+				d.Fatal(err)
 			}
-			y.end(j)
+			d.end(j)
 		}
 		<-time.After(time.Second) // less than until the next hour
-		y.crash()                 // memory shows more of them
-		if n := len(y.listed()); n < 10 || n > 18 {
-			y.Errorf("of 60 jobs of some 65 KB, %d are kept", n)
+		d.crash()                 // memory shows more of them
+		if n := len(d.listed()); n < 10 || n > 18 {
+			d.Errorf("of 60 jobs of some 65 KB, %d are kept", n)
 		}
 	})
 }
 
 func TestPrewarmErrorsBounded(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
+	withDaemon(t, func(d *daemon) {
 		long := strings.Repeat("x", 3<<10)
-		y.engine.Script(good, fails("manifest unknown: "+long))
-		j, err := y.Prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good}}})
+		d.engine.Script(good, fails("manifest unknown: "+long))
+		j, err := d.Prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good}}})
 		if err != nil {
-			y.Fatal(err)
+			d.Fatal(err)
 		}
-		v := y.end(j)
+		v := d.end(j)
 		if e := v.Images[0].Error; e == nil || len(e.Message) > 1<<10+len("…") || e.Kind != puller.ErrNotFound {
-			y.Errorf("its error is %+v", e)
+			d.Errorf("its error is %+v", e)
 		}
-		if child := y.end(puller.Job{ID: v.Children[0]}); len(child.Error.Message) < 3<<10 {
-			y.Errorf("the child's is %+v", child.Error)
+		if child := d.end(puller.Job{ID: v.Children[0]}); len(child.Error.Message) < 3<<10 {
+			d.Errorf("the child's is %+v", child.Error)
 		}
 	})
 }

@@ -21,9 +21,9 @@ var patient = jobs.Options{
 }
 
 // attempts has the nth pull of an image play the nth script; the last one stays.
-func (y *daemon) attempts(image string, scripts ...enginetest.Script) {
+func (d *daemon) attempts(image string, scripts ...enginetest.Script) {
 	var mu sync.Mutex
-	y.engine.Script(image, func(p *enginetest.Pull) {
+	d.engine.Script(image, func(p *enginetest.Pull) {
 		mu.Lock()
 		script := scripts[0]
 		if len(scripts) > 1 {
@@ -76,24 +76,24 @@ func TestRetryTransient(t *testing.T) {
 		{"the rate is limited", fails("toomanyrequests: slow down"), puller.ErrRateLimited},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			withDaemonOf(t, patient, nil, func(y *daemon) {
-				y.engine.Script(good, c.script)
-				j := y.always(good)
-				if v := y.failed(j, c.kind); v.Attempt != 4 {
-					y.Errorf("it ended with attempt %d", v.Attempt)
+			withDaemonOf(t, patient, nil, func(d *daemon) {
+				d.engine.Script(good, c.script)
+				j := d.always(good)
+				if v := d.failed(j, c.kind); v.Attempt != 4 {
+					d.Errorf("it ended with attempt %d", v.Attempt)
 				}
-				y.pulls(4)
-				events := y.events(j)
+				d.pulls(4)
+				events := d.events(j)
 				if got := notices(events); len(got) != 3 {
-					y.Errorf("the notices are %q", got)
+					d.Errorf("the notices are %q", got)
 				}
 				if got := begun(events); len(got) != 4 {
-					y.Errorf("the attempts began at %v", got)
+					d.Errorf("the attempts began at %v", got)
 				}
 				// And it succeeds as soon as it can.
-				y.attempts(good, c.script, c.script, served())
-				if v := y.came(y.always(good), puller.SourcePulled); v.Attempt != 3 || v.Error != nil {
-					y.Errorf("it succeeded as %+v", v)
+				d.attempts(good, c.script, c.script, served())
+				if v := d.came(d.always(good), puller.SourcePulled); v.Attempt != 3 || v.Error != nil {
+					d.Errorf("it succeeded as %+v", v)
 				}
 			})
 		})
@@ -107,15 +107,15 @@ func TestRetryNotPermanent(t *testing.T) {
 		"something never heard of": puller.ErrInternal,
 	} {
 		t.Run(string(kind), func(t *testing.T) {
-			withDaemonOf(t, patient, nil, func(y *daemon) {
-				y.engine.Script(good, fails(message))
-				j := y.always(good)
-				if v := y.failed(j, kind); v.Attempt != 1 || !v.FinishedAt.Equal(v.CreatedAt) {
-					y.Errorf("it ended with attempt %d after %s", v.Attempt, v.FinishedAt.Sub(v.CreatedAt))
+			withDaemonOf(t, patient, nil, func(d *daemon) {
+				d.engine.Script(good, fails(message))
+				j := d.always(good)
+				if v := d.failed(j, kind); v.Attempt != 1 || !v.FinishedAt.Equal(v.CreatedAt) {
+					d.Errorf("it ended with attempt %d after %s", v.Attempt, v.FinishedAt.Sub(v.CreatedAt))
 				}
-				y.pulls(1)
-				if got := notices(y.events(j)); len(got) != 0 {
-					y.Errorf("the notices are %q", got)
+				d.pulls(1)
+				if got := notices(d.events(j)); len(got) != 0 {
+					d.Errorf("the notices are %q", got)
 				}
 			})
 		})
@@ -123,58 +123,58 @@ func TestRetryNotPermanent(t *testing.T) {
 }
 
 func TestRetryWaits(t *testing.T) {
-	withDaemonOf(t, patient, nil, func(y *daemon) {
-		y.engine.Script(good, cut)
+	withDaemonOf(t, patient, nil, func(d *daemon) {
+		d.engine.Script(good, cut)
 		retries := 20
-		j := y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Retries: &retries})
-		y.failed(j, puller.ErrTruncated)
-		events := y.events(j)
+		j := d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Retries: &retries})
+		d.failed(j, puller.ErrTruncated)
+		events := d.events(j)
 		began := begun(events)
 		if len(began) != 21 || len(notices(events)) != 20 {
-			y.Fatalf("%d attempts, %d notices", len(began), len(notices(events)))
+			d.Fatalf("%d attempts, %d notices", len(began), len(notices(events)))
 		}
 		var waits []time.Duration
 		most := time.Second
 		for n := 2; n <= 21; n++ {
 			wait := began[n].Sub(began[n-1]) // the attempts themselves take no time
 			if wait < 0 || wait >= most {
-				y.Errorf("attempt %d came %s after the one before, not within %s", n, wait, most)
+				d.Errorf("attempt %d came %s after the one before, not within %s", n, wait, most)
 			}
 			waits = append(waits, wait)
 			most = min(2*most, 30*time.Second)
 		}
 		slices.Sort(waits)
 		if len(slices.Compact(waits)) < 15 {
-			y.Errorf("the waits are not random: %s", waits)
+			d.Errorf("the waits are not random: %s", waits)
 		}
 	})
 }
 
 func TestRetryCorruptOnce(t *testing.T) {
 	const words = "filesystem layer verification failed for digest sha256:abc"
-	withDaemonOf(t, patient, nil, func(y *daemon) {
-		y.engine.Script(good, fails(words))
-		if v := y.failed(y.always(good), puller.ErrCorrupt); v.Attempt != 2 {
-			y.Errorf("it ended with attempt %d", v.Attempt)
+	withDaemonOf(t, patient, nil, func(d *daemon) {
+		d.engine.Script(good, fails(words))
+		if v := d.failed(d.always(good), puller.ErrCorrupt); v.Attempt != 2 {
+			d.Errorf("it ended with attempt %d", v.Attempt)
 		}
-		y.pulls(2)
-		y.attempts(good, cut, fails(words), cut, served())
-		if v := y.came(y.always(good), puller.SourcePulled); v.Attempt != 4 {
-			y.Errorf("it succeeded with attempt %d", v.Attempt)
+		d.pulls(2)
+		d.attempts(good, cut, fails(words), cut, served())
+		if v := d.came(d.always(good), puller.SourcePulled); v.Attempt != 4 {
+			d.Errorf("it succeeded with attempt %d", v.Attempt)
 		}
 		none := 0
-		y.attempts(good, fails(words))
-		v := y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Retries: &none}), puller.ErrCorrupt)
+		d.attempts(good, fails(words))
+		v := d.failed(d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Retries: &none}), puller.ErrCorrupt)
 		if v.Attempt != 1 {
-			y.Errorf("with no retries it ended with attempt %d", v.Attempt)
+			d.Errorf("with no retries it ended with attempt %d", v.Attempt)
 		}
 	})
 }
 
 func TestRetryProgress(t *testing.T) {
-	withDaemonOf(t, patient, nil, func(y *daemon) {
+	withDaemonOf(t, patient, nil, func(d *daemon) {
 		second := make(chan struct{})
-		y.attempts(good, func(p *enginetest.Pull) {
+		d.attempts(good, func(p *enginetest.Pull) {
 			p.Line(line(layerA, "Downloading", 900, 1000))
 			p.Line(line(layerB, "Downloading", 900, 1000))
 			p.Cut()
@@ -184,20 +184,20 @@ func TestRetryProgress(t *testing.T) {
 			p.Until(second)
 			served()(p)
 		})
-		a, b := y.always(good), y.always(good)
+		a, b := d.always(good), d.always(good)
 		<-time.After(2 * time.Second) // the first wait is under one
 		for _, j := range []puller.Job{a, b} {
-			y.is(j, puller.StateActive, puller.PhaseResolving)
-			v := y.now(j)
+			d.is(j, puller.StateActive, puller.PhaseResolving)
+			v := d.now(j)
 			if v.ID != j.ID || v.Attempt != 2 || v.Progress == nil || *v.Progress != (pullstream.Totals{}) {
-				y.Errorf("the second attempt begins with %+v", v.Progress)
+				d.Errorf("the second attempt begins with %+v", v.Progress)
 			}
 		}
 		close(second)
-		y.came(a, puller.SourcePulled)
-		v := y.came(b, puller.SourcePulled)
+		d.came(a, puller.SourcePulled)
+		v := d.came(b, puller.SourcePulled)
 		if v.Progress.Downloaded != 2000 || v.Result.Downloaded != 2000 || v.Progress.Layers != 2 {
-			y.Errorf("in the end the progress is %+v", v.Progress)
+			d.Errorf("in the end the progress is %+v", v.Progress)
 		}
 	})
 }
@@ -215,29 +215,29 @@ func TestRetryAsksEngineFirst(t *testing.T) {
 		pulls  int
 	}{{puller.PolicyMissing, puller.SourcePresent, 1}, {puller.PolicyAlways, puller.SourcePulled, 2}} {
 		t.Run(string(c.policy), func(t *testing.T) {
-			withDaemonOf(t, patient, nil, func(y *daemon) {
-				y.attempts(good, tagged, served())
-				j := y.came(y.submit(puller.PullRequest{Image: good, Policy: c.policy}), c.source)
+			withDaemonOf(t, patient, nil, func(d *daemon) {
+				d.attempts(good, tagged, served())
+				j := d.came(d.submit(puller.PullRequest{Image: good, Policy: c.policy}), c.source)
 				if j.Result.Digest == "" {
-					y.Errorf("the result is %+v", j.Result)
+					d.Errorf("the result is %+v", j.Result)
 				}
-				y.pulls(c.pulls)
+				d.pulls(c.pulls)
 			})
 		})
 	}
 }
 
 func TestRetryAfterCorrupt(t *testing.T) {
-	withDaemonOf(t, patient, nil, func(y *daemon) {
-		y.attempts(good, func(p *enginetest.Pull) {
+	withDaemonOf(t, patient, nil, func(d *daemon) {
+		d.attempts(good, func(p *enginetest.Pull) {
 			p.Tag(enginetest.NewImage(good, 9))
 			p.Line(`{"status":"Digest: ` + enginetest.Digest(enginetest.NewImage(good, 1)) + `"}`)
 		}, served())
-		j := y.came(y.submit(puller.PullRequest{Image: good}), puller.SourcePulled)
+		j := d.came(d.submit(puller.PullRequest{Image: good}), puller.SourcePulled)
 		if want := enginetest.NewImage(good, 1).ID; j.Result.ImageID != want || j.Attempt != 2 {
-			y.Errorf("the result is %+v of attempt %d", j.Result, j.Attempt)
+			d.Errorf("the result is %+v of attempt %d", j.Result, j.Attempt)
 		}
-		y.pulls(2)
+		d.pulls(2)
 	})
 }
 
@@ -248,22 +248,22 @@ func TestRetryMovedTag(t *testing.T) {
 		retries int
 	}{{"with retries", 1}, {"without", 0}} {
 		t.Run(c.name, func(t *testing.T) {
-			withDaemonOf(t, patient, nil, func(y *daemon) {
+			withDaemonOf(t, patient, nil, func(d *daemon) {
 				moved, inspects := enginetest.NewImage(good, 2), 0
-				y.engine.OnInspect(func(string, <-chan struct{}) (int, string) {
+				d.engine.OnInspect(func(string, <-chan struct{}) (int, string) {
 					if inspects++; inspects == 2 {
-						y.engine.Tag(good, moved)
+						d.engine.Tag(good, moved)
 					}
 					return 0, ""
 				})
-				y.attempts(good, served(), enginetest.Serve(moved))
-				j := y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Retries: &c.retries})
+				d.attempts(good, served(), enginetest.Serve(moved))
+				j := d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Retries: &c.retries})
 				if c.retries == 0 {
-					y.failed(j, puller.ErrCorrupt)
+					d.failed(j, puller.ErrCorrupt)
 					return
 				}
-				if v := y.came(j, puller.SourcePulled); v.Result.ImageID != moved.ID || v.Result.Digest != enginetest.Digest(moved) {
-					y.Errorf("the result is %+v", v.Result)
+				if v := d.came(j, puller.SourcePulled); v.Result.ImageID != moved.ID || v.Result.Digest != enginetest.Digest(moved) {
+					d.Errorf("the result is %+v", v.Result)
 				}
 			})
 		})
@@ -271,32 +271,32 @@ func TestRetryMovedTag(t *testing.T) {
 }
 
 func TestRetryPerJob(t *testing.T) {
-	withDaemonOf(t, patient, nil, func(y *daemon) {
+	withDaemonOf(t, patient, nil, func(d *daemon) {
 		gate := make(chan struct{})
-		y.attempts(good, func(p *enginetest.Pull) {
+		d.attempts(good, func(p *enginetest.Pull) {
 			p.Line(line(layerA, "Downloading", 300, 1000))
 			p.Until(gate)
 			p.Cut()
 		}, cut, served())
 		submit := func(retries int) puller.Job {
-			return y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Retries: &retries})
+			return d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Retries: &retries})
 		}
 		none, one, three := submit(0), submit(1), submit(3)
-		y.is(three, puller.StateActive, puller.PhasePulling)
+		d.is(three, puller.StateActive, puller.PhasePulling)
 		close(gate)
-		if v := y.failed(none, puller.ErrTruncated); v.Attempt != 1 {
-			y.Errorf("the job without retries ended with attempt %d", v.Attempt)
+		if v := d.failed(none, puller.ErrTruncated); v.Attempt != 1 {
+			d.Errorf("the job without retries ended with attempt %d", v.Attempt)
 		}
-		if v := y.failed(one, puller.ErrTruncated); v.Attempt != 2 {
-			y.Errorf("the job with one ended with attempt %d", v.Attempt)
+		if v := d.failed(one, puller.ErrTruncated); v.Attempt != 2 {
+			d.Errorf("the job with one ended with attempt %d", v.Attempt)
 		}
-		if v := y.came(three, puller.SourcePulled); v.Attempt != 3 {
-			y.Errorf("the job with three ended with attempt %d", v.Attempt)
+		if v := d.came(three, puller.SourcePulled); v.Attempt != 3 {
+			d.Errorf("the job with three ended with attempt %d", v.Attempt)
 		}
-		y.pulls(3)
+		d.pulls(3)
 		for j, want := range map[string]int{none.ID: 0, one.ID: 1, three.ID: 2} {
-			if got := notices(y.events(puller.Job{ID: j})); len(got) != want {
-				y.Errorf("a job was told of %q, not of %d waits", got, want)
+			if got := notices(d.events(puller.Job{ID: j})); len(got) != want {
+				d.Errorf("a job was told of %q, not of %d waits", got, want)
 			}
 		}
 	})
@@ -309,38 +309,38 @@ func TestRetryCancelWhileWaiting(t *testing.T) {
 	for name, script := range waiting {
 		for _, c := range []struct {
 			name string
-			end  func(y *daemon, j puller.Job)
+			end  func(d *daemon, j puller.Job)
 			kind puller.ErrorKind
 		}{
-			{"cancel", func(y *daemon, j puller.Job) {
-				if _, err := y.Cancel(j.ID); err != nil {
-					y.Error(err)
+			{"cancel", func(d *daemon, j puller.Job) {
+				if _, err := d.Cancel(j.ID); err != nil {
+					d.Error(err)
 				}
 			}, puller.ErrCanceled},
-			{"Close", func(y *daemon, j puller.Job) {
-				if err := y.Close(y.Context()); err != nil {
-					y.Error(err)
+			{"Close", func(d *daemon, j puller.Job) {
+				if err := d.Close(d.Context()); err != nil {
+					d.Error(err)
 				}
 			}, ""},
 		} {
 			t.Run(c.name+" in "+name, func(t *testing.T) {
-				withDaemonOf(t, patient, nil, func(y *daemon) {
-					y.engine.Script(good, script)
-					j := y.always(good)
-					y.is(j, puller.StateActive, puller.PhaseResolving)
-					y.pulls(1)
+				withDaemonOf(t, patient, nil, func(d *daemon) {
+					d.engine.Script(good, script)
+					j := d.always(good)
+					d.is(j, puller.StateActive, puller.PhaseResolving)
+					d.pulls(1)
 					began := time.Now()
-					c.end(y, j)
+					c.end(d, j)
 					if c.kind == "" {
-						y.paused(j)
+						d.paused(j)
 					} else {
-						y.failed(j, c.kind)
+						d.failed(j, c.kind)
 					}
 					if took := time.Since(began); took != 0 {
-						y.Errorf("it took %s", took)
+						d.Errorf("it took %s", took)
 					}
 					<-time.After(time.Hour)
-					y.pulls(1)
+					d.pulls(1)
 				})
 			})
 		}
@@ -348,74 +348,74 @@ func TestRetryCancelWhileWaiting(t *testing.T) {
 }
 
 func TestRetryTimeoutWhileWaiting(t *testing.T) {
-	withDaemonOf(t, patient, nil, func(y *daemon) {
-		y.engine.Script(good, cut)
+	withDaemonOf(t, patient, nil, func(d *daemon) {
+		d.engine.Script(good, cut)
 		timeout, retries := 10*time.Second, 20
-		v := y.failed(y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Timeout: puller.Duration(timeout), Retries: &retries}), puller.ErrTimeout)
+		v := d.failed(d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Timeout: puller.Duration(timeout), Retries: &retries}), puller.ErrTimeout)
 		if took := v.FinishedAt.Sub(v.CreatedAt); took != timeout || !strings.Contains(v.Error.Message, "the last attempt failed: ") {
-			y.Errorf("it ended after %s: %s", took, v.Error.Message)
+			d.Errorf("it ended after %s: %s", took, v.Error.Message)
 		}
-		n := y.engine.Counts().Pulls
+		n := d.engine.Counts().Pulls
 		<-time.After(time.Hour)
-		y.pulls(n)
+		d.pulls(n)
 	})
 }
 
 // A job whose time is up before the cool-down's end is not kept waiting, but
 // told when to come back; nor is one that comes during the cool-down.
 func TestRetryCoolDownTooLong(t *testing.T) {
-	withDaemonOf(t, patient, nil, func(y *daemon) {
-		y.engine.Script(good, fails("toomanyrequests"))
+	withDaemonOf(t, patient, nil, func(d *daemon) {
+		d.engine.Script(good, fails("toomanyrequests"))
 		short := puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Timeout: puller.Duration(10 * time.Second)}
-		waits := y.always(good)
+		waits := d.always(good)
 		for range 2 {
-			v := y.failed(y.submit(short), puller.ErrRateLimited)
+			v := d.failed(d.submit(short), puller.ErrRateLimited)
 			if took := v.FinishedAt.Sub(v.CreatedAt); took != 0 || v.Error.RetryAfterSeconds != 15 {
-				y.Errorf("it ended after %s with %+v", took, v.Error)
+				d.Errorf("it ended after %s with %+v", took, v.Error)
 			}
 		}
-		y.serve(good)
-		y.came(waits, puller.SourcePulled)
+		d.serve(good)
+		d.came(waits, puller.SourcePulled)
 	})
 }
 
 func TestRetryNotice(t *testing.T) {
-	withDaemonOf(t, patient, nil, func(y *daemon) {
-		y.attempts(good, func(p *enginetest.Pull) {
+	withDaemonOf(t, patient, nil, func(d *daemon) {
+		d.attempts(good, func(p *enginetest.Pull) {
 			p.Line(line(layerA, "Retrying in 2 seconds"))
 			p.Fail("connection refused")
 		}, served())
-		j := y.always(good)
-		y.came(j, puller.SourcePulled)
-		got := notices(y.events(j))
+		j := d.always(good)
+		d.came(j, puller.SourcePulled)
+		got := notices(d.events(j))
 		if len(got) != 2 || !strings.Contains(got[0], "tries layer "+layerA) ||
 			!strings.HasPrefix(got[1], "attempt 1 failed (") || !strings.Contains(got[1], "the next one begins in ") {
-			y.Errorf("the notices are %q", got)
+			d.Errorf("the notices are %q", got)
 		}
 	})
 }
 
 func TestRetryManyJobs(t *testing.T) {
-	withDaemonOf(t, patient, nil, func(y *daemon) {
-		y.hold(good)
+	withDaemonOf(t, patient, nil, func(d *daemon) {
+		d.hold(good)
 		jobs := make([]puller.Job, 200)
 		for i := range jobs {
-			jobs[i] = y.submit(puller.PullRequest{Image: good, Policy: []puller.Policy{puller.PolicyMissing, puller.PolicyAlways}[i%2]})
+			jobs[i] = d.submit(puller.PullRequest{Image: good, Policy: []puller.Policy{puller.PolicyMissing, puller.PolicyAlways}[i%2]})
 		}
-		y.is(jobs[199], puller.StateActive, puller.PhasePulling)
-		y.engine.Kill()
+		d.is(jobs[199], puller.StateActive, puller.PhasePulling)
+		d.engine.Kill()
 		<-time.After(5 * time.Second)
-		y.serve(good)
-		y.engine.Revive()
+		d.serve(good)
+		d.engine.Revive()
 		for _, j := range jobs {
-			if v := y.came(j, puller.SourcePulled); v.Attempt != 2 {
-				y.Fatalf("a job ended with attempt %d", v.Attempt)
+			if v := d.came(j, puller.SourcePulled); v.Attempt != 2 {
+				d.Fatalf("a job ended with attempt %d", v.Attempt)
 			}
 		}
-		y.pulls(2)
+		d.pulls(2)
 		synctest.Wait()
-		if c := y.engine.Counts(); c.Active != 0 || c.Open > 20 {
-			y.Errorf("there are left: %+v", c)
+		if c := d.engine.Counts(); c.Active != 0 || c.Open > 20 {
+			d.Errorf("there are left: %+v", c)
 		}
 	})
 }

@@ -131,16 +131,16 @@ func TestRulesNameForms(t *testing.T) {
 	} {
 		o := defaults
 		o.Rules = parseRules(t, c.rules)
-		withDaemonOf(t, o, nil, func(y *daemon) {
+		withDaemonOf(t, o, nil, func(d *daemon) {
 			what := c.image + " under " + strings.Join(append(c.rules.Allow, c.rules.Deny...), " ")
-			_, err := y.Pull(puller.PullRequest{Image: c.image, Policy: puller.PolicyNever})
+			_, err := d.Pull(puller.PullRequest{Image: c.image, Policy: puller.PolicyNever})
 			forbids(t, what, err, c.rule)
-			_, err = y.Service.Run(puller.RunRequest{Image: c.image, Policy: puller.PolicyNever})
+			_, err = d.Service.Run(puller.RunRequest{Image: c.image, Policy: puller.PolicyNever})
 			forbids(t, "a run of "+what, err, c.rule)
 			if c.rules.RequireDigest {
 				return
 			}
-			_, err = y.Image(context.Background(), c.image, "", nil)
+			_, err = d.Image(context.Background(), c.image, "", nil)
 			forbids(t, "a look at "+what, err, c.rule)
 		})
 	}
@@ -149,15 +149,15 @@ func TestRulesNameForms(t *testing.T) {
 func TestRulesLookAlikes(t *testing.T) {
 	o := defaults
 	o.Rules = parseRules(t, rules.Written{Deny: []string{"docker.io/**"}})
-	withDaemonOf(t, o, nil, func(y *daemon) {
+	withDaemonOf(t, o, nil, func(d *daemon) {
 		for _, image := range []string{
 			"dоcker.io/library/alpine", // a Cyrillic о
 			"docker.io/library/аlpine", // a Cyrillic а
 			"docker。io/library/alpine", "docker.io./library/alpine", "docker.io/library/alpine\n", "docker.io/library/alpine:３", "docker.io//library/alpine",
 			"https://docker.io/library/alpine", "docker.io@evil.test/alpine", "docker.io/../library/alpine", "docker.io/Library/alpine", "docker.io%2flibrary/alpine",
 		} {
-			if _, err := y.Pull(puller.PullRequest{Image: image}); puller.KindOf(err) != puller.ErrInvalidRequest {
-				y.Errorf("%q: %v", image, err)
+			if _, err := d.Pull(puller.PullRequest{Image: image}); puller.KindOf(err) != puller.ErrInvalidRequest {
+				d.Errorf("%q: %v", image, err)
 			}
 		}
 	})
@@ -187,10 +187,10 @@ func TestRulesOnPoliciesAndPlatforms(t *testing.T) {
 		{withOwn, puller.PolicyNever, "linux/arm64/v9", ""},
 		{withOwn, puller.PolicyNever, "linux/amd64", "rules.pull.platforms"},
 	} {
-		withDaemon(t, func(y *daemon) {
-			y.serve(good)
+		withDaemon(t, func(d *daemon) {
+			d.serve(good)
 			own := parseRules(t, c.rules)
-			_, err := y.Pull(puller.PullRequest{Image: good, Policy: c.policy, Platform: c.platform, Rules: own})
+			_, err := d.Pull(puller.PullRequest{Image: good, Policy: c.policy, Platform: c.platform, Rules: own})
 			forbids(t, string(c.policy)+" "+c.platform, err, c.rule)
 		})
 	}
@@ -200,7 +200,7 @@ func TestRulesOnEveryRequest(t *testing.T) {
 	o := defaults
 	o.Rules, _ = rules.Parse("rules", rules.Written{Deny: []string{"registry.test/no-pull"}}, rules.Written{Deny: []string{"registry.test/no-run"}})
 	own, _ := rules.Parse("token:ci's rules", rules.Written{Deny: []string{"registry.test/not-ci"}}, rules.Written{Allow: []string{"registry.test/only"}})
-	withDaemonOf(t, o, nil, func(y *daemon) {
+	withDaemonOf(t, o, nil, func(d *daemon) {
 		for image, want := range map[string]struct{ pull, run string }{
 			"registry.test/no-pull": {"rules.pull.deny", "rules.pull.deny"}, // what runs is pulled
 			"registry.test/no-run":  {"", "rules.run.deny"},
@@ -208,22 +208,22 @@ func TestRulesOnEveryRequest(t *testing.T) {
 			"registry.test/other":   {"", "token:ci's rules.run.allow"},
 			"registry.test/only":    {"", ""},
 		} {
-			_, err := y.Pull(puller.PullRequest{Image: image, Policy: puller.PolicyNever, Rules: own})
+			_, err := d.Pull(puller.PullRequest{Image: image, Policy: puller.PolicyNever, Rules: own})
 			forbids(t, "pull "+image, err, want.pull)
-			_, err = y.Service.Run(puller.RunRequest{Image: image, Policy: puller.PolicyNever, Rules: own})
+			_, err = d.Service.Run(puller.RunRequest{Image: image, Policy: puller.PolicyNever, Rules: own})
 			forbids(t, "run "+image, err, want.run)
 			list := puller.PrewarmRequest{Images: puller.Images{{Image: good, Policy: puller.PolicyNever}, {Image: image, Policy: puller.PolicyNever}}, Rules: own}
 			if want.pull != "" {
 				want.pull = "images[1]: " + image + ":latest: " + want.pull
 			}
-			_, err = y.Prewarm(list)
+			_, err = d.Prewarm(list)
 			forbids(t, "prewarm "+image, err, want.pull)
-			_, err = y.Plan(context.Background(), list)
+			_, err = d.Plan(context.Background(), list)
 			forbids(t, "plan "+image, err, want.pull)
-			_, err = y.Image(context.Background(), image, "", own)
+			_, err = d.Image(context.Background(), image, "", own)
 			forbids(t, "inspect "+image, err, strings.TrimPrefix(want.pull, "images[1]: "))
 		}
-		page, _, err := y.Jobs(puller.Filter{Limit: 100})
+		page, _, err := d.Jobs(puller.Filter{Limit: 100})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -238,33 +238,33 @@ func TestRulesOnEveryRequest(t *testing.T) {
 func TestImageIDNeedsAllowedName(t *testing.T) {
 	o := defaults
 	o.Rules = parseRules(t, rules.Written{Allow: []string{"registry.test/good"}})
-	withDaemonOf(t, o, nil, func(y *daemon) {
+	withDaemonOf(t, o, nil, func(d *daemon) {
 		i, j := enginetest.NewImage(good, 1), enginetest.NewImage(other, 2)
-		y.engine.Tag(good, i)
-		y.engine.Tag(other, j)
-		found, err := y.Image(context.Background(), i.ID, "", nil)
+		d.engine.Tag(good, i)
+		d.engine.Tag(other, j)
+		found, err := d.Image(context.Background(), i.ID, "", nil)
 		if err != nil || len(found.RepoDigests) == 0 {
 			t.Errorf("%+v, %v", found, err)
 		}
-		_, err = y.Image(context.Background(), j.ID, "", nil)
+		_, err = d.Image(context.Background(), j.ID, "", nil)
 		forbids(t, "by ID", err, "rules forbid")
-		_, err = y.Image(context.Background(), strings.TrimPrefix(j.ID, "sha256:"), "", nil)
+		_, err = d.Image(context.Background(), strings.TrimPrefix(j.ID, "sha256:"), "", nil)
 		forbids(t, "by bare ID", err, "rules forbid")
 	})
 }
 
 func TestRulesChanged(t *testing.T) {
 	forbidden := parseRules(t, rules.Written{Deny: []string{"registry.test/**"}})
-	withDaemon(t, func(y *daemon) {
-		y.hold(good)
-		j := y.always(good)
-		y.is(j, puller.StateActive, puller.PhasePulling)
-		y.change = func(o *jobs.Options) { o.Rules = forbidden }
-		y.close()
-		y.serve(good)
-		y.open()
-		y.came(j, puller.SourcePulled)
-		_, err := y.Pull(puller.PullRequest{Image: good})
+	withDaemon(t, func(d *daemon) {
+		d.hold(good)
+		j := d.always(good)
+		d.is(j, puller.StateActive, puller.PhasePulling)
+		d.change = func(o *jobs.Options) { o.Rules = forbidden }
+		d.close()
+		d.serve(good)
+		d.open()
+		d.came(j, puller.SourcePulled)
+		_, err := d.Pull(puller.PullRequest{Image: good})
 		forbids(t, "a new one", err, "rules.pull.deny")
 	})
 }

@@ -26,46 +26,46 @@ import (
 var running = jobs.Options{Concurrency: 4, Policy: puller.PolicyMissing, Retries: 3, Timeout: 30 * time.Minute, Runs: 4}
 
 // withRunDaemon runs a test with the image good served, whose program is p.
-func withRunDaemon(t *testing.T, p enginetest.Program, test func(y *daemon)) {
+func withRunDaemon(t *testing.T, p enginetest.Program, test func(d *daemon)) {
 	t.Helper()
-	withDaemonOf(t, running, nil, func(y *daemon) {
-		y.engine.Program(y.serve(good).ID, p)
-		test(y)
+	withDaemonOf(t, running, nil, func(d *daemon) {
+		d.engine.Program(d.serve(good).ID, p)
+		test(d)
 	})
 }
 
-func (y *daemon) run(r puller.RunRequest) puller.Job {
-	y.Helper()
+func (d *daemon) run(r puller.RunRequest) puller.Job {
+	d.Helper()
 	if r.Image == "" {
 		r.Image = good
 	}
-	j, err := y.Service.Run(r)
+	j, err := d.Service.Run(r)
 	if err != nil {
-		y.Fatal(err)
+		d.Fatal(err)
 	}
-	y.follow(j)
+	d.follow(j)
 	return j
 }
 
 // exited waits for a run that is to succeed, with an exit code.
-func (y *daemon) exited(j puller.Job, code int) puller.Job {
-	y.Helper()
-	v := y.end(j)
+func (d *daemon) exited(j puller.Job, code int) puller.Job {
+	d.Helper()
+	v := d.end(j)
 	if v.State != puller.StateSucceeded || v.Result == nil || v.Result.ExitCode == nil {
-		y.Fatalf("the run is %s: %+v", v.State, v.Error)
+		d.Fatalf("the run is %s: %+v", v.State, v.Error)
 	}
 	if *v.Result.ExitCode != code {
-		y.Fatalf("it exited with %d, not %d", *v.Result.ExitCode, code)
+		d.Fatalf("it exited with %d, not %d", *v.Result.ExitCode, code)
 	}
 	return v
 }
 
 // empty checks that no container is left.
-func (y *daemon) empty() {
-	y.Helper()
+func (d *daemon) empty() {
+	d.Helper()
 	synctest.Wait()
-	for _, c := range y.engine.Containers() {
-		y.Errorf("the container %s is left, %s", c.ID, c.Status)
+	for _, c := range d.engine.Containers() {
+		d.Errorf("the container %s is left, %s", c.ID, c.Status)
 	}
 }
 
@@ -91,12 +91,12 @@ func printed(t testing.TB, events []puller.Event) (stdout, stderr string) {
 }
 
 // output returns all that a run printed, as a new reader gets it.
-func (y *daemon) output(j puller.Job) (stdout, stderr string) {
-	y.Helper()
-	y.mu.Lock()
-	delete(y.readers, j.ID)
-	y.mu.Unlock()
-	return printed(y, y.events(j))
+func (d *daemon) output(j puller.Job) (stdout, stderr string) {
+	d.Helper()
+	d.mu.Lock()
+	delete(d.readers, j.ID)
+	d.mu.Unlock()
+	return printed(d, d.events(j))
 }
 
 // remarks returns what the notices of events say.
@@ -112,9 +112,9 @@ func remarks(events []puller.Event) string {
 
 // stuck makes calls about containers wait for their client, or for the function
 // that it returns.
-func (y *daemon) stuck(at string) (release func()) {
+func (d *daemon) stuck(at string) (release func()) {
 	gate := make(chan struct{})
-	y.engine.OnContainer(func(call, _ string, gone <-chan struct{}) (int, string) {
+	d.engine.OnContainer(func(call, _ string, gone <-chan struct{}) (int, string) {
 		if call == at {
 			select {
 			case <-gate:
@@ -123,29 +123,29 @@ func (y *daemon) stuck(at string) (release func()) {
 		}
 		return 0, ""
 	})
-	return func() { y.engine.OnContainer(nil); close(gate) }
+	return func() { d.engine.OnContainer(nil); close(gate) }
 }
 
 func TestRunExitCode(t *testing.T) {
 	for _, code := range []int{0, 1, 137} {
-		withRunDaemon(t, enginetest.Print("out", "err", code), func(y *daemon) {
-			j := y.run(puller.RunRequest{})
-			v := y.exited(j, code)
+		withRunDaemon(t, enginetest.Print("out", "err", code), func(d *daemon) {
+			j := d.run(puller.RunRequest{})
+			v := d.exited(j, code)
 			if r := v.Result; r.OOMKilled || r.Truncated || r.Source != puller.SourcePulled || r.ImageID == "" || r.Digest == "" || r.DurationSeconds < 0 || v.Kind != puller.JobRun {
-				y.Errorf("the result is %+v", r)
+				d.Errorf("the result is %+v", r)
 			}
-			if stdout, stderr := printed(y, y.events(j)); stdout != "out" || stderr != "err" {
-				y.Errorf("it printed %q and %q", stdout, stderr)
+			if stdout, stderr := printed(d, d.events(j)); stdout != "out" || stderr != "err" {
+				d.Errorf("it printed %q and %q", stdout, stderr)
 			}
-			y.empty()
+			d.empty()
 		})
 	}
 }
 
 func TestRunOutOfMemory(t *testing.T) {
-	withRunDaemon(t, (*enginetest.Process).OOM, func(y *daemon) {
-		if v := y.exited(y.run(puller.RunRequest{}), 137); !v.Result.OOMKilled {
-			y.Errorf("the result is %+v", v.Result)
+	withRunDaemon(t, (*enginetest.Process).OOM, func(d *daemon) {
+		if v := d.exited(d.run(puller.RunRequest{}), 137); !v.Result.OOMKilled {
+			d.Errorf("the result is %+v", v.Result)
 		}
 	})
 }
@@ -160,13 +160,13 @@ func (e faultyEngine) Run(ctx context.Context, id string, tty bool, started func
 }
 
 func TestRunEngineError(t *testing.T) {
-	withDaemonOf(t, running, func(e puller.Engine) puller.Engine { return faultyEngine{e} }, func(y *daemon) {
-		y.serve(good)
-		v := y.failed(y.run(puller.RunRequest{}), puller.ErrInternal)
+	withDaemonOf(t, running, func(e puller.Engine) puller.Engine { return faultyEngine{e} }, func(d *daemon) {
+		d.serve(good)
+		v := d.failed(d.run(puller.RunRequest{}), puller.ErrInternal)
 		if !strings.Contains(v.Error.Message, "the shim has died") {
-			y.Errorf("the error is %q", v.Error.Message)
+			d.Errorf("the error is %q", v.Error.Message)
 		}
-		y.empty()
+		d.empty()
 	})
 }
 
@@ -176,42 +176,42 @@ func TestRunPhases(t *testing.T) {
 		p.Wait(time.Second)
 		io.WriteString(p.Stderr(), "two")
 		return 0
-	}, func(y *daemon) {
-		j := y.run(puller.RunRequest{Policy: puller.PolicyAlways})
-		y.exited(j, 0)
+	}, func(d *daemon) {
+		j := d.run(puller.RunRequest{Policy: puller.PolicyAlways})
+		d.exited(j, 0)
 		want := []string{
 			"state queued", "state active/resolving", "state active/pulling", "state active/verifying", "state active/creating",
 			"state active/running", "log", "log", "state active/removing", "state succeeded", "result",
 		}
-		if got := numbered(y.events(j)); !slices.Equal(got, want) {
-			y.Errorf("it told\n%q, not\n%q", got, want)
+		if got := numbered(d.events(j)); !slices.Equal(got, want) {
+			d.Errorf("it told\n%q, not\n%q", got, want)
 		}
-		y.output(j) // a late reader's numbers grow too
-		there := y.run(puller.RunRequest{})
-		y.exited(there, 0)
+		d.output(j) // a late reader's numbers grow too
+		there := d.run(puller.RunRequest{})
+		d.exited(there, 0)
 		want = append([]string{"state queued"}, want[4:]...)
-		if got := numbered(y.events(there)); !slices.Equal(got, want) {
-			y.Errorf("of an image that is there it told\n%q, not\n%q", got, want)
+		if got := numbered(d.events(there)); !slices.Equal(got, want) {
+			d.Errorf("of an image that is there it told\n%q, not\n%q", got, want)
 		}
 	})
 }
 
 func TestRunOutputWhole(t *testing.T) {
-	withRunDaemon(t, enginetest.TestProgram, func(y *daemon) {
-		j := y.run(puller.RunRequest{Entrypoint: []string{"/app"}, Cmd: []string{"out=grüße", "bytes", "lines=200"}})
-		y.exited(j, 0)
-		events := y.events(j)
+	withRunDaemon(t, enginetest.TestProgram, func(d *daemon) {
+		j := d.run(puller.RunRequest{Entrypoint: []string{"/app"}, Cmd: []string{"out=grüße", "bytes", "lines=200"}})
+		d.exited(j, 0)
+		events := d.events(j)
 		var lines [2]strings.Builder
 		for i := range 200 {
 			fmt.Fprintf(&lines[0], "stdout %d\n", i)
 			fmt.Fprintf(&lines[1], "stderr %d\n", i)
 		}
-		stdout, stderr := printed(y, events)
+		stdout, stderr := printed(d, events)
 		if want := "grüße" + string(testprogram.AllBytes()) + lines[0].String(); stdout != want {
-			y.Errorf("on stdout it printed %q", stdout)
+			d.Errorf("on stdout it printed %q", stdout)
 		}
 		if want := string(testprogram.AllBytes()) + string(testprogram.AllBytes()) + lines[1].String(); stderr != want {
-			y.Errorf("on stderr it printed %q", stderr)
+			d.Errorf("on stderr it printed %q", stderr)
 		}
 		encodings := make(map[string]bool)
 		for _, e := range events {
@@ -220,65 +220,65 @@ func TestRunOutputWhole(t *testing.T) {
 			}
 		}
 		if !encodings[""] || !encodings["base64"] {
-			y.Errorf("the encodings are %v", encodings)
+			d.Errorf("the encodings are %v", encodings)
 		}
 	})
 }
 
 func TestRunTerminal(t *testing.T) {
-	withRunDaemon(t, enginetest.Print("a\n", "b\n", 0), func(y *daemon) {
-		j := y.run(puller.RunRequest{TTY: true})
-		y.exited(j, 0)
-		if stdout, stderr := printed(y, y.events(j)); stdout != "a\r\nb\r\n" || stderr != "" {
-			y.Errorf("it printed %q and %q", stdout, stderr)
+	withRunDaemon(t, enginetest.Print("a\n", "b\n", 0), func(d *daemon) {
+		j := d.run(puller.RunRequest{TTY: true})
+		d.exited(j, 0)
+		if stdout, stderr := printed(d, d.events(j)); stdout != "a\r\nb\r\n" || stderr != "" {
+			d.Errorf("it printed %q and %q", stdout, stderr)
 		}
 	})
 }
 
 func TestRunContainerConfig(t *testing.T) {
-	withRunDaemon(t, enginetest.Hang(""), func(y *daemon) {
-		j := y.run(puller.RunRequest{
+	withRunDaemon(t, enginetest.Hang(""), func(d *daemon) {
+		j := d.run(puller.RunRequest{
 			Platform: "linux/amd64", Cmd: []string{"a", "b c"}, Entrypoint: []string{"/x"}, Env: map[string]string{"Z": "1", "A": "x=y", "M": ""},
 			Workdir: "/w", User: "1:2", Network: "none", Memory: 64 << 20, CPUs: 0.29, Pids: 7, TTY: true,
 		})
-		y.is(j, puller.StateActive, puller.PhaseRunning)
+		d.is(j, puller.StateActive, puller.PhaseRunning)
 		pids := int64(7)
 		want := enginetest.ContainerRequest{
 			Image: enginetest.NewImage(good, 1).ID, Cmd: []string{"a", "b c"}, Entrypoint: []string{"/x"}, Env: []string{"A=x=y", "M=", "Z=1"},
 			WorkingDir: "/w", User: "1:2", Tty: true, AttachStdout: true, AttachStderr: true, StopSignal: "SIGTERM", Platform: "linux/amd64",
-			Labels: map[string]string{"towline.job": j.ID, "towline.instance": y.store.Instance()},
+			Labels: map[string]string{"towline.job": j.ID, "towline.instance": d.store.Instance()},
 			HostConfig: enginetest.HostConfig{
 				CapDrop: []string{"ALL"}, SecurityOpt: []string{"no-new-privileges"},
 				Memory: 64 << 20, MemorySwap: 64 << 20, NanoCpus: 290_000_000, PidsLimit: &pids, NetworkMode: "none",
 			},
 		}
-		got := y.engine.Containers()[0].Requested
+		got := d.engine.Containers()[0].Requested
 		want.HostConfig.RestartPolicy.Name = "no"
 		want.HostConfig.LogConfig = got.HostConfig.LogConfig
 		if want.Name = got.Name; !strings.HasPrefix(got.Name, "towline-") || len(got.Name) < 32 {
-			y.Errorf("the container's name is %q", got.Name)
+			d.Errorf("the container's name is %q", got.Name)
 		}
 		if !reflect.DeepEqual(got, want) {
-			y.Errorf("the engine was asked for\n%+v, not\n%+v", got, want)
+			d.Errorf("the engine was asked for\n%+v, not\n%+v", got, want)
 		}
-		plain := y.run(puller.RunRequest{})
-		y.is(plain, puller.StateActive, puller.PhaseRunning)
-		got = y.engine.Containers()[1].Requested
+		plain := d.run(puller.RunRequest{})
+		d.is(plain, puller.StateActive, puller.PhaseRunning)
+		got = d.engine.Containers()[1].Requested
 		if h := got.HostConfig; h.NetworkMode != "bridge" || h.PidsLimit == nil || *h.PidsLimit != 1024 || h.Memory != 0 || h.NanoCpus != 0 || got.Entrypoint != nil || len(got.Env) != 0 {
-			y.Errorf("without anything asked for, the engine was asked for %+v", got)
+			d.Errorf("without anything asked for, the engine was asked for %+v", got)
 		}
 	})
 }
 
 // Each phase of a run, and what holds it there.
 var runPhases = map[string]struct {
-	prepare func(y *daemon) (release func())
+	prepare func(d *daemon) (release func())
 	state   puller.State
 	phase   puller.Phase
 }{
-	"queued": {func(y *daemon) func() {
+	"queued": {func(d *daemon) func() {
 		gate := make(chan struct{})
-		y.engine.OnInspect(func(_ string, gone <-chan struct{}) (int, string) {
+		d.engine.OnInspect(func(_ string, gone <-chan struct{}) (int, string) {
 			select {
 			case <-gate:
 			case <-gone:
@@ -287,12 +287,12 @@ var runPhases = map[string]struct {
 		})
 		return func() { close(gate) }
 	}, puller.StateQueued, ""},
-	"pulling":  {func(y *daemon) func() { return y.hold(good) }, puller.StateActive, puller.PhasePulling},
-	"creating": {func(y *daemon) func() { return y.stuck("create") }, puller.StateActive, puller.PhaseCreating},
-	"created":  {func(y *daemon) func() { return y.stuck("attach") }, puller.StateActive, puller.PhaseCreating},
-	"starting": {func(y *daemon) func() { return y.stuck("start") }, puller.StateActive, puller.PhaseCreating},
-	"running":  {func(y *daemon) func() { return y.stuck("wait") }, puller.StateActive, puller.PhaseRunning},
-	"removing": {func(y *daemon) func() { return y.stuck("remove") }, puller.StateActive, puller.PhaseRemoving},
+	"pulling":  {func(d *daemon) func() { return d.hold(good) }, puller.StateActive, puller.PhasePulling},
+	"creating": {func(d *daemon) func() { return d.stuck("create") }, puller.StateActive, puller.PhaseCreating},
+	"created":  {func(d *daemon) func() { return d.stuck("attach") }, puller.StateActive, puller.PhaseCreating},
+	"starting": {func(d *daemon) func() { return d.stuck("start") }, puller.StateActive, puller.PhaseCreating},
+	"running":  {func(d *daemon) func() { return d.stuck("wait") }, puller.StateActive, puller.PhaseRunning},
+	"removing": {func(d *daemon) func() { return d.stuck("remove") }, puller.StateActive, puller.PhaseRemoving},
 }
 
 func TestRunCancelInEveryPhase(t *testing.T) {
@@ -302,24 +302,24 @@ func TestRunCancelInEveryPhase(t *testing.T) {
 			if c.phase == puller.PhaseRemoving {
 				program = nil
 			}
-			withRunDaemon(t, program, func(y *daemon) {
-				release := c.prepare(y)
-				j := y.run(puller.RunRequest{})
-				y.is(j, c.state, c.phase)
+			withRunDaemon(t, program, func(d *daemon) {
+				release := c.prepare(d)
+				j := d.run(puller.RunRequest{})
+				d.is(j, c.state, c.phase)
 				canceled := make(chan error)
-				go func() { _, err := y.Cancel(j.ID); canceled <- err }()
+				go func() { _, err := d.Cancel(j.ID); canceled <- err }()
 				synctest.Wait()
 				if c.phase != puller.PhasePulling && c.state != puller.StateQueued {
 					release()
 				}
 				if err := <-canceled; err != nil {
-					y.Error(err)
+					d.Error(err)
 				}
-				v := y.failed(j, puller.ErrCanceled)
+				v := d.failed(j, puller.ErrCanceled)
 				if took := v.FinishedAt.Sub(v.CreatedAt); took > 20*time.Second {
-					y.Errorf("that took %s", took)
+					d.Errorf("that took %s", took)
 				}
-				y.empty()
+				d.empty()
 			})
 		})
 	}
@@ -338,25 +338,25 @@ func TestRunCancelGrace(t *testing.T) {
 						return 0
 					}
 				}
-			}, func(y *daemon) {
-				j := y.run(puller.RunRequest{})
+			}, func(d *daemon) {
+				j := d.run(puller.RunRequest{})
 				<-time.After(2500 * time.Millisecond)
 				began := time.Now()
-				if _, err := y.Cancel(j.ID); err != nil {
-					y.Error(err)
+				if _, err := d.Cancel(j.ID); err != nil {
+					d.Error(err)
 				}
-				y.failed(j, puller.ErrCanceled)
+				d.failed(j, puller.ErrCanceled)
 				took, want := time.Since(began), "0,1,2,"
 				if term {
 					want = "0,1,2,3,4,5,6,7,8,9,10,11,12,"
 				}
 				if term != (took >= 10*time.Second) || took > 11*time.Second {
-					y.Errorf("that took %s", took)
+					d.Errorf("that took %s", took)
 				}
-				if stdout, _ := printed(y, y.events(j)); stdout != want {
-					y.Errorf("it printed %q, not %q", stdout, want)
+				if stdout, _ := printed(d, d.events(j)); stdout != want {
+					d.Errorf("it printed %q, not %q", stdout, want)
 				}
-				y.empty()
+				d.empty()
 			})
 		})
 	}
@@ -369,17 +369,17 @@ func TestRunTimeout(t *testing.T) {
 			if c.phase == puller.PhaseRemoving {
 				program = nil
 			}
-			withRunDaemon(t, program, func(y *daemon) {
-				release := c.prepare(y)
-				j := y.run(puller.RunRequest{Timeout: puller.Duration(30 * time.Second)})
-				y.is(j, c.state, c.phase)
+			withRunDaemon(t, program, func(d *daemon) {
+				release := c.prepare(d)
+				j := d.run(puller.RunRequest{Timeout: puller.Duration(30 * time.Second)})
+				d.is(j, c.state, c.phase)
 				<-time.After(30 * time.Second)
 				synctest.Wait()
 				if c.phase != puller.PhasePulling && c.state != puller.StateQueued {
 					release()
 				}
-				y.failed(j, puller.ErrTimeout)
-				y.empty()
+				d.failed(j, puller.ErrTimeout)
+				d.empty()
 			})
 		})
 	}
@@ -397,18 +397,18 @@ func TestRunFailsWithoutContainer(t *testing.T) {
 		"wait":   {http.StatusInternalServerError, "kaput", puller.ErrInternal},
 	} {
 		t.Run(at, func(t *testing.T) {
-			withRunDaemon(t, nil, func(y *daemon) {
-				y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
+			withRunDaemon(t, nil, func(d *daemon) {
+				d.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
 					if call == at {
 						return c.status, c.message
 					}
 					return 0, ""
 				})
-				v := y.failed(y.run(puller.RunRequest{}), c.kind)
+				v := d.failed(d.run(puller.RunRequest{}), c.kind)
 				if !strings.Contains(v.Error.Message, c.message) {
-					y.Errorf("the error is %q", v.Error.Message)
+					d.Errorf("the error is %q", v.Error.Message)
 				}
-				y.empty()
+				d.empty()
 			})
 		})
 	}
@@ -417,66 +417,66 @@ func TestRunFailsWithoutContainer(t *testing.T) {
 func TestRunImagePruned(t *testing.T) {
 	for name, times := range map[string]int{"once": 1, "again and again": 2} {
 		t.Run(name, func(t *testing.T) {
-			withRunDaemon(t, enginetest.Print("up", "", 0), func(y *daemon) {
-				y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
+			withRunDaemon(t, enginetest.Print("up", "", 0), func(d *daemon) {
+				d.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
 					if call == "create" && times > 0 {
 						times--
-						y.engine.Remove(good)
+						d.engine.Remove(good)
 					}
 					return 0, ""
 				})
 				more := times > 1
-				j := y.run(puller.RunRequest{})
+				j := d.run(puller.RunRequest{})
 				if more {
-					y.failed(j, puller.ErrNotFound)
+					d.failed(j, puller.ErrNotFound)
 				} else {
-					y.exited(j, 0)
+					d.exited(j, 0)
 				}
-				y.pulls(2)
-				if n := strings.Count(remarks(y.events(j)), "it is pulled again"); n != 1 {
-					y.Errorf("it was told %d times", n)
+				d.pulls(2)
+				if n := strings.Count(remarks(d.events(j)), "it is pulled again"); n != 1 {
+					d.Errorf("it was told %d times", n)
 				}
-				y.empty()
+				d.empty()
 			})
 		})
 	}
 }
 
 func TestRunTagMoved(t *testing.T) {
-	withRunDaemon(t, enginetest.Print("proven", "", 0), func(y *daemon) {
+	withRunDaemon(t, enginetest.Print("proven", "", 0), func(d *daemon) {
 		moved := enginetest.NewImage(good, 2)
-		y.engine.Program(moved.ID, enginetest.Print("moved", "", 0))
-		y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
+		d.engine.Program(moved.ID, enginetest.Print("moved", "", 0))
+		d.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
 			if call == "create" {
-				y.engine.Tag("registry.test/kept:v1", enginetest.NewImage(good, 1))
-				y.engine.Tag(good, moved)
+				d.engine.Tag("registry.test/kept:v1", enginetest.NewImage(good, 1))
+				d.engine.Tag(good, moved)
 			}
 			return 0, ""
 		})
-		j := y.run(puller.RunRequest{})
-		y.exited(j, 0)
-		if stdout, _ := printed(y, y.events(j)); stdout != "proven" {
-			y.Errorf("what ran is %s", stdout)
+		j := d.run(puller.RunRequest{})
+		d.exited(j, 0)
+		if stdout, _ := printed(d, d.events(j)); stdout != "proven" {
+			d.Errorf("what ran is %s", stdout)
 		}
 	})
 }
 
 func TestRunConcurrency(t *testing.T) {
-	withRunDaemon(t, enginetest.Hang(""), func(y *daemon) {
+	withRunDaemon(t, enginetest.Hang(""), func(d *daemon) {
 		var jobs []puller.Job
 		for range 6 {
-			jobs = append(jobs, y.run(puller.RunRequest{}))
+			jobs = append(jobs, d.run(puller.RunRequest{}))
 		}
 		synctest.Wait()
-		if n := len(y.engine.Containers()); n != 4 {
-			y.Errorf("%d containers are there", n)
+		if n := len(d.engine.Containers()); n != 4 {
+			d.Errorf("%d containers are there", n)
 		}
 		for _, j := range jobs {
-			if _, err := y.Cancel(j.ID); err != nil {
-				y.Error(err)
+			if _, err := d.Cancel(j.ID); err != nil {
+				d.Error(err)
 			}
 		}
-		y.empty()
+		d.empty()
 	})
 }
 
@@ -499,13 +499,13 @@ func TestRunBadField(t *testing.T) {
 	} {
 		for i, r := range requests {
 			t.Run(fmt.Sprint(field, i), func(t *testing.T) {
-				withRunDaemon(t, nil, func(y *daemon) {
+				withRunDaemon(t, nil, func(d *daemon) {
 					if r.Image == "" {
 						r.Image = good
 					}
-					_, err := y.Service.Run(r)
+					_, err := d.Service.Run(r)
 					if puller.KindOf(err) != puller.ErrInvalidRequest || !strings.HasPrefix(err.Error(), field+": ") || len(err.Error()) > 500 {
-						y.Errorf("the error is %.600v", err)
+						d.Errorf("the error is %.600v", err)
 					}
 				})
 			})
@@ -514,40 +514,40 @@ func TestRunBadField(t *testing.T) {
 }
 
 func TestRunIdempotencyKey(t *testing.T) {
-	withRunDaemon(t, enginetest.Print("up", "", 0), func(y *daemon) {
+	withRunDaemon(t, enginetest.Print("up", "", 0), func(d *daemon) {
 		r := puller.RunRequest{Image: good, Env: map[string]string{"A": "1", "B": "2"}, IdempotencyKey: "key"}
-		j := y.run(r)
+		j := d.run(r)
 		for range 3 {
-			if again := y.run(r); again.ID != j.ID {
-				y.Errorf("it is %s, and then %s", j.ID, again.ID)
+			if again := d.run(r); again.ID != j.ID {
+				d.Errorf("it is %s, and then %s", j.ID, again.ID)
 			}
-			y.exited(j, 0)
-			y.crash()
+			d.exited(j, 0)
+			d.crash()
 		}
-		if n := y.engine.Counts().Created; n != 1 {
-			y.Errorf("%d containers were created", n)
+		if n := d.engine.Counts().Created; n != 1 {
+			d.Errorf("%d containers were created", n)
 		}
 		r.Env = map[string]string{"A": "1"}
-		if _, err := y.Service.Run(r); puller.KindOf(err) != puller.ErrConflict {
-			y.Error(err)
+		if _, err := d.Service.Run(r); puller.KindOf(err) != puller.ErrConflict {
+			d.Error(err)
 		}
-		if _, err := y.Pull(puller.PullRequest{Image: good, IdempotencyKey: "key"}); puller.KindOf(err) != puller.ErrConflict {
-			y.Error(err)
+		if _, err := d.Pull(puller.PullRequest{Image: good, IdempotencyKey: "key"}); puller.KindOf(err) != puller.ErrConflict {
+			d.Error(err)
 		}
 	})
 }
 
 func TestRunList(t *testing.T) {
-	withRunDaemon(t, nil, func(y *daemon) {
-		j := y.run(puller.RunRequest{})
-		y.exited(j, 0)
-		y.end(y.always(good))
+	withRunDaemon(t, nil, func(d *daemon) {
+		j := d.run(puller.RunRequest{})
+		d.exited(j, 0)
+		d.end(d.always(good))
 		for range 2 {
-			page, _, err := y.Jobs(puller.Filter{Kind: puller.JobRun})
+			page, _, err := d.Jobs(puller.Filter{Kind: puller.JobRun})
 			if err != nil || len(page) != 1 || page[0].ID != j.ID {
-				y.Errorf("the runs are %+v, %v", page, err)
+				d.Errorf("the runs are %+v, %v", page, err)
 			}
-			y.restart()
+			d.restart()
 		}
 	})
 }
@@ -561,22 +561,22 @@ func flood(n int) enginetest.Program {
 }
 
 func TestRunOutputEndKept(t *testing.T) {
-	withRunDaemon(t, flood(4<<20), func(y *daemon) {
-		j := y.run(puller.RunRequest{})
-		v := y.exited(j, 0) // though its reader reads nothing
+	withRunDaemon(t, flood(4<<20), func(d *daemon) {
+		j := d.run(puller.RunRequest{})
+		v := d.exited(j, 0) // though its reader reads nothing
 		if !v.Result.Truncated {
-			y.Errorf("the result is %+v", v.Result)
+			d.Errorf("the result is %+v", v.Result)
 		}
 		for range 2 {
-			events := y.events(j)
-			stdout, _ := printed(y, events)
+			events := d.events(j)
+			stdout, _ := printed(d, events)
 			if len(stdout) > 1<<20 || len(stdout) < 256<<10 || !bytes.HasSuffix(testprogram.RandomBytes(4<<20), []byte(stdout)) {
-				y.Errorf("of the output there are %d bytes", len(stdout))
+				d.Errorf("of the output there are %d bytes", len(stdout))
 			}
 			if n := strings.Count(remarks(events), "not kept any more"); n != 1 {
-				y.Errorf("that some is missing is told %d times", n)
+				d.Errorf("that some is missing is told %d times", n)
 			}
-			y.restart()
+			d.restart()
 		}
 	})
 }
@@ -584,23 +584,23 @@ func TestRunOutputEndKept(t *testing.T) {
 func TestRunOutputPruned(t *testing.T) {
 	o := running
 	o.KeepFor = 2 * time.Hour
-	withDaemonOf(t, o, nil, func(y *daemon) {
-		y.engine.Program(y.serve(good).ID, enginetest.Print("up", "", 0))
-		j := y.run(puller.RunRequest{})
-		y.exited(j, 0)
+	withDaemonOf(t, o, nil, func(d *daemon) {
+		d.engine.Program(d.serve(good).ID, enginetest.Print("up", "", 0))
+		j := d.run(puller.RunRequest{})
+		d.exited(j, 0)
 		found, _ := filepath.Glob(filepath.Join(os.TempDir(), "*", "*", j.ID+".*"))
 		if len(found) != 1 {
-			y.Fatalf("its output is in %q", found)
+			d.Fatalf("its output is in %q", found)
 		}
 		dir := filepath.Dir(found[0])
-		y.restart() // it is not in memory any more
+		d.restart() // it is not in memory any more
 		<-time.After(4 * time.Hour)
 		synctest.Wait()
 		if files, err := os.ReadDir(dir); err != nil || len(files) != 0 {
-			y.Errorf("there are %v, %v", files, err)
+			d.Errorf("there are %v, %v", files, err)
 		}
-		if _, err := y.Job(j.ID); puller.KindOf(err) != puller.ErrNotFound {
-			y.Error(err)
+		if _, err := d.Job(j.ID); puller.KindOf(err) != puller.ErrNotFound {
+			d.Error(err)
 		}
 	})
 }

@@ -17,7 +17,7 @@ import (
 )
 
 // ends are the ways in which a daemon ends.
-var ends = map[string]func(y *daemon){"a crash": (*daemon).crash, "a restart": (*daemon).restart}
+var ends = map[string]func(d *daemon){"a crash": (*daemon).crash, "a restart": (*daemon).restart}
 
 // counting prints a number a second to both streams, with half a character at
 // the end of each, and what is no UTF-8.
@@ -44,28 +44,28 @@ func counted(n int) (stdout, stderr string) {
 
 // counts checks that a run printed what counting prints, for one who reads it
 // all and for one who resumes after what a reader had been told before.
-func (y *daemon) counts(j puller.Job, n int, seen []puller.Event) {
-	y.Helper()
+func (d *daemon) counts(j puller.Job, n int, seen []puller.Event) {
+	d.Helper()
 	wantOut, wantErr := counted(n)
-	if stdout, stderr := y.output(j); stdout != wantOut || stderr != wantErr {
-		y.Errorf("it printed %q and %q, not %q and %q", stdout, stderr, wantOut, wantErr)
+	if stdout, stderr := d.output(j); stdout != wantOut || stderr != wantErr {
+		d.Errorf("it printed %q and %q, not %q and %q", stdout, stderr, wantOut, wantErr)
 	}
 	last := uint64(0)
 	if len(seen) > 0 {
 		last = seen[len(seen)-1].Seq
 	}
-	frames, sub, err := y.Watch(j.ID, &last)
+	frames, sub, err := d.Watch(j.ID, &last)
 	if err != nil {
-		y.Fatal(err)
+		d.Fatal(err)
 	}
 	r := &reader{sub: sub}
 	r.take(frames, j.ID)
-	y.mu.Lock()
-	y.readers[j.ID] = r
-	y.mu.Unlock()
-	stdout, stderr := printed(y, append(seen, y.events(j)...))
+	d.mu.Lock()
+	d.readers[j.ID] = r
+	d.mu.Unlock()
+	stdout, stderr := printed(d, append(seen, d.events(j)...))
 	if stdout != wantOut || stderr != wantErr {
-		y.Errorf("who resumed after %d was told %q and %q, not %q and %q", last, stdout, stderr, wantOut, wantErr)
+		d.Errorf("who resumed after %d was told %q and %q, not %q and %q", last, stdout, stderr, wantOut, wantErr)
 	}
 }
 
@@ -74,34 +74,34 @@ func TestRunRestartInEveryPhase(t *testing.T) {
 		for how, stop := range ends {
 			for _, soon := range []bool{false, true} {
 				t.Run(fmt.Sprint(name, ", ", how, ", at once: ", soon), func(t *testing.T) {
-					withRunDaemon(t, counting(3, 7), func(y *daemon) {
-						release := c.prepare(y)
-						j := y.run(puller.RunRequest{})
+					withRunDaemon(t, counting(3, 7), func(d *daemon) {
+						release := c.prepare(d)
+						j := d.run(puller.RunRequest{})
 						if c.phase == puller.PhaseRemoving {
 							<-time.After(4 * time.Second)
 						}
-						y.is(j, c.state, c.phase)
+						d.is(j, c.state, c.phase)
 						if !soon {
 							<-time.After(500 * time.Millisecond)
 						}
-						seen := y.told(j)
-						y.open = func(open func()) func() {
+						seen := d.told(j)
+						d.open = func(open func()) func() {
 							return func() {
-								y.open = open
-								y.engine.OnContainer(nil)
-								y.engine.OnInspect(nil)
-								y.engine.Script(good, enginetest.Serve(enginetest.NewImage(good, 1)))
+								d.open = open
+								d.engine.OnContainer(nil)
+								d.engine.OnInspect(nil)
+								d.engine.Script(good, enginetest.Serve(enginetest.NewImage(good, 1)))
 								open()
 							}
-						}(y.open)
-						stop(y)
+						}(d.open)
+						stop(d)
 						defer release()
-						v := y.exited(j, 7)
+						v := d.exited(j, 7)
 						if v.CreatedAt != j.CreatedAt || v.Result.ImageID == "" || v.Result.Digest == "" {
-							y.Errorf("it is %+v", v)
+							d.Errorf("it is %+v", v)
 						}
-						y.counts(j, 3, seen)
-						y.empty()
+						d.counts(j, 3, seen)
+						d.empty()
 						want := 1
 						if name == "creating" || name == "created" { // never started; what is starting is
 							want = 2
@@ -113,16 +113,16 @@ func TestRunRestartInEveryPhase(t *testing.T) {
 						case "creating": // the name may be taken by then
 							want = 1
 						}
-						if n := y.engine.Counts().Created; n < want || n > most {
-							y.Errorf("%d containers were created", n)
+						if n := d.engine.Counts().Created; n < want || n > most {
+							d.Errorf("%d containers were created", n)
 						}
-						is := y.kept(j)
+						is := d.kept(j)
 						for _, stop := range ends {
-							stop(y)
-							if again := y.kept(j); again != is {
-								y.Errorf("after restarts it is\n%s\nnot\n%s", again, is)
+							stop(d)
+							if again := d.kept(j); again != is {
+								d.Errorf("after restarts it is\n%s\nnot\n%s", again, is)
 							}
-							y.counts(j, 3, nil)
+							d.counts(j, 3, nil)
 						}
 					})
 				})
@@ -134,87 +134,87 @@ func TestRunRestartInEveryPhase(t *testing.T) {
 func TestRunManyCrashes(t *testing.T) {
 	for name, tty := range map[string]bool{"": false, "with a terminal": true} {
 		t.Run(name, func(t *testing.T) {
-			withRunDaemon(t, counting(10, 3), func(y *daemon) {
-				j := y.run(puller.RunRequest{TTY: tty})
+			withRunDaemon(t, counting(10, 3), func(d *daemon) {
+				j := d.run(puller.RunRequest{TTY: tty})
 				for i := range 8 {
 					<-time.After(900 * time.Millisecond)
 					if i%3 == 2 {
-						y.restart()
+						d.restart()
 					} else {
-						y.crash()
+						d.crash()
 					}
 				}
-				y.exited(j, 3)
+				d.exited(j, 3)
 				if tty {
 					want := ""
 					for i := range 10 {
 						want += fmt.Sprintf("\xbc%d\xc3\xff%d;", i, i)
 					}
-					if stdout, _ := y.output(j); stdout != want {
-						y.Errorf("it printed %q, not %q", stdout, want)
+					if stdout, _ := d.output(j); stdout != want {
+						d.Errorf("it printed %q, not %q", stdout, want)
 					}
 				} else {
-					y.counts(j, 10, nil)
+					d.counts(j, 10, nil)
 				}
-				if n := y.engine.Counts().Created; n != 1 {
-					y.Errorf("%d containers were created", n)
+				if n := d.engine.Counts().Created; n != 1 {
+					d.Errorf("%d containers were created", n)
 				}
-				y.empty()
+				d.empty()
 			})
 		})
 	}
 }
 
 // down has something happen while the daemon is not there.
-func (y *daemon) down(what func()) {
-	y.open = func(open func()) func() {
-		return func() { y.open = open; what(); open() }
-	}(y.open)
+func (d *daemon) down(what func()) {
+	d.open = func(open func()) func() {
+		return func() { d.open = open; what(); open() }
+	}(d.open)
 }
 
 func TestRunExitDuringCrash(t *testing.T) {
 	for how, stop := range ends {
 		t.Run(how, func(t *testing.T) {
-			withRunDaemon(t, counting(5, 9), func(y *daemon) {
-				j := y.run(puller.RunRequest{})
+			withRunDaemon(t, counting(5, 9), func(d *daemon) {
+				j := d.run(puller.RunRequest{})
 				<-time.After(1500 * time.Millisecond)
-				seen := y.told(j)
-				y.down(func() { <-time.After(time.Minute) })
-				stop(y)
-				y.exited(j, 9)
-				y.counts(j, 5, seen)
-				y.empty()
+				seen := d.told(j)
+				d.down(func() { <-time.After(time.Minute) })
+				stop(d)
+				d.exited(j, 9)
+				d.counts(j, 5, seen)
+				d.empty()
 			})
 		})
 	}
 }
 
 func TestRunContainerVanished(t *testing.T) {
-	for how, stop := range map[string]func(y *daemon){"a crash": (*daemon).crash, "a restart": (*daemon).restart, "no restart": func(y *daemon) { y.open() }} {
+	for how, stop := range map[string]func(d *daemon){"a crash": (*daemon).crash, "a restart": (*daemon).restart, "no restart": func(d *daemon) { d.open() }} {
 		for _, age := range []time.Duration{0, time.Second} {
 			t.Run(fmt.Sprint(how, " after ", age), func(t *testing.T) {
-				withRunDaemon(t, enginetest.Hang("up"), func(y *daemon) {
-					j := y.run(puller.RunRequest{})
-					y.is(j, puller.StateActive, puller.PhaseRunning)
+				withRunDaemon(t, enginetest.Hang("up"), func(d *daemon) {
+					j := d.run(puller.RunRequest{})
+					d.is(j, puller.StateActive, puller.PhaseRunning)
 					<-time.After(age)
 					if how == "no restart" {
-						y.open = func() {}
+						d.open = func() {}
 					}
-					y.down(func() {
-						for _, c := range y.engine.Containers() {
-							y.vanish(c.ID)
+					d.down(func() {
+						for _, c := range d.engine.Containers() {
+							d.vanish(c.ID)
 						}
 					})
-					stop(y)
-					v := y.failed(j, puller.ErrInternal)
+					stop(d)
+					v := d.failed(j, puller.ErrInternal)
 					if !strings.Contains(v.Error.Message, "gone") {
-						y.Errorf("the error is %q", v.Error.Message)
+						d.Errorf("the error is %q", v.Error.Message)
 					}
-					if stdout, _ := y.output(j); stdout != "up" {
-						y.Errorf("it printed %q", stdout)
+					if stdout, _ := d.output(j); stdout != "up" {
+						d.Errorf("it printed %q", stdout)
 					}
-					if n := y.engine.Counts().Created; n != 1 {
-						y.Errorf("%d containers were created", n)
+					if n := d.engine.Counts().Created; n != 1 {
+						d.Errorf("%d containers were created", n)
 					}
 				})
 			})
@@ -223,13 +223,13 @@ func TestRunContainerVanished(t *testing.T) {
 }
 
 // vanish has another one remove a container.
-func (y *daemon) vanish(id string) {
-	y.Helper()
-	c := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return y.engine.Dial(ctx) }, DisableKeepAlives: true}}
+func (d *daemon) vanish(id string) {
+	d.Helper()
+	c := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return d.engine.Dial(ctx) }, DisableKeepAlives: true}}
 	r, _ := http.NewRequest("DELETE", "http://engine/containers/"+id+"?force=1", nil)
 	resp, err := c.Do(r)
 	if err != nil {
-		y.Fatal(err)
+		d.Fatal(err)
 	}
 	resp.Body.Close()
 }
@@ -237,59 +237,59 @@ func (y *daemon) vanish(id string) {
 func TestRunCrashWithCredentials(t *testing.T) {
 	for name, there := range map[string]bool{"its image is there": true, "it is not": false} {
 		t.Run(name, func(t *testing.T) {
-			withRunDaemon(t, enginetest.Print("up", "", 4), func(y *daemon) {
-				y.hold(good)
-				j := y.run(puller.RunRequest{Credentials: credentials(y, "secret")})
-				y.is(j, puller.StateActive, puller.PhasePulling)
+			withRunDaemon(t, enginetest.Print("up", "", 4), func(d *daemon) {
+				d.hold(good)
+				j := d.run(puller.RunRequest{Credentials: credentials(d, "secret")})
+				d.is(j, puller.StateActive, puller.PhasePulling)
 				<-time.After(time.Second)
-				y.down(func() {
+				d.down(func() {
 					if there {
-						y.engine.Tag(good, enginetest.NewImage(good, 1))
+						d.engine.Tag(good, enginetest.NewImage(good, 1))
 					}
 				})
-				y.crash()
+				d.crash()
 				if there {
-					y.exited(j, 4)
+					d.exited(j, 4)
 				} else {
-					y.failed(j, puller.ErrDenied)
+					d.failed(j, puller.ErrDenied)
 				}
-				y.empty()
-				y.pulls(1)
+				d.empty()
+				d.pulls(1)
 			})
 		})
 	}
 }
 
 func TestRunCrashActiveWithCredentials(t *testing.T) {
-	withRunDaemon(t, counting(3, 5), func(y *daemon) {
-		j := y.run(puller.RunRequest{Credentials: credentials(y, "secret")})
+	withRunDaemon(t, counting(3, 5), func(d *daemon) {
+		j := d.run(puller.RunRequest{Credentials: credentials(d, "secret")})
 		<-time.After(1500 * time.Millisecond)
-		y.down(func() { y.engine.Remove(good) })
-		y.crash()
-		y.exited(j, 5)
-		y.counts(j, 3, nil)
+		d.down(func() { d.engine.Remove(good) })
+		d.crash()
+		d.exited(j, 5)
+		d.counts(j, 3, nil)
 	})
 }
 
 func TestRunEngineAway(t *testing.T) {
-	withRunDaemon(t, counting(5, 6), func(y *daemon) {
-		j := y.run(puller.RunRequest{})
+	withRunDaemon(t, counting(5, 6), func(d *daemon) {
+		j := d.run(puller.RunRequest{})
 		<-time.After(1500 * time.Millisecond)
 		for range 2 {
-			y.engine.Kill()
+			d.engine.Kill()
 			<-time.After(time.Second)
-			y.is(j, puller.StateActive, puller.PhaseRunning)
-			y.engine.Revive()
+			d.is(j, puller.StateActive, puller.PhaseRunning)
+			d.engine.Revive()
 		}
-		v := y.exited(j, 6)
+		v := d.exited(j, 6)
 		if v.Result.Interrupted {
-			y.Errorf("the result is %+v", v.Result)
+			d.Errorf("the result is %+v", v.Result)
 		}
-		y.counts(j, 5, nil)
-		if n := strings.Count(remarks(y.events(j)), "the engine went away"); n > 2 {
-			y.Errorf("that it went away was told %d times", n)
+		d.counts(j, 5, nil)
+		if n := strings.Count(remarks(d.events(j)), "the engine went away"); n > 2 {
+			d.Errorf("that it went away was told %d times", n)
 		}
-		y.empty()
+		d.empty()
 	})
 }
 
@@ -297,27 +297,27 @@ func TestRunEngineAwayBeforeStart(t *testing.T) {
 	for _, at := range []string{"create", "attach", "start"} {
 		for name, after := range map[string]bool{"": false, ", though it was done": true} {
 			t.Run(at+name, func(t *testing.T) {
-				withRunDaemon(t, counting(12, 6), func(y *daemon) {
+				withRunDaemon(t, counting(12, 6), func(d *daemon) {
 					away := false
-					y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
+					d.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
 						if call == at && !away {
 							away = true
 							if after { // the call takes effect, but its answer is lost
-								time.AfterFunc(0, y.engine.Kill)
+								time.AfterFunc(0, d.engine.Kill)
 							} else {
-								y.engine.Kill()
+								d.engine.Kill()
 							}
-							time.AfterFunc(5*time.Second, y.engine.Revive)
+							time.AfterFunc(5*time.Second, d.engine.Revive)
 							if !after {
 								return http.StatusServiceUnavailable, "shutting down"
 							}
 						}
 						return 0, ""
 					})
-					j := y.run(puller.RunRequest{})
-					y.exited(j, 6)
-					y.counts(j, 12, nil)
-					y.empty()
+					j := d.run(puller.RunRequest{})
+					d.exited(j, 6)
+					d.counts(j, 12, nil)
+					d.empty()
 				})
 			})
 		}
@@ -327,113 +327,113 @@ func TestRunEngineAwayBeforeStart(t *testing.T) {
 func TestRunEngineNeverBack(t *testing.T) {
 	o := running
 	o.FirstByteTimeout = 2 * time.Minute
-	withDaemonOf(t, o, nil, func(y *daemon) {
-		y.engine.Program(y.serve(good).ID, enginetest.Hang("up"))
-		j := y.run(puller.RunRequest{})
-		y.is(j, puller.StateActive, puller.PhaseRunning)
-		y.engine.Kill()
+	withDaemonOf(t, o, nil, func(d *daemon) {
+		d.engine.Program(d.serve(good).ID, enginetest.Hang("up"))
+		j := d.run(puller.RunRequest{})
+		d.is(j, puller.StateActive, puller.PhaseRunning)
+		d.engine.Kill()
 		began := time.Now()
-		v := y.failed(j, puller.ErrEngineUnavailable)
+		v := d.failed(j, puller.ErrEngineUnavailable)
 		if took := time.Since(began); took < 2*time.Minute || took > 4*time.Minute {
-			y.Errorf("that took %s: %v", took, v.Error)
+			d.Errorf("that took %s: %v", took, v.Error)
 		}
-		if n := len(y.engine.Containers()); n != 1 {
-			y.Fatalf("there are %d containers", n)
+		if n := len(d.engine.Containers()); n != 1 {
+			d.Fatalf("there are %d containers", n)
 		}
-		y.engine.Revive()
-		y.restart()
-		y.empty()
-		if stdout, _ := y.output(j); stdout != "up" {
-			y.Errorf("it printed %q", stdout)
+		d.engine.Revive()
+		d.restart()
+		d.empty()
+		if stdout, _ := d.output(j); stdout != "up" {
+			d.Errorf("it printed %q", stdout)
 		}
 	})
 }
 
 func TestRunClose(t *testing.T) {
-	withRunDaemon(t, counting(10, 0), func(y *daemon) {
-		j := y.run(puller.RunRequest{})
+	withRunDaemon(t, counting(10, 0), func(d *daemon) {
+		j := d.run(puller.RunRequest{})
 		<-time.After(1500 * time.Millisecond)
 		began := time.Now()
-		if err := y.Close(context.Background()); err != nil || time.Since(began) > time.Second {
-			y.Errorf("Close took %s: %v", time.Since(began), err)
+		if err := d.Close(context.Background()); err != nil || time.Since(began) > time.Second {
+			d.Errorf("Close took %s: %v", time.Since(began), err)
 		}
-		if c := y.engine.Containers(); len(c) != 1 || c[0].Status != "running" {
-			y.Errorf("there are %+v", c)
+		if c := d.engine.Containers(); len(c) != 1 || c[0].Status != "running" {
+			d.Errorf("there are %+v", c)
 		}
-		if log := y.log.String(); strings.Contains(log, "level=warn") || strings.Contains(log, "level=error") {
-			y.Errorf("it logged %s", y.log)
+		if log := d.log.String(); strings.Contains(log, "level=warn") || strings.Contains(log, "level=error") {
+			d.Errorf("it logged %s", d.log)
 		}
-		y.open()
-		y.exited(j, 0)
-		y.counts(j, 10, nil)
+		d.open()
+		d.exited(j, 0)
+		d.counts(j, 10, nil)
 	})
 }
 
 // A crash came between the exit and the removal, or the end.
 func TestRunExitSaved(t *testing.T) {
-	withRunDaemon(t, enginetest.Print("up", "", 5), func(y *daemon) {
+	withRunDaemon(t, enginetest.Print("up", "", 5), func(d *daemon) {
 		var kept *storetest.Store
-		y.store.OnSave(func(records []puller.Record) {
+		d.store.OnSave(func(records []puller.Record) {
 			if len(records) == 1 && records[0].Job.State == puller.StateSucceeded && kept == nil {
-				kept = y.store.Reopen()
+				kept = d.store.Reopen()
 			}
 		})
-		j := y.run(puller.RunRequest{})
-		y.exited(j, 5)
-		y.close()
-		y.store = kept
-		y.open()
-		y.exited(j, 5)
-		if n := y.engine.Counts().Created; n != 1 {
-			y.Errorf("%d containers were created", n)
+		j := d.run(puller.RunRequest{})
+		d.exited(j, 5)
+		d.close()
+		d.store = kept
+		d.open()
+		d.exited(j, 5)
+		if n := d.engine.Counts().Created; n != 1 {
+			d.Errorf("%d containers were created", n)
 		}
-		if stdout, _ := y.output(j); stdout != "up" {
-			y.Errorf("it printed %q", stdout)
+		if stdout, _ := d.output(j); stdout != "up" {
+			d.Errorf("it printed %q", stdout)
 		}
 	})
 }
 
 func TestRunCancelWhileAwaited(t *testing.T) {
-	withRunDaemon(t, enginetest.Hang("up"), func(y *daemon) {
-		j := y.run(puller.RunRequest{})
-		y.is(j, puller.StateActive, puller.PhaseRunning)
+	withRunDaemon(t, enginetest.Hang("up"), func(d *daemon) {
+		j := d.run(puller.RunRequest{})
+		d.is(j, puller.StateActive, puller.PhaseRunning)
 		<-time.After(time.Second)
-		y.down(y.engine.Kill)
-		y.crash()
+		d.down(d.engine.Kill)
+		d.crash()
 		<-time.After(time.Second)
-		time.AfterFunc(5*time.Second, y.engine.Revive)
-		if _, err := y.Cancel(j.ID); err != nil {
-			y.Error(err)
+		time.AfterFunc(5*time.Second, d.engine.Revive)
+		if _, err := d.Cancel(j.ID); err != nil {
+			d.Error(err)
 		}
-		y.failed(j, puller.ErrCanceled)
-		y.empty()
+		d.failed(j, puller.ErrCanceled)
+		d.empty()
 	})
 }
 
 // A crash comes between the engine's answer to who cancels a run, and its end.
 func TestRunCancelThenCrash(t *testing.T) {
-	for name, down := range map[string]func(y *daemon){
+	for name, down := range map[string]func(d *daemon){
 		"it runs on":         func(*daemon) {},
 		"it ends meanwhile":  func(*daemon) { <-time.After(time.Minute) },
-		"it is gone by then": func(y *daemon) { y.vanish(y.engine.Containers()[0].ID) },
+		"it is gone by then": func(d *daemon) { d.vanish(d.engine.Containers()[0].ID) },
 	} {
 		for how, stop := range ends {
 			t.Run(name+", "+how, func(t *testing.T) {
-				withRunDaemon(t, counting(20, 0), func(y *daemon) {
-					j := y.run(puller.RunRequest{})
-					y.is(j, puller.StateActive, puller.PhaseRunning)
-					release := y.stuck("stop")
-					go y.Cancel(j.ID)
+				withRunDaemon(t, counting(20, 0), func(d *daemon) {
+					j := d.run(puller.RunRequest{})
+					d.is(j, puller.StateActive, puller.PhaseRunning)
+					release := d.stuck("stop")
+					go d.Cancel(j.ID)
 					synctest.Wait()
-					y.down(func() { y.engine.OnContainer(nil); down(y) })
+					d.down(func() { d.engine.OnContainer(nil); down(d) })
 					began := time.Now()
-					stop(y)
-					y.failed(j, puller.ErrCanceled)
+					stop(d)
+					d.failed(j, puller.ErrCanceled)
 					if took := time.Since(began); took > time.Minute+15*time.Second {
-						y.Errorf("it took %s", took)
+						d.Errorf("it took %s", took)
 					}
 					release()
-					y.empty()
+					d.empty()
 				})
 			})
 		}
@@ -442,32 +442,32 @@ func TestRunCancelThenCrash(t *testing.T) {
 
 // cancelAfterCrash cancels a run that has a daemon started anew wait for the
 // engine's answer to a call.
-func (y *daemon) cancelAfterCrash(j puller.Job, at string) {
-	y.Helper()
+func (d *daemon) cancelAfterCrash(j puller.Job, at string) {
+	d.Helper()
 	var release func()
-	y.down(func() { release = y.stuck(at) })
-	y.crash()
+	d.down(func() { release = d.stuck(at) })
+	d.crash()
 	synctest.Wait()
 	canceled := make(chan error)
-	go func() { _, err := y.Cancel(j.ID); canceled <- err }()
+	go func() { _, err := d.Cancel(j.ID); canceled <- err }()
 	synctest.Wait()
 	release()
 	if err := <-canceled; err != nil {
-		y.Error(err)
+		d.Error(err)
 	}
-	y.failed(j, puller.ErrCanceled)
-	y.empty()
+	d.failed(j, puller.ErrCanceled)
+	d.empty()
 }
 
 // Nothing has asked for the job's context by then.
 func TestRunCancelWhileRemoved(t *testing.T) {
-	withRunDaemon(t, nil, func(y *daemon) {
-		held := y.stuck("remove")
+	withRunDaemon(t, nil, func(d *daemon) {
+		held := d.stuck("remove")
 		defer held()
-		j := y.run(puller.RunRequest{})
-		y.is(j, puller.StateActive, puller.PhaseRemoving)
+		j := d.run(puller.RunRequest{})
+		d.is(j, puller.StateActive, puller.PhaseRemoving)
 		<-time.After(time.Second)
-		y.cancelAfterCrash(j, "list")
+		d.cancelAfterCrash(j, "list")
 	})
 }
 
@@ -478,16 +478,16 @@ func TestRunSlowReader(t *testing.T) {
 			p.Wait(time.Millisecond)
 		}
 		return 0
-	}, func(y *daemon) {
-		j := y.run(puller.RunRequest{})
+	}, func(d *daemon) {
+		j := d.run(puller.RunRequest{})
 		began := time.Now()
-		v := y.exited(j, 0)
+		v := d.exited(j, 0)
 		if took := time.Since(began); took > 2*time.Second {
-			y.Errorf("it took %s", took)
+			d.Errorf("it took %s", took)
 		}
-		stdout, _ := printed(y, y.events(j))
+		stdout, _ := printed(d, d.events(j))
 		if len(stdout) == 1_000_000 == v.Result.Truncated {
-			y.Errorf("of its output %d bytes are there, and truncated is %t", len(stdout), v.Result.Truncated)
+			d.Errorf("of its output %d bytes are there, and truncated is %t", len(stdout), v.Result.Truncated)
 		}
 		synctest.Wait()
 	})

@@ -11,43 +11,43 @@ import (
 )
 
 // interrupted waits for a run that is to fail since its engine was restarted.
-func (y *daemon) interrupted(j puller.Job) {
-	y.Helper()
-	v := y.failed(j, puller.ErrEngineUnavailable)
+func (d *daemon) interrupted(j puller.Job) {
+	d.Helper()
+	v := d.failed(j, puller.ErrEngineUnavailable)
 	if r := v.Result; r == nil || !r.Interrupted || r.ExitCode != nil || r.ImageID == "" {
-		y.Errorf("the result is %+v", r)
+		d.Errorf("the result is %+v", r)
 	}
 	if !strings.Contains(v.Error.Message, "restarted while the program ran") {
-		y.Errorf("the error is %q", v.Error.Message)
+		d.Errorf("the error is %q", v.Error.Message)
 	}
-	y.empty()
+	d.empty()
 }
 
 // A program that handles SIGTERM exits with 0 when its engine is stopped.
 func TestExitCausedByEngine(t *testing.T) {
-	for name, restart := range map[string]func(y *daemon){
-		"stopped":                    func(y *daemon) { y.engine.Shutdown(0); y.engine.Revive() },
-		"stopped, for long":          func(y *daemon) { y.engine.Shutdown(0); <-time.After(30 * time.Second); y.engine.Revive() },
-		"stopped, with last answers": func(y *daemon) { y.engine.Shutdown(10 * time.Second); y.engine.Revive() },
-		"stopped, busy as it was": func(y *daemon) {
-			y.engine.AddEvents(300)
-			y.engine.Shutdown(10 * time.Second)
-			y.engine.Revive()
+	for name, restart := range map[string]func(d *daemon){
+		"stopped":                    func(d *daemon) { d.engine.Shutdown(0); d.engine.Revive() },
+		"stopped, for long":          func(d *daemon) { d.engine.Shutdown(0); <-time.After(30 * time.Second); d.engine.Revive() },
+		"stopped, with last answers": func(d *daemon) { d.engine.Shutdown(10 * time.Second); d.engine.Revive() },
+		"stopped, busy as it was": func(d *daemon) {
+			d.engine.AddEvents(300)
+			d.engine.Shutdown(10 * time.Second)
+			d.engine.Revive()
 		},
-		"killed, and it exits meanwhile": func(y *daemon) {
-			y.engine.Kill()
+		"killed, and it exits meanwhile": func(d *daemon) {
+			d.engine.Kill()
 			<-time.After(time.Minute)
-			y.engine.Revive()
+			d.engine.Revive()
 		},
-		"stopped under no towline": func(y *daemon) {
-			y.down(func() { y.engine.Shutdown(0); y.engine.Revive() })
-			y.crash()
+		"stopped under no towline": func(d *daemon) {
+			d.down(func() { d.engine.Shutdown(0); d.engine.Revive() })
+			d.crash()
 		},
-		"stopped, and towline is killed then": func(y *daemon) {
-			y.engine.Shutdown(0)
+		"stopped, and towline is killed then": func(d *daemon) {
+			d.engine.Shutdown(0)
 			<-time.After(time.Second)
-			y.down(y.engine.Revive)
-			y.crash()
+			d.down(d.engine.Revive)
+			d.crash()
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -55,16 +55,16 @@ func TestExitCausedByEngine(t *testing.T) {
 				p.IgnoreTERM()
 				p.Wait(20 * time.Second)
 				return 0
-			}, func(y *daemon) {
-				y.engine.AddEvents(20)
-				j := y.run(puller.RunRequest{})
+			}, func(d *daemon) {
+				d.engine.AddEvents(20)
+				j := d.run(puller.RunRequest{})
 				<-time.After(time.Second)
-				restart(y)
-				y.interrupted(j)
-				is := y.kept(j)
-				y.crash()
-				if again := y.kept(j); again != is {
-					y.Errorf("after a crash it is\n%s\nnot\n%s", again, is)
+				restart(d)
+				d.interrupted(j)
+				is := d.kept(j)
+				d.crash()
+				if again := d.kept(j); again != is {
+					d.Errorf("after a crash it is\n%s\nnot\n%s", again, is)
 				}
 			})
 		})
@@ -74,43 +74,43 @@ func TestExitCausedByEngine(t *testing.T) {
 // What only came between, and an engine that forgets, are no restart.
 func TestExitOfProgram(t *testing.T) {
 	for name, c := range map[string]struct {
-		during func(y *daemon)
+		during func(d *daemon)
 	}{
 		"nothing happens":      {func(*daemon) {}},
-		"a busy engine":        {func(y *daemon) { y.engine.AddEvents(300) }},
-		"no events to be had":  {func(y *daemon) { y.refuses("events", http.StatusForbidden, "forbidden") }},
-		"no events any more":   {func(y *daemon) { y.engine.AddEvents(300); y.refuses("events", http.StatusNotFound, "page not found") }},
-		"connections are cut":  {func(y *daemon) { y.engine.CutAttached() }},
-		"towline is restarted": {func(y *daemon) { y.restart() }},
-		"towline is away":      {func(y *daemon) { y.down(func() { <-time.After(time.Minute) }); y.crash() }},
-		"the engine keeps what runs": {func(y *daemon) {
-			y.engine.Kill()
+		"a busy engine":        {func(d *daemon) { d.engine.AddEvents(300) }},
+		"no events to be had":  {func(d *daemon) { d.refuses("events", http.StatusForbidden, "forbidden") }},
+		"no events any more":   {func(d *daemon) { d.engine.AddEvents(300); d.refuses("events", http.StatusNotFound, "page not found") }},
+		"connections are cut":  {func(d *daemon) { d.engine.CutAttached() }},
+		"towline is restarted": {func(d *daemon) { d.restart() }},
+		"towline is away":      {func(d *daemon) { d.down(func() { <-time.After(time.Minute) }); d.crash() }},
+		"the engine keeps what runs": {func(d *daemon) {
+			d.engine.Kill()
 			<-time.After(time.Second)
-			y.engine.Revive()
+			d.engine.Revive()
 		}},
-		"it does, under no towline": {func(y *daemon) {
-			y.down(func() { y.engine.Kill(); <-time.After(time.Second); y.engine.Revive() })
-			y.crash()
+		"it does, under no towline": {func(d *daemon) {
+			d.down(func() { d.engine.Kill(); <-time.After(time.Second); d.engine.Revive() })
+			d.crash()
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			withRunDaemon(t, counting(5, 0), func(y *daemon) {
-				j := y.run(puller.RunRequest{})
+			withRunDaemon(t, counting(5, 0), func(d *daemon) {
+				j := d.run(puller.RunRequest{})
 				<-time.After(time.Second)
-				c.during(y)
-				if v := y.exited(j, 0); v.Result.Interrupted {
-					y.Errorf("the result is %+v", v.Result)
+				c.during(d)
+				if v := d.exited(j, 0); v.Result.Interrupted {
+					d.Errorf("the result is %+v", v.Result)
 				}
-				y.counts(j, 5, nil)
-				y.empty()
+				d.counts(j, 5, nil)
+				d.empty()
 			})
 		})
 	}
 }
 
 // refuses has the engine refuse calls of a kind from now on.
-func (y *daemon) refuses(at string, status int, message string) {
-	y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
+func (d *daemon) refuses(at string, status int, message string) {
+	d.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
 		if call == at {
 			return status, message
 		}
@@ -133,30 +133,30 @@ func TestContainerStartRetried(t *testing.T) {
 			t.Run(name+" for "+away.String(), func(t *testing.T) {
 				o := running
 				o.FirstByteTimeout = time.Minute
-				withDaemonOf(t, o, nil, func(y *daemon) {
-					y.engine.Program(y.serve(good).ID, counting(2, 3))
+				withDaemonOf(t, o, nil, func(d *daemon) {
+					d.engine.Program(d.serve(good).ID, counting(2, 3))
 					began, starts := time.Now(), 0
-					y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
+					d.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
 						if call == "start" && time.Since(began) < away {
 							starts++
 							return http.StatusInternalServerError, message
 						}
 						return 0, ""
 					})
-					j := y.run(puller.RunRequest{})
+					j := d.run(puller.RunRequest{})
 					if away < time.Minute {
-						y.exited(j, 3)
-						y.counts(j, 2, nil)
-					} else if v := y.failed(j, puller.ErrEngineUnavailable); v.Result != nil {
-						y.Errorf("it never ran, and its result is %+v", v.Result)
+						d.exited(j, 3)
+						d.counts(j, 2, nil)
+					} else if v := d.failed(j, puller.ErrEngineUnavailable); v.Result != nil {
+						d.Errorf("it never ran, and its result is %+v", v.Result)
 					}
 					if starts > 40 || starts < 5 {
-						y.Errorf("it was started %d times", starts)
+						d.Errorf("it was started %d times", starts)
 					}
-					if n := y.engine.Counts().Created; n != 1 {
-						y.Errorf("%d containers were created", n)
+					if n := d.engine.Counts().Created; n != 1 {
+						d.Errorf("%d containers were created", n)
 					}
-					y.empty()
+					d.empty()
 				})
 			})
 		}
@@ -171,8 +171,8 @@ func TestExitOfContainerNotExited(t *testing.T) {
 	} {
 		t.Run(status, func(t *testing.T) {
 			ran := 0
-			withRunDaemon(t, func(*enginetest.Process) int { ran++; return 0 }, func(y *daemon) {
-				y.engine.OnContainerAnswer(func(call string, answer any) any {
+			withRunDaemon(t, func(*enginetest.Process) int { ran++; return 0 }, func(d *daemon) {
+				d.engine.OnContainerAnswer(func(call string, answer any) any {
 					switch told := answer.(type) {
 					case []any:
 						for _, c := range told {
@@ -187,14 +187,14 @@ func TestExitOfContainerNotExited(t *testing.T) {
 					}
 					return answer
 				})
-				v := y.failed(y.run(puller.RunRequest{}), kind)
+				v := d.failed(d.run(puller.RunRequest{}), kind)
 				if v.Result != nil && (v.Result.ExitCode != nil || !v.Result.Interrupted) {
-					y.Errorf("the result is %+v", v.Result)
+					d.Errorf("the result is %+v", v.Result)
 				}
 				if ran != 1 {
-					y.Errorf("the program ran %d times", ran)
+					d.Errorf("the program ran %d times", ran)
 				}
-				y.empty()
+				d.empty()
 			})
 		})
 	}

@@ -21,24 +21,24 @@ var stores = []struct {
 var exits = map[string]int{"linux/amd64": 1, "linux/arm64": 2, "linux/arm/v7": 3}
 
 // serveIndex has the engine serve an index under the tag good and all its digests.
-func (y *daemon) serveIndex() enginetest.Index {
+func (d *daemon) serveIndex() enginetest.Index {
 	x := enginetest.NewIndex(good, 7, "linux/amd64", "linux/arm64", "linux/arm/v7")
-	y.scriptIndex(x, enginetest.ServeIndex(x))
+	d.scriptIndex(x, enginetest.ServeIndex(x))
 	for _, i := range x.Images {
 		for _, key := range []string{i.ID, i.Manifest} { // what the two stores know it by
-			y.engine.Program(key, enginetest.Print("", "", exits[i.Platform]))
+			d.engine.Program(key, enginetest.Print("", "", exits[i.Platform]))
 		}
 	}
 	return x
 }
 
 // scriptIndex says what a pull of an index does, by its tag or any digest.
-func (y *daemon) scriptIndex(x enginetest.Index, s enginetest.Script) {
+func (d *daemon) scriptIndex(x enginetest.Index, s enginetest.Script) {
 	name, _, _ := strings.Cut(good, ":")
-	y.engine.Script(good, s)
-	y.engine.Script(name+"@"+x.Digest, s)
+	d.engine.Script(good, s)
+	d.engine.Script(name+"@"+x.Digest, s)
 	for _, i := range x.Images {
-		y.engine.Script(name+"@"+i.Manifest, s)
+		d.engine.Script(name+"@"+i.Manifest, s)
 	}
 }
 
@@ -80,11 +80,11 @@ func TestRunImageForms(t *testing.T) {
 					t.Run(strings.Join([]string{store.name, form, "for " + platform, "after " + before}, ", "), func(t *testing.T) {
 						o := running
 						o.Registry = &fakeRegistry{digest: x.Digest, manifests: manifests(x)}
-						withDaemonOf(t, o, nil, func(y *daemon) {
-							store.be(y.engine)
-							y.serveIndex()
+						withDaemonOf(t, o, nil, func(d *daemon) {
+							store.be(d.engine)
+							d.serveIndex()
 							if before != "nothing" {
-								y.came(y.submit(puller.PullRequest{Image: good, Platform: before}), puller.SourcePulled)
+								d.came(d.submit(puller.PullRequest{Image: good, Platform: before}), puller.SourcePulled)
 							}
 							want := *x.For(platform)
 							r := puller.RunRequest{Image: image(want), Platform: platform}
@@ -93,12 +93,12 @@ func TestRunImageForms(t *testing.T) {
 							}
 							for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyNever, puller.PolicyNewer, puller.PolicyAlways} {
 								r.Policy = policy
-								v := y.exited(y.run(r), exits[want.Platform])
+								v := d.exited(d.run(r), exits[want.Platform])
 								if v.Result.Digest != x.Digest && v.Result.Digest != want.Manifest {
-									y.Errorf("%s: the result is %+v", policy, v.Result)
+									d.Errorf("%s: the result is %+v", policy, v.Result)
 								}
 							}
-							y.empty()
+							d.empty()
 						})
 					})
 				}
@@ -124,10 +124,10 @@ func TestRunContainerOfOtherImage(t *testing.T) {
 				continue // it has none
 			}
 			t.Run(store.name+", "+what, func(t *testing.T) {
-				withDaemonOf(t, running, nil, func(y *daemon) {
-					store.be(y.engine)
-					y.serveIndex()
-					y.engine.OnContainerAnswer(func(call string, answer any) any {
+				withDaemonOf(t, running, nil, func(d *daemon) {
+					store.be(d.engine)
+					d.serveIndex()
+					d.engine.OnContainerAnswer(func(call string, answer any) any {
 						said, ok := answer.(map[string]any)
 						if call != "inspect" || !ok {
 							return answer
@@ -143,14 +143,14 @@ func TestRunContainerOfOtherImage(t *testing.T) {
 						}
 						return said
 					})
-					v := y.failed(y.run(puller.RunRequest{Platform: "linux/amd64"}), puller.ErrCorrupt)
+					v := d.failed(d.run(puller.RunRequest{Platform: "linux/amd64"}), puller.ErrCorrupt)
 					if !strings.Contains(v.Error.Message, "image") {
-						y.Errorf("the error is %s", v.Error.Message)
+						d.Errorf("the error is %s", v.Error.Message)
 					}
-					if n := y.engine.Counts().Created; n != 1 {
-						y.Errorf("%d containers were created", n)
+					if n := d.engine.Counts().Created; n != 1 {
+						d.Errorf("%d containers were created", n)
 					}
-					y.empty()
+					d.empty()
 				})
 			})
 		}

@@ -17,8 +17,8 @@ import (
 )
 
 func TestRunRemoveFails(t *testing.T) {
-	withRunDaemon(t, enginetest.Print("up", "", 3), func(y *daemon) {
-		y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
+	withRunDaemon(t, enginetest.Print("up", "", 3), func(d *daemon) {
+		d.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
 			if call == "remove" {
 				return http.StatusInternalServerError, "device or resource busy"
 			}
@@ -26,77 +26,77 @@ func TestRunRemoveFails(t *testing.T) {
 		})
 		var jobs []puller.Job
 		for range 3 {
-			jobs = append(jobs, y.run(puller.RunRequest{}))
+			jobs = append(jobs, d.run(puller.RunRequest{}))
 		}
 		for _, j := range jobs {
-			y.exited(j, 3)
-			if said := remarks(y.events(j)); !strings.Contains(said, "could not be removed") || !strings.Contains(said, "busy") {
-				y.Errorf("it was told %q", said)
+			d.exited(j, 3)
+			if said := remarks(d.events(j)); !strings.Contains(said, "could not be removed") || !strings.Contains(said, "busy") {
+				d.Errorf("it was told %q", said)
 			}
 		}
-		if n := len(y.engine.Containers()); n != 3 {
-			y.Errorf("there are %d containers", n)
+		if n := len(d.engine.Containers()); n != 3 {
+			d.Errorf("there are %d containers", n)
 		}
 		<-time.After(time.Hour)
-		y.engine.OnContainer(nil)
+		d.engine.OnContainer(nil)
 		<-time.After(2 * time.Minute)
-		y.empty()
+		d.empty()
 	})
 }
 
 func TestRunSweepEngineBackLate(t *testing.T) {
 	o := running
 	o.FirstByteTimeout = time.Minute
-	withDaemonOf(t, o, nil, func(y *daemon) {
-		y.engine.Program(y.serve(good).ID, enginetest.Hang("up"))
-		j := y.run(puller.RunRequest{})
-		y.is(j, puller.StateActive, puller.PhaseRunning)
-		y.engine.Kill()
-		y.failed(j, puller.ErrEngineUnavailable)
+	withDaemonOf(t, o, nil, func(d *daemon) {
+		d.engine.Program(d.serve(good).ID, enginetest.Hang("up"))
+		j := d.run(puller.RunRequest{})
+		d.is(j, puller.StateActive, puller.PhaseRunning)
+		d.engine.Kill()
+		d.failed(j, puller.ErrEngineUnavailable)
 		<-time.After(time.Hour)
-		y.engine.Revive()
+		d.engine.Revive()
 		<-time.After(2 * time.Minute)
-		y.empty()
+		d.empty()
 	})
 }
 
 func TestRunConcurrencyAfterRestart(t *testing.T) {
 	o := running
 	o.Runs = 1
-	withDaemonOf(t, o, nil, func(y *daemon) {
-		y.engine.Program(y.serve(good).ID, enginetest.Hang(""))
-		first := y.run(puller.RunRequest{})
-		y.is(first, puller.StateActive, puller.PhaseRunning)
-		second := y.run(puller.RunRequest{})
+	withDaemonOf(t, o, nil, func(d *daemon) {
+		d.engine.Program(d.serve(good).ID, enginetest.Hang(""))
+		first := d.run(puller.RunRequest{})
+		d.is(first, puller.StateActive, puller.PhaseRunning)
+		second := d.run(puller.RunRequest{})
 		<-time.After(time.Second)
-		y.crash()
-		third := y.run(puller.RunRequest{})
-		y.is(first, puller.StateActive, puller.PhaseRunning)
-		if n := len(y.engine.Containers()); n != 1 {
-			y.Errorf("there are %d containers", n)
+		d.crash()
+		third := d.run(puller.RunRequest{})
+		d.is(first, puller.StateActive, puller.PhaseRunning)
+		if n := len(d.engine.Containers()); n != 1 {
+			d.Errorf("there are %d containers", n)
 		}
 		for _, j := range []puller.Job{first, second, third} {
-			if _, err := y.Cancel(j.ID); err != nil {
-				y.Error(err)
+			if _, err := d.Cancel(j.ID); err != nil {
+				d.Error(err)
 			}
 		}
-		y.empty()
+		d.empty()
 	})
 }
 
 func TestRunCrashEmptyEntrypoint(t *testing.T) {
 	for name, entrypoint := range map[string][]string{"empty": {}, "the image's": nil} {
 		t.Run(name, func(t *testing.T) {
-			withRunDaemon(t, enginetest.Hang(""), func(y *daemon) {
-				release := y.hold(good)
-				j := y.run(puller.RunRequest{Entrypoint: entrypoint})
-				y.is(j, puller.StateActive, puller.PhasePulling)
+			withRunDaemon(t, enginetest.Hang(""), func(d *daemon) {
+				release := d.hold(good)
+				j := d.run(puller.RunRequest{Entrypoint: entrypoint})
+				d.is(j, puller.StateActive, puller.PhasePulling)
 				defer release()
-				y.down(func() { y.serve(good) })
-				y.crash()
-				y.is(j, puller.StateActive, puller.PhaseRunning)
-				if got := y.engine.Containers()[0].Requested.Entrypoint; (got == nil) != (entrypoint == nil) {
-					y.Errorf("the engine was asked for %#v", got)
+				d.down(func() { d.serve(good) })
+				d.crash()
+				d.is(j, puller.StateActive, puller.PhaseRunning)
+				if got := d.engine.Containers()[0].Requested.Entrypoint; (got == nil) != (entrypoint == nil) {
+					d.Errorf("the engine was asked for %#v", got)
 				}
 			})
 		})
@@ -104,20 +104,20 @@ func TestRunCrashEmptyEntrypoint(t *testing.T) {
 }
 
 func TestRunImagePrunedWithCredentials(t *testing.T) {
-	withRunDaemon(t, nil, func(y *daemon) {
+	withRunDaemon(t, nil, func(d *daemon) {
 		once := true
-		y.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
+		d.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
 			if call == "create" && once {
 				once = false
-				y.engine.Remove(good)
+				d.engine.Remove(good)
 			}
 			return 0, ""
 		})
-		j := y.run(puller.RunRequest{Credentials: credentials(y, "secret")})
-		y.exited(j, 0)
-		y.pulls(2)
-		if y.engine.LastAuth() == "" {
-			y.Error("the second pull came without credentials")
+		j := d.run(puller.RunRequest{Credentials: credentials(d, "secret")})
+		d.exited(j, 0)
+		d.pulls(2)
+		if d.engine.LastAuth() == "" {
+			d.Error("the second pull came without credentials")
 		}
 	})
 }
@@ -127,31 +127,31 @@ func TestRunImagePrunedWithCredentials(t *testing.T) {
 func TestRunCancelBegunAnew(t *testing.T) {
 	for _, at := range []string{"list", "remove"} {
 		t.Run(at, func(t *testing.T) {
-			withRunDaemon(t, enginetest.Hang(""), func(y *daemon) {
-				held := y.stuck("attach")
+			withRunDaemon(t, enginetest.Hang(""), func(d *daemon) {
+				held := d.stuck("attach")
 				defer held()
-				j := y.run(puller.RunRequest{})
-				y.is(j, puller.StateActive, puller.PhaseCreating)
+				j := d.run(puller.RunRequest{})
+				d.is(j, puller.StateActive, puller.PhaseCreating)
 				<-time.After(time.Second)
-				y.cancelAfterCrash(j, at)
+				d.cancelAfterCrash(j, at)
 			})
 		})
 	}
 }
 
 func TestRunStoreFails(t *testing.T) {
-	withRunDaemon(t, counting(3, 2), func(y *daemon) {
-		j := y.run(puller.RunRequest{})
-		y.is(j, puller.StateActive, puller.PhaseRunning)
-		y.store.Fail(errors.New("no space left on device"))
-		y.exited(j, 2)
-		y.counts(j, 3, nil)
-		y.empty()
-		y.store.Fail(nil)
+	withRunDaemon(t, counting(3, 2), func(d *daemon) {
+		j := d.run(puller.RunRequest{})
+		d.is(j, puller.StateActive, puller.PhaseRunning)
+		d.store.Fail(errors.New("no space left on device"))
+		d.exited(j, 2)
+		d.counts(j, 3, nil)
+		d.empty()
+		d.store.Fail(nil)
 		<-time.After(2 * time.Second)
-		y.crash()
-		y.exited(j, 2)
-		y.counts(j, 3, nil)
+		d.crash()
+		d.exited(j, 2)
+		d.counts(j, 3, nil)
 	})
 }
 
@@ -163,8 +163,8 @@ func TestRunRandomFaults(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 1))
 			var mu sync.Mutex
 			started := make(map[string]int)
-			withRunDaemon(t, nil, func(y *daemon) {
-				y.engine.Program(enginetest.NewImage(good, 1).ID, func(p *enginetest.Process) int {
+			withRunDaemon(t, nil, func(d *daemon) {
+				d.engine.Program(enginetest.NewImage(good, 1).ID, func(p *enginetest.Process) int {
 					mu.Lock()
 					started[p.Requested.Labels["towline.job"]]++
 					mu.Unlock()
@@ -172,35 +172,35 @@ func TestRunRandomFaults(t *testing.T) {
 				})
 				var jobs []puller.Job
 				for range 10 {
-					jobs = append(jobs, y.run(puller.RunRequest{}))
+					jobs = append(jobs, d.run(puller.RunRequest{}))
 				}
 				for range 15 {
 					<-time.After(time.Duration(rng.IntN(1500)) * time.Millisecond)
 					switch rng.IntN(4) {
 					case 0:
-						y.restart()
+						d.restart()
 					case 1:
-						y.engine.Kill()
+						d.engine.Kill()
 						<-time.After(time.Duration(rng.IntN(1000)) * time.Millisecond)
-						y.engine.Revive()
+						d.engine.Revive()
 					default:
-						y.crash()
+						d.crash()
 					}
 				}
 				for _, j := range jobs {
 					// An exit that no engine can have seen is no success.
-					if v := y.end(j); v.State != puller.StateFailed || !v.Result.Interrupted || v.Error.Kind != puller.ErrEngineUnavailable {
-						y.exited(j, 1)
+					if v := d.end(j); v.State != puller.StateFailed || !v.Result.Interrupted || v.Error.Kind != puller.ErrEngineUnavailable {
+						d.exited(j, 1)
 					}
-					y.counts(j, 5, nil)
+					d.counts(j, 5, nil)
 					mu.Lock()
 					n := started[j.ID]
 					mu.Unlock()
 					if n != 1 {
-						y.Errorf("its program ran %d times", n)
+						d.Errorf("its program ran %d times", n)
 					}
 				}
-				y.empty()
+				d.empty()
 			})
 		})
 	}
@@ -208,47 +208,47 @@ func TestRunRandomFaults(t *testing.T) {
 
 // An engine that creates a container for long does so though nobody waits.
 func TestRunSweepLateContainer(t *testing.T) {
-	withRunDaemon(t, nil, func(y *daemon) {
-		y.stuck("create")
-		j := y.run(puller.RunRequest{})
-		y.is(j, puller.StateActive, puller.PhaseCreating)
+	withRunDaemon(t, nil, func(d *daemon) {
+		d.stuck("create")
+		j := d.run(puller.RunRequest{})
+		d.is(j, puller.StateActive, puller.PhaseCreating)
 		began := time.Now()
-		y.engine.OnContainer(nil)
-		if _, err := y.Cancel(j.ID); err != nil || time.Since(began) > 11*time.Second {
-			y.Errorf("that took %s: %v", time.Since(began), err)
+		d.engine.OnContainer(nil)
+		if _, err := d.Cancel(j.ID); err != nil || time.Since(began) > 11*time.Second {
+			d.Errorf("that took %s: %v", time.Since(began), err)
 		}
-		y.failed(j, puller.ErrCanceled)
+		d.failed(j, puller.ErrCanceled)
 		<-time.After(3 * time.Minute)
-		y.empty()
+		d.empty()
 	})
 }
 
 func TestRunOutputNotWritable(t *testing.T) {
-	withRunDaemon(t, counting(3, 2), func(y *daemon) {
-		j := y.run(puller.RunRequest{Timeout: puller.Duration(time.Hour)})
-		y.is(j, puller.StateActive, puller.PhaseRunning)
+	withRunDaemon(t, counting(3, 2), func(d *daemon) {
+		j := d.run(puller.RunRequest{Timeout: puller.Duration(time.Hour)})
+		d.is(j, puller.StateActive, puller.PhaseRunning)
 		found, _ := filepath.Glob(filepath.Join(os.TempDir(), "*", "*", j.ID+".*"))
 		if len(found) != 1 {
-			y.Fatalf("its output is in %q", found)
+			d.Fatalf("its output is in %q", found)
 		}
-		y.exited(j, 2)
+		d.exited(j, 2)
 		dir := filepath.Dir(found[0])
 		if err := os.RemoveAll(dir); err != nil {
-			y.Fatal(err)
+			d.Fatal(err)
 		}
 		if err := os.WriteFile(dir, nil, 0o600); err != nil {
-			y.Fatal(err)
+			d.Fatal(err)
 		}
-		j = y.run(puller.RunRequest{})
-		if v := y.exited(j, 2); !v.Result.Truncated {
-			y.Errorf("the result is %+v", v.Result)
+		j = d.run(puller.RunRequest{})
+		if v := d.exited(j, 2); !v.Result.Truncated {
+			d.Errorf("the result is %+v", v.Result)
 		}
-		events := y.events(j)
-		if stdout, _ := printed(y, events); stdout != "" || !strings.Contains(remarks(events), "can't be kept") {
-			y.Errorf("it was told %q and %q", stdout, remarks(events))
+		events := d.events(j)
+		if stdout, _ := printed(d, events); stdout != "" || !strings.Contains(remarks(events), "can't be kept") {
+			d.Errorf("it was told %q and %q", stdout, remarks(events))
 		}
 		if err := os.Remove(dir); err != nil {
-			y.Fatal(err)
+			d.Fatal(err)
 		}
 	})
 }
@@ -266,21 +266,21 @@ func TestRunOpenFiles(t *testing.T) {
 	}
 	for name, c := range runPhases {
 		t.Run(name, func(t *testing.T) {
-			withRunDaemon(t, counting(2, 0), func(y *daemon) {
-				release := c.prepare(y)
-				j := y.run(puller.RunRequest{})
+			withRunDaemon(t, counting(2, 0), func(d *daemon) {
+				release := c.prepare(d)
+				j := d.run(puller.RunRequest{})
 				<-time.After(5 * time.Second)
-				y.is(j, c.state, c.phase)
-				y.down(func() {
-					y.engine.OnContainer(nil)
-					y.engine.OnInspect(nil)
-					y.serve(good)
+				d.is(j, c.state, c.phase)
+				d.down(func() {
+					d.engine.OnContainer(nil)
+					d.engine.OnInspect(nil)
+					d.serve(good)
 				})
-				y.crash()
+				d.crash()
 				defer release()
-				y.exited(j, 0)
+				d.exited(j, 0)
 				if n := open(); n != 0 {
-					y.Errorf("%d files are open", n)
+					d.Errorf("%d files are open", n)
 				}
 			})
 		})
@@ -290,26 +290,26 @@ func TestRunOpenFiles(t *testing.T) {
 func TestRunCloseWhileRemoved(t *testing.T) {
 	for _, at := range []string{"create", "attach", "start", "wait", "remove"} {
 		t.Run(at, func(t *testing.T) {
-			withRunDaemon(t, enginetest.Print("up", "", 4), func(y *daemon) {
-				y.stuck(at)
-				j := y.run(puller.RunRequest{})
+			withRunDaemon(t, enginetest.Print("up", "", 4), func(d *daemon) {
+				d.stuck(at)
+				j := d.run(puller.RunRequest{})
 				<-time.After(time.Second)
 				began := time.Now()
-				y.down(func() {
-					y.engine.OnContainer(nil)
+				d.down(func() {
+					d.engine.OnContainer(nil)
 					if took := time.Since(began); took > time.Second {
-						y.Errorf("Close took %s", took)
+						d.Errorf("Close took %s", took)
 					}
-					if log := y.log.String(); strings.Contains(log, "level=warn") || strings.Contains(log, "level=error") {
-						y.Errorf("it logged %s", log)
+					if log := d.log.String(); strings.Contains(log, "level=warn") || strings.Contains(log, "level=error") {
+						d.Errorf("it logged %s", log)
 					}
 				})
-				y.restart()
-				y.exited(j, 4)
-				if stdout, _ := y.output(j); stdout != "up" {
-					y.Errorf("it printed %q", stdout)
+				d.restart()
+				d.exited(j, 4)
+				if stdout, _ := d.output(j); stdout != "up" {
+					d.Errorf("it printed %q", stdout)
 				}
-				y.empty()
+				d.empty()
 			})
 		})
 	}

@@ -31,14 +31,14 @@ func TestStreamHostile(t *testing.T) {
 		{"an error of 40 KB", `{"error":"unauthorized ` + strings.Repeat("x", 40_000) + `"}` + "\n", puller.ErrDenied},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			withDaemonOf(t, once, nil, func(y *daemon) {
-				y.engine.Script(good, func(p *enginetest.Pull) {
+			withDaemonOf(t, once, nil, func(d *daemon) {
+				d.engine.Script(good, func(p *enginetest.Pull) {
 					p.Raw(c.says)
 					served()(p)
 				})
-				v := y.failed(y.always(good), c.kind)
+				v := d.failed(d.always(good), c.kind)
 				if len(v.Error.Message) > 8<<10 {
-					y.Errorf("the message has %d bytes", len(v.Error.Message))
+					d.Errorf("the message has %d bytes", len(v.Error.Message))
 				}
 			})
 		})
@@ -57,15 +57,15 @@ func TestStreamOdd(t *testing.T) {
 		"counts that no sum of two fits": line(layerA, "Downloading", math.MaxInt64-1, math.MaxInt64) + "\n" + line("cccccccccccc", "Downloading", math.MaxInt64-1, math.MaxInt64),
 	} {
 		t.Run(name, func(t *testing.T) {
-			withDaemonOf(t, once, nil, func(y *daemon) {
-				y.engine.Script(good, func(p *enginetest.Pull) {
+			withDaemonOf(t, once, nil, func(d *daemon) {
+				d.engine.Script(good, func(p *enginetest.Pull) {
 					p.Line(says)
 					p.Wait(2 * time.Second)
 					served()(p)
 				})
-				j := y.always(good)
-				v := y.came(j, puller.SourcePulled)
-				events := y.events(j)
+				j := d.always(good)
+				v := d.came(j, puller.SourcePulled)
+				events := d.events(j)
 				totals := []*puller.Job{&v}
 				for _, e := range events {
 					if e.Progress != nil {
@@ -74,7 +74,7 @@ func TestStreamOdd(t *testing.T) {
 				}
 				for _, v := range totals {
 					if p := v.Progress; p.Downloaded < 0 || p.Extracted < 0 || p.Total < 0 || p.Rate < 0 || p.ETASeconds != nil && *p.ETASeconds < 0 {
-						y.Errorf("the progress is %+v", p)
+						d.Errorf("the progress is %+v", p)
 					}
 				}
 			})
@@ -83,11 +83,11 @@ func TestStreamOdd(t *testing.T) {
 }
 
 func TestStreamMemoryBounded(t *testing.T) {
-	withDaemonOf(t, once, nil, func(y *daemon) {
+	withDaemonOf(t, once, nil, func(d *daemon) {
 		var before, after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)
-		y.engine.Script(good, func(p *enginetest.Pull) {
+		d.engine.Script(good, func(p *enginetest.Pull) {
 			filler := strings.Repeat("y", 4000)
 			for i := range 1200 {
 				p.Line(line(fmt.Sprintf("layer%d", i), "Pulling fs layer"))
@@ -96,22 +96,22 @@ func TestStreamMemoryBounded(t *testing.T) {
 			}
 			p.Fail("unauthorized")
 		})
-		j := y.always(good)
-		v := y.failed(j, puller.ErrDenied)
+		j := d.always(good)
+		v := d.failed(j, puller.ErrDenied)
 		if v.Progress.Layers > 1000 {
-			y.Errorf("%d layers are kept", v.Progress.Layers)
+			d.Errorf("%d layers are kept", v.Progress.Layers)
 		}
 		runtime.GC()
 		runtime.ReadMemStats(&after)
 		if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 5<<20 {
-			y.Errorf("%d MiB are kept", grown>>20)
+			d.Errorf("%d MiB are kept", grown>>20)
 		}
 		kept := 0
-		for _, notice := range notices(y.events(j)) {
+		for _, notice := range notices(d.events(j)) {
 			kept += len(notice)
 		}
 		if kept > 1<<20 {
-			y.Errorf("%d bytes of notices are kept", kept)
+			d.Errorf("%d bytes of notices are kept", kept)
 		}
 	})
 }

@@ -16,30 +16,30 @@ import (
 func TestTransferManyJobs(t *testing.T) {
 	for _, policy := range []puller.Policy{puller.PolicyAlways, puller.PolicyMissing} {
 		t.Run(string(policy), func(t *testing.T) {
-			withDaemon(t, func(y *daemon) {
-				release := y.hold(good)
+			withDaemon(t, func(d *daemon) {
+				release := d.hold(good)
 				jobs := make([]puller.Job, 200)
 				for i := range jobs {
-					jobs[i] = y.submit(puller.PullRequest{Image: good, Policy: policy})
+					jobs[i] = d.submit(puller.PullRequest{Image: good, Policy: policy})
 				}
-				y.pulls(1)
+				d.pulls(1)
 				release()
-				first := y.came(jobs[0], puller.SourcePulled)
+				first := d.came(jobs[0], puller.SourcePulled)
 				for _, j := range jobs {
-					if v := y.came(j, puller.SourcePulled); *v.Result != *first.Result {
-						y.Fatalf("the results differ: %+v and %+v", v.Result, first.Result)
+					if v := d.came(j, puller.SourcePulled); *v.Result != *first.Result {
+						d.Fatalf("the results differ: %+v and %+v", v.Result, first.Result)
 					}
 				}
-				y.pulls(1)
-				y.aborted(0)
+				d.pulls(1)
+				d.aborted(0)
 			})
 		})
 	}
 }
 
 func TestTransferKey(t *testing.T) {
-	withDaemonOf(t, jobs.Options{Concurrency: 10, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(y *daemon) {
-		release := y.hold("alpine")
+	withDaemonOf(t, jobs.Options{Concurrency: 10, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(d *daemon) {
+		release := d.hold("alpine")
 		// Those of another platform than the first wait for it to end: an engine
 		// with a graph driver has one image under the name.
 		for _, c := range []struct {
@@ -58,25 +58,25 @@ func TestTransferKey(t *testing.T) {
 			for _, image := range []string{"alpine", "docker.io/library/alpine:latest"} {
 				for _, priority := range []puller.Priority{puller.PriorityHigh, puller.PriorityLow} {
 					r.Image, r.Policy, r.Priority = image, puller.PolicyAlways, priority
-					y.submit(r)
+					d.submit(r)
 				}
 			}
-			y.pulls(c.pulls)
-			if got := y.engine.LastAuth(); r.Platform == "" && got != r.Credentials.HeaderFor("docker.io/library/alpine:latest") {
-				y.Errorf("the engine was called with credentials %q, not the job's", got)
+			d.pulls(c.pulls)
+			if got := d.engine.LastAuth(); r.Platform == "" && got != r.Credentials.HeaderFor("docker.io/library/alpine:latest") {
+				d.Errorf("the engine was called with credentials %q, not the job's", got)
 			}
 		}
 		release()
-		page, _, err := y.Jobs(puller.Filter{})
+		page, _, err := d.Jobs(puller.Filter{})
 		if err != nil || len(page) != 24 {
-			y.Fatalf("%d jobs, %v", len(page), err)
+			d.Fatalf("%d jobs, %v", len(page), err)
 		}
 		for _, j := range page {
-			if v := y.end(j); v.State != puller.StateSucceeded {
-				y.Errorf("a job is %s: %+v", v.State, v.Error)
+			if v := d.end(j); v.State != puller.StateSucceeded {
+				d.Errorf("a job is %s: %+v", v.State, v.Error)
 			}
 		}
-		y.pulls(5) // linux/amd64/v1 is another form of linux/amd64
+		d.pulls(5) // linux/amd64/v1 is another form of linux/amd64
 	})
 }
 
@@ -84,48 +84,48 @@ func TestTransferKey(t *testing.T) {
 // it; what is pulled though it is there is.
 func TestTransferJoinAtOnce(t *testing.T) {
 	for _, there := range []bool{false, true} {
-		withDaemon(t, func(y *daemon) {
+		withDaemon(t, func(d *daemon) {
 			if there {
-				y.engine.Tag(good, enginetest.NewImage(good, 5))
+				d.engine.Tag(good, enginetest.NewImage(good, 5))
 			}
-			release := y.hold(good)
-			first := y.always(good)
-			y.is(first, puller.StateActive, puller.PhasePulling)
-			inspects := y.engine.Counts().Inspects
+			release := d.hold(good)
+			first := d.always(good)
+			d.is(first, puller.StateActive, puller.PhasePulling)
+			inspects := d.engine.Counts().Inspects
 			for range 20 {
-				j := y.submit(puller.PullRequest{Image: good})
+				j := d.submit(puller.PullRequest{Image: good})
 				if there && (j.State != puller.StateSucceeded || j.Result.Source != puller.SourcePresent) {
-					y.Errorf("what is there is %s", j.State)
+					d.Errorf("what is there is %s", j.State)
 				} else if !there {
-					y.is(j, puller.StateActive, puller.PhasePulling)
+					d.is(j, puller.StateActive, puller.PhasePulling)
 				}
-				never := y.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever})
+				never := d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever})
 				if !there {
-					y.failed(never, puller.ErrNotFound)
+					d.failed(never, puller.ErrNotFound)
 				}
 			}
-			if n, want := y.engine.Counts().Inspects-inspects, map[bool]int{false: 20, true: 40}[there]; n != want {
-				y.Errorf("present %v: the engine was asked %d times, want %d", there, n, want)
+			if n, want := d.engine.Counts().Inspects-inspects, map[bool]int{false: 20, true: 40}[there]; n != want {
+				d.Errorf("present %v: the engine was asked %d times, want %d", there, n, want)
 			}
 			release()
-			y.end(first)
+			d.end(first)
 		})
 	}
 }
 
 func TestTransferJoinMidway(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
-		release := y.hold(good)
-		first := y.always(good)
-		y.is(first, puller.StateActive, puller.PhasePulling)
+	withDaemon(t, func(d *daemon) {
+		release := d.hold(good)
+		first := d.always(good)
+		d.is(first, puller.StateActive, puller.PhasePulling)
 
-		second := y.always(good)
+		second := d.always(good)
 		if second.State != puller.StateActive || second.Phase != puller.PhasePulling || second.Attempt != 1 || second.Progress == nil || second.Progress.Downloaded != 300 {
-			y.Errorf("the job that joined is at once %+v, %+v", second, second.Progress)
+			d.Errorf("the job that joined is at once %+v, %+v", second, second.Progress)
 		}
-		frames, _, err := y.Watch(second.ID, nil)
+		frames, _, err := d.Watch(second.ID, nil)
 		if err != nil {
-			y.Fatal(err)
+			d.Fatal(err)
 		}
 		var types []string
 		for _, f := range frames {
@@ -133,37 +133,37 @@ func TestTransferJoinMidway(t *testing.T) {
 		}
 		slices.Sort(types)
 		if !slices.Equal(types, []string{"layer", "state"}) {
-			y.Errorf("its reader is at once told %q", types)
+			d.Errorf("its reader is at once told %q", types)
 		}
-		missing := y.submit(puller.PullRequest{Image: good})
-		y.is(missing, puller.StateActive, puller.PhasePulling)
+		missing := d.submit(puller.PullRequest{Image: good})
+		d.is(missing, puller.StateActive, puller.PhasePulling)
 
 		release()
-		result := y.came(first, puller.SourcePulled).Result
+		result := d.came(first, puller.SourcePulled).Result
 		for _, j := range []puller.Job{second, missing} {
-			if v := y.came(j, puller.SourcePulled); *v.Result != *result {
-				y.Errorf("the results differ: %+v and %+v", v.Result, result)
+			if v := d.came(j, puller.SourcePulled); *v.Result != *result {
+				d.Errorf("the results differ: %+v and %+v", v.Result, result)
 			}
 		}
 		want := []string{"state queued", "state active/pulling", "state active/verifying", "state succeeded", "result"}
-		if got := numbered(y.events(second)); !slices.Equal(got, want) {
-			y.Errorf("the events of the job that joined are %q", got)
+		if got := numbered(d.events(second)); !slices.Equal(got, want) {
+			d.Errorf("the events of the job that joined are %q", got)
 		}
-		y.pulls(1)
+		d.pulls(1)
 	})
 }
 
 func TestTransferAfterEnd(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
-		y.serve(good)
-		y.came(y.always(good), puller.SourcePulled)
-		y.came(y.always(good), puller.SourceUpToDate)
-		y.pulls(2)
-		y.engine.Script(good, func(p *enginetest.Pull) { p.Fail("unauthorized") })
-		y.failed(y.always(good), puller.ErrDenied)
-		y.serve(good)
-		y.came(y.always(good), puller.SourceUpToDate)
-		y.pulls(4)
+	withDaemon(t, func(d *daemon) {
+		d.serve(good)
+		d.came(d.always(good), puller.SourcePulled)
+		d.came(d.always(good), puller.SourceUpToDate)
+		d.pulls(2)
+		d.engine.Script(good, func(p *enginetest.Pull) { p.Fail("unauthorized") })
+		d.failed(d.always(good), puller.ErrDenied)
+		d.serve(good)
+		d.came(d.always(good), puller.SourceUpToDate)
+		d.pulls(4)
 	})
 }
 
@@ -178,59 +178,59 @@ func TestTransferImageCameMeanwhile(t *testing.T) {
 		{"missing and always", true, puller.SourceUpToDate, 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			withDaemonOf(t, jobs.Options{Concurrency: 1, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(y *daemon) {
-				release := y.hold(other)
-				y.always(other)
-				jobs := []puller.Job{y.submit(puller.PullRequest{Image: good}), y.submit(puller.PullRequest{Image: good})}
+			withDaemonOf(t, jobs.Options{Concurrency: 1, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(d *daemon) {
+				release := d.hold(other)
+				d.always(other)
+				jobs := []puller.Job{d.submit(puller.PullRequest{Image: good}), d.submit(puller.PullRequest{Image: good})}
 				synctest.Wait()
 				if c.joins {
-					jobs = append(jobs, y.always(good))
+					jobs = append(jobs, d.always(good))
 				}
 				for _, j := range jobs {
-					y.is(j, puller.StateQueued, "")
+					d.is(j, puller.StateQueued, "")
 				}
-				y.engine.Tag(good, y.serve(good))
+				d.engine.Tag(good, d.serve(good))
 				release()
-				y.came(jobs[0], puller.SourcePresent)
-				y.came(jobs[1], puller.SourcePresent)
-				y.came(jobs[len(jobs)-1], c.source)
-				y.pulls(c.pulls)
+				d.came(jobs[0], puller.SourcePresent)
+				d.came(jobs[1], puller.SourcePresent)
+				d.came(jobs[len(jobs)-1], c.source)
+				d.pulls(c.pulls)
 			})
 		})
 	}
 }
 
 func TestPresentAtOnce(t *testing.T) {
-	withDaemonOf(t, jobs.Options{Concurrency: 1, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(y *daemon) {
-		release := y.hold(good)
-		y.engine.Tag(good, enginetest.NewImage(good, 1))
-		y.engine.Tag(other, enginetest.NewImage(other, 2))
-		slow := y.always(good)
+	withDaemonOf(t, jobs.Options{Concurrency: 1, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(d *daemon) {
+		release := d.hold(good)
+		d.engine.Tag(good, enginetest.NewImage(good, 1))
+		d.engine.Tag(other, enginetest.NewImage(other, 2))
+		slow := d.always(good)
 		began := time.Now()
 		// While a transfer of the same image runs, and with no slot free.
 		for _, image := range []string{good, other} {
 			for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyNever} {
-				y.came(y.submit(puller.PullRequest{Image: image, Policy: policy}), puller.SourcePresent)
+				d.came(d.submit(puller.PullRequest{Image: image, Policy: policy}), puller.SourcePresent)
 			}
 		}
 		if took := time.Since(began); took != 0 {
-			y.Errorf("the answers took %s", took)
+			d.Errorf("the answers took %s", took)
 		}
-		y.is(slow, puller.StateActive, puller.PhasePulling)
-		y.pulls(1)
+		d.is(slow, puller.StateActive, puller.PhasePulling)
+		d.pulls(1)
 		release()
-		y.came(slow, puller.SourceUpToDate)
+		d.came(slow, puller.SourceUpToDate)
 	})
 }
 
 // Whatever callers do at once, every job ends, once, and tells so last.
 func TestManyCallersAtOnce(t *testing.T) {
-	withDaemonOf(t, jobs.Options{Concurrency: 2, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(y *daemon) {
+	withDaemonOf(t, jobs.Options{Concurrency: 2, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(d *daemon) {
 		const images = 4
 		for i := range images {
 			image := fmt.Sprintf("registry.test/image%d:v1", i)
 			served := enginetest.Serve(enginetest.NewImage(image, i+1))
-			y.engine.Script(image, func(p *enginetest.Pull) {
+			d.engine.Script(image, func(p *enginetest.Pull) {
 				if p.Wait(time.Second) {
 					served(p)
 				}
@@ -245,26 +245,26 @@ func TestManyCallersAtOnce(t *testing.T) {
 					Priority: []puller.Priority{puller.PriorityHigh, puller.PriorityNormal, puller.PriorityLow}[i/3%3],
 					Timeout:  puller.Duration(time.Duration(1+i%7) * 1500 * time.Millisecond),
 				}
-				j := y.submit(r)
+				j := d.submit(r)
 				<-time.After(time.Duration(i%11) * 300 * time.Millisecond)
 				if i%2 == 0 {
-					y.Cancel(j.ID)
+					d.Cancel(j.ID)
 				}
-				v := y.end(j)
-				events := y.events(j)
+				v := d.end(j)
+				events := d.events(j)
 				if last := events[len(events)-1]; !v.State.Ended() || last.Type != "result" || last.Result.State != v.State {
-					y.Errorf("the job is %s, its last event %+v", v.State, last)
+					d.Errorf("the job is %s, its last event %+v", v.State, last)
 				}
 			})
 		}
 		callers.Wait()
 		synctest.Wait()
-		if c := y.engine.Counts(); c.Active != 0 {
-			y.Errorf("%d pulls go on", c.Active)
+		if c := d.engine.Counts(); c.Active != 0 {
+			d.Errorf("%d pulls go on", c.Active)
 		}
 		for _, state := range []puller.State{puller.StateQueued, puller.StateActive} {
-			if page, _, _ := y.Jobs(puller.Filter{State: state}); len(page) != 0 {
-				y.Errorf("%d jobs are still %s", len(page), state)
+			if page, _, _ := d.Jobs(puller.Filter{State: state}); len(page) != 0 {
+				d.Errorf("%d jobs are still %s", len(page), state)
 			}
 		}
 	})

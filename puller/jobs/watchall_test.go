@@ -14,28 +14,28 @@ import (
 
 // overheard is what a reader of all jobs was told.
 type overheard struct {
-	y      *daemon
+	d      *daemon
 	l      *stream.LogSubscription
 	events []puller.Event
 }
 
-func (y *daemon) overhear(kind, image string, since *uint64) *overheard {
-	y.Helper()
-	frames, l, err := y.WatchAll(kind, image, since)
+func (d *daemon) overhear(kind, image string, since *uint64) *overheard {
+	d.Helper()
+	frames, l, err := d.WatchAll(kind, image, since)
 	if err != nil {
-		y.Fatal(err)
+		d.Fatal(err)
 	}
-	o := &overheard{y: y, l: l}
+	o := &overheard{d: d, l: l}
 	o.take(frames)
 	return o
 }
 
 func (o *overheard) take(frames []stream.Frame) {
-	o.y.Helper()
+	o.d.Helper()
 	for _, f := range frames {
 		var e puller.Event
 		if err := f.Decode(&e); err != nil {
-			o.y.Fatal(err)
+			o.d.Fatal(err)
 		}
 		o.events = append(o.events, e)
 	}
@@ -43,25 +43,25 @@ func (o *overheard) take(frames []stream.Frame) {
 
 // all reads until there is nothing new for a minute, or the end.
 func (o *overheard) all() []puller.Event {
-	o.y.Helper()
+	o.d.Helper()
 	return o.read(time.Minute)
 }
 
 // present reads what there is now.
 func (o *overheard) present() []puller.Event {
-	o.y.Helper()
+	o.d.Helper()
 	return o.read(0)
 }
 
 func (o *overheard) read(wait time.Duration) []puller.Event {
-	o.y.Helper()
+	o.d.Helper()
 	for {
-		b, err := o.l.Next(o.y.Context(), wait)
+		b, err := o.l.Next(o.d.Context(), wait)
 		if err == io.EOF || b == nil && err == nil {
 			return o.events
 		}
 		if err != nil {
-			o.y.Fatal(err)
+			o.d.Fatal(err)
 		}
 		o.take(b.Frames())
 	}
@@ -76,11 +76,11 @@ func seqs(events []puller.Event) (all []uint64) {
 	return all
 }
 
-func (y *daemon) checkOverheard(what string, events []puller.Event) {
-	y.Helper()
+func (d *daemon) checkOverheard(what string, events []puller.Event) {
+	d.Helper()
 	all := seqs(events)
 	if !slices.IsSorted(all) || len(slices.Compact(slices.Clone(all))) != len(all) {
-		y.Errorf("%s: the numbers are %d", what, all)
+		d.Errorf("%s: the numbers are %d", what, all)
 	}
 }
 
@@ -88,46 +88,46 @@ func (y *daemon) checkOverheard(what string, events []puller.Event) {
 // after a restart, is told each later one once.
 func TestWatchAllResumeAfterRestart(t *testing.T) {
 	for _, how := range []string{"restart", "crash"} {
-		withDaemon(t, func(y *daemon) {
+		withDaemon(t, func(d *daemon) {
 			gate := make(chan struct{})
-			y.engine.Script("slow", func(p *enginetest.Pull) {
+			d.engine.Script("slow", func(p *enginetest.Pull) {
 				if p.Until(gate) {
 					enginetest.Serve(enginetest.NewImage("slow", 9))(p)
 				}
 			})
-			o := y.overhear("", "", nil)
+			o := d.overhear("", "", nil)
 			for i := range 3 {
 				name := fmt.Sprint("image-", i)
-				y.engine.Script(name, enginetest.Serve(enginetest.NewImage(name, i+1)))
-				y.end(y.submit(puller.PullRequest{Image: name}))
+				d.engine.Script(name, enginetest.Serve(enginetest.NewImage(name, i+1)))
+				d.end(d.submit(puller.PullRequest{Image: name}))
 			}
-			slow := y.submit(puller.PullRequest{Image: "slow"})
+			slow := d.submit(puller.PullRequest{Image: "slow"})
 			<-time.After(time.Second)
 			before := o.all()
-			y.checkOverheard("before", before)
+			d.checkOverheard("before", before)
 			if how == "crash" {
-				y.crash()
+				d.crash()
 			} else {
-				y.restart()
+				d.restart()
 			}
 			close(gate)
-			y.end(slow)
+			d.end(slow)
 			last := seqs(before)[len(seqs(before))-1]
-			after := seqs(y.overhear("", "", &last).all())
+			after := seqs(d.overhear("", "", &last).all())
 			if len(after) < 4 || after[0] <= last {
-				y.Errorf("%s: after %d come %d", how, last, after)
+				d.Errorf("%s: after %d come %d", how, last, after)
 			}
 			want := append(seqs(before), after...)
 			first := slices.IndexFunc(before, func(e puller.Event) bool { return e.Type == "result" })
 			for i, n := range want {
-				got := y.overhear("", "", &n).all()
+				got := d.overhear("", "", &n).all()
 				switch {
 				case n >= before[first].Seq: // of before that, others may be gone
 					if !slices.Equal(seqs(got), want[i+1:]) {
-						y.Errorf("%s: after %d come %d, want %d", how, n, seqs(got), want[i+1:])
+						d.Errorf("%s: after %d come %d, want %d", how, n, seqs(got), want[i+1:])
 					}
 				case got[0].Type != "notice" || got[0].Seq != 0:
-					y.Errorf("%s: after %d comes %+v first", how, n, got[0])
+					d.Errorf("%s: after %d comes %+v first", how, n, got[0])
 				}
 			}
 		})
@@ -136,50 +136,50 @@ func TestWatchAllResumeAfterRestart(t *testing.T) {
 
 // The present state of the jobs there are comes first, and no number twice.
 func TestWatchAllSnapshot(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
+	withDaemon(t, func(d *daemon) {
 		gate := make(chan struct{})
-		y.engine.Script("slow", func(p *enginetest.Pull) {
+		d.engine.Script("slow", func(p *enginetest.Pull) {
 			p.Line(`{"status":"Downloading","progressDetail":{"current":1,"total":1000},"id":"aaaaaaaaaaaa"}`)
 			if p.Until(gate) {
 				enginetest.Serve(enginetest.NewImage("slow", 9))(p)
 			}
 		})
-		a, b := y.submit(puller.PullRequest{Image: "slow"}), y.submit(puller.PullRequest{Image: "slow"})
+		a, b := d.submit(puller.PullRequest{Image: "slow"}), d.submit(puller.PullRequest{Image: "slow"})
 		<-time.After(time.Second)
-		o := y.overhear("pull", "slow", nil)
+		o := d.overhear("pull", "slow", nil)
 		var types []string
 		for _, e := range o.present() {
 			types = append(types, e.Type)
 			if e.Type == "layer" && e.Job != a.ID && e.Job != b.ID {
-				y.Errorf("a layer is told in the name of %q", e.Job)
+				d.Errorf("a layer is told in the name of %q", e.Job)
 			}
 		}
 		if !slices.Equal(types, []string{"state", "state", "layer"}) {
-			y.Errorf("the present state is %q", types)
+			d.Errorf("the present state is %q", types)
 		}
-		if _, err := y.Cancel(a.ID); err != nil {
-			y.Fatal(err)
+		if _, err := d.Cancel(a.ID); err != nil {
+			d.Fatal(err)
 		}
-		later := y.overhear("", "", nil)
+		later := d.overhear("", "", nil)
 		for _, e := range later.present() {
 			if e.Job != b.ID {
-				y.Errorf("when the first has gone, %s is told of %s", e.Type, e.Job)
+				d.Errorf("when the first has gone, %s is told of %s", e.Type, e.Job)
 			}
 		}
 		close(gate)
-		y.end(b)
-		y.checkOverheard("all", o.all())
+		d.end(b)
+		d.checkOverheard("all", o.all())
 		if last := o.events[len(o.events)-1]; last.Type != "result" || last.Job != b.ID || last.Result == nil {
-			y.Errorf("the last is %+v", last)
+			d.Errorf("the last is %+v", last)
 		}
 	})
 }
 
 func TestWatchAllBadFilter(t *testing.T) {
-	withDaemon(t, func(y *daemon) {
+	withDaemon(t, func(d *daemon) {
 		for _, f := range [][2]string{{"push", ""}, {"", "A B"}} {
-			if _, _, err := y.WatchAll(f[0], f[1], nil); puller.KindOf(err) != puller.ErrInvalidRequest {
-				y.Errorf("%q: %v", f, err)
+			if _, _, err := d.WatchAll(f[0], f[1], nil); puller.KindOf(err) != puller.ErrInvalidRequest {
+				d.Errorf("%q: %v", f, err)
 			}
 		}
 	})

@@ -115,16 +115,16 @@ func TestWatchdogExactLimit(t *testing.T) {
 		}, 10 * time.Minute},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			withDaemonOf(t, watched, nil, func(y *daemon) {
-				y.engine.Script(good, c.script)
-				v := y.failed(y.always(good), puller.ErrStalled)
+			withDaemonOf(t, watched, nil, func(d *daemon) {
+				d.engine.Script(good, c.script)
+				v := d.failed(d.always(good), puller.ErrStalled)
 				if took := v.FinishedAt.Sub(v.CreatedAt); took != c.after {
-					y.Errorf("it ended after %s, not %s: %s", took, c.after, v.Error.Message)
+					d.Errorf("it ended after %s, not %s: %s", took, c.after, v.Error.Message)
 				}
 				if !strings.Contains(v.Error.Message, good) {
-					y.Errorf("the message is %q", v.Error.Message)
+					d.Errorf("the message is %q", v.Error.Message)
 				}
-				y.aborted(1)
+				d.aborted(1)
 			})
 		})
 	}
@@ -186,22 +186,22 @@ func TestWatchdogProgress(t *testing.T) {
 		{"a first message after 39 s", func(p *enginetest.Pull) { p.Wait(39 * time.Second) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			withDaemonOf(t, watched, nil, func(y *daemon) {
+			withDaemonOf(t, watched, nil, func(d *daemon) {
 				served := enginetest.Serve(enginetest.NewImage(good, 1))
-				y.engine.Script(good, func(p *enginetest.Pull) { c.script(p); served(p) })
-				y.came(y.always(good), puller.SourcePulled)
-				y.aborted(0)
+				d.engine.Script(good, func(p *enginetest.Pull) { c.script(p); served(p) })
+				d.came(d.always(good), puller.SourcePulled)
+				d.aborted(0)
 			})
 		})
 	}
 }
 
 func TestWatchdogWithoutLimits(t *testing.T) {
-	withDaemonOf(t, once, nil, func(y *daemon) {
-		y.engine.Script(good, silence)
-		v := y.failed(y.always(good), puller.ErrTimeout)
+	withDaemonOf(t, once, nil, func(d *daemon) {
+		d.engine.Script(good, silence)
+		v := d.failed(d.always(good), puller.ErrTimeout)
 		if took := v.FinishedAt.Sub(v.CreatedAt); took != 30*time.Minute {
-			y.Errorf("it ended after %s", took)
+			d.Errorf("it ended after %s", took)
 		}
 	})
 }
@@ -211,9 +211,9 @@ func TestWatchdogWithoutLimits(t *testing.T) {
 func TestWatchdogEngineQueues(t *testing.T) {
 	alert := once
 	alert.StallTimeout, alert.ExtractStallTimeout = time.Minute, time.Minute
-	withDaemonOf(t, alert, nil, func(y *daemon) {
+	withDaemonOf(t, alert, nil, func(d *daemon) {
 		busy, waits := 10*alert.StallTimeout, 8*alert.StallTimeout
-		y.engine.Script(other, func(p *enginetest.Pull) {
+		d.engine.Script(other, func(p *enginetest.Pull) {
 			for n := range int(busy / time.Second) {
 				p.Line(line(layerA, "Downloading", int64(n+1), 1_000_000))
 				p.Wait(time.Second)
@@ -221,21 +221,21 @@ func TestWatchdogEngineQueues(t *testing.T) {
 			served()(p)
 		})
 		image := enginetest.NewImage(good, 1)
-		y.engine.Script(good, func(p *enginetest.Pull) {
+		d.engine.Script(good, func(p *enginetest.Pull) {
 			p.Line(line(layerB, "Pulling fs layer"))
 			p.Line(line(layerB, "Waiting"))
 			p.Wait(waits)
 			enginetest.Serve(image)(p)
 		})
-		y.always(other)
-		y.came(y.always(good), puller.SourcePulled)
+		d.always(other)
+		d.came(d.always(good), puller.SourcePulled)
 
 		// With nobody else at work it is the same as ever.
-		y.engine.Script(good, func(p *enginetest.Pull) {
+		d.engine.Script(good, func(p *enginetest.Pull) {
 			p.Line(line(layerB, "Waiting"))
 			<-p.Gone()
 		})
 		<-time.After(busy)
-		y.failed(y.always(good), puller.ErrStalled)
+		d.failed(d.always(good), puller.ErrStalled)
 	})
 }
