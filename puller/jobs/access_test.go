@@ -32,7 +32,7 @@ func TestAccessVerified(t *testing.T) {
 		registry, o := guarded(image, ada, bob)
 		withDaemonOf(t, o, nil, func(d *daemon) {
 			d.engine.Script(good, enginetest.Serve(image))
-			d.came(d.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
+			d.succeeded(d.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
 			if policy == puller.PolicyNewer { // what it is told by HEAD is what it needs
 				d.engine.Script(good, func(p *enginetest.Pull) { p.Refuse(403, "denied: not for you") })
 			}
@@ -43,7 +43,7 @@ func TestAccessVerified(t *testing.T) {
 				if policy == puller.PolicyNewer {
 					source, asked = puller.SourceUpToDate, 1
 				}
-				d.came(d.submit(puller.PullRequest{Image: good, Policy: policy, Credentials: c}), source)
+				d.succeeded(d.submit(puller.PullRequest{Image: good, Policy: policy, Credentials: c}), source)
 				if got := registry.calls() - heads; got != asked {
 					d.Errorf("%s: the registry was asked %d times, not %d", policy, got, asked)
 				}
@@ -61,7 +61,7 @@ func TestAccessVerified(t *testing.T) {
 			heads = registry.calls()
 			want(ada, 0)
 			if policy != puller.PolicyNewer {
-				d.pulls(1)
+				d.wantPulls(1)
 			}
 		})
 	}
@@ -73,11 +73,11 @@ func TestAccessForgottenAtRestart(t *testing.T) {
 	registry, o := guarded(image, ada)
 	withDaemonOf(t, o, nil, func(d *daemon) {
 		d.engine.Script(good, enginetest.Serve(image))
-		d.came(d.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
+		d.succeeded(d.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
 		d.restart()
 		d.failed(d.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.ErrDenied)
 		d.failed(d.submit(puller.PullRequest{Image: good}), puller.ErrDenied)
-		d.came(d.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePresent)
+		d.succeeded(d.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePresent)
 		if got := registry.calls(); got != 3 {
 			d.Errorf("the registry was asked %d times", got)
 		}
@@ -91,7 +91,7 @@ func TestAccessNotAssumedAfterRestart(t *testing.T) {
 	withDaemonOf(t, o, nil, func(d *daemon) {
 		d.hold(good)
 		j := d.submit(puller.PullRequest{Image: good, Credentials: ada})
-		d.is(j, puller.StateActive, puller.PhasePulling)
+		d.inState(j, puller.StateActive, puller.PhasePulling)
 		d.engine.Tag(good, image)
 		d.crash()
 		d.failed(j, puller.ErrDenied)
@@ -104,8 +104,8 @@ func TestAccessPublicImageOnce(t *testing.T) {
 	registry, o := guarded(image, puller.Credentials{})
 	withDaemonOf(t, o, nil, func(d *daemon) {
 		d.engine.Script(good, enginetest.Serve(image))
-		d.came(d.submit(puller.PullRequest{Image: good}), puller.SourcePulled)
-		d.came(d.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePresent)
+		d.succeeded(d.submit(puller.PullRequest{Image: good}), puller.SourcePulled)
+		d.succeeded(d.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePresent)
 		if got := registry.calls(); got != 0 {
 			d.Errorf("the registry was asked %d times", got)
 		}
@@ -118,9 +118,9 @@ func TestAccessMovedTag(t *testing.T) {
 	registry, o := guarded(one, ada)
 	withDaemonOf(t, o, nil, func(d *daemon) {
 		d.engine.Script(good, enginetest.Serve(one))
-		d.came(d.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
+		d.succeeded(d.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
 		d.engine.Tag(good, two)
-		d.came(d.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePresent)
+		d.succeeded(d.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePresent)
 		if got := registry.calls(); got != 1 {
 			d.Errorf("the registry was asked %d times", got)
 		}
@@ -146,10 +146,10 @@ func TestAccessConcurrentCallers(t *testing.T) {
 		its := d.submit(puller.PullRequest{Image: good, Credentials: eve})
 		same := d.submit(puller.PullRequest{Image: good, Credentials: ada})
 		d.failed(its, puller.ErrDenied)
-		d.pulls(2)
+		d.wantPulls(2)
 		close(gate)
-		d.came(hers, puller.SourcePulled)
-		d.came(same, puller.SourcePulled)
+		d.succeeded(hers, puller.SourcePulled)
+		d.succeeded(same, puller.SourcePulled)
 		d.failed(d.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.ErrDenied)
 		run, err := d.Service.Run(puller.RunRequest{Image: good, Credentials: eve})
 		if err != nil {
@@ -161,7 +161,7 @@ func TestAccessConcurrentCallers(t *testing.T) {
 			d.Fatal(err)
 		}
 		d.failed(list, puller.ErrDenied)
-		d.pulls(2)
+		d.wantPulls(2)
 	})
 }
 
@@ -176,7 +176,7 @@ func TestAccessRegistryUnavailable(t *testing.T) {
 		if got := registry.calls(); got != 1+o.Retries {
 			d.Errorf("the registry was asked %d times", got)
 		}
-		d.pulls(0)
+		d.wantPulls(0)
 	})
 }
 
@@ -186,7 +186,7 @@ func TestAccessUnverified(t *testing.T) {
 	o.VerifyAccess = false
 	withDaemonOf(t, o, nil, func(d *daemon) {
 		d.engine.Tag(good, image)
-		d.came(d.submit(puller.PullRequest{Image: good, Credentials: credentials(t, "eve")}), puller.SourcePresent)
+		d.succeeded(d.submit(puller.PullRequest{Image: good, Credentials: credentials(t, "eve")}), puller.SourcePresent)
 		if registry.calls() != 0 {
 			d.Error("the registry was asked")
 		}
@@ -199,19 +199,19 @@ func TestOwnCredentialsWithoutOthers(t *testing.T) {
 	o.Registry = &fakeRegistry{own: ours}
 	withDaemonOf(t, o, nil, func(d *daemon) {
 		release := d.hold(good)
-		one, two := d.always(good), d.always(good)
-		d.pulls(1) // they share it
+		one, two := d.pullAlways(good), d.pullAlways(good)
+		d.wantPulls(1) // they share it
 		if got := d.engine.LastAuth(); got != ours.HeaderFor(good) {
 			d.Errorf("the engine got %q", got)
 		}
 		d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: ada})
-		d.pulls(2)
+		d.wantPulls(2)
 		if got := d.engine.LastAuth(); got != ada.HeaderFor(good) {
 			d.Errorf("the engine got %q", got)
 		}
 		release()
-		d.came(one, puller.SourcePulled)
-		d.came(two, puller.SourcePulled)
+		d.succeeded(one, puller.SourcePulled)
+		d.succeeded(two, puller.SourcePulled)
 		for _, e := range d.lines(one) {
 			if strings.Contains(e, "ours") || strings.Contains(e, ours.Header()) {
 				d.Errorf("an event has the secret in it: %s", e)
@@ -225,8 +225,8 @@ func TestOwnCredentialsNotFound(t *testing.T) {
 	o.Registry = &fakeRegistry{ownErr: puller.Errorf(puller.ErrInternal, "the helper did not answer")}
 	withDaemonOf(t, o, nil, func(d *daemon) {
 		d.serve(good)
-		j := d.always(good)
-		d.came(j, puller.SourcePulled)
+		j := d.pullAlways(good)
+		d.succeeded(j, puller.SourcePulled)
 		if got := notices(d.events(j)); len(got) != 1 || !strings.Contains(got[0], "without credentials: the helper did not answer") {
 			d.Errorf("the notices are %q", got)
 		}
@@ -248,14 +248,14 @@ func TestAccessPolicyAlways(t *testing.T) {
 			}
 		})
 		release := d.hold(other)
-		d.always(other) // has the only slot, so that the next two wait together
+		d.pullAlways(other) // has the only slot, so that the next two wait together
 		always := d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: eve})
 		missing := d.submit(puller.PullRequest{Image: good, Credentials: eve})
 		release()
 		d.failed(missing, puller.ErrDenied)
-		d.is(always, puller.StateActive, puller.PhasePulling)
+		d.inState(always, puller.StateActive, puller.PhasePulling)
 		late := d.submit(puller.PullRequest{Image: good, Credentials: eve})
-		d.is(late, puller.StateActive, puller.PhasePulling)
+		d.inState(late, puller.StateActive, puller.PhasePulling)
 		close(gate)
 		d.failed(always, puller.ErrDenied)
 		d.failed(late, puller.ErrDenied)

@@ -38,7 +38,7 @@ func TestBudgetJobsOfCaller(t *testing.T) {
 		if j, err := d.Pull(of("token:ci", other)); puller.KindOf(err) != puller.ErrOverloaded {
 			d.Errorf("a fourth job: %+v, %v", j, err)
 		}
-		d.came(d.submit(of("token:other", other)), puller.SourcePulled)
+		d.succeeded(d.submit(of("token:other", other)), puller.SourcePulled)
 		// They are the caller's after a restart, too.
 		d.restart()
 		full("after a restart", 3)

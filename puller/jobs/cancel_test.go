@@ -17,17 +17,17 @@ import (
 func TestWaitAbandoned(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		release := d.hold(good)
-		j := d.always(good)
+		j := d.pullAlways(good)
 		ctx, cancel := context.WithTimeout(d.Context(), time.Minute)
 		defer cancel()
 		v, err := d.Wait(ctx, j.ID)
 		if !errors.Is(err, context.DeadlineExceeded) || v.ID != j.ID || v.State != puller.StateActive {
 			d.Errorf("Wait returned %v and the job as %s", err, v.State)
 		}
-		d.is(j, puller.StateActive, puller.PhasePulling)
+		d.inState(j, puller.StateActive, puller.PhasePulling)
 		release()
-		d.came(j, puller.SourcePulled)
-		d.aborted(0)
+		d.succeeded(j, puller.SourcePulled)
+		d.wantAborted(0)
 	})
 }
 
@@ -57,7 +57,7 @@ func TestCancelInEveryPhase(t *testing.T) {
 		{"checking never", puller.PolicyNever, func(d *daemon) { blocked(d, 0) }, puller.StateQueued, "", 0, 0},
 		{"queued", puller.PolicyAlways, func(d *daemon) {
 			d.hold(other)
-			d.always(other)
+			d.pullAlways(other)
 			synctest.Wait()
 		}, puller.StateQueued, "", 1, 0},
 		{"looking before the pull", puller.PolicyAlways, func(d *daemon) { blocked(d, 0) }, puller.StateQueued, "", 0, 0},
@@ -74,7 +74,7 @@ func TestCancelInEveryPhase(t *testing.T) {
 			withDaemonOf(t, single, nil, func(d *daemon) {
 				c.prepare(d)
 				j := d.submit(puller.PullRequest{Image: good, Policy: c.policy})
-				d.is(j, c.state, c.phase)
+				d.inState(j, c.state, c.phase)
 				v, err := d.Cancel(j.ID)
 				if err != nil || v.State != puller.StateCanceled {
 					d.Errorf("Cancel returned the job as %s, %v", v.State, err)
@@ -82,7 +82,7 @@ func TestCancelInEveryPhase(t *testing.T) {
 				if v = d.failed(j, puller.ErrCanceled); v.Attempt != 0 && c.state == puller.StateQueued {
 					d.Errorf("a job that was not begun is at attempt %d", v.Attempt)
 				}
-				d.pulls(c.pulls)
+				d.wantPulls(c.pulls)
 				if got := d.engine.Counts().Aborted; got != c.aborted {
 					d.Errorf("%d of the engine's pulls were aborted, not %d", got, c.aborted)
 				}
@@ -94,7 +94,7 @@ func TestCancelInEveryPhase(t *testing.T) {
 				if puller.KindOf(err) != puller.ErrConflict {
 					d.Errorf("cancelled again: %v", err)
 				}
-				if again := d.now(j); again.Error.Kind != puller.ErrCanceled || !again.FinishedAt.Equal(v.FinishedAt) {
+				if again := d.settled(j); again.Error.Kind != puller.ErrCanceled || !again.FinishedAt.Equal(v.FinishedAt) {
 					d.Errorf("the ended job became %+v", again)
 				}
 			})
@@ -105,8 +105,8 @@ func TestCancelInEveryPhase(t *testing.T) {
 func TestCancelLastJobEndsTransfer(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		release := d.hold(good)
-		a, b := d.always(good), d.always(good)
-		d.is(b, puller.StateActive, puller.PhasePulling)
+		a, b := d.pullAlways(good), d.pullAlways(good)
+		d.inState(b, puller.StateActive, puller.PhasePulling)
 		if _, err := d.Cancel(a.ID); err != nil {
 			d.Fatal(err)
 		}
@@ -114,23 +114,23 @@ func TestCancelLastJobEndsTransfer(t *testing.T) {
 		if v.Progress == nil || v.Progress.Downloaded != 300 {
 			d.Errorf("the canceled job's progress is %+v", v.Progress)
 		}
-		d.is(b, puller.StateActive, puller.PhasePulling)
+		d.inState(b, puller.StateActive, puller.PhasePulling)
 		release()
-		d.came(b, puller.SourcePulled)
-		d.aborted(0)
-		if again := d.now(a); again.Progress.Downloaded != 300 {
+		d.succeeded(b, puller.SourcePulled)
+		d.wantAborted(0)
+		if again := d.settled(a); again.Progress.Downloaded != 300 {
 			d.Errorf("the canceled job's progress became %+v", again.Progress)
 		}
 
 		d.hold(good)
-		a, b = d.always(good), d.always(good)
-		d.is(b, puller.StateActive, puller.PhasePulling)
+		a, b = d.pullAlways(good), d.pullAlways(good)
+		d.inState(b, puller.StateActive, puller.PhasePulling)
 		for _, j := range []puller.Job{a, b} {
 			if _, err := d.Cancel(j.ID); err != nil {
 				d.Fatal(err)
 			}
 		}
-		d.aborted(1)
+		d.wantAborted(1)
 	})
 }
 
@@ -155,25 +155,25 @@ func TestCancelThenSubmit(t *testing.T) {
 	withDaemonOf(t, defaults, func(e puller.Engine) puller.Engine { late.Engine = e; return late }, func(d *daemon) {
 		late.gate = make(chan struct{})
 		d.hold(good)
-		old := d.always(good)
-		d.is(old, puller.StateActive, puller.PhasePulling)
+		old := d.pullAlways(good)
+		d.inState(old, puller.StateActive, puller.PhasePulling)
 		if _, err := d.Cancel(old.ID); err != nil {
 			d.Fatal(err)
 		}
 		release := d.hold(good)
-		jobs := []puller.Job{d.always(good), d.always(good)}
-		d.is(jobs[0], puller.StateActive, puller.PhasePulling)
-		d.pulls(2)
+		jobs := []puller.Job{d.pullAlways(good), d.pullAlways(good)}
+		d.inState(jobs[0], puller.StateActive, puller.PhasePulling)
+		d.wantPulls(2)
 		// The old transfer ends at last, and leaves the fresh one where it is.
 		close(late.gate)
 		synctest.Wait()
-		jobs = append(jobs, d.always(good))
-		d.pulls(2)
+		jobs = append(jobs, d.pullAlways(good))
+		d.wantPulls(2)
 		release()
 		for _, j := range jobs {
-			d.came(j, puller.SourcePulled)
+			d.succeeded(j, puller.SourcePulled)
 		}
-		d.pulls(2)
+		d.wantPulls(2)
 	})
 }
 
@@ -191,12 +191,12 @@ func TestTimeoutOfOneJob(t *testing.T) {
 			}
 		}
 		check(short, 10*time.Second)
-		d.is(long, puller.StateActive, puller.PhasePulling)
+		d.inState(long, puller.StateActive, puller.PhasePulling)
 		if n := d.engine.Counts().Aborted; n != 0 {
 			d.Errorf("%d pulls were aborted with a job left", n)
 		}
 		check(long, 30*time.Second)
-		d.aborted(1)
+		d.wantAborted(1)
 	})
 }
 
@@ -208,7 +208,7 @@ func TestTimeoutWhileQueued(t *testing.T) {
 	}{
 		{"for a slot", puller.PolicyAlways, func(d *daemon) {
 			d.hold(other)
-			d.always(other)
+			d.pullAlways(other)
 			synctest.Wait()
 		}},
 		{"for the check", puller.PolicyMissing, func(d *daemon) {

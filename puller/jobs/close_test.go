@@ -29,15 +29,15 @@ func TestCloseKeepsJobs(t *testing.T) {
 	withDaemonOf(t, single, nil, func(d *daemon) {
 		d.engine.Tag("registry.test/done:v1", d.serve("registry.test/done:v1"))
 		done := d.submit(puller.PullRequest{Image: "registry.test/done:v1"})
-		d.came(done, puller.SourcePresent)
+		d.succeeded(done, puller.SourcePresent)
 		d.hold(good)
 		secret := credentials(t, "hunter2")
 		jobs := []puller.Job{
 			d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: secret}),
 			d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: secret}),
-			d.always(other), // queued
+			d.pullAlways(other), // queued
 		}
-		d.is(jobs[1], puller.StateActive, puller.PhasePulling)
+		d.inState(jobs[1], puller.StateActive, puller.PhasePulling)
 		d.engine.OnInspect(func(_ string, gone <-chan struct{}) (int, string) { <-gone; return 0, "" })
 		for range 20 { // some of them wait for their check
 			jobs = append(jobs, d.submit(puller.PullRequest{Image: other}))
@@ -51,11 +51,11 @@ func TestCloseKeepsJobs(t *testing.T) {
 		if took := time.Since(began); took != 0 {
 			d.Errorf("Close took %s", took)
 		}
-		d.aborted(1)
+		d.wantAborted(1)
 		for _, j := range jobs {
 			d.paused(j)
 		}
-		d.came(done, puller.SourcePresent)
+		d.succeeded(done, puller.SourcePresent)
 		if _, err := d.Pull(puller.PullRequest{Image: good}); puller.KindOf(err) != puller.ErrOverloaded {
 			d.Errorf("a job was accepted after the end: %v", err)
 		}
@@ -76,7 +76,7 @@ func TestCloseKeepsJobs(t *testing.T) {
 		for _, j := range jobs[:2] {
 			d.failed(j, puller.ErrDenied)
 		}
-		d.came(jobs[2], puller.SourcePulled)
+		d.succeeded(jobs[2], puller.SourcePulled)
 		for _, j := range jobs[3:] {
 			if v := d.end(j); v.State != puller.StateSucceeded {
 				d.Errorf("a job ended as %s: %+v", v.State, v.Error)
@@ -91,8 +91,8 @@ func TestCloseDeadline(t *testing.T) {
 		late.gate = make(chan struct{})
 		defer close(late.gate)
 		d.hold(good)
-		j := d.always(good)
-		d.is(j, puller.StateActive, puller.PhasePulling)
+		j := d.pullAlways(good)
+		d.inState(j, puller.StateActive, puller.PhasePulling)
 		ctx, cancel := context.WithTimeout(d.Context(), 5*time.Second)
 		defer cancel()
 		began := time.Now()
@@ -108,15 +108,15 @@ func TestCloseWhileJobEnds(t *testing.T) {
 	late := &lateEngine{}
 	withDaemonOf(t, defaults, func(e puller.Engine) puller.Engine { late.Engine = e; return late }, func(d *daemon) {
 		d.serve(good)
-		j := d.always(good)
+		j := d.pullAlways(good)
 		d.store.Fail(errors.New("no space left on device"))
-		d.came(j, puller.SourcePulled) // told, though it could not be written
+		d.succeeded(j, puller.SourcePulled) // told, though it could not be written
 		d.store.Fail(nil)
 		d.restart()
-		v := d.came(j, puller.SourcePulled)
+		v := d.succeeded(j, puller.SourcePulled)
 		if got := numbered(d.events(v)); !slices.Equal(got[len(got)-2:], []string{"state succeeded", "result"}) {
 			d.Errorf("the numbered events are %q", got)
 		}
-		d.pulls(1)
+		d.wantPulls(1)
 	})
 }

@@ -60,7 +60,7 @@ func TestPlatformConflictInPrewarm(t *testing.T) {
 					}
 				}
 				if c.conflict {
-					d.pulls(0)
+					d.wantPulls(0)
 				}
 			})
 			withDaemonOf(t, once, func(e puller.Engine) puller.Engine { return severalPlatforms{e} }, func(d *daemon) {
@@ -91,7 +91,7 @@ func TestPlatformConflictAfterEngineAway(t *testing.T) {
 				d.Errorf("image %d is %+v", i, s)
 			}
 		}
-		d.pulls(2)
+		d.wantPulls(2)
 	})
 }
 

@@ -8,8 +8,8 @@ import (
 	"github.com/towline/towline/puller/enginetest"
 )
 
-// planned returns what a plan says of one image.
-func (d *daemon) planned(r puller.PullRequest) puller.PlannedImage {
+// planOf returns what a plan says of one image.
+func (d *daemon) planOf(r puller.PullRequest) puller.PlannedImage {
 	d.Helper()
 	plan, err := d.Plan(d.Context(), puller.PrewarmRequest{Images: puller.Images{r}})
 	if err != nil {
@@ -39,7 +39,7 @@ func TestContentPartial(t *testing.T) {
 				withDaemonOf(t, o, nil, func(d *daemon) {
 					d.engine.UseContainerdStore()
 					d.serveIndex()
-					d.came(d.submit(puller.PullRequest{Image: good, Platform: "linux/arm64"}), puller.SourcePulled)
+					d.succeeded(d.submit(puller.PullRequest{Image: good, Platform: "linux/arm64"}), puller.SourcePulled)
 					request := func(p puller.Policy) puller.PullRequest {
 						return puller.PullRequest{Image: good, Platform: c.platform, Policy: p}
 					}
@@ -56,29 +56,29 @@ func TestContentPartial(t *testing.T) {
 					if n := d.engine.Counts().Created; n != 0 {
 						d.Errorf("%d containers were created", n)
 					}
-					if p := d.planned(request(puller.PolicyNever)); p.Status != puller.StatusMissing || p.Error == nil || p.Error.Kind != puller.ErrNotFound {
+					if p := d.planOf(request(puller.PolicyNever)); p.Status != puller.StatusMissing || p.Error == nil || p.Error.Kind != puller.ErrNotFound {
 						d.Errorf("the plan has it as %+v, %+v", p, p.Error)
 					}
-					if p := d.planned(request(policy)); p.Status != puller.StatusMissing || p.Weight == nil || p.Fetch != 200 || p.LayersPresent != 0 {
+					if p := d.planOf(request(policy)); p.Status != puller.StatusMissing || p.Weight == nil || p.Fetch != 200 || p.LayersPresent != 0 {
 						d.Errorf("the plan has it as %+v, %+v", p, p.Weight)
 					}
 					if _, err := d.Image(d.Context(), good, c.platform, nil); puller.KindOf(err) != puller.ErrNotFound {
 						d.Errorf("it is shown: %v", err)
 					}
-					v = d.came(d.submit(request(policy)), puller.SourcePulled)
+					v = d.succeeded(d.submit(request(policy)), puller.SourcePulled)
 					if v.Result.ImageID != x.Digest || v.Result.Digest != x.Digest || v.Result.Size == 0 {
 						d.Errorf("the result is %+v", v.Result)
 					}
 					for p, source := range map[puller.Policy]puller.Source{
 						puller.PolicyNever: puller.SourcePresent, puller.PolicyMissing: puller.SourcePresent, puller.PolicyNewer: puller.SourceUpToDate, puller.PolicyAlways: puller.SourceUpToDate,
 					} {
-						d.came(d.submit(request(p)), source)
+						d.succeeded(d.submit(request(p)), source)
 					}
-					if p := d.planned(request(puller.PolicyMissing)); p.Status != puller.StatusPresent {
+					if p := d.planOf(request(puller.PolicyMissing)); p.Status != puller.StatusPresent {
 						d.Errorf("the plan has it as %+v", p)
 					}
 					// The other platform has not gone.
-					d.came(d.submit(puller.PullRequest{Image: good, Platform: "linux/arm64", Policy: puller.PolicyNever}), puller.SourcePresent)
+					d.succeeded(d.submit(puller.PullRequest{Image: good, Platform: "linux/arm64", Policy: puller.PolicyNever}), puller.SourcePresent)
 				})
 			})
 		}
@@ -94,7 +94,7 @@ func TestContentLeftOutByPull(t *testing.T) {
 			enginetest.ServeIndex(x)(p)
 			d.engine.SetContent(x.For("").Manifest, puller.ContentPartial)
 		})
-		d.failed(d.always(good), puller.ErrTruncated)
+		d.failed(d.pullAlways(good), puller.ErrTruncated)
 		d.failed(d.submit(puller.PullRequest{Image: good, Platform: "linux/amd64"}), puller.ErrTruncated)
 	})
 }
@@ -112,16 +112,16 @@ func TestContentUnknown(t *testing.T) {
 			for n, platform := range []string{"linux/arm64", "linux/amd64", "", "linux/arm64"} {
 				r := puller.PullRequest{Image: good, Platform: platform}
 				for range 2 {
-					if v := d.came(d.submit(r), puller.SourcePulled); v.Result.Digest != x.Digest {
+					if v := d.succeeded(d.submit(r), puller.SourcePulled); v.Result.Digest != x.Digest {
 						d.Errorf("the result is %+v", v.Result)
 					}
 				}
-				d.pulls(3*n + 2)
+				d.wantPulls(3*n + 2)
 				r.Policy = puller.PolicyNever
 				if v := d.failed(d.submit(r), puller.ErrNotFound); platform == "" && !strings.Contains(v.Error.Message, "1.48") {
 					d.Errorf("the error is %s", v.Error.Message)
 				}
-				d.exited(d.run(puller.RunRequest{Platform: platform}), exits[x.For(platform).Platform])
+				d.wantExit(d.run(puller.RunRequest{Platform: platform}), exits[x.For(platform).Platform])
 			}
 		})
 	}
@@ -132,7 +132,7 @@ func TestContentPlatformNotInIndex(t *testing.T) {
 	withDaemonOf(t, once, nil, func(d *daemon) {
 		d.engine.UseContainerdStore()
 		d.serveIndex()
-		d.came(d.always(good), puller.SourcePulled)
+		d.succeeded(d.pullAlways(good), puller.SourcePulled)
 		for _, platform := range []string{"linux/s390x", "linux/arm/v6", "windows/amd64"} {
 			d.failed(d.submit(puller.PullRequest{Image: good, Platform: platform, Policy: puller.PolicyNever}), puller.ErrNotFound)
 			d.failed(d.submit(puller.PullRequest{Image: good, Platform: platform}), puller.ErrPlatformMismatch)
@@ -148,10 +148,10 @@ func TestContentWithoutIndex(t *testing.T) {
 		i := enginetest.NewImage(good, 1)
 		i.Platform = "linux/arm64"
 		d.engine.Script(good, enginetest.Serve(i))
-		d.came(d.submit(puller.PullRequest{Image: good}), puller.SourcePulled)
-		d.came(d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever}), puller.SourcePresent)
-		d.came(d.submit(puller.PullRequest{Image: good, Platform: "linux/arm64"}), puller.SourcePresent)
-		d.exited(d.run(puller.RunRequest{Policy: puller.PolicyNever}), 0)
+		d.succeeded(d.submit(puller.PullRequest{Image: good}), puller.SourcePulled)
+		d.succeeded(d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever}), puller.SourcePresent)
+		d.succeeded(d.submit(puller.PullRequest{Image: good, Platform: "linux/arm64"}), puller.SourcePresent)
+		d.wantExit(d.run(puller.RunRequest{Policy: puller.PolicyNever}), 0)
 		d.failed(d.submit(puller.PullRequest{Image: good, Platform: "linux/amd64", Policy: puller.PolicyNever}), puller.ErrNotFound)
 		d.failed(d.submit(puller.PullRequest{Image: good, Platform: "linux/amd64"}), puller.ErrPlatformMismatch)
 		d.engine.SetContent(enginetest.Digest(i), puller.ContentPartial)

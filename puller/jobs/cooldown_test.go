@@ -95,8 +95,8 @@ func TestRateLimitForms(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			withDaemonOf(t, patient, nil, func(d *daemon) {
 				d.attempts(good, script, served())
-				j := d.always(good)
-				v := d.came(j, puller.SourcePulled)
+				j := d.pullAlways(good)
+				v := d.succeeded(j, puller.SourcePulled)
 				if took := v.FinishedAt.Sub(v.CreatedAt); took != 15*time.Second || v.Attempt != 2 {
 					d.Errorf("it took %s and %d attempts", took, v.Attempt)
 				}
@@ -114,17 +114,17 @@ func TestCoolDownPerRegistry(t *testing.T) {
 		d.serve(other)
 		d.serve(elsewhere)
 		d.attempts(good, limited, served())
-		first := d.always(good)
-		d.pulls(1)
+		first := d.pullAlways(good)
+		d.wantPulls(1)
 		<-time.After(5 * time.Second)
-		late, same, away := d.always(other), d.always(good), d.always(elsewhere)
-		if v := d.came(away, puller.SourcePulled); !v.FinishedAt.Equal(v.CreatedAt) {
+		late, same, away := d.pullAlways(other), d.pullAlways(good), d.pullAlways(elsewhere)
+		if v := d.succeeded(away, puller.SourcePulled); !v.FinishedAt.Equal(v.CreatedAt) {
 			d.Errorf("another registry's job took %s", v.FinishedAt.Sub(v.CreatedAt))
 		}
-		d.is(late, puller.StateQueued, "")
-		d.pulls(2)
+		d.inState(late, puller.StateQueued, "")
+		d.wantPulls(2)
 		for j, seconds := range map[*puller.Job]float64{&first: 15, &late: 10, &same: 10} {
-			v := d.came(*j, puller.SourcePulled)
+			v := d.succeeded(*j, puller.SourcePulled)
 			if took := v.FinishedAt.Sub(first.CreatedAt); took != 15*time.Second {
 				d.Errorf("a job for %s ended after %s", v.Image, took)
 			}
@@ -132,7 +132,7 @@ func TestCoolDownPerRegistry(t *testing.T) {
 				d.Errorf("a job for %s was told of cool-downs of %v seconds, not %v", v.Image, got, seconds)
 			}
 		}
-		d.pulls(4)
+		d.wantPulls(4)
 	})
 }
 
@@ -147,7 +147,7 @@ func TestCoolDownRetryAfter(t *testing.T) {
 			withDaemonOf(t, o, nil, func(d *daemon) {
 				d.attempts(good, limited, served())
 				secret := credentials(d.T, "hunter2")
-				v := d.came(d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: secret}), puller.SourcePulled)
+				v := d.succeeded(d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: secret}), puller.SourcePulled)
 				if took := v.FinishedAt.Sub(v.CreatedAt); took != want {
 					d.Errorf("it took %s", took)
 				}
@@ -163,8 +163,8 @@ func TestCoolDownGrows(t *testing.T) {
 	withDaemonOf(t, jobs.Options{Concurrency: 4, Policy: puller.PolicyMissing, Timeout: 24 * time.Hour}, nil, func(d *daemon) {
 		// Something of the registry runs all the while, so that it is remembered.
 		release := d.hold(other)
-		long := d.always(other)
-		defer func() { release(); d.came(long, puller.SourcePulled) }()
+		long := d.pullAlways(other)
+		defer func() { release(); d.succeeded(long, puller.SourcePulled) }()
 		var wants []float64
 		scripts := []enginetest.Script{}
 		for want := 15.0; len(scripts) < 10; want = min(2*want, 900) {
@@ -175,12 +175,12 @@ func TestCoolDownGrows(t *testing.T) {
 		retries := 20
 		request := puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Retries: &retries}
 		j := d.submit(request)
-		d.came(j, puller.SourcePulled)
+		d.succeeded(j, puller.SourcePulled)
 		if got := cooled(d.events(j)); fmt.Sprint(got) != fmt.Sprint(wants) {
 			d.Errorf("the cool-downs are %v seconds, not %v", got, wants)
 		}
 		j = d.submit(request)
-		d.came(j, puller.SourceUpToDate)
+		d.succeeded(j, puller.SourceUpToDate)
 		if got := cooled(d.events(j)); fmt.Sprint(got) != "[15]" {
 			d.Errorf("after a success the cool-downs are %v seconds", got)
 		}
@@ -198,12 +198,12 @@ func TestRateLimitWithoutRetries(t *testing.T) {
 			}
 			withDaemonOf(t, o, nil, func(d *daemon) {
 				d.attempts(good, limited, served())
-				v := d.failed(d.always(good), puller.ErrRateLimited)
+				v := d.failed(d.pullAlways(good), puller.ErrRateLimited)
 				if v.Error.RetryAfterSeconds != want || !v.FinishedAt.Equal(v.CreatedAt) {
 					d.Errorf("the error is %+v after %s", v.Error, v.FinishedAt.Sub(v.CreatedAt))
 				}
 				// The next one waits: no retries are no licence to go on asking.
-				d.came(d.always(good), puller.SourcePulled)
+				d.succeeded(d.pullAlways(good), puller.SourcePulled)
 				if took := time.Since(v.CreatedAt).Seconds(); took != want {
 					d.Errorf("the next one came after %v seconds", took)
 				}
@@ -220,10 +220,10 @@ func TestCoolDownOncePerBurst(t *testing.T) {
 		for i := range 4 {
 			image := fmt.Sprintf("registry.test/image%d:v1", i)
 			d.attempts(image, func(p *enginetest.Pull) { p.Wait(time.Second); limited(p) }, enginetest.Serve(enginetest.NewImage(image, i+1)))
-			jobs = append(jobs, d.always(image))
+			jobs = append(jobs, d.pullAlways(image))
 		}
 		for _, j := range jobs {
-			d.came(j, puller.SourcePulled)
+			d.succeeded(j, puller.SourcePulled)
 		}
 		if took := time.Since(began); took != 16*time.Second {
 			d.Errorf("it took %s", took)
@@ -256,12 +256,12 @@ func TestCoolDownNoticesInOrder(t *testing.T) {
 				scripts = append([]enginetest.Script{func(p *enginetest.Pull) { p.Until(gate); limited(p) }}, scripts...)
 			}
 			d.attempts(image, scripts...)
-			jobs = append(jobs, d.always(image))
+			jobs = append(jobs, d.pullAlways(image))
 		}
-		d.pulls(o.Concurrency)
+		d.wantPulls(o.Concurrency)
 		close(gate)
 		for _, j := range jobs {
-			d.came(j, puller.SourcePulled)
+			d.succeeded(j, puller.SourcePulled)
 			told := cooled(d.events(j))
 			if !slices.IsSorted(told) || len(slices.Compact(slices.Clone(told))) != len(told) || len(told) == 0 || told[len(told)-1] != 90 {
 				d.Errorf("a job for %s was told of cool-downs of %v seconds", j.Image, told)
@@ -294,10 +294,10 @@ func TestRegistryLimit(t *testing.T) {
 				mu.Unlock()
 				ends(p)
 			})
-			jobs = append(jobs, d.always(image))
+			jobs = append(jobs, d.pullAlways(image))
 		}
 		for _, j := range jobs {
-			d.came(j, puller.SourcePulled)
+			d.succeeded(j, puller.SourcePulled)
 		}
 		if most["registry.test"] != 2 || most["one.test"] != 2 || mostAll != 5 {
 			d.Errorf("there ran %v at a time, in all %d", most, mostAll)
@@ -317,21 +317,21 @@ func TestRegistryLimitLeavesOthers(t *testing.T) {
 			releases = append(releases, d.hold(image))
 			held = append(held, d.submit(puller.PullRequest{Image: image, Policy: puller.PolicyAlways, Priority: puller.PriorityLow}))
 		}
-		d.pulls(2)
+		d.wantPulls(2)
 		const elsewhere = "elsewhere.test/image:v1"
 		d.serve(elsewhere)
-		d.came(d.always(elsewhere), puller.SourcePulled)
+		d.succeeded(d.pullAlways(elsewhere), puller.SourcePulled)
 		// And a high one goes before the low ones that wait.
 		d.serve(good)
 		high := d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Priority: puller.PriorityHigh})
-		d.is(high, puller.StateQueued, "")
+		d.inState(high, puller.StateQueued, "")
 		releases[0]()
-		d.came(high, puller.SourcePulled)
+		d.succeeded(high, puller.SourcePulled)
 		for _, release := range releases[1:] {
 			release()
 		}
 		for _, j := range held {
-			d.came(j, puller.SourcePulled)
+			d.succeeded(j, puller.SourcePulled)
 		}
 	})
 }
@@ -339,14 +339,14 @@ func TestRegistryLimitLeavesOthers(t *testing.T) {
 func TestCoolDownHoldsNoSlot(t *testing.T) {
 	withDaemonOf(t, jobs.Options{Concurrency: 1, Policy: puller.PolicyMissing, Retries: 3, Timeout: time.Hour}, nil, func(d *daemon) {
 		d.attempts(good, limited, served())
-		first := d.always(good)
-		d.pulls(1)
+		first := d.pullAlways(good)
+		d.wantPulls(1)
 		const elsewhere = "elsewhere.test/image:v1"
 		d.serve(elsewhere)
-		if v := d.came(d.always(elsewhere), puller.SourcePulled); !v.FinishedAt.Equal(v.CreatedAt) {
+		if v := d.succeeded(d.pullAlways(elsewhere), puller.SourcePulled); !v.FinishedAt.Equal(v.CreatedAt) {
 			d.Errorf("it took %s", v.FinishedAt.Sub(v.CreatedAt))
 		}
-		d.came(first, puller.SourcePulled)
+		d.succeeded(first, puller.SourcePulled)
 		synctest.Wait()
 	})
 }
@@ -360,19 +360,19 @@ func TestCoolDownTrial(t *testing.T) {
 	withDaemonOf(t, o, nil, func(d *daemon) {
 		refused := func(p *enginetest.Pull) { p.Fail("toomanyrequests: slow down") }
 		d.attempts(good, refused, refused, served())
-		first := d.always(good)
-		d.pulls(1)
+		first := d.pullAlways(good)
+		d.wantPulls(1)
 		synctest.Wait() // it has been refused
 		var others []puller.Job
 		for i := range 3 {
 			image := fmt.Sprintf("registry.test/image%d:v1", i)
 			d.engine.Script(image, enginetest.Serve(enginetest.NewImage(image, i+1)))
-			others = append(others, d.always(image))
+			others = append(others, d.pullAlways(image))
 		}
 		<-time.After(5*time.Minute + time.Second)
-		d.pulls(2) // one alone
+		d.wantPulls(2) // one alone
 		for _, j := range append(others, first) {
-			v := d.came(j, puller.SourcePulled)
+			v := d.succeeded(j, puller.SourcePulled)
 			if took := v.FinishedAt.Sub(v.CreatedAt); took != 2*time.Hour+5*time.Minute {
 				d.Errorf("%s took %s", v.Image, took)
 			}
@@ -388,8 +388,8 @@ func TestCoolDownTrialServed(t *testing.T) {
 	o := jobs.Options{Concurrency: 4, Policy: puller.PolicyMissing, Retries: 3, Timeout: 24 * time.Hour, Registry: refuses(2 * time.Hour)}
 	withDaemonOf(t, o, nil, func(d *daemon) {
 		long := d.hold(other) // it runs before, during and after
-		runs := d.always(other)
-		d.pulls(1)
+		runs := d.pullAlways(other)
+		d.wantPulls(1)
 		d.attempts(good, func(p *enginetest.Pull) { p.Fail("toomanyrequests: slow down") }, func(p *enginetest.Pull) {
 			p.Line(`{"status":"Pulling fs layer","progressDetail":{},"id":"aaaaaaaaaaaa"}`)
 			p.Wait(time.Second)
@@ -397,18 +397,18 @@ func TestCoolDownTrialServed(t *testing.T) {
 			p.Wait(30 * time.Second)
 			served()(p)
 		})
-		first := d.always(good)
-		d.pulls(2)
+		first := d.pullAlways(good)
+		d.wantPulls(2)
 		synctest.Wait()
 		const next = "registry.test/next:v1"
 		d.engine.Script(next, enginetest.Serve(enginetest.NewImage(next, 2)))
-		waits := d.came(d.always(next), puller.SourcePulled)
+		waits := d.succeeded(d.pullAlways(next), puller.SourcePulled)
 		if took := waits.FinishedAt.Sub(waits.CreatedAt); took != 5*time.Minute+time.Second {
 			d.Errorf("it took %s", took)
 		}
-		d.came(first, puller.SourcePulled)
+		d.succeeded(first, puller.SourcePulled)
 		long()
-		d.came(runs, puller.SourcePulled)
+		d.succeeded(runs, puller.SourcePulled)
 	})
 }
 
@@ -418,21 +418,21 @@ func TestCoolDownPerIdentity(t *testing.T) {
 	o.Timeout = time.Hour
 	withDaemonOf(t, o, nil, func(d *daemon) {
 		d.attempts(good, limited, served())
-		anonymous := d.always(good)
-		d.pulls(1)
+		anonymous := d.pullAlways(good)
+		d.wantPulls(1)
 		synctest.Wait()
 		d.serve(other)
 		sources := []puller.Source{puller.SourcePulled, puller.SourceUpToDate}
 		for n, password := range []string{"hunter2", "hunter3"} {
-			v := d.came(d.submit(puller.PullRequest{Image: other, Policy: puller.PolicyAlways, Credentials: credentials(d.T, password)}), sources[n])
+			v := d.succeeded(d.submit(puller.PullRequest{Image: other, Policy: puller.PolicyAlways, Credentials: credentials(d.T, password)}), sources[n])
 			if !v.FinishedAt.Equal(v.CreatedAt) {
 				d.Errorf("one with credentials waited for %s", v.FinishedAt.Sub(v.CreatedAt))
 			}
 		}
-		v := d.came(d.always(other), puller.SourceUpToDate)
+		v := d.succeeded(d.pullAlways(other), puller.SourceUpToDate)
 		if took := v.FinishedAt.Sub(v.CreatedAt); took != 15*time.Second {
 			d.Errorf("another anonymous one waited for %s", took)
 		}
-		d.came(anonymous, puller.SourcePulled)
+		d.succeeded(anonymous, puller.SourcePulled)
 	})
 }

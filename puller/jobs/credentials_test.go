@@ -115,7 +115,7 @@ func TestCredentialsIdentity(t *testing.T) {
 			}
 			d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Credentials: c})
 		}
-		d.pulls(1)
+		d.wantPulls(1)
 		if got := d.engine.LastAuth(); got != encode(`{"username":"ada","password":"hunter2?\u003e","serveraddress":"registry.test"}`) {
 			d.Errorf("the engine got %q", got)
 		}

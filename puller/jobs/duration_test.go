@@ -52,7 +52,7 @@ func TestDuration(t *testing.T) {
 			withDaemon(t, func(d *daemon) {
 				d.hold(good)
 				j := submit(d)
-				d.is(j, puller.StateActive, puller.PhasePulling)
+				d.inState(j, puller.StateActive, puller.PhasePulling)
 				<-time.After(3 * time.Second)
 				image := enginetest.NewImage(good, 1)
 				d.engine.Program(image.ID, enginetest.Print("", "", 0))
@@ -87,12 +87,12 @@ func TestDuration(t *testing.T) {
 	t.Run("clock_set_back/queued", func(t *testing.T) { // and present at the next start
 		withDaemonOf(t, single, nil, func(d *daemon) {
 			d.hold(good)
-			d.is(d.always(good), puller.StateActive, puller.PhasePulling)
+			d.inState(d.pullAlways(good), puller.StateActive, puller.PhasePulling)
 			j := d.submit(puller.PullRequest{Image: other})
-			d.is(j, puller.StateQueued, "")
+			d.inState(j, puller.StateQueued, "")
 			d.engine.Tag(other, enginetest.NewImage(other, 2))
 			d.crashBefore(time.Hour)
-			if v := d.came(j, puller.SourcePresent); v.Result.DurationSeconds < 0 {
+			if v := d.succeeded(j, puller.SourcePresent); v.Result.DurationSeconds < 0 {
 				t.Errorf("it took %v s", v.Result.DurationSeconds)
 			}
 		})

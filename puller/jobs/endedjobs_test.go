@@ -94,9 +94,9 @@ func TestListPagesWhileJobsEnd(t *testing.T) {
 func TestRetentionOfLayers(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.serve(good)
-		j := d.always(good)
-		d.came(j, puller.SourcePulled)
-		is := d.kept(j)
+		j := d.pullAlways(good)
+		d.succeeded(j, puller.SourcePulled)
+		is := d.record(j)
 		layers := func() (n int) {
 			d.readers = map[string]*reader{}
 			for _, e := range d.events(j) {
@@ -115,7 +115,7 @@ func TestRetentionOfLayers(t *testing.T) {
 		if n := layers(); n != 0 {
 			d.Errorf("long after, a reader is told of %d layers", n)
 		}
-		if again := d.kept(j); again != is {
+		if again := d.record(j); again != is {
 			d.Errorf("long after, it is\n%s\nnot\n%s", again, is)
 		}
 	})
@@ -152,7 +152,7 @@ func TestRetentionByAge(t *testing.T) {
 		if ids := d.listed(); !slices.Equal(ids, []string{active.ID}) {
 			d.Errorf("in the end there are %q", ids)
 		}
-		d.is(active, puller.StateActive, puller.PhasePulling)
+		d.inState(active, puller.StateActive, puller.PhasePulling)
 	})
 }
 
@@ -198,7 +198,7 @@ func TestCancelDuringCheck(t *testing.T) {
 				d.Errorf("a job is %s: %+v", v.State, v.Error)
 			}
 		}
-		d.aborted(d.engine.Counts().Aborted) // none goes on
+		d.wantAborted(d.engine.Counts().Aborted) // none goes on
 	})
 }
 
@@ -207,7 +207,7 @@ func TestIdempotencyKeyMemory(t *testing.T) {
 		d.serve(good)
 		keyed := puller.PullRequest{Image: good, IdempotencyKey: "ci-1"}
 		j := d.submit(keyed)
-		d.came(j, puller.SourcePulled)
+		d.succeeded(j, puller.SourcePulled)
 		objects := func() uint64 {
 			var m runtime.MemStats
 			runtime.GC()

@@ -26,11 +26,11 @@ const (
 func TestEngineKilledAndBack(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(d *daemon) {
 		d.hold(good)
-		j := d.always(good)
-		d.is(j, puller.StateActive, puller.PhasePulling)
+		j := d.pullAlways(good)
+		d.inState(j, puller.StateActive, puller.PhasePulling)
 		d.engine.Kill()
 		d.back(10 * time.Second)
-		v := d.came(j, puller.SourcePulled)
+		v := d.succeeded(j, puller.SourcePulled)
 		if took := v.FinishedAt.Sub(v.CreatedAt); v.Attempt != 2 || took > 13*time.Second {
 			d.Errorf("it succeeded with attempt %d after %s", v.Attempt, took)
 		}
@@ -47,9 +47,9 @@ func TestEngineAwayAtSubmit(t *testing.T) {
 			withDaemonOf(t, patient, nil, func(d *daemon) {
 				d.engine.Kill()
 				j := d.submit(puller.PullRequest{Image: good, Policy: policy})
-				d.is(j, puller.StateQueued, "")
+				d.inState(j, puller.StateQueued, "")
 				d.back(10 * time.Second)
-				if v := d.came(j, puller.SourcePulled); v.Attempt != 1 {
+				if v := d.succeeded(j, puller.SourcePulled); v.Attempt != 1 {
 					d.Errorf("it succeeded with attempt %d", v.Attempt)
 				}
 				if got := notices(d.events(j)); !slices.Equal(got, []string{awayNotice, backNotice}) {
@@ -66,21 +66,21 @@ func TestEngineAwayPolicyNever(t *testing.T) {
 		d.engine.Kill()
 		absent := d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever})
 		there := d.submit(puller.PullRequest{Image: other, Policy: puller.PolicyNever})
-		d.is(absent, puller.StateQueued, "")
+		d.inState(absent, puller.StateQueued, "")
 		d.back(10 * time.Second)
 		d.failed(absent, puller.ErrNotFound)
-		d.came(there, puller.SourcePresent)
-		d.pulls(0)
+		d.succeeded(there, puller.SourcePresent)
+		d.wantPulls(0)
 
 		// Beside one that does pull, it ends and leaves that alone.
 		d.engine.Kill()
 		absent = d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever})
 		missing := d.submit(puller.PullRequest{Image: good})
-		d.is(missing, puller.StateQueued, "")
+		d.inState(missing, puller.StateQueued, "")
 		d.back(10 * time.Second)
 		d.failed(absent, puller.ErrNotFound)
-		d.came(missing, puller.SourcePulled)
-		d.pulls(1)
+		d.succeeded(missing, puller.SourcePulled)
+		d.wantPulls(1)
 	})
 }
 
@@ -132,11 +132,11 @@ func TestEngineKilledDuringProof(t *testing.T) {
 				})
 				j := d.submit(puller.PullRequest{Image: good, Policy: c.policy})
 				<-verifying
-				d.is(j, puller.StateActive, puller.PhaseVerifying)
+				d.inState(j, puller.StateActive, puller.PhaseVerifying)
 				d.engine.Kill()
 				d.back(10 * time.Second)
-				d.came(j, c.source)
-				d.pulls(c.pulls)
+				d.succeeded(j, c.source)
+				d.wantPulls(c.pulls)
 			})
 		})
 	}
@@ -160,13 +160,13 @@ func TestEngineSilent(t *testing.T) {
 			}
 		}
 		// Those who wait for it call again at most when a call has had its time.
-		v := d.failed(d.always(good), puller.ErrEngineUnavailable)
+		v := d.failed(d.pullAlways(good), puller.ErrEngineUnavailable)
 		if took := v.FinishedAt.Sub(v.CreatedAt); took < time.Minute || took > 2*time.Minute {
 			d.Errorf("with retries it ended after %s", took)
 		}
-		j := d.always(good)
+		j := d.pullAlways(good)
 		d.back(45 * time.Second)
-		d.came(j, puller.SourcePulled)
+		d.succeeded(j, puller.SourcePulled)
 	})
 }
 
@@ -178,9 +178,9 @@ func TestEngineFreezesDuringPull(t *testing.T) {
 			d.engine.Freeze()
 			silence(p)
 		})
-		j := d.always(good)
+		j := d.pullAlways(good)
 		d.back(100 * time.Second)
-		if v := d.came(j, puller.SourcePulled); v.Attempt != 2 {
+		if v := d.succeeded(j, puller.SourcePulled); v.Attempt != 2 {
 			d.Errorf("it succeeded with attempt %d", v.Attempt)
 		}
 	})
@@ -203,7 +203,7 @@ func TestEngineBackWithOtherAPIVersion(t *testing.T) {
 				withDaemonOf(t, patient, nil, func(d *daemon) {
 					d.engine.SetAPI(c.before[0], c.before[1])
 					d.serve(other)
-					d.came(d.always(other), puller.SourcePulled)
+					d.succeeded(d.pullAlways(other), puller.SourcePulled)
 					version := func(n int) {
 						d.Helper()
 						want := map[int]string{41: "1.41", 51: "1.51", 52: "1.51"}[n] // the SDK's newest
@@ -215,8 +215,8 @@ func TestEngineBackWithOtherAPIVersion(t *testing.T) {
 					var j puller.Job
 					if pulling {
 						d.hold(good)
-						j = d.always(good)
-						d.is(j, puller.StateActive, puller.PhasePulling)
+						j = d.pullAlways(good)
+						d.inState(j, puller.StateActive, puller.PhasePulling)
 					}
 					d.engine.Kill()
 					<-time.After(time.Second)
@@ -225,7 +225,7 @@ func TestEngineBackWithOtherAPIVersion(t *testing.T) {
 					if !pulling {
 						j = d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Retries: new(int)})
 					}
-					d.came(j, puller.SourcePulled)
+					d.succeeded(j, puller.SourcePulled)
 					version(c.after[0])
 				})
 			})
@@ -236,7 +236,7 @@ func TestEngineBackWithOtherAPIVersion(t *testing.T) {
 func TestEngineAwayNotice(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(d *daemon) {
 		d.engine.Kill()
-		j := d.always(good)
+		j := d.pullAlways(good)
 		for range 5 {
 			<-time.After(time.Second)
 			began := time.Now()
@@ -248,7 +248,7 @@ func TestEngineAwayNotice(t *testing.T) {
 		if info, err := d.Engine(d.Context()); err != nil || !info.Reachable {
 			d.Errorf("the engine is %+v, %v", info, err)
 		}
-		d.came(j, puller.SourcePulled)
+		d.succeeded(j, puller.SourcePulled)
 		synctest.Wait()
 	})
 }

@@ -42,11 +42,11 @@ func TestRefusalExplainedByRegistry(t *testing.T) {
 			o.Retries, o.Registry = 1, c.registry
 			withDaemonOf(t, o, nil, func(d *daemon) {
 				d.engine.Script(good, fails(c.words))
-				j := d.failed(d.always(good), c.kind)
+				j := d.failed(d.pullAlways(good), c.kind)
 				if !strings.Contains(j.Error.Message, c.said) || !strings.Contains(j.Error.Message, c.words) {
 					d.Errorf("it says %q", j.Error.Message)
 				}
-				d.pulls(c.pulls)
+				d.wantPulls(c.pulls)
 				for _, q := range c.registry.queries {
 					if !q.Free || q.Image != good {
 						d.Errorf("the registry was asked for %+v", q)

@@ -48,7 +48,7 @@ func TestFailureKinds(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			withDaemonOf(t, once, nil, func(d *daemon) {
 				d.engine.Script(good, c.script)
-				j := d.always(good)
+				j := d.pullAlways(good)
 				v := d.failed(j, c.kind)
 				if !strings.Contains(v.Error.Message, c.message) || !strings.Contains(v.Error.Message, good) {
 					d.Errorf("the message is %q", v.Error.Message)
@@ -58,10 +58,10 @@ func TestFailureKinds(t *testing.T) {
 					d.Errorf("the numbered events are %q", got)
 				}
 				// The next one is none the worse for it.
-				d.pulls(1)
+				d.wantPulls(1)
 				d.engine.Remove(good)
 				d.serve(good)
-				d.came(d.always(good), puller.SourcePulled)
+				d.succeeded(d.pullAlways(good), puller.SourcePulled)
 			})
 		})
 	}
@@ -82,8 +82,8 @@ func TestFailureEndlessLine(t *testing.T) {
 				}
 			}
 		})
-		d.failed(d.always(good), puller.ErrTruncated)
-		d.aborted(1)
+		d.failed(d.pullAlways(good), puller.ErrTruncated)
+		d.wantAborted(1)
 		if sent > 4<<20 {
 			d.Errorf("%d bytes of one line were read", sent)
 		}
@@ -93,8 +93,8 @@ func TestFailureEndlessLine(t *testing.T) {
 func TestFailureEngineGone(t *testing.T) {
 	withDaemonOf(t, once, nil, func(d *daemon) {
 		d.hold(good)
-		j := d.always(good)
-		d.is(j, puller.StateActive, puller.PhasePulling)
+		j := d.pullAlways(good)
+		d.inState(j, puller.StateActive, puller.PhasePulling)
 		d.engine.Kill()
 		d.failed(j, puller.ErrTruncated)
 		for _, policy := range []puller.Policy{puller.PolicyAlways, puller.PolicyMissing, puller.PolicyNever} {
@@ -106,14 +106,14 @@ func TestFailureEngineGone(t *testing.T) {
 
 		d.engine.Revive()
 		d.engine.Script(good, func(p *enginetest.Pull) { <-p.Gone() })
-		j = d.always(good)
-		d.is(j, puller.StateActive, puller.PhaseResolving)
+		j = d.pullAlways(good)
+		d.inState(j, puller.StateActive, puller.PhaseResolving)
 		d.engine.Kill()
 		d.failed(j, puller.ErrEngineUnavailable)
 
 		d.engine.Revive()
 		d.serve(good)
-		d.came(d.always(good), puller.SourcePulled)
+		d.succeeded(d.pullAlways(good), puller.SourcePulled)
 		if info, err := d.Engine(d.Context()); err != nil || !info.Reachable {
 			d.Errorf("the engine is %+v, %v", info, err)
 		}
@@ -147,8 +147,8 @@ func TestEngineWarningsAsNotices(t *testing.T) {
 			}
 			served(p)
 		})
-		a, b := d.always(good), d.always(good)
-		d.came(a, puller.SourcePulled)
+		a, b := d.pullAlways(good), d.pullAlways(good)
+		d.succeeded(a, puller.SourcePulled)
 		const retry = "the engine tries layer aaaaaaaaaaaa again in 3 seconds"
 		for _, j := range []puller.Job{a, b} {
 			if got := notices(d.events(j)); !slices.Equal(got, []string{"WARNING: number 1", retry, retry}) {
@@ -166,7 +166,7 @@ func TestEngineNoticesBounded(t *testing.T) {
 			}
 			p.Fail("denied: enough")
 		})
-		j := d.always(good)
+		j := d.pullAlways(good)
 		d.failed(j, puller.ErrDenied)
 		events := d.events(j)
 		got := notices(events)

@@ -17,10 +17,10 @@ func TestStartOnAFullDisk(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			withDaemonOf(t, single, nil, func(d *daemon) {
 				release := d.hold(good)
-				ended := d.always(other)
+				ended := d.pullAlways(other)
 				d.failed(ended, puller.ErrNotFound)
-				running, queued, unwanted := d.always(good), d.always(other), d.always(other)
-				d.is(running, puller.StateActive, puller.PhasePulling)
+				running, queued, unwanted := d.pullAlways(good), d.pullAlways(other), d.pullAlways(other)
+				d.inState(running, puller.StateActive, puller.PhasePulling)
 				<-time.After(time.Second)
 				numbered := func() (last uint64) {
 					for _, j := range []puller.Job{running, queued, unwanted} {
@@ -45,12 +45,12 @@ func TestStartOnAFullDisk(t *testing.T) {
 					}
 					<-time.After(2 * time.Second)
 				}
-				d.is(ended, puller.StateFailed, "")
+				d.inState(ended, puller.StateFailed, "")
 				if _, err := d.Cancel(unwanted.ID); err != nil {
 					d.Error(err)
 				}
 				release()
-				d.came(running, puller.SourcePulled)
+				d.succeeded(running, puller.SourcePulled)
 				d.failed(queued, puller.ErrNotFound)
 				last := numbered()
 
@@ -60,8 +60,8 @@ func TestStartOnAFullDisk(t *testing.T) {
 					d.Error(err)
 				}
 				d.crash()
-				d.came(running, puller.SourcePulled)
-				j := d.always(good)
+				d.succeeded(running, puller.SourcePulled)
+				j := d.pullAlways(good)
 				d.end(j)
 				if first := d.events(j)[0].Seq; first <= last {
 					d.Errorf("a number was given twice: %d after %d", first, last)
@@ -83,6 +83,6 @@ func TestStartOnAFullDiskWithAnEmptyStore(t *testing.T) {
 		d.store.Fail(nil)
 		<-time.After(2 * time.Second)
 		d.serve(good)
-		d.came(d.always(good), puller.SourcePulled)
+		d.succeeded(d.pullAlways(good), puller.SourcePulled)
 	})
 }

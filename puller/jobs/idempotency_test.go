@@ -18,7 +18,7 @@ func TestIdempotencyKeySentAgain(t *testing.T) {
 		if again := d.submit(request); again.ID != first.ID {
 			d.Errorf("the second job is %s, not %s", again.ID, first.ID)
 		}
-		d.came(first, puller.SourcePulled)
+		d.succeeded(first, puller.SourcePulled)
 		if again := d.submit(request); again.ID != first.ID || again.State != puller.StateSucceeded {
 			d.Errorf("after its end the job is %+v", again)
 		}
@@ -48,8 +48,8 @@ func TestIdempotencyKeyPerCaller(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d.came(first, puller.SourcePulled)
-		d.came(second, puller.SourcePulled)
+		d.succeeded(first, puller.SourcePulled)
+		d.succeeded(second, puller.SourcePulled)
 		d.end(list)
 		for _, restart := range []func(){func() {}, d.restart, d.crash} {
 			restart()
@@ -109,7 +109,7 @@ func TestIdempotencyKeyOfLongJob(t *testing.T) {
 			d.end(d.submit(puller.PullRequest{Image: other}))
 		}
 		release()
-		d.came(long, puller.SourcePulled)
+		d.succeeded(long, puller.SourcePulled)
 		if again := d.submit(puller.PullRequest{Image: good, IdempotencyKey: "long"}); again.ID != long.ID {
 			d.Errorf("its key is forgotten: %+v", again)
 		}
@@ -140,7 +140,7 @@ func TestIdempotencyKeyWithOtherCredentials(t *testing.T) {
 		}
 		check("while it runs")
 		release()
-		d.came(first, puller.SourcePulled)
+		d.succeeded(first, puller.SourcePulled)
 		check("after its end")
 		d.restart()
 		check("after a restart")

@@ -71,7 +71,7 @@ func TestImageIDLookup(t *testing.T) {
 				case c.kind == "" && plan.Images[0].Status != puller.StatusPresent, c.kind != "" && (plan.Images[0].Error == nil || plan.Images[0].Error.Kind != c.kind):
 					d.Errorf("the plan is %+v, %+v", plan.Images[0], plan.Images[0].Error)
 				}
-				d.pulls(0)
+				d.wantPulls(0)
 			})
 		})
 	}
@@ -85,11 +85,11 @@ func TestImageIDNotPulled(t *testing.T) {
 		d.engine.Kill()
 		there := d.submit(puller.PullRequest{Image: image.ID})
 		absent := d.submit(puller.PullRequest{Image: "sha256:" + strings.Repeat("a", 64)})
-		d.is(there, puller.StateQueued, "")
+		d.inState(there, puller.StateQueued, "")
 		d.engine.Revive()
-		d.came(there, puller.SourcePresent)
+		d.succeeded(there, puller.SourcePresent)
 		d.failed(absent, puller.ErrInvalidRequest)
-		d.pulls(0)
+		d.wantPulls(0)
 	})
 }
 

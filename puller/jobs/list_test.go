@@ -15,13 +15,13 @@ func TestListNewestFirst(t *testing.T) {
 		d.serve(other)
 		d.engine.Tag("registry.test/there:v1", enginetest.NewImage("registry.test/there:v1", 3))
 		done := d.submit(puller.PullRequest{Image: "registry.test/there:v1", Policy: puller.PolicyNever})
-		d.came(done, puller.SourcePresent)
+		d.succeeded(done, puller.SourcePresent)
 		lost := d.submit(puller.PullRequest{Image: "alpine", Policy: puller.PolicyNever})
 		d.failed(lost, puller.ErrNotFound)
-		active := d.always(good)
-		d.is(active, puller.StateActive, puller.PhasePulling)
-		queued := d.always(other)
-		gone := d.always(other)
+		active := d.pullAlways(good)
+		d.inState(active, puller.StateActive, puller.PhasePulling)
+		queued := d.pullAlways(other)
+		gone := d.pullAlways(other)
 		if _, err := d.Cancel(gone.ID); err != nil {
 			d.Fatal(err)
 		}
@@ -68,7 +68,7 @@ func TestListNewestFirst(t *testing.T) {
 			d.Errorf("the listed job's progress is %+v", page[0].Progress)
 		}
 		release()
-		d.came(queued, puller.SourcePulled)
+		d.succeeded(queued, puller.SourcePulled)
 	})
 }
 
@@ -107,9 +107,9 @@ func TestListForgetsEndedOnly(t *testing.T) {
 		}
 		first := end(60)
 		release := d.hold(good)
-		active := d.always(good)
-		d.is(active, puller.StateActive, puller.PhasePulling)
-		queued := d.always(other)
+		active := d.pullAlways(good)
+		d.inState(active, puller.StateActive, puller.PhasePulling)
+		queued := d.pullAlways(other)
 		page, cursor, err := d.Jobs(puller.Filter{Limit: 32})
 		if err != nil || len(page) != 32 || page[0].ID != queued.ID {
 			d.Fatalf("%d jobs, %v", len(page), err)
@@ -144,10 +144,10 @@ func TestListForgetsEndedOnly(t *testing.T) {
 		if _, err := d.Job(later[len(later)-1].ID); err != nil {
 			d.Errorf("the newest is forgotten: %v", err)
 		}
-		d.is(active, puller.StateActive, puller.PhasePulling)
-		d.is(queued, puller.StateQueued, "")
+		d.inState(active, puller.StateActive, puller.PhasePulling)
+		d.inState(queued, puller.StateQueued, "")
 		release()
-		d.came(active, puller.SourcePulled)
-		d.came(queued, puller.SourceUpToDate)
+		d.succeeded(active, puller.SourcePulled)
+		d.succeeded(queued, puller.SourceUpToDate)
 	})
 }

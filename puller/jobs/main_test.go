@@ -177,8 +177,8 @@ func (r *reader) take(frames []stream.Frame, job string) {
 	}
 }
 
-// always submits a job that asks the registry in any case.
-func (d *daemon) always(image string) puller.Job {
+// pullAlways submits a job that asks the registry in any case.
+func (d *daemon) pullAlways(image string) puller.Job {
 	d.Helper()
 	return d.submit(puller.PullRequest{Image: image, Policy: puller.PolicyAlways})
 }
@@ -193,8 +193,8 @@ func (d *daemon) end(j puller.Job) puller.Job {
 	return ended
 }
 
-// now returns a job as it stands once nothing moves.
-func (d *daemon) now(j puller.Job) puller.Job {
+// settled returns a job as it stands once nothing moves.
+func (d *daemon) settled(j puller.Job) puller.Job {
 	d.Helper()
 	synctest.Wait()
 	v, err := d.Job(j.ID)
@@ -204,16 +204,16 @@ func (d *daemon) now(j puller.Job) puller.Job {
 	return v
 }
 
-// is checks where a job is once nothing moves.
-func (d *daemon) is(j puller.Job, state puller.State, phase puller.Phase) {
+// inState checks where a job is once nothing moves.
+func (d *daemon) inState(j puller.Job, state puller.State, phase puller.Phase) {
 	d.Helper()
-	if v := d.now(j); v.State != state || v.Phase != phase {
+	if v := d.settled(j); v.State != state || v.Phase != phase {
 		d.Fatalf("the job for %s is %s/%s, not %s/%s (%+v)", v.Image, v.State, v.Phase, state, phase, v.Error)
 	}
 }
 
-// came waits for a job that is to succeed, and checks where its image is from.
-func (d *daemon) came(j puller.Job, source puller.Source) puller.Job {
+// succeeded waits for a job that must succeed, and checks where its image is from.
+func (d *daemon) succeeded(j puller.Job, source puller.Source) puller.Job {
 	d.Helper()
 	v := d.end(j)
 	if v.State != puller.StateSucceeded {
@@ -242,8 +242,8 @@ func (d *daemon) failed(j puller.Job, kind puller.ErrorKind) puller.Job {
 	return v
 }
 
-// pulls checks how many pulls the engine has begun once nothing moves.
-func (d *daemon) pulls(n int) {
+// wantPulls checks how many pulls the engine has begun once nothing moves.
+func (d *daemon) wantPulls(n int) {
 	d.Helper()
 	synctest.Wait()
 	if got := d.engine.Counts().Pulls; got != n {
@@ -251,8 +251,8 @@ func (d *daemon) pulls(n int) {
 	}
 }
 
-// aborted checks the same of the pulls whose client went away.
-func (d *daemon) aborted(n int) {
+// wantAborted checks the same of the pulls whose client went away.
+func (d *daemon) wantAborted(n int) {
 	d.Helper()
 	synctest.Wait()
 	if c := d.engine.Counts(); c.Aborted != n || c.Active != 0 {

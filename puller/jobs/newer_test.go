@@ -49,11 +49,11 @@ func TestNewerPullsWhatMoved(t *testing.T) {
 				d.engine.Script(byDigest, enginetest.Serve(one))
 				secret := credentials(d.T, "hunter2")
 				j := d.submit(puller.PullRequest{Image: c.image, Policy: puller.PolicyNewer, Credentials: secret})
-				v := d.came(j, c.source)
+				v := d.succeeded(j, c.source)
 				if v.Result.Digest == "" || v.Result.ImageID == "" {
 					d.Errorf("the result is %+v", v.Result)
 				}
-				d.pulls(c.pulls)
+				d.wantPulls(c.pulls)
 				if got := notices(d.events(j)); len(got) != c.notices || strings.Contains(strings.Join(got, ""), "hunter2") {
 					d.Errorf("the notices are %q", got)
 				}
@@ -73,14 +73,14 @@ func TestNewerBesideAlways(t *testing.T) {
 		d.engine.Tag(good, image)
 		d.serve(good)
 		release := d.hold(other)
-		d.always(other)
-		jobs := []puller.Job{d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNewer}), d.always(good)}
-		d.is(jobs[0], puller.StateQueued, "")
+		d.pullAlways(other)
+		jobs := []puller.Job{d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNewer}), d.pullAlways(good)}
+		d.inState(jobs[0], puller.StateQueued, "")
 		release()
 		for _, j := range jobs {
-			d.came(j, puller.SourceUpToDate)
+			d.succeeded(j, puller.SourceUpToDate)
 		}
-		d.pulls(2)
+		d.wantPulls(2)
 	})
 }
 
@@ -95,25 +95,25 @@ func TestNewerRateLimited(t *testing.T) {
 		d.engine.Tag(good, image)
 		j := d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNewer})
 		d.serve(other)
-		synctest.Wait()          // it has been refused
-		waits := d.always(other) // the registry's too
+		synctest.Wait()              // it has been refused
+		waits := d.pullAlways(other) // the registry's too
 		<-time.After(20 * time.Second)
 		if registry.calls() != 1 {
 			d.Errorf("the registry was asked %d times", registry.calls())
 		}
-		d.pulls(0)
+		d.wantPulls(0)
 		registry.mu.Lock()
 		registry.err = nil
 		registry.mu.Unlock()
-		v := d.came(j, puller.SourceUpToDate)
+		v := d.succeeded(j, puller.SourceUpToDate)
 		if took := v.FinishedAt.Sub(v.CreatedAt); took != 30*time.Second {
 			d.Errorf("it took %s", took)
 		}
 		if got := cooled(d.events(j)); len(got) != 1 || got[0] != 30 {
 			d.Errorf("it was told of cool-downs of %v seconds", got)
 		}
-		d.came(waits, puller.SourcePulled)
-		d.pulls(1)
+		d.succeeded(waits, puller.SourcePulled)
+		d.wantPulls(1)
 	})
 }
 
@@ -158,7 +158,7 @@ func TestNewerRegistryUnavailable(t *testing.T) {
 					d.failed(j, c.kind)
 					return
 				}
-				v := d.came(j, puller.SourcePresent)
+				v := d.succeeded(j, puller.SourcePresent)
 				if v.Result.ImageID != image.ID || v.Result.Digest != enginetest.Digest(image) {
 					d.Errorf("the result is %+v", v.Result)
 				}

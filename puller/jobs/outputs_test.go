@@ -57,7 +57,7 @@ func TestOutputNewestKept(t *testing.T) {
 		var jobs []puller.Job
 		for range 6 {
 			j := d.run(puller.RunRequest{})
-			d.exited(j, 0)
+			d.wantExit(j, 0)
 			jobs = append(jobs, j)
 			if n := outputSize(d.T, *dir); n > total {
 				d.Errorf("there are %d bytes of output", n)
@@ -91,7 +91,7 @@ func TestOutputNewestKept(t *testing.T) {
 func TestOutputBoundLowered(t *testing.T) {
 	withOutputDaemon(t, 0, enginetest.Print(page, "", 0), func(d *daemon, dir *string) {
 		for range 3 {
-			d.exited(d.run(puller.RunRequest{}), 0)
+			d.wantExit(d.run(puller.RunRequest{}), 0)
 		}
 		change := d.change
 		d.change = func(o *jobs.Options) { change(o); o.OutputTotal = 600 << 10 }
@@ -113,11 +113,11 @@ func TestOutputOfActiveRuns(t *testing.T) {
 		return 0
 	}, func(d *daemon, dir *string) {
 		old := d.run(puller.RunRequest{})
-		d.exited(old, 0)
+		d.wantExit(old, 0)
 		var jobs []puller.Job
 		for range 2 {
 			jobs = append(jobs, d.run(puller.RunRequest{Cmd: []string{"stay"}}))
-			d.is(jobs[len(jobs)-1], puller.StateActive, puller.PhaseRunning)
+			d.inState(jobs[len(jobs)-1], puller.StateActive, puller.PhaseRunning)
 		}
 		full := func(when string) {
 			d.Helper()
@@ -131,7 +131,7 @@ func TestOutputOfActiveRuns(t *testing.T) {
 		if v := d.end(old); !v.Result.Truncated {
 			d.Error("the output of the one that ended was kept")
 		}
-		d.came(d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways}), puller.SourceUpToDate)
+		d.succeeded(d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways}), puller.SourceUpToDate)
 		d.restart()
 		full("after a restart")
 		for _, j := range jobs {
@@ -139,7 +139,7 @@ func TestOutputOfActiveRuns(t *testing.T) {
 			d.failed(j, puller.ErrCanceled)
 		}
 		last := d.run(puller.RunRequest{})
-		if v := d.exited(last, 0); v.Result.Truncated {
+		if v := d.wantExit(last, 0); v.Result.Truncated {
 			d.Error("the last one's was not kept")
 		}
 		if n := outputSize(d.T, *dir); n > total {

@@ -99,7 +99,7 @@ func (d *daemon) plan(r puller.PrewarmRequest) puller.Plan {
 	if err != nil {
 		d.Fatal(err)
 	}
-	d.pulls(0)
+	d.wantPulls(0)
 	return plan
 }
 

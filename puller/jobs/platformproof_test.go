@@ -62,7 +62,7 @@ func TestPlatformSecondOfIndex(t *testing.T) {
 					}
 					return
 				}
-				if v := d.came(j, puller.SourcePulled); v.Result.Digest != digest || v.Result.ImageID != second.ID {
+				if v := d.succeeded(j, puller.SourcePulled); v.Result.Digest != digest || v.Result.ImageID != second.ID {
 					d.Errorf("the result is %+v", v.Result)
 				}
 				if q := c.registry.queries; len(q) != 1 || q[0].Credentials != request.Credentials {
@@ -71,7 +71,7 @@ func TestPlatformSecondOfIndex(t *testing.T) {
 				again := func() {
 					d.Helper()
 					for policy, source := range map[puller.Policy]puller.Source{puller.PolicyMissing: puller.SourcePresent, puller.PolicyNever: puller.SourcePresent, puller.PolicyNewer: puller.SourceUpToDate} {
-						if v := d.came(d.submit(puller.PullRequest{Image: good, Platform: platform, Policy: policy}), source); v.Result.Digest != digest {
+						if v := d.succeeded(d.submit(puller.PullRequest{Image: good, Platform: platform, Policy: policy}), source); v.Result.Digest != digest {
 							d.Errorf("%s: the result is %+v", policy, v.Result)
 						}
 					}
@@ -83,7 +83,7 @@ func TestPlatformSecondOfIndex(t *testing.T) {
 				again()
 				d.restart()
 				again()
-				d.pulls(1)
+				d.wantPulls(1)
 				if n := len(c.registry.queries); n != 1 {
 					d.Errorf("the registry was asked %d times for the manifest", n)
 				}
@@ -113,7 +113,7 @@ func TestPlatformNameTaken(t *testing.T) {
 				p.Tag(theirs)
 			}
 		})
-		if v := d.came(d.submit(puller.PullRequest{Image: good, Platform: platform}), puller.SourcePulled); v.Attempt != 2 || v.Result.ImageID != image.ID {
+		if v := d.succeeded(d.submit(puller.PullRequest{Image: good, Platform: platform}), puller.SourcePulled); v.Attempt != 2 || v.Result.ImageID != image.ID {
 			d.Errorf("the job is %+v, %+v", v, v.Result)
 		}
 	})
@@ -138,7 +138,7 @@ func TestPlatformUnproven(t *testing.T) {
 				})
 				retries := 2
 				d.failed(d.submit(puller.PullRequest{Image: good, Platform: "linux/arm64", Policy: policy, Retries: &retries}), puller.ErrTruncated)
-				d.pulls(3)
+				d.wantPulls(3)
 			})
 		})
 	}

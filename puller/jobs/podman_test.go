@@ -58,12 +58,12 @@ func TestPodmanLastLine(t *testing.T) {
 				}
 				d.engine.Tag(good, old)
 				d.engine.Script(good, c.script)
-				j := d.always(good)
+				j := d.pullAlways(good)
 				if c.kind != "" {
 					d.failed(j, c.kind)
 					return
 				}
-				if v := d.came(j, puller.SourcePulled); v.Result.Digest != enginetest.Digest(image) || v.Result.ImageID != image.ID && v.Result.ImageID != recorded.ID {
+				if v := d.succeeded(j, puller.SourcePulled); v.Result.Digest != enginetest.Digest(image) || v.Result.ImageID != image.ID && v.Result.ImageID != recorded.ID {
 					d.Errorf("the result is %+v", v.Result)
 				}
 			})
@@ -75,11 +75,11 @@ func TestPodmanLastLine(t *testing.T) {
 func TestEngineReplaced(t *testing.T) {
 	withDaemonOf(t, once, nil, func(d *daemon) {
 		d.engine.Script(good, enginetest.ServeAsPodman(enginetest.NewImage(good, 1)))
-		d.failed(d.always(good), puller.ErrTruncated)
+		d.failed(d.pullAlways(good), puller.ErrTruncated)
 		d.engine.Kill()
 		d.engine.UsePodman()
 		d.engine.Revive()
-		d.came(d.always(good), puller.SourceUpToDate)
+		d.succeeded(d.pullAlways(good), puller.SourceUpToDate)
 	})
 }
 
@@ -115,7 +115,7 @@ func TestPodmanDigestUnderOtherName(t *testing.T) {
 					d.Errorf("it is shown: %v", err)
 				}
 				// Under its own name it is there.
-				d.came(d.submit(puller.PullRequest{Image: "registry.test/hello@" + digest}), puller.SourcePresent)
+				d.succeeded(d.submit(puller.PullRequest{Image: "registry.test/hello@" + digest}), puller.SourcePresent)
 			})
 		})
 	}
@@ -126,11 +126,11 @@ func TestPodmanDigestUnderOtherName(t *testing.T) {
 			moved := enginetest.NewImage(ref, 1)
 			moved.RepoDigests = append(moved.RepoDigests, hello.RepoDigests...)
 			d.engine.Script(ref, enginetest.ServeAsPodman(moved))
-			if v := d.came(d.submit(puller.PullRequest{Image: ref}), puller.SourcePulled); v.Result.Digest != digest {
+			if v := d.succeeded(d.submit(puller.PullRequest{Image: ref}), puller.SourcePulled); v.Result.Digest != digest {
 				d.Errorf("the result is %+v", v.Result)
 			}
-			d.came(d.submit(puller.PullRequest{Image: ref}), puller.SourcePresent)
-			d.pulls(1)
+			d.succeeded(d.submit(puller.PullRequest{Image: ref}), puller.SourcePresent)
+			d.wantPulls(1)
 		})
 	})
 	t.Run("where only the pull's end is told", func(t *testing.T) {
@@ -173,16 +173,16 @@ func TestPodmanVariant(t *testing.T) {
 					d.failed(j, c.kind)
 					return
 				}
-				d.came(j, puller.SourcePulled)
+				d.succeeded(j, puller.SourcePulled)
 				asked := len(r.queries)
 				// What was proven is known.
-				if v := d.came(d.submit(request), puller.SourcePresent); v.Result.Digest != digest {
+				if v := d.succeeded(d.submit(request), puller.SourcePresent); v.Result.Digest != digest {
 					d.Errorf("the result is %+v", v.Result)
 				}
 				request.Platform = "linux/arm/v5"
 				request.Policy = puller.PolicyNever
 				d.failed(d.submit(request), puller.ErrNotFound)
-				d.pulls(1)
+				d.wantPulls(1)
 				if len(r.queries) != asked {
 					d.Errorf("the registry was asked %v", r.queries)
 				}

@@ -44,10 +44,10 @@ func TestPolicy(t *testing.T) {
 				j := d.submit(puller.PullRequest{Image: good, Policy: c.policy, Platform: c.platform})
 				if c.kind != "" {
 					d.failed(j, c.kind)
-				} else if v := d.came(j, c.source); v.Result.Digest == "" || v.Result.ImageID == "" || v.Result.Size != 2000 {
+				} else if v := d.succeeded(j, c.source); v.Result.Digest == "" || v.Result.ImageID == "" || v.Result.Size != 2000 {
 					d.Errorf("the result lacks something: %+v", v.Result)
 				}
-				d.pulls(c.pulls)
+				d.wantPulls(c.pulls)
 			})
 		})
 	}
@@ -71,9 +71,9 @@ func TestPolicyUntaggedImage(t *testing.T) {
 				if c.kind != "" {
 					d.failed(j, c.kind)
 				} else {
-					d.came(j, puller.SourcePulled)
+					d.succeeded(j, puller.SourcePulled)
 				}
-				d.pulls(c.pulls)
+				d.wantPulls(c.pulls)
 			})
 		})
 	}
@@ -88,7 +88,7 @@ func TestPolicyCheckFails(t *testing.T) {
 					return http.StatusInternalServerError, "the store is broken"
 				})
 				d.failed(d.submit(puller.PullRequest{Image: good, Policy: policy}), puller.ErrInternal)
-				d.pulls(0)
+				d.wantPulls(0)
 			})
 		})
 	}

@@ -32,7 +32,7 @@ func TestPresentSavedOnce(t *testing.T) {
 		if told := d.since(j, 0); len(told) != 3 || told[2].Type != "result" {
 			d.Errorf("told is %v", told)
 		}
-		d.pulls(0)
+		d.wantPulls(0)
 	})
 }
 
@@ -94,7 +94,7 @@ func TestSubmitWithoutEngine(t *testing.T) {
 					d.Errorf("it was accepted as %s after %s", j.State, took)
 				}
 				d.engine.Revive()
-				d.came(j, puller.SourcePresent)
+				d.succeeded(j, puller.SourcePresent)
 			})
 		})
 	}

@@ -19,8 +19,8 @@ import (
 	"github.com/towline/towline/stream/pullstream"
 )
 
-// warm submits a prewarm of images, each asked for in any case.
-func (d *daemon) warm(failFast bool, images ...string) puller.Job {
+// prewarmOf submits a prewarm of images, each asked for in any case.
+func (d *daemon) prewarmOf(failFast bool, images ...string) puller.Job {
 	d.Helper()
 	r := puller.PrewarmRequest{FailFast: failFast, Policy: puller.PolicyAlways}
 	for _, image := range images {
@@ -137,12 +137,12 @@ func TestPrewarmChildren(t *testing.T) {
 				t.Errorf("image %d is %+v", n, s)
 			}
 		}
-		ended := d.came(parent, "")
+		ended := d.succeeded(parent, "")
 		for n, s := range ended.Images {
 			if s.State != puller.StateSucceeded || s.Source != puller.SourcePulled || s.Job != parent.Children[n] || s.Error != nil {
 				t.Errorf("in the end image %d is %+v", n, s)
 			}
-			d.came(d.child(parent, n), puller.SourcePulled)
+			d.succeeded(d.child(parent, n), puller.SourcePulled)
 		}
 		// The three images are of the same two layers.
 		if ended.Result.Downloaded != 2000 || ended.Progress.Downloaded != 2000 || ended.Progress.Total != 2000 || ended.Progress.Layers != 2 || ended.Progress.LayersDone != 2 {
@@ -219,7 +219,7 @@ func TestPrewarmOneImageFails(t *testing.T) {
 		d.serve(nth(1))
 		d.engine.Script(nth(2), func(p *enginetest.Pull) { p.Fail("unauthorized: authentication required") })
 		d.serve(nth(3))
-		parent := d.warm(false, nth(0), nth(1), nth(2), nth(3))
+		parent := d.prewarmOf(false, nth(0), nth(1), nth(2), nth(3))
 		v := d.failed(parent, puller.ErrNotFound) // nobody serves the first
 		if got := images(v); !slices.Equal(got, []string{"failed not_found", "succeeded", "failed denied", "succeeded"}) {
 			t.Errorf("the images are %q", got)
@@ -246,9 +246,9 @@ func TestPrewarmFailFast(t *testing.T) {
 		d.serve(nth(2))
 		d.hold(nth(4))
 		d.hold(nth(5)) // it may have the slot for as long as the failure is being kept
-		single := d.always(nth(1))
-		parent := d.warm(true, nth(0), nth(1), nth(2), nth(3), nth(4), nth(5))
-		d.is(parent, puller.StateActive, puller.PhasePulling)
+		single := d.pullAlways(nth(1))
+		parent := d.prewarmOf(true, nth(0), nth(1), nth(2), nth(3), nth(4), nth(5))
+		d.inState(parent, puller.StateActive, puller.PhasePulling)
 		close(fail)
 		v := d.failed(parent, puller.ErrNoSpace)
 		got := images(v)
@@ -263,7 +263,7 @@ func TestPrewarmFailFast(t *testing.T) {
 			t.Errorf("%d pulls go on", c.Active)
 		}
 		release()
-		d.came(single, puller.SourcePulled)
+		d.succeeded(single, puller.SourcePulled)
 	})
 }
 
@@ -285,7 +285,7 @@ func TestPrewarmError(t *testing.T) {
 			names = append(names, nth(n))
 			d.engine.Script(nth(n), func(p *enginetest.Pull) { p.Fail("manifest unknown" + strings.Repeat(" really", 200)) })
 		}
-		v := d.failed(d.warm(false, names...), puller.ErrNotFound)
+		v := d.failed(d.prewarmOf(false, names...), puller.ErrNotFound)
 		for _, name := range names {
 			if !strings.Contains(v.Error.Message, name+" (not_found)") {
 				t.Errorf("%s is not in the error: %q", name, v.Error.Message)
@@ -307,7 +307,7 @@ func TestPrewarmError(t *testing.T) {
 			all[59].Priority = puller.PriorityHigh
 			return all
 		}()})
-		d.is(parent, puller.StateActive, puller.PhasePulling)
+		d.inState(parent, puller.StateActive, puller.PhasePulling)
 		if _, err := d.Cancel(parent.Children[0]); err != nil { // it has the slot
 			t.Fatal(err)
 		}
@@ -323,9 +323,9 @@ func TestPrewarmCancel(t *testing.T) {
 		d.serve(nth(0))
 		d.hold(nth(2))
 		release := d.hold(nth(3))
-		shared := d.always(nth(3))
-		parent := d.warm(false, nth(0), nth(1), nth(2), nth(3))
-		d.is(parent, puller.StateActive, puller.PhasePulling)
+		shared := d.pullAlways(nth(3))
+		parent := d.prewarmOf(false, nth(0), nth(1), nth(2), nth(3))
+		d.inState(parent, puller.StateActive, puller.PhasePulling)
 		v, err := d.Cancel(parent.ID)
 		if err != nil || v.State != puller.StateCanceled || v.Error == nil || v.Error.Kind != puller.ErrCanceled {
 			t.Errorf("it was answered with %s, %+v, %v", v.State, v.Error, err)
@@ -341,7 +341,7 @@ func TestPrewarmCancel(t *testing.T) {
 			t.Errorf("its child canceled again: %v", err)
 		}
 		release()
-		d.came(shared, puller.SourcePulled)
+		d.succeeded(shared, puller.SourcePulled)
 		events := d.events(parent)
 		if got := numbered(events); !slices.Equal(got[len(got)-2:], []string{"state canceled", "result"}) {
 			t.Errorf("the numbered events are %q", got)
@@ -353,8 +353,8 @@ func TestPrewarmCancelTwice(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.hold(good)
 		d.hold(other)
-		parent := d.warm(false, good, other)
-		d.is(parent, puller.StateActive, puller.PhasePulling)
+		parent := d.prewarmOf(false, good, other)
+		d.inState(parent, puller.StateActive, puller.PhasePulling)
 		var both sync.WaitGroup
 		var kinds [2]puller.ErrorKind
 		for i := range kinds {
@@ -375,9 +375,9 @@ func TestPrewarmCancelTwice(t *testing.T) {
 func TestPrewarmCancelAlreadyEnding(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		release := d.hold(good)
-		parent := d.warm(false, good)
-		d.is(parent, puller.StateActive, puller.PhasePulling)
-		d.is(d.child(parent, 0), puller.StateActive, puller.PhasePulling)
+		parent := d.prewarmOf(false, good)
+		d.inState(parent, puller.StateActive, puller.PhasePulling)
+		d.inState(d.child(parent, 0), puller.StateActive, puller.PhasePulling)
 		<-time.After(time.Second)
 		gate := make(chan struct{})
 		d.store.OnSave(func([]puller.Record) { <-gate })
@@ -393,7 +393,7 @@ func TestPrewarmCancelAlreadyEnding(t *testing.T) {
 		if err := <-answered; puller.KindOf(err) != puller.ErrConflict || !strings.Contains(err.Error(), "succeeded") {
 			t.Errorf("it was answered with %v", err)
 		}
-		d.came(parent, "")
+		d.succeeded(parent, "")
 	})
 }
 
@@ -402,8 +402,8 @@ func TestPrewarmCancelOneImage(t *testing.T) {
 		withDaemon(t, func(d *daemon) {
 			release := d.hold(good)
 			d.hold(other)
-			parent := d.warm(failFast, other, good)
-			d.is(parent, puller.StateActive, puller.PhasePulling)
+			parent := d.prewarmOf(failFast, other, good)
+			d.inState(parent, puller.StateActive, puller.PhasePulling)
 			if v, err := d.Cancel(parent.Children[0]); err != nil || v.State != puller.StateCanceled {
 				t.Errorf("it was answered with %+v, %v", v, err)
 			}
@@ -425,7 +425,7 @@ func TestPrewarmPresent(t *testing.T) {
 			list = append(list, puller.PullRequest{Image: nth(n)})
 		}
 		parent := d.prewarm(puller.PrewarmRequest{Images: list, Skipped: []puller.Skipped{{Service: "app", Reason: "built"}}})
-		v := d.came(parent, "")
+		v := d.succeeded(parent, "")
 		for _, s := range v.Images[:100] {
 			if s.State != puller.StateSucceeded || s.Source != puller.SourcePresent {
 				t.Errorf("an image is %+v", s)
@@ -434,7 +434,7 @@ func TestPrewarmPresent(t *testing.T) {
 		if s := v.Images[100]; s.Service != "app" || s.State != "skipped" || s.Reason != "built" {
 			t.Errorf("the last is %+v", s)
 		}
-		d.pulls(0)
+		d.wantPulls(0)
 		if v.Progress.Layers != 0 || v.Result.Downloaded != 0 {
 			t.Errorf("the progress is %+v", v.Progress)
 		}
@@ -448,7 +448,7 @@ func TestPrewarmAllSkipped(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		request := puller.PrewarmRequest{Skipped: []puller.Skipped{{Service: "app", Reason: "built"}}, IdempotencyKey: "ci"}
 		parent := d.prewarm(request)
-		v := d.came(parent, "")
+		v := d.succeeded(parent, "")
 		if len(v.Children) != 0 || len(v.Images) != 1 || v.Images[0].State != "skipped" {
 			t.Errorf("it is %+v", v)
 		}
@@ -510,16 +510,16 @@ func TestPrewarmImageTwice(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		gate := make(chan struct{})
 		d.layered(good, gate, layerA)
-		parent := d.warm(false, good, good)
-		d.pulls(1)
-		if v := d.now(parent); v.Progress.Downloaded != 500 || v.Progress.Total != 1000 || v.Progress.Layers != 1 {
+		parent := d.prewarmOf(false, good, good)
+		d.wantPulls(1)
+		if v := d.settled(parent); v.Progress.Downloaded != 500 || v.Progress.Total != 1000 || v.Progress.Layers != 1 {
 			t.Errorf("the progress is %+v", v.Progress)
 		}
 		close(gate)
-		if v := d.came(parent, ""); v.Result.Downloaded != 1000 || !slices.Equal(images(v), []string{"succeeded", "succeeded"}) {
+		if v := d.succeeded(parent, ""); v.Result.Downloaded != 1000 || !slices.Equal(images(v), []string{"succeeded", "succeeded"}) {
 			t.Errorf("it is %+v", v)
 		}
-		d.pulls(1)
+		d.wantPulls(1)
 		d.forward(parent)
 	})
 	// That one of them is canceled says nothing of the image.
@@ -527,20 +527,20 @@ func TestPrewarmImageTwice(t *testing.T) {
 		gate := make(chan struct{})
 		d.layered(good, gate, layerA)
 		d.hold(other)
-		parent := d.warm(false, good, other, other)
-		if v := d.now(parent); v.Progress.Total != 0 {
+		parent := d.prewarmOf(false, good, other, other)
+		if v := d.settled(parent); v.Progress.Total != 0 {
 			t.Errorf("the progress is %+v", v.Progress)
 		}
 		if _, err := d.Cancel(parent.Children[1]); err != nil {
 			t.Fatal(err)
 		}
-		if v := d.now(parent); v.Progress.Total != 0 {
+		if v := d.settled(parent); v.Progress.Total != 0 {
 			t.Errorf("with one canceled, the progress is %+v", v.Progress)
 		}
 		if _, err := d.Cancel(parent.Children[2]); err != nil {
 			t.Fatal(err)
 		}
-		if v := d.now(parent); v.Progress.Total != 1000 {
+		if v := d.settled(parent); v.Progress.Total != 1000 {
 			t.Errorf("with both canceled, the progress is %+v", v.Progress)
 		}
 		close(gate)
@@ -557,20 +557,20 @@ func TestPrewarmProgressSharedLayers(t *testing.T) {
 		first, second := make(chan struct{}), make(chan struct{})
 		d.layered(nth(1), first, layerB, "cccccccccccc")
 		d.layered(nth(2), second, layerB, "dddddddddddd")
-		single := d.always(nth(1)) // which the prewarm joins late
-		d.is(single, puller.StateActive, puller.PhasePulling)
-		parent := d.warm(false, nth(0), nth(1), nth(2))
-		v := d.now(parent)
+		single := d.pullAlways(nth(1)) // which the prewarm joins late
+		d.inState(single, puller.StateActive, puller.PhasePulling)
+		parent := d.prewarmOf(false, nth(0), nth(1), nth(2))
+		v := d.settled(parent)
 		if p := v.Progress; p.Downloaded != 1500 || p.Total != 3000 || p.Layers != 4 || p.LayersExisting != 1 || p.LayersDone != 1 {
 			t.Errorf("the progress is %+v", p)
 		}
 		close(first)
-		v = d.now(parent)
+		v = d.settled(parent)
 		if p := v.Progress; p.Downloaded != 2500 || p.Total != 3000 || p.LayersDone != 3 || p.Extracted != 2000 {
 			t.Errorf("after the first, the progress is %+v", p)
 		}
 		close(second)
-		v = d.came(parent, "")
+		v = d.succeeded(parent, "")
 		if p := v.Progress; p.Downloaded != 3000 || p.Total != 3000 || p.LayersDone != 4 || p.LayersExisting != 1 || v.Result.Downloaded != 3000 || p.Rate != 0 {
 			t.Errorf("in the end, the progress is %+v, the result %+v", p, v.Result)
 		}
@@ -591,8 +591,8 @@ func TestPrewarmProgressOverRetries(t *testing.T) {
 			p.Wait(time.Second)
 			p.Cut()
 		}, served())
-		parent := d.warm(false, good)
-		v := d.came(parent, "")
+		parent := d.prewarmOf(false, good)
+		v := d.succeeded(parent, "")
 		if v.Progress.Downloaded != 2000 || v.Progress.Total != 2000 {
 			t.Errorf("in the end, the progress is %+v", v.Progress)
 		}
@@ -608,10 +608,10 @@ func TestPrewarmProgressTotal(t *testing.T) {
 		first, second := make(chan struct{}), make(chan struct{})
 		d.layered(nth(0), first, layerA)
 		d.layered(nth(1), second, layerB)
-		parent := d.warm(false, nth(0), nth(1), nth(2)) // nobody serves the third
+		parent := d.prewarmOf(false, nth(0), nth(1), nth(2)) // nobody serves the third
 		total := func(want int64) {
 			d.Helper()
-			if v := d.now(parent); v.Progress.Total != want || want == 0 && v.Progress.ETASeconds != nil {
+			if v := d.settled(parent); v.Progress.Total != want || want == 0 && v.Progress.ETASeconds != nil {
 				d.Errorf("the progress is %+v", v.Progress)
 			}
 		}
@@ -663,11 +663,11 @@ func TestPrewarmRestart(t *testing.T) {
 			t.Run("before any has begun", func(t *testing.T) {
 				withDaemonOf(t, single, nil, func(d *daemon) {
 					release := d.hold(good)
-					d.is(d.always(good), puller.StateActive, puller.PhasePulling)
+					d.inState(d.pullAlways(good), puller.StateActive, puller.PhasePulling)
 					parent := d.prewarm(request)
 					d.serve(nth(0))
 					d.serve(nth(2))
-					d.is(parent, puller.StateActive, puller.PhasePulling)
+					d.inState(parent, puller.StateActive, puller.PhasePulling)
 					c.end(d)
 					release()
 					check(d, parent)
@@ -678,13 +678,13 @@ func TestPrewarmRestart(t *testing.T) {
 					d.serve(nth(0))
 					release := d.hold(nth(2))
 					parent := d.prewarm(request)
-					d.is(d.child(parent, 2), puller.StateActive, puller.PhasePulling)
-					d.came(d.child(parent, 0), puller.SourcePulled)
+					d.inState(d.child(parent, 2), puller.StateActive, puller.PhasePulling)
+					d.succeeded(d.child(parent, 0), puller.SourcePulled)
 					begun := d.engine.Counts().Pulls
 					c.end(d)
-					d.is(d.child(parent, 2), puller.StateActive, puller.PhasePulling)
-					d.pulls(begun + 1) // those that ended are not begun again
-					if got := images(d.now(parent)); !slices.Equal(got, []string{"succeeded", "failed not_found", "active", "skipped"}) {
+					d.inState(d.child(parent, 2), puller.StateActive, puller.PhasePulling)
+					d.wantPulls(begun + 1) // those that ended are not begun again
+					if got := images(d.settled(parent)); !slices.Equal(got, []string{"succeeded", "failed not_found", "active", "skipped"}) {
 						t.Errorf("the images are %q", got)
 					}
 					release()
@@ -696,7 +696,7 @@ func TestPrewarmRestart(t *testing.T) {
 					d.serve(nth(0))
 					release := d.hold(nth(2))
 					parent := d.prewarm(request)
-					d.is(d.child(parent, 2), puller.StateActive, puller.PhasePulling)
+					d.inState(d.child(parent, 2), puller.StateActive, puller.PhasePulling)
 					// The last child's end is kept, and what follows is not.
 					<-time.After(time.Second)
 					release()
@@ -712,8 +712,8 @@ func TestPrewarmRestart(t *testing.T) {
 func TestPrewarmRestartFailFast(t *testing.T) {
 	withDaemonOf(t, single, nil, func(d *daemon) {
 		release := d.hold(nth(1))
-		parent := d.warm(true, nth(1), nth(0), nth(2))
-		d.is(d.child(parent, 0), puller.StateActive, puller.PhasePulling)
+		parent := d.prewarmOf(true, nth(1), nth(0), nth(2))
+		d.inState(d.child(parent, 0), puller.StateActive, puller.PhasePulling)
 		d.crash()
 		d.hold(nth(2))
 		d.engine.Script(nth(0), func(p *enginetest.Pull) { p.Wait(time.Second); p.Fail("manifest unknown") })
@@ -738,7 +738,7 @@ func TestPrewarmRestartFailFastHalfway(t *testing.T) {
 		})
 		d.hold(nth(1))
 		d.hold(nth(2))
-		parent := d.warm(true, nth(0), nth(1), nth(2))
+		parent := d.prewarmOf(true, nth(0), nth(1), nth(2))
 		d.failed(parent, puller.ErrNotFound)
 		d.close()
 		d.store = kept
@@ -761,12 +761,12 @@ func TestPrewarmChildrenForgotten(t *testing.T) {
 		d.serve(nth(0))
 		d.serve(nth(1))
 		release := d.hold(nth(2))
-		parent := d.warm(false, nth(0), nth(1), nth(2))
-		d.is(d.child(parent, 2), puller.StateActive, puller.PhasePulling)
+		parent := d.prewarmOf(false, nth(0), nth(1), nth(2))
+		d.inState(d.child(parent, 2), puller.StateActive, puller.PhasePulling)
 		<-time.After(2 * time.Hour) // beyond a pruning
 		d.restart()
 		release()
-		v := d.came(parent, "")
+		v := d.succeeded(parent, "")
 		if got := images(v); !slices.Equal(got, []string{"succeeded", "succeeded", "succeeded"}) {
 			t.Errorf("the images are %q", got)
 		}
@@ -780,7 +780,7 @@ func TestPrewarmRestartWithCredentials(t *testing.T) {
 		parent := d.prewarm(puller.PrewarmRequest{
 			Images: puller.Images{{Image: nth(0)}, {Image: nth(1), Policy: puller.PolicyAlways}, {Image: nth(2)}}, Credentials: credentials(t, "secret"),
 		})
-		d.is(parent, puller.StateActive, puller.PhasePulling)
+		d.inState(parent, puller.StateActive, puller.PhasePulling)
 		d.crash()
 		v := d.failed(parent, puller.ErrDenied)
 		if got := images(v); !slices.Equal(got, []string{"failed denied", "succeeded", "failed denied"}) {
@@ -794,9 +794,9 @@ func TestPrewarmEngineAway(t *testing.T) {
 		d.engine.Kill()
 		d.serve(other)
 		parent := d.prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good}, {Image: other}}})
-		d.is(parent, puller.StateActive, puller.PhasePulling)
+		d.inState(parent, puller.StateActive, puller.PhasePulling)
 		d.back(10 * time.Second)
-		d.came(parent, "")
+		d.succeeded(parent, "")
 	})
 }
 
@@ -832,16 +832,16 @@ func TestPrewarmLongAndShort(t *testing.T) {
 		}
 		slow(good)
 		first := d.prewarm(long)
-		d.is(first, puller.StateActive, puller.PhasePulling)
+		d.inState(first, puller.StateActive, puller.PhasePulling)
 		second := d.prewarm(puller.PrewarmRequest{
 			Policy: puller.PolicyAlways, Caller: "uid 2", Images: puller.Images{{Image: good}, {Image: nth(99)}, {Image: nth(98)}},
 		})
-		d.came(second, "")
+		d.succeeded(second, "")
 		if ended := d.engine.Counts().Pulls; ended > 10 {
 			t.Errorf("the short one has ended after %d pulls", ended)
 		}
-		d.came(first, "")
-		d.pulls(101)
+		d.succeeded(first, "")
+		d.wantPulls(101)
 	})
 }
 
@@ -864,11 +864,11 @@ func TestPrewarmManyLong(t *testing.T) {
 			parents = append(parents, parent)
 		}
 		for _, parent := range parents[:1] {
-			d.came(parent, "")
+			d.succeeded(parent, "")
 		}
 		d.restart()
 		for _, parent := range parents[1:] {
-			d.came(parent, "")
+			d.succeeded(parent, "")
 		}
 	})
 }

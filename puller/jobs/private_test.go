@@ -36,15 +36,15 @@ func TestPrivateWithoutDigest(t *testing.T) {
 			registry.manifests = map[string]puller.Manifest{good + " linux/amd64": {Digest: enginetest.Digest(image), Config: image.ID, Platform: "linux/amd64"}}
 			withDaemonOf(t, o, nil, func(d *daemon) {
 				d.engine.Script(good, enginetest.Serve(image))
-				d.came(d.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
+				d.succeeded(d.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
 				d.engine.Tag(good, bare(1))
 				then(d)
 				for _, c := range []puller.Credentials{eve, {}} {
 					d.failed(d.submit(puller.PullRequest{Image: good, Credentials: c}), puller.ErrDenied)
 					d.failed(d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever, Credentials: c}), puller.ErrDenied)
 				}
-				d.came(d.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePresent)
-				d.came(d.submit(puller.PullRequest{Image: good, Credentials: bob}), puller.SourcePresent)
+				d.succeeded(d.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePresent)
+				d.succeeded(d.submit(puller.PullRequest{Image: good, Credentials: bob}), puller.SourcePresent)
 			})
 		})
 	}
@@ -84,7 +84,7 @@ func TestPrivateAfterCrash(t *testing.T) {
 	withDaemonOf(t, o, nil, func(d *daemon) {
 		d.hold(good)
 		j := d.submit(puller.PullRequest{Image: good, Credentials: ada})
-		d.is(j, puller.StateActive, puller.PhasePulling)
+		d.inState(j, puller.StateActive, puller.PhasePulling)
 		<-time.After(time.Second)
 		d.down(func() { d.engine.Tag(good, bare(1)) })
 		d.crash()
@@ -100,7 +100,7 @@ func TestPrivateNotIfBuiltHere(t *testing.T) {
 		d.engine.Tag(good, bare(2))
 		for range 2 {
 			for _, c := range []puller.Credentials{ada, eve, {}} {
-				d.came(d.submit(puller.PullRequest{Image: good, Credentials: c}), puller.SourcePresent)
+				d.succeeded(d.submit(puller.PullRequest{Image: good, Credentials: c}), puller.SourcePresent)
 			}
 			d.crash()
 		}
@@ -118,9 +118,9 @@ func TestPrivateVerificationLater(t *testing.T) {
 	o.VerifyAccess = false
 	withDaemonOf(t, o, nil, func(d *daemon) {
 		d.engine.Script(good, enginetest.Serve(image))
-		d.came(d.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
+		d.succeeded(d.submit(puller.PullRequest{Image: good, Credentials: ada}), puller.SourcePulled)
 		d.engine.Tag(good, bare(1))
-		d.came(d.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.SourcePresent)
+		d.succeeded(d.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.SourcePresent)
 		d.change = func(o *jobs.Options) { o.VerifyAccess = true }
 		d.restart()
 		d.failed(d.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.ErrDenied)
@@ -134,17 +134,17 @@ func TestPrivateSaveFails(t *testing.T) {
 	withDaemonOf(t, o, nil, func(d *daemon) {
 		release := d.hold(good)
 		j := d.submit(puller.PullRequest{Image: good, Credentials: ada})
-		d.is(j, puller.StateActive, puller.PhasePulling)
+		d.inState(j, puller.StateActive, puller.PhasePulling)
 		d.store.Fail(errors.New("no space left on device"))
 		release()
-		d.came(j, puller.SourcePulled)
+		d.succeeded(j, puller.SourcePulled)
 		d.store.Fail(nil)
 		<-time.After(2 * time.Second)
 		d.engine.Tag(good, bare(1))
 		d.failed(d.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.ErrDenied)
 		// The next one takes it along.
 		d.engine.Script(other, enginetest.Serve(enginetest.NewImage(other, 2)))
-		d.came(d.submit(puller.PullRequest{Image: other, Credentials: ada}), puller.SourcePulled)
+		d.succeeded(d.submit(puller.PullRequest{Image: other, Credentials: ada}), puller.SourcePulled)
 		d.restart()
 		d.failed(d.submit(puller.PullRequest{Image: good, Credentials: eve}), puller.ErrDenied)
 	})

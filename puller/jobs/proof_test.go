@@ -101,7 +101,7 @@ func TestProofOfPull(t *testing.T) {
 					d.failed(j, c.kind)
 					return
 				}
-				v := d.came(j, puller.SourcePulled)
+				v := d.succeeded(j, puller.SourcePulled)
 				if v.Result.Digest != digest || v.Image != c.image {
 					d.Errorf("the digest is %q of %s", v.Result.Digest, v.Image)
 				}
@@ -129,8 +129,8 @@ func TestProofInspectFails(t *testing.T) {
 					}
 					return c.look(d)
 				})
-				d.failed(d.always(good), c.kind)
-				d.pulls(1)
+				d.failed(d.pullAlways(good), c.kind)
+				d.wantPulls(1)
 			})
 		})
 	}

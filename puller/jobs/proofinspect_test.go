@@ -126,7 +126,7 @@ func TestInspectIncomplete(t *testing.T) {
 					}
 				}
 				d.engine.Script(good, enginetest.Serve(image))
-				ends("always", d.always(good), c.pulled)
+				ends("always", d.pullAlways(good), c.pulled)
 			})
 		})
 	}

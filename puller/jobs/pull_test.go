@@ -21,7 +21,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 func TestPullStates(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.serve(good)
-		j := d.always(good)
+		j := d.pullAlways(good)
 		if j.State != puller.StateQueued || j.ID == "" || !j.FinishedAt.IsZero() {
 			d.Errorf("a job that was just accepted: %+v", j)
 		}
@@ -64,7 +64,7 @@ func TestPullResult(t *testing.T) {
 			enginetest.Serve(image)(p)
 		})
 		began := time.Now()
-		j := d.came(d.submit(puller.PullRequest{Image: good, Platform: "linux/amd64", Priority: puller.PriorityHigh}), puller.SourcePulled)
+		j := d.succeeded(d.submit(puller.PullRequest{Image: good, Platform: "linux/amd64", Priority: puller.PriorityHigh}), puller.SourcePulled)
 		if j.Kind != "pull" || j.Image != good || j.Platform != "linux/amd64" || j.Policy != puller.PolicyMissing || j.Priority != puller.PriorityHigh || j.Attempt != 1 || j.Phase != "" || j.Error != nil {
 			d.Errorf("the job is %+v", j)
 		}
@@ -91,7 +91,7 @@ func TestPullLayersDone(t *testing.T) {
 			enginetest.ServeAsPodman(enginetest.NewImage(good, 1))(p)
 		})
 		d.engine.UsePodman()
-		j := d.came(d.always(good), puller.SourcePulled)
+		j := d.succeeded(d.pullAlways(good), puller.SourcePulled)
 		if p := j.Progress; p.LayersDone != 3 || p.Downloaded != 2000 || j.Result.Downloaded != 2000 {
 			d.Errorf("the progress is %+v, and %d were downloaded", p, j.Result.Downloaded)
 		}

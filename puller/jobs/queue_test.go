@@ -22,13 +22,13 @@ var single = jobs.Options{Concurrency: 1, Policy: puller.PolicyMissing, Timeout:
 func TestQueueGoroutines(t *testing.T) {
 	withDaemonOf(t, single, nil, func(d *daemon) {
 		release := d.hold(good)
-		d.is(d.always(good), puller.StateActive, puller.PhasePulling)
+		d.inState(d.pullAlways(good), puller.StateActive, puller.PhasePulling)
 		before := runtime.NumGoroutine()
 		var jobs []puller.Job
 		for i := range 200 {
 			image := fmt.Sprintf("registry.test/image%d:v1", i)
 			d.serve(image)
-			jobs = append(jobs, d.always(image))
+			jobs = append(jobs, d.pullAlways(image))
 		}
 		for i := range 100 { // before their turn
 			if _, err := d.Cancel(jobs[2*i].ID); err != nil {
@@ -42,10 +42,10 @@ func TestQueueGoroutines(t *testing.T) {
 		release()
 		for i, j := range jobs {
 			if i%2 == 1 {
-				d.came(j, puller.SourcePulled)
+				d.succeeded(j, puller.SourcePulled)
 			}
 		}
-		d.pulls(1 + 100)
+		d.wantPulls(1 + 100)
 	})
 }
 
@@ -73,10 +73,10 @@ func TestQueueSlots(t *testing.T) {
 				}
 				served(p)
 			})
-			jobs = append(jobs, d.always(image))
+			jobs = append(jobs, d.pullAlways(image))
 			if i%6 == 1 {
 				jobs = jobs[:len(jobs)-1]
-				if _, err := d.Cancel(d.always(image).ID); err != nil {
+				if _, err := d.Cancel(d.pullAlways(image).ID); err != nil {
 					d.Fatal(err)
 				}
 			}
@@ -96,8 +96,8 @@ func order(t *testing.T, requests []puller.PullRequest, then func(d *daemon, job
 	t.Helper()
 	withDaemonOf(t, single, nil, func(d *daemon) {
 		release := d.hold(good)
-		blocker := d.always(good)
-		d.is(blocker, puller.StateActive, puller.PhasePulling)
+		blocker := d.pullAlways(good)
+		d.inState(blocker, puller.StateActive, puller.PhasePulling)
 		var jobs []puller.Job
 		for _, r := range requests {
 			name := r.Image
@@ -110,7 +110,7 @@ func order(t *testing.T, requests []puller.PullRequest, then func(d *daemon, job
 			jobs = append(jobs, d.submit(r))
 		}
 		for _, j := range jobs {
-			d.is(j, puller.StateQueued, "")
+			d.inState(j, puller.StateQueued, "")
 		}
 		if then != nil {
 			then(d, jobs)
@@ -179,7 +179,7 @@ func TestQueueTurnKeptOverRetry(t *testing.T) {
 				}
 			}
 			d.attempts(full, scripts...)
-			return d.always(full)
+			return d.pullAlways(full)
 		}
 		serve := func(name string, wait time.Duration) enginetest.Script {
 			ends := enginetest.Serve(enginetest.NewImage("registry.test/"+name+":v1", 1))
@@ -191,7 +191,7 @@ func TestQueueTurnKeptOverRetry(t *testing.T) {
 			image("third", serve("third", 0)),
 		}
 		for _, j := range jobs {
-			d.came(j, puller.SourcePulled)
+			d.succeeded(j, puller.SourcePulled)
 		}
 		if want := []string{"first", "second", "first", "third"}; !slices.Equal(began, want) {
 			d.Errorf("the pulls began in the order %q", began)

@@ -207,7 +207,7 @@ func TestRedactEverywhere(t *testing.T) {
 					v := d.end(j)
 					told["job of "+secret] = fmt.Sprintf("%+v %+v %+v", v, v.Error, v.Result)
 					told["events of "+secret] = strings.Join(d.lines(j), "")
-					told["record of "+secret] = d.kept(j)
+					told["record of "+secret] = d.record(j)
 				}
 				d.close()
 				told["log"] = d.log.String()

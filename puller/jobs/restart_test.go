@@ -34,8 +34,8 @@ func (d *daemon) since(j puller.Job, seq uint64) (frames []stream.Frame) {
 	return frames
 }
 
-// kept returns all that is told of a job that has ended.
-func (d *daemon) kept(j puller.Job) string {
+// record returns all that is told of a job that has ended.
+func (d *daemon) record(j puller.Job) string {
 	d.Helper()
 	v, err := json.Marshal(d.end(j))
 	if err != nil {
@@ -47,8 +47,8 @@ func (d *daemon) kept(j puller.Job) string {
 	return string(v)
 }
 
-// told returns what the reader of a job has been told so far.
-func (d *daemon) told(j puller.Job) (events []puller.Event) {
+// eventsSoFar returns what the reader of a job has been told so far.
+func (d *daemon) eventsSoFar(j puller.Job) (events []puller.Event) {
 	d.Helper()
 	d.mu.Lock()
 	r := d.readers[j.ID]
@@ -85,7 +85,7 @@ func TestRestartInEveryPhase(t *testing.T) {
 	}{
 		"queued": {func(d *daemon) {
 			d.hold(other)
-			d.is(d.always(other), puller.StateActive, puller.PhasePulling)
+			d.inState(d.pullAlways(other), puller.StateActive, puller.PhasePulling)
 		}, puller.StateQueued, "", puller.PolicyAlways, func(d *daemon) { d.serve(other) }},
 		"checking": {func(d *daemon) {
 			d.engine.OnInspect(func(_ string, gone <-chan struct{}) (int, string) { <-gone; return 0, "" })
@@ -118,16 +118,16 @@ func TestRestartInEveryPhase(t *testing.T) {
 				withDaemonOf(t, o, nil, func(d *daemon) {
 					d.engine.Tag("registry.test/there:v1", enginetest.NewImage("registry.test/there:v1", 3))
 					ended := d.submitted("registry.test/there:v1")
-					was := d.kept(ended)
+					was := d.record(ended)
 					c.prepare(d)
 					j := d.submit(puller.PullRequest{Image: good, Policy: c.policy})
-					d.is(j, c.state, c.phase)
+					d.inState(j, c.state, c.phase)
 					var seen []puller.Event
-					for again := d.told(j); len(again) > len(seen); again = d.told(j) {
+					for again := d.eventsSoFar(j); len(again) > len(seen); again = d.eventsSoFar(j) {
 						seen = again
 						<-time.After(200 * time.Millisecond) // it is on disk
 					}
-					d.is(j, c.state, c.phase)
+					d.inState(j, c.state, c.phase)
 					last := seen[len(seen)-1].Seq
 					d.serve(good)
 					d.open = func(open func()) func() {
@@ -160,15 +160,15 @@ func TestRestartInEveryPhase(t *testing.T) {
 					if f := after[len(after)-1]; f.Type != "result" || after[0].Seq <= last {
 						d.Errorf("after %d there came %d, and in the end %s", last, after[0].Seq, f.Type)
 					}
-					is := d.kept(j)
+					is := d.record(j)
 					for range 3 {
 						d.crash()
 						d.restart()
-						if again := d.kept(j); again != is {
+						if again := d.record(j); again != is {
 							d.Errorf("after restarts it is\n%s\nnot\n%s", again, is)
 						}
 					}
-					if again := d.kept(ended); again != was {
+					if again := d.record(ended); again != was {
 						d.Errorf("what had ended before is\n%s\nnot\n%s", again, was)
 					}
 				})
@@ -181,22 +181,22 @@ func TestRestartInEveryPhase(t *testing.T) {
 func TestCrashBeforeResultSaved(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		release := d.hold(good)
-		j := d.always(good)
-		d.is(j, puller.StateActive, puller.PhasePulling)
+		j := d.pullAlways(good)
+		d.inState(j, puller.StateActive, puller.PhasePulling)
 		<-time.After(time.Second)
 		open, saves := d.block()
 		release()
-		d.is(j, puller.StateActive, puller.PhaseVerifying)
+		d.inState(j, puller.StateActive, puller.PhaseVerifying)
 		if saves.Load() != 1 {
 			d.Fatal("its result is not being saved")
 		}
-		seen := d.told(j)
+		seen := d.eventsSoFar(j)
 		kept := d.store.Reopen()
 		open()
 		d.close()
 		d.store = kept
 		d.open()
-		d.came(j, puller.SourceUpToDate)
+		d.succeeded(j, puller.SourceUpToDate)
 		after := d.since(j, seen[len(seen)-1].Seq)
 		results := 0
 		for _, f := range after {
@@ -214,7 +214,7 @@ func TestCrashBeforeResultSaved(t *testing.T) {
 func TestRestartEventNumbers(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.hold(good)
-		j := d.always(good)
+		j := d.pullAlways(good)
 		given := map[uint64]string{}
 		last := uint64(0)
 		for i, stop := range []func(){
@@ -222,7 +222,7 @@ func TestRestartEventNumbers(t *testing.T) {
 			func() { d.store.Fail(errFull); d.close(); d.store.Fail(nil); d.open() },
 			d.crash, d.restart,
 		} {
-			d.is(j, puller.StateActive, puller.PhasePulling)
+			d.inState(j, puller.StateActive, puller.PhasePulling)
 			r, before := d.follow(j), last
 			<-time.After(time.Second)
 			stop()
@@ -260,7 +260,7 @@ func TestQueueOrderAfterRestart(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			withDaemonOf(t, single, nil, func(d *daemon) {
 				d.hold(good)
-				d.always(good)
+				d.pullAlways(good)
 				var mu sync.Mutex
 				var order, want []string
 				var jobs []puller.Job
@@ -291,7 +291,7 @@ func TestQueueOrderAfterRestart(t *testing.T) {
 				<-time.After(time.Second)
 				release()
 				for _, j := range jobs {
-					d.came(j, puller.SourcePulled)
+					d.succeeded(j, puller.SourcePulled)
 				}
 				if !slices.Equal(order, want) {
 					d.Errorf("they were pulled in the order %q, not %q", order, want)
@@ -325,15 +325,15 @@ func TestRestartWithCredentials(t *testing.T) {
 		if err != nil {
 			d.Fatal(err)
 		}
-		d.is(lost, puller.StateActive, puller.PhasePulling)
-		d.is(there, puller.StateActive, puller.PhasePulling)
+		d.inState(lost, puller.StateActive, puller.PhasePulling)
+		d.inState(there, puller.StateActive, puller.PhasePulling)
 		<-time.After(time.Second)
 		d.engine.Tag(other, enginetest.NewImage(other, 9))
 		d.engine.Kill()
 		d.crash()
 		// They wait for the engine.
 		<-time.After(10 * time.Second)
-		d.is(lost, puller.StateQueued, "")
+		d.inState(lost, puller.StateQueued, "")
 		if again := d.submit(request); again.ID != lost.ID {
 			d.Errorf("sent again it is %s, not %s", again.ID, lost.ID)
 		}
@@ -343,12 +343,12 @@ func TestRestartWithCredentials(t *testing.T) {
 		if !strings.Contains(v.Error.Message, "ask again") {
 			d.Errorf("its error is %q", v.Error.Message)
 		}
-		d.came(there, puller.SourcePresent)
+		d.succeeded(there, puller.SourcePresent)
 		p := d.failed(parent, puller.ErrDenied)
 		if p.Images[0].Error == nil || p.Images[1].Source != puller.SourcePresent {
 			d.Errorf("the prewarm's images are %+v", p.Images)
 		}
-		d.pulls(pulls)
+		d.wantPulls(pulls)
 		if again := d.submit(request); again.ID != lost.ID {
 			d.Errorf("sent again after its end it is %s, not %s", again.ID, lost.ID)
 		}
@@ -377,7 +377,7 @@ func TestIdempotencyKeyAfterRestart(t *testing.T) {
 		d.hold(other)
 		ended := puller.PullRequest{Image: good, IdempotencyKey: "ended"}
 		first := d.submit(ended)
-		d.came(first, puller.SourcePulled)
+		d.succeeded(first, puller.SourcePulled)
 		active := puller.PullRequest{Image: other, IdempotencyKey: "active"}
 		second := d.submit(active)
 		list := puller.PrewarmRequest{Images: puller.Images{{Image: other}, {Image: good}}, IdempotencyKey: "list"}
@@ -489,7 +489,7 @@ func TestPrewarmCrashFailFast(t *testing.T) {
 		if err != nil {
 			d.Fatal(err)
 		}
-		d.pulls(2)
+		d.wantPulls(2)
 		<-time.After(time.Second)
 		// The failure is the last that is saved.
 		var kept *storetest.Store

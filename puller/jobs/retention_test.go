@@ -60,7 +60,7 @@ func TestRetentionOfRequests(t *testing.T) {
 	secret := strings.Repeat("hidden", 100)
 	withRunDaemon(t, enginetest.Print("out", "", 0), func(d *daemon) {
 		run := d.run(puller.RunRequest{Env: map[string]string{"A": secret}, Cmd: []string{secret}, Entrypoint: []string{secret}, User: secret[:20]})
-		d.exited(run, 0)
+		d.wantExit(run, 0)
 		prewarm, err := d.Prewarm(puller.PrewarmRequest{Skipped: []puller.Skipped{{Service: "app", Reason: "built"}}})
 		if err != nil {
 			d.Fatal(err)
@@ -86,8 +86,8 @@ func TestRetentionOfRequests(t *testing.T) {
 func TestRetentionInMemory(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.serve(good)
-		j := d.always(good)
-		d.came(j, puller.SourcePulled)
+		j := d.pullAlways(good)
+		d.succeeded(j, puller.SourcePulled)
 		layers := func() (n int) {
 			d.readers = map[string]*reader{}
 			for _, e := range d.events(j) {

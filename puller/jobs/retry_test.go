@@ -78,11 +78,11 @@ func TestRetryTransient(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			withDaemonOf(t, patient, nil, func(d *daemon) {
 				d.engine.Script(good, c.script)
-				j := d.always(good)
+				j := d.pullAlways(good)
 				if v := d.failed(j, c.kind); v.Attempt != 4 {
 					d.Errorf("it ended with attempt %d", v.Attempt)
 				}
-				d.pulls(4)
+				d.wantPulls(4)
 				events := d.events(j)
 				if got := notices(events); len(got) != 3 {
 					d.Errorf("the notices are %q", got)
@@ -92,7 +92,7 @@ func TestRetryTransient(t *testing.T) {
 				}
 				// And it succeeds as soon as it can.
 				d.attempts(good, c.script, c.script, served())
-				if v := d.came(d.always(good), puller.SourcePulled); v.Attempt != 3 || v.Error != nil {
+				if v := d.succeeded(d.pullAlways(good), puller.SourcePulled); v.Attempt != 3 || v.Error != nil {
 					d.Errorf("it succeeded as %+v", v)
 				}
 			})
@@ -109,11 +109,11 @@ func TestRetryNotPermanent(t *testing.T) {
 		t.Run(string(kind), func(t *testing.T) {
 			withDaemonOf(t, patient, nil, func(d *daemon) {
 				d.engine.Script(good, fails(message))
-				j := d.always(good)
+				j := d.pullAlways(good)
 				if v := d.failed(j, kind); v.Attempt != 1 || !v.FinishedAt.Equal(v.CreatedAt) {
 					d.Errorf("it ended with attempt %d after %s", v.Attempt, v.FinishedAt.Sub(v.CreatedAt))
 				}
-				d.pulls(1)
+				d.wantPulls(1)
 				if got := notices(d.events(j)); len(got) != 0 {
 					d.Errorf("the notices are %q", got)
 				}
@@ -154,12 +154,12 @@ func TestRetryCorruptOnce(t *testing.T) {
 	const words = "filesystem layer verification failed for digest sha256:abc"
 	withDaemonOf(t, patient, nil, func(d *daemon) {
 		d.engine.Script(good, fails(words))
-		if v := d.failed(d.always(good), puller.ErrCorrupt); v.Attempt != 2 {
+		if v := d.failed(d.pullAlways(good), puller.ErrCorrupt); v.Attempt != 2 {
 			d.Errorf("it ended with attempt %d", v.Attempt)
 		}
-		d.pulls(2)
+		d.wantPulls(2)
 		d.attempts(good, cut, fails(words), cut, served())
-		if v := d.came(d.always(good), puller.SourcePulled); v.Attempt != 4 {
+		if v := d.succeeded(d.pullAlways(good), puller.SourcePulled); v.Attempt != 4 {
 			d.Errorf("it succeeded with attempt %d", v.Attempt)
 		}
 		none := 0
@@ -184,18 +184,18 @@ func TestRetryProgress(t *testing.T) {
 			p.Until(second)
 			served()(p)
 		})
-		a, b := d.always(good), d.always(good)
+		a, b := d.pullAlways(good), d.pullAlways(good)
 		<-time.After(2 * time.Second) // the first wait is under one
 		for _, j := range []puller.Job{a, b} {
-			d.is(j, puller.StateActive, puller.PhaseResolving)
-			v := d.now(j)
+			d.inState(j, puller.StateActive, puller.PhaseResolving)
+			v := d.settled(j)
 			if v.ID != j.ID || v.Attempt != 2 || v.Progress == nil || *v.Progress != (pullstream.Totals{}) {
 				d.Errorf("the second attempt begins with %+v", v.Progress)
 			}
 		}
 		close(second)
-		d.came(a, puller.SourcePulled)
-		v := d.came(b, puller.SourcePulled)
+		d.succeeded(a, puller.SourcePulled)
+		v := d.succeeded(b, puller.SourcePulled)
 		if v.Progress.Downloaded != 2000 || v.Result.Downloaded != 2000 || v.Progress.Layers != 2 {
 			d.Errorf("in the end the progress is %+v", v.Progress)
 		}
@@ -217,11 +217,11 @@ func TestRetryAsksEngineFirst(t *testing.T) {
 		t.Run(string(c.policy), func(t *testing.T) {
 			withDaemonOf(t, patient, nil, func(d *daemon) {
 				d.attempts(good, tagged, served())
-				j := d.came(d.submit(puller.PullRequest{Image: good, Policy: c.policy}), c.source)
+				j := d.succeeded(d.submit(puller.PullRequest{Image: good, Policy: c.policy}), c.source)
 				if j.Result.Digest == "" {
 					d.Errorf("the result is %+v", j.Result)
 				}
-				d.pulls(c.pulls)
+				d.wantPulls(c.pulls)
 			})
 		})
 	}
@@ -233,11 +233,11 @@ func TestRetryAfterCorrupt(t *testing.T) {
 			p.Tag(enginetest.NewImage(good, 9))
 			p.Line(`{"status":"Digest: ` + enginetest.Digest(enginetest.NewImage(good, 1)) + `"}`)
 		}, served())
-		j := d.came(d.submit(puller.PullRequest{Image: good}), puller.SourcePulled)
+		j := d.succeeded(d.submit(puller.PullRequest{Image: good}), puller.SourcePulled)
 		if want := enginetest.NewImage(good, 1).ID; j.Result.ImageID != want || j.Attempt != 2 {
 			d.Errorf("the result is %+v of attempt %d", j.Result, j.Attempt)
 		}
-		d.pulls(2)
+		d.wantPulls(2)
 	})
 }
 
@@ -262,7 +262,7 @@ func TestRetryMovedTag(t *testing.T) {
 					d.failed(j, puller.ErrCorrupt)
 					return
 				}
-				if v := d.came(j, puller.SourcePulled); v.Result.ImageID != moved.ID || v.Result.Digest != enginetest.Digest(moved) {
+				if v := d.succeeded(j, puller.SourcePulled); v.Result.ImageID != moved.ID || v.Result.Digest != enginetest.Digest(moved) {
 					d.Errorf("the result is %+v", v.Result)
 				}
 			})
@@ -282,7 +282,7 @@ func TestRetryPerJob(t *testing.T) {
 			return d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Retries: &retries})
 		}
 		none, one, three := submit(0), submit(1), submit(3)
-		d.is(three, puller.StateActive, puller.PhasePulling)
+		d.inState(three, puller.StateActive, puller.PhasePulling)
 		close(gate)
 		if v := d.failed(none, puller.ErrTruncated); v.Attempt != 1 {
 			d.Errorf("the job without retries ended with attempt %d", v.Attempt)
@@ -290,10 +290,10 @@ func TestRetryPerJob(t *testing.T) {
 		if v := d.failed(one, puller.ErrTruncated); v.Attempt != 2 {
 			d.Errorf("the job with one ended with attempt %d", v.Attempt)
 		}
-		if v := d.came(three, puller.SourcePulled); v.Attempt != 3 {
+		if v := d.succeeded(three, puller.SourcePulled); v.Attempt != 3 {
 			d.Errorf("the job with three ended with attempt %d", v.Attempt)
 		}
-		d.pulls(3)
+		d.wantPulls(3)
 		for j, want := range map[string]int{none.ID: 0, one.ID: 1, three.ID: 2} {
 			if got := notices(d.events(puller.Job{ID: j})); len(got) != want {
 				d.Errorf("a job was told of %q, not of %d waits", got, want)
@@ -326,9 +326,9 @@ func TestRetryCancelWhileWaiting(t *testing.T) {
 			t.Run(c.name+" in "+name, func(t *testing.T) {
 				withDaemonOf(t, patient, nil, func(d *daemon) {
 					d.engine.Script(good, script)
-					j := d.always(good)
-					d.is(j, puller.StateActive, puller.PhaseResolving)
-					d.pulls(1)
+					j := d.pullAlways(good)
+					d.inState(j, puller.StateActive, puller.PhaseResolving)
+					d.wantPulls(1)
 					began := time.Now()
 					c.end(d, j)
 					if c.kind == "" {
@@ -340,7 +340,7 @@ func TestRetryCancelWhileWaiting(t *testing.T) {
 						d.Errorf("it took %s", took)
 					}
 					<-time.After(time.Hour)
-					d.pulls(1)
+					d.wantPulls(1)
 				})
 			})
 		}
@@ -357,7 +357,7 @@ func TestRetryTimeoutWhileWaiting(t *testing.T) {
 		}
 		n := d.engine.Counts().Pulls
 		<-time.After(time.Hour)
-		d.pulls(n)
+		d.wantPulls(n)
 	})
 }
 
@@ -367,7 +367,7 @@ func TestRetryCoolDownTooLong(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(d *daemon) {
 		d.engine.Script(good, fails("toomanyrequests"))
 		short := puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Timeout: puller.Duration(10 * time.Second)}
-		waits := d.always(good)
+		waits := d.pullAlways(good)
 		for range 2 {
 			v := d.failed(d.submit(short), puller.ErrRateLimited)
 			if took := v.FinishedAt.Sub(v.CreatedAt); took != 0 || v.Error.RetryAfterSeconds != 15 {
@@ -375,7 +375,7 @@ func TestRetryCoolDownTooLong(t *testing.T) {
 			}
 		}
 		d.serve(good)
-		d.came(waits, puller.SourcePulled)
+		d.succeeded(waits, puller.SourcePulled)
 	})
 }
 
@@ -385,8 +385,8 @@ func TestRetryNotice(t *testing.T) {
 			p.Line(line(layerA, "Retrying in 2 seconds"))
 			p.Fail("connection refused")
 		}, served())
-		j := d.always(good)
-		d.came(j, puller.SourcePulled)
+		j := d.pullAlways(good)
+		d.succeeded(j, puller.SourcePulled)
 		got := notices(d.events(j))
 		if len(got) != 2 || !strings.Contains(got[0], "tries layer "+layerA) ||
 			!strings.HasPrefix(got[1], "attempt 1 failed (") || !strings.Contains(got[1], "the next one begins in ") {
@@ -402,17 +402,17 @@ func TestRetryManyJobs(t *testing.T) {
 		for i := range jobs {
 			jobs[i] = d.submit(puller.PullRequest{Image: good, Policy: []puller.Policy{puller.PolicyMissing, puller.PolicyAlways}[i%2]})
 		}
-		d.is(jobs[199], puller.StateActive, puller.PhasePulling)
+		d.inState(jobs[199], puller.StateActive, puller.PhasePulling)
 		d.engine.Kill()
 		<-time.After(5 * time.Second)
 		d.serve(good)
 		d.engine.Revive()
 		for _, j := range jobs {
-			if v := d.came(j, puller.SourcePulled); v.Attempt != 2 {
+			if v := d.succeeded(j, puller.SourcePulled); v.Attempt != 2 {
 				d.Fatalf("a job ended with attempt %d", v.Attempt)
 			}
 		}
-		d.pulls(2)
+		d.wantPulls(2)
 		synctest.Wait()
 		if c := d.engine.Counts(); c.Active != 0 || c.Open > 20 {
 			d.Errorf("there are left: %+v", c)

@@ -257,13 +257,13 @@ func TestRulesChanged(t *testing.T) {
 	forbidden := parseRules(t, rules.Written{Deny: []string{"registry.test/**"}})
 	withDaemon(t, func(d *daemon) {
 		d.hold(good)
-		j := d.always(good)
-		d.is(j, puller.StateActive, puller.PhasePulling)
+		j := d.pullAlways(good)
+		d.inState(j, puller.StateActive, puller.PhasePulling)
 		d.change = func(o *jobs.Options) { o.Rules = forbidden }
 		d.close()
 		d.serve(good)
 		d.open()
-		d.came(j, puller.SourcePulled)
+		d.succeeded(j, puller.SourcePulled)
 		_, err := d.Pull(puller.PullRequest{Image: good})
 		forbids(t, "a new one", err, "rules.pull.deny")
 	})

@@ -47,8 +47,8 @@ func (d *daemon) run(r puller.RunRequest) puller.Job {
 	return j
 }
 
-// exited waits for a run that is to succeed, with an exit code.
-func (d *daemon) exited(j puller.Job, code int) puller.Job {
+// wantExit waits for a run that is to succeed, with an exit code.
+func (d *daemon) wantExit(j puller.Job, code int) puller.Job {
 	d.Helper()
 	v := d.end(j)
 	if v.State != puller.StateSucceeded || v.Result == nil || v.Result.ExitCode == nil {
@@ -60,8 +60,8 @@ func (d *daemon) exited(j puller.Job, code int) puller.Job {
 	return v
 }
 
-// empty checks that no container is left.
-func (d *daemon) empty() {
+// wantNoContainers checks that no container is left.
+func (d *daemon) wantNoContainers() {
 	d.Helper()
 	synctest.Wait()
 	for _, c := range d.engine.Containers() {
@@ -130,21 +130,21 @@ func TestRunExitCode(t *testing.T) {
 	for _, code := range []int{0, 1, 137} {
 		withRunDaemon(t, enginetest.Print("out", "err", code), func(d *daemon) {
 			j := d.run(puller.RunRequest{})
-			v := d.exited(j, code)
+			v := d.wantExit(j, code)
 			if r := v.Result; r.OOMKilled || r.Truncated || r.Source != puller.SourcePulled || r.ImageID == "" || r.Digest == "" || r.DurationSeconds < 0 || v.Kind != puller.JobRun {
 				d.Errorf("the result is %+v", r)
 			}
 			if stdout, stderr := printed(d, d.events(j)); stdout != "out" || stderr != "err" {
 				d.Errorf("it printed %q and %q", stdout, stderr)
 			}
-			d.empty()
+			d.wantNoContainers()
 		})
 	}
 }
 
 func TestRunOutOfMemory(t *testing.T) {
 	withRunDaemon(t, (*enginetest.Process).OOM, func(d *daemon) {
-		if v := d.exited(d.run(puller.RunRequest{}), 137); !v.Result.OOMKilled {
+		if v := d.wantExit(d.run(puller.RunRequest{}), 137); !v.Result.OOMKilled {
 			d.Errorf("the result is %+v", v.Result)
 		}
 	})
@@ -166,7 +166,7 @@ func TestRunEngineError(t *testing.T) {
 		if !strings.Contains(v.Error.Message, "the shim has died") {
 			d.Errorf("the error is %q", v.Error.Message)
 		}
-		d.empty()
+		d.wantNoContainers()
 	})
 }
 
@@ -178,7 +178,7 @@ func TestRunPhases(t *testing.T) {
 		return 0
 	}, func(d *daemon) {
 		j := d.run(puller.RunRequest{Policy: puller.PolicyAlways})
-		d.exited(j, 0)
+		d.wantExit(j, 0)
 		want := []string{
 			"state queued", "state active/resolving", "state active/pulling", "state active/verifying", "state active/creating",
 			"state active/running", "log", "log", "state active/removing", "state succeeded", "result",
@@ -188,7 +188,7 @@ func TestRunPhases(t *testing.T) {
 		}
 		d.output(j) // a late reader's numbers grow too
 		there := d.run(puller.RunRequest{})
-		d.exited(there, 0)
+		d.wantExit(there, 0)
 		want = append([]string{"state queued"}, want[4:]...)
 		if got := numbered(d.events(there)); !slices.Equal(got, want) {
 			d.Errorf("of an image that is there it told\n%q, not\n%q", got, want)
@@ -199,7 +199,7 @@ func TestRunPhases(t *testing.T) {
 func TestRunOutputWhole(t *testing.T) {
 	withRunDaemon(t, enginetest.TestProgram, func(d *daemon) {
 		j := d.run(puller.RunRequest{Entrypoint: []string{"/app"}, Cmd: []string{"out=grüße", "bytes", "lines=200"}})
-		d.exited(j, 0)
+		d.wantExit(j, 0)
 		events := d.events(j)
 		var lines [2]strings.Builder
 		for i := range 200 {
@@ -228,7 +228,7 @@ func TestRunOutputWhole(t *testing.T) {
 func TestRunTerminal(t *testing.T) {
 	withRunDaemon(t, enginetest.Print("a\n", "b\n", 0), func(d *daemon) {
 		j := d.run(puller.RunRequest{TTY: true})
-		d.exited(j, 0)
+		d.wantExit(j, 0)
 		if stdout, stderr := printed(d, d.events(j)); stdout != "a\r\nb\r\n" || stderr != "" {
 			d.Errorf("it printed %q and %q", stdout, stderr)
 		}
@@ -241,7 +241,7 @@ func TestRunContainerConfig(t *testing.T) {
 			Platform: "linux/amd64", Cmd: []string{"a", "b c"}, Entrypoint: []string{"/x"}, Env: map[string]string{"Z": "1", "A": "x=y", "M": ""},
 			Workdir: "/w", User: "1:2", Network: "none", Memory: 64 << 20, CPUs: 0.29, Pids: 7, TTY: true,
 		})
-		d.is(j, puller.StateActive, puller.PhaseRunning)
+		d.inState(j, puller.StateActive, puller.PhaseRunning)
 		pids := int64(7)
 		want := enginetest.ContainerRequest{
 			Image: enginetest.NewImage(good, 1).ID, Cmd: []string{"a", "b c"}, Entrypoint: []string{"/x"}, Env: []string{"A=x=y", "M=", "Z=1"},
@@ -262,7 +262,7 @@ func TestRunContainerConfig(t *testing.T) {
 			d.Errorf("the engine was asked for\n%+v, not\n%+v", got, want)
 		}
 		plain := d.run(puller.RunRequest{})
-		d.is(plain, puller.StateActive, puller.PhaseRunning)
+		d.inState(plain, puller.StateActive, puller.PhaseRunning)
 		got = d.engine.Containers()[1].Requested
 		if h := got.HostConfig; h.NetworkMode != "bridge" || h.PidsLimit == nil || *h.PidsLimit != 1024 || h.Memory != 0 || h.NanoCpus != 0 || got.Entrypoint != nil || len(got.Env) != 0 {
 			d.Errorf("without anything asked for, the engine was asked for %+v", got)
@@ -305,7 +305,7 @@ func TestRunCancelInEveryPhase(t *testing.T) {
 			withRunDaemon(t, program, func(d *daemon) {
 				release := c.prepare(d)
 				j := d.run(puller.RunRequest{})
-				d.is(j, c.state, c.phase)
+				d.inState(j, c.state, c.phase)
 				canceled := make(chan error)
 				go func() { _, err := d.Cancel(j.ID); canceled <- err }()
 				synctest.Wait()
@@ -319,7 +319,7 @@ func TestRunCancelInEveryPhase(t *testing.T) {
 				if took := v.FinishedAt.Sub(v.CreatedAt); took > 20*time.Second {
 					d.Errorf("that took %s", took)
 				}
-				d.empty()
+				d.wantNoContainers()
 			})
 		})
 	}
@@ -356,7 +356,7 @@ func TestRunCancelGrace(t *testing.T) {
 				if stdout, _ := printed(d, d.events(j)); stdout != want {
 					d.Errorf("it printed %q, not %q", stdout, want)
 				}
-				d.empty()
+				d.wantNoContainers()
 			})
 		})
 	}
@@ -372,14 +372,14 @@ func TestRunTimeout(t *testing.T) {
 			withRunDaemon(t, program, func(d *daemon) {
 				release := c.prepare(d)
 				j := d.run(puller.RunRequest{Timeout: puller.Duration(30 * time.Second)})
-				d.is(j, c.state, c.phase)
+				d.inState(j, c.state, c.phase)
 				<-time.After(30 * time.Second)
 				synctest.Wait()
 				if c.phase != puller.PhasePulling && c.state != puller.StateQueued {
 					release()
 				}
 				d.failed(j, puller.ErrTimeout)
-				d.empty()
+				d.wantNoContainers()
 			})
 		})
 	}
@@ -408,7 +408,7 @@ func TestRunFailsWithoutContainer(t *testing.T) {
 				if !strings.Contains(v.Error.Message, c.message) {
 					d.Errorf("the error is %q", v.Error.Message)
 				}
-				d.empty()
+				d.wantNoContainers()
 			})
 		})
 	}
@@ -430,13 +430,13 @@ func TestRunImagePruned(t *testing.T) {
 				if more {
 					d.failed(j, puller.ErrNotFound)
 				} else {
-					d.exited(j, 0)
+					d.wantExit(j, 0)
 				}
-				d.pulls(2)
+				d.wantPulls(2)
 				if n := strings.Count(remarks(d.events(j)), "it is pulled again"); n != 1 {
 					d.Errorf("it was told %d times", n)
 				}
-				d.empty()
+				d.wantNoContainers()
 			})
 		})
 	}
@@ -454,7 +454,7 @@ func TestRunTagMoved(t *testing.T) {
 			return 0, ""
 		})
 		j := d.run(puller.RunRequest{})
-		d.exited(j, 0)
+		d.wantExit(j, 0)
 		if stdout, _ := printed(d, d.events(j)); stdout != "proven" {
 			d.Errorf("what ran is %s", stdout)
 		}
@@ -476,7 +476,7 @@ func TestRunConcurrency(t *testing.T) {
 				d.Error(err)
 			}
 		}
-		d.empty()
+		d.wantNoContainers()
 	})
 }
 
@@ -521,7 +521,7 @@ func TestRunIdempotencyKey(t *testing.T) {
 			if again := d.run(r); again.ID != j.ID {
 				d.Errorf("it is %s, and then %s", j.ID, again.ID)
 			}
-			d.exited(j, 0)
+			d.wantExit(j, 0)
 			d.crash()
 		}
 		if n := d.engine.Counts().Created; n != 1 {
@@ -540,8 +540,8 @@ func TestRunIdempotencyKey(t *testing.T) {
 func TestRunList(t *testing.T) {
 	withRunDaemon(t, nil, func(d *daemon) {
 		j := d.run(puller.RunRequest{})
-		d.exited(j, 0)
-		d.end(d.always(good))
+		d.wantExit(j, 0)
+		d.end(d.pullAlways(good))
 		for range 2 {
 			page, _, err := d.Jobs(puller.Filter{Kind: puller.JobRun})
 			if err != nil || len(page) != 1 || page[0].ID != j.ID {
@@ -563,7 +563,7 @@ func flood(n int) enginetest.Program {
 func TestRunOutputEndKept(t *testing.T) {
 	withRunDaemon(t, flood(4<<20), func(d *daemon) {
 		j := d.run(puller.RunRequest{})
-		v := d.exited(j, 0) // though its reader reads nothing
+		v := d.wantExit(j, 0) // though its reader reads nothing
 		if !v.Result.Truncated {
 			d.Errorf("the result is %+v", v.Result)
 		}
@@ -587,7 +587,7 @@ func TestRunOutputPruned(t *testing.T) {
 	withDaemonOf(t, o, nil, func(d *daemon) {
 		d.engine.Program(d.serve(good).ID, enginetest.Print("up", "", 0))
 		j := d.run(puller.RunRequest{})
-		d.exited(j, 0)
+		d.wantExit(j, 0)
 		found, _ := filepath.Glob(filepath.Join(os.TempDir(), "*", "*", j.ID+".*"))
 		if len(found) != 1 {
 			d.Fatalf("its output is in %q", found)

@@ -42,9 +42,9 @@ func counted(n int) (stdout, stderr string) {
 	return stdout, stderr
 }
 
-// counts checks that a run printed what counting prints, for one who reads it
+// wantCounted checks that a run printed what counting prints, for one who reads it
 // all and for one who resumes after what a reader had been told before.
-func (d *daemon) counts(j puller.Job, n int, seen []puller.Event) {
+func (d *daemon) wantCounted(j puller.Job, n int, seen []puller.Event) {
 	d.Helper()
 	wantOut, wantErr := counted(n)
 	if stdout, stderr := d.output(j); stdout != wantOut || stderr != wantErr {
@@ -80,11 +80,11 @@ func TestRunRestartInEveryPhase(t *testing.T) {
 						if c.phase == puller.PhaseRemoving {
 							<-time.After(4 * time.Second)
 						}
-						d.is(j, c.state, c.phase)
+						d.inState(j, c.state, c.phase)
 						if !soon {
 							<-time.After(500 * time.Millisecond)
 						}
-						seen := d.told(j)
+						seen := d.eventsSoFar(j)
 						d.open = func(open func()) func() {
 							return func() {
 								d.open = open
@@ -96,12 +96,12 @@ func TestRunRestartInEveryPhase(t *testing.T) {
 						}(d.open)
 						stop(d)
 						defer release()
-						v := d.exited(j, 7)
+						v := d.wantExit(j, 7)
 						if v.CreatedAt != j.CreatedAt || v.Result.ImageID == "" || v.Result.Digest == "" {
 							d.Errorf("it is %+v", v)
 						}
-						d.counts(j, 3, seen)
-						d.empty()
+						d.wantCounted(j, 3, seen)
+						d.wantNoContainers()
 						want := 1
 						if name == "creating" || name == "created" { // never started; what is starting is
 							want = 2
@@ -116,13 +116,13 @@ func TestRunRestartInEveryPhase(t *testing.T) {
 						if n := d.engine.Counts().Created; n < want || n > most {
 							d.Errorf("%d containers were created", n)
 						}
-						is := d.kept(j)
+						is := d.record(j)
 						for _, stop := range ends {
 							stop(d)
-							if again := d.kept(j); again != is {
+							if again := d.record(j); again != is {
 								d.Errorf("after restarts it is\n%s\nnot\n%s", again, is)
 							}
-							d.counts(j, 3, nil)
+							d.wantCounted(j, 3, nil)
 						}
 					})
 				})
@@ -144,7 +144,7 @@ func TestRunManyCrashes(t *testing.T) {
 						d.crash()
 					}
 				}
-				d.exited(j, 3)
+				d.wantExit(j, 3)
 				if tty {
 					want := ""
 					for i := range 10 {
@@ -154,12 +154,12 @@ func TestRunManyCrashes(t *testing.T) {
 						d.Errorf("it printed %q, not %q", stdout, want)
 					}
 				} else {
-					d.counts(j, 10, nil)
+					d.wantCounted(j, 10, nil)
 				}
 				if n := d.engine.Counts().Created; n != 1 {
 					d.Errorf("%d containers were created", n)
 				}
-				d.empty()
+				d.wantNoContainers()
 			})
 		})
 	}
@@ -178,12 +178,12 @@ func TestRunExitDuringCrash(t *testing.T) {
 			withRunDaemon(t, counting(5, 9), func(d *daemon) {
 				j := d.run(puller.RunRequest{})
 				<-time.After(1500 * time.Millisecond)
-				seen := d.told(j)
+				seen := d.eventsSoFar(j)
 				d.down(func() { <-time.After(time.Minute) })
 				stop(d)
-				d.exited(j, 9)
-				d.counts(j, 5, seen)
-				d.empty()
+				d.wantExit(j, 9)
+				d.wantCounted(j, 5, seen)
+				d.wantNoContainers()
 			})
 		})
 	}
@@ -195,7 +195,7 @@ func TestRunContainerVanished(t *testing.T) {
 			t.Run(fmt.Sprint(how, " after ", age), func(t *testing.T) {
 				withRunDaemon(t, enginetest.Hang("up"), func(d *daemon) {
 					j := d.run(puller.RunRequest{})
-					d.is(j, puller.StateActive, puller.PhaseRunning)
+					d.inState(j, puller.StateActive, puller.PhaseRunning)
 					<-time.After(age)
 					if how == "no restart" {
 						d.open = func() {}
@@ -240,7 +240,7 @@ func TestRunCrashWithCredentials(t *testing.T) {
 			withRunDaemon(t, enginetest.Print("up", "", 4), func(d *daemon) {
 				d.hold(good)
 				j := d.run(puller.RunRequest{Credentials: credentials(d, "secret")})
-				d.is(j, puller.StateActive, puller.PhasePulling)
+				d.inState(j, puller.StateActive, puller.PhasePulling)
 				<-time.After(time.Second)
 				d.down(func() {
 					if there {
@@ -249,12 +249,12 @@ func TestRunCrashWithCredentials(t *testing.T) {
 				})
 				d.crash()
 				if there {
-					d.exited(j, 4)
+					d.wantExit(j, 4)
 				} else {
 					d.failed(j, puller.ErrDenied)
 				}
-				d.empty()
-				d.pulls(1)
+				d.wantNoContainers()
+				d.wantPulls(1)
 			})
 		})
 	}
@@ -266,8 +266,8 @@ func TestRunCrashActiveWithCredentials(t *testing.T) {
 		<-time.After(1500 * time.Millisecond)
 		d.down(func() { d.engine.Remove(good) })
 		d.crash()
-		d.exited(j, 5)
-		d.counts(j, 3, nil)
+		d.wantExit(j, 5)
+		d.wantCounted(j, 3, nil)
 	})
 }
 
@@ -278,18 +278,18 @@ func TestRunEngineAway(t *testing.T) {
 		for range 2 {
 			d.engine.Kill()
 			<-time.After(time.Second)
-			d.is(j, puller.StateActive, puller.PhaseRunning)
+			d.inState(j, puller.StateActive, puller.PhaseRunning)
 			d.engine.Revive()
 		}
-		v := d.exited(j, 6)
+		v := d.wantExit(j, 6)
 		if v.Result.Interrupted {
 			d.Errorf("the result is %+v", v.Result)
 		}
-		d.counts(j, 5, nil)
+		d.wantCounted(j, 5, nil)
 		if n := strings.Count(remarks(d.events(j)), "the engine went away"); n > 2 {
 			d.Errorf("that it went away was told %d times", n)
 		}
-		d.empty()
+		d.wantNoContainers()
 	})
 }
 
@@ -315,9 +315,9 @@ func TestRunEngineAwayBeforeStart(t *testing.T) {
 						return 0, ""
 					})
 					j := d.run(puller.RunRequest{})
-					d.exited(j, 6)
-					d.counts(j, 12, nil)
-					d.empty()
+					d.wantExit(j, 6)
+					d.wantCounted(j, 12, nil)
+					d.wantNoContainers()
 				})
 			})
 		}
@@ -330,7 +330,7 @@ func TestRunEngineNeverBack(t *testing.T) {
 	withDaemonOf(t, o, nil, func(d *daemon) {
 		d.engine.Program(d.serve(good).ID, enginetest.Hang("up"))
 		j := d.run(puller.RunRequest{})
-		d.is(j, puller.StateActive, puller.PhaseRunning)
+		d.inState(j, puller.StateActive, puller.PhaseRunning)
 		d.engine.Kill()
 		began := time.Now()
 		v := d.failed(j, puller.ErrEngineUnavailable)
@@ -342,7 +342,7 @@ func TestRunEngineNeverBack(t *testing.T) {
 		}
 		d.engine.Revive()
 		d.restart()
-		d.empty()
+		d.wantNoContainers()
 		if stdout, _ := d.output(j); stdout != "up" {
 			d.Errorf("it printed %q", stdout)
 		}
@@ -364,8 +364,8 @@ func TestRunClose(t *testing.T) {
 			d.Errorf("it logged %s", d.log)
 		}
 		d.open()
-		d.exited(j, 0)
-		d.counts(j, 10, nil)
+		d.wantExit(j, 0)
+		d.wantCounted(j, 10, nil)
 	})
 }
 
@@ -379,11 +379,11 @@ func TestRunExitSaved(t *testing.T) {
 			}
 		})
 		j := d.run(puller.RunRequest{})
-		d.exited(j, 5)
+		d.wantExit(j, 5)
 		d.close()
 		d.store = kept
 		d.open()
-		d.exited(j, 5)
+		d.wantExit(j, 5)
 		if n := d.engine.Counts().Created; n != 1 {
 			d.Errorf("%d containers were created", n)
 		}
@@ -396,7 +396,7 @@ func TestRunExitSaved(t *testing.T) {
 func TestRunCancelWhileAwaited(t *testing.T) {
 	withRunDaemon(t, enginetest.Hang("up"), func(d *daemon) {
 		j := d.run(puller.RunRequest{})
-		d.is(j, puller.StateActive, puller.PhaseRunning)
+		d.inState(j, puller.StateActive, puller.PhaseRunning)
 		<-time.After(time.Second)
 		d.down(d.engine.Kill)
 		d.crash()
@@ -406,7 +406,7 @@ func TestRunCancelWhileAwaited(t *testing.T) {
 			d.Error(err)
 		}
 		d.failed(j, puller.ErrCanceled)
-		d.empty()
+		d.wantNoContainers()
 	})
 }
 
@@ -421,7 +421,7 @@ func TestRunCancelThenCrash(t *testing.T) {
 			t.Run(name+", "+how, func(t *testing.T) {
 				withRunDaemon(t, counting(20, 0), func(d *daemon) {
 					j := d.run(puller.RunRequest{})
-					d.is(j, puller.StateActive, puller.PhaseRunning)
+					d.inState(j, puller.StateActive, puller.PhaseRunning)
 					release := d.stuck("stop")
 					go d.Cancel(j.ID)
 					synctest.Wait()
@@ -433,7 +433,7 @@ func TestRunCancelThenCrash(t *testing.T) {
 						d.Errorf("it took %s", took)
 					}
 					release()
-					d.empty()
+					d.wantNoContainers()
 				})
 			})
 		}
@@ -456,7 +456,7 @@ func (d *daemon) cancelAfterCrash(j puller.Job, at string) {
 		d.Error(err)
 	}
 	d.failed(j, puller.ErrCanceled)
-	d.empty()
+	d.wantNoContainers()
 }
 
 // Nothing has asked for the job's context by then.
@@ -465,7 +465,7 @@ func TestRunCancelWhileRemoved(t *testing.T) {
 		held := d.stuck("remove")
 		defer held()
 		j := d.run(puller.RunRequest{})
-		d.is(j, puller.StateActive, puller.PhaseRemoving)
+		d.inState(j, puller.StateActive, puller.PhaseRemoving)
 		<-time.After(time.Second)
 		d.cancelAfterCrash(j, "list")
 	})
@@ -481,7 +481,7 @@ func TestRunSlowReader(t *testing.T) {
 	}, func(d *daemon) {
 		j := d.run(puller.RunRequest{})
 		began := time.Now()
-		v := d.exited(j, 0)
+		v := d.wantExit(j, 0)
 		if took := time.Since(began); took > 2*time.Second {
 			d.Errorf("it took %s", took)
 		}

@@ -20,7 +20,7 @@ func (d *daemon) interrupted(j puller.Job) {
 	if !strings.Contains(v.Error.Message, "restarted while the program ran") {
 		d.Errorf("the error is %q", v.Error.Message)
 	}
-	d.empty()
+	d.wantNoContainers()
 }
 
 // A program that handles SIGTERM exits with 0 when its engine is stopped.
@@ -61,9 +61,9 @@ func TestExitCausedByEngine(t *testing.T) {
 				<-time.After(time.Second)
 				restart(d)
 				d.interrupted(j)
-				is := d.kept(j)
+				is := d.record(j)
 				d.crash()
-				if again := d.kept(j); again != is {
+				if again := d.record(j); again != is {
 					d.Errorf("after a crash it is\n%s\nnot\n%s", again, is)
 				}
 			})
@@ -98,11 +98,11 @@ func TestExitOfProgram(t *testing.T) {
 				j := d.run(puller.RunRequest{})
 				<-time.After(time.Second)
 				c.during(d)
-				if v := d.exited(j, 0); v.Result.Interrupted {
+				if v := d.wantExit(j, 0); v.Result.Interrupted {
 					d.Errorf("the result is %+v", v.Result)
 				}
-				d.counts(j, 5, nil)
-				d.empty()
+				d.wantCounted(j, 5, nil)
+				d.wantNoContainers()
 			})
 		})
 	}
@@ -145,8 +145,8 @@ func TestContainerStartRetried(t *testing.T) {
 					})
 					j := d.run(puller.RunRequest{})
 					if away < time.Minute {
-						d.exited(j, 3)
-						d.counts(j, 2, nil)
+						d.wantExit(j, 3)
+						d.wantCounted(j, 2, nil)
 					} else if v := d.failed(j, puller.ErrEngineUnavailable); v.Result != nil {
 						d.Errorf("it never ran, and its result is %+v", v.Result)
 					}
@@ -156,7 +156,7 @@ func TestContainerStartRetried(t *testing.T) {
 					if n := d.engine.Counts().Created; n != 1 {
 						d.Errorf("%d containers were created", n)
 					}
-					d.empty()
+					d.wantNoContainers()
 				})
 			})
 		}
@@ -194,7 +194,7 @@ func TestExitOfContainerNotExited(t *testing.T) {
 				if ran != 1 {
 					d.Errorf("the program ran %d times", ran)
 				}
-				d.empty()
+				d.wantNoContainers()
 			})
 		})
 	}

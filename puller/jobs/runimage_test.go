@@ -84,7 +84,7 @@ func TestRunImageForms(t *testing.T) {
 							store.be(d.engine)
 							d.serveIndex()
 							if before != "nothing" {
-								d.came(d.submit(puller.PullRequest{Image: good, Platform: before}), puller.SourcePulled)
+								d.succeeded(d.submit(puller.PullRequest{Image: good, Platform: before}), puller.SourcePulled)
 							}
 							want := *x.For(platform)
 							r := puller.RunRequest{Image: image(want), Platform: platform}
@@ -93,12 +93,12 @@ func TestRunImageForms(t *testing.T) {
 							}
 							for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyNever, puller.PolicyNewer, puller.PolicyAlways} {
 								r.Policy = policy
-								v := d.exited(d.run(r), exits[want.Platform])
+								v := d.wantExit(d.run(r), exits[want.Platform])
 								if v.Result.Digest != x.Digest && v.Result.Digest != want.Manifest {
 									d.Errorf("%s: the result is %+v", policy, v.Result)
 								}
 							}
-							d.empty()
+							d.wantNoContainers()
 						})
 					})
 				}
@@ -150,7 +150,7 @@ func TestRunContainerOfOtherImage(t *testing.T) {
 					if n := d.engine.Counts().Created; n != 1 {
 						d.Errorf("%d containers were created", n)
 					}
-					d.empty()
+					d.wantNoContainers()
 				})
 			})
 		}

@@ -47,18 +47,18 @@ func (d *daemon) left(ids ...string) {
 
 func TestRunOwnerForged(t *testing.T) {
 	for how, end := range map[string]func(d *daemon, j puller.Job){
-		"its program exits": func(d *daemon, j puller.Job) { d.exited(j, 0) },
+		"its program exits": func(d *daemon, j puller.Job) { d.wantExit(j, 0) },
 		"it is canceled":    func(d *daemon, j puller.Job) { d.Cancel(j.ID); d.end(j) },
-		"a restart":         func(d *daemon, j puller.Job) { d.restart(); d.exited(j, 0) },
-		"a crash":           func(d *daemon, j puller.Job) { d.crash(); d.exited(j, 0) },
+		"a restart":         func(d *daemon, j puller.Job) { d.restart(); d.wantExit(j, 0) },
+		"a crash":           func(d *daemon, j puller.Job) { d.crash(); d.wantExit(j, 0) },
 		"the engine is away": func(d *daemon, j puller.Job) {
 			d.engine.Kill()
 			<-time.After(time.Second)
 			d.engine.Revive()
-			d.exited(j, 0)
+			d.wantExit(j, 0)
 		},
 		"a crash of an ended one": func(d *daemon, j puller.Job) {
-			d.exited(j, 0)
+			d.wantExit(j, 0)
 			<-time.After(time.Second)
 			d.crash()
 		},
@@ -72,7 +72,7 @@ func TestRunOwnerForged(t *testing.T) {
 				d.claims(j.ID)
 				before := d.others("", nil)
 				release()
-				d.is(j, puller.StateActive, puller.PhaseRunning)
+				d.inState(j, puller.StateActive, puller.PhaseRunning)
 				own := d.engine.Containers()[1]
 				keep := []string{
 					before, d.others("x"+own.Name, nil), d.others(strings.ToUpper(own.Name), nil), d.others(j.ID, nil),
@@ -84,7 +84,7 @@ func TestRunOwnerForged(t *testing.T) {
 				<-time.After(10 * time.Second)
 				d.left(keep...)
 				if how != "it is canceled" {
-					d.counts(j, 5, nil)
+					d.wantCounted(j, 5, nil)
 				}
 			})
 		})
@@ -95,7 +95,7 @@ func TestRunOwnerImageLabels(t *testing.T) {
 	withRunDaemon(t, enginetest.Hang(""), func(d *daemon) {
 		d.engine.Label(enginetest.NewImage(good, 1).ID, map[string]string{"towline.job": "theirs", "towline.instance": "theirs", "other": "kept"})
 		j := d.run(puller.RunRequest{})
-		d.is(j, puller.StateActive, puller.PhaseRunning)
+		d.inState(j, puller.StateActive, puller.PhaseRunning)
 		if l := d.engine.Containers()[0].Labels; l["towline.job"] != j.ID || l["towline.instance"] != d.store.Instance() || l["other"] != "kept" {
 			d.Errorf("its labels are %v", l)
 		}
@@ -112,7 +112,7 @@ func TestRunSweepAtStart(t *testing.T) {
 			return 0, ""
 		})
 		for range 3 {
-			d.exited(d.run(puller.RunRequest{}), 3)
+			d.wantExit(d.run(puller.RunRequest{}), 3)
 		}
 		unknown := d.others("", map[string]string{"towline.job": "01KAKM00000000000000000000", "towline.instance": d.store.Instance()})
 		d.down(func() { d.engine.OnContainer(nil); d.engine.Kill() })
@@ -142,8 +142,8 @@ func TestRunFoundByName(t *testing.T) {
 				}
 				d.down(release)
 				d.crash()
-				d.exited(j, 3)
-				d.counts(j, 2, nil)
+				d.wantExit(j, 3)
+				d.wantCounted(j, 2, nil)
 				d.left(theirs)
 			})
 		})
@@ -179,8 +179,8 @@ func TestRunOfOlderVersion(t *testing.T) {
 		if r, err := d.store.Record(j.ID); err != nil || r.Run.Container != old {
 			d.Errorf("the record has %+v, %v", r.Run, err)
 		}
-		d.exited(j, 2)
-		d.counts(j, 3, nil)
+		d.wantExit(j, 2)
+		d.wantCounted(j, 3, nil)
 		d.left()
 	})
 }
@@ -189,9 +189,9 @@ func TestRunCreateAnswerLost(t *testing.T) {
 	withRunDaemon(t, counting(2, 1), func(d *daemon) {
 		d.engine.DropCreateAnswer()
 		j := d.run(puller.RunRequest{})
-		d.exited(j, 1)
-		d.counts(j, 2, nil)
-		d.empty()
+		d.wantExit(j, 1)
+		d.wantCounted(j, 2, nil)
+		d.wantNoContainers()
 		if n := d.engine.Counts().Created; n != 1 {
 			d.Errorf("%d containers were created", n)
 		}
@@ -208,8 +208,8 @@ func TestRunCreateWhileEngineStops(t *testing.T) {
 			return 0, ""
 		})
 		j := d.run(puller.RunRequest{})
-		d.exited(j, 1)
-		d.counts(j, 2, nil)
+		d.wantExit(j, 1)
+		d.wantCounted(j, 2, nil)
 	})
 }
 
@@ -249,7 +249,7 @@ func TestRunOwnerOtherID(t *testing.T) {
 func TestRunOwnerEndedOlderVersion(t *testing.T) {
 	withRunDaemon(t, nil, func(d *daemon) {
 		j := d.run(puller.RunRequest{})
-		d.exited(j, 0)
+		d.wantExit(j, 0)
 		d.close()
 		r, err := d.store.Record(j.ID)
 		if err != nil {
@@ -279,7 +279,7 @@ func TestRunOwnerTwoDaemons(t *testing.T) {
 			withRunDaemon(t, enginetest.Hang(""), func(d *daemon) {
 				first, other := d.Service, store(d)
 				j := d.run(puller.RunRequest{})
-				d.is(j, puller.StateActive, puller.PhaseRunning)
+				d.inState(j, puller.StateActive, puller.PhaseRunning)
 				c := d.engine.Containers()[0].ID
 				d.store = other
 				d.open()

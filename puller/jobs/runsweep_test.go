@@ -29,7 +29,7 @@ func TestRunRemoveFails(t *testing.T) {
 			jobs = append(jobs, d.run(puller.RunRequest{}))
 		}
 		for _, j := range jobs {
-			d.exited(j, 3)
+			d.wantExit(j, 3)
 			if said := remarks(d.events(j)); !strings.Contains(said, "could not be removed") || !strings.Contains(said, "busy") {
 				d.Errorf("it was told %q", said)
 			}
@@ -40,7 +40,7 @@ func TestRunRemoveFails(t *testing.T) {
 		<-time.After(time.Hour)
 		d.engine.OnContainer(nil)
 		<-time.After(2 * time.Minute)
-		d.empty()
+		d.wantNoContainers()
 	})
 }
 
@@ -50,13 +50,13 @@ func TestRunSweepEngineBackLate(t *testing.T) {
 	withDaemonOf(t, o, nil, func(d *daemon) {
 		d.engine.Program(d.serve(good).ID, enginetest.Hang("up"))
 		j := d.run(puller.RunRequest{})
-		d.is(j, puller.StateActive, puller.PhaseRunning)
+		d.inState(j, puller.StateActive, puller.PhaseRunning)
 		d.engine.Kill()
 		d.failed(j, puller.ErrEngineUnavailable)
 		<-time.After(time.Hour)
 		d.engine.Revive()
 		<-time.After(2 * time.Minute)
-		d.empty()
+		d.wantNoContainers()
 	})
 }
 
@@ -66,12 +66,12 @@ func TestRunConcurrencyAfterRestart(t *testing.T) {
 	withDaemonOf(t, o, nil, func(d *daemon) {
 		d.engine.Program(d.serve(good).ID, enginetest.Hang(""))
 		first := d.run(puller.RunRequest{})
-		d.is(first, puller.StateActive, puller.PhaseRunning)
+		d.inState(first, puller.StateActive, puller.PhaseRunning)
 		second := d.run(puller.RunRequest{})
 		<-time.After(time.Second)
 		d.crash()
 		third := d.run(puller.RunRequest{})
-		d.is(first, puller.StateActive, puller.PhaseRunning)
+		d.inState(first, puller.StateActive, puller.PhaseRunning)
 		if n := len(d.engine.Containers()); n != 1 {
 			d.Errorf("there are %d containers", n)
 		}
@@ -80,7 +80,7 @@ func TestRunConcurrencyAfterRestart(t *testing.T) {
 				d.Error(err)
 			}
 		}
-		d.empty()
+		d.wantNoContainers()
 	})
 }
 
@@ -90,11 +90,11 @@ func TestRunCrashEmptyEntrypoint(t *testing.T) {
 			withRunDaemon(t, enginetest.Hang(""), func(d *daemon) {
 				release := d.hold(good)
 				j := d.run(puller.RunRequest{Entrypoint: entrypoint})
-				d.is(j, puller.StateActive, puller.PhasePulling)
+				d.inState(j, puller.StateActive, puller.PhasePulling)
 				defer release()
 				d.down(func() { d.serve(good) })
 				d.crash()
-				d.is(j, puller.StateActive, puller.PhaseRunning)
+				d.inState(j, puller.StateActive, puller.PhaseRunning)
 				if got := d.engine.Containers()[0].Requested.Entrypoint; (got == nil) != (entrypoint == nil) {
 					d.Errorf("the engine was asked for %#v", got)
 				}
@@ -114,8 +114,8 @@ func TestRunImagePrunedWithCredentials(t *testing.T) {
 			return 0, ""
 		})
 		j := d.run(puller.RunRequest{Credentials: credentials(d, "secret")})
-		d.exited(j, 0)
-		d.pulls(2)
+		d.wantExit(j, 0)
+		d.wantPulls(2)
 		if d.engine.LastAuth() == "" {
 			d.Error("the second pull came without credentials")
 		}
@@ -131,7 +131,7 @@ func TestRunCancelBegunAnew(t *testing.T) {
 				held := d.stuck("attach")
 				defer held()
 				j := d.run(puller.RunRequest{})
-				d.is(j, puller.StateActive, puller.PhaseCreating)
+				d.inState(j, puller.StateActive, puller.PhaseCreating)
 				<-time.After(time.Second)
 				d.cancelAfterCrash(j, at)
 			})
@@ -142,16 +142,16 @@ func TestRunCancelBegunAnew(t *testing.T) {
 func TestRunStoreFails(t *testing.T) {
 	withRunDaemon(t, counting(3, 2), func(d *daemon) {
 		j := d.run(puller.RunRequest{})
-		d.is(j, puller.StateActive, puller.PhaseRunning)
+		d.inState(j, puller.StateActive, puller.PhaseRunning)
 		d.store.Fail(errors.New("no space left on device"))
-		d.exited(j, 2)
-		d.counts(j, 3, nil)
-		d.empty()
+		d.wantExit(j, 2)
+		d.wantCounted(j, 3, nil)
+		d.wantNoContainers()
 		d.store.Fail(nil)
 		<-time.After(2 * time.Second)
 		d.crash()
-		d.exited(j, 2)
-		d.counts(j, 3, nil)
+		d.wantExit(j, 2)
+		d.wantCounted(j, 3, nil)
 	})
 }
 
@@ -190,9 +190,9 @@ func TestRunRandomFaults(t *testing.T) {
 				for _, j := range jobs {
 					// An exit that no engine can have seen is no success.
 					if v := d.end(j); v.State != puller.StateFailed || !v.Result.Interrupted || v.Error.Kind != puller.ErrEngineUnavailable {
-						d.exited(j, 1)
+						d.wantExit(j, 1)
 					}
-					d.counts(j, 5, nil)
+					d.wantCounted(j, 5, nil)
 					mu.Lock()
 					n := started[j.ID]
 					mu.Unlock()
@@ -200,7 +200,7 @@ func TestRunRandomFaults(t *testing.T) {
 						d.Errorf("its program ran %d times", n)
 					}
 				}
-				d.empty()
+				d.wantNoContainers()
 			})
 		})
 	}
@@ -211,7 +211,7 @@ func TestRunSweepLateContainer(t *testing.T) {
 	withRunDaemon(t, nil, func(d *daemon) {
 		d.stuck("create")
 		j := d.run(puller.RunRequest{})
-		d.is(j, puller.StateActive, puller.PhaseCreating)
+		d.inState(j, puller.StateActive, puller.PhaseCreating)
 		began := time.Now()
 		d.engine.OnContainer(nil)
 		if _, err := d.Cancel(j.ID); err != nil || time.Since(began) > 11*time.Second {
@@ -219,19 +219,19 @@ func TestRunSweepLateContainer(t *testing.T) {
 		}
 		d.failed(j, puller.ErrCanceled)
 		<-time.After(3 * time.Minute)
-		d.empty()
+		d.wantNoContainers()
 	})
 }
 
 func TestRunOutputNotWritable(t *testing.T) {
 	withRunDaemon(t, counting(3, 2), func(d *daemon) {
 		j := d.run(puller.RunRequest{Timeout: puller.Duration(time.Hour)})
-		d.is(j, puller.StateActive, puller.PhaseRunning)
+		d.inState(j, puller.StateActive, puller.PhaseRunning)
 		found, _ := filepath.Glob(filepath.Join(os.TempDir(), "*", "*", j.ID+".*"))
 		if len(found) != 1 {
 			d.Fatalf("its output is in %q", found)
 		}
-		d.exited(j, 2)
+		d.wantExit(j, 2)
 		dir := filepath.Dir(found[0])
 		if err := os.RemoveAll(dir); err != nil {
 			d.Fatal(err)
@@ -240,7 +240,7 @@ func TestRunOutputNotWritable(t *testing.T) {
 			d.Fatal(err)
 		}
 		j = d.run(puller.RunRequest{})
-		if v := d.exited(j, 2); !v.Result.Truncated {
+		if v := d.wantExit(j, 2); !v.Result.Truncated {
 			d.Errorf("the result is %+v", v.Result)
 		}
 		events := d.events(j)
@@ -270,7 +270,7 @@ func TestRunOpenFiles(t *testing.T) {
 				release := c.prepare(d)
 				j := d.run(puller.RunRequest{})
 				<-time.After(5 * time.Second)
-				d.is(j, c.state, c.phase)
+				d.inState(j, c.state, c.phase)
 				d.down(func() {
 					d.engine.OnContainer(nil)
 					d.engine.OnInspect(nil)
@@ -278,7 +278,7 @@ func TestRunOpenFiles(t *testing.T) {
 				})
 				d.crash()
 				defer release()
-				d.exited(j, 0)
+				d.wantExit(j, 0)
 				if n := open(); n != 0 {
 					d.Errorf("%d files are open", n)
 				}
@@ -305,11 +305,11 @@ func TestRunCloseWhileRemoved(t *testing.T) {
 					}
 				})
 				d.restart()
-				d.exited(j, 4)
+				d.wantExit(j, 4)
 				if stdout, _ := d.output(j); stdout != "up" {
 					d.Errorf("it printed %q", stdout)
 				}
-				d.empty()
+				d.wantNoContainers()
 			})
 		})
 	}

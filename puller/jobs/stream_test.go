@@ -36,7 +36,7 @@ func TestStreamHostile(t *testing.T) {
 					p.Raw(c.says)
 					served()(p)
 				})
-				v := d.failed(d.always(good), c.kind)
+				v := d.failed(d.pullAlways(good), c.kind)
 				if len(v.Error.Message) > 8<<10 {
 					d.Errorf("the message has %d bytes", len(v.Error.Message))
 				}
@@ -63,8 +63,8 @@ func TestStreamOdd(t *testing.T) {
 					p.Wait(2 * time.Second)
 					served()(p)
 				})
-				j := d.always(good)
-				v := d.came(j, puller.SourcePulled)
+				j := d.pullAlways(good)
+				v := d.succeeded(j, puller.SourcePulled)
 				events := d.events(j)
 				totals := []*puller.Job{&v}
 				for _, e := range events {
@@ -96,7 +96,7 @@ func TestStreamMemoryBounded(t *testing.T) {
 			}
 			p.Fail("unauthorized")
 		})
-		j := d.always(good)
+		j := d.pullAlways(good)
 		v := d.failed(j, puller.ErrDenied)
 		if v.Progress.Layers > 1000 {
 			d.Errorf("%d layers are kept", v.Progress.Layers)

@@ -24,29 +24,29 @@ func TestTimings(t *testing.T) {
 			p.Wait(3 * time.Second)
 			served()(p)
 		})
-		j := d.always(good)
-		d.is(j, puller.StateActive, puller.PhaseResolving)
-		if v := d.now(j).Timings; v == nil || v.FirstByte != 0 || v.Stream != 0 || v.Verify != 0 {
+		j := d.pullAlways(good)
+		d.inState(j, puller.StateActive, puller.PhaseResolving)
+		if v := d.settled(j).Timings; v == nil || v.FirstByte != 0 || v.Stream != 0 || v.Verify != 0 {
 			d.Errorf("while resolving the timings are %+v", v)
 		}
-		queued := d.always(other)
-		if v := d.now(queued); v.State != puller.StateQueued || v.Timings != nil {
+		queued := d.pullAlways(other)
+		if v := d.settled(queued); v.State != puller.StateQueued || v.Timings != nil {
 			d.Errorf("while queued the timings are %+v", v.Timings)
 		}
 		if _, err := d.Cancel(queued.ID); err != nil {
 			d.Error(err)
 		}
 		<-time.After(2 * time.Second)
-		d.is(j, puller.StateActive, puller.PhasePulling)
-		if v := d.now(j).Timings; v.FirstByte != 2 || v.Stream != 0 || v.Verify != 0 {
+		d.inState(j, puller.StateActive, puller.PhasePulling)
+		if v := d.settled(j).Timings; v.FirstByte != 2 || v.Stream != 0 || v.Verify != 0 {
 			d.Errorf("while pulling the timings are %+v", v)
 		}
 		<-time.After(3 * time.Second)
-		d.is(j, puller.StateActive, puller.PhaseVerifying)
-		if v := d.now(j).Timings; v.Stream != 3 || v.Verify != 0 {
+		d.inState(j, puller.StateActive, puller.PhaseVerifying)
+		if v := d.settled(j).Timings; v.Stream != 3 || v.Verify != 0 {
 			d.Errorf("while verifying the timings are %+v", v)
 		}
-		v := d.came(j, puller.SourcePulled)
+		v := d.succeeded(j, puller.SourcePulled)
 		want := puller.Timings{Connection: puller.Connection{Reused: true}, FirstByte: 2, Stream: 3, Verify: 4}
 		if *v.Timings != want {
 			d.Errorf("in the end the timings are %+v, not %+v", *v.Timings, want)
@@ -60,7 +60,7 @@ func TestTimingsOfLastAttempt(t *testing.T) {
 			p.Wait(time.Second)
 			served()(p)
 		})
-		v := d.came(d.always(good), puller.SourcePulled)
+		v := d.succeeded(d.pullAlways(good), puller.SourcePulled)
 		if v.Timings.FirstByte != 1 || v.Attempt != 2 {
 			d.Errorf("the timings of attempt %d are %+v", v.Attempt, v.Timings)
 		}
@@ -70,7 +70,7 @@ func TestTimingsOfLastAttempt(t *testing.T) {
 func TestTimingsNoneIfPresent(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.engine.Tag(good, enginetest.NewImage(good, 1))
-		if v := d.came(d.submit(puller.PullRequest{Image: good}), puller.SourcePresent); v.Timings != nil {
+		if v := d.succeeded(d.submit(puller.PullRequest{Image: good}), puller.SourcePresent); v.Timings != nil {
 			d.Errorf("they are %+v", v.Timings)
 		}
 	})

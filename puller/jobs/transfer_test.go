@@ -22,16 +22,16 @@ func TestTransferManyJobs(t *testing.T) {
 				for i := range jobs {
 					jobs[i] = d.submit(puller.PullRequest{Image: good, Policy: policy})
 				}
-				d.pulls(1)
+				d.wantPulls(1)
 				release()
-				first := d.came(jobs[0], puller.SourcePulled)
+				first := d.succeeded(jobs[0], puller.SourcePulled)
 				for _, j := range jobs {
-					if v := d.came(j, puller.SourcePulled); *v.Result != *first.Result {
+					if v := d.succeeded(j, puller.SourcePulled); *v.Result != *first.Result {
 						d.Fatalf("the results differ: %+v and %+v", v.Result, first.Result)
 					}
 				}
-				d.pulls(1)
-				d.aborted(0)
+				d.wantPulls(1)
+				d.wantAborted(0)
 			})
 		})
 	}
@@ -61,7 +61,7 @@ func TestTransferKey(t *testing.T) {
 					d.submit(r)
 				}
 			}
-			d.pulls(c.pulls)
+			d.wantPulls(c.pulls)
 			if got := d.engine.LastAuth(); r.Platform == "" && got != r.Credentials.HeaderFor("docker.io/library/alpine:latest") {
 				d.Errorf("the engine was called with credentials %q, not the job's", got)
 			}
@@ -76,7 +76,7 @@ func TestTransferKey(t *testing.T) {
 				d.Errorf("a job is %s: %+v", v.State, v.Error)
 			}
 		}
-		d.pulls(5) // linux/amd64/v1 is another form of linux/amd64
+		d.wantPulls(5) // linux/amd64/v1 is another form of linux/amd64
 	})
 }
 
@@ -89,15 +89,15 @@ func TestTransferJoinAtOnce(t *testing.T) {
 				d.engine.Tag(good, enginetest.NewImage(good, 5))
 			}
 			release := d.hold(good)
-			first := d.always(good)
-			d.is(first, puller.StateActive, puller.PhasePulling)
+			first := d.pullAlways(good)
+			d.inState(first, puller.StateActive, puller.PhasePulling)
 			inspects := d.engine.Counts().Inspects
 			for range 20 {
 				j := d.submit(puller.PullRequest{Image: good})
 				if there && (j.State != puller.StateSucceeded || j.Result.Source != puller.SourcePresent) {
 					d.Errorf("what is there is %s", j.State)
 				} else if !there {
-					d.is(j, puller.StateActive, puller.PhasePulling)
+					d.inState(j, puller.StateActive, puller.PhasePulling)
 				}
 				never := d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever})
 				if !there {
@@ -116,10 +116,10 @@ func TestTransferJoinAtOnce(t *testing.T) {
 func TestTransferJoinMidway(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		release := d.hold(good)
-		first := d.always(good)
-		d.is(first, puller.StateActive, puller.PhasePulling)
+		first := d.pullAlways(good)
+		d.inState(first, puller.StateActive, puller.PhasePulling)
 
-		second := d.always(good)
+		second := d.pullAlways(good)
 		if second.State != puller.StateActive || second.Phase != puller.PhasePulling || second.Attempt != 1 || second.Progress == nil || second.Progress.Downloaded != 300 {
 			d.Errorf("the job that joined is at once %+v, %+v", second, second.Progress)
 		}
@@ -136,12 +136,12 @@ func TestTransferJoinMidway(t *testing.T) {
 			d.Errorf("its reader is at once told %q", types)
 		}
 		missing := d.submit(puller.PullRequest{Image: good})
-		d.is(missing, puller.StateActive, puller.PhasePulling)
+		d.inState(missing, puller.StateActive, puller.PhasePulling)
 
 		release()
-		result := d.came(first, puller.SourcePulled).Result
+		result := d.succeeded(first, puller.SourcePulled).Result
 		for _, j := range []puller.Job{second, missing} {
-			if v := d.came(j, puller.SourcePulled); *v.Result != *result {
+			if v := d.succeeded(j, puller.SourcePulled); *v.Result != *result {
 				d.Errorf("the results differ: %+v and %+v", v.Result, result)
 			}
 		}
@@ -149,21 +149,21 @@ func TestTransferJoinMidway(t *testing.T) {
 		if got := numbered(d.events(second)); !slices.Equal(got, want) {
 			d.Errorf("the events of the job that joined are %q", got)
 		}
-		d.pulls(1)
+		d.wantPulls(1)
 	})
 }
 
 func TestTransferAfterEnd(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.serve(good)
-		d.came(d.always(good), puller.SourcePulled)
-		d.came(d.always(good), puller.SourceUpToDate)
-		d.pulls(2)
+		d.succeeded(d.pullAlways(good), puller.SourcePulled)
+		d.succeeded(d.pullAlways(good), puller.SourceUpToDate)
+		d.wantPulls(2)
 		d.engine.Script(good, func(p *enginetest.Pull) { p.Fail("unauthorized") })
-		d.failed(d.always(good), puller.ErrDenied)
+		d.failed(d.pullAlways(good), puller.ErrDenied)
 		d.serve(good)
-		d.came(d.always(good), puller.SourceUpToDate)
-		d.pulls(4)
+		d.succeeded(d.pullAlways(good), puller.SourceUpToDate)
+		d.wantPulls(4)
 	})
 }
 
@@ -180,21 +180,21 @@ func TestTransferImageCameMeanwhile(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			withDaemonOf(t, jobs.Options{Concurrency: 1, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(d *daemon) {
 				release := d.hold(other)
-				d.always(other)
+				d.pullAlways(other)
 				jobs := []puller.Job{d.submit(puller.PullRequest{Image: good}), d.submit(puller.PullRequest{Image: good})}
 				synctest.Wait()
 				if c.joins {
-					jobs = append(jobs, d.always(good))
+					jobs = append(jobs, d.pullAlways(good))
 				}
 				for _, j := range jobs {
-					d.is(j, puller.StateQueued, "")
+					d.inState(j, puller.StateQueued, "")
 				}
 				d.engine.Tag(good, d.serve(good))
 				release()
-				d.came(jobs[0], puller.SourcePresent)
-				d.came(jobs[1], puller.SourcePresent)
-				d.came(jobs[len(jobs)-1], c.source)
-				d.pulls(c.pulls)
+				d.succeeded(jobs[0], puller.SourcePresent)
+				d.succeeded(jobs[1], puller.SourcePresent)
+				d.succeeded(jobs[len(jobs)-1], c.source)
+				d.wantPulls(c.pulls)
 			})
 		})
 	}
@@ -205,21 +205,21 @@ func TestPresentAtOnce(t *testing.T) {
 		release := d.hold(good)
 		d.engine.Tag(good, enginetest.NewImage(good, 1))
 		d.engine.Tag(other, enginetest.NewImage(other, 2))
-		slow := d.always(good)
+		slow := d.pullAlways(good)
 		began := time.Now()
 		// While a transfer of the same image runs, and with no slot free.
 		for _, image := range []string{good, other} {
 			for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyNever} {
-				d.came(d.submit(puller.PullRequest{Image: image, Policy: policy}), puller.SourcePresent)
+				d.succeeded(d.submit(puller.PullRequest{Image: image, Policy: policy}), puller.SourcePresent)
 			}
 		}
 		if took := time.Since(began); took != 0 {
 			d.Errorf("the answers took %s", took)
 		}
-		d.is(slow, puller.StateActive, puller.PhasePulling)
-		d.pulls(1)
+		d.inState(slow, puller.StateActive, puller.PhasePulling)
+		d.wantPulls(1)
 		release()
-		d.came(slow, puller.SourceUpToDate)
+		d.succeeded(slow, puller.SourceUpToDate)
 	})
 }
 

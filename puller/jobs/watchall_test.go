@@ -12,25 +12,25 @@ import (
 	"github.com/towline/towline/stream"
 )
 
-// overheard is what a reader of all jobs was told.
-type overheard struct {
+// watcher has what a reader of all jobs was told.
+type watcher struct {
 	d      *daemon
 	l      *stream.LogSubscription
 	events []puller.Event
 }
 
-func (d *daemon) overhear(kind, image string, since *uint64) *overheard {
+func (d *daemon) newWatcher(kind, image string, since *uint64) *watcher {
 	d.Helper()
 	frames, l, err := d.WatchAll(kind, image, since)
 	if err != nil {
 		d.Fatal(err)
 	}
-	o := &overheard{d: d, l: l}
+	o := &watcher{d: d, l: l}
 	o.take(frames)
 	return o
 }
 
-func (o *overheard) take(frames []stream.Frame) {
+func (o *watcher) take(frames []stream.Frame) {
 	o.d.Helper()
 	for _, f := range frames {
 		var e puller.Event
@@ -42,18 +42,18 @@ func (o *overheard) take(frames []stream.Frame) {
 }
 
 // all reads until there is nothing new for a minute, or the end.
-func (o *overheard) all() []puller.Event {
+func (o *watcher) all() []puller.Event {
 	o.d.Helper()
 	return o.read(time.Minute)
 }
 
 // present reads what there is now.
-func (o *overheard) present() []puller.Event {
+func (o *watcher) present() []puller.Event {
 	o.d.Helper()
 	return o.read(0)
 }
 
-func (o *overheard) read(wait time.Duration) []puller.Event {
+func (o *watcher) read(wait time.Duration) []puller.Event {
 	o.d.Helper()
 	for {
 		b, err := o.l.Next(o.d.Context(), wait)
@@ -76,7 +76,7 @@ func seqs(events []puller.Event) (all []uint64) {
 	return all
 }
 
-func (d *daemon) checkOverheard(what string, events []puller.Event) {
+func (d *daemon) checkWatchers(what string, events []puller.Event) {
 	d.Helper()
 	all := seqs(events)
 	if !slices.IsSorted(all) || len(slices.Compact(slices.Clone(all))) != len(all) {
@@ -95,7 +95,7 @@ func TestWatchAllResumeAfterRestart(t *testing.T) {
 					enginetest.Serve(enginetest.NewImage("slow", 9))(p)
 				}
 			})
-			o := d.overhear("", "", nil)
+			o := d.newWatcher("", "", nil)
 			for i := range 3 {
 				name := fmt.Sprint("image-", i)
 				d.engine.Script(name, enginetest.Serve(enginetest.NewImage(name, i+1)))
@@ -104,7 +104,7 @@ func TestWatchAllResumeAfterRestart(t *testing.T) {
 			slow := d.submit(puller.PullRequest{Image: "slow"})
 			<-time.After(time.Second)
 			before := o.all()
-			d.checkOverheard("before", before)
+			d.checkWatchers("before", before)
 			if how == "crash" {
 				d.crash()
 			} else {
@@ -113,14 +113,14 @@ func TestWatchAllResumeAfterRestart(t *testing.T) {
 			close(gate)
 			d.end(slow)
 			last := seqs(before)[len(seqs(before))-1]
-			after := seqs(d.overhear("", "", &last).all())
+			after := seqs(d.newWatcher("", "", &last).all())
 			if len(after) < 4 || after[0] <= last {
 				d.Errorf("%s: after %d come %d", how, last, after)
 			}
 			want := append(seqs(before), after...)
 			first := slices.IndexFunc(before, func(e puller.Event) bool { return e.Type == "result" })
 			for i, n := range want {
-				got := d.overhear("", "", &n).all()
+				got := d.newWatcher("", "", &n).all()
 				switch {
 				case n >= before[first].Seq: // of before that, others may be gone
 					if !slices.Equal(seqs(got), want[i+1:]) {
@@ -146,7 +146,7 @@ func TestWatchAllSnapshot(t *testing.T) {
 		})
 		a, b := d.submit(puller.PullRequest{Image: "slow"}), d.submit(puller.PullRequest{Image: "slow"})
 		<-time.After(time.Second)
-		o := d.overhear("pull", "slow", nil)
+		o := d.newWatcher("pull", "slow", nil)
 		var types []string
 		for _, e := range o.present() {
 			types = append(types, e.Type)
@@ -160,7 +160,7 @@ func TestWatchAllSnapshot(t *testing.T) {
 		if _, err := d.Cancel(a.ID); err != nil {
 			d.Fatal(err)
 		}
-		later := d.overhear("", "", nil)
+		later := d.newWatcher("", "", nil)
 		for _, e := range later.present() {
 			if e.Job != b.ID {
 				d.Errorf("when the first has gone, %s is told of %s", e.Type, e.Job)
@@ -168,7 +168,7 @@ func TestWatchAllSnapshot(t *testing.T) {
 		}
 		close(gate)
 		d.end(b)
-		d.checkOverheard("all", o.all())
+		d.checkWatchers("all", o.all())
 		if last := o.events[len(o.events)-1]; last.Type != "result" || last.Job != b.ID || last.Result == nil {
 			d.Errorf("the last is %+v", last)
 		}

@@ -117,14 +117,14 @@ func TestWatchdogExactLimit(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			withDaemonOf(t, watched, nil, func(d *daemon) {
 				d.engine.Script(good, c.script)
-				v := d.failed(d.always(good), puller.ErrStalled)
+				v := d.failed(d.pullAlways(good), puller.ErrStalled)
 				if took := v.FinishedAt.Sub(v.CreatedAt); took != c.after {
 					d.Errorf("it ended after %s, not %s: %s", took, c.after, v.Error.Message)
 				}
 				if !strings.Contains(v.Error.Message, good) {
 					d.Errorf("the message is %q", v.Error.Message)
 				}
-				d.aborted(1)
+				d.wantAborted(1)
 			})
 		})
 	}
@@ -189,8 +189,8 @@ func TestWatchdogProgress(t *testing.T) {
 			withDaemonOf(t, watched, nil, func(d *daemon) {
 				served := enginetest.Serve(enginetest.NewImage(good, 1))
 				d.engine.Script(good, func(p *enginetest.Pull) { c.script(p); served(p) })
-				d.came(d.always(good), puller.SourcePulled)
-				d.aborted(0)
+				d.succeeded(d.pullAlways(good), puller.SourcePulled)
+				d.wantAborted(0)
 			})
 		})
 	}
@@ -199,7 +199,7 @@ func TestWatchdogProgress(t *testing.T) {
 func TestWatchdogWithoutLimits(t *testing.T) {
 	withDaemonOf(t, once, nil, func(d *daemon) {
 		d.engine.Script(good, silence)
-		v := d.failed(d.always(good), puller.ErrTimeout)
+		v := d.failed(d.pullAlways(good), puller.ErrTimeout)
 		if took := v.FinishedAt.Sub(v.CreatedAt); took != 30*time.Minute {
 			d.Errorf("it ended after %s", took)
 		}
@@ -227,8 +227,8 @@ func TestWatchdogEngineQueues(t *testing.T) {
 			p.Wait(waits)
 			enginetest.Serve(image)(p)
 		})
-		d.always(other)
-		d.came(d.always(good), puller.SourcePulled)
+		d.pullAlways(other)
+		d.succeeded(d.pullAlways(good), puller.SourcePulled)
 
 		// With nobody else at work it is the same as ever.
 		d.engine.Script(good, func(p *enginetest.Pull) {
@@ -236,6 +236,6 @@ func TestWatchdogEngineQueues(t *testing.T) {
 			<-p.Gone()
 		})
 		<-time.After(busy)
-		d.failed(d.always(good), puller.ErrStalled)
+		d.failed(d.pullAlways(good), puller.ErrStalled)
 	})
 }

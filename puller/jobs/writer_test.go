@@ -100,7 +100,7 @@ func TestWriterAcceptsWhenSaved(t *testing.T) {
 		if a.err != nil {
 			d.Fatal(a.err)
 		}
-		d.came(a.job, puller.SourcePulled)
+		d.succeeded(a.job, puller.SourcePulled)
 	})
 }
 
@@ -109,9 +109,9 @@ func TestWriterStoreFails(t *testing.T) {
 	o.MaxPerCaller = 100
 	withDaemonOf(t, o, nil, func(d *daemon) {
 		release := d.hold(good)
-		running := d.always(good)
-		queued := d.always(other)
-		d.is(running, puller.StateActive, puller.PhasePulling)
+		running := d.pullAlways(good)
+		queued := d.pullAlways(other)
+		d.inState(running, puller.StateActive, puller.PhasePulling)
 		<-time.After(time.Second)
 		before := d.listed()
 
@@ -137,7 +137,7 @@ func TestWriterStoreFails(t *testing.T) {
 			d.Errorf("there are jobs %q, not %q", after, before)
 		}
 		release()
-		d.came(running, puller.SourcePulled) // told, though it can't be written
+		d.succeeded(running, puller.SourcePulled) // told, though it can't be written
 		d.events(running)
 		if r, err := d.store.Record(running.ID); err != nil || r.Job.State.Ended() {
 			d.Errorf("the store has %+v, %v", r.Job, err)
@@ -149,14 +149,14 @@ func TestWriterStoreFails(t *testing.T) {
 		if err := d.Ready(); err != nil {
 			d.Error(err)
 		}
-		kept := d.kept(running)
+		kept := d.record(running)
 		d.crash()
-		if again := d.kept(running); again != kept {
+		if again := d.record(running); again != kept {
 			d.Errorf("after the crash it is\n%s\nnot\n%s", again, kept)
 		}
 		d.serve(other)
 		j := d.submit(keyed)
-		d.came(j, puller.SourcePulled)
+		d.succeeded(j, puller.SourcePulled)
 		if _, err := d.Prewarm(puller.PrewarmRequest{Images: list}); err != nil {
 			d.Error(err)
 		}
@@ -190,9 +190,9 @@ func TestWriterResultWhenSaved(t *testing.T) {
 		keyed := puller.PullRequest{Image: good, Policy: puller.PolicyAlways, IdempotencyKey: "ci-1"}
 		j := d.submit(keyed)
 		d.hold(other)
-		gone := d.always(other)
-		d.is(j, puller.StateActive, puller.PhasePulling)
-		d.is(gone, puller.StateActive, puller.PhasePulling)
+		gone := d.pullAlways(other)
+		d.inState(j, puller.StateActive, puller.PhasePulling)
+		d.inState(gone, puller.StateActive, puller.PhasePulling)
 		<-time.After(time.Second)
 		_, sub, err := d.Watch(j.ID, nil)
 		if err != nil {
@@ -210,7 +210,7 @@ func TestWriterResultWhenSaved(t *testing.T) {
 				d.Errorf("%s returned %+v, %v before that", name, a.job, a.err)
 			}
 		}
-		for _, v := range []puller.Job{d.now(j), d.now(gone)} {
+		for _, v := range []puller.Job{d.settled(j), d.settled(gone)} {
 			if v.State != puller.StateActive {
 				d.Errorf("the job is %s before that", v.State)
 			}
@@ -270,7 +270,7 @@ func TestWriterBatch(t *testing.T) {
 			d.Errorf("64 jobs took %d saves", n)
 		}
 		for _, call := range submitted {
-			d.came(call().job, puller.SourcePresent)
+			d.succeeded(call().job, puller.SourcePresent)
 		}
 	})
 }
@@ -296,7 +296,7 @@ func TestIdempotencyKeyConcurrent(t *testing.T) {
 						}
 					}
 					d.store.Fail(nil)
-					d.came(d.submit(keyed), puller.SourcePulled)
+					d.succeeded(d.submit(keyed), puller.SourcePulled)
 					return
 				}
 				// Whichever came first has the key.
@@ -324,8 +324,8 @@ func TestWriterLastSave(t *testing.T) {
 	for range 12 { // there are two ways to be told
 		withDaemon(t, func(d *daemon) {
 			d.hold(good)
-			gone := d.always(good)
-			d.is(gone, puller.StateActive, puller.PhasePulling)
+			gone := d.pullAlways(good)
+			d.inState(gone, puller.StateActive, puller.PhasePulling)
 			<-time.After(time.Second)
 			open, _ := d.block()
 			first := d.submitting(puller.PullRequest{Image: other})
@@ -391,8 +391,8 @@ func TestWriterStoreDamaged(t *testing.T) {
 				d.engine.Tag(other, d.serve(other))
 				old := d.submitted(other)
 				release := d.hold(good)
-				running := d.always(good)
-				d.is(running, puller.StateActive, puller.PhasePulling)
+				running := d.pullAlways(good)
+				d.inState(running, puller.StateActive, puller.PhasePulling)
 				<-time.After(time.Second)
 				d.store.Damage()
 				for range 3 {
@@ -408,7 +408,7 @@ func TestWriterStoreDamaged(t *testing.T) {
 					d.Errorf("the log does not tell of it: %s", log)
 				}
 				release()
-				d.came(running, puller.SourcePulled) // told, though it can't be written
+				d.succeeded(running, puller.SourcePulled) // told, though it can't be written
 				events := d.events(running)
 				next(d)
 				for _, j := range []puller.Job{old, running} {
@@ -419,8 +419,8 @@ func TestWriterStoreDamaged(t *testing.T) {
 				if err := d.Ready(); err != nil {
 					d.Error(err)
 				}
-				j := d.always(good)
-				d.came(j, puller.SourceUpToDate)
+				j := d.pullAlways(good)
+				d.succeeded(j, puller.SourceUpToDate)
 				if first := d.events(j)[0].Seq; first <= events[len(events)-1].Seq {
 					d.Errorf("the numbers go on from %d", first)
 				}
@@ -483,7 +483,7 @@ func TestWriterNoWaitAlone(t *testing.T) {
 		d.store.OnSave(func([]puller.Record) { <-time.After(3 * time.Millisecond) })
 		for range 10 {
 			began := time.Now()
-			d.always(good)
+			d.pullAlways(good)
 			if took := time.Since(began); took > 6*time.Millisecond { // a save of something else may be under way
 				d.Errorf("a job was accepted after %s", took)
 			}
