@@ -420,18 +420,18 @@ func TestPrewarmCancelOneImage(t *testing.T) {
 func TestPrewarmPresent(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		var list puller.Images
-		for n := range 100 {
+		for n := range 40 {
 			d.engine.Tag(nth(n), d.serve(nth(n)))
 			list = append(list, puller.PullRequest{Image: nth(n)})
 		}
 		parent := d.prewarm(puller.PrewarmRequest{Images: list, Skipped: []puller.Skipped{{Service: "app", Reason: "built"}}})
 		v := d.succeeded(parent, "")
-		for _, s := range v.Images[:100] {
+		for _, s := range v.Images[:40] {
 			if s.State != puller.StateSucceeded || s.Source != puller.SourcePresent {
 				t.Errorf("an image is %+v", s)
 			}
 		}
-		if s := v.Images[100]; s.Service != "app" || s.State != "skipped" || s.Reason != "built" {
+		if s := v.Images[40]; s.Service != "app" || s.State != "skipped" || s.Reason != "built" {
 			t.Errorf("the last is %+v", s)
 		}
 		d.wantPulls(0)
@@ -826,7 +826,7 @@ func TestPrewarmLongAndShort(t *testing.T) {
 			serves := enginetest.Serve(enginetest.NewImage(image, 1))
 			d.engine.Script(image, func(p *enginetest.Pull) { p.Wait(time.Second); serves(p) })
 		}
-		for n := range 100 {
+		for n := range 40 {
 			slow(nth(n))
 			long.Images = append(long.Images, puller.PullRequest{Image: nth(n)})
 		}
@@ -834,14 +834,14 @@ func TestPrewarmLongAndShort(t *testing.T) {
 		first := d.prewarm(long)
 		d.inState(first, puller.StateActive, puller.PhasePulling)
 		second := d.prewarm(puller.PrewarmRequest{
-			Policy: puller.PolicyAlways, Caller: "uid 2", Images: puller.Images{{Image: good}, {Image: nth(99)}, {Image: nth(98)}},
+			Policy: puller.PolicyAlways, Caller: "uid 2", Images: puller.Images{{Image: good}, {Image: nth(39)}, {Image: nth(38)}},
 		})
 		d.succeeded(second, "")
 		if ended := d.engine.Counts().Pulls; ended > 10 {
 			t.Errorf("the short one has ended after %d pulls", ended)
 		}
 		d.succeeded(first, "")
-		d.wantPulls(101)
+		d.wantPulls(41)
 	})
 }
 
@@ -854,7 +854,7 @@ func TestPrewarmManyLong(t *testing.T) {
 		var parents []puller.Job
 		for i := range 3 {
 			r := puller.PrewarmRequest{Caller: fmt.Sprint(i % 3), Policy: puller.PolicyAlways}
-			for n := range 100 {
+			for n := range 60 {
 				r.Images = append(r.Images, puller.PullRequest{Image: fmt.Sprintf("registry.test/image%d-%d:v1", i, n)})
 			}
 			parent, err := d.Prewarm(r)

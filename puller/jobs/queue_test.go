@@ -25,12 +25,12 @@ func TestQueueGoroutines(t *testing.T) {
 		d.inState(d.pullAlways(good), puller.StateActive, puller.PhasePulling)
 		before := runtime.NumGoroutine()
 		var jobs []puller.Job
-		for i := range 200 {
+		for i := range 120 {
 			image := fmt.Sprintf("registry.test/image%d:v1", i)
 			d.serve(image)
 			jobs = append(jobs, d.pullAlways(image))
 		}
-		for i := range 100 { // before their turn
+		for i := range 60 { // before their turn
 			if _, err := d.Cancel(jobs[2*i].ID); err != nil {
 				d.Fatal(err)
 			}
@@ -45,7 +45,7 @@ func TestQueueGoroutines(t *testing.T) {
 				d.succeeded(j, puller.SourcePulled)
 			}
 		}
-		d.wantPulls(1 + 100)
+		d.wantPulls(1 + 60)
 	})
 }
 

@@ -75,8 +75,8 @@ func TestRunImageForms(t *testing.T) {
 			"manifest's digest":  func(i puller.Image) string { return name + "@" + i.Manifest },
 			"tag@index's digest": func(puller.Image) string { return good + "@" + x.Digest },
 		} {
-			for _, platform := range []string{"", "linux/amd64", "linux/arm64/v8", "linux/arm/v7"} {
-				for _, before := range []string{"nothing", "linux/arm64"} {
+			for p, platform := range []string{"", "linux/amd64", "linux/arm64/v8", "linux/arm/v7"} {
+				for b, before := range []string{"nothing", "linux/arm64"} {
 					t.Run(strings.Join([]string{store.name, form, "for " + platform, "after " + before}, ", "), func(t *testing.T) {
 						o := running
 						o.Registry = &fakeRegistry{digest: x.Digest, manifests: manifests(x)}
@@ -91,7 +91,9 @@ func TestRunImageForms(t *testing.T) {
 							if store.name == "graph driver" && before != "nothing" && before != want.Platform && (platform == "" || form != "tag" && form != "manifest's digest") {
 								return // it keeps one platform under a name, and refuses another under a digest
 							}
-							for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyNever, puller.PolicyNewer, puller.PolicyAlways} {
+							// Each form has each policy, but not for each platform.
+							later := []puller.Policy{puller.PolicyNever, puller.PolicyNewer, puller.PolicyAlways}[(p+b)%3]
+							for _, policy := range []puller.Policy{puller.PolicyMissing, later} {
 								r.Policy = policy
 								v := d.wantExit(d.run(r), exits[want.Platform])
 								if v.Result.Digest != x.Digest && v.Result.Digest != want.Manifest {

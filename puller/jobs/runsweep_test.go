@@ -171,7 +171,7 @@ func TestRunRandomFaults(t *testing.T) {
 					return counting(5, 1)(p)
 				})
 				var jobs []puller.Job
-				for range 10 {
+				for range 6 {
 					jobs = append(jobs, d.run(puller.RunRequest{}))
 				}
 				for range 15 {
