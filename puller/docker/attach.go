@@ -11,6 +11,7 @@ import (
 
 	"github.com/containerd/errdefs/pkg/errhttp"
 	"github.com/docker/docker/client"
+	"github.com/towline/towline/puller/docker/classify"
 )
 
 // attach returns a container's output from now on. The stream ends with Close or with
@@ -21,7 +22,7 @@ import (
 // protocol as the answer's body.
 func (c *connection) attach(ctx context.Context, sdk *client.Client, id string) (io.ReadCloser, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	late := time.AfterFunc(callLimit, func() { cancel(errNoAnswer(callLimit)) })
+	late := time.AfterFunc(callLimit, func() { cancel(classify.ErrNoAnswer(callLimit)) })
 	resp, err := c.upgrade(ctx, sdk, "/containers/"+url.PathEscape(id)+"/attach?stream=1&stdout=1&stderr=1")
 	if !late.Stop() && err == nil {
 		resp.Body.Close()
@@ -31,7 +32,7 @@ func (c *connection) attach(ctx context.Context, sdk *client.Client, id string) 
 		cause := context.Cause(ctx)
 		cancel(nil)
 		if cause != nil {
-			err = &unreachableError{cause}
+			err = &classify.UnreachableError{Err: cause}
 		}
 		return nil, err
 	}
@@ -50,7 +51,7 @@ func (c *connection) upgrade(ctx context.Context, sdk *client.Client, path strin
 	req.Header.Set("Upgrade", "tcp")
 	resp, err := c.traced.RoundTrip(req)
 	if err != nil {
-		return nil, &unreachableError{err}
+		return nil, &classify.UnreachableError{Err: err}
 	}
 	switch resp.StatusCode {
 	case http.StatusSwitchingProtocols, http.StatusOK: // some engines answer 200 and stream without a switch
@@ -61,7 +62,7 @@ func (c *connection) upgrade(ctx context.Context, sdk *client.Client, path strin
 	if json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&answer) != nil || answer.Message == "" {
 		answer.Message = resp.Status
 	}
-	return nil, &messageError{answer.Message, errhttp.ToNative(resp.StatusCode)}
+	return nil, &classify.MessageError{Message: answer.Message, Err: errhttp.ToNative(resp.StatusCode)}
 }
 
 // attached is a connection that was switched to a raw stream. net/http does not close

@@ -15,6 +15,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/docker/classify"
 )
 
 // connection makes the calls to an engine, with the API version that both have.
@@ -108,7 +109,7 @@ func (c *connection) client(ctx context.Context) (*client.Client, error) {
 // call negotiates the API version again: the engine can come back as another version.
 func (c *connection) classified(ctx context.Context, op, ref string, err error) error {
 	gone := client.IsErrConnectionFailed(err)
-	err = classify(ctx, op, ref, err)
+	err = classify.Error(ctx, op, ref, err)
 	if kind := puller.KindOf(err); gone || kind == puller.ErrEngineUnavailable || kind == puller.ErrTruncated {
 		c.sdk.Store(nil)
 	}
@@ -121,7 +122,7 @@ func (c *connection) clientInTime(ctx context.Context) (*client.Client, error) {
 	defer cancel()
 	sdk, err := c.client(limit)
 	if err != nil && ctx.Err() == nil && limit.Err() != nil {
-		err = &unreachableError{context.Cause(limit)}
+		err = &classify.UnreachableError{Err: context.Cause(limit)}
 	}
 	return sdk, err
 }
@@ -145,7 +146,7 @@ func (c *connection) call(ctx context.Context, op string, call func(*client.Clie
 // version that was negotiated before. The second call negotiates it again.
 func withRenegotiation[T any](call func() (T, error)) (T, error) {
 	v, err := call()
-	if puller.KindOf(err) == puller.ErrEngineUnavailable && isVersionMismatch(err) {
+	if puller.KindOf(err) == puller.ErrEngineUnavailable && classify.IsVersionMismatch(err) {
 		return call()
 	}
 	return v, err
@@ -153,18 +154,18 @@ func withRenegotiation[T any](call func() (T, error)) (T, error) {
 
 // withLimit limits the time of a call that is neither a pull nor a run.
 func withLimit(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, limit, errNoAnswer(limit))
+	return context.WithTimeoutCause(ctx, limit, classify.ErrNoAnswer(limit))
 }
 
 // systemInfo asks for the engine's own description of itself.
 func (c *connection) systemInfo(ctx context.Context) (*client.Client, system.Info, error) {
 	sdk, err := c.client(ctx)
 	if err != nil {
-		return nil, system.Info{}, c.classified(ctx, opInfo, "", err)
+		return nil, system.Info{}, c.classified(ctx, classify.OpInfo, "", err)
 	}
 	info, err := sdk.Info(ctx)
 	if err != nil {
-		return nil, system.Info{}, c.classified(ctx, opInfo, "", err)
+		return nil, system.Info{}, c.classified(ctx, classify.OpInfo, "", err)
 	}
 	return sdk, info, nil
 }

@@ -17,6 +17,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/docker/classify"
 )
 
 // workLimit is how long the engine may take to create, start or remove a container. Its
@@ -29,7 +30,7 @@ func (e *Engine) Create(ctx context.Context, c puller.Container) (id string, war
 	defer cancel()
 	created, err := withRenegotiation(func() (container.CreateResponse, error) { return e.createContainer(ctx, c) })
 	if err == nil && !isContainerID(created.ID) {
-		return "", nil, &puller.Error{Op: opCreate, Ref: c.Image, Kind: puller.ErrInternal, Err: errNoContainerID(created.ID)}
+		return "", nil, &puller.Error{Op: classify.OpCreate, Ref: c.Image, Kind: puller.ErrInternal, Err: errNoContainerID(created.ID)}
 	}
 	return created.ID, created.Warnings, err
 }
@@ -50,7 +51,7 @@ func errNoContainerID(id string) error {
 func (e *Engine) CheckContainer(ctx context.Context, id string, c puller.Container) error {
 	ctx, cancel := withLimit(ctx, callLimit)
 	defer cancel()
-	return e.call(ctx, opCreate, func(sdk *client.Client) error {
+	return e.call(ctx, classify.OpCreate, func(sdk *client.Client) error {
 		made, err := sdk.ContainerInspect(ctx, id)
 		switch {
 		case cerrdefs.IsNotFound(err): // classified under opCreate, a "not found" would mean the image
@@ -64,13 +65,13 @@ func (e *Engine) CheckContainer(ctx context.Context, id string, c puller.Contain
 			if made.ContainerJSONBase != nil {
 				image = made.Image
 			}
-			return &wrongImageError{image, c.Image}
+			return &classify.WrongImageError{Got: image, Want: c.Image}
 		case c.Manifest == "":
 			return nil
 		case made.ImageManifestDescriptor == nil: // API 1.48 and later have it, and c.Manifest comes from there
-			return &wrongImageError{"", c.Manifest}
+			return &classify.WrongImageError{Want: c.Manifest}
 		case made.ImageManifestDescriptor.Digest.String() != c.Manifest:
-			return &wrongImageError{made.ImageManifestDescriptor.Digest.String(), c.Manifest}
+			return &classify.WrongImageError{Got: made.ImageManifestDescriptor.Digest.String(), Want: c.Manifest}
 		}
 		return nil
 	})
@@ -101,19 +102,9 @@ func sameID(a, b string) bool {
 	return strings.TrimPrefix(a, "sha256:") == strings.TrimPrefix(b, "sha256:")
 }
 
-// wrongImageError: the engine made a container of another image.
-type wrongImageError struct{ got, want string }
-
-func (e *wrongImageError) Error() string {
-	if e.got == "" {
-		return fmt.Sprintf("the engine does not say which image it made the container of; %s was asked for", e.want)
-	}
-	return fmt.Sprintf("the engine made the container of the image %.80q, not of %s", e.got, e.want)
-}
-
 func (e *Engine) createContainer(ctx context.Context, c puller.Container) (container.CreateResponse, error) {
 	fail := func(err error) (container.CreateResponse, error) {
-		return container.CreateResponse{}, e.classified(ctx, opCreate, c.Image, err)
+		return container.CreateResponse{}, e.classified(ctx, classify.OpCreate, c.Image, err)
 	}
 	sdk, err := e.client(ctx)
 	if err != nil {
@@ -202,9 +193,9 @@ func (e *Engine) Stop(ctx context.Context, id string, grace time.Duration) error
 	defer cancel()
 	// The engine counts in seconds, and 0 is SIGKILL at once.
 	seconds := int((grace + time.Second - 1) / time.Second)
-	return e.call(ctx, opStop, func(sdk *client.Client) error {
+	return e.call(ctx, classify.OpStop, func(sdk *client.Client) error {
 		err := sdk.ContainerStop(ctx, id, container.StopOptions{Timeout: &seconds})
-		if cerrdefs.IsNotFound(err) || err != nil && notRunning.MatchString(err.Error()) {
+		if cerrdefs.IsNotFound(err) || err != nil && classify.NotRunning.MatchString(err.Error()) {
 			return nil
 		}
 		return err
@@ -215,9 +206,9 @@ func (e *Engine) Stop(ctx context.Context, id string, grace time.Duration) error
 func (e *Engine) Remove(ctx context.Context, id string) error {
 	ctx, cancel := withLimit(ctx, workLimit)
 	defer cancel()
-	return e.call(ctx, opRemove, func(sdk *client.Client) error {
+	return e.call(ctx, classify.OpRemove, func(sdk *client.Client) error {
 		err := sdk.ContainerRemove(ctx, id, container.RemoveOptions{Force: true, RemoveVolumes: true})
-		if cerrdefs.IsNotFound(err) || cerrdefs.IsConflict(err) && removalInProgress.MatchString(err.Error()) {
+		if cerrdefs.IsNotFound(err) || cerrdefs.IsConflict(err) && classify.RemovalInProgress.MatchString(err.Error()) {
 			return nil
 		}
 		return err
@@ -229,7 +220,7 @@ func (e *Engine) Containers(ctx context.Context, label, value string) ([]puller.
 	ctx, cancel := withLimit(ctx, callLimit)
 	defer cancel()
 	var states []puller.ContainerState
-	err := e.call(ctx, opContainers, func(sdk *client.Client) error {
+	err := e.call(ctx, classify.OpContainers, func(sdk *client.Client) error {
 		list, err := sdk.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", label+"="+value))})
 		states = nil
 		for _, c := range list {

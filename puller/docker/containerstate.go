@@ -10,6 +10,7 @@ import (
 	"github.com/docker/docker/client"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/docker/classify"
 )
 
 // containerState is the state of a container. The exit code is nil where the answer has
@@ -81,7 +82,7 @@ func (e *Engine) exit(ctx context.Context, sdk *client.Client, op, id string) (p
 	case container.StateRemoving, container.StateDead:
 		return puller.Exit{}, &puller.Error{Op: op, Kind: puller.ErrNotFound, Err: fmt.Errorf("the container is %s: another client has removed it", state.Status)}
 	default:
-		return puller.Exit{}, e.classified(ctx, op, "", &streamError{fmt.Errorf("the container is %s, not exited", state.Status)})
+		return puller.Exit{}, e.classified(ctx, op, "", &classify.StreamError{Err: fmt.Errorf("the container is %s, not exited", state.Status)})
 	}
 	if state.ExitCode == nil || *state.ExitCode < 0 {
 		return puller.Exit{}, puller.Errorf(puller.ErrInternal, "the engine's answer has no exit code")

@@ -12,6 +12,7 @@ import (
 	"github.com/docker/docker/api/types/image"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/docker/classify"
 	"github.com/towline/towline/puller/redact"
 	"github.com/towline/towline/stream/pullstream"
 )
@@ -46,7 +47,7 @@ func (e *Engine) Host() string { return e.host }
 
 // Pull implements puller.Engine.
 func (e *Engine) Pull(ctx context.Context, p puller.Pull, each func(pullstream.Message)) error {
-	fail := func(err error) error { return e.classified(ctx, opPull, p.Image, err) }
+	fail := func(err error) error { return e.classified(ctx, classify.OpPull, p.Image, err) }
 	sdk, err := e.client(ctx)
 	if err != nil {
 		return fail(err)
@@ -71,10 +72,10 @@ func (e *Engine) Pull(ctx context.Context, p puller.Pull, each func(pullstream.M
 			// The engine has said what is wrong. How the stream ended adds nothing.
 			return failure
 		case err != nil:
-			return fail(&streamError{err})
+			return fail(&classify.StreamError{Err: err})
 		}
 		if message, failed := m.Failure(); failed && failure == nil {
-			failure = fail(&engineError{message})
+			failure = fail(&classify.EngineError{Message: message})
 		}
 		each(withoutURLQueries(m))
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/docker/docker/api/types/events"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/docker/classify"
 )
 
 const (
@@ -25,13 +26,13 @@ const (
 // open connections, but accepts no new ones. So this call uses a new connection.
 func (e *Engine) ContainerEvents(ctx context.Context, id string) (w puller.ContainerEvents, err error) {
 	fail := func(err error) (puller.ContainerEvents, error) {
-		return puller.ContainerEvents{}, e.classified(ctx, opFollow, "", err)
+		return puller.ContainerEvents{}, e.classified(ctx, classify.OpFollow, "", err)
 	}
 	sdk, err := e.clientInTime(ctx)
 	if err != nil {
 		return fail(err)
 	}
-	state, err := e.state(ctx, sdk, opFollow, id)
+	state, err := e.state(ctx, sdk, classify.OpFollow, id)
 	if err != nil {
 		return puller.ContainerEvents{}, err
 	}

@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/docker/classify"
 )
 
 // images reads the images in the engine's store.
@@ -73,7 +74,7 @@ const manifestsAPI = "1.48"
 func (im *images) lookUp(ctx context.Context, ref string) (*client.Client, image.InspectResponse, error) {
 	sdk, err := im.client(ctx)
 	if err != nil {
-		return nil, image.InspectResponse{}, im.classified(ctx, opInspect, ref, err)
+		return nil, image.InspectResponse{}, im.classified(ctx, classify.OpInspect, ref, err)
 	}
 	var opts []client.ImageInspectOption
 	if versions.GreaterThanOrEqualTo(sdk.ClientVersion(), manifestsAPI) {
@@ -85,7 +86,7 @@ func (im *images) lookUp(ctx context.Context, ref string) (*client.Client, image
 	}
 	if err == nil && len(found.RepoTags)+len(found.RepoDigests) == 0 && !strings.HasPrefix(ref, "sha256:") {
 		// The engine finds an image by name first and looks its names up later.
-		err = &puller.Error{Op: opInspect, Ref: ref, Kind: puller.ErrNotFound, Err: errors.New("the image was untagged during the inspect")}
+		err = &puller.Error{Op: classify.OpInspect, Ref: ref, Kind: puller.ErrNotFound, Err: errors.New("the image was untagged during the inspect")}
 	}
 	return sdk, found, err
 }
@@ -93,10 +94,10 @@ func (im *images) lookUp(ctx context.Context, ref string) (*client.Client, image
 func (im *images) inspectOnce(ctx context.Context, sdk *client.Client, ref string, opts ...client.ImageInspectOption) (image.InspectResponse, error) {
 	found, err := sdk.ImageInspect(ctx, ref, opts...)
 	if err != nil {
-		return found, im.classified(ctx, opInspect, ref, err)
+		return found, im.classified(ctx, classify.OpInspect, ref, err)
 	}
 	if _, err := digest.Parse(puller.ClipTo(found.ID, maxDigest)); err != nil {
-		return found, &puller.Error{Op: opInspect, Ref: ref, Kind: puller.ErrInternal, Err: errNoID(found.ID)}
+		return found, &puller.Error{Op: classify.OpInspect, Ref: ref, Kind: puller.ErrInternal, Err: errNoID(found.ID)}
 	}
 	return found, nil
 }

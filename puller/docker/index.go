@@ -11,6 +11,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/docker/classify"
 )
 
 // The containerd image store keeps an index with the platforms that were pulled. All of
@@ -174,7 +175,7 @@ func (im *images) ownPlatform(ctx context.Context, sdk *client.Client) (ocispec.
 	}
 	version, err := sdk.ServerVersion(ctx)
 	if err != nil {
-		return ocispec.Platform{}, im.classified(ctx, opInfo, "", err)
+		return ocispec.Platform{}, im.classified(ctx, classify.OpInfo, "", err)
 	}
 	p := ocispec.Platform{OS: version.Os, Architecture: version.Arch}
 	switch p.Architecture {

@@ -7,6 +7,7 @@ import (
 	"github.com/docker/docker/api/types/system"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/docker/classify"
 )
 
 // Info implements puller.Engine.
@@ -23,7 +24,7 @@ func (e *Engine) info(ctx context.Context) (puller.EngineInfo, error) {
 	}
 	version, err := sdk.ServerVersion(ctx)
 	if err != nil {
-		return puller.EngineInfo{}, e.classified(ctx, opInfo, "", err)
+		return puller.EngineInfo{}, e.classified(ctx, classify.OpInfo, "", err)
 	}
 	found := puller.EngineInfo{
 		Name:       "Docker Engine",

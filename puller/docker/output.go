@@ -11,6 +11,7 @@ import (
 	"github.com/docker/docker/client"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/docker/classify"
 )
 
 const (
@@ -77,7 +78,7 @@ func remainder(ctx context.Context, sdk *client.Client, id string, out *output) 
 	}
 	defer body.Close()
 	if err := out.read(body, out.stdout, out.stderr); err != nil {
-		return &streamError{err}
+		return &classify.StreamError{Err: err}
 	}
 	return nil
 }

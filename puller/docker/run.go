@@ -7,6 +7,7 @@ import (
 	"github.com/docker/docker/client"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/docker/classify"
 )
 
 // Run implements puller.Engine.
@@ -14,7 +15,7 @@ import (
 // It attaches before it starts the container, so that no output is lost. The wait begins
 // after the start: a container that was started and is not running has exited.
 func (e *Engine) Run(ctx context.Context, id string, tty bool, started func(), each func(puller.Output, []byte)) (puller.Exit, error) {
-	fail := func(err error) (puller.Exit, error) { return puller.Exit{}, e.classified(ctx, opRun, "", err) }
+	fail := func(err error) (puller.Exit, error) { return puller.Exit{}, e.classified(ctx, classify.OpRun, "", err) }
 	sdk, err := e.clientInTime(ctx)
 	if err != nil {
 		return fail(err)
@@ -36,26 +37,28 @@ func (e *Engine) Run(ctx context.Context, id string, tty bool, started func(), e
 	if err != nil {
 		return fail(err)
 	}
-	return e.exit(ctx, sdk, opRun, id)
+	return e.exit(ctx, sdk, classify.OpRun, id)
 }
 
 func (e *Engine) start(ctx context.Context, sdk *client.Client, id string) error {
 	ctx, cancel := withLimit(ctx, workLimit)
 	defer cancel()
 	if err := sdk.ContainerStart(ctx, id, container.StartOptions{}); err != nil {
-		return e.classified(ctx, opRun, "", err)
+		return e.classified(ctx, classify.OpRun, "", err)
 	}
 	return nil
 }
 
 // Follow implements puller.Engine.
 func (e *Engine) Follow(ctx context.Context, id string, tty bool, each func(puller.Output, []byte)) (puller.Exit, error) {
-	fail := func(err error) (puller.Exit, error) { return puller.Exit{}, e.classified(ctx, opFollow, "", err) }
+	fail := func(err error) (puller.Exit, error) {
+		return puller.Exit{}, e.classified(ctx, classify.OpFollow, "", err)
+	}
 	sdk, err := e.clientInTime(ctx)
 	if err != nil {
 		return fail(err)
 	}
-	state, err := e.state(ctx, sdk, opFollow, id)
+	state, err := e.state(ctx, sdk, classify.OpFollow, id)
 	if err != nil {
 		return puller.Exit{}, err
 	}
@@ -76,7 +79,7 @@ func (e *Engine) Follow(ctx context.Context, id string, tty bool, each func(pull
 	if err := remainder(ctx, sdk, id, out); err != nil {
 		return fail(err)
 	}
-	return e.exit(ctx, sdk, opFollow, id)
+	return e.exit(ctx, sdk, classify.OpFollow, id)
 }
 
 // wait returns when the container does not run.
@@ -86,7 +89,7 @@ func wait(ctx context.Context, sdk *client.Client, id string) error {
 	select {
 	case answer := <-exited:
 		if answer.Error != nil {
-			return &engineError{answer.Error.Message}
+			return &classify.EngineError{Message: answer.Error.Message}
 		}
 		return nil
 	case err := <-failed:

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/docker/classify"
 )
 
 // maxInspects is how many inspects run at a time. The list of images does not have their
@@ -53,11 +54,11 @@ func (e *Engine) imageIDs(ctx context.Context) ([]string, error) {
 	defer cancel()
 	sdk, err := e.client(ctx)
 	if err != nil {
-		return nil, e.classified(ctx, opImages, "", err)
+		return nil, e.classified(ctx, classify.OpImages, "", err)
 	}
 	list, err := sdk.ImageList(ctx, image.ListOptions{})
 	if err != nil {
-		return nil, e.classified(ctx, opImages, "", err)
+		return nil, e.classified(ctx, classify.OpImages, "", err)
 	}
 	seen := make(map[string]bool, len(list))
 	var ids []string

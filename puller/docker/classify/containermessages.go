@@ -1,4 +1,4 @@
-package docker
+package classify
 
 import (
 	"regexp"
@@ -10,22 +10,22 @@ import (
 
 // The operations that errors name.
 const (
-	opPull    = "pull"
-	opInspect = "inspect"
-	opInfo    = "ask the engine"
-	opImages  = "list the images"
+	OpPull    = "pull"
+	OpInspect = "inspect"
+	OpInfo    = "ask the engine"
+	OpImages  = "list the images"
 
 	// No registry takes part in these.
-	opCreate     = "create a container of"
-	opRun        = "run"
-	opFollow     = "follow"
-	opStop       = "stop"
-	opRemove     = "remove"
-	opContainers = "list containers"
+	OpCreate     = "create a container of"
+	OpRun        = "run"
+	OpFollow     = "follow"
+	OpStop       = "stop"
+	OpRemove     = "remove"
+	OpContainers = "list containers"
 )
 
 func isContainerOp(op string) bool {
-	return slices.Contains([]string{opCreate, opRun, opFollow, opStop, opRemove, opContainers}, op)
+	return slices.Contains([]string{OpCreate, OpRun, OpFollow, OpStop, OpRemove, OpContainers}, op)
 }
 
 // containerMessages are engines' messages about containers. The first row that matches
@@ -70,8 +70,8 @@ var containerMessages = []pattern{
 
 // What engines answer to a stop or a removal that has nothing left to do.
 var (
-	notRunning        = regexp.MustCompile(`is not running`)
-	removalInProgress = regexp.MustCompile(`already in progress`)
+	NotRunning        = regexp.MustCompile(`is not running`)
+	RemovalInProgress = regexp.MustCompile(`already in progress`)
 )
 
 // ofContainerMessage returns the verdict on a failure with a container.

@@ -1,4 +1,6 @@
-package docker
+// Package classify gives the errors of engines their kinds: typed errors first, messages
+// last. No other package does.
+package classify
 
 import (
 	"context"
@@ -23,17 +25,17 @@ type verdict struct {
 	advice  string // what the caller can do, "" where the message says it
 }
 
-// classify gives an engine's error its kind. No other function does that.
+// Error gives an engine's error its kind. No other function does that.
 //
 // The context and typed errors come first, then the engine's message, and last the
 // engine's status code: engines answer 404 for denied images and 500 for most other
 // failures (Docker Engine 20.10 to 29). A registry's status inside the message has the
 // kind that puller.KindOfStatus gives it.
-func classify(ctx context.Context, op, ref string, err error) error {
+func Error(ctx context.Context, op, ref string, err error) error {
 	var v verdict
-	var cut *streamError
-	var lost *unreachableError
-	var other *wrongImageError
+	var cut *StreamError
+	var lost *UnreachableError
+	var other *WrongImageError
 	var known *puller.Error
 	switch cause := context.Cause(ctx); {
 	case cause != nil && errors.As(cause, &known):
@@ -52,7 +54,7 @@ func classify(ctx context.Context, op, ref string, err error) error {
 		v = ofContainerMessage(err)
 	default:
 		v = ofImageMessage(err, ref)
-		if op != opPull {
+		if op != OpPull {
 			v = withoutRegistry(v, err)
 		}
 	}
@@ -121,7 +123,7 @@ func anyOf(patterns ...string) *regexp.Regexp { return regexp.MustCompile(string
 // replaced by another version refuses the version that was negotiated before.
 var versionMismatch = regexp.MustCompile(`(?:^|: )client version `)
 
-func isVersionMismatch(err error) bool {
+func IsVersionMismatch(err error) bool {
 	return versionMismatch.MatchString(strings.ToLower(ends(err.Error())))
 }
 
