@@ -190,6 +190,9 @@ func (w *writer) flush() {
 	}
 	refused := err
 	if err != nil && fresh > 0 {
+		w.mu.Lock()
+		w.fault = refused // before the callers know: they may ask Ready
+		w.mu.Unlock()
 		// A full disk may still have room for how known jobs have changed.
 		for _, r := range requests {
 			r.done <- err
