@@ -63,7 +63,8 @@ type Request struct {
 // called once, and Settle by one goroutine.
 type Job struct {
 	env     *Env
-	request Request // but View and Secrets; it is not changed
+	timeout time.Duration
+	kept    kept // it is not changed
 	topic   *stream.Topic
 	settled chan struct{} // closed when readers are told how the job has ended
 
@@ -84,10 +85,20 @@ type Job struct {
 	last     []stream.Frame
 }
 
+// kept is what a record has of a request beside the job.
+type kept struct {
+	caller, key string
+	fingerprint []byte
+	private     bool
+}
+
 // New returns a job that has not been accepted. SetWork is called before anything
 // else.
 func New(env *Env, r Request) *Job {
-	j := &Job{env: env, request: r, settled: make(chan struct{}), view: r.View, secrets: r.Secrets, events: r.Events}
+	j := &Job{
+		env: env, timeout: r.Timeout, kept: kept{r.Caller, r.IdempotencyKey, r.Fingerprint, r.Private},
+		settled: make(chan struct{}), view: r.View, secrets: r.Secrets, events: r.Events,
+	}
 	if r.Events == nil {
 		j.topic = env.Events.Topic()
 	} else {
@@ -211,10 +222,10 @@ func (j *Job) Snapshot() puller.Job {
 // Record returns the job as it is to be saved.
 func (j *Job) Record() puller.Record {
 	j.mu.Lock()
-	q := &j.request
+	k := &j.kept
 	r := puller.Record{
 		Job: j.view, Events: slices.Clip(j.events),
-		Caller: q.Caller, Private: q.Private, Key: q.IdempotencyKey, Fingerprint: q.Fingerprint,
+		Caller: k.caller, Private: k.private, Key: k.key, Fingerprint: k.fingerprint,
 	}
 	ended, work := j.outcome != nil, j.work
 	if ended {

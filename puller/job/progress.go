@@ -58,7 +58,7 @@ func (j *Job) StartTimer() {
 }
 
 func (j *Job) arm() {
-	timeout := j.request.Timeout
+	timeout := j.timeout
 	if j.timer != nil || timeout == 0 || j.outcome != nil {
 		return
 	}
