@@ -44,7 +44,7 @@ func TestSlowReader(t *testing.T) {
 				d.ended(id)
 				conn := d.dial()
 				fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: towline\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", c.method, strings.ReplaceAll(c.path, "JOB", id), len(c.body), c.body)
-				time.Sleep(61 * time.Second)
+				<-time.After(61 * time.Second)
 				synctest.Wait()
 				if n := d.open(); n != 0 {
 					t.Errorf("%d requests are still being answered", n)
@@ -72,7 +72,7 @@ func TestSlowReaderOfTheEnd(t *testing.T) {
 			}
 		}
 		close(gate)
-		time.Sleep(61 * time.Second)
+		<-time.After(61 * time.Second)
 		synctest.Wait()
 		if n := d.open(); n != 0 {
 			t.Errorf("%d requests are still being answered", n)
@@ -100,12 +100,12 @@ func TestWriteDeadlineIsRenewed(t *testing.T) {
 			var n int
 			n, err = io.ReadFull(resp.Body, buf)
 			size += n
-			time.Sleep(5 * time.Second)
+			<-time.After(5 * time.Second)
 		}
 		if took := time.Since(began); err != io.EOF && err != io.ErrUnexpectedEOF || size < 150_000 || took < 45*time.Second {
 			t.Errorf("%d bytes in %s: %v", size, took, err)
 		}
-		time.Sleep(100 * time.Second) // longer than any deadline of that answer
+		<-time.After(100 * time.Second) // longer than any deadline of that answer
 		fmt.Fprint(conn, "POST /v1/pulls HTTP/1.1\r\nHost: towline\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 29\r\n\r\n")
 		in := bufio.NewReader(conn)
 		if line, err := in.ReadString('\n'); err != nil || line != "HTTP/1.1 100 Continue\r\n" {

@@ -1,6 +1,9 @@
 package stream
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // deadline is a timer that is set again and again, mostly long before it fires.
 // It is for one goroutine.
@@ -27,4 +30,21 @@ func (d *deadline) set(at time.Time) <-chan time.Time {
 func (d *deadline) fired(at time.Time) bool {
 	d.at = time.Time{}
 	return time.Until(at) <= 0
+}
+
+// wait waits until changed is closed, delay has passed (0 is for ever), or ctx ends.
+// It returns true if the deadline at came first.
+func (d *deadline) wait(ctx context.Context, changed <-chan struct{}, delay time.Duration, at time.Time) bool {
+	var due <-chan time.Time
+	if delay > 0 {
+		due = time.After(delay)
+	}
+	select {
+	case <-changed:
+	case <-due:
+	case <-d.set(at):
+		return d.fired(at)
+	case <-ctx.Done():
+	}
+	return false
 }

@@ -146,18 +146,8 @@ func (s *Subscription) Next(ctx context.Context, wait time.Duration) (*Batch, er
 		if until.IsZero() {
 			until = time.Now().Add(wait)
 		}
-		var due <-chan time.Time
-		if delay > 0 {
-			due = time.After(delay)
-		}
-		select {
-		case <-changed:
-		case <-due:
-		case <-s.idle.set(until):
-			if s.idle.fired(until) {
-				return nil, nil
-			}
-		case <-ctx.Done():
+		if s.idle.wait(ctx, changed, delay, until) {
+			return nil, nil
 		}
 	}
 }
