@@ -5,8 +5,8 @@ import (
 	"net"
 )
 
-// Taken returns how many connections are taken over from net/http.
-func (s *Server) Taken() int64 { return s.taken.Load() }
+// Hijacked returns how many connections are taken over from net/http.
+func (s *Server) Hijacked() int64 { return s.hijacked.Load() }
 
 // CheckedHead returns what comes of bytes that are read in pieces of a size.
 func CheckedHead(p []byte, size int) []byte {

@@ -44,7 +44,7 @@ type daemon struct {
 }
 
 // open returns how many requests are being answered.
-func (d *daemon) open() int64 { return d.opened.Load() + d.server.Taken() }
+func (d *daemon) open() int64 { return d.opened.Load() + d.server.Hijacked() }
 
 // start serves the API over TCP.
 func start(t *testing.T, change ...func(*jobs.Options)) *daemon {

@@ -27,8 +27,8 @@ type Server struct {
 	plans    *workLimit
 	answers  *workLimit // large answers
 	routes   http.Handler
-	wires    sync.WaitGroup // hijacked connections
-	taken    atomic.Int64   // the number of hijacked connections
+	hijacks  sync.WaitGroup // connections that were hijacked
+	hijacked atomic.Int64   // how many they are
 }
 
 // Options are the options of New.
@@ -97,7 +97,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Server) Wait(ctx context.Context) {
 	ended := make(chan struct{})
 	go func() {
-		s.wires.Wait()
+		s.hijacks.Wait()
 		close(ended)
 	}()
 	select {

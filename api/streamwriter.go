@@ -47,10 +47,10 @@ func (s *Server) hijack(w http.ResponseWriter, r *http.Request, media string) (*
 	if err != nil {
 		return newStreamWriter(w, media)
 	}
-	s.wires.Add(1)
-	s.taken.Add(1)
+	s.hijacks.Add(1)
+	s.hijacked.Add(1)
 	// A writer that kept w would keep net/http's buffers.
-	out := &streamWriter{conn: conn, closed: func() { s.taken.Add(-1); s.wires.Done() }}
+	out := &streamWriter{conn: conn, closed: func() { s.hijacked.Add(-1); s.hijacks.Done() }}
 	header := w.Header().Clone()
 	header.Set("Content-Type", media)
 	header.Set("X-Accel-Buffering", "no")
