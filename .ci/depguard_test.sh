@@ -67,6 +67,9 @@ configs                       $ours/stream
 cmd/towline                   $ours/puller/enginetest
 cmd/towline                   $ours/stream/pullstream/transcripts
 cmd/towline                   $sdk/client
+cmd/towline                   $ours/puller/jobs
+cmd/towline/daemon            $ours/puller/storetest
+cmd/towline/daemon            $sdk/client
 cmd/towline/render            $ours/api
 util                          $ours/puller
 util                          testing
@@ -85,8 +88,10 @@ puller/enginetest             testing
 puller/enginetest             $ours/stream/pullstream/transcripts
 api                           $ours/puller
 api                           $ours/api/auth
-cmd/towline                   $ours/puller/jobs
-cmd/towline                   $ours/api
+cmd/towline                   $ours/api/client
+cmd/towline                   $ours/cmd/towline/daemon
+cmd/towline/daemon            $ours/puller/jobs
+cmd/towline/daemon            $ours/api
 integration/lab               $sdk/client
 EOF
 sed -i -E 's/ +/ /' "$dir/must"

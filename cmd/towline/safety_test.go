@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -15,9 +14,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/sirupsen/logrus"
-
-	"github.com/towline/towline/configs"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
 )
@@ -102,22 +98,4 @@ func TestOutputIsSafe(t *testing.T) {
 			}
 		}
 	})
-}
-
-func TestLogEntriesAreSafeLines(t *testing.T) {
-	for _, format := range []string{"text", "json"} {
-		for _, level := range []logrus.Level{logrus.InfoLevel, logrus.ErrorLevel} {
-			var out bytes.Buffer
-			logger := newLogger(configs.Log{Level: "info", Format: format}, &out)
-			logger.WithError(errors.New(nasty)).WithField("image", nasty).WithField("bytes", []byte(nasty)).Logf(level, "engine: %s", nasty)
-			checkSafe(t, out.String())
-			if strings.Count(out.String(), "\n") != 1 || !strings.Contains(out.String(), "engine: x") {
-				t.Errorf("%s: %q", format, out.String())
-			}
-		}
-	}
-	// On a terminal, too.
-	if f, ok := newLogger(configs.Log{Level: "info", Format: "text"}, io.Discard).Formatter.(*logrus.TextFormatter); !ok || !f.DisableColors || f.DisableQuote {
-		t.Errorf("messages are not quoted on a terminal")
-	}
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/towline/towline/cmd/towline/daemon"
 	"github.com/towline/towline/configs"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
@@ -30,11 +31,11 @@ func config(t *testing.T) (c configs.Config, path string) {
 	return c, path
 }
 
-// serveLogged is serve, with a log that is read.
+// serveLogged runs the daemon, with a log that is read.
 func serveLogged(ctx context.Context, c configs.Config) error {
-	out := newLogBuffer(os.Stderr)
+	out := daemon.NewLog(os.Stderr)
 	defer out.Close()
-	return serve(ctx, c, out)
+	return daemon.Run(ctx, daemon.Options{Config: c, Log: out, Version: version, Checker: storeChecker()})
 }
 
 // startServe runs the daemon until the function it returns is called, which

@@ -1,4 +1,5 @@
-package main
+// Package daemon builds the parts of the daemon from its configuration, and runs them.
+package daemon
 
 import (
 	"context"
@@ -6,16 +7,12 @@ import (
 	"fmt"
 	"log"
 	"net/http"
-	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/sirupsen/logrus"
-	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/towline/towline/api"
@@ -36,38 +33,17 @@ const (
 	readersLimit  = 5 * time.Second
 )
 
-func newServe() *cobra.Command {
-	var file string
-	cmd := &cobra.Command{
-		Use:   "serve",
-		Short: "Run the daemon",
-		Args:  noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
-			defer stop()
-			// The reader of the log must not stop or end the daemon.
-			signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // not Ignore: credential helpers would inherit it
-			signal.Ignore(syscall.SIGTTOU)
-			out := newLogBuffer(os.Stderr)
-			defer out.Close()
-			if err := out.captureStderr(); err != nil {
-				return out.printError(err)
-			}
-			config, err := configs.Load(file)
-			if err != nil {
-				return out.printError(usageError{err, cmd.CommandPath()})
-			}
-			disableCoreDumps()
-			setFallbackRoots()
-			return out.printError(serve(ctx, config, out))
-		},
-	}
-	cmd.Flags().StringVar(&file, "config", "", "configuration `file` (default "+configs.File+", if it exists)")
-	return cmd
+// Options are the options of Run. All fields must be set.
+type Options struct {
+	Config  configs.Config
+	Log     *Log
+	Version string   // for the log
+	Checker []string // the command line that checks a store's file; see bolt.Options
 }
 
-// serve runs the daemon until ctx ends, and logs to out.
-func serve(ctx context.Context, config configs.Config, out *logBuffer) error {
+// Run runs the daemon until ctx ends. The error names the setting that is wrong.
+func Run(ctx context.Context, o Options) error {
+	config, out := o.Config, o.Log
 	logger := newLogger(config.Log, out)
 	out.reportWith(logger)
 	metrics := newMetrics()
@@ -88,7 +64,7 @@ func serve(ctx context.Context, config configs.Config, out *logBuffer) error {
 		return fmt.Errorf("configuration: %w", err)
 	}
 	defer images.Close()
-	store, err := bolt.Open(ctx, config.StateDir, bolt.Options{Log: logger, Checker: storeChecker()})
+	store, err := bolt.Open(ctx, config.StateDir, bolt.Options{Log: logger, Checker: o.Checker})
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil // it was stopped while it checked the store
@@ -144,7 +120,7 @@ func serve(ctx context.Context, config configs.Config, out *logBuffer) error {
 
 	group, ctx := errgroup.WithContext(ctx)
 	for _, l := range listeners {
-		logger.WithFields(logrus.Fields{"address": l.Addr().Network() + "://" + l.Addr().String(), "engine": engine.Host(), "version": version}).Info("listening")
+		logger.WithFields(logrus.Fields{"address": l.Addr().Network() + "://" + l.Addr().String(), "engine": engine.Host(), "version": o.Version}).Info("listening")
 		group.Go(func() error { return ignoreClosed(server.Serve(l)) })
 	}
 	group.Go(func() error {

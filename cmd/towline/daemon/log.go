@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"bufio"
@@ -18,22 +18,22 @@ import (
 )
 
 const (
-	// logBufferSize limits the bytes of the log that wait for its reader.
-	logBufferSize = 1 << 20
+	// logSize limits the bytes of the log that wait for its reader.
+	logSize = 1 << 20
 	// flushLimit is how long Close waits for the reader of the log.
 	flushLimit = time.Second
 )
 
-// logBuffer writes the log from its own goroutine, so that a reader that stops or
+// Log writes the daemon's log from its own goroutine, so that a reader that stops or
 // goes does not stop the daemon. Write never blocks and never fails. Lines that do
 // not fit are dropped and counted; the log says so when it is read again.
-type logBuffer struct {
+type Log struct {
 	out     io.Writer
 	dropped atomic.Int64  // lines since the start
 	wake    chan struct{} // has a value when there is something to write
 	done    chan struct{} // closed when the last line was written
 
-	// Set by captureStderr:
+	// Set by CaptureStderr:
 	release func()        // gives stderr back
 	copied  chan struct{} // closed when nothing more comes
 
@@ -44,9 +44,9 @@ type logBuffer struct {
 	closed     bool
 }
 
-// newLogBuffer starts a buffer in front of out. Close ends it.
-func newLogBuffer(out io.Writer) *logBuffer {
-	b := &logBuffer{
+// NewLog starts a log in front of out. Close ends it.
+func NewLog(out io.Writer) *Log {
+	b := &Log{
 		out:    out,
 		wake:   make(chan struct{}, 1),
 		done:   make(chan struct{}),
@@ -59,10 +59,10 @@ func newLogBuffer(out io.Writer) *logBuffer {
 const droppedReport = "%d lines of the log were dropped: they could not be written in time"
 
 // Write takes lines. It returns no error.
-func (b *logBuffer) Write(lines []byte) (int, error) {
+func (b *Log) Write(lines []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.closed || len(b.text)+len(lines) > logBufferSize {
+	if b.closed || len(b.text)+len(lines) > logSize {
 		b.drop(lines)
 		return len(lines), nil
 	}
@@ -72,7 +72,7 @@ func (b *logBuffer) Write(lines []byte) (int, error) {
 }
 
 // signal wakes writeAll.
-func (b *logBuffer) signal() {
+func (b *Log) signal() {
 	select {
 	case b.wake <- struct{}{}:
 	default:
@@ -80,14 +80,14 @@ func (b *logBuffer) signal() {
 }
 
 // drop counts lines that are not written. The caller holds b.mu.
-func (b *logBuffer) drop(lines []byte) {
+func (b *Log) drop(lines []byte) {
 	n := bytes.Count(lines, []byte("\n"))
 	b.unreported += n
 	b.dropped.Add(int64(n))
 }
 
 // writeAll writes lines until Close.
-func (b *logBuffer) writeAll() {
+func (b *Log) writeAll() {
 	defer close(b.done)
 	var spare []byte
 	for {
@@ -111,7 +111,7 @@ func (b *logBuffer) writeAll() {
 
 // write writes lines, and then how many were dropped after them. After an error
 // the next write reports them.
-func (b *logBuffer) write(text []byte, unreported int, report func(int) []byte) {
+func (b *Log) write(text []byte, unreported int, report func(int) []byte) {
 	n, err := b.out.Write(text)
 	if err == nil && unreported > 0 {
 		_, err = b.out.Write(report(unreported))
@@ -126,14 +126,14 @@ func (b *logBuffer) write(text []byte, unreported int, report func(int) []byte) 
 }
 
 // metric returns the counter of dropped lines.
-func (b *logBuffer) metric() prometheus.Collector {
+func (b *Log) metric() prometheus.Collector {
 	return prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "towline_log_lines_dropped_total", Help: "Log lines dropped because the log was not read or could not be written.",
 	}, func() float64 { return float64(b.dropped.Load()) })
 }
 
 // reportWith reports dropped lines as an entry of the logger.
-func (b *logBuffer) reportWith(logger *logrus.Logger) {
+func (b *Log) reportWith(logger *logrus.Logger) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.report = func(lines int) []byte {
@@ -145,7 +145,7 @@ func (b *logBuffer) reportWith(logger *logrus.Logger) {
 }
 
 // Close writes what is left, for at most flushLimit. Later lines are dropped.
-func (b *logBuffer) Close() {
+func (b *Log) Close() {
 	limit := time.NewTimer(flushLimit)
 	defer limit.Stop()
 	if b.release != nil {
@@ -165,18 +165,9 @@ func (b *logBuffer) Close() {
 	}
 }
 
-// printError prints the error that ends the daemon, and returns it as a printedError.
-func (b *logBuffer) printError(err error) error {
-	if err == nil {
-		return nil
-	}
-	fmt.Fprintln(b, "towline: "+render.SafeText(err.Error()))
-	return printedError{err}
-}
-
-// captureStderr sends what libraries and credential helpers print to stderr
+// CaptureStderr sends what libraries and credential helpers print to stderr
 // through the buffer, line by line, until Close. It affects the whole process.
-func (b *logBuffer) captureStderr() error {
+func (b *Log) CaptureStderr() error {
 	from, to, err := os.Pipe()
 	if err != nil {
 		return err
