@@ -55,7 +55,7 @@ func (s *Server) plan(ctx context.Context, request puller.PrewarmRequest) (pulle
 
 // composeQuery are the query parameters of a request with a Compose file. The file has no
 // fields for them.
-var composeQuery = []string{"profile", "var", "fail_fast", "platform", "policy", "strict", "priority"}
+var composeQuery = []string{"profile", "var", "fail_fast", "platform", "policy", "strict", "priority", "accelerate"}
 
 func isYAML(r *http.Request) bool {
 	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
@@ -109,6 +109,7 @@ func (s *Server) composeRequest(w http.ResponseWriter, r *http.Request) (puller.
 		request.Platform = v
 	}
 	request.Policy, request.Priority = puller.Policy(q.Get("policy")), puller.Priority(q.Get("priority"))
+	request.Accelerate = puller.Accelerate(q.Get("accelerate"))
 	return request, err
 }
 

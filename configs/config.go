@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-viper/mapstructure/v2"
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/viper"
 )
@@ -33,6 +34,7 @@ type Config struct {
 	Rules       Rules      `mapstructure:"rules"`
 	Registries  Registries `mapstructure:"registries"`
 	Limits      Limits     `mapstructure:"limits"`
+	Mirror      Mirror     `mapstructure:"mirror"`
 	Log         Log        `mapstructure:"log"`
 }
 
@@ -173,7 +175,9 @@ func Load(file string) (Config, error) {
 		return Config{}, fmt.Errorf("configuration: %w", err)
 	}
 	var c Config
-	if err := v.UnmarshalExact(&c); err != nil {
+	if err := v.UnmarshalExact(&c, viper.DecodeHook(mapstructure.ComposeDecodeHookFunc(
+		mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(","), sizeHook,
+	))); err != nil {
 		return Config{}, oneLine(fmt.Errorf("configuration %s: %w", file, err))
 	}
 	if err := c.Validate(); err != nil {
@@ -227,7 +231,7 @@ func checkTypes(v *viper.Viper) error {
 
 // Validate returns the first fault, with its key.
 func (c Config) Validate() error {
-	for _, check := range []func() error{c.checkListen, c.Auth.check} {
+	for _, check := range []func() error{c.checkListen, c.Auth.check, c.Mirror.check} {
 		if err := check(); err != nil {
 			return err
 		}

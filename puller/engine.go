@@ -206,4 +206,6 @@ type EngineInfo struct {
 	// OSVersion is the build of Windows that the engine runs on.
 	OSVersion string `json:"os_version,omitempty"`
 	Reachable bool   `json:"reachable"`
+	// Accelerator is how pulls of this engine are accelerated. The Service fills it in.
+	Accelerator *AcceleratorState `json:"accelerator,omitempty"`
 }

@@ -106,6 +106,9 @@ type Result struct {
 	Downloaded      int64   `json:"downloaded"` // bytes, by the transfer that the job shared
 	DurationSeconds float64 `json:"duration_seconds"`
 
+	// Accelerated is nil where no engine pulled, or there is no accelerator.
+	Accelerated *Accelerated `json:"accelerated,omitempty"`
+
 	Manifest string `json:"-"` // Image.Manifest
 
 	// Of a run: how its program ended, whether that was for want of memory, and

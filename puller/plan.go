@@ -10,6 +10,9 @@ type Plan struct {
 	Fetch   int64 `json:"fetch"`
 	Shared  int64 `json:"shared"`
 	Present int64 `json:"present"`
+	// Cached is how much of Fetch is in the accelerator's cache, and does not come
+	// from the network.
+	Cached int64 `json:"cached,omitempty"`
 	// Complete says that no sizes are missing. Without it there is at least so
 	// much to fetch.
 	Complete bool `json:"complete"`

@@ -25,6 +25,8 @@ type PrewarmRequest struct {
 	Retries  *int     `json:"retries,omitempty"`
 	Strict   bool     `json:"strict,omitempty"`
 
+	Accelerate Accelerate `json:"accelerate,omitempty"`
+
 	// Skipped are what the list's author wants and no pull can bring.
 	Skipped []Skipped `json:"-"`
 
@@ -181,7 +183,7 @@ func (r PrewarmRequest) WithDefaults(o Defaults) (PrewarmRequest, error) {
 	// nothing else in it, so that the fault is not laid on the first image.
 	all := PullRequest{
 		Image: "image", Platform: r.Platform, Policy: r.Policy, Priority: r.Priority, Timeout: r.Timeout, Retries: r.Retries,
-		IdempotencyKey: r.IdempotencyKey,
+		Accelerate: r.Accelerate, IdempotencyKey: r.IdempotencyKey,
 	}
 	all, _, err := all.WithDefaults(o)
 	if err != nil {
@@ -206,6 +208,9 @@ func (r PrewarmRequest) WithDefaults(o Defaults) (PrewarmRequest, error) {
 		}
 		if one.Retries == nil {
 			one.Retries = r.Retries
+		}
+		if one.Accelerate == "" {
+			one.Accelerate = r.Accelerate
 		}
 		one.Strict = one.Strict || r.Strict
 		one.Credentials, one.Caller, one.Rules = r.Credentials, r.Caller, r.Rules

@@ -81,6 +81,9 @@ type PullRequest struct {
 	// Strict has a request of policy Newer fail where the registry does not answer.
 	// Without it what is present is kept, and a notice says so.
 	Strict bool `json:"strict,omitempty"`
+	// Accelerate is AccelerateAuto unless it is AccelerateOff. A transfer that several
+	// jobs share is not accelerated if one of them says off.
+	Accelerate Accelerate `json:"accelerate,omitempty"`
 
 	Credentials Credentials `json:"-"`
 	// Withheld is the registry that the request's credentials are for, where that is
@@ -196,6 +199,9 @@ func (r PullRequest) WithDefaults(o Defaults) (_ PullRequest, named reference.Na
 	case PriorityHigh, PriorityNormal, PriorityLow:
 	default:
 		return r, nil, Errorf(ErrInvalidRequest, "priority: %q is not known; use high, normal or low", Clip(string(r.Priority)))
+	}
+	if err := r.Accelerate.check(); err != nil {
+		return r, nil, err
 	}
 	if r.Timeout == 0 {
 		r.Timeout = Duration(o.Timeout)

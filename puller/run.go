@@ -15,6 +15,8 @@ type RunRequest struct {
 	Policy   Policy `json:"policy,omitempty"`
 	Strict   bool   `json:"strict,omitempty"` // as in a PullRequest
 
+	Accelerate Accelerate `json:"accelerate,omitempty"` // as in a PullRequest
+
 	Cmd        []string          `json:"cmd,omitempty"`
 	Entrypoint []string          `json:"entrypoint,omitzero"` // empty, it is none; nil, the image's
 	Env        map[string]string `json:"env,omitempty"`
@@ -54,7 +56,7 @@ const (
 // is checked as a pull's.
 func (r RunRequest) WithDefaults(o Defaults) (RunRequest, PullRequest, error) {
 	pull, named, err := PullRequest{
-		Image: r.Image, Platform: r.Platform, Policy: r.Policy, Strict: r.Strict, Timeout: r.Timeout,
+		Image: r.Image, Platform: r.Platform, Policy: r.Policy, Strict: r.Strict, Timeout: r.Timeout, Accelerate: r.Accelerate,
 		Credentials: r.Credentials, IdempotencyKey: r.IdempotencyKey, Caller: r.Caller, Rules: r.Rules,
 	}.WithDefaults(o)
 	if err != nil {

@@ -42,6 +42,7 @@ func newPrewarm(f *flags) *cobra.Command {
 				r.Platform = each.Platform
 			}
 			r.Policy, r.Strict, r.Priority, r.Timeout, r.FailFast = each.Policy, each.Strict, each.Priority, each.Timeout, failFast
+			r.Accelerate = each.Accelerate
 			if cmd.Flags().Changed("retries") {
 				r.Retries = &retries
 			}

@@ -46,7 +46,7 @@ func newPull(f *flags) *cobra.Command {
 
 // pullFlags defines the flags of pull and prewarm that apply to each image.
 func pullFlags(cmd *cobra.Command, r *puller.PullRequest, retries *int) {
-	imageFlags(cmd, &r.Platform, &r.Policy, &r.Strict)
+	imageFlags(cmd, &r.Platform, &r.Policy, &r.Strict, &r.Accelerate)
 	flags := cmd.Flags()
 	flags.StringVar((*string)(&r.Priority), "priority", "", "job `priority`: high, normal or low (default normal)")
 	flags.DurationVar((*time.Duration)(&r.Timeout), "timeout", 0, "time limit for each image, such as 30m (default: the daemon's pull.timeout)")
@@ -55,10 +55,11 @@ func pullFlags(cmd *cobra.Command, r *puller.PullRequest, retries *int) {
 
 // imageFlags defines the flags of pull, prewarm and run that say which image is
 // wanted.
-func imageFlags(cmd *cobra.Command, platform *string, policy *puller.Policy, strict *bool) {
+func imageFlags(cmd *cobra.Command, platform *string, policy *puller.Policy, strict *bool, accelerate *puller.Accelerate) {
 	flags := cmd.Flags()
 	flags.StringVar(platform, "platform", os.Getenv("DOCKER_DEFAULT_PLATFORM"), "`os/arch[/variant]`, such as linux/arm64 [DOCKER_DEFAULT_PLATFORM]")
 	flags.StringVar((*string)(policy), "policy", "", "pull `policy`: always, missing, never or newer (default: the daemon's pull.policy)")
+	flags.StringVar((*string)(accelerate), "accelerate", "", "whether Towline fetches for the engine, with more connections: auto or off (default auto)")
 	flags.BoolVar(strict, "strict", false, "with --policy newer: fail if the registry does not answer, even if the image is present")
 }
 

@@ -69,8 +69,10 @@ type Options struct {
 	KeepBytes int64
 	// Registry is asked for what an engine can't tell; nil for none.
 	Registry puller.Registry
-	Log      logrus.FieldLogger
-	Metrics  prometheus.Registerer // nil for none
+	// Accelerator makes pulls faster; nil for none.
+	Accelerator puller.Accelerator
+	Log         logrus.FieldLogger
+	Metrics     prometheus.Registerer // nil for none
 }
 
 const (
@@ -147,7 +149,7 @@ func New(engine puller.Engine, o Options) (*Service, error) {
 func (s *Service) open() (err error) {
 	o := &s.opts
 	s.transfer, err = transfer.New(s.ctx, transfer.Options{
-		Engine: s.engine, Registry: o.Registry, Prover: s.proofs, Store: s.store, VerifyAccess: o.VerifyAccess,
+		Engine: s.engine, Registry: o.Registry, Prover: s.proofs, Accelerator: o.Accelerator, Store: s.store, VerifyAccess: o.VerifyAccess,
 		Concurrency: o.Concurrency, PerRegistry: o.PerRegistry,
 		FirstByteTimeout: o.FirstByteTimeout, StallTimeout: o.StallTimeout, ExtractStallTimeout: o.ExtractStallTimeout,
 		Log: s.log, Metrics: o.Metrics, Numbers: &s.numbers, Events: s.events, Go: s.work.Go,
@@ -160,7 +162,7 @@ func (s *Service) open() (err error) {
 	s.pulls = &pull.Env{Transfers: s.transfer, Prover: s.proofs, VerifyAccess: o.VerifyAccess, Go: s.work.Go, Key: key}
 	s.prewarms = &prewarm.Env{
 		Context: s.ctx, Engine: s.engine, Registry: o.Registry, Prover: s.proofs, Concurrency: o.Concurrency,
-		EngineTimeout: o.FirstByteTimeout, Numbers: &s.numbers, Events: s.events, Go: s.work.Go,
+		Accelerator: o.Accelerator, EngineTimeout: o.FirstByteTimeout, Numbers: &s.numbers, Events: s.events, Go: s.work.Go,
 	}
 	s.runs = run.New(run.Options{
 		Context: s.ctx, Engine: s.engine, Transfers: s.transfer, Prover: s.proofs, Pulls: s.pulls, Instance: s.store.Instance,
@@ -174,7 +176,14 @@ func (s *Service) open() (err error) {
 var errClosing = puller.Errorf(puller.ErrOverloaded, "towline is shutting down; ask again when it is back")
 
 // Engine implements puller.Service.
-func (s *Service) Engine(ctx context.Context) (puller.EngineInfo, error) { return s.engine.Info(ctx) }
+func (s *Service) Engine(ctx context.Context) (puller.EngineInfo, error) {
+	info, err := s.engine.Info(ctx)
+	if s.opts.Accelerator != nil {
+		state := s.opts.Accelerator.State()
+		info.Accelerator = &state
+	}
+	return info, err
+}
 
 // ownPlatform asks the engine for its platform.
 func (s *Service) ownPlatform() (string, error) {

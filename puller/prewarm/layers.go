@@ -23,6 +23,7 @@ type layerSum struct {
 	bring  map[string]bool // the digests they fetch
 
 	fetch, shared, present int64 // bytes in all
+	fetched                []puller.Blob
 }
 
 func newLayerSum(images []puller.Image, blobs bool) *layerSum {
@@ -56,6 +57,7 @@ func (l *layerSum) add(m puller.Manifest) puller.Weight {
 			l.shared += layer.Size
 		default:
 			w.Fetch += layer.Size
+			l.fetched = append(l.fetched, layer)
 			l.bring[layer.Digest] = true
 		}
 		l.chains[chain] = true

@@ -76,6 +76,11 @@ func (e *Env) Plan(ctx context.Context, r puller.PrewarmRequest) (puller.Plan, e
 		}
 	}
 	plan.Fetch, plan.Shared, plan.Present = layers.fetch, layers.shared, layers.present
+	if e.Accelerator != nil {
+		for _, blob := range e.Accelerator.Cached(layers.fetched) {
+			plan.Cached += blob.Size
+		}
+	}
 	plan.Complete = unknown == 0
 	plan.Notes = notes(plan, unknown)
 	for _, l := range looks {

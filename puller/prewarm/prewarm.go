@@ -19,7 +19,8 @@ import (
 type Env struct {
 	Context     context.Context // ends when the daemon does
 	Engine      puller.Engine
-	Registry    puller.Registry // nil for none
+	Registry    puller.Registry    // nil for none
+	Accelerator puller.Accelerator // nil for none
 	Prover      *proof.Prover
 	Concurrency int // transfers at a time
 	// EngineTimeout is how long an engine that does not answer is waited for; 0 is

@@ -17,6 +17,9 @@ import (
 type attempt struct {
 	*transfer
 	answered func() // the registry gives what it was asked for
+	// acceleration is of this attempt's pull; nil before it, and where there is no
+	// accelerator.
+	acceleration puller.Acceleration
 }
 
 // pull makes the attempt: it looks what is there, has the engine pull if that is not
@@ -65,6 +68,11 @@ func (a *attempt) pull() (puller.Result, error) {
 			return a.result(before, puller.SourceUpToDate), err
 		}
 	}
+	defer func() {
+		if a.acceleration != nil {
+			a.acceleration.Close()
+		}
+	}()
 	progress, end, err := a.stream()
 	a.noteBrought(before, err)
 	if err != nil {
@@ -90,6 +98,12 @@ func (a *attempt) pull() (puller.Result, error) {
 		result.Digest = digest
 	}
 	result.Downloaded = totals.Downloaded
+	if a.acceleration != nil {
+		how := a.acceleration.Accelerated()
+		if result.Accelerated = &how; how.Way != puller.WayNone {
+			result.Downloaded = how.FromRegistry + how.FromPeers
+		}
+	}
 	return result, nil
 }
 
@@ -175,7 +189,7 @@ func (a *attempt) stream() (progress *pullstream.Progress, end proof.Ending, err
 	progress = new(pullstream.Progress)
 	began := time.Now()
 	var first time.Time
-	err = a.table.opts.Engine.Pull(ctx, puller.Pull{
+	err = a.enginePull(ctx, puller.Pull{
 		Image: a.key.Image, Platform: a.key.Platform, Credentials: credentials,
 		Connected: func(c puller.Connection) { a.timed(func(x *puller.Timings) { x.Connection = c }) },
 	}, func(m pullstream.Message) {
@@ -203,6 +217,16 @@ func (a *attempt) stream() (progress *pullstream.Progress, end proof.Ending, err
 		a.timed(func(x *puller.Timings) { x.Stream = time.Since(first).Seconds() })
 	}
 	return progress, end, secrets.Error(puller.WithoutCredentials(puller.KindOf(err), err, missing))
+}
+
+// enginePull has the engine pull, through the accelerator if there is one and no
+// member is against it.
+func (a *attempt) enginePull(ctx context.Context, p puller.Pull, each func(pullstream.Message)) error {
+	if a.table.opts.Accelerator == nil || a.any(func(m *Member) bool { return m.request.Accelerate == puller.AccelerateOff }) {
+		return a.table.opts.Engine.Pull(ctx, p, each)
+	}
+	a.acceleration = a.table.opts.Accelerator.Accelerate(ctx, p)
+	return a.acceleration.Pull(ctx, each)
 }
 
 // shown returns the credentials that the engine shows to the registry: those of the

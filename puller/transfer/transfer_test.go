@@ -89,12 +89,14 @@ type subscriber struct {
 	phases []transfer.Phase
 	layers map[string]uint64 // the last number of each
 	ended  int
+	result puller.Result
 	err    error
 	others []*subscriber
+	over   chan struct{} // closed by the first Done
 }
 
 func join(t *testing.T, s *transfer.Transfers, r transfer.Request, joins int) *subscriber {
-	sub := &subscriber{t: t, s: s, request: r, joins: joins, layers: map[string]uint64{}}
+	sub := &subscriber{t: t, s: s, request: r, joins: joins, layers: map[string]uint64{}, over: make(chan struct{})}
 	sub.member = transfer.NewMember(r, sub)
 	s.Join(sub.member)
 	return sub
@@ -133,10 +135,12 @@ func (s *subscriber) Layer(number uint64, l pullstream.Layer) {
 
 func (s *subscriber) Notice(string, time.Duration) { s.call() }
 
-func (s *subscriber) Done(_ puller.Result, err error) {
+func (s *subscriber) Done(result puller.Result, err error) {
 	s.mu.Lock()
-	s.ended++
-	s.err = err
+	if s.ended++; s.ended == 1 {
+		close(s.over)
+	}
+	s.result, s.err = result, err
 	s.mu.Unlock()
 	s.call()
 	s.member.Leave()
@@ -161,6 +165,10 @@ func (s *subscriber) latest() (all []string) {
 
 // withTransfers runs a test in a bubble of its own time.
 func withTransfers(t *testing.T, e *engine, test func(t *testing.T, s *transfer.Transfers)) {
+	withAccelerator(t, e, nil, test)
+}
+
+func withAccelerator(t *testing.T, e *engine, a puller.Accelerator, test func(t *testing.T, s *transfer.Transfers)) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var work sync.WaitGroup
@@ -168,7 +176,7 @@ func withTransfers(t *testing.T, e *engine, test func(t *testing.T, s *transfer.
 		log.SetOutput(io.Discard)
 		numbers := new(stream.Sequence)
 		s, err := transfer.New(ctx, transfer.Options{
-			Engine: e, Prover: proof.New(e, nil), Store: storetest.New(), Concurrency: 2, Log: log,
+			Engine: e, Accelerator: a, Prover: proof.New(e, nil), Store: storetest.New(), Concurrency: 2, Log: log,
 			Numbers: numbers, Events: stream.NewEventLog(numbers, 1<<20), Go: func(f func()) { work.Go(f) },
 		})
 		if err != nil {

@@ -44,6 +44,7 @@ type Request struct {
 	Policy      puller.Policy
 	Retries     int  // attempts after the first
 	Strict      bool // see puller.PullRequest
+	Accelerate  puller.Accelerate
 	Caller      string
 	Rank        int           // of the priority
 	Turn        uint64        // the order of admission
@@ -83,7 +84,9 @@ type Options struct {
 	Engine   puller.Engine
 	Registry puller.Registry // nil for none
 	Prover   *proof.Prover
-	Store    puller.Store // of the images that came with credentials
+	// Accelerator, unless it is nil, makes the engine's pulls faster.
+	Accelerator puller.Accelerator
+	Store       puller.Store // of the images that came with credentials
 	// VerifyAccess gives an image that is there only to those whose credentials the
 	// registry accepts for it.
 	VerifyAccess             bool
