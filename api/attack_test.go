@@ -21,6 +21,7 @@ import (
 	"github.com/towline/towline/api"
 	"github.com/towline/towline/api/auth"
 	"github.com/towline/towline/api/auth/authtest"
+	"github.com/towline/towline/api/connections"
 	"github.com/towline/towline/puller"
 )
 
@@ -165,7 +166,7 @@ func slowly(t *testing.T, tokens string) net.Conn {
 	quiet := logrus.New()
 	quiet.SetOutput(io.Discard)
 	o := api.Options{Metrics: prometheus.NewRegistry(), Log: quiet, Hosts: []string{"towline"}, Tokens: authtest.Open(t, authtest.File(t, tokens), io.Discard)}
-	server := api.HTTPServer(api.New(nil, o))
+	server := connections.NewServer(api.New(nil, o))
 	server.ErrorLog = log.New(io.Discard, "", 0)
 	var serving sync.WaitGroup
 	serving.Go(func() { server.Serve(l) })

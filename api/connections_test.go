@@ -2,7 +2,6 @@ package api_test
 
 import (
 	"bufio"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/towline/towline/api"
 	"github.com/towline/towline/api/auth/authtest"
+	"github.com/towline/towline/api/connections"
 )
 
 // limited serves the API on a listener with a limit on its connections.
@@ -35,9 +35,9 @@ func (d *daemon) limited(l net.Listener, limit int) *limited {
 	content := everyone() + authtest.Listed("second", "canary-second", "read")
 	tokens := authtest.Open(d.t, authtest.File(d.t, content), d.logs)
 	handler := api.New(d.puller, api.Options{Metrics: prometheus.NewRegistry(), Log: log, Tokens: tokens})
-	server := api.HTTPServer(handler)
+	server := connections.NewServer(handler)
 	var serving sync.WaitGroup
-	serving.Go(func() { server.Serve(api.CheckHeads(api.LimitConnections(l, limit))) })
+	serving.Go(func() { server.Serve(connections.CheckHeads(connections.Limit(l, limit))) })
 	d.t.Cleanup(func() {
 		d.shutDown()
 		server.Close()
@@ -241,68 +241,6 @@ func TestConnections(t *testing.T) {
 		waits.checkStatus("/v1/session", "", 200)
 		for _, c := range all[1:] {
 			c.checkStatus("/v1/session", "", 200)
-		}
-	})
-}
-
-func TestLimitedListener(t *testing.T) {
-	t.Run("wait", func(t *testing.T) {
-		inner, err := net.Listen("unix", filepath.Join(t.TempDir(), "socket"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		l := api.LimitConnections(inner, 2)
-		accepted := make(chan net.Conn, 3)
-		ended := make(chan error)
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					ended <- err
-					return
-				}
-				accepted <- c
-			}
-		}()
-		for range 3 {
-			c, err := net.Dial("unix", inner.Addr().String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer c.Close()
-		}
-		first, second := <-accepted, <-accepted
-		select {
-		case <-accepted:
-			t.Error("there is a third connection of two")
-		case <-time.After(50 * time.Millisecond):
-		}
-		first.Close()
-		first.Close() // counts once
-		third := <-accepted
-		l.Close()
-		if err := <-ended; !errors.Is(err, net.ErrClosed) {
-			t.Errorf("Accept returns %v when the listener closes", err)
-		}
-		second.Close()
-		third.Close()
-	})
-	t.Run("below TLS", func(t *testing.T) {
-		inner := listenTCP(t)
-		defer inner.Close()
-		l := api.CheckHeads(tls.NewListener(api.LimitConnections(inner, 1), &tls.Config{}))
-		c, err := net.Dial("tcp", inner.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		conn, err := l.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		if !api.Counted(conn) {
-			t.Error("the counted connection is not found")
 		}
 	})
 }

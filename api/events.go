@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/towline/towline/api/connections"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/stream"
 )
@@ -161,11 +162,11 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, media string, to
 		w.Header().Set("X-Accel-Buffering", "no")
 		return // a stream that is not sent would hold the connection to the job's end
 	}
-	out, err := s.hijack(w, r, media)
+	out, err := s.hijacked.Writer(w, r, media)
 	switch {
 	case err != nil:
-		out.close()
-	case out.conn == nil:
+		out.Close()
+	case !out.Hijacked():
 		to.write(r.Context(), out, first)
 	default:
 		go s.serve(out, to, first)
@@ -173,7 +174,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, media string, to
 }
 
 // serve writes to a connection that was hijacked.
-func (s *Server) serve(out *streamWriter, to *reader, first *stream.Batch) {
+func (s *Server) serve(out *connections.Writer, to *reader, first *stream.Batch) {
 	defer func() {
 		if fault := recover(); fault != nil { // as net/http does
 			s.log.WithField("stack", string(debug.Stack())).Errorf("a stream of events has failed: %v", fault)
@@ -183,11 +184,11 @@ func (s *Server) serve(out *streamWriter, to *reader, first *stream.Batch) {
 }
 
 // write writes to the end of the stream.
-func (r *reader) write(ctx context.Context, out *streamWriter, b *stream.Batch) {
-	defer out.close()
+func (r *reader) write(ctx context.Context, out *connections.Writer, b *stream.Batch) {
+	defer out.Close()
 	var err error
 	for ; err == nil; b, err = r.next(ctx) {
-		if len(b.Frames()) > 0 && out.batch(b, r.format, r.job) != nil {
+		if len(b.Frames()) > 0 && out.Batch(b, r.format, r.job) != nil {
 			return
 		}
 		b = nil // it may be long until the next
@@ -196,7 +197,7 @@ func (r *reader) write(ctx context.Context, out *streamWriter, b *stream.Batch) 
 		return // what was read is not all
 	}
 	if r.format == stream.SSE && !r.ended() {
-		out.text(stream.AppendRetry(nil, leastRetry+rand.N(spreadRetry)))
+		out.Text(stream.AppendRetry(nil, leastRetry+rand.N(spreadRetry)))
 	}
-	out.end()
+	out.End()
 }

@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/towline/towline/api/auth"
+	"github.com/towline/towline/api/connections"
 	"github.com/towline/towline/api/dockerapi"
+	"github.com/towline/towline/api/limits"
 	"github.com/towline/towline/puller"
 )
 
@@ -20,7 +22,7 @@ type guard struct {
 	tokens   *auth.Tokens // nil for none
 	sessions *auth.Sessions
 	hosts    auth.Hosts
-	limits   *auth.Limiter
+	requests *limits.Requests
 	origin   *http.CrossOriginProtection
 	open     bool
 }
@@ -90,12 +92,12 @@ func (g *guard) check(w http.ResponseWriter, r *http.Request, who auth.Caller, u
 	if unknown != nil {
 		name = auth.Stranger(r.RemoteAddr)
 	}
-	if wait := g.limits.Allow(name); wait > 0 {
+	if wait := g.requests.Allow(name); wait > 0 {
 		return &puller.Error{Kind: puller.ErrOverloaded, RetryAfter: wait,
 			Err: errors.New("more requests a second than one caller may make (limits.requests); ask again later")}
 	}
-	if one := connectionOf(r); one != nil && unknown == nil {
-		if err := one.admit(who); err != nil {
+	if unknown == nil {
+		if err := connections.Admit(r, who); err != nil {
 			w.Header().Set("Connection", "close")
 			return err
 		}

@@ -22,6 +22,7 @@ import (
 	"github.com/towline/towline/api"
 	"github.com/towline/towline/api/auth"
 	"github.com/towline/towline/api/auth/authtest"
+	"github.com/towline/towline/api/connections"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
 )
@@ -65,7 +66,7 @@ func (d *daemon) guarded(change ...func(*api.Options)) *daemon {
 	for _, c := range change {
 		c(&o)
 	}
-	server := api.HTTPServer(api.New(d.puller, o))
+	server := connections.NewServer(api.New(d.puller, o))
 	server.ErrorLog = log.New(d.logs, "", 0)
 	var serving sync.WaitGroup
 	serving.Go(func() { server.Serve(l) })
@@ -334,7 +335,7 @@ func TestUnixSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	// As a listener that counts has it.
-	server := api.HTTPServer(api.New(d.puller, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Requests: 1}))
+	server := connections.NewServer(api.New(d.puller, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Requests: 1}))
 	var serving sync.WaitGroup
 	serving.Go(func() { server.Serve(wrapping{l}) })
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/towline/towline/api/connections"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/stream"
 )
@@ -40,8 +41,7 @@ func (s *Server) jobLogs(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Set("Content-Type", plainText)
 		return nil
 	}
-	out, err := newStreamWriter(w, plainText)
-	defer out.close()
+	out, err := connections.NewWriter(w, plainText)
 	var buf []byte
 	whole := false // the result has been read
 	for err == nil {
@@ -62,7 +62,7 @@ func (s *Server) jobLogs(w http.ResponseWriter, r *http.Request) error {
 				buf = append(buf, text...)
 			}
 		}
-		if out.text(buf) != nil {
+		if out.Text(buf) != nil {
 			break
 		}
 		var b *stream.Batch

@@ -22,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/towline/towline/api"
+	"github.com/towline/towline/api/connections"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/enginetest"
@@ -44,7 +45,7 @@ type daemon struct {
 }
 
 // open returns how many requests are being answered.
-func (d *daemon) open() int64 { return d.opened.Load() + d.server.Hijacked() }
+func (d *daemon) open() int64 { return d.opened.Load() + int64(d.server.Streams()) }
 
 // start serves the API over TCP.
 func start(t *testing.T, change ...func(*jobs.Options)) *daemon {
@@ -84,7 +85,7 @@ func startOn(t *testing.T, l net.Listener, dial func(context.Context, string, st
 	}
 	handler := api.New(d.puller, api.Options{Metrics: metrics, Log: log, Runs: true, Open: true})
 	d.server = handler
-	server := api.HTTPServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := connections.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d.opened.Add(1)
 		defer d.opened.Add(-1)
 		handler.ServeHTTP(w, r)

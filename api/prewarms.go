@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/api/compose"
+	"github.com/towline/towline/api/limits"
 	"github.com/towline/towline/puller"
 )
 
@@ -45,7 +46,7 @@ func (s *Server) createPrewarm(w http.ResponseWriter, r *http.Request) error {
 
 // plan makes a plan, with a limit on plans at a time.
 func (s *Server) plan(ctx context.Context, request puller.PrewarmRequest) (puller.Plan, error) {
-	release, err := s.plans.acquire(ctx, request.Caller)
+	release, err := s.plans.Acquire(ctx, request.Caller)
 	if err != nil {
 		return puller.Plan{}, err
 	}
@@ -95,10 +96,10 @@ func (s *Server) composeRequest(w http.ResponseWriter, r *http.Request) (puller.
 		return puller.PrewarmRequest{}, invalid("body: cut off before its end: %v", err)
 	}
 	in.SetReadDeadline(time.Time{})
-	ctx, cancel := context.WithTimeoutCause(r.Context(), readLimit, errManyRequests())
+	ctx, cancel := context.WithTimeoutCause(r.Context(), readLimit, limits.Busy())
 	defer cancel()
 	name, _ := caller(r)
-	release, err := s.files.acquire(ctx, name)
+	release, err := s.files.Acquire(ctx, name)
 	if err != nil {
 		return puller.PrewarmRequest{}, err
 	}

@@ -138,7 +138,7 @@ func (s *Server) writeJSON(w http.ResponseWriter, r *http.Request, status int, b
 	}
 	if len(raw) > largeAnswer {
 		name, _ := caller(r)
-		release, ok := s.answers.tryAcquire(name, int64(len(raw)))
+		release, ok := s.answers.TryAcquire(name, int64(len(raw)))
 		if !ok {
 			e := puller.Errorf(puller.ErrOverloaded, "the answer has %d bytes, and too many such answers are not read yet; read them, or try again later", len(raw))
 			e.RetryAfter = time.Second

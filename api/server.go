@@ -2,18 +2,16 @@ package api
 
 import (
 	"context"
-	"net"
 	"net/http"
-	"sync"
-	"sync/atomic"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/api/auth"
+	"github.com/towline/towline/api/connections"
 	"github.com/towline/towline/api/dockerapi"
+	"github.com/towline/towline/api/limits"
 	"github.com/towline/towline/puller"
 )
 
@@ -23,12 +21,11 @@ type Server struct {
 	log      logrus.FieldLogger
 	tokens   *auth.Tokens // nil for none
 	sessions *auth.Sessions
-	files    *workLimit // Compose files
-	plans    *workLimit
-	answers  *workLimit // large answers
+	files    *limits.Work // Compose files
+	plans    *limits.Work
+	answers  *limits.Work // large answers
 	routes   http.Handler
-	hijacks  sync.WaitGroup // connections that were hijacked
-	hijacked atomic.Int64   // how many they are
+	hijacked connections.Hijacked
 }
 
 // Options are the options of New.
@@ -52,7 +49,7 @@ type Options struct {
 
 // New returns the handler of all routes.
 func New(p puller.Service, o Options) *Server {
-	s := &Server{puller: p, log: o.Log, tokens: o.Tokens, sessions: auth.NewSessions(), files: newComposeLimit(), plans: newPlanLimit(), answers: newAnswerLimit()}
+	s := &Server{puller: p, log: o.Log, tokens: o.Tokens, sessions: auth.NewSessions(), files: limits.NewComposeFiles(), plans: limits.NewPlans(), answers: limits.NewAnswers()}
 	mux := http.NewServeMux()
 	handle := func(pattern string, h func(http.ResponseWriter, *http.Request) error, params ...string) {
 		mux.Handle(pattern, s.handler(h, params))
@@ -79,49 +76,25 @@ func New(p puller.Service, o Options) *Server {
 	handle("DELETE /v1/session", s.endSession)
 	s.routes = &guard{
 		mux: mux, next: withDocker(&dockerapi.Handler{Service: p, Caller: caller, Problem: dockerProblem}, withProblems(mux)), tokens: s.tokens, sessions: s.sessions, hosts: auth.NewHosts(o.Hosts),
-		limits: auth.NewLimiter(o.Requests), origin: http.NewCrossOriginProtection(), open: o.Open,
+		requests: limits.NewRequests(o.Requests), origin: http.NewCrossOriginProtection(), open: o.Open,
 	}
 	return s
 }
 
 // ServeHTTP answers a request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	a := begin(w)
-	defer a.end()
+	a := connections.Begin(w)
+	defer a.End()
 	s.routes.ServeHTTP(a, r)
 }
 
 // Wait waits for the streams of events on hijacked connections, or for ctx. http.Server
 // does not know them any more. They end when the Service closes. Call Wait after that, and
 // after http.Server.Shutdown.
-func (s *Server) Wait(ctx context.Context) {
-	ended := make(chan struct{})
-	go func() {
-		s.hijacks.Wait()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-	case <-ctx.Done():
-	}
-}
+func (s *Server) Wait(ctx context.Context) { s.hijacked.Wait(ctx) }
 
-// HTTPServer returns a server for the handler, with limits on slow clients. An answer has
-// no time limit as a whole, because it may last as long as a pull.
-func HTTPServer(h http.Handler) *http.Server {
-	var protocols http.Protocols
-	protocols.SetHTTP1(true)
-	return &http.Server{
-		Handler:   setTLS(h),
-		Protocols: &protocols,
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return auth.WithPeer(withConnection(withTLS(ctx, c), c), c)
-		},
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    128 << 10, // more than X-Registry-Auth may have, so that the error names it
-	}
-}
+// Streams returns how many streams of events are sent on hijacked connections.
+func (s *Server) Streams() int { return s.hijacked.Count() }
 
 // handler refuses query parameters that the route does not have, and answers with the
 // error of h. h returns an error only before it has written.

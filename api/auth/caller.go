@@ -5,6 +5,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -44,6 +45,25 @@ func (c Caller) list() string {
 		words[i] = string(s)
 	}
 	return cmp.Or(strings.Join(words, ", "), "none")
+}
+
+// Stranger returns the name of a caller that is not known: the IPv4 address, or the IPv6
+// /64 network, because one party usually has a whole one.
+func Stranger(remote string) string {
+	host, _, err := net.SplitHostPort(remote)
+	if err != nil {
+		return "addr:"
+	}
+	address, err := netip.ParseAddr(host)
+	if err != nil {
+		return "addr:"
+	}
+	address = address.Unmap().WithZone("")
+	if address.Is6() {
+		network, _ := address.Prefix(64)
+		address = network.Addr()
+	}
+	return "addr:" + address.String()
 }
 
 // callerKey is the key of a Caller in a context.

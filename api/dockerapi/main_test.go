@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/towline/towline/api"
+	"github.com/towline/towline/api/connections"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/enginetest"
@@ -75,7 +76,7 @@ func startOn(t *testing.T, l net.Listener, dial func(context.Context, string, st
 		t.Fatal(err)
 	}
 	handler := api.New(d.puller, api.Options{Metrics: metrics, Log: log, Open: true})
-	server := api.HTTPServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := connections.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d.opened.Add(1)
 		defer d.opened.Add(-1)
 		handler.ServeHTTP(w, r)

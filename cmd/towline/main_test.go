@@ -20,6 +20,7 @@ import (
 
 	"github.com/towline/towline/api"
 	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/api/connections"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/enginetest"
@@ -115,7 +116,7 @@ func startDaemon(t *testing.T) (host string, scripted *enginetest.Engine, p *job
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := api.HTTPServer(api.New(p, api.Options{Metrics: prometheus.NewRegistry(), Log: log, Runs: true}))
+	server := connections.NewServer(api.New(p, api.Options{Metrics: prometheus.NewRegistry(), Log: log, Runs: true}))
 	var serving sync.WaitGroup
 	serving.Go(func() { server.Serve(l) })
 	t.Cleanup(func() {

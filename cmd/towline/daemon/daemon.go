@@ -17,6 +17,7 @@ import (
 
 	"github.com/towline/towline/api"
 	"github.com/towline/towline/api/auth"
+	"github.com/towline/towline/api/connections"
 	"github.com/towline/towline/configs"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/bolt"
@@ -115,7 +116,7 @@ func Run(ctx context.Context, o Options) error {
 		Metrics: metrics, Log: logger, Runs: config.Runs.Enabled,
 		Tokens: tokens, Hosts: hosts(config), Requests: config.Limits.Requests,
 	})
-	server := api.HTTPServer(handler)
+	server := connections.NewServer(handler)
 	server.ErrorLog = log.New(serverLog{logger}, "", 0)
 
 	group, ctx := errgroup.WithContext(ctx)

@@ -17,7 +17,7 @@ import (
 	"github.com/docker/go-connections/sockets"
 	"github.com/sirupsen/logrus"
 
-	"github.com/towline/towline/api"
+	"github.com/towline/towline/api/connections"
 	"github.com/towline/towline/configs"
 )
 
@@ -44,14 +44,14 @@ func listenAll(config configs.Config, log logrus.FieldLogger) (listeners []net.L
 	}
 	for i, l := range listeners {
 		tcp := l.Addr().Network() == "tcp"
-		listeners[i] = api.LimitConnections(l, config.Limits.Connections)
+		listeners[i] = connections.Limit(l, config.Limits.Connections)
 		switch {
 		case tcp && certificates != nil:
 			listeners[i] = tls.NewListener(listeners[i], certificates.server())
 		case tcp && !l.Addr().(*net.TCPAddr).IP.IsLoopback():
 			log.WithField("address", l.Addr()).Warn("this address has no TLS, so others on the network can read tokens; set auth.tls.cert and auth.tls.key")
 		}
-		listeners[i] = api.CheckHeads(listeners[i])
+		listeners[i] = connections.CheckHeads(listeners[i])
 	}
 	return listeners, nil
 }

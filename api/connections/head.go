@@ -1,4 +1,4 @@
-package api
+package connections
 
 import (
 	"bytes"
@@ -13,7 +13,7 @@ import (
 // CheckHeads returns a listener whose connections refuse requests that net/http accepts
 // but proxies read in different ways (RFC 9112, 5.2 and 6.1): a header over several lines,
 // a body with both a Content-Length and a Transfer-Encoding, and a Transfer-Encoding in
-// HTTP/1.0. l may be a listener of crypto/tls. The connections are for HTTPServer.
+// HTTP/1.0. l may be a listener of crypto/tls. The connections are for NewServer.
 func CheckHeads(l net.Listener) net.Listener { return headListener{l} }
 
 type headListener struct{ net.Listener }

@@ -1,4 +1,4 @@
-package api
+package limits
 
 import (
 	"context"
@@ -11,31 +11,31 @@ import (
 )
 
 // checkFree checks that nothing is in work.
-func checkFree(t *testing.T, l *workLimit, all int64) {
+func checkFree(t *testing.T, l *Work, all int64) {
 	t.Helper()
 	if len(l.callers) != 0 || !l.all.TryAcquire(all) {
 		t.Errorf("work is left over: %v", l.callers)
 	}
 }
 
-func TestWorkLimit(t *testing.T) {
+func TestWork(t *testing.T) {
 	t.Run("plans", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			l := newPlanLimit()
-			short, cancel := context.WithTimeoutCause(t.Context(), time.Second, errManyRequests())
+			l := NewPlans()
+			short, cancel := context.WithTimeoutCause(t.Context(), time.Second, Busy())
 			defer cancel()
 			var all []func()
 			for range l.perCaller {
-				release, err := l.acquire(short, "greedy")
+				release, err := l.Acquire(short, "greedy")
 				if err != nil {
 					t.Fatal(err)
 				}
 				all = append(all, release)
 			}
-			if _, err := l.acquire(short, "greedy"); puller.KindOf(err) != puller.ErrOverloaded {
+			if _, err := l.Acquire(short, "greedy"); puller.KindOf(err) != puller.ErrOverloaded {
 				t.Errorf("one more ends with %v", err)
 			}
-			release, err := l.acquire(t.Context(), "other")
+			release, err := l.Acquire(t.Context(), "other")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -47,8 +47,8 @@ func TestWorkLimit(t *testing.T) {
 	})
 	t.Run("compose files", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			l := newComposeLimit()
-			first, err := l.acquire(t.Context(), "greedy")
+			l := NewComposeFiles()
+			first, err := l.Acquire(t.Context(), "greedy")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -58,26 +58,26 @@ func TestWorkLimit(t *testing.T) {
 			ended := make(chan error, l.waiting)
 			for range l.waiting - 1 {
 				go func() {
-					_, err := l.acquire(gone, "greedy")
+					_, err := l.Acquire(gone, "greedy")
 					ended <- err
 				}()
 			}
 			synctest.Wait()
-			if _, err := l.acquire(t.Context(), "greedy"); puller.KindOf(err) != puller.ErrOverloaded {
+			if _, err := l.Acquire(t.Context(), "greedy"); puller.KindOf(err) != puller.ErrOverloaded {
 				t.Errorf("one more ends with %v", err)
 			}
 			// There is room for one file of another caller, but not for a third one.
-			other, err := l.acquire(t.Context(), "other")
+			other, err := l.Acquire(t.Context(), "other")
 			if err != nil {
 				t.Fatal(err)
 			}
-			late, cancel := context.WithTimeoutCause(t.Context(), time.Second, errManyRequests())
+			late, cancel := context.WithTimeoutCause(t.Context(), time.Second, Busy())
 			defer cancel()
-			if _, err := l.acquire(late, "third"); puller.KindOf(err) != puller.ErrOverloaded {
+			if _, err := l.Acquire(late, "third"); puller.KindOf(err) != puller.ErrOverloaded {
 				t.Errorf("a third file at a time ends with %v", err)
 			}
 			other()
-			third, err := l.acquire(t.Context(), "third")
+			third, err := l.Acquire(t.Context(), "third")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -90,7 +90,7 @@ func TestWorkLimit(t *testing.T) {
 				}
 			}
 			first()
-			again, err := l.acquire(t.Context(), "greedy")
+			again, err := l.Acquire(t.Context(), "greedy")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -99,11 +99,11 @@ func TestWorkLimit(t *testing.T) {
 		})
 	})
 	t.Run("answers", func(t *testing.T) {
-		l := newAnswerLimit()
+		l := NewAnswers()
 		var all []func()
 		try := func(caller string, size int64, want bool) {
 			t.Helper()
-			release, ok := l.tryAcquire(caller, size)
+			release, ok := l.TryAcquire(caller, size)
 			if ok != want {
 				t.Errorf("%d bytes for %s: %v", size, caller, ok)
 			}

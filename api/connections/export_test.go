@@ -1,12 +1,9 @@
-package api
+package connections
 
 import (
 	"context"
 	"net"
 )
-
-// Hijacked returns how many connections are taken over from net/http.
-func (s *Server) Hijacked() int64 { return s.hijacked.Load() }
 
 // CheckedHead returns what comes of bytes that are read in pieces of a size.
 func CheckedHead(p []byte, size int) []byte {
@@ -17,7 +14,7 @@ func CheckedHead(p []byte, size int) []byte {
 	return p
 }
 
-// Counted reports whether a connection is found to be one of LimitConnections.
+// Counted reports whether a connection is found to be one of Limit.
 func Counted(c net.Conn) bool {
 	return withConnection(context.Background(), c).Value(connectionKey{}) != nil
 }

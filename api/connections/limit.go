@@ -1,4 +1,4 @@
-package api
+package connections
 
 import (
 	"container/list"
@@ -13,8 +13,8 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// LimitConnections returns a listener with a limit on its open connections. The
-// connections are for HTTPServer, also below crypto/tls and CheckHeads.
+// Limit returns a listener with a limit on its open connections. The
+// connections are for NewServer, also below crypto/tls and CheckHeads.
 //
 // A TCP connection is a stranger's until a request on it shows who the caller is. An
 // address (of IPv6, a /64 network) may have a quarter of the limit as a stranger.
@@ -23,7 +23,7 @@ import (
 // admin only. If no connection is a stranger's, new ones wait in the kernel's queue.
 //
 // All connections of a unix socket are known. Only the limit is for them.
-func LimitConnections(l net.Listener, limit int) net.Listener {
+func Limit(l net.Listener, limit int) net.Listener {
 	c := &connections{
 		Listener: l, limit: limit,
 		perAddress: (limit + 3) / 4, perCaller: (limit + 1) / 2, reserve: limit / 16,
@@ -175,8 +175,7 @@ func (c *connections) Close() error {
 	return c.Listener.Close()
 }
 
-// admit counts a connection for the caller of a request on it. If the error is
-// ErrOverloaded, the connection still counts for the caller before.
+// admit is Admit.
 func (one *connection) admit(who auth.Caller) error {
 	c := one.of
 	admin := who.Need(auth.ScopeAdmin) == nil
@@ -231,7 +230,7 @@ func (one *connection) CloseWrite() error {
 
 type connectionKey struct{}
 
-// withConnection notes the counted connection under c, for connectionOf.
+// withConnection notes the counted connection under c, for Admit.
 func withConnection(ctx context.Context, c net.Conn) context.Context {
 	for {
 		if one, ok := c.(*connection); ok {
@@ -245,8 +244,12 @@ func withConnection(ctx context.Context, c net.Conn) context.Context {
 	}
 }
 
-// connectionOf returns the counted connection of a request, or nil.
-func connectionOf(r *http.Request) *connection {
-	one, _ := r.Context().Value(connectionKey{}).(*connection)
-	return one
+// Admit counts the connection of a request for the caller of the request. If the error
+// is ErrOverloaded, the connection still counts for the caller before. A request whose
+// connection is not counted has no error.
+func Admit(r *http.Request, who auth.Caller) error {
+	if one, ok := r.Context().Value(connectionKey{}).(*connection); ok {
+		return one.admit(who)
+	}
+	return nil
 }

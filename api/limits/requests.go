@@ -1,17 +1,15 @@
-package auth
+package limits
 
 import (
-	"net"
-	"net/netip"
 	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
 )
 
-// Limiter bounds the requests of each caller a second. It may be used from several
+// Requests bounds the requests of each caller a second. It may be used from several
 // goroutines.
-type Limiter struct {
+type Requests struct {
 	each int // requests a second
 
 	mu     sync.Mutex
@@ -19,15 +17,15 @@ type Limiter struct {
 	pruned time.Time
 }
 
-// NewLimiter allows each caller a number of requests a second, and as many at once. 0 is
+// NewRequests allows each caller a number of requests a second, and as many at once. 0 is
 // without limit.
-func NewLimiter(each int) *Limiter {
-	return &Limiter{each: each, spent: make(map[string]*rate.Limiter)}
+func NewRequests(each int) *Requests {
+	return &Requests{each: each, spent: make(map[string]*rate.Limiter)}
 }
 
 // Allow counts a request of a caller. It returns 0 if the request is allowed, and else how
 // long the caller should wait before another try.
-func (l *Limiter) Allow(caller string) time.Duration {
+func (l *Requests) Allow(caller string) time.Duration {
 	if l.each <= 0 {
 		return 0
 	}
@@ -48,7 +46,7 @@ func (l *Limiter) Allow(caller string) time.Duration {
 
 // prune forgets callers whose allowance is full again. It runs once a second at most: an
 // allowance needs a second to fill.
-func (l *Limiter) prune(now time.Time) {
+func (l *Requests) prune(now time.Time) {
 	if now.Sub(l.pruned) < time.Second {
 		return
 	}
@@ -58,23 +56,4 @@ func (l *Limiter) prune(now time.Time) {
 			delete(l.spent, caller)
 		}
 	}
-}
-
-// Stranger returns the name of a caller that is not known: the IPv4 address, or the IPv6
-// /64 network, because one party usually has a whole one.
-func Stranger(remote string) string {
-	host, _, err := net.SplitHostPort(remote)
-	if err != nil {
-		return "addr:"
-	}
-	address, err := netip.ParseAddr(host)
-	if err != nil {
-		return "addr:"
-	}
-	address = address.Unmap().WithZone("")
-	if address.Is6() {
-		network, _ := address.Prefix(64)
-		address = network.Addr()
-	}
-	return "addr:" + address.String()
 }

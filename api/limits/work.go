@@ -1,4 +1,5 @@
-package api
+// Package limits bounds what one caller may ask of the daemon at a time.
+package limits
 
 import (
 	"context"
@@ -10,9 +11,9 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// workLimit bounds a costly kind of work: in all, and for each caller, so that a
+// Work bounds a costly kind of work: in all, and for each caller, so that a
 // caller with much of it does not delay the others.
-type workLimit struct {
+type Work struct {
 	all       *semaphore.Weighted
 	perCaller int64
 	waiting   int // requests of one caller, those in work included
@@ -27,27 +28,27 @@ type callerWork struct {
 	requests int
 }
 
-// newComposeLimit is for Compose files. A file takes less than a second of one core.
-func newComposeLimit() *workLimit { return newWorkLimit(2, 1, 16) }
+// NewComposeFiles returns the limit on Compose files. A file takes less than a second of one core.
+func NewComposeFiles() *Work { return newWork(2, 1, 16) }
 
-// newPlanLimit is for plans. A plan lists the engine's images, and sends several
+// NewPlans returns the limit on plans. A plan lists the engine's images, and sends several
 // requests at a time to registries and to the engine.
-func newPlanLimit() *workLimit { return newWorkLimit(32, 4, 64) }
+func NewPlans() *Work { return newWork(32, 4, 64) }
 
-// newAnswerLimit is for the bytes of large answers that clients have not read yet.
-func newAnswerLimit() *workLimit { return newWorkLimit(64<<20, 16<<20, 1000) }
+// NewAnswers returns the limit on the bytes of large answers that clients have not read yet.
+func NewAnswers() *Work { return newWork(64<<20, 16<<20, 1000) }
 
-func newWorkLimit(all, perCaller int64, waiting int) *workLimit {
-	return &workLimit{all: semaphore.NewWeighted(all), perCaller: perCaller, waiting: waiting, callers: make(map[string]*callerWork)}
+func newWork(all, perCaller int64, waiting int) *Work {
+	return &Work{all: semaphore.NewWeighted(all), perCaller: perCaller, waiting: waiting, callers: make(map[string]*callerWork)}
 }
 
-// acquire waits until a request of the caller may begin, or until ctx ends. The error
-// is ErrOverloaded or the cause of ctx. Without an error, the caller of acquire calls
+// Acquire waits until a request of the caller may begin, or until ctx ends. The error
+// is ErrOverloaded or the cause of ctx. Without an error, the caller of Acquire calls
 // release when the work is done.
-func (l *workLimit) acquire(ctx context.Context, caller string) (release func(), err error) {
+func (l *Work) Acquire(ctx context.Context, caller string) (release func(), err error) {
 	own := l.join(caller)
 	if own == nil {
-		return nil, errManyRequests()
+		return nil, Busy()
 	}
 	if own.limit.Acquire(ctx, 1) != nil {
 		l.leave(caller, own)
@@ -65,8 +66,8 @@ func (l *workLimit) acquire(ctx context.Context, caller string) (release func(),
 	}, nil
 }
 
-// tryAcquire is acquire for work of a size, and does not wait.
-func (l *workLimit) tryAcquire(caller string, size int64) (release func(), ok bool) {
+// TryAcquire is Acquire for work of a size, and does not wait.
+func (l *Work) TryAcquire(caller string, size int64) (release func(), ok bool) {
 	own := l.join(caller)
 	if own == nil {
 		return nil, false
@@ -89,7 +90,7 @@ func (l *workLimit) tryAcquire(caller string, size int64) (release func(), ok bo
 }
 
 // join adds a request of a caller. It returns nil if the caller has too many.
-func (l *workLimit) join(caller string) *callerWork {
+func (l *Work) join(caller string) *callerWork {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	own := l.callers[caller]
@@ -104,7 +105,7 @@ func (l *workLimit) join(caller string) *callerWork {
 	return own
 }
 
-func (l *workLimit) leave(caller string, own *callerWork) {
+func (l *Work) leave(caller string, own *callerWork) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if own.requests--; own.requests == 0 {
@@ -112,7 +113,9 @@ func (l *workLimit) leave(caller string, own *callerWork) {
 	}
 }
 
-func errManyRequests() error {
+// Busy is the error of a request that would wait too long for its work. Its kind is
+// ErrOverloaded.
+func Busy() error {
 	e := puller.Errorf(puller.ErrOverloaded, "too many Compose files or plans are in work; try again later")
 	e.RetryAfter = time.Second
 	return e

@@ -1,4 +1,4 @@
-package api
+package connections
 
 import (
 	"bufio"
@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// answer sets a deadline for each write of an answer. A client that reads nothing for
+// Answer sets a deadline for each write of an answer. A client that reads nothing for
 // writeLimit is disconnected. An answer as a whole has no deadline, because it may last
 // as long as a pull.
-type answer struct {
+type Answer struct {
 	http.ResponseWriter
 	control *http.ResponseController // of ResponseWriter
 	taken   bool                     // by Hijack
@@ -19,18 +19,18 @@ type answer struct {
 // answerPiece is how many bytes are written under one deadline.
 const answerPiece = 64 << 10
 
-// begin returns an answer, and removes the deadline of the one before it on the
+// Begin returns an answer, and removes the deadline of the one before it on the
 // connection.
-func begin(w http.ResponseWriter) *answer {
-	a := &answer{ResponseWriter: w, control: http.NewResponseController(w)}
+func Begin(w http.ResponseWriter) *Answer {
+	a := &Answer{ResponseWriter: w, control: http.NewResponseController(w)}
 	a.control.SetWriteDeadline(time.Time{})
 	return a
 }
 
-func (a *answer) renew() { a.control.SetWriteDeadline(time.Now().Add(writeLimit)) }
+func (a *Answer) renew() { a.control.SetWriteDeadline(time.Now().Add(writeLimit)) }
 
 // Write implements http.ResponseWriter.
-func (a *answer) Write(p []byte) (n int, err error) {
+func (a *Answer) Write(p []byte) (n int, err error) {
 	for {
 		a.renew()
 		m, err := a.ResponseWriter.Write(p[n:min(len(p), n+answerPiece)])
@@ -41,23 +41,23 @@ func (a *answer) Write(p []byte) (n int, err error) {
 }
 
 // FlushError is for http.ResponseController.
-func (a *answer) FlushError() error {
+func (a *Answer) FlushError() error {
 	a.renew()
 	return a.control.Flush()
 }
 
 // Hijack implements http.Hijacker. From then on, the new owner sets deadlines.
-func (a *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+func (a *Answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffers, err := a.control.Hijack()
 	a.taken = err == nil
 	return conn, buffers, err
 }
 
 // Unwrap is for http.ResponseController.
-func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+func (a *Answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
-// end sets a deadline for what net/http writes after the handler.
-func (a *answer) end() {
+// End sets a deadline for what net/http writes after the handler.
+func (a *Answer) End() {
 	if !a.taken {
 		a.renew()
 	}

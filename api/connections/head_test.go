@@ -1,4 +1,4 @@
-package api_test
+package connections_test
 
 import (
 	"bufio"
@@ -12,7 +12,7 @@ import (
 	"testing"
 	"testing/iotest"
 
-	"github.com/towline/towline/api"
+	"github.com/towline/towline/api/connections"
 )
 
 // serveHeads serves a handler that reads each body, and returns its address.
@@ -26,14 +26,14 @@ func serveHeads(t *testing.T, secure *tls.Config) string {
 	if secure != nil {
 		l = tls.NewListener(l, secure)
 	}
-	server := api.HTTPServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := connections.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		content, err := io.ReadAll(r.Body)
 		fmt.Fprintf(w, "%s %q %v tls=%v", r.URL.Path, content, err, r.TLS != nil)
 	}))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		server.Serve(api.CheckHeads(l))
+		server.Serve(connections.CheckHeads(l))
 	}()
 	t.Cleanup(func() {
 		server.Close()
@@ -146,8 +146,8 @@ func FuzzHeads(f *testing.F) {
 		f.Add(s, uint8(3))
 	}
 	f.Fuzz(func(t *testing.T, sent string, size uint8) {
-		whole := api.CheckedHead([]byte(sent), len(sent)+1)
-		if pieces := api.CheckedHead([]byte(sent), int(size)+1); string(whole) != string(pieces) {
+		whole := connections.CheckedHead([]byte(sent), len(sent)+1)
+		if pieces := connections.CheckedHead([]byte(sent), int(size)+1); string(whole) != string(pieces) {
 			t.Errorf("in pieces of %d it is %q, not %q", size, pieces, whole)
 		}
 		if string(whole) == sent {
