@@ -49,7 +49,7 @@ type Pull struct {
 	Concurrency         int           `mapstructure:"concurrency" default:"8" range:"1..1000"`  // transfers at a time
 	PerRegistry         int           `mapstructure:"per_registry" default:"6" range:"1..1000"` // the same, of one registry
 	Policy              string        `mapstructure:"policy" default:"missing" oneof:"always, missing, never, newer"`
-	Retries             int           `mapstructure:"retries" default:"3" range:"0..20"`
+	Retries             int           `mapstructure:"retries" default:"6" range:"0..20"`
 	Timeout             time.Duration `mapstructure:"timeout" default:"30m" range:"1s..24h"` // of a whole job
 	FirstByteTimeout    time.Duration `mapstructure:"first_byte_timeout" default:"1m" range:"1s..24h"`
 	StallTimeout        time.Duration `mapstructure:"stall_timeout" default:"1m" range:"1s..24h"`

@@ -49,7 +49,7 @@ func TestAnnotatedFile(t *testing.T) {
 		t.Errorf("the file holds\n%+v, the defaults are\n%+v", c, want)
 	}
 	want := configs.Pull{
-		Concurrency: 8, PerRegistry: 6, Policy: "missing", Retries: 3, Timeout: 30 * time.Minute,
+		Concurrency: 8, PerRegistry: 6, Policy: "missing", Retries: 6, Timeout: 30 * time.Minute,
 		FirstByteTimeout: time.Minute, StallTimeout: time.Minute, ExtractStallTimeout: 10 * time.Minute,
 	}
 	if c.Pull != want || c.Log != (configs.Log{Level: "info", Format: "text"}) || c.Engine != (configs.Engine{}) {

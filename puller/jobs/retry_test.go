@@ -134,11 +134,15 @@ func TestRetryWaits(t *testing.T) {
 			d.Fatalf("%d attempts, %d notices", len(began), len(notices(events)))
 		}
 		var waits []time.Duration
+		var all time.Duration
 		most := time.Second
 		for n := 2; n <= 21; n++ {
 			wait := began[n].Sub(began[n-1]) // the attempts themselves take no time
-			if wait < 0 || wait >= most {
-				d.Errorf("attempt %d came %s after the one before, not within %s", n, wait, most)
+			if wait < most/2 || wait >= most {
+				d.Errorf("attempt %d came %s after the one before, not after %s to %s", n, wait, most/2, most)
+			}
+			if all += wait; n == 7 && all < 30*time.Second {
+				d.Errorf("the waits of six retries are %s in all", all)
 			}
 			waits = append(waits, wait)
 			most = min(2*most, 30*time.Second)

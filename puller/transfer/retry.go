@@ -3,6 +3,7 @@ package transfer
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -14,8 +15,9 @@ import (
 	"github.com/towline/towline/puller/retry"
 )
 
-// The wait between attempts is random, up to a second that doubles with each
-// attempt to at most half a minute.
+// The wait between attempts is random, between the half and the whole of a second that
+// doubles with each attempt to at most half a minute. Six retries, the default of
+// pull.retries, so last at least 30.5 s in all, beside the attempts themselves.
 const (
 	retryDelay    = time.Second
 	mostRetryWait = 30 * time.Second
@@ -28,8 +30,6 @@ func (t *transfer) retry() (puller.Result, error) {
 		retries.Context(t.ctx),
 		retries.UntilSucceeded(),
 		retries.RetryIf(t.again),
-		retries.Delay(retryDelay),
-		retries.MaxDelay(mostRetryWait),
 		retries.DelayType(t.backOff),
 	).Do(t.withSlot)
 }
@@ -58,14 +58,18 @@ func (t *transfer) again(err error) bool {
 
 // backOff says how long to wait before the next attempt, and tells it. A registry's
 // cool-down is waited for in the queue.
-func (t *transfer) backOff(n uint, err error, c retries.DelayContext) time.Duration {
+func (t *transfer) backOff(n uint, err error, _ retries.DelayContext) time.Duration {
 	if t.at.Attempt > 0 {
 		t.enter(puller.PhaseResolving) // nothing of the attempt that failed goes on
 	}
 	if puller.KindOf(err) == puller.ErrRateLimited {
 		return 0
 	}
-	wait := retries.FullJitterBackoffDelay(n-1, err, c)
+	most := mostRetryWait
+	if n <= 5 { // the next is longer than mostRetryWait
+		most = retryDelay << (n - 1)
+	}
+	wait := most/2 + rand.N(most/2)
 	t.notice(fmt.Sprintf("attempt %d failed (%s: %v); the next one begins in %s", t.at.Attempt, puller.KindOf(err), err, wait.Round(time.Millisecond)), 0)
 	return wait
 }
