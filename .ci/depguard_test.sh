@@ -50,6 +50,7 @@ puller                        $ours/stream/pullstream/transcripts
 puller                        $sdk/client
 puller/queue                  testing
 puller/bolt                   $ours/puller/registry
+puller/bolt/database          $ours/puller
 puller/docker                 $ours/puller/jobs
 puller/fleet                  $ours/puller/jobs
 puller/keep                   $ours/puller/transfer

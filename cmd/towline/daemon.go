@@ -12,7 +12,7 @@ import (
 	"github.com/towline/towline/cmd/towline/daemon"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/configs"
-	"github.com/towline/towline/puller/bolt"
+	"github.com/towline/towline/puller/bolt/database"
 )
 
 func newServe() *cobra.Command {
@@ -63,7 +63,7 @@ func newCheckStore() *cobra.Command {
 		Use: checkStore + " FILE", Hidden: true, Args: oneArgument("FILE"),
 		Run: func(cmd *cobra.Command, args []string) {
 			disableCoreDumps() // the file holds what callers asked for
-			bolt.Check(args[0], cmd.OutOrStdout())
+			database.Check(args[0], cmd.OutOrStdout())
 		},
 	}
 }

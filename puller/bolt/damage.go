@@ -5,57 +5,22 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"runtime/debug"
 	"syscall"
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/bolt/database"
 )
 
 var (
-	errDamage = errors.New("the file is damaged")
 	errClosed = errors.New("the store is closed")
 	// errNewer is no damage: a newer build can read the file.
 	errNewer = errors.New("jobs.db was written by a newer towline; start that one, or move the file away")
 )
-
-func damagef(format string, args ...any) error {
-	return fmt.Errorf("%w: %w", errDamage, fmt.Errorf(format, args...))
-}
-
-// isDamage tells damage from errors that may pass: a full disk, a disk that does
-// not answer, no memory.
-func isDamage(err error) bool {
-	for _, damage := range []error{
-		errDamage, bolterrors.ErrInvalid, bolterrors.ErrChecksum, bolterrors.ErrVersionMismatch,
-		bolterrors.ErrIncompatibleValue, bolterrors.ErrBucketNotFound,
-	} {
-		if errors.Is(err, damage) {
-			return true
-		}
-	}
-	return false
-}
-
-func isFull(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
-}
-
-// guard calls code that uses bbolt. bbolt panics on pages that make no sense. It
-// also maps the file: if a page of it was cut off or can't be read, the kernel
-// sends SIGBUS. guard turns both into damage.
-func guard(use func() error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if p := recover(); p != nil {
-			err = damagef("%v", p)
-		}
-	}()
-	return use()
-}
 
 // fault gives an error the form of the domain.
 func (s *Store) fault(op string, err error) error {
@@ -67,7 +32,7 @@ func (s *Store) fault(op string, err error) error {
 		return &puller.Error{Op: op, Kind: known.Kind, Err: known.Err}
 	}
 	kind := puller.ErrInternal
-	if isFull(err) {
+	if database.IsFull(err) {
 		kind = puller.ErrNoSpace
 	}
 	return &puller.Error{Op: op, Kind: kind, Err: fmt.Errorf("state_dir %s: %w", s.dir, advise(err))}
@@ -76,7 +41,7 @@ func (s *Store) fault(op string, err error) error {
 // advise adds to an error what the operator can do about it.
 func advise(err error) error {
 	switch {
-	case isFull(err):
+	case database.IsFull(err):
 		return fmt.Errorf("%w; make space there, or set state_dir to another disk", err)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w; let user %d read and write there, or set state_dir to a directory of its own", err, os.Geteuid())
@@ -98,7 +63,13 @@ func (s *Store) begin(damage error) error {
 		// as microseconds since 1970.
 		s.floor.Store(uint64(time.Now().UnixMicro()))
 	}
-	db, err := createDatabase(s.path(newName), s.path(fileName), damage != nil)
+	db, err := database.Create(s.path(newName), s.path(fileName), func(tx *bbolt.Tx) error {
+		err := create(tx)
+		if err == nil && damage != nil {
+			err = forgot(tx)
+		}
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -128,5 +99,5 @@ func (s *Store) setAside(damage error) error {
 	s.log.WithFields(logrus.Fields{"path": path, "moved_to": aside, "error": damage}).
 		Error("the file of jobs is damaged: it was set aside, and a new one was begun. Ended jobs are forgotten. " +
 			"Jobs that had not ended do not continue; submit them again. Check the disk")
-	return syncDir(s.dir)
+	return database.SyncDir(s.dir)
 }

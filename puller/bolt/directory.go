@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/sirupsen/logrus"
+
+	"github.com/towline/towline/puller/bolt/database"
 )
 
 // Names in the state directory.
@@ -75,7 +77,7 @@ func foreignEntry(entries []fs.DirEntry) string {
 // process ends. The file stays, with the process ID of its last owner.
 func lockDir(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
-	if isFull(err) { // then no process has a lock file, and the directory itself can be locked
+	if database.IsFull(err) { // then no process has a lock file, and the directory itself can be locked
 		f, err = os.Open(dir)
 	}
 	if err != nil {
@@ -99,18 +101,9 @@ func lockDir(dir string) (*os.File, error) {
 	if err == nil {
 		_, err = fmt.Fprintf(f, "%d\n", os.Getpid())
 	}
-	if err != nil && !isFull(err) { // the lock holds without the number
+	if err != nil && !database.IsFull(err) { // the lock holds without the number
 		f.Close()
 		return nil, err
 	}
 	return f, nil
-}
-
-// syncDir flushes a directory, so that its names are the same after a power cut.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

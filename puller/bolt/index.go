@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/bolt/database"
 )
 
 // buckets are those of a transaction. The index buckets are of jobs that have
@@ -33,7 +34,7 @@ func open(tx *bbolt.Tx) (*buckets, error) {
 	b := new(buckets)
 	for name, bucket := range b.all() {
 		if *bucket = tx.Bucket([]byte(name)); *bucket == nil {
-			return nil, damagef("there is no bucket %q", name)
+			return nil, database.Damagef("there is no bucket %q", name)
 		}
 	}
 	// Their keys come in rising order, or nearly.
@@ -137,7 +138,7 @@ func (e entry) byImage() []byte {
 // readEntry reads an entry of the bucket by time.
 func readEntry(key, value []byte) (entry, error) {
 	if len(key) <= timeSize || len(value) < 3 || len(value) < 3+int(value[2]) {
-		return entry{}, damagef("an entry by time is too short")
+		return entry{}, database.Damagef("an entry by time is too short")
 	}
 	image := 3 + int(value[2])
 	return entry{

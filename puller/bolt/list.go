@@ -7,6 +7,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/bolt/database"
 )
 
 const defaultLimit = 100
@@ -27,7 +28,7 @@ func (s *Store) Ended(f puller.Filter) ([]puller.Job, error) {
 		for _, id := range b.choose(f) {
 			value := b.ended.Get(id)
 			if value == nil {
-				return damagef("job %s is in an index, but has no record", id)
+				return database.Damagef("job %s is in an index, but has no record", id)
 			}
 			job, err := decodeJob(id, value)
 			if err != nil {

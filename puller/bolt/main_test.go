@@ -7,7 +7,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/towline/towline/puller/bolt"
+	"github.com/towline/towline/puller/bolt/database"
 )
 
 // Arguments that make the test binary another process.
@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 3 {
 		switch os.Args[1] {
 		case checkArgument:
-			bolt.Check(os.Args[2], os.Stdout)
+			database.Check(os.Args[2], os.Stdout)
 			return
 		case saveArgument:
 			fmt.Fprintln(os.Stderr, saveUntilKilled(os.Args[2]))

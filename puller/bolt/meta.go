@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/towline/towline/puller/bolt/database"
 )
 
 // head is what is kept beside the records.
@@ -18,7 +20,7 @@ func (b *buckets) head() (head, error) {
 	case err != nil:
 		return head{}, fmt.Errorf("its head: %w", err)
 	case len(payload) != 16:
-		return head{}, damagef("its head: %d bytes long", len(payload))
+		return head{}, database.Damagef("its head: %d bytes long", len(payload))
 	}
 	return head{binary.BigEndian.Uint64(payload), binary.BigEndian.Uint64(payload[8:])}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/bolt/database"
 )
 
 // privateName is a bucket of the IDs of images that came with credentials. Files of
@@ -28,7 +29,7 @@ func (s *Store) Private() (images []string, whole bool, err error) {
 	if err != nil && unlessBlank(err) == nil {
 		s.mu.RLock()
 		defer s.mu.RUnlock()
-		return nil, !isDamage(s.failure), nil
+		return nil, !database.IsDamage(s.failure), nil
 	}
 	return images, whole, err
 }
@@ -44,7 +45,7 @@ func (s *Store) KeepPrivate(image string) error {
 	case s.db == nil:
 		return s.fault(op, errors.Join(s.failure, errors.New("there is no file at present")))
 	}
-	return s.fault(op, s.db.update(func(tx *bbolt.Tx) error {
+	return s.fault(op, s.db.Update(func(tx *bbolt.Tx) error {
 		b, err := tx.CreateBucketIfNotExists(privateName)
 		if err != nil {
 			return err

@@ -17,7 +17,7 @@ func TestPrivateSaysWhenItIsNotWhole(t *testing.T) {
 	}
 	defer s.Close()
 	const room = 3
-	err = s.db.update(func(tx *bbolt.Tx) error {
+	err = s.db.Update(func(tx *bbolt.Tx) error {
 		b, err := tx.CreateBucketIfNotExists(privateName)
 		if err != nil {
 			return err

@@ -3,7 +3,6 @@ package bolt
 import (
 	"bytes"
 	"errors"
-	"os"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -14,10 +13,6 @@ const (
 	// pruneStep is how many jobs one transaction drops, so that it takes little
 	// memory.
 	pruneStep = 1000
-	// compactFrom is the least size in bytes of a file that is worth to be copied to
-	// a smaller one, and compactStep how many bytes are copied at a time.
-	compactFrom = 8 << 20
-	compactStep = 4 << 20
 	// elementSize is how many bytes bbolt keeps in a page for each key beside it
 	// and its value.
 	elementSize = 16
@@ -60,14 +55,14 @@ func (s *Store) Prune(before time.Time, keep int, size int64) (int, error) {
 func (s *Store) pruneSome(before time.Time, keep int, size int64) (dropped int, err error) {
 	// Most times nothing is due, which needs no flush.
 	var due []entry
-	err = s.db.view(func(tx *bbolt.Tx) error {
+	err = s.db.View(func(tx *bbolt.Tx) error {
 		due, err = findDue(tx, timeKey(before), keep, size)
 		return err
 	})
 	if err != nil || len(due) == 0 {
 		return 0, err
 	}
-	return len(due), s.db.update(func(tx *bbolt.Tx) error {
+	return len(due), s.db.Update(func(tx *bbolt.Tx) error {
 		b, err := open(tx)
 		if err != nil {
 			return err
@@ -104,57 +99,15 @@ func findDue(tx *bbolt.Tx, before [timeSize]byte, keep int, size int64) ([]entry
 	return due, nil
 }
 
-// compact copies a file that is mostly free to a new one. The old file keeps its
-// name until the new one is complete and flushed.
+// compact makes a file short that is mostly free.
 func (s *Store) compact() error {
 	old := s.db
-	var size int64
-	if err := old.view(func(tx *bbolt.Tx) error { size = tx.Size(); return nil }); err != nil {
-		return err
-	}
-	stats := old.Stats()
-	free := int64(stats.FreePageN+stats.PendingPageN) * int64(old.pageSize)
-	if size < compactFrom || free <= size/2 {
-		return nil
-	}
-	if err := old.named(); err != nil {
-		return err
-	}
-	under := s.path(newName)
-	defer os.Remove(under)
-	db, err := copyTo(under, s.path(fileName), old)
+	db, err := old.Compact(s.path(newName))
 	if db == nil {
 		return err
 	}
 	s.mu.Lock() // waits for those who read the old one
 	s.db = db
 	s.mu.Unlock()
-	return errors.Join(err, old.close())
-}
-
-// copyTo copies what a database holds to a new file, and publishes it.
-func copyTo(under, path string, old *database) (*database, error) {
-	o := options()
-	// One flush at the end is enough, and the file shall be as short as possible.
-	o.NoSync, o.NoGrowSync = true, true
-	fresh, err := bbolt.Open(under, 0o600, o)
-	if err != nil {
-		return nil, err
-	}
-	err = guard(func() error { return bbolt.Compact(fresh, old.DB, compactStep) })
-	if isDamage(err) {
-		return nil, old.found(err) // fresh stays open: a panic may have left it locked
-	}
-	if err == nil {
-		err = fresh.Sync()
-	}
-	fresh.NoSync, fresh.NoGrowSync = false, false
-	var d *database
-	if err == nil {
-		d, err = publish(fresh, under, path)
-	}
-	if d == nil {
-		fresh.Close()
-	}
-	return d, err
+	return errors.Join(err, old.Close())
 }

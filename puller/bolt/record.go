@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/bolt/database"
 )
 
 // A value is kept behind a seal: the version of its form in one byte, and the
@@ -36,9 +37,9 @@ func seal(value []byte) {
 func unseal(value []byte) ([]byte, error) {
 	switch {
 	case len(value) < sealSize:
-		return nil, damagef("%d bytes, where at least %d belong", len(value), sealSize)
+		return nil, database.Damagef("%d bytes, where at least %d belong", len(value), sealSize)
 	case binary.BigEndian.Uint32(value[1:]) != checksum(value):
-		return nil, damagef("wrong checksum")
+		return nil, database.Damagef("wrong checksum")
 	case value[0] != version:
 		return nil, fmt.Errorf("%w: version %d", errNewer, value[0])
 	}
@@ -80,7 +81,7 @@ func split(value []byte) (key string, body []byte, err error) {
 	}
 	size, n := binary.Uvarint(payload)
 	if n <= 0 || size > uint64(len(payload)-n) {
-		return "", nil, damagef("the length of the key is wrong")
+		return "", nil, database.Damagef("the length of the key is wrong")
 	}
 	payload = payload[n:]
 	return string(payload[:size]), payload[size:], nil
@@ -115,9 +116,9 @@ func decodeInto(id, value []byte, into any, job *puller.Job) (key string, err er
 		err = json.Unmarshal(body, into)
 		switch {
 		case err != nil:
-			err = damagef("%w", err)
+			err = database.Damagef("%w", err)
 		case job.ID != string(id):
-			err = damagef("it is job %s", job.ID)
+			err = database.Damagef("it is job %s", job.ID)
 		}
 	}
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/bolt/database"
 )
 
 // Save implements puller.Store. The error's kind is ErrNoSpace where the disk is
@@ -44,7 +45,7 @@ func (s *Store) Save(seq uint64, records []puller.Record) error {
 		return s.fault(op, s.failure)
 	}
 	unended := s.unended
-	err := s.db.update(func(tx *bbolt.Tx) error {
+	err := s.db.Update(func(tx *bbolt.Tx) error {
 		b, err := open(tx)
 		if err != nil {
 			return err
@@ -88,9 +89,9 @@ func (s *Store) reopen() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.db != nil {
-		s.db.close()
+		s.db.Close()
 	}
-	s.db, s.failure = openDatabase(s.path(fileName))
+	s.db, s.failure = database.Open(s.path(fileName))
 }
 
 // save puts a record in the place of the one with its ID. It returns how many

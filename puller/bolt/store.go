@@ -25,6 +25,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/bolt/database"
 )
 
 // Store is a puller.Store. None of its goroutines outlives a call.
@@ -40,10 +41,10 @@ type Store struct {
 
 	mu      sync.RWMutex // held by readers while they read
 	closed  bool
-	db      *database     // nil if the file could not be made, or not be opened again
-	failure error         // why db is nil
-	blank   bool          // there was no space for a file at the start, and since then
-	floor   atomic.Uint64 // above all numbers of a file that was set aside; 0 after the first Save
+	db      *database.File // nil if the file could not be made, or not be opened again
+	failure error          // why db is nil
+	blank   bool           // there was no space for a file at the start, and since then
+	floor   atomic.Uint64  // above all numbers of a file that was set aside; 0 after the first Save
 }
 
 var _ puller.Store = (*Store)(nil)
@@ -52,7 +53,7 @@ var _ puller.Store = (*Store)(nil)
 type Options struct {
 	Log logrus.FieldLogger
 	// Checker is a command with its arguments. The path of the file is added as the
-	// last one. The command calls Check with the path and its standard output.
+	// last one. The command calls database.Check with the path and its standard output.
 	// Without it, the file is not checked before it is opened.
 	Checker []string
 }
@@ -93,7 +94,7 @@ func (s *Store) open(ctx context.Context) error {
 	if errors.Is(err, os.ErrNotExist) {
 		return s.start(nil)
 	}
-	if isDamage(err) {
+	if database.IsDamage(err) {
 		return s.start(err)
 	}
 	return err
@@ -109,22 +110,22 @@ func (s *Store) openFile(ctx context.Context) error {
 	case !info.Mode().IsRegular():
 		return fmt.Errorf("%s is not a regular file; move it away", fileName)
 	case info.Size() < int64(2*os.Getpagesize()): // bbolt would begin a new one in an empty file
-		return damagef("it is cut off: %d bytes are left", info.Size())
+		return database.Damagef("it is cut off: %d bytes are left", info.Size())
 	}
 	readable, err := os.OpenFile(path, os.O_RDWR, 0) // missing rights are not for the check to find
 	if err != nil {
 		return err
 	}
 	readable.Close()
-	if err := s.checkApart(ctx, info.Size()); err != nil {
+	if err := database.CheckApart(ctx, s.checker, path, s.log); err != nil {
 		return err
 	}
-	db, err := openDatabase(path)
+	db, err := database.Open(path)
 	if err != nil {
 		return err
 	}
 	if err := s.examine(db); err != nil {
-		return errors.Join(err, db.close())
+		return errors.Join(err, db.Close())
 	}
 	s.db = db
 	return nil
@@ -133,7 +134,7 @@ func (s *Store) openFile(ctx context.Context) error {
 // start begins a new file. On a full disk it leaves that to Save.
 func (s *Store) start(damage error) error {
 	err := s.begin(damage)
-	if isFull(err) {
+	if database.IsFull(err) {
 		s.blank, s.failure = true, damage
 		s.log.WithError(s.fault("begin a new store", err)).Error("there is no space for the file of jobs; it is made as soon as there is")
 		return nil
@@ -142,11 +143,11 @@ func (s *Store) start(damage error) error {
 }
 
 // examine reads all that a start needs, so that its damage is found now.
-func (s *Store) examine(db *database) error {
-	if db.half {
+func (s *Store) examine(db *database.File) error {
+	if db.Half() {
 		s.log.WithField("path", s.path(fileName)).Warn("one of the two headers of the file of jobs is damaged, as by a power cut; the other one is used, and may lack the last change")
 	}
-	return db.view(func(tx *bbolt.Tx) error {
+	return db.View(func(tx *bbolt.Tx) error {
 		_, unended, err := load(tx)
 		s.unended = len(unended)
 		if err != nil {
@@ -171,7 +172,7 @@ func (s *Store) Close() error {
 	s.closed = true
 	var err error
 	if s.db != nil {
-		err = s.db.close()
+		err = s.db.Close()
 		s.db = nil
 	}
 	return errors.Join(err, s.lock.Close())
@@ -205,12 +206,12 @@ func load(tx *bbolt.Tx) (uint64, []puller.Record, error) {
 			return 0, nil, err
 		}
 		if r.Job.State.Ended() {
-			return 0, nil, damagef("job %s has ended, and is among those that have not", id)
+			return 0, nil, database.Damagef("job %s has ended, and is among those that have not", id)
 		}
 		unended = append(unended, r)
 	}
 	if uint64(len(unended)) != head.unended {
-		return 0, nil, damagef("%d jobs that have not ended are there, not %d", len(unended), head.unended)
+		return 0, nil, database.Damagef("%d jobs that have not ended are there, not %d", len(unended), head.unended)
 	}
 	return head.seq, unended, nil
 }
@@ -245,7 +246,7 @@ func (s *Store) Keyed(key string) (r puller.Record, err error) {
 		}
 		value := b.find(id)
 		if value == nil {
-			return damagef("job %s has a key, but no record", id)
+			return database.Damagef("job %s has a key, but no record", id)
 		}
 		r, err = decode(id, value)
 		return err
@@ -268,7 +269,7 @@ func (s *Store) Last(n int, size int64) (ended []puller.Record, err error) {
 			}
 			record := b.ended.Get(e.id)
 			if record == nil {
-				return damagef("job %s is in an index, but has no record", e.id)
+				return database.Damagef("job %s is in an index, but has no record", e.id)
 			}
 			if size -= int64(len(record)); size < 0 && len(ended) > 0 {
 				break
@@ -297,7 +298,7 @@ func (s *Store) view(op string, read func(*bbolt.Tx) error) error {
 	case s.db == nil:
 		return s.fault(op, s.failure)
 	}
-	return s.fault(op, s.db.view(read))
+	return s.fault(op, s.db.View(read))
 }
 
 // errBlank is the answer of a store that has no file yet.
@@ -312,12 +313,11 @@ func unlessBlank(err error) error {
 	return err
 }
 
-// release takes the pages of the file that were read out of the process's memory:
-// the kernel counts up to 64 KiB for each record. They stay in the page cache.
+// release takes the pages of the file that were read out of the process's memory.
 func (s *Store) release() {
-	s.view("", func(tx *bbolt.Tx) error {
-		// Not beyond what is in use: something else may be mapped there.
-		forget(s.db.Info().Data, uintptr(tx.Size()))
-		return nil
-	})
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.db != nil {
+		s.db.Release()
+	}
 }

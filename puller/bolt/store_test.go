@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/bolt"
 	"github.com/towline/towline/puller/storetest"

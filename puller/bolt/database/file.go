@@ -1,4 +1,6 @@
-package bolt
+// Package database is a file of bbolt's that may be damaged while it is in use. Damage is
+// an error: it ends neither the process nor a goroutine.
+package database
 
 import (
 	"encoding/binary"
@@ -30,18 +32,15 @@ const (
 	lockWait = 100 * time.Millisecond
 )
 
-var (
-	errRemoved = errors.New(fileName + " was removed or replaced while towline was running; put it back, or restart towline")
-	errStuck   = damagef("an earlier access failed, and may have left locks behind")
-)
+var errStuck = Damagef("an earlier access failed, and may have left locks behind")
 
-// database is an open file.
-type database struct {
-	*bbolt.DB
+// File is an open file.
+type File struct {
+	db       *bbolt.DB
 	path     string
 	file     *os.File // the same file, read without mapping it
 	pageSize int
-	half     bool         // one of its two headers was damaged when it was opened
+	half     bool         // see Half
 	length   atomic.Int64 // bytes at the last change. An open file never becomes shorter
 
 	damage error       // found by a change. No change follows. One goroutine changes at a time
@@ -52,8 +51,8 @@ func options() *bbolt.Options {
 	return &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType, InitialMmapSize: mapSize}
 }
 
-// openDatabase opens a file that is there.
-func openDatabase(path string) (d *database, err error) {
+// Open opens a file that is there.
+func Open(path string) (d *File, err error) {
 	file, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
@@ -64,7 +63,7 @@ func openDatabase(path string) (d *database, err error) {
 		return err
 	})
 	if err == nil {
-		if d, err = newDatabase(db, file, path); err != nil {
+		if d, err = newFile(db, file, path); err != nil {
 			err = errors.Join(err, guard(db.Close))
 		}
 	}
@@ -75,9 +74,9 @@ func openDatabase(path string) (d *database, err error) {
 	return d, nil
 }
 
-func newDatabase(db *bbolt.DB, file *os.File, path string) (*database, error) {
+func newFile(db *bbolt.DB, file *os.File, path string) (*File, error) {
 	db.AllocSize = growth
-	d := &database{DB: db, path: path, file: file, pageSize: db.Info().PageSize}
+	d := &File{db: db, path: path, file: file, pageSize: db.Info().PageSize}
 	info, err := file.Stat()
 	if err != nil {
 		return nil, err
@@ -88,32 +87,25 @@ func newDatabase(db *bbolt.DB, file *os.File, path string) (*database, error) {
 		return nil, err
 	}
 	d.half = whole == 1
-	return d, d.view(func(tx *bbolt.Tx) error {
+	return d, d.View(func(tx *bbolt.Tx) error {
 		if tx.Size() > info.Size() {
-			return damagef("it is cut off: of %d bytes %d are left", tx.Size(), info.Size())
+			return Damagef("it is cut off: of %d bytes %d are left", tx.Size(), info.Size())
 		}
 		return nil
 	})
 }
 
-// createDatabase makes an empty file. The file has another name until it is
-// complete, so that path is a whole file or none. lost says that the content of an
-// earlier file was lost.
-func createDatabase(under, path string, lost bool) (*database, error) {
+// Create makes a file with what fill puts into it. The file has the name under until it
+// is complete, so that path is a whole file or none.
+func Create(under, path string, fill func(*bbolt.Tx) error) (*File, error) {
 	os.Remove(under)
 	db, err := bbolt.Open(under, 0o600, options())
 	if err == nil {
 		db.AllocSize = growth
-		err = db.Update(func(tx *bbolt.Tx) error {
-			err := create(tx)
-			if err == nil && lost {
-				err = forgot(tx)
-			}
-			return err
-		})
+		err = db.Update(fill)
 	}
 	if err == nil {
-		var d *database
+		var d *File
 		if d, err = publish(db, under, path); err == nil {
 			return d, nil
 		}
@@ -131,12 +123,12 @@ func createDatabase(under, path string, lost bool) (*database, error) {
 // publish gives a complete and flushed file its name. A file that had the name
 // loses it. If the new file got the name, publish returns a database, even with
 // an error.
-func publish(db *bbolt.DB, under, path string) (*database, error) {
+func publish(db *bbolt.DB, under, path string) (*File, error) {
 	file, err := os.OpenFile(under, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
-	d, err := newDatabase(db, file, path)
+	d, err := newFile(db, file, path)
 	if err == nil {
 		err = os.Rename(under, path)
 	}
@@ -144,23 +136,23 @@ func publish(db *bbolt.DB, under, path string) (*database, error) {
 		file.Close()
 		return nil, err
 	}
-	return d, syncDir(filepath.Dir(path))
+	return d, SyncDir(filepath.Dir(path))
 }
 
-// close closes the file. A stuck bbolt would block for ever, so its map stays
+// Close closes the file. A stuck bbolt would block for ever, so its map stays
 // until the process ends.
-func (d *database) close() error {
+func (d *File) Close() error {
 	err := d.file.Close()
 	if d.stuck.Load() {
 		return err
 	}
-	return errors.Join(err, guard(d.DB.Close))
+	return errors.Join(err, guard(d.db.Close))
 }
 
 // headers returns how many of the file's two headers are whole, or an error if the
 // file was cut off. In bbolt's format, the header of a page begins after 16 bytes:
 // 56 bytes and their FNV-1a sum.
-func (d *database) headers() (whole int, err error) {
+func (d *File) headers() (whole int, err error) {
 	was := d.length.Load() // before Stat, since the file may become longer meanwhile
 	for i := range 2 {
 		var b [80]byte
@@ -178,46 +170,50 @@ func (d *database) headers() (whole int, err error) {
 		return 0, err
 	}
 	if info.Size() < was {
-		return 0, damagef("it is cut off: of %d bytes %d are left", was, info.Size())
+		return 0, Damagef("it is cut off: of %d bytes %d are left", was, info.Size())
 	}
 	return whole, nil
 }
 
 // ready returns an error where the begin of a transaction would panic and leave
 // bbolt's locks held: no header is whole, or the file was cut off.
-func (d *database) ready() error {
+func (d *File) ready() error {
 	if d.stuck.Load() {
 		return errStuck
 	}
 	whole, err := d.headers()
 	if err == nil && whole == 0 {
-		err = damagef("both of its headers are damaged")
+		err = Damagef("both of its headers are damaged")
 	}
 	return err
 }
 
 // named returns an error unless the file still has its name. Whatever is written
 // to a file without a name is lost.
-func (d *database) named() error {
+func (d *File) named() error {
 	there, err := os.Stat(d.path)
 	if errors.Is(err, os.ErrNotExist) {
-		return errRemoved
+		return d.removed()
 	}
 	if err != nil {
 		return err
 	}
 	open, err := d.file.Stat()
 	if err == nil && !os.SameFile(there, open) {
-		err = errRemoved
+		err = d.removed()
 	}
 	return err
 }
 
+func (d *File) removed() error {
+	return fmt.Errorf("%s was removed or replaced while towline was running; put it back, or restart towline", filepath.Base(d.path))
+}
+
 // extend appends zeros to the file before they are needed. If the disk has no space
 // for them, it does nothing: there may be enough for a change.
-func (d *database) extend() error {
+func (d *File) extend() error {
 	used := int64(0)
-	if err := d.view(func(tx *bbolt.Tx) error { used = tx.Size(); return nil }); err != nil {
+	if err := d.View(func(tx *bbolt.Tx) error { used = tx.Size(); return nil }); err != nil {
 		return err
 	}
 	info, err := d.file.Stat()
@@ -240,14 +236,28 @@ func (d *database) extend() error {
 	return nil
 }
 
-// view reads in a transaction.
-func (d *database) view(read func(*bbolt.Tx) error) error {
+// Half reports whether one of the file's two headers was damaged when it was opened. The
+// other one may lack the last change.
+func (d *File) Half() bool { return d.half }
+
+// Release takes the pages of the file that were read out of the process's memory: the
+// kernel counts up to 64 KiB for each record. They stay in the page cache.
+func (d *File) Release() {
+	d.View(func(tx *bbolt.Tx) error {
+		// Not beyond what is in use: something else may be mapped there.
+		forget(d.db.Info().Data, uintptr(tx.Size()))
+		return nil
+	})
+}
+
+// View reads in a transaction.
+func (d *File) View(read func(*bbolt.Tx) error) error {
 	return guard(func() error {
 		if err := d.ready(); err != nil {
 			return err
 		}
 		var tx *bbolt.Tx
-		err := d.use(func() (err error) { tx, err = d.Begin(false); return err })
+		err := d.use(func() (err error) { tx, err = d.db.Begin(false); return err })
 		if err != nil {
 			return err
 		}
@@ -257,7 +267,7 @@ func (d *database) view(read func(*bbolt.Tx) error) error {
 }
 
 // use calls code of bbolt that may leave locks held when it panics.
-func (d *database) use(code func() error) error {
+func (d *File) use(code func() error) error {
 	returned := false
 	err := guard(func() error {
 		err := code()
@@ -270,9 +280,9 @@ func (d *database) use(code func() error) error {
 	return err
 }
 
-// update changes the file: all or nothing, flushed when it returns nil. Once it has
+// Update changes the file: all or nothing, flushed when it returns nil. Once it has
 // found damage, it refuses all changes.
-func (d *database) update(change func(*bbolt.Tx) error) error {
+func (d *File) Update(change func(*bbolt.Tx) error) error {
 	if d.damage != nil {
 		return d.damage
 	}
@@ -281,16 +291,25 @@ func (d *database) update(change func(*bbolt.Tx) error) error {
 		err = d.extend()
 	}
 	if err == nil {
-		err = d.use(func() error { return d.Update(change) })
+		err = d.use(func() error { return d.db.Update(change) })
 	}
-	if isDamage(err) {
+	if IsDamage(err) {
 		return d.found(err)
 	}
 	return err
 }
 
 // found keeps the damage that a change has found.
-func (d *database) found(damage error) error {
-	d.damage = fmt.Errorf("%w; restart towline: at its start it sets a damaged %s aside and begins a new one", damage, fileName)
+func (d *File) found(damage error) error {
+	d.damage = fmt.Errorf("%w; restart towline: at its start it sets a damaged %s aside and begins a new one", damage, filepath.Base(d.path))
 	return d.damage
+}
+
+// SyncDir flushes a directory, so that its names are the same after a power cut.
+func SyncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }

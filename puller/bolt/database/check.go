@@ -1,4 +1,4 @@
-package bolt
+package database
 
 import (
 	"bytes"
@@ -39,16 +39,15 @@ const (
 	checkStderrMost = 2 << 10
 )
 
-// Check looks at all pages of a store's file and writes what it found
-// to out, for the process that has run this one by Options.Checker. A process
-// that calls Check does nothing else: a damaged file may end it, and Check limits
-// its memory and its stack.
+// Check looks at all pages of a file and writes what it found to out, for the process
+// that has run this one by CheckApart. A process that calls Check does nothing else: a
+// damaged file may end it, and Check limits its memory and its stack.
 func Check(path string, out io.Writer) {
 	fmt.Fprintln(out, saysBegun)
 	switch err := checkFile(path); {
 	case err == nil:
 		fmt.Fprintln(out, saysWhole)
-	case isDamage(err):
+	case IsDamage(err):
 		fmt.Fprintln(out, saysDamaged+oneLine(err))
 	default:
 		fmt.Fprintln(out, saysFailed+oneLine(err))
@@ -75,7 +74,7 @@ func checkFile(path string) error {
 		return err
 	}
 	for err := range tx.Check() {
-		return damagef("%w", err)
+		return Damagef("%w", err)
 	}
 	// bbolt does not look at values. One with a wrong size may reach out of the
 	// file: its last byte can't be read, which ends the process.
@@ -92,22 +91,27 @@ func checkFile(path string) error {
 	return errors.Join(err, tx.Rollback(), db.Close())
 }
 
-// checkApart has another process check the file. An error that is damage comes
-// from that process, or from the way in which it crashed. Where nothing was found
-// out, that is logged and the start goes on.
-func (s *Store) checkApart(ctx context.Context, size int64) error {
-	if len(s.checker) == 0 {
+// CheckApart has another process check the file at a path: checker is the command of a
+// process that calls Check; the path is added as its last argument. Without a command
+// nothing is checked. An error that is damage comes from that process, or from the way in
+// which it crashed. An error that is not is that of the file, or the cause of ctx. Where
+// nothing was found out, that is logged, and the error is nil.
+func CheckApart(ctx context.Context, checker []string, path string, log logrus.FieldLogger) error {
+	if len(checker) == 0 {
 		return nil
 	}
-	limited, cancel := context.WithTimeout(ctx, checkTime+time.Duration(size/checkBytesASec)*time.Second)
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	limited, cancel := context.WithTimeout(ctx, checkTime+time.Duration(info.Size()/checkBytesASec)*time.Second)
 	defer cancel()
-	path := s.path(fileName)
-	command := exec.CommandContext(limited, s.checker[0], append(s.checker[1:len(s.checker):len(s.checker)], path)...)
+	command := exec.CommandContext(limited, checker[0], append(checker[1:len(checker):len(checker)], path)...)
 	command.Env = []string{"GOTRACEBACK=none"}
 	var said bytes.Buffer
 	var complaint firstBytes
 	command.Stdout, command.Stderr = &said, &complaint
-	err := command.Run()
+	err = command.Run()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -117,16 +121,16 @@ func (s *Store) checkApart(ctx context.Context, size int64) error {
 	case begun != saysBegun:
 		// It was not a check that ran.
 	case damaged:
-		return damagef("%s", damage)
+		return Damagef("%s", damage)
 	case err == nil && verdict == saysWhole:
 		return nil
 	case crashed(err):
-		return damagef("the check of the file crashed: %w: %s", err, complaint.line())
+		return Damagef("the check of the file crashed: %w: %s", err, complaint.line())
 	}
 	if limited.Err() != nil {
 		err = errors.New("it took too long")
 	}
-	s.log.WithFields(logrus.Fields{"path": path, "error": err, "output": strings.TrimSpace(verdict + " " + complaint.line())}).
+	log.WithFields(logrus.Fields{"path": path, "error": err, "output": strings.TrimSpace(verdict + " " + complaint.line())}).
 		Warn("the file of jobs could not be checked before its use; damage in it shows only when it is read")
 	return nil
 }

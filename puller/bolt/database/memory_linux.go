@@ -1,4 +1,4 @@
-package bolt
+package database
 
 import "golang.org/x/sys/unix"
 
