@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/registry/login"
+	"github.com/towline/towline/puller/registry/transport"
 )
 
 const (
@@ -25,14 +27,11 @@ const (
 
 // Client is a puller.Registry. Its methods may be called from anywhere.
 type Client struct {
-	transports *transports
-	logins     []Login
-	docker     bool
-	helpers    *credentialHelpers
+	transports *transport.Set
+	logins     *login.Logins
 
-	cache       *lru.Cache[string, manifest] // by repository and digest
-	reads       singleflight.Group
-	credentials singleflight.Group
+	cache *lru.Cache[string, manifest] // by repository and digest
+	reads singleflight.Group
 }
 
 // Options say what a Client may call, and with which credentials.
@@ -40,7 +39,7 @@ type Options struct {
 	// AllowPrivate are the hosts, addresses and prefixes in private networks that may be
 	// called. A cloud's metadata service never is.
 	AllowPrivate []string
-	Logins       []Login
+	Logins       []login.Login
 	// Insecure are the hosts, addresses and prefixes of registries that may be called
 	// without verified TLS. EngineInsecure, if not nil, returns those of the engine.
 	// Registries on loopback always may.
@@ -58,22 +57,29 @@ var _ puller.Registry = (*Client)(nil)
 // New returns a Client. It does not connect. The error names the configuration key of the
 // invalid option.
 func New(o Options) (*Client, error) {
-	t, err := newTransports(o)
+	t, err := transport.New(transport.Options{AllowPrivate: o.AllowPrivate, Insecure: o.Insecure, EngineInsecure: o.EngineInsecure, Certificates: o.Certificates})
 	if err != nil {
 		return nil, err
 	}
-	if err := checkLogins(o.Logins); err != nil {
+	l, err := login.New(o.Logins, o.Docker)
+	if err != nil {
 		return nil, err
 	}
 	cache, err := lru.New[string, manifest](maxCached)
 	if err != nil {
 		return nil, err
 	}
-	return &Client{transports: t, logins: o.Logins, docker: o.Docker, helpers: newCredentialHelpers(helperLimit, helperPause), cache: cache}, nil
+	return &Client{transports: t, logins: l, cache: cache}, nil
 }
 
 // Close closes idle connections.
-func (c *Client) Close() { c.transports.closeIdle() }
+func (c *Client) Close() { c.transports.CloseIdle() }
+
+// Credentials implements puller.Registry. They come from a Login, or else, with
+// Options.Docker, from Docker's config.json and its helpers.
+func (c *Client) Credentials(ctx context.Context, image string) (puller.Credentials, error) {
+	return c.logins.Credentials(ctx, image)
+}
 
 // Head implements puller.Registry. It calls registries over HTTPS. Where that fails, it
 // calls registries on loopback and insecure ones over plain HTTP, as engines do.

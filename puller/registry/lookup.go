@@ -22,6 +22,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/redact"
+	"github.com/towline/towline/puller/registry/transport"
 )
 
 // lookup is one call of the Client: what it asks a registry about one image.
@@ -39,7 +40,7 @@ type lookup struct {
 }
 
 func (c *Client) newLookup(ctx context.Context, image string, credentials puller.Credentials) (*lookup, error) {
-	l := &lookup{image: image, credentials: credentials, recorder: &recorder{next: c.transports.system}}
+	l := &lookup{image: image, credentials: credentials, recorder: &recorder{next: c.transports.System()}}
 	if credentials == (puller.Credentials{}) {
 		// Without credentials the call is anonymous, as an engine's is.
 		l.credentials, l.credentialsErr = c.Credentials(ctx, image)
@@ -204,7 +205,7 @@ func kindOf(ctx context.Context, err error) puller.ErrorKind {
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return puller.ErrCanceled
-	case errors.Is(err, errPrivate), errors.Is(err, errMetadata), errors.Is(err, errRedirected):
+	case errors.Is(err, transport.ErrPrivate), errors.Is(err, transport.ErrMetadata), errors.Is(err, transport.ErrRedirected):
 		return puller.ErrForbidden
 	case errors.As(err, &notImage):
 		return puller.ErrInvalidRequest

@@ -19,20 +19,22 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/opencontainers/go-digest"
 	"oras.land/oras-go/v2/registry/remote/auth"
+
+	"github.com/towline/towline/puller/registry/transport"
 )
 
 // session makes the requests of one lookup, with one login and the token that the registry
 // gives for it.
 type session struct {
 	repo       name.Repository
-	transports *transports
+	transports *transport.Set
 	recorder   *recorder
 	client     *auth.Client
 	scheme     string // "" until the registry has answered
 }
 
 // newSession returns a session. It does not connect.
-func newSession(repo name.Repository, login authn.AuthConfig, transports *transports, recorder *recorder) *session {
+func newSession(repo name.Repository, login authn.AuthConfig, transports *transport.Set, recorder *recorder) *session {
 	return &session{repo: repo, transports: transports, recorder: recorder, client: &auth.Client{
 		Client: &http.Client{Transport: recorder}, // follows at most ten redirects
 		Header: http.Header{"User-Agent": {"towline"}},
@@ -52,19 +54,19 @@ func (s *session) open(ctx context.Context) error {
 		return nil
 	}
 	registry := s.repo.RegistryStr()
-	verified, err := s.transports.verified(registry)
+	verified, err := s.transports.Verified(registry)
 	if err != nil {
 		return err
 	}
 	s.recorder.next = verified
 	err = s.ping(ctx, "https")
-	if !isNoAnswer(err) || ctx.Err() != nil || !s.transports.isInsecure(ctx, registry) {
+	if !isNoAnswer(err) || ctx.Err() != nil || !s.transports.IsInsecure(ctx, registry) {
 		return err
 	}
 	failed := []error{err}
 	var unknown *tls.CertificateVerificationError
-	if errors.As(err, &unknown) && !onLoopback(registry) {
-		s.recorder.next = s.transports.unverified
+	if errors.As(err, &unknown) && !transport.OnLoopback(registry) {
+		s.recorder.next = s.transports.Unverified()
 		if err = s.ping(ctx, "https"); !isNoAnswer(err) {
 			return err
 		}

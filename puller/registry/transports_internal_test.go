@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/registry/transport"
 )
 
 const someDigest = "sha256:e1262bae8db44dfeb07a3d671238898028fe30f0ffe483cc548f615efe80c5bf"
@@ -39,13 +40,13 @@ func redirected(t *testing.T, o Options, s *httptest.Server) *Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(c.Close)
-	for _, tr := range []*transport{c.transports.system, c.transports.unverified} {
-		tr.direct.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "tcp", s.Listener.Addr().String())
-		}
-		tr.direct.Proxy = nil
+	c.transports, err = transport.New(transport.Options{Insecure: o.Insecure, EngineInsecure: o.EngineInsecure, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", s.Listener.Addr().String())
+	}})
+	if err != nil {
+		t.Fatal(err)
 	}
+	t.Cleanup(c.Close)
 	return c
 }
 

@@ -24,6 +24,7 @@ import (
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/jobs"
 	"github.com/towline/towline/puller/registry"
+	"github.com/towline/towline/puller/registry/login"
 	"github.com/towline/towline/puller/rules"
 )
 
@@ -148,7 +149,7 @@ func registryOptions(c configs.Registries, engine *docker.Engine) registry.Optio
 		Insecure: c.Insecure, EngineInsecure: engine.InsecureRegistries, Certificates: c.Certificates,
 	}
 	for _, l := range c.Credentials {
-		o.Logins = append(o.Logins, registry.Login(l))
+		o.Logins = append(o.Logins, login.Login(l))
 	}
 	return o
 }

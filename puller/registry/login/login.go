@@ -1,4 +1,6 @@
-package registry
+// Package login finds Towline's own credentials for registries: in its configuration, in
+// the config.json of Docker's clients, and from credential helpers.
+package login
 
 import (
 	"context"
@@ -10,9 +12,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/distribution/reference"
 	"github.com/google/go-containerregistry/pkg/authn"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/names"
@@ -30,30 +34,42 @@ type Login struct {
 // maxPassword limits a password file, in bytes.
 const maxPassword = 8 << 10
 
-// checkLogins returns an error that names the key of the first invalid login.
-func checkLogins(logins []Login) error {
+// searchLimit is how long a search in Docker's config.json and its helpers may take.
+const searchLimit = 20 * time.Second
+
+// Logins are all logins of Towline. The methods may be called from anywhere.
+type Logins struct {
+	configured []Login
+	docker     bool
+	helpers    *credentialHelpers
+	searches   singleflight.Group
+}
+
+// New returns Logins. With docker, those that are not configured are looked up as Docker's
+// command line does: in the config.json of the daemon's user, and from the credential
+// helpers that it names. The error names the configuration key of the first invalid login.
+func New(configured []Login, docker bool) (*Logins, error) {
 	seen := make(map[string]bool)
-	for i, l := range logins {
+	for i, l := range configured {
 		address, err := names.CanonicalAddress(l.Registry)
 		switch {
 		case err != nil:
-			return fmt.Errorf("registries.credentials[%d].registry: %q %w; write its host, such as registry.example.com", i, l.Registry, err)
+			return nil, fmt.Errorf("registries.credentials[%d].registry: %q %w; write its host, such as registry.example.com", i, l.Registry, err)
 		case seen[address]:
-			return fmt.Errorf("registries.credentials[%d].registry: %s is listed twice", i, l.Registry)
+			return nil, fmt.Errorf("registries.credentials[%d].registry: %s is listed twice", i, l.Registry)
 		case l.Username == "":
-			return fmt.Errorf("registries.credentials[%d].username: missing", i)
+			return nil, fmt.Errorf("registries.credentials[%d].username: missing", i)
 		case !filepath.IsAbs(l.PasswordFile):
-			return fmt.Errorf("registries.credentials[%d].password_file: %q is not an absolute path", i, l.PasswordFile)
+			return nil, fmt.Errorf("registries.credentials[%d].password_file: %q is not an absolute path", i, l.PasswordFile)
 		}
 		seen[address] = true
 	}
-	return nil
+	return &Logins{configured: configured, docker: docker, helpers: newCredentialHelpers(helperLimit, helperPause)}, nil
 }
 
-// Credentials implements puller.Registry. They come from a Login, or else, with
-// Options.Docker, from Docker's config.json and its helpers. Errors quote nothing of what
-// was read.
-func (c *Client) Credentials(ctx context.Context, image string) (puller.Credentials, error) {
+// Credentials returns what Towline has for an image's registry, none where it has none.
+// Errors are of type *puller.Error and quote nothing of what was read.
+func (l *Logins) Credentials(ctx context.Context, image string) (puller.Credentials, error) {
 	fail := func(kind puller.ErrorKind, err error) (puller.Credentials, error) {
 		return puller.Credentials{}, &puller.Error{Op: "find towline's own credentials for", Ref: image, Kind: kind, Err: err}
 	}
@@ -66,24 +82,24 @@ func (c *Client) Credentials(ctx context.Context, image string) (puller.Credenti
 	if err != nil {
 		return fail(puller.ErrInvalidRequest, fmt.Errorf("the registry %q %w", registry, err))
 	}
-	for _, l := range c.logins {
-		if own, err := names.CanonicalAddress(l.Registry); err != nil || own != address {
+	for _, c := range l.configured {
+		if own, err := names.CanonicalAddress(c.Registry); err != nil || own != address {
 			continue
 		}
-		password, err := l.password()
+		password, err := c.password()
 		if err != nil {
 			return fail(puller.ErrInternal, err)
 		}
-		return credentialsOf(registry, authn.AuthConfig{Username: l.Username, Password: password})
+		return credentialsOf(registry, authn.AuthConfig{Username: c.Username, Password: password})
 	}
-	if !c.docker {
+	if !l.docker {
 		return puller.Credentials{}, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeout(ctx, searchLimit)
 	defer cancel()
 	// Callers share one search. It goes on when one of them leaves.
-	search := c.credentials.DoChan(registry, func() (any, error) {
-		return findDockerLogin(context.WithoutCancel(ctx), c.helpers, registry)
+	search := l.searches.DoChan(registry, func() (any, error) {
+		return findDockerLogin(context.WithoutCancel(ctx), l.helpers, registry)
 	})
 	select {
 	case r := <-search:

@@ -1,4 +1,4 @@
-package registry
+package transport
 
 import (
 	"context"
@@ -20,11 +20,13 @@ import (
 type addressFilter struct {
 	hosts    []string // names that may have private addresses
 	prefixes []netip.Prefix
+	replaced dialFunc // if not nil, the filter is not used
 }
 
+// Why an address was not called.
 var (
-	errPrivate  = errors.New("its address is in a private network, which towline calls only where registries.allow_private lists it")
-	errMetadata = errors.New("its address is that of a cloud's metadata service, which towline never calls")
+	ErrPrivate  = errors.New("its address is in a private network, which towline calls only where registries.allow_private lists it")
+	ErrMetadata = errors.New("its address is that of a cloud's metadata service, which towline never calls")
 )
 
 // newAddressFilter returns a filter that allows these private hosts, addresses and
@@ -59,6 +61,9 @@ const dialLimit = 10 * time.Second
 // dial checks the address that it calls, after the name was looked up: two look-ups of a
 // name can have two results.
 func (f *addressFilter) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if f.replaced != nil {
+		return f.replaced(ctx, network, address)
+	}
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
@@ -78,7 +83,7 @@ func (f *addressFilter) dial(ctx context.Context, network, address string) (net.
 func (f *addressFilter) check(address string, hostAllowed bool) error {
 	to, err := netip.ParseAddrPort(address)
 	if err != nil {
-		return fmt.Errorf("%w (%s)", errPrivate, address)
+		return fmt.Errorf("%w (%s)", ErrPrivate, address)
 	}
 	return f.checkIP(to.Addr(), hostAllowed)
 }
@@ -89,13 +94,13 @@ func (f *addressFilter) checkIP(ip netip.Addr, hostAllowed bool) error {
 	ip = ip.WithZone("").Unmap()
 	inner := embedded(ip)
 	if isMetadata(ip) || slices.ContainsFunc(inner, isMetadata) {
-		return errMetadata
+		return ErrMetadata
 	}
 	allowed := func(ip netip.Addr) bool {
 		return hostAllowed || isPublic(ip) || slices.ContainsFunc(f.prefixes, func(p netip.Prefix) bool { return p.Contains(ip) })
 	}
 	if !allowed(ip) || nat64.Contains(ip) && !allowed(inner[0]) {
-		return errPrivate
+		return ErrPrivate
 	}
 	return nil
 }

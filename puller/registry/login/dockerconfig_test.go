@@ -1,15 +1,13 @@
-package registry_test
+package login_test
 
 import (
 	"encoding/base64"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/registry"
 )
 
 // helper puts a credential helper into PATH. It records the keys that it is asked for.
@@ -75,7 +73,7 @@ func TestDockerConfig(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			dir := home(t, c.config)
 			asked := helper(t, dir, "x", c.script)
-			got, err := newClientWith(t, registry.Options{Docker: true}).Credentials(t.Context(), c.image)
+			got, err := newLogins(t, true).Credentials(t.Context(), c.image)
 			fields := fieldsOf(t, got)
 			if fields["username"] != c.user || fields["serveraddress"] != c.server {
 				t.Errorf("credentials %v, %v", fields, err)
@@ -103,7 +101,7 @@ func TestDockerConfigFiles(t *testing.T) {
 	dir := home(t, login("home"))
 	find := func(want string) {
 		t.Helper()
-		got, err := newClientWith(t, registry.Options{Docker: true}).Credentials(t.Context(), "a.test/app:v1")
+		got, err := newLogins(t, true).Credentials(t.Context(), "a.test/app:v1")
 		if err != nil || fieldsOf(t, got)["username"] != want {
 			t.Errorf("credentials %v, %v, not those of %s", fieldsOf(t, got), err, want)
 		}
@@ -118,19 +116,4 @@ func TestDockerConfigFiles(t *testing.T) {
 	find("elsewhere")
 	t.Setenv("DOCKER_AUTH_CONFIG", login("variable"))
 	find("variable")
-}
-
-func TestDeniedWithoutCredentials(t *testing.T) {
-	f := newFakeRegistry(t, challenge("Basic"), byPassword)
-	dir := home(t, `{"credHelpers": {"`+f.host+`": "x"}}`)
-	helper(t, dir, "x", fails)
-	c := newClientWith(t, registry.Options{Docker: true, AllowPrivate: []string{"127.0.0.1"}})
-	_, err := c.Head(t.Context(), f.host+"/team/app:v1", puller.Credentials{})
-	if puller.KindOf(err) != puller.ErrDenied || !strings.Contains(err.Error(), "docker-credential-x failed") || !strings.Contains(err.Error(), filepath.Join(dir, ".docker", "config.json")) {
-		t.Errorf("%v", err)
-	}
-	f.refuses = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }
-	if _, err := c.Head(t.Context(), f.host+"/team/app:v1", login(t)); strings.Contains(err.Error(), "docker-credential") {
-		t.Errorf("with a caller's own: %v", err)
-	}
 }

@@ -1,4 +1,6 @@
-package registry
+// Package transport calls registries: it decides which addresses may be called, which
+// certificates are trusted, and which registries need no verified TLS.
+package transport
 
 import (
 	"context"
@@ -18,12 +20,28 @@ import (
 	"github.com/towline/towline/puller/names"
 )
 
-// transports chooses the transport for each registry. Towline trusts the certificate
-// authorities of the system and, per registry, those that Docker trusts.
-type transports struct {
+// Options say what a Set may call.
+type Options struct {
+	// AllowPrivate are the hosts, addresses and prefixes in private networks that may be
+	// called. A cloud's metadata service never is.
+	AllowPrivate []string
+	// Insecure are the hosts, addresses and prefixes of registries that may be called
+	// without verified TLS. EngineInsecure, if not nil, returns those of the engine.
+	Insecure       []string
+	EngineInsecure func(context.Context) ([]string, error)
+	// Certificates is a directory in the form of Docker's certs.d, "" for none.
+	Certificates string
+	// Dial, if not nil, connects to every address without a check. Only tests set it.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// Set has a transport for each registry. Towline trusts the certificate authorities of the
+// system and, per registry, those that Docker trusts. The methods may be called from
+// anywhere.
+type Set struct {
 	filter         *addressFilter
-	system         *transport // with the system's authorities
-	unverified     *transport // accepts every certificate
+	system         *Transport // with the system's authorities
+	unverified     *Transport // accepts every certificate
 	insecure       []string   // hosts, addresses and prefixes
 	engineInsecure func(context.Context) ([]string, error)
 	dir            string // of certificates, "" for none
@@ -34,58 +52,69 @@ type transports struct {
 
 type ownTransport struct {
 	sum [sha256.Size]byte // of the certificates
-	*transport
+	*Transport
 }
 
-func newTransports(o Options) (*transports, error) {
+// New returns a Set. It does not connect. The error names the configuration key of the
+// invalid option.
+func New(o Options) (*Set, error) {
 	filter, err := newAddressFilter(o.AllowPrivate)
 	if err != nil {
 		return nil, err
 	}
+	filter.replaced = o.Dial
 	if err := checkInsecure(o.Insecure); err != nil {
 		return nil, err
 	}
-	return &transports{
+	return &Set{
 		filter: filter, system: newTransport(filter, nil), unverified: newTransport(filter, &tls.Config{InsecureSkipVerify: true}),
 		insecure: o.Insecure, engineInsecure: o.EngineInsecure, dir: o.Certificates, own: make(map[string]ownTransport),
 	}, nil
 }
 
-func (t *transports) closeIdle() {
-	t.system.closeIdle()
-	t.unverified.closeIdle()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, own := range t.own {
+// CloseIdle closes idle connections.
+func (s *Set) CloseIdle() {
+	s.system.closeIdle()
+	s.unverified.closeIdle()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, own := range s.own {
 		own.closeIdle()
 	}
 }
 
-// verified returns the transport for a registry, with the authorities and the client
+// System returns the transport that trusts the system's authorities only.
+func (s *Set) System() *Transport { return s.system }
+
+// Unverified returns the transport that accepts every certificate. It is for registries
+// of which IsInsecure is true.
+func (s *Set) Unverified() *Transport { return s.unverified }
+
+// Verified returns the transport for a registry, with the authorities and the client
 // certificate in its directory (Docker, "Verify repository client with certificates"). It
 // reads the directory in each call, so changes count at once.
-func (t *transports) verified(registry string) (*transport, error) {
+func (s *Set) Verified(registry string) (*Transport, error) {
 	if registry == name.DefaultRegistry {
 		registry = "docker.io"
 	}
-	if t.dir == "" || !filepath.IsLocal(registry) || strings.ContainsAny(registry, `/\`) {
-		return t.system, nil
+	if s.dir == "" || !filepath.IsLocal(registry) || strings.ContainsAny(registry, `/\`) {
+		return s.system, nil
 	}
-	config, sum, err := readCertificates(filepath.Join(t.dir, registry))
+	config, sum, err := readCertificates(filepath.Join(s.dir, registry))
 	if err != nil || config == nil {
-		return t.system, err
+		return s.system, err
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	own, ok := t.own[registry]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	own, ok := s.own[registry]
 	if !ok || own.sum != sum {
 		if ok {
 			own.closeIdle()
 		}
-		own = ownTransport{sum, newTransport(t.filter, config)}
-		t.own[registry] = own
+		own = ownTransport{sum, newTransport(s.filter, config)}
+		s.own[registry] = own
 	}
-	return own.transport, nil
+	return own.Transport, nil
 }
 
 // checkInsecure returns an error that names the first invalid entry.
@@ -101,15 +130,15 @@ func checkInsecure(list []string) error {
 	return nil
 }
 
-// isInsecure reports whether a registry may be called without verified TLS: it is on
+// IsInsecure reports whether a registry may be called without verified TLS: it is on
 // loopback, as for engines, or the configuration or the engine lists it.
-func (t *transports) isInsecure(ctx context.Context, registry string) bool {
-	if onLoopback(registry) {
+func (s *Set) IsInsecure(ctx context.Context, registry string) bool {
+	if OnLoopback(registry) {
 		return true
 	}
-	list := t.insecure
-	if t.engineInsecure != nil {
-		if own, err := t.engineInsecure(ctx); err == nil {
+	list := s.insecure
+	if s.engineInsecure != nil {
+		if own, err := s.engineInsecure(ctx); err == nil {
 			list = append(slices.Clip(list), own...)
 		}
 	}
@@ -146,8 +175,8 @@ func lookUp(ctx context.Context, registry string) []netip.Addr {
 	return ips
 }
 
-// onLoopback reports whether a registry is on this machine's loopback interface.
-func onLoopback(registry string) bool {
+// OnLoopback reports whether a registry is on this machine's loopback interface.
+func OnLoopback(registry string) bool {
 	host := (&url.URL{Host: registry}).Hostname()
 	ip, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
