@@ -25,15 +25,6 @@ const (
 	AccelerateOff  Accelerate = "off"
 )
 
-// check returns ErrInvalidRequest if the value is not known. "" is AccelerateAuto.
-func (a Accelerate) check() error {
-	switch a {
-	case "", AccelerateAuto, AccelerateOff:
-		return nil
-	}
-	return Errorf(ErrInvalidRequest, "accelerate: %q is not known; use auto or off", Clip(string(a)))
-}
-
 // Accelerated is where the bytes of a pull came from, as a result tells it. Of a pull
 // that Way is WayNone of, Towline does not know.
 type Accelerated struct {

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -166,26 +165,6 @@ func (c Credentials) login() (l login) {
 		json.Unmarshal(raw, &l)
 	}
 	return l
-}
-
-// CheckServer returns why credentials can't be used for images: they do not say
-// for which of several registries they are.
-func (c Credentials) CheckServer(images []PullRequest) error {
-	if c.header == "" || c.registry != "" {
-		return nil
-	}
-	var registries []string
-	for _, r := range images {
-		if names.ParseName(r.Image).ID == "" { // no registry is asked for an ID
-			registries = append(registries, names.RegistryOf(r.Image))
-		}
-	}
-	slices.Sort(registries)
-	if registries = slices.Compact(registries); len(registries) < 2 {
-		return nil
-	}
-	return Errorf(ErrInvalidRequest, "X-Registry-Auth: it has no serveraddress, and the images are of several registries (%s); "+
-		"name the one that may see it as serveraddress, or ask for the images of each registry on their own", Listed(registries))
 }
 
 // decodeBase64URL takes padded and unpadded forms, and the standard alphabet,

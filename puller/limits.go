@@ -2,6 +2,7 @@ package puller
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -37,6 +38,11 @@ func (m *Memory) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
+const (
+	maxCPUs = 1024
+	minCPUs = 0.01 // engines take no less, and near 0 it would be no limit
+)
+
 // CPUs is how many CPUs a container may use, 0 for no limit. What is not 0 and
 // yet too small to tell from it is refused.
 type CPUs float64
@@ -59,7 +65,7 @@ func (c *CPUs) Set(s string) error {
 	switch {
 	case err != nil && !math.IsInf(n, 0):
 		return Errorf(ErrInvalidRequest, "cpus: %q is not a number such as 1.5", Clip(s))
-	case err != nil, n == 0 && !isZero(s), !CPUs(n).Valid():
+	case err != nil, n == 0 && !isZero(s), !CPUs(n).valid():
 		return errCPUs(s)
 	}
 	*c = CPUs(n)
@@ -77,8 +83,16 @@ func (c *CPUs) String() string {
 // Type is what help texts call it.
 func (c *CPUs) Type() string { return "CPUs" }
 
-// Valid reports whether it is a limit that engines take, or none. NaN is not.
-func (c CPUs) Valid() bool { return c == 0 || c >= minCPUs && c <= maxCPUs }
+// Check returns ErrInvalidRequest unless it is a limit that engines take, or none. NaN is
+// neither.
+func (c CPUs) Check() error {
+	if c.valid() {
+		return nil
+	}
+	return errCPUs(fmt.Sprint(float64(c)))
+}
+
+func (c CPUs) valid() bool { return c == 0 || c >= minCPUs && c <= maxCPUs }
 
 // Nano returns it in billionths.
 func (c CPUs) Nano() int64 { return int64(math.Round(float64(c) * 1e9)) }

@@ -87,7 +87,7 @@ type PullRequest struct {
 
 	Credentials Credentials `json:"-"`
 	// Withheld is the registry that the request's credentials are for, where that is
-	// not the image's own: then they are not used. WithDefaults sets it.
+	// not the image's own: then they are not used. Package requests sets it.
 	Withheld string `json:"-"`
 	// IdempotencyKey makes a request that is sent again give the job that it
 	// gave before to the same caller. For a key that came with another request
@@ -101,13 +101,9 @@ type PullRequest struct {
 	Rules Rules `json:"-"`
 }
 
-// limits of what a request may ask for.
-const (
-	MaxReference = 1 << 10 // bytes; a name has at most 255 and a digest 71
-	maxKey       = 255     // bytes of an idempotency key
-	maxRetries   = 20
-	maxTimeout   = 24 * time.Hour
-)
+// MaxReference is how many bytes a reference may have. A name has at most 255 and a
+// digest 71.
+const MaxReference = 1 << 10
 
 // ParseReference returns the full form of an image reference:
 // "alpine" becomes "docker.io/library/alpine:latest". A digest stays, with the
@@ -151,74 +147,6 @@ func ParseImage(image string) (full string, named reference.Named, err error) {
 		return "", nil, err
 	}
 	return named.String(), named, nil
-}
-
-// ofID checks a request for an image ID, which only the engine knows: nothing can be
-// asked of a registry.
-func (r PullRequest) ofID(o Defaults) (PullRequest, error) {
-	r.Credentials = Credentials{}
-	switch {
-	case r.Policy == "":
-		r.Policy = PolicyMissing
-	case r.Policy.AsksRegistry():
-		return r, Errorf(ErrInvalidRequest, "policy: %s asks a registry, and %s is an image ID, which none knows; use missing or never, or name a reference", r.Policy, r.Image)
-	}
-	if o.VerifyAccess {
-		return r, Errorf(ErrForbidden, "image: %s is an image ID, of which no registry can say who may have it (auth.verify_image_access); name a reference", r.Image)
-	}
-	return r, nil
-}
-
-// WithDefaults checks the request and fills in what was left out. named is its
-// reference, nil for an ID. The error is ErrInvalidRequest or ErrForbidden.
-func (r PullRequest) WithDefaults(o Defaults) (_ PullRequest, named reference.Named, err error) {
-	if r.Image, named, err = ParseImage(r.Image); err != nil {
-		return r, nil, err
-	}
-	if named != nil {
-		if own := r.Credentials.For(named); own != r.Credentials {
-			r.Credentials, r.Withheld = own, r.Credentials.Registry()
-		}
-	} else if r, err = r.ofID(o); err != nil {
-		return r, nil, err
-	}
-	if r.Platform != "" {
-		if r.Platform, err = o.wholePlatform(r.Platform); err != nil {
-			return r, nil, err
-		}
-	}
-	if r.Policy == "" {
-		r.Policy = o.Policy
-	}
-	if _, err := ParsePolicy(string(r.Policy)); err != nil {
-		return r, nil, err
-	}
-	switch r.Priority {
-	case "":
-		r.Priority = PriorityNormal
-	case PriorityHigh, PriorityNormal, PriorityLow:
-	default:
-		return r, nil, Errorf(ErrInvalidRequest, "priority: %q is not known; use high, normal or low", Clip(string(r.Priority)))
-	}
-	if err := r.Accelerate.check(); err != nil {
-		return r, nil, err
-	}
-	if r.Timeout == 0 {
-		r.Timeout = Duration(o.Timeout)
-	}
-	if t := time.Duration(r.Timeout); t < 0 || t > maxTimeout {
-		return r, nil, Errorf(ErrInvalidRequest, "timeout: %s is not between 0s and %s", t, maxTimeout)
-	}
-	if r.Retries == nil {
-		r.Retries = &o.Retries
-	}
-	if *r.Retries < 0 || *r.Retries > maxRetries {
-		return r, nil, Errorf(ErrInvalidRequest, "retries: %d is not between 0 and %d", *r.Retries, maxRetries)
-	}
-	if len(r.IdempotencyKey) > maxKey {
-		return r, nil, Errorf(ErrInvalidRequest, "Idempotency-Key: %d bytes long; it has at most %d", len(r.IdempotencyKey), maxKey)
-	}
-	return r, named, nil
 }
 
 // CheckRegistry returns why a reference names no registry that can be told from

@@ -13,6 +13,7 @@ import (
 	"github.com/towline/towline/puller/job"
 	"github.com/towline/towline/puller/prewarm"
 	"github.com/towline/towline/puller/pull"
+	"github.com/towline/towline/puller/requests"
 	"github.com/towline/towline/puller/run"
 )
 
@@ -20,7 +21,7 @@ import (
 // there is nothing to pull.
 func (s *Service) Pull(r puller.PullRequest) (puller.Job, error) {
 	asked := r
-	r, named, err := r.WithDefaults(s.defaults)
+	r, named, err := s.defaults.Pull(r)
 	if err == nil {
 		err = s.defaults.Check(puller.JobPull, named, r)
 	}
@@ -28,7 +29,7 @@ func (s *Service) Pull(r puller.PullRequest) (puller.Job, error) {
 		return puller.Job{}, err
 	}
 	asked.Image, asked.Platform = r.Image, r.Platform
-	e := s.newJob(jobOf(puller.JobPull, r), r, asked, r.Bytes())
+	e := s.newJob(jobOf(puller.JobPull, r), r, asked, requests.PullBytes(&r))
 	e.SetWork(pull.New(s.pulls, pull.Options{Job: e.Job, Request: r}))
 	return s.accept(e)
 }
@@ -36,12 +37,12 @@ func (s *Service) Pull(r puller.PullRequest) (puller.Job, error) {
 // Run implements puller.Service.
 func (s *Service) Run(r puller.RunRequest) (puller.Job, error) {
 	asked := r
-	r, wanted, err := r.WithDefaults(s.defaults)
+	r, wanted, err := s.defaults.Run(r)
 	if err != nil {
 		return puller.Job{}, err
 	}
 	asked.Image, asked.Platform = r.Image, r.Platform
-	e := s.newJob(jobOf(puller.JobRun, wanted), wanted, asked, wanted.Bytes()+r.Bytes())
+	e := s.newJob(jobOf(puller.JobRun, wanted), wanted, asked, requests.PullBytes(&wanted)+requests.RunBytes(&r))
 	e.SetWork(s.runs.New(e.Job, r, wanted))
 	return s.accept(e)
 }
@@ -49,7 +50,7 @@ func (s *Service) Run(r puller.RunRequest) (puller.Job, error) {
 // Prewarm implements puller.Service. It and its children are on disk by then.
 func (s *Service) Prewarm(r puller.PrewarmRequest) (puller.Job, error) {
 	asked := r
-	r, err := r.WithDefaults(s.defaults)
+	r, err := s.defaults.Prewarm(r)
 	if err == nil {
 		err = s.prewarms.CheckPlatforms(r.Images)
 	}
@@ -73,7 +74,7 @@ func (s *Service) Prewarm(r puller.PrewarmRequest) (puller.Job, error) {
 	parent.SetWork(w)
 	family := []*entry{parent}
 	for i, image := range r.Images {
-		child := s.newJob(jobOf(puller.JobPull, image), image, nil, image.Bytes())
+		child := s.newJob(jobOf(puller.JobPull, image), image, nil, requests.PullBytes(&image))
 		s.adopt(w, i, child, pull.Options{Job: child.Job, Request: image})
 		family = append(family, child)
 	}
@@ -82,7 +83,7 @@ func (s *Service) Prewarm(r puller.PrewarmRequest) (puller.Job, error) {
 
 // Plan implements puller.Service.
 func (s *Service) Plan(ctx context.Context, r puller.PrewarmRequest) (puller.Plan, error) {
-	r, err := r.WithDefaults(s.defaults)
+	r, err := s.defaults.Prewarm(r)
 	if err != nil {
 		return puller.Plan{}, err
 	}

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/requests"
 )
 
 // amount is how many jobs there are, and how many bytes their requests have.
@@ -24,7 +25,7 @@ const imageBytes = 1 << 10
 
 // prewarmBytes is what a prewarm counts beside its children.
 func prewarmBytes(key string, images int, skipped []puller.Skipped) int64 {
-	return int64(len(key)) + int64(images)*imageBytes + puller.SkippedBytes(skipped)
+	return int64(len(key)) + int64(images)*imageBytes + requests.SkippedBytes(skipped)
 }
 
 // checkBudget returns why a caller may not have more jobs, nil if it may. The lock is

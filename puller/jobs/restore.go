@@ -8,6 +8,7 @@ import (
 	"github.com/towline/towline/puller/job"
 	"github.com/towline/towline/puller/prewarm"
 	"github.com/towline/towline/puller/pull"
+	"github.com/towline/towline/puller/requests"
 	"github.com/towline/towline/puller/run"
 )
 
@@ -92,10 +93,10 @@ func (r *restore) makeJobs() {
 // sizeOf is what a job counts in its caller's budget, in bytes.
 func sizeOf(r *puller.Record) (size int64) {
 	if r.Pull != nil {
-		size += r.Pull.Bytes()
+		size += requests.PullBytes(r.Pull)
 	}
 	if r.Run != nil {
-		size += r.Run.Request.Bytes()
+		size += requests.RunBytes(&r.Run.Request)
 	}
 	if r.Prewarm != nil {
 		size += prewarmBytes("", len(r.Job.Children), r.Prewarm.Skipped)

@@ -19,6 +19,7 @@ import (
 	"github.com/towline/towline/puller/prewarm"
 	"github.com/towline/towline/puller/proof"
 	"github.com/towline/towline/puller/pull"
+	"github.com/towline/towline/puller/requests"
 	"github.com/towline/towline/puller/run"
 	"github.com/towline/towline/puller/transfer"
 	"github.com/towline/towline/stream"
@@ -87,7 +88,7 @@ type Service struct {
 	engine   puller.Engine
 	store    puller.Store
 	opts     Options
-	defaults puller.Defaults
+	defaults requests.Defaults
 	log      logrus.FieldLogger
 	metrics  metrics
 	numbers  stream.Sequence
@@ -122,7 +123,7 @@ func New(engine puller.Engine, o Options) (*Service, error) {
 		outputs: run.NewOutputs(o.OutputDir, o.OutputLimit, o.OutputTotal, o.Log),
 		proofs:  proof.New(engine, o.Registry),
 	}
-	s.defaults = puller.Defaults{
+	s.defaults = requests.Defaults{
 		Policy: o.Policy, Retries: o.Retries, Timeout: o.Timeout, Rules: o.Rules, VerifyAccess: o.VerifyAccess,
 		OwnPlatform: s.ownPlatform,
 	}

@@ -1,12 +1,14 @@
-package puller
+package requests
 
-// Bytes returns the size of a request.
-func (r *PullRequest) Bytes() int64 {
+import "github.com/towline/towline/puller"
+
+// PullBytes returns the size of a request.
+func PullBytes(r *puller.PullRequest) int64 {
 	return int64(len(r.Image) + len(r.Platform) + len(r.IdempotencyKey))
 }
 
-// Bytes returns the size of what a run asks for beside its image.
-func (r *RunRequest) Bytes() int64 {
+// RunBytes returns the size of what a run asks for beside its image.
+func RunBytes(r *puller.RunRequest) int64 {
 	n := len(r.Workdir) + len(r.User)
 	for _, list := range [][]string{r.Cmd, r.Entrypoint} {
 		for _, s := range list {
@@ -20,7 +22,7 @@ func (r *RunRequest) Bytes() int64 {
 }
 
 // SkippedBytes returns the size of what a prewarm says of services that it skips.
-func SkippedBytes(all []Skipped) (n int64) {
+func SkippedBytes(all []puller.Skipped) (n int64) {
 	for _, s := range all {
 		n += int64(len(s.Service) + len(s.Reason))
 	}

@@ -1,18 +1,22 @@
-package puller
+// Package requests checks what callers ask for, and fills in what they leave out.
+package requests
 
 import (
+	"strings"
 	"time"
 
 	"github.com/distribution/reference"
+
+	"github.com/towline/towline/puller"
 )
 
 // Defaults are what requests get that leave something out, and what they are held to.
 type Defaults struct {
-	Policy  Policy
+	Policy  puller.Policy
 	Retries int
 	Timeout time.Duration
 	// Rules hold for every caller. Each may have their own beside them.
-	Rules Rules // nil forbids nothing
+	Rules puller.Rules // nil forbids nothing
 	// VerifyAccess gives an image that is there only to those whose credentials the
 	// registry accepts for it.
 	VerifyAccess bool
@@ -20,20 +24,10 @@ type Defaults struct {
 	OwnPlatform func() (string, error)
 }
 
-// Rules say which images may be asked for. nil forbids nothing.
-type Rules interface {
-	// Check returns why a request of a kind of job that has its defaults is refused, nil
-	// if it is not. named is nil for an image ID. The error is ErrForbidden and names
-	// the rule.
-	Check(kind JobKind, named reference.Named, r PullRequest) error
-	// CheckName is Check for an image that is only looked at.
-	CheckName(named reference.Named) error
-}
-
 // Check returns why a request of a kind of job that has its defaults is refused by the
 // daemon's rules or the caller's own.
-func (d Defaults) Check(kind JobKind, named reference.Named, r PullRequest) error {
-	for _, rules := range []Rules{d.Rules, r.Rules} {
+func (d Defaults) Check(kind puller.JobKind, named reference.Named, r puller.PullRequest) error {
+	for _, rules := range []puller.Rules{d.Rules, r.Rules} {
 		if rules == nil {
 			continue
 		}
@@ -45,8 +39,8 @@ func (d Defaults) Check(kind JobKind, named reference.Named, r PullRequest) erro
 }
 
 // CheckName is Check for an image that is only looked at. own are the caller's rules.
-func (d Defaults) CheckName(named reference.Named, own Rules) error {
-	for _, rules := range []Rules{d.Rules, own} {
+func (d Defaults) CheckName(named reference.Named, own puller.Rules) error {
+	for _, rules := range []puller.Rules{d.Rules, own} {
 		if rules == nil {
 			continue
 		}
@@ -55,4 +49,17 @@ func (d Defaults) CheckName(named reference.Named, own Rules) error {
 		}
 	}
 	return nil
+}
+
+// platform returns the platform of a request in the API's form.
+func (d Defaults) platform(platform string) (string, error) {
+	own := ""
+	if _, err := puller.ParsePlatform(platform, "linux/amd64"); err != nil {
+		return "", err
+	} else if !strings.Contains(platform, "/") {
+		if own, err = d.OwnPlatform(); err != nil {
+			return "", err
+		}
+	}
+	return puller.ParsePlatform(platform, own)
 }
