@@ -15,7 +15,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 
-	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/credentials"
 	"github.com/towline/towline/puller/names"
 )
 
@@ -60,7 +60,7 @@ func keysOf(host string) []string {
 	case err != nil:
 		return []string{host}
 	case address == names.Hub:
-		return []string{puller.HubServer}
+		return []string{credentials.HubServer}
 	}
 	return slices.Compact([]string{host, address})
 }
@@ -94,12 +94,12 @@ func (c dockerConfig) login(ctx context.Context, helpers *credentialHelpers, key
 
 // legacy returns the login under a URL of the registry, the key of old clients.
 func (c dockerConfig) legacy(key string) (json.RawMessage, bool) {
-	address, err := puller.RegistryOfServer(key)
+	address, err := credentials.RegistryOf(key)
 	if err != nil {
 		return nil, false
 	}
 	for _, written := range slices.Sorted(maps.Keys(c.Auths)) {
-		if other, err := puller.RegistryOfServer(written); err == nil && other == address {
+		if other, err := credentials.RegistryOf(written); err == nil && other == address {
 			return c.Auths[written], true
 		}
 	}

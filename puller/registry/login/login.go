@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/credentials"
 	"github.com/towline/towline/puller/names"
 )
 
@@ -134,7 +135,7 @@ func (l Login) password() (string, error) {
 // image store use them only for the server in serveraddress.
 func credentialsOf(registry string, a authn.AuthConfig) (puller.Credentials, error) {
 	if registry == names.Hub {
-		registry = puller.HubServer
+		registry = credentials.HubServer
 	}
 	body, err := json.Marshal(map[string]string{
 		"username": a.Username, "password": a.Password, "auth": a.Auth,
