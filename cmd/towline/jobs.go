@@ -119,9 +119,13 @@ func (f *flags) followJob(ctx context.Context, cmd *cobra.Command, c *client.Cli
 	if err != nil {
 		return err
 	}
-	d := f.display(cmd.OutOrStdout(), job.Kind)
-	err = watch(ctx, c, &job, d.Show)
-	d.Close()
+	d := f.display(cmd.OutOrStdout())
+	show, end := d.Show, d.Close
+	if job.Kind == puller.JobPrewarm {
+		show, end = f.showPrewarm(ctx, c, d)
+	}
+	err = watch(ctx, c, &job, show)
+	end()
 	printFailures(cmd.ErrOrStderr(), err)
 	return err
 }

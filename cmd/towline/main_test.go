@@ -143,6 +143,7 @@ func newClient(t *testing.T, host string) *client.Client {
 type showing func(*puller.Job, puller.Event)
 
 func (s showing) Show(j *puller.Job, e puller.Event) { s(j, e) }
+func (showing) Refuse(string, error)                 {}
 func (showing) Close()                               {}
 
 // nasty is text that moves the cursor, breaks lines and hides what follows.

@@ -68,7 +68,7 @@ func newPrewarm(f *flags) *cobra.Command {
 			if len(r.Images) == 0 {
 				return nil
 			}
-			return prewarm(ctx, c, r, f.display(cmd.OutOrStdout(), puller.JobPrewarm), errs)
+			return f.prewarm(ctx, c, r, f.display(cmd.OutOrStdout()), errs)
 		},
 	}
 	flags := cmd.Flags()
@@ -114,10 +114,7 @@ func (f *flags) prewarmRequest(cmd *cobra.Command, images []string, source compo
 	}
 	var named puller.Images
 	for _, image := range images {
-		if full, _, err := puller.ParseImage(image); err == nil {
-			image = full // the daemon refuses what can't be parsed
-		}
-		if one := (puller.PullRequest{Image: image}); !seen[one] {
+		if one := (puller.PullRequest{Image: fullName(image)}); !seen[one] {
 			seen[one] = true
 			named = append(named, one)
 		}
@@ -128,13 +125,24 @@ func (f *flags) prewarmRequest(cmd *cobra.Command, images []string, source compo
 
 // prewarm pulls the images as one job and follows it to its end. When ctx ends,
 // it cancels the job.
-func prewarm(ctx context.Context, c *client.Client, r puller.PrewarmRequest, d render.Display, errs io.Writer) error {
+func (f *flags) prewarm(ctx context.Context, c *client.Client, r puller.PrewarmRequest, d render.Display, errs io.Writer) error {
 	submit := func(ctx context.Context) (puller.Job, error) { return c.Prewarm(ctx, r) }
-	err := follow(ctx, c, submit, d.Show)
-	d.Close()
+	show, end := f.showPrewarm(ctx, c, d)
+	err := follow(ctx, c, submit, show)
+	end()
 	if ctx.Err() != nil {
 		return interrupted(errs, err)
 	}
 	printFailures(errs, err)
 	return err
+}
+
+// showPrewarm returns what shows the events of a prewarm, and what is called after its
+// last one.
+func (f *flags) showPrewarm(ctx context.Context, c *client.Client, d render.Display) (show func(*puller.Job, puller.Event), end func()) {
+	if f.json { // the events of one job
+		return d.Show, d.Close
+	}
+	w := &children{client: c, display: d, follow: !f.quiet}
+	return w.show(ctx), w.close
 }

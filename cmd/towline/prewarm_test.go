@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -187,7 +188,7 @@ func TestPrewarmExitCode(t *testing.T) {
 			if code != want.code || want.summary != "" && (err == nil || err.Error() != want.summary) {
 				t.Errorf("%d, want %d: %v\n%s", code, want.code, err, out)
 			}
-			if strings.Contains(args, "-q") && out != "" {
+			if strings.Contains(args, "-q") && !regexp.MustCompile(`^good\.test/a:v1@sha256:0{63}1\n$`).MatchString(out) {
 				t.Errorf("it prints %q", out)
 			}
 			checkSafe(t, out)
@@ -210,7 +211,29 @@ func TestPrewarmNamesFailedImages(t *testing.T) {
 		t.Error(code, err)
 	}
 	checkWords(t, errs, "failed: registry.test/nope:v1\n    not_found: ", "manifest unknown", "failed: limited.test/x:latest\n    rate_limited: ", "(try again in ")
-	checkWords(t, out, "prewarm: job 01", ", 4 images\n", "\ngood.test/a:v1: succeeded (pulled) after ", "\nlimited.test/x:latest: failed (rate_limited): ", "\nprewarm: failed: 1 of 4 images ready, 3 failed\n")
+	checkWords(t, out, "prewarm: job 01", ", 4 images\n", "\ngood.test/a:v1: pulled, sha256:", "\nlimited.test/x:latest: failed: rate_limited\n", "\nprewarm: failed: 1 of 4 images ready, 3 failed\nIMAGE  ")
+	table := strings.Split(strings.TrimSpace(out[strings.Index(out, "\nIMAGE  "):]), "\n")
+	var order []string
+	for _, line := range table {
+		order = append(order, strings.Fields(line)[0])
+	}
+	if want := []string{"IMAGE", "good.test/a:v1", "denied.test/x:v1", "registry.test/nope:v1", "limited.test/x:latest"}; !slices.Equal(order, want) {
+		t.Errorf("the table has %s, want %s", order, want)
+	}
+	if !regexp.MustCompile(`^good\.test/a:v1 +sha256:0{63}1 +pulled +2\.0 kB +\d+\.\ds +-$`).MatchString(table[1]) {
+		t.Errorf("%q", table[1])
+	}
+}
+
+func TestPrewarmQuiet(t *testing.T) {
+	host, engine, _ := startDaemon(t)
+	scriptAll(engine)
+	images := []string{"good.test/b:v1", "good.test/a:v1", "registry.test/nope:v1", "good.test/c:v1"}
+	_, out, errs, _ := runApart(t.Context(), append([]string{"prewarm", "-q", "--retries", "0", "--host", host}, images...)...)
+	want := fmt.Sprintf("good.test/b:v1@sha256:%064x\ngood.test/a:v1@sha256:%064x\ngood.test/c:v1@sha256:%064x\n", 2, 1, 3)
+	if out != want || !strings.Contains(errs, "failed: registry.test/nope:v1\n") {
+		t.Errorf("%s, want %s; %s", out, want, errs)
+	}
 }
 
 func TestPrewarmJSON(t *testing.T) {
@@ -246,7 +269,7 @@ func TestPrewarmInterrupted(t *testing.T) {
 	defer interrupt()
 	var errs strings.Builder
 	d := showing(func(j *puller.Job, e puller.Event) { interrupt() })
-	err := prewarm(ctx, c, puller.PrewarmRequest{Images: puller.Images{{Image: "slow.test/x"}}}, d, &errs)
+	err := new(flags).prewarm(ctx, c, puller.PrewarmRequest{Images: puller.Images{{Image: "slow.test/x"}}}, d, &errs)
 	if !errors.Is(err, context.Canceled) || !strings.Contains(errs.String(), "interrupted") {
 		t.Errorf("it ends with %v: %s", err, errs.String())
 	}
@@ -272,7 +295,7 @@ func TestPrewarmInterruptedWithoutDaemon(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
 	var errs strings.Builder
-	err := prewarm(ctx, c, puller.PrewarmRequest{}, showing(func(*puller.Job, puller.Event) { interrupt() }), &errs)
+	err := new(flags).prewarm(ctx, c, puller.PrewarmRequest{}, showing(func(*puller.Job, puller.Event) { interrupt() }), &errs)
 	if exitCode(err) != exitInterrupted || errs.String() != "towline: interrupted\n" {
 		t.Errorf("%v: %s", err, errs.String())
 	}

@@ -37,11 +37,23 @@ func newPull(f *flags) *cobra.Command {
 			defer c.Close()
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
-			return pullAll(ctx, c, r, images, f.display(cmd.OutOrStdout(), puller.JobPull))
+			full := make([]string, len(images))
+			for i, image := range images {
+				full[i] = fullName(image)
+			}
+			return pullAll(ctx, c, r, full, f.display(cmd.OutOrStdout(), full...))
 		},
 	}
 	pullFlags(cmd, &r, &retries)
 	return cmd
+}
+
+// fullName returns an image's full form, and what the daemon will refuse as it is.
+func fullName(image string) string {
+	if full, _, err := puller.ParseImage(image); err == nil {
+		return full
+	}
+	return image
 }
 
 // pullFlags defines the flags of pull and prewarm that apply to each image.
@@ -82,6 +94,7 @@ func pullAll(ctx context.Context, c *client.Client, r puller.PullRequest, images
 			if err != nil {
 				mu.Lock()
 				defer mu.Unlock()
+				d.Refuse(image, err) // unless it has been accepted
 				failed = append(failed, err)
 			}
 		})

@@ -11,7 +11,6 @@ import (
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/configs"
-	"github.com/towline/towline/puller"
 )
 
 // flags are those of every client command.
@@ -53,7 +52,7 @@ func newRoot() *cobra.Command {
 	p.StringVar(&f.tls.Cert, "tlscert", os.Getenv("TOWLINE_TLSCERT"), "PEM `file` of the client certificate [TOWLINE_TLSCERT]")
 	p.StringVar(&f.tls.Key, "tlskey", os.Getenv("TOWLINE_TLSKEY"), "PEM `file` of the client certificate's key [TOWLINE_TLSKEY]")
 	p.BoolVar(&f.json, "json", false, "print JSON: one event per line, or one document")
-	p.BoolVarP(&f.quiet, "quiet", "q", false, "print only errors")
+	p.BoolVarP(&f.quiet, "quiet", "q", false, "print only errors, and images that were pulled as NAME@DIGEST")
 	root.AddCommand(newServe(), newPull(&f), newRun(&f), newPrewarm(&f), newJobs(&f), newHealth(&f), newToken(), newVersion(&f), newCompletion(), newCheckStore())
 	return root
 }
@@ -113,13 +112,14 @@ func (f *flags) client() (*client.Client, error) {
 	return c, nil
 }
 
-// display returns what shows jobs of a kind on out.
-func (f *flags) display(out io.Writer, kind puller.JobKind) render.Display {
+// display returns what shows jobs on out. images are those that are going to be asked
+// for, in their order.
+func (f *flags) display(out io.Writer, images ...string) render.Display {
 	switch {
 	case f.json:
 		return render.JSONLines(out)
 	case f.quiet:
-		return render.Silent{}
+		return render.References(out, images...)
 	}
-	return render.New(out, kind)
+	return render.New(out, images...)
 }

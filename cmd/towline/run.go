@@ -130,7 +130,7 @@ func (f *flags) run(ctx context.Context, c *client.Client, r puller.RunRequest, 
 		// beginning of a sequence, which would hide them.
 		d = &render.Run{
 			Stdout: programOutput(out, render.IsTerminal(stdout) && !r.TTY), Stderr: programOutput(errs, render.IsTerminal(stderr) && !r.TTY),
-			Notices: errs, Quiet: f.quiet, Pull: f.display(stderr, puller.JobRun),
+			Notices: errs, Quiet: f.quiet, Pull: f.pullDisplay(stderr),
 		}
 	}
 	submitting, submitted := outlive(ctx)
@@ -176,6 +176,14 @@ func (f *flags) run(ctx context.Context, c *client.Client, r puller.RunRequest, 
 		return interrupted(errs, err)
 	}
 	return err
+}
+
+// pullDisplay returns what shows the pull of a run's image.
+func (f *flags) pullDisplay(out io.Writer) render.Display {
+	if f.quiet {
+		return render.Silent{}
+	}
+	return render.New(out)
 }
 
 // programOutput returns where a program's output goes. safe removes its control

@@ -54,3 +54,27 @@ func TestRunToATerminal(t *testing.T) {
 		})
 	}
 }
+
+func TestPrewarmToATerminal(t *testing.T) {
+	host, engine, _ := startDaemon(t)
+	scriptAll(engine)
+	screen, terminal := openTerminal(t)
+	if err := unix.IoctlSetWinsize(int(screen.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 80}); err != nil {
+		t.Fatal(err)
+	}
+	cmd := itself(t, "prewarm", "--retries", "0", "good.test/b:v1", "registry.test/nope:v1", "good.test/a:v1")
+	cmd.Env = append(cmd.Env, "TOWLINE_HOST="+host, "TERM=xterm", "NO_COLOR=1")
+	cmd.Stdout, cmd.Stderr = terminal, terminal
+	err := cmd.Run()
+	terminal.Close()
+	shown, _ := io.ReadAll(screen)
+	text := strings.ReplaceAll(string(shown), "\r", "")
+	pictures := strings.Split(text, "\x1b[J")
+	if cmd.ProcessState.ExitCode() != exitPermanent || len(pictures) < 2 || strings.Contains(text, "\x1b[3") {
+		t.Fatalf("%v, %q", err, text)
+	}
+	checkWords(t, pictures[0], "good.test/b:v1        waiting\nregistry.test/nope:v1  waiting\ngood.test/a:v1        waiting\nprewarm: ", ", 0 of 3 images ready")
+	checkWords(t, pictures[len(pictures)-1], "good.test/b:v1: pulled, sha256:"+strings.Repeat("0", 63)+"2, 2.0 kB in ",
+		"\nregistry.test/nope:v1: failed: not_found\ngood.test/a:v1: pulled, ", "\nprewarm: failed: 2 of 3 images ready, 1 failed\nfailed: registry.test/nope:v1\n    not_found: ")
+	checkWords(t, pictures[len(pictures)-1], "1 of 3 images failed\n")
+}

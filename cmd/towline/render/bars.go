@@ -2,104 +2,190 @@ package render
 
 import (
 	"fmt"
-	"slices"
+	"io"
 	"strings"
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/stream/pullstream"
 )
 
-// bars shows pulls on a terminal: a line that stays for each job that has ended,
-// and below them the jobs that run, with a bar for each layer.
+// bars shows jobs on a terminal while they run: a line for each image, in the order in
+// which they were asked for, with those of its layers that are worked on below it. At
+// the end a line for each image stays, with its digest.
 type bars struct {
 	*screen
-	running []*runningPull
+	images rows
 }
 
-type runningPull struct {
-	id, image, state, notice string
-	progress                 pullstream.Totals
-	layers                   []pullstream.Layer
+func newBars(out io.Writer, size func() (columns, rows int, err error), images []string) *bars {
+	d := &bars{screen: &screen{out: out, size: size}}
+	if d.images.expect(images); len(images) > 0 {
+		d.draw(d.picture)
+	}
+	return d
 }
 
 func (d *bars) Show(j *puller.Job, e puller.Event) {
-	p := d.pull(j)
-	ended := ""
-	switch e.Type {
-	case "state":
-		if e.Attempt > 0 && e.Phase == puller.PhaseResolving {
-			p.layers, p.progress = nil, pullstream.Totals{}
-		}
-		if !e.State.Ended() {
-			p.state = describeState(e)
-		}
-	case "notice":
-		p.notice = e.Message
-	case "layer":
-		p.progress, p.notice = *e.Progress, ""
-		i := slices.IndexFunc(p.layers, func(l pullstream.Layer) bool { return l.ID == e.Layer.ID })
-		if i < 0 {
-			p.layers = append(p.layers, *e.Layer)
-		} else {
-			p.layers[i] = *e.Layer
-		}
-	case "result":
-		ended = SafeText(p.image + ": " + describeEnd(*e.Result))
-		d.running = slices.DeleteFunc(d.running, func(other *runningPull) bool { return other == p })
-	}
+	d.images.take(j, e)
 	if e.Type != "layer" || d.due() {
-		d.draw(ended, d.picture)
+		d.draw(d.picture)
 	}
+}
+
+func (d *bars) Refuse(image string, err error) {
+	d.images.refuse(image, err)
+	d.draw(d.picture)
 }
 
 func (d *bars) Close() {
-	d.running = nil
-	d.clear()
-}
-
-func (d *bars) pull(j *puller.Job) *runningPull {
-	for _, p := range d.running {
-		if p.id == j.ID {
-			return p
+	var ends []string
+	for _, r := range d.images.all {
+		if r.end != nil {
+			ends = append(ends, SafeText(r.image+": "+describeEnd(*r.end)))
 		}
 	}
-	p := &runningPull{id: j.ID, image: j.Image}
-	d.running = append(d.running, p)
-	return p
+	if p := d.images.prewarm; p != nil && p.end != nil {
+		ends = append(ends, SafeText(d.images.prewarmLine(anyLength)))
+	}
+	d.finish(ends)
+	d.images = rows{}
 }
 
-// picture returns the lines of all jobs that run. Where the rows are too few, it
-// leaves out the layers first.
+// picture returns the lines of the images and, of a prewarm, a line for all. Where the
+// rows are too few, it leaves out layers and notices first, and then images: those that
+// have ended, and those that wait.
 func (d *bars) picture(columns, rows int) []string {
-	var heads, all []string
-	for _, p := range d.running {
-		heads = append(heads, p.head(columns))
-		all = append(all, heads[len(heads)-1])
-		if p.notice != "" {
-			all = append(all, "  "+SafeText(p.notice))
-		}
-		for _, l := range p.layers {
-			all = append(all, layerLine(l, columns))
+	var last []string
+	if d.images.prewarm != nil {
+		last = append(last, SafeText(d.images.prewarmLine(columns)))
+		if n := d.images.prewarm.notice; n != "" && rows > 4 {
+			last = append(last, SafeText(n))
 		}
 	}
-	switch {
-	case len(all) <= rows:
-		return all
-	case len(heads) > rows:
-		heads = append(heads[:rows-1], fmt.Sprintf("and %s more", Count(len(heads)-rows+1, "image")))
+	shown := d.images.all
+	if room := rows - len(last); len(shown) > room {
+		shown = choose(shown, max(0, room-1))
+		last = append([]string{d.hidden(shown)}, last...)
 	}
-	return heads
+	room := rows - len(last) - len(shown) // for layers and notices
+	names := 0
+	for _, r := range shown {
+		names = max(names, columnsOf(SafeText(familiar(r.image))))
+	}
+	var lines []string
+	for _, r := range shown {
+		lines = append(lines, r.line(columns, names))
+		if r.notice != "" && room > 0 {
+			lines, room = append(lines, "  "+SafeText(r.notice)), room-1
+		}
+		for _, l := range r.layers {
+			if room > 0 && r.phase == puller.PhasePulling && (l.Phase == pullstream.Downloading || l.Phase == pullstream.Verifying || l.Phase == pullstream.Extracting) {
+				lines, room = append(lines, layerLine(l, columns)), room-1
+			}
+		}
+	}
+	lines = append(lines, last...)
+	return lines[max(0, len(lines)-rows):]
 }
 
-// head returns the line of the whole pull. A long image is cut at its front, down
-// to minImage columns.
-func (p *runningPull) head(columns int) string {
-	const minImage = 10
-	rest := ": " + SafeText(p.state)
-	if p.progress.Downloaded > 0 {
-		rest += ", " + describeAmount(p.progress)
+// choose returns at most n rows in their order: those that are active, then those that
+// wait, then those that have ended.
+func choose(all []*row, n int) []*row {
+	take := make(map[*row]bool)
+	for _, wanted := range []func(*row) bool{
+		(*row).active, func(r *row) bool { return r.end == nil }, func(*row) bool { return true },
+	} {
+		for _, r := range all {
+			if len(take) < n && wanted(r) {
+				take[r] = true
+			}
+		}
 	}
-	return cutFront(SafeText(p.image), max(minImage, columns-columnsOf(rest))) + rest
+	chosen := make([]*row, 0, len(take))
+	for _, r := range all {
+		if take[r] {
+			chosen = append(chosen, r)
+		}
+	}
+	return chosen
+}
+
+// hidden says which images the picture leaves out.
+func (d *bars) hidden(shown []*row) string {
+	visible := make(map[*row]bool)
+	for _, r := range shown {
+		visible[r] = true
+	}
+	ended, waiting := 0, 0
+	for _, r := range d.images.all {
+		switch {
+		case visible[r]:
+		case r.end != nil:
+			ended++
+		default:
+			waiting++
+		}
+	}
+	return fmt.Sprintf("and %s more: %d done, %d to come", Count(ended+waiting, "image"), ended, waiting)
+}
+
+// familiar is an image's name as people write it: without Docker Hub's.
+func familiar(image string) string {
+	if rest, ok := strings.CutPrefix(image, "docker.io/library/"); ok {
+		return rest
+	}
+	return strings.TrimPrefix(image, "docker.io/")
+}
+
+// The widths of what a line shows of a download.
+const (
+	sizeColumns = 14 // "123.4/456.7 MB"
+	rateColumns = 10 // "123.4 MB/s"
+	leftColumns = 11 // "59m59s left"
+	allColumns  = len("100%") + 2 + sizeColumns + 2 + rateColumns + 2 + leftColumns
+	leastName   = 18
+	leastBar    = 8
+	mostBar     = 24
+)
+
+// line is the row's line. A long name is shortened in its middle; the part, the bytes,
+// the rate and the time that is left stay. names is how many columns the longest name of
+// the picture takes.
+func (r *row) line(columns, names int) string {
+	name := SafeText(familiar(r.image))
+	label := r.phaseName()
+	if r.end != nil {
+		label = describeEndShort(*r.end)
+	}
+	downloads := r.end == nil && r.downloading() && columns >= leastName+2+allColumns
+	room := columns - 2 - allColumns // for the name and a bar
+	wide := max(leastName, min(names, room-2-leastBar-2))
+	if !downloads {
+		if parts := r.amounts(); r.end == nil && len(parts) > 0 {
+			label = strings.TrimSuffix(strings.Join(parts, " "), " left")
+			if !r.downloading() {
+				label = r.phaseName() + ", " + label
+			}
+		}
+		label = SafeText(label)
+		if columns < leastName+2+allColumns { // a narrow terminal
+			wide = min(names, 8)
+		}
+		return pad(cutMiddle(name, max(wide, columns-2-columnsOf(label))), wide) + "  " + label
+	}
+	t := r.progress
+	rate, left := "", ""
+	if t.Rate > 0 {
+		rate = formatBytes(t.Rate) + "/s"
+	}
+	if t.ETASeconds != nil {
+		left = formatLeft(*t.ETASeconds) + " left"
+	}
+	line := pad(cutMiddle(name, wide), wide) + "  "
+	if n := min(mostBar, room-wide-len("  []")); n >= leastBar {
+		line += bar(t.Downloaded, t.Total, n) + "  "
+	}
+	return line + strings.TrimRight(fmt.Sprintf("%3d%%  %*s  %*s  %*s", percent(t), sizeColumns, formatPart(t.Downloaded, t.Total), rateColumns, rate, leftColumns, left), " ")
 }
 
 // layerLine returns a layer's line: its ID and phase, how much of the phase is
@@ -107,24 +193,16 @@ func (p *runningPull) head(columns int) string {
 func layerLine(l pullstream.Layer, columns int) string {
 	const least, most = 5, 24 // of a bar
 	line := fmt.Sprintf("  %s %-11s", SafeText(l.ID), l.Phase)
-	part, whole := l.Current, l.Total
-	switch {
-	case l.Phase.Done():
-		part, whole = 1, 1
-	case l.Total <= 0:
+	if l.Total <= 0 {
 		return strings.TrimRight(line, " ")
 	}
-	line += fmt.Sprintf(" %3d%%", min(100, 100*part/whole))
-	bytes := ""
-	if l.Total > 0 {
-		bytes = fmt.Sprintf(" %8s / %s", formatBytes(l.Current), formatBytes(l.Total))
-	}
-	room := columns - columnsOf(line) - len(" []")
-	switch {
+	line += fmt.Sprintf(" %3d%%", max(0, min(100, int64(100*float64(l.Current)/float64(l.Total)))))
+	bytes := "  " + formatPart(l.Current, l.Total)
+	switch room := columns - columnsOf(line) - len(" []"); {
 	case room-len(bytes) >= least:
-		return line + " " + bar(part, whole, min(most, room-len(bytes))) + bytes
+		return line + " " + bar(l.Current, l.Total, min(most, room-len(bytes))) + bytes
 	case room >= least:
-		return line + " " + bar(part, whole, min(most, room))
+		return line + " " + bar(l.Current, l.Total, min(most, room))
 	}
 	return line
 }

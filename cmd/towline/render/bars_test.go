@@ -45,7 +45,7 @@ func TestBars(t *testing.T) {
 	job, all := twoLayers()
 	t.Run("wide", func(t *testing.T) { checkGolden(t, "bars/wide", drawn(t, size(100, 24, nil), job, all)) })
 	t.Run("narrow", func(t *testing.T) { checkGolden(t, "bars/narrow", drawn(t, size(40, 24, nil), job, all)) })
-	t.Run("low", func(t *testing.T) { checkGolden(t, "bars/low", drawn(t, size(100, 3, nil), job, all)) })
+	t.Run("low", func(t *testing.T) { checkGolden(t, "bars/low", drawn(t, size(100, 4, nil), job, all)) })
 	t.Run("80 columns without a size", func(t *testing.T) {
 		if drawn(t, size(0, 0, errors.New("no terminal")), job, all) != drawn(t, size(80, 24, nil), job, all) {
 			t.Error("they differ")
@@ -73,14 +73,14 @@ func TestBars(t *testing.T) {
 	})
 	t.Run("many images", func(t *testing.T) {
 		var all []puller.Event
-		d, out := sized(40, 4)
+		d, out := sized(40, 5)
 		for _, id := range []string{"1", "2", "3", "4", "5"} {
 			all = append(all, puller.Event{Type: "state", State: puller.StateQueued, Job: id})
 		}
 		for _, e := range all {
 			d.Show(&puller.Job{ID: e.Job, Image: "image" + e.Job}, e)
 		}
-		if want := "image1: queued\nimage2: queued\nand 3 images more\n"; !strings.HasSuffix(out.String(), "\x1b[J"+want) {
+		if want := "image1  queued\nimage2  queued\nand 3 images more: 0 done, 3 to come\n"; !strings.HasSuffix(out.String(), "\x1b[J"+want) {
 			t.Errorf("%q does not end with %q", out, want)
 		}
 	})

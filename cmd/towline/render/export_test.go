@@ -10,22 +10,21 @@ import (
 const MaxSequence = maxSequence
 
 // NewSized returns what New returns for a terminal of the size.
-func NewSized(out io.Writer, kind puller.JobKind, size func() (columns, rows int, err error)) Display {
-	s := &screen{out: out, size: size}
-	if kind == puller.JobPrewarm {
-		return &prewarmBar{screen: s}
-	}
-	return &bars{screen: s}
+func NewSized(out io.Writer, size func() (columns, rows int, err error), images ...string) Display {
+	return newBars(out, size, images)
 }
 
 // FormatBytes writes a size.
 func FormatBytes(n int64) string { return formatBytes(n) }
 
-// Totals counts the images of a prewarm.
-type Totals struct{ *totals }
+// Rows are the images of a display.
+type Rows struct{ rows }
 
-// NewTotals returns the totals of a prewarm.
-func NewTotals(j *puller.Job) Totals { return Totals{newTotals(j)} }
+// Take takes in an event, and returns whether it is the end of an image.
+func (d *Rows) Take(j *puller.Job, e puller.Event) bool {
+	_, isEnd := d.take(j, e)
+	return isEnd
+}
 
-// Add takes in an event.
-func (t Totals) Add(e puller.Event) bool { return t.add(e) }
+// Ready says how many images have ended, and how.
+func (d *Rows) Ready() string { return d.ready() }

@@ -6,61 +6,91 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/stream/pullstream"
 )
 
-// totalsEvery is how often a log gets the totals of a long download.
-const totalsEvery = 10 * time.Second
+// lineEvery is how often a log gets a line of one image's progress.
+const lineEvery = 5 * time.Second
 
-// lines shows pulls in a log: one line per change, without control characters.
+// lines shows jobs in a log, without control characters: for each image a line every
+// lineEvery while it changes, its notices and its end, and a table of all images at
+// the end.
 type lines struct {
 	out    io.Writer
-	phases map[string]pullstream.Phase // the last printed phase of each job's layers
-	totals map[string]time.Time        // when each job's totals were printed last
+	images rows
+	last   map[*row]printed
 }
 
-func newLines(out io.Writer) *lines {
-	return &lines{out: out, phases: make(map[string]pullstream.Phase), totals: make(map[string]time.Time)}
+// printed is the last line of a row's progress.
+type printed struct {
+	text string
+	at   time.Time
 }
-
-func (d *lines) Close() {}
 
 func (d *lines) Show(j *puller.Job, e puller.Event) {
-	switch e.Type {
-	case "state":
-		if !e.State.Ended() {
-			d.print(j, describeState(e))
+	first := d.images.prewarm == nil
+	r, isEnd := d.images.take(j, e)
+	whole := r == d.images.prewarm
+	if whole && first {
+		d.print("prewarm", fmt.Sprintf("job %s, %s", j.ID, Count(len(d.images.all), "image")))
+	}
+	switch {
+	case isEnd: // the image's own result has its line
+	case e.Type == "notice":
+		d.print(d.name(r), e.Message)
+	case e.Type == "result" && !whole:
+		d.print(r.image, describeEnd(*r.end))
+	case e.Type == "result":
+		for _, r := range d.images.all {
+			if r.end != nil && !r.told {
+				d.print(r.image, describeEnd(*r.end))
+			}
 		}
-	case "notice":
-		d.print(j, e.Message)
-	case "layer":
-		d.layer(j, e)
-	case "result":
-		d.print(j, describeEnd(*e.Result))
+		fmt.Fprintln(d.out, SafeText(d.images.prewarmLine(anyLength)))
+	case whole || d.images.prewarm == nil || r.phase == puller.PhasePulling:
+		d.progress(r, e.Time)
 	}
 }
 
-func (d *lines) print(j *puller.Job, text string) {
-	fmt.Fprintf(d.out, "%s: %s\n", SafeText(j.Image), SafeText(text))
+// progress prints what a row is at, if that has changed and its last line is old.
+func (d *lines) progress(r *row, now time.Time) {
+	if r.end != nil || r.state == "" {
+		return
+	}
+	text := r.status()
+	if r == d.images.prewarm {
+		text = d.images.prewarmLine(anyLength)
+	}
+	last, known := d.last[r]
+	if known && (text == last.text || now.Sub(last.at) < lineEvery) {
+		return
+	}
+	if d.last == nil {
+		d.last = make(map[*row]printed)
+	}
+	d.last[r] = printed{text, now}
+	if r == d.images.prewarm {
+		fmt.Fprintln(d.out, SafeText(text))
+	} else {
+		d.print(r.image, text)
+	}
 }
 
-func (d *lines) layer(j *puller.Job, e puller.Event) {
-	key := j.ID + e.Layer.ID
-	last, known := d.phases[key]
-	d.phases[key] = e.Layer.Phase
-	switch p := e.Layer.Phase; {
-	case known && p == last, p == pullstream.Waiting, p == pullstream.Verifying:
-	case p == pullstream.Downloading && e.Layer.Total > 0:
-		d.print(j, fmt.Sprintf("layer %s: %s, %s", e.Layer.ID, p, formatBytes(e.Layer.Total)))
-	default:
-		d.print(j, fmt.Sprintf("layer %s: %s", e.Layer.ID, p))
+func (d *lines) name(r *row) string {
+	if r == d.images.prewarm {
+		return "prewarm"
 	}
-	if t := e.Progress; t != nil && e.Layer.Phase == pullstream.Downloading {
-		if last, known := d.totals[j.ID]; !known {
-			d.totals[j.ID] = e.Time
-		} else if e.Time.Sub(last) >= totalsEvery {
-			d.totals[j.ID] = e.Time
-			d.print(j, describeDownload(*t))
-		}
+	return r.image
+}
+
+func (d *lines) print(name, text string) {
+	fmt.Fprintf(d.out, "%s: %s\n", SafeText(name), SafeText(text))
+}
+
+func (d *lines) Refuse(image string, err error) { d.images.refuse(image, err) }
+
+func (d *lines) Close() {
+	if d.images.prewarm != nil && d.images.prewarm.end != nil || len(d.images.all) > 1 && d.images.anyEnded() {
+		d.images.writeTable(d.out)
 	}
+	d.images, d.last = rows{}, nil
 }

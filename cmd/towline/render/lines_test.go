@@ -26,8 +26,8 @@ func TestLines(t *testing.T) {
 	t.Run("no control characters", func(t *testing.T) {
 		out := logged(hostile())
 		checkSafe(t, out)
-		if n := strings.Count(out, "\n"); n != 5 {
-			t.Errorf("5 events become %d lines:\n%s", n, out)
+		if n := strings.Count(out, "\n"); n != 4 {
+			t.Errorf("7 events become %d lines:\n%s", n, out)
 		}
 	})
 }

@@ -92,28 +92,27 @@ func TestPrewarm(t *testing.T) {
 		checkFrames(t, drawn(t, size(100, 24, nil), job, all))
 	})
 	t.Run("closed before the first event", func(t *testing.T) {
-		render.NewSized(io.Discard, puller.JobPrewarm, size(80, 24, nil)).Close()
+		render.NewSized(io.Discard, size(80, 24, nil)).Close()
 	})
 }
 
-func TestTotalsCountEachImageOnce(t *testing.T) {
+func TestReady(t *testing.T) {
 	job := puller.Job{ID: "01J", Kind: puller.JobPrewarm}
 	for i := range 1000 {
-		job.Children = append(job.Children, fmt.Sprint(i))
-		job.Images = append(job.Images, puller.ImageState{Image: fmt.Sprintf("registry.test/i%d:v1", i)})
+		job.Images = append(job.Images, puller.ImageState{Job: fmt.Sprint(i), Image: fmt.Sprintf("registry.test/i%d:v1", i)})
 	}
-	totals := render.NewTotals(&job)
+	var rows render.Rows
 	for i := range 1000 {
 		end := puller.Event{Type: "notice", Message: fmt.Sprintf("registry.test/i%d:v1: %s (x) after 1.0s", i, []puller.State{puller.StateSucceeded, puller.StateFailed, puller.StateCanceled}[i%3])}
-		if !totals.Add(end) || totals.Add(end) {
-			t.Fatalf("image %d is not counted once", i)
+		if !rows.Take(&job, end) || !rows.Take(&job, end) {
+			t.Fatalf("the end of image %d is not known", i)
 		}
 	}
-	if got, want := totals.String(), "334 of 1000 images ready, 333 failed, 333 canceled"; got != want {
+	if got, want := rows.Ready(), "334 of 1000 images ready, 333 failed, 333 canceled"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	for _, m := range []string{"", ": ", "registry.test/i1:v1: queued (", "attempt 1 failed (stalled: x)"} {
-		if totals.Add(puller.Event{Type: "notice", Message: m}) {
+	for _, m := range []string{"", ": ", "registry.test/i1:v1: queued (", "registry.test/other:v1: failed (x", "attempt 1 failed (stalled: x)"} {
+		if rows.Take(&job, puller.Event{Type: "notice", Message: m}) {
 			t.Errorf("%q ends an image", m)
 		}
 	}

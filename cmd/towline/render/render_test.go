@@ -34,7 +34,7 @@ func show(d render.Display, j puller.Job, events []puller.Event) {
 // logged returns what a log gets.
 func logged(j puller.Job, events []puller.Event) string {
 	var out strings.Builder
-	show(render.New(&out, j.Kind), j, events)
+	show(render.New(&out), j, events)
 	return out.String()
 }
 
@@ -44,7 +44,7 @@ func drawn(t *testing.T, size func() (int, int, error), j puller.Job, events []p
 	t.Helper()
 	var out strings.Builder
 	synctest.Test(t, func(t *testing.T) {
-		d := render.NewSized(&out, j.Kind, size)
+		d := render.NewSized(&out, size)
 		for _, e := range events {
 			d.Show(&j, e)
 			<-time.After(30 * time.Millisecond)
@@ -54,8 +54,8 @@ func drawn(t *testing.T, size func() (int, int, error), j puller.Job, events []p
 	return strings.NewReplacer("\x1b", "<ESC>", "\r", "<CR>").Replace(out.String())
 }
 
-// frame begins every picture on a terminal.
-var frame = regexp.MustCompile(`(<ESC>\[\d+A)?<CR><ESC>\[J`)
+// frame begins every picture on a terminal but the first.
+var frame = regexp.MustCompile(`<ESC>\[\d+A<CR><ESC>\[J`)
 
 // checkFrames fails where a terminal gets control characters that are not those of
 // a picture.
@@ -69,9 +69,9 @@ func checkFrames(t *testing.T, out string) {
 }
 
 // sized returns the display of pulls on a terminal, and what it writes.
-func sized(columns, rows int) (render.Display, *strings.Builder) {
+func sized(columns, rows int, images ...string) (render.Display, *strings.Builder) {
 	var out strings.Builder
-	return render.NewSized(&out, puller.JobPull, size(columns, rows, nil)), &out
+	return render.NewSized(&out, size(columns, rows, nil), images...), &out
 }
 
 func size(columns, rows int, err error) func() (int, int, error) {

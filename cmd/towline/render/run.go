@@ -86,6 +86,9 @@ func (d *Run) notice(message string) {
 	fmt.Fprintln(d.Notices, "towline: "+SafeText(message))
 }
 
+// Refuse implements [Display]. A run that is not accepted shows nothing.
+func (d *Run) Refuse(string, error) {}
+
 // Close implements [Display]. It removes the bars of the pull, so that they are
 // not drawn over what the program prints.
 func (d *Run) Close() {

@@ -34,7 +34,7 @@ func TestRun(t *testing.T) {
 	})
 	t.Run("output comes after the bars are gone", func(t *testing.T) {
 		var screen bytes.Buffer
-		d := &render.Run{Stdout: &screen, Notices: &screen, Pull: render.NewSized(&screen, puller.JobRun, size(80, 24, nil))}
+		d := &render.Run{Stdout: &screen, Notices: &screen, Pull: render.NewSized(&screen, size(80, 24, nil))}
 		d.Show(j, state(puller.PhaseResolving))
 		if screen.Len() > 0 {
 			t.Errorf("an image that is present shows %q", screen.String())
@@ -45,7 +45,7 @@ func TestRun(t *testing.T) {
 		d.Show(j, log(puller.Stdout, "hello"))
 		d.Show(j, state(puller.PhaseRemoving))
 		d.Close()
-		if s := screen.String(); !strings.Contains(s, "one: pulling") || !strings.HasSuffix(s, "\x1b[1A\r\x1b[Jhello") {
+		if s := screen.String(); !strings.Contains(s, "one                 pulling\n") || !strings.HasSuffix(s, "\x1b[1A\r\x1b[Jhello") {
 			t.Errorf("the screen gets %q", s)
 		}
 	})

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/cmd/towline/render"
+	"github.com/towline/towline/puller"
+)
+
+const (
+	// maxFollowed is how many images of a prewarm are followed at a time.
+	maxFollowed = 100
+	// childrenLimit is how long the ends of images are waited for after the end of
+	// their prewarm.
+	childrenLimit = 10 * time.Second
+)
+
+// children shows the images of a prewarm beside the prewarm's own events, which do not
+// tell one image's progress, digest and size. Faults are not told: the prewarm goes on
+// without.
+type children struct {
+	client  *client.Client
+	display render.Display
+	follow  bool // their progress; else only their ends are asked for
+
+	mu     sync.Mutex // guards display and ended
+	ended  map[string]bool
+	work   sync.WaitGroup
+	cancel context.CancelFunc // nil before the first event
+}
+
+// show shows an event of the prewarm. Before its result come those of its images.
+func (w *children) show(ctx context.Context) func(*puller.Job, puller.Event) {
+	w.ended = make(map[string]bool)
+	return func(j *puller.Job, e puller.Event) {
+		if w.cancel == nil {
+			var following context.Context
+			following, w.cancel = context.WithCancel(ctx)
+			if w.follow {
+				w.begin(following, j)
+			}
+		}
+		if e.Result != nil {
+			w.finish(ctx, j)
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.display.Show(j, e)
+	}
+}
+
+// begin follows the images in their order.
+func (w *children) begin(ctx context.Context, j *puller.Job) {
+	slots := make(chan struct{}, maxFollowed)
+	w.work.Go(func() {
+		for _, s := range j.Images {
+			if s.Job == "" {
+				continue
+			}
+			select {
+			case slots <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
+			child := &puller.Job{ID: s.Job, Image: s.Image, Kind: puller.JobPull, Parent: j.ID}
+			w.work.Go(func() {
+				defer func() { <-slots }()
+				for e, err := range w.client.Events(ctx, child.ID) {
+					if err != nil {
+						return
+					}
+					w.showChild(child, e)
+				}
+			})
+		}
+	})
+}
+
+func (w *children) showChild(child *puller.Job, e puller.Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if e.Result != nil {
+		w.ended[child.ID] = true
+	}
+	w.display.Show(child, e)
+}
+
+// finish waits for the results of the images. It asks for those that are not followed.
+func (w *children) finish(ctx context.Context, j *puller.Job) {
+	limit, stop := context.WithTimeout(ctx, childrenLimit)
+	defer stop()
+	defer context.AfterFunc(limit, w.cancel)()
+	w.work.Wait()
+	for _, s := range j.Images {
+		w.mu.Lock()
+		ended := w.ended[s.Job]
+		w.mu.Unlock()
+		if s.Job == "" || ended || limit.Err() != nil {
+			continue
+		}
+		child, err := w.client.Job(limit, s.Job)
+		if err == nil && child.State.Ended() {
+			w.showChild(&child, puller.Event{Type: "result", Time: child.FinishedAt, Job: child.ID, Result: &child})
+		}
+	}
+}
+
+// close ends what is left after an interrupt.
+func (w *children) close() {
+	if w.cancel != nil {
+		w.cancel()
+	}
+	w.work.Wait()
+	w.display.Close()
+}
