@@ -188,7 +188,7 @@ func TestPrewarmExitCode(t *testing.T) {
 			if code != want.code || want.summary != "" && (err == nil || err.Error() != want.summary) {
 				t.Errorf("%d, want %d: %v\n%s", code, want.code, err, out)
 			}
-			if strings.Contains(args, "-q") && !regexp.MustCompile(`^good\.test/a:v1@sha256:0{63}1\n$`).MatchString(out) {
+			if strings.HasSuffix(args, "1m -q") && !regexp.MustCompile(`^good\.test/a:v1@sha256:0{63}1\n$`).MatchString(out) {
 				t.Errorf("it prints %q", out)
 			}
 			checkSafe(t, out)
