@@ -63,6 +63,8 @@ puller/storetest              $ours/puller/bolt
 api                           $ours/puller/docker
 api                           $ours/puller/jobs
 api                           $ours/puller/enginetest
+api                           $ours/api/apitest
+cmd/towline/daemon            $ours/api/apitest
 api/client                    $ours/api/auth
 configs                       $ours/stream
 cmd/towline                   $ours/puller/enginetest

@@ -56,7 +56,7 @@ func TestAllEvents(t *testing.T) {
 		if of(seen, "", "result") != 3 || of(seen, other.ID, "state") < 3 || of(seen, first.ID, "layer") == 0 {
 			t.Errorf("something is missing in %d events", len(seen))
 		}
-		d.shutDown()
+		d.ShutDown()
 		rest := f.rest()
 		if last := rest[len(rest)-1]; last.Type != "notice" || !strings.Contains(last.Message, "shutting down") || last.Seq != 0 {
 			t.Errorf("the last event is %s", last.raw)
@@ -110,7 +110,7 @@ func TestAllEventsFilter(t *testing.T) {
 	}
 	parent := d.call("POST", "/v1/prewarms", `{"images":["alpine","busybox"]}`).job(t, http.StatusAccepted)
 	d.ended(parent.ID)
-	d.shutDown()
+	d.ShutDown()
 	for query, want := range map[string]int{"kind=pull": 2, "kind=prewarm": 1, "image=alpine": 1, "kind=pull&image=docker.io/library/busybox:latest": 1, "kind=run": 0} {
 		events := by[query].rest()
 		if got := of(events, "", "result"); got != want {

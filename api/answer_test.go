@@ -17,12 +17,12 @@ import (
 // dial opens a connection to a daemon in memory, which holds nothing that was
 // not read.
 func (d *daemon) dial() net.Conn {
-	d.t.Helper()
-	conn, err := d.client.Transport.(*http.Transport).DialContext(d.t.Context(), "", "")
+	d.T.Helper()
+	conn, err := d.Client.Transport.(*http.Transport).DialContext(d.T.Context(), "", "")
 	if err != nil {
-		d.t.Fatal(err)
+		d.T.Fatal(err)
 	}
-	d.t.Cleanup(func() { conn.Close() })
+	d.T.Cleanup(func() { conn.Close() })
 	return conn
 }
 
@@ -46,7 +46,7 @@ func TestSlowReader(t *testing.T) {
 				fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: towline\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", c.method, strings.ReplaceAll(c.path, "JOB", id), len(c.body), c.body)
 				<-time.After(61 * time.Second)
 				synctest.Wait()
-				if n := d.open(); n != 0 {
+				if n := d.Open(); n != 0 {
 					t.Errorf("%d requests are still being answered", n)
 				}
 				if got, err := io.ReadAll(conn); len(got) > 0 || err != nil {
@@ -74,7 +74,7 @@ func TestSlowReaderOfTheEnd(t *testing.T) {
 		close(gate)
 		<-time.After(61 * time.Second)
 		synctest.Wait()
-		if n := d.open(); n != 0 {
+		if n := d.Open(); n != 0 {
 			t.Errorf("%d requests are still being answered", n)
 		}
 	})
@@ -84,7 +84,7 @@ func TestWriteDeadlineIsRenewed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := startInMemory(t)
 		for n := range 300 {
-			if _, err := d.puller.Pull(puller.PullRequest{Image: fmt.Sprintf("registry.test/%s:v%d", strings.Repeat("x", 200), n), Policy: puller.PolicyNever}); err != nil {
+			if _, err := d.Service.Pull(puller.PullRequest{Image: fmt.Sprintf("registry.test/%s:v%d", strings.Repeat("x", 200), n), Policy: puller.PolicyNever}); err != nil {
 				t.Fatal(err)
 			}
 		}

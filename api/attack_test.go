@@ -41,7 +41,7 @@ func TestBodyBombs(t *testing.T) {
 	}
 	// A body without end, from one who is known and from one who is not.
 	for _, header := range [][]string{bearer(boss), nil} {
-		r, err := http.NewRequestWithContext(t.Context(), "POST", g.url+"/v1/pulls", endless{})
+		r, err := http.NewRequestWithContext(t.Context(), "POST", g.URL+"/v1/pulls", endless{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,7 +49,7 @@ func TestBodyBombs(t *testing.T) {
 		for i := 0; i < len(header); i += 2 {
 			r.Header.Set(header[i], header[i+1])
 		}
-		if resp, err := g.client.Do(r); err == nil { // else the connection was cut
+		if resp, err := g.Client.Do(r); err == nil { // else the connection was cut
 			if resp.StatusCode != http.StatusBadRequest && resp.StatusCode != http.StatusUnauthorized {
 				t.Errorf("a body without end: %s", resp.Status)
 			}
@@ -61,7 +61,7 @@ func TestBodyBombs(t *testing.T) {
 		t.Errorf("%s", p.Detail)
 	}
 	// What is in the head is refused before it is whole.
-	conn, err := net.Dial("tcp", strings.TrimPrefix(g.url, "http://"))
+	conn, err := net.Dial("tcp", strings.TrimPrefix(g.URL, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ func TestUncleanPaths(t *testing.T) {
 // raw sends a path as it is.
 func raw(t *testing.T, g *daemon, method, target, token, body string) (status int, location string) {
 	t.Helper()
-	conn, err := net.Dial("tcp", strings.TrimPrefix(g.url, "http://"))
+	conn, err := net.Dial("tcp", strings.TrimPrefix(g.URL, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func raw(t *testing.T, g *daemon, method, target, token, body string) (status in
 func TestMalformedHost(t *testing.T) {
 	d := start(t)
 	for host, status := range map[string]int{"localhost": 200, "[::1]:80": 200, "[::1": 400, "::1": 400, "[::1]x": 400, "a:b": 400} {
-		conn, err := net.Dial("tcp", strings.TrimPrefix(d.url, "http://"))
+		conn, err := net.Dial("tcp", strings.TrimPrefix(d.URL, "http://"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,13 +8,14 @@ import (
 	"testing"
 
 	"github.com/towline/towline/api"
+	"github.com/towline/towline/api/apitest"
 	"github.com/towline/towline/puller"
 )
 
 func TestForgedHost(t *testing.T) {
 	d := start(t)
 	g := d.guarded(func(o *api.Options) { o.Hosts = []string{"CI.test", "10.0.0.7:7077"} })
-	own := strings.TrimPrefix(g.url, "http://")
+	own := strings.TrimPrefix(g.URL, "http://")
 	_, port, _ := net.SplitHostPort(own)
 	for host, fine := range map[string]bool{
 		own: true, "localhost": true, "localhost:" + port: true, "LocalHost.": true, "127.0.0.1": true, "127.0.0.1:9": true,
@@ -23,23 +24,23 @@ func TestForgedHost(t *testing.T) {
 		"127.0.0.2": false, "[::2]": false, "0.0.0.0": false, "127.1": false, "2130706433": false, "localhost:80:80": false, "ci.test@evil.test": false,
 	} {
 		for _, path := range []string{"/v1/jobs", "/healthz"} {
-			r, err := http.NewRequestWithContext(t.Context(), "GET", g.url+path, nil)
+			r, err := http.NewRequestWithContext(t.Context(), "GET", g.URL+path, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			r.Host = host
 			r.Header.Set("Authorization", "Bearer "+boss)
-			resp, err := g.client.Do(r)
+			resp, err := g.Client.Do(r)
 			if err != nil {
 				t.Fatal(err)
 			}
 			raw, _ := io.ReadAll(resp.Body)
 			resp.Body.Close()
-			a := answer{resp.StatusCode, resp.Header, string(raw)}
-			if fine != (a.status == http.StatusOK) {
-				t.Errorf("%s as %q: %d %s", path, host, a.status, a.body)
+			a := answer{apitest.Answer{Status: resp.StatusCode, Header: resp.Header, Body: string(raw)}}
+			if fine != (a.Status == http.StatusOK) {
+				t.Errorf("%s as %q: %d %s", path, host, a.Status, a.Body)
 			}
-			if !fine && a.status != http.StatusBadRequest { // net/http refuses what is no host by itself
+			if !fine && a.Status != http.StatusBadRequest { // net/http refuses what is no host by itself
 				if p := a.problem(t, http.StatusForbidden, puller.ErrForbidden); !strings.Contains(p.Detail, "auth.hosts") {
 					t.Errorf("%q: %s", host, p.Detail)
 				}
@@ -58,12 +59,12 @@ func TestCrossOrigin(t *testing.T) {
 	}{
 		{[]string{"Origin", "http://evil.test"}, false},
 		{[]string{"Origin", "null"}, false},
-		{[]string{"Origin", g.url + ".evil.test"}, false},
+		{[]string{"Origin", g.URL + ".evil.test"}, false},
 		{[]string{"Sec-Fetch-Site", "cross-site"}, false},
 		{[]string{"Sec-Fetch-Site", "same-site"}, false},
-		{[]string{"Sec-Fetch-Site", "cross-site", "Origin", g.url}, false},
-		{[]string{"Origin", g.url}, true},
-		{[]string{"Sec-Fetch-Site", "same-origin", "Origin", g.url}, true},
+		{[]string{"Sec-Fetch-Site", "cross-site", "Origin", g.URL}, false},
+		{[]string{"Origin", g.URL}, true},
+		{[]string{"Sec-Fetch-Site", "same-origin", "Origin", g.URL}, true},
 		{nil, true},
 	} {
 		a := g.call("POST", "/v1/pulls", `{"image":"alpine"}`, append(r.headers, bearer(boss)...)...)
@@ -77,7 +78,7 @@ func TestCrossOrigin(t *testing.T) {
 		d.ended(a.job(t, http.StatusAccepted).ID)
 	}
 	a := g.call("OPTIONS", "/v1/pulls", "", append(bearer(boss), "Origin", "http://evil.test", "Access-Control-Request-Method", "POST")...)
-	for name := range a.header {
+	for name := range a.Header {
 		if strings.HasPrefix(name, "Access-Control-") {
 			t.Errorf("another site is let in: %s", name)
 		}
@@ -85,8 +86,8 @@ func TestCrossOrigin(t *testing.T) {
 	// GET changes nothing: it is not asked where it comes from, and no page can
 	// read the answer.
 	a = g.call("GET", "/v1/jobs", "", append(bearer(boss), "Origin", "http://evil.test")...)
-	if a.status != http.StatusOK || a.header.Get("Access-Control-Allow-Origin") != "" {
-		t.Errorf("a GET: %d %v", a.status, a.header)
+	if a.Status != http.StatusOK || a.Header.Get("Access-Control-Allow-Origin") != "" {
+		t.Errorf("a GET: %d %v", a.Status, a.Header)
 	}
 }
 

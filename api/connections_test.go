@@ -28,23 +28,23 @@ type limited struct {
 }
 
 func (d *daemon) limited(l net.Listener, limit int) *limited {
-	d.t.Helper()
+	d.T.Helper()
 	address := l.Addr()
 	log := logrus.New()
-	log.SetOutput(d.logs)
+	log.SetOutput(d.Logs)
 	content := everyone() + authtest.Listed("second", "canary-second", "read")
-	tokens := authtest.Open(d.t, authtest.File(d.t, content), d.logs)
-	handler := api.New(d.puller, api.Options{Metrics: prometheus.NewRegistry(), Log: log, Tokens: tokens})
+	tokens := authtest.Open(d.T, authtest.File(d.T, content), d.Logs)
+	handler := api.New(d.Service, api.Options{Metrics: prometheus.NewRegistry(), Log: log, Tokens: tokens})
 	server := connections.NewServer(handler)
 	var serving sync.WaitGroup
 	serving.Go(func() { server.Serve(connections.CheckHeads(connections.Limit(l, limit))) })
-	d.t.Cleanup(func() {
-		d.shutDown()
+	d.T.Cleanup(func() {
+		d.ShutDown()
 		server.Close()
 		serving.Wait()
-		handler.Wait(d.t.Context())
+		handler.Wait(d.T.Context())
 	})
-	return &limited{d.t, address}
+	return &limited{d.T, address}
 }
 
 func listenTCP(t *testing.T) net.Listener {

@@ -23,8 +23,8 @@ func TestEventsOfOnePullForTwoClients(t *testing.T) {
 	second := b.until(downloading)
 	c := d.follow("GET", "/v1/jobs/"+first[0].Job+"/events", "", sse)
 	third := c.until(downloading)
-	if first[0].Job == second[0].Job || d.engine.Counts().Pulls != 1 {
-		t.Errorf("jobs %s and %s, %d pulls", first[0].Job, second[0].Job, d.engine.Counts().Pulls)
+	if first[0].Job == second[0].Job || d.Engine.Counts().Pulls != 1 {
+		t.Errorf("jobs %s and %s, %d pulls", first[0].Job, second[0].Job, d.Engine.Counts().Pulls)
 	}
 	close(gate)
 	checkComplete(t, append(first, a.rest()...), first[0].Job)
@@ -55,7 +55,7 @@ func TestEventsResume(t *testing.T) {
 	d := start(t)
 	followed, gate := make(chan struct{}), make(chan struct{})
 	image := enginetest.NewImage("alpine", 1)
-	d.engine.Script("alpine", func(p *enginetest.Pull) {
+	d.Engine.Script("alpine", func(p *enginetest.Pull) {
 		p.Until(followed) // a snapshot has no notes
 		for i := range 5 {
 			p.Line(fmt.Sprintf(`{"status":"note %d"}`, i))
@@ -99,8 +99,8 @@ func TestEventsResume(t *testing.T) {
 		}
 		if i+1 < len(all) {
 			f = append(f, d.follow("GET", path, "", sse, "Last-Event-ID", fmt.Sprint(n)))
-		} else if a := d.call("GET", path, "", "Accept", sse, "Last-Event-ID", fmt.Sprint(n)); a.status != http.StatusNoContent {
-			t.Errorf("a browser that has read everything is answered %d, and comes back", a.status)
+		} else if a := d.call("GET", path, "", "Accept", sse, "Last-Event-ID", fmt.Sprint(n)); a.Status != http.StatusNoContent {
+			t.Errorf("a browser that has read everything is answered %d, and comes back", a.Status)
 		}
 		for _, f := range f {
 			if got := numbers(f.rest()); !slices.Equal(got, all[i+1:]) {
@@ -141,7 +141,7 @@ func TestEventsEvery(t *testing.T) {
 		d := startInMemory(t)
 		const steps, step = 100, 50 * time.Millisecond
 		image := enginetest.NewImage("alpine", 1)
-		d.engine.Script("alpine", func(p *enginetest.Pull) {
+		d.Engine.Script("alpine", func(p *enginetest.Pull) {
 			for i := range steps {
 				p.Line(fmt.Sprintf(`{"status":"Downloading","progressDetail":{"current":%d,"total":1000},"id":"aaaaaaaaaaaa"}`, i+1))
 				if i == steps/2 {
@@ -186,7 +186,7 @@ func TestEventsStoppedReaderDelaysNobody(t *testing.T) {
 		d := startInMemory(t)
 		gate := make(chan struct{})
 		image := enginetest.NewImage("alpine", 1)
-		d.engine.Script("alpine", func(p *enginetest.Pull) {
+		d.Engine.Script("alpine", func(p *enginetest.Pull) {
 			p.Line(`{"status":"a word"}`)
 			if !p.Until(gate) {
 				return
@@ -204,14 +204,14 @@ func TestEventsStoppedReaderDelaysNobody(t *testing.T) {
 		close(gate)
 		checkComplete(t, reader.rest(), id)
 		synctest.Wait()
-		if took := time.Since(start); took != 0 || d.open() != 1 {
-			t.Errorf("the other reader's stream took %s, %d handlers run", took, d.open())
+		if took := time.Since(start); took != 0 || d.Open() != 1 {
+			t.Errorf("the other reader's stream took %s, %d handlers run", took, d.Open())
 		}
 		// It is given up after a while, so that it does not hold a connection
 		// for good.
 		<-time.After(time.Minute)
 		synctest.Wait()
-		if d.open() != 0 {
+		if d.Open() != 0 {
 			t.Error("the reader that never reads still holds its handler")
 		}
 		stuck.close()
@@ -223,7 +223,7 @@ func TestEventsAtShutdown(t *testing.T) {
 	d.held("alpine")
 	f := d.follow("POST", "/v1/pulls", `{"image":"alpine"}`, sse)
 	f.until(downloading)
-	d.shutDown()
+	d.ShutDown()
 	events := f.rest()
 	if f.retry < time.Second || f.retry > 11*time.Second {
 		t.Errorf("the reader is to come back after %s", f.retry)
@@ -242,11 +242,11 @@ func TestEventsHead(t *testing.T) {
 		id := d.pull("alpine").ID
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		resp := d.send(ctx, "HEAD", "/v1/jobs/"+id+"/events", "")
+		resp := d.Send(ctx, "HEAD", "/v1/jobs/"+id+"/events", "")
 		resp.Body.Close()
 		synctest.Wait()
-		if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != ndjson || d.open() != 0 {
-			t.Errorf("%s, %s; %d handlers run", resp.Status, resp.Header.Get("Content-Type"), d.open())
+		if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != ndjson || d.Open() != 0 {
+			t.Errorf("%s, %s; %d handlers run", resp.Status, resp.Header.Get("Content-Type"), d.Open())
 		}
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/api"
+	"github.com/towline/towline/api/apitest"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/enginetest"
@@ -33,7 +34,7 @@ func startFuzzed(f *testing.F) fuzzed {
 		f.Fatal(err)
 	}
 	log := logrus.New()
-	log.SetOutput(&safeBuffer{})
+	log.SetOutput(&apitest.Log{})
 	log.SetLevel(logrus.ErrorLevel)
 	p, err := jobs.New(e, jobs.Options{
 		Concurrency: 8, Policy: puller.PolicyMissing, Timeout: time.Hour, Store: storetest.New(), Log: log,
@@ -57,8 +58,8 @@ func (f fuzzed) post(t *testing.T, path, body string, header http.Header) (job p
 	r.Header = header
 	w := httptest.NewRecorder()
 	f.handler.ServeHTTP(w, r)
-	a := answer{w.Code, w.Header(), w.Body.String()}
-	if a.status != http.StatusAccepted {
+	a := answer{apitest.Answer{Status: w.Code, Header: w.Header(), Body: w.Body.String()}}
+	if a.Status != http.StatusAccepted {
 		if p := a.problem(t, http.StatusBadRequest, puller.ErrInvalidRequest); len(p.Detail) > 2100 || strings.IndexFunc(p.Detail, unsafe) >= 0 {
 			t.Errorf("%.100q is refused with %d bytes, %.600q", body, len(p.Detail), p.Detail)
 		}
@@ -94,7 +95,7 @@ func FuzzCreatePull(f *testing.F) {
 	} {
 		f.Add([]byte(body), "application/json", "")
 	}
-	f.Add([]byte(`{"image":"a"}`), "application/json; charset=utf-8", registryAuth("ada", "x"))
+	f.Add([]byte(`{"image":"a"}`), "application/json; charset=utf-8", apitest.RegistryAuth("ada", "x"))
 	d := startFuzzed(f)
 	f.Fuzz(func(t *testing.T, body []byte, contentType, auth string) {
 		job, ok := d.post(t, "/v1/pulls", string(body), http.Header{"Content-Type": {contentType}, "X-Registry-Auth": {auth}})

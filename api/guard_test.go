@@ -20,6 +20,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/api"
+	"github.com/towline/towline/api/apitest"
 	"github.com/towline/towline/api/auth"
 	"github.com/towline/towline/api/auth/authtest"
 	"github.com/towline/towline/api/connections"
@@ -54,31 +55,31 @@ func asks(h http.Handler, token string) int {
 // guarded serves the daemon's jobs once more, to callers that must show
 // something.
 func (d *daemon) guarded(change ...func(*api.Options)) *daemon {
-	d.t.Helper()
+	d.T.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		d.t.Fatal(err)
+		d.T.Fatal(err)
 	}
 	logger := logrus.New()
-	logger.SetOutput(d.logs)
+	logger.SetOutput(d.Logs)
 	logger.SetLevel(logrus.TraceLevel)
-	o := api.Options{Metrics: prometheus.NewRegistry(), Log: logger, Runs: true, Tokens: authtest.Open(d.t, authtest.File(d.t, everyone()), d.logs)}
+	o := api.Options{Metrics: prometheus.NewRegistry(), Log: logger, Runs: true, Tokens: authtest.Open(d.T, authtest.File(d.T, everyone()), d.Logs)}
 	for _, c := range change {
 		c(&o)
 	}
-	server := connections.NewServer(api.New(d.puller, o))
-	server.ErrorLog = log.New(d.logs, "", 0)
+	server := connections.NewServer(api.New(d.Service, o))
+	server.ErrorLog = log.New(d.Logs, "", 0)
 	var serving sync.WaitGroup
 	serving.Go(func() { server.Serve(l) })
 	transport := &http.Transport{}
-	g := &daemon{t: d.t, engine: d.engine, puller: d.puller, logs: d.logs, url: "http://" + l.Addr().String(), client: &http.Client{
-		Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
-	d.t.Cleanup(func() {
+	g := &daemon{&apitest.Daemon{T: d.T, Engine: d.Engine, Service: d.Service, Logs: d.Logs, URL: "http://" + l.Addr().String(), Client: &http.Client{
+		Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}}
+	d.T.Cleanup(func() {
 		transport.CloseIdleConnections()
 		server.Close()
 		serving.Wait()
-		if strings.Contains(d.logs.String(), "canary") {
-			d.t.Errorf("a token is in the log:\n%s", d.logs)
+		if strings.Contains(d.Logs.String(), "canary") {
+			d.T.Errorf("a token is in the log:\n%s", d.Logs)
 		}
 	})
 	return g
@@ -132,10 +133,10 @@ func (r route) send(g *daemon, header ...string) answer {
 
 // jobs is how many there are.
 func (d *daemon) jobs() int {
-	d.t.Helper()
-	all, _, err := d.puller.Jobs(puller.Filter{Limit: 1000})
+	d.T.Helper()
+	all, _, err := d.Service.Jobs(puller.Filter{Limit: 1000})
 	if err != nil {
-		d.t.Fatal(err)
+		d.T.Fatal(err)
 	}
 	return len(all)
 }
@@ -162,24 +163,24 @@ func TestUnknownCallers(t *testing.T) {
 		"another one's word":      {"X-Forwarded-User", "boss"},
 		"a forged peer":           {"X-Towline-Caller", "uid:0"},
 		"a forged address":        {"X-Forwarded-For", "127.0.0.1"},
-		"a token in Docker's way": {"X-Registry-Auth", registryAuth("boss", boss)},
+		"a token in Docker's way": {"X-Registry-Auth", apitest.RegistryAuth("boss", boss)},
 	} {
 		for _, r := range all {
 			a := r.send(g, header...)
 			if r.method == "HEAD" {
-				if a.status != http.StatusUnauthorized {
-					t.Errorf("%s: %s: %d", name, r, a.status)
+				if a.Status != http.StatusUnauthorized {
+					t.Errorf("%s: %s: %d", name, r, a.Status)
 				}
 				continue
 			}
 			p := a.problem(t, http.StatusUnauthorized, puller.ErrUnauthorized)
-			if got := a.header.Get("WWW-Authenticate"); got != `Bearer realm="towline"` {
+			if got := a.Header.Get("WWW-Authenticate"); got != `Bearer realm="towline"` {
 				t.Errorf("%s: %s: WWW-Authenticate is %q", name, r, got)
 			}
-			if a.header.Get("X-Content-Type-Options") != "nosniff" {
+			if a.Header.Get("X-Content-Type-Options") != "nosniff" {
 				t.Errorf("%s: %s: the answer may be taken for what it is not", name, r)
 			}
-			if strings.Contains(a.body, "canary") {
+			if strings.Contains(a.Body, "canary") {
 				t.Errorf("%s: %s: the answer holds a token: %s", name, r, p.Detail)
 			}
 			if name == "expired" && !strings.Contains(p.Detail, "late") {
@@ -191,8 +192,8 @@ func TestUnknownCallers(t *testing.T) {
 		t.Errorf("there are %d jobs", n)
 	}
 	for _, path := range []string{"/healthz", "/readyz"} {
-		if a := g.call("GET", path, ""); a.status != http.StatusOK {
-			t.Errorf("%s: %d %s", path, a.status, a.body)
+		if a := g.call("GET", path, ""); a.Status != http.StatusOK {
+			t.Errorf("%s: %d %s", path, a.Status, a.Body)
 		}
 	}
 }
@@ -209,10 +210,10 @@ func TestScopes(t *testing.T) {
 				may = may || s == r.scope
 			}
 			switch {
-			case may && (a.status == http.StatusForbidden || a.status == http.StatusUnauthorized):
-				t.Errorf("%s is refused to %s: %s", r, token, a.body)
-			case !may && a.status != http.StatusForbidden:
-				t.Errorf("%s is open to %s: %d", r, token, a.status)
+			case may && (a.Status == http.StatusForbidden || a.Status == http.StatusUnauthorized):
+				t.Errorf("%s is refused to %s: %s", r, token, a.Body)
+			case !may && a.Status != http.StatusForbidden:
+				t.Errorf("%s is open to %s: %d", r, token, a.Status)
 			case !may && r.method != "HEAD":
 				p := a.problem(t, http.StatusForbidden, puller.ErrForbidden)
 				if !strings.Contains(p.Detail, `"`+string(r.scope)+`"`) {
@@ -223,8 +224,8 @@ func TestScopes(t *testing.T) {
 	}
 	// What no route takes is said to whoever is known.
 	for path, status := range map[string]int{"/nowhere": http.StatusNotFound, "/v1/engine": http.StatusMethodNotAllowed} {
-		if a := g.call("PUT", path, "", bearer(reader)...); a.status != status {
-			t.Errorf("PUT %s: %d", path, a.status)
+		if a := g.call("PUT", path, "", bearer(reader)...); a.Status != status {
+			t.Errorf("PUT %s: %d", path, a.Status)
 		}
 	}
 }
@@ -236,8 +237,8 @@ func TestCallerNames(t *testing.T) {
 	job := g.call("POST", "/v1/pulls", `{"image":"alpine"}`, bearer(pulls)...).job(t, http.StatusAccepted)
 	d.ended(job.ID)
 	a := g.call("GET", "/v1/session", "", bearer(pulls)...)
-	if a.status != http.StatusOK || !strings.Contains(a.body, `"caller":"token:puller"`) || !strings.Contains(a.body, `["pull"]`) {
-		t.Errorf("%d %s", a.status, a.body)
+	if a.Status != http.StatusOK || !strings.Contains(a.Body, `"caller":"token:puller"`) || !strings.Contains(a.Body, `["pull"]`) {
+		t.Errorf("%d %s", a.Status, a.Body)
 	}
 }
 
@@ -246,8 +247,8 @@ func TestTokenInURL(t *testing.T) {
 	for _, path := range []string{"/v1/jobs?token=", "/v1/jobs?limit=1&access_token=", "/healthz?token=", "/nowhere?authorization=Bearer+", "/v1/jobs?TOKEN="} {
 		for _, header := range [][]string{nil, bearer(boss)} {
 			a := g.call("GET", path+boss, "", header...)
-			if strings.Contains(a.body, "canary") || a.status/100 != 4 {
-				t.Errorf("%s: %d %s", path, a.status, a.body)
+			if strings.Contains(a.Body, "canary") || a.Status/100 != 4 {
+				t.Errorf("%s: %d %s", path, a.Status, a.Body)
 			}
 			if !strings.Contains(path, "TOKEN") {
 				if p := a.problem(t, http.StatusBadRequest, puller.ErrInvalidRequest); !strings.Contains(p.Detail, "Authorization") {
@@ -265,32 +266,32 @@ func TestDockerErrors(t *testing.T) {
 	} {
 		for _, header := range [][]string{nil, bearer("canary-nobody")} {
 			a := g.call(method, path, "", header...)
-			if a.status != http.StatusForbidden || method != "HEAD" && (a.header.Get("Content-Type") != "application/json" || !strings.HasPrefix(a.body, `{"message":"`)) {
-				t.Errorf("%s %s: %d %s %s", method, path, a.status, a.header.Get("Content-Type"), a.body)
+			if a.Status != http.StatusForbidden || method != "HEAD" && (a.Header.Get("Content-Type") != "application/json" || !strings.HasPrefix(a.Body, `{"message":"`)) {
+				t.Errorf("%s %s: %d %s %s", method, path, a.Status, a.Header.Get("Content-Type"), a.Body)
 			}
 		}
 	}
 	a := g.call("POST", "/v1.41/images/create?fromImage=alpine", "", bearer(reader)...)
-	if a.status != http.StatusForbidden || !strings.Contains(a.body, `\"pull\"`) {
-		t.Errorf("without the scope: %d %s", a.status, a.body)
+	if a.Status != http.StatusForbidden || !strings.Contains(a.Body, `\"pull\"`) {
+		t.Errorf("without the scope: %d %s", a.Status, a.Body)
 	}
 	a = g.call("POST", "/v1.41/images/create?fromImage=alpine", "", append(bearer(boss), "Origin", "http://evil.test")...)
-	if a.status != http.StatusForbidden || !strings.HasPrefix(a.body, `{"message":"`) {
-		t.Errorf("from another site: %d %s", a.status, a.body)
+	if a.Status != http.StatusForbidden || !strings.HasPrefix(a.Body, `{"message":"`) {
+		t.Errorf("from another site: %d %s", a.Status, a.Body)
 	}
 	// A body that means nothing is read over, whatever it says it is.
 	for _, media := range []string{"application/json", "text/plain", ""} {
 		a = g.call("POST", "/v1.41/images/create?fromImage=alpine", `{"fromImage":"alpine"}`, append(bearer(pulls), "Content-Type", media)...)
-		if a.status == http.StatusForbidden || strings.Contains(a.body, "body: ") || strings.Contains(a.body, "Content-Type") {
-			t.Errorf("with a body of %q: %d %s", media, a.status, a.body)
+		if a.Status == http.StatusForbidden || strings.Contains(a.Body, "body: ") || strings.Contains(a.Body, "Content-Type") {
+			t.Errorf("with a body of %q: %d %s", media, a.Status, a.Body)
 		}
 	}
 	a = g.call("POST", "/v1.41/images/create?fromImage=alpine", strings.Repeat(" ", 1<<20+1), bearer(pulls)...)
-	if a.status != http.StatusBadRequest || !strings.HasPrefix(a.body, `{"message":"body: larger`) {
-		t.Errorf("with a large body: %d %s", a.status, a.body)
+	if a.Status != http.StatusBadRequest || !strings.HasPrefix(a.Body, `{"message":"body: larger`) {
+		t.Errorf("with a large body: %d %s", a.Status, a.Body)
 	}
-	if a := g.call("POST", "/v1.41/containers/create", "", bearer(pulls)...); a.status != http.StatusForbidden {
-		t.Errorf("what nobody has opened: %d", a.status)
+	if a := g.call("POST", "/v1.41/containers/create", "", bearer(pulls)...); a.Status != http.StatusForbidden {
+		t.Errorf("what nobody has opened: %d", a.Status)
 	}
 }
 
@@ -317,13 +318,13 @@ func TestRequestLimit(t *testing.T) {
 	g := d.guarded(func(o *api.Options) { o.Requests = 1 })
 	var a answer
 	for range 100 { // the first ones may take long
-		if a = g.call("GET", "/v1/engine", "", bearer(reader)...); a.status != http.StatusOK {
+		if a = g.call("GET", "/v1/engine", "", bearer(reader)...); a.Status != http.StatusOK {
 			break
 		}
 	}
 	a.problem(t, http.StatusServiceUnavailable, puller.ErrOverloaded)
-	if a.header.Get("Retry-After") != "1" {
-		t.Errorf("Retry-After is %q", a.header.Get("Retry-After"))
+	if a.Header.Get("Retry-After") != "1" {
+		t.Errorf("Retry-After is %q", a.Header.Get("Retry-After"))
 	}
 }
 
@@ -335,7 +336,7 @@ func TestUnixSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	// As a listener that counts has it.
-	server := connections.NewServer(api.New(d.puller, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Requests: 1}))
+	server := connections.NewServer(api.New(d.Service, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Requests: 1}))
 	var serving sync.WaitGroup
 	serving.Go(func() { server.Serve(wrapping{l}) })
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -346,11 +347,11 @@ func TestUnixSocket(t *testing.T) {
 		server.Close()
 		serving.Wait()
 	})
-	g := &daemon{t: t, puller: d.puller, client: &http.Client{Transport: transport}, url: "http://any.name.test"}
+	g := &daemon{&apitest.Daemon{T: t, Service: d.Service, Client: &http.Client{Transport: transport}, URL: "http://any.name.test"}}
 	for range 5 { // without a limit
 		a := g.call("GET", "/v1/session", "", bearer("canary-ignored")...)
-		if want := fmt.Sprintf(`{"caller":"uid:%d","scopes":["admin"]}`, os.Getuid()); strings.TrimSpace(a.body) != want {
-			t.Errorf("%d %s", a.status, a.body)
+		if want := fmt.Sprintf(`{"caller":"uid:%d","scopes":["admin"]}`, os.Getuid()); strings.TrimSpace(a.Body) != want {
+			t.Errorf("%d %s", a.Status, a.Body)
 		}
 	}
 	g.call("POST", "/v1/session", `{"token":"x"}`).problem(t, http.StatusForbidden, puller.ErrForbidden)

@@ -46,7 +46,7 @@ func TestPrivilegesOfRuns(t *testing.T) {
 	// Said twice, what is taken is what was checked; and a name in capitals is the same name.
 	refused("network", `{"image":"`+program+`","network":"none","network":"host"}`)
 	refused("network", `{"image":"`+program+`","network":"none","NETWORK":"host"}`)
-	if n := d.engine.Counts().Created; n != 0 || d.jobs() != 0 {
+	if n := d.Engine.Counts().Created; n != 0 || d.jobs() != 0 {
 		t.Errorf("%d containers were made, for %d jobs", n, d.jobs())
 	}
 }
@@ -94,26 +94,26 @@ func TestHostileReferences(t *testing.T) {
 				header = append(header, "Content-Type", place.media)
 			}
 			a := d.call(place.method, place.path, place.body, header...)
-			if a.status == http.StatusRequestHeaderFieldsTooLarge && len(place.path) > 128<<10 {
+			if a.Status == http.StatusRequestHeaderFieldsTooLarge && len(place.path) > 128<<10 {
 				continue // it was not read
 			}
 			var p struct{ Detail, Message string }
-			if err := json.Unmarshal([]byte(a.body), &p); err != nil {
-				t.Fatalf("%v in %.200s", err, a.body)
+			if err := json.Unmarshal([]byte(a.Body), &p); err != nil {
+				t.Fatalf("%v in %.200s", err, a.Body)
 			}
 			says := p.Detail + p.Message
 			switch {
-			case len(place.path) > 32<<10 && a.status == http.StatusRequestURITooLong:
-			case place.field == "services" && a.status == http.StatusBadRequest: // Compose has its own words for some
-			case a.status != http.StatusBadRequest || !strings.HasPrefix(says, place.field):
-				t.Errorf("%s %.60s %.80q: %d %.300s", place.method, place.path, place.body, a.status, says)
+			case len(place.path) > 32<<10 && a.Status == http.StatusRequestURITooLong:
+			case place.field == "services" && a.Status == http.StatusBadRequest: // Compose has its own words for some
+			case a.Status != http.StatusBadRequest || !strings.HasPrefix(says, place.field):
+				t.Errorf("%s %.60s %.80q: %d %.300s", place.method, place.path, place.body, a.Status, says)
 			}
 			if len(says) > 1000 || strings.IndexFunc(says, unsafe) >= 0 {
 				t.Errorf("%s %.60s %.80q: what is said is not safe, or %d bytes long: %.600q", place.method, place.path, place.body, len(says), says)
 			}
 		}
 	}
-	if c := d.engine.Counts(); c.Pulls+c.Inspects+c.Created != 0 || d.jobs() != 0 {
+	if c := d.Engine.Counts(); c.Pulls+c.Inspects+c.Created != 0 || d.jobs() != 0 {
 		t.Errorf("the engine was asked: %+v, for %d jobs", c, d.jobs())
 	}
 }
@@ -167,13 +167,13 @@ func TestErrorsAreShort(t *testing.T) {
 func TestNoForeignTextInHeaders(t *testing.T) {
 	d := start(t)
 	const evil = "no such manifest\r\nX-Evil: 1\r\n\r\nHTTP/1.1 200 OK\nX-Evil: 2\x1b[2J"
-	d.engine.Script("evil:v1", func(p *enginetest.Pull) {
+	d.Engine.Script("evil:v1", func(p *enginetest.Pull) {
 		p.Line(`{"status":"Pulling from evil","id":"v1"}`)
 		said, _ := json.Marshal(evil)
 		p.Line(`{"errorDetail":{"message":` + string(said) + `},"error":` + string(said) + `}`)
 	})
-	d.engine.Script("worse:v1", func(p *enginetest.Pull) { p.Refuse(http.StatusNotFound, evil) })
-	d.engine.OnInspect(func(image string, _ <-chan struct{}) (int, string) {
+	d.Engine.Script("worse:v1", func(p *enginetest.Pull) { p.Refuse(http.StatusNotFound, evil) })
+	d.Engine.OnInspect(func(image string, _ <-chan struct{}) (int, string) {
 		if strings.Contains(image, "worst") {
 			return http.StatusInternalServerError, evil
 		}
@@ -218,7 +218,7 @@ func TestNoForeignTextInHeaders(t *testing.T) {
 // headOf sends a request, and returns the head of the answer as it came.
 func headOf(t *testing.T, d *daemon, method, target, body string) string {
 	t.Helper()
-	conn, err := net.Dial("tcp", strings.TrimPrefix(d.url, "http://"))
+	conn, err := net.Dial("tcp", strings.TrimPrefix(d.URL, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}

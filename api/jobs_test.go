@@ -27,9 +27,9 @@ type page struct {
 }
 
 func (d *daemon) list(query string) page {
-	d.t.Helper()
+	d.T.Helper()
 	var p page
-	d.call("GET", "/v1/jobs"+query, "").decode(d.t, http.StatusOK, "application/json", &p)
+	d.call("GET", "/v1/jobs"+query, "").Decode(d.T, http.StatusOK, "application/json", &p)
 	return p
 }
 
@@ -43,8 +43,8 @@ func ids(jobs []puller.Job) []string {
 
 func TestListJobs(t *testing.T) {
 	d := start(t)
-	if a := d.call("GET", "/v1/jobs", ""); strings.TrimSpace(a.body) != `{"jobs":[]}` {
-		t.Errorf("no jobs are listed as %s", a.body)
+	if a := d.call("GET", "/v1/jobs", ""); strings.TrimSpace(a.Body) != `{"jobs":[]}` {
+		t.Errorf("no jobs are listed as %s", a.Body)
 	}
 	d.good("alpine:3.20", 1)
 	gate := d.held("busybox")
@@ -313,13 +313,13 @@ func TestUnknownRoutes(t *testing.T) {
 		{"OPTIONS", "/v1/engine", 405, "GET, HEAD"},
 	} {
 		a := d.call(r.method, r.path, "")
-		if a.header.Get("Allow") != r.allow {
-			t.Errorf("%s %s: Allow is %q", r.method, r.path, a.header.Get("Allow"))
+		if a.Header.Get("Allow") != r.allow {
+			t.Errorf("%s %s: Allow is %q", r.method, r.path, a.Header.Get("Allow"))
 		}
 		switch {
 		case r.method == "HEAD":
-			if a.status != r.status || a.body != "" {
-				t.Errorf("HEAD %s: %d %q", r.path, a.status, a.body)
+			if a.Status != r.status || a.Body != "" {
+				t.Errorf("HEAD %s: %d %q", r.path, a.Status, a.Body)
 			}
 		case r.status == 404:
 			a.problem(t, 404, puller.ErrNotFound)
@@ -327,12 +327,12 @@ func TestUnknownRoutes(t *testing.T) {
 			a.problem(t, 405, puller.ErrInvalidRequest)
 		}
 	}
-	if a := d.call("GET", "//v1//jobs?limit=1", ""); a.status/100 != 3 || a.header.Get("Location") != "/v1/jobs?limit=1" {
-		t.Errorf("a path that is not clean: %d, Location %q", a.status, a.header.Get("Location"))
+	if a := d.call("GET", "//v1//jobs?limit=1", ""); a.Status/100 != 3 || a.Header.Get("Location") != "/v1/jobs?limit=1" {
+		t.Errorf("a path that is not clean: %d, Location %q", a.Status, a.Header.Get("Location"))
 	}
 	for _, path := range []string{"/v1/jobs", "/v1/jobs/" + id, "/healthz", "/readyz", "/v1/engine"} {
-		if a := d.call("HEAD", path, ""); a.status != 200 || a.body != "" || a.header.Get("Content-Type") != "application/json" {
-			t.Errorf("HEAD %s: %d %v %q", path, a.status, a.header, a.body)
+		if a := d.call("HEAD", path, ""); a.Status != 200 || a.Body != "" || a.Header.Get("Content-Type") != "application/json" {
+			t.Errorf("HEAD %s: %d %v %q", path, a.Status, a.Header, a.Body)
 		}
 	}
 }

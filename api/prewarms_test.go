@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/towline/towline/api/apitest"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
 )
@@ -22,14 +23,14 @@ func TestPrewarm(t *testing.T) {
 	a := d.call("POST", "/v1/prewarms", `{"images":["alpine:3.20",{"image":"registry.test/app:v1","platform":"linux/amd64","policy":"always"}],"fail_fast":true,"priority":"low","retries":1,"timeout":"90s"}`)
 	parent := a.job(t, http.StatusAccepted)
 	if parent.State.Ended() || len(parent.Children) != 2 || len(parent.Images) != 2 {
-		t.Fatalf("the prewarm is %s", a.body)
+		t.Fatalf("the prewarm is %s", a.Body)
 	}
 	got := puller.Job{Kind: parent.Kind, Priority: parent.Priority, Image: parent.Images[0].Image}
 	want := puller.Job{Kind: puller.JobPrewarm, Priority: puller.PriorityLow, Image: "docker.io/library/alpine:3.20"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the prewarm (-want +got):\n%s", diff)
 	}
-	if got := a.header.Get("Location"); got != "/v1/jobs/"+parent.ID {
+	if got := a.Header.Get("Location"); got != "/v1/jobs/"+parent.ID {
 		t.Errorf("Location is %q", got)
 	}
 	child := d.call("GET", "/v1/jobs/"+parent.Children[1], "").job(t, http.StatusOK)
@@ -46,7 +47,7 @@ func TestPrewarm(t *testing.T) {
 	}
 	list := func(query string) (ids []string) {
 		var page struct{ Jobs []puller.Job }
-		d.call("GET", "/v1/jobs"+query, "").decode(t, http.StatusOK, "application/json", &page)
+		d.call("GET", "/v1/jobs"+query, "").Decode(t, http.StatusOK, "application/json", &page)
 		for _, j := range page.Jobs {
 			ids = append(ids, j.ID)
 			if j.Images != nil {
@@ -72,11 +73,11 @@ func TestPrewarmWait(t *testing.T) {
 		t.Errorf("the prewarm is %+v", parent)
 	}
 
-	d.engine.Script("denied.test/b:v1", play("engine-20.10/unauthorized"))
+	d.Engine.Script("denied.test/b:v1", play("engine-20.10/unauthorized"))
 	a := d.call("POST", "/v1/prewarms?wait=true", `{"images":["registry.test/a:v1","denied.test/b:v1","lost.test/c:v1"],"retries":0}`)
 	p := a.problem(t, http.StatusForbidden, puller.ErrDenied)
-	if !strings.Contains(p.Detail, "denied.test/b:v1 (denied)") || !strings.Contains(p.Detail, "lost.test/c:v1 (not_found)") || strings.Contains(p.Detail, "registry.test/a") || a.header.Get("Location") != "/v1/jobs/"+p.Job {
-		t.Errorf("the problem is %s", a.body)
+	if !strings.Contains(p.Detail, "denied.test/b:v1 (denied)") || !strings.Contains(p.Detail, "lost.test/c:v1 (not_found)") || strings.Contains(p.Detail, "registry.test/a") || a.Header.Get("Location") != "/v1/jobs/"+p.Job {
+		t.Errorf("the problem is %s", a.Body)
 	}
 
 	// What is only canceled because another one failed does not count.
@@ -84,7 +85,7 @@ func TestPrewarmWait(t *testing.T) {
 	a = d.call("POST", "/v1/prewarms?wait=true", `{"images":["slow.test/a:v1","lost.test/c:v1"],"fail_fast":true}`)
 	p = a.problem(t, http.StatusNotFound, puller.ErrNotFound)
 	if !strings.Contains(p.Detail, "slow.test/a:v1 (canceled)") {
-		t.Errorf("the problem is %s", a.body)
+		t.Errorf("the problem is %s", a.Body)
 	}
 }
 
@@ -167,15 +168,15 @@ func TestPrewarmCompose(t *testing.T) {
 	if built.State != puller.StateSucceeded || len(built.Children) != 0 || len(built.Images) != 1 || built.Images[0].State != "skipped" {
 		t.Errorf("a file of nothing but what is built is %+v", built)
 	}
-	if d.engine.Counts().Pulls != 1 {
-		t.Errorf("there were %d pulls", d.engine.Counts().Pulls)
+	if d.Engine.Counts().Pulls != 1 {
+		t.Errorf("there were %d pulls", d.Engine.Counts().Pulls)
 	}
 }
 
 func TestInvalidPrewarms(t *testing.T) {
 	d := start(t)
 	image := enginetest.NewImage("registry.test/a:v1", 1)
-	d.engine.Tag("registry.test/a:v1", image)
+	d.Engine.Tag("registry.test/a:v1", image)
 	many := func(n int, entry string) string {
 		return `{"images":[` + strings.TrimSuffix(strings.Repeat(entry+",", n), ",") + `]}`
 	}
@@ -270,7 +271,7 @@ func TestInvalidPrewarms(t *testing.T) {
 	d.call("POST", "/v1/prewarms", `{"images":["a"]}`, "Idempotency-Key", strings.Repeat("k", 256)).problem(t, http.StatusBadRequest, puller.ErrInvalidRequest)
 	d.call("POST", "/v1/prewarms", `{"images":["a"]}`, "X-Registry-Auth", "!").problem(t, http.StatusBadRequest, puller.ErrInvalidRequest)
 	// Nothing was accepted, and no key is taken.
-	if jobs, _, err := d.puller.Jobs(puller.Filter{}); err != nil || len(jobs) != 0 {
+	if jobs, _, err := d.Service.Jobs(puller.Filter{}); err != nil || len(jobs) != 0 {
 		t.Errorf("there are %+v, %v", jobs, err)
 	}
 	d.call("POST", "/v1/prewarms?wait=true", `{"images":["registry.test/a:v1"]}`, "Idempotency-Key", "bad").job(t, http.StatusOK)
@@ -281,18 +282,18 @@ func TestPrewarmImageLimit(t *testing.T) {
 	var images []string
 	for n := range 1000 {
 		name := fmt.Sprintf("registry.test/image%d:v1", n)
-		d.engine.Tag(name, enginetest.NewImage(name, n+1))
+		d.Engine.Tag(name, enginetest.NewImage(name, n+1))
 		images = append(images, fmt.Sprintf("%q", name))
 	}
 	parent := d.call("POST", "/v1/prewarms?wait=true", `{"images":[`+strings.Join(images, ",")+`]}`).job(t, http.StatusOK)
-	if len(parent.Images) != 1000 || parent.State != puller.StateSucceeded || d.engine.Counts().Pulls != 0 {
-		t.Errorf("it is %s with %d images after %d pulls", parent.State, len(parent.Images), d.engine.Counts().Pulls)
+	if len(parent.Images) != 1000 || parent.State != puller.StateSucceeded || d.Engine.Counts().Pulls != 0 {
+		t.Errorf("it is %s with %d images after %d pulls", parent.State, len(parent.Images), d.Engine.Counts().Pulls)
 	}
 }
 
 func TestPrewarmCredentials(t *testing.T) {
 	d := start(t)
-	auth := registryAuth("ada", "hunter2")
+	auth := apitest.RegistryAuth("ada", "hunter2")
 	for media, body := range map[string]string{
 		"application/json": `{"images":["a.test/x:v1","b.test/x:v1"]}`,
 		"application/yaml": "services: {a: {image: 'a.test/x:v1'}, b: {image: 'b.test/x:v1'}}",

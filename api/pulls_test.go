@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/towline/towline/api/apitest"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/puller/jobs"
@@ -30,12 +31,12 @@ func TestPull(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" || job.State.Ended() || job.CreatedAt.IsZero() {
 		t.Errorf("the job is %s, created at %s (-want +got):\n%s", job.State, job.CreatedAt, diff)
 	}
-	if got := a.header.Get("Location"); got != "/v1/jobs/"+job.ID {
+	if got := a.Header.Get("Location"); got != "/v1/jobs/"+job.ID {
 		t.Errorf("Location is %q, the job %s", got, job.ID)
 	}
 	close(gate)
 	d.ended(job.ID)
-	if got := d.call("GET", a.header.Get("Location"), "").job(t, http.StatusOK); got.State != puller.StateSucceeded {
+	if got := d.call("GET", a.Header.Get("Location"), "").job(t, http.StatusOK); got.State != puller.StateSucceeded {
 		t.Errorf("at the location is %+v", got)
 	}
 }
@@ -46,22 +47,22 @@ func TestPullWait(t *testing.T) {
 	a := d.call("POST", "/v1/pulls?wait=true", `{"image":"registry.test/app:v1"}`)
 	job := a.job(t, http.StatusOK)
 	if job.State != puller.StateSucceeded || job.Result == nil {
-		t.Fatalf("the job is %s", a.body)
+		t.Fatalf("the job is %s", a.Body)
 	}
 	got := puller.Result{Source: job.Result.Source, Digest: job.Result.Digest, ImageID: job.Result.ImageID}
 	want := puller.Result{Source: puller.SourcePulled, Digest: enginetest.Digest(image), ImageID: image.ID}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the result (-want +got):\n%s", diff)
 	}
-	if got := a.header.Get("Location"); got != "/v1/jobs/"+job.ID {
+	if got := a.Header.Get("Location"); got != "/v1/jobs/"+job.ID {
 		t.Errorf("Location is %q", got)
 	}
 	again := d.call("POST", "/v1/pulls?wait=true", `{"image":"registry.test/app:v1"}`).job(t, http.StatusOK)
-	if again.Result.Source != puller.SourcePresent || d.engine.Counts().Pulls != 1 {
+	if again.Result.Source != puller.SourcePresent || d.Engine.Counts().Pulls != 1 {
 		t.Errorf("an image that is there was pulled again: %+v", again.Result)
 	}
-	if plain := d.call("POST", "/v1/pulls?wait=false", `{"image":"registry.test/app:v1"}`); plain.status != http.StatusAccepted {
-		t.Errorf("?wait=false is answered with %d", plain.status)
+	if plain := d.call("POST", "/v1/pulls?wait=false", `{"image":"registry.test/app:v1"}`); plain.Status != http.StatusAccepted {
+		t.Errorf("?wait=false is answered with %d", plain.Status)
 	}
 }
 
@@ -100,7 +101,7 @@ func TestPullWaitFailure(t *testing.T) {
 		t.Helper()
 		p := a.problem(t, status, kind)
 		var fields map[string]any
-		if err := json.Unmarshal([]byte(a.body), &fields); err != nil {
+		if err := json.Unmarshal([]byte(a.Body), &fields); err != nil {
 			t.Fatal(err)
 		}
 		want := []string{"detail", "job", "kind", "retryable", "status", "title", "type"}
@@ -109,10 +110,10 @@ func TestPullWaitFailure(t *testing.T) {
 		}
 		job := d.call("GET", "/v1/jobs/"+p.Job, "").job(t, http.StatusOK)
 		if job.Error == nil || job.Error.Kind != kind || job.Error.Message != p.Detail || job.Error.Retryable != p.Retryable || job.Result != nil {
-			t.Errorf("the problem is %s\nand the job's error %+v", a.body, job.Error)
+			t.Errorf("the problem is %s\nand the job's error %+v", a.Body, job.Error)
 		}
-		if a.header.Get("Location") != "/v1/jobs/"+p.Job {
-			t.Errorf("Location is %q, the job %s", a.header.Get("Location"), p.Job)
+		if a.Header.Get("Location") != "/v1/jobs/"+p.Job {
+			t.Errorf("Location is %q, the job %s", a.Header.Get("Location"), p.Job)
 		}
 	}
 	for i, f := range pullFailures {
@@ -123,13 +124,13 @@ func TestPullWaitFailure(t *testing.T) {
 			if f.kind == puller.ErrStalled { // a limit that the others could meet too
 				d = start(t, func(o *jobs.Options) { o.FirstByteTimeout = 30 * time.Millisecond })
 			}
-			d.engine.Script(image, f.script)
+			d.Engine.Script(image, f.script)
 			check(t, d, d.call("POST", "/v1/pulls?wait=true", `{"image":"`+image+`","retries":0`+f.body+`}`), f.status, f.kind)
 		})
 	}
 	t.Run("an engine that is not there", func(t *testing.T) {
-		d.engine.Kill()
-		defer d.engine.Revive()
+		d.Engine.Kill()
+		defer d.Engine.Revive()
 		check(t, d, d.call("POST", "/v1/pulls?wait=true", `{"image":"failing","retries":0}`), 503, puller.ErrEngineUnavailable)
 	})
 	for _, end := range []struct {
@@ -142,15 +143,15 @@ func TestPullWaitFailure(t *testing.T) {
 		}},
 		// The last: there is no way back. The job has not ended, so the problem
 		// is not its own.
-		{"a daemon that is shut down", func(string) { d.shutDown() }, func(t *testing.T, id string, got answer) {
+		{"a daemon that is shut down", func(string) { d.ShutDown() }, func(t *testing.T, id string, got answer) {
 			if p := got.problem(t, 503, puller.ErrOverloaded); p.Job != id || !strings.Contains(p.Detail, "goes on") {
-				t.Errorf("the problem is %s", got.body)
+				t.Errorf("the problem is %s", got.Body)
 			}
 		}},
 	} {
 		t.Run(end.name, func(t *testing.T) {
 			started := make(chan struct{})
-			d.engine.Script("failing", func(p *enginetest.Pull) {
+			d.Engine.Script("failing", func(p *enginetest.Pull) {
 				p.Line(`{"status":"Pulling from failing","id":"latest"}`)
 				close(started)
 				<-p.Gone()
@@ -158,7 +159,7 @@ func TestPullWaitFailure(t *testing.T) {
 			answered := make(chan answer)
 			go func() { answered <- d.call("POST", "/v1/pulls?wait=true", `{"image":"failing","policy":"always"}`) }()
 			<-started
-			jobs, _, err := d.puller.Jobs(puller.Filter{Limit: 1})
+			jobs, _, err := d.Service.Jobs(puller.Filter{Limit: 1})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -167,8 +168,8 @@ func TestPullWaitFailure(t *testing.T) {
 		})
 	}
 	after := d.call("POST", "/v1/pulls", `{"image":"alpine"}`)
-	if p := after.problem(t, 503, puller.ErrOverloaded); p.Job != "" || strings.Contains(after.body, `"job"`) {
-		t.Errorf("a problem of no job names one: %s", after.body)
+	if p := after.problem(t, 503, puller.ErrOverloaded); p.Job != "" || strings.Contains(after.Body, `"job"`) {
+		t.Errorf("a problem of no job names one: %s", after.Body)
 	}
 }
 
@@ -180,7 +181,7 @@ func TestPullStream(t *testing.T) {
 			f := d.follow("POST", "/v1/pulls", `{"image":"registry.test/app:v1"}`, media)
 			events := f.until(downloading)
 			// The engine is held: what has been read was not held back for more.
-			if c := d.engine.Counts(); c.Active != 1 {
+			if c := d.Engine.Counts(); c.Active != 1 {
 				t.Fatalf("the pull has already ended: %+v", c)
 			}
 			id := events[0].Job
@@ -225,13 +226,13 @@ func TestAccept(t *testing.T) {
 		"garbage;;;, application/x-ndjson": ndjson,
 	} {
 		a := d.call("POST", "/v1/pulls", `{"image":"alpine"}`, "Accept", accept)
-		if got := a.header.Get("Content-Type"); got != want {
+		if got := a.Header.Get("Content-Type"); got != want {
 			t.Errorf("Accept %s is answered with %s", accept, got)
 		}
 	}
 	id := d.pull("alpine").ID
-	if a := d.call("GET", "/v1/jobs/"+id+"/events", "", "Accept", "*/*"); a.header.Get("Content-Type") != ndjson {
-		t.Errorf("events are %s to one who takes anything", a.header.Get("Content-Type"))
+	if a := d.call("GET", "/v1/jobs/"+id+"/events", "", "Accept", "*/*"); a.Header.Get("Content-Type") != ndjson {
+		t.Errorf("events are %s to one who takes anything", a.Header.Get("Content-Type"))
 	}
 }
 
@@ -248,31 +249,31 @@ func TestPullDisconnect(t *testing.T) {
 				left := make(chan struct{})
 				go func() {
 					defer close(left)
-					r, _ := http.NewRequestWithContext(ctx, "POST", d.url+name, strings.NewReader(`{"image":"alpine"}`))
+					r, _ := http.NewRequestWithContext(ctx, "POST", d.URL+name, strings.NewReader(`{"image":"alpine"}`))
 					r.Header.Set("Content-Type", "application/json")
 					for i := 0; i < len(header); i += 2 {
 						r.Header.Set(header[i], header[i+1])
 					}
-					if resp, err := d.client.Do(r); err == nil {
+					if resp, err := d.Client.Do(r); err == nil {
 						<-ctx.Done()
 						resp.Body.Close()
 					}
 				}()
 				synctest.Wait()
-				if d.open() != 1 || d.engine.Counts().Active != 1 {
-					t.Fatalf("the pull has not begun: %+v", d.engine.Counts())
+				if d.Open() != 1 || d.Engine.Counts().Active != 1 {
+					t.Fatalf("the pull has not begun: %+v", d.Engine.Counts())
 				}
 				leave()
 				<-left
 				synctest.Wait()
-				if d.open() != 0 {
+				if d.Open() != 0 {
 					t.Fatal("the handler does not see that its client has gone")
 				}
 				close(gate)
 				synctest.Wait()
-				jobs, _, _ := d.puller.Jobs(puller.Filter{})
-				if len(jobs) != 1 || jobs[0].State != puller.StateSucceeded || d.engine.Counts().Aborted != 0 {
-					t.Errorf("the job did not go on: %+v, %+v", jobs, d.engine.Counts())
+				jobs, _, _ := d.Service.Jobs(puller.Filter{})
+				if len(jobs) != 1 || jobs[0].State != puller.StateSucceeded || d.Engine.Counts().Aborted != 0 {
+					t.Errorf("the job did not go on: %+v, %+v", jobs, d.Engine.Counts())
 				}
 			})
 		})
@@ -282,10 +283,10 @@ func TestPullDisconnect(t *testing.T) {
 func TestPullCredentials(t *testing.T) {
 	d := start(t)
 	const canary = "hunter2-canary"
-	auth := registryAuth("ada", canary)
+	auth := apitest.RegistryAuth("ada", canary)
 	const image = "registry.test/private:v1"
-	d.engine.Script(image, func(p *enginetest.Pull) {
-		if d.engine.LastAuth() != headerFor(t, auth, image) {
+	d.Engine.Script(image, func(p *enginetest.Pull) {
+		if d.Engine.LastAuth() != headerFor(t, auth, image) {
 			p.Fail("unauthorized: authentication required")
 			return
 		}
@@ -293,16 +294,16 @@ func TestPullCredentials(t *testing.T) {
 	})
 	var said []string
 	hear := func(a answer) answer {
-		said = append(said, a.body)
-		for name, values := range a.header {
+		said = append(said, a.Body)
+		for name, values := range a.Header {
 			said = append(said, name+": "+strings.Join(values, ","))
 		}
 		return a
 	}
 	job := hear(d.call("POST", "/v1/pulls?wait=true", `{"image":"`+image+`"}`, "X-Registry-Auth", auth)).job(t, http.StatusOK)
-	wrong := registryAuth("ada", canary+"-wrong")
+	wrong := apitest.RegistryAuth("ada", canary+"-wrong")
 	failed := hear(d.call("POST", "/v1/pulls?wait=true", `{"image":"`+image+`","policy":"always","retries":0}`, "X-Registry-Auth", wrong)).problem(t, 403, puller.ErrDenied)
-	for _, bad := range []string{auth + "!" + canary, strings.Repeat(auth, 1000), registryAuth("", canary)} {
+	for _, bad := range []string{auth + "!" + canary, strings.Repeat(auth, 1000), apitest.RegistryAuth("", canary)} {
 		hear(d.call("POST", "/v1/pulls", `{"image":"`+image+`"}`, "X-Registry-Auth", bad)).problem(t, 400, puller.ErrInvalidRequest)
 	}
 	hear(d.call("GET", "/v1/jobs", ""))
@@ -311,8 +312,8 @@ func TestPullCredentials(t *testing.T) {
 		hear(d.call("GET", "/v1/jobs/"+id+"/events?since=0", ""))
 		hear(d.call("GET", "/v1/jobs/"+id+"/events?since=0", "", "Accept", sse))
 	}
-	said = append(said, d.logs.String())
-	if d.logs.String() == "" {
+	said = append(said, d.Logs.String())
+	if d.Logs.String() == "" {
 		t.Error("nothing was logged, so this proves nothing of the log")
 	}
 	for _, s := range said {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/towline/towline/api/apitest"
 	"github.com/towline/towline/puller"
 )
 
@@ -76,8 +77,8 @@ func TestInvalidRequests(t *testing.T) {
 		{"X-Registry-Auth", good, "", []string{"X-Registry-Auth", "bm90IGpzb24="}},
 		{"X-Registry-Auth", good, "", []string{"X-Registry-Auth", "W10="}}, // []
 		{"X-Registry-Auth", good, "", []string{"X-Registry-Auth", "bnVsbA=="}},
-		{"X-Registry-Auth", good, "", []string{"X-Registry-Auth", registryAuth("", "x")}},
-		{"X-Registry-Auth", good, "", []string{"X-Registry-Auth", registryAuth("ada", long[:70000])}},
+		{"X-Registry-Auth", good, "", []string{"X-Registry-Auth", apitest.RegistryAuth("", "x")}},
+		{"X-Registry-Auth", good, "", []string{"X-Registry-Auth", apitest.RegistryAuth("ada", long[:70000])}},
 		// The query.
 		{"wait", good, "?wait=yes", nil},
 		{"wait", good, "?wait=1", nil},
@@ -106,7 +107,7 @@ func TestInvalidRequests(t *testing.T) {
 	if jobs := d.list("").Jobs; len(jobs) != 0 {
 		t.Errorf("%d jobs were submitted, such as %+v", len(jobs), jobs[0])
 	}
-	if c := d.engine.Counts(); c.Pulls != 0 || c.Inspects != 0 {
+	if c := d.Engine.Counts(); c.Pulls != 0 || c.Inspects != 0 {
 		t.Errorf("the engine was asked: %+v", c)
 	}
 
@@ -142,8 +143,8 @@ func checkRefused(t *testing.T, what, body string, a answer, field string) {
 	if len(body) > 80 {
 		body = body[:80] + "…"
 	}
-	if a.status != http.StatusBadRequest {
-		t.Errorf("%s %s: %d %s", what, body, a.status, a.body)
+	if a.Status != http.StatusBadRequest {
+		t.Errorf("%s %s: %d %s", what, body, a.Status, a.Body)
 		return
 	}
 	p := a.problem(t, http.StatusBadRequest, puller.ErrInvalidRequest)

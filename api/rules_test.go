@@ -24,7 +24,7 @@ const ruled = `    rules:
 // withRules has the tokens of the tests hold to rules.
 func withRules(t *testing.T, d *daemon) func(*api.Options) {
 	return func(o *api.Options) {
-		o.Tokens = authtest.Open(t, authtest.File(t, "tokens:\n"+authtest.Listed("puller", pulls, "pull, run, read")+ruled+authtest.Listed("boss", boss, "admin")), d.logs)
+		o.Tokens = authtest.Open(t, authtest.File(t, "tokens:\n"+authtest.Listed("puller", pulls, "pull, run, read")+ruled+authtest.Listed("boss", boss, "admin")), d.Logs)
 	}
 }
 
@@ -33,7 +33,7 @@ func TestCallerRules(t *testing.T) {
 	for i, image := range []string{"alpine:v1", "never-run:v1"} {
 		d.good(image, i+1)
 	}
-	d.engine.Tag("docker.io/team/app:v1", enginetest.NewImage("docker.io/team/app:v1", 3))
+	d.Engine.Tag("docker.io/team/app:v1", enginetest.NewImage("docker.io/team/app:v1", 3))
 	g := d.guarded(withRules(t, d))
 	const name = "token:puller's rules."
 	for _, c := range []struct {
@@ -69,16 +69,16 @@ func TestCallerRules(t *testing.T) {
 		a := g.call(c.method, c.path, c.body, header...)
 		what := c.method + " " + c.path + " " + c.body
 		switch {
-		case c.rule == "" && a.status != http.StatusOK:
-			t.Errorf("%s: %d %s", what, a.status, a.body)
-		case c.rule != "" && (a.status != http.StatusForbidden || !strings.Contains(a.body, c.rule)):
-			t.Errorf("%s: %d %s has no %q", what, a.status, a.body, c.rule)
-		case c.rule != "" && strings.HasPrefix(c.path, "/v1/") && !strings.Contains(a.body, `"kind":"forbidden"`):
-			t.Errorf("%s: %s", what, a.body)
+		case c.rule == "" && a.Status != http.StatusOK:
+			t.Errorf("%s: %d %s", what, a.Status, a.Body)
+		case c.rule != "" && (a.Status != http.StatusForbidden || !strings.Contains(a.Body, c.rule)):
+			t.Errorf("%s: %d %s has no %q", what, a.Status, a.Body, c.rule)
+		case c.rule != "" && strings.HasPrefix(c.path, "/v1/") && !strings.Contains(a.Body, `"kind":"forbidden"`):
+			t.Errorf("%s: %s", what, a.Body)
 		}
 	}
-	if a := g.call("POST", "/v1/pulls?wait=true", `{"image":"team/app:v1"}`, bearer(boss)...); a.status != http.StatusOK {
-		t.Errorf("another caller: %d %s", a.status, a.body)
+	if a := g.call("POST", "/v1/pulls?wait=true", `{"image":"team/app:v1"}`, bearer(boss)...); a.Status != http.StatusOK {
+		t.Errorf("another caller: %d %s", a.Status, a.Body)
 	}
 	for _, j := range d.list("").Jobs {
 		if strings.Contains(j.Image, "team") && j.Policy != puller.PolicyMissing {
@@ -91,8 +91,8 @@ func TestSessionRules(t *testing.T) {
 	d := start(t)
 	g := d.guarded(withRules(t, d))
 	a := g.call("POST", "/v1/session", `{"token":"`+pulls+`"}`)
-	cookie, _, _ := strings.Cut(a.header.Get("Set-Cookie"), ";")
-	if a = g.call("POST", "/v1/pulls", `{"image":"team/app:v1"}`, "Cookie", cookie); a.status != http.StatusForbidden || !strings.Contains(a.body, "rules.pull.allow") {
-		t.Errorf("%d %s", a.status, a.body)
+	cookie, _, _ := strings.Cut(a.Header.Get("Set-Cookie"), ";")
+	if a = g.call("POST", "/v1/pulls", `{"image":"team/app:v1"}`, "Cookie", cookie); a.Status != http.StatusForbidden || !strings.Contains(a.Body, "rules.pull.allow") {
+		t.Errorf("%d %s", a.Status, a.Body)
 	}
 }

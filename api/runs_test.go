@@ -15,6 +15,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/api"
+	"github.com/towline/towline/api/apitest"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/puller/jobs"
@@ -30,13 +31,13 @@ func startRunning(t *testing.T, p enginetest.Program, change ...func(*jobs.Optio
 	d := start(t, append(change, func(o *jobs.Options) {
 		o.OutputDir, o.OutputLimit, o.Runs = output, 1<<20, 4
 	})...)
-	d.engine.Program(d.good(program, 1).ID, p)
+	d.Engine.Program(d.good(program, 1).ID, p)
 	return d
 }
 
 func (d *daemon) run(more string) puller.Job {
-	d.t.Helper()
-	return d.call("POST", "/v1/runs", `{"image":"`+program+`"`+more+`}`).job(d.t, http.StatusAccepted)
+	d.T.Helper()
+	return d.call("POST", "/v1/runs", `{"image":"`+program+`"`+more+`}`).job(d.T, http.StatusAccepted)
 }
 
 func TestRunWait(t *testing.T) {
@@ -45,10 +46,10 @@ func TestRunWait(t *testing.T) {
 		a := d.call("POST", "/v1/runs?wait=true", `{"image":"`+program+`","cmd":["a"],"env":{"A":"b"},"memory":"512m","cpus":0.5,"pids":10,"network":"none","workdir":"/","user":"1","tty":false,"timeout":"1m","entrypoint":[]}`)
 		job := a.job(t, http.StatusOK)
 		if job.Kind != puller.JobRun || job.State != puller.StateSucceeded || job.Result.ExitCode == nil || *job.Result.ExitCode != code {
-			t.Errorf("the job is %s", a.body)
+			t.Errorf("the job is %s", a.Body)
 		}
-		if want := fmt.Sprintf(`"exit_code":%d`, code); !strings.Contains(a.body, want) {
-			t.Errorf("%s is not in %s", want, a.body)
+		if want := fmt.Sprintf(`"exit_code":%d`, code); !strings.Contains(a.Body, want) {
+			t.Errorf("%s is not in %s", want, a.Body)
 		}
 	}
 }
@@ -130,11 +131,11 @@ func TestInvalidRuns(t *testing.T) {
 func TestRunMemory(t *testing.T) {
 	d := startRunning(t, nil)
 	for size, want := range map[string]int64{`8000000`: 8000000, `"512m"`: 512 << 20, `"1GiB"`: 1 << 30, `"0"`: 0, `0`: 0} {
-		d.engine.Program(enginetest.NewImage(program, 1).ID, enginetest.Hang(""))
+		d.Engine.Program(enginetest.NewImage(program, 1).ID, enginetest.Hang(""))
 		j := d.run(`,"memory":` + size)
 		f := d.follow("GET", "/v1/jobs/"+j.ID+"/events?since=0", "", ndjson)
 		f.until(func(e told) bool { return e.Phase == puller.PhaseRunning })
-		if c := d.engine.Containers(); c[0].Requested.HostConfig.Memory != want {
+		if c := d.Engine.Containers(); c[0].Requested.HostConfig.Memory != want {
 			t.Errorf("%s are %d bytes", size, c[0].Requested.HostConfig.Memory)
 		}
 		d.call("DELETE", "/v1/jobs/"+j.ID, "")
@@ -143,11 +144,11 @@ func TestRunMemory(t *testing.T) {
 
 func TestRunsDisabled(t *testing.T) {
 	d := start(t)
-	h := api.New(d.puller, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Open: true})
+	h := api.New(d.Service, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Open: true})
 	for _, path := range []string{"/v1/runs", "/v1/runs?wait=true"} {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest("POST", path, strings.NewReader(`{"image":"x"}`)))
-		answer{w.Code, w.Header(), w.Body.String()}.problem(t, http.StatusForbidden, puller.ErrForbidden)
+		answer{apitest.Answer{Status: w.Code, Header: w.Header(), Body: w.Body.String()}}.problem(t, http.StatusForbidden, puller.ErrForbidden)
 	}
 }
 
@@ -166,15 +167,15 @@ func TestLogsAreOfRuns(t *testing.T) {
 
 // checkLogs checks what /logs has of a run that has ended.
 func (d *daemon) checkLogs(id string, want map[string]string) {
-	d.t.Helper()
+	d.T.Helper()
 	for query, text := range want {
 		a := d.call("GET", "/v1/jobs/"+id+"/logs"+query, "")
-		if a.status != http.StatusOK || a.body != text || a.header.Get("Content-Type") != "text/plain; charset=utf-8" {
-			d.t.Errorf("%q is answered with %d and %q", query, a.status, a.body)
+		if a.Status != http.StatusOK || a.Body != text || a.Header.Get("Content-Type") != "text/plain; charset=utf-8" {
+			d.T.Errorf("%q is answered with %d and %q", query, a.Status, a.Body)
 		}
 	}
-	if a := d.call("HEAD", "/v1/jobs/"+id+"/logs", ""); a.status != http.StatusOK || a.header.Get("X-Content-Type-Options") != "nosniff" {
-		d.t.Errorf("HEAD is answered with %d and %v", a.status, a.header)
+	if a := d.call("HEAD", "/v1/jobs/"+id+"/logs", ""); a.Status != http.StatusOK || a.Header.Get("X-Content-Type-Options") != "nosniff" {
+		d.T.Errorf("HEAD is answered with %d and %v", a.Status, a.Header)
 	}
 }
 
@@ -193,7 +194,7 @@ func TestLogsComeAsTheyArePrinted(t *testing.T) {
 	j := d.run("")
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	resp := d.send(ctx, "GET", "/v1/jobs/"+j.ID+"/logs?stream=stdout", "")
+	resp := d.Send(ctx, "GET", "/v1/jobs/"+j.ID+"/logs?stream=stdout", "")
 	defer resp.Body.Close()
 	for i := range 3 {
 		got := make([]byte, 6)
@@ -215,12 +216,12 @@ func TestLogsThatAreCutEndAsAnError(t *testing.T) {
 	j := d.run("")
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	resp := d.send(ctx, "GET", "/v1/jobs/"+j.ID+"/logs", "")
+	resp := d.Send(ctx, "GET", "/v1/jobs/"+j.ID+"/logs", "")
 	defer resp.Body.Close()
 	if _, err := io.ReadFull(resp.Body, make([]byte, 4)); err != nil {
 		t.Fatal(err)
 	}
-	d.shutDown()
+	d.ShutDown()
 	if rest, err := io.ReadAll(resp.Body); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("the answer ends with %q, %v", rest, err)
 	}
@@ -238,10 +239,10 @@ func TestLogsTellOfAGap(t *testing.T) {
 	d.ended(j.ID)
 	for _, query := range []string{"", "?stream=stdout", "?stream=stderr"} {
 		a := d.call("GET", "/v1/jobs/"+j.ID+"/logs"+query, "")
-		if !strings.HasPrefix(a.body, "\ntowline: some of the output is missing here\n") || strings.Count(a.body, "towline:") != 1 {
-			t.Errorf("%q: the output begins with %.80q", query, a.body)
+		if !strings.HasPrefix(a.Body, "\ntowline: some of the output is missing here\n") || strings.Count(a.Body, "towline:") != 1 {
+			t.Errorf("%q: the output begins with %.80q", query, a.Body)
 		}
-		if whole := strings.HasSuffix(a.body, "399\n"); whole != (query != "?stream=stderr") {
+		if whole := strings.HasSuffix(a.Body, "399\n"); whole != (query != "?stream=stderr") {
 			t.Errorf("%q: the output does not end as it was printed", query)
 		}
 	}
@@ -251,7 +252,7 @@ func TestLogsOutliveTheirJobsPlaceInMemory(t *testing.T) {
 	store, output := storetest.New(), t.TempDir()
 	here := func(o *jobs.Options) { o.Store, o.OutputDir, o.OutputLimit = store, output, 1<<20 }
 	d := start(t, here)
-	d.engine.Program(d.good(program, 1).ID, enginetest.Print("out", "\xe2\x82err", 0))
+	d.Engine.Program(d.good(program, 1).ID, enginetest.Print("out", "\xe2\x82err", 0))
 	want := map[string]string{"?stream=stdout": "out", "?stream=stderr": "\xe2\x82err"}
 	j := d.run("")
 	d.ended(j.ID)
@@ -260,7 +261,7 @@ func TestLogsOutliveTheirJobsPlaceInMemory(t *testing.T) {
 		d.ended(d.pull(program).ID)
 	}
 	d.checkLogs(j.ID, want)
-	d.shutDown()
+	d.ShutDown()
 	store = store.Reopen()
 	start(t, here).checkLogs(j.ID, want)
 }
@@ -274,13 +275,13 @@ func TestAReaderOfLogsWhoGoesLeavesTheRun(t *testing.T) {
 	})
 	j := d.run("")
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	resp := d.send(ctx, "GET", "/v1/jobs/"+j.ID+"/logs", "")
+	resp := d.Send(ctx, "GET", "/v1/jobs/"+j.ID+"/logs", "")
 	if _, err := io.ReadFull(resp.Body, make([]byte, 2)); err != nil {
 		t.Fatal(err)
 	}
 	cancel()
 	resp.Body.Close()
-	for began := time.Now(); d.open() > 0; {
+	for began := time.Now(); d.Open() > 0; {
 		if time.Since(began) > limit {
 			t.Fatal("its handler is still there")
 		}

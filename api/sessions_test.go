@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/towline/towline/api"
+	"github.com/towline/towline/api/apitest"
 	"github.com/towline/towline/api/auth/authtest"
 	"github.com/towline/towline/puller"
 )
@@ -13,7 +14,7 @@ import (
 func TestSession(t *testing.T) {
 	d := start(t)
 	path := authtest.File(t, everyone())
-	said := &safeBuffer{}
+	said := &apitest.Log{}
 	g := d.guarded(func(o *api.Options) { o.Tokens = authtest.Open(t, path, said) })
 	login := func(token string) answer { return g.call("POST", "/v1/session", `{"token":"`+token+`"}`) }
 	for token, detail := range map[string]string{"canary-nobody": "not known", late: "expired"} {
@@ -24,31 +25,31 @@ func TestSession(t *testing.T) {
 	login("").problem(t, http.StatusBadRequest, puller.ErrInvalidRequest)
 	g.call("POST", "/v1/session", `{"tokn":"x"}`).problem(t, http.StatusBadRequest, puller.ErrInvalidRequest)
 	a := login(reader)
-	set := a.header.Get("Set-Cookie")
+	set := a.Header.Get("Set-Cookie")
 	for _, want := range []string{"towline_session=", "; HttpOnly", "; SameSite=Strict", "; Path=/", "; Expires="} {
-		if a.status != http.StatusOK || !strings.Contains(set, want) {
-			t.Errorf("%d: %q lacks %q", a.status, set, want)
+		if a.Status != http.StatusOK || !strings.Contains(set, want) {
+			t.Errorf("%d: %q lacks %q", a.Status, set, want)
 		}
 	}
-	if strings.Contains(set, "canary") || strings.Contains(a.body, "canary") || strings.Contains(set, authtest.Hash(reader)) || strings.Contains(set, "Secure") {
-		t.Errorf("the cookie is %q, the answer %s", set, a.body)
+	if strings.Contains(set, "canary") || strings.Contains(a.Body, "canary") || strings.Contains(set, authtest.Hash(reader)) || strings.Contains(set, "Secure") {
+		t.Errorf("the cookie is %q, the answer %s", set, a.Body)
 	}
 	cookie, _, _ := strings.Cut(set, ";")
 	with := []string{"Cookie", cookie}
-	if a := g.call("GET", "/v1/jobs", "", with...); a.status != http.StatusOK {
-		t.Errorf("with the session: %d %s", a.status, a.body)
+	if a := g.call("GET", "/v1/jobs", "", with...); a.Status != http.StatusOK {
+		t.Errorf("with the session: %d %s", a.Status, a.Body)
 	}
 	g.call("POST", "/v1/pulls", `{"image":"alpine"}`, with...).problem(t, http.StatusForbidden, puller.ErrForbidden)
-	second, _, _ := strings.Cut(login(reader).header.Get("Set-Cookie"), ";")
+	second, _, _ := strings.Cut(login(reader).Header.Get("Set-Cookie"), ";")
 	if second == cookie {
 		t.Error("two sessions are one")
 	}
 	a = g.call("DELETE", "/v1/session", "", with...)
-	if a.status != http.StatusNoContent || !strings.Contains(a.header.Get("Set-Cookie"), "Max-Age=0") {
-		t.Errorf("the logout: %d %v", a.status, a.header)
+	if a.Status != http.StatusNoContent || !strings.Contains(a.Header.Get("Set-Cookie"), "Max-Age=0") {
+		t.Errorf("the logout: %d %v", a.Status, a.Header)
 	}
 	g.call("GET", "/v1/jobs", "", with...).problem(t, http.StatusUnauthorized, puller.ErrUnauthorized)
-	if a := g.call("GET", "/v1/jobs", "", "Cookie", second); a.status != http.StatusOK {
-		t.Errorf("the other session: %d", a.status)
+	if a := g.call("GET", "/v1/jobs", "", "Cookie", second); a.Status != http.StatusOK {
+		t.Errorf("the other session: %d", a.Status)
 	}
 }

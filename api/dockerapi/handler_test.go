@@ -15,12 +15,12 @@ func TestVersions(t *testing.T) {
 	d := start(t)
 	for _, path := range []string{"/_ping", "/v1.24/_ping", "/v1.41/_ping", "/v1.51/_ping"} {
 		for method, body := range map[string]string{"GET": "OK", "HEAD": ""} {
-			a := d.call(method, path, "")
-			if a.status != http.StatusOK || a.body != body {
-				t.Errorf("%s %s is %d %q", method, path, a.status, a.body)
+			a := d.Call(method, path, "")
+			if a.Status != http.StatusOK || a.Body != body {
+				t.Errorf("%s %s is %d %q", method, path, a.Status, a.Body)
 			}
 			for name, want := range map[string]string{"Api-Version": "1.51", "Ostype": "linux", "Docker-Experimental": "false", "Server": "Towline"} {
-				if got := a.header.Get(name); got != want {
+				if got := a.Header.Get(name); got != want {
 					t.Errorf("%s %s: %s is %q, want %q", method, path, name, got, want)
 				}
 			}
@@ -33,9 +33,9 @@ func TestVersions(t *testing.T) {
 		"v2.0":  "client version 2.0 is too new.",
 		"v1.":   "is not a version", "v.": "is not a version", "v1.2.3": "is not a version", "v1.99999999999999999999": "is not a version",
 	} {
-		checkMessage(t, d.call("GET", "/"+version+"/_ping", ""), 400, words)
-		checkMessage(t, d.call("POST", "/"+version+"/images/create?fromImage=alpine&tag=v1", ""), 400, words)
-		checkMessage(t, d.call("GET", "/"+version+"/nope", ""), 400, words)
+		checkMessage(t, d.Call("GET", "/"+version+"/_ping", ""), 400, words)
+		checkMessage(t, d.Call("POST", "/"+version+"/images/create?fromImage=alpine&tag=v1", ""), 400, words)
+		checkMessage(t, d.Call("GET", "/"+version+"/nope", ""), 400, words)
 	}
 	if jobs := d.jobs(); len(jobs) != 0 {
 		t.Errorf("there are jobs: %+v", jobs)
@@ -47,7 +47,7 @@ func TestEngine(t *testing.T) {
 	check := func(path string, want map[string]string) {
 		t.Helper()
 		var got map[string]any
-		d.call("GET", path, "").decode(t, 200, &got)
+		d.Call("GET", path, "").Decode(t, 200, "application/json", &got)
 		for name, value := range want {
 			if got[name] != value {
 				t.Errorf("%s: %s is %v, want %s", path, name, got[name], value)
@@ -56,15 +56,15 @@ func TestEngine(t *testing.T) {
 	}
 	check("/v1.41/version", map[string]string{"Version": "20.10.24", "ApiVersion": "1.51", "MinAPIVersion": "1.24", "Os": "linux", "Arch": "amd64"})
 	check("/info", map[string]string{"ServerVersion": "20.10.24", "OSType": "linux", "Architecture": "amd64", "Driver": "overlay2", "IndexServerAddress": "https://index.docker.io/v1/"})
-	d.engine.Kill()
-	checkMessage(t, d.call("GET", "/v1.41/version", ""), 503, "Cannot connect")
-	checkMessage(t, d.call("GET", "/info", ""), 503, "Cannot connect")
-	if a := d.call("GET", "/_ping", ""); a.status != 200 {
-		t.Errorf("without an engine, the daemon answers with %d %s", a.status, a.body)
+	d.Engine.Kill()
+	checkMessage(t, d.Call("GET", "/v1.41/version", ""), 503, "Cannot connect")
+	checkMessage(t, d.Call("GET", "/info", ""), 503, "Cannot connect")
+	if a := d.Call("GET", "/_ping", ""); a.Status != 200 {
+		t.Errorf("without an engine, the daemon answers with %d %s", a.Status, a.Body)
 	}
 }
 
-// inspected is an answer of GET /images/{name}/json.
+// inspected is an apitest.Answer of GET /images/{name}/json.
 type inspected struct {
 	ID                        string `json:"Id"`
 	RepoDigests               []string
@@ -77,10 +77,10 @@ func TestInspect(t *testing.T) {
 	d := start(t)
 	image := enginetest.NewImage("registry.test/team/app:v1", 1)
 	image.Platform = "linux/arm64/v8"
-	d.engine.Tag("registry.test/team/app:v1", image)
+	d.Engine.Tag("registry.test/team/app:v1", image)
 	for _, name := range []string{"registry.test/team/app:v1", image.ID} {
 		var got inspected
-		d.call("GET", "/v1.41/images/"+name+"/json", "").decode(t, 200, &got)
+		d.Call("GET", "/v1.41/images/"+name+"/json", "").Decode(t, 200, "application/json", &got)
 		want := inspected{ID: image.ID, RepoDigests: image.RepoDigests, Os: "linux", Architecture: "arm64", Variant: "v8", Size: image.Size}
 		want.RootFS.Layers = image.DiffIDs
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -91,16 +91,16 @@ func TestInspect(t *testing.T) {
 		`{"os":"linux","architecture":"arm64"}`: 200, `{"os":"linux","architecture":"aarch64","variant":""}`: 200, `{"os":"linux","architecture":"amd64"}`: 404,
 		`{"os":"windows","architecture":"amd64"}`: 404, `{}`: 400, `linux/amd64`: 400, `{"os":"linux"}`: 400, `[]`: 400, ``: 200,
 	} {
-		if a := d.call("GET", "/v1.49/images/registry.test/team/app:v1/json?platform="+url.QueryEscape(platform), ""); a.status != status {
-			t.Errorf("for the platform %s the answer is %d %s", platform, a.status, a.body)
+		if a := d.Call("GET", "/v1.49/images/registry.test/team/app:v1/json?platform="+url.QueryEscape(platform), ""); a.Status != status {
+			t.Errorf("for the platform %s the apitest.Answer is %d %s", platform, a.Status, a.Body)
 		}
 	}
-	checkMessage(t, d.call("GET", "/images/nope/json", ""), 404, "No such image")
-	checkMessage(t, d.call("GET", "/images/UPPER/json", ""), 400, "image: ")
-	checkMessage(t, d.call("GET", "/images/a%20b/json", ""), 400, "image: ")
-	checkMessage(t, d.call("GET", "/images//json", ""), 400, "image: ")
-	d.engine.Kill()
-	checkMessage(t, d.call("GET", "/images/registry.test/team/app:v1/json", ""), 503, "Cannot connect")
+	checkMessage(t, d.Call("GET", "/images/nope/json", ""), 404, "No such image")
+	checkMessage(t, d.Call("GET", "/images/UPPER/json", ""), 400, "image: ")
+	checkMessage(t, d.Call("GET", "/images/a%20b/json", ""), 400, "image: ")
+	checkMessage(t, d.Call("GET", "/images//json", ""), 400, "image: ")
+	d.Engine.Kill()
+	checkMessage(t, d.Call("GET", "/images/registry.test/team/app:v1/json", ""), 503, "Cannot connect")
 }
 
 func TestOtherRoutes(t *testing.T) {
@@ -134,20 +134,20 @@ func TestOtherRoutes(t *testing.T) {
 		{"DELETE", "/images/alpine", 403},
 		{"POST", "/v1.41/images/alpine/push", 403},
 	} {
-		a := d.call(r.method, r.path, "")
+		a := d.Call(r.method, r.path, "")
 		checkMessage(t, a, r.status, "is not for towline")
-		if !strings.Contains(a.body, "POST /images/create") {
-			t.Errorf("%s %s: the answer does not name the routes: %s", r.method, r.path, a.body)
+		if !strings.Contains(a.Body, "POST /images/create") {
+			t.Errorf("%s %s: the apitest.Answer does not name the routes: %s", r.method, r.path, a.Body)
 		}
 	}
 	// Towline's own paths have Towline's own answers.
 	for _, path := range []string{"/v1/images/create", "/v1/_ping", "/v1/nope", "/v2/_ping", "/nope", "/", "/vx.y/_ping", "/imagesx"} {
-		a := d.call("GET", path, "")
-		if a.status != 404 || a.header.Get("Content-Type") != "application/problem+json" || a.header.Get("Api-Version") != "" {
-			t.Errorf("GET %s is %d, %v, %s", path, a.status, a.header, a.body)
+		a := d.Call("GET", path, "")
+		if a.Status != 404 || a.Header.Get("Content-Type") != "application/problem+json" || a.Header.Get("Api-Version") != "" {
+			t.Errorf("GET %s is %d, %v, %s", path, a.Status, a.Header, a.Body)
 		}
 	}
-	if a := d.call("GET", "/v1/jobs", ""); a.status != 200 || a.header.Get("Api-Version") != "" {
-		t.Errorf("GET /v1/jobs is %d, %v", a.status, a.header)
+	if a := d.Call("GET", "/v1/jobs", ""); a.Status != 200 || a.Header.Get("Api-Version") != "" {
+		t.Errorf("GET /v1/jobs is %d, %v", a.Status, a.Header)
 	}
 }

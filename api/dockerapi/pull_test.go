@@ -14,13 +14,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/towline/towline/api/apitest"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/stream/pullstream"
 	"github.com/towline/towline/stream/pullstream/transcripts"
 )
 
-// pullStream reads the answer to a pull, as Docker's clients do.
+// pullStream reads the apitest.Answer to a pull, as Docker's clients do.
 type pullStream struct {
 	t       *testing.T
 	resp    *http.Response
@@ -28,17 +29,17 @@ type pullStream struct {
 	close   func()
 }
 
-// pull sends POST /images/create. The answer must be a stream.
+// pull sends POST /images/create. The apitest.Answer must be a stream.
 func (d *daemon) pull(query string, header ...string) *pullStream {
-	d.t.Helper()
-	ctx, cancel := context.WithTimeout(d.t.Context(), time.Hour)
-	resp := d.send(ctx, "POST", "/v1.41/images/create?"+query, "", header...)
-	f := &pullStream{t: d.t, resp: resp, decoder: pullstream.NewDecoder(resp.Body, 0)}
+	d.T.Helper()
+	ctx, cancel := context.WithTimeout(d.T.Context(), time.Hour)
+	resp := d.Send(ctx, "POST", "/v1.41/images/create?"+query, "", header...)
+	f := &pullStream{t: d.T, resp: resp, decoder: pullstream.NewDecoder(resp.Body, 0)}
 	f.close = func() { cancel(); resp.Body.Close() }
-	d.t.Cleanup(f.close)
+	d.T.Cleanup(f.close)
 	for name, want := range map[string]string{"Content-Type": "application/json", "Api-Version": "1.51", "Cache-Control": "no-store", "X-Accel-Buffering": "no"} {
 		if got := resp.Header.Get(name); resp.StatusCode != http.StatusOK || got != want {
-			d.t.Errorf("the stream is %s with %s %q, want %q", resp.Status, name, got, want)
+			d.T.Errorf("the stream is %s with %s %q, want %q", resp.Status, name, got, want)
 		}
 	}
 	return f
@@ -119,7 +120,7 @@ func TestPull(t *testing.T) {
 		}
 	}
 	id, _ := strings.CutPrefix(f.resp.Header.Get("Location"), "/v1/jobs/")
-	job, err := d.puller.Wait(t.Context(), id)
+	job, err := d.Service.Wait(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +134,7 @@ func TestPull(t *testing.T) {
 		t.Errorf("the lines begin with %q", lines[0])
 	}
 	checkLines(t, lines[len(lines)-2:], again[1:]...)
-	if n := d.engine.Counts().Pulls; n != 2 {
+	if n := d.Engine.Counts().Pulls; n != 2 {
 		t.Errorf("the engine was asked %d times", n)
 	}
 }
@@ -143,7 +144,7 @@ func TestPullByDigest(t *testing.T) {
 	image := enginetest.NewImage("registry.test/team/app", 1)
 	digest := enginetest.Digest(image)
 	full := "registry.test/team/app@" + digest
-	d.engine.Script(full, enginetest.Serve(image))
+	d.Engine.Script(full, enginetest.Serve(image))
 	for _, query := range []string{"fromImage=registry.test/team/app&tag=" + digest, "fromImage=registry.test/team/app:v1&tag=" + digest, "fromImage=" + full} {
 		lines := d.pull(query).rest()
 		checkLines(t, lines[:1], full+": Pulling from team/app")
@@ -165,12 +166,12 @@ func TestPullsShareOneTransfer(t *testing.T) {
 	first := a.until("Downloading")
 	checkLines(t, first[:1], "3.20: Pulling from library/alpine")
 	checkLines(t, first[len(first)-1:], "aaaaaaaaaaaa: Downloading 500/1000")
-	own := d.send(t.Context(), "POST", "/v1/pulls", `{"image":"alpine:3.20"}`, "Accept", "application/x-ndjson")
+	own := d.Send(t.Context(), "POST", "/v1/pulls", `{"image":"alpine:3.20"}`, "Accept", "application/x-ndjson")
 	defer own.Body.Close()
 	// A late client gets the present state.
 	b := d.pull(query)
 	checkLines(t, b.until("Downloading"), "3.20: Pulling from library/alpine", "aaaaaaaaaaaa: Downloading 500/1000")
-	if c := d.engine.Counts(); c.Pulls != 1 || c.Active != 1 {
+	if c := d.Engine.Counts(); c.Pulls != 1 || c.Active != 1 {
 		t.Errorf("it is not one transfer: %+v", c)
 	}
 	close(gate)
@@ -184,7 +185,7 @@ func TestPullsShareOneTransfer(t *testing.T) {
 			t.Errorf("the last line is %q", last)
 		}
 	}
-	if c := d.engine.Counts(); c.Pulls != 1 || c.Aborted != 0 {
+	if c := d.Engine.Counts(); c.Pulls != 1 || c.Aborted != 0 {
 		t.Errorf("it was not one transfer: %+v", c)
 	}
 }
@@ -202,19 +203,19 @@ func TestFailureBeforeTheStream(t *testing.T) {
 	} {
 		t.Run(f.name, func(t *testing.T) {
 			image := strings.TrimPrefix(f.recording, "engine-20.10/") + ".test/failing"
-			d.engine.Script(image+":v1", replay(f.recording))
-			a := d.call("POST", "/images/create?fromImage="+image+"&tag=v1", "")
+			d.Engine.Script(image+":v1", replay(f.recording))
+			a := d.Call("POST", "/images/create?fromImage="+image+"&tag=v1", "")
 			checkMessage(t, a, f.status, f.words)
-			if !strings.HasPrefix(a.header.Get("Location"), "/v1/jobs/") {
-				t.Errorf("Location is %q", a.header.Get("Location"))
+			if !strings.HasPrefix(a.Header.Get("Location"), "/v1/jobs/") {
+				t.Errorf("Location is %q", a.Header.Get("Location"))
 			}
 		})
 	}
-	d.engine.Kill()
-	checkMessage(t, d.call("POST", "/images/create?fromImage=alpine&tag=v1", ""), 503, "Cannot connect")
-	d.engine.Revive()
-	d.shutDown()
-	checkMessage(t, d.call("POST", "/images/create?fromImage=alpine&tag=v1", ""), 503, "shutting down")
+	d.Engine.Kill()
+	checkMessage(t, d.Call("POST", "/images/create?fromImage=alpine&tag=v1", ""), 503, "Cannot connect")
+	d.Engine.Revive()
+	d.ShutDown()
+	checkMessage(t, d.Call("POST", "/images/create?fromImage=alpine&tag=v1", ""), 503, "shutting down")
 }
 
 // A pull that the engine calls a success is a failure until it is proven.
@@ -239,7 +240,7 @@ func TestFailureInTheStream(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			d := start(t)
 			gate := make(chan struct{})
-			d.engine.Script("failing:v1", func(p *enginetest.Pull) {
+			d.Engine.Script("failing:v1", func(p *enginetest.Pull) {
 				p.Line(`{"status":"Downloading","progressDetail":{"current":500,"total":1000},"id":"aaaaaaaaaaaa"}`)
 				if p.Until(gate) {
 					f.end(p)
@@ -270,7 +271,7 @@ func TestNotices(t *testing.T) {
 		d := startInMemory(t, 1)
 		image := enginetest.NewImage("alpine:3.20", 1)
 		tries := 0
-		d.engine.Script("alpine:3.20", func(p *enginetest.Pull) {
+		d.Engine.Script("alpine:3.20", func(p *enginetest.Pull) {
 			if tries++; tries == 1 {
 				replay("engine-20.10/registry-down")(p)
 				return
@@ -301,27 +302,27 @@ func TestDisconnect(t *testing.T) {
 		leaver.until("Downloading")
 		leaver.close()
 		synctest.Wait()
-		if state(0) != puller.StateCanceled || state(1) != puller.StateActive || d.engine.Counts().Aborted != 0 || d.opened.Load() != 1 {
-			t.Errorf("one of two clients has gone: %s, %s, %+v", state(0), state(1), d.engine.Counts())
+		if state(0) != puller.StateCanceled || state(1) != puller.StateActive || d.Engine.Counts().Aborted != 0 || d.Open() != 1 {
+			t.Errorf("one of two clients has gone: %s, %s, %+v", state(0), state(1), d.Engine.Counts())
 		}
 		// A client may also disconnect before the first line.
-		d.engine.Script("silent:v1", func(p *enginetest.Pull) { <-p.Gone() })
+		d.Engine.Script("silent:v1", func(p *enginetest.Pull) { <-p.Gone() })
 		ctx, leave := context.WithCancel(t.Context())
 		left := make(chan struct{})
 		go func() {
 			defer close(left)
-			r, _ := http.NewRequestWithContext(ctx, "POST", d.url+"/images/create?fromImage=silent&tag=v1", nil)
-			if resp, err := d.client.Do(r); err == nil {
+			r, _ := http.NewRequestWithContext(ctx, "POST", d.URL+"/images/create?fromImage=silent&tag=v1", nil)
+			if resp, err := d.Client.Do(r); err == nil {
 				resp.Body.Close()
-				t.Errorf("the answer has begun before the first line: %s", resp.Status)
+				t.Errorf("the apitest.Answer has begun before the first line: %s", resp.Status)
 			}
 		}()
 		synctest.Wait()
 		leave()
 		<-left
 		synctest.Wait()
-		if state(2) != puller.StateCanceled || d.engine.Counts().Aborted != 1 || d.opened.Load() != 1 {
-			t.Errorf("a client without an answer has gone: %s, %+v", state(2), d.engine.Counts())
+		if state(2) != puller.StateCanceled || d.Engine.Counts().Aborted != 1 || d.Open() != 1 {
+			t.Errorf("a client without an apitest.Answer has gone: %s, %+v", state(2), d.Engine.Counts())
 		}
 		close(gate)
 		lines := stayer.rest()
@@ -334,7 +335,7 @@ func TestDisconnect(t *testing.T) {
 		last.until("Downloading")
 		last.close()
 		synctest.Wait()
-		if c := d.engine.Counts(); c.Active != 0 || c.Aborted != 2 || state(3) != puller.StateCanceled {
+		if c := d.Engine.Counts(); c.Active != 0 || c.Aborted != 2 || state(3) != puller.StateCanceled {
 			t.Errorf("all clients have gone: %s, %+v", state(3), c)
 		}
 	})
@@ -346,7 +347,7 @@ func TestShutdown(t *testing.T) {
 	d.hold("alpine:3.20")
 	f := d.pull("fromImage=alpine&tag=3.20")
 	f.until("Downloading")
-	d.shutDown()
+	d.ShutDown()
 	lines := f.rest()
 	if last := lines[len(lines)-1]; !strings.HasPrefix(last, "error: ") || !strings.Contains(last, "goes on when it is back") {
 		t.Errorf("the lines are %q", lines)
@@ -357,26 +358,26 @@ func TestCredentials(t *testing.T) {
 	d := start(t)
 	const image = "registry.test/private:v1"
 	d.serve(image)
-	auth := registryAuth("ada", "hunter2-canary")
+	auth := apitest.RegistryAuth("ada", "hunter2-canary")
 	d.pull("fromImage=registry.test/private&tag=v1", "X-Registry-Auth", auth).rest()
 	credentials, err := puller.ParseCredentials(auth)
-	if got := d.engine.LastAuth(); err != nil || got != credentials.HeaderFor(image) {
+	if got := d.Engine.LastAuth(); err != nil || got != credentials.HeaderFor(image) {
 		t.Errorf("the engine got %q (%v)", got, err)
 	}
 	raw, _ := json.Marshal(map[string]string{"username": "ada", "password": "hunter2-canary", "serveraddress": "other.test"})
 	d.pull("fromImage=registry.test/private&tag=v1", "X-Registry-Auth", base64.URLEncoding.EncodeToString(raw)).rest()
-	if got := d.engine.LastAuth(); got != "" {
+	if got := d.Engine.LastAuth(); got != "" {
 		t.Errorf("the engine got %q of credentials for another registry", got)
 	}
 	// Clients without credentials send an empty object or null.
 	for _, none := range []string{"e30=", "null", "bnVsbA==", "bnVsbA", "bnVsbAo="} {
 		d.pull("fromImage=registry.test/private&tag=v1", "X-Registry-Auth", none).rest()
-		if got := d.engine.LastAuth(); got != "" && got != "e30=" {
+		if got := d.Engine.LastAuth(); got != "" && got != "e30=" {
 			t.Errorf("with %q the engine got %q", none, got)
 		}
 	}
-	checkMessage(t, d.call("POST", "/images/create?fromImage=alpine&tag=v1", "", "X-Registry-Auth", "%%%"), 400, "X-Registry-Auth: ")
-	if strings.Contains(d.logs.String(), "canary") || strings.Contains(d.logs.String(), auth) {
+	checkMessage(t, d.Call("POST", "/images/create?fromImage=alpine&tag=v1", "", "X-Registry-Auth", "%%%"), 400, "X-Registry-Auth: ")
+	if strings.Contains(d.Logs.String(), "canary") || strings.Contains(d.Logs.String(), auth) {
 		t.Error("the secret is logged")
 	}
 }
@@ -409,13 +410,13 @@ func TestInvalidPulls(t *testing.T) {
 		"fromImage=alpine&tag=%zz":             "query: ",
 		"fromImage=alpine;tag=v1":              "query: ",
 	} {
-		a := d.call("POST", "/v1.41/images/create?"+query, "")
+		a := d.Call("POST", "/v1.41/images/create?"+query, "")
 		checkMessage(t, a, 400, field)
-		if !strings.HasPrefix(a.body, `{"message":"`+field) || len(a.body) > 600 {
-			t.Errorf("%.100s is refused with %s", query, a.body)
+		if !strings.HasPrefix(a.Body, `{"message":"`+field) || len(a.Body) > 600 {
+			t.Errorf("%.100s is refused with %s", query, a.Body)
 		}
 	}
-	checkMessage(t, d.call("POST", "/images/create?fromImage=alpine&tag=v1", strings.Repeat(" ", 1<<20+1)), 400, "body: larger")
+	checkMessage(t, d.Call("POST", "/images/create?fromImage=alpine&tag=v1", strings.Repeat(" ", 1<<20+1)), 400, "body: larger")
 	if jobs := d.jobs(); len(jobs) != 0 {
 		t.Errorf("%d jobs were submitted, such as %+v", len(jobs), jobs[0])
 	}

@@ -1,0 +1,143 @@
+// Package apitest serves Towline's API over a scripted engine, for tests.
+package apitest
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/docker/go-connections/sockets"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+
+	"github.com/towline/towline/api"
+	"github.com/towline/towline/api/connections"
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/docker"
+	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/jobs"
+	"github.com/towline/towline/puller/storetest"
+)
+
+// Daemon is all of Towline's API over a scripted engine. Callers have full access.
+type Daemon struct {
+	T       *testing.T
+	Engine  *enginetest.Engine
+	Service *jobs.Service
+	Server  *api.Server
+	Client  *http.Client // follows no redirect
+	URL     string
+	Logs    *Log
+
+	opened atomic.Int64 // requests whose handler runs
+}
+
+// Start serves the API over TCP until the test ends.
+func Start(t *testing.T, change ...func(*jobs.Options)) *Daemon {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startOn(t, l, (&net.Dialer{}).DialContext, change)
+}
+
+// StartInMemory serves the API on connections in memory, for tests in a synctest bubble.
+func StartInMemory(t *testing.T, change ...func(*jobs.Options)) *Daemon {
+	t.Helper()
+	l := sockets.NewInmemSocket("towline", 0)
+	return startOn(t, l, l.DialContext, change)
+}
+
+func startOn(t *testing.T, l net.Listener, dial func(context.Context, string, string) (net.Conn, error), change []func(*jobs.Options)) *Daemon {
+	t.Helper()
+	d := &Daemon{T: t, Engine: enginetest.New(t), URL: "http://" + l.Addr().String(), Logs: &Log{}}
+	log := logrus.New()
+	log.SetOutput(d.Logs)
+	log.SetLevel(logrus.TraceLevel)
+	metrics := prometheus.NewRegistry()
+	engine, err := docker.New(docker.Options{Host: "unix:///scripted", Dial: d.Engine.Dial, Log: log, Metrics: metrics})
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := jobs.Options{Concurrency: 8, Policy: puller.PolicyMissing, Timeout: time.Hour, Store: storetest.New(), Log: log, Metrics: metrics}
+	for _, c := range change {
+		c(&options)
+	}
+	if d.Service, err = jobs.New(engine, options); err != nil {
+		t.Fatal(err)
+	}
+	d.Server = api.New(d.Service, api.Options{Metrics: metrics, Log: log, Runs: true, Open: true})
+	server := connections.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		d.opened.Add(1)
+		defer d.opened.Add(-1)
+		d.Server.ServeHTTP(w, r)
+	}))
+	var open sync.WaitGroup
+	server.ConnState = func(_ net.Conn, s http.ConnState) {
+		switch s {
+		case http.StateNew:
+			open.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			open.Done()
+		}
+	}
+	transport := &http.Transport{DialContext: dial}
+	d.Client = &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	var serving sync.WaitGroup
+	serving.Go(func() { server.Serve(l) })
+	t.Cleanup(func() {
+		d.ShutDown()
+		transport.CloseIdleConnections()
+		server.Close()
+		serving.Wait()
+		open.Wait()
+		d.Server.Wait(context.Background())
+		engine.Close()
+	})
+	return d
+}
+
+// ShutDown ends all jobs, as the daemon's end does.
+func (d *Daemon) ShutDown() {
+	d.T.Helper()
+	if err := d.Service.Close(context.Background()); err != nil {
+		d.T.Error(err)
+	}
+}
+
+// Open returns how many requests are being answered.
+func (d *Daemon) Open() int { return int(d.opened.Load()) + d.Server.Streams() }
+
+// RegistryAuth is an X-Registry-Auth header.
+func RegistryAuth(user, password string) string {
+	raw, _ := json.Marshal(map[string]string{"username": user, "password": password})
+	return base64.URLEncoding.EncodeToString(raw)
+}
+
+// Log takes log lines from any goroutine.
+type Log struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (l *Log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+// String returns all lines.
+func (l *Log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
