@@ -49,6 +49,11 @@ func (r *fakeRegistry) Credentials(context.Context, string) (puller.Credentials,
 	return r.own, r.ownErr
 }
 
+// Repository returns none.
+func (r *fakeRegistry) Repository(context.Context, string, puller.Credentials) (puller.Repository, error) {
+	return nil, puller.Errorf(puller.ErrNotFound, "it has no repositories")
+}
+
 // Manifest knows those of manifests.
 func (r *fakeRegistry) Manifest(_ context.Context, q puller.ManifestQuery) (puller.Manifest, error) {
 	r.mu.Lock()

@@ -35,6 +35,10 @@ func (c *catalog) Credentials(context.Context, string) (puller.Credentials, erro
 	return puller.Credentials{}, nil
 }
 
+func (c *catalog) Repository(context.Context, string, puller.Credentials) (puller.Repository, error) {
+	return nil, puller.Errorf(puller.ErrNotFound, "it has no repositories")
+}
+
 func (c *catalog) Manifest(ctx context.Context, q puller.ManifestQuery) (puller.Manifest, error) {
 	return c.answer(ctx, q.Image, func() { c.queries = append(c.queries, q) })
 }

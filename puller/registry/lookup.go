@@ -205,7 +205,7 @@ func kindOf(ctx context.Context, err error) puller.ErrorKind {
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return puller.ErrCanceled
-	case errors.Is(err, transport.ErrPrivate), errors.Is(err, transport.ErrMetadata), errors.Is(err, transport.ErrRedirected):
+	case errors.Is(err, transport.ErrPrivate), errors.Is(err, transport.ErrMetadata), errors.Is(err, transport.ErrRedirected), errors.Is(err, errPlain):
 		return puller.ErrForbidden
 	case errors.As(err, &notImage):
 		return puller.ErrInvalidRequest

@@ -9,16 +9,21 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/towline/towline/puller/registry/transport"
 )
 
 // maxBody limits an answer's body, in bytes. Registries accept manifests up to this size
 // (OCI distribution specification, "Pushing Manifests").
 const maxBody = 4 << 20
 
+// maxTokens limits how many tokens are recorded, the latest ones.
+const maxTokens = 16
+
 // recorder is the transport of one lookup. It records what the HTTP client does not
 // return, and limits the size of answers.
 type recorder struct {
-	next http.RoundTripper
+	next *transport.Transport // no request is made while it changes
 	// retryAfter is how long the registry asks to wait, a time.Duration.
 	retryAfter atomic.Int64
 	// rateLimited says that the registry counts requests for manifests.
@@ -41,13 +46,23 @@ func (r *recorder) recordToken(req *http.Request) {
 	defer r.mu.Unlock()
 	if ok && !slices.Contains(r.tokens, token) {
 		r.tokens = append(r.tokens, token)
+		r.tokens = r.tokens[max(0, len(r.tokens)-maxTokens):]
 	}
 }
 
 // RoundTrip implements http.RoundTripper.
 func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := r.record(r.next, req)
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = &limitedBody{resp.Body, maxBody}
+	return resp, nil
+}
+
+func (r *recorder) record(next http.RoundTripper, req *http.Request) (*http.Response, error) {
 	r.recordToken(req)
-	resp, err := r.next.RoundTrip(req)
+	resp, err := next.RoundTrip(req)
 	if err != nil {
 		return nil, err
 	}
@@ -70,8 +85,15 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 			}
 		}
 	}
-	resp.Body = &limitedBody{resp.Body, maxBody}
 	return resp, nil
+}
+
+// blobTransport is the transport of one lookup for blobs. It does not limit their size.
+type blobTransport struct{ *recorder }
+
+// RoundTrip implements http.RoundTripper.
+func (t blobTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	return t.record(t.next.Blobs(), req)
 }
 
 // limitedBody is a body that fails after this many bytes.

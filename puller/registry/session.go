@@ -29,22 +29,31 @@ type session struct {
 	repo       name.Repository
 	transports *transport.Set
 	recorder   *recorder
+	login      auth.Credential
+	tokens     auth.Cache
 	client     *auth.Client
 	scheme     string // "" until the registry has answered
 }
 
 // newSession returns a session. It does not connect.
 func newSession(repo name.Repository, login authn.AuthConfig, transports *transport.Set, recorder *recorder) *session {
-	return &session{repo: repo, transports: transports, recorder: recorder, client: &auth.Client{
-		Client: &http.Client{Transport: recorder}, // follows at most ten redirects
-		Header: http.Header{"User-Agent": {"towline"}},
-		Credential: func(context.Context, string) (auth.Credential, error) {
-			return auth.Credential{Username: login.Username, Password: login.Password, RefreshToken: login.IdentityToken, AccessToken: login.RegistryToken}, nil
-		},
-		Cache: auth.NewCache(),
+	s := &session{
+		repo: repo, transports: transports, recorder: recorder, tokens: auth.NewCache(),
+		login: auth.Credential{Username: login.Username, Password: login.Password, RefreshToken: login.IdentityToken, AccessToken: login.RegistryToken},
+	}
+	s.client = newAuthClient(&http.Client{Transport: recorder}, s.login, s.tokens) // follows at most ten redirects
+	return s
+}
+
+func newAuthClient(client *http.Client, login auth.Credential, tokens auth.Cache) *auth.Client {
+	return &auth.Client{
+		Client:     client,
+		Header:     http.Header{"User-Agent": {"towline"}},
+		Credential: func(context.Context, string) (auth.Credential, error) { return login, nil },
+		Cache:      tokens,
 		// The address filter also checks the addresses of token servers.
 		BlockedRealmPrefixes: []netip.Prefix{},
-	}}
+	}
 }
 
 // open finds the scheme and, with it, the registry's challenge: some registries send the
@@ -104,13 +113,13 @@ func isNoAnswer(err error) bool {
 	return errors.As(err, &noAnswer)
 }
 
-// request asks for a manifest or blob of the repository. The error is a *statusError where
-// the status is not 200.
+// request asks for a manifest, a blob or the referrers of the repository. The error is a
+// *statusError where the status is not 200.
 func (s *session) request(ctx context.Context, method, kind, id string) (*http.Response, error) {
 	if err := s.open(ctx); err != nil {
 		return nil, err
 	}
-	resp, err := s.do(ctx, method, url.URL{Scheme: s.scheme, Host: s.repo.RegistryStr(), Path: "/v2/" + s.repo.RepositoryStr() + "/" + kind + "/" + id})
+	resp, err := s.do(ctx, method, s.url(kind, id))
 	if err != nil {
 		return nil, err
 	}
@@ -121,9 +130,13 @@ func (s *session) request(ctx context.Context, method, kind, id string) (*http.R
 	return resp, nil
 }
 
+// url returns the address of a part of the repository. The session must be open.
+func (s *session) url(kind, id string) url.URL {
+	return url.URL{Scheme: s.scheme, Host: s.repo.RegistryStr(), Path: "/v2/" + s.repo.RepositoryStr() + "/" + kind + "/" + id}
+}
+
 func (s *session) do(ctx context.Context, method string, u url.URL) (*http.Response, error) {
-	ctx = auth.WithScopesForHost(ctx, u.Host, auth.ScopeRepository(s.repo.RepositoryStr(), auth.ActionPull))
-	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
+	req, err := http.NewRequestWithContext(s.scoped(ctx), method, u.String(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -133,6 +146,11 @@ func (s *session) do(ctx context.Context, method string, u url.URL) (*http.Respo
 		}
 	}
 	return s.client.Do(req)
+}
+
+// scoped returns a context that asks for tokens for this repository.
+func (s *session) scoped(ctx context.Context) context.Context {
+	return auth.WithScopesForHost(ctx, s.repo.RegistryStr(), auth.ScopeRepository(s.repo.RepositoryStr(), auth.ActionPull))
 }
 
 // manifestTypes are the media types of manifests that engines accept.
@@ -154,16 +172,26 @@ func (s *session) head(ctx context.Context, id string) (v1.Hash, error) {
 
 // manifest reads a manifest and computes its digest.
 func (s *session) manifest(ctx context.Context, id string) (body []byte, digest v1.Hash, err error) {
-	resp, err := s.request(ctx, http.MethodGet, "manifests", id)
+	body, _, digest, err = s.content(ctx, "manifests", id)
+	return body, digest, err
+}
+
+// content reads a manifest, or the referrers of one.
+func (s *session) content(ctx context.Context, kind, id string) (body []byte, media string, digest v1.Hash, err error) {
+	resp, err := s.request(ctx, http.MethodGet, kind, id)
 	if err != nil {
-		return nil, digest, err
+		return nil, "", digest, err
 	}
 	defer resp.Body.Close()
-	media, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	media, _, err = mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if err != nil || !slices.Contains(manifestTypes, types.MediaType(media)) && !types.MediaType(media).IsSchema1() {
-		return nil, digest, notImageError{fmt.Errorf("it has the media type %.100q, which engines do not accept for an image's manifest", resp.Header.Get("Content-Type"))}
+		return nil, "", digest, notImageError{fmt.Errorf("it has the media type %.100q, which engines do not accept for an image's manifest", resp.Header.Get("Content-Type"))}
 	}
-	return readContent(resp.Body, id)
+	if kind == "referrers" {
+		id = "" // of the manifest that they refer to
+	}
+	body, digest, err = readContent(resp.Body, id)
+	return body, media, digest, err
 }
 
 // blob reads a blob.

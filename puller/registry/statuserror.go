@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // statusError is a registry's answer with another status than 200.
@@ -14,13 +15,14 @@ type statusError struct {
 	method, url string
 	status      int
 	message     string // the registry's own, "" where it has none
+	retryAfter  time.Duration
 }
 
 // newStatusError reads the answer's body.
 func newStatusError(resp *http.Response) *statusError {
 	u := *resp.Request.URL
 	u.RawQuery, u.User, u.Fragment = "", nil, "" // a signed URL is a secret
-	e := &statusError{method: resp.Request.Method, url: u.String(), status: resp.StatusCode}
+	e := &statusError{method: resp.Request.Method, url: u.String(), status: resp.StatusCode, retryAfter: retryAfter(resp.Header, time.Now())}
 	raw, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	var body struct {
 		Errors  []struct{ Code, Message string }
