@@ -73,6 +73,36 @@ type Engine interface {
 	// may have the label too, and then its containers have it: that says nothing
 	// of where they come from.
 	Containers(ctx context.Context, label, value string) ([]ContainerState, error)
+
+	// AllContainers returns every container, also those that were never started.
+	AllContainers(ctx context.Context) ([]ContainerState, error)
+
+	// Ran returns when a container was last known to run: now if it runs, its exit if it
+	// has exited, and the zero time if it was never started. The error is ErrNotFound
+	// where the engine has no such container.
+	Ran(ctx context.Context, id string) (time.Time, error)
+
+	// Images returns the images that the engine lists, each once, without the
+	// intermediate images of older builders. shared asks for what the images share
+	// with each other, which can take the engine seconds.
+	Images(ctx context.Context, shared bool) ([]ImageSummary, error)
+
+	// RemoveImage removes one name of an image, NAME:TAG or NAME@DIGEST in full form,
+	// and with its last name the image. It forces nothing. An image without names is
+	// removed by its ID. The error is ErrNotFound where there is no such name or
+	// image, and ErrConflict where a container, stopped or not, or another image needs it,
+	// or where the image under an ID has a name.
+	RemoveImage(ctx context.Context, reference string) error
+
+	// Disk returns the file system that the engine keeps its images on, nil where that
+	// can't be known: it may be another machine's.
+	Disk(ctx context.Context) (*Disk, error)
+
+	// Events calls each, from the calling goroutine, for what happens to images and
+	// containers, until ctx ends or the engine ends the stream. It never returns nil.
+	// The first event is EngineConnected: what happens after that is told. Where since
+	// is not zero, what has happened since then follows, as far as the engine knows it.
+	Events(ctx context.Context, since time.Time, each func(EngineEvent)) error
 }
 
 // Container is what an engine is asked to create. There is no way to ask for
@@ -125,9 +155,13 @@ type ContainerEvents struct{ Start, Exit, Complete bool }
 
 // ContainerState is a container that the engine has.
 type ContainerState struct {
-	ID     string
-	Names  []string // images have none, so only a caller of the engine gives them
-	Labels map[string]string
+	ID    string
+	Names []string // images have none, so only a caller of the engine gives them
+	// Image is the name or ID that the image was asked for by.
+	Image string
+	// Created is when it was created; zero where the engine does not tell.
+	Created time.Time
+	Labels  map[string]string
 	// ImageID is the ID of the image that it was made from.
 	ImageID string
 	// Started says that it was started: it runs or has exited. Running says that it
@@ -183,14 +217,6 @@ const (
 	ContentWhole
 )
 
-// Storage is what an engine keeps.
-type Storage struct {
-	Images []Image // that are there whole, each once, however many names it has
-	// Free is how many bytes there are for more, nil where that can't be known:
-	// the engine does not tell, and its disk may be another machine's.
-	Free *int64
-}
-
 // StoreContainerd is the image store that keeps several platforms under one name.
 const StoreContainerd = "containerd"
 
@@ -206,6 +232,8 @@ type EngineInfo struct {
 	// OSVersion is the build of Windows that the engine runs on.
 	OSVersion string `json:"os_version,omitempty"`
 	Reachable bool   `json:"reachable"`
+	// Disk is nil where it is not known.
+	Disk *Disk `json:"disk,omitempty"`
 	// Accelerator is how pulls of this engine are accelerated. The Service fills it in.
 	Accelerator *AcceleratorState `json:"accelerator,omitempty"`
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"sync"
@@ -21,9 +22,16 @@ import (
 // frozen engine without end. net/http returns a connection that was switched to another
 // protocol as the answer's body.
 func (c *connection) attach(ctx context.Context, sdk *client.Client, id string) (io.ReadCloser, error) {
+	header := http.Header{"Connection": {"Upgrade"}, "Upgrade": {"tcp"}}
+	return c.stream(ctx, sdk, http.MethodPost, "/containers/"+url.PathEscape(id)+"/attach?stream=1&stdout=1&stderr=1", header)
+}
+
+// stream makes a call whose answer is a stream. It ends with Close or with ctx. The engine
+// may take callLimit until it begins.
+func (c *connection) stream(ctx context.Context, sdk *client.Client, method, path string, header http.Header) (io.ReadCloser, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	late := time.AfterFunc(callLimit, func() { cancel(classify.ErrNoAnswer(callLimit)) })
-	resp, err := c.upgrade(ctx, sdk, "/containers/"+url.PathEscape(id)+"/attach?stream=1&stdout=1&stderr=1")
+	resp, err := c.open(ctx, sdk, method, path, header)
 	if !late.Stop() && err == nil {
 		resp.Body.Close()
 		err = context.Cause(ctx)
@@ -41,14 +49,13 @@ func (c *connection) attach(ctx context.Context, sdk *client.Client, id string) 
 	return a, nil
 }
 
-// upgrade makes a call that switches the connection to a raw stream.
-func (c *connection) upgrade(ctx context.Context, sdk *client.Client, path string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+"/v"+sdk.ClientVersion()+path, nil)
+// open makes a call without the SDK and returns the answer, unless it is a refusal.
+func (c *connection) open(ctx context.Context, sdk *client.Client, method, path string, header http.Header) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+"/v"+sdk.ClientVersion()+path, nil)
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Connection", "Upgrade")
-	req.Header.Set("Upgrade", "tcp")
+	maps.Copy(req.Header, header)
 	resp, err := c.traced.RoundTrip(req)
 	if err != nil {
 		return nil, &classify.UnreachableError{Err: err}
@@ -65,8 +72,8 @@ func (c *connection) upgrade(ctx context.Context, sdk *client.Client, path strin
 	return nil, &classify.MessageError{Message: answer.Message, Err: errhttp.ToNative(resp.StatusCode)}
 }
 
-// attached is a connection that was switched to a raw stream. net/http does not close
-// it when the call's ctx ends.
+// attached is a stream of an engine. net/http does not close one of a connection that was
+// switched when the call's ctx ends.
 type attached struct {
 	body   io.ReadCloser
 	cancel context.CancelCauseFunc

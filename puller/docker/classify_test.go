@@ -146,6 +146,16 @@ var said = []struct {
 		"initializing source docker://REF: reading manifest v1 in NAME: name unknown: repository name not known to registry",
 		"initializing source docker://REF: reading manifest v1 in NAME: StatusCode: 404, \"\"",
 	}},
+	{puller.ErrTruncated, []string{ // another client pruned the store (Docker 29)
+		"failed to copy: failed commit on ref \"layer-sha256:404a\": rename /var/lib/containerd/io.containerd.content.v1.content/ingest/1/data /var/lib/containerd/io.containerd.content.v1.content/blobs/sha256/404a: no such file or directory",
+		"failed commit on ref \"manifest-sha256:404a\": rename /a /b: no such file or directory: not found",
+		"lease does not exist: not found",
+		"failed to extract layer sha256:404a: lease does not exist: not found",
+		"lease \"404\": not found",
+		"content digest sha256:404a: not found",
+		"failed to extract layer (application/vnd.oci.image.layer.v1.tar+gzip sha256:429b) to overlayfs as \"extract-1 sha256:b\": failed to get reader from content store: content digest sha256:404a: not found",
+		"unpacking failed: parent snapshot sha256:404a does not exist: not found",
+	}},
 	{puller.ErrPlatformMismatch, []string{
 		"no matching manifest for linux/arm64/v8 in the manifest list entries",
 		"no matching manifest for linux/arm64 in the manifest list entries: no match for platform in manifest: not found",

@@ -217,11 +217,20 @@ func (e *Engine) Remove(ctx context.Context, id string) error {
 
 // Containers implements puller.Engine.
 func (e *Engine) Containers(ctx context.Context, label, value string) ([]puller.ContainerState, error) {
+	return e.listContainers(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", label+"="+value))})
+}
+
+// AllContainers implements puller.Engine.
+func (e *Engine) AllContainers(ctx context.Context) ([]puller.ContainerState, error) {
+	return e.listContainers(ctx, container.ListOptions{All: true})
+}
+
+func (e *Engine) listContainers(ctx context.Context, o container.ListOptions) ([]puller.ContainerState, error) {
 	ctx, cancel := withLimit(ctx, callLimit)
 	defer cancel()
 	var states []puller.ContainerState
 	err := e.call(ctx, classify.OpContainers, func(sdk *client.Client) error {
-		list, err := sdk.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", label+"="+value))})
+		list, err := sdk.ContainerList(ctx, o)
 		states = nil
 		for _, c := range list {
 			if !isContainerID(c.ID) {
@@ -231,7 +240,11 @@ func (e *Engine) Containers(ctx context.Context, label, value string) ([]puller.
 			for i, name := range c.Names {
 				names[i] = strings.TrimPrefix(name, "/")
 			}
-			states = append(states, puller.ContainerState{ID: c.ID, Names: names, Labels: c.Labels, ImageID: c.ImageID, Started: c.State != container.StateCreated, Running: runs(c.State)})
+			state := puller.ContainerState{ID: c.ID, Names: names, Image: c.Image, Labels: c.Labels, ImageID: c.ImageID, Started: c.State != container.StateCreated, Running: runs(c.State)}
+			if c.Created > 0 {
+				state.Created = time.Unix(c.Created, 0)
+			}
+			states = append(states, state)
 		}
 		return err
 	})
@@ -239,4 +252,25 @@ func (e *Engine) Containers(ctx context.Context, label, value string) ([]puller.
 		return nil, err
 	}
 	return states, nil
+}
+
+// Ran implements puller.Engine.
+func (e *Engine) Ran(ctx context.Context, id string) (time.Time, error) {
+	sdk, err := e.clientInTime(ctx)
+	if err != nil {
+		return time.Time{}, e.classified(ctx, classify.OpFollow, "", err)
+	}
+	state, err := e.state(ctx, sdk, classify.OpFollow, id)
+	switch {
+	case err != nil:
+		return time.Time{}, err
+	case runs(state.Status):
+		return time.Now(), nil
+	}
+	// An engine's zero time is the year 1. What can't be read is taken for it.
+	finished, _ := time.Parse(time.RFC3339Nano, state.FinishedAt)
+	if finished.Unix() <= 0 {
+		return time.Time{}, nil
+	}
+	return finished, nil
 }

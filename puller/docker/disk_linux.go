@@ -1,17 +1,23 @@
 package docker
 
-import "syscall"
+import (
+	"syscall"
 
-// freeBytes returns how much of a directory's file system is left for those who
-// are not root (statfs(2)).
-func freeBytes(dir string) (free int64, known bool) {
+	"github.com/towline/towline/puller"
+)
+
+// fileSystem returns the size of a directory's file system, and how much of it is left for
+// those who are not root (statfs(2)).
+func fileSystem(dir string) (d puller.Disk, known bool) {
 	var s syscall.Statfs_t
 	if err := syscall.Statfs(dir, &s); err != nil {
-		return 0, false
+		return d, false
 	}
-	unit := s.Frsize // what blocks are counted in; Bsize is what is good to read at once
+	unit := int64(s.Frsize) // what blocks are counted in; Bsize is what is good to read at once
 	if unit == 0 {
-		unit = s.Bsize
+		unit = int64(s.Bsize)
 	}
-	return int64(s.Bavail) * int64(unit), true
+	// What is kept for root is not there for others.
+	kept := int64(s.Bfree) - int64(s.Bavail)
+	return puller.Disk{Total: (int64(s.Blocks) - kept) * unit, Free: int64(s.Bavail) * unit}, true
 }

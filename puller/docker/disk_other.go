@@ -2,5 +2,7 @@
 
 package docker
 
-// freeBytes knows nothing: engines run elsewhere, or in a virtual machine.
-func freeBytes(string) (free int64, known bool) { return 0, false }
+import "github.com/towline/towline/puller"
+
+// fileSystem knows nothing: engines run elsewhere, or in a virtual machine.
+func fileSystem(string) (d puller.Disk, known bool) { return d, false }

@@ -21,7 +21,8 @@ import (
 type Engine struct {
 	*connection
 	images images
-	log    atomic.Pointer[logging] // nil until it is known
+	log    atomic.Pointer[logging]   // nil until it is known
+	dirs   atomic.Pointer[imageDirs] // the same
 }
 
 var _ puller.Engine = (*Engine)(nil)

@@ -1,10 +1,13 @@
 package docker
 
 import (
+	"bufio"
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/docker/docker/api/types/events"
@@ -13,65 +16,62 @@ import (
 	"github.com/towline/towline/puller/docker/classify"
 )
 
-const (
-	// eventDelay is the longest time from an exit to its event.
-	eventDelay = 2 * time.Second
-	// leastEvents is how many events every engine keeps (64 before Docker 17.04, 256
-	// since). Where there are fewer, the engine has dropped none.
-	leastEvents = 64
-)
+// maxEvent bounds one event, in bytes.
+const maxEvent = 1 << 20
 
-// ContainerEvents implements puller.Engine. dockerd keeps its last events in memory, so a
-// restart loses them. While dockerd stops, it ends its containers and still answers on
-// open connections, but accepts no new ones. So this call uses a new connection.
-func (e *Engine) ContainerEvents(ctx context.Context, id string) (w puller.ContainerEvents, err error) {
-	fail := func(err error) (puller.ContainerEvents, error) {
-		return puller.ContainerEvents{}, e.classified(ctx, classify.OpFollow, "", err)
-	}
+// Events implements puller.Engine.
+func (e *Engine) Events(ctx context.Context, since time.Time, each func(puller.EngineEvent)) error {
+	fail := func(err error) error { return e.classified(ctx, classify.OpEvents, "", err) }
 	sdk, err := e.clientInTime(ctx)
 	if err != nil {
 		return fail(err)
 	}
-	state, err := e.state(ctx, sdk, classify.OpFollow, id)
-	if err != nil {
-		return puller.ContainerEvents{}, err
+	query := url.Values{"filters": {`{"type":{"container":true,"image":true}}`}}
+	if !since.IsZero() {
+		query.Set("since", apiTime(since))
 	}
-	started, err1 := time.Parse(time.RFC3339Nano, state.StartedAt)
-	finished, err2 := time.Parse(time.RFC3339Nano, state.FinishedAt)
-	if err1 != nil || err2 != nil || finished.Before(started) || started.Unix() <= 0 {
-		return puller.ContainerEvents{}, nil
-	}
-	limit, cancel := withLimit(ctx, callLimit)
-	defer cancel()
-	sdk, err = e.freshClient(sdk)
+	body, err := e.stream(ctx, sdk, http.MethodGet, "/events?"+query.Encode(), nil)
 	if err != nil {
 		return fail(err)
 	}
-	messages, failed := sdk.Events(limit, events.ListOptions{Since: apiTime(started.Add(-time.Second)), Until: apiTime(finished.Add(eventDelay))})
-	all := 0
-	for ; !w.Exit; all++ { // later events do not matter
-		select {
-		case m := <-messages:
-			if m.Type == events.ContainerEventType && m.Actor.ID == id {
-				w.Start = w.Start || m.Action == events.ActionStart
-				w.Exit = m.Action == events.ActionDie
-			}
-			continue
-		case err := <-failed:
-			if !errors.Is(err, io.EOF) {
-				return fail(err)
-			}
+	defer body.Close()
+	each(puller.EngineEvent{Time: time.Now(), Type: puller.EngineConnected})
+	lines := bufio.NewScanner(body)
+	lines.Buffer(nil, maxEvent)
+	for lines.Scan() {
+		var m events.Message
+		if err := json.Unmarshal(lines.Bytes(), &m); err != nil {
+			return fail(&classify.StreamError{Err: err})
 		}
-		break
+		if v, ok := engineEvent(m); ok {
+			each(v)
+		}
 	}
-	if all >= leastEvents || w.Start && w.Exit {
-		return w, nil
+	err = lines.Err()
+	if err == nil {
+		err = io.ErrUnexpectedEOF // the stream has no end of its own
 	}
-	// Podman keeps its events on disk, and its containers do not end with it.
-	info, err := e.Info(ctx)
-	w.Complete = err == nil && info.Name != podman
-	return w, err
+	return fail(&classify.StreamError{Err: err})
 }
+
+// engineEvent returns an event of an image or a container.
+func engineEvent(m events.Message) (v puller.EngineEvent, ok bool) {
+	v = puller.EngineEvent{Time: time.Unix(0, m.TimeNano), Action: string(m.Action), ID: puller.ClipTo(m.Actor.ID, maxName)}
+	if m.TimeNano == 0 {
+		v.Time = time.Unix(m.Time, 0)
+	}
+	switch m.Type {
+	case events.ImageEventType:
+		v.Type, v.Image = puller.EngineImage, m.Actor.Attributes["name"]
+	case events.ContainerEventType:
+		v.Type, v.Image = puller.EngineContainer, m.Actor.Attributes["image"]
+	}
+	v.Image = puller.ClipTo(v.Image, maxName)
+	return v, v.Type != ""
+}
+
+// maxName bounds what is kept of a name in an event, in bytes.
+const maxName = 512
 
 // apiTime formats a time for the engine's API.
 func apiTime(t time.Time) string { return fmt.Sprintf("%d.%09d", t.Unix(), t.Nanosecond()) }

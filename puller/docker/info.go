@@ -14,7 +14,12 @@ import (
 func (e *Engine) Info(ctx context.Context) (puller.EngineInfo, error) {
 	ctx, cancel := withLimit(ctx, callLimit)
 	defer cancel()
-	return withRenegotiation(func() (puller.EngineInfo, error) { return e.info(ctx) })
+	found, err := withRenegotiation(func() (puller.EngineInfo, error) { return e.info(ctx) })
+	if err != nil {
+		return puller.EngineInfo{}, err
+	}
+	found.Disk, err = e.Disk(ctx)
+	return found, err
 }
 
 func (e *Engine) info(ctx context.Context) (puller.EngineInfo, error) {
@@ -22,6 +27,7 @@ func (e *Engine) info(ctx context.Context) (puller.EngineInfo, error) {
 	if err != nil {
 		return puller.EngineInfo{}, err
 	}
+	e.noteDirs(sdk, info)
 	version, err := sdk.ServerVersion(ctx)
 	if err != nil {
 		return puller.EngineInfo{}, e.classified(ctx, classify.OpInfo, "", err)
@@ -79,7 +85,7 @@ func (e *Engine) InsecureRegistries(ctx context.Context) ([]string, error) {
 func imageStore(info system.Info) string {
 	for _, pair := range info.DriverStatus {
 		if pair[0] == "driver-type" && pair[1] == "io.containerd.snapshotter.v1" {
-			return "containerd"
+			return puller.StoreContainerd
 		}
 	}
 	return info.Driver

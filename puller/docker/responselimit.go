@@ -27,7 +27,7 @@ func (b limitedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	switch path := r.URL.Path; {
 	case strings.HasSuffix(path, "/images/create"), strings.HasSuffix(path, "/logs"), strings.HasSuffix(path, "/wait"):
 		return resp, nil
-	case strings.HasSuffix(path, "/images/json"), strings.HasSuffix(path, "/containers/json"):
+	case strings.HasSuffix(path, "/images/json"), strings.HasSuffix(path, "/containers/json"), strings.HasSuffix(path, "/system/df"):
 		most = maxList
 	}
 	resp.Body = &limitedBody{resp.Body, most, most}

@@ -2,8 +2,6 @@ package docker
 
 import (
 	"context"
-	"os"
-	"strings"
 
 	"github.com/docker/docker/api/types/image"
 	"golang.org/x/sync/errgroup"
@@ -43,7 +41,10 @@ func (e *Engine) Storage(ctx context.Context) (puller.Storage, error) {
 	for _, images := range found {
 		storage.Images = append(storage.Images, images...)
 	}
-	storage.Free, err = e.free(ctx)
+	disk, err := e.Disk(ctx)
+	if disk != nil {
+		storage.Free = &disk.Free
+	}
 	return storage, err
 }
 
@@ -69,36 +70,4 @@ func (e *Engine) imageIDs(ctx context.Context) ([]string, error) {
 		}
 	}
 	return ids, nil
-}
-
-// containerdRoot is where containerd keeps images that are not in dockerd's directory (containerd's config.toml, "root").
-const containerdRoot = "/var/lib/containerd"
-
-// free returns the free bytes on the engine's disk. A unix socket can be forwarded from
-// another machine, so the result is nil unless the engine is on a unix socket, reports
-// this machine's host name, and its directory exists here.
-func (e *Engine) free(ctx context.Context) (*int64, error) {
-	if !strings.HasPrefix(e.host, "unix://") {
-		return nil, nil
-	}
-	ctx, cancel := withLimit(ctx, callLimit)
-	defer cancel()
-	_, info, err := e.systemInfo(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if host, err := os.Hostname(); err != nil || info.Name != "" && info.Name != host || info.DockerRootDir == "" {
-		return nil, nil
-	}
-	free, known := freeBytes(info.DockerRootDir)
-	if !known {
-		return nil, nil
-	}
-	if imageStore(info) == "containerd" {
-		// The engine does not say which of the two it uses.
-		if other, known := freeBytes(containerdRoot); known {
-			free = min(free, other)
-		}
-	}
-	return &free, nil
 }

@@ -112,6 +112,12 @@ func callOf(req *http.Request) string {
 		return "pull"
 	case strings.Contains(path, "/images/") && strings.HasSuffix(path, "/json"):
 		return "inspect"
+	case strings.Contains(path, "/images/") && req.Method == http.MethodDelete:
+		return "remove_image"
+	case strings.HasSuffix(path, "/events"):
+		return "events"
+	case strings.HasSuffix(path, "/system/df"):
+		return "disk_usage"
 	case strings.HasSuffix(path, "/_ping"):
 		return "ping"
 	case strings.HasSuffix(path, "/version"):

@@ -53,6 +53,7 @@ type ContainerSeen struct {
 	// Image is the image's ID. Manifest is the digest of the platform's manifest in the
 	// containerd image store.
 	Image, Manifest string
+	Created         time.Time
 }
 
 // A ContainerLook is called before a call about containers is answered: call is
@@ -179,7 +180,7 @@ func (e *Engine) Containers() []ContainerSeen {
 	var seen []ContainerSeen
 	for _, c := range e.containers {
 		c.mu.Lock()
-		seen = append(seen, ContainerSeen{c.id, c.name, c.status, c.labels, c.requested, c.image, c.manifest})
+		seen = append(seen, ContainerSeen{c.id, c.name, c.status, c.labels, c.requested, c.image, c.manifest, c.madeAt})
 		c.mu.Unlock()
 	}
 	return seen
@@ -197,8 +198,10 @@ func (e *Engine) newContainer(r ContainerRequest, image, manifest string) *conta
 		image: image, manifest: manifest, status: "created",
 		killed: make(chan struct{}), removed: make(chan struct{}), changed: make(chan struct{}),
 	}
-	c.died = func() { e.events.add("die", c.id) }
+	c.madeAt = time.Now()
+	c.died = func() { e.events.add("container", "die", c.id, r.Image) }
 	e.containers = append(e.containers, c)
+	e.events.add("container", "create", c.id, r.Image)
 	return c
 }
 
@@ -216,7 +219,7 @@ func (e *Engine) launch(c *container) bool {
 		return false
 	}
 	c.status, c.started = "running", time.Now()
-	e.events.add("start", c.id)
+	e.events.add("container", "start", c.id, c.requested.Image)
 	c.change()
 	c.mu.Unlock()
 	e.programsRunning.Go(func() {
@@ -252,6 +255,7 @@ func (e *Engine) drop(c *container) {
 	for i, other := range e.containers {
 		if other == c {
 			e.containers = append(e.containers[:i:i], e.containers[i+1:]...)
+			e.events.add("container", "destroy", c.id, c.requested.Image)
 			close(c.removed)
 			return
 		}

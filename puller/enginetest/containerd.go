@@ -73,6 +73,10 @@ func (e *Engine) resolve(name string) (puller.Image, bool) {
 	if i, ok := e.images[name]; ok {
 		return i, true
 	}
+	if i, ok := e.dangling[name]; ok {
+		i.RepoTags = nil
+		return i, true
+	}
 	repository, _, digest := "", "", name
 	if !strings.HasPrefix(name, "sha256:") {
 		repository, _, digest = cutTag(full(name))
@@ -168,7 +172,7 @@ func (e *Engine) summaries(image puller.Image) (all []any) {
 		all = append(all, map[string]any{
 			"ID": i.Manifest, "Available": e.contentOf(i) == puller.ContentWhole, "Kind": "image", "Size": size,
 			"Descriptor": map[string]any{"digest": i.Manifest, "mediaType": ocispec.MediaTypeImageManifest, "size": 737},
-			"ImageData":  map[string]any{"Platform": p, "Containers": nil, "Size": map[string]any{"Unpacked": 0}},
+			"ImageData":  map[string]any{"Platform": p, "Containers": nil, "Size": map[string]any{"Unpacked": i.Size - i.Size/2}},
 		})
 	}
 	return all

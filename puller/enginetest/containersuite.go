@@ -39,6 +39,7 @@ func TestContainers(t *testing.T, f ContainerFixture) {
 	t.Run("follow exited", f.testFollowLate)
 	t.Run("ctx ends", f.testContextEnds)
 	t.Run("list and remove", f.testContainers)
+	t.Run("keeps its image", f.testKeepsImage)
 	t.Run("refused", f.testRefused)
 }
 

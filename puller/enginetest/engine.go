@@ -30,6 +30,10 @@ type Engine struct {
 
 	mu          sync.Mutex
 	images      map[string]puller.Image // by reference in full form
+	dangling    map[string]puller.Image // whose last name was given to another image, by ID
+	madeFrom    map[string]string       // an image's parent, both by ID
+	busy        bool                    // with its disk usage
+	onRemove    func(name string)
 	scripts     map[string]Script
 	inspectHook InspectHook
 	alter       func(image string, answer map[string]any)
@@ -73,8 +77,9 @@ type Engine struct {
 // New starts a scripted engine without images or scripts. The end of the test stops it.
 func New(t testing.TB) *Engine {
 	e := &Engine{
-		socket:  sockets.NewInmemSocket("engine", 0),
-		images:  make(map[string]puller.Image),
+		socket:   sockets.NewInmemSocket("engine", 0),
+		images:   make(map[string]puller.Image),
+		dangling: make(map[string]puller.Image), madeFrom: make(map[string]string),
 		scripts: make(map[string]Script),
 		conns:   make(map[net.Conn]bool),
 		indexes: make(map[string]Index),
@@ -90,6 +95,8 @@ func New(t testing.TB) *Engine {
 	mux.HandleFunc("POST /images/create", e.create)
 	mux.HandleFunc("GET /images/json", e.list)
 	mux.HandleFunc("GET /images/", e.inspect)
+	mux.HandleFunc("DELETE /images/", e.removeImage)
+	mux.HandleFunc("GET /system/df", e.diskUsage)
 	mux.HandleFunc("GET /events", e.listEvents)
 	e.containerRoutes(mux)
 	e.server = &http.Server{Handler: e.front(mux), ConnState: e.track}
@@ -229,18 +236,26 @@ func (e *Engine) OnAnswer(alter func(image string, answer map[string]any)) {
 	e.alter = alter
 }
 
-// Tag gives an image a name, as a pull or a build does.
+// Tag gives an image a name, as a pull or a build does. An image that loses its last name
+// by that stays.
 func (e *Engine) Tag(image string, i puller.Image) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.images[full(image)] = i
+	name := full(image)
+	before, had := e.images[name]
+	e.images[name] = i
+	delete(e.dangling, e.idOf(i))
+	if id := e.idOf(before); had && len(e.namedAs(id)) == 0 {
+		e.dangling[id] = before
+	}
+	e.events.add("image", "tag", e.idOf(i), name)
 }
 
-// Remove removes a name.
+// Remove removes a name, and with its last name the image.
 func (e *Engine) Remove(image string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	delete(e.images, full(image))
+	e.untag(full(image))
 }
 
 // Counts are numbers of calls and connections.

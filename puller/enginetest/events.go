@@ -9,12 +9,14 @@ import (
 	"time"
 )
 
-// event is a container's event in GET /events.
+// event is an event of a container or an image in GET /events.
 type event struct {
 	seq    int
 	at     time.Time
+	kind   string // container or image
 	action string
 	id     string
+	image  string // its name
 }
 
 // eventLog has the events since the engine's start.
@@ -22,21 +24,26 @@ type eventLog struct {
 	mu     sync.Mutex
 	events []event
 	seq    int
-	off    bool // the engine is down
+	off    bool          // the engine is down
+	added  chan struct{} // closed and set to nil with the next event
 }
 
 // mostEvents is how many events the engine keeps.
 const mostEvents = 256
 
-func (l *eventLog) add(action, id string) {
+func (l *eventLog) add(kind, action, id, image string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.off {
 		return
 	}
 	l.seq++
-	l.events = append(l.events, event{l.seq, time.Now(), action, id})
+	l.events = append(l.events, event{l.seq, time.Now(), kind, action, id, image})
 	l.events = l.events[max(0, len(l.events)-mostEvents):]
+	if l.added != nil {
+		close(l.added)
+		l.added = nil
+	}
 }
 
 // stop ends the recording. Unless the events are kept elsewhere, it deletes them.
@@ -54,22 +61,26 @@ func (l *eventLog) start() {
 	l.off = false
 }
 
-// after returns the events between two times and after a number.
-func (l *eventLog) after(seq int, since, until time.Time) (found []event) {
+// after returns the events between two times and after a number, and a channel that is
+// closed with the next event.
+func (l *eventLog) after(seq int, since, until time.Time) (found []event, added <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.added == nil {
+		l.added = make(chan struct{})
+	}
 	for _, v := range l.events {
 		if v.seq > seq && !v.at.Before(since) && !v.at.After(until) {
 			found = append(found, v)
 		}
 	}
-	return found
+	return found, l.added
 }
 
 // AddEvents adds n events of another container.
 func (e *Engine) AddEvents(n int) {
 	for range n {
-		e.events.add("exec_die", strings.Repeat("f", 64))
+		e.events.add("container", "exec_die", strings.Repeat("f", 64), "")
 	}
 }
 
@@ -98,11 +109,22 @@ func (e *Engine) listEvents(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.(http.Flusher).Flush()
-	since, until := moment(r.URL.Query().Get("since")), moment(r.URL.Query().Get("until"))
+	since, until, limited := moment(r.URL.Query().Get("since")), moment(r.URL.Query().Get("until")), r.URL.Query().Get("until") != ""
+	if r.URL.Query().Get("since") == "" {
+		since = time.Now()
+	}
+	if !limited {
+		until = time.Now().Add(100 * 365 * 24 * time.Hour)
+	}
 	for seq := 0; ; {
-		for _, v := range e.events.after(seq, since, until) {
+		found, added := e.events.after(seq, since, until)
+		for _, v := range found {
+			name := "image"
+			if v.kind == "image" {
+				name = "name"
+			}
 			json.NewEncoder(w).Encode(map[string]any{
-				"Type": "container", "Action": v.action, "Actor": map[string]any{"ID": v.id}, "time": v.at.Unix(), "timeNano": v.at.UnixNano(),
+				"Type": v.kind, "Action": v.action, "Actor": map[string]any{"ID": v.id, "Attributes": map[string]string{name: v.image}}, "time": v.at.Unix(), "timeNano": v.at.UnixNano(),
 			})
 			seq = v.seq
 		}
@@ -110,9 +132,14 @@ func (e *Engine) listEvents(w http.ResponseWriter, r *http.Request) {
 		if !time.Now().Before(until) {
 			return
 		}
+		expired := time.NewTimer(time.Until(until))
 		select {
-		case <-time.After(min(100*time.Millisecond, time.Until(until))):
+		case <-expired.C:
+		case <-added:
 		case <-r.Context().Done():
+		}
+		expired.Stop()
+		if r.Context().Err() != nil {
 			return
 		}
 	}

@@ -9,25 +9,6 @@ import (
 	"github.com/distribution/reference"
 )
 
-// list returns each image once, with all its names.
-func (e *Engine) list(w http.ResponseWriter, r *http.Request) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	names := make(map[string][]string)
-	for name, image := range e.images {
-		id := image.ID
-		if e.containerd {
-			id = e.targetOf(image)
-		}
-		names[id] = append(names[id], name)
-	}
-	list := []any{}
-	for id, tags := range names {
-		list = append(list, map[string]any{"Id": id, "RepoTags": tags})
-	}
-	answer(w, http.StatusOK, list)
-}
-
 func (e *Engine) inspect(w http.ResponseWriter, r *http.Request) {
 	name, ok := strings.CutSuffix(strings.TrimPrefix(r.URL.Path, "/images/"), "/json")
 	if !ok {
@@ -59,6 +40,10 @@ func (e *Engine) inspect(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	image, found := e.images[full(name)]
+	if i, ok := e.dangling[name]; ok {
+		image, found = i, true
+		image.RepoDigests = nil
+	}
 	for tag, i := range e.images {
 		if i.ID == name {
 			image, found, name = i, true, tag

@@ -95,6 +95,7 @@ type container struct {
 	killed    chan struct{} // closed when it is killed
 	removed   chan struct{}
 	died      func() // called at the exit
+	madeAt    time.Time
 
 	mu          sync.Mutex
 	status      string // created, running or exited

@@ -269,7 +269,7 @@ func (e *Engine) listContainers(w http.ResponseWriter, r *http.Request) {
 			matches = matches && ok && (!valued || have == value)
 		}
 		if matches {
-			list = append(list, map[string]any{"Id": c.ID, "Names": []string{"/" + c.Name}, "ImageID": c.Image, "Labels": c.Labels, "State": c.Status})
+			list = append(list, map[string]any{"Id": c.ID, "Names": []string{"/" + c.Name}, "Image": c.Requested.Image, "ImageID": c.Image, "Created": c.Created.Unix(), "Labels": c.Labels, "State": c.Status})
 		}
 	}
 	answer(w, http.StatusOK, e.altered("list", list))

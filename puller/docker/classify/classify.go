@@ -52,6 +52,8 @@ func Error(ctx context.Context, op, ref string, err error) error {
 		v.kind = puller.ErrEngineUnavailable
 	case isContainerOp(op):
 		v = ofContainerMessage(err)
+	case op == OpRemoveImage && (cerrdefs.IsConflict(err) || cerrdefs.IsNotFound(err)):
+		v.kind = kindOfType(err) // the words name what needs the image
 	default:
 		v = ofImageMessage(err, ref)
 		if op != OpPull {

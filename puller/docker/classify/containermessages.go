@@ -14,6 +14,9 @@ const (
 	OpInspect = "inspect"
 	OpInfo    = "ask the engine"
 	OpImages  = "list the images"
+	OpEvents  = "follow the engine's events"
+
+	OpRemoveImage = "remove the image"
 
 	// No registry takes part in these.
 	OpCreate     = "create a container of"

@@ -18,6 +18,8 @@ var unpacking = regexp.MustCompile(`failed to register layer|processing tar file
 var unpackCauses = []pattern{
 	{kind: puller.ErrNoSpace, re: ending(`no space left on device`, `disk quota exceeded`)},
 	{kind: puller.ErrEngineUnavailable, re: ending(`context canceled`, `transport is closing`, `shutting down`, `: unavailable`)},
+	// Another client pruned what had arrived. The next pull brings it again.
+	{kind: puller.ErrTruncated, re: ending(`content digest sha256:[0-9a-f]+: not found`, `lease .*(?:does not exist|not found)(?:: not found)?`, `snapshot \S+ does not exist(?:: not found)?`, `failed commit on ref .* rename .*`)},
 	// The layer is as it was pushed. No retry can unpack it.
 	{kind: puller.ErrInvalidRequest, re: ending(`file name too long`, `too many levels of symbolic links`, `not a directory`, `is a directory`, `file exists`,
 		`\blink .*: no such file or directory`, `processing tar file\(.*\): .*: no such file or directory`,
