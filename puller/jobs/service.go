@@ -72,6 +72,8 @@ type Options struct {
 	Registry puller.Registry
 	// Accelerator makes pulls faster; nil for none.
 	Accelerator puller.Accelerator
+	// Admission is asked before each pull whether there is room; nil for none.
+	Admission puller.Admission
 	Log         logrus.FieldLogger
 	Metrics     prometheus.Registerer // nil for none
 }
@@ -150,7 +152,7 @@ func New(engine puller.Engine, o Options) (*Service, error) {
 func (s *Service) open() (err error) {
 	o := &s.opts
 	s.transfer, err = transfer.New(s.ctx, transfer.Options{
-		Engine: s.engine, Registry: o.Registry, Prover: s.proofs, Accelerator: o.Accelerator, Store: s.store, VerifyAccess: o.VerifyAccess,
+		Engine: s.engine, Registry: o.Registry, Prover: s.proofs, Accelerator: o.Accelerator, Admission: o.Admission, Store: s.store, VerifyAccess: o.VerifyAccess,
 		Concurrency: o.Concurrency, PerRegistry: o.PerRegistry,
 		FirstByteTimeout: o.FirstByteTimeout, StallTimeout: o.StallTimeout, ExtractStallTimeout: o.ExtractStallTimeout,
 		Log: s.log, Metrics: o.Metrics, Numbers: &s.numbers, Events: s.events, Go: s.work.Go,

@@ -68,6 +68,12 @@ func (a *attempt) pull() (puller.Result, error) {
 			return a.result(before, puller.SourceUpToDate), err
 		}
 	}
+	release, err := a.admit()
+	if err != nil {
+		return puller.Result{}, err
+	}
+	var after puller.Image
+	defer func() { release(after) }()
 	defer func() {
 		if a.acceleration != nil {
 			a.acceleration.Close()
@@ -217,6 +223,15 @@ func (a *attempt) stream() (progress *pullstream.Progress, end proof.Ending, err
 		a.timed(func(x *puller.Timings) { x.Stream = time.Since(first).Seconds() })
 	}
 	return progress, end, secrets.Error(puller.WithoutCredentials(puller.KindOf(err), err, missing))
+}
+
+// admit returns when the engine's disk has room for the pull.
+func (a *attempt) admit() (release func(puller.Image), err error) {
+	if a.table.opts.Admission == nil {
+		return func(puller.Image) {}, nil
+	}
+	p := puller.Pull{Image: a.key.Image, Platform: a.key.Platform, Credentials: a.credentials}
+	return a.table.opts.Admission.Admit(a.ctx, p, func(message string) { a.notice(message, 0) })
 }
 
 // enginePull has the engine pull, through the accelerator if there is one and no

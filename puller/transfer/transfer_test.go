@@ -169,16 +169,22 @@ func withTransfers(t *testing.T, e *engine, test func(t *testing.T, s *transfer.
 }
 
 func withAccelerator(t *testing.T, e *engine, a puller.Accelerator, test func(t *testing.T, s *transfer.Transfers)) {
+	withOptions(t, e, func(o *transfer.Options) { o.Accelerator = a }, test)
+}
+
+func withOptions(t *testing.T, e *engine, set func(*transfer.Options), test func(t *testing.T, s *transfer.Transfers)) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var work sync.WaitGroup
 		log := logrus.New()
 		log.SetOutput(io.Discard)
 		numbers := new(stream.Sequence)
-		s, err := transfer.New(ctx, transfer.Options{
-			Engine: e, Accelerator: a, Prover: proof.New(e, nil), Store: storetest.New(), Concurrency: 2, Log: log,
+		o := transfer.Options{
+			Engine: e, Prover: proof.New(e, nil), Store: storetest.New(), Concurrency: 2, Log: log,
 			Numbers: numbers, Events: stream.NewEventLog(numbers, 1<<20), Go: func(f func()) { work.Go(f) },
-		})
+		}
+		set(&o)
+		s, err := transfer.New(ctx, o)
 		if err != nil {
 			t.Fatal(err)
 		}

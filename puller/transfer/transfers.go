@@ -86,6 +86,8 @@ type Options struct {
 	Prover   *proof.Prover
 	// Accelerator, unless it is nil, makes the engine's pulls faster.
 	Accelerator puller.Accelerator
+	// Admission, unless it is nil, is asked before each pull.
+	Admission puller.Admission
 	Store       puller.Store // of the images that came with credentials
 	// VerifyAccess gives an image that is there only to those whose credentials the
 	// registry accepts for it.
