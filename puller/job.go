@@ -3,6 +3,7 @@ package puller
 import (
 	"time"
 
+	"github.com/towline/towline/stream"
 	"github.com/towline/towline/stream/pullstream"
 )
 
@@ -72,6 +73,11 @@ type Job struct {
 	Timings  *Timings           `json:"timings,omitempty"` // of the last attempt
 	Result   *Result            `json:"result,omitempty"`  // of a job that succeeded, or of a run that was interrupted
 	Error    *JobError          `json:"error,omitempty"`   // of one that failed or was canceled
+}
+
+// About is the job for those who watch many.
+func (j Job) About() *stream.About {
+	return &stream.About{Job: j.ID, Kind: string(j.Kind), Image: j.Image}
 }
 
 // ImageState is what became of one image of a prewarm, or of a service that

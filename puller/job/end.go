@@ -18,7 +18,7 @@ func (j *Job) Finish(result puller.Result, err error) {
 		return
 	}
 	j.view.Progress, j.view.Timings = described.Progress, described.Timings
-	result, err = j.secrets.Result(result), j.secrets.Error(err)
+	result, err = j.history.secrets.Result(result), j.history.secrets.Error(err)
 	v := j.view
 	v.Images = described.Images
 	now := time.Now().UTC()
@@ -44,14 +44,10 @@ func (j *Job) Finish(result puller.Result, err error) {
 	state, end := puller.StateEvent(j.env.Events.Reserve(), &v), puller.ResultEvent(j.env.Events.Reserve(), &v)
 	j.last = []stream.Frame{state.Frame(), end.Frame()}
 	end.Result = nil // it is the record's Job
-	j.events = append(j.events, state, end)
+	j.history.events = append(j.history.events, state, end)
 	j.outcome = &v
-	if j.timer != nil {
-		j.timer.Stop()
-	}
-	if j.cancel != nil {
-		j.cancel()
-	}
+	j.limit.stop()
+	j.context.end()
 	j.changed()
 }
 
@@ -68,7 +64,7 @@ func (j *Job) Settle() puller.Job {
 	j.mu.Lock()
 	v, work := *j.outcome, j.work
 	j.view = v
-	j.topic.End(j.last...)
+	j.history.topic.End(j.last...)
 	j.last = nil
 	close(j.settled)
 	j.mu.Unlock()

@@ -63,9 +63,7 @@ type Request struct {
 // called once, and Settle by one goroutine.
 type Job struct {
 	env     *Env
-	timeout time.Duration
-	kept    kept // it is not changed
-	topic   *stream.Topic
+	kept    kept          // it is not changed
 	settled chan struct{} // closed when readers are told how the job has ended
 
 	mu       sync.Mutex
@@ -73,13 +71,9 @@ type Job struct {
 	accepted bool
 	turn     uint64
 	view     puller.Job // what others are told
-	events   []puller.Event
-	notices  int
-	secrets  *redact.Redactor
-	ctx      context.Context // of Context; nil until it is asked for
-	cancel   context.CancelFunc
-	timer    *time.Timer // ends the job when its time is up
-	deadline time.Time   // zero for none
+	history  history
+	context  lifetime
+	limit    timeLimit
 	paused   bool        // the daemon ends; the job goes on at the next start
 	outcome  *puller.Job // what it is going to end as, once that is saved
 	last     []stream.Frame
@@ -96,19 +90,8 @@ type kept struct {
 // else.
 func New(env *Env, r Request) *Job {
 	j := &Job{
-		env: env, timeout: r.Timeout, kept: kept{r.Caller, r.IdempotencyKey, r.Fingerprint, r.Private},
-		settled: make(chan struct{}), view: r.View, secrets: r.Secrets, events: r.Events,
-	}
-	if r.Events == nil {
-		j.topic = env.Events.Topic()
-	} else {
-		record := puller.Record{Job: r.View, Events: r.Events}
-		j.topic = env.Events.Topic(record.Frames()...)
-	}
-	for _, e := range r.Events {
-		if e.Type == "notice" {
-			j.notices++
-		}
+		env: env, kept: kept{r.Caller, r.IdempotencyKey, r.Fingerprint, r.Private}, settled: make(chan struct{}), view: r.View,
+		history: newHistory(env.Events, r), context: lifetime{daemon: env.Context}, limit: timeLimit{length: r.Timeout},
 	}
 	return j
 }
@@ -133,7 +116,8 @@ func (j *Job) Reserve(id, parent string, children []string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.view.ID, j.view.Parent, j.view.Children = id, parent, children
-	j.publish(func(seq uint64) puller.Event { return puller.StateEvent(seq, &j.view) })
+	j.history.publish(func(seq uint64) puller.Event { return puller.StateEvent(seq, &j.view) })
+	j.changed()
 }
 
 // Accept says that the job is saved. turn is its place in the order of admission.
@@ -141,7 +125,7 @@ func (j *Job) Accept(turn uint64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.accepted, j.turn = true, turn
-	j.topic.Announce(j.about())
+	j.history.topic.Announce(j.view.About())
 }
 
 // ID returns the job's ID, which it has from Reserve on.
@@ -159,46 +143,24 @@ func (j *Job) Turn() uint64 {
 }
 
 // Topic is what the job's readers are told.
-func (j *Job) Topic() *stream.Topic { return j.topic }
+func (j *Job) Topic() *stream.Topic { return j.history.topic }
 
 // Settled is closed when the job has ended and its readers are told.
 func (j *Job) Settled() <-chan struct{} { return j.settled }
-
-// About is the job for those who watch many.
-func (j *Job) About() *stream.About {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.about()
-}
-
-func (j *Job) about() *stream.About {
-	return &stream.About{Job: j.view.ID, Kind: string(j.view.Kind), Image: j.view.Image}
-}
 
 // Context returns a context that ends with the job, or before it by Abort. Most jobs
 // need none: a transfer has its own.
 func (j *Job) Context() context.Context {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.context()
-}
-
-func (j *Job) context() context.Context {
-	if j.ctx == nil {
-		j.ctx, j.cancel = context.WithCancel(j.env.Context)
-		if j.outcome != nil {
-			j.cancel()
-		}
-	}
-	return j.ctx
+	return j.context.get()
 }
 
 // Abort ends the context.
 func (j *Job) Abort() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.context()
-	j.cancel()
+	j.context.end()
 }
 
 // View returns the job as it stands, without what its work describes.
@@ -224,7 +186,7 @@ func (j *Job) Record() puller.Record {
 	j.mu.Lock()
 	k := &j.kept
 	r := puller.Record{
-		Job: j.view, Events: slices.Clip(j.events),
+		Job: j.view, Events: slices.Clip(j.history.events),
 		Caller: k.caller, Private: k.private, Key: k.key, Fingerprint: k.fingerprint,
 	}
 	ended, work := j.outcome != nil, j.work

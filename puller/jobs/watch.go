@@ -83,7 +83,7 @@ func (s *Service) recall(floor uint64, unended []puller.Record) {
 	var about []*stream.About
 	for _, r := range append(ended, unended...) {
 		s.proofs.Learn(r.Job)
-		a := &stream.About{Job: r.Job.ID, Kind: string(r.Job.Kind), Image: r.Job.Image}
+		a := r.Job.About()
 		for _, f := range r.Frames() {
 			frames, about = append(frames, f), append(about, a)
 		}

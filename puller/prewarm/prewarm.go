@@ -77,7 +77,7 @@ func (w *Prewarm) SetEnded(i int, s puller.ImageState) {
 
 // Show has readers of all jobs told of the prewarm's layers. It is called when the
 // job is accepted.
-func (w *Prewarm) Show() { w.env.Events.Show(w.progress.layers, w.job.About()) }
+func (w *Prewarm) Show() { w.env.Events.Show(w.progress.layers, w.job.View().About()) }
 
 // pulls returns the children that have not ended.
 func (w *Prewarm) pulls() []*pull.Pull {

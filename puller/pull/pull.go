@@ -91,7 +91,7 @@ func (p *Pull) wants() transfer.Request {
 	r := p.Request()
 	return transfer.Request{
 		Key: p.key, Credentials: r.Credentials, Policy: r.Policy, Retries: *r.Retries, Strict: r.Strict, Accelerate: r.Accelerate,
-		Caller: r.Caller, Rank: r.Priority.Rank(), Turn: p.o.Job.Turn(), Batched: p.o.Layer != nil, About: p.o.Job.About(),
+		Caller: r.Caller, Rank: r.Priority.Rank(), Turn: p.o.Job.Turn(), Batched: p.o.Layer != nil, About: p.o.Job.View().About(),
 	}
 }
 

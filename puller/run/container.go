@@ -27,7 +27,7 @@ func (r container) create(image puller.Result) {
 		r.finish(puller.Exit{}, context.Cause(ctx))
 		return
 	}
-	r.job.EnterPhase(puller.PhaseCreating)
+	r.enter(puller.PhaseCreating)
 	r.mu.Lock()
 	unnamed := r.name == ""
 	if unnamed { // an older Towline accepted it
@@ -148,7 +148,7 @@ func (r container) started() {
 	r.mu.Lock()
 	r.running = true
 	r.mu.Unlock()
-	r.job.EnterPhase(puller.PhaseRunning)
+	r.enter(puller.PhaseRunning)
 }
 
 // exited sees to what is left of a run whose container has exited, or that the engine
@@ -174,7 +174,7 @@ func (r container) exited(seen lastSeen, exit puller.Exit, err error) {
 		r.job.Touch()
 		r.runs.o.Sync()
 	}
-	r.job.EnterPhase(puller.PhaseRemoving)
+	r.enter(puller.PhaseRemoving)
 	r.clear(exit, err)
 }
 

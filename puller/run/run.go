@@ -174,6 +174,11 @@ func (r *Run) contain(image puller.Result, err error) {
 	r.runs.o.Go(func() { container{r}.create(image) })
 }
 
+// enter moves the active job to a phase.
+func (r *Run) enter(phase puller.Phase) {
+	r.job.Enter(puller.StateActive, phase, r.job.View().Attempt)
+}
+
 // Leave has the run end with err before its program does: its container is stopped.
 // Readers are told what it prints meanwhile.
 func (r *Run) Leave(err error) bool {
