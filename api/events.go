@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/towline/towline/api/connections"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/stream"
@@ -25,6 +27,13 @@ const heartbeatAfter = 15 * time.Second
 var medias = map[string]*stream.Format{
 	"application/x-ndjson": stream.NDJSON,
 	"text/event-stream":    stream.SSE,
+}
+
+// events serves the routes of events.
+type events struct {
+	puller   puller.Service
+	log      logrus.FieldLogger
+	hijacked connections.Hijacked
 }
 
 // streamMedia returns the media type of events that the caller accepts, ""
@@ -44,7 +53,8 @@ func streamMedia(r *http.Request) string {
 	return ""
 }
 
-func (s *Server) jobEvents(w http.ResponseWriter, r *http.Request) error {
+// ofJob is GET /v1/jobs/{id}/events: the events of a job, to its end.
+func (s *events) ofJob(w http.ResponseWriter, r *http.Request) error {
 	after, err := since(r)
 	if err != nil {
 		return err
@@ -58,7 +68,7 @@ func (s *Server) jobEvents(w http.ResponseWriter, r *http.Request) error {
 
 // streamJob writes a job's events to the last. It returns an error only before
 // the first byte.
-func (s *Server) streamJob(w http.ResponseWriter, r *http.Request, id string, since *uint64, every time.Duration, media string) error {
+func (s *events) streamJob(w http.ResponseWriter, r *http.Request, id string, since *uint64, every time.Duration, media string) error {
 	frames, sub, err := s.puller.Watch(id, since)
 	if err != nil {
 		return err
@@ -90,9 +100,9 @@ func (s *Server) streamJob(w http.ResponseWriter, r *http.Request, id string, si
 	return nil
 }
 
-// allEvents is GET /v1/events: the events of all jobs, or of those with a kind
+// ofAll is GET /v1/events: the events of all jobs, or of those with a kind
 // and an image, to the daemon's end.
-func (s *Server) allEvents(w http.ResponseWriter, r *http.Request) error {
+func (s *events) ofAll(w http.ResponseWriter, r *http.Request) error {
 	after, err := since(r)
 	if err != nil {
 		return err
@@ -156,7 +166,7 @@ type reader struct {
 // the client has gone. Where the connection could be hijacked, it returns before
 // that: a small goroutine goes on, and the handler's, with its stack and all that
 // net/http holds for it, ends.
-func (s *Server) stream(w http.ResponseWriter, r *http.Request, media string, to *reader, first *stream.Batch) {
+func (s *events) stream(w http.ResponseWriter, r *http.Request, media string, to *reader, first *stream.Batch) {
 	if r.Method == http.MethodHead {
 		w.Header().Set("Content-Type", media)
 		w.Header().Set("X-Accel-Buffering", "no")
@@ -174,7 +184,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, media string, to
 }
 
 // serve writes to a connection that was hijacked.
-func (s *Server) serve(out *connections.Writer, to *reader, first *stream.Batch) {
+func (s *events) serve(out *connections.Writer, to *reader, first *stream.Batch) {
 	defer func() {
 		if fault := recover(); fault != nil { // as net/http does
 			s.log.WithField("stack", string(debug.Stack())).Errorf("a stream of events has failed: %v", fault)

@@ -44,7 +44,7 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request, accept func() (p
 	w.Header().Set("Location", "/v1/jobs/"+job.ID)
 	if media := streamMedia(r); media != "" {
 		var begin uint64 // also the events before Watch
-		return s.streamJob(w, r, job.ID, &begin, interval, media)
+		return s.events.streamJob(w, r, job.ID, &begin, interval, media)
 	}
 	if !waits {
 		s.writeJob(w, r, http.StatusAccepted, job)

@@ -25,7 +25,7 @@ type Server struct {
 	plans    *limits.Work
 	answers  *limits.Work // large answers
 	routes   http.Handler
-	hijacked connections.Hijacked
+	events   events
 }
 
 // Options are the options of New.
@@ -49,7 +49,10 @@ type Options struct {
 
 // New returns the handler of all routes.
 func New(p puller.Service, o Options) *Server {
-	s := &Server{puller: p, log: o.Log, tokens: o.Tokens, sessions: auth.NewSessions(), files: limits.NewComposeFiles(), plans: limits.NewPlans(), answers: limits.NewAnswers()}
+	s := &Server{
+		puller: p, log: o.Log, tokens: o.Tokens, sessions: auth.NewSessions(), events: events{puller: p, log: o.Log},
+		files: limits.NewComposeFiles(), plans: limits.NewPlans(), answers: limits.NewAnswers(),
+	}
 	mux := http.NewServeMux()
 	handle := func(pattern string, h func(http.ResponseWriter, *http.Request) error, params ...string) {
 		mux.Handle(pattern, s.handler(h, params))
@@ -65,8 +68,8 @@ func New(p puller.Service, o Options) *Server {
 	handle("GET /v1/jobs", s.listJobs, "state", "kind", "image", "limit", "cursor")
 	handle("GET /v1/jobs/{id}", s.getJob)
 	handle("DELETE /v1/jobs/{id}", s.cancelJob)
-	handle("GET /v1/jobs/{id}/events", s.jobEvents, "since", "every")
-	handle("GET /v1/events", s.allEvents, "kind", "image", "since", "every")
+	handle("GET /v1/jobs/{id}/events", s.events.ofJob, "since", "every")
+	handle("GET /v1/events", s.events.ofAll, "kind", "image", "since", "every")
 	handle("GET /v1/engine", s.getEngine)
 	handle("GET /healthz", s.health)
 	handle("GET /readyz", s.ready)
@@ -91,10 +94,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Wait waits for the streams of events on hijacked connections, or for ctx. http.Server
 // does not know them any more. They end when the Service closes. Call Wait after that, and
 // after http.Server.Shutdown.
-func (s *Server) Wait(ctx context.Context) { s.hijacked.Wait(ctx) }
+func (s *Server) Wait(ctx context.Context) { s.events.hijacked.Wait(ctx) }
 
 // Streams returns how many streams of events are sent on hijacked connections.
-func (s *Server) Streams() int { return s.hijacked.Count() }
+func (s *Server) Streams() int { return s.events.hijacked.Count() }
 
 // handler refuses query parameters that the route does not have, and answers with the
 // error of h. h returns an error only before it has written.

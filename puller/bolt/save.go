@@ -22,7 +22,7 @@ func (s *Store) Save(seq uint64, records []puller.Record) error {
 		return s.fault(op, errClosed)
 	}
 	if len(records) == 0 {
-		if err := s.room(); err != nil {
+		if err := room(s.path(roomName)); err != nil {
 			return s.fault(op, err)
 		}
 	}
@@ -75,8 +75,8 @@ func (s *Store) Save(seq uint64, records []puller.Record) error {
 
 // room returns an error where the disk has no space for jobs to come. The file
 // has free pages, which are enough for some jobs, so it can't tell.
-func (s *Store) room() error {
-	f, err := os.Create(s.path(roomName))
+func room(path string) error {
+	f, err := os.Create(path)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,14 @@ import (
 	"github.com/towline/towline/puller/pull"
 	"github.com/towline/towline/puller/requests"
 	"github.com/towline/towline/puller/run"
+	"github.com/towline/towline/stream"
+)
+
+// keptEnded is of how many jobs that ended before a start their events are told to
+// readers of all jobs that come back, and of how many bytes of records.
+const (
+	keptEnded      = 250
+	keptEndedBytes = 16 << 20
 )
 
 // restore makes jobs of what a store holds that had not ended.
@@ -20,10 +28,11 @@ type restore struct {
 	known   map[string]int // their indexes, by ID
 }
 
-// restore takes up what the store holds: last is the number that Load returned. It is
+// restoreJobs takes up what the store holds: last is the number that Load returned. It is
 // called before anything else.
-func (s *Service) restore(last uint64, unended []puller.Record) error {
-	s.recall(last, unended)
+func restoreJobs(s *Service, last uint64, unended []puller.Record) error {
+	r := restore{s: s, records: unended, known: make(map[string]int)}
+	r.recall(last)
 	newest, err := s.store.Ended(puller.Filter{Limit: 1})
 	if err != nil {
 		return fmt.Errorf("load the jobs: %w", err)
@@ -31,7 +40,6 @@ func (s *Service) restore(last uint64, unended []puller.Record) error {
 	for _, v := range newest {
 		s.table.startAbove(v.ID)
 	}
-	r := restore{s: s, records: unended, known: make(map[string]int)}
 	r.makeJobs()
 	r.setWork()
 	s.table.restore(r.entries)
@@ -42,7 +50,7 @@ func (s *Service) restore(last uint64, unended []puller.Record) error {
 		return fmt.Errorf("write to the store: %w", fault)
 	}
 	if fault != nil {
-		s.startFull(unended, fault)
+		r.startFull(fault)
 	}
 	s.writer.fault = fault
 	r.begin()
@@ -52,11 +60,41 @@ func (s *Service) restore(last uint64, unended []puller.Record) error {
 // startFull sets numbers aside though the disk is full: a file has room for how known
 // jobs change. Where it has none, numbers go on from the microseconds since 1970,
 // which are above all that were given and below those of a later start.
-func (s *Service) startFull(unended []puller.Record, fault error) {
+func (r *restore) startFull(fault error) {
+	s := r.s
 	s.writer.logFault(nil, fault)
-	if len(unended) == 0 || s.writer.store(unended) != nil {
+	if len(r.records) == 0 || s.writer.store(r.records) != nil {
 		s.numbers.Start(max(s.numbers.Last(), uint64(time.Now().UnixMicro())))
 	}
+}
+
+// recall has the event log know what was told before a start, as far as it is kept, and
+// the prover what was proven. floor is the last number that was given then.
+func (r *restore) recall(floor uint64) {
+	s := r.s
+	ended, err := s.store.Last(keptEnded, keptEndedBytes)
+	switch {
+	case err != nil:
+		s.log.WithError(err).Warn("what was told before is not known to readers of all jobs who come back")
+		return
+	case len(ended) > 0:
+		// Those that ended before it may be there, or not.
+		if e := ended[0].Events; len(e) > 0 {
+			floor = e[len(e)-1].Seq
+		}
+	case len(r.records) > 0:
+		floor = 0 // none has ended yet
+	}
+	var frames []stream.Frame
+	var about []*stream.About
+	for _, record := range append(ended, r.records...) {
+		s.proofs.Learn(record.Job)
+		a := record.Job.About()
+		for _, f := range record.Frames() {
+			frames, about = append(frames, f), append(about, a)
+		}
+	}
+	s.events.Restore(floor, frames, about)
 }
 
 // restore takes in jobs that had not ended before a start.
@@ -176,7 +214,7 @@ func (r *restore) begin() {
 	if len(r.entries) > 0 {
 		r.s.log.WithField("jobs", len(r.entries)).Info("going on with the jobs that had not ended")
 	}
-	r.s.begin(r.entries)
+	r.s.writer.begin(r.entries)
 	for _, e := range r.entries {
 		e.Touch()
 	}

@@ -139,7 +139,7 @@ func New(engine puller.Engine, o Options) (*Service, error) {
 		return nil, err
 	}
 	s.outputs.Scan()
-	if err := s.restore(last, unended); err != nil {
+	if err := restoreJobs(s, last, unended); err != nil {
 		return nil, err
 	}
 	s.outputs.Begin()

@@ -9,13 +9,6 @@ import (
 // bytes, and as much of output.
 const keptEvents = 4 << 20
 
-// keptEnded is of how many jobs that ended before a start their events are told to
-// readers of all jobs that come back, and of how many bytes of records.
-const (
-	keptEnded      = 250
-	keptEndedBytes = 16 << 20
-)
-
 // Watch implements puller.Service.
 func (s *Service) Watch(id string, since *uint64) ([]stream.Frame, *stream.Subscription, error) {
 	var topic *stream.Topic
@@ -61,32 +54,4 @@ func (s *Service) WatchAll(kind, image string, since *uint64) ([]stream.Frame, *
 		return nil, sub, nil
 	}
 	return []stream.Frame{puller.BehindFrame("", *since)}, s.events.Subscribe(filter, missed), nil
-}
-
-// recall has the event log know what was told before a start, as far as it is kept, and
-// the prover what was proven. floor is the last number that was given then.
-func (s *Service) recall(floor uint64, unended []puller.Record) {
-	ended, err := s.store.Last(keptEnded, keptEndedBytes)
-	switch {
-	case err != nil:
-		s.log.WithError(err).Warn("what was told before is not known to readers of all jobs who come back")
-		return
-	case len(ended) > 0:
-		// Those that ended before it may be there, or not.
-		if e := ended[0].Events; len(e) > 0 {
-			floor = e[len(e)-1].Seq
-		}
-	case len(unended) > 0:
-		floor = 0 // none has ended yet
-	}
-	var frames []stream.Frame
-	var about []*stream.About
-	for _, r := range append(ended, unended...) {
-		s.proofs.Learn(r.Job)
-		a := r.Job.About()
-		for _, f := range r.Frames() {
-			frames, about = append(frames, f), append(about, a)
-		}
-	}
-	s.events.Restore(floor, frames, about)
 }

@@ -208,7 +208,7 @@ func (w *writer) flush() {
 
 	for _, r := range requests {
 		// Before they have ended, so that there is no time when they are only on disk.
-		w.s.begin(r.entries)
+		w.begin(r.entries)
 	}
 	for _, j := range ending {
 		// Those who wait are told even if it could not be saved: what they wait for is
@@ -329,12 +329,12 @@ func (w *writer) prune() {
 
 // begin makes jobs that are on disk known, and has them do what they are for, except
 // when the Service closes: then they do at the next start.
-func (s *Service) begin(entries []*entry) {
-	closing := s.table.accept(entries)
+func (w *writer) begin(entries []*entry) {
+	closing := w.s.table.accept(entries)
 	for _, e := range entries {
-		s.metrics.unended.Inc()
-		if w, ok := e.Work().(*prewarm.Prewarm); ok {
-			w.Show()
+		w.s.metrics.unended.Inc()
+		if p, ok := e.Work().(*prewarm.Prewarm); ok {
+			p.Show()
 		}
 		close(e.accepted)
 	}
