@@ -34,8 +34,9 @@ test-fast: ## the tests that need no engine, without the race detector
 
 # With -race, the linters read what the tests have built, and nothing is built twice.
 lint: export LINT_FLAGS = $(shell go env GOFLAGS) -race
-lint: $(CACHE) ## gofmt, and golangci-lint: vet, staticcheck, unused code, and which package imports which
+lint: $(CACHE) ## gofmt, the API's contract, and golangci-lint: vet, staticcheck, unused code, and which package imports which
 	@test -z "$$(gofmt -l $(SOURCES))" || { gofmt -d $(SOURCES); exit 1; }
+	go tool $(TOOLS) github.com/getkin/kin-openapi/cmd/validate -- api/contract/openapi.yaml
 	$(STATIC) $(TOOLS) -o $(CACHE)/golangci-lint $(GOLANGCI)
 	GOFLAGS="$$LINT_FLAGS" $(CACHE)/golangci-lint run ./...
 	cd integration && GOFLAGS="$$LINT_FLAGS" $(CACHE)/golangci-lint run ./...

@@ -65,7 +65,9 @@ api                           $ours/puller/jobs
 api                           $ours/puller/enginetest
 api                           $ours/api/apitest
 cmd/towline/daemon            $ours/api/apitest
+api                           $ours/api/contract/contracttest
 api/client                    $ours/api/auth
+api/contract                  $ours/puller
 configs                       $ours/stream
 cmd/towline                   $ours/puller/enginetest
 cmd/towline                   $ours/stream/pullstream/transcripts
@@ -91,6 +93,8 @@ puller/enginetest             testing
 puller/enginetest             $ours/stream/pullstream/transcripts
 api                           $ours/puller
 api                           $ours/api/auth
+api                           $ours/api/contract
+api/contract/contracttest     testing
 cmd/towline                   $ours/api/client
 cmd/towline                   $ours/cmd/towline/daemon
 cmd/towline/daemon            $ours/puller/jobs

@@ -166,7 +166,7 @@ func slowly(t *testing.T, tokens string) net.Conn {
 	quiet := logrus.New()
 	quiet.SetOutput(io.Discard)
 	o := api.Options{Metrics: prometheus.NewRegistry(), Log: quiet, Hosts: []string{"towline"}, Tokens: authtest.Open(t, authtest.File(t, tokens), io.Discard)}
-	server := connections.NewServer(api.New(nil, o))
+	server := connections.NewServer(newHandler(t, nil, o))
 	server.ErrorLog = log.New(io.Discard, "", 0)
 	var serving sync.WaitGroup
 	serving.Go(func() { server.Serve(l) })

@@ -19,6 +19,7 @@ import (
 	"github.com/towline/towline/api"
 	"github.com/towline/towline/api/auth/authtest"
 	"github.com/towline/towline/api/connections"
+	"github.com/towline/towline/api/contract/contracttest"
 )
 
 // limited serves the API on a listener with a limit on its connections.
@@ -35,7 +36,7 @@ func (d *daemon) limited(l net.Listener, limit int) *limited {
 	content := everyone() + authtest.Listed("second", "canary-second", "read")
 	tokens := authtest.Open(d.T, authtest.File(d.T, content), d.Logs)
 	handler := api.New(d.Service, api.Options{Metrics: prometheus.NewRegistry(), Log: log, Tokens: tokens})
-	server := connections.NewServer(handler)
+	server := connections.NewServer(contracttest.Wrap(d.T, handler))
 	var serving sync.WaitGroup
 	serving.Go(func() { server.Serve(connections.CheckHeads(connections.Limit(l, limit))) })
 	d.T.Cleanup(func() {

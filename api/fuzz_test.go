@@ -47,7 +47,7 @@ func startFuzzed(f *testing.F) fuzzed {
 		p.Close(context.Background())
 		e.Close()
 	})
-	return fuzzed{api.New(p, api.Options{Metrics: prometheus.NewRegistry(), Log: log, Runs: true, Open: true}), p}
+	return fuzzed{newHandler(f, p, api.Options{Metrics: prometheus.NewRegistry(), Log: log, Runs: true, Open: true}), p}
 }
 
 // post sends a request, whose answer must be a job or a refusal, waits for the job

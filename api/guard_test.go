@@ -67,7 +67,7 @@ func (d *daemon) guarded(change ...func(*api.Options)) *daemon {
 	for _, c := range change {
 		c(&o)
 	}
-	server := connections.NewServer(api.New(d.Service, o))
+	server := connections.NewServer(newHandler(d.T, d.Service, o))
 	server.ErrorLog = log.New(d.Logs, "", 0)
 	var serving sync.WaitGroup
 	serving.Go(func() { server.Serve(l) })
@@ -298,7 +298,7 @@ func TestDockerErrors(t *testing.T) {
 func TestRequestLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := authtest.Open(t, authtest.File(t, everyone()), io.Discard)
-		h := api.New(nil, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Tokens: tokens, Requests: 3})
+		h := newHandler(t, nil, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Tokens: tokens, Requests: 3})
 		take := func(token string, want ...int) {
 			t.Helper()
 			for i, code := range want {
@@ -336,7 +336,7 @@ func TestUnixSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	// As a listener that counts has it.
-	server := connections.NewServer(api.New(d.Service, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Requests: 1}))
+	server := connections.NewServer(newHandler(t, d.Service, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Requests: 1}))
 	var serving sync.WaitGroup
 	serving.Go(func() { server.Serve(wrapping{l}) })
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

@@ -112,7 +112,7 @@ func newStoredJobs(t *testing.T, n, size int) *storedJobs {
 	s := &storedJobs{t: t}
 	for i := range n {
 		s.jobs = append(s.jobs, puller.Job{
-			ID: fmt.Sprintf("%026d", n-i), Kind: puller.JobPull, State: puller.StateFailed, Image: "docker.io/library/alpine:3.20",
+			ID: fmt.Sprintf("%026d", n-i), Kind: puller.JobPull, State: puller.StateFailed, Priority: puller.PriorityLow, Image: "docker.io/library/alpine:3.20",
 			Error: &puller.JobError{Kind: puller.ErrInternal, Message: strings.Repeat("x", size)},
 		})
 	}
@@ -142,7 +142,7 @@ func TestJobPages(t *testing.T) {
 	const maxPage = 256 << 10
 	get := func(t *testing.T, s *storedJobs, query string) (p page, size int) {
 		t.Helper()
-		h := api.New(s, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Open: true})
+		h := newHandler(t, s, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Open: true})
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest("GET", "http://localhost/v1/jobs"+query, nil))
 		size = w.Body.Len()
@@ -198,14 +198,19 @@ func TestJobPages(t *testing.T) {
 	})
 }
 
+const largeID = "01M8HG4T8Z0YZH5FPKQFF8HVJR"
+
 // largeJobs is a Service with large jobs only.
 type largeJobs struct{ puller.Service }
 
 func (largeJobs) Job(id string) (puller.Job, error) {
-	return puller.Job{ID: id, Kind: puller.JobPrewarm, Error: &puller.JobError{Message: strings.Repeat("x", 6<<20)}}, nil
+	return puller.Job{
+		ID: id, Kind: puller.JobPrewarm, State: puller.StateFailed, Priority: puller.PriorityNormal,
+		Error: &puller.JobError{Kind: puller.ErrInternal, Message: strings.Repeat("x", 6<<20)},
+	}, nil
 }
 
-func (j largeJobs) Pull(puller.PullRequest) (puller.Job, error) { return j.Job("x") }
+func (j largeJobs) Pull(puller.PullRequest) (puller.Job, error) { return j.Job(largeID) }
 
 // blocked is an answer that the client does not read.
 type blocked struct {
@@ -223,9 +228,9 @@ func (b blocked) Write(p []byte) (int, error) {
 func TestLargeAnswers(t *testing.T) {
 	const both = "canary-both"
 	tokens := authtest.Open(t, authtest.File(t, everyone()+authtest.Listed("both", both, "read, pull")), io.Discard)
-	h := api.New(largeJobs{}, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Tokens: tokens})
+	h := newHandler(t, largeJobs{}, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Tokens: tokens})
 	request := func(token string) *http.Request {
-		r := httptest.NewRequest("GET", "http://localhost/v1/jobs/x", nil)
+		r := httptest.NewRequest("GET", "http://localhost/v1/jobs/"+largeID, nil)
 		r.Header.Set("Authorization", "Bearer "+token)
 		return r
 	}
@@ -248,7 +253,7 @@ func TestLargeAnswers(t *testing.T) {
 	r.Header.Set("Content-Type", "application/json")
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
-	if body := w.Body.String(); w.Code != http.StatusServiceUnavailable || !strings.Contains(body, `"job":"x"`) {
+	if body := w.Body.String(); w.Code != http.StatusServiceUnavailable || !strings.Contains(body, `"job":"`+largeID+`"`) {
 		t.Errorf("an accepted job is answered with %d, %s", w.Code, body)
 	}
 	close(until)

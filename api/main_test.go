@@ -14,12 +14,13 @@ import (
 
 	"github.com/towline/towline/api"
 	"github.com/towline/towline/api/apitest"
+	"github.com/towline/towline/api/contract/contracttest"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/puller/jobs"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(contracttest.Main{M: m}) }
 
 // daemon is all of Towline's API over a scripted engine.
 type daemon struct{ *apitest.Daemon }
@@ -265,4 +266,10 @@ func headerFor(t *testing.T, header, image string) string {
 		t.Fatal(err)
 	}
 	return c.HeaderFor(image)
+}
+
+// newHandler returns an API that is compared with its contract.
+func newHandler(t testing.TB, p puller.Service, o api.Options) http.Handler {
+	t.Helper()
+	return contracttest.Wrap(t, api.New(p, o))
 }

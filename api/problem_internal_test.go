@@ -13,8 +13,8 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// contract is the table of error kinds that scripts rely on.
-var contract = map[puller.ErrorKind]struct {
+// promised is the table of error kinds that scripts rely on.
+var promised = map[puller.ErrorKind]struct {
 	status    int
 	retryable bool
 }{
@@ -26,10 +26,10 @@ var contract = map[puller.ErrorKind]struct {
 }
 
 func TestKinds(t *testing.T) {
-	if len(kinds) != len(contract) {
-		t.Errorf("there are %d kinds, want %d", len(kinds), len(contract))
+	if len(kinds) != len(promised) {
+		t.Errorf("there are %d kinds, want %d", len(kinds), len(promised))
 	}
-	for kind, want := range contract {
+	for kind, want := range promised {
 		p := problem(kind, "x")
 		expected := Problem{Kind: kind, Status: want.status, Retryable: want.retryable, Title: p.Title, Type: "urn:towline:problem:" + string(kind), Detail: "x"}
 		if diff := cmp.Diff(expected, p, cmpopts.IgnoreUnexported(Problem{})); diff != "" || p.Title == "" {

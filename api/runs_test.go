@@ -144,7 +144,7 @@ func TestRunMemory(t *testing.T) {
 
 func TestRunsDisabled(t *testing.T) {
 	d := start(t)
-	h := api.New(d.Service, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Open: true})
+	h := newHandler(t, d.Service, api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Open: true})
 	for _, path := range []string{"/v1/runs", "/v1/runs?wait=true"} {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest("POST", path, strings.NewReader(`{"image":"x"}`)))

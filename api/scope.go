@@ -26,7 +26,7 @@ func scopeOf(r *http.Request, pattern string) auth.Scope {
 		return auth.ScopeAdmin
 	}
 	switch pattern {
-	case "GET /healthz", "GET /readyz", "POST /v1/session":
+	case "GET /healthz", "GET /readyz", "GET /openapi.yaml", "GET /docs", "POST /v1/session":
 		return auth.Anyone
 	case "GET /v1/session", "DELETE /v1/session":
 		return auth.Known

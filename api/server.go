@@ -10,6 +10,7 @@ import (
 
 	"github.com/towline/towline/api/auth"
 	"github.com/towline/towline/api/connections"
+	"github.com/towline/towline/api/contract"
 	"github.com/towline/towline/api/dockerapi"
 	"github.com/towline/towline/api/limits"
 	"github.com/towline/towline/puller"
@@ -24,6 +25,7 @@ type Server struct {
 	files    *limits.Work // Compose files
 	plans    *limits.Work
 	answers  *limits.Work // large answers
+	table    []route
 	routes   http.Handler
 	events   events
 }
@@ -47,6 +49,12 @@ type Options struct {
 	Requests int
 }
 
+// route is a route with its query parameters. The routes of dockerapi are not among them.
+type route struct {
+	pattern string // of http.ServeMux
+	params  []string
+}
+
 // New returns the handler of all routes.
 func New(p puller.Service, o Options) *Server {
 	s := &Server{
@@ -54,8 +62,12 @@ func New(p puller.Service, o Options) *Server {
 		files: limits.NewComposeFiles(), plans: limits.NewPlans(), answers: limits.NewAnswers(),
 	}
 	mux := http.NewServeMux()
+	add := func(pattern string, h http.Handler, params []string) {
+		s.table = append(s.table, route{pattern, params})
+		mux.Handle(pattern, h)
+	}
 	handle := func(pattern string, h func(http.ResponseWriter, *http.Request) error, params ...string) {
-		mux.Handle(pattern, s.handler(h, params))
+		add(pattern, s.handler(h, params), params)
 	}
 	handle("POST /v1/pulls", s.createPull, "wait", "every")
 	if o.Runs {
@@ -73,7 +85,9 @@ func New(p puller.Service, o Options) *Server {
 	handle("GET /v1/engine", s.getEngine)
 	handle("GET /healthz", s.health)
 	handle("GET /readyz", s.ready)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{}))
+	add("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{}), nil)
+	handle("GET /openapi.yaml", contract.ServeDocument)
+	handle("GET /docs", contract.ServePage)
 	handle("POST /v1/session", s.createSession)
 	handle("GET /v1/session", s.getSession)
 	handle("DELETE /v1/session", s.endSession)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/towline/towline/api"
 	"github.com/towline/towline/api/connections"
+	"github.com/towline/towline/api/contract/contracttest"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/enginetest"
@@ -26,7 +27,8 @@ import (
 	"github.com/towline/towline/puller/storetest"
 )
 
-// Daemon is all of Towline's API over a scripted engine. Callers have full access.
+// Daemon is all of Towline's API over a scripted engine. Callers have full access. What
+// they send and get is compared with the contract.
 type Daemon struct {
 	T       *testing.T
 	Engine  *enginetest.Engine
@@ -75,10 +77,11 @@ func startOn(t *testing.T, l net.Listener, dial func(context.Context, string, st
 		t.Fatal(err)
 	}
 	d.Server = api.New(d.Service, api.Options{Metrics: metrics, Log: log, Runs: true, Open: true})
+	compared := contracttest.Wrap(t, d.Server)
 	server := connections.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d.opened.Add(1)
 		defer d.opened.Add(-1)
-		d.Server.ServeHTTP(w, r)
+		compared.ServeHTTP(w, r)
 	}))
 	var open sync.WaitGroup
 	server.ConnState = func(_ net.Conn, s http.ConnState) {

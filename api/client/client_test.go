@@ -28,6 +28,7 @@ import (
 
 	"github.com/towline/towline/api"
 	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/api/contract/contracttest"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/enginetest"
@@ -75,7 +76,7 @@ func daemon(t *testing.T) (http.Handler, *enginetest.Engine) {
 		p.Close(context.Background())
 		engine.Close()
 	})
-	return api.New(p, api.Options{Metrics: prometheus.NewRegistry(), Log: log, Runs: true, Open: true}), scripted
+	return contracttest.Wrap(t, api.New(p, api.Options{Metrics: prometheus.NewRegistry(), Log: log, Runs: true, Open: true})), scripted
 }
 
 func credentials(t *testing.T) puller.Credentials {

@@ -8,12 +8,13 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/towline/towline/api/apitest"
+	"github.com/towline/towline/api/contract/contracttest"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/puller/jobs"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(contracttest.Main{M: m, Docker: true}) }
 
 // daemon is Towline's API over a scripted engine.
 type daemon struct{ *apitest.Daemon }

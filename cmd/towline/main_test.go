@@ -21,6 +21,7 @@ import (
 	"github.com/towline/towline/api"
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/api/connections"
+	"github.com/towline/towline/api/contract/contracttest"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/enginetest"
@@ -116,7 +117,7 @@ func startDaemon(t *testing.T) (host string, scripted *enginetest.Engine, p *job
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := connections.NewServer(api.New(p, api.Options{Metrics: prometheus.NewRegistry(), Log: log, Runs: true}))
+	server := connections.NewServer(contracttest.Wrap(t, api.New(p, api.Options{Metrics: prometheus.NewRegistry(), Log: log, Runs: true})))
 	var serving sync.WaitGroup
 	serving.Go(func() { server.Serve(l) })
 	t.Cleanup(func() {

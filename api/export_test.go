@@ -1,0 +1,27 @@
+package api
+
+import "github.com/towline/towline/api/auth"
+
+// Routes returns the routes of a server with their query parameters.
+func (s *Server) Routes() map[string][]string {
+	all := make(map[string][]string)
+	for _, r := range s.table {
+		all[r.pattern] = r.params
+	}
+	return all
+}
+
+// ScopeOf is scopeOf.
+var ScopeOf = scopeOf
+
+// Statuses returns the status of each error kind.
+func Statuses() map[string]int {
+	all := make(map[string]int)
+	for kind, k := range kinds {
+		all[string(kind)] = k.status
+	}
+	return all
+}
+
+// Anyone is the scope of a route for everybody.
+const Anyone = auth.Anyone
