@@ -29,6 +29,9 @@ func (s *Server) createPrewarm(w http.ResponseWriter, r *http.Request) error {
 	if request.Credentials, request.IdempotencyKey, err = headers(r); err != nil {
 		return err
 	}
+	if request.Logins, err = puller.ParseCredentialsConfig(r.Header.Get("X-Registry-Config")); err != nil {
+		return err
+	}
 	request.Caller, request.Rules = caller(r)
 	dry, err := isTrue(r, "dry_run")
 	if err != nil {

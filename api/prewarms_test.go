@@ -1,10 +1,12 @@
 package api_test
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -303,6 +305,32 @@ func TestPrewarmCredentials(t *testing.T) {
 			if !strings.Contains(p.Detail, "serveraddress") || !strings.Contains(p.Detail, "a.test, b.test") {
 				t.Errorf("%s, %s: %s", path, media, p.Detail)
 			}
+		}
+	}
+}
+
+func TestPrewarmLogins(t *testing.T) {
+	d := start(t)
+	var mu sync.Mutex
+	shown := make(map[string]string)
+	for i, image := range []string{"a.test/x:v1", "b.test/x:v1", "c.test/x:v1"} {
+		d.Engine.Script(image, func(p *enginetest.Pull) {
+			raw, _ := base64.URLEncoding.DecodeString(p.Auth())
+			mu.Lock()
+			shown[image] = string(raw)
+			mu.Unlock()
+			enginetest.Serve(enginetest.NewImage(image, i+1))(p)
+		})
+	}
+	config := base64.URLEncoding.EncodeToString([]byte(`{"a.test":{"username":"ada","password":"p"},"b.test":{"username":"ben","password":"p"},"d.test":{"username":"eve","password":"p"}}`))
+	d.call("POST", "/v1/prewarms?wait=true", `{"images":["a.test/x:v1","b.test/x:v1","c.test/x:v1"]}`, "X-Registry-Config", config).job(t, http.StatusOK)
+	if !strings.Contains(shown["a.test/x:v1"], "ada") || !strings.Contains(shown["b.test/x:v1"], "ben") || shown["c.test/x:v1"] != "" {
+		t.Errorf("the engine sees %v", shown)
+	}
+	for _, path := range []string{"/v1/prewarms", "/v1/prewarms?dry_run=true"} {
+		p := d.call("POST", path, `{"images":["a.test/x:v1"]}`, "X-Registry-Config", "%").problem(t, 400, puller.ErrInvalidRequest)
+		if !strings.Contains(p.Detail, "X-Registry-Config") {
+			t.Errorf("%s", p.Detail)
 		}
 	}
 }

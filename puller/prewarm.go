@@ -27,8 +27,11 @@ type PrewarmRequest struct {
 	// Skipped are what the list's author wants and no pull can bring.
 	Skipped []Skipped `json:"-"`
 
-	Credentials    Credentials `json:"-"`
-	IdempotencyKey string      `json:"-"`
+	// Logins are credentials that each name their registry. Credentials are for the
+	// images of others.
+	Logins         []Credentials `json:"-"`
+	Credentials    Credentials   `json:"-"`
+	IdempotencyKey string        `json:"-"`
 	Caller         string      `json:"-"`
 	Rules          Rules       `json:"-"` // the caller's own, beside those of the daemon
 }

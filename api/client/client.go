@@ -20,6 +20,7 @@ import (
 	"github.com/docker/go-connections/tlsconfig"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/credentials"
 )
 
 // Client calls one daemon. It is safe for concurrent use. The errors of its methods
@@ -132,17 +133,17 @@ func (c *Client) Run(ctx context.Context, r puller.RunRequest) (puller.Job, erro
 // send Skipped.
 func (c *Client) Prewarm(ctx context.Context, r puller.PrewarmRequest) (puller.Job, error) {
 	var j puller.Job
-	return j, c.post(ctx, "/v1/prewarms", r, r.Credentials, r.IdempotencyKey, &j)
+	return j, c.post(ctx, "/v1/prewarms", r, r.Credentials, r.IdempotencyKey, &j, r.Logins...)
 }
 
 // Plan returns what a prewarm would do. It pulls nothing.
 func (c *Client) Plan(ctx context.Context, r puller.PrewarmRequest) (puller.Plan, error) {
 	var p puller.Plan
-	return p, c.post(ctx, "/v1/prewarms?dry_run=true", r, r.Credentials, "", &p)
+	return p, c.post(ctx, "/v1/prewarms?dry_run=true", r, r.Credentials, "", &p, r.Logins...)
 }
 
 // post sends a request for a job, with its credentials and its key in headers.
-func (c *Client) post(ctx context.Context, path string, request any, auth puller.Credentials, key string, answer any) error {
+func (c *Client) post(ctx context.Context, path string, request any, auth puller.Credentials, key string, answer any, logins ...puller.Credentials) error {
 	body, err := json.Marshal(request)
 	if err != nil {
 		return err
@@ -150,6 +151,9 @@ func (c *Client) post(ctx context.Context, path string, request any, auth puller
 	header := http.Header{"Content-Type": {"application/json"}}
 	if auth := auth.Header(); auth != "" {
 		header.Set("X-Registry-Auth", auth)
+	}
+	if config := credentials.Config(logins); config != "" {
+		header.Set("X-Registry-Config", config)
 	}
 	if key != "" {
 		header.Set("Idempotency-Key", key)

@@ -99,17 +99,28 @@ func message(err error) string {
 		}
 		return strings.Join(lines, "\ntowline: ")
 	}
-	text := err.Error()
+	text := render.SafeText(err.Error())
 	if advice := advice(err); advice != "" {
-		text += ". " + advice
+		text += ". " + render.SafeText(advice)
 	}
-	return render.SafeText(text)
+	if advice := deniedAdvice(deniedImages(err)); advice != "" {
+		text += "\ntowline: " + render.SafeText(advice)
+	}
+	return text
 }
 
 // advice says what to do about an error that does not say it itself, "" for most.
 func advice(err error) string {
 	var unreachable *client.Unreachable
+	var several failures
 	switch {
+	case errors.As(err, &several):
+		for _, e := range several {
+			if text := advice(e); text != "" {
+				return text
+			}
+		}
+		return ""
 	case !errors.As(err, &unreachable):
 		return ""
 	case errors.Is(err, fs.ErrPermission):

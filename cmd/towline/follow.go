@@ -86,7 +86,11 @@ func jobError(j puller.Job) error {
 			return e
 		}
 	}
-	return &puller.Error{Kind: j.Error.Kind, Err: fmt.Errorf("%s (%s)", j.Error.Message, j.Error.Kind)}
+	err := &puller.Error{Kind: j.Error.Kind, Err: fmt.Errorf("%s (%s)", j.Error.Message, j.Error.Kind)}
+	if j.Error.Kind == puller.ErrDenied {
+		return deniedError{err, j.Image}
+	}
+	return err
 }
 
 // outlive returns a context that ends when it is released, or grace after ctx.

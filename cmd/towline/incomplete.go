@@ -61,7 +61,7 @@ func (e *incomplete) Unwrap() error {
 	}
 	all := make(failures, len(images))
 	for i, s := range images {
-		all[i] = jobError(puller.Job{Error: s.Error})
+		all[i] = jobError(puller.Job{Image: s.Image, Error: s.Error})
 	}
 	return all
 }

@@ -54,6 +54,11 @@ func newPrewarm(f *flags) *cobra.Command {
 			// Not earlier: a signal ends the program while it reads the standard input.
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
+			names := make([]string, len(r.Images))
+			for i, one := range r.Images {
+				names[i] = one.Image
+			}
+			r.Logins = f.logins(ctx, names, errs)
 			if plan {
 				return f.printPlan(ctx, c, r, cmd.OutOrStdout(), errs)
 			}
@@ -80,6 +85,7 @@ func newPrewarm(f *flags) *cobra.Command {
 	flags.BoolVar(&plan, "plan", false, "pull nothing; print what would be pulled and its size")
 	flags.BoolVar(&failFast, "fail-fast", false, "cancel all other images when one fails")
 	pullFlags(cmd, &each, &retries)
+	credentialsFlag(f, cmd)
 	cmd.MarkFlagFilename("file", "yaml", "yml")
 	cmd.MarkFlagFilename("env-file")
 	cmd.MarkFlagDirname("project-directory")

@@ -41,10 +41,11 @@ func newPull(f *flags) *cobra.Command {
 			for i, image := range images {
 				full[i] = fullName(image)
 			}
-			return pullAll(ctx, c, r, full, f.display(cmd.OutOrStdout(), full...))
+			return pullAll(ctx, c, r, full, f.logins(ctx, full, cmd.ErrOrStderr()), f.display(cmd.OutOrStdout(), full...))
 		},
 	}
 	pullFlags(cmd, &r, &retries)
+	credentialsFlag(f, cmd)
 	return cmd
 }
 
@@ -77,13 +78,13 @@ func imageFlags(cmd *cobra.Command, platform *string, policy *puller.Policy, str
 
 // pullAll pulls images at the same time. The daemon limits how many run at once.
 // When ctx ends, it cancels the jobs that run.
-func pullAll(ctx context.Context, c *client.Client, r puller.PullRequest, images []string, d render.Display) error {
+func pullAll(ctx context.Context, c *client.Client, r puller.PullRequest, images []string, logins []puller.Credentials, d render.Display) error {
 	var mu sync.Mutex
 	var failed failures
 	var work sync.WaitGroup
 	for _, image := range images {
 		r := r // each has its own
-		r.Image = image
+		r.Image, r.Credentials = image, credentialsOf(logins, image)
 		work.Go(func() {
 			submit := func(ctx context.Context) (puller.Job, error) { return c.Submit(ctx, r) }
 			err := follow(ctx, c, submit, func(j *puller.Job, e puller.Event) {
@@ -112,7 +113,7 @@ func pullAll(ctx context.Context, c *client.Client, r puller.PullRequest, images
 	}
 	printed := make(map[string]bool)
 	for _, err := range failed {
-		if text := message(err); !printed[text] { // several have one where there is no daemon
+		if text := render.SafeText(err.Error()); !printed[text] { // several have one where there is no daemon
 			printed[text] = true
 			fmt.Fprintln(os.Stderr, "towline: "+text)
 		}

@@ -117,7 +117,7 @@ func TestPullInterrupted(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
 	loading := make(map[string]bool)
-	err := pullAll(ctx, c, puller.PullRequest{}, []string{"one", "two"}, showing(func(j *puller.Job, e puller.Event) {
+	err := pullAll(ctx, c, puller.PullRequest{}, []string{"one", "two"}, nil, showing(func(j *puller.Job, e puller.Event) {
 		if e.Type == "layer" {
 			loading[j.Image] = true
 		}
@@ -170,7 +170,7 @@ func TestPullInterruptedDuringSubmit(t *testing.T) {
 	}))
 	defer front.Close()
 	c := newClient(t, front.URL)
-	if err := pullAll(ctx, c, puller.PullRequest{}, []string{"one"}, render.Silent{}); !errors.Is(err, context.Canceled) {
+	if err := pullAll(ctx, c, puller.PullRequest{}, []string{"one"}, nil, render.Silent{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("it ends with %v", err)
 	}
 	checkCanceled(t, p, 1)

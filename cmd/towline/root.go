@@ -18,6 +18,8 @@ type flags struct {
 	host, token string
 	tls         client.TLS
 	json, quiet bool
+	// noCredentials keeps the caller's logins from the daemon.
+	noCredentials bool
 }
 
 func newRoot() *cobra.Command {

@@ -45,6 +45,7 @@ func newRun(f *flags) *cobra.Command {
 				return err
 			}
 			defer c.Close()
+			r.Credentials = credentialsOf(f.logins(cmd.Context(), args[:1], cmd.ErrOrStderr()), r.Image)
 			// A write returns EPIPE when the reader of the pipe is gone.
 			signal.Ignore(syscall.SIGPIPE)
 			defer signal.Reset(syscall.SIGPIPE)
@@ -66,6 +67,7 @@ func newRun(f *flags) *cobra.Command {
 	flags.DurationVar((*time.Duration)(&r.Timeout), "timeout", 0, "time limit for the pull and the program, such as 30m (default: the daemon's pull.timeout)")
 	flags.StringArrayVar(&r.Entrypoint, "entrypoint", nil, "`program` instead of the image's; repeat it for arguments")
 	imageFlags(cmd, &r.Platform, &r.Policy, &r.Strict, &r.Accelerate)
+	credentialsFlag(f, cmd)
 	return cmd
 }
 

@@ -214,7 +214,7 @@ func TestServeAndPullTogether(t *testing.T) {
 	told, ended := make(chan struct{}), make(chan error)
 	go func() {
 		seen := sync.OnceFunc(func() { close(told) })
-		ended <- pullAll(context.Background(), caller, puller.PullRequest{}, []string{"slow"}, showing(func(*puller.Job, puller.Event) { seen() }))
+		ended <- pullAll(context.Background(), caller, puller.PullRequest{}, []string{"slow"}, nil, showing(func(*puller.Job, puller.Event) { seen() }))
 	}()
 	<-told
 	if err := stop(); err != nil {

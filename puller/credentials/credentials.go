@@ -49,7 +49,7 @@ func Parse(header string) (Credentials, error) {
 		return Credentials{}, nil
 	}
 	fault := func(why string) (Credentials, error) {
-		return Credentials{}, fmt.Errorf("X-Registry-Auth: %s; send base64url of a JSON object such as {\"username\": …, \"password\": …}", why)
+		return Credentials{}, fmt.Errorf("X-Registry-Auth: %w; send base64url of a JSON object such as {\"username\": …, \"password\": …}", errors.New(why))
 	}
 	if len(header) > maxCredentials {
 		return fault("longer than 16 KiB")

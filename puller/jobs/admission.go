@@ -69,6 +69,9 @@ func (s *Service) Prewarm(r puller.PrewarmRequest) (puller.Job, error) {
 		Skipped []puller.Skipped
 	}{asked, r.Skipped}
 	all := puller.PullRequest{Caller: r.Caller, IdempotencyKey: r.IdempotencyKey, Credentials: r.Credentials}
+	if len(r.Logins) > 0 { // the job only notes that it has some
+		all.Credentials = r.Logins[0]
+	}
 	parent := s.newJob(puller.Job{Kind: puller.JobPrewarm, Priority: r.Priority}, all, whole, prewarmBytes(r.IdempotencyKey, len(r.Images), r.Skipped))
 	w := prewarm.New(s.prewarms, parent.Job, len(r.Images), puller.Prewarm{FailFast: r.FailFast, Skipped: r.Skipped})
 	parent.SetWork(w)

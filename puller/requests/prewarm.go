@@ -8,6 +8,7 @@ import (
 	"github.com/distribution/reference"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/credentials"
 	"github.com/towline/towline/puller/names"
 )
 
@@ -85,6 +86,9 @@ func (d Defaults) Prewarm(r puller.PrewarmRequest) (puller.PrewarmRequest, error
 		one.Strict = one.Strict || r.Strict
 		one.Credentials, one.Caller, one.Rules = r.Credentials, r.Caller, r.Rules
 		var named reference.Named
+		if _, named, err = puller.ParseImage(one.Image); err == nil && named != nil {
+			one.Credentials = credentials.Select(r.Logins, r.Credentials, named)
+		}
 		if images[i], named, err = d.Pull(one); err == nil {
 			err = d.Check(puller.JobPrewarm, named, images[i])
 		}

@@ -104,8 +104,10 @@ func TestReady(t *testing.T) {
 	var rows render.Rows
 	for i := range 1000 {
 		end := puller.Event{Type: "notice", Message: fmt.Sprintf("registry.test/i%d:v1: %s (x) after 1.0s", i, []puller.State{puller.StateSucceeded, puller.StateFailed, puller.StateCanceled}[i%3])}
-		if !rows.Take(&job, end) || !rows.Take(&job, end) {
-			t.Fatalf("the end of image %d is not known", i)
+		for range 2 { // it counts once
+			if !rows.Take(&job, end) {
+				t.Fatalf("the end of image %d is not known", i)
+			}
 		}
 	}
 	if got, want := rows.Ready(), "334 of 1000 images ready, 333 failed, 333 canceled"; got != want {

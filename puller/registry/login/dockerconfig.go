@@ -140,6 +140,15 @@ func readConfigs() (all []dockerConfig, err error) {
 	return all, errors.Join(faults...)
 }
 
+// Sources returns where logins of Docker's clients are looked for: the environment
+// variable and the files, whether they exist or not.
+func Sources() (sources []string) {
+	if os.Getenv("DOCKER_AUTH_CONFIG") != "" {
+		sources = append(sources, "DOCKER_AUTH_CONFIG")
+	}
+	return append(sources, configFiles()...)
+}
+
 func configFiles() (files []string) {
 	if dir := os.Getenv("DOCKER_CONFIG"); dir != "" {
 		files = append(files, filepath.Join(dir, "config.json"))

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/towline/towline/cmd/towline/render"
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/names"
+	"github.com/towline/towline/puller/registry/login"
+)
+
+func credentialsFlag(f *flags, cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.noCredentials, "no-credentials", false, "do not send your Docker logins for the registries of the images")
+}
+
+// logins returns the caller's own logins for the registries of images, as Docker's
+// command line finds them, and for no others. An image of a registry without a login has
+// none. What can't be read is told, and does not stop the command.
+func (f *flags) logins(ctx context.Context, images []string, errs io.Writer) []puller.Credentials {
+	if f.noCredentials {
+		return nil
+	}
+	own, err := login.New(nil, true)
+	if err != nil {
+		return nil
+	}
+	var all []puller.Credentials
+	asked := make(map[string]bool)
+	for _, image := range images {
+		_, named, err := puller.ParseImage(image)
+		if err != nil || named == nil { // the daemon refuses it, or it is an ID
+			continue
+		}
+		registry := names.RegistryOf(named.String())
+		if asked[registry] {
+			continue
+		}
+		asked[registry] = true
+		found, err := own.Credentials(ctx, named.String())
+		if err != nil {
+			fmt.Fprintln(errs, "towline: "+render.SafeText(fmt.Sprintf("your login for %s can't be read, and none is sent: %v", registry, puller.Inner(err))))
+		}
+		if found != (puller.Credentials{}) {
+			all = append(all, found)
+		}
+	}
+	if len(all) > 0 && f.inClear() {
+		fmt.Fprintln(errs, "towline: your Docker logins are not sent, because "+f.host+" is plain HTTP; use https://, or --no-credentials")
+		return nil
+	}
+	return all
+}
+
+// inClear reports whether others on the network can read what is sent to the daemon.
+func (f *flags) inClear() bool {
+	u, err := url.Parse(f.host)
+	if err != nil || u.Scheme != "http" {
+		return false
+	}
+	address := net.ParseIP(u.Hostname())
+	return u.Hostname() != "localhost" && (address == nil || !address.IsLoopback())
+}
+
+// credentialsOf returns the one of several logins that is for an image.
+func credentialsOf(logins []puller.Credentials, image string) puller.Credentials {
+	_, named, err := puller.ParseImage(image)
+	if err != nil || named == nil {
+		return puller.Credentials{}
+	}
+	for _, c := range logins {
+		if own := c.For(named); own != (puller.Credentials{}) {
+			return own
+		}
+	}
+	return puller.Credentials{}
+}
+
+// deniedError is a registry's refusal of an image.
+type deniedError struct {
+	error
+	image string
+}
+
+func (e deniedError) Unwrap() error { return e.error }
+
+// deniedAdvice says where logins for the registries of images were looked for, and how
+// to give one. "" for no image.
+func deniedAdvice(images []string) string {
+	var registries []string
+	for _, image := range images {
+		if _, named, err := puller.ParseImage(image); err == nil && named != nil {
+			registries = append(registries, names.RegistryOf(named.String()))
+		}
+	}
+	slices.Sort(registries)
+	if registries = slices.Compact(registries); len(registries) == 0 {
+		return ""
+	}
+	names := puller.Listed(registries)
+	return fmt.Sprintf("A login for %s was looked for by this command in %s (unless --no-credentials is set), and by the daemon in its registries.credentials and its user's Docker configuration. "+
+		"Check the name of the image, or give a login in one of three ways: run \"docker login %s\" and then this command again; set registries.credentials in the daemon's towline.yaml; or send X-Registry-Auth with a call over HTTP.",
+		names, strings.Join(login.Sources(), ", "), registries[0])
+}
+
+// deniedImages returns the images that registries have refused.
+func deniedImages(err error) (images []string) {
+	var denied deniedError
+	var several failures
+	switch {
+	case errors.As(err, &several):
+		for _, e := range several {
+			images = append(images, deniedImages(e)...)
+		}
+	case errors.As(err, &denied):
+		images = append(images, denied.image)
+	}
+	return images
+}

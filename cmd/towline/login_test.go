@@ -1,0 +1,117 @@
+package main
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/towline/towline/puller/enginetest"
+)
+
+// dockerConfig writes a config.json, which commands read.
+func dockerConfig(t *testing.T, content string) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("DOCKER_CONFIG", dir)
+}
+
+// users notes which user the engine is shown for each image.
+func users(engine *enginetest.Engine, images ...string) func(image string) string {
+	var mu sync.Mutex
+	seen := make(map[string]string)
+	for i, image := range images {
+		engine.Script(image, func(p *enginetest.Pull) {
+			raw, _ := base64.URLEncoding.DecodeString(p.Auth())
+			var l struct{ Username string }
+			json.Unmarshal(raw, &l)
+			mu.Lock()
+			seen[image] = l.Username
+			mu.Unlock()
+			enginetest.Serve(enginetest.NewImage(image, i+1))(p)
+		})
+	}
+	return func(image string) string {
+		mu.Lock()
+		defer mu.Unlock()
+		return seen[image]
+	}
+}
+
+func TestLogins(t *testing.T) {
+	const a, b, other = "a.test/x:v1", "b.test:5000/x:v1", "other.test/x:v1"
+	login := func(user string) string { return base64.StdEncoding.EncodeToString([]byte(user + ":hunter2")) }
+	config := `{"auths":{"a.test":{"auth":"` + login("ada") + `"},"b.test:5000":{"auth":"` + login("ben") + `"},"unused.test":{"auth":"` + login("eve") + `"}}}`
+	for args, want := range map[string]string{
+		"pull":                        "ada ben ",
+		"prewarm":                     "ada ben ",
+		"pull --no-credentials":       "  ",
+		"prewarm --no-credentials -q": "  ",
+	} {
+		t.Run(args, func(t *testing.T) {
+			dockerConfig(t, config)
+			host, engine, _ := startDaemon(t)
+			user := users(engine, a, b, other)
+			code, out, err := run(t.Context(), append(strings.Fields(args), "--host", host, a, b, other)...)
+			if got := user(a) + " " + user(b) + " " + user(other); code != 0 || got != want || strings.Contains(out, "hunter2") {
+				t.Errorf("%d, %v: the engine sees %q, want %q\n%s", code, err, got, want, out)
+			}
+		})
+	}
+	t.Run("run", func(t *testing.T) {
+		dockerConfig(t, config)
+		host, engine, _ := startDaemon(t)
+		user := users(engine, a)
+		run(t.Context(), "run", "--host", host, a)
+		if user(a) != "ada" {
+			t.Errorf("the engine sees %q", user(a))
+		}
+	})
+	t.Run("plain HTTP to another host", func(t *testing.T) {
+		dockerConfig(t, config)
+		for host, clear := range map[string]bool{
+			"http://192.0.2.1:7070": true, "http://localhost:7070": false, "http://127.0.0.1:7070": false, "http://[::1]:7070": false, "https://192.0.2.1": false, "unix:///s": false,
+			"http://localhost.evil.test": true,
+		} {
+			var errs strings.Builder
+			f := flags{host: host}
+			logins := f.logins(t.Context(), []string{a}, &errs)
+			if (len(logins) == 0) != clear || strings.Contains(errs.String(), "plain HTTP") != clear {
+				t.Errorf("%s: %v, %s", host, logins, &errs)
+			}
+		}
+	})
+	t.Run("a helper that does not exist", func(t *testing.T) {
+		dockerConfig(t, `{"credsStore":"nowhere"}`)
+		var errs strings.Builder
+		f := flags{host: "unix:///s"}
+		if logins := f.logins(t.Context(), []string{a, "sha256:" + strings.Repeat("0", 64), "A:B:C"}, &errs); logins != nil || !strings.Contains(errs.String(), "your login for a.test can't be read, and none is sent: docker-credential-nowhere does not exist") {
+			t.Errorf("%v, %s", logins, &errs)
+		}
+	})
+}
+
+func TestDeniedAdvice(t *testing.T) {
+	dockerConfig(t, "{}")
+	host, engine, _ := startDaemon(t)
+	t.Setenv("TOWLINE_HOST", host)
+	scriptAll(engine)
+	for _, args := range []string{"pull denied.test/x", "prewarm denied.test/x good.test/a:v1", "pull denied.test/x good.test/a:v1", "run denied.test/x"} {
+		_, _, err := run(t.Context(), strings.Fields(args)...)
+		checkWords(t, message(err), "towline: A login for denied.test was looked for by this command in "+filepath.Join(os.Getenv("DOCKER_CONFIG"), "config.json"),
+			`docker login denied.test`, "registries.credentials", "X-Registry-Auth")
+		if strings.Count(message(err), "docker login") != 1 {
+			t.Errorf("%s: %s", args, message(err))
+		}
+	}
+	_, _, err := run(t.Context(), "pull", "registry.test/nope:v1")
+	if strings.Contains(message(err), "docker login") {
+		t.Errorf("%s", message(err))
+	}
+}
