@@ -25,7 +25,19 @@ func guarded(image puller.Image, may ...puller.Credentials) (*fakeRegistry, jobs
 	return r, o
 }
 
-func TestAccessVerified(t *testing.T) {
+func TestAccess(t *testing.T) {
+	t.Run("verified", testAccessVerified)
+	t.Run("forgotten at restart", testAccessForgottenAtRestart)
+	t.Run("not assumed after restart", testAccessNotAssumedAfterRestart)
+	t.Run("public image once", testAccessPublicImageOnce)
+	t.Run("moved tag", testAccessMovedTag)
+	t.Run("concurrent callers", testAccessConcurrentCallers)
+	t.Run("registry unavailable", testAccessRegistryUnavailable)
+	t.Run("unverified", testAccessUnverified)
+	t.Run("policy always", testAccessPolicyAlways)
+}
+
+func testAccessVerified(t *testing.T) {
 	ada, bob, eve := credentials(t, "ada"), credentials(t, "bob"), credentials(t, "eve")
 	image := enginetest.NewImage(good, 1)
 	for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyNever, puller.PolicyNewer} {
@@ -67,7 +79,7 @@ func TestAccessVerified(t *testing.T) {
 	}
 }
 
-func TestAccessForgottenAtRestart(t *testing.T) {
+func testAccessForgottenAtRestart(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
 	image := enginetest.NewImage(good, 1)
 	registry, o := guarded(image, ada)
@@ -84,7 +96,7 @@ func TestAccessForgottenAtRestart(t *testing.T) {
 	})
 }
 
-func TestAccessNotAssumedAfterRestart(t *testing.T) {
+func testAccessNotAssumedAfterRestart(t *testing.T) {
 	ada := credentials(t, "ada")
 	image := enginetest.NewImage(good, 1)
 	_, o := guarded(image, ada)
@@ -98,7 +110,7 @@ func TestAccessNotAssumedAfterRestart(t *testing.T) {
 	})
 }
 
-func TestAccessPublicImageOnce(t *testing.T) {
+func testAccessPublicImageOnce(t *testing.T) {
 	ada := credentials(t, "ada")
 	image := enginetest.NewImage(good, 1)
 	registry, o := guarded(image, puller.Credentials{})
@@ -112,7 +124,7 @@ func TestAccessPublicImageOnce(t *testing.T) {
 	})
 }
 
-func TestAccessMovedTag(t *testing.T) {
+func testAccessMovedTag(t *testing.T) {
 	ada := credentials(t, "ada")
 	one, two := enginetest.NewImage(good, 1), enginetest.NewImage(good, 2)
 	registry, o := guarded(one, ada)
@@ -127,7 +139,7 @@ func TestAccessMovedTag(t *testing.T) {
 	})
 }
 
-func TestAccessConcurrentCallers(t *testing.T) {
+func testAccessConcurrentCallers(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
 	image := enginetest.NewImage(good, 1)
 	_, o := guarded(image, ada)
@@ -165,7 +177,7 @@ func TestAccessConcurrentCallers(t *testing.T) {
 	})
 }
 
-func TestAccessRegistryUnavailable(t *testing.T) {
+func testAccessRegistryUnavailable(t *testing.T) {
 	ada := credentials(t, "ada")
 	image := enginetest.NewImage(good, 1)
 	registry, o := guarded(image)
@@ -180,7 +192,7 @@ func TestAccessRegistryUnavailable(t *testing.T) {
 	})
 }
 
-func TestAccessUnverified(t *testing.T) {
+func testAccessUnverified(t *testing.T) {
 	image := enginetest.NewImage(good, 1)
 	registry, o := guarded(image)
 	o.VerifyAccess = false
@@ -233,7 +245,7 @@ func TestOwnCredentialsNotFound(t *testing.T) {
 	})
 }
 
-func TestAccessPolicyAlways(t *testing.T) {
+func testAccessPolicyAlways(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
 	image := enginetest.NewImage(good, 1)
 	registry, o := guarded(image, ada)

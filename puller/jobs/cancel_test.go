@@ -31,9 +31,15 @@ func TestWaitAbandoned(t *testing.T) {
 	})
 }
 
+func TestCancel(t *testing.T) {
+	t.Run("in every phase", testCancelInEveryPhase)
+	t.Run("last job ends transfer", testCancelLastJobEndsTransfer)
+	t.Run("then submit", testCancelThenSubmit)
+}
+
 // Each phase of a job, with what holds it there and what the engine has to do
 // with it.
-func TestCancelInEveryPhase(t *testing.T) {
+func testCancelInEveryPhase(t *testing.T) {
 	// blocked makes the inspects after the first n wait for their client.
 	blocked := func(d *daemon, n int64) {
 		var inspects atomic.Int64
@@ -102,7 +108,7 @@ func TestCancelInEveryPhase(t *testing.T) {
 	}
 }
 
-func TestCancelLastJobEndsTransfer(t *testing.T) {
+func testCancelLastJobEndsTransfer(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		release := d.hold(good)
 		a, b := d.pullAlways(good), d.pullAlways(good)
@@ -150,7 +156,7 @@ func TestUnknownJob(t *testing.T) {
 }
 
 // A transfer that is being aborted must not take a new job down with it.
-func TestCancelThenSubmit(t *testing.T) {
+func testCancelThenSubmit(t *testing.T) {
 	late := &lateEngine{gate: make(chan struct{})}
 	withDaemonOf(t, defaults, func(e puller.Engine) puller.Engine { late.Engine = e; return late }, func(d *daemon) {
 		late.gate = make(chan struct{})

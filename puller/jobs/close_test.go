@@ -25,7 +25,13 @@ func (d *daemon) paused(j puller.Job) {
 	}
 }
 
-func TestCloseKeepsJobs(t *testing.T) {
+func TestClose(t *testing.T) {
+	t.Run("keeps jobs", testCloseKeepsJobs)
+	t.Run("deadline", testCloseDeadline)
+	t.Run("while job ends", testCloseWhileJobEnds)
+}
+
+func testCloseKeepsJobs(t *testing.T) {
 	withDaemonOf(t, single, nil, func(d *daemon) {
 		d.engine.Tag("registry.test/done:v1", d.serve("registry.test/done:v1"))
 		done := d.submit(puller.PullRequest{Image: "registry.test/done:v1"})
@@ -85,7 +91,7 @@ func TestCloseKeepsJobs(t *testing.T) {
 	})
 }
 
-func TestCloseDeadline(t *testing.T) {
+func testCloseDeadline(t *testing.T) {
 	late := &lateEngine{}
 	withDaemonOf(t, defaults, func(e puller.Engine) puller.Engine { late.Engine = e; return late }, func(d *daemon) {
 		late.gate = make(chan struct{})
@@ -104,7 +110,7 @@ func TestCloseDeadline(t *testing.T) {
 }
 
 // What ends while the daemon does is on disk before it is gone.
-func TestCloseWhileJobEnds(t *testing.T) {
+func testCloseWhileJobEnds(t *testing.T) {
 	late := &lateEngine{}
 	withDaemonOf(t, defaults, func(e puller.Engine) puller.Engine { late.Engine = e; return late }, func(d *daemon) {
 		d.serve(good)

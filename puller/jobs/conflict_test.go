@@ -17,9 +17,15 @@ func (e severalPlatforms) Info(ctx context.Context) (puller.EngineInfo, error) {
 	return info, err
 }
 
+func TestPlatformConflict(t *testing.T) {
+	t.Run("in prewarm", testPlatformConflictInPrewarm)
+	t.Run("after engine away", testPlatformConflictAfterEngineAway)
+	t.Run("in plan", testPlatformConflictInPlan)
+}
+
 // A graph driver keeps one platform under a name: of two that are asked for, one
 // would take the name from the other.
-func TestPlatformConflictInPrewarm(t *testing.T) {
+func testPlatformConflictInPrewarm(t *testing.T) {
 	one := func(image, platform string) puller.PullRequest {
 		return puller.PullRequest{Image: image, Platform: platform}
 	}
@@ -75,7 +81,7 @@ func TestPlatformConflictInPrewarm(t *testing.T) {
 }
 
 // What could not be asked of an engine that was away is when it is back.
-func TestPlatformConflictAfterEngineAway(t *testing.T) {
+func testPlatformConflictAfterEngineAway(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.serve(good)
 		d.serve(other)
@@ -96,7 +102,7 @@ func TestPlatformConflictAfterEngineAway(t *testing.T) {
 }
 
 // What the registry does not have for a platform takes the name from nothing.
-func TestPlatformConflictInPlan(t *testing.T) {
+func testPlatformConflictInPlan(t *testing.T) {
 	arm := made(1)
 	arm.Platform = "linux/arm64"
 	withCatalog(t, &catalog{manifests: map[string]puller.Manifest{good: arm}}, func(d *daemon) {

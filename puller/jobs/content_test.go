@@ -18,9 +18,17 @@ func (d *daemon) planOf(r puller.PullRequest) puller.PlannedImage {
 	return plan.Images[0]
 }
 
+func TestContent(t *testing.T) {
+	t.Run("partial", testContentPartial)
+	t.Run("left out by pull", testContentLeftOutByPull)
+	t.Run("unknown", testContentUnknown)
+	t.Run("platform not in index", testContentPlatformNotInIndex)
+	t.Run("without index", testContentWithoutIndex)
+}
+
 // The containerd image store shows an image as soon as its manifest and configuration
 // are there, and all platforms of an index under one name.
-func TestContentPartial(t *testing.T) {
+func testContentPartial(t *testing.T) {
 	x := enginetest.NewIndex(good, 7, "linux/amd64", "linux/arm64", "linux/arm/v7")
 	for _, c := range []struct {
 		name, platform string
@@ -86,7 +94,7 @@ func TestContentPartial(t *testing.T) {
 }
 
 // A pull that says it ended well, and has left the layers out, is no success.
-func TestContentLeftOutByPull(t *testing.T) {
+func testContentLeftOutByPull(t *testing.T) {
 	withDaemonOf(t, once, nil, func(d *daemon) {
 		d.engine.UseContainerdStore()
 		x := d.serveIndex()
@@ -100,7 +108,7 @@ func TestContentLeftOutByPull(t *testing.T) {
 }
 
 // Where the store can't say what is there, the engine's pull decides.
-func TestContentUnknown(t *testing.T) {
+func testContentUnknown(t *testing.T) {
 	x := enginetest.NewIndex(good, 7, "linux/amd64", "linux/arm64", "linux/arm/v7")
 	for _, api := range []int{41, 47} {
 		o := running
@@ -128,7 +136,7 @@ func TestContentUnknown(t *testing.T) {
 }
 
 // A platform that an index does not have is not there, and can't be pulled.
-func TestContentPlatformNotInIndex(t *testing.T) {
+func testContentPlatformNotInIndex(t *testing.T) {
 	withDaemonOf(t, once, nil, func(d *daemon) {
 		d.engine.UseContainerdStore()
 		d.serveIndex()
@@ -142,7 +150,7 @@ func TestContentPlatformNotInIndex(t *testing.T) {
 
 // An image that is in no index is there whatever its platform is, as it is for an
 // engine that is asked for none.
-func TestContentWithoutIndex(t *testing.T) {
+func testContentWithoutIndex(t *testing.T) {
 	withDaemonOf(t, running, nil, func(d *daemon) {
 		d.engine.UseContainerdStore()
 		i := enginetest.NewImage(good, 1)

@@ -113,7 +113,19 @@ func TestRateLimitForms(t *testing.T) {
 	}
 }
 
-func TestCoolDownPerRegistry(t *testing.T) {
+func TestCoolDown(t *testing.T) {
+	t.Run("per registry", testCoolDownPerRegistry)
+	t.Run("retry after", testCoolDownRetryAfter)
+	t.Run("grows", testCoolDownGrows)
+	t.Run("once per burst", testCoolDownOncePerBurst)
+	t.Run("notices in order", testCoolDownNoticesInOrder)
+	t.Run("holds no slot", testCoolDownHoldsNoSlot)
+	t.Run("trial", testCoolDownTrial)
+	t.Run("trial served", testCoolDownTrialServed)
+	t.Run("per identity", testCoolDownPerIdentity)
+}
+
+func testCoolDownPerRegistry(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(d *daemon) {
 		const elsewhere = "elsewhere.test/image:v1"
 		d.serve(other)
@@ -141,7 +153,7 @@ func TestCoolDownPerRegistry(t *testing.T) {
 	})
 }
 
-func TestCoolDownRetryAfter(t *testing.T) {
+func testCoolDownRetryAfter(t *testing.T) {
 	for asked, want := range map[time.Duration]time.Duration{
 		time.Second: time.Second, 42 * time.Second: 42 * time.Second, 0: 15 * time.Second, time.Hour: 5 * time.Minute,
 	} {
@@ -164,7 +176,7 @@ func TestCoolDownRetryAfter(t *testing.T) {
 	}
 }
 
-func TestCoolDownGrows(t *testing.T) {
+func testCoolDownGrows(t *testing.T) {
 	withDaemonOf(t, jobs.Options{Concurrency: 4, Policy: puller.PolicyMissing, Timeout: 24 * time.Hour}, nil, func(d *daemon) {
 		// Something of the registry runs all the while, so that it is remembered.
 		release := d.hold(other)
@@ -218,7 +230,7 @@ func TestRateLimitWithoutRetries(t *testing.T) {
 }
 
 // Jobs that were refused together wait once, not one after the other.
-func TestCoolDownOncePerBurst(t *testing.T) {
+func testCoolDownOncePerBurst(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(d *daemon) {
 		began := time.Now()
 		var jobs []puller.Job
@@ -248,7 +260,7 @@ func (r varied) Head(ctx context.Context, image string, c puller.Credentials) (s
 
 // Of those that are begun together, who was told of the longest hears of no other
 // after it, nor of that again.
-func TestCoolDownNoticesInOrder(t *testing.T) {
+func testCoolDownNoticesInOrder(t *testing.T) {
 	o := patient
 	o.Concurrency, o.Registry = 8, varied{refuses(10 * time.Second)}
 	withDaemonOf(t, o, nil, func(d *daemon) {
@@ -341,7 +353,7 @@ func TestRegistryLimitLeavesOthers(t *testing.T) {
 	})
 }
 
-func TestCoolDownHoldsNoSlot(t *testing.T) {
+func testCoolDownHoldsNoSlot(t *testing.T) {
 	withDaemonOf(t, jobs.Options{Concurrency: 1, Policy: puller.PolicyMissing, Retries: 3, Timeout: time.Hour}, nil, func(d *daemon) {
 		d.attempts(good, limited, served())
 		first := d.pullAlways(good)
@@ -358,7 +370,7 @@ func TestCoolDownHoldsNoSlot(t *testing.T) {
 
 // One header that is wrong does not close a registry for hours: one transfer tries
 // it again after a short while. What is said twice is believed.
-func TestCoolDownTrial(t *testing.T) {
+func testCoolDownTrial(t *testing.T) {
 	o := patient
 	o.Registry, o.Timeout, o.Retries = refuses(2*time.Hour), 24*time.Hour, 3
 	o.Concurrency = 4
@@ -389,7 +401,7 @@ func TestCoolDownTrial(t *testing.T) {
 }
 
 // As soon as the one that tries is given something, the others go on.
-func TestCoolDownTrialServed(t *testing.T) {
+func testCoolDownTrialServed(t *testing.T) {
 	o := jobs.Options{Concurrency: 4, Policy: puller.PolicyMissing, Retries: 3, Timeout: 24 * time.Hour, Registry: refuses(2 * time.Hour)}
 	withDaemonOf(t, o, nil, func(d *daemon) {
 		long := d.hold(other) // it runs before, during and after
@@ -418,7 +430,7 @@ func TestCoolDownTrialServed(t *testing.T) {
 }
 
 // What limits anonymous callers does not hold for one who is logged in.
-func TestCoolDownPerIdentity(t *testing.T) {
+func testCoolDownPerIdentity(t *testing.T) {
 	o := patient
 	o.Timeout = time.Hour
 	withDaemonOf(t, o, nil, func(d *daemon) {

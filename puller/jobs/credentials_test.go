@@ -104,7 +104,14 @@ func checkHeader(t *testing.T, c puller.Credentials) {
 	}
 }
 
-func TestCredentialsIdentity(t *testing.T) {
+func TestCredentials(t *testing.T) {
+	t.Run("identity", testCredentialsIdentity)
+	t.Run("are never printed", testCredentialsAreNeverPrinted)
+	t.Run("echoed by registry", testCredentialsEchoedByRegistry)
+	t.Run("withheld", testCredentialsWithheld)
+}
+
+func testCredentialsIdentity(t *testing.T) {
 	const login = `{"username":"ada","password":"hunter2?>"}`
 	withDaemon(t, func(d *daemon) {
 		release := d.hold(good)
@@ -123,7 +130,7 @@ func TestCredentialsIdentity(t *testing.T) {
 	})
 }
 
-func TestCredentialsAreNeverPrinted(t *testing.T) {
+func testCredentialsAreNeverPrinted(t *testing.T) {
 	c := credentials(t, "hunter2")
 	request := puller.PullRequest{Image: good, Credentials: c}
 	for _, v := range []any{
@@ -167,7 +174,7 @@ func FuzzParseCredentials(f *testing.F) {
 	})
 }
 
-func TestCredentialsEchoedByRegistry(t *testing.T) {
+func testCredentialsEchoedByRegistry(t *testing.T) {
 	c, err := puller.ParseCredentials(encode(`{"username":"ada","password":"hunter2?>","identitytoken":"canary-token"}`))
 	if err != nil {
 		t.Fatal(err)
@@ -199,7 +206,7 @@ func TestCredentialsEchoedByRegistry(t *testing.T) {
 }
 
 // A caller whose credentials were not shown is told why its pull was denied.
-func TestCredentialsWithheld(t *testing.T) {
+func testCredentialsWithheld(t *testing.T) {
 	withDaemonOf(t, once, nil, func(d *daemon) {
 		d.engine.Script(good, func(p *enginetest.Pull) {
 			p.Line(`{"errorDetail":{"message":"Head \"https://registry.test/v2/good/manifests/v1\": no basic auth credentials"},"error":"Head \"https://registry.test/v2/good/manifests/v1\": no basic auth credentials"}`)

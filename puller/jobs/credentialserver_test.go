@@ -23,7 +23,15 @@ func credentialsFor(t testing.TB, server string) puller.Credentials {
 	return c
 }
 
-func TestCredentialsForOneRegistry(t *testing.T) {
+func TestCredentialsServer(t *testing.T) {
+	t.Run("for one registry", testCredentialsForOneRegistry)
+	t.Run("address", testCredentialsServerAddress)
+	t.Run("not for others", testCredentialsNotForOthers)
+	t.Run("of pull and run", testCredentialsOfPullAndRun)
+	t.Run("denial explained", testCredentialsDenialExplained)
+}
+
+func testCredentialsForOneRegistry(t *testing.T) {
 	const a, b, hub = "a.test/x:v1", "b.test/x:v1", "alpine:3.20"
 	for _, c := range []struct {
 		server, image string
@@ -50,7 +58,7 @@ func TestCredentialsForOneRegistry(t *testing.T) {
 
 // Engines with the containerd image store take credentials only for the server
 // beside them, by the name that they call it by.
-func TestCredentialsServerAddress(t *testing.T) {
+func testCredentialsServerAddress(t *testing.T) {
 	for image, server := range map[string]string{
 		"docker.io/library/alpine:3.20": "https://index.docker.io/v1/", "registry-1.docker.io/library/alpine:3.20": "registry-1.docker.io",
 		"a.test/x:v1": "a.test", "A.test:443/x:v1": "A.test:443", "127.0.0.1:05000/x:v1": "127.0.0.1:05000",
@@ -94,7 +102,7 @@ func (s *shownTo) Manifest(_ context.Context, q puller.ManifestQuery) (puller.Ma
 	return puller.Manifest{}, puller.Errorf(puller.ErrNotFound, "not known")
 }
 
-func TestCredentialsNotForOthers(t *testing.T) {
+func testCredentialsNotForOthers(t *testing.T) {
 	const a, other, b, hub = "a.test/x:v1", "a.test/y:v1", "b.test/x:v1", "docker.io/library/alpine:3.20"
 	for _, c := range []struct {
 		server string
@@ -149,7 +157,7 @@ func TestCredentialsNotForOthers(t *testing.T) {
 	}
 }
 
-func TestCredentialsOfPullAndRun(t *testing.T) {
+func testCredentialsOfPullAndRun(t *testing.T) {
 	for server, shown := range map[string]bool{"": true, "registry.test": true, "other.test": false} {
 		withDaemon(t, func(d *daemon) {
 			auth := make(chan string, 2)
@@ -170,7 +178,7 @@ func TestCredentialsOfPullAndRun(t *testing.T) {
 	}
 }
 
-func TestCredentialsDenialExplained(t *testing.T) {
+func testCredentialsDenialExplained(t *testing.T) {
 	o := defaults
 	o.Registry = &fakeRegistry{ownErr: puller.Errorf(puller.ErrInternal, "docker-credential-x failed (/root/.docker/config.json names it)")}
 	withDaemonOf(t, o, nil, func(d *daemon) {

@@ -23,7 +23,20 @@ const (
 	backNotice = "the engine answers again"
 )
 
-func TestEngineKilledAndBack(t *testing.T) {
+func TestEngineAway(t *testing.T) {
+	t.Run("killed and back", testEngineKilledAndBack)
+	t.Run("at submit", testEngineAwayAtSubmit)
+	t.Run("policy never", testEngineAwayPolicyNever)
+	t.Run("without retries", testEngineAwayWithoutRetries)
+	t.Run("never back", testEngineNeverBack)
+	t.Run("killed during proof", testEngineKilledDuringProof)
+	t.Run("silent", testEngineSilent)
+	t.Run("freezes during pull", testEngineFreezesDuringPull)
+	t.Run("back with other API version", testEngineBackWithOtherAPIVersion)
+	t.Run("notice", testEngineAwayNotice)
+}
+
+func testEngineKilledAndBack(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(d *daemon) {
 		d.hold(good)
 		j := d.pullAlways(good)
@@ -41,7 +54,7 @@ func TestEngineKilledAndBack(t *testing.T) {
 	})
 }
 
-func TestEngineAwayAtSubmit(t *testing.T) {
+func testEngineAwayAtSubmit(t *testing.T) {
 	for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyAlways, puller.PolicyNewer} {
 		t.Run(string(policy), func(t *testing.T) {
 			withDaemonOf(t, patient, nil, func(d *daemon) {
@@ -60,7 +73,7 @@ func TestEngineAwayAtSubmit(t *testing.T) {
 	}
 }
 
-func TestEngineAwayPolicyNever(t *testing.T) {
+func testEngineAwayPolicyNever(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(d *daemon) {
 		d.engine.Tag(other, d.serve(other))
 		d.engine.Kill()
@@ -84,7 +97,7 @@ func TestEngineAwayPolicyNever(t *testing.T) {
 	})
 }
 
-func TestEngineAwayWithoutRetries(t *testing.T) {
+func testEngineAwayWithoutRetries(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(d *daemon) {
 		d.engine.Kill()
 		none := 0
@@ -97,7 +110,7 @@ func TestEngineAwayWithoutRetries(t *testing.T) {
 	})
 }
 
-func TestEngineNeverBack(t *testing.T) {
+func testEngineNeverBack(t *testing.T) {
 	for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyAlways, puller.PolicyNever} {
 		t.Run(string(policy), func(t *testing.T) {
 			withDaemonOf(t, patient, nil, func(d *daemon) {
@@ -111,7 +124,7 @@ func TestEngineNeverBack(t *testing.T) {
 	}
 }
 
-func TestEngineKilledDuringProof(t *testing.T) {
+func testEngineKilledDuringProof(t *testing.T) {
 	for _, c := range []struct {
 		policy puller.Policy
 		source puller.Source // what is proven of it
@@ -142,7 +155,7 @@ func TestEngineKilledDuringProof(t *testing.T) {
 	}
 }
 
-func TestEngineSilent(t *testing.T) {
+func testEngineSilent(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(d *daemon) {
 		d.engine.Freeze()
 		began := time.Now()
@@ -171,7 +184,7 @@ func TestEngineSilent(t *testing.T) {
 }
 
 // Only the pull hangs: what the engine is asked before it, it answers.
-func TestEngineFreezesDuringPull(t *testing.T) {
+func testEngineFreezesDuringPull(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(d *daemon) {
 		d.engine.Script(good, func(p *enginetest.Pull) {
 			p.Line(line(layerA, "Downloading", 300, 1000))
@@ -186,7 +199,7 @@ func TestEngineFreezesDuringPull(t *testing.T) {
 	})
 }
 
-func TestEngineBackWithOtherAPIVersion(t *testing.T) {
+func testEngineBackWithOtherAPIVersion(t *testing.T) {
 	for _, c := range []struct {
 		name          string
 		before, after [2]int
@@ -233,7 +246,7 @@ func TestEngineBackWithOtherAPIVersion(t *testing.T) {
 	}
 }
 
-func TestEngineAwayNotice(t *testing.T) {
+func testEngineAwayNotice(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(d *daemon) {
 		d.engine.Kill()
 		j := d.pullAlways(good)

@@ -11,7 +11,13 @@ import (
 	"github.com/towline/towline/puller/enginetest"
 )
 
-func TestFailureKinds(t *testing.T) {
+func TestFailure(t *testing.T) {
+	t.Run("kinds", testFailureKinds)
+	t.Run("endless line", testFailureEndlessLine)
+	t.Run("engine gone", testFailureEngineGone)
+}
+
+func testFailureKinds(t *testing.T) {
 	const progress = `{"status":"Downloading","progressDetail":{"current":1,"total":9},"id":"aaaaaaaaaaaa"}`
 	lines := func(lines ...string) enginetest.Script {
 		return func(p *enginetest.Pull) {
@@ -67,7 +73,7 @@ func TestFailureKinds(t *testing.T) {
 	}
 }
 
-func TestFailureEndlessLine(t *testing.T) {
+func testFailureEndlessLine(t *testing.T) {
 	withDaemonOf(t, once, nil, func(d *daemon) {
 		const piece = 64 << 10
 		sent := 0
@@ -90,7 +96,7 @@ func TestFailureEndlessLine(t *testing.T) {
 	})
 }
 
-func TestFailureEngineGone(t *testing.T) {
+func testFailureEngineGone(t *testing.T) {
 	withDaemonOf(t, once, nil, func(d *daemon) {
 		d.hold(good)
 		j := d.pullAlways(good)

@@ -9,7 +9,15 @@ import (
 	"github.com/towline/towline/puller/jobs"
 )
 
-func TestIdempotencyKeySentAgain(t *testing.T) {
+func TestIdempotencyKey(t *testing.T) {
+	t.Run("sent again", testIdempotencyKeySentAgain)
+	t.Run("per caller", testIdempotencyKeyPerCaller)
+	t.Run("defaults changed", testIdempotencyKeyDefaultsChanged)
+	t.Run("of long job", testIdempotencyKeyOfLongJob)
+	t.Run("with other credentials", testIdempotencyKeyWithOtherCredentials)
+}
+
+func testIdempotencyKeySentAgain(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.serve(good)
 		request := puller.PullRequest{Image: good, IdempotencyKey: "ci-1"}
@@ -37,7 +45,7 @@ func TestIdempotencyKeySentAgain(t *testing.T) {
 	})
 }
 
-func TestIdempotencyKeyPerCaller(t *testing.T) {
+func testIdempotencyKeyPerCaller(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.serve(good)
 		d.serve(other)
@@ -66,7 +74,7 @@ func TestIdempotencyKeyPerCaller(t *testing.T) {
 
 // The same body is the same request, whatever the daemon's configuration makes of
 // what it leaves out.
-func TestIdempotencyKeyDefaultsChanged(t *testing.T) {
+func testIdempotencyKeyDefaultsChanged(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.serve(good)
 		submits := map[string]func() (puller.Job, error){
@@ -100,7 +108,7 @@ func TestIdempotencyKeyDefaultsChanged(t *testing.T) {
 
 // The result of a pull that took long is not forgotten because shorter ones
 // ended before it.
-func TestIdempotencyKeyOfLongJob(t *testing.T) {
+func testIdempotencyKeyOfLongJob(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		release := d.hold(good)
 		long := d.submit(puller.PullRequest{Image: good, IdempotencyKey: "long"})
@@ -118,7 +126,7 @@ func TestIdempotencyKeyOfLongJob(t *testing.T) {
 
 // Which credentials came with a request is not kept, so it does not count. That some
 // came does.
-func TestIdempotencyKeyWithOtherCredentials(t *testing.T) {
+func testIdempotencyKeyWithOtherCredentials(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		release := d.hold(good)
 		request := func(password string) puller.PullRequest {

@@ -10,9 +10,16 @@ import (
 	"github.com/towline/towline/puller/rules"
 )
 
+func TestImageID(t *testing.T) {
+	t.Run("lookup", testImageIDLookup)
+	t.Run("not pulled", testImageIDNotPulled)
+	t.Run("in prewarm", testImageIDInPrewarm)
+	t.Run("forbidden", testImageIDForbidden)
+}
+
 // What is written as an ID is looked up on the engine, and never pulled under a name
 // that happens to be spelled like it.
-func TestImageIDLookup(t *testing.T) {
+func testImageIDLookup(t *testing.T) {
 	image := enginetest.NewImage(good, 1)
 	absent := "sha256:" + strings.Repeat("a", 64)
 	for _, c := range []struct {
@@ -78,7 +85,7 @@ func TestImageIDLookup(t *testing.T) {
 }
 
 // It waits for an engine that is away, too, and is not pulled then.
-func TestImageIDNotPulled(t *testing.T) {
+func testImageIDNotPulled(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		image := enginetest.NewImage(good, 1)
 		d.engine.Tag(good, image)
@@ -95,7 +102,7 @@ func TestImageIDNotPulled(t *testing.T) {
 
 // What a request for an ID alone is content with, a list with an ID in it is content
 // with too.
-func TestImageIDInPrewarm(t *testing.T) {
+func testImageIDInPrewarm(t *testing.T) {
 	image := enginetest.NewImage(good, 1)
 	for _, c := range []struct {
 		name             string
@@ -140,7 +147,7 @@ func TestImageIDInPrewarm(t *testing.T) {
 
 // Rules that go by names can't be held to an ID, and neither can a registry be asked
 // who may have one.
-func TestImageIDForbidden(t *testing.T) {
+func testImageIDForbidden(t *testing.T) {
 	image := enginetest.NewImage(good, 1)
 	for name, change := range map[string]func(*jobs.Options){
 		"allow": func(o *jobs.Options) {

@@ -9,7 +9,13 @@ import (
 	"github.com/towline/towline/puller/enginetest"
 )
 
-func TestListNewestFirst(t *testing.T) {
+func TestList(t *testing.T) {
+	t.Run("newest first", testListNewestFirst)
+	t.Run("bad filter", testListBadFilter)
+	t.Run("forgets ended only", testListForgetsEndedOnly)
+}
+
+func testListNewestFirst(t *testing.T) {
 	withDaemonOf(t, single, nil, func(d *daemon) {
 		release := d.hold(good)
 		d.serve(other)
@@ -72,7 +78,7 @@ func TestListNewestFirst(t *testing.T) {
 	})
 }
 
-func TestListBadFilter(t *testing.T) {
+func testListBadFilter(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		for _, c := range []struct {
 			filter puller.Filter
@@ -92,7 +98,7 @@ func TestListBadFilter(t *testing.T) {
 	})
 }
 
-func TestListForgetsEndedOnly(t *testing.T) {
+func testListForgetsEndedOnly(t *testing.T) {
 	o := single
 	o.KeepJobs = 500
 	withDaemonOf(t, o, nil, func(d *daemon) {

@@ -11,7 +11,15 @@ import (
 	"github.com/towline/towline/puller/enginetest"
 )
 
-func TestNewerPullsWhatMoved(t *testing.T) {
+func TestNewer(t *testing.T) {
+	t.Run("pulls what moved", testNewerPullsWhatMoved)
+	t.Run("beside always", testNewerBesideAlways)
+	t.Run("rate limited", testNewerRateLimited)
+	t.Run("registry unavailable", testNewerRegistryUnavailable)
+	t.Run("denied", testNewerDenied)
+}
+
+func testNewerPullsWhatMoved(t *testing.T) {
 	one, two := enginetest.NewImage(good, 1), enginetest.NewImage(good, 2)
 	name, _, _ := strings.Cut(good, ":")
 	byDigest := name + "@" + enginetest.Digest(one)
@@ -65,7 +73,7 @@ func TestNewerPullsWhatMoved(t *testing.T) {
 	}
 }
 
-func TestNewerBesideAlways(t *testing.T) {
+func testNewerBesideAlways(t *testing.T) {
 	o := single
 	image := enginetest.NewImage(good, 1)
 	o.Registry = &fakeRegistry{digest: enginetest.Digest(image)}
@@ -86,7 +94,7 @@ func TestNewerBesideAlways(t *testing.T) {
 
 // A registry that limits the rate is left alone, and not asked by the engine's pull
 // instead.
-func TestNewerRateLimited(t *testing.T) {
+func testNewerRateLimited(t *testing.T) {
 	image := enginetest.NewImage(good, 1)
 	registry := &fakeRegistry{digest: enginetest.Digest(image), err: &puller.Error{Kind: puller.ErrRateLimited, RetryAfter: 30 * time.Second, Err: errors.New("429")}}
 	o := patient
@@ -117,7 +125,7 @@ func TestNewerRateLimited(t *testing.T) {
 	})
 }
 
-func TestNewerRegistryUnavailable(t *testing.T) {
+func testNewerRegistryUnavailable(t *testing.T) {
 	image := enginetest.NewImage(good, 1)
 	down := &fakeRegistry{err: puller.Errorf(puller.ErrRegistryUnavailable, "connection refused")}
 	limits := &fakeRegistry{err: &puller.Error{Kind: puller.ErrRateLimited, RetryAfter: 30 * time.Second, Err: errors.New("429")}}
@@ -178,7 +186,7 @@ func TestNewerRegistryUnavailable(t *testing.T) {
 
 // What only others have been shown to have access to is not kept for one whom the
 // registry can't be asked about.
-func TestNewerDenied(t *testing.T) {
+func testNewerDenied(t *testing.T) {
 	o := patient
 	o.VerifyAccess, o.Registry = true, &fakeRegistry{err: puller.Errorf(puller.ErrRegistryUnavailable, "connection refused")}
 	withDaemonOf(t, o, nil, func(d *daemon) {

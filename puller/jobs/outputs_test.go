@@ -50,7 +50,13 @@ func outputSize(t *testing.T, dir string) (size int64) {
 	return size
 }
 
-func TestOutputNewestKept(t *testing.T) {
+func TestOutput(t *testing.T) {
+	t.Run("newest kept", testOutputNewestKept)
+	t.Run("bound lowered", testOutputBoundLowered)
+	t.Run("of active runs", testOutputOfActiveRuns)
+}
+
+func testOutputNewestKept(t *testing.T) {
 	const total = 1700 << 10
 	withOutputDaemon(t, total, enginetest.Print(page, "", 0), func(d *daemon, dir *string) {
 		silent := d.submitted(other) // a job that prints nothing
@@ -88,7 +94,7 @@ func TestOutputNewestKept(t *testing.T) {
 	})
 }
 
-func TestOutputBoundLowered(t *testing.T) {
+func testOutputBoundLowered(t *testing.T) {
 	withOutputDaemon(t, 0, enginetest.Print(page, "", 0), func(d *daemon, dir *string) {
 		for range 3 {
 			d.wantExit(d.run(puller.RunRequest{}), 0)
@@ -103,7 +109,7 @@ func TestOutputBoundLowered(t *testing.T) {
 	})
 }
 
-func TestOutputOfActiveRuns(t *testing.T) {
+func testOutputOfActiveRuns(t *testing.T) {
 	const total = 900 << 10
 	withOutputDaemon(t, total, func(p *enginetest.Process) int {
 		p.Stdout().Write([]byte(page))

@@ -114,7 +114,24 @@ func asked(images ...string) (r puller.PrewarmRequest) {
 	return r
 }
 
-func TestPlanByPolicy(t *testing.T) {
+func TestPlan(t *testing.T) {
+	t.Run("by policy", testPlanByPolicy)
+	t.Run("counts", testPlanCounts)
+	t.Run("nothing to pull", testPlanNothingToPull)
+	t.Run("platform and credentials", testPlanPlatformAndCredentials)
+	t.Run("wrong name", testPlanWrongName)
+	t.Run("engine unavailable", testPlanEngineUnavailable)
+	t.Run("unknown image", testPlanUnknownImage)
+	t.Run("concurrency", testPlanConcurrency)
+	t.Run("registry silent", testPlanRegistrySilent)
+	t.Run("registry unsteady", testPlanRegistryUnsteady)
+	t.Run("deadline", testPlanDeadline)
+	t.Run("canceled", testPlanCanceled)
+	t.Run("disk too small", testPlanDiskTooSmall)
+	t.Run("index without platform", testPlanIndexWithoutPlatform)
+}
+
+func testPlanByPolicy(t *testing.T) {
 	limited := &puller.Error{Kind: puller.ErrRateLimited, RetryAfter: 30 * time.Second, Err: fmt.Errorf("429")}
 	for _, c := range []struct {
 		name     string
@@ -203,7 +220,7 @@ func kindOfJob(e *puller.JobError) puller.ErrorKind {
 	return e.Kind
 }
 
-func TestPlanCounts(t *testing.T) {
+func testPlanCounts(t *testing.T) {
 	base, shared := made(1), made(2)
 	registry := &catalog{manifests: map[string]puller.Manifest{
 		"registry.test/a:v1": onTop(base, made(3)), // 1000 of the base, 1001 of its own
@@ -246,7 +263,7 @@ func TestPlanCounts(t *testing.T) {
 	})
 }
 
-func TestPlanNothingToPull(t *testing.T) {
+func testPlanNothingToPull(t *testing.T) {
 	withCatalog(t, nil, func(d *daemon) {
 		plan := d.plan(puller.PrewarmRequest{Skipped: []puller.Skipped{{Service: "web", Reason: "it is built"}}})
 		got, _ := json.Marshal(plan)
@@ -256,7 +273,7 @@ func TestPlanNothingToPull(t *testing.T) {
 	})
 }
 
-func TestPlanPlatformAndCredentials(t *testing.T) {
+func testPlanPlatformAndCredentials(t *testing.T) {
 	arm := made(2)
 	arm.Platform = "linux/arm64"
 	const third = "registry.test/third:v1"
@@ -293,7 +310,7 @@ func TestPlanPlatformAndCredentials(t *testing.T) {
 	})
 }
 
-func TestPlanWrongName(t *testing.T) {
+func testPlanWrongName(t *testing.T) {
 	registry := &catalog{}
 	withCatalog(t, registry, func(d *daemon) {
 		_, err := d.Plan(d.Context(), asked(good, "UPPER case"))
@@ -309,7 +326,7 @@ func TestPlanWrongName(t *testing.T) {
 	})
 }
 
-func TestPlanEngineUnavailable(t *testing.T) {
+func testPlanEngineUnavailable(t *testing.T) {
 	withCatalog(t, &catalog{}, func(d *daemon) {
 		d.engine.OnInspect(func(string, <-chan struct{}) (int, string) {
 			d.engine.Kill()
@@ -325,7 +342,7 @@ func TestPlanEngineUnavailable(t *testing.T) {
 	})
 }
 
-func TestPlanUnknownImage(t *testing.T) {
+func testPlanUnknownImage(t *testing.T) {
 	withCatalog(t, &catalog{manifests: map[string]puller.Manifest{other: made(1)}}, func(d *daemon) {
 		d.engine.OnInspect(func(image string, _ <-chan struct{}) (int, string) {
 			if image == good {
@@ -350,7 +367,7 @@ func many(n int) (images []string, manifests map[string]puller.Manifest) {
 	return images, manifests
 }
 
-func TestPlanConcurrency(t *testing.T) {
+func testPlanConcurrency(t *testing.T) {
 	images, manifests := many(100)
 	registry := &catalog{manifests: manifests, took: time.Second}
 	withCatalog(t, registry, func(d *daemon) {
@@ -367,7 +384,7 @@ func TestPlanConcurrency(t *testing.T) {
 	})
 }
 
-func TestPlanRegistrySilent(t *testing.T) {
+func testPlanRegistrySilent(t *testing.T) {
 	images, manifests := many(100)
 	registry := &catalog{manifests: manifests, errs: make(map[string]error), took: 20 * time.Second}
 	for _, i := range images {
@@ -395,7 +412,7 @@ func TestPlanRegistrySilent(t *testing.T) {
 }
 
 // Failures in a row count, not those among answers.
-func TestPlanRegistryUnsteady(t *testing.T) {
+func testPlanRegistryUnsteady(t *testing.T) {
 	images, manifests := many(100)
 	registry := &catalog{manifests: manifests, errs: make(map[string]error)}
 	for i := 0; i < len(images); i += 2 {
@@ -414,7 +431,7 @@ func TestPlanRegistryUnsteady(t *testing.T) {
 	})
 }
 
-func TestPlanDeadline(t *testing.T) {
+func testPlanDeadline(t *testing.T) {
 	images, manifests := many(100)
 	registry := &catalog{manifests: manifests, took: 19 * time.Second}
 	withCatalog(t, registry, func(d *daemon) {
@@ -429,7 +446,7 @@ func TestPlanDeadline(t *testing.T) {
 	})
 }
 
-func TestPlanCanceled(t *testing.T) {
+func testPlanCanceled(t *testing.T) {
 	images, manifests := many(100)
 	withCatalog(t, &catalog{manifests: manifests, took: 19 * time.Second}, func(d *daemon) {
 		ctx, cancel := context.WithCancel(d.Context())
@@ -445,7 +462,7 @@ func TestPlanCanceled(t *testing.T) {
 	})
 }
 
-func TestPlanDiskTooSmall(t *testing.T) {
+func testPlanDiskTooSmall(t *testing.T) {
 	huge := made(2)
 	huge.Layers[0].Size = 1 << 49
 	registry := &catalog{manifests: map[string]puller.Manifest{good: huge, other: made(1)}}
@@ -468,7 +485,7 @@ func TestPlanDiskTooSmall(t *testing.T) {
 	})
 }
 
-func TestPlanIndexWithoutPlatform(t *testing.T) {
+func testPlanIndexWithoutPlatform(t *testing.T) {
 	o := once
 	manifest := puller.Manifest{Digest: someDigest, Platform: "linux/amd64", Layers: []puller.Blob{{Digest: someDigest, Size: 1}}, DiffIDs: []string{someDigest}}
 	unnamed := manifest

@@ -11,7 +11,14 @@ import (
 	"github.com/towline/towline/puller/rules"
 )
 
-func TestPlatformNearest(t *testing.T) {
+func TestPlatform(t *testing.T) {
+	t.Run("nearest", testPlatformNearest)
+	t.Run("forms", testPlatformForms)
+	t.Run("form in job", testPlatformFormInJob)
+	t.Run("form in run", testPlatformFormInRun)
+}
+
+func testPlatformNearest(t *testing.T) {
 	for _, c := range []struct {
 		platform string
 		offers   []string
@@ -41,7 +48,7 @@ func TestPlatformNearest(t *testing.T) {
 	}
 }
 
-func TestPlatformForms(t *testing.T) {
+func testPlatformForms(t *testing.T) {
 	for given, want := range map[string]string{
 		"linux/amd64": "linux/amd64", "LINUX/AMD64": "linux/amd64", "linux/x86_64": "linux/amd64", "linux/x86-64": "linux/amd64", "linux/amd64/v1": "linux/amd64",
 		"linux/amd64/v2": "linux/amd64/v2", "linux/aarch64": "linux/arm64", "linux/arm64/v8": "linux/arm64/v8", "linux/arm64/8": "linux/arm64/v8",
@@ -83,7 +90,7 @@ func FuzzParsePlatform(f *testing.F) {
 	})
 }
 
-func TestPlatformFormInJob(t *testing.T) {
+func testPlatformFormInJob(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.engine.Script(good, enginetest.Serve(enginetest.NewImage(good, 7)))
 		for _, given := range []string{"LINUX/AMD64", "linux/x86_64", "linux", "amd64"} {
@@ -110,7 +117,7 @@ func TestPlatformFormInJob(t *testing.T) {
 	})
 }
 
-func TestPlatformFormInRun(t *testing.T) {
+func testPlatformFormInRun(t *testing.T) {
 	withRunDaemon(t, enginetest.Hang(""), func(d *daemon) {
 		for _, given := range []string{"LINUX/x86_64", "amd64", "linux"} {
 			if j := d.run(puller.RunRequest{Platform: given}); j.Platform != "linux/amd64" {

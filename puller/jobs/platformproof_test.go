@@ -8,9 +8,15 @@ import (
 	"github.com/towline/towline/puller/enginetest"
 )
 
+func TestPlatformProof(t *testing.T) {
+	t.Run("second of index", testPlatformSecondOfIndex)
+	t.Run("name taken", testPlatformNameTaken)
+	t.Run("unproven", testPlatformUnproven)
+}
+
 // A graph driver leaves the digest of an index with the platform that was pulled
 // first. A later one is proven by what the registry names for it.
-func TestPlatformSecondOfIndex(t *testing.T) {
+func testPlatformSecondOfIndex(t *testing.T) {
 	index := enginetest.NewImage(good, 1)
 	digest := enginetest.Digest(index)
 	second := enginetest.NewImage(good, 2)
@@ -96,7 +102,7 @@ func TestPlatformSecondOfIndex(t *testing.T) {
 
 // Two pulls of one name for two platforms go on at a time, and the other one's end
 // comes between this one's end and its proof.
-func TestPlatformNameTaken(t *testing.T) {
+func testPlatformNameTaken(t *testing.T) {
 	const platform = "linux/arm64"
 	image, theirs := enginetest.NewImage(good, 1), enginetest.NewImage(good, 2)
 	image.Platform = platform
@@ -121,7 +127,7 @@ func TestPlatformNameTaken(t *testing.T) {
 
 // An attempt that ends unproven leaves the tag with the image that it brought.
 // The next attempt must not take that for present.
-func TestPlatformUnproven(t *testing.T) {
+func testPlatformUnproven(t *testing.T) {
 	index, second := enginetest.NewImage(good, 1), enginetest.NewImage(good, 2)
 	second.Platform, second.RepoDigests = "linux/arm64", nil
 	for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyNewer, puller.PolicyAlways} {

@@ -9,9 +9,15 @@ import (
 	"github.com/towline/towline/stream/pullstream/transcripts"
 )
 
+func TestPodman(t *testing.T) {
+	t.Run("last line", testPodmanLastLine)
+	t.Run("digest under other name", testPodmanDigestUnderOtherName)
+	t.Run("variant", testPodmanVariant)
+}
+
 // Podman ends a good pull with neither digest nor status. Its own last line is
 // believed, of an engine that says that it is Podman.
-func TestPodmanLastLine(t *testing.T) {
+func testPodmanLastLine(t *testing.T) {
 	image, old := enginetest.NewImage(good, 1), enginetest.NewImage(good, 2)
 	old.ID = "sha256:" + strings.Repeat("e", 64) // other first digits
 	recorded := image
@@ -85,7 +91,7 @@ func TestEngineReplaced(t *testing.T) {
 
 // Podman finds NAME@DIGEST by the digest alone. An image is there under a name only
 // if the digest stands beside that name.
-func TestPodmanDigestUnderOtherName(t *testing.T) {
+func testPodmanDigestUnderOtherName(t *testing.T) {
 	hello := enginetest.NewImage("registry.test/hello:v1", 1)
 	digest := enginetest.Digest(hello)
 	const team = "registry.test/team/app"
@@ -144,7 +150,7 @@ func TestPodmanDigestUnderOtherName(t *testing.T) {
 }
 
 // Podman tells no variants; the registry does.
-func TestPodmanVariant(t *testing.T) {
+func testPodmanVariant(t *testing.T) {
 	image := enginetest.NewImage(good, 1)
 	image.Platform = "linux/arm/v6"
 	digest := enginetest.Digest(image)

@@ -9,9 +9,15 @@ import (
 	"github.com/towline/towline/puller/enginetest"
 )
 
+func TestPresent(t *testing.T) {
+	t.Run("saved once", testPresentSavedOnce)
+	t.Run("saved once policy never", testPresentSavedOncePolicyNever)
+	t.Run("save fails", testPresentSaveFails)
+}
+
 // A job that ends as soon as its image is looked for costs one Save, and is on
 // disk as it ends when it is accepted.
-func TestPresentSavedOnce(t *testing.T) {
+func testPresentSavedOnce(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.engine.Tag(good, enginetest.NewImage(good, 3))
 		before := d.store.Saves()
@@ -36,7 +42,7 @@ func TestPresentSavedOnce(t *testing.T) {
 	})
 }
 
-func TestPresentSavedOncePolicyNever(t *testing.T) {
+func testPresentSavedOncePolicyNever(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		before := d.store.Saves()
 		j := d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyNever})
@@ -50,7 +56,7 @@ func TestPresentSavedOncePolicyNever(t *testing.T) {
 }
 
 // That the image is there does not make a promise of what is not on disk.
-func TestPresentSaveFails(t *testing.T) {
+func testPresentSaveFails(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.engine.Tag(good, enginetest.NewImage(good, 3))
 		d.store.Fail(errFull)

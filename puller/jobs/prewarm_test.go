@@ -106,7 +106,35 @@ func (d *daemon) forward(j puller.Job) (last puller.Event) {
 	return last
 }
 
-func TestPrewarmChildren(t *testing.T) {
+func TestPrewarm(t *testing.T) {
+	t.Run("children", testPrewarmChildren)
+	t.Run("accepted whole", testPrewarmAcceptedWhole)
+	t.Run("one image fails", testPrewarmOneImageFails)
+	t.Run("fail fast", testPrewarmFailFast)
+	t.Run("error", testPrewarmError)
+	t.Run("cancel", testPrewarmCancel)
+	t.Run("cancel twice", testPrewarmCancelTwice)
+	t.Run("cancel already ending", testPrewarmCancelAlreadyEnding)
+	t.Run("cancel one image", testPrewarmCancelOneImage)
+	t.Run("present", testPrewarmPresent)
+	t.Run("all skipped", testPrewarmAllSkipped)
+	t.Run("idempotency key", testPrewarmIdempotencyKey)
+	t.Run("image twice", testPrewarmImageTwice)
+	t.Run("progress shared layers", testPrewarmProgressSharedLayers)
+	t.Run("progress over retries", testPrewarmProgressOverRetries)
+	t.Run("progress total", testPrewarmProgressTotal)
+	t.Run("restart", testPrewarmRestart)
+	t.Run("restart fail fast", testPrewarmRestartFailFast)
+	t.Run("restart fail fast halfway", testPrewarmRestartFailFastHalfway)
+	t.Run("children forgotten", testPrewarmChildrenForgotten)
+	t.Run("restart with credentials", testPrewarmRestartWithCredentials)
+	t.Run("engine away", testPrewarmEngineAway)
+	t.Run("long ends", testPrewarmLongEnds)
+	t.Run("long and short", testPrewarmLongAndShort)
+	t.Run("many long", testPrewarmManyLong)
+}
+
+func testPrewarmChildren(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		for n := range 3 {
 			d.serve(nth(n))
@@ -165,7 +193,7 @@ func TestPrewarmChildren(t *testing.T) {
 	})
 }
 
-func TestPrewarmAcceptedWhole(t *testing.T) {
+func testPrewarmAcceptedWhole(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		var sizes []int // the jobs of each Save
 		d.store.OnSave(func(records []puller.Record) {
@@ -214,7 +242,7 @@ func TestPrewarmAcceptedWhole(t *testing.T) {
 	})
 }
 
-func TestPrewarmOneImageFails(t *testing.T) {
+func testPrewarmOneImageFails(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.serve(nth(1))
 		d.engine.Script(nth(2), func(p *enginetest.Pull) { p.Fail("unauthorized: authentication required") })
@@ -233,7 +261,7 @@ func TestPrewarmOneImageFails(t *testing.T) {
 	})
 }
 
-func TestPrewarmFailFast(t *testing.T) {
+func testPrewarmFailFast(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.hold(nth(0))
 		release := d.hold(nth(1))
@@ -278,7 +306,7 @@ func (d *daemon) cutShort(aborted, active int) {
 
 // However many images fail, and whatever the engine says of each, the error
 // begins with those that failed by themselves, and has the kinds of many.
-func TestPrewarmError(t *testing.T) {
+func testPrewarmError(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		var names []string
 		for n := range 20 {
@@ -318,7 +346,7 @@ func TestPrewarmError(t *testing.T) {
 	})
 }
 
-func TestPrewarmCancel(t *testing.T) {
+func testPrewarmCancel(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.serve(nth(0))
 		d.hold(nth(2))
@@ -349,7 +377,7 @@ func TestPrewarmCancel(t *testing.T) {
 	})
 }
 
-func TestPrewarmCancelTwice(t *testing.T) {
+func testPrewarmCancelTwice(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.hold(good)
 		d.hold(other)
@@ -372,7 +400,7 @@ func TestPrewarmCancelTwice(t *testing.T) {
 }
 
 // All children have ended, but that is not on disk yet.
-func TestPrewarmCancelAlreadyEnding(t *testing.T) {
+func testPrewarmCancelAlreadyEnding(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		release := d.hold(good)
 		parent := d.prewarmOf(false, good)
@@ -397,7 +425,7 @@ func TestPrewarmCancelAlreadyEnding(t *testing.T) {
 	})
 }
 
-func TestPrewarmCancelOneImage(t *testing.T) {
+func testPrewarmCancelOneImage(t *testing.T) {
 	for _, failFast := range []bool{false, true} {
 		withDaemon(t, func(d *daemon) {
 			release := d.hold(good)
@@ -417,7 +445,7 @@ func TestPrewarmCancelOneImage(t *testing.T) {
 	}
 }
 
-func TestPrewarmPresent(t *testing.T) {
+func testPrewarmPresent(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		var list puller.Images
 		for n := range 40 {
@@ -444,7 +472,7 @@ func TestPrewarmPresent(t *testing.T) {
 	})
 }
 
-func TestPrewarmAllSkipped(t *testing.T) {
+func testPrewarmAllSkipped(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		request := puller.PrewarmRequest{Skipped: []puller.Skipped{{Service: "app", Reason: "built"}}, IdempotencyKey: "ci"}
 		parent := d.prewarm(request)
@@ -465,7 +493,7 @@ func TestPrewarmAllSkipped(t *testing.T) {
 	})
 }
 
-func TestPrewarmIdempotencyKey(t *testing.T) {
+func testPrewarmIdempotencyKey(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.hold(good)
 		d.hold(other)
@@ -506,7 +534,7 @@ func TestPrewarmIdempotencyKey(t *testing.T) {
 }
 
 // Two that are the same share a transfer.
-func TestPrewarmImageTwice(t *testing.T) {
+func testPrewarmImageTwice(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		gate := make(chan struct{})
 		d.layered(good, gate, layerA)
@@ -547,7 +575,7 @@ func TestPrewarmImageTwice(t *testing.T) {
 	})
 }
 
-func TestPrewarmProgressSharedLayers(t *testing.T) {
+func testPrewarmProgressSharedLayers(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.engine.Script(nth(0), func(p *enginetest.Pull) { // has the first layer
 			p.Line(line(layerA, "Already exists", 0, 0))
@@ -578,7 +606,7 @@ func TestPrewarmProgressSharedLayers(t *testing.T) {
 	})
 }
 
-func TestPrewarmProgressOverRetries(t *testing.T) {
+func testPrewarmProgressOverRetries(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.attempts(good, func(p *enginetest.Pull) {
 			p.Line(line(layerA, "Downloading", 800, 1000))
@@ -603,7 +631,7 @@ func TestPrewarmProgressOverRetries(t *testing.T) {
 	})
 }
 
-func TestPrewarmProgressTotal(t *testing.T) {
+func testPrewarmProgressTotal(t *testing.T) {
 	withDaemonOf(t, single, nil, func(d *daemon) {
 		first, second := make(chan struct{}), make(chan struct{})
 		d.layered(nth(0), first, layerA)
@@ -628,7 +656,7 @@ func TestPrewarmProgressTotal(t *testing.T) {
 	})
 }
 
-func TestPrewarmRestart(t *testing.T) {
+func testPrewarmRestart(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		end  func(d *daemon)
@@ -709,7 +737,7 @@ func TestPrewarmRestart(t *testing.T) {
 	}
 }
 
-func TestPrewarmRestartFailFast(t *testing.T) {
+func testPrewarmRestartFailFast(t *testing.T) {
 	withDaemonOf(t, single, nil, func(d *daemon) {
 		release := d.hold(nth(1))
 		parent := d.prewarmOf(true, nth(1), nth(0), nth(2))
@@ -726,7 +754,7 @@ func TestPrewarmRestartFailFast(t *testing.T) {
 }
 
 // The power goes after a failure is on disk, but before the others are canceled.
-func TestPrewarmRestartFailFastHalfway(t *testing.T) {
+func testPrewarmRestartFailFastHalfway(t *testing.T) {
 	withDaemonOf(t, single, nil, func(d *daemon) {
 		var kept *storetest.Store // what is there after the first end
 		ended := false
@@ -754,7 +782,7 @@ func TestPrewarmRestartFailFastHalfway(t *testing.T) {
 }
 
 // So many jobs are kept, and a prewarm may have more.
-func TestPrewarmChildrenForgotten(t *testing.T) {
+func testPrewarmChildrenForgotten(t *testing.T) {
 	o := single
 	o.KeepJobs, o.Timeout = 1, 24*time.Hour
 	withDaemonOf(t, o, nil, func(d *daemon) {
@@ -773,7 +801,7 @@ func TestPrewarmChildrenForgotten(t *testing.T) {
 	})
 }
 
-func TestPrewarmRestartWithCredentials(t *testing.T) {
+func testPrewarmRestartWithCredentials(t *testing.T) {
 	withDaemonOf(t, single, nil, func(d *daemon) {
 		d.hold(nth(0))
 		d.engine.Tag(nth(1), enginetest.NewImage(nth(1), 1))
@@ -789,7 +817,7 @@ func TestPrewarmRestartWithCredentials(t *testing.T) {
 	})
 }
 
-func TestPrewarmEngineAway(t *testing.T) {
+func testPrewarmEngineAway(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(d *daemon) {
 		d.engine.Kill()
 		d.serve(other)
@@ -801,7 +829,7 @@ func TestPrewarmEngineAway(t *testing.T) {
 }
 
 // The time of a prewarm's images does not run while they wait for their turn.
-func TestPrewarmLongEnds(t *testing.T) {
+func testPrewarmLongEnds(t *testing.T) {
 	withDaemonOf(t, single, nil, func(d *daemon) {
 		r := puller.PrewarmRequest{Timeout: puller.Duration(time.Minute)}
 		for n := range 10 {
@@ -819,7 +847,7 @@ func TestPrewarmLongEnds(t *testing.T) {
 
 // Two who warm the same engine: the one with the short list, of images that the
 // long one ends with, is served in between.
-func TestPrewarmLongAndShort(t *testing.T) {
+func testPrewarmLongAndShort(t *testing.T) {
 	withDaemonOf(t, single, nil, func(d *daemon) {
 		long := puller.PrewarmRequest{Policy: puller.PolicyAlways, Caller: "uid 1"}
 		slow := func(image string) {
@@ -847,7 +875,7 @@ func TestPrewarmLongAndShort(t *testing.T) {
 
 // Prewarms as long as they may be. What costs the square of it is seen by its
 // time.
-func TestPrewarmManyLong(t *testing.T) {
+func testPrewarmManyLong(t *testing.T) {
 	o := defaults
 	o.Concurrency = 8
 	withDaemonOf(t, o, func(engine puller.Engine) puller.Engine { return instant{engine} }, func(d *daemon) {

@@ -19,7 +19,16 @@ func bare(seed int) puller.Image {
 	return i
 }
 
-func TestPrivateWithoutDigest(t *testing.T) {
+func TestPrivate(t *testing.T) {
+	t.Run("without digest", testPrivateWithoutDigest)
+	t.Run("after failed attempt", testPrivateAfterFailedAttempt)
+	t.Run("after crash", testPrivateAfterCrash)
+	t.Run("not if built here", testPrivateNotIfBuiltHere)
+	t.Run("verification later", testPrivateVerificationLater)
+	t.Run("save fails", testPrivateSaveFails)
+}
+
+func testPrivateWithoutDigest(t *testing.T) {
 	ada, bob, eve := credentials(t, "ada"), credentials(t, "bob"), credentials(t, "eve")
 	for how, then := range map[string]func(d *daemon){
 		"at once": func(*daemon) {}, "after a restart": (*daemon).restart, "after a crash": (*daemon).crash,
@@ -50,7 +59,7 @@ func TestPrivateWithoutDigest(t *testing.T) {
 	}
 }
 
-func TestPrivateAfterFailedAttempt(t *testing.T) {
+func testPrivateAfterFailedAttempt(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
 	image := enginetest.NewImage(good, 1)
 	for how, script := range map[string]enginetest.Script{
@@ -78,7 +87,7 @@ func TestPrivateAfterFailedAttempt(t *testing.T) {
 	}
 }
 
-func TestPrivateAfterCrash(t *testing.T) {
+func testPrivateAfterCrash(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
 	_, o := guarded(enginetest.NewImage(good, 1), ada)
 	withDaemonOf(t, o, nil, func(d *daemon) {
@@ -93,7 +102,7 @@ func TestPrivateAfterCrash(t *testing.T) {
 	})
 }
 
-func TestPrivateNotIfBuiltHere(t *testing.T) {
+func testPrivateNotIfBuiltHere(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
 	registry, o := guarded(enginetest.NewImage(good, 1), ada)
 	withDaemonOf(t, o, nil, func(d *daemon) {
@@ -111,7 +120,7 @@ func TestPrivateNotIfBuiltHere(t *testing.T) {
 }
 
 // What came while nobody's access was verified is private when it is.
-func TestPrivateVerificationLater(t *testing.T) {
+func testPrivateVerificationLater(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
 	image := enginetest.NewImage(good, 1)
 	_, o := guarded(image, ada)
@@ -127,7 +136,7 @@ func TestPrivateVerificationLater(t *testing.T) {
 	})
 }
 
-func TestPrivateSaveFails(t *testing.T) {
+func testPrivateSaveFails(t *testing.T) {
 	ada, eve := credentials(t, "ada"), credentials(t, "eve")
 	image := enginetest.NewImage(good, 1)
 	_, o := guarded(image, ada)

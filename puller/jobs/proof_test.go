@@ -11,7 +11,14 @@ import (
 	"github.com/towline/towline/stream/pullstream/transcripts"
 )
 
-func TestProofOfPull(t *testing.T) {
+func TestProof(t *testing.T) {
+	t.Run("of pull", testProofOfPull)
+	t.Run("inspect fails", testProofInspectFails)
+	t.Run("old image", testProofOldImage)
+	t.Run("other digest", testProofOtherDigest)
+}
+
+func testProofOfPull(t *testing.T) {
 	image := enginetest.NewImage(good, 1)
 	digest := enginetest.Digest(image)
 	name, _, _ := strings.Cut(good, ":")
@@ -110,7 +117,7 @@ func TestProofOfPull(t *testing.T) {
 	}
 }
 
-func TestProofInspectFails(t *testing.T) {
+func testProofInspectFails(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		look func(d *daemon) (int, string)
@@ -138,7 +145,7 @@ func TestProofInspectFails(t *testing.T) {
 
 // What was there before proves nothing of a pull that was cut, even where
 // something on the way made a clean end of the cut.
-func TestProofOldImage(t *testing.T) {
+func testProofOldImage(t *testing.T) {
 	for _, policy := range []puller.Policy{puller.PolicyAlways, puller.PolicyNewer} {
 		for name, script := range map[string]enginetest.Script{
 			"at once":         func(*enginetest.Pull) {},
@@ -176,7 +183,7 @@ func TestProofOldImage(t *testing.T) {
 
 // A digest that was asked for is not exchanged for another one, whatever the registry
 // has under that.
-func TestProofOtherDigest(t *testing.T) {
+func testProofOtherDigest(t *testing.T) {
 	image := enginetest.NewImage(good, 1)
 	name, _, _ := strings.Cut(good, ":")
 	elsewhere := fmt.Sprintf("sha256:%064x", 99)

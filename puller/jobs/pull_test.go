@@ -18,7 +18,14 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-func TestPullStates(t *testing.T) {
+func TestPull(t *testing.T) {
+	t.Run("states", testPullStates)
+	t.Run("result", testPullResult)
+	t.Run("layers done", testPullLayersDone)
+	t.Run("event forms", testPullEventForms)
+}
+
+func testPullStates(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.serve(good)
 		j := d.pullAlways(good)
@@ -54,7 +61,7 @@ func TestPullStates(t *testing.T) {
 	})
 }
 
-func TestPullResult(t *testing.T) {
+func testPullResult(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		image := enginetest.NewImage(good, 7)
 		d.engine.Script(good, func(p *enginetest.Pull) {
@@ -82,7 +89,7 @@ func TestPullResult(t *testing.T) {
 }
 
 // Podman never calls a layer complete.
-func TestPullLayersDone(t *testing.T) {
+func testPullLayersDone(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.engine.Script(good, func(p *enginetest.Pull) {
 			for _, id := range []string{"aaaaaaaaaaaa", "bbbbbbbbbbbb"} {
@@ -110,7 +117,7 @@ func TestPullLayersDone(t *testing.T) {
 }
 
 // The wire contract: one golden file with an event of every type.
-func TestPullEventForms(t *testing.T) {
+func testPullEventForms(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		image := enginetest.NewImage(good, 7)
 		d.engine.Script(good, func(p *enginetest.Pull) {

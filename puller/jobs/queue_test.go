@@ -17,9 +17,18 @@ import (
 // single is a Service with one slot.
 var single = jobs.Options{Concurrency: 1, Policy: puller.PolicyMissing, Timeout: time.Hour}
 
+func TestQueue(t *testing.T) {
+	t.Run("goroutines", testQueueGoroutines)
+	t.Run("slots", testQueueSlots)
+	t.Run("order", testQueueOrder)
+	t.Run("raise", testQueueRaise)
+	t.Run("cancel", testQueueCancel)
+	t.Run("turn kept over retry", testQueueTurnKeptOverRetry)
+}
+
 // Jobs that wait for a slot are entries in a queue: a goroutine for each would
 // take four times the memory.
-func TestQueueGoroutines(t *testing.T) {
+func testQueueGoroutines(t *testing.T) {
 	withDaemonOf(t, single, nil, func(d *daemon) {
 		release := d.hold(good)
 		d.inState(d.pullAlways(good), puller.StateActive, puller.PhasePulling)
@@ -49,7 +58,7 @@ func TestQueueGoroutines(t *testing.T) {
 	})
 }
 
-func TestQueueSlots(t *testing.T) {
+func testQueueSlots(t *testing.T) {
 	const slots = 3
 	withDaemonOf(t, jobs.Options{Concurrency: slots, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(d *daemon) {
 		var mu sync.Mutex
@@ -123,7 +132,7 @@ func order(t *testing.T, requests []puller.PullRequest, then func(d *daemon, job
 	return began
 }
 
-func TestQueueOrder(t *testing.T) {
+func testQueueOrder(t *testing.T) {
 	began := order(t, []puller.PullRequest{
 		{Image: "low1", Priority: puller.PriorityLow},
 		{Image: "low2", Priority: puller.PriorityLow},
@@ -137,7 +146,7 @@ func TestQueueOrder(t *testing.T) {
 	}
 }
 
-func TestQueueRaise(t *testing.T) {
+func testQueueRaise(t *testing.T) {
 	began := order(t, []puller.PullRequest{
 		{Image: "a", Priority: puller.PriorityLow},
 		{Image: "b"},
@@ -151,7 +160,7 @@ func TestQueueRaise(t *testing.T) {
 	}
 }
 
-func TestQueueCancel(t *testing.T) {
+func testQueueCancel(t *testing.T) {
 	began := order(t, []puller.PullRequest{{Image: "a"}, {Image: "b"}, {Image: "b"}, {Image: "c"}, {Image: "d"}},
 		func(d *daemon, jobs []puller.Job) {
 			for _, i := range []int{0, 1, 3} { // b has another job
@@ -165,7 +174,7 @@ func TestQueueCancel(t *testing.T) {
 	}
 }
 
-func TestQueueTurnKeptOverRetry(t *testing.T) {
+func testQueueTurnKeptOverRetry(t *testing.T) {
 	o := single
 	o.Retries = 3
 	withDaemonOf(t, o, nil, func(d *daemon) {

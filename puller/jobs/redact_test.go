@@ -99,7 +99,16 @@ func secretFields(t testing.TB, field, secret string) puller.Credentials {
 	return c
 }
 
-func TestRedactForms(t *testing.T) {
+func TestRedact(t *testing.T) {
+	t.Run("forms", testRedactForms)
+	t.Run("only secrets", testRedactOnlySecrets)
+	t.Run("short secret", testRedactShortSecret)
+	t.Run("cut secret", testRedactCutSecret)
+	t.Run("everywhere", testRedactEverywhere)
+	t.Run("short password in header", testRedactShortPasswordInHeader)
+}
+
+func testRedactForms(t *testing.T) {
 	for i, secret := range secrets {
 		for _, field := range []string{"password", []string{"identitytoken", "registrytoken"}[i%2]} {
 			c := redact.Of(secretFields(t, field, secret))
@@ -119,7 +128,7 @@ func TestRedactForms(t *testing.T) {
 	}
 }
 
-func TestRedactOnlySecrets(t *testing.T) {
+func testRedactOnlySecrets(t *testing.T) {
 	c := secretFields(t, "password", "hunter2-of-ada")
 	for _, text := range []string{
 		"", "denied: requested access to the resource is denied", "manifest for registry.test/app:v1 not found", "sha256:e1262bae8db44dfeb07a3d671238898028fe30f0ffe483cc548f615efe80c5bf",
@@ -135,7 +144,7 @@ func TestRedactOnlySecrets(t *testing.T) {
 }
 
 // A secret of one to three bytes is in too many words that are none.
-func TestRedactShortSecret(t *testing.T) {
+func testRedactShortSecret(t *testing.T) {
 	for _, c := range []struct{ secret, text, want string }{
 		{"a", "a password a, \"a\" and pw=a: manifest", "(hidden) password (hidden), \"(hidden)\" and pw=(hidden): manifest"},
 		{"pw", "https://ada:pw@registry.test/pwd", "https://(hidden)@registry.test/pwd"},
@@ -150,7 +159,7 @@ func TestRedactShortSecret(t *testing.T) {
 	}
 }
 
-func TestRedactCutSecret(t *testing.T) {
+func testRedactCutSecret(t *testing.T) {
 	c := secretFields(t, "password", `hunter2 of "ada" and eve`)
 	for _, text := range []string{"it said: hunter2 of…", "it said: hunter2%20of%20%22ad...", `it said: "hunter2 of \"ada\" an…" (once)`, "it said: hunt…"} {
 		if got := redact.Of(c).Text(text); strings.Contains(got, "hunt") || !strings.HasPrefix(got, "it said: ") {
@@ -163,7 +172,7 @@ func TestRedactCutSecret(t *testing.T) {
 }
 
 // Whatever an engine is shown does not come back, wherever the engine says it.
-func TestRedactEverywhere(t *testing.T) {
+func testRedactEverywhere(t *testing.T) {
 	awkward := secrets[1:4]
 	places := map[string]func(*enginetest.Pull, string){
 		"an error":  func(p *enginetest.Pull, s string) { p.Fail("unauthorized: " + s) },
@@ -234,7 +243,7 @@ func lineOf(v any) string {
 }
 
 // A short password has few digits of its own in base64 of the whole header.
-func TestRedactShortPasswordInHeader(t *testing.T) {
+func testRedactShortPasswordInHeader(t *testing.T) {
 	for _, secret := range []string{"1234", "a+b/", "pä1"} {
 		for name, form := range formsOf("0", secret) {
 			if got := redact.Of(secretFields(t, "password", secret)).Text("denied: " + form + " is wrong"); strings.HasPrefix(name, "header") && shows(got, secret, form) {

@@ -12,7 +12,14 @@ import (
 
 const someDigest = "sha256:e1262bae8db44dfeb07a3d671238898028fe30f0ffe483cc548f615efe80c5bf"
 
-func TestRequestBadField(t *testing.T) {
+func TestRequest(t *testing.T) {
+	t.Run("bad field", testRequestBadField)
+	t.Run("at limits", testRequestAtLimits)
+	t.Run("j s o n", testRequestJSON)
+	t.Run("reference forms", testRequestReferenceForms)
+}
+
+func testRequestBadField(t *testing.T) {
 	retries := func(n int) *int { return &n }
 	seconds := func(n int) puller.Duration { return puller.Duration(time.Duration(n) * time.Second) }
 	withDaemon(t, func(d *daemon) {
@@ -83,7 +90,7 @@ func TestRequestBadField(t *testing.T) {
 	}
 }
 
-func TestRequestAtLimits(t *testing.T) {
+func testRequestAtLimits(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		for _, n := range []int{0, 20} {
 			for _, timeout := range []time.Duration{time.Nanosecond, 24 * time.Hour} {
@@ -93,7 +100,7 @@ func TestRequestAtLimits(t *testing.T) {
 	})
 }
 
-func TestRequestJSON(t *testing.T) {
+func testRequestJSON(t *testing.T) {
 	var r puller.PullRequest
 	err := json.Unmarshal([]byte(`{"image":"alpine","platform":"linux/arm64","policy":"always","priority":"high","timeout":"90s","retries":0}`), &r)
 	if err != nil || time.Duration(r.Timeout) != 90*time.Second || r.Retries == nil || *r.Retries != 0 {
@@ -105,7 +112,7 @@ func TestRequestJSON(t *testing.T) {
 	}
 }
 
-func TestRequestReferenceForms(t *testing.T) {
+func testRequestReferenceForms(t *testing.T) {
 	for image, want := range map[string]string{
 		"alpine":                                  "docker.io/library/alpine:latest",
 		"alpine:3.20":                             "docker.io/library/alpine:3.20",

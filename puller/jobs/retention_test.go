@@ -56,7 +56,13 @@ func TestPrewarmSkippedBounded(t *testing.T) {
 	}
 }
 
-func TestRetentionOfRequests(t *testing.T) {
+func TestRetention(t *testing.T) {
+	t.Run("of requests", testRetentionOfRequests)
+	t.Run("in memory", testRetentionInMemory)
+	t.Run("by bytes", testRetentionByBytes)
+}
+
+func testRetentionOfRequests(t *testing.T) {
 	secret := strings.Repeat("hidden", 100)
 	withRunDaemon(t, enginetest.Print("out", "", 0), func(d *daemon) {
 		run := d.run(puller.RunRequest{Env: map[string]string{"A": secret}, Cmd: []string{secret}, Entrypoint: []string{secret}, User: secret[:20]})
@@ -83,7 +89,7 @@ func TestRetentionOfRequests(t *testing.T) {
 	})
 }
 
-func TestRetentionInMemory(t *testing.T) {
+func testRetentionInMemory(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.serve(good)
 		j := d.pullAlways(good)
@@ -113,7 +119,7 @@ func TestRetentionInMemory(t *testing.T) {
 	})
 }
 
-func TestRetentionByBytes(t *testing.T) {
+func testRetentionByBytes(t *testing.T) {
 	o := once
 	o.KeepBytes = 1 << 20
 	withDaemonOf(t, o, nil, func(d *daemon) {

@@ -59,7 +59,24 @@ func begun(events []puller.Event) map[int]time.Time {
 	return at
 }
 
-func TestRetryTransient(t *testing.T) {
+func TestRetry(t *testing.T) {
+	t.Run("transient", testRetryTransient)
+	t.Run("not permanent", testRetryNotPermanent)
+	t.Run("waits", testRetryWaits)
+	t.Run("corrupt once", testRetryCorruptOnce)
+	t.Run("progress", testRetryProgress)
+	t.Run("asks engine first", testRetryAsksEngineFirst)
+	t.Run("after corrupt", testRetryAfterCorrupt)
+	t.Run("moved tag", testRetryMovedTag)
+	t.Run("per job", testRetryPerJob)
+	t.Run("cancel while waiting", testRetryCancelWhileWaiting)
+	t.Run("timeout while waiting", testRetryTimeoutWhileWaiting)
+	t.Run("cool down too long", testRetryCoolDownTooLong)
+	t.Run("notice", testRetryNotice)
+	t.Run("many jobs", testRetryManyJobs)
+}
+
+func testRetryTransient(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		script enginetest.Script
@@ -100,7 +117,7 @@ func TestRetryTransient(t *testing.T) {
 	}
 }
 
-func TestRetryNotPermanent(t *testing.T) {
+func testRetryNotPermanent(t *testing.T) {
 	for message, kind := range map[string]puller.ErrorKind{
 		"manifest unknown": puller.ErrNotFound, "unauthorized": puller.ErrDenied, "no space left on device": puller.ErrNoSpace,
 		"no matching manifest for linux/arm64": puller.ErrPlatformMismatch, "invalid reference format": puller.ErrInvalidRequest,
@@ -122,7 +139,7 @@ func TestRetryNotPermanent(t *testing.T) {
 	}
 }
 
-func TestRetryWaits(t *testing.T) {
+func testRetryWaits(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(d *daemon) {
 		d.engine.Script(good, cut)
 		retries := 20
@@ -154,7 +171,7 @@ func TestRetryWaits(t *testing.T) {
 	})
 }
 
-func TestRetryCorruptOnce(t *testing.T) {
+func testRetryCorruptOnce(t *testing.T) {
 	const words = "filesystem layer verification failed for digest sha256:abc"
 	withDaemonOf(t, patient, nil, func(d *daemon) {
 		d.engine.Script(good, fails(words))
@@ -175,7 +192,7 @@ func TestRetryCorruptOnce(t *testing.T) {
 	})
 }
 
-func TestRetryProgress(t *testing.T) {
+func testRetryProgress(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(d *daemon) {
 		second := make(chan struct{})
 		d.attempts(good, func(p *enginetest.Pull) {
@@ -206,7 +223,7 @@ func TestRetryProgress(t *testing.T) {
 	})
 }
 
-func TestRetryAsksEngineFirst(t *testing.T) {
+func testRetryAsksEngineFirst(t *testing.T) {
 	// The engine finishes what its cut stream did not tell.
 	tagged := func(p *enginetest.Pull) {
 		p.Line(line(layerA, "Downloading", 300, 1000))
@@ -231,7 +248,7 @@ func TestRetryAsksEngineFirst(t *testing.T) {
 	}
 }
 
-func TestRetryAfterCorrupt(t *testing.T) {
+func testRetryAfterCorrupt(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(d *daemon) {
 		d.attempts(good, func(p *enginetest.Pull) {
 			p.Tag(enginetest.NewImage(good, 9))
@@ -246,7 +263,7 @@ func TestRetryAfterCorrupt(t *testing.T) {
 }
 
 // Someone else moves the tag to another image between the pull and its proof.
-func TestRetryMovedTag(t *testing.T) {
+func testRetryMovedTag(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		retries int
@@ -274,7 +291,7 @@ func TestRetryMovedTag(t *testing.T) {
 	}
 }
 
-func TestRetryPerJob(t *testing.T) {
+func testRetryPerJob(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(d *daemon) {
 		gate := make(chan struct{})
 		d.attempts(good, func(p *enginetest.Pull) {
@@ -309,7 +326,7 @@ func TestRetryPerJob(t *testing.T) {
 // waiting has a job wait for its second attempt: for a moment, or for 15 s.
 var waiting = map[string]enginetest.Script{"the backoff": cut, "a cool-down": fails("toomanyrequests")}
 
-func TestRetryCancelWhileWaiting(t *testing.T) {
+func testRetryCancelWhileWaiting(t *testing.T) {
 	for name, script := range waiting {
 		for _, c := range []struct {
 			name string
@@ -351,7 +368,7 @@ func TestRetryCancelWhileWaiting(t *testing.T) {
 	}
 }
 
-func TestRetryTimeoutWhileWaiting(t *testing.T) {
+func testRetryTimeoutWhileWaiting(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(d *daemon) {
 		d.engine.Script(good, cut)
 		timeout, retries := 10*time.Second, 20
@@ -367,7 +384,7 @@ func TestRetryTimeoutWhileWaiting(t *testing.T) {
 
 // A job whose time is up before the cool-down's end is not kept waiting, but
 // told when to come back; nor is one that comes during the cool-down.
-func TestRetryCoolDownTooLong(t *testing.T) {
+func testRetryCoolDownTooLong(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(d *daemon) {
 		d.engine.Script(good, fails("toomanyrequests"))
 		short := puller.PullRequest{Image: good, Policy: puller.PolicyAlways, Timeout: puller.Duration(10 * time.Second)}
@@ -383,7 +400,7 @@ func TestRetryCoolDownTooLong(t *testing.T) {
 	})
 }
 
-func TestRetryNotice(t *testing.T) {
+func testRetryNotice(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(d *daemon) {
 		d.attempts(good, func(p *enginetest.Pull) {
 			p.Line(line(layerA, "Retrying in 2 seconds"))
@@ -399,7 +416,7 @@ func TestRetryNotice(t *testing.T) {
 	})
 }
 
-func TestRetryManyJobs(t *testing.T) {
+func testRetryManyJobs(t *testing.T) {
 	withDaemonOf(t, patient, nil, func(d *daemon) {
 		d.hold(good)
 		jobs := make([]puller.Job, 200)

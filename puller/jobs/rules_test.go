@@ -33,7 +33,15 @@ func forbids(t *testing.T, what string, err error, rule string) {
 	}
 }
 
-func TestRulesNameForms(t *testing.T) {
+func TestRules(t *testing.T) {
+	t.Run("name forms", testRulesNameForms)
+	t.Run("look alikes", testRulesLookAlikes)
+	t.Run("on policies and platforms", testRulesOnPoliciesAndPlatforms)
+	t.Run("on every request", testRulesOnEveryRequest)
+	t.Run("changed", testRulesChanged)
+}
+
+func testRulesNameForms(t *testing.T) {
 	type w = rules.Written
 	library, team := w{Allow: []string{"docker.io/library/*"}}, w{Allow: []string{"registry.example.com/team/**"}}
 	noHub, noLatest := w{Deny: []string{"docker.io/**"}}, w{Deny: []string{"**:latest"}}
@@ -146,7 +154,7 @@ func TestRulesNameForms(t *testing.T) {
 	}
 }
 
-func TestRulesLookAlikes(t *testing.T) {
+func testRulesLookAlikes(t *testing.T) {
 	o := defaults
 	o.Rules = parseRules(t, rules.Written{Deny: []string{"docker.io/**"}})
 	withDaemonOf(t, o, nil, func(d *daemon) {
@@ -163,7 +171,7 @@ func TestRulesLookAlikes(t *testing.T) {
 	})
 }
 
-func TestRulesOnPoliciesAndPlatforms(t *testing.T) {
+func testRulesOnPoliciesAndPlatforms(t *testing.T) {
 	policies, platforms := rules.Written{Policies: []string{"never", "missing"}}, rules.Written{Platforms: []string{"linux/amd64", "linux/arm64/v8"}}
 	withOwn := rules.Written{Platforms: []string{rules.DefaultPlatform, "linux/arm64"}}
 	for _, c := range []struct {
@@ -196,7 +204,7 @@ func TestRulesOnPoliciesAndPlatforms(t *testing.T) {
 	}
 }
 
-func TestRulesOnEveryRequest(t *testing.T) {
+func testRulesOnEveryRequest(t *testing.T) {
 	o := defaults
 	o.Rules, _ = rules.Parse("rules", rules.Written{Deny: []string{"registry.test/no-pull"}}, rules.Written{Deny: []string{"registry.test/no-run"}})
 	own, _ := rules.Parse("token:ci's rules", rules.Written{Deny: []string{"registry.test/not-ci"}}, rules.Written{Allow: []string{"registry.test/only"}})
@@ -253,7 +261,7 @@ func TestImageIDNeedsAllowedName(t *testing.T) {
 	})
 }
 
-func TestRulesChanged(t *testing.T) {
+func testRulesChanged(t *testing.T) {
 	forbidden := parseRules(t, rules.Written{Deny: []string{"registry.test/**"}})
 	withDaemon(t, func(d *daemon) {
 		d.hold(good)

@@ -126,7 +126,29 @@ func (d *daemon) stuck(at string) (release func()) {
 	return func() { d.engine.OnContainer(nil); close(gate) }
 }
 
-func TestRunExitCode(t *testing.T) {
+func TestRun(t *testing.T) {
+	t.Run("exit code", testRunExitCode)
+	t.Run("out of memory", testRunOutOfMemory)
+	t.Run("engine error", testRunEngineError)
+	t.Run("phases", testRunPhases)
+	t.Run("output whole", testRunOutputWhole)
+	t.Run("terminal", testRunTerminal)
+	t.Run("container config", testRunContainerConfig)
+	t.Run("cancel in every phase", testRunCancelInEveryPhase)
+	t.Run("cancel grace", testRunCancelGrace)
+	t.Run("timeout", testRunTimeout)
+	t.Run("fails without container", testRunFailsWithoutContainer)
+	t.Run("image pruned", testRunImagePruned)
+	t.Run("tag moved", testRunTagMoved)
+	t.Run("concurrency", testRunConcurrency)
+	t.Run("bad field", testRunBadField)
+	t.Run("idempotency key", testRunIdempotencyKey)
+	t.Run("list", testRunList)
+	t.Run("output end kept", testRunOutputEndKept)
+	t.Run("output pruned", testRunOutputPruned)
+}
+
+func testRunExitCode(t *testing.T) {
 	for _, code := range []int{0, 1, 137} {
 		withRunDaemon(t, enginetest.Print("out", "err", code), func(d *daemon) {
 			j := d.run(puller.RunRequest{})
@@ -142,7 +164,7 @@ func TestRunExitCode(t *testing.T) {
 	}
 }
 
-func TestRunOutOfMemory(t *testing.T) {
+func testRunOutOfMemory(t *testing.T) {
 	withRunDaemon(t, (*enginetest.Process).OOM, func(d *daemon) {
 		if v := d.wantExit(d.run(puller.RunRequest{}), 137); !v.Result.OOMKilled {
 			d.Errorf("the result is %+v", v.Result)
@@ -159,7 +181,7 @@ func (e faultyEngine) Run(ctx context.Context, id string, tty bool, started func
 	return exit, err
 }
 
-func TestRunEngineError(t *testing.T) {
+func testRunEngineError(t *testing.T) {
 	withDaemonOf(t, running, func(e puller.Engine) puller.Engine { return faultyEngine{e} }, func(d *daemon) {
 		d.serve(good)
 		v := d.failed(d.run(puller.RunRequest{}), puller.ErrInternal)
@@ -170,7 +192,7 @@ func TestRunEngineError(t *testing.T) {
 	})
 }
 
-func TestRunPhases(t *testing.T) {
+func testRunPhases(t *testing.T) {
 	withRunDaemon(t, func(p *enginetest.Process) int {
 		io.WriteString(p.Stdout(), "one")
 		p.Wait(time.Second)
@@ -196,7 +218,7 @@ func TestRunPhases(t *testing.T) {
 	})
 }
 
-func TestRunOutputWhole(t *testing.T) {
+func testRunOutputWhole(t *testing.T) {
 	withRunDaemon(t, enginetest.TestProgram, func(d *daemon) {
 		j := d.run(puller.RunRequest{Entrypoint: []string{"/app"}, Cmd: []string{"out=grüße", "bytes", "lines=200"}})
 		d.wantExit(j, 0)
@@ -225,7 +247,7 @@ func TestRunOutputWhole(t *testing.T) {
 	})
 }
 
-func TestRunTerminal(t *testing.T) {
+func testRunTerminal(t *testing.T) {
 	withRunDaemon(t, enginetest.Print("a\n", "b\n", 0), func(d *daemon) {
 		j := d.run(puller.RunRequest{TTY: true})
 		d.wantExit(j, 0)
@@ -235,7 +257,7 @@ func TestRunTerminal(t *testing.T) {
 	})
 }
 
-func TestRunContainerConfig(t *testing.T) {
+func testRunContainerConfig(t *testing.T) {
 	withRunDaemon(t, enginetest.Hang(""), func(d *daemon) {
 		j := d.run(puller.RunRequest{
 			Platform: "linux/amd64", Cmd: []string{"a", "b c"}, Entrypoint: []string{"/x"}, Env: map[string]string{"Z": "1", "A": "x=y", "M": ""},
@@ -295,7 +317,7 @@ var runPhases = map[string]struct {
 	"removing": {func(d *daemon) func() { return d.stuck("remove") }, puller.StateActive, puller.PhaseRemoving},
 }
 
-func TestRunCancelInEveryPhase(t *testing.T) {
+func testRunCancelInEveryPhase(t *testing.T) {
 	for name, c := range runPhases {
 		t.Run(name, func(t *testing.T) {
 			program := enginetest.Hang("")
@@ -325,7 +347,7 @@ func TestRunCancelInEveryPhase(t *testing.T) {
 	}
 }
 
-func TestRunCancelGrace(t *testing.T) {
+func testRunCancelGrace(t *testing.T) {
 	for name, term := range map[string]bool{"SIGTERM is enough": false, "SIGTERM is ignored": true} {
 		t.Run(name, func(t *testing.T) {
 			withRunDaemon(t, func(p *enginetest.Process) int {
@@ -362,7 +384,7 @@ func TestRunCancelGrace(t *testing.T) {
 	}
 }
 
-func TestRunTimeout(t *testing.T) {
+func testRunTimeout(t *testing.T) {
 	for name, c := range runPhases {
 		t.Run(name, func(t *testing.T) {
 			program := enginetest.Hang("up")
@@ -385,7 +407,7 @@ func TestRunTimeout(t *testing.T) {
 	}
 }
 
-func TestRunFailsWithoutContainer(t *testing.T) {
+func testRunFailsWithoutContainer(t *testing.T) {
 	for at, c := range map[string]struct {
 		status  int
 		message string
@@ -414,7 +436,7 @@ func TestRunFailsWithoutContainer(t *testing.T) {
 	}
 }
 
-func TestRunImagePruned(t *testing.T) {
+func testRunImagePruned(t *testing.T) {
 	for name, times := range map[string]int{"once": 1, "again and again": 2} {
 		t.Run(name, func(t *testing.T) {
 			withRunDaemon(t, enginetest.Print("up", "", 0), func(d *daemon) {
@@ -442,7 +464,7 @@ func TestRunImagePruned(t *testing.T) {
 	}
 }
 
-func TestRunTagMoved(t *testing.T) {
+func testRunTagMoved(t *testing.T) {
 	withRunDaemon(t, enginetest.Print("proven", "", 0), func(d *daemon) {
 		moved := enginetest.NewImage(good, 2)
 		d.engine.Program(moved.ID, enginetest.Print("moved", "", 0))
@@ -461,7 +483,7 @@ func TestRunTagMoved(t *testing.T) {
 	})
 }
 
-func TestRunConcurrency(t *testing.T) {
+func testRunConcurrency(t *testing.T) {
 	withRunDaemon(t, enginetest.Hang(""), func(d *daemon) {
 		var jobs []puller.Job
 		for range 6 {
@@ -480,7 +502,7 @@ func TestRunConcurrency(t *testing.T) {
 	})
 }
 
-func TestRunBadField(t *testing.T) {
+func testRunBadField(t *testing.T) {
 	long := strings.Repeat("x", 128<<10)
 	for field, requests := range map[string][]puller.RunRequest{
 		"image":      {{Image: "?"}},
@@ -513,7 +535,7 @@ func TestRunBadField(t *testing.T) {
 	}
 }
 
-func TestRunIdempotencyKey(t *testing.T) {
+func testRunIdempotencyKey(t *testing.T) {
 	withRunDaemon(t, enginetest.Print("up", "", 0), func(d *daemon) {
 		r := puller.RunRequest{Image: good, Env: map[string]string{"A": "1", "B": "2"}, IdempotencyKey: "key"}
 		j := d.run(r)
@@ -537,7 +559,7 @@ func TestRunIdempotencyKey(t *testing.T) {
 	})
 }
 
-func TestRunList(t *testing.T) {
+func testRunList(t *testing.T) {
 	withRunDaemon(t, nil, func(d *daemon) {
 		j := d.run(puller.RunRequest{})
 		d.wantExit(j, 0)
@@ -560,7 +582,7 @@ func flood(n int) enginetest.Program {
 	}
 }
 
-func TestRunOutputEndKept(t *testing.T) {
+func testRunOutputEndKept(t *testing.T) {
 	withRunDaemon(t, flood(4<<20), func(d *daemon) {
 		j := d.run(puller.RunRequest{})
 		v := d.wantExit(j, 0) // though its reader reads nothing
@@ -581,7 +603,7 @@ func TestRunOutputEndKept(t *testing.T) {
 	})
 }
 
-func TestRunOutputPruned(t *testing.T) {
+func testRunOutputPruned(t *testing.T) {
 	o := running
 	o.KeepFor = 2 * time.Hour
 	withDaemonOf(t, o, nil, func(d *daemon) {

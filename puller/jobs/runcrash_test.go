@@ -69,7 +69,25 @@ func (d *daemon) wantCounted(j puller.Job, n int, seen []puller.Event) {
 	}
 }
 
-func TestRunRestartInEveryPhase(t *testing.T) {
+func TestRunCrash(t *testing.T) {
+	t.Run("restart in every phase", testRunRestartInEveryPhase)
+	t.Run("many crashes", testRunManyCrashes)
+	t.Run("exit during crash", testRunExitDuringCrash)
+	t.Run("container vanished", testRunContainerVanished)
+	t.Run("with credentials", testRunCrashWithCredentials)
+	t.Run("active with credentials", testRunCrashActiveWithCredentials)
+	t.Run("engine away", testRunEngineAway)
+	t.Run("engine away before start", testRunEngineAwayBeforeStart)
+	t.Run("engine never back", testRunEngineNeverBack)
+	t.Run("close", testRunClose)
+	t.Run("exit saved", testRunExitSaved)
+	t.Run("cancel while awaited", testRunCancelWhileAwaited)
+	t.Run("cancel then crash", testRunCancelThenCrash)
+	t.Run("cancel while removed", testRunCancelWhileRemoved)
+	t.Run("slow reader", testRunSlowReader)
+}
+
+func testRunRestartInEveryPhase(t *testing.T) {
 	for name, c := range runPhases {
 		for how, stop := range ends {
 			for _, soon := range []bool{false, true} {
@@ -131,7 +149,7 @@ func TestRunRestartInEveryPhase(t *testing.T) {
 	}
 }
 
-func TestRunManyCrashes(t *testing.T) {
+func testRunManyCrashes(t *testing.T) {
 	for name, tty := range map[string]bool{"": false, "with a terminal": true} {
 		t.Run(name, func(t *testing.T) {
 			withRunDaemon(t, counting(10, 3), func(d *daemon) {
@@ -172,7 +190,7 @@ func (d *daemon) down(what func()) {
 	}(d.open)
 }
 
-func TestRunExitDuringCrash(t *testing.T) {
+func testRunExitDuringCrash(t *testing.T) {
 	for how, stop := range ends {
 		t.Run(how, func(t *testing.T) {
 			withRunDaemon(t, counting(5, 9), func(d *daemon) {
@@ -189,7 +207,7 @@ func TestRunExitDuringCrash(t *testing.T) {
 	}
 }
 
-func TestRunContainerVanished(t *testing.T) {
+func testRunContainerVanished(t *testing.T) {
 	for how, stop := range map[string]func(d *daemon){"a crash": (*daemon).crash, "a restart": (*daemon).restart, "no restart": func(d *daemon) { d.open() }} {
 		for _, age := range []time.Duration{0, time.Second} {
 			t.Run(fmt.Sprint(how, " after ", age), func(t *testing.T) {
@@ -234,7 +252,7 @@ func (d *daemon) vanish(id string) {
 	resp.Body.Close()
 }
 
-func TestRunCrashWithCredentials(t *testing.T) {
+func testRunCrashWithCredentials(t *testing.T) {
 	for name, there := range map[string]bool{"its image is there": true, "it is not": false} {
 		t.Run(name, func(t *testing.T) {
 			withRunDaemon(t, enginetest.Print("up", "", 4), func(d *daemon) {
@@ -260,7 +278,7 @@ func TestRunCrashWithCredentials(t *testing.T) {
 	}
 }
 
-func TestRunCrashActiveWithCredentials(t *testing.T) {
+func testRunCrashActiveWithCredentials(t *testing.T) {
 	withRunDaemon(t, counting(3, 5), func(d *daemon) {
 		j := d.run(puller.RunRequest{Credentials: credentials(d, "secret")})
 		<-time.After(1500 * time.Millisecond)
@@ -271,7 +289,7 @@ func TestRunCrashActiveWithCredentials(t *testing.T) {
 	})
 }
 
-func TestRunEngineAway(t *testing.T) {
+func testRunEngineAway(t *testing.T) {
 	withRunDaemon(t, counting(5, 6), func(d *daemon) {
 		j := d.run(puller.RunRequest{})
 		<-time.After(1500 * time.Millisecond)
@@ -293,7 +311,7 @@ func TestRunEngineAway(t *testing.T) {
 	})
 }
 
-func TestRunEngineAwayBeforeStart(t *testing.T) {
+func testRunEngineAwayBeforeStart(t *testing.T) {
 	for _, at := range []string{"create", "attach", "start"} {
 		for name, after := range map[string]bool{"": false, ", though it was done": true} {
 			t.Run(at+name, func(t *testing.T) {
@@ -324,7 +342,7 @@ func TestRunEngineAwayBeforeStart(t *testing.T) {
 	}
 }
 
-func TestRunEngineNeverBack(t *testing.T) {
+func testRunEngineNeverBack(t *testing.T) {
 	o := running
 	o.FirstByteTimeout = 2 * time.Minute
 	withDaemonOf(t, o, nil, func(d *daemon) {
@@ -349,7 +367,7 @@ func TestRunEngineNeverBack(t *testing.T) {
 	})
 }
 
-func TestRunClose(t *testing.T) {
+func testRunClose(t *testing.T) {
 	withRunDaemon(t, counting(10, 0), func(d *daemon) {
 		j := d.run(puller.RunRequest{})
 		<-time.After(1500 * time.Millisecond)
@@ -370,7 +388,7 @@ func TestRunClose(t *testing.T) {
 }
 
 // A crash came between the exit and the removal, or the end.
-func TestRunExitSaved(t *testing.T) {
+func testRunExitSaved(t *testing.T) {
 	withRunDaemon(t, enginetest.Print("up", "", 5), func(d *daemon) {
 		var kept *storetest.Store
 		d.store.OnSave(func(records []puller.Record) {
@@ -393,7 +411,7 @@ func TestRunExitSaved(t *testing.T) {
 	})
 }
 
-func TestRunCancelWhileAwaited(t *testing.T) {
+func testRunCancelWhileAwaited(t *testing.T) {
 	withRunDaemon(t, enginetest.Hang("up"), func(d *daemon) {
 		j := d.run(puller.RunRequest{})
 		d.inState(j, puller.StateActive, puller.PhaseRunning)
@@ -411,7 +429,7 @@ func TestRunCancelWhileAwaited(t *testing.T) {
 }
 
 // A crash comes between the engine's answer to who cancels a run, and its end.
-func TestRunCancelThenCrash(t *testing.T) {
+func testRunCancelThenCrash(t *testing.T) {
 	for name, down := range map[string]func(d *daemon){
 		"it runs on":         func(*daemon) {},
 		"it ends meanwhile":  func(*daemon) { <-time.After(time.Minute) },
@@ -460,7 +478,7 @@ func (d *daemon) cancelAfterCrash(j puller.Job, at string) {
 }
 
 // Nothing has asked for the job's context by then.
-func TestRunCancelWhileRemoved(t *testing.T) {
+func testRunCancelWhileRemoved(t *testing.T) {
 	withRunDaemon(t, nil, func(d *daemon) {
 		held := d.stuck("remove")
 		defer held()
@@ -471,7 +489,7 @@ func TestRunCancelWhileRemoved(t *testing.T) {
 	})
 }
 
-func TestRunSlowReader(t *testing.T) {
+func testRunSlowReader(t *testing.T) {
 	withRunDaemon(t, func(p *enginetest.Process) int {
 		for range 1000 {
 			io.WriteString(p.Stdout(), strings.Repeat("x", 1000))

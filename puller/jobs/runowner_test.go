@@ -45,7 +45,20 @@ func (d *daemon) left(ids ...string) {
 	}
 }
 
-func TestRunOwnerForged(t *testing.T) {
+func TestRunOwner(t *testing.T) {
+	t.Run("forged", testRunOwnerForged)
+	t.Run("image labels", testRunOwnerImageLabels)
+	t.Run("sweep at start", testRunSweepAtStart)
+	t.Run("found by name", testRunFoundByName)
+	t.Run("of older version", testRunOfOlderVersion)
+	t.Run("create answer lost", testRunCreateAnswerLost)
+	t.Run("create while engine stops", testRunCreateWhileEngineStops)
+	t.Run("other i d", testRunOwnerOtherID)
+	t.Run("ended older version", testRunOwnerEndedOlderVersion)
+	t.Run("two daemons", testRunOwnerTwoDaemons)
+}
+
+func testRunOwnerForged(t *testing.T) {
 	for how, end := range map[string]func(d *daemon, j puller.Job){
 		"its program exits": func(d *daemon, j puller.Job) { d.wantExit(j, 0) },
 		"it is canceled":    func(d *daemon, j puller.Job) { d.Cancel(j.ID); d.end(j) },
@@ -91,7 +104,7 @@ func TestRunOwnerForged(t *testing.T) {
 	}
 }
 
-func TestRunOwnerImageLabels(t *testing.T) {
+func testRunOwnerImageLabels(t *testing.T) {
 	withRunDaemon(t, enginetest.Hang(""), func(d *daemon) {
 		d.engine.Label(enginetest.NewImage(good, 1).ID, map[string]string{"towline.job": "theirs", "towline.instance": "theirs", "other": "kept"})
 		j := d.run(puller.RunRequest{})
@@ -103,7 +116,7 @@ func TestRunOwnerImageLabels(t *testing.T) {
 }
 
 // A crash has left containers of runs that ended, or the engine was away.
-func TestRunSweepAtStart(t *testing.T) {
+func testRunSweepAtStart(t *testing.T) {
 	withRunDaemon(t, enginetest.Print("", "", 3), func(d *daemon) {
 		d.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
 			if call == "remove" {
@@ -126,7 +139,7 @@ func TestRunSweepAtStart(t *testing.T) {
 
 // The crash comes when the engine has created the container and before its ID is
 // on disk.
-func TestRunFoundByName(t *testing.T) {
+func testRunFoundByName(t *testing.T) {
 	for _, at := range []string{"attach", "start", "wait"} {
 		t.Run(at, func(t *testing.T) {
 			withRunDaemon(t, counting(2, 3), func(d *daemon) {
@@ -151,7 +164,7 @@ func TestRunFoundByName(t *testing.T) {
 }
 
 // An older Towline wrote no names, and its containers have other instances.
-func TestRunOfOlderVersion(t *testing.T) {
+func testRunOfOlderVersion(t *testing.T) {
 	withRunDaemon(t, counting(3, 2), func(d *daemon) {
 		release := d.stuck("create")
 		j := d.run(puller.RunRequest{})
@@ -185,7 +198,7 @@ func TestRunOfOlderVersion(t *testing.T) {
 	})
 }
 
-func TestRunCreateAnswerLost(t *testing.T) {
+func testRunCreateAnswerLost(t *testing.T) {
 	withRunDaemon(t, counting(2, 1), func(d *daemon) {
 		d.engine.DropCreateAnswer()
 		j := d.run(puller.RunRequest{})
@@ -198,7 +211,7 @@ func TestRunCreateAnswerLost(t *testing.T) {
 	})
 }
 
-func TestRunCreateWhileEngineStops(t *testing.T) {
+func testRunCreateWhileEngineStops(t *testing.T) {
 	withRunDaemon(t, counting(2, 1), func(d *daemon) {
 		began := time.Now()
 		d.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
@@ -224,7 +237,7 @@ func (e *stray) Create(ctx context.Context, c puller.Container) (string, []strin
 	return e.id, warnings, err
 }
 
-func TestRunOwnerOtherID(t *testing.T) {
+func testRunOwnerOtherID(t *testing.T) {
 	e := new(stray)
 	withDaemonOf(t, running, func(real puller.Engine) puller.Engine { e.Engine = real; return e }, func(d *daemon) {
 		d.serve(good)
@@ -246,7 +259,7 @@ func TestRunOwnerOtherID(t *testing.T) {
 
 // Of a run of an older Towline that has ended nothing is known but its labels, and
 // those prove nothing.
-func TestRunOwnerEndedOlderVersion(t *testing.T) {
+func testRunOwnerEndedOlderVersion(t *testing.T) {
 	withRunDaemon(t, nil, func(d *daemon) {
 		j := d.run(puller.RunRequest{})
 		d.wantExit(j, 0)
@@ -270,7 +283,7 @@ func TestRunOwnerEndedOlderVersion(t *testing.T) {
 
 // Another daemon at the same engine has a store of its own, or a copy of this one's
 // from before the run.
-func TestRunOwnerTwoDaemons(t *testing.T) {
+func testRunOwnerTwoDaemons(t *testing.T) {
 	for name, store := range map[string]func(d *daemon) *storetest.Store{
 		"its own": func(*daemon) *storetest.Store { return storetest.New() },
 		"a copy":  func(d *daemon) *storetest.Store { return d.store.Reopen() },

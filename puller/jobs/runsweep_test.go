@@ -16,7 +16,22 @@ import (
 	"github.com/towline/towline/puller/enginetest"
 )
 
-func TestRunRemoveFails(t *testing.T) {
+func TestRunSweep(t *testing.T) {
+	t.Run("remove fails", testRunRemoveFails)
+	t.Run("engine back late", testRunSweepEngineBackLate)
+	t.Run("concurrency after restart", testRunConcurrencyAfterRestart)
+	t.Run("crash empty entrypoint", testRunCrashEmptyEntrypoint)
+	t.Run("image pruned with credentials", testRunImagePrunedWithCredentials)
+	t.Run("cancel begun anew", testRunCancelBegunAnew)
+	t.Run("store fails", testRunStoreFails)
+	t.Run("random faults", testRunRandomFaults)
+	t.Run("late container", testRunSweepLateContainer)
+	t.Run("output not writable", testRunOutputNotWritable)
+	t.Run("open files", testRunOpenFiles)
+	t.Run("close while removed", testRunCloseWhileRemoved)
+}
+
+func testRunRemoveFails(t *testing.T) {
 	withRunDaemon(t, enginetest.Print("up", "", 3), func(d *daemon) {
 		d.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
 			if call == "remove" {
@@ -44,7 +59,7 @@ func TestRunRemoveFails(t *testing.T) {
 	})
 }
 
-func TestRunSweepEngineBackLate(t *testing.T) {
+func testRunSweepEngineBackLate(t *testing.T) {
 	o := running
 	o.FirstByteTimeout = time.Minute
 	withDaemonOf(t, o, nil, func(d *daemon) {
@@ -60,7 +75,7 @@ func TestRunSweepEngineBackLate(t *testing.T) {
 	})
 }
 
-func TestRunConcurrencyAfterRestart(t *testing.T) {
+func testRunConcurrencyAfterRestart(t *testing.T) {
 	o := running
 	o.Runs = 1
 	withDaemonOf(t, o, nil, func(d *daemon) {
@@ -84,7 +99,7 @@ func TestRunConcurrencyAfterRestart(t *testing.T) {
 	})
 }
 
-func TestRunCrashEmptyEntrypoint(t *testing.T) {
+func testRunCrashEmptyEntrypoint(t *testing.T) {
 	for name, entrypoint := range map[string][]string{"empty": {}, "the image's": nil} {
 		t.Run(name, func(t *testing.T) {
 			withRunDaemon(t, enginetest.Hang(""), func(d *daemon) {
@@ -103,7 +118,7 @@ func TestRunCrashEmptyEntrypoint(t *testing.T) {
 	}
 }
 
-func TestRunImagePrunedWithCredentials(t *testing.T) {
+func testRunImagePrunedWithCredentials(t *testing.T) {
 	withRunDaemon(t, nil, func(d *daemon) {
 		once := true
 		d.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
@@ -124,7 +139,7 @@ func TestRunImagePrunedWithCredentials(t *testing.T) {
 
 // A container was created, and the daemon crashed; the job is cancelled while
 // it looks for it, and removes it.
-func TestRunCancelBegunAnew(t *testing.T) {
+func testRunCancelBegunAnew(t *testing.T) {
 	for _, at := range []string{"list", "remove"} {
 		t.Run(at, func(t *testing.T) {
 			withRunDaemon(t, enginetest.Hang(""), func(d *daemon) {
@@ -139,7 +154,7 @@ func TestRunCancelBegunAnew(t *testing.T) {
 	}
 }
 
-func TestRunStoreFails(t *testing.T) {
+func testRunStoreFails(t *testing.T) {
 	withRunDaemon(t, counting(3, 2), func(d *daemon) {
 		j := d.run(puller.RunRequest{})
 		d.inState(j, puller.StateActive, puller.PhaseRunning)
@@ -157,7 +172,7 @@ func TestRunStoreFails(t *testing.T) {
 
 // Many runs, a daemon that crashes at any time, and an engine that goes away:
 // each program runs once, and all that it prints is told once.
-func TestRunRandomFaults(t *testing.T) {
+func testRunRandomFaults(t *testing.T) {
 	for seed := range uint64(3) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 1))
@@ -207,7 +222,7 @@ func TestRunRandomFaults(t *testing.T) {
 }
 
 // An engine that creates a container for long does so though nobody waits.
-func TestRunSweepLateContainer(t *testing.T) {
+func testRunSweepLateContainer(t *testing.T) {
 	withRunDaemon(t, nil, func(d *daemon) {
 		d.stuck("create")
 		j := d.run(puller.RunRequest{})
@@ -223,7 +238,7 @@ func TestRunSweepLateContainer(t *testing.T) {
 	})
 }
 
-func TestRunOutputNotWritable(t *testing.T) {
+func testRunOutputNotWritable(t *testing.T) {
 	withRunDaemon(t, counting(3, 2), func(d *daemon) {
 		j := d.run(puller.RunRequest{Timeout: puller.Duration(time.Hour)})
 		d.inState(j, puller.StateActive, puller.PhaseRunning)
@@ -253,12 +268,12 @@ func TestRunOutputNotWritable(t *testing.T) {
 	})
 }
 
-func TestRunOpenFiles(t *testing.T) {
+func testRunOpenFiles(t *testing.T) {
 	open := func() int {
 		files, _ := os.ReadDir("/proc/self/fd")
 		n := 0
 		for _, f := range files {
-			if name, err := os.Readlink("/proc/self/fd/" + f.Name()); err == nil && strings.Contains(name, "TestRunOpenFiles") {
+			if name, err := os.Readlink("/proc/self/fd/" + f.Name()); err == nil && strings.Contains(name, "testRunOpenFiles") {
 				n++
 			}
 		}
@@ -287,7 +302,7 @@ func TestRunOpenFiles(t *testing.T) {
 	}
 }
 
-func TestRunCloseWhileRemoved(t *testing.T) {
+func testRunCloseWhileRemoved(t *testing.T) {
 	for _, at := range []string{"create", "attach", "start", "wait", "remove"} {
 		t.Run(at, func(t *testing.T) {
 			withRunDaemon(t, enginetest.Print("up", "", 4), func(d *daemon) {

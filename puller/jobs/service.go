@@ -74,8 +74,8 @@ type Options struct {
 	Accelerator puller.Accelerator
 	// Admission is asked before each pull whether there is room; nil for none.
 	Admission puller.Admission
-	Log         logrus.FieldLogger
-	Metrics     prometheus.Registerer // nil for none
+	Log       logrus.FieldLogger
+	Metrics   prometheus.Registerer // nil for none
 }
 
 const (

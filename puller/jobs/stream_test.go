@@ -12,7 +12,13 @@ import (
 	"github.com/towline/towline/puller/enginetest"
 )
 
-func TestStreamHostile(t *testing.T) {
+func TestStream(t *testing.T) {
+	t.Run("hostile", testStreamHostile)
+	t.Run("odd", testStreamOdd)
+	t.Run("memory bounded", testStreamMemoryBounded)
+}
+
+func testStreamHostile(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		says string
@@ -45,7 +51,7 @@ func TestStreamHostile(t *testing.T) {
 	}
 }
 
-func TestStreamOdd(t *testing.T) {
+func testStreamOdd(t *testing.T) {
 	for name, says := range map[string]string{
 		"a line of nearly 1 MiB":         `{"status":"` + strings.Repeat("x", 1<<20-100) + `"}`,
 		"invalid UTF-8":                  "{\"status\":\"\xff\xfe\"}",
@@ -82,7 +88,7 @@ func TestStreamOdd(t *testing.T) {
 	}
 }
 
-func TestStreamMemoryBounded(t *testing.T) {
+func testStreamMemoryBounded(t *testing.T) {
 	withDaemonOf(t, once, nil, func(d *daemon) {
 		var before, after runtime.MemStats
 		runtime.GC()

@@ -13,7 +13,16 @@ import (
 	"github.com/towline/towline/puller/jobs"
 )
 
-func TestTransferManyJobs(t *testing.T) {
+func TestTransfer(t *testing.T) {
+	t.Run("many jobs", testTransferManyJobs)
+	t.Run("key", testTransferKey)
+	t.Run("join at once", testTransferJoinAtOnce)
+	t.Run("join midway", testTransferJoinMidway)
+	t.Run("after end", testTransferAfterEnd)
+	t.Run("image came meanwhile", testTransferImageCameMeanwhile)
+}
+
+func testTransferManyJobs(t *testing.T) {
 	for _, policy := range []puller.Policy{puller.PolicyAlways, puller.PolicyMissing} {
 		t.Run(string(policy), func(t *testing.T) {
 			withDaemon(t, func(d *daemon) {
@@ -37,7 +46,7 @@ func TestTransferManyJobs(t *testing.T) {
 	}
 }
 
-func TestTransferKey(t *testing.T) {
+func testTransferKey(t *testing.T) {
 	withDaemonOf(t, jobs.Options{Concurrency: 10, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(d *daemon) {
 		release := d.hold("alpine")
 		// Those of another platform than the first wait for it to end: an engine
@@ -82,7 +91,7 @@ func TestTransferKey(t *testing.T) {
 
 // What is being pulled because it was missing is not looked for by each who wants
 // it; what is pulled though it is there is.
-func TestTransferJoinAtOnce(t *testing.T) {
+func testTransferJoinAtOnce(t *testing.T) {
 	for _, there := range []bool{false, true} {
 		withDaemon(t, func(d *daemon) {
 			if there {
@@ -113,7 +122,7 @@ func TestTransferJoinAtOnce(t *testing.T) {
 	}
 }
 
-func TestTransferJoinMidway(t *testing.T) {
+func testTransferJoinMidway(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		release := d.hold(good)
 		first := d.pullAlways(good)
@@ -153,7 +162,7 @@ func TestTransferJoinMidway(t *testing.T) {
 	})
 }
 
-func TestTransferAfterEnd(t *testing.T) {
+func testTransferAfterEnd(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.serve(good)
 		d.succeeded(d.pullAlways(good), puller.SourcePulled)
@@ -167,7 +176,7 @@ func TestTransferAfterEnd(t *testing.T) {
 	})
 }
 
-func TestTransferImageCameMeanwhile(t *testing.T) {
+func testTransferImageCameMeanwhile(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		joins  bool          // a job that asks in any case joins them

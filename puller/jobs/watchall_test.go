@@ -84,9 +84,15 @@ func (d *daemon) checkWatchers(what string, events []puller.Event) {
 	}
 }
 
+func TestWatchAll(t *testing.T) {
+	t.Run("resume after restart", testWatchAllResumeAfterRestart)
+	t.Run("snapshot", testWatchAllSnapshot)
+	t.Run("bad filter", testWatchAllBadFilter)
+}
+
 // Whoever reads the events of all jobs, and comes back after any of them, also
 // after a restart, is told each later one once.
-func TestWatchAllResumeAfterRestart(t *testing.T) {
+func testWatchAllResumeAfterRestart(t *testing.T) {
 	for _, how := range []string{"restart", "crash"} {
 		withDaemon(t, func(d *daemon) {
 			gate := make(chan struct{})
@@ -135,7 +141,7 @@ func TestWatchAllResumeAfterRestart(t *testing.T) {
 }
 
 // The present state of the jobs there are comes first, and no number twice.
-func TestWatchAllSnapshot(t *testing.T) {
+func testWatchAllSnapshot(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		gate := make(chan struct{})
 		d.engine.Script("slow", func(p *enginetest.Pull) {
@@ -175,7 +181,7 @@ func TestWatchAllSnapshot(t *testing.T) {
 	})
 }
 
-func TestWatchAllBadFilter(t *testing.T) {
+func testWatchAllBadFilter(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		for _, f := range [][2]string{{"push", ""}, {"", "A B"}} {
 			if _, _, err := d.WatchAll(f[0], f[1], nil); puller.KindOf(err) != puller.ErrInvalidRequest {

@@ -40,7 +40,14 @@ func every(p *enginetest.Pull, d time.Duration, do func(i int)) {
 	}
 }
 
-func TestWatchdogExactLimit(t *testing.T) {
+func TestWatchdog(t *testing.T) {
+	t.Run("exact limit", testWatchdogExactLimit)
+	t.Run("progress", testWatchdogProgress)
+	t.Run("without limits", testWatchdogWithoutLimits)
+	t.Run("engine queues", testWatchdogEngineQueues)
+}
+
+func testWatchdogExactLimit(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		script enginetest.Script
@@ -130,7 +137,7 @@ func TestWatchdogExactLimit(t *testing.T) {
 	}
 }
 
-func TestWatchdogProgress(t *testing.T) {
+func testWatchdogProgress(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		script enginetest.Script
@@ -196,7 +203,7 @@ func TestWatchdogProgress(t *testing.T) {
 	}
 }
 
-func TestWatchdogWithoutLimits(t *testing.T) {
+func testWatchdogWithoutLimits(t *testing.T) {
 	withDaemonOf(t, once, nil, func(d *daemon) {
 		d.engine.Script(good, silence)
 		v := d.failed(d.pullAlways(good), puller.ErrTimeout)
@@ -208,7 +215,7 @@ func TestWatchdogWithoutLimits(t *testing.T) {
 
 // The engine works on a few layers at a time, for all its pulls: one that
 // waits for its turn does not stand still as long as another one gets on.
-func TestWatchdogEngineQueues(t *testing.T) {
+func testWatchdogEngineQueues(t *testing.T) {
 	alert := once
 	alert.StallTimeout, alert.ExtractStallTimeout = time.Minute, time.Minute
 	withDaemonOf(t, alert, nil, func(d *daemon) {

@@ -81,7 +81,21 @@ func (d *daemon) listed() (ids []string) {
 	}
 }
 
-func TestWriterAcceptsWhenSaved(t *testing.T) {
+func TestWriter(t *testing.T) {
+	t.Run("accepts when saved", testWriterAcceptsWhenSaved)
+	t.Run("store fails", testWriterStoreFails)
+	t.Run("retries save", testWriterRetriesSave)
+	t.Run("result when saved", testWriterResultWhenSaved)
+	t.Run("batch", testWriterBatch)
+	t.Run("last save", testWriterLastSave)
+	t.Run("close store hangs", testWriterCloseStoreHangs)
+	t.Run("store damaged", testWriterStoreDamaged)
+	t.Run("store read only", testWriterStoreReadOnly)
+	t.Run("many in one batch", testWriterManyInOneBatch)
+	t.Run("no wait alone", testWriterNoWaitAlone)
+}
+
+func testWriterAcceptsWhenSaved(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.serve(good)
 		open, _ := d.block()
@@ -104,7 +118,7 @@ func TestWriterAcceptsWhenSaved(t *testing.T) {
 	})
 }
 
-func TestWriterStoreFails(t *testing.T) {
+func testWriterStoreFails(t *testing.T) {
 	o := single
 	o.MaxPerCaller = 100
 	withDaemonOf(t, o, nil, func(d *daemon) {
@@ -163,7 +177,7 @@ func TestWriterStoreFails(t *testing.T) {
 	})
 }
 
-func TestWriterRetriesSave(t *testing.T) {
+func testWriterRetriesSave(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.store.Fail(errFull)
 		for range 50 {
@@ -184,7 +198,7 @@ func TestWriterRetriesSave(t *testing.T) {
 	})
 }
 
-func TestWriterResultWhenSaved(t *testing.T) {
+func testWriterResultWhenSaved(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		release := d.hold(good)
 		keyed := puller.PullRequest{Image: good, Policy: puller.PolicyAlways, IdempotencyKey: "ci-1"}
@@ -246,7 +260,7 @@ func TestWriterResultWhenSaved(t *testing.T) {
 	})
 }
 
-func TestWriterBatch(t *testing.T) {
+func testWriterBatch(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.engine.Tag(good, d.serve(good))
 		open, saves := d.block()
@@ -320,7 +334,7 @@ func TestIdempotencyKeyConcurrent(t *testing.T) {
 }
 
 // What comes and ends with the last writing is answered as it is on disk.
-func TestWriterLastSave(t *testing.T) {
+func testWriterLastSave(t *testing.T) {
 	for range 12 { // there are two ways to be told
 		withDaemon(t, func(d *daemon) {
 			d.hold(good)
@@ -365,7 +379,7 @@ func TestWriterLastSave(t *testing.T) {
 	}
 }
 
-func TestWriterCloseStoreHangs(t *testing.T) {
+func testWriterCloseStoreHangs(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.serve(good)
 		open, _ := d.block()
@@ -381,7 +395,7 @@ func TestWriterCloseStoreHangs(t *testing.T) {
 	})
 }
 
-func TestWriterStoreDamaged(t *testing.T) {
+func testWriterStoreDamaged(t *testing.T) {
 	for name, next := range map[string]func(d *daemon){
 		"until a restart": func(d *daemon) { d.close(); d.store = d.store.Reopen(); d.open() },
 		"until a crash":   (*daemon).crash,
@@ -440,7 +454,7 @@ func (d *daemon) submitted(image string) puller.Job {
 }
 
 // A start that can't write would give numbers that the next one gives again.
-func TestWriterStoreReadOnly(t *testing.T) {
+func testWriterStoreReadOnly(t *testing.T) {
 	store := storetest.New()
 	store.Fail(errFull)
 	o := defaults
@@ -452,7 +466,7 @@ func TestWriterStoreReadOnly(t *testing.T) {
 
 // Those whose jobs were accepted together come back at nearly the same time: if
 // the first of them did not wait, half of a crowd would always miss the Save.
-func TestWriterManyInOneBatch(t *testing.T) {
+func testWriterManyInOneBatch(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.hold(good)
 		d.store.OnSave(func([]puller.Record) { <-time.After(3 * time.Millisecond) })
@@ -477,7 +491,7 @@ func TestWriterManyInOneBatch(t *testing.T) {
 	})
 }
 
-func TestWriterNoWaitAlone(t *testing.T) {
+func testWriterNoWaitAlone(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.hold(good)
 		d.store.OnSave(func([]puller.Record) { <-time.After(3 * time.Millisecond) })
