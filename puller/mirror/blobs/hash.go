@@ -1,0 +1,82 @@
+package blobs
+
+import (
+	"context"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/sirupsen/logrus"
+	"github.com/towline/towline/puller"
+)
+
+// hashPiece is how many bytes are read and hashed at a time.
+const hashPiece = 256 << 10
+
+// run hashes the bytes from the first on as they arrive, and checks the digest when all
+// are there. It ends when the blob is closed.
+func (b *Blob) run() {
+	defer b.store.hashers.Done()
+	var of *content
+	var sum hash.Hash
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for !b.closed {
+		c := b.content
+		if c != of {
+			of, sum = c, b.digest.Algorithm().Hash()
+		}
+		switch end := c.have.end(c.hashed); {
+		case !c.verified && c.hashed < end:
+			from := c.hashed
+			b.mu.Unlock()
+			n, err := b.store.hash(sum, c.file, Range{from, end})
+			b.mu.Lock()
+			c.hashed += n
+			if err != nil && b.gone(c) == nil {
+				b.drop(c, puller.Errorf(puller.ErrCorrupt, "the cache can't read back %s: %w", b.digest, err))
+			}
+		case !c.verified && end == b.size:
+			b.check(c, sum)
+		default:
+			b.wait(context.Background())
+		}
+	}
+}
+
+// check compares the digest of all bytes.
+func (b *Blob) check(c *content, sum hash.Hash) {
+	if digest.NewDigest(b.digest.Algorithm(), sum) != b.digest {
+		if c.old {
+			b.store.log.WithField("digest", b.digest).Warn("a blob in the cache is damaged, and was removed")
+		}
+		b.drop(c, puller.Errorf(puller.ErrCorrupt, "the bytes of %s have another digest", b.digest))
+		return
+	}
+	c.verified = true
+	b.notify()
+	if c.named || c.file == nil {
+		return
+	}
+	if err := c.rename(b.store.dir, b.digest); err != nil { // it is a part after a restart, with all bytes
+		b.store.log.WithFields(logrus.Fields{"digest": b.digest, logrus.ErrorKey: err}).Warn("a blob in the cache can't be renamed")
+	}
+}
+
+// hash hashes some bytes of a range, and returns how many. Few calls run at a time, so
+// that they need little memory whatever the number of blobs.
+func (s *Store) hash(sum hash.Hash, file *os.File, r Range) (int64, error) {
+	buf := <-s.buffers
+	defer func() { s.buffers <- buf }()
+	piece := buf[:min(int64(len(buf)), r.To-r.From)]
+	if n, err := file.ReadAt(piece, r.From); n < len(piece) {
+		if err == io.EOF {
+			err = fmt.Errorf("its file ends at byte %d", r.From+int64(n))
+		}
+		return 0, err
+	}
+	sum.Write(piece)
+	return int64(len(piece)), nil
+}
