@@ -16,7 +16,7 @@
 //   - subscriber: what a transfer knows of a job
 //   - attempt: one try of a transfer
 //   - proof: what an image must show before its pull is a success
-//   - queue, ticket, slot: a transfer holds a ticket while it waits, and a slot while it runs
+//   - queue, ticket, slot: a transfer holds a ticket while it waits, and a slot while the engine fetches
 //   - rank: a priority as a number
 //   - cool-down: the time that a registry is left alone which limits the rate
 //   - budget: how many jobs, and bytes of requests, one caller may have unended

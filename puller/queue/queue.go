@@ -1,8 +1,9 @@
 // Package queue decides which transfer runs next. It does no I/O and starts no
 // goroutine, but for the timers at the ends of cool-downs.
 //
-// There are so many slots in all, and so many for one registry. A registry in its
-// cool-down gets none. Two platforms of one image do not run together. Between
+// There are so many slots in all, and so many for one registry. A transfer holds one
+// while the engine fetches: while it only unpacks, the next transfer fetches. A
+// registry in its cool-down gets none. Two platforms of one image do not run together. Between
 // callers the order follows start-time fair queueing: a slot costs its caller
 // virtual time, and the caller with the least is next. A slot of high priority
 // costs less. Within one caller, the order is by priority, then by admission.
@@ -46,6 +47,7 @@ type Queue struct {
 	mu         sync.Mutex
 	free       int
 	batched    int // slots that prewarms have
+	unpacking  int // tickets that have given their slots back, but not left
 	waiting    map[group][]*Ticket
 	registries map[string]*registry
 	names      map[string]nameUse // by image

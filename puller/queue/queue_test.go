@@ -48,7 +48,7 @@ func (q *Queue) wantEmpty(t *testing.T, free int) {
 	t.Helper()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.free != free || len(q.waiting) != 0 || q.batched != 0 || len(q.registries)+len(q.names)+len(q.callers) != 0 {
+	if q.free != free || len(q.waiting) != 0 || q.batched != 0 || q.unpacking != 0 || len(q.registries)+len(q.names)+len(q.callers) != 0 {
 		t.Fatalf("in the end %d slots are free, not %d, %d wait, and %d registries are remembered", q.free, free, len(q.waiting), len(q.registries))
 	}
 }
@@ -76,6 +76,10 @@ func TestQueueAbandon(t *testing.T) {
 			}
 			running[host].Add(-1)
 			running[3].Add(-1)
+			if i%7 == 0 {
+				w.Fetched()
+				w.Raise(2, false, "late")
+			}
 			w.Release()
 		})
 		if rand.IntN(3) > 0 {
@@ -110,6 +114,54 @@ func TestQueueAbandonPassesSlot(t *testing.T) {
 		second.Release()
 		q.wantEmpty(t, 1)
 	}
+}
+
+// While an engine unpacks, others fetch: so many as there are slots.
+func TestQueueFetched(t *testing.T) {
+	q, me := New(3, 2), []string{""}
+	stands := make([]*stand, 8)
+	for i := range stands {
+		stands[i] = q.stand(place(fmt.Sprintf("registry.test/image%d:v1", i), Place{Turn: uint64(i), Callers: me}))
+	}
+	other := q.stand(place("registry.test/image0:v1", Place{Platform: "linux/arm64", Turn: 9, Callers: me}))
+	has := func(n int) {
+		t.Helper()
+		for i, s := range stands {
+			if s.has() != (i < n) {
+				t.Fatalf("ticket %d has a slot: %t, but %d have one", i, s.has(), n)
+			}
+		}
+		if other.has() {
+			t.Fatal("two platforms of one image have slots at a time")
+		}
+	}
+	has(2)
+	stands[0].Fetched()
+	has(3)
+	stands[0].Fetched() // has no effect
+	has(3)
+	for _, s := range stands[1:3] {
+		s.Fetched()
+	}
+	has(5)
+	stands[3].Fetched() // three unpack already
+	has(5)
+	stands[2].Release()
+	has(5)
+	stands[4].Fetched()
+	has(6)
+	stands[3].Release()
+	has(7)
+	for _, i := range []int{1, 4, 5, 6, 7} {
+		stands[i].Release()
+	}
+	has(8)
+	stands[0].Release()
+	if !other.has() {
+		t.Fatal("the other platform has no slot in the end")
+	}
+	other.Release()
+	q.wantEmpty(t, 3)
 }
 
 // place is where a transfer of an image waits.

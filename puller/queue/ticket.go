@@ -16,7 +16,8 @@ type Ticket struct {
 	callers  []*caller
 	ready    func(*Ticket)
 	cooling  func(until time.Time)
-	slot     bool
+	slot     bool // it was given one
+	fetched  bool // it has given its slot back, but not left
 	trial    bool // it has its slot to try whether the registry still refuses
 	left     bool // it neither waits nor has a slot
 }
@@ -55,7 +56,7 @@ func (t *Ticket) Raise(rank int, batched bool, callers ...string) {
 	t.Rank = max(t.Rank, rank)
 	if t.Batched && !batched {
 		t.Batched = false
-		if t.slot {
+		if t.slot && !t.fetched {
 			q.batched--
 			t.registry.batched--
 		}
@@ -84,16 +85,34 @@ func (t *Ticket) Abandon() bool {
 	return true
 }
 
-// Release gives the ticket's slot back. It is called once.
+// Fetched gives the ticket's slot back before Release does: its transfer asks nothing
+// more of the registry, and waits for the engine to unpack what is there. So many
+// tickets may do that at a time as there are slots. Of more than those, the others
+// keep their slots.
+func (t *Ticket) Fetched() {
+	q := t.queue
+	q.mu.Lock()
+	if t.fetched || q.unpacking == q.all {
+		q.mu.Unlock()
+		return
+	}
+	t.giveBack()
+	t.fetched = true
+	q.unpacking++
+	granted := q.assign()
+	q.mu.Unlock()
+	tell(granted)
+}
+
+// Release takes a ticket with a slot out of the queue. It gives the slot back, unless
+// Fetched has. It is called once.
 func (t *Ticket) Release() {
 	q := t.queue
 	q.mu.Lock()
-	q.free++
-	t.registry.running--
-	t.endTrial()
-	if t.Batched {
-		q.batched--
-		t.registry.batched--
+	if t.fetched {
+		q.unpacking--
+	} else {
+		t.giveBack()
 	}
 	if use := q.names[t.Image]; use.running == 1 {
 		delete(q.names, t.Image)
@@ -104,4 +123,15 @@ func (t *Ticket) Release() {
 	granted := q.assign()
 	q.mu.Unlock()
 	tell(granted)
+}
+
+// giveBack frees the ticket's slot. The queue's lock is held.
+func (t *Ticket) giveBack() {
+	t.queue.free++
+	t.registry.running--
+	t.endTrial()
+	if t.Batched {
+		t.queue.batched--
+		t.registry.batched--
+	}
 }

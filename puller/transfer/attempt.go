@@ -17,6 +17,7 @@ import (
 type attempt struct {
 	*transfer
 	answered func() // the registry gives what it was asked for
+	fetched  func() // it is asked for nothing more
 	// acceleration is of this attempt's pull; nil before it, and where there is no
 	// accelerator.
 	acceleration puller.Acceleration
@@ -212,6 +213,9 @@ func (a *attempt) stream() (progress *pullstream.Progress, end proof.Ending, err
 		if change.Layer != nil {
 			if change.Layer.Current > 0 {
 				a.answered()
+			}
+			if progress.Fetched() {
+				a.fetched()
 			}
 			a.post(*change.Layer, progress.Totals(now))
 		}

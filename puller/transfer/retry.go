@@ -85,7 +85,7 @@ func (t *transfer) withSlot() (puller.Result, error) {
 	metrics.running.Inc()
 	defer metrics.running.Dec()
 
-	a := attempt{transfer: t, answered: sync.OnceFunc(slot.Answered)}
+	a := attempt{transfer: t, answered: sync.OnceFunc(slot.Answered), fetched: sync.OnceFunc(slot.Fetched)}
 	result, err := a.pull()
 	metrics.attempt(err, result.Downloaded)
 	switch {

@@ -30,6 +30,7 @@ type engine struct {
 	puller.Engine
 	fails   int
 	gate    chan struct{} // pulls wait for it, unless it is nil
+	unpacks bool          // they have downloaded everything then
 	mu      sync.Mutex
 	pulls   int
 	present bool
@@ -57,6 +58,9 @@ func (e *engine) Pull(ctx context.Context, _ puller.Pull, each func(pullstream.M
 		for _, current := range []int64{10, 100} {
 			each(pullstream.Message{ID: fmt.Sprintf("layer%d", i), Status: "Downloading", Detail: pullstream.Detail{Current: current, Total: 100}})
 		}
+	}
+	for i := 0; e.unpacks && i < 3; i++ {
+		each(pullstream.Message{ID: fmt.Sprintf("layer%d", i), Status: "Download complete"})
 	}
 	each(pullstream.Message{Status: "a notice for readers"})
 	if e.gate != nil {
@@ -270,4 +274,36 @@ func TestSubscriber(t *testing.T) {
 			}
 		})
 	})
+}
+
+// A transfer whose engine only unpacks lets the next one begin. There are two slots.
+func TestSlot(t *testing.T) {
+	for name, c := range map[string]struct {
+		unpacks bool
+		pulls   int
+	}{"downloads": {false, 2}, "unpacks": {true, 4}} {
+		t.Run(name, func(t *testing.T) {
+			e := &engine{unpacks: c.unpacks, gate: make(chan struct{})}
+			withTransfers(t, e, func(t *testing.T, s *transfer.Transfers) {
+				e.gate = make(chan struct{}) // of the bubble
+				var all []*subscriber
+				for i := range 6 {
+					r := request(puller.PolicyAlways, 0)
+					r.Image = fmt.Sprintf("registry.test/image%d:v1", i)
+					all = append(all, join(t, s, r, 0))
+				}
+				synctest.Wait()
+				if e.pulls != c.pulls {
+					t.Errorf("%d pulls at a time, want %d", e.pulls, c.pulls)
+				}
+				close(e.gate)
+				for _, sub := range all {
+					<-sub.over
+				}
+				if e.pulls != len(all) {
+					t.Errorf("%d pulls in all", e.pulls)
+				}
+			})
+		})
+	}
 }

@@ -226,6 +226,19 @@ func (p *Progress) Extracting() bool {
 	return left && !downloading
 }
 
+// Fetched reports whether the engine has all bytes of the layers that it has named so
+// far, and has downloaded some of them itself.
+func (p *Progress) Fetched() bool {
+	downloaded := false
+	for _, l := range p.layers {
+		if l.phase < Downloaded {
+			return false
+		}
+		downloaded = downloaded || l.phase != Existing
+	}
+	return downloaded
+}
+
 // Finish says that the pull is proven: layers that the engine never called
 // complete (Podman does not) are. It returns those that changed.
 func (p *Progress) Finish() []Layer {

@@ -227,6 +227,35 @@ func (f *foreman) finish() {
 	}
 }
 
+// A Docker engine that has fetched everything fetches nothing after that. Podman names
+// some layers only when they are there.
+func TestProgressFetched(t *testing.T) {
+	fetched := 0
+	for _, r := range transcripts.All() {
+		if r.Status != 200 {
+			continue
+		}
+		all, _ := readAll(open(r), 0)
+		var p pullstream.Progress
+		for _, m := range all {
+			before := p.Fetched()
+			change := p.Fold(m, began)
+			if before && change.Layer != nil && change.Layer.Phase < pullstream.Downloaded && !strings.HasPrefix(r.Name, "engine-podman/") {
+				t.Errorf("%s: it had fetched everything, and then: %+v", r.Name, change.Layer)
+			}
+		}
+		totals := p.Totals(began)
+		if p.Fetched() {
+			fetched++
+		} else if totals.LayersDone == totals.Layers && totals.LayersExisting < totals.Layers {
+			t.Errorf("%s: it has fetched everything, and does not say so: %+v", r.Name, totals)
+		}
+	}
+	if fetched == 0 {
+		t.Error("no engine has fetched anything")
+	}
+}
+
 func TestProgressNeverRunsBackwards(t *testing.T) {
 	for _, r := range transcripts.All() {
 		if r.Status != 200 {
