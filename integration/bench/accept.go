@@ -106,7 +106,7 @@ func (s *site) acceptHTTP(ctx context.Context, dir string, jobs int) (persec, mi
 	if persec, err = overHTTP(ctx, socketOf(d.Host), jobs); err != nil {
 		return 0, 0, err
 	}
-	bytes, err := resident(d.Pid)
+	bytes, err := lab.Resident(d.Pid)
 	return persec, float64(bytes) / (1 << 20), err
 }
 

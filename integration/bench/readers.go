@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/towline/towline/integration/lab"
 )
 
 // readersTask is what a process with many readers of one server is to do.
@@ -110,7 +112,7 @@ func readersRole(orders *bufio.Reader, answers *json.Encoder) error {
 		}
 	}
 	c.report.Seconds = time.Since(c.began).Seconds()
-	used, err := cpu(os.Getpid())
+	used, err := lab.CPU(os.Getpid())
 	if err != nil {
 		return err
 	}

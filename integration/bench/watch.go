@@ -50,7 +50,7 @@ func (s *site) viaTowline(ctx context.Context, job begin, count, stopped int, me
 		},
 		server: d.Pid,
 		ready:  func(context.Context) error { return nil },
-		engine: func() (time.Duration, error) { return cpu(s.engine.Pid()) },
+		engine: func() (time.Duration, error) { return lab.CPU(s.engine.Pid()) },
 	}
 	if memory != nil {
 		if err := memory(ctx, d); err != nil {

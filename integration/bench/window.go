@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/towline/towline/integration/lab"
 )
 
 // window is what was measured from when a held pull is let go, with all readers
@@ -42,7 +44,7 @@ type watched struct {
 
 func (v *watched) open(ctx context.Context) (w *window, err error) {
 	w = &window{}
-	if w.empty, err = resident(v.server); err != nil {
+	if w.empty, err = lab.Resident(v.server); err != nil {
 		return nil, err
 	}
 	v.task.Attach = attachWithin
@@ -60,7 +62,7 @@ func (v *watched) open(ctx context.Context) (w *window, err error) {
 	if err := v.ready(ctx); err != nil {
 		return nil, err
 	}
-	if w.idle, err = resident(v.server); err != nil {
+	if w.idle, err = lab.Resident(v.server); err != nil {
 		return nil, err
 	}
 	if v.idle != nil {
@@ -87,7 +89,7 @@ func (v *watched) open(ctx context.Context) (w *window, err error) {
 // measure lets go, and waits for the readers' report.
 func (v *watched) measure(ctx context.Context, w *window, readers *child) error {
 	used := func() (server, engine time.Duration, err error) {
-		if server, err = cpu(v.server); err == nil && v.engine != nil {
+		if server, err = lab.CPU(v.server); err == nil && v.engine != nil {
 			engine, err = v.engine()
 		}
 		return server, engine, err
@@ -114,7 +116,7 @@ func (v *watched) measure(ctx context.Context, w *window, readers *child) error 
 			w.engine -= engine
 			return err
 		case <-sample.C:
-			now, err := resident(v.server)
+			now, err := lab.Resident(v.server)
 			if err != nil {
 				return err
 			}

@@ -15,15 +15,18 @@ type blobWriter struct {
 	rate    *atomic.Int64
 	held    *held // nil: not held
 	corrupt bool
+	count   func(n int64) // is told what was sent of the blob
 
-	sent int64 // body bytes so far
-	flip int64 // offset of the byte to change
+	content bool  // the body is the blob, or a part of it
+	sent    int64 // body bytes so far
+	flip    int64 // offset of the byte to change
 }
 
 // WriteHeader finds the middle of the body, now that its length is known.
 func (w *blobWriter) WriteHeader(status int) {
 	length, _ := strconv.ParseInt(w.Header().Get("Content-Length"), 10, 64)
 	w.flip = length / 2
+	w.content = status == http.StatusOK || status == http.StatusPartialContent
 	w.ResponseWriter.WriteHeader(status)
 }
 
@@ -39,6 +42,9 @@ func (w *blobWriter) Write(p []byte) (int, error) {
 		n, err := w.writePiece(p[written:])
 		written += n
 		w.sent += int64(n)
+		if w.content {
+			w.count(int64(n))
+		}
 		if err != nil {
 			return written, err
 		}

@@ -13,6 +13,9 @@ type Counts struct {
 	BlobGets      int
 	// ByPath holds each of the above by method and path: "GET /v2/app/blobs/sha256:…".
 	ByPath map[string]int
+	// BlobBytes are the bytes that were sent of each blob's content, by digest, also in
+	// answers that were cut off.
+	BlobBytes map[string]int64
 }
 
 // tally keeps Counts.
@@ -40,6 +43,16 @@ func (t *tally) add(r *http.Request) {
 	t.counts.ByPath[r.Method+" "+r.URL.Path]++
 }
 
+// sent adds to what was sent of a blob.
+func (t *tally) sent(digest string, n int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.counts.BlobBytes == nil {
+		t.counts.BlobBytes = map[string]int64{}
+	}
+	t.counts.BlobBytes[digest] += n
+}
+
 // Counts returns the requests since the start or the last ResetCounts. Those of Push
 // and Untag are not among them.
 func (f *Faults) Counts() Counts {
@@ -47,6 +60,7 @@ func (f *Faults) Counts() Counts {
 	defer f.tally.mu.Unlock()
 	counts := f.tally.counts
 	counts.ByPath = maps.Clone(counts.ByPath)
+	counts.BlobBytes = maps.Clone(counts.BlobBytes)
 	return counts
 }
 

@@ -89,8 +89,12 @@ func (f *Faults) wrap(next http.Handler) http.Handler {
 		if r.Method == http.MethodGet && endpoint(r.URL.Path) == "blobs" {
 			f.blobs.Add(1)
 			defer f.blobs.Add(-1)
-			_, corrupt := f.corrupt.Load(path.Base(r.URL.Path))
-			w = &blobWriter{ResponseWriter: w, ctx: r.Context(), rate: &f.rate, held: f.held.Load(), corrupt: corrupt}
+			digest := path.Base(r.URL.Path)
+			_, corrupt := f.corrupt.Load(digest)
+			w = &blobWriter{
+				ResponseWriter: w, ctx: r.Context(), rate: &f.rate, held: f.held.Load(), corrupt: corrupt,
+				count: func(n int64) { f.tally.sent(digest, n) },
+			}
 		}
 		next.ServeHTTP(w, r)
 	})

@@ -20,21 +20,35 @@ import (
 // seed gives one that shares no layer with it. platform is "os/arch[/variant]", or ""
 // for this machine's. The bytes are made when they are read; none are kept.
 func RandomImage(seed int64, layers int, layerBytes int64, platform string) (v1.Image, error) {
-	all := make([]*layer, layers)
+	all := make([]v1.Layer, layers)
 	for i := range all {
-		var key [32]byte
-		binary.LittleEndian.PutUint64(key[0:], uint64(seed))
-		binary.LittleEndian.PutUint64(key[8:], uint64(i))
 		var err error
-		all[i], err = newLayer(func(archive *tar.Writer) error {
-			return writeFile(archive, fmt.Sprintf("random-%d-%d", seed, i), 0o644, layerBytes,
-				io.LimitReader(rand.NewChaCha8(key), layerBytes))
-		})
-		if err != nil {
-			return nil, fmt.Errorf("lab: layer %d: %w", i, err)
+		if all[i], err = RandomLayer(seed, i, layerBytes); err != nil {
+			return nil, err
 		}
 	}
-	return newImage(platform, nil, all...)
+	return ImageOf(platform, all...)
+}
+
+// RandomLayer makes the layer with a number of an image that [RandomImage] makes.
+func RandomLayer(seed int64, number int, bytes int64) (v1.Layer, error) {
+	var key [32]byte
+	binary.LittleEndian.PutUint64(key[0:], uint64(seed))
+	binary.LittleEndian.PutUint64(key[8:], uint64(number))
+	l, err := newLayer(func(archive *tar.Writer) error {
+		return writeFile(archive, fmt.Sprintf("random-%d-%d", seed, number), 0o644, bytes,
+			io.LimitReader(rand.NewChaCha8(key), bytes))
+	})
+	if err != nil {
+		return nil, fmt.Errorf("lab: layer %d: %w", number, err)
+	}
+	return l, nil
+}
+
+// ImageOf makes an image of layers, the lowest first, which others may share. platform
+// is as with [RandomImage].
+func ImageOf(platform string, layers ...v1.Layer) (v1.Image, error) {
+	return newImage(platform, nil, layers...)
 }
 
 // BinaryImage makes an image of one layer that holds a static program at /app, which
@@ -60,7 +74,7 @@ func BinaryImage(path, platform string) (v1.Image, error) {
 }
 
 // newImage puts layers together under a config with a history of them.
-func newImage(platform string, entrypoint []string, layers ...*layer) (v1.Image, error) {
+func newImage(platform string, entrypoint []string, layers ...v1.Layer) (v1.Image, error) {
 	if platform == "" {
 		platform = "linux/" + runtime.GOARCH
 	}
