@@ -14,7 +14,7 @@ FUZZTIME    ?= 30s
 COUNT       ?= 20
 KILLS       ?= 300
 
-.PHONY: help build test test-fast lint unit integration soak demo image bench fuzz check clean
+.PHONY: help build test test-fast lint unit integration soak demo image bench bench-pull fuzz check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -66,6 +66,9 @@ image: ## the container image towline:dev (IMAGE names another)
 
 bench: ## figures against docker pull, docker run, the disk and other ways to tell readers, as ratios in one run
 	cd integration && go run ./bench
+
+bench-pull: ## pulls over links of several kinds, against docker pull; ARGS="-scenario far -runs 1" is one of them
+	cd integration && go run ./bench/pull $(ARGS)
 
 fuzz: ## every fuzz target for FUZZTIME
 	@set -e; for pkg in $$(go list ./...); do \
