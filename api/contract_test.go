@@ -4,7 +4,10 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -70,6 +73,19 @@ func TestContract(t *testing.T) {
 	t.Run("kinds", func(t *testing.T) {
 		if diff := cmp.Diff(slices.Sorted(maps.Keys(api.Statuses())), slices.Sorted(slices.Values(contract.Enum("ErrorKind")))); diff != "" {
 			t.Errorf("error kinds (-known +in openapi.yaml):\n%s", diff)
+		}
+	})
+	t.Run("table", func(t *testing.T) {
+		page, err := os.ReadFile("README.md")
+		if err != nil {
+			t.Fatal(err)
+		}
+		told := make(map[string]int)
+		for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| (\\d{3}) \\|").FindAllStringSubmatch(string(page), -1) {
+			told[row[1]], _ = strconv.Atoi(row[2])
+		}
+		if diff := cmp.Diff(api.Statuses(), told); diff != "" {
+			t.Errorf("statuses of error kinds (-answered +in README.md):\n%s", diff)
 		}
 	})
 	t.Run("unused", func(t *testing.T) {

@@ -156,7 +156,7 @@ func (g *guard) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		p.docker().Write(w)
 		return
 	}
-	writeProblem(w, p)
+	writeProblem(w, r, p)
 }
 
 var errLongURL = invalid("the address is longer than %d bytes", maxURL)

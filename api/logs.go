@@ -77,5 +77,3 @@ func (s *Server) jobLogs(w http.ResponseWriter, r *http.Request) error {
 	}
 	return nil
 }
-
-const plainText = "text/plain; charset=utf-8"

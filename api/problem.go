@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"math"
 	"net/http"
 	"strconv"
@@ -25,6 +26,7 @@ type Problem struct {
 	Job       string           `json:"job,omitempty"` // the ID of the job that failed
 
 	retryAfter time.Duration
+	ended      *puller.Job // the job that failed, if that is the problem
 }
 
 // kinds is the only table of the statuses of error kinds.
@@ -98,12 +100,18 @@ func problemOf(err error) Problem {
 // problemOfJob is the problem of a job that ended without success.
 func problemOfJob(j puller.Job) Problem {
 	p := problem(j.Error.Kind, j.Error.Message)
-	p.Job = j.ID
+	p.Job, p.ended = j.ID, &j
 	p.retryAfter = time.Duration(j.Error.RetryAfterSeconds * float64(time.Second))
 	return p
 }
 
-func writeProblem(w http.ResponseWriter, p Problem) {
+func writeProblem(w http.ResponseWriter, r *http.Request, p Problem) {
+	if wantsText(r) {
+		w.Header().Set("Content-Type", plainText)
+		p.writeHead(w)
+		io.WriteString(w, p.text())
+		return
+	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	p.writeHead(w)
 	json.NewEncoder(w).Encode(p)
@@ -175,7 +183,7 @@ func withProblems(mux *http.ServeMux) http.Handler {
 			w.WriteHeader(refusal.status)
 			return
 		}
-		writeProblem(w, p)
+		writeProblem(w, r, p)
 	})
 }
 

@@ -54,13 +54,13 @@ func TestRetryAfter(t *testing.T) {
 		"of a job":    problemOfJob(puller.Job{Error: &puller.JobError{Kind: puller.ErrRateLimited, RetryAfterSeconds: 1.5}}),
 	} {
 		w := httptest.NewRecorder()
-		writeProblem(w, p)
+		writeProblem(w, httptest.NewRequest("GET", "/", nil), p)
 		if got := w.Header().Get("Retry-After"); got != "2" || w.Code != 429 {
 			t.Errorf("%s: %d, Retry-After %q", name, w.Code, got)
 		}
 	}
 	w := httptest.NewRecorder()
-	writeProblem(w, problem(puller.ErrNotFound, "x"))
+	writeProblem(w, httptest.NewRequest("GET", "/", nil), problem(puller.ErrNotFound, "x"))
 	if _, there := w.Header()["Retry-After"]; there {
 		t.Error("a problem that nobody knows the end of has a Retry-After")
 	}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"io"
 	"net/http"
 
 	"github.com/towline/towline/puller"
@@ -57,10 +58,10 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request, accept func() (p
 	case err != nil:
 		p := problemOf(err)
 		p.Job = job.ID
-		writeProblem(w, p)
+		writeProblem(w, r, p)
 		return nil
 	case job.Error != nil:
-		writeProblem(w, problemOfJob(job))
+		writeProblem(w, r, problemOfJob(job))
 		return nil
 	}
 	s.writeJob(w, r, http.StatusOK, job)
@@ -70,9 +71,15 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request, accept func() (p
 // writeJob answers with an accepted job. An error has the job's ID, so that the caller
 // does not submit it again.
 func (s *Server) writeJob(w http.ResponseWriter, r *http.Request, status int, job puller.Job) {
+	if wantsText(r) {
+		w.Header().Set("Content-Type", plainText)
+		w.WriteHeader(status)
+		io.WriteString(w, textOf(job)) // an error says that the client has gone
+		return
+	}
 	if err := s.writeJSON(w, r, status, job); err != nil {
 		p := problemOf(err)
 		p.Job = job.ID
-		writeProblem(w, p)
+		writeProblem(w, r, p)
 	}
 }

@@ -123,7 +123,7 @@ func (s *Server) handler(h func(http.ResponseWriter, *http.Request) error, param
 			err = h(w, r)
 		}
 		if err != nil {
-			writeProblem(w, problemOf(err))
+			writeProblem(w, r, problemOf(err))
 		}
 	})
 }

@@ -5,9 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/api/compose"
@@ -38,6 +43,21 @@ func TestExitCodeOfAKind(t *testing.T) {
 	}
 	if err := jobError(puller.Job{Result: &puller.Result{}}); err != nil {
 		t.Errorf("a job that succeeded is the error %v", err)
+	}
+}
+
+// The table of the documents has each kind with its exit code.
+func TestExitCodeInDocuments(t *testing.T) {
+	page, err := os.ReadFile("../../api/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := map[puller.ErrorKind]int{"a_kind_of_a_newer_daemon": 1}
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| \\d{3} \\| (\\d) \\|").FindAllStringSubmatch(string(page), -1) {
+		told[puller.ErrorKind(row[1])], _ = strconv.Atoi(row[2])
+	}
+	if diff := cmp.Diff(codes, told); diff != "" {
+		t.Errorf("exit codes (-wanted +in api/README.md):\n%s", diff)
 	}
 }
 

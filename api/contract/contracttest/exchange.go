@@ -161,6 +161,10 @@ func (c *Contract) checkRefusal(e *exchange) error {
 		schema = "#/components/schemas/Problem"
 	case "application/json":
 		schema = "#/components/responses/DockerError/content/application~1json/schema"
+	case "text/plain":
+		if strings.Contains(e.request.Header.Get("Accept"), "text/plain") {
+			return c.check("#/components/schemas/Lines", string(e.body))
+		}
 	}
 	if len(e.body) == 0 || e.cut {
 		return nil
