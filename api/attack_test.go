@@ -39,7 +39,7 @@ func TestBodyBombs(t *testing.T) {
 			}
 		}
 	}
-	// A body without end, from one who is known and from one who is not.
+	// A body without end, from a known caller and from an unknown one.
 	for _, header := range [][]string{bearer(boss), nil} {
 		r, err := http.NewRequestWithContext(t.Context(), "POST", g.URL+"/v1/pulls", endless{})
 		if err != nil {
@@ -102,7 +102,7 @@ func TestUncleanPaths(t *testing.T) {
 				switch {
 				case token == "" && status != http.StatusUnauthorized && status != http.StatusForbidden && status != http.StatusBadRequest:
 					t.Errorf("%s %s without a token: %d", r.method, trick, status)
-				case token != "" && r.path == "/version": // which is for all who are known
+				case token != "" && r.path == "/version": // which is for all known callers
 				case token != "" && status/100 == 2 && !(r.scope == auth.ScopeRead && token == reader) && !(r.scope == auth.ScopeRun && token == runner):
 					t.Errorf("%s %s with %s: %d", r.method, trick, token, status)
 				case strings.HasPrefix(location, "//") || strings.Contains(location, "://"):

@@ -49,7 +49,7 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // admit returns the caller of a request, if the request is allowed. The connection
-// of a caller who is not known is closed after the answer.
+// of an unknown caller is closed after the answer.
 func (g *guard) admit(w http.ResponseWriter, r *http.Request) (auth.Caller, error) {
 	w.Header().Set("Connection", "close")
 	if len(r.RequestURI) > maxURL {

@@ -222,7 +222,7 @@ func TestScopes(t *testing.T) {
 			}
 		}
 	}
-	// What no route takes is said to whoever is known.
+	// A known caller is told that there is no such route or method.
 	for path, status := range map[string]int{"/nowhere": http.StatusNotFound, "/v1/engine": http.StatusMethodNotAllowed} {
 		if a := g.call("PUT", path, "", bearer(reader)...); a.Status != status {
 			t.Errorf("PUT %s: %d", path, a.Status)
@@ -309,7 +309,7 @@ func TestRequestLimit(t *testing.T) {
 		}
 		take(reader, 200, 200, 200, 503, 503)
 		take(boss, 200, 200, 200, 503)
-		take("canary-guess", 401, 401, 401, 503) // who guesses is one caller,
+		take("canary-guess", 401, 401, 401, 503) // all guesses count as one caller,
 		take("canary-other", 503)                // whatever the guess
 		<-time.After(time.Second)
 		take(reader, 200, 200, 200, 503)

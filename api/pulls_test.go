@@ -118,7 +118,7 @@ func TestPullWaitFailure(t *testing.T) {
 	}
 	for i, f := range pullFailures {
 		t.Run(f.name, func(t *testing.T) {
-			// A registry of its own: what one does slows down who asks it next.
+			// A registry of its own: an answer of one slows down the next call.
 			image := fmt.Sprintf("registry%d.test/failing:v1", i)
 			d := d
 			if f.kind == puller.ErrStalled { // a limit that the others could meet too

@@ -154,7 +154,7 @@ func TestDockerCommandLineDrawsItsBars(t *testing.T) {
 			t.Fatalf("%v:\n%s", err, text)
 		}
 		if !drawn {
-			t.Errorf("%s: nothing is told of the download before it ends", host)
+			t.Errorf("%s: nothing is reported of the download before it ends", host)
 		}
 		for _, want := range []string{": Downloading [", "]  ", "B/2.", "Pull complete", "Digest: " + digest, "Status: Downloaded newer image for " + ref, "\x1b["} {
 			if !strings.Contains(text, want) {

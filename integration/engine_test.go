@@ -57,7 +57,7 @@ func TestRealEngineConforms(t *testing.T) {
 	slow, _ := put(own, "slow", 4<<20)
 	trickled := blobs(slow)[0]
 
-	// One of the slow image's blobs trickles, until whoever asks for it goes
+	// One of the slow image's blobs trickles, until its reader goes
 	// away. It does not stand still: dockerd 20.10 would keep a connection that
 	// nothing comes from, after its pull was aborted.
 	var holding atomic.Int32

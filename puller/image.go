@@ -25,7 +25,7 @@ func digestsIn(references []string, counts func(names.Name) bool) (digests []str
 	return digests
 }
 
-// HasDigest reports whether a digest stands beside a repository. In the containerd
+// HasDigest reports whether the image has a digest in a repository. In the containerd
 // image store, an image's ID is its digest.
 func (i Image) HasDigest(repository, digest string) bool {
 	if slices.Contains(i.Digests(repository), digest) {

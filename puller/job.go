@@ -75,7 +75,7 @@ type Job struct {
 	Error    *JobError          `json:"error,omitempty"`   // of one that failed or was canceled
 }
 
-// About is the job for those who watch many.
+// About is the job for readers of many jobs.
 func (j Job) About() *stream.About {
 	return &stream.About{Job: j.ID, Kind: string(j.Kind), Image: j.Image}
 }

@@ -45,7 +45,7 @@ type Status string
 // The statuses.
 const (
 	StatusPresent Status = "present" // as its policy asks for
-	StatusStale   Status = "stale"   // another one has come to stand in the registry under its name
+	StatusStale   Status = "stale"   // the registry has another one under its name
 	StatusMissing Status = "missing"
 	StatusUnknown Status = "unknown" // is there, but what the registry has is not known
 )

@@ -93,7 +93,7 @@ type PullRequest struct {
 	// gave before to the same caller. For a key that came with another request
 	// of theirs the error is ErrConflict.
 	IdempotencyKey string `json:"-"`
-	// Caller is who asks, "" where that is not known. Slots are shared fairly
+	// Caller is the name of the caller, "" where it is not known. Slots are shared fairly
 	// among callers.
 	Caller string `json:"-"`
 	// Rules are the caller's own, beside those of the daemon. What was accepted is

@@ -80,7 +80,7 @@ type Record struct {
 	Prewarm *Prewarm     `json:"prewarm,omitempty"`
 	Run     *Run         `json:"run,omitempty"` // beside Pull, which is for its image
 
-	// Caller is who asked, "" where that is not known.
+	// Caller is the name of the caller, "" where it is not known.
 	Caller string `json:"caller,omitempty"`
 	// Private says that the request came with credentials, which are not kept.
 	Private bool `json:"private,omitempty"`

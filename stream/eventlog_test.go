@@ -232,7 +232,7 @@ func TestEventLogRestore(t *testing.T) {
 		seq.Start(50)
 		h := &testLog{stream.NewEventLog(seq, 1<<20), seq}
 		if _, err := h.Resume(all, missed, 49); !errors.Is(err, stream.ErrBehind) {
-			t.Errorf("a place of before the start: %v", err)
+			t.Errorf("a place before the start: %v", err)
 		}
 		var frames []stream.Frame
 		var of []*stream.About
@@ -248,7 +248,7 @@ func TestEventLogRestore(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.topic("b").Publish(encoder("state", "new"))
-		checkRead(t, "a place of before", readAll(t, l), "30", "40", "new")
+		checkRead(t, "a place before the start", readAll(t, l), "30", "40", "new")
 	})
 }
 

@@ -7,7 +7,7 @@ import (
 	"github.com/towline/towline/stream/outputlog"
 )
 
-// A Frame is one event, encoded once and shared by all its readers, who must
+// A Frame is one event, encoded once and shared by all its readers. They must
 // not change it.
 type Frame struct {
 	// Seq is the event's number, 0 for those that are no part of the record

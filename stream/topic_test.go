@@ -55,7 +55,7 @@ func post(b *stream.Latest, id, word string) {
 	b.Set(id, stream.NewFrame(0, "layer", event{Type: "layer", Word: id + " " + word}))
 }
 
-// next is Subscription.Next for who wants the frames.
+// next is Subscription.Next, but returns frames.
 func next(ctx context.Context, s *stream.Subscription, wait time.Duration) ([]stream.Frame, error) {
 	b, err := s.Next(ctx, wait)
 	if b == nil {

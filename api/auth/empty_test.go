@@ -19,7 +19,7 @@ import (
 	"github.com/towline/towline/api/auth/authtest"
 )
 
-// may returns the scopes of who shows a certificate, or that it is not known.
+// may returns the scopes of a caller with a certificate, or "unknown".
 func may(tokens *auth.Tokens, name string) string {
 	r := httptest.NewRequest("GET", "/", nil)
 	certificate := &x509.Certificate{Subject: pkix.Name{CommonName: name}}
@@ -121,7 +121,7 @@ func TestReloadOfBrokenFile(t *testing.T) {
 	for content, logged := range map[string]string{
 		"": "it is empty", "# tokens:\n": "it is empty", "---\n": "it is empty", whole[:len(whole)-3]: "can't be read",
 		"tokens:\n" + authtest.Listed("a", "canary-a", "read"):                  "the key certificates is not there any more",
-		"tokens:\n" + authtest.Listed("a", "canary-a", "read") + "    rules:\n": "empty, which would forbid nothing",
+		"tokens:\n" + authtest.Listed("a", "canary-a", "read") + "    rules:\n": "rules: it has no value",
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			said := &bytes.Buffer{}

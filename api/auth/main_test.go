@@ -18,7 +18,7 @@ func both() string {
 	return "tokens:\n" + authtest.Listed("reader", reader, "read") + authtest.Listed("boss", boss, "admin")
 }
 
-// known reports whether one who shows a token is.
+// known reports whether a token is known.
 func known(tokens *auth.Tokens, token string) bool {
 	r := httptest.NewRequest("GET", "/", nil)
 	r.Header.Set("Authorization", "Bearer "+token)

@@ -54,7 +54,7 @@ func (t *Tokens) read(old *tokenList) (*tokenList, error) {
 	case !info.Mode().IsRegular():
 		return nil, errors.New("it is no file")
 	case info.Mode().Perm()&0o022 != 0:
-		return nil, fmt.Errorf("others than its owner may write to it (%v); chmod go-w takes that away", info.Mode().Perm())
+		return nil, fmt.Errorf("other users can write to it (%v); run chmod go-w on it", info.Mode().Perm())
 	}
 	content, err := io.ReadAll(io.LimitReader(f, maxTokenFile+1))
 	switch {
@@ -68,7 +68,7 @@ func (t *Tokens) read(old *tokenList) (*tokenList, error) {
 		return nil, err
 	}
 	if info.Mode().Perm()&0o004 != 0 {
-		t.log.Warn("everyone on this host may read the hashes of the tokens; chmod o-r takes that away")
+		t.log.Warn("other users can read the hashes of the tokens; run chmod o-r on the file")
 	}
 	if old != nil {
 		if list.certificates == nil && old.certificates != nil {

@@ -24,7 +24,7 @@ func TestInvalidTokenFiles(t *testing.T) {
 	for content, want := range map[string]string{
 		"tokens: [":                                                                 "line 1",
 		"tokens:\n" + good + "  - name: b\n":                                        "line 5: sha256",
-		"tokens:\n" + good + good:                                                   "line 5: name: \"a\" occurs twice",
+		"tokens:\n" + good + good:                                                   "line 5: name: \"a\" is listed twice",
 		"tokens:\n" + good + authtest.Listed("b", "x", "run"):                       "a and b are the same token",
 		"tokens:\n" + authtest.Listed("a", "x", "read, write"):                      `line 4: scopes: there is no "write"; there are read, pull, run, admin`,
 		"tokens:\n" + authtest.Listed("a", "x", ""):                                 "scopes: empty",

@@ -93,7 +93,7 @@ func parseTokens(content []byte) (*tokenList, error) {
 		}
 		for _, other := range list.tokens {
 			if other.name == token.name {
-				return nil, fmt.Errorf("line %d: name: %q occurs twice", node.Line, token.name)
+				return nil, fmt.Errorf("line %d: name: %q is listed twice", node.Line, token.name)
 			}
 			if other.hash == token.hash {
 				return nil, fmt.Errorf("line %d: sha256: %s and %s are the same token", node.Line, other.name, token.name)
@@ -127,7 +127,7 @@ func parseCertificates(node *yaml.Node) (map[string]allowed, error) {
 			return nil, errors.New("certificates: one has no name; write the common name of its subject")
 		}
 		if _, ok := list[name]; ok {
-			return nil, fmt.Errorf("line %d: name: %q occurs twice", c.Name.Line, name)
+			return nil, fmt.Errorf("line %d: name: %q is listed twice", c.Name.Line, name)
 		}
 		scopes, err := parseScopes(c.Name.Line, c.Scopes)
 		if err != nil {
@@ -226,11 +226,11 @@ func parseRules(caller string, node *yaml.Node) (puller.Rules, error) {
 		if key != nil {
 			at, name = key.Line, key.Value
 		}
-		return nil, fmt.Errorf("line %d: %s: empty, which would forbid nothing; write a value, or remove the key", at, name)
+		return nil, fmt.Errorf("line %d: %s: it has no value; write one, or remove the key", at, name)
 	}
 	for _, w := range []rules.Written{written.Pull, written.Run} {
 		if name := empty(w); name != "" {
-			return nil, fmt.Errorf("line %d: %s's rules: %s is empty, but without it everything is allowed; write what is allowed, or remove the key", node.Line, caller, name)
+			return nil, fmt.Errorf("line %d: %s's rules: %s: the list is empty, but without a list everything is allowed; write what is allowed, or remove the key", node.Line, caller, name)
 		}
 	}
 	parsed, err := rules.Parse(caller+"'s rules", written.Pull, written.Run)

@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 	for _, name := range []string{"HOST", "TOKEN", "TLSCACERT", "TLSCERT", "TLSKEY"} {
 		os.Unsetenv("TOWLINE_" + name)
 	}
-	os.Setenv("DOCKER_CONFIG", "/nowhere") // no login of who runs the tests is sent
+	os.Setenv("DOCKER_CONFIG", "/nowhere") // the logins of this user are not sent
 	os.Unsetenv("DOCKER_AUTH_CONFIG")
 	goleak.VerifyTestMain(m)
 }

@@ -110,7 +110,7 @@ func (s *site) acceptHTTP(ctx context.Context, dir string, jobs int) (persec, mi
 	return persec, float64(bytes) / (1 << 20), err
 }
 
-// overHTTP measures whoever listens on a socket, with so many jobs a request.
+// overHTTP measures the daemon that listens on a socket, with so many jobs a request.
 func overHTTP(ctx context.Context, socket string, jobs int) (_ float64, err error) {
 	var callers [clients]*caller
 	for i := range callers {

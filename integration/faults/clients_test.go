@@ -165,7 +165,7 @@ func (c *clients) submit(dice *rand.Rand, a ask) {
 			c.mu.Unlock()
 			return
 		}
-		// Some who have got an answer did not see it, and ask again.
+		// Some clients did not see their answer, and ask again.
 		if answered && (a.key == "" || dice.IntN(5) > 0) {
 			return
 		}
@@ -383,7 +383,7 @@ func (r *reader) take(resp *http.Response) {
 	for {
 		line, err := in.ReadBytes('\n')
 		if err != nil {
-			// Whoever is killed says no good-bye.
+			// A daemon that is killed ends its streams without a result.
 			if err == io.EOF && !r.ended && r.life.Err() == nil {
 				r.Errorf("the events of %s have ended without a result, after %d", r.id, r.seqs)
 				r.ended = true

@@ -3,7 +3,7 @@
 // registry whose answers can be disturbed, images built on the spot, and a
 // Towline daemon built from this source tree.
 //
-// Everything here runs on one Linux machine. A part belongs to whoever started
-// it, who must call its Close or Stop; nothing else ends it. Unless a method says
+// Everything here runs on one Linux machine. The caller that started
+// a part must call its Close or Stop; nothing else ends it. Unless a method says
 // otherwise, it may be called from several goroutines at once.
 package lab

@@ -23,11 +23,11 @@ type PrivateOptions struct {
 	// TmpfsMiB, when not 0, puts the engine's data on a tmpfs of that many MiB, to
 	// be filled by a test.
 	TmpfsMiB int
-	// Logf is told of an installation. It may be nil.
+	// Logf logs an installation. It may be nil.
 	Logf func(string, ...any)
 }
 
-// errShared is the answer to whoever would stop an engine that others may use.
+// errShared is the error of a stop of an engine that others may use.
 var errShared = errors.New("lab: the engine is not a private one")
 
 // Private starts a dockerd of our own and waits until it answers. All it keeps lies

@@ -91,7 +91,7 @@ func StartRegistry(opts RegistryOptions) (_ *Registry, err error) {
 }
 
 // keepPort binds a socket to a port of 127.0.0.1, of the system's choice, and does not
-// listen: who connects to it is refused, and until it is closed nobody else is given the
+// listen: connections to it are refused, and until it is closed no other socket gets the
 // port. That includes connections on their way out, of which tests make many. A listener
 // with SO_REUSEADDR, as Go's are, may be there besides.
 func keepPort() (port *os.File, addr string, err error) {

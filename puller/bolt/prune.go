@@ -106,7 +106,7 @@ func (s *Store) compact() error {
 	if db == nil {
 		return err
 	}
-	s.mu.Lock() // waits for those who read the old one
+	s.mu.Lock() // waits for readers of the old one
 	s.db = db
 	s.mu.Unlock()
 	return errors.Join(err, old.Close())

@@ -126,7 +126,7 @@ func (c Credentials) Registry() string { return c.registry }
 
 // HeaderFor is Header for an image in full form, with its registry as the
 // serveraddress: engines with the containerd image store take credentials only
-// for the server that stands beside them, in their own spelling.
+// with the server's address in their own spelling.
 func (c Credentials) HeaderFor(image string) string {
 	if c.header == "" {
 		return ""

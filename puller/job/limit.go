@@ -20,7 +20,7 @@ func (l *timeLimit) start(image string, work Work) {
 		return
 	}
 	l.deadline = time.Now().Add(l.length)
-	err := puller.Errorf(puller.ErrTimeout, "%s: not done within %s", image, l.length)
+	err := puller.Errorf(puller.ErrTimeout, "%s: timeout: not done within %s; set a longer timeout", image, l.length)
 	l.timer = time.AfterFunc(l.length, func() { work.Leave(err) })
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/towline/towline/puller/jobs"
 )
 
-// guarded is a registry that answers only who brings one of the passwords, and
+// guarded is a registry that answers only calls with one of the passwords, and
 // the options of a Service that verifies access.
 func guarded(image puller.Image, may ...puller.Credentials) (*fakeRegistry, jobs.Options) {
 	r := &fakeRegistry{digest: enginetest.Digest(image), allows: func(c puller.Credentials) bool {

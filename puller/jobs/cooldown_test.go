@@ -258,8 +258,8 @@ func (r varied) Head(ctx context.Context, image string, c puller.Credentials) (s
 	return "", &limited
 }
 
-// Of those that are begun together, who was told of the longest hears of no other
-// after it, nor of that again.
+// Of jobs that begin together, one with a notice of the longest cool-down gets no other
+// notice after it, and that one only once.
 func testCoolDownNoticesInOrder(t *testing.T) {
 	o := patient
 	o.Concurrency, o.Registry = 8, varied{refuses(10 * time.Second)}
@@ -429,7 +429,7 @@ func testCoolDownTrialServed(t *testing.T) {
 	})
 }
 
-// What limits anonymous callers does not hold for one who is logged in.
+// A rate limit of anonymous callers does not apply to a caller with a login.
 func testCoolDownPerIdentity(t *testing.T) {
 	o := patient
 	o.Timeout = time.Hour

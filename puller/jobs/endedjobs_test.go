@@ -107,13 +107,13 @@ func TestRetentionOfLayers(t *testing.T) {
 			return n
 		}
 		if n := layers(); n != 2 {
-			d.Errorf("a late reader is told of %d layers", n)
+			d.Errorf("a late reader gets %d layers", n)
 		}
 		for range 100 {
 			d.submitted(good)
 		}
 		if n := layers(); n != 0 {
-			d.Errorf("long after, a reader is told of %d layers", n)
+			d.Errorf("long after, a reader gets %d layers", n)
 		}
 		if again := d.record(j); again != is {
 			d.Errorf("long after, it is\n%s\nnot\n%s", again, is)

@@ -145,8 +145,8 @@ func testImageIDInPrewarm(t *testing.T) {
 	}
 }
 
-// Rules that go by names can't be held to an ID, and neither can a registry be asked
-// who may have one.
+// Rules on names can't be applied to an ID, and no registry says which callers may have
+// one.
 func testImageIDForbidden(t *testing.T) {
 	image := enginetest.NewImage(good, 1)
 	for name, change := range map[string]func(*jobs.Options){

@@ -150,7 +150,7 @@ func (d *daemon) submit(r puller.PullRequest) puller.Job {
 	return j
 }
 
-// reader is one who has followed a job since it was submitted.
+// reader is a reader of a job since its submission.
 type reader struct {
 	lines []string
 	sub   *stream.Subscription
@@ -260,8 +260,8 @@ func (d *daemon) wantAborted(n int) {
 	}
 }
 
-// lines reads what a reader of a job is told from the beginning to its end: one
-// who was there from the beginning, if the job was submitted by submit.
+// lines reads the events of a job to its end. If the job was submitted by submit, the
+// reader has been there from the beginning.
 func (d *daemon) lines(j puller.Job) []string {
 	d.Helper()
 	d.mu.Lock()
@@ -352,7 +352,7 @@ func (e *lateEngine) Pull(ctx context.Context, p puller.Pull, each func(pullstre
 
 func warning(i int) string { return fmt.Sprintf(`{"status":"WARNING: number %d"}`, i) }
 
-// next is Subscription.Next for who wants the frames.
+// next is Subscription.Next, but returns frames.
 func next(ctx context.Context, s *stream.Subscription, wait time.Duration) ([]stream.Frame, error) {
 	b, err := s.Next(ctx, wait)
 	if b == nil {

@@ -90,7 +90,7 @@ func TestEngineReplaced(t *testing.T) {
 }
 
 // Podman finds NAME@DIGEST by the digest alone. An image is there under a name only
-// if the digest stands beside that name.
+// if its repository has the digest.
 func testPodmanDigestUnderOtherName(t *testing.T) {
 	hello := enginetest.NewImage("registry.test/hello:v1", 1)
 	digest := enginetest.Digest(hello)

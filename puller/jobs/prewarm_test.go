@@ -845,7 +845,7 @@ func testPrewarmLongEnds(t *testing.T) {
 	})
 }
 
-// Two who warm the same engine: the one with the short list, of images that the
+// Two callers prewarm the same engine: the one with the short list, of images that the
 // long one ends with, is served in between.
 func testPrewarmLongAndShort(t *testing.T) {
 	withDaemonOf(t, single, nil, func(d *daemon) {

@@ -34,7 +34,7 @@ func (d *daemon) since(j puller.Job, seq uint64) (frames []stream.Frame) {
 	return frames
 }
 
-// record returns all that is told of a job that has ended.
+// record returns all events of a job that has ended.
 func (d *daemon) record(j puller.Job) string {
 	d.Helper()
 	v, err := json.Marshal(d.end(j))

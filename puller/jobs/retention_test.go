@@ -114,7 +114,7 @@ func testRetentionInMemory(t *testing.T) {
 			d.end(p)
 		}
 		if n := layers(); n != 0 {
-			d.Errorf("a late reader is told of %d layers", n)
+			d.Errorf("a late reader gets %d layers", n)
 		}
 	})
 }

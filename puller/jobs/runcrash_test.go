@@ -42,8 +42,8 @@ func counted(n int) (stdout, stderr string) {
 	return stdout, stderr
 }
 
-// wantCounted checks that a run printed what counting prints, for one who reads it
-// all and for one who resumes after what a reader had been told before.
+// wantCounted checks that a run printed what counting prints, for a reader of
+// all of it and for a reader that resumes.
 func (d *daemon) wantCounted(j puller.Job, n int, seen []puller.Event) {
 	d.Helper()
 	wantOut, wantErr := counted(n)
@@ -428,7 +428,7 @@ func testRunCancelWhileAwaited(t *testing.T) {
 	})
 }
 
-// A crash comes between the engine's answer to who cancels a run, and its end.
+// A crash comes between the engine's answer to the cancel of a run, and the run's end.
 func testRunCancelThenCrash(t *testing.T) {
 	for name, down := range map[string]func(d *daemon){
 		"it runs on":         func(*daemon) {},

@@ -14,7 +14,7 @@ import (
 
 const (
 	// keepRecent is how many ended jobs stay in memory: a caller that asks for one
-	// soon after its end is told of its layers too, which the store does not keep.
+	// soon after its end also gets its layers, which the store does not keep.
 	keepRecent = 100
 	// keepRecentBytes bounds their requests and what their readers were told, each of
 	// which is in memory about twice.

@@ -7,7 +7,7 @@ import (
 	"github.com/oklog/ulid/v2"
 )
 
-// IDs go on above those of before, wherever the clock stands.
+// IDs go on above the earlier ones, whatever the clock says.
 func TestIDsGrow(t *testing.T) {
 	p := newTable(Options{})
 	future := ulid.MustNew(ulid.Timestamp(time.Now().Add(48*time.Hour)), nil).String()

@@ -89,8 +89,8 @@ func testTransferKey(t *testing.T) {
 	})
 }
 
-// What is being pulled because it was missing is not looked for by each who wants
-// it; what is pulled though it is there is.
+// A job that joins the transfer of a missing image does not ask the engine for it. A job
+// that joins the transfer of a present one does.
 func testTransferJoinAtOnce(t *testing.T) {
 	for _, there := range []bool{false, true} {
 		withDaemon(t, func(d *daemon) {

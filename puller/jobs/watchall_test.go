@@ -90,8 +90,8 @@ func TestWatchAll(t *testing.T) {
 	t.Run("bad filter", testWatchAllBadFilter)
 }
 
-// Whoever reads the events of all jobs, and comes back after any of them, also
-// after a restart, is told each later one once.
+// A reader of the events of all jobs that comes back after any event, also after a
+// restart, gets each later one once.
 func testWatchAllResumeAfterRestart(t *testing.T) {
 	for _, how := range []string{"restart", "crash"} {
 		withDaemon(t, func(d *daemon) {
@@ -128,7 +128,7 @@ func testWatchAllResumeAfterRestart(t *testing.T) {
 			for i, n := range want {
 				got := d.newWatcher("", "", &n).all()
 				switch {
-				case n >= before[first].Seq: // of before that, others may be gone
+				case n >= before[first].Seq: // of the earlier ones, some may be gone
 					if !slices.Equal(seqs(got), want[i+1:]) {
 						d.Errorf("%s: after %d come %d, want %d", how, n, seqs(got), want[i+1:])
 					}
@@ -169,7 +169,7 @@ func testWatchAllSnapshot(t *testing.T) {
 		later := d.newWatcher("", "", nil)
 		for _, e := range later.present() {
 			if e.Job != b.ID {
-				d.Errorf("when the first has gone, %s is told of %s", e.Type, e.Job)
+				d.Errorf("when the first has gone, there is a %s of %s", e.Type, e.Job)
 			}
 		}
 		close(gate)

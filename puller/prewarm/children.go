@@ -152,13 +152,12 @@ func ImageState(v *puller.Job) puller.ImageState {
 
 func endNotice(v *puller.Job) string {
 	if v.Error != nil {
-		return fmt.Sprintf("%s: %s (%s): %s", v.Image, v.State, v.Error.Kind, puller.ClipTo(v.Error.Message, maxImageMessage))
+		return fmt.Sprintf("%s: %s (%s): %s", v.Image, v.State, v.Error.Kind, puller.ClipTo(strings.TrimPrefix(v.Error.Message, v.Image+": "), maxImageMessage))
 	}
 	return fmt.Sprintf("%s: %s (%s) after %.1fs", v.Image, v.State, v.Result.Source, v.Result.DurationSeconds)
 }
 
-// applyFailFast cancels the rest of a prewarm that is to fail with its first image,
-// once one has failed.
+// applyFailFast cancels the rest of a prewarm with fail_fast once an image has failed.
 func (w *Prewarm) applyFailFast() {
 	w.mu.Lock()
 	i := slices.IndexFunc(w.images, func(s puller.ImageState) bool { return s.State == puller.StateFailed })
@@ -166,7 +165,7 @@ func (w *Prewarm) applyFailFast() {
 		w.mu.Unlock()
 		return
 	}
-	why := puller.Errorf(puller.ErrCanceled, "canceled, since %s failed and the prewarm is to fail fast", w.images[i].Image)
+	why := puller.Errorf(puller.ErrCanceled, "%s failed, and fail_fast cancels the other images", w.images[i].Image)
 	w.stopped = why
 	w.mu.Unlock()
 	stop(w.pulls(), why)

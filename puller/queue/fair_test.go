@@ -45,7 +45,7 @@ func (r *rows) sort() (began []*stand) {
 	return began
 }
 
-// step ends what has run for longest, and returns who has its slot now.
+// step ends what has run for longest, and returns the caller that has its slot now.
 func (r *rows) step() []*stand {
 	r.Helper()
 	w := r.running[0]
@@ -101,7 +101,7 @@ func TestShareLongList(t *testing.T) {
 	r.end()
 }
 
-// Those who come with one at a time do not keep out who waits with many.
+// Callers with one ticket at a time do not keep out a caller with many.
 func TestShareCallersComeAndGo(t *testing.T) {
 	r := newRows(t, 1, 0)
 	r.add(100, "long", "a", 1, false)
@@ -197,7 +197,7 @@ func TestRankPrewarmsLeaveOneSlot(t *testing.T) {
 		if len(r.running) != c.want {
 			t.Errorf("with %d slots, %d of one registry, a prewarm has %d", c.all, c.each, len(r.running))
 		}
-		// Those who come find a slot, and one that many want is one of them.
+		// New callers find a slot.
 		r.add(1, "other", "a", 0, false)
 		if c.want < min(c.all, max(c.each, 1)) && len(r.running) != c.want+1 {
 			t.Errorf("with %d slots, %d of one registry, one that comes waits", c.all, c.each)

@@ -8,6 +8,7 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -198,11 +199,17 @@ func TestHeadUnreachable(t *testing.T) {
 	untrusted.Config.ErrorLog = log.New(io.Discard, "", 0)
 	untrusted.StartTLS()
 	defer untrusted.Close()
-	for name, host := range map[string]string{"refused": refusing, "TLS that nobody trusts": untrusted.Listener.Addr().String()} {
+	for name, c := range map[string]struct{ host, says string }{
+		"refused":                {refusing, ": no answer over https and http: dial tcp 127.0.0.1:1: connect: connection refused"},
+		"TLS that nobody trusts": {untrusted.Listener.Addr().String(), "400 Bad Request"},
+	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := newClient(t).Head(t.Context(), host+"/good:v1", credentials(t, `{"username":"ada","password":"`+secret+`"}`))
+			_, err := newClient(t).Head(t.Context(), c.host+"/good:v1", credentials(t, `{"username":"ada","password":"`+secret+`"}`))
 			wantKind(t, err, puller.ErrRegistryUnavailable)
 			wantNoSecret(t, err)
+			if text := err.Error(); !strings.Contains(text, c.says) || strings.Contains(text, "\n") {
+				t.Errorf("it says %q", text)
+			}
 		})
 	}
 }

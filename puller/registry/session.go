@@ -72,7 +72,7 @@ func (s *session) open(ctx context.Context) error {
 	if !isNoAnswer(err) || ctx.Err() != nil || !s.transports.IsInsecure(ctx, registry) {
 		return err
 	}
-	failed := []error{err}
+	failed := unanswered{err}
 	var unknown *tls.CertificateVerificationError
 	if errors.As(err, &unknown) && !transport.OnLoopback(registry) {
 		s.recorder.next = s.transports.Unverified()
@@ -85,7 +85,7 @@ func (s *session) open(ctx context.Context) error {
 	if err = s.ping(ctx, "http"); !isNoAnswer(err) {
 		return err
 	}
-	return errors.Join(append(failed, err)...)
+	return append(failed, err)
 }
 
 // ping calls the base of the registry's API. Every answer but a rate limit proves that the

@@ -170,7 +170,7 @@ func (r container) setImage(c puller.ContainerState) {
 	r.mu.Lock()
 	key := transfer.Key{Image: r.wanted.Image, Platform: r.wanted.Platform}
 	r.mu.Unlock()
-	// Its name may have come to stand for another image since.
+	// Another image may have its name since.
 	result := puller.Result{ImageID: c.ImageID, Source: puller.SourcePresent, Digest: names.ParseName(key.Image).Digest}
 	found, err := r.runs.o.Transfers.Inspect(r.job.Context(), key)
 	if err == nil && r.runs.o.Prover.Mismatch(found, key.Wanted()) == nil && (c.ImageID == "" || c.ImageID == found.ID) {

@@ -236,7 +236,7 @@ func (r *Run) record() *puller.Run {
 	return kept
 }
 
-// kept is record for those who do not hold the lock.
+// kept is record for callers that do not hold the lock.
 func (r *Run) kept() *puller.Run {
 	r.mu.Lock()
 	defer r.mu.Unlock()

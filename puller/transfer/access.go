@@ -14,7 +14,7 @@ import (
 	"github.com/towline/towline/puller/names"
 )
 
-// access knows who has been seen to have access to images in their registries, and
+// access knows which credentials have access to which images in their registries, and
 // which images came with a caller's credentials. The first is in memory only: what is
 // not known is asked of the registry, so what a restart forgets is only asked once
 // too often. The second is kept by the store, since an engine may show nothing of
@@ -31,8 +31,8 @@ type access struct {
 	partial bool                // there may be more than those
 }
 
-// grant is that the registry has let somebody have what the engine has under a name:
-// an image that comes to stand there later is another matter.
+// grant says that the registry allowed an image to some credentials. It is for the image
+// that the engine had under the name then, not for a later one.
 type grant struct {
 	image    string // a reference in full form
 	id       string

@@ -49,7 +49,7 @@ type transfer struct {
 	layers  []numberedLayer // of the attempt, the latest of each
 }
 
-// numberedLayer is a layer as Subscriber.Layer is told of it.
+// numberedLayer is a layer as Subscriber.Layer gets it.
 type numberedLayer struct {
 	number uint64
 	pullstream.Layer

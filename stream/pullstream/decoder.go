@@ -28,7 +28,7 @@ const maxText = 200
 func (e *SyntaxError) Error() string {
 	text := e.Text
 	if len(text) >= maxText {
-		text += "…" // who looks for secrets knows by it that one may be cut
+		text += "…" // a search for secrets sees by it that one may be cut
 	}
 	return fmt.Sprintf("line %d of the pull stream is not a message: %v: %q", e.Line, e.Err, text)
 }
@@ -91,7 +91,7 @@ func (d *Decoder) decode(line []byte) (Message, []byte, error) {
 	js := json.NewDecoder(bytes.NewReader(line))
 	if err := js.Decode(&m); err != nil {
 		if errors.Is(err, io.ErrUnexpectedEOF) && d.last {
-			// Cut by whoever closed the stream.
+			// The side that closed the stream has cut the message off.
 			return m, nil, io.ErrUnexpectedEOF
 		}
 		return m, nil, d.syntaxError(line, err)

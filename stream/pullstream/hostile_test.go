@@ -72,7 +72,7 @@ func TestAClockThatJumpsGivesNoAbsurdRate(t *testing.T) {
 				for range d / (100 * time.Millisecond) {
 					now, bytes = now.Add(100*time.Millisecond), bytes+step
 					p.Fold(work("a", "Downloading", bytes, size), now)
-					// The reader's clock may be of before or after the jump.
+					// The reader's clock may not have jumped yet, or have jumped already.
 					for _, at := range []time.Time{now, now.Add(time.Hour), now.Add(-time.Hour)} {
 						last = p.Totals(at)
 						if last.Rate < 0 || last.Rate > 2_000_000 || last.ETASeconds != nil && *last.ETASeconds < 0 {
