@@ -208,7 +208,7 @@ func TestBlobAnswers(t *testing.T) {
 		{"500", answer(500), puller.ErrRegistryUnavailable, nil},
 		{"302 to nowhere", answer(302), puller.ErrRegistryUnavailable, nil},
 		{"302 to a file", answer(302, "Location", "file:///etc/passwd"), puller.ErrRegistryUnavailable, nil},
-		{"302 to itself", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, 302) }, puller.ErrRegistryUnavailable, nil},
+		{"302 to itself", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, http.StatusFound) }, puller.ErrRegistryUnavailable, nil},
 		{"304", answer(304), puller.ErrCorrupt, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -395,7 +395,7 @@ func TestBlobPrivateAddress(t *testing.T) {
 	_, own, _ := net.SplitHostPort(f.host)
 	c = newClientWith(t, registry.Options{AllowPrivate: []string{"localhost"}})
 	for _, to := range []string{"http://127.0.0.1:" + port, "http://169.254.169.254", "http://[::ffff:7f00:1]:" + port} {
-		f.refuses = func(out http.ResponseWriter, r *http.Request) { http.Redirect(out, r, to+"/internal", 307) }
+		f.refuses = func(out http.ResponseWriter, r *http.Request) { http.Redirect(out, r, to+"/internal", http.StatusTemporaryRedirect) }
 		r, err := c.Repository(t.Context(), "localhost:"+own+"/team/app:v1", puller.Credentials{})
 		if err != nil {
 			t.Fatal(err)

@@ -1,0 +1,302 @@
+package fetch_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/mirror/fetch"
+)
+
+func TestFetch(t *testing.T) {
+	bubble(t, "every_byte_once", func(t *testing.T) {
+		f := fetch.New(fetch.Options{Chunk: mib})
+		l := &link{each: 10e6, delay: 40 * time.Millisecond}
+		sinks := []*sink{newSink("config", 5*kib), newSink("empty", 0), newSink("one", 1), newSink("chunk", mib), newSink("more", mib+1), newSink("large", 30*mib+7)}
+		var progress atomic.Int64
+		w := fetch.Work{Repository: l, Registry: "a.test", Progress: func(n int) { progress.Add(int64(n)) }}
+		total := int64(0)
+		for _, s := range sinks {
+			w.Sinks = append(w.Sinks, s)
+			total += s.size
+		}
+		w.Sinks = append(w.Sinks, sinks[5]) // it is fetched once
+		if err := f.Fetch(t.Context(), w); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range sinks {
+			s.check(t)
+		}
+		if l.sent() != total || progress.Load() != total || f.Stats().Bytes != total {
+			t.Errorf("%d bytes were sent and %d reported, not %d", l.sent(), progress.Load(), total)
+		}
+		pieces := make(map[string]int)
+		for _, r := range l.asked() {
+			pieces[r.digest]++
+			if r.to-r.from > mib {
+				t.Errorf("a piece has %d bytes", r.to-r.from)
+			}
+		}
+		if diff := cmp.Diff(map[string]int{"config": 1, "one": 1, "chunk": 1, "more": 2, "large": 31}, pieces); diff != "" {
+			t.Error(diff)
+		}
+	})
+	bubble(t, "order", func(t *testing.T) {
+		f := fetch.New(fetch.Options{Connections: 1, Chunk: mib})
+		l := &link{each: 10e6}
+		if _, err := fetchAll(t, f, l, newSink("config", kib), newSink("base", 2*mib), newSink("top", 2*mib)); err != nil {
+			t.Fatal(err)
+		}
+		var order []string
+		for _, r := range l.asked() {
+			order = append(order, fmt.Sprint(r.digest, " ", r.from/mib))
+		}
+		if diff := cmp.Diff([]string{"config 0", "base 0", "base 1", "top 0", "top 1"}, order); diff != "" {
+			t.Error(diff)
+		}
+	})
+	bubble(t, "what_is_missing", func(t *testing.T) {
+		f := fetch.New(fetch.Options{Chunk: mib})
+		l := &link{each: 10e6}
+		s, whole := newSink("part", 10*mib), newSink("whole", mib)
+		s.there = []fetch.Range{{From: 0, To: 3 * mib}, {From: 5 * mib, To: 6*mib + 1}}
+		whole.there = []fetch.Range{{From: 0, To: mib}}
+		if _, err := fetchAll(t, f, l, s, whole); err != nil {
+			t.Fatal(err)
+		}
+		s.check(t)
+		if want := 6*mib - 1; l.sent() != want {
+			t.Errorf("%d bytes, not %d", l.sent(), want)
+		}
+	})
+	bubble(t, "nothing", func(t *testing.T) {
+		f := fetch.New(fetch.Options{})
+		l := &link{}
+		if _, err := fetchAll(t, f, l); err != nil {
+			t.Error(err)
+		}
+		if _, err := fetchAll(t, f, l, newSink("empty", 0)); err != nil || len(l.asked()) > 0 {
+			t.Error(err, l.asked())
+		}
+	})
+	bubble(t, "cancel", func(t *testing.T) {
+		f := fetch.New(fetch.Options{})
+		why := errors.New("the job is canceled")
+		for name, l := range map[string]*link{
+			"while bytes come": {each: 1e6},
+			"in a cool-down":   {each: 1e6, answer: func(*request) (how, error) { return how{}, busyError(20 * time.Second) }},
+		} {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			time.AfterFunc(2*time.Second, func() { cancel(why) })
+			s := newSink("a", 100*mib)
+			began := time.Now()
+			err := f.Fetch(ctx, fetch.Work{Repository: l, Registry: name, Sinks: []fetch.Sink{s}})
+			if err != why || time.Since(began) != 2*time.Second || f.Stats().Connections != 0 {
+				t.Errorf("%s: %v after %s", name, err, time.Since(began))
+			}
+		}
+	})
+	bubble(t, "rate", func(t *testing.T) {
+		f := fetch.New(fetch.Options{Rate: 2e6, Chunk: mib})
+		l := &link{each: 10e6}
+		s := newSink("a", 20*mib)
+		took, err := fetchAll(t, f, l, s)
+		s.check(t)
+		if want := time.Duration(float64(20*mib) / 2e6 * float64(time.Second)); err != nil || took < want*9/10 || took > want*11/10 {
+			t.Errorf("%v after %s, not %s", err, took, want)
+		}
+		if l.sent() != s.size {
+			t.Errorf("%d bytes were sent", l.sent())
+		}
+	})
+	bubble(t, "sink_error", func(t *testing.T) {
+		for _, kind := range []puller.ErrorKind{puller.ErrNoSpace, puller.ErrInternal} {
+			f := fetch.New(fetch.Options{})
+			s := newSink("a", 100*mib)
+			s.err = puller.Errorf(kind, "it can't be written")
+			if _, err := fetchAll(t, f, &link{each: 1e6}, s); puller.KindOf(err) != kind {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// A link that is shared by few connections is not given more of them.
+func TestConnections(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		o           fetch.Options
+		size        int64
+		each, all   float64
+		least, most int           // connections
+		longest     time.Duration // that it may take
+	}{
+		{"grow", fetch.Options{}, 382 * mib, 10e6, 0, 16, 16, 3400 * time.Millisecond},
+		{"grow_to_the_limit_of_the_registry", fetch.Options{PerRegistry: 5}, 191 * mib, 10e6, 0, 5, 5, 4700 * time.Millisecond},
+		{"grow_to_the_limit_of_all", fetch.Options{Connections: 6}, 191 * mib, 10e6, 0, 6, 6, 4100 * time.Millisecond},
+		{"grow_to_the_rate_of_the_link", fetch.Options{}, 191 * mib, 10e6, 60e6, 8, 16, 4000 * time.Millisecond},
+		{"one", fetch.Options{Connections: 1}, 191 * mib, 100e6, 0, 1, 1, 2800 * time.Millisecond},
+	} {
+		bubble(t, c.name, func(t *testing.T) {
+			f := fetch.New(c.o)
+			l := &link{each: c.each, all: c.all, delay: 40 * time.Millisecond}
+			s := newSink("a", c.size)
+			took, err := fetchAll(t, f, l, s)
+			s.check(t)
+			if err != nil || l.most < c.least || l.most > c.most || took > c.longest {
+				t.Errorf("%v after %s, with %d connections", err, took, l.most)
+			}
+			if waste := l.sent() - s.size; waste > 4*mib {
+				t.Errorf("%d bytes too many", waste)
+			}
+		})
+	}
+	bubble(t, "do_not_grow", func(t *testing.T) {
+		f := fetch.New(fetch.Options{})
+		l := &link{each: 10e6, all: 20e6, delay: 40 * time.Millisecond}
+		if _, err := fetchAll(t, f, l, newSink("a", 100*mib)); err != nil {
+			t.Fatal(err)
+		}
+		at := make(map[time.Duration]int) // requests that began while 8 were allowed
+		for _, r := range l.asked() {
+			at[r.began.Sub(l.asked()[0].began).Round(time.Second)]++
+		}
+		if l.most > 8 {
+			t.Errorf("%d connections, %v", l.most, at)
+		}
+		r := f.Rate("a.test")
+		if r.Bytes < 100*mib || math.Abs(r.All-20e6) > 3e6 || r.One < 4e6 || r.One > 11e6 {
+			t.Errorf("%+v", r)
+		}
+	})
+	bubble(t, "two_registries", func(t *testing.T) {
+		f := fetch.New(fetch.Options{Connections: 10, PerRegistry: 8, Chunk: mib})
+		a, b := &link{each: 5e6}, &link{each: 5e6}
+		var most int
+		var mu sync.Mutex
+		watch := func(*request) (how, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			most = max(most, f.Stats().Connections)
+			return how{}, nil
+		}
+		a.answer, b.answer = watch, watch
+		var both sync.WaitGroup
+		for name, l := range map[string]*link{"a.test": a, "b.test": b} {
+			both.Go(func() {
+				s := newSink(name, 100*mib)
+				if err := f.Fetch(t.Context(), fetch.Work{Repository: l, Registry: name, Sinks: []fetch.Sink{s}}); err != nil {
+					t.Error(err)
+				}
+				s.check(t)
+			})
+		}
+		both.Wait()
+		if most != 10 || a.most > 8 || b.most > 8 {
+			t.Errorf("%d connections, %d and %d to each", most, a.most, b.most)
+		}
+	})
+}
+
+func TestWorks(t *testing.T) {
+	bubble(t, "share", func(t *testing.T) {
+		f := fetch.New(fetch.Options{PerRegistry: 8, Chunk: mib})
+		l := &link{each: 1e6}
+		done := make(map[string]time.Duration)
+		var mu sync.Mutex
+		var both sync.WaitGroup
+		began := time.Now()
+		for i, name := range []string{"first", "second"} {
+			both.Go(func() {
+				time.Sleep(time.Duration(i) * 3 * time.Second)
+				s := newSink(name, 40*mib)
+				if err := f.Fetch(t.Context(), fetch.Work{Repository: l, Registry: "a.test", Sinks: []fetch.Sink{s}}); err != nil {
+					t.Error(err)
+				}
+				s.check(t)
+				mu.Lock()
+				defer mu.Unlock()
+				done[name] = time.Since(began)
+			})
+		}
+		time.Sleep(6 * time.Second)
+		synctest.Wait()
+		now := make(map[string]int)
+		for _, r := range l.asked() {
+			if !r.closed {
+				now[r.digest]++
+			}
+		}
+		if diff := cmp.Diff(map[string]int{"first": 4, "second": 4}, now); diff != "" {
+			t.Error(diff)
+		}
+		both.Wait()
+		if done["first"] > done["second"] {
+			t.Errorf("%v", done)
+		}
+	})
+	bubble(t, "need_first", func(t *testing.T) {
+		f := fetch.New(fetch.Options{Connections: 1, Chunk: mib})
+		l := &link{each: 1e6}
+		prefetch, needed := newSink("prefetch", 10*mib), newSink("needed", 10*mib)
+		var both sync.WaitGroup
+		for _, s := range []*sink{prefetch, needed} {
+			both.Go(func() {
+				if err := f.Fetch(t.Context(), fetch.Work{Repository: l, Registry: "a.test", Sinks: []fetch.Sink{s}}); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+		}
+		needed.want(5*mib + 10)
+		both.Wait()
+		var order []string
+		for _, r := range l.asked()[1:4] {
+			order = append(order, fmt.Sprint(r.digest, " ", r.from))
+		}
+		if diff := cmp.Diff([]string{"needed 5242890", "needed 0", "needed 1048576"}, order); diff != "" {
+			t.Error(diff)
+		}
+		prefetch.check(t)
+		needed.check(t)
+	})
+	bubble(t, "one_fails", func(t *testing.T) {
+		f := fetch.New(fetch.Options{Chunk: mib})
+		bad := &link{each: 1e6, answer: func(r *request) (how, error) {
+			if r.n == 5 {
+				return how{}, puller.Errorf(puller.ErrNotFound, "the blob is gone")
+			}
+			return how{}, nil
+		}}
+		good := &link{each: 1e6}
+		var both sync.WaitGroup
+		both.Go(func() {
+			if _, err := fetchAllOf(t, f, bad, "bad.test", newSink("a", 20*mib)); puller.KindOf(err) != puller.ErrNotFound {
+				t.Error(err)
+			}
+		})
+		both.Go(func() {
+			s := newSink("b", 20*mib)
+			if _, err := fetchAllOf(t, f, good, "good.test", s); err != nil {
+				t.Error(err)
+			}
+			s.check(t)
+		})
+		both.Wait()
+	})
+}
+
+func fetchAllOf(t *testing.T, f *fetch.Fetcher, l *link, registry string, s *sink) (time.Duration, error) {
+	began := time.Now()
+	err := f.Fetch(t.Context(), fetch.Work{Repository: l, Registry: registry, Sinks: []fetch.Sink{s}})
+	return time.Since(began), err
+}
