@@ -19,8 +19,8 @@ KILLS       ?= 300
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-build: ## the binary, as bin/towline
-	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/towline ./cmd/towline
+build: ## the binary, as bin/towline: static
+	$(STATIC) -ldflags '$(LDFLAGS)' -o bin/towline ./cmd/towline
 
 # At a low priority beside the tests, mostly while those wait for an engine: the
 # static build that some of them want, then the linters.

@@ -26,6 +26,21 @@ const (
 	exitPipe        = 141 // as a program that SIGPIPE killed
 )
 
+// Of "towline run", as docker run has them.
+const (
+	exitRunFailed   = 125 // Towline could not run the program
+	exitNotExecuted = 126 // the program can't be executed
+	exitNoProgram   = 127 // there is no such program in the image
+)
+
+// runError is why a program was not run, or not to its end.
+type runError struct {
+	error
+	code int
+}
+
+func (e runError) Unwrap() error { return e.error }
+
 // failures are the errors of several images. The exit code is that of the worst:
 // after a permanent one, another try is useless.
 type failures []error
@@ -46,6 +61,7 @@ func (e printedError) Unwrap() error { return e.error }
 func exitCode(err error) int {
 	var program programExit
 	var usage usageError
+	var run runError
 	var all failures
 	var unreachable *client.Unreachable
 	var known *puller.Error
@@ -54,10 +70,14 @@ func exitCode(err error) int {
 		return 0
 	case errors.As(err, &program):
 		return int(program)
-	case errors.As(err, &usage):
-		return exitUsage
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
+	case errors.As(err, &run):
+		return run.code
+	case errors.As(err, &usage) && strings.HasSuffix(usage.command, " run"):
+		return exitRunFailed
+	case errors.As(err, &usage):
+		return exitUsage
 	case errors.As(err, &all):
 		codes := make([]int, len(all))
 		for i, e := range all {

@@ -94,13 +94,19 @@ func TestExitCodeOfWrongUsage(t *testing.T) {
 		{"frobnicate"}, {"--nope"}, {"pull"}, {"pull", "--nope", "alpine"}, {"pull", "--timeout", "soon", "alpine"}, {"pull", "--retries", "x", "alpine"},
 		{"jobs", "nope"}, {"jobs", "show"}, {"jobs", "show", "a", "b"}, {"jobs", "events"}, {"jobs", "cancel"}, {"jobs", "ls", "x"}, {"jobs", "ls", "--limit", "x"},
 		{"serve", "x"}, {"serve", "--config", "/nowhere/towline.yaml"}, {"version", "x"}, {"completion", "bash", "x"}, {"completion", "nope"},
-		{"pull", "alpine", "--host", "tcp://127.0.0.1:1"}, {"jobs", "--host", "nonsense"},
+		{"jobs", "--host", "nonsense"},
 	} {
 		if code, out, err := run(t.Context(), args...); code != exitUsage || err == nil || out != "" {
 			t.Errorf("%q: %d, %v, %q", args, code, err, out)
 		}
 	}
-	for _, args := range [][]string{{}, {"--help"}, {"pull", "--help"}, {"version"}, {"version", "--json"}, {"completion", "bash"}} {
+	for host, want := range map[string]string{"tcp://127.0.0.1:1": "http://127.0.0.1:1", "tcp://[::1]:1": "http://[::1]:1"} {
+		var gone *client.Unreachable
+		if code, _, err := run(t.Context(), "pull", "alpine", "--host", host); code != exitNoDaemon || !errors.As(err, &gone) || gone.Host != want {
+			t.Errorf("%s: %d, %v", host, code, err)
+		}
+	}
+	for _, args := range [][]string{{}, {"--version"}, {"--version", "--json"}, {"--help"}, {"pull", "--help"}, {"version"}, {"version", "--json"}, {"completion", "bash"}} {
 		if code, out, err := run(t.Context(), args...); code != 0 || err != nil || out == "" {
 			t.Errorf("%q: %d, %v, %q", args, code, err, out)
 		}
@@ -143,7 +149,11 @@ func TestUsageErrorsNameTheArgument(t *testing.T) {
 		"prewarm --profile x image": "--profile needs a Compose file; name one with -f (see towline prewarm --help)",
 	} {
 		code, out, err := run(t.Context(), strings.Fields(args)...)
-		if code != exitUsage || out != "" || message(err) != want {
+		usage := exitUsage
+		if strings.HasPrefix(args, "run ") {
+			usage = exitRunFailed
+		}
+		if code != usage || out != "" || message(err) != want {
 			t.Errorf("%q: exit code %d, %q, want %q; %s", args, code, message(err), want, out)
 		}
 	}

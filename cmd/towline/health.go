@@ -2,17 +2,26 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/cmd/towline/render"
+	"github.com/towline/towline/puller"
 )
 
 // healthLimit is how long the daemon may take to answer. It waits 3 s for its
 // engine.
 const healthLimit = 5 * time.Second
+
+// health is what "towline health --json" prints.
+type health struct {
+	Ready bool             `json:"ready"`
+	Error *puller.JobError `json:"error,omitempty"`
+}
 
 func newHealth(f *flags) *cobra.Command {
 	return &cobra.Command{
@@ -26,10 +35,17 @@ func newHealth(f *flags) *cobra.Command {
 			asking, cancel := context.WithTimeout(ctx, healthLimit)
 			defer cancel()
 			err := c.Ready(asking)
-			switch {
-			case err != nil && asking.Err() != nil && ctx.Err() == nil:
-				return &client.Unreachable{Host: f.host, Err: fmt.Errorf("no answer within %s", healthLimit)}
-			case err != nil || f.quiet:
+			if err != nil && asking.Err() != nil && ctx.Err() == nil {
+				err = &client.Unreachable{Host: f.host, Err: fmt.Errorf("no answer within %s", healthLimit)}
+			}
+			if f.json {
+				answer := health{Ready: err == nil}
+				if err != nil {
+					answer.Error = puller.NewJobError(err)
+				}
+				return errors.Join(err, render.NewJSON(cmd.OutOrStdout()).Encode(answer))
+			}
+			if err != nil || f.quiet {
 				return err
 			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), "ready")

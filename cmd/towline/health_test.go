@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/towline/towline/api/client"
@@ -17,7 +18,13 @@ func TestHealth(t *testing.T) {
 	if code, out, err := run(t.Context(), "health", "-q", "--host", host); code != 0 || out != "" {
 		t.Errorf("quiet: %d, %q, %v", code, out, err)
 	}
+	if code, out, err := run(t.Context(), "health", "--json", "--host", host); code != 0 || out != `{"ready":true}`+"\n" {
+		t.Errorf("JSON: %d, %q, %v", code, out, err)
+	}
 	engine.Kill()
+	if code, out, _ := run(t.Context(), "health", "--json", "--host", host); code != exitRetryable || !strings.HasPrefix(out, `{"ready":false,"error":{"kind":"engine_unavailable","message":"`) {
+		t.Errorf("JSON without an engine: %d, %q", code, out)
+	}
 	if code, out, err := run(t.Context(), "health", "--host", host); code != exitRetryable || out != "" || err == nil {
 		t.Errorf("without an engine: %d, %q, %v", code, out, err)
 	}

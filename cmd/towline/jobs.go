@@ -16,18 +16,24 @@ import (
 
 func newJobs(f *flags) *cobra.Command {
 	var filter puller.Filter
+	var all bool
 	ls := &cobra.Command{
 		Use:   "ls",
 		Short: "List jobs, newest first",
-		Args:  noArguments,
+		Long: "List jobs, newest first. The pulls of a prewarm are counted in its own line, unless\n" +
+			"--all, --kind or --image asks for them.",
+		Example: "  towline jobs ls --state active\n" +
+			"  towline jobs ls --kind pull --image alpine:3.20",
+		Args: noArguments,
 		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, _ []string) error {
-			return listJobs(ctx, cmd, c, filter, f.json)
+			return f.listJobs(ctx, cmd, c, filter, all)
 		}),
 	}
 	ls.Flags().StringVar((*string)(&filter.State), "state", "", "only jobs in this `state`: queued, active, succeeded, failed or canceled")
 	ls.Flags().StringVar((*string)(&filter.Kind), "kind", "", "only jobs of this `kind`: pull, run or prewarm")
 	ls.Flags().StringVar(&filter.Image, "image", "", "only jobs of this `image`")
 	ls.Flags().IntVar(&filter.Limit, "limit", 0, "list at most so many, up to 1000 (default 100)")
+	ls.Flags().BoolVarP(&all, "all", "a", false, "list the pulls of prewarms, too")
 
 	show := &cobra.Command{
 		Use:   "show JOB",
@@ -96,12 +102,18 @@ func withClient(f *flags, run func(context.Context, *cobra.Command, *client.Clie
 	}
 }
 
-func listJobs(ctx context.Context, cmd *cobra.Command, c *client.Client, f puller.Filter, asJSON bool) error {
-	jobs, next, err := c.Jobs(ctx, f)
+func (f *flags) listJobs(ctx context.Context, cmd *cobra.Command, c *client.Client, filter puller.Filter, all bool) error {
+	list := c.Jobs
+	if !all && !f.json && filter.Kind == "" && filter.Image == "" {
+		list = func(ctx context.Context, filter puller.Filter) ([]puller.Job, string, error) {
+			return withoutChildren(ctx, c, filter)
+		}
+	}
+	jobs, next, err := list(ctx, filter)
 	if err != nil {
 		return err
 	}
-	if asJSON {
+	if f.json {
 		return render.NewJSON(cmd.OutOrStdout()).Encode(map[string]any{"jobs": jobs, "next": next})
 	}
 	if err := render.Jobs(cmd.OutOrStdout(), jobs, time.Now()); err != nil {
@@ -111,6 +123,35 @@ func listJobs(ctx context.Context, cmd *cobra.Command, c *client.Client, f pulle
 		fmt.Fprintln(cmd.ErrOrStderr(), "towline: there are more jobs; --limit lists up to 1000")
 	}
 	return nil
+}
+
+// withoutChildren returns jobs that are no part of a prewarm: as many as the filter's
+// limit, 100 if it has none. It reads at most foldPages pages to find them.
+func withoutChildren(ctx context.Context, c *client.Client, f puller.Filter) (jobs []puller.Job, next string, err error) {
+	const foldPages = 20
+	limit := f.Limit
+	if limit == 0 {
+		limit = 100
+	}
+	for range foldPages {
+		var page []puller.Job
+		if page, next, err = c.Jobs(ctx, f); err != nil {
+			return nil, "", err
+		}
+		for i, j := range page {
+			if j.Parent == "" {
+				jobs = append(jobs, j)
+			}
+			if len(jobs) == limit && i+1 < len(page) {
+				return jobs, j.ID, nil
+			}
+		}
+		if next == "" || len(jobs) >= limit {
+			break
+		}
+		f.Cursor, f.Limit = next, 1000
+	}
+	return jobs, next, nil
 }
 
 // followJob shows a job to its end. An interrupt does not cancel the job.

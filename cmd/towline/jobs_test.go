@@ -29,7 +29,7 @@ func TestJobs(t *testing.T) {
 			}
 			checkWords(t, out, words...)
 		}
-		call(0, []string{"JOB", "pulled", "not_found", "docker.io/library/slow:latest"}, "jobs")
+		call(0, []string{"JOB", "  pull  ", "pulled", "not_found", "docker.io/library/slow:latest"}, "jobs")
 		call(0, []string{"not_found"}, "jobs", "ls", "--state", "failed", "--image", "registry.test/nope:v1")
 		call(0, []string{`{"jobs":[{"id":"` + slow.ID}, "jobs", "ls", "--json", "--limit", "1")
 		call(0, []string{"there are more jobs"}, "jobs", "ls", "--limit", "1")
@@ -40,6 +40,33 @@ func TestJobs(t *testing.T) {
 		call(exitFailed, nil, "jobs", "cancel", slow.ID)
 		call(exitFailed, []string{"slow:latest: canceled\n"}, "jobs", "events", slow.ID)
 		call(exitPermanent, nil, "jobs", "show", "nope")
+	})
+	t.Run("folded", func(t *testing.T) {
+		host, engine, p := startDaemon(t)
+		scriptAll(engine)
+		runApart(t.Context(), "pull", "--host", host, "good.test/b:v1")
+		runApart(t.Context(), "prewarm", "--host", host, "good.test/a:v1", "good.test/c:v1")
+		runApart(t.Context(), "pull", "--host", host, "good.test/b:v1")
+		for flags, want := range map[string]string{
+			"": "pull prewarm pull", "--limit 2": "pull prewarm", "--all": "pull pull pull prewarm pull", "--kind pull": "pull pull pull pull", "--image good.test/a:v1": "pull",
+		} {
+			_, out, _, err := runApart(t.Context(), append([]string{"jobs", "ls", "--host", host}, strings.Fields(flags)...)...)
+			var kinds []string
+			for _, line := range strings.Split(strings.TrimSpace(out), "\n")[1:] {
+				kinds = append(kinds, strings.Fields(line)[1])
+			}
+			got := strings.Join(kinds, " ")
+			if flags == "--all" { // a prewarm and its pulls are begun at one time
+				got = strings.Replace(got, "pull prewarm pull pull pull", want, 1)
+				got = strings.Replace(got, "pull pull prewarm pull pull", want, 1)
+			}
+			if err != nil || got != want {
+				t.Errorf("%q: %v, %s, want %s", flags, err, got, want)
+			}
+		}
+		if all, _, err := p.Jobs(puller.Filter{}); err != nil || len(all) != 5 {
+			t.Errorf("there are %d jobs, %v", len(all), err)
+		}
 	})
 	t.Run("prewarm", func(t *testing.T) {
 		host, engine, p := startDaemon(t)

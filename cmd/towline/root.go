@@ -24,6 +24,7 @@ type flags struct {
 
 func newRoot() *cobra.Command {
 	var f flags
+	var showVersion bool
 	root := &cobra.Command{
 		Use:   "towline",
 		Short: "Pull images through a Docker engine, with proof",
@@ -43,12 +44,18 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          noArguments,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if showVersion {
+				return f.printVersion(cmd.OutOrStdout())
+			}
+			return cmd.Help()
+		},
 	}
+	root.Flags().BoolVar(&showVersion, "version", false, "print the version of this binary")
 	root.SetFlagErrorFunc(flagError)
 	root.SetUsageFunc(usage)
 	p := root.PersistentFlags()
-	p.StringVar(&f.host, "host", os.Getenv("TOWLINE_HOST"), "daemon `address`: unix:///PATH, http://HOST:PORT or https://HOST:PORT [TOWLINE_HOST]")
+	p.StringVar(&f.host, "host", os.Getenv("TOWLINE_HOST"), "daemon `address`: unix:///PATH, tcp://HOST:PORT, http://HOST:PORT or https://HOST:PORT [TOWLINE_HOST]")
 	p.StringVar(&f.token, "token", "", "access `token` for a daemon over TCP [TOWLINE_TOKEN]")
 	p.StringVar(&f.tls.CA, "tlscacert", os.Getenv("TOWLINE_TLSCACERT"), "PEM `file` of the authority that signed the daemon's certificate [TOWLINE_TLSCACERT]")
 	p.StringVar(&f.tls.Cert, "tlscert", os.Getenv("TOWLINE_TLSCERT"), "PEM `file` of the client certificate [TOWLINE_TLSCERT]")
@@ -100,6 +107,13 @@ func usage(c *cobra.Command) error {
 func (f *flags) client() (*client.Client, error) {
 	if f.host == "" {
 		f.host = configs.Host()
+	}
+	// As Docker's: tcp:// is TLS where files for it are named.
+	if address, ok := strings.CutPrefix(f.host, "tcp://"); ok {
+		f.host = "http://" + address
+		if f.tls != (client.TLS{}) {
+			f.host = "https://" + address
+		}
 	}
 	if f.token == "" {
 		f.token = os.Getenv("TOWLINE_TOKEN")

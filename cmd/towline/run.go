@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -32,10 +33,14 @@ func newRun(f *flags) *cobra.Command {
 			"error, byte for byte. On a terminal, control sequences such as colours are\n" +
 			"removed from it, because the program may not be trusted; --tty lets them pass.\n\n" +
 			"Ctrl-C stops the program with SIGTERM, and 10 s later with SIGKILL. A second\n" +
-			"Ctrl-C does not wait for that.",
-		Example: "  towline run -m 512m --timeout 10m golang:1.26 go version",
-		Args:    someArguments("IMAGE"),
+			"Ctrl-C does not wait for that.\n\n" +
+			"Where the program did not run to its end, the exit code is 125, as docker run has\n" +
+			"it: 126 if the program can't be executed, and 127 if the image has no such program.",
+		Example: "  towline run -m 512m --timeout 10m golang:1.26 go version\n" +
+			"  towline run --network none -e LEVEL=debug alpine:3.20 sh -c 'echo $LEVEL'",
+		Args: someArguments("IMAGE"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			defer func() { err = ofRun(args[0], err) }()
 			r.Image, r.Cmd = args[0], args[1:]
 			if r.Env, err = environment(env); err != nil {
 				return usageError{err, cmd.CommandPath()}
@@ -69,6 +74,35 @@ func newRun(f *flags) *cobra.Command {
 	imageFlags(cmd, &r.Platform, &r.Policy, &r.Strict, &r.Accelerate)
 	credentialsFlag(f, cmd)
 	return cmd
+}
+
+var (
+	noProgram   = regexp.MustCompile(`(?i)executable file .*not found|exec: .*: no such file or directory`)
+	notExecuted = regexp.MustCompile(`(?i)exec: .*: (permission denied|is a directory|not a directory|exec format error)|exec format error`)
+)
+
+// ofRun returns the error of a run with docker's exit code for it and the image. It
+// leaves the ends of programs, interrupts and the faults of this side as they are.
+func ofRun(image string, err error) error {
+	var program programExit
+	var usage usageError
+	var broken *outputError
+	if err == nil || errors.As(err, &program) || errors.As(err, &usage) || errors.As(err, &broken) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	code := exitRunFailed
+	if puller.KindOf(err) == puller.ErrInvalidRequest {
+		switch {
+		case noProgram.MatchString(err.Error()):
+			code = exitNoProgram
+		case notExecuted.MatchString(err.Error()):
+			code = exitNotExecuted
+		}
+	}
+	if !strings.Contains(err.Error(), image) {
+		err = fmt.Errorf("run %s: %w", image, err)
+	}
+	return runError{err, code}
 }
 
 // environment reads NAME=value, and NAME, which takes the value of this process

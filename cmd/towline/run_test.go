@@ -92,23 +92,46 @@ func TestRunExitCodeOfAnError(t *testing.T) {
 	host, engine, _ := startDaemon(t)
 	have(engine, "one", enginetest.Print("", "", 0))
 	for args, want := range map[string]int{
-		"":                             exitUsage,
-		"-e =x one":                    exitUsage,
-		"-m lots one":                  exitUsage,
-		"--nope one":                   exitUsage,
-		"A:B:C":                        exitPermanent,
-		"--network host one":           exitPermanent,
-		"-w here one":                  exitPermanent,
-		"registry.test/nope:v1":        exitPermanent,
-		"--policy never other":         exitPermanent,
-		"--host unix:///nowhere/s one": exitNoDaemon,
+		"":                             exitRunFailed,
+		"-e =x one":                    exitRunFailed,
+		"-m lots one":                  exitRunFailed,
+		"--nope one":                   exitRunFailed,
+		"A:B:C":                        exitRunFailed,
+		"--network host one":           exitRunFailed,
+		"-w here one":                  exitRunFailed,
+		"registry.test/nope:v1":        exitRunFailed,
+		"--policy never other":         exitRunFailed,
+		"--host unix:///nowhere/s one": exitRunFailed,
 	} {
 		t.Run("args "+args, func(t *testing.T) {
 			code, _, errs, err := runApart(t.Context(), append([]string{"run", "--host", host}, strings.Fields(args)...)...)
 			if code != want || err == nil {
 				t.Errorf("%d, want %d: %v\n%s", code, want, err, errs)
 			}
+			if image := args[strings.LastIndex(args, " ")+1:]; image != "" && !strings.HasPrefix(args, "-e =") && !strings.HasPrefix(args, "-m ") && !strings.HasPrefix(args, "--nope") && !strings.Contains(err.Error(), image) {
+				t.Errorf("%v does not name %s", err, image)
+			}
 		})
+	}
+	for message, want := range map[string]int{
+		`exec: "nope": executable file not found in $PATH`:                exitNoProgram,
+		"exec: \"/nope\": stat /nope: no such file or directory: unknown": exitNoProgram,
+		`exec: "/etc": permission denied`:                                 exitNotExecuted,
+		`exec: "/etc": is a directory`:                                    exitNotExecuted,
+		"exec /x: exec format error":                                      exitNotExecuted,
+		"working directory /x is invalid":                                 exitRunFailed,
+	} {
+		if err := ofRun("one", puller.Errorf(puller.ErrInvalidRequest, "%s", message)); exitCode(err) != want || err.Error() != "run one: "+message {
+			t.Errorf("%v: %d, want %d", err, exitCode(err), want)
+		}
+		if err := ofRun("one", puller.Errorf(puller.ErrInternal, "%s", message)); exitCode(err) != exitRunFailed {
+			t.Errorf("%v: %d", err, exitCode(err))
+		}
+	}
+	for err, want := range map[error]int{nil: 0, programExit(7): 7, context.Canceled: exitInterrupted} {
+		if got := exitCode(ofRun("one", err)); got != want {
+			t.Errorf("%v: %d, want %d", err, got, want)
+		}
 	}
 }
 

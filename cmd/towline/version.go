@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"runtime"
 	"runtime/debug"
 
@@ -17,25 +18,25 @@ func newVersion(f *flags) *cobra.Command {
 		Use:   "version",
 		Short: "Print the version of this binary",
 		Args:  noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			commit := ""
-			if info, ok := debug.ReadBuildInfo(); ok {
-				for _, s := range info.Settings {
-					if s.Key == "vcs.revision" {
-						commit = s.Value
-					}
-				}
-			}
-			out := cmd.OutOrStdout()
-			if f.json {
-				return json.NewEncoder(out).Encode(map[string]string{"version": version, "commit": commit, "go": runtime.Version()})
-			}
-			fmt.Fprintf(out, "towline %s", version)
-			if commit != "" {
-				fmt.Fprintf(out, " (%.12s)", commit)
-			}
-			fmt.Fprintf(out, ", %s\n", runtime.Version())
-			return nil
-		},
+		RunE:  func(cmd *cobra.Command, _ []string) error { return f.printVersion(cmd.OutOrStdout()) },
 	}
+}
+
+func (f *flags) printVersion(out io.Writer) error {
+	commit := ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				commit = s.Value
+			}
+		}
+	}
+	if f.json {
+		return json.NewEncoder(out).Encode(map[string]string{"version": version, "commit": commit, "go": runtime.Version()})
+	}
+	if commit != "" {
+		commit = fmt.Sprintf(" (%.12s)", commit)
+	}
+	_, err := fmt.Fprintf(out, "towline %s%s, %s\n", version, commit, runtime.Version())
+	return err
 }

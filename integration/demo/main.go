@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -92,15 +93,19 @@ func demo(ctx context.Context, cache string, out io.Writer) (err error) {
 		return fmt.Errorf("towline pull: %w", err)
 	}
 
-	say("The image is there: the engine itself says so")
-	id, err := engine.ImageID(ctx, ref)
-	switch {
-	case err != nil:
+	say("The image is there, with the digest that the registry has: the engine itself says so")
+	digests, err := engine.Digests(ctx, ref)
+	if err != nil {
 		return err
-	case id == "":
-		return errors.New("the engine does not have the image")
 	}
-	logf("%s %s", ref, id)
+	if want := strings.TrimSuffix(ref, ":v1") + "@" + digest; !slices.Contains(digests, want) {
+		return fmt.Errorf("the engine has %s, not %s", digests, want)
+	}
+	logf("%s", strings.Join(digests, "\n"))
+
+	if err := falseSuccess(ctx, engine, bin, ref, say, logf); err != nil {
+		return err
+	}
 
 	say("The image is removed, and two clients ask for it at once")
 	if err := engine.RemoveImage(ctx, ref); err != nil {
@@ -117,7 +122,11 @@ func demo(ctx context.Context, cache string, out io.Writer) (err error) {
 		return errors.New("that is more than one transfer")
 	}
 
-	say("Done. The same by hand: %s --help; the API: README.md", filepath.Base(bin))
+	if bin, err = filepath.Abs(bin); err != nil {
+		return err
+	}
+	say("Done. README.md has more; the commands are shown by the next line")
+	logf("%s --help", bin)
 	return nil
 }
 

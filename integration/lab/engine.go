@@ -49,7 +49,7 @@ func Find(ctx context.Context, dir string, logf func(string, ...any)) (*Engine, 
 			logf("engine: using %s", host)
 			return engine, nil
 		}
-		logf("engine: %s does not answer: %v", host, err)
+		logf("engine: none answers at %s", host)
 	}
 	return Private(ctx, dir, PrivateOptions{Logf: logf})
 }
@@ -115,6 +115,13 @@ func (e *Engine) ImageID(ctx context.Context, ref string) (string, error) {
 		return "", nil
 	}
 	return image.ID, err
+}
+
+// Digests returns the names with digests that the engine has for an image, NAME@DIGEST.
+func (e *Engine) Digests(ctx context.Context, ref string) ([]string, error) {
+	var image struct{ RepoDigests []string }
+	err := e.call(ctx, http.MethodGet, "/images/"+(&url.URL{Path: ref}).EscapedPath()+"/json", &image)
+	return image.RepoDigests, err
 }
 
 // HasImage tells whether the engine has an image under ref.

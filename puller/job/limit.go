@@ -2,6 +2,7 @@ package job
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/towline/towline/puller"
@@ -14,14 +15,31 @@ type timeLimit struct {
 	deadline time.Time     // zero for none
 }
 
-// start has the time run from now on, unless it does so already. work is left at its end.
-func (l *timeLimit) start(image string, work Work) {
+// start has the time run from now on, unless it does so already. The job's work is left
+// at its end.
+func (l *timeLimit) start(j *Job) {
 	if l.timer != nil || l.length == 0 {
 		return
 	}
 	l.deadline = time.Now().Add(l.length)
-	err := puller.Errorf(puller.ErrTimeout, "%s: timeout: not done within %s; set a longer timeout", image, l.length)
-	l.timer = time.AfterFunc(l.length, func() { work.Leave(err) })
+	work, length := j.work, l.length
+	l.timer = time.AfterFunc(length, func() { work.Leave(late(j.Snapshot(), length)) })
+}
+
+// late is why a job ends whose time is up: it says how far the job came.
+func late(v puller.Job, length time.Duration) error {
+	at := string(v.State)
+	if v.Phase != "" {
+		at = string(v.Phase)
+	}
+	if t := v.Progress; t != nil && t.Layers > 0 && v.Phase == puller.PhasePulling {
+		at += fmt.Sprintf(", with %.1f MB", float64(t.Downloaded)/1e6)
+		if t.Total > 0 {
+			at += fmt.Sprintf(" of %.1f MB", float64(t.Total)/1e6)
+		}
+		at += fmt.Sprintf(" downloaded and %d of %d layers done", t.LayersDone, t.Layers)
+	}
+	return puller.Errorf(puller.ErrTimeout, "%s: timeout: not done within %s; it was %s; set a longer timeout", v.Image, length, at)
 }
 
 func (l *timeLimit) stop() {

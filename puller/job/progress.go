@@ -21,7 +21,7 @@ func (j *Job) Enter(state puller.State, phase puller.Phase, attempt int) {
 		if v.StartedAt.IsZero() {
 			v.StartedAt = time.Now().UTC()
 		}
-		j.limit.start(v.Image, j.work)
+		j.limit.start(j)
 	}
 	v.State, v.Phase, v.Attempt = state, phase, attempt
 	j.history.publish(func(seq uint64) puller.Event { return puller.StateEvent(seq, v) })
@@ -34,7 +34,7 @@ func (j *Job) StartTimer() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.outcome == nil {
-		j.limit.start(j.view.Image, j.work)
+		j.limit.start(j)
 	}
 }
 

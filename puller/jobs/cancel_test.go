@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -203,6 +204,28 @@ func TestTimeoutOfOneJob(t *testing.T) {
 		}
 		check(long, 30*time.Second)
 		d.wantAborted(1)
+	})
+}
+
+// The error of a timeout says how far the job came.
+func TestTimeoutTellsProgress(t *testing.T) {
+	withDaemon(t, func(d *daemon) {
+		d.engine.Script(good, func(p *enginetest.Pull) {
+			p.Line(line(layerA, "Pulling fs layer"))
+			p.Line(line(layerB, "Already exists"))
+			p.Line(line(layerA, "Downloading", 1_500_000, 4_000_000))
+			<-p.Gone()
+		})
+		d.engine.Script(other, silence)
+		for image, want := range map[string]string{
+			good:  ": not done within 10s; it was pulling, with 1.5 MB of 4.0 MB downloaded and 1 of 2 layers done",
+			other: ": not done within 10s; it was resolving",
+		} {
+			v := d.failed(d.submit(puller.PullRequest{Image: image, Policy: puller.PolicyAlways, Timeout: puller.Duration(10 * time.Second)}), puller.ErrTimeout)
+			if !strings.HasSuffix(v.Error.Message, want) {
+				d.Errorf("%q does not end with %q", v.Error.Message, want)
+			}
+		}
 	})
 }
 

@@ -12,7 +12,7 @@ import (
 // Jobs writes jobs as a table. Their age is as of now.
 func Jobs(out io.Writer, jobs []puller.Job, now time.Time) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "JOB\tSTATE\tAGE\tIMAGE\tRESULT")
+	fmt.Fprintln(w, "JOB\tKIND\tSTATE\tAGE\tIMAGE\tRESULT")
 	for _, j := range jobs {
 		state, image := string(j.State), j.Image
 		if j.Phase != "" {
@@ -22,7 +22,7 @@ func Jobs(out io.Writer, jobs []puller.Job, now time.Time) error {
 			image = Count(len(j.Children), "image")
 		}
 		age := now.Sub(j.CreatedAt).Round(time.Second)
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", SafeText(j.ID), SafeText(state), age, SafeText(image), SafeText(jobResult(j)))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", SafeText(j.ID), SafeText(string(j.Kind)), SafeText(state), age, SafeText(image), SafeText(jobResult(j)))
 	}
 	return w.Flush()
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // lineEvery is how often a log gets a line of one image's progress.
-const lineEvery = 5 * time.Second
+const lineEvery = 3 * time.Second
 
 // lines shows jobs in a log, without control characters: for each image a line every
 // lineEvery while it changes, its notices and its end, and a table of all images at
