@@ -218,8 +218,8 @@ func TestTimeoutTellsProgress(t *testing.T) {
 		})
 		d.engine.Script(other, silence)
 		for image, want := range map[string]string{
-			good:  ": not done within 10s; it was pulling, with 1.5 MB of 4.0 MB downloaded and 1 of 2 layers done",
-			other: ": not done within 10s; it was resolving",
+			good:  ": timeout: not done within 10s; it was pulling, with 1.5 MB of 4.0 MB downloaded and 1 of 2 layers done; set a longer timeout",
+			other: ": timeout: not done within 10s; it was resolving; set a longer timeout",
 		} {
 			v := d.failed(d.submit(puller.PullRequest{Image: image, Policy: puller.PolicyAlways, Timeout: puller.Duration(10 * time.Second)}), puller.ErrTimeout)
 			if !strings.HasSuffix(v.Error.Message, want) {
