@@ -13,7 +13,7 @@ import (
 const held = 64 << 10
 
 // A Blob is a blob that is in use. All that use it at a time share one. Its methods may
-// be called from anywhere until Release, but Grant and Granted also after it.
+// be called from anywhere until Release, but Grant, Revoke and Granted also after it.
 type Blob struct {
 	store  *Store
 	entry  *entry
@@ -295,6 +295,14 @@ func (b *Blob) Grant(identity [32]byte) {
 	b.store.mu.Lock()
 	defer b.store.mu.Unlock()
 	b.entry.grant(identity)
+}
+
+// Revoke takes a grant back: what the identity was to fetch did not come with its
+// credentials. A grant of the zero identity is not affected by another one's.
+func (b *Blob) Revoke(identity [32]byte) {
+	b.store.mu.Lock()
+	defer b.store.mu.Unlock()
+	delete(b.entry.grants, identity)
 }
 
 // Granted reports whether an identity may have the blob.

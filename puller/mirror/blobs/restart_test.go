@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	killedSize  = 96 << 20
-	killedParts = 8
+	killedSize  = 32 << 20
+	killedParts = 4
 )
 
 // writeUntilKilled writes half of a blob with some writers, says how many bytes that

@@ -196,6 +196,12 @@ func TestAcquire(t *testing.T) {
 		if !b.Granted(mine) || b.Granted(yours) {
 			t.Error("a grant is lost, or given away, with the last use")
 		}
+		b.Grant(yours)
+		b.Revoke(mine)
+		if b.Granted(mine) || !b.Granted(yours) {
+			t.Error("Revoke takes another grant than that of one identity")
+		}
+		b.Revoke(yours)
 		b.Grant(nobody)
 		if !b.Granted(yours) || !b.Granted(nobody) {
 			t.Error("what may be had without credentials is refused")
