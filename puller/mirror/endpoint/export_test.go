@@ -1,0 +1,6 @@
+package endpoint
+
+// What tests know.
+var ParseRange = parseRange
+
+const MostConnections = mostConnections
