@@ -21,6 +21,11 @@ type Service interface {
 	// It pulls nothing. What Prewarm refuses, Plan refuses too.
 	Plan(ctx context.Context, r PrewarmRequest) (Plan, error)
 
+	// CheckPrewarm returns a request as Prewarm would take it, with its defaults and with
+	// references in full form, or the error with which Prewarm would refuse it. Nothing
+	// is asked of registries.
+	CheckPrewarm(r PrewarmRequest) (PrewarmRequest, error)
+
 	// Job returns a job as it stands, or ErrNotFound.
 	Job(id string) (Job, error)
 	// Jobs returns a page of jobs, newest first, and the cursor of the next page,

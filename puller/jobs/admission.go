@@ -50,10 +50,7 @@ func (s *Service) Run(r puller.RunRequest) (puller.Job, error) {
 // Prewarm implements puller.Service. It and its children are on disk by then.
 func (s *Service) Prewarm(r puller.PrewarmRequest) (puller.Job, error) {
 	asked := r
-	r, err := s.defaults.Prewarm(r)
-	if err == nil {
-		err = s.prewarms.CheckPlatforms(r.Images)
-	}
+	r, err := s.CheckPrewarm(r)
 	if err != nil {
 		return puller.Job{}, err
 	}
@@ -82,6 +79,15 @@ func (s *Service) Prewarm(r puller.PrewarmRequest) (puller.Job, error) {
 		family = append(family, child)
 	}
 	return s.accept(family...)
+}
+
+// CheckPrewarm implements puller.Service.
+func (s *Service) CheckPrewarm(r puller.PrewarmRequest) (puller.PrewarmRequest, error) {
+	r, err := s.defaults.Prewarm(r)
+	if err == nil {
+		err = s.prewarms.CheckPlatforms(r.Images)
+	}
+	return r, err
 }
 
 // Plan implements puller.Service.
