@@ -97,7 +97,7 @@ func (s *Store) setAside(damage error) error {
 		return err
 	}
 	s.log.WithFields(logrus.Fields{"path": path, "moved_to": aside, "error": damage}).
-		Error("the file of jobs is damaged: it was set aside, and a new one was begun. Ended jobs are forgotten. " +
+		Error("the file of jobs is damaged: it was set aside, and a new one was begun. Ended jobs are forgotten, and so are sets, leases and what was known of images. " +
 			"Jobs that had not ended do not continue; submit them again. Check the disk")
 	return database.SyncDir(s.dir)
 }

@@ -33,19 +33,11 @@ func (s *Store) Save(seq uint64, records []puller.Record) error {
 			return s.fault(op, err)
 		}
 	}
-	switch {
-	case s.blank:
-		if err := s.begin(s.failure); err != nil {
-			return s.fault(op, err)
-		}
-	case s.db == nil:
-		s.reopen()
-	}
-	if s.db == nil {
-		return s.fault(op, s.failure)
+	if err := s.writable(); err != nil {
+		return s.fault(op, err)
 	}
 	unended := s.unended
-	err := s.db.Update(func(tx *bbolt.Tx) error {
+	err := s.update(func(tx *bbolt.Tx) error {
 		b, err := open(tx)
 		if err != nil {
 			return err
@@ -62,15 +54,37 @@ func (s *Store) Save(seq uint64, records []puller.Record) error {
 		}
 		return b.setHead(head{seq, uint64(unended)})
 	})
+	if err != nil {
+		return s.fault(op, err)
+	}
+	s.unended = unended
+	s.floor.Store(0)
+	return nil
+}
+
+// writable has a file to change, or returns why there is none. writing is held.
+func (s *Store) writable() error {
 	switch {
-	case err == nil:
-		s.unended = unended
-		s.floor.Store(0)
-		return nil
-	case errors.Is(err, bolterrors.ErrInvalidMapping):
+	case s.closed:
+		return errClosed
+	case s.blank:
+		return s.begin(s.failure)
+	case s.db == nil:
+		s.reopen()
+	}
+	if s.db == nil {
+		return s.failure
+	}
+	return nil
+}
+
+// update changes the file. writing is held.
+func (s *Store) update(change func(*bbolt.Tx) error) error {
+	err := s.db.Update(change)
+	if errors.Is(err, bolterrors.ErrInvalidMapping) {
 		s.reopen() // there was no memory to map it; there may be some by now
 	}
-	return s.fault(op, err)
+	return err
 }
 
 // room returns an error where the disk has no space for jobs to come. The file

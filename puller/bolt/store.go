@@ -1,4 +1,4 @@
-// Package bolt keeps jobs in one file, by bbolt.
+// Package bolt keeps jobs, and records of other rooms, in one file, by bbolt.
 //
 // Every Save is one transaction: it is on disk, flushed, when Save returns.
 // Whenever the process is killed or the power fails, the file holds what the
@@ -35,9 +35,10 @@ type Store struct {
 	checker []string
 	lock    *os.File
 
-	writing sync.Mutex // one change at a time
-	id      string     // of Instance
-	unended int        // how many records have not ended
+	writing sync.Mutex             // one change at a time
+	id      string                 // of Instance
+	unended int                    // how many records have not ended
+	records map[string]recordsSize // how much there is of each kind of Records
 
 	mu      sync.RWMutex // held by readers while they read
 	closed  bool
@@ -153,8 +154,10 @@ func (s *Store) examine(db *database.File) error {
 		if err != nil {
 			return err
 		}
-		s.id, err = readInstance(tx)
-		return err
+		if s.id, err = readInstance(tx); err != nil {
+			return err
+		}
+		return examineRecords(tx)
 	})
 }
 

@@ -32,6 +32,7 @@ type Store struct {
 	instance string
 	private  map[string]bool
 	partial  bool
+	others   map[string]map[string]string // of Records, by kind and key
 }
 
 // kept is a record in the form in which a disk would have it: it shares no
@@ -49,7 +50,7 @@ var _ puller.Store = (*Store)(nil)
 
 // New returns an empty store.
 func New() *Store {
-	return &Store{records: make(map[string]kept), keys: make(map[string]string), instance: rand.Text(), private: make(map[string]bool)}
+	return &Store{records: make(map[string]kept), keys: make(map[string]string), instance: rand.Text(), private: make(map[string]bool), others: make(map[string]map[string]string)}
 }
 
 // Reopen returns a store with what this one has kept until now, as the next
@@ -62,7 +63,7 @@ func (s *Store) Reopen() *Store {
 		anew.seq, anew.partial = uint64(time.Now().UnixMicro()), true
 		return anew
 	}
-	return &Store{seq: s.seq, records: maps.Clone(s.records), keys: maps.Clone(s.keys), instance: s.instance, private: maps.Clone(s.private), partial: s.partial}
+	return &Store{seq: s.seq, records: maps.Clone(s.records), keys: maps.Clone(s.keys), instance: s.instance, private: maps.Clone(s.private), partial: s.partial, others: cloneOthers(s.others)}
 }
 
 // Instance implements puller.Store.

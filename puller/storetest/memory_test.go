@@ -65,3 +65,21 @@ func TestStoreFailsOnDemand(t *testing.T) {
 		t.Errorf("the start after damage knows all private images, %v", err)
 	}
 }
+
+func TestRecords(t *testing.T) {
+	stores := make(map[puller.Records]*storetest.Store)
+	open := func(s *storetest.Store) puller.Records {
+		r := s.Records()
+		stores[r] = s
+		return r
+	}
+	storetest.RunRecords(t, storetest.RecordsFixture{
+		Open: func(*testing.T) puller.Records { return open(storetest.New()) },
+		Reopen: func(t *testing.T, r puller.Records) puller.Records {
+			if err := stores[r].Close(); err != nil {
+				t.Error(err)
+			}
+			return open(stores[r].Reopen())
+		},
+	})
+}
