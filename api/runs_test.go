@@ -248,7 +248,7 @@ func TestLogsTellOfAGap(t *testing.T) {
 	}
 }
 
-func TestLogsOutliveTheirJobsPlaceInMemory(t *testing.T) {
+func TestLogsOfForgottenJob(t *testing.T) {
 	store, output := storetest.New(), t.TempDir()
 	here := func(o *jobs.Options) { o.Store, o.OutputDir, o.OutputLimit = store, output, 1<<20 }
 	d := start(t, here)
@@ -266,7 +266,7 @@ func TestLogsOutliveTheirJobsPlaceInMemory(t *testing.T) {
 	start(t, here).checkLogs(j.ID, want)
 }
 
-func TestAReaderOfLogsWhoGoesLeavesTheRun(t *testing.T) {
+func TestLogsReaderGoes(t *testing.T) {
 	step := make(chan struct{})
 	d := startRunning(t, func(p *enginetest.Process) int {
 		io.WriteString(p.Stdout(), "up")

@@ -26,7 +26,7 @@ func towline(t *testing.T, host string, args ...string) (stdout, stderr string, 
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-func TestCommandLineExitsAsTheOutcomeIs(t *testing.T) {
+func TestCommandExitCodes(t *testing.T) {
 	good, digest := push(t, "cli", 2, 1<<20)
 	d, _ := daemon(t)
 	for _, c := range []struct {
@@ -61,7 +61,7 @@ func TestCommandLineExitsAsTheOutcomeIs(t *testing.T) {
 	}
 }
 
-func TestJSONFlagPrintsOneEventALine(t *testing.T) {
+func TestCommandJSON(t *testing.T) {
 	ref, _ := push(t, "json", 2, 1<<20)
 	d, _ := daemon(t)
 	stdout, stderr, code := towline(t, d.Host, "--json", "pull", ref)
@@ -112,7 +112,7 @@ func TestCtrlCCancelsTheJob(t *testing.T) {
 	}
 }
 
-func TestJobsAreListedShownAndFollowed(t *testing.T) {
+func TestCommandJobs(t *testing.T) {
 	ref, _ := push(t, "jobs", 1, 1<<10)
 	d, c := daemon(t)
 	job, err := c.Pull(t.Context(), puller.PullRequest{Image: ref})

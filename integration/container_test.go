@@ -62,7 +62,7 @@ func TestRealContainersConform(t *testing.T) {
 // A dockerd that is killed takes no container along. The one that comes back ends
 // those that it finds running, and knows how the others have ended; where it
 // can't, it says 255 (20.10).
-func TestARealEngineThatIsKilledMakesUpNoExit(t *testing.T) {
+func TestRunEngineKilled(t *testing.T) {
 	lab.Need(t, site.err)
 	own := lab.NeedPrivate(t, lab.PrivateOptions{})
 	engine, err := docker.New(docker.Options{Host: own.Host})

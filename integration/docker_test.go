@@ -71,7 +71,7 @@ func (s said) ends() []string {
 
 // What Docker's own command line says and exits with is the same, whether the engine
 // pulls by itself or through Towline.
-func TestDockerCommandLinePullsAsWithTheEngine(t *testing.T) {
+func TestDockerPull(t *testing.T) {
 	cli := dockerCLI(t)
 	good, digest := push(t, "dockercli", 3, 1<<18)
 	byDigest := strings.TrimSuffix(good, ":v1") + "@" + digest
@@ -132,7 +132,7 @@ func TestDockerCommandLinePullsAsWithTheEngine(t *testing.T) {
 }
 
 // The registry holds each layer back until a bar was drawn.
-func TestDockerCommandLineDrawsItsBars(t *testing.T) {
+func TestDockerPullBars(t *testing.T) {
 	cli := dockerCLI(t)
 	ref, digest := push(t, "dockerbars", 2, 2<<20)
 	d, _ := daemon(t)
@@ -164,7 +164,7 @@ func TestDockerCommandLineDrawsItsBars(t *testing.T) {
 	}
 }
 
-func TestInterruptedDockerPullIsCanceled(t *testing.T) {
+func TestDockerPullInterrupted(t *testing.T) {
 	cli := dockerCLI(t)
 	ref, _ := push(t, "dockerctrlc", 1, 2<<20)
 	d, c := daemon(t)
@@ -204,7 +204,7 @@ func TestInterruptedDockerPullIsCanceled(t *testing.T) {
 
 // Docker's Go SDK, as a program uses it: the credentials, two pulls at once, and a look
 // at the image.
-func TestDockerSDKPullsThroughTowline(t *testing.T) {
+func TestDockerSDK(t *testing.T) {
 	lab.Need(t, site.err)
 	closed, err := lab.StartRegistry(lab.RegistryOptions{Username: "ada", Password: "secret"})
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 
 // A run of an index is of the platform's image, in whatever form that is asked for. All
 // the images hold a program for this machine, and exit as their configurations say.
-func TestARunOfAnIndexIsOfThePlatformThatWasAskedFor(t *testing.T) {
+func TestRunPlatformOfIndex(t *testing.T) {
 	lab.Need(t, site.err)
 	program, err := buildActor()
 	if err != nil {

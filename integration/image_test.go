@@ -21,7 +21,7 @@ import (
 
 // The image that make image builds runs beside the engine, as configs/compose.yaml
 // has it: with the engine's socket, and else with no rights at all.
-func TestContainerImagePullsThroughTheEngineItRunsOn(t *testing.T) {
+func TestContainerImage(t *testing.T) {
 	ref, digest := push(t, "contained", 1, 1<<20)
 	const name = "towline:integration-test"
 	run := func(name string, args ...string) string {

@@ -115,7 +115,7 @@ func random(t *testing.T, seed int64, layers int) v1.Image {
 }
 
 // The plan is held against what the registry then really serves.
-func TestPlanIsWhatThePullFetches(t *testing.T) {
+func TestPlanFetches(t *testing.T) {
 	sizes := map[string]int64{}
 	seed := seeds.Add(1)
 	base := put(t, "plan-base", random(t, seed, 2), sizes)
@@ -164,7 +164,7 @@ func TestPlanIsWhatThePullFetches(t *testing.T) {
 
 // An engine with a graph driver throws blobs away once they are unpacked: it
 // fetches one again that is to lie on other layers.
-func TestPlanKnowsWhichLayersAreFetchedAgain(t *testing.T) {
+func TestPlanFetchedAgain(t *testing.T) {
 	sizes := map[string]int64{}
 	straight := random(t, seeds.Add(1), 2)
 	layers, err := straight.Layers()

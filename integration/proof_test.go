@@ -64,7 +64,7 @@ func refused(t *testing.T, c *client.Client, r puller.PullRequest, kind puller.E
 
 // An engine with a graph driver leaves the digest of an index with the platform that
 // came first.
-func TestEveryPlatformOfAnIndexIsProven(t *testing.T) {
+func TestProofOfPlatforms(t *testing.T) {
 	lab.Need(t, site.err)
 	ref, digest, ids := pushIndex(t, "platforms", "linux/amd64", "linux/arm64", "linux/arm/v6")
 	_, c := daemon(t)

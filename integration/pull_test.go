@@ -48,7 +48,7 @@ func post(t *testing.T, d *lab.Towline, query, accept, body string) *http.Respon
 
 func image(ref string) string { return fmt.Sprintf(`{"image":%q}`, ref) }
 
-func TestWaitingCallReturnsWhenTheImageIsThere(t *testing.T) {
+func TestPullWait(t *testing.T) {
 	ref, digest := push(t, "wait", 3, 1<<20)
 	d, _ := daemon(t)
 	resp := post(t, d, "?wait=true", "", image(ref))
@@ -81,7 +81,7 @@ func TestWaitingCallReturnsWhenTheImageIsThere(t *testing.T) {
 
 // The registry holds the last byte back until the test has read a layer event:
 // a client that got its events only at the end would wait for ever.
-func TestEventsReachTheClientBeforeThePullEnds(t *testing.T) {
+func TestPullEventsLive(t *testing.T) {
 	for _, accept := range []string{"application/x-ndjson", "text/event-stream"} {
 		t.Run(accept, func(t *testing.T) {
 			ref, _ := push(t, "live", 1, 2<<20)
@@ -112,7 +112,7 @@ func TestEventsReachTheClientBeforeThePullEnds(t *testing.T) {
 	}
 }
 
-func TestManyClientsOfOneImageMakeOneTransfer(t *testing.T) {
+func TestPullManyClients(t *testing.T) {
 	const clients = 50
 	ref, _ := push(t, "shared", 2, 1<<20)
 	site.registry.ResetCounts()
@@ -147,7 +147,7 @@ func TestManyClientsOfOneImageMakeOneTransfer(t *testing.T) {
 	}
 }
 
-func TestFailuresHaveTheirStatusAndLeaveNothingBehind(t *testing.T) {
+func TestPullFailures(t *testing.T) {
 	good, _ := push(t, "amd64", 1, 1<<10)
 	broken, _ := push(t, "broken", 1, 1<<20)
 	corruptLayers(t, broken)
@@ -198,7 +198,7 @@ func corruptLayers(t *testing.T, ref string) {
 	}
 }
 
-func TestEngineThatIsNotThereIsSaidAtOnce(t *testing.T) {
+func TestEngineAbsent(t *testing.T) {
 	lab.Need(t, site.err)
 	d, _ := daemonWith(t, lab.TowlineOptions{EngineHost: "unix:///nonexistent/docker.sock", EngineDown: true})
 	resp, err := over(t, d).Get("http://towline/readyz")
@@ -216,7 +216,7 @@ func TestEngineThatIsNotThereIsSaidAtOnce(t *testing.T) {
 	}
 }
 
-func TestLastCancelAbortsTheEnginesPull(t *testing.T) {
+func TestPullLastCancel(t *testing.T) {
 	ref, _ := push(t, "cancel", 1, 64<<20)
 	site.registry.Throttle(1 << 20)
 	defer site.registry.Throttle(0)

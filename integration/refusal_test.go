@@ -37,7 +37,7 @@ func refusing(w http.ResponseWriter, r *http.Request) {
 }
 
 // A registry's refusal is of one kind, by a pull of the engine's and by a plan.
-func TestARefusalIsOfOneKindByBothWays(t *testing.T) {
+func TestRefusalKinds(t *testing.T) {
 	p := planner(t)
 	s := httptest.NewServer(http.HandlerFunc(refusing))
 	defer s.Close()

@@ -125,7 +125,7 @@ func (x *text) await(t *testing.T, part string) {
 	}
 }
 
-func TestARunsOutputAndExitCodeAreItsPrograms(t *testing.T) {
+func TestRunOutputAndExit(t *testing.T) {
 	ref := testProgramRef(t, "run")
 	d, _ := daemon(t)
 	var lines [2]strings.Builder
@@ -153,7 +153,7 @@ func TestARunsOutputAndExitCodeAreItsPrograms(t *testing.T) {
 	checkNoContainers(t, site.engine)
 }
 
-func TestARunWithATerminalAndLimits(t *testing.T) {
+func TestRunTerminalAndLimits(t *testing.T) {
 	ref := testProgramRef(t, "runlimits")
 	d, _ := daemon(t)
 	out, errs, code := towline(t, d.Host, "run", "-q", "--network", "none", "-t", ref, "out=a\n", "err=b\n")
@@ -177,7 +177,7 @@ func TestARunWithATerminalAndLimits(t *testing.T) {
 
 // A program without a terminal does nothing to the one that its output comes to; one
 // that was given a terminal has it.
-func TestOnlyAProgramWithATerminalReachesTheCallers(t *testing.T) {
+func TestRunTerminalSafe(t *testing.T) {
 	ref := testProgramRef(t, "runscreen")
 	d, _ := daemon(t)
 	for _, c := range []struct{ flag, want string }{
@@ -215,7 +215,7 @@ func ended(t *testing.T, c *client.Client, id string) (j puller.Job, printed map
 	return j, printed
 }
 
-func TestProgramsThatExitAtOnceLoseNothing(t *testing.T) {
+func TestRunProgramsThatExitAtOnce(t *testing.T) {
 	ref := testProgramRef(t, "runinstant")
 	_, c := daemon(t)
 	for i := range *instant {
@@ -234,7 +234,7 @@ func TestProgramsThatExitAtOnceLoseNothing(t *testing.T) {
 
 var spoken = flag.Int("spoken", 40, "how many MiB a run prints while a reader has stopped")
 
-func TestAReaderThatStopsHoldsUpNobody(t *testing.T) {
+func TestRunStoppedReader(t *testing.T) {
 	size := *spoken << 20
 	ref := testProgramRef(t, "runflood")
 	d, c := daemonWith(t, lab.TowlineOptions{EngineHost: site.engine.Host, Config: "runs: {output: 1073741824}\n"})
@@ -324,7 +324,7 @@ func TestCtrlCEndsTheProgram(t *testing.T) {
 	}
 }
 
-func TestARunThatNobodyReadsIsCanceled(t *testing.T) {
+func TestRunCancelUnread(t *testing.T) {
 	ref := testProgramRef(t, "runpipe")
 	d, _ := daemon(t)
 	read, write, err := os.Pipe()
@@ -346,7 +346,7 @@ func TestARunThatNobodyReadsIsCanceled(t *testing.T) {
 	checkNoContainers(t, site.engine)
 }
 
-func TestWhatTheEngineDoesNotTakeIsAnInvalidRequest(t *testing.T) {
+func TestRunInvalidRequest(t *testing.T) {
 	ref := testProgramRef(t, "runinvalid")
 	d, _ := daemon(t)
 	for _, c := range []struct{ flags, says string }{
@@ -372,7 +372,7 @@ func TestWhatTheEngineDoesNotTakeIsAnInvalidRequest(t *testing.T) {
 
 // An engine that is restarted ends what runs. A program that then exits well has
 // not succeeded, nor is a code its own that the engine makes up.
-func TestARunThatItsEngineEndsIsInterrupted(t *testing.T) {
+func TestRunInterrupted(t *testing.T) {
 	ref := testProgramRef(t, "runaway")
 	own := lab.NeedPrivate(t, lab.PrivateOptions{})
 	d, c := daemonWith(t, lab.TowlineOptions{EngineHost: own.Host})
@@ -459,7 +459,7 @@ func TestARunOutlivesItsDaemon(t *testing.T) {
 	checkNoContainers(t, site.engine)
 }
 
-func TestOutputThatWasMissedIsTold(t *testing.T) {
+func TestRunOutputMissed(t *testing.T) {
 	ref := testProgramRef(t, "runmissed")
 	d, c := daemonWith(t, lab.TowlineOptions{EngineHost: site.engine.Host, Config: "runs: {output: 1048576}\n"})
 	read, write, err := os.Pipe()
@@ -502,7 +502,7 @@ func TestOutputThatWasMissedIsTold(t *testing.T) {
 var kills = flag.Int("runkills", 3, "how many runs' daemons are killed")
 
 // A daemon that is killed anywhere in a run's life.
-func TestARunIsToldOnceWhereverItsDaemonIsKilled(t *testing.T) {
+func TestRunDaemonKilled(t *testing.T) {
 	ref := testProgramRef(t, "runkills")
 	dir, err := os.MkdirTemp(site.dir, "d")
 	if err != nil {
@@ -543,7 +543,7 @@ func lastLine(s string) string {
 var printed = flag.Int("printed", 16, "how many MiB a run has printed when its daemon is killed; the engine keeps 100 MB")
 
 // Much was printed, perhaps more than the engine keeps, when a daemon is killed: what can't be had any more is told, and nothing comes twice.
-func TestARunThatHasPrintedMuchOutlivesItsDaemon(t *testing.T) {
+func TestRunPrintedMuchDaemonKilled(t *testing.T) {
 	part := *printed << 20
 	ref := testProgramRef(t, "runrotated")
 	dir, err := os.MkdirTemp(site.dir, "d")

@@ -35,7 +35,7 @@ func ask(t *testing.T, engine *lab.Engine, method, target, body string, answer a
 
 // An image that was committed from a run's container has its labels, and so have
 // the containers that others start from it.
-func TestACommittedContainerOfARunIsNotRemoved(t *testing.T) {
+func TestRunCommittedContainer(t *testing.T) {
 	ref := testProgramRef(t, "runcommit")
 	opts := lab.TowlineOptions{EngineHost: site.engine.Host}
 	dir := t.TempDir()

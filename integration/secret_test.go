@@ -21,7 +21,7 @@ import (
 	"github.com/towline/towline/integration/lab"
 )
 
-// The secrets of TestNoSecretIsWrittenAnywhere, of which nothing may be found.
+// The secrets of TestSecretsNowhere, of which nothing may be found.
 const (
 	callers    = "canary-of-a-caller-4711"  // brought with each call
 	wrong      = "canary-of-nobody-4712"    // the same, but it is wrong
@@ -102,7 +102,7 @@ func (h *heard) call(t *testing.T, d *lab.Towline, method, target, body string, 
 	return resp.StatusCode, string(answer)
 }
 
-func TestNoSecretIsWrittenAnywhere(t *testing.T) {
+func TestSecretsNowhere(t *testing.T) {
 	lab.Need(t, site.err)
 	hers, image := private(t, callers)
 	_, own := private(t, configured)

@@ -39,7 +39,7 @@ func readLines(w *checker, lines []string) error {
 	return r.check(w)
 }
 
-func TestAWitnessNoticesWhatIsWrong(t *testing.T) {
+func TestCheckerNoticesFaults(t *testing.T) {
 	without := func(i int) []string { l := whole(); return append(l[:i], l[i+1:]...) }
 	swapped := func(i, k int) []string { l := whole(); l[i], l[k] = l[k], l[i]; return l }
 	for name, c := range map[string]struct {
@@ -73,7 +73,7 @@ func TestAWitnessNoticesWhatIsWrong(t *testing.T) {
 	}
 }
 
-func TestAnAnswerComesInAnyPieces(t *testing.T) {
+func TestAnswerPieces(t *testing.T) {
 	text := "HTTP/1.1 200 OK\r\nA: b\r\nTransfer-Encoding: chunked\r\n\r\n5\r\none\nt\r\na\r\nwo\nthree\nf\r\n4\r\nour\n\r\n0\r\n\r\n"
 	for size := 1; size <= len(text); size++ {
 		var a answer
@@ -99,7 +99,7 @@ func TestAnAnswerComesInAnyPieces(t *testing.T) {
 	}
 }
 
-func TestDelaysTellTheirQuantiles(t *testing.T) {
+func TestDelayQuantiles(t *testing.T) {
 	var d delays
 	for i := range 100 {
 		d.add(time.Duration(i) * time.Millisecond)

@@ -10,7 +10,7 @@ import (
 	"github.com/towline/towline/puller/names"
 )
 
-func TestARegistrysAddressHasOneForm(t *testing.T) {
+func TestAddressForms(t *testing.T) {
 	zeros := strings.Repeat("0", 40)
 	for form, spellings := range map[string][]string{
 		"127.0.0.1:5000":       {"127.0.0.1:5000", "127.0.0.1:05000", "127.0.0.1:" + zeros + "5000", "[::ffff:7f00:1]:5000", "[::ffff:127.0.0.1]:05000", "[0:0:0:0:0:FFFF:7f00:0001]:5000"},
@@ -35,7 +35,7 @@ func TestARegistrysAddressHasOneForm(t *testing.T) {
 	}
 }
 
-func TestWhatHasNoCanonicalFormIsNoRegistry(t *testing.T) {
+func TestAddressInvalid(t *testing.T) {
 	for _, s := range []string{
 		"", ".", ":", ":5000", "host:", "host:0", "host:00", "host:65536", "host:99999999999999999999", "host:-1", "host:+5", "host:5_0", "host:5e3", "host:x", "host:1:2",
 		"host..example", ".example", "-a.example", "a-.example", "a b", "a/b", "a@b", "bücher.example", "a%2e.example", "http://host", "*.example.com",
@@ -50,7 +50,7 @@ func TestWhatHasNoCanonicalFormIsNoRegistry(t *testing.T) {
 	}
 }
 
-func TestAReferenceWhoseRegistryHasNoCanonicalFormIsRefused(t *testing.T) {
+func TestAddressInvalidInReference(t *testing.T) {
 	for _, image := range []string{"2130706433:5000/x", "127.0.0.1:65536/x", "localhost:0/x", "127.1:5000/x", "0x7f000001:5000/team/x", "[::]:5000/x"} {
 		if _, err := puller.ParseReference(image); puller.KindOf(err) != puller.ErrInvalidRequest || !strings.HasPrefix(err.Error(), "image: ") {
 			t.Errorf("%s: %v", image, err)

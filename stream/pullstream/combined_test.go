@@ -111,7 +111,7 @@ func FuzzSum(f *testing.F) {
 
 // Pulls that share layers, in steps that come in any order, tried again and
 // begun anew: as engines tell of them.
-func TestASumIsOfEachLayerOnceWhateverOrderItsPullsAreToldIn(t *testing.T) {
+func TestSumCountsEachLayerOnce(t *testing.T) {
 	for seed := range uint64(300) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		m := newModel(t)
@@ -210,7 +210,7 @@ func TestASumIsOfEachLayerOnceWhateverOrderItsPullsAreToldIn(t *testing.T) {
 
 // What a layer is done with stays what it is, though another pull, or a
 // manifest, tells of it in other words later.
-func TestALayerThatIsDoneIsNotOpenedAgain(t *testing.T) {
+func TestSumKeepsDoneLayers(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		told []pullstream.Layer
@@ -242,7 +242,7 @@ func TestALayerThatIsDoneIsNotOpenedAgain(t *testing.T) {
 	}
 }
 
-func TestWhatIsExpectedIsPartOfTheTotalBeforeItIsTold(t *testing.T) {
+func TestSumExpected(t *testing.T) {
 	var s pullstream.CombinedProgress
 	s.Expect("a", 1000)
 	s.Expect("b", 500)
@@ -273,7 +273,7 @@ func TestASumIsOfSoManyLayers(t *testing.T) {
 	}
 }
 
-func TestASumHasARateAndAnEndInSight(t *testing.T) {
+func TestSumRateAndETA(t *testing.T) {
 	var s pullstream.CombinedProgress
 	now := began
 	for i := range int64(5) {

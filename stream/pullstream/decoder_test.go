@@ -38,7 +38,7 @@ var chunkings = []struct {
 	{"half of what is asked for", iotest.HalfReader},
 }
 
-func TestDecoderReadsTheSameHoweverTheBytesArrive(t *testing.T) {
+func TestDecoderPieces(t *testing.T) {
 	reset := errors.New("connection reset")
 	wrapped := fmt.Errorf("proxy: %w", io.EOF)
 	text := func(status string) pullstream.Message { return pullstream.Message{Status: status} }
@@ -149,7 +149,7 @@ func TestDecoderErrorsStay(t *testing.T) {
 	}
 }
 
-func TestDecoderTakesLinesUpToItsCap(t *testing.T) {
+func TestDecoderLineLimit(t *testing.T) {
 	const limit = 10_000 // above the size of one read
 	for _, chunking := range chunkings {
 		for size, want := range map[int]error{limit: io.EOF, limit + 1: pullstream.ErrLineTooLong} {
@@ -178,7 +178,7 @@ func (e *endless) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func TestDecoderMemoryIsBoundedWhenALineNeverEnds(t *testing.T) {
+func TestDecoderEndlessLine(t *testing.T) {
 	for _, limit := range []int{100, 64 << 10, pullstream.MaxLine} {
 		r := &endless{text: `{"status":"`}
 		var before, after runtime.MemStats
@@ -197,7 +197,7 @@ func TestDecoderMemoryIsBoundedWhenALineNeverEnds(t *testing.T) {
 	}
 }
 
-func TestDecoderMemoryIsBoundedWhenAStreamNeverEnds(t *testing.T) {
+func TestDecoderEndlessStream(t *testing.T) {
 	r := &endless{text: `{"status":"` + strings.Repeat("x", 1000) + `"}` + "\n"}
 	d := pullstream.NewDecoder(r, 0)
 	var before, after runtime.MemStats
@@ -216,7 +216,7 @@ func TestDecoderMemoryIsBoundedWhenAStreamNeverEnds(t *testing.T) {
 	runtime.KeepAlive(d)
 }
 
-func TestDecoderSurvivesDeepNesting(t *testing.T) {
+func TestDecoderDeepNesting(t *testing.T) {
 	const levels = 100_000
 	for _, field := range []string{"aux", "unknown", "status"} {
 		for _, bracket := range []string{"[", `{"a":`} {
@@ -228,7 +228,7 @@ func TestDecoderSurvivesDeepNesting(t *testing.T) {
 	}
 }
 
-func TestFailureBelievesErrorDetailFirst(t *testing.T) {
+func TestFailureErrorDetailFirst(t *testing.T) {
 	tests := []struct {
 		line, want string
 		failed     bool
@@ -253,7 +253,7 @@ func TestFailureBelievesErrorDetailFirst(t *testing.T) {
 	}
 }
 
-func TestDigestIsReadFromItsOwnLineOnly(t *testing.T) {
+func TestDigestLine(t *testing.T) {
 	for want, m := range map[string]pullstream.Message{
 		"sha256:abc": {Status: "Digest: sha256:abc "},
 		"":           {Status: "Digest: sha256:abc", ID: "0123456789ab"},
@@ -267,7 +267,7 @@ func TestDigestIsReadFromItsOwnLineOnly(t *testing.T) {
 	}
 }
 
-func TestRecordingsDecodeTheSameHoweverTheBytesArrive(t *testing.T) {
+func TestRecordingsInPieces(t *testing.T) {
 	for _, r := range transcripts.All() {
 		want, end := readAll(open(r), 0)
 		for _, chunking := range chunkings {

@@ -11,7 +11,7 @@ import (
 	"github.com/towline/towline/stream/pullstream"
 )
 
-func TestAbsurdCountsOverflowNothing(t *testing.T) {
+func TestProgressAbsurdCounts(t *testing.T) {
 	f := &foreman{t: t, now: began}
 	counts := []int64{math.MinInt64, -1, 0, 1, 1 << 50, 1<<50 + 1, 1 << 62, math.MaxInt64 - 1, math.MaxInt64}
 	random := rand.New(rand.NewPCG(1, 1))
@@ -28,7 +28,7 @@ func TestAbsurdCountsOverflowNothing(t *testing.T) {
 	}
 }
 
-func TestNoLayersAreKeptWithoutEnd(t *testing.T) {
+func TestProgressLayersBounded(t *testing.T) {
 	var p pullstream.Progress
 	for i := range 5000 {
 		change := p.Fold(work(fmt.Sprint("layer", i), "Pulling fs layer"), began)
@@ -59,7 +59,7 @@ func TestALongNoticeIsClipped(t *testing.T) {
 
 // The clock may be set forth and back; that shows in no rate below 0 or above
 // what could have come, and is forgotten soon after.
-func TestAClockThatJumpsGivesNoAbsurdRate(t *testing.T) {
+func TestRateClockJumps(t *testing.T) {
 	const size, step = 1 << 40, 100_000 // 1 MB/s in lines of 100 ms
 	for _, jumps := range [][]time.Duration{
 		{time.Hour}, {-time.Hour}, {time.Hour, -time.Hour}, {-time.Hour, time.Hour}, {-time.Hour, -time.Hour, time.Hour, time.Hour},
@@ -96,7 +96,7 @@ func TestAClockThatJumpsGivesNoAbsurdRate(t *testing.T) {
 }
 
 // Both ways of saying what is extracted count, in whatever order layers are named.
-func TestExtractingIsSaidOfWorkThatIsNoDownload(t *testing.T) {
+func TestProgressExtractingWithoutDownload(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		said []pullstream.Message
@@ -124,7 +124,7 @@ func TestExtractingIsSaidOfWorkThatIsNoDownload(t *testing.T) {
 	}
 }
 
-func TestADownloadThatBeginsAgainAdvancesBeforeItHasCaughtUp(t *testing.T) {
+func TestAdvanceOfRestartedDownload(t *testing.T) {
 	f := &foreman{t: t, now: began}
 	for i, step := range []struct {
 		current  int64

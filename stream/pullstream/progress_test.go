@@ -42,7 +42,7 @@ func seconds(id string, n int64) pullstream.Message {
 	return pullstream.Message{ID: id, Status: "Extracting", Detail: pullstream.Detail{Current: n, Units: "s"}}
 }
 
-func TestRecordingsFoldIntoTheirGoldenProgress(t *testing.T) {
+func TestRecordingsGolden(t *testing.T) {
 	for _, r := range transcripts.All() {
 		t.Run(r.Name, func(t *testing.T) {
 			checkGolden(t, r.Name, account(t, r))
@@ -256,7 +256,7 @@ func TestProgressFetched(t *testing.T) {
 	}
 }
 
-func TestProgressNeverRunsBackwards(t *testing.T) {
+func TestProgressForwards(t *testing.T) {
 	for _, r := range transcripts.All() {
 		if r.Status != 200 {
 			continue
@@ -294,7 +294,7 @@ func TestProgressNeverRunsBackwards(t *testing.T) {
 	}
 }
 
-func TestProgressNeverRunsBackwardsWhateverTheEngineSays(t *testing.T) {
+func TestProgressForwardsHostile(t *testing.T) {
 	statuses := []string{
 		"Pulling fs layer", "Waiting", "Downloading", "Downloading", "Verifying Checksum", "Download complete", "Extracting",
 		"Extracting", "Pull complete", "Already exists", "Retrying in 2 seconds", "Retrying in 1 second", "Something new",
@@ -319,7 +319,7 @@ func TestProgressNeverRunsBackwardsWhateverTheEngineSays(t *testing.T) {
 	}
 }
 
-func TestTheTagOfTheFirstLineIsNoLayer(t *testing.T) {
+func TestProgressTagIsNoLayer(t *testing.T) {
 	f := &foreman{t: t, now: began}
 	for _, m := range lines(t,
 		`{"status":"Pulling from library/alpine","id":"a1b2c3d4e5f6"}`,
@@ -338,7 +338,7 @@ func TestTheTagOfTheFirstLineIsNoLayer(t *testing.T) {
 	}
 }
 
-func TestARetryGivesOneNoticeACountdownAndNothingRunsBackwards(t *testing.T) {
+func TestProgressRetryCountdown(t *testing.T) {
 	f := &foreman{t: t, now: began}
 	steps := []struct {
 		m        pullstream.Message
@@ -391,7 +391,7 @@ func TestAWarningGivesOneNotice(t *testing.T) {
 	}
 }
 
-func TestAnEngineThatOnlyTalksDoesNotAdvance(t *testing.T) {
+func TestAdvanceNotByTalk(t *testing.T) {
 	tests := []struct {
 		name  string
 		first pullstream.Message
@@ -423,7 +423,7 @@ func TestAnEngineThatOnlyTalksDoesNotAdvance(t *testing.T) {
 	}
 }
 
-func TestTotalsCountWhatIsTransferred(t *testing.T) {
+func TestTotalsTransferred(t *testing.T) {
 	tests := []struct {
 		name string
 		said []pullstream.Message
@@ -498,7 +498,7 @@ func TestTotalsCountWhatIsTransferred(t *testing.T) {
 	}
 }
 
-func TestFinishCompletesWhatTheEngineLeftOpen(t *testing.T) {
+func TestFinishOpenLayers(t *testing.T) {
 	f := &foreman{t: t, now: began}
 	for _, m := range []pullstream.Message{
 		work("a", "Already exists"), work("b", "Pull complete"), work("c", "Downloading", 30, 100),
@@ -523,7 +523,7 @@ func TestFinishCompletesWhatTheEngineLeftOpen(t *testing.T) {
 	}
 }
 
-func TestRateAndETAFollowASteadyDownload(t *testing.T) {
+func TestRateSteady(t *testing.T) {
 	const size, step = 60_000_000, 100_000 // 1 MB/s in lines of 100 ms
 	var p pullstream.Progress
 	now := began
@@ -555,7 +555,7 @@ func TestRateAndETAFollowASteadyDownload(t *testing.T) {
 	}
 }
 
-func TestRateForgetsWhatIsLongAgo(t *testing.T) {
+func TestRateForgets(t *testing.T) {
 	var p pullstream.Progress
 	now := began
 	var bytes int64
@@ -572,7 +572,7 @@ func TestRateForgetsWhatIsLongAgo(t *testing.T) {
 	}
 }
 
-func TestNoETAWhileATotalIsUnknown(t *testing.T) {
+func TestETAUnknownTotal(t *testing.T) {
 	var p pullstream.Progress
 	p.Fold(work("b", "Pulling fs layer"), began)
 	for i := range int64(20) {
@@ -593,7 +593,7 @@ func TestNoETAWhileATotalIsUnknown(t *testing.T) {
 	}
 }
 
-func TestLayersKeepTheOrderTheyWereNamedIn(t *testing.T) {
+func TestLayersOrder(t *testing.T) {
 	var p pullstream.Progress
 	var want []string
 	for _, id := range []string{"c", "a", "b"} {
@@ -609,7 +609,7 @@ func TestLayersKeepTheOrderTheyWereNamedIn(t *testing.T) {
 	}
 }
 
-func TestLayersAndTotalsOnTheWire(t *testing.T) {
+func TestLayersJSON(t *testing.T) {
 	eta := int64(0)
 	for want, value := range map[string]any{
 		`{"id":"a","phase":"waiting"}`:                                                  pullstream.Layer{ID: "a"},
