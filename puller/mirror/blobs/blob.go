@@ -22,6 +22,7 @@ type Blob struct {
 
 	mu      sync.Mutex
 	content *content
+	room    int64 // bytes of the disk that the Store has made room for
 	closed  bool
 	failed  error
 	waiting map[*reader]bool
@@ -122,7 +123,10 @@ func (b *Blob) gone(c *content) error {
 // write writes bytes that the caller has claimed. The lock is not held meanwhile. Where
 // the disk is full, blobs that are not in use go.
 func (b *Blob) write(c *content, p []byte, claim Range) error {
-	err := b.put(c, p, claim.From)
+	err := b.grow(c)
+	if err == nil {
+		err = b.put(c, p, claim.From)
+	}
 	for isFull(err) && b.gone(c) == nil {
 		b.mu.Unlock()
 		evicted := b.store.evictOne()
@@ -137,6 +141,9 @@ func (b *Blob) write(c *content, p []byte, claim Range) error {
 	switch lost := b.gone(c); {
 	case lost != nil:
 		return lost
+	case puller.KindOf(err) == puller.ErrNoSpace:
+		b.drop(c, err)
+		return err
 	case isFull(err):
 		err = &puller.Error{Kind: puller.ErrNoSpace, Err: fmt.Errorf("the disk of %s is full: %w", b.store.dir, err)}
 		b.drop(c, err)
@@ -156,6 +163,25 @@ func (b *Blob) write(c *content, p []byte, claim Range) error {
 		return b.verified(context.Background(), c)
 	}
 	return nil
+}
+
+// grow makes room for what is there and what is being written.
+func (b *Blob) grow(c *content) error {
+	need := c.have.total()
+	for _, r := range c.claimed {
+		need += r.To - r.From
+	}
+	if onDisk(need) <= b.room {
+		return nil
+	}
+	room := onDisk(min(need+growBy, b.size))
+	b.mu.Unlock()
+	err := b.store.grow(b, room)
+	b.mu.Lock()
+	if err == nil {
+		b.room = max(b.room, room)
+	}
+	return err
 }
 
 // put writes bytes to the file, and makes it if there is none.

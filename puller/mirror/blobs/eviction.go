@@ -19,21 +19,49 @@ func (s *Store) count(e *entry, n int64) {
 	e.counted = n
 }
 
-// makeRoomFor makes room for all bytes of an entry, which is not idle.
-func (s *Store) makeRoomFor(e *entry) error {
+// growBy is how many bytes more than it needs a part gets room for, so that few writes
+// ask for it.
+const growBy = 32 << 20
+
+// reserve lets an entry come into use if all that are in use then fit. It removes
+// nothing: blobs that don't come cost no other ones.
+func (s *Store) reserve(e *entry) error {
 	if e.size > mostSize || onDisk(e.size) > s.cap {
 		return puller.Errorf(puller.ErrNoSpace, "%s has %d bytes; the cache keeps %d (mirror.cache)", e.digest, e.size, s.cap)
 	}
-	if err := s.makeRoom(onDisk(e.size) - e.counted); err != nil {
-		return puller.Errorf(puller.ErrNoSpace, "the cache has no room for the %d bytes of %s (mirror.cache is %d): %w", e.size, e.digest, s.cap, err)
+	if s.reserved+onDisk(e.size) > s.cap {
+		return puller.Errorf(puller.ErrNoSpace, "the cache has no room for the %d bytes of %s: of %d bytes (mirror.cache), %d are in use", e.size, e.digest, s.cap, s.reserved)
 	}
+	if s.entries[e.digest] == nil {
+		if err := s.makeRoom(0, 1); err != nil {
+			return puller.Errorf(puller.ErrNoSpace, "the cache has no room for one blob more: %w", err)
+		}
+	}
+	s.reserved += onDisk(e.size)
 	return nil
 }
 
-// makeRoom removes idle entries until there is room for one more entry with so many
-// bytes.
-func (s *Store) makeRoom(bytes int64) error {
-	for s.counted+bytes > s.cap || len(s.entries) >= mostEntries {
+// grow makes room for so many bytes of a blob in use.
+func (s *Store) grow(b *Blob, bytes int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := b.entry
+	switch {
+	case e.blob != b:
+		return errClosed
+	case bytes <= e.counted:
+		return nil
+	}
+	if err := s.makeRoom(bytes-e.counted, 0); err != nil {
+		return puller.Errorf(puller.ErrNoSpace, "the cache can't make room for %s: %w", e.digest, err)
+	}
+	s.count(e, bytes)
+	return nil
+}
+
+// makeRoom removes idle entries until there is room for more bytes and entries.
+func (s *Store) makeRoom(bytes int64, entries int) error {
+	for s.counted+bytes > s.cap || len(s.entries)+entries > mostEntries {
 		oldest := s.idle.Front()
 		if oldest == nil {
 			return errors.New("all that it keeps is in use")

@@ -16,8 +16,8 @@ import (
 
 // Options are how a Store keeps blobs.
 type Options struct {
-	// Cap is how many bytes of the disk the blobs may have. A blob that still arrives
-	// counts as if it were whole.
+	// Cap is how many bytes of the disk the blobs may have. Those in use must fit in it
+	// when they are whole. Others are removed when the room for them is needed.
 	Cap int64
 	// Block is how many bytes a bit of a bitmap stands for; 0 is 64 KiB. It is more for
 	// blobs above 65,536 blocks.
@@ -39,8 +39,11 @@ type Store struct {
 	open    bool
 	entries map[digest.Digest]*entry
 	idle    list.List // the entries that are not in use, least recently used first
-	counted int64     // bytes of all entries
-	stats   Stats
+	counted int64     // bytes of all entries; of those in use, what they have room for
+	// reserved is what the entries in use count for when they are whole. It is at most
+	// cap, so there is room for them when the idle ones go.
+	reserved int64
+	stats    Stats
 }
 
 // entry is what a Store knows of a blob. The Store's lock guards it.
@@ -91,7 +94,7 @@ func (s *Store) Open() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.entries, s.counted = map[digest.Digest]*entry{}, 0
+	s.entries, s.counted, s.reserved = map[digest.Digest]*entry{}, 0, 0
 	s.idle.Init()
 	s.buffers = make(chan []byte, runtime.GOMAXPROCS(0))
 	for range cap(s.buffers) {
@@ -104,7 +107,7 @@ func (s *Store) Open() error {
 		e.idle = s.idle.PushBack(e)
 	}
 	s.open = true
-	s.makeRoom(0)
+	s.makeRoom(0, 0)
 	return nil
 }
 
@@ -175,7 +178,8 @@ func (s *Store) begin(e *entry) error {
 		e.idle = nil
 	}
 	c := &content{}
-	err := s.makeRoomFor(e)
+	err := s.reserve(e)
+	reserved := err == nil
 	if err == nil && e.counted > 0 {
 		c, err = openContent(s.dir, e.digest, e.size, e.whole, e.verified)
 		if errors.Is(err, fs.ErrNotExist) { // somebody removed it
@@ -186,14 +190,16 @@ func (s *Store) begin(e *entry) error {
 		if e.counted > 0 {
 			e.idle = s.idle.PushBack(e)
 		}
+		if reserved {
+			s.reserved -= onDisk(e.size)
+		}
 		return err
 	}
-	s.count(e, onDisk(e.size))
 	s.entries[e.digest] = e
 	if c.named {
 		touch(s.dir, fileName(e.digest))
 	}
-	e.blob = &Blob{store: s, entry: e, digest: e.digest, size: e.size, content: c, waiting: map[*reader]bool{}}
+	e.blob = &Blob{store: s, entry: e, digest: e.digest, size: e.size, content: c, room: e.counted, waiting: map[*reader]bool{}}
 	s.hashers.Add(1)
 	go e.blob.run()
 	return nil
@@ -226,6 +232,7 @@ func (s *Store) release(b *Blob) {
 // close ends the use of an entry by all.
 func (s *Store) close(e *entry) {
 	c := e.blob.close()
+	s.reserved -= onDisk(e.size)
 	e.blob, e.users = nil, 0
 	e.whole, e.verified = c.named, c.verified
 	have := c.have.total()

@@ -84,15 +84,51 @@ func TestCap(t *testing.T) {
 		if !strings.Contains(err.Error(), "mirror.cache") {
 			t.Errorf("the error names no setting: %v", err)
 		}
-		wantKept(t, s, size)
+		wantKept(t, s, size, 1)
 		write(t, first, blob(0), 0)
 		wantAll(t, first, blob(0), 0)
+		wantKept(t, s, size, 0, 1)
+		write(t, second, blob(2)[:1000], 0)
+		wantKept(t, s, size, 0)
 		first.Release()
-		second.Release() // with nothing of it
+		second.Release() // with nothing that a restart would find
 		wantKept(t, s, size, 0)
 		if diff := cmp.Diff([]string{nameOf(0, size)}, list(t, dir)); diff != "" {
 			t.Error(diff)
 		}
+	})
+	t.Run("not for what does not come", func(t *testing.T) {
+		s := open(t, t.TempDir(), room(3))
+		for n := range uint64(3) {
+			keep(t, s, blob(n))
+		}
+		large, _ := bytesOf(5, 3*size)
+		b := acquire(t, s, digestOf(large), len(large))
+		if _, err := s.Acquire(digestOf(blob(6)), size); puller.KindOf(err) != puller.ErrNoSpace {
+			t.Errorf("more is in use than there is room for: %v", err)
+		}
+		b.Release()
+		wantKept(t, s, size, 0, 1, 2)
+		keep(t, s, large)
+		wantKept(t, s, size)
+		if got := s.Stats(); got.Bytes != 3*size+4<<10 || got.Blobs != 1 || got.Evicted != 3 {
+			t.Errorf("%+v", got)
+		}
+	})
+	t.Run("room grows with what arrives", func(t *testing.T) {
+		const large = 48 << 20 // more than one step
+		s := open(t, t.TempDir(), blobs.Options{Cap: large + 200<<10})
+		keep(t, s, blob(0))
+		p, digest := bytesOf(5, large)
+		b := acquire(t, s, digest, large)
+		defer b.Release()
+		write(t, b, p[:1<<20], 0)
+		wantKept(t, s, size, 0)
+		write(t, b, p, 0)
+		if got := s.Stats(); got.Bytes > large+200<<10 {
+			t.Errorf("%+v", got)
+		}
+		keep(t, s, blob(1))
 	})
 	t.Run("not for what is too large", func(t *testing.T) {
 		s := open(t, t.TempDir(), room(2))
