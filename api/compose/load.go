@@ -14,6 +14,7 @@ import (
 	"github.com/compose-spec/compose-go/v2/cli"
 	"github.com/compose-spec/compose-go/v2/loader"
 	"github.com/compose-spec/compose-go/v2/template"
+	"github.com/compose-spec/compose-go/v2/types"
 
 	"github.com/towline/towline/puller"
 )
@@ -29,10 +30,31 @@ type Source struct {
 	Profiles  []string // in place of COMPOSE_PROFILES
 	Directory string   // of .env and of relative paths
 	Name      string   // of the project, ${COMPOSE_PROJECT_NAME}
+
+	// Names are services to take, also where no profile has them, and images. Without a
+	// service among them, all services are taken.
+	Names []string
+	// Dependencies takes those of the named services, too.
+	Dependencies bool
+	// IgnoreBuildable leaves out services that can be built.
+	IgnoreBuildable bool
 }
 
-// Load returns the prewarm request of a Compose project. It reads the project as docker
-// compose does. If s names no files, it reads those of COMPOSE_FILE (split at
+// Project is a Compose project that was loaded.
+type Project struct {
+	puller.PrewarmRequest
+	// Rest are those of Source.Names that are no services.
+	Rest []string
+	// Requests are the pulls of services by their names, as they are in Images. Services
+	// that are skipped are not among them.
+	Requests map[string]puller.PullRequest
+	// Buildable are services that can be built, by the full name of their image. Images
+	// has it: there may be one in the registry.
+	Buildable map[string]string
+}
+
+// Load returns a Compose project, with the request for the images that docker compose
+// pull pulls. It reads the project as docker compose does. If s names no files, it reads those of COMPOSE_FILE (split at
 // COMPOSE_PATH_SEPARATOR), or the default files in the working directory or a parent.
 // Variables come from the process, and then from the files of COMPOSE_ENV_FILES or from
 // .env (not with COMPOSE_DISABLE_ENV_FILE). Those files may also set the variables
@@ -42,7 +64,7 @@ type Source struct {
 // Images are in the order of their services' names. The error is ErrInvalidRequest and
 // names the file, or the services and fields, at fault. compose-go writes warnings to
 // the standard logger of logrus, for example of variables that have no value.
-func Load(ctx context.Context, s Source) (r puller.PrewarmRequest, err error) {
+func Load(ctx context.Context, s Source) (r Project, err error) {
 	if len(s.EnvFiles) == 0 {
 		s.EnvFiles = strings.FieldsFunc(os.Getenv("COMPOSE_ENV_FILES"), func(c rune) bool { return c == ',' })
 	}
@@ -99,7 +121,11 @@ func Load(ctx context.Context, s Source) (r puller.PrewarmRequest, err error) {
 	if len(loaded.Services)+len(loaded.DisabledServices) == 0 {
 		return r, invalid("%s: services: %w", strings.Join(options.ConfigPaths, ", "), errNoServices)
 	}
+	if loaded, r.Rest, err = choose(loaded, s); err != nil {
+		return Project{}, fromCompose(options.ConfigPaths, err)
+	}
 	p := project{
+		pulls: true, ignoreBuildable: s.IgnoreBuildable,
 		faults: found,
 		at: func(path string, err error) error {
 			return invalid("%s%s: %w", position(options.ConfigPaths, files(), path), clip(path), err)
@@ -114,11 +140,37 @@ func Load(ctx context.Context, s Source) (r puller.PrewarmRequest, err error) {
 	if err != nil {
 		p.faults.add(p.at(defaultPlatform, err))
 	}
-	if r, err = p.request(); err != nil {
-		return r, err
+	if r.PrewarmRequest, err = p.request(); err != nil {
+		return Project{}, err
 	}
-	r.Platform = platform
+	r.Platform, r.Requests, r.Buildable = platform, p.requests, p.buildable
 	return r, nil
+}
+
+// choose takes the services that are named, and returns the names of no service.
+func choose(all *types.Project, s Source) (chosen *types.Project, rest []string, err error) {
+	var names []string
+	for _, name := range s.Names {
+		_, active := all.Services[name]
+		_, other := all.DisabledServices[name]
+		if active || other {
+			names = append(names, name)
+		} else {
+			rest = append(rest, name)
+		}
+	}
+	if len(names) == 0 {
+		return all, rest, nil
+	}
+	if all, err = all.WithServicesEnabled(names...); err != nil {
+		return nil, nil, err
+	}
+	which := types.IgnoreDependencies
+	if s.Dependencies {
+		which = types.IncludeDependencies
+	}
+	chosen, err = all.WithSelectedServices(names, which)
+	return chosen, rest, err
 }
 
 // readAll reads files so that errors can name lines. A file that can't be read, such as

@@ -46,10 +46,10 @@ func load(t *testing.T, paths, profiles []string, want string) puller.PrewarmReq
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := asked(r); got != want {
+	if got := asked(r.PrewarmRequest); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	return r
+	return r.PrewarmRequest
 }
 
 func TestLoadFiles(t *testing.T) {
@@ -133,7 +133,7 @@ func TestLoadEnv(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := strings.ReplaceAll(asked(r), "docker.io/", ""); got != c.want {
+			if got := strings.ReplaceAll(asked(r.PrewarmRequest), "docker.io/", ""); got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
 		})

@@ -23,6 +23,14 @@ type project struct {
 	// text is a valid reference. docker compose prints a warning. Nobody sees a warning
 	// of the daemon, which would pull a wrong image.
 	strict bool
+	// pulls has the services that docker compose pull pulls: also those that can be built
+	// and name an image, and none whose pull_policy is never.
+	pulls bool
+	// ignoreBuildable leaves out all services that can be built.
+	ignoreBuildable bool
+
+	buildable map[string]string             // services that can be built, by the full name of their image that is pulled
+	requests  map[string]puller.PullRequest // by the service whose image it is
 
 	faults Faults
 	list   puller.Images
@@ -34,6 +42,7 @@ type project struct {
 // with the same platform and policy is in it once. The error lists all faults.
 func (p *project) request() (r puller.PrewarmRequest, err error) {
 	p.seen, p.built = map[puller.PullRequest]bool{}, map[string]string{}
+	p.buildable, p.requests = map[string]string{}, map[string]puller.PullRequest{}
 	for i, s := range p.services {
 		if s.Build == nil || s.Image == "" {
 			continue
@@ -42,10 +51,10 @@ func (p *project) request() (r puller.PrewarmRequest, err error) {
 		full, err := p.reference("services."+s.Name+".image", s.Image)
 		switch {
 		case err == nil:
-			if p.services[i].Image = full; isBuilt(s) {
+			if p.services[i].Image = full; p.isBuilt(s) {
 				p.built[full] = s.Name
 			}
-		case isBuilt(s): // of the others, add finds the fault
+		case p.isBuilt(s): // of the others, add finds the fault
 			p.faults.add(err)
 		}
 	}
@@ -66,14 +75,16 @@ func (p *project) request() (r puller.PrewarmRequest, err error) {
 
 // isBuilt reports whether a service's image comes from its build section, and
 // not from a registry.
-func isBuilt(s types.ServiceConfig) bool {
+func (p *project) isBuilt(s types.ServiceConfig) bool {
 	switch s.PullPolicy {
 	case types.PullPolicyBuild:
 		return true
-	case "", types.PullPolicyNever:
+	case "":
+		return s.Build != nil && (!p.pulls || p.ignoreBuildable)
+	case types.PullPolicyNever:
 		return s.Build != nil
 	}
-	return false
+	return s.Build != nil && p.ignoreBuildable
 }
 
 // add adds the images of a service, or returns why the service is skipped.
@@ -88,10 +99,17 @@ func (p *project) add(s types.ServiceConfig) (reason string) {
 		p.faults.add(p.at(path, invalid("neither image nor build; give it one")))
 	case s.PullPolicy == types.PullPolicyBuild:
 		reason = "its pull_policy is build"
-	case isBuilt(s):
+	case p.pulls && s.PullPolicy == types.PullPolicyNever:
+		reason = "its pull_policy is never"
+	case p.isBuilt(s) && p.ignoreBuildable:
+		reason = "it can be built"
+	case p.isBuilt(s):
 		reason = "it is built; with a pull_policy such as missing it would be pulled"
 	default:
-		reason = p.image(path, ".image", s.ContainerSpec)
+		reason = p.image(path, ".image", s.ContainerSpec, s.Name)
+		if one, ok := p.requests[s.Name]; ok && s.Build != nil {
+			p.buildable[one.Image] = s.Name
+		}
 	}
 	for _, hook := range s.PreStart {
 		if hook.Image == "" || hook.Image == s.Image {
@@ -100,20 +118,21 @@ func (p *project) add(s types.ServiceConfig) (reason string) {
 		if hook.Platform == "" {
 			hook.Platform = s.Platform
 		}
-		p.image(path+".pre_start", "", hook.ContainerSpec)
+		p.image(path+".pre_start", "", hook.ContainerSpec, "")
 	}
 	for _, volume := range s.Volumes {
 		if volume.Type != types.VolumeTypeImage || volume.Source == "" {
 			continue
 		}
-		p.image(path+".volumes", "", types.ContainerSpec{Image: volume.Source})
+		p.image(path+".volumes", "", types.ContainerSpec{Image: volume.Source}, "")
 	}
 	return reason
 }
 
 // image adds one image. If a service builds the image, it returns that reason instead.
-// path is the path of the container, field that of its image in it.
-func (p *project) image(path, field string, c types.ContainerSpec) (reason string) {
+// path is the path of the container, field that of its image in it. service is the one
+// whose own image it is, "" for none.
+func (p *project) image(path, field string, c types.ContainerSpec, service string) (reason string) {
 	known := len(p.faults)
 	var one puller.PullRequest
 	var err error
@@ -127,6 +146,9 @@ func (p *project) image(path, field string, c types.ContainerSpec) (reason strin
 	}
 	if one.Policy, err = policy(c.PullPolicy); err != nil {
 		p.faults.add(p.at(path+".pull_policy", err))
+	}
+	if len(p.faults) == known && service != "" {
+		p.requests[service] = one
 	}
 	if len(p.faults) == known && !p.seen[one] {
 		p.seen[one] = true

@@ -11,8 +11,8 @@ import (
 )
 
 // printPlan prints what a prewarm would pull. Images that would fail are an error,
-// as they are in a prewarm.
-func (f *flags) printPlan(ctx context.Context, c *client.Client, r puller.PrewarmRequest, out, errs io.Writer) error {
+// as they are in a prewarm, but those that services can build.
+func (f *flags) printPlan(ctx context.Context, c *client.Client, r puller.PrewarmRequest, buildable map[string]string, out, errs io.Writer) error {
 	plan := puller.Plan{Images: []puller.PlannedImage{}, Complete: true}
 	if len(r.Images) > 0 {
 		var err error
@@ -33,7 +33,7 @@ func (f *flags) printPlan(ctx context.Context, c *client.Client, r puller.Prewar
 	}
 	e := &incomplete{images: len(plan.Images)}
 	for _, i := range plan.Images {
-		if i.Error != nil {
+		if i.Error != nil && !mayBeBuilt(puller.ImageState{Image: i.Image, Error: i.Error}, buildable) {
 			e.failed = append(e.failed, puller.ImageState{Image: i.Image, Error: i.Error})
 		}
 	}

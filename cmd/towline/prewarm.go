@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -21,23 +22,30 @@ func newPrewarm(f *flags) *cobra.Command {
 	var source compose.Source
 	var failFast, plan bool
 	cmd := &cobra.Command{
-		Use:   "prewarm [-f FILE]... [IMAGE...]",
+		Use:   "prewarm [-f FILE]... [SERVICE|IMAGE...]",
 		Short: "Pull many images as one job, also those of Compose files",
 		Long: "Pull many images as one job: the images that are named, and those of Compose\n" +
 			"files.\n\n" +
 			"Compose files are read as docker compose reads them: with the variables of the\n" +
 			"environment and of .env, with include, extends and profiles. Several files are\n" +
-			"merged. Without an image and without -f, the files are those of COMPOSE_FILE, or\n" +
-			"the compose.yaml of this directory or of one above. Services that are built\n" +
-			"are skipped. A warning names each variable without a value, also with --quiet.",
-		Example: "  towline prewarm -f compose.yaml\n" +
-			"  towline prewarm --plan -f compose.yaml -f compose.ci.yaml",
-		RunE: func(cmd *cobra.Command, images []string) error {
+			"merged. Without -f, the files are those of COMPOSE_FILE, or the compose.yaml of\n" +
+			"this directory or of one above. An argument that is the name of a service there\n" +
+			"stands for its image; any other argument is an image.\n\n" +
+			"As docker compose pull does, it skips services without an image and those whose\n" +
+			"pull_policy is build or never, and it is no failure if the image of a service that\n" +
+			"can be built is not in its registry. A warning names each variable without a value,\n" +
+			"also with --quiet.",
+		Example: "  towline prewarm                     # all services of the compose.yaml that is here\n" +
+			"  towline prewarm web db --include-deps\n" +
+			"  towline prewarm -f compose.yaml -f compose.ci.yaml --profile test postgres:17\n" +
+			"  towline prewarm --plan -f compose.yaml",
+		RunE: func(cmd *cobra.Command, args []string) error {
 			errs := cmd.ErrOrStderr()
-			r, err := f.prewarmRequest(cmd, images, source)
+			loaded, err := f.prewarmRequest(cmd, args, source)
 			if err != nil {
 				return err
 			}
+			r := loaded.PrewarmRequest
 			if each.Platform != "" {
 				r.Platform = each.Platform
 			}
@@ -60,7 +68,7 @@ func newPrewarm(f *flags) *cobra.Command {
 			}
 			r.Logins = f.logins(ctx, names, errs)
 			if plan {
-				return f.printPlan(ctx, c, r, cmd.OutOrStdout(), errs)
+				return f.printPlan(ctx, c, r, loaded.Buildable, cmd.OutOrStdout(), errs)
 			}
 			if !f.quiet {
 				for _, s := range r.Skipped {
@@ -73,7 +81,7 @@ func newPrewarm(f *flags) *cobra.Command {
 			if len(r.Images) == 0 {
 				return nil
 			}
-			return f.prewarm(ctx, c, r, f.display(cmd.OutOrStdout()), errs)
+			return f.prewarm(ctx, c, r, loaded.Buildable, f.display(cmd.OutOrStdout()), errs)
 		},
 	}
 	flags := cmd.Flags()
@@ -82,6 +90,8 @@ func newPrewarm(f *flags) *cobra.Command {
 	flags.StringArrayVar(&source.EnvFiles, "env-file", nil, "`file` of variables, instead of .env; repeat it for several")
 	flags.StringVar(&source.Directory, "project-directory", "", "`directory` of the project (default: that of the first file)")
 	flags.StringVarP(&source.Name, "project-name", "p", "", "`name` of the project")
+	flags.BoolVar(&source.IgnoreBuildable, "ignore-buildable", false, "leave out services that can be built")
+	flags.BoolVar(&source.Dependencies, "include-deps", false, "take the services that the named ones depend on, too")
 	flags.BoolVar(&plan, "plan", false, "pull nothing; print what would be pulled and its size")
 	flags.BoolVar(&failFast, "fail-fast", false, "cancel all other images when one fails")
 	pullFlags(cmd, &each, &retries)
@@ -93,24 +103,41 @@ func newPrewarm(f *flags) *cobra.Command {
 }
 
 // composeFlags need a Compose file.
-var composeFlags = []string{"profile", "env-file", "project-directory", "project-name"}
+var composeFlags = []string{"profile", "env-file", "project-directory", "project-name", "ignore-buildable", "include-deps"}
 
 // prewarmRequest asks for the images that the command line names and those of the
-// Compose files, each once.
-func (f *flags) prewarmRequest(cmd *cobra.Command, images []string, source compose.Source) (r puller.PrewarmRequest, err error) {
-	if len(source.Files) > 0 || len(images) == 0 {
+// Compose files, each once. Without -f, a Compose file is read where no argument is
+// given, or one that may be a service's name.
+func (f *flags) prewarmRequest(cmd *cobra.Command, args []string, source compose.Source) (r compose.Project, err error) {
+	usage := func(format string, a ...any) error { return usageError{fmt.Errorf(format, a...), cmd.CommandPath()} }
+	named := len(source.Files) > 0
+	rest := args
+	if named || len(args) == 0 || slices.ContainsFunc(args, mayBeService) {
 		defer redirectWarnings(cmd.ErrOrStderr(), f.quiet)()
+		source.Names = args
 		r, err = compose.Load(cmd.Context(), source)
-		if errors.Is(err, compose.ErrNoFile) {
-			return r, usageError{errors.New("IMAGE is missing: name images, or a Compose file with -f; this directory and those above have no compose.yaml"), cmd.CommandPath()}
-		}
-		if err != nil {
+		switch {
+		case errors.Is(err, compose.ErrNoFile) && len(args) == 0:
+			return r, usage("IMAGE is missing: name images, or a Compose file with -f; this directory and those above have no compose.yaml")
+		case errors.Is(err, compose.ErrNoFile):
+			named = false
+		case err != nil && !named && len(args) > 0:
+			return r, fmt.Errorf("%w; an argument with a tag, such as %s:latest, is an image, whatever that file has", err, args[slices.IndexFunc(args, mayBeService)])
+		case err != nil:
 			return r, err
+		default:
+			rest = r.Rest
+			if !named && len(args) > 0 && len(rest) == len(args) { // all are images
+				r, named = compose.Project{PrewarmRequest: puller.PrewarmRequest{Platform: r.Platform}}, false
+			} else {
+				named = true
+			}
 		}
-	} else {
+	}
+	if !named {
 		for _, name := range composeFlags {
 			if cmd.Flags().Changed(name) {
-				return r, usageError{fmt.Errorf("--%s needs a Compose file; name one with -f", name), cmd.CommandPath()}
+				return r, usage("--%s needs a Compose file; name one with -f, or a service of the one that is here", name)
 			}
 		}
 	}
@@ -118,20 +145,25 @@ func (f *flags) prewarmRequest(cmd *cobra.Command, images []string, source compo
 	for _, one := range r.Images {
 		seen[one] = true
 	}
-	var named puller.Images
-	for _, image := range images {
+	var images puller.Images
+	for _, image := range rest {
 		if one := (puller.PullRequest{Image: fullName(image)}); !seen[one] {
 			seen[one] = true
-			named = append(named, one)
+			images = append(images, one)
 		}
 	}
-	r.Images = slices.Concat(named, r.Images)
+	r.Images = slices.Concat(images, r.Images)
 	return r, nil
 }
 
-// prewarm pulls the images as one job and follows it to its end. When ctx ends,
+// mayBeService reports whether an argument can be a service's name. With a tag, a digest
+// or a path it is an image.
+func mayBeService(arg string) bool { return !strings.ContainsAny(arg, ":/@") }
+
+// prewarm pulls the images as one job and follows it to its end. buildable are services
+// by the images that they can build: see built. When ctx ends,
 // it cancels the job.
-func (f *flags) prewarm(ctx context.Context, c *client.Client, r puller.PrewarmRequest, d render.Display, errs io.Writer) error {
+func (f *flags) prewarm(ctx context.Context, c *client.Client, r puller.PrewarmRequest, buildable map[string]string, d render.Display, errs io.Writer) error {
 	submit := func(ctx context.Context) (puller.Job, error) { return c.Prewarm(ctx, r) }
 	show, end := f.showPrewarm(ctx, c, d)
 	err := follow(ctx, c, submit, show)
@@ -139,6 +171,7 @@ func (f *flags) prewarm(ctx context.Context, c *client.Client, r puller.PrewarmR
 	if ctx.Err() != nil {
 		return interrupted(errs, err)
 	}
+	err = built(err, buildable, errs)
 	printFailures(errs, err)
 	return err
 }

@@ -55,7 +55,7 @@ version: "3"
 services:
   a: {image: "good.test/a:${TAG}"}
   b: {image: good.test/b:v1, profiles: [more]}
-  web: {build: ., image: web}
+  web: {build: ., image: web, pull_policy: build}
 `
 
 func TestPrewarmSources(t *testing.T) {
@@ -70,7 +70,7 @@ func TestPrewarmSources(t *testing.T) {
 		args, images string
 		words        []string
 	}{
-		{"", "good.test/a:v1", []string{"towline: service web is skipped: it is built", "towline: warning: ", "version"}},
+		{"", "good.test/a:v1", []string{"towline: service web is skipped: its pull_policy is build", "towline: warning: ", "version"}},
 		{"-f compose.yaml -f other.yaml", "good.test/a:v1 good.test/c:v1", nil},
 		{"-f compose.yaml --profile more good.test/c:v1", "good.test/c:v1 good.test/a:v1 good.test/b:v1", nil},
 		{"good.test/c:v1 good.test/b:v1 good.test/c:v1", "good.test/c:v1 good.test/b:v1", nil},
@@ -138,7 +138,7 @@ func TestPrewarmWrongInput(t *testing.T) {
 		"":                                   {exitUsage, []string{"IMAGE is missing: name images", "-f", "compose.yaml"}},
 		"--profile x":                        {exitUsage, []string{"-f"}},
 		"alpine --profile x":                 {exitUsage, []string{"--profile", "-f"}},
-		"alpine --env-file x":                {exitUsage, []string{"--env-file", "-f"}},
+		"alpine:3 --env-file x":              {exitUsage, []string{"--env-file", "-f"}},
 		"alpine -p x":                        {exitUsage, []string{"--project-name", "-f"}},
 		"-f bad.yaml --env-file nowhere.env": {exitPermanent, []string{"nowhere.env"}},
 		"alpine --timeout soon":              {exitUsage, nil},
@@ -269,7 +269,7 @@ func TestPrewarmInterrupted(t *testing.T) {
 	defer interrupt()
 	var errs strings.Builder
 	d := showing(func(j *puller.Job, e puller.Event) { interrupt() })
-	err := new(flags).prewarm(ctx, c, puller.PrewarmRequest{Images: puller.Images{{Image: "slow.test/x"}}}, d, &errs)
+	err := new(flags).prewarm(ctx, c, puller.PrewarmRequest{Images: puller.Images{{Image: "slow.test/x"}}}, nil, d, &errs)
 	if !errors.Is(err, context.Canceled) || !strings.Contains(errs.String(), "interrupted") {
 		t.Errorf("it ends with %v: %s", err, errs.String())
 	}
@@ -295,7 +295,7 @@ func TestPrewarmInterruptedWithoutDaemon(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
 	var errs strings.Builder
-	err := new(flags).prewarm(ctx, c, puller.PrewarmRequest{}, showing(func(*puller.Job, puller.Event) { interrupt() }), &errs)
+	err := new(flags).prewarm(ctx, c, puller.PrewarmRequest{}, nil, showing(func(*puller.Job, puller.Event) { interrupt() }), &errs)
 	if exitCode(err) != exitInterrupted || errs.String() != "towline: interrupted\n" {
 		t.Errorf("%v: %s", err, errs.String())
 	}
@@ -329,4 +329,73 @@ func TestDefaultPlatform(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestPrewarmServices(t *testing.T) {
+	const services = `
+services:
+  web: {image: good.test/a:v1, depends_on: [db]}
+  db: {image: good.test/b:v1}
+  own: {image: nowhere.test/own:v1, build: .}
+  both: {image: good.test/c:v1, build: .}
+  kept: {image: good.test/c:v2, pull_policy: never}
+  tool: {image: good.test/c:v1, profiles: [tools]}
+`
+	for args, want := range map[string]struct {
+		code   int
+		images string // "" for no job
+		words  []string
+	}{
+		"web":                           {0, "good.test/a:v1", nil},
+		"web --include-deps":            {0, "good.test/b:v1 good.test/a:v1", nil},
+		"web db good.test/c:v1":         {0, "good.test/c:v1 good.test/b:v1 good.test/a:v1", nil},
+		"tool":                          {0, "good.test/c:v1", nil},
+		"own":                           {0, "nowhere.test/own:v1", []string{"must be built: docker compose build own\n"}},
+		"own --ignore-buildable":        {0, "", []string{"service own is skipped: it can be built", "no image is left to pull"}},
+		"both":                          {0, "good.test/c:v1", nil},
+		"both --ignore-buildable":       {0, "", []string{"service both is skipped: it can be built"}},
+		"kept":                          {0, "", []string{"service kept is skipped: its pull_policy is never"}},
+		"":                              {0, "good.test/c:v1 good.test/b:v1 nowhere.test/own:v1 good.test/a:v1", []string{"service kept is skipped", "docker compose build own"}},
+		"other -q":                      {exitPermanent, "docker.io/library/other:latest", nil},
+		"good.test/a:v1":                {0, "good.test/a:v1", nil},
+		"web:latest":                    {exitPermanent, "docker.io/library/web:latest", nil},
+		"good.test/a:v1 --include-deps": {exitUsage, "", nil},
+		"other --ignore-buildable":      {exitUsage, "", nil},
+	} {
+		t.Run("args "+args, func(t *testing.T) {
+			inDirectory(t, map[string]string{"compose.yaml": services})
+			host, engine, p := startDaemon(t)
+			scriptAll(engine)
+			code, out, errs, err := runApart(t.Context(), append([]string{"prewarm", "--retries", "0", "--host", host}, strings.Fields(args)...)...)
+			if code != want.code {
+				t.Errorf("%d, %v\n%s%s", code, err, out, errs)
+			}
+			checkWords(t, errs, want.words...)
+			jobs, _, err := p.Jobs(puller.Filter{Kind: puller.JobPrewarm})
+			if err != nil || len(jobs) > 1 {
+				t.Fatal(jobs, err)
+			}
+			var images []string
+			for _, j := range jobs {
+				job, err := p.Job(j.ID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, s := range job.Images {
+					images = append(images, s.Image)
+				}
+			}
+			if got := strings.Join(images, " "); got != want.images {
+				t.Errorf("it asks for %q, want %q", got, want.images)
+			}
+		})
+	}
+	t.Run("a file that can't be read", func(t *testing.T) {
+		inDirectory(t, map[string]string{"compose.yaml": "services: 3\n"})
+		for args, want := range map[string]int{"web": exitPermanent, "good.test/a:v1": exitNoDaemon} {
+			if code, _, _, err := runApart(t.Context(), "prewarm", "--host", "unix:///nowhere/s", args); code != want {
+				t.Errorf("%s: %d, %v", args, code, err)
+			}
+		}
+	})
 }
