@@ -34,8 +34,8 @@ func (m Mirror) check() error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("mirror.listen: %q is not an address and a port, such as 127.0.0.1:7079", m.Listen)
-	case !at.Addr().IsLoopback():
-		return fmt.Errorf("mirror.listen: %s is not a loopback address; only this machine's engine may fetch from there", at.Addr())
+	case !at.Addr().Is4() || !at.Addr().IsLoopback(): // engines take no name with an IPv6 address in it
+		return fmt.Errorf("mirror.listen: %s is not in 127.0.0.0/8; only this machine's engine may fetch from there", at.Addr())
 	case m.HostsDir != "" && !filepath.IsAbs(m.HostsDir):
 		return fmt.Errorf("mirror.hosts_dir: %q is not an absolute path", m.HostsDir)
 	case m.Mode == "mirror" && m.HostsDir == "":

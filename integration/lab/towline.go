@@ -20,7 +20,8 @@ type TowlineOptions struct {
 	// Listen are addresses to listen on besides the socket ("tcp://127.0.0.1:2080").
 	Listen []string
 	// Config is more YAML for its configuration file. It may have any section but
-	// listen, state_dir and engine, which are written for it.
+	// listen, state_dir and engine, which are written for it. Without a section mirror
+	// there is no accelerator.
 	Config string
 	// Env is added to the environment, from which TOWLINE_… and DOCKER_HOST are taken.
 	Env []string
@@ -96,6 +97,9 @@ func (o TowlineOptions) yaml(dir, address string) string {
 	fmt.Fprintf(&b, "state_dir: %q\n", filepath.Join(dir, "state"))
 	if o.EngineHost != "" {
 		fmt.Fprintf(&b, "engine: {host: %q}\n", o.EngineHost)
+	}
+	if !strings.Contains(o.Config, "mirror:") {
+		b.WriteString("mirror: {mode: none}\n") // it has the engine pull the image of a trial
 	}
 	b.WriteString(o.Config)
 	return b.String()

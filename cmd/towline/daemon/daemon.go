@@ -23,6 +23,7 @@ import (
 	"github.com/towline/towline/puller/bolt"
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/jobs"
+	"github.com/towline/towline/puller/mirror"
 	"github.com/towline/towline/puller/registry"
 	"github.com/towline/towline/puller/registry/login"
 	"github.com/towline/towline/puller/rules"
@@ -84,6 +85,13 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	accelerator := mirror.New(mirror.Options{
+		Engine: engine, Registry: images, Dir: filepath.Join(config.StateDir, "blobs"),
+		Mode: config.Mirror.Mode, Listen: config.Mirror.Listen, HostsDir: config.Mirror.HostsDir, PullThrough: config.Mirror.PullThrough,
+		Connections: config.Mirror.Connections, PerRegistry: config.Mirror.PerRegistry,
+		Chunk: config.Mirror.Chunk, Cache: config.Mirror.Cache, MinSize: config.Mirror.MinSize, Rate: config.Mirror.Rate,
+		Rules: forbidden, Log: logger, Metrics: metrics,
+	})
 	p, err := jobs.New(engine, jobs.Options{
 		Concurrency:         config.Pull.Concurrency,
 		PerRegistry:         config.Pull.PerRegistry,
@@ -106,6 +114,7 @@ func Run(ctx context.Context, o Options) error {
 		OutputLimit:         config.Runs.Output,
 		OutputTotal:         config.Runs.OutputTotal,
 		Registry:            images,
+		Accelerator:         accelerator,
 		Log:                 logger,
 		Metrics:             metrics,
 	})
@@ -125,13 +134,20 @@ func Run(ctx context.Context, o Options) error {
 		logger.WithFields(logrus.Fields{"address": l.Addr().Network() + "://" + l.Addr().String(), "engine": engine.Host(), "version": o.Version}).Info("listening")
 		group.Go(func() error { return ignoreClosed(server.Serve(l)) })
 	}
+	serving, stopServing := context.WithCancel(context.Background())
 	group.Go(func() error {
+		accelerator.Run(serving)
+		return nil
+	})
+	group.Go(func() error {
+		defer stopServing()
 		<-ctx.Done()
 		logger.Info("shutting down")
 		limit, cancel := context.WithTimeout(context.Background(), shutdownLimit)
 		defer cancel()
 		// Jobs end first, so that every reader gets its last event.
 		err := p.Close(limit)
+		stopServing()
 		leaving, cancelLeaving := context.WithTimeout(context.Background(), readersLimit)
 		defer cancelLeaving()
 		if server.Shutdown(leaving) != nil {

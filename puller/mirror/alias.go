@@ -1,0 +1,137 @@
+package mirror
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/towline/towline/puller"
+)
+
+// removeLimit is how long an engine may take to remove a temporary name.
+const removeLimit = 30 * time.Second
+
+// aliases are the temporary names that images have at the engine while they are
+// pulled. Each is in a file before the engine may know it, so that one that a crash
+// leaves is removed at the next start, and no other name ever is.
+type aliases struct {
+	dir    string
+	engine puller.Engine
+	log    logrus.FieldLogger
+
+	mu     sync.Mutex
+	active map[string]bool // files of pulls that run
+}
+
+// newName returns the repository of a temporary name. Who does not know it can't ask
+// for what is under it.
+func newName() string { return "towline/" + strings.ToLower(rand.Text()) }
+
+// add notes a temporary name, in the form REPOSITORY@DIGEST, before it is used.
+func (a *aliases) add(reference string) (file string, err error) {
+	if err := os.MkdirAll(a.dir, 0o700); err != nil {
+		return "", err
+	}
+	file = filepath.Join(a.dir, strings.ToLower(rand.Text()))
+	a.mu.Lock()
+	a.active[file] = true
+	a.mu.Unlock()
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		_, err = f.WriteString(reference)
+		// It must not be lost where the engine keeps the name.
+		err = errors.Join(err, f.Sync(), f.Close(), syncDir(a.dir))
+	}
+	if err != nil {
+		a.settle(file)
+		os.Remove(file)
+		return "", err
+	}
+	return file, nil
+}
+
+// remove has the engine forget a temporary name. If that fails, sweep tries again.
+func (a *aliases) remove(file, reference string) {
+	defer a.settle(file)
+	ctx, cancel := context.WithTimeout(context.Background(), removeLimit)
+	defer cancel()
+	switch err := a.engine.RemoveImage(ctx, reference); {
+	case err == nil, puller.KindOf(err) == puller.ErrNotFound:
+		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			a.log.WithError(err).Warn("the note of a temporary image name could not be removed")
+		}
+	default:
+		a.log.WithError(err).WithField("image", reference).Warn("the engine could not remove a temporary image name; it is tried again later")
+	}
+}
+
+func (a *aliases) settle(file string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.active, file)
+}
+
+// sweep removes the temporary names that earlier pulls have left, and reports whether
+// any are left over.
+func (a *aliases) sweep(ctx context.Context) (left bool) {
+	entries, err := os.ReadDir(a.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		a.log.WithError(err).Warn("the notes of temporary image names can't be read")
+		return true
+	}
+	for _, entry := range entries {
+		file := filepath.Join(a.dir, entry.Name())
+		a.mu.Lock()
+		skip := a.active[file] || !entry.Type().IsRegular()
+		a.mu.Unlock()
+		if skip {
+			continue
+		}
+		if ctx.Err() != nil {
+			return true
+		}
+		reference, err := os.ReadFile(file)
+		if err != nil || !isAlias(string(reference)) {
+			// A crash cut it off, so the engine was not asked for the name yet.
+			os.Remove(file)
+			continue
+		}
+		a.mu.Lock()
+		a.active[file] = true
+		a.mu.Unlock()
+		a.remove(file, string(reference))
+		if _, err := os.Lstat(file); err == nil {
+			left = true
+		}
+	}
+	return left
+}
+
+// isAlias reports whether a reference is a temporary name.
+func isAlias(reference string) bool {
+	name, digest, ok := strings.Cut(reference, "@")
+	host, repository, named := strings.Cut(name, "/towline/")
+	return ok && named && (strings.HasPrefix(host, "127.") || host == noRegistry) && len(repository) == len(rand.Text()) && strings.HasPrefix(digest, "sha256:") && len(digest) == len("sha256:")+64
+}
+
+// syncDir makes the entries of a directory durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
+	}
+	return nil
+}

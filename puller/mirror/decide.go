@@ -1,0 +1,106 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/names"
+)
+
+// resolveLimit is how long the registry may take to tell what an image is made of.
+const resolveLimit = 30 * time.Second
+
+// Accelerate implements puller.Accelerator.
+func (m *Mirror) Accelerate(ctx context.Context, r puller.Pull) puller.Acceleration {
+	p := &pull{mirror: m, request: r, how: puller.Accelerated{Way: puller.WayNone}}
+	p.ctx, p.cancel = context.WithCancelCause(ctx)
+	way, reason := m.decide(ctx, p)
+	if way == puller.WayAlias {
+		// The engine gives its own reason where it can't take it.
+		if err := p.alias(); err != nil {
+			way, reason = puller.WayNone, "a temporary name can't be noted: "+err.Error()
+		}
+	}
+	p.how.Way, p.how.Reason = way, reason
+	if way == puller.WayMirror {
+		m.mu.Lock()
+		m.named[p.request.Image] = p
+		m.mu.Unlock()
+	}
+	return p
+}
+
+// decide chooses the way of a pull, and prepares it.
+func (m *Mirror) decide(ctx context.Context, p *pull) (puller.Way, string) {
+	select {
+	case <-m.started:
+	case <-ctx.Done():
+	}
+	if _, fault := m.endpoint(); fault != "" {
+		return puller.WayNone, fault
+	}
+	registry := names.RegistryOf(p.request.Image)
+	if m.o.Mode == "auto" {
+		if onLoopback(registry) {
+			return puller.WayNone, "the registry is on this machine"
+		}
+		if reason := m.links.reason(registry); reason != "" {
+			return puller.WayNone, reason
+		}
+	}
+	engine, way, reason := m.way(ctx)
+	if way == puller.WayNone {
+		return way, reason
+	}
+	private := p.request.Credentials != (puller.Credentials{})
+	if way == puller.WayMirror && private {
+		// The mirror way has no secret: whoever the engine pulls for could have it.
+		if m.o.Mode == string(puller.WayMirror) {
+			return puller.WayNone, "a mirror serves public images only, and this pull has credentials"
+		}
+		way, reason = puller.WayAlias, "the pull has credentials, and a mirror serves public images only"
+	}
+	platform := p.request.Platform
+	if platform == "" {
+		platform = engine.Platform
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, resolveLimit, errors.New("it took longer than "+resolveLimit.String()))
+	defer cancel()
+	size, err := p.resolve(ctx, platform)
+	switch {
+	case err != nil:
+		return puller.WayNone, fmt.Sprintf("the registry could not be read: %v", puller.Inner(err))
+	case size < m.o.MinSize:
+		return puller.WayNone, fmt.Sprintf("the image has %d bytes, less than mirror.min_size", size)
+	}
+	return way, reason
+}
+
+// resolve asks the registry what the image is made of, and returns its size in bytes.
+func (p *pull) resolve(ctx context.Context, platform string) (size int64, err error) {
+	if err := p.open(ctx); err != nil {
+		return 0, err
+	}
+	at := names.ParseName(p.request.Image)
+	reference := at.Tag
+	if at.Digest != "" {
+		reference = at.Digest
+	}
+	d, err := p.read(ctx, reference)
+	if err != nil {
+		return 0, err
+	}
+	if len(d.children) > 0 {
+		child := d.choose(platform)
+		if child == "" {
+			return 0, fmt.Errorf("its index has no image for %s", platform)
+		}
+		if d, err = p.read(ctx, child); err != nil {
+			return 0, err
+		}
+	}
+	return d.size(), nil
+}

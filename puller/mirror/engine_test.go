@@ -1,0 +1,217 @@
+package mirror_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/stream/pullstream"
+)
+
+// engine pulls over HTTP as a graph driver's engine does: under a name on loopback from
+// there, under any other name from the registry of the test. It keeps layers by digest.
+type engine struct {
+	puller.Engine
+	registry *registry
+	info     puller.EngineInfo
+	blind    bool   // it can't reach this machine
+	mirror   string // HOST:PORT that it asks first for all images, "" for none
+
+	mu       sync.Mutex
+	layers   map[string]bool
+	names    map[string]string // digests by reference
+	pulled   []string          // references, in order
+	removed  []string
+	onRemove chan string                    // told of each, unless it is nil
+	onLayer  func(reference, digest string) // called before a layer is read
+}
+
+func newEngine(r *registry) *engine {
+	return &engine{
+		registry: r, layers: make(map[string]bool), names: make(map[string]string),
+		info: puller.EngineInfo{Name: "Docker", Version: "20.10", ImageStore: "overlay2", Platform: "linux/amd64", Reachable: true},
+	}
+}
+
+func (e *engine) Info(context.Context) (puller.EngineInfo, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.info, nil
+}
+
+func (e *engine) RemoveImage(_ context.Context, reference string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.removed = append(e.removed, reference)
+	if e.onRemove != nil {
+		defer func() { e.onRemove <- reference }()
+	}
+	if _, ok := e.names[reference]; !ok {
+		return puller.Errorf(puller.ErrNotFound, "no such image: %s", reference)
+	}
+	delete(e.names, reference)
+	return nil
+}
+
+func (e *engine) Pull(ctx context.Context, p puller.Pull, each func(pullstream.Message)) error {
+	e.mu.Lock()
+	e.pulled = append(e.pulled, p.Image)
+	blind, mirror := e.blind, e.mirror
+	e.mu.Unlock()
+	host, path, _ := strings.Cut(p.Image, "/")
+	name, reference, isDigest := strings.Cut(path, "@")
+	if !isDigest {
+		name, reference, _ = strings.Cut(path, ":")
+	}
+	var get func(kind, id string) (io.ReadCloser, error)
+	switch {
+	case strings.HasPrefix(host, "127."):
+		if blind {
+			return puller.Errorf(puller.ErrRegistryUnavailable, "connection refused")
+		}
+		get = func(kind, id string) (io.ReadCloser, error) { return e.http(ctx, host, name, kind, id, "") }
+	default:
+		get = func(kind, id string) (io.ReadCloser, error) {
+			if mirror != "" {
+				if body, err := e.http(ctx, mirror, name, kind, id, "?ns="+host); err == nil {
+					return body, nil
+				}
+			}
+			return e.registry.get(host+"/"+name, kind, id, "engine")
+		}
+	}
+	if err := e.pull(p.Image, reference, get, each); err != nil {
+		return puller.Errorf(puller.ErrRegistryUnavailable, "%w", err)
+	}
+	each(pullstream.Message{Status: "Status: Downloaded newer image for " + p.Image})
+	return nil
+}
+
+func (e *engine) http(ctx context.Context, host, name, kind, id, query string) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+"/v2/"+name+"/"+kind+"/"+id+query, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		resp.Body.Close()
+		return nil, fmt.Errorf("%s of %s: %s", kind, id, resp.Status)
+	}
+	return resp.Body, nil
+}
+
+func (e *engine) pull(reference, id string, get func(kind, id string) (io.ReadCloser, error), each func(pullstream.Message)) error {
+	body, err := read(get("manifests", id))
+	if err != nil {
+		return err
+	}
+	found := digest.FromBytes(body).String()
+	var m struct {
+		Manifests []struct {
+			Digest   string
+			Platform struct{ OS, Architecture string }
+		}
+		Config struct{ Digest string }
+		Layers []struct{ Digest string }
+	}
+	if err := json.Unmarshal(body, &m); err != nil {
+		return err
+	}
+	for _, child := range m.Manifests {
+		if child.Platform.Architecture == "amd64" {
+			if body, err = read(get("manifests", child.Digest)); err != nil {
+				return err
+			}
+			if err := json.Unmarshal(body, &m); err != nil {
+				return err
+			}
+		}
+	}
+	e.mu.Lock()
+	known := e.layers[m.Config.Digest]
+	e.layers[m.Config.Digest] = true
+	e.mu.Unlock()
+	if !known {
+		if _, err := read(get("blobs", m.Config.Digest)); err != nil {
+			return err
+		}
+	}
+	var missing []string
+	for _, l := range m.Layers {
+		e.mu.Lock()
+		there := e.layers[l.Digest]
+		e.mu.Unlock()
+		status := "Pulling fs layer"
+		if there {
+			status = "Already exists"
+		} else if !slices.Contains(missing, l.Digest) {
+			missing = append(missing, l.Digest)
+		}
+		each(pullstream.Message{ID: digest.Digest(l.Digest).Encoded()[:12], Status: status})
+	}
+	var wait sync.WaitGroup
+	slots := make(chan struct{}, 3)
+	failed := make([]error, len(missing))
+	for i, layer := range missing {
+		wait.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			failed[i] = e.layer(reference, layer, get)
+		})
+	}
+	wait.Wait()
+	if err := errors.Join(failed...); err != nil {
+		return err
+	}
+	for _, layer := range missing {
+		each(pullstream.Message{ID: digest.Digest(layer).Encoded()[:12], Status: "Pull complete"})
+	}
+	each(pullstream.Message{Status: "Digest: " + found})
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.names[reference] = found
+	return nil
+}
+
+func (e *engine) layer(reference, layer string, get func(kind, id string) (io.ReadCloser, error)) error {
+	if e.onLayer != nil {
+		e.onLayer(reference, layer)
+	}
+	body, err := get("blobs", layer)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, body); err != nil {
+		return err
+	}
+	if got := digest.NewDigest(digest.SHA256, sum).String(); got != layer {
+		return fmt.Errorf("%s has the digest %s", layer, got)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.layers[layer] = true
+	return nil
+}
+
+func read(body io.ReadCloser, err error) ([]byte, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	return io.ReadAll(body)
+}

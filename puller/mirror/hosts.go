@@ -1,0 +1,70 @@
+package mirror
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// ownHosts is the first line of a hosts.toml that Towline wrote. A file without it is
+// somebody else's.
+const ownHosts = "# Written by Towline. \"towline mirror remove\" removes it."
+
+// HostsFile is where an engine looks for mirrors of all registries (containerd,
+// "Registry Configuration"; Docker from version 28 on reads it under
+// /etc/docker/certs.d).
+func HostsFile(dir string) string { return filepath.Join(dir, "_default", "hosts.toml") }
+
+// writeHosts names an endpoint as the mirror of all registries. The error says so
+// where the file is not Towline's.
+func writeHosts(dir, endpoint string) error {
+	file := HostsFile(dir)
+	content := fmt.Sprintf("%s\n[host.%q]\n  capabilities = [\"pull\", \"resolve\"]\n", ownHosts, "http://"+endpoint)
+	switch written, err := os.ReadFile(file); {
+	case err == nil && string(written) == content:
+		return nil
+	case err == nil && !isOwn(written):
+		return fmt.Errorf("%s is not of Towline; remove it, or clear mirror.hosts_dir", file)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	// Renamed into place: the engine may read it at any time.
+	part, err := os.CreateTemp(filepath.Dir(file), ".towline-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(part.Name())
+	_, err = part.WriteString(content)
+	if err = errors.Join(err, part.Chmod(0o644), part.Close()); err != nil {
+		return err
+	}
+	return os.Rename(part.Name(), file)
+}
+
+// RemoveHosts removes the hosts.toml that Towline wrote in a directory. It is no error
+// if there is none. It reports whether it removed one.
+func RemoveHosts(dir string) (removed bool, err error) {
+	file := HostsFile(dir)
+	written, err := os.ReadFile(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, err
+	case !isOwn(written):
+		return false, fmt.Errorf("%s is not of Towline, and stays", file)
+	}
+	if err := os.Remove(file); err != nil {
+		return false, err
+	}
+	os.Remove(filepath.Dir(file)) // fails if something else is in it
+	return true, nil
+}
+
+func isOwn(content []byte) bool { return strings.HasPrefix(string(content), ownHosts) }

@@ -1,0 +1,188 @@
+// Package mirror makes the pulls of an engine faster. It fetches an image with many
+// connections, keeps what arrived, and serves it to the engine on loopback.
+//
+// What the engine pulls under the image's own name decides: it finds the layers that it
+// got from here, and whatever it does not find it fetches by itself. So a fault of this
+// package costs time, and no pull.
+package mirror
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/mirror/blobs"
+	"github.com/towline/towline/puller/mirror/endpoint"
+	"github.com/towline/towline/puller/mirror/fetch"
+)
+
+// Options are what a Mirror is made with.
+type Options struct {
+	Engine   puller.Engine
+	Registry puller.Registry
+	Dir      string // of the cache; it is made
+	// Mode is "auto", or one of the ways. Auto leaves out what would not gain.
+	Mode string
+	// Listen is a loopback address with a port, which the engine is to reach.
+	Listen string
+	// HostsDir is where Towline may write _default/hosts.toml; "" for nowhere.
+	HostsDir string
+	// PullThrough serves public images to pulls that are not Towline's.
+	PullThrough              bool
+	Connections, PerRegistry int
+	Chunk, Cache, MinSize    int64        // bytes
+	Rate                     int64        // bytes a second; 0 is without limit
+	Rules                    puller.Rules // that images must pass which are not pulled by a job; nil for none
+	Log                      logrus.FieldLogger
+	Metrics                  prometheus.Registerer // nil for none
+}
+
+// Mirror implements puller.Accelerator.
+type Mirror struct {
+	o       Options
+	store   *blobs.Store
+	fetcher *fetch.Fetcher
+	aliases *aliases
+	ways    ways
+	links   links
+	metrics metrics
+	key     []byte // of this start, for puller.Credentials.Identity
+
+	started chan struct{} // closed when Run has begun to serve, or can't
+
+	mu      sync.Mutex
+	ctx     context.Context  // of Run
+	address string           // HOST:PORT of the endpoint; "" while it does not listen
+	fault   string           // why it does not
+	pulls   map[string]*pull // that are under way, by their temporary name
+	named   map[string]*pull // those that the engine asks for under the image's own name
+	through map[string]*pull // those that are not Towline's, by repository
+	flights map[string]*flight
+}
+
+var _ puller.Accelerator = (*Mirror)(nil)
+
+// New returns a Mirror. It accelerates nothing before Run has begun.
+func New(o Options) *Mirror {
+	m := &Mirror{
+		o:       o,
+		store:   blobs.New(o.Dir, blobs.Options{Cap: o.Cache, Log: o.Log}),
+		fetcher: fetch.New(fetch.Options{Connections: o.Connections, PerRegistry: o.PerRegistry, Chunk: o.Chunk, Rate: o.Rate}),
+		aliases: &aliases{dir: filepath.Join(o.Dir, "names"), engine: o.Engine, log: o.Log, active: make(map[string]bool)},
+		links:   links{full: make(map[string]link)},
+		key:     make([]byte, 32),
+		fault:   "Towline is starting", started: make(chan struct{}),
+		pulls: make(map[string]*pull), named: make(map[string]*pull), through: make(map[string]*pull),
+		flights: make(map[string]*flight),
+	}
+	rand.Read(m.key) // never fails
+	m.metrics = newMetrics(m)
+	return m
+}
+
+// sweepEvery is how often temporary names are removed that could not be removed before.
+const sweepEvery = 5 * time.Minute
+
+// Run serves the engine until ctx ends. Where it can't, it logs why, and pulls go on
+// without it.
+func (m *Mirror) Run(ctx context.Context) {
+	if m.o.Mode == string(puller.WayNone) {
+		m.setFault("mirror.mode is none")
+		close(m.started)
+		m.tidy(ctx)
+		return
+	}
+	if err := m.serve(ctx); err != nil {
+		m.o.Log.Warn("pulls are not accelerated: " + err.Error())
+		m.setFault(err.Error())
+		close(m.started)
+		m.tidy(ctx)
+	}
+}
+
+// serve serves the engine until ctx ends. The error is why it can't.
+func (m *Mirror) serve(ctx context.Context) error {
+	if err := m.store.Open(); err != nil {
+		return fmt.Errorf("the cache in %s can't be used: %w", m.o.Dir, err)
+	}
+	defer m.store.Close()
+	defer m.closeAll()
+	server := endpoint.New(endpoint.Options{Listen: m.o.Listen, Content: (*content)(m), Log: m.o.Log})
+	listener, err := server.Listen()
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	m.ctx = ctx
+	m.address, m.fault = listener.Addr().String(), ""
+	m.mu.Unlock()
+	close(m.started)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return server.Serve(ctx, listener) })
+	group.Go(func() error {
+		m.way(ctx) // so that the first pull need not wait for the trial
+		m.tidy(ctx)
+		return nil
+	})
+	err = group.Wait()
+	m.setFault("the endpoint has ended")
+	if err != nil {
+		m.o.Log.WithError(err).Error("the endpoint of the accelerator has failed")
+	}
+	return nil
+}
+
+// tidy removes temporary names that are left over, until ctx ends or none is.
+func (m *Mirror) tidy(ctx context.Context) {
+	for m.aliases.sweep(ctx) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(sweepEvery):
+		}
+	}
+	<-ctx.Done()
+}
+
+func (m *Mirror) setFault(why string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.address, m.fault = "", why
+}
+
+// endpoint returns where the engine reaches Towline, or why it does not.
+func (m *Mirror) endpoint() (address, fault string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.address, m.fault
+}
+
+// State implements puller.Accelerator.
+func (m *Mirror) State() puller.AcceleratorState {
+	if _, fault := m.endpoint(); fault != "" {
+		return puller.AcceleratorState{Way: puller.WayNone, Reason: fault}
+	}
+	way, reason := m.ways.last()
+	return puller.AcceleratorState{Way: way, Reason: reason}
+}
+
+// Cached implements puller.Accelerator.
+func (m *Mirror) Cached(all []puller.Blob) (cached []puller.Blob) {
+	if m.State().Way == puller.WayNone {
+		return nil
+	}
+	for _, b := range all {
+		if m.store.Holds(b.Digest, b.Size) {
+			cached = append(cached, b)
+		}
+	}
+	return cached
+}

@@ -1,0 +1,125 @@
+package mirror
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"strings"
+	"sync/atomic"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/names"
+	"github.com/towline/towline/stream/pullstream"
+)
+
+// trial is an image of one empty layer that nobody else has: its configuration holds a
+// random number. It is served from memory.
+type trial struct {
+	manifest puller.RawManifest
+	blobs    map[string][]byte
+	asked    atomic.Bool // the engine has asked for the manifest
+}
+
+// Media types of the trial's image (Docker, "Image Manifest V 2, Schema 2"), which
+// every engine takes.
+const (
+	typeManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	typeConfig   = "application/vnd.docker.container.image.v1+json"
+	typeLayer    = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+)
+
+// newTrial returns a trial's image for an engine's own platform.
+func newTrial(engine puller.EngineInfo) (*trial, error) {
+	system, architecture, ok := strings.Cut(engine.Platform, "/")
+	if !ok {
+		return nil, errors.New("the engine does not say what its platform is")
+	}
+	architecture, variant, _ := strings.Cut(architecture, "/")
+	var content, layer bytes.Buffer
+	if err := tar.NewWriter(&content).Close(); err != nil {
+		return nil, err
+	}
+	zip := gzip.NewWriter(&layer)
+	zip.Write(content.Bytes()) // to memory
+	if err := zip.Close(); err != nil {
+		return nil, err
+	}
+	type object = map[string]any
+	config, err := json.Marshal(object{
+		"os": system, "architecture": architecture, "variant": variant,
+		"config": object{"Labels": object{"towline.trial": rand.Text()}},
+		"rootfs": object{"type": "layers", "diff_ids": []string{digest.FromBytes(content.Bytes()).String()}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	describe := func(media string, body []byte) object {
+		return object{"mediaType": media, "digest": digest.FromBytes(body).String(), "size": len(body)}
+	}
+	manifest, err := json.Marshal(object{
+		"schemaVersion": 2, "mediaType": typeManifest,
+		"config": describe(typeConfig, config), "layers": []object{describe(typeLayer, layer.Bytes())},
+	})
+	if err != nil {
+		return nil, err
+	}
+	t := &trial{
+		manifest: puller.RawManifest{Body: manifest, MediaType: typeManifest, Digest: digest.FromBytes(manifest).String()},
+		blobs:    make(map[string][]byte),
+	}
+	for _, body := range [][]byte{config, layer.Bytes()} {
+		t.blobs[digest.FromBytes(body).String()] = body
+	}
+	return t, nil
+}
+
+// tryAlias has the engine pull a trial's image under a temporary name.
+func (m *Mirror) tryAlias(ctx context.Context, engine puller.EngineInfo, address string) error {
+	return m.tryPull(ctx, engine, address+"/", newName())
+}
+
+// noRegistry is a registry that does not exist (RFC 2606): only a mirror can serve it.
+const noRegistry = "towline-trial.invalid"
+
+// tryMirror has the engine pull a trial's image from a registry that does not exist.
+func (m *Mirror) tryMirror(ctx context.Context, engine puller.EngineInfo) error {
+	return m.tryPull(ctx, engine, noRegistry+"/", newName())
+}
+
+func (m *Mirror) tryPull(ctx context.Context, engine puller.EngineInfo, prefix, name string) error {
+	t, err := newTrial(engine)
+	if err != nil {
+		return err
+	}
+	p := &pull{mirror: m, trial: t}
+	m.mu.Lock()
+	m.pulls[name] = p
+	m.mu.Unlock()
+	defer func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.pulls, name)
+	}()
+	reference := prefix + name + "@" + t.manifest.Digest
+	file, err := m.aliases.add(reference)
+	if err != nil {
+		return err
+	}
+	defer m.aliases.remove(file, names.EngineRef(reference))
+	ctx, cancel := context.WithTimeoutCause(ctx, trialLimit, errors.New("it took longer than "+trialLimit.String()))
+	defer cancel()
+	err = m.o.Engine.Pull(ctx, puller.Pull{Image: reference}, func(pullstream.Message) {})
+	if cause := context.Cause(ctx); cause != nil && err != nil {
+		err = cause
+	}
+	if err == nil && !t.asked.Load() {
+		err = errors.New("its pull ended, but asked nothing here")
+	}
+	return err
+}
