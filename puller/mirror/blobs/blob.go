@@ -23,10 +23,9 @@ type Blob struct {
 	mu      sync.Mutex
 	content *content
 	room    int64 // bytes of the disk that the Store has made room for
-	closed  bool
 	failed  error
 	waiting map[*reader]bool
-	changed chan struct{} // closed at the next change; nil if nobody waits for it
+	changes changes
 }
 
 // Digest returns the blob's digest.
@@ -91,12 +90,12 @@ func (b *Blob) WriteAt(p []byte, off int64) (int, error) {
 	defer b.mu.Unlock()
 	c, all := b.content, Range{off, off + int64(len(p))}
 	for at := off; at < all.To; {
-		if err := b.gone(c); err != nil {
-			return int(at - off), err
+		if c.lost != nil {
+			return int(at - off), c.lost
 		}
 		claim, ok := c.claim(Range{at, all.To})
 		if !ok {
-			b.wait(context.Background())
+			b.changes.wait(context.Background(), &b.mu)
 			continue
 		}
 		if claim.From < claim.To {
@@ -109,17 +108,6 @@ func (b *Blob) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// gone returns why a content can't be used any more, or nil.
-func (b *Blob) gone(c *content) error {
-	switch {
-	case c.lost != nil:
-		return c.lost
-	case b.closed:
-		return errClosed
-	}
-	return nil
-}
-
 // write writes bytes that the caller has claimed. The lock is not held meanwhile. Where
 // the disk is full, blobs that are not in use go.
 func (b *Blob) write(c *content, p []byte, claim Range) error {
@@ -127,7 +115,7 @@ func (b *Blob) write(c *content, p []byte, claim Range) error {
 	if err == nil {
 		err = b.put(c, p, claim.From)
 	}
-	for isFull(err) && b.gone(c) == nil {
+	for isFull(err) && c.lost == nil {
 		b.mu.Unlock()
 		evicted := b.store.evictOne()
 		b.mu.Lock()
@@ -137,10 +125,10 @@ func (b *Blob) write(c *content, p []byte, claim Range) error {
 		err = b.put(c, p, claim.From)
 	}
 	c.unclaim(claim)
-	b.notify()
-	switch lost := b.gone(c); {
-	case lost != nil:
-		return lost
+	b.changes.notify()
+	switch {
+	case c.lost != nil:
+		return c.lost
 	case puller.KindOf(err) == puller.ErrNoSpace:
 		b.drop(c, err)
 		return err
@@ -156,7 +144,7 @@ func (b *Blob) write(c *content, p []byte, claim Range) error {
 	b.mu.Unlock()
 	err = bits.set(claim, there)
 	b.mu.Lock()
-	if err != nil && !c.verified && b.gone(c) == nil { // the bytes are there; only a restart would not know
+	if err != nil && !c.verified && c.lost == nil { // the bytes are there; only a restart would not know
 		b.store.log.WithError(err).Warn("the bitmap of a blob in the cache can't be written")
 	}
 	if last {
@@ -186,8 +174,8 @@ func (b *Blob) grow(c *content) error {
 
 // put writes bytes to the file, and makes it if there is none.
 func (b *Blob) put(c *content, p []byte, off int64) error {
-	if err := b.gone(c); err != nil {
-		return err
+	if c.lost != nil {
+		return c.lost
 	}
 	if c.file == nil {
 		if err := c.create(b.store.dir, b.digest, b.size, b.store.block); err != nil {
@@ -216,10 +204,10 @@ func (b *Blob) Verify(ctx context.Context) error {
 // verified waits until a content that has all bytes was checked.
 func (b *Blob) verified(ctx context.Context, c *content) error {
 	for !c.verified {
-		if err := b.gone(c); err != nil {
-			return err
+		if c.lost != nil {
+			return c.lost
 		}
-		if err := b.wait(ctx); err != nil {
+		if err := b.changes.wait(ctx, &b.mu); err != nil {
 			return err
 		}
 	}
@@ -237,28 +225,28 @@ func (b *Blob) Fail(err error) {
 			r.err = err
 		}
 	}
-	b.notify()
+	b.changes.notify()
 }
 
 // Reset throws away all bytes. Readers that have got some of them end.
 func (b *Blob) Reset() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.closed {
-		return errClosed
+	if b.content.lost != nil {
+		return b.content.lost
 	}
 	return b.drop(b.content, puller.Errorf(puller.ErrCorrupt, "the bytes of %s were thrown away", b.digest))
 }
 
 // drop removes a content and its files, and gives the blob an empty one.
 func (b *Blob) drop(c *content, why error) error {
-	if b.content != c || b.closed {
+	if c.lost != nil {
 		return nil
 	}
 	c.lost = why
 	c.close()
 	b.content = &content{}
-	b.notify()
+	b.changes.notify()
 	err := b.store.removeFilesOf(b.entry)
 	if err != nil {
 		b.store.log.WithError(err).Warn("a blob can't be removed from the cache")
@@ -266,11 +254,12 @@ func (b *Blob) drop(c *content, why error) error {
 	return err
 }
 
-// renew forgets the error of Fail.
-func (b *Blob) renew() {
+// renew forgets the error of Fail, and returns what found does.
+func (b *Blob) renew() bool {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	b.failed = nil
+	b.mu.Unlock()
+	return b.found()
 }
 
 // found reports whether it is a whole blob, checked or not.
@@ -284,34 +273,10 @@ func (b *Blob) found() bool {
 func (b *Blob) close() *content {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.closed = true
+	b.content.lost = errClosed
 	b.content.close()
-	b.notify()
+	b.changes.notify()
 	return b.content
-}
-
-// notify wakes all that wait for a change.
-func (b *Blob) notify() {
-	if b.changed != nil {
-		close(b.changed)
-		b.changed = nil
-	}
-}
-
-// wait waits for a change. The lock is not held meanwhile.
-func (b *Blob) wait(ctx context.Context) error {
-	if b.changed == nil {
-		b.changed = make(chan struct{})
-	}
-	changed := b.changed
-	b.mu.Unlock()
-	defer b.mu.Lock()
-	select {
-	case <-changed:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 // Grant notes that an identity may have the blob: its credentials have just shown that.

@@ -25,7 +25,7 @@ type content struct {
 	// verified says that the digest of all bytes was right.
 	verified bool
 	named    bool  // the file has the name of a whole blob
-	lost     error // why the bytes were thrown away
+	lost     error // why it can't be used any more: the bytes were thrown away, or the blob is closed
 }
 
 // openContent opens what a directory holds of a blob. An error that is

@@ -23,7 +23,7 @@ func (b *Blob) run() {
 	var sum hash.Hash
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for !b.closed {
+	for b.content.lost == nil {
 		c := b.content
 		if c != of {
 			of, sum = c, b.digest.Algorithm().Hash()
@@ -35,13 +35,13 @@ func (b *Blob) run() {
 			n, err := b.store.hash(sum, c.file, Range{from, end})
 			b.mu.Lock()
 			c.hashed += n
-			if err != nil && b.gone(c) == nil {
+			if err != nil {
 				b.drop(c, puller.Errorf(puller.ErrCorrupt, "the cache can't read back %s: %w", b.digest, err))
 			}
 		case !c.verified && end == b.size:
 			b.check(c, sum)
 		default:
-			b.wait(context.Background())
+			b.changes.wait(context.Background(), &b.mu)
 		}
 	}
 }
@@ -56,7 +56,7 @@ func (b *Blob) check(c *content, sum hash.Hash) {
 		return
 	}
 	c.verified = true
-	b.notify()
+	b.changes.notify()
 	if c.named || c.file == nil {
 		return
 	}

@@ -65,7 +65,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	case errors.Is(err, os.ErrClosed):
 		r.blob.mu.Lock()
 		defer r.blob.mu.Unlock()
-		return 0, r.blob.gone(c)
+		return 0, c.lost
 	case err == io.EOF:
 		return 0, io.ErrUnexpectedEOF // somebody made the file shorter
 	}
@@ -94,8 +94,8 @@ func (r *reader) ready() (*content, int64, error) {
 		switch {
 		case c.verified && r.at == b.size:
 			return nil, 0, io.EOF
-		case b.closed:
-			return nil, 0, errClosed
+		case c.lost != nil:
+			return nil, 0, c.lost
 		case c.verified:
 			limit = b.size
 		case !c.old:
@@ -110,7 +110,7 @@ func (r *reader) ready() (*content, int64, error) {
 			return nil, 0, b.failed
 		}
 		b.waiting[r] = true
-		if err := b.wait(r.ctx); err != nil {
+		if err := b.changes.wait(r.ctx, &b.mu); err != nil {
 			return nil, 0, err
 		}
 	}

@@ -161,8 +161,7 @@ func (s *Store) Acquire(name string, size int64) (*Blob, error) {
 			return nil, err
 		}
 	}
-	e.blob.renew()
-	if e.blob.found() {
+	if e.blob.renew() {
 		s.stats.Hits++
 	} else {
 		s.stats.Misses++
