@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 )
@@ -62,7 +63,7 @@ func watch(ctx context.Context, c *client.Client, job *puller.Job, show func(*pu
 		}
 		show(job, e)
 		if e.Result != nil {
-			return jobError(*e.Result)
+			return exit.OfJob(*e.Result)
 		}
 	}
 	return puller.Errorf(puller.ErrInternal, "%s: the daemon ended the stream of events without a result", subject(job))
@@ -74,23 +75,6 @@ func subject(j *puller.Job) string {
 		return string(j.Kind) + " " + j.ID
 	}
 	return j.Image
-}
-
-// jobError returns the error of a job that has ended, nil if it succeeded.
-func jobError(j puller.Job) error {
-	if j.Error == nil {
-		return nil
-	}
-	if j.Kind == puller.JobPrewarm {
-		if e := newIncomplete(j.Images); e != nil {
-			return e
-		}
-	}
-	err := &puller.Error{Kind: j.Error.Kind, Err: fmt.Errorf("%s (%s)", j.Error.Message, j.Error.Kind)}
-	if j.Error.Kind == puller.ErrDenied {
-		return deniedError{err, j.Image}
-	}
-	return err
 }
 
 // outlive returns a context that ends when it is released, or grace after ctx.

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 )
@@ -167,6 +168,6 @@ func (f *flags) followJob(ctx context.Context, cmd *cobra.Command, c *client.Cli
 	}
 	err = watch(ctx, c, &job, show)
 	end()
-	printFailures(cmd.ErrOrStderr(), err)
+	exit.PrintFailures(cmd.ErrOrStderr(), err)
 	return err
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/api/compose"
+	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 )
@@ -109,7 +110,7 @@ var composeFlags = []string{"profile", "env-file", "project-directory", "project
 // Compose files, each once. Without -f, a Compose file is read where no argument is
 // given, or one that may be a service's name.
 func (f *flags) prewarmRequest(cmd *cobra.Command, args []string, source compose.Source) (r compose.Project, err error) {
-	usage := func(format string, a ...any) error { return usageError{fmt.Errorf(format, a...), cmd.CommandPath()} }
+	usage := func(format string, a ...any) error { return exit.Usage(fmt.Errorf(format, a...), cmd.CommandPath()) }
 	named := len(source.Files) > 0
 	rest := args
 	if named || len(args) == 0 || slices.ContainsFunc(args, mayBeService) {
@@ -172,7 +173,7 @@ func (f *flags) prewarm(ctx context.Context, c *client.Client, r puller.PrewarmR
 		return interrupted(errs, err)
 	}
 	err = built(err, buildable, errs)
-	printFailures(errs, err)
+	exit.PrintFailures(errs, err)
 	return err
 }
 

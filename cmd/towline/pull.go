@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 )
@@ -80,7 +81,7 @@ func imageFlags(cmd *cobra.Command, platform *string, policy *puller.Policy, str
 // When ctx ends, it cancels the jobs that run.
 func pullAll(ctx context.Context, c *client.Client, r puller.PullRequest, images []string, logins []puller.Credentials, d render.Display) error {
 	var mu sync.Mutex
-	var failed failures
+	var failed exit.Failures
 	var work sync.WaitGroup
 	for _, image := range images {
 		r := r // each has its own
