@@ -219,7 +219,10 @@ func (f ContainerFixture) testKeepsImage(t *testing.T) {
 	_, err := f.Engine.Ran(ctx, id)
 	wantKind(t, err, puller.ErrNotFound)
 	for _, action := range []string{"create", "start", "die", "destroy"} {
-		until(t, func() bool { v, ok := events.any(puller.EngineContainer, action); return ok && v.ID == id && v.Image != "" }, "there is no event "+action)
+		until(t, func() bool {
+			v, ok := events.any(puller.EngineContainer, action)
+			return ok && v.ID == id && v.Image != ""
+		}, "there is no event "+action)
 	}
 }
 

@@ -118,8 +118,8 @@ func (p *pull) Pull(ctx context.Context, each func(pullstream.Message)) error {
 		if err == nil && p.how.Way == puller.WayMirror {
 			return nil
 		}
-		if ctx.Err() != nil {
-			return err
+		if ctx.Err() != nil || puller.KindOf(err) == puller.ErrEngineUnavailable {
+			return err // the next attempt goes on from here
 		}
 		if err != nil {
 			p.fallBack(err, tell)

@@ -88,7 +88,7 @@ type Options struct {
 	Accelerator puller.Accelerator
 	// Admission, unless it is nil, is asked before each pull.
 	Admission puller.Admission
-	Store       puller.Store // of the images that came with credentials
+	Store     puller.Store // of the images that came with credentials
 	// VerifyAccess gives an image that is there only to those whose credentials the
 	// registry accepts for it.
 	VerifyAccess             bool
