@@ -67,7 +67,7 @@ func TestUsageErrorsNameTheArgument(t *testing.T) {
 		"jobs show a b":             `argument "b": towline jobs show takes only one JOB (see towline jobs show --help)`,
 		"jobs ls x":                 `argument "x": towline jobs ls takes no arguments (see towline jobs ls --help)`,
 		"jobs nope":                 `unknown command "nope" for "towline jobs" (see towline jobs --help)`,
-		"prewarm --profile x image": "--profile needs a Compose file; name one with -f (see towline prewarm --help)",
+		"prewarm --profile x image": "--profile needs a Compose file; name one with -f, or a service of the one that is here (see towline prewarm --help)",
 	} {
 		code, out, err := run(t.Context(), strings.Fields(args)...)
 		usage := exit.CodeUsage
