@@ -17,6 +17,7 @@ import (
 
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/cmd/towline/exit"
+	"github.com/towline/towline/cmd/towline/follow"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 )
@@ -55,7 +56,7 @@ func newRun(f *flags) *cobra.Command {
 			// A write returns EPIPE when the reader of the pipe is gone.
 			signal.Ignore(syscall.SIGPIPE)
 			defer signal.Reset(syscall.SIGPIPE)
-			ctx, stop := interruptible(cmd.Context())
+			ctx, stop := follow.Interruptible(cmd.Context())
 			defer stop()
 			return f.run(ctx, c, r, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
@@ -170,24 +171,24 @@ func (f *flags) run(ctx context.Context, c *client.Client, r puller.RunRequest, 
 			Notices: errs, Quiet: f.quiet, Pull: f.pullDisplay(stderr),
 		}
 	}
-	submitting, submitted := outlive(ctx)
+	submitting, submitted := follow.Outlive(ctx)
 	job, err := c.Run(submitting, r)
 	submitted()
 	if err != nil {
 		if ctx.Err() != nil {
-			return interrupted(errs, err)
+			return follow.Interrupted(errs, err)
 		}
 		return err
 	}
 	following, leave := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer leave(nil)
 	stop := context.AfterFunc(ending, func() {
-		if err := cancelJob(c, job.ID, stopGrace); errors.Is(err, errNotCanceled) {
+		if err := follow.Cancel(c, job.ID, stopGrace); errors.Is(err, follow.ErrNotCanceled) {
 			leave(err)
 		}
 	})
 	var result *puller.Result
-	err = watch(following, c, &job, func(j *puller.Job, e puller.Event) {
+	err = follow.Watch(following, c, &job, func(j *puller.Job, e puller.Event) {
 		if e.Result != nil {
 			result = e.Result.Result
 		}
@@ -210,7 +211,7 @@ func (f *flags) run(ctx context.Context, c *client.Client, r puller.RunRequest, 
 		}
 		return exit.Program(*result.ExitCode)
 	case ctx.Err() != nil:
-		return interrupted(errs, err)
+		return follow.Interrupted(errs, err)
 	}
 	return err
 }
