@@ -241,14 +241,18 @@ func (e *Engine) OnAnswer(alter func(image string, answer map[string]any)) {
 func (e *Engine) Tag(image string, i puller.Image) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	name := full(image)
+	e.name(full(image), i)
+	e.events.add("image", "tag", e.idOf(i), full(image))
+}
+
+// name gives an image a name. The caller holds the lock.
+func (e *Engine) name(name string, i puller.Image) {
 	before, had := e.images[name]
 	e.images[name] = i
 	delete(e.dangling, e.idOf(i))
 	if id := e.idOf(before); had && len(e.namedAs(id)) == 0 {
 		e.dangling[id] = before
 	}
-	e.events.add("image", "tag", e.idOf(i), name)
 }
 
 // Remove removes a name, and with its last name the image.

@@ -34,14 +34,62 @@ func (e *Engine) OnRemoveImage(hook func(name string)) {
 func (e *Engine) AddEvent(action, id, name string) { e.events.add("image", action, id, name) }
 
 // Has reports whether the engine has an image under a name or an ID.
-func (e *Engine) Has(image string) bool {
+func (e *Engine) Has(image string) bool { return e.IDOf(image) != "" }
+
+// IDOf returns the ID of the image that has a name or an ID, "" for none.
+func (e *Engine) IDOf(image string) string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if _, ok := e.dangling[image]; ok || strings.HasPrefix(image, "sha256:") {
-		return ok || len(e.namedAs(image)) > 0
+	if _, ok := e.dangling[image]; ok {
+		return image
 	}
-	_, ok := e.images[full(image)]
-	return ok
+	if strings.HasPrefix(image, "sha256:") {
+		if len(e.namedAs(image)) > 0 {
+			return image
+		}
+		return ""
+	}
+	name := full(image)
+	if i, ok := e.images[name]; ok {
+		return e.idOf(i)
+	}
+	if i, _, ok := e.byRepoDigest(name); ok {
+		return e.idOf(i)
+	}
+	return ""
+}
+
+// byRepoDigest finds the image that has NAME@DIGEST, and a name of it in that repository.
+func (e *Engine) byRepoDigest(name string) (i puller.Image, tag string, ok bool) {
+	repository, _, digest := cutTag(name)
+	for tag, i := range e.images {
+		if of, _, _ := cutTag(tag); digest != "" && of == repository && slices.Contains(i.RepoDigests, repository+"@"+digest) {
+			return i, tag, true
+		}
+	}
+	return i, "", false
+}
+
+// Stored returns how many bytes the images have, each layer counted once.
+func (e *Engine) Stored() (bytes int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	layers := make(map[string]int64)
+	add := func(i puller.Image) {
+		for _, layer := range i.DiffIDs {
+			layers[layer] = i.Size / int64(len(i.DiffIDs))
+		}
+	}
+	for _, i := range e.images {
+		add(i)
+	}
+	for _, i := range e.dangling {
+		add(i)
+	}
+	for _, size := range layers {
+		bytes += size
+	}
+	return bytes
 }
 
 // idOf returns an image's ID. The caller holds the lock, here and below.
@@ -180,11 +228,9 @@ func (e *Engine) removeImage(w http.ResponseWriter, r *http.Request) {
 	}
 	name = full(name)
 	i, found := e.images[name]
-	if repository, _, digest := cutTag(name); !found && digest != "" {
-		for tag, other := range e.images {
-			if of, _, _ := cutTag(tag); of == repository && slices.Contains(other.RepoDigests, repository+"@"+digest) {
-				name, i, found = tag, other, true
-			}
+	if !found {
+		if other, tag, ok := e.byRepoDigest(name); ok {
+			name, i, found = tag, other, true
 		}
 	}
 	if !found {

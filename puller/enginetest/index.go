@@ -102,5 +102,6 @@ func (p *Pull) keep(x Index, i puller.Image, digest string) {
 	}
 	i.Manifest = ""
 	e.content[manifest] = puller.ContentWhole
-	e.images[p.Image] = i
+	e.name(p.Image, i)
+	e.events.add("image", "pull", p.Image, p.Image)
 }

@@ -86,7 +86,12 @@ func (p *Pull) Cut() {
 }
 
 // Tag adds the pulled image to the engine's store.
-func (p *Pull) Tag(i puller.Image) { p.engine.Tag(p.Image, i) }
+func (p *Pull) Tag(i puller.Image) {
+	p.engine.mu.Lock()
+	defer p.engine.mu.Unlock()
+	p.engine.name(p.Image, i)
+	p.engine.events.add("image", "pull", p.Image, p.Image)
+}
 
 // Serve is a successful pull of a small image with two layers.
 func Serve(i puller.Image) Script {
