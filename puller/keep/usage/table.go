@@ -1,0 +1,227 @@
+package usage
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/towline/towline/puller"
+)
+
+// Options are what a Table is made with. All fields must be set.
+type Options struct {
+	Engine  puller.Engine
+	Records puller.Records
+	Log     logrus.FieldLogger
+}
+
+// Table has a Record of each image. Its methods may be called from anywhere.
+type Table struct {
+	opts Options
+
+	listing sync.Mutex // held for a list, so that an older one does not replace a newer one
+
+	mu        sync.Mutex
+	records   map[string]Record // by image ID
+	byName    map[string]string // image IDs of the last list, by name
+	seen      sightings
+	connected time.Time // since when all events and images are known; zero while they are not
+	changed   map[string]bool
+	gone      map[string]bool
+	wake      chan struct{} // has room for one
+}
+
+// New returns a Table without records.
+func New(o Options) *Table {
+	return &Table{
+		opts: o, records: make(map[string]Record), byName: make(map[string]string), seen: newSightings(),
+		changed: make(map[string]bool), gone: make(map[string]bool), wake: make(chan struct{}, 1),
+	}
+}
+
+// Load reads what was kept. It is called before all else. What can't be read is logged and
+// left out: its images are somebody else's, and have just come.
+func (t *Table) Load() error {
+	values, err := t.opts.Records.Load(Kind)
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id, value := range values {
+		var r Record
+		if err := json.Unmarshal(value, &r); err != nil || r.Arrived.IsZero() {
+			t.opts.Log.WithField("image", puller.Clip(id)).WithError(err).Warn("what was known of an image can't be read")
+			continue
+		}
+		t.records[id] = r
+	}
+	return nil
+}
+
+// Snapshot is what an engine had at a time.
+type Snapshot struct {
+	Images     []puller.ImageSummary
+	Containers []puller.ContainerState
+	// Records are by image ID. Each of Images has one.
+	Records map[string]Record
+}
+
+// Snapshot asks the engine for its images and containers, with shared also for what images
+// share, and returns them with what is known of each.
+func (t *Table) Snapshot(ctx context.Context, shared bool) (Snapshot, error) {
+	t.listing.Lock()
+	defer t.listing.Unlock()
+	asOf := time.Now()
+	images, err := t.opts.Engine.Images(ctx, shared)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	containers, err := t.opts.Engine.AllContainers(ctx)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.apply(images, containers, asOf)
+	return Snapshot{images, containers, maps.Clone(t.records)}, nil
+}
+
+// apply takes over what a list tells, which was asked for at a time. The lock is held, here
+// and below.
+func (t *Table) apply(images []puller.ImageSummary, containers []puller.ContainerState, asOf time.Time) {
+	seen := t.seen
+	t.seen = newSightings()
+	listed := make(map[string]bool, len(images))
+	t.byName = make(map[string]string, len(images))
+	foreign := make(map[string]bool) // those that no pull has brought
+	for _, i := range images {
+		listed[i.ID] = true
+		for _, name := range slices.Concat(i.Tags, i.Digests) {
+			t.byName[name] = i.ID
+		}
+		if _, known := t.records[i.ID]; !known {
+			at, pulled := seen.arrival(i, asOf)
+			foreign[i.ID] = !pulled
+			t.set(i.ID, Record{Arrived: at})
+		}
+	}
+	for id := range t.records {
+		if !listed[id] {
+			t.drop(id)
+		}
+	}
+	t.bring(seen.results, foreign)
+	for id, at := range seen.images {
+		t.use(id, at)
+	}
+	for name, v := range seen.names {
+		t.use(t.byName[name], v.last)
+	}
+	of := make(map[string]string, len(containers))
+	for _, c := range containers {
+		of[c.ID] = c.ImageID
+	}
+	for id, v := range seen.containers {
+		image, there := of[id]
+		if _, known := t.records[image]; !there || !known {
+			image = t.resolve(v.image) // it was removed meanwhile
+		}
+		t.use(image, v.last)
+	}
+}
+
+// resolve returns the ID of the image that a container was created with, "" where that is
+// not known.
+func (t *Table) resolve(image string) string {
+	if _, known := t.records[image]; known {
+		return image
+	}
+	return t.byName[fullName(image)]
+}
+
+func (t *Table) set(id string, r Record) {
+	t.records[id] = r
+	t.changed[id] = true
+	delete(t.gone, id)
+}
+
+func (t *Table) drop(id string) {
+	delete(t.records, id)
+	delete(t.changed, id)
+	t.gone[id] = true
+}
+
+func (t *Table) use(id string, at time.Time) {
+	if r, known := t.records[id]; known && r.use(at) {
+		t.set(id, r)
+	}
+}
+
+// bring decides which images Towline brought: those that a job pulled, and that came while
+// it did. foreign are those that came by another way. All images and events
+// must have been known since the job began.
+func (t *Table) bring(results []result, foreign map[string]bool) {
+	for _, v := range results {
+		r, known := t.records[v.id]
+		if !known {
+			continue
+		}
+		since := !t.connected.IsZero() && !v.began.Before(t.connected)
+		here := !r.Arrived.Before(v.began) && !r.Arrived.After(v.finished)
+		if (len(r.Brought) > 0 || since && here && !foreign[v.id]) && r.bring(v.name) {
+			t.set(v.id, r)
+		}
+	}
+}
+
+// save keeps what has changed. What could not be saved is saved the next time.
+func (t *Table) save() error {
+	t.mu.Lock()
+	values := make(map[string][]byte, len(t.changed))
+	for id := range t.changed {
+		value, err := json.Marshal(t.records[id])
+		if err != nil {
+			t.mu.Unlock()
+			return err
+		}
+		values[id] = value
+	}
+	gone := slices.Collect(maps.Keys(t.gone))
+	t.changed, t.gone = make(map[string]bool), make(map[string]bool)
+	t.mu.Unlock()
+	err := t.write(values, gone)
+	if err == nil {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id := range values {
+		if _, known := t.records[id]; known {
+			t.changed[id] = true
+		}
+	}
+	for _, id := range gone {
+		if _, known := t.records[id]; !known {
+			t.gone[id] = true
+		}
+	}
+	return err
+}
+
+func (t *Table) write(values map[string][]byte, gone []string) error {
+	if len(values) > 0 {
+		if err := t.opts.Records.Save(Kind, values); err != nil {
+			return err
+		}
+	}
+	if len(gone) > 0 {
+		return t.opts.Records.Delete(Kind, gone)
+	}
+	return nil
+}

@@ -1,0 +1,390 @@
+package usage_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/sirupsen/logrus"
+	"go.uber.org/goleak"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/docker"
+	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/jobs"
+	"github.com/towline/towline/puller/keep/usage"
+	"github.com/towline/towline/puller/storetest"
+	"github.com/towline/towline/stream/pullstream"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// records keep records in memory.
+type records struct {
+	mu    sync.Mutex
+	all   map[string][]byte
+	saves atomic.Int32
+	fails bool
+}
+
+func (r *records) Load(string) (map[string][]byte, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.all), nil
+}
+
+func (r *records) Save(_ string, values map[string][]byte) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.saves.Add(1)
+	if r.fails {
+		return errors.New("the disk is full")
+	}
+	maps.Copy(r.all, values)
+	return nil
+}
+
+func (r *records) Delete(_ string, keys []string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, key := range keys {
+		delete(r.all, key)
+	}
+	return nil
+}
+
+// host is an engine with a Service and a Table, in a bubble.
+type host struct {
+	*testing.T
+	engine  *enginetest.Engine
+	adapter *docker.Engine
+	records *records
+	service *jobs.Service
+	table   *usage.Table
+	stop    func()
+}
+
+func withHost(t *testing.T, use func(*enginetest.Engine), test func(h *host)) {
+	synctest.Test(t, func(t *testing.T) {
+		scripted := enginetest.New(t)
+		use(scripted)
+		adapter, err := docker.New(docker.Options{Host: "unix:///scripted", Dial: scripted.Dial})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { adapter.Close() })
+		h := &host{T: t, engine: scripted, adapter: adapter, records: &records{all: map[string][]byte{}}}
+		h.service, err = jobs.New(adapter, jobs.Options{Concurrency: 4, Policy: puller.PolicyMissing, Timeout: time.Hour, Store: storetest.New(), OutputDir: t.TempDir(), OutputLimit: 1 << 20, Runs: 4, Log: silent()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { h.service.Close(context.Background()) })
+		h.start()
+		t.Cleanup(func() { h.stop() })
+		test(h)
+	})
+}
+
+func silent() *logrus.Logger {
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	return log
+}
+
+func (h *host) start() {
+	h.table = usage.New(usage.Options{Engine: h.adapter, Records: h.records, Log: silent()})
+	if err := h.table.Load(); err != nil {
+		h.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(h.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- h.table.Run(ctx, h.service) }()
+	h.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			h.Error(err)
+		}
+	})
+	synctest.Wait()
+}
+
+// restart ends the table and starts another one on its records.
+func (h *host) restart() {
+	h.stop()
+	h.start()
+}
+
+// pull has the Service pull an image and waits for it.
+func (h *host) pull(image string, seed int) puller.Job {
+	h.Helper()
+	time.Sleep(time.Second) // what comes at one moment has no order
+	h.engine.Script(image, enginetest.Serve(enginetest.NewImage(image, seed)))
+	j, err := h.service.Pull(puller.PullRequest{Image: image})
+	if err == nil {
+		j, err = h.service.Wait(h.Context(), j.ID)
+	}
+	if err != nil || j.State != puller.StateSucceeded {
+		h.Fatalf("it ended with %+v, %v", j.Error, err)
+	}
+	return j
+}
+
+// others has another client of the engine pull an image.
+func (h *host) others(image string, seed int) {
+	h.Helper()
+	time.Sleep(time.Second) // what comes at one moment has no order
+	h.engine.Script(image, enginetest.Serve(enginetest.NewImage(image, seed)))
+	if err := h.adapter.Pull(h.Context(), puller.Pull{Image: image}, func(pullstream.Message) {}); err != nil {
+		h.Fatal(err)
+	}
+}
+
+// of returns what is known of the image that has a name.
+func (h *host) of(name string) (r usage.Record, known bool) {
+	h.Helper()
+	synctest.Wait()
+	s, err := h.table.Snapshot(h.Context(), false)
+	if err != nil {
+		h.Fatal(err)
+	}
+	for _, i := range s.Images {
+		for _, tag := range i.Tags {
+			if tag == name {
+				r, known = s.Records[i.ID]
+				return r, known
+			}
+		}
+	}
+	return r, false
+}
+
+const (
+	ours   = "registry.test/ours:v1"
+	theirs = "registry.test/theirs:v1"
+)
+
+func both(t *testing.T, test func(t *testing.T, use func(*enginetest.Engine))) {
+	for name, use := range map[string]func(*enginetest.Engine){"graph": func(*enginetest.Engine) {}, "containerd": (*enginetest.Engine).UseContainerdStore} {
+		t.Run(name, func(t *testing.T) { test(t, use) })
+	}
+}
+
+func TestOwner(t *testing.T) {
+	both(t, func(t *testing.T, use func(*enginetest.Engine)) {
+		for name, c := range map[string]struct {
+			act  func(h *host)
+			want []string
+		}{
+			"pulled":      {func(h *host) { h.pull(ours, 1) }, []string{ours}},
+			"two names":   {func(h *host) { h.pull("registry.test/other:v1", 1); h.pull(ours, 1) }, []string{"registry.test/other:v1", ours}},
+			"by others":   {func(h *host) { h.others(ours, 1) }, nil},
+			"present":     {func(h *host) { h.others(ours, 1); h.pull(ours, 1) }, nil},
+			"other name":  {func(h *host) { h.others("registry.test/other:v1", 1); h.pull(ours, 1) }, nil},
+			"loaded":      {func(h *host) { h.engine.Tag("loaded:v1", enginetest.NewImage(ours, 1)); h.pull(ours, 1) }, nil},
+			"removed":     {func(h *host) { h.pull(ours, 1); time.Sleep(time.Second); h.engine.Remove(ours); h.others(ours, 1) }, nil},
+			"pulled anew": {func(h *host) { h.others(ours, 1); h.of(ours); h.engine.Remove(ours); h.of(ours); h.pull(ours, 1) }, []string{ours}},
+			"not watched": {func(h *host) {
+				h.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
+					if call == "events" {
+						return http.StatusInternalServerError, "no events"
+					}
+					return 0, ""
+				})
+				h.engine.Kill()
+				h.engine.Revive()
+				h.pull(ours, 1)
+			}, nil},
+			"watched again": {func(h *host) {
+				h.engine.Kill()
+				time.Sleep(time.Second)
+				h.engine.Revive()
+				time.Sleep(time.Minute)
+				h.pull(ours, 1)
+			}, []string{ours}},
+			"restart": {func(h *host) { h.pull(ours, 1); h.of(ours); h.restart() }, []string{ours}},
+			"stopped": {func(h *host) { h.pull(ours, 1); synctest.Wait(); h.restart() }, []string{ours}},
+			"by id": {func(h *host) {
+				h.pull("registry.test/ours@"+enginetest.Digest(enginetest.NewImage(ours, 1)), 1)
+				time.Sleep(time.Second)
+				h.engine.Tag(ours, enginetest.NewImage(ours, 1))
+			}, []string{"registry.test/ours@" + enginetest.Digest(enginetest.NewImage(ours, 1))}},
+			"no table": {func(h *host) { h.stop(); h.pull(ours, 1); h.start() }, nil},
+		} {
+			t.Run(name, func(t *testing.T) {
+				withHost(t, use, func(h *host) {
+					time.Sleep(time.Second)
+					c.act(h)
+					r, known := h.of(ours)
+					if !known {
+						t.Fatal("it is not known")
+					}
+					if diff := cmp.Diff(c.want, r.Brought); diff != "" {
+						t.Error(diff)
+					}
+				})
+			})
+		}
+	})
+}
+
+func TestArrived(t *testing.T) {
+	withHost(t, func(*enginetest.Engine) {}, func(h *host) {
+		time.Sleep(time.Hour)
+		pulled := time.Now().Add(time.Second)
+		h.others(theirs, 2)
+		synctest.Wait()
+		time.Sleep(time.Hour)
+		if r, _ := h.of(theirs); !r.Arrived.Equal(pulled) || !r.Used.Equal(pulled) {
+			t.Errorf("it came at %v and was used at %v, not at %v", r.Arrived, r.Used, pulled)
+		}
+		h.restart()
+		if r, _ := h.of(theirs); !r.Arrived.Equal(pulled) {
+			t.Errorf("after a restart it came at %v", r.Arrived)
+		}
+		h.engine.Remove(theirs)
+		synctest.Wait()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if len(h.records.all) != 0 {
+			t.Errorf("of an image that is not there is kept %s", h.records.all)
+		}
+	})
+}
+
+func TestUsed(t *testing.T) {
+	both(t, func(t *testing.T, use func(*enginetest.Engine)) {
+		for name, c := range map[string]struct {
+			act  func(h *host, id string)
+			used time.Duration // after the hour; 0 for never
+		}{
+			"unused":  {func(*host, string) {}, 0},
+			"present": {func(h *host, _ string) { time.Sleep(time.Minute); h.pull(theirs, 2) }, time.Minute},
+			"pulled":  {func(h *host, _ string) { time.Sleep(time.Minute); h.others(theirs, 2) }, time.Minute},
+			"started": {func(h *host, id string) {
+				time.Sleep(time.Minute)
+				h.engine.AddContainer(enginetest.ContainerRequest{Image: id}, true)
+			}, time.Minute},
+			"gone": {func(h *host, id string) { // before it could be listed
+				h.engine.Program(id, func(p *enginetest.Process) int { p.Wait(time.Minute); return 0 })
+				h.adapter.Remove(h.Context(), h.engine.AddContainer(enginetest.ContainerRequest{Image: id}, true))
+			}, time.Nanosecond},
+			"exits": {func(h *host, id string) {
+				h.engine.Program(id, func(p *enginetest.Process) int { p.Wait(20 * time.Minute); return 0 })
+				h.engine.AddContainer(enginetest.ContainerRequest{Image: id}, true)
+				time.Sleep(21 * time.Minute)
+			}, 20 * time.Minute},
+			"found at the start": {func(h *host, id string) {
+				h.stop()
+				h.engine.Program(id, func(p *enginetest.Process) int { p.Wait(5 * time.Minute); return 0 })
+				h.engine.AddContainer(enginetest.ContainerRequest{Image: id}, true)
+				time.Sleep(time.Hour)
+				h.start()
+			}, 5 * time.Minute},
+		} {
+			t.Run(name, func(t *testing.T) {
+				withHost(t, use, func(h *host) {
+					i := enginetest.NewImage(theirs, 2)
+					h.engine.Tag(theirs, i)
+					time.Sleep(time.Hour)
+					s, err := h.table.Snapshot(h.Context(), false)
+					if err != nil {
+						t.Fatal(err)
+					}
+					began := time.Now()
+					c.act(h, s.Images[0].ID)
+					r, _ := h.of(theirs)
+					switch used := r.Used.Sub(began); {
+					case c.used == 0 && !r.Used.IsZero(), c.used != 0 && used.Round(time.Minute) != c.used.Round(time.Minute):
+						t.Errorf("it was used after %v", used)
+					}
+				})
+			})
+		}
+	})
+}
+
+// However much happens, the engine is asked little, and little is saved.
+func TestCost(t *testing.T) {
+	withHost(t, func(*enginetest.Engine) {}, func(h *host) {
+		i := enginetest.NewImage(theirs, 2)
+		h.engine.Tag(theirs, i)
+		time.Sleep(5 * time.Minute)
+		var lists atomic.Int32
+		h.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
+			if call == "list" || call == "inspect" {
+				lists.Add(1)
+			}
+			return 0, ""
+		})
+		h.records.saves.Store(0)
+		time.Sleep(time.Hour)
+		if lists.Load()+h.records.saves.Load() != 0 {
+			t.Errorf("in an hour without events there were %d calls and %d saves", lists.Load(), h.records.saves.Load())
+		}
+		for range 900 {
+			h.adapter.Remove(h.Context(), h.engine.AddContainer(enginetest.ContainerRequest{Image: i.ID}, true))
+			time.Sleep(4 * time.Second)
+		}
+		if n, saves := lists.Load(), h.records.saves.Load(); n > 60 || saves > 60 || n == 0 {
+			t.Errorf("for 900 containers in an hour there were %d lists and %d saves", n, saves)
+		}
+	})
+}
+
+func TestSaveFails(t *testing.T) {
+	withHost(t, func(*enginetest.Engine) {}, func(h *host) {
+		h.records.mu.Lock()
+		h.records.fails = true
+		h.records.mu.Unlock()
+		h.pull(ours, 1)
+		time.Sleep(2 * time.Minute)
+		h.records.mu.Lock()
+		h.records.fails = false
+		h.records.mu.Unlock()
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if len(h.records.all) != 1 {
+			t.Errorf("it is not saved later: %s", h.records.all)
+		}
+	})
+}
+
+func TestLoadDamaged(t *testing.T) {
+	withHost(t, func(*enginetest.Engine) {}, func(h *host) {
+		h.stop()
+		id := enginetest.NewImage(theirs, 2).ID
+		h.engine.Tag(theirs, enginetest.NewImage(theirs, 2))
+		for _, value := range []string{"", "null", "{}", "[]", `{"arrived":"x"}`, `{"brought":["` + theirs + `"]}`} {
+			h.records.all = map[string][]byte{id: []byte(value)}
+			h.start()
+			if r, known := h.of(theirs); !known || len(r.Brought) != 0 || r.Arrived.IsZero() {
+				t.Errorf("of %q remains %+v", value, r)
+			}
+			h.stop()
+		}
+	})
+}
+
+func TestManySightings(t *testing.T) {
+	withHost(t, func(*enginetest.Engine) {}, func(h *host) {
+		for n := range 1000 {
+			h.engine.AddEvent("tag", fmt.Sprintf("sha256:%064x", n), strings.Repeat("x", 1000))
+			h.engine.AddEvent("pull", fmt.Sprintf("a%d:1", n), "")
+		}
+		synctest.Wait()
+		s, err := h.table.Snapshot(h.Context(), false)
+		if err != nil || len(s.Records) != 0 {
+			t.Errorf("of events without images there are %d records: %v", len(s.Records), err)
+		}
+	})
+}
