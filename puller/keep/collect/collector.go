@@ -1,0 +1,154 @@
+// Package collect lists an engine's images with what keeps each of them, and removes those
+// that nothing keeps: to hold the engine's disk below a level, to make room for a pull, or
+// because they were not used for long. It never calls an engine's prune. It removes by name,
+// unforced, one at a time, and asks all of it again just before each removal.
+//
+// What it decides is not kept. So a daemon that ends at any moment begins anew.
+package collect
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep/usage"
+)
+
+// Mode is which images may be collected.
+type Mode string
+
+// The modes.
+const (
+	Off Mode = "off"
+	Own Mode = "own" // those that Towline brought
+	All Mode = "all"
+)
+
+// Options are what a Collector is made with.
+type Options struct {
+	Engine puller.Engine
+	Usage  *usage.Table
+	// Protector knows the sets and leases; nil for none.
+	Protector puller.Protector
+	// Protect returns the pattern that keeps an image of this name. nil is for none.
+	Protect func(name string) (pattern string, ok bool)
+
+	Collect Mode
+	// High is the used share of the disk, from 0 to 1, from which images are removed
+	// until it is below Low.
+	High, Low float64
+	MinAge    time.Duration // of images that may be removed, since they came or were used
+	// MaxUnused is after what time without use an image is removed also where there is
+	// room; 0 is for never.
+	MaxUnused   time.Duration
+	Interval    time.Duration // between two looks at the disk
+	MaxPerCycle int
+
+	Log     logrus.FieldLogger
+	Metrics prometheus.Registerer // nil for none
+}
+
+// failureWait is how long an image is left alone whose removal has failed.
+const failureWait = time.Hour
+
+// Collector implements puller.ImageKeeper. Its methods may be called from anywhere.
+type Collector struct {
+	opts    Options
+	service atomic.Pointer[puller.Service] // nil until Run
+	metrics metrics
+
+	cycle sync.Mutex // held by the one collection that goes on
+
+	mu      sync.Mutex
+	failed  map[string]time.Time // until when an image is left alone, by ID
+	blocked string               // what was last logged to stand in the way
+}
+
+var _ puller.ImageKeeper = (*Collector)(nil)
+
+// New returns a Collector. It collects nothing before Run is called.
+func New(o Options) *Collector {
+	return &Collector{opts: o, metrics: newMetrics(o), failed: make(map[string]time.Time)}
+}
+
+// Run looks at the disk, and collects, until ctx ends. It returns nil. It is called once.
+// The service says which images active jobs want.
+func (c *Collector) Run(ctx context.Context, service puller.Service) error {
+	c.service.Store(&service)
+	if c.opts.Collect == Off {
+		return nil
+	}
+	tick := time.NewTicker(c.opts.Interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if err := c.look(ctx); err != nil && ctx.Err() == nil {
+				c.opts.Log.WithError(err).Warn("images can't be collected now")
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// look collects where there is a need.
+func (c *Collector) look(ctx context.Context) error {
+	disk, err := c.opts.Engine.Disk(ctx)
+	if err != nil {
+		return err
+	}
+	full := disk != nil && disk.Used() >= c.opts.High
+	if !full && c.opts.MaxUnused == 0 {
+		c.tellBlocked("")
+		return nil
+	}
+	g := goal{unused: c.opts.MaxUnused, limit: c.opts.MaxPerCycle}
+	if full {
+		g.low = c.opts.Low
+	}
+	done, err := c.collect(ctx, g, false)
+	if err == nil {
+		c.tellBlocked(done.Blocked)
+	}
+	return err
+}
+
+// Collect implements puller.ImageKeeper.
+func (c *Collector) Collect(ctx context.Context, dryRun bool) (puller.Collection, error) {
+	if c.opts.Collect == Off && !dryRun {
+		return puller.Collection{}, puller.Errorf(puller.ErrConflict, "keep.collect is off, so nothing may be collected; set it to own or all, or ask for the plan")
+	}
+	return c.collect(ctx, goal{low: c.opts.Low, unused: c.opts.MaxUnused, limit: c.opts.MaxPerCycle}, dryRun)
+}
+
+// Free collects until so many bytes are free. It returns the disk as it is then, nil where
+// it is not known, and what stands in the way where there are fewer.
+func (c *Collector) Free(ctx context.Context, bytes int64) (disk *puller.Disk, blocked string, err error) {
+	if c.opts.Collect == Off || c.service.Load() == nil {
+		disk, err = c.opts.Engine.Disk(ctx)
+		return disk, "keep.collect is off", err
+	}
+	done, err := c.collect(ctx, goal{free: bytes}, false)
+	return done.After, done.Blocked, err
+}
+
+// tellBlocked logs what stands in the way of a collection, once each time that it changes.
+func (c *Collector) tellBlocked(blocked string) {
+	c.mu.Lock()
+	before := c.blocked
+	c.blocked = blocked
+	c.mu.Unlock()
+	switch {
+	case blocked == before:
+	case blocked == "":
+		c.opts.Log.Info("the engine's disk has room again")
+	default:
+		c.opts.Log.Warn(blocked)
+	}
+}

@@ -1,0 +1,234 @@
+package collect
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/sirupsen/logrus"
+
+	"github.com/towline/towline/puller"
+)
+
+// goal is what a collection is for.
+type goal struct {
+	low    float64       // the used share of the disk that is to be reached; 0 is for none
+	free   int64         // bytes that are to be free; 0 is for none
+	unused time.Duration // after what time without use an image goes in any case; 0 is for never
+	limit  int           // images that are removed at most; 0 is without limit
+}
+
+// Why an image is removed.
+const (
+	whyHigh      = "high"
+	whyUnused    = "unused"
+	whyAdmission = "admission"
+)
+
+// unmet returns why the disk needs room, "" where it does not, or is not known.
+func (g goal) unmet(disk *puller.Disk) string {
+	switch {
+	case disk == nil:
+		return ""
+	case g.free > 0 && disk.Free < g.free:
+		return whyAdmission
+	case g.low > 0 && disk.Used() > g.low:
+		return whyHigh
+	}
+	return ""
+}
+
+// why returns what an image is removed for, "" for nothing.
+func (g goal) why(disk *puller.Disk, i *image, now time.Time) string {
+	if g.unused > 0 && now.Sub(i.LastUsed()) > g.unused {
+		return whyUnused
+	}
+	return g.unmet(disk)
+}
+
+// collect removes images until a goal is met, or says what it would do.
+func (c *Collector) collect(ctx context.Context, g goal, dryRun bool) (puller.Collection, error) {
+	c.cycle.Lock()
+	defer c.cycle.Unlock()
+	disk, err := c.opts.Engine.Disk(ctx)
+	if err != nil {
+		return puller.Collection{}, err
+	}
+	images, err := c.view(ctx, true)
+	if err != nil {
+		return puller.Collection{}, err
+	}
+	done := puller.Collection{DryRun: dryRun, Before: disk, Removed: []puller.CollectedImage{}, Stayed: []puller.KeptBack{}}
+	now := time.Now()
+	capped := false
+	for _, i := range inOrder(images) {
+		why := g.why(disk, i, now)
+		switch {
+		case len(i.kept) > 0:
+		case why == "" && disk == nil && (g.low > 0 || g.free > 0):
+			i.keep(puller.KeptNoDisk, "")
+		case why == "":
+			i.keep(puller.KeptNotNeeded, "")
+		case g.limit > 0 && len(done.Removed) >= g.limit:
+			capped = true
+			i.keep(puller.KeptLimit, "")
+		case dryRun:
+			removed := puller.CollectedImage{ID: i.ID, Names: i.allNames(), Freed: i.Unique, Why: why}
+			done.Removed = append(done.Removed, removed)
+			disk = after(disk, i.frees())
+			continue
+		default:
+			var removed bool
+			if disk, removed, err = c.removeOne(ctx, i, why, disk, &done); err != nil {
+				done.After = disk
+				return done, err
+			}
+			if removed {
+				continue
+			}
+		}
+		done.Stayed = append(done.Stayed, puller.KeptBack{ID: i.ID, Names: i.allNames(), Size: i.Size, Kept: i.kept})
+	}
+	done.After = disk
+	if g.unmet(disk) != "" && !capped {
+		done.Blocked = blockedBy(disk, g, images)
+	}
+	return done, nil
+}
+
+// after returns a disk after so many bytes have gone.
+func after(disk *puller.Disk, bytes int64) *puller.Disk {
+	if disk == nil {
+		return nil
+	}
+	return &puller.Disk{Total: disk.Total, Free: min(disk.Free+bytes, disk.Total)}
+}
+
+func (i *image) allNames() []string { return append([]string{}, i.names()...) }
+
+// inOrder returns images in the order in which they are removed: those first that were not
+// used for longest, and of those the largest.
+func inOrder(images []image) []*image {
+	order := make([]*image, len(images))
+	for n := range images {
+		order[n] = &images[n]
+	}
+	slices.SortFunc(order, func(a, b *image) int {
+		return cmp.Or(a.LastUsed().Compare(b.LastUsed()), cmp.Compare(b.frees(), a.frees()), strings.Compare(a.ID, b.ID))
+	})
+	return order
+}
+
+// removeOne removes an image, notes it, and returns the disk as it is then.
+func (c *Collector) removeOne(ctx context.Context, i *image, why string, disk *puller.Disk, done *puller.Collection) (*puller.Disk, bool, error) {
+	kept, gone, err := c.remove(ctx, i.ID)
+	if err != nil {
+		return disk, false, err
+	}
+	if kept != nil {
+		i.kept = kept
+		return disk, false, nil
+	}
+	freed := i.Unique
+	if now, err := c.opts.Engine.Disk(ctx); err == nil && now != nil && disk != nil {
+		gained := max(now.Free-disk.Free, 0) // a pull may take some of it meanwhile
+		freed, disk = &gained, now
+	}
+	if gone {
+		return disk, true, nil // somebody else has removed it
+	}
+	done.Removed = append(done.Removed, puller.CollectedImage{ID: i.ID, Names: i.allNames(), Freed: freed, Why: why})
+	fields := logrus.Fields{"image": i.ID, "names": i.names(), "why": why, "last_used": i.LastUsed().Format(time.RFC3339)}
+	if freed != nil {
+		fields["freed"] = *freed
+		c.metrics.freed.Add(float64(*freed))
+	}
+	c.opts.Log.WithFields(fields).Info("image removed")
+	c.metrics.removed.WithLabelValues(why).Inc()
+	return disk, true, nil
+}
+
+// remove removes all names of an image, one at a time, and asks before each whether it may
+// go. kept is what keeps it. gone says that somebody else has removed it. An error ends the
+// collection: the engine does not answer.
+func (c *Collector) remove(ctx context.Context, id string) (kept []puller.Kept, gone bool, err error) {
+	removed := 0
+	const most = 1000 // names; an engine could name new ones for ever
+	for range most {
+		images, err := c.view(ctx, false)
+		if err != nil {
+			return nil, false, err
+		}
+		at := slices.IndexFunc(images, func(i image) bool { return i.ID == id })
+		if at < 0 {
+			return nil, removed == 0, nil
+		}
+		i := images[at]
+		if len(i.kept) > 0 {
+			if removed > 0 {
+				c.opts.Log.WithFields(logrus.Fields{"image": id, "names": i.names()}).Warn("an image has lost names and stays, as it came to be needed meanwhile")
+			}
+			return i.kept, false, nil
+		}
+		name := append(i.names(), id)[0]
+		switch err := c.opts.Engine.RemoveImage(ctx, name); puller.KindOf(err) {
+		case "":
+			removed++
+		case puller.ErrNotFound:
+		case puller.ErrEngineUnavailable, puller.ErrTimeout, puller.ErrCanceled:
+			return nil, false, err
+		default:
+			return c.leave(id, name, err), false, nil
+		}
+	}
+	return c.leave(id, "", puller.Errorf(puller.ErrInternal, "the engine names it again each time")), false, nil
+}
+
+// leave leaves an image alone for a while whose removal has failed.
+func (c *Collector) leave(id, name string, err error) []puller.Kept {
+	c.mu.Lock()
+	c.failed[id] = time.Now().Add(failureWait)
+	c.mu.Unlock()
+	c.metrics.failures.Inc()
+	c.opts.Log.WithFields(logrus.Fields{"image": id, "name": name}).WithError(err).Warnf("an image can't be removed; it is tried again in %s", failureWait)
+	return []puller.Kept{{Reason: puller.KeptFailed, Detail: puller.ClipTo(err.Error(), 500)}}
+}
+
+// blockedBy says what stands in the way of a goal. It has no figures that change all the
+// time.
+func blockedBy(disk *puller.Disk, g goal, images []image) string {
+	count := make(map[puller.KeptReason]int)
+	size := make(map[puller.KeptReason]int64)
+	for _, i := range images {
+		if len(i.kept) > 0 {
+			reason := i.kept[0].Reason
+			count[reason]++
+			size[reason] += i.frees()
+		}
+	}
+	var parts []string
+	for _, r := range []struct {
+		reason puller.KeptReason
+		words  string
+	}{
+		{puller.KeptContainer, "used by containers"}, {puller.KeptSet, "in sets"}, {puller.KeptLease, "leased"}, {puller.KeptWanted, "wanted by jobs"},
+		{puller.KeptProtected, "protected by keep.protect"}, {puller.KeptYoung, "younger than keep.min_age"}, {puller.KeptOwner, "not brought by Towline (keep.collect)"},
+		{puller.KeptParent, "the base of others"}, {puller.KeptName, "without a usable name"}, {puller.KeptFailed, "not removable"},
+	} {
+		if n := count[r.reason]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s (%s)", n, r.words, units.BytesSize(float64(size[r.reason]))))
+		}
+	}
+	text := fmt.Sprintf("the engine's disk can't be brought below keep.low (%.0f%%)", 100*g.low)
+	if g.free > 0 {
+		text = "not enough could be collected"
+	}
+	if len(parts) == 0 {
+		return text + ": there are no images to remove"
+	}
+	return text + ": of its images are " + strings.Join(parts, ", ")
+}
