@@ -54,6 +54,9 @@ puller/bolt/database          $ours/puller
 puller/docker                 $ours/puller/jobs
 puller/fleet                  $ours/puller/jobs
 puller/keep                   $ours/puller/transfer
+puller/keep/collect           $ours/puller/jobs
+puller/keep/room              $ours/puller/keep/collect
+puller/keep/usage             $ours/puller/docker
 puller/transfer               $ours/puller/job
 puller/run                    $ours/puller/jobs
 puller/prewarm                $ours/puller/docker

@@ -19,6 +19,7 @@ import (
 // Server answers the API's requests.
 type Server struct {
 	puller   puller.Service
+	images   puller.ImageKeeper // nil for none
 	log      logrus.FieldLogger
 	tokens   *auth.Tokens // nil for none
 	sessions *auth.Sessions
@@ -26,17 +27,17 @@ type Server struct {
 	plans    *limits.Work
 	answers  *limits.Work // large answers
 	table    []route
-	mux      *http.ServeMux
-	metrics  metrics
 	routes   http.Handler
 	events   events
 }
 
 // Options are the options of New.
 type Options struct {
-	Metrics *prometheus.Registry // of one Server; its own metrics are added to it
+	Metrics prometheus.Gatherer
 	Log     logrus.FieldLogger
 	Runs    bool // allows POST /v1/runs
+	// Images knows the engine's images; nil for none.
+	Images puller.ImageKeeper
 
 	// Callers on a unix socket have full access. All others need a token, or a
 	// certificate that the listener has verified. Open gives everybody full access,
@@ -60,11 +61,10 @@ type route struct {
 // New returns the handler of all routes.
 func New(p puller.Service, o Options) *Server {
 	s := &Server{
-		puller: p, log: o.Log, tokens: o.Tokens, sessions: auth.NewSessions(), events: events{puller: p, log: o.Log},
+		puller: p, images: o.Images, log: o.Log, tokens: o.Tokens, sessions: auth.NewSessions(), events: events{puller: p, log: o.Log},
 		files: limits.NewComposeFiles(), plans: limits.NewPlans(), answers: limits.NewAnswers(),
 	}
 	mux := http.NewServeMux()
-	s.mux = mux
 	add := func(pattern string, h http.Handler, params []string) {
 		s.table = append(s.table, route{pattern, params})
 		mux.Handle(pattern, h)
@@ -85,6 +85,8 @@ func New(p puller.Service, o Options) *Server {
 	handle("DELETE /v1/jobs/{id}", s.cancelJob)
 	handle("GET /v1/jobs/{id}/events", s.events.ofJob, "since", "every")
 	handle("GET /v1/events", s.events.ofAll, "kind", "image", "since", "every")
+	handle("GET /v1/images", s.listImages, "owner", "image", "set", "reason", "collectable", "limit", "cursor")
+	handle("POST /v1/collections", s.collect, "dry_run")
 	handle("GET /v1/engine", s.getEngine)
 	handle("GET /healthz", s.health)
 	handle("GET /readyz", s.ready)
@@ -98,7 +100,6 @@ func New(p puller.Service, o Options) *Server {
 		mux: mux, next: withDocker(&dockerapi.Handler{Service: p, Caller: caller, Problem: dockerProblem}, withProblems(mux)), tokens: s.tokens, sessions: s.sessions, hosts: auth.NewHosts(o.Hosts),
 		requests: limits.NewRequests(o.Requests), origin: http.NewCrossOriginProtection(), open: o.Open,
 	}
-	s.metrics = newMetrics(s, o.Metrics)
 	return s
 }
 
@@ -106,11 +107,6 @@ func New(p puller.Service, o Options) *Server {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a := connections.Begin(w)
 	defer a.End()
-	s.metrics.inFlight.Inc()
-	defer func() {
-		s.metrics.inFlight.Dec()
-		s.metrics.answered(s.routeOf(r), a.Status())
-	}()
 	s.routes.ServeHTTP(a, r)
 }
 

@@ -35,6 +35,7 @@ type Config struct {
 	Registries  Registries `mapstructure:"registries"`
 	Limits      Limits     `mapstructure:"limits"`
 	Mirror      Mirror     `mapstructure:"mirror"`
+	Keep        Keep       `mapstructure:"keep"`
 	Log         Log        `mapstructure:"log"`
 }
 
@@ -176,7 +177,7 @@ func Load(file string) (Config, error) {
 	}
 	var c Config
 	if err := v.UnmarshalExact(&c, viper.DecodeHook(mapstructure.ComposeDecodeHookFunc(
-		mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(","), sizeHook,
+		mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(","), sizeHook, percentHook,
 	))); err != nil {
 		return Config{}, oneLine(fmt.Errorf("configuration %s: %w", file, err))
 	}
@@ -231,7 +232,7 @@ func checkTypes(v *viper.Viper) error {
 
 // Validate returns the first fault, with its key.
 func (c Config) Validate() error {
-	for _, check := range []func() error{c.checkListen, c.Auth.check, c.Mirror.check} {
+	for _, check := range []func() error{c.checkListen, c.Auth.check, c.Mirror.check, c.Keep.check} {
 		if err := check(); err != nil {
 			return err
 		}

@@ -57,8 +57,10 @@ func (s setting) setDefault() {
 	}
 }
 
-// isNumber reports whether the setting is a whole number, without a unit.
-func (s setting) isNumber() bool { return s.value.CanInt() && !s.isDuration() }
+// isNumber reports whether the setting is a whole number, or a size.
+func (s setting) isNumber() bool { return s.value.CanInt() && !s.isDuration() && !s.isPercent() }
+
+func (s setting) isPercent() bool { return s.value.Type() == reflect.TypeFor[Percent]() }
 
 func (s setting) isDuration() bool { return s.value.Type() == reflect.TypeFor[time.Duration]() }
 
@@ -72,6 +74,10 @@ func (s setting) parse(written string) int64 {
 		var d time.Duration
 		d, err = time.ParseDuration(written)
 		n = int64(d)
+	case s.isPercent():
+		var p Percent
+		p, err = parsePercent(written)
+		n = int64(p)
 	case strings.HasSuffix(written, "iB"):
 		n, err = units.RAMInBytes(written)
 	default:
@@ -103,6 +109,8 @@ func (s setting) check() error {
 	case s.isDuration():
 		// A number without a unit is read as nanoseconds. This is never meant.
 		return fmt.Errorf("%s: %s is not between %s and %s; write a duration with its unit, such as 90s, 30m or 720h", s.key, s.value.Interface(), low, high)
+	case s.isPercent():
+		return fmt.Errorf("%s: %s is not between %s and %s", s.key, s.value.Interface(), low, high)
 	case strings.HasSuffix(low, "iB"):
 		return fmt.Errorf("%s: %d is not between %d (%s) and %d (%s) bytes", s.key, value, least, low, most, high)
 	}

@@ -11,11 +11,11 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// narrowing are the keys that restrict callers. Such a key without a value would
-// allow what it should forbid, for example if all entries of a list are commented
+// narrowing are the keys that restrict callers, and what is removed. Such a key without a
+// value would allow what it should forbid, for example if all entries of a list are commented
 // out. So it stops the start. An empty environment variable does, too.
 var narrowing = []string{
-	"auth.token_file", "auth.tls", "auth.verify_image_access", "runs.enabled", "registries.docker_config", "rules",
+	"auth.token_file", "auth.tls", "auth.verify_image_access", "runs.enabled", "registries.docker_config", "rules", "keep.protect",
 }
 
 func narrows(key string) bool {

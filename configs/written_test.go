@@ -13,7 +13,7 @@ import (
 // restricts callers stops the start if it is empty.
 func TestEmptyKey(t *testing.T) {
 	clean(t)
-	lists := []string{"rules.pull.allow", "rules.pull.deny", "rules.pull.policies", "rules.pull.platforms", "rules.run.allow", "rules.run.deny", "rules.run.policies", "rules.run.platforms"}
+	lists := []string{"rules.pull.allow", "rules.pull.deny", "rules.pull.policies", "rules.pull.platforms", "rules.run.allow", "rules.run.deny", "rules.run.policies", "rules.run.platforms", "keep.protect"}
 	switches := []string{"runs.enabled", "auth.verify_image_access", "registries.docker_config", "rules.pull.require_digest", "rules.run.require_digest"}
 	files := []string{"auth.token_file", "auth.tls.cert", "auth.tls.key", "auth.tls.ca"}
 	stops := func(t *testing.T, key, content string) {
@@ -39,7 +39,7 @@ func TestEmptyKey(t *testing.T) {
 			for _, bent := range []string{`""`, "{}", "{a: b}"} {
 				stops(t, key, yaml(key, bent))
 			}
-			if !strings.HasSuffix(key, ".deny") {
+			if !strings.HasSuffix(key, ".deny") && key != "keep.protect" {
 				stops(t, key, yaml(key, "[]"))
 				return
 			}

@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/towline/towline/cmd/towline/daemon"
-	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/configs"
 	"github.com/towline/towline/puller/bolt/database"
@@ -35,7 +34,7 @@ func newServe() *cobra.Command {
 			}
 			config, err := configs.Load(file)
 			if err != nil {
-				return printError(log, exit.Usage(err, cmd.CommandPath()))
+				return printError(log, usageError{err, cmd.CommandPath()})
 			}
 			disableCoreDumps()
 			setFallbackRoots()
@@ -46,13 +45,13 @@ func newServe() *cobra.Command {
 	return cmd
 }
 
-// printError prints the error that ends the daemon, and returns it as one that was printed.
+// printError prints the error that ends the daemon, and returns it as a printedError.
 func printError(log io.Writer, err error) error {
 	if err == nil {
 		return nil
 	}
 	fmt.Fprintln(log, "towline: "+render.SafeText(err.Error()))
-	return exit.Printed(err)
+	return printedError{err}
 }
 
 const checkStore = "check-store"

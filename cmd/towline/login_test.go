@@ -9,7 +9,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/puller/enginetest"
 )
 
@@ -105,14 +104,14 @@ func TestDeniedAdvice(t *testing.T) {
 	scriptAll(engine)
 	for _, args := range []string{"pull denied.test/x", "prewarm denied.test/x good.test/a:v1", "pull denied.test/x good.test/a:v1", "run denied.test/x"} {
 		_, _, err := run(t.Context(), strings.Fields(args)...)
-		checkWords(t, exit.Message(err), "towline: A login for denied.test was looked for by this command in "+filepath.Join(os.Getenv("DOCKER_CONFIG"), "config.json"),
+		checkWords(t, message(err), "towline: A login for denied.test was looked for by this command in "+filepath.Join(os.Getenv("DOCKER_CONFIG"), "config.json"),
 			`docker login denied.test`, "registries.credentials", "X-Registry-Auth")
-		if strings.Count(exit.Message(err), "docker login") != 1 {
-			t.Errorf("%s: %s", args, exit.Message(err))
+		if strings.Count(message(err), "docker login") != 1 {
+			t.Errorf("%s: %s", args, message(err))
 		}
 	}
 	_, _, err := run(t.Context(), "pull", "registry.test/nope:v1")
-	if strings.Contains(exit.Message(err), "docker login") {
-		t.Errorf("%s", exit.Message(err))
+	if strings.Contains(message(err), "docker login") {
+		t.Errorf("%s", message(err))
 	}
 }

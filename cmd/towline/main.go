@@ -6,14 +6,12 @@ import (
 	"context"
 	"fmt"
 	"os"
-
-	"github.com/towline/towline/cmd/towline/exit"
 )
 
 func main() {
 	err := newRoot().ExecuteContext(context.Background())
-	if text := exit.Message(err); text != "" {
+	if text := message(err); text != "" {
 		fmt.Fprintln(os.Stderr, "towline: "+text)
 	}
-	os.Exit(exit.Code(err))
+	os.Exit(exitCode(err))
 }

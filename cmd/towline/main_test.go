@@ -22,11 +22,12 @@ import (
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/api/connections"
 	"github.com/towline/towline/api/contract/contracttest"
-	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/puller/jobs"
+	"github.com/towline/towline/puller/keep/collect"
+	imageusage "github.com/towline/towline/puller/keep/usage"
 	"github.com/towline/towline/puller/storetest"
 )
 
@@ -71,7 +72,7 @@ func runTo(ctx context.Context, out, errs io.Writer, args ...string) (code int, 
 	root.SetErr(errs)
 	root.SetArgs(args)
 	err = root.ExecuteContext(ctx)
-	return exit.Code(err), err
+	return exitCode(err), err
 }
 
 // itself returns the test binary as the program, with the arguments.
@@ -120,7 +121,8 @@ func startDaemon(t *testing.T) (host string, scripted *enginetest.Engine, p *job
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := connections.NewServer(contracttest.Wrap(t, api.New(p, api.Options{Metrics: prometheus.NewRegistry(), Log: log, Runs: true})))
+	images := collect.New(collect.Options{Engine: engine, Usage: imageusage.New(imageusage.Options{Engine: engine, Records: storetest.New().Records(), Log: log}), Collect: collect.All, Low: .8, Log: log})
+	server := connections.NewServer(contracttest.Wrap(t, api.New(p, api.Options{Metrics: prometheus.NewRegistry(), Log: log, Runs: true, Images: images})))
 	var serving sync.WaitGroup
 	serving.Go(func() { server.Serve(l) })
 	t.Cleanup(func() {

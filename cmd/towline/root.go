@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/towline/towline/api/client"
-	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/configs"
 )
@@ -63,7 +62,7 @@ func newRoot() *cobra.Command {
 	p.StringVar(&f.tls.Key, "tlskey", os.Getenv("TOWLINE_TLSKEY"), "PEM `file` of the client certificate's key [TOWLINE_TLSKEY]")
 	p.BoolVar(&f.json, "json", false, "print JSON: one event per line, or one document")
 	p.BoolVarP(&f.quiet, "quiet", "q", false, "print only errors, and images that were pulled as NAME@DIGEST")
-	root.AddCommand(newServe(), newPull(&f), newRun(&f), newPrewarm(&f), newJobs(&f), newHealth(&f), newToken(), newMirror(), newVersion(&f), newCompletion(), newCheckStore())
+	root.AddCommand(newServe(), newPull(&f), newRun(&f), newPrewarm(&f), newJobs(&f), newImages(&f), newCollect(&f), newHealth(&f), newToken(), newMirror(), newVersion(&f), newCompletion(), newCheckStore())
 	return root
 }
 
@@ -124,7 +123,7 @@ func (f *flags) client() (*client.Client, error) {
 	}
 	c, err := client.NewTLS(f.host, f.token, f.tls)
 	if err != nil {
-		return nil, exit.Usage(err, "towline")
+		return nil, usageError{err, "towline"}
 	}
 	return c, nil
 }

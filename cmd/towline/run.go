@@ -16,8 +16,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/towline/towline/api/client"
-	"github.com/towline/towline/cmd/towline/exit"
-	"github.com/towline/towline/cmd/towline/follow"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 )
@@ -45,7 +43,7 @@ func newRun(f *flags) *cobra.Command {
 			defer func() { err = ofRun(args[0], err) }()
 			r.Image, r.Cmd = args[0], args[1:]
 			if r.Env, err = environment(env); err != nil {
-				return exit.Usage(err, cmd.CommandPath())
+				return usageError{err, cmd.CommandPath()}
 			}
 			c, err := f.client()
 			if err != nil {
@@ -56,7 +54,7 @@ func newRun(f *flags) *cobra.Command {
 			// A write returns EPIPE when the reader of the pipe is gone.
 			signal.Ignore(syscall.SIGPIPE)
 			defer signal.Reset(syscall.SIGPIPE)
-			ctx, stop := follow.Interruptible(cmd.Context())
+			ctx, stop := interruptible(cmd.Context())
 			defer stop()
 			return f.run(ctx, c, r, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
@@ -86,25 +84,25 @@ var (
 // ofRun returns the error of a run with docker's exit code for it and the image. It
 // leaves the ends of programs, interrupts and the faults of this side as they are.
 func ofRun(image string, err error) error {
-	var program exit.Program
-	var usage exit.UsageError
+	var program programExit
+	var usage usageError
 	var broken *outputError
 	if err == nil || errors.As(err, &program) || errors.As(err, &usage) || errors.As(err, &broken) || errors.Is(err, context.Canceled) {
 		return err
 	}
-	code := exit.CodeRunFailed
+	code := exitRunFailed
 	if puller.KindOf(err) == puller.ErrInvalidRequest {
 		switch {
 		case noProgram.MatchString(err.Error()):
-			code = exit.CodeNoProgram
+			code = exitNoProgram
 		case notExecuted.MatchString(err.Error()):
-			code = exit.CodeNotExecuted
+			code = exitNotExecuted
 		}
 	}
 	if !strings.Contains(err.Error(), image) {
 		err = fmt.Errorf("run %s: %w", image, err)
 	}
-	return exit.OfRun(err, code)
+	return runError{err, code}
 }
 
 // environment reads NAME=value, and NAME, which takes the value of this process
@@ -171,24 +169,24 @@ func (f *flags) run(ctx context.Context, c *client.Client, r puller.RunRequest, 
 			Notices: errs, Quiet: f.quiet, Pull: f.pullDisplay(stderr),
 		}
 	}
-	submitting, submitted := follow.Outlive(ctx)
+	submitting, submitted := outlive(ctx)
 	job, err := c.Run(submitting, r)
 	submitted()
 	if err != nil {
 		if ctx.Err() != nil {
-			return follow.Interrupted(errs, err)
+			return interrupted(errs, err)
 		}
 		return err
 	}
 	following, leave := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer leave(nil)
 	stop := context.AfterFunc(ending, func() {
-		if err := follow.Cancel(c, job.ID, stopGrace); errors.Is(err, follow.ErrNotCanceled) {
+		if err := cancelJob(c, job.ID, stopGrace); errors.Is(err, errNotCanceled) {
 			leave(err)
 		}
 	})
 	var result *puller.Result
-	err = follow.Watch(following, c, &job, func(j *puller.Job, e puller.Event) {
+	err = watch(following, c, &job, func(j *puller.Job, e puller.Event) {
 		if e.Result != nil {
 			result = e.Result.Result
 		}
@@ -202,16 +200,16 @@ func (f *flags) run(ctx context.Context, c *client.Client, r puller.RunRequest, 
 	var broken *outputError
 	switch {
 	case errors.As(context.Cause(ending), &broken) && errors.Is(broken, syscall.EPIPE):
-		return exit.Program(exit.CodePipe)
+		return programExit(exitPipe)
 	case broken != nil:
 		return broken
 	case result != nil && result.ExitCode != nil: // also where an interrupt came too late
 		if *result.ExitCode == 0 {
 			return nil
 		}
-		return exit.Program(*result.ExitCode)
+		return programExit(*result.ExitCode)
 	case ctx.Err() != nil:
-		return follow.Interrupted(errs, err)
+		return interrupted(errs, err)
 	}
 	return err
 }

@@ -14,7 +14,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
 )
@@ -91,7 +90,7 @@ func TestOutputIsSafe(t *testing.T) {
 		} {
 			code, out, err := run(t.Context(), append(args, "--host", "unix://"+path)...)
 			if err != nil {
-				out += exit.Message(err)
+				out += message(err)
 			}
 			checkSafe(t, fmt.Sprintf("%q: ", args)+out)
 			if out == "" {

@@ -7,29 +7,42 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-
-	"github.com/towline/towline/cmd/towline/exit"
 )
+
+// usageError is a command line that can't be understood.
+type usageError struct {
+	err     error
+	command string
+}
+
+func (e usageError) Error() string {
+	return fmt.Sprintf("%v (see %s --help)", e.err, e.command)
+}
 
 // noArguments refuses arguments. Those of a command with subcommands are unknown
 // commands.
 func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 && !cmd.HasSubCommands() {
-		return exit.Usage(fmt.Errorf("argument %q: %s takes no arguments", args[0], cmd.CommandPath()), cmd.CommandPath())
+		return usageError{fmt.Errorf("argument %q: %s takes no arguments", args[0], cmd.CommandPath()), cmd.CommandPath()}
 	}
 	if err := cobra.NoArgs(cmd, args); err != nil {
-		return exit.Usage(err, cmd.CommandPath())
+		return usageError{err, cmd.CommandPath()}
 	}
 	return nil
 }
 
 // oneArgument asks for exactly one argument.
 func oneArgument(name string) cobra.PositionalArgs {
+	return cobra.MatchAll(optionalArgument(name), someArguments(name))
+}
+
+// optionalArgument asks for at most one argument.
+func optionalArgument(name string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) > 1 {
-			return exit.Usage(fmt.Errorf("argument %q: %s takes only one %s", args[1], cmd.CommandPath(), name), cmd.CommandPath())
+			return usageError{fmt.Errorf("argument %q: %s takes only one %s", args[1], cmd.CommandPath(), name), cmd.CommandPath()}
 		}
-		return someArguments(name)(cmd, args)
+		return nil
 	}
 }
 
@@ -37,7 +50,7 @@ func oneArgument(name string) cobra.PositionalArgs {
 func someArguments(name string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
-			return exit.Usage(fmt.Errorf("%s is missing", name), cmd.CommandPath())
+			return usageError{fmt.Errorf("%s is missing", name), cmd.CommandPath()}
 		}
 		return nil
 	}
@@ -56,5 +69,5 @@ func flagError(cmd *cobra.Command, err error) error {
 		}
 		err = fmt.Errorf("--%s: %s", name, strings.TrimPrefix(reason, name+": "))
 	}
-	return exit.Usage(err, cmd.CommandPath())
+	return usageError{err, cmd.CommandPath()}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/docker/docker/api/types/system"
@@ -40,6 +41,13 @@ func (e *Engine) Disk(ctx context.Context) (*puller.Disk, error) {
 		}
 	}
 	return least, nil
+}
+
+// HasOnDisk reports whether a directory is on the file system that the engine keeps its
+// images on, as far as that is known.
+func (e *Engine) HasOnDisk(ctx context.Context, dir string) bool {
+	dirs, err := e.imageDirs(ctx)
+	return err == nil && slices.ContainsFunc(dirs, func(own string) bool { return sameFileSystem(own, dir) })
 }
 
 // imageDirs returns the engine's directories. A unix socket can be forwarded from another

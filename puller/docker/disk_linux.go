@@ -21,3 +21,9 @@ func fileSystem(dir string) (d puller.Disk, known bool) {
 	kept := int64(s.Bfree) - int64(s.Bavail)
 	return puller.Disk{Total: (int64(s.Blocks) - kept) * unit, Free: int64(s.Bavail) * unit}, true
 }
+
+// sameFileSystem reports whether two directories are on one file system (stat(2)).
+func sameFileSystem(a, b string) bool {
+	var one, other syscall.Stat_t
+	return syscall.Stat(a, &one) == nil && syscall.Stat(b, &other) == nil && one.Dev == other.Dev
+}

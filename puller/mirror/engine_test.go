@@ -1,7 +1,6 @@
 package mirror_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -9,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -28,8 +26,6 @@ type engine struct {
 	info     puller.EngineInfo
 	blind    bool   // it can't reach this machine
 	mirror   string // HOST:PORT that it asks first for all images, "" for none
-	hosts    string // a hosts.toml that names one
-	hub      bool   // it does not tell a mirror which registry it means
 
 	mu       sync.Mutex
 	layers   map[string]bool
@@ -70,11 +66,7 @@ func (e *engine) RemoveImage(_ context.Context, reference string) error {
 func (e *engine) Pull(ctx context.Context, p puller.Pull, each func(pullstream.Message)) error {
 	e.mu.Lock()
 	e.pulled = append(e.pulled, p.Image)
-	blind, mirror, hub := e.blind, e.mirror, e.hub
-	if content, err := os.ReadFile(e.hosts); err == nil {
-		_, rest, _ := strings.Cut(string(content), "http://")
-		mirror, _, _ = strings.Cut(rest, `"`)
-	}
+	blind, mirror := e.blind, e.mirror
 	e.mu.Unlock()
 	host, path, _ := strings.Cut(p.Image, "/")
 	name, reference, isDigest := strings.Cut(path, "@")
@@ -91,18 +83,7 @@ func (e *engine) Pull(ctx context.Context, p puller.Pull, each func(pullstream.M
 	default:
 		get = func(kind, id string) (io.ReadCloser, error) {
 			if mirror != "" {
-				query := "?ns=" + host
-				if hub {
-					query = ""
-				}
-				body, err := e.http(ctx, mirror, name, kind, id, query)
-				if err == nil && kind == "blobs" {
-					// It goes on with the registry where a mirror's answer is cut.
-					content, cut := read(body, nil)
-					if body, err = io.NopCloser(bytes.NewReader(content)), cut; err == nil {
-						return body, nil
-					}
-				} else if err == nil {
+				if body, err := e.http(ctx, mirror, name, kind, id, "?ns="+host); err == nil {
 					return body, nil
 				}
 			}
@@ -233,10 +214,4 @@ func read(body io.ReadCloser, err error) ([]byte, error) {
 	}
 	defer body.Close()
 	return io.ReadAll(body)
-}
-
-func ignore(pullstream.Message) {}
-
-func denied(context.Context, string, int64, int64) ([]byte, error) {
-	return nil, puller.Errorf(puller.ErrDenied, "no")
 }

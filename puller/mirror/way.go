@@ -115,9 +115,5 @@ func (m *Mirror) try(ctx context.Context, engine puller.EngineInfo) (puller.Way,
 		}
 		return puller.WayNone, refused + "the engine can't pull from " + address + ": " + puller.Inner(err).Error()
 	}
-	reason := "the engine pulls from " + address
-	if refused != "" {
-		reason += " (" + refused + ")"
-	}
-	return puller.WayAlias, reason
+	return puller.WayAlias, "the engine pulls from " + address
 }

@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"log"
 	"net/http"
-	"os"
 	"path/filepath"
-	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -51,7 +49,7 @@ func Run(ctx context.Context, o Options) error {
 	config, out := o.Config, o.Log
 	logger := newLogger(config.Log, out)
 	out.reportWith(logger)
-	metrics := newMetrics(config.StateDir, o.Version)
+	metrics := newMetrics()
 	metrics.MustRegister(out.metric())
 	engine, err := docker.New(docker.Options{
 		Host: config.Engine.Host, APIVersion: config.Engine.APIVersion, Log: logger, Metrics: metrics,
@@ -94,6 +92,13 @@ func Run(ctx context.Context, o Options) error {
 		Chunk: config.Mirror.Chunk, Cache: config.Mirror.Cache, MinSize: config.Mirror.MinSize, Rate: config.Mirror.Rate,
 		Rules: forbidden, Log: logger, Metrics: metrics,
 	})
+	kept, err := newImages(imagesOptions{
+		config: config, engine: engine, registry: images, accelerator: accelerator, records: store.Records(), log: logger, metrics: metrics,
+	})
+	if err != nil {
+		closeAll(listeners)
+		return err
+	}
 	p, err := jobs.New(engine, jobs.Options{
 		Concurrency:         config.Pull.Concurrency,
 		PerRegistry:         config.Pull.PerRegistry,
@@ -117,6 +122,7 @@ func Run(ctx context.Context, o Options) error {
 		OutputTotal:         config.Runs.OutputTotal,
 		Registry:            images,
 		Accelerator:         accelerator,
+		Admission:           kept.admission,
 		Log:                 logger,
 		Metrics:             metrics,
 	})
@@ -125,7 +131,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	handler := api.New(p, api.Options{
-		Metrics: metrics, Log: logger, Runs: config.Runs.Enabled,
+		Metrics: metrics, Log: logger, Runs: config.Runs.Enabled, Images: kept.collector,
 		Tokens: tokens, Hosts: hosts(config), Requests: config.Limits.Requests,
 	})
 	server := connections.NewServer(handler)
@@ -136,6 +142,7 @@ func Run(ctx context.Context, o Options) error {
 		logger.WithFields(logrus.Fields{"address": l.Addr().Network() + "://" + l.Addr().String(), "engine": engine.Host(), "version": o.Version}).Info("listening")
 		group.Go(func() error { return ignoreClosed(server.Serve(l)) })
 	}
+	kept.run(ctx, group, p)
 	serving, stopServing := context.WithCancel(context.Background())
 	group.Go(func() error {
 		accelerator.Run(serving)
@@ -172,25 +179,10 @@ func registryOptions(c configs.Registries, engine *docker.Engine) registry.Optio
 	return o
 }
 
-// newMetrics returns a registry with the metrics of Go, of the process, of the build, and
-// of the store's file.
-func newMetrics(stateDir, version string) *prometheus.Registry {
+// newMetrics returns a registry with the metrics of Go and of the process.
+func newMetrics() *prometheus.Registry {
 	metrics := prometheus.NewRegistry()
-	build := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "towline_build_info", Help: "1, with the version of Towline and of Go.",
-		ConstLabels: prometheus.Labels{"version": version, "go_version": runtime.Version()},
-	})
-	build.Set(1)
-	store := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "towline_store_size_bytes", Help: "Size of the file that keeps the jobs.",
-	}, func() float64 {
-		info, err := os.Stat(bolt.File(stateDir))
-		if err != nil {
-			return 0
-		}
-		return float64(info.Size())
-	})
-	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), build, store)
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return metrics
 }
 

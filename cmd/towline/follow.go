@@ -1,6 +1,4 @@
-// Package follow follows the job of a command to its end, and cancels it when the command
-// is interrupted.
-package follow
+package main
 
 import (
 	"context"
@@ -13,7 +11,6 @@ import (
 	"time"
 
 	"github.com/towline/towline/api/client"
-	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 )
@@ -21,36 +18,36 @@ import (
 // grace is how long a call to the daemon may take after an interrupt.
 const grace = 5 * time.Second
 
-// ErrNotCanceled is an interrupt whose job could not be canceled.
-var ErrNotCanceled = fmt.Errorf("%w, and the job still runs", context.Canceled)
+// errNotCanceled is an interrupt whose job could not be canceled.
+var errNotCanceled = fmt.Errorf("%w, and the job still runs", context.Canceled)
 
-// Interruptible returns a context that SIGINT or SIGTERM ends. A second signal
+// interruptible returns a context that SIGINT or SIGTERM ends. A second signal
 // ends the program at once.
-func Interruptible(parent context.Context) (ctx context.Context, stop func()) {
+func interruptible(parent context.Context) (ctx context.Context, stop func()) {
 	ctx, stop = signal.NotifyContext(parent, syscall.SIGINT, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	return ctx, stop
 }
 
-// Job submits a job and follows it to its end. A job that fails is an error.
+// follow submits a job and follows it to its end. A job that fails is an error.
 // When ctx ends, it cancels the job.
-func Job(ctx context.Context, c *client.Client, submit func(context.Context) (puller.Job, error), show func(*puller.Job, puller.Event)) error {
+func follow(ctx context.Context, c *client.Client, submit func(context.Context) (puller.Job, error), show func(*puller.Job, puller.Event)) error {
 	// A submission that is cut off could leave a job that nobody cancels.
-	submitting, submitted := Outlive(ctx)
+	submitting, submitted := outlive(ctx)
 	job, err := submit(submitting)
 	submitted()
 	if err != nil {
 		return err
 	}
-	err = Watch(ctx, c, &job, show)
+	err = watch(ctx, c, &job, show)
 	if ctx.Err() != nil {
-		return Cancel(c, job.ID, grace)
+		return cancelJob(c, job.ID, grace)
 	}
 	return err
 }
 
-// Watch shows a job's events to its end. A job that fails is an error.
-func Watch(ctx context.Context, c *client.Client, job *puller.Job, show func(*puller.Job, puller.Event)) error {
+// watch shows a job's events to its end. A job that fails is an error.
+func watch(ctx context.Context, c *client.Client, job *puller.Job, show func(*puller.Job, puller.Event)) error {
 	for e, err := range c.Events(ctx, job.ID) {
 		switch {
 		case ctx.Err() != nil:
@@ -65,7 +62,7 @@ func Watch(ctx context.Context, c *client.Client, job *puller.Job, show func(*pu
 		}
 		show(job, e)
 		if e.Result != nil {
-			return exit.OfJob(*e.Result)
+			return jobError(*e.Result)
 		}
 	}
 	return puller.Errorf(puller.ErrInternal, "%s: the daemon ended the stream of events without a result", subject(job))
@@ -79,29 +76,46 @@ func subject(j *puller.Job) string {
 	return j.Image
 }
 
-// Outlive returns a context that ends when it is released, or grace after ctx.
-func Outlive(ctx context.Context) (longer context.Context, release func()) {
+// jobError returns the error of a job that has ended, nil if it succeeded.
+func jobError(j puller.Job) error {
+	if j.Error == nil {
+		return nil
+	}
+	if j.Kind == puller.JobPrewarm {
+		if e := newIncomplete(j.Images); e != nil {
+			return e
+		}
+	}
+	err := &puller.Error{Kind: j.Error.Kind, Err: fmt.Errorf("%s (%s)", j.Error.Message, j.Error.Kind)}
+	if j.Error.Kind == puller.ErrDenied {
+		return deniedError{err, j.Image}
+	}
+	return err
+}
+
+// outlive returns a context that ends when it is released, or grace after ctx.
+func outlive(ctx context.Context) (longer context.Context, release func()) {
 	longer, end := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, end) })
 	return longer, func() { stop(); end() }
 }
 
-// Cancel cancels a job after an interrupt. It returns context.Canceled, or
-// ErrNotCanceled where the daemon did not do it within the limit.
-func Cancel(c *client.Client, id string, limit time.Duration) error {
+// cancelJob cancels a job after an interrupt. It returns context.Canceled, or
+// errNotCanceled where the daemon did not do it within the limit.
+func cancelJob(c *client.Client, id string, limit time.Duration) error {
 	ctx, stop := context.WithTimeout(context.Background(), limit)
 	defer stop()
 	if _, err := c.Cancel(ctx, id); err != nil && puller.KindOf(err) != puller.ErrConflict {
 		fmt.Fprintln(os.Stderr, "towline: "+render.SafeText(fmt.Sprintf("job %s could not be canceled and still runs: %v", id, err)))
-		return ErrNotCanceled
+		return errNotCanceled
 	}
 	return context.Canceled
 }
 
-// Interrupted says what an interrupt did, and returns its error. err is what
+// interrupted says what an interrupt did, and returns its error. err is what
 // following the jobs returned.
-func Interrupted(errs io.Writer, err error) error {
-	if errors.Is(err, ErrNotCanceled) { // Cancel has said so
+func interrupted(errs io.Writer, err error) error {
+	if errors.Is(err, errNotCanceled) { // cancelJob has said so
 		fmt.Fprintln(errs, "towline: interrupted")
 	} else {
 		fmt.Fprintln(errs, "towline: interrupted; this command's jobs were canceled")

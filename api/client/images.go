@@ -1,0 +1,40 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/towline/towline/puller"
+)
+
+// Images returns a page of the engine's images, and the cursor of the next page, "" on the
+// last.
+func (c *Client) Images(ctx context.Context, f puller.ImageFilter) (page []puller.KeptImage, next string, err error) {
+	q := url.Values{}
+	for name, value := range map[string]string{"owner": string(f.Owner), "image": f.Image, "set": f.Set, "reason": string(f.Reason), "cursor": f.Cursor} {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	if f.Collectable != nil {
+		q.Set("collectable", strconv.FormatBool(*f.Collectable))
+	}
+	if f.Limit != 0 {
+		q.Set("limit", strconv.Itoa(f.Limit))
+	}
+	var answer struct {
+		Images []puller.KeptImage
+		Next   string
+	}
+	err = c.call(ctx, http.MethodGet, "/v1/images?"+q.Encode(), nil, nil, &answer)
+	return answer.Images, answer.Next, err
+}
+
+// Collect has images removed that nothing needs, or returns what would be removed.
+func (c *Client) Collect(ctx context.Context, dryRun bool) (puller.Collection, error) {
+	var done puller.Collection
+	err := c.call(ctx, http.MethodPost, "/v1/collections?dry_run="+strconv.FormatBool(dryRun), nil, nil, &done)
+	return done, err
+}

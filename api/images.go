@@ -1,0 +1,76 @@
+package api
+
+import (
+	"net/http"
+	"strconv"
+
+	"github.com/towline/towline/puller"
+)
+
+var errNoKeeper = puller.Errorf(puller.ErrNotFound, "this daemon knows nothing of the images of its engine")
+
+// listImages is GET /v1/images.
+func (s *Server) listImages(w http.ResponseWriter, r *http.Request) error {
+	if s.images == nil {
+		return errNoKeeper
+	}
+	filter, err := imageFilter(r)
+	if err != nil {
+		return err
+	}
+	images, next, err := s.images.Images(r.Context(), filter)
+	if err != nil {
+		return err
+	}
+	return s.writeJSON(w, r, http.StatusOK, imagePage{images, next})
+}
+
+// imagePage is an answer to GET /v1/images.
+type imagePage struct {
+	Images []puller.KeptImage `json:"images"`
+	Next   string             `json:"next,omitempty"`
+}
+
+// imageFilter reads the query of GET /v1/images.
+func imageFilter(r *http.Request) (puller.ImageFilter, error) {
+	q := r.URL.Query()
+	f := puller.ImageFilter{
+		Owner: puller.ImageOwner(q.Get("owner")), Image: q.Get("image"), Set: q.Get("set"), Reason: puller.KeptReason(q.Get("reason")), Cursor: q.Get("cursor"),
+	}
+	if q.Get("collectable") != "" {
+		collectable, err := isTrue(r, "collectable")
+		if err != nil {
+			return f, err
+		}
+		f.Collectable = &collectable
+	}
+	if v := q.Get("limit"); v != "" {
+		n, err := strconv.Atoi(v)
+		if err != nil || n == 0 {
+			return f, invalid("limit: %q is not a number above 0", puller.Clip(v))
+		}
+		f.Limit = n
+	}
+	return f, f.Check()
+}
+
+// collect is POST /v1/collections.
+func (s *Server) collect(w http.ResponseWriter, r *http.Request) error {
+	if s.images == nil {
+		return errNoKeeper
+	}
+	if r.ContentLength != 0 {
+		if err := decodeBody(w, r, new(struct{})); err != nil {
+			return err
+		}
+	}
+	dryRun, err := isTrue(r, "dry_run")
+	if err != nil {
+		return err
+	}
+	done, err := s.images.Collect(r.Context(), dryRun)
+	if err != nil {
+		return err
+	}
+	return s.writeJSON(w, r, http.StatusOK, done)
+}

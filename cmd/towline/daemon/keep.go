@@ -1,0 +1,82 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/towline/towline/configs"
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/docker"
+	"github.com/towline/towline/puller/keep/collect"
+	"github.com/towline/towline/puller/keep/room"
+	"github.com/towline/towline/puller/keep/usage"
+	"github.com/towline/towline/puller/rules"
+)
+
+// images is what knows and collects the engine's images.
+type images struct {
+	usage     *usage.Table
+	collector *collect.Collector
+	admission *room.Admission
+}
+
+type imagesOptions struct {
+	config      configs.Config
+	engine      *docker.Engine
+	registry    puller.Registry
+	accelerator puller.Accelerator
+	protector   puller.Protector // nil for none
+	records     puller.Records
+	log         logrus.FieldLogger
+	metrics     prometheus.Registerer
+}
+
+// newImages reads what is known of the engine's images.
+func newImages(o imagesOptions) (*images, error) {
+	keep := o.config.Keep
+	protect, err := rules.ParsePatterns("keep.protect", keep.Protect)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	table := usage.New(usage.Options{Engine: o.engine, Records: o.records, Log: o.log})
+	if err := table.Load(); err != nil {
+		return nil, err
+	}
+	collector := collect.New(collect.Options{
+		Engine: o.engine, Usage: table, Protector: o.protector, Protect: protect.Match,
+		Collect: collect.Mode(keep.Collect), High: keep.High.Share(), Low: keep.Low.Share(), MinAge: keep.MinAge, MaxUnused: keep.MaxUnused,
+		Interval: keep.Interval, MaxPerCycle: keep.MaxPerCycle, Log: o.log, Metrics: o.metrics,
+	})
+	admission := room.New(room.Options{
+		Engine: o.engine, Registry: o.registry, Reserve: keep.Reserve, Free: collector.Free, Spool: o.spooled, Log: o.log, Metrics: o.metrics,
+	})
+	return &images{table, collector, admission}, nil
+}
+
+// spooled returns how many bytes of blobs the accelerator would store on the engine's disk.
+func (o imagesOptions) spooled(blobs []puller.Blob) (bytes int64) {
+	const limit = 5 * time.Second
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	if o.accelerator.State().Way == puller.WayNone || !o.engine.HasOnDisk(ctx, o.config.StateDir) {
+		return 0
+	}
+	for _, b := range blobs {
+		bytes += b.Size
+	}
+	for _, b := range o.accelerator.Cached(blobs) {
+		bytes -= b.Size
+	}
+	return min(bytes, o.config.Mirror.Cache)
+}
+
+// run follows the engine, and collects, until ctx ends.
+func (i *images) run(ctx context.Context, group *errgroup.Group, service puller.Service) {
+	group.Go(func() error { return i.usage.Run(ctx, service) })
+	group.Go(func() error { return i.collector.Run(ctx, service) })
+}

@@ -1,0 +1,102 @@
+package render
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/towline/towline/puller"
+)
+
+// KeptImages writes images as a table. Their ages are as of now.
+func KeptImages(out io.Writer, images []puller.KeptImage, now time.Time) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "IMAGE\tSIZE\tFREES\tOWNER\tUSED\tSTAYS FOR")
+	for _, i := range images {
+		frees := "unknown"
+		if i.Unique != nil {
+			frees = formatBytes(*i.Unique)
+		}
+		used := "never seen"
+		if !i.UsedAt.IsZero() {
+			used = ago(now.Sub(i.UsedAt))
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", SafeText(nameOfImage(i.ID, i.Names)), formatBytes(i.Size), frees, SafeText(string(i.Owner)), used, SafeText(reasons(i.Kept)))
+	}
+	return w.Flush()
+}
+
+// Collection writes what a collection did, or would do.
+func Collection(out io.Writer, c puller.Collection) error {
+	removed := "removed"
+	if c.DryRun {
+		removed = "would be removed"
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, r := range c.Removed {
+		freed := ""
+		if r.Freed != nil {
+			freed = formatBytes(*r.Freed)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s (%s)\n", SafeText(nameOfImage(r.ID, r.Names)), freed, removed, SafeText(r.Why))
+	}
+	for _, s := range c.Stayed {
+		fmt.Fprintf(w, "%s\t%s\tstays: %s\n", SafeText(nameOfImage(s.ID, s.Names)), formatBytes(s.Size), SafeText(reasons(s.Kept)))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	summary := Count(len(c.Removed), "image") + " " + removed
+	if c.Before != nil && c.After != nil {
+		summary += fmt.Sprintf("; the disk has %s free of %s, and had %s", formatBytes(c.After.Free), formatBytes(c.After.Total), formatBytes(c.Before.Free))
+		if c.DryRun {
+			summary = strings.Replace(summary, "has", "would have", 1)
+			summary = strings.Replace(summary, "and had", "and has", 1)
+		}
+	}
+	_, err := fmt.Fprintln(out, summary)
+	if err == nil && c.Blocked != "" {
+		_, err = fmt.Fprintln(out, SafeText(c.Blocked))
+	}
+	return err
+}
+
+// nameOfImage returns an image's first name, or its ID if it has none.
+func nameOfImage(id string, names []string) string {
+	if len(names) == 0 {
+		return puller.ClipTo(id, 19)
+	}
+	return names[0]
+}
+
+// reasons writes why an image stays.
+func reasons(kept []puller.Kept) string {
+	var words []string
+	for _, k := range kept {
+		word := strings.ReplaceAll(string(k.Reason), "_", " ")
+		if k.Detail != "" {
+			word += " " + k.Detail
+		}
+		words = append(words, word)
+	}
+	const most = 3
+	if more := len(words) - most; more > 0 {
+		words = append(words[:most], fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(words, ", ")
+}
+
+// ago writes a time that has passed, in its largest unit.
+func ago(d time.Duration) string {
+	switch {
+	case d >= 48*time.Hour:
+		return fmt.Sprintf("%d days ago", d/(24*time.Hour))
+	case d >= 2*time.Hour:
+		return fmt.Sprintf("%d hours ago", d/time.Hour)
+	case d >= 2*time.Minute:
+		return fmt.Sprintf("%d minutes ago", d/time.Minute)
+	}
+	return "just now"
+}

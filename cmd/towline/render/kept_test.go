@@ -1,0 +1,67 @@
+package render_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/towline/towline/cmd/towline/render"
+	"github.com/towline/towline/puller"
+)
+
+func TestKeptImages(t *testing.T) {
+	now := time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
+	unique := int64(1_500_000)
+	var b strings.Builder
+	err := render.KeptImages(&b, []puller.KeptImage{
+		{ID: "sha256:" + strings.Repeat("a", 64), Names: []string{"docker.io/library/redis:7"}, Size: 3_000_000, Unique: &unique, Owner: puller.OwnerTowline, UsedAt: now.Add(-72 * time.Hour),
+			Kept: []puller.Kept{{Reason: puller.KeptContainer, Detail: "a"}, {Reason: puller.KeptContainer, Detail: "b\x1b[2J"}, {Reason: puller.KeptYoung}, {Reason: puller.KeptSet, Detail: "web"}}},
+		{ID: "sha256:" + strings.Repeat("b", 64), Size: 1000, Owner: puller.OwnerOther, UsedAt: now.Add(-3 * time.Hour)},
+		{ID: "sha256:c", Names: []string{"x\ny"}, Owner: puller.OwnerOther, UsedAt: now.Add(-10 * time.Minute)},
+	}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, line := range strings.Split(strings.TrimSpace(b.String()), "\n") {
+		got = append(got, strings.Join(strings.Fields(line), " "))
+	}
+	want := []string{
+		"IMAGE SIZE FREES OWNER USED STAYS FOR",
+		"docker.io/library/redis:7 3.0 MB 1.5 MB towline 3 days ago container a, container b�[2J, min age, 1 more",
+		"sha256:bbbbbbbbbbbb… 1.0 kB unknown other 3 hours ago",
+		"x y 0 B unknown other 10 minutes ago",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestCollection(t *testing.T) {
+	freed := int64(2_000_000)
+	c := puller.Collection{
+		DryRun: true, Before: &puller.Disk{Total: 10e6, Free: 1e6}, After: &puller.Disk{Total: 10e6, Free: 3e6}, Blocked: "the disk is full",
+		Removed: []puller.CollectedImage{{ID: "sha256:1", Names: []string{"a:1"}, Freed: &freed, Why: "high"}, {ID: "sha256:2", Why: "unused"}},
+		Stayed:  []puller.KeptBack{{ID: "sha256:3", Names: []string{"c:1"}, Size: 5000, Kept: []puller.Kept{{Reason: puller.KeptNotNeeded}}}},
+	}
+	for dryRun, want := range map[bool]string{
+		true: "a:1 2.0 MB would be removed (high)\nsha256:2 would be removed (unused)\nc:1 5.0 kB stays: not needed\n" +
+			"2 images would be removed; the disk would have 3.0 MB free of 10.0 MB, and has 1.0 MB\nthe disk is full",
+		false: "a:1 2.0 MB removed (high)\nsha256:2 removed (unused)\nc:1 5.0 kB stays: not needed\n2 images removed; the disk has 3.0 MB free of 10.0 MB, and had 1.0 MB\nthe disk is full",
+	} {
+		c.DryRun = dryRun
+		var b strings.Builder
+		if err := render.Collection(&b, c); err != nil {
+			t.Fatal(err)
+		}
+		var lines []string
+		for _, line := range strings.Split(strings.TrimSpace(b.String()), "\n") {
+			lines = append(lines, strings.Join(strings.Fields(line), " "))
+		}
+		if diff := cmp.Diff(want, strings.Join(lines, "\n")); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
