@@ -114,16 +114,6 @@ func SocketPath() string {
 	return system
 }
 
-// Host returns the address that a client of this user calls by default: the user's own
-// daemon, or the system's if the user's socket does not exist.
-func Host() string {
-	path := SocketPath()
-	if _, err := os.Stat(path); err != nil {
-		path = "/run/towline/towline.sock"
-	}
-	return "unix://" + path
-}
-
 func stateDir() string {
 	if os.Geteuid() == 0 {
 		return "/var/lib/towline"

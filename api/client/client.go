@@ -1,4 +1,3 @@
-// Package client calls a Towline daemon.
 package client
 
 import (
@@ -16,8 +15,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/docker/go-connections/tlsconfig"
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/credentials"
@@ -52,18 +49,16 @@ func (e *Unreachable) Error() string {
 
 func (e *Unreachable) Unwrap() error { return e.Err }
 
-// TLS names PEM files for a daemon at https://…. All may be empty.
-type TLS struct {
-	CA        string // the authority of the daemon's certificate; empty: those of the system
-	Cert, Key string // the client's certificate
-}
-
-// New returns a Client of a host: unix:///PATH, http://… or https://…. It sends the
-// token as a bearer token, if it is not empty. It does not connect.
+// New returns a Client of a host: unix:///PATH, http://… or https://…. If host is "", it is
+// that of [Host]. The client sends the token as a bearer token, if it is not empty. New
+// does not connect.
 func New(host, token string) (*Client, error) { return NewTLS(host, token, TLS{}) }
 
 // NewTLS is [New] with files for https://….
 func NewTLS(host, token string, files TLS) (*Client, error) {
+	if host == "" {
+		host = Host()
+	}
 	transport := &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
 		TLSHandshakeTimeout: 10 * time.Second,
@@ -98,13 +93,6 @@ func NewTLS(host, token string, files TLS) (*Client, error) {
 		return nil, err
 	}
 	return c, nil
-}
-
-func (t TLS) config() (*tls.Config, error) {
-	if (t.Cert == "") != (t.Key == "") {
-		return nil, errors.New("a client certificate and its key go together; set --tlscert and --tlskey")
-	}
-	return tlsconfig.Client(tlsconfig.Options{CAFile: t.CA, CertFile: t.Cert, KeyFile: t.Key, ExclusiveRootPools: true})
 }
 
 // Close closes idle connections.

@@ -392,7 +392,7 @@ func TestUnreachableText(t *testing.T) {
 }
 
 func TestNewRefusesBadHosts(t *testing.T) {
-	for _, host := range []string{"", "towline.sock", "/run/towline.sock", "unix://", "unix://run/towline.sock", "tcp://127.0.0.1:1", "http://", "https:///x", "http://a b", "::"} {
+	for _, host := range []string{"towline.sock", "/run/towline.sock", "unix://", "unix://run/towline.sock", "tcp://127.0.0.1:1", "http://", "https:///x", "http://a b", "::"} {
 		if c, err := client.New(host, ""); err == nil {
 			t.Errorf("%q is taken as %+v", host, c)
 		} else if !strings.Contains(err.Error(), fmt.Sprintf("%q", host)) {

@@ -30,9 +30,40 @@ const (
 // cut, or that a restart of the daemon ends. The iteration ends after the result, or
 // with an error.
 func (c *Client) Events(ctx context.Context, id string) iter.Seq2[puller.Event, error] {
+	return c.events(ctx, id, "")
+}
+
+// Wait returns a job when it has ended. Unlike one long request, it outlasts restarts of the
+// daemon. A job that fails is returned with an error of its kind. The job goes on if ctx
+// ends.
+func (c *Client) Wait(ctx context.Context, id string) (puller.Job, error) {
+	// Of layers, which nobody reads, few are sent.
+	for e, err := range c.events(ctx, id, "&every=1m") {
+		switch {
+		case err != nil:
+			return puller.Job{}, err
+		case e.Result != nil:
+			return *e.Result, jobError(e.Result)
+		}
+	}
+	return puller.Job{}, errCut
+}
+
+// jobError returns why a job has not succeeded, or nil.
+func jobError(j *puller.Job) error {
+	if j.Error == nil {
+		return nil
+	}
+	e := puller.Errorf(j.Error.Kind, "%s", j.Error.Message)
+	e.RetryAfter = time.Duration(j.Error.RetryAfterSeconds * float64(time.Second))
+	return e
+}
+
+// events is Events with more of a query.
+func (c *Client) events(ctx context.Context, id, more string) iter.Seq2[puller.Event, error] {
 	return func(yield func(puller.Event, error) bool) {
 		path := "/v1/jobs/" + url.PathEscape(id) + "/events"
-		query := "?since=0"
+		query := "?since=0" + more
 		var failing time.Time // since when no event has come; zero while events come
 		for {
 			resp, err := c.send(ctx, http.MethodGet, path+query, http.Header{"Accept": {"application/x-ndjson"}}, nil)
@@ -47,7 +78,7 @@ func (c *Client) Events(ctx context.Context, id string) iter.Seq2[puller.Event, 
 					failing = time.Time{}
 				}
 				if last.Seq != 0 {
-					query = fmt.Sprintf("?since=%d", last.Seq)
+					query = fmt.Sprintf("?since=%d%s", last.Seq, more)
 				}
 				err = c.unanswered(ctx, err)
 			}

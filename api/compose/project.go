@@ -7,6 +7,7 @@ import (
 	"github.com/compose-spec/compose-go/v2/types"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/platforms"
 )
 
 // project is the active services of a Compose project, in the order of their images in
@@ -164,7 +165,7 @@ func (p *project) platform(text string) (string, error) {
 	if err != nil || value == "" {
 		return "", err
 	}
-	whole, err := puller.ParsePlatform(value, "linux/amd64")
+	whole, err := platforms.Parse(value, "linux/amd64")
 	switch {
 	case err != nil:
 		return "", invalid("%s", strings.TrimPrefix(err.Error(), "platform: "))

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/platforms"
 )
 
 // engineLimit is how long the engine may take to say what it is.
@@ -98,5 +99,5 @@ func parsePlatform(text string) (string, error) {
 	if err := json.Unmarshal([]byte(text), &p); err != nil {
 		return "", invalid("platform: not JSON of a platform, such as {\"os\": \"linux\", \"architecture\": \"amd64\"}")
 	}
-	return puller.ParsePlatform(strings.TrimSuffix(p.OS+"/"+p.Architecture+"/"+p.Variant, "/"), "")
+	return platforms.Parse(strings.TrimSuffix(p.OS+"/"+p.Architecture+"/"+p.Variant, "/"), "")
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/cmd/towline/render"
-	"github.com/towline/towline/configs"
 )
 
 // flags are those of every client command.
@@ -106,7 +105,7 @@ func usage(c *cobra.Command) error {
 // client returns a client of the daemon that the flags and the environment name.
 func (f *flags) client() (*client.Client, error) {
 	if f.host == "" {
-		f.host = configs.Host()
+		f.host = client.Host()
 	}
 	// As Docker's: tcp:// is TLS where files for it are named.
 	if address, ok := strings.CutPrefix(f.host, "tcp://"); ok {

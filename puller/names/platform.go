@@ -1,11 +1,8 @@
 package names
 
 import (
-	"errors"
 	"slices"
 	"strings"
-
-	"github.com/containerd/platforms"
 )
 
 // Platforms that images are published for: GOOS and GOARCH values, as the OCI
@@ -21,34 +18,15 @@ var (
 	}
 )
 
-// ParsePlatform returns a platform in the form that the API answers with: in
-// lower case, and with the names that Go has for systems and architectures, so
-// that "Linux/x86_64" is linux/amd64 (containerd's platforms.Parse, which engines
-// read platforms with). "linux" alone takes its architecture from own, and
-// "amd64" alone its system; own is os/arch, "" where it is not known.
-func ParsePlatform(platform, own string) (string, error) {
-	whole := platform
-	if system, arch, _ := strings.Cut(own, "/"); !strings.Contains(platform, "/") && len(platform) <= maxPlatform {
-		if p, err := platforms.Parse(platform + "/" + arch); err == nil && slices.Contains(knownOS, p.OS) {
-			whole = platform + "/" + arch
-		} else {
-			whole = system + "/" + platform
-		}
-	}
-	if len(whole) <= maxPlatform {
-		p, err := platforms.Parse(whole)
-		variants, known := knownArch[p.Architecture]
-		if err == nil && known && slices.Contains(knownOS, p.OS) && p.OSVersion == "" && (p.Variant == "" || slices.Contains(variants, p.Variant)) {
-			return platforms.Format(p), nil
-		}
-	}
-	return "", errPlatform
+// IsOS reports whether images are published for an operating system.
+func IsOS(name string) bool { return slices.Contains(knownOS, name) }
+
+// Variants returns the variants of an architecture, and whether images are published for
+// it.
+func Variants(arch string) (variants []string, known bool) {
+	variants, known = knownArch[arch]
+	return variants, known
 }
-
-var errPlatform = errors.New("is not known; write os/arch[/variant], such as linux/amd64 or linux/arm64/v8")
-
-// maxPlatform bounds what is parsed, in bytes.
-const maxPlatform = 64
 
 // MatchPlatform reports whether an image of one platform is what was asked
 // for. A variant counts only where one was asked for.

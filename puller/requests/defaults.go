@@ -8,6 +8,7 @@ import (
 	"github.com/distribution/reference"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/platforms"
 )
 
 // Defaults are what requests get that leave something out, and what they are held to.
@@ -54,12 +55,12 @@ func (d Defaults) CheckName(named reference.Named, own puller.Rules) error {
 // platform returns the platform of a request in the API's form.
 func (d Defaults) platform(platform string) (string, error) {
 	own := ""
-	if _, err := puller.ParsePlatform(platform, "linux/amd64"); err != nil {
+	if _, err := platforms.Parse(platform, "linux/amd64"); err != nil {
 		return "", err
 	} else if !strings.Contains(platform, "/") {
 		if own, err = d.OwnPlatform(); err != nil {
 			return "", err
 		}
 	}
-	return puller.ParsePlatform(platform, own)
+	return platforms.Parse(platform, own)
 }

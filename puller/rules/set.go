@@ -9,6 +9,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/names"
+	"github.com/towline/towline/puller/platforms"
 )
 
 // Rules implement puller.Rules. Pull applies to all jobs, since the image of a run is
@@ -103,7 +104,7 @@ func ParseSet(name string, w Written) (*Set, error) {
 	}
 	for _, platform := range w.Platforms {
 		if platform != DefaultPlatform {
-			whole, err := puller.ParsePlatform(platform, "")
+			whole, err := platforms.Parse(platform, "")
 			if err != nil {
 				return nil, fmt.Errorf("%s.platforms: %q is not known; write os/arch[/variant], or %s for requests that name none", name, puller.Clip(platform), DefaultPlatform)
 			}
