@@ -46,12 +46,62 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("%d, %s", a.Status, a.Header.Get("Content-Type"))
 	}
 	for _, want := range []string{
-		`towline_jobs_total{error="",source="pulled",state="succeeded"} 1`,
-		`towline_jobs_total{error="not_found",source="",state="failed"} 1`,
+		`towline_jobs_total{error="",kind="pull",source="pulled",state="succeeded"} 1`,
+		`towline_jobs_total{error="not_found",kind="pull",source="",state="failed"} 1`,
+		`towline_job_duration_seconds_count{kind="pull",state="succeeded"} 1`,
+		`towline_job_queue_seconds_count{kind="pull"} 2`,
+		`towline_jobs_active{kind="pull"} 0`,
 		"towline_jobs_unended 0",
+		"towline_engine_up 1",
+		"towline_store_up 1",
+		`towline_transfer_jobs_total{transfer="new"} 2`,
+		`towline_transfers_waiting 0`,
+		"towline_transfer_slots 8",
+		`towline_image_bytes_total{origin="engine"} 2000`,
+		`towline_pull_phase_seconds_count{phase="verifying"} 1`,
+		`towline_http_requests_total{route="POST /v1/pulls",status="2xx"} 2`,
+		"towline_http_requests_in_flight 1",
+		"towline_event_readers 0",
 	} {
 		if !strings.Contains(a.Body, want+"\n") {
 			t.Errorf("%s is not in\n%s", want, a.Body)
 		}
+	}
+}
+
+// What has not happened yet is 0, not absent: else a rate or an alert would miss the first.
+func TestMetricsFromTheStart(t *testing.T) {
+	d := start(t)
+	series := func() map[string]bool {
+		all := make(map[string]bool)
+		for line := range strings.Lines(d.call("GET", "/metrics", "").Body) {
+			if name, _, ok := strings.Cut(line, " "); ok && strings.HasPrefix(name, "towline_") {
+				all[name] = true
+			}
+		}
+		return all
+	}
+	before := series()
+	d.good("alpine", 1)
+	d.ended(d.pull("alpine").ID)
+	d.ended(d.pull("registry.test/nope:v1").ID)
+	d.held("slow.test/a:v1")
+	slow := d.pull("slow.test/a:v1")
+	d.call("POST", "/v1/prewarms?wait=true", `{"images":["alpine"]}`)
+	d.call("DELETE", "/v1/jobs/"+slow.ID, "")
+	d.call("GET", "/nowhere", "")
+	d.call("GET", "/version", "")
+	for name := range series() {
+		// How often an engine answers with which status is not known before.
+		if !before[name] && !strings.HasPrefix(name, "towline_engine_calls_total") && !strings.HasPrefix(name, "towline_engine_first_byte_seconds") {
+			t.Errorf("%s was not there at the start", name)
+		}
+	}
+	if len(before) > 1500 {
+		t.Errorf("there are %d series", len(before))
+	}
+	d.Engine.Kill()
+	if a := d.call("GET", "/metrics", ""); !strings.Contains(a.Body, "towline_engine_up 0\n") {
+		t.Errorf("without an engine, the metrics are\n%s", a.Body)
 	}
 }

@@ -27,13 +27,15 @@ type Server struct {
 	plans    *limits.Work
 	answers  *limits.Work // large answers
 	table    []route
+	mux      *http.ServeMux
+	metrics  metrics
 	routes   http.Handler
 	events   events
 }
 
 // Options are the options of New.
 type Options struct {
-	Metrics prometheus.Gatherer
+	Metrics *prometheus.Registry // of one Server; its own metrics are added to it
 	Log     logrus.FieldLogger
 	Runs    bool // allows POST /v1/runs
 	// Images knows the engine's images; nil for none.
@@ -65,6 +67,7 @@ func New(p puller.Service, o Options) *Server {
 		files: limits.NewComposeFiles(), plans: limits.NewPlans(), answers: limits.NewAnswers(),
 	}
 	mux := http.NewServeMux()
+	s.mux = mux
 	add := func(pattern string, h http.Handler, params []string) {
 		s.table = append(s.table, route{pattern, params})
 		mux.Handle(pattern, h)
@@ -100,6 +103,7 @@ func New(p puller.Service, o Options) *Server {
 		mux: mux, next: withDocker(&dockerapi.Handler{Service: p, Caller: caller, Problem: dockerProblem}, withProblems(mux)), tokens: s.tokens, sessions: s.sessions, hosts: auth.NewHosts(o.Hosts),
 		requests: limits.NewRequests(o.Requests), origin: http.NewCrossOriginProtection(), open: o.Open,
 	}
+	s.metrics = newMetrics(s, o.Metrics)
 	return s
 }
 
@@ -107,6 +111,11 @@ func New(p puller.Service, o Options) *Server {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a := connections.Begin(w)
 	defer a.End()
+	s.metrics.inFlight.Inc()
+	defer func() {
+		s.metrics.inFlight.Dec()
+		s.metrics.answered(s.routeOf(r), a.Status())
+	}()
 	s.routes.ServeHTTP(a, r)
 }
 

@@ -32,6 +32,15 @@ const (
 	ErrInternal            ErrorKind = "internal"
 )
 
+// ErrorKinds returns all kinds.
+func ErrorKinds() []ErrorKind {
+	return []ErrorKind{
+		ErrInvalidRequest, ErrUnauthorized, ErrForbidden, ErrDenied, ErrNotFound, ErrConflict, ErrCanceled, ErrPlatformMismatch,
+		ErrRateLimited, ErrEngineUnavailable, ErrRegistryUnavailable, ErrTruncated, ErrCorrupt, ErrStalled, ErrTimeout,
+		ErrNoSpace, ErrOverloaded, ErrInternal,
+	}
+}
+
 // Retryable reports whether the same request may succeed at another time
 // without anyone changing anything.
 func (k ErrorKind) Retryable() bool {

@@ -32,8 +32,8 @@ type PrewarmRequest struct {
 	Logins         []Credentials `json:"-"`
 	Credentials    Credentials   `json:"-"`
 	IdempotencyKey string        `json:"-"`
-	Caller         string      `json:"-"`
-	Rules          Rules       `json:"-"` // the caller's own, beside those of the daemon
+	Caller         string        `json:"-"`
+	Rules          Rules         `json:"-"` // the caller's own, beside those of the daemon
 }
 
 // Skipped is a service of a Compose file that has no image to pull.

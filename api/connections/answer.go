@@ -2,6 +2,7 @@ package connections
 
 import (
 	"bufio"
+	"cmp"
 	"net"
 	"net/http"
 	"time"
@@ -14,6 +15,7 @@ type Answer struct {
 	http.ResponseWriter
 	control *http.ResponseController // of ResponseWriter
 	taken   bool                     // by Hijack
+	status  int                      // 0 before the head of the answer
 }
 
 // answerPiece is how many bytes are written under one deadline.
@@ -29,8 +31,23 @@ func Begin(w http.ResponseWriter) *Answer {
 
 func (a *Answer) renew() { a.control.SetWriteDeadline(time.Now().Add(writeLimit)) }
 
+// WriteHeader implements http.ResponseWriter.
+func (a *Answer) WriteHeader(status int) {
+	if a.status == 0 && status >= 200 {
+		a.status = status
+	}
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// Status returns the status of the answer. An answer that was not begun, or whose
+// connection was taken over, is a 200.
+func (a *Answer) Status() int { return cmp.Or(a.status, http.StatusOK) }
+
 // Write implements http.ResponseWriter.
 func (a *Answer) Write(p []byte) (n int, err error) {
+	if a.status == 0 {
+		a.status = http.StatusOK
+	}
 	for {
 		a.renew()
 		m, err := a.ResponseWriter.Write(p[n:min(len(p), n+answerPiece)])

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 )
@@ -14,13 +15,13 @@ import (
 // built returns the error of a prewarm without the images that services can build, by
 // their names: as docker compose pull, it only says that those must be built.
 func built(err error, buildable map[string]string, errs io.Writer) error {
-	var e *incomplete
-	if !errors.As(err, &e) || len(e.canceled) > 0 {
+	var e *exit.Incomplete
+	if !errors.As(err, &e) || len(e.Canceled) > 0 {
 		return err
 	}
 	var failed []puller.ImageState
 	var services []string
-	for _, s := range e.failed {
+	for _, s := range e.Failed {
 		if mayBeBuilt(s, buildable) {
 			services = append(services, buildable[s.Image])
 		} else {
@@ -36,7 +37,7 @@ func built(err error, buildable map[string]string, errs io.Writer) error {
 	if len(failed) == 0 {
 		return nil
 	}
-	return &incomplete{images: e.images, failed: failed}
+	return &exit.Incomplete{Images: e.Images, Failed: failed}
 }
 
 // mayBeBuilt reports whether an image that failed is not in its registry, and a service

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/towline/towline/api/auth/authtest"
+	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/configs"
 )
 
@@ -35,11 +36,11 @@ func TestTLS(t *testing.T) {
 		return []string{ca, "--tlscert=" + a.File(name+".pem"), "--tlskey=" + a.File(name+".key")}
 	}
 	call(0, "", with(ours, "client")...)
-	call(exitNoDaemon, "--tlscert", ca)
-	call(exitNoDaemon, "", with(theirs, "client")...)
-	call(exitNoDaemon, "--tlscacert")
-	call(exitUsage, "go together", ca, "--tlscert="+ours.File("client.pem"))
-	call(exitUsage, "/nowhere", "--tlscacert=/nowhere")
+	call(exit.CodeNoDaemon, "--tlscert", ca)
+	call(exit.CodeNoDaemon, "", with(theirs, "client")...)
+	call(exit.CodeNoDaemon, "--tlscacert")
+	call(exit.CodeUsage, "go together", ca, "--tlscert="+ours.File("client.pem"))
+	call(exit.CodeUsage, "/nowhere", "--tlscacert=/nowhere")
 	t.Setenv("TOWLINE_TLSCACERT", ours.File("ca.pem"))
 	t.Setenv("TOWLINE_TLSCERT", ours.File("client.pem"))
 	t.Setenv("TOWLINE_TLSKEY", ours.File("client.key"))
@@ -74,10 +75,10 @@ func TestTLS(t *testing.T) {
 	c.Auth.TokenFile = filepath.Join(directory(t), "tokens.yaml")
 	reader := token(t, c.Auth.TokenFile, "reader", "--scope", "read")
 	startServe(t, c)
-	call(exitFailed, "TOWLINE_TOKEN", ca)
+	call(exit.CodeFailed, "TOWLINE_TOKEN", ca)
 	call(0, "", ca, "--token", reader)
 	call(0, "", with(ours, "client")...)
-	call(exitFailed, "not known", append(with(ours, "client"), "--token", "wrong")...)
+	call(exit.CodeFailed, "not known", append(with(ours, "client"), "--token", "wrong")...)
 }
 
 func TestCertificateScopes(t *testing.T) {
@@ -95,7 +96,7 @@ func TestCertificateScopes(t *testing.T) {
 	for name, want := range map[string]struct {
 		code int
 		says string
-	}{"reader": {0, ""}, "build": {exitPermanent, "cert:build has pull"}, "stranger": {exitFailed, `"stranger"`}} {
+	}{"reader": {0, ""}, "build": {exit.CodePermanent, "cert:build has pull"}, "stranger": {exit.CodeFailed, `"stranger"`}} {
 		code, _, err := run(t.Context(), "jobs", "--host", "https://"+address, "--tlscacert", ours.File("ca.pem"), "--tlscert", ours.File(name+".pem"), "--tlskey", ours.File(name+".key"))
 		if code != want.code || err != nil && !strings.Contains(err.Error(), want.says) {
 			t.Errorf("%s: exit code %d, %v", name, code, err)

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/towline/towline/cmd/towline/exit"
 )
 
 func newCompletion() *cobra.Command {
@@ -46,7 +48,7 @@ func newCompletion() *cobra.Command {
 				}
 				return root.GenPowerShellCompletionWithDesc(out)
 			}
-			return usageError{fmt.Errorf("SHELL: %q is not known; use bash, zsh, fish or powershell", args[0]), cmd.CommandPath()}
+			return exit.Usage(fmt.Errorf("SHELL: %q is not known; use bash, zsh, fish or powershell", args[0]), cmd.CommandPath())
 		},
 	}
 	cmd.Flags().BoolVar(&plain, "no-descriptions", false, "leave out the descriptions of commands and flags")

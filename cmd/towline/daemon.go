@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/towline/towline/cmd/towline/daemon"
+	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/configs"
 	"github.com/towline/towline/puller/bolt/database"
@@ -34,7 +35,7 @@ func newServe() *cobra.Command {
 			}
 			config, err := configs.Load(file)
 			if err != nil {
-				return printError(log, usageError{err, cmd.CommandPath()})
+				return printError(log, exit.Usage(err, cmd.CommandPath()))
 			}
 			disableCoreDumps()
 			setFallbackRoots()
@@ -45,13 +46,13 @@ func newServe() *cobra.Command {
 	return cmd
 }
 
-// printError prints the error that ends the daemon, and returns it as a printedError.
+// printError prints the error that ends the daemon, and returns it as one that was printed.
 func printError(log io.Writer, err error) error {
 	if err == nil {
 		return nil
 	}
 	fmt.Fprintln(log, "towline: "+render.SafeText(err.Error()))
-	return printedError{err}
+	return exit.Printed(err)
 }
 
 const checkStore = "check-store"

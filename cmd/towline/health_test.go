@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/cmd/towline/exit"
 )
 
 func TestHealth(t *testing.T) {
@@ -22,13 +23,13 @@ func TestHealth(t *testing.T) {
 		t.Errorf("JSON: %d, %q, %v", code, out, err)
 	}
 	engine.Kill()
-	if code, out, _ := run(t.Context(), "health", "--json", "--host", host); code != exitRetryable || !strings.HasPrefix(out, `{"ready":false,"error":{"kind":"engine_unavailable","message":"`) {
+	if code, out, _ := run(t.Context(), "health", "--json", "--host", host); code != exit.CodeRetryable || !strings.HasPrefix(out, `{"ready":false,"error":{"kind":"engine_unavailable","message":"`) {
 		t.Errorf("JSON without an engine: %d, %q", code, out)
 	}
-	if code, out, err := run(t.Context(), "health", "--host", host); code != exitRetryable || out != "" || err == nil {
+	if code, out, err := run(t.Context(), "health", "--host", host); code != exit.CodeRetryable || out != "" || err == nil {
 		t.Errorf("without an engine: %d, %q, %v", code, out, err)
 	}
-	if code, _, err := run(t.Context(), "health", "--host", "unix:///nowhere.sock"); code != exitNoDaemon {
+	if code, _, err := run(t.Context(), "health", "--host", "unix:///nowhere.sock"); code != exit.CodeNoDaemon {
 		t.Errorf("without a daemon: %d, %v", code, err)
 	}
 	// One that is there and says nothing.
@@ -39,7 +40,7 @@ func TestHealth(t *testing.T) {
 	}
 	defer l.Close()
 	var gone *client.Unreachable
-	if code, _, err := run(t.Context(), "health", "--host", "unix://"+path); code != exitNoDaemon || !errors.As(err, &gone) {
+	if code, _, err := run(t.Context(), "health", "--host", "unix://"+path); code != exit.CodeNoDaemon || !errors.As(err, &gone) {
 		t.Errorf("with one that is silent: %d, %v", code, err)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"testing"
 
+	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
 )
@@ -22,13 +23,13 @@ func TestImages(t *testing.T) {
 		{0, []string{"docker.io/library/redis:7"}, []string{"images", "--kept"}},
 		{0, []string{`{"images":[{"id":"sha256:c`, `"names":["docker.io/library/redis:7"`}, []string{"images", "redis", "--json", "--limit", "1"}},
 		{0, []string{`{"images":[]}`}, []string{"images", "--owner", "towline", "--json"}},
-		{exitPermanent, nil, []string{"images", "--owner", "me"}},
-		{exitPermanent, nil, []string{"images", "A B"}},
-		{exitUsage, nil, []string{"images", "a", "b"}},
+		{exit.CodePermanent, nil, []string{"images", "--owner", "me"}},
+		{exit.CodePermanent, nil, []string{"images", "A B"}},
+		{exit.CodeUsage, nil, []string{"images", "a", "b"}},
 		{0, []string{"redis:7", "stays: container cache", "alpine:3", "stays: no disk", "0 images would be removed"}, []string{"collect", "--plan"}},
 		{0, []string{`"dry_run":true`, `"removed":[]`}, []string{"collect", "--plan", "--json"}},
 		{0, []string{"0 images removed"}, []string{"collect"}},
-		{exitUsage, nil, []string{"collect", "all"}},
+		{exit.CodeUsage, nil, []string{"collect", "all"}},
 	} {
 		code, out, err := run(t.Context(), append(c.args, "--host", host)...)
 		if code != c.want {

@@ -10,6 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/cmd/towline/exit"
+	"github.com/towline/towline/cmd/towline/follow"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 )
@@ -165,8 +167,8 @@ func (f *flags) followJob(ctx context.Context, cmd *cobra.Command, c *client.Cli
 	if job.Kind == puller.JobPrewarm {
 		show, end = f.showPrewarm(ctx, c, d)
 	}
-	err = watch(ctx, c, &job, show)
+	err = follow.Watch(ctx, c, &job, show)
 	end()
-	printFailures(cmd.ErrOrStderr(), err)
+	exit.PrintFailures(cmd.ErrOrStderr(), err)
 	return err
 }

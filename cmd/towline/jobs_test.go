@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
 )
@@ -13,7 +14,7 @@ func TestJobs(t *testing.T) {
 		host, engine, p := startDaemon(t)
 		playFresh(engine)
 		engine.Script("slow", func(p *enginetest.Pull) { <-p.Gone() })
-		if code, _, err := run(t.Context(), "pull", "127.0.0.1:5000/lab0:v1", "registry.test/nope:v1", "--host", host); code != exitPermanent {
+		if code, _, err := run(t.Context(), "pull", "127.0.0.1:5000/lab0:v1", "registry.test/nope:v1", "--host", host); code != exit.CodePermanent {
 			t.Fatal(code, err)
 		}
 		slow, err := p.Pull(puller.PullRequest{Image: "slow"})
@@ -33,13 +34,13 @@ func TestJobs(t *testing.T) {
 		call(0, []string{"not_found"}, "jobs", "ls", "--state", "failed", "--image", "registry.test/nope:v1")
 		call(0, []string{`{"jobs":[{"id":"` + slow.ID}, "jobs", "ls", "--json", "--limit", "1")
 		call(0, []string{"there are more jobs"}, "jobs", "ls", "--limit", "1")
-		call(exitPermanent, nil, "jobs", "ls", "--state", "nonsense")
+		call(exit.CodePermanent, nil, "jobs", "ls", "--state", "nonsense")
 		call(0, []string{`"id": "` + slow.ID + `"`}, "jobs", "show", slow.ID)
-		call(exitPermanent, []string{"failed: not_found"}, "jobs", "events", failed[0].ID)
+		call(exit.CodePermanent, []string{"failed: not_found"}, "jobs", "events", failed[0].ID)
 		call(0, []string{slow.ID + ": canceled"}, "jobs", "cancel", slow.ID)
-		call(exitFailed, nil, "jobs", "cancel", slow.ID)
-		call(exitFailed, []string{"slow:latest: canceled\n"}, "jobs", "events", slow.ID)
-		call(exitPermanent, nil, "jobs", "show", "nope")
+		call(exit.CodeFailed, nil, "jobs", "cancel", slow.ID)
+		call(exit.CodeFailed, []string{"slow:latest: canceled\n"}, "jobs", "events", slow.ID)
+		call(exit.CodePermanent, nil, "jobs", "show", "nope")
 	})
 	t.Run("folded", func(t *testing.T) {
 		host, engine, p := startDaemon(t)
@@ -88,11 +89,11 @@ func TestJobs(t *testing.T) {
 		}{
 			{0, []string{"  2 images  not_found\n", "  1 image   downloaded "}, "ls --kind prewarm"},
 			{0, []string{"  good.test/a:v1  "}, "ls --kind pull"},
-			{exitPermanent, nil, "ls --kind nonsense"},
+			{exit.CodePermanent, nil, "ls --kind nonsense"},
 			{0, []string{`"images": [`, `"children": [`}, "show " + failed[0].ID},
-			{exitPermanent, []string{"prewarm: failed: 1 of 2 images ready, 1 failed\n", "failed: registry.test/nope:v1\n    not_found: "}, "events " + failed[0].ID},
+			{exit.CodePermanent, []string{"prewarm: failed: 1 of 2 images ready, 1 failed\n", "failed: registry.test/nope:v1\n    not_found: "}, "events " + failed[0].ID},
 			{0, []string{slow.ID + ": canceled"}, "cancel " + slow.ID},
-			{exitFailed, []string{"prewarm: canceled: 0 of 1 image ready, 1 canceled\n", "canceled: slow.test/x:latest\n"}, "events " + slow.ID},
+			{exit.CodeFailed, []string{"prewarm: canceled: 0 of 1 image ready, 1 canceled\n", "canceled: slow.test/x:latest\n"}, "events " + slow.ID},
 		} {
 			code, out, err := run(t.Context(), append([]string{"jobs", "--host", host}, strings.Fields(row.args)...)...)
 			if code != row.code {

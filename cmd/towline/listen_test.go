@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/configs"
 )
 
@@ -45,7 +46,7 @@ func TestListenNeedsAuth(t *testing.T) {
 	if err := os.WriteFile(file, []byte("listen: [tcp://0.0.0.0:7077]\nstate_dir: /nowhere\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if code, _, err := run(t.Context(), "serve", "--config", file); code != exitUsage || !strings.Contains(err.Error(), "auth.token_file") {
+	if code, _, err := run(t.Context(), "serve", "--config", file); code != exit.CodeUsage || !strings.Contains(err.Error(), "auth.token_file") {
 		t.Errorf("exit code %d: %v", code, err)
 	}
 	// And with files that are no good.

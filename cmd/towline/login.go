@@ -2,13 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/url"
-	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -82,46 +79,4 @@ func credentialsOf(logins []puller.Credentials, image string) puller.Credentials
 		}
 	}
 	return puller.Credentials{}
-}
-
-// deniedError is a registry's refusal of an image.
-type deniedError struct {
-	error
-	image string
-}
-
-func (e deniedError) Unwrap() error { return e.error }
-
-// deniedAdvice says where logins for the registries of images were looked for, and how
-// to give one. "" for no image.
-func deniedAdvice(images []string) string {
-	var registries []string
-	for _, image := range images {
-		if _, named, err := puller.ParseImage(image); err == nil && named != nil {
-			registries = append(registries, names.RegistryOf(named.String()))
-		}
-	}
-	slices.Sort(registries)
-	if registries = slices.Compact(registries); len(registries) == 0 {
-		return ""
-	}
-	names := puller.Listed(registries)
-	return fmt.Sprintf("A login for %s was looked for by this command in %s (unless --no-credentials is set), and by the daemon in its registries.credentials and its user's Docker configuration. "+
-		"Check the name of the image, or give a login in one of three ways: run \"docker login %s\" and then this command again; set registries.credentials in the daemon's towline.yaml; or send X-Registry-Auth with a call over HTTP.",
-		names, strings.Join(login.Sources(), ", "), registries[0])
-}
-
-// deniedImages returns the images that registries have refused.
-func deniedImages(err error) (images []string) {
-	var denied deniedError
-	var several failures
-	switch {
-	case errors.As(err, &several):
-		for _, e := range several {
-			images = append(images, deniedImages(e)...)
-		}
-	case errors.As(err, &denied):
-		images = append(images, denied.image)
-	}
-	return images
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/puller/enginetest"
 )
 
@@ -104,14 +105,14 @@ func TestDeniedAdvice(t *testing.T) {
 	scriptAll(engine)
 	for _, args := range []string{"pull denied.test/x", "prewarm denied.test/x good.test/a:v1", "pull denied.test/x good.test/a:v1", "run denied.test/x"} {
 		_, _, err := run(t.Context(), strings.Fields(args)...)
-		checkWords(t, message(err), "towline: A login for denied.test was looked for by this command in "+filepath.Join(os.Getenv("DOCKER_CONFIG"), "config.json"),
+		checkWords(t, exit.Message(err), "towline: A login for denied.test was looked for by this command in "+filepath.Join(os.Getenv("DOCKER_CONFIG"), "config.json"),
 			`docker login denied.test`, "registries.credentials", "X-Registry-Auth")
-		if strings.Count(message(err), "docker login") != 1 {
-			t.Errorf("%s: %s", args, message(err))
+		if strings.Count(exit.Message(err), "docker login") != 1 {
+			t.Errorf("%s: %s", args, exit.Message(err))
 		}
 	}
 	_, _, err := run(t.Context(), "pull", "registry.test/nope:v1")
-	if strings.Contains(message(err), "docker login") {
-		t.Errorf("%s", message(err))
+	if strings.Contains(exit.Message(err), "docker login") {
+		t.Errorf("%s", exit.Message(err))
 	}
 }

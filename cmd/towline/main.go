@@ -6,12 +6,14 @@ import (
 	"context"
 	"fmt"
 	"os"
+
+	"github.com/towline/towline/cmd/towline/exit"
 )
 
 func main() {
 	err := newRoot().ExecuteContext(context.Background())
-	if text := message(err); text != "" {
+	if text := exit.Message(err); text != "" {
 		fmt.Fprintln(os.Stderr, "towline: "+text)
 	}
-	os.Exit(exitCode(err))
+	os.Exit(exit.Code(err))
 }

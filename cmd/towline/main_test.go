@@ -22,6 +22,7 @@ import (
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/api/connections"
 	"github.com/towline/towline/api/contract/contracttest"
+	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/enginetest"
@@ -72,7 +73,7 @@ func runTo(ctx context.Context, out, errs io.Writer, args ...string) (code int, 
 	root.SetErr(errs)
 	root.SetArgs(args)
 	err = root.ExecuteContext(ctx)
-	return exitCode(err), err
+	return exit.Code(err), err
 }
 
 // itself returns the test binary as the program, with the arguments.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/configs"
 	"github.com/towline/towline/puller/mirror"
 )
@@ -34,10 +35,10 @@ func newMirrorRemove() *cobra.Command {
 			if dir == "" {
 				config, err := configs.Load(file)
 				if err != nil {
-					return usageError{err, cmd.CommandPath()}
+					return exit.Usage(err, cmd.CommandPath())
 				}
 				if dir = config.Mirror.HostsDir; dir == "" {
-					return usageError{fmt.Errorf("--dir: missing, and the configuration has no mirror.hosts_dir; name the directory, such as /etc/docker/certs.d"), cmd.CommandPath()}
+					return exit.Usage(fmt.Errorf("--dir: missing, and the configuration has no mirror.hosts_dir; name the directory, such as /etc/docker/certs.d"), cmd.CommandPath())
 				}
 			}
 			removed, err := mirror.RemoveHosts(dir)

@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 
 	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 )
@@ -31,24 +31,13 @@ func (f *flags) printPlan(ctx context.Context, c *client.Client, r puller.Prewar
 			return err
 		}
 	}
-	e := &incomplete{images: len(plan.Images)}
+	var failed []puller.ImageState
 	for _, i := range plan.Images {
-		if i.Error != nil && !mayBeBuilt(puller.ImageState{Image: i.Image, Error: i.Error}, buildable) {
-			e.failed = append(e.failed, puller.ImageState{Image: i.Image, Error: i.Error})
+		if s := (puller.ImageState{Image: i.Image, Error: i.Error}); i.Error != nil && !mayBeBuilt(s, buildable) {
+			failed = append(failed, s)
 		}
 	}
-	if len(e.failed) == 0 {
-		return nil
-	}
-	printFailures(errs, e)
-	return planError{e}
+	err := exit.OfPlan(len(plan.Images), failed)
+	exit.PrintFailures(errs, err)
+	return err
 }
-
-// planError is a plan with images that would fail.
-type planError struct{ e *incomplete }
-
-func (p planError) Error() string {
-	return fmt.Sprintf("%d of %s would fail", len(p.e.failed), render.Count(p.e.images, "image"))
-}
-
-func (p planError) Unwrap() error { return p.e.Unwrap() }

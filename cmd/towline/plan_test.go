@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/puller"
 )
 
@@ -20,7 +21,7 @@ func TestPlanExitCode(t *testing.T) {
 		fault("down.test/x:v1", puller.ErrRegistryUnavailable, "dial tcp: refused"),
 		fault("registry.test/nope:v1", puller.ErrNotFound, "registry.test/nope:v1: manifest unknown"),
 	}
-	for n, want := range []int{0, exitRetryable, exitPermanent} {
+	for n, want := range []int{0, exit.CodeRetryable, exit.CodePermanent} {
 		t.Run(fmt.Sprint(want), func(t *testing.T) {
 			daemon := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				json.NewEncoder(w).Encode(puller.Plan{Images: images[:n+1]})

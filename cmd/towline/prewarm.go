@@ -12,6 +12,8 @@ import (
 
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/api/compose"
+	"github.com/towline/towline/cmd/towline/exit"
+	"github.com/towline/towline/cmd/towline/follow"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 )
@@ -60,7 +62,7 @@ func newPrewarm(f *flags) *cobra.Command {
 			}
 			defer c.Close()
 			// Not earlier: a signal ends the program while it reads the standard input.
-			ctx, stop := interruptible(cmd.Context())
+			ctx, stop := follow.Interruptible(cmd.Context())
 			defer stop()
 			names := make([]string, len(r.Images))
 			for i, one := range r.Images {
@@ -109,7 +111,7 @@ var composeFlags = []string{"profile", "env-file", "project-directory", "project
 // Compose files, each once. Without -f, a Compose file is read where no argument is
 // given, or one that may be a service's name.
 func (f *flags) prewarmRequest(cmd *cobra.Command, args []string, source compose.Source) (r compose.Project, err error) {
-	usage := func(format string, a ...any) error { return usageError{fmt.Errorf(format, a...), cmd.CommandPath()} }
+	usage := func(format string, a ...any) error { return exit.Usage(fmt.Errorf(format, a...), cmd.CommandPath()) }
 	named := len(source.Files) > 0
 	rest := args
 	if named || len(args) == 0 || slices.ContainsFunc(args, mayBeService) {
@@ -166,13 +168,13 @@ func mayBeService(arg string) bool { return !strings.ContainsAny(arg, ":/@") }
 func (f *flags) prewarm(ctx context.Context, c *client.Client, r puller.PrewarmRequest, buildable map[string]string, d render.Display, errs io.Writer) error {
 	submit := func(ctx context.Context) (puller.Job, error) { return c.Prewarm(ctx, r) }
 	show, end := f.showPrewarm(ctx, c, d)
-	err := follow(ctx, c, submit, show)
+	err := follow.Job(ctx, c, submit, show)
 	end()
 	if ctx.Err() != nil {
-		return interrupted(errs, err)
+		return follow.Interrupted(errs, err)
 	}
 	err = built(err, buildable, errs)
-	printFailures(errs, err)
+	exit.PrintFailures(errs, err)
 	return err
 }
 
@@ -182,6 +184,6 @@ func (f *flags) showPrewarm(ctx context.Context, c *client.Client, d render.Disp
 	if f.json { // the events of one job
 		return d.Show, d.Close
 	}
-	w := &children{client: c, display: d, follow: !f.quiet}
-	return w.show(ctx), w.close
+	w := &follow.Children{Client: c, Display: d, Progress: !f.quiet}
+	return w.Show(ctx), w.Close
 }

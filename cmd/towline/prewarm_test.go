@@ -16,6 +16,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/stream/pullstream/transcripts"
@@ -135,18 +136,18 @@ func TestPrewarmWrongInput(t *testing.T) {
 		code  int
 		words []string
 	}{
-		"":                                   {exitUsage, []string{"IMAGE is missing: name images", "-f", "compose.yaml"}},
-		"--profile x":                        {exitUsage, []string{"-f"}},
-		"alpine --profile x":                 {exitUsage, []string{"--profile", "-f"}},
-		"alpine:3 --env-file x":              {exitUsage, []string{"--env-file", "-f"}},
-		"alpine -p x":                        {exitUsage, []string{"--project-name", "-f"}},
-		"-f bad.yaml --env-file nowhere.env": {exitPermanent, []string{"nowhere.env"}},
-		"alpine --timeout soon":              {exitUsage, nil},
-		"-f":                                 {exitUsage, nil},
-		"-f nowhere.yaml":                    {exitPermanent, []string{"nowhere.yaml"}},
-		"-f bad.yaml":                        {exitPermanent, []string{"bad.yaml", "imagine"}},
-		"alpine --policy nosuch":             {exitPermanent, []string{"policy", "nosuch"}},
-		"A:B:C":                              {exitPermanent, []string{"A:B:C"}},
+		"":                                   {exit.CodeUsage, []string{"IMAGE is missing: name images", "-f", "compose.yaml"}},
+		"--profile x":                        {exit.CodeUsage, []string{"-f"}},
+		"alpine --profile x":                 {exit.CodeUsage, []string{"--profile", "-f"}},
+		"alpine:3 --env-file x":              {exit.CodeUsage, []string{"--env-file", "-f"}},
+		"alpine -p x":                        {exit.CodeUsage, []string{"--project-name", "-f"}},
+		"-f bad.yaml --env-file nowhere.env": {exit.CodePermanent, []string{"nowhere.env"}},
+		"alpine --timeout soon":              {exit.CodeUsage, nil},
+		"-f":                                 {exit.CodeUsage, nil},
+		"-f nowhere.yaml":                    {exit.CodePermanent, []string{"nowhere.yaml"}},
+		"-f bad.yaml":                        {exit.CodePermanent, []string{"bad.yaml", "imagine"}},
+		"alpine --policy nosuch":             {exit.CodePermanent, []string{"policy", "nosuch"}},
+		"A:B:C":                              {exit.CodePermanent, []string{"A:B:C"}},
 	} {
 		t.Run("args "+args, func(t *testing.T) {
 			host, _, _ := startDaemon(t)
@@ -157,10 +158,10 @@ func TestPrewarmWrongInput(t *testing.T) {
 			checkWords(t, err.Error(), row.words...)
 		})
 	}
-	if code, _, _, err := runApart(t.Context(), "prewarm", "alpine", "--host", "unix:///nowhere/s"); code != exitNoDaemon {
+	if code, _, _, err := runApart(t.Context(), "prewarm", "alpine", "--host", "unix:///nowhere/s"); code != exit.CodeNoDaemon {
 		t.Errorf("%d, %v", code, err)
 	}
-	if code, _, _, err := runApart(t.Context(), "prewarm", "alpine", "--plan", "--host", "unix:///nowhere/s"); code != exitNoDaemon {
+	if code, _, _, err := runApart(t.Context(), "prewarm", "alpine", "--plan", "--host", "unix:///nowhere/s"); code != exit.CodeNoDaemon {
 		t.Errorf("%d, %v", code, err)
 	}
 }
@@ -171,13 +172,13 @@ func TestPrewarmExitCode(t *testing.T) {
 		summary string
 	}{
 		"good.test/a:v1 good.test/b:v1":                                  {0, ""},
-		"good.test/a:v1 limited.test/x":                                  {exitRetryable, "1 of 2 images failed"},
-		"limited.test/x full.test/x":                                     {exitFailed, "2 of 2 images failed"},
-		"limited.test/x denied.test/x full.test/x":                       {exitPermanent, "3 of 3 images failed"},
-		"limited.test/x slow.test/x slow.test/x:v2 --fail-fast":          {exitRetryable, "1 of 3 images failed, 2 canceled"},
-		"good.test/a:v1 good.test/b:v1 --platform linux/arm64":           {exitPermanent, "2 of 2 images failed"},
-		"slow.test/x --policy never --priority low":                      {exitPermanent, "1 of 1 image failed"},
-		"slow.test/x good.test/a:v1 --policy always --timeout 1ms -q":    {exitFailed, ""},
+		"good.test/a:v1 limited.test/x":                                  {exit.CodeRetryable, "1 of 2 images failed"},
+		"limited.test/x full.test/x":                                     {exit.CodeFailed, "2 of 2 images failed"},
+		"limited.test/x denied.test/x full.test/x":                       {exit.CodePermanent, "3 of 3 images failed"},
+		"limited.test/x slow.test/x slow.test/x:v2 --fail-fast":          {exit.CodeRetryable, "1 of 3 images failed, 2 canceled"},
+		"good.test/a:v1 good.test/b:v1 --platform linux/arm64":           {exit.CodePermanent, "2 of 2 images failed"},
+		"slow.test/x --policy never --priority low":                      {exit.CodePermanent, "1 of 1 image failed"},
+		"slow.test/x good.test/a:v1 --policy always --timeout 1ms -q":    {exit.CodeFailed, ""},
 		"good.test/a:v1 --policy always --priority high --timeout 1m -q": {0, ""},
 	} {
 		t.Run(args, func(t *testing.T) {
@@ -207,7 +208,7 @@ func TestPrewarmNamesFailedImages(t *testing.T) {
 	host, engine, _ := startDaemon(t)
 	scriptAll(engine)
 	code, out, errs, err := runApart(t.Context(), "prewarm", "--retries", "0", "--host", host, "good.test/a:v1", "denied.test/x:v1", "registry.test/nope:v1", "limited.test/x")
-	if code != exitPermanent {
+	if code != exit.CodePermanent {
 		t.Error(code, err)
 	}
 	checkWords(t, errs, "failed: registry.test/nope:v1\n    not_found: ", "manifest unknown", "failed: limited.test/x:latest\n    rate_limited: ", "(try again in ")
@@ -296,7 +297,7 @@ func TestPrewarmInterruptedWithoutDaemon(t *testing.T) {
 	defer interrupt()
 	var errs strings.Builder
 	err := new(flags).prewarm(ctx, c, puller.PrewarmRequest{}, nil, showing(func(*puller.Job, puller.Event) { interrupt() }), &errs)
-	if exitCode(err) != exitInterrupted || errs.String() != "towline: interrupted\n" {
+	if exit.Code(err) != exit.CodeInterrupted || errs.String() != "towline: interrupted\n" {
 		t.Errorf("%v: %s", err, errs.String())
 	}
 }
@@ -356,11 +357,11 @@ services:
 		"both --ignore-buildable":       {0, "", []string{"service both is skipped: it can be built"}},
 		"kept":                          {0, "", []string{"service kept is skipped: its pull_policy is never"}},
 		"":                              {0, "good.test/c:v1 good.test/b:v1 nowhere.test/own:v1 good.test/a:v1", []string{"service kept is skipped", "docker compose build own"}},
-		"other -q":                      {exitPermanent, "docker.io/library/other:latest", nil},
+		"other -q":                      {exit.CodePermanent, "docker.io/library/other:latest", nil},
 		"good.test/a:v1":                {0, "good.test/a:v1", nil},
-		"web:latest":                    {exitPermanent, "docker.io/library/web:latest", nil},
-		"good.test/a:v1 --include-deps": {exitUsage, "", nil},
-		"other --ignore-buildable":      {exitUsage, "", nil},
+		"web:latest":                    {exit.CodePermanent, "docker.io/library/web:latest", nil},
+		"good.test/a:v1 --include-deps": {exit.CodeUsage, "", nil},
+		"other --ignore-buildable":      {exit.CodeUsage, "", nil},
 	} {
 		t.Run("args "+args, func(t *testing.T) {
 			inDirectory(t, map[string]string{"compose.yaml": services})
@@ -392,7 +393,7 @@ services:
 	}
 	t.Run("a file that can't be read", func(t *testing.T) {
 		inDirectory(t, map[string]string{"compose.yaml": "services: 3\n"})
-		for args, want := range map[string]int{"web": exitPermanent, "good.test/a:v1": exitNoDaemon} {
+		for args, want := range map[string]int{"web": exit.CodePermanent, "good.test/a:v1": exit.CodeNoDaemon} {
 			if code, _, _, err := runApart(t.Context(), "prewarm", "--host", "unix:///nowhere/s", args); code != want {
 				t.Errorf("%s: %d, %v", args, code, err)
 			}

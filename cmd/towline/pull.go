@@ -11,6 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/cmd/towline/exit"
+	"github.com/towline/towline/cmd/towline/follow"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 )
@@ -35,7 +37,7 @@ func newPull(f *flags) *cobra.Command {
 				return err
 			}
 			defer c.Close()
-			ctx, stop := interruptible(cmd.Context())
+			ctx, stop := follow.Interruptible(cmd.Context())
 			defer stop()
 			full := make([]string, len(images))
 			for i, image := range images {
@@ -80,14 +82,14 @@ func imageFlags(cmd *cobra.Command, platform *string, policy *puller.Policy, str
 // When ctx ends, it cancels the jobs that run.
 func pullAll(ctx context.Context, c *client.Client, r puller.PullRequest, images []string, logins []puller.Credentials, d render.Display) error {
 	var mu sync.Mutex
-	var failed failures
+	var failed exit.Failures
 	var work sync.WaitGroup
 	for _, image := range images {
 		r := r // each has its own
 		r.Image, r.Credentials = image, credentialsOf(logins, image)
 		work.Go(func() {
 			submit := func(ctx context.Context) (puller.Job, error) { return c.Submit(ctx, r) }
-			err := follow(ctx, c, submit, func(j *puller.Job, e puller.Event) {
+			err := follow.Job(ctx, c, submit, func(j *puller.Job, e puller.Event) {
 				mu.Lock()
 				defer mu.Unlock()
 				d.Show(j, e)
@@ -103,7 +105,7 @@ func pullAll(ctx context.Context, c *client.Client, r puller.PullRequest, images
 	work.Wait()
 	d.Close()
 	if ctx.Err() != nil {
-		return interrupted(os.Stderr, errors.Join(failed...))
+		return follow.Interrupted(os.Stderr, errors.Join(failed...))
 	}
 	switch len(failed) {
 	case 0:

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
@@ -33,7 +34,7 @@ func TestPullJSON(t *testing.T) {
 	host, engine, _ := startDaemon(t)
 	playFresh(engine)
 	code, out, err := run(t.Context(), "pull", "127.0.0.1:5000/lab0:v1", "registry.test/nope:v1", "--json", "--host", host)
-	if code != exitPermanent {
+	if code != exit.CodePermanent {
 		t.Error(code, err)
 	}
 	results := make(map[string]*puller.Job)
@@ -67,7 +68,7 @@ func TestPullQuiet(t *testing.T) {
 	if code, out, err := run(t.Context(), "pull", "-q", "127.0.0.1:5000/lab0:v1", "--host", host); code != 0 || !regexp.MustCompile("^127\\.0\\.0\\.1:5000/lab0:v1@sha256:[0-9a-f]{64}\n$").MatchString(out) {
 		t.Errorf("%d, %v: %q", code, err, out)
 	}
-	if code, out, err := run(t.Context(), "pull", "-q", "registry.test/nope:v1", "--host", host); code != exitPermanent || out != "" || !strings.Contains(err.Error(), "not_found") {
+	if code, out, err := run(t.Context(), "pull", "-q", "registry.test/nope:v1", "--host", host); code != exit.CodePermanent || out != "" || !strings.Contains(err.Error(), "not_found") {
 		t.Errorf("%d, %v: %q", code, err, out)
 	}
 }
@@ -125,7 +126,7 @@ func TestPullInterrupted(t *testing.T) {
 			interrupt()
 		}
 	}))
-	if exitCode(err) != exitInterrupted {
+	if exit.Code(err) != exit.CodeInterrupted {
 		t.Errorf("it ends with %v", err)
 	}
 	checkCanceled(t, p, 2)

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/cmd/towline/render"
 )
 
@@ -122,7 +123,7 @@ func (f *flags) client() (*client.Client, error) {
 	}
 	c, err := client.NewTLS(f.host, f.token, f.tls)
 	if err != nil {
-		return nil, usageError{err, "towline"}
+		return nil, exit.Usage(err, "towline")
 	}
 	return c, nil
 }

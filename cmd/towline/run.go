@@ -16,6 +16,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/cmd/towline/exit"
+	"github.com/towline/towline/cmd/towline/follow"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 )
@@ -43,7 +45,7 @@ func newRun(f *flags) *cobra.Command {
 			defer func() { err = ofRun(args[0], err) }()
 			r.Image, r.Cmd = args[0], args[1:]
 			if r.Env, err = environment(env); err != nil {
-				return usageError{err, cmd.CommandPath()}
+				return exit.Usage(err, cmd.CommandPath())
 			}
 			c, err := f.client()
 			if err != nil {
@@ -54,7 +56,7 @@ func newRun(f *flags) *cobra.Command {
 			// A write returns EPIPE when the reader of the pipe is gone.
 			signal.Ignore(syscall.SIGPIPE)
 			defer signal.Reset(syscall.SIGPIPE)
-			ctx, stop := interruptible(cmd.Context())
+			ctx, stop := follow.Interruptible(cmd.Context())
 			defer stop()
 			return f.run(ctx, c, r, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
@@ -84,25 +86,25 @@ var (
 // ofRun returns the error of a run with docker's exit code for it and the image. It
 // leaves the ends of programs, interrupts and the faults of this side as they are.
 func ofRun(image string, err error) error {
-	var program programExit
-	var usage usageError
+	var program exit.Program
+	var usage exit.UsageError
 	var broken *outputError
 	if err == nil || errors.As(err, &program) || errors.As(err, &usage) || errors.As(err, &broken) || errors.Is(err, context.Canceled) {
 		return err
 	}
-	code := exitRunFailed
+	code := exit.CodeRunFailed
 	if puller.KindOf(err) == puller.ErrInvalidRequest {
 		switch {
 		case noProgram.MatchString(err.Error()):
-			code = exitNoProgram
+			code = exit.CodeNoProgram
 		case notExecuted.MatchString(err.Error()):
-			code = exitNotExecuted
+			code = exit.CodeNotExecuted
 		}
 	}
 	if !strings.Contains(err.Error(), image) {
 		err = fmt.Errorf("run %s: %w", image, err)
 	}
-	return runError{err, code}
+	return exit.OfRun(err, code)
 }
 
 // environment reads NAME=value, and NAME, which takes the value of this process
@@ -169,24 +171,24 @@ func (f *flags) run(ctx context.Context, c *client.Client, r puller.RunRequest, 
 			Notices: errs, Quiet: f.quiet, Pull: f.pullDisplay(stderr),
 		}
 	}
-	submitting, submitted := outlive(ctx)
+	submitting, submitted := follow.Outlive(ctx)
 	job, err := c.Run(submitting, r)
 	submitted()
 	if err != nil {
 		if ctx.Err() != nil {
-			return interrupted(errs, err)
+			return follow.Interrupted(errs, err)
 		}
 		return err
 	}
 	following, leave := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer leave(nil)
 	stop := context.AfterFunc(ending, func() {
-		if err := cancelJob(c, job.ID, stopGrace); errors.Is(err, errNotCanceled) {
+		if err := follow.Cancel(c, job.ID, stopGrace); errors.Is(err, follow.ErrNotCanceled) {
 			leave(err)
 		}
 	})
 	var result *puller.Result
-	err = watch(following, c, &job, func(j *puller.Job, e puller.Event) {
+	err = follow.Watch(following, c, &job, func(j *puller.Job, e puller.Event) {
 		if e.Result != nil {
 			result = e.Result.Result
 		}
@@ -200,16 +202,16 @@ func (f *flags) run(ctx context.Context, c *client.Client, r puller.RunRequest, 
 	var broken *outputError
 	switch {
 	case errors.As(context.Cause(ending), &broken) && errors.Is(broken, syscall.EPIPE):
-		return programExit(exitPipe)
+		return exit.Program(exit.CodePipe)
 	case broken != nil:
 		return broken
 	case result != nil && result.ExitCode != nil: // also where an interrupt came too late
 		if *result.ExitCode == 0 {
 			return nil
 		}
-		return programExit(*result.ExitCode)
+		return exit.Program(*result.ExitCode)
 	case ctx.Err() != nil:
-		return interrupted(errs, err)
+		return follow.Interrupted(errs, err)
 	}
 	return err
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/puller/enginetest/testprogram"
@@ -92,16 +93,16 @@ func TestRunExitCodeOfAnError(t *testing.T) {
 	host, engine, _ := startDaemon(t)
 	have(engine, "one", enginetest.Print("", "", 0))
 	for args, want := range map[string]int{
-		"":                             exitRunFailed,
-		"-e =x one":                    exitRunFailed,
-		"-m lots one":                  exitRunFailed,
-		"--nope one":                   exitRunFailed,
-		"A:B:C":                        exitRunFailed,
-		"--network host one":           exitRunFailed,
-		"-w here one":                  exitRunFailed,
-		"registry.test/nope:v1":        exitRunFailed,
-		"--policy never other":         exitRunFailed,
-		"--host unix:///nowhere/s one": exitRunFailed,
+		"":                             exit.CodeRunFailed,
+		"-e =x one":                    exit.CodeRunFailed,
+		"-m lots one":                  exit.CodeRunFailed,
+		"--nope one":                   exit.CodeRunFailed,
+		"A:B:C":                        exit.CodeRunFailed,
+		"--network host one":           exit.CodeRunFailed,
+		"-w here one":                  exit.CodeRunFailed,
+		"registry.test/nope:v1":        exit.CodeRunFailed,
+		"--policy never other":         exit.CodeRunFailed,
+		"--host unix:///nowhere/s one": exit.CodeRunFailed,
 	} {
 		t.Run("args "+args, func(t *testing.T) {
 			code, _, errs, err := runApart(t.Context(), append([]string{"run", "--host", host}, strings.Fields(args)...)...)
@@ -114,22 +115,22 @@ func TestRunExitCodeOfAnError(t *testing.T) {
 		})
 	}
 	for message, want := range map[string]int{
-		`exec: "nope": executable file not found in $PATH`:                exitNoProgram,
-		"exec: \"/nope\": stat /nope: no such file or directory: unknown": exitNoProgram,
-		`exec: "/etc": permission denied`:                                 exitNotExecuted,
-		`exec: "/etc": is a directory`:                                    exitNotExecuted,
-		"exec /x: exec format error":                                      exitNotExecuted,
-		"working directory /x is invalid":                                 exitRunFailed,
+		`exec: "nope": executable file not found in $PATH`:                exit.CodeNoProgram,
+		"exec: \"/nope\": stat /nope: no such file or directory: unknown": exit.CodeNoProgram,
+		`exec: "/etc": permission denied`:                                 exit.CodeNotExecuted,
+		`exec: "/etc": is a directory`:                                    exit.CodeNotExecuted,
+		"exec /x: exec format error":                                      exit.CodeNotExecuted,
+		"working directory /x is invalid":                                 exit.CodeRunFailed,
 	} {
-		if err := ofRun("one", puller.Errorf(puller.ErrInvalidRequest, "%s", message)); exitCode(err) != want || err.Error() != "run one: "+message {
-			t.Errorf("%v: %d, want %d", err, exitCode(err), want)
+		if err := ofRun("one", puller.Errorf(puller.ErrInvalidRequest, "%s", message)); exit.Code(err) != want || err.Error() != "run one: "+message {
+			t.Errorf("%v: %d, want %d", err, exit.Code(err), want)
 		}
-		if err := ofRun("one", puller.Errorf(puller.ErrInternal, "%s", message)); exitCode(err) != exitRunFailed {
-			t.Errorf("%v: %d", err, exitCode(err))
+		if err := ofRun("one", puller.Errorf(puller.ErrInternal, "%s", message)); exit.Code(err) != exit.CodeRunFailed {
+			t.Errorf("%v: %d", err, exit.Code(err))
 		}
 	}
-	for err, want := range map[error]int{nil: 0, programExit(7): 7, context.Canceled: exitInterrupted} {
-		if got := exitCode(ofRun("one", err)); got != want {
+	for err, want := range map[error]int{nil: 0, exit.Program(7): 7, context.Canceled: exit.CodeInterrupted} {
+		if got := exit.Code(ofRun("one", err)); got != want {
 			t.Errorf("%v: %d, want %d", err, got, want)
 		}
 	}
@@ -217,7 +218,7 @@ func TestRunInterrupted(t *testing.T) {
 	out := &watcher{text: "up", seen: interrupt}
 	var errs bytes.Buffer
 	code, err := runTo(ctx, out, &errs, "run", "--host", host, "one")
-	if code != exitInterrupted || !errors.Is(err, context.Canceled) || !strings.HasPrefix(out.String(), "up\n") {
+	if code != exit.CodeInterrupted || !errors.Is(err, context.Canceled) || !strings.HasPrefix(out.String(), "up\n") {
 		t.Errorf("%d, %v, %q", code, err, out.String())
 	}
 	checkWords(t, errs.String(), "interrupted")
@@ -267,7 +268,7 @@ func (f *full) Write(p []byte) (int, error) {
 }
 
 func TestRunWithFailingOutput(t *testing.T) {
-	for err, want := range map[error]int{syscall.EPIPE: exitPipe, syscall.ENOSPC: exitFailed} {
+	for err, want := range map[error]int{syscall.EPIPE: exit.CodePipe, syscall.ENOSPC: exit.CodeFailed} {
 		for _, mode := range []string{"-q", "--json"} {
 			host, engine, p := startDaemon(t)
 			have(engine, "yes", func(p *enginetest.Process) int {
@@ -312,7 +313,7 @@ func TestRunInAPipeline(t *testing.T) {
 	io.ReadFull(read, make([]byte, 8))
 	read.Close()
 	cmd.Wait()
-	if code := cmd.ProcessState.ExitCode(); code != exitPipe {
+	if code := cmd.ProcessState.ExitCode(); code != exit.CodePipe {
 		t.Errorf("it ended with %v", cmd.ProcessState)
 	}
 	checkCanceled(t, p, 1)

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
 )
@@ -90,7 +91,7 @@ func TestOutputIsSafe(t *testing.T) {
 		} {
 			code, out, err := run(t.Context(), append(args, "--host", "unix://"+path)...)
 			if err != nil {
-				out += message(err)
+				out += exit.Message(err)
 			}
 			checkSafe(t, fmt.Sprintf("%q: ", args)+out)
 			if out == "" {

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/puller/enginetest"
 )
 
@@ -70,7 +71,7 @@ func TestPrewarmToATerminal(t *testing.T) {
 	shown, _ := io.ReadAll(screen)
 	text := strings.ReplaceAll(string(shown), "\r", "")
 	pictures := strings.Split(text, "\x1b[J")
-	if cmd.ProcessState.ExitCode() != exitPermanent || len(pictures) < 2 || strings.Contains(text, "\x1b[3") {
+	if cmd.ProcessState.ExitCode() != exit.CodePermanent || len(pictures) < 2 || strings.Contains(text, "\x1b[3") {
 		t.Fatalf("%v, %q", err, text)
 	}
 	checkWords(t, pictures[0], "good.test/b:v1        waiting\nregistry.test/nope:v1  waiting\ngood.test/a:v1        waiting\nprewarm: ", ", 0 of 3 images ready")

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/towline/towline/api/auth"
+	"github.com/towline/towline/cmd/towline/exit"
 )
 
 func newToken() *cobra.Command {
@@ -46,13 +47,13 @@ func newTokenNew() *cobra.Command {
 			var until time.Time
 			if cmd.Flags().Changed("expires") {
 				if expires < time.Second {
-					return usageError{fmt.Errorf("--expires: %s is too short; write a duration of 1s or more, such as 720h", expires), cmd.CommandPath()}
+					return exit.Usage(fmt.Errorf("--expires: %s is too short; write a duration of 1s or more, such as 720h", expires), cmd.CommandPath())
 				}
 				until = time.Now().Add(expires)
 			}
 			token, err := auth.MakeToken(args[0], named, until)
 			if err != nil {
-				return usageError{err, cmd.CommandPath()}
+				return exit.Usage(err, cmd.CommandPath())
 			}
 			if file == "" {
 				fmt.Fprintf(cmd.ErrOrStderr(), "# Add this to the daemon's auth.token_file. The token itself is the last line.\n%s", token.File())

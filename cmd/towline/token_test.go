@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/configs"
 )
 
@@ -31,14 +32,14 @@ func TestTokensOverTCP(t *testing.T) {
 		code int
 		says string
 	}{
-		{[]string{"jobs"}, exitFailed, "TOWLINE_TOKEN"},
-		{[]string{"jobs", "--token", "wrong"}, exitFailed, "not known"},
-		{[]string{"pull", "alpine", "--token", weak}, exitPermanent, `"pull"`},
+		{[]string{"jobs"}, exit.CodeFailed, "TOWLINE_TOKEN"},
+		{[]string{"jobs", "--token", "wrong"}, exit.CodeFailed, "not known"},
+		{[]string{"pull", "alpine", "--token", weak}, exit.CodePermanent, `"pull"`},
 		{[]string{"jobs", "--token", weak}, 0, ""},
 		{[]string{"jobs", "--token", good}, 0, ""},
 		{[]string{"jobs", "--token", good, "--host", "http://" + strings.Replace(address, "127.0.0.1", "localhost", 1)}, 0, ""},
-		{[]string{"jobs", "--token", good, "--host", "https://" + address}, exitNoDaemon, "HTTP"},
-		{[]string{"jobs", "--host", "http://boss:" + good + "@" + address}, exitUsage, "token"},
+		{[]string{"jobs", "--token", good, "--host", "https://" + address}, exit.CodeNoDaemon, "HTTP"},
+		{[]string{"jobs", "--host", "http://boss:" + good + "@" + address}, exit.CodeUsage, "token"},
 	} {
 		code, out, err := run(t.Context(), append([]string{"--host", host}, row.args...)...)
 		if code != row.code || err != nil && !strings.Contains(err.Error(), row.says) {
@@ -56,11 +57,11 @@ func TestTokenNew(t *testing.T) {
 		t.Errorf("%d, %v\n%s", code, err, out)
 	}
 	for _, args := range [][]string{{}, {"a", "b"}, {"a b"}, {"a", "--scope", "write"}, {"a", "--scope", ""}, {"a", "--expires", "0s"}, {"a", "--expires", "-1h"}} {
-		if code, out, err := run(context.Background(), append([]string{"token", "new"}, args...)...); code != exitUsage || strings.Contains(out, "towline_") {
+		if code, out, err := run(context.Background(), append([]string{"token", "new"}, args...)...); code != exit.CodeUsage || strings.Contains(out, "towline_") {
 			t.Errorf("%q: %d, %v\n%s", args, code, err, out)
 		}
 	}
-	if code, _, err := run(t.Context(), "token", "new", "ci", "--file", "/nowhere/tokens.yaml"); code != exitFailed || !strings.Contains(err.Error(), "/nowhere/tokens.yaml") {
+	if code, _, err := run(t.Context(), "token", "new", "ci", "--file", "/nowhere/tokens.yaml"); code != exit.CodeFailed || !strings.Contains(err.Error(), "/nowhere/tokens.yaml") {
 		t.Errorf("%d, %v", code, err)
 	}
 }

@@ -7,26 +7,18 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/towline/towline/cmd/towline/exit"
 )
-
-// usageError is a command line that can't be understood.
-type usageError struct {
-	err     error
-	command string
-}
-
-func (e usageError) Error() string {
-	return fmt.Sprintf("%v (see %s --help)", e.err, e.command)
-}
 
 // noArguments refuses arguments. Those of a command with subcommands are unknown
 // commands.
 func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 && !cmd.HasSubCommands() {
-		return usageError{fmt.Errorf("argument %q: %s takes no arguments", args[0], cmd.CommandPath()), cmd.CommandPath()}
+		return exit.Usage(fmt.Errorf("argument %q: %s takes no arguments", args[0], cmd.CommandPath()), cmd.CommandPath())
 	}
 	if err := cobra.NoArgs(cmd, args); err != nil {
-		return usageError{err, cmd.CommandPath()}
+		return exit.Usage(err, cmd.CommandPath())
 	}
 	return nil
 }
@@ -40,7 +32,7 @@ func oneArgument(name string) cobra.PositionalArgs {
 func optionalArgument(name string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) > 1 {
-			return usageError{fmt.Errorf("argument %q: %s takes only one %s", args[1], cmd.CommandPath(), name), cmd.CommandPath()}
+			return exit.Usage(fmt.Errorf("argument %q: %s takes only one %s", args[1], cmd.CommandPath(), name), cmd.CommandPath())
 		}
 		return nil
 	}
@@ -50,7 +42,7 @@ func optionalArgument(name string) cobra.PositionalArgs {
 func someArguments(name string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
-			return usageError{fmt.Errorf("%s is missing", name), cmd.CommandPath()}
+			return exit.Usage(fmt.Errorf("%s is missing", name), cmd.CommandPath())
 		}
 		return nil
 	}
@@ -69,5 +61,5 @@ func flagError(cmd *cobra.Command, err error) error {
 		}
 		err = fmt.Errorf("--%s: %s", name, strings.TrimPrefix(reason, name+": "))
 	}
-	return usageError{err, cmd.CommandPath()}
+	return exit.Usage(err, cmd.CommandPath())
 }

@@ -23,6 +23,9 @@ const (
 	roomName = "room" // exists for a moment only
 )
 
+// File returns the path of the file that keeps the jobs, in a state directory.
+func File(dir string) string { return filepath.Join(dir, fileName) }
+
 // makeDir makes the state directory with mode 0700. A directory that gives rights
 // to other users gets that mode too, if it holds Towline's own files only: a mode
 // of a shared directory, such as /tmp, is not Towline's to change. makeDir refuses

@@ -42,9 +42,16 @@ func newTracer(next http.RoundTripper, log logrus.FieldLogger, r prometheus.Regi
 		}),
 		firstByte: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "towline_engine_first_byte_seconds", Help: "Time from a call's request until the engine began its answer.",
-			Buckets: []float64{.0005, .001, .005, .01, .05, .1, .5, 1, 5, 10, 60},
+			Buckets: []float64{.001, .01, .1, 1, 10, 60},
 		}, []string{"call"}),
 	}
+	for _, call := range []string{"pull", "inspect"} {
+		t.calls.WithLabelValues(call, "200")
+		t.calls.WithLabelValues(call, "error")
+		t.firstByte.WithLabelValues(call)
+	}
+	t.connections.WithLabelValues("true")
+	t.connections.WithLabelValues("false")
 	if r == nil {
 		return t, nil
 	}

@@ -129,6 +129,7 @@ func TestPlan(t *testing.T) {
 	t.Run("canceled", testPlanCanceled)
 	t.Run("disk too small", testPlanDiskTooSmall)
 	t.Run("index without platform", testPlanIndexWithoutPlatform)
+	t.Run("cached", testPlanCached)
 }
 
 func testPlanByPolicy(t *testing.T) {
@@ -498,6 +499,34 @@ func testPlanIndexWithoutPlatform(t *testing.T) {
 		}
 		if p.Images[0].Error != nil || p.Images[0].Weight == nil {
 			d.Errorf("the image is %+v", p.Images[0])
+		}
+	})
+}
+
+// cacher is an Accelerator that has some blobs.
+type cacher struct {
+	puller.Accelerator
+	blobs map[string]bool
+}
+
+func (c cacher) Cached(all []puller.Blob) (cached []puller.Blob) {
+	for _, b := range all {
+		if c.blobs[b.Digest] {
+			cached = append(cached, b)
+		}
+	}
+	return cached
+}
+
+func testPlanCached(t *testing.T) {
+	one, two := made(1), made(2)
+	second := "registry.test/second:v1"
+	o := defaults
+	o.Registry = &catalog{manifests: map[string]puller.Manifest{good: one, second: two}}
+	o.Accelerator = cacher{blobs: map[string]bool{two.Layers[0].Digest: true}}
+	withDaemonOf(t, o, nil, func(d *daemon) {
+		if plan := d.plan(asked(good, second)); plan.Cached != 1000 || plan.Fetch != 2002 {
+			d.Errorf("%d of %d bytes are cached", plan.Cached, plan.Fetch)
 		}
 	})
 }

@@ -121,7 +121,7 @@ func New(engine puller.Engine, o Options) (*Service, error) {
 		return nil, fmt.Errorf("load the jobs: %w", err)
 	}
 	s := &Service{
-		engine: engine, store: o.Store, opts: o, log: o.Log, metrics: newMetrics(o.Metrics),
+		engine: engine, store: o.Store, opts: o, log: o.Log, metrics: newMetrics(),
 		outputs: run.NewOutputs(o.OutputDir, o.OutputLimit, o.OutputTotal, o.Log),
 		proofs:  proof.New(engine, o.Registry),
 	}
@@ -138,6 +138,7 @@ func New(engine puller.Engine, o Options) (*Service, error) {
 	if err := s.open(); err != nil {
 		return nil, err
 	}
+	s.register(o.Metrics)
 	s.outputs.Scan()
 	if err := restoreJobs(s, last, unended); err != nil {
 		return nil, err

@@ -97,6 +97,22 @@ func (t *table) reserve(entries []*entry) (known *entry, err error) {
 	return nil, nil
 }
 
+// tally returns how many jobs have not ended, by kind and state.
+func (t *table) tally() map[puller.JobKind]map[puller.State]int {
+	t.mu.Lock()
+	entries := slices.Clone(t.order)
+	t.mu.Unlock()
+	all := make(map[puller.JobKind]map[puller.State]int)
+	for _, e := range entries {
+		v := e.View()
+		if all[v.Kind] == nil {
+			all[v.Kind] = make(map[puller.State]int)
+		}
+		all[v.Kind][v.State]++
+	}
+	return all
+}
+
 // newID returns a ULID above all that were given before, also when the clock is set
 // back: jobs are ordered by it. The lock is held.
 func (t *table) newID() string {

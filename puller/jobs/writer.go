@@ -286,7 +286,9 @@ func (w *writer) store(records []puller.Record) error {
 
 // saveTo saves records and the number up to which numbers are set aside.
 func (w *writer) saveTo(seq uint64, records []puller.Record) error {
+	began := time.Now()
 	err := w.s.store.Save(seq, records)
+	w.s.metrics.saving.Observe(time.Since(began).Seconds())
 	if err == nil {
 		w.reserved = seq
 	}

@@ -83,6 +83,7 @@ func (p *pull) fetch(list []string) error {
 		mine, others := p.claim(all)
 		if len(mine) > 0 {
 			err := p.fetchOwn(mine)
+			p.revoke(mine)
 			p.mirror.land(mine)
 			if err != nil {
 				return err
@@ -143,6 +144,16 @@ func (p *pull) claim(all []*blobs.Blob) (mine []*blobs.Blob, others []*flight) {
 		mine = append(mine, b)
 	}
 	return mine, others
+}
+
+// revoke takes back the access to blobs that were not fetched whole: their bytes may not
+// have been shown to these credentials, and another pull may fetch them now.
+func (p *pull) revoke(mine []*blobs.Blob) {
+	for _, b := range mine {
+		if !b.Whole() {
+			b.Revoke(p.identity)
+		}
+	}
 }
 
 // land ends the flights of blobs.

@@ -342,6 +342,32 @@ func TestCallers(t *testing.T) {
 	}
 }
 
+// TestRevoked is a caller who lists another one's blob before that one fetches it.
+func TestRevoked(t *testing.T) {
+	r := newRegistry()
+	e := newEngine(r)
+	secret := random(1, 2*mib)
+	id := digest.FromBytes(secret).String()
+	r.push("registry.test/private", "1", secret)
+	alice, bob := login(t, "alice"), login(t, "bob")
+	r.repos["registry.test/private"].password = alice.Header()
+	r.push("evil.test/copy", "1", secret)
+	delete(r.repos["evil.test/copy"].blobs, id)
+	b := start(t, r, e, t.TempDir())
+	open := b.Accelerate(t.Context(), puller.Pull{Image: "evil.test/copy:1", Credentials: bob}) // keeps the blob in use
+	defer open.Close()
+	if err := open.Pull(t.Context(), func(pullstream.Message) {}); err == nil {
+		t.Fatal("bob got what his registry does not have")
+	}
+	if got := b.pull(t.Context(), puller.Pull{Image: "registry.test/private:1", Credentials: alice}); got.how.Way != puller.WayAlias {
+		t.Fatalf("alice: %+v", got.how)
+	}
+	e.layers = make(map[string]bool)
+	if got := b.pull(t.Context(), puller.Pull{Image: "evil.test/copy:1", Credentials: bob}); got.err == nil || e.layers[id] {
+		t.Errorf("bob got the layer: %v, %+v", got.err, got.how)
+	}
+}
+
 func login(t *testing.T, user string) puller.Credentials {
 	c, err := credentials.Parse(base64.URLEncoding.EncodeToString(fmt.Appendf(nil, `{"username":%q,"password":"secret"}`, user)))
 	if err != nil {

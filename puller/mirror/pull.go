@@ -118,8 +118,8 @@ func (p *pull) Pull(ctx context.Context, each func(pullstream.Message)) error {
 		if err == nil && p.how.Way == puller.WayMirror {
 			return nil
 		}
-		if ctx.Err() != nil {
-			return err
+		if ctx.Err() != nil || puller.KindOf(err) == puller.ErrEngineUnavailable {
+			return err // the next attempt goes on from here
 		}
 		if err != nil {
 			p.fallBack(err, tell)
@@ -152,6 +152,9 @@ func (p *pull) through(ctx context.Context, tell func(pullstream.Message)) error
 	each := func(m pullstream.Message) {
 		if p.note(m) {
 			tell(m)
+		}
+		if b, ok := p.layer(m.ID); ok && m.Status == "Pulling fs layer" {
+			tell(pullstream.Message{ID: m.ID, Status: "Downloading", Detail: pullstream.Detail{Total: b.Size}})
 		}
 	}
 	err := p.mirror.o.Engine.Pull(pulling, request, each)
@@ -225,10 +228,9 @@ func (p *pull) show(ctx context.Context, tell func(pullstream.Message)) {
 	told := make(map[string]int64)
 	ticker := time.NewTicker(showEvery)
 	defer ticker.Stop()
-	for {
+	for ended := false; ; {
 		for _, b := range p.progress() {
-			before, known := told[b.Digest]
-			if known && before == b.have {
+			if told[b.Digest] == b.have {
 				continue
 			}
 			told[b.Digest] = b.have
@@ -238,9 +240,12 @@ func (p *pull) show(ctx context.Context, tell func(pullstream.Message)) {
 				tell(pullstream.Message{ID: m.ID, Status: "Download complete"})
 			}
 		}
+		if ended {
+			return
+		}
 		select {
 		case <-ctx.Done():
-			return
+			ended = true // once more, for what came last
 		case <-ticker.C:
 		}
 	}

@@ -115,5 +115,9 @@ func (m *Mirror) try(ctx context.Context, engine puller.EngineInfo) (puller.Way,
 		}
 		return puller.WayNone, refused + "the engine can't pull from " + address + ": " + puller.Inner(err).Error()
 	}
-	return puller.WayAlias, "the engine pulls from " + address
+	reason := "the engine pulls from " + address
+	if refused != "" {
+		reason += " (" + refused + ")"
+	}
+	return puller.WayAlias, reason
 }

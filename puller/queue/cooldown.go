@@ -104,6 +104,7 @@ func (t *Ticket) lengthen(asked time.Duration) (until time.Time, waiting []*Tick
 	}
 	if left <= 0 {
 		l.row++
+		q.coolDowns++
 	}
 	l.until, l.trial = now.Add(length), trial
 	// The timer needs no stopping: at worst it finds nothing to hand out.

@@ -53,6 +53,7 @@ type Queue struct {
 	names      map[string]nameUse // by image
 	callers    map[string]*caller
 	handed     int    // slots, since the start
+	coolDowns  uint64 // that have begun
 	virtual    uint64 // the virtual time: that at which the last slot was due
 	stopped    bool
 }

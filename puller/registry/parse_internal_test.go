@@ -1,6 +1,26 @@
 package registry
 
-import "testing"
+import (
+	"net/http"
+	"net/url"
+	"testing"
+	"time"
+)
+
+// However a URL says when it expires, it is used for a while that is neither negative nor
+// longer than an hour.
+func FuzzPlace(f *testing.F) {
+	for _, s := range []string{"X-Amz-Expires=300&X-Amz-Date=20260102T030405Z", "X-Goog-Expires=-1", "Expires=9223372036854775807", "se=2026-01-02T03:04:05Z", "se=9999-12-31T23:59:59Z", "%zz"} {
+		f.Add(s, "Fri, 02 Jan 2026 03:04:05 GMT")
+	}
+	f.Fuzz(func(t *testing.T, query, date string) {
+		now := time.Now()
+		p := newPlace(&url.URL{Scheme: "https", Host: "a.test", RawQuery: query}, http.Header{"Date": {date}})
+		if left := p.until.Sub(now); left < 0 || left > time.Hour+time.Minute {
+			t.Errorf("it is used for %s", left)
+		}
+	})
+}
 
 // Every manifest that is accepted keeps the promises of puller.Manifest.
 func FuzzParseManifest(f *testing.F) {

@@ -395,7 +395,9 @@ func TestBlobPrivateAddress(t *testing.T) {
 	_, own, _ := net.SplitHostPort(f.host)
 	c = newClientWith(t, registry.Options{AllowPrivate: []string{"localhost"}})
 	for _, to := range []string{"http://127.0.0.1:" + port, "http://169.254.169.254", "http://[::ffff:7f00:1]:" + port} {
-		f.refuses = func(out http.ResponseWriter, r *http.Request) { http.Redirect(out, r, to+"/internal", http.StatusTemporaryRedirect) }
+		f.refuses = func(out http.ResponseWriter, r *http.Request) {
+			http.Redirect(out, r, to+"/internal", http.StatusTemporaryRedirect)
+		}
 		r, err := c.Repository(t.Context(), "localhost:"+own+"/team/app:v1", puller.Credentials{})
 		if err != nil {
 			t.Fatal(err)

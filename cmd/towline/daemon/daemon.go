@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"log"
 	"net/http"
+	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -49,7 +51,7 @@ func Run(ctx context.Context, o Options) error {
 	config, out := o.Config, o.Log
 	logger := newLogger(config.Log, out)
 	out.reportWith(logger)
-	metrics := newMetrics()
+	metrics := newMetrics(config.StateDir, o.Version)
 	metrics.MustRegister(out.metric())
 	engine, err := docker.New(docker.Options{
 		Host: config.Engine.Host, APIVersion: config.Engine.APIVersion, Log: logger, Metrics: metrics,
@@ -179,10 +181,25 @@ func registryOptions(c configs.Registries, engine *docker.Engine) registry.Optio
 	return o
 }
 
-// newMetrics returns a registry with the metrics of Go and of the process.
-func newMetrics() *prometheus.Registry {
+// newMetrics returns a registry with the metrics of Go, of the process, of the build, and
+// of the store's file.
+func newMetrics(stateDir, version string) *prometheus.Registry {
 	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "towline_build_info", Help: "1, with the version of Towline and of Go.",
+		ConstLabels: prometheus.Labels{"version": version, "go_version": runtime.Version()},
+	})
+	build.Set(1)
+	store := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "towline_store_size_bytes", Help: "Size of the file that keeps the jobs.",
+	}, func() float64 {
+		info, err := os.Stat(bolt.File(stateDir))
+		if err != nil {
+			return 0
+		}
+		return float64(info.Size())
+	})
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), build, store)
 	return metrics
 }
 

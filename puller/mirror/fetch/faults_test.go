@@ -163,6 +163,17 @@ func TestRace(t *testing.T) {
 			t.Errorf("%v after %s, %d bytes", err, took, l.sent())
 		}
 	})
+	// At the end of a slow link, no bytes come twice: no connection is slower than others.
+	bubble(t, "slow_link", func(t *testing.T) {
+		f := fetch.New(fetch.Options{})
+		l := &link{each: 1e6, all: 1e6}
+		s := newSink("a", 40*mib)
+		took, err := fetchAll(t, f, l, s)
+		s.check(t)
+		if err != nil || took > 44*time.Second || l.sent() > s.size+4*mib {
+			t.Errorf("%v after %s, %d bytes", err, took, l.sent())
+		}
+	})
 	bubble(t, "even_speeds_are_not_raced", func(t *testing.T) {
 		f := fetch.New(fetch.Options{Chunk: mib})
 		l := &link{each: 10e6}
@@ -222,6 +233,18 @@ func TestNoRanges(t *testing.T) {
 			}
 		})
 	}
+	// A blob that needs one request is slow. What others ask for comes as the whole
+	// blob: the first goes on.
+	bubble(t, "small_and_slow", func(t *testing.T) {
+		f := fetch.New(fetch.Options{})
+		l := &link{each: 1e6, answer: func(r *request) (how, error) { return how{whole: true}, nil }}
+		s := newSink("a", 8*mib)
+		took, err := fetchAll(t, f, l, s)
+		s.check(t)
+		if err != nil || len(l.asked()) > 4 || took > 9*time.Second || l.sent() > s.size+mib {
+			t.Errorf("%v after %s, %d requests, %d bytes", err, took, len(l.asked()), l.sent())
+		}
+	})
 	bubble(t, "only_what_is_missing_is_written", func(t *testing.T) {
 		f := fetch.New(fetch.Options{Chunk: mib})
 		l := &link{each: 10e6, answer: func(r *request) (how, error) { return how{whole: true}, nil }}

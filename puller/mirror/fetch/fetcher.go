@@ -247,6 +247,9 @@ func (f *Fetcher) schedule(now time.Time) {
 	}
 	for _, w := range f.works {
 		sooner(w.registry.until)
+		if t := w.registry.probe.task; t != nil {
+			sooner(t.started.Add(maxProbe))
+		}
 		for _, b := range w.blobs {
 			for _, p := range b.todo {
 				sooner(p.due)

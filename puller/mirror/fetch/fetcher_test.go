@@ -140,11 +140,11 @@ func TestConnections(t *testing.T) {
 		least, most int           // connections
 		longest     time.Duration // that it may take
 	}{
-		{"grow", fetch.Options{}, 382 * mib, 10e6, 0, 16, 16, 3400 * time.Millisecond},
-		{"grow_to_the_limit_of_the_registry", fetch.Options{PerRegistry: 5}, 191 * mib, 10e6, 0, 5, 5, 4700 * time.Millisecond},
-		{"grow_to_the_limit_of_all", fetch.Options{Connections: 6}, 191 * mib, 10e6, 0, 6, 6, 4100 * time.Millisecond},
+		{"grow", fetch.Options{}, 191 * mib, 10e6, 0, 16, 16, 2200 * time.Millisecond},
+		{"grow_to_the_limit_of_the_registry", fetch.Options{PerRegistry: 5}, 95 * mib, 10e6, 0, 5, 5, 2500 * time.Millisecond},
+		{"grow_to_the_limit_of_all", fetch.Options{Connections: 6}, 95 * mib, 10e6, 0, 6, 6, 2200 * time.Millisecond},
 		{"grow_to_the_rate_of_the_link", fetch.Options{}, 191 * mib, 10e6, 60e6, 8, 16, 4000 * time.Millisecond},
-		{"one", fetch.Options{Connections: 1}, 191 * mib, 100e6, 0, 1, 1, 2800 * time.Millisecond},
+		{"one", fetch.Options{Connections: 1}, 95 * mib, 100e6, 0, 1, 1, 1500 * time.Millisecond},
 	} {
 		bubble(t, c.name, func(t *testing.T) {
 			f := fetch.New(c.o)
@@ -176,6 +176,43 @@ func TestConnections(t *testing.T) {
 		r := f.Rate("a.test")
 		if r.Bytes < 100*mib || math.Abs(r.All-20e6) > 3e6 || r.One < 4e6 || r.One > 11e6 {
 			t.Errorf("%+v", r)
+		}
+	})
+	for _, c := range []struct {
+		name      string
+		each, all float64
+	}{{"one_is_slow", 10e6, 0}, {"one_fills_the_line", 100e6, 100e6}} {
+		bubble(t, c.name, func(t *testing.T) {
+			f := fetch.New(fetch.Options{})
+			l := &link{each: c.each, all: c.all, delay: time.Millisecond}
+			for range 2 { // the second one is not measured again
+				if _, err := fetchAll(t, f, l, newSink("config", kib), newSink("a", 95*mib)); err != nil {
+					t.Fatal(err)
+				}
+				r := f.Rate("a.test")
+				if math.Abs(r.One-c.each) > c.each/10 || r.All < 100e6*9/10 || r.Bytes < 95*mib {
+					t.Errorf("%+v", r)
+				}
+			}
+			waited := 0 // requests that began later than the first one for the layer
+			for _, r := range l.asked()[1:5] {
+				if !r.began.Equal(l.asked()[1].began) {
+					waited++
+				}
+			}
+			if waited != 3 {
+				t.Errorf("%d requests waited for the measurement", waited)
+			}
+		})
+	}
+	bubble(t, "probe_that_hangs", func(t *testing.T) {
+		f := fetch.New(fetch.Options{})
+		l := &link{each: 10e6, answer: func(r *request) (how, error) { return how{hang: r.n == 0}, nil }}
+		s := newSink("a", 95*mib)
+		took, err := fetchAll(t, f, l, s)
+		s.check(t)
+		if err != nil || took > 5*time.Second {
+			t.Errorf("%v after %s", err, took)
 		}
 	})
 	bubble(t, "two_registries", func(t *testing.T) {

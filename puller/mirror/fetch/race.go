@@ -81,6 +81,10 @@ func (f *Fetcher) timeLeft(t *task, now time.Time) time.Duration {
 	if t.whole || t.blob.refill || t.race != nil || t.ctx.Err() != nil || elapsed < slow || left <= 0 {
 		return 0
 	}
+	// A small rest comes twice. That is only worth it if this connection is the slow one.
+	if usual := t.blob.work.registry.typical; left <= small && float64(t.got) > usual/2*elapsed.Seconds() && usual > 0 {
+		return 0
+	}
 	const never = 365 * 24 * time.Hour
 	if t.got <= 0 {
 		return never

@@ -46,16 +46,20 @@ type registry struct {
 	hold    time.Time // until when allowed does not grow
 	pause   time.Duration
 
-	total    Rate
-	all      window // for total
-	measured map[*task]bool
+	probe   probe
+	typical float64 // bytes a second of tasks that have ended
+	total   Rate
+	all     window         // for total
+	seen    map[*task]bool // that have brought bytes since allowed changed
 }
 
 // Rate is how fast a registry was since it was used last.
 type Rate struct {
 	Bytes int64 // that were measured
 	// One is the highest rate of one connection, and All that of all together, in bytes a
-	// second over a fifth of a second; 0 where it is not known.
+	// second over a fifth of a second; 0 where it is not known. One connection is measured
+	// for a short time without others beside it: where it fills the line, One is about
+	// as much as All.
 	One, All float64
 }
 
@@ -107,6 +111,7 @@ func (f *Fetcher) registryOf(name string) *registry {
 	}
 	if r.works == 0 {
 		r.total, r.all, r.begun = Rate{}, window{}, time.Time{}
+		r.total.One = r.probe.renew(time.Now())
 	}
 	return r
 }
@@ -134,6 +139,14 @@ func (r *registry) note(t *task, n int, now time.Time) bool {
 		return false
 	}
 	r.busy = 0
+	if r.probe.task == t {
+		if !r.probe.note(n, now) {
+			return false
+		}
+		r.total.One = max(r.total.One, r.probe.rate)
+		r.changed = now
+		return true
+	}
 	if r.begun.IsZero() {
 		if r.running >= r.allowed && (r.flowing(t) || now.Sub(r.changed) >= settle) {
 			r.begun, r.bytes = now, 0
@@ -164,21 +177,32 @@ func (r *registry) note(t *task, n int, now time.Time) bool {
 	return true
 }
 
+// measured takes in how fast a task was that has brought all of its piece.
+func (r *registry) measured(t *task, now time.Time) {
+	if took := now.Sub(t.started).Seconds(); t.got >= leastProgress && took > 0 {
+		rate := float64(t.got) / took
+		if r.typical == 0 {
+			r.typical = rate
+		}
+		r.typical += (rate - r.typical) / 4
+	}
+}
+
 // set changes how many tasks may run.
 func (r *registry) set(allowed int, now time.Time) {
 	r.allowed, r.changed, r.begun, r.tried = allowed, now, time.Time{}, 0
-	r.measured = nil
+	r.seen = nil
 }
 
 // flowing reports whether as many tasks as may run have brought bytes since that changed.
 func (r *registry) flowing(t *task) bool {
-	if r.measured == nil {
-		r.measured = make(map[*task]bool)
+	if r.seen == nil {
+		r.seen = make(map[*task]bool)
 	}
-	if len(r.measured) < r.allowed {
-		r.measured[t] = true
+	if len(r.seen) < r.allowed {
+		r.seen[t] = true
 	}
-	return len(r.measured) >= r.allowed
+	return len(r.seen) >= r.allowed
 }
 
 // cool begins a cool-down, and returns how long it is. Answers to requests that were made

@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
-
-	"github.com/towline/towline/puller"
 )
 
 // task is one request for a piece of a blob. The Fetcher's lock guards it.
@@ -17,6 +14,7 @@ type task struct {
 	cancel context.CancelCauseFunc
 	at, to int64 // what is left; another task may take over the end
 	whole  bool  // it reads the blob from its first byte on
+	all    bool  // it asked for all of the blob, and so is served by any registry
 	fails  int   // of the piece before, without progress
 	race   *race // nil for none
 	// covered says that another task still brings the same bytes.
@@ -44,6 +42,7 @@ func (f *Fetcher) run(t *task, now time.Time) {
 	t.ctx, t.cancel = context.WithCancelCause(w.ctx)
 	t.started = now
 	b.active = append(b.active, t)
+	w.registry.probe.begin(t)
 	w.running++
 	w.registry.running++
 	f.running++
@@ -69,13 +68,13 @@ func (f *Fetcher) transfer(t *task) error {
 	sink := t.blob.sink
 	stall := time.AfterFunc(f.o.Stall, func() { t.cancel(errStalled) })
 	defer stall.Stop()
-	to := t.end(f)
+	to := f.begin(t)
 	body, err := t.blob.work.Repository.Blob(t.ctx, sink.Digest(), t.at, to, t.blob.size)
 	if err != nil {
 		return err
 	}
 	defer body.Close()
-	if body.Whole && to-t.at < t.blob.size && !f.accept(t) {
+	if body.Whole && !f.accept(t) {
 		return errLost
 	}
 	out := &writer{fetcher: f, task: t, at: t.at}
@@ -113,10 +112,11 @@ func (f *Fetcher) transfer(t *task) error {
 	}
 }
 
-// end returns up to where a task is to read.
-func (t *task) end(f *Fetcher) int64 {
+// begin returns up to where a task is to read.
+func (f *Fetcher) begin(t *task) int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	t.all = t.at == 0 && t.to == t.blob.size
 	return t.to
 }
 
@@ -125,32 +125,6 @@ func (f *Fetcher) left(t *task) int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return t.to - t.at
-}
-
-// accept reports whether a task goes on that asked for a part and has got the whole blob: the
-// registry serves no ranges, and this task then brings all of the blob.
-func (f *Fetcher) accept(t *task) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	b := t.blob
-	if b.whole {
-		return false
-	}
-	f.oneStream(b)
-	t.whole, t.at, t.to = true, 0, b.size
-	b.todo = nil
-	for _, other := range b.active {
-		if other != t {
-			other.cancel(errLost)
-		}
-	}
-	return true
-}
-
-// oneStream notes that a blob and those of its registry are fetched by one request each.
-func (f *Fetcher) oneStream(b *blob) {
-	b.whole = true
-	b.work.registry.whole = time.Now().Add(wholeFor)
 }
 
 // note notes bytes that have come. It returns how many bytes are left to write.
@@ -167,223 +141,4 @@ func (f *Fetcher) note(t *task, n int) int64 {
 		f.dispatch()
 	}
 	return left
-}
-
-// writer writes what a task reads into the sink.
-type writer struct {
-	fetcher *Fetcher
-	task    *task
-	at      int64
-	skip    bool    // write only what is missing
-	missing []Range // from at on
-}
-
-func (w *writer) write(p []byte) error {
-	if w.task.ctx.Err() != nil {
-		return context.Cause(w.task.ctx) // the sink may have begun anew
-	}
-	written := 0
-	if !w.skip {
-		if len(p) > 0 {
-			if _, err := w.task.blob.sink.WriteAt(p, w.at); err != nil {
-				return sinkError{err}
-			}
-		}
-		written = len(p)
-	}
-	end := w.at + int64(len(p))
-	for w.skip && len(w.missing) > 0 && w.missing[0].From < end {
-		r := &w.missing[0]
-		from, to := max(r.From, w.at), min(r.To, end)
-		if from < to {
-			if _, err := w.task.blob.sink.WriteAt(p[from-w.at:to-w.at], from); err != nil {
-				return sinkError{err}
-			}
-			written += int(to - from)
-		}
-		if r.To > end {
-			break
-		}
-		w.missing = w.missing[1:]
-	}
-	w.at = end
-	f := w.fetcher
-	f.mu.Lock()
-	w.task.at = end
-	written = w.task.race.count(written, end)
-	f.mu.Unlock()
-	if progress := w.task.blob.work.Progress; progress != nil && written > 0 {
-		progress(written)
-	}
-	return nil
-}
-
-const (
-	// maxFails is how often a piece is tried without progress.
-	maxFails = 5
-	// leastProgress is how many bytes a request must bring to be progress.
-	leastProgress = 64 << 10
-	// firstBackoff is the pause after the first failure. It doubles.
-	firstBackoff = 250 * time.Millisecond
-)
-
-// end takes a task out, and decides what becomes of what it has not brought. It reports
-// whether the blob is to be looked at.
-func (f *Fetcher) end(t *task, err error) bool {
-	now := time.Now()
-	f.mu.Lock()
-	b, w := t.blob, t.blob.work
-	b.active = slices.DeleteFunc(b.active, func(other *task) bool { return other == t })
-	w.registry.running--
-	f.running--
-	partner := t.race.leave(t)
-	t.covered = partner != nil
-	cause := context.Cause(t.ctx)
-	var sink sinkError
-	var cooled time.Duration
-	switch {
-	case w.err != nil:
-	case w.ctx.Err() != nil:
-		f.fail(w, context.Cause(w.ctx))
-	case err == nil:
-		if partner != nil {
-			partner.cancel(errLost)
-		}
-	case errors.As(err, &sink):
-		f.sinkFailed(b, sink.error)
-	case errors.Is(cause, errLost), errors.Is(err, errLost):
-	case errors.Is(err, puller.ErrNoRanges):
-		f.noRanges(t, err)
-	case errors.Is(err, puller.ErrBusy):
-		cooled = f.busy(t, err, now)
-	default:
-		if errors.Is(cause, errStalled) {
-			err = puller.Errorf(puller.ErrStalled, "%s: nothing came for %s", b.sink.Digest(), f.o.Stall)
-		}
-		f.failed(t, err, now)
-	}
-	again := w.err == nil && len(b.active) == 0 && (len(b.todo) == 0 || b.refill)
-	f.mu.Unlock()
-	if cooled > 0 && f.o.CoolDown != nil {
-		f.o.CoolDown(w.Registry, cooled)
-	}
-	return again
-}
-
-// look takes in what a blob has missing after all of its tasks have ended. The lock is held.
-func (f *Fetcher) look(b *blob, missing []Range) {
-	w := b.work
-	switch {
-	case w.err != nil || len(b.active) > 0 || len(b.todo) > 0 && !b.refill:
-	case len(missing) > 0 && !b.refill && b.lost():
-		f.fail(w, puller.Errorf(puller.ErrInternal, "bytes of %s that were written are missing", b.sink.Digest()))
-	default:
-		b.refill = false
-		b.fill(missing)
-	}
-}
-
-// lost counts how often bytes are missing after all were written. They may be once: who
-// writes beside this Fetcher may throw them away.
-func (b *blob) lost() bool {
-	b.tries++
-	return b.tries > maxFails
-}
-
-// sinkFailed is for a sink that has refused bytes.
-func (f *Fetcher) sinkFailed(b *blob, err error) {
-	if puller.KindOf(err) != puller.ErrCorrupt {
-		f.fail(b.work, err)
-		return
-	}
-	if b.corrupt++; b.corrupt > 1 {
-		f.fail(b.work, err)
-		return
-	}
-	f.restart(b)
-}
-
-// restart begins a blob anew, as one stream, once its tasks have ended.
-func (f *Fetcher) restart(b *blob) {
-	b.whole, b.refill, b.todo = true, true, nil
-	for _, other := range b.active {
-		other.cancel(errLost)
-	}
-}
-
-// noRanges is for a registry that has refused a range.
-func (f *Fetcher) noRanges(t *task, err error) {
-	switch {
-	case t.whole:
-		f.fail(t.blob.work, err) // it also refuses the whole blob
-	case !t.blob.whole:
-		f.oneStream(t.blob)
-		f.restart(t.blob)
-	}
-}
-
-// busy is for a registry that asks for fewer requests. It returns for how long none is made.
-func (f *Fetcher) busy(t *task, err error, now time.Time) time.Duration {
-	pause := t.blob.work.registry.cool(puller.RetryAfterOf(err), now)
-	if pause > maxCoolDown || t.blob.work.registry.busy > maxFails {
-		f.fail(t.blob.work, err)
-		return pause
-	}
-	f.stats.Retries++
-	f.putBack(t, t.fails, time.Time{})
-	return pause
-}
-
-// failed is for a task that has not brought all of its piece.
-func (f *Fetcher) failed(t *task, err error, now time.Time) {
-	if !isRetried(err) {
-		f.fail(t.blob.work, err)
-		return
-	}
-	if t.covered {
-		return
-	}
-	fails, due := 0, now
-	if t.got < leastProgress {
-		fails = t.fails + 1
-		due = now.Add(firstBackoff << t.fails)
-	}
-	if t.whole {
-		if t.blob.tries++; t.blob.tries > maxFails { // each begins at the first byte
-			fails = maxFails + 1
-		}
-	}
-	if fails > maxFails {
-		var e *puller.Error
-		if !errors.As(err, &e) {
-			err = &puller.Error{Kind: puller.ErrRegistryUnavailable, Err: fmt.Errorf("fetch %s: %w", t.blob.sink.Digest(), err)}
-		}
-		f.fail(t.blob.work, err)
-		return
-	}
-	f.stats.Retries++
-	f.putBack(t, fails, due)
-}
-
-// putBack puts back what a task has not brought.
-func (f *Fetcher) putBack(t *task, fails int, due time.Time) {
-	if t.whole {
-		t.at = 0
-	}
-	if t.at < t.to && !t.covered && !t.blob.refill && (t.whole || !t.blob.whole) {
-		t.blob.put(piece{Range{t.at, t.to}, fails, due})
-	}
-}
-
-// isRetried reports whether the same request may succeed.
-func isRetried(err error) bool {
-	var e *puller.Error
-	if !errors.As(err, &e) {
-		return true // of a body
-	}
-	switch e.Kind {
-	case puller.ErrRegistryUnavailable, puller.ErrRateLimited, puller.ErrTruncated, puller.ErrStalled:
-		return true
-	}
-	return false
 }

@@ -107,7 +107,7 @@ func (b *blob) fill(missing []Range) {
 
 // ready reports whether a piece can be fetched now.
 func (b *blob) ready(now time.Time) bool {
-	if len(b.todo) == 0 || b.refill || len(b.active) > 0 && (b.whole || b.work.registry.refusesRanges(now)) {
+	if len(b.todo) == 0 || b.refill || len(b.active) > 0 && (b.whole || b.work.registry.refusesRanges(now)) || b.work.registry.probe.holds(b, now) {
 		return false
 	}
 	for _, p := range b.todo {

@@ -1,4 +1,4 @@
-package main
+package follow
 
 import (
 	"context"
@@ -18,13 +18,13 @@ const (
 	childrenLimit = 10 * time.Second
 )
 
-// children shows the images of a prewarm beside the prewarm's own events, which do not
-// tell one image's progress, digest and size. Faults are not told: the prewarm goes on
-// without.
-type children struct {
-	client  *client.Client
-	display render.Display
-	follow  bool // their progress; else only their ends are asked for
+// Children shows the images of a prewarm beside the prewarm's own events, which do not
+// have one image's progress, digest and size. Faults are not shown: the prewarm goes on
+// without them.
+type Children struct {
+	Client   *client.Client
+	Display  render.Display
+	Progress bool // shows their progress; else only their ends are asked for
 
 	mu     sync.Mutex // guards display and ended
 	ended  map[string]bool
@@ -32,14 +32,15 @@ type children struct {
 	cancel context.CancelFunc // nil before the first event
 }
 
-// show shows an event of the prewarm. Before its result come those of its images.
-func (w *children) show(ctx context.Context) func(*puller.Job, puller.Event) {
+// Show returns a function that shows the events of the prewarm. It shows the results of
+// the images before that of the prewarm.
+func (w *Children) Show(ctx context.Context) func(*puller.Job, puller.Event) {
 	w.ended = make(map[string]bool)
 	return func(j *puller.Job, e puller.Event) {
 		if w.cancel == nil {
 			var following context.Context
 			following, w.cancel = context.WithCancel(ctx)
-			if w.follow {
+			if w.Progress {
 				w.begin(following, j)
 			}
 		}
@@ -48,12 +49,12 @@ func (w *children) show(ctx context.Context) func(*puller.Job, puller.Event) {
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.display.Show(j, e)
+		w.Display.Show(j, e)
 	}
 }
 
 // begin follows the images in their order.
-func (w *children) begin(ctx context.Context, j *puller.Job) {
+func (w *Children) begin(ctx context.Context, j *puller.Job) {
 	slots := make(chan struct{}, maxFollowed)
 	w.work.Go(func() {
 		for _, s := range j.Images {
@@ -68,7 +69,7 @@ func (w *children) begin(ctx context.Context, j *puller.Job) {
 			child := &puller.Job{ID: s.Job, Image: s.Image, Kind: puller.JobPull, Parent: j.ID}
 			w.work.Go(func() {
 				defer func() { <-slots }()
-				for e, err := range w.client.Events(ctx, child.ID) {
+				for e, err := range w.Client.Events(ctx, child.ID) {
 					if err != nil {
 						return
 					}
@@ -79,17 +80,17 @@ func (w *children) begin(ctx context.Context, j *puller.Job) {
 	})
 }
 
-func (w *children) showChild(child *puller.Job, e puller.Event) {
+func (w *Children) showChild(child *puller.Job, e puller.Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if e.Result != nil {
 		w.ended[child.ID] = true
 	}
-	w.display.Show(child, e)
+	w.Display.Show(child, e)
 }
 
 // finish waits for the results of the images. It asks for those that are not followed.
-func (w *children) finish(ctx context.Context, j *puller.Job) {
+func (w *Children) finish(ctx context.Context, j *puller.Job) {
 	limit, stop := context.WithTimeout(ctx, childrenLimit)
 	defer stop()
 	defer context.AfterFunc(limit, w.cancel)()
@@ -101,18 +102,18 @@ func (w *children) finish(ctx context.Context, j *puller.Job) {
 		if s.Job == "" || ended || limit.Err() != nil {
 			continue
 		}
-		child, err := w.client.Job(limit, s.Job)
+		child, err := w.Client.Job(limit, s.Job)
 		if err == nil && child.State.Ended() {
 			w.showChild(&child, puller.Event{Type: "result", Time: child.FinishedAt, Job: child.ID, Result: &child})
 		}
 	}
 }
 
-// close ends what is left after an interrupt.
-func (w *children) close() {
+// Close ends what is left after an interrupt.
+func (w *Children) Close() {
 	if w.cancel != nil {
 		w.cancel()
 	}
 	w.work.Wait()
-	w.display.Close()
+	w.Display.Close()
 }

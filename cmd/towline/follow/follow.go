@@ -1,4 +1,6 @@
-package main
+// Package follow follows the job of a command to its end, and cancels it when the command
+// is interrupted.
+package follow
 
 import (
 	"context"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 )
@@ -18,36 +21,36 @@ import (
 // grace is how long a call to the daemon may take after an interrupt.
 const grace = 5 * time.Second
 
-// errNotCanceled is an interrupt whose job could not be canceled.
-var errNotCanceled = fmt.Errorf("%w, and the job still runs", context.Canceled)
+// ErrNotCanceled is an interrupt whose job could not be canceled.
+var ErrNotCanceled = fmt.Errorf("%w, and the job still runs", context.Canceled)
 
-// interruptible returns a context that SIGINT or SIGTERM ends. A second signal
+// Interruptible returns a context that SIGINT or SIGTERM ends. A second signal
 // ends the program at once.
-func interruptible(parent context.Context) (ctx context.Context, stop func()) {
+func Interruptible(parent context.Context) (ctx context.Context, stop func()) {
 	ctx, stop = signal.NotifyContext(parent, syscall.SIGINT, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	return ctx, stop
 }
 
-// follow submits a job and follows it to its end. A job that fails is an error.
+// Job submits a job and follows it to its end. A job that fails is an error.
 // When ctx ends, it cancels the job.
-func follow(ctx context.Context, c *client.Client, submit func(context.Context) (puller.Job, error), show func(*puller.Job, puller.Event)) error {
+func Job(ctx context.Context, c *client.Client, submit func(context.Context) (puller.Job, error), show func(*puller.Job, puller.Event)) error {
 	// A submission that is cut off could leave a job that nobody cancels.
-	submitting, submitted := outlive(ctx)
+	submitting, submitted := Outlive(ctx)
 	job, err := submit(submitting)
 	submitted()
 	if err != nil {
 		return err
 	}
-	err = watch(ctx, c, &job, show)
+	err = Watch(ctx, c, &job, show)
 	if ctx.Err() != nil {
-		return cancelJob(c, job.ID, grace)
+		return Cancel(c, job.ID, grace)
 	}
 	return err
 }
 
-// watch shows a job's events to its end. A job that fails is an error.
-func watch(ctx context.Context, c *client.Client, job *puller.Job, show func(*puller.Job, puller.Event)) error {
+// Watch shows a job's events to its end. A job that fails is an error.
+func Watch(ctx context.Context, c *client.Client, job *puller.Job, show func(*puller.Job, puller.Event)) error {
 	for e, err := range c.Events(ctx, job.ID) {
 		switch {
 		case ctx.Err() != nil:
@@ -62,7 +65,7 @@ func watch(ctx context.Context, c *client.Client, job *puller.Job, show func(*pu
 		}
 		show(job, e)
 		if e.Result != nil {
-			return jobError(*e.Result)
+			return exit.OfJob(*e.Result)
 		}
 	}
 	return puller.Errorf(puller.ErrInternal, "%s: the daemon ended the stream of events without a result", subject(job))
@@ -76,46 +79,29 @@ func subject(j *puller.Job) string {
 	return j.Image
 }
 
-// jobError returns the error of a job that has ended, nil if it succeeded.
-func jobError(j puller.Job) error {
-	if j.Error == nil {
-		return nil
-	}
-	if j.Kind == puller.JobPrewarm {
-		if e := newIncomplete(j.Images); e != nil {
-			return e
-		}
-	}
-	err := &puller.Error{Kind: j.Error.Kind, Err: fmt.Errorf("%s (%s)", j.Error.Message, j.Error.Kind)}
-	if j.Error.Kind == puller.ErrDenied {
-		return deniedError{err, j.Image}
-	}
-	return err
-}
-
-// outlive returns a context that ends when it is released, or grace after ctx.
-func outlive(ctx context.Context) (longer context.Context, release func()) {
+// Outlive returns a context that ends when it is released, or grace after ctx.
+func Outlive(ctx context.Context) (longer context.Context, release func()) {
 	longer, end := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, end) })
 	return longer, func() { stop(); end() }
 }
 
-// cancelJob cancels a job after an interrupt. It returns context.Canceled, or
-// errNotCanceled where the daemon did not do it within the limit.
-func cancelJob(c *client.Client, id string, limit time.Duration) error {
+// Cancel cancels a job after an interrupt. It returns context.Canceled, or
+// ErrNotCanceled where the daemon did not do it within the limit.
+func Cancel(c *client.Client, id string, limit time.Duration) error {
 	ctx, stop := context.WithTimeout(context.Background(), limit)
 	defer stop()
 	if _, err := c.Cancel(ctx, id); err != nil && puller.KindOf(err) != puller.ErrConflict {
 		fmt.Fprintln(os.Stderr, "towline: "+render.SafeText(fmt.Sprintf("job %s could not be canceled and still runs: %v", id, err)))
-		return errNotCanceled
+		return ErrNotCanceled
 	}
 	return context.Canceled
 }
 
-// interrupted says what an interrupt did, and returns its error. err is what
+// Interrupted says what an interrupt did, and returns its error. err is what
 // following the jobs returned.
-func interrupted(errs io.Writer, err error) error {
-	if errors.Is(err, errNotCanceled) { // cancelJob has said so
+func Interrupted(errs io.Writer, err error) error {
+	if errors.Is(err, ErrNotCanceled) { // Cancel has said so
 		fmt.Fprintln(errs, "towline: interrupted")
 	} else {
 		fmt.Fprintln(errs, "towline: interrupted; this command's jobs were canceled")

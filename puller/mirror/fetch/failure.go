@@ -1,0 +1,165 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/towline/towline/puller"
+)
+
+const (
+	// maxFails is how often a piece is tried without progress.
+	maxFails = 5
+	// leastProgress is how many bytes a request must bring to be progress.
+	leastProgress = 64 << 10
+	// firstBackoff is the pause after the first failure. It doubles.
+	firstBackoff = 250 * time.Millisecond
+)
+
+// end takes a task out, and decides what becomes of what it has not brought. It reports
+// whether the blob is to be looked at.
+func (f *Fetcher) end(t *task, err error) bool {
+	now := time.Now()
+	f.mu.Lock()
+	b, w := t.blob, t.blob.work
+	b.active = slices.DeleteFunc(b.active, func(other *task) bool { return other == t })
+	w.registry.running--
+	w.registry.probe.end(t, now)
+	w.registry.total.One = max(w.registry.total.One, w.registry.probe.rate)
+	f.running--
+	partner := t.race.leave(t)
+	t.covered = partner != nil
+	cause := context.Cause(t.ctx)
+	var sink sinkError
+	var cooled time.Duration
+	switch {
+	case w.err != nil:
+	case w.ctx.Err() != nil:
+		f.fail(w, context.Cause(w.ctx))
+	case err == nil:
+		w.registry.measured(t, now)
+		if partner != nil {
+			partner.cancel(errLost)
+		}
+	case errors.As(err, &sink):
+		f.sinkFailed(b, sink.error)
+	case errors.Is(cause, errLost), errors.Is(err, errLost):
+	case errors.Is(err, puller.ErrNoRanges):
+		f.noRanges(t, err)
+	case errors.Is(err, puller.ErrBusy):
+		cooled = f.busy(t, err, now)
+	default:
+		if errors.Is(cause, errStalled) {
+			err = puller.Errorf(puller.ErrStalled, "%s: nothing came for %s", b.sink.Digest(), f.o.Stall)
+		}
+		f.failed(t, err, now)
+	}
+	again := w.err == nil && len(b.active) == 0 && (len(b.todo) == 0 || b.refill)
+	f.mu.Unlock()
+	if cooled > 0 && f.o.CoolDown != nil {
+		f.o.CoolDown(w.Registry, cooled)
+	}
+	return again
+}
+
+// look takes in what a blob has missing after all of its tasks have ended. The lock is held.
+func (f *Fetcher) look(b *blob, missing []Range) {
+	w := b.work
+	switch {
+	case w.err != nil || len(b.active) > 0 || len(b.todo) > 0 && !b.refill:
+	case len(missing) > 0 && !b.refill && b.lost():
+		f.fail(w, puller.Errorf(puller.ErrInternal, "bytes of %s that were written are missing", b.sink.Digest()))
+	default:
+		b.refill = false
+		b.fill(missing)
+	}
+}
+
+// lost counts how often bytes are missing after all were written. They may be once: who
+// writes beside this Fetcher may throw them away.
+func (b *blob) lost() bool {
+	b.tries++
+	return b.tries > maxFails
+}
+
+// sinkFailed is for a sink that has refused bytes.
+func (f *Fetcher) sinkFailed(b *blob, err error) {
+	if puller.KindOf(err) != puller.ErrCorrupt {
+		f.fail(b.work, err)
+		return
+	}
+	if b.corrupt++; b.corrupt > 1 {
+		f.fail(b.work, err)
+		return
+	}
+	b.restart()
+}
+
+// busy is for a registry that asks for fewer requests. It returns for how long none is made.
+func (f *Fetcher) busy(t *task, err error, now time.Time) time.Duration {
+	pause := t.blob.work.registry.cool(puller.RetryAfterOf(err), now)
+	if pause > maxCoolDown || t.blob.work.registry.busy > maxFails {
+		f.fail(t.blob.work, err)
+		return pause
+	}
+	f.stats.Retries++
+	f.putBack(t, t.fails, time.Time{})
+	return pause
+}
+
+// failed is for a task that has not brought all of its piece.
+func (f *Fetcher) failed(t *task, err error, now time.Time) {
+	if !isRetried(err) {
+		f.fail(t.blob.work, err)
+		return
+	}
+	if t.covered {
+		return
+	}
+	fails, due := 0, now
+	if t.got < leastProgress {
+		fails = t.fails + 1
+		due = now.Add(firstBackoff << t.fails)
+	}
+	if t.whole {
+		if t.blob.tries++; t.blob.tries > maxFails { // each begins at the first byte
+			fails = maxFails + 1
+		}
+	}
+	if fails > maxFails {
+		var e *puller.Error
+		if !errors.As(err, &e) {
+			err = &puller.Error{Kind: puller.ErrRegistryUnavailable, Err: fmt.Errorf("fetch %s: %w", t.blob.sink.Digest(), err)}
+		}
+		f.fail(t.blob.work, err)
+		return
+	}
+	f.stats.Retries++
+	f.putBack(t, fails, due)
+}
+
+// putBack puts back what a task has not brought.
+func (f *Fetcher) putBack(t *task, fails int, due time.Time) {
+	if t.whole {
+		t.at = 0
+	}
+	if t.at < t.to && !t.covered && !t.blob.refill && (t.whole || !t.blob.whole) {
+		t.blob.put(piece{Range{t.at, t.to}, fails, due})
+	}
+}
+
+// isRetried reports whether the same request may succeed.
+func isRetried(err error) bool {
+	var e *puller.Error
+	if !errors.As(err, &e) {
+		return true // of a body
+	}
+	switch e.Kind {
+	case puller.ErrRegistryUnavailable, puller.ErrRateLimited, puller.ErrTruncated, puller.ErrStalled:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,63 @@
+package fetch
+
+import "time"
+
+// accept reports whether a task goes on that has got the whole blob. Where it asked for a
+// part, the registry serves no ranges: this task then brings all of the blob.
+func (f *Fetcher) accept(t *task) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if t.all {
+		return true
+	}
+	if !f.oneStream(t.blob, t) {
+		return false // another task brings all of it
+	}
+	t.whole, t.at, t.to = true, 0, t.blob.size
+	return true
+}
+
+// noRanges is for a registry that has refused a range.
+func (f *Fetcher) noRanges(t *task, err error) {
+	switch {
+	case t.all:
+		f.fail(t.blob.work, err) // it also refuses the whole blob
+	case f.oneStream(t.blob, nil):
+		t.blob.refill = true
+	}
+}
+
+// oneStream notes that a registry serves no ranges, and ends the tasks of a blob but one. It
+// reports whether nothing else brings all of the blob; if something does, it ends that one
+// too.
+func (f *Fetcher) oneStream(b *blob, stays *task) bool {
+	b.work.registry.whole = time.Now().Add(wholeFor)
+	if b.whole {
+		return false
+	}
+	for _, t := range b.active {
+		if t.all && t.race == nil && t.ctx.Err() == nil { // it goes on, and brings again what was taken over
+			t.whole, t.to = true, b.size
+			b.stream(t)
+			return false
+		}
+	}
+	b.stream(stays)
+	return true
+}
+
+// restart begins a blob anew, as one stream, once its tasks have ended.
+func (b *blob) restart() {
+	b.stream(nil)
+	b.refill = true
+}
+
+// stream ends all tasks but one. The blob is one stream from then on.
+func (b *blob) stream(stays *task) {
+	b.whole, b.todo = true, nil
+	for _, t := range b.active {
+		if t != stays {
+			t.cancel(errLost)
+		}
+	}
+}

@@ -1,0 +1,123 @@
+package mirror_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/mirror"
+)
+
+// containerd has an engine ask a mirror that hosts.toml names, as engines with the
+// containerd image store do.
+func containerd(e *engine, dir string) {
+	e.info.ImageStore, e.info.Version = puller.StoreContainerd, "28.0"
+	e.hosts = mirror.HostsFile(dir)
+}
+
+func TestMirror(t *testing.T) {
+	r := newRegistry()
+	e := newEngine(r)
+	hosts := t.TempDir()
+	containerd(e, hosts)
+	r.push("registry.test/app", "1", random(1, 3*mib))
+	r.push("registry.test/private", "1", random(2, 3*mib))
+	alice := login(t, "alice")
+	r.repos["registry.test/private"].password = alice.Header()
+	b := start(t, r, e, t.TempDir(), func(o *mirror.Options) { o.HostsDir = hosts })
+
+	got := b.pull(t.Context(), puller.Pull{Image: "registry.test/app:1"})
+	if got.err != nil || got.how.Way != puller.WayMirror || sum(r.engine) != 0 || got.how.FromRegistry < 3*mib {
+		t.Errorf("it ended with %v: %+v; the engine fetched %d bytes by itself", got.err, got.how, sum(r.engine))
+	}
+	for _, reference := range e.pulled {
+		if strings.HasPrefix(reference, "127.") {
+			t.Errorf("it has pulled %s", reference)
+		}
+	}
+	t.Run("private", func(t *testing.T) {
+		got := b.pull(t.Context(), puller.Pull{Image: "registry.test/private:1", Credentials: alice})
+		if got.err != nil || got.how.Way != puller.WayAlias {
+			t.Errorf("it ended with %v: %+v", got.err, got.how)
+		}
+		// Nobody else gets it from the mirror.
+		e.layers = make(map[string]bool)
+		before := sum(r.engine)
+		if err := e.Pull(t.Context(), puller.Pull{Image: "registry.test/private:1"}, ignore); err != nil || sum(r.engine)-before < 3*mib {
+			t.Errorf("the engine has it from the mirror (%v)", err)
+		}
+	})
+	t.Run("plain_pull", func(t *testing.T) { // of somebody else
+		r.push("registry.test/other", "1", random(3, 3*mib))
+		before := sum(r.engine)
+		if err := e.Pull(t.Context(), puller.Pull{Image: "registry.test/other:1"}, ignore); err != nil || sum(r.engine) != before {
+			t.Errorf("it ended with %v; the engine fetched %d bytes by itself", err, sum(r.engine)-before)
+		}
+	})
+	t.Run("fault", func(t *testing.T) {
+		r.push("registry.test/gone", "1", random(4, 3*mib))
+		r.blob = denied
+		defer func() { r.blob = nil }()
+		got := b.pull(t.Context(), puller.Pull{Image: "registry.test/gone:1"})
+		if got.err != nil || e.names["registry.test/gone:1"] == "" {
+			t.Errorf("it ended with %v: %+v", got.err, got.how)
+		}
+	})
+	b.stop()
+	if removed, err := mirror.RemoveHosts(hosts); !removed || err != nil {
+		t.Errorf("the file was removed: %t, %v", removed, err)
+	}
+}
+
+func TestPullThrough(t *testing.T) {
+	r := newRegistry()
+	e := newEngine(r)
+	r.push("docker.io/library/app", "1", random(1, 3*mib))
+	b := start(t, r, e, t.TempDir(), func(o *mirror.Options) { o.PullThrough = true })
+	r.push("registry.test/first", "1", random(2, mib))
+	b.pull(t.Context(), puller.Pull{Image: "registry.test/first:1"}) // the trial is over
+	e.mirror = b.listens(t)
+	e.hub = true // it does not say which registry it asks a mirror for
+	if err := e.Pull(t.Context(), puller.Pull{Image: "docker.io/library/app:1"}, ignore); err != nil || sum(r.engine) != 0 {
+		t.Errorf("it ended with %v; the engine fetched %d bytes by itself", err, sum(r.engine))
+	}
+	t.Run("own_credentials", func(t *testing.T) {
+		r.own = login(t, "towline")
+		r.push("docker.io/library/secret", "1", random(3, mib))
+		if err := e.Pull(t.Context(), puller.Pull{Image: "docker.io/library/secret:1"}, ignore); err != nil || sum(r.engine) < mib {
+			t.Errorf("what Towline's own credentials can read is served (%v)", err)
+		}
+	})
+}
+
+func TestHosts(t *testing.T) {
+	dir := t.TempDir()
+	file := mirror.HostsFile(dir)
+	foreign := []byte("[host.\"http://elsewhere\"]\n")
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, foreign, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := newRegistry()
+	e := newEngine(r)
+	containerd(e, t.TempDir())
+	r.push("registry.test/app", "1", random(1, mib))
+	b := start(t, r, e, t.TempDir(), func(o *mirror.Options) { o.HostsDir = dir })
+	got := b.pull(t.Context(), puller.Pull{Image: "registry.test/app:1"})
+	if got.err != nil || got.how.Way != puller.WayAlias || !strings.Contains(b.State().Reason, "is not of Towline") {
+		t.Errorf("it ended with %v: %+v, %+v", got.err, got.how, b.State())
+	}
+	if left, err := os.ReadFile(file); err != nil || string(left) != string(foreign) {
+		t.Errorf("the file is %q (%v)", left, err)
+	}
+	if removed, err := mirror.RemoveHosts(dir); removed || err == nil {
+		t.Errorf("it was removed: %t, %v", removed, err)
+	}
+	if removed, err := mirror.RemoveHosts(t.TempDir()); removed || err != nil {
+		t.Errorf("where there is none: %t, %v", removed, err)
+	}
+}

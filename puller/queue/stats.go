@@ -1,0 +1,34 @@
+package queue
+
+import "time"
+
+// Stats are figures of a queue.
+type Stats struct {
+	Slots     int
+	Waiting   int    // tickets without a slot
+	Cooling   int    // cool-downs that go on
+	CoolDowns uint64 // that have begun
+}
+
+// Stats returns the present figures.
+func (q *Queue) Stats() Stats {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s := Stats{Slots: q.all, CoolDowns: q.coolDowns}
+	for g, tickets := range q.waiting {
+		for _, t := range tickets {
+			if t.callers[0] == g.caller { // it is in a group for each
+				s.Waiting++
+			}
+		}
+	}
+	now := time.Now()
+	for _, r := range q.registries {
+		for _, l := range r.limits {
+			if now.Before(l.until) {
+				s.Cooling++
+			}
+		}
+	}
+	return s
+}
