@@ -72,6 +72,11 @@ func newDaemon(binary, parent string, opts PrivateOptions) (*daemon, error) {
 			return nil, errors.Join(fmt.Errorf("mounting a tmpfs: %w", err), d.clear())
 		}
 	}
+	if opts.DiskMiB > 0 {
+		if err := mountDisk(filepath.Join(dir, "disk"), d.data(), opts.DiskMiB); err != nil {
+			return nil, errors.Join(err, d.clear())
+		}
+	}
 	return d, os.WriteFile(filepath.Join(dir, "daemon.json"), []byte("{}\n"), 0o600)
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"syscall"
@@ -31,6 +32,20 @@ func mountsUnder(dir string) ([]string, error) {
 	}
 	slices.Reverse(points)
 	return points, nil
+}
+
+// mountDisk makes an ext4 file system of so many MiB in a file, and mounts it. The loop
+// device goes with the mount.
+func mountDisk(file, dir string, mib int) error {
+	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Truncate(file, int64(mib)<<20)); err != nil {
+		return err
+	}
+	for _, command := range [][]string{{"mkfs.ext4", "-q", "-F", "-m", "0", file}, {"mount", "-o", "loop", file, dir}} {
+		if text, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("no file system in a file: %s: %w: %s", command, err, text)
+		}
+	}
+	return nil
 }
 
 // unmountUnder detaches every mount at dir and below it.

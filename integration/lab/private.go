@@ -23,6 +23,8 @@ type PrivateOptions struct {
 	// TmpfsMiB, when not 0, puts the engine's data on a tmpfs of that many MiB, to
 	// be filled by a test.
 	TmpfsMiB int
+	// DiskMiB is TmpfsMiB for an ext4 file system in a file.
+	DiskMiB int
 	// Logf logs an installation. It may be nil.
 	Logf func(string, ...any)
 }

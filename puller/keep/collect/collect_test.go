@@ -401,7 +401,7 @@ func TestFree(t *testing.T) {
 			t.Errorf("it is %+v, %q, %v", disk, blocked, err)
 		}
 		disk, blocked, err = h.collector.Free(h.Context(), 50_000)
-		if err != nil || !strings.Contains(blocked, "1 in sets") || disk.Free != 9000 {
+		if err != nil || !strings.Contains(blocked, "1 in sets") || disk.Free != 6000 { // in vain, nothing is removed
 			t.Errorf("it is %+v, %q, %v", disk, blocked, err)
 		}
 	})

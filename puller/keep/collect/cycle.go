@@ -62,6 +62,10 @@ func (c *Collector) collect(ctx context.Context, g goal, dryRun bool) (puller.Co
 	if err != nil {
 		return puller.Collection{}, err
 	}
+	if g.free > 0 && disk != nil && disk.Free+possible(images) < g.free {
+		// Nothing is removed for a pull that can't fit.
+		return puller.Collection{Before: disk, After: disk, Blocked: blockedBy(disk, g, images)}, nil
+	}
 	done := puller.Collection{DryRun: dryRun, Before: disk, Removed: []puller.CollectedImage{}, Stayed: []puller.KeptBack{}}
 	now := time.Now()
 	capped := false
@@ -98,6 +102,16 @@ func (c *Collector) collect(ctx context.Context, g goal, dryRun bool) (puller.Co
 		done.Blocked = blockedBy(disk, g, images)
 	}
 	return done, nil
+}
+
+// possible returns how many bytes can be freed at the most.
+func possible(images []image) (bytes int64) {
+	for _, i := range images {
+		if len(i.kept) == 0 {
+			bytes += i.Size
+		}
+	}
+	return bytes
 }
 
 // after returns a disk after so many bytes have gone.
