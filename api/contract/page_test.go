@@ -3,13 +3,17 @@ package contract_test
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"flag"
 	"net/http/httptest"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/towline/towline/api/contract"
 )
+
+var update = flag.Bool("update", false, "render docs.html from openapi.yaml")
 
 func TestPage(t *testing.T) {
 	w := httptest.NewRecorder()
@@ -18,6 +22,21 @@ func TestPage(t *testing.T) {
 	}
 	page := w.Body.String()
 
+	t.Run("rendered", func(t *testing.T) {
+		want, err := render(contract.Document())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if page == string(want) {
+			return
+		}
+		if !*update {
+			t.Fatal("docs.html is not that of openapi.yaml; run go test ./api/contract -update")
+		}
+		if err := os.WriteFile("docs.html", want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	})
 	t.Run("policy", func(t *testing.T) {
 		_, rest, _ := strings.Cut(page, "<style>")
 		style, _, _ := strings.Cut(rest, "</style>")
