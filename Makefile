@@ -14,7 +14,7 @@ FUZZTIME    ?= 30s
 COUNT       ?= 20
 KILLS       ?= 300
 
-.PHONY: help build test test-fast lint unit integration soak demo image bench bench-pull fuzz check clean
+.PHONY: help build test test-fast lint unit integration soak demo image dist dist-test bench bench-pull fuzz check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -64,6 +64,12 @@ image: ## the container image towline:dev (IMAGE names another)
 	GOOS=linux $(STATIC) -ldflags '$(LDFLAGS)' -o $(CACHE)/image/towline ./cmd/towline
 	docker build -q -t $(or $(IMAGE),towline:dev) -f Dockerfile $(CACHE)/image
 
+dist: ## what is released, in dist/: binaries, archives, packages, SBOMs and checksums
+	VERSION='$(VERSION)' .ci/dist.sh dist
+
+dist-test: ## build what is released, twice; install, upgrade and remove the deb package in a directory
+	cd integration && go test -count=1 -v -timeout 20m -tags dist ./dist
+
 bench: ## figures against docker pull, docker run, the disk and other ways to tell readers, as ratios in one run
 	cd integration && go run ./bench
 
@@ -93,4 +99,4 @@ $(CACHE):
 	mkdir -p $@
 
 clean: ## what the other targets left
-	rm -rf bin $(CACHE)
+	rm -rf bin dist $(CACHE)

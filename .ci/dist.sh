@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Builds what is released, into a directory: static binaries for linux, archives, deb and
+# rpm packages, an SBOM for each binary, and checksums. Two builds of one commit are equal:
+# all times are that of the commit.
+# usage: dist.sh DIRECTORY    (VERSION names another version than git does)
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+mkdir -p "$1"
+out=$(cd "$1" && pwd)
+cd "$root"
+version=${VERSION:-$(git describe --tags --always --dirty)}
+export VERSION=${version#v}
+# Packages need a version that begins with a number.
+[[ $VERSION =~ ^[0-9]+\.[0-9]+ ]] || VERSION=0.0.0-$VERSION
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
+export SOURCE_DATE_EPOCH CGO_ENABLED=0 GOOS=linux TZ=UTC
+
+tools=$out/.tools
+mkdir -p "$tools"
+(cd .ci/dist && GOOS='' go build -o "$tools" \
+  github.com/goreleaser/nfpm/v2/cmd/nfpm github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod)
+
+host=$tools/towline # makes the completions and the man pages
+GOOS='' go build -trimpath -buildvcs=false -o "$host" ./cmd/towline
+
+for arch in ${ARCHES:-amd64 arm64}; do
+  export ARCH=$arch GOARCH=$arch
+  dir=$out/linux_$arch
+  rm -rf "$dir"
+  mkdir -p "$dir/completion"
+  go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$version" -o "$dir/towline" ./cmd/towline
+  sed 's|/usr/local/bin/|/usr/bin/|' configs/towline.service >"$dir/towline.service"
+  for shell in bash zsh fish; do
+    GOARCH='' "$host" completion $shell >"$dir/completion/$shell"
+  done
+  "$tools/cyclonedx-gomod" bin -json -noserial -notimestamp -version "$version" \
+    -output "$out/towline_${VERSION}_linux_$arch.cdx.json" "$dir/towline"
+  cp LICENSE README.md "$dir"
+  tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner \
+    -C "$out" -cf - "linux_$arch" | gzip -9n >"$out/towline_${VERSION}_linux_$arch.tar.gz"
+  for packager in deb rpm; do
+    DIST=$dir "$tools/nfpm" package --config configs/nfpm.yaml --packager $packager --target "$out" >/dev/null
+  done
+done
+rm -rf "$tools"
+(cd "$out" && find . -maxdepth 1 -type f ! -name SHA256SUMS -printf '%f\n' | LC_ALL=C sort | xargs sha256sum >SHA256SUMS)
+cat "$out/SHA256SUMS"

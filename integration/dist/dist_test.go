@@ -1,0 +1,161 @@
+//go:build dist
+
+// Package dist tests what "make dist" builds: that two builds are equal, and that the
+// deb package can be installed, used, upgraded and removed. It takes minutes, so it is
+// part of "make dist-test" only.
+package dist
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/towline/towline/integration/lab"
+)
+
+// build builds a version, and returns the directory.
+func build(t *testing.T, version string) string {
+	t.Helper()
+	dir := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), "../../.ci/dist.sh", dir)
+	cmd.Env = append(os.Environ(), "VERSION="+version, "ARCHES=amd64")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return dir
+}
+
+func TestDist(t *testing.T) {
+	older, newer, again := build(t, "v0.0.1"), build(t, "v0.0.2"), build(t, "v0.0.2")
+	one, err := os.ReadFile(filepath.Join(newer, "SHA256SUMS"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := os.ReadFile(filepath.Join(again, "SHA256SUMS"))
+	if err != nil || !bytes.Equal(one, two) {
+		t.Errorf("two builds differ (%v):\n%s\n%s", err, one, two)
+	}
+	for _, kind := range []string{".deb", ".rpm", ".tar.gz", ".cdx.json"} {
+		if !strings.Contains(string(one), kind) {
+			t.Errorf("there is no %s:\n%s", kind, one)
+		}
+	}
+
+	root := newRoot(t)
+	root.dpkg("-i", filepath.Join(older, "towline_0.0.1_amd64.deb"))
+	engine := lab.NeedPrivate(t, lab.PrivateOptions{})
+	registry, err := lab.StartRegistry(lab.RegistryOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { registry.Close() })
+	image, err := lab.RandomImage(1, 1, 1<<20, "linux/amd64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := registry.Push(t.Context(), "dist", "v1", image); err != nil {
+		t.Fatal(err)
+	}
+	state, err := os.MkdirTemp("", "tl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(state) })
+	pull := func(version string) {
+		t.Helper()
+		bin := root.unitsBinary()
+		d, err := lab.StartTowline(t.Context(), bin, state, lab.TowlineOptions{EngineHost: engine.Host})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Stop()
+		out, err := exec.CommandContext(t.Context(), bin, "--host", d.Host, "pull", registry.Ref("dist", "v1")).CombinedOutput()
+		if err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		if out, err := exec.CommandContext(t.Context(), bin, "--host", d.Host, "version").CombinedOutput(); err != nil || !strings.Contains(string(out), version) {
+			t.Errorf("%v: %s", err, out)
+		}
+		resp, err := d.Do(t.Context(), http.MethodGet, "/v1/jobs", nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		var body bytes.Buffer
+		body.ReadFrom(resp.Body)
+		if n := strings.Count(body.String(), `"kind":"pull"`); version == "0.0.2" && n != 2 {
+			t.Errorf("after the upgrade there are %d jobs: %s", n, &body)
+		}
+	}
+	pull("0.0.1")
+	config := filepath.Join(root.dir, "etc/towline/towline.yaml")
+	if err := os.WriteFile(config, []byte("log: {level: debug}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	root.dpkg("-i", filepath.Join(newer, "towline_0.0.2_amd64.deb"))
+	if kept, err := os.ReadFile(config); err != nil || string(kept) != "log: {level: debug}\n" {
+		t.Errorf("the upgrade changed the configuration: %q, %v", kept, err)
+	}
+	pull("0.0.2")
+	root.dpkg("--purge", "towline")
+	filepath.WalkDir(root.dir, func(path string, entry os.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() && !strings.Contains(path, "/var/lib/dpkg/") {
+			t.Errorf("%s is left over", path)
+		}
+		return nil
+	})
+	if _, err := os.Stat(filepath.Join(state, "state", "jobs.db")); err != nil {
+		t.Errorf("the state is gone: %v", err)
+	}
+}
+
+// root is a directory into which packages are installed, with their scripts.
+type root struct {
+	t   *testing.T
+	dir string
+}
+
+func newRoot(t *testing.T) root {
+	r := root{t, t.TempDir()}
+	for _, dir := range []string{"info", "updates"} {
+		if err := os.MkdirAll(filepath.Join(r.dir, "var/lib/dpkg", dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(r.dir, "var/lib/dpkg/status"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func (r root) dpkg(args ...string) {
+	r.t.Helper()
+	cmd := exec.CommandContext(context.WithoutCancel(r.t.Context()), "dpkg", append([]string{"--root=" + r.dir, "--force-script-chrootless", "--force-confold", "--log=/dev/null"}, args...)...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		r.t.Fatalf("%s: %v\n%s", cmd, err, out)
+	}
+}
+
+// unitsBinary returns what the unit starts, in the directory.
+func (r root) unitsBinary() string {
+	unit, err := os.ReadFile(filepath.Join(r.dir, "lib/systemd/system/towline.service"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(unit)) {
+		if command, ok := strings.CutPrefix(line, "ExecStart="); ok {
+			fields := strings.Fields(command)
+			if len(fields) != 2 || fields[1] != "serve" {
+				r.t.Fatalf("the unit starts %q", fields)
+			}
+			return filepath.Join(r.dir, fields[0])
+		}
+	}
+	r.t.Fatal("the unit starts nothing")
+	return ""
+}
