@@ -19,6 +19,7 @@ type accelerator struct {
 	how            puller.Accelerated
 	pulls          []puller.Pull
 	closed, proven int // closed in all, and after the image was there
+	stalls         bool
 }
 
 type acceleration struct {
@@ -33,6 +34,9 @@ func (a *accelerator) Accelerate(_ context.Context, p puller.Pull) puller.Accele
 }
 
 func (a *acceleration) Pull(ctx context.Context, each func(pullstream.Message)) error {
+	if a.stalls {
+		return puller.Errorf(puller.ErrStalled, "nothing came")
+	}
 	return a.engine.Pull(ctx, a.pull, each)
 }
 
@@ -83,4 +87,18 @@ func TestAccelerator(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestStalledAccelerator stands still. The next attempt is the engine's own.
+func TestStalledAccelerator(t *testing.T) {
+	e := &engine{}
+	a := &accelerator{engine: e, how: puller.Accelerated{Way: puller.WayAlias}, stalls: true}
+	withAccelerator(t, e, a, func(t *testing.T, s *transfer.Transfers) {
+		sub := join(t, s, request(puller.PolicyAlways, 1), 0)
+		<-sub.over
+		synctest.Wait()
+		if how := sub.result.Accelerated; sub.err != nil || how == nil || how.Way != puller.WayNone || len(a.pulls) != 1 || a.closed != 1 {
+			t.Errorf("it ended with %v, %+v, after %d pulls of the accelerator", sub.err, how, len(a.pulls))
+		}
+	})
 }

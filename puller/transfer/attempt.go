@@ -105,7 +105,9 @@ func (a *attempt) pull() (puller.Result, error) {
 		result.Digest = digest
 	}
 	result.Downloaded = totals.Downloaded
-	if a.acceleration != nil {
+	if a.stalled {
+		result.Accelerated = &puller.Accelerated{Way: puller.WayNone, Reason: "an accelerated attempt stood still"}
+	} else if a.acceleration != nil {
 		how := a.acceleration.Accelerated()
 		if result.Accelerated = &how; how.Way != puller.WayNone {
 			result.Downloaded = how.FromRegistry + how.FromPeers
@@ -241,11 +243,14 @@ func (a *attempt) admit() (release func(puller.Image), err error) {
 // enginePull has the engine pull, through the accelerator if there is one and no
 // member is against it.
 func (a *attempt) enginePull(ctx context.Context, p puller.Pull, each func(pullstream.Message)) error {
-	if a.table.opts.Accelerator == nil || a.any(func(m *Member) bool { return m.request.Accelerate == puller.AccelerateOff }) {
+	if a.table.opts.Accelerator == nil || a.stalled || a.any(func(m *Member) bool { return m.request.Accelerate == puller.AccelerateOff }) {
 		return a.table.opts.Engine.Pull(ctx, p, each)
 	}
 	a.acceleration = a.table.opts.Accelerator.Accelerate(ctx, p)
-	return a.acceleration.Pull(ctx, each)
+	err := a.acceleration.Pull(ctx, each)
+	// What hangs on the way through the accelerator may not hang for the engine.
+	a.stalled = puller.KindOf(err) == puller.ErrStalled && a.acceleration.Accelerated().Way != puller.WayNone
+	return err
 }
 
 // shown returns the credentials that the engine shows to the registry: those of the

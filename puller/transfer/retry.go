@@ -62,6 +62,7 @@ func (t *transfer) backOff(n uint, err error, _ retries.DelayContext) time.Durat
 	if t.at.Attempt > 0 {
 		t.enter(puller.PhaseResolving) // nothing of the attempt that failed goes on
 	}
+	t.table.metrics.retries.WithLabelValues(string(puller.KindOf(err))).Inc()
 	if puller.KindOf(err) == puller.ErrRateLimited {
 		return 0
 	}
@@ -86,8 +87,13 @@ func (t *transfer) withSlot() (puller.Result, error) {
 	defer metrics.running.Dec()
 
 	a := attempt{transfer: t, answered: sync.OnceFunc(slot.Answered), fetched: sync.OnceFunc(slot.Fetched)}
+	before := t.timings.Load()
 	result, err := a.pull()
-	metrics.attempt(err, result.Downloaded)
+	timings := t.timings.Load()
+	if timings == before {
+		timings = nil // those of an earlier attempt
+	}
+	metrics.attempt(result, err, timings)
 	switch {
 	case err == nil && result.Source != puller.SourcePresent:
 		slot.Served()

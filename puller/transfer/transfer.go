@@ -32,6 +32,7 @@ type transfer struct {
 	firstID   string          // the image it had then, "" for none
 	corrupted bool            // an attempt ended as ErrCorrupt
 	unproven  bool            // an attempt brought what could not be proven
+	stalled   bool            // an accelerated attempt stood still
 	latest    *stream.Latest  // the same as Phase.Layers
 
 	mu      sync.Mutex

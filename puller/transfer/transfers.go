@@ -136,8 +136,9 @@ func New(ctx context.Context, o Options) (*Transfers, error) {
 	if err != nil {
 		return nil, err
 	}
+	q := queue.New(o.Concurrency, o.PerRegistry)
 	s := &Transfers{
-		opts: o, ctx: ctx, queue: queue.New(o.Concurrency, o.PerRegistry), access: a, metrics: newMetrics(o.Metrics),
+		opts: o, ctx: ctx, queue: q, access: a, metrics: newMetrics(o.Metrics, q),
 		inspects: make(chan struct{}, maxInspects), began: time.Now(), byKey: make(map[Key]*transfer),
 	}
 	s.advance.start = s.began
@@ -175,6 +176,7 @@ func (s *Transfers) Join(m *Member) {
 	t.mu.Unlock()
 	s.mu.Unlock()
 
+	s.metrics.joined(fresh)
 	m.sub.Phase(phase)
 	for _, l := range layers {
 		m.sub.Layer(l.number, l.Layer)
