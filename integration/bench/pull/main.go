@@ -25,7 +25,7 @@ func main() {
 	with := flag.String("with", "", "only these of a scenario's pullers, separated by commas, besides the first")
 	flag.StringVar(&o.bin, "towline", "", "the towline to measure. It is built from this source tree, if it is empty")
 	flag.StringVar(&o.config, "config", "", "more lines of its configuration")
-	flag.StringVar(&o.events, "events", "", "a directory for the events of Towline's jobs, a file for each round")
+	flag.StringVar(&o.events, "events", "", "a directory for what Towline tells of its jobs, and for the requests that the registry gets, a file for each round")
 	flag.Parse()
 	o.scenarios, o.with = list(*only), list(*with)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

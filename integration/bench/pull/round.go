@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/towline/towline/integration/lab"
@@ -61,6 +63,13 @@ func (s *site) take(ctx context.Context, p peer, r round) (m measurement, err er
 		defer r.towline.Stop()
 	}
 	s.registry.ResetCounts()
+	if s.events != "" {
+		end, err := s.keepRequests(p.name)
+		if err != nil {
+			return m, err
+		}
+		defer end()
+	}
 	if r.link != nil {
 		r.link.Connections()
 	}
@@ -85,6 +94,28 @@ func (s *site) take(ctx context.Context, p peer, r round) (m measurement, err er
 		m.towline, err = r.used(ctx)
 	}
 	return m, err
+}
+
+// keepRequests writes the requests that reach the registry to a file.
+func (s *site) keepRequests(peer string) (end func(), err error) {
+	f, err := os.CreateTemp(s.events, time.Now().Format("150405-*.requests"))
+	if err != nil {
+		return nil, err
+	}
+	fmt.Fprintln(f, peer)
+	var writing sync.Mutex
+	s.registry.Intercept(func(_ http.ResponseWriter, r *http.Request) bool {
+		writing.Lock()
+		defer writing.Unlock()
+		fmt.Fprintln(f, time.Now().UTC().Format("15:04:05.000"), r.RemoteAddr, r.Method, r.URL, r.Header.Get("Range"), r.UserAgent())
+		return false
+	})
+	return func() {
+		s.registry.Intercept(nil)
+		writing.Lock()
+		defer writing.Unlock()
+		f.Close()
+	}, nil
 }
 
 // check looks whether the engine has the images.
