@@ -17,7 +17,7 @@ type flight struct {
 
 // gather is how long a fetch waits for the engine to name the layers that it lacks, so
 // that they are fetched from the base up.
-const gather = 50 * time.Millisecond
+const gather = 20 * time.Millisecond
 
 // want has a blob fetched.
 func (p *pull) want(digest string) {

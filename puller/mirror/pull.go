@@ -38,6 +38,7 @@ type pull struct {
 	order     []puller.Blob                 // of the image that the engine asked for
 	blobs     map[string]*blobs.Blob        // in use
 	wanted    map[string]bool               // that the engine lacks
+	told      map[string]bool               // of those, that readers know are here
 	fetching  bool                          // a start of the fetch is due
 	fetched   int64                         // bytes from the registry
 	tags      map[string]tag                // of a pull that is not a job's
@@ -151,6 +152,7 @@ func (p *pull) through(ctx context.Context, tell func(pullstream.Message)) error
 	}
 	each := func(m pullstream.Message) {
 		if p.note(m) {
+			p.tellWhole(m, tell)
 			tell(m)
 		}
 		if b, ok := p.layer(m.ID); ok && m.Status == "Pulling fs layer" {
@@ -234,10 +236,10 @@ func (p *pull) show(ctx context.Context, tell func(pullstream.Message)) {
 				continue
 			}
 			told[b.Digest] = b.have
-			m := pullstream.Message{ID: shortID(b.Digest), Status: "Downloading", Detail: pullstream.Detail{Current: b.have, Total: b.Size}}
-			tell(m)
-			if b.have == b.Size {
-				tell(pullstream.Message{ID: m.ID, Status: "Download complete"})
+			if b.have < b.Size {
+				tell(downloading(b.Blob, b.have))
+			} else if p.firstWhole(b.Digest) {
+				tellDownloaded(b.Blob, tell)
 			}
 		}
 		if ended {
@@ -249,6 +251,40 @@ func (p *pull) show(ctx context.Context, tell func(pullstream.Message)) {
 		case <-ticker.C:
 		}
 	}
+}
+
+// tellWhole tells that a layer is here before the engine's message that it does something
+// with it: show may not have come to it.
+func (p *pull) tellWhole(m pullstream.Message, tell func(pullstream.Message)) {
+	if m.Status != "Extracting" && m.Status != "Pull complete" {
+		return
+	}
+	if b, ok := p.layer(m.ID); ok && p.firstWhole(b.Digest) {
+		tellDownloaded(b, tell)
+	}
+}
+
+// firstWhole reports whether readers are to be told now that a layer is here.
+func (p *pull) firstWhole(digest string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.wanted[digest] || p.told[digest] {
+		return false
+	}
+	if p.told == nil {
+		p.told = make(map[string]bool)
+	}
+	p.told[digest] = true
+	return true
+}
+
+func tellDownloaded(b puller.Blob, tell func(pullstream.Message)) {
+	tell(downloading(b, b.Size))
+	tell(pullstream.Message{ID: shortID(b.Digest), Status: "Download complete"})
+}
+
+func downloading(b puller.Blob, have int64) pullstream.Message {
+	return pullstream.Message{ID: shortID(b.Digest), Status: "Downloading", Detail: pullstream.Detail{Current: have, Total: b.Size}}
 }
 
 // held is how much of a layer is here.

@@ -14,6 +14,9 @@ const (
 	// trialAgain is how long a trial that failed is believed. One that succeeded is
 	// believed until a pull shows otherwise, or another engine answers.
 	trialAgain = 10 * time.Minute
+	// checkAgain is how long the engine is not asked again whether it is the same: some
+	// engines take a tenth of a second to answer.
+	checkAgain = 30 * time.Second
 )
 
 // ways remembers which way works with the engine.
@@ -25,6 +28,7 @@ type ways struct {
 	way    puller.Way        // "" before the first trial
 	reason string
 	tried  time.Time
+	seen   time.Time // when the engine has last said that it is this one
 }
 
 // last returns what is known without a trial.
@@ -43,13 +47,24 @@ func (w *ways) known(engine puller.EngineInfo) (way puller.Way, reason string, o
 	defer w.mu.Unlock()
 	same := w.engine.Name == engine.Name && w.engine.Version == engine.Version && w.engine.ImageStore == engine.ImageStore
 	ok = w.way != "" && same && (w.way != puller.WayNone || time.Since(w.tried) < trialAgain)
+	if ok {
+		w.seen = time.Now()
+	}
 	return w.way, w.reason, ok
+}
+
+// recent returns the way of the engine that was there a short time ago, if it has one.
+func (w *ways) recent() (engine puller.EngineInfo, way puller.Way, reason string, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	ok = w.way != "" && w.way != puller.WayNone && time.Since(w.seen) < checkAgain
+	return w.engine, w.way, w.reason, ok
 }
 
 func (w *ways) set(engine puller.EngineInfo, way puller.Way, reason string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.engine, w.way, w.reason, w.tried = engine, way, reason, time.Now()
+	w.engine, w.way, w.reason, w.tried, w.seen = engine, way, reason, time.Now(), time.Now()
 }
 
 // doubt has the engine tried again before the next pull.
@@ -62,6 +77,9 @@ func (w *ways) doubt() {
 // way returns how the engine gets what Towline fetches, and why. It tries an engine
 // that it does not know: callers wait for that.
 func (m *Mirror) way(ctx context.Context) (puller.EngineInfo, puller.Way, string) {
+	if engine, way, reason, ok := m.ways.recent(); ok {
+		return engine, way, reason
+	}
 	engine, err := m.o.Engine.Info(ctx)
 	if err != nil {
 		return engine, puller.WayNone, "the engine does not answer"

@@ -255,7 +255,7 @@ func TestWorks(t *testing.T) {
 		for i, name := range []string{"first", "second"} {
 			both.Go(func() {
 				time.Sleep(time.Duration(i) * 3 * time.Second)
-				s := newSink(name, 40*mib)
+				s := newSink(name, 80*mib)
 				if err := f.Fetch(t.Context(), fetch.Work{Repository: l, Registry: "a.test", Sinks: []fetch.Sink{s}}); err != nil {
 					t.Error(err)
 				}
@@ -273,7 +273,7 @@ func TestWorks(t *testing.T) {
 				now[r.digest]++
 			}
 		}
-		if diff := cmp.Diff(map[string]int{"first": 4, "second": 4}, now); diff != "" {
+		if diff := cmp.Diff(map[string]int{"first": 6, "second": 2}, now); diff != "" {
 			t.Error(diff)
 		}
 		both.Wait()

@@ -119,7 +119,7 @@ func (b *blob) ready(now time.Time) bool {
 }
 
 // leastPiece is how small pieces become towards the end of a work, in bytes.
-const leastPiece = 4 << 20
+const leastPiece = 2 << 20
 
 // take makes a task of the next piece: the one that a reader waits for, or the first. The
 // blob must be ready.
@@ -151,8 +151,9 @@ func (b *blob) take(wanted, chunk int64, now time.Time) *task {
 		t.at = wanted
 		b.put(piece{Range: Range{p.From, wanted}, fails: p.fails})
 	}
-	// The last pieces are smaller, so that all connections end at about the same time.
-	n := (b.work.todo() + t.to - t.at) / int64(2*b.work.registry.allowed)
+	// The last pieces are smaller, so that all connections end at about the same time. The
+	// first ones are no larger than for all connections that there may come to be.
+	n := (b.work.todo() + t.to - t.at) / int64(2*b.work.registry.limit)
 	n = min(max(n, min(leastPiece, chunk)), chunk)
 	if t.to-t.at > n {
 		b.put(piece{Range: Range{t.at + n, t.to}})
