@@ -22,12 +22,13 @@ func main() {
 	var o options
 	flag.IntVar(&o.runs, "runs", 5, "rounds of each scenario")
 	only := flag.String("scenario", "", "which scenarios, separated by commas: "+strings.Join(names(), ", ")+". All, if it is empty")
-	with := flag.String("with", "", "only these of a scenario's pullers, separated by commas, besides the first")
+	with := flag.String("with", "", "only these of a scenario's pullers, separated by commas, besides docker pull")
+	alone := flag.String("only", "", "only this one of a scenario's pullers, without docker pull")
 	flag.StringVar(&o.bin, "towline", "", "the towline to measure. It is built from this source tree, if it is empty")
 	flag.StringVar(&o.config, "config", "", "more lines of its configuration")
 	flag.StringVar(&o.events, "events", "", "a directory for what Towline tells of its jobs, and for the requests that the registry gets, a file for each round")
 	flag.Parse()
-	o.scenarios, o.with = list(*only), list(*with)
+	o.scenarios, o.with, o.alone = list(*only), list(*with), *alone
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, o); err != nil {
@@ -40,6 +41,7 @@ func main() {
 type options struct {
 	runs            int
 	scenarios, with []string
+	alone           string
 	bin, config     string
 	events          string
 }

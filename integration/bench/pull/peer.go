@@ -78,8 +78,12 @@ const settled = 30 * time.Second
 // startTowline starts a daemon that has nothing in its cache, and waits until it
 // knows its engine.
 func startTowline(ctx context.Context, s *site, r *round) (err error) {
+	config := strings.ReplaceAll(s.config, `\n`, "\n") + "\n"
+	if !strings.Contains(config, "mirror:") {
+		config += "mirror: {mode: auto, listen: \"127.0.0.1:0\"}\n"
+	}
 	r.towline, err = lab.StartTowline(ctx, s.bin, r.dir, lab.TowlineOptions{
-		EngineHost: r.engine.Host, Config: strings.ReplaceAll(s.config, `\n`, "\n") + "\n",
+		EngineHost: r.engine.Host, Config: config,
 		Env: []string{"TOWLINE_REGISTRIES_ALLOW_PRIVATE=127.0.0.0/8," + address},
 	})
 	if err != nil {
@@ -99,8 +103,8 @@ func startTowline(ctx context.Context, s *site, r *round) (err error) {
 	defer cancel()
 	return lab.Poll(ctx, 50*time.Millisecond, func(ctx context.Context) error {
 		e, err := c.Engine(ctx)
-		if err == nil && e.Accelerator != nil && e.Accelerator.Way == "" {
-			err = fmt.Errorf("it is not known how pulls are accelerated")
+		if err == nil && e.Accelerator != nil && e.Accelerator.Way == puller.WayNone {
+			err = fmt.Errorf("pulls are not accelerated: %s", e.Accelerator.Reason)
 		}
 		return err
 	})

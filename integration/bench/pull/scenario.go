@@ -76,7 +76,7 @@ func (s *site) measure(ctx context.Context, c scenario) error {
 	var taking []peer
 	for n, name := range c.peers {
 		p := peers[slices.IndexFunc(peers, func(p peer) bool { return p.name == name })]
-		if n > 0 && len(s.with) > 0 && !slices.Contains(s.with, name) || name == "docker compose pull" && s.compose == "" {
+		if s.alone != "" && s.alone != name || n > 0 && s.alone == "" && len(s.with) > 0 && !slices.Contains(s.with, name) || name == "docker compose pull" && s.compose == "" {
 			continue
 		}
 		taking = append(taking, p)
