@@ -17,6 +17,7 @@ import (
 // guard is in front of all routes. It identifies the caller of a request, and refuses
 // what the caller may not do.
 type guard struct {
+	audit    audit
 	mux      *http.ServeMux
 	next     http.Handler
 	tokens   *auth.Tokens // nil for none
@@ -39,6 +40,10 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	who, err := g.admit(w, r)
 	if err != nil {
+		if who.Name != "" { // it is known, and may not
+			r = r.WithContext(auth.WithCaller(r.Context(), who))
+		}
+		g.audit.refused(r, err)
 		g.refuse(w, r, err)
 		return
 	}
@@ -48,7 +53,7 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.next.ServeHTTP(w, r)
 }
 
-// admit returns the caller of a request, if the request is allowed. The connection
+// admit returns the caller of a request, also with an error if it is known. The connection
 // of an unknown caller is closed after the answer.
 func (g *guard) admit(w http.ResponseWriter, r *http.Request) (auth.Caller, error) {
 	w.Header().Set("Connection", "close")
@@ -73,11 +78,11 @@ func (g *guard) admit(w http.ResponseWriter, r *http.Request) (auth.Caller, erro
 	}
 	if !who.Local {
 		if err := g.check(w, r, who, unknown); err != nil {
-			return auth.Caller{}, err
+			return who, err
 		}
 	}
 	if err := g.origin.Check(r); err != nil {
-		return auth.Caller{}, puller.Errorf(puller.ErrForbidden, "the request comes from another site's page: %w", err)
+		return who, puller.Errorf(puller.ErrForbidden, "the request comes from another site's page: %w", err)
 	}
 	return who, checkBody(w, r)
 }

@@ -40,8 +40,10 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request, accept func() (p
 	}
 	job, err := accept()
 	if err != nil {
+		s.audit.refused(r, err)
 		return err
 	}
+	s.audit.accepted(r, job)
 	w.Header().Set("Location", "/v1/jobs/"+job.ID)
 	if media := streamMedia(r); media != "" {
 		var begin uint64 // also the events before Watch

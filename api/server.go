@@ -21,6 +21,7 @@ type Server struct {
 	puller   puller.Service
 	images   puller.ImageKeeper // nil for none
 	log      logrus.FieldLogger
+	audit    audit
 	tokens   *auth.Tokens // nil for none
 	sessions *auth.Sessions
 	files    *limits.Work // Compose files
@@ -63,7 +64,7 @@ type route struct {
 // New returns the handler of all routes.
 func New(p puller.Service, o Options) *Server {
 	s := &Server{
-		puller: p, images: o.Images, log: o.Log, tokens: o.Tokens, sessions: auth.NewSessions(), events: events{puller: p, log: o.Log},
+		puller: p, images: o.Images, log: o.Log, audit: audit{o.Log}, tokens: o.Tokens, sessions: auth.NewSessions(), events: events{puller: p, log: o.Log},
 		files: limits.NewComposeFiles(), plans: limits.NewPlans(), answers: limits.NewAnswers(),
 	}
 	mux := http.NewServeMux()
@@ -100,7 +101,7 @@ func New(p puller.Service, o Options) *Server {
 	handle("GET /v1/session", s.getSession)
 	handle("DELETE /v1/session", s.endSession)
 	s.routes = &guard{
-		mux: mux, next: withDocker(&dockerapi.Handler{Service: p, Caller: caller, Problem: dockerProblem}, withProblems(mux)), tokens: s.tokens, sessions: s.sessions, hosts: auth.NewHosts(o.Hosts),
+		audit: s.audit, mux: mux, next: withDocker(&dockerapi.Handler{Service: p, Caller: caller, Problem: dockerProblem, Accepted: s.audit.accepted}, withProblems(mux)), tokens: s.tokens, sessions: s.sessions, hosts: auth.NewHosts(o.Hosts),
 		requests: limits.NewRequests(o.Requests), origin: http.NewCrossOriginProtection(), open: o.Open,
 	}
 	s.metrics = newMetrics(s, o.Metrics)

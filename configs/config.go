@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -132,8 +133,19 @@ func stateDir() string {
 var clientVariables = []string{"TOWLINE_HOST", "TOWLINE_TOKEN", "TOWLINE_TLSCACERT", "TOWLINE_TLSCERT", "TOWLINE_TLSKEY"}
 
 // Load reads the file. The environment overrides it. If file is "", File is read if it
-// exists. The error is one line and names the key at fault.
+// exists. The error is an *Error.
 func Load(file string) (Config, error) {
+	c, err := load(file)
+	if err == nil {
+		return c, nil
+	}
+	if err = Locate(file, oneLine(err)); errors.As(err, new(*Error)) {
+		return Config{}, err
+	}
+	return Config{}, &Error{err.Error()}
+}
+
+func load(file string) (Config, error) {
 	v := viper.New()
 	v.SetEnvPrefix("towline")
 	v.SetEnvKeyReplacer(strings.NewReplacer(".", "_"))
@@ -153,28 +165,25 @@ func Load(file string) (Config, error) {
 	}
 	content, err := os.ReadFile(file)
 	if err != nil && (named || !errors.Is(err, os.ErrNotExist)) {
-		return Config{}, oneLine(fmt.Errorf("configuration %s: %w", file, err))
+		return Config{}, fmt.Errorf("configuration %s: %w", file, err)
 	}
 	v.SetConfigType("yaml")
 	if err = v.ReadConfig(bytes.NewReader(content)); err == nil {
 		err = checkWritten(content, defaults) // viper has refused aliases that contain themselves
 	}
 	if err != nil {
-		return Config{}, oneLine(fmt.Errorf("configuration %s: %w", file, err))
+		return Config{}, fmt.Errorf("configuration %s: %w", file, err)
 	}
 	if err := checkTypes(v); err != nil {
-		return Config{}, fmt.Errorf("configuration: %w", err)
+		return Config{}, err
 	}
 	var c Config
 	if err := v.UnmarshalExact(&c, viper.DecodeHook(mapstructure.ComposeDecodeHookFunc(
 		mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(","), sizeHook, percentHook,
 	))); err != nil {
-		return Config{}, oneLine(fmt.Errorf("configuration %s: %w", file, err))
+		return Config{}, fmt.Errorf("configuration %s: %w", file, err)
 	}
-	if err := c.Validate(); err != nil {
-		return Config{}, fmt.Errorf("configuration: %w", err)
-	}
-	return c, nil
+	return c, c.Validate()
 }
 
 // checkEnvironment refuses TOWLINE_ variables that would be ignored: one that is not
@@ -186,7 +195,7 @@ func checkEnvironment(v *viper.Viper) error {
 		known[name] = ""
 	}
 	for _, key := range v.AllKeys() {
-		known["TOWLINE_"+strings.ToUpper(strings.ReplaceAll(key, ".", "_"))] = key
+		known[variableOf(key)] = key
 	}
 	for _, pair := range os.Environ() {
 		name, value, _ := strings.Cut(pair, "=")
@@ -206,18 +215,27 @@ func checkEnvironment(v *viper.Viper) error {
 // it reads 1.5 and true as 1. YAML reads 1.50 without quotes as 1.5.
 func checkTypes(v *viper.Viper) error {
 	for _, k := range settings(new(Config)) {
-		if !k.isNumber() {
-			continue
-		}
-		switch value := v.Get(k.key).(type) {
-		case float64, bool:
-			return fmt.Errorf("%s: %v is not a whole number", k.key, value)
+		value := v.Get(k.key)
+		if fault := k.checkForm(value); fault != "" {
+			return fmt.Errorf("%s: %v %s", k.key, quoted(value), fault)
 		}
 	}
 	if value, ok := v.Get("engine.api_version").(float64); ok {
 		return fmt.Errorf("engine.api_version: %v is read as a number; write the version in quotes", value)
 	}
 	return nil
+}
+
+// quoted writes a value in a message: a text in quotes, and not too much of it.
+func quoted(value any) string {
+	if s, ok := value.(string); ok {
+		value = strconv.Quote(s)
+	}
+	text := fmt.Sprint(value)
+	if r := []rune(text); len(r) > 100 {
+		text = string(r[:100]) + "…"
+	}
+	return text
 }
 
 // Validate returns the first fault, with its key.

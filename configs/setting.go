@@ -89,6 +89,51 @@ func (s setting) parse(written string) int64 {
 	return n
 }
 
+// checkForm returns what is wrong with the form of a value that was read for the
+// setting, "" if nothing is. Values of the environment are texts. Decoding alone would
+// read 1.5 and true as 1.
+func (s setting) checkForm(value any) string {
+	text, isText := value.(string)
+	switch {
+	case s.isDuration():
+		const want = "is not a duration; write one with its unit, such as 90s, 30m or 720h"
+		switch value.(type) {
+		case string:
+			if _, err := time.ParseDuration(text); err != nil {
+				return want
+			}
+		case int, int64, uint64, time.Duration: // check refuses what has no unit
+		default:
+			return want
+		}
+	case s.isNumber():
+		want := "is not a whole number"
+		if low, _, _ := strings.Cut(s.tag.Get("range"), ".."); strings.HasSuffix(low, "iB") || s.value.Kind() == reflect.Int64 {
+			want += " of bytes; write one, or a size such as 16MiB"
+		}
+		switch value.(type) {
+		case string:
+			_, size := units.RAMInBytes(text)
+			if _, err := strconv.ParseInt(text, 10, 64); err != nil && (size != nil || !strings.HasSuffix(text, "iB")) {
+				return want
+			}
+		case int, int64:
+		default:
+			return want
+		}
+	case s.value.Kind() == reflect.Bool && isText:
+		if _, err := strconv.ParseBool(text); err != nil {
+			return "is neither true nor false"
+		}
+	case s.value.Kind() == reflect.String:
+		switch value.(type) {
+		case []any, map[string]any:
+			return "is not a text"
+		}
+	}
+	return ""
+}
+
 // check returns why the value is refused, nil if it is accepted.
 func (s setting) check() error {
 	if allowed, ok := s.tag.Lookup("oneof"); ok {

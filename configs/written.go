@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -49,12 +50,17 @@ func checkWritten(content []byte, defaults map[string]any) error {
 	case root.Kind != yaml.MappingNode:
 		return errors.New("no mapping of keys to values")
 	}
-	return checkMapping(root, "", defaults, make(map[string]bool))
+	var unknown error
+	if err := checkMapping(root, "", defaults, make(map[string]bool), &unknown); err != nil {
+		return err
+	}
+	return unknown
 }
 
 // checkMapping checks the keys under a prefix. Keys that differ only in case are the
-// same key. A dot in a key separates a section from its key.
-func checkMapping(node *yaml.Node, prefix string, defaults map[string]any, seen map[string]bool) error {
+// same key. A dot in a key separates a section from its key. unknown gets the error of
+// the first key that is not known.
+func checkMapping(node *yaml.Node, prefix string, defaults map[string]any, seen map[string]bool, unknown *error) error {
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		name, value := node.Content[i], resolve(node.Content[i+1])
 		key := prefix + strings.ToLower(name.Value)
@@ -66,10 +72,15 @@ func checkMapping(node *yaml.Node, prefix string, defaults map[string]any, seen 
 		switch {
 		case name.Value == "<<": // a key that is written here overrides a merged one
 			for _, n := range merged(value) {
-				if err = checkMapping(n, prefix, defaults, make(map[string]bool)); err != nil {
+				if err = checkMapping(n, prefix, defaults, make(map[string]bool), unknown); err != nil {
 					break
 				}
 			}
+		case !leaf && !isSection(key, defaults) && key != "registries.credentials":
+			if *unknown == nil {
+				*unknown = fmt.Errorf("line %d: there is no key %s%s", name.Line, key, similar(key, defaults))
+			}
+			seen[key] = true
 		case isNull(value):
 			if narrows(key) {
 				err = fmt.Errorf("line %d: %s: %s", name.Line, key, nothingThere)
@@ -85,7 +96,7 @@ func checkMapping(node *yaml.Node, prefix string, defaults map[string]any, seen 
 			}
 			seen[key] = true
 		case isSection(key, defaults) && value.Kind == yaml.MappingNode:
-			if err = checkMapping(value, key+".", defaults, seen); !strings.Contains(name.Value, ".") {
+			if err = checkMapping(value, key+".", defaults, seen, unknown); !strings.Contains(name.Value, ".") {
 				seen[key] = true
 			}
 		case isSection(key, defaults):
@@ -96,6 +107,41 @@ func checkMapping(node *yaml.Node, prefix string, defaults map[string]any, seen 
 		}
 	}
 	return nil
+}
+
+// similar suggests a key for one that is not known.
+func similar(key string, defaults map[string]any) string {
+	best, least := "", 3 // edits
+	for _, k := range slices.Sorted(maps.Keys(defaults)) {
+		if n := edits(key, k); n < least {
+			best, least = k, n
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return "; did you mean " + best + "?"
+}
+
+// edits returns how many characters must be added, removed or replaced to make b of a.
+func edits(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		before := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			replaced := before
+			if a[i] != b[j] {
+				replaced++
+			}
+			before = row[j+1]
+			row[j+1] = min(replaced, before+1, row[j]+1)
+		}
+	}
+	return row[len(b)]
 }
 
 func isSection(key string, defaults map[string]any) bool {

@@ -23,6 +23,8 @@ type Handler struct {
 	Service puller.Service
 	// Caller returns the name of a request's caller and the caller's own rules.
 	Caller func(*http.Request) (name string, rules puller.Rules)
+	// Accepted is told of each job that a request has brought.
+	Accepted func(*http.Request, puller.Job)
 	// Problem returns the answer to a request that failed with an error.
 	Problem func(error) Problem
 }

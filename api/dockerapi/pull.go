@@ -35,6 +35,7 @@ func (h *Handler) createImage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	h.Accepted(r, job)
 	w.Header().Set("Location", "/v1/jobs/"+job.ID)
 	return h.stream(w, r, job.ID, image)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -18,13 +19,33 @@ import (
 
 func newServe() *cobra.Command {
 	var file string
+	var check bool
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the daemon",
-		Args:  noArguments,
+		Long: "Run the daemon. SIGHUP has it read log.level, rules and registries.credentials\n" +
+			"again; it logs which other keys have changed and need a restart. Started on a\n" +
+			"terminal, it ends when the terminal is closed.",
+		Example: "  towline serve --config /etc/towline/towline.yaml\n" +
+			"  towline serve --check && systemctl reload towline",
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if check {
+				return checkConfig(cmd.Context(), file, cmd.OutOrStdout())
+			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
+			reload := make(chan os.Signal, 1)
+			switch {
+			case signal.Ignored(syscall.SIGHUP): // nohup
+			case hasTerminal():
+				var closed context.CancelFunc
+				ctx, closed = signal.NotifyContext(ctx, syscall.SIGHUP)
+				defer closed()
+			default:
+				signal.Notify(reload, syscall.SIGHUP)
+				defer signal.Stop(reload)
+			}
 			// The reader of the log must not stop or end the daemon.
 			signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // not Ignore: credential helpers would inherit it
 			signal.Ignore(syscall.SIGTTOU)
@@ -35,15 +56,38 @@ func newServe() *cobra.Command {
 			}
 			config, err := configs.Load(file)
 			if err != nil {
-				return printError(log, exit.Usage(err, cmd.CommandPath()))
+				return printError(log, err)
 			}
 			disableCoreDumps()
 			setFallbackRoots()
-			return printError(log, daemon.Run(ctx, daemon.Options{Config: config, Log: log, Version: version, Checker: storeChecker()}))
+			return printError(log, configs.Locate(file, daemon.Run(ctx, daemon.Options{
+				Config: config, Log: log, Version: version, Checker: storeChecker(),
+				Reload: reload, Load: func() (configs.Config, error) { return configs.Load(file) },
+			})))
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "", "configuration `file` (default "+configs.File+", if it exists)")
+	cmd.Flags().BoolVar(&check, "check", false, "only check the configuration, and whether the engine answers")
 	return cmd
+}
+
+// checkConfig checks a configuration without starting the daemon.
+func checkConfig(ctx context.Context, file string, out io.Writer) error {
+	config, err := configs.Load(file)
+	if err != nil {
+		return err
+	}
+	return configs.Locate(file, daemon.Check(ctx, config, out))
+}
+
+// hasTerminal reports whether this process gets SIGHUP when its terminal is closed.
+func hasTerminal() bool {
+	f, err := os.Open("/dev/tty")
+	if err != nil {
+		return false
+	}
+	f.Close()
+	return true
 }
 
 // printError prints the error that ends the daemon, and returns it as one that was printed.

@@ -72,6 +72,12 @@ func New(o Options) (*Client, error) {
 	return &Client{transports: t, logins: l, cache: cache}, nil
 }
 
+// SetLogins replaces Options.Logins and Options.Docker. The error names the configuration
+// key of the invalid login; then nothing is replaced.
+func (c *Client) SetLogins(configured []login.Login, docker bool) error {
+	return c.logins.Set(configured, docker)
+}
+
 // Close closes idle connections.
 func (c *Client) Close() { c.transports.CloseIdle() }
 

@@ -27,6 +27,9 @@ func parsePattern(written string) (p pattern, err error) {
 	if parts == nil || len(written) > puller.MaxReference {
 		return p, errors.New("is no pattern; write NAME[:TAG][@DIGEST], such as docker.io/library/* or registry.example.com/team/**:v*")
 	}
+	if strings.Contains(written, "***") {
+		return p, errors.New("has a wildcard that does not exist; write * for anything but a slash, or ** for anything")
+	}
 	host, path, _ := strings.Cut(parts[1]+parts[2], "/")
 	switch {
 	case path == "" && host == "**":
@@ -41,6 +44,9 @@ func parsePattern(written string) (p pattern, err error) {
 		if host == names.Hub && !strings.Contains(path, "/") && !strings.Contains(path, "**") {
 			return p, fmt.Errorf("matches nothing: names there have two parts; write docker.io/library/%s, or docker.io/** for all of them", path)
 		}
+		if example := strings.NewReplacer("**", "x", "*", "x", "?", "x").Replace(path + parts[3]); !isName(example) {
+			return p, fmt.Errorf("matches nothing: no image has a name such as %s", example)
+		}
 		path = "/" + path
 	}
 	p = pattern{written: written, name: glob(host + path)}
@@ -51,6 +57,12 @@ func parsePattern(written string) (p pattern, err error) {
 		p.digest = glob(parts[4][1:])
 	}
 	return p, nil
+}
+
+// isName reports whether a registry may have an image under a path with a tag.
+func isName(path string) bool {
+	_, err := reference.ParseNormalizedNamed("registry.test/" + path)
+	return err == nil
 }
 
 // patternAddress is names.CanonicalAddress for an address that may have wildcards.

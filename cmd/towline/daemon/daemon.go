@@ -38,12 +38,16 @@ const (
 	readersLimit  = 5 * time.Second
 )
 
-// Options are the options of Run. All fields must be set.
+// Options are the options of Run. All fields but Reload and Load must be set.
 type Options struct {
 	Config  configs.Config
 	Log     *Log
 	Version string   // for the log
 	Checker []string // the command line that checks a store's file; see bolt.Options
+	// Reload, unless it is nil, has the daemon apply what Load returns of what may change
+	// while it runs.
+	Reload <-chan os.Signal
+	Load   func() (configs.Config, error)
 }
 
 // Run runs the daemon until ctx ends. The error names the setting that is wrong.
@@ -64,6 +68,8 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
+	var current currentRules
+	current.set(forbidden)
 	images, err := registry.New(registryOptions(config.Registries, engine))
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
@@ -80,7 +86,7 @@ func Run(ctx context.Context, o Options) error {
 	var tokens *auth.Tokens
 	if config.Auth.TokenFile != "" {
 		if tokens, err = auth.OpenTokens(config.Auth.TokenFile, logger); err != nil {
-			return err
+			return fmt.Errorf("auth.token_file: %w", err)
 		}
 	}
 	listeners, err := listenAll(config, logger)
@@ -92,7 +98,7 @@ func Run(ctx context.Context, o Options) error {
 		Mode: config.Mirror.Mode, Listen: config.Mirror.Listen, HostsDir: config.Mirror.HostsDir, PullThrough: config.Mirror.PullThrough,
 		Connections: config.Mirror.Connections, PerRegistry: config.Mirror.PerRegistry,
 		Chunk: config.Mirror.Chunk, Cache: config.Mirror.Cache, MinSize: config.Mirror.MinSize, Rate: config.Mirror.Rate,
-		Rules: forbidden, Log: logger, Metrics: metrics,
+		Rules: &current, Log: logger, Metrics: metrics,
 	})
 	kept, err := newImages(imagesOptions{
 		config: config, engine: engine, registry: images, accelerator: accelerator, records: store.Records(), log: logger, metrics: metrics,
@@ -114,7 +120,7 @@ func Run(ctx context.Context, o Options) error {
 		KeepJobs:            config.Jobs.Keep,
 		KeepBytes:           config.Jobs.KeepBytes,
 		Store:               store,
-		Rules:               forbidden,
+		Rules:               &current,
 		VerifyAccess:        config.Auth.VerifyImageAccess,
 		MaxPerCaller:        config.Limits.Jobs,
 		MaxBytesPerCaller:   int64(config.Limits.JobBytes),
@@ -145,6 +151,18 @@ func Run(ctx context.Context, o Options) error {
 		group.Go(func() error { return ignoreClosed(server.Serve(l)) })
 	}
 	kept.run(ctx, group, p)
+	logger.WithField("state_dir", config.StateDir).Info("the store is open")
+	group.Go(func() error {
+		reportEngine(ctx, engine, logger)
+		return nil
+	})
+	if o.Reload != nil {
+		r := &reloader{load: o.Load, config: config, logger: logger, rules: &current, images: images}
+		group.Go(func() error {
+			r.run(ctx, o.Reload)
+			return nil
+		})
+	}
 	serving, stopServing := context.WithCancel(context.Background())
 	group.Go(func() error {
 		accelerator.Run(serving)
@@ -175,10 +193,15 @@ func registryOptions(c configs.Registries, engine *docker.Engine) registry.Optio
 		AllowPrivate: c.AllowPrivate, Docker: c.DockerConfig,
 		Insecure: c.Insecure, EngineInsecure: engine.InsecureRegistries, Certificates: c.Certificates,
 	}
-	for _, l := range c.Credentials {
-		o.Logins = append(o.Logins, login.Login(l))
-	}
+	o.Logins = logins(c)
 	return o
+}
+
+func logins(c configs.Registries) (all []login.Login) {
+	for _, l := range c.Credentials {
+		all = append(all, login.Login(l))
+	}
+	return all
 }
 
 // newMetrics returns a registry with the metrics of Go, of the process, of the build, and

@@ -10,6 +10,7 @@ import (
 
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/cmd/towline/render"
+	"github.com/towline/towline/configs"
 	"github.com/towline/towline/puller"
 )
 
@@ -79,6 +80,7 @@ func Code(err error) int {
 	var program Program
 	var usage UsageError
 	var run runError
+	var config *configs.Error
 	var all Failures
 	var unreachable *client.Unreachable
 	var known *puller.Error
@@ -93,7 +95,7 @@ func Code(err error) int {
 		return run.code
 	case errors.As(err, &usage) && strings.HasSuffix(usage.command, " run"):
 		return CodeRunFailed
-	case errors.As(err, &usage):
+	case errors.As(err, &usage), errors.As(err, &config):
 		return CodeUsage
 	case errors.As(err, &all):
 		codes := make([]int, len(all))

@@ -11,6 +11,7 @@ import (
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/api/compose"
 	"github.com/towline/towline/cmd/towline/render"
+	"github.com/towline/towline/cmd/towline/socket"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/names"
 	"github.com/towline/towline/puller/registry/login"
@@ -57,6 +58,11 @@ func advice(err error) string {
 	case !errors.As(err, &unreachable):
 		return ""
 	case errors.Is(err, fs.ErrPermission):
+		if path, ok := socket.Path(unreachable.Host); ok {
+			if fault := socket.Check(path, "towline serve"); fault != nil && !fault.Missing {
+				return fault.Error() + "."
+			}
+		}
 		return `Join the group that owns the socket ("socket_group" in towline.yaml), or run this as root.`
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return `Start the daemon with "towline serve", or set --host or TOWLINE_HOST to its address.`

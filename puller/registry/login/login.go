@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/distribution/reference"
@@ -40,32 +41,51 @@ const searchLimit = 20 * time.Second
 
 // Logins are all logins of Towline. The methods may be called from anywhere.
 type Logins struct {
+	helpers  *credentialHelpers
+	searches singleflight.Group
+
+	mu         sync.Mutex
 	configured []Login
 	docker     bool
-	helpers    *credentialHelpers
-	searches   singleflight.Group
 }
 
 // New returns Logins. With docker, those that are not configured are looked up as Docker's
 // command line does: in the config.json of the daemon's user, and from the credential
 // helpers that it names. The error names the configuration key of the first invalid login.
 func New(configured []Login, docker bool) (*Logins, error) {
+	l := &Logins{helpers: newCredentialHelpers(helperLimit, helperPause)}
+	return l, l.Set(configured, docker)
+}
+
+// Set replaces what New was given. With an error it replaces nothing.
+func (l *Logins) Set(configured []Login, docker bool) error {
+	if err := check(configured); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.configured, l.docker = configured, docker
+	return nil
+}
+
+// check returns an error that names the configuration key of the first invalid login.
+func check(configured []Login) error {
 	seen := make(map[string]bool)
 	for i, l := range configured {
 		address, err := names.CanonicalAddress(l.Registry)
 		switch {
 		case err != nil:
-			return nil, fmt.Errorf("registries.credentials[%d].registry: %q %w; write its host, such as registry.example.com", i, l.Registry, err)
+			return fmt.Errorf("registries.credentials[%d].registry: %q %w; write its host, such as registry.example.com", i, l.Registry, err)
 		case seen[address]:
-			return nil, fmt.Errorf("registries.credentials[%d].registry: %s is listed twice", i, l.Registry)
+			return fmt.Errorf("registries.credentials[%d].registry: %s is listed twice", i, l.Registry)
 		case l.Username == "":
-			return nil, fmt.Errorf("registries.credentials[%d].username: missing", i)
+			return fmt.Errorf("registries.credentials[%d].username: missing", i)
 		case !filepath.IsAbs(l.PasswordFile):
-			return nil, fmt.Errorf("registries.credentials[%d].password_file: %q is not an absolute path", i, l.PasswordFile)
+			return fmt.Errorf("registries.credentials[%d].password_file: %q is not an absolute path", i, l.PasswordFile)
 		}
 		seen[address] = true
 	}
-	return &Logins{configured: configured, docker: docker, helpers: newCredentialHelpers(helperLimit, helperPause)}, nil
+	return nil
 }
 
 // Credentials returns what Towline has for an image's registry, none where it has none.
@@ -83,7 +103,10 @@ func (l *Logins) Credentials(ctx context.Context, image string) (puller.Credenti
 	if err != nil {
 		return fail(puller.ErrInvalidRequest, fmt.Errorf("the registry %q %w", registry, err))
 	}
-	for _, c := range l.configured {
+	l.mu.Lock()
+	configured, docker := l.configured, l.docker
+	l.mu.Unlock()
+	for _, c := range configured {
 		if own, err := names.CanonicalAddress(c.Registry); err != nil || own != address {
 			continue
 		}
@@ -93,7 +116,7 @@ func (l *Logins) Credentials(ctx context.Context, image string) (puller.Credenti
 		}
 		return credentialsOf(registry, authn.AuthConfig{Username: c.Username, Password: password})
 	}
-	if !l.docker {
+	if !docker {
 		return puller.Credentials{}, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, searchLimit)

@@ -1,0 +1,64 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+
+	"github.com/towline/towline/api/auth"
+	"github.com/towline/towline/configs"
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/docker"
+	"github.com/towline/towline/puller/registry"
+	"github.com/towline/towline/puller/rules"
+)
+
+// Check checks a configuration, with the files that it names, and whether the engine
+// answers. It starts nothing. The error is the first fault. It tells out what is right.
+func Check(ctx context.Context, c configs.Config, out io.Writer) error {
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	engine, err := docker.New(docker.Options{Host: c.Engine.Host, APIVersion: c.Engine.APIVersion, Log: log, Metrics: prometheus.NewRegistry()})
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	if _, err := rules.Parse("rules", c.Rules.Pull, c.Rules.Run); err != nil {
+		return err
+	}
+	images, err := registry.New(registryOptions(c.Registries, engine))
+	if err != nil {
+		return err
+	}
+	images.Close()
+	if c.Auth.TokenFile != "" {
+		if _, err := auth.OpenTokens(c.Auth.TokenFile, log); err != nil {
+			return fmt.Errorf("auth.token_file: %w", err)
+		}
+	}
+	if _, err := newCertificates(c.Auth, log); err != nil {
+		return fmt.Errorf("auth.tls.cert: %w", err)
+	}
+	switch info, err := os.Stat(c.StateDir); {
+	case errors.Is(err, fs.ErrNotExist): // the start makes it
+	case err != nil:
+		return fmt.Errorf("state_dir: %w", err)
+	case !info.IsDir():
+		return fmt.Errorf("state_dir: %s is no directory; remove the file, or name another path", c.StateDir)
+	}
+	fmt.Fprintln(out, "the configuration is valid")
+	asking, cancel := context.WithTimeout(ctx, engineLimit)
+	defer cancel()
+	info, err := engine.Info(asking)
+	if err != nil {
+		return puller.Errorf(puller.ErrEngineUnavailable, "the engine at %s does not answer: %w. %s", engine.Host(), puller.Inner(err), engineFix(engine.Host()))
+	}
+	fmt.Fprintf(out, "the engine at %s answers: %s %s\n", engine.Host(), info.Name, info.Version)
+	return nil
+}

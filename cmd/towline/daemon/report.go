@@ -1,0 +1,42 @@
+package daemon
+
+import (
+	"context"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/towline/towline/cmd/towline/socket"
+	"github.com/towline/towline/puller/docker"
+)
+
+// engineLimit is how long the engine may take to answer at the start.
+const engineLimit = 5 * time.Second
+
+// reportEngine logs whether the engine answers, and what to do if it does not. Jobs wait
+// for an engine that comes later.
+func reportEngine(ctx context.Context, engine *docker.Engine, log logrus.FieldLogger) {
+	asking, cancel := context.WithTimeout(ctx, engineLimit)
+	defer cancel()
+	info, err := engine.Info(asking)
+	log = log.WithField("engine", engine.Host())
+	switch {
+	case ctx.Err() != nil:
+	case err == nil:
+		log.WithFields(logrus.Fields{"name": info.Name, "engine_version": info.Version, "image_store": info.ImageStore}).Info("the engine answers")
+	default:
+		log.WithError(err).WithField("fix", engineFix(engine.Host())).Warn("the engine does not answer; jobs wait for it")
+	}
+}
+
+// engineFix says what to do about an engine that does not answer.
+func engineFix(host string) string {
+	if path, ok := socket.Path(host); ok {
+		if fault := socket.Check(path, startEngine); fault != nil {
+			return fault.Error()
+		}
+	}
+	return "Start the engine (" + startEngine + "), or set engine.host to its address"
+}
+
+const startEngine = "systemctl start docker"
