@@ -2,10 +2,12 @@ package integration_test
 
 import (
 	"bytes"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -101,6 +103,41 @@ func TestCITemplatesPrewarm(t *testing.T) {
 			}
 		}
 	}
+	var buildkite struct{ Steps []any }
+	fromYAML(t, "ci/buildkite.yaml", &buildkite)
+	for _, step := range buildkite.Steps {
+		if step, ok := step.(map[string]any); ok {
+			scripts["Buildkite: "+step["label"].(string)] = step["command"].(string)
+		}
+	}
+	var woodpecker struct {
+		Steps []struct {
+			Name     string
+			Commands []string
+		}
+	}
+	fromYAML(t, "ci/woodpecker.yaml", &woodpecker)
+	for _, step := range woodpecker.Steps {
+		scripts["Woodpecker: "+step.Name] = strings.Join(step.Commands, "\n")
+	}
+	var action struct {
+		Runs struct{ Steps []struct{ Name, Run string } }
+	}
+	fromYAML(t, "ci/action/action.yml", &action)
+	for _, step := range action.Runs.Steps {
+		scripts["Action: "+step.Name] = step.Run
+	}
+	jenkins, err := os.ReadFile("../configs/ci/Jenkinsfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, found := range regexp.MustCompile(`(?m)^ +sh '(.*prewarm.*)'$`).FindAllSubmatch(jenkins, -1) {
+		scripts[fmt.Sprint("Jenkins: prewarm ", i)] = string(found[1])
+	}
+	shell, err := os.ReadFile("../configs/ci/prewarm.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
 	tried := 0
 	for name, script := range scripts {
 		if !strings.Contains(strings.ToLower(name), ": prewarm") {
@@ -112,17 +149,20 @@ func TestCITemplatesPrewarm(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, "compose.yaml"), []byte("services: {a: {image: '"+image+"'}}\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
+			if err := os.WriteFile(filepath.Join(dir, "prewarm.sh"), shell, 0o700); err != nil {
+				t.Fatal(err)
+			}
 			var said bytes.Buffer
 			cmd := exec.CommandContext(t.Context(), "sh", "-e", "-c", script)
 			cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &said, &said
-			cmd.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + dir, "TOWLINE_HOST=http://" + address, "TOWLINE_TOKEN=" + token}
+			cmd.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + dir, "TOWLINE_HOST=http://" + address, "TOWLINE_TOKEN=" + token, "GITHUB_ACTION_PATH=" + dir, "TOWLINE_FILE=compose.yaml"}
 			err := cmd.Run()
 			if fails != (err != nil) || !strings.Contains(said.String(), image) || fails && !strings.Contains(said.String(), "not_found") || strings.Contains(said.String(), token) {
 				t.Errorf("%s with %s: %v\n%s", name, image, err, said.String())
 			}
 		}
 	}
-	if tried != 4 {
+	if tried != 8 {
 		t.Errorf("of the templates, %d ways to prewarm were found", tried)
 	}
 }
