@@ -162,6 +162,8 @@ func testPlanByPolicy(t *testing.T) {
 		{"absent, and denied", puller.PolicyMissing, 0, 2, puller.Errorf(puller.ErrDenied, "401"), puller.StatusMissing, puller.ErrDenied, false, true, 0, 1},
 		{"absent, and not known to the registry", puller.PolicyMissing, 0, 2, puller.Errorf(puller.ErrNotFound, "404"), puller.StatusMissing, puller.ErrNotFound, false, true, 0, 1},
 		{"absent, and for no platform of ours", puller.PolicyMissing, 0, 2, puller.Errorf(puller.ErrPlatformMismatch, "s390x"), puller.StatusMissing, puller.ErrPlatformMismatch, false, true, 0, 1},
+		{"absent, and the registry may not be asked", puller.PolicyMissing, 0, 2, puller.Errorf(puller.ErrForbidden, "private"), puller.StatusMissing, "", false, false, 0, 1},
+		{"newer, present, and the registry may not be asked", puller.PolicyNewer, 1, 2, puller.Errorf(puller.ErrForbidden, "private"), puller.StatusUnknown, "", false, false, 1, 0},
 		{"missing, present, without a registry", puller.PolicyMissing, 1, 0, nil, puller.StatusPresent, "", false, true, 0, 0},
 		{"missing, absent, without a registry", puller.PolicyMissing, 0, 0, nil, puller.StatusMissing, "", false, false, 0, 0},
 		{"newer, present, without a registry", puller.PolicyNewer, 1, 0, nil, puller.StatusUnknown, "", false, false, 0, 0},
@@ -205,6 +207,9 @@ func testPlanByPolicy(t *testing.T) {
 				}
 				if registry != nil && (len(registry.heads) != c.heads || len(registry.queries) != c.queries) {
 					d.Errorf("the registry was asked for %q and %+v", registry.heads, registry.queries)
+				}
+				if notes := strings.Join(plan.Notes, " "); strings.Contains(notes, "0.0 MB") || strings.Contains(notes, "registries.allow_private") != (puller.KindOf(c.err) == puller.ErrForbidden) {
+					d.Errorf("the notes are %q", plan.Notes)
 				}
 				if noted := strings.Contains(strings.Join(plan.Notes, ""), "not known of 1 images"); noted == c.complete {
 					d.Errorf("the notes are %q", plan.Notes)

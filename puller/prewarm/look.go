@@ -33,6 +33,7 @@ type failures struct {
 type look struct {
 	puller.PlannedImage
 	manifest *puller.Manifest
+	unasked  error // why Towline may not ask the registry itself, nil if it may
 }
 
 // mayFetch reports whether something may be fetched that is not known of: not
@@ -67,6 +68,9 @@ func (s *survey) look(ctx, asking context.Context, r puller.PullRequest) (look, 
 		}
 		digest, err := s.head(asking, r)
 		switch {
+		case err != nil && isUnasked(err) && !r.Strict: // a job keeps what is there
+			l.Status, l.unasked = puller.StatusUnknown, err
+			return l, nil
 		case err != nil:
 			l.Status, l.Error = puller.StatusUnknown, s.errorOf(err)
 			return l, nil
@@ -81,6 +85,10 @@ func (s *survey) look(ctx, asking context.Context, r puller.PullRequest) (look, 
 		return l, nil
 	}
 	m, err := s.manifest(asking, r)
+	if isUnasked(err) { // the engine may pull it all the same
+		l.unasked = err
+		return l, nil
+	}
 	if err != nil {
 		l.Error = s.errorOf(err)
 		return l, nil
@@ -93,6 +101,10 @@ func (s *survey) look(ctx, asking context.Context, r puller.PullRequest) (look, 
 	l.manifest = &m
 	return l, nil
 }
+
+// isUnasked reports whether a registry was not asked because Towline itself may not. The
+// rules on images have been applied before, so nothing else is forbidden here.
+func isUnasked(err error) bool { return puller.KindOf(err) == puller.ErrForbidden }
 
 func (s *survey) errorOf(err error) *puller.JobError {
 	if errors.Is(err, proof.ErrNoRegistry) {

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/names"
 )
 
 const (
@@ -83,6 +84,7 @@ func (e *Env) Plan(ctx context.Context, r puller.PrewarmRequest) (puller.Plan, e
 	}
 	plan.Complete = unknown == 0
 	plan.Notes = notes(plan, unknown)
+	plan.Notes = append(plan.Notes, unaskedNotes(looks)...)
 	for _, l := range looks {
 		if l.manifest != nil && l.manifest.Unnamed {
 			plan.Notes = append(plan.Notes, l.Image+": its index does not say for which platform it is, so that engines with a graph driver do not pull it; push the index anew with a platform")
@@ -93,10 +95,26 @@ func (e *Env) Plan(ctx context.Context, r puller.PrewarmRequest) (puller.Plan, e
 
 func notes(p puller.Plan, unknown int) (notes []string) {
 	if unknown > 0 {
-		notes = append(notes, fmt.Sprintf("how much is to be fetched is not known of %d images: it is at least %s", unknown, megabytes(p.Fetch)))
+		note := fmt.Sprintf("how much is to be fetched is not known of %d images", unknown)
+		if p.Fetch > 0 {
+			note += fmt.Sprintf(": it is at least %s", megabytes(p.Fetch))
+		}
+		notes = append(notes, note)
 	}
 	if p.EngineFree != nil && p.Fetch > *p.EngineFree {
 		notes = append(notes, fmt.Sprintf("the engine's disk has %s left, but %s are to be fetched, which take more still when they are unpacked", megabytes(*p.EngineFree), megabytes(p.Fetch)))
+	}
+	return notes
+}
+
+// unaskedNotes says once for each registry that Towline may not ask it for sizes.
+func unaskedNotes(looks []look) (notes []string) {
+	told := make(map[string]bool)
+	for _, l := range looks {
+		if registry := names.RegistryOf(l.Image); l.unasked != nil && !told[registry] {
+			told[registry] = true
+			notes = append(notes, fmt.Sprintf("the sizes of images of %s are not known, because towline may not ask it: %v. To have them, list it in registries.allow_private; pulls do not need that", registry, puller.Inner(l.unasked)))
+		}
 	}
 	return notes
 }

@@ -28,11 +28,14 @@ func Plan(out io.Writer, p puller.Plan) error {
 		fmt.Fprintf(w, "service %s\tskipped\t-\t-\t%s\n", SafeText(s.Service), SafeText(s.Reason))
 	}
 	fmt.Fprintln(w)
-	atLeast := ""
-	if !p.Complete {
-		atLeast = "at least "
+	switch {
+	case p.Complete:
+		fmt.Fprintf(w, "to download\t%s\n", formatBytes(p.Fetch))
+	case p.Fetch > 0:
+		fmt.Fprintf(w, "to download\tat least %s\n", formatBytes(p.Fetch))
+	default:
+		fmt.Fprintf(w, "to download\tunknown\n")
 	}
-	fmt.Fprintf(w, "to download\t%s%s\n", atLeast, formatBytes(p.Fetch))
 	fmt.Fprintf(w, "shared by several images\t%s\n", formatBytes(p.Shared))
 	fmt.Fprintf(w, "already on the engine\t%s\n", formatBytes(p.Present))
 	if p.EngineFree != nil {
@@ -52,6 +55,8 @@ func planNote(i puller.PlannedImage) string {
 	var notes []string
 	if i.Error != nil {
 		notes = append(notes, string(i.Error.Kind))
+	} else if i.Weight == nil && i.Status != puller.StatusPresent {
+		notes = append(notes, "size unknown")
 	}
 	if w := i.Weight; w != nil {
 		if w.LayersPresent > 0 {
