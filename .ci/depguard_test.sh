@@ -52,6 +52,8 @@ puller/queue                  testing
 puller/bolt                   $ours/puller/registry
 puller/bolt/database          $ours/puller
 puller/docker                 $ours/puller/jobs
+puller/docker/containers      $ours/puller/jobs
+puller/docker/transport       $ours/puller/jobs
 puller/fleet                  $ours/puller/jobs
 puller/keep                   $ours/puller/transfer
 puller/keep/collect           $ours/puller/jobs

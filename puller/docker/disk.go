@@ -11,6 +11,7 @@ import (
 	"github.com/docker/docker/client"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/docker/transport"
 )
 
 // containerdRoot is where containerd keeps images that are not in dockerd's directory (containerd's config.toml, "root").
@@ -54,15 +55,15 @@ func (e *Engine) HasOnDisk(ctx context.Context, dir string) bool {
 // machine, so there are none unless the engine is on a unix socket and reports this
 // machine's host name.
 func (e *Engine) imageDirs(ctx context.Context) ([]string, error) {
-	if !strings.HasPrefix(e.host, "unix://") {
+	if !strings.HasPrefix(e.conn.Host(), "unix://") {
 		return nil, nil
 	}
-	if known := e.dirs.Load(); known != nil && known.sdk == e.sdk.Load() {
+	if known := e.dirs.Load(); known != nil && e.conn.Is(known.sdk) {
 		return known.dirs, nil
 	}
-	ctx, cancel := withLimit(ctx, callLimit)
+	ctx, cancel := transport.WithLimit(ctx, transport.CallLimit)
 	defer cancel()
-	sdk, info, err := e.systemInfo(ctx)
+	sdk, info, err := e.conn.SystemInfo(ctx)
 	if err != nil {
 		return nil, err
 	}

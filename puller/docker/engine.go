@@ -13,48 +13,53 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker/classify"
+	"github.com/towline/towline/puller/docker/containers"
+	"github.com/towline/towline/puller/docker/transport"
 	"github.com/towline/towline/puller/redact"
 	"github.com/towline/towline/stream/pullstream"
 )
 
 // Engine is a puller.Engine on the Docker SDK.
 type Engine struct {
-	*connection
+	*containers.Driver
+	conn   *transport.Connection
 	images images
-	log    atomic.Pointer[logging]   // nil until it is known
-	dirs   atomic.Pointer[imageDirs] // the same
+	dirs   atomic.Pointer[imageDirs] // nil until they are known
 }
+
+// Options say where the engine is.
+type Options = transport.Options
 
 var _ puller.Engine = (*Engine)(nil)
 
 // New returns an Engine; it does not connect. The error names the option or the
 // environment variable that is at fault.
 func New(o Options) (*Engine, error) {
-	c, err := newConnection(o)
+	c, err := transport.New(o)
 	if err != nil {
 		return nil, err
 	}
-	return &Engine{connection: c, images: images{connection: c}}, nil
+	return &Engine{Driver: containers.New(c), conn: c, images: images{conn: c}}, nil
 }
 
 // Close closes idle connections. Calls that are under way go on.
 func (e *Engine) Close() error {
-	e.transport.CloseIdleConnections()
+	e.conn.CloseIdle()
 	return nil
 }
 
 // Host returns the engine's address.
-func (e *Engine) Host() string { return e.host }
+func (e *Engine) Host() string { return e.conn.Host() }
 
 // Pull implements puller.Engine.
 func (e *Engine) Pull(ctx context.Context, p puller.Pull, each func(pullstream.Message)) error {
-	fail := func(err error) error { return e.classified(ctx, classify.OpPull, p.Image, err) }
-	sdk, err := e.client(ctx)
+	fail := func(err error) error { return e.conn.Classified(ctx, classify.OpPull, p.Image, err) }
+	sdk, err := e.conn.Client(ctx)
 	if err != nil {
 		return fail(err)
 	}
 	if p.Connected != nil {
-		ctx = context.WithValue(ctx, connectionKey{}, p.Connected)
+		ctx = transport.WithConnected(ctx, p.Connected)
 	}
 	body, err := sdk.ImagePull(ctx, p.Image, image.PullOptions{Platform: p.Platform, RegistryAuth: p.Credentials.HeaderFor(p.Image)})
 	if err != nil {
@@ -95,7 +100,7 @@ func withoutURLQueries(m pullstream.Message) pullstream.Message {
 
 // Inspect implements puller.Engine.
 func (e *Engine) Inspect(ctx context.Context, ref, platform string) (puller.Image, error) {
-	ctx, cancel := withLimit(ctx, callLimit)
+	ctx, cancel := transport.WithLimit(ctx, transport.CallLimit)
 	defer cancel()
-	return withRenegotiation(func() (puller.Image, error) { return e.images.inspect(ctx, ref, platform) })
+	return transport.Renegotiated(func() (puller.Image, error) { return e.images.inspect(ctx, ref, platform) })
 }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker/classify"
+	"github.com/towline/towline/puller/docker/transport"
 )
 
 // maxEvent bounds one event, in bytes.
@@ -21,16 +21,16 @@ const maxEvent = 1 << 20
 
 // Events implements puller.Engine.
 func (e *Engine) Events(ctx context.Context, since time.Time, each func(puller.EngineEvent)) error {
-	fail := func(err error) error { return e.classified(ctx, classify.OpEvents, "", err) }
-	sdk, err := e.clientInTime(ctx)
+	fail := func(err error) error { return e.conn.Classified(ctx, classify.OpEvents, "", err) }
+	sdk, err := e.conn.ClientInTime(ctx)
 	if err != nil {
 		return fail(err)
 	}
 	query := url.Values{"filters": {`{"type":{"container":true,"image":true}}`}}
 	if !since.IsZero() {
-		query.Set("since", apiTime(since))
+		query.Set("since", transport.Time(since))
 	}
-	body, err := e.stream(ctx, sdk, http.MethodGet, "/events?"+query.Encode(), nil)
+	body, err := e.conn.Stream(ctx, sdk, http.MethodGet, "/events?"+query.Encode(), nil)
 	if err != nil {
 		return fail(err)
 	}
@@ -72,6 +72,3 @@ func engineEvent(m events.Message) (v puller.EngineEvent, ok bool) {
 
 // maxName bounds what is kept of a name in an event, in bytes.
 const maxName = 512
-
-// apiTime formats a time for the engine's API.
-func apiTime(t time.Time) string { return fmt.Sprintf("%d.%09d", t.Unix(), t.Nanosecond()) }

@@ -15,12 +15,13 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker/classify"
+	"github.com/towline/towline/puller/docker/transport"
 )
 
 // images reads the images in the engine's store.
 type images struct {
-	*connection
-	own atomic.Pointer[enginePlatform]
+	conn *transport.Connection
+	own  atomic.Pointer[enginePlatform]
 }
 
 // inspect returns the image under a reference or an ID, for a platform.
@@ -37,9 +38,9 @@ func (im *images) inspect(ctx context.Context, ref, platform string) (puller.Ima
 
 // whole returns the complete images under an ID: one, or one for each platform.
 func (im *images) whole(ctx context.Context, id string) (images []puller.Image, err error) {
-	ctx, cancel := withLimit(ctx, callLimit)
+	ctx, cancel := transport.WithLimit(ctx, transport.CallLimit)
 	defer cancel()
-	return withRenegotiation(func() ([]puller.Image, error) {
+	return transport.Renegotiated(func() ([]puller.Image, error) {
 		sdk, found, err := im.lookUp(ctx, id)
 		switch {
 		case err != nil:
@@ -72,16 +73,16 @@ const manifestsAPI = "1.48"
 // lookUp asks for the image under a reference or an ID, with its manifests where the API
 // has them.
 func (im *images) lookUp(ctx context.Context, ref string) (*client.Client, image.InspectResponse, error) {
-	sdk, err := im.client(ctx)
+	sdk, err := im.conn.Client(ctx)
 	if err != nil {
-		return nil, image.InspectResponse{}, im.classified(ctx, classify.OpInspect, ref, err)
+		return nil, image.InspectResponse{}, im.conn.Classified(ctx, classify.OpInspect, ref, err)
 	}
 	var opts []client.ImageInspectOption
 	if versions.GreaterThanOrEqualTo(sdk.ClientVersion(), manifestsAPI) {
 		opts = append(opts, client.ImageInspectWithManifests(true)) // without a platform: engines accept only one of the two
 	}
 	found, err := im.inspectOnce(ctx, sdk, ref, opts...)
-	if err == nil && inContainerd(found) && im.hasNewerAPI(ctx, sdk) {
+	if err == nil && inContainerd(found) && im.conn.HasNewerAPI(ctx, sdk, manifestsAPI) {
 		return im.lookUp(ctx, ref)
 	}
 	if err == nil && len(found.RepoTags)+len(found.RepoDigests) == 0 && !strings.HasPrefix(ref, "sha256:") {
@@ -94,7 +95,7 @@ func (im *images) lookUp(ctx context.Context, ref string) (*client.Client, image
 func (im *images) inspectOnce(ctx context.Context, sdk *client.Client, ref string, opts ...client.ImageInspectOption) (image.InspectResponse, error) {
 	found, err := sdk.ImageInspect(ctx, ref, opts...)
 	if err != nil {
-		return found, im.classified(ctx, classify.OpInspect, ref, err)
+		return found, im.conn.Classified(ctx, classify.OpInspect, ref, err)
 	}
 	if _, err := digest.Parse(puller.ClipTo(found.ID, maxDigest)); err != nil {
 		return found, &puller.Error{Op: classify.OpInspect, Ref: ref, Kind: puller.ErrInternal, Err: errNoID(found.ID)}
@@ -132,9 +133,4 @@ func platformOf(p ocispec.Platform) string {
 		parts = append(parts, p.Variant)
 	}
 	return strings.Join(parts, "/")
-}
-
-func ociPlatform(platform string) *ocispec.Platform {
-	parts := strings.SplitN(platform+"//", "/", 4)
-	return &ocispec.Platform{OS: parts[0], Architecture: parts[1], Variant: parts[2]}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker/classify"
+	"github.com/towline/towline/puller/docker/transport"
 )
 
 // sharedSizeAPI is the first API version whose list of images says what they share. Before
@@ -23,19 +24,19 @@ const sharedSizeAPI = "1.42"
 // Images implements puller.Engine.
 func (e *Engine) Images(ctx context.Context, shared bool) ([]puller.ImageSummary, error) {
 	// With shared, the engine reads the sizes of all its layers.
-	ctx, cancel := withLimit(ctx, workLimit)
+	ctx, cancel := transport.WithLimit(ctx, transport.WorkLimit)
 	defer cancel()
-	return withRenegotiation(func() ([]puller.ImageSummary, error) {
+	return transport.Renegotiated(func() ([]puller.ImageSummary, error) {
 		list, err := e.listImages(ctx, shared)
 		if err != nil {
-			return nil, e.classified(ctx, classify.OpImages, "", err)
+			return nil, e.conn.Classified(ctx, classify.OpImages, "", err)
 		}
 		return summaries(list, shared)
 	})
 }
 
 func (e *Engine) listImages(ctx context.Context, shared bool) ([]image.Summary, error) {
-	sdk, err := e.client(ctx)
+	sdk, err := e.conn.Client(ctx)
 	if err != nil {
 		return nil, err
 	}

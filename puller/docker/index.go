@@ -12,6 +12,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker/classify"
+	"github.com/towline/towline/puller/docker/transport"
 )
 
 // The containerd image store keeps an index with the platforms that were pulled. All of
@@ -77,7 +78,7 @@ func (im *images) inIndex(ctx context.Context, sdk *client.Client, index image.I
 		}
 		return i, nil
 	}
-	asked := ociPlatform(platform)
+	asked := transport.Platform(platform)
 	if platform == "" {
 		asked = &m.ImageData.Platform
 	}
@@ -129,7 +130,7 @@ func (im *images) allImages(ctx context.Context, sdk *client.Client, index image
 func (im *images) ofPlatform(ctx context.Context, sdk *client.Client, index []image.ManifestSummary, platform string) (*image.ManifestSummary, error) {
 	every := func(*image.ManifestSummary) bool { return true }
 	if platform != "" {
-		return choose(index, platforms.OnlyStrict(*ociPlatform(platform)), every), nil
+		return choose(index, platforms.OnlyStrict(*transport.Platform(platform)), every), nil
 	}
 	own, err := im.ownPlatform(ctx, sdk)
 	if err != nil {
@@ -175,7 +176,7 @@ func (im *images) ownPlatform(ctx context.Context, sdk *client.Client) (ocispec.
 	}
 	version, err := sdk.ServerVersion(ctx)
 	if err != nil {
-		return ocispec.Platform{}, im.classified(ctx, classify.OpInfo, "", err)
+		return ocispec.Platform{}, im.conn.Classified(ctx, classify.OpInfo, "", err)
 	}
 	p := ocispec.Platform{OS: version.Os, Architecture: version.Arch}
 	switch p.Architecture {

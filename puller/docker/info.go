@@ -2,19 +2,19 @@ package docker
 
 import (
 	"context"
-	"strings"
 
 	"github.com/docker/docker/api/types/system"
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker/classify"
+	"github.com/towline/towline/puller/docker/transport"
 )
 
 // Info implements puller.Engine.
 func (e *Engine) Info(ctx context.Context) (puller.EngineInfo, error) {
-	ctx, cancel := withLimit(ctx, callLimit)
+	ctx, cancel := transport.WithLimit(ctx, transport.CallLimit)
 	defer cancel()
-	found, err := withRenegotiation(func() (puller.EngineInfo, error) { return e.info(ctx) })
+	found, err := transport.Renegotiated(func() (puller.EngineInfo, error) { return e.info(ctx) })
 	if err != nil {
 		return puller.EngineInfo{}, err
 	}
@@ -23,14 +23,14 @@ func (e *Engine) Info(ctx context.Context) (puller.EngineInfo, error) {
 }
 
 func (e *Engine) info(ctx context.Context) (puller.EngineInfo, error) {
-	sdk, info, err := e.systemInfo(ctx)
+	sdk, info, err := e.conn.SystemInfo(ctx)
 	if err != nil {
 		return puller.EngineInfo{}, err
 	}
 	e.noteDirs(sdk, info)
 	version, err := sdk.ServerVersion(ctx)
 	if err != nil {
-		return puller.EngineInfo{}, e.classified(ctx, classify.OpInfo, "", err)
+		return puller.EngineInfo{}, e.conn.Classified(ctx, classify.OpInfo, "", err)
 	}
 	found := puller.EngineInfo{
 		Name:       "Docker Engine",
@@ -45,23 +45,18 @@ func (e *Engine) info(ctx context.Context) (puller.EngineInfo, error) {
 	if version.Os != "" && version.Arch != "" {
 		found.Platform = version.Os + "/" + version.Arch
 	}
-	for _, c := range version.Components {
-		if strings.Contains(c.Name, "Podman") {
-			found.Name = podman
-		}
+	if transport.IsPodman(version) {
+		found.Name = transport.Podman
 	}
 	return found, nil
 }
 
-// podman is the name of another engine with Docker's API.
-const podman = "Podman"
-
 // InsecureRegistries returns the hosts, addresses and prefixes of registries that the
 // engine calls without verified TLS. The error is classified.
 func (e *Engine) InsecureRegistries(ctx context.Context) ([]string, error) {
-	ctx, cancel := withLimit(ctx, callLimit)
+	ctx, cancel := transport.WithLimit(ctx, transport.CallLimit)
 	defer cancel()
-	_, info, err := e.systemInfo(ctx)
+	_, info, err := e.conn.SystemInfo(ctx)
 	if err != nil {
 		return nil, err
 	}

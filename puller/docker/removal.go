@@ -10,6 +10,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker/classify"
+	"github.com/towline/towline/puller/docker/transport"
 )
 
 // isDigest reports whether a text is an image's ID.
@@ -22,10 +23,10 @@ func isDigest(id string) bool {
 // one name, so the names are looked up first. A name that is given in between is lost: no
 // engine has a call without that gap.
 func (e *Engine) RemoveImage(ctx context.Context, ref string) error {
-	ctx, cancel := withLimit(ctx, workLimit)
+	ctx, cancel := transport.WithLimit(ctx, transport.WorkLimit)
 	defer cancel()
 	if isDigest(ref) {
-		found, err := withRenegotiation(func() (image.InspectResponse, error) {
+		found, err := transport.Renegotiated(func() (image.InspectResponse, error) {
 			_, found, err := e.images.lookUp(ctx, ref)
 			return found, err
 		})
@@ -40,8 +41,8 @@ func (e *Engine) RemoveImage(ctx context.Context, ref string) error {
 	} else if !isName(ref) {
 		return &puller.Error{Op: classify.OpRemoveImage, Ref: puller.Clip(ref), Kind: puller.ErrInvalidRequest, Err: errNoName}
 	}
-	_, err := withRenegotiation(func() (struct{}, error) {
-		sdk, err := e.client(ctx)
+	_, err := transport.Renegotiated(func() (struct{}, error) {
+		sdk, err := e.conn.Client(ctx)
 		if err == nil {
 			_, err = sdk.ImageRemove(ctx, ref, image.RemoveOptions{}) // the parents stay
 		}
@@ -49,7 +50,7 @@ func (e *Engine) RemoveImage(ctx context.Context, ref string) error {
 			err = &classify.UnreachableError{Err: err}
 		}
 		if err != nil {
-			err = e.classified(ctx, classify.OpRemoveImage, ref, err)
+			err = e.conn.Classified(ctx, classify.OpRemoveImage, ref, err)
 		}
 		return struct{}{}, err
 	})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker/classify"
+	"github.com/towline/towline/puller/docker/transport"
 )
 
 // maxInspects is how many inspects run at a time. The list of images does not have their
@@ -16,7 +17,7 @@ const maxInspects = 8
 
 // Storage implements puller.Engine.
 func (e *Engine) Storage(ctx context.Context) (puller.Storage, error) {
-	ids, err := withRenegotiation(func() ([]string, error) { return e.imageIDs(ctx) })
+	ids, err := transport.Renegotiated(func() ([]string, error) { return e.imageIDs(ctx) })
 	if err != nil {
 		return puller.Storage{}, err
 	}
@@ -51,15 +52,15 @@ func (e *Engine) Storage(ctx context.Context) (puller.Storage, error) {
 // imageIDs returns each image once, without the intermediate images of older builders:
 // the images that were built from them have their layers.
 func (e *Engine) imageIDs(ctx context.Context) ([]string, error) {
-	ctx, cancel := withLimit(ctx, callLimit)
+	ctx, cancel := transport.WithLimit(ctx, transport.CallLimit)
 	defer cancel()
-	sdk, err := e.client(ctx)
+	sdk, err := e.conn.Client(ctx)
 	if err != nil {
-		return nil, e.classified(ctx, classify.OpImages, "", err)
+		return nil, e.conn.Classified(ctx, classify.OpImages, "", err)
 	}
 	list, err := sdk.ImageList(ctx, image.ListOptions{})
 	if err != nil {
-		return nil, e.classified(ctx, classify.OpImages, "", err)
+		return nil, e.conn.Classified(ctx, classify.OpImages, "", err)
 	}
 	seen := make(map[string]bool, len(list))
 	var ids []string

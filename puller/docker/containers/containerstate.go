@@ -1,4 +1,4 @@
-package docker
+package containers
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker/classify"
+	"github.com/towline/towline/puller/docker/transport"
 )
 
 // containerState is the state of a container. The exit code is nil where the answer has
@@ -33,12 +34,12 @@ func runs(status container.ContainerState) bool {
 }
 
 // state asks for a container's state.
-func (e *Engine) state(ctx context.Context, sdk *client.Client, op, id string) (*containerState, error) {
-	ctx, cancel := withLimit(ctx, callLimit)
+func (e *Driver) state(ctx context.Context, sdk *client.Client, op, id string) (*containerState, error) {
+	ctx, cancel := transport.WithLimit(ctx, transport.CallLimit)
 	defer cancel()
 	_, raw, err := sdk.ContainerInspectWithRaw(ctx, id, false)
 	if err != nil {
-		return nil, e.classified(ctx, op, "", err)
+		return nil, e.conn.Classified(ctx, op, "", err)
 	}
 	var found struct {
 		ID    string `json:"Id"`
@@ -64,14 +65,14 @@ const (
 
 // exit asks how a container has ended. The end of a wait does not prove an exit: a
 // stopping daemon or a proxy can end it too.
-func (e *Engine) exit(ctx context.Context, sdk *client.Client, op, id string) (puller.Exit, error) {
+func (e *Driver) exit(ctx context.Context, sdk *client.Client, op, id string) (puller.Exit, error) {
 	state, err := e.state(ctx, sdk, op, id)
 	for tries := 0; tries < oomTries && err == nil && state.ExitCode != nil && *state.ExitCode == 137 && !state.OOMKilled; tries++ {
 		select {
 		case <-time.After(oomDelay):
 			state, err = e.state(ctx, sdk, op, id)
 		case <-ctx.Done():
-			err = e.classified(ctx, op, "", ctx.Err())
+			err = e.conn.Classified(ctx, op, "", ctx.Err())
 		}
 	}
 	if err != nil {
@@ -82,7 +83,7 @@ func (e *Engine) exit(ctx context.Context, sdk *client.Client, op, id string) (p
 	case container.StateRemoving, container.StateDead:
 		return puller.Exit{}, &puller.Error{Op: op, Kind: puller.ErrNotFound, Err: fmt.Errorf("the container is %s: another client has removed it", state.Status)}
 	default:
-		return puller.Exit{}, e.classified(ctx, op, "", &classify.StreamError{Err: fmt.Errorf("the container is %s, not exited", state.Status)})
+		return puller.Exit{}, e.conn.Classified(ctx, op, "", &classify.StreamError{Err: fmt.Errorf("the container is %s, not exited", state.Status)})
 	}
 	if state.ExitCode == nil || *state.ExitCode < 0 {
 		return puller.Exit{}, puller.Errorf(puller.ErrInternal, "the engine's answer has no exit code")

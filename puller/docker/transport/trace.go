@@ -1,6 +1,7 @@
-package docker
+package transport
 
 import (
+	"context"
 	"crypto/tls"
 	"net/http"
 	"net/http/httptrace"
@@ -66,6 +67,12 @@ func newTracer(next http.RoundTripper, log logrus.FieldLogger, r prometheus.Regi
 // connectionKey is the context key of the function that receives a call's connection. The
 // SDK has no other way to pass it to a request.
 type connectionKey struct{}
+
+// WithConnected returns a context whose calls tell connected which connection they got,
+// before their answers are read.
+func WithConnected(ctx context.Context, connected func(puller.Connection)) context.Context {
+	return context.WithValue(ctx, connectionKey{}, connected)
+}
 
 // RoundTrip implements http.RoundTripper.
 func (t *tracer) RoundTrip(req *http.Request) (*http.Response, error) {

@@ -1,4 +1,4 @@
-package docker
+package containers
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker/classify"
+	"github.com/towline/towline/puller/docker/transport"
 )
 
 const (
@@ -70,7 +71,7 @@ func logs(ctx context.Context, sdk *client.Client, id string, follow bool) (io.R
 
 // remainder passes on the part of an exited container's log that was not passed on yet.
 func remainder(ctx context.Context, sdk *client.Client, id string, out *output) error {
-	ctx, cancel := withLimit(ctx, workLimit)
+	ctx, cancel := transport.WithLimit(ctx, transport.WorkLimit)
 	defer cancel()
 	body, err := logs(ctx, sdk, id, false)
 	if err != nil {

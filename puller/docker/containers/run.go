@@ -1,4 +1,4 @@
-package docker
+package containers
 
 import (
 	"context"
@@ -8,19 +8,22 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker/classify"
+	"github.com/towline/towline/puller/docker/transport"
 )
 
 // Run implements puller.Engine.
 //
 // It attaches before it starts the container, so that no output is lost. The wait begins
 // after the start: a container that was started and is not running has exited.
-func (e *Engine) Run(ctx context.Context, id string, tty bool, started func(), each func(puller.Output, []byte)) (puller.Exit, error) {
-	fail := func(err error) (puller.Exit, error) { return puller.Exit{}, e.classified(ctx, classify.OpRun, "", err) }
-	sdk, err := e.clientInTime(ctx)
+func (e *Driver) Run(ctx context.Context, id string, tty bool, started func(), each func(puller.Output, []byte)) (puller.Exit, error) {
+	fail := func(err error) (puller.Exit, error) {
+		return puller.Exit{}, e.conn.Classified(ctx, classify.OpRun, "", err)
+	}
+	sdk, err := e.conn.ClientInTime(ctx)
 	if err != nil {
 		return fail(err)
 	}
-	body, err := e.attach(ctx, sdk, id)
+	body, err := e.conn.Attach(ctx, sdk, id)
 	if err != nil {
 		return fail(err)
 	}
@@ -40,21 +43,21 @@ func (e *Engine) Run(ctx context.Context, id string, tty bool, started func(), e
 	return e.exit(ctx, sdk, classify.OpRun, id)
 }
 
-func (e *Engine) start(ctx context.Context, sdk *client.Client, id string) error {
-	ctx, cancel := withLimit(ctx, workLimit)
+func (e *Driver) start(ctx context.Context, sdk *client.Client, id string) error {
+	ctx, cancel := transport.WithLimit(ctx, transport.WorkLimit)
 	defer cancel()
 	if err := sdk.ContainerStart(ctx, id, container.StartOptions{}); err != nil {
-		return e.classified(ctx, classify.OpRun, "", err)
+		return e.conn.Classified(ctx, classify.OpRun, "", err)
 	}
 	return nil
 }
 
 // Follow implements puller.Engine.
-func (e *Engine) Follow(ctx context.Context, id string, tty bool, each func(puller.Output, []byte)) (puller.Exit, error) {
+func (e *Driver) Follow(ctx context.Context, id string, tty bool, each func(puller.Output, []byte)) (puller.Exit, error) {
 	fail := func(err error) (puller.Exit, error) {
-		return puller.Exit{}, e.classified(ctx, classify.OpFollow, "", err)
+		return puller.Exit{}, e.conn.Classified(ctx, classify.OpFollow, "", err)
 	}
-	sdk, err := e.clientInTime(ctx)
+	sdk, err := e.conn.ClientInTime(ctx)
 	if err != nil {
 		return fail(err)
 	}

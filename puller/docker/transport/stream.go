@@ -1,4 +1,4 @@
-package docker
+package transport
 
 import (
 	"context"
@@ -15,22 +15,22 @@ import (
 	"github.com/towline/towline/puller/docker/classify"
 )
 
-// attach returns a container's output from now on. The stream ends with Close or with
+// Attach returns a container's output from now on. The stream ends with Close or with
 // ctx.
 //
 // The SDK's own attach dials without Options.Dial, TLS and ctx, so it would wait for a
 // frozen engine without end. net/http returns a connection that was switched to another
 // protocol as the answer's body.
-func (c *connection) attach(ctx context.Context, sdk *client.Client, id string) (io.ReadCloser, error) {
+func (c *Connection) Attach(ctx context.Context, sdk *client.Client, id string) (io.ReadCloser, error) {
 	header := http.Header{"Connection": {"Upgrade"}, "Upgrade": {"tcp"}}
-	return c.stream(ctx, sdk, http.MethodPost, "/containers/"+url.PathEscape(id)+"/attach?stream=1&stdout=1&stderr=1", header)
+	return c.Stream(ctx, sdk, http.MethodPost, "/containers/"+url.PathEscape(id)+"/attach?stream=1&stdout=1&stderr=1", header)
 }
 
-// stream makes a call whose answer is a stream. It ends with Close or with ctx. The engine
-// may take callLimit until it begins.
-func (c *connection) stream(ctx context.Context, sdk *client.Client, method, path string, header http.Header) (io.ReadCloser, error) {
+// Stream makes a call whose answer is a stream. It ends with Close or with ctx. The engine
+// may take CallLimit until it begins.
+func (c *Connection) Stream(ctx context.Context, sdk *client.Client, method, path string, header http.Header) (io.ReadCloser, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	late := time.AfterFunc(callLimit, func() { cancel(classify.ErrNoAnswer(callLimit)) })
+	late := time.AfterFunc(CallLimit, func() { cancel(classify.ErrNoAnswer(CallLimit)) })
 	resp, err := c.open(ctx, sdk, method, path, header)
 	if !late.Stop() && err == nil {
 		resp.Body.Close()
@@ -50,7 +50,7 @@ func (c *connection) stream(ctx context.Context, sdk *client.Client, method, pat
 }
 
 // open makes a call without the SDK and returns the answer, unless it is a refusal.
-func (c *connection) open(ctx context.Context, sdk *client.Client, method, path string, header http.Header) (*http.Response, error) {
+func (c *Connection) open(ctx context.Context, sdk *client.Client, method, path string, header http.Header) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.base+"/v"+sdk.ClientVersion()+path, nil)
 	if err != nil {
 		return nil, err

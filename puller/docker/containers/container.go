@@ -1,4 +1,5 @@
-package docker
+// Package containers creates, runs and follows the containers of a Docker engine.
+package containers
 
 import (
 	"context"
@@ -7,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
@@ -18,17 +20,24 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker/classify"
+	"github.com/towline/towline/puller/docker/transport"
 )
 
-// workLimit is how long the engine may take to create, start or remove a container. Its
-// disks may be busy with pulls.
-const workLimit = 2 * time.Minute
+// Driver is the part of a puller.Engine that is about containers. Its methods may be
+// called from anywhere.
+type Driver struct {
+	conn *transport.Connection
+	log  atomic.Pointer[logging] // nil until it is known
+}
+
+// New returns a Driver of an engine's containers.
+func New(c *transport.Connection) *Driver { return &Driver{conn: c} }
 
 // Create implements puller.Engine.
-func (e *Engine) Create(ctx context.Context, c puller.Container) (id string, warnings []string, err error) {
-	ctx, cancel := withLimit(ctx, workLimit)
+func (e *Driver) Create(ctx context.Context, c puller.Container) (id string, warnings []string, err error) {
+	ctx, cancel := transport.WithLimit(ctx, transport.WorkLimit)
 	defer cancel()
-	created, err := withRenegotiation(func() (container.CreateResponse, error) { return e.createContainer(ctx, c) })
+	created, err := transport.Renegotiated(func() (container.CreateResponse, error) { return e.createContainer(ctx, c) })
 	if err == nil && !isContainerID(created.ID) {
 		return "", nil, &puller.Error{Op: classify.OpCreate, Ref: c.Image, Kind: puller.ErrInternal, Err: errNoContainerID(created.ID)}
 	}
@@ -48,10 +57,10 @@ func errNoContainerID(id string) error {
 }
 
 // CheckContainer implements puller.Engine.
-func (e *Engine) CheckContainer(ctx context.Context, id string, c puller.Container) error {
-	ctx, cancel := withLimit(ctx, callLimit)
+func (e *Driver) CheckContainer(ctx context.Context, id string, c puller.Container) error {
+	ctx, cancel := transport.WithLimit(ctx, transport.CallLimit)
 	defer cancel()
-	return e.call(ctx, classify.OpCreate, func(sdk *client.Client) error {
+	return e.conn.Call(ctx, classify.OpCreate, func(sdk *client.Client) error {
 		made, err := sdk.ContainerInspect(ctx, id)
 		switch {
 		case cerrdefs.IsNotFound(err): // classified under opCreate, a "not found" would mean the image
@@ -102,11 +111,11 @@ func sameID(a, b string) bool {
 	return strings.TrimPrefix(a, "sha256:") == strings.TrimPrefix(b, "sha256:")
 }
 
-func (e *Engine) createContainer(ctx context.Context, c puller.Container) (container.CreateResponse, error) {
+func (e *Driver) createContainer(ctx context.Context, c puller.Container) (container.CreateResponse, error) {
 	fail := func(err error) (container.CreateResponse, error) {
-		return container.CreateResponse{}, e.classified(ctx, classify.OpCreate, c.Image, err)
+		return container.CreateResponse{}, e.conn.Classified(ctx, classify.OpCreate, c.Image, err)
 	}
-	sdk, err := e.client(ctx)
+	sdk, err := e.conn.Client(ctx)
 	if err != nil {
 		return fail(err)
 	}
@@ -116,7 +125,7 @@ func (e *Engine) createContainer(ctx context.Context, c puller.Container) (conta
 	}
 	var platform *ocispec.Platform
 	if c.Platform != "" && versions.GreaterThanOrEqualTo(sdk.ClientVersion(), "1.41") {
-		platform = ociPlatform(c.Platform)
+		platform = transport.Platform(c.Platform)
 	}
 	created, err := sdk.ContainerCreate(ctx, config(c), hostConfig(c, log), nil, platform, c.Name)
 	if err != nil {
@@ -164,7 +173,7 @@ const (
 // logging returns the log driver that loses least. `local` and Podman's k8s-file keep
 // every byte; json-file replaces bytes that are not UTF-8. An engine without these three
 // uses its default.
-func (e *Engine) logging(ctx context.Context, sdk *client.Client) (container.LogConfig, error) {
+func (e *Driver) logging(ctx context.Context, sdk *client.Client) (container.LogConfig, error) {
 	if known := e.log.Load(); known != nil && known.sdk == sdk {
 		return known.config, nil
 	}
@@ -188,12 +197,12 @@ func (e *Engine) logging(ctx context.Context, sdk *client.Client) (container.Log
 }
 
 // Stop implements puller.Engine.
-func (e *Engine) Stop(ctx context.Context, id string, grace time.Duration) error {
-	ctx, cancel := withLimit(ctx, grace+workLimit)
+func (e *Driver) Stop(ctx context.Context, id string, grace time.Duration) error {
+	ctx, cancel := transport.WithLimit(ctx, grace+transport.WorkLimit)
 	defer cancel()
 	// The engine counts in seconds, and 0 is SIGKILL at once.
 	seconds := int((grace + time.Second - 1) / time.Second)
-	return e.call(ctx, classify.OpStop, func(sdk *client.Client) error {
+	return e.conn.Call(ctx, classify.OpStop, func(sdk *client.Client) error {
 		err := sdk.ContainerStop(ctx, id, container.StopOptions{Timeout: &seconds})
 		if cerrdefs.IsNotFound(err) || err != nil && classify.NotRunning.MatchString(err.Error()) {
 			return nil
@@ -203,10 +212,10 @@ func (e *Engine) Stop(ctx context.Context, id string, grace time.Duration) error
 }
 
 // Remove implements puller.Engine.
-func (e *Engine) Remove(ctx context.Context, id string) error {
-	ctx, cancel := withLimit(ctx, workLimit)
+func (e *Driver) Remove(ctx context.Context, id string) error {
+	ctx, cancel := transport.WithLimit(ctx, transport.WorkLimit)
 	defer cancel()
-	return e.call(ctx, classify.OpRemove, func(sdk *client.Client) error {
+	return e.conn.Call(ctx, classify.OpRemove, func(sdk *client.Client) error {
 		err := sdk.ContainerRemove(ctx, id, container.RemoveOptions{Force: true, RemoveVolumes: true})
 		if cerrdefs.IsNotFound(err) || cerrdefs.IsConflict(err) && classify.RemovalInProgress.MatchString(err.Error()) {
 			return nil
@@ -216,20 +225,20 @@ func (e *Engine) Remove(ctx context.Context, id string) error {
 }
 
 // Containers implements puller.Engine.
-func (e *Engine) Containers(ctx context.Context, label, value string) ([]puller.ContainerState, error) {
+func (e *Driver) Containers(ctx context.Context, label, value string) ([]puller.ContainerState, error) {
 	return e.listContainers(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", label+"="+value))})
 }
 
 // AllContainers implements puller.Engine.
-func (e *Engine) AllContainers(ctx context.Context) ([]puller.ContainerState, error) {
+func (e *Driver) AllContainers(ctx context.Context) ([]puller.ContainerState, error) {
 	return e.listContainers(ctx, container.ListOptions{All: true})
 }
 
-func (e *Engine) listContainers(ctx context.Context, o container.ListOptions) ([]puller.ContainerState, error) {
-	ctx, cancel := withLimit(ctx, callLimit)
+func (e *Driver) listContainers(ctx context.Context, o container.ListOptions) ([]puller.ContainerState, error) {
+	ctx, cancel := transport.WithLimit(ctx, transport.CallLimit)
 	defer cancel()
 	var states []puller.ContainerState
-	err := e.call(ctx, classify.OpContainers, func(sdk *client.Client) error {
+	err := e.conn.Call(ctx, classify.OpContainers, func(sdk *client.Client) error {
 		list, err := sdk.ContainerList(ctx, o)
 		states = nil
 		for _, c := range list {
@@ -255,10 +264,10 @@ func (e *Engine) listContainers(ctx context.Context, o container.ListOptions) ([
 }
 
 // Ran implements puller.Engine.
-func (e *Engine) Ran(ctx context.Context, id string) (time.Time, error) {
-	sdk, err := e.clientInTime(ctx)
+func (e *Driver) Ran(ctx context.Context, id string) (time.Time, error) {
+	sdk, err := e.conn.ClientInTime(ctx)
 	if err != nil {
-		return time.Time{}, e.classified(ctx, classify.OpFollow, "", err)
+		return time.Time{}, e.conn.Classified(ctx, classify.OpFollow, "", err)
 	}
 	state, err := e.state(ctx, sdk, classify.OpFollow, id)
 	switch {

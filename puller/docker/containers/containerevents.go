@@ -1,4 +1,4 @@
-package docker
+package containers
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker/classify"
+	"github.com/towline/towline/puller/docker/transport"
 )
 
 const (
@@ -23,11 +24,11 @@ const (
 // ContainerEvents implements puller.Engine. dockerd keeps its last events in memory, so a
 // restart loses them. While dockerd stops, it ends its containers and still answers on
 // open connections, but accepts no new ones. So this call uses a new connection.
-func (e *Engine) ContainerEvents(ctx context.Context, id string) (w puller.ContainerEvents, err error) {
+func (e *Driver) ContainerEvents(ctx context.Context, id string) (w puller.ContainerEvents, err error) {
 	fail := func(err error) (puller.ContainerEvents, error) {
-		return puller.ContainerEvents{}, e.classified(ctx, classify.OpFollow, "", err)
+		return puller.ContainerEvents{}, e.conn.Classified(ctx, classify.OpFollow, "", err)
 	}
-	sdk, err := e.clientInTime(ctx)
+	sdk, err := e.conn.ClientInTime(ctx)
 	if err != nil {
 		return fail(err)
 	}
@@ -40,13 +41,13 @@ func (e *Engine) ContainerEvents(ctx context.Context, id string) (w puller.Conta
 	if err1 != nil || err2 != nil || finished.Before(started) || started.Unix() <= 0 {
 		return puller.ContainerEvents{}, nil
 	}
-	limit, cancel := withLimit(ctx, callLimit)
+	limit, cancel := transport.WithLimit(ctx, transport.CallLimit)
 	defer cancel()
-	sdk, err = e.freshClient(sdk)
+	sdk, err = e.conn.FreshClient(sdk)
 	if err != nil {
 		return fail(err)
 	}
-	messages, failed := sdk.Events(limit, events.ListOptions{Since: apiTime(started.Add(-time.Second)), Until: apiTime(finished.Add(eventDelay))})
+	messages, failed := sdk.Events(limit, events.ListOptions{Since: transport.Time(started.Add(-time.Second)), Until: transport.Time(finished.Add(eventDelay))})
 	all := 0
 	for ; !w.Exit; all++ { // later events do not matter
 		select {
@@ -67,7 +68,10 @@ func (e *Engine) ContainerEvents(ctx context.Context, id string) (w puller.Conta
 		return w, nil
 	}
 	// Podman keeps its events on disk, and its containers do not end with it.
-	info, err := e.Info(ctx)
-	w.Complete = err == nil && info.Name != podman
-	return w, err
+	version, err := sdk.ServerVersion(limit)
+	if err != nil {
+		return w, e.conn.Classified(ctx, classify.OpInfo, "", err)
+	}
+	w.Complete = !transport.IsPodman(version)
+	return w, nil
 }

@@ -1,4 +1,4 @@
-package docker
+package transport
 
 import (
 	"context"
@@ -32,9 +32,14 @@ type Options struct {
 	Metrics prometheus.Registerer
 }
 
-// callLimit is how long the engine may take for a call other than a pull. A frozen engine
-// accepts connections and does not answer.
-const callLimit = 30 * time.Second
+const (
+	// CallLimit is how long the engine may take for a call other than a pull. A frozen
+	// engine accepts connections and does not answer.
+	CallLimit = 30 * time.Second
+	// WorkLimit is how long the engine may take for a call that works on its disks. They
+	// may be busy with pulls.
+	WorkLimit = 2 * time.Minute
+)
 
 // transport returns the host and an HTTP transport for it.
 //

@@ -1,4 +1,6 @@
-package docker
+// Package transport makes calls to a Docker engine: it negotiates the API version, limits
+// times and sizes, measures every call, and gives errors their kinds.
+package transport
 
 import (
 	"context"
@@ -9,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/api/types/versions"
 	"github.com/docker/docker/client"
@@ -18,8 +21,8 @@ import (
 	"github.com/towline/towline/puller/docker/classify"
 )
 
-// connection makes the calls to an engine, with the API version that both have.
-type connection struct {
+// Connection makes the calls to an engine, with the API version that both have.
+type Connection struct {
 	host      string
 	base      string // the beginning of all call URLs
 	transport *http.Transport
@@ -32,8 +35,8 @@ type connection struct {
 	negotiating chan struct{}                 // holds one value while a call negotiates it
 }
 
-// newConnection returns a connection; it does not connect.
-func newConnection(o Options) (*connection, error) {
+// New returns a connection; it does not connect.
+func New(o Options) (*Connection, error) {
 	host, transport, err := o.transport()
 	if err != nil {
 		return nil, err
@@ -55,7 +58,7 @@ func newConnection(o Options) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &connection{host: host, base: base, transport: transport, traced: traced, unpooled: once, negotiate: o.APIVersion == "", negotiating: make(chan struct{}, 1)}
+	c := &Connection{host: host, base: base, transport: transport, traced: traced, unpooled: once, negotiate: o.APIVersion == "", negotiating: make(chan struct{}, 1)}
 	c.opts = []client.Opt{
 		client.WithHost(host),
 		// A new HTTP client for each SDK client, which wraps the transport in place.
@@ -74,10 +77,10 @@ func newConnection(o Options) (*connection, error) {
 	return c, err
 }
 
-// client returns the SDK's client, with an API version that engine and SDK both have.
+// Client returns the SDK's client, with an API version that engine and SDK both have.
 // The SDK's own negotiation holds a lock without regard to ctx: with a frozen engine,
 // every call would wait for it.
-func (c *connection) client(ctx context.Context) (*client.Client, error) {
+func (c *Connection) Client(ctx context.Context) (*client.Client, error) {
 	if sdk := c.sdk.Load(); sdk != nil {
 		return sdk, nil
 	}
@@ -105,9 +108,9 @@ func (c *connection) client(ctx context.Context) (*client.Client, error) {
 	return sdk, nil
 }
 
-// classified gives an error of the SDK its kind. Where the engine may have gone, the next
-// call negotiates the API version again: the engine can come back as another version.
-func (c *connection) classified(ctx context.Context, op, ref string, err error) error {
+// Classified gives an error of the SDK its kind. Where the engine may have gone, the next
+// Call negotiates the API version again: the engine can come back as another version.
+func (c *Connection) Classified(ctx context.Context, op, ref string, err error) error {
 	gone := client.IsErrConnectionFailed(err)
 	err = classify.Error(ctx, op, ref, err)
 	if kind := puller.KindOf(err); gone || kind == puller.ErrEngineUnavailable || kind == puller.ErrTruncated {
@@ -116,35 +119,35 @@ func (c *connection) classified(ctx context.Context, op, ref string, err error) 
 	return err
 }
 
-// clientInTime is client for calls without a time limit.
-func (c *connection) clientInTime(ctx context.Context) (*client.Client, error) {
-	limit, cancel := withLimit(ctx, callLimit)
+// ClientInTime is Client for calls without a time limit.
+func (c *Connection) ClientInTime(ctx context.Context) (*client.Client, error) {
+	limit, cancel := WithLimit(ctx, CallLimit)
 	defer cancel()
-	sdk, err := c.client(limit)
+	sdk, err := c.Client(limit)
 	if err != nil && ctx.Err() == nil && limit.Err() != nil {
 		err = &classify.UnreachableError{Err: context.Cause(limit)}
 	}
 	return sdk, err
 }
 
-// call makes a call that returns only an error.
-func (c *connection) call(ctx context.Context, op string, call func(*client.Client) error) error {
-	_, err := withRenegotiation(func() (struct{}, error) {
-		sdk, err := c.client(ctx)
+// Call makes a call that returns only an error.
+func (c *Connection) Call(ctx context.Context, op string, call func(*client.Client) error) error {
+	_, err := Renegotiated(func() (struct{}, error) {
+		sdk, err := c.Client(ctx)
 		if err == nil {
 			err = call(sdk)
 		}
 		if err != nil {
-			err = c.classified(ctx, op, "", err)
+			err = c.Classified(ctx, op, "", err)
 		}
 		return struct{}{}, err
 	})
 	return err
 }
 
-// withRenegotiation makes a call a second time where the engine does not have the API
+// Renegotiated makes a call a second time where the engine does not have the API
 // version that was negotiated before. The second call negotiates it again.
-func withRenegotiation[T any](call func() (T, error)) (T, error) {
+func Renegotiated[T any](call func() (T, error)) (T, error) {
 	v, err := call()
 	if puller.KindOf(err) == puller.ErrEngineUnavailable && classify.IsVersionMismatch(err) {
 		return call()
@@ -152,36 +155,54 @@ func withRenegotiation[T any](call func() (T, error)) (T, error) {
 	return v, err
 }
 
-// withLimit limits the time of a call that is neither a pull nor a run.
-func withLimit(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+// WithLimit limits the time of a call that is neither a pull nor a run.
+func WithLimit(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, limit, classify.ErrNoAnswer(limit))
 }
 
-// systemInfo asks for the engine's own description of itself.
-func (c *connection) systemInfo(ctx context.Context) (*client.Client, system.Info, error) {
-	sdk, err := c.client(ctx)
+// SystemInfo asks for the engine's own description of itself.
+func (c *Connection) SystemInfo(ctx context.Context) (*client.Client, system.Info, error) {
+	sdk, err := c.Client(ctx)
 	if err != nil {
-		return nil, system.Info{}, c.classified(ctx, classify.OpInfo, "", err)
+		return nil, system.Info{}, c.Classified(ctx, classify.OpInfo, "", err)
 	}
 	info, err := sdk.Info(ctx)
 	if err != nil {
-		return nil, system.Info{}, c.classified(ctx, classify.OpInfo, "", err)
+		return nil, system.Info{}, c.Classified(ctx, classify.OpInfo, "", err)
 	}
 	return sdk, info, nil
 }
 
-// hasNewerAPI reports whether the engine was replaced by one with a newer API than was
-// negotiated. The next call then negotiates it again.
-func (c *connection) hasNewerAPI(ctx context.Context, sdk *client.Client) bool {
-	if !c.negotiate || versions.GreaterThanOrEqualTo(sdk.ClientVersion(), manifestsAPI) {
+// HasNewerAPI reports whether the engine was replaced by one with an API version that the
+// negotiated one is below. The next call then negotiates it again.
+func (c *Connection) HasNewerAPI(ctx context.Context, sdk *client.Client, version string) bool {
+	if !c.negotiate || versions.GreaterThanOrEqualTo(sdk.ClientVersion(), version) {
 		return false
 	}
 	ping, err := sdk.Ping(ctx)
-	return err == nil && versions.GreaterThanOrEqualTo(ping.APIVersion, manifestsAPI) && c.sdk.CompareAndSwap(sdk, nil)
+	return err == nil && versions.GreaterThanOrEqualTo(ping.APIVersion, version) && c.sdk.CompareAndSwap(sdk, nil)
 }
 
-// freshClient returns a client that uses a new connection for each call.
-func (c *connection) freshClient(sdk *client.Client) (*client.Client, error) {
+// Host returns the engine's address.
+func (c *Connection) Host() string { return c.host }
+
+// CloseIdle closes idle connections. Calls that are under way go on.
+func (c *Connection) CloseIdle() { c.transport.CloseIdleConnections() }
+
+// Is reports whether a client is the one that calls are made with now: the engine has not
+// gone since.
+func (c *Connection) Is(sdk *client.Client) bool { return c.sdk.Load() == sdk }
+
+// Podman is the name of another engine with Docker's API.
+const Podman = "Podman"
+
+// IsPodman reports whether an engine's version names Podman.
+func IsPodman(version types.Version) bool {
+	return slices.ContainsFunc(version.Components, func(c types.ComponentVersion) bool { return strings.Contains(c.Name, Podman) })
+}
+
+// FreshClient returns a client that uses a new connection for each call.
+func (c *Connection) FreshClient(sdk *client.Client) (*client.Client, error) {
 	return client.NewClientWithOpts(append(slices.Clone(c.opts),
 		client.WithHTTPClient(&http.Client{Transport: limitedTransport{c.unpooled}, CheckRedirect: client.CheckRedirect}),
 		client.WithVersion(sdk.ClientVersion()))...)
