@@ -30,8 +30,10 @@ func (f *Fetcher) end(t *task, err error) bool {
 	w.registry.probe.end(t, now)
 	w.registry.total.One = max(w.registry.total.One, w.registry.probe.rate)
 	f.running--
-	partner := t.race.leave(t)
-	t.covered = partner != nil
+	partner := t.leave()
+	if partner != nil {
+		t.covered, partner.spared = true, now.Add(slow)
+	}
 	cause := context.Cause(t.ctx)
 	var sink sinkError
 	var cooled time.Duration

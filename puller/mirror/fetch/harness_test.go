@@ -166,6 +166,7 @@ type link struct {
 	requests []*request
 	open     int
 	most     int // that were open at a time
+	grown    int // how often there were more than four
 }
 
 // how says how a body comes.
@@ -189,7 +190,9 @@ func (l *link) Blob(ctx context.Context, digest string, from, to, size int64) (p
 	l.mu.Lock()
 	r := &request{digest: digest, from: from, to: to, size: size, n: len(l.requests), began: time.Now()}
 	l.requests = append(l.requests, r)
-	l.open++
+	if l.open++; l.open == 5 {
+		l.grown++
+	}
 	l.most = max(l.most, l.open)
 	l.mu.Unlock()
 	err := sleep(ctx, l.delay)
@@ -278,8 +281,11 @@ func (b *body) Read(p []byte) (int, error) {
 		return 0, io.ErrUnexpectedEOF
 	}
 	rate, most := b.rate(), 64*kib
-	if rate > 5e6 {
+	switch {
+	case rate > 5e6:
 		most = 256 * kib
+	case rate <= 100e3:
+		most = 4 * kib
 	}
 	n := min(int64(len(p)), b.to-b.at, most)
 	if b.how.cut > 0 {

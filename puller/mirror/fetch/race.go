@@ -2,35 +2,24 @@ package fetch
 
 import "time"
 
-// race is two tasks that bring the same bytes.
-type race struct {
-	tasks []*task
-	high  int64 // up to where bytes were counted
+// leave takes a task out of its race, and returns the other one.
+func (t *task) leave() *task {
+	other := t.partner
+	if other != nil {
+		t.partner, other.partner = nil, nil
+	}
+	return other
 }
 
-// count returns how many of the bytes up to end the other task has not brought. A nil race
-// counts all.
-func (r *race) count(n int, end int64) int {
-	if r == nil {
-		return n
+// count returns how many of the bytes up to end were not counted before: two tasks that race
+// bring the same.
+func (t *task) count(n int, end int64) int {
+	n = int(min(int64(n), max(0, end-t.counted)))
+	t.counted = max(t.counted, end)
+	if t.partner != nil {
+		t.partner.counted = t.counted
 	}
-	n = int(min(int64(n), max(0, end-r.high)))
-	r.high = max(r.high, end)
 	return n
-}
-
-// leave takes a task out, and returns the other one, which has no race from then on.
-func (r *race) leave(t *task) *task {
-	if r == nil {
-		return nil
-	}
-	for _, other := range r.tasks {
-		if other != t && other.race == r {
-			t.race = nil
-			return other
-		}
-	}
-	return nil
 }
 
 const (
@@ -70,15 +59,15 @@ func (f *Fetcher) race(now time.Time) *task {
 		slowest.to = t.at
 		return t
 	}
-	r := &race{tasks: []*task{slowest, t}, high: slowest.at}
-	slowest.race, t.race = r, r
+	t.counted = slowest.counted
+	slowest.partner, t.partner = t, slowest
 	return t
 }
 
 // timeLeft returns how long a task is likely to need, 0 for one that is not to be raced.
 func (f *Fetcher) timeLeft(t *task, now time.Time) time.Duration {
 	elapsed, left := now.Sub(t.started), t.to-t.at
-	if t.whole || t.blob.refill || t.race != nil || t.ctx.Err() != nil || elapsed < slow || left <= 0 {
+	if t.whole || t.blob.refill || t.partner != nil || t.ctx.Err() != nil || t.spared.After(now) || elapsed < slow || left <= 0 {
 		return 0
 	}
 	// A small rest comes twice. That is only worth it if this connection is the slow one.

@@ -13,7 +13,7 @@ func (f *Fetcher) accept(t *task) bool {
 	if !f.oneStream(t.blob, t) {
 		return false // another task brings all of it
 	}
-	t.whole, t.at, t.to = true, 0, t.blob.size
+	t.whole, t.at, t.to, t.counted = true, 0, t.blob.size, 0
 	return true
 }
 
@@ -36,7 +36,7 @@ func (f *Fetcher) oneStream(b *blob, stays *task) bool {
 		return false
 	}
 	for _, t := range b.active {
-		if t.all && t.race == nil && t.ctx.Err() == nil { // it goes on, and brings again what was taken over
+		if t.all && t.partner == nil && t.ctx.Err() == nil { // it goes on, and brings again what was taken over
 			t.whole, t.to = true, b.size
 			b.stream(t)
 			return false

@@ -16,12 +16,16 @@ type task struct {
 	whole  bool  // it reads the blob from its first byte on
 	all    bool  // it asked for all of the blob, and so is served by any registry
 	fails  int   // of the piece before, without progress
-	race   *race // nil for none
+	// partner is a task that brings the same bytes, nil for none. The first that has them
+	// ends the other.
+	partner *task
 	// covered says that another task still brings the same bytes.
 	covered bool
+	spared  time.Time // until when it is not raced again
 
 	started time.Time
 	got     int64 // bytes that have come
+	counted int64 // up to where bytes are reported as progress
 	window  window
 }
 
@@ -41,6 +45,7 @@ func (f *Fetcher) run(t *task, now time.Time) {
 	b, w := t.blob, t.blob.work
 	t.ctx, t.cancel = context.WithCancelCause(w.ctx)
 	t.started = now
+	t.counted = max(t.counted, t.at)
 	b.active = append(b.active, t)
 	w.registry.probe.begin(t)
 	w.running++

@@ -43,7 +43,7 @@ func (w *writer) write(p []byte) error {
 	f := w.fetcher
 	f.mu.Lock()
 	w.task.at = end
-	written = w.task.race.count(written, end)
+	written = w.task.count(written, end)
 	f.mu.Unlock()
 	if progress := w.task.blob.work.Progress; progress != nil && written > 0 {
 		progress(written)
