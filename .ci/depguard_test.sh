@@ -56,6 +56,8 @@ puller/docker/containers      $ours/puller/jobs
 puller/docker/transport       $ours/puller/jobs
 puller/fleet                  $ours/puller/jobs
 puller/keep                   $ours/puller/transfer
+puller/mirror/fetch           $ours/puller/registry
+puller/registry/login         $ours/puller/registry
 puller/keep/collect           $ours/puller/jobs
 puller/keep/room              $ours/puller/keep/collect
 puller/keep/usage             $ours/puller/docker
@@ -92,6 +94,7 @@ puller                        $ours/stream/pullstream
 puller/docker                 $sdk/client
 puller/docker                 $ours/puller
 puller/transfer               $ours/puller/queue
+puller/registry               $ours/puller/registry/transport
 puller/run                    $ours/puller/transfer
 puller/jobs                   $ours/puller/run
 puller/enginetest             testing

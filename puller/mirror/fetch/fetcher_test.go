@@ -162,7 +162,7 @@ func TestConnections(t *testing.T) {
 	}
 	bubble(t, "do_not_grow", func(t *testing.T) {
 		f := fetch.New(fetch.Options{Chunk: mib})
-		l := &link{each: 10e6, all: 20e6, delay: 40 * time.Millisecond}
+		l := &link{each: 10e6, all: 20e6, delay: time.Millisecond}
 		if _, err := fetchAll(t, f, l, newSink("a", 100*mib)); err != nil {
 			t.Fatal(err)
 		}

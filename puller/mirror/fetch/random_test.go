@@ -17,7 +17,7 @@ import (
 // are there.
 func TestAnyFaults(t *testing.T) {
 	var succeeded atomic.Int64
-	for seed := range uint64(150) {
+	for seed := range uint64(60) {
 		bubble(t, fmt.Sprint(seed), func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 1))
 			var mu sync.Mutex
@@ -37,8 +37,8 @@ func TestAnyFaults(t *testing.T) {
 			for i := range 1 + n(3) {
 				l := &link{each: 1e6, all: float64(1e6 + n(5)*1e6), delay: time.Duration(n(50)) * time.Millisecond}
 				l.answer = func(r *request) (how, error) {
-					if most := min(o.Connections, o.PerRegistry); l.most > most || f.Stats().Connections > o.Connections {
-						t.Errorf("%d connections, and %d in all", l.most, f.Stats().Connections)
+					if all := f.Stats().Connections; all > o.Connections {
+						t.Errorf("%d connections in all", all)
 					}
 					if n(faults) > 0 {
 						return how{}, nil
@@ -100,13 +100,13 @@ func TestAnyFaults(t *testing.T) {
 			}
 			works.Wait()
 			for _, l := range links {
-				if l.open != 0 {
-					t.Errorf("%d connections are left", l.open)
+				if most := min(o.Connections, o.PerRegistry); l.open != 0 || l.most > most {
+					t.Errorf("there were %d connections, and %d are left", l.most, l.open)
 				}
 			}
 		})
 	}
-	if succeeded.Load() < 100 {
+	if succeeded.Load() < 60 {
 		t.Errorf("only %d works have succeeded", succeeded.Load())
 	}
 }
