@@ -64,23 +64,15 @@ func newPrewarm(f *flags) *cobra.Command {
 			// Not earlier: a signal ends the program while it reads the standard input.
 			ctx, stop := follow.Interruptible(cmd.Context())
 			defer stop()
-			names := make([]string, len(r.Images))
-			for i, one := range r.Images {
-				names[i] = one.Image
-			}
-			r.Logins = f.logins(ctx, names, errs)
+			r.Logins = f.logins(ctx, imagesOf(r.Images), errs)
 			if plan {
 				return f.printPlan(ctx, c, r, loaded.Buildable, cmd.OutOrStdout(), errs)
 			}
-			if !f.quiet {
-				for _, s := range r.Skipped {
-					fmt.Fprintln(errs, "towline: "+render.SafeText(fmt.Sprintf("service %s is skipped: %s", s.Service, s.Reason)))
-				}
-				if len(r.Images) == 0 {
+			f.tellSkipped(r.Skipped, errs)
+			if len(r.Images) == 0 {
+				if !f.quiet {
 					fmt.Fprintln(errs, "towline: no image is left to pull")
 				}
-			}
-			if len(r.Images) == 0 {
 				return nil
 			}
 			return f.prewarm(ctx, c, r, loaded.Buildable, f.display(cmd.OutOrStdout()), errs)
@@ -102,6 +94,22 @@ func newPrewarm(f *flags) *cobra.Command {
 	cmd.MarkFlagFilename("env-file")
 	cmd.MarkFlagDirname("project-directory")
 	return cmd
+}
+
+// tellSkipped says which services have no image to pull.
+func (f *flags) tellSkipped(skipped []puller.Skipped, errs io.Writer) {
+	for _, s := range skipped {
+		if !f.quiet {
+			fmt.Fprintln(errs, "towline: "+render.SafeText(fmt.Sprintf("service %s is skipped: %s", s.Service, s.Reason)))
+		}
+	}
+}
+
+func imagesOf(requests puller.Images) (images []string) {
+	for _, r := range requests {
+		images = append(images, r.Image)
+	}
+	return images
 }
 
 // composeFlags need a Compose file.

@@ -153,6 +153,9 @@ func formatBytes(n int64) string {
 	return fmt.Sprintf("%.1f %s", float64(n)/float64(unit), name)
 }
 
+// Size writes a size for people.
+func Size(n int64) string { return formatBytes(n) }
+
 // formatPart writes a part of a whole, in the unit of the whole: "1.0/4.0 MB".
 func formatPart(part, whole int64) string {
 	unit, _ := unitOf(whole)

@@ -23,16 +23,23 @@ func access(path string, info fs.FileInfo) *Fault {
 	if !ok {
 		return &Fault{Reason: path + " may not be written to by " + process(), Fix: "Run this as root"}
 	}
-	group := groupName(owner.Gid)
 	fix := "Run this as root"
 	if info.Mode().Perm()&0o020 != 0 && owner.Gid != 0 {
-		fix = fmt.Sprintf("Join its group and log in again: sudo usermod -aG %s %s", group, userName(uint32(os.Getuid())))
+		fix = fmt.Sprintf("Join its group and log in again: sudo usermod -aG %s %s", groupName(owner.Gid), userName(uint32(os.Getuid())))
 	}
 	return &Fault{
-		Reason: fmt.Sprintf("%s has mode %#o, owner %s (%d) and group %s (%d), and %s may not use it",
-			path, info.Mode().Perm(), userName(owner.Uid), owner.Uid, group, owner.Gid, process()),
-		Fix: fix,
+		Reason: fmt.Sprintf("%s, and %s may not use it", describe(path, info), process()),
+		Fix:    fix,
 	}
+}
+
+func describe(path string, info fs.FileInfo) string {
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return path
+	}
+	return fmt.Sprintf("%s has mode %#o, owner %s (%d) and group %s (%d)",
+		path, info.Mode().Perm(), userName(owner.Uid), owner.Uid, groupName(owner.Gid), owner.Gid)
 }
 
 // process names the user of this process.

@@ -23,6 +23,15 @@ func (f *Fault) Error() string { return f.Reason + ". " + f.Fix }
 // other addresses.
 func Path(address string) (path string, ok bool) { return strings.CutPrefix(address, "unix://") }
 
+// Describe says whose a socket is.
+func Describe(path string) string {
+	info, err := os.Stat(path)
+	if err != nil {
+		return path
+	}
+	return describe(path, info)
+}
+
 // Check returns why this process can't use the socket at a path, nil if it may. It does
 // not connect. start is the command that starts what listens there.
 func Check(path, start string) *Fault {

@@ -1,0 +1,147 @@
+// Package doctor looks for what keeps this machine from pulling images, and says what
+// mends it.
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/cmd/towline/render"
+	"github.com/towline/towline/cmd/towline/socket"
+	"github.com/towline/towline/puller"
+)
+
+// The states of a finding.
+const (
+	OK      = "ok"
+	Warning = "warning" // pulls work, but not as well as they could
+	Failed  = "failed"
+)
+
+// Finding is what a check has found.
+type Finding struct {
+	Check  string `json:"check"`
+	State  string `json:"state"`
+	Detail string `json:"detail"`
+	Fix    string `json:"fix,omitempty"` // what mends it; a command where there is one
+}
+
+// Options are the options of Run.
+type Options struct {
+	Client     *client.Client
+	Host       string // the daemon's address
+	Registries []string
+	HTTP       *http.Client // for registries
+	Now        func() time.Time
+}
+
+const (
+	daemonLimit   = 5 * time.Second
+	registryLimit = 10 * time.Second
+	// leastFree is the part of the engine's disk that is to be free, in percent.
+	leastFree = 10
+	// mostSkew is how much the clock may differ from a registry's.
+	mostSkew = 2 * time.Minute
+)
+
+// Run makes all checks. Those that need the daemon are left out where it does not
+// answer.
+func Run(ctx context.Context, o Options) []Finding {
+	found := []Finding{o.socket()}
+	daemon := o.daemon(ctx)
+	found = append(found, daemon)
+	if daemon.State != Failed {
+		found = append(found, o.engine(ctx)...)
+	}
+	return append(found, o.registries(ctx)...)
+}
+
+// socket says whether this user may use the daemon's socket.
+func (o Options) socket() Finding {
+	f := Finding{Check: "socket", State: OK, Detail: o.Host}
+	path, ok := socket.Path(o.Host)
+	if !ok {
+		f.Detail += " is no unix socket"
+		return f
+	}
+	if fault := socket.Check(path, "towline serve"); fault != nil {
+		f.State, f.Detail, f.Fix = Failed, fault.Reason, fault.Fix
+		return f
+	}
+	f.Detail = socket.Describe(path)
+	return f
+}
+
+func (o Options) daemon(ctx context.Context) Finding {
+	ctx, cancel := context.WithTimeout(ctx, daemonLimit)
+	defer cancel()
+	f := Finding{Check: "daemon", State: OK, Detail: "it answers, and so do its engine and its store"}
+	err := o.Client.Ready(ctx)
+	switch kind := puller.KindOf(err); {
+	case err == nil:
+	case kind == puller.ErrEngineUnavailable, kind == puller.ErrOverloaded:
+		f.State, f.Detail, f.Fix = Warning, "it answers, but is not ready: "+err.Error(), "journalctl -u towline"
+	default:
+		f.State, f.Detail, f.Fix = Failed, err.Error(), "systemctl start towline, or towline serve; set --host or TOWLINE_HOST if it is elsewhere"
+	}
+	return f
+}
+
+// engine asks the daemon for its engine, the engine's disk and the accelerator.
+func (o Options) engine(ctx context.Context) []Finding {
+	ctx, cancel := context.WithTimeout(ctx, daemonLimit)
+	defer cancel()
+	info, err := o.Client.Engine(ctx)
+	switch {
+	case puller.KindOf(err) == puller.ErrUnauthorized, puller.KindOf(err) == puller.ErrForbidden:
+		return []Finding{{"engine", Warning, "the daemon does not tell this caller: " + err.Error(), "set --token or TOWLINE_TOKEN to a token with the scope read"}}
+	case err != nil:
+		return []Finding{{"engine", Failed, err.Error(), "journalctl -u towline"}}
+	case !info.Reachable:
+		return []Finding{noEngine()}
+	}
+	found := []Finding{{"engine", OK, fmt.Sprintf("%s %s, API %s, image store %s", info.Name, info.Version, info.APIVersion, info.ImageStore), ""}}
+	if d := info.Disk; d != nil && d.Total > 0 {
+		f := Finding{"disk", OK, fmt.Sprintf("%s of %s free for images", render.Size(d.Free), render.Size(d.Total)), ""}
+		if float64(d.Free) < float64(d.Total)*leastFree/100 {
+			f.State, f.Fix = Warning, "towline collect --plan, and then towline collect; or docker image prune"
+		}
+		found = append(found, f)
+	}
+	if a := info.Accelerator; a != nil {
+		f := Finding{"accelerator", OK, "way " + string(a.Way), ""}
+		if a.Reason != "" {
+			f.Detail += ": " + a.Reason
+		}
+		if a.Way == puller.WayNone {
+			f.State, f.Fix = Warning, "pulls work without; the section mirror of towline.yaml has the settings"
+		}
+		found = append(found, f)
+	}
+	return found
+}
+
+// noEngine says what may be wrong with an engine at Docker's own socket.
+func noEngine() Finding {
+	const path, start = "/var/run/docker.sock", "systemctl start docker"
+	f := Finding{"engine", Failed, "the daemon's engine does not answer", start}
+	if fault := socket.Check(path, start); fault != nil {
+		f.Detail += "; " + fault.Reason
+		f.Fix = fault.Fix
+	}
+	return f
+}
+
+// Write writes findings for people.
+func Write(out io.Writer, found []Finding) {
+	for _, f := range found {
+		fmt.Fprintf(out, "%-8s %s: %s\n", f.State, render.SafeText(f.Check), render.SafeText(f.Detail))
+		if f.Fix != "" {
+			fmt.Fprintf(out, "         to mend it: %s\n", render.SafeText(f.Fix))
+		}
+	}
+}

@@ -1,0 +1,125 @@
+package doctor_test
+
+import (
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/cmd/towline/doctor"
+	"github.com/towline/towline/puller"
+)
+
+// registries answers for all registries.
+type registries func(host string) (*http.Response, error)
+
+func (f registries) RoundTrip(r *http.Request) (*http.Response, error) { return f(r.URL.Host) }
+
+// diagnose runs all checks of a daemon whose engine is as given, nil for no daemon.
+func diagnose(t *testing.T, engine *puller.EngineInfo, now time.Time, asked registries) map[string]doctor.Finding {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "doctor")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	path := filepath.Join(dir, "s")
+	if engine != nil {
+		l, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		daemon := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case r.URL.Path == "/v1/engine":
+				json.NewEncoder(w).Encode(engine)
+			case engine.Reachable:
+				io.WriteString(w, `{"status":"ready"}`)
+			default:
+				w.WriteHeader(http.StatusServiceUnavailable)
+				io.WriteString(w, `{"kind":"engine_unavailable","detail":"nothing at unix:///x"}`)
+			}
+		}))
+		daemon.Listener.Close()
+		daemon.Listener = l
+		daemon.Start()
+		t.Cleanup(daemon.Close)
+	}
+	c, err := client.New("unix://"+path, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	found := make(map[string]doctor.Finding)
+	for _, f := range doctor.Run(t.Context(), doctor.Options{
+		Client: c, Host: "unix://" + path, Registries: []string{"docker.io", "a.test"}, HTTP: &http.Client{Transport: asked}, Now: func() time.Time { return now },
+	}) {
+		found[f.Check] = f
+		if (f.State != doctor.OK) != (f.Fix != "") || f.Detail == "" {
+			t.Errorf("a finding without detail, or whose fix does not fit: %+v", f)
+		}
+	}
+	return found
+}
+
+func TestRun(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	answers := func(status int, date time.Time) registries {
+		return func(string) (*http.Response, error) {
+			return &http.Response{StatusCode: status, Header: http.Header{"Date": {date.Format(http.TimeFormat)}}, Body: http.NoBody}, nil
+		}
+	}
+	good := &puller.EngineInfo{Name: "Docker Engine", Version: "28", Reachable: true, Disk: &puller.Disk{Total: 100e9, Free: 50e9}, Accelerator: &puller.AcceleratorState{Way: puller.WayMirror}}
+	full := *good
+	full.Disk = &puller.Disk{Total: 100e9, Free: 9e9}
+	full.Accelerator = &puller.AcceleratorState{Way: puller.WayNone, Reason: "a trial has failed"}
+	for _, c := range []struct {
+		name   string
+		engine *puller.EngineInfo
+		asked  registries
+		states string
+		detail map[string]string
+	}{
+		{"all is well", good, answers(401, now), "", map[string]string{"socket": "has mode 0", "disk": "50.0 GB of 100.0 GB free", "clock": "differs by 0s"}},
+		{"no daemon", nil, answers(200, now), "daemon:failed socket:failed", map[string]string{"socket": "there is no socket at"}},
+		{"no engine", &puller.EngineInfo{}, answers(200, now), "daemon:warning engine:failed", map[string]string{"daemon": "nothing at unix:///x"}},
+		{"little room", &full, answers(200, now), "accelerator:warning disk:warning", map[string]string{"accelerator": "way none: a trial has failed"}},
+		{"a wrong clock", good, answers(200, now.Add(-time.Hour)), "clock:failed", map[string]string{"clock": "1h0m0s"}},
+		{"no registry", good, func(string) (*http.Response, error) { return nil, io.ErrUnexpectedEOF }, "clock:warning registry a.test:failed registry docker.io:failed", nil},
+		{"something else", good, answers(404, now), "registry a.test:failed registry docker.io:failed", nil},
+		{"limits", good, answers(429, now), "registry a.test:warning registry docker.io:warning", nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			found := diagnose(t, c.engine, now, c.asked)
+			var bad []string
+			for _, name := range []string{"accelerator", "clock", "daemon", "disk", "engine", "registry a.test", "registry docker.io", "socket"} {
+				if f, ok := found[name]; ok && f.State != doctor.OK {
+					bad = append(bad, name+":"+f.State)
+				}
+			}
+			if got := strings.Join(bad, " "); got != c.states {
+				t.Errorf("%q, want %q: %+v", got, c.states, found)
+			}
+			for name, want := range c.detail {
+				if !strings.Contains(found[name].Detail, want) {
+					t.Errorf("%s: %q does not say %q", name, found[name].Detail, want)
+				}
+			}
+		})
+	}
+}
+
+func TestWrite(t *testing.T) {
+	var out strings.Builder
+	doctor.Write(&out, []doctor.Finding{{Check: "a", State: doctor.OK, Detail: "b"}, {Check: "c", State: doctor.Failed, Detail: "x\x1b[2J\ny", Fix: "do it"}})
+	if want := "ok       a: b\nfailed   c: x\ufffd[2J y\n         to mend it: do it\n"; out.String() != want {
+		t.Errorf("%q, want %q", out.String(), want)
+	}
+}
