@@ -7,7 +7,7 @@ import (
 
 	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/configs"
-	"github.com/towline/towline/puller/mirror"
+	"github.com/towline/towline/puller/mirror/hosts"
 )
 
 func newMirror() *cobra.Command {
@@ -41,14 +41,14 @@ func newMirrorRemove() *cobra.Command {
 					return exit.Usage(fmt.Errorf("--dir: missing, and the configuration has no mirror.hosts_dir; name the directory, such as /etc/docker/certs.d"), cmd.CommandPath())
 				}
 			}
-			removed, err := mirror.RemoveHosts(dir)
+			removed, err := hosts.Remove(dir)
 			switch {
 			case err != nil:
 				return err
 			case removed:
-				fmt.Fprintln(cmd.OutOrStdout(), "removed "+mirror.HostsFile(dir))
+				fmt.Fprintln(cmd.OutOrStdout(), "removed "+hosts.File(dir))
 			default:
-				fmt.Fprintln(cmd.OutOrStdout(), "there is no "+mirror.HostsFile(dir))
+				fmt.Fprintln(cmd.OutOrStdout(), "there is no "+hosts.File(dir))
 			}
 			return nil
 		},

@@ -15,22 +15,23 @@ const resolveLimit = 30 * time.Second
 
 // Accelerate implements puller.Accelerator.
 func (m *Mirror) Accelerate(ctx context.Context, r puller.Pull) puller.Acceleration {
-	p := &pull{mirror: m, request: r, how: puller.Accelerated{Way: puller.WayNone}}
+	p := &pull{mirror: m, request: r}
 	p.ctx, p.cancel = context.WithCancelCause(ctx)
+	a := &acceleration{pull: p}
 	way, reason := m.decide(ctx, p)
 	if way == puller.WayAlias {
 		// The engine gives its own reason where it can't take it.
-		if err := p.alias(); err != nil {
+		if err := a.alias(); err != nil {
 			way, reason = puller.WayNone, "a temporary name can't be noted: "+err.Error()
 		}
 	}
-	p.how.Way, p.how.Reason = way, reason
+	a.how = puller.Accelerated{Way: way, Reason: reason}
 	if way == puller.WayMirror {
 		m.mu.Lock()
 		m.named[p.request.Image] = p
 		m.mu.Unlock()
 	}
-	return p
+	return a
 }
 
 // decide chooses the way of a pull, and prepares it.

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/mirror/alias"
 	"github.com/towline/towline/puller/mirror/blobs"
 	"github.com/towline/towline/puller/mirror/endpoint"
 	"github.com/towline/towline/puller/mirror/fetch"
@@ -50,7 +51,7 @@ type Mirror struct {
 	o       Options
 	store   *blobs.Store
 	fetcher *fetch.Fetcher
-	aliases *aliases
+	aliases *alias.Names
 	ways    ways
 	links   links
 	metrics metrics
@@ -76,7 +77,7 @@ func New(o Options) *Mirror {
 		o:       o,
 		store:   blobs.New(o.Dir, blobs.Options{Cap: o.Cache, Log: o.Log}),
 		fetcher: fetch.New(fetch.Options{Connections: o.Connections, PerRegistry: o.PerRegistry, Chunk: o.Chunk, Rate: o.Rate}),
-		aliases: &aliases{dir: filepath.Join(o.Dir, "names"), engine: o.Engine, log: o.Log, active: make(map[string]bool)},
+		aliases: alias.New(filepath.Join(o.Dir, "names"), o.Engine, o.Log),
 		links:   links{full: make(map[string]link)},
 		key:     make([]byte, 32),
 		fault:   "Towline is starting", started: make(chan struct{}),
@@ -142,7 +143,7 @@ func (m *Mirror) serve(ctx context.Context) error {
 
 // tidy removes temporary names that are left over, until ctx ends or none is.
 func (m *Mirror) tidy(ctx context.Context) {
-	for m.aliases.sweep(ctx) {
+	for m.aliases.Sweep(ctx) {
 		select {
 		case <-ctx.Done():
 			return

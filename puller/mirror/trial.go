@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/mirror/alias"
 	"github.com/towline/towline/puller/names"
 	"github.com/towline/towline/stream/pullstream"
 )
@@ -81,15 +82,12 @@ func newTrial(engine puller.EngineInfo) (*trial, error) {
 
 // tryAlias has the engine pull a trial's image under a temporary name.
 func (m *Mirror) tryAlias(ctx context.Context, engine puller.EngineInfo, address string) error {
-	return m.tryPull(ctx, engine, address+"/", newName())
+	return m.tryPull(ctx, engine, address+"/", alias.NewName())
 }
-
-// noRegistry is a registry that does not exist (RFC 2606): only a mirror can serve it.
-const noRegistry = "towline-trial.invalid"
 
 // tryMirror has the engine pull a trial's image from a registry that does not exist.
 func (m *Mirror) tryMirror(ctx context.Context, engine puller.EngineInfo) error {
-	return m.tryPull(ctx, engine, noRegistry+"/", newName())
+	return m.tryPull(ctx, engine, alias.NoRegistry+"/", alias.NewName())
 }
 
 func (m *Mirror) tryPull(ctx context.Context, engine puller.EngineInfo, prefix, name string) error {
@@ -107,11 +105,11 @@ func (m *Mirror) tryPull(ctx context.Context, engine puller.EngineInfo, prefix, 
 		delete(m.pulls, name)
 	}()
 	reference := prefix + name + "@" + t.manifest.Digest
-	file, err := m.aliases.add(reference)
+	file, err := m.aliases.Add(reference)
 	if err != nil {
 		return err
 	}
-	defer m.aliases.remove(file, names.EngineRef(reference))
+	defer m.aliases.Remove(file, names.EngineRef(reference))
 	ctx, cancel := context.WithTimeoutCause(ctx, trialLimit, errors.New("it took longer than "+trialLimit.String()))
 	defer cancel()
 	err = m.o.Engine.Pull(ctx, puller.Pull{Image: reference}, func(pullstream.Message) {})

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/mirror/hosts"
 )
 
 const (
@@ -114,7 +115,7 @@ func (m *Mirror) try(ctx context.Context, engine puller.EngineInfo) (puller.Way,
 		case engine.ImageStore != puller.StoreContainerd:
 			refused = "the engine reads no hosts.toml: it has no containerd image store"
 		default:
-			err := writeHosts(m.o.HostsDir, address)
+			err := hosts.Write(m.o.HostsDir, address)
 			if err == nil {
 				err = m.tryMirror(ctx, engine)
 			}

@@ -8,25 +8,26 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/mirror"
+	"github.com/towline/towline/puller/mirror/hosts"
 )
 
 // containerd has an engine ask a mirror that hosts.toml names, as engines with the
 // containerd image store do.
 func containerd(e *engine, dir string) {
 	e.info.ImageStore, e.info.Version = puller.StoreContainerd, "28.0"
-	e.hosts = mirror.HostsFile(dir)
+	e.hosts = hosts.File(dir)
 }
 
 func TestMirror(t *testing.T) {
 	r := newRegistry()
 	e := newEngine(r)
-	hosts := t.TempDir()
-	containerd(e, hosts)
+	dir := t.TempDir()
+	containerd(e, dir)
 	r.push("registry.test/app", "1", random(1, 3*mib))
 	r.push("registry.test/private", "1", random(2, 3*mib))
 	alice := login(t, "alice")
 	r.repos["registry.test/private"].password = alice.Header()
-	b := start(t, r, e, t.TempDir(), func(o *mirror.Options) { o.HostsDir = hosts })
+	b := start(t, r, e, t.TempDir(), func(o *mirror.Options) { o.HostsDir = dir })
 
 	got := b.pull(t.Context(), puller.Pull{Image: "registry.test/app:1"})
 	if got.err != nil || got.how.Way != puller.WayMirror || sum(r.engine) != 0 || got.how.FromRegistry < 3*mib {
@@ -66,7 +67,7 @@ func TestMirror(t *testing.T) {
 		}
 	})
 	b.stop()
-	if removed, err := mirror.RemoveHosts(hosts); !removed || err != nil {
+	if removed, err := hosts.Remove(dir); !removed || err != nil {
 		t.Errorf("the file was removed: %t, %v", removed, err)
 	}
 }
@@ -94,7 +95,7 @@ func TestPullThrough(t *testing.T) {
 
 func TestHosts(t *testing.T) {
 	dir := t.TempDir()
-	file := mirror.HostsFile(dir)
+	file := hosts.File(dir)
 	foreign := []byte("[host.\"http://elsewhere\"]\n")
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		t.Fatal(err)
@@ -114,10 +115,10 @@ func TestHosts(t *testing.T) {
 	if left, err := os.ReadFile(file); err != nil || string(left) != string(foreign) {
 		t.Errorf("the file is %q (%v)", left, err)
 	}
-	if removed, err := mirror.RemoveHosts(dir); removed || err == nil {
+	if removed, err := hosts.Remove(dir); removed || err == nil {
 		t.Errorf("it was removed: %t, %v", removed, err)
 	}
-	if removed, err := mirror.RemoveHosts(t.TempDir()); removed || err != nil {
+	if removed, err := hosts.Remove(t.TempDir()); removed || err != nil {
 		t.Errorf("where there is none: %t, %v", removed, err)
 	}
 }

@@ -1,4 +1,5 @@
-package mirror
+// Package hosts writes the file that tells an engine of a mirror.
+package hosts
 
 import (
 	"errors"
@@ -9,20 +10,20 @@ import (
 	"strings"
 )
 
-// ownHosts is the first line of a hosts.toml that Towline wrote. A file without it is
+// ownLine is the first line of a hosts.toml that Towline wrote. A file without it is
 // somebody else's.
-const ownHosts = "# Written by Towline. \"towline mirror remove\" removes it."
+const ownLine = "# Written by Towline. \"towline mirror remove\" removes it."
 
-// HostsFile is where an engine looks for mirrors of all registries (containerd,
+// File is where an engine looks for mirrors of all registries (containerd,
 // "Registry Configuration"; Docker from version 28 on reads it under
 // /etc/docker/certs.d).
-func HostsFile(dir string) string { return filepath.Join(dir, "_default", "hosts.toml") }
+func File(dir string) string { return filepath.Join(dir, "_default", "hosts.toml") }
 
-// writeHosts names an endpoint as the mirror of all registries. The error says so
+// Write names an endpoint as the mirror of all registries. The error says so
 // where the file is not Towline's.
-func writeHosts(dir, endpoint string) error {
-	file := HostsFile(dir)
-	content := fmt.Sprintf("%s\n[host.%q]\n  capabilities = [\"pull\", \"resolve\"]\n", ownHosts, "http://"+endpoint)
+func Write(dir, endpoint string) error {
+	file := File(dir)
+	content := fmt.Sprintf("%s\n[host.%q]\n  capabilities = [\"pull\", \"resolve\"]\n", ownLine, "http://"+endpoint)
 	switch written, err := os.ReadFile(file); {
 	case err == nil && string(written) == content:
 		return nil
@@ -47,10 +48,10 @@ func writeHosts(dir, endpoint string) error {
 	return os.Rename(part.Name(), file)
 }
 
-// RemoveHosts removes the hosts.toml that Towline wrote in a directory. It is no error
+// Remove removes the hosts.toml that Towline wrote in a directory. It is no error
 // if there is none. It reports whether it removed one.
-func RemoveHosts(dir string) (removed bool, err error) {
-	file := HostsFile(dir)
+func Remove(dir string) (removed bool, err error) {
+	file := File(dir)
 	written, err := os.ReadFile(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -67,4 +68,4 @@ func RemoveHosts(dir string) (removed bool, err error) {
 	return true, nil
 }
 
-func isOwn(content []byte) bool { return strings.HasPrefix(string(content), ownHosts) }
+func isOwn(content []byte) bool { return strings.HasPrefix(string(content), ownLine) }

@@ -1,4 +1,6 @@
-package mirror
+// Package alias keeps account of the temporary names that images have at an engine while
+// they are pulled, so that each is removed and no other name ever is.
+package alias
 
 import (
 	"context"
@@ -20,10 +22,10 @@ import (
 // removeLimit is how long an engine may take to remove a temporary name.
 const removeLimit = 30 * time.Second
 
-// aliases are the temporary names that images have at the engine while they are
-// pulled. Each is in a file before the engine may know it, so that one that a crash
-// leaves is removed at the next start, and no other name ever is.
-type aliases struct {
+// Names are the temporary names of an engine. Each is in a file before the engine may
+// know it, so that one that a crash leaves is removed at the next start. The methods
+// may be called from anywhere.
+type Names struct {
 	dir    string
 	engine puller.Engine
 	log    logrus.FieldLogger
@@ -32,12 +34,22 @@ type aliases struct {
 	active map[string]bool // files of pulls that run
 }
 
-// newName returns the repository of a temporary name. Who does not know it can't ask
-// for what is under it.
-func newName() string { return "towline/" + strings.ToLower(rand.Text()) }
+// New returns the names that files in a directory note. The directory is made when it is
+// needed.
+func New(dir string, engine puller.Engine, log logrus.FieldLogger) *Names {
+	return &Names{dir: dir, engine: engine, log: log, active: make(map[string]bool)}
+}
 
-// add notes a temporary name, in the form REPOSITORY@DIGEST, before it is used.
-func (a *aliases) add(reference string) (file string, err error) {
+// NoRegistry is a registry that does not exist (RFC 2606): only a mirror can serve what
+// is under it.
+const NoRegistry = "towline-trial.invalid"
+
+// NewName returns the repository of a temporary name. Who does not know it can't ask
+// for what is under it.
+func NewName() string { return "towline/" + strings.ToLower(rand.Text()) }
+
+// Add notes a temporary name, in the form REPOSITORY@DIGEST, before it is used.
+func (a *Names) Add(reference string) (file string, err error) {
 	if err := os.MkdirAll(a.dir, 0o700); err != nil {
 		return "", err
 	}
@@ -59,8 +71,8 @@ func (a *aliases) add(reference string) (file string, err error) {
 	return file, nil
 }
 
-// remove has the engine forget a temporary name. If that fails, sweep tries again.
-func (a *aliases) remove(file, reference string) {
+// Remove has the engine forget a temporary name. If that fails, Sweep tries again.
+func (a *Names) Remove(file, reference string) {
 	defer a.settle(file)
 	ctx, cancel := context.WithTimeout(context.Background(), removeLimit)
 	defer cancel()
@@ -74,15 +86,15 @@ func (a *aliases) remove(file, reference string) {
 	}
 }
 
-func (a *aliases) settle(file string) {
+func (a *Names) settle(file string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.active, file)
 }
 
-// sweep removes the temporary names that earlier pulls have left, and reports whether
+// Sweep removes the temporary names that earlier pulls have left, and reports whether
 // any are left over.
-func (a *aliases) sweep(ctx context.Context) (left bool) {
+func (a *Names) Sweep(ctx context.Context) (left bool) {
 	entries, err := os.ReadDir(a.dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		a.log.WithError(err).Warn("the notes of temporary image names can't be read")
@@ -108,7 +120,7 @@ func (a *aliases) sweep(ctx context.Context) (left bool) {
 		a.mu.Lock()
 		a.active[file] = true
 		a.mu.Unlock()
-		a.remove(file, string(reference))
+		a.Remove(file, string(reference))
 		if _, err := os.Lstat(file); err == nil {
 			left = true
 		}
@@ -120,7 +132,7 @@ func (a *aliases) sweep(ctx context.Context) (left bool) {
 func isAlias(reference string) bool {
 	name, digest, ok := strings.Cut(reference, "@")
 	host, repository, named := strings.Cut(name, "/towline/")
-	return ok && named && (strings.HasPrefix(host, "127.") || host == noRegistry) && len(repository) == len(rand.Text()) && strings.HasPrefix(digest, "sha256:") && len(digest) == len("sha256:")+64
+	return ok && named && (strings.HasPrefix(host, "127.") || host == NoRegistry) && len(repository) == len(rand.Text()) && strings.HasPrefix(digest, "sha256:") && len(digest) == len("sha256:")+64
 }
 
 // syncDir makes the entries of a directory durable.
