@@ -101,8 +101,12 @@ func (a *acceleration) through(ctx context.Context, tell func(pullstream.Message
 		// its bytes.
 		err = a.mirror.o.Engine.Pull(pulling, request, each)
 	}
-	if cause := context.Cause(a.ctx); err != nil && cause != nil && ctx.Err() == nil {
+	switch cause := context.Cause(a.ctx); {
+	case err == nil || ctx.Err() != nil:
+	case cause != nil:
 		err = cause
+	default:
+		a.mirror.ways.doubt() // the fetch went well, so it may be the engine
 	}
 	return err
 }
@@ -134,10 +138,7 @@ func (a *acceleration) note(m pullstream.Message) (tell bool) {
 	case "Pulling fs layer", "Waiting", "Downloading":
 		if b, ok := a.layer(m.ID); ok {
 			a.want(b.Digest)
-			if m.Status != "Downloading" {
-				return true
-			}
-			return false
+			return m.Status != "Downloading"
 		}
 	case "Verifying Checksum", "Download complete":
 		_, ok := a.layer(m.ID)

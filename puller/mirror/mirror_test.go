@@ -3,7 +3,6 @@ package mirror_test
 import (
 	"context"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -79,7 +78,6 @@ type pulled struct {
 	err      error
 	how      puller.Accelerated
 	messages []pullstream.Message
-	progress pullstream.Progress
 }
 
 // pull pulls as a transfer does.
@@ -254,8 +252,6 @@ func (b *bench) listens(t *testing.T) string {
 	t.Fatal("the engine was not tried")
 	return ""
 }
-
-var errCut = errors.New("cut")
 
 // TestFaults are faults on the way from the registry. The engine gets the image all the
 // same.
