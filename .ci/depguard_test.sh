@@ -75,6 +75,7 @@ cmd/towline/daemon            $ours/api/apitest
 api                           $ours/api/contract/contracttest
 api/client                    $ours/api/auth
 api/contract                  $ours/puller
+api/ui                        $ours/puller
 configs                       $ours/stream
 cmd/towline                   $ours/puller/enginetest
 cmd/towline                   $ours/stream/pullstream/transcripts
@@ -102,6 +103,7 @@ puller/enginetest             $ours/stream/pullstream/transcripts
 api                           $ours/puller
 api                           $ours/api/auth
 api                           $ours/api/contract
+api                           $ours/api/ui
 api/contract/contracttest     testing
 cmd/towline                   $ours/api/client
 cmd/towline                   $ours/cmd/towline/daemon

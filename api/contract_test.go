@@ -52,8 +52,11 @@ func TestContract(t *testing.T) {
 	t.Run("scopes", func(t *testing.T) {
 		for _, o := range contract.Operations() {
 			pattern := o.String()
-			if o.Docker {
+			switch {
+			case o.Docker:
 				pattern = ""
+			case o.Path == "/":
+				pattern += "{$}"
 			}
 			scope := api.ScopeOf(httptest.NewRequest(o.Method, o.Path, nil), pattern)
 			want := []string{string(scope)}
@@ -97,12 +100,20 @@ func TestContract(t *testing.T) {
 
 func TestDocument(t *testing.T) {
 	g := start(t).guarded()
-	for path, media := range map[string]string{"/openapi.yaml": "application/yaml", "/docs": "text/html; charset=utf-8"} {
+	for path, media := range map[string]string{
+		"/openapi.yaml": "application/yaml", "/docs": "text/html; charset=utf-8", "/": "text/html; charset=utf-8",
+		"/ui/index.html": "text/html; charset=utf-8", "/ui/app.js": "text/javascript; charset=utf-8", "/ui/style.css": "text/css; charset=utf-8", "/ui/icon.svg": "image/svg+xml",
+	} {
 		for _, method := range []string{"GET", "HEAD"} {
 			a := g.call(method, path, "")
 			if a.Status != http.StatusOK || a.Header.Get("Content-Type") != media || (a.Body == "") != (method == "HEAD") {
 				t.Errorf("%s %s: %d, %q, %d bytes", method, path, a.Status, a.Header.Get("Content-Type"), len(a.Body))
 			}
+		}
+	}
+	for _, path := range []string{"/ui/none.js", "/ui/", "/ui/a/b", "/ui/..%2fui.go"} {
+		if a := g.call("GET", path, ""); a.Status != http.StatusNotFound && a.Status != http.StatusUnauthorized {
+			t.Errorf("GET %s: %d %s", path, a.Status, a.Body)
 		}
 	}
 }

@@ -1,12 +1,17 @@
 package api
 
-import "github.com/towline/towline/api/auth"
+import (
+	"strings"
 
-// Routes returns the routes of a server with their query parameters.
+	"github.com/towline/towline/api/auth"
+)
+
+// Routes returns the routes of a server with their query parameters. The mark of
+// http.ServeMux for the end of a path is left out.
 func (s *Server) Routes() map[string][]string {
 	all := make(map[string][]string)
 	for _, r := range s.table {
-		all[r.pattern] = r.params
+		all[strings.TrimSuffix(r.pattern, "{$}")] = r.params
 	}
 	return all
 }

@@ -146,7 +146,7 @@ func (r route) String() string { return r.method + " " + r.path }
 func TestUnknownCallers(t *testing.T) {
 	g, pull, run := guardedJobs(t)
 	all := append(routes(pull, run), route{method: "GET", path: "/v1/session"}, route{method: "DELETE", path: "/v1/session"},
-		route{method: "GET", path: "/nowhere"}, route{method: "PUT", path: "/v1/pulls"}, route{method: "GET", path: "/"},
+		route{method: "GET", path: "/nowhere"}, route{method: "PUT", path: "/v1/pulls"}, route{method: "GET", path: "/v1/"},
 		route{method: "GET", path: "//v1//jobs"})
 	for name, header := range map[string][]string{
 		"no token":                {},

@@ -28,6 +28,8 @@ func scopeOf(r *http.Request, pattern string) auth.Scope {
 	switch pattern {
 	case "GET /healthz", "GET /readyz", "GET /openapi.yaml", "GET /docs", "POST /v1/session":
 		return auth.Anyone
+	case "GET /{$}", "GET /ui/{file}": // the dashboard has no data
+		return auth.Anyone
 	case "GET /v1/session", "DELETE /v1/session":
 		return auth.Known
 	case "DELETE /v1/jobs/{id}":

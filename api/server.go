@@ -13,6 +13,7 @@ import (
 	"github.com/towline/towline/api/contract"
 	"github.com/towline/towline/api/dockerapi"
 	"github.com/towline/towline/api/limits"
+	"github.com/towline/towline/api/ui"
 	"github.com/towline/towline/puller"
 )
 
@@ -100,6 +101,8 @@ func New(p puller.Service, o Options) *Server {
 	handle("POST /v1/session", s.createSession)
 	handle("GET /v1/session", s.getSession)
 	handle("DELETE /v1/session", s.endSession)
+	handle("GET /{$}", ui.ServePage)
+	handle("GET /ui/{file}", dashboardFile)
 	s.routes = &guard{
 		audit: s.audit, mux: mux, next: withDocker(&dockerapi.Handler{Service: p, Caller: caller, Problem: dockerProblem, Accepted: s.audit.accepted}, withProblems(mux)), tokens: s.tokens, sessions: s.sessions, hosts: auth.NewHosts(o.Hosts),
 		requests: limits.NewRequests(o.Requests), origin: http.NewCrossOriginProtection(), open: o.Open,
@@ -153,6 +156,14 @@ func withDocker(docker, next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// dashboardFile is GET /ui/{file}.
+func dashboardFile(w http.ResponseWriter, r *http.Request) error {
+	if err := ui.ServeFile(w, r); err != nil {
+		return puller.Errorf(puller.ErrNotFound, "%w", err)
+	}
+	return nil
 }
 
 func (s *Server) health(w http.ResponseWriter, r *http.Request) error {

@@ -1,0 +1,33 @@
+import { get } from './api.js';
+import { h, show } from './dom.js';
+import { bytes } from './format.js';
+
+/** enginePage shows the engine, its disk, the accelerator and whether jobs are taken. */
+export function enginePage({ main }) {
+  const abort = new AbortController();
+  const box = h('div', {}, h('p', { class: 'empty' }, 'Loading …'));
+  show(main, h('h1', {}, 'Engine'), box);
+  let timer;
+
+  async function load() {
+    const [engine, ready] = await Promise.allSettled([get('/v1/engine', abort.signal), get('/readyz', abort.signal)]);
+    if (abort.signal.aborted) return;
+    const e = engine.value ?? {};
+    const a = e.accelerator;
+    const list = [
+      ['Engine', e.name && e.name + ' ' + (e.version ?? '')], ['API version', e.api_version], ['Image store', e.image_store], ['Platform', e.platform], ['Host', e.os_version],
+      ['Answers', engine.status === 'fulfilled' ? (e.reachable ? 'yes' : 'no') : engine.reason.message],
+      ['Takes jobs', ready.status === 'fulfilled' ? 'yes' : ready.reason.message],
+      ['Disk', e.disk && bytes(e.disk.free) + ' free of ' + bytes(e.disk.total)],
+      ['Accelerator', a && a.way], ['Why', a && a.reason],
+    ].filter(([, v]) => v);
+    show(box, h('dl', { class: 'facts' }, list.map(([term, value]) => h('div', {}, h('dt', {}, term), h('dd', {}, value)))),
+      e.disk ? h('meter', { min: '0', max: String(e.disk.total), value: String(e.disk.total - e.disk.free), high: String(e.disk.total * 0.85), 'aria-label': 'Used part of the disk' }) : null);
+    timer = setTimeout(load, 10000);
+  }
+  load();
+  return () => {
+    abort.abort();
+    clearTimeout(timer);
+  };
+}

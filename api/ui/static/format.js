@@ -1,0 +1,48 @@
+/** bytes writes a size: 12.3 MB. */
+export function bytes(n) {
+  if (n === undefined || n === null) return '';
+  for (const unit of ['B', 'kB', 'MB', 'GB', 'TB']) {
+    if (Math.abs(n) < 1000 || unit === 'TB') return (unit === 'B' || n >= 100 ? Math.round(n) : n.toFixed(1)) + ' ' + unit;
+    n /= 1000;
+  }
+}
+
+/** duration writes seconds: 1h 02m. */
+export function duration(seconds) {
+  if (seconds === undefined || seconds === null) return '';
+  if (seconds < 10) return seconds.toFixed(1) + ' s';
+  const s = Math.round(seconds);
+  if (s < 60) return s + ' s';
+  if (s < 3600) return Math.floor(s / 60) + 'm ' + String(s % 60).padStart(2, '0') + 's';
+  return Math.floor(s / 3600) + 'h ' + String(Math.floor(s / 60) % 60).padStart(2, '0') + 'm';
+}
+
+/** time writes a moment in the reader's own zone. */
+export function time(text) {
+  if (!text) return '';
+  const at = new Date(text);
+  const today = new Date().toDateString() === at.toDateString();
+  return today ? at.toLocaleTimeString() : at.toLocaleString();
+}
+
+/** shortName takes off what is usual in an image's name. */
+export function shortName(image) {
+  return (image ?? '').replace(/^docker\.io\/(library\/)?/, '');
+}
+
+/** shortDigest keeps the first twelve digits. */
+export function shortDigest(digest) {
+  return (digest ?? '').replace(/^sha256:/, '').slice(0, 12);
+}
+
+/** share is how far a progress is, from 0 to 1; undefined where that is not known. */
+export function share(progress) {
+  if (!progress) return undefined;
+  if (progress.total > 0) return Math.min(1, progress.downloaded / progress.total);
+  return progress.layers > 0 && progress.layers_done === progress.layers ? 1 : undefined;
+}
+
+/** isOver reports whether a job has ended. */
+export function isOver(job) {
+  return job.state !== 'queued' && job.state !== 'active';
+}

@@ -1,0 +1,140 @@
+import { get } from './api.js';
+import { h, setText, show, table } from './dom.js';
+import { bytes, duration, isOver, share, shortDigest, time } from './format.js';
+import { badge, bar, cancelButton, fault, figures, layerList, name } from './parts.js';
+
+/** jobPage shows one job: its progress, its events and its result. */
+export function jobPage({ main, may, id, title }) {
+  const abort = new AbortController();
+  const head = h('div');
+  const progress = bar('Progress');
+  const text = h('p', { class: 'figures' });
+  const layers = layerList();
+  const timeline = h('ol', { class: 'timeline' });
+  const output = h('pre', { class: 'output', tabindex: '0', 'aria-label': 'Output', hidden: true });
+  const about = h('div');
+  const layerBox = h('section', { hidden: true }, h('h2', {}, 'Layers'), layers.element);
+  show(main, h('p', {}, h('a', { href: '#/jobs' }, '← History')), head, progress.element, text, about, layerBox,
+    h('section', {}, h('h2', {}, 'Timeline'), timeline), output);
+  const seen = new Map();
+  let job;
+  let source;
+  let retry;
+
+  async function load() {
+    try {
+      job = await get('/v1/jobs/' + encodeURIComponent(id), abort.signal);
+    } catch (problem) {
+      if (!abort.signal.aborted) show(head, h('h1', {}, 'Job ' + id), h('p', { class: 'fault' }, problem.message));
+      return;
+    }
+    update();
+    connect();
+  }
+
+  function connect() {
+    source?.close();
+    if (document.hidden) return;
+    timeline.replaceChildren();
+    source = new EventSource('/v1/jobs/' + encodeURIComponent(id) + '/events?since=0&every=500ms');
+    source.onerror = () => {
+      source.close();
+      if (!isOver(job)) retry = setTimeout(load, 2000 + Math.random() * 2000);
+    };
+    for (const type of ['state', 'layer', 'notice', 'log', 'result']) source.addEventListener(type, (e) => take(JSON.parse(e.data)));
+  }
+
+  function take(event) {
+    switch (event.type) {
+      case 'state':
+        Object.assign(job, { state: event.state, phase: event.phase, attempt: event.attempt });
+        entry(event, event.phase && event.state === 'active' ? event.phase + (event.attempt > 1 ? ', attempt ' + event.attempt : '') : event.state);
+        break;
+      case 'notice':
+        entry(event, event.message, 'notice');
+        break;
+      case 'log':
+        output.hidden = false;
+        if (event.encoding !== 'base64') output.append(event.text);
+        else output.append('[' + event.text.length + ' characters of base64]\n');
+        while (output.textContent.length > 200000 && output.firstChild !== output.lastChild) output.firstChild.remove();
+        return;
+      case 'layer':
+        job.progress = event.progress ?? job.progress;
+        seen.set(event.layer.id, event.layer);
+        break;
+      case 'result':
+        job = event.result;
+        if (job.error) entry(event, job.error.message, job.state);
+        source.close();
+    }
+    update();
+  }
+
+  function entry(event, words, kind) {
+    timeline.append(h('li', { class: kind }, h('time', { datetime: event.time }, time(event.time)), ' ', words));
+    while (timeline.children.length > 500) timeline.firstElementChild.remove();
+  }
+
+  function update() {
+    const ended = isOver(job);
+    const label = job.kind === 'prewarm' ? 'Prewarm of ' + (job.children?.length ?? 0) + ' images' : job.image;
+    title(label);
+    const key = JSON.stringify([job.state, job.phase, job.result, job.error, job.images]);
+    if (head.dataset.key !== key) {
+      head.dataset.key = key;
+      show(head, h('h1', {}, job.kind === 'prewarm' ? label : name(job.image)),
+        h('p', { class: 'line' }, badge(job.state, job.phase), ' ', job.kind, job.parent ? [' of ', h('a', { href: '#/jobs/' + job.parent }, 'a prewarm')] : null,
+          !ended && may(job.kind === 'run' ? 'run' : 'pull') ? cancelButton(job.id, label) : null),
+        fault(job.error));
+      show(about, facts(job), children(job));
+    }
+    progress.set(share(job.progress));
+    setText(text, ended ? '' : job.state === 'queued' ? 'waits since ' + time(job.created_at) : figures(job.progress));
+    progress.element.hidden = ended || job.state === 'queued' || job.phase === 'running';
+    layerBox.hidden = seen.size === 0;
+    layers.update(seen);
+  }
+
+  // Browsers allow few connections at a time.
+  function visible() {
+    clearTimeout(retry);
+    source?.close();
+    if (!document.hidden && (!job || !isOver(job))) load();
+  }
+  document.addEventListener('visibilitychange', visible);
+  load();
+  return () => {
+    document.removeEventListener('visibilitychange', visible);
+    abort.abort();
+    clearTimeout(retry);
+    source?.close();
+  };
+}
+
+function facts(job) {
+  const r = job.result ?? {};
+  const t = job.timings ?? {};
+  const a = r.accelerated;
+  const way = a && a.way + (a.reason ? ' (' + a.reason + ')' : '');
+  const from = a && a.way !== 'none' && [['registry', a.from_registry], ['cache', a.from_cache], ['peers', a.from_peers]].filter(([, n]) => n > 0).map(([w, n]) => bytes(n) + ' from ' + w).join(', ');
+  const list = [
+    ['ID', h('code', {}, job.id)], ['Policy', job.policy], ['Platform', job.platform], ['Priority', job.priority],
+    ['Created', time(job.created_at)], ['Started', time(job.started_at)], ['Finished', time(job.finished_at)],
+    ['Took', duration(r.duration_seconds)], ['Source', r.source?.replace('_', ' ')],
+    ['Digest', r.digest && h('code', { title: r.digest }, shortDigest(r.digest))],
+    ['Image ID', r.image_id && h('code', { title: r.image_id }, shortDigest(r.image_id))],
+    ['Size', r.size ? bytes(r.size) : ''], ['Downloaded', r.source === 'pulled' ? bytes(r.downloaded) : ''],
+    ['Accelerator', way], ['Bytes', from],
+    ['Exit code', r.exit_code], ['Memory', r.oom_killed && 'the kernel ended it for want of memory'], ['Output', r.truncated && 'cut at the limit (runs.output)'], ['Engine answered after', duration(t.first_byte_seconds)], ['Stream', duration(t.stream_seconds)], ['Proof', duration(t.verify_seconds)],
+  ].filter(([, value]) => value !== undefined && value !== '' && value !== null && value !== false);
+  return h('dl', { class: 'facts' }, list.map(([term, value]) => h('div', {}, h('dt', {}, term), h('dd', {}, value))));
+}
+
+function children(job) {
+  if (job.kind !== 'prewarm') return null;
+  return table('Images', [['State'], ['Image'], ['Source'], ['Note']], (job.images ?? []).map((i) => [
+    badge(i.state), i.job ? h('a', { href: '#/jobs/' + i.job }, name(i.image)) : i.service ?? name(i.image),
+    i.source?.replace('_', ' ') ?? '', i.error ? i.error.kind + ': ' + i.error.message : i.reason ?? '',
+  ]), 'No images.');
+}

@@ -1,0 +1,61 @@
+import { get, query } from './api.js';
+import { h, show, table, toast } from './dom.js';
+import { duration, time } from './format.js';
+import { badge, name } from './parts.js';
+
+/** jobsPage is the history: all jobs that are kept, newest first, with a search. */
+export function jobsPage({ main, query: wanted }) {
+  const abort = new AbortController();
+  const image = h('input', { id: 'image', type: 'search', value: wanted.get('image') ?? '', placeholder: 'whole name, such as alpine:3.20', spellcheck: 'false' });
+  const state = select('state', ['', 'queued', 'active', 'succeeded', 'failed', 'canceled'], wanted.get('state'));
+  const kind = select('kind', ['', 'pull', 'run', 'prewarm'], wanted.get('kind'));
+  const form = h('form', { class: 'search', role: 'search' },
+    h('div', {}, h('label', { for: 'image' }, 'Image'), image),
+    h('div', {}, h('label', { for: 'state' }, 'State'), state),
+    h('div', {}, h('label', { for: 'kind' }, 'Kind'), kind),
+    h('button', { type: 'submit' }, 'Search'));
+  form.addEventListener('submit', (event) => {
+    event.preventDefault();
+    location.hash = '#/jobs' + query({ image: image.value.trim(), state: state.value, kind: kind.value });
+  });
+  const found = h('div', { 'aria-busy': 'true' }, h('p', { class: 'empty' }, 'Loading …'));
+  const more = h('button', { type: 'button', class: 'more', hidden: true }, 'Show more');
+  show(main, h('h1', {}, 'History'), form, found, more);
+
+  const jobs = [];
+  let cursor;
+  async function load() {
+    more.disabled = true;
+    try {
+      const page = await get('/v1/jobs' + query({ image: wanted.get('image'), state: wanted.get('state'), kind: wanted.get('kind'), limit: 50, cursor }), abort.signal);
+      jobs.push(...page.jobs);
+      cursor = page.next;
+      show(found, list(jobs));
+    } catch (problem) {
+      if (abort.signal.aborted) return;
+      if (jobs.length === 0) show(found, h('p', { class: 'fault' }, problem.message));
+      else toast(problem.message);
+    }
+    found.removeAttribute('aria-busy');
+    more.disabled = false;
+    more.hidden = !cursor;
+  }
+  more.addEventListener('click', load);
+  load();
+  return () => abort.abort();
+}
+
+function list(jobs) {
+  return table('Jobs, newest first', [['State'], ['Kind'], ['Image'], ['Created'], ['Time', 'number'], ['Source']], jobs.map((job) => [
+    badge(job.state, job.phase), job.kind,
+    h('a', { href: '#/jobs/' + job.id }, job.kind === 'prewarm' ? (job.children?.length ?? 0) + ' images' : name(job.image)),
+    h('time', { datetime: job.created_at }, time(job.created_at)),
+    duration(job.result?.duration_seconds), job.result?.source?.replace('_', ' ') ?? job.error?.kind ?? '',
+  ]), 'No job matches.');
+}
+
+function select(id, values, chosen) {
+  const element = h('select', { id }, values.map((v) => h('option', { value: v }, v || 'any')));
+  if (values.includes(chosen)) element.value = chosen;
+  return element;
+}
