@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"sync/atomic"
@@ -46,6 +47,11 @@ func run(m *testing.M) int {
 	site.engine, site.err = lab.Private(ctx, site.dir, lab.PrivateOptions{})
 	if site.err == nil {
 		defer site.engine.Close()
+	}
+	if flag.Lookup("test.run").Value.String() == "" {
+		// The tests of the dashboard come last and need a browser. Its installation
+		// takes a minute, which passes during the others. They report what went wrong.
+		go lab.Chromium(context.WithoutCancel(ctx), nil)
 	}
 	return m.Run()
 }

@@ -34,6 +34,22 @@ func podmanBinary(ctx context.Context, logf func(string, ...any)) (string, error
 	return installed(ctx, "podman", "podman", look("podman"), installPodman, logf)
 }
 
+// Chromium returns the path of the Chromium browser, which is installed like the engine
+// where there is none. logf may be nil.
+func Chromium(ctx context.Context, logf func(string, ...any)) (string, error) {
+	path, err := installed(ctx, "chromium", "chromium", look("chromium"), func(ctx context.Context) error {
+		update := apt(ctx, "update")
+		if err := apt(ctx, "install", "-y", "--no-install-recommends", "chromium"); err != nil {
+			return errors.Join(err, update)
+		}
+		return nil
+	}, logf)
+	if err != nil {
+		return "", fmt.Errorf("lab: chromium: %w", err)
+	}
+	return path, nil
+}
+
 // look looks for a program in PATH.
 func look(name string) func() (string, bool) {
 	return func() (string, bool) {
