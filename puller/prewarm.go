@@ -23,6 +23,7 @@ type PrewarmRequest struct {
 	Strict   bool     `json:"strict,omitempty"`
 
 	Accelerate Accelerate `json:"accelerate,omitempty"`
+	Lease      string     `json:"lease,omitempty"` // as in a PullRequest, of all images
 
 	// Skipped are what the list's author wants and no pull can bring.
 	Skipped []Skipped `json:"-"`

@@ -84,6 +84,10 @@ type PullRequest struct {
 	// Accelerate is AccelerateAuto unless it is AccelerateOff. A transfer that several
 	// jobs share is not accelerated if one of them says off.
 	Accelerate Accelerate `json:"accelerate,omitempty"`
+	// Lease keeps the image from collection for so long, a Go duration: from the job's
+	// submission, and anew from its success. ParseLease reads it. A Service without
+	// leases does not know it.
+	Lease string `json:"lease,omitempty"`
 
 	Credentials Credentials `json:"-"`
 	// Withheld is the registry that the request's credentials are for, where that is

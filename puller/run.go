@@ -13,6 +13,7 @@ type RunRequest struct {
 	Strict   bool   `json:"strict,omitempty"` // as in a PullRequest
 
 	Accelerate Accelerate `json:"accelerate,omitempty"` // as in a PullRequest
+	Lease      string     `json:"lease,omitempty"`      // as in a PullRequest
 
 	Cmd        []string          `json:"cmd,omitempty"`
 	Entrypoint []string          `json:"entrypoint,omitzero"` // empty, it is none; nil, the image's
