@@ -1,0 +1,152 @@
+package sets
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/names"
+)
+
+const (
+	// lookLimit is how long a look at the engine may take.
+	lookLimit = 30 * time.Second
+	looks     = 4 // at a time
+)
+
+// digestOf returns the digest of an image in the repository of a reference, "" if there is
+// none, or several.
+func digestOf(i puller.Image, reference string) string {
+	n := names.ParseName(reference)
+	if n.Digest != "" {
+		return n.Digest
+	}
+	if all := i.Digests(n.Repository); len(all) == 1 {
+		return all[0]
+	}
+	return ""
+}
+
+// listed returns the IDs of the engine's images by all that they are called.
+func listed(all []puller.ImageSummary) map[string]string {
+	ids := make(map[string]string)
+	for _, i := range all {
+		ids[i.ID] = i.ID
+		for _, name := range slices.Concat(i.Tags, i.Digests) {
+			ids[name] = i.ID
+		}
+	}
+	return ids
+}
+
+// glance is an image that is looked at closely, and what that has found.
+type glance struct {
+	*image
+	request puller.PullRequest
+	listed  string
+	here    puller.Image
+	err     error
+}
+
+// look asks the engine which images there are. Those that have come, gone or changed are
+// inspected.
+func (s *Sets) look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	s.mu.Lock()
+	none := len(s.all) == 0
+	s.mu.Unlock()
+	if none {
+		return
+	}
+	all, err := s.o.Engine.Images(ctx, false)
+	if err != nil {
+		s.strand(ctx, err)
+		return
+	}
+	ids := listed(all)
+	var changed []*glance
+	at := now()
+	s.mu.Lock()
+	s.stranded = time.Time{}
+	for _, one := range s.all {
+		for _, i := range one.images {
+			id := ids[names.EngineRef(i.Image)]
+			switch {
+			case i.busy:
+			case id != "" && id == i.listed, id == "" && i.listed == "" && (i.state == puller.SetMissing || i.state == puller.SetFailed) && i.reason != notLooked:
+				i.checked = at
+			default:
+				changed = append(changed, &glance{image: i, request: i.PullRequest, listed: id})
+			}
+		}
+	}
+	s.mu.Unlock()
+	var asks errgroup.Group
+	asks.SetLimit(looks)
+	for _, g := range changed {
+		asks.Go(func() error {
+			g.here, g.err = s.o.Service.Image(ctx, g.request.Image, g.request.Platform, nil)
+			return nil
+		})
+	}
+	asks.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range changed {
+		if !g.busy { // else its job tells what becomes of it
+			g.apply(at)
+		}
+	}
+}
+
+// apply keeps what a look has found. Sets.mu is held.
+func (g *glance) apply(at time.Time) {
+	i := g.image
+	switch kind := puller.KindOf(g.err); {
+	case g.err == nil:
+		g.found(at)
+	case kind == puller.ErrNotFound:
+		i.checked, i.listed, i.digest = at, "", ""
+		switch {
+		case i.state == puller.SetFailed: // and why is known
+		case i.state == puller.SetPresent, i.state == puller.SetStale:
+			i.state, i.reason = puller.SetMissing, "it was removed from the engine, and not by Towline; it is pulled again"
+		default:
+			i.state, i.reason = puller.SetMissing, "the engine does not have it"
+		}
+	case kind == puller.ErrForbidden:
+		i.checked, i.listed = at, g.listed
+		i.state, i.reason, i.digest = puller.SetFailed, g.err.Error(), ""
+		i.repairAt = at.Add(longestWait)
+	}
+	// Another error is the engine's, and says nothing of the image.
+}
+
+// found keeps that an image is there.
+func (g *glance) found(at time.Time) {
+	i := g.image
+	i.checked, i.listed, i.digest = at, g.listed, digestOf(g.here, i.Image)
+	moved := i.proven != "" && !slices.Contains(g.here.AllDigests(), i.proven) && g.here.ID != i.proven && names.ParseName(i.Image).Digest == ""
+	switch {
+	case moved && i.policy != puller.PolicyMissing:
+		i.state, i.reason, i.retry = puller.SetStale, "another image has come to have its name since its last pull; the registry is asked", true
+	case i.retry && i.state == puller.SetStale: // and why is known
+	case i.state == puller.SetStale && i.failures > 0:
+	default:
+		i.state, i.reason = puller.SetPresent, ""
+	}
+}
+
+// strand keeps that the engine does not say what it has. It is logged once.
+func (s *Sets) strand(ctx context.Context, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stranded.IsZero() && ctx.Err() == nil {
+		s.o.Log.WithError(err).Warn("the engine does not say which images it has; the states of sets are old until it does")
+		s.stranded = now()
+	}
+}

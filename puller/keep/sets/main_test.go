@@ -1,0 +1,302 @@
+package sets_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+	"go.uber.org/goleak"
+
+	"github.com/towline/towline/api/compose"
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep/sets"
+	"github.com/towline/towline/puller/storetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	web = "registry.test/web:v1"
+	db  = "registry.test/db:v1"
+)
+
+// scripted is a Service and an Engine of which a test says what they do.
+type scripted struct {
+	puller.Service
+	mu     sync.Mutex
+	here   map[string]string // IDs by name, which are digests too
+	remote map[string]string // what the registry has
+	jobs   []puller.Job
+	asked  []puller.PrewarmRequest
+	begun  []time.Time
+	gate   chan struct{} // jobs end when it is closed; nil for at once
+	refuse error         // of Prewarm
+	fail   error         // of pulls
+	mute   error         // of the engine
+	looks  int           // inspects
+}
+
+func digest(of string) string {
+	sum := sha256.Sum256([]byte(of))
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+func (s *scripted) CheckPrewarm(r puller.PrewarmRequest) (puller.PrewarmRequest, error) {
+	if len(r.Images) == 0 {
+		return r, puller.Errorf(puller.ErrInvalidRequest, "images: missing; name at least one")
+	}
+	if err := puller.CheckImages(len(r.Images)); err != nil {
+		return r, err
+	}
+	images := make(puller.Images, len(r.Images))
+	for i, one := range r.Images {
+		full, named, err := puller.ParseImage(one.Image)
+		if err == nil && r.Rules != nil {
+			err = r.Rules.CheckName(named)
+		}
+		if err != nil {
+			return r, fmt.Errorf("images[%d]: %w", i, err)
+		}
+		one.Image = full
+		images[i] = one
+	}
+	r.Images = images
+	return r, nil
+}
+
+func (s *scripted) Prewarm(r puller.PrewarmRequest) (puller.Job, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refuse != nil {
+		return puller.Job{}, s.refuse
+	}
+	s.asked, s.begun = append(s.asked, r), append(s.begun, time.Now())
+	n := len(s.jobs)
+	job := puller.Job{ID: fmt.Sprintf("job-%d", n), Kind: puller.JobPrewarm, State: puller.StateActive}
+	children := []puller.Job{}
+	for i, one := range r.Images {
+		id := fmt.Sprintf("job-%d", n+1+i)
+		job.Children = append(job.Children, id)
+		job.Images = append(job.Images, puller.ImageState{Job: id, Image: one.Image, State: puller.StateActive})
+		children = append(children, puller.Job{ID: id, Kind: puller.JobPull, Image: one.Image, State: puller.StateActive})
+	}
+	s.jobs = append(append(s.jobs, job), children...)
+	return job, nil
+}
+
+// end ends a prewarm. mu is held.
+func (s *scripted) end(n int) {
+	job := &s.jobs[n]
+	job.State = puller.StateSucceeded
+	for i := range job.Images {
+		child := &s.jobs[n+1+i]
+		if s.fail == nil {
+			s.here[child.Image] = s.remote[child.Image]
+			child.State, child.Result = puller.StateSucceeded, &puller.Result{Digest: s.remote[child.Image], ImageID: s.remote[child.Image]}
+		} else {
+			child.State, child.Error, job.State = puller.StateFailed, puller.NewJobError(s.fail), puller.StateFailed
+		}
+		job.Images[i].State, job.Images[i].Error = child.State, child.Error
+	}
+}
+
+func (s *scripted) Wait(ctx context.Context, id string) (puller.Job, error) {
+	s.mu.Lock()
+	gate := s.gate
+	s.mu.Unlock()
+	if gate != nil {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			return puller.Job{}, ctx.Err()
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for n := range s.jobs {
+		if s.jobs[n].ID == id {
+			if !s.jobs[n].State.Ended() {
+				s.end(n)
+			}
+			return s.jobs[n], nil
+		}
+	}
+	return puller.Job{}, puller.Errorf(puller.ErrNotFound, "no job")
+}
+
+func (s *scripted) Job(id string) (puller.Job, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, j := range s.jobs {
+		if j.ID == id {
+			return j, nil
+		}
+	}
+	return puller.Job{}, puller.Errorf(puller.ErrNotFound, "no job")
+}
+
+func (s *scripted) Image(_ context.Context, name, _ string, _ puller.Rules) (puller.Image, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.looks++
+	if s.mute != nil {
+		return puller.Image{}, s.mute
+	}
+	id, ok := s.here[name]
+	if !ok {
+		return puller.Image{}, puller.Errorf(puller.ErrNotFound, "no image")
+	}
+	repository, _, _ := strings.Cut(strings.TrimPrefix(name, "registry.test/"), ":")
+	return puller.Image{ID: id, RepoTags: []string{name}, RepoDigests: []string{"registry.test/" + repository + "@" + id}}, nil
+}
+
+func (s *scripted) Images(context.Context, bool) (all []puller.ImageSummary, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, id := range s.here {
+		all = append(all, puller.ImageSummary{ID: id, Tags: []string{name}})
+	}
+	return all, s.mute
+}
+
+// set changes what is scripted.
+func (s *scripted) set(change func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change()
+}
+
+// host has sets over a scripted Service, in a bubble of its own time.
+type host struct {
+	*testing.T
+	*sets.Sets
+	service *scripted
+	store   *storetest.Store
+	log     *strings.Builder
+	metrics *prometheus.Registry
+	dir     string
+	close   func()
+}
+
+func withHost(t *testing.T, test func(h *host)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		h := &host{T: t, store: storetest.New(), log: new(strings.Builder), dir: filepath.Join(t.TempDir(), "sets.d"), service: &scripted{
+			here: map[string]string{}, remote: map[string]string{web: digest("web 1"), db: digest("db 1")},
+		}}
+		h.open()
+		t.Cleanup(func() { h.close() })
+		test(h)
+	})
+}
+
+func (h *host) open() {
+	h.Helper()
+	logger := logrus.New()
+	logger.SetOutput(h.log)
+	h.metrics = prometheus.NewRegistry()
+	s, err := sets.Open(sets.Options{
+		Service: h.service, Engine: h.service, Records: h.store.Records(), Host: "host-1", Dir: h.dir, Log: logger, Metrics: h.metrics,
+		Compose: func(ctx context.Context, content []byte, profiles []string) (puller.PrewarmRequest, error) {
+			return compose.Parse(ctx, content, nil, profiles)
+		},
+	})
+	if err != nil {
+		h.Fatal(err)
+	}
+	h.Sets = s
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { s.Run(ctx) })
+	h.close = func() {
+		cancel()
+		running.Wait()
+	}
+}
+
+// crash has the daemon end with nothing kept but what was on disk, and start again later.
+func (h *host) crash(off time.Duration) {
+	kept := h.store.Reopen()
+	h.close()
+	h.store = kept
+	time.Sleep(off)
+	h.open()
+	synctest.Wait()
+}
+
+func (h *host) put(name string, r puller.SetRequest) puller.Set {
+	h.Helper()
+	s, err := h.PutSet(name, r)
+	if err != nil {
+		h.Fatal(err)
+	}
+	return s
+}
+
+// images returns a request for images.
+func images(names ...string) puller.SetRequest {
+	var r puller.SetRequest
+	for _, name := range names {
+		r.Images = append(r.Images, puller.PullRequest{Image: name})
+	}
+	return r
+}
+
+// refreshes checks how many prewarms were begun.
+func (h *host) refreshes(want int) {
+	h.Helper()
+	synctest.Wait()
+	h.service.mu.Lock()
+	defer h.service.mu.Unlock()
+	if got := len(h.service.asked); got != want {
+		h.Fatalf("%d prewarms were begun, not %d: %v", got, want, h.service.begun)
+	}
+}
+
+// state checks how an image of a set stands.
+func (h *host) state(name, image string, want puller.SetState, reason string) puller.SetImage {
+	h.Helper()
+	synctest.Wait()
+	s, err := h.Set(name)
+	if err != nil {
+		h.Fatal(err)
+	}
+	for _, i := range s.Images {
+		if i.Image == image {
+			if i.State != want || !strings.Contains(i.Reason, reason) || reason == "" && i.Reason != "" {
+				h.Errorf("%s is %s (%s), not %s (%s)", image, i.State, i.Reason, want, reason)
+			}
+			if s.Counts[want] == 0 {
+				h.Errorf("the counts are %v", s.Counts)
+			}
+			return i
+		}
+	}
+	h.Fatalf("the set %s does not have %s", name, image)
+	return puller.SetImage{}
+}
+
+func (h *host) write(name, content string) {
+	h.Helper()
+	if err := os.MkdirAll(h.dir, 0o755); err != nil {
+		h.Fatal(err)
+	}
+	path := filepath.Join(h.dir, name)
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		h.Fatal(err)
+	}
+	// The time of files is not that of the bubble.
+	if err := os.Chtimes(path, time.Now(), time.Now()); err != nil {
+		h.Fatal(err)
+	}
+}

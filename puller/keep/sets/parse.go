@@ -1,0 +1,130 @@
+package sets
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/towline/towline/puller"
+)
+
+// maxFile is how many bytes a file of a set may have.
+const maxFile = 256 << 10
+
+// File is what a file says of its set.
+type File struct {
+	Name     string   `json:"name"`     // "" for that of the file
+	Profiles []string `json:"profiles"` // of a Compose file
+	puller.SetRequest
+}
+
+// A Compose function reads a Compose file with some of its profiles.
+type Compose func(ctx context.Context, content []byte, profiles []string) (puller.PrewarmRequest, error)
+
+// NameOf returns the name of the set of a file that says none.
+func NameOf(path string) string { return strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)) }
+
+// parseFile reads a file: a list {images, schedule, …}, or a Compose file with a section
+// x-towline. Its set has the name that it says, or that of the file.
+func (s *Sets) parseFile(ctx context.Context, path string) (name string, d *definition, err error) {
+	content, err := readContent(path)
+	if err != nil {
+		return "", nil, err
+	}
+	settings, err := Parse(ctx, content, s.o.Compose)
+	if err != nil {
+		return "", nil, err
+	}
+	name = cmp.Or(settings.Name, NameOf(path))
+	if err := puller.CheckSetName(name); err != nil {
+		return "", nil, err
+	}
+	d, err = s.check(name, settings.SetRequest)
+	return name, d, err
+}
+
+// readContent reads a file that only its owner may write to: who writes to it decides what
+// this host pulls.
+func readContent(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO would block
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, errors.New("it is no file")
+	case info.Mode().Perm()&0o022 != 0:
+		return nil, fmt.Errorf("others than its owner may write to it (%v); chmod go-w takes that away", info.Mode().Perm())
+	}
+	content, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(content) > maxFile {
+		err = fmt.Errorf("it is larger than %d bytes", maxFile)
+	}
+	return content, err
+}
+
+// Parse reads the content of a file. What it says is not checked yet.
+func Parse(ctx context.Context, content []byte, compose Compose) (r File, err error) {
+	var top map[string]any
+	if err := yaml.Unmarshal(content, &top); err != nil {
+		return r, fmt.Errorf("it is not YAML with a mapping: %s", puller.ClipTo(strings.ReplaceAll(err.Error(), "\n", " "), 400))
+	}
+	if _, isCompose := top["services"]; !isCompose {
+		return r, decode(top, &r)
+	}
+	if section, ok := top["x-towline"]; ok && section != nil {
+		if err := decode(section, &r); err != nil {
+			return r, fmt.Errorf("x-towline: %w", err)
+		}
+		if len(r.Images) > 0 {
+			return r, errors.New("x-towline: images: those of a Compose file are the images of its services; leave it out")
+		}
+	}
+	listed, err := compose(ctx, content, r.Profiles)
+	if err != nil {
+		return r, err
+	}
+	r.Images, r.Skipped = listed.Images, listed.Skipped
+	if r.Platform == "" {
+		r.Platform = listed.Platform
+	}
+	return r, nil
+}
+
+// decode reads a value of YAML as the API reads JSON.
+func decode(value any, into *File) error {
+	body, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Errorf("it has a key that is no text: %w", err)
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	err = d.Decode(into)
+	var typ *json.UnmarshalTypeError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &typ) && typ.Field == "":
+		return fmt.Errorf("a %s; write a mapping with images, or a Compose file", typ.Value)
+	case errors.As(err, &typ):
+		return fmt.Errorf("%s: a %s is not what it takes", typ.Field, typ.Value)
+	}
+	if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+		return fmt.Errorf("%s: there is no such field", strings.Trim(field, `"`))
+	}
+	return err
+}

@@ -1,0 +1,334 @@
+package sets_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/towline/towline/puller"
+)
+
+func TestPut(t *testing.T) {
+	withHost(t, func(h *host) {
+		gate := make(chan struct{})
+		h.service.gate = gate
+		begin := time.Now()
+		r := images("registry.test/web:v1", db, db)
+		r.Schedule, r.Timezone, r.Caller = "0 5 * * *", "UTC", "token:ci"
+		got := h.put("app", r)
+		five := time.Date(2000, 1, 1, 5, 0, 0, 0, time.UTC)
+		want := puller.Set{
+			Name: "app", Source: puller.SetFromAPI, Schedule: "0 5 * * *", Timezone: "UTC", Policy: puller.PolicyNewer, Protect: true, Priority: puller.PriorityLow,
+			ChangedAt: begin.UTC(), LastRun: begin.UTC(), NextRun: five, Job: "job-0", Refreshes: true, Counts: map[puller.SetState]int{puller.SetPulling: 2},
+			Images: []puller.SetImage{
+				{Image: web, State: puller.SetPulling, NextRun: five, Job: "job-1"}, {Image: db, State: puller.SetPulling, NextRun: five, Job: "job-2"},
+			},
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			h.Errorf("-want +got:\n%s", diff)
+		}
+		if asked := h.service.asked[0]; asked.Caller != "token:ci" || asked.Policy != puller.PolicyNewer || asked.Priority != puller.PriorityLow || len(asked.Images) != 2 {
+			h.Errorf("it asks for %+v", asked)
+		}
+		close(gate)
+		h.refreshes(1)
+		if i := h.state("app", web, puller.SetPresent, ""); i.Digest != digest("web 1") || i.Job != "job-1" || i.CheckedAt.IsZero() {
+			h.Errorf("it is %+v", i)
+		}
+		list, faults := h.Sets.Sets()
+		if len(list) != 1 || list[0].Images != nil || list[0].Counts[puller.SetPresent] != 2 || list[0].Refreshes || len(faults) > 0 {
+			h.Errorf("the list is %+v, %v", list, faults)
+		}
+		if all, err := h.metrics.Gather(); err != nil || len(all) != 1 || len(all[0].Metric) != len(puller.SetStates) {
+			h.Errorf("the metrics are %v, %v", all, err)
+		}
+	})
+}
+
+func TestReplace(t *testing.T) {
+	withHost(t, func(h *host) {
+		h.put("app", images(web))
+		h.refreshes(1)
+		off := false
+		r := images(db, web)
+		r.Protect = &off
+		h.put("app", r)
+		h.refreshes(2)
+		h.state("app", web, puller.SetPresent, "")
+		if p := h.Protections("", []string{db}); len(p) != 1 || p[0].Name != "app" || p[0].Protects {
+			h.Errorf("%+v", p)
+		}
+		h.put("app", images(db))
+		if p := h.Protections("", []string{web}); len(p) > 0 {
+			h.Errorf("an image that the set no longer has is in %+v", p)
+		}
+		if p := h.Protections("", []string{db, "registry.test/db@" + digest("db 1")}); len(p) != 1 || !p[0].Protects {
+			h.Errorf("%+v", p)
+		}
+	})
+}
+
+func TestDelete(t *testing.T) {
+	withHost(t, func(h *host) {
+		h.put("app", images(web))
+		h.refreshes(1)
+		if s, err := h.DeleteSet("app"); err != nil || s.Name != "app" {
+			h.Errorf("%+v, %v", s, err)
+		}
+		if len(h.service.here) != 1 {
+			h.Error("an image was removed")
+		}
+		_, getErr := h.Set("app")
+		_, deleteErr := h.DeleteSet("app")
+		_, refreshErr := h.RefreshSet("app")
+		for _, err := range []error{getErr, deleteErr, refreshErr} {
+			if puller.KindOf(err) != puller.ErrNotFound {
+				h.Errorf("of a set that is gone: %v", err)
+			}
+		}
+		h.crash(0)
+		if list, _ := h.Sets.Sets(); len(list) > 0 {
+			h.Errorf("it is back: %+v", list)
+		}
+	})
+}
+
+func TestJoin(t *testing.T) {
+	withHost(t, func(h *host) {
+		gate := make(chan struct{})
+		h.service.gate = gate
+		r := images(web)
+		r.Schedule = "@every 10m"
+		first := h.put("app", r)
+		time.Sleep(time.Hour) // six times pass while it goes on
+		joined, err := h.RefreshSet("app")
+		if err != nil || joined.ID != first.Job {
+			h.Errorf("it is %s, not %s: %v", joined.ID, first.Job, err)
+		}
+		h.refreshes(1)
+		h.service.set(func() { h.service.gate = nil })
+		close(gate)
+		synctest.Wait()
+		next, err := h.RefreshSet("app")
+		if err != nil || next.ID == first.Job {
+			h.Errorf("it is %s: %v", next.ID, err)
+		}
+		h.refreshes(2)
+		time.Sleep(10*time.Minute + time.Second)
+		h.refreshes(3)
+	})
+}
+
+func TestRemovedImage(t *testing.T) {
+	withHost(t, func(h *host) {
+		h.put("app", images(web, db))
+		h.refreshes(1)
+		time.Sleep(30 * time.Minute)
+		h.refreshes(1)
+		gate := make(chan struct{})
+		h.service.set(func() {
+			delete(h.service.here, web)
+			h.service.gate = gate
+		})
+		time.Sleep(61 * time.Second)
+		h.refreshes(2)
+		if asked := h.service.asked[1]; len(asked.Images) != 1 || asked.Images[0].Image != web {
+			h.Errorf("it asks for %+v", asked)
+		}
+		h.state("app", web, puller.SetPulling, "removed")
+		h.state("app", db, puller.SetPresent, "")
+		if !strings.Contains(h.log.String(), "an image of a set is pulled again") {
+			h.Errorf("the log is %s", h.log)
+		}
+		close(gate)
+		h.service.set(func() { h.service.gate = nil })
+		h.state("app", web, puller.SetPresent, "")
+		// Somebody removes it all the time.
+		begin := time.Now()
+		for time.Since(begin) < time.Hour {
+			h.service.set(func() { delete(h.service.here, web) })
+			time.Sleep(10 * time.Second)
+		}
+		if n := len(h.service.asked) - 2; n < 9 || n > 13 {
+			h.Errorf("within an hour it was pulled %d times", n)
+		}
+	})
+}
+
+func TestFailure(t *testing.T) {
+	withHost(t, func(h *host) {
+		h.service.fail = puller.Errorf(puller.ErrRegistryUnavailable, "the registry is away")
+		h.put("app", images(web, db))
+		h.refreshes(1)
+		i := h.state("app", web, puller.SetFailed, "the registry is away")
+		if want := time.Now().Add(5 * time.Minute); !i.NextRun.Equal(want) {
+			h.Errorf("it is pulled next at %s, not %s", i.NextRun, want)
+		}
+		h.service.set(func() { h.service.here[db] = digest("db old") })
+		time.Sleep(24 * time.Hour)
+		synctest.Wait()
+		if n := len(h.service.asked); n < 24 || n > 30 {
+			h.Errorf("within a day it was tried %d times", n)
+		}
+		h.state("app", web, puller.SetFailed, "away")
+		h.service.set(func() { h.service.fail = nil })
+		time.Sleep(time.Hour + time.Minute)
+		h.state("app", web, puller.SetPresent, "")
+
+		h.service.set(func() { h.service.fail = puller.Errorf(puller.ErrDenied, "no access") })
+		if _, err := h.RefreshSet("app"); err != nil {
+			h.Fatal(err)
+		}
+		h.state("app", web, puller.SetStale, "no access")
+		n := len(h.service.asked)
+		time.Sleep(24 * time.Hour) // it will fail again, and the image is there
+		h.refreshes(n)
+		h.state("app", web, puller.SetStale, "no access")
+	})
+}
+
+func TestMovedName(t *testing.T) {
+	withHost(t, func(h *host) {
+		missing := images(db)
+		missing.Policy = puller.PolicyMissing
+		h.put("data", missing)
+		h.put("app", images(web))
+		h.refreshes(2)
+		time.Sleep(10 * time.Minute)
+		gate := make(chan struct{})
+		h.service.set(func() {
+			h.service.here[web], h.service.here[db] = digest("another"), digest("another")
+			h.service.gate = gate
+		})
+		time.Sleep(time.Minute)
+		h.refreshes(3)
+		h.state("data", db, puller.SetPresent, "")
+		h.state("app", web, puller.SetPulling, "another image")
+		close(gate)
+		h.state("app", web, puller.SetPresent, "")
+	})
+}
+
+func TestRefusedRefresh(t *testing.T) {
+	withHost(t, func(h *host) {
+		h.service.refuse = puller.Overloaded("too many jobs")
+		s := h.put("app", images(web))
+		if !strings.Contains(s.Error, "too many jobs") || s.Refreshes {
+			h.Errorf("it is %+v", s)
+		}
+		if _, err := h.RefreshSet("app"); puller.KindOf(err) != puller.ErrOverloaded {
+			h.Errorf("a refresh gives %v", err)
+		}
+		time.Sleep(10 * time.Minute)
+		h.service.set(func() { h.service.refuse = nil })
+		time.Sleep(2 * time.Minute)
+		h.state("app", web, puller.SetPresent, "")
+		if s, err := h.Set("app"); err != nil || s.Error != "" {
+			h.Errorf("it is %+v, %v", s, err)
+		}
+	})
+}
+
+func TestEngineAway(t *testing.T) {
+	withHost(t, func(h *host) {
+		h.put("app", images(web))
+		h.refreshes(1)
+		time.Sleep(5 * time.Minute)
+		h.service.set(func() { h.service.mute = puller.Errorf(puller.ErrEngineUnavailable, "no engine") })
+		time.Sleep(time.Hour)
+		h.refreshes(1)
+		h.state("app", web, puller.SetPresent, "")
+		if n := strings.Count(h.log.String(), "no engine"); n != 1 {
+			h.Errorf("it is logged %d times: %s", n, h.log)
+		}
+	})
+}
+
+// TestCost counts what the engine is asked while nothing changes.
+func TestCost(t *testing.T) {
+	withHost(t, func(h *host) {
+		var names []string
+		for i := range 1000 {
+			name := fmt.Sprintf("registry.test/app-%d:v1", i)
+			names = append(names, name)
+			h.service.remote[name] = digest(name)
+		}
+		h.put("app", images(names...))
+		time.Sleep(2 * time.Minute)
+		h.service.set(func() { h.service.looks = 0 })
+		time.Sleep(time.Hour)
+		if h.service.looks > 0 {
+			h.Errorf("%d images were inspected", h.service.looks)
+		}
+	})
+}
+
+func TestBadRequests(t *testing.T) {
+	withHost(t, func(h *host) {
+		with := func(change func(*puller.SetRequest)) puller.SetRequest {
+			r := images(web)
+			change(&r)
+			return r
+		}
+		many := make([]string, 5000)
+		for i := range many {
+			many[i] = fmt.Sprint("registry.test/", i)
+		}
+		for field, r := range map[string]puller.SetRequest{
+			"schedule: ":         with(func(r *puller.SetRequest) { r.Schedule = "0 0 31 2 *" }),
+			"timezone: ":         with(func(r *puller.SetRequest) { r.Timezone = "Europe/Atlantis" }),
+			"jitter: ":           with(func(r *puller.SetRequest) { r.Jitter = "soon" }),
+			"window: ":           with(func(r *puller.SetRequest) { r.Window = "22:00-22:00" }),
+			"policy: ":           with(func(r *puller.SetRequest) { r.Policy = puller.PolicyAlways }),
+			"images: missing":    {},
+			"images: 5000":       images(many...),
+			"images[1]: image: ": images(web, "No"),
+			"images[0]: lease: ": {Images: puller.Images{{Image: web, Lease: "1h"}}},
+		} {
+			if _, err := h.PutSet("app", r); puller.KindOf(err) != puller.ErrInvalidRequest || !strings.HasPrefix(err.Error(), field) {
+				h.Errorf("%s: %v", field, err)
+			}
+		}
+		for _, name := range []string{"", "App", "learned", strings.Repeat("a", 64)} {
+			if _, err := h.PutSet(name, images(web)); puller.KindOf(err) != puller.ErrInvalidRequest || !strings.HasPrefix(err.Error(), "name: ") {
+				h.Errorf("%q: %v", name, err)
+			}
+		}
+		h.store.Fail(errors.New("the disk is broken"))
+		if _, err := h.PutSet("app", images(web)); err == nil {
+			h.Error("a set that is not on disk is accepted")
+		}
+		h.store.Fail(nil)
+		if list, _ := h.Sets.Sets(); len(list) > 0 {
+			h.Errorf("something is kept: %+v", list)
+		}
+		h.refreshes(0)
+	})
+}
+
+func TestLimits(t *testing.T) {
+	withHost(t, func(h *host) {
+		h.service.refuse = errors.New("not now")
+		big := make([]string, 1000)
+		for i := range big {
+			big[i] = fmt.Sprintf("registry.test/app-%d:v1", i)
+		}
+		for i := range 5 {
+			h.put(fmt.Sprint("big-", i), images(big...))
+		}
+		if _, err := h.PutSet("more", images(web)); puller.KindOf(err) != puller.ErrOverloaded || !strings.Contains(err.Error(), "5000") {
+			h.Errorf("one more image gives %v", err)
+		}
+		h.put("big-0", images(web)) // in the place of one
+		for i := range puller.MaxSets - 5 {
+			h.put(fmt.Sprint("small-", i), images(web))
+		}
+		if _, err := h.PutSet("more", images(web)); puller.KindOf(err) != puller.ErrOverloaded || !strings.Contains(err.Error(), "500") {
+			h.Errorf("one more set gives %v", err)
+		}
+	})
+}
