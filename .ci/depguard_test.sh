@@ -59,6 +59,8 @@ puller/keep                   $ours/puller/transfer
 puller/mirror/fetch           $ours/puller/registry
 puller/registry/login         $ours/puller/registry
 puller/keep/collect           $ours/puller/jobs
+puller/keep/sets              $ours/api/compose
+puller/keep/lease             $ours/puller/jobs
 puller/keep/room              $ours/puller/keep/collect
 puller/keep/usage             $ours/puller/docker
 puller/transfer               $ours/puller/job

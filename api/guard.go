@@ -134,7 +134,7 @@ func checkBody(w http.ResponseWriter, r *http.Request) error {
 		return invalid("Content-Encoding: %q is not taken; send the body as it is", clip(coding))
 	}
 	_, _, dockers := dockerapi.SplitPath(r.URL.Path)
-	if r.ContentLength == 0 || r.Method == http.MethodPost && !dockers {
+	if r.ContentLength == 0 || takesBody(r.Method) && !dockers {
 		return nil
 	}
 	n, err := io.CopyN(io.Discard, r.Body, maxBody+1)
@@ -148,6 +148,11 @@ func checkBody(w http.ResponseWriter, r *http.Request) error {
 	}
 	http.NewResponseController(w).SetReadDeadline(time.Time{})
 	return nil
+}
+
+// takesBody reports whether requests of a method may have a body.
+func takesBody(method string) bool {
+	return method == http.MethodPost || method == http.MethodPut || method == http.MethodPatch
 }
 
 // refuse answers with an error, to Docker's clients in Docker's form.

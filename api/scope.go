@@ -34,7 +34,9 @@ func scopeOf(r *http.Request, pattern string) auth.Scope {
 		return auth.Known
 	case "DELETE /v1/jobs/{id}":
 		return auth.Known // cancelJob checks the scope for the kind of the job
-	case "POST /v1/pulls", "POST /v1/prewarms":
+	case "POST /v1/pulls", "POST /v1/prewarms",
+		"PUT /v1/sets/{name}", "DELETE /v1/sets/{name}", "POST /v1/sets/{name}/refresh",
+		"POST /v1/leases", "PATCH /v1/leases/{id}", "DELETE /v1/leases/{id}":
 		return auth.ScopePull
 	case "POST /v1/runs":
 		return auth.ScopeRun

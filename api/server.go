@@ -21,6 +21,7 @@ import (
 type Server struct {
 	puller   puller.Service
 	images   puller.ImageKeeper // nil for none
+	keeper   puller.Keeper      // nil for none
 	log      logrus.FieldLogger
 	audit    audit
 	tokens   *auth.Tokens // nil for none
@@ -42,6 +43,8 @@ type Options struct {
 	Runs    bool // allows POST /v1/runs
 	// Images knows the engine's images; nil for none.
 	Images puller.ImageKeeper
+	// Keeper has sets and leases; nil for none. p then is a Service whose jobs take leases.
+	Keeper puller.Keeper
 
 	// Callers on a unix socket have full access. All others need a token, or a
 	// certificate that the listener has verified. Open gives everybody full access,
@@ -65,7 +68,7 @@ type route struct {
 // New returns the handler of all routes.
 func New(p puller.Service, o Options) *Server {
 	s := &Server{
-		puller: p, images: o.Images, log: o.Log, audit: audit{o.Log}, tokens: o.Tokens, sessions: auth.NewSessions(), events: events{puller: p, log: o.Log},
+		puller: p, images: o.Images, keeper: o.Keeper, log: o.Log, audit: audit{o.Log}, tokens: o.Tokens, sessions: auth.NewSessions(), events: events{puller: p, log: o.Log},
 		files: limits.NewComposeFiles(), plans: limits.NewPlans(), answers: limits.NewAnswers(),
 	}
 	mux := http.NewServeMux()
@@ -92,6 +95,16 @@ func New(p puller.Service, o Options) *Server {
 	handle("GET /v1/events", s.events.ofAll, "kind", "image", "since", "every")
 	handle("GET /v1/images", s.listImages, "owner", "image", "set", "reason", "collectable", "limit", "cursor")
 	handle("POST /v1/collections", s.collect, "dry_run")
+	handle("GET /v1/sets", s.withKeeper(s.listSets))
+	handle("GET /v1/sets/{name}", s.withKeeper(s.getSet))
+	handle("PUT /v1/sets/{name}", s.withKeeper(s.putSet), setQuery...)
+	handle("DELETE /v1/sets/{name}", s.withKeeper(s.deleteSet))
+	handle("POST /v1/sets/{name}/refresh", s.withKeeper(s.refreshSet), "wait", "every")
+	handle("GET /v1/leases", s.withKeeper(s.listLeases), "image", "job", "limit", "cursor")
+	handle("POST /v1/leases", s.withKeeper(s.addLease))
+	handle("GET /v1/leases/{id}", s.withKeeper(s.getLease))
+	handle("PATCH /v1/leases/{id}", s.withKeeper(s.renewLease))
+	handle("DELETE /v1/leases/{id}", s.withKeeper(s.endLease))
 	handle("GET /v1/engine", s.getEngine)
 	handle("GET /healthz", s.health)
 	handle("GET /readyz", s.ready)

@@ -2,6 +2,7 @@ package configs
 
 import (
 	"fmt"
+	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
@@ -21,6 +22,7 @@ type Keep struct {
 	Interval    time.Duration `mapstructure:"interval" default:"5m" range:"10s..24h"`
 	Protect     []string      `mapstructure:"protect"` // patterns as in rules.pull.deny
 	MaxPerCycle int           `mapstructure:"max_per_cycle" default:"20" range:"1..10000"`
+	SetsDir     string        `mapstructure:"sets_dir" default:"/etc/towline/sets.d"` // of files of sets; "" for none
 }
 
 // check returns the first fault that the tags do not say.
@@ -30,6 +32,9 @@ func (k Keep) check() error {
 	}
 	if k.MaxUnused > 0 && k.MaxUnused < k.MinAge {
 		return fmt.Errorf("keep.max_unused: %s is less than keep.min_age, which is %s", k.MaxUnused, k.MinAge)
+	}
+	if k.SetsDir != "" && !filepath.IsAbs(k.SetsDir) {
+		return fmt.Errorf("keep.sets_dir: %q is not an absolute path", k.SetsDir)
 	}
 	_, err := rules.ParsePatterns("keep.protect", k.Protect)
 	return err

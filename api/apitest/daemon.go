@@ -24,6 +24,9 @@ import (
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/puller/jobs"
+	"github.com/towline/towline/puller/keep"
+	"github.com/towline/towline/puller/keep/lease"
+	"github.com/towline/towline/puller/keep/sets"
 	"github.com/towline/towline/puller/storetest"
 )
 
@@ -69,14 +72,24 @@ func startOn(t *testing.T, l net.Listener, dial func(context.Context, string, st
 	if err != nil {
 		t.Fatal(err)
 	}
-	options := jobs.Options{Concurrency: 8, Policy: puller.PolicyMissing, Timeout: time.Hour, Store: storetest.New(), Log: log, Metrics: metrics}
+	store := storetest.New()
+	options := jobs.Options{Concurrency: 8, Policy: puller.PolicyMissing, Timeout: time.Hour, Store: store, Log: log, Metrics: metrics}
 	for _, c := range change {
 		c(&options)
 	}
 	if d.Service, err = jobs.New(engine, options); err != nil {
 		t.Fatal(err)
 	}
-	d.Server = api.New(d.Service, api.Options{Metrics: metrics, Log: log, Runs: true, Open: true})
+	// Nothing runs them: sets are refreshed by calls, and leases do not end.
+	leases, err := lease.Open(lease.Options{Service: d.Service, Records: store.Records(), Log: log, Metrics: metrics})
+	if err != nil {
+		t.Fatal(err)
+	}
+	warm, err := sets.Open(sets.Options{Service: d.Service, Engine: engine, Records: store.Records(), Log: log, Metrics: metrics})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Server = api.New(leases.Jobs(), api.Options{Metrics: metrics, Log: log, Runs: true, Open: true, Keeper: keep.New(warm, leases)})
 	compared := contracttest.Wrap(t, d.Server)
 	server := connections.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d.opened.Add(1)

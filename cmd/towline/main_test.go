@@ -27,7 +27,10 @@ import (
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/puller/jobs"
+	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/keep/collect"
+	"github.com/towline/towline/puller/keep/lease"
+	"github.com/towline/towline/puller/keep/sets"
 	imageusage "github.com/towline/towline/puller/keep/usage"
 	"github.com/towline/towline/puller/storetest"
 )
@@ -123,10 +126,25 @@ func startDaemon(t *testing.T) (host string, scripted *enginetest.Engine, p *job
 		t.Fatal(err)
 	}
 	images := collect.New(collect.Options{Engine: engine, Usage: imageusage.New(imageusage.Options{Engine: engine, Records: storetest.New().Records(), Log: log}), Collect: collect.All, Low: .8, Log: log})
-	server := connections.NewServer(contracttest.Wrap(t, api.New(p, api.Options{Metrics: prometheus.NewRegistry(), Log: log, Runs: true, Images: images})))
+	records := storetest.New().Records()
+	leases, err := lease.Open(lease.Options{Service: p, Records: records, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	warm, err := sets.Open(sets.Options{Service: p, Engine: engine, Records: records, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keeper := keep.New(warm, leases)
+	ctx, stop := context.WithCancel(context.Background())
+	server := connections.NewServer(contracttest.Wrap(t, api.New(leases.Jobs(), api.Options{
+		Metrics: prometheus.NewRegistry(), Log: log, Runs: true, Images: images, Keeper: keeper,
+	})))
 	var serving sync.WaitGroup
 	serving.Go(func() { server.Serve(l) })
+	serving.Go(func() { keeper.Run(ctx) })
 	t.Cleanup(func() {
+		stop()
 		p.Close(context.Background())
 		server.Close()
 		serving.Wait()

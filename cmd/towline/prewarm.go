@@ -52,7 +52,7 @@ func newPrewarm(f *flags) *cobra.Command {
 				r.Platform = each.Platform
 			}
 			r.Policy, r.Strict, r.Priority, r.Timeout, r.FailFast = each.Policy, each.Strict, each.Priority, each.Timeout, failFast
-			r.Accelerate = each.Accelerate
+			r.Accelerate, r.Lease = each.Accelerate, each.Lease
 			if cmd.Flags().Changed("retries") {
 				r.Retries = &retries
 			}

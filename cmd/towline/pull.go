@@ -65,7 +65,12 @@ func pullFlags(cmd *cobra.Command, r *puller.PullRequest, retries *int) {
 	flags := cmd.Flags()
 	flags.StringVar((*string)(&r.Priority), "priority", "", "job `priority`: high, normal or low (default normal)")
 	flags.DurationVar((*time.Duration)(&r.Timeout), "timeout", 0, "time limit for each image, such as 30m (default: the daemon's pull.timeout)")
+	leaseFlag(cmd, &r.Lease)
 	flags.IntVar(retries, "retries", 0, "how often to try again (default: the daemon's pull.retries)")
+}
+
+func leaseFlag(cmd *cobra.Command, lease *string) {
+	cmd.Flags().StringVar(lease, "lease", "", "keep the image from collection for this `time` after its pull, such as 2h")
 }
 
 // imageFlags defines the flags of pull, prewarm and run that say which image is

@@ -74,6 +74,7 @@ func newRun(f *flags) *cobra.Command {
 	flags.DurationVar((*time.Duration)(&r.Timeout), "timeout", 0, "time limit for the pull and the program, such as 30m (default: the daemon's pull.timeout)")
 	flags.StringArrayVar(&r.Entrypoint, "entrypoint", nil, "`program` instead of the image's; repeat it for arguments")
 	imageFlags(cmd, &r.Platform, &r.Policy, &r.Strict, &r.Accelerate)
+	leaseFlag(cmd, &r.Lease)
 	credentialsFlag(f, cmd)
 	return cmd
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/towline/towline/puller/bolt"
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/jobs"
+	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/mirror"
 	"github.com/towline/towline/puller/registry"
 	"github.com/towline/towline/puller/registry/login"
@@ -100,8 +101,9 @@ func Run(ctx context.Context, o Options) error {
 		Chunk: config.Mirror.Chunk, Cache: config.Mirror.Cache, MinSize: config.Mirror.MinSize, Rate: config.Mirror.Rate,
 		Rules: &current, Log: logger, Metrics: metrics,
 	})
+	gate := new(keep.Gate)
 	kept, err := newImages(imagesOptions{
-		config: config, engine: engine, registry: images, accelerator: accelerator, records: store.Records(), log: logger, metrics: metrics,
+		config: config, engine: engine, registry: images, accelerator: accelerator, protector: gate, records: store.Records(), log: logger, metrics: metrics,
 	})
 	if err != nil {
 		closeAll(listeners)
@@ -138,8 +140,16 @@ func Run(ctx context.Context, o Options) error {
 		closeAll(listeners)
 		return err
 	}
-	handler := api.New(p, api.Options{
-		Metrics: metrics, Log: logger, Runs: config.Runs.Enabled, Images: kept.collector,
+	keeper, err := newKeeper(keeperOptions{config: config.Keep, service: p, engine: engine, store: store, log: logger, metrics: metrics})
+	if err != nil {
+		closeAll(listeners)
+		limit, cancel := context.WithTimeout(context.Background(), shutdownLimit)
+		defer cancel()
+		return errors.Join(err, p.Close(limit))
+	}
+	gate.Open(keeper)
+	handler := api.New(keeper.Jobs(), api.Options{
+		Metrics: metrics, Log: logger, Runs: config.Runs.Enabled, Images: kept.collector, Keeper: keeper,
 		Tokens: tokens, Hosts: hosts(config), Requests: config.Limits.Requests,
 	})
 	server := connections.NewServer(handler)
@@ -151,6 +161,7 @@ func Run(ctx context.Context, o Options) error {
 		group.Go(func() error { return ignoreClosed(server.Serve(l)) })
 	}
 	kept.run(ctx, group, p)
+	group.Go(func() error { return keeper.Run(ctx) })
 	logger.WithField("state_dir", config.StateDir).Info("the store is open")
 	group.Go(func() error {
 		reportEngine(ctx, engine, logger)

@@ -9,11 +9,16 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/towline/towline/api/compose"
 	"github.com/towline/towline/configs"
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/bolt"
 	"github.com/towline/towline/puller/docker"
+	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/keep/collect"
+	"github.com/towline/towline/puller/keep/lease"
 	"github.com/towline/towline/puller/keep/room"
+	"github.com/towline/towline/puller/keep/sets"
 	"github.com/towline/towline/puller/keep/usage"
 	"github.com/towline/towline/puller/rules"
 )
@@ -73,6 +78,30 @@ func (o imagesOptions) spooled(blobs []puller.Blob) (bytes int64) {
 		bytes -= b.Size
 	}
 	return min(bytes, o.config.Mirror.Cache)
+}
+
+type keeperOptions struct {
+	config  configs.Keep
+	service puller.Service
+	engine  *docker.Engine
+	store   *bolt.Store
+	log     logrus.FieldLogger
+	metrics prometheus.Registerer
+}
+
+// newKeeper reads the sets and leases.
+func newKeeper(o keeperOptions) (keep.Keeper, error) {
+	leases, err := lease.Open(lease.Options{Service: o.service, Records: o.store.Records(), Log: o.log, Metrics: o.metrics})
+	if err != nil {
+		return keep.Keeper{}, err
+	}
+	warm, err := sets.Open(sets.Options{
+		Service: o.service, Engine: o.engine, Records: o.store.Records(), Host: o.store.Instance(), Dir: o.config.SetsDir, Log: o.log, Metrics: o.metrics,
+		Compose: func(ctx context.Context, content []byte, profiles []string) (puller.PrewarmRequest, error) {
+			return compose.Parse(ctx, content, nil, profiles)
+		},
+	})
+	return keep.New(warm, leases), err
 }
 
 // run follows the engine, and collects, until ctx ends.

@@ -1,0 +1,91 @@
+package api
+
+import (
+	"net/http"
+
+	"github.com/towline/towline/puller"
+)
+
+// setQuery are the query parameters of PUT /v1/sets/{name} with a Compose file.
+var setQuery = []string{"profile", "var", "schedule", "timezone", "jitter", "window", "policy", "protect", "priority", "platform"}
+
+// withKeeper answers with ErrNotFound where there are no sets and leases.
+func (s *Server) withKeeper(h func(http.ResponseWriter, *http.Request) error) func(http.ResponseWriter, *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if s.keeper == nil {
+			return puller.Errorf(puller.ErrNotFound, "this daemon has no sets and no leases")
+		}
+		return h(w, r)
+	}
+}
+
+// setList is an answer to GET /v1/sets.
+type setList struct {
+	Sets   []puller.Set      `json:"sets"`
+	Faults []puller.SetFault `json:"faults,omitempty"`
+}
+
+func (s *Server) listSets(w http.ResponseWriter, r *http.Request) error {
+	sets, faults := s.keeper.Sets()
+	return s.writeJSON(w, r, http.StatusOK, setList{sets, faults})
+}
+
+func (s *Server) getSet(w http.ResponseWriter, r *http.Request) error {
+	return s.writeSet(w, r)(s.keeper.Set(r.PathValue("name")))
+}
+
+// putSet is PUT /v1/sets/{name}, with a set in JSON or a Compose file.
+func (s *Server) putSet(w http.ResponseWriter, r *http.Request) error {
+	var request puller.SetRequest
+	var err error
+	if isYAML(r) {
+		request, err = s.composeSet(w, r)
+	} else if err = refuseQuery(r, setQuery); err == nil {
+		err = decodeBody(w, r, &request)
+	}
+	if err != nil {
+		return err
+	}
+	request.Caller, request.Rules = caller(r)
+	return s.writeSet(w, r)(s.keeper.PutSet(r.PathValue("name"), request))
+}
+
+// composeSet reads a Compose file and its query parameters.
+func (s *Server) composeSet(w http.ResponseWriter, r *http.Request) (puller.SetRequest, error) {
+	q := r.URL.Query()
+	protect := true
+	if q.Get("protect") != "" {
+		var err error
+		if protect, err = isTrue(r, "protect"); err != nil {
+			return puller.SetRequest{}, err
+		}
+	}
+	all, err := s.composeRequest(w, r)
+	return puller.SetRequest{
+		Images: all.Images, Skipped: all.Skipped, Platform: all.Platform, Policy: all.Policy, Priority: all.Priority, Protect: &protect,
+		Schedule: q.Get("schedule"), Timezone: q.Get("timezone"), Jitter: q.Get("jitter"), Window: q.Get("window"),
+	}, err
+}
+
+func (s *Server) deleteSet(w http.ResponseWriter, r *http.Request) error {
+	return s.writeSet(w, r)(s.keeper.DeleteSet(r.PathValue("name")))
+}
+
+func (s *Server) writeSet(w http.ResponseWriter, r *http.Request) func(puller.Set, error) error {
+	return func(set puller.Set, err error) error {
+		if err != nil {
+			return err
+		}
+		return s.writeJSON(w, r, http.StatusOK, set)
+	}
+}
+
+// refreshSet is POST /v1/sets/{name}/refresh. It takes no body, or an empty object.
+func (s *Server) refreshSet(w http.ResponseWriter, r *http.Request) error {
+	if r.ContentLength != 0 {
+		if err := decodeBody(w, r, new(struct{})); err != nil {
+			return err
+		}
+	}
+	return s.submit(w, r, func() (puller.Job, error) { return s.keeper.RefreshSet(r.PathValue("name")) })
+}

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/cmd/towline/render"
+	"github.com/towline/towline/puller"
+)
+
+func newLease(f *flags) *cobra.Command {
+	var filter puller.LeaseFilter
+	ls := &cobra.Command{
+		Use:   "ls",
+		Short: "List leases, newest first",
+		Args:  noArguments,
+		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, _ []string) error {
+			leases, next, err := c.Leases(ctx, filter)
+			if err != nil {
+				return err
+			}
+			if f.json {
+				return render.NewJSON(cmd.OutOrStdout()).Encode(map[string]any{"leases": leases, "next": next})
+			}
+			if err := render.Leases(cmd.OutOrStdout(), leases, time.Now()); err != nil {
+				return err
+			}
+			if next != "" {
+				fmt.Fprintln(cmd.ErrOrStderr(), "towline: there are more leases; --limit lists up to 1000")
+			}
+			return nil
+		}),
+	}
+	ls.Flags().StringVar(&filter.Image, "image", "", "only leases of this `image`")
+	ls.Flags().StringVar(&filter.Job, "job", "", "only the lease of this `job`")
+	ls.Flags().IntVar(&filter.Limit, "limit", 0, "list at most so many, up to 1000 (default 100)")
+
+	var r puller.LeaseRequest
+	add := &cobra.Command{
+		Use:     "add IMAGE... --ttl TIME",
+		Short:   "Keep images from collection for a while",
+		Example: "  towline lease add redis:7 --ttl 2h --note 'nightly tests'",
+		Args:    someArguments("IMAGE"),
+		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
+			r.Images = args
+			l, err := c.AddLease(ctx, r)
+			if err != nil {
+				return err
+			}
+			return f.printLease(cmd, l)
+		}),
+	}
+	add.Flags().StringVar(&r.TTL, "ttl", "", "how long, such as 2h: from 1m to 720h")
+	add.Flags().StringVar(&r.Note, "note", "", "what for")
+
+	var ttl string
+	renew := &cobra.Command{
+		Use:   "renew LEASE --ttl TIME",
+		Short: "Have a lease end after another time from now",
+		Args:  oneArgument("LEASE"),
+		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
+			l, err := c.RenewLease(ctx, args[0], ttl)
+			if err != nil {
+				return err
+			}
+			return f.printLease(cmd, l)
+		}),
+	}
+	renew.Flags().StringVar(&ttl, "ttl", "", "how long, such as 2h: from 1m to 720h")
+
+	rm := &cobra.Command{
+		Use:   "rm LEASE...",
+		Short: "End leases",
+		Args:  someArguments("LEASE"),
+		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
+			for _, id := range args {
+				if _, err := c.EndLease(ctx, id); err != nil {
+					return err
+				}
+				if !f.quiet {
+					fmt.Fprintln(cmd.OutOrStdout(), render.SafeText(id+": ended"))
+				}
+			}
+			return nil
+		}),
+	}
+	all := &cobra.Command{
+		Use:   "lease",
+		Short: "Keep images from collection for a while: list, add, renew and end leases",
+		Args:  noArguments,
+		RunE:  ls.RunE,
+	}
+	all.Flags().AddFlagSet(ls.Flags())
+	all.AddCommand(ls, add, renew, rm)
+	return all
+}
+
+// printLease prints a lease: its ID alone with --quiet, for scripts.
+func (f *flags) printLease(cmd *cobra.Command, l puller.Lease) error {
+	out := cmd.OutOrStdout()
+	switch {
+	case f.json:
+		return render.NewJSON(out).Encode(l)
+	case f.quiet:
+		fmt.Fprintln(out, render.SafeText(l.ID))
+		return nil
+	}
+	return render.Leases(out, []puller.Lease{l}, time.Now())
+}

@@ -1,0 +1,202 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/api/compose"
+	"github.com/towline/towline/cmd/towline/exit"
+	"github.com/towline/towline/cmd/towline/render"
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep/sets"
+)
+
+func newSets(f *flags) *cobra.Command {
+	ls := &cobra.Command{
+		Use:   "ls",
+		Short: "List sets",
+		Args:  noArguments,
+		RunE:  withClient(f, f.listSets),
+	}
+	show := &cobra.Command{
+		Use:   "show NAME",
+		Short: "Show how the images of a set stand",
+		Args:  oneArgument("NAME"),
+		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
+			s, err := c.Set(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			return f.printSet(cmd.OutOrStdout(), s)
+		}),
+	}
+	refresh := &cobra.Command{
+		Use:   "refresh NAME",
+		Short: "Refresh a set now, and follow it to its end",
+		Long: "Refresh a set now, and follow it to its end. If it is being refreshed, that job is\n" +
+			"followed. Ctrl-C does not cancel it.",
+		Args: oneArgument("NAME"),
+		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
+			job, err := c.RefreshSet(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			return f.followJob(ctx, cmd, c, job.ID)
+		}),
+	}
+	rm := &cobra.Command{
+		Use:   "rm NAME...",
+		Short: "Forget sets; their images stay",
+		Args:  someArguments("NAME"),
+		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
+			for _, name := range args {
+				if _, err := c.DeleteSet(ctx, name); err != nil {
+					return err
+				}
+				if !f.quiet {
+					fmt.Fprintln(cmd.OutOrStdout(), render.SafeText(name+": forgotten"))
+				}
+			}
+			return nil
+		}),
+	}
+	all := &cobra.Command{
+		Use:   "sets",
+		Short: "Keep images on the host: list, show, apply, refresh and forget sets",
+		Long: "A set is a named list of images that the host always has: Towline pulls what is\n" +
+			"missing, refreshes what has changed in its registry by a schedule, and does not\n" +
+			"collect it.",
+		Args: noArguments,
+		RunE: ls.RunE,
+	}
+	all.AddCommand(ls, show, newApply(f), refresh, rm)
+	return all
+}
+
+func (f *flags) listSets(ctx context.Context, cmd *cobra.Command, c *client.Client, _ []string) error {
+	all, faults, err := c.Sets(ctx)
+	if err != nil {
+		return err
+	}
+	if f.json {
+		return render.NewJSON(cmd.OutOrStdout()).Encode(map[string]any{"sets": all, "faults": faults})
+	}
+	for _, fault := range faults {
+		fmt.Fprintln(cmd.ErrOrStderr(), "towline: "+render.SafeText(fault.File+": "+fault.Error))
+	}
+	return render.Sets(cmd.OutOrStdout(), all, time.Now())
+}
+
+func (f *flags) printSet(out io.Writer, s puller.Set) error {
+	switch {
+	case f.json:
+		return render.NewJSON(out).Encode(s)
+	case f.quiet:
+		return nil
+	}
+	return render.Set(out, s, time.Now())
+}
+
+func newApply(f *flags) *cobra.Command {
+	var file string
+	var r puller.SetRequest
+	var unprotected bool
+	apply := &cobra.Command{
+		Use:   "apply {-f FILE [NAME] | NAME IMAGE...}",
+		Short: "Make or replace a set",
+		Long: "Make or replace a set, and have its images pulled.\n\n" +
+			"FILE is a Compose file, with the section x-towline for what is not in one, or a list:\n" +
+			"{name, images, schedule, timezone, jitter, window, policy, protect, priority,\n" +
+			"platform}. Flags override it. The set has the name that is given, that of the file's\n" +
+			"name field, or that of the file.",
+		Example: "  towline sets apply base redis:7 postgres:17 --schedule '0 5 * * *'\n" +
+			"  towline sets apply -f compose.yaml shop --window 22:00-06:00 --timezone Europe/Berlin",
+		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
+			usage := func(text string) error { return exit.Usage(errors.New(text), cmd.CommandPath()) }
+			wanted := sets.File{}
+			switch {
+			case file != "" && len(args) > 1:
+				return usage("IMAGE: those of a set with -f are in its file")
+			case file == "" && len(args) == 0:
+				return usage("NAME is missing")
+			case file == "" && len(args) == 1:
+				return usage("IMAGE is missing: name images, or a file with -f")
+			case file != "":
+				var err error
+				if wanted, err = f.readSet(ctx, cmd, file); err != nil {
+					return err
+				}
+				wanted.Name = cmp.Or(wanted.Name, sets.NameOf(file))
+			default:
+				for _, image := range args[1:] {
+					wanted.Images = append(wanted.Images, puller.PullRequest{Image: fullName(image)})
+				}
+			}
+			if len(args) > 0 {
+				wanted.Name = args[0]
+			}
+			override(&wanted.SetRequest, r)
+			if unprotected {
+				wanted.Protect = new(false)
+			}
+			s, err := c.PutSet(ctx, wanted.Name, wanted.SetRequest)
+			if err != nil {
+				return err
+			}
+			return f.printSet(cmd.OutOrStdout(), s)
+		}),
+	}
+	flags := apply.Flags()
+	flags.StringVarP(&file, "file", "f", "", "`file` of the set, or - for the standard input")
+	flags.StringVar(&r.Schedule, "schedule", "", "when it is refreshed: five fields of cron, @daily or '@every 30m'")
+	flags.StringVar(&r.Timezone, "timezone", "", "time `zone` of schedule and window, such as Europe/Berlin (default: the daemon's)")
+	flags.StringVar(&r.Jitter, "jitter", "", "refresh later by a part of this `time`, which is always the same on a host")
+	flags.StringVar(&r.Window, "window", "", "when refreshes may begin, such as 22:00-06:00")
+	flags.StringVar((*string)(&r.Policy), "policy", "", "`newer`, the default, or missing")
+	flags.StringVar((*string)(&r.Priority), "priority", "", "job `priority`: high, normal or low (default low)")
+	flags.StringVar(&r.Platform, "platform", "", "`os/arch[/variant]` of images that name none")
+	flags.BoolVar(&unprotected, "no-protect", false, "let the images be collected")
+	apply.MarkFlagFilename("file", "yaml", "yml")
+	return apply
+}
+
+// override sets what flags have set.
+func override(r *puller.SetRequest, by puller.SetRequest) {
+	r.Schedule, r.Timezone = cmp.Or(by.Schedule, r.Schedule), cmp.Or(by.Timezone, r.Timezone)
+	r.Jitter, r.Window = cmp.Or(by.Jitter, r.Jitter), cmp.Or(by.Window, r.Window)
+	r.Policy, r.Priority, r.Platform = cmp.Or(by.Policy, r.Policy), cmp.Or(by.Priority, r.Priority), cmp.Or(by.Platform, r.Platform)
+}
+
+// readSet reads a file of a set. A Compose file is read where it is, with its variables.
+func (f *flags) readSet(ctx context.Context, cmd *cobra.Command, path string) (r sets.File, err error) {
+	var content []byte
+	if path == "-" {
+		content, err = io.ReadAll(cmd.InOrStdin())
+	} else {
+		content, err = os.ReadFile(path)
+	}
+	if err != nil {
+		return r, err
+	}
+	r, err = sets.Parse(ctx, content, func(ctx context.Context, content []byte, profiles []string) (puller.PrewarmRequest, error) {
+		if path == "-" {
+			return compose.Parse(ctx, content, nil, profiles)
+		}
+		defer redirectWarnings(cmd.ErrOrStderr(), f.quiet)()
+		project, err := compose.Load(ctx, compose.Source{Files: []string{path}, Profiles: profiles})
+		return project.PrewarmRequest, err
+	})
+	var known *puller.Error
+	if err != nil && !errors.As(err, &known) {
+		err = puller.Errorf(puller.ErrInvalidRequest, "%s: %w", path, err)
+	}
+	return r, err
+}
