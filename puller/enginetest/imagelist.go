@@ -70,6 +70,13 @@ func (e *Engine) byRepoDigest(name string) (i puller.Image, tag string, ok bool)
 	return i, "", false
 }
 
+// NamesOf returns the names of an image, sorted.
+func (e *Engine) NamesOf(id string) []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.namedAs(id)
+}
+
 // Stored returns how many bytes the images have, each layer counted once.
 func (e *Engine) Stored() (bytes int64) {
 	e.mu.Lock()
@@ -138,9 +145,11 @@ type listed struct {
 // all returns each image once, with all its names. Each layer has an equal part of its
 // image's size.
 func (e *Engine) all(shared bool) []listed {
-	all, users := make(map[string]puller.Image), make(map[string]int)
-	for _, i := range e.images {
-		all[e.idOf(i)] = i
+	all, users, names := make(map[string]puller.Image), make(map[string]int), make(map[string][]string)
+	for name, i := range e.images {
+		id := e.idOf(i)
+		all[id] = i
+		names[id] = append(names[id], name)
 	}
 	for id, i := range e.dangling {
 		all[id] = i
@@ -154,7 +163,8 @@ func (e *Engine) all(shared bool) []listed {
 	for id, i := range all {
 		l := listed{ID: id, ParentID: e.madeFrom[id], Created: 1_700_000_000, Size: i.Size, SharedSize: -1}
 		_, dangling := e.dangling[id]
-		for _, name := range e.namedAs(id) {
+		slices.Sort(names[id])
+		for _, name := range names[id] {
 			if strings.Contains(name, "@") {
 				l.RepoDigests = append(l.RepoDigests, name)
 			} else {

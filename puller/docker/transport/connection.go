@@ -109,7 +109,7 @@ func (c *Connection) Client(ctx context.Context) (*client.Client, error) {
 }
 
 // Classified gives an error of the SDK its kind. Where the engine may have gone, the next
-// Call negotiates the API version again: the engine can come back as another version.
+// call negotiates the API version again: the engine can come back as another version.
 func (c *Connection) Classified(ctx context.Context, op, ref string, err error) error {
 	gone := client.IsErrConnectionFailed(err)
 	err = classify.Error(ctx, op, ref, err)
