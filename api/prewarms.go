@@ -11,6 +11,7 @@ import (
 	"github.com/towline/towline/api/compose"
 	"github.com/towline/towline/api/limits"
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/tracing"
 )
 
 // createPrewarm is POST /v1/prewarms, with a list of images in JSON or a Compose file.
@@ -33,6 +34,7 @@ func (s *Server) createPrewarm(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	request.Caller, request.Rules = caller(r)
+	request.TraceParent = tracing.Clean(r.Header.Get("traceparent"))
 	dry, err := isTrue(r, "dry_run")
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/tracing"
 )
 
 // createPull is POST /v1/pulls.
@@ -18,6 +19,7 @@ func (s *Server) createPull(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	request.Caller, request.Rules = caller(r)
+	request.TraceParent = tracing.Clean(r.Header.Get("traceparent"))
 	return s.submit(w, r, func() (puller.Job, error) { return s.puller.Pull(request) })
 }
 

@@ -324,3 +324,30 @@ func TestPullCredentials(t *testing.T) {
 		}
 	}
 }
+
+func TestTraceParent(t *testing.T) {
+	const parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	d := startRunning(t, enginetest.Print("", "", 0))
+	d.good("alpine", 1)
+	for header, want := range map[string]string{
+		parent:            parent,
+		"":                "",
+		"00-0-0-01":       "",
+		parent + "-x":     "",
+		"cc" + parent[2:]: parent, // a later version
+		strings.Replace(parent, "4bf92f3577b34da6a3ce929d0e0e4736", strings.Repeat("0", 32), 1): "",
+	} {
+		for path, body := range map[string]string{
+			"/v1/pulls": `{"image":"alpine"}`, "/v1/prewarms": `{"images":["alpine"]}`, "/v1/runs": `{"image":"` + program + `"}`,
+		} {
+			j := d.call("POST", path, body, "traceparent", header).job(t, http.StatusAccepted)
+			if j.TraceParent != want {
+				t.Errorf("%s with %q is part of %q, want %q", path, header, j.TraceParent, want)
+			}
+			events := d.follow("GET", "/v1/jobs/"+j.ID+"/events", "", ndjson).rest()
+			if last := events[len(events)-1]; last.Result == nil || last.Result.TraceParent != want {
+				t.Errorf("the result is %s", last.raw)
+			}
+		}
+	}
+}

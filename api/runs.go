@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/tracing"
 )
 
 // createRun is POST /v1/runs.
@@ -17,6 +18,7 @@ func (s *Server) createRun(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	request.Caller, request.Rules = caller(r)
+	request.TraceParent = tracing.Clean(r.Header.Get("traceparent"))
 	return s.submit(w, r, func() (puller.Job, error) { return s.puller.Run(request) })
 }
 

@@ -59,6 +59,10 @@ type Job struct {
 	Priority Priority `json:"priority"`
 	Attempt  int      `json:"attempt,omitempty"` // from 1
 
+	// TraceParent is the job's place in a trace: of its own span, or, if Towline exports
+	// no traces, what the call brought.
+	TraceParent string `json:"traceparent,omitempty"`
+
 	CreatedAt  time.Time `json:"created_at"`
 	StartedAt  time.Time `json:"started_at,omitzero"`
 	FinishedAt time.Time `json:"finished_at,omitzero"`

@@ -33,6 +33,7 @@ type PrewarmRequest struct {
 	Logins         []Credentials `json:"-"`
 	Credentials    Credentials   `json:"-"`
 	IdempotencyKey string        `json:"-"`
+	TraceParent    string        `json:"-"` // as in a PullRequest
 	Caller         string        `json:"-"`
 	Rules          Rules         `json:"-"` // the caller's own, beside those of the daemon
 }

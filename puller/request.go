@@ -97,6 +97,9 @@ type PullRequest struct {
 	// gave before to the same caller. For a key that came with another request
 	// of theirs the error is ErrConflict.
 	IdempotencyKey string `json:"-"`
+	// TraceParent is the W3C traceparent of the call, "" for none. Clients send it as a
+	// header.
+	TraceParent string `json:"-"`
 	// Caller is the name of the caller, "" where it is not known. Slots are shared fairly
 	// among callers.
 	Caller string `json:"-"`

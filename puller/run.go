@@ -29,6 +29,7 @@ type RunRequest struct {
 
 	Credentials    Credentials `json:"-"`
 	IdempotencyKey string      `json:"-"`
+	TraceParent    string      `json:"-"` // as in a PullRequest
 	Caller         string      `json:"-"`
 	Rules          Rules       `json:"-"` // the caller's own, beside those of the daemon
 }

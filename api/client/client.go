@@ -101,50 +101,60 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // Submit asks for an image and returns the job as it was accepted.
 func (c *Client) Submit(ctx context.Context, r puller.PullRequest) (puller.Job, error) {
 	var j puller.Job
-	return j, c.post(ctx, "/v1/pulls", r, r.Credentials, r.IdempotencyKey, &j)
+	return j, c.post(ctx, "/v1/pulls", r, headers{r.Credentials, nil, r.IdempotencyKey, r.TraceParent}, &j)
 }
 
 // Pull asks for an image and returns the job when it has ended. A job that fails is
 // an error.
 func (c *Client) Pull(ctx context.Context, r puller.PullRequest) (puller.Job, error) {
 	var j puller.Job
-	return j, c.post(ctx, "/v1/pulls?wait=true", r, r.Credentials, r.IdempotencyKey, &j)
+	return j, c.post(ctx, "/v1/pulls?wait=true", r, headers{r.Credentials, nil, r.IdempotencyKey, r.TraceParent}, &j)
 }
 
 // Run asks for a run of an image's program and returns the job as it was accepted.
 func (c *Client) Run(ctx context.Context, r puller.RunRequest) (puller.Job, error) {
 	var j puller.Job
-	return j, c.post(ctx, "/v1/runs", r, r.Credentials, r.IdempotencyKey, &j)
+	return j, c.post(ctx, "/v1/runs", r, headers{r.Credentials, nil, r.IdempotencyKey, r.TraceParent}, &j)
 }
 
 // Prewarm asks for many images and returns the job as it was accepted. It does not
 // send Skipped.
 func (c *Client) Prewarm(ctx context.Context, r puller.PrewarmRequest) (puller.Job, error) {
 	var j puller.Job
-	return j, c.post(ctx, "/v1/prewarms", r, r.Credentials, r.IdempotencyKey, &j, r.Logins...)
+	return j, c.post(ctx, "/v1/prewarms", r, headers{r.Credentials, r.Logins, r.IdempotencyKey, r.TraceParent}, &j)
 }
 
 // Plan returns what a prewarm would do. It pulls nothing.
 func (c *Client) Plan(ctx context.Context, r puller.PrewarmRequest) (puller.Plan, error) {
 	var p puller.Plan
-	return p, c.post(ctx, "/v1/prewarms?dry_run=true", r, r.Credentials, "", &p, r.Logins...)
+	return p, c.post(ctx, "/v1/prewarms?dry_run=true", r, headers{auth: r.Credentials, logins: r.Logins}, &p)
 }
 
-// post sends a request for a job, with its credentials and its key in headers.
-func (c *Client) post(ctx context.Context, path string, request any, auth puller.Credentials, key string, answer any, logins ...puller.Credentials) error {
+// headers is what is sent beside the JSON of a request.
+type headers struct {
+	auth       puller.Credentials
+	logins     []puller.Credentials
+	key, trace string
+}
+
+// post sends a request for a job.
+func (c *Client) post(ctx context.Context, path string, request any, more headers, answer any) error {
 	body, err := json.Marshal(request)
 	if err != nil {
 		return err
 	}
 	header := http.Header{"Content-Type": {"application/json"}}
-	if auth := auth.Header(); auth != "" {
+	if auth := more.auth.Header(); auth != "" {
 		header.Set("X-Registry-Auth", auth)
 	}
-	if config := credentials.Config(logins); config != "" {
+	if config := credentials.Config(more.logins); config != "" {
 		header.Set("X-Registry-Config", config)
 	}
-	if key != "" {
-		header.Set("Idempotency-Key", key)
+	if more.key != "" {
+		header.Set("Idempotency-Key", more.key)
+	}
+	if more.trace != "" {
+		header.Set("Traceparent", more.trace)
 	}
 	return c.call(ctx, http.MethodPost, path, header, body, answer)
 }

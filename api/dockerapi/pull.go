@@ -10,6 +10,7 @@ import (
 	"github.com/distribution/reference"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/tracing"
 )
 
 // createImage is POST /images/create, the pull of Docker's clients. Its policy is
@@ -28,6 +29,7 @@ func (h *Handler) createImage(w http.ResponseWriter, r *http.Request) error {
 		Policy: puller.PolicyAlways,
 	}
 	request.Caller, request.Rules = h.Caller(r)
+	request.TraceParent = tracing.Clean(r.Header.Get("traceparent"))
 	if request.Credentials, err = parseCredentials(r.Header.Get("X-Registry-Auth")); err != nil {
 		return err
 	}

@@ -8,8 +8,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/redact"
+	"github.com/towline/towline/puller/tracing"
 	"github.com/towline/towline/stream"
 )
 
@@ -41,6 +44,8 @@ type Env struct {
 	// its lock held: it must not wait, nor call the job. ending says that readers
 	// wait for it.
 	Changed func(j *Job, ending bool)
+	// Log gets a line when a job becomes active.
+	Log logrus.FieldLogger
 }
 
 // Request is what a job is made of.
@@ -91,7 +96,7 @@ type kept struct {
 func New(env *Env, r Request) *Job {
 	j := &Job{
 		env: env, kept: kept{r.Caller, r.IdempotencyKey, r.Fingerprint, r.Private}, settled: make(chan struct{}), view: r.View,
-		history: newHistory(env.Events, r), context: lifetime{daemon: env.Context}, limit: timeLimit{length: r.Timeout},
+		history: newHistory(env.Events, r), context: lifetime{daemon: tracing.Context(env.Context, r.View.TraceParent)}, limit: timeLimit{length: r.Timeout},
 	}
 	return j
 }

@@ -3,6 +3,8 @@ package job
 import (
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/redact"
 	"github.com/towline/towline/stream/pullstream"
@@ -11,12 +13,24 @@ import (
 // Enter moves the job to a state and phase, and tells its readers. It does nothing
 // once the job is about to end.
 func (j *Job) Enter(state puller.State, phase puller.Phase, attempt int) {
+	if v, begins := j.enter(state, phase, attempt); begins {
+		fields := logrus.Fields{"job": v.ID, "kind": v.Kind, "state": v.State, "attempt": attempt}
+		if v.Image != "" {
+			fields["image"] = v.Image
+		}
+		j.env.Log.WithFields(fields).Info("job active")
+	}
+}
+
+// enter returns the job, and whether it is active now and was not before.
+func (j *Job) enter(state puller.State, phase puller.Phase, attempt int) (_ puller.Job, begins bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	v := &j.view
 	if j.outcome != nil || v.State == state && v.Phase == phase && v.Attempt == attempt {
-		return
+		return puller.Job{}, false
 	}
+	begins = state == puller.StateActive && v.State != state
 	if state == puller.StateActive {
 		if v.StartedAt.IsZero() {
 			v.StartedAt = time.Now().UTC()
@@ -26,6 +40,7 @@ func (j *Job) Enter(state puller.State, phase puller.Phase, attempt int) {
 	v.State, v.Phase, v.Attempt = state, phase, attempt
 	j.history.publish(func(seq uint64) puller.Event { return puller.StateEvent(seq, v) })
 	j.changed()
+	return *v, begins
 }
 
 // StartTimer has the job's time run from now on. That of a prewarm's child does not

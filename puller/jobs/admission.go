@@ -9,12 +9,15 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/job"
 	"github.com/towline/towline/puller/prewarm"
 	"github.com/towline/towline/puller/pull"
 	"github.com/towline/towline/puller/requests"
 	"github.com/towline/towline/puller/run"
+	"github.com/towline/towline/puller/tracing"
 )
 
 // Pull implements puller.Service. A job has ended at once where the engine says that
@@ -65,7 +68,7 @@ func (s *Service) Prewarm(r puller.PrewarmRequest) (puller.Job, error) {
 		puller.PrewarmRequest
 		Skipped []puller.Skipped
 	}{asked, r.Skipped}
-	all := puller.PullRequest{Caller: r.Caller, IdempotencyKey: r.IdempotencyKey, Credentials: r.Credentials}
+	all := puller.PullRequest{TraceParent: r.TraceParent, Caller: r.Caller, IdempotencyKey: r.IdempotencyKey, Credentials: r.Credentials}
 	if len(r.Logins) > 0 { // the job only notes that it has some
 		all.Credentials = r.Logins[0]
 	}
@@ -74,6 +77,7 @@ func (s *Service) Prewarm(r puller.PrewarmRequest) (puller.Job, error) {
 	parent.SetWork(w)
 	family := []*entry{parent}
 	for i, image := range r.Images {
+		image.TraceParent = parent.View().TraceParent
 		child := s.newJob(jobOf(puller.JobPull, image), image, nil, requests.PullBytes(&image))
 		s.adopt(w, i, child, pull.Options{Job: child.Job, Request: image})
 		family = append(family, child)
@@ -117,7 +121,8 @@ func jobOf(kind puller.JobKind, r puller.PullRequest) puller.Job {
 // without its defaults, for its fingerprint; size is what it counts in its caller's
 // budget, in bytes.
 func (s *Service) newJob(view puller.Job, r puller.PullRequest, asked any, size int64) *entry {
-	view.State, view.CreatedAt = puller.StateQueued, time.Now().UTC()
+	view.State, view.CreatedAt, view.TraceParent = puller.StateQueued, time.Now().UTC(), r.TraceParent
+	span := s.trace(&view)
 	q := job.Request{
 		View: view, Timeout: time.Duration(r.Timeout), Caller: r.Caller, IdempotencyKey: keyOf(r.Caller, r.IdempotencyKey),
 		Private: r.Credentials != puller.Credentials{},
@@ -125,7 +130,24 @@ func (s *Service) newJob(view puller.Job, r puller.PullRequest, asked any, size 
 	if q.IdempotencyKey != "" {
 		q.Fingerprint = fingerprint(asked, q.Private)
 	}
-	return newEntry(&s.env, q, size)
+	return newEntry(&s.env, q, size, span)
+}
+
+// trace begins the span of a job, and notes its place in the job.
+func (s *Service) trace(view *puller.Job) trace.Span {
+	if s.opts.Tracer == nil {
+		return trace.SpanFromContext(s.ctx) // which has none
+	}
+	ctx, span := s.opts.Tracer.Start(tracing.Context(s.ctx, view.TraceParent), "job "+string(view.Kind))
+	view.TraceParent = tracing.Parent(ctx)
+	return span
+}
+
+// endSpans ends the spans of jobs that were not accepted.
+func endSpans(entries []*entry, err error) {
+	for _, e := range entries {
+		tracing.End(e.span, err)
+	}
 }
 
 // keyOf returns a request's idempotency key as it is kept: each caller has keys of its
@@ -161,6 +183,7 @@ func (s *Service) accept(entries ...*entry) (puller.Job, error) {
 	for {
 		known, err := s.table.reserve(entries)
 		if err != nil {
+			endSpans(entries, err)
 			return puller.Job{}, err
 		}
 		if known == nil {
@@ -168,6 +191,8 @@ func (s *Service) accept(entries ...*entry) (puller.Job, error) {
 		}
 		<-known.accepted
 		if known.refusal == nil {
+			err := puller.Errorf(puller.ErrConflict, "another job has its key")
+			endSpans(entries, err)
 			if !bytes.Equal(known.fingerprint, first.fingerprint) {
 				return puller.Job{}, errKeyTaken(first.key)
 			}
@@ -192,7 +217,7 @@ func (s *Service) accept(entries ...*entry) (puller.Job, error) {
 	}
 	switch w := first.Work().(type) {
 	case *pull.Pull:
-		w.LookEarly(s.ctx)
+		w.LookEarly(tracing.Context(s.ctx, first.View().TraceParent))
 	case *run.Run:
 		if err := s.outputs.Check(); err != nil {
 			s.table.refuse(entries, err)

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/job"
 	"github.com/towline/towline/stream"
@@ -25,7 +27,7 @@ func TestBudgetOfAllCallers(t *testing.T) {
 			p := newTable(Options{MaxPerCaller: 16_000, MaxBytesPerCaller: 101 << 20})
 			var all []*entry
 			for n := 0; ; n++ {
-				j := newEntry(&job.Env{Events: stream.NewEventLog(new(stream.Sequence), 0)}, job.Request{Caller: fmt.Sprint(n % 7)}, 0)
+				j := newEntry(&job.Env{Events: stream.NewEventLog(new(stream.Sequence), 0)}, job.Request{Caller: fmt.Sprint(n % 7)}, 0, trace.SpanFromContext(t.Context()))
 				j.counted = c.one
 				err := p.checkBudget([]*entry{j})
 				if err == nil && n < c.taken {

@@ -10,6 +10,7 @@ import (
 	"github.com/towline/towline/puller/pull"
 	"github.com/towline/towline/puller/requests"
 	"github.com/towline/towline/puller/run"
+	"github.com/towline/towline/puller/tracing"
 	"github.com/towline/towline/stream"
 )
 
@@ -123,7 +124,8 @@ func (r *restore) makeJobs() {
 		if record.Pull != nil {
 			q.Timeout = time.Duration(record.Pull.Timeout)
 		}
-		r.entries = append(r.entries, newEntry(&r.s.env, q, sizeOf(record)))
+		_, span := tracing.Tracer(r.s.opts.Tracer).Start(tracing.Context(r.s.ctx, view.TraceParent), "job "+string(view.Kind)+", resumed")
+		r.entries = append(r.entries, newEntry(&r.s.env, q, sizeOf(record), span))
 		r.known[view.ID] = i
 	}
 }

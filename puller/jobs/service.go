@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/job"
@@ -76,6 +77,7 @@ type Options struct {
 	Admission puller.Admission
 	Log       logrus.FieldLogger
 	Metrics   prometheus.Registerer // nil for none
+	Tracer    trace.Tracer          // nil for none
 }
 
 const (
@@ -134,7 +136,7 @@ func New(engine puller.Engine, o Options) (*Service, error) {
 	s.ctx, s.stop = context.WithCancelCause(context.Background())
 	s.table = newTable(o)
 	s.writer = newWriter(s)
-	s.env = job.Env{Context: s.ctx, Events: s.events, Changed: s.writer.touch}
+	s.env = job.Env{Context: s.ctx, Events: s.events, Changed: s.writer.touch, Log: s.log}
 	if err := s.open(); err != nil {
 		return nil, err
 	}
@@ -156,7 +158,7 @@ func (s *Service) open() (err error) {
 		Engine: s.engine, Registry: o.Registry, Prover: s.proofs, Accelerator: o.Accelerator, Admission: o.Admission, Store: s.store, VerifyAccess: o.VerifyAccess,
 		Concurrency: o.Concurrency, PerRegistry: o.PerRegistry,
 		FirstByteTimeout: o.FirstByteTimeout, StallTimeout: o.StallTimeout, ExtractStallTimeout: o.ExtractStallTimeout,
-		Log: s.log, Metrics: o.Metrics, Numbers: &s.numbers, Events: s.events, Go: s.work.Go,
+		Log: s.log, Metrics: o.Metrics, Tracer: o.Tracer, Numbers: &s.numbers, Events: s.events, Go: s.work.Go,
 	})
 	if err != nil {
 		return err
@@ -223,6 +225,7 @@ func (s *Service) Close(ctx context.Context) error {
 	live, first := s.table.close()
 	for _, e := range live {
 		e.Pause()
+		e.span.End() // another one begins with the next start
 	}
 	s.transfer.Stop()
 	s.stop(errClosing)

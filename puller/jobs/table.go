@@ -7,9 +7,11 @@ import (
 	"sync"
 
 	"github.com/oklog/ulid/v2"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/job"
+	"github.com/towline/towline/puller/tracing"
 )
 
 const (
@@ -24,9 +26,10 @@ const (
 // entry is a job in the table.
 type entry struct {
 	*job.Job
-	id     string // from when it is reserved on
-	caller string // "" where that is not known
-	key    string // the idempotency key as it is kept; "" for none
+	span   trace.Span // of the job; it records nothing if there is no tracer
+	id     string     // from when it is reserved on
+	caller string     // "" where that is not known
+	key    string     // the idempotency key as it is kept; "" for none
 	// fingerprint tells the request from another one with the same key.
 	fingerprint []byte
 	counted     amount        // in its caller's budget
@@ -137,6 +140,7 @@ func (t *table) refuse(entries []*entry, err error) {
 			delete(t.keys, e.key)
 		}
 		e.refusal = err
+		tracing.End(e.span, err)
 		e.Topic().Withdraw()
 		close(e.accepted)
 	}
@@ -235,9 +239,9 @@ func (t *table) isClosing() bool {
 
 // newEntry returns a job that has not been accepted. size is what it counts in its
 // caller's budget, in bytes.
-func newEntry(env *job.Env, r job.Request, size int64) *entry {
+func newEntry(env *job.Env, r job.Request, size int64, span trace.Span) *entry {
 	return &entry{
-		Job: job.New(env, r), id: r.View.ID, caller: r.Caller, key: r.IdempotencyKey, fingerprint: r.Fingerprint,
+		Job: job.New(env, r), span: span, id: r.View.ID, caller: r.Caller, key: r.IdempotencyKey, fingerprint: r.Fingerprint,
 		counted: amount{1, size}, accepted: make(chan struct{}),
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/job"
 	"github.com/towline/towline/puller/prewarm"
+	"github.com/towline/towline/puller/tracing"
 )
 
 const (
@@ -249,6 +250,7 @@ func (w *writer) settle(j *job.Job, saved bool) {
 	w.s.table.ended(e)
 	v := j.Settle()
 	w.s.metrics.ended(&v)
+	tracing.EndJob(e.span, &v)
 	logEnd(w.s.log, &v)
 	if saved {
 		w.retire(j)
@@ -271,6 +273,9 @@ func logEnd(log logrus.FieldLogger, v *puller.Job) {
 		fields["error_kind"], fields["error"] = v.Error.Kind, v.Error.Message
 	} else {
 		fields["source"], fields["seconds"] = v.Result.Source, v.Result.DurationSeconds
+	}
+	if v.TraceParent != "" {
+		fields["traceparent"] = v.TraceParent
 	}
 	log.WithFields(fields).Info("job ended")
 }

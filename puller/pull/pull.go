@@ -88,10 +88,10 @@ func (p *Pull) Request() puller.PullRequest {
 
 // wants is what the pull wants of a transfer.
 func (p *Pull) wants() transfer.Request {
-	r := p.Request()
+	r, v := p.Request(), p.o.Job.View()
 	return transfer.Request{
 		Key: p.key, Credentials: r.Credentials, Policy: r.Policy, Retries: *r.Retries, Strict: r.Strict, Accelerate: r.Accelerate,
-		Caller: r.Caller, Rank: r.Priority.Rank(), Turn: p.o.Job.Turn(), Batched: p.o.Layer != nil, About: p.o.Job.View().About(),
+		Caller: r.Caller, Rank: r.Priority.Rank(), Turn: p.o.Job.Turn(), Batched: p.o.Layer != nil, About: v.About(), TraceParent: v.TraceParent,
 	}
 }
 

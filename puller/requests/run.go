@@ -28,7 +28,7 @@ const (
 func (d Defaults) Run(r puller.RunRequest) (puller.RunRequest, puller.PullRequest, error) {
 	pull, named, err := d.Pull(puller.PullRequest{
 		Image: r.Image, Platform: r.Platform, Policy: r.Policy, Strict: r.Strict, Timeout: r.Timeout, Accelerate: r.Accelerate,
-		Credentials: r.Credentials, IdempotencyKey: r.IdempotencyKey, Caller: r.Caller, Rules: r.Rules,
+		Credentials: r.Credentials, IdempotencyKey: r.IdempotencyKey, TraceParent: r.TraceParent, Caller: r.Caller, Rules: r.Rules,
 	})
 	if err != nil {
 		return r, pull, err

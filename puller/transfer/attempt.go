@@ -16,8 +16,9 @@ import (
 // goroutine writes: the transfer's phase too.
 type attempt struct {
 	*transfer
-	answered func() // the registry gives what it was asked for
-	fetched  func() // it is asked for nothing more
+	ctx      context.Context // of the transfer, with the attempt's span
+	answered func()          // the registry gives what it was asked for
+	fetched  func()          // it is asked for nothing more
 	// acceleration is of this attempt's pull; nil before it, and where there is no
 	// accelerator.
 	acceleration puller.Acceleration

@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -8,11 +9,14 @@ import (
 	"time"
 
 	retries "github.com/avast/retry-go/v5"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/names"
 	"github.com/towline/towline/puller/queue"
 	"github.com/towline/towline/puller/retry"
+	"github.com/towline/towline/puller/tracing"
 )
 
 // The wait between attempts is random, between the half and the whole of a second that
@@ -86,9 +90,11 @@ func (t *transfer) withSlot() (puller.Result, error) {
 	metrics.running.Inc()
 	defer metrics.running.Dec()
 
-	a := attempt{transfer: t, answered: sync.OnceFunc(slot.Answered), fetched: sync.OnceFunc(slot.Fetched)}
+	ctx, span := t.trace()
+	a := attempt{transfer: t, ctx: ctx, answered: sync.OnceFunc(slot.Answered), fetched: sync.OnceFunc(slot.Fetched)}
 	before := t.timings.Load()
 	result, err := a.pull()
+	tracing.End(span, err)
 	timings := t.timings.Load()
 	if timings == before {
 		timings = nil // those of an earlier attempt
@@ -101,6 +107,32 @@ func (t *transfer) withSlot() (puller.Result, error) {
 		err = t.rateLimited(slot, err)
 	}
 	return result, err
+}
+
+// trace begins the span of an attempt. It is a child of the job that the transfer began
+// with, and has links to those that share it.
+func (t *transfer) trace() (context.Context, trace.Span) {
+	var parents []string
+	t.mu.Lock()
+	for _, m := range t.members {
+		if p := m.request.TraceParent; p != "" {
+			parents = append(parents, p)
+		}
+	}
+	t.mu.Unlock()
+	parent := ""
+	if len(parents) > 0 {
+		parent = parents[0]
+	}
+	ctx, span := t.table.opts.Tracer.Start(tracing.Context(t.ctx, parent), "attempt")
+	if !span.IsRecording() {
+		return ctx, span
+	}
+	span.SetAttributes(attribute.String("container.image.name", t.key.Image), attribute.Int("towline.attempt", t.at.Attempt+1))
+	for _, other := range parents[min(1, len(parents)):] {
+		span.AddLink(trace.Link{SpanContext: trace.SpanContextFromContext(tracing.Context(context.Background(), other))})
+	}
+	return ctx, span
 }
 
 // takeSlot returns an attempt's slot. The first attempt has it; the others join the

@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/names"
@@ -23,6 +24,7 @@ import (
 	"github.com/towline/towline/puller/queue"
 	"github.com/towline/towline/puller/redact"
 	"github.com/towline/towline/puller/retry"
+	"github.com/towline/towline/puller/tracing"
 	"github.com/towline/towline/stream"
 	"github.com/towline/towline/stream/pullstream"
 )
@@ -50,6 +52,7 @@ type Request struct {
 	Turn        uint64        // the order of admission
 	Batched     bool          // part of a prewarm; Subscriber.Layer is called for it
 	About       *stream.About // the job
+	TraceParent string        // of the job
 }
 
 // Subscriber is what a transfer knows of a job. A transfer calls it without a lock,
@@ -101,6 +104,7 @@ type Options struct {
 
 	Log     logrus.FieldLogger
 	Metrics prometheus.Registerer // nil for none
+	Tracer  trace.Tracer          // nil for none
 	Numbers *stream.Sequence      // of events
 	Events  *stream.EventLog
 	// Go starts a goroutine that the daemon waits for.
@@ -137,6 +141,7 @@ func New(ctx context.Context, o Options) (*Transfers, error) {
 		return nil, err
 	}
 	q := queue.New(o.Concurrency, o.PerRegistry)
+	o.Tracer = tracing.Tracer(o.Tracer)
 	s := &Transfers{
 		opts: o, ctx: ctx, queue: q, access: a, metrics: newMetrics(o.Metrics, q),
 		inspects: make(chan struct{}, maxInspects), began: time.Now(), byKey: make(map[Key]*transfer),

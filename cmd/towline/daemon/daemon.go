@@ -58,8 +58,13 @@ func Run(ctx context.Context, o Options) error {
 	out.reportWith(logger)
 	metrics := newMetrics(config.StateDir, o.Version)
 	metrics.MustRegister(out.metric())
+	tracer, endTracing, err := openTracing(ctx, o.Version, logger)
+	if err != nil {
+		return err
+	}
+	defer endTracing()
 	engine, err := docker.New(docker.Options{
-		Host: config.Engine.Host, APIVersion: config.Engine.APIVersion, Log: logger, Metrics: metrics,
+		Host: config.Engine.Host, APIVersion: config.Engine.APIVersion, Log: logger, Metrics: metrics, Tracer: tracer,
 	})
 	if err != nil {
 		return err
@@ -135,6 +140,7 @@ func Run(ctx context.Context, o Options) error {
 		Admission:           kept.admission,
 		Log:                 logger,
 		Metrics:             metrics,
+		Tracer:              tracer,
 	})
 	if err != nil {
 		closeAll(listeners)

@@ -16,6 +16,7 @@ import (
 	"github.com/docker/docker/api/types/versions"
 	"github.com/docker/docker/client"
 	"github.com/sirupsen/logrus"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker/classify"
@@ -46,7 +47,7 @@ func New(o Options) (*Connection, error) {
 		silent.SetOutput(io.Discard)
 		o.Log = silent
 	}
-	tracer, err := newTracer(transport, o.Log, o.Metrics)
+	tracer, err := newTracer(transport, o)
 	if err != nil {
 		return nil, err
 	}
@@ -61,6 +62,7 @@ func New(o Options) (*Connection, error) {
 	c := &Connection{host: host, base: base, transport: transport, traced: traced, unpooled: once, negotiate: o.APIVersion == "", negotiating: make(chan struct{}, 1)}
 	c.opts = []client.Opt{
 		client.WithHost(host),
+		client.WithTraceProvider(noop.NewTracerProvider()), // its spans have names of images in their names; tracer has others
 		// A new HTTP client for each SDK client, which wraps the transport in place.
 		func(sdk *client.Client) error {
 			return client.WithHTTPClient(&http.Client{Transport: limitedTransport{traced}, CheckRedirect: client.CheckRedirect})(sdk)

@@ -17,6 +17,7 @@ import (
 	"github.com/docker/go-connections/tlsconfig"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Options say where the engine is. The zero value follows Docker's own rules:
@@ -30,6 +31,8 @@ type Options struct {
 	Log logrus.FieldLogger
 	// Metrics registers the connections' metrics. nil is for none.
 	Metrics prometheus.Registerer
+	// Tracer gets a span for every call whose context has one. nil is for none.
+	Tracer trace.Tracer
 }
 
 const (

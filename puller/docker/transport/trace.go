@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/towline/towline/puller"
 )
@@ -19,8 +20,9 @@ import (
 // tracer measures every call to the engine: whether its connection was new, how long that
 // had been idle, and the time for dialing, for TLS and until the answer began.
 type tracer struct {
-	next http.RoundTripper
-	log  logrus.FieldLogger
+	next  http.RoundTripper
+	log   logrus.FieldLogger
+	spans trace.Tracer // nil for none
 
 	calls       *prometheus.CounterVec   // by call and outcome
 	connections *prometheus.CounterVec   // by whether they were reused
@@ -28,9 +30,10 @@ type tracer struct {
 	firstByte   *prometheus.HistogramVec // seconds, by call
 }
 
-func newTracer(next http.RoundTripper, log logrus.FieldLogger, r prometheus.Registerer) (*tracer, error) {
+func newTracer(next http.RoundTripper, o Options) (*tracer, error) {
+	r := o.Metrics
 	t := &tracer{
-		next: next, log: log,
+		next: next, log: o.Log, spans: o.Tracer,
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "towline_engine_calls_total", Help: "Calls to the engine, by what was called and how it was answered (a status, or error).",
 		}, []string{"call", "outcome"}),
@@ -77,18 +80,20 @@ func WithConnected(ctx context.Context, connected func(puller.Connection)) conte
 // RoundTrip implements http.RoundTripper.
 func (t *tracer) RoundTrip(req *http.Request) (*http.Response, error) {
 	call := callOf(req)
-	trace := callTrace{began: time.Now()}
-	req = req.WithContext(httptrace.WithClientTrace(req.Context(), trace.hooks()))
+	measured := callTrace{began: time.Now()}
+	ctx, span := t.span(req.Context(), call)
+	req = req.WithContext(httptrace.WithClientTrace(ctx, measured.hooks()))
 	resp, err := t.next.RoundTrip(req)
-	took := time.Since(trace.began)
-	conn := trace.connection()
+	took := time.Since(measured.began)
+	conn := measured.connection()
+	endSpan(span, conn, took, resp, err)
 
 	outcome := "error"
 	if err == nil {
 		outcome = strconv.Itoa(resp.StatusCode)
 	}
 	t.calls.WithLabelValues(call, outcome).Inc()
-	if trace.got() {
+	if measured.got() {
 		t.connections.WithLabelValues(strconv.FormatBool(conn.Reused)).Inc()
 		if !conn.Reused {
 			t.connect.Observe(conn.DialSeconds + conn.TLSSeconds)
