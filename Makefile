@@ -14,7 +14,7 @@ FUZZTIME    ?= 30s
 COUNT       ?= 20
 KILLS       ?= 300
 
-.PHONY: help build test test-fast lint unit integration soak demo image dist dist-test bench bench-pull fuzz check clean
+.PHONY: help build test test-fast lint unit integration soak demo image man dist dist-test bench bench-pull fuzz check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -65,6 +65,9 @@ image: ## the container image towline:dev (IMAGE names another)
 	GOOS=linux $(STATIC) -ldflags '$(LDFLAGS)' -o $(CACHE)/image/towline ./cmd/towline
 	docker build -q -t $(or $(IMAGE),towline:dev) -f Dockerfile $(CACHE)/image
 
+man: ## the man pages, in man/
+	mkdir -p man && go run -tags man ./cmd/towline man man
+
 dist: ## what is released, in dist/: binaries, archives, packages, SBOMs and checksums
 	VERSION='$(VERSION)' .ci/dist.sh dist
 
@@ -100,4 +103,4 @@ $(CACHE):
 	mkdir -p $@
 
 clean: ## what the other targets left
-	rm -rf bin dist $(CACHE)
+	rm -rf bin dist man $(CACHE)

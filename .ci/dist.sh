@@ -22,7 +22,7 @@ mkdir -p "$tools"
   github.com/goreleaser/nfpm/v2/cmd/nfpm github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod)
 
 host=$tools/towline # makes the completions and the man pages
-GOOS='' go build -trimpath -buildvcs=false -o "$host" ./cmd/towline
+GOOS='' go build -trimpath -buildvcs=false -tags man -o "$host" ./cmd/towline
 
 for arch in ${ARCHES:-amd64 arm64}; do
   export ARCH=$arch GOARCH=$arch
@@ -34,6 +34,8 @@ for arch in ${ARCHES:-amd64 arm64}; do
   for shell in bash zsh fish; do
     GOARCH='' "$host" completion $shell >"$dir/completion/$shell"
   done
+  mkdir "$dir/man"
+  GOARCH='' "$host" man "$dir/man"
   "$tools/cyclonedx-gomod" bin -json -noserial -notimestamp -version "$version" \
     -output "$out/towline_${VERSION}_linux_$arch.cdx.json" "$dir/towline"
   cp LICENSE README.md "$dir"

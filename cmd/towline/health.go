@@ -30,7 +30,8 @@ func newHealth(f *flags) *cobra.Command {
 		Long: "Check the daemon, its engine and its store. The exit code is 0 if all answer, 4\n" +
 			"if the engine or the store does not, and 5 if the daemon does not. It needs no\n" +
 			"token. Use it as the health check of a container.",
-		Args: noArguments,
+		Example: "  towline health && towline pull alpine:3.20",
+		Args:    noArguments,
 		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, _ []string) error {
 			asking, cancel := context.WithTimeout(ctx, healthLimit)
 			defer cancel()

@@ -38,9 +38,10 @@ func newJobs(f *flags) *cobra.Command {
 	ls.Flags().BoolVarP(&all, "all", "a", false, "list the pulls of prewarms, too")
 
 	show := &cobra.Command{
-		Use:   "show JOB",
-		Short: "Print a job as JSON",
-		Args:  oneArgument("JOB"),
+		Use:     "show JOB",
+		Short:   "Print a job as JSON",
+		Example: "  towline jobs show 01J9Z7M3S4W5X6Y7Z8A9B0C1D2",
+		Args:    oneArgument("JOB"),
 		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			job, err := c.Job(ctx, args[0])
 			if err != nil {
@@ -54,6 +55,8 @@ func newJobs(f *flags) *cobra.Command {
 	events := &cobra.Command{
 		Use:   "events JOB",
 		Short: "Follow a job to its end",
+		Example: "  towline jobs events 01J9Z7M3S4W5X6Y7Z8A9B0C1D2\n" +
+			"  towline jobs events 01J9Z7M3S4W5X6Y7Z8A9B0C1D2 --json",
 		Long: "Show all events of a job, and follow it to its end. The exit code is that of the\n" +
 			"job. Ctrl-C does not cancel the job.",
 		Args: oneArgument("JOB"),
@@ -62,9 +65,10 @@ func newJobs(f *flags) *cobra.Command {
 		}),
 	}
 	cancel := &cobra.Command{
-		Use:   "cancel JOB...",
-		Short: "Cancel jobs",
-		Args:  someArguments("JOB"),
+		Use:     "cancel JOB...",
+		Short:   "Cancel jobs",
+		Example: "  towline jobs cancel 01J9Z7M3S4W5X6Y7Z8A9B0C1D2",
+		Args:    someArguments("JOB"),
 		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			for _, id := range args {
 				job, err := c.Cancel(ctx, id)

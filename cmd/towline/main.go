@@ -11,7 +11,7 @@ import (
 )
 
 func main() {
-	err := newRoot().ExecuteContext(context.Background())
+	err := newProgram().ExecuteContext(context.Background())
 	if text := exit.Message(err); text != "" {
 		fmt.Fprintln(os.Stderr, "towline: "+text)
 	}

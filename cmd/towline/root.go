@@ -62,7 +62,8 @@ func newRoot() *cobra.Command {
 	p.StringVar(&f.tls.Key, "tlskey", os.Getenv("TOWLINE_TLSKEY"), "PEM `file` of the client certificate's key [TOWLINE_TLSKEY]")
 	p.BoolVar(&f.json, "json", false, "print JSON: one event per line, or one document")
 	p.BoolVarP(&f.quiet, "quiet", "q", false, "print only errors, and images that were pulled as NAME@DIGEST")
-	root.AddCommand(newServe(), newPull(&f), newRun(&f), newPrewarm(&f), newJobs(&f), newSets(&f), newLease(&f), newImages(&f), newCollect(&f), newHealth(&f), newDoctor(&f), newLock(&f), newToken(), newMirror(), newVersion(&f), newCompletion(), newCheckStore())
+	root.AddCommand(newServe(), newPull(&f), newRun(&f), newPrewarm(&f), newJobs(&f), newSets(&f), newLease(&f), newImages(&f), newCollect(&f), newHealth(&f), newDoctor(&f), newLock(&f), newToken(), newMirror(), newVersion(&f), newCompletion(), newCheckStore(), newPluginMetadata())
+	root.AddCommand(generators()...)
 	return root
 }
 
