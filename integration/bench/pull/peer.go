@@ -37,7 +37,7 @@ var peers = []peer{
 	{"docker pull", stock, nil, dockerPull},
 	{"docker pull, engine with 16 downloads", wide, nil, dockerPull},
 	{"docker compose pull", stock, writeCompose, composePull},
-	{"towline, plain", stock, startTowline, prewarm(puller.AccelerateOff)},
+	{"towline plain", stock, startTowline, prewarm(puller.AccelerateOff)},
 	{"towline", stock, startTowline, prewarm(puller.AccelerateAuto)},
 }
 
