@@ -155,6 +155,13 @@ func TestSmallDisk(t *testing.T) {
 		refs = append(refs, ref)
 	}
 	s.contain(refs[0])
+	lease, err := s.client.AddLease(t.Context(), puller.LeaseRequest{Images: []string{refs[1]}, TTL: "1h"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.client.PutSet(t.Context(), "web", puller.SetRequest{Images: puller.Images{{Image: refs[2]}}, Policy: puller.PolicyMissing}); err != nil {
+		t.Fatal(err)
+	}
 
 	owners := make(map[string]puller.ImageOwner)
 	page, _, err := s.client.Images(t.Context(), puller.ImageFilter{})
@@ -182,22 +189,25 @@ func TestSmallDisk(t *testing.T) {
 	if err != nil || done.Blocked != "" || done.After.Used() > .5 || done.Removed[0].ID != old {
 		t.Fatalf("it is %+v: %v", done, err)
 	}
-	for _, ref := range []string{theirs, refs[0], refs[len(refs)-1]} {
+	for _, ref := range []string{theirs, refs[0], refs[1], refs[2], refs[len(refs)-1]} {
 		if !s.has(ref) {
 			t.Errorf("%s was removed", ref)
 		}
 	}
-	if s.has(old) || s.has(refs[1]) {
+	if s.has(old) || s.has(refs[3]) {
 		t.Error("the image that was not used for longest is there")
 	}
 
 	// It does not fit without a collection. Random layers take on the disk what they take on
 	// the way, which was learned by now.
+	if _, err := s.client.EndLease(t.Context(), lease.ID); err != nil {
+		t.Fatal(err)
+	}
 	large := s.publish("large", (s.disk().Free*6/10)>>20)
 	if err := s.pull(large, puller.PolicyMissing); err != nil {
 		t.Fatal(err)
 	}
-	if !s.has(large) || s.has(refs[2]) || !s.has(refs[0]) || !s.has(theirs) {
+	if !s.has(large) || s.has(refs[1]) || !s.has(refs[2]) || !s.has(refs[0]) || !s.has(theirs) {
 		t.Error("it was not collected for the pull")
 	}
 
