@@ -23,6 +23,11 @@ type Keep struct {
 	Protect     []string      `mapstructure:"protect"` // patterns as in rules.pull.deny
 	MaxPerCycle int           `mapstructure:"max_per_cycle" default:"20" range:"1..10000"`
 	SetsDir     string        `mapstructure:"sets_dir" default:"/etc/towline/sets.d"` // of files of sets; "" for none
+	// Learn makes a set of what containers were started from within LearnFor. It is refreshed
+	// by LearnSchedule, if there is one.
+	Learn         bool          `mapstructure:"learn" default:"false"`
+	LearnFor      time.Duration `mapstructure:"learn_for" default:"168h" range:"1h..87600h"`
+	LearnSchedule string        `mapstructure:"learn_schedule"`
 }
 
 // check returns the first fault that the tags do not say.

@@ -95,7 +95,12 @@ func newKeeper(o keeperOptions) (keep.Keeper, error) {
 	if err != nil {
 		return keep.Keeper{}, err
 	}
+	learn := sets.Learn{}
+	if o.config.Learn {
+		learn = sets.Learn{For: o.config.LearnFor, Schedule: o.config.LearnSchedule}
+	}
 	warm, err := sets.Open(sets.Options{
+		Learn:   learn,
 		Service: o.service, Engine: o.engine, Records: o.store.Records(), Host: o.store.Instance(), Dir: o.config.SetsDir, Log: o.log, Metrics: o.metrics,
 		Compose: func(ctx context.Context, content []byte, profiles []string) (puller.PrewarmRequest, error) {
 			return compose.Parse(ctx, content, nil, profiles)

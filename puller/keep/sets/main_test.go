@@ -44,6 +44,9 @@ type scripted struct {
 	fail   error         // of pulls
 	mute   error         // of the engine
 	looks  int           // inspects
+
+	containers []puller.ContainerState
+	start      chan puller.EngineEvent
 }
 
 func digest(of string) string {
@@ -169,6 +172,24 @@ func (s *scripted) Images(context.Context, bool) (all []puller.ImageSummary, err
 	return all, s.mute
 }
 
+func (s *scripted) AllContainers(context.Context) ([]puller.ContainerState, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.containers, s.mute
+}
+
+func (s *scripted) Events(ctx context.Context, _ time.Time, each func(puller.EngineEvent)) error {
+	each(puller.EngineEvent{Type: puller.EngineConnected})
+	for {
+		select {
+		case e := <-s.start:
+			each(e)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 // set changes what is scripted.
 func (s *scripted) set(change func()) {
 	s.mu.Lock()
@@ -185,6 +206,7 @@ type host struct {
 	log     *strings.Builder
 	metrics *prometheus.Registry
 	dir     string
+	learn   sets.Learn
 	close   func()
 }
 
@@ -192,7 +214,7 @@ func withHost(t *testing.T, test func(h *host)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		h := &host{T: t, store: storetest.New(), log: new(strings.Builder), dir: filepath.Join(t.TempDir(), "sets.d"), service: &scripted{
-			here: map[string]string{}, remote: map[string]string{web: digest("web 1"), db: digest("db 1")},
+			here: map[string]string{}, remote: map[string]string{web: digest("web 1"), db: digest("db 1")}, start: make(chan puller.EngineEvent),
 		}}
 		h.open()
 		t.Cleanup(func() { h.close() })
@@ -200,17 +222,21 @@ func withHost(t *testing.T, test func(h *host)) {
 	})
 }
 
-func (h *host) open() {
-	h.Helper()
+func (h *host) tryOpen() (*sets.Sets, error) {
 	logger := logrus.New()
 	logger.SetOutput(h.log)
 	h.metrics = prometheus.NewRegistry()
-	s, err := sets.Open(sets.Options{
-		Service: h.service, Engine: h.service, Records: h.store.Records(), Host: "host-1", Dir: h.dir, Log: logger, Metrics: h.metrics,
+	return sets.Open(sets.Options{
+		Learn: h.learn, Service: h.service, Engine: h.service, Records: h.store.Records(), Host: "host-1", Dir: h.dir, Log: logger, Metrics: h.metrics,
 		Compose: func(ctx context.Context, content []byte, profiles []string) (puller.PrewarmRequest, error) {
 			return compose.Parse(ctx, content, nil, profiles)
 		},
 	})
+}
+
+func (h *host) open() {
+	h.Helper()
+	s, err := h.tryOpen()
 	if err != nil {
 		h.Fatal(err)
 	}

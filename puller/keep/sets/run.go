@@ -18,6 +18,9 @@ const (
 func (s *Sets) Run(ctx context.Context) error {
 	var following sync.WaitGroup
 	defer following.Wait()
+	if s.o.Learn.For > 0 {
+		following.Go(func() { s.hear(ctx) })
+	}
 	var looked, read time.Time
 	for ctx.Err() == nil {
 		if time.Since(read) >= filesEvery {
@@ -32,6 +35,7 @@ func (s *Sets) Run(ctx context.Context) error {
 			s.saving.Unlock()
 		}
 		if time.Since(looked) >= lookEvery {
+			s.learn(ctx)
 			s.look(ctx)
 			looked = time.Now()
 			for _, one := range s.sorted() {
@@ -71,7 +75,7 @@ func (s *Sets) due() (all []*set) {
 	for _, one := range s.sorted() {
 		s.mu.Lock()
 		if !one.due.IsZero() && !one.due.After(at) {
-			if one.running {
+			if one.running || len(one.images) == 0 {
 				one.due = one.when.Next(at) // the one that goes on counts for this one
 			} else {
 				all = append(all, one)

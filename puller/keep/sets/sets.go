@@ -17,6 +17,8 @@ import (
 // Engine is what Sets ask of an engine beside what a Service tells.
 type Engine interface {
 	Images(ctx context.Context, shared bool) ([]puller.ImageSummary, error)
+	AllContainers(ctx context.Context) ([]puller.ContainerState, error)
+	Events(ctx context.Context, since time.Time, each func(puller.EngineEvent)) error
 }
 
 // Options are what Sets need.
@@ -27,6 +29,7 @@ type Options struct {
 	Host    string // which host this is, for its part of jitters
 	Dir     string // of files of sets, "" for none
 	Compose Compose
+	Learn   Learn
 	Log     logrus.FieldLogger
 	Metrics prometheus.Registerer // nil for none
 }
@@ -45,6 +48,7 @@ type Sets struct {
 	images   int                        // of all sets
 	faults   []puller.SetFault
 	started  []running // jobs that Run has not taken up yet
+	learned  learned
 	stranded time.Time // since when the engine does not say what it has
 }
 
@@ -54,6 +58,9 @@ func Open(o Options) (*Sets, error) {
 	s := &Sets{o: o, wake: make(chan struct{}, 1), all: make(map[string]*set), byKey: make(map[string]map[string]bool)}
 	if err := s.load(); err != nil {
 		return nil, fmt.Errorf("load the sets: %w", err)
+	}
+	if err := s.openLearned(); err != nil {
+		return nil, err
 	}
 	s.files = newFiles(o.Dir)
 	s.readFiles(context.Background())

@@ -1,0 +1,88 @@
+package sets_test
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/towline/towline/puller"
+)
+
+// learns checks which images are in the learned set.
+func (h *host) learns(want ...string) {
+	h.Helper()
+	synctest.Wait()
+	s, err := h.Set(puller.LearnedSet)
+	if err != nil {
+		h.Fatal(err)
+	}
+	var got []string
+	for _, i := range s.Images {
+		got = append(got, i.Image)
+	}
+	if strings.Join(got, " ") != strings.Join(want, " ") || s.Source != puller.SetFromUsage {
+		h.Errorf("it has %q, not %q", got, want)
+	}
+}
+
+func TestLearned(t *testing.T) {
+	withHost(t, func(h *host) {
+		h.close()
+		h.service.here = map[string]string{web: digest("web 1"), db: digest("db 1")}
+		old := "registry.test/old:v1"
+		h.service.here[old] = digest("old")
+		h.service.containers = []puller.ContainerState{
+			{ID: "1", Image: web, Started: true, Running: true, Created: time.Now().Add(-1000 * time.Hour)},
+			{ID: "2", Image: old, Started: true, Created: time.Now().Add(-1000 * time.Hour)},
+			{ID: "3", Image: "registry.test/never:v1", Created: time.Now()},
+			{ID: "4", Image: digest("an ID"), Started: true, Running: true, Created: time.Now()},
+			{ID: "5", Image: "registry.test/gone:v1", Started: true, Running: true, Created: time.Now()},
+			{ID: "6", Image: "Not A Name", Started: true, Running: true, Created: time.Now()},
+		}
+		h.learn.For, h.learn.Schedule = 168*time.Hour, "@daily"
+		h.open()
+		h.learns()
+		time.Sleep(2 * time.Minute)
+		h.learns(web)
+		h.service.start <- puller.EngineEvent{Type: puller.EngineContainer, Action: "start", Image: db, Time: time.Now()}
+		h.service.start <- puller.EngineEvent{Type: puller.EngineContainer, Action: "die", Image: old, Time: time.Now()}
+		time.Sleep(time.Minute)
+		h.learns(db, web)
+		h.refreshes(0) // they are there
+		if p := h.Protections("", []string{db}); len(p) != 1 || p[0].Name != puller.LearnedSet || !p[0].Protects {
+			h.Errorf("%+v", p)
+		}
+		_, putErr := h.PutSet(puller.LearnedSet, images(web))
+		_, deleteErr := h.DeleteSet(puller.LearnedSet)
+		if puller.KindOf(putErr) != puller.ErrInvalidRequest || puller.KindOf(deleteErr) != puller.ErrConflict {
+			h.Errorf("a call that changes it gives %v, %v", putErr, deleteErr)
+		}
+
+		h.service.set(func() { h.service.containers = nil })
+		h.crash(time.Minute)
+		h.learns(db, web)
+		time.Sleep(25 * time.Hour)
+		h.refreshes(1) // by its schedule
+		h.service.set(func() { delete(h.service.here, web) })
+		time.Sleep(2 * time.Minute)
+		h.state(puller.LearnedSet, web, puller.SetPresent, "")
+		time.Sleep(168 * time.Hour)
+		h.learns()
+	})
+}
+
+func TestLearnedSchedule(t *testing.T) {
+	withHost(t, func(h *host) {
+		h.close()
+		h.learn.For, h.learn.Schedule = time.Hour, "0 0 31 2 *"
+		if _, err := h.tryOpen(); err == nil || !strings.HasPrefix(err.Error(), "keep.learn_schedule: ") {
+			h.Errorf("it gives %v", err)
+		}
+		h.learn.For = 0
+		h.open()
+		if _, err := h.Set(puller.LearnedSet); puller.KindOf(err) != puller.ErrNotFound {
+			h.Errorf("without keep.learn: %v", err)
+		}
+	})
+}
