@@ -141,11 +141,14 @@ func TestOtherRoutes(t *testing.T) {
 		}
 	}
 	// Towline's own paths have Towline's own answers.
-	for _, path := range []string{"/v1/images/create", "/v1/_ping", "/v1/nope", "/v2/_ping", "/nope", "/", "/vx.y/_ping", "/imagesx"} {
+	for _, path := range []string{"/v1/images/create", "/v1/_ping", "/v1/nope", "/v2/_ping", "/nope", "/vx.y/_ping", "/imagesx"} {
 		a := d.Call("GET", path, "")
 		if a.Status != 404 || a.Header.Get("Content-Type") != "application/problem+json" || a.Header.Get("Api-Version") != "" {
 			t.Errorf("GET %s is %d, %v, %s", path, a.Status, a.Header, a.Body)
 		}
+	}
+	if a := d.Call("GET", "/", ""); a.Status != 200 || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/html") || a.Header.Get("Api-Version") != "" {
+		t.Errorf("GET / is %d, %v", a.Status, a.Header)
 	}
 	if a := d.Call("GET", "/v1/jobs", ""); a.Status != 200 || a.Header.Get("Api-Version") != "" {
 		t.Errorf("GET /v1/jobs is %d, %v", a.Status, a.Header)
