@@ -92,8 +92,10 @@ func stub(t *testing.T, routes bool) string {
 			event(1, "state", `"state":"active","phase":"resolving"`)
 		}
 		event(2, "notice", `"message":"the next attempt is in 2 s"`)
-		text, _ := json.Marshal(hostile + "\nhello\n")
-		event(3, "log", `"stream":"stdout","text":`+string(text))
+		if id == "ran" {
+			text, _ := json.Marshal(hostile + "\nhello\n")
+			event(3, "log", `"stream":"stdout","text":`+string(text))
+		}
 		if strings.Contains(job, "finished_at") {
 			event(4, "result", `"result":`+job)
 			return
@@ -107,6 +109,8 @@ func stub(t *testing.T, routes bool) string {
 			"stayed":[],"disk_before":{"total":500000000000,"free":40000000000},"disk_after":{"total":500000000000,"free":40005000000},"blocked":"too few images may be removed"}`))
 		mux.HandleFunc("GET /v1/sets", says(`{"sets":[{"name":"base","schedule":"@every 30m","policy":"newer","protect":true,"next_run":"2026-01-02T03:04:05Z","refreshing":false,"counts":{"present":2,"failed":1}}],
 			"faults":[{"file":"broken.yaml","error":"images: there is none"}]}`))
+		mux.HandleFunc("GET /v1/leases", says(`{"leases":[{"id":"lease","images":["docker.io/library/alpine:3.20"],"note":"for the tests","job":"fast","ttl_seconds":3600,
+			"created_at":"2026-01-02T03:04:05Z","expires_at":"2026-01-02T04:04:05Z"}]}`))
 		name, _ := json.Marshal(hostile)
 		mux.HandleFunc("GET /v1/sets/base", says(`{"name":"base","images":[{"image":"docker.io/library/alpine:3.20","state":"present","checked_at":"2026-01-02T03:04:05Z"},
 			{"image":`+string(name)+`,"state":"failed","reason":"the registry refused access","job":"denied"}]}`))
@@ -173,6 +177,7 @@ func TestDashboardPages(t *testing.T) {
 	b.shows("broken.yaml")
 	b.click("#main summary")
 	b.shows("the registry refused access")
+	b.shows("for the tests")
 	b.accessible("sets-open")
 
 	for id, text := range map[string]string{

@@ -258,6 +258,30 @@ func TestDashboard(t *testing.T) {
 	b.login(token)
 	b.until(`!document.body.classList.contains("stale") && document.getElementById("connection").textContent === %s`, "Live")
 
+	// The set and the lease are of an image that is there.
+	for _, r := range []struct{ method, path, body string }{
+		{http.MethodPut, "/v1/sets/base", fmt.Sprintf(`{"images":[%q],"schedule":"@every 24h"}`, ref)},
+		{http.MethodPost, "/v1/leases", fmt.Sprintf(`{"images":[%q],"ttl":"1h","note":"of a test"}`, ref)},
+	} {
+		resp, err := d.Do(t.Context(), r.method, r.path, http.Header{"Content-Type": {"application/json"}}, strings.NewReader(r.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode/100 != 2 {
+			t.Fatalf("%s %s: %s", r.method, r.path, resp.Status)
+		}
+	}
+	b.open("sets")
+	b.shows("of a test")
+	b.click("#main summary")
+	b.until(`document.querySelector("#main details .badge") !== null`)
+	b.click("section button[aria-label^=End]")
+	b.shows("There is no lease.")
+	b.open("images?image=dashboard%3Av1")
+	b.until(`document.querySelectorAll("#main tbody tr").length === 1`)
+	b.shows("in a set: base")
+
 	for _, page := range []string{"engine", "sets", "images", "jobs"} {
 		b.open(page)
 		b.until(`document.querySelector("#main [aria-busy]") === null && document.querySelector("#main h1") !== null`)

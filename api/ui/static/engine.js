@@ -18,11 +18,11 @@ export function enginePage({ main }) {
       ['Engine', e.name && e.name + ' ' + (e.version ?? '')], ['API version', e.api_version], ['Image store', e.image_store], ['Platform', e.platform], ['Host', e.os_version],
       ['Answers', engine.status === 'fulfilled' ? (e.reachable ? 'yes' : 'no') : engine.reason.message],
       ['Takes jobs', ready.status === 'fulfilled' ? 'yes' : ready.reason.message],
-      ['Disk', e.disk && bytes(e.disk.free) + ' free of ' + bytes(e.disk.total)],
-      ['Accelerator', a && a.way], ['Why', a && a.reason],
+      ['Accelerator', a && a.way + (a.reason ? ' (' + a.reason + ')' : '')],
+      ['Disk', e.disk && [bytes(e.disk.free) + ' free of ' + bytes(e.disk.total),
+        h('meter', { min: '0', max: String(e.disk.total), value: String(e.disk.total - e.disk.free), high: String(e.disk.total * 0.85), 'aria-label': 'Used part of the disk' })]],
     ].filter(([, v]) => v);
-    show(box, h('dl', { class: 'facts' }, list.map(([term, value]) => h('div', {}, h('dt', {}, term), h('dd', {}, value)))),
-      e.disk ? h('meter', { min: '0', max: String(e.disk.total), value: String(e.disk.total - e.disk.free), high: String(e.disk.total * 0.85), 'aria-label': 'Used part of the disk' }) : null);
+    show(box, h('dl', { class: 'facts' }, list.map(([term, value]) => h('div', {}, h('dt', {}, term), h('dd', {}, value)))));
     timer = setTimeout(load, 10000);
   }
   load();

@@ -11,15 +11,17 @@ export function jobPage({ main, may, id, title }) {
   const text = h('p', { class: 'figures' });
   const layers = layerList();
   const timeline = h('ol', { class: 'timeline' });
-  const output = h('pre', { class: 'output', tabindex: '0', 'aria-label': 'Output', hidden: true });
+  const output = h('pre', { class: 'output', tabindex: '0', 'aria-label': 'Output' });
+  const outputBox = h('section', { hidden: true }, h('h2', {}, 'Output'), output);
   const about = h('div');
   const layerBox = h('section', { hidden: true }, h('h2', {}, 'Layers'), layers.element);
   show(main, h('p', {}, h('a', { href: '#/jobs' }, '← History')), head, progress.element, text, about, layerBox,
-    h('section', {}, h('h2', {}, 'Timeline'), timeline), output);
+    h('section', {}, h('h2', {}, 'Timeline'), timeline), outputBox);
   const seen = new Map();
   let job;
   let source;
   let retry;
+  let printed = 0; // characters of output
 
   async function load() {
     try {
@@ -36,6 +38,8 @@ export function jobPage({ main, may, id, title }) {
     source?.close();
     if (document.hidden) return;
     timeline.replaceChildren();
+    output.replaceChildren();
+    printed = 0;
     source = new EventSource('/v1/jobs/' + encodeURIComponent(id) + '/events?since=0&every=500ms');
     source.onerror = () => {
       source.close();
@@ -54,10 +58,8 @@ export function jobPage({ main, may, id, title }) {
         entry(event, event.message, 'notice');
         break;
       case 'log':
-        output.hidden = false;
-        if (event.encoding !== 'base64') output.append(event.text);
-        else output.append('[' + event.text.length + ' characters of base64]\n');
-        while (output.textContent.length > 200000 && output.firstChild !== output.lastChild) output.firstChild.remove();
+        outputBox.hidden = false;
+        print(event.encoding === 'base64' ? '[' + event.text.length + ' characters of base64]\n' : event.text);
         return;
       case 'layer':
         job.progress = event.progress ?? job.progress;
@@ -69,6 +71,16 @@ export function jobPage({ main, may, id, title }) {
         source.close();
     }
     update();
+  }
+
+  // The newest output stays.
+  function print(words) {
+    output.append(words);
+    printed += words.length;
+    while (printed > 200000 && output.firstChild !== output.lastChild) {
+      printed -= output.firstChild.data.length;
+      output.firstChild.remove();
+    }
   }
 
   function entry(event, words, kind) {

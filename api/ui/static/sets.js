@@ -1,13 +1,15 @@
 import { get, post } from './api.js';
 import { h, show, table, toast } from './dom.js';
 import { duration, time } from './format.js';
+import { leaseSection } from './leases.js';
 import { badge, name } from './parts.js';
 
-/** setsPage shows the sets that this host is to have, and the state of their images. */
+/** setsPage shows the sets with the state of their images, and the leases. */
 export function setsPage({ main, may }) {
   const abort = new AbortController();
   const box = h('div', { 'aria-busy': 'true' }, h('p', { class: 'empty' }, 'Loading …'));
-  show(main, h('h1', {}, 'Sets'), h('p', { class: 'quiet' }, 'Lists of images that this host is to have.'), box);
+  const leases = leaseSection(may, abort.signal);
+  show(main, h('h1', {}, 'Sets'), h('p', { class: 'quiet' }, 'Lists of images that this host is to have.'), box, leases.element);
   const rows = new Map();
   let timer;
 
@@ -31,6 +33,7 @@ export function setsPage({ main, may }) {
       show(box, h('p', { class: problem.status === 404 ? 'empty' : 'fault' }, problem.status === 404 ? 'This daemon has no sets.' : problem.message));
     }
     box.removeAttribute('aria-busy');
+    leases.load();
     timer = setTimeout(load, 10000);
   }
   load();
