@@ -35,7 +35,7 @@ func wide(s *site) *lab.Engine  { return s.wide }
 // peers are all that there are. The first one is what the others are compared to.
 var peers = []peer{
 	{"docker pull", stock, nil, dockerPull},
-	{"docker pull, engine with 16 downloads", wide, nil, dockerPull},
+	{"docker pull with 16 downloads", wide, nil, dockerPull},
 	{"docker compose pull", stock, writeCompose, composePull},
 	{"towline plain", stock, startTowline, prewarm(puller.AccelerateOff)},
 	{"towline", stock, startTowline, prewarm(puller.AccelerateAuto)},

@@ -23,7 +23,7 @@ var scenarios = []scenario{
 	{
 		name: "far", title: "8 images of 3 × 20 MB of their own and one layer of 30 MB that they share; 40 ms, 10 MB/s a connection, 100 MB/s in all",
 		kind: "eight", link: &lab.LinkOptions{RTT: 40 * time.Millisecond, PerConnection: 10 * mb, Total: 100 * mb},
-		peers: []string{"docker pull", "docker pull, engine with 16 downloads", "docker compose pull", "towline plain", "towline"},
+		peers: []string{"docker pull", "docker pull with 16 downloads", "docker compose pull", "towline plain", "towline"},
 	},
 	{
 		name: "layer", title: "one image of one layer of 300 MB; 40 ms, 10 MB/s a connection, 100 MB/s in all",
@@ -32,12 +32,12 @@ var scenarios = []scenario{
 	},
 	{
 		name: "loopback", title: "8 images of 3 × 20 MB of their own and one layer of 30 MB that they share; a registry on loopback",
-		kind: "eight", peers: []string{"docker pull", "docker pull, engine with 16 downloads", "docker compose pull", "towline plain", "towline"},
+		kind: "eight", peers: []string{"docker pull", "docker pull with 16 downloads", "docker compose pull", "towline plain", "towline"},
 	},
 	{
 		name: "slow", title: "8 images of 3 × 20 MB of their own and one layer of 30 MB that they share; 100 ms, 2 MB/s a connection, 40 MB/s in all",
 		kind: "eight", link: &lab.LinkOptions{RTT: 100 * time.Millisecond, PerConnection: 2 * mb, Total: 40 * mb},
-		peers: []string{"docker pull", "docker pull, engine with 16 downloads", "towline"},
+		peers: []string{"docker pull", "docker pull with 16 downloads", "towline"},
 	},
 	{name: "present", title: "an image that is there", kind: "small", measure: present},
 }
