@@ -209,10 +209,13 @@ func (s *Sets) adoptFile(f *file, path string, wanted map[string]string, runs ma
 		return err
 	}
 	one := &set{name: f.name, source: puller.SetFromFile, file: path, changed: f.info.ModTime().UTC(), definition: f.definition}
+	if old == nil {
+		s.restore(one, runs)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if old == nil {
-		s.put(s.restore(one, runs))
+		s.put(one)
 	} else {
 		s.succeed(one, old)
 	}

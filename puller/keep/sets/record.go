@@ -51,7 +51,9 @@ func (s *Sets) load() error {
 			s.o.Log.WithError(err).WithField("set", name).Error("a set can't be used any more; it is left out; make it again")
 			continue
 		}
-		s.put(s.restore(&set{name: name, source: puller.SetFromAPI, changed: r.Changed, definition: d}, runs))
+		one := &set{name: name, source: puller.SetFromAPI, changed: r.Changed, definition: d}
+		s.restore(one, runs)
+		s.put(one)
 	}
 	return nil
 }
@@ -72,13 +74,13 @@ func (s *Sets) runs() (map[string]runRecord, error) {
 	return runs, nil
 }
 
-// restore has a set go on as it was before a restart. One that has changed since its last
-// refresh is refreshed at once.
-func (s *Sets) restore(one *set, runs map[string]runRecord) *set {
+// restore has a set go on as it was before a restart, which is not known yet. One that has
+// changed since its last refresh is refreshed at once. mu is not held.
+func (s *Sets) restore(one *set, runs map[string]runRecord) {
 	one.images = newImages(one.definition, nil)
 	r, ran := runs[one.name]
 	if one.due = one.when.Open(now()); !ran || r.Fingerprint != one.fingerprint {
-		return one
+		return
 	}
 	one.lastRun, one.job = r.LastRun, r.Job
 	one.plan(now())
@@ -87,9 +89,10 @@ func (s *Sets) restore(one *set, runs map[string]runRecord) *set {
 		for _, i := range one.images {
 			i.busy = true
 		}
+		s.mu.Lock()
 		s.started = append(s.started, running{set: one, job: r.Job, images: one.images})
+		s.mu.Unlock()
 	}
-	return one
 }
 
 // save keeps what a call has made.
