@@ -10,7 +10,9 @@ const reasons = {
   not_needed: 'there is room enough', limit: 'the limit of one collection', no_disk: 'the disk of the engine is not known',
 };
 const causes = { high: 'the disk is fuller than keep.high', unused: 'it was not used for keep.max_unused', admission: 'a pull needs the room' };
-const words = (kept) => (reasons[kept.reason] ?? kept.reason) + (kept.detail ? ': ' + kept.detail : '');
+// The details of these are sentences of their own.
+const alone = ['min_age'];
+const words = (kept) => kept.detail && alone.includes(kept.reason) ? kept.detail : (reasons[kept.reason] ?? kept.reason) + (kept.detail ? ': ' + kept.detail : '');
 
 /** imagesPage shows the engine's images, and why each is kept. */
 export function imagesPage({ main, may, query: wanted }) {
