@@ -228,14 +228,12 @@ func TestMirrorOnce(t *testing.T) {
 		t.Parallel()
 		r := newMirrorRig(t)
 		image := r.push("wanted", 2, 5<<20)
-		release := r.hold(100 << 10)
-		r.registry.Throttle(4 << 20)
+		// No connection is so slow that another one takes over: that costs bytes.
+		r.registry.Throttle(2 << 20)
 		var ids []string
 		for range 30 {
 			ids = append(ids, r.submit(image.ref, 0).ID)
 		}
-		r.pulling(ids[0])
-		release()
 		for _, id := range ids {
 			r.succeeds(id, image)
 		}
