@@ -86,6 +86,8 @@ cmd/towline                   $ours/puller/jobs
 cmd/towline/daemon            $ours/puller/storetest
 cmd/towline/daemon            $sdk/client
 cmd/towline/render            $ours/api
+cmd/towline/keep              $ours/cmd/towline/pull
+cmd/towline/pull              $ours/cmd/towline/daemon
 util                          $ours/puller
 util                          testing
 EOF
@@ -109,6 +111,7 @@ api                           $ours/api/ui
 api/contract/contracttest     testing
 cmd/towline                   $ours/api/client
 cmd/towline                   $ours/cmd/towline/daemon
+cmd/towline/keep              $ours/cmd/towline/command
 cmd/towline/daemon            $ours/puller/jobs
 cmd/towline/daemon            $ours/api
 integration/lab               $sdk/client

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/towline/towline/cmd/towline/command"
 	"github.com/towline/towline/cmd/towline/exit"
 )
 
@@ -25,7 +26,7 @@ func newCompletion() *cobra.Command {
 			if len(args) == 0 {
 				return nil
 			}
-			return oneArgument("SHELL")(cmd, args)
+			return command.OneArgument("SHELL")(cmd, args)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/towline/towline/cmd/towline/command"
 	"github.com/towline/towline/cmd/towline/daemon"
 	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/cmd/towline/render"
@@ -28,7 +29,7 @@ func newServe() *cobra.Command {
 			"terminal, it ends when the terminal is closed.",
 		Example: "  towline serve --config /etc/towline/towline.yaml\n" +
 			"  towline serve --check && systemctl reload towline",
-		Args: noArguments,
+		Args: command.NoArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if check {
 				return checkConfig(cmd.Context(), file, cmd.OutOrStdout())
@@ -59,7 +60,7 @@ func newServe() *cobra.Command {
 				return printError(log, err)
 			}
 			disableCoreDumps()
-			setFallbackRoots()
+			command.SetFallbackRoots()
 			return printError(log, configs.Locate(file, daemon.Run(ctx, daemon.Options{
 				Config: config, Log: log, Version: version, Checker: storeChecker(),
 				Reload: reload, Load: func() (configs.Config, error) { return configs.Load(file) },
@@ -105,7 +106,7 @@ const checkStore = "check-store"
 // store's file.
 func newCheckStore() *cobra.Command {
 	return &cobra.Command{
-		Use: checkStore + " FILE", Hidden: true, Args: oneArgument("FILE"),
+		Use: checkStore + " FILE", Hidden: true, Args: command.OneArgument("FILE"),
 		Run: func(cmd *cobra.Command, args []string) {
 			disableCoreDumps() // the file holds what callers asked for
 			database.Check(args[0], cmd.OutOrStdout())

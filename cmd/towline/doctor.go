@@ -9,11 +9,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/cmd/towline/command"
 	"github.com/towline/towline/cmd/towline/doctor"
 	"github.com/towline/towline/cmd/towline/render"
 )
 
-func newDoctor(f *flags) *cobra.Command {
+func newDoctor(f *command.Flags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor [REGISTRY...]",
 		Short: "Look for what keeps images from being pulled, and say what mends it",
@@ -23,14 +24,14 @@ func newDoctor(f *flags) *cobra.Command {
 			"exit code is 1 if a check has failed.",
 		Example: "  towline doctor\n" +
 			"  towline doctor ghcr.io registry.example.com --json",
-		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, registries []string) error {
+		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, registries []string) error {
 			if len(registries) == 0 {
 				registries = []string{"docker.io"}
 			}
-			setFallbackRoots()
+			command.SetFallbackRoots()
 			transport := http.DefaultTransport.(*http.Transport).Clone()
 			defer transport.CloseIdleConnections()
-			found := doctor.Run(ctx, doctor.Options{Client: c, Host: f.host, Registries: registries, HTTP: &http.Client{Transport: transport}, Now: time.Now})
+			found := doctor.Run(ctx, doctor.Options{Client: c, Host: f.Host, Registries: registries, HTTP: &http.Client{Transport: transport}, Now: time.Now})
 			var err error
 			for _, one := range found {
 				if one.State == doctor.Failed {
@@ -38,9 +39,9 @@ func newDoctor(f *flags) *cobra.Command {
 				}
 			}
 			switch {
-			case f.json:
+			case f.JSON:
 				return errors.Join(err, render.NewJSON(cmd.OutOrStdout()).Encode(found))
-			case !f.quiet || err != nil:
+			case !f.Quiet || err != nil:
 				doctor.Write(cmd.OutOrStdout(), found)
 			}
 			return err

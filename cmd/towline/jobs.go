@@ -3,20 +3,17 @@ package main
 import (
 	"context"
 	"fmt"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/towline/towline/api/client"
-	"github.com/towline/towline/cmd/towline/exit"
-	"github.com/towline/towline/cmd/towline/follow"
+	"github.com/towline/towline/cmd/towline/command"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 )
 
-func newJobs(f *flags) *cobra.Command {
+func newJobs(f *command.Flags) *cobra.Command {
 	var filter puller.Filter
 	var all bool
 	ls := &cobra.Command{
@@ -26,9 +23,9 @@ func newJobs(f *flags) *cobra.Command {
 			"--all, --kind or --image asks for them.",
 		Example: "  towline jobs ls --state active\n" +
 			"  towline jobs ls --kind pull --image alpine:3.20",
-		Args: noArguments,
-		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, _ []string) error {
-			return f.listJobs(ctx, cmd, c, filter, all)
+		Args: command.NoArguments,
+		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, _ []string) error {
+			return listJobs(ctx, f, cmd, c, filter, all)
 		}),
 	}
 	ls.Flags().StringVar((*string)(&filter.State), "state", "", "only jobs in this `state`: queued, active, succeeded, failed or canceled")
@@ -41,8 +38,8 @@ func newJobs(f *flags) *cobra.Command {
 		Use:     "show JOB",
 		Short:   "Print a job as JSON",
 		Example: "  towline jobs show 01J9Z7M3S4W5X6Y7Z8A9B0C1D2",
-		Args:    oneArgument("JOB"),
-		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
+		Args:    command.OneArgument("JOB"),
+		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			job, err := c.Job(ctx, args[0])
 			if err != nil {
 				return err
@@ -59,23 +56,23 @@ func newJobs(f *flags) *cobra.Command {
 			"  towline jobs events 01J9Z7M3S4W5X6Y7Z8A9B0C1D2 --json",
 		Long: "Show all events of a job, and follow it to its end. The exit code is that of the\n" +
 			"job. Ctrl-C does not cancel the job.",
-		Args: oneArgument("JOB"),
-		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
-			return f.followJob(ctx, cmd, c, args[0])
+		Args: command.OneArgument("JOB"),
+		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
+			return f.Follow(ctx, cmd, c, args[0])
 		}),
 	}
 	cancel := &cobra.Command{
 		Use:     "cancel JOB...",
 		Short:   "Cancel jobs",
 		Example: "  towline jobs cancel 01J9Z7M3S4W5X6Y7Z8A9B0C1D2",
-		Args:    someArguments("JOB"),
-		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
+		Args:    command.SomeArguments("JOB"),
+		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			for _, id := range args {
 				job, err := c.Cancel(ctx, id)
 				if err != nil {
 					return err
 				}
-				if !f.quiet {
+				if !f.Quiet {
 					fmt.Fprintln(cmd.OutOrStdout(), render.SafeText(fmt.Sprintf("%s: %s", job.ID, job.State)))
 				}
 			}
@@ -85,7 +82,7 @@ func newJobs(f *flags) *cobra.Command {
 	jobs := &cobra.Command{
 		Use:   "jobs",
 		Short: "List, show, follow and cancel jobs",
-		Args:  noArguments,
+		Args:  command.NoArguments,
 		RunE:  ls.RunE,
 	}
 	jobs.Flags().AddFlagSet(ls.Flags())
@@ -93,24 +90,9 @@ func newJobs(f *flags) *cobra.Command {
 	return jobs
 }
 
-// withClient calls run with a client of the daemon, and a context that a signal
-// ends.
-func withClient(f *flags, run func(context.Context, *cobra.Command, *client.Client, []string) error) func(*cobra.Command, []string) error {
-	return func(cmd *cobra.Command, args []string) error {
-		c, err := f.client()
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
-		defer stop()
-		return run(ctx, cmd, c, args)
-	}
-}
-
-func (f *flags) listJobs(ctx context.Context, cmd *cobra.Command, c *client.Client, filter puller.Filter, all bool) error {
+func listJobs(ctx context.Context, f *command.Flags, cmd *cobra.Command, c *client.Client, filter puller.Filter, all bool) error {
 	list := c.Jobs
-	if !all && !f.json && filter.Kind == "" && filter.Image == "" {
+	if !all && !f.JSON && filter.Kind == "" && filter.Image == "" {
 		list = func(ctx context.Context, filter puller.Filter) ([]puller.Job, string, error) {
 			return withoutChildren(ctx, c, filter)
 		}
@@ -119,7 +101,7 @@ func (f *flags) listJobs(ctx context.Context, cmd *cobra.Command, c *client.Clie
 	if err != nil {
 		return err
 	}
-	if f.json {
+	if f.JSON {
 		return render.NewJSON(cmd.OutOrStdout()).Encode(map[string]any{"jobs": jobs, "next": next})
 	}
 	if err := render.Jobs(cmd.OutOrStdout(), jobs, time.Now()); err != nil {
@@ -158,21 +140,4 @@ func withoutChildren(ctx context.Context, c *client.Client, f puller.Filter) (jo
 		f.Cursor, f.Limit = next, 1000
 	}
 	return jobs, next, nil
-}
-
-// followJob shows a job to its end. An interrupt does not cancel the job.
-func (f *flags) followJob(ctx context.Context, cmd *cobra.Command, c *client.Client, id string) error {
-	job, err := c.Job(ctx, id)
-	if err != nil {
-		return err
-	}
-	d := f.display(cmd.OutOrStdout())
-	show, end := d.Show, d.Close
-	if job.Kind == puller.JobPrewarm {
-		show, end = f.showPrewarm(ctx, c, d)
-	}
-	err = follow.Watch(ctx, c, &job, show)
-	end()
-	exit.PrintFailures(cmd.ErrOrStderr(), err)
-	return err
 }

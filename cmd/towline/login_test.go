@@ -74,28 +74,6 @@ func TestLogins(t *testing.T) {
 			t.Errorf("the engine sees %q", user(a))
 		}
 	})
-	t.Run("plain HTTP to another host", func(t *testing.T) {
-		dockerConfig(t, config)
-		for host, clear := range map[string]bool{
-			"http://192.0.2.1:7070": true, "http://localhost:7070": false, "http://127.0.0.1:7070": false, "http://[::1]:7070": false, "https://192.0.2.1": false, "unix:///s": false,
-			"http://localhost.evil.test": true,
-		} {
-			var errs strings.Builder
-			f := flags{host: host}
-			logins := f.logins(t.Context(), []string{a}, &errs)
-			if (len(logins) == 0) != clear || strings.Contains(errs.String(), "plain HTTP") != clear {
-				t.Errorf("%s: %v, %s", host, logins, &errs)
-			}
-		}
-	})
-	t.Run("a helper that does not exist", func(t *testing.T) {
-		dockerConfig(t, `{"credsStore":"nowhere"}`)
-		var errs strings.Builder
-		f := flags{host: "unix:///s"}
-		if logins := f.logins(t.Context(), []string{a, "sha256:" + strings.Repeat("0", 64), "A:B:C"}, &errs); logins != nil || !strings.Contains(errs.String(), "your login for a.test can't be read, and none is sent: docker-credential-nowhere does not exist") {
-			t.Errorf("%v, %s", logins, &errs)
-		}
-	})
 }
 
 func TestDeniedAdvice(t *testing.T) {

@@ -9,13 +9,15 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
+
+	"github.com/towline/towline/cmd/towline/command"
 )
 
 // generators has the command that writes man pages. What it is made of is not in the
 // usual binary.
 func generators() []*cobra.Command {
 	return []*cobra.Command{{
-		Use: "man DIRECTORY", Hidden: true, Args: oneArgument("DIRECTORY"),
+		Use: "man DIRECTORY", Hidden: true, Args: command.OneArgument("DIRECTORY"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			root := cmd.Root()
 			root.DisableAutoGenTag = true // it has the day of the build

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/towline/towline/cmd/towline/command"
 	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/configs"
 	"github.com/towline/towline/puller/mirror/hosts"
@@ -14,7 +15,7 @@ func newMirror() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "mirror",
 		Short: "Undo what the accelerator has set up at the engine",
-		Args:  noArguments,
+		Args:  command.NoArguments,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newMirrorRemove())
@@ -30,7 +31,7 @@ func newMirrorRemove() *cobra.Command {
 			"A file that the daemon did not write stays. Do this before Towline is uninstalled,\n" +
 			"with the daemon stopped: it writes the file again when it starts.",
 		Example: "  towline mirror remove\n  towline mirror remove --dir /etc/docker/certs.d",
-		Args:    noArguments,
+		Args:    command.NoArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if dir == "" {
 				config, err := configs.Load(file)

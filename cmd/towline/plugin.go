@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/towline/towline/cmd/towline/command"
 )
 
 // pluginMetadata is the command by which docker asks its plugins what they are, and
@@ -21,7 +23,7 @@ const (
 // line.
 func newPluginMetadata() *cobra.Command {
 	return &cobra.Command{
-		Use: pluginMetadata, Hidden: true, Args: noArguments,
+		Use: pluginMetadata, Hidden: true, Args: command.NoArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]string{
 				"SchemaVersion": "0.1.0", "Vendor": "Towline", "Version": version, "ShortDescription": "Pull images with proof",

@@ -16,7 +16,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/towline/towline/cmd/towline/command"
 	"github.com/towline/towline/cmd/towline/exit"
+	"github.com/towline/towline/cmd/towline/pull"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/stream/pullstream/transcripts"
@@ -270,7 +272,7 @@ func TestPrewarmInterrupted(t *testing.T) {
 	defer interrupt()
 	var errs strings.Builder
 	d := showing(func(j *puller.Job, e puller.Event) { interrupt() })
-	err := new(flags).prewarm(ctx, c, puller.PrewarmRequest{Images: puller.Images{{Image: "slow.test/x"}}}, nil, d, &errs)
+	err := pull.Prewarm(ctx, new(command.Flags), c, puller.PrewarmRequest{Images: puller.Images{{Image: "slow.test/x"}}}, nil, d, &errs)
 	if !errors.Is(err, context.Canceled) || !strings.Contains(errs.String(), "interrupted") {
 		t.Errorf("it ends with %v: %s", err, errs.String())
 	}
@@ -296,7 +298,7 @@ func TestPrewarmInterruptedWithoutDaemon(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
 	var errs strings.Builder
-	err := new(flags).prewarm(ctx, c, puller.PrewarmRequest{}, nil, showing(func(*puller.Job, puller.Event) { interrupt() }), &errs)
+	err := pull.Prewarm(ctx, new(command.Flags), c, puller.PrewarmRequest{}, nil, showing(func(*puller.Job, puller.Event) { interrupt() }), &errs)
 	if exit.Code(err) != exit.CodeInterrupted || errs.String() != "towline: interrupted\n" {
 		t.Errorf("%v: %s", err, errs.String())
 	}

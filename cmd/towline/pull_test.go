@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/towline/towline/cmd/towline/exit"
+	"github.com/towline/towline/cmd/towline/pull"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
@@ -118,7 +119,7 @@ func TestPullInterrupted(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
 	loading := make(map[string]bool)
-	err := pullAll(ctx, c, puller.PullRequest{}, []string{"one", "two"}, nil, showing(func(j *puller.Job, e puller.Event) {
+	err := pull.All(ctx, c, puller.PullRequest{}, []string{"one", "two"}, nil, showing(func(j *puller.Job, e puller.Event) {
 		if e.Type == "layer" {
 			loading[j.Image] = true
 		}
@@ -171,7 +172,7 @@ func TestPullInterruptedDuringSubmit(t *testing.T) {
 	}))
 	defer front.Close()
 	c := newClient(t, front.URL)
-	if err := pullAll(ctx, c, puller.PullRequest{}, []string{"one"}, nil, render.Silent{}); !errors.Is(err, context.Canceled) {
+	if err := pull.All(ctx, c, puller.PullRequest{}, []string{"one"}, nil, render.Silent{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("it ends with %v", err)
 	}
 	checkCanceled(t, p, 1)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/cmd/towline/daemon"
+	"github.com/towline/towline/cmd/towline/pull"
 	"github.com/towline/towline/configs"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
@@ -214,7 +215,7 @@ func TestServeAndPullTogether(t *testing.T) {
 	told, ended := make(chan struct{}), make(chan error)
 	go func() {
 		seen := sync.OnceFunc(func() { close(told) })
-		ended <- pullAll(context.Background(), caller, puller.PullRequest{}, []string{"slow"}, nil, showing(func(*puller.Job, puller.Event) { seen() }))
+		ended <- pull.All(context.Background(), caller, puller.PullRequest{}, []string{"slow"}, nil, showing(func(*puller.Job, puller.Event) { seen() }))
 	}()
 	<-told
 	if err := stop(); err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/towline/towline/api/auth"
+	"github.com/towline/towline/cmd/towline/command"
 	"github.com/towline/towline/cmd/towline/exit"
 )
 
@@ -15,7 +16,7 @@ func newToken() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token",
 		Short: "Create access tokens for callers over TCP",
-		Args:  noArguments,
+		Args:  command.NoArguments,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newTokenNew())
@@ -38,7 +39,7 @@ func newTokenNew() *cobra.Command {
 			"  run    run programs\n" +
 			"  admin  everything",
 		Example: "  towline token new ci --scope read,pull --file /etc/towline/tokens.yaml",
-		Args:    oneArgument("NAME"),
+		Args:    command.OneArgument("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var named []auth.Scope
 			for _, s := range scopes {

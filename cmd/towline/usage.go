@@ -11,41 +11,41 @@ import (
 	"github.com/towline/towline/cmd/towline/exit"
 )
 
-// noArguments refuses arguments. Those of a command with subcommands are unknown
-// commands.
-func noArguments(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 && !cmd.HasSubCommands() {
-		return exit.Usage(fmt.Errorf("argument %q: %s takes no arguments", args[0], cmd.CommandPath()), cmd.CommandPath())
+// usage prints how a command is used, for terminals of 80 columns. A template of
+// cobra's would do the same, but a program with text/template in it is 3.5 MB larger:
+// the linker then keeps all methods.
+func usage(c *cobra.Command) error {
+	var b strings.Builder
+	b.WriteString("Usage:")
+	if c.Runnable() {
+		fmt.Fprintf(&b, "\n  %s", c.UseLine())
 	}
-	if err := cobra.NoArgs(cmd, args); err != nil {
-		return exit.Usage(err, cmd.CommandPath())
+	if c.HasAvailableSubCommands() {
+		fmt.Fprintf(&b, "\n  %s [command]", c.CommandPath())
 	}
-	return nil
-}
-
-// oneArgument asks for exactly one argument.
-func oneArgument(name string) cobra.PositionalArgs {
-	return cobra.MatchAll(optionalArgument(name), someArguments(name))
-}
-
-// optionalArgument asks for at most one argument.
-func optionalArgument(name string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) > 1 {
-			return exit.Usage(fmt.Errorf("argument %q: %s takes only one %s", args[1], cmd.CommandPath(), name), cmd.CommandPath())
+	if c.HasExample() {
+		fmt.Fprintf(&b, "\n\nExamples:\n%s", c.Example)
+	}
+	if c.HasAvailableSubCommands() {
+		b.WriteString("\n\nAvailable Commands:")
+		for _, sub := range c.Commands() {
+			if sub.IsAvailableCommand() || sub.Name() == "help" {
+				fmt.Fprintf(&b, "\n  %-*s %s", sub.NamePadding(), sub.Name(), sub.Short)
+			}
 		}
-		return nil
 	}
-}
-
-// someArguments asks for one argument or more.
-func someArguments(name string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) == 0 {
-			return exit.Usage(fmt.Errorf("%s is missing", name), cmd.CommandPath())
-		}
-		return nil
+	const columns = 80
+	if c.HasAvailableLocalFlags() {
+		fmt.Fprintf(&b, "\n\nFlags:\n%s", strings.TrimRight(c.LocalFlags().FlagUsagesWrapped(columns), "\n"))
 	}
+	if c.HasAvailableInheritedFlags() {
+		fmt.Fprintf(&b, "\n\nGlobal Flags:\n%s", strings.TrimRight(c.InheritedFlags().FlagUsagesWrapped(columns), "\n"))
+	}
+	if c.HasAvailableSubCommands() {
+		fmt.Fprintf(&b, "\n\nUse \"%s [command] --help\" for more information about a command.", c.CommandPath())
+	}
+	_, err := fmt.Fprintln(c.OutOrStderr(), b.String())
+	return err
 }
 
 // flagError names the flag that is wrong, and says what to write.

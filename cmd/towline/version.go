@@ -8,21 +8,23 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/towline/towline/cmd/towline/command"
 )
 
 // version is set by the build: -ldflags "-X main.version=…".
 var version = "dev"
 
-func newVersion(f *flags) *cobra.Command {
+func newVersion(f *command.Flags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of this binary",
-		Args:  noArguments,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return f.printVersion(cmd.OutOrStdout()) },
+		Args:  command.NoArguments,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return printVersion(f, cmd.OutOrStdout()) },
 	}
 }
 
-func (f *flags) printVersion(out io.Writer) error {
+func printVersion(f *command.Flags, out io.Writer) error {
 	commit := ""
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
@@ -31,7 +33,7 @@ func (f *flags) printVersion(out io.Writer) error {
 			}
 		}
 	}
-	if f.json {
+	if f.JSON {
 		return json.NewEncoder(out).Encode(map[string]string{"version": version, "commit": commit, "go": runtime.Version()})
 	}
 	if commit != "" {

@@ -1,4 +1,4 @@
-package main
+package pull
 
 import (
 	"context"
@@ -16,13 +16,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/cmd/towline/command"
 	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/cmd/towline/follow"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 )
 
-func newRun(f *flags) *cobra.Command {
+// NewRun returns the command run.
+func NewRun(f *command.Flags) *cobra.Command {
 	var r puller.RunRequest
 	var env []string
 	cmd := &cobra.Command{
@@ -40,25 +42,25 @@ func newRun(f *flags) *cobra.Command {
 			"it: 126 if the program can't be executed, and 127 if the image has no such program.",
 		Example: "  towline run -m 512m --timeout 10m golang:1.26 go version\n" +
 			"  towline run --network none -e LEVEL=debug alpine:3.20 sh -c 'echo $LEVEL'",
-		Args: someArguments("IMAGE"),
+		Args: command.SomeArguments("IMAGE"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			defer func() { err = ofRun(args[0], err) }()
 			r.Image, r.Cmd = args[0], args[1:]
 			if r.Env, err = environment(env); err != nil {
 				return exit.Usage(err, cmd.CommandPath())
 			}
-			c, err := f.client()
+			c, err := f.Client()
 			if err != nil {
 				return err
 			}
 			defer c.Close()
-			r.Credentials = credentialsOf(f.logins(cmd.Context(), args[:1], cmd.ErrOrStderr()), r.Image)
+			r.Credentials = credentialsOf(logins(cmd.Context(), f, args[:1], cmd.ErrOrStderr()), r.Image)
 			// A write returns EPIPE when the reader of the pipe is gone.
 			signal.Ignore(syscall.SIGPIPE)
 			defer signal.Reset(syscall.SIGPIPE)
 			ctx, stop := follow.Interruptible(cmd.Context())
 			defer stop()
-			return f.run(ctx, c, r, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return run(ctx, f, c, r, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	flags := cmd.Flags()
@@ -157,19 +159,19 @@ const stopGrace = 30 * time.Second
 
 // run runs a program and follows it to its end. When ctx ends or an output fails,
 // it cancels the job, and follows it all the same.
-func (f *flags) run(ctx context.Context, c *client.Client, r puller.RunRequest, stdout, stderr io.Writer) error {
+func run(ctx context.Context, f *command.Flags, c *client.Client, r puller.RunRequest, stdout, stderr io.Writer) error {
 	ending, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	out, errs := &output{w: stdout, failed: end}, &output{w: stderr, failed: end}
 	var d render.Display
-	if f.json {
+	if f.JSON {
 		d = render.JSONLines(out)
 	} else {
 		// Notices do not go through a SafeWriter: the program's last output may be the
 		// beginning of a sequence, which would hide them.
 		d = &render.Run{
 			Stdout: programOutput(out, render.IsTerminal(stdout) && !r.TTY), Stderr: programOutput(errs, render.IsTerminal(stderr) && !r.TTY),
-			Notices: errs, Quiet: f.quiet, Pull: f.pullDisplay(stderr),
+			Notices: errs, Quiet: f.Quiet, Pull: pullDisplay(f, stderr),
 		}
 	}
 	submitting, submitted := follow.Outlive(ctx)
@@ -218,8 +220,8 @@ func (f *flags) run(ctx context.Context, c *client.Client, r puller.RunRequest, 
 }
 
 // pullDisplay returns what shows the pull of a run's image.
-func (f *flags) pullDisplay(out io.Writer) render.Display {
-	if f.quiet {
+func pullDisplay(f *command.Flags, out io.Writer) render.Display {
+	if f.Quiet {
 		return render.Silent{}
 	}
 	return render.New(out)

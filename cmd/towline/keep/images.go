@@ -1,4 +1,4 @@
-package main
+package keep
 
 import (
 	"context"
@@ -8,11 +8,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/cmd/towline/command"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 )
 
-func newImages(f *flags) *cobra.Command {
+// NewImages returns the command images.
+func NewImages(f *command.Flags) *cobra.Command {
 	var filter puller.ImageFilter
 	var collectable, kept bool
 	images := &cobra.Command{
@@ -23,15 +25,15 @@ func newImages(f *flags) *cobra.Command {
 			"ID, or a pattern with * and ?.",
 		Example: "  towline images --collectable\n" +
 			"  towline images 'registry.example.com/*'",
-		Args: optionalArgument("IMAGE"),
-		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
+		Args: command.OptionalArgument("IMAGE"),
+		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			if collectable != kept {
 				filter.Collectable = &collectable
 			}
 			if len(args) > 0 {
 				filter.Image = args[0]
 			}
-			return f.listImages(ctx, cmd, c, filter)
+			return listImages(ctx, f, cmd, c, filter)
 		}),
 	}
 	images.Flags().StringVar((*string)(&filter.Owner), "owner", "", "only images of this `owner`: towline or other")
@@ -44,7 +46,7 @@ func newImages(f *flags) *cobra.Command {
 }
 
 // listImages prints images: as many as the filter's limit, or all.
-func (f *flags) listImages(ctx context.Context, cmd *cobra.Command, c *client.Client, filter puller.ImageFilter) error {
+func listImages(ctx context.Context, f *command.Flags, cmd *cobra.Command, c *client.Client, filter puller.ImageFilter) error {
 	const page = 1000
 	all, limit := []puller.KeptImage{}, filter.Limit
 	for {
@@ -62,13 +64,14 @@ func (f *flags) listImages(ctx context.Context, cmd *cobra.Command, c *client.Cl
 		}
 		filter.Cursor = next
 	}
-	if f.json {
+	if f.JSON {
 		return render.NewJSON(cmd.OutOrStdout()).Encode(map[string]any{"images": all})
 	}
 	return render.KeptImages(cmd.OutOrStdout(), all, time.Now())
 }
 
-func newCollect(f *flags) *cobra.Command {
+// NewCollect returns the command collect.
+func NewCollect(f *command.Flags) *cobra.Command {
 	var plan bool
 	collect := &cobra.Command{
 		Use:   "collect",
@@ -76,17 +79,17 @@ func newCollect(f *flags) *cobra.Command {
 		Long: "Remove images that nothing needs until the engine's disk is below keep.low, and\n" +
 			"print why each other one stays. Where keep.collect is off, there is only the plan.",
 		Example: "  towline collect --plan",
-		Args:    noArguments,
-		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, _ []string) error {
+		Args:    command.NoArguments,
+		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, _ []string) error {
 			done, err := c.Collect(ctx, plan)
 			if err != nil {
 				return err
 			}
 			out := cmd.OutOrStdout()
 			switch {
-			case f.json:
+			case f.JSON:
 				return render.NewJSON(out).Encode(done)
-			case f.quiet:
+			case f.Quiet:
 				for _, r := range done.Removed {
 					fmt.Fprintln(out, render.SafeText(r.ID))
 				}

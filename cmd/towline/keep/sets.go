@@ -1,4 +1,6 @@
-package main
+// Package keep has the commands for what stays on the host: sets, leases, images and
+// their collection.
+package keep
 
 import (
 	"cmp"
@@ -13,29 +15,33 @@ import (
 
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/api/compose"
+	"github.com/towline/towline/cmd/towline/command"
 	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/keep/sets"
 )
 
-func newSets(f *flags) *cobra.Command {
+// NewSets returns the command sets.
+func NewSets(f *command.Flags) *cobra.Command {
 	ls := &cobra.Command{
 		Use:   "ls",
 		Short: "List sets",
-		Args:  noArguments,
-		RunE:  withClient(f, f.listSets),
+		Args:  command.NoArguments,
+		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, _ []string) error {
+			return listSets(ctx, f, cmd, c)
+		}),
 	}
 	show := &cobra.Command{
 		Use:   "show NAME",
 		Short: "Show how the images of a set stand",
-		Args:  oneArgument("NAME"),
-		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
+		Args:  command.OneArgument("NAME"),
+		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			s, err := c.Set(ctx, args[0])
 			if err != nil {
 				return err
 			}
-			return f.printSet(cmd.OutOrStdout(), s)
+			return printSet(f, cmd.OutOrStdout(), s)
 		}),
 	}
 	refresh := &cobra.Command{
@@ -43,25 +49,25 @@ func newSets(f *flags) *cobra.Command {
 		Short: "Refresh a set now, and follow it to its end",
 		Long: "Refresh a set now, and follow it to its end. If it is being refreshed, that job is\n" +
 			"followed. Ctrl-C does not cancel it.",
-		Args: oneArgument("NAME"),
-		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
+		Args: command.OneArgument("NAME"),
+		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			job, err := c.RefreshSet(ctx, args[0])
 			if err != nil {
 				return err
 			}
-			return f.followJob(ctx, cmd, c, job.ID)
+			return f.Follow(ctx, cmd, c, job.ID)
 		}),
 	}
 	rm := &cobra.Command{
 		Use:   "rm NAME...",
 		Short: "Forget sets; their images stay",
-		Args:  someArguments("NAME"),
-		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
+		Args:  command.SomeArguments("NAME"),
+		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			for _, name := range args {
 				if _, err := c.DeleteSet(ctx, name); err != nil {
 					return err
 				}
-				if !f.quiet {
+				if !f.Quiet {
 					fmt.Fprintln(cmd.OutOrStdout(), render.SafeText(name+": forgotten"))
 				}
 			}
@@ -74,19 +80,19 @@ func newSets(f *flags) *cobra.Command {
 		Long: "A set is a named list of images that the host always has: Towline pulls what is\n" +
 			"missing, refreshes what has changed in its registry by a schedule, and does not\n" +
 			"collect it.",
-		Args: noArguments,
+		Args: command.NoArguments,
 		RunE: ls.RunE,
 	}
 	all.AddCommand(ls, show, newApply(f), refresh, rm)
 	return all
 }
 
-func (f *flags) listSets(ctx context.Context, cmd *cobra.Command, c *client.Client, _ []string) error {
+func listSets(ctx context.Context, f *command.Flags, cmd *cobra.Command, c *client.Client) error {
 	all, faults, err := c.Sets(ctx)
 	if err != nil {
 		return err
 	}
-	if f.json {
+	if f.JSON {
 		return render.NewJSON(cmd.OutOrStdout()).Encode(map[string]any{"sets": all, "faults": faults})
 	}
 	for _, fault := range faults {
@@ -95,17 +101,17 @@ func (f *flags) listSets(ctx context.Context, cmd *cobra.Command, c *client.Clie
 	return render.Sets(cmd.OutOrStdout(), all, time.Now())
 }
 
-func (f *flags) printSet(out io.Writer, s puller.Set) error {
+func printSet(f *command.Flags, out io.Writer, s puller.Set) error {
 	switch {
-	case f.json:
+	case f.JSON:
 		return render.NewJSON(out).Encode(s)
-	case f.quiet:
+	case f.Quiet:
 		return nil
 	}
 	return render.Set(out, s, time.Now())
 }
 
-func newApply(f *flags) *cobra.Command {
+func newApply(f *command.Flags) *cobra.Command {
 	var file string
 	var r puller.SetRequest
 	var unprotected bool
@@ -119,7 +125,7 @@ func newApply(f *flags) *cobra.Command {
 			"name field, or that of the file.",
 		Example: "  towline sets apply base redis:7 postgres:17 --schedule '0 5 * * *'\n" +
 			"  towline sets apply -f compose.yaml shop --window 22:00-06:00 --timezone Europe/Berlin",
-		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
+		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			usage := func(text string) error { return exit.Usage(errors.New(text), cmd.CommandPath()) }
 			wanted := sets.File{}
 			switch {
@@ -131,13 +137,13 @@ func newApply(f *flags) *cobra.Command {
 				return usage("IMAGE is missing: name images, or a file with -f")
 			case file != "":
 				var err error
-				if wanted, err = f.readSet(ctx, cmd, file); err != nil {
+				if wanted, err = readSet(ctx, f, cmd, file); err != nil {
 					return err
 				}
 				wanted.Name = cmp.Or(wanted.Name, sets.NameOf(file))
 			default:
 				for _, image := range args[1:] {
-					wanted.Images = append(wanted.Images, puller.PullRequest{Image: fullName(image)})
+					wanted.Images = append(wanted.Images, puller.PullRequest{Image: command.FullName(image)})
 				}
 			}
 			if len(args) > 0 {
@@ -151,7 +157,7 @@ func newApply(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return f.printSet(cmd.OutOrStdout(), s)
+			return printSet(f, cmd.OutOrStdout(), s)
 		}),
 	}
 	flags := apply.Flags()
@@ -176,7 +182,7 @@ func override(r *puller.SetRequest, by puller.SetRequest) {
 }
 
 // readSet reads a file of a set. A Compose file is read where it is, with its variables.
-func (f *flags) readSet(ctx context.Context, cmd *cobra.Command, path string) (r sets.File, err error) {
+func readSet(ctx context.Context, f *command.Flags, cmd *cobra.Command, path string) (r sets.File, err error) {
 	var content []byte
 	if path == "-" {
 		content, err = io.ReadAll(cmd.InOrStdin())
@@ -190,7 +196,7 @@ func (f *flags) readSet(ctx context.Context, cmd *cobra.Command, path string) (r
 		if path == "-" {
 			return compose.Parse(ctx, content, nil, profiles)
 		}
-		defer redirectWarnings(cmd.ErrOrStderr(), f.quiet)()
+		defer command.RedirectWarnings(cmd.ErrOrStderr(), f.Quiet)()
 		project, err := compose.Load(ctx, compose.Source{Files: []string{path}, Profiles: profiles})
 		return project.PrewarmRequest, err
 	})

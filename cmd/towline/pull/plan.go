@@ -1,10 +1,11 @@
-package main
+package pull
 
 import (
 	"context"
 	"io"
 
 	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/cmd/towline/command"
 	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
@@ -12,7 +13,7 @@ import (
 
 // printPlan prints what a prewarm would pull. Images that would fail are an error,
 // as they are in a prewarm, but those that services can build.
-func (f *flags) printPlan(ctx context.Context, c *client.Client, r puller.PrewarmRequest, buildable map[string]string, out, errs io.Writer) error {
+func printPlan(ctx context.Context, f *command.Flags, c *client.Client, r puller.PrewarmRequest, buildable map[string]string, out, errs io.Writer) error {
 	plan := puller.Plan{Images: []puller.PlannedImage{}, Complete: true}
 	if len(r.Images) > 0 {
 		var err error
@@ -22,11 +23,11 @@ func (f *flags) printPlan(ctx context.Context, c *client.Client, r puller.Prewar
 	}
 	plan.Skipped = r.Skipped // they were not sent
 	switch {
-	case f.json:
+	case f.JSON:
 		if err := render.NewJSON(out).Encode(plan); err != nil {
 			return err
 		}
-	case !f.quiet:
+	case !f.Quiet:
 		if err := render.Plan(out, plan); err != nil {
 			return err
 		}

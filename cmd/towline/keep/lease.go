@@ -1,4 +1,4 @@
-package main
+package keep
 
 import (
 	"context"
@@ -8,22 +8,24 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/cmd/towline/command"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 )
 
-func newLease(f *flags) *cobra.Command {
+// NewLease returns the command lease.
+func NewLease(f *command.Flags) *cobra.Command {
 	var filter puller.LeaseFilter
 	ls := &cobra.Command{
 		Use:   "ls",
 		Short: "List leases, newest first",
-		Args:  noArguments,
-		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, _ []string) error {
+		Args:  command.NoArguments,
+		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, _ []string) error {
 			leases, next, err := c.Leases(ctx, filter)
 			if err != nil {
 				return err
 			}
-			if f.json {
+			if f.JSON {
 				return render.NewJSON(cmd.OutOrStdout()).Encode(map[string]any{"leases": leases, "next": next})
 			}
 			if err := render.Leases(cmd.OutOrStdout(), leases, time.Now()); err != nil {
@@ -44,14 +46,14 @@ func newLease(f *flags) *cobra.Command {
 		Use:     "add IMAGE... --ttl TIME",
 		Short:   "Keep images from collection for a while",
 		Example: "  towline lease add redis:7 --ttl 2h --note 'nightly tests'",
-		Args:    someArguments("IMAGE"),
-		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
+		Args:    command.SomeArguments("IMAGE"),
+		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			r.Images = args
 			l, err := c.AddLease(ctx, r)
 			if err != nil {
 				return err
 			}
-			return f.printLease(cmd, l)
+			return printLease(f, cmd, l)
 		}),
 	}
 	add.Flags().StringVar(&r.TTL, "ttl", "", "how long, such as 2h: from 1m to 720h")
@@ -61,13 +63,13 @@ func newLease(f *flags) *cobra.Command {
 	renew := &cobra.Command{
 		Use:   "renew LEASE --ttl TIME",
 		Short: "Have a lease end after another time from now",
-		Args:  oneArgument("LEASE"),
-		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
+		Args:  command.OneArgument("LEASE"),
+		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			l, err := c.RenewLease(ctx, args[0], ttl)
 			if err != nil {
 				return err
 			}
-			return f.printLease(cmd, l)
+			return printLease(f, cmd, l)
 		}),
 	}
 	renew.Flags().StringVar(&ttl, "ttl", "", "how long, such as 2h: from 1m to 720h")
@@ -75,13 +77,13 @@ func newLease(f *flags) *cobra.Command {
 	rm := &cobra.Command{
 		Use:   "rm LEASE...",
 		Short: "End leases",
-		Args:  someArguments("LEASE"),
-		RunE: withClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
+		Args:  command.SomeArguments("LEASE"),
+		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			for _, id := range args {
 				if _, err := c.EndLease(ctx, id); err != nil {
 					return err
 				}
-				if !f.quiet {
+				if !f.Quiet {
 					fmt.Fprintln(cmd.OutOrStdout(), render.SafeText(id+": ended"))
 				}
 			}
@@ -91,7 +93,7 @@ func newLease(f *flags) *cobra.Command {
 	all := &cobra.Command{
 		Use:   "lease",
 		Short: "Keep images from collection for a while: list, add, renew and end leases",
-		Args:  noArguments,
+		Args:  command.NoArguments,
 		RunE:  ls.RunE,
 	}
 	all.Flags().AddFlagSet(ls.Flags())
@@ -100,12 +102,12 @@ func newLease(f *flags) *cobra.Command {
 }
 
 // printLease prints a lease: its ID alone with --quiet, for scripts.
-func (f *flags) printLease(cmd *cobra.Command, l puller.Lease) error {
+func printLease(f *command.Flags, cmd *cobra.Command, l puller.Lease) error {
 	out := cmd.OutOrStdout()
 	switch {
-	case f.json:
+	case f.JSON:
 		return render.NewJSON(out).Encode(l)
-	case f.quiet:
+	case f.Quiet:
 		fmt.Fprintln(out, render.SafeText(l.ID))
 		return nil
 	}

@@ -1,4 +1,4 @@
-package main
+package pull
 
 import (
 	"context"
@@ -12,13 +12,15 @@ import (
 
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/api/compose"
+	"github.com/towline/towline/cmd/towline/command"
 	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/cmd/towline/follow"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 )
 
-func newPrewarm(f *flags) *cobra.Command {
+// NewPrewarm returns the command prewarm.
+func NewPrewarm(f *command.Flags) *cobra.Command {
 	var each puller.PullRequest
 	var retries int
 	var source compose.Source
@@ -43,7 +45,7 @@ func newPrewarm(f *flags) *cobra.Command {
 			"  towline prewarm --plan -f compose.yaml",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			errs := cmd.ErrOrStderr()
-			loaded, err := f.prewarmRequest(cmd, args, source)
+			loaded, err := prewarmRequest(f, cmd, args, source)
 			if err != nil {
 				return err
 			}
@@ -56,7 +58,7 @@ func newPrewarm(f *flags) *cobra.Command {
 			if cmd.Flags().Changed("retries") {
 				r.Retries = &retries
 			}
-			c, err := f.client()
+			c, err := f.Client()
 			if err != nil {
 				return err
 			}
@@ -64,18 +66,18 @@ func newPrewarm(f *flags) *cobra.Command {
 			// Not earlier: a signal ends the program while it reads the standard input.
 			ctx, stop := follow.Interruptible(cmd.Context())
 			defer stop()
-			r.Logins = f.logins(ctx, imagesOf(r.Images), errs)
+			r.Logins = logins(ctx, f, imagesOf(r.Images), errs)
 			if plan {
-				return f.printPlan(ctx, c, r, loaded.Buildable, cmd.OutOrStdout(), errs)
+				return printPlan(ctx, f, c, r, loaded.Buildable, cmd.OutOrStdout(), errs)
 			}
-			f.tellSkipped(r.Skipped, errs)
+			tellSkipped(f, r.Skipped, errs)
 			if len(r.Images) == 0 {
-				if !f.quiet {
+				if !f.Quiet {
 					fmt.Fprintln(errs, "towline: no image is left to pull")
 				}
 				return nil
 			}
-			return f.prewarm(ctx, c, r, loaded.Buildable, f.display(cmd.OutOrStdout()), errs)
+			return Prewarm(ctx, f, c, r, loaded.Buildable, f.Display(cmd.OutOrStdout()), errs)
 		},
 	}
 	flags := cmd.Flags()
@@ -97,9 +99,9 @@ func newPrewarm(f *flags) *cobra.Command {
 }
 
 // tellSkipped says which services have no image to pull.
-func (f *flags) tellSkipped(skipped []puller.Skipped, errs io.Writer) {
+func tellSkipped(f *command.Flags, skipped []puller.Skipped, errs io.Writer) {
 	for _, s := range skipped {
-		if !f.quiet {
+		if !f.Quiet {
 			fmt.Fprintln(errs, "towline: "+render.SafeText(fmt.Sprintf("service %s is skipped: %s", s.Service, s.Reason)))
 		}
 	}
@@ -118,12 +120,12 @@ var composeFlags = []string{"profile", "env-file", "project-directory", "project
 // prewarmRequest asks for the images that the command line names and those of the
 // Compose files, each once. Without -f, a Compose file is read where no argument is
 // given, or one that may be a service's name.
-func (f *flags) prewarmRequest(cmd *cobra.Command, args []string, source compose.Source) (r compose.Project, err error) {
+func prewarmRequest(f *command.Flags, cmd *cobra.Command, args []string, source compose.Source) (r compose.Project, err error) {
 	usage := func(format string, a ...any) error { return exit.Usage(fmt.Errorf(format, a...), cmd.CommandPath()) }
 	named := len(source.Files) > 0
 	rest := args
 	if named || len(args) == 0 || slices.ContainsFunc(args, mayBeService) {
-		defer redirectWarnings(cmd.ErrOrStderr(), f.quiet)()
+		defer command.RedirectWarnings(cmd.ErrOrStderr(), f.Quiet)()
 		source.Names = args
 		r, err = compose.Load(cmd.Context(), source)
 		switch {
@@ -157,7 +159,7 @@ func (f *flags) prewarmRequest(cmd *cobra.Command, args []string, source compose
 	}
 	var images puller.Images
 	for _, image := range rest {
-		if one := (puller.PullRequest{Image: fullName(image)}); !seen[one] {
+		if one := (puller.PullRequest{Image: command.FullName(image)}); !seen[one] {
 			seen[one] = true
 			images = append(images, one)
 		}
@@ -170,12 +172,11 @@ func (f *flags) prewarmRequest(cmd *cobra.Command, args []string, source compose
 // or a path it is an image.
 func mayBeService(arg string) bool { return !strings.ContainsAny(arg, ":/@") }
 
-// prewarm pulls the images as one job and follows it to its end. buildable are services
-// by the images that they can build: see built. When ctx ends,
-// it cancels the job.
-func (f *flags) prewarm(ctx context.Context, c *client.Client, r puller.PrewarmRequest, buildable map[string]string, d render.Display, errs io.Writer) error {
+// Prewarm pulls the images as one job and follows it to its end. buildable are services
+// by the images that they can build: see built. When ctx ends, it cancels the job.
+func Prewarm(ctx context.Context, f *command.Flags, c *client.Client, r puller.PrewarmRequest, buildable map[string]string, d render.Display, errs io.Writer) error {
 	submit := func(ctx context.Context) (puller.Job, error) { return c.Prewarm(ctx, r) }
-	show, end := f.showPrewarm(ctx, c, d)
+	show, end := f.ShowPrewarm(ctx, c, d)
 	err := follow.Job(ctx, c, submit, show)
 	end()
 	if ctx.Err() != nil {
@@ -184,14 +185,4 @@ func (f *flags) prewarm(ctx context.Context, c *client.Client, r puller.PrewarmR
 	err = built(err, buildable, errs)
 	exit.PrintFailures(errs, err)
 	return err
-}
-
-// showPrewarm returns what shows the events of a prewarm, and what is called after its
-// last one.
-func (f *flags) showPrewarm(ctx context.Context, c *client.Client, d render.Display) (show func(*puller.Job, puller.Event), end func()) {
-	if f.json { // the events of one job
-		return d.Show, d.Close
-	}
-	w := &follow.Children{Client: c, Display: d, Progress: !f.quiet}
-	return w.Show(ctx), w.Close
 }

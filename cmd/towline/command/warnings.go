@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"io"
@@ -9,10 +9,10 @@ import (
 	"github.com/towline/towline/cmd/towline/render"
 )
 
-// redirectWarnings prints the warnings of compose-go to out, each once, until
+// RedirectWarnings prints the warnings of compose-go to out, each once, until
 // restore is called. With quiet it prints only those of variables without a value:
 // they may change which image is pulled.
-func redirectWarnings(out io.Writer, quiet bool) (restore func()) {
+func RedirectWarnings(out io.Writer, quiet bool) (restore func()) {
 	standard := logrus.StandardLogger()
 	before, formatter := standard.Out, standard.Formatter
 	standard.SetOutput(out)

@@ -1,4 +1,4 @@
-package main
+package pull
 
 import (
 	"context"
@@ -9,21 +9,22 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/towline/towline/cmd/towline/command"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/names"
 	"github.com/towline/towline/puller/registry/login"
 )
 
-func credentialsFlag(f *flags, cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&f.noCredentials, "no-credentials", false, "do not send your Docker logins for the registries of the images")
+func credentialsFlag(f *command.Flags, cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.NoCredentials, "no-credentials", false, "do not send your Docker logins for the registries of the images")
 }
 
 // logins returns the caller's own logins for the registries of images, as Docker's
 // command line finds them, and for no others. An image of a registry without a login has
 // none. What can't be read is told, and does not stop the command.
-func (f *flags) logins(ctx context.Context, images []string, errs io.Writer) []puller.Credentials {
-	if f.noCredentials {
+func logins(ctx context.Context, f *command.Flags, images []string, errs io.Writer) []puller.Credentials {
+	if f.NoCredentials {
 		return nil
 	}
 	own, err := login.New(nil, true)
@@ -50,16 +51,16 @@ func (f *flags) logins(ctx context.Context, images []string, errs io.Writer) []p
 			all = append(all, found)
 		}
 	}
-	if len(all) > 0 && f.inClear() {
-		fmt.Fprintln(errs, "towline: your Docker logins are not sent, because "+f.host+" is plain HTTP; use https://, or --no-credentials")
+	if len(all) > 0 && inClear(f) {
+		fmt.Fprintln(errs, "towline: your Docker logins are not sent, because "+f.Host+" is plain HTTP; use https://, or --no-credentials")
 		return nil
 	}
 	return all
 }
 
 // inClear reports whether others on the network can read what is sent to the daemon.
-func (f *flags) inClear() bool {
-	u, err := url.Parse(f.host)
+func inClear(f *command.Flags) bool {
+	u, err := url.Parse(f.Host)
 	if err != nil || u.Scheme != "http" {
 		return false
 	}

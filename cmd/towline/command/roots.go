@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"crypto/x509"
@@ -7,10 +7,10 @@ import (
 	"golang.org/x/crypto/x509roots/fallback/bundle"
 )
 
-// setFallbackRoots makes TLS trust the bundled certificate authorities where the
+// SetFallbackRoots makes TLS trust the bundled certificate authorities where the
 // system has none, as in the container image. Parsing them takes longer than most
 // commands, so only those that use TLS call it.
-var setFallbackRoots = sync.OnceFunc(func() { x509.SetFallbackRoots(fallbackRoots()) })
+var SetFallbackRoots = sync.OnceFunc(func() { x509.SetFallbackRoots(fallbackRoots()) })
 
 func fallbackRoots() *x509.CertPool {
 	pool := x509.NewCertPool()

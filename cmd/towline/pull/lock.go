@@ -1,4 +1,4 @@
-package main
+package pull
 
 import (
 	"context"
@@ -16,13 +16,15 @@ import (
 
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/api/compose"
+	"github.com/towline/towline/cmd/towline/command"
 	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/cmd/towline/follow"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 )
 
-func newLock(f *flags) *cobra.Command {
+// NewLock returns the command lock.
+func NewLock(f *command.Flags) *cobra.Command {
 	var source compose.Source
 	var output string
 	cmd := &cobra.Command{
@@ -46,27 +48,27 @@ func newLock(f *flags) *cobra.Command {
 				output = lockName(source.Files[0])
 			}
 			errs := cmd.ErrOrStderr()
-			restore := redirectWarnings(errs, f.quiet)
+			restore := command.RedirectWarnings(errs, f.Quiet)
 			project, err := compose.Load(cmd.Context(), source)
 			restore()
 			if err != nil {
 				return err
 			}
-			c, err := f.client()
+			c, err := f.Client()
 			if err != nil {
 				return err
 			}
 			defer c.Close()
 			ctx, stop := follow.Interruptible(cmd.Context())
 			defer stop()
-			f.tellSkipped(project.Skipped, errs)
+			tellSkipped(f, project.Skipped, errs)
 			if len(project.Images) > 0 {
-				project.Logins = f.logins(ctx, imagesOf(project.Images), errs)
-				if err := f.prewarm(ctx, c, project.PrewarmRequest, nil, f.display(errs), errs); err != nil {
+				project.Logins = logins(ctx, f, imagesOf(project.Images), errs)
+				if err := Prewarm(ctx, f, c, project.PrewarmRequest, nil, f.Display(errs), errs); err != nil {
 					return err
 				}
 			}
-			return f.lock(ctx, c, project, output, cmd.OutOrStdout(), errs)
+			return lock(ctx, f, c, project, output, cmd.OutOrStdout(), errs)
 		},
 	}
 	flags := cmd.Flags()
@@ -95,7 +97,7 @@ func lockName(file string) string {
 }
 
 // lock writes the digests of a project's images, which are there, to a file.
-func (f *flags) lock(ctx context.Context, c *client.Client, p compose.Project, output string, out, errs io.Writer) error {
+func lock(ctx context.Context, f *command.Flags, c *client.Client, p compose.Project, output string, out, errs io.Writer) error {
 	type service struct {
 		Image string `yaml:"image"`
 	}
@@ -127,7 +129,7 @@ func (f *flags) lock(ctx context.Context, c *client.Client, p compose.Project, o
 	if err := writeFile(output, content); err != nil {
 		return err
 	}
-	if !f.quiet {
+	if !f.Quiet {
 		fmt.Fprintln(errs, "towline: "+render.SafeText(fmt.Sprintf("%s has the digests of %s", output, render.Count(len(services), "service"))))
 	}
 	return nil

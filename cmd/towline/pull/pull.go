@@ -1,4 +1,5 @@
-package main
+// Package pull has the commands that have images pulled: pull, prewarm, run and lock.
+package pull
 
 import (
 	"context"
@@ -11,13 +12,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/towline/towline/api/client"
+	"github.com/towline/towline/cmd/towline/command"
 	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/cmd/towline/follow"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 )
 
-func newPull(f *flags) *cobra.Command {
+// New returns the command pull.
+func New(f *command.Flags) *cobra.Command {
 	var r puller.PullRequest
 	var retries int
 	cmd := &cobra.Command{
@@ -27,12 +30,12 @@ func newPull(f *flags) *cobra.Command {
 			"at the same time, as jobs of their own. Ctrl-C cancels them.",
 		Example: "  towline pull alpine:3.20\n" +
 			"  towline pull --platform linux/arm64 --policy always ghcr.io/team/app:v1",
-		Args: someArguments("IMAGE"),
+		Args: command.SomeArguments("IMAGE"),
 		RunE: func(cmd *cobra.Command, images []string) error {
 			if cmd.Flags().Changed("retries") {
 				r.Retries = &retries
 			}
-			c, err := f.client()
+			c, err := f.Client()
 			if err != nil {
 				return err
 			}
@@ -41,22 +44,14 @@ func newPull(f *flags) *cobra.Command {
 			defer stop()
 			full := make([]string, len(images))
 			for i, image := range images {
-				full[i] = fullName(image)
+				full[i] = command.FullName(image)
 			}
-			return pullAll(ctx, c, r, full, f.logins(ctx, full, cmd.ErrOrStderr()), f.display(cmd.OutOrStdout(), full...))
+			return All(ctx, c, r, full, logins(ctx, f, full, cmd.ErrOrStderr()), f.Display(cmd.OutOrStdout(), full...))
 		},
 	}
 	pullFlags(cmd, &r, &retries)
 	credentialsFlag(f, cmd)
 	return cmd
-}
-
-// fullName returns an image's full form, and what the daemon will refuse as it is.
-func fullName(image string) string {
-	if full, _, err := puller.ParseImage(image); err == nil {
-		return full
-	}
-	return image
 }
 
 // pullFlags defines the flags of pull and prewarm that apply to each image.
@@ -83,9 +78,9 @@ func imageFlags(cmd *cobra.Command, platform *string, policy *puller.Policy, str
 	flags.BoolVar(strict, "strict", false, "with --policy newer: fail if the registry does not answer, even if the image is present")
 }
 
-// pullAll pulls images at the same time. The daemon limits how many run at once.
+// All pulls images at the same time. The daemon limits how many run at once.
 // When ctx ends, it cancels the jobs that run.
-func pullAll(ctx context.Context, c *client.Client, r puller.PullRequest, images []string, logins []puller.Credentials, d render.Display) error {
+func All(ctx context.Context, c *client.Client, r puller.PullRequest, images []string, logins []puller.Credentials, d render.Display) error {
 	var mu sync.Mutex
 	var failed exit.Failures
 	var work sync.WaitGroup
