@@ -21,7 +21,7 @@ type Mirror struct {
 	// PullThrough serves images of public repositories to every pull of the engine.
 	PullThrough bool  `mapstructure:"pull_through"`
 	Connections int   `mapstructure:"connections" default:"24" range:"1..1000"` // to all registries
-	PerRegistry int   `mapstructure:"per_registry" default:"20" range:"1..1000"`
+	PerRegistry int   `mapstructure:"per_registry" default:"24" range:"1..1000"`
 	Chunk       int64 `mapstructure:"chunk" default:"16MiB" range:"1MiB..1GiB"`     // bytes that one request asks for
 	Rate        int64 `mapstructure:"rate" default:"0" range:"0MiB..1TiB"`          // bytes a second at most; 0 is without limit
 	Cache       int64 `mapstructure:"cache" default:"20GiB" range:"64MiB..1024TiB"` // bytes of blobs that are kept
