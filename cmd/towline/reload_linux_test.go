@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -77,6 +78,11 @@ func TestServeTerminalCloses(t *testing.T) {
 		t.Fatal(err)
 	}
 	screen, terminal := openTerminal(t)
+	// A test that was started with nohup ignores SIGHUP, and so would the daemon. What a
+	// process catches, its children do not ignore.
+	hangUps := make(chan os.Signal, 1)
+	signal.Notify(hangUps, syscall.SIGHUP)
+	defer signal.Stop(hangUps)
 	cmd := itself(t, "serve", "--config", file)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = terminal, terminal, terminal
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
@@ -86,6 +92,8 @@ func TestServeTerminalCloses(t *testing.T) {
 	terminal.Close()
 	answers(t, path)
 	screen.Close()
+	late := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
+	defer late.Stop()
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("it ends with %v", err)
 	}
