@@ -75,6 +75,7 @@ api                           $ours/puller/enginetest
 api                           $ours/api/apitest
 cmd/towline/daemon            $ours/api/apitest
 api                           $ours/api/contract/contracttest
+api/answers                   $ours/api/auth
 api/client                    $ours/api/auth
 api/contract                  $ours/puller
 api/ui                        $ours/puller

@@ -3,7 +3,9 @@ package api
 import (
 	"strings"
 
+	"github.com/towline/towline/api/answers"
 	"github.com/towline/towline/api/auth"
+	"github.com/towline/towline/puller"
 )
 
 // Routes returns the routes of a server with their query parameters. The mark of
@@ -22,8 +24,10 @@ var ScopeOf = scopeOf
 // Statuses returns the status of each error kind.
 func Statuses() map[string]int {
 	all := make(map[string]int)
-	for kind, k := range kinds {
-		all[string(kind)] = k.status
+	for _, kind := range puller.ErrorKinds() {
+		if p := answers.NewProblem(kind, ""); p.Kind == kind {
+			all[string(kind)] = p.Status
+		}
 	}
 	return all
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/towline/towline/api/answers"
 	"github.com/towline/towline/api/auth"
 	"github.com/towline/towline/api/connections"
 	"github.com/towline/towline/api/dockerapi"
@@ -158,15 +159,15 @@ func takesBody(method string) bool {
 // refuse answers with an error, to Docker's clients in Docker's form.
 func (g *guard) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	w.Header().Set("Cache-Control", "no-store")
-	p := problemOf(err)
+	p := answers.ProblemOf(err)
 	if errors.Is(err, errLongURL) {
 		p.Status, p.Title = http.StatusRequestURITooLong, "The address is too long"
 	}
 	if _, _, dockers := dockerapi.SplitPath(r.URL.Path); dockers {
-		p.docker().Write(w)
+		p.Docker().Write(w)
 		return
 	}
-	writeProblem(w, r, p)
+	answers.WriteProblem(w, r, p)
 }
 
 var errLongURL = invalid("the address is longer than %d bytes", maxURL)

@@ -16,6 +16,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/api"
+	"github.com/towline/towline/api/answers"
 	"github.com/towline/towline/api/contract/contracttest"
 	"github.com/towline/towline/puller"
 )
@@ -236,7 +237,7 @@ func TestBadKeeperCalls(t *testing.T) {
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			code, body := newSetKeeper().call(t, c.method, c.path, "application/json", c.body)
-			var p api.Problem
+			var p answers.Problem
 			if err := json.Unmarshal([]byte(body), &p); err != nil || code != http.StatusBadRequest || !strings.HasPrefix(p.Detail, c.detail) {
 				t.Errorf("%d %s", code, body)
 			}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/towline/towline/api/answers"
 	"github.com/towline/towline/api/connections"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/stream"
@@ -38,10 +39,10 @@ func (s *Server) jobLogs(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.Header().Set("X-Content-Type-Options", "nosniff") // it is anything
 	if r.Method == http.MethodHead {
-		w.Header().Set("Content-Type", plainText)
+		w.Header().Set("Content-Type", answers.PlainText)
 		return nil
 	}
-	out, err := connections.NewWriter(w, plainText)
+	out, err := connections.NewWriter(w, answers.PlainText)
 	var buf []byte
 	whole := false // the result has been read
 	for err == nil {

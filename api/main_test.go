@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/towline/towline/api"
+	"github.com/towline/towline/api/answers"
 	"github.com/towline/towline/api/apitest"
 	"github.com/towline/towline/api/contract/contracttest"
 	"github.com/towline/towline/puller"
@@ -83,12 +84,12 @@ func (a answer) job(t *testing.T, status int) puller.Job {
 
 // problem takes a problem out of an answer, which must be one in form and of
 // the kind.
-func (a answer) problem(t *testing.T, status int, kind puller.ErrorKind) api.Problem {
+func (a answer) problem(t *testing.T, status int, kind puller.ErrorKind) answers.Problem {
 	t.Helper()
 	if got := a.Header.Get("Content-Type"); got != "application/problem+json" {
 		t.Fatalf("the answer is %d, %s:\n%s", a.Status, got, a.Body)
 	}
-	var p api.Problem
+	var p answers.Problem
 	if err := json.Unmarshal([]byte(a.Body), &p); err != nil {
 		t.Fatalf("%v in:\n%s", err, a.Body)
 	}

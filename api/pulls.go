@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 
+	"github.com/towline/towline/api/answers"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/tracing"
 )
@@ -60,12 +61,12 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request, accept func() (p
 	case r.Context().Err() != nil:
 		return nil // the client has gone
 	case err != nil:
-		p := problemOf(err)
+		p := answers.ProblemOf(err)
 		p.Job = job.ID
-		writeProblem(w, r, p)
+		answers.WriteProblem(w, r, p)
 		return nil
 	case job.Error != nil:
-		writeProblem(w, r, problemOfJob(job))
+		answers.WriteProblem(w, r, answers.ProblemOfJob(job))
 		return nil
 	}
 	s.writeJob(w, r, http.StatusOK, job)
@@ -75,15 +76,15 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request, accept func() (p
 // writeJob answers with an accepted job. An error has the job's ID, so that the caller
 // does not submit it again.
 func (s *Server) writeJob(w http.ResponseWriter, r *http.Request, status int, job puller.Job) {
-	if wantsText(r) {
-		w.Header().Set("Content-Type", plainText)
+	if answers.WantsText(r) {
+		w.Header().Set("Content-Type", answers.PlainText)
 		w.WriteHeader(status)
-		io.WriteString(w, textOf(job)) // an error says that the client has gone
+		io.WriteString(w, answers.Text(job)) // an error says that the client has gone
 		return
 	}
 	if err := s.writeJSON(w, r, status, job); err != nil {
-		p := problemOf(err)
+		p := answers.ProblemOf(err)
 		p.Job = job.ID
-		writeProblem(w, r, p)
+		answers.WriteProblem(w, r, p)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/sirupsen/logrus"
 
+	"github.com/towline/towline/api/answers"
 	"github.com/towline/towline/api/auth"
 	"github.com/towline/towline/api/connections"
 	"github.com/towline/towline/api/contract"
@@ -117,7 +118,7 @@ func New(p puller.Service, o Options) *Server {
 	handle("GET /{$}", ui.ServePage)
 	handle("GET /ui/{file}", dashboardFile)
 	s.routes = &guard{
-		audit: s.audit, mux: mux, next: withDocker(&dockerapi.Handler{Service: p, Caller: caller, Problem: dockerProblem, Accepted: s.audit.accepted}, withProblems(mux)), tokens: s.tokens, sessions: s.sessions, hosts: auth.NewHosts(o.Hosts),
+		audit: s.audit, mux: mux, next: withDocker(&dockerapi.Handler{Service: p, Caller: caller, Problem: answers.DockerProblem, Accepted: s.audit.accepted}, withProblems(mux)), tokens: s.tokens, sessions: s.sessions, hosts: auth.NewHosts(o.Hosts),
 		requests: limits.NewRequests(o.Requests), origin: http.NewCrossOriginProtection(), open: o.Open,
 	}
 	s.metrics = newMetrics(s, o.Metrics)
@@ -154,7 +155,7 @@ func (s *Server) handler(h func(http.ResponseWriter, *http.Request) error, param
 			err = h(w, r)
 		}
 		if err != nil {
-			writeProblem(w, r, problemOf(err))
+			answers.WriteProblem(w, r, answers.ProblemOf(err))
 		}
 	})
 }

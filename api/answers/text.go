@@ -1,4 +1,4 @@
-package api
+package answers
 
 import (
 	"cmp"
@@ -13,11 +13,12 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-const plainText = "text/plain; charset=utf-8"
+// PlainText is the media type of text.
+const PlainText = "text/plain; charset=utf-8"
 
-// wantsText reports whether the caller accepts plain text by name, and no other form of
+// WantsText reports whether the caller accepts plain text by name, and no other form of
 // an answer by name.
-func wantsText(r *http.Request) bool {
+func WantsText(r *http.Request) bool {
 	text := false
 	for _, header := range r.Header.Values("Accept") {
 		for part := range strings.SplitSeq(header, ",") {
@@ -39,8 +40,8 @@ func wantsText(r *http.Request) bool {
 // maxText is how many bytes the text of a job has before it leaves out images.
 const maxText = 64 << 10
 
-// textOf returns a job as lines for people: one for each image, and one for the job.
-func textOf(j puller.Job) string {
+// Text returns a job as lines for people: one for each image, and one for the job.
+func Text(j puller.Job) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { b.WriteString(printable(fmt.Sprintf(format, args...)) + "\n") }
 	for i, image := range j.Images {
@@ -99,7 +100,7 @@ func (p Problem) text() string {
 	text := string(p.Kind) + ": " + p.Detail + "\n"
 	switch {
 	case p.ended != nil:
-		text = textOf(*p.ended)
+		text = Text(*p.ended)
 	case p.Job != "":
 		text += "job " + p.Job + "\n"
 	}

@@ -1,4 +1,4 @@
-package api
+package answers
 
 import (
 	"errors"
@@ -30,7 +30,7 @@ func TestKinds(t *testing.T) {
 		t.Errorf("there are %d kinds, want %d", len(kinds), len(promised))
 	}
 	for kind, want := range promised {
-		p := problem(kind, "x")
+		p := NewProblem(kind, "x")
 		expected := Problem{Kind: kind, Status: want.status, Retryable: want.retryable, Title: p.Title, Type: "urn:towline:problem:" + string(kind), Detail: "x"}
 		if diff := cmp.Diff(expected, p, cmpopts.IgnoreUnexported(Problem{})); diff != "" || p.Title == "" {
 			t.Errorf("%s, titled %q (-want +got):\n%s", kind, p.Title, diff)
@@ -40,7 +40,7 @@ func TestKinds(t *testing.T) {
 
 func TestErrorWithoutKind(t *testing.T) {
 	for _, err := range []error{errors.New("x"), puller.Errorf("nobody_knows", "x")} {
-		if p := problemOf(err); p.Kind != puller.ErrInternal || p.Status != 500 {
+		if p := ProblemOf(err); p.Kind != puller.ErrInternal || p.Status != 500 {
 			t.Errorf("%v: %+v", err, p)
 		}
 	}
@@ -50,17 +50,17 @@ func TestRetryAfter(t *testing.T) {
 	limited := puller.Errorf(puller.ErrRateLimited, "x")
 	limited.RetryAfter = 1500 * time.Millisecond
 	for name, p := range map[string]Problem{
-		"of an error": problemOf(fmt.Errorf("wrapped: %w", limited)),
-		"of a job":    problemOfJob(puller.Job{Error: &puller.JobError{Kind: puller.ErrRateLimited, RetryAfterSeconds: 1.5}}),
+		"of an error": ProblemOf(fmt.Errorf("wrapped: %w", limited)),
+		"of a job":    ProblemOfJob(puller.Job{Error: &puller.JobError{Kind: puller.ErrRateLimited, RetryAfterSeconds: 1.5}}),
 	} {
 		w := httptest.NewRecorder()
-		writeProblem(w, httptest.NewRequest("GET", "/", nil), p)
+		WriteProblem(w, httptest.NewRequest("GET", "/", nil), p)
 		if got := w.Header().Get("Retry-After"); got != "2" || w.Code != 429 {
 			t.Errorf("%s: %d, Retry-After %q", name, w.Code, got)
 		}
 	}
 	w := httptest.NewRecorder()
-	writeProblem(w, httptest.NewRequest("GET", "/", nil), problem(puller.ErrNotFound, "x"))
+	WriteProblem(w, httptest.NewRequest("GET", "/", nil), NewProblem(puller.ErrNotFound, "x"))
 	if _, there := w.Header()["Retry-After"]; there {
 		t.Error("a problem that nobody knows the end of has a Retry-After")
 	}

@@ -1,4 +1,6 @@
-package api
+// Package answers has the forms of the API's answers that are no plain JSON: problems,
+// and text for people.
+package answers
 
 import (
 	"encoding/json"
@@ -54,7 +56,8 @@ var kinds = map[puller.ErrorKind]struct {
 	puller.ErrInternal:            {http.StatusInternalServerError, "It failed for another reason"},
 }
 
-func problem(kind puller.ErrorKind, detail string) Problem {
+// NewProblem returns a problem of a kind. A kind that is not known is ErrInternal.
+func NewProblem(kind puller.ErrorKind, detail string) Problem {
 	k, ok := kinds[kind]
 	if !ok {
 		kind, k = puller.ErrInternal, kinds[puller.ErrInternal]
@@ -88,8 +91,9 @@ func printable(detail string) string {
 	return strings.ToValidUTF8(shown[:min(len(shown), maxDetail)], "") + "…"
 }
 
-func problemOf(err error) Problem {
-	p := problem(puller.KindOf(err), err.Error())
+// ProblemOf returns the problem that an error is.
+func ProblemOf(err error) Problem {
+	p := NewProblem(puller.KindOf(err), err.Error())
 	var e *puller.Error
 	if errors.As(err, &e) {
 		p.retryAfter = e.RetryAfter
@@ -97,17 +101,18 @@ func problemOf(err error) Problem {
 	return p
 }
 
-// problemOfJob is the problem of a job that ended without success.
-func problemOfJob(j puller.Job) Problem {
-	p := problem(j.Error.Kind, j.Error.Message)
+// ProblemOfJob is the problem of a job that ended without success.
+func ProblemOfJob(j puller.Job) Problem {
+	p := NewProblem(j.Error.Kind, j.Error.Message)
 	p.Job, p.ended = j.ID, &j
 	p.retryAfter = time.Duration(j.Error.RetryAfterSeconds * float64(time.Second))
 	return p
 }
 
-func writeProblem(w http.ResponseWriter, r *http.Request, p Problem) {
-	if wantsText(r) {
-		w.Header().Set("Content-Type", plainText)
+// WriteProblem answers with a problem, in the form that the caller accepts.
+func WriteProblem(w http.ResponseWriter, r *http.Request, p Problem) {
+	if WantsText(r) {
+		w.Header().Set("Content-Type", PlainText)
 		p.writeHead(w)
 		io.WriteString(w, p.text())
 		return
@@ -117,10 +122,11 @@ func writeProblem(w http.ResponseWriter, r *http.Request, p Problem) {
 	json.NewEncoder(w).Encode(p)
 }
 
-// dockerProblem is problemOf for Docker's clients.
-func dockerProblem(err error) dockerapi.Problem { return problemOf(err).docker() }
+// DockerProblem is ProblemOf for Docker's clients.
+func DockerProblem(err error) dockerapi.Problem { return ProblemOf(err).Docker() }
 
-func (p Problem) docker() dockerapi.Problem {
+// Docker returns a problem in the form of Docker's API.
+func (p Problem) Docker() dockerapi.Problem {
 	return dockerapi.Problem{Status: p.Status, Message: p.Detail, RetryAfter: p.retryAfter}
 }
 
@@ -133,66 +139,3 @@ func (p Problem) writeHead(w http.ResponseWriter) {
 	}
 	w.WriteHeader(p.Status)
 }
-
-// largeAnswer is how many bytes an answer may have that does not count as large.
-const largeAnswer = 64 << 10
-
-// writeJSON answers a request. The error is ErrOverloaded if clients have not read too
-// many large answers yet.
-func (s *Server) writeJSON(w http.ResponseWriter, r *http.Request, status int, body any) error {
-	raw, err := json.Marshal(body)
-	if err != nil {
-		return err
-	}
-	if len(raw) > largeAnswer {
-		name, _ := caller(r)
-		release, ok := s.answers.TryAcquire(name, int64(len(raw)))
-		if !ok {
-			e := puller.Errorf(puller.ErrOverloaded, "the answer has %d bytes, and too many such answers are not read yet; read them, or try again later", len(raw))
-			e.RetryAfter = time.Second
-			return e
-		}
-		defer release()
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	w.Write(append(raw, '\n')) // an error says that the client has gone
-	return nil
-}
-
-// withProblems answers requests without a route with a problem. ServeMux answers them
-// with text.
-func withProblems(mux *http.ServeMux) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h, pattern := mux.Handler(r)
-		if pattern != "" {
-			mux.ServeHTTP(w, r)
-			return
-		}
-		refusal := refusedRoute{header: make(http.Header)}
-		h.ServeHTTP(&refusal, r)
-		p := problem(puller.ErrNotFound, "there is no route "+r.Method+" "+r.URL.Path)
-		switch {
-		case refusal.status == http.StatusMethodNotAllowed:
-			allow := refusal.header.Get("Allow")
-			w.Header().Set("Allow", allow)
-			p = problem(puller.ErrInvalidRequest, r.Method+" is not for "+r.URL.Path+"; it takes "+allow)
-			p.Status, p.Title = http.StatusMethodNotAllowed, "The method is not allowed"
-		case refusal.status/100 == 3: // the path is not clean
-			w.Header().Set("Location", refusal.header.Get("Location"))
-			w.WriteHeader(refusal.status)
-			return
-		}
-		writeProblem(w, r, p)
-	})
-}
-
-// refusedRoute records an answer of ServeMux itself.
-type refusedRoute struct {
-	header http.Header
-	status int
-}
-
-func (r *refusedRoute) Header() http.Header         { return r.header }
-func (r *refusedRoute) WriteHeader(status int)      { r.status = status }
-func (r *refusedRoute) Write(b []byte) (int, error) { return len(b), nil }
