@@ -161,8 +161,20 @@ func (f Fixture) testEvents(t *testing.T) {
 	f.Remove(t, f.Good)
 	late, _ := follow(t, f.Engine, began.Add(-time.Second))
 	for name, s := range map[string]*seen{"live": live, "later": late} {
-		until(t, func() bool { _, ok := s.any(puller.EngineImage, "untag"); return ok }, name+": no event says that the name has gone")
-		if v, _ := s.any(puller.EngineImage, "untag"); v.ID != image.ID || v.Time.Before(began.Add(-time.Minute)) {
+		// Others may use the engine too.
+		gone := func() (found puller.EngineEvent, ok bool) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			i := slices.IndexFunc(s.events, func(v puller.EngineEvent) bool {
+				return v.Type == puller.EngineImage && v.Action == "untag" && v.ID == image.ID
+			})
+			if i < 0 {
+				return found, false
+			}
+			return s.events[i], true
+		}
+		until(t, func() bool { _, ok := gone(); return ok }, name+": no event says that the name has gone")
+		if v, _ := gone(); v.Time.Before(began.Add(-time.Minute)) {
 			t.Errorf("%s: the name has gone with %+v", name, v)
 		}
 	}

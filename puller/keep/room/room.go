@@ -37,8 +37,8 @@ type Options struct {
 // no other pull waits for a registry. Where the answer counts against a registry's rate
 // limit, it is asked for below countBytes.
 const (
-	askBytes   = 32 << 30
-	countBytes = 10 << 30
+	askBytes   = 10 << 30
+	countBytes = 4 << 30
 )
 
 // Admission implements puller.Admission.
@@ -89,6 +89,10 @@ func (a *Admission) Admit(ctx context.Context, p puller.Pull, notice func(string
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case errors.Is(err, puller.ErrCounts):
+		a.metrics.WithLabelValues("unknown").Inc()
+		return nothing, nil
+	case puller.KindOf(err) == puller.ErrNotFound, puller.KindOf(err) == puller.ErrDenied:
+		// The engine's pull will say so too.
 		a.metrics.WithLabelValues("unknown").Inc()
 		return nothing, nil
 	case err != nil:

@@ -239,10 +239,10 @@ func TestNotAsked(t *testing.T) {
 		asked   int
 		notices int
 	}{
-		"roomy":            {func(h *host) { h.engine.disk = &puller.Disk{Total: 1000 * gib, Free: 32 * gib} }, 0, 0},
-		"less":             {func(h *host) { h.engine.disk = &puller.Disk{Total: 1000 * gib, Free: 31 * gib} }, 1, 0},
-		"counts":           {func(h *host) { h.registry.counts = true; h.engine.disk = &puller.Disk{Total: 20 * gib, Free: 11 * gib} }, 1, 0},
-		"counts and tight": {func(h *host) { h.registry.counts = true; h.engine.disk = &puller.Disk{Total: 20 * gib, Free: 9 * gib} }, 1, 0},
+		"roomy":            {func(h *host) { h.engine.disk = &puller.Disk{Total: 1000 * gib, Free: 10 * gib} }, 0, 0},
+		"less":             {func(h *host) { h.engine.disk = &puller.Disk{Total: 1000 * gib, Free: 9 * gib} }, 1, 0},
+		"counts":           {func(h *host) { h.registry.counts = true; h.engine.disk = &puller.Disk{Total: 20 * gib, Free: 5 * gib} }, 1, 0},
+		"counts and tight": {func(h *host) { h.registry.counts = true; h.engine.disk = &puller.Disk{Total: 20 * gib, Free: 3 * gib} }, 1, 0},
 		"disk unknown":     {func(h *host) { h.engine.disk = nil }, 0, 0},
 		"disk fails":       {func(h *host) { h.engine.err = errors.New("away") }, 0, 0},
 		"registry away":    {func(h *host) { h.registry.layers = nil }, 1, 1},
@@ -270,7 +270,7 @@ func TestNotAsked(t *testing.T) {
 func TestRatio(t *testing.T) {
 	for store, size := range map[string]int64{"overlay2": 800 * mib, puller.StoreContainerd: 900 * mib} {
 		t.Run(store, func(t *testing.T) {
-			h := newHost(t, 10*gib, nil)
+			h := newHost(t, 9*gib, nil)
 			h.engine.store = store
 			for range 30 {
 				h.wantAdmitted()(puller.Image{ID: "1", Size: size})
