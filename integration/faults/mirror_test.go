@@ -256,7 +256,10 @@ func TestMirrorOnce(t *testing.T) {
 	})
 	t.Run("prune", func(t *testing.T) {
 		t.Parallel()
-		r := newMirrorRig(t)
+		// A prune takes what other tests' pulls have not named yet: this one has its own engine.
+		r := newFragileRig(t, lab.TowlineOptions{Config: accelerated}, nil)
+		r.idle = 24
+		r.endpoint()
 		image := r.push("pruned", 2, 5<<20)
 		release := r.hold(100 << 10)
 		id := r.submit(image.ref, 3).ID

@@ -152,6 +152,7 @@ var said = []struct {
 		"lease does not exist: not found",
 		"failed to extract layer sha256:404a: lease does not exist: not found",
 		"lease \"404\": not found",
+		"error adding content digest to lease: sha256:404a: lease \"moby-image-sha256:429b\": not found", // Docker 20.10
 		"content digest sha256:404a: not found",
 		"failed to extract layer (application/vnd.oci.image.layer.v1.tar+gzip sha256:429b) to overlayfs as \"extract-1 sha256:b\": failed to get reader from content store: content digest sha256:404a: not found",
 		"unpacking failed: parent snapshot sha256:404a does not exist: not found",

@@ -29,6 +29,7 @@ type engine struct {
 	blind    bool   // it can't reach this machine
 	mirror   string // HOST:PORT that it asks first for all images, "" for none
 	hosts    string // a hosts.toml that names one
+	pruned   int    // pulls whose image somebody removes before it has its name
 	hub      bool   // it does not tell a mirror which registry it means
 
 	mu       sync.Mutex
@@ -111,6 +112,16 @@ func (e *engine) Pull(ctx context.Context, p puller.Pull, each func(pullstream.M
 	}
 	if err := e.pull(p.Image, reference, get, each); err != nil {
 		return puller.Errorf(puller.ErrRegistryUnavailable, "%w", err)
+	}
+	e.mu.Lock()
+	pruned := e.pruned > 0
+	if pruned {
+		e.pruned--
+		delete(e.names, p.Image)
+	}
+	e.mu.Unlock()
+	if pruned {
+		return puller.Errorf(puller.ErrTruncated, `error adding content digest to lease: lease "moby-image-sha256:404a": not found`)
 	}
 	each(pullstream.Message{Status: "Status: Downloaded newer image for " + p.Image})
 	return nil

@@ -82,15 +82,30 @@ func newTrial(engine puller.EngineInfo) (*trial, error) {
 
 // tryAlias has the engine pull a trial's image under a temporary name.
 func (m *Mirror) tryAlias(ctx context.Context, engine puller.EngineInfo, address string) error {
-	return m.tryPull(ctx, engine, address+"/", alias.NewName())
+	return m.tryPull(ctx, engine, address+"/")
 }
 
 // tryMirror has the engine pull a trial's image from a registry that does not exist.
 func (m *Mirror) tryMirror(ctx context.Context, engine puller.EngineInfo) error {
-	return m.tryPull(ctx, engine, alias.NoRegistry+"/", alias.NewName())
+	return m.tryPull(ctx, engine, alias.NoRegistry+"/")
 }
 
-func (m *Mirror) tryPull(ctx context.Context, engine puller.EngineInfo, prefix, name string) error {
+// tryPull has the engine pull a trial's image. Where somebody else took a part of it from
+// the engine's store, as a prune does before an image has its name, it pulls another one:
+// such an end says nothing about the way.
+func (m *Mirror) tryPull(ctx context.Context, engine puller.EngineInfo, prefix string) (err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, trialLimit, errors.New("it took longer than "+trialLimit.String()))
+	defer cancel()
+	for range trialTries {
+		err = m.tryOnce(ctx, engine, prefix, alias.NewName())
+		if puller.KindOf(err) != puller.ErrTruncated || ctx.Err() != nil {
+			break
+		}
+	}
+	return err
+}
+
+func (m *Mirror) tryOnce(ctx context.Context, engine puller.EngineInfo, prefix, name string) error {
 	t, err := newTrial(engine)
 	if err != nil {
 		return err
@@ -110,8 +125,6 @@ func (m *Mirror) tryPull(ctx context.Context, engine puller.EngineInfo, prefix, 
 		return err
 	}
 	defer m.aliases.Remove(file, names.EngineRef(reference))
-	ctx, cancel := context.WithTimeoutCause(ctx, trialLimit, errors.New("it took longer than "+trialLimit.String()))
-	defer cancel()
 	err = m.o.Engine.Pull(ctx, puller.Pull{Image: reference}, func(pullstream.Message) {})
 	if cause := context.Cause(ctx); cause != nil && err != nil {
 		err = cause

@@ -10,8 +10,10 @@ import (
 )
 
 const (
-	// trialLimit is how long an engine may take to pull the image of a trial.
+	// trialLimit is how long a trial may take.
 	trialLimit = 20 * time.Second
+	// trialTries is how many images an engine is given in a trial while others remove them.
+	trialTries = 5
 	// trialAgain is how long a trial that failed is believed. One that succeeded is
 	// believed until a pull shows otherwise, or another engine answers.
 	trialAgain = 10 * time.Minute

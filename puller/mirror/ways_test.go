@@ -72,6 +72,44 @@ func TestMirror(t *testing.T) {
 	}
 }
 
+// Somebody prunes the engine's images while it is tried.
+func TestPrunedTrial(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		way  puller.Way
+	}{{"alias", puller.WayAlias}, {"mirror", puller.WayMirror}} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRegistry()
+			e := newEngine(r)
+			dir := t.TempDir()
+			if c.way == puller.WayMirror {
+				containerd(e, dir)
+			}
+			e.pruned = 2
+			r.push("registry.test/app", "1", random(1, 3*mib))
+			b := start(t, r, e, t.TempDir(), func(o *mirror.Options) { o.HostsDir = dir })
+			got := b.pull(t.Context(), puller.Pull{Image: "registry.test/app:1"})
+			if got.err != nil || got.how.Way != c.way || sum(r.engine) != 0 {
+				t.Errorf("it ended with %v: %+v", got.err, got.how)
+			}
+			if all := e.pulled; len(all) < 4 || all[0] == all[1] || all[1] == all[2] {
+				t.Errorf("the engine pulled %s", all)
+			}
+		})
+	}
+	t.Run("always", func(t *testing.T) {
+		r := newRegistry()
+		e := newEngine(r)
+		e.pruned = 5
+		r.push("registry.test/app", "1", random(1, mib))
+		b := start(t, r, e, t.TempDir())
+		got := b.pull(t.Context(), puller.Pull{Image: "registry.test/app:1"})
+		if got.err != nil || got.how.Way != puller.WayNone || !strings.Contains(b.State().Reason, "lease") {
+			t.Errorf("it ended with %v: %+v, %+v", got.err, got.how, b.State())
+		}
+	})
+}
+
 func TestPullThrough(t *testing.T) {
 	r := newRegistry()
 	e := newEngine(r)
