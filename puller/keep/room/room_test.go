@@ -43,7 +43,8 @@ func (e *engine) Storage(context.Context) (puller.Storage, error) {
 type registry struct {
 	puller.Registry
 	layers map[string][]int64
-	counts bool // manifests count against a limit
+	counts bool             // manifests count against a limit
+	kind   puller.ErrorKind // of its answer for others; it is away where this is empty
 	asked  []puller.ManifestQuery
 }
 
@@ -53,6 +54,8 @@ func (r *registry) Manifest(_ context.Context, q puller.ManifestQuery) (puller.M
 	switch {
 	case r.counts && q.Free:
 		return puller.Manifest{}, &puller.Error{Kind: puller.ErrRateLimited, Err: puller.ErrCounts}
+	case !ok && r.kind != "":
+		return puller.Manifest{}, puller.Errorf(r.kind, "the registry says no")
 	case !ok:
 		return puller.Manifest{}, puller.Errorf(puller.ErrRegistryUnavailable, "the registry is away")
 	}
@@ -246,6 +249,8 @@ func TestNotAsked(t *testing.T) {
 		"disk unknown":     {func(h *host) { h.engine.disk = nil }, 0, 0},
 		"disk fails":       {func(h *host) { h.engine.err = errors.New("away") }, 0, 0},
 		"registry away":    {func(h *host) { h.registry.layers = nil }, 1, 1},
+		"denied":           {func(h *host) { h.registry.layers, h.registry.kind = nil, puller.ErrDenied }, 1, 0},
+		"not found":        {func(h *host) { h.registry.layers, h.registry.kind = nil, puller.ErrNotFound }, 1, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHost(t, gib, nil)
