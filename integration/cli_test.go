@@ -94,7 +94,7 @@ func TestCtrlCCancelsTheJob(t *testing.T) {
 		t.Fatal(err)
 	}
 	buf := make([]byte, 4096)
-	for text := ""; !strings.Contains(text, "downloading"); {
+	for text := ""; !strings.Contains(text, ref+": pulling"); {
 		n, err := out.Read(buf)
 		if err != nil {
 			t.Fatalf("%v: %s", err, text)

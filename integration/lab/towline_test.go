@@ -28,7 +28,7 @@ func TestTowline(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := "listen:\n  - \"" + towline.Host + "\"\n  - \"tcp://127.0.0.1:0\"\nstate_dir: \"" + dir +
-		"/state\"\nengine: {host: \"unix:///e.sock\"}\nlog: {level: debug}\nhi\n"
+		"/state\"\nengine: {host: \"unix:///e.sock\"}\nmirror: {mode: none}\nlog: {level: debug}\nhi\n"
 	if got := towline.Log(); got != want {
 		t.Errorf("log:\n%s\nwant:\n%s", got, want)
 	}
@@ -37,9 +37,13 @@ func TestTowline(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	opts.Config = "mirror: {mode: registry}\n"
 	again, err := lab.StartTowline(t.Context(), bin, dir, opts)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if got := again.Log(); strings.Count(got, "mirror:") != 1 || !strings.Contains(got, "\n"+opts.Config) {
+		t.Errorf("with a mirror of its own, log:\n%s", got)
 	}
 	again.Kill()
 	if err := again.Stop(); err == nil || !strings.Contains(err.Error(), "killed") {
