@@ -24,7 +24,16 @@ func eventually(t *testing.T, text func() string, want string) {
 	}
 }
 
+// catchHangUps lets children get SIGHUP. A test that was started with nohup ignores it,
+// and so would they. What a process catches, its children do not ignore.
+func catchHangUps(t *testing.T) {
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(caught) })
+}
+
 func TestServeReload(t *testing.T) {
+	catchHangUps(t)
 	dir := directory(t)
 	path, file := filepath.Join(dir, "s"), filepath.Join(dir, "towline.yaml")
 	write := func(more string) {
@@ -78,11 +87,7 @@ func TestServeTerminalCloses(t *testing.T) {
 		t.Fatal(err)
 	}
 	screen, terminal := openTerminal(t)
-	// A test that was started with nohup ignores SIGHUP, and so would the daemon. What a
-	// process catches, its children do not ignore.
-	hangUps := make(chan os.Signal, 1)
-	signal.Notify(hangUps, syscall.SIGHUP)
-	defer signal.Stop(hangUps)
+	catchHangUps(t)
 	cmd := itself(t, "serve", "--config", file)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = terminal, terminal, terminal
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
