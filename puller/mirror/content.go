@@ -18,33 +18,35 @@ type content Mirror
 
 var _ endpoint.Content = (*content)(nil)
 
-// find returns the pull that a request of the engine is part of. ns is the registry
-// that the engine asks a mirror for; "" under a temporary name.
-func (c *content) find(ctx context.Context, ns, name string) (*pull, error) {
+// find calls use with the pulls that a request of the engine may be part of, until one
+// has what is asked for. ns is the registry that the engine asks a mirror for; "" under
+// a temporary name.
+func (c *content) find(ctx context.Context, ns, name string, use func(*pull) error) error {
 	m := (*Mirror)(c)
 	m.mu.Lock()
 	p := m.pulls[name]
 	m.mu.Unlock()
 	if p != nil {
-		return p, nil
+		return use(p)
 	}
-	return m.public(ctx, ns, name)
+	return m.public(ctx, ns, name, use)
 }
 
 // Manifest implements endpoint.Content.
-func (c *content) Manifest(ctx context.Context, ns, name, reference string) (puller.RawManifest, error) {
-	p, err := c.find(ctx, ns, name)
-	if err != nil {
-		return puller.RawManifest{}, err
-	}
-	if p.trial != nil {
-		if reference != p.trial.manifest.Digest {
-			return puller.RawManifest{}, errUnlisted(reference)
+func (c *content) Manifest(ctx context.Context, ns, name, reference string) (raw puller.RawManifest, err error) {
+	err = c.find(ctx, ns, name, func(p *pull) (err error) {
+		switch {
+		case p.trial == nil:
+			raw, err = p.serve(ctx, reference)
+		case reference == p.trial.manifest.Digest:
+			p.trial.asked.Store(true)
+			raw = p.trial.manifest
+		default:
+			err = errUnlisted(reference)
 		}
-		p.trial.asked.Store(true)
-		return p.trial.manifest, nil
-	}
-	return p.serve(ctx, reference)
+		return err
+	})
+	return raw, err
 }
 
 // serve returns a manifest of the pull. That of an image says what the engine is about
@@ -84,38 +86,40 @@ func (p *pull) lookUp(ctx context.Context, reference string) (string, error) {
 }
 
 // Blob implements endpoint.Content.
-func (c *content) Blob(ctx context.Context, ns, name, wanted string) (endpoint.Blob, error) {
-	p, err := c.find(ctx, ns, name)
-	if err != nil {
-		return nil, err
-	}
-	if p.trial != nil {
-		if body, ok := p.trial.blobs[wanted]; ok {
-			return memory(body), nil
+func (c *content) Blob(ctx context.Context, ns, name, wanted string) (found endpoint.Blob, err error) {
+	err = c.find(ctx, ns, name, func(p *pull) error {
+		if p.trial != nil {
+			body, ok := p.trial.blobs[wanted]
+			if !ok {
+				return errUnlisted(wanted)
+			}
+			found = memory(body)
+			return nil
 		}
-		return nil, errUnlisted(wanted)
-	}
-	b, err := p.blob(wanted)
-	if err != nil {
-		return nil, err
-	}
-	p.want(wanted)
-	return &served{b, p}, nil
+		b, err := p.blob(wanted)
+		if err != nil {
+			return err
+		}
+		p.want(wanted)
+		found = &served{b, p}
+		return nil
+	})
+	return found, err
 }
 
 // Referrers implements endpoint.Content.
-func (c *content) Referrers(ctx context.Context, ns, name, of string) (puller.RawManifest, error) {
-	p, err := c.find(ctx, ns, name)
-	if err != nil {
-		return puller.RawManifest{}, err
-	}
-	if digest.Digest(of).Validate() != nil || p.repo == nil {
-		return puller.RawManifest{}, errUnlisted(of)
-	}
-	if _, err := p.lookUp(ctx, of); err != nil {
-		return puller.RawManifest{}, err
-	}
-	return p.repo.Referrers(ctx, of)
+func (c *content) Referrers(ctx context.Context, ns, name, of string) (raw puller.RawManifest, err error) {
+	err = c.find(ctx, ns, name, func(p *pull) (err error) {
+		if digest.Digest(of).Validate() != nil || p.repo == nil {
+			return errUnlisted(of)
+		}
+		if _, err := p.lookUp(ctx, of); err != nil {
+			return err
+		}
+		raw, err = p.repo.Referrers(ctx, of)
+		return err
+	})
+	return raw, err
 }
 
 // served is a blob that the engine reads while it arrives.

@@ -23,51 +23,56 @@ const (
 	tagFor = 5 * time.Second
 )
 
-// public returns the pull that an engine's request to a mirror is part of: a job's, or
-// else one of the endpoint's own, where public images are served to every pull.
-// A request without ns is for Docker Hub (Docker, "registry-mirrors").
-func (m *Mirror) public(ctx context.Context, ns, name string) (*pull, error) {
+// public calls use with the pulls that an engine's request to a mirror may be part of:
+// those of jobs, of which there may be several for one repository, and then one of the
+// endpoint's own, where public images are served to every pull. It ends with the first
+// that has what is asked for. A request without ns is for Docker Hub (Docker,
+// "registry-mirrors").
+func (m *Mirror) public(ctx context.Context, ns, name string, use func(*pull) error) error {
 	if ns == "" {
 		ns = names.Hub
 	}
-	repository := ns + "/" + name
-	named, err := reference.ParseNormalizedNamed(repository)
+	named, err := reference.ParseNormalizedNamed(ns + "/" + name)
 	if err != nil {
-		return nil, errUnlisted(puller.Clip(repository))
+		return errUnlisted(puller.Clip(ns + "/" + name))
 	}
-	repository = named.Name()
+	repository := named.Name()
 	m.mu.Lock()
+	var found []*pull
 	for image, p := range m.named {
 		if names.ParseName(image).Repository == repository {
-			m.mu.Unlock()
-			return p, nil
+			found = append(found, p)
 		}
 	}
-	p := m.through[repository]
+	own := m.through[repository]
 	m.mu.Unlock()
-	if p != nil {
-		return p, nil
+	err = errUnlisted(puller.Clip(repository))
+	for _, p := range found {
+		if err = use(p); puller.KindOf(err) != puller.ErrNotFound || err == nil {
+			return err
+		}
 	}
-	way, _ := m.ways.last()
-	if !m.o.PullThrough && way != puller.WayMirror {
-		return nil, errUnlisted(puller.Clip(repository))
+	if own == nil {
+		if way, _ := m.ways.last(); !m.o.PullThrough && way != puller.WayMirror {
+			return err
+		}
+		if own, err = m.openPublic(ctx, reference.TrimNamed(named)); err != nil {
+			return err
+		}
 	}
-	return m.openPublic(ctx, repository, reference.TagNameOnly(named))
+	return use(own)
 }
 
 // openPublic begins to serve a public repository.
-func (m *Mirror) openPublic(ctx context.Context, repository string, named reference.Named) (*pull, error) {
-	if m.o.Rules != nil {
-		if err := m.o.Rules.CheckName(named); err != nil {
-			return nil, errUnlisted(puller.Clip(repository))
-		}
-	}
+func (m *Mirror) openPublic(ctx context.Context, named reference.Named) (*pull, error) {
+	repository := named.Name()
 	// Whoever reaches the endpoint could have what Towline's own credentials fetch.
-	own, err := m.o.Registry.Credentials(ctx, named.String())
+	image := reference.TagNameOnly(named).String()
+	own, err := m.o.Registry.Credentials(ctx, image)
 	if err != nil || own != (puller.Credentials{}) {
 		return nil, errUnlisted(puller.Clip(repository))
 	}
-	p := &pull{mirror: m, request: puller.Pull{Image: named.String()}, tags: make(map[string]tag)}
+	p := &pull{mirror: m, request: puller.Pull{Image: image}, tags: make(map[string]tag)}
 	if err := p.open(ctx); err != nil {
 		return nil, err
 	}
@@ -76,13 +81,13 @@ func (m *Mirror) openPublic(ctx context.Context, repository string, named refere
 	if m.address == "" {
 		return nil, errUnlisted(puller.Clip(repository))
 	}
-	p.ctx, p.cancel = context.WithCancelCause(m.ctx)
 	if other := m.through[repository]; other != nil {
 		return other, nil
 	}
 	if len(m.through) >= maxPublic {
 		return nil, puller.Errorf(puller.ErrOverloaded, "the endpoint serves %d repositories already", maxPublic)
 	}
+	p.ctx, p.cancel = context.WithCancelCause(m.ctx)
 	m.through[repository] = p
 	p.idle = time.AfterFunc(publicFor, func() { m.closePublic(repository, p) })
 	return p, nil
@@ -132,6 +137,9 @@ func (p *pull) resolvePublic(ctx context.Context, ref string) (string, error) {
 	if ok && time.Since(known.at) < tagFor {
 		return known.digest, nil
 	}
+	if err := p.checkRules(ref); err != nil {
+		return "", err
+	}
 	raw, err := p.repo.Manifest(ctx, ref)
 	if err != nil {
 		return "", err
@@ -147,4 +155,25 @@ func (p *pull) resolvePublic(ctx context.Context, ref string) (string, error) {
 		p.mu.Unlock()
 	}
 	return raw.Digest, nil
+}
+
+// checkRules returns why a tag or a digest of a public repository is not served. The rules
+// are for whole references: a tag may be forbidden while others of its repository are not.
+func (p *pull) checkRules(ref string) error {
+	rules := p.mirror.o.Rules
+	if rules == nil {
+		return nil
+	}
+	separator := ":"
+	if digest.Digest(ref).Validate() == nil {
+		separator = "@"
+	}
+	named, err := reference.ParseNormalizedNamed(names.ParseName(p.request.Image).Repository + separator + ref)
+	if err == nil {
+		err = rules.CheckName(named)
+	}
+	if err != nil {
+		return errUnlisted(puller.Clip(ref))
+	}
+	return nil
 }

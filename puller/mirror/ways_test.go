@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/distribution/reference"
+
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/mirror"
 	"github.com/towline/towline/puller/mirror/hosts"
@@ -55,6 +57,23 @@ func TestMirror(t *testing.T) {
 		before := sum(r.engine)
 		if err := e.Pull(t.Context(), puller.Pull{Image: "registry.test/other:1"}, ignore); err != nil || sum(r.engine) != before {
 			t.Errorf("it ended with %v; the engine fetched %d bytes by itself", err, sum(r.engine)-before)
+		}
+	})
+	t.Run("one_repository", func(t *testing.T) { // of which two jobs want an image each
+		r.push("registry.test/two", "1", random(5, 3*mib))
+		r.push("registry.test/two", "2", random(6, 3*mib))
+		before := sum(r.engine)
+		first := b.Accelerate(t.Context(), puller.Pull{Image: "registry.test/two:1"})
+		defer first.Close()
+		second := b.Accelerate(t.Context(), puller.Pull{Image: "registry.test/two:2"})
+		defer second.Close()
+		for _, a := range []puller.Acceleration{first, second} {
+			if err := a.Pull(t.Context(), ignore); err != nil || a.Accelerated().FromRegistry < 3*mib {
+				t.Errorf("it ended with %v: %+v", err, a.Accelerated())
+			}
+		}
+		if n := sum(r.engine) - before; n != 0 {
+			t.Errorf("the engine fetched %d bytes by itself", n)
 		}
 	})
 	t.Run("fault", func(t *testing.T) {
@@ -114,7 +133,7 @@ func TestPullThrough(t *testing.T) {
 	r := newRegistry()
 	e := newEngine(r)
 	r.push("docker.io/library/app", "1", random(1, 3*mib))
-	b := start(t, r, e, t.TempDir(), func(o *mirror.Options) { o.PullThrough = true })
+	b := start(t, r, e, t.TempDir(), func(o *mirror.Options) { o.PullThrough, o.Rules = true, forbidden{"docker.io/library/many:bad"} })
 	r.push("registry.test/first", "1", random(2, mib))
 	b.pull(t.Context(), puller.Pull{Image: "registry.test/first:1"}) // the trial is over
 	e.mirror = b.listens(t)
@@ -122,6 +141,17 @@ func TestPullThrough(t *testing.T) {
 	if err := e.Pull(t.Context(), puller.Pull{Image: "docker.io/library/app:1"}, ignore); err != nil || sum(r.engine) != 0 {
 		t.Errorf("it ended with %v; the engine fetched %d bytes by itself", err, sum(r.engine))
 	}
+	t.Run("rules", func(t *testing.T) { // one tag is forbidden, and another is not
+		r.push("docker.io/library/many", "good", random(7, mib))
+		r.push("docker.io/library/many", "bad", random(8, mib))
+		for tag, served := range map[string]bool{"good": true, "bad": false} {
+			before := sum(r.engine)
+			err := e.Pull(t.Context(), puller.Pull{Image: "docker.io/library/many:" + tag}, ignore)
+			if byItself := sum(r.engine) != before; err != nil || byItself == served {
+				t.Errorf("%s ended with %v; the engine fetched it by itself: %t", tag, err, byItself)
+			}
+		}
+	})
 	t.Run("own_credentials", func(t *testing.T) {
 		r.own = login(t, "towline")
 		r.push("docker.io/library/secret", "1", random(3, mib))
@@ -159,4 +189,18 @@ func TestHosts(t *testing.T) {
 	if removed, err := hosts.Remove(t.TempDir()); removed || err != nil {
 		t.Errorf("where there is none: %t, %v", removed, err)
 	}
+}
+
+// forbidden are rules that forbid one reference.
+type forbidden struct{ reference string }
+
+func (f forbidden) Check(_ puller.JobKind, named reference.Named, _ puller.PullRequest) error {
+	return f.CheckName(named)
+}
+
+func (f forbidden) CheckName(named reference.Named) error {
+	if named.String() == f.reference {
+		return puller.Errorf(puller.ErrForbidden, "it is forbidden")
+	}
+	return nil
 }
