@@ -1,17 +1,12 @@
 package jobs
 
 import (
-	"cmp"
-	"math"
 	"sync"
 	"time"
-
-	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/job"
 	"github.com/towline/towline/puller/prewarm"
-	"github.com/towline/towline/puller/tracing"
 )
 
 const (
@@ -19,11 +14,7 @@ const (
 	// states and notices. A crash loses no more of them.
 	lazySave = 100 * time.Millisecond
 	// saveAgain is the time between two tries to save what could not be.
-	saveAgain  = time.Second
-	pruneEvery = time.Hour
-	// pruneAfter is how many ended jobs are kept before the store is pruned ahead of
-	// its time.
-	pruneAfter = 1000
+	saveAgain = time.Second
 	// seqBlock is how many numbers are set aside in the store at a time: after a
 	// crash they go on above what can have been given.
 	seqBlock = 1 << 24
@@ -235,51 +226,6 @@ func (w *writer) flush() {
 	w.logFault(fault, refused)
 }
 
-// settle tells a job's readers how it has ended.
-func (w *writer) settle(j *job.Job, saved bool) {
-	select {
-	case <-j.Settled():
-		// It ended before, and could not be saved then.
-		if saved {
-			w.retire(j)
-		}
-		return
-	default:
-	}
-	e := w.s.table.get(j.ID())
-	w.s.table.ended(e)
-	v := j.Settle()
-	w.s.metrics.ended(&v)
-	tracing.EndJob(e.span, &v)
-	logEnd(w.s.log, &v)
-	if saved {
-		w.retire(j)
-	}
-}
-
-func (w *writer) retire(j *job.Job) {
-	if e := w.s.table.get(j.ID()); e != nil {
-		w.ended++
-		w.endedBytes += w.s.table.retire(e)
-	}
-}
-
-func logEnd(log logrus.FieldLogger, v *puller.Job) {
-	fields := logrus.Fields{"job": v.ID, "kind": v.Kind, "state": v.State}
-	if v.Image != "" {
-		fields["image"] = v.Image
-	}
-	if v.Error != nil {
-		fields["error_kind"], fields["error"] = v.Error.Kind, v.Error.Message
-	} else {
-		fields["source"], fields["seconds"] = v.Result.Source, v.Result.DurationSeconds
-	}
-	if v.TraceParent != "" {
-		fields["traceparent"] = v.TraceParent
-	}
-	log.WithFields(fields).Info("job ended")
-}
-
 // store saves records, and sets numbers aside.
 func (w *writer) store(records []puller.Record) error {
 	reserved := w.reserved
@@ -307,30 +253,6 @@ func (w *writer) logFault(before, now error) {
 		w.s.log.WithError(now).Error("jobs can't be written to the store; new ones are refused until they can")
 	case now == nil && before != nil:
 		w.s.log.Info("jobs can be written to the store again")
-	}
-}
-
-// prune drops ended jobs that are kept no longer.
-func (w *writer) prune() {
-	o := &w.s.opts
-	w.ended, w.endedBytes = 0, 0
-	var before time.Time
-	if o.KeepFor > 0 {
-		before = time.Now().Add(-o.KeepFor)
-	}
-	n, err := w.s.store.Prune(before, cmp.Or(o.KeepJobs, math.MaxInt), cmp.Or(o.KeepBytes, math.MaxInt64))
-	if err != nil {
-		w.s.log.WithError(err).Error("old jobs could not be dropped from the store")
-		// A store that is damaged takes nothing any more: say so before a caller finds out.
-		if fault := w.store(nil); fault != nil {
-			w.mu.Lock()
-			w.fault = fault
-			w.mu.Unlock()
-			w.again.Reset(saveAgain)
-		}
-	} else if n > 0 {
-		w.s.dropOutputs()
-		w.s.log.WithField("jobs", n).Debug("old jobs dropped from the store")
 	}
 }
 

@@ -1,0 +1,48 @@
+package jobs
+
+import (
+	"cmp"
+	"math"
+	"time"
+
+	"github.com/towline/towline/puller/job"
+)
+
+const (
+	pruneEvery = time.Hour
+	// pruneAfter is how many ended jobs are kept before the store is pruned ahead of
+	// its time.
+	pruneAfter = 1000
+)
+
+// retire counts a job that has ended and is saved: there may be too many of them.
+func (w *writer) retire(j *job.Job) {
+	if e := w.s.table.get(j.ID()); e != nil {
+		w.ended++
+		w.endedBytes += w.s.table.retire(e)
+	}
+}
+
+// prune drops ended jobs that are kept no longer.
+func (w *writer) prune() {
+	o := &w.s.opts
+	w.ended, w.endedBytes = 0, 0
+	var before time.Time
+	if o.KeepFor > 0 {
+		before = time.Now().Add(-o.KeepFor)
+	}
+	n, err := w.s.store.Prune(before, cmp.Or(o.KeepJobs, math.MaxInt), cmp.Or(o.KeepBytes, math.MaxInt64))
+	if err != nil {
+		w.s.log.WithError(err).Error("old jobs could not be dropped from the store")
+		// A store that is damaged takes nothing any more: say so before a caller finds out.
+		if fault := w.store(nil); fault != nil {
+			w.mu.Lock()
+			w.fault = fault
+			w.mu.Unlock()
+			w.again.Reset(saveAgain)
+		}
+	} else if n > 0 {
+		w.s.dropOutputs()
+		w.s.log.WithField("jobs", n).Debug("old jobs dropped from the store")
+	}
+}
