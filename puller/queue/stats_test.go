@@ -33,7 +33,7 @@ func TestStats(t *testing.T) {
 			t.Errorf("in a cool-down (-want +got):\n%s", diff)
 		}
 		first.Release()
-		time.Sleep(2 * time.Minute)
+		<-time.After(2 * time.Minute)
 		synctest.Wait()
 		want.Cooling, want.Waiting = 0, 1
 		if diff := cmp.Diff(want, q.Stats()); diff != "" {

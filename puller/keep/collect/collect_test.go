@@ -23,7 +23,7 @@ var (
 // What keeps an image.
 func TestKept(t *testing.T) {
 	const name = "registry.test/imagea:v1"
-	old := func(h *host) { h.pull(name, 1); time.Sleep(2 * time.Hour) }
+	old := func(h *host) { h.pull(name, 1); <-time.After(2 * time.Hour) }
 	for _, c := range []struct {
 		name string
 		act  func(h *host)
@@ -36,14 +36,14 @@ func TestKept(t *testing.T) {
 			old(h)
 			h.scripted.Program(h.scripted.IDOf(name), enginetest.Hang(""))
 			h.container(name, true)
-			time.Sleep(2 * time.Hour)
+			<-time.After(2 * time.Hour)
 		}, []puller.Kept{{Reason: puller.KeptContainer, Detail: "unnamed_1"}}},
-		{"exited", func(h *host) { old(h); h.container(name, true); time.Sleep(2 * time.Hour) }, []puller.Kept{{Reason: puller.KeptContainer, Detail: "unnamed_1"}}},
-		{"created", func(h *host) { old(h); h.container(name, false); time.Sleep(2 * time.Hour) }, []puller.Kept{{Reason: puller.KeptContainer, Detail: "unnamed_1"}}},
+		{"exited", func(h *host) { old(h); h.container(name, true); <-time.After(2 * time.Hour) }, []puller.Kept{{Reason: puller.KeptContainer, Detail: "unnamed_1"}}},
+		{"created", func(h *host) { old(h); h.container(name, false); <-time.After(2 * time.Hour) }, []puller.Kept{{Reason: puller.KeptContainer, Detail: "unnamed_1"}}},
 		{"by name", func(h *host) { // the next container of it is of the image that has the name now
 			old(h)
 			h.scripted.AddContainer(enginetest.ContainerRequest{Image: name}, false)
-			time.Sleep(2 * time.Hour)
+			<-time.After(2 * time.Hour)
 		}, []puller.Kept{{Reason: puller.KeptContainer, Detail: "unnamed_1"}}},
 		{"set", func(h *host) { old(h); h.hold(name, web) }, []puller.Kept{{Reason: puller.KeptSet, Detail: "web"}}},
 		{"set that does not protect", func(h *host) { old(h); h.hold(name, puller.Protection{Kind: puller.ProtectionSet, Name: "web"}) }, nil},
@@ -56,19 +56,19 @@ func TestKept(t *testing.T) {
 		}, []puller.Kept{{Reason: puller.KeptProtected, Detail: "registry.test/**"}}},
 		{"by others", func(h *host) {
 			h.scripted.Tag(name, newImage(name, 1))
-			time.Sleep(2 * time.Hour)
+			<-time.After(2 * time.Hour)
 			h.pull(name, 1)
-			time.Sleep(2 * time.Hour)
+			<-time.After(2 * time.Hour)
 		}, []puller.Kept{{Reason: puller.KeptOwner}}},
-		{"other name", func(h *host) { old(h); h.scripted.Tag("theirs:v1", newImage(name, 1)); time.Sleep(2 * time.Hour) },
+		{"other name", func(h *host) { old(h); h.scripted.Tag("theirs:v1", newImage(name, 1)); <-time.After(2 * time.Hour) },
 			[]puller.Kept{{Reason: puller.KeptOwner, Detail: "docker.io/library/theirs:v1"}}},
 		{"all", func(h *host) {
 			h.scripted.Tag(name, newImage(name, 1))
-			time.Sleep(2 * time.Hour)
+			<-time.After(2 * time.Hour)
 			h.stop()
 			h.opts.Collect = collect.All
 			h.start()
-			time.Sleep(2 * time.Hour)
+			<-time.After(2 * time.Hour)
 		}, nil},
 		{"parent", func(h *host) {
 			old(h)
@@ -76,7 +76,7 @@ func TestKept(t *testing.T) {
 			h.scripted.Tag(image(1), child)
 			h.scripted.MakeFrom(child.ID, h.scripted.IDOf(name))
 		}, []puller.Kept{{Reason: puller.KeptParent}}},
-		{"restart", func(h *host) { old(h); h.stop(); time.Sleep(time.Hour); h.start() }, nil},
+		{"restart", func(h *host) { old(h); h.stop(); <-time.After(time.Hour); h.start() }, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			withHost(t, graph, defaults, func(h *host) {
@@ -105,7 +105,7 @@ func TestKept(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(2 * time.Hour)
+			<-time.After(2 * time.Hour)
 			if diff := cmp.Diff([]puller.Kept{{Reason: puller.KeptWanted, Detail: j.ID}}, h.image(name).Kept); diff != "" {
 				t.Error(diff)
 			}
@@ -120,13 +120,13 @@ func TestWater(t *testing.T) {
 			for n := range 7 {
 				h.pull(image(n), n+1)
 			}
-			time.Sleep(3 * time.Hour)
+			<-time.After(3 * time.Hour)
 			if !h.scripted.Has(image(0)) {
 				t.Error("below the high water an image was removed")
 			}
 			h.pull(image(0), 1) // it is the one that was used last
 			h.pull(image(7), 8)
-			time.Sleep(10 * time.Minute)
+			<-time.After(10 * time.Minute)
 			var have []string
 			for n := range 8 {
 				if h.scripted.Has(image(n)) {
@@ -149,7 +149,7 @@ func TestOrder(t *testing.T) {
 		for n := range 3 {
 			h.pull(image(n), n+1)
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		// Of images that came at one moment, the largest goes first.
 		for n, size := range []int64{1000, 3000, 2000} {
 			i := newImage(image(3+n), 4+n)
@@ -159,7 +159,7 @@ func TestOrder(t *testing.T) {
 		if _, err := h.service.Prewarm(puller.PrewarmRequest{Images: []puller.PullRequest{{Image: image(3)}, {Image: image(4)}, {Image: image(5)}}}); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(2 * time.Hour)
+		<-time.After(2 * time.Hour)
 		h.pull(image(1), 2)
 		done := h.collect(true)
 		if diff := cmp.Diff([]string{image(0), image(2), image(4)}, names(done.Removed)); diff != "" {
@@ -190,14 +190,14 @@ func TestLimit(t *testing.T) {
 		for n := range 9 {
 			h.pull(image(n), n+1)
 		}
-		time.Sleep(2 * time.Hour)
+		<-time.After(2 * time.Hour)
 		if done := h.collect(false); len(done.Removed) != 1 || done.Blocked != "" {
 			t.Errorf("it is %+v", done)
 		}
 		h.stop()
 		h.opts.Interval = 5 * time.Minute
 		h.start()
-		time.Sleep(11 * time.Minute)
+		<-time.After(11 * time.Minute)
 		if n := h.scripted.Stored(); n != 7000 { // it is below the high water
 			t.Errorf("after two more cycles there are %d bytes", n)
 		}
@@ -213,9 +213,9 @@ func TestUnused(t *testing.T) {
 				h.engine.total = total
 				h.pull(image(0), 1)
 				h.pull(image(1), 2)
-				time.Sleep(20 * time.Hour)
+				<-time.After(20 * time.Hour)
 				h.pull(image(1), 2)
-				time.Sleep(5 * time.Hour)
+				<-time.After(5 * time.Hour)
 				if h.scripted.Has(image(0)) || !h.scripted.Has(image(1)) {
 					t.Error("it is not the unused one that has gone")
 				}
@@ -232,14 +232,14 @@ func TestBlocked(t *testing.T) {
 			h.hold(image(n), web)
 		}
 		h.container(image(8), true)
-		time.Sleep(12 * time.Hour)
+		<-time.After(12 * time.Hour)
 		const words = "the engine's disk can't be brought below keep.low (50%): of its images are 1 used by containers (1000B), 8 in sets (7.812KiB)"
 		if done := h.collect(false); len(done.Removed) != 0 || done.Blocked != words {
 			t.Errorf("it says %q", done.Blocked)
 		}
 		before := strings.Count(h.log.String(), "can't be brought below")
 		h.hold(image(0))
-		time.Sleep(12 * time.Hour)
+		<-time.After(12 * time.Hour)
 		h.stop()
 		if after := strings.Count(h.log.String(), "can't be brought below"); before != 1 || after != 2 || h.scripted.Has(image(0)) {
 			t.Errorf("in 12 hours it was said %d times, and after a change %d times:\n%s", before, after, h.log)
@@ -267,7 +267,7 @@ func TestAskedAgain(t *testing.T) {
 					for n := range 7 {
 						h.pull(image(n), n+1)
 					}
-					time.Sleep(2 * time.Hour)
+					<-time.After(2 * time.Hour)
 					done := false
 					h.scripted.OnRemoveImage(func(name string) {
 						if !done {
@@ -291,7 +291,7 @@ func TestDangling(t *testing.T) {
 		withHost(t, use, asked, func(h *host) {
 			h.pull(image(0), 1)
 			ours := h.scripted.IDOf(image(0))
-			time.Sleep(2 * time.Minute)
+			<-time.After(2 * time.Minute)
 			h.scripted.Tag("theirs:v1", newImage("theirs:v1", 20))
 			theirs := h.scripted.IDOf("theirs:v1")
 			h.scripted.Tag("theirs:v1", newImage("theirs:v1", 21))
@@ -302,7 +302,7 @@ func TestDangling(t *testing.T) {
 			for n := range 4 {
 				h.pull(image(3+n), 3+n)
 			}
-			time.Sleep(2 * time.Hour)
+			<-time.After(2 * time.Hour)
 			done := h.collect(false)
 			if len(done.Removed) == 0 || done.Removed[0].ID != ours || len(done.Removed[0].Names) != 0 || h.scripted.Has(ours) || !h.scripted.Has(theirs) {
 				t.Errorf("it is %+v", done)
@@ -325,7 +325,7 @@ func TestRemovalFails(t *testing.T) {
 				h.scripted.AddContainer(enginetest.ContainerRequest{Image: h.scripted.IDOf(image(0))}, false)
 			}
 		})
-		time.Sleep(10 * time.Hour)
+		<-time.After(10 * time.Hour)
 		if tries != 1 || !h.scripted.Has(image(0)) || h.scripted.Stored() != 5000 {
 			t.Errorf("it was tried %d times, and %d bytes are left", tries, h.scripted.Stored())
 		}
@@ -335,7 +335,7 @@ func TestRemovalFails(t *testing.T) {
 			for n := range 7 {
 				h.pull(image(n), n+1)
 			}
-			time.Sleep(2 * time.Hour)
+			<-time.After(2 * time.Hour)
 			h.scripted.OnRemoveImage(func(string) { h.scripted.Kill() })
 			_, err := h.collector.Collect(h.Context(), false)
 			if kind := puller.KindOf(err); kind != puller.ErrEngineUnavailable && kind != puller.ErrTruncated {
@@ -343,7 +343,7 @@ func TestRemovalFails(t *testing.T) {
 			}
 			h.scripted.OnRemoveImage(nil)
 			h.scripted.Revive()
-			time.Sleep(10 * time.Minute)
+			<-time.After(10 * time.Minute)
 			if done := h.collect(false); done.After.Free < 5000 {
 				t.Errorf("later it is %+v", done)
 			}
@@ -357,7 +357,7 @@ func TestTwoCollectors(t *testing.T) {
 		for n := range 9 {
 			h.pull(image(n), n+1)
 		}
-		time.Sleep(2 * time.Hour)
+		<-time.After(2 * time.Hour)
 		h.scripted.OnRemoveImage(func(name string) { h.scripted.Remove(name); h.scripted.Remove(image(1)) })
 		done := h.collect(false)
 		if done.Blocked != "" || h.scripted.Stored() != 5000 || slices.Contains(names(done.Removed), image(1)) {
@@ -373,7 +373,7 @@ func TestOff(t *testing.T) {
 		for n := range 9 {
 			h.pull(image(n), n+1)
 		}
-		time.Sleep(24 * time.Hour)
+		<-time.After(24 * time.Hour)
 		if _, err := h.collector.Collect(t.Context(), false); puller.KindOf(err) != puller.ErrConflict || !strings.Contains(err.Error(), "keep.collect") {
 			t.Errorf("the error is %v", err)
 		}
@@ -394,7 +394,7 @@ func TestFree(t *testing.T) {
 		for n := range 7 {
 			h.pull(image(n), n+1)
 		}
-		time.Sleep(2 * time.Hour)
+		<-time.After(2 * time.Hour)
 		h.hold(image(6), web)
 		disk, blocked, err := h.collector.Free(h.Context(), 5500)
 		if err != nil || blocked != "" || disk.Free != 6000 {

@@ -86,7 +86,7 @@ func withHost(t *testing.T, use func(*enginetest.Engine), o collect.Options, tes
 		t.Cleanup(func() { h.service.Close(context.Background()) })
 		h.start()
 		t.Cleanup(func() { h.stop() })
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		test(h)
 	})
 }
@@ -136,7 +136,7 @@ func newImage(name string, seed int) puller.Image {
 // pull has the Service pull an image, and waits for it.
 func (h *host) pull(name string, seed int) {
 	h.Helper()
-	time.Sleep(time.Second)
+	<-time.After(time.Second)
 	h.scripted.Script(name, enginetest.Serve(newImage(name, seed)))
 	j, err := h.service.Pull(puller.PullRequest{Image: name})
 	if err == nil {

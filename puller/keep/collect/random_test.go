@@ -97,7 +97,7 @@ func trial(h *host, random *rand.Rand, rounds int) {
 				seeds++
 			}
 			before := h.scripted.IDOf(one)
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 			h.scripted.Script(one, enginetest.Serve(newImage(one, 100+seeds)))
 			j, err := h.service.Pull(puller.PullRequest{Image: one, Policy: []puller.Policy{puller.PolicyMissing, puller.PolicyAlways}[random.IntN(2)]})
 			if err == nil {
@@ -149,9 +149,9 @@ func trial(h *host, random *rand.Rand, rounds int) {
 				h.scripted.Remove(one) // somebody else does
 			case 1:
 				h.scripted.Kill()
-				time.Sleep(time.Second)
+				<-time.After(time.Second)
 				h.scripted.Revive()
-				time.Sleep(time.Minute)
+				<-time.After(time.Minute)
 			case 2:
 				synctest.Wait()
 				h.stop()
@@ -167,7 +167,7 @@ func trial(h *host, random *rand.Rand, rounds int) {
 				h.Errorf("the disk is at %.2f, and nothing stands in the way: %+v", done.After.Used(), done)
 			}
 		}
-		time.Sleep(time.Duration(random.IntN(80)) * time.Minute)
+		<-time.After(time.Duration(random.IntN(80)) * time.Minute)
 	}
 	h.stop()
 	if removed+strings.Count(h.log.String(), "image removed") == 0 {

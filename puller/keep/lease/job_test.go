@@ -56,7 +56,7 @@ func TestJob(t *testing.T) {
 				h.protects("", []string{good}, l.ID)
 				restart(h)
 				for range 6 { // longer than the lease
-					time.Sleep(20*time.Minute + time.Second)
+					<-time.After(20*time.Minute + time.Second)
 					h.protects("", []string{good}, l.ID)
 					h.expires(l.ID, time.Now().Add(time.Hour))
 					h.engine.Script(good, enginetest.Serve(image)) // of a second try
@@ -66,14 +66,14 @@ func TestJob(t *testing.T) {
 				if job.State != puller.StateSucceeded {
 					h.Fatalf("the job is %s: %+v", job.State, job.Error)
 				}
-				time.Sleep(10 * time.Second)
+				<-time.After(10 * time.Second)
 				h.expires(l.ID, job.FinishedAt.Add(time.Hour))
 				restart(h)
 				h.expires(l.ID, job.FinishedAt.Add(time.Hour))
 				h.protects(image.ID, nil, l.ID)
-				time.Sleep(time.Until(job.FinishedAt.Add(time.Hour - time.Second)))
+				<-time.After(time.Until(job.FinishedAt.Add(time.Hour - time.Second)))
 				h.protects("", []string{good}, l.ID)
-				time.Sleep(time.Minute + 2*time.Second)
+				<-time.After(time.Minute + 2*time.Second)
 				h.gone(l.ID)
 			})
 		})
@@ -91,12 +91,12 @@ func TestFailedJob(t *testing.T) {
 			h.Fatal(err)
 		}
 		l := h.leaseOf(job.ID)
-		time.Sleep(10 * time.Minute)
+		<-time.After(10 * time.Minute)
 		release()
 		if job = h.end(job.ID); job.State != puller.StateFailed {
 			h.Fatalf("the job is %s", job.State)
 		}
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second)
 		h.expires(l.ID, begin.Add(time.Hour))
 	})
 }
@@ -168,7 +168,7 @@ func TestKinds(t *testing.T) {
 			h.Fatal(err)
 		}
 		h.end(run.ID)
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second)
 		synctest.Wait()
 		first, last := h.leaseOf(prewarm.ID), h.leaseOf(run.ID)
 		h.protects(image.ID, nil, first.ID, last.ID)

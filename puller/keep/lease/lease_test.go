@@ -45,11 +45,11 @@ func TestLease(t *testing.T) {
 			h.protects("", nil)
 			h.crash()
 		}
-		time.Sleep(2*time.Hour - time.Second)
+		<-time.After(2*time.Hour - time.Second)
 		h.protects(image.ID, nil, l.ID)
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		h.protects(image.ID, nil)
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		h.gone(l.ID)
 	})
 }
@@ -68,15 +68,15 @@ func TestDigests(t *testing.T) {
 func TestRenew(t *testing.T) {
 	withHost(t, func(h *host) {
 		l := h.add("1h", good)
-		time.Sleep(59 * time.Minute)
+		<-time.After(59 * time.Minute)
 		renewed, err := h.RenewLease(l.ID, "30m")
 		if err != nil || renewed.TTLSeconds != 1800 || !renewed.ExpiresAt.Equal(time.Now().Add(30*time.Minute)) || !renewed.RenewedAt.Equal(time.Now()) {
 			h.Errorf("it is %+v, %v", renewed, err)
 		}
 		h.crash()
-		time.Sleep(29 * time.Minute)
+		<-time.After(29 * time.Minute)
 		h.protects("", []string{good}, l.ID)
-		time.Sleep(2 * time.Minute)
+		<-time.After(2 * time.Minute)
 		h.gone(l.ID)
 		if _, err := h.RenewLease(l.ID, "1h"); puller.KindOf(err) != puller.ErrNotFound {
 			h.Errorf("an expired one is renewed: %v", err)
@@ -102,7 +102,7 @@ func TestList(t *testing.T) {
 	withHost(t, func(h *host) {
 		var ids []string
 		for i := range 5 {
-			time.Sleep(time.Millisecond)
+			<-time.After(time.Millisecond)
 			image := good
 			if i%2 == 1 {
 				image = other
@@ -189,7 +189,7 @@ func TestLimits(t *testing.T) {
 		if _, err := h.AddLease(h.Context(), puller.LeaseRequest{Images: []string{good}, TTL: "1h"}); puller.KindOf(err) != puller.ErrOverloaded || !strings.Contains(err.Error(), "100000") {
 			h.Errorf("one more image gives %v", err)
 		}
-		time.Sleep(62 * time.Minute)
+		<-time.After(62 * time.Minute)
 		h.add("1h", good)
 	})
 }
@@ -211,9 +211,9 @@ func TestClock(t *testing.T) {
 			withHost(t, func(h *host) {
 				begin := time.Now()
 				l := h.add("2h", good)
-				time.Sleep(time.Hour)
+				<-time.After(time.Hour)
 				h.shift.Store(int64(c.shift))
-				time.Sleep(2 * time.Minute)
+				<-time.After(2 * time.Minute)
 				if c.restart {
 					h.restart()
 				}
@@ -223,7 +223,7 @@ func TestClock(t *testing.T) {
 						h.Errorf("it ends at %s, and it is %s: %v", l.ExpiresAt, time.Now().Add(c.shift), err)
 					}
 				}
-				time.Sleep(time.Until(begin.Add(c.over + time.Minute)))
+				<-time.After(time.Until(begin.Add(c.over + time.Minute)))
 				h.gone(l.ID)
 			})
 		})
@@ -235,7 +235,7 @@ func TestRestartOverItsEnd(t *testing.T) {
 		short, long := h.add("1h", good), h.add("3h", other)
 		h.close()
 		h.store = h.store.Reopen()
-		time.Sleep(2 * time.Hour) // the host is off
+		<-time.After(2 * time.Hour) // the host is off
 		h.open()
 		h.protects("", []string{good, other}, long.ID)
 		synctest.Wait()

@@ -21,7 +21,7 @@ x-towline: {schedule: "0 5 * * *", timezone: UTC, policy: missing, protect: fals
 
 // reread waits until files that were written are read.
 func (h *host) reread() {
-	time.Sleep(11 * time.Second)
+	<-time.After(11 * time.Second)
 	synctest.Wait()
 }
 
@@ -118,7 +118,7 @@ func TestBadFiles(t *testing.T) {
 		h.faults(want)
 		h.state("good", web, puller.SetPresent, "")
 		logged := h.log.Len()
-		time.Sleep(10 * time.Minute)
+		<-time.After(10 * time.Minute)
 		if h.log.Len() != logged {
 			h.Errorf("what does not change is logged again: %s", h.log.String()[logged:])
 		}

@@ -43,11 +43,11 @@ func TestLearned(t *testing.T) {
 		h.learn.For, h.learn.Schedule = 168*time.Hour, "@daily"
 		h.open()
 		h.learns()
-		time.Sleep(2 * time.Minute)
+		<-time.After(2 * time.Minute)
 		h.learns(web)
 		h.service.start <- puller.EngineEvent{Type: puller.EngineContainer, Action: "start", Image: db, Time: time.Now()}
 		h.service.start <- puller.EngineEvent{Type: puller.EngineContainer, Action: "die", Image: old, Time: time.Now()}
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		h.learns(db, web)
 		h.refreshes(0) // they are there
 		if p := h.Protections("", []string{db}); len(p) != 1 || p[0].Name != puller.LearnedSet || !p[0].Protects {
@@ -62,12 +62,12 @@ func TestLearned(t *testing.T) {
 		h.service.set(func() { h.service.containers = nil })
 		h.crash(time.Minute)
 		h.learns(db, web)
-		time.Sleep(25 * time.Hour)
+		<-time.After(25 * time.Hour)
 		h.refreshes(1) // by its schedule
 		h.service.set(func() { delete(h.service.here, web) })
-		time.Sleep(2 * time.Minute)
+		<-time.After(2 * time.Minute)
 		h.state(puller.LearnedSet, web, puller.SetPresent, "")
-		time.Sleep(168 * time.Hour)
+		<-time.After(168 * time.Hour)
 		h.learns()
 	})
 }

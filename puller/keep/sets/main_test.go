@@ -255,7 +255,7 @@ func (h *host) crash(off time.Duration) {
 	kept := h.store.Reopen()
 	h.close()
 	h.store = kept
-	time.Sleep(off)
+	<-time.After(off)
 	h.open()
 	synctest.Wait()
 }

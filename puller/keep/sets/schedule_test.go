@@ -22,14 +22,14 @@ func TestClockChanges(t *testing.T) {
 			withHost(t, func(h *host) {
 				h.close()
 				h.dir = ""
-				time.Sleep(time.Until(begin))
+				<-time.After(time.Until(begin))
 				h.open()
 				early, night := images(web), images(db)
 				early.Schedule, early.Timezone, early.Jitter = "30 2 * * *", "Europe/Berlin", "10m"
 				night.Schedule, night.Timezone, night.Window = "0 12 * * *", "Europe/Berlin", "22:00-06:00"
 				h.put("early", early)
 				h.put("night", night)
-				time.Sleep(time.Until(begin.AddDate(0, 0, 7)))
+				<-time.After(time.Until(begin.AddDate(0, 0, 7)))
 				synctest.Wait()
 				days := make(map[string]int)
 				for i, at := range h.service.begun {
@@ -63,11 +63,11 @@ func TestMissed(t *testing.T) {
 		h.put("app", r)
 		h.refreshes(1)
 		h.crash(30 * time.Minute)
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		h.refreshes(1) // none was missed
 		h.crash(5 * time.Hour)
 		h.refreshes(2) // five were, and they are one
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		h.refreshes(2)
 		s, err := h.Set("app")
 		if want := time.Date(2000, 1, 1, 6, 0, 0, 0, time.UTC); err != nil || !s.NextRun.Equal(want) {
@@ -83,17 +83,17 @@ func TestMissedOutsideItsWindow(t *testing.T) {
 		h.put("app", r) // at midnight
 		h.refreshes(1)
 		h.crash(36 * time.Hour)
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		h.refreshes(1)
 		h.service.set(func() { delete(h.service.here, web) })
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		h.refreshes(1) // it waits for the window too
 		h.state("app", web, puller.SetMissing, "removed")
 		if _, err := h.RefreshSet("app"); err != nil { // a call does not wait
 			h.Error(err)
 		}
 		h.refreshes(2)
-		time.Sleep(9 * time.Hour)
+		<-time.After(9 * time.Hour)
 		synctest.Wait()
 		if last := h.service.begun[len(h.service.begun)-1]; last.Hour() != 23 && last.Hour() != 22 {
 			h.Errorf("the last one began at %s", last)

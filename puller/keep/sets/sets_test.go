@@ -104,7 +104,7 @@ func TestJoin(t *testing.T) {
 		r := images(web)
 		r.Schedule = "@every 10m"
 		first := h.put("app", r)
-		time.Sleep(time.Hour) // six times pass while it goes on
+		<-time.After(time.Hour) // six times pass while it goes on
 		joined, err := h.RefreshSet("app")
 		if err != nil || joined.ID != first.Job {
 			h.Errorf("it is %s, not %s: %v", joined.ID, first.Job, err)
@@ -118,7 +118,7 @@ func TestJoin(t *testing.T) {
 			h.Errorf("it is %s: %v", next.ID, err)
 		}
 		h.refreshes(2)
-		time.Sleep(10*time.Minute + time.Second)
+		<-time.After(10*time.Minute + time.Second)
 		h.refreshes(3)
 	})
 }
@@ -127,14 +127,14 @@ func TestRemovedImage(t *testing.T) {
 	withHost(t, func(h *host) {
 		h.put("app", images(web, db))
 		h.refreshes(1)
-		time.Sleep(30 * time.Minute)
+		<-time.After(30 * time.Minute)
 		h.refreshes(1)
 		gate := make(chan struct{})
 		h.service.set(func() {
 			delete(h.service.here, web)
 			h.service.gate = gate
 		})
-		time.Sleep(61 * time.Second)
+		<-time.After(61 * time.Second)
 		h.refreshes(2)
 		if asked := h.service.asked[1]; len(asked.Images) != 1 || asked.Images[0].Image != web {
 			h.Errorf("it asks for %+v", asked)
@@ -151,7 +151,7 @@ func TestRemovedImage(t *testing.T) {
 		begin := time.Now()
 		for time.Since(begin) < time.Hour {
 			h.service.set(func() { delete(h.service.here, web) })
-			time.Sleep(10 * time.Second)
+			<-time.After(10 * time.Second)
 		}
 		if n := len(h.service.asked) - 2; n < 9 || n > 13 {
 			h.Errorf("within an hour it was pulled %d times", n)
@@ -169,14 +169,14 @@ func TestFailure(t *testing.T) {
 			h.Errorf("it is pulled next at %s, not %s", i.NextRun, want)
 		}
 		h.service.set(func() { h.service.here[db] = digest("db old") })
-		time.Sleep(24 * time.Hour)
+		<-time.After(24 * time.Hour)
 		synctest.Wait()
 		if n := len(h.service.asked); n < 24 || n > 30 {
 			h.Errorf("within a day it was tried %d times", n)
 		}
 		h.state("app", web, puller.SetFailed, "away")
 		h.service.set(func() { h.service.fail = nil })
-		time.Sleep(time.Hour + time.Minute)
+		<-time.After(time.Hour + time.Minute)
 		h.state("app", web, puller.SetPresent, "")
 
 		h.service.set(func() { h.service.fail = puller.Errorf(puller.ErrDenied, "no access") })
@@ -185,7 +185,7 @@ func TestFailure(t *testing.T) {
 		}
 		h.state("app", web, puller.SetStale, "no access")
 		n := len(h.service.asked)
-		time.Sleep(24 * time.Hour) // it will fail again, and the image is there
+		<-time.After(24 * time.Hour) // it will fail again, and the image is there
 		h.refreshes(n)
 		h.state("app", web, puller.SetStale, "no access")
 	})
@@ -198,13 +198,13 @@ func TestMovedName(t *testing.T) {
 		h.put("data", missing)
 		h.put("app", images(web))
 		h.refreshes(2)
-		time.Sleep(10 * time.Minute)
+		<-time.After(10 * time.Minute)
 		gate := make(chan struct{})
 		h.service.set(func() {
 			h.service.here[web], h.service.here[db] = digest("another"), digest("another")
 			h.service.gate = gate
 		})
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		h.refreshes(3)
 		h.state("data", db, puller.SetPresent, "")
 		h.state("app", web, puller.SetPulling, "another image")
@@ -223,9 +223,9 @@ func TestRefusedRefresh(t *testing.T) {
 		if _, err := h.RefreshSet("app"); puller.KindOf(err) != puller.ErrOverloaded {
 			h.Errorf("a refresh gives %v", err)
 		}
-		time.Sleep(10 * time.Minute)
+		<-time.After(10 * time.Minute)
 		h.service.set(func() { h.service.refuse = nil })
-		time.Sleep(2 * time.Minute)
+		<-time.After(2 * time.Minute)
 		h.state("app", web, puller.SetPresent, "")
 		if s, err := h.Set("app"); err != nil || s.Error != "" {
 			h.Errorf("it is %+v, %v", s, err)
@@ -237,9 +237,9 @@ func TestEngineAway(t *testing.T) {
 	withHost(t, func(h *host) {
 		h.put("app", images(web))
 		h.refreshes(1)
-		time.Sleep(5 * time.Minute)
+		<-time.After(5 * time.Minute)
 		h.service.set(func() { h.service.mute = puller.Errorf(puller.ErrEngineUnavailable, "no engine") })
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		h.refreshes(1)
 		h.state("app", web, puller.SetPresent, "")
 		if n := strings.Count(h.log.String(), "no engine"); n != 1 {
@@ -258,9 +258,9 @@ func TestCost(t *testing.T) {
 			h.service.remote[name] = digest(name)
 		}
 		h.put("app", images(names...))
-		time.Sleep(2 * time.Minute)
+		<-time.After(2 * time.Minute)
 		h.service.set(func() { h.service.looks = 0 })
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		if h.service.looks > 0 {
 			h.Errorf("%d images were inspected", h.service.looks)
 		}

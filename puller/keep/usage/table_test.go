@@ -127,7 +127,7 @@ func (h *host) restart() {
 // pull has the Service pull an image and waits for it.
 func (h *host) pull(image string, seed int) puller.Job {
 	h.Helper()
-	time.Sleep(time.Second) // what comes at one moment has no order
+	<-time.After(time.Second) // what comes at one moment has no order
 	h.engine.Script(image, enginetest.Serve(enginetest.NewImage(image, seed)))
 	j, err := h.service.Pull(puller.PullRequest{Image: image})
 	if err == nil {
@@ -142,7 +142,7 @@ func (h *host) pull(image string, seed int) puller.Job {
 // others has another client of the engine pull an image.
 func (h *host) others(image string, seed int) {
 	h.Helper()
-	time.Sleep(time.Second) // what comes at one moment has no order
+	<-time.After(time.Second) // what comes at one moment has no order
 	h.engine.Script(image, enginetest.Serve(enginetest.NewImage(image, seed)))
 	if err := h.adapter.Pull(h.Context(), puller.Pull{Image: image}, func(pullstream.Message) {}); err != nil {
 		h.Fatal(err)
@@ -191,7 +191,7 @@ func TestOwner(t *testing.T) {
 			"present":     {func(h *host) { h.others(ours, 1); h.pull(ours, 1) }, nil},
 			"other name":  {func(h *host) { h.others("registry.test/other:v1", 1); h.pull(ours, 1) }, nil},
 			"loaded":      {func(h *host) { h.engine.Tag("loaded:v1", enginetest.NewImage(ours, 1)); h.pull(ours, 1) }, nil},
-			"removed":     {func(h *host) { h.pull(ours, 1); time.Sleep(time.Second); h.engine.Remove(ours); h.others(ours, 1) }, nil},
+			"removed":     {func(h *host) { h.pull(ours, 1); <-time.After(time.Second); h.engine.Remove(ours); h.others(ours, 1) }, nil},
 			"pulled anew": {func(h *host) { h.others(ours, 1); h.of(ours); h.engine.Remove(ours); h.of(ours); h.pull(ours, 1) }, []string{ours}},
 			"not watched": {func(h *host) {
 				h.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
@@ -206,23 +206,23 @@ func TestOwner(t *testing.T) {
 			}, nil},
 			"watched again": {func(h *host) {
 				h.engine.Kill()
-				time.Sleep(time.Second)
+				<-time.After(time.Second)
 				h.engine.Revive()
-				time.Sleep(time.Minute)
+				<-time.After(time.Minute)
 				h.pull(ours, 1)
 			}, []string{ours}},
 			"restart": {func(h *host) { h.pull(ours, 1); h.of(ours); h.restart() }, []string{ours}},
 			"stopped": {func(h *host) { h.pull(ours, 1); synctest.Wait(); h.restart() }, []string{ours}},
 			"by id": {func(h *host) {
 				h.pull("registry.test/ours@"+enginetest.Digest(enginetest.NewImage(ours, 1)), 1)
-				time.Sleep(time.Second)
+				<-time.After(time.Second)
 				h.engine.Tag(ours, enginetest.NewImage(ours, 1))
 			}, []string{"registry.test/ours@" + enginetest.Digest(enginetest.NewImage(ours, 1))}},
 			"no table": {func(h *host) { h.stop(); h.pull(ours, 1); h.start() }, nil},
 		} {
 			t.Run(name, func(t *testing.T) {
 				withHost(t, use, func(h *host) {
-					time.Sleep(time.Second)
+					<-time.After(time.Second)
 					c.act(h)
 					r, known := h.of(ours)
 					if !known {
@@ -239,11 +239,11 @@ func TestOwner(t *testing.T) {
 
 func TestArrived(t *testing.T) {
 	withHost(t, func(*enginetest.Engine) {}, func(h *host) {
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		pulled := time.Now().Add(time.Second)
 		h.others(theirs, 2)
 		synctest.Wait()
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		if r, _ := h.of(theirs); !r.Arrived.Equal(pulled) || !r.Used.Equal(pulled) {
 			t.Errorf("it came at %v and was used at %v, not at %v", r.Arrived, r.Used, pulled)
 		}
@@ -253,7 +253,7 @@ func TestArrived(t *testing.T) {
 		}
 		h.engine.Remove(theirs)
 		synctest.Wait()
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		synctest.Wait()
 		if len(h.records.all) != 0 {
 			t.Errorf("of an image that is not there is kept %s", h.records.all)
@@ -268,10 +268,10 @@ func TestUsed(t *testing.T) {
 			used time.Duration // after the hour; 0 for never
 		}{
 			"unused":  {func(*host, string) {}, 0},
-			"present": {func(h *host, _ string) { time.Sleep(time.Minute); h.pull(theirs, 2) }, time.Minute},
-			"pulled":  {func(h *host, _ string) { time.Sleep(time.Minute); h.others(theirs, 2) }, time.Minute},
+			"present": {func(h *host, _ string) { <-time.After(time.Minute); h.pull(theirs, 2) }, time.Minute},
+			"pulled":  {func(h *host, _ string) { <-time.After(time.Minute); h.others(theirs, 2) }, time.Minute},
 			"started": {func(h *host, id string) {
-				time.Sleep(time.Minute)
+				<-time.After(time.Minute)
 				h.engine.AddContainer(enginetest.ContainerRequest{Image: id}, true)
 			}, time.Minute},
 			"gone": {func(h *host, id string) { // before it could be listed
@@ -281,13 +281,13 @@ func TestUsed(t *testing.T) {
 			"exits": {func(h *host, id string) {
 				h.engine.Program(id, func(p *enginetest.Process) int { p.Wait(20 * time.Minute); return 0 })
 				h.engine.AddContainer(enginetest.ContainerRequest{Image: id}, true)
-				time.Sleep(21 * time.Minute)
+				<-time.After(21 * time.Minute)
 			}, 20 * time.Minute},
 			"found at the start": {func(h *host, id string) {
 				h.stop()
 				h.engine.Program(id, func(p *enginetest.Process) int { p.Wait(5 * time.Minute); return 0 })
 				h.engine.AddContainer(enginetest.ContainerRequest{Image: id}, true)
-				time.Sleep(time.Hour)
+				<-time.After(time.Hour)
 				h.start()
 			}, 5 * time.Minute},
 		} {
@@ -295,7 +295,7 @@ func TestUsed(t *testing.T) {
 				withHost(t, use, func(h *host) {
 					i := enginetest.NewImage(theirs, 2)
 					h.engine.Tag(theirs, i)
-					time.Sleep(time.Hour)
+					<-time.After(time.Hour)
 					s, err := h.table.Snapshot(h.Context(), false)
 					if err != nil {
 						t.Fatal(err)
@@ -318,7 +318,7 @@ func TestCost(t *testing.T) {
 	withHost(t, func(*enginetest.Engine) {}, func(h *host) {
 		i := enginetest.NewImage(theirs, 2)
 		h.engine.Tag(theirs, i)
-		time.Sleep(5 * time.Minute)
+		<-time.After(5 * time.Minute)
 		var lists atomic.Int32
 		h.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
 			if call == "list" || call == "inspect" {
@@ -327,13 +327,13 @@ func TestCost(t *testing.T) {
 			return 0, ""
 		})
 		h.records.saves.Store(0)
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		if lists.Load()+h.records.saves.Load() != 0 {
 			t.Errorf("in an hour without events there were %d calls and %d saves", lists.Load(), h.records.saves.Load())
 		}
 		for range 900 {
 			h.adapter.Remove(h.Context(), h.engine.AddContainer(enginetest.ContainerRequest{Image: i.ID}, true))
-			time.Sleep(4 * time.Second)
+			<-time.After(4 * time.Second)
 		}
 		if n, saves := lists.Load(), h.records.saves.Load(); n > 60 || saves > 60 || n == 0 {
 			t.Errorf("for 900 containers in an hour there were %d lists and %d saves", n, saves)
@@ -347,11 +347,11 @@ func TestSaveFails(t *testing.T) {
 		h.records.fails = true
 		h.records.mu.Unlock()
 		h.pull(ours, 1)
-		time.Sleep(2 * time.Minute)
+		<-time.After(2 * time.Minute)
 		h.records.mu.Lock()
 		h.records.fails = false
 		h.records.mu.Unlock()
-		time.Sleep(2 * time.Minute)
+		<-time.After(2 * time.Minute)
 		synctest.Wait()
 		if len(h.records.all) != 1 {
 			t.Errorf("it is not saved later: %s", h.records.all)

@@ -100,7 +100,7 @@ func TestStall(t *testing.T) {
 	bubble(t, "slow_sink", func(t *testing.T) {
 		f := fetch.New(fetch.Options{Connections: 1, Stall: time.Second})
 		s := newSink("a", mib)
-		s.before = func(int64) { time.Sleep(5 * time.Second) }
+		s.before = func(int64) { <-time.After(5 * time.Second) }
 		l := &link{each: 10e6}
 		if _, err := fetchAll(t, f, l, s); err != nil || len(l.asked()) != 1 {
 			t.Errorf("%v, %d requests", err, len(l.asked()))
@@ -257,7 +257,7 @@ func TestNoRanges(t *testing.T) {
 			if len(asked) != 1 || asked[0].from != 0 || asked[0].to != asked[0].size {
 				t.Errorf("%+v", asked)
 			}
-			time.Sleep(11 * time.Minute)
+			<-time.After(11 * time.Minute)
 			l.answer = nil
 			before = len(l.asked())
 			if _, err := fetchAll(t, f, l, newSink("d", 20*mib)); err != nil || len(l.asked())-before < 2 {

@@ -250,7 +250,7 @@ func TestWorks(t *testing.T) {
 		began := time.Now()
 		for i, name := range []string{"first", "second"} {
 			both.Go(func() {
-				time.Sleep(time.Duration(i) * 3 * time.Second)
+				<-time.After(time.Duration(i) * 3 * time.Second)
 				s := newSink(name, 80*mib)
 				if err := f.Fetch(t.Context(), fetch.Work{Repository: l, Registry: "a.test", Sinks: []fetch.Sink{s}}); err != nil {
 					t.Error(err)
@@ -261,7 +261,7 @@ func TestWorks(t *testing.T) {
 				done[name] = time.Since(began)
 			})
 		}
-		time.Sleep(6 * time.Second)
+		<-time.After(6 * time.Second)
 		synctest.Wait()
 		now := make(map[string]int)
 		for _, r := range l.asked() {
