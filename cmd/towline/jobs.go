@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -101,16 +100,7 @@ func listJobs(ctx context.Context, f *command.Flags, cmd *cobra.Command, c *clie
 	if err != nil {
 		return err
 	}
-	if f.JSON {
-		return render.NewJSON(cmd.OutOrStdout()).Encode(map[string]any{"jobs": jobs, "next": next})
-	}
-	if err := render.Jobs(cmd.OutOrStdout(), jobs, time.Now()); err != nil {
-		return err
-	}
-	if next != "" {
-		fmt.Fprintln(cmd.ErrOrStderr(), "towline: there are more jobs; --limit lists up to 1000")
-	}
-	return nil
+	return command.PrintPage(cmd, f, "jobs", jobs, next, render.Jobs)
 }
 
 // withoutChildren returns jobs that are no part of a prewarm: as many as the filter's

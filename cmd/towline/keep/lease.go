@@ -25,16 +25,7 @@ func NewLease(f *command.Flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if f.JSON {
-				return render.NewJSON(cmd.OutOrStdout()).Encode(map[string]any{"leases": leases, "next": next})
-			}
-			if err := render.Leases(cmd.OutOrStdout(), leases, time.Now()); err != nil {
-				return err
-			}
-			if next != "" {
-				fmt.Fprintln(cmd.ErrOrStderr(), "towline: there are more leases; --limit lists up to 1000")
-			}
-			return nil
+			return command.PrintPage(cmd, f, "leases", leases, next, render.Leases)
 		}),
 	}
 	ls.Flags().StringVar(&filter.Image, "image", "", "only leases of this `image`")
