@@ -2,9 +2,7 @@ package auth
 
 import (
 	"crypto/sha256"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"time"
@@ -12,6 +10,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/ownerfile"
 )
 
 // Tokens are the bearer tokens and the certificates that a token file lists. A change
@@ -42,32 +41,15 @@ func OpenTokens(path string, log logrus.FieldLogger) (*Tokens, error) {
 // read reads the file. Only its owner may be able to write to it: a writer can give
 // themselves every scope.
 func (t *Tokens) read(old *tokenList) (*tokenList, error) {
-	f, err := os.Open(t.path)
+	content, mode, err := ownerfile.Read(t.path, maxTokenFile)
 	if err != nil {
 		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, errors.New("it is no file")
-	case info.Mode().Perm()&0o022 != 0:
-		return nil, fmt.Errorf("other users can write to it (%v); run chmod go-w on it", info.Mode().Perm())
-	}
-	content, err := io.ReadAll(io.LimitReader(f, maxTokenFile+1))
-	switch {
-	case err != nil:
-		return nil, err
-	case len(content) > maxTokenFile:
-		return nil, fmt.Errorf("it is larger than %d bytes", maxTokenFile)
 	}
 	list, err := parseTokens(content)
 	if err != nil {
 		return nil, err
 	}
-	if info.Mode().Perm()&0o004 != 0 {
+	if mode&0o004 != 0 {
 		t.log.Warn("other users can read the hashes of the tokens; run chmod o-r on the file")
 	}
 	if old != nil {

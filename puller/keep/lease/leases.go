@@ -12,6 +12,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep/index"
 	"github.com/towline/towline/puller/names"
 )
 
@@ -32,15 +33,15 @@ type Leases struct {
 	saving sync.Mutex // one change at a time; taken before mu
 
 	mu     sync.Mutex
-	all    map[string]*kept           // by ID
-	byKey  map[string]map[string]bool // IDs, by record.keys
-	byJob  map[string]string          // ID by job
-	images int                        // of all leases
+	all    map[string]*kept  // by ID
+	byKey  index.Index       // IDs, by record.keys
+	byJob  map[string]string // ID by job
+	images int               // of all leases
 }
 
 // Open reads the leases that are kept. Run must be called for them to end.
 func Open(o Options) (*Leases, error) {
-	l := &Leases{o: o, all: make(map[string]*kept), byKey: make(map[string]map[string]bool), byJob: make(map[string]string), taken: make(chan struct{}, 1)}
+	l := &Leases{o: o, all: make(map[string]*kept), byKey: make(index.Index), byJob: make(map[string]string), taken: make(chan struct{}, 1)}
 	if o.Clock == nil {
 		l.o.Clock = time.Now
 	}
@@ -86,12 +87,7 @@ func (l *Leases) count() float64 {
 func (l *Leases) put(k *kept) {
 	l.drop(k.id)
 	l.all[k.id] = k
-	for _, key := range k.keys() {
-		if l.byKey[key] == nil {
-			l.byKey[key] = make(map[string]bool)
-		}
-		l.byKey[key][k.id] = true
-	}
+	l.byKey.Add(k.id, k.keys())
 	if k.Job != "" {
 		l.byJob[k.Job] = k.id
 	}
@@ -105,11 +101,7 @@ func (l *Leases) drop(id string) {
 		return
 	}
 	delete(l.all, id)
-	for _, key := range k.keys() {
-		if delete(l.byKey[key], id); len(l.byKey[key]) == 0 {
-			delete(l.byKey, key)
-		}
-	}
+	l.byKey.Remove(id, k.keys())
 	if l.byJob[k.Job] == id {
 		delete(l.byJob, k.Job)
 	}

@@ -7,15 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"go.yaml.in/yaml/v4"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/ownerfile"
 )
 
 // maxFile is how many bytes a file of a set may have.
@@ -37,7 +35,7 @@ func NameOf(path string) string { return strings.TrimSuffix(filepath.Base(path),
 // parseFile reads a file: a list {images, schedule, …}, or a Compose file with a section
 // x-towline. Its set has the name that it says, or that of the file.
 func (s *Sets) parseFile(ctx context.Context, path string) (name string, d *definition, err error) {
-	content, err := readContent(path)
+	content, _, err := ownerfile.Read(path, maxFile)
 	if err != nil {
 		return "", nil, err
 	}
@@ -51,30 +49,6 @@ func (s *Sets) parseFile(ctx context.Context, path string) (name string, d *defi
 	}
 	d, err = s.check(name, settings.SetRequest)
 	return name, d, err
-}
-
-// readContent reads a file that only its owner may write to: who writes to it decides what
-// this host pulls.
-func readContent(path string) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO would block
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, errors.New("it is no file")
-	case info.Mode().Perm()&0o022 != 0:
-		return nil, fmt.Errorf("others than its owner may write to it (%v); chmod go-w takes that away", info.Mode().Perm())
-	}
-	content, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(content) > maxFile {
-		err = fmt.Errorf("it is larger than %d bytes", maxFile)
-	}
-	return content, err
 }
 
 // Parse reads the content of a file. What it says is not checked yet.

@@ -12,6 +12,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep/index"
 )
 
 // Engine is what Sets ask of an engine beside what a Service tells.
@@ -44,8 +45,8 @@ type Sets struct {
 
 	mu       sync.Mutex
 	all      map[string]*set
-	byKey    map[string]map[string]bool // names of sets, by set.keys
-	images   int                        // of all sets
+	byKey    index.Index // names of sets, by set.keys
+	images   int         // of all sets
 	faults   []puller.SetFault
 	started  []running // jobs that Run has not taken up yet
 	learned  learned
@@ -55,7 +56,7 @@ type Sets struct {
 // Open reads the sets that are kept, and the files. Run must be called for them to be
 // refreshed.
 func Open(o Options) (*Sets, error) {
-	s := &Sets{o: o, wake: make(chan struct{}, 1), all: make(map[string]*set), byKey: make(map[string]map[string]bool)}
+	s := &Sets{o: o, wake: make(chan struct{}, 1), all: make(map[string]*set), byKey: make(index.Index)}
 	if err := s.load(); err != nil {
 		return nil, fmt.Errorf("load the sets: %w", err)
 	}
@@ -88,12 +89,7 @@ func errNoSet(name string) error {
 func (s *Sets) put(one *set) {
 	s.drop(one.name)
 	s.all[one.name] = one
-	for _, key := range one.keys() {
-		if s.byKey[key] == nil {
-			s.byKey[key] = make(map[string]bool)
-		}
-		s.byKey[key][one.name] = true
-	}
+	s.byKey.Add(one.name, one.keys())
 	s.images += len(one.images)
 }
 
@@ -104,11 +100,7 @@ func (s *Sets) drop(name string) {
 		return
 	}
 	delete(s.all, name)
-	for _, key := range one.keys() {
-		if delete(s.byKey[key], name); len(s.byKey[key]) == 0 {
-			delete(s.byKey, key)
-		}
-	}
+	s.byKey.Remove(name, one.keys())
 	s.images -= len(one.images)
 }
 
