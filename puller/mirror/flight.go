@@ -91,7 +91,10 @@ func (p *pull) fetch(list []string) error {
 			continue
 		}
 		if len(others) == 0 {
-			return nil
+			if p.mayHave(all) {
+				return nil
+			}
+			continue // another pull's flight has landed since prove looked
 		}
 		select {
 		case <-others[0].done:
@@ -100,6 +103,11 @@ func (p *pull) fetch(list []string) error {
 			return context.Cause(p.ctx)
 		}
 	}
+}
+
+// mayHave reports whether the pull's credentials have access to all of some blobs.
+func (p *pull) mayHave(all []*blobs.Blob) bool {
+	return !slices.ContainsFunc(all, func(b *blobs.Blob) bool { return !b.Granted(p.identity) })
 }
 
 // lookEvery is how often a blob that another pull fetches is looked at.

@@ -364,6 +364,29 @@ func TestRevoked(t *testing.T) {
 	}
 }
 
+// TestTogether is a small image that callers with different credentials want at once.
+func TestTogether(t *testing.T) {
+	r := newRegistry()
+	e := newEngine(r)
+	b := start(t, r, e, t.TempDir())
+	for round := range 10 {
+		image := fmt.Sprint("registry.test/small:", round)
+		r.push("registry.test/small", fmt.Sprint(round), random(uint64(100+round), 1000))
+		var pulls sync.WaitGroup
+		for caller := range 8 {
+			credentials := login(t, fmt.Sprint("caller", caller))
+			pulls.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				if got := b.pull(ctx, puller.Pull{Image: image, Credentials: credentials}); got.err != nil || got.how.Way != puller.WayAlias {
+					t.Errorf("caller %d of %s: %v, %+v", caller, image, got.err, got.how)
+				}
+			})
+		}
+		pulls.Wait()
+	}
+}
+
 func login(t *testing.T, user string) puller.Credentials {
 	c, err := credentials.Parse(base64.URLEncoding.EncodeToString(fmt.Appendf(nil, `{"username":%q,"password":"secret"}`, user)))
 	if err != nil {
