@@ -84,7 +84,7 @@ func (p *pull) fetch(list []string) error {
 		if len(mine) > 0 {
 			err := p.fetchOwn(mine)
 			p.revoke(mine)
-			p.mirror.land(mine)
+			p.mirror.endFlights(mine)
 			if err != nil {
 				return err
 			}
@@ -94,7 +94,7 @@ func (p *pull) fetch(list []string) error {
 			if p.mayHave(all) {
 				return nil
 			}
-			continue // another pull's flight has landed since prove looked
+			continue // another pull has fetched some since prove looked
 		}
 		select {
 		case <-others[0].done:
@@ -164,8 +164,8 @@ func (p *pull) revoke(mine []*blobs.Blob) {
 	}
 }
 
-// land ends the flights of blobs.
-func (m *Mirror) land(mine []*blobs.Blob) {
+// endFlights says that blobs are fetched, or that they will not be.
+func (m *Mirror) endFlights(mine []*blobs.Blob) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, b := range mine {
