@@ -58,7 +58,7 @@ func (m *Mirror) decide(ctx context.Context, p *pull) (puller.Way, string) {
 	}
 	private := p.request.Credentials != (puller.Credentials{})
 	if way == puller.WayMirror && private {
-		// The mirror way has no secret: whoever the engine pulls for could have it.
+		// The mirror way has no secret: each of the engine's callers could have the image.
 		if m.o.Mode == string(puller.WayMirror) {
 			return puller.WayNone, "a mirror serves public images only, and this pull has credentials"
 		}

@@ -66,7 +66,7 @@ func (m *Mirror) public(ctx context.Context, ns, name string, use func(*pull) er
 // openPublic begins to serve a public repository.
 func (m *Mirror) openPublic(ctx context.Context, named reference.Named) (*pull, error) {
 	repository := named.Name()
-	// Whoever reaches the endpoint could have what Towline's own credentials fetch.
+	// Each process that reaches the endpoint could have what Towline's own credentials fetch.
 	image := reference.TagNameOnly(named).String()
 	own, err := m.o.Registry.Credentials(ctx, image)
 	if err != nil || own != (puller.Credentials{}) {
