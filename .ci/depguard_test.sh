@@ -55,7 +55,11 @@ puller/docker                 $ours/puller/jobs
 puller/docker/containers      $ours/puller/jobs
 puller/docker/transport       $ours/puller/jobs
 puller/fleet                  $ours/puller/jobs
+puller                        $ours/puller/keep
+puller/docker                 $ours/puller/keep
 puller/keep                   $ours/puller/transfer
+puller/keep                   $ours/puller/keep/sets
+puller/keep/keeper            $ours/puller/jobs
 puller/mirror/fetch           $ours/puller/registry
 puller/registry/login         $ours/puller/registry
 puller/keep/collect           $ours/puller/jobs
@@ -102,10 +106,14 @@ puller/docker                 $ours/puller
 puller/transfer               $ours/puller/queue
 puller/registry               $ours/puller/registry/transport
 puller/run                    $ours/puller/transfer
+puller/keep/lease             $ours/puller/keep
+puller/keep/collect           $ours/puller/keep
 puller/jobs                   $ours/puller/run
 puller/enginetest             testing
 puller/enginetest             $ours/stream/pullstream/transcripts
 api                           $ours/puller
+api                           $ours/puller/keep
+api/client                    $ours/puller/keep
 api                           $ours/api/auth
 api                           $ours/api/contract
 api                           $ours/api/ui

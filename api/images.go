@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 )
 
 var errNoKeeper = puller.Errorf(puller.ErrNotFound, "this daemon knows nothing of the images of its engine")
@@ -27,15 +28,15 @@ func (s *Server) listImages(w http.ResponseWriter, r *http.Request) error {
 
 // imagePage is an answer to GET /v1/images.
 type imagePage struct {
-	Images []puller.KeptImage `json:"images"`
-	Next   string             `json:"next,omitempty"`
+	Images []keep.Image `json:"images"`
+	Next   string       `json:"next,omitempty"`
 }
 
 // imageFilter reads the query of GET /v1/images.
-func imageFilter(r *http.Request) (puller.ImageFilter, error) {
+func imageFilter(r *http.Request) (keep.ImageFilter, error) {
 	q := r.URL.Query()
-	f := puller.ImageFilter{
-		Owner: puller.ImageOwner(q.Get("owner")), Image: q.Get("image"), Set: q.Get("set"), Reason: puller.KeptReason(q.Get("reason")), Cursor: q.Get("cursor"),
+	f := keep.ImageFilter{
+		Owner: keep.Owner(q.Get("owner")), Image: q.Get("image"), Set: q.Get("set"), Reason: keep.Reason(q.Get("reason")), Cursor: q.Get("cursor"),
 	}
 	if q.Get("collectable") != "" {
 		collectable, err := isTrue(r, "collectable")

@@ -17,32 +17,33 @@ import (
 	"github.com/towline/towline/api"
 	"github.com/towline/towline/api/contract/contracttest"
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 )
 
 // keeper answers with its fields, and notes what it is asked.
 type keeper struct {
-	images   []puller.KeptImage
+	images   []keep.Image
 	next     string
-	done     puller.Collection
+	done     keep.Collection
 	err      error
-	filter   puller.ImageFilter
+	filter   keep.ImageFilter
 	dryRun   bool
 	collects int
 }
 
-func (k *keeper) Images(_ context.Context, f puller.ImageFilter) ([]puller.KeptImage, string, error) {
+func (k *keeper) Images(_ context.Context, f keep.ImageFilter) ([]keep.Image, string, error) {
 	k.filter = f
 	return k.images, k.next, k.err
 }
 
-func (k *keeper) Collect(_ context.Context, dryRun bool) (puller.Collection, error) {
+func (k *keeper) Collect(_ context.Context, dryRun bool) (keep.Collection, error) {
 	k.dryRun = dryRun
 	k.collects++
 	return k.done, k.err
 }
 
 // ask makes a call of an API with a keeper.
-func ask(t *testing.T, k puller.ImageKeeper, method, path, body string) (int, string) {
+func ask(t *testing.T, k keep.Collector, method, path, body string) (int, string) {
 	t.Helper()
 	o := api.Options{Metrics: prometheus.NewRegistry(), Log: logrus.New(), Open: true, Images: k}
 	w := httptest.NewRecorder()
@@ -60,17 +61,17 @@ func ask(t *testing.T, k puller.ImageKeeper, method, path, body string) (int, st
 
 func TestImages(t *testing.T) {
 	unique, yes, at := int64(1000), true, time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
-	k := &keeper{next: "sha256:2", images: []puller.KeptImage{
+	k := &keeper{next: "sha256:2", images: []keep.Image{
 		{
-			ID: "sha256:1", Names: []string{"docker.io/library/redis:7"}, Digest: "sha256:3", Size: 3000, Unique: &unique, Owner: puller.OwnerTowline,
-			CreatedAt: at, ArrivedAt: at, UsedAt: at, Sets: []string{"web"}, Leases: []string{"01J"}, Containers: []puller.ImageContainer{{ID: "c", Name: "cache", Running: true}},
-			Kept: []puller.Kept{{Reason: puller.KeptContainer, Detail: "cache"}, {Reason: puller.KeptParent}},
+			ID: "sha256:1", Names: []string{"docker.io/library/redis:7"}, Digest: "sha256:3", Size: 3000, Unique: &unique, Owner: keep.OwnerTowline,
+			CreatedAt: at, ArrivedAt: at, UsedAt: at, Sets: []string{"web"}, Leases: []string{"01J"}, Containers: []keep.Container{{ID: "c", Name: "cache", Running: true}},
+			Kept: []keep.Kept{{Reason: keep.ReasonContainer, Detail: "cache"}, {Reason: keep.ReasonParent}},
 		},
-		{ID: "sha256:2", Names: []string{}, Owner: puller.OwnerOther, ArrivedAt: at, Sets: []string{}, Leases: []string{}, Containers: []puller.ImageContainer{}, Collectable: true},
+		{ID: "sha256:2", Names: []string{}, Owner: keep.OwnerOther, ArrivedAt: at, Sets: []string{}, Leases: []string{}, Containers: []keep.Container{}, Collectable: true},
 	}}
 	code, body := ask(t, k, "GET", "/v1/images?owner=towline&image=redis&set=web&reason=set&collectable=true&limit=2&cursor=sha256:0", "")
 	var got struct {
-		Images []puller.KeptImage
+		Images []keep.Image
 		Next   string
 	}
 	if err := json.Unmarshal([]byte(body), &got); err != nil || code != http.StatusOK {
@@ -79,7 +80,7 @@ func TestImages(t *testing.T) {
 	if diff := cmp.Diff(k.images, got.Images); diff != "" || got.Next != "sha256:2" {
 		t.Errorf("next is %q; %s", got.Next, diff)
 	}
-	want := puller.ImageFilter{Owner: puller.OwnerTowline, Image: "redis", Set: "web", Reason: puller.KeptSet, Collectable: &yes, Limit: 2, Cursor: "sha256:0"}
+	want := keep.ImageFilter{Owner: keep.OwnerTowline, Image: "redis", Set: "web", Reason: keep.ReasonSet, Collectable: &yes, Limit: 2, Cursor: "sha256:0"}
 	if diff := cmp.Diff(want, k.filter); diff != "" {
 		t.Error(diff)
 	}
@@ -103,14 +104,14 @@ func TestImages(t *testing.T) {
 
 func TestCollections(t *testing.T) {
 	freed := int64(2000)
-	k := &keeper{done: puller.Collection{
+	k := &keeper{done: keep.Collection{
 		DryRun: true, Before: &puller.Disk{Total: 10, Free: 1}, After: &puller.Disk{Total: 10, Free: 3}, Blocked: "the disk is full",
-		Removed: []puller.CollectedImage{{ID: "sha256:1", Names: []string{"docker.io/library/redis:7"}, Freed: &freed, Why: "high"}},
-		Stayed:  []puller.KeptBack{{ID: "sha256:2", Names: []string{}, Size: 5, Kept: []puller.Kept{{Reason: puller.KeptNotNeeded}}}},
+		Removed: []keep.CollectedImage{{ID: "sha256:1", Names: []string{"docker.io/library/redis:7"}, Freed: &freed, Why: "high"}},
+		Stayed:  []keep.KeptBack{{ID: "sha256:2", Names: []string{}, Size: 5, Kept: []keep.Kept{{Reason: keep.ReasonNotNeeded}}}},
 	}}
 	for query, dryRun := range map[string]bool{"": false, "?dry_run=false": false, "?dry_run=true": true} {
 		code, body := ask(t, k, "POST", "/v1/collections"+query, "")
-		var got puller.Collection
+		var got keep.Collection
 		if err := json.Unmarshal([]byte(body), &got); err != nil || code != http.StatusOK || k.dryRun != dryRun {
 			t.Fatal(code, body, err)
 		}

@@ -19,37 +19,38 @@ import (
 	"github.com/towline/towline/api/answers"
 	"github.com/towline/towline/api/contract/contracttest"
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 )
 
 // setKeeper answers with its fields, and notes what it is asked.
 type setKeeper struct {
 	puller.Service
-	set    puller.Set
-	faults []puller.SetFault
-	lease  puller.Lease
+	set    keep.Set
+	faults []keep.SetFault
+	lease  keep.Lease
 	job    puller.Job
 	err    error
 
 	asked   string
-	put     puller.SetRequest
-	leased  puller.LeaseRequest
-	filter  puller.LeaseFilter
+	put     keep.SetRequest
+	leased  keep.LeaseRequest
+	filter  keep.LeaseFilter
 	renewal string
 }
 
-func (k *setKeeper) Sets() ([]puller.Set, []puller.SetFault) { return []puller.Set{k.set}, k.faults }
+func (k *setKeeper) Sets() ([]keep.Set, []keep.SetFault) { return []keep.Set{k.set}, k.faults }
 
-func (k *setKeeper) Set(name string) (puller.Set, error) {
+func (k *setKeeper) Set(name string) (keep.Set, error) {
 	k.asked = "set " + name
 	return k.set, k.err
 }
 
-func (k *setKeeper) PutSet(name string, r puller.SetRequest) (puller.Set, error) {
+func (k *setKeeper) PutSet(name string, r keep.SetRequest) (keep.Set, error) {
 	k.asked, k.put = "put "+name, r
 	return k.set, k.err
 }
 
-func (k *setKeeper) DeleteSet(name string) (puller.Set, error) {
+func (k *setKeeper) DeleteSet(name string) (keep.Set, error) {
 	k.asked = "delete " + name
 	return k.set, k.err
 }
@@ -65,27 +66,27 @@ func (k *setKeeper) Wait(context.Context, string) (puller.Job, error) {
 	return done, nil
 }
 
-func (k *setKeeper) Leases(f puller.LeaseFilter) ([]puller.Lease, string, error) {
+func (k *setKeeper) Leases(f keep.LeaseFilter) ([]keep.Lease, string, error) {
 	k.filter = f
-	return []puller.Lease{k.lease}, k.lease.ID, k.err
+	return []keep.Lease{k.lease}, k.lease.ID, k.err
 }
 
-func (k *setKeeper) Lease(id string) (puller.Lease, error) {
+func (k *setKeeper) Lease(id string) (keep.Lease, error) {
 	k.asked = "lease " + id
 	return k.lease, k.err
 }
 
-func (k *setKeeper) AddLease(_ context.Context, r puller.LeaseRequest) (puller.Lease, error) {
+func (k *setKeeper) AddLease(_ context.Context, r keep.LeaseRequest) (keep.Lease, error) {
 	k.leased = r
 	return k.lease, k.err
 }
 
-func (k *setKeeper) RenewLease(id, ttl string) (puller.Lease, error) {
+func (k *setKeeper) RenewLease(id, ttl string) (keep.Lease, error) {
 	k.asked, k.renewal = "renew "+id, ttl
 	return k.lease, k.err
 }
 
-func (k *setKeeper) EndLease(id string) (puller.Lease, error) {
+func (k *setKeeper) EndLease(id string) (keep.Lease, error) {
 	k.asked = "end " + id
 	return k.lease, k.err
 }
@@ -116,13 +117,13 @@ var keptAt = time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
 
 func newSetKeeper() *setKeeper {
 	return &setKeeper{
-		set: puller.Set{
-			Name: "web", Source: puller.SetFromAPI, Schedule: "0 5 * * *", Policy: puller.PolicyNewer, Protect: true, Priority: puller.PriorityLow, ChangedAt: keptAt,
-			Counts: map[puller.SetState]int{puller.SetPresent: 1},
-			Images: []puller.SetImage{{Image: "docker.io/library/redis:7", State: puller.SetPresent, CheckedAt: keptAt, Job: ulid}},
+		set: keep.Set{
+			Name: "web", Source: keep.SetFromAPI, Schedule: "0 5 * * *", Policy: puller.PolicyNewer, Protect: true, Priority: puller.PriorityLow, ChangedAt: keptAt,
+			Counts: map[keep.SetState]int{keep.SetPresent: 1},
+			Images: []keep.SetImage{{Image: "docker.io/library/redis:7", State: keep.SetPresent, CheckedAt: keptAt, Job: ulid}},
 		},
-		faults: []puller.SetFault{{File: "/etc/towline/sets.d/bad.yaml", Error: "schedule: no"}},
-		lease:  puller.Lease{ID: ulid, Images: []string{"docker.io/library/redis:7"}, TTLSeconds: 7200, CreatedAt: keptAt, ExpiresAt: keptAt},
+		faults: []keep.SetFault{{File: "/etc/towline/sets.d/bad.yaml", Error: "schedule: no"}},
+		lease:  keep.Lease{ID: ulid, Images: []string{"docker.io/library/redis:7"}, TTLSeconds: 7200, CreatedAt: keptAt, ExpiresAt: keptAt},
 		job:    puller.Job{ID: ulid, Kind: puller.JobPrewarm, State: puller.StateActive, Priority: puller.PriorityLow, CreatedAt: keptAt},
 	}
 }
@@ -148,13 +149,13 @@ func TestSets(t *testing.T) {
 	}
 	_, body := k.call(t, "GET", "/v1/sets", "", "")
 	var list struct {
-		Sets   []puller.Set
-		Faults []puller.SetFault
+		Sets   []keep.Set
+		Faults []keep.SetFault
 	}
 	if err := json.Unmarshal([]byte(body), &list); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]puller.Set{k.set}, list.Sets) + cmp.Diff(k.faults, list.Faults); diff != "" {
+	if diff := cmp.Diff([]keep.Set{k.set}, list.Sets) + cmp.Diff(k.faults, list.Faults); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -164,24 +165,24 @@ func TestPutSet(t *testing.T) {
 	yes := true
 	for name, c := range map[string]struct {
 		media, query, body string
-		want               puller.SetRequest
+		want               keep.SetRequest
 	}{
 		"json": {
 			"application/json", "", `{"images":["redis:7",{"image":"nginx","platform":"linux/amd64"}],"schedule":"0 5 * * *","timezone":"UTC","jitter":"5m","window":"22:00-06:00","policy":"missing","protect":false,"priority":"high"}`,
-			puller.SetRequest{
+			keep.SetRequest{
 				Images: puller.Images{{Image: "redis:7"}, {Image: "nginx", Platform: "linux/amd64"}}, Schedule: "0 5 * * *", Timezone: "UTC", Jitter: "5m", Window: "22:00-06:00",
 				Policy: puller.PolicyMissing, Protect: &no, Priority: puller.PriorityHigh,
 			},
 		},
-		"least": {"application/json", "", `{"images":["redis:7"]}`, puller.SetRequest{Images: puller.Images{{Image: "redis:7"}}}},
+		"least": {"application/json", "", `{"images":["redis:7"]}`, keep.SetRequest{Images: puller.Images{{Image: "redis:7"}}}},
 		"compose": {
 			"application/yaml", "?schedule=@daily&timezone=UTC&protect=false&policy=missing&priority=normal&var=TAG=7&profile=extra", "services: {db: {image: 'redis:${TAG}'}, more: {image: nginx, profiles: [extra]}, own: {build: .}}",
-			puller.SetRequest{
+			keep.SetRequest{
 				Images: puller.Images{{Image: "docker.io/library/redis:7"}, {Image: "docker.io/library/nginx:latest"}}, Schedule: "@daily", Timezone: "UTC", Policy: puller.PolicyMissing, Protect: &no, Priority: puller.PriorityNormal,
 				Skipped: []puller.Skipped{{Service: "own"}},
 			},
 		},
-		"compose_alone": {"application/yaml", "", "services: {db: {image: redis}}", puller.SetRequest{Images: puller.Images{{Image: "docker.io/library/redis:latest"}}, Protect: &yes}},
+		"compose_alone": {"application/yaml", "", "services: {db: {image: redis}}", keep.SetRequest{Images: puller.Images{{Image: "docker.io/library/redis:latest"}}, Protect: &yes}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			k := newSetKeeper()
@@ -201,7 +202,7 @@ func TestPutSet(t *testing.T) {
 func TestLeases(t *testing.T) {
 	k := newSetKeeper()
 	code, body := k.call(t, "POST", "/v1/leases", "application/json", `{"images":["redis:7"],"ttl":"2h","note":"a build"}`)
-	if diff := cmp.Diff(puller.LeaseRequest{Images: []string{"redis:7"}, TTL: "2h", Note: "a build"}, k.leased); diff != "" || code != http.StatusCreated {
+	if diff := cmp.Diff(keep.LeaseRequest{Images: []string{"redis:7"}, TTL: "2h", Note: "a build"}, k.leased); diff != "" || code != http.StatusCreated {
 		t.Errorf("%d %s: %s", code, body, diff)
 	}
 	code, body = k.call(t, "PATCH", "/v1/leases/"+ulid, "application/json", `{"ttl":"30m"}`)
@@ -209,7 +210,7 @@ func TestLeases(t *testing.T) {
 		t.Errorf("%d, %q %q: %s", code, k.asked, k.renewal, body)
 	}
 	code, body = k.call(t, "GET", "/v1/leases?image=redis&job="+ulid+"&limit=5&cursor=x", "", "")
-	if code != http.StatusOK || k.filter != (puller.LeaseFilter{Image: "redis", Job: ulid, Limit: 5, Cursor: "x"}) || !strings.Contains(body, `"next":"`+ulid) {
+	if code != http.StatusOK || k.filter != (keep.LeaseFilter{Image: "redis", Job: ulid, Limit: 5, Cursor: "x"}) || !strings.Contains(body, `"next":"`+ulid) {
 		t.Errorf("%d, %+v: %s", code, k.filter, body)
 	}
 	for method, asked := range map[string]string{"GET": "lease " + ulid, "DELETE": "end " + ulid} {

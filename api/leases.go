@@ -5,17 +5,18 @@ import (
 	"strconv"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 )
 
 // leasePage is an answer to GET /v1/leases.
 type leasePage struct {
-	Leases []puller.Lease `json:"leases"`
-	Next   string         `json:"next,omitempty"`
+	Leases []keep.Lease `json:"leases"`
+	Next   string       `json:"next,omitempty"`
 }
 
 func (s *Server) listLeases(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
-	f := puller.LeaseFilter{Image: q.Get("image"), Job: q.Get("job"), Cursor: q.Get("cursor")}
+	f := keep.LeaseFilter{Image: q.Get("image"), Job: q.Get("job"), Cursor: q.Get("cursor")}
 	if v := q.Get("limit"); v != "" {
 		n, err := strconv.Atoi(v)
 		if err != nil || n == 0 {
@@ -32,7 +33,7 @@ func (s *Server) listLeases(w http.ResponseWriter, r *http.Request) error {
 
 // addLease is POST /v1/leases.
 func (s *Server) addLease(w http.ResponseWriter, r *http.Request) error {
-	var request puller.LeaseRequest
+	var request keep.LeaseRequest
 	if err := decodeBody(w, r, &request); err != nil {
 		return err
 	}
@@ -64,8 +65,8 @@ func (s *Server) endLease(w http.ResponseWriter, r *http.Request) error {
 	return s.writeLease(w, r)(s.keeper.EndLease(r.PathValue("id")))
 }
 
-func (s *Server) writeLease(w http.ResponseWriter, r *http.Request) func(puller.Lease, error) error {
-	return func(lease puller.Lease, err error) error {
+func (s *Server) writeLease(w http.ResponseWriter, r *http.Request) func(keep.Lease, error) error {
+	return func(lease keep.Lease, err error) error {
 		if err != nil {
 			return err
 		}

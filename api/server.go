@@ -16,13 +16,14 @@ import (
 	"github.com/towline/towline/api/limits"
 	"github.com/towline/towline/api/ui"
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 )
 
 // Server answers the API's requests.
 type Server struct {
 	puller   puller.Service
-	images   puller.ImageKeeper // nil for none
-	keeper   puller.Keeper      // nil for none
+	images   keep.Collector // nil for none
+	keeper   keep.Service   // nil for none
 	log      logrus.FieldLogger
 	audit    audit
 	tokens   *auth.Tokens // nil for none
@@ -43,9 +44,9 @@ type Options struct {
 	Log     logrus.FieldLogger
 	Runs    bool // allows POST /v1/runs
 	// Images knows the engine's images; nil for none.
-	Images puller.ImageKeeper
+	Images keep.Collector
 	// Keeper has sets and leases; nil for none. p then is a Service whose jobs take leases.
-	Keeper puller.Keeper
+	Keeper keep.Service
 
 	// Callers on a unix socket have full access. All others need a token, or a
 	// certificate that the listener has verified. Open gives everybody full access,

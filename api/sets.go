@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 )
 
 // setQuery are the query parameters of PUT /v1/sets/{name} with a Compose file.
@@ -21,8 +22,8 @@ func (s *Server) withKeeper(h func(http.ResponseWriter, *http.Request) error) fu
 
 // setList is an answer to GET /v1/sets.
 type setList struct {
-	Sets   []puller.Set      `json:"sets"`
-	Faults []puller.SetFault `json:"faults,omitempty"`
+	Sets   []keep.Set      `json:"sets"`
+	Faults []keep.SetFault `json:"faults,omitempty"`
 }
 
 func (s *Server) listSets(w http.ResponseWriter, r *http.Request) error {
@@ -36,7 +37,7 @@ func (s *Server) getSet(w http.ResponseWriter, r *http.Request) error {
 
 // putSet is PUT /v1/sets/{name}, with a set in JSON or a Compose file.
 func (s *Server) putSet(w http.ResponseWriter, r *http.Request) error {
-	var request puller.SetRequest
+	var request keep.SetRequest
 	var err error
 	if isYAML(r) {
 		request, err = s.composeSet(w, r)
@@ -51,17 +52,17 @@ func (s *Server) putSet(w http.ResponseWriter, r *http.Request) error {
 }
 
 // composeSet reads a Compose file and its query parameters.
-func (s *Server) composeSet(w http.ResponseWriter, r *http.Request) (puller.SetRequest, error) {
+func (s *Server) composeSet(w http.ResponseWriter, r *http.Request) (keep.SetRequest, error) {
 	q := r.URL.Query()
 	protect := true
 	if q.Get("protect") != "" {
 		var err error
 		if protect, err = isTrue(r, "protect"); err != nil {
-			return puller.SetRequest{}, err
+			return keep.SetRequest{}, err
 		}
 	}
 	all, err := s.composeRequest(w, r)
-	return puller.SetRequest{
+	return keep.SetRequest{
 		Images: all.Images, Skipped: all.Skipped, Platform: all.Platform, Policy: all.Policy, Priority: all.Priority, Protect: &protect,
 		Schedule: q.Get("schedule"), Timezone: q.Get("timezone"), Jitter: q.Get("jitter"), Window: q.Get("window"),
 	}, err
@@ -71,8 +72,8 @@ func (s *Server) deleteSet(w http.ResponseWriter, r *http.Request) error {
 	return s.writeSet(w, r)(s.keeper.DeleteSet(r.PathValue("name")))
 }
 
-func (s *Server) writeSet(w http.ResponseWriter, r *http.Request) func(puller.Set, error) error {
-	return func(set puller.Set, err error) error {
+func (s *Server) writeSet(w http.ResponseWriter, r *http.Request) func(keep.Set, error) error {
+	return func(set keep.Set, err error) error {
 		if err != nil {
 			return err
 		}

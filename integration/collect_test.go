@@ -14,6 +14,7 @@ import (
 	"github.com/towline/towline/integration/lab"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
+	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/stream/pullstream"
 )
 
@@ -139,7 +140,7 @@ func TestSmallDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Its record is made now, while the image has its name.
-	if _, _, err := s.client.Images(t.Context(), puller.ImageFilter{}); err != nil {
+	if _, _, err := s.client.Images(t.Context(), keep.ImageFilter{}); err != nil {
 		t.Fatal(err)
 	}
 	s.publish("moved", 8)
@@ -155,16 +156,16 @@ func TestSmallDisk(t *testing.T) {
 		refs = append(refs, ref)
 	}
 	s.contain(refs[0])
-	lease, err := s.client.AddLease(t.Context(), puller.LeaseRequest{Images: []string{refs[1]}, TTL: "1h"})
+	lease, err := s.client.AddLease(t.Context(), keep.LeaseRequest{Images: []string{refs[1]}, TTL: "1h"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.client.PutSet(t.Context(), "web", puller.SetRequest{Images: puller.Images{{Image: refs[2]}}, Policy: puller.PolicyMissing}); err != nil {
+	if _, err := s.client.PutSet(t.Context(), "web", keep.SetRequest{Images: puller.Images{{Image: refs[2]}}, Policy: puller.PolicyMissing}); err != nil {
 		t.Fatal(err)
 	}
 
-	owners := make(map[string]puller.ImageOwner)
-	page, _, err := s.client.Images(t.Context(), puller.ImageFilter{})
+	owners := make(map[string]keep.Owner)
+	page, _, err := s.client.Images(t.Context(), keep.ImageFilter{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,11 +174,11 @@ func TestSmallDisk(t *testing.T) {
 		if i.Unique == nil || *i.Unique < 7<<20 {
 			t.Errorf("%v would free %v", i.Names, i.Unique)
 		}
-		if slices.Contains(i.Names, theirs) != (i.Owner == puller.OwnerOther) {
+		if slices.Contains(i.Names, theirs) != (i.Owner == keep.OwnerOther) {
 			t.Errorf("%v is of %s", i.Names, i.Owner)
 		}
 	}
-	if len(page) != len(refs)+3 || owners[old] != puller.OwnerTowline {
+	if len(page) != len(refs)+3 || owners[old] != keep.OwnerTowline {
 		t.Errorf("there are %d images, and the one that has lost its name is of %q", len(page), owners[old])
 	}
 
@@ -242,7 +243,7 @@ func (s *small) testKill(t *testing.T) {
 		}
 	}
 	s.contain(refs[3])
-	if _, _, err := s.client.Images(t.Context(), puller.ImageFilter{}); err != nil {
+	if _, _, err := s.client.Images(t.Context(), keep.ImageFilter{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.towline.Stop(); err != nil { // what it knows is on disk
@@ -256,7 +257,7 @@ func (s *small) testKill(t *testing.T) {
 	go func() {
 		resp, err := s.towline.Do(ctx, http.MethodPost, "/v1/collections", nil, nil)
 		if err == nil {
-			err = json.NewDecoder(resp.Body).Decode(new(puller.Collection))
+			err = json.NewDecoder(resp.Body).Decode(new(keep.Collection))
 			resp.Body.Close()
 		}
 		answered <- err

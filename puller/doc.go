@@ -25,8 +25,4 @@
 //   - snapshot: the present state, which a reader gets first
 //   - topic, event log: what readers of one job, and of all jobs, are told
 //   - notice: an event for people
-//   - set: a named list of images that the host is to have, always
-//   - refresh: the prewarm that brings the images of a set
-//   - lease: keeps images from collection for a while
-//   - protection: a set or a lease that an image is in
 package puller

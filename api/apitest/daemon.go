@@ -24,7 +24,7 @@ import (
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/puller/jobs"
-	"github.com/towline/towline/puller/keep"
+	"github.com/towline/towline/puller/keep/keeper"
 	"github.com/towline/towline/puller/keep/lease"
 	"github.com/towline/towline/puller/keep/sets"
 	"github.com/towline/towline/puller/storetest"
@@ -89,7 +89,7 @@ func startOn(t *testing.T, l net.Listener, dial func(context.Context, string, st
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.Server = api.New(leases.Jobs(), api.Options{Metrics: metrics, Log: log, Runs: true, Open: true, Keeper: keep.New(warm, leases)})
+	d.Server = api.New(leases.Jobs(), api.Options{Metrics: metrics, Log: log, Runs: true, Open: true, Keeper: keeper.New(warm, leases)})
 	compared := contracttest.Wrap(t, d.Server)
 	server := connections.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d.opened.Add(1)

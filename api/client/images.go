@@ -6,12 +6,12 @@ import (
 	"net/url"
 	"strconv"
 
-	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 )
 
 // Images returns a page of the engine's images, and the cursor of the next page, "" on the
 // last.
-func (c *Client) Images(ctx context.Context, f puller.ImageFilter) (page []puller.KeptImage, next string, err error) {
+func (c *Client) Images(ctx context.Context, f keep.ImageFilter) (page []keep.Image, next string, err error) {
 	q := url.Values{}
 	for name, value := range map[string]string{"owner": string(f.Owner), "image": f.Image, "set": f.Set, "reason": string(f.Reason), "cursor": f.Cursor} {
 		if value != "" {
@@ -25,7 +25,7 @@ func (c *Client) Images(ctx context.Context, f puller.ImageFilter) (page []pulle
 		q.Set("limit", strconv.Itoa(f.Limit))
 	}
 	var answer struct {
-		Images []puller.KeptImage
+		Images []keep.Image
 		Next   string
 	}
 	err = c.call(ctx, http.MethodGet, "/v1/images?"+q.Encode(), nil, nil, &answer)
@@ -33,8 +33,8 @@ func (c *Client) Images(ctx context.Context, f puller.ImageFilter) (page []pulle
 }
 
 // Collect has images removed that nothing needs, or returns what would be removed.
-func (c *Client) Collect(ctx context.Context, dryRun bool) (puller.Collection, error) {
-	var done puller.Collection
+func (c *Client) Collect(ctx context.Context, dryRun bool) (keep.Collection, error) {
+	var done keep.Collection
 	err := c.call(ctx, http.MethodPost, "/v1/collections?dry_run="+strconv.FormatBool(dryRun), nil, nil, &done)
 	return done, err
 }

@@ -8,33 +8,34 @@ import (
 	"strconv"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 )
 
 // Sets returns all sets, without their images, and the files that can't be used.
-func (c *Client) Sets(ctx context.Context) ([]puller.Set, []puller.SetFault, error) {
+func (c *Client) Sets(ctx context.Context) ([]keep.Set, []keep.SetFault, error) {
 	var answer struct {
-		Sets   []puller.Set
-		Faults []puller.SetFault
+		Sets   []keep.Set
+		Faults []keep.SetFault
 	}
 	err := c.call(ctx, http.MethodGet, "/v1/sets", nil, nil, &answer)
 	return answer.Sets, answer.Faults, err
 }
 
 // Set returns a set with its images.
-func (c *Client) Set(ctx context.Context, name string) (puller.Set, error) {
-	var s puller.Set
+func (c *Client) Set(ctx context.Context, name string) (keep.Set, error) {
+	var s keep.Set
 	return s, c.call(ctx, http.MethodGet, "/v1/sets/"+url.PathEscape(name), nil, nil, &s)
 }
 
 // PutSet makes or replaces a set. It does not send Skipped.
-func (c *Client) PutSet(ctx context.Context, name string, r puller.SetRequest) (puller.Set, error) {
-	var s puller.Set
+func (c *Client) PutSet(ctx context.Context, name string, r keep.SetRequest) (keep.Set, error) {
+	var s keep.Set
 	return s, c.callJSON(ctx, http.MethodPut, "/v1/sets/"+url.PathEscape(name), r, &s)
 }
 
 // DeleteSet forgets a set. Its images stay.
-func (c *Client) DeleteSet(ctx context.Context, name string) (puller.Set, error) {
-	var s puller.Set
+func (c *Client) DeleteSet(ctx context.Context, name string) (keep.Set, error) {
+	var s keep.Set
 	return s, c.call(ctx, http.MethodDelete, "/v1/sets/"+url.PathEscape(name), nil, nil, &s)
 }
 
@@ -46,7 +47,7 @@ func (c *Client) RefreshSet(ctx context.Context, name string) (puller.Job, error
 
 // Leases returns a page of leases, newest first, and the cursor of the next page, "" on the
 // last.
-func (c *Client) Leases(ctx context.Context, f puller.LeaseFilter) ([]puller.Lease, string, error) {
+func (c *Client) Leases(ctx context.Context, f keep.LeaseFilter) ([]keep.Lease, string, error) {
 	q := url.Values{}
 	for name, v := range map[string]string{"image": f.Image, "job": f.Job, "cursor": f.Cursor} {
 		if v != "" {
@@ -57,7 +58,7 @@ func (c *Client) Leases(ctx context.Context, f puller.LeaseFilter) ([]puller.Lea
 		q.Set("limit", strconv.Itoa(f.Limit))
 	}
 	var page struct {
-		Leases []puller.Lease
+		Leases []keep.Lease
 		Next   string
 	}
 	err := c.call(ctx, http.MethodGet, "/v1/leases?"+q.Encode(), nil, nil, &page)
@@ -65,20 +66,20 @@ func (c *Client) Leases(ctx context.Context, f puller.LeaseFilter) ([]puller.Lea
 }
 
 // AddLease leases images.
-func (c *Client) AddLease(ctx context.Context, r puller.LeaseRequest) (puller.Lease, error) {
-	var l puller.Lease
+func (c *Client) AddLease(ctx context.Context, r keep.LeaseRequest) (keep.Lease, error) {
+	var l keep.Lease
 	return l, c.callJSON(ctx, http.MethodPost, "/v1/leases", r, &l)
 }
 
 // RenewLease has a lease end after ttl, a Go duration, from now.
-func (c *Client) RenewLease(ctx context.Context, id, ttl string) (puller.Lease, error) {
-	var l puller.Lease
+func (c *Client) RenewLease(ctx context.Context, id, ttl string) (keep.Lease, error) {
+	var l keep.Lease
 	return l, c.callJSON(ctx, http.MethodPatch, "/v1/leases/"+url.PathEscape(id), map[string]string{"ttl": ttl}, &l)
 }
 
 // EndLease ends a lease.
-func (c *Client) EndLease(ctx context.Context, id string) (puller.Lease, error) {
-	var l puller.Lease
+func (c *Client) EndLease(ctx context.Context, id string) (keep.Lease, error) {
+	var l keep.Lease
 	return l, c.call(ctx, http.MethodDelete, "/v1/leases/"+url.PathEscape(id), nil, nil, &l)
 }
 

@@ -27,8 +27,8 @@ import (
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/puller/jobs"
-	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/keep/collect"
+	"github.com/towline/towline/puller/keep/keeper"
 	"github.com/towline/towline/puller/keep/lease"
 	"github.com/towline/towline/puller/keep/sets"
 	imageusage "github.com/towline/towline/puller/keep/usage"
@@ -135,7 +135,7 @@ func startDaemon(t *testing.T) (host string, scripted *enginetest.Engine, p *job
 	if err != nil {
 		t.Fatal(err)
 	}
-	keeper := keep.New(warm, leases)
+	keeper := keeper.New(warm, leases)
 	ctx, stop := context.WithCancel(context.Background())
 	server := connections.NewServer(contracttest.Wrap(t, api.New(leases.Jobs(), api.Options{
 		Metrics: prometheus.NewRegistry(), Log: log, Runs: true, Images: images, Keeper: keeper,

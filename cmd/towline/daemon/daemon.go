@@ -25,7 +25,7 @@ import (
 	"github.com/towline/towline/puller/bolt"
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/jobs"
-	"github.com/towline/towline/puller/keep"
+	"github.com/towline/towline/puller/keep/keeper"
 	"github.com/towline/towline/puller/mirror"
 	"github.com/towline/towline/puller/registry"
 	"github.com/towline/towline/puller/registry/login"
@@ -106,7 +106,7 @@ func Run(ctx context.Context, o Options) error {
 		Chunk: config.Mirror.Chunk, Cache: config.Mirror.Cache, MinSize: config.Mirror.MinSize, Rate: config.Mirror.Rate,
 		Rules: &current, Log: logger, Metrics: metrics,
 	})
-	gate := new(keep.Gate)
+	gate := new(keeper.Gate)
 	kept, err := newImages(imagesOptions{
 		config: config, engine: engine, registry: images, accelerator: accelerator, protector: gate, records: store.Records(), log: logger, metrics: metrics,
 	})

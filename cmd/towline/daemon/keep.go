@@ -16,6 +16,7 @@ import (
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/keep/collect"
+	"github.com/towline/towline/puller/keep/keeper"
 	"github.com/towline/towline/puller/keep/lease"
 	"github.com/towline/towline/puller/keep/room"
 	"github.com/towline/towline/puller/keep/sets"
@@ -35,7 +36,7 @@ type imagesOptions struct {
 	engine      *docker.Engine
 	registry    puller.Registry
 	accelerator puller.Accelerator
-	protector   puller.Protector // nil for none
+	protector   keep.Protector // nil for none
 	records     puller.Records
 	log         logrus.FieldLogger
 	metrics     prometheus.Registerer
@@ -90,10 +91,10 @@ type keeperOptions struct {
 }
 
 // newKeeper reads the sets and leases.
-func newKeeper(o keeperOptions) (keep.Keeper, error) {
+func newKeeper(o keeperOptions) (keeper.Keeper, error) {
 	leases, err := lease.Open(lease.Options{Service: o.service, Records: o.store.Records(), Log: o.log, Metrics: o.metrics})
 	if err != nil {
-		return keep.Keeper{}, err
+		return keeper.Keeper{}, err
 	}
 	learn := sets.Learn{}
 	if o.config.Learn {
@@ -106,7 +107,7 @@ func newKeeper(o keeperOptions) (keep.Keeper, error) {
 			return compose.Parse(ctx, content, nil, profiles)
 		},
 	})
-	return keep.New(warm, leases), err
+	return keeper.New(warm, leases), err
 }
 
 // run follows the engine, and collects, until ctx ends.

@@ -10,12 +10,12 @@ import (
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/cmd/towline/command"
 	"github.com/towline/towline/cmd/towline/render"
-	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 )
 
 // NewImages returns the command images.
 func NewImages(f *command.Flags) *cobra.Command {
-	var filter puller.ImageFilter
+	var filter keep.ImageFilter
 	var collectable, kept bool
 	images := &cobra.Command{
 		Use:   "images [IMAGE]",
@@ -46,9 +46,9 @@ func NewImages(f *command.Flags) *cobra.Command {
 }
 
 // listImages prints images: as many as the filter's limit, or all.
-func listImages(ctx context.Context, f *command.Flags, cmd *cobra.Command, c *client.Client, filter puller.ImageFilter) error {
+func listImages(ctx context.Context, f *command.Flags, cmd *cobra.Command, c *client.Client, filter keep.ImageFilter) error {
 	const page = 1000
-	all, limit := []puller.KeptImage{}, filter.Limit
+	all, limit := []keep.Image{}, filter.Limit
 	for {
 		filter.Limit = page
 		if limit > 0 {

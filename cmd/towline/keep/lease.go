@@ -10,12 +10,12 @@ import (
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/cmd/towline/command"
 	"github.com/towline/towline/cmd/towline/render"
-	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 )
 
 // NewLease returns the command lease.
 func NewLease(f *command.Flags) *cobra.Command {
-	var filter puller.LeaseFilter
+	var filter keep.LeaseFilter
 	ls := &cobra.Command{
 		Use:   "ls",
 		Short: "List leases, newest first",
@@ -32,7 +32,7 @@ func NewLease(f *command.Flags) *cobra.Command {
 	ls.Flags().StringVar(&filter.Job, "job", "", "only the lease of this `job`")
 	ls.Flags().IntVar(&filter.Limit, "limit", 0, "list at most so many, up to 1000 (default 100)")
 
-	var r puller.LeaseRequest
+	var r keep.LeaseRequest
 	add := &cobra.Command{
 		Use:     "add IMAGE... --ttl TIME",
 		Short:   "Keep images from collection for a while",
@@ -93,7 +93,7 @@ func NewLease(f *command.Flags) *cobra.Command {
 }
 
 // printLease prints a lease: its ID alone with --quiet, for scripts.
-func printLease(f *command.Flags, cmd *cobra.Command, l puller.Lease) error {
+func printLease(f *command.Flags, cmd *cobra.Command, l keep.Lease) error {
 	out := cmd.OutOrStdout()
 	switch {
 	case f.JSON:
@@ -102,5 +102,5 @@ func printLease(f *command.Flags, cmd *cobra.Command, l puller.Lease) error {
 		fmt.Fprintln(out, render.SafeText(l.ID))
 		return nil
 	}
-	return render.Leases(out, []puller.Lease{l}, time.Now())
+	return render.Leases(out, []keep.Lease{l}, time.Now())
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/keep/sets"
 )
 
@@ -101,7 +102,7 @@ func listSets(ctx context.Context, f *command.Flags, cmd *cobra.Command, c *clie
 	return render.Sets(cmd.OutOrStdout(), all, time.Now())
 }
 
-func printSet(f *command.Flags, out io.Writer, s puller.Set) error {
+func printSet(f *command.Flags, out io.Writer, s keep.Set) error {
 	switch {
 	case f.JSON:
 		return render.NewJSON(out).Encode(s)
@@ -113,7 +114,7 @@ func printSet(f *command.Flags, out io.Writer, s puller.Set) error {
 
 func newApply(f *command.Flags) *cobra.Command {
 	var file string
-	var r puller.SetRequest
+	var r keep.SetRequest
 	var unprotected bool
 	apply := &cobra.Command{
 		Use:   "apply {-f FILE [NAME] | NAME IMAGE...}",
@@ -175,7 +176,7 @@ func newApply(f *command.Flags) *cobra.Command {
 }
 
 // override sets what flags have set.
-func override(r *puller.SetRequest, by puller.SetRequest) {
+func override(r *keep.SetRequest, by keep.SetRequest) {
 	r.Schedule, r.Timezone = cmp.Or(by.Schedule, r.Schedule), cmp.Or(by.Timezone, r.Timezone)
 	r.Jitter, r.Window = cmp.Or(by.Jitter, r.Jitter), cmp.Or(by.Window, r.Window)
 	r.Policy, r.Priority, r.Platform = cmp.Or(by.Policy, r.Policy), cmp.Or(by.Priority, r.Priority), cmp.Or(by.Platform, r.Platform)

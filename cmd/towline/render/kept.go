@@ -8,10 +8,11 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 )
 
 // KeptImages writes images as a table. Their ages are as of now.
-func KeptImages(out io.Writer, images []puller.KeptImage, now time.Time) error {
+func KeptImages(out io.Writer, images []keep.Image, now time.Time) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "IMAGE\tSIZE\tFREES\tOWNER\tUSED\tSTAYS FOR")
 	for _, i := range images {
@@ -29,7 +30,7 @@ func KeptImages(out io.Writer, images []puller.KeptImage, now time.Time) error {
 }
 
 // Collection writes what a collection did, or would do.
-func Collection(out io.Writer, c puller.Collection) error {
+func Collection(out io.Writer, c keep.Collection) error {
 	removed := "removed"
 	if c.DryRun {
 		removed = "would be removed"
@@ -72,7 +73,7 @@ func nameOfImage(id string, names []string) string {
 }
 
 // reasons writes why an image stays.
-func reasons(kept []puller.Kept) string {
+func reasons(kept []keep.Kept) string {
 	var words []string
 	for _, k := range kept {
 		word := strings.ReplaceAll(string(k.Reason), "_", " ")

@@ -9,17 +9,18 @@ import (
 
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 )
 
 func TestKeptImages(t *testing.T) {
 	now := time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
 	unique := int64(1_500_000)
 	var b strings.Builder
-	err := render.KeptImages(&b, []puller.KeptImage{
-		{ID: "sha256:" + strings.Repeat("a", 64), Names: []string{"docker.io/library/redis:7"}, Size: 3_000_000, Unique: &unique, Owner: puller.OwnerTowline, UsedAt: now.Add(-72 * time.Hour),
-			Kept: []puller.Kept{{Reason: puller.KeptContainer, Detail: "a"}, {Reason: puller.KeptContainer, Detail: "b\x1b[2J"}, {Reason: puller.KeptYoung}, {Reason: puller.KeptSet, Detail: "web"}}},
-		{ID: "sha256:" + strings.Repeat("b", 64), Size: 1000, Owner: puller.OwnerOther, UsedAt: now.Add(-3 * time.Hour)},
-		{ID: "sha256:c", Names: []string{"x\ny"}, Owner: puller.OwnerOther, UsedAt: now.Add(-10 * time.Minute)},
+	err := render.KeptImages(&b, []keep.Image{
+		{ID: "sha256:" + strings.Repeat("a", 64), Names: []string{"docker.io/library/redis:7"}, Size: 3_000_000, Unique: &unique, Owner: keep.OwnerTowline, UsedAt: now.Add(-72 * time.Hour),
+			Kept: []keep.Kept{{Reason: keep.ReasonContainer, Detail: "a"}, {Reason: keep.ReasonContainer, Detail: "b\x1b[2J"}, {Reason: keep.ReasonYoung}, {Reason: keep.ReasonSet, Detail: "web"}}},
+		{ID: "sha256:" + strings.Repeat("b", 64), Size: 1000, Owner: keep.OwnerOther, UsedAt: now.Add(-3 * time.Hour)},
+		{ID: "sha256:c", Names: []string{"x\ny"}, Owner: keep.OwnerOther, UsedAt: now.Add(-10 * time.Minute)},
 	}, now)
 	if err != nil {
 		t.Fatal(err)
@@ -41,10 +42,10 @@ func TestKeptImages(t *testing.T) {
 
 func TestCollection(t *testing.T) {
 	freed := int64(2_000_000)
-	c := puller.Collection{
+	c := keep.Collection{
 		DryRun: true, Before: &puller.Disk{Total: 10e6, Free: 1e6}, After: &puller.Disk{Total: 10e6, Free: 3e6}, Blocked: "the disk is full",
-		Removed: []puller.CollectedImage{{ID: "sha256:1", Names: []string{"a:1"}, Freed: &freed, Why: "high"}, {ID: "sha256:2", Why: "unused"}},
-		Stayed:  []puller.KeptBack{{ID: "sha256:3", Names: []string{"c:1"}, Size: 5000, Kept: []puller.Kept{{Reason: puller.KeptNotNeeded}}}},
+		Removed: []keep.CollectedImage{{ID: "sha256:1", Names: []string{"a:1"}, Freed: &freed, Why: "high"}, {ID: "sha256:2", Why: "unused"}},
+		Stayed:  []keep.KeptBack{{ID: "sha256:3", Names: []string{"c:1"}, Size: 5000, Kept: []keep.Kept{{Reason: keep.ReasonNotNeeded}}}},
 	}
 	for dryRun, want := range map[bool]string{
 		true: "a:1 2.0 MB would be removed (high)\nsha256:2 would be removed (unused)\nc:1 5.0 kB stays: not needed\n" +

@@ -7,11 +7,11 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 )
 
 // Sets writes sets as a table. Times are as of now.
-func Sets(out io.Writer, sets []puller.Set, now time.Time) error {
+func Sets(out io.Writer, sets []keep.Set, now time.Time) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "SET\tFROM\tIMAGES\tREFRESHED\tNEXT")
 	for _, s := range sets {
@@ -21,7 +21,7 @@ func Sets(out io.Writer, sets []puller.Set, now time.Time) error {
 }
 
 // Set writes a set with its images. Times are as of now.
-func Set(out io.Writer, s puller.Set, now time.Time) error {
+func Set(out io.Writer, s keep.Set, now time.Time) error {
 	protects := "protected"
 	if !s.Protect {
 		protects = "may be collected"
@@ -42,9 +42,9 @@ func Set(out io.Writer, s puller.Set, now time.Time) error {
 }
 
 // setCounts writes how many images are in each state.
-func setCounts(s puller.Set) string {
+func setCounts(s keep.Set) string {
 	var words []string
-	for _, state := range puller.SetStates {
+	for _, state := range keep.SetStates {
 		if n := s.Counts[state]; n > 0 {
 			words = append(words, fmt.Sprintf("%d %s", n, state))
 		}
@@ -56,7 +56,7 @@ func setCounts(s puller.Set) string {
 }
 
 // refreshed writes when the last refresh of a set was, or why it could not begin.
-func refreshed(s puller.Set, now time.Time) string {
+func refreshed(s keep.Set, now time.Time) string {
 	switch {
 	case s.Refreshes:
 		return "now"
@@ -89,7 +89,7 @@ func left(d time.Duration) string {
 }
 
 // Leases writes leases as a table. Times are as of now.
-func Leases(out io.Writer, leases []puller.Lease, now time.Time) error {
+func Leases(out io.Writer, leases []keep.Lease, now time.Time) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "LEASE\tENDS\tIMAGES\tJOB\tNOTE")
 	for _, l := range leases {

@@ -9,20 +9,21 @@ import (
 
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 )
 
 func TestSets(t *testing.T) {
 	now := time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
-	all := []puller.Set{
+	all := []keep.Set{
 		{
-			Name: "web", Source: puller.SetFromAPI, Protect: true, LastRun: now.Add(-3 * time.Hour), NextRun: now.Add(50 * time.Hour),
-			Counts:  map[puller.SetState]int{puller.SetPresent: 1, puller.SetFailed: 1},
-			Images:  []puller.SetImage{{Image: "redis:7", State: puller.SetPresent}, {Image: "x\x1b[2J", Platform: "linux/arm64", State: puller.SetFailed, Reason: "no\naccess"}},
+			Name: "web", Source: keep.SetFromAPI, Protect: true, LastRun: now.Add(-3 * time.Hour), NextRun: now.Add(50 * time.Hour),
+			Counts:  map[keep.SetState]int{keep.SetPresent: 1, keep.SetFailed: 1},
+			Images:  []keep.SetImage{{Image: "redis:7", State: keep.SetPresent}, {Image: "x\x1b[2J", Platform: "linux/arm64", State: keep.SetFailed, Reason: "no\naccess"}},
 			Skipped: []puller.Skipped{{Service: "own", Reason: "it is built"}},
 		},
-		{Name: "base", Source: puller.SetFromFile, Refreshes: true},
-		{Name: "late", Source: puller.SetFromFile, Error: "too many jobs", NextRun: now.Add(90 * time.Second)},
-		{Name: "new", Source: puller.SetFromFile, NextRun: now.Add(-time.Second)},
+		{Name: "base", Source: keep.SetFromFile, Refreshes: true},
+		{Name: "late", Source: keep.SetFromFile, Error: "too many jobs", NextRun: now.Add(90 * time.Second)},
+		{Name: "new", Source: keep.SetFromFile, NextRun: now.Add(-time.Second)},
 	}
 	var b strings.Builder
 	if err := render.Sets(&b, all, now); err != nil {
@@ -62,7 +63,7 @@ service own               skipped  it is built
 func TestLeases(t *testing.T) {
 	now := time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
 	var b strings.Builder
-	err := render.Leases(&b, []puller.Lease{
+	err := render.Leases(&b, []keep.Lease{
 		{ID: "01A", Images: []string{"a", "b", "c", "d"}, ExpiresAt: now.Add(2*time.Hour + 5*time.Minute), Note: "x\ny"},
 		{ID: "01B", Images: []string{"a"}, ExpiresAt: now.Add(-time.Second), Job: "01J"},
 	}, now)

@@ -8,9 +8,9 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/keep/collect"
 	"github.com/towline/towline/puller/keep/usage"
 	"github.com/towline/towline/puller/storetest"
@@ -50,7 +50,7 @@ func BenchmarkImages(b *testing.B) {
 	kept := float64(int64(heap())-int64(before)) / images
 	c := collect.New(collect.Options{Engine: e, Usage: table, Collect: collect.All, Log: log})
 	for b.Loop() {
-		if page, _, err := c.Images(b.Context(), puller.ImageFilter{Limit: 1000}); err != nil || len(page) != 1000 {
+		if page, _, err := c.Images(b.Context(), keep.ImageFilter{Limit: 1000}); err != nil || len(page) != 1000 {
 			b.Fatal(len(page), err)
 		}
 	}

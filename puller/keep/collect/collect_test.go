@@ -12,12 +12,13 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/keep/collect"
 )
 
 var (
-	web   = puller.Protection{Kind: puller.ProtectionSet, Name: "web", Protects: true}
-	lease = puller.Protection{Kind: puller.ProtectionLease, Name: "01J", Protects: true}
+	web   = keep.Protection{Kind: keep.ProtectionSet, Name: "web", Protects: true}
+	lease = keep.Protection{Kind: keep.ProtectionLease, Name: "01J", Protects: true}
 )
 
 // What keeps an image.
@@ -27,41 +28,41 @@ func TestKept(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		act  func(h *host)
-		want []puller.Kept // Details that are times are left out
+		want []keep.Kept // Details that are times are left out
 	}{
 		{"nothing", old, nil},
-		{"young", func(h *host) { h.pull(name, 1) }, []puller.Kept{{Reason: puller.KeptYoung}}},
-		{"used", func(h *host) { old(h); h.pull(name, 1) }, []puller.Kept{{Reason: puller.KeptYoung}}},
+		{"young", func(h *host) { h.pull(name, 1) }, []keep.Kept{{Reason: keep.ReasonYoung}}},
+		{"used", func(h *host) { old(h); h.pull(name, 1) }, []keep.Kept{{Reason: keep.ReasonYoung}}},
 		{"running", func(h *host) {
 			old(h)
 			h.scripted.Program(h.scripted.IDOf(name), enginetest.Hang(""))
 			h.container(name, true)
 			<-time.After(2 * time.Hour)
-		}, []puller.Kept{{Reason: puller.KeptContainer, Detail: "unnamed_1"}}},
-		{"exited", func(h *host) { old(h); h.container(name, true); <-time.After(2 * time.Hour) }, []puller.Kept{{Reason: puller.KeptContainer, Detail: "unnamed_1"}}},
-		{"created", func(h *host) { old(h); h.container(name, false); <-time.After(2 * time.Hour) }, []puller.Kept{{Reason: puller.KeptContainer, Detail: "unnamed_1"}}},
+		}, []keep.Kept{{Reason: keep.ReasonContainer, Detail: "unnamed_1"}}},
+		{"exited", func(h *host) { old(h); h.container(name, true); <-time.After(2 * time.Hour) }, []keep.Kept{{Reason: keep.ReasonContainer, Detail: "unnamed_1"}}},
+		{"created", func(h *host) { old(h); h.container(name, false); <-time.After(2 * time.Hour) }, []keep.Kept{{Reason: keep.ReasonContainer, Detail: "unnamed_1"}}},
 		{"by name", func(h *host) { // the next container of it is of the image that has the name now
 			old(h)
 			h.scripted.AddContainer(enginetest.ContainerRequest{Image: name}, false)
 			<-time.After(2 * time.Hour)
-		}, []puller.Kept{{Reason: puller.KeptContainer, Detail: "unnamed_1"}}},
-		{"set", func(h *host) { old(h); h.hold(name, web) }, []puller.Kept{{Reason: puller.KeptSet, Detail: "web"}}},
-		{"set that does not protect", func(h *host) { old(h); h.hold(name, puller.Protection{Kind: puller.ProtectionSet, Name: "web"}) }, nil},
-		{"lease", func(h *host) { old(h); h.hold(name, lease) }, []puller.Kept{{Reason: puller.KeptLease, Detail: "01J"}}},
+		}, []keep.Kept{{Reason: keep.ReasonContainer, Detail: "unnamed_1"}}},
+		{"set", func(h *host) { old(h); h.hold(name, web) }, []keep.Kept{{Reason: keep.ReasonSet, Detail: "web"}}},
+		{"set that does not protect", func(h *host) { old(h); h.hold(name, keep.Protection{Kind: keep.ProtectionSet, Name: "web"}) }, nil},
+		{"lease", func(h *host) { old(h); h.hold(name, lease) }, []keep.Kept{{Reason: keep.ReasonLease, Detail: "01J"}}},
 		{"pattern", func(h *host) {
 			old(h)
 			h.stop()
 			h.opts.Protect = func(n string) (string, bool) { return "registry.test/**", n == name }
 			h.start()
-		}, []puller.Kept{{Reason: puller.KeptProtected, Detail: "registry.test/**"}}},
+		}, []keep.Kept{{Reason: keep.ReasonProtected, Detail: "registry.test/**"}}},
 		{"by others", func(h *host) {
 			h.scripted.Tag(name, newImage(name, 1))
 			<-time.After(2 * time.Hour)
 			h.pull(name, 1)
 			<-time.After(2 * time.Hour)
-		}, []puller.Kept{{Reason: puller.KeptOwner}}},
+		}, []keep.Kept{{Reason: keep.ReasonOwner}}},
 		{"other name", func(h *host) { old(h); h.scripted.Tag("theirs:v1", newImage(name, 1)); <-time.After(2 * time.Hour) },
-			[]puller.Kept{{Reason: puller.KeptOwner, Detail: "docker.io/library/theirs:v1"}}},
+			[]keep.Kept{{Reason: keep.ReasonOwner, Detail: "docker.io/library/theirs:v1"}}},
 		{"all", func(h *host) {
 			h.scripted.Tag(name, newImage(name, 1))
 			<-time.After(2 * time.Hour)
@@ -75,7 +76,7 @@ func TestKept(t *testing.T) {
 			child := newImage(image(1), 2)
 			h.scripted.Tag(image(1), child)
 			h.scripted.MakeFrom(child.ID, h.scripted.IDOf(name))
-		}, []puller.Kept{{Reason: puller.KeptParent}}},
+		}, []keep.Kept{{Reason: keep.ReasonParent}}},
 		{"restart", func(h *host) { old(h); h.stop(); <-time.After(time.Hour); h.start() }, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -83,7 +84,7 @@ func TestKept(t *testing.T) {
 				c.act(h)
 				got := h.image(name)
 				for n, k := range got.Kept {
-					if k.Reason == puller.KeptYoung {
+					if k.Reason == keep.ReasonYoung {
 						got.Kept[n].Detail = ""
 					}
 				}
@@ -106,7 +107,7 @@ func TestKept(t *testing.T) {
 				t.Fatal(err)
 			}
 			<-time.After(2 * time.Hour)
-			if diff := cmp.Diff([]puller.Kept{{Reason: puller.KeptWanted, Detail: j.ID}}, h.image(name).Kept); diff != "" {
+			if diff := cmp.Diff([]keep.Kept{{Reason: keep.ReasonWanted, Detail: j.ID}}, h.image(name).Kept); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -165,8 +166,8 @@ func TestOrder(t *testing.T) {
 		if diff := cmp.Diff([]string{image(0), image(2), image(4)}, names(done.Removed)); diff != "" {
 			t.Error(diff)
 		}
-		want := map[string]puller.KeptReason{image(1): puller.KeptYoung, image(3): puller.KeptNotNeeded, image(5): puller.KeptNotNeeded}
-		got := map[string]puller.KeptReason{}
+		want := map[string]keep.Reason{image(1): keep.ReasonYoung, image(3): keep.ReasonNotNeeded, image(5): keep.ReasonNotNeeded}
+		got := map[string]keep.Reason{}
 		for _, s := range done.Stayed {
 			got[s.Names[0]] = s.Kept[0].Reason
 		}
@@ -411,7 +412,7 @@ func TestEngineAway(t *testing.T) {
 	withHost(t, graph, defaults, func(h *host) {
 		h.pull(image(0), 1)
 		h.scripted.Kill()
-		if _, _, err := h.collector.Images(h.Context(), puller.ImageFilter{}); puller.KindOf(err) != puller.ErrEngineUnavailable {
+		if _, _, err := h.collector.Images(h.Context(), keep.ImageFilter{}); puller.KindOf(err) != puller.ErrEngineUnavailable {
 			t.Errorf("the error is %v", err)
 		}
 		if _, err := h.collector.Collect(context.Background(), true); puller.KindOf(err) != puller.ErrEngineUnavailable {

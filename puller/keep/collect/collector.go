@@ -16,6 +16,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/keep/usage"
 )
 
@@ -34,7 +35,7 @@ type Options struct {
 	Engine puller.Engine
 	Usage  *usage.Table
 	// Protector knows the sets and leases; nil for none.
-	Protector puller.Protector
+	Protector keep.Protector
 	// Protect returns the pattern that keeps an image of this name. nil is for none.
 	Protect func(name string) (pattern string, ok bool)
 
@@ -56,7 +57,7 @@ type Options struct {
 // failureWait is how long an image is left alone whose removal has failed.
 const failureWait = time.Hour
 
-// Collector implements puller.ImageKeeper. Its methods may be called from anywhere.
+// Collector implements keep.Collector. Its methods may be called from anywhere.
 type Collector struct {
 	opts    Options
 	service atomic.Pointer[puller.Service] // nil until Run
@@ -69,7 +70,7 @@ type Collector struct {
 	blocked string               // what was last logged to stand in the way
 }
 
-var _ puller.ImageKeeper = (*Collector)(nil)
+var _ keep.Collector = (*Collector)(nil)
 
 // New returns a Collector. It collects nothing before Run is called.
 func New(o Options) *Collector {
@@ -119,10 +120,10 @@ func (c *Collector) look(ctx context.Context) error {
 	return err
 }
 
-// Collect implements puller.ImageKeeper.
-func (c *Collector) Collect(ctx context.Context, dryRun bool) (puller.Collection, error) {
+// Collect implements keep.Collector.
+func (c *Collector) Collect(ctx context.Context, dryRun bool) (keep.Collection, error) {
 	if c.opts.Collect == Off && !dryRun {
-		return puller.Collection{}, puller.Errorf(puller.ErrConflict, "keep.collect is off, so nothing may be collected; set it to own or all, or ask for the plan")
+		return keep.Collection{}, puller.Errorf(puller.ErrConflict, "keep.collect is off, so nothing may be collected; set it to own or all, or ask for the plan")
 	}
 	return c.collect(ctx, goal{low: c.opts.Low, unused: c.opts.MaxUnused, limit: c.opts.MaxPerCycle}, dryRun)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 )
 
 // goal is what a collection is for.
@@ -51,22 +52,22 @@ func (g goal) why(disk *puller.Disk, i *image, now time.Time) string {
 }
 
 // collect removes images until a goal is met, or says what it would do.
-func (c *Collector) collect(ctx context.Context, g goal, dryRun bool) (puller.Collection, error) {
+func (c *Collector) collect(ctx context.Context, g goal, dryRun bool) (keep.Collection, error) {
 	c.cycle.Lock()
 	defer c.cycle.Unlock()
 	disk, err := c.opts.Engine.Disk(ctx)
 	if err != nil {
-		return puller.Collection{}, err
+		return keep.Collection{}, err
 	}
 	images, err := c.view(ctx, true)
 	if err != nil {
-		return puller.Collection{}, err
+		return keep.Collection{}, err
 	}
 	if g.free > 0 && disk != nil && disk.Free+possible(images) < g.free {
 		// Nothing is removed for a pull that can't fit.
-		return puller.Collection{Before: disk, After: disk, Blocked: blockedBy(disk, g, images)}, nil
+		return keep.Collection{Before: disk, After: disk, Blocked: blockedBy(disk, g, images)}, nil
 	}
-	done := puller.Collection{DryRun: dryRun, Before: disk, Removed: []puller.CollectedImage{}, Stayed: []puller.KeptBack{}}
+	done := keep.Collection{DryRun: dryRun, Before: disk, Removed: []keep.CollectedImage{}, Stayed: []keep.KeptBack{}}
 	now := time.Now()
 	capped := false
 	for _, i := range inOrder(images) {
@@ -74,14 +75,14 @@ func (c *Collector) collect(ctx context.Context, g goal, dryRun bool) (puller.Co
 		switch {
 		case len(i.kept) > 0:
 		case why == "" && disk == nil && (g.low > 0 || g.free > 0):
-			i.keep(puller.KeptNoDisk, "")
+			i.keep(keep.ReasonNoDisk, "")
 		case why == "":
-			i.keep(puller.KeptNotNeeded, "")
+			i.keep(keep.ReasonNotNeeded, "")
 		case g.limit > 0 && len(done.Removed) >= g.limit:
 			capped = true
-			i.keep(puller.KeptLimit, "")
+			i.keep(keep.ReasonLimit, "")
 		case dryRun:
-			removed := puller.CollectedImage{ID: i.ID, Names: i.allNames(), Freed: i.Unique, Why: why}
+			removed := keep.CollectedImage{ID: i.ID, Names: i.allNames(), Freed: i.Unique, Why: why}
 			done.Removed = append(done.Removed, removed)
 			disk = after(disk, i.frees())
 			continue
@@ -95,7 +96,7 @@ func (c *Collector) collect(ctx context.Context, g goal, dryRun bool) (puller.Co
 				continue
 			}
 		}
-		done.Stayed = append(done.Stayed, puller.KeptBack{ID: i.ID, Names: i.allNames(), Size: i.Size, Kept: i.kept})
+		done.Stayed = append(done.Stayed, keep.KeptBack{ID: i.ID, Names: i.allNames(), Size: i.Size, Kept: i.kept})
 	}
 	done.After = disk
 	if g.unmet(disk) != "" && !capped {
@@ -138,7 +139,7 @@ func inOrder(images []image) []*image {
 }
 
 // removeOne removes an image, notes it, and returns the disk as it is then.
-func (c *Collector) removeOne(ctx context.Context, i *image, why string, disk *puller.Disk, done *puller.Collection) (*puller.Disk, bool, error) {
+func (c *Collector) removeOne(ctx context.Context, i *image, why string, disk *puller.Disk, done *keep.Collection) (*puller.Disk, bool, error) {
 	kept, gone, err := c.remove(ctx, i.ID)
 	if err != nil {
 		return disk, false, err
@@ -155,7 +156,7 @@ func (c *Collector) removeOne(ctx context.Context, i *image, why string, disk *p
 	if gone {
 		return disk, true, nil // somebody else has removed it
 	}
-	done.Removed = append(done.Removed, puller.CollectedImage{ID: i.ID, Names: i.allNames(), Freed: freed, Why: why})
+	done.Removed = append(done.Removed, keep.CollectedImage{ID: i.ID, Names: i.allNames(), Freed: freed, Why: why})
 	fields := logrus.Fields{"image": i.ID, "names": i.names(), "why": why, "last_used": i.LastUsed().Format(time.RFC3339)}
 	if freed != nil {
 		fields["freed"] = *freed
@@ -169,7 +170,7 @@ func (c *Collector) removeOne(ctx context.Context, i *image, why string, disk *p
 // remove removes all names of an image, one at a time, and asks before each whether it may
 // go. kept is what keeps it. gone says that somebody else has removed it. An error ends the
 // collection: the engine does not answer.
-func (c *Collector) remove(ctx context.Context, id string) (kept []puller.Kept, gone bool, err error) {
+func (c *Collector) remove(ctx context.Context, id string) (kept []keep.Kept, gone bool, err error) {
 	removed := 0
 	const most = 1000 // names; an engine could name new ones for ever
 	for range most {
@@ -203,20 +204,20 @@ func (c *Collector) remove(ctx context.Context, id string) (kept []puller.Kept, 
 }
 
 // leave leaves an image alone for a while whose removal has failed.
-func (c *Collector) leave(id, name string, err error) []puller.Kept {
+func (c *Collector) leave(id, name string, err error) []keep.Kept {
 	c.mu.Lock()
 	c.failed[id] = time.Now().Add(failureWait)
 	c.mu.Unlock()
 	c.metrics.failures.Inc()
 	c.opts.Log.WithFields(logrus.Fields{"image": id, "name": name}).WithError(err).Warnf("an image can't be removed; it is tried again in %s", failureWait)
-	return []puller.Kept{{Reason: puller.KeptFailed, Detail: puller.ClipTo(err.Error(), 500)}}
+	return []keep.Kept{{Reason: keep.ReasonFailed, Detail: puller.ClipTo(err.Error(), 500)}}
 }
 
 // blockedBy says what stands in the way of a goal. It has no figures that change all the
 // time.
 func blockedBy(disk *puller.Disk, g goal, images []image) string {
-	count := make(map[puller.KeptReason]int)
-	size := make(map[puller.KeptReason]int64)
+	count := make(map[keep.Reason]int)
+	size := make(map[keep.Reason]int64)
 	for _, i := range images {
 		if len(i.kept) > 0 {
 			reason := i.kept[0].Reason
@@ -226,12 +227,12 @@ func blockedBy(disk *puller.Disk, g goal, images []image) string {
 	}
 	var parts []string
 	for _, r := range []struct {
-		reason puller.KeptReason
+		reason keep.Reason
 		words  string
 	}{
-		{puller.KeptContainer, "used by containers"}, {puller.KeptSet, "in sets"}, {puller.KeptLease, "leased"}, {puller.KeptWanted, "wanted by jobs"},
-		{puller.KeptProtected, "protected by keep.protect"}, {puller.KeptYoung, "younger than keep.min_age"}, {puller.KeptOwner, "not brought by Towline (keep.collect)"},
-		{puller.KeptParent, "the base of others"}, {puller.KeptName, "without a usable name"}, {puller.KeptFailed, "not removable"},
+		{keep.ReasonContainer, "used by containers"}, {keep.ReasonSet, "in sets"}, {keep.ReasonLease, "leased"}, {keep.ReasonWanted, "wanted by jobs"},
+		{keep.ReasonProtected, "protected by keep.protect"}, {keep.ReasonYoung, "younger than keep.min_age"}, {keep.ReasonOwner, "not brought by Towline (keep.collect)"},
+		{keep.ReasonParent, "the base of others"}, {keep.ReasonName, "without a usable name"}, {keep.ReasonFailed, "not removable"},
 	} {
 		if n := count[r.reason]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s (%s)", n, r.words, units.BytesSize(float64(size[r.reason]))))

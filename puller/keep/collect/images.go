@@ -9,11 +9,12 @@ import (
 	"github.com/distribution/reference"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/names"
 )
 
-// Images implements puller.ImageKeeper.
-func (c *Collector) Images(ctx context.Context, f puller.ImageFilter) (page []puller.KeptImage, next string, err error) {
+// Images implements keep.Collector.
+func (c *Collector) Images(ctx context.Context, f keep.ImageFilter) (page []keep.Image, next string, err error) {
 	if err := f.Check(); err != nil {
 		return nil, "", err
 	}
@@ -26,7 +27,7 @@ func (c *Collector) Images(ctx context.Context, f puller.ImageFilter) (page []pu
 		return nil, "", err
 	}
 	slices.SortFunc(images, func(a, b image) int { return strings.Compare(a.ID, b.ID) })
-	page = []puller.KeptImage{}
+	page = []keep.Image{}
 	for n := range images {
 		i := &images[n]
 		if i.ID <= f.Cursor || !i.isOf(f) || !matches(i) {
@@ -41,25 +42,25 @@ func (c *Collector) Images(ctx context.Context, f puller.ImageFilter) (page []pu
 }
 
 // isOf reports whether an image is of a filter, its Image aside.
-func (i *image) isOf(f puller.ImageFilter) bool {
+func (i *image) isOf(f keep.ImageFilter) bool {
 	return (f.Owner == "" || f.Owner == i.owner()) &&
 		(f.Set == "" || slices.Contains(i.sets, f.Set)) &&
-		(f.Reason == "" || slices.ContainsFunc(i.kept, func(k puller.Kept) bool { return k.Reason == f.Reason })) &&
+		(f.Reason == "" || slices.ContainsFunc(i.kept, func(k keep.Kept) bool { return k.Reason == f.Reason })) &&
 		(f.Collectable == nil || *f.Collectable == (len(i.kept) == 0))
 }
 
-func (i *image) owner() puller.ImageOwner {
+func (i *image) owner() keep.Owner {
 	if len(i.Brought) > 0 {
-		return puller.OwnerTowline
+		return keep.OwnerTowline
 	}
-	return puller.OwnerOther
+	return keep.OwnerOther
 }
 
 // answer returns an image in the form of the API.
-func (i *image) answer() puller.KeptImage {
-	k := puller.KeptImage{
+func (i *image) answer() keep.Image {
+	k := keep.Image{
 		ID: i.ID, Names: i.allNames(), Size: i.Size, Unique: i.Unique, Owner: i.owner(), CreatedAt: i.Created.UTC(), ArrivedAt: i.Arrived, UsedAt: i.Used,
-		Sets: append([]string{}, i.sets...), Leases: append([]string{}, i.leases...), Containers: append([]puller.ImageContainer{}, i.containers...),
+		Sets: append([]string{}, i.sets...), Leases: append([]string{}, i.leases...), Containers: append([]keep.Container{}, i.containers...),
 		Collectable: len(i.kept) == 0, Kept: i.kept,
 	}
 	for n, name := range i.Digests {

@@ -16,6 +16,7 @@ import (
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/puller/jobs"
+	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/keep/collect"
 	"github.com/towline/towline/puller/keep/usage"
 	"github.com/towline/towline/puller/storetest"
@@ -55,7 +56,7 @@ type host struct {
 	stop      func()
 
 	mu   sync.Mutex
-	held map[string][]puller.Protection // by name
+	held map[string][]keep.Protection // by name
 }
 
 var defaults = collect.Options{Collect: collect.Own, High: .8, Low: .5, MinAge: time.Hour, Interval: 5 * time.Minute, MaxPerCycle: 20}
@@ -73,7 +74,7 @@ func withHost(t *testing.T, use func(*enginetest.Engine), o collect.Options, tes
 		}
 		t.Cleanup(func() { adapter.Close() })
 		h := &host{
-			T: t, engine: &engine{adapter, scripted, 10_000}, scripted: scripted, adapter: adapter, opts: o, held: map[string][]puller.Protection{},
+			T: t, engine: &engine{adapter, scripted, 10_000}, scripted: scripted, adapter: adapter, opts: o, held: map[string][]keep.Protection{},
 			records: storetest.New().Records(), log: new(strings.Builder), logged: logrus.New(),
 		}
 		h.logged.SetOutput(h.log)
@@ -111,8 +112,8 @@ func (h *host) start() {
 	synctest.Wait()
 }
 
-// Protections implements puller.Protector.
-func (h *host) Protections(_ string, names []string) (found []puller.Protection) {
+// Protections implements keep.Protector.
+func (h *host) Protections(_ string, names []string) (found []keep.Protection) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, name := range names {
@@ -121,7 +122,7 @@ func (h *host) Protections(_ string, names []string) (found []puller.Protection)
 	return found
 }
 
-func (h *host) hold(name string, by ...puller.Protection) {
+func (h *host) hold(name string, by ...keep.Protection) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.held[name] = by
@@ -148,17 +149,17 @@ func (h *host) pull(name string, seed int) {
 }
 
 // image returns the image that has a name.
-func (h *host) image(name string) puller.KeptImage {
+func (h *host) image(name string) keep.Image {
 	h.Helper()
 	synctest.Wait()
-	page, _, err := h.collector.Images(h.Context(), puller.ImageFilter{Image: name})
+	page, _, err := h.collector.Images(h.Context(), keep.ImageFilter{Image: name})
 	if err != nil || len(page) != 1 {
 		h.Fatalf("%s: there are %+v: %v", name, page, err)
 	}
 	return page[0]
 }
 
-func (h *host) collect(dryRun bool) puller.Collection {
+func (h *host) collect(dryRun bool) keep.Collection {
 	h.Helper()
 	synctest.Wait()
 	done, err := h.collector.Collect(h.Context(), dryRun)
@@ -184,7 +185,7 @@ func both(t *testing.T, test func(t *testing.T, use func(*enginetest.Engine))) {
 func graph(*enginetest.Engine) {}
 
 // names returns the first names of images.
-func names(removed []puller.CollectedImage) (all []string) {
+func names(removed []keep.CollectedImage) (all []string) {
 	for _, r := range removed {
 		all = append(all, append(r.Names, r.ID)[0])
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/keep"
 )
 
 var trials = flag.Int("trials", 1, "how many random trials there are with each image store; the first has 60 rounds, each other one 200")
@@ -160,8 +161,8 @@ func trial(h *host, random *rand.Rand, rounds int) {
 		case 10:
 			done := h.collect(false)
 			removed += len(done.Removed)
-			capped := slices.ContainsFunc(done.Stayed, func(s puller.KeptBack) bool {
-				return slices.ContainsFunc(s.Kept, func(k puller.Kept) bool { return k.Reason == puller.KeptLimit })
+			capped := slices.ContainsFunc(done.Stayed, func(s keep.KeptBack) bool {
+				return slices.ContainsFunc(s.Kept, func(k keep.Kept) bool { return k.Reason == keep.ReasonLimit })
 			})
 			if done.After.Used() > h.opts.Low && done.Blocked == "" && !capped {
 				h.Errorf("the disk is at %.2f, and nothing stands in the way: %+v", done.After.Used(), done)

@@ -11,6 +11,7 @@ import (
 	"github.com/distribution/reference"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/keep/usage"
 	"github.com/towline/towline/puller/names"
 )
@@ -19,9 +20,9 @@ import (
 type image struct {
 	puller.ImageSummary
 	usage.Record
-	containers   []puller.ImageContainer
+	containers   []keep.Container
 	sets, leases []string
-	kept         []puller.Kept // empty where it may be removed
+	kept         []keep.Kept // empty where it may be removed
 }
 
 // names returns the names by which it can be removed, in this order.
@@ -86,16 +87,16 @@ func (i *image) addContainers(byImage map[string][]puller.ContainerState) {
 				continue
 			}
 			seen[c.ID] = true
-			one := puller.ImageContainer{ID: c.ID, Running: c.Running}
+			one := keep.Container{ID: c.ID, Running: c.Running}
 			if len(c.Names) > 0 {
 				one.Name = c.Names[0]
 			}
 			i.containers = append(i.containers, one)
 		}
 	}
-	slices.SortFunc(i.containers, func(a, b puller.ImageContainer) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortFunc(i.containers, func(a, b keep.Container) int { return strings.Compare(a.ID, b.ID) })
 	for _, one := range i.containers {
-		i.keep(puller.KeptContainer, cmp.Or(one.Name, one.ID))
+		i.keep(keep.ReasonContainer, cmp.Or(one.Name, one.ID))
 	}
 }
 
@@ -105,9 +106,9 @@ func (c *Collector) addProtections(i *image) {
 		return
 	}
 	for _, p := range c.opts.Protector.Protections(i.ID, i.names()) {
-		reason, names := puller.KeptSet, &i.sets
-		if p.Kind == puller.ProtectionLease {
-			reason, names = puller.KeptLease, &i.leases
+		reason, names := keep.ReasonSet, &i.sets
+		if p.Kind == keep.ProtectionLease {
+			reason, names = keep.ReasonLease, &i.leases
 		}
 		*names = append(*names, p.Name)
 		if p.Protects {
@@ -116,41 +117,41 @@ func (c *Collector) addProtections(i *image) {
 	}
 }
 
-func (i *image) keep(reason puller.KeptReason, detail string) {
-	i.kept = append(i.kept, puller.Kept{Reason: reason, Detail: detail})
+func (i *image) keep(reason keep.Reason, detail string) {
+	i.kept = append(i.kept, keep.Kept{Reason: reason, Detail: detail})
 }
 
 // judge says what keeps an image, beside containers, sets and leases.
 func (c *Collector) judge(i *image, wanted map[string]string, now time.Time) {
 	for _, name := range append(i.names(), i.ID) {
 		if job, ok := wanted[name]; ok {
-			i.keep(puller.KeptWanted, job)
+			i.keep(keep.ReasonWanted, job)
 		}
 		if c.opts.Protect != nil {
 			if pattern, ok := c.opts.Protect(name); ok {
-				i.keep(puller.KeptProtected, pattern)
+				i.keep(keep.ReasonProtected, pattern)
 			}
 		}
 	}
 	if age := now.Sub(i.LastUsed()); age < c.opts.MinAge {
-		i.keep(puller.KeptYoung, fmt.Sprintf("it came or was used %s ago", max(age, 0).Round(time.Second)))
+		i.keep(keep.ReasonYoung, fmt.Sprintf("it came or was used %s ago", max(age, 0).Round(time.Second)))
 	}
 	if c.opts.Collect != All {
 		c.judgeOwner(i)
 	}
 	if i.Parent {
-		i.keep(puller.KeptParent, "")
+		i.keep(keep.ReasonParent, "")
 	}
 	for _, name := range i.names() {
 		if named, err := reference.ParseNormalizedNamed(name); err != nil || named.String() != name || reference.IsNameOnly(named) {
-			i.keep(puller.KeptName, puller.Clip(name))
+			i.keep(keep.ReasonName, puller.Clip(name))
 		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if until, ok := c.failed[i.ID]; ok {
 		if now.Before(until) {
-			i.keep(puller.KeptFailed, fmt.Sprintf("it is tried again in %s", until.Sub(now).Round(time.Second)))
+			i.keep(keep.ReasonFailed, fmt.Sprintf("it is tried again in %s", until.Sub(now).Round(time.Second)))
 		} else {
 			delete(c.failed, i.ID)
 		}
@@ -161,18 +162,18 @@ func (c *Collector) judge(i *image, wanted map[string]string, now time.Time) {
 // did not bring.
 func (c *Collector) judgeOwner(i *image) {
 	if len(i.Brought) == 0 {
-		i.keep(puller.KeptOwner, "")
+		i.keep(keep.ReasonOwner, "")
 		return
 	}
 	for _, tag := range i.Tags {
 		if _, ours := slices.BinarySearch(i.Brought, tag); !ours {
-			i.keep(puller.KeptOwner, tag)
+			i.keep(keep.ReasonOwner, tag)
 		}
 	}
 	for _, digest := range i.Digests { // a pull by a tag brings the digest in the same repository
 		repository, _, _ := strings.Cut(digest, "@")
 		if !slices.ContainsFunc(i.Brought, func(name string) bool { return names.ParseName(name).Repository == repository }) {
-			i.keep(puller.KeptOwner, digest)
+			i.keep(keep.ReasonOwner, digest)
 		}
 	}
 }

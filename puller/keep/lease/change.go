@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/names"
 )
 
@@ -19,26 +20,26 @@ const (
 	looks     = 8 // at a time
 )
 
-// AddLease implements puller.Keeper.
-func (l *Leases) AddLease(ctx context.Context, r puller.LeaseRequest) (puller.Lease, error) {
-	ttl, err := puller.ParseLease("ttl", r.TTL)
+// AddLease implements keep.Service.
+func (l *Leases) AddLease(ctx context.Context, r keep.LeaseRequest) (keep.Lease, error) {
+	ttl, err := keep.ParseLease("ttl", r.TTL)
 	if err != nil {
-		return puller.Lease{}, err
+		return keep.Lease{}, err
 	}
-	if len(r.Note) > puller.MaxLeaseNote {
-		return puller.Lease{}, puller.Errorf(puller.ErrInvalidRequest, "note: %d bytes long; it has at most %d", len(r.Note), puller.MaxLeaseNote)
+	if len(r.Note) > keep.MaxLeaseNote {
+		return keep.Lease{}, puller.Errorf(puller.ErrInvalidRequest, "note: %d bytes long; it has at most %d", len(r.Note), keep.MaxLeaseNote)
 	}
 	wanted := puller.PrewarmRequest{Caller: r.Caller, Rules: r.Rules}
 	for _, image := range r.Images {
 		wanted.Images = append(wanted.Images, puller.PullRequest{Image: image})
 	}
 	if wanted, err = l.o.Service.CheckPrewarm(wanted); err != nil {
-		return puller.Lease{}, err
+		return keep.Lease{}, err
 	}
 	images := imagesOf(wanted.Images)
 	k, err := l.add(record{Images: images, ImageIDs: l.look(ctx, images, r.Rules), TTL: ttl, Note: r.Note, Caller: r.Caller})
 	if err != nil {
-		return puller.Lease{}, err
+		return keep.Lease{}, err
 	}
 	return k.view(l.wall()), nil
 }
@@ -89,10 +90,10 @@ func (l *Leases) add(r record) (*kept, error) {
 	n, images := len(l.all), l.images
 	l.mu.Unlock()
 	switch {
-	case n >= puller.MaxLeases:
-		return nil, puller.Overloaded("there are %d leases, and at most %d are kept: end some", n, puller.MaxLeases)
-	case images+len(r.Images) > puller.MaxLeaseImages:
-		return nil, puller.Overloaded("the leases have %d images, and with this one they would have more than %d: end some", images, puller.MaxLeaseImages)
+	case n >= keep.MaxLeases:
+		return nil, puller.Overloaded("there are %d leases, and at most %d are kept: end some", n, keep.MaxLeases)
+	case images+len(r.Images) > keep.MaxLeaseImages:
+		return nil, puller.Overloaded("the leases have %d images, and with this one they would have more than %d: end some", images, keep.MaxLeaseImages)
 	}
 	r.Created = l.wall()
 	r.Expires = r.Created.Add(r.TTL)
@@ -137,26 +138,26 @@ func (l *Leases) change(id string, edit func(*record), from time.Time) (*kept, e
 	return &k, l.save(&k)
 }
 
-// RenewLease implements puller.Keeper.
-func (l *Leases) RenewLease(id, text string) (puller.Lease, error) {
-	ttl, err := puller.ParseLease("ttl", text)
+// RenewLease implements keep.Service.
+func (l *Leases) RenewLease(id, text string) (keep.Lease, error) {
+	ttl, err := keep.ParseLease("ttl", text)
 	if err != nil {
-		return puller.Lease{}, err
+		return keep.Lease{}, err
 	}
 	k, err := l.change(id, func(r *record) { r.TTL = ttl }, l.wall())
 	if err != nil {
-		return puller.Lease{}, err
+		return keep.Lease{}, err
 	}
 	return k.view(l.wall()), nil
 }
 
-// EndLease implements puller.Keeper.
-func (l *Leases) EndLease(id string) (puller.Lease, error) {
+// EndLease implements keep.Service.
+func (l *Leases) EndLease(id string) (keep.Lease, error) {
 	l.saving.Lock()
 	defer l.saving.Unlock()
 	k, err := l.get(id)
 	if err != nil {
-		return puller.Lease{}, err
+		return keep.Lease{}, err
 	}
 	return k.view(l.wall()), l.forget([]string{id})
 }

@@ -9,12 +9,13 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/keep"
 )
 
 // leaseOf returns the lease of a job.
-func (h *host) leaseOf(job string) puller.Lease {
+func (h *host) leaseOf(job string) keep.Lease {
 	h.Helper()
-	page, _, err := h.Leases.Leases(puller.LeaseFilter{Job: job})
+	page, _, err := h.Leases.Leases(keep.LeaseFilter{Job: job})
 	if err != nil || len(page) != 1 {
 		h.Fatalf("job %s has %d leases, %v", job, len(page), err)
 	}
@@ -119,7 +120,7 @@ func TestRefusedJob(t *testing.T) {
 		if _, err := h.jobs.Plan(h.Context(), puller.PrewarmRequest{Images: puller.Images{{Image: good}}, Lease: "x"}); puller.KindOf(err) != puller.ErrInvalidRequest {
 			h.Errorf("a plan with a wrong lease gives %v", err)
 		}
-		if page, _, err := h.Leases.Leases(puller.LeaseFilter{}); err != nil || len(page) > 0 {
+		if page, _, err := h.Leases.Leases(keep.LeaseFilter{}); err != nil || len(page) > 0 {
 			h.Errorf("%d leases are there, %v", len(page), err)
 		}
 		h.store.Fail(errors.New("the disk is broken"))
@@ -143,7 +144,7 @@ func TestJobTwice(t *testing.T) {
 			h.Fatalf("it is %s, and was %s: %v", second.ID, first.ID, err)
 		}
 		h.leaseOf(first.ID)
-		if page, _, err := h.Leases.Leases(puller.LeaseFilter{}); err != nil || len(page) != 1 {
+		if page, _, err := h.Leases.Leases(keep.LeaseFilter{}); err != nil || len(page) != 1 {
 			h.Errorf("%d leases are there, %v", len(page), err)
 		}
 		r.Lease = "2h"
@@ -177,7 +178,7 @@ func TestKinds(t *testing.T) {
 		if err != nil {
 			h.Fatal(err)
 		}
-		if page, _, err := h.Leases.Leases(puller.LeaseFilter{Job: plain.ID}); err != nil || len(page) > 0 {
+		if page, _, err := h.Leases.Leases(keep.LeaseFilter{Job: plain.ID}); err != nil || len(page) > 0 {
 			h.Errorf("a pull without a lease has %d", len(page))
 		}
 	})

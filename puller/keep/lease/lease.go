@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/names"
 )
 
@@ -57,8 +57,8 @@ func (k *kept) expired(wall time.Time) bool {
 }
 
 // view returns the lease in the form of the API.
-func (k *kept) view(wall time.Time) puller.Lease {
-	v := puller.Lease{
+func (k *kept) view(wall time.Time) keep.Lease {
+	v := keep.Lease{
 		ID: k.id, Images: slices.Clone(k.Images), ImageIDs: slices.Clone(k.ImageIDs), Note: k.Note, Job: k.Job,
 		TTLSeconds: k.TTL.Seconds(), CreatedAt: k.Created, RenewedAt: k.Renewed, ExpiresAt: k.Expires,
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/keep"
 )
 
 func TestLease(t *testing.T) {
@@ -20,14 +21,14 @@ func TestLease(t *testing.T) {
 		image := enginetest.NewImage(good, 1)
 		h.engine.Tag(good, image)
 		now := time.Now()
-		l, err := h.AddLease(h.Context(), puller.LeaseRequest{Images: []string{"alpine", good, "docker.io/library/alpine:latest"}, TTL: "2h", Note: "a build", Caller: "ci"})
+		l, err := h.AddLease(h.Context(), keep.LeaseRequest{Images: []string{"alpine", good, "docker.io/library/alpine:latest"}, TTL: "2h", Note: "a build", Caller: "ci"})
 		if err != nil {
 			h.Fatal(err)
 		}
 		if _, err := ulid.ParseStrict(l.ID); err != nil {
 			h.Error(err)
 		}
-		want := puller.Lease{
+		want := keep.Lease{
 			ID: l.ID, Images: []string{"docker.io/library/alpine:latest", good}, ImageIDs: []string{image.ID}, Note: "a build",
 			TTLSeconds: 7200, CreatedAt: now.UTC(), ExpiresAt: now.Add(2 * time.Hour).UTC(),
 		}
@@ -110,17 +111,17 @@ func TestList(t *testing.T) {
 			ids = append(ids, h.add("1h", image).ID)
 		}
 		for name, c := range map[string]struct {
-			f    puller.LeaseFilter
+			f    keep.LeaseFilter
 			want []int
 			next int // index, or -1
 		}{
-			"all":       {puller.LeaseFilter{}, []int{4, 3, 2, 1, 0}, -1},
-			"image":     {puller.LeaseFilter{Image: other}, []int{3, 1}, -1},
-			"no_image":  {puller.LeaseFilter{Image: "alpine"}, nil, -1},
-			"no_job":    {puller.LeaseFilter{Job: "01"}, nil, -1},
-			"limit":     {puller.LeaseFilter{Limit: 2}, []int{4, 3}, 3},
-			"next_page": {puller.LeaseFilter{Limit: 2, Cursor: ids[3]}, []int{2, 1}, 1},
-			"last_page": {puller.LeaseFilter{Limit: 2, Cursor: ids[1]}, []int{0}, -1},
+			"all":       {keep.LeaseFilter{}, []int{4, 3, 2, 1, 0}, -1},
+			"image":     {keep.LeaseFilter{Image: other}, []int{3, 1}, -1},
+			"no_image":  {keep.LeaseFilter{Image: "alpine"}, nil, -1},
+			"no_job":    {keep.LeaseFilter{Job: "01"}, nil, -1},
+			"limit":     {keep.LeaseFilter{Limit: 2}, []int{4, 3}, 3},
+			"next_page": {keep.LeaseFilter{Limit: 2, Cursor: ids[3]}, []int{2, 1}, 1},
+			"last_page": {keep.LeaseFilter{Limit: 2, Cursor: ids[1]}, []int{0}, -1},
 		} {
 			page, next, err := h.Leases.Leases(c.f)
 			var got, want []string
@@ -137,7 +138,7 @@ func TestList(t *testing.T) {
 				h.Errorf("%s: the next page is %q", name, next)
 			}
 		}
-		for _, f := range []puller.LeaseFilter{{Limit: -1}, {Limit: 1001}, {Image: "No"}} {
+		for _, f := range []keep.LeaseFilter{{Limit: -1}, {Limit: 1001}, {Image: "No"}} {
 			if _, _, err := h.Leases.Leases(f); puller.KindOf(err) != puller.ErrInvalidRequest {
 				h.Errorf("%+v gives %v", f, err)
 			}
@@ -151,7 +152,7 @@ func TestBadRequests(t *testing.T) {
 		for i := range many {
 			many[i] = fmt.Sprintf("registry.test/app-%d", i)
 		}
-		for field, r := range map[string]puller.LeaseRequest{
+		for field, r := range map[string]keep.LeaseRequest{
 			"ttl: missing": {Images: []string{good}},
 			"ttl: \"2\"":   {Images: []string{good}, TTL: "2"},
 			"ttl: 1s":      {Images: []string{good}, TTL: "1s"},
@@ -169,7 +170,7 @@ func TestBadRequests(t *testing.T) {
 			h.Errorf("no ttl gives %v", err)
 		}
 		h.store.Fail(errors.New("the disk is broken"))
-		if _, err := h.AddLease(h.Context(), puller.LeaseRequest{Images: []string{good}, TTL: "1h"}); err == nil {
+		if _, err := h.AddLease(h.Context(), keep.LeaseRequest{Images: []string{good}, TTL: "1h"}); err == nil {
 			h.Error("what is not on disk is no lease")
 		}
 		h.protects("", []string{good})
@@ -183,10 +184,10 @@ func TestLimits(t *testing.T) {
 		for i := range images {
 			images[i] = fmt.Sprintf("sha256:%064d", i) // of which nothing is asked
 		}
-		for range puller.MaxLeaseImages / len(images) {
+		for range keep.MaxLeaseImages / len(images) {
 			h.add("1h", images...)
 		}
-		if _, err := h.AddLease(h.Context(), puller.LeaseRequest{Images: []string{good}, TTL: "1h"}); puller.KindOf(err) != puller.ErrOverloaded || !strings.Contains(err.Error(), "100000") {
+		if _, err := h.AddLease(h.Context(), keep.LeaseRequest{Images: []string{good}, TTL: "1h"}); puller.KindOf(err) != puller.ErrOverloaded || !strings.Contains(err.Error(), "100000") {
 			h.Errorf("one more image gives %v", err)
 		}
 		<-time.After(62 * time.Minute)

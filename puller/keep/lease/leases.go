@@ -12,6 +12,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/keep/index"
 	"github.com/towline/towline/puller/names"
 )
@@ -118,17 +119,17 @@ func (l *Leases) get(id string) (*kept, error) {
 	return nil, puller.Errorf(puller.ErrNotFound, "there is no lease %q; it may have expired", puller.Clip(id))
 }
 
-// Lease implements puller.Keeper.
-func (l *Leases) Lease(id string) (puller.Lease, error) {
+// Lease implements keep.Service.
+func (l *Leases) Lease(id string) (keep.Lease, error) {
 	k, err := l.get(id)
 	if err != nil {
-		return puller.Lease{}, err
+		return keep.Lease{}, err
 	}
 	return k.view(l.wall()), nil
 }
 
-// Leases implements puller.Keeper.
-func (l *Leases) Leases(f puller.LeaseFilter) (page []puller.Lease, next string, err error) {
+// Leases implements keep.Service.
+func (l *Leases) Leases(f keep.LeaseFilter) (page []keep.Lease, next string, err error) {
 	if err := f.Check(); err != nil {
 		return nil, "", err
 	}
@@ -143,7 +144,7 @@ func (l *Leases) Leases(f puller.LeaseFilter) (page []puller.Lease, next string,
 		ids = slices.Collect(maps.Keys(l.byKey[names.EngineRef(f.Image)]))
 	}
 	slices.Sort(ids)
-	page = []puller.Lease{}
+	page = []keep.Lease{}
 	for _, id := range slices.Backward(ids) {
 		k := l.all[id]
 		if k == nil || f.Cursor != "" && id >= f.Cursor || k.expired(wall) || f.Image != "" && !slices.Contains(k.keys(), names.EngineRef(f.Image)) {
@@ -157,8 +158,8 @@ func (l *Leases) Leases(f puller.LeaseFilter) (page []puller.Lease, next string,
 	return page, "", nil
 }
 
-// Protections returns the leases that an image is in. See puller.Protector.
-func (l *Leases) Protections(id string, references []string) []puller.Protection {
+// Protections returns the leases that an image is in. See keep.Protector.
+func (l *Leases) Protections(id string, references []string) []keep.Protection {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	wall := l.wall()
@@ -170,9 +171,9 @@ func (l *Leases) Protections(id string, references []string) []puller.Protection
 			}
 		}
 	}
-	var all []puller.Protection
+	var all []keep.Protection
 	for _, lease := range slices.Sorted(maps.Keys(found)) {
-		all = append(all, puller.Protection{Kind: puller.ProtectionLease, Name: lease, Until: l.all[lease].view(wall).ExpiresAt, Protects: true})
+		all = append(all, keep.Protection{Kind: keep.ProtectionLease, Name: lease, Until: l.all[lease].view(wall).ExpiresAt, Protects: true})
 	}
 	return all
 }

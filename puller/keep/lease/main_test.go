@@ -17,6 +17,7 @@ import (
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/puller/jobs"
+	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/keep/lease"
 	"github.com/towline/towline/puller/storetest"
 )
@@ -100,9 +101,9 @@ func (h *host) crash() {
 	h.open()
 }
 
-func (h *host) add(ttl string, images ...string) puller.Lease {
+func (h *host) add(ttl string, images ...string) keep.Lease {
 	h.Helper()
-	l, err := h.AddLease(h.Context(), puller.LeaseRequest{Images: images, TTL: ttl, Caller: "ci"})
+	l, err := h.AddLease(h.Context(), keep.LeaseRequest{Images: images, TTL: ttl, Caller: "ci"})
 	if err != nil {
 		h.Fatal(err)
 	}
@@ -114,7 +115,7 @@ func (h *host) protects(id string, names []string, want ...string) {
 	h.Helper()
 	got := map[string]bool{}
 	for _, p := range h.Protections(id, names) {
-		if p.Kind != puller.ProtectionLease || !p.Protects || p.Until.IsZero() {
+		if p.Kind != keep.ProtectionLease || !p.Protects || p.Until.IsZero() {
 			h.Errorf("a protection is %+v", p)
 		}
 		got[p.Name] = true

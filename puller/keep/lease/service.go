@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 )
 
 // Service is a puller.Service whose jobs take the leases that they are asked for with.
@@ -37,7 +38,7 @@ func (s *Service) Prewarm(r puller.PrewarmRequest) (puller.Job, error) {
 func (s *Service) Plan(ctx context.Context, r puller.PrewarmRequest) (puller.Plan, error) {
 	err := checkOwn(r.Images)
 	if err == nil && r.Lease != "" {
-		_, err = puller.ParseLease("lease", r.Lease)
+		_, err = keep.ParseLease("lease", r.Lease)
 	}
 	if err != nil {
 		return puller.Plan{}, err
@@ -62,7 +63,7 @@ func (s *Service) accept(text, caller string, all puller.Images, submit func() (
 	if text == "" {
 		return submit()
 	}
-	ttl, err := puller.ParseLease("lease", text)
+	ttl, err := keep.ParseLease("lease", text)
 	if err != nil {
 		return puller.Job{}, err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 )
 
 const (
@@ -148,9 +149,9 @@ func (s *Sets) adopt(ctx context.Context) {
 		s.o.Log.WithError(err).Warn("the last refreshes of sets can't be read; sets of files that are new are refreshed now")
 	}
 	s.files.again = false
-	var faults []puller.SetFault
+	var faults []keep.SetFault
 	if s.files.fault != "" {
-		faults = append(faults, puller.SetFault{File: s.files.dir, Error: s.files.fault})
+		faults = append(faults, keep.SetFault{File: s.files.dir, Error: s.files.fault})
 	}
 	wanted := make(map[string]string) // paths by name
 	for _, path := range sortedPaths(s.files.seen) {
@@ -168,11 +169,11 @@ func (s *Sets) adopt(ctx context.Context) {
 			fault = cmp.Or(fault, refused)
 		}
 		if fault != "" {
-			faults = append(faults, puller.SetFault{File: path, Error: fault})
+			faults = append(faults, keep.SetFault{File: path, Error: fault})
 		}
 	}
 	for _, one := range s.sorted() {
-		if one.source == puller.SetFromFile && wanted[one.name] == "" {
+		if one.source == keep.SetFromFile && wanted[one.name] == "" {
 			s.forget(one.name)
 			s.o.Log.WithField("set", one.name).Info("the file of a set is gone: the set is forgotten, and its images stay")
 		}
@@ -198,7 +199,7 @@ func (s *Sets) adoptFile(f *file, path string, wanted map[string]string, runs ma
 	switch {
 	case wanted[f.name] != "":
 		return puller.Errorf(puller.ErrConflict, "name: the set %s comes from %s; give one of the two another name", f.name, wanted[f.name])
-	case old != nil && old.source != puller.SetFromFile:
+	case old != nil && old.source != keep.SetFromFile:
 		return puller.Errorf(puller.ErrConflict, "name: a call has made a set %s; delete that one, or give this one another name", f.name)
 	}
 	wanted[f.name] = path
@@ -208,7 +209,7 @@ func (s *Sets) adoptFile(f *file, path string, wanted map[string]string, runs ma
 	if err := s.hasRoom(old, f.definition); err != nil {
 		return err
 	}
-	one := &set{name: f.name, source: puller.SetFromFile, file: path, changed: f.info.ModTime().UTC(), definition: f.definition}
+	one := &set{name: f.name, source: keep.SetFromFile, file: path, changed: f.info.ModTime().UTC(), definition: f.definition}
 	if old == nil {
 		s.restore(one, runs)
 	}

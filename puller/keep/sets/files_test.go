@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 )
 
 const composeFile = `
@@ -49,10 +50,10 @@ func TestFiles(t *testing.T) {
 		h.reread()
 		h.refreshes(2)
 		s, err := h.Set("app")
-		if err != nil || s.Source != puller.SetFromFile || s.File != filepath.Join(h.dir, "app.yaml") || s.Policy != puller.PolicyMissing || s.Protect || len(s.Images) != 2 || len(s.Skipped) != 1 {
+		if err != nil || s.Source != keep.SetFromFile || s.File != filepath.Join(h.dir, "app.yaml") || s.Policy != puller.PolicyMissing || s.Protect || len(s.Images) != 2 || len(s.Skipped) != 1 {
 			h.Errorf("it is %+v, %v", s, err)
 		}
-		h.state("other", db, puller.SetPresent, "")
+		h.state("other", db, keep.SetPresent, "")
 		h.faults(nil)
 		_, putErr := h.PutSet("app", images(web))
 		_, deleteErr := h.DeleteSet("app")
@@ -69,7 +70,7 @@ func TestFiles(t *testing.T) {
 		h.write("app.yaml", "images: [registry.test/web:v1]")
 		h.reread()
 		h.refreshes(3)
-		h.state("app", web, puller.SetPresent, "")
+		h.state("app", web, keep.SetPresent, "")
 		os.Remove(filepath.Join(h.dir, "app.yaml"))
 		h.reread()
 		if _, err := h.Set("app"); puller.KindOf(err) != puller.ErrNotFound || h.service.here[web] == "" {
@@ -116,7 +117,7 @@ func TestBadFiles(t *testing.T) {
 		os.Chtimes(filepath.Join(h.dir, "s-dir.yaml"), time.Now(), time.Now())
 		h.reread()
 		h.faults(want)
-		h.state("good", web, puller.SetPresent, "")
+		h.state("good", web, keep.SetPresent, "")
 		logged := h.log.Len()
 		<-time.After(10 * time.Minute)
 		if h.log.Len() != logged {
@@ -126,7 +127,7 @@ func TestBadFiles(t *testing.T) {
 			h.Fatal(err)
 		}
 		h.reread()
-		if s, err := h.Set("called"); err != nil || s.Source != puller.SetFromFile {
+		if s, err := h.Set("called"); err != nil || s.Source != keep.SetFromFile {
 			h.Errorf("the file of a name that is free again: %+v, %v", s, err)
 		}
 	})
@@ -139,10 +140,10 @@ func TestFileThatBecomesBad(t *testing.T) {
 		h.write("app.yaml", "images: [registry.test/web:v1")
 		h.reread()
 		h.faults(map[string]string{"app.yaml": "not YAML"})
-		h.state("app", web, puller.SetPresent, "")
+		h.state("app", web, keep.SetPresent, "")
 		h.write("app.yaml", "images: [registry.test/web:v1, registry.test/db:v1]")
 		h.reread()
 		h.faults(nil)
-		h.state("app", db, puller.SetPresent, "")
+		h.state("app", db, keep.SetPresent, "")
 	})
 }

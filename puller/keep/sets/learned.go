@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/names"
 )
 
@@ -167,21 +168,21 @@ func (s *Sets) comesFromRegistry(ctx context.Context, name string) bool {
 // makeLearned makes the learned set anew. Its images are there, so no refresh is due. saving
 // is held, or not yet needed.
 func (s *Sets) makeLearned() error {
-	r := puller.SetRequest{Schedule: s.o.Learn.Schedule, Caller: puller.LearnedSet}
+	r := keep.SetRequest{Schedule: s.o.Learn.Schedule, Caller: keep.LearnedSet}
 	s.mu.Lock()
 	for _, name := range slices.Sorted(maps.Keys(s.learned.images)) {
 		r.Images = append(r.Images, puller.PullRequest{Image: name})
 	}
 	s.mu.Unlock()
-	d, err := s.define(puller.LearnedSet, r)
+	d, err := s.define(keep.LearnedSet, r)
 	if err != nil {
 		return fmt.Errorf("keep.learn_schedule: %w", err)
 	}
-	old := s.get(puller.LearnedSet)
+	old := s.get(keep.LearnedSet)
 	if err := s.hasRoom(old, d); err != nil {
 		return err
 	}
-	one := &set{name: puller.LearnedSet, source: puller.SetFromUsage, changed: now(), definition: d, lastRun: now()}
+	one := &set{name: keep.LearnedSet, source: keep.SetFromUsage, changed: now(), definition: d, lastRun: now()}
 	if runs, err := s.runs(); err == nil && runs[one.name].Job != "" {
 		one.lastRun, one.job = runs[one.name].LastRun, runs[one.name].Job
 	}

@@ -7,13 +7,14 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 )
 
 // learns checks which images are in the learned set.
 func (h *host) learns(want ...string) {
 	h.Helper()
 	synctest.Wait()
-	s, err := h.Set(puller.LearnedSet)
+	s, err := h.Set(keep.LearnedSet)
 	if err != nil {
 		h.Fatal(err)
 	}
@@ -21,7 +22,7 @@ func (h *host) learns(want ...string) {
 	for _, i := range s.Images {
 		got = append(got, i.Image)
 	}
-	if strings.Join(got, " ") != strings.Join(want, " ") || s.Source != puller.SetFromUsage {
+	if strings.Join(got, " ") != strings.Join(want, " ") || s.Source != keep.SetFromUsage {
 		h.Errorf("it has %q, not %q", got, want)
 	}
 }
@@ -50,11 +51,11 @@ func TestLearned(t *testing.T) {
 		<-time.After(time.Minute)
 		h.learns(db, web)
 		h.refreshes(0) // they are there
-		if p := h.Protections("", []string{db}); len(p) != 1 || p[0].Name != puller.LearnedSet || !p[0].Protects {
+		if p := h.Protections("", []string{db}); len(p) != 1 || p[0].Name != keep.LearnedSet || !p[0].Protects {
 			h.Errorf("%+v", p)
 		}
-		_, putErr := h.PutSet(puller.LearnedSet, images(web))
-		_, deleteErr := h.DeleteSet(puller.LearnedSet)
+		_, putErr := h.PutSet(keep.LearnedSet, images(web))
+		_, deleteErr := h.DeleteSet(keep.LearnedSet)
 		if puller.KindOf(putErr) != puller.ErrInvalidRequest || puller.KindOf(deleteErr) != puller.ErrConflict {
 			h.Errorf("a call that changes it gives %v, %v", putErr, deleteErr)
 		}
@@ -66,7 +67,7 @@ func TestLearned(t *testing.T) {
 		h.refreshes(1) // by its schedule
 		h.service.set(func() { delete(h.service.here, web) })
 		<-time.After(2 * time.Minute)
-		h.state(puller.LearnedSet, web, puller.SetPresent, "")
+		h.state(keep.LearnedSet, web, keep.SetPresent, "")
 		<-time.After(168 * time.Hour)
 		h.learns()
 	})
@@ -81,7 +82,7 @@ func TestLearnedSchedule(t *testing.T) {
 		}
 		h.learn.For = 0
 		h.open()
-		if _, err := h.Set(puller.LearnedSet); puller.KindOf(err) != puller.ErrNotFound {
+		if _, err := h.Set(keep.LearnedSet); puller.KindOf(err) != puller.ErrNotFound {
 			h.Errorf("without keep.learn: %v", err)
 		}
 	})

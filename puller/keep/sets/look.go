@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/names"
 )
 
@@ -77,7 +78,7 @@ func (s *Sets) look(ctx context.Context) {
 			id := ids[names.EngineRef(i.Image)]
 			switch {
 			case i.busy:
-			case id != "" && id == i.listed, id == "" && i.listed == "" && (i.state == puller.SetMissing || i.state == puller.SetFailed) && i.reason != notLooked:
+			case id != "" && id == i.listed, id == "" && i.listed == "" && (i.state == keep.SetMissing || i.state == keep.SetFailed) && i.reason != notLooked:
 				i.checked = at
 			default:
 				changed = append(changed, &glance{image: i, request: i.PullRequest, listed: id})
@@ -112,15 +113,15 @@ func (g *glance) apply(at time.Time) {
 	case kind == puller.ErrNotFound:
 		i.checked, i.listed, i.digest = at, "", ""
 		switch {
-		case i.state == puller.SetFailed: // and why is known
-		case i.state == puller.SetPresent, i.state == puller.SetStale:
-			i.state, i.reason = puller.SetMissing, "it was removed from the engine, and not by Towline; it is pulled again"
+		case i.state == keep.SetFailed: // and why is known
+		case i.state == keep.SetPresent, i.state == keep.SetStale:
+			i.state, i.reason = keep.SetMissing, "it was removed from the engine, and not by Towline; it is pulled again"
 		default:
-			i.state, i.reason = puller.SetMissing, "the engine does not have it"
+			i.state, i.reason = keep.SetMissing, "the engine does not have it"
 		}
 	case kind == puller.ErrForbidden:
 		i.checked, i.listed = at, g.listed
-		i.state, i.reason, i.digest = puller.SetFailed, g.err.Error(), ""
+		i.state, i.reason, i.digest = keep.SetFailed, g.err.Error(), ""
 		i.repairAt = at.Add(longestWait)
 	}
 	// Another error is the engine's, and says nothing of the image.
@@ -133,11 +134,11 @@ func (g *glance) found(at time.Time) {
 	moved := i.proven != "" && !slices.Contains(g.here.AllDigests(), i.proven) && g.here.ID != i.proven && names.ParseName(i.Image).Digest == ""
 	switch {
 	case moved && i.policy != puller.PolicyMissing:
-		i.state, i.reason, i.retry = puller.SetStale, "another image has come to have its name since its last pull; the registry is asked", true
-	case i.retry && i.state == puller.SetStale: // and why is known
-	case i.state == puller.SetStale && i.failures > 0:
+		i.state, i.reason, i.retry = keep.SetStale, "another image has come to have its name since its last pull; the registry is asked", true
+	case i.retry && i.state == keep.SetStale: // and why is known
+	case i.state == keep.SetStale && i.failures > 0:
 	default:
-		i.state, i.reason = puller.SetPresent, ""
+		i.state, i.reason = keep.SetPresent, ""
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"github.com/towline/towline/api/compose"
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/keep/sets"
 	"github.com/towline/towline/puller/storetest"
 )
@@ -260,7 +261,7 @@ func (h *host) crash(off time.Duration) {
 	synctest.Wait()
 }
 
-func (h *host) put(name string, r puller.SetRequest) puller.Set {
+func (h *host) put(name string, r keep.SetRequest) keep.Set {
 	h.Helper()
 	s, err := h.PutSet(name, r)
 	if err != nil {
@@ -270,8 +271,8 @@ func (h *host) put(name string, r puller.SetRequest) puller.Set {
 }
 
 // images returns a request for images.
-func images(names ...string) puller.SetRequest {
-	var r puller.SetRequest
+func images(names ...string) keep.SetRequest {
+	var r keep.SetRequest
 	for _, name := range names {
 		r.Images = append(r.Images, puller.PullRequest{Image: name})
 	}
@@ -290,7 +291,7 @@ func (h *host) refreshes(want int) {
 }
 
 // state checks how an image of a set stands.
-func (h *host) state(name, image string, want puller.SetState, reason string) puller.SetImage {
+func (h *host) state(name, image string, want keep.SetState, reason string) keep.SetImage {
 	h.Helper()
 	synctest.Wait()
 	s, err := h.Set(name)
@@ -309,7 +310,7 @@ func (h *host) state(name, image string, want puller.SetState, reason string) pu
 		}
 	}
 	h.Fatalf("the set %s does not have %s", name, image)
-	return puller.SetImage{}
+	return keep.SetImage{}
 }
 
 func (h *host) write(name, content string) {

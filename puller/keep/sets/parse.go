@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/ownerfile"
 )
 
@@ -23,7 +24,7 @@ const maxFile = 256 << 10
 type File struct {
 	Name     string   `json:"name"`     // "" for that of the file
 	Profiles []string `json:"profiles"` // of a Compose file
-	puller.SetRequest
+	keep.SetRequest
 }
 
 // A Compose function reads a Compose file with some of its profiles.
@@ -44,7 +45,7 @@ func (s *Sets) parseFile(ctx context.Context, path string) (name string, d *defi
 		return "", nil, err
 	}
 	name = cmp.Or(settings.Name, NameOf(path))
-	if err := puller.CheckSetName(name); err != nil {
+	if err := keep.CheckSetName(name); err != nil {
 		return "", nil, err
 	}
 	d, err = s.check(name, settings.SetRequest)

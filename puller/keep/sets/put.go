@@ -4,19 +4,20 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 )
 
-// PutSet implements puller.Keeper.
-func (s *Sets) PutSet(name string, r puller.SetRequest) (puller.Set, error) {
-	if err := puller.CheckSetName(name); err != nil {
-		return puller.Set{}, err
+// PutSet implements keep.Service.
+func (s *Sets) PutSet(name string, r keep.SetRequest) (keep.Set, error) {
+	if err := keep.CheckSetName(name); err != nil {
+		return keep.Set{}, err
 	}
 	d, err := s.check(name, r)
 	if err != nil {
-		return puller.Set{}, err
+		return keep.Set{}, err
 	}
 	if err := s.replace(name, d); err != nil {
-		return puller.Set{}, err
+		return keep.Set{}, err
 	}
 	s.o.Log.WithFields(logrus.Fields{"set": name, "caller": r.Caller, "images": len(d.Images)}).Info("a call has made a set")
 	s.nudge()
@@ -34,7 +35,7 @@ func (s *Sets) replace(name string, d *definition) error {
 	if err := s.hasRoom(old, d); err != nil {
 		return err
 	}
-	one := &set{name: name, source: puller.SetFromAPI, changed: now(), definition: d}
+	one := &set{name: name, source: keep.SetFromAPI, changed: now(), definition: d}
 	if err := s.save(one); err != nil {
 		return err
 	}
@@ -61,11 +62,11 @@ func (s *Sets) succeed(one, old *set) {
 
 // mayChange returns why calls can't change a set, nil for none.
 func (s *Sets) mayChange(one *set) error {
-	if one == nil || one.source == puller.SetFromAPI {
+	if one == nil || one.source == keep.SetFromAPI {
 		return nil
 	}
 	where := "its file is " + one.file
-	if one.source == puller.SetFromUsage {
+	if one.source == keep.SetFromUsage {
 		where = "Towline makes it itself (keep.learn)"
 	}
 	return puller.Errorf(puller.ErrConflict, "the set %s can't be changed by a call: %s", one.name, where)
@@ -80,24 +81,24 @@ func (s *Sets) hasRoom(old *set, d *definition) error {
 		n, images = n-1, images-len(old.images)
 	}
 	switch {
-	case n >= puller.MaxSets:
-		return puller.Overloaded("there are %d sets, and at most %d are kept: delete some", n, puller.MaxSets)
-	case images+len(d.Images) > puller.MaxSetImages:
-		return puller.Overloaded("the other sets have %d images, and this one has %d: together they may have at most %d; delete some", images, len(d.Images), puller.MaxSetImages)
+	case n >= keep.MaxSets:
+		return puller.Overloaded("there are %d sets, and at most %d are kept: delete some", n, keep.MaxSets)
+	case images+len(d.Images) > keep.MaxSetImages:
+		return puller.Overloaded("the other sets have %d images, and this one has %d: together they may have at most %d; delete some", images, len(d.Images), keep.MaxSetImages)
 	}
 	return nil
 }
 
-// DeleteSet implements puller.Keeper.
-func (s *Sets) DeleteSet(name string) (puller.Set, error) {
+// DeleteSet implements keep.Service.
+func (s *Sets) DeleteSet(name string) (keep.Set, error) {
 	s.saving.Lock()
 	defer s.saving.Unlock()
 	old := s.get(name)
 	if old == nil {
-		return puller.Set{}, errNoSet(name)
+		return keep.Set{}, errNoSet(name)
 	}
 	if err := s.mayChange(old); err != nil {
-		return puller.Set{}, err
+		return keep.Set{}, err
 	}
 	v, err := s.Set(name)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 )
 
 // The kinds of records. Their keys are names of sets.
@@ -16,10 +17,10 @@ const (
 
 // setRecord is a set as it is kept.
 type setRecord struct {
-	Request puller.SetRequest `json:"request"`
-	Skipped []puller.Skipped  `json:"skipped,omitempty"`
-	Caller  string            `json:"caller,omitempty"`
-	Changed time.Time         `json:"changed"`
+	Request keep.SetRequest  `json:"request"`
+	Skipped []puller.Skipped `json:"skipped,omitempty"`
+	Caller  string           `json:"caller,omitempty"`
+	Changed time.Time        `json:"changed"`
 }
 
 // runRecord is how the refreshes of a set stand.
@@ -51,7 +52,7 @@ func (s *Sets) load() error {
 			s.o.Log.WithError(err).WithField("set", name).Error("a set can't be used any more; it is left out; make it again")
 			continue
 		}
-		one := &set{name: name, source: puller.SetFromAPI, changed: r.Changed, definition: d}
+		one := &set{name: name, source: keep.SetFromAPI, changed: r.Changed, definition: d}
 		s.restore(one, runs)
 		s.put(one)
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 )
 
 const (
@@ -25,7 +26,7 @@ type running struct {
 	images []*image // in the order of the job
 }
 
-// RefreshSet implements puller.Keeper.
+// RefreshSet implements keep.Service.
 func (s *Sets) RefreshSet(name string) (puller.Job, error) {
 	s.saving.Lock()
 	defer s.saving.Unlock()
@@ -129,15 +130,15 @@ func (o outcome) apply(i *image, at time.Time) {
 	}
 	i.job, i.checked, i.listed = o.pulled.Job, at, "" // the next look takes up what is there
 	if o.pulled.State == puller.StateSucceeded {
-		i.state, i.reason, i.digest, i.proven, i.failures, i.retry = puller.SetPresent, "", o.digest, o.digest, 0, false
+		i.state, i.reason, i.digest, i.proven, i.failures, i.retry = keep.SetPresent, "", o.digest, o.digest, 0, false
 		i.repairAt = at.Add(coolDown)
 		return
 	}
 	i.failures++
 	i.repairAt = at.Add(min(longestWait, coolDown<<min(i.failures-1, 10)))
-	i.state, i.digest = puller.SetFailed, o.digest
+	i.state, i.digest = keep.SetFailed, o.digest
 	if o.there {
-		i.state = puller.SetStale
+		i.state = keep.SetStale
 	}
 	i.reason, i.retry = "it was not pulled", false
 	if e := o.pulled.Error; e != nil {
@@ -158,7 +159,7 @@ func (s *Sets) repair(one *set) {
 	s.mu.Lock()
 	current := s.all[one.name] == one && !one.running
 	for _, i := range one.images {
-		wanted := i.state == puller.SetMissing && i.reason != notLooked || i.state == puller.SetFailed || i.retry
+		wanted := i.state == keep.SetMissing && i.reason != notLooked || i.state == keep.SetFailed || i.retry
 		if current && wanted && !i.busy && !i.repairAt.After(at) {
 			images, which = append(images, i.PullRequest), append(which, i)
 		}

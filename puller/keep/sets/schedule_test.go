@@ -5,7 +5,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 )
 
 // TestClockChanges lives through the changes of clocks of a year: each morning has one refresh.
@@ -88,7 +88,7 @@ func TestMissedOutsideItsWindow(t *testing.T) {
 		h.service.set(func() { delete(h.service.here, web) })
 		<-time.After(time.Hour)
 		h.refreshes(1) // it waits for the window too
-		h.state("app", web, puller.SetMissing, "removed")
+		h.state("app", web, keep.SetMissing, "removed")
 		if _, err := h.RefreshSet("app"); err != nil { // a call does not wait
 			h.Error(err)
 		}
@@ -115,7 +115,7 @@ func TestRestartWhileItGoesOn(t *testing.T) {
 			h.Errorf("a refresh is %s, not %s: %v", joined.ID, s.Job, err)
 		}
 		close(gate)
-		h.state("app", web, puller.SetPresent, "")
+		h.state("app", web, keep.SetPresent, "")
 		h.refreshes(1)
 	})
 }
@@ -127,8 +127,8 @@ func TestRestartWithMissingImages(t *testing.T) {
 		h.service.set(func() { delete(h.service.here, db) })
 		h.crash(time.Hour)
 		h.refreshes(2)
-		h.state("app", web, puller.SetPresent, "")
-		h.state("app", db, puller.SetPresent, "")
+		h.state("app", web, keep.SetPresent, "")
+		h.state("app", db, keep.SetPresent, "")
 		if asked := h.service.asked[1]; len(asked.Images) != 1 || asked.Images[0].Image != db {
 			h.Errorf("it asks for %+v", asked)
 		}

@@ -10,20 +10,21 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/keep/schedule"
 	"github.com/towline/towline/puller/names"
 )
 
 // definition is what a set was asked to be, checked and with its defaults. It never changes.
 type definition struct {
-	puller.SetRequest
+	keep.SetRequest
 	when        schedule.Schedule
 	fingerprint string // of the request
 }
 
 // check checks a request and fills in its defaults. The error is ErrInvalidRequest or
 // ErrForbidden.
-func (s *Sets) check(name string, r puller.SetRequest) (*definition, error) {
+func (s *Sets) check(name string, r keep.SetRequest) (*definition, error) {
 	d, err := s.define(name, r)
 	if err != nil {
 		return nil, err
@@ -52,7 +53,7 @@ func (s *Sets) check(name string, r puller.SetRequest) (*definition, error) {
 
 // define fills in the defaults of a request, and reads its schedule. It asks nothing of
 // anybody.
-func (s *Sets) define(name string, r puller.SetRequest) (*definition, error) {
+func (s *Sets) define(name string, r keep.SetRequest) (*definition, error) {
 	when, err := schedule.New(schedule.Request{Schedule: r.Schedule, Timezone: r.Timezone, Jitter: r.Jitter, Window: r.Window})
 	if err != nil {
 		return nil, err
@@ -93,7 +94,7 @@ func (s *Sets) define(name string, r puller.SetRequest) (*definition, error) {
 }
 
 // prewarmOf asks for images of a set.
-func prewarmOf(r puller.SetRequest, images puller.Images) puller.PrewarmRequest {
+func prewarmOf(r keep.SetRequest, images puller.Images) puller.PrewarmRequest {
 	return puller.PrewarmRequest{
 		Images: images, Policy: r.Policy, Priority: r.Priority, Platform: r.Platform, Skipped: r.Skipped, Caller: r.Caller, Rules: r.Rules,
 	}
@@ -102,7 +103,7 @@ func prewarmOf(r puller.SetRequest, images puller.Images) puller.PrewarmRequest 
 // set is a set as it stands. Sets.mu guards it.
 type set struct {
 	name    string
-	source  puller.SetSource
+	source  keep.SetSource
 	file    string
 	changed time.Time
 	*definition
@@ -120,7 +121,7 @@ type image struct {
 	puller.PullRequest               // as the set asks for it
 	policy             puller.Policy // its own, or the set's
 
-	state   puller.SetState
+	state   keep.SetState
 	reason  string
 	digest  string
 	checked time.Time
@@ -144,7 +145,7 @@ func newImages(d *definition, old []*image) []*image {
 	}
 	all := make([]*image, len(d.Images))
 	for n, r := range d.Images {
-		i := &image{state: puller.SetMissing, reason: notLooked}
+		i := &image{state: keep.SetMissing, reason: notLooked}
 		if was := known[[2]string{r.Image, r.Platform}]; was != nil {
 			*i = *was
 			i.busy = false
@@ -178,26 +179,26 @@ func (s *set) plan(now time.Time) {
 
 // view returns the set in the form of the API, with its images. job is its refresh, if that
 // goes on.
-func (s *set) view(job *puller.Job) puller.Set {
-	v := puller.Set{
+func (s *set) view(job *puller.Job) keep.Set {
+	v := keep.Set{
 		Name: s.name, Source: s.source, File: s.file,
 		Schedule: s.Schedule, Timezone: s.Timezone, JitterSeconds: s.when.Jitter().Seconds(), Window: s.Window,
 		Policy: s.Policy, Protect: *s.Protect, Priority: s.Priority,
 		ChangedAt: s.changed, LastRun: s.lastRun, NextRun: utc(s.due), Job: s.job, Refreshes: s.running, Error: s.fault,
-		Counts: make(map[puller.SetState]int), Skipped: s.Skipped,
+		Counts: make(map[keep.SetState]int), Skipped: s.Skipped,
 	}
 	for n, i := range s.images {
-		one := puller.SetImage{
+		one := keep.SetImage{
 			Image: i.Image, Platform: i.Platform, State: i.state, Reason: i.reason, Digest: i.digest, CheckedAt: utc(i.checked), NextRun: utc(s.due), Job: i.job,
 		}
-		if (i.state != puller.SetPresent || i.retry) && !i.busy && i.repairAt.After(i.checked) && (s.due.IsZero() || i.repairAt.Before(s.due)) {
+		if (i.state != keep.SetPresent || i.retry) && !i.busy && i.repairAt.After(i.checked) && (s.due.IsZero() || i.repairAt.Before(s.due)) {
 			one.NextRun = utc(i.repairAt)
 		}
 		switch {
 		case job != nil && n < len(job.Images):
 			follow(&one, job.Images[n])
 		case i.busy:
-			one.State = puller.SetPulling
+			one.State = keep.SetPulling
 		}
 		v.Counts[one.State]++
 		v.Images = append(v.Images, one)
@@ -206,18 +207,18 @@ func (s *set) view(job *puller.Job) puller.Set {
 }
 
 // follow has an image stand as the child of a refresh that goes on says.
-func follow(one *puller.SetImage, child puller.ImageState) {
+func follow(one *keep.SetImage, child puller.ImageState) {
 	one.Job = child.Job
 	switch child.State {
 	case puller.StateQueued:
 		one.Reason = "its pull waits in the queue"
 	case puller.StateActive:
-		one.State, one.Reason = puller.SetPulling, ""
+		one.State, one.Reason = keep.SetPulling, ""
 	case puller.StateSucceeded:
-		one.State, one.Reason = puller.SetPresent, ""
+		one.State, one.Reason = keep.SetPresent, ""
 	default:
-		if one.State = puller.SetFailed; one.Digest != "" {
-			one.State = puller.SetStale
+		if one.State = keep.SetFailed; one.Digest != "" {
+			one.State = keep.SetStale
 		}
 		if child.Error != nil {
 			one.Reason = child.Error.Message

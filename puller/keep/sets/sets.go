@@ -12,6 +12,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/keep/index"
 )
 
@@ -47,7 +48,7 @@ type Sets struct {
 	all      map[string]*set
 	byKey    index.Index // names of sets, by set.keys
 	images   int         // of all sets
-	faults   []puller.SetFault
+	faults   []keep.SetFault
 	started  []running // jobs that Run has not taken up yet
 	learned  learned
 	stranded time.Time // since when the engine does not say what it has
@@ -111,13 +112,13 @@ func (s *Sets) get(name string) *set {
 	return s.all[name]
 }
 
-// Sets implements puller.Keeper.
-func (s *Sets) Sets() ([]puller.Set, []puller.SetFault) {
+// Sets implements keep.Service.
+func (s *Sets) Sets() ([]keep.Set, []keep.SetFault) {
 	s.mu.Lock()
 	sorted := slices.Sorted(maps.Keys(s.all))
 	faults := slices.Clone(s.faults)
 	s.mu.Unlock()
-	all := []puller.Set{}
+	all := []keep.Set{}
 	for _, name := range sorted {
 		if v, err := s.Set(name); err == nil {
 			v.Images = nil
@@ -127,8 +128,8 @@ func (s *Sets) Sets() ([]puller.Set, []puller.SetFault) {
 	return all, faults
 }
 
-// Set implements puller.Keeper.
-func (s *Sets) Set(name string) (puller.Set, error) {
+// Set implements keep.Service.
+func (s *Sets) Set(name string) (keep.Set, error) {
 	s.mu.Lock()
 	one := s.all[name]
 	refreshes := ""
@@ -137,7 +138,7 @@ func (s *Sets) Set(name string) (puller.Set, error) {
 	}
 	s.mu.Unlock()
 	if one == nil {
-		return puller.Set{}, errNoSet(name)
+		return keep.Set{}, errNoSet(name)
 	}
 	var job *puller.Job
 	if refreshes != "" {
@@ -153,17 +154,17 @@ func (s *Sets) Set(name string) (puller.Set, error) {
 	return one.view(job), nil
 }
 
-// Protections returns the sets that an image is in. See puller.Protector.
-func (s *Sets) Protections(id string, references []string) []puller.Protection {
+// Protections returns the sets that an image is in. See keep.Protector.
+func (s *Sets) Protections(id string, references []string) []keep.Protection {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	found := make(map[string]bool)
 	for _, key := range append([]string{id}, references...) {
 		maps.Copy(found, s.byKey[key])
 	}
-	var all []puller.Protection
+	var all []keep.Protection
 	for _, name := range slices.Sorted(maps.Keys(found)) {
-		all = append(all, puller.Protection{Kind: puller.ProtectionSet, Name: name, Protects: *s.all[name].Protect})
+		all = append(all, keep.Protection{Kind: keep.ProtectionSet, Name: name, Protects: *s.all[name].Protect})
 	}
 	return all
 }
@@ -182,7 +183,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	defer c.sets.mu.Unlock()
 	for name, one := range c.sets.all {
 		counts := one.view(nil).Counts
-		for _, state := range puller.SetStates {
+		for _, state := range keep.SetStates {
 			out <- prometheus.MustNewConstMetric(imagesMetric, prometheus.GaugeValue, float64(counts[state]), name, string(state))
 		}
 	}

@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 )
 
 func TestPut(t *testing.T) {
@@ -21,11 +23,11 @@ func TestPut(t *testing.T) {
 		r.Schedule, r.Timezone, r.Caller = "0 5 * * *", "UTC", "token:ci"
 		got := h.put("app", r)
 		five := time.Date(2000, 1, 1, 5, 0, 0, 0, time.UTC)
-		want := puller.Set{
-			Name: "app", Source: puller.SetFromAPI, Schedule: "0 5 * * *", Timezone: "UTC", Policy: puller.PolicyNewer, Protect: true, Priority: puller.PriorityLow,
-			ChangedAt: begin.UTC(), LastRun: begin.UTC(), NextRun: five, Job: "job-0", Refreshes: true, Counts: map[puller.SetState]int{puller.SetPulling: 2},
-			Images: []puller.SetImage{
-				{Image: web, State: puller.SetPulling, NextRun: five, Job: "job-1"}, {Image: db, State: puller.SetPulling, NextRun: five, Job: "job-2"},
+		want := keep.Set{
+			Name: "app", Source: keep.SetFromAPI, Schedule: "0 5 * * *", Timezone: "UTC", Policy: puller.PolicyNewer, Protect: true, Priority: puller.PriorityLow,
+			ChangedAt: begin.UTC(), LastRun: begin.UTC(), NextRun: five, Job: "job-0", Refreshes: true, Counts: map[keep.SetState]int{keep.SetPulling: 2},
+			Images: []keep.SetImage{
+				{Image: web, State: keep.SetPulling, NextRun: five, Job: "job-1"}, {Image: db, State: keep.SetPulling, NextRun: five, Job: "job-2"},
 			},
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -36,14 +38,14 @@ func TestPut(t *testing.T) {
 		}
 		close(gate)
 		h.refreshes(1)
-		if i := h.state("app", web, puller.SetPresent, ""); i.Digest != digest("web 1") || i.Job != "job-1" || i.CheckedAt.IsZero() {
+		if i := h.state("app", web, keep.SetPresent, ""); i.Digest != digest("web 1") || i.Job != "job-1" || i.CheckedAt.IsZero() {
 			h.Errorf("it is %+v", i)
 		}
 		list, faults := h.Sets.Sets()
-		if len(list) != 1 || list[0].Images != nil || list[0].Counts[puller.SetPresent] != 2 || list[0].Refreshes || len(faults) > 0 {
+		if len(list) != 1 || list[0].Images != nil || list[0].Counts[keep.SetPresent] != 2 || list[0].Refreshes || len(faults) > 0 {
 			h.Errorf("the list is %+v, %v", list, faults)
 		}
-		if all, err := h.metrics.Gather(); err != nil || len(all) != 1 || len(all[0].Metric) != len(puller.SetStates) {
+		if all, err := h.metrics.Gather(); err != nil || len(all) != 1 || len(all[0].Metric) != len(keep.SetStates) {
 			h.Errorf("the metrics are %v, %v", all, err)
 		}
 	})
@@ -58,7 +60,7 @@ func TestReplace(t *testing.T) {
 		r.Protect = &off
 		h.put("app", r)
 		h.refreshes(2)
-		h.state("app", web, puller.SetPresent, "")
+		h.state("app", web, keep.SetPresent, "")
 		if p := h.Protections("", []string{db}); len(p) != 1 || p[0].Name != "app" || p[0].Protects {
 			h.Errorf("%+v", p)
 		}
@@ -139,14 +141,14 @@ func TestRemovedImage(t *testing.T) {
 		if asked := h.service.asked[1]; len(asked.Images) != 1 || asked.Images[0].Image != web {
 			h.Errorf("it asks for %+v", asked)
 		}
-		h.state("app", web, puller.SetPulling, "removed")
-		h.state("app", db, puller.SetPresent, "")
+		h.state("app", web, keep.SetPulling, "removed")
+		h.state("app", db, keep.SetPresent, "")
 		if !strings.Contains(h.log.String(), "an image of a set is pulled again") {
 			h.Errorf("the log is %s", h.log)
 		}
 		close(gate)
 		h.service.set(func() { h.service.gate = nil })
-		h.state("app", web, puller.SetPresent, "")
+		h.state("app", web, keep.SetPresent, "")
 		// Somebody removes it all the time.
 		begin := time.Now()
 		for time.Since(begin) < time.Hour {
@@ -164,7 +166,7 @@ func TestFailure(t *testing.T) {
 		h.service.fail = puller.Errorf(puller.ErrRegistryUnavailable, "the registry is away")
 		h.put("app", images(web, db))
 		h.refreshes(1)
-		i := h.state("app", web, puller.SetFailed, "the registry is away")
+		i := h.state("app", web, keep.SetFailed, "the registry is away")
 		if want := time.Now().Add(5 * time.Minute); !i.NextRun.Equal(want) {
 			h.Errorf("it is pulled next at %s, not %s", i.NextRun, want)
 		}
@@ -174,20 +176,20 @@ func TestFailure(t *testing.T) {
 		if n := len(h.service.asked); n < 24 || n > 30 {
 			h.Errorf("within a day it was tried %d times", n)
 		}
-		h.state("app", web, puller.SetFailed, "away")
+		h.state("app", web, keep.SetFailed, "away")
 		h.service.set(func() { h.service.fail = nil })
 		<-time.After(time.Hour + time.Minute)
-		h.state("app", web, puller.SetPresent, "")
+		h.state("app", web, keep.SetPresent, "")
 
 		h.service.set(func() { h.service.fail = puller.Errorf(puller.ErrDenied, "no access") })
 		if _, err := h.RefreshSet("app"); err != nil {
 			h.Fatal(err)
 		}
-		h.state("app", web, puller.SetStale, "no access")
+		h.state("app", web, keep.SetStale, "no access")
 		n := len(h.service.asked)
 		<-time.After(24 * time.Hour) // it will fail again, and the image is there
 		h.refreshes(n)
-		h.state("app", web, puller.SetStale, "no access")
+		h.state("app", web, keep.SetStale, "no access")
 	})
 }
 
@@ -206,10 +208,10 @@ func TestMovedName(t *testing.T) {
 		})
 		<-time.After(time.Minute)
 		h.refreshes(3)
-		h.state("data", db, puller.SetPresent, "")
-		h.state("app", web, puller.SetPulling, "another image")
+		h.state("data", db, keep.SetPresent, "")
+		h.state("app", web, keep.SetPulling, "another image")
 		close(gate)
-		h.state("app", web, puller.SetPresent, "")
+		h.state("app", web, keep.SetPresent, "")
 	})
 }
 
@@ -226,7 +228,7 @@ func TestRefusedRefresh(t *testing.T) {
 		<-time.After(10 * time.Minute)
 		h.service.set(func() { h.service.refuse = nil })
 		<-time.After(2 * time.Minute)
-		h.state("app", web, puller.SetPresent, "")
+		h.state("app", web, keep.SetPresent, "")
 		if s, err := h.Set("app"); err != nil || s.Error != "" {
 			h.Errorf("it is %+v, %v", s, err)
 		}
@@ -241,7 +243,7 @@ func TestEngineAway(t *testing.T) {
 		h.service.set(func() { h.service.mute = puller.Errorf(puller.ErrEngineUnavailable, "no engine") })
 		<-time.After(time.Hour)
 		h.refreshes(1)
-		h.state("app", web, puller.SetPresent, "")
+		h.state("app", web, keep.SetPresent, "")
 		if n := strings.Count(h.log.String(), "no engine"); n != 1 {
 			h.Errorf("it is logged %d times: %s", n, h.log)
 		}
@@ -269,7 +271,7 @@ func TestCost(t *testing.T) {
 
 func TestBadRequests(t *testing.T) {
 	withHost(t, func(h *host) {
-		with := func(change func(*puller.SetRequest)) puller.SetRequest {
+		with := func(change func(*keep.SetRequest)) keep.SetRequest {
 			r := images(web)
 			change(&r)
 			return r
@@ -278,12 +280,12 @@ func TestBadRequests(t *testing.T) {
 		for i := range many {
 			many[i] = fmt.Sprint("registry.test/", i)
 		}
-		for field, r := range map[string]puller.SetRequest{
-			"schedule: ":         with(func(r *puller.SetRequest) { r.Schedule = "0 0 31 2 *" }),
-			"timezone: ":         with(func(r *puller.SetRequest) { r.Timezone = "Europe/Atlantis" }),
-			"jitter: ":           with(func(r *puller.SetRequest) { r.Jitter = "soon" }),
-			"window: ":           with(func(r *puller.SetRequest) { r.Window = "22:00-22:00" }),
-			"policy: ":           with(func(r *puller.SetRequest) { r.Policy = puller.PolicyAlways }),
+		for field, r := range map[string]keep.SetRequest{
+			"schedule: ":         with(func(r *keep.SetRequest) { r.Schedule = "0 0 31 2 *" }),
+			"timezone: ":         with(func(r *keep.SetRequest) { r.Timezone = "Europe/Atlantis" }),
+			"jitter: ":           with(func(r *keep.SetRequest) { r.Jitter = "soon" }),
+			"window: ":           with(func(r *keep.SetRequest) { r.Window = "22:00-22:00" }),
+			"policy: ":           with(func(r *keep.SetRequest) { r.Policy = puller.PolicyAlways }),
 			"images: missing":    {},
 			"images: 5000":       images(many...),
 			"images[1]: image: ": images(web, "No"),
@@ -324,7 +326,7 @@ func TestLimits(t *testing.T) {
 			h.Errorf("one more image gives %v", err)
 		}
 		h.put("big-0", images(web)) // in the place of one
-		for i := range puller.MaxSets - 5 {
+		for i := range keep.MaxSets - 5 {
 			h.put(fmt.Sprint("small-", i), images(web))
 		}
 		if _, err := h.PutSet("more", images(web)); puller.KindOf(err) != puller.ErrOverloaded || !strings.Contains(err.Error(), "500") {

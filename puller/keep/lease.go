@@ -1,6 +1,10 @@
-package puller
+package keep
 
-import "time"
+import (
+	"time"
+
+	"github.com/towline/towline/puller"
+)
 
 // LeaseRequest asks for images to be kept from collection for a while.
 type LeaseRequest struct {
@@ -9,8 +13,8 @@ type LeaseRequest struct {
 	TTL    string   `json:"ttl"`            // a Go duration, from MinLease to MaxLease
 	Note   string   `json:"note,omitempty"` // for people
 
-	Caller string `json:"-"`
-	Rules  Rules  `json:"-"` // the caller's own, beside those of the daemon
+	Caller string       `json:"-"`
+	Rules  puller.Rules `json:"-"` // the caller's own, beside those of the daemon
 }
 
 // Lease is a lease as it stands, in the form of the API.
@@ -50,14 +54,14 @@ const (
 // field.
 func ParseLease(field, text string) (time.Duration, error) {
 	if text == "" {
-		return 0, Errorf(ErrInvalidRequest, "%s: missing; say how long, such as 2h: a lease without an end would keep images for ever", field)
+		return 0, puller.Errorf(puller.ErrInvalidRequest, "%s: missing; say how long, such as 2h: a lease without an end would keep images for ever", field)
 	}
 	ttl, err := time.ParseDuration(text)
 	switch {
 	case err != nil:
-		return 0, Errorf(ErrInvalidRequest, "%s: %q is not a duration such as 90m or 2h", field, Clip(text))
+		return 0, puller.Errorf(puller.ErrInvalidRequest, "%s: %q is not a duration such as 90m or 2h", field, puller.Clip(text))
 	case ttl < MinLease || ttl > MaxLease:
-		return 0, Errorf(ErrInvalidRequest, "%s: %s is not between 1m and 720h", field, ttl)
+		return 0, puller.Errorf(puller.ErrInvalidRequest, "%s: %s is not between 1m and 720h", field, ttl)
 	}
 	return ttl, nil
 }
@@ -65,7 +69,7 @@ func ParseLease(field, text string) (time.Duration, error) {
 // Check returns what is wrong with a filter, as ErrInvalidRequest, and fills in what is left
 // out.
 func (f *LeaseFilter) Check() error {
-	page := Filter{Image: f.Image, Limit: f.Limit}
+	page := puller.Filter{Image: f.Image, Limit: f.Limit}
 	if err := page.Check(); err != nil {
 		return err
 	}

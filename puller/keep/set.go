@@ -1,13 +1,15 @@
-package puller
+package keep
 
 import (
 	"time"
+
+	"github.com/towline/towline/puller"
 )
 
 // SetRequest says which images a host is to have, and when Towline looks whether they are
 // still the current ones. All but Images may be left out.
 type SetRequest struct {
-	Images Images `json:"images"`
+	Images puller.Images `json:"images"`
 	// Schedule says when the set is refreshed: five fields of cron ("0 5 * * *"), a
 	// descriptor ("@daily") or an interval ("@every 30m"). Without one, only images that
 	// are missing are pulled.
@@ -17,16 +19,16 @@ type SetRequest struct {
 	// the same part of Jitter.
 	Jitter string `json:"jitter,omitempty"`
 	// Window is when refreshes that nobody asks for may begin, such as "22:00-06:00".
-	Window   string   `json:"window,omitempty"`
-	Policy   Policy   `json:"policy,omitempty"`   // PolicyNewer, the default, or PolicyMissing
-	Protect  *bool    `json:"protect,omitempty"`  // from collection; true if left out
-	Priority Priority `json:"priority,omitempty"` // PriorityLow is the default
-	Platform string   `json:"platform,omitempty"` // of images that name none
+	Window   string          `json:"window,omitempty"`
+	Policy   puller.Policy   `json:"policy,omitempty"`   // PolicyNewer, the default, or PolicyMissing
+	Protect  *bool           `json:"protect,omitempty"`  // from collection; true if left out
+	Priority puller.Priority `json:"priority,omitempty"` // PriorityLow is the default
+	Platform string          `json:"platform,omitempty"` // of images that name none
 
 	// Skipped are services of a Compose file that have no image to pull.
-	Skipped []Skipped `json:"-"`
-	Caller  string    `json:"-"`
-	Rules   Rules     `json:"-"` // the caller's own, beside those of the daemon
+	Skipped []puller.Skipped `json:"-"`
+	Caller  string           `json:"-"`
+	Rules   puller.Rules     `json:"-"` // the caller's own, beside those of the daemon
 }
 
 // SetSource says where a set comes from.
@@ -48,13 +50,13 @@ type Set struct {
 	Source SetSource `json:"source"`
 	File   string    `json:"file,omitempty"` // of SetFromFile, its path
 	// What was asked for, with the defaults.
-	Schedule      string   `json:"schedule,omitempty"`
-	Timezone      string   `json:"timezone,omitempty"`
-	JitterSeconds float64  `json:"jitter_seconds,omitempty"`
-	Window        string   `json:"window,omitempty"`
-	Policy        Policy   `json:"policy"`
-	Protect       bool     `json:"protect"`
-	Priority      Priority `json:"priority"`
+	Schedule      string          `json:"schedule,omitempty"`
+	Timezone      string          `json:"timezone,omitempty"`
+	JitterSeconds float64         `json:"jitter_seconds,omitempty"`
+	Window        string          `json:"window,omitempty"`
+	Policy        puller.Policy   `json:"policy"`
+	Protect       bool            `json:"protect"`
+	Priority      puller.Priority `json:"priority"`
 
 	ChangedAt time.Time `json:"changed_at"`
 	LastRun   time.Time `json:"last_run,omitzero"` // when the last refresh began
@@ -66,8 +68,8 @@ type Set struct {
 	// Counts says how many images are in each state.
 	Counts map[SetState]int `json:"counts"`
 	// Images are in the order they were asked for. A list of sets leaves them out.
-	Images  []SetImage `json:"images,omitempty"`
-	Skipped []Skipped  `json:"skipped,omitempty"`
+	Images  []SetImage       `json:"images,omitempty"`
+	Skipped []puller.Skipped `json:"skipped,omitempty"`
 }
 
 // SetState is how an image of a set stands at the engine.
@@ -114,17 +116,17 @@ const (
 func CheckSetName(name string) error {
 	switch {
 	case name == "":
-		return Errorf(ErrInvalidRequest, "name: missing; name the set")
+		return puller.Errorf(puller.ErrInvalidRequest, "name: missing; name the set")
 	case len(name) > MaxSetName:
-		return Errorf(ErrInvalidRequest, "name: %q has %d bytes; the name of a set has at most %d", Clip(name), len(name), MaxSetName)
+		return puller.Errorf(puller.ErrInvalidRequest, "name: %q has %d bytes; the name of a set has at most %d", puller.Clip(name), len(name), MaxSetName)
 	case name == LearnedSet:
-		return Errorf(ErrInvalidRequest, "name: %s is the name of the set that Towline makes itself (keep.learn); take another one", name)
+		return puller.Errorf(puller.ErrInvalidRequest, "name: %s is the name of the set that Towline makes itself (keep.learn); take another one", name)
 	}
 	for i := range len(name) {
 		c := name[i]
 		alphanumeric := c >= 'a' && c <= 'z' || c >= '0' && c <= '9'
 		if !alphanumeric && (i == 0 || c != '.' && c != '_' && c != '-') {
-			return Errorf(ErrInvalidRequest, "name: %q is not the name of a set; it begins with a letter or digit and goes on with those, dots, hyphens and underscores, all in lower case", Clip(name))
+			return puller.Errorf(puller.ErrInvalidRequest, "name: %q is not the name of a set; it begins with a letter or digit and goes on with those, dots, hyphens and underscores, all in lower case", puller.Clip(name))
 		}
 	}
 	return nil

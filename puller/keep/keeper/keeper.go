@@ -1,5 +1,5 @@
-// Package keep keeps images: sets, which pull them, and leases.
-package keep
+// Package keeper makes one keep.Service of the sets and leases of a host.
+package keeper
 
 import (
 	"context"
@@ -7,12 +7,12 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/keep/lease"
 	"github.com/towline/towline/puller/keep/sets"
 )
 
-// Keeper is the puller.Keeper of a host, and its puller.Protector.
+// Keeper is the keep.Service of a host, and its keep.Protector.
 type Keeper struct {
 	*allSets
 	*allLeases
@@ -28,9 +28,9 @@ type (
 func New(s *sets.Sets, l *lease.Leases) Keeper { return Keeper{s, l} }
 
 var (
-	_ puller.Keeper    = Keeper{}
-	_ puller.Protector = Keeper{}
-	_ puller.Protector = (*Gate)(nil)
+	_ keep.Service   = Keeper{}
+	_ keep.Protector = Keeper{}
+	_ keep.Protector = (*Gate)(nil)
 )
 
 // Run refreshes sets and ends leases until ctx ends.
@@ -41,22 +41,22 @@ func (k Keeper) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// Protections implements puller.Protector.
-func (k Keeper) Protections(id string, names []string) []puller.Protection {
+// Protections implements keep.Protector.
+func (k Keeper) Protections(id string, names []string) []keep.Protection {
 	return append(k.allSets.Protections(id, names), k.allLeases.Protections(id, names)...)
 }
 
-// Gate is a puller.Protector that is needed before the Keeper is there: jobs that go on
+// Gate is a keep.Protector that is needed before the Keeper is there: jobs that go on
 // after a restart may want space first. Until Open it protects every image.
 type Gate struct{ keeper atomic.Pointer[Keeper] }
 
 // Open has the gate say what a keeper says.
 func (g *Gate) Open(k Keeper) { g.keeper.Store(&k) }
 
-// Protections implements puller.Protector.
-func (g *Gate) Protections(id string, names []string) []puller.Protection {
+// Protections implements keep.Protector.
+func (g *Gate) Protections(id string, names []string) []keep.Protection {
 	if k := g.keeper.Load(); k != nil {
 		return k.Protections(id, names)
 	}
-	return []puller.Protection{{Kind: puller.ProtectionSet, Name: "(sets are not read yet)", Protects: true}}
+	return []keep.Protection{{Kind: keep.ProtectionSet, Name: "(sets are not read yet)", Protects: true}}
 }

@@ -1,13 +1,14 @@
-package puller
+package keep
 
 import (
 	"context"
-	"time"
+
+	"github.com/towline/towline/puller"
 )
 
-// A Keeper keeps images: sets and leases. The API uses it. Its methods may be called from
+// A Service keeps images: sets and leases. The API uses it. Its methods may be called from
 // anywhere.
-type Keeper interface {
+type Service interface {
 	// Sets returns all sets by name, without their images, and the files of sets that
 	// can't be used.
 	Sets() ([]Set, []SetFault)
@@ -22,7 +23,7 @@ type Keeper interface {
 	DeleteSet(name string) (Set, error)
 	// RefreshSet returns the prewarm job that refreshes a set. If one has not ended, it is
 	// that one.
-	RefreshSet(name string) (Job, error)
+	RefreshSet(name string) (puller.Job, error)
 
 	// Leases returns a page of leases, newest first, and the cursor of the next page, ""
 	// on the last. The error is ErrInvalidRequest.
@@ -37,32 +38,4 @@ type Keeper interface {
 	RenewLease(id, ttl string) (Lease, error)
 	// EndLease ends a lease, and returns it as it stood. The error is ErrNotFound.
 	EndLease(id string) (Lease, error)
-}
-
-// ProtectionKind says what a Protection is.
-type ProtectionKind string
-
-// The kinds of protections.
-const (
-	ProtectionSet   ProtectionKind = "set"
-	ProtectionLease ProtectionKind = "lease"
-)
-
-// Protection is a set or a lease that an image is in.
-type Protection struct {
-	Kind  ProtectionKind `json:"kind"`
-	Name  string         `json:"name"`           // the set's name, or the lease's ID
-	Until time.Time      `json:"until,omitzero"` // of a lease
-	// Protects says that the image must not be collected: of every lease, and of sets that
-	// protect.
-	Protects bool `json:"protects"`
-}
-
-// A Protector says which sets and leases an image is in. It may be called from anywhere,
-// and asks neither the engine nor a disk.
-type Protector interface {
-	// Protections returns them for an image with an ID and names: NAME:TAG and
-	// NAME@DIGEST in full form. It is the present state: who removes an image asks again
-	// right before.
-	Protections(id string, names []string) []Protection
 }
