@@ -57,6 +57,8 @@ puller/docker/transport       $ours/puller/jobs
 puller/fleet                  $ours/puller/jobs
 puller                        $ours/puller/keep
 puller/docker                 $ours/puller/keep
+puller/fleet/control          $ours/puller/fleet/host
+puller/fleet/host             $ours/puller/keep/sets
 puller/keep                   $ours/puller/transfer
 puller/keep                   $ours/puller/keep/sets
 puller/keep/keeper            $ours/puller/jobs
@@ -105,6 +107,7 @@ puller/docker                 $sdk/client
 puller/docker                 $ours/puller
 puller/transfer               $ours/puller/queue
 puller/registry               $ours/puller/registry/transport
+puller/fleet/host             $ours/puller/fleet
 puller/run                    $ours/puller/transfer
 puller/keep/lease             $ours/puller/keep
 puller/keep/collect           $ours/puller/keep

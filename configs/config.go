@@ -37,6 +37,7 @@ type Config struct {
 	Limits      Limits     `mapstructure:"limits"`
 	Mirror      Mirror     `mapstructure:"mirror"`
 	Keep        Keep       `mapstructure:"keep"`
+	Fleet       Fleet      `mapstructure:"fleet"`
 	Log         Log        `mapstructure:"log"`
 }
 
@@ -154,7 +155,12 @@ func load(file string) (Config, error) {
 	defaults := make(map[string]any)
 	for _, k := range settings(&fallback) {
 		defaults[k.key] = k.value.Interface()
-		v.SetDefault(k.key, defaults[k.key]) // so that the environment is read for it
+		// So that the environment is read for it. viper forgets a mapping without keys.
+		if _, mapping := defaults[k.key].(map[string]string); mapping {
+			v.SetDefault(k.key, "")
+		} else {
+			v.SetDefault(k.key, defaults[k.key])
+		}
 	}
 	if err := checkEnvironment(v); err != nil {
 		return Config{}, err
@@ -179,7 +185,7 @@ func load(file string) (Config, error) {
 	}
 	var c Config
 	if err := v.UnmarshalExact(&c, viper.DecodeHook(mapstructure.ComposeDecodeHookFunc(
-		mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(","), sizeHook, percentHook,
+		mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(","), sizeHook, percentHook, labelsHook,
 	))); err != nil {
 		return Config{}, fmt.Errorf("configuration %s: %w", file, err)
 	}
@@ -240,7 +246,7 @@ func quoted(value any) string {
 
 // Validate returns the first fault, with its key.
 func (c Config) Validate() error {
-	for _, check := range []func() error{c.checkListen, c.Auth.check, c.Mirror.check, c.Keep.check} {
+	for _, check := range []func() error{c.checkListen, c.Auth.check, c.Mirror.check, c.Keep.check, c.Fleet.check} {
 		if err := check(); err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -138,6 +139,12 @@ var keys = []struct {
 	{"keep.learn_schedule", "0 5 * * *", func(c *configs.Config) any { return c.Keep.LearnSchedule }, "0 5 * * *"},
 	{"keep.sets_dir", "/sets", func(c *configs.Config) any { return c.Keep.SetsDir }, "/sets"},
 	{"keep.max_per_cycle", "5", func(c *configs.Config) any { return c.Keep.MaxPerCycle }, 5},
+	{"fleet.name", "ci", func(c *configs.Config) any { return c.Fleet.Name }, "ci"},
+	{"fleet.listen", "127.0.0.1:4222", func(c *configs.Config) any { return c.Fleet.Listen }, "127.0.0.1:4222"},
+	{"fleet.creds", "/creds", func(c *configs.Config) any { return c.Fleet.Creds }, "/creds"},
+	{"fleet.zone", "eu.1", func(c *configs.Config) any { return c.Fleet.Zone }, "eu.1"},
+	{"fleet.peer_listen", "0.0.0.0:7080", func(c *configs.Config) any { return c.Fleet.PeerListen }, "0.0.0.0:7080"},
+	{"fleet.upload_rate", "10MiB", func(c *configs.Config) any { return c.Fleet.UploadRate }, int64(10 << 20)},
 	{"log.level", "debug", func(c *configs.Config) any { return c.Log.Level }, "debug"},
 	{"log.format", "json", func(c *configs.Config) any { return c.Log.Format }, "json"},
 }
@@ -186,7 +193,8 @@ func TestKeys(t *testing.T) {
 	for _, key := range keysOf(reflect.TypeFor[configs.Config](), "") {
 		// TestTLS tests the keys of TLS, which need each other. TestCredentials tests
 		// the credentials, which have no variable.
-		if !tested[key] && !strings.HasPrefix(key, "auth.tls.") && key != "registries.credentials" {
+		// TestFleet tests those of the fleet that need others.
+		if !tested[key] && !strings.HasPrefix(key, "auth.tls.") && key != "registries.credentials" && !slices.Contains([]string{"fleet.labels", "fleet.url", "fleet.embedded"}, key) {
 			t.Errorf("%s is not tested", key)
 		}
 	}
@@ -298,6 +306,29 @@ func TestBadValues(t *testing.T) {
 		{"keep.protect", "keep: {protect: [docker.io/alpine]}", "", ""},
 		{"keep.protect", "keep: {protect: [Docker.io/Library/Alpine]}", "", ""},
 		{"keep.protect", "keep: {protect: }", "", ""},
+		{"fleet.name", "fleet: {url: nats://a}", "", ""},
+		{"fleet.name", "fleet: {url: nats://a, name: a.b}", "", ""},
+		{"fleet.url", "fleet: {url: http://a, name: ci}", "", ""},
+		{"fleet.url", "fleet: {url: \"nats://a,b\", name: ci}", "", ""},
+		{"fleet.url", "fleet: {url: nats://a:b@c, name: ci}", "", ""},
+		{"fleet.url", "fleet: {url: nats://a, name: ci, embedded: true, listen: 127.0.0.1:1}", "", ""},
+		{"fleet.listen: missing", "fleet: {embedded: true, name: ci}", "", ""},
+		{"fleet.listen", "fleet: {embedded: true, name: ci, listen: somewhere}", "", ""},
+		{"fleet.listen", "fleet: {url: nats://a, name: ci, listen: 127.0.0.1:1}", "", ""},
+		{"fleet.peer_listen", "fleet: {url: nats://a, name: ci, peer_listen: 127.0.0.1}", "", ""},
+		{"fleet.creds", "fleet: {url: nats://a, name: ci, creds: c}", "", ""},
+		{"fleet.zone", "fleet: {url: nats://a, name: ci, zone: a b}", "", ""},
+		{"fleet.labels", "fleet: {url: nats://a, name: ci, labels: {host: x}}", "", ""},
+		{"fleet.labels", "fleet: {url: nats://a, name: ci, labels: {role: a b}}", "", ""},
+		{"fleet.labels", "fleet: {url: nats://a, name: ci, labels: {Role: a}}", "", ""},
+		{"fleet.labels", "fleet: {url: nats://a, name: ci, labels: {a.b: a}}", "", ""},
+		{"fleet.labels", "fleet: {url: nats://a, name: ci, labels: {a: [b]}}", "", ""},
+		{"fleet.labels", "fleet: {url: nats://a, name: ci, labels: {a: 1.50}}", "", ""},
+		{"fleet.labels", "fleet: {url: nats://a, name: ci, labels: {a: }}", "", ""},
+		{"fleet.labels", "fleet: {labels: [a]}", "", ""},
+		{"fleet.labels", "", "TOWLINE_FLEET_LABELS", "role"},
+		{"fleet.labels", "", "TOWLINE_FLEET_LABELS", "a=b,a=c"},
+		{"fleet.upload_rate", "fleet: {upload_rate: -1}", "", ""},
 		{"towline.yaml", "pull: {", "", ""},
 		{"towline.yaml", "- pull", "", ""},
 		{"towline.yaml", "pull: {retries: 1}\npull: {retries: 2}", "", ""},
@@ -329,6 +360,30 @@ func TestMissingFile(t *testing.T) {
 	}
 	if c, err := configs.Load(""); err != nil || !reflect.DeepEqual(c, configs.Default()) {
 		t.Errorf("without any file: %+v, %v", c, err)
+	}
+}
+
+func TestFleet(t *testing.T) {
+	clean(t)
+	const content = "fleet: {name: ci, url: \"nats://a:4222,tls://b\", labels: {role: ci, rack: \"7\"}}"
+	want := configs.Default().Fleet
+	want.Name, want.URL, want.Labels = "ci", "nats://a:4222,tls://b", map[string]string{"role": "ci", "rack": "7"}
+	c, err := configs.Load(file(t, content))
+	if err != nil || !reflect.DeepEqual(c.Fleet, want) {
+		t.Errorf("%+v, %v", c.Fleet, err)
+	}
+	t.Setenv("TOWLINE_FLEET_LABELS", "role=build,rack=a=b")
+	if c, err = configs.Load(file(t, content)); err == nil || !strings.Contains(err.Error(), "rack") {
+		t.Errorf("a bad label of the environment: %+v, %v", c.Fleet, err)
+	}
+	t.Setenv("TOWLINE_FLEET_LABELS", "role=build")
+	want.Labels = map[string]string{"role": "build"}
+	if c, err = configs.Load(file(t, content)); err != nil || !reflect.DeepEqual(c.Fleet, want) {
+		t.Errorf("with labels of the environment: %+v, %v", c.Fleet, err)
+	}
+	c, err = configs.Load(file(t, "fleet: {name: ci, embedded: true, listen: \"0.0.0.0:4222\"}"))
+	if err != nil || !c.Fleet.Embedded || c.Fleet.Listen != "0.0.0.0:4222" || !c.Fleet.Enabled() || configs.Default().Fleet.Enabled() {
+		t.Errorf("%+v, %v", c.Fleet, err)
 	}
 }
 

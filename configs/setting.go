@@ -38,10 +38,13 @@ func settings(c *Config) (all []setting) {
 	return all
 }
 
-// setDefault sets the default of the tag. A list without one is empty, not nil.
+// setDefault sets the default of the tag. A list or mapping without one is empty, not nil.
 func (s setting) setDefault() {
 	if s.value.Kind() == reflect.Slice && s.value.IsNil() {
 		s.value.Set(reflect.MakeSlice(s.value.Type(), 0, 0))
+	}
+	if s.value.Kind() == reflect.Map && s.value.IsNil() {
+		s.value.Set(reflect.MakeMap(s.value.Type()))
 	}
 	written, ok := s.tag.Lookup("default")
 	if !ok {

@@ -166,6 +166,19 @@ func checkForm(value *yaml.Node, want any) string {
 		if slices.ContainsFunc(value.Content, func(n *yaml.Node) bool { return isNull(resolve(n)) }) {
 			return "one of its entries is empty; write a value, or remove the entry"
 		}
+	case map[string]string:
+		if value.Kind != yaml.MappingNode && (value.Kind != yaml.ScalarNode || value.Value == "") {
+			return "it is not a mapping; write one such as {role: ci}, or {} for an empty one"
+		}
+		for i := 0; i+1 < len(value.Content); i += 2 {
+			name, text := value.Content[i], resolve(value.Content[i+1])
+			switch {
+			case name.Value != strings.ToLower(name.Value) || strings.Contains(name.Value, "."):
+				return fmt.Sprintf("the name %.40q has upper-case letters or dots", name.Value)
+			case text.Kind != yaml.ScalarNode || text.Tag != "!!str":
+				return fmt.Sprintf("the value of %.40q is not a text; write one, in quotes if it is a number", name.Value)
+			}
+		}
 	case bool:
 		if value.Kind != yaml.ScalarNode || value.Value != "true" && value.Value != "false" && value.Tag != "!!bool" {
 			return fmt.Sprintf("%q is neither true nor false", value.Value)
