@@ -24,6 +24,8 @@ type Groups interface {
 	// and the digest of the manifest or index by which the set names it. ok is false for
 	// images that are in no set.
 	Group(repository, digest string) (g Group, ok bool)
-	// Keyed returns the group of a set's generation, for a peer that shows a token for it.
-	Keyed(set string, generation uint64) (g Group, ok bool)
+	// Keyed returns the group of a set's generation, for a peer that shows a token for it
+	// and asks for an image. ok is false where that generation does not name the image: who
+	// has the key of one set is given nothing of another.
+	Keyed(set string, generation uint64, repository, digest string) (g Group, ok bool)
 }
