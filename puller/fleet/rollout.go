@@ -5,8 +5,7 @@ import "time"
 // RolloutState says what a rollout is at.
 type RolloutState string
 
-// The states of a rollout. From RolloutPaused, RolloutStopped and RolloutCanceled a resume
-// leads on.
+// The states of a rollout. From RolloutPaused and RolloutStopped a resume leads on.
 const (
 	RolloutRunning  RolloutState = "running"  // a wave is released, and its members are waited for
 	RolloutPausing  RolloutState = "pausing"  // until NextWave, or a resume
@@ -15,6 +14,9 @@ const (
 	RolloutCanceled RolloutState = "canceled" // by a call: the members that have not got it keep what they have
 	RolloutDone     RolloutState = "done"     // every member may have it
 )
+
+// Ended reports whether nothing leads on from a state.
+func (s RolloutState) Ended() bool { return s == RolloutDone || s == RolloutCanceled }
 
 // Rollout is a rollout of a generation as it stands, in the form of the API.
 type Rollout struct {

@@ -49,6 +49,13 @@ func ReportKey(host, set string) string { return host + "." + set }
 // Ask is the subject on which a host asks with whom it shares a set. Controllers answer.
 func (s Subjects) Ask(host string) string { return "towline." + s.Fleet + ".ask." + host }
 
+// Beat is the subject of a host's beats. The host hears it too, so that it finds another one
+// with its ID. Beats is that of all hosts.
+func (s Subjects) Beat(host string) string { return "towline." + s.Fleet + ".beat." + host }
+
+// Beats is the subject of the beats of all hosts.
+func (s Subjects) Beats() string { return s.Beat("*") }
+
 // Asks is the subject of all hosts' questions, and AskQueue the queue group of controllers.
 func (s Subjects) Asks() string { return "towline." + s.Fleet + ".ask.*" }
 
@@ -62,11 +69,11 @@ func InboxPrefix(host string) string { return "_INBOX_" + host }
 // it may subscribe to: its credentials need no more.
 func (s Subjects) HostPublish(host string) []string {
 	return []string{
-		Key(s.Reports(), host), Key(s.Reports(), host+".>"), s.Ask(host), DirectGet(s.Desired(), host), DirectGet(s.Reports(), host),
+		Key(s.Reports(), host), Key(s.Reports(), host+".*"), s.Ask(host), s.Beat(host), DirectGet(s.Desired(), host), DirectGet(s.Reports(), host),
 	}
 }
 
 // HostSubscribe returns the subjects that a host may subscribe to.
 func (s Subjects) HostSubscribe(host string) []string {
-	return []string{Key(s.Desired(), host), InboxPrefix(host) + ".>"}
+	return []string{Key(s.Desired(), host), s.Beat(host), InboxPrefix(host) + ".>"}
 }
