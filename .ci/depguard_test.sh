@@ -59,6 +59,9 @@ puller                        $ours/puller/keep
 puller/docker                 $ours/puller/keep
 puller/fleet/control          $ours/puller/fleet/host
 puller/fleet/host             $ours/puller/keep/sets
+puller                        $ours/puller/store
+puller/store                  $ours/puller/job
+puller/registry               $ours/puller/store
 puller/keep                   $ours/puller/transfer
 puller/keep                   $ours/puller/keep/sets
 puller/keep/keeper            $ours/puller/jobs
@@ -108,6 +111,8 @@ puller/docker                 $ours/puller
 puller/transfer               $ours/puller/queue
 puller/registry               $ours/puller/registry/transport
 puller/fleet/host             $ours/puller/fleet
+puller/bolt                   $ours/puller/store
+puller/jobs                   $ours/puller/store
 puller/run                    $ours/puller/transfer
 puller/keep/lease             $ours/puller/keep
 puller/keep/collect           $ours/puller/keep

@@ -1,6 +1,7 @@
 // Package puller is the domain: jobs, requests, events, errors, and the interfaces of
-// what Towline drives (Engine, Registry, Store) and of what it offers (Service). The
-// packages below it do the work; DESIGN.md says how.
+// what Towline drives (Engine, Registry) and of what it offers (Service). The words of
+// what is stored are in puller/store, those of keeping images in puller/keep. The
+// packages below do the work; DESIGN.md says how.
 //
 // The words that one must know:
 //

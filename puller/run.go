@@ -45,19 +45,8 @@ func (r RunRequest) Environment() []string {
 }
 
 // Labels that containers of runs carry. They find containers; they prove
-// nothing, since an image may carry them too (see Run.owns).
+// nothing, since an image may carry them too (see store.Run.Owns).
 const (
 	LabelJob      = "towline.job"
 	LabelInstance = "towline.instance"
 )
-
-// Owns reports whether a container was created for the run of a job. Its labels
-// say so too, but a container may have them from its image, such as one that was
-// committed from a run's container. Only while a run of an older Towline, of which
-// no more is known, has not ended, they are enough.
-func (r *Run) Owns(c ContainerState, job string, ended bool) bool {
-	if r.Name == "" && r.Container == "" {
-		return !ended && c.Labels[LabelJob] == job && c.Labels[LabelInstance] != ""
-	}
-	return r.Container != "" && c.ID == r.Container || r.Name != "" && slices.Contains(c.Names, r.Name)
-}

@@ -10,6 +10,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/stream/pullstream"
 )
 
@@ -34,10 +35,10 @@ func idAt(t time.Time, n int) string {
 func deepCursor() string { return idAt(storeEnd.Add(-storeSpan/2), 0) }
 
 // waitingRecord returns the nth of so many records, as one that waits.
-func waitingRecord(n, of int) puller.Record {
+func waitingRecord(n, of int) store.Record {
 	created := storeEnd.Add(-storeSpan / time.Duration(of) * time.Duration(of-n))
 	retries := 3
-	r := puller.Record{
+	r := store.Record{
 		Job: puller.Job{
 			ID: idAt(created, n), Kind: puller.JobPull, State: puller.StateQueued, Image: keptImage(n),
 			Policy: puller.PolicyMissing, Priority: puller.PriorityNormal, CreatedAt: created,
@@ -57,7 +58,7 @@ func waitingRecord(n, of int) puller.Record {
 
 // endedRecord returns the record as it is when its job has ended: one in
 // eight failed.
-func endedRecord(r puller.Record, n int) puller.Record {
+func endedRecord(r store.Record, n int) store.Record {
 	j := &r.Job
 	j.State, j.Attempt, j.StartedAt, j.FinishedAt = puller.StateSucceeded, 1, j.CreatedAt.Add(1234567*time.Nanosecond), j.CreatedAt.Add(12345678901*time.Nanosecond)
 	j.Progress = &pullstream.Totals{Downloaded: 123456789, Extracted: 345678901, Total: 123456789, Layers: 7, LayersDone: 7, LayersExisting: 2, Rate: 34567890}

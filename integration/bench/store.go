@@ -18,8 +18,8 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/integration/lab"
-	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/bolt"
+	"github.com/towline/towline/puller/store"
 )
 
 const (
@@ -241,23 +241,23 @@ func (c *caller) list(query string) (next string, err error) {
 func fill(dir string, ended int) error {
 	silent := logrus.New()
 	silent.SetOutput(io.Discard)
-	store, err := bolt.Open(context.Background(), dir, bolt.Options{Log: silent})
+	to, err := bolt.Open(context.Background(), dir, bolt.Options{Log: silent})
 	if err != nil {
 		return err
 	}
 	const batch = 1000
-	records := make([]puller.Record, 0, batch)
+	records := make([]store.Record, 0, batch)
 	for n := range ended + unended {
 		r := waitingRecord(n, ended+unended)
 		if n < ended {
 			r = endedRecord(r, n)
 		}
 		if records = append(records, r); len(records) == batch || n == ended+unended-1 {
-			if err := store.Save(uint64(10*n), records); err != nil {
-				return errors.Join(err, store.Close())
+			if err := to.Save(uint64(10*n), records); err != nil {
+				return errors.Join(err, to.Close())
 			}
 			records = records[:0]
 		}
 	}
-	return store.Close()
+	return to.Close()
 }

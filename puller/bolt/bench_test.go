@@ -9,6 +9,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/bolt"
+	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/puller/storetest"
 )
 
@@ -37,8 +38,8 @@ const batch = 64
 
 // BenchmarkSave keeps 64 records a time that were not there.
 func BenchmarkSave(b *testing.B) {
-	benchmarkSave(b, func(n int) []puller.Record {
-		records := make([]puller.Record, batch)
+	benchmarkSave(b, func(n int) []store.Record {
+		records := make([]store.Record, batch)
 		for i := range records {
 			records[i] = storetest.NewRecord(n*batch + i)
 		}
@@ -49,8 +50,8 @@ func BenchmarkSave(b *testing.B) {
 // BenchmarkSaveToTheEnd keeps 32 records a time that were not there, and the
 // end of the 32 before them.
 func BenchmarkSaveToTheEnd(b *testing.B) {
-	benchmarkSave(b, func(n int) []puller.Record {
-		records := make([]puller.Record, batch)
+	benchmarkSave(b, func(n int) []store.Record {
+		records := make([]store.Record, batch)
 		for i := range batch / 2 {
 			records[i] = storetest.NewRecord((n+1)*batch + i)
 			records[batch/2+i] = ended(n*batch + i)
@@ -59,7 +60,7 @@ func BenchmarkSaveToTheEnd(b *testing.B) {
 	})
 }
 
-func benchmarkSave(b *testing.B, records func(n int) []puller.Record) {
+func benchmarkSave(b *testing.B, records func(n int) []store.Record) {
 	dir := b.TempDir()
 	rate := flushes(b, dir)
 	s, err := bolt.Open(b.Context(), dir, bolt.Options{Log: discard(), Checker: checker})
@@ -92,13 +93,13 @@ func BenchmarkOpen(b *testing.B) {
 		b.Fatal(err)
 	}
 	for n := 0; n < done; n += 1000 {
-		var records []puller.Record
+		var records []store.Record
 		for i := range 1000 {
 			records = append(records, ended(n+i))
 		}
 		save(b, s, uint64(n), records...)
 	}
-	var records []puller.Record
+	var records []store.Record
 	for n := range open {
 		records = append(records, storetest.NewRecord(done+n))
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/bolt"
+	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/puller/storetest"
 )
 
@@ -222,7 +223,7 @@ func TestDamageRefusesUntilTheNextStart(t *testing.T) {
 		if _, err := s.Record(storetest.RecordID(1)); puller.KindOf(err) != puller.ErrInternal || !strings.Contains(err.Error(), b.dir) {
 			t.Errorf("a read gives %v", err)
 		}
-		if err := s.Save(6, []puller.Record{storetest.NewRecord(2)}); puller.KindOf(err) != puller.ErrInternal || !strings.Contains(err.Error(), b.dir) || !strings.Contains(err.Error(), "restart towline") {
+		if err := s.Save(6, []store.Record{storetest.NewRecord(2)}); puller.KindOf(err) != puller.ErrInternal || !strings.Contains(err.Error(), b.dir) || !strings.Contains(err.Error(), "restart towline") {
 			t.Errorf("a Save gives %v", err)
 		}
 		if _, _, err := s.Load(); puller.KindOf(err) != puller.ErrInternal {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/bolt"
+	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/puller/storetest"
 )
 
@@ -85,7 +86,7 @@ func TestFileIsRemovedWhileOpen(t *testing.T) {
 			}
 			for range 2 {
 				for what, err := range map[string]error{
-					"Save":              s.Save(2, []puller.Record{storetest.NewRecord(2)}),
+					"Save":              s.Save(2, []store.Record{storetest.NewRecord(2)}),
 					"Save of no record": s.Save(2, nil),
 					"KeepPrivate":       s.KeepPrivate("sha256:1"),
 				} {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/puller/storetest"
 )
 
@@ -39,7 +40,7 @@ func TestFullDisk(t *testing.T) {
 	})
 }
 
-func bulky(n int) puller.Record {
+func bulky(n int) store.Record {
 	r := ended(n)
 	r.Events[2].Message = strings.Repeat("much to say ", 700)
 	return r
@@ -54,7 +55,7 @@ func testFull(t *testing.T, b *box, small, large func(), kind puller.ErrorKind) 
 		if n == 500 {
 			t.Fatal("the disk does not fill up")
 		}
-		batch := []puller.Record{bulky(10 * kept), storetest.NewRecord(6000 + kept)}
+		batch := []store.Record{bulky(10 * kept), storetest.NewRecord(6000 + kept)}
 		for i := 1; i < 10; i++ {
 			batch = append(batch, bulky(10*kept+i))
 		}
@@ -74,7 +75,7 @@ func testFull(t *testing.T, b *box, small, large func(), kind puller.ErrorKind) 
 			}
 		}
 	}
-	holds := func(when string, seq uint64, s puller.Store) {
+	holds := func(when string, seq uint64, s store.Store) {
 		t.Helper()
 		got, unended, err := s.Load()
 		if got != seq || len(unended) != 1+kept || err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/puller/storetest"
 )
 
@@ -79,7 +80,7 @@ func TestOpenOnFullDisk(t *testing.T) {
 			for _, r := range unended { // how known jobs change is kept
 				save(t, s, 8, r)
 			}
-			if err := s.Save(8, []puller.Record{storetest.NewRecord(3)}); c.noSpare && puller.KindOf(err) != puller.ErrNoSpace {
+			if err := s.Save(8, []store.Record{storetest.NewRecord(3)}); c.noSpare && puller.KindOf(err) != puller.ErrNoSpace {
 				t.Errorf("a new job without a file: %v", err)
 			}
 			free()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/bolt/database"
+	"github.com/towline/towline/puller/store"
 )
 
 // buckets are those of a transaction. The index buckets are of jobs that have
@@ -104,7 +105,7 @@ type entry struct {
 }
 
 // entryOf returns how a record is found.
-func entryOf(r *puller.Record) entry {
+func entryOf(r *store.Record) entry {
 	e := entry{
 		id: []byte(r.Job.ID), end: timeKey(r.Job.FinishedAt), key: r.Key,
 		kind: number(kinds, r.Job.Kind), state: number(states, r.Job.State),

@@ -12,7 +12,7 @@ import (
 
 const defaultLimit = 100
 
-// Ended implements puller.Store. A filter by kind, state or image takes up to the
+// Ended implements store.Store. A filter by kind, state or image takes up to the
 // limit from each range of an index that it allows, at most nine, and of those
 // the newest.
 func (s *Store) Ended(f puller.Filter) ([]puller.Job, error) {

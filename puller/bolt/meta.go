@@ -32,7 +32,7 @@ func (b *buckets) setHead(h head) error {
 	return b.meta.Put(headKey, value)
 }
 
-// Instance implements puller.Store.
+// Instance implements store.Store.
 func (s *Store) Instance() string { return s.id }
 
 var instanceKey = []byte("instance")

@@ -5,20 +5,20 @@ import (
 
 	"go.etcd.io/bbolt"
 
-	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/bolt/database"
+	"github.com/towline/towline/puller/store"
 )
 
 // privateName is a bucket of the IDs of images that came with credentials. Files of
 // older versions do not have it. Its sequence is the number of IDs. A number above
-// puller.MaxPrivate says that some IDs are missing.
+// store.MaxPrivate says that some IDs are missing.
 var privateName = []byte("private")
 
-// Private implements puller.Store.
+// Private implements store.Store.
 func (s *Store) Private() (images []string, whole bool, err error) {
 	err = s.view("read the images that came with credentials", func(tx *bbolt.Tx) error {
 		b := tx.Bucket(privateName)
-		if whole = b == nil || b.Sequence() <= puller.MaxPrivate; b == nil {
+		if whole = b == nil || b.Sequence() <= store.MaxPrivate; b == nil {
 			return nil
 		}
 		return b.ForEach(func(id, _ []byte) error {
@@ -34,7 +34,7 @@ func (s *Store) Private() (images []string, whole bool, err error) {
 	return images, whole, err
 }
 
-// KeepPrivate implements puller.Store.
+// KeepPrivate implements store.Store.
 func (s *Store) KeepPrivate(image string) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -54,7 +54,7 @@ func (s *Store) KeepPrivate(image string) error {
 			return nil
 		}
 		n, err := b.NextSequence()
-		if err != nil || n > puller.MaxPrivate {
+		if err != nil || n > store.MaxPrivate {
 			return err
 		}
 		return b.Put([]byte(image), []byte{version})
@@ -67,5 +67,5 @@ func forgot(tx *bbolt.Tx) error {
 	if err != nil {
 		return err
 	}
-	return b.SetSequence(puller.MaxPrivate + 1)
+	return b.SetSequence(store.MaxPrivate + 1)
 }

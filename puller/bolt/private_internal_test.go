@@ -7,7 +7,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"go.etcd.io/bbolt"
 
-	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/store"
 )
 
 func TestPrivateSaysWhenItIsNotWhole(t *testing.T) {
@@ -22,7 +22,7 @@ func TestPrivateSaysWhenItIsNotWhole(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		return b.SetSequence(puller.MaxPrivate - room)
+		return b.SetSequence(store.MaxPrivate - room)
 	})
 	if err != nil {
 		t.Fatal(err)

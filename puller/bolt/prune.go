@@ -18,7 +18,7 @@ const (
 	elementSize = 16
 )
 
-// Prune implements puller.Store. If more than half of a file of some size is free
+// Prune implements store.Store. If more than half of a file of some size is free
 // then, Prune copies the rest to a new file. Readers do not wait for that.
 func (s *Store) Prune(before time.Time, keep int, size int64) (int, error) {
 	s.writing.Lock()

@@ -17,6 +17,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/bolt"
+	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/puller/storetest"
 )
 
@@ -25,7 +26,7 @@ func TestPruneGivesSpaceBack(t *testing.T) {
 	s := b.open()
 	const jobs, keep = 2400, 150
 	for n := 0; n < jobs; n += 100 {
-		var records []puller.Record
+		var records []store.Record
 		for i := range 100 {
 			records = append(records, bulky(n+i))
 		}
@@ -68,9 +69,9 @@ func TestPruneGivesSpaceBack(t *testing.T) {
 	if b.log.Len() > 0 {
 		t.Errorf("something is logged: %s", &b.log)
 	}
-	for i, open := range []func() puller.Store{
-		func() puller.Store { return s },
-		func() puller.Store { closeIt(t, s); return b.open() },
+	for i, open := range []func() store.Store{
+		func() store.Store { return s },
+		func() store.Store { closeIt(t, s); return b.open() },
 	} {
 		s := open()
 		save(t, s, uint64(9000+i), storetest.NewRecord(9001+i), ended(jobs+i))
@@ -124,7 +125,7 @@ func saveUntilKilled(dir string) error {
 		return err
 	}
 	for {
-		var records []puller.Record
+		var records []store.Record
 		for i := range 50 {
 			records = append(records, bulky(int(seq)*50+i))
 		}

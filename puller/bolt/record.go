@@ -10,6 +10,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/bolt/database"
+	"github.com/towline/towline/puller/store"
 )
 
 // A value is kept behind a seal: the version of its form in one byte, and the
@@ -49,7 +50,7 @@ func unseal(value []byte) ([]byte, error) {
 // encode returns a record as it is kept. Behind the seal are the length of its
 // idempotency key, the key, and the record in JSON. The key stands in front so
 // that it can be read without the JSON, and keeps bytes that are no UTF-8.
-func encode(r *puller.Record) ([]byte, error) {
+func encode(r *store.Record) ([]byte, error) {
 	if number(kinds, r.Job.Kind) == 0 {
 		return nil, puller.Errorf(puller.ErrInternal, "job %s: the kind %q is not known here", r.Job.ID, r.Job.Kind)
 	}
@@ -93,8 +94,8 @@ func keyOf(value []byte) (string, error) {
 }
 
 // decode reads the record of a job.
-func decode(id, value []byte) (puller.Record, error) {
-	var r puller.Record
+func decode(id, value []byte) (store.Record, error) {
+	var r store.Record
 	key, err := decodeInto(id, value, &r, &r.Job)
 	r.Key = key
 	return r, err

@@ -7,16 +7,17 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/store"
 )
 
 // recordsName is a bucket of records of other rooms. Its keys are the kind, a zero byte
 // and the key. Files of older versions do not have it.
 var recordsName = []byte("records")
 
-// Records is a puller.Records in the file of a Store.
+// Records is a store.Records in the file of a Store.
 type Records struct{ store *Store }
 
-var _ puller.Records = (*Records)(nil)
+var _ store.Records = (*Records)(nil)
 
 // Records returns what keeps records of other rooms in the store's file. They end with the
 // store. A file that was set aside after damage takes them along.
@@ -24,9 +25,9 @@ func (s *Store) Records() *Records { return &Records{s} }
 
 func recordKey(kind, key string) []byte { return []byte(kind + "\x00" + key) }
 
-// Load implements puller.Records.
+// Load implements store.Records.
 func (r *Records) Load(kind string) (map[string][]byte, error) {
-	if err := puller.CheckRecords(kind, nil); err != nil {
+	if err := store.CheckRecords(kind, nil); err != nil {
 		return nil, err
 	}
 	values := make(map[string][]byte)
@@ -86,9 +87,9 @@ type recordsSize struct {
 	n, bytes int
 }
 
-// Save implements puller.Records.
+// Save implements store.Records.
 func (r *Records) Save(kind string, values map[string][]byte) error {
-	if err := puller.CheckRecords(kind, values); err != nil || len(values) == 0 {
+	if err := store.CheckRecords(kind, values); err != nil || len(values) == 0 {
 		return err
 	}
 	return r.change("save records", kind, func(b *bbolt.Bucket, size *recordsSize) error {
@@ -105,16 +106,16 @@ func (r *Records) Save(kind string, values map[string][]byte) error {
 			size.n++
 			size.bytes += len(payload)
 		}
-		if size.n > puller.MaxRecords || size.bytes > puller.MaxRecordsBytes {
-			return puller.Errorf(puller.ErrOverloaded, "%s: %d records with %d bytes; at most %d with %d bytes are kept", kind, size.n, size.bytes, puller.MaxRecords, puller.MaxRecordsBytes)
+		if size.n > store.MaxRecords || size.bytes > store.MaxRecordsBytes {
+			return puller.Errorf(puller.ErrOverloaded, "%s: %d records with %d bytes; at most %d with %d bytes are kept", kind, size.n, size.bytes, store.MaxRecords, store.MaxRecordsBytes)
 		}
 		return nil
 	})
 }
 
-// Delete implements puller.Records.
+// Delete implements store.Records.
 func (r *Records) Delete(kind string, keys []string) error {
-	if err := puller.CheckRecords(kind, nil); err != nil || len(keys) == 0 {
+	if err := store.CheckRecords(kind, nil); err != nil || len(keys) == 0 {
 		return err
 	}
 	return r.change("delete records", kind, func(b *bbolt.Bucket, size *recordsSize) error {

@@ -9,8 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/bolt"
+	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/puller/storetest"
 )
 
@@ -19,16 +19,16 @@ func TestRecords(t *testing.T) {
 		*box
 		*bolt.Store
 	}
-	all := make(map[puller.Records]opened)
-	open := func(b *box) puller.Records {
+	all := make(map[store.Records]opened)
+	open := func(b *box) store.Records {
 		s := b.open()
 		r := s.Records()
 		all[r] = opened{b, s}
 		return r
 	}
 	storetest.RunRecords(t, storetest.RecordsFixture{
-		Open: func(t *testing.T) puller.Records { return open(newBox(t)) },
-		Reopen: func(t *testing.T, r puller.Records) puller.Records {
+		Open: func(t *testing.T) store.Records { return open(newBox(t)) },
+		Reopen: func(t *testing.T, r store.Records) store.Records {
 			closeIt(t, all[r].Store)
 			return open(all[r].box)
 		},

@@ -7,14 +7,14 @@ import (
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
-	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/bolt/database"
+	"github.com/towline/towline/puller/store"
 )
 
-// Save implements puller.Store. The error's kind is ErrNoSpace where the disk is
+// Save implements store.Store. The error's kind is ErrNoSpace where the disk is
 // full. After an error of the last flush it is not known whether the records are
 // kept. The caller saves them once more.
-func (s *Store) Save(seq uint64, records []puller.Record) error {
+func (s *Store) Save(seq uint64, records []store.Record) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	const op = "save jobs"
@@ -110,7 +110,7 @@ func (s *Store) reopen() {
 
 // save puts a record in the place of the one with its ID. It returns how many
 // more records there are that have not ended.
-func (b *buckets) save(r *puller.Record, value []byte) (change int, err error) {
+func (b *buckets) save(r *store.Record, value []byte) (change int, err error) {
 	id := []byte(r.Job.ID)
 	ended := r.Job.State.Ended()
 	oldKey := ""
@@ -121,7 +121,7 @@ func (b *buckets) save(r *puller.Record, value []byte) (change int, err error) {
 			err = b.unended.Delete(id)
 		}
 	} else if old := b.ended.Get(id); old != nil {
-		var was puller.Record
+		var was store.Record
 		if was, err = decode(id, old); err == nil {
 			err = b.drop(entryOf(&was))
 		}

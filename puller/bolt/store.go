@@ -26,9 +26,10 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/bolt/database"
+	"github.com/towline/towline/puller/store"
 )
 
-// Store is a puller.Store. None of its goroutines outlives a call.
+// Store is a store.Store. None of its goroutines outlives a call.
 type Store struct {
 	dir     string
 	log     logrus.FieldLogger
@@ -48,7 +49,7 @@ type Store struct {
 	floor   atomic.Uint64  // above all numbers of a file that was set aside; 0 after the first Save
 }
 
-var _ puller.Store = (*Store)(nil)
+var _ store.Store = (*Store)(nil)
 
 // Options are what a Store needs beside its directory.
 type Options struct {
@@ -163,7 +164,7 @@ func (s *Store) examine(db *database.File) error {
 
 func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
 
-// Close implements puller.Store. It waits for readers.
+// Close implements store.Store. It waits for readers.
 func (s *Store) Close() error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -181,8 +182,8 @@ func (s *Store) Close() error {
 	return errors.Join(err, s.lock.Close())
 }
 
-// Load implements puller.Store.
-func (s *Store) Load() (seq uint64, unended []puller.Record, err error) {
+// Load implements store.Store.
+func (s *Store) Load() (seq uint64, unended []store.Record, err error) {
 	err = s.view("load jobs", func(tx *bbolt.Tx) (err error) {
 		seq, unended, err = load(tx)
 		return err
@@ -193,7 +194,7 @@ func (s *Store) Load() (seq uint64, unended []puller.Record, err error) {
 	return max(seq, s.floor.Load()), unended, nil
 }
 
-func load(tx *bbolt.Tx) (uint64, []puller.Record, error) {
+func load(tx *bbolt.Tx) (uint64, []store.Record, error) {
 	b, err := open(tx)
 	if err != nil {
 		return 0, nil, err
@@ -202,7 +203,7 @@ func load(tx *bbolt.Tx) (uint64, []puller.Record, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	var unended []puller.Record
+	var unended []store.Record
 	for c, id, value := first(b.unended); id != nil; id, value = c.Next() {
 		r, err := decode(id, value)
 		if err != nil {
@@ -219,8 +220,8 @@ func load(tx *bbolt.Tx) (uint64, []puller.Record, error) {
 	return head.seq, unended, nil
 }
 
-// Record implements puller.Store.
-func (s *Store) Record(id string) (r puller.Record, err error) {
+// Record implements store.Store.
+func (s *Store) Record(id string) (r store.Record, err error) {
 	err = s.view("read job "+id, func(tx *bbolt.Tx) error {
 		b, err := open(tx)
 		if err != nil {
@@ -236,8 +237,8 @@ func (s *Store) Record(id string) (r puller.Record, err error) {
 	return r, err
 }
 
-// Keyed implements puller.Store.
-func (s *Store) Keyed(key string) (r puller.Record, err error) {
+// Keyed implements store.Store.
+func (s *Store) Keyed(key string) (r store.Record, err error) {
 	err = s.view("read the job of an idempotency key", func(tx *bbolt.Tx) error {
 		b, err := open(tx)
 		if err != nil {
@@ -257,8 +258,8 @@ func (s *Store) Keyed(key string) (r puller.Record, err error) {
 	return r, err
 }
 
-// Last implements puller.Store.
-func (s *Store) Last(n int, size int64) (ended []puller.Record, err error) {
+// Last implements store.Store.
+func (s *Store) Last(n int, size int64) (ended []store.Record, err error) {
 	err = s.view("read the jobs that ended last", func(tx *bbolt.Tx) error {
 		b, err := open(tx)
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/bolt"
+	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/puller/storetest"
 )
 
@@ -62,14 +63,14 @@ func (b *box) aside() []string {
 	return files
 }
 
-func save(t testing.TB, s puller.Store, seq uint64, records ...puller.Record) {
+func save(t testing.TB, s store.Store, seq uint64, records ...store.Record) {
 	t.Helper()
 	if err := s.Save(seq, records); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func closeIt(t testing.TB, s puller.Store) {
+func closeIt(t testing.TB, s store.Store) {
 	t.Helper()
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -78,20 +79,20 @@ func closeIt(t testing.TB, s puller.Store) {
 
 var began = time.Date(2026, 11, 21, 14, 0, 0, 0, time.UTC)
 
-func ended(n int) puller.Record {
+func ended(n int) store.Record {
 	return storetest.EndRecord(storetest.NewRecord(n), puller.StateSucceeded, began.Add(time.Duration(n)*time.Second))
 }
 
 func TestStore(t *testing.T) {
-	boxes := make(map[puller.Store]*box)
+	boxes := make(map[store.Store]*box)
 	storetest.Run(t, storetest.Fixture{
-		Open: func(t *testing.T) puller.Store {
+		Open: func(t *testing.T) store.Store {
 			b := newBox(t)
 			s := b.open()
 			boxes[s] = b
 			return s
 		},
-		Reopen: func(t *testing.T, s puller.Store) puller.Store {
+		Reopen: func(t *testing.T, s store.Store) store.Store {
 			b := boxes[s]
 			closeIt(t, s)
 			next := b.open()
@@ -146,7 +147,7 @@ func TestUnknownKindIsRefused(t *testing.T) {
 	s := newBox(t).open()
 	odd := storetest.NewRecord(2)
 	odd.Job.Kind = "push"
-	if err := s.Save(5, []puller.Record{storetest.NewRecord(1), odd}); puller.KindOf(err) != puller.ErrInternal || !strings.Contains(err.Error(), "push") {
+	if err := s.Save(5, []store.Record{storetest.NewRecord(1), odd}); puller.KindOf(err) != puller.ErrInternal || !strings.Contains(err.Error(), "push") {
 		t.Errorf("it gave %v", err)
 	}
 	if seq, unended, err := s.Load(); seq != 0 || len(unended) != 0 || err != nil {

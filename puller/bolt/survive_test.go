@@ -10,6 +10,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/bolt"
+	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/puller/storetest"
 )
 
@@ -19,9 +20,9 @@ const (
 	lastSeq   = 77
 )
 
-func fill(t testing.TB, s puller.Store) {
+func fill(t testing.TB, s store.Store) {
 	t.Helper()
-	var records []puller.Record
+	var records []store.Record
 	for n := range endedJobs {
 		records = append(records, ended(n))
 	}
@@ -89,7 +90,7 @@ func survive(t *testing.T, what string, data []byte) (kept bool) {
 	case len(aside) > 1:
 		t.Errorf("%s: set aside twice: %q", what, aside)
 	}
-	want := []puller.Record{storetest.NewRecord(101), storetest.NewRecord(102), storetest.NewRecord(103)}
+	want := []store.Record{storetest.NewRecord(101), storetest.NewRecord(102), storetest.NewRecord(103)}
 	if seq == lastSeq-1 && strings.Contains(b.log.String(), "one of the two headers") {
 		want = want[:2]
 	} else if seq != lastSeq {
@@ -104,17 +105,17 @@ func survive(t *testing.T, what string, data []byte) (kept bool) {
 }
 
 // readable reads all that ended: each is right, or an error.
-func readable(t *testing.T, what string, s puller.Store, others map[string]puller.Record) (errs int) {
+func readable(t *testing.T, what string, s store.Store, others map[string]store.Record) (errs int) {
 	t.Helper()
-	want := make(map[string]puller.Record)
+	want := make(map[string]store.Record)
 	for n := range endedJobs {
 		want[storetest.RecordID(n)] = ended(n)
 	}
 	want[storetest.RecordID(100)] = ended(100)
 	for id, r := range want {
-		for _, find := range []func() (puller.Record, error){
-			func() (puller.Record, error) { return s.Record(id) },
-			func() (puller.Record, error) { return s.Keyed(r.Key) },
+		for _, find := range []func() (store.Record, error){
+			func() (store.Record, error) { return s.Record(id) },
+			func() (store.Record, error) { return s.Keyed(r.Key) },
 		} {
 			got, err := find()
 			if err != nil {
@@ -146,7 +147,7 @@ func readable(t *testing.T, what string, s puller.Store, others map[string]pulle
 
 // usable changes the store in every way. Either all of it works, or a change
 // finds damage: then no Save works from there on.
-func usable(t *testing.T, what string, s puller.Store) (works bool) {
+func usable(t *testing.T, what string, s store.Store) (works bool) {
 	t.Helper()
 	damaged := false
 	check := func(err error) {
@@ -163,7 +164,7 @@ func usable(t *testing.T, what string, s puller.Store) (works bool) {
 	for n := range 5 { // beside and over those that are there
 		r := ended(n * 25)
 		r.Job.Attempt = 9
-		check(s.Save(uint64(1000+n), []puller.Record{r, storetest.NewRecord(300 + n)}))
+		check(s.Save(uint64(1000+n), []store.Record{r, storetest.NewRecord(300 + n)}))
 	}
 	for _, prune := range []func() (int, error){
 		func() (int, error) { return s.Prune(ended(20).Job.FinishedAt, 30, math.MaxInt64) },
@@ -173,7 +174,7 @@ func usable(t *testing.T, what string, s puller.Store) (works bool) {
 			t.Errorf("%s: a prune gives %v", what, err)
 		}
 	}
-	check(s.Save(2000, []puller.Record{storetest.NewRecord(500)}))
+	check(s.Save(2000, []store.Record{storetest.NewRecord(500)}))
 	if damaged {
 		return false
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/redact"
+	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/stream"
 )
 
@@ -21,7 +22,7 @@ func newHistory(events *stream.EventLog, r Request) history {
 	if r.Events == nil {
 		h.topic = events.Topic()
 	} else {
-		record := puller.Record{Job: r.View, Events: r.Events}
+		record := store.Record{Job: r.View, Events: r.Events}
 		h.topic = events.Topic(record.Frames()...)
 	}
 	for _, e := range r.Events {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/redact"
+	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/puller/tracing"
 	"github.com/towline/towline/stream"
 )
@@ -29,7 +30,7 @@ type Work interface {
 	Describe(v *puller.Job)
 	// Record fills in what a restart needs of the work. ended says that the job
 	// has ended or is about to.
-	Record(r *puller.Record, ended bool)
+	Record(r *store.Record, ended bool)
 	// Settled is called once, when the job has ended and its readers are told.
 	Settled()
 }
@@ -187,10 +188,10 @@ func (j *Job) Snapshot() puller.Job {
 }
 
 // Record returns the job as it is to be saved.
-func (j *Job) Record() puller.Record {
+func (j *Job) Record() store.Record {
 	j.mu.Lock()
 	k := &j.kept
-	r := puller.Record{
+	r := store.Record{
 		Job: j.view, Events: slices.Clip(j.history.events),
 		Caller: k.caller, Private: k.private, Key: k.key, Fingerprint: k.fingerprint,
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/towline/towline/puller/pull"
 	"github.com/towline/towline/puller/requests"
 	"github.com/towline/towline/puller/run"
+	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/puller/tracing"
 )
 
@@ -73,7 +74,7 @@ func (s *Service) Prewarm(r puller.PrewarmRequest) (puller.Job, error) {
 		all.Credentials = r.Logins[0]
 	}
 	parent := s.newJob(puller.Job{Kind: puller.JobPrewarm, Priority: r.Priority}, all, whole, prewarmBytes(r.IdempotencyKey, len(r.Images), r.Skipped))
-	w := prewarm.New(s.prewarms, parent.Job, len(r.Images), puller.Prewarm{FailFast: r.FailFast, Skipped: r.Skipped})
+	w := prewarm.New(s.prewarms, parent.Job, len(r.Images), store.Prewarm{FailFast: r.FailFast, Skipped: r.Skipped})
 	parent.SetWork(w)
 	family := []*entry{parent}
 	for i, image := range r.Images {

@@ -10,16 +10,17 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/names"
 	"github.com/towline/towline/puller/proof"
+	"github.com/towline/towline/puller/store"
 )
 
 // kept returns the record of a job that is not in memory, or ErrNotFound.
-func (s *Service) kept(id string) (puller.Record, error) {
+func (s *Service) kept(id string) (store.Record, error) {
 	if _, err := ulid.ParseStrict(id); err != nil {
-		return puller.Record{}, errNoJob(id)
+		return store.Record{}, errNoJob(id)
 	}
 	r, err := s.store.Record(id)
 	if puller.KindOf(err) == puller.ErrNotFound || err == nil && !r.Job.State.Ended() {
-		return puller.Record{}, errNoJob(id) // or it is about to be accepted
+		return store.Record{}, errNoJob(id) // or it is about to be accepted
 	}
 	r.Job = s.outputs.Kept(r.Job)
 	return r, err
@@ -176,7 +177,7 @@ func (s *Service) Image(ctx context.Context, name, platform string, own puller.R
 }
 
 // endedRun returns what is kept of a run that has ended, or nil.
-func (s *Service) endedRun(id string) (*puller.Run, error) {
+func (s *Service) endedRun(id string) (*store.Run, error) {
 	if e := s.table.get(id); e != nil {
 		if !e.Ending() {
 			return nil, nil

@@ -15,6 +15,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/puller/storetest"
 	"github.com/towline/towline/stream/pullstream"
 )
@@ -196,7 +197,7 @@ func testPrewarmChildren(t *testing.T) {
 func testPrewarmAcceptedWhole(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		var sizes []int // the jobs of each Save
-		d.store.OnSave(func(records []puller.Record) {
+		d.store.OnSave(func(records []store.Record) {
 			if len(records) > 0 {
 				sizes = append(sizes, len(records))
 			}
@@ -408,7 +409,7 @@ func testPrewarmCancelAlreadyEnding(t *testing.T) {
 		d.inState(d.child(parent, 0), puller.StateActive, puller.PhasePulling)
 		<-time.After(time.Second)
 		gate := make(chan struct{})
-		d.store.OnSave(func([]puller.Record) { <-gate })
+		d.store.OnSave(func([]store.Record) { <-gate })
 		release()
 		synctest.Wait()
 		answered := make(chan error)
@@ -758,11 +759,11 @@ func testPrewarmRestartFailFastHalfway(t *testing.T) {
 	withDaemonOf(t, single, nil, func(d *daemon) {
 		var kept *storetest.Store // what is there after the first end
 		ended := false
-		d.store.OnSave(func(records []puller.Record) {
+		d.store.OnSave(func(records []store.Record) {
 			if ended && kept == nil {
 				kept = d.store.Reopen()
 			}
-			ended = ended || slices.ContainsFunc(records, func(r puller.Record) bool { return r.Job.State.Ended() })
+			ended = ended || slices.ContainsFunc(records, func(r store.Record) bool { return r.Job.State.Ended() })
 		})
 		d.hold(nth(1))
 		d.hold(nth(2))

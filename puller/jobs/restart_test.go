@@ -13,6 +13,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/puller/storetest"
 	"github.com/towline/towline/stream"
 )
@@ -307,7 +308,7 @@ func TestRestartWithCredentials(t *testing.T) {
 		secret := credentials(t, canary)
 		var mu sync.Mutex
 		var records []byte
-		d.store.OnSave(func(saved []puller.Record) {
+		d.store.OnSave(func(saved []store.Record) {
 			data, err := json.Marshal(saved)
 			if err != nil {
 				panic(err)
@@ -493,8 +494,8 @@ func TestPrewarmCrashFailFast(t *testing.T) {
 		<-time.After(time.Second)
 		// The failure is the last that is saved.
 		var kept *storetest.Store
-		d.store.OnSave(func(records []puller.Record) {
-			if kept == nil && slices.ContainsFunc(records, func(r puller.Record) bool { return r.Job.State == puller.StateCanceled }) {
+		d.store.OnSave(func(records []store.Record) {
+			if kept == nil && slices.ContainsFunc(records, func(r store.Record) bool { return r.Job.State == puller.StateCanceled }) {
 				kept = d.store.Reopen()
 			}
 		})

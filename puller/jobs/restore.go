@@ -10,6 +10,7 @@ import (
 	"github.com/towline/towline/puller/pull"
 	"github.com/towline/towline/puller/requests"
 	"github.com/towline/towline/puller/run"
+	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/puller/tracing"
 	"github.com/towline/towline/stream"
 )
@@ -24,14 +25,14 @@ const (
 // restore makes jobs of what a store holds that had not ended.
 type restore struct {
 	s       *Service
-	records []puller.Record
+	records []store.Record
 	entries []*entry       // of the records
 	known   map[string]int // their indexes, by ID
 }
 
 // restoreJobs takes up what the store holds: last is the number that Load returned. It is
 // called before anything else.
-func restoreJobs(s *Service, last uint64, unended []puller.Record) error {
+func restoreJobs(s *Service, last uint64, unended []store.Record) error {
 	r := restore{s: s, records: unended, known: make(map[string]int)}
 	r.recall(last)
 	newest, err := s.store.Ended(puller.Filter{Limit: 1})
@@ -131,7 +132,7 @@ func (r *restore) makeJobs() {
 }
 
 // sizeOf is what a job counts in its caller's budget, in bytes.
-func sizeOf(r *puller.Record) (size int64) {
+func sizeOf(r *store.Record) (size int64) {
 	if r.Pull != nil {
 		size += requests.PullBytes(r.Pull)
 	}
@@ -164,7 +165,7 @@ func (r *restore) setWork() {
 }
 
 // wanted returns what a record's job wants pulled.
-func wanted(r puller.Record) *puller.PullRequest {
+func wanted(r store.Record) *puller.PullRequest {
 	if r.Pull != nil {
 		return r.Pull
 	}
@@ -178,7 +179,7 @@ func (r *restore) pullOptions(i int) pull.Options {
 }
 
 // setChildren makes a prewarm of a job and its children, those that have ended too.
-func (r *restore) setChildren(parent *entry, record puller.Record) {
+func (r *restore) setChildren(parent *entry, record store.Record) {
 	w := prewarm.New(r.s.prewarms, parent.Job, len(record.Job.Children), *record.Prewarm)
 	parent.SetWork(w)
 	ended := make(map[string]puller.ImageState)

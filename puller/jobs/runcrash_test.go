@@ -13,6 +13,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/puller/storetest"
 )
 
@@ -391,7 +392,7 @@ func testRunClose(t *testing.T) {
 func testRunExitSaved(t *testing.T) {
 	withRunDaemon(t, enginetest.Print("up", "", 5), func(d *daemon) {
 		var kept *storetest.Store
-		d.store.OnSave(func(records []puller.Record) {
+		d.store.OnSave(func(records []store.Record) {
 			if len(records) == 1 && records[0].Job.State == puller.StateSucceeded && kept == nil {
 				kept = d.store.Reopen()
 			}

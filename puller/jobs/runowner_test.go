@@ -10,6 +10,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/puller/storetest"
 )
 
@@ -184,7 +185,7 @@ func testRunOfOlderVersion(t *testing.T) {
 			Image: enginetest.NewImage(good, 1).ID, Labels: map[string]string{"towline.job": j.ID, "towline.instance": "0123456789abcdef"},
 		}, true)
 		d.store = d.store.Reopen()
-		if err := d.store.Save(1<<20, []puller.Record{r}); err != nil {
+		if err := d.store.Save(1<<20, []store.Record{r}); err != nil {
 			d.Fatal(err)
 		}
 		d.open()
@@ -270,7 +271,7 @@ func testRunOwnerEndedOlderVersion(t *testing.T) {
 		}
 		r.Run.Name, r.Run.Container = "", ""
 		d.store = d.store.Reopen()
-		if err := d.store.Save(1<<20, []puller.Record{r}); err != nil {
+		if err := d.store.Save(1<<20, []store.Record{r}); err != nil {
 			d.Fatal(err)
 		}
 		d.claims(j.ID)

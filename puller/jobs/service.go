@@ -22,6 +22,7 @@ import (
 	"github.com/towline/towline/puller/pull"
 	"github.com/towline/towline/puller/requests"
 	"github.com/towline/towline/puller/run"
+	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/puller/transfer"
 	"github.com/towline/towline/stream"
 )
@@ -62,7 +63,7 @@ type Options struct {
 	// on have all of it, no more are taken.
 	OutputTotal int64
 	// Store keeps the jobs. The Service does not close it.
-	Store puller.Store
+	Store store.Store
 	// KeepFor is how long ended jobs are kept, KeepJobs how many of them, and
 	// KeepBytes how many bytes of records; 0 is without limit. For a while there may
 	// be some more.
@@ -90,7 +91,7 @@ const (
 // Service takes jobs and drives an engine for them. It implements puller.Service.
 type Service struct {
 	engine   puller.Engine
-	store    puller.Store
+	store    store.Store
 	opts     Options
 	defaults requests.Defaults
 	log      logrus.FieldLogger

@@ -7,6 +7,7 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/job"
 	"github.com/towline/towline/puller/prewarm"
+	"github.com/towline/towline/puller/store"
 )
 
 const (
@@ -148,7 +149,7 @@ func (w *writer) flush() {
 	requests, changed, fault := w.requests, w.changed, w.fault
 	w.requests, w.changed, w.due = nil, make(map[*job.Job]struct{}), false
 	w.mu.Unlock()
-	var records []puller.Record
+	var records []store.Record
 	var ending []*job.Job
 	record := func(j *job.Job) {
 		r := j.Record()
@@ -227,7 +228,7 @@ func (w *writer) flush() {
 }
 
 // store saves records, and sets numbers aside.
-func (w *writer) store(records []puller.Record) error {
+func (w *writer) store(records []store.Record) error {
 	reserved := w.reserved
 	if last := w.s.numbers.Last(); last+seqBlock/2 > reserved {
 		reserved = last + seqBlock
@@ -236,7 +237,7 @@ func (w *writer) store(records []puller.Record) error {
 }
 
 // saveTo saves records and the number up to which numbers are set aside.
-func (w *writer) saveTo(seq uint64, records []puller.Record) error {
+func (w *writer) saveTo(seq uint64, records []store.Record) error {
 	began := time.Now()
 	err := w.s.store.Save(seq, records)
 	w.s.metrics.saving.Observe(time.Since(began).Seconds())

@@ -15,6 +15,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/jobs"
+	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/puller/storetest"
 	"github.com/towline/towline/stream"
 )
@@ -25,7 +26,7 @@ var errFull = errors.New("no space left on device")
 func (d *daemon) block() (open func(), saves *atomic.Int32) {
 	gate := make(chan struct{})
 	saves = new(atomic.Int32)
-	d.store.OnSave(func([]puller.Record) {
+	d.store.OnSave(func([]store.Record) {
 		saves.Add(1)
 		<-gate
 	})
@@ -185,7 +186,7 @@ func testWriterRetriesSave(t *testing.T) {
 			<-time.After(17 * time.Millisecond)
 		}
 		var saves atomic.Int32
-		d.store.OnSave(func([]puller.Record) { saves.Add(1) })
+		d.store.OnSave(func([]store.Record) { saves.Add(1) })
 		<-time.After(time.Minute)
 		if n := saves.Load(); n < 59 || n > 61 {
 			d.Errorf("in a minute it was tried %d times", n)
@@ -469,7 +470,7 @@ func testWriterStoreReadOnly(t *testing.T) {
 func testWriterManyInOneBatch(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.hold(good)
-		d.store.OnSave(func([]puller.Record) { <-time.After(3 * time.Millisecond) })
+		d.store.OnSave(func([]store.Record) { <-time.After(3 * time.Millisecond) })
 		const crowd, times = 64, 10
 		before := d.store.Saves()
 		var callers sync.WaitGroup
@@ -494,7 +495,7 @@ func testWriterManyInOneBatch(t *testing.T) {
 func testWriterNoWaitAlone(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.hold(good)
-		d.store.OnSave(func([]puller.Record) { <-time.After(3 * time.Millisecond) })
+		d.store.OnSave(func([]store.Record) { <-time.After(3 * time.Millisecond) })
 		for range 10 {
 			began := time.Now()
 			d.pullAlways(good)

@@ -12,6 +12,7 @@ import (
 	"github.com/towline/towline/puller/job"
 	"github.com/towline/towline/puller/proof"
 	"github.com/towline/towline/puller/pull"
+	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/stream"
 )
 
@@ -50,7 +51,7 @@ type Prewarm struct {
 }
 
 // New returns a prewarm of so many images, whose children are still to be set.
-func New(env *Env, j *job.Job, images int, kept puller.Prewarm) *Prewarm {
+func New(env *Env, j *job.Job, images int, kept store.Prewarm) *Prewarm {
 	w := &Prewarm{
 		env: env, job: j, failFast: kept.FailFast, skipped: kept.Skipped, progress: newProgress(env.Numbers),
 		children: make([]*pull.Pull, images), images: make([]puller.ImageState, images),
@@ -108,8 +109,8 @@ func (w *Prewarm) Describe(v *puller.Job) {
 
 // Record implements job.Work. Once the job has ended, it says itself what became of
 // its images.
-func (w *Prewarm) Record(r *puller.Record, ended bool) {
-	r.Prewarm = &puller.Prewarm{FailFast: w.failFast}
+func (w *Prewarm) Record(r *store.Record, ended bool) {
+	r.Prewarm = &store.Prewarm{FailFast: w.failFast}
 	if ended {
 		return
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/towline/towline/puller/names"
 	"github.com/towline/towline/puller/proof"
 	"github.com/towline/towline/puller/retry"
+	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/puller/transfer"
 	"github.com/towline/towline/stream"
 	"github.com/towline/towline/stream/pullstream"
@@ -254,7 +255,7 @@ func (p *Pull) Describe(v *puller.Job) {
 }
 
 // Record implements job.Work.
-func (p *Pull) Record(r *puller.Record, _ bool) {
+func (p *Pull) Record(r *store.Record, _ bool) {
 	request := p.o.Request
 	r.Pull = &request
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/job"
+	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/stream"
 	"github.com/towline/towline/stream/outputlog"
 )
@@ -142,7 +143,7 @@ func (o *output) truncated() bool {
 }
 
 // Show has a topic tell what a run that has ended had printed, or that it is not kept.
-func (o *Outputs) Show(topic *stream.Topic, r *puller.Record) {
+func (o *Outputs) Show(topic *stream.Topic, r *store.Record) {
 	id := r.Job.ID
 	log, err := outputlog.OpenReadOnly(o.path(id))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -155,7 +156,7 @@ func (o *Outputs) Show(topic *stream.Topic, r *puller.Record) {
 
 // removedLog stands for the output of a run that was removed. The error is
 // fs.ErrNotExist where its program did not run.
-func removedLog(r *puller.Record) (*outputlog.Log, error) {
+func removedLog(r *store.Record) (*outputlog.Log, error) {
 	running := func(e puller.Event) bool { return e.Phase == puller.PhaseRunning }
 	if i := slices.IndexFunc(r.Events, running); i >= 0 && i+1 < len(r.Events) {
 		return outputlog.Removed(r.Events[i+1].Seq), nil

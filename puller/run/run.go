@@ -17,6 +17,7 @@ import (
 	"github.com/towline/towline/puller/proof"
 	"github.com/towline/towline/puller/pull"
 	"github.com/towline/towline/puller/redact"
+	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/puller/transfer"
 	"github.com/towline/towline/stream/outputlog"
 )
@@ -28,7 +29,7 @@ type Options struct {
 	Transfers *transfer.Transfers
 	Prover    *proof.Prover
 	Pulls     *pull.Env
-	// Instance tells this daemon's containers from others' (puller.Store.Instance).
+	// Instance tells this daemon's containers from others' (store.Store.Instance).
 	Instance    func() string
 	Concurrency int // containers at a time, at least 1
 	// EngineTimeout is how long an engine that does not answer is waited for; 0 is
@@ -39,7 +40,7 @@ type Options struct {
 	Sync func()
 	// Ended returns what is kept of a run that has ended, or nil. The error is the
 	// store's.
-	Ended func(id string) (*puller.Run, error)
+	Ended func(id string) (*store.Run, error)
 	Log   logrus.FieldLogger
 	// Go starts a goroutine that the daemon waits for.
 	Go func(func())
@@ -99,7 +100,7 @@ func (s *Runs) New(j *job.Job, r puller.RunRequest, wanted puller.PullRequest) *
 }
 
 // Restore returns the work of a run's job as its record has it.
-func (s *Runs) Restore(j *job.Job, r puller.Record) *Run {
+func (s *Runs) Restore(j *job.Job, r store.Record) *Run {
 	kept := r.Run
 	w := &Run{
 		runs: s, job: j, output: output{job: j, outputs: s.o.Outputs}, request: kept.Request, wanted: *r.Pull, orphan: r.Private, begun: r.Job.State == puller.StateActive,
@@ -216,7 +217,7 @@ func (r *Run) Describe(v *puller.Job) {
 }
 
 // Record implements job.Work.
-func (r *Run) Record(to *puller.Record, ended bool) {
+func (r *Run) Record(to *store.Record, ended bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	wanted := r.wanted
@@ -228,8 +229,8 @@ func (r *Run) Record(to *puller.Record, ended bool) {
 }
 
 // record returns what a restart needs of the run. The lock is held.
-func (r *Run) record() *puller.Run {
-	kept := &puller.Run{Request: r.request, Name: r.name, Container: r.id, Image: r.image, Exit: r.exit}
+func (r *Run) record() *store.Run {
+	kept := &store.Run{Request: r.request, Name: r.name, Container: r.id, Image: r.image, Exit: r.exit}
 	if r.ending != nil {
 		kept.Ending = puller.NewJobError(r.ending)
 	}
@@ -237,7 +238,7 @@ func (r *Run) record() *puller.Run {
 }
 
 // kept is record for callers that do not hold the lock.
-func (r *Run) kept() *puller.Run {
+func (r *Run) kept() *store.Run {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.record()

@@ -11,11 +11,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/store"
 )
 
 // checkedStore is a store in a test.
 type checkedStore struct {
-	puller.Store
+	store.Store
 	*testing.T
 	f Fixture
 }
@@ -36,7 +37,7 @@ func (s *checkedStore) reopen() {
 	s.Store = s.f.Reopen(s.T, s.Store)
 }
 
-func (s *checkedStore) save(seq uint64, records ...puller.Record) {
+func (s *checkedStore) save(seq uint64, records ...store.Record) {
 	s.Helper()
 	if err := s.Save(seq, records); err != nil {
 		s.Fatal(err)
@@ -50,7 +51,7 @@ func (s *checkedStore) prune(before time.Time, keep, want int) {
 	}
 }
 
-func (s *checkedStore) has(want puller.Record) {
+func (s *checkedStore) has(want store.Record) {
 	s.Helper()
 	got, err := s.Record(want.Job.ID)
 	if err != nil {
@@ -78,7 +79,7 @@ func (s *checkedStore) keyed(key, id string) {
 	}
 }
 
-func (s *checkedStore) loads(seq uint64, want ...puller.Record) {
+func (s *checkedStore) loads(seq uint64, want ...store.Record) {
 	s.Helper()
 	gotSeq, got, err := s.Load()
 	if err != nil {
@@ -92,7 +93,7 @@ func (s *checkedStore) loads(seq uint64, want ...puller.Record) {
 	}
 }
 
-func (s *checkedStore) lists(f puller.Filter, want ...puller.Record) {
+func (s *checkedStore) lists(f puller.Filter, want ...store.Record) {
 	s.Helper()
 	got, err := s.Ended(f)
 	if err != nil {
@@ -108,7 +109,7 @@ func (s *checkedStore) lists(f puller.Filter, want ...puller.Record) {
 }
 
 // last checks which records ended last, in that order.
-func (s *checkedStore) last(n int, want ...puller.Record) {
+func (s *checkedStore) last(n int, want ...store.Record) {
 	s.Helper()
 	got, err := s.Last(n, math.MaxInt64)
 	if err != nil {
@@ -135,6 +136,6 @@ func idsOf(jobs []puller.Job) string {
 	return fmt.Sprintf("%q", ids)
 }
 
-func ended(n int) puller.Record {
+func ended(n int) store.Record {
 	return EndRecord(NewRecord(n), puller.StateSucceeded, epoch.Add(time.Duration(n)*time.Minute))
 }

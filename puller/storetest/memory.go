@@ -11,9 +11,10 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/store"
 )
 
-// Store is a puller.Store in memory, which a test can make fail. It starts no
+// Store is a store.Store in memory, which a test can make fail. It starts no
 // goroutines and waits for nothing, so that it can be used under
 // testing/synctest. Its methods may be called from anywhere.
 type Store struct {
@@ -27,7 +28,7 @@ type Store struct {
 	err    error
 	damage bool
 	full   bool
-	onSave func([]puller.Record)
+	onSave func([]store.Record)
 
 	instance string
 	private  map[string]bool
@@ -46,7 +47,7 @@ type kept struct {
 	end   time.Time
 }
 
-var _ puller.Store = (*Store)(nil)
+var _ store.Store = (*Store)(nil)
 
 // New returns an empty store.
 func New() *Store {
@@ -66,10 +67,10 @@ func (s *Store) Reopen() *Store {
 	return &Store{seq: s.seq, records: maps.Clone(s.records), keys: maps.Clone(s.keys), instance: s.instance, private: maps.Clone(s.private), partial: s.partial, others: cloneOthers(s.others)}
 }
 
-// Instance implements puller.Store.
+// Instance implements store.Store.
 func (s *Store) Instance() string { return s.instance }
 
-// Private implements puller.Store.
+// Private implements store.Store.
 func (s *Store) Private() (images []string, whole bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -79,7 +80,7 @@ func (s *Store) Private() (images []string, whole bool, err error) {
 	return slices.Sorted(maps.Keys(s.private)), !s.partial, nil
 }
 
-// KeepPrivate implements puller.Store.
+// KeepPrivate implements store.Store.
 func (s *Store) KeepPrivate(image string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,7 +91,7 @@ func (s *Store) KeepPrivate(image string) error {
 		return s.err
 	case s.damage:
 		return errDamaged
-	case len(s.private) >= puller.MaxPrivate && !s.private[image]:
+	case len(s.private) >= store.MaxPrivate && !s.private[image]:
 		s.partial = true
 	default:
 		s.private[image] = true
@@ -123,7 +124,7 @@ func (s *Store) Damage() {
 
 // OnSave has a function called with the records of each Save, before anything
 // comes of it. It may block. The records are the caller's.
-func (s *Store) OnSave(do func([]puller.Record)) {
+func (s *Store) OnSave(do func([]store.Record)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.onSave = do
@@ -141,8 +142,8 @@ var (
 	errDamaged = puller.Errorf(puller.ErrInternal, "the store is damaged")
 )
 
-// Save implements puller.Store.
-func (s *Store) Save(seq uint64, records []puller.Record) error {
+// Save implements store.Store.
+func (s *Store) Save(seq uint64, records []store.Record) error {
 	s.mu.Lock()
 	s.saves++
 	onSave := s.onSave
@@ -204,28 +205,28 @@ func (s *Store) ids(ended bool) []string {
 	return ids
 }
 
-func (s *Store) read(id string) (puller.Record, error) {
+func (s *Store) read(id string) (store.Record, error) {
 	k, ok := s.records[id]
 	switch {
 	case s.closed:
-		return puller.Record{}, errClosed
+		return store.Record{}, errClosed
 	case !ok:
-		return puller.Record{}, puller.Errorf(puller.ErrNotFound, "the store has no such job")
+		return store.Record{}, puller.Errorf(puller.ErrNotFound, "the store has no such job")
 	}
-	var r puller.Record
+	var r store.Record
 	err := json.Unmarshal(k.body, &r)
 	r.Key = k.key
 	return r, err
 }
 
-// Load implements puller.Store.
-func (s *Store) Load() (uint64, []puller.Record, error) {
+// Load implements store.Store.
+func (s *Store) Load() (uint64, []store.Record, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return 0, nil, errClosed
 	}
-	var unended []puller.Record
+	var unended []store.Record
 	var errs []error
 	for _, id := range s.ids(false) {
 		r, err := s.read(id)
@@ -234,21 +235,21 @@ func (s *Store) Load() (uint64, []puller.Record, error) {
 	return s.seq, unended, errors.Join(errs...)
 }
 
-// Record implements puller.Store.
-func (s *Store) Record(id string) (puller.Record, error) {
+// Record implements store.Store.
+func (s *Store) Record(id string) (store.Record, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.read(id)
 }
 
-// Keyed implements puller.Store.
-func (s *Store) Keyed(key string) (puller.Record, error) {
+// Keyed implements store.Store.
+func (s *Store) Keyed(key string) (store.Record, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.read(s.keys[key])
 }
 
-// Ended implements puller.Store. Its cost follows how many jobs there are.
+// Ended implements store.Store. Its cost follows how many jobs there are.
 func (s *Store) Ended(f puller.Filter) ([]puller.Job, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -290,8 +291,8 @@ func (s *Store) byEnd() []string {
 	return ids
 }
 
-// Last implements puller.Store. Its cost follows how many jobs there are.
-func (s *Store) Last(n int, size int64) ([]puller.Record, error) {
+// Last implements store.Store. Its cost follows how many jobs there are.
+func (s *Store) Last(n int, size int64) ([]store.Record, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -305,7 +306,7 @@ func (s *Store) Last(n int, size int64) ([]puller.Record, error) {
 		}
 		first--
 	}
-	var ended []puller.Record
+	var ended []store.Record
 	for _, id := range ids[first:] {
 		r, err := s.read(id)
 		if err != nil {
@@ -316,7 +317,7 @@ func (s *Store) Last(n int, size int64) ([]puller.Record, error) {
 	return ended, nil
 }
 
-// Prune implements puller.Store.
+// Prune implements store.Store.
 func (s *Store) Prune(before time.Time, keep int, size int64) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -340,7 +341,7 @@ func (s *Store) Prune(before time.Time, keep int, size int64) (int, error) {
 	return dropped, nil
 }
 
-// Close implements puller.Store. What is called after it fails.
+// Close implements store.Store. What is called after it fails.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -4,13 +4,14 @@ import (
 	"maps"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/store"
 )
 
-// Records is a puller.Records in memory, a part of a Store. What makes the Store fail makes
+// Records is a store.Records in memory, a part of a Store. What makes the Store fail makes
 // it fail too.
 type Records struct{ store *Store }
 
-var _ puller.Records = (*Records)(nil)
+var _ store.Records = (*Records)(nil)
 
 // Records returns the records of other rooms.
 func (s *Store) Records() *Records { return &Records{s} }
@@ -23,7 +24,7 @@ func cloneOthers(others map[string]map[string]string) map[string]map[string]stri
 	return cloned
 }
 
-// Load implements puller.Records.
+// Load implements store.Records.
 func (r *Records) Load(kind string) (map[string][]byte, error) {
 	r.store.mu.Lock()
 	defer r.store.mu.Unlock()
@@ -34,12 +35,12 @@ func (r *Records) Load(kind string) (map[string][]byte, error) {
 	for key, value := range r.store.others[kind] {
 		values[key] = []byte(value)
 	}
-	return values, puller.CheckRecords(kind, nil)
+	return values, store.CheckRecords(kind, nil)
 }
 
-// Save implements puller.Records.
+// Save implements store.Records.
 func (r *Records) Save(kind string, values map[string][]byte) error {
-	if err := puller.CheckRecords(kind, values); err != nil {
+	if err := store.CheckRecords(kind, values); err != nil {
 		return err
 	}
 	return r.change(kind, func(all map[string]string) error {
@@ -50,16 +51,16 @@ func (r *Records) Save(kind string, values map[string][]byte) error {
 		for _, value := range all {
 			size += len(value)
 		}
-		if len(all) > puller.MaxRecords || size > puller.MaxRecordsBytes {
+		if len(all) > store.MaxRecords || size > store.MaxRecordsBytes {
 			return puller.Errorf(puller.ErrOverloaded, "%s: %d records with %d bytes", kind, len(all), size)
 		}
 		return nil
 	})
 }
 
-// Delete implements puller.Records.
+// Delete implements store.Records.
 func (r *Records) Delete(kind string, keys []string) error {
-	if err := puller.CheckRecords(kind, nil); err != nil {
+	if err := store.CheckRecords(kind, nil); err != nil {
 		return err
 	}
 	return r.change(kind, func(all map[string]string) error {

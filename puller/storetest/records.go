@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/stream/pullstream"
 )
 
@@ -17,11 +18,11 @@ func RecordID(n int) string { return fmt.Sprintf("01KAKM%020d", n) }
 
 // NewRecord returns the nth record of a pull that waits, as Submit has it
 // saved. It holds an idempotency key of its own.
-func NewRecord(n int) puller.Record {
+func NewRecord(n int) store.Record {
 	created := epoch.Add(time.Duration(n) * time.Second)
 	retries := 3
 	image := fmt.Sprintf("registry.test/team/app-%d:v1", n%7)
-	r := puller.Record{
+	r := store.Record{
 		Job: puller.Job{
 			ID: RecordID(n), Kind: "pull", State: puller.StateQueued, Image: image, Platform: "linux/amd64",
 			Policy: puller.PolicyAlways, Priority: puller.PriorityNormal, CreatedAt: created,
@@ -38,7 +39,7 @@ func NewRecord(n int) puller.Record {
 
 // EndRecord returns the record as it is when its job has ended so at a time,
 // with all that a job can have.
-func EndRecord(r puller.Record, state puller.State, at time.Time) puller.Record {
+func EndRecord(r store.Record, state puller.State, at time.Time) store.Record {
 	j := &r.Job
 	j.State, j.Attempt, j.StartedAt, j.FinishedAt = state, 2, j.CreatedAt.Add(time.Millisecond), at
 	eta := int64(4)
@@ -60,8 +61,8 @@ func EndRecord(r puller.Record, state puller.State, at time.Time) puller.Record 
 }
 
 // prewarmed returns the record as that of a prewarm, which has no image.
-func prewarmed(r puller.Record) puller.Record {
-	r.Pull, r.Prewarm = nil, &puller.Prewarm{FailFast: true}
+func prewarmed(r store.Record) store.Record {
+	r.Pull, r.Prewarm = nil, &store.Prewarm{FailFast: true}
 	r.Job.Kind, r.Job.Image, r.Job.Platform = "prewarm", "", ""
 	r.Job.Children = []string{RecordID(900_001), RecordID(900_002)}
 	r.Job.Images = []puller.ImageState{
@@ -74,9 +75,9 @@ func prewarmed(r puller.Record) puller.Record {
 
 // someRecords returns n records that have ended, of any kind, state and image.
 // Their ends are in another order than their IDs, and some are at one time.
-func someRecords(rng *rand.Rand, n int) []puller.Record {
+func someRecords(rng *rand.Rand, n int) []store.Record {
 	states := []puller.State{puller.StateSucceeded, puller.StateFailed, puller.StateCanceled}
-	records := make([]puller.Record, n)
+	records := make([]store.Record, n)
 	for i := range records {
 		r := NewRecord(i)
 		switch rng.IntN(4) {

@@ -8,17 +8,18 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/store"
 )
 
 // Fixture is a kind of store under test.
 type Fixture struct {
 	// Open returns a store with nothing in it.
-	Open func(t *testing.T) puller.Store
+	Open func(t *testing.T) store.Store
 	// Reopen closes a store and opens what it kept, as the next start does.
-	Reopen func(t *testing.T, s puller.Store) puller.Store
+	Reopen func(t *testing.T, s store.Store) store.Store
 }
 
-// Run tests the contract of puller.Store.
+// Run tests the contract of store.Store.
 func Run(t *testing.T, f Fixture) {
 	t.Run("is empty at first", f.testEmpty)
 	t.Run("has an ID that stays", f.testInstance)
@@ -109,7 +110,7 @@ func (f Fixture) testSeq(t *testing.T) {
 
 func (f Fixture) testLoad(t *testing.T) {
 	s := f.open(t)
-	var all []puller.Record
+	var all []store.Record
 	for n := range 200 {
 		all = append(all, NewRecord(n))
 	}
@@ -121,7 +122,7 @@ func (f Fixture) testLoad(t *testing.T) {
 	s.reopen()
 	s.loads(2, all...)
 
-	var left []puller.Record
+	var left []store.Record
 	for n, r := range all {
 		if n%3 == 0 {
 			s.save(3, EndRecord(r, puller.StateFailed, epoch))
@@ -136,13 +137,13 @@ func (f Fixture) testLoad(t *testing.T) {
 
 func (f Fixture) testRoundTrip(t *testing.T) {
 	s := f.open(t)
-	bare := puller.Record{Job: puller.Job{ID: RecordID(50), Kind: "run", State: puller.StateActive, Phase: puller.PhasePulling}}
+	bare := store.Record{Job: puller.Job{ID: RecordID(50), Kind: "run", State: puller.StateActive, Phase: puller.PhasePulling}}
 	odd := NewRecord(51)
 	odd.Key = "\xff\x00key \xfe" + strings.Repeat("k", 250)
 	odd.Job.Parent = RecordID(50)
 	big := ended(52)
 	big.Events[2].Message = strings.Repeat("much to say ", 20_000)
-	all := []puller.Record{
+	all := []store.Record{
 		NewRecord(1), ended(2), EndRecord(NewRecord(3), puller.StateFailed, epoch), EndRecord(NewRecord(4), puller.StateCanceled, epoch),
 		prewarmed(NewRecord(5)), EndRecord(prewarmed(NewRecord(6)), puller.StateFailed, epoch), bare, odd, big,
 	}
@@ -228,9 +229,9 @@ func (f Fixture) testKeyed(t *testing.T) {
 
 func (f Fixture) testAliases(t *testing.T) {
 	s := f.open(t)
-	given := []puller.Record{NewRecord(1), ended(2)}
+	given := []store.Record{NewRecord(1), ended(2)}
 	s.save(1, given...)
-	scribble := func(r *puller.Record) {
+	scribble := func(r *store.Record) {
 		r.Events[0].Message = "scribbled"
 		r.Fingerprint[0] = 99
 		r.Pull.Image = "scribbled"

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/store"
 )
 
 func (f Fixture) testEnded(t *testing.T) {
@@ -36,13 +37,13 @@ func (f Fixture) testEnded(t *testing.T) {
 }
 
 // choose is Ended as its comment has it, of records in any order.
-func choose(records []puller.Record, f puller.Filter) []puller.Record {
+func choose(records []store.Record, f puller.Filter) []store.Record {
 	records = slices.Clone(records)
-	slices.SortFunc(records, func(a, b puller.Record) int { return strings.Compare(b.Job.ID, a.Job.ID) })
+	slices.SortFunc(records, func(a, b store.Record) int { return strings.Compare(b.Job.ID, a.Job.ID) })
 	if f.Limit == 0 {
 		f.Limit = 100
 	}
-	var chosen []puller.Record
+	var chosen []store.Record
 	for _, r := range records {
 		j := r.Job
 		if len(chosen) < f.Limit && j.State.Ended() && (f.Cursor == "" || j.ID < f.Cursor) &&

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/store"
 )
 
 // testModel does the same at random with the store and with a map.
@@ -18,15 +19,15 @@ func (f Fixture) testModel(t *testing.T) {
 	s := f.open(t)
 	rng := rand.New(rand.NewPCG(7, 8))
 	pool := someRecords(rng, 60)
-	model := make(map[string]puller.Record)
-	all := func(ended bool) []puller.Record {
-		var records []puller.Record
+	model := make(map[string]store.Record)
+	all := func(ended bool) []store.Record {
+		var records []store.Record
 		for _, r := range model {
 			if r.Job.State.Ended() == ended {
 				records = append(records, r)
 			}
 		}
-		slices.SortFunc(records, func(a, b puller.Record) int { return strings.Compare(a.Job.ID, b.Job.ID) })
+		slices.SortFunc(records, func(a, b store.Record) int { return strings.Compare(a.Job.ID, b.Job.ID) })
 		return records
 	}
 	seq := uint64(0)
@@ -35,8 +36,8 @@ func (f Fixture) testModel(t *testing.T) {
 		case 0:
 			before, keep := epoch.Add(time.Duration(rng.IntN(40))*time.Second), rng.IntN(40)
 			gone := all(true)
-			slices.SortStableFunc(gone, func(a, b puller.Record) int { return a.Job.FinishedAt.Compare(b.Job.FinishedAt) })
-			young := slices.IndexFunc(gone, func(r puller.Record) bool { return !r.Job.FinishedAt.Before(before) })
+			slices.SortStableFunc(gone, func(a, b store.Record) int { return a.Job.FinishedAt.Compare(b.Job.FinishedAt) })
+			young := slices.IndexFunc(gone, func(r store.Record) bool { return !r.Job.FinishedAt.Before(before) })
 			if young < 0 {
 				young = len(gone)
 			}
@@ -48,7 +49,7 @@ func (f Fixture) testModel(t *testing.T) {
 		case 1:
 			s.reopen()
 		default:
-			var batch []puller.Record
+			var batch []store.Record
 			for range rng.IntN(12) {
 				n := rng.IntN(len(pool))
 				r := pool[n]
@@ -114,7 +115,7 @@ func (f Fixture) testConcurrent(t *testing.T) {
 }
 
 // read reads in every way. What it finds must make sense, whenever it is.
-func read(s puller.Store, id, key string) error {
+func read(s store.Store, id, key string) error {
 	if r, err := s.Record(id); puller.KindOf(err) != puller.ErrNotFound && (err != nil || r.Job.ID != id || r.Key != key) {
 		return fmt.Errorf("record %s is %+v, %w", id, r, err)
 	}

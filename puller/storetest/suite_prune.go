@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/store"
 )
 
 func (f Fixture) testPruneAge(t *testing.T) {
@@ -58,12 +59,12 @@ func (f Fixture) testPruneCount(t *testing.T) {
 
 func (f Fixture) testPruneSize(t *testing.T) {
 	s := f.open(t)
-	large := func(n int) puller.Record { // some 20 KB
+	large := func(n int) store.Record { // some 20 KB
 		r := ended(n)
 		r.Events[2].Message = strings.Repeat("x", 20_000)
 		return r
 	}
-	var all []puller.Record
+	var all []store.Record
 	for n := range 40 {
 		all = append(all, large(n))
 	}
@@ -80,7 +81,7 @@ func (f Fixture) testPruneSize(t *testing.T) {
 			t.Errorf("of %d bytes, the last are %d records, not %d: %v", c.size, len(got), c.n, err)
 		}
 	}
-	prune := func(keep int, size int64, left ...puller.Record) {
+	prune := func(keep int, size int64, left ...store.Record) {
 		t.Helper()
 		before, err := s.Ended(puller.Filter{Limit: 1000})
 		if err != nil {
@@ -91,12 +92,12 @@ func (f Fixture) testPruneSize(t *testing.T) {
 		}
 		s.lists(puller.Filter{Limit: 1000}, left...)
 	}
-	newest := func(n int) []puller.Record {
+	newest := func(n int) []store.Record {
 		left := slices.Clone(all[len(all)-n:])
 		slices.Reverse(left)
 		return left
 	}
-	prune(100, 1<<20, append([]puller.Record{long}, newest(40)...)...)
+	prune(100, 1<<20, append([]store.Record{long}, newest(40)...)...)
 	prune(100, 500_000, newest(23)...)
 	prune(20, 500_000, newest(20)...)
 	s.reopen()
@@ -108,7 +109,7 @@ func (f Fixture) testPruneSize(t *testing.T) {
 
 func (f Fixture) testPruneTraces(t *testing.T) {
 	s := f.open(t)
-	var all []puller.Record
+	var all []store.Record
 	for n := range 2100 {
 		all = append(all, ended(n))
 	}

@@ -10,17 +10,18 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/store"
 )
 
-// RecordsFixture is a kind of puller.Records under test.
+// RecordsFixture is a kind of store.Records under test.
 type RecordsFixture struct {
 	// Open returns Records with nothing in them.
-	Open func(t *testing.T) puller.Records
+	Open func(t *testing.T) store.Records
 	// Reopen closes their store and opens what it kept, as the next start does.
-	Reopen func(t *testing.T, r puller.Records) puller.Records
+	Reopen func(t *testing.T, r store.Records) store.Records
 }
 
-// RunRecords tests the contract of puller.Records.
+// RunRecords tests the contract of store.Records.
 func RunRecords(t *testing.T, f RecordsFixture) {
 	t.Run("keeps", f.testKeeps)
 	t.Run("deletes", f.testDeletes)
@@ -32,7 +33,7 @@ func RunRecords(t *testing.T, f RecordsFixture) {
 
 // checkedRecords are Records in a test.
 type checkedRecords struct {
-	puller.Records
+	store.Records
 	*testing.T
 }
 
@@ -79,9 +80,9 @@ func (f RecordsFixture) testKeeps(t *testing.T) {
 	r.save("set", nil)
 	r.save("set-2", map[string]string{"a": "other"}) // a kind that begins as another one
 	r.save("se", map[string]string{"t": "short"})
-	r.save("set", map[string]string{"a": "2", "c": strings.Repeat("c", puller.MaxRecordValue)})
+	r.save("set", map[string]string{"a": "2", "c": strings.Repeat("c", store.MaxRecordValue)})
 	for range 2 {
-		r.has("set", map[string]string{"a": "2", "b": "", "\xff\x00odd": "\x00\xff", "c": strings.Repeat("c", puller.MaxRecordValue)})
+		r.has("set", map[string]string{"a": "2", "b": "", "\xff\x00odd": "\x00\xff", "c": strings.Repeat("c", store.MaxRecordValue)})
 		r.has("set-2", map[string]string{"a": "other"})
 		r.has("se", map[string]string{"t": "short"})
 		r.has("s", nil)
@@ -107,7 +108,7 @@ func (f RecordsFixture) testDeletes(t *testing.T) {
 
 func (f RecordsFixture) testRefuses(t *testing.T) {
 	r := checkedRecords{f.Open(t), t}
-	for _, kind := range []string{"", "Set", "se\x00t", "s t", strings.Repeat("k", puller.MaxRecordName+1)} {
+	for _, kind := range []string{"", "Set", "se\x00t", "s t", strings.Repeat("k", store.MaxRecordName+1)} {
 		_, loadErr := r.Load(kind)
 		for _, err := range []error{loadErr, r.Save(kind, map[string][]byte{"a": nil}), r.Delete(kind, []string{"a"})} {
 			if puller.KindOf(err) != puller.ErrInvalidRequest {
@@ -115,7 +116,7 @@ func (f RecordsFixture) testRefuses(t *testing.T) {
 			}
 		}
 	}
-	for key, value := range map[string]int{"": 1, strings.Repeat("k", puller.MaxRecordName+1): 1, "long": puller.MaxRecordValue + 1} {
+	for key, value := range map[string]int{"": 1, strings.Repeat("k", store.MaxRecordName+1): 1, "long": store.MaxRecordValue + 1} {
 		err := r.Save("set", map[string][]byte{"good": []byte("1"), key: make([]byte, value)})
 		if puller.KindOf(err) != puller.ErrInvalidRequest {
 			t.Errorf("%d bytes under a key of %d give %v", value, len(key), err)
@@ -126,9 +127,9 @@ func (f RecordsFixture) testRefuses(t *testing.T) {
 
 func (f RecordsFixture) testLimit(t *testing.T) {
 	r := checkedRecords{f.Open(t), t}
-	big := strings.Repeat("b", puller.MaxRecordValue)
+	big := strings.Repeat("b", store.MaxRecordValue)
 	all := make(map[string]string)
-	for i := range puller.MaxRecordsBytes / puller.MaxRecordValue {
+	for i := range store.MaxRecordsBytes / store.MaxRecordValue {
 		all[fmt.Sprint(i)] = big
 	}
 	r.save("set", all)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/names"
+	"github.com/towline/towline/puller/store"
 )
 
 // access knows which credentials have access to which images in their registries, and
@@ -21,7 +22,7 @@ import (
 // it. Its methods may be called from anywhere.
 type access struct {
 	verify bool // Options.VerifyAccess
-	store  puller.Store
+	store  store.Store
 	log    logrus.FieldLogger
 	seen   *lru.Cache[grant, struct{}]
 
@@ -73,7 +74,7 @@ func (a *access) brought(id string) {
 		a.mu.Unlock()
 		return
 	} else if !known {
-		if len(a.private) >= puller.MaxPrivate {
+		if len(a.private) >= store.MaxPrivate {
 			a.partial = true
 		} else {
 			a.private[id] = struct{}{}

@@ -24,6 +24,7 @@ import (
 	"github.com/towline/towline/puller/queue"
 	"github.com/towline/towline/puller/redact"
 	"github.com/towline/towline/puller/retry"
+	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/puller/tracing"
 	"github.com/towline/towline/stream"
 	"github.com/towline/towline/stream/pullstream"
@@ -91,7 +92,7 @@ type Options struct {
 	Accelerator puller.Accelerator
 	// Admission, unless it is nil, is asked before each pull.
 	Admission puller.Admission
-	Store     puller.Store // of the images that came with credentials
+	Store     store.Store // of the images that came with credentials
 	// VerifyAccess gives an image that is there only to those whose credentials the
 	// registry accepts for it.
 	VerifyAccess             bool

@@ -22,6 +22,7 @@ import (
 	"github.com/towline/towline/puller/keep/sets"
 	"github.com/towline/towline/puller/keep/usage"
 	"github.com/towline/towline/puller/rules"
+	"github.com/towline/towline/puller/store"
 )
 
 // images is what knows and collects the engine's images.
@@ -37,7 +38,7 @@ type imagesOptions struct {
 	registry    puller.Registry
 	accelerator puller.Accelerator
 	protector   keep.Protector // nil for none
-	records     puller.Records
+	records     store.Records
 	log         logrus.FieldLogger
 	metrics     prometheus.Registerer
 }

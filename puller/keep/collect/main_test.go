@@ -19,6 +19,7 @@ import (
 	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/keep/collect"
 	"github.com/towline/towline/puller/keep/usage"
+	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/puller/storetest"
 )
 
@@ -46,7 +47,7 @@ type host struct {
 	engine    *engine
 	scripted  *enginetest.Engine
 	adapter   *docker.Engine
-	records   puller.Records
+	records   store.Records
 	service   *jobs.Service
 	usage     *usage.Table
 	collector *collect.Collector

@@ -15,12 +15,13 @@ import (
 	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/keep/index"
 	"github.com/towline/towline/puller/names"
+	"github.com/towline/towline/puller/store"
 )
 
 // Options are what Leases need.
 type Options struct {
 	Service puller.Service
-	Records puller.Records
+	Records store.Records
 	Log     logrus.FieldLogger
 	Metrics prometheus.Registerer // nil for none
 	Clock   func() time.Time      // the system's; nil for time.Now

@@ -14,6 +14,7 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/keep/index"
+	"github.com/towline/towline/puller/store"
 )
 
 // Engine is what Sets ask of an engine beside what a Service tells.
@@ -27,7 +28,7 @@ type Engine interface {
 type Options struct {
 	Service puller.Service
 	Engine  Engine
-	Records puller.Records
+	Records store.Records
 	Host    string // which host this is, for its part of jitters
 	Dir     string // of files of sets, "" for none
 	Compose Compose

@@ -11,12 +11,13 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/store"
 )
 
 // Options are what a Table is made with. All fields must be set.
 type Options struct {
 	Engine  puller.Engine
-	Records puller.Records
+	Records store.Records
 	Log     logrus.FieldLogger
 }
 

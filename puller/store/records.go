@@ -1,4 +1,6 @@
-package puller
+package store
+
+import "github.com/towline/towline/puller"
 
 // Records keep what rooms other than jobs remember over a restart, by kind and key. The
 // methods may be called from anywhere.
@@ -26,19 +28,19 @@ const (
 // letters, digits and hyphens.
 func CheckRecords(kind string, values map[string][]byte) error {
 	if len(kind) == 0 || len(kind) > MaxRecordName {
-		return Errorf(ErrInvalidRequest, "a kind of records has 1 to %d bytes, not %d", MaxRecordName, len(kind))
+		return puller.Errorf(puller.ErrInvalidRequest, "a kind of records has 1 to %d bytes, not %d", MaxRecordName, len(kind))
 	}
 	for i := range len(kind) {
 		if c := kind[i]; c != '-' && (c < 'a' || c > 'z') && (c < '0' || c > '9') {
-			return Errorf(ErrInvalidRequest, "the kind %q of records has other bytes than a-z, 0-9 and -", kind)
+			return puller.Errorf(puller.ErrInvalidRequest, "the kind %q of records has other bytes than a-z, 0-9 and -", kind)
 		}
 	}
 	for key, value := range values {
 		switch {
 		case len(key) == 0 || len(key) > MaxRecordName:
-			return Errorf(ErrInvalidRequest, "%s: a key has 1 to %d bytes, not %d", kind, MaxRecordName, len(key))
+			return puller.Errorf(puller.ErrInvalidRequest, "%s: a key has 1 to %d bytes, not %d", kind, MaxRecordName, len(key))
 		case len(value) > MaxRecordValue:
-			return Errorf(ErrInvalidRequest, "%s %s: the record has %d bytes; it has at most %d", kind, Clip(key), len(value), MaxRecordValue)
+			return puller.Errorf(puller.ErrInvalidRequest, "%s %s: the record has %d bytes; it has at most %d", kind, puller.Clip(key), len(value), MaxRecordValue)
 		}
 	}
 	return nil

@@ -1,8 +1,10 @@
-package puller
+package store
 
 import (
+	"slices"
 	"time"
 
+	"github.com/towline/towline/puller"
 	"github.com/towline/towline/stream"
 )
 
@@ -46,7 +48,7 @@ type Store interface {
 	// newest first: at most f.Limit of them, and only those with IDs below
 	// f.Cursor, if there is one. Its cost follows the limit, not how many jobs
 	// there are. The filter's fields are valid.
-	Ended(f Filter) ([]Job, error)
+	Ended(f puller.Filter) ([]puller.Job, error)
 
 	// Last returns the n records that ended last, in the order in which they ended:
 	// fewer if there are no more, or if they have more than size bytes together in
@@ -70,15 +72,15 @@ const MaxPrivate = 50_000
 // Record is a job as it is kept: what its readers were told, and what a
 // restart needs to go on with it. It holds no credentials.
 type Record struct {
-	Job Job `json:"job"`
+	Job puller.Job `json:"job"`
 	// Events are the numbered ones, oldest first. The Result of a result event
 	// is left out: it is Job.
-	Events []Event `json:"events,omitempty"`
+	Events []puller.Event `json:"events,omitempty"`
 
 	// What was asked for: one of these.
-	Pull    *PullRequest `json:"pull,omitempty"`
-	Prewarm *Prewarm     `json:"prewarm,omitempty"`
-	Run     *Run         `json:"run,omitempty"` // beside Pull, which is for its image
+	Pull    *puller.PullRequest `json:"pull,omitempty"`
+	Prewarm *Prewarm            `json:"prewarm,omitempty"`
+	Run     *Run                `json:"run,omitempty"` // beside Pull, which is for its image
 
 	// Caller is the name of the caller, "" where it is not known.
 	Caller string `json:"caller,omitempty"`
@@ -92,16 +94,16 @@ type Record struct {
 
 // Prewarm is what a restart needs of a prewarm beside its children.
 type Prewarm struct {
-	FailFast bool      `json:"fail_fast,omitempty"`
-	Skipped  []Skipped `json:"skipped,omitempty"`
+	FailFast bool             `json:"fail_fast,omitempty"`
+	Skipped  []puller.Skipped `json:"skipped,omitempty"`
 	// Ended is what became of the children that have ended, while the prewarm
 	// has not: a long one outlives their records.
-	Ended []ImageState `json:"ended,omitempty"`
+	Ended []puller.ImageState `json:"ended,omitempty"`
 }
 
 // Run is what a restart needs of a run.
 type Run struct {
-	Request RunRequest `json:"request"`
+	Request puller.RunRequest `json:"request"`
 	// Name is the name of the container, which is kept before it is created, and
 	// Container its ID, as soon as that is known. Name is not known to callers
 	// nor images. A run that an older Towline accepted has none.
@@ -110,9 +112,20 @@ type Run struct {
 	// Image is what was proven to be there, once it was, and Exit how the
 	// container ended, once it had. Ending is why it is to end before its
 	// program does, once it is.
-	Image  *Result   `json:"image,omitempty"`
-	Exit   *Exit     `json:"exit,omitempty"`
-	Ending *JobError `json:"ending,omitempty"`
+	Image  *puller.Result   `json:"image,omitempty"`
+	Exit   *puller.Exit     `json:"exit,omitempty"`
+	Ending *puller.JobError `json:"ending,omitempty"`
+}
+
+// Owns reports whether a container was created for the run of a job. Its labels
+// say so too, but a container may have them from its image, such as one that was
+// committed from a run's container. Only while a run of an older Towline, of which
+// no more is known, has not ended, they are enough.
+func (r *Run) Owns(c puller.ContainerState, job string, ended bool) bool {
+	if r.Name == "" && r.Container == "" {
+		return !ended && c.Labels[puller.LabelJob] == job && c.Labels[puller.LabelInstance] != ""
+	}
+	return r.Container != "" && c.ID == r.Container || r.Name != "" && slices.Contains(c.Names, r.Name)
 }
 
 // Frames returns what the job's readers were told.
