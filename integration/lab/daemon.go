@@ -20,6 +20,7 @@ const socketPathMax = 107
 type daemon struct {
 	binary string
 	flags  []string
+	space  string // the network namespace; "" for this process's own
 	dir    string // holds data, log, pid and daemon.json; removed as a whole
 	run    string // holds the sockets: dir, or a shorter path that dir/run links to
 
@@ -45,7 +46,7 @@ func newDaemon(binary, parent string, opts PrivateOptions) (*daemon, error) {
 		return nil, err
 	}
 	link := filepath.Join(dir, "run")
-	d := &daemon{binary: binary, flags: opts.Flags, dir: dir, run: dir}
+	d := &daemon{binary: binary, flags: opts.Flags, space: opts.Namespace, dir: dir, run: dir}
 	if target, err := os.Readlink(link); err == nil {
 		d.run = target
 	}
@@ -116,6 +117,7 @@ func (d *daemon) launch() (*process, error) {
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/local/sbin:/usr/sbin:/sbin")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	within(d.space, cmd)
 	proc, err := start(cmd)
 	if err != nil {
 		return nil, err

@@ -37,13 +37,7 @@ func podmanBinary(ctx context.Context, logf func(string, ...any)) (string, error
 // Chromium returns the path of the Chromium browser, which is installed like the engine
 // where there is none. logf may be nil.
 func Chromium(ctx context.Context, logf func(string, ...any)) (string, error) {
-	path, err := installed(ctx, "chromium", "chromium", look("chromium"), func(ctx context.Context) error {
-		update := apt(ctx, "update")
-		if err := apt(ctx, "install", "-y", "--no-install-recommends", "chromium"); err != nil {
-			return errors.Join(err, update)
-		}
-		return nil
-	}, logf)
+	path, err := installed(ctx, "chromium", "chromium", look("chromium"), installPackage("chromium"), logf)
 	if err != nil {
 		return "", fmt.Errorf("lab: chromium: %w", err)
 	}
@@ -138,6 +132,17 @@ func install(ctx context.Context) error {
 		return nil
 	}
 	return apt(ctx, "install", "-y", "--no-install-recommends", "docker-cli")
+}
+
+// installPackage installs a package and nothing else.
+func installPackage(name string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		update := apt(ctx, "update")
+		if err := apt(ctx, "install", "-y", "--no-install-recommends", name); err != nil {
+			return errors.Join(err, update)
+		}
+		return nil
+	}
 }
 
 // installPodman installs podman, and stops the service of it that the package starts.

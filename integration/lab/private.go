@@ -25,6 +25,9 @@ type PrivateOptions struct {
 	TmpfsMiB int
 	// DiskMiB is TmpfsMiB for an ext4 file system in a file.
 	DiskMiB int
+	// Namespace is the path of the network namespace that it runs in, "" for this
+	// process's own.
+	Namespace string
 	// Logf logs an installation. It may be nil.
 	Logf func(string, ...any)
 }

@@ -28,6 +28,9 @@ type TowlineOptions struct {
 	// EngineDown says that the engine may not answer: the start then waits for
 	// /healthz, instead of /readyz.
 	EngineDown bool
+	// Namespace is the path of the network namespace that it runs in, "" for this
+	// process's own.
+	Namespace string
 }
 
 // Towline is a running Towline daemon.
@@ -71,6 +74,7 @@ func StartTowline(ctx context.Context, bin, dir string, opts TowlineOptions) (*T
 		return strings.HasPrefix(v, "TOWLINE_") || strings.HasPrefix(v, "DOCKER_HOST=")
 	}), "TOWLINE_REGISTRIES_ALLOW_PRIVATE=127.0.0.0/8") // where the lab's registries are
 	cmd.Env = append(cmd.Env, opts.Env...)
+	within(opts.Namespace, cmd)
 	proc, err := start(cmd)
 	if err != nil {
 		return nil, fmt.Errorf("lab: towline: %w", err)
