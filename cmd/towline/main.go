@@ -8,12 +8,13 @@ import (
 	"os"
 
 	"github.com/towline/towline/cmd/towline/exit"
+	"github.com/towline/towline/cmd/towline/render"
 )
 
 func main() {
 	err := newProgram().ExecuteContext(context.Background())
 	if text := exit.Message(err); text != "" {
-		fmt.Fprintln(os.Stderr, "towline: "+text)
+		fmt.Fprintln(os.Stderr, render.PaletteOf(os.Stderr).Failed("towline:")+" "+text)
 	}
 	os.Exit(exit.Code(err))
 }

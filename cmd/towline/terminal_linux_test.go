@@ -57,25 +57,42 @@ func TestRunToATerminal(t *testing.T) {
 }
 
 func TestPrewarmToATerminal(t *testing.T) {
-	host, engine, _ := startDaemon(t)
-	scriptAll(engine)
-	screen, terminal := openTerminal(t)
-	if err := unix.IoctlSetWinsize(int(screen.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 80}); err != nil {
-		t.Fatal(err)
+	prewarm := func(t *testing.T, environment ...string) (shown string) {
+		host, engine, _ := startDaemon(t)
+		scriptAll(engine)
+		screen, terminal := openTerminal(t)
+		if err := unix.IoctlSetWinsize(int(screen.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 80}); err != nil {
+			t.Fatal(err)
+		}
+		cmd := itself(t, "prewarm", "--retries", "0", "good.test/b:v1", "registry.test/nope:v1", "good.test/a:v1")
+		cmd.Env = append(append(cmd.Env, "TOWLINE_HOST="+host), environment...)
+		cmd.Stdout, cmd.Stderr = terminal, terminal
+		err := cmd.Run()
+		terminal.Close()
+		text, _ := io.ReadAll(screen)
+		if cmd.ProcessState.ExitCode() != exit.CodePermanent {
+			t.Errorf("%v, %q", err, text)
+		}
+		return strings.ReplaceAll(string(text), "\r", "")
 	}
-	cmd := itself(t, "prewarm", "--retries", "0", "good.test/b:v1", "registry.test/nope:v1", "good.test/a:v1")
-	cmd.Env = append(cmd.Env, "TOWLINE_HOST="+host, "TERM=xterm", "NO_COLOR=1")
-	cmd.Stdout, cmd.Stderr = terminal, terminal
-	err := cmd.Run()
-	terminal.Close()
-	shown, _ := io.ReadAll(screen)
-	text := strings.ReplaceAll(string(shown), "\r", "")
-	pictures := strings.Split(text, "\x1b[J")
-	if cmd.ProcessState.ExitCode() != exit.CodePermanent || len(pictures) < 2 || strings.Contains(text, "\x1b[3") {
-		t.Fatalf("%v, %q", err, text)
-	}
-	checkWords(t, pictures[0], "good.test/b:v1        waiting\nregistry.test/nope:v1  waiting\ngood.test/a:v1        waiting\nprewarm: ", ", 0 of 3 images ready")
-	checkWords(t, pictures[len(pictures)-1], "good.test/b:v1: pulled, sha256:"+strings.Repeat("0", 63)+"2, 2.0 kB in ",
-		"\nregistry.test/nope:v1: failed: not_found\ngood.test/a:v1: pulled, ", "\nprewarm: failed: 2 of 3 images ready, 1 failed\nfailed: registry.test/nope:v1\n    not_found: ")
-	checkWords(t, pictures[len(pictures)-1], "1 of 3 images failed\n")
+	t.Run("NO_COLOR", func(t *testing.T) {
+		pictures := strings.Split(prewarm(t, "TERM=xterm", "NO_COLOR=1"), "\x1b[J")
+		if len(pictures) < 2 || strings.Contains(strings.Join(pictures, ""), "\x1b[3") {
+			t.Fatalf("%q", pictures)
+		}
+		checkWords(t, pictures[0], "good.test/b:v1        waiting\nregistry.test/nope:v1  waiting\ngood.test/a:v1        waiting\nprewarm: ", ", 0 of 3 images ready")
+		checkWords(t, pictures[len(pictures)-1], "good.test/b:v1: pulled, sha256:"+strings.Repeat("0", 63)+"2, 2.0 kB in ",
+			"\nregistry.test/nope:v1: failed: not_found\ngood.test/a:v1: pulled, ", "\nprewarm: failed: 2 of 3 images ready, 1 failed\nfailed: registry.test/nope:v1\n    not_found: ")
+		checkWords(t, pictures[len(pictures)-1], "1 of 3 images failed\n")
+	})
+	t.Run("colors", func(t *testing.T) {
+		checkWords(t, prewarm(t, "TERM=xterm", "NO_COLOR="), "good.test/b:v1: \x1b[32mpulled, ", "registry.test/nope:v1: \x1b[31mfailed: not_found\x1b[0m\n",
+			"\x1b[31mprewarm: failed: 2 of 3 images ready, 1 failed\x1b[0m\n\x1b[31mfailed:\x1b[0m registry.test/nope:v1\n", "\x1b[31mtowline:\x1b[0m 1 of 3")
+	})
+	t.Run("dumb", func(t *testing.T) {
+		shown := prewarm(t, "TERM=dumb", "NO_COLOR=")
+		if checkWords(t, shown, "\nprewarm: failed: 2 of 3 images ready, 1 failed\n", "IMAGE "); strings.Contains(shown, "\x1b") {
+			t.Errorf("%q", shown)
+		}
+	})
 }

@@ -138,8 +138,10 @@ func noEngine() Finding {
 
 // Write writes findings for people.
 func Write(out io.Writer, found []Finding) {
+	palette := render.PaletteOf(out)
+	paint := map[string]func(string) string{OK: palette.Done, Warning: palette.Notice, Failed: palette.Failed}
 	for _, f := range found {
-		fmt.Fprintf(out, "%-8s %s: %s\n", f.State, render.SafeText(f.Check), render.SafeText(f.Detail))
+		fmt.Fprintf(out, "%s %s: %s\n", paint[f.State](fmt.Sprintf("%-8s", f.State)), render.SafeText(f.Check), render.SafeText(f.Detail))
 		if f.Fix != "" {
 			fmt.Fprintf(out, "         to mend it: %s\n", render.SafeText(f.Fix))
 		}

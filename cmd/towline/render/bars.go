@@ -17,8 +17,8 @@ type bars struct {
 	images rows
 }
 
-func newBars(out io.Writer, size func() (columns, rows int, err error), images []string) *bars {
-	d := &bars{screen: &screen{out: out, size: size}}
+func newBars(out io.Writer, palette Palette, size func() (columns, rows int, err error), images []string) *bars {
+	d := &bars{screen: &screen{out: out, palette: palette, size: size}}
 	if d.images.expect(images); len(images) > 0 {
 		d.draw(d.picture)
 	}
@@ -38,14 +38,14 @@ func (d *bars) Refuse(image string, err error) {
 }
 
 func (d *bars) Close() {
-	var ends []string
+	var ends []line
 	for _, r := range d.images.all {
 		if r.end != nil {
-			ends = append(ends, SafeText(r.image+": "+describeEnd(*r.end)))
+			ends = append(ends, line{SafeText(r.image + ": "), SafeText(describeEnd(*r.end)), colorOf(r.end.State)})
 		}
 	}
 	if p := d.images.prewarm; p != nil && p.end != nil {
-		ends = append(ends, SafeText(d.images.prewarmLine(anyLength)))
+		ends = append(ends, line{"", SafeText(d.images.prewarmLine(anyLength)), colorOf(p.end.State)})
 	}
 	d.finish(ends)
 	d.images = rows{}
@@ -54,33 +54,33 @@ func (d *bars) Close() {
 // picture returns the lines of the images and, of a prewarm, a line for all. Where the
 // rows are too few, it leaves out layers and notices first, and then images: those that
 // have ended, and those that wait.
-func (d *bars) picture(columns, rows int) []string {
-	var last []string
+func (d *bars) picture(columns, rows int) []line {
+	var last []line
 	if d.images.prewarm != nil {
-		last = append(last, SafeText(d.images.prewarmLine(columns)))
+		last = append(last, plain(SafeText(d.images.prewarmLine(columns))))
 		if n := d.images.prewarm.notice; n != "" && rows > 4 {
-			last = append(last, SafeText(n))
+			last = append(last, line{"", SafeText(n), notice})
 		}
 	}
 	shown := d.images.all
 	if room := rows - len(last); len(shown) > room {
 		shown = choose(shown, max(0, room-1))
-		last = append([]string{d.hidden(shown)}, last...)
+		last = append([]line{plain(d.hidden(shown))}, last...)
 	}
 	room := rows - len(last) - len(shown) // for layers and notices
 	names := 0
 	for _, r := range shown {
 		names = max(names, columnsOf(SafeText(familiar(r.image))))
 	}
-	var lines []string
+	var lines []line
 	for _, r := range shown {
 		lines = append(lines, r.line(columns, names))
 		if r.notice != "" && room > 0 {
-			lines, room = append(lines, "  "+SafeText(r.notice)), room-1
+			lines, room = append(lines, line{"  ", SafeText(r.notice), notice}), room-1
 		}
 		for _, l := range r.layers {
 			if room > 0 && r.phase == puller.PhasePulling && (l.Phase == pullstream.Downloading || l.Phase == pullstream.Verifying || l.Phase == pullstream.Extracting) {
-				lines, room = append(lines, layerLine(l, columns)), room-1
+				lines, room = append(lines, plain(layerLine(l, columns))), room-1
 			}
 		}
 	}
@@ -151,7 +151,7 @@ const (
 // line is the row's line. A long name is shortened in its middle; the part, the bytes,
 // the rate and the time that is left stay. names is how many columns the longest name of
 // the picture takes.
-func (r *row) line(columns, names int) string {
+func (r *row) line(columns, names int) line {
 	name := SafeText(familiar(r.image))
 	label := r.phaseName()
 	if r.end != nil {
@@ -171,7 +171,11 @@ func (r *row) line(columns, names int) string {
 		if columns < leastName+2+allColumns { // a narrow terminal
 			wide = min(names, 8)
 		}
-		return pad(cutMiddle(name, max(wide, columns-2-columnsOf(label))), wide) + "  " + label
+		l := line{name: pad(cutMiddle(name, max(wide, columns-2-columnsOf(label))), wide) + "  ", rest: label}
+		if r.end != nil {
+			l.color = colorOf(r.end.State)
+		}
+		return l
 	}
 	t := r.progress
 	rate, left := "", ""
@@ -181,11 +185,11 @@ func (r *row) line(columns, names int) string {
 	if t.ETASeconds != nil {
 		left = formatLeft(*t.ETASeconds) + " left"
 	}
-	line := pad(cutMiddle(name, wide), wide) + "  "
+	text := pad(cutMiddle(name, wide), wide) + "  "
 	if n := min(mostBar, room-wide-len("  []")); n >= leastBar {
-		line += bar(t.Downloaded, t.Total, n) + "  "
+		text += bar(t.Downloaded, t.Total, n) + "  "
 	}
-	return line + strings.TrimRight(fmt.Sprintf("%3d%%  %*s  %*s  %*s", percent(t), sizeColumns, formatPart(t.Downloaded, t.Total), rateColumns, rate, leftColumns, left), " ")
+	return plain(text + strings.TrimRight(fmt.Sprintf("%3d%%  %*s  %*s  %*s", percent(t), sizeColumns, formatPart(t.Downloaded, t.Total), rateColumns, rate, leftColumns, left), " "))
 }
 
 // layerLine returns a layer's line: its ID and phase, how much of the phase is

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/stream/pullstream"
 )
@@ -46,6 +47,18 @@ func TestBars(t *testing.T) {
 	t.Run("wide", func(t *testing.T) { checkGolden(t, "bars/wide", drawn(t, size(100, 24, nil), job, all)) })
 	t.Run("narrow", func(t *testing.T) { checkGolden(t, "bars/narrow", drawn(t, size(40, 24, nil), job, all)) })
 	t.Run("low", func(t *testing.T) { checkGolden(t, "bars/low", drawn(t, size(100, 4, nil), job, all)) })
+	t.Run("colored", func(t *testing.T) {
+		var out strings.Builder
+		d := render.NewColored(&out, size(40, 24, nil))
+		failed := puller.Job{ID: "02J", Image: "registry.test/team/a-name-that-is-cut:v1", State: puller.StateFailed, Error: &puller.JobError{Kind: puller.ErrNotFound}}
+		d.Show(&job, puller.Event{Type: "notice", Message: "the engine tries layer aaaaaaaaaaaa again in 5 seconds"})
+		d.Show(&failed, puller.Event{Type: "result", Result: &failed})
+		for _, e := range all[len(all)-1:] {
+			d.Show(&job, e)
+		}
+		d.Close()
+		checkGolden(t, "bars/colored", strings.NewReplacer("\x1b", "<ESC>", "\r", "<CR>").Replace(out.String()))
+	})
 	t.Run("80 columns without a size", func(t *testing.T) {
 		if drawn(t, size(0, 0, errors.New("no terminal")), job, all) != drawn(t, size(80, 24, nil), job, all) {
 			t.Error("they differ")

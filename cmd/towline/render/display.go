@@ -27,7 +27,7 @@ type Display interface {
 // elsewhere. images are those that are going to be asked for, in their order.
 func New(out io.Writer, images ...string) Display {
 	if IsTerminal(out) && os.Getenv("TERM") != "dumb" {
-		return newBars(out, func() (int, int, error) { return term.GetSize(int(out.(*os.File).Fd())) }, images)
+		return newBars(out, PaletteOf(out), func() (int, int, error) { return term.GetSize(int(out.(*os.File).Fd())) }, images)
 	}
 	d := &lines{out: out}
 	d.images.expect(images)

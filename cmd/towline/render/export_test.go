@@ -11,8 +11,16 @@ const MaxSequence = maxSequence
 
 // NewSized returns what New returns for a terminal of the size.
 func NewSized(out io.Writer, size func() (columns, rows int, err error), images ...string) Display {
-	return newBars(out, size, images)
+	return newBars(out, Palette{}, size, images)
 }
+
+// NewColored is NewSized with colours.
+func NewColored(out io.Writer, size func() (columns, rows int, err error), images ...string) Display {
+	return newBars(out, Colored, size, images)
+}
+
+// Colored is the palette of a terminal.
+var Colored = Palette{true}
 
 // FormatBytes writes a size.
 func FormatBytes(n int64) string { return formatBytes(n) }

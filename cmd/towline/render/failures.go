@@ -12,11 +12,12 @@ import (
 // Failures lists the images of a prewarm that failed, with the reason of each, and
 // those that were canceled.
 func Failures(out io.Writer, failed, canceled []puller.ImageState) {
+	p := PaletteOf(out)
 	for _, s := range failed {
-		fmt.Fprintf(out, "failed: %s\n    %s\n", SafeText(s.Image), SafeText(describeError(s.Image, s.Error)))
+		fmt.Fprintf(out, "%s %s\n    %s\n", p.Failed("failed:"), SafeText(s.Image), SafeText(describeError(s.Image, s.Error)))
 	}
 	for _, s := range canceled {
-		fmt.Fprintf(out, "canceled: %s\n", SafeText(s.Image))
+		fmt.Fprintf(out, "%s %s\n", p.Notice("canceled:"), SafeText(s.Image))
 	}
 }
 

@@ -14,10 +14,11 @@ const drawEvery = 50 * time.Millisecond
 
 // screen draws a picture on a terminal again and again in the same place.
 type screen struct {
-	out   io.Writer
-	size  func() (columns, rows int, err error) // the present size of the terminal
-	drawn []int                                 // columns of each line of the last picture
-	at    time.Time                             // when it was drawn
+	out     io.Writer
+	palette Palette
+	size    func() (columns, rows int, err error) // the present size of the terminal
+	drawn   []int                                 // columns of each line of the last picture
+	at      time.Time                             // when it was drawn
 }
 
 // due reports whether drawEvery has passed since the last picture.
@@ -35,28 +36,28 @@ func (s *screen) measure() (columns, rows int) {
 
 // draw replaces the picture. picture gets the room for it. Lines that are too long are
 // cut, because a line that wraps would be counted wrong.
-func (s *screen) draw(picture func(columns, rows int) []string) {
+func (s *screen) draw(picture func(columns, rows int) []line) {
 	columns, rows := s.measure()
 	var b strings.Builder
 	s.erase(&b, columns)
 	// The last column would wrap on some terminals. A picture of all rows would scroll
 	// with the cursor below it, and a row is left to see what is above.
 	for _, l := range picture(columns-1, max(1, rows-2)) {
-		l = cut(l, columns-1)
-		s.drawn = append(s.drawn, columnsOf(l))
-		b.WriteString(l + "\n")
+		text := cut(l.text(), columns-1)
+		s.drawn = append(s.drawn, columnsOf(text))
+		b.WriteString(l.painted(s.palette, text) + "\n")
 	}
 	io.WriteString(s.out, b.String())
 	s.at = time.Now()
 }
 
 // finish replaces the picture by lines that stay. They may be of any length.
-func (s *screen) finish(lines []string) {
+func (s *screen) finish(lines []line) {
 	columns, _ := s.measure()
 	var b strings.Builder
 	s.erase(&b, columns)
 	for _, l := range lines {
-		b.WriteString(l + "\n")
+		b.WriteString(l.painted(s.palette, l.text()) + "\n")
 	}
 	io.WriteString(s.out, b.String())
 }
