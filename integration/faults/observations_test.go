@@ -217,7 +217,7 @@ func (w *observations) pullIsRight(k *account, v puller.Job, images map[string]p
 	case v.State == puller.StateCanceled:
 		return k.canceled || parent != nil && (parent.canceled || parent.failFast)
 	case v.Error.Kind == puller.ErrDenied:
-		return k.private && k.until > k.since && strings.Contains(v.Error.Message, "towline was restarted")
+		return k.private && k.until > k.since && strings.Contains(v.Error.Message, "towline was restarted before")
 	case v.Error.Kind == puller.ErrNotFound:
 		return !there || v.Policy == puller.PolicyNever
 	}

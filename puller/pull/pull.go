@@ -205,7 +205,7 @@ func (p *Pull) adopt() {
 		p.Done(p.env.Prover.Result(image, p.key.Wanted()), nil)
 		return
 	}
-	p.Leave(puller.Errorf(puller.ErrDenied, "%s: towline was restarted, and does not keep the credentials that came with the request; ask again", p.key.Image))
+	p.Leave(puller.Errorf(puller.ErrDenied, "%s: towline was restarted before the pull had ended, and the login that came with the request was not kept; send the request again, with the login", p.key.Image))
 }
 
 // Leave implements job.Work.
