@@ -266,6 +266,36 @@ func TestFailureInTheStream(t *testing.T) {
 	}
 }
 
+// A notice does not take the status from an error that follows soon.
+func TestFailureAfterNotices(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		takes  time.Duration
+		status int
+	}{{"soon", time.Second, 404}, {"late", time.Minute, 200}} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := startInMemory(t, 1)
+				tries := 0
+				d.Engine.Script("alpine:3.20", func(p *enginetest.Pull) {
+					if tries++; tries == 1 {
+						replay("engine-20.10/registry-down")(p)
+						return
+					}
+					<-time.After(row.takes)
+					replay("engine-20.10/tag-not-found")(p)
+				})
+				resp := d.Send(t.Context(), "POST", "/images/create?fromImage=alpine&tag=3.20", "")
+				defer resp.Body.Close()
+				body, err := io.ReadAll(resp.Body)
+				if err != nil || resp.StatusCode != row.status || !strings.Contains(string(body), "manifest unknown") || (row.status == 200) != strings.Contains(string(body), "attempt 1 failed") {
+					t.Errorf("%v, %s: %s", err, resp.Status, body)
+				}
+			})
+		})
+	}
+}
+
 func TestNotices(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := startInMemory(t, 1)
