@@ -21,6 +21,11 @@ func (s *Server) getEngine(w http.ResponseWriter, r *http.Request) error {
 	return s.writeJSON(w, r, http.StatusOK, info)
 }
 
+// getQueue is GET /v1/queue.
+func (s *Server) getQueue(w http.ResponseWriter, r *http.Request) error {
+	return s.writeJSON(w, r, http.StatusOK, s.puller.Queue())
+}
+
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), engineLimit)
 	defer cancel()

@@ -108,6 +108,7 @@ func New(p puller.Service, o Options) *Server {
 	handle("PATCH /v1/leases/{id}", s.withKeeper(s.renewLease))
 	handle("DELETE /v1/leases/{id}", s.withKeeper(s.endLease))
 	handle("GET /v1/engine", s.getEngine)
+	handle("GET /v1/queue", s.getQueue)
 	handle("GET /healthz", s.health)
 	handle("GET /readyz", s.ready)
 	add("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{}), nil)

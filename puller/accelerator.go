@@ -41,6 +41,12 @@ type Accelerated struct {
 type AcceleratorState struct {
 	Way    Way    `json:"way"`
 	Reason string `json:"reason,omitempty"`
+	// Connections is how many fetch from registries now, of at most MaxConnections.
+	Connections    int `json:"connections"`
+	MaxConnections int `json:"max_connections"`
+	// CacheBytes is how much the cache has on disk, of at most MaxCacheBytes.
+	CacheBytes    int64 `json:"cache_bytes"`
+	MaxCacheBytes int64 `json:"max_cache_bytes"`
 }
 
 // An Accelerator fetches what an engine is to pull with more connections than the

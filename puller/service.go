@@ -54,6 +54,8 @@ type Service interface {
 	// Engine asks the engine what it is. Where it does not answer, only what is
 	// known is filled in, and the error says why.
 	Engine(ctx context.Context) (EngineInfo, error)
+	// Queue says which transfers fetch, which wait and for what.
+	Queue() QueueState
 	// Ready returns why no job can be accepted now, or nil. It does not ask the
 	// engine.
 	Ready() error

@@ -208,6 +208,13 @@ func (c *Client) Engine(ctx context.Context) (puller.EngineInfo, error) {
 	return e, c.call(ctx, http.MethodGet, "/v1/engine", nil, nil, &e)
 }
 
+// Queue says which transfers fetch, which wait and for what, and which registries are in
+// a cool-down.
+func (c *Client) Queue(ctx context.Context) (puller.QueueState, error) {
+	var q puller.QueueState
+	return q, c.call(ctx, http.MethodGet, "/v1/queue", nil, nil, &q)
+}
+
 // Ready returns nil if the daemon, its engine and its store answer. It needs no
 // token.
 func (c *Client) Ready(ctx context.Context) error {

@@ -192,6 +192,9 @@ func (s *Service) Engine(ctx context.Context) (puller.EngineInfo, error) {
 	return info, err
 }
 
+// Queue implements puller.Service.
+func (s *Service) Queue() puller.QueueState { return s.transfer.Queue() }
+
 // ownPlatform asks the engine for its platform.
 func (s *Service) ownPlatform() (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), askOwn)

@@ -168,16 +168,26 @@ func (m *Mirror) endpoint() (address, fault string) {
 
 // State implements puller.Accelerator.
 func (m *Mirror) State() puller.AcceleratorState {
-	if _, fault := m.endpoint(); fault != "" {
-		return puller.AcceleratorState{Way: puller.WayNone, Reason: fault}
+	way, reason := m.presentWay()
+	return puller.AcceleratorState{
+		Way: way, Reason: reason,
+		Connections: m.fetcher.Stats().Connections, MaxConnections: m.o.Connections,
+		CacheBytes: m.store.Stats().Bytes, MaxCacheBytes: m.o.Cache,
 	}
-	way, reason := m.ways.last()
-	return puller.AcceleratorState{Way: way, Reason: reason}
+}
+
+// presentWay returns how the engine's pulls are accelerated now, and why so. It asks
+// nobody.
+func (m *Mirror) presentWay() (puller.Way, string) {
+	if _, fault := m.endpoint(); fault != "" {
+		return puller.WayNone, fault
+	}
+	return m.ways.last()
 }
 
 // Cached implements puller.Accelerator.
 func (m *Mirror) Cached(all []puller.Blob) (cached []puller.Blob) {
-	if m.State().Way == puller.WayNone {
+	if way, _ := m.presentWay(); way == puller.WayNone {
 		return nil
 	}
 	for _, b := range all {

@@ -1,9 +1,7 @@
 package queue
 
 import (
-	"cmp"
 	"crypto/sha256"
-	"slices"
 	"time"
 )
 
@@ -115,22 +113,5 @@ func (t *Ticket) lengthen(asked time.Duration) (until time.Time, waiting []*Tick
 		q.mu.Unlock()
 		tell(granted)
 	})
-	return l.until, q.waitingFor(l)
-}
-
-// waitingFor returns the tickets that wait for a registry with one identity, in
-// the order of their turns. The lock is held.
-func (q *Queue) waitingFor(l *limit) (all []*Ticket) {
-	for g, tickets := range q.waiting {
-		if g.limit != l {
-			continue
-		}
-		for _, t := range tickets {
-			if t.callers[0] == g.caller { // it is in a group for each
-				all = append(all, t)
-			}
-		}
-	}
-	slices.SortFunc(all, func(a, b *Ticket) int { return cmp.Compare(a.Turn, b.Turn) })
-	return all
+	return l.until, q.tickets(l)
 }

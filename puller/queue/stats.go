@@ -14,14 +14,7 @@ type Stats struct {
 func (q *Queue) Stats() Stats {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	s := Stats{Slots: q.all, CoolDowns: q.coolDowns}
-	for g, tickets := range q.waiting {
-		for _, t := range tickets {
-			if t.callers[0] == g.caller { // it is in a group for each
-				s.Waiting++
-			}
-		}
-	}
+	s := Stats{Slots: q.all, Waiting: len(q.tickets(nil)), CoolDowns: q.coolDowns}
 	now := time.Now()
 	for _, r := range q.registries {
 		for _, l := range r.limits {

@@ -154,6 +154,9 @@ func New(ctx context.Context, o Options) (*Transfers, error) {
 // Stop has no transfer begin any more.
 func (s *Transfers) Stop() { s.queue.Stop() }
 
+// Queue says which transfers fetch, which wait and for what.
+func (s *Transfers) Queue() puller.QueueState { return s.queue.State() }
+
 // Join makes a member part of the transfer that it wants, which begins with it if
 // there is none. It is called once for each member.
 func (s *Transfers) Join(m *Member) {

@@ -56,6 +56,7 @@ func Run(ctx context.Context, o Options) []Finding {
 	found = append(found, daemon)
 	if daemon.State != Failed {
 		found = append(found, o.engine(ctx)...)
+		found = append(found, o.coolDowns(ctx)...)
 	}
 	return append(found, o.registries(ctx)...)
 }
@@ -121,6 +122,27 @@ func (o Options) engine(ctx context.Context) []Finding {
 			f.State, f.Fix = Warning, "pulls work without; the section mirror of towline.yaml has the settings"
 		}
 		found = append(found, f)
+	}
+	return found
+}
+
+// coolDowns tells of registries that the daemon asks for nothing now. A daemon that does
+// not tell this caller, or is older, has none.
+func (o Options) coolDowns(ctx context.Context) (found []Finding) {
+	ctx, cancel := context.WithTimeout(ctx, daemonLimit)
+	defer cancel()
+	state, err := o.Client.Queue(ctx)
+	if err != nil {
+		return nil
+	}
+	for _, r := range state.Registries {
+		if len(r.CoolDowns) == 0 {
+			continue
+		}
+		found = append(found, Finding{
+			"cool-down of " + r.Registry, Warning, "it limits the rate, so these wait: " + render.CoolDowns(r, o.Now()),
+			"wait; docker login " + r.Registry + " raises the limit, and the policies missing and newer ask for less",
+		})
 	}
 	return found
 }

@@ -23,7 +23,7 @@ type registries func(host string) (*http.Response, error)
 func (f registries) RoundTrip(r *http.Request) (*http.Response, error) { return f(r.URL.Host) }
 
 // diagnose runs all checks of a daemon whose engine is as given, nil for no daemon.
-func diagnose(t *testing.T, engine *puller.EngineInfo, now time.Time, asked registries) map[string]doctor.Finding {
+func diagnose(t *testing.T, engine *puller.EngineInfo, now time.Time, asked registries, cooling ...puller.CoolDown) map[string]doctor.Finding {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "doctor")
 	if err != nil {
@@ -38,6 +38,8 @@ func diagnose(t *testing.T, engine *puller.EngineInfo, now time.Time, asked regi
 		}
 		daemon := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			switch {
+			case r.URL.Path == "/v1/queue":
+				json.NewEncoder(w).Encode(puller.QueueState{Registries: []puller.RegistryState{{Registry: "b.test"}, {Registry: "docker.io", CoolDowns: cooling}}})
 			case r.URL.Path == "/v1/engine":
 				json.NewEncoder(w).Encode(engine)
 			case engine.Reachable:
@@ -113,6 +115,18 @@ func TestRun(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestCoolDown(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	refuses := func(string) (*http.Response, error) { return nil, io.ErrUnexpectedEOF }
+	found := diagnose(t, &puller.EngineInfo{Reachable: true}, now, refuses, puller.CoolDown{Until: now.Add(90 * time.Second)})
+	if f := found["cool-down of docker.io"]; f.State != doctor.Warning || f.Detail != "it limits the rate, so these wait: pulls without a login, 1m30s left" {
+		t.Errorf("%+v", f)
+	}
+	if f, ok := found["cool-down of b.test"]; ok {
+		t.Errorf("%+v", f)
 	}
 }
 
