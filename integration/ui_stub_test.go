@@ -59,7 +59,7 @@ func stub(t *testing.T, routes bool) string {
 	mux.HandleFunc("GET /v1/session", says(`{"caller":"browser","scopes":["admin"]}`))
 	mux.HandleFunc("GET /readyz", says(`{"status":"ready"}`))
 	mux.HandleFunc("GET /v1/engine", says(`{"name":"Docker","version":"28.1.1","api_version":"1.49","image_store":"containerd","platform":"linux/amd64","os_version":"Debian 13","reachable":true,
-		"disk":{"total":500000000000,"free":40000000000},"accelerator":{"way":"mirror","reason":"hosts.toml names the mirror"}}`))
+		"disk":{"total":500000000000,"free":40000000000},"accelerator":{"way":"mirror","reason":"hosts.toml names the mirror","connections":11,"max_connections":24,"cache_bytes":12000000000,"max_cache_bytes":20000000000}}`))
 	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		http.NewResponseController(w).Flush()
@@ -104,6 +104,13 @@ func stub(t *testing.T, routes bool) string {
 		<-r.Context().Done()
 	})
 	if routes {
+		name, _ := json.Marshal(hostile)
+		mux.HandleFunc("GET /v1/queue", says(`{"slots":8,"per_registry":6,"fetching":8,"unpacking":3,"queued":{"high":1,"normal":120,"low":7},
+			"waiting":[{"image":"registry.example/some/very/long/name/of-a-repository-that-goes-on-and-on:v1.2.3-with-a-long-tag","platform":"linux/arm64","registry":"registry.example","priority":"high","reason":"registry_limit"},
+			{"image":"docker.io/library/alpine:3.20","registry":"docker.io","priority":"normal","reason":"cool_down","until":"2026-01-02T03:04:05Z"},
+			{"image":`+string(name)+`,"registry":"docker.io","priority":"low","reason":"new_reason"}],
+			"registries":[{"registry":"docker.io","fetching":2,"waiting":90,"cool_down_until":"2026-01-02T03:14:05Z","cool_downs":[{"until":"2026-01-02T03:04:05Z","login":false},{"until":"2026-01-02T03:14:05Z","login":true}]},
+			{"registry":"registry.example","fetching":6,"waiting":38}]}`))
 		mux.HandleFunc("GET /v1/images", stubImages)
 		mux.HandleFunc("POST /v1/collections", says(`{"dry_run":true,"removed":[{"id":"sha256:1","names":["docker.io/library/old:1"],"freed":5000000,"why":"high"}],
 			"stayed":[],"disk_before":{"total":500000000000,"free":40000000000},"disk_after":{"total":500000000000,"free":40005000000},"blocked":"too few images may be removed"}`))
@@ -111,7 +118,6 @@ func stub(t *testing.T, routes bool) string {
 			"faults":[{"file":"broken.yaml","error":"images: there is none"}]}`))
 		mux.HandleFunc("GET /v1/leases", says(`{"leases":[{"id":"lease","images":["docker.io/library/alpine:3.20"],"note":"for the tests","job":"fast","ttl_seconds":3600,
 			"created_at":"2026-01-02T03:04:05Z","expires_at":"2026-01-02T04:04:05Z"}]}`))
-		name, _ := json.Marshal(hostile)
 		mux.HandleFunc("GET /v1/sets/base", says(`{"name":"base","images":[{"image":"docker.io/library/alpine:3.20","state":"present","checked_at":"2026-01-02T03:04:05Z"},
 			{"image":`+string(name)+`,"state":"failed","reason":"the registry refused access","job":"denied"}]}`))
 	}
@@ -187,8 +193,16 @@ func TestDashboardPages(t *testing.T) {
 		b.shows(text)
 		b.accessible("job-" + id)
 	}
+	b.open("queue")
+	b.shows("pulls without a login wait until")
+	b.shows("a slot of its registry")
+	b.shows("new_reason")
+	b.shows("125 more wait.")
+	b.accessible("queue-full")
 	b.open("engine")
 	b.shows("hosts.toml names the mirror")
+	b.shows("11 of 24")
+	b.shows("12.0 GB of 20.0 GB")
 	b.accessible("engine-full")
 	var title string
 	var elements int
@@ -202,7 +216,7 @@ func TestDashboardPages(t *testing.T) {
 // TestDashboardOfOlderDaemon has a daemon without the routes of images and sets.
 func TestDashboardOfOlderDaemon(t *testing.T) {
 	b := newBrowser(t, stub(t, false))
-	for page, text := range map[string]string{"images": "This daemon does not list the images of its engine.", "sets": "This daemon has no sets."} {
+	for page, text := range map[string]string{"images": "This daemon does not list the images of its engine.", "sets": "This daemon has no sets.", "queue": "This daemon does not tell of its queue."} {
 		b.open(page)
 		b.shows(text)
 		b.until(`document.querySelector("#main .fault") === null`)

@@ -224,6 +224,10 @@ func TestDashboard(t *testing.T) {
 	b.do(chromedp.Click(".job.active summary"))
 	b.until(`document.querySelectorAll(".job.active .layers li").length === 2`)
 	b.accessible("now")
+	b.open("queue")
+	b.until(`document.querySelector("#main tbody")?.innerText.includes(%s)`, "1 of ")
+	b.accessible("queue")
+	b.open("")
 	release()
 	b.until(`document.querySelector(".job.succeeded .figures")?.innerText.includes(%s)`, "pulled")
 	b.do(chromedp.Click(".job.succeeded .title"))
@@ -282,7 +286,7 @@ func TestDashboard(t *testing.T) {
 	b.until(`document.querySelectorAll("#main tbody tr").length === 1`)
 	b.shows("in a set: base")
 
-	for _, page := range []string{"engine", "sets", "images", "jobs"} {
+	for _, page := range []string{"engine", "sets", "images", "jobs", "queue"} {
 		b.open(page)
 		b.until(`document.querySelector("#main [aria-busy]") === null && document.querySelector("#main h1") !== null`)
 		b.accessible(page)

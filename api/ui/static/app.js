@@ -7,11 +7,13 @@ import { nowPage } from './now.js';
 import { jobsPage } from './jobs.js';
 import { jobPage } from './job.js';
 import { enginePage } from './engine.js';
+import { queuePage } from './queue.js';
 import { imagesPage } from './images.js';
 import { setsPage } from './sets.js';
 
 const pages = [
   { path: '', title: 'Now', page: nowPage },
+  { path: 'queue', title: 'Queue', page: queuePage },
   { path: 'jobs', title: 'History', page: jobsPage },
   { path: 'sets', title: 'Sets', page: setsPage },
   { path: 'images', title: 'Images', page: imagesPage },

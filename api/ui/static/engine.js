@@ -19,6 +19,9 @@ export function enginePage({ main }) {
       ['Answers', engine.status === 'fulfilled' ? (e.reachable ? 'yes' : 'no') : engine.reason.message],
       ['Takes jobs', ready.status === 'fulfilled' ? 'yes' : ready.reason.message],
       ['Accelerator', a && a.way + (a.reason ? ' (' + a.reason + ')' : '')],
+      ['Connections to registries', a?.max_connections && a.connections + ' of ' + a.max_connections],
+      ['Cache', a?.max_cache_bytes && [bytes(a.cache_bytes) + ' of ' + bytes(a.max_cache_bytes),
+        h('meter', { min: '0', max: String(a.max_cache_bytes), value: String(a.cache_bytes), 'aria-label': 'Used part of the cache' })]],
       ['Disk', e.disk && [bytes(e.disk.free) + ' free of ' + bytes(e.disk.total),
         h('meter', { min: '0', max: String(e.disk.total), value: String(e.disk.total - e.disk.free), high: String(e.disk.total * 0.85), 'aria-label': 'Used part of the disk' })]],
     ].filter(([, v]) => v);

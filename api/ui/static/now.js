@@ -11,7 +11,7 @@ export function nowPage({ main, may }) {
   const rows = new Map();
   const lists = {
     active: section('Running', 'No job runs.'),
-    queued: section('Waiting', 'No job waits.'),
+    queued: section('Waiting', 'No job waits.', h('a', { href: '#/queue' }, 'What pulls wait for')),
     ended: section('Ended', 'No job has ended since this page was opened.'),
   };
   show(main, h('h1', {}, 'Now'), may('pull') ? startForm() : null, Object.values(lists).map((l) => l.element));
@@ -44,16 +44,18 @@ export function nowPage({ main, may }) {
   return () => live.removeEventListener('jobs', update);
 }
 
-function section(title, empty) {
+function section(title, empty, link) {
   const count = h('span', { class: 'quiet' });
   const list = h('ul', { class: 'jobs' });
   const none = h('p', { class: 'empty' }, empty);
   const more = h('p', { class: 'quiet' });
+  const note = link ? h('p', {}, link) : null;
   return {
-    element: h('section', {}, h('h2', {}, title + ' ', count), none, list, more),
+    element: h('section', {}, h('h2', {}, title + ' ', count), none, list, more, note ?? ''),
     fill(elements, total) {
       setText(count, total ? String(total) : '');
       none.hidden = total > 0;
+      if (note) note.hidden = total === 0;
       setText(more, total > elements.length ? (total - elements.length) + ' more are not shown. See History.' : '');
       elements.forEach((element, i) => { if (list.children[i] !== element) list.insertBefore(element, list.children[i] ?? null); });
       while (list.children.length > elements.length) list.lastElementChild.remove();
