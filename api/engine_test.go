@@ -82,6 +82,8 @@ func TestMetrics(t *testing.T) {
 		`towline_pull_phase_seconds_count{phase="verifying"} 1`,
 		`towline_http_requests_total{route="POST /v1/pulls",status="2xx"} 2`,
 		"towline_http_requests_in_flight 1",
+		`towline_http_request_duration_seconds_count{route="POST /v1/pulls"} 2`,
+		`towline_http_request_duration_seconds_count{route="GET /v1/jobs/{id}/events"} 0`,
 		"towline_event_readers 0",
 	} {
 		if !strings.Contains(a.Body, want+"\n") {

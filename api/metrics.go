@@ -3,15 +3,19 @@ package api
 import (
 	"net/http"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/towline/towline/api/connections"
 	"github.com/towline/towline/api/dockerapi"
 )
 
 // metrics count requests.
 type metrics struct {
-	requests *prometheus.CounterVec // by route and class of status
+	requests *prometheus.CounterVec   // by route and class of status
+	duration *prometheus.HistogramVec // by route
 	inFlight prometheus.Gauge
 }
 
@@ -32,11 +36,16 @@ func newMetrics(s *Server, r prometheus.Registerer) metrics {
 			Name: "towline_http_requests_in_flight", Help: "Requests that are being answered, without streams of events.",
 		}),
 	}
+	m.duration = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "towline_http_request_duration_seconds", Buckets: []float64{0.01, 0.1, 1, 10},
+		Help: "Time until a request was answered, by route. What lasts as long as a job is left out: streams, and requests that wait for their job.",
+	}, []string{"route"})
 	routes := []string{dockerRoute, noRoute}
 	for _, one := range s.table {
 		routes = append(routes, one.pattern)
 	}
 	for _, route := range routes {
+		m.duration.WithLabelValues(route)
 		for class := 2; class <= 5; class++ {
 			m.requests.WithLabelValues(route, classOf(100*class))
 		}
@@ -44,13 +53,24 @@ func newMetrics(s *Server, r prometheus.Registerer) metrics {
 	readers := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "towline_event_readers", Help: "Streams of events that clients read.",
 	}, func() float64 { return float64(s.Streams()) })
-	r.MustRegister(m.requests, m.inFlight, readers)
+	r.MustRegister(m.requests, m.duration, m.inFlight, readers)
 	return m
 }
 
-// answered counts an answer.
-func (m metrics) answered(route string, status int) {
+// answered counts an answer. took is how long it took, of a stream nothing.
+func (m metrics) answered(route string, status int, took time.Duration, stream bool) {
 	m.requests.WithLabelValues(route, classOf(status)).Inc()
+	if !stream {
+		m.duration.WithLabelValues(route).Observe(took.Seconds())
+	}
+}
+
+// isStream reports whether an answer lasts as long as a job.
+func isStream(r *http.Request, route string, a *connections.Answer) bool {
+	media, _, _ := strings.Cut(a.Header().Get("Content-Type"), ";")
+	_, events := medias[media]
+	return a.Hijacked() || events || r.URL.Query().Get("wait") == "true" ||
+		route == "GET /v1/jobs/{id}/logs" || route == dockerRoute && r.Method == http.MethodPost
 }
 
 func classOf(status int) string { return strconv.Itoa(status/100) + "xx" }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/towline/towline/api/answers"
 	"github.com/towline/towline/api/compose"
 	"github.com/towline/towline/api/limits"
 	"github.com/towline/towline/puller"
@@ -43,6 +44,10 @@ func (s *Server) createPrewarm(w http.ResponseWriter, r *http.Request) error {
 		plan, err := s.plan(r.Context(), request)
 		if err != nil {
 			return err
+		}
+		if answers.WantsText(r) {
+			writeText(w, http.StatusOK, answers.PlanText(plan))
+			return nil
 		}
 		return s.writeJSON(w, r, http.StatusOK, plan)
 	}

@@ -73,13 +73,17 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request, accept func() (p
 	return nil
 }
 
+func writeText(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", answers.PlainText)
+	w.WriteHeader(status)
+	io.WriteString(w, text) // an error says that the client has gone
+}
+
 // writeJob answers with an accepted job. An error has the job's ID, so that the caller
 // does not submit it again.
 func (s *Server) writeJob(w http.ResponseWriter, r *http.Request, status int, job puller.Job) {
 	if answers.WantsText(r) {
-		w.Header().Set("Content-Type", answers.PlainText)
-		w.WriteHeader(status)
-		io.WriteString(w, answers.Text(job)) // an error says that the client has gone
+		writeText(w, status, answers.Text(job))
 		return
 	}
 	if err := s.writeJSON(w, r, status, job); err != nil {

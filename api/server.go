@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -132,9 +133,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a := connections.Begin(w)
 	defer a.End()
 	s.metrics.inFlight.Inc()
+	begun := time.Now()
 	defer func() {
 		s.metrics.inFlight.Dec()
-		s.metrics.answered(s.routeOf(r), a.Status())
+		route := s.routeOf(r)
+		s.metrics.answered(route, a.Status(), time.Since(begun), isStream(r, route, a))
 	}()
 	s.routes.ServeHTTP(a, r)
 }

@@ -63,6 +63,11 @@ func TestText(t *testing.T) {
 			`registry\.test/a:v1: present\nregistry\.test/b:v1: pulled\nc: skipped: .+\njob `+anID+`: succeeded in `+aTime+`\n`)
 		lines(t, d.call("POST", "/v1/prewarms", body, asText...), http.StatusAccepted, `(registry\.test/\w+:v1: .+\n){2}job `+anID+`: \w+\n`)
 	})
+	t.Run("plan", func(t *testing.T) {
+		file := "services: {a: {image: 'registry.test/a:v1'}, d: {image: 'registry.test/d:v1', platform: linux/arm64}, c: {build: .}}"
+		lines(t, d.call("POST", "/v1/prewarms?dry_run=true", file, append(asText, "Content-Type", "application/yaml")...), http.StatusOK,
+			`registry\.test/a:v1: present\nregistry\.test/d:v1: missing, size unknown, linux/arm64\nc: skipped: .+\nto download: unknown\nwarning: .+\n`)
+	})
 	t.Run("errors", func(t *testing.T) {
 		lines(t, d.call("POST", "/v1/pulls?wait=true", `{"image":"UPPER"}`, asText...), http.StatusBadRequest, `invalid_request: image: .+\n`)
 		lines(t, d.call("GET", "/v1/jobs/x", "", asText...), http.StatusNotFound, `not_found: .+\n`)

@@ -70,6 +70,9 @@ func (a *Answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return conn, buffers, err
 }
 
+// Hijacked reports whether the connection was taken over from net/http.
+func (a *Answer) Hijacked() bool { return a.taken }
+
 // Unwrap is for http.ResponseController.
 func (a *Answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 

@@ -211,7 +211,7 @@ func testPlanByPolicy(t *testing.T) {
 				if notes := strings.Join(plan.Notes, " "); strings.Contains(notes, "0.0 MB") || strings.Contains(notes, "registries.allow_private") != (puller.KindOf(c.err) == puller.ErrForbidden) {
 					d.Errorf("the notes are %q", plan.Notes)
 				}
-				if noted := strings.Contains(strings.Join(plan.Notes, ""), "not known of 1 images"); noted == c.complete {
+				if noted := strings.Contains(strings.Join(plan.Notes, ""), "not known of 1 of "); noted == c.complete {
 					d.Errorf("the notes are %q", plan.Notes)
 				}
 			})

@@ -95,7 +95,7 @@ func (e *Env) Plan(ctx context.Context, r puller.PrewarmRequest) (puller.Plan, e
 
 func notes(p puller.Plan, unknown int) (notes []string) {
 	if unknown > 0 {
-		note := fmt.Sprintf("how much is to be fetched is not known of %d images", unknown)
+		note := fmt.Sprintf("how much is to be fetched is not known of %d of %d images", unknown, len(p.Images))
 		if p.Fetch > 0 {
 			note += fmt.Sprintf(": it is at least %s", megabytes(p.Fetch))
 		}
