@@ -341,7 +341,7 @@ func TestRestartWithCredentials(t *testing.T) {
 		pulls := d.engine.Counts().Pulls
 		d.engine.Revive()
 		v := d.failed(lost, puller.ErrDenied)
-		if !strings.Contains(v.Error.Message, "ask again") {
+		if !strings.Contains(v.Error.Message, "send the request again, with the login") {
 			d.Errorf("its error is %q", v.Error.Message)
 		}
 		d.succeeded(there, puller.SourcePresent)
