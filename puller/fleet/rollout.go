@@ -22,8 +22,8 @@ func (s RolloutState) Ended() bool { return s == RolloutDone || s == RolloutCanc
 type Rollout struct {
 	State  RolloutState `json:"state"`
 	Reason string       `json:"reason,omitempty"` // for people
-	// Wave is the one that was released last, from 1 on.
-	Wave     int `json:"wave"`
+	// Wave is the one that was released last, from 1 on. "wave" is that of the request.
+	Wave     int `json:"wave_number"`
 	Released int `json:"released"` // members that may have the generation
 	Members  int `json:"members"`
 	// Failures are members that failed or refused, of those that are released.
