@@ -10,8 +10,8 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// audit logs who has asked for what, a line for each job that is accepted and for each
-// request that is refused to its caller. The lines have no query and no header, where
+// audit logs who has asked for what, a line for each job that is accepted, for each change of
+// the fleet, and for each request that is refused to its caller. The lines have no query and no header, where
 // secrets may be.
 type audit struct{ log logrus.FieldLogger }
 
@@ -25,6 +25,14 @@ func (a audit) accepted(r *http.Request, j puller.Job) {
 		fields["image"] = j.Image
 	}
 	a.log.WithFields(fields).Info("job accepted")
+}
+
+// changed logs a change that is no job. what is the field of what was changed, and name its
+// value.
+func (a audit) changed(r *http.Request, what, name, message string) {
+	fields := a.fields(r)
+	fields[what] = name
+	a.log.WithFields(fields).Info(message)
 }
 
 // refused logs a request whose caller is not known, or may not make it. It ignores other

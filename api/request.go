@@ -94,7 +94,7 @@ func bodyFault(err error) error {
 }
 
 // repeated are the query parameters that may occur more than once.
-var repeated = []string{"profile", "var"}
+var repeated = []string{"profile", "var", "host", "label"}
 
 // checkQuery refuses unknown query parameters: one may be mistyped.
 func checkQuery(r *http.Request, known []string) error {

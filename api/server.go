@@ -17,6 +17,7 @@ import (
 	"github.com/towline/towline/api/limits"
 	"github.com/towline/towline/api/ui"
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/fleet"
 	"github.com/towline/towline/puller/keep"
 )
 
@@ -25,6 +26,7 @@ type Server struct {
 	puller   puller.Service
 	images   keep.Collector // nil for none
 	keeper   keep.Service   // nil for none
+	fleet    fleet.Service  // nil for none
 	log      logrus.FieldLogger
 	audit    audit
 	tokens   *auth.Tokens // nil for none
@@ -48,6 +50,8 @@ type Options struct {
 	Images keep.Collector
 	// Keeper has sets and leases; nil for none. p then is a Service whose jobs take leases.
 	Keeper keep.Service
+	// Fleet is the fleet in which this host is; nil for none.
+	Fleet fleet.Service
 
 	// Callers on a unix socket have full access. All others need a token, or a
 	// certificate that the listener has verified. Open gives everybody full access,
@@ -71,7 +75,7 @@ type route struct {
 // New returns the handler of all routes.
 func New(p puller.Service, o Options) *Server {
 	s := &Server{
-		puller: p, images: o.Images, keeper: o.Keeper, log: o.Log, audit: audit{o.Log}, tokens: o.Tokens, sessions: auth.NewSessions(), events: events{puller: p, log: o.Log},
+		puller: p, images: o.Images, keeper: o.Keeper, fleet: o.Fleet, log: o.Log, audit: audit{o.Log}, tokens: o.Tokens, sessions: auth.NewSessions(), events: events{puller: p, log: o.Log},
 		files: limits.NewComposeFiles(), plans: limits.NewPlans(), answers: limits.NewAnswers(),
 	}
 	mux := http.NewServeMux()
@@ -108,6 +112,18 @@ func New(p puller.Service, o Options) *Server {
 	handle("GET /v1/leases/{id}", s.withKeeper(s.getLease))
 	handle("PATCH /v1/leases/{id}", s.withKeeper(s.renewLease))
 	handle("DELETE /v1/leases/{id}", s.withKeeper(s.endLease))
+	handle("GET /v1/fleet", s.getFleet)
+	handle("GET /v1/fleet/sets", s.withFleet(s.listFleetSets))
+	handle("GET /v1/fleet/sets/{name}", s.withFleet(s.getFleetSet), "state", "limit", "cursor", "wait", "generation")
+	handle("PUT /v1/fleet/sets/{name}", s.withFleet(s.putFleetSet), append([]string{"wait"}, fleetSetQuery...)...)
+	handle("DELETE /v1/fleet/sets/{name}", s.withFleet(s.deleteFleetSet))
+	for _, action := range []fleet.RolloutAction{fleet.ActionPause, fleet.ActionResume, fleet.ActionCancel} {
+		handle("POST /v1/fleet/sets/{name}/"+string(action), s.withFleet(s.changeRollout(action)))
+	}
+	handle("GET /v1/fleet/hosts", s.withFleet(s.listHosts), "label", "live", "limit", "cursor")
+	handle("POST /v1/fleet/hosts", s.withFleet(s.inviteHost))
+	handle("DELETE /v1/fleet/hosts/{id}", s.withFleet(s.removeHost))
+	handle("GET /v1/fleet/events", s.withFleet(s.fleetEvents), "set")
 	handle("GET /v1/engine", s.getEngine)
 	handle("GET /v1/queue", s.getQueue)
 	handle("GET /healthz", s.health)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/towline/towline/api/dockerapi"
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/fleet"
 )
 
 // Problem is the body of every answer that is an error (RFC 9457).
@@ -26,9 +27,12 @@ type Problem struct {
 	Kind      puller.ErrorKind `json:"kind"`
 	Retryable bool             `json:"retryable"`
 	Job       string           `json:"job,omitempty"` // the ID of the job that failed
+	// Members are those that have not proven a set of the fleet, at most maxMembers.
+	Members []fleet.MemberState `json:"members,omitempty"`
 
 	retryAfter time.Duration
 	ended      *puller.Job // the job that failed, if that is the problem
+	lines      string      // of the set that was not proven, if that is the problem
 }
 
 // kinds is the only table of the statuses of error kinds.

@@ -99,6 +99,8 @@ func spent(j puller.Job) string {
 func (p Problem) text() string {
 	text := string(p.Kind) + ": " + p.Detail + "\n"
 	switch {
+	case p.lines != "":
+		text = p.lines + text
 	case p.ended != nil:
 		text = Text(*p.ended)
 	case p.Job != "":
