@@ -66,6 +66,7 @@ puller/keep                   $ours/puller/transfer
 puller/keep                   $ours/puller/keep/sets
 puller/keep/keeper            $ours/puller/jobs
 puller/mirror/fetch           $ours/puller/registry
+puller/mirror/way             $ours/puller/mirror/blobs
 puller/registry/login         $ours/puller/registry
 puller/keep/collect           $ours/puller/jobs
 puller/keep/sets              $ours/api/compose

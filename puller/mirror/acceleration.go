@@ -106,7 +106,7 @@ func (a *acceleration) through(ctx context.Context, tell func(pullstream.Message
 	case cause != nil:
 		err = cause
 	default:
-		a.mirror.ways.doubt() // the fetch went well, so it may be the engine
+		a.mirror.ways.Doubt() // the fetch went well, so it may be the engine
 	}
 	return err
 }

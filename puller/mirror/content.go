@@ -11,6 +11,7 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/mirror/blobs"
 	"github.com/towline/towline/puller/mirror/endpoint"
+	"github.com/towline/towline/puller/mirror/way"
 )
 
 // content is what the endpoint serves.
@@ -35,16 +36,15 @@ func (c *content) find(ctx context.Context, ns, name string, use func(*pull) err
 // Manifest implements endpoint.Content.
 func (c *content) Manifest(ctx context.Context, ns, name, reference string) (raw puller.RawManifest, err error) {
 	err = c.find(ctx, ns, name, func(p *pull) (err error) {
-		switch {
-		case p.trial == nil:
+		if p.trial == nil {
 			raw, err = p.serve(ctx, reference)
-		case reference == p.trial.manifest.Digest:
-			p.trial.asked.Store(true)
-			raw = p.trial.manifest
-		default:
-			err = errUnlisted(reference)
+			return err
 		}
-		return err
+		var ok bool
+		if raw, ok = p.trial.Manifest(reference); !ok {
+			return errUnlisted(reference)
+		}
+		return nil
 	})
 	return raw, err
 }
@@ -89,7 +89,7 @@ func (p *pull) lookUp(ctx context.Context, reference string) (string, error) {
 func (c *content) Blob(ctx context.Context, ns, name, wanted string) (found endpoint.Blob, err error) {
 	err = c.find(ctx, ns, name, func(p *pull) error {
 		if p.trial != nil {
-			body, ok := p.trial.blobs[wanted]
+			body, ok := p.trial.Blob(wanted)
 			if !ok {
 				return errUnlisted(wanted)
 			}
@@ -166,6 +166,18 @@ func (r *servedReader) Close() error {
 		return nil
 	}
 	return r.in.Close()
+}
+
+// serveTrial serves a trial's image under a temporary name until end is called.
+func (m *Mirror) serveTrial(name string, t *way.Trial) (end func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.pulls[name] = &pull{mirror: m, trial: t}
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.pulls, name)
+	}
 }
 
 // memory is a blob of a trial.

@@ -52,7 +52,7 @@ func (m *Mirror) decide(ctx context.Context, p *pull) (puller.Way, string) {
 			return puller.WayNone, reason
 		}
 	}
-	engine, way, reason := m.way(ctx)
+	engine, way, reason := m.ways.Find(ctx)
 	if way == puller.WayNone {
 		return way, reason
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/towline/towline/puller/mirror/blobs"
 	"github.com/towline/towline/puller/mirror/endpoint"
 	"github.com/towline/towline/puller/mirror/fetch"
+	"github.com/towline/towline/puller/mirror/way"
 )
 
 // Options are what a Mirror is made with.
@@ -52,7 +53,7 @@ type Mirror struct {
 	store   *blobs.Store
 	fetcher *fetch.Fetcher
 	aliases *alias.Names
-	ways    ways
+	ways    *way.Ways
 	links   links
 	metrics metrics
 	key     []byte // of this start, for puller.Credentials.Identity
@@ -85,6 +86,9 @@ func New(o Options) *Mirror {
 		flights: make(map[string]*flight),
 	}
 	rand.Read(m.key) // never fails
+	m.ways = way.New(way.Options{
+		Engine: o.Engine, Mode: o.Mode, HostsDir: o.HostsDir, Names: m.aliases, Endpoint: m.endpoint, Serve: m.serveTrial, Log: o.Log,
+	})
 	m.metrics = newMetrics(m)
 	return m
 }
@@ -129,7 +133,7 @@ func (m *Mirror) serve(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Serve(ctx, listener) })
 	group.Go(func() error {
-		m.way(ctx) // so that the first pull need not wait for the trial
+		m.ways.Find(ctx) // so that the first pull need not wait for the trial
 		m.tidy(ctx)
 		return nil
 	})
@@ -182,7 +186,7 @@ func (m *Mirror) presentWay() (puller.Way, string) {
 	if _, fault := m.endpoint(); fault != "" {
 		return puller.WayNone, fault
 	}
-	return m.ways.last()
+	return m.ways.Last()
 }
 
 // Cached implements puller.Accelerator.

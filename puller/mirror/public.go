@@ -53,7 +53,7 @@ func (m *Mirror) public(ctx context.Context, ns, name string, use func(*pull) er
 		}
 	}
 	if own == nil {
-		if way, _ := m.ways.last(); !m.o.PullThrough && way != puller.WayMirror {
+		if way, _ := m.ways.Last(); !m.o.PullThrough && way != puller.WayMirror {
 			return err
 		}
 		if own, err = m.openPublic(ctx, reference.TrimNamed(named)); err != nil {

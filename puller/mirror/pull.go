@@ -8,6 +8,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/mirror/blobs"
+	"github.com/towline/towline/puller/mirror/way"
 	"github.com/towline/towline/puller/names"
 )
 
@@ -15,7 +16,7 @@ import (
 type pull struct {
 	mirror   *Mirror
 	request  puller.Pull
-	trial    *trial // of a trial; then there is no request
+	trial    *way.Trial // of a trial; then there is no request
 	registry string
 	identity [sha256.Size]byte
 	repo     puller.Repository

@@ -1,4 +1,4 @@
-package mirror
+package way
 
 import (
 	"archive/tar"
@@ -19,9 +19,9 @@ import (
 	"github.com/towline/towline/stream/pullstream"
 )
 
-// trial is an image of one empty layer that nobody else has: its configuration holds a
-// random number. It is served from memory.
-type trial struct {
+// Trial is an image of one empty layer that nobody else has: its configuration holds a
+// random number. It is served from memory. Its methods may be called from anywhere.
+type Trial struct {
 	manifest puller.RawManifest
 	blobs    map[string][]byte
 	asked    atomic.Bool // the engine has asked for the manifest
@@ -36,7 +36,7 @@ const (
 )
 
 // newTrial returns a trial's image for an engine's own platform.
-func newTrial(engine puller.EngineInfo) (*trial, error) {
+func newTrial(engine puller.EngineInfo) (*Trial, error) {
 	system, architecture, ok := strings.Cut(engine.Platform, "/")
 	if !ok {
 		return nil, errors.New("the engine does not say what its platform is")
@@ -70,7 +70,7 @@ func newTrial(engine puller.EngineInfo) (*trial, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &trial{
+	t := &Trial{
 		manifest: puller.RawManifest{Body: manifest, MediaType: typeManifest, Digest: digest.FromBytes(manifest).String()},
 		blobs:    make(map[string][]byte),
 	}
@@ -80,24 +80,39 @@ func newTrial(engine puller.EngineInfo) (*trial, error) {
 	return t, nil
 }
 
+// Manifest returns the manifest, and false where the reference is not its digest.
+func (t *Trial) Manifest(reference string) (puller.RawManifest, bool) {
+	if reference != t.manifest.Digest {
+		return puller.RawManifest{}, false
+	}
+	t.asked.Store(true)
+	return t.manifest, true
+}
+
+// Blob returns the configuration or the layer, and false where the digest is of neither.
+func (t *Trial) Blob(digest string) ([]byte, bool) {
+	body, ok := t.blobs[digest]
+	return body, ok
+}
+
 // tryAlias has the engine pull a trial's image under a temporary name.
-func (m *Mirror) tryAlias(ctx context.Context, engine puller.EngineInfo, address string) error {
-	return m.tryPull(ctx, engine, address+"/")
+func (w *Ways) tryAlias(ctx context.Context, engine puller.EngineInfo, address string) error {
+	return w.tryPull(ctx, engine, address+"/")
 }
 
 // tryMirror has the engine pull a trial's image from a registry that does not exist.
-func (m *Mirror) tryMirror(ctx context.Context, engine puller.EngineInfo) error {
-	return m.tryPull(ctx, engine, alias.NoRegistry+"/")
+func (w *Ways) tryMirror(ctx context.Context, engine puller.EngineInfo) error {
+	return w.tryPull(ctx, engine, alias.NoRegistry+"/")
 }
 
 // tryPull has the engine pull a trial's image. Where somebody else took a part of it from
 // the engine's store, as a prune does before an image has its name, it pulls another one:
 // such an end says nothing about the way.
-func (m *Mirror) tryPull(ctx context.Context, engine puller.EngineInfo, prefix string) (err error) {
+func (w *Ways) tryPull(ctx context.Context, engine puller.EngineInfo, prefix string) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, trialLimit, errors.New("it took longer than "+trialLimit.String()))
 	defer cancel()
 	for range trialTries {
-		err = m.tryOnce(ctx, engine, prefix, alias.NewName())
+		err = w.tryOnce(ctx, engine, prefix, alias.NewName())
 		if puller.KindOf(err) != puller.ErrTruncated || ctx.Err() != nil {
 			break
 		}
@@ -105,27 +120,19 @@ func (m *Mirror) tryPull(ctx context.Context, engine puller.EngineInfo, prefix s
 	return err
 }
 
-func (m *Mirror) tryOnce(ctx context.Context, engine puller.EngineInfo, prefix, name string) error {
+func (w *Ways) tryOnce(ctx context.Context, engine puller.EngineInfo, prefix, name string) error {
 	t, err := newTrial(engine)
 	if err != nil {
 		return err
 	}
-	p := &pull{mirror: m, trial: t}
-	m.mu.Lock()
-	m.pulls[name] = p
-	m.mu.Unlock()
-	defer func() {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		delete(m.pulls, name)
-	}()
+	defer w.o.Serve(name, t)()
 	reference := prefix + name + "@" + t.manifest.Digest
-	file, err := m.aliases.Add(reference)
+	file, err := w.o.Names.Add(reference)
 	if err != nil {
 		return err
 	}
-	defer m.aliases.Remove(file, names.EngineRef(reference))
-	err = m.o.Engine.Pull(ctx, puller.Pull{Image: reference}, func(pullstream.Message) {})
+	defer w.o.Names.Remove(file, names.EngineRef(reference))
+	err = w.o.Engine.Pull(ctx, puller.Pull{Image: reference}, func(pullstream.Message) {})
 	if cause := context.Cause(ctx); cause != nil && err != nil {
 		err = cause
 	}

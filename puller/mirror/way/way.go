@@ -1,11 +1,16 @@
-package mirror
+// Package way finds out how an engine gets what Towline fetches for it: it has the engine pull an
+// image of no size from here.
+package way
 
 import (
 	"context"
 	"sync"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/mirror/alias"
 	"github.com/towline/towline/puller/mirror/hosts"
 )
 
@@ -22,8 +27,24 @@ const (
 	checkAgain = 30 * time.Second
 )
 
-// ways remembers which way works with the engine.
-type ways struct {
+// Options are what Ways are made with.
+type Options struct {
+	Engine puller.Engine
+	// Mode is "auto", or one of the ways.
+	Mode string
+	// HostsDir is where Towline may write _default/hosts.toml; "" for nowhere.
+	HostsDir string
+	Names    *alias.Names
+	// Endpoint returns where the engine reaches Towline, or why it does not.
+	Endpoint func() (address, fault string)
+	// Serve serves a trial's image under a name until end is called.
+	Serve func(name string, t *Trial) (end func())
+	Log   logrus.FieldLogger
+}
+
+// Ways remember which way works with the engine. Their methods may be called from anywhere.
+type Ways struct {
+	o     Options
 	trial sync.Mutex // held while the engine is tried
 
 	mu     sync.Mutex
@@ -34,8 +55,11 @@ type ways struct {
 	seen   time.Time // when the engine has last said that it is this one
 }
 
-// last returns what is known without a trial.
-func (w *ways) last() (puller.Way, string) {
+// New returns Ways that know nothing of the engine.
+func New(o Options) *Ways { return &Ways{o: o} }
+
+// Last returns what is known without a trial, and why it is so.
+func (w *Ways) Last() (puller.Way, string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.way == "" {
@@ -45,7 +69,7 @@ func (w *ways) last() (puller.Way, string) {
 }
 
 // known returns the way of an engine, if it is known.
-func (w *ways) known(engine puller.EngineInfo) (way puller.Way, reason string, ok bool) {
+func (w *Ways) known(engine puller.EngineInfo) (way puller.Way, reason string, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	same := w.engine.Name == engine.Name && w.engine.Version == engine.Version && w.engine.ImageStore == engine.ImageStore
@@ -57,69 +81,69 @@ func (w *ways) known(engine puller.EngineInfo) (way puller.Way, reason string, o
 }
 
 // recent returns the way of the engine that was there a short time ago, if it has one.
-func (w *ways) recent() (engine puller.EngineInfo, way puller.Way, reason string, ok bool) {
+func (w *Ways) recent() (engine puller.EngineInfo, way puller.Way, reason string, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	ok = w.way != "" && w.way != puller.WayNone && time.Since(w.seen) < checkAgain
 	return w.engine, w.way, w.reason, ok
 }
 
-func (w *ways) set(engine puller.EngineInfo, way puller.Way, reason string) {
+func (w *Ways) set(engine puller.EngineInfo, way puller.Way, reason string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.engine, w.way, w.reason, w.tried, w.seen = engine, way, reason, time.Now(), time.Now()
 }
 
-// doubt has the engine tried again before the next pull.
-func (w *ways) doubt() {
+// Doubt has the engine tried again before the next pull.
+func (w *Ways) Doubt() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.way = ""
 }
 
-// way returns how the engine gets what Towline fetches, and why. It tries an engine
+// Find returns how the engine gets what Towline fetches, and why. It tries an engine
 // that it does not know: callers wait for that.
-func (m *Mirror) way(ctx context.Context) (puller.EngineInfo, puller.Way, string) {
-	if engine, way, reason, ok := m.ways.recent(); ok {
+func (w *Ways) Find(ctx context.Context) (puller.EngineInfo, puller.Way, string) {
+	if engine, way, reason, ok := w.recent(); ok {
 		return engine, way, reason
 	}
-	engine, err := m.o.Engine.Info(ctx)
+	engine, err := w.o.Engine.Info(ctx)
 	if err != nil {
 		return engine, puller.WayNone, "the engine does not answer"
 	}
-	if way, reason, ok := m.ways.known(engine); ok {
+	if way, reason, ok := w.known(engine); ok {
 		return engine, way, reason
 	}
-	m.ways.trial.Lock()
-	defer m.ways.trial.Unlock()
-	if way, reason, ok := m.ways.known(engine); ok {
+	w.trial.Lock()
+	defer w.trial.Unlock()
+	if way, reason, ok := w.known(engine); ok {
 		return engine, way, reason
 	}
-	way, reason := m.try(ctx, engine)
+	way, reason := w.try(ctx, engine)
 	if ctx.Err() != nil {
 		return engine, puller.WayNone, "the trial of the engine was not finished"
 	}
-	m.ways.set(engine, way, reason)
-	m.o.Log.WithField("way", way).Info("accelerator: " + reason)
+	w.set(engine, way, reason)
+	w.o.Log.WithField("way", way).Info("accelerator: " + reason)
 	return engine, way, reason
 }
 
 // try finds out by pulls of a tiny image which way works.
-func (m *Mirror) try(ctx context.Context, engine puller.EngineInfo) (puller.Way, string) {
-	address, fault := m.endpoint()
+func (w *Ways) try(ctx context.Context, engine puller.EngineInfo) (puller.Way, string) {
+	address, fault := w.o.Endpoint()
 	if fault != "" {
 		return puller.WayNone, fault
 	}
-	mode := puller.Way(m.o.Mode)
+	mode := puller.Way(w.o.Mode)
 	refused := ""
-	if m.o.HostsDir != "" && mode != puller.WayAlias {
+	if w.o.HostsDir != "" && mode != puller.WayAlias {
 		switch {
 		case engine.ImageStore != puller.StoreContainerd:
 			refused = "the engine reads no hosts.toml: it has no containerd image store"
 		default:
-			err := hosts.Write(m.o.HostsDir, address)
+			err := hosts.Write(w.o.HostsDir, address)
 			if err == nil {
-				err = m.tryMirror(ctx, engine)
+				err = w.tryMirror(ctx, engine)
 			}
 			if err == nil {
 				return puller.WayMirror, "the engine asks " + address + " as a mirror of every registry"
@@ -130,7 +154,7 @@ func (m *Mirror) try(ctx context.Context, engine puller.EngineInfo) (puller.Way,
 			return puller.WayNone, refused
 		}
 	}
-	if err := m.tryAlias(ctx, engine, address); err != nil {
+	if err := w.tryAlias(ctx, engine, address); err != nil {
 		if refused != "" {
 			refused += "; "
 		}
