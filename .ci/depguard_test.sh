@@ -58,6 +58,7 @@ puller/fleet                  $ours/puller/jobs
 puller                        $ours/puller/keep
 puller/docker                 $ours/puller/keep
 puller/fleet/control          $ours/puller/fleet/host
+puller/fleet/creds            $ours/puller/fleet/server
 puller/fleet/host             $ours/puller/keep/sets
 puller                        $ours/puller/store
 puller/store                  $ours/puller/job
@@ -114,6 +115,7 @@ puller/registry               $ours/puller/registry/transport
 puller/fleet/host             $ours/puller/fleet
 puller/bolt                   $ours/puller/store
 puller/jobs                   $ours/puller/store
+puller/fleet/link             $ours/puller/fleet/creds
 puller/run                    $ours/puller/transfer
 puller/keep/lease             $ours/puller/keep
 puller/keep/collect           $ours/puller/keep

@@ -66,9 +66,12 @@ type Reader interface {
 type InviteRequest struct {
 	Host   string            `json:"host"`
 	Labels map[string]string `json:"labels,omitempty"`
+	Zone   string            `json:"zone,omitempty"`
 	// Controller lets it change the fleet too.
-	Controller bool   `json:"controller,omitempty"`
-	Caller     string `json:"-"`
+	Controller bool `json:"controller,omitempty"`
+	// Replace ends the credentials that the host was invited with before.
+	Replace bool   `json:"replace,omitempty"`
+	Caller  string `json:"-"`
 }
 
 // Invitation is what a host needs to join.
@@ -76,14 +79,27 @@ type Invitation struct {
 	Fleet  string            `json:"name"`
 	Host   string            `json:"host"`
 	Labels map[string]string `json:"labels,omitempty"`
-	URL    string            `json:"url"`
+	Zone   string            `json:"zone,omitempty"`
+	URL    string            `json:"url"` // of the servers, with commas
 	// Creds is the content of the file that fleet.creds of the host names. It is a secret.
 	Creds string `json:"creds"`
 }
 
+// Invited is the value of a host in the bucket Invited: what was said of it when it was
+// invited. It counts, and not what the host says of itself.
+type Invited struct {
+	Labels     map[string]string `json:"labels,omitempty"`
+	Zone       string            `json:"zone,omitempty"`
+	Controller bool              `json:"controller,omitempty"`
+}
+
 // An Inviter makes and withdraws credentials of hosts. It may be called from anywhere.
 type Inviter interface {
+	// Invite makes credentials, which work when it returns. The error is ErrInvalidRequest,
+	// naming the field, ErrConflict where the host is invited already, or ErrOverloaded
+	// where the server does not run.
 	Invite(ctx context.Context, r InviteRequest) (Invitation, error)
-	// Withdraw has NATS refuse a host from now on. A host without credentials is no error.
+	// Withdraw has NATS refuse a host from now on, and ends its connections. A host without
+	// credentials is no error.
 	Withdraw(ctx context.Context, host string) error
 }
