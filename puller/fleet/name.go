@@ -21,10 +21,6 @@ const (
 	valueBytes    = letters + "_-."
 )
 
-// LocalSetPrefix is what the name of a host's own set of images begins with that a set of
-// its fleet makes.
-const LocalSetPrefix = "fleet."
-
 // LabelHost and LabelZone are labels that each host has: its ID and its zone.
 const (
 	LabelHost = "host"
@@ -95,6 +91,10 @@ func CheckLabels(field string, labels map[string]string) error {
 	}
 	return nil
 }
+
+// CheckSelector returns what is wrong with the labels by which a set chooses hosts, as
+// ErrInvalidRequest.
+func CheckSelector(labels map[string]string) error { return checkLabels("hosts", labels) }
 
 func checkLabels(field string, labels map[string]string) error {
 	if len(labels) > MaxLabels {

@@ -33,7 +33,7 @@ func TestNames(t *testing.T) {
 		})
 	}
 	// The name that a set has on a host is one that sets may have.
-	if err := keep.CheckSetName(fleet.LocalSetPrefix + strings.Repeat("a", fleet.MaxSetName)); err != nil {
+	if err := keep.CheckSetName(keep.FleetPrefix + strings.Repeat("a", fleet.MaxSetName)); err != nil {
 		t.Error(err)
 	}
 }

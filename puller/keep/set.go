@@ -39,7 +39,11 @@ const (
 	SetFromAPI   SetSource = "api"
 	SetFromFile  SetSource = "file"    // in keep.sets_dir; calls can't change it
 	SetFromUsage SetSource = "learned" // from the containers of the engine
+	SetFromFleet SetSource = "fleet"   // this host is to have it; calls of its own can't change it
 )
+
+// FleetPrefix is what the names of sets of SetFromFleet begin with, and no others.
+const FleetPrefix = "fleet."
 
 // LearnedSet is the name of the set of what containers were started from.
 const LearnedSet = "learned"

@@ -196,6 +196,9 @@ func sortedPaths(seen map[string]*file) []string {
 // adoptFile makes the set of a file, unless it is there. saving is held.
 func (s *Sets) adoptFile(f *file, path string, wanted map[string]string, runs map[string]runRecord) error {
 	old := s.get(f.name)
+	if err := notOfFleet(f.name); err != nil {
+		return err
+	}
 	switch {
 	case wanted[f.name] != "":
 		return puller.Errorf(puller.ErrConflict, "name: the set %s comes from %s; give one of the two another name", f.name, wanted[f.name])

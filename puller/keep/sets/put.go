@@ -1,6 +1,8 @@
 package sets
 
 import (
+	"strings"
+
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
@@ -12,30 +14,41 @@ func (s *Sets) PutSet(name string, r keep.SetRequest) (keep.Set, error) {
 	if err := keep.CheckSetName(name); err != nil {
 		return keep.Set{}, err
 	}
-	d, err := s.check(name, r)
-	if err != nil {
+	if err := notOfFleet(name); err != nil {
 		return keep.Set{}, err
 	}
-	if err := s.replace(name, d); err != nil {
+	if err := s.accept(name, keep.SetFromAPI, r); err != nil {
 		return keep.Set{}, err
 	}
-	s.o.Log.WithFields(logrus.Fields{"set": name, "caller": r.Caller, "images": len(d.Images)}).Info("a call has made a set")
+	s.o.Log.WithFields(logrus.Fields{"set": name, "caller": r.Caller, "images": len(r.Images)}).Info("a call has made a set")
 	s.nudge()
 	return s.Set(name)
 }
 
-// replace keeps a set that a call has made, and begins its refresh if its window is open.
-func (s *Sets) replace(name string, d *definition) error {
+// notOfFleet returns why a call or a file can't have a name that is for the fleet's sets.
+func notOfFleet(name string) error {
+	if strings.HasPrefix(name, keep.FleetPrefix) {
+		return puller.Errorf(puller.ErrInvalidRequest, "name: %q begins with %s, which is for the sets of a fleet; take another one", puller.Clip(name), keep.FleetPrefix)
+	}
+	return nil
+}
+
+// accept checks a set, keeps it, and begins its refresh if its window is open.
+func (s *Sets) accept(name string, source keep.SetSource, r keep.SetRequest) error {
+	d, err := s.check(name, r)
+	if err != nil {
+		return err
+	}
 	s.saving.Lock()
 	defer s.saving.Unlock()
 	old := s.get(name)
-	if err := s.mayChange(old); err != nil {
+	if err := mayChange(old, source); err != nil {
 		return err
 	}
 	if err := s.hasRoom(old, d); err != nil {
 		return err
 	}
-	one := &set{name: name, source: keep.SetFromAPI, changed: now(), definition: d}
+	one := &set{name: name, source: source, changed: now(), definition: d}
 	if err := s.save(one); err != nil {
 		return err
 	}
@@ -60,14 +73,19 @@ func (s *Sets) succeed(one, old *set) {
 	s.put(one)
 }
 
-// mayChange returns why calls can't change a set, nil for none.
-func (s *Sets) mayChange(one *set) error {
-	if one == nil || one.source == keep.SetFromAPI {
+// mayChange returns why sets of a source can't replace a set, nil for none.
+func mayChange(one *set, source keep.SetSource) error {
+	if one == nil || one.source == source {
 		return nil
 	}
 	where := "its file is " + one.file
-	if one.source == keep.SetFromUsage {
+	switch one.source {
+	case keep.SetFromUsage:
 		where = "Towline makes it itself (keep.learn)"
+	case keep.SetFromFleet:
+		where = "the fleet has it; change it there"
+	case keep.SetFromAPI:
+		where = "a call has made it"
 	}
 	return puller.Errorf(puller.ErrConflict, "the set %s can't be changed by a call: %s", one.name, where)
 }
@@ -91,13 +109,45 @@ func (s *Sets) hasRoom(old *set, d *definition) error {
 
 // DeleteSet implements keep.Service.
 func (s *Sets) DeleteSet(name string) (keep.Set, error) {
+	v, err := s.remove(name, keep.SetFromAPI)
+	if err == nil {
+		s.o.Log.WithField("set", name).Info("a call has deleted a set; its images stay")
+	}
+	return v, err
+}
+
+// PutOfFleet makes or replaces a set that the fleet has, as PutSet does for calls. The images
+// of its refreshes are held to the rules of the daemon alone.
+func (s *Sets) PutOfFleet(name string, r keep.SetRequest) error {
+	if !strings.HasPrefix(name, keep.FleetPrefix) {
+		return puller.Errorf(puller.ErrInvalidRequest, "name: %q does not begin with %s", puller.Clip(name), keep.FleetPrefix)
+	}
+	if err := keep.CheckSetName(name); err != nil {
+		return err
+	}
+	if err := s.accept(name, keep.SetFromFleet, r); err != nil {
+		return err
+	}
+	s.nudge()
+	return nil
+}
+
+// DeleteOfFleet forgets a set that the fleet had. Its images stay. The error is ErrNotFound,
+// or ErrConflict if the fleet did not make it.
+func (s *Sets) DeleteOfFleet(name string) error {
+	_, err := s.remove(name, keep.SetFromFleet)
+	return err
+}
+
+// remove forgets a set of a source, and returns it as it stood.
+func (s *Sets) remove(name string, source keep.SetSource) (keep.Set, error) {
 	s.saving.Lock()
 	defer s.saving.Unlock()
 	old := s.get(name)
 	if old == nil {
 		return keep.Set{}, errNoSet(name)
 	}
-	if err := s.mayChange(old); err != nil {
+	if err := mayChange(old, source); err != nil {
 		return keep.Set{}, err
 	}
 	v, err := s.Set(name)
@@ -108,7 +158,6 @@ func (s *Sets) DeleteSet(name string) (keep.Set, error) {
 		return v, err
 	}
 	s.forget(name)
-	s.o.Log.WithField("set", name).Info("a call has deleted a set; its images stay")
 	return v, nil
 }
 

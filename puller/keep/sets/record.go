@@ -1,6 +1,7 @@
 package sets
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -11,13 +12,14 @@ import (
 
 // The kinds of records. Their keys are names of sets.
 const (
-	setKind = "set"     // what calls have made
+	setKind = "set"     // what calls, and the fleet, have made
 	runKind = "set-run" // how the refreshes of any set stand
 )
 
 // setRecord is a set as it is kept.
 type setRecord struct {
 	Request keep.SetRequest  `json:"request"`
+	Source  keep.SetSource   `json:"source,omitempty"` // SetFromAPI where it is left out
 	Skipped []puller.Skipped `json:"skipped,omitempty"`
 	Caller  string           `json:"caller,omitempty"`
 	Changed time.Time        `json:"changed"`
@@ -52,7 +54,7 @@ func (s *Sets) load() error {
 			s.o.Log.WithError(err).WithField("set", name).Error("a set can't be used any more; it is left out; make it again")
 			continue
 		}
-		one := &set{name: name, source: keep.SetFromAPI, changed: r.Changed, definition: d}
+		one := &set{name: name, source: cmp.Or(r.Source, keep.SetFromAPI), changed: r.Changed, definition: d}
 		s.restore(one, runs)
 		s.put(one)
 	}
@@ -96,9 +98,9 @@ func (s *Sets) restore(one *set, runs map[string]runRecord) {
 	}
 }
 
-// save keeps what a call has made.
+// save keeps what a call, or the fleet, has made.
 func (s *Sets) save(one *set) error {
-	value, err := json.Marshal(setRecord{one.SetRequest, one.Skipped, one.Caller, one.changed})
+	value, err := json.Marshal(setRecord{Request: one.SetRequest, Source: one.source, Skipped: one.Skipped, Caller: one.Caller, Changed: one.changed})
 	if err != nil {
 		return err
 	}
