@@ -24,7 +24,7 @@ const (
 	MaxReport   = 32 << 10
 	MaxBeat     = 8 << 10
 	MaxReported = 20   // images in a report
-	maxSets     = 500  // in a desired record
+	MaxSets     = 500  // in a desired record
 	maxImages   = 5000 // in a desired record
 	maxText     = 1000 // bytes of a reason
 )
@@ -68,7 +68,9 @@ type Report struct {
 
 // Desired is all that a host is to have.
 type Desired struct {
-	Format int          `json:"format"`
+	Format int `json:"format"`
+	// Serial grows with each record of a host.
+	Serial uint64       `json:"serial"`
 	Sets   []DesiredSet `json:"sets"`
 }
 
@@ -213,8 +215,8 @@ func ParseDesired(data []byte) (d Desired, err error) {
 	if err := decode(data, MaxDesired, &d); err != nil {
 		return Desired{}, err
 	}
-	if len(d.Sets) > maxSets {
-		return Desired{}, fmt.Errorf("sets: %d; at most %d are read", len(d.Sets), maxSets)
+	if len(d.Sets) > MaxSets {
+		return Desired{}, fmt.Errorf("sets: %d; at most %d are read", len(d.Sets), MaxSets)
 	}
 	seen, images := make(map[string]bool), 0
 	for n, s := range d.Sets {
