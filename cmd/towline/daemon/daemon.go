@@ -146,6 +146,7 @@ func Run(ctx context.Context, o Options) error {
 		closeAll(listeners)
 		return err
 	}
+	kept.usage.Recall(p)
 	keeper, err := newKeeper(keeperOptions{config: config.Keep, service: p, engine: engine, store: store, log: logger, metrics: metrics})
 	if err != nil {
 		closeAll(listeners)

@@ -33,6 +33,7 @@ func (t *Table) Run(ctx context.Context, service puller.Service) error {
 	group.Go(func() error { t.followEngine(ctx); return nil })
 	group.Go(func() error { t.followJobs(ctx, service); return nil })
 	group.Go(func() error { t.resolveAll(ctx); return nil })
+	group.Go(func() error { t.keepEvidence(ctx); return nil })
 	return group.Wait()
 }
 
@@ -80,7 +81,7 @@ func (t *Table) followEvents(outer context.Context) (connected bool, err error) 
 	if outer.Err() == nil { // else the last list may still say who brought what
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		t.connected = time.Time{}
+		t.missed()
 	}
 	return connected, err
 }
@@ -92,6 +93,11 @@ func (t *Table) scan(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	t.mu.Lock()
+	if ctx.Err() == nil {
+		t.connected = time.Now()
+	}
+	t.mu.Unlock()
 	group, inner := errgroup.WithContext(ctx)
 	group.SetLimit(maxLooks)
 	for _, c := range found.Containers {
@@ -108,17 +114,12 @@ func (t *Table) scan(ctx context.Context) error {
 			}
 			t.mu.Lock()
 			defer t.mu.Unlock()
-			see(t.seen.containers, c.ID, c.ImageID, at)
+			t.seen.container(c.ID, c.ImageID, at)
 			return nil
 		})
 	}
 	group.Wait()
-	t.mu.Lock()
-	if ctx.Err() == nil {
-		t.connected = time.Now()
-	}
-	t.mu.Unlock()
-	t.rouse()
+	t.resolveNow(ctx) // the first checkpoint
 	return nil
 }
 
@@ -126,8 +127,9 @@ func (t *Table) scan(ctx context.Context) error {
 func (t *Table) note(v puller.EngineEvent) {
 	t.mu.Lock()
 	t.seen.event(v)
-	if v.Type == puller.EngineImage && v.Action == "delete" {
-		if _, known := t.records[v.ID]; known {
+	if v.Type == puller.EngineImage {
+		t.witness(v)
+		if _, known := t.records[v.ID]; known && v.Action == "delete" {
 			t.drop(v.ID)
 		}
 	}
@@ -202,24 +204,51 @@ func (t *Table) resolveAll(ctx context.Context) {
 	}
 }
 
+// keepEvidence saves the evidence each time that it has changed.
+func (t *Table) keepEvidence(ctx context.Context) {
+	for {
+		select {
+		case <-t.seenMore:
+			if err := t.writeEvidence(); err != nil {
+				t.opts.Log.WithError(err).Debug("what was seen of images can't be saved")
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // last resolves and saves when ctx has ended.
 func (t *Table) last() {
 	ctx, cancel := context.WithTimeout(context.Background(), lastSave)
 	defer cancel()
 	t.resolveNow(ctx)
+	t.mu.Lock()
+	t.evidence.Until = time.Now().UTC()
+	t.mu.Unlock()
+	if err := t.writeEvidence(); err != nil {
+		t.opts.Log.WithError(err).Warn("what was seen of images can't be saved; who brought the last of them may not be known")
+	}
 }
 
 func (t *Table) resolveNow(ctx context.Context) {
 	t.mu.Lock()
 	waiting := !t.seen.empty()
+	connected, seen := t.connected, len(t.evidence.Seen)
 	t.mu.Unlock()
+	began := time.Now()
+	var listed error
 	if waiting {
-		if _, err := t.Snapshot(ctx, false); err != nil && ctx.Err() == nil {
-			t.opts.Log.WithError(err).Debug("the engine's images can't be listed")
+		if _, listed = t.Snapshot(ctx, false); listed != nil && ctx.Err() == nil {
+			t.opts.Log.WithError(listed).Debug("the engine's images can't be listed")
 			t.rouse() // in the next batch
 		}
 	}
-	if err := t.save(); err != nil {
+	err := t.save()
+	if err == nil && listed == nil {
+		err = t.checkpoint(began, connected, seen)
+	}
+	if err != nil {
 		t.opts.Log.WithError(err).Warn("the last uses of images can't be saved; they are in the next batch")
 		t.rouse()
 	}

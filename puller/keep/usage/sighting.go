@@ -14,8 +14,8 @@ import (
 // sightings are what was told since the last list of images. Events name images and
 // containers in ways that only a list can resolve.
 type sightings struct {
-	containers map[string]sighting // by ID
-	names      map[string]sighting // pulls by other clients and by jobs, by name
+	containers map[string]sighting    // by ID
+	names      map[string][]time.Time // pulls by other clients and by jobs, by name, in order
 	images     map[string]time.Time
 	foreign    map[string]time.Time // when an image was first seen to come by another way than a pull
 	deleted    map[string]time.Time // when an image was last removed
@@ -23,24 +23,28 @@ type sightings struct {
 	stale      bool // the images are no longer those of the last list
 }
 
-// sighting is when something was first and last seen.
+// sighting is when a container was last seen.
 type sighting struct {
-	first, last time.Time
-	image       string // of a container
+	last  time.Time
+	image string
 }
 
 // result is a job that has pulled an image.
 type result struct {
 	id, name        string
 	began, finished time.Time
+	known           bool // all images and events were known since it began, by an earlier process
 }
 
 // maxSightings bounds each of the sightings. What is beyond it is lost: a use is noted too
 // early, and an image is called somebody else's.
 const maxSightings = 20_000
 
+// maxPulls is how many pulls of one name are kept: of more, the first ones and the last.
+const maxPulls = 20
+
 func newSightings() sightings {
-	return sightings{containers: make(map[string]sighting), names: make(map[string]sighting), images: make(map[string]time.Time), foreign: make(map[string]time.Time), deleted: make(map[string]time.Time)}
+	return sightings{containers: make(map[string]sighting), names: make(map[string][]time.Time), images: make(map[string]time.Time), foreign: make(map[string]time.Time), deleted: make(map[string]time.Time)}
 }
 
 // empty reports whether a list would change nothing.
@@ -48,18 +52,62 @@ func (s *sightings) empty() bool {
 	return len(s.containers)+len(s.names)+len(s.images)+len(s.results) == 0 && !s.stale
 }
 
-func see(m map[string]sighting, key, image string, at time.Time) {
-	v, known := m[key]
-	switch {
-	case !known && len(m) >= maxSightings:
+// add adds what others have.
+func (s *sightings) add(o *sightings) {
+	for id, v := range o.containers {
+		s.container(id, v.image, v.last)
+	}
+	for name, times := range o.names {
+		for _, at := range times {
+			s.pull(name, at)
+		}
+	}
+	for id, at := range o.images {
+		if at.After(s.images[id]) {
+			s.images[id] = at
+		}
+	}
+	for id, at := range o.foreign {
+		if first, known := s.foreign[id]; !known || at.Before(first) {
+			s.foreign[id] = at
+		}
+	}
+	for id, at := range o.deleted {
+		if at.After(s.deleted[id]) {
+			s.deleted[id] = at
+		}
+	}
+	s.results = append(s.results, o.results...)
+	s.stale = s.stale || o.stale
+}
+
+// container notes that a container was seen.
+func (s *sightings) container(id, image string, at time.Time) {
+	v, known := s.containers[id]
+	if !known && len(s.containers) >= maxSightings {
 		return
-	case !known:
-		v = sighting{first: at, image: image}
+	}
+	if !known {
+		v.image = image
 	}
 	if at.After(v.last) {
 		v.last = at
 	}
-	m[key] = v
+	s.containers[id] = v
+}
+
+// pull notes that a name was pulled.
+func (s *sightings) pull(name string, at time.Time) {
+	times := s.names[name]
+	i, known := slices.BinarySearchFunc(times, at, time.Time.Compare)
+	switch {
+	case known, len(times) == 0 && len(s.names) >= maxSightings:
+		return
+	case len(times) >= maxPulls:
+		times = slices.Clone(times[:maxPulls-1])
+		i = min(i, len(times))
+	}
+	s.names[name] = slices.Insert(slices.Clip(times), i, at)
 }
 
 // event notes an engine's event. An engine's clock may be ahead of this one.
@@ -71,13 +119,13 @@ func (s *sightings) event(v puller.EngineEvent) {
 	case puller.EngineContainer:
 		switch v.Action {
 		case "create", "start", "die", "restart", "unpause":
-			see(s.containers, v.ID, v.Image, v.Time)
+			s.container(v.ID, v.Image, v.Time)
 		}
 	case puller.EngineImage:
 		s.stale = true
 		switch v.Action {
 		case "pull":
-			see(s.names, fullName(v.ID), "", v.Time)
+			s.pull(fullName(v.ID), v.Time)
 		case "delete":
 			if len(s.deleted) < maxSightings {
 				s.deleted[v.ID] = v.Time
@@ -99,7 +147,7 @@ func (s *sightings) job(j *puller.Job) {
 	}
 	s.images[r.ImageID] = j.FinishedAt
 	if r.Source == puller.SourcePulled && len(s.results) < maxSightings {
-		s.results = append(s.results, result{r.ImageID, names.EngineRef(j.Image), j.StartedAt, j.FinishedAt})
+		s.results = append(s.results, result{id: r.ImageID, name: names.EngineRef(j.Image), began: j.StartedAt, finished: j.FinishedAt})
 	}
 }
 
@@ -120,9 +168,17 @@ func fullName(name string) string {
 // named in an event, or else asOf. pulled says that a pull brought it.
 func (s *sightings) arrival(i puller.ImageSummary, asOf time.Time) (at time.Time, pulled bool) {
 	at, pulled = asOf, true
-	for _, name := range slices.Concat(i.Tags, i.Digests) {
-		if v, ok := s.names[name]; ok && v.first.Before(at) {
-			at = v.first
+	called := slices.Concat(i.Tags, i.Digests)
+	for _, r := range s.results {
+		if r.id == i.ID {
+			called = append(called, r.name) // which another image may have by now
+		}
+	}
+	for _, name := range called {
+		for _, t := range s.names[name] {
+			if t.Before(at) && !s.broughtAnother(name, i.ID, t) {
+				at = t
+			}
 		}
 	}
 	if other, ok := s.foreign[i.ID]; ok && !other.After(at) {
@@ -132,4 +188,12 @@ func (s *sightings) arrival(i puller.ImageSummary, asOf time.Time) (at time.Time
 		at = gone // and came again
 	}
 	return at.UTC(), pulled
+}
+
+// broughtAnother reports whether the pull of a name at a time was a job's, which got another
+// image: the name has moved since.
+func (s *sightings) broughtAnother(name, id string, at time.Time) bool {
+	return slices.ContainsFunc(s.results, func(r result) bool {
+		return r.name == name && r.id != id && !at.Before(r.began) && !at.After(r.finished)
+	})
 }

@@ -35,13 +35,17 @@ type Table struct {
 	changed   map[string]bool
 	gone      map[string]bool
 	wake      chan struct{} // has room for one
+	evidence  evidence
+	seenMore  chan struct{} // has something in it when the evidence has changed
+
+	writing sync.Mutex // held while the evidence is saved, before mu
 }
 
 // New returns a Table without records.
 func New(o Options) *Table {
 	return &Table{
 		opts: o, records: make(map[string]Record), byName: make(map[string]string), seen: newSightings(),
-		changed: make(map[string]bool), gone: make(map[string]bool), wake: make(chan struct{}, 1),
+		changed: make(map[string]bool), gone: make(map[string]bool), wake: make(chan struct{}, 1), seenMore: make(chan struct{}, 1),
 	}
 }
 
@@ -52,8 +56,6 @@ func (t *Table) Load() error {
 	if err != nil {
 		return err
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	for id, value := range values {
 		var r Record
 		if err := json.Unmarshal(value, &r); err != nil || r.Arrived.IsZero() {
@@ -62,7 +64,7 @@ func (t *Table) Load() error {
 		}
 		t.records[id] = r
 	}
-	return nil
+	return t.loadEvidence()
 }
 
 // Snapshot is what an engine had at a time.
@@ -78,26 +80,31 @@ type Snapshot struct {
 func (t *Table) Snapshot(ctx context.Context, shared bool) (Snapshot, error) {
 	t.listing.Lock()
 	defer t.listing.Unlock()
+	t.mu.Lock()
+	seen := t.seen
+	t.seen = newSightings()
+	t.mu.Unlock()
 	asOf := time.Now()
 	images, err := t.opts.Engine.Images(ctx, shared)
-	if err != nil {
-		return Snapshot{}, err
-	}
-	containers, err := t.opts.Engine.AllContainers(ctx)
-	if err != nil {
-		return Snapshot{}, err
+	var containers []puller.ContainerState
+	if err == nil {
+		containers, err = t.opts.Engine.AllContainers(ctx)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.apply(images, containers, asOf)
+	if err != nil {
+		t.seen.add(&seen)
+		return Snapshot{}, err
+	}
+	// What was seen since the list began may be in it or not. It stays for the next one, too.
+	seen.add(&t.seen)
+	t.apply(images, containers, seen, asOf)
 	return Snapshot{images, containers, maps.Clone(t.records)}, nil
 }
 
-// apply takes over what a list tells, which was asked for at a time. The lock is held, here
-// and below.
-func (t *Table) apply(images []puller.ImageSummary, containers []puller.ContainerState, asOf time.Time) {
-	seen := t.seen
-	t.seen = newSightings()
+// apply takes over what a list tells, which was asked for at a time, and what was seen until
+// it came. The lock is held, here and below.
+func (t *Table) apply(images []puller.ImageSummary, containers []puller.ContainerState, seen sightings, asOf time.Time) {
 	listed := make(map[string]bool, len(images))
 	t.byName = make(map[string]string, len(images))
 	foreign := make(map[string]bool) // those that no pull has brought
@@ -121,8 +128,8 @@ func (t *Table) apply(images []puller.ImageSummary, containers []puller.Containe
 	for id, at := range seen.images {
 		t.use(id, at)
 	}
-	for name, v := range seen.names {
-		t.use(t.byName[name], v.last)
+	for name, times := range seen.names {
+		t.use(t.byName[name], times[len(times)-1])
 	}
 	of := make(map[string]string, len(containers))
 	for _, c := range containers {
@@ -173,7 +180,7 @@ func (t *Table) bring(results []result, foreign map[string]bool) {
 		if !known {
 			continue
 		}
-		since := !t.connected.IsZero() && !v.began.Before(t.connected)
+		since := v.known || !t.connected.IsZero() && !v.began.Before(t.connected)
 		here := !r.Arrived.Before(v.began) && !r.Arrived.After(v.finished)
 		if (len(r.Brought) > 0 || since && here && !foreign[v.id]) && r.bring(v.name) {
 			t.set(v.id, r)

@@ -31,34 +31,47 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // records keep records in memory.
 type records struct {
-	mu    sync.Mutex
-	all   map[string][]byte
-	saves atomic.Int32
-	fails bool
+	mu     sync.Mutex
+	all    map[string][]byte // of images
+	others map[string][]byte
+	saves  atomic.Int32
+	fails  bool
+	killed bool // nothing that was not written yet is
 }
 
-func (r *records) Load(string) (map[string][]byte, error) {
+func (r *records) of(kind string) map[string][]byte {
+	if kind == usage.Kind {
+		return r.all
+	}
+	return r.others
+}
+
+func (r *records) Load(kind string) (map[string][]byte, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return maps.Clone(r.all), nil
+	return maps.Clone(r.of(kind)), nil
 }
 
-func (r *records) Save(_ string, values map[string][]byte) error {
+func (r *records) Save(kind string, values map[string][]byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.saves.Add(1)
 	if r.fails {
 		return errors.New("the disk is full")
 	}
-	maps.Copy(r.all, values)
+	if !r.killed {
+		maps.Copy(r.of(kind), values)
+	}
 	return nil
 }
 
-func (r *records) Delete(_ string, keys []string) error {
+func (r *records) Delete(kind string, keys []string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, key := range keys {
-		delete(r.all, key)
+		if !r.killed {
+			delete(r.of(kind), key)
+		}
 	}
 	return nil
 }
@@ -83,7 +96,7 @@ func withHost(t *testing.T, use func(*enginetest.Engine), test func(h *host)) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { adapter.Close() })
-		h := &host{T: t, engine: scripted, adapter: adapter, records: &records{all: map[string][]byte{}}}
+		h := &host{T: t, engine: scripted, adapter: adapter, records: &records{all: map[string][]byte{}, others: map[string][]byte{}}}
 		h.service, err = jobs.New(adapter, jobs.Options{Concurrency: 4, Policy: puller.PolicyMissing, Timeout: time.Hour, Store: storetest.New(), OutputDir: t.TempDir(), OutputLimit: 1 << 20, Runs: 4, Log: silent()})
 		if err != nil {
 			t.Fatal(err)
@@ -106,6 +119,7 @@ func (h *host) start() {
 	if err := h.table.Load(); err != nil {
 		h.Fatal(err)
 	}
+	h.table.Recall(h.service)
 	ctx, cancel := context.WithCancel(h.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- h.table.Run(ctx, h.service) }()
@@ -124,12 +138,36 @@ func (h *host) restart() {
 	h.start()
 }
 
-// pull has the Service pull an image and waits for it.
+// kill ends the table as SIGKILL does, and starts another one on what it has written.
+func (h *host) kill() {
+	synctest.Wait()
+	h.records.mu.Lock()
+	h.records.killed = true
+	h.records.mu.Unlock()
+	h.stop()
+	h.records.mu.Lock()
+	h.records.killed = false
+	h.records.mu.Unlock()
+	<-time.After(time.Second)
+	h.start()
+}
+
+// pull has the Service pull an image if it is missing, and waits for it.
 func (h *host) pull(image string, seed int) puller.Job {
+	h.Helper()
+	return h.pullAs(image, seed, puller.PolicyMissing)
+}
+
+func (h *host) pullAlways(image string, seed int) puller.Job {
+	h.Helper()
+	return h.pullAs(image, seed, puller.PolicyAlways)
+}
+
+func (h *host) pullAs(image string, seed int, policy puller.Policy) puller.Job {
 	h.Helper()
 	<-time.After(time.Second) // what comes at one moment has no order
 	h.engine.Script(image, enginetest.Serve(enginetest.NewImage(image, seed)))
-	j, err := h.service.Pull(puller.PullRequest{Image: image})
+	j, err := h.service.Pull(puller.PullRequest{Image: image, Policy: policy})
 	if err == nil {
 		j, err = h.service.Wait(h.Context(), j.ID)
 	}
@@ -137,6 +175,18 @@ func (h *host) pull(image string, seed int) puller.Job {
 		h.Fatalf("it ended with %+v, %v", j.Error, err)
 	}
 	return j
+}
+
+// unwatch has the engine tell of no more events.
+func (h *host) unwatch() {
+	h.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
+		if call == "events" {
+			return http.StatusInternalServerError, "no events"
+		}
+		return 0, ""
+	})
+	h.engine.Kill()
+	h.engine.Revive()
 }
 
 // others has another client of the engine pull an image.
@@ -193,17 +243,7 @@ func TestOwner(t *testing.T) {
 			"loaded":      {func(h *host) { h.engine.Tag("loaded:v1", enginetest.NewImage(ours, 1)); h.pull(ours, 1) }, nil},
 			"removed":     {func(h *host) { h.pull(ours, 1); <-time.After(time.Second); h.engine.Remove(ours); h.others(ours, 1) }, nil},
 			"pulled anew": {func(h *host) { h.others(ours, 1); h.of(ours); h.engine.Remove(ours); h.of(ours); h.pull(ours, 1) }, []string{ours}},
-			"not watched": {func(h *host) {
-				h.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
-					if call == "events" {
-						return http.StatusInternalServerError, "no events"
-					}
-					return 0, ""
-				})
-				h.engine.Kill()
-				h.engine.Revive()
-				h.pull(ours, 1)
-			}, nil},
+			"not watched": {func(h *host) { h.unwatch(); h.pull(ours, 1) }, nil},
 			"watched again": {func(h *host) {
 				h.engine.Kill()
 				<-time.After(time.Second)
@@ -218,7 +258,21 @@ func TestOwner(t *testing.T) {
 				<-time.After(time.Second)
 				h.engine.Tag(ours, enginetest.NewImage(ours, 1))
 			}, []string{"registry.test/ours@" + enginetest.Digest(enginetest.NewImage(ours, 1))}},
-			"no table": {func(h *host) { h.stop(); h.pull(ours, 1); h.start() }, nil},
+			"killed":         {func(h *host) { h.pull(ours, 1); h.kill() }, []string{ours}},
+			"killed twice":   {func(h *host) { h.pull(ours, 1); h.kill(); h.kill() }, []string{ours}},
+			"killed later":   {func(h *host) { <-time.After(time.Hour); h.pull(ours, 1); h.of(ours); h.kill() }, []string{ours}},
+			"killed, others": {func(h *host) { h.others("registry.test/other:v1", 1); h.pull(ours, 1); h.kill() }, nil},
+			"killed, loaded": {func(h *host) { h.engine.Tag("loaded:v1", enginetest.NewImage(ours, 1)); h.pull(ours, 1); h.kill() }, nil},
+			"killed, removed": {func(h *host) {
+				h.pull(ours, 1)
+				<-time.After(2 * time.Minute)
+				h.engine.Remove(ours)
+				h.others(ours, 1)
+				h.kill()
+			}, nil},
+			"killed, not watched": {func(h *host) { h.unwatch(); h.pull(ours, 1); h.kill() }, nil},
+			"killed, no table":    {func(h *host) { h.kill(); h.stop(); h.pull(ours, 1); h.start() }, nil},
+			"no table":            {func(h *host) { h.stop(); h.pull(ours, 1); h.start() }, nil},
 		} {
 			t.Run(name, func(t *testing.T) {
 				withHost(t, use, func(h *host) {
@@ -229,6 +283,52 @@ func TestOwner(t *testing.T) {
 						t.Fatal("it is not known")
 					}
 					if diff := cmp.Diff(c.want, r.Brought); diff != "" {
+						t.Error(diff)
+					}
+				})
+			})
+		}
+	})
+}
+
+// What comes while the engine is asked for its lists is not lost.
+func TestOwnerDuringList(t *testing.T) {
+	both(t, func(t *testing.T, use func(*enginetest.Engine)) {
+		withHost(t, use, func(h *host) {
+			<-time.After(time.Second)
+			var once sync.Once
+			h.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
+				if call == "list" { // after the list of images
+					once.Do(func() { h.pull(ours, 1) })
+				}
+				return 0, ""
+			})
+			if _, err := h.table.Snapshot(h.Context(), false); err != nil {
+				t.Fatal(err)
+			}
+			if r, known := h.of(ours); !known || len(r.Brought) != 1 {
+				t.Errorf("it is known: %t, %+v", known, r)
+			}
+		})
+	})
+}
+
+// An image that has lost its name within a minute is still known to be Towline's.
+func TestOwnerMoved(t *testing.T) {
+	both(t, func(t *testing.T, use func(*enginetest.Engine)) {
+		for name, next := range map[string]func(h *host){"listed": func(*host) {}, "killed": (*host).kill} {
+			t.Run(name, func(t *testing.T) {
+				withHost(t, use, func(h *host) {
+					<-time.After(time.Second)
+					old := h.pull(ours, 1).Result.ImageID
+					h.pullAlways(ours, 2)
+					next(h)
+					synctest.Wait()
+					s, err := h.table.Snapshot(h.Context(), false)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if diff := cmp.Diff([]string{ours}, s.Records[old].Brought); diff != "" {
 						t.Error(diff)
 					}
 				})
