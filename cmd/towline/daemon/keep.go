@@ -60,8 +60,11 @@ func newImages(o imagesOptions) (*images, error) {
 		Interval: keep.Interval, MaxPerCycle: keep.MaxPerCycle, Log: o.log, Metrics: o.metrics,
 	})
 	admission := room.New(room.Options{
-		Engine: o.engine, Registry: o.registry, Reserve: keep.Reserve, Free: collector.Free, Spool: o.spooled, Log: o.log, Metrics: o.metrics,
+		Engine: o.engine, Registry: o.registry, Records: o.records, Reserve: keep.Reserve, Free: collector.Free, Spool: o.spooled, Log: o.log, Metrics: o.metrics,
 	})
+	if err := admission.Load(); err != nil {
+		return nil, err
+	}
 	return &images{table, collector, admission}, nil
 }
 

@@ -14,12 +14,15 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/store"
 )
 
 // Options are what an Admission is made with.
 type Options struct {
 	Engine   puller.Engine
 	Registry puller.Registry // nil for none
+	// Records keep how much images take unpacked.
+	Records store.Records
 	// Reserve is how many bytes of the disk are not for images, at most a tenth of it.
 	Reserve int64
 	// Free makes room: it removes images until so many bytes are free, and says what
@@ -183,15 +186,15 @@ func (a *Admission) release(w want, bytes int64, brought puller.Image) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	disk, err := a.opts.Engine.Disk(ctx)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if err != nil || disk == nil {
-		a.rooms.remove(bytes, 0)
-	} else {
-		a.rooms.remove(bytes, disk.Free)
+	free := int64(0)
+	if err == nil && disk != nil {
+		free = disk.Free
 	}
+	a.mu.Lock()
+	a.rooms.remove(bytes, free)
+	a.mu.Unlock()
 	if brought.ID != "" {
-		a.ratios.learn(w.store, w.size(), brought.Size)
+		a.learn(w, brought)
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/keep/room"
+	"github.com/towline/towline/puller/store"
+	"github.com/towline/towline/puller/storetest"
 )
 
 // engine has a disk, and images by their layers.
@@ -81,6 +83,7 @@ type host struct {
 	freed    []int64 // what Free was asked for
 	gain     int64   // what it frees
 	notices  []string
+	records  store.Records
 }
 
 // newHost returns an Admission for a disk of 10 GiB with so many bytes free. good has two
@@ -89,11 +92,15 @@ func newHost(t *testing.T, free int64, change func(*room.Options)) *host {
 	h := &host{T: t, engine: &engine{disk: &puller.Disk{Total: 10 * gib, Free: free}, store: "overlay2"}, registry: &registry{layers: map[string][]int64{good: {50 * mib, 50 * mib}}}}
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	o := room.Options{Engine: h.engine, Registry: h.registry, Log: log}
+	h.records = storetest.New().Records()
+	o := room.Options{Engine: h.engine, Registry: h.registry, Records: h.records, Log: log}
 	if change != nil {
 		change(&o)
 	}
 	h.Admission = room.New(o)
+	if err := h.Load(); err != nil {
+		t.Fatal(err)
+	}
 	return h
 }
 
@@ -281,7 +288,7 @@ func TestRatio(t *testing.T) {
 				h.wantAdmitted()(puller.Image{ID: "1", Size: size})
 			}
 			h.engine.disk.Free = 890 * mib
-			h.wantRefused("needs about 899")
+			h.wantRefused("needs about 900")
 			h.engine.disk.Free = 901 * mib
 			h.wantAdmitted()(puller.Image{ID: "1", Size: -5})
 			h.wantAdmitted()(puller.Image{ID: "1", Size: 1 << 60}) // an engine that lies changes little
@@ -289,4 +296,46 @@ func TestRatio(t *testing.T) {
 			h.wantAdmitted()
 		})
 	}
+}
+
+// Each image has a ratio of its own, and one that was not here yet has that of the store. Both
+// are known again after a restart.
+func TestRatioOfImage(t *testing.T) {
+	const other, new = "registry.test/other:v1", "registry.test/new:v1"
+	h := newHost(t, 9*gib, nil)
+	h.registry.layers[other], h.registry.layers[new] = []int64{100 * mib}, []int64{100 * mib}
+	for range 10 {
+		release, err := h.admit(other)
+		if err != nil {
+			t.Fatal(err)
+		}
+		release(puller.Image{ID: "1", Size: 100 * mib})
+	}
+	h.wantAdmitted()(puller.Image{ID: "2", Size: 600 * mib})
+	restarted := newHost(t, 9*gib, func(o *room.Options) { o.Records = h.records })
+	restarted.registry.layers = h.registry.layers
+	for image, free := range map[string]int64{good: 700, "registry.test/good:v2": 700, other: 200, new: 331} {
+		restarted.registry.layers[image] = []int64{100 * mib}
+		restarted.engine.disk.Free = free*mib - 1
+		if release, err := restarted.admit(image); err == nil {
+			release(puller.Image{})
+			t.Errorf("%s has room in less than %d MiB", image, free)
+		}
+		restarted.engine.disk.Free = (free + 1) * mib
+		release, err := restarted.admit(image)
+		if err != nil {
+			t.Errorf("%s: %v", image, err)
+			continue
+		}
+		release(puller.Image{})
+	}
+}
+
+func TestRatioDamaged(t *testing.T) {
+	records := storetest.New().Records()
+	if err := records.Save("unpack-ratio", map[string][]byte{"a": []byte("x"), "b": []byte(`{"ratio":-1}`), "c": []byte(`{"ratio":1e300}`), "d": []byte("null")}); err != nil {
+		t.Fatal(err)
+	}
+	h := newHost(t, 351*mib, func(o *room.Options) { o.Records = records })
+	h.wantAdmitted()
 }

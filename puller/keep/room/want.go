@@ -4,11 +4,13 @@ import (
 	"context"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/names"
 )
 
 // want is what a pull brings.
 type want struct {
 	store    string // the engine's image store
+	image    string // the repository
 	manifest puller.Manifest
 	present  int   // how many of its layers the engine has, from the lowest
 	spool    int64 // bytes that Towline stores on the same disk
@@ -25,7 +27,7 @@ func (a *Admission) ask(ctx context.Context, p puller.Pull, free bool) (want, er
 		q.Platform, q.OSVersion = info.Platform, info.OSVersion
 	}
 	m, err := a.opts.Registry.Manifest(ctx, q)
-	w := want{store: info.ImageStore, manifest: m}
+	w := want{store: info.ImageStore, image: names.ParseName(p.Image).Repository, manifest: m}
 	if err == nil {
 		a.addSpool(&w)
 	}
@@ -81,35 +83,7 @@ func (a *Admission) leaveOutPresent(ctx context.Context, w *want) error {
 // layers beside the unpacked ones, at least until the end. The lock is held.
 func (a *Admission) bytes(w want) int64 {
 	fetch := w.fetch()
-	return fetch + int64(a.ratios.of(w.store)*float64(fetch)) + w.spool
-}
-
-// ratios are how many bytes a fetched byte has unpacked, by image store.
-type ratios map[string]float64
-
-// defaultRatio counts until an image has come. Layers of Linux distributions and of
-// programs, compressed with gzip, have 2 to 3.
-const defaultRatio = 2.5
-
-func (r ratios) of(store string) float64 {
-	if ratio, known := r[store]; known {
-		return ratio
-	}
-	return defaultRatio
-}
-
-// learn notes the sizes of an image: fetched, and as the engine counts.
-func (r ratios) learn(store string, fetched, counted int64) {
-	if fetched <= 0 || counted <= 0 {
-		return
-	}
-	if store == puller.StoreContainerd {
-		counted = max(counted-fetched, fetched) // it counts the content too
-	}
-	const weight = 0.25 // of one image
-	const least, most = 1, 10
-	ratio := min(max(float64(counted)/float64(fetched), least), most)
-	r[store] = (1-weight)*r.of(store) + weight*ratio
+	return fetch + int64(a.ratios.of(w.store, w.image)*float64(fetch)) + w.spool
 }
 
 // rooms is the room that was promised to pulls that have not ended. A pull takes its room
