@@ -8,13 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/towline/towline/api/client"
-	"github.com/towline/towline/api/compose"
 	"github.com/towline/towline/cmd/towline/command"
 	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/cmd/towline/render"
@@ -137,9 +135,12 @@ func newApply(f *command.Flags) *cobra.Command {
 			case file == "" && len(args) == 1:
 				return usage("IMAGE is missing: name images, or a file with -f")
 			case file != "":
-				var err error
-				if wanted, err = readSet(ctx, f, cmd, file); err != nil {
+				listed, err := command.ReadSet(ctx, f, cmd, file, &wanted, &wanted.Profiles)
+				if err != nil {
 					return err
+				}
+				if listed != nil {
+					wanted.Images, wanted.Platform = listed.Images, cmp.Or(wanted.Platform, listed.Platform)
 				}
 				wanted.Name = cmp.Or(wanted.Name, sets.NameOf(file))
 			default:
@@ -180,30 +181,4 @@ func override(r *keep.SetRequest, by keep.SetRequest) {
 	r.Schedule, r.Timezone = cmp.Or(by.Schedule, r.Schedule), cmp.Or(by.Timezone, r.Timezone)
 	r.Jitter, r.Window = cmp.Or(by.Jitter, r.Jitter), cmp.Or(by.Window, r.Window)
 	r.Policy, r.Priority, r.Platform = cmp.Or(by.Policy, r.Policy), cmp.Or(by.Priority, r.Priority), cmp.Or(by.Platform, r.Platform)
-}
-
-// readSet reads a file of a set. A Compose file is read where it is, with its variables.
-func readSet(ctx context.Context, f *command.Flags, cmd *cobra.Command, path string) (r sets.File, err error) {
-	var content []byte
-	if path == "-" {
-		content, err = io.ReadAll(cmd.InOrStdin())
-	} else {
-		content, err = os.ReadFile(path)
-	}
-	if err != nil {
-		return r, err
-	}
-	r, err = sets.Parse(ctx, content, func(ctx context.Context, content []byte, profiles []string) (puller.PrewarmRequest, error) {
-		if path == "-" {
-			return compose.Parse(ctx, content, nil, profiles)
-		}
-		defer command.RedirectWarnings(cmd.ErrOrStderr(), f.Quiet)()
-		project, err := compose.Load(ctx, compose.Source{Files: []string{path}, Profiles: profiles})
-		return project.PrewarmRequest, err
-	})
-	var known *puller.Error
-	if err != nil && !errors.As(err, &known) {
-		err = puller.Errorf(puller.ErrInvalidRequest, "%s: %w", path, err)
-	}
-	return r, err
 }

@@ -54,34 +54,41 @@ func (s *Sets) parseFile(ctx context.Context, path string) (name string, d *defi
 
 // Parse reads the content of a file. What it says is not checked yet.
 func Parse(ctx context.Context, content []byte, compose Compose) (r File, err error) {
+	listed, err := ParseInto(ctx, content, &r, &r.Profiles, compose)
+	if listed != nil {
+		r.Images, r.Skipped, r.Platform = listed.Images, listed.Skipped, cmp.Or(r.Platform, listed.Platform)
+	}
+	return r, err
+}
+
+// ParseInto reads the content of a file into fields, a pointer to a struct, as the API reads
+// JSON. Of a Compose file, the fields are those of its section x-towline, and listed is what
+// compose returns with the profiles, which are one of the fields; else it is nil.
+func ParseInto(ctx context.Context, content []byte, fields any, profiles *[]string, compose Compose) (listed *puller.PrewarmRequest, err error) {
 	var top map[string]any
 	if err := yaml.Unmarshal(content, &top); err != nil {
-		return r, fmt.Errorf("it is not YAML with a mapping: %s", puller.ClipTo(strings.ReplaceAll(err.Error(), "\n", " "), 400))
+		return nil, fmt.Errorf("it is not YAML with a mapping: %s", puller.ClipTo(strings.ReplaceAll(err.Error(), "\n", " "), 400))
 	}
 	if _, isCompose := top["services"]; !isCompose {
-		return r, decode(top, &r)
+		return nil, decode(top, fields)
 	}
 	if section, ok := top["x-towline"]; ok && section != nil {
-		if err := decode(section, &r); err != nil {
-			return r, fmt.Errorf("x-towline: %w", err)
+		if err := decode(section, fields); err != nil {
+			return nil, fmt.Errorf("x-towline: %w", err)
 		}
-		if len(r.Images) > 0 {
-			return r, errors.New("x-towline: images: those of a Compose file are the images of its services; leave it out")
+		if m, ok := section.(map[string]any); ok && m["images"] != nil {
+			return nil, errors.New("x-towline: images: those of a Compose file are the images of its services; leave it out")
 		}
 	}
-	listed, err := compose(ctx, content, r.Profiles)
+	request, err := compose(ctx, content, *profiles)
 	if err != nil {
-		return r, err
+		return nil, err
 	}
-	r.Images, r.Skipped = listed.Images, listed.Skipped
-	if r.Platform == "" {
-		r.Platform = listed.Platform
-	}
-	return r, nil
+	return &request, nil
 }
 
 // decode reads a value of YAML as the API reads JSON.
-func decode(value any, into *File) error {
+func decode(value any, into any) error {
 	body, err := json.Marshal(value)
 	if err != nil {
 		return fmt.Errorf("it has a key that is no text: %w", err)
