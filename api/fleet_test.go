@@ -207,8 +207,10 @@ func TestFleetWait(t *testing.T) {
 			f.Live("one", false)
 			f.Live("two", false)
 		}, 404, puller.ErrNotFound, nil, ""},
-		"other": {func(f *fleetAPI) { f.PutSet(f.t.Context(), "web", fleet.SetRequest{Images: puller.Images{{Image: "redis"}}}) }, 409, puller.ErrConflict, nil, ""},
-		"gone":  {func(f *fleetAPI) { f.DeleteSet(f.t.Context(), "web") }, 404, puller.ErrNotFound, nil, ""},
+		"other": {func(f *fleetAPI) {
+			f.PutSet(f.t.Context(), "web", fleet.SetRequest{Images: puller.Images{{Image: "redis"}}})
+		}, 409, puller.ErrConflict, nil, ""},
+		"gone": {func(f *fleetAPI) { f.DeleteSet(f.t.Context(), "web") }, 404, puller.ErrNotFound, nil, ""},
 	} {
 		for _, header := range [][]string{nil, asText} {
 			t.Run(fmt.Sprint(name, "/", len(header)), func(t *testing.T) {

@@ -22,7 +22,7 @@ func KeptImages(out io.Writer, images []keep.Image, now time.Time) error {
 		}
 		used := "never seen"
 		if !i.UsedAt.IsZero() {
-			used = ago(now.Sub(i.UsedAt))
+			used = Ago(now.Sub(i.UsedAt))
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", SafeText(nameOfImage(i.ID, i.Names)), formatBytes(i.Size), frees, SafeText(string(i.Owner)), used, SafeText(reasons(i.Kept)))
 	}
@@ -89,8 +89,8 @@ func reasons(kept []keep.Kept) string {
 	return strings.Join(words, ", ")
 }
 
-// ago writes a time that has passed, in its largest unit.
-func ago(d time.Duration) string {
+// Ago writes a time that has passed, in its largest unit.
+func Ago(d time.Duration) string {
 	switch {
 	case d >= 48*time.Hour:
 		return fmt.Sprintf("%d days ago", d/(24*time.Hour))

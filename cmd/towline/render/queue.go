@@ -71,4 +71,4 @@ func CoolDowns(r puller.RegistryState, now time.Time) string {
 }
 
 // leftUntil says how long it is until a time, in whole seconds that have begun.
-func leftUntil(until, now time.Time) string { return left(until.Sub(now)+time.Second-1) + " left" }
+func leftUntil(until, now time.Time) string { return Left(until.Sub(now)+time.Second-1) + " left" }

@@ -65,18 +65,18 @@ func refreshed(s keep.Set, now time.Time) string {
 	case s.LastRun.IsZero():
 		return "never"
 	}
-	return ago(now.Sub(s.LastRun))
+	return Ago(now.Sub(s.LastRun))
 }
 
 func nextRun(at, now time.Time) string {
 	if at.IsZero() {
 		return "when an image is missing"
 	}
-	return "in " + left(at.Sub(now))
+	return "in " + Left(at.Sub(now))
 }
 
-// left writes how long something is still, in its two largest units.
-func left(d time.Duration) string {
+// Left writes how long something is still, in its two largest units.
+func Left(d time.Duration) string {
 	switch d = max(d, 0); {
 	case d >= 48*time.Hour:
 		return fmt.Sprintf("%dd%dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
@@ -97,7 +97,7 @@ func Leases(out io.Writer, leases []keep.Lease, now time.Time) error {
 		if more := len(l.Images) - 2; more > 0 {
 			images += fmt.Sprintf(", %d more", more)
 		}
-		fmt.Fprintf(w, "%s\tin %s\t%s\t%s\t%s\n", SafeText(l.ID), left(l.ExpiresAt.Sub(now)), SafeText(images), SafeText(l.Job), SafeText(l.Note))
+		fmt.Fprintf(w, "%s\tin %s\t%s\t%s\t%s\n", SafeText(l.ID), Left(l.ExpiresAt.Sub(now)), SafeText(images), SafeText(l.Job), SafeText(l.Note))
 	}
 	return w.Flush()
 }
