@@ -51,7 +51,7 @@ func newRoot() *cobra.Command {
 	p.StringVar(&f.TLS.Key, "tlskey", os.Getenv("TOWLINE_TLSKEY"), "PEM `file` of the client certificate's key [TOWLINE_TLSKEY]")
 	p.BoolVar(&f.JSON, "json", false, "print JSON: one event per line, or one document")
 	p.BoolVarP(&f.Quiet, "quiet", "q", false, "print only errors, and images that were pulled as NAME@DIGEST")
-	root.AddCommand(newServe(), pull.New(&f), pull.NewRun(&f), pull.NewPrewarm(&f), newJobs(&f), keep.NewSets(&f), keep.NewLease(&f), keep.NewImages(&f), keep.NewCollect(&f), fleet.New(&f), newQueue(&f), newHealth(&f), newDoctor(&f), pull.NewLock(&f), newToken(), newMirror(), newVersion(&f), newCompletion(), newCheckStore(), newPluginMetadata())
+	root.AddCommand(newServe(), pull.New(&f), pull.NewRun(&f), pull.NewPrewarm(&f), newJobs(&f), keep.NewSets(&f), keep.NewLease(&f), keep.NewImages(&f), keep.NewCollect(&f), fleet.New(&f), newQueue(&f), newHealth(&f), newDoctor(&f), newExplain(), pull.NewLock(&f), newToken(), newMirror(), newVersion(&f), newCompletion(), newCheckStore(), newPluginMetadata())
 	root.AddCommand(generators()...)
 	return root
 }

@@ -119,7 +119,7 @@ func (o Options) engine(ctx context.Context) []Finding {
 			f.Detail += ": " + a.Reason
 		}
 		if a.Way == puller.WayNone {
-			f.State, f.Fix = Warning, "pulls work without; the section mirror of towline.yaml has the settings"
+			f.State, f.Fix = Warning, "the section mirror of towline.yaml has the settings; pulls work without it"
 		}
 		found = append(found, f)
 	}

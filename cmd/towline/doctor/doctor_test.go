@@ -96,6 +96,7 @@ func TestRun(t *testing.T) {
 		{"a wrong clock", good, answers(200, now.Add(-time.Hour)), "clock:failed", map[string]string{"clock": "1h0m0s"}},
 		{"no registry", good, func(string) (*http.Response, error) { return nil, io.ErrUnexpectedEOF }, "clock:warning registry a.test:failed registry docker.io:failed", nil},
 		{"something else", good, answers(404, now), "registry a.test:failed registry docker.io:failed", nil},
+		{"plain HTTP", good, func(string) (*http.Response, error) { return nil, http.ErrSchemeMismatch }, "clock:warning registry a.test:warning registry docker.io:warning", map[string]string{"registry a.test": "plain HTTP only"}},
 		{"limits", good, answers(429, now), "registry a.test:warning registry docker.io:warning", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

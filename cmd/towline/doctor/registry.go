@@ -2,8 +2,10 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"time"
 )
@@ -44,7 +46,14 @@ func (o Options) registry(ctx context.Context, registry string) (Finding, time.T
 		return f, time.Time{}
 	}
 	resp, err := o.HTTP.Do(req)
-	if err != nil {
+	switch ip := net.ParseIP(req.URL.Hostname()); {
+	case errors.Is(err, http.ErrSchemeMismatch) && (req.URL.Hostname() == "localhost" || ip.IsLoopback()):
+		f.Detail = "it answers over plain HTTP, which engines take from loopback addresses"
+		return f, time.Time{}
+	case errors.Is(err, http.ErrSchemeMismatch):
+		f.State, f.Detail, f.Fix = Warning, "it answers over plain HTTP only", "add it to insecure-registries in /etc/docker/daemon.json, and then systemctl restart docker"
+		return f, time.Time{}
+	case err != nil:
 		f.State, f.Detail, f.Fix = Failed, err.Error(), "curl -v "+url+"; check DNS, HTTPS_PROXY and the firewall of this host"
 		return f, time.Time{}
 	}

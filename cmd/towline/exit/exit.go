@@ -133,8 +133,5 @@ func OfJob(j puller.Job) error {
 		}
 	}
 	err := &puller.Error{Kind: j.Error.Kind, Err: fmt.Errorf("%s (%s)", j.Error.Message, j.Error.Kind)}
-	if j.Error.Kind == puller.ErrDenied {
-		return deniedError{err, j.Image}
-	}
-	return err
+	return jobError{err, j.Error.Kind, j.Image}
 }

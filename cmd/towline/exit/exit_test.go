@@ -8,6 +8,7 @@ import (
 	"os"
 	"regexp"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -109,5 +110,38 @@ func TestMessageSaysWhatToDo(t *testing.T) {
 		if got := exit.Message(row.err); got != row.want {
 			t.Errorf("%v: %q, want %q", row.err, got, row.want)
 		}
+	}
+}
+
+func TestMessageOfAJob(t *testing.T) {
+	of := func(kind puller.ErrorKind, image string) error {
+		return exit.OfJob(puller.Job{Image: image, Error: &puller.JobError{Kind: kind, Message: "x"}})
+	}
+	const lost = `towline: not_found: check the name and the tag of the image; push it, if it is yours. See "towline explain not_found".`
+	for _, row := range []struct {
+		name  string
+		err   error
+		lines []string // patterns, below the first line
+	}{
+		{"one", of(puller.ErrNotFound, "a.test/x:v1"), []string{regexp.QuoteMeta(lost)}},
+		{"several of a kind", exit.Failures{of(puller.ErrNotFound, "a.test/x:v1"), of(puller.ErrNotFound, "a.test/y:v1")}, []string{regexp.QuoteMeta(lost)}},
+		{"denied", exit.Failures{of(puller.ErrDenied, "b.test/x:v1"), of(puller.ErrNotFound, "a.test/x:v1"), of(puller.ErrDenied, "a.test/y:v1")}, []string{
+			`towline: A login for a\.test, b\.test was looked for by this command in .+`, `towline: denied: check the name .+ "docker login a\.test" .+ See "towline explain denied"\.`, regexp.QuoteMeta(lost),
+		}},
+		{"canceled", of(puller.ErrCanceled, "a.test/x:v1"), nil},
+		{"of a later daemon", of("new_kind", "a.test/x:v1"), nil},
+		{"not of a job", ofKind(puller.ErrNotFound), nil},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			lines := strings.Split(exit.Message(row.err), "\n")[1:]
+			if len(lines) != len(row.lines) {
+				t.Fatalf("%q", lines)
+			}
+			for i, pattern := range row.lines {
+				if !regexp.MustCompile(`\A` + pattern + `\z`).MatchString(lines[i]) {
+					t.Errorf("%q does not match %q", lines[i], pattern)
+				}
+			}
+		})
 	}
 }

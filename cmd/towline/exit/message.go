@@ -10,6 +10,7 @@ import (
 
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/api/compose"
+	"github.com/towline/towline/cmd/towline/explain"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/cmd/towline/socket"
 	"github.com/towline/towline/puller"
@@ -37,8 +38,8 @@ func Message(err error) string {
 	if advice := advice(err); advice != "" {
 		text += ". " + render.SafeText(advice)
 	}
-	if advice := deniedAdvice(deniedImages(err)); advice != "" {
-		text += "\ntowline: " + render.SafeText(advice)
+	for _, line := range jobAdvice(err) {
+		text += "\ntowline: " + render.SafeText(line)
 	}
 	return text
 }
@@ -70,17 +71,60 @@ func advice(err error) string {
 	return ""
 }
 
-// deniedError is a registry's refusal of an image.
-type deniedError struct {
+// jobError is why a job of one image has failed.
+type jobError struct {
 	error
+	kind  puller.ErrorKind
 	image string
 }
 
-func (e deniedError) Unwrap() error { return e.error }
+func (e jobError) Unwrap() error { return e.error }
+
+// jobErrors returns those that an error consists of.
+func jobErrors(err error) (all []jobError) {
+	var one jobError
+	var several Failures
+	switch {
+	case errors.As(err, &several):
+		for _, e := range several {
+			all = append(all, jobErrors(e)...)
+		}
+	case errors.As(err, &one):
+		all = append(all, one)
+	}
+	return all
+}
+
+// jobAdvice says what mends the failures of jobs, once for each kind.
+func jobAdvice(err error) (lines []string) {
+	var kinds []puller.ErrorKind
+	var denied []string
+	for _, e := range jobErrors(err) {
+		if !slices.Contains(kinds, e.kind) {
+			kinds = append(kinds, e.kind)
+		}
+		if e.kind == puller.ErrDenied {
+			denied = append(denied, e.image)
+		}
+	}
+	for _, kind := range kinds {
+		advice := explain.Advice(kind)
+		if kind == puller.ErrDenied {
+			looked, give := deniedAdvice(denied)
+			if looked != "" {
+				lines, advice = append(lines, looked), give
+			}
+		}
+		if kind != puller.ErrCanceled && advice != "" {
+			lines = append(lines, fmt.Sprintf("%s: %s See \"towline explain %s\".", kind, advice, kind))
+		}
+	}
+	return lines
+}
 
 // deniedAdvice says where logins for the registries of images were looked for, and how
-// to give one. "" for no image.
-func deniedAdvice(images []string) string {
+// to give one. "" for images that name no registry.
+func deniedAdvice(images []string) (looked, give string) {
 	var registries []string
 	for _, image := range images {
 		if _, named, err := puller.ParseImage(image); err == nil && named != nil {
@@ -89,25 +133,9 @@ func deniedAdvice(images []string) string {
 	}
 	slices.Sort(registries)
 	if registries = slices.Compact(registries); len(registries) == 0 {
-		return ""
+		return "", ""
 	}
-	names := puller.Listed(registries)
-	return fmt.Sprintf("A login for %s was looked for by this command in %s (unless --no-credentials is set), and by the daemon in its registries.credentials and its user's Docker configuration. "+
-		"Check the name of the image, or give a login in one of three ways: run \"docker login %s\" and then this command again; set registries.credentials in the daemon's towline.yaml; or send X-Registry-Auth with a call over HTTP.",
-		names, strings.Join(login.Sources(), ", "), registries[0])
-}
-
-// deniedImages returns the images that registries have refused.
-func deniedImages(err error) (images []string) {
-	var denied deniedError
-	var several Failures
-	switch {
-	case errors.As(err, &several):
-		for _, e := range several {
-			images = append(images, deniedImages(e)...)
-		}
-	case errors.As(err, &denied):
-		images = append(images, denied.image)
-	}
-	return images
+	return fmt.Sprintf("A login for %s was looked for by this command in %s (unless --no-credentials is set), and by the daemon in its registries.credentials and its user's Docker configuration.",
+			puller.Listed(registries), strings.Join(login.Sources(), ", ")),
+		fmt.Sprintf("check the name of the image, or give a login in one of three ways: run \"docker login %s\" and then this command again; set registries.credentials in the daemon's towline.yaml; or send X-Registry-Auth with a call over HTTP.", registries[0])
 }
