@@ -40,7 +40,11 @@ func (d *rows) prewarmLine(columns int) string {
 		if columns < leastName+2+allColumns { // a narrow terminal
 			tail = strings.TrimSuffix(tail, " left")
 		}
-		return cut("prewarm: "+p.phaseName()+", "+d.ready(), max(8, columns-len(tail))) + tail
+		head := "prewarm: " + p.phaseName() + ", " + d.ready()
+		if len(head)+len(tail) > columns {
+			head = "prewarm: " + d.ready()
+		}
+		return cut(head, max(8, columns-len(tail))) + tail
 	}
 	s := fmt.Sprintf("prewarm: %s: %s", p.end.State, d.ready())
 	if r := p.end.Result; r != nil {
