@@ -1,7 +1,10 @@
 # Two targets matter to a newcomer: make demo, make test.
 
 CACHE       := $(CURDIR)/.cache
-VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# The tag of this commit, or else the last version of the changelog with the commit.
+RELEASE     := $(shell sed -n 's/^\#\# \[\([0-9][^]]*\)\].*/\1/p' CHANGELOG.md | head -1)
+COMMIT      := $(shell git describe --always --dirty --exclude='*' 2>/dev/null)
+VERSION     ?= $(or $(shell git describe --tags --exact-match --dirty 2>/dev/null),v$(RELEASE)$(COMMIT:%=+%))
 LDFLAGS     := -s -w -X main.version=$(VERSION)
 # The tools have a module of their own: in go.mod they would raise the versions of
 # what Towline itself is built from, and add 500 lines to go.sum.

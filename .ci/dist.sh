@@ -2,17 +2,15 @@
 # Builds what is released, into a directory: static binaries for linux, archives, deb and
 # rpm packages, an SBOM for each binary, and checksums. Two builds of one commit are equal:
 # all times are that of the commit.
-# usage: dist.sh DIRECTORY    (VERSION names another version than git does)
+# usage: VERSION=v0.1.0 dist.sh DIRECTORY
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
 cd "$root"
-version=${VERSION:-$(git describe --tags --always --dirty)}
-export VERSION=${version#v}
-# Packages need a version that begins with a number.
-[[ $VERSION =~ ^[0-9]+\.[0-9]+ ]] || VERSION=0.0.0-$VERSION
+version=${VERSION:?is missing, such as v0.1.0}
+export VERSION=${version#v} # packages need one that begins with a number
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH CGO_ENABLED=0 GOOS=linux TZ=UTC
 
