@@ -126,6 +126,22 @@ func (m *bitmap) set(written, there Range) error {
 	return err
 }
 
+// clear takes out all blocks that have a byte of some ranges.
+func (m *bitmap) clear(ranges []Range) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, r := range ranges {
+		if r.From >= r.To || r.From < 0 || r.To > m.size {
+			continue
+		}
+		for i := r.From / m.block; i <= (r.To-1)/m.block; i++ {
+			m.bits[i/8] &^= 1 << (i % 8)
+		}
+	}
+	_, err := m.file.WriteAt(m.bits, bitmapHeader)
+	return err
+}
+
 // empty reports whether no block is there.
 func (m *bitmap) empty() bool {
 	m.mu.Lock()

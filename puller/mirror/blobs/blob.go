@@ -22,6 +22,7 @@ type Blob struct {
 
 	mu      sync.Mutex
 	content *content
+	keep    bool  // bytes whose digest was wrong
 	room    int64 // bytes of the disk that the Store has made room for
 	failed  error
 	waiting map[*reader]bool
@@ -204,14 +205,21 @@ func (b *Blob) Verify(ctx context.Context) error {
 // verified waits until a content that has all bytes was checked.
 func (b *Blob) verified(ctx context.Context, c *content) error {
 	for !c.verified {
-		if c.lost != nil {
+		switch {
+		case c.lost != nil:
 			return c.lost
+		case c.wrong:
+			return b.errWrong()
 		}
 		if err := b.changes.wait(ctx, &b.mu); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (b *Blob) errWrong() error {
+	return puller.Errorf(puller.ErrCorrupt, "the bytes of %s have another digest", b.digest)
 }
 
 // Fail ends the readers that wait for bytes, with an error. Readers that come to missing

@@ -24,6 +24,7 @@ type content struct {
 	hashed  int64 // bytes from the first on
 	// verified says that the digest of all bytes was right.
 	verified bool
+	wrong    bool  // the digest of all bytes was wrong, and they are kept for now: see KeepWrong
 	named    bool  // the file has the name of a whole blob
 	lost     error // why it can't be used any more: the bytes were thrown away, or the blob is closed
 }

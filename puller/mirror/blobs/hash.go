@@ -38,7 +38,7 @@ func (b *Blob) run() {
 			if err != nil {
 				b.drop(c, puller.Errorf(puller.ErrCorrupt, "the cache can't read back %s: %w", b.digest, err))
 			}
-		case !c.verified && end == b.size:
+		case !c.verified && !c.wrong && end == b.size:
 			b.check(c, sum)
 		default:
 			b.changes.wait(context.Background(), &b.mu)
@@ -52,7 +52,12 @@ func (b *Blob) check(c *content, sum hash.Hash) {
 		if c.old {
 			b.store.log.WithField("digest", b.digest).Warn("a blob in the cache is damaged, and was removed")
 		}
-		b.drop(c, puller.Errorf(puller.ErrCorrupt, "the bytes of %s have another digest", b.digest))
+		if b.keep && !c.old && c.bits != nil {
+			c.wrong = true
+			b.changes.notify()
+			return
+		}
+		b.drop(c, b.errWrong())
 		return
 	}
 	c.verified = true

@@ -235,7 +235,7 @@ func (s *Store) close(e *entry) {
 	e.blob, e.users = nil, 0
 	e.whole, e.verified = c.named, c.verified
 	have := c.have.total()
-	if c.file == nil || c.bits != nil && !c.named && c.bits.empty() {
+	if c.file == nil || c.wrong || c.bits != nil && !c.named && c.bits.empty() {
 		if err := s.remove(e); err != nil {
 			s.log.WithError(err).Warn("a blob can't be removed from the cache")
 		}
