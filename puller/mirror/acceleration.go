@@ -60,6 +60,8 @@ func (a *acceleration) Pull(ctx context.Context, each func(pullstream.Message)) 
 		}
 		if err != nil {
 			a.fallBack(err, tell)
+		} else {
+			a.mirror.metrics.lookups.Inc()
 		}
 	}
 	return engine.Pull(ctx, a.request, tell)
@@ -156,6 +158,9 @@ func (a *acceleration) show(ctx context.Context, tell func(pullstream.Message)) 
 	ticker := time.NewTicker(showEvery)
 	defer ticker.Stop()
 	for ended := false; ; {
+		for _, notice := range a.takeNotices() {
+			tell(pullstream.Message{Status: notice})
+		}
 		for _, b := range a.progress() {
 			if told[b.Digest] == b.have {
 				continue
@@ -176,6 +181,15 @@ func (a *acceleration) show(ctx context.Context, tell func(pullstream.Message)) 
 		case <-ticker.C:
 		}
 	}
+}
+
+// takeNotices returns what readers were not told yet.
+func (a *acceleration) takeNotices() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	all := a.notices
+	a.notices = nil
+	return all
 }
 
 // tellWhole tells that a layer is here before the engine's message that it does something
@@ -217,13 +231,13 @@ func (a *acceleration) Accelerated() puller.Accelerated {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	how := a.how
-	how.FromRegistry = a.fetched
+	how.FromRegistry, how.FromPeers = a.fetched, a.taken
 	for digest := range a.wanted {
 		if b := a.blobs[digest]; b != nil {
 			how.FromCache += b.Have()
 		}
 	}
-	how.FromCache = max(0, how.FromCache-how.FromRegistry)
+	how.FromCache = max(0, how.FromCache-how.FromRegistry-how.FromPeers)
 	return how
 }
 

@@ -44,7 +44,8 @@ func (m *Mirror) decide(ctx context.Context, p *pull) (puller.Way, string) {
 		return puller.WayNone, fault
 	}
 	registry := names.RegistryOf(p.request.Image)
-	if m.o.Mode == "auto" {
+	m.share(ctx, p)
+	if m.o.Mode == "auto" && p.shared == nil {
 		if onLoopback(registry) {
 			return puller.WayNone, "the registry is on this machine"
 		}
@@ -56,13 +57,20 @@ func (m *Mirror) decide(ctx context.Context, p *pull) (puller.Way, string) {
 	if way == puller.WayNone {
 		return way, reason
 	}
-	private := p.request.Credentials != (puller.Credentials{})
-	if way == puller.WayMirror && private {
+	private := ""
+	switch {
+	case p.request.Credentials != (puller.Credentials{}):
+		private = "this pull has credentials"
+	case way == puller.WayMirror && p.shared != nil && !p.isPublic(ctx):
+		private = "the registry does not show this one to everybody"
+	}
+	if way == puller.WayMirror && private != "" {
 		// The mirror way has no secret: each of the engine's callers could have the image.
+		reason = "a mirror serves public images only, and " + private
 		if m.o.Mode == string(puller.WayMirror) {
-			return puller.WayNone, "a mirror serves public images only, and this pull has credentials"
+			return puller.WayNone, reason
 		}
-		way, reason = puller.WayAlias, "the pull has credentials, and a mirror serves public images only"
+		way = puller.WayAlias
 	}
 	platform := p.request.Platform
 	if platform == "" {
@@ -74,6 +82,8 @@ func (m *Mirror) decide(ctx context.Context, p *pull) (puller.Way, string) {
 	switch {
 	case err != nil:
 		return puller.WayNone, fmt.Sprintf("the registry could not be read: %v", puller.Inner(err))
+	case p.shared != nil:
+		return way, reason + "; other hosts of the fleet share the image"
 	case size < m.o.MinSize:
 		return puller.WayNone, fmt.Sprintf("the image has %d bytes, less than mirror.min_size", size)
 	}

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"crypto/sha256"
 	"slices"
 	"time"
 
@@ -10,9 +11,14 @@ import (
 	"github.com/towline/towline/puller/mirror/fetch"
 )
 
-// flight is a blob that is being fetched. One pull at a time fetches it.
+// flight is a blob that is being fetched. One pull at a time fetches it, or all that share it
+// with the same hosts.
 type flight struct {
-	done chan struct{} // closed when that pull has it, or has given up
+	done     chan struct{} // closed when the blob is here, or was given up
+	blob     *blobs.Blob
+	identity [sha256.Size]byte
+	shared   bool
+	users    int // of a shared one, which may be without any: the next pull takes it over
 }
 
 // gather is how long a fetch waits for the engine to name the layers that it lacks, so
@@ -83,8 +89,7 @@ func (p *pull) fetch(list []string) error {
 		mine, others := p.claim(all)
 		if len(mine) > 0 {
 			err := p.fetchOwn(mine)
-			p.revoke(mine)
-			p.mirror.endFlights(mine)
+			p.endFlights(mine, false)
 			if err != nil {
 				return err
 			}
@@ -139,8 +144,16 @@ func (p *pull) claim(all []*blobs.Blob) (mine []*blobs.Blob, others []*flight) {
 			continue
 		}
 		if f := m.flights[b.Digest()]; f != nil {
-			others = append(others, f)
-			continue
+			switch {
+			case f.shared && p.shared != nil && f.identity == p.identity && f.blob == b:
+				f.users++
+				mine = append(mine, b)
+				continue
+			case f.users > 0:
+				others = append(others, f)
+				continue
+			}
+			m.endFlight(f)
 		}
 		if !b.Granted(p.identity) {
 			if b.Have() > 0 && b.Reset() != nil { // too little to compare
@@ -148,40 +161,56 @@ func (p *pull) claim(all []*blobs.Blob) (mine []*blobs.Blob, others []*flight) {
 			}
 			b.Grant(p.identity) // what comes is fetched with these credentials
 		}
-		m.flights[b.Digest()] = &flight{done: make(chan struct{})}
+		m.flights[b.Digest()] = &flight{done: make(chan struct{}), blob: b, identity: p.identity, shared: p.shared != nil, users: 1}
+		if p.shared != nil {
+			b.KeepWrong(true)
+		}
 		mine = append(mine, b)
 	}
 	return mine, others
 }
 
-// revoke takes back the access to blobs that were not fetched whole: their bytes may not
-// have been shown to these credentials, and another pull may fetch them now.
-func (p *pull) revoke(mine []*blobs.Blob) {
+// endFlights says that blobs are fetched, or that this pull does not go on with them. Where
+// it may go on soon, its flights stay until another pull wants the blobs.
+func (p *pull) endFlights(mine []*blobs.Blob, soon bool) {
+	m := p.mirror
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for _, b := range mine {
-		if !b.Whole() {
-			b.Revoke(p.identity)
+		f := m.flights[b.Digest()]
+		if f.users--; f.users == 0 && (!soon || b.Whole()) {
+			m.endFlight(f)
 		}
 	}
 }
 
-// endFlights says that blobs are fetched, or that they will not be.
-func (m *Mirror) endFlights(mine []*blobs.Blob) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, b := range mine {
-		close(m.flights[b.Digest()].done)
-		delete(m.flights, b.Digest())
+// endFlight takes back the access to a blob that was not fetched whole: its bytes may not
+// have been shown to the credentials, and another pull may fetch it now. The lock is held.
+func (m *Mirror) endFlight(f *flight) {
+	if !f.blob.Whole() {
+		f.blob.Revoke(f.identity)
 	}
+	if f.shared {
+		f.blob.KeepWrong(false)
+	}
+	close(f.done)
+	delete(m.flights, f.blob.Digest())
 }
 
-// fetchOwn fetches blobs from the registry.
+// count counts bytes that have come from the registry.
+func (p *pull) count(n int) {
+	p.mirror.metrics.fromRegistry.Add(float64(n))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fetched += int64(n)
+}
+
+// fetchOwn fetches blobs from the registry, or with the hosts that share the image.
 func (p *pull) fetchOwn(mine []*blobs.Blob) error {
-	work := fetch.Work{Repository: p.repo, Registry: p.registry, Progress: func(n int) {
-		p.mirror.metrics.fromRegistry.Add(float64(n))
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.fetched += int64(n)
-	}}
+	if p.shared != nil {
+		return p.fetchShared(mine)
+	}
+	work := fetch.Work{Repository: p.repo, Registry: p.registry, Progress: p.count}
 	for _, b := range mine {
 		work.Sinks = append(work.Sinks, sink{b})
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/towline/towline/puller/mirror/blobs"
 	"github.com/towline/towline/puller/mirror/endpoint"
 	"github.com/towline/towline/puller/mirror/fetch"
+	"github.com/towline/towline/puller/mirror/sharing"
 	"github.com/towline/towline/puller/mirror/way"
 )
 
@@ -40,9 +41,10 @@ type Options struct {
 	// PullThrough serves public images to pulls that are not Towline's.
 	PullThrough              bool
 	Connections, PerRegistry int
-	Chunk, Cache, MinSize    int64        // bytes
-	Rate                     int64        // bytes a second; 0 is without limit
-	Rules                    puller.Rules // that images must pass which are not pulled by a job; nil for none
+	Chunk, Cache, MinSize    int64         // bytes
+	Rate                     int64         // bytes a second; 0 is without limit
+	Peers                    sharing.Peers // hosts that share images with this one; nil for none
+	Rules                    puller.Rules  // that images must pass which are not pulled by a job; nil for none
 	Log                      logrus.FieldLogger
 	Metrics                  prometheus.Registerer // nil for none
 }
@@ -61,12 +63,13 @@ type Mirror struct {
 	started chan struct{} // closed when Run has begun to serve, or can't
 
 	mu      sync.Mutex
-	ctx     context.Context  // of Run
-	address string           // HOST:PORT of the endpoint; "" while it does not listen
-	fault   string           // why it does not
-	pulls   map[string]*pull // that are under way, by their temporary name
-	named   map[string]*pull // those that the engine asks for under the image's own name
-	through map[string]*pull // those that are not Towline's, by repository
+	ctx     context.Context         // of Run
+	address string                  // HOST:PORT of the endpoint; "" while it does not listen
+	fault   string                  // why it does not
+	pulls   map[string]*pull        // that are under way, by their temporary name
+	named   map[string]*pull        // those that the engine asks for under the image's own name
+	through map[string]*pull        // those that are not Towline's, by repository
+	shared  map[sharing.Image]*pull // those that other hosts ask for
 	flights map[string]*flight
 }
 
@@ -83,7 +86,7 @@ func New(o Options) *Mirror {
 		key:     make([]byte, 32),
 		fault:   "Towline is starting", started: make(chan struct{}),
 		pulls: make(map[string]*pull), named: make(map[string]*pull), through: make(map[string]*pull),
-		flights: make(map[string]*flight),
+		shared: make(map[sharing.Image]*pull), flights: make(map[string]*flight),
 	}
 	rand.Read(m.key) // never fails
 	m.ways = way.New(way.Options{

@@ -96,8 +96,12 @@ func (m *Mirror) openPublic(ctx context.Context, named reference.Named) (*pull, 
 // closeAll ends what is not a job's.
 func (m *Mirror) closeAll() {
 	m.mu.Lock()
-	open := maps.Clone(m.through)
+	open, shared := maps.Clone(m.through), maps.Clone(m.shared)
 	m.mu.Unlock()
+	for _, p := range shared {
+		p.idle.Stop()
+		m.closeShared(p)
+	}
 	for repository, p := range open {
 		p.idle.Stop()
 		m.closePublic(repository, p)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/mirror/blobs"
+	"github.com/towline/towline/puller/mirror/sharing"
 	"github.com/towline/towline/puller/mirror/way"
 	"github.com/towline/towline/puller/names"
 )
@@ -23,6 +24,11 @@ type pull struct {
 
 	name string // the repository of the temporary name; "" if there is none
 
+	// shared is the image that other hosts share with this one, nil for one that none do.
+	// using is held while it is decided whether they may have a blob.
+	shared *sharing.Image
+	using  sync.Mutex
+
 	ctx    context.Context // ends with the pull, or when fetching fails
 	cancel context.CancelCauseFunc
 
@@ -36,6 +42,8 @@ type pull struct {
 	wanted    map[string]bool               // that the engine lacks
 	fetching  bool                          // a start of the fetch is due
 	fetched   int64                         // bytes from the registry
+	taken     int64                         // bytes from other hosts
+	notices   []string                      // that readers were not told yet
 	tags      map[string]tag                // of a pull that is not a job's
 	idle      *time.Timer                   // closes it
 	work      sync.WaitGroup
@@ -44,7 +52,11 @@ type pull struct {
 // open asks for the repository.
 func (p *pull) open(ctx context.Context) (err error) {
 	p.registry = names.RegistryOf(p.request.Image)
-	p.identity = p.request.Credentials.Identity(p.mirror.key)
+	if p.shared != nil {
+		p.identity = p.sharedIdentity()
+	} else {
+		p.identity = p.request.Credentials.Identity(p.mirror.key)
+	}
 	p.manifests, p.documents = make(map[string]puller.RawManifest), make(map[string]document)
 	p.sizes, p.blobs, p.wanted = make(map[string]int64), make(map[string]*blobs.Blob), make(map[string]bool)
 	p.repo, err = p.mirror.o.Registry.Repository(ctx, p.request.Image, p.request.Credentials)
@@ -59,7 +71,7 @@ func (p *pull) read(ctx context.Context, reference string) (document, error) {
 	if ok {
 		return d, nil
 	}
-	raw, err := p.repo.Manifest(ctx, reference)
+	raw, err := p.fetchManifest(ctx, reference)
 	if err != nil {
 		return document{}, err
 	}

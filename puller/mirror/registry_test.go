@@ -118,6 +118,15 @@ func (r *registry) Credentials(context.Context, string) (puller.Credentials, err
 	return r.own, nil
 }
 
+// Head implements puller.Registry.
+func (r *registry) Head(_ context.Context, image string, c puller.Credentials) (string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at := names.ParseName(image)
+	_, err := (&reader{r, at.Repository, c}).open()
+	return at.Digest, err
+}
+
 // Repository implements puller.Registry.
 func (r *registry) Repository(_ context.Context, image string, c puller.Credentials) (puller.Repository, error) {
 	return &reader{r, names.ParseName(image).Repository, c}, nil
