@@ -68,6 +68,9 @@ puller/keep                   $ours/puller/keep/sets
 puller/keep/keeper            $ours/puller/jobs
 puller/mirror/fetch           $ours/puller/registry
 puller/mirror/way             $ours/puller/mirror/blobs
+puller/mirror/sharing         $ours/puller/fleet
+puller/mirror                 $ours/puller/fleet/peers
+puller/fleet/peers            $ours/puller/mirror/fetch
 puller/registry/login         $ours/puller/registry
 puller/keep/collect           $ours/puller/jobs
 puller/keep/sets              $ours/api/compose
@@ -113,6 +116,8 @@ puller/docker                 $ours/puller
 puller/transfer               $ours/puller/queue
 puller/registry               $ours/puller/registry/transport
 puller/fleet/host             $ours/puller/fleet
+puller/fleet/peers            $ours/puller/mirror/sharing
+puller/mirror                 $ours/puller/mirror/sharing
 puller/bolt                   $ours/puller/store
 puller/jobs                   $ours/puller/store
 puller/fleet/link             $ours/puller/fleet/creds

@@ -1,0 +1,140 @@
+package peers
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/towline/towline/puller/fleet"
+	"github.com/towline/towline/puller/mirror/sharing"
+)
+
+// What a host may answer, beside what it was asked for.
+var (
+	errWaiting = errors.New("it waits for the bytes itself")
+	errBusy    = errors.New("it gives to as many as it may")
+	errRefused = errors.New("it does not give it")
+	errSlow    = errors.New("it is too slow")
+	errLie     = errors.New("its answer is not what it says")
+)
+
+// keepError is that what came can't be kept here.
+type keepError struct{ error }
+
+func (e keepError) Unwrap() error { return e.error }
+
+// least is how many bytes of a chunk a host must bring within timing.patience.
+const least = 256 << 10
+
+// want is something that this host wants of an image.
+type want struct {
+	image sharing.Image
+	seed  uint64 // of the tree
+	// there reports whether it is here.
+	there func() bool
+	// try asks a host for it, and returns how many bytes have come.
+	try func(ctx context.Context, g fleet.Group, m fleet.Member) (int64, error)
+	// registry asks the registry for it.
+	registry func(ctx context.Context) error
+}
+
+// bring asks one host after another for something, and the registry where this host is the
+// one to do so, or no other one can give it. It ends: each turn of its loop takes a host out,
+// or takes time, which is bounded for each host, or has brought bytes.
+func (n *Node) bring(ctx context.Context, w want) error {
+	left, busy := make(map[string]bool), make(map[string]bool)
+	var busySince time.Time
+	var host string // that is asked, since when, and what it has brought since
+	var since time.Time
+	var got int64
+	for ctx.Err() == nil {
+		if w.there() {
+			return nil
+		}
+		var m fleet.Member
+		g, ok := n.o.Groups.Group(w.image.Repository, w.image.Digest)
+		if ok {
+			m, ok = parent(g.Members, g.Self, w.seed, func(host string) bool { return left[host] || busy[host] || n.standing.avoids(host) })
+		}
+		if !ok && len(busy) > 0 && time.Since(busySince) < n.timing.busy {
+			clear(busy)
+			sleep(ctx, n.timing.pause+rand.N(n.timing.pause))
+			continue
+		}
+		if !ok {
+			if _, other := parent(g.Members, g.Self, w.seed, func(string) bool { return false }); other {
+				n.metrics.fallbacks.Inc()
+			}
+			return w.registry(ctx)
+		}
+		if m.Host != host {
+			host, since, got = m.Host, time.Now(), 0
+		}
+		more, err := w.try(ctx, g, m)
+		got += more
+		var keep keepError
+		switch {
+		case ctx.Err() != nil:
+		case errors.As(err, &keep):
+			return keep.error
+		case err == nil, errors.Is(err, errWaiting):
+			n.standing.answers(m.Host)
+			if time.Since(since) > n.timing.patience {
+				if got < least && !w.there() {
+					left[m.Host] = true
+					n.avoid(m, avoidSlow, errSlow)
+				}
+				since, got = time.Now(), 0
+			}
+		case errors.Is(err, errBusy):
+			n.standing.answers(m.Host)
+			if busySince.IsZero() {
+				busySince = time.Now()
+			}
+			busy[m.Host] = true
+		case errors.Is(err, errRefused):
+			n.standing.answers(m.Host)
+			left[m.Host] = true
+		case errors.Is(err, errSlow):
+			left[m.Host] = true
+			n.avoid(m, avoidSlow, err)
+		case errors.Is(err, errLie):
+			left[m.Host] = true
+			n.metrics.bad.WithLabelValues(m.Host).Inc()
+			n.avoid(m, avoidBad, err)
+		default:
+			left[m.Host] = true
+			if n.standing.dead(m.Host) {
+				n.logOf(m).WithError(err).Info("a host of the fleet does not answer; others are asked")
+			}
+		}
+		if more == 0 && !w.there() && !left[m.Host] && !busy[m.Host] {
+			sleep(ctx, n.timing.pause)
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// avoid has a host not asked for a while, and logs why.
+func (n *Node) avoid(m fleet.Member, d time.Duration, why error) {
+	if n.standing.avoid(m.Host, d) {
+		n.logOf(m).WithError(why).Warnf("a host of the fleet is not asked for %s", d)
+	}
+}
+
+func (n *Node) logOf(m fleet.Member) logrus.FieldLogger {
+	return n.o.Log.WithFields(logrus.Fields{"peer": m.Host, "address": m.Address})
+}
+
+// sleep waits, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

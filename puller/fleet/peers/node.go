@@ -1,0 +1,115 @@
+package peers
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+	"golang.org/x/time/rate"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/fleet"
+	"github.com/towline/towline/puller/mirror/sharing"
+)
+
+// Options are what a Node is made with.
+type Options struct {
+	Groups     fleet.Groups
+	UploadRate int64                 // bytes a second that it gives to others; 0 is without limit
+	Chunk      int64                 // bytes; DefaultChunk, and the same on all hosts
+	Log        logrus.FieldLogger    //
+	Metrics    prometheus.Registerer // nil for none
+}
+
+// timing is how long things may take.
+type timing struct {
+	// Of who asks: for the head of an answer, between bytes, and for an answer in all.
+	head, gap, answer time.Duration
+	// busy is how long hosts that are busy are asked again before the registry is.
+	busy time.Duration
+	// patience is how long a host may bring less than least of a chunk.
+	patience time.Duration
+	pause    time.Duration // before the same is asked again
+	proven   time.Duration // how long it is looked for a host that has proven a blob
+
+	// Of who is asked: how long it waits for a byte to come, for its turn, and for a byte
+	// after others, and how long it sends.
+	wait, turn, still, send time.Duration
+	linger                  time.Duration // how long something is brought after the request for it
+}
+
+var defaults = timing{
+	head: 15 * time.Second, gap: 10 * time.Second, answer: 40 * time.Second,
+	busy: time.Minute, patience: time.Minute, pause: 200 * time.Millisecond, proven: 10 * time.Second,
+	wait: 4 * time.Second, turn: 2 * time.Second, still: time.Second, send: 20 * time.Second,
+	linger: 10 * time.Second,
+}
+
+// Node is this host among those that share images. It implements sharing.Peers: its methods
+// may be called from anywhere.
+type Node struct {
+	o         Options
+	timing    timing
+	client    *http.Client
+	standing  standing
+	flights   flights
+	end       context.CancelCauseFunc
+	metrics   *metrics
+	limiter   *rate.Limiter                          // of what it gives; nil for none
+	manifests *lru.Cache[string, puller.RawManifest] // small ones, by repository and digest
+	sums      *lru.Cache[string, []byte]             // of whole blobs, by digest
+	summing   sync.Mutex                             // held while they are computed
+	givers    givers
+}
+
+var _ sharing.Peers = (*Node)(nil)
+
+var errEnded = errors.New("the host has left its peers")
+
+// New returns a Node. It gives nothing before Run.
+func New(o Options) *Node {
+	o.Chunk = cmp.Or(o.Chunk, DefaultChunk)
+	n := &Node{o: o, timing: defaults, metrics: newMetrics(o.Metrics), client: newClient()}
+	n.flights.all = make(map[string]*flight)
+	n.flights.ctx, n.end = context.WithCancelCause(context.Background())
+	if o.UploadRate > 0 {
+		n.limiter = rate.NewLimiter(rate.Limit(o.UploadRate), max(piece, int(min(o.UploadRate/4, 4<<20))))
+	}
+	n.manifests, _ = lru.New[string, puller.RawManifest](256) // the sizes are right
+	n.sums, _ = lru.New[string, []byte](256)
+	return n
+}
+
+// Run gives what a host has to those that connect to a listener, until ctx ends. Without a
+// listener it gives nothing, and this host takes only. It closes the listener.
+func (n *Node) Run(ctx context.Context, l net.Listener, host sharing.Host) error {
+	defer n.flights.work.Wait()
+	defer n.client.CloseIdleConnections()
+	defer n.end(errEnded)
+	if l == nil {
+		<-ctx.Done()
+		return nil
+	}
+	return n.serve(ctx, l, host)
+}
+
+// Shares implements sharing.Peers.
+func (n *Node) Shares(i sharing.Image) bool {
+	g, ok := n.o.Groups.Group(i.Repository, i.Digest)
+	if !ok {
+		return false
+	}
+	for _, m := range g.Members {
+		if m.Host != g.Self && m.Address != "" {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,394 @@
+package peers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/sirupsen/logrus"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/fleet"
+	"github.com/towline/towline/puller/mirror/blobs"
+	"github.com/towline/towline/puller/mirror/sharing"
+)
+
+const (
+	// mostConnections is how many connections are open at a time.
+	mostConnections = 2048
+	// mostRequests is how many requests are answered at a time, and mostOfHost those of one
+	// host. A host makes few more than takeAtATime.
+	mostRequests, mostOfHost = 256, 48
+	// mostSends is how many chunks are sent at a time. Where the rate is limited, it is no
+	// more than leave each of them leastSend bytes a second.
+	mostSends, leastSend = 64, 512 << 10
+)
+
+// server gives what a host has to others.
+type server struct {
+	*Node
+	host  sharing.Host
+	asked shares
+	sends chan struct{}
+}
+
+// serve serves what connects to a listener until ctx ends.
+func (n *Node) serve(ctx context.Context, l net.Listener, host sharing.Host) error {
+	sends := mostSends
+	if n.o.UploadRate > 0 {
+		sends = int(max(1, min(mostSends, n.o.UploadRate/leastSend)))
+	}
+	s := &server{Node: n, host: host, asked: shares{most: mostRequests, ofOne: mostOfHost}, sends: make(chan struct{}, sends)}
+	routes := http.NewServeMux()
+	routes.HandleFunc("GET /v1/chunks/{digest}/{index}", s.answer(s.chunk))
+	routes.HandleFunc("GET /v1/manifests/{digest}", s.answer(s.manifest))
+	routes.HandleFunc("GET /v1/sums/{digest}", s.answer(s.sumsOfBlob))
+	out := &http.Server{
+		Handler:                      routes,
+		DisableGeneralOptionsHandler: true,
+		ReadHeaderTimeout:            5 * time.Second,
+		IdleTimeout:                  time.Minute,
+		MaxHeaderBytes:               8 << 10,
+		BaseContext:                  func(net.Listener) context.Context { return ctx },
+		ErrorLog:                     log.New(debug{n.o.Log}, "", 0),
+	}
+	limited := newLimited(l, mostConnections)
+	out.ConnState = limited.note
+	stop := context.AfterFunc(ctx, func() { out.Close() })
+	err := out.Serve(limited)
+	stop()
+	out.Close()
+	limited.wait()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("fleet.peer_listen: serve other hosts at %s: %w", l.Addr(), err)
+}
+
+// debug logs what net/http says: clients cause most of it.
+type debug struct{ log logrus.FieldLogger }
+
+func (d debug) Write(p []byte) (int, error) {
+	d.log.Debug("peers: " + strings.TrimSpace(string(p)))
+	return len(p), nil
+}
+
+// request is what a host with the right token asks for.
+type request struct {
+	*http.Request
+	w        http.ResponseWriter
+	host     string // that asks
+	image    sharing.Image
+	manifest string // that lists the blob
+	digest   string // of the blob, or of the manifest that is asked for
+}
+
+// refusal is why a request is refused.
+type refusal struct {
+	status int
+	reason string // for the metric and the answer
+}
+
+func (r refusal) Error() string { return r.reason }
+
+var (
+	refusedToken   = refusal{http.StatusForbidden, "token"}
+	refusedRequest = refusal{http.StatusBadRequest, "request"}
+	refusedContent = refusal{http.StatusNotFound, "content"}
+	refusedBusy    = refusal{http.StatusServiceUnavailable, "busy"}
+)
+
+// answer checks who asks, and answers what handle returns: nil where it has answered,
+// errWaiting, or why not.
+func (s *server) answer(handle func(request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.timing.answer))
+		asked, err := s.check(w, r)
+		if err == nil {
+			if s.asked.take(asked.host) {
+				defer s.asked.give(asked.host)
+				err = handle(asked)
+			} else {
+				err = refusedBusy
+			}
+		}
+		if err == nil || r.Context().Err() != nil {
+			return
+		}
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		if errors.Is(err, errWaiting) {
+			w.WriteHeader(http.StatusAccepted)
+			return
+		}
+		var why refusal
+		switch {
+		case errors.As(err, &why):
+		case puller.KindOf(err) == puller.ErrOverloaded:
+			why = refusedBusy
+		default:
+			why = refusedContent
+			s.o.Log.WithFields(logrus.Fields{"peer": asked.host, "digest": asked.digest, logrus.ErrorKey: err}).Debug("a host of the fleet was not given what it asked for")
+		}
+		s.metrics.refused.WithLabelValues(why.reason).Inc()
+		if why.status == http.StatusServiceUnavailable {
+			w.Header().Set("Retry-After", "1")
+		}
+		http.Error(w, why.reason, why.status)
+	}
+}
+
+// check returns what is asked for, if the host that asks has the key of a set that names the
+// image.
+func (s *server) check(w http.ResponseWriter, r *http.Request) (asked request, err error) {
+	h := r.Header
+	asked = request{
+		Request: r, w: w, host: h.Get(headerHost), manifest: h.Get(headerManifest), digest: r.PathValue("digest"),
+		image: sharing.Image{Repository: h.Get(headerRepository), Digest: h.Get(headerImage)},
+	}
+	generation, err := strconv.ParseUint(h.Get(headerGeneration), 10, 64)
+	switch {
+	case err != nil, fleet.CheckHost(asked.host) != nil, r.ContentLength != 0, asked.image.Repository == "":
+		return asked, refusedRequest
+	case !isDigest(asked.digest), !isDigest(asked.image.Digest), asked.manifest != "" && !isDigest(asked.manifest):
+		return asked, refusedRequest
+	}
+	g, ok := s.o.Groups.Keyed(h.Get(headerSet), generation, asked.image.Repository, asked.image.Digest)
+	// The comparison takes as long where there is no such set.
+	if right := checkToken(g, asked.host, asked.digest, h.Get("Authorization")); !ok || !right {
+		return asked, refusedToken
+	}
+	return asked, nil
+}
+
+func isDigest(s string) bool { return len(s) <= 256 && digest.Digest(s).Validate() == nil }
+
+// manifest sends a manifest of an image.
+func (s *server) manifest(r request) error {
+	held, err := s.host.Open(r.Context(), r.image)
+	if err != nil {
+		return err
+	}
+	var raw puller.RawManifest
+	key := "read " + r.image.Repository + "@" + r.image.Digest + " " + r.digest
+	read := func(ctx context.Context) (err error) {
+		raw, err = held.Read(ctx, r.digest)
+		return err
+	}
+	if err := s.await(r, key, read); err != nil {
+		return err
+	}
+	if raw.Body == nil { // another request had it read
+		if raw, err = held.Read(r.Context(), r.digest); err != nil {
+			return err
+		}
+	}
+	r.w.Header().Set("Content-Type", "application/octet-stream")
+	r.w.Header().Set("Content-Length", strconv.Itoa(len(raw.Body)))
+	r.w.Write(raw.Body)
+	return nil
+}
+
+// await has something done, also when this request has ended, and waits for it for a while.
+func (s *server) await(r request, key string, do func(context.Context) error) error {
+	ended := make(chan error, 1)
+	if !s.background(r, func(ctx context.Context) { ended <- s.flights.do(ctx, key, do) }) {
+		return errEnded
+	}
+	timer := time.NewTimer(s.timing.wait)
+	defer timer.Stop()
+	select {
+	case err := <-ended:
+		return err
+	case <-timer.C:
+		return errWaiting
+	case <-r.Context().Done():
+		return context.Cause(r.Context())
+	}
+}
+
+// background does something that a host asked for. It goes on for a while after the request,
+// so that the next one finds it further. It reports whether it does.
+func (s *server) background(r request, do func(context.Context)) bool {
+	s.flights.mu.Lock()
+	defer s.flights.mu.Unlock()
+	if s.flights.ctx.Err() != nil {
+		return false
+	}
+	s.flights.work.Go(func() {
+		ctx, cancel := context.WithCancelCause(s.flights.ctx)
+		defer cancel(nil)
+		stop := context.AfterFunc(r.Context(), func() {
+			sleep(ctx, s.timing.linger)
+			cancel(errLeft)
+		})
+		defer stop()
+		do(ctx)
+	})
+	return true
+}
+
+// sumsOfBlob sends the sums of the chunks of a blob that this host has proven.
+func (s *server) sumsOfBlob(r request) error {
+	b, release, err := s.use(r.Context(), r)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if !b.Whole() {
+		return refusedContent
+	}
+	sums, err := s.provenSums(r.Context(), b)
+	if err != nil {
+		return err
+	}
+	r.w.Header().Set("Content-Type", "application/octet-stream")
+	r.w.Header().Set("Content-Length", strconv.Itoa(len(sums)))
+	r.w.Write(sums)
+	return nil
+}
+
+// use returns the blob that is asked for.
+func (s *server) use(ctx context.Context, r request) (*blobs.Blob, func(), error) {
+	held, err := s.host.Open(ctx, r.image)
+	if err != nil {
+		return nil, nil, err
+	}
+	return held.Use(ctx, r.manifest, r.digest)
+}
+
+// chunk sends a range of a chunk: what is there of it, and what comes while it is sent.
+func (s *server) chunk(r request) error {
+	// The manifest may have to be fetched, and this host's access to be shown.
+	key := "use " + r.image.Repository + "@" + r.image.Digest + " " + r.manifest + " " + r.digest
+	if err := s.await(r, key, func(ctx context.Context) error {
+		_, release, err := s.use(ctx, r)
+		if err == nil {
+			release()
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	b, release, err := s.use(r.Context(), r)
+	if err != nil {
+		return err
+	}
+	defer release()
+	index, err := strconv.Atoi(r.PathValue("index"))
+	if err != nil || index < 0 || index >= chunks(b.Size(), s.o.Chunk) {
+		return refusedRequest
+	}
+	of := rangeOf(b.Size(), s.o.Chunk, index)
+	from, err := strconv.ParseInt(r.FormValue("from"), 10, 64)
+	to, fault := strconv.ParseInt(r.FormValue("to"), 10, 64)
+	if err != nil || fault != nil || from < of.From || to > of.To || from >= to {
+		return refusedRequest
+	}
+	there, err := s.awaitByte(r, b, index, from)
+	if err != nil {
+		return err
+	}
+	timer := time.NewTimer(s.timing.turn)
+	defer timer.Stop()
+	select {
+	case s.sends <- struct{}{}:
+		defer func() { <-s.sends }()
+	case <-timer.C:
+		return refusedBusy
+	case <-r.Context().Done():
+		return context.Cause(r.Context())
+	}
+	h := r.w.Header()
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set(headerFrom, strconv.FormatInt(from, 10))
+	h.Set(headerThere, strconv.FormatInt(min(there, to)-from, 10))
+	r.w.WriteHeader(http.StatusOK)
+	s.send(r, b, blobs.Range{From: from, To: to}, there)
+	return nil
+}
+
+// awaitByte waits for a byte of a chunk, which it has brought, and returns up to where
+// others follow it.
+func (s *server) awaitByte(r request, b *blobs.Blob, index int, from int64) (there int64, err error) {
+	now, stop := context.WithCancel(r.Context())
+	stop() // it does not wait
+	if there, err = b.Await(now, from); err == nil {
+		return there, nil
+	}
+	ctx, cancel := context.WithTimeoutCause(r.Context(), s.timing.wait, errWaiting)
+	defer cancel()
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	if !s.background(r, func(ctx context.Context) {
+		if err := s.demand(ctx, r, index); err != nil {
+			fail(err)
+		}
+	}) {
+		return 0, errEnded
+	}
+	return b.Await(ctx, from)
+}
+
+// demand brings a chunk that another host asked for.
+func (s *server) demand(ctx context.Context, r request, index int) error {
+	held, err := s.host.Open(ctx, r.image)
+	if err != nil {
+		return err
+	}
+	b, release, err := held.Use(ctx, r.manifest, r.digest)
+	if err != nil {
+		return err
+	}
+	defer release()
+	shared := sharing.Blob{Blob: b, Manifest: r.manifest}
+	if err := s.take(ctx, chunk{r.image, shared, index}, held, nil); err != nil {
+		return err
+	}
+	if b.Whole() || len(b.Missing()) > 0 {
+		return nil
+	}
+	return s.settle(ctx, r.image, shared, held, sharing.Progress{})
+}
+
+// send sends bytes of a range as long as they come without a gap. The end of the answer is
+// clean wherever it is: the other host asks for the rest.
+func (s *server) send(r request, b *blobs.Blob, of blobs.Range, there int64) {
+	control := http.NewResponseController(r.w)
+	memory := pieces.Get().(*[piece]byte)
+	defer pieces.Put(memory)
+	began := time.Now()
+	for at := of.From; at < of.To && time.Since(began) < s.timing.send; {
+		if at >= there {
+			if control.Flush() != nil {
+				return
+			}
+			ctx, cancel := context.WithTimeout(r.Context(), s.timing.still)
+			next, err := b.Await(ctx, at)
+			cancel()
+			if err != nil {
+				return
+			}
+			there = next
+		}
+		p := memory[:min(piece, min(there, of.To)-at)]
+		if _, err := b.ReadAt(p, at); err != nil {
+			panic(http.ErrAbortHandler) // they were found wrong just now
+		}
+		if s.limiter != nil && s.limiter.WaitN(r.Context(), len(p)) != nil {
+			return
+		}
+		control.SetWriteDeadline(time.Now().Add(s.timing.gap))
+		if _, err := r.w.Write(p); err != nil {
+			return
+		}
+		s.metrics.given.Add(float64(len(p)))
+		at += int64(len(p))
+	}
+}

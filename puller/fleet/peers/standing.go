@@ -1,0 +1,82 @@
+package peers
+
+import (
+	"sync"
+	"time"
+)
+
+const (
+	// firstAvoid is how long a host is avoided that does not answer. It doubles up to
+	// mostAvoid while it still does not.
+	firstAvoid, mostAvoid = 5 * time.Second, time.Minute
+	// avoidSlow is how long a slow host is avoided, and avoidBad one that gave wrong bytes.
+	avoidSlow, avoidBad = 30 * time.Second, 10 * time.Minute
+)
+
+// standing remembers which hosts are avoided. Its methods may be called from anywhere.
+type standing struct {
+	mu    sync.Mutex
+	hosts map[string]*fault
+}
+
+// fault is why a host is avoided.
+type fault struct {
+	until time.Time
+	fails int // to answer, in a row
+}
+
+func (s *standing) of(host string) *fault {
+	if s.hosts == nil {
+		s.hosts = make(map[string]*fault)
+	}
+	f := s.hosts[host]
+	if f == nil {
+		f = new(fault)
+		s.hosts[host] = f
+	}
+	return f
+}
+
+// avoids reports whether a host is not to be asked now.
+func (s *standing) avoids(host string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.hosts[host]
+	return f != nil && time.Now().Before(f.until)
+}
+
+// avoid has a host not asked for a while. It reports whether it was asked until now.
+func (s *standing) avoid(host string, d time.Duration) (first bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f, now := s.of(host), time.Now()
+	first = now.After(f.until)
+	if until := now.Add(d); until.After(f.until) {
+		f.until = until
+	}
+	return first
+}
+
+// dead has a host avoided that does not answer. It reports whether it was asked until now.
+func (s *standing) dead(host string) (first bool) {
+	s.mu.Lock()
+	f := s.of(host)
+	d := min(firstAvoid<<min(f.fails, 10), mostAvoid)
+	if time.Now().After(f.until) {
+		f.fails++
+	}
+	s.mu.Unlock()
+	return s.avoid(host, d)
+}
+
+// answers notes that a host has answered.
+func (s *standing) answers(host string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f := s.hosts[host]; f != nil {
+		f.fails = 0
+		if time.Now().After(f.until) {
+			delete(s.hosts, host)
+		}
+	}
+}
