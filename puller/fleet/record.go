@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -17,6 +18,10 @@ import (
 // Format is the format of the records that this Towline writes. One of a later format is not
 // read: fields that may be ignored are added without a new format.
 const Format = 1
+
+// BeatEvery is how often a session says that it lives. A host that was not heard for three
+// times as long is away.
+const BeatEvery = 5 * time.Second
 
 // Limits of records, in bytes, and of what is in them. NATS takes 1 MiB by default.
 const (

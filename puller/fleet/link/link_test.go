@@ -1,0 +1,440 @@
+package link_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/towline/towline/puller/fleet"
+	"github.com/towline/towline/puller/fleet/creds"
+	"github.com/towline/towline/puller/fleet/link"
+)
+
+func TestJoin(t *testing.T) {
+	e := newEmbedded(t)
+	main := e.local()
+	if l := main.is(fleet.LinkUp, ""); !l.Controller || l.Server != "this daemon" || l.Fleet != "ci" || l.Host != "main" || l.Since.IsZero() {
+		t.Errorf("the daemon's own link is %+v", l)
+	}
+	a := invited(t, e.invite("a"), "machine-a")
+	if l := a.is(fleet.LinkUp, ""); l.Controller || !strings.Contains(l.Server, e.Address().String()) {
+		t.Errorf("the link of a host is %+v", l)
+	}
+	got, err := says(t, main.Conn(), "ci", "a")
+	if want := (fleet.Identity{Format: fleet.Format, Session: a.Session(), Machine: "machine-a", Name: "name of machine-a"}); err != nil || !cmp.Equal(got, want) {
+		t.Errorf("the controllers know %+v, %v", got, err)
+	}
+	t.Run("beats", func(t *testing.T) {
+		beats, err := main.Conn().SubscribeSync(fleet.Subjects{Fleet: "ci"}.Beat("a"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			m, err := beats.NextMsg(limit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b, err := fleet.ParseBeat(m.Data); err != nil || b.Session != a.Session() {
+				t.Errorf("a beat is %+v, %v", b, err)
+			}
+		}
+	})
+	t.Run("not permitted", func(t *testing.T) {
+		_, err := a.Request(t.Context(), "$JS.API.INFO", nil, nil)
+		if !errors.Is(err, link.ErrNotPermitted) || !strings.Contains(err.Error(), "$JS.API.INFO") {
+			t.Errorf("the error is %v", err)
+		}
+	})
+	t.Run("leaves", func(t *testing.T) {
+		a.stop()
+		if got, err := says(t, main.Conn(), "ci", "a"); err != nil || got.Session != "" {
+			t.Errorf("the controllers know %+v, %v", got, err)
+		}
+	})
+}
+
+// What a host says of itself is said again when it changes.
+func TestIdentity(t *testing.T) {
+	e := newEmbedded(t)
+	main := e.local()
+	main.is(fleet.LinkUp, "")
+	platforms := make(chan string, 1)
+	platform := ""
+	a := join(t, link.Options{Fleet: "ci", Host: "a", Creds: e.invite("a"), Identity: func() fleet.Identity {
+		select {
+		case platform = <-platforms:
+		default:
+		}
+		return fleet.Identity{Machine: "machine-a", Platform: platform}
+	}})
+	a.is(fleet.LinkUp, "")
+	js, err := jetstream.New(main.Conn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := js.KeyValue(t.Context(), fleet.Subjects{Fleet: "ci"}.Reports())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := b.Watch(t.Context(), "a", jetstream.UpdatesOnly())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Stop()
+	platforms <- "linux/arm64"
+	select {
+	case u := <-w.Updates():
+		if got, err := fleet.ParseIdentity(u.Value()); err != nil || got.Platform != "linux/arm64" || got.Session != a.Session() {
+			t.Errorf("the host says %+v, %v", got, err)
+		}
+	case <-time.After(limit):
+		t.Error("the host says nothing new")
+	}
+}
+
+// Open waits for nothing, also where a server takes connections and says nothing.
+func TestOpenWaitsForNothing(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	began := time.Now()
+	h := join(t, link.Options{
+		Fleet: "ci", Host: "a", Identity: machine("a"),
+		Creds: creds.Creds{URLs: []string{"nats://" + silent.Addr().String(), "nats://does-not-exist.invalid:4222"}},
+	})
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("it waited for %v", took)
+	}
+	if l := h.Link.Link(); l.State != fleet.LinkAway {
+		t.Errorf("the link is %+v", l)
+	}
+}
+
+func TestServerRestarts(t *testing.T) {
+	e := newEmbedded(t)
+	c := e.invite("a")
+	main, a := e.local(), invited(t, c, "machine-a")
+	main.is(fleet.LinkUp, "")
+	a.is(fleet.LinkUp, "")
+	e.stop()
+	a.is(fleet.LinkAway, "")
+	main.is(fleet.LinkAway, "")
+	main.stop() // a daemon ends with its server
+	if err := a.Conn().Publish("x", nil); err == nil {
+		t.Error("what is published while NATS is away is kept for later")
+	}
+	e.start()
+	main = e.local()
+	main.is(fleet.LinkUp, "")
+	a.is(fleet.LinkUp, "")
+	if got, err := says(t, main.Conn(), "ci", "a"); err != nil || got.Session != a.Session() {
+		t.Errorf("the controllers know %+v, %v", got, err)
+	}
+}
+
+// A partition is found, and ends by itself.
+func TestPartition(t *testing.T) {
+	e := newEmbedded(t)
+	e.local().is(fleet.LinkUp, "")
+	p := newProxy(t, e.Address().String())
+	c := e.invite("a")
+	c.URLs = []string{"tls://" + p.Addr().String()}
+	a := invited(t, c, "machine-a")
+	a.is(fleet.LinkUp, "")
+	p.hold(true)
+	if l := a.is(fleet.LinkAway, ""); l.Reason == "" {
+		t.Error("it does not say why")
+	}
+	p.hold(false)
+	a.is(fleet.LinkUp, "")
+}
+
+func TestClone(t *testing.T) {
+	e := newEmbedded(t)
+	main := e.local()
+	main.is(fleet.LinkUp, "")
+	t.Run("another machine", func(t *testing.T) {
+		c := e.invite("a")
+		first := invited(t, c, "machine-a")
+		first.is(fleet.LinkUp, "")
+		second := invited(t, c, "machine-b")
+		first.stays(fleet.LinkUp, func() { second.is(fleet.LinkRefused, `"name of machine-a"`) })
+		first.stop()
+		second.is(fleet.LinkUp, "")
+	})
+	t.Run("the same machine", func(t *testing.T) { // a copy of a virtual machine, with all of its disk
+		c := e.invite("b")
+		first := invited(t, c, "machine-a")
+		first.is(fleet.LinkUp, "")
+		second := invited(t, c, "machine-a")
+		first.stays(fleet.LinkUp, func() { second.is(fleet.LinkRefused, `"name of machine-a"`) })
+	})
+	t.Run("a restart", func(t *testing.T) {
+		c := e.invite("c")
+		first := invited(t, c, "machine-a")
+		first.is(fleet.LinkUp, "")
+		first.Cut()
+		second := invited(t, c, "machine-a")
+		second.is(fleet.LinkUp, "")
+		if got, err := says(t, main.Conn(), "ci", "c"); err != nil || got.Session != second.Session() {
+			t.Errorf("the controllers know %+v, %v", got, err)
+		}
+	})
+	t.Run("a machine that died", func(t *testing.T) {
+		c := e.invite("d")
+		first := invited(t, c, "machine-a")
+		first.is(fleet.LinkUp, "")
+		first.Cut()
+		second := invited(t, c, "machine-b")
+		second.is(fleet.LinkUp, "")
+	})
+	t.Run("a split", func(t *testing.T) { // one took over while the other one could not be heard
+		p := newProxy(t, e.Address().String())
+		c := e.invite("e")
+		far := c
+		far.URLs = []string{"tls://" + p.Addr().String()}
+		first := invited(t, far, "machine-a")
+		first.is(fleet.LinkUp, "")
+		p.hold(true)
+		second := invited(t, c, "machine-b")
+		second.is(fleet.LinkUp, "")
+		p.hold(false)
+		second.stays(fleet.LinkUp, func() { first.is(fleet.LinkRefused, `"name of machine-b"`) })
+	})
+	t.Run("forged beats", func(t *testing.T) {
+		// JetStream's answers may be sent to another host's beats by any host: they stand
+		// in the hosts' account.
+		a, bad := invited(t, e.invite("f"), "machine-f"), invited(t, e.invite("bad"), "machine-bad")
+		a.is(fleet.LinkUp, "")
+		bad.is(fleet.LinkUp, "")
+		names := fleet.Subjects{Fleet: "ci"}
+		forged := fleet.Encode(fleet.Beat{Session: "forged", Ask: true})
+		if _, err := bad.Request(t.Context(), fleet.Key(names.Reports(), "bad.web"), nil, forged); err != nil {
+			t.Fatal(err)
+		}
+		beats, err := main.Conn().SubscribeSync(names.Beat("f"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.stays(fleet.LinkUp, func() {
+			for range 100 {
+				if err := bad.Conn().PublishRequest(fleet.DirectGet(names.Reports(), "bad"), names.Beat("f"), nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 4 {
+				if _, err := beats.NextMsg(limit); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	})
+}
+
+func TestRefused(t *testing.T) {
+	e := newEmbedded(t)
+	e.local().is(fleet.LinkUp, "")
+	t.Run("withdrawn", func(t *testing.T) {
+		a := invited(t, e.invite("a"), "machine-a")
+		a.is(fleet.LinkUp, "")
+		if err := e.Withdraw(t.Context(), "a"); err != nil {
+			t.Fatal(err)
+		}
+		a.is(fleet.LinkRefused, "NATS refuses the credentials of fleet.creds")
+	})
+	t.Run("another authority", func(t *testing.T) {
+		other := newEmbedded(t)
+		c := e.invite("b")
+		c.CA = other.invite("b").CA
+		invited(t, c, "machine-b").is(fleet.LinkRefused, "not of the authority in fleet.creds")
+	})
+	t.Run("another name", func(t *testing.T) {
+		c := e.invite("c")
+		through := newProxy(t, e.Address().String())
+		_, port, err := net.SplitHostPort(through.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.URLs = []string{"tls://0.0.0.0:" + port} // it reaches this machine, and is no name of it
+		invited(t, c, "machine-c").is(fleet.LinkRefused, "for other names than fleet.url has")
+	})
+	t.Run("another host", func(t *testing.T) {
+		c := e.invite("d")
+		h := join(t, link.Options{Fleet: "ci", Host: "other", Creds: c, Identity: machine("d")})
+		h.is(fleet.LinkRefused, "compare fleet.name and fleet.creds")
+	})
+	t.Run("another fleet", func(t *testing.T) {
+		c := e.invite("f")
+		h := join(t, link.Options{Fleet: "other", Host: "f", Creds: c, Identity: machine("f")})
+		h.is(fleet.LinkRefused, "of the fleet other")
+	})
+}
+
+// A cluster of three keeps each bucket three times, and loses a node without a loss.
+func TestCluster(t *testing.T) {
+	n := newNodes(t, 3, "")
+	c := creds.Creds{URLs: n.urls()}
+	a := join(t, link.Options{Fleet: "ci", Host: "a", Creds: c, Identity: machine("machine-a")})
+	if l := a.is(fleet.LinkUp, ""); !l.Controller {
+		t.Errorf("the link is %+v", l)
+	}
+	names := fleet.Subjects{Fleet: "ci"}
+	js, err := jetstream.New(a.Conn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range []string{names.Sets(), names.Desired(), names.Reports(), names.Lead(), names.Invited()} {
+		s, err := js.Stream(t.Context(), fleet.Stream(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.CachedInfo().Config.Replicas; got != 3 {
+			t.Errorf("%s has %d replicas", b, got)
+		}
+	}
+	sets, err := js.KeyValue(t.Context(), names.Sets())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sets.Put(t.Context(), "web", []byte("kept")); err != nil {
+		t.Fatal(err)
+	}
+	server := a.Conn().ConnectedServerName()
+	for i, s := range n.all {
+		if s.Name() == server {
+			n.kill(i)
+			break
+		}
+	}
+	for again := false; !again; { // it may be up before it sees that the node is gone
+		changed := a.Changed()
+		if again = a.Conn().IsConnected() && a.Conn().ConnectedServerName() != server && a.Link.Link().State == fleet.LinkUp; again {
+			break
+		}
+		select {
+		case <-changed:
+		case <-time.After(limit):
+			t.Fatalf("the link is %+v", a.Link.Link())
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	for {
+		e, err := sets.Get(ctx, "web")
+		if err == nil && string(e.Value()) == "kept" {
+			break
+		}
+		if ctx.Err() != nil { // an election may go on
+			t.Fatal(e, err)
+		}
+	}
+}
+
+// Fleets with different names on one NATS do not see each other.
+func TestFleetsApart(t *testing.T) {
+	n := newNodes(t, 1, "")
+	c := creds.Creds{URLs: n.urls()}
+	var all []*host
+	for _, name := range []string{"ci", "render"} {
+		h := join(t, link.Options{Fleet: name, Host: "a", Creds: c, Identity: machine("machine of " + name)})
+		h.is(fleet.LinkUp, "")
+		all = append(all, h)
+	}
+	for i, name := range []string{"ci", "render"} {
+		got, err := says(t, all[i].Conn(), name, "a")
+		if err != nil || got.Session != all[i].Session() || got.Machine != "machine of "+name {
+			t.Errorf("%s knows %+v, %v", name, got, err)
+		}
+	}
+}
+
+// A host without the rights of a controller waits until one has made the buckets.
+func TestNoController(t *testing.T) {
+	n, c := newOperated(t)
+	host := join(t, link.Options{Fleet: "ci", Host: "build-7", Creds: c["build-7"], Identity: machine("machine-7")})
+	host.is(fleet.LinkAway, "no controller has made its buckets yet")
+	controller := join(t, link.Options{Fleet: "ci", Host: "main", Creds: c["main"], Identity: machine("machine-main")})
+	if l := controller.is(fleet.LinkUp, ""); !l.Controller {
+		t.Errorf("the controller's link is %+v", l)
+	}
+	if l := host.is(fleet.LinkUp, ""); l.Controller {
+		t.Errorf("the host's link is %+v", l)
+	}
+	t.Run("restart", func(t *testing.T) {
+		n.kill(0)
+		host.is(fleet.LinkAway, "")
+		n.start(0)
+		controller.is(fleet.LinkUp, "")
+		host.is(fleet.LinkUp, "")
+	})
+	t.Run("wrong name", func(t *testing.T) {
+		h := join(t, link.Options{Fleet: "another", Host: "build-7", Creds: c["build-7"], Identity: machine("machine-7")})
+		h.is(fleet.LinkRefused, "compare fleet.name and fleet.creds")
+	})
+}
+
+// newOperated returns a NATS as the README tells its operator to configure it, and
+// credentials of the hosts there.
+func newOperated(t *testing.T) (*nodes, map[string]creds.Creds) {
+	t.Helper()
+	page, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, config, ok := strings.Cut(string(page), "```nats\n")
+	config, _, end := strings.Cut(config, "```")
+	if !ok || !end {
+		t.Fatal("the README has no configuration of NATS")
+	}
+	all := make(map[string]creds.Creds)
+	for _, name := range []string{"main", "build-7"} {
+		pair, err := nkeys.CreateUser()
+		if err != nil {
+			t.Fatal(err)
+		}
+		public, err := pair.PublicKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		seed, err := pair.Seed()
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[name] = creds.Creds{Seed: string(seed)}
+		placeholder := fmt.Sprintf("<the public key of %s>", name)
+		if !strings.Contains(config, placeholder) {
+			t.Fatalf("the README has no %s", placeholder)
+		}
+		config = strings.ReplaceAll(config, placeholder, public)
+	}
+	n := newNodes(t, 1, config)
+	for name, c := range all {
+		c.URLs = n.urls()
+		all[name] = c
+	}
+	return n, all
+}
+
+func TestOpenRefuses(t *testing.T) {
+	for says, c := range map[string]creds.Creds{
+		"ca: ":    {URLs: []string{"tls://127.0.0.1:1"}, CA: "garbage"},
+		"illegal": {URLs: []string{"tls://127.0.0.1:1"}, Seed: "garbage"},
+	} {
+		_, err := link.Open(link.Options{Fleet: "ci", Host: "a", Creds: c, Identity: machine("a"), Log: logger(t), Metrics: prometheus.NewRegistry()})
+		if err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("the error is %v, want %q", err, says)
+		}
+	}
+}

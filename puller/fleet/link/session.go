@@ -1,0 +1,372 @@
+package link
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/fleet"
+	"github.com/towline/towline/puller/fleet/buckets"
+)
+
+// beatEvery is fleet.BeatEvery, but in tests.
+var beatEvery = fleet.BeatEvery
+
+// Times of a session.
+const (
+	// looksEvery is how many beats there are between two looks at whose session is kept.
+	looksEvery = 6
+	// sameLimit is how long another session on this machine has to answer: it has ended
+	// nearly always. One on another machine has two beats.
+	sameLimit   = 700 * time.Millisecond
+	askEvery    = 300 * time.Millisecond
+	answerEvery = 100 * time.Millisecond // at most
+	// maxClaims is how often a claim is tried at once.
+	maxClaims = 10
+	// claimAgain is how long a host that was refused waits.
+	firstClaim = time.Second
+	maxClaim   = 30 * time.Second
+	leaveLimit = time.Second
+)
+
+// codeWrongSequence is JetStream's error for a message that expected another one before it.
+const codeWrongSequence = 10071
+
+// takenError says that another daemon has the host's ID.
+type takenError struct{ by fleet.Identity }
+
+func (e *takenError) Error() string {
+	return fmt.Sprintf("the host ID is in use: the daemon on the machine %q has a live session with it; invite each host by an ID of its own", puller.Clip(e.by.Name))
+}
+
+// errLost is of a session that another one has replaced.
+var errLost = errors.New("another session has replaced this one")
+
+// kept is what JetStream has under the host's ID.
+type kept struct {
+	sequence uint64         // 0 for nothing
+	identity fleet.Identity // with a session of "" for nothing that counts
+}
+
+// live claims the host's ID, and keeps the session, until the connection is lost or ctx
+// ends.
+func (l *Link) live(ctx context.Context) {
+	wait := firstClaim
+	for ctx.Err() == nil && l.conn.IsConnected() {
+		err := l.join(ctx)
+		if err == nil {
+			wait = firstClaim
+			l.set(fleet.LinkUp, "", l.server())
+			err = l.hold(ctx)
+		}
+		if ctx.Err() != nil {
+			l.leave()
+			return
+		}
+		if err == nil || errors.Is(err, errLost) {
+			continue // join says who has it
+		}
+		l.set(l.explain(err))
+		pause := time.NewTimer(wait/2 + rand.N(wait/2))
+		select {
+		case <-ctx.Done():
+		case <-l.woken: // perhaps the connection is lost
+		case <-pause.C:
+		}
+		pause.Stop()
+		wait = min(2*wait, maxClaim)
+	}
+}
+
+// explain returns what an error of join or hold means.
+func (l *Link) explain(err error) (state fleet.LinkState, reason, server string) {
+	var taken *takenError
+	switch {
+	case errors.As(err, &taken):
+		return fleet.LinkRefused, err.Error(), ""
+	case errors.Is(err, ErrNotPermitted):
+		return fleet.LinkRefused, fmt.Sprintf("the credentials are not those of the host %s of the fleet %s (%v); compare fleet.name and fleet.creds", l.options.Host, l.options.Fleet, err), ""
+	case errors.Is(err, nats.ErrNoResponders):
+		return fleet.LinkAway, fmt.Sprintf("NATS does not keep the fleet %s: no controller has made its buckets yet, JetStream is not there, or fleet.name is not right", l.options.Fleet), ""
+	case errors.Is(err, context.DeadlineExceeded):
+		return fleet.LinkAway, fmt.Sprintf("NATS is connected, but JetStream does not answer: %v", err), ""
+	}
+	return fleet.LinkAway, err.Error(), ""
+}
+
+// server is what Link calls the server.
+func (l *Link) server() string {
+	if l.options.Local != nil {
+		return "this daemon"
+	}
+	return l.conn.ConnectedUrlRedacted()
+}
+
+// join makes the buckets where the credentials allow it, and claims the host's ID.
+func (l *Link) join(ctx context.Context) error {
+	controller, err := l.isController(ctx)
+	if err != nil {
+		return err
+	}
+	if controller {
+		if err := l.openBuckets(ctx); err != nil {
+			return err
+		}
+	}
+	l.setController(controller)
+	return l.claim(ctx)
+}
+
+// isController reports whether the credentials let this daemon change the fleet.
+func (l *Link) isController(ctx context.Context) (bool, error) {
+	if l.options.Creds.Fleet != "" { // an invitation says so
+		return l.options.Creds.Controller, nil
+	}
+	_, err := l.Request(ctx, "$JS.API.STREAM.INFO."+fleet.Stream(l.subjects.Sets()), nil, nil)
+	if errors.Is(err, ErrNotPermitted) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (l *Link) openBuckets(ctx context.Context) error {
+	js, err := jetstream.New(l.conn)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*callLimit)
+	defer cancel()
+	for _, b := range buckets.All(l.subjects) {
+		if err := buckets.Open(ctx, js, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// claim has JetStream keep this session under the host's ID, unless another one is live.
+func (l *Link) claim(ctx context.Context) error {
+	for range maxClaims {
+		is, err := l.read(ctx)
+		if err != nil {
+			return err
+		}
+		if is.identity.Session != "" && is.identity.Session != l.session {
+			live, err := l.isLive(ctx, is.identity)
+			if err != nil {
+				return err
+			}
+			if live {
+				return &takenError{is.identity}
+			}
+		}
+		if err := l.keep(ctx, l.identity(), is.sequence); !errors.Is(err, errLost) {
+			return err
+		}
+		// Another session was faster, or a server that is behind has answered.
+		pause := time.NewTimer(askEvery)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return ctx.Err()
+		}
+	}
+	return errors.New("the host's ID can't be claimed: what JetStream answers is not what it has")
+}
+
+// identity returns what this host says of itself.
+func (l *Link) identity() string {
+	i := l.options.Identity()
+	i.Format, i.Session = fleet.Format, l.session
+	return string(fleet.Encode(i))
+}
+
+// isLive asks whether another session lives, and listens for it. Its ID is a secret of the
+// host: nobody else can answer with it.
+func (l *Link) isLive(ctx context.Context, other fleet.Identity) (bool, error) {
+	limit := 2 * beatEvery
+	if other.Machine == l.options.Identity().Machine {
+		limit = sameLimit
+	}
+	for len(l.beats) > 0 {
+		<-l.beats // it may be of a session that has ended meanwhile
+	}
+	end := time.NewTimer(limit)
+	defer end.Stop()
+	again := time.NewTicker(askEvery)
+	defer again.Stop()
+	for asks := true; ; {
+		if asks {
+			if err := l.beat(true); err != nil {
+				return false, err
+			}
+			asks = false
+		}
+		select {
+		case b := <-l.beats:
+			if b.Session == other.Session {
+				return true, nil
+			}
+		case <-again.C:
+			asks = true
+		case <-end.C:
+			return false, nil
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
+}
+
+// read returns what JetStream has under the host's ID.
+func (l *Link) read(ctx context.Context) (kept, error) {
+	m, err := l.Request(ctx, fleet.DirectGet(l.subjects.Reports(), l.options.Host), nil, nil)
+	if err != nil {
+		return kept{}, err
+	}
+	switch status := m.Header.Get("Status"); status {
+	case "":
+	case "404":
+		return kept{}, nil
+	default:
+		return kept{}, fmt.Errorf("JetStream answers with status %s %s", status, m.Header.Get("Description"))
+	}
+	sequence, err := strconv.ParseUint(m.Header.Get(nats.JSSequence), 10, 64)
+	if err != nil {
+		return kept{}, fmt.Errorf("JetStream answers without a sequence: %w", err)
+	}
+	// What can't be read, and a mark of a deletion, is no session.
+	i, _ := fleet.ParseIdentity(m.Data)
+	return kept{sequence, i}, nil
+}
+
+// keep has JetStream keep what this host says of itself, after the message with a sequence.
+// The error is errLost if there is another one.
+func (l *Link) keep(ctx context.Context, said string, after uint64) error {
+	header := nats.Header{"Nats-Expected-Last-Subject-Sequence": {strconv.FormatUint(after, 10)}}
+	m, err := l.Request(ctx, fleet.Key(l.subjects.Reports(), l.options.Host), header, []byte(said))
+	if err != nil {
+		return err
+	}
+	var answer struct {
+		Seq   uint64 `json:"seq"`
+		Error *struct {
+			Code        int    `json:"err_code"`
+			Description string `json:"description"`
+		} `json:"error"`
+	}
+	switch err := json.Unmarshal(m.Data, &answer); {
+	case err != nil:
+		return fmt.Errorf("JetStream answers with %q", puller.Clip(string(m.Data)))
+	case answer.Error == nil:
+		l.held, l.said = answer.Seq, said
+		return nil
+	case answer.Error.Code == codeWrongSequence:
+		return errLost
+	default:
+		return fmt.Errorf("JetStream does not keep what this host says: %s", answer.Error.Description)
+	}
+}
+
+// hold beats until the session is lost, or NATS does not answer. The error is nil where the
+// connection is lost.
+func (l *Link) hold(ctx context.Context) error {
+	for n := 1; ; n++ {
+		if err := l.beat(false); err != nil {
+			return err
+		}
+		doubts, err := l.listen(ctx)
+		if err != nil || !l.conn.IsConnected() {
+			return err
+		}
+		if now := l.identity(); now != l.said {
+			err = l.keep(ctx, now, l.held)
+		} else if doubts || n%looksEvery == 0 {
+			err = l.look(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// listen waits until the next beat is due, or the connection is lost. It answers other
+// sessions that ask, and reports whether it has heard of one.
+func (l *Link) listen(ctx context.Context) (doubts bool, err error) {
+	jitter := beatEvery / 5
+	due := time.NewTimer(beatEvery - jitter/2 + rand.N(jitter))
+	defer due.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return doubts, ctx.Err()
+		case <-due.C:
+			return doubts, nil
+		case <-l.woken:
+			if !l.conn.IsConnected() {
+				return doubts, nil
+			}
+		case b := <-l.beats:
+			if b.Session == l.session {
+				continue
+			}
+			doubts = true
+			// Anybody may have sent it: many of them are not to make this host send much.
+			if now := time.Now(); b.Ask && now.Sub(l.answered) >= answerEvery {
+				l.answered = now
+				if err := l.beat(false); err != nil {
+					return doubts, err
+				}
+			}
+		}
+	}
+}
+
+// look returns errLost if JetStream does not have what this session holds.
+func (l *Link) look(ctx context.Context) error {
+	is, err := l.read(ctx)
+	if err == nil && is.sequence != l.held {
+		return errLost
+	}
+	return err
+}
+
+// beat tells the controllers, and other sessions of this host, that this one lives.
+func (l *Link) beat(ask bool) error {
+	b := fleet.Beat{Session: l.session, Name: l.options.Identity().Name, Ask: ask}
+	return l.conn.Publish(l.subjects.Beat(l.options.Host), fleet.Encode(b))
+}
+
+// heard hears the beats of this host, its own too. Anybody may have sent them.
+func (l *Link) heard(m *nats.Msg) {
+	b, err := fleet.ParseBeat(m.Data)
+	if err != nil {
+		return
+	}
+	select {
+	case l.beats <- b:
+	default: // too many to be true
+	}
+}
+
+// leave has another session of this host follow at once.
+func (l *Link) leave() {
+	if l.held == 0 || !l.conn.IsConnected() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), leaveLimit)
+	defer cancel()
+	i := l.options.Identity()
+	i.Format, i.Session = fleet.Format, ""
+	if err := l.keep(ctx, string(fleet.Encode(i)), l.held); err != nil {
+		l.log.WithError(err).Debug("the session could not be ended")
+	}
+}
