@@ -17,6 +17,7 @@ const (
 	OpEvents  = "follow the engine's events"
 
 	OpRemoveImage = "remove the image"
+	OpTag         = "tag the image"
 
 	// No registry takes part in these.
 	OpCreate     = "create a container of"
