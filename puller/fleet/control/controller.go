@@ -1,0 +1,197 @@
+// Package control is the controller of a fleet: it takes sets, pins them to digests, rolls
+// them out, and tells how they stand. It implements fleet.Service.
+package control
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/fleet"
+)
+
+// Link is how this daemon is connected to its fleet.
+type Link interface {
+	Conn() *nats.Conn // always the same one; it connects again by itself
+	Link() fleet.Link // LinkUp while NATS has this session of the host
+	// Changed returns a channel that is closed when Link changes.
+	Changed() <-chan struct{}
+}
+
+// Options are what a Controller needs.
+type Options struct {
+	Link     Link
+	Fleet    string // its name
+	Host     string // this host's ID
+	Session  string // tells this run of the daemon from others
+	Registry puller.Registry
+	// Check checks images as a prewarm of this daemon would: puller.Service.CheckPrewarm.
+	Check   func(puller.PrewarmRequest) (puller.PrewarmRequest, error)
+	Inviter fleet.Inviter // nil for none
+	// Beat is how often hosts beat, ten seconds if it is 0. The lease of the controller that
+	// acts follows from it.
+	Beat    time.Duration
+	Log     logrus.FieldLogger
+	Metrics prometheus.Registerer // nil for none
+}
+
+// Controller is the fleet.Service of a daemon. On a daemon that is no controller it only
+// says so.
+type Controller struct {
+	o     Options
+	names fleet.Subjects
+
+	wake chan struct{} // has something in it after the leader may have more to do
+
+	mu sync.Mutex // guards what follows; no call is made while it is held
+	model
+	session *session // nil while NATS does not answer
+	leading bool
+	closed  bool
+	logged  map[string]time.Time // when a fault of a host was logged, by host
+}
+
+var _ fleet.Service = (*Controller)(nil)
+
+// New returns a Controller. Run must be called for it to do anything.
+func New(o Options) *Controller {
+	if o.Beat == 0 {
+		o.Beat = 10 * time.Second
+	}
+	c := &Controller{o: o, names: fleet.Subjects{Fleet: o.Fleet}, wake: make(chan struct{}, 1), model: newModel(), logged: make(map[string]time.Time)}
+	if o.Metrics != nil {
+		o.Metrics.MustRegister(collector{c})
+	}
+	return c
+}
+
+// liveFor is how long after a beat a host counts as live, renewEvery how often the controller
+// that acts renews its lease, and leaseFor how long another one sees no renewal before it takes
+// over. Each is measured by one clock that does not jump: no times are compared between
+// machines.
+func (o Options) liveFor() time.Duration    { return o.Beat * 7 / 2 }
+func (o Options) renewEvery() time.Duration { return o.Beat * 3 / 10 }
+func (o Options) leaseFor() time.Duration   { return o.Beat * 12 / 10 }
+
+// retryEvery is how long after a fault a session is tried again.
+const retryEvery = 2 * time.Second
+
+// Run acts as a controller, while this daemon is one, until ctx ends. All that it starts has
+// ended when it returns.
+func (c *Controller) Run(ctx context.Context) error {
+	defer func() {
+		c.mu.Lock()
+		c.closed = true
+		c.touch()
+		c.mu.Unlock()
+	}()
+	fault := ""
+	for ctx.Err() == nil {
+		changed := c.o.Link.Changed()
+		if !c.mayControl() {
+			select {
+			case <-ctx.Done():
+			case <-changed:
+			}
+			continue
+		}
+		err := c.serve(ctx, changed)
+		c.mu.Lock()
+		c.session, c.leading, c.leader = nil, false, ""
+		c.touch()
+		c.mu.Unlock()
+		switch {
+		case err == nil || ctx.Err() != nil:
+			fault = ""
+			continue
+		case err.Error() != fault:
+			fault = err.Error()
+			c.o.Log.WithError(err).Warn("the fleet can't be controlled now; it is tried again")
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryEvery):
+		}
+	}
+	return nil
+}
+
+// mayControl reports whether this daemon can change its fleet now.
+func (c *Controller) mayControl() bool {
+	l := c.o.Link.Link()
+	return l.Controller && l.State == fleet.LinkUp
+}
+
+// Link implements fleet.Service.
+func (c *Controller) Link() fleet.Link {
+	l := c.o.Link.Link()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if l.Controller {
+		l.Leader, l.Hosts = c.leader, c.live()
+	}
+	return l
+}
+
+// ready returns the session, or why nothing can be changed now.
+func (c *Controller) ready() (*session, error) {
+	if err := c.mayAct(); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.session == nil {
+		l := c.o.Link.Link()
+		if l.State == fleet.LinkUp {
+			return nil, puller.Overloaded("the state of the fleet %s is being read", c.o.Fleet)
+		}
+		return nil, puller.Overloaded("the fleet %s can't be changed now, because NATS does not answer: %s", c.o.Fleet, l.Reason)
+	}
+	return c.session, nil
+}
+
+// mayAct returns why this daemon says nothing of the fleet, nil if it does.
+func (c *Controller) mayAct() error {
+	l := c.o.Link.Link()
+	c.mu.Lock()
+	known := c.loaded
+	c.mu.Unlock()
+	switch {
+	case known && l.State != fleet.LinkRefused:
+		return nil
+	case l.State == fleet.LinkUp && l.Controller:
+		return puller.Overloaded("the state of the fleet %s is being read", c.o.Fleet)
+	case l.State == fleet.LinkUp:
+		return puller.Errorf(puller.ErrForbidden, "this host is in the fleet %s, but its credentials don't let it control the fleet; ask a host that is a controller", c.o.Fleet)
+	case l.State == fleet.LinkOff:
+		return puller.Errorf(puller.ErrForbidden, "this host is in no fleet; set fleet.url or fleet.embedded")
+	}
+	return puller.Overloaded("NATS does not answer, so nothing is known of the fleet %s: %s", c.o.Fleet, l.Reason)
+}
+
+func (c *Controller) nudge() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// fault logs what is wrong with what a host wrote, once a minute for each host.
+func (c *Controller) fault(host, what string, err error) {
+	now := time.Now()
+	c.mu.Lock()
+	last, known := c.logged[host]
+	due := !known && len(c.logged) < maxHosts || known && now.Sub(last) >= time.Minute
+	if due {
+		c.logged[host] = now
+	}
+	c.mu.Unlock()
+	if due {
+		c.o.Log.WithFields(logrus.Fields{"host": puller.Clip(host), "record": what}).WithError(err).Warn("a host of the fleet wrote what can't be read; it is left out")
+	}
+}

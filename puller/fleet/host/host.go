@@ -1,0 +1,365 @@
+// Package host is a host's side of a fleet: it reads what the host is to have, has it kept as
+// sets of its own, and reports what is proven.
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/fleet"
+	"github.com/towline/towline/puller/keep"
+)
+
+// Link is how this daemon is connected to its fleet.
+type Link interface {
+	Conn() *nats.Conn // always the same one; it connects again by itself
+	Link() fleet.Link // LinkUp while NATS has this session of the host
+	// Changed returns a channel that is closed when Link changes.
+	Changed() <-chan struct{}
+}
+
+// Sets are the sets of images that this host keeps.
+type Sets interface {
+	Sets() ([]keep.Set, []keep.SetFault)
+	Set(name string) (keep.Set, error)
+	RefreshSet(name string) (puller.Job, error)
+	PutOfFleet(name string, r keep.SetRequest) error
+	DeleteOfFleet(name string) error
+}
+
+// Service is what a Host asks of a puller.Service.
+type Service interface {
+	Job(id string) (puller.Job, error)
+	Image(ctx context.Context, name, platform string, own puller.Rules) (puller.Image, error)
+	CheckPrewarm(r puller.PrewarmRequest) (puller.PrewarmRequest, error)
+}
+
+// Records keep what a host is to have over a restart.
+type Records interface {
+	Load(kind string) (map[string][]byte, error)
+	Save(kind string, values map[string][]byte) error
+}
+
+// Tagger gives images names. See docker.Engine.
+type Tagger interface {
+	Tag(ctx context.Context, image, name string) error
+}
+
+// Options are what a Host needs.
+type Options struct {
+	Link  Link
+	Fleet string // its name
+	Host  string // this host's ID
+
+	Sets    Sets
+	Service Service
+	Tagger  Tagger
+	Records Records
+	Log     logrus.FieldLogger
+	Metrics prometheus.Registerer // nil for none
+}
+
+const (
+	lookEvery   = time.Second      // at sets that are not at an end
+	restEvery   = 15 * time.Second // at sets that are
+	resyncEvery = 5 * time.Minute  // what it is to have is read again
+	againEvery  = 5 * time.Second  // after a fault
+	callLimit   = 5 * time.Second
+	recordKind  = "fleet"
+	desiredKey  = "desired"
+)
+
+// Host is this host in its fleet. It implements fleet.Groups.
+type Host struct {
+	o     Options
+	names fleet.Subjects
+	kicks chan struct{} // has something in it after there is something to do
+	heard chan []byte   // the latest value of what this host is to have
+
+	mu     sync.Mutex // guards what follows; no call is made while it is held
+	sets   map[string]*local
+	groups map[string]*group
+	joined bool
+
+	// Only Run uses these.
+	serial uint64 // of what it is to have
+	fault  string // what is wrong with that
+	talks  string // why it was not read, as it was logged
+}
+
+// New returns a Host. Run must be called for it to do anything.
+func New(o Options) *Host {
+	h := &Host{
+		o: o, names: fleet.Subjects{Fleet: o.Fleet}, kicks: make(chan struct{}, 1), heard: make(chan []byte, 1),
+		sets: make(map[string]*local), groups: make(map[string]*group),
+	}
+	if o.Metrics != nil {
+		o.Metrics.MustRegister(collector{h})
+	}
+	return h
+}
+
+// Run keeps this host as its fleet wants it until ctx ends. While NATS is away, it keeps what
+// it was to have last.
+func (h *Host) Run(ctx context.Context) error {
+	h.restore()
+	var group errgroup.Group
+	group.Go(func() error {
+		h.look(ctx)
+		return nil
+	})
+	for ctx.Err() == nil {
+		changed := h.o.Link.Changed()
+		if h.o.Link.Link().State != fleet.LinkUp {
+			select {
+			case <-ctx.Done():
+			case <-changed:
+			}
+			continue
+		}
+		err := h.serve(ctx, changed)
+		h.setJoined(false)
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		if text := err.Error(); text != h.talks {
+			h.talks = text
+			h.o.Log.WithError(err).Warn("what the fleet has for this host can't be read; it keeps what it was to have last")
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(jitter(againEvery)):
+		}
+	}
+	return group.Wait()
+}
+
+func (h *Host) setJoined(joined bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.joined = joined
+}
+
+func (h *Host) isJoined() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.joined
+}
+
+// Kick has the sets looked at soon.
+func (h *Host) Kick() {
+	select {
+	case h.kicks <- struct{}{}:
+	default:
+	}
+}
+
+// serve reads and reports until the link changes.
+func (h *Host) serve(ctx context.Context, changed <-chan struct{}) error {
+	conn := h.o.Link.Conn()
+	js, err := jetstream.New(conn)
+	if err != nil {
+		return err
+	}
+	news, err := conn.Subscribe(fleet.Key(h.names.Desired(), h.o.Host), func(m *nats.Msg) {
+		if m.Header.Get("KV-Operation") == "" {
+			h.push(m.Data)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	defer news.Unsubscribe()
+	h.forgetSaid()
+	h.setJoined(true)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return h.report(ctx, js) })
+	group.Go(func() error { return h.ask(ctx, conn) })
+	group.Go(func() error {
+		resync := time.NewTimer(0)
+		defer resync.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-changed:
+				if changed = h.o.Link.Changed(); h.o.Link.Link().State != fleet.LinkUp {
+					return errAway
+				}
+			case value := <-h.heard:
+				h.adopt(value, false)
+			case <-resync.C:
+				if err := h.resync(ctx); err != nil {
+					return err
+				}
+				h.talks = ""
+				resync.Reset(jitter(resyncEvery))
+			}
+		}
+	})
+	err = group.Wait()
+	if errors.Is(err, errAway) || errors.Is(err, context.Canceled) {
+		return nil // the link says why
+	}
+	return err
+}
+
+var errAway = errors.New("NATS was away")
+
+// push takes a value; of several only the latest counts.
+func (h *Host) push(value []byte) {
+	for {
+		select {
+		case h.heard <- value:
+			return
+		default:
+		}
+		select {
+		case <-h.heard:
+		default:
+		}
+	}
+}
+
+// resync reads what this host is to have.
+func (h *Host) resync(ctx context.Context) error {
+	value, err := h.directGet(ctx, h.names.Desired(), h.o.Host)
+	if errors.Is(err, errNone) {
+		return nil // a fleet that has never heard of this host does not take away what it has
+	}
+	if err == nil {
+		h.adopt(value, true)
+	}
+	return err
+}
+
+// adopt takes up what this host is to have. asked says that it is what NATS has now; a value
+// that was pushed may have been overtaken.
+func (h *Host) adopt(value []byte, asked bool) {
+	d, err := fleet.ParseDesired(value)
+	var format fleet.ErrFormat
+	if errors.As(err, &format) {
+		h.refuse(value, format)
+		return
+	}
+	if err != nil {
+		if text := err.Error(); text != h.fault {
+			h.fault = text
+			h.o.Log.WithError(err).Error("what this host is to have can't be read; it keeps what it has")
+		}
+		return
+	}
+	if !asked && d.Serial <= h.serial {
+		return
+	}
+	h.fault, h.serial = "", d.Serial
+	if err := h.o.Records.Save(recordKind, map[string][]byte{desiredKey: value}); err != nil {
+		h.o.Log.WithError(err).Warn("what this host is to have could not be kept for a restart")
+	}
+	h.take(d)
+}
+
+// refuse reports for each set of a record that a later Towline has written that it is refused.
+func (h *Host) refuse(value []byte, format fleet.ErrFormat) {
+	var names struct {
+		Sets []struct {
+			Set        string `json:"set"`
+			Generation uint64 `json:"generation"`
+		} `json:"sets"`
+	}
+	if text := format.Error(); text != h.fault {
+		h.fault = text
+		h.o.Log.WithError(format).Error("what this host is to have can't be read; it keeps what it has")
+	}
+	if len(value) > fleet.MaxDesired || json.Unmarshal(value, &names) != nil {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for n, s := range names.Sets {
+		if fleet.CheckSetName(s.Set) != nil || n >= fleet.MaxSets {
+			continue
+		}
+		l := h.sets[s.Set]
+		if l == nil {
+			l = &local{}
+			h.sets[s.Set] = l
+		}
+		l.refused = &fleet.Report{Format: fleet.Format, Generation: s.Generation, State: fleet.StateRefused, Error: format.Error(), Kind: puller.ErrForbidden}
+	}
+	h.Kick()
+}
+
+// restore takes up what this host was to have before a restart.
+func (h *Host) restore() {
+	values, err := h.o.Records.Load(recordKind)
+	if err != nil {
+		h.o.Log.WithError(err).Warn("what this host was to have can't be read; it keeps the sets that it has")
+		return
+	}
+	value := values[desiredKey]
+	if value == nil {
+		return
+	}
+	d, err := fleet.ParseDesired(value)
+	if err != nil {
+		h.o.Log.WithError(err).Warn("what this host was to have can't be read; it keeps the sets that it has")
+		return
+	}
+	h.take(d)
+}
+
+// take makes sets of this host of what it is to have.
+func (h *Host) take(d fleet.Desired) {
+	h.mu.Lock()
+	wanted := make(map[string]bool)
+	for _, s := range d.Sets {
+		wanted[s.Set] = true
+		l := h.sets[s.Set]
+		if l == nil {
+			l = &local{}
+			h.sets[s.Set] = l
+		}
+		l.want(s)
+	}
+	gone := slices.DeleteFunc(slices.Sorted(maps.Keys(h.sets)), func(name string) bool { return wanted[name] })
+	for _, name := range gone {
+		delete(h.sets, name)
+		delete(h.groups, name)
+	}
+	h.mu.Unlock()
+	for _, name := range gone {
+		h.drop(name)
+	}
+	// A set of the fleet that nothing is known of was left by a record that was lost.
+	all, _ := h.o.Sets.Sets()
+	for _, s := range all {
+		if name, ok := ofFleet(s); ok && !wanted[name] && !slices.Contains(gone, name) {
+			h.drop(name)
+		}
+	}
+	h.Kick()
+}
+
+// drop forgets a set. Its images stay.
+func (h *Host) drop(name string) {
+	err := h.o.Sets.DeleteOfFleet(keep.FleetPrefix + name)
+	switch {
+	case err == nil:
+		h.o.Log.WithField("set", name).Info("the fleet has no such set for this host any more; its images stay")
+	case puller.KindOf(err) != puller.ErrNotFound:
+		h.o.Log.WithField("set", name).WithError(err).Error("a set that the fleet has no more can't be forgotten")
+	}
+}
