@@ -33,8 +33,8 @@ type Options struct {
 	// Check checks images as a prewarm of this daemon would: puller.Service.CheckPrewarm.
 	Check   func(puller.PrewarmRequest) (puller.PrewarmRequest, error)
 	Inviter fleet.Inviter // nil for none
-	// Beat is how often hosts beat, ten seconds if it is 0. The lease of the controller that
-	// acts follows from it.
+	// Beat is how often hosts beat, fleet.BeatEvery if it is 0. The lease of the controller
+	// that acts follows from it.
 	Beat    time.Duration
 	Log     logrus.FieldLogger
 	Metrics prometheus.Registerer // nil for none
@@ -61,7 +61,7 @@ var _ fleet.Service = (*Controller)(nil)
 // New returns a Controller. Run must be called for it to do anything.
 func New(o Options) *Controller {
 	if o.Beat == 0 {
-		o.Beat = 10 * time.Second
+		o.Beat = fleet.BeatEvery
 	}
 	c := &Controller{o: o, names: fleet.Subjects{Fleet: o.Fleet}, wake: make(chan struct{}, 1), model: newModel(), logged: make(map[string]time.Time)}
 	if o.Metrics != nil {
@@ -75,8 +75,8 @@ func New(o Options) *Controller {
 // over. Each is measured by one clock that does not jump: no times are compared between
 // machines.
 func (o Options) liveFor() time.Duration    { return o.Beat * 7 / 2 }
-func (o Options) renewEvery() time.Duration { return o.Beat * 3 / 10 }
-func (o Options) leaseFor() time.Duration   { return o.Beat * 12 / 10 }
+func (o Options) renewEvery() time.Duration { return o.Beat * 3 / 5 }
+func (o Options) leaseFor() time.Duration   { return o.Beat * 12 / 5 }
 
 // retryEvery is how long after a fault a session is tried again.
 const retryEvery = 2 * time.Second

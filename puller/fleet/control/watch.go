@@ -19,6 +19,7 @@ type reader struct {
 	c    *Controller
 	name string // of one set, "" for all
 	at   uint64
+	link fleet.Link // as it was told last
 }
 
 // Watch implements fleet.Service.
@@ -26,13 +27,22 @@ func (c *Controller) Watch(name string) ([]stream.Frame, fleet.Reader, error) {
 	if err := c.mayAct(); err != nil {
 		return nil, nil, err
 	}
+	link := c.Link()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if name != "" && c.sets[name] == nil {
 		return nil, nil, errNoSet(name)
 	}
-	r := &reader{c, name, c.change}
-	return c.since(name, 0), r, nil
+	r := &reader{c, name, c.change, link}
+	frames := c.since(name, 0)
+	if name == "" {
+		frames = append([]stream.Frame{linkFrame(link)}, frames...)
+	}
+	return frames, r, nil
+}
+
+func linkFrame(l fleet.Link) stream.Frame {
+	return fleet.Event{Time: now(), Type: fleet.EventLink, Link: &l}.Frame()
 }
 
 // Next implements fleet.Reader.
@@ -40,7 +50,11 @@ func (r *reader) Next(ctx context.Context, wait time.Duration) (*stream.Batch, e
 	timeout := time.NewTimer(wait)
 	defer timeout.Stop()
 	for {
+		link := r.c.Link()
 		r.c.mu.Lock()
+		if r.at < r.c.lost {
+			r.at = 0 // what was removed since is not known: it gets the present state
+		}
 		changed, closed := r.c.notify, r.c.closed
 		var frames []stream.Frame
 		if r.c.change != r.at {
@@ -48,6 +62,10 @@ func (r *reader) Next(ctx context.Context, wait time.Duration) (*stream.Batch, e
 			r.at = r.c.change
 		}
 		r.c.mu.Unlock()
+		if link != r.link && r.name == "" {
+			frames = append([]stream.Frame{linkFrame(link)}, frames...)
+		}
+		r.link = link
 		switch {
 		case len(frames) > 0:
 			return stream.NewBatch(frames...), nil
@@ -70,12 +88,9 @@ func (r *reader) Next(ctx context.Context, wait time.Duration) (*stream.Batch, e
 	}
 }
 
-// since returns the present state of what has changed after a change; all of it for 0. mu is
-// held.
+// since returns the present state of what has changed after a change; for 0 all sets, or one
+// set and its members. mu is held.
 func (c *Controller) since(name string, at uint64) (frames []stream.Frame) {
-	if at < c.lost {
-		at = 0
-	}
 	stamp := now()
 	add := func(e fleet.Event) {
 		e.Time = stamp
@@ -106,7 +121,7 @@ func (c *Controller) since(name string, at uint64) (frames []stream.Frame) {
 				continue
 			}
 			changed = true
-			if name != "" || at > 0 {
+			if name != "" {
 				m := h.state(set, s)
 				m.Host = id
 				members = append(members, fleet.Event{Type: fleet.EventMember, Name: set, Generation: s.Generation, Member: &m})
@@ -120,11 +135,11 @@ func (c *Controller) since(name string, at uint64) (frames []stream.Frame) {
 			add(m)
 		}
 	}
-	if name != "" {
+	if name != "" || at == 0 {
 		return frames
 	}
 	for _, id := range slices.Sorted(maps.Keys(c.hosts)) {
-		if h := c.hosts[id]; at == 0 || h.changed > at {
+		if h := c.hosts[id]; h.changed > at {
 			v := c.viewHost(id, h)
 			add(fleet.Event{Type: fleet.EventHost, Host: &v})
 		}

@@ -72,13 +72,16 @@ type Options struct {
 }
 
 const (
-	lookEvery   = time.Second      // at sets that are not at an end
-	restEvery   = 15 * time.Second // at sets that are
-	resyncEvery = 5 * time.Minute  // what it is to have is read again
-	againEvery  = 5 * time.Second  // after a fault
-	callLimit   = 5 * time.Second
-	recordKind  = "fleet"
-	desiredKey  = "desired"
+	lookEvery      = time.Second      // at sets that are not at an end
+	restEvery      = 15 * time.Second // at sets that are
+	resyncEvery    = 5 * time.Minute  // what it is to have is read again
+	lookAgain      = time.Second      // after a hint that had nothing behind it
+	hintGap        = 200 * time.Millisecond
+	againEvery     = 5 * time.Second // after a fault
+	callLimit      = 5 * time.Second
+	looksAfterHint = 3
+	recordKind     = "fleet"
+	desiredKey     = "desired"
 )
 
 // Host is this host in its fleet. It implements fleet.Groups.
@@ -86,7 +89,7 @@ type Host struct {
 	o     Options
 	names fleet.Subjects
 	kicks chan struct{} // has something in it after there is something to do
-	heard chan []byte   // the latest value of what this host is to have
+	hints chan struct{} // has something in it after what this host is to have may have changed
 
 	mu     sync.Mutex // guards what follows; no call is made while it is held
 	sets   map[string]*local
@@ -102,7 +105,7 @@ type Host struct {
 // New returns a Host. Run must be called for it to do anything.
 func New(o Options) *Host {
 	h := &Host{
-		o: o, names: fleet.Subjects{Fleet: o.Fleet}, kicks: make(chan struct{}, 1), heard: make(chan []byte, 1),
+		o: o, names: fleet.Subjects{Fleet: o.Fleet}, kicks: make(chan struct{}, 1), hints: make(chan struct{}, 1),
 		sets: make(map[string]*local), groups: make(map[string]*group),
 	}
 	if o.Metrics != nil {
@@ -173,9 +176,13 @@ func (h *Host) serve(ctx context.Context, changed <-chan struct{}) error {
 	if err != nil {
 		return err
 	}
-	news, err := conn.Subscribe(fleet.Key(h.names.Desired(), h.o.Host), func(m *nats.Msg) {
-		if m.Header.Get("KV-Operation") == "" {
-			h.push(m.Data)
+	// Any host can have NATS send such a message, with what it likes in it: it names the subject
+	// as the one that is to have the answer to a question of its own. So it is a hint, and what
+	// counts is what JetStream has.
+	news, err := conn.Subscribe(fleet.Key(h.names.Desired(), h.o.Host), func(*nats.Msg) {
+		select {
+		case h.hints <- struct{}{}:
+		default:
 		}
 	})
 	if err != nil {
@@ -190,6 +197,7 @@ func (h *Host) serve(ctx context.Context, changed <-chan struct{}) error {
 	group.Go(func() error {
 		resync := time.NewTimer(0)
 		defer resync.Stop()
+		looks := 0 // after a hint; a replica that answers may be behind
 		for {
 			select {
 			case <-ctx.Done():
@@ -198,14 +206,26 @@ func (h *Host) serve(ctx context.Context, changed <-chan struct{}) error {
 				if changed = h.o.Link.Changed(); h.o.Link.Link().State != fleet.LinkUp {
 					return errAway
 				}
-			case value := <-h.heard:
-				h.adopt(value, false)
+			case <-h.hints:
+				looks = looksAfterHint
+				resync.Reset(0)
 			case <-resync.C:
-				if err := h.resync(ctx); err != nil {
+				news, err := h.resync(ctx, looks == 0)
+				if err != nil {
 					return err
 				}
 				h.talks = ""
-				resync.Reset(jitter(resyncEvery))
+				if looks--; news || looks <= 0 {
+					looks = 0
+					resync.Reset(jitter(resyncEvery))
+				} else {
+					resync.Reset(jitter(lookAgain))
+				}
+				select { // whoever sends many hints gets few looks
+				case <-ctx.Done():
+					return ctx.Err()
+				case <-time.After(hintGap):
+				}
 			}
 		}
 	})
@@ -218,57 +238,43 @@ func (h *Host) serve(ctx context.Context, changed <-chan struct{}) error {
 
 var errAway = errors.New("NATS was away")
 
-// push takes a value; of several only the latest counts.
-func (h *Host) push(value []byte) {
-	for {
-		select {
-		case h.heard <- value:
-			return
-		default:
-		}
-		select {
-		case <-h.heard:
-		default:
-		}
-	}
-}
-
-// resync reads what this host is to have.
-func (h *Host) resync(ctx context.Context) error {
+// resync reads what this host is to have, and reports whether it is newer than what it knows.
+// An older one counts only where back says so: where the bucket was made anew.
+func (h *Host) resync(ctx context.Context, back bool) (news bool, err error) {
 	value, err := h.directGet(ctx, h.names.Desired(), h.o.Host)
 	if errors.Is(err, errNone) {
-		return nil // a fleet that has never heard of this host does not take away what it has
+		return false, nil // a fleet that has never heard of this host does not take away what it has
 	}
-	if err == nil {
-		h.adopt(value, true)
+	if err != nil {
+		return false, err
 	}
-	return err
+	return h.adopt(value, back), nil
 }
 
-// adopt takes up what this host is to have. asked says that it is what NATS has now; a value
-// that was pushed may have been overtaken.
-func (h *Host) adopt(value []byte, asked bool) {
+// adopt takes up what this host is to have.
+func (h *Host) adopt(value []byte, back bool) (news bool) {
 	d, err := fleet.ParseDesired(value)
 	var format fleet.ErrFormat
 	if errors.As(err, &format) {
 		h.refuse(value, format)
-		return
+		return true
 	}
 	if err != nil {
 		if text := err.Error(); text != h.fault {
 			h.fault = text
 			h.o.Log.WithError(err).Error("what this host is to have can't be read; it keeps what it has")
 		}
-		return
+		return false
 	}
-	if !asked && d.Serial <= h.serial {
-		return
+	if d.Serial == h.serial || d.Serial < h.serial && !back {
+		return false
 	}
 	h.fault, h.serial = "", d.Serial
 	if err := h.o.Records.Save(recordKind, map[string][]byte{desiredKey: value}); err != nil {
 		h.o.Log.WithError(err).Warn("what this host is to have could not be kept for a restart")
 	}
 	h.take(d)
+	return true
 }
 
 // refuse reports for each set of a record that a later Towline has written that it is refused.

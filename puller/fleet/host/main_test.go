@@ -136,8 +136,8 @@ func (r *rig) stopServer() {
 	r.server.WaitForShutdown()
 }
 
-// link is the connection of a daemon, with a session that nobody disputes.
-type link struct {
+// fakeLink is the connection of a daemon, with a session that nobody disputes.
+type fakeLink struct {
 	conn *nats.Conn
 	rig  *rig
 	ctx  context.Context
@@ -148,21 +148,21 @@ type link struct {
 	end     func()
 }
 
-func (l *link) Conn() *nats.Conn { return l.conn }
+func (l *fakeLink) Conn() *nats.Conn { return l.conn }
 
-func (l *link) Link() fleet.Link {
+func (l *fakeLink) Link() fleet.Link {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.state
 }
 
-func (l *link) Changed() <-chan struct{} {
+func (l *fakeLink) Changed() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.changed
 }
 
-func (l *link) set(state fleet.LinkState) {
+func (l *fakeLink) set(state fleet.LinkState) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.state.State, l.state.Reason = state, "the test has stopped it"
@@ -171,7 +171,7 @@ func (l *link) set(state fleet.LinkState) {
 }
 
 // run says who the host is, and beats, while it is connected.
-func (l *link) run(ctx context.Context, identity fleet.Identity) {
+func (l *fakeLink) run(ctx context.Context, identity fleet.Identity) {
 	names := fleet.Subjects{Fleet: "ci"}
 	for ctx.Err() == nil {
 		key := fleet.Key(names.Reports(), identity.Name)
@@ -199,14 +199,14 @@ func (l *link) run(ctx context.Context, identity fleet.Identity) {
 }
 
 // connect connects a daemon. A controller that is no host has no identity.
-func (r *rig) connect(id string, identity *fleet.Identity) *link {
+func (r *rig) connect(id string, identity *fleet.Identity) *fakeLink {
 	r.Helper()
 	conn, err := nats.Connect(fmt.Sprintf("nats://127.0.0.1:%d", r.port), nats.CustomInboxPrefix(fleet.InboxPrefix(id)), nats.MaxReconnects(-1),
 		nats.ReconnectWait(50*time.Millisecond), nats.ReconnectJitter(time.Millisecond, time.Millisecond), nats.RetryOnFailedConnect(true))
 	if err != nil {
 		r.Fatal(err)
 	}
-	l := &link{conn: conn, rig: r, state: fleet.Link{Fleet: "ci", Host: id, State: fleet.LinkUp, Controller: identity == nil}, changed: make(chan struct{})}
+	l := &fakeLink{conn: conn, rig: r, state: fleet.Link{Fleet: "ci", Host: id, State: fleet.LinkUp, Controller: identity == nil}, changed: make(chan struct{})}
 	ctx, cancel := context.WithCancel(context.Background())
 	var ended sync.WaitGroup
 	if identity != nil {
@@ -244,11 +244,11 @@ func (r *rig) logger(who string) logrus.FieldLogger {
 
 // running is what Run was called of.
 type running struct {
-	link *link
+	link *fakeLink
 	stop func() // is called once, and again at the end of the test
 }
 
-func (r *rig) run(l *link, run func(ctx context.Context) error) running {
+func (r *rig) run(l *fakeLink, run func(ctx context.Context) error) running {
 	ctx, cancel := context.WithCancel(context.Background())
 	var ended sync.WaitGroup
 	ended.Go(func() { run(ctx) })
