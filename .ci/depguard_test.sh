@@ -90,6 +90,9 @@ api                           $ours/api/apitest
 cmd/towline/daemon            $ours/api/apitest
 api                           $ours/api/contract/contracttest
 api/answers                   $ours/api/auth
+api/guard                     $ours/api/streams
+api/input                     $ours/api/guard
+api/streams                   $ours/api/auth
 api/client                    $ours/api/auth
 api/contract                  $ours/puller
 api/ui                        $ours/puller
@@ -131,6 +134,8 @@ api                           $ours/puller
 api                           $ours/puller/keep
 api/client                    $ours/puller/keep
 api                           $ours/api/auth
+api                           $ours/api/guard
+api/streams                   $ours/api/input
 api                           $ours/api/contract
 api                           $ours/api/ui
 api/contract/contracttest     testing

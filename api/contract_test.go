@@ -19,6 +19,7 @@ import (
 	"github.com/towline/towline/api/auth"
 	"github.com/towline/towline/api/contract/contracttest"
 	"github.com/towline/towline/api/dockerapi"
+	"github.com/towline/towline/api/guard"
 )
 
 // TestContract compares the routes with the contract. What they take and answer is
@@ -58,7 +59,7 @@ func TestContract(t *testing.T) {
 			case o.Path == "/":
 				pattern += "{$}"
 			}
-			scope := api.ScopeOf(httptest.NewRequest(o.Method, o.Path, nil), pattern)
+			scope := guard.ScopeOf(httptest.NewRequest(o.Method, o.Path, nil), pattern)
 			want := []string{string(scope)}
 			switch {
 			case scope == auth.Anyone:

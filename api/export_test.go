@@ -18,9 +18,6 @@ func (s *Server) Routes() map[string][]string {
 	return all
 }
 
-// ScopeOf is scopeOf.
-var ScopeOf = scopeOf
-
 // Statuses returns the status of each error kind.
 func Statuses() map[string]int {
 	all := make(map[string]int)

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/towline/towline/api/answers"
+	"github.com/towline/towline/api/input"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
 )
@@ -13,7 +14,7 @@ import (
 // fleetSetQuery are the query parameters of PUT /v1/fleet/sets/{name} with a Compose file.
 var fleetSetQuery = append([]string{"host", "canary", "wave", "max_failures", "pause"}, setQuery...)
 
-func (s *Server) listFleetSets(w http.ResponseWriter, r *http.Request) error {
+func (s *inFleet) listFleetSets(w http.ResponseWriter, r *http.Request) error {
 	sets, err := s.fleet.Sets()
 	if err != nil {
 		return err
@@ -33,21 +34,21 @@ type fleetSetPage struct {
 
 // getFleetSet is GET /v1/fleet/sets/{name}: a set with a page of its members. With wait, it
 // answers when its members have done what they can, as putFleetSet does.
-func (s *Server) getFleetSet(w http.ResponseWriter, r *http.Request) error {
+func (s *inFleet) getFleetSet(w http.ResponseWriter, r *http.Request) error {
 	name, q := r.PathValue("name"), r.URL.Query()
-	waits, err := isTrue(r, "wait")
+	waits, err := input.IsTrue(r, "wait")
 	if err != nil {
 		return err
 	}
 	var generation uint64
 	if v := q.Get("generation"); v != "" {
 		if generation, err = strconv.ParseUint(v, 10, 64); err != nil || generation == 0 || !waits {
-			return invalid("generation: %q is not the number of a generation to wait for; send it with wait=true", puller.Clip(v))
+			return input.Invalid("generation: %q is not the number of a generation to wait for; send it with wait=true", puller.Clip(v))
 		}
 	}
 	wanted := fleet.State(q.Get("state"))
 	if wanted != "" && !slices.Contains(fleet.States, wanted) {
-		return invalid("state: %q is not known; it is one of proven, pulling, waiting, refused, failed and away", puller.Clip(q.Get("state")))
+		return input.Invalid("state: %q is not known; it is one of proven, pulling, waiting, refused, failed and away", puller.Clip(q.Get("state")))
 	}
 	set, err := s.fleet.Set(name)
 	if err != nil {
@@ -73,27 +74,27 @@ func (s *Server) getFleetSet(w http.ResponseWriter, r *http.Request) error {
 }
 
 // putFleetSet is PUT /v1/fleet/sets/{name}, with a set in JSON or a Compose file.
-func (s *Server) putFleetSet(w http.ResponseWriter, r *http.Request) error {
-	waits, err := isTrue(r, "wait")
+func (s *inFleet) putFleetSet(w http.ResponseWriter, r *http.Request) error {
+	waits, err := input.IsTrue(r, "wait")
 	if err != nil {
 		return err
 	}
 	var request fleet.SetRequest
-	if isYAML(r) {
+	if input.IsYAML(r) {
 		request, err = s.composeFleetSet(w, r)
-	} else if err = refuseQuery(r, fleetSetQuery); err == nil {
-		err = decodeBody(w, r, &request)
+	} else if err = input.RefuseQuery(r, fleetSetQuery); err == nil {
+		err = input.Body(w, r, &request)
 	}
 	if err != nil {
 		return err
 	}
-	request.Caller, request.Rules = caller(r)
+	request.Caller, request.Rules = input.Caller(r)
 	name := r.PathValue("name")
 	set, err := s.fleet.PutSet(r.Context(), name, request)
 	if err != nil {
 		return err
 	}
-	s.audit.changed(r, "set", name, "set of the fleet applied")
+	s.audit.Changed(r, "set", name, "set of the fleet applied")
 	if waits {
 		return s.waitForSet(w, r, name, set.Generation)
 	}
@@ -101,13 +102,13 @@ func (s *Server) putFleetSet(w http.ResponseWriter, r *http.Request) error {
 }
 
 // composeFleetSet reads a Compose file and its query parameters.
-func (s *Server) composeFleetSet(w http.ResponseWriter, r *http.Request) (fleet.SetRequest, error) {
+func (s *inFleet) composeFleetSet(w http.ResponseWriter, r *http.Request) (fleet.SetRequest, error) {
 	q := r.URL.Query()
-	hosts, err := pairs(r, "host")
+	hosts, err := input.Pairs(r, "host")
 	if err != nil {
 		return fleet.SetRequest{}, err
 	}
-	set, err := s.composeSet(w, r)
+	set, err := composeSet(s.files, w, r)
 	return fleet.SetRequest{
 		Images: set.Images, Skipped: set.Skipped, Platform: set.Platform, Policy: set.Policy, Priority: set.Priority, Protect: set.Protect,
 		Schedule: set.Schedule, Timezone: set.Timezone, Jitter: set.Jitter, Window: set.Window, Hosts: hosts,
@@ -117,7 +118,7 @@ func (s *Server) composeFleetSet(w http.ResponseWriter, r *http.Request) (fleet.
 
 // waitForSet answers when the members that are there have done for a generation what they
 // can: with the set, or with what some have not proven and why.
-func (s *Server) waitForSet(w http.ResponseWriter, r *http.Request, name string, generation uint64) error {
+func (s *inFleet) waitForSet(w http.ResponseWriter, r *http.Request, name string, generation uint64) error {
 	set, err := s.fleet.Wait(r.Context(), name, generation)
 	switch {
 	case r.Context().Err() != nil:
@@ -134,20 +135,20 @@ func (s *Server) waitForSet(w http.ResponseWriter, r *http.Request, name string,
 }
 
 // deleteFleetSet is DELETE /v1/fleet/sets/{name}.
-func (s *Server) deleteFleetSet(w http.ResponseWriter, r *http.Request) error {
+func (s *inFleet) deleteFleetSet(w http.ResponseWriter, r *http.Request) error {
 	set, err := s.fleet.DeleteSet(r.Context(), r.PathValue("name"))
 	if err != nil {
 		return err
 	}
-	s.audit.changed(r, "set", set.Name, "set of the fleet deleted")
+	s.audit.Changed(r, "set", set.Name, "set of the fleet deleted")
 	return s.writeFleetSet(w, r, set)
 }
 
 // changeRollout is POST /v1/fleet/sets/{name}/pause, and so on.
-func (s *Server) changeRollout(action fleet.RolloutAction) func(http.ResponseWriter, *http.Request) error {
+func (s *inFleet) changeRollout(action fleet.RolloutAction) func(http.ResponseWriter, *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		if r.ContentLength != 0 {
-			if err := decodeBody(w, r, new(struct{})); err != nil {
+			if err := input.Body(w, r, new(struct{})); err != nil {
 				return err
 			}
 		}
@@ -155,12 +156,12 @@ func (s *Server) changeRollout(action fleet.RolloutAction) func(http.ResponseWri
 		if err != nil {
 			return err
 		}
-		s.audit.changed(r, "set", set.Name, "rollout of the fleet: "+string(action))
+		s.audit.Changed(r, "set", set.Name, "rollout of the fleet: "+string(action))
 		return s.writeFleetSet(w, r, set)
 	}
 }
 
-func (s *Server) writeFleetSet(w http.ResponseWriter, r *http.Request, set fleet.Set) error {
+func (s *inFleet) writeFleetSet(w http.ResponseWriter, r *http.Request, set fleet.Set) error {
 	if answers.WantsText(r) {
 		writeText(w, http.StatusOK, answers.FleetText(set))
 		return nil

@@ -2,8 +2,8 @@ package api
 
 import (
 	"net/http"
-	"strconv"
 
+	"github.com/towline/towline/api/input"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/keep"
 )
@@ -11,7 +11,7 @@ import (
 var errNoKeeper = puller.Errorf(puller.ErrNotFound, "this daemon knows nothing of the images of its engine")
 
 // listImages is GET /v1/images.
-func (s *Server) listImages(w http.ResponseWriter, r *http.Request) error {
+func (s *keeping) listImages(w http.ResponseWriter, r *http.Request) error {
 	if s.images == nil {
 		return errNoKeeper
 	}
@@ -39,33 +39,31 @@ func imageFilter(r *http.Request) (keep.ImageFilter, error) {
 		Owner: keep.Owner(q.Get("owner")), Image: q.Get("image"), Set: q.Get("set"), Reason: keep.Reason(q.Get("reason")), Cursor: q.Get("cursor"),
 	}
 	if q.Get("collectable") != "" {
-		collectable, err := isTrue(r, "collectable")
+		collectable, err := input.IsTrue(r, "collectable")
 		if err != nil {
 			return f, err
 		}
 		f.Collectable = &collectable
 	}
-	if v := q.Get("limit"); v != "" {
-		n, err := strconv.Atoi(v)
-		if err != nil || n == 0 {
-			return f, invalid("limit: %q is not a number above 0", puller.Clip(v))
-		}
-		f.Limit = n
+	limit, err := input.Limit(r)
+	if err != nil {
+		return f, err
 	}
+	f.Limit = limit
 	return f, f.Check()
 }
 
 // collect is POST /v1/collections.
-func (s *Server) collect(w http.ResponseWriter, r *http.Request) error {
+func (s *keeping) collect(w http.ResponseWriter, r *http.Request) error {
 	if s.images == nil {
 		return errNoKeeper
 	}
 	if r.ContentLength != 0 {
-		if err := decodeBody(w, r, new(struct{})); err != nil {
+		if err := input.Body(w, r, new(struct{})); err != nil {
 			return err
 		}
 	}
-	dryRun, err := isTrue(r, "dry_run")
+	dryRun, err := input.IsTrue(r, "dry_run")
 	if err != nil {
 		return err
 	}

@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"strconv"
 
 	"github.com/towline/towline/api/auth"
+	"github.com/towline/towline/api/input"
 	"github.com/towline/towline/puller"
 )
 
@@ -90,13 +90,11 @@ func jobFilter(r *http.Request) (puller.Filter, error) {
 		Image:  q.Get("image"),
 		Cursor: q.Get("cursor"),
 	}
-	if v := q.Get("limit"); v != "" {
-		n, err := strconv.Atoi(v)
-		if err != nil || n == 0 {
-			return f, invalid("limit: %q is not a number above 0", v)
-		}
-		f.Limit = n
+	limit, err := input.Limit(r)
+	if err != nil {
+		return f, err
 	}
+	f.Limit = limit
 	return f, f.Check()
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/towline/towline/api/connections"
 	"github.com/towline/towline/api/dockerapi"
+	"github.com/towline/towline/api/streams"
 )
 
 // metrics count requests.
@@ -68,8 +69,7 @@ func (m metrics) answered(route string, status int, took time.Duration, stream b
 // isStream reports whether an answer lasts as long as a job.
 func isStream(r *http.Request, route string, a *connections.Answer) bool {
 	media, _, _ := strings.Cut(a.Header().Get("Content-Type"), ";")
-	_, events := medias[media]
-	return a.Hijacked() || events || r.URL.Query().Get("wait") == "true" ||
+	return a.Hijacked() || streams.IsFormat(media) || r.URL.Query().Get("wait") == "true" ||
 		route == "GET /v1/jobs/{id}/logs" || route == dockerRoute && r.Method == http.MethodPost
 }
 

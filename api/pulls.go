@@ -5,6 +5,8 @@ import (
 	"net/http"
 
 	"github.com/towline/towline/api/answers"
+	"github.com/towline/towline/api/input"
+	"github.com/towline/towline/api/streams"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/tracing"
 )
@@ -12,14 +14,14 @@ import (
 // createPull is POST /v1/pulls.
 func (s *Server) createPull(w http.ResponseWriter, r *http.Request) error {
 	var request puller.PullRequest
-	err := decodeBody(w, r, &request)
+	err := input.Body(w, r, &request)
 	if err != nil {
 		return err
 	}
 	if request.Credentials, request.IdempotencyKey, err = headers(r); err != nil {
 		return err
 	}
-	request.Caller, request.Rules = caller(r)
+	request.Caller, request.Rules = input.Caller(r)
 	request.TraceParent = tracing.Clean(r.Header.Get("traceparent"))
 	return s.submit(w, r, func() (puller.Job, error) { return s.puller.Pull(request) })
 }
@@ -33,24 +35,24 @@ func headers(r *http.Request) (c puller.Credentials, key string, err error) {
 // submit creates a job and answers in the way that the caller chose. The job continues if
 // the client disconnects.
 func (s *Server) submit(w http.ResponseWriter, r *http.Request, accept func() (puller.Job, error)) error {
-	waits, err := isTrue(r, "wait")
+	waits, err := input.IsTrue(r, "wait")
 	if err != nil {
 		return err
 	}
-	interval, err := every(r)
+	interval, err := input.Every(r)
 	if err != nil {
 		return err
 	}
 	job, err := accept()
 	if err != nil {
-		s.audit.refused(r, err)
+		s.audit.Refused(r, err)
 		return err
 	}
-	s.audit.accepted(r, job)
+	s.audit.Accepted(r, job)
 	w.Header().Set("Location", "/v1/jobs/"+job.ID)
-	if media := streamMedia(r); media != "" {
+	if media := streams.Media(r); media != "" {
 		var begin uint64 // also the events before Watch
-		return s.events.streamJob(w, r, job.ID, &begin, interval, media)
+		return s.events.StreamJob(w, r, job.ID, &begin, interval, media)
 	}
 	if !waits {
 		s.writeJob(w, r, http.StatusAccepted, job)

@@ -3,6 +3,7 @@ package api
 import (
 	"net/http"
 
+	"github.com/towline/towline/api/input"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/tracing"
 )
@@ -10,14 +11,14 @@ import (
 // createRun is POST /v1/runs.
 func (s *Server) createRun(w http.ResponseWriter, r *http.Request) error {
 	var request puller.RunRequest
-	err := decodeBody(w, r, &request)
+	err := input.Body(w, r, &request)
 	if err != nil {
 		return err
 	}
 	if request.Credentials, request.IdempotencyKey, err = headers(r); err != nil {
 		return err
 	}
-	request.Caller, request.Rules = caller(r)
+	request.Caller, request.Rules = input.Caller(r)
 	request.TraceParent = tracing.Clean(r.Header.Get("traceparent"))
 	return s.submit(w, r, func() (puller.Job, error) { return s.puller.Run(request) })
 }

@@ -10,11 +10,15 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/api/answers"
+	"github.com/towline/towline/api/audit"
 	"github.com/towline/towline/api/auth"
 	"github.com/towline/towline/api/connections"
 	"github.com/towline/towline/api/contract"
 	"github.com/towline/towline/api/dockerapi"
+	"github.com/towline/towline/api/guard"
+	"github.com/towline/towline/api/input"
 	"github.com/towline/towline/api/limits"
+	"github.com/towline/towline/api/streams"
 	"github.com/towline/towline/api/ui"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
@@ -23,22 +27,19 @@ import (
 
 // Server answers the API's requests.
 type Server struct {
+	jsonAnswers
 	puller   puller.Service
-	images   keep.Collector // nil for none
-	keeper   keep.Service   // nil for none
-	fleet    fleet.Service  // nil for none
 	log      logrus.FieldLogger
-	audit    audit
+	audit    audit.Log
 	tokens   *auth.Tokens // nil for none
 	sessions *auth.Sessions
-	files    *limits.Work // Compose files
+	files    input.ComposeFiles
 	plans    *limits.Work
-	answers  *limits.Work // large answers
 	table    []route
 	mux      *http.ServeMux
 	metrics  metrics
 	routes   http.Handler
-	events   events
+	events   *streams.Events
 }
 
 // Options are the options of New.
@@ -75,9 +76,11 @@ type route struct {
 // New returns the handler of all routes.
 func New(p puller.Service, o Options) *Server {
 	s := &Server{
-		puller: p, images: o.Images, keeper: o.Keeper, fleet: o.Fleet, log: o.Log, audit: audit{o.Log}, tokens: o.Tokens, sessions: auth.NewSessions(), events: events{puller: p, log: o.Log},
-		files: limits.NewComposeFiles(), plans: limits.NewPlans(), answers: limits.NewAnswers(),
+		puller: p, log: o.Log, audit: audit.Log{To: o.Log}, tokens: o.Tokens, sessions: auth.NewSessions(), events: streams.New(p, o.Fleet, o.Log),
+		files: input.NewComposeFiles(), plans: limits.NewPlans(), jsonAnswers: jsonAnswers{limits.NewAnswers()},
 	}
+	k := &keeping{jsonAnswers: s.jsonAnswers, keeper: o.Keeper, images: o.Images, files: s.files, submit: s.submit}
+	f := &inFleet{jsonAnswers: s.jsonAnswers, fleet: o.Fleet, files: s.files, audit: s.audit}
 	mux := http.NewServeMux()
 	s.mux = mux
 	add := func(pattern string, h http.Handler, params []string) {
@@ -93,37 +96,37 @@ func New(p puller.Service, o Options) *Server {
 	} else {
 		handle("POST /v1/runs", s.refuseRun, "wait", "every")
 	}
-	handle("GET /v1/jobs/{id}/logs", s.jobLogs, "stream")
+	handle("GET /v1/jobs/{id}/logs", s.events.Output, "stream")
 	handle("POST /v1/prewarms", s.createPrewarm, append([]string{"wait", "every", "dry_run"}, composeQuery...)...)
 	handle("GET /v1/jobs", s.listJobs, "state", "kind", "image", "limit", "cursor")
 	handle("GET /v1/jobs/{id}", s.getJob)
 	handle("DELETE /v1/jobs/{id}", s.cancelJob)
-	handle("GET /v1/jobs/{id}/events", s.events.ofJob, "since", "every")
-	handle("GET /v1/events", s.events.ofAll, "kind", "image", "since", "every")
-	handle("GET /v1/images", s.listImages, "owner", "image", "set", "reason", "collectable", "limit", "cursor")
-	handle("POST /v1/collections", s.collect, "dry_run")
-	handle("GET /v1/sets", s.withKeeper(s.listSets))
-	handle("GET /v1/sets/{name}", s.withKeeper(s.getSet))
-	handle("PUT /v1/sets/{name}", s.withKeeper(s.putSet), setQuery...)
-	handle("DELETE /v1/sets/{name}", s.withKeeper(s.deleteSet))
-	handle("POST /v1/sets/{name}/refresh", s.withKeeper(s.refreshSet), "wait", "every")
-	handle("GET /v1/leases", s.withKeeper(s.listLeases), "image", "job", "limit", "cursor")
-	handle("POST /v1/leases", s.withKeeper(s.addLease))
-	handle("GET /v1/leases/{id}", s.withKeeper(s.getLease))
-	handle("PATCH /v1/leases/{id}", s.withKeeper(s.renewLease))
-	handle("DELETE /v1/leases/{id}", s.withKeeper(s.endLease))
-	handle("GET /v1/fleet", s.getFleet)
-	handle("GET /v1/fleet/sets", s.withFleet(s.listFleetSets))
-	handle("GET /v1/fleet/sets/{name}", s.withFleet(s.getFleetSet), "state", "limit", "cursor", "wait", "generation")
-	handle("PUT /v1/fleet/sets/{name}", s.withFleet(s.putFleetSet), append([]string{"wait"}, fleetSetQuery...)...)
-	handle("DELETE /v1/fleet/sets/{name}", s.withFleet(s.deleteFleetSet))
+	handle("GET /v1/jobs/{id}/events", s.events.OfJob, "since", "every")
+	handle("GET /v1/events", s.events.OfAll, "kind", "image", "since", "every")
+	handle("GET /v1/images", k.listImages, "owner", "image", "set", "reason", "collectable", "limit", "cursor")
+	handle("POST /v1/collections", k.collect, "dry_run")
+	handle("GET /v1/sets", k.withKeeper(k.listSets))
+	handle("GET /v1/sets/{name}", k.withKeeper(k.getSet))
+	handle("PUT /v1/sets/{name}", k.withKeeper(k.putSet), setQuery...)
+	handle("DELETE /v1/sets/{name}", k.withKeeper(k.deleteSet))
+	handle("POST /v1/sets/{name}/refresh", k.withKeeper(k.refreshSet), "wait", "every")
+	handle("GET /v1/leases", k.withKeeper(k.listLeases), "image", "job", "limit", "cursor")
+	handle("POST /v1/leases", k.withKeeper(k.addLease))
+	handle("GET /v1/leases/{id}", k.withKeeper(k.getLease))
+	handle("PATCH /v1/leases/{id}", k.withKeeper(k.renewLease))
+	handle("DELETE /v1/leases/{id}", k.withKeeper(k.endLease))
+	handle("GET /v1/fleet", f.getFleet)
+	handle("GET /v1/fleet/sets", f.withFleet(f.listFleetSets))
+	handle("GET /v1/fleet/sets/{name}", f.withFleet(f.getFleetSet), "state", "limit", "cursor", "wait", "generation")
+	handle("PUT /v1/fleet/sets/{name}", f.withFleet(f.putFleetSet), append([]string{"wait"}, fleetSetQuery...)...)
+	handle("DELETE /v1/fleet/sets/{name}", f.withFleet(f.deleteFleetSet))
 	for _, action := range []fleet.RolloutAction{fleet.ActionPause, fleet.ActionResume, fleet.ActionCancel} {
-		handle("POST /v1/fleet/sets/{name}/"+string(action), s.withFleet(s.changeRollout(action)))
+		handle("POST /v1/fleet/sets/{name}/"+string(action), f.withFleet(f.changeRollout(action)))
 	}
-	handle("GET /v1/fleet/hosts", s.withFleet(s.listHosts), "label", "live", "limit", "cursor")
-	handle("POST /v1/fleet/hosts", s.withFleet(s.inviteHost))
-	handle("DELETE /v1/fleet/hosts/{id}", s.withFleet(s.removeHost))
-	handle("GET /v1/fleet/events", s.withFleet(s.fleetEvents), "set")
+	handle("GET /v1/fleet/hosts", f.withFleet(f.listHosts), "label", "live", "limit", "cursor")
+	handle("POST /v1/fleet/hosts", f.withFleet(f.inviteHost))
+	handle("DELETE /v1/fleet/hosts/{id}", f.withFleet(f.removeHost))
+	handle("GET /v1/fleet/events", f.withFleet(s.events.OfFleet), "set")
 	handle("GET /v1/engine", s.getEngine)
 	handle("GET /v1/queue", s.getQueue)
 	handle("GET /healthz", s.health)
@@ -136,9 +139,9 @@ func New(p puller.Service, o Options) *Server {
 	handle("DELETE /v1/session", s.endSession)
 	handle("GET /{$}", ui.ServePage)
 	handle("GET /ui/{file}", dashboardFile)
-	s.routes = &guard{
-		audit: s.audit, mux: mux, next: withDocker(&dockerapi.Handler{Service: p, Caller: caller, Problem: answers.DockerProblem, Accepted: s.audit.accepted}, withProblems(mux)), tokens: s.tokens, sessions: s.sessions, hosts: auth.NewHosts(o.Hosts),
-		requests: limits.NewRequests(o.Requests), origin: http.NewCrossOriginProtection(), open: o.Open,
+	s.routes = &guard.Guard{
+		Audit: s.audit, Mux: mux, Next: withDocker(&dockerapi.Handler{Service: p, Caller: input.Caller, Problem: answers.DockerProblem, Accepted: s.audit.Accepted}, withProblems(mux)), Tokens: s.tokens, Sessions: s.sessions, Hosts: auth.NewHosts(o.Hosts),
+		Requests: limits.NewRequests(o.Requests), Origin: http.NewCrossOriginProtection(), Open: o.Open,
 	}
 	s.metrics = newMetrics(s, o.Metrics)
 	return s
@@ -161,17 +164,17 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Wait waits for the streams of events on hijacked connections, or for ctx. http.Server
 // does not know them any more. They end when the Service closes. Call Wait after that, and
 // after http.Server.Shutdown.
-func (s *Server) Wait(ctx context.Context) { s.events.hijacked.Wait(ctx) }
+func (s *Server) Wait(ctx context.Context) { s.events.Wait(ctx) }
 
 // Streams returns how many streams of events are sent on hijacked connections.
-func (s *Server) Streams() int { return s.events.hijacked.Count() }
+func (s *Server) Streams() int { return s.events.Count() }
 
 // handler refuses query parameters that the route does not have, and answers with the
 // error of h. h returns an error only before it has written.
 func (s *Server) handler(h func(http.ResponseWriter, *http.Request) error, params []string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
-		err := checkQuery(r, params)
+		err := input.CheckQuery(r, params)
 		if err == nil {
 			err = h(w, r)
 		}

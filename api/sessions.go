@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/api/auth"
+	"github.com/towline/towline/api/input"
 )
 
 // whoami is the answer of /v1/session.
@@ -19,11 +20,11 @@ func (s *Server) createSession(w http.ResponseWriter, r *http.Request) error {
 	var request struct {
 		Token string `json:"token"`
 	}
-	if err := decodeBody(w, r, &request); err != nil {
+	if err := input.Body(w, r, &request); err != nil {
 		return err
 	}
 	if request.Token == "" {
-		return invalid("token: empty")
+		return input.Invalid("token: empty")
 	}
 	c, cookie, err := s.sessions.Begin(r, s.tokens, request.Token)
 	if err != nil {

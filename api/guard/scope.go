@@ -1,4 +1,4 @@
-package api
+package guard
 
 import (
 	"net/http"
@@ -7,10 +7,10 @@ import (
 	"github.com/towline/towline/api/dockerapi"
 )
 
-// scopeOf returns the scope that a request needs. pattern is the route of the request, ""
+// ScopeOf returns the scope that a request needs. pattern is the route of the request, ""
 // for none and for paths of Docker's API. A route that changes something and is not listed
 // here needs the scope admin, so a new route is closed until it is added.
-func scopeOf(r *http.Request, pattern string) auth.Scope {
+func ScopeOf(r *http.Request, pattern string) auth.Scope {
 	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
 	// Docker's paths come first, as in withDocker. They need not be clean; pattern
 	// then is the route of the clean path.

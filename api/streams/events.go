@@ -1,4 +1,5 @@
-package api
+// Package streams sends events and the output of runs to clients while they happen.
+package streams
 
 import (
 	"cmp"
@@ -16,7 +17,9 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/api/connections"
+	"github.com/towline/towline/api/input"
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/fleet"
 	"github.com/towline/towline/stream"
 )
 
@@ -29,16 +32,32 @@ var medias = map[string]*stream.Format{
 	"text/event-stream":    stream.SSE,
 }
 
-// events serves the routes of events.
-type events struct {
+// Events serves the routes of events and of output.
+type Events struct {
 	puller   puller.Service
+	fleet    fleet.Service // nil for none
 	log      logrus.FieldLogger
 	hijacked connections.Hijacked
 }
 
-// streamMedia returns the media type of events that the caller accepts, ""
+// New returns the handlers. f may be nil; then OfFleet must not be called.
+func New(p puller.Service, f fleet.Service, log logrus.FieldLogger) *Events {
+	return &Events{puller: p, fleet: f, log: log}
+}
+
+// Wait waits for the streams of events on hijacked connections, or for ctx. http.Server
+// does not know them any more. They end when the Service closes.
+func (s *Events) Wait(ctx context.Context) { s.hijacked.Wait(ctx) }
+
+// Count returns how many streams of events are sent on hijacked connections.
+func (s *Events) Count() int { return s.hijacked.Count() }
+
+// IsFormat reports whether a media type is one of events.
+func IsFormat(media string) bool { return medias[media] != nil }
+
+// Media returns the media type of events that the caller accepts, ""
 // where it accepts none by name.
-func streamMedia(r *http.Request) string {
+func Media(r *http.Request) string {
 	for _, header := range r.Header.Values("Accept") {
 		for part := range strings.SplitSeq(header, ",") {
 			media, params, err := mime.ParseMediaType(part)
@@ -53,22 +72,22 @@ func streamMedia(r *http.Request) string {
 	return ""
 }
 
-// ofJob is GET /v1/jobs/{id}/events: the events of a job, to its end.
-func (s *events) ofJob(w http.ResponseWriter, r *http.Request) error {
-	after, err := since(r)
+// OfJob is GET /v1/jobs/{id}/events: the events of a job, to its end.
+func (s *Events) OfJob(w http.ResponseWriter, r *http.Request) error {
+	after, err := input.Since(r)
 	if err != nil {
 		return err
 	}
-	interval, err := every(r)
+	interval, err := input.Every(r)
 	if err != nil {
 		return err
 	}
-	return s.streamJob(w, r, r.PathValue("id"), after, interval, cmp.Or(streamMedia(r), "application/x-ndjson"))
+	return s.StreamJob(w, r, r.PathValue("id"), after, interval, cmp.Or(Media(r), "application/x-ndjson"))
 }
 
-// streamJob writes a job's events to the last. It returns an error only before
+// StreamJob writes a job's events to the last. It returns an error only before
 // the first byte.
-func (s *events) streamJob(w http.ResponseWriter, r *http.Request, id string, since *uint64, every time.Duration, media string) error {
+func (s *Events) StreamJob(w http.ResponseWriter, r *http.Request, id string, since *uint64, every time.Duration, media string) error {
 	frames, sub, err := s.puller.Watch(id, since)
 	if err != nil {
 		return err
@@ -100,14 +119,14 @@ func (s *events) streamJob(w http.ResponseWriter, r *http.Request, id string, si
 	return nil
 }
 
-// ofAll is GET /v1/events: the events of all jobs, or of those with a kind
+// OfAll is GET /v1/events: the events of all jobs, or of those with a kind
 // and an image, to the daemon's end.
-func (s *events) ofAll(w http.ResponseWriter, r *http.Request) error {
-	after, err := since(r)
+func (s *Events) OfAll(w http.ResponseWriter, r *http.Request) error {
+	after, err := input.Since(r)
 	if err != nil {
 		return err
 	}
-	interval, err := every(r)
+	interval, err := input.Every(r)
 	if err != nil {
 		return err
 	}
@@ -141,7 +160,7 @@ func (s *events) ofAll(w http.ResponseWriter, r *http.Request) error {
 		}
 		return b, err
 	}
-	media := cmp.Or(streamMedia(r), "application/x-ndjson")
+	media := cmp.Or(Media(r), "application/x-ndjson")
 	s.stream(w, r, media, &reader{format: medias[media], next: next, ended: func() bool { return false }}, stream.NewBatch(frames...))
 	return nil
 }
@@ -166,7 +185,7 @@ type reader struct {
 // the client has gone. Where the connection could be hijacked, it returns before
 // that: a small goroutine goes on, and the handler's, with its stack and all that
 // net/http holds for it, ends.
-func (s *events) stream(w http.ResponseWriter, r *http.Request, media string, to *reader, first *stream.Batch) {
+func (s *Events) stream(w http.ResponseWriter, r *http.Request, media string, to *reader, first *stream.Batch) {
 	if r.Method == http.MethodHead {
 		w.Header().Set("Content-Type", media)
 		w.Header().Set("X-Accel-Buffering", "no")
@@ -184,7 +203,7 @@ func (s *events) stream(w http.ResponseWriter, r *http.Request, media string, to
 }
 
 // serve writes to a connection that was hijacked.
-func (s *events) serve(out *connections.Writer, to *reader, first *stream.Batch) {
+func (s *Events) serve(out *connections.Writer, to *reader, first *stream.Batch) {
 	defer func() {
 		if fault := recover(); fault != nil { // as net/http does
 			s.log.WithField("stack", string(debug.Stack())).Errorf("a stream of events has failed: %v", fault)

@@ -1,4 +1,4 @@
-package api
+package streams
 
 import (
 	"cmp"
@@ -10,10 +10,10 @@ import (
 	"github.com/towline/towline/stream"
 )
 
-// fleetEvents is GET /v1/fleet/events: the events of the fleet, or those of a set with its
+// OfFleet is GET /v1/fleet/events: the events of the fleet, or those of a set with its
 // members, to the daemon's end. They have no numbers: a reader that comes back gets the
 // present state.
-func (s *Server) fleetEvents(w http.ResponseWriter, r *http.Request) error {
+func (s *Events) OfFleet(w http.ResponseWriter, r *http.Request) error {
 	frames, from, err := s.fleet.Watch(r.URL.Query().Get("set"))
 	if err != nil {
 		return err
@@ -33,7 +33,7 @@ func (s *Server) fleetEvents(w http.ResponseWriter, r *http.Request) error {
 		}
 		return b, err
 	}
-	media := cmp.Or(streamMedia(r), "application/x-ndjson")
-	s.events.stream(w, r, media, &reader{format: medias[media], next: next, ended: func() bool { return false }}, stream.NewBatch(frames...))
+	media := cmp.Or(Media(r), "application/x-ndjson")
+	s.stream(w, r, media, &reader{format: medias[media], next: next, ended: func() bool { return false }}, stream.NewBatch(frames...))
 	return nil
 }

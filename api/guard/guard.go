@@ -1,4 +1,5 @@
-package api
+// Package guard is in front of all routes: it lets through what a caller may do.
+package guard
 
 import (
 	"errors"
@@ -8,55 +9,57 @@ import (
 	"time"
 
 	"github.com/towline/towline/api/answers"
+	"github.com/towline/towline/api/audit"
 	"github.com/towline/towline/api/auth"
 	"github.com/towline/towline/api/connections"
 	"github.com/towline/towline/api/dockerapi"
+	"github.com/towline/towline/api/input"
 	"github.com/towline/towline/api/limits"
 	"github.com/towline/towline/puller"
 )
 
-// guard is in front of all routes. It identifies the caller of a request, and refuses
+// Guard is in front of all routes. It identifies the caller of a request, and refuses
 // what the caller may not do.
-type guard struct {
-	audit    audit
-	mux      *http.ServeMux
-	next     http.Handler
-	tokens   *auth.Tokens // nil for none
-	sessions *auth.Sessions
-	hosts    auth.Hosts
-	requests *limits.Requests
-	origin   *http.CrossOriginProtection
-	open     bool
+type Guard struct {
+	Audit    audit.Log
+	Mux      *http.ServeMux
+	Next     http.Handler
+	Tokens   *auth.Tokens // nil for none
+	Sessions *auth.Sessions
+	Hosts    auth.Hosts
+	Requests *limits.Requests
+	Origin   *http.CrossOriginProtection
+	Open     bool
 }
 
 // maxURL is how many bytes the target of a request may have.
 const maxURL = 32 << 10
 
-func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if r.ContentLength != 0 {
 		// A body that arrives slowly must not hold a goroutine, also if no route
 		// reads it. A reader of the body removes the deadline at its end.
-		http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyLimit))
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(input.BodyLimit))
 	}
 	who, err := g.admit(w, r)
 	if err != nil {
 		if who.Name != "" { // it is known, and may not
 			r = r.WithContext(auth.WithCaller(r.Context(), who))
 		}
-		g.audit.refused(r, err)
+		g.Audit.Refused(r, err)
 		g.refuse(w, r, err)
 		return
 	}
 	if _, ok := auth.CallerOf(r); !ok {
 		r = r.WithContext(auth.WithCaller(r.Context(), who))
 	}
-	g.next.ServeHTTP(w, r)
+	g.Next.ServeHTTP(w, r)
 }
 
 // admit returns the caller of a request, also with an error if it is known. The connection
 // of an unknown caller is closed after the answer.
-func (g *guard) admit(w http.ResponseWriter, r *http.Request) (auth.Caller, error) {
+func (g *Guard) admit(w http.ResponseWriter, r *http.Request) (auth.Caller, error) {
 	w.Header().Set("Connection", "close")
 	if len(r.RequestURI) > maxURL {
 		return auth.Caller{}, errLongURL
@@ -69,7 +72,7 @@ func (g *guard) admit(w http.ResponseWriter, r *http.Request) (auth.Caller, erro
 		query := r.URL.Query()
 		for _, name := range []string{"token", "access_token", "authorization"} {
 			if query.Has(name) {
-				return auth.Caller{}, invalid("%s: a token is not taken from the address; send it as \"Authorization: Bearer TOKEN\", and replace this one", name)
+				return auth.Caller{}, input.Invalid("%s: a token is not taken from the address; send it as \"Authorization: Bearer TOKEN\", and replace this one", name)
 			}
 		}
 	}
@@ -82,7 +85,7 @@ func (g *guard) admit(w http.ResponseWriter, r *http.Request) (auth.Caller, erro
 			return who, err
 		}
 	}
-	if err := g.origin.Check(r); err != nil {
+	if err := g.Origin.Check(r); err != nil {
 		return who, puller.Errorf(puller.ErrForbidden, "the request comes from another site's page: %w", err)
 	}
 	return who, checkBody(w, r)
@@ -90,15 +93,15 @@ func (g *guard) admit(w http.ResponseWriter, r *http.Request) (auth.Caller, erro
 
 // check returns why a caller over TCP may not make a request, or nil. unknown says
 // why the caller is not known, or is nil.
-func (g *guard) check(w http.ResponseWriter, r *http.Request, who auth.Caller, unknown error) error {
-	if !g.hosts.Has(r) {
-		return puller.Errorf(puller.ErrForbidden, "Host: %q is no name of this daemon; use one of its names, or add this one to its auth.hosts", clip(r.Host))
+func (g *Guard) check(w http.ResponseWriter, r *http.Request, who auth.Caller, unknown error) error {
+	if !g.Hosts.Has(r) {
+		return puller.Errorf(puller.ErrForbidden, "Host: %q is no name of this daemon; use one of its names, or add this one to its auth.hosts", input.Clip(r.Host))
 	}
 	name := who.Name
 	if unknown != nil {
 		name = auth.Stranger(r.RemoteAddr)
 	}
-	if wait := g.requests.Allow(name); wait > 0 {
+	if wait := g.Requests.Allow(name); wait > 0 {
 		return &puller.Error{Kind: puller.ErrOverloaded, RetryAfter: wait,
 			Err: errors.New("more requests a second than one caller may make (limits.requests); ask again later")}
 	}
@@ -108,8 +111,8 @@ func (g *guard) check(w http.ResponseWriter, r *http.Request, who auth.Caller, u
 			return err
 		}
 	}
-	_, pattern := g.mux.Handler(r)
-	scope := scopeOf(r, pattern)
+	_, pattern := g.Mux.Handler(r)
+	scope := ScopeOf(r, pattern)
 	if scope != auth.Anyone && unknown != nil {
 		return unknown
 	}
@@ -117,14 +120,14 @@ func (g *guard) check(w http.ResponseWriter, r *http.Request, who auth.Caller, u
 }
 
 // identify returns the caller of a request. The error is ErrUnauthorized.
-func (g *guard) identify(r *http.Request) (auth.Caller, error) {
+func (g *Guard) identify(r *http.Request) (auth.Caller, error) {
 	if c, ok := auth.CallerOf(r); ok {
 		return c, nil
 	}
-	if g.open {
+	if g.Open {
 		return auth.Caller{Scopes: []auth.Scope{auth.ScopeAdmin}, Local: true}, nil
 	}
-	return auth.Identify(r, g.tokens, g.sessions)
+	return auth.Identify(r, g.Tokens, g.Sessions)
 }
 
 // checkBody refuses a compressed body, and a body where the method has none. Docker's
@@ -132,20 +135,20 @@ func (g *guard) identify(r *http.Request) (auth.Caller, error) {
 // notices a disconnect only after the body.
 func checkBody(w http.ResponseWriter, r *http.Request) error {
 	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
-		return invalid("Content-Encoding: %q is not taken; send the body as it is", clip(coding))
+		return input.Invalid("Content-Encoding: %q is not taken; send the body as it is", input.Clip(coding))
 	}
 	_, _, dockers := dockerapi.SplitPath(r.URL.Path)
 	if r.ContentLength == 0 || takesBody(r.Method) && !dockers {
 		return nil
 	}
-	n, err := io.CopyN(io.Discard, r.Body, maxBody+1)
+	n, err := io.CopyN(io.Discard, r.Body, input.MaxBody+1)
 	switch {
 	case n > 0 && !dockers:
-		return invalid("body: %s takes none here", r.Method)
-	case n > maxBody:
-		return invalid("body: larger than 1 MiB")
+		return input.Invalid("body: %s takes none here", r.Method)
+	case n > input.MaxBody:
+		return input.Invalid("body: larger than 1 MiB")
 	case !errors.Is(err, io.EOF):
-		return invalid("body: cut off before its end: %v", err)
+		return input.Invalid("body: cut off before its end: %v", err)
 	}
 	http.NewResponseController(w).SetReadDeadline(time.Time{})
 	return nil
@@ -157,7 +160,7 @@ func takesBody(method string) bool {
 }
 
 // refuse answers with an error, to Docker's clients in Docker's form.
-func (g *guard) refuse(w http.ResponseWriter, r *http.Request, err error) {
+func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	w.Header().Set("Cache-Control", "no-store")
 	p := answers.ProblemOf(err)
 	if errors.Is(err, errLongURL) {
@@ -170,12 +173,4 @@ func (g *guard) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	answers.WriteProblem(w, r, p)
 }
 
-var errLongURL = invalid("the address is longer than %d bytes", maxURL)
-
-// clip shortens text of a caller in an answer.
-func clip(s string) string {
-	if len(s) > 200 {
-		return s[:200] + "…"
-	}
-	return s
-}
+var errLongURL = input.Invalid("the address is longer than %d bytes", maxURL)

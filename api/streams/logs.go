@@ -1,4 +1,4 @@
-package api
+package streams
 
 import (
 	"io"
@@ -7,6 +7,7 @@ import (
 
 	"github.com/towline/towline/api/answers"
 	"github.com/towline/towline/api/connections"
+	"github.com/towline/towline/api/input"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/stream"
 )
@@ -14,16 +15,16 @@ import (
 // gap stands in a run's output where some of it is not kept any more.
 const gap = "\ntowline: some of the output is missing here\n"
 
-// jobLogs is GET /v1/jobs/{id}/logs: what a run's program prints, as it was
+// Output is GET /v1/jobs/{id}/logs: what a run's program prints, as it was
 // printed, from where it is kept to the run's end, flushed as it comes. An answer
 // that ends before the run's output does is aborted, so that the client sees an
 // error.
-func (s *Server) jobLogs(w http.ResponseWriter, r *http.Request) error {
+func (s *Events) Output(w http.ResponseWriter, r *http.Request) error {
 	id, only := r.PathValue("id"), puller.Output(r.URL.Query().Get("stream"))
 	switch only {
 	case "", puller.Stdout, puller.Stderr:
 	default:
-		return invalid("stream: %q is neither stdout nor stderr", only)
+		return input.Invalid("stream: %q is neither stdout nor stderr", only)
 	}
 	job, err := s.puller.Job(id)
 	if err != nil {
