@@ -62,3 +62,28 @@ func PeakResident(pid int) (int64, error) {
 	}
 	return 0, fmt.Errorf("/proc/%d/status tells no peak", pid)
 }
+
+// Busy returns the time for which this machine's processors had something to do since
+// it was started, summed over them.
+func Busy() (time.Duration, error) {
+	stat, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, err
+	}
+	first, _, _ := strings.Cut(string(stat), "\n")
+	fields := strings.Fields(first) // cpu user nice system idle iowait irq softirq … (proc(5))
+	if len(fields) < 8 {
+		return 0, fmt.Errorf("/proc/stat: %q", first)
+	}
+	var busy int64
+	for i, field := range fields[1:8] {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		if i != 3 && i != 4 {
+			busy += n
+		}
+	}
+	return time.Duration(busy) * ticks, nil
+}

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -26,9 +27,10 @@ func main() {
 	alone := flag.String("only", "", "only this one of a scenario's pullers, without docker pull")
 	flag.StringVar(&o.bin, "towline", "", "the towline to measure. It is built from this source tree, if it is empty")
 	flag.StringVar(&o.config, "config", "", "more lines of its configuration")
-	flag.StringVar(&o.events, "events", "", "a directory for what Towline tells of its jobs, and for the requests that the registry gets, a file for each round")
+	flag.StringVar(&o.events, "events", "", "a directory for what Towline tells of its jobs, for the requests that the registry gets, and for a timeline of the link and the processors, a file for each round")
 	flag.Parse()
 	o.scenarios, o.with, o.alone = list(*only), list(*with), *alone
+	debug.SetGCPercent(400) // the registry and the link are to leave the processors to those that are measured
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, o); err != nil {

@@ -69,6 +69,10 @@ func (s *site) take(ctx context.Context, p peer, r round) (m measurement, err er
 			return m, err
 		}
 		defer end()
+		if end, err = s.keepTimeline(ctx, r); err != nil {
+			return m, err
+		}
+		defer end()
 	}
 	if r.link != nil {
 		r.link.Connections()
