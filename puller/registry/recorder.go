@@ -24,6 +24,7 @@ const maxTokens = 16
 // return, and limits the size of answers.
 type recorder struct {
 	next *transport.Transport // no request is made while it changes
+	many bool                 // blobs follow: they use the connections that are made before
 	// retryAfter is how long the registry asks to wait, a time.Duration.
 	retryAfter atomic.Int64
 	// rateLimited says that the registry counts requests for manifests.
@@ -52,7 +53,11 @@ func (r *recorder) recordToken(req *http.Request) {
 
 // RoundTrip implements http.RoundTripper.
 func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := r.record(r.next, req)
+	next := r.next
+	if r.many {
+		next = next.Blobs()
+	}
+	resp, err := r.record(next, req)
 	if err != nil {
 		return nil, err
 	}

@@ -37,6 +37,7 @@ func (c *Client) Repository(ctx context.Context, image string, credentials pulle
 	if err != nil {
 		return nil, l.fail(puller.ErrInternal, err)
 	}
+	l.recorder.many = true
 	client := &http.Client{Transport: blobTransport{l.recorder}, CheckRedirect: followTokens}
 	return &repository{
 		lookup: l, opening: make(chan struct{}, 1), locations: locations,

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 
@@ -46,9 +47,22 @@ type Set struct {
 	engineInsecure func(context.Context) ([]string, error)
 	dir            string // of certificates, "" for none
 
-	mu  sync.Mutex
-	own map[string]ownTransport // by registry, for those with certificates in dir
+	mu     sync.Mutex
+	own    map[string]ownTransport // by registry, for those with certificates in dir
+	listed listed
 }
+
+// listed is what engineInsecure has returned.
+type listed struct {
+	asking sync.Mutex // held while the engine is asked
+	list   []string
+	at     time.Time
+}
+
+// listedFor is how long the engine is not asked again: some engines start programs to
+// answer, and many pulls may begin at a time.
+const listedFor = 10 * time.Second
+
 
 type ownTransport struct {
 	sum [sha256.Size]byte // of the certificates
@@ -130,18 +144,31 @@ func checkInsecure(list []string) error {
 	return nil
 }
 
+// engineList returns the engine's list. It is empty where the engine does not answer.
+func (s *Set) engineList(ctx context.Context) []string {
+	if s.engineInsecure == nil {
+		return nil
+	}
+	l := &s.listed
+	l.asking.Lock()
+	defer l.asking.Unlock()
+	if l.at.IsZero() || time.Since(l.at) > listedFor {
+		list, err := s.engineInsecure(ctx)
+		if err != nil {
+			return nil
+		}
+		l.list, l.at = list, time.Now()
+	}
+	return l.list
+}
+
 // IsInsecure reports whether a registry may be called without verified TLS: it is on
 // loopback, as for engines, or the configuration or the engine lists it.
 func (s *Set) IsInsecure(ctx context.Context, registry string) bool {
 	if OnLoopback(registry) {
 		return true
 	}
-	list := s.insecure
-	if s.engineInsecure != nil {
-		if own, err := s.engineInsecure(ctx); err == nil {
-			list = append(slices.Clip(list), own...)
-		}
-	}
+	list := append(slices.Clip(s.insecure), s.engineList(ctx)...)
 	address, err := names.CanonicalAddress(registry)
 	if err != nil {
 		return false
