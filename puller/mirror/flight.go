@@ -23,7 +23,7 @@ type flight struct {
 
 // gather is how long a fetch waits for the engine to name the layers that it lacks, so
 // that they are fetched from the base up.
-const gather = 20 * time.Millisecond
+const gather = 5 * time.Millisecond
 
 // want has a blob fetched.
 func (p *pull) want(digest string) {
@@ -212,7 +212,7 @@ func (p *pull) fetchOwn(mine []*blobs.Blob) error {
 	}
 	work := fetch.Work{Repository: p.repo, Registry: p.registry, Progress: p.count}
 	for _, b := range mine {
-		work.Sinks = append(work.Sinks, sink{b})
+		work.Sinks = append(work.Sinks, sink{b, p.below(b.Digest())})
 	}
 	err := p.mirror.fetcher.Fetch(p.ctx, work)
 	rate := p.mirror.fetcher.Rate(p.registry)
@@ -221,7 +221,24 @@ func (p *pull) fetchOwn(mine []*blobs.Blob) error {
 }
 
 // sink is a blob as the fetcher knows it.
-type sink struct{ *blobs.Blob }
+type sink struct {
+	*blobs.Blob
+	below int
+}
+
+func (s sink) Below() int { return s.below }
+
+// below returns how many layers of the image are below a layer.
+func (p *pull) below(digest string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, b := range p.order {
+		if b.Digest == digest {
+			return max(0, i-1)
+		}
+	}
+	return 0
+}
 
 func (s sink) Missing() []fetch.Range {
 	missing := s.Blob.Missing()

@@ -302,6 +302,8 @@ type part struct {
 	of blobs.Range
 }
 
+func (s part) Below() int { return 0 }
+
 func (s part) Missing() (missing []fetch.Range) {
 	for _, r := range s.Blob.Missing() {
 		if r.From, r.To = max(r.From, s.of.From), min(r.To, s.of.To); r.From < r.To {

@@ -33,6 +33,8 @@ type Sink interface {
 	WriteAt(p []byte, off int64) (int, error)
 	// Wanted returns the lowest offset that a reader waits for now, -1 for none.
 	Wanted() int64
+	// Below returns how many layers of its image are below it.
+	Below() int
 }
 
 // Work is what one Fetch brings.
@@ -257,6 +259,7 @@ func (f *Fetcher) schedule(now time.Time) {
 		sooner(w.registry.until)
 		if t := w.registry.probe.task; t != nil {
 			sooner(t.started.Add(maxProbe))
+			sooner(w.registry.probe.opens)
 		}
 		for _, b := range w.blobs {
 			for _, p := range b.todo {

@@ -55,6 +55,7 @@ type sink struct {
 	there   []fetch.Range // ascending, that don't touch
 	written int64         // with what came twice
 	wanted  int64
+	below   int
 	corrupt int   // how often the digest is wrong
 	err     error // of the next WriteAt
 	wrong   bool  // a byte is
@@ -65,6 +66,7 @@ func newSink(digest string, size int64) *sink { return &sink{digest: digest, siz
 
 func (s *sink) Digest() string { return s.digest }
 func (s *sink) Size() int64    { return s.size }
+func (s *sink) Below() int     { return s.below }
 
 func (s *sink) Missing() (missing []fetch.Range) {
 	s.mu.Lock()
@@ -166,7 +168,7 @@ type link struct {
 	requests []*request
 	open     int
 	most     int // that were open at a time
-	grown    int // how often there were more than four
+	grown    int // how often there were more than six
 }
 
 // how says how a body comes.
@@ -190,7 +192,7 @@ func (l *link) Blob(ctx context.Context, digest string, from, to, size int64) (p
 	l.mu.Lock()
 	r := &request{digest: digest, from: from, to: to, size: size, n: len(l.requests), began: time.Now()}
 	l.requests = append(l.requests, r)
-	if l.open++; l.open == 5 {
+	if l.open++; l.open == 7 {
 		l.grown++
 	}
 	l.most = max(l.most, l.open)

@@ -18,7 +18,8 @@ type probe struct {
 	on     bool
 	task   *task // that is measured; nil for none yet
 	window window
-	rate   float64 // the result, in bytes a second; 0 for none
+	opens  time.Time // from when on others may begin; the zero time before the first bytes
+	rate   float64   // the result, in bytes a second; 0 for none
 	at     time.Time
 }
 
@@ -34,7 +35,7 @@ func (p *probe) renew(now time.Time) float64 {
 // begin makes the first task with enough bytes the one that is measured.
 func (p *probe) begin(t *task) {
 	if p.on && p.task == nil && t.blob.size >= leastProbe {
-		p.task, p.window = t, window{}
+		p.task, p.window, p.opens = t, window{}, time.Time{}
 	}
 }
 
@@ -43,7 +44,7 @@ func (p *probe) holds(b *blob, now time.Time) bool {
 	if p.task != nil && now.Sub(p.task.started) >= maxProbe {
 		p.on, p.task = false, nil
 	}
-	return p.task != nil && b.size >= leastProbe
+	return p.task != nil && b.size >= leastProbe && (p.opens.IsZero() || now.Before(p.opens))
 }
 
 // end takes out a task that has ended. If it was too short, the next one is measured.
@@ -62,12 +63,16 @@ func (p *probe) finish(took time.Duration, now time.Time) {
 	p.on, p.task = false, nil
 }
 
-// note takes in bytes, and reports whether the probe is over.
+// first begins the measurement, with the first bytes. Other connections may begin before
+// its end: what they ask for takes a round trip to come. These bytes took three at most, of
+// which two made the connection.
+func (p *probe) first(now time.Time) {
+	p.window.begun = now
+	p.opens = now.Add(max(0, probeFor-now.Sub(p.task.started)/3))
+}
+
+// note takes in more bytes, and reports whether the probe is over.
 func (p *probe) note(n int, now time.Time) bool {
-	if p.window.begun.IsZero() {
-		p.window.begun = now
-		return false
-	}
 	p.window.bytes += int64(n)
 	took := now.Sub(p.window.begun)
 	if took < probeFor {

@@ -3,16 +3,21 @@ package fetch
 import "time"
 
 const (
-	// firstConnections is how many requests are made to a registry at first.
-	firstConnections = 4
-	// measure is how long a rate is measured.
-	measure = 200 * time.Millisecond
+	// firstConnections is how many requests are made to a registry at first. While that
+	// makes the whole faster, there are growth times as many.
+	firstConnections, growth = 6, 3
+	// measure is how long a rate is measured; that of the first connections only for a
+	// glance: it is too early for the line to be full.
+	glance, measure = 50 * time.Millisecond, 200 * time.Millisecond
 	// settle is how long new connections may take to bring bytes, before a rate is
 	// measured without them.
 	settle = time.Second
-	// leastGain is by how much more connections must be faster, in one of so many
+	// leastGain is how many times as fast more connections must be, in one of so many
 	// measurements: new connections begin slowly.
 	leastGain, trials = 1.1, 3
+	// fullAt is what part of the rate of one connection alone each of many brings at least,
+	// while the line is not full.
+	fullAt = 0.7
 	// firstHold is how long no more connections are tried after some that brought nothing.
 	// It doubles up to maxHold.
 	firstHold, maxHold = 2 * time.Second, time.Minute
@@ -140,6 +145,10 @@ func (r *registry) note(t *task, n int, now time.Time) bool {
 	}
 	r.busy = 0
 	if r.probe.task == t {
+		if r.probe.window.begun.IsZero() {
+			r.probe.first(now)
+			return true // so that the others begin in time
+		}
 		if !r.probe.note(n, now) {
 			return false
 		}
@@ -155,7 +164,7 @@ func (r *registry) note(t *task, n int, now time.Time) bool {
 	}
 	r.bytes += int64(n)
 	took := now.Sub(r.begun)
-	if took < measure {
+	if took < glance || took < measure && r.allowed > firstConnections {
 		return false
 	}
 	rate := float64(r.bytes) / took.Seconds()
@@ -170,11 +179,17 @@ func (r *registry) note(t *task, n int, now time.Time) bool {
 		return false
 	}
 	r.before, r.rate = r.allowed, rate
-	if r.allowed >= r.limit || r.hold.After(now) {
+	if r.allowed >= r.limit || r.hold.After(now) || r.full() {
 		return false
 	}
-	r.set(min(2*r.allowed, r.limit), now)
+	r.set(min(growth*r.allowed, r.limit), now)
 	return true
+}
+
+// full reports whether the line is full: each connection brings far less than one alone.
+// More of them would only make each slower, and a blob arrive later.
+func (r *registry) full() bool {
+	return r.allowed > firstConnections && r.rate < fullAt*r.probe.rate*float64(r.allowed)
 }
 
 // measured takes in how fast a task was that has brought all of its piece.

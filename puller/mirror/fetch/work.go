@@ -60,9 +60,7 @@ func (w *work) next(now time.Time) *blob {
 // todo returns how many bytes no task fetches.
 func (w *work) todo() (n int64) {
 	for _, b := range w.blobs {
-		for _, p := range b.todo {
-			n += p.To - p.From
-		}
+		n += b.left()
 	}
 	return n
 }
@@ -81,6 +79,14 @@ type blob struct {
 	refill bool
 	// tries counts how often all of it was begun; corrupt how often its digest was wrong.
 	tries, corrupt int
+}
+
+// left returns how many bytes of it no task fetches.
+func (b *blob) left() (n int64) {
+	for _, p := range b.todo {
+		n += p.To - p.From
+	}
+	return n
 }
 
 // piece is a range of a blob that no task fetches.
@@ -118,8 +124,13 @@ func (b *blob) ready(now time.Time) bool {
 	return false
 }
 
-// leastPiece is how small pieces become towards the end of a work, in bytes.
-const leastPiece = 2 << 20
+const (
+	// leastPiece is how small pieces become towards the end of a work, in bytes.
+	leastPiece = 2 << 20
+	// leastFirst is the same for the lowest layer: an engine has nothing to unpack before
+	// that is whole.
+	leastFirst = 1 << 20
+)
 
 // take makes a task of the next piece: the one that a reader waits for, or the first. The
 // blob must be ready.
@@ -153,8 +164,12 @@ func (b *blob) take(wanted, chunk int64, now time.Time) *task {
 	}
 	// The last pieces are smaller, so that all connections end at about the same time. The
 	// first ones are no larger than for all connections that there may come to be.
-	n := (b.work.todo() + t.to - t.at) / int64(2*b.work.registry.limit)
-	n = min(max(n, min(leastPiece, chunk)), chunk)
+	left, least := b.work.todo(), int64(leastPiece)
+	if b.sink.Below() == 0 {
+		left, least = b.left(), leastFirst
+	}
+	n := (left + t.to - t.at) / int64(2*b.work.registry.limit)
+	n = min(max(n, min(least, chunk)), chunk)
 	if t.to-t.at > n {
 		b.put(piece{Range: Range{t.at + n, t.to}})
 		t.to = t.at + n
