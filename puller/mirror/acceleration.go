@@ -22,6 +22,7 @@ type acceleration struct {
 	// The pull's lock guards these.
 	how  puller.Accelerated
 	told map[string]bool // layers that readers know are here, by digest
+	own  *own            // nil unless it has begun
 }
 
 // alias gives the pull a temporary name.
@@ -51,10 +52,15 @@ func (a *acceleration) Pull(ctx context.Context, each func(pullstream.Message)) 
 		each(m)
 	}
 	if a.how.Way != puller.WayNone {
+		defer a.endOwn()
 		err := a.through(ctx, tell)
-		if err == nil && a.how.Way == puller.WayMirror {
+		switch {
+		case err == nil && a.how.Way == puller.WayMirror:
 			return nil
+		case err == nil && a.own != nil:
+			return a.own.finish(tell)
 		}
+		a.endOwn()
 		if ctx.Err() != nil || puller.KindOf(err) == puller.ErrEngineUnavailable {
 			return err // the next attempt goes on from here
 		}
@@ -82,6 +88,9 @@ func (a *acceleration) through(ctx context.Context, tell func(pullstream.Message
 	}()
 	request := a.request
 	if a.how.Way == puller.WayAlias {
+		if a.joined {
+			a.arrived = func() { a.beginOwn(ctx) }
+		}
 		request.Image, request.Credentials = a.reference, puller.Credentials{}
 	}
 	pulling := a.ctx
@@ -101,6 +110,7 @@ func (a *acceleration) through(ctx context.Context, tell func(pullstream.Message
 	if err != nil && a.how.Way == puller.WayAlias && a.ctx.Err() == nil && puller.KindOf(err) != puller.ErrEngineUnavailable {
 		// A blob whose digest was wrong is fetched again, but the engine had got some of
 		// its bytes.
+		a.endOwn()
 		err = a.mirror.o.Engine.Pull(pulling, request, each)
 	}
 	switch cause := context.Cause(a.ctx); {
@@ -141,6 +151,10 @@ func (a *acceleration) note(m pullstream.Message) (tell bool) {
 		if b, ok := a.layer(m.ID); ok {
 			a.want(b.Digest)
 			return m.Status != "Downloading"
+		}
+	case "Already exists":
+		if b, ok := a.layer(m.ID); ok {
+			a.has(b.Digest)
 		}
 	case "Verifying Checksum", "Download complete":
 		_, ok := a.layer(m.ID)

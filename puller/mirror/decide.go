@@ -72,6 +72,7 @@ func (m *Mirror) decide(ctx context.Context, p *pull) (puller.Way, string) {
 		}
 		way = puller.WayAlias
 	}
+	p.joined = joins(engine)
 	platform := p.request.Platform
 	if platform == "" {
 		platform = engine.Platform

@@ -34,16 +34,19 @@ type engine struct {
 
 	mu       sync.Mutex
 	layers   map[string]bool
-	names    map[string]string // digests by reference
-	pulled   []string          // references, in order
+	bringing map[string]*bringing // by digest
+	names    map[string]string    // digests by reference
+	pulled   []string             // references, in order
 	removed  []string
 	onRemove chan string                    // told of each, unless it is nil
 	onLayer  func(reference, digest string) // called before a layer is read
+	onPull   func(reference string)         // called when a pull begins
+	onUnpack func(reference string) error   // called when all layers have come; its error ends the pull
 }
 
 func newEngine(r *registry) *engine {
 	return &engine{
-		registry: r, layers: make(map[string]bool), names: make(map[string]string),
+		registry: r, layers: make(map[string]bool), bringing: make(map[string]*bringing), names: make(map[string]string),
 		info: puller.EngineInfo{Name: "Docker", Version: "20.10", ImageStore: "overlay2", Platform: "linux/amd64", Reachable: true},
 	}
 }
@@ -77,6 +80,9 @@ func (e *engine) Pull(ctx context.Context, p puller.Pull, each func(pullstream.M
 		mirror, _, _ = strings.Cut(rest, `"`)
 	}
 	e.mu.Unlock()
+	if e.onPull != nil {
+		e.onPull(p.Image)
+	}
 	host, path, _ := strings.Cut(p.Image, "/")
 	name, reference, isDigest := strings.Cut(path, "@")
 	if !isDigest {
@@ -110,7 +116,7 @@ func (e *engine) Pull(ctx context.Context, p puller.Pull, each func(pullstream.M
 			return e.registry.get(host+"/"+name, kind, id, "engine")
 		}
 	}
-	if err := e.pull(p.Image, reference, get, each); err != nil {
+	if err := e.pull(ctx, p.Image, reference, get, each); err != nil {
 		return puller.Errorf(puller.ErrRegistryUnavailable, "%w", err)
 	}
 	e.mu.Lock()
@@ -143,7 +149,7 @@ func (e *engine) http(ctx context.Context, host, name, kind, id, query string) (
 	return resp.Body, nil
 }
 
-func (e *engine) pull(reference, id string, get func(kind, id string) (io.ReadCloser, error), each func(pullstream.Message)) error {
+func (e *engine) pull(ctx context.Context, reference, id string, get func(kind, id string) (io.ReadCloser, error), each func(pullstream.Message)) error {
 	body, err := read(get("manifests", id))
 	if err != nil {
 		return err
@@ -199,12 +205,17 @@ func (e *engine) pull(reference, id string, get func(kind, id string) (io.ReadCl
 		wait.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			failed[i] = e.layer(reference, layer, get)
+			failed[i] = e.bring(ctx, layer, func() error { return e.layer(reference, layer, get) })
 		})
 	}
 	wait.Wait()
 	if err := errors.Join(failed...); err != nil {
 		return err
+	}
+	if e.onUnpack != nil {
+		if err := e.onUnpack(reference); err != nil {
+			return err
+		}
 	}
 	for _, layer := range missing {
 		each(pullstream.Message{ID: digest.Digest(layer).Encoded()[:12], Status: "Pull complete"})
@@ -214,6 +225,43 @@ func (e *engine) pull(reference, id string, get func(kind, id string) (io.ReadCl
 	defer e.mu.Unlock()
 	e.names[reference] = found
 	return nil
+}
+
+// bringing is a layer that a pull brings.
+type bringing struct {
+	done chan struct{}
+	err  error
+}
+
+// bring has a layer brought once for all pulls that want it at a time.
+func (e *engine) bring(ctx context.Context, layer string, get func() error) error {
+	e.mu.Lock()
+	b, joined := e.bringing[layer]
+	switch {
+	case e.layers[layer]:
+		e.mu.Unlock()
+		return nil
+	case !joined || e.info.ImageStore == puller.StoreContainerd:
+		b, joined = &bringing{done: make(chan struct{})}, false
+		e.bringing[layer] = b
+	}
+	e.mu.Unlock()
+	if joined {
+		select {
+		case <-b.done:
+			return b.err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	b.err = get()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.bringing[layer] == b {
+		delete(e.bringing, layer)
+	}
+	close(b.done)
+	return b.err
 }
 
 func (e *engine) layer(reference, layer string, get func(kind, id string) (io.ReadCloser, error)) error {

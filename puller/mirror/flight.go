@@ -46,7 +46,10 @@ func (p *pull) want(digest string) {
 		p.fetching = false
 		list := p.list()
 		p.mu.Unlock()
-		if err := p.fetch(list); err != nil && p.ctx.Err() == nil {
+		switch err := p.fetch(list); {
+		case err == nil && p.arrived != nil:
+			p.arrived()
+		case err != nil && p.ctx.Err() == nil:
 			p.fail(err)
 		}
 	})

@@ -22,7 +22,9 @@ type pull struct {
 	identity [sha256.Size]byte
 	repo     puller.Repository
 
-	name string // the repository of the temporary name; "" if there is none
+	name    string // the repository of the temporary name; "" if there is none
+	joined  bool   // the engine brings a layer once for all pulls at a time
+	arrived func() // called when all blobs that were wanted are here; nil for nothing
 
 	// shared is the image that other hosts share with this one, nil for one that none do.
 	// using is held while it is decided whether they may have a blob.
@@ -40,6 +42,7 @@ type pull struct {
 	order     []puller.Blob                 // of the image that the engine asked for
 	blobs     map[string]*blobs.Blob        // in use
 	wanted    map[string]bool               // that the engine lacks
+	present   map[string]bool               // that the engine has
 	fetching  bool                          // a start of the fetch is due
 	fetched   int64                         // bytes from the registry
 	taken     int64                         // bytes from other hosts
@@ -58,7 +61,8 @@ func (p *pull) open(ctx context.Context) (err error) {
 		p.identity = p.request.Credentials.Identity(p.mirror.key)
 	}
 	p.manifests, p.documents = make(map[string]puller.RawManifest), make(map[string]document)
-	p.sizes, p.blobs, p.wanted = make(map[string]int64), make(map[string]*blobs.Blob), make(map[string]bool)
+	p.sizes, p.blobs = make(map[string]int64), make(map[string]*blobs.Blob)
+	p.wanted, p.present = make(map[string]bool), make(map[string]bool)
 	p.repo, err = p.mirror.o.Registry.Repository(ctx, p.request.Image, p.request.Credentials)
 	return err
 }
@@ -105,6 +109,13 @@ func (p *pull) layer(id string) (puller.Blob, bool) {
 		}
 	}
 	return puller.Blob{}, false
+}
+
+// has notes that the engine has a layer.
+func (p *pull) has(digest string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.present[digest] = true
 }
 
 // held is how much of a layer is here.

@@ -63,7 +63,6 @@ type listed struct {
 // answer, and many pulls may begin at a time.
 const listedFor = 10 * time.Second
 
-
 type ownTransport struct {
 	sum [sha256.Size]byte // of the certificates
 	*Transport
