@@ -20,9 +20,9 @@ func Token(g fleet.Group, host, digest string) string { return scheme + token(g,
 // Hasten makes a Node wait for less.
 func (n *Node) Hasten() {
 	n.timing = timing{
-		head: 3 * time.Second, gap: 2 * time.Second, answer: 10 * time.Second,
-		busy: 3 * time.Second, patience: 2 * time.Second, pause: 10 * time.Millisecond, proven: 2 * time.Second,
-		wait: time.Second, turn: 500 * time.Millisecond, still: 200 * time.Millisecond, send: 5 * time.Second,
-		linger: 2 * time.Second,
+		head: 2 * time.Second, gap: time.Second, answer: 2 * time.Second,
+		busy: time.Second, patience: time.Second, pause: 10 * time.Millisecond, proven: time.Second,
+		wait: 500 * time.Millisecond, turn: 500 * time.Millisecond, still: 200 * time.Millisecond, send: 2 * time.Second,
+		linger: time.Second,
 	}
 }

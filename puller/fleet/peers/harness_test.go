@@ -9,8 +9,10 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -190,6 +192,7 @@ type machine struct {
 	*peers.Node
 	number   int
 	name     string
+	dir      string
 	store    *blobs.Store
 	fetcher  *fetch.Fetcher
 	access   access
@@ -219,7 +222,7 @@ func newCluster(t *testing.T, r *registry, machines, zones int, change ...option
 	for i := range machines {
 		dir := filepath.Join(t.TempDir(), "blobs")
 		m := &machine{
-			cluster: c, number: i, name: fmt.Sprintf("host-%d", i), used: make(map[string]*blobs.Blob), sizes: make(map[string]int64),
+			cluster: c, number: i, name: fmt.Sprintf("host-%d", i), dir: dir, used: make(map[string]*blobs.Blob), sizes: make(map[string]int64),
 			store:   blobs.New(dir, blobs.Options{Cap: 1 << 30, Log: log, Block: 16 * kib}),
 			fetcher: fetch.New(fetch.Options{Chunk: 1 << 20}), access: access{r, i}, metrics: prometheus.NewRegistry(),
 		}
@@ -437,6 +440,24 @@ func (m *machine) metric(name string) (n float64) {
 	return n
 }
 
+// damage changes a byte of a whole blob on disk.
+func (m *machine) damage(t *testing.T, id string, off int64) {
+	t.Helper()
+	f, err := os.OpenFile(filepath.Join(m.dir, strings.Replace(id, ":", "-", 1)), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	one := make([]byte, 1)
+	if _, err := f.ReadAt(one, off); err != nil {
+		t.Fatal(err)
+	}
+	one[0]++
+	if _, err := f.WriteAt(one, off); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // pullAll has machines pull at the same time.
 func pullAll(ctx context.Context, machines []*machine) error {
 	var wait sync.WaitGroup
@@ -446,18 +467,4 @@ func pullAll(ctx context.Context, machines []*machine) error {
 	}
 	wait.Wait()
 	return errors.Join(failed...)
-}
-
-// until waits until something holds.
-func until(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	for tick := time.NewTicker(time.Millisecond); !holds(); {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatal("waited too long until " + what)
-		}
-	}
 }

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/towline/towline/puller"
@@ -71,7 +73,7 @@ func (n *Node) settle(ctx context.Context, i sharing.Image, b sharing.Blob, from
 			if err == nil {
 				n.givers.forget(b.Digest())
 			}
-			if puller.KindOf(err) != puller.ErrCorrupt || err == nil {
+			if err == nil || puller.KindOf(err) != puller.ErrCorrupt {
 				return err
 			}
 			if err := n.repair(ctx, i, b, asked, from, p); err != nil {
@@ -82,19 +84,19 @@ func (n *Node) settle(ctx context.Context, i sharing.Image, b sharing.Blob, from
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		return n.refetch(ctx, b, from, p)
+		return n.refetch(ctx, i, b, from, p)
 	})
 }
 
 // refetch brings a blob that was found wrong from the registry.
-func (n *Node) refetch(ctx context.Context, b sharing.Blob, from sharing.Source, p sharing.Progress) error {
+func (n *Node) refetch(ctx context.Context, i sharing.Image, b sharing.Blob, from sharing.Source, p sharing.Progress) error {
 	if err := b.Verify(ctx); err == nil {
 		return nil
 	}
 	n.metrics.fallbacks.Inc()
 	tell(p, "hosts of the fleet gave wrong bytes of "+b.Digest()+", and none says which; all of it comes from the registry")
-	n.givers.forget(b.Digest())
-	err := errors.New("")
+	wrong, unread := n.sumsOf(ctx, b.Blob) // an error where bytes are missing
+	var err error
 	for range 2 { // as any blob whose digest is wrong
 		if err = b.Reset(); err != nil {
 			return err
@@ -102,11 +104,19 @@ func (n *Node) refetch(ctx context.Context, b sharing.Blob, from sharing.Source,
 		if err = from.Fetch(ctx, b.Blob, blobs.Range{From: 0, To: b.Size()}); err != nil {
 			return err
 		}
-		if err = b.Verify(ctx); err == nil || puller.KindOf(err) != puller.ErrCorrupt {
-			return err
+		if err = b.Verify(ctx); puller.KindOf(err) != puller.ErrCorrupt {
+			break
 		}
 	}
-	return err
+	if err != nil || unread != nil {
+		return err
+	}
+	if right, err := n.provenSums(ctx, b.Blob); err == nil {
+		g, _ := n.o.Groups.Group(i.Repository, i.Digest)
+		n.blame(g, b, wrong, right, "the registry", p)
+	}
+	n.givers.forget(b.Digest())
+	return nil
 }
 
 func tell(p sharing.Progress, message string) {
@@ -154,9 +164,7 @@ func (n *Node) repair(ctx context.Context, i sharing.Image, b sharing.Blob, aske
 		n.avoid(m, avoidBad, errors.New("what it says of a blob is wrong"))
 		return nil
 	}
-	for _, index := range bad {
-		n.blame(g, n.givers.of(b.Digest(), index), m, b.Digest(), index, p)
-	}
+	n.blame(g, b, here, right, m.Host, p)
 	return nil
 }
 
@@ -175,20 +183,30 @@ func (n *Node) replace(ctx context.Context, g fleet.Group, m fleet.Member, c chu
 	}
 }
 
-// blame says that a host gave wrong bytes. It may have got them from another one.
-func (n *Node) blame(g fleet.Group, giver string, from fleet.Member, digest string, index int, p sharing.Progress) {
-	who := giver
-	if giver == "" {
-		who = "the registry"
-	} else {
-		n.metrics.bad.WithLabelValues(giver).Inc()
-		for _, m := range g.Members {
-			if m.Host == giver {
-				n.avoid(m, avoidBad, fmt.Errorf("it gave wrong bytes of %s, chunk %d", digest, index))
-			}
+// blame says which hosts gave the chunks whose sums were wrong. They may have got them from
+// others.
+func (n *Node) blame(g fleet.Group, b sharing.Blob, wrong, right []byte, from string, p sharing.Progress) {
+	by := make(map[string][]string)
+	for index := range chunks(b.Size(), n.o.Chunk) {
+		if at := index * sumSize; !bytes.Equal(wrong[at:at+sumSize], right[at:at+sumSize]) {
+			giver := n.givers.of(b.Digest(), index)
+			by[giver] = append(by[giver], strconv.Itoa(index))
 		}
 	}
-	tell(p, fmt.Sprintf("%s gave wrong bytes of %s, chunk %d; they were fetched again from %s", who, digest, index, from.Host))
+	for giver, all := range by {
+		what := fmt.Sprintf("gave wrong bytes of %s (%d chunks: %s)", b.Digest(), len(all), puller.ClipTo(strings.Join(all, ", "), 100))
+		if giver == "" {
+			tell(p, "the registry "+what+"; they were fetched again from "+from)
+			continue
+		}
+		n.metrics.bad.WithLabelValues(giver).Add(float64(len(all)))
+		for _, m := range g.Members {
+			if m.Host == giver {
+				n.avoid(m, avoidBad, errors.New("it "+what))
+			}
+		}
+		tell(p, giver+" "+what+"; they were fetched again from "+from)
+	}
 }
 
 // findProven returns a host that has proven a blob, with the sums of its chunks.
