@@ -17,6 +17,7 @@ var (
 	errWaiting = errors.New("it waits for the bytes itself")
 	errBusy    = errors.New("it gives to as many as it may")
 	errRefused = errors.New("it does not give it")
+	errStrange = errors.New("it does not know the set, or not yet")
 	errSlow    = errors.New("it is too slow")
 	errLie     = errors.New("its answer is not what it says")
 )
@@ -45,8 +46,8 @@ type want struct {
 // one to do so, or no other one can give it. It ends: each turn of its loop takes a host out,
 // or takes time, which is bounded for each host, or has brought bytes.
 func (n *Node) bring(ctx context.Context, w want) error {
-	left, busy := make(map[string]bool), make(map[string]bool)
-	var busySince time.Time
+	left, busy, strange := make(map[string]bool), make(map[string]bool), make(map[string]bool)
+	var busySince, strangeSince time.Time
 	var host string // that is asked, since when, and what it has brought since
 	var since time.Time
 	var got int64
@@ -57,10 +58,17 @@ func (n *Node) bring(ctx context.Context, w want) error {
 		var m fleet.Member
 		g, ok := n.o.Groups.Group(w.image.Repository, w.image.Digest)
 		if ok {
-			m, ok = parent(g.Members, g.Self, w.seed, func(host string) bool { return left[host] || busy[host] || n.standing.avoids(host) })
+			m, ok = parent(g.Members, g.Self, w.seed, func(host string) bool { return left[host] || busy[host] || strange[host] || n.standing.avoids(host) })
 		}
-		if !ok && len(busy) > 0 && time.Since(busySince) < n.timing.busy {
+		if !ok && len(strange) > 0 && time.Since(strangeSince) > n.timing.strange {
+			for host := range strange {
+				n.standing.avoid(host, avoidStrange)
+			}
+			clear(strange)
+		}
+		if !ok && (len(strange) > 0 || len(busy) > 0 && time.Since(busySince) < n.timing.busy) {
 			clear(busy)
+			clear(strange)
 			sleep(ctx, n.timing.pause+rand.N(n.timing.pause))
 			continue
 		}
@@ -95,6 +103,12 @@ func (n *Node) bring(ctx context.Context, w want) error {
 				busySince = time.Now()
 			}
 			busy[m.Host] = true
+		case errors.Is(err, errStrange):
+			n.standing.answers(m.Host)
+			if strangeSince.IsZero() {
+				strangeSince = time.Now()
+			}
+			strange[m.Host] = true
 		case errors.Is(err, errRefused):
 			n.standing.answers(m.Host)
 			left[m.Host] = true
@@ -111,7 +125,7 @@ func (n *Node) bring(ctx context.Context, w want) error {
 				n.logOf(m).WithError(err).Info("a host of the fleet does not answer; others are asked")
 			}
 		}
-		if more == 0 && !w.there() && !left[m.Host] && !busy[m.Host] {
+		if more == 0 && !w.there() && !left[m.Host] && !busy[m.Host] && !strange[m.Host] {
 			sleep(ctx, n.timing.pause)
 		}
 	}

@@ -99,7 +99,9 @@ func (n *Node) get(ctx context.Context, g fleet.Group, m fleet.Member, i sharing
 		err = errWaiting
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		err = errBusy
-	case http.StatusForbidden, http.StatusNotFound, http.StatusUnauthorized, http.StatusBadRequest:
+	case http.StatusForbidden:
+		err = errStrange
+	case http.StatusNotFound, http.StatusBadRequest:
 		err = errRefused
 	default:
 		err = fmt.Errorf("%w: %s", errLie, resp.Status)

@@ -15,7 +15,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
@@ -184,6 +183,8 @@ type cluster struct {
 	mu      sync.Mutex
 	members []fleet.Member
 	key     []byte
+	// strangers are machines that do not know the set.
+	strangers map[string]bool
 }
 
 // machine is a host with all that fetches, keeps and gives blobs.
@@ -206,6 +207,7 @@ type machine struct {
 	took   int64
 	told   []string
 	change func(b *blobs.Blob) // of a blob that others ask for
+	asked  chan struct{}       // receives one when another host asks, unless it is nil
 }
 
 // chunkSize is that of the machines of tests.
@@ -276,7 +278,14 @@ func (m *machine) Group(repository, digest string) (fleet.Group, bool) {
 
 // Keyed implements fleet.Groups.
 func (m *machine) Keyed(set string, generation uint64, repository, digest string) (fleet.Group, bool) {
-	if set != "set" || generation != 7 {
+	select {
+	case m.asked <- struct{}{}:
+	default:
+	}
+	m.cluster.mu.Lock()
+	strange := m.strangers[m.name]
+	m.cluster.mu.Unlock()
+	if set != "set" || generation != 7 || strange {
 		return fleet.Group{}, false
 	}
 	return m.Group(repository, digest)

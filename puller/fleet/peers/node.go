@@ -34,6 +34,9 @@ type timing struct {
 	head, gap, answer time.Duration
 	// busy is how long hosts that are busy are asked again before the registry is.
 	busy time.Duration
+	// strange is how long hosts are asked again that do not know the set: a generation
+	// comes to some earlier than to others.
+	strange time.Duration
 	// patience is how long a host may bring less than least of a chunk.
 	patience time.Duration
 	pause    time.Duration // before the same is asked again
@@ -47,7 +50,7 @@ type timing struct {
 
 var defaults = timing{
 	head: 15 * time.Second, gap: 10 * time.Second, answer: 40 * time.Second,
-	busy: time.Minute, patience: time.Minute, pause: 200 * time.Millisecond, proven: 10 * time.Second,
+	busy: time.Minute, strange: 5 * time.Second, patience: time.Minute, pause: 200 * time.Millisecond, proven: 10 * time.Second,
 	wait: 4 * time.Second, turn: 2 * time.Second, still: time.Second, send: 20 * time.Second,
 	linger: 10 * time.Second,
 }

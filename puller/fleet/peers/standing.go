@@ -9,8 +9,9 @@ const (
 	// firstAvoid is how long a host is avoided that does not answer. It doubles up to
 	// mostAvoid while it still does not.
 	firstAvoid, mostAvoid = 5 * time.Second, time.Minute
-	// avoidSlow is how long a slow host is avoided, and avoidBad one that gave wrong bytes.
-	avoidSlow, avoidBad = 30 * time.Second, 10 * time.Minute
+	// avoidSlow is how long a slow host is avoided, avoidBad one that gave wrong bytes, and
+	// avoidStrange one that does not know the set.
+	avoidSlow, avoidBad, avoidStrange = 30 * time.Second, 10 * time.Minute, 10 * time.Second
 )
 
 // standing remembers which hosts are avoided. Its methods may be called from anywhere.
