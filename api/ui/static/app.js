@@ -10,6 +10,7 @@ import { enginePage } from './engine.js';
 import { queuePage } from './queue.js';
 import { imagesPage } from './images.js';
 import { setsPage } from './sets.js';
+import { fleetPage } from './fleet.js';
 
 const pages = [
   { path: '', title: 'Now', page: nowPage },
@@ -17,6 +18,7 @@ const pages = [
   { path: 'jobs', title: 'History', page: jobsPage },
   { path: 'sets', title: 'Sets', page: setsPage },
   { path: 'images', title: 'Images', page: imagesPage },
+  { path: 'fleet', title: 'Fleet', page: fleetPage },
   { path: 'engine', title: 'Engine', page: enginePage },
 ];
 
@@ -69,6 +71,7 @@ function route() {
   const [name, ...rest] = path.split('/').map((part) => { try { return decodeURIComponent(part); } catch { return part; } });
   const found = pages.find((p) => p.path === name) ?? pages[0];
   show(nav, h('ul', {}, pages.map((p) => h('li', {}, h('a', { href: '#/' + p.path, 'aria-current': p === found ? 'page' : undefined }, p.title)))));
+  nav.querySelector('[aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'nearest' });
   show(main);
   const context = { main, may, id: rest[0], query: new URLSearchParams(query ?? ''), title: (text) => { document.title = text + ' – Towline'; } };
   context.title(found.title);

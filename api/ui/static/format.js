@@ -46,3 +46,11 @@ export function share(progress) {
 export function isOver(job) {
   return job.state !== 'queued' && job.state !== 'active';
 }
+
+/** fleetStates are how a set of a fleet may stand on a host. */
+export const fleetStates = ['proven', 'pulling', 'waiting', 'refused', 'failed', 'away'];
+
+/** countText writes how many are in each of these states. */
+export function countText(counts) {
+  return fleetStates.filter((s) => counts?.[s] > 0).map((s) => counts[s] + ' ' + s).join(', ');
+}

@@ -3,7 +3,7 @@ import { h, setText, toast } from './dom.js';
 import { bytes, duration, share, shortName } from './format.js';
 
 // A sign beside the word and the colour of each state.
-const signs = { queued: '◌', active: '▶', succeeded: '✓', failed: '✕', canceled: '–', skipped: '–', present: '✓', stale: '◌', missing: '✕', pulling: '▶', 'cool-down': '◌' };
+const signs = { queued: '◌', active: '▶', succeeded: '✓', failed: '✕', canceled: '–', skipped: '–', present: '✓', stale: '◌', missing: '✕', pulling: '▶', 'cool-down': '◌', proven: '✓', waiting: '◌', refused: '⊘', away: '○', live: '●' };
 
 export function badge(state, phase) {
   const text = state === 'active' && phase ? phase : state;

@@ -173,6 +173,7 @@ func (f *Fleet) ChangeRollout(_ context.Context, name string, action fleet.Rollo
 	if err != nil {
 		return fleet.Set{}, err
 	}
+	s.Rollout.Reason = ""
 	s.Rollout.State = map[fleet.RolloutAction]fleet.RolloutState{
 		fleet.ActionPause: fleet.RolloutPaused, fleet.ActionResume: fleet.RolloutRunning, fleet.ActionCancel: fleet.RolloutCanceled,
 	}[action]
