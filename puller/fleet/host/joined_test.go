@@ -145,8 +145,8 @@ func TestInvitedHosts(t *testing.T) {
 		t.Errorf("%+v, %v", s, err)
 	}
 	one.set(func() {
-		if _, evil := one.sets["fleet.evil"]; evil || len(one.sets) != 2 {
-			t.Errorf("the other host keeps %v", one.sets)
+		if _, evil := one.last["registry.test/db:v1@"+digest("evil")]; evil || len(one.sets) != 2 {
+			t.Errorf("the other host has pulled what it was told to: %v", one.last)
 		}
 	})
 	if _, err := c.RemoveHost(context.Background(), "main"); err == nil {
