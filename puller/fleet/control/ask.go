@@ -2,6 +2,7 @@ package control
 
 import (
 	"encoding/json"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -15,42 +16,53 @@ func (c *Controller) answer(m *nats.Msg) {
 		return
 	}
 	id := m.Subject[len(c.names.Asks())-1:]
-	var a fleet.Answer
-	group, err := c.group(id, m.Data)
+	data, err := c.group(id, m.Data)
 	if err != nil {
-		a.Error = err.Error()
-	} else {
-		a.Group = &group
-	}
-	data := fleet.Encode(a)
-	if len(data) > fleet.MaxAnswer {
-		data = fleet.Encode(fleet.Answer{Error: "the group is too large for an answer"})
+		data = fleet.Encode(fleet.Answer{Error: err.Error()})
 	}
 	m.Respond(data)
 }
 
-// group returns the hosts that have, or are to have, what a host is to have of a set.
-func (c *Controller) group(id string, question []byte) (fleet.Group, error) {
+// groupFor is how long an answer is given to all that ask: after a put, all hosts of a set ask
+// at about the same time.
+const groupFor = 500 * time.Millisecond
+
+// groupAnswer is an encoded answer, without Self, which the host knows.
+type groupAnswer struct {
+	data []byte
+	made time.Time
+}
+
+// group answers with the hosts that have, or are to have, what a host is to have of a set.
+func (c *Controller) group(id string, question []byte) ([]byte, error) {
 	var q fleet.Question
 	if len(question) > fleet.MaxBeat || json.Unmarshal(question, &q) != nil {
-		return fleet.Group{}, puller.Errorf(puller.ErrInvalidRequest, "the question can't be read")
+		return nil, puller.Errorf(puller.ErrInvalidRequest, "the question can't be read")
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s, h := c.sets[q.Set], c.hosts[id]
 	if s == nil || h == nil || !h.matches(id, q.Set, s) {
-		return fleet.Group{}, puller.Errorf(puller.ErrForbidden, "the host is no member of a set of that name")
+		return nil, puller.Errorf(puller.ErrForbidden, "the host is no member of a set of that name")
 	}
 	if e := h.entry(q.Set); e == nil || e.Generation != s.Generation {
-		return fleet.Group{}, puller.Errorf(puller.ErrForbidden, "the host is not to have this generation yet")
+		return nil, puller.Errorf(puller.ErrForbidden, "the host is not to have this generation yet")
 	}
-	g := fleet.Group{Set: q.Set, Generation: s.Generation, Self: id, Key: s.Key}
+	if time.Since(s.group.made) < groupFor {
+		return s.group.data, nil
+	}
+	g := fleet.Group{Set: q.Set, Generation: s.Generation, Key: s.Key}
 	for _, other := range c.members(q.Set, s) {
 		o := c.hosts[other]
 		e := o.entry(q.Set)
-		if o.identity != nil && (o.live && o.identity.Address != "" || other == id) && e != nil && e.Generation == s.Generation {
+		if o.identity != nil && o.live && o.identity.Address != "" && e != nil && e.Generation == s.Generation {
 			g.Members = append(g.Members, fleet.Member{Host: other, Zone: o.zone(), Address: o.identity.Address})
 		}
 	}
-	return g, nil
+	data := fleet.Encode(fleet.Answer{Group: &g})
+	if len(data) > fleet.MaxAnswer {
+		return nil, puller.Errorf(puller.ErrOverloaded, "the group of %d hosts is too large for an answer", len(g.Members))
+	}
+	s.group = groupAnswer{data, time.Now()}
+	return data, nil
 }

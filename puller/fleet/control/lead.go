@@ -138,7 +138,7 @@ func (c *Controller) act(ctx context.Context, s *session) error {
 const (
 	together = 50 * time.Millisecond
 	// writers is how many records are written at a time.
-	writers = 32
+	writers = 256
 )
 
 // reconcile steps the rollouts, and writes what hosts are to have. It may end anywhere: the

@@ -60,6 +60,7 @@ type setState struct {
 	retryAt time.Time // when they are tried again after that
 	busy    bool      // they are being resolved
 	pausing time.Time // since when its rollout is pausing here
+	group   groupAnswer
 	changed uint64
 }
 
@@ -467,6 +468,23 @@ func (c *Controller) expire() {
 	}
 }
 
+// label returns a label of a host, as labels does.
+func (h *hostState) label(id, name string) string {
+	switch {
+	case name == fleet.LabelHost:
+		return id
+	case h.invited != nil && name == fleet.LabelZone:
+		return h.invited.Zone
+	case h.invited != nil:
+		return h.invited.Labels[name]
+	case h.identity != nil && name == fleet.LabelZone:
+		return h.identity.Zone
+	case h.identity != nil:
+		return h.identity.Labels[name]
+	}
+	return ""
+}
+
 // labels returns the labels of a host that count. Those of an invitation are not the host's
 // to choose.
 func (h *hostState) labels(id string) map[string]string {
@@ -506,9 +524,8 @@ func (h *hostState) matches(id, set string, s *setState) bool {
 	case h.identity == nil && h.invited == nil:
 		return h.entry(set) != nil // until it comes, its labels are not known
 	}
-	have := h.labels(id)
 	for name, value := range s.Request.Hosts {
-		if have[name] != value {
+		if h.label(id, name) != value {
 			return false
 		}
 	}

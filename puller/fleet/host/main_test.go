@@ -76,7 +76,8 @@ func (r *registry) set(change func()) {
 
 // rig is a NATS server, controllers and hosts.
 type rig struct {
-	*testing.T
+	testing.TB
+	beat     time.Duration
 	registry registry
 	log      *lines
 	dir      string
@@ -102,8 +103,8 @@ func (l *lines) String() string {
 	return l.text.String()
 }
 
-func newRig(t *testing.T) *rig {
-	r := &rig{T: t, log: new(lines), dir: t.TempDir(), port: -1}
+func newRig(t testing.TB) *rig {
+	r := &rig{TB: t, beat: beat, log: new(lines), dir: t.TempDir(), port: -1}
 	r.registry.tags = map[string]string{web: digest("web 1"), db: digest("db 1")}
 	r.startServer()
 	t.Cleanup(func() {
@@ -185,7 +186,7 @@ func (l *fakeLink) run(ctx context.Context, identity fleet.Identity) {
 			l.conn.Publish(names.Beat(identity.Name), fleet.Encode(fleet.Beat{Session: identity.Session}))
 			select {
 			case <-ctx.Done():
-			case <-time.After(beat / 2):
+			case <-time.After(l.rig.beat / 2):
 			}
 		}
 		if l.Link().State == fleet.LinkUp {
@@ -276,7 +277,7 @@ func (r *rig) controller(id string) controller {
 	r.Helper()
 	l := r.connect(id, nil)
 	c := control.New(control.Options{
-		Link: l, Fleet: "ci", Host: id, Session: id + "-session", Registry: &r.registry, Beat: beat,
+		Link: l, Fleet: "ci", Host: id, Session: id + "-session", Registry: &r.registry, Beat: r.beat,
 		Check: check, Log: r.logger(id),
 	})
 	v := controller{c, r.run(l, c.Run)}
