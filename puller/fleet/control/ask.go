@@ -45,7 +45,7 @@ func (c *Controller) group(id string, question []byte) ([]byte, error) {
 	if s == nil || h == nil || !h.matches(id, q.Set, s) {
 		return nil, puller.Errorf(puller.ErrForbidden, "the host is no member of a set of that name")
 	}
-	if e := h.entry(q.Set); e == nil || e.Generation != s.Generation {
+	if !s.gives(id, h.entry(q.Set)) {
 		return nil, puller.Errorf(puller.ErrForbidden, "the host is not to have this generation yet")
 	}
 	if time.Since(s.group.made) < groupFor {
@@ -54,8 +54,7 @@ func (c *Controller) group(id string, question []byte) ([]byte, error) {
 	g := fleet.Group{Set: q.Set, Generation: s.Generation, Key: s.Key}
 	for _, other := range c.members(q.Set, s) {
 		o := c.hosts[other]
-		e := o.entry(q.Set)
-		if o.identity != nil && o.live && o.identity.Address != "" && e != nil && e.Generation == s.Generation {
+		if o.identity != nil && o.live && o.identity.Address != "" && s.gives(other, o.entry(q.Set)) {
 			g.Members = append(g.Members, fleet.Member{Host: other, Zone: o.zone(), Address: o.identity.Address})
 		}
 	}
@@ -65,4 +64,11 @@ func (c *Controller) group(id string, question []byte) ([]byte, error) {
 	}
 	s.group = groupAnswer{data, time.Now()}
 	return data, nil
+}
+
+// gives reports whether a member is to have the present generation, of which it has an entry
+// or none. While a wave is written, all of the wave count: hosts that know different members
+// of it would each ask the registry.
+func (s *setState) gives(id string, e *fleet.DesiredSet) bool {
+	return s.Rollout.State == fleet.RolloutDone || e != nil && e.Generation == s.Generation || s.releasing[id]
 }

@@ -61,7 +61,9 @@ type setState struct {
 	busy    bool      // they are being resolved
 	pausing time.Time // since when its rollout is pausing here
 	group   groupAnswer
-	changed uint64
+	// releasing are the members that the last step of this controller has released.
+	releasing map[string]bool
+	changed   uint64
 }
 
 // reportState is a report as it was heard.
@@ -275,7 +277,7 @@ func (c *Controller) putSet(name string, s *setState, revision uint64) {
 	}
 	delete(c.markers, name)
 	if old != nil && old.Generation == s.Generation {
-		s.fault, s.retryAt, s.busy, s.pausing = old.fault, old.retryAt, old.busy, old.pausing
+		s.fault, s.retryAt, s.busy, s.pausing, s.releasing = old.fault, old.retryAt, old.busy, old.pausing, old.releasing
 	}
 	switch {
 	case s.Rollout.State != fleet.RolloutPausing:

@@ -126,6 +126,11 @@ func (c *Controller) writes() map[string]write {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for name, step := range steps {
+		if s := c.sets[name]; s != nil && s.Generation == step.state.Generation {
+			s.releasing = step.released
+		}
+	}
 	all := make(map[string]write)
 	names := slices.Sorted(maps.Keys(steps))
 	for id, h := range c.hosts {

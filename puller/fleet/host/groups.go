@@ -28,16 +28,21 @@ const (
 
 var _ fleet.Groups = (*Host)(nil)
 
-// Group implements fleet.Groups.
+// Group implements [fleet.Groups].
 func (h *Host) Group(repository, digest string) (fleet.Group, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, g := range h.groups {
-		if g.names(repository, digest) {
-			return g.Group, true
+	found, name := (*group)(nil), ""
+	for set, g := range h.groups {
+		// Of several sets, all hosts take the same one.
+		if (found == nil || set < name) && g.names(repository, digest) {
+			found, name = g, set
 		}
 	}
-	return fleet.Group{}, false
+	if found == nil {
+		return fleet.Group{}, false
+	}
+	return found.Group, true
 }
 
 // Keyed implements fleet.Groups.
