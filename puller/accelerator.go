@@ -2,6 +2,7 @@ package puller
 
 import (
 	"context"
+	"time"
 
 	"github.com/towline/towline/stream/pullstream"
 )
@@ -60,6 +61,9 @@ type Accelerator interface {
 	State() AcceleratorState
 	// Cached returns which of some blobs are in the cache whole.
 	Cached(blobs []Blob) []Blob
+	// CoolDown has no more requests for blobs made to a registry for some time, at most
+	// half a minute: it limits the rate. Those that are under way go on.
+	CoolDown(registry string, d time.Duration)
 }
 
 // An Acceleration is one pull's part in an Accelerator. Close must be called once.

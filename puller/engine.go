@@ -177,6 +177,9 @@ type Pull struct {
 	// Connected, if not nil, is told which connection the call got, before the
 	// first message.
 	Connected func(Connection) `json:"-"`
+	// Busy, if not nil, is told by an Accelerator that the registry asks for fewer
+	// requests, and for how long it makes none. It may be called from any goroutine.
+	Busy func(d time.Duration) `json:"-"`
 }
 
 // Image is an image in the engine's store.

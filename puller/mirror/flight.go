@@ -213,7 +213,7 @@ func (p *pull) fetchOwn(mine []*blobs.Blob) error {
 	if p.shared != nil {
 		return p.fetchShared(mine)
 	}
-	work := fetch.Work{Repository: p.repo, Registry: p.registry, Progress: p.count}
+	work := fetch.Work{Repository: p.repo, Registry: p.registry, Progress: p.count, CoolDown: p.request.Busy}
 	for _, b := range mine {
 		work.Sinks = append(work.Sinks, sink{b, p.below(b.Digest())})
 	}

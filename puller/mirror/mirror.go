@@ -192,6 +192,9 @@ func (m *Mirror) presentWay() (puller.Way, string) {
 	return m.ways.Last()
 }
 
+// CoolDown implements puller.Accelerator.
+func (m *Mirror) CoolDown(registry string, d time.Duration) { m.fetcher.CoolDown(registry, d) }
+
 // Cached implements puller.Accelerator.
 func (m *Mirror) Cached(all []puller.Blob) (cached []puller.Blob) {
 	if way, _ := m.presentWay(); way == puller.WayNone {

@@ -304,6 +304,33 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// TestBusy is a registry that asks for fewer requests. The pull is told.
+func TestBusy(t *testing.T) {
+	r := newRegistry()
+	r.push("registry.test/app", "1", random(1, 2*mib))
+	var mu sync.Mutex
+	refused := false
+	r.blob = func(context.Context, string, int64, int64) ([]byte, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if refused {
+			return nil, nil
+		}
+		refused = true
+		return nil, &puller.Error{Kind: puller.ErrRateLimited, RetryAfter: 10 * time.Millisecond, Err: puller.ErrBusy}
+	}
+	b := start(t, r, newEngine(r), t.TempDir())
+	var told []time.Duration
+	got := b.pull(t.Context(), puller.Pull{Image: "registry.test/app:1", Busy: func(d time.Duration) {
+		mu.Lock()
+		defer mu.Unlock()
+		told = append(told, d)
+	}})
+	if diff := cmp.Diff([]time.Duration{10 * time.Millisecond}, told); diff != "" || got.how.Way != puller.WayAlias {
+		t.Errorf("%+v; it was told (-want +got):\n%s", got.how, diff)
+	}
+}
+
 // TestCallers are callers whose credentials differ.
 func TestCallers(t *testing.T) {
 	r := newRegistry()

@@ -2,8 +2,11 @@ package transfer_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -28,7 +31,7 @@ type acceleration struct {
 }
 
 func (a *accelerator) Accelerate(_ context.Context, p puller.Pull) puller.Acceleration {
-	p.Connected = nil
+	p.Connected, p.Busy = nil, nil
 	a.pulls = append(a.pulls, p)
 	return &acceleration{a, p}
 }
@@ -101,4 +104,71 @@ func TestStalledAccelerator(t *testing.T) {
 			t.Errorf("it ended with %v, %+v, after %d pulls of the accelerator", sub.err, how, len(a.pulls))
 		}
 	})
+}
+
+// limited is an accelerator of whose registry the first pull finds that it limits the rate.
+// Each pull fails, and its job ends.
+type limited struct {
+	accelerator
+	fetches bool // it finds that while it fetches; else in its end
+	began   time.Time
+	asked   []string // its pulls, with when
+	cooled  []string // what it was told itself
+}
+
+func (a *limited) Accelerate(_ context.Context, p puller.Pull) puller.Acceleration {
+	a.asked = append(a.asked, fmt.Sprint(p.Image, " ", time.Since(a.began)))
+	err := puller.Errorf(puller.ErrDenied, "no")
+	switch {
+	case len(a.asked) > 1:
+	case a.fetches:
+		p.Busy(20 * time.Second)
+	default:
+		err = &puller.Error{Kind: puller.ErrRateLimited, RetryAfter: 20 * time.Second, Err: errors.New("too many requests")}
+	}
+	return &refused{acceleration{&a.accelerator, p}, err}
+}
+
+func (a *limited) CoolDown(registry string, d time.Duration) {
+	a.cooled = append(a.cooled, fmt.Sprint(registry, " ", d))
+}
+
+type refused struct {
+	acceleration
+	err error
+}
+
+func (a *refused) Pull(context.Context, func(pullstream.Message)) error { return a.err }
+
+// The queue and the accelerator share the cool-downs of a registry.
+func TestAcceleratorCoolDown(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		fetches bool
+		told    []string
+	}{{"of_the_accelerator", true, nil}, {"of_the_queue", false, []string{"registry.test 20s"}}} {
+		t.Run(c.name, func(t *testing.T) {
+			e := &engine{}
+			a := &limited{accelerator: accelerator{engine: e}, fetches: c.fetches}
+			withAccelerator(t, e, a, func(t *testing.T, s *transfer.Transfers) {
+				a.began = time.Now()
+				var all []*subscriber
+				for turn, image := range []string{"registry.test/app:v1", "registry.test/app:v2", "other.test/app:v1"} {
+					r := request(puller.PolicyAlways, 0)
+					r.Key.Image, r.Turn = image, uint64(turn)
+					all = append(all, join(t, s, r, 0))
+					synctest.Wait()
+				}
+				for _, sub := range all {
+					<-sub.over
+				}
+				if diff := cmp.Diff([]string{"registry.test/app:v1 0s", "other.test/app:v1 0s", "registry.test/app:v2 20s"}, a.asked); diff != "" {
+					t.Errorf("pulls (-want +got):\n%s", diff)
+				}
+				if diff := cmp.Diff(c.told, a.cooled); diff != "" {
+					t.Errorf("the accelerator was told (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
 }

@@ -16,9 +16,10 @@ import (
 // goroutine writes: the transfer's phase too.
 type attempt struct {
 	*transfer
-	ctx      context.Context // of the transfer, with the attempt's span
-	answered func()          // the registry gives what it was asked for
-	fetched  func()          // it is asked for nothing more
+	ctx      context.Context     // of the transfer, with the attempt's span
+	answered func()              // the registry gives what it was asked for
+	fetched  func()              // it is asked for nothing more
+	cooled   func(time.Duration) // it asks for fewer requests
 	// acceleration is of this attempt's pull; nil before it, and where there is no
 	// accelerator.
 	acceleration puller.Acceleration
@@ -202,6 +203,7 @@ func (a *attempt) stream() (progress *pullstream.Progress, end proof.Ending, err
 	err = a.enginePull(ctx, puller.Pull{
 		Image: a.key.Image, Platform: a.key.Platform, Credentials: credentials,
 		Connected: func(c puller.Connection) { a.timed(func(x *puller.Timings) { x.Connection = c }) },
+		Busy:      a.cooled,
 	}, func(m pullstream.Message) {
 		now := time.Now()
 		m = secrets.Message(m)

@@ -91,7 +91,7 @@ func (t *transfer) withSlot() (puller.Result, error) {
 	defer metrics.running.Dec()
 
 	ctx, span := t.trace()
-	a := attempt{transfer: t, ctx: ctx, answered: sync.OnceFunc(slot.Answered), fetched: sync.OnceFunc(slot.Fetched)}
+	a := attempt{transfer: t, ctx: ctx, answered: sync.OnceFunc(slot.Answered), fetched: sync.OnceFunc(slot.Fetched), cooled: func(d time.Duration) { slot.CoolDown(d) }}
 	before := t.timings.Load()
 	result, err := a.pull()
 	tracing.End(span, err)
@@ -205,6 +205,9 @@ func (t *transfer) rateLimited(slot *queue.Ticket, err error) error {
 		asked = puller.RetryAfterOf(refusal)
 	}
 	left := slot.CoolDown(asked)
+	if t.table.opts.Accelerator != nil {
+		t.table.opts.Accelerator.CoolDown(names.RegistryOf(t.key.Image), left)
+	}
 	return &puller.Error{Op: "pull", Ref: t.key.Image, Kind: puller.ErrRateLimited, RetryAfter: left, Err: puller.Inner(err)}
 }
 

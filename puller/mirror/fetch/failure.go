@@ -61,8 +61,8 @@ func (f *Fetcher) end(t *task, err error) bool {
 	}
 	again := w.err == nil && len(b.active) == 0 && (len(b.todo) == 0 || b.refill)
 	f.mu.Unlock()
-	if cooled > 0 && f.o.CoolDown != nil {
-		f.o.CoolDown(w.Registry, cooled)
+	if cooled > 0 && w.CoolDown != nil {
+		w.CoolDown(cooled)
 	}
 	return again
 }

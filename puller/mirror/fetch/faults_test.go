@@ -317,12 +317,7 @@ func TestBusy(t *testing.T) {
 	for _, most := range []int{1, 2, 4} {
 		bubble(t, fmt.Sprint("more_connections_than_", most), func(t *testing.T) {
 			var cooled []time.Duration
-			f := fetch.New(fetch.Options{Chunk: mib, CoolDown: func(registry string, d time.Duration) {
-				if registry != "a.test" {
-					t.Error(registry)
-				}
-				cooled = append(cooled, d)
-			}})
+			f := fetch.New(fetch.Options{Chunk: mib})
 			l := &link{each: 1e6}
 			refusals := 0
 			l.answer = func(r *request) (how, error) {
@@ -335,7 +330,9 @@ func TestBusy(t *testing.T) {
 				return how{}, nil
 			}
 			s := newSink("a", 20*mib)
-			took, err := fetchAll(t, f, l, s)
+			began := time.Now()
+			err := f.Fetch(t.Context(), fetch.Work{Repository: l, Registry: "a.test", Sinks: []fetch.Sink{s}, CoolDown: func(d time.Duration) { cooled = append(cooled, d) }})
+			took := time.Since(began)
 			s.check(t)
 			if err != nil || refusals == 0 || refusals > 12 || took > 60*time.Second {
 				t.Errorf("%v after %s, %d refusals", err, took, refusals)
@@ -366,6 +363,36 @@ func TestBusy(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.check(t)
+	})
+	bubble(t, "that_others_were_told", func(t *testing.T) {
+		f := fetch.New(fetch.Options{Chunk: mib})
+		began := time.Now()
+		l := &link{each: 1e6}
+		l.answer = func(r *request) (how, error) {
+			if at := time.Since(began); at < 20*time.Second || at > 20*time.Second && at < 25*time.Second {
+				t.Errorf("it is asked after %s", at)
+			}
+			if time.Since(began) == 20*time.Second {
+				f.CoolDown("a.test", 5*time.Second) // what is under way goes on
+			}
+			return how{}, nil
+		}
+		f.CoolDown("a.test", 20*time.Second)
+		f.CoolDown("a.test", time.Second)
+		f.CoolDown("b.test", time.Hour)
+		s := newSink("a", 10*mib)
+		if _, err := fetchAll(t, f, l, s); err != nil {
+			t.Fatal(err)
+		}
+		s.check(t)
+	})
+	bubble(t, "that_others_were_told_is_bounded", func(t *testing.T) {
+		f := fetch.New(fetch.Options{})
+		f.CoolDown("a.test", time.Hour)
+		s := newSink("a", mib)
+		if took, err := fetchAll(t, f, &link{each: 1e6}, s); err != nil || took < 30*time.Second || took > 32*time.Second {
+			t.Errorf("%v after %s", err, took)
+		}
 	})
 	bubble(t, "too_long", func(t *testing.T) {
 		f := fetch.New(fetch.Options{})

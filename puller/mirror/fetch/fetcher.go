@@ -48,6 +48,9 @@ type Work struct {
 	// Progress, if not nil, is called with the number of bytes that were written. It is
 	// called from several goroutines at a time.
 	Progress func(n int)
+	// CoolDown, if not nil, is called when the registry asks for fewer requests, with how
+	// long the Fetcher makes none to it.
+	CoolDown func(d time.Duration)
 }
 
 // Options are the limits of a Fetcher. What is 0 has the default.
@@ -58,9 +61,6 @@ type Options struct {
 	Rate        int64 // bytes a second in all; no limit
 	// Stall is how long a connection may bring nothing before it is ended; 10 s.
 	Stall time.Duration
-	// CoolDown, if not nil, is called when a registry asks for fewer requests, with how
-	// long the Fetcher makes none.
-	CoolDown func(registry string, d time.Duration)
 }
 
 const (
@@ -154,6 +154,18 @@ func (f *Fetcher) Fetch(ctx context.Context, w Work) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return job.err
+}
+
+// CoolDown has no request made to a registry for some time, at most half a minute, where it
+// has told somebody else that it limits the rate. Requests that are under way go on.
+func (f *Fetcher) CoolDown(name string, d time.Duration) {
+	now := time.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r := f.registryOf(name)
+	if until := now.Add(min(d, maxCoolDown)); until.After(r.until) {
+		r.until = until
+	}
 }
 
 // fail ends a work with its first error. The lock is held.
