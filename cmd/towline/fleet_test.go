@@ -65,11 +65,14 @@ func TestFleet(t *testing.T) {
 		words []string
 		args  []string
 	}{
-		{0, []string{"SET", "GENERATION"}, []string{"fleet"}},
+		{0, []string{"fleet test: host leader is up since", "it may change the fleet; 2 hosts live; leader acts"}, []string{"fleet"}},
+		{0, []string{"SET", "GENERATION"}, []string{"fleet", "show"}},
 		{0, []string{"web: generation 1, 2 waiting, 1 away, rollout done", "docker.io/library/redis:7", "sha256:"}, []string{"fleet", "apply", "web", "redis:7", "--hosts", "role=ci", "--wave", "50%"}},
 		{0, []string{`"generation":2`}, []string{"fleet", "apply", "web", "redis:7", "--json"}},
 		{0, []string{"web", "2 waiting, 1 away", "ROLLOUT"}, []string{"fleet", "show"}},
 		{0, []string{"web\n"}, []string{"fleet", "show", "-q"}},
+		{0, []string{"web  2"}, []string{"fleet"}},
+		{0, []string{`"link":{`, `"sets":[{`}, []string{"fleet", "--json"}},
 		{0, []string{"web: paused; web: generation 2"}, []string{"fleet", "pause", "web"}},
 		{0, []string{"rollout running"}, []string{"fleet", "resume", "web"}},
 		{0, []string{"rollout canceled"}, []string{"fleet", "cancel", "web"}},
@@ -77,7 +80,7 @@ func TestFleet(t *testing.T) {
 		{0, []string{"three\n"}, []string{"fleet", "hosts", "--away", "--label", "role=ci", "-q"}},
 		{0, []string{`{"hosts":[]}`}, []string{"fleet", "hosts", "--label", "role=web", "--json"}},
 		{0, []string{"fleet: {name: test, url: \"tls://", "-----BEGIN", "secret"}, []string{"fleet", "invite", "new", "--label", "role=ci"}},
-		{0, []string{"the content of " + creds}, []string{"fleet", "invite", "new", "--out", creds}},
+		{0, []string{"on new, make " + creds + " the file"}, []string{"fleet", "invite", "new", "--out", creds}},
 		{1, []string{"file exists"}, []string{"fleet", "invite", "new", "--out", creds}},
 		{exit.CodePermanent, []string{"host: "}, []string{"fleet", "invite", "-q", "a b", "--out", creds + "2"}},
 		{0, []string{"three: removed from the fleet"}, []string{"fleet", "uninvite", "three"}},
@@ -94,6 +97,10 @@ func TestFleet(t *testing.T) {
 		{exit.CodeUsage, nil, []string{"fleet", "pause"}},
 		{exit.CodeUsage, nil, []string{"fleet", "mend"}},
 	})
+	code, out, _, err := runApart(t.Context(), "fleet", "invite", "new", "--zone", "a", "--replace", "--controller", "--host", host)
+	if want := (fleet.InviteRequest{Host: "new", Zone: "a", Replace: true, Controller: true, Caller: "uid:0"}); code != 0 || out != "-----BEGIN NATS USER JWT-----\nsecret\n" || cmp.Diff(want, f.Invited(), cmpopts.IgnoreFields(want, "Caller")) != "" {
+		t.Errorf("%d, %v: %q of %+v", code, err, out, f.Invited())
+	}
 	if raw, err := os.ReadFile(creds); err != nil || !strings.Contains(string(raw), "secret") {
 		t.Errorf("%q, %v", raw, err)
 	}
@@ -308,8 +315,10 @@ func TestFleetCompletion(t *testing.T) {
 
 func TestNoFleet(t *testing.T) {
 	host, _, _ := startDaemon(t)
-	code, _, err := run(t.Context(), "fleet", "apply", "web", "redis", "--host", host)
-	if code != exit.CodePermanent || !strings.Contains(err.Error(), "fleet.embedded") {
-		t.Error(code, err)
+	for _, args := range [][]string{{"fleet", "apply", "web", "redis"}, {"fleet"}, {"fleet", "hosts"}} {
+		code, _, err := run(t.Context(), append(args, "--host", host)...)
+		if code != exit.CodePermanent || !strings.Contains(err.Error(), "fleet.embedded") {
+			t.Error(args, code, err)
+		}
 	}
 }

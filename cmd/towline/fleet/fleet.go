@@ -14,27 +14,58 @@ import (
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/cmd/towline/command"
 	"github.com/towline/towline/cmd/towline/render"
+	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
 )
 
 // New returns the command fleet.
 func New(f *command.Flags) *cobra.Command {
-	show := newShow(f)
 	all := &cobra.Command{
 		Use:   "fleet",
 		Short: "Keep images on all hosts of a fleet: apply, watch and show sets; invite hosts",
-		Long: "A set of a fleet is a list of images that all hosts with its labels have. Its tags\n" +
+		Long: "Say how the daemon's host stands to its fleet, and list the sets of the fleet.\n\n" +
+			"A set of a fleet is a list of images that all hosts with its labels have. Its tags\n" +
 			"are resolved to digests once, for all hosts. A rollout says how many hosts get them\n" +
 			"at a time. Changing a fleet needs a token with the scope admin.",
 		Args: command.NoArguments,
-		RunE: show.RunE,
+		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, _ []string) error {
+			return status(ctx, f, cmd.OutOrStdout(), c)
+		}),
 	}
-	all.AddCommand(newApply(f), show, newWatch(f), newHosts(f), newRm(f),
+	all.AddCommand(newApply(f), newShow(f), newWatch(f), newHosts(f), newRm(f),
 		newRollout(f, fleet.ActionPause, "Have no further host get a set's images; those that may have them go on", "paused"),
 		newRollout(f, fleet.ActionResume, "Go on with the rollout of a set, by its next wave", "resumed"),
 		newRollout(f, fleet.ActionCancel, "End the rollout of a set where it is", "canceled"),
 		newInvite(f), newUninvite(f))
 	return all
+}
+
+// status prints how the daemon's host stands to its fleet, and the sets of the fleet where
+// it knows them.
+func status(ctx context.Context, f *command.Flags, out io.Writer, c *client.Client) error {
+	link, err := c.Fleet(ctx)
+	if err != nil {
+		return err
+	}
+	if link.State == fleet.LinkOff && !f.JSON {
+		return puller.Errorf(puller.ErrNotFound, "%s", link.Reason)
+	}
+	var sets []fleet.Set
+	if link.Controller {
+		if sets, err = c.FleetSets(ctx); err != nil {
+			return err
+		}
+	}
+	switch {
+	case f.JSON:
+		return render.NewJSON(out).Encode(map[string]any{"link": link, "sets": sets})
+	case !f.Quiet:
+		fmt.Fprintln(out, render.SafeText(linkText(link)))
+	}
+	if len(sets) == 0 {
+		return nil
+	}
+	return printSets(f, out, sets)
 }
 
 // completeSets completes the names of the fleet's sets.

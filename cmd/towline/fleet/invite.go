@@ -20,11 +20,12 @@ func newInvite(f *command.Flags) *cobra.Command {
 	var path string
 	invite := &cobra.Command{
 		Use:   "invite HOST",
-		Short: "Print what a host needs to join the fleet, once",
-		Long: "Make credentials for a host, and print them with the settings that the host needs.\n" +
-			"They are told only this once. The daemon must run the fleet's NATS server\n" +
-			"(fleet.embedded).",
-		Example: "  towline fleet invite build-7 --label role=ci --out fleet.creds",
+		Short: "Make the file that a host needs to join the fleet, once",
+		Long: "Make credentials for a host, and print the file that fleet.creds of the host names.\n" +
+			"It is told only this once. The daemon must run the fleet's NATS server\n" +
+			"(fleet.embedded). The labels and the zone count, and not what the host says of\n" +
+			"itself.",
+		Example: "  towline fleet invite build-7 --label role=ci --out build-7.creds",
 		Args:    command.OneArgument("HOST"),
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			r.Host = args[0]
@@ -52,33 +53,37 @@ func newInvite(f *command.Flags) *cobra.Command {
 				}
 				i.Creds = ""
 			}
-			return printInvitation(f, cmd.OutOrStdout(), i, path)
+			return printInvitation(f, cmd, i, path)
 		}),
 	}
 	invite.Flags().StringToStringVar(&r.Labels, "label", nil, "give the host the label `NAME=VALUE`; may be repeated")
+	invite.Flags().StringVar(&r.Zone, "zone", "", "put the host into this `zone`")
+	invite.Flags().BoolVar(&r.Replace, "replace", false, "end the credentials that the host was invited with before")
 	invite.Flags().BoolVar(&r.Controller, "controller", false, "let the host change the fleet too")
 	invite.Flags().StringVar(&path, "out", "", "write the credentials into this new `file`, and do not print them")
 	invite.MarkFlagFilename("out")
 	return invite
 }
 
-// credsPath is where the printed settings expect the credentials.
+// credsPath is where what is printed has the credentials.
 const credsPath = "/etc/towline/fleet.creds"
 
-// printInvitation prints what a host needs. The credentials are in a file, if path is set.
-func printInvitation(f *command.Flags, out io.Writer, i fleet.Invitation, path string) error {
+// printInvitation prints the credentials, unless they are in the file at path, and on the
+// standard error what to do with them.
+func printInvitation(f *command.Flags, cmd *cobra.Command, i fleet.Invitation, path string) error {
+	out := cmd.OutOrStdout()
 	if f.JSON {
 		return render.NewJSON(out).Encode(i)
 	}
-	creds := "these credentials"
-	if path != "" {
-		creds = "the content of " + path
+	if !f.Quiet {
+		what := "this"
+		if path != "" {
+			what = path
+		}
+		fmt.Fprintf(cmd.ErrOrStderr(), "towline: on %s, make %s the file %s, for its owner alone, and set in towline.yaml:\nfleet: {name: %s, url: %q, creds: %s}\n",
+			render.SafeText(i.Host), render.SafeText(what), credsPath, render.SafeText(i.Fleet), render.SafeText(i.URL), credsPath)
 	}
-	_, err := fmt.Fprintf(out, "# On the host %s, put %s into %s, for its owner alone (mode 0600),\n# and this into towline.yaml:\nfleet: {name: %s, url: %q, creds: %s}\n",
-		render.SafeText(i.Host), render.SafeText(creds), credsPath, render.SafeText(i.Fleet), render.SafeText(i.URL), credsPath)
-	if err == nil && path == "" {
-		_, err = fmt.Fprint(out, "\n"+safeLines(i.Creds))
-	}
+	_, err := fmt.Fprint(out, safeLines(i.Creds))
 	return err
 }
 

@@ -14,6 +14,30 @@ import (
 	"github.com/towline/towline/puller/fleet"
 )
 
+// linkText says how a host stands to its fleet.
+func linkText(l fleet.Link) string {
+	words := []string{fmt.Sprintf("fleet %s: host %s is %s", l.Fleet, l.Host, l.State)}
+	if !l.Since.IsZero() {
+		words[0] += " since " + l.Since.Local().Format(time.DateTime)
+	}
+	if l.Reason != "" {
+		words[0] += ": " + l.Reason
+	}
+	if l.Server != "" {
+		words = append(words, "server "+l.Server)
+	}
+	if l.Sets > 0 {
+		words = append(words, "it is to have "+render.Count(l.Sets, "set"))
+	}
+	if l.Controller {
+		words = append(words, "it may change the fleet", render.Count(l.Hosts, "host")+" live")
+	}
+	if l.Leader != "" {
+		words = append(words, l.Leader+" acts")
+	}
+	return strings.Join(words, "; ")
+}
+
 // setTable writes sets as a table. Times are as of now.
 func setTable(out io.Writer, sets []fleet.Set, now time.Time) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)

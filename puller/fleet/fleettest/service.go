@@ -215,7 +215,10 @@ func (f *Fleet) Invite(_ context.Context, r fleet.InviteRequest) (fleet.Invitati
 	if err := fleet.CheckLabels("labels", r.Labels); err != nil {
 		return fleet.Invitation{}, err
 	}
-	return fleet.Invitation{Fleet: f.link.Fleet, Host: r.Host, Labels: r.Labels, URL: "tls://127.0.0.1:4222", Creds: "-----BEGIN NATS USER JWT-----\nsecret\n"}, nil
+	if err := fleet.CheckZone(r.Zone); err != nil {
+		return fleet.Invitation{}, err
+	}
+	return fleet.Invitation{Fleet: f.link.Fleet, Host: r.Host, Labels: r.Labels, Zone: r.Zone, URL: "tls://127.0.0.1:4222", Creds: "-----BEGIN NATS USER JWT-----\nsecret\n"}, nil
 }
 
 // RemoveHost implements [fleet.Service].
