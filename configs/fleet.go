@@ -12,10 +12,12 @@ import (
 	"github.com/towline/towline/puller/fleet"
 )
 
-// Fleet says which fleet this host is in. Without URL and Embedded it is in none.
+// Fleet says which fleet this host is in. Without URL, Embedded and Creds it is in none. What
+// is left out of Name and URL is in the invitation that Creds names.
 type Fleet struct {
-	Name     string `mapstructure:"name"`     // fleets with different names may share a NATS
-	URL      string `mapstructure:"url"`      // of NATS servers, with commas
+	Name string `mapstructure:"name"` // fleets with different names may share a NATS
+	// URL is of NATS servers, with commas. With Embedded it is how hosts reach this one.
+	URL      string `mapstructure:"url"`
 	Embedded bool   `mapstructure:"embedded"` // this daemon runs the NATS server
 	Listen   string `mapstructure:"listen"`   // HOST:PORT of the embedded server
 	Creds    string `mapstructure:"creds"`    // the path of a file with credentials
@@ -27,14 +29,14 @@ type Fleet struct {
 }
 
 // Enabled reports whether this host is in a fleet.
-func (f Fleet) Enabled() bool { return f.URL != "" || f.Embedded }
+func (f Fleet) Enabled() bool { return f.URL != "" || f.Embedded || f.Creds != "" }
 
 // check returns the first fault that the tags do not say.
 func (f Fleet) check() error {
 	if !f.Enabled() {
 		return nil
 	}
-	if err := fleet.CheckFleetName(f.Name); err != nil {
+	if err := fleet.CheckFleetName(f.Name); err != nil && (f.Name != "" || f.Creds == "") {
 		return fmt.Errorf("fleet.%w", err)
 	}
 	if err := fleet.CheckLabels("labels", f.Labels); err != nil {
@@ -44,8 +46,8 @@ func (f Fleet) check() error {
 		return fmt.Errorf("fleet.%w", err)
 	}
 	switch {
-	case f.Embedded && f.URL != "":
-		return fmt.Errorf("fleet.url: %q is set, and so is fleet.embedded; set one of the two", f.URL)
+	case f.Embedded && f.Creds != "":
+		return fmt.Errorf("fleet.creds: %q is set, and so is fleet.embedded; a daemon with a server of its own needs no credentials: leave one of the two out", f.Creds)
 	case f.Embedded && f.Listen == "":
 		return fmt.Errorf("fleet.listen: missing; fleet.embedded needs the address at which other hosts reach this one, such as 0.0.0.0:4222")
 	case !f.Embedded && f.Listen != "":

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/towline/towline/stream"
@@ -92,6 +93,9 @@ type Invited struct {
 	Zone       string            `json:"zone,omitempty"`
 	Controller bool              `json:"controller,omitempty"`
 }
+
+// ErrStarts says that the NATS server of this daemon is about to run.
+var ErrStarts = errors.New("the fleet's server starts")
 
 // An Inviter makes and withdraws credentials of hosts. It may be called from anywhere.
 type Inviter interface {

@@ -155,9 +155,19 @@ func Run(ctx context.Context, o Options) error {
 		return errors.Join(err, p.Close(limit))
 	}
 	gate.Open(keeper)
+	joined, err := openFleet(fleetOptions{
+		config: config, engine: engine, instance: store.Instance(), version: o.Version, records: store.Records(), log: logger, metrics: metrics,
+		service: keeper.Jobs(), registry: images, sets: keeper,
+	})
+	if err != nil {
+		closeAll(listeners)
+		limit, cancel := context.WithTimeout(context.Background(), shutdownLimit)
+		defer cancel()
+		return errors.Join(err, p.Close(limit))
+	}
 	handler := api.New(keeper.Jobs(), api.Options{
 		Metrics: metrics, Log: logger, Runs: config.Runs.Enabled, Images: kept.collector, Keeper: keeper,
-		Tokens: tokens, Hosts: hosts(config), Requests: config.Limits.Requests,
+		Tokens: tokens, Hosts: hosts(config), Requests: config.Limits.Requests, Fleet: joined.service(),
 	})
 	server := connections.NewServer(handler)
 	server.ErrorLog = log.New(serverLog{logger}, "", 0)
@@ -169,6 +179,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	kept.run(ctx, group, p)
 	group.Go(func() error { return keeper.Run(ctx) })
+	joined.run(ctx, group)
 	logger.WithField("state_dir", config.StateDir).Info("the store is open")
 	group.Go(func() error {
 		reportEngine(ctx, engine, logger)

@@ -24,7 +24,7 @@ const MaxFile = 64 << 10
 // the file does not say are empty.
 type Creds struct {
 	Fleet string   // the fleet's name
-	Host  string   // the ID of the host
+	Host  string   // the ID of the host; only an invitation has it
 	URLs  []string // of the servers
 	CA    string   // the server's authority, in PEM; "" for those of the system
 	// Controller says that the credentials let this daemon change the fleet.

@@ -125,7 +125,7 @@ func (l *Link) disconnected(err error) {
 }
 
 func (l *Link) failed(err error) {
-	if errors.Is(err, errNotYet) {
+	if errors.Is(err, errNotYet) || errors.Is(err, fleet.ErrStarts) {
 		return
 	}
 	l.mu.Lock()

@@ -127,7 +127,7 @@ func (l *Link) join(ctx context.Context) error {
 
 // isController reports whether the credentials let this daemon change the fleet.
 func (l *Link) isController(ctx context.Context) (bool, error) {
-	if l.options.Creds.Fleet != "" { // an invitation says so
+	if l.options.Creds.Host != "" { // an invitation says so
 		return l.options.Creds.Controller, nil
 	}
 	_, err := l.Request(ctx, "$JS.API.STREAM.INFO."+fleet.Stream(l.subjects.Sets()), nil, nil)

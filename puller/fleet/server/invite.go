@@ -64,8 +64,12 @@ func (s *Server) Invite(ctx context.Context, r fleet.InviteRequest) (fleet.Invit
 	s.log.WithField("host", r.Host).WithField("caller", r.Caller).Info("a host was invited to the fleet")
 	urls := s.urls()
 	c := creds.Creds{Fleet: s.options.Fleet, Host: r.Host, URLs: urls, CA: s.options.CA, Controller: r.Controller, Seed: seed}
-	if s.authority != nil {
-		c.CA = s.authority.pem
+	if s.options.Certificate == nil {
+		a, err := s.openAuthority()
+		if err != nil {
+			return fleet.Invitation{}, err
+		}
+		c.CA = a.pem
 	}
 	return fleet.Invitation{
 		Fleet: s.options.Fleet, Host: r.Host, Labels: r.Labels, Zone: r.Zone, URL: strings.Join(urls, ","), Creds: creds.Format(c),

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -112,7 +113,7 @@ func (r *rig) runs(want bool) error {
 	late := time.After(limit)
 	for {
 		is, reason, changed := r.State()
-		if is == want && (is || reason.Error() != "it starts" && reason.Error() != "it ends") {
+		if is == want && (is || !errors.Is(reason, fleet.ErrStarts) && reason.Error() != "it ends") {
 			return reason
 		}
 		select {

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -66,11 +67,29 @@ func (s *Server) natsOptions() (*server.Options, error) {
 	o.StreamMaxBufferedMsgs, o.StreamMaxBufferedSize = maxBufferedMessages, maxBufferedBytes
 	certificate := s.options.Certificate
 	if certificate == nil {
-		certificate = s.authority.certificate
+		a, err := s.openAuthority()
+		if err != nil {
+			return nil, err
+		}
+		certificate = a.certificate
 	}
 	o.TLS, o.TLSTimeout = true, loginLimit.Seconds()
 	o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return certificate() }}
 	return o, nil
+}
+
+// openAuthority returns the server's own authority. It is read, or made, once.
+func (s *Server) openAuthority() (*authority, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.authority != nil {
+		return s.authority, nil
+	}
+	a, err := openAuthority(filepath.Join(s.options.Dir, "authority.pem"), s.options.Fleet, certificateNames(s.options.Listen, s.options.URLs))
+	if err == nil {
+		s.authority = a
+	}
+	return a, err
 }
 
 // accounts writes the accounts in the form of a configuration of NATS. The README has it for

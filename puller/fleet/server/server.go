@@ -46,29 +46,26 @@ type Options struct {
 
 // Server is a NATS server in this process. Its methods may be called from anywhere.
 type Server struct {
-	options   Options
-	subjects  fleet.Subjects
-	log       logrus.FieldLogger
-	authority *authority  // nil with Options.Certificate
-	own       creds.Creds // of the daemon itself, with all rights in the fleet's account
-	users     *users
+	options  Options
+	subjects fleet.Subjects
+	log      logrus.FieldLogger
+	own      creds.Creds // of the daemon itself, with all rights in the fleet's account
+	users    *users
 
-	mu      sync.Mutex
-	running *server.Server // nil while none runs
-	reason  error          // why none runs
-	changed chan struct{}  // closed when running or reason changes
+	mu        sync.Mutex
+	authority *authority     // nil before the first start, and with Options.Certificate
+	running   *server.Server // nil while none runs
+	reason    error          // why none runs
+	changed   chan struct{}  // closed when running or reason changes
 }
 
 var _ fleet.Inviter = (*Server)(nil)
 
-// New reads the invitations, and the server's own authority, which it makes once.
+// New reads the invitations.
 func New(o Options) (*Server, error) {
-	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
-		return nil, err
-	}
 	s := &Server{
 		options: o, subjects: fleet.Subjects{Fleet: o.Fleet}, log: o.Log,
-		reason: errors.New("it starts"), changed: make(chan struct{}),
+		reason: fleet.ErrStarts, changed: make(chan struct{}),
 	}
 	seed, public, err := newUser()
 	if err != nil {
@@ -77,11 +74,6 @@ func New(o Options) (*Server, error) {
 	s.own = creds.Creds{Fleet: o.Fleet, Host: o.Host, Controller: true, Seed: seed}
 	if s.users, err = openUsers(o.Records, s.subjects, public, o.Log); err != nil {
 		return nil, err
-	}
-	if o.Certificate == nil {
-		if s.authority, err = openAuthority(filepath.Join(o.Dir, "authority.pem"), o.Fleet, certificateNames(o.Listen, o.URLs)); err != nil {
-			return nil, err
-		}
 	}
 	o.Metrics.MustRegister(s.users.refused)
 	return s, nil
@@ -186,6 +178,9 @@ const startLimit = time.Minute
 
 // serve runs the server once, until it stops or ctx ends. The error is never nil.
 func (s *Server) serve(ctx context.Context) error {
+	if err := os.MkdirAll(s.options.Dir, 0o700); err != nil {
+		return err
+	}
 	if err := s.tryDisk(); err != nil {
 		return err
 	}

@@ -21,7 +21,6 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
 	"github.com/towline/towline/puller/fleet/creds"
-	"github.com/towline/towline/puller/fleet/server"
 	"github.com/towline/towline/puller/storetest"
 )
 
@@ -381,9 +380,11 @@ func TestAuthority(t *testing.T) {
 	r.stop()
 	refused := func(says string) {
 		t.Helper()
-		if _, err := server.New(r.options); err == nil || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), path) {
-			t.Errorf("the start gives %v, not %q", err, says)
+		r.begin()
+		if reason := r.runs(false); !strings.Contains(reason.Error(), says) || !strings.Contains(reason.Error(), path) {
+			t.Errorf("the reason is %v, not %q", reason, says)
 		}
+		r.stop()
 	}
 	if err := os.Chmod(path, 0o644); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,166 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/towline/towline/configs"
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/docker"
+	"github.com/towline/towline/puller/fleet"
+	"github.com/towline/towline/puller/fleet/control"
+	"github.com/towline/towline/puller/fleet/creds"
+	"github.com/towline/towline/puller/fleet/host"
+	"github.com/towline/towline/puller/fleet/link"
+	"github.com/towline/towline/puller/fleet/server"
+	"github.com/towline/towline/puller/store"
+)
+
+type fleetOptions struct {
+	config   configs.Config
+	engine   *docker.Engine
+	instance string // of the store
+	version  string
+	records  store.Records
+	service  puller.Service
+	registry puller.Registry
+	sets     host.Sets
+	log      logrus.FieldLogger
+	metrics  prometheus.Registerer
+}
+
+// inFleet is what joins this host to its fleet.
+type inFleet struct {
+	name   string         // of the fleet
+	host   string         // the ID of this one
+	server *server.Server // nil unless this daemon runs one
+	link   *link.Link
+	self   *self
+
+	controller *control.Controller
+	keeps      *host.Host
+}
+
+// openFleet begins to join the fleet of the configuration. It returns nil if there is none,
+// and waits for nobody.
+func openFleet(o fleetOptions) (*inFleet, error) {
+	c := o.config.Fleet
+	if !c.Enabled() {
+		return nil, nil
+	}
+	shown, err := fleetCreds(c)
+	if err != nil {
+		return nil, err
+	}
+	f := &inFleet{name: shown.Fleet, host: shown.Host}
+	if f.host == "" {
+		f.host = o.instance
+	}
+	joining := link.Options{Fleet: f.name, Host: f.host, Creds: shown, Log: o.log, Metrics: o.metrics}
+	towards := shown.URLs
+	if c.Embedded {
+		if f.server, err = newServer(o, f, shown.URLs); err != nil {
+			return nil, fmt.Errorf("fleet: %w", err)
+		}
+		joining.Creds, joining.Local, towards = f.server.Creds(), f.server, nil
+	}
+	f.self = newSelf(o, towards)
+	joining.Identity = f.self.identity
+	if f.link, err = link.Open(joining); err != nil {
+		return nil, fmt.Errorf("fleet.creds: %w", err)
+	}
+	controlling := control.Options{
+		Link: f.link, Fleet: f.name, Host: f.host, Session: f.link.Session(), Registry: o.registry, Check: o.service.CheckPrewarm,
+		Beat: fleet.BeatEvery, Log: o.log, Metrics: o.metrics,
+	}
+	if f.server != nil {
+		controlling.Inviter = f.server
+	}
+	f.controller = control.New(controlling)
+	f.keeps = host.New(host.Options{
+		Link: f.link, Fleet: f.name, Host: f.host, Sets: o.sets, Service: o.service, Tagger: o.engine, Records: o.records, Log: o.log, Metrics: o.metrics,
+	})
+	return f, nil
+}
+
+// service returns the fleet for the API, nil for none.
+func (f *inFleet) service() fleet.Service {
+	if f == nil {
+		return nil
+	}
+	return f.controller
+}
+
+func newServer(o fleetOptions, f *inFleet, urls []string) (*server.Server, error) {
+	certificate, ca, err := fleetCertificate(o.config.Auth, o.log)
+	if err != nil {
+		return nil, err
+	}
+	return server.New(server.Options{
+		Fleet: f.name, Host: f.host, Dir: filepath.Join(o.config.StateDir, "fleet"), Listen: o.config.Fleet.Listen, URLs: urls,
+		Certificate: certificate, CA: ca, Records: o.records, Log: o.log, Metrics: o.metrics,
+	})
+}
+
+// fleetCreds returns what the configuration says of the fleet: the settings, and what
+// fleet.creds has where they say nothing.
+func fleetCreds(c configs.Fleet) (creds.Creds, error) {
+	var shown creds.Creds
+	if c.Creds != "" {
+		var err error
+		if shown, err = creds.Read(c.Creds); err != nil {
+			return creds.Creds{}, fmt.Errorf("fleet.creds: %s: %w", c.Creds, err)
+		}
+	}
+	switch {
+	case shown.Fleet == "":
+		shown.Fleet = c.Name
+	case c.Name != "" && c.Name != shown.Fleet:
+		return creds.Creds{}, fmt.Errorf("fleet.name: %s, but the invitation in fleet.creds is for the fleet %s; set one of them right, or leave fleet.name out", c.Name, shown.Fleet)
+	}
+	if err := fleet.CheckFleetName(shown.Fleet); err != nil {
+		return creds.Creds{}, fmt.Errorf("fleet.%w", err)
+	}
+	if c.URL != "" {
+		shown.URLs = strings.Split(c.URL, ",")
+	}
+	if len(shown.URLs) == 0 && !c.Embedded {
+		return creds.Creds{}, errors.New("fleet.url: missing; fleet.creds is no invitation, which would have it")
+	}
+	return shown, nil
+}
+
+// run keeps the host in its fleet until ctx ends. f may be nil.
+func (f *inFleet) run(ctx context.Context, group *errgroup.Group) {
+	if f == nil {
+		return
+	}
+	group.Go(func() error { return f.controller.Run(ctx) })
+	group.Go(func() error { return f.keeps.Run(ctx) })
+	group.Go(func() error {
+		f.connect(ctx)
+		return nil
+	})
+}
+
+// connect keeps the link until ctx ends. The server ends after it: the end of the session
+// goes through it.
+func (f *inFleet) connect(ctx context.Context) {
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	if f.server != nil {
+		serving.Go(func() { f.server.Run(running) })
+	}
+	serving.Go(func() { f.self.follow(running) })
+	f.link.Run(ctx)
+}
