@@ -33,6 +33,7 @@ type Options struct {
 	// Check checks images as a prewarm of this daemon would: puller.Service.CheckPrewarm.
 	Check   func(puller.PrewarmRequest) (puller.PrewarmRequest, error)
 	Inviter fleet.Inviter // nil for none
+	Kept    func() int    // how many sets this host is to have; nil where that is not known
 	// Beat is how often hosts beat, fleet.BeatEvery if it is 0. The lease of the controller
 	// that acts follows from it.
 	Beat    time.Duration
@@ -130,6 +131,9 @@ func (c *Controller) mayControl() bool {
 // Link implements fleet.Service.
 func (c *Controller) Link() fleet.Link {
 	l := c.o.Link.Link()
+	if c.o.Kept != nil {
+		l.Sets = c.o.Kept()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if l.Controller {

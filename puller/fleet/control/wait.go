@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
@@ -30,6 +31,10 @@ func (c *Controller) Wait(ctx context.Context, name string, generation uint64) (
 		}
 		select {
 		case <-changed:
+			select { // what comes together is looked at together
+			case <-time.After(together):
+			case <-ctx.Done():
+			}
 		case <-ctx.Done():
 			return set, ctx.Err()
 		}

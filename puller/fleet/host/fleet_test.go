@@ -8,6 +8,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
+	"github.com/towline/towline/puller/fleet/host"
 	"github.com/towline/towline/puller/keep"
 )
 
@@ -183,4 +184,21 @@ func TestBadRequests(t *testing.T) {
 	if all, err := c.Sets(); err != nil || len(all) != 0 {
 		t.Errorf("something is kept: %+v, %v", all, err)
 	}
+}
+
+func TestLeave(t *testing.T) {
+	r := newRig(t)
+	c := r.controller("main")
+	h := r.hosts(1)[0]
+	r.live(c, 1)
+	if _, err := r.put(c, "web", images(web)); err != nil {
+		t.Fatal(err)
+	}
+	h.stop()
+	host.Leave(h.engine, r.logger("host-0"))
+	h.engine.set(func() {
+		if len(h.sets) > 0 || h.here[web] == "" {
+			t.Errorf("it keeps %v, and has %v", h.sets, h.here)
+		}
+	})
 }

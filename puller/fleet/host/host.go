@@ -80,8 +80,7 @@ const (
 	againEvery     = 5 * time.Second // after a fault
 	callLimit      = 5 * time.Second
 	looksAfterHint = 3
-	recordKind     = "fleet"
-	desiredKey     = "desired"
+	recordKind     = "fleet-desired" // what this host is to have, by fleet
 )
 
 // Host is this host in its fleet. It implements fleet.Groups.
@@ -270,7 +269,7 @@ func (h *Host) adopt(value []byte, back bool) (news bool) {
 		return false
 	}
 	h.fault, h.serial = "", d.Serial
-	if err := h.o.Records.Save(recordKind, map[string][]byte{desiredKey: value}); err != nil {
+	if err := h.o.Records.Save(recordKind, map[string][]byte{h.o.Fleet: value}); err != nil {
 		h.o.Log.WithError(err).Warn("what this host is to have could not be kept for a restart")
 	}
 	h.take(d)
@@ -315,7 +314,7 @@ func (h *Host) restore() {
 		h.o.Log.WithError(err).Warn("what this host was to have can't be read; it keeps the sets that it has")
 		return
 	}
-	value := values[desiredKey]
+	value := values[h.o.Fleet]
 	if value == nil {
 		return
 	}
@@ -367,5 +366,19 @@ func (h *Host) drop(name string) {
 		h.o.Log.WithField("set", name).Info("the fleet has no such set for this host any more; its images stay")
 	case puller.KindOf(err) != puller.ErrNotFound:
 		h.o.Log.WithField("set", name).WithError(err).Error("a set that the fleet has no more can't be forgotten")
+	}
+}
+
+// Leave forgets the sets of a fleet in which this host is no more. Their images stay.
+func Leave(s Sets, log logrus.FieldLogger) {
+	all, _ := s.Sets()
+	for _, one := range all {
+		if name, ok := ofFleet(one); ok {
+			if err := s.DeleteOfFleet(one.Name); err != nil {
+				log.WithField("set", name).WithError(err).Error("a set of a fleet in which this host is no more can't be forgotten")
+				continue
+			}
+			log.WithField("set", name).Info("this host is in no fleet any more: a set of it is forgotten, and its images stay")
+		}
 	}
 }

@@ -20,14 +20,21 @@ const (
 
 // report tells NATS how the sets of this host stand, while it is with its fleet.
 func (h *Host) report(ctx context.Context, js jetstream.JetStream) error {
+	fault := ""
 	ticks := time.NewTicker(glance)
 	defer ticks.Stop()
 	for {
 		for name, r := range h.unsaid() {
-			if err := h.tell(ctx, js, name, r); err != nil && ctx.Err() == nil {
-				h.o.Log.WithField("set", name).WithError(err).Debug("a report could not be sent; it is tried again")
-				break
+			err := h.tell(ctx, js, name, r)
+			if err == nil {
+				fault = ""
+				continue
 			}
+			if text := err.Error(); ctx.Err() == nil && text != fault {
+				fault = text
+				h.o.Log.WithField("set", name).WithError(err).Warn("how a set stands could not be reported to the fleet; it is tried again")
+			}
+			break
 		}
 		select {
 		case <-ctx.Done():
