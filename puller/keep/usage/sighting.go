@@ -127,6 +127,7 @@ func (s *sightings) event(v puller.EngineEvent) {
 		case "pull":
 			s.pull(fullName(v.ID), v.Time)
 		case "delete":
+			delete(s.foreign, v.ID) // it is gone, however it came
 			if len(s.deleted) < maxSightings {
 				s.deleted[v.ID] = v.Time
 			}
@@ -176,16 +177,13 @@ func (s *sightings) arrival(i puller.ImageSummary, asOf time.Time) (at time.Time
 	}
 	for _, name := range called {
 		for _, t := range s.names[name] {
-			if t.Before(at) && !s.broughtAnother(name, i.ID, t) {
+			if t.Before(at) && t.After(s.deleted[i.ID]) && !s.broughtAnother(name, i.ID, t) {
 				at = t
 			}
 		}
 	}
 	if other, ok := s.foreign[i.ID]; ok && !other.After(at) {
 		at, pulled = other, false
-	}
-	if gone := s.deleted[i.ID]; gone.After(at) {
-		at = gone // and came again
 	}
 	return at.UTC(), pulled
 }

@@ -152,6 +152,13 @@ func (h *host) kill() {
 	h.start()
 }
 
+// remove has somebody remove the image.
+func (h *host) remove() {
+	<-time.After(time.Second)
+	h.engine.Remove(ours)
+	<-time.After(time.Second)
+}
+
 // pull has the Service pull an image if it is missing, and waits for it.
 func (h *host) pull(image string, seed int) puller.Job {
 	h.Helper()
@@ -270,9 +277,22 @@ func TestOwner(t *testing.T) {
 				h.others(ours, 1)
 				h.kill()
 			}, nil},
-			"killed, not watched": {func(h *host) { h.unwatch(); h.pull(ours, 1); h.kill() }, nil},
-			"killed, no table":    {func(h *host) { h.kill(); h.stop(); h.pull(ours, 1); h.start() }, nil},
-			"no table":            {func(h *host) { h.stop(); h.pull(ours, 1); h.start() }, nil},
+			"killed, not watched":   {func(h *host) { h.unwatch(); h.pull(ours, 1); h.kill() }, nil},
+			"killed, no table":      {func(h *host) { h.kill(); h.stop(); h.pull(ours, 1); h.start() }, nil},
+			"removed, pulled again": {func(h *host) { h.pull(ours, 1); h.remove(); h.pull(ours, 1) }, []string{ours}},
+			"killed, pulled again":  {func(h *host) { h.pull(ours, 1); h.remove(); h.pull(ours, 1); h.kill() }, []string{ours}},
+			"loaded, removed": {func(h *host) {
+				h.engine.Tag(ours, enginetest.NewImage(ours, 1))
+				h.remove()
+				h.pull(ours, 1)
+			}, []string{ours}},
+			"removed, loaded": {func(h *host) {
+				h.pull(ours, 1)
+				h.remove()
+				h.engine.Tag(ours, enginetest.NewImage(ours, 1))
+				h.pull(ours, 1)
+			}, nil},
+			"no table": {func(h *host) { h.stop(); h.pull(ours, 1); h.start() }, nil},
 		} {
 			t.Run(name, func(t *testing.T) {
 				withHost(t, use, func(h *host) {
