@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -8,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/towline/towline/puller"
 )
@@ -128,6 +131,57 @@ func TestAllEventsFilter(t *testing.T) {
 	for query, want := range map[string]string{"kind=push": "kind", "image=a b": "image", "every=1": "every", "since=x": "since", "state=active": "state"} {
 		if p := d.call("GET", "/v1/events?"+strings.ReplaceAll(query, " ", "%20"), "").problem(t, http.StatusBadRequest, puller.ErrInvalidRequest); !strings.Contains(p.Detail, want) {
 			t.Errorf("%s: %s", query, p.Detail)
+		}
+	}
+}
+
+// What becomes of images is told beside the jobs, in both formats.
+func TestAllEventsImages(t *testing.T) {
+	for _, media := range []string{ndjson, sse} {
+		d := start(t)
+		d.good("alpine", 1)
+		all, images := d.follow("GET", "/v1/events", "", media), d.follow("GET", "/v1/events?kind=image", "", media)
+		freed := int64(7)
+		change := puller.ImageChange{Action: puller.ImageRemoved, ID: "sha256:1", Names: []string{"docker.io/library/redis:7"}, Digest: "sha256:2", Size: 9, Freed: &freed, Why: "high"}
+		d.History.Add(change)
+		job := d.pull("alpine")
+		d.ended(job.ID)
+		d.History.Add(puller.ImageChange{Action: puller.ImageRestored, Names: []string{"docker.io/library/redis:7"}, Set: "web", Job: job.ID})
+		d.ShutDown()
+		for name, c := range map[string]struct {
+			feed            *feed
+			images, results int
+		}{"all": {all, 2, 1}, "images": {images, 2, 0}} {
+			events := c.feed.rest()
+			if of(events, "", "image") != c.images || of(events, "", "result") != c.results {
+				t.Errorf("%s, %s: the events are %v", media, name, events)
+			}
+			if nums := numbers(events); !slices.IsSorted(nums) || len(nums) < 2 {
+				t.Errorf("%s, %s: the numbers are %d", media, name, nums)
+			}
+			for _, e := range events {
+				if e.Type == "image" && e.Job != "" || e.Type == "image" && media == sse && (e.name != "image" || e.id == "") {
+					t.Errorf("%s: %+v", media, e)
+				}
+				if e.Image != nil && e.Image.Action == puller.ImageRemoved {
+					if diff := cmp.Diff(&change, e.Image); diff != "" {
+						t.Error(diff)
+					}
+				}
+			}
+		}
+		var page struct {
+			Events []puller.Event
+			Next   string
+		}
+		answer := d.call("GET", "/v1/images/history?limit=1&image=redis:7", "")
+		if err := json.Unmarshal([]byte(answer.Body), &page); err != nil || len(page.Events) != 1 || page.Events[0].Image.Job != job.ID || page.Next == "" {
+			t.Errorf("the history is %s: %v", answer.Body, err)
+		}
+		for query, field := range map[string]string{"limit=0": "limit", "limit=1001": "limit", "image=A%20B": "image", "cursor=x": "cursor", "nope=1": "nope"} {
+			if p := d.call("GET", "/v1/images/history?"+query, "").problem(t, http.StatusBadRequest, puller.ErrInvalidRequest); !strings.Contains(p.Detail, field) {
+				t.Errorf("%s: %s", query, p.Detail)
+			}
 		}
 	}
 }

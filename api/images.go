@@ -53,6 +53,30 @@ func imageFilter(r *http.Request) (keep.ImageFilter, error) {
 	return f, f.Check()
 }
 
+// listChanges is GET /v1/images/history.
+func (s *keeping) listChanges(w http.ResponseWriter, r *http.Request) error {
+	if s.history == nil {
+		return errNoKeeper
+	}
+	q := r.URL.Query()
+	f := keep.HistoryFilter{Image: q.Get("image"), Cursor: q.Get("cursor")}
+	var err error
+	if f.Limit, err = input.Limit(r); err != nil {
+		return err
+	}
+	changes, next, err := s.history.Changes(f)
+	if err != nil {
+		return err
+	}
+	return s.writeJSON(w, r, http.StatusOK, changePage{changes, next})
+}
+
+// changePage is an answer to GET /v1/images/history.
+type changePage struct {
+	Events []puller.Event `json:"events"`
+	Next   string         `json:"next,omitempty"`
+}
+
 // collect is POST /v1/collections.
 func (s *keeping) collect(w http.ResponseWriter, r *http.Request) error {
 	if s.images == nil {

@@ -49,6 +49,8 @@ type Options struct {
 	Runs    bool // allows POST /v1/runs
 	// Images knows the engine's images; nil for none.
 	Images keep.Collector
+	// History knows what has become of images; nil for none.
+	History keep.History
 	// Keeper has sets and leases; nil for none. p then is a Service whose jobs take leases.
 	Keeper keep.Service
 	// Fleet is the fleet in which this host is; nil for none.
@@ -79,7 +81,7 @@ func New(p puller.Service, o Options) *Server {
 		puller: p, log: o.Log, audit: audit.Log{To: o.Log}, tokens: o.Tokens, sessions: auth.NewSessions(), events: streams.New(p, o.Fleet, o.Log),
 		files: input.NewComposeFiles(), plans: limits.NewPlans(), jsonAnswers: jsonAnswers{limits.NewAnswers()},
 	}
-	k := &keeping{jsonAnswers: s.jsonAnswers, keeper: o.Keeper, images: o.Images, files: s.files, submit: s.submit}
+	k := &keeping{jsonAnswers: s.jsonAnswers, keeper: o.Keeper, images: o.Images, history: o.History, files: s.files, submit: s.submit}
 	f := &inFleet{jsonAnswers: s.jsonAnswers, fleet: o.Fleet, files: s.files, audit: s.audit}
 	mux := http.NewServeMux()
 	s.mux = mux
@@ -104,6 +106,7 @@ func New(p puller.Service, o Options) *Server {
 	handle("GET /v1/jobs/{id}/events", s.events.OfJob, "since", "every")
 	handle("GET /v1/events", s.events.OfAll, "kind", "image", "since", "every")
 	handle("GET /v1/images", k.listImages, "owner", "image", "set", "reason", "collectable", "limit", "cursor")
+	handle("GET /v1/images/history", k.listChanges, "image", "limit", "cursor")
 	handle("POST /v1/collections", k.collect, "dry_run")
 	handle("GET /v1/sets", k.withKeeper(k.listSets))
 	handle("GET /v1/sets/{name}", k.withKeeper(k.getSet))

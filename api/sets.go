@@ -14,10 +14,11 @@ var setQuery = []string{"profile", "var", "schedule", "timezone", "jitter", "win
 // keeping has the routes of sets, leases and images.
 type keeping struct {
 	jsonAnswers
-	keeper keep.Service   // nil for none
-	images keep.Collector // nil for none
-	files  input.ComposeFiles
-	submit func(w http.ResponseWriter, r *http.Request, accept func() (puller.Job, error)) error
+	keeper  keep.Service   // nil for none
+	images  keep.Collector // nil for none
+	history keep.History   // nil for none
+	files   input.ComposeFiles
+	submit  func(w http.ResponseWriter, r *http.Request, accept func() (puller.Job, error)) error
 }
 
 // withKeeper answers with ErrNotFound where there are no sets and leases.

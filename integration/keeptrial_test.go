@@ -41,7 +41,7 @@ func testKeepTrial(t *testing.T, pruned bool) {
 	t.Logf("the seed is %d", seed)
 	x := &trial{
 		small: newSmall(t, trialConfig), random: rand.New(rand.NewPCG(seed, 2)), pruned: pruned,
-		size: make(map[string]int64), theirs: make(map[string]bool), ours: make(map[string]bool), leases: make(map[string]trialLease), sets: make(map[string]string), counts: make(map[string]int), removed: make(map[string]bool), begun: time.Now(),
+		size: make(map[string]int64), theirs: make(map[string]bool), ours: make(map[string]string), leases: make(map[string]trialLease), sets: make(map[string]string), counts: make(map[string]int), removed: make(map[string]bool), begun: time.Now(),
 	}
 	watched := x.watchDisk()
 	for round := range *keepRounds {
@@ -64,9 +64,9 @@ type trial struct {
 	pruned bool // another collector prunes now and then
 
 	mu      sync.Mutex
-	size    map[string]int64 // bytes of the image in the registry, by reference
-	theirs  map[string]bool  // IDs of images that somebody else brought
-	ours    map[string]bool  // IDs of images that Towline brought for certain
+	size    map[string]int64  // bytes of the image in the registry, by reference
+	theirs  map[string]bool   // IDs of images that somebody else brought
+	ours    map[string]string // when Towline brought images for certain, by their IDs
 	leases  map[string]trialLease
 	sets    map[string]string // references by set
 	pulls   int               // that have succeeded
@@ -76,6 +76,9 @@ type trial struct {
 	begun   time.Time       // the last start of the daemon
 	slowest time.Duration   // of the rounds
 }
+
+// maxTrialLeases leaves images that can be collected.
+const maxTrialLeases = 3
 
 // trialLease is a lease of a reference, and of the image that had it then.
 type trialLease struct{ ref, id string }
@@ -254,8 +257,8 @@ func (x *trial) checkOwners(n int, what string) {
 		x.Fatal(err)
 	}
 	for _, i := range page {
-		if x.ours[i.ID] && i.Owner != keep.OwnerTowline || x.theirs[i.ID] && i.Owner == keep.OwnerTowline {
-			x.Errorf("round %d, %s: %v (%s) is of %s", n, what, i.Names, i.ID, i.Owner)
+		if x.ours[i.ID] != "" && i.Owner != keep.OwnerTowline || x.theirs[i.ID] && i.Owner == keep.OwnerTowline {
+			x.Errorf("round %d, %s: %v (%s), which came at %v, is of %s; it was pulled %s, and the daemon has begun at %v", n, what, i.Names, i.ID, i.ArrivedAt, i.Owner, x.ours[i.ID], x.begun.UTC())
 		}
 	}
 }
@@ -275,8 +278,11 @@ func (x *trial) act() string {
 		x.run(fmt.Sprint("prog", x.random.IntN(2)))
 		return "run"
 	case 5:
-		x.lease(one)
-		return "lease"
+		if len(x.leases) < maxTrialLeases {
+			x.lease(one)
+			return "lease"
+		}
+		fallthrough
 	case 6:
 		for id := range x.leases {
 			if _, err := x.client.EndLease(x.Context(), id); err != nil {
@@ -335,7 +341,7 @@ func (x *trial) pullAll(repos ...string) {
 	refs := x.renew(repos...)
 	policy := []puller.Policy{puller.PolicyMissing, puller.PolicyNewer, puller.PolicyAlways}[x.random.IntN(3)]
 	lease := ""
-	if x.random.IntN(4) == 0 {
+	if x.random.IntN(4) == 0 && len(x.leases) < maxTrialLeases {
 		lease = "1h"
 	}
 	jobs := make([]puller.Job, len(refs))
@@ -378,7 +384,7 @@ func (x *trial) ended(ref string, job puller.Job, err error, all []string) {
 	x.pulls++
 	// Of what is pulled right after a start, it is not known for certain who brought it.
 	if r := job.Result; r != nil && r.Source == puller.SourcePulled && !x.theirs[r.ImageID] && job.StartedAt.Sub(x.begun) > 2*time.Second {
-		x.ours[r.ImageID] = true
+		x.ours[r.ImageID] = times(job)
 	}
 	leases, _, err := x.client.Leases(x.Context(), keep.LeaseFilter{Job: job.ID})
 	if err != nil {
@@ -388,6 +394,9 @@ func (x *trial) ended(ref string, job puller.Job, err error, all []string) {
 		x.leases[l.ID] = trialLease{ref, job.Result.ImageID}
 	}
 }
+
+// times says when a job went on.
+func times(j puller.Job) string { return fmt.Sprintf("from %v to %v", j.StartedAt, j.FinishedAt) }
 
 // collectable returns how many bytes of images nothing protects.
 func (x *trial) collectable(but []string) (bytes int64) {
@@ -400,7 +409,7 @@ func (x *trial) collectable(but []string) (bytes int64) {
 	x.ask("/images/json", &images)
 	ids, refs := x.protected()
 	for _, i := range images {
-		protected := ids[i.ID] != "" || !x.ours[i.ID]
+		protected := ids[i.ID] != "" || x.ours[i.ID] == ""
 		for _, ref := range i.RepoTags {
 			protected = protected || refs[ref] != "" || slices.Contains(but, ref)
 		}
@@ -561,7 +570,7 @@ func (x *trial) restart(kill bool) {
 	}
 	x.pulls++ // whose it is can't be known where it began before
 	if r := e.job.Result; r.Source == puller.SourcePulled && e.job.FinishedAt.Before(stopped) && !x.theirs[r.ImageID] && e.job.StartedAt.Sub(before) > 2*time.Second {
-		x.ours[r.ImageID] = true
+		x.ours[r.ImageID] = times(e.job)
 	}
 }
 

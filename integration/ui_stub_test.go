@@ -112,6 +112,10 @@ func stub(t *testing.T, routes bool) string {
 			"registries":[{"registry":"docker.io","fetching":2,"waiting":90,"cool_down_until":"2026-01-02T03:14:05Z","cool_downs":[{"until":"2026-01-02T03:04:05Z","login":false},{"until":"2026-01-02T03:14:05Z","login":true}]},
 			{"registry":"registry.example","fetching":6,"waiting":38}]}`))
 		mux.HandleFunc("GET /v1/images", stubImages)
+		mux.HandleFunc("GET /v1/images/history", says(`{"events":[
+			{"seq":9,"time":"2026-01-02T03:04:05Z","type":"image","job":"","image":{"action":"restored","names":[`+string(name)+`],"set":"base","job":"fast"}},
+			{"seq":8,"time":"2026-01-02T03:04:05Z","type":"image","job":"","image":{"action":"removed","id":"sha256:1","names":[],"freed":70000000,"why":"high"}},
+			{"seq":7,"time":"2026-01-02T03:04:05Z","type":"image","job":"","image":{"action":"new_action","names":["docker.io/library/old:1"]}}],"next":"7"}`))
 		mux.HandleFunc("POST /v1/collections", says(`{"dry_run":true,"removed":[{"id":"sha256:1","names":["docker.io/library/old:1"],"freed":5000000,"why":"high"}],
 			"stayed":[],"disk_before":{"total":500000000000,"free":40000000000},"disk_after":{"total":500000000000,"free":40005000000},"blocked":"too few images may be removed"}`))
 		mux.HandleFunc("GET /v1/sets", says(`{"sets":[{"name":"base","schedule":"@every 30m","policy":"newer","protect":true,"next_run":"2026-01-02T03:04:05Z","refreshing":false,"counts":{"present":2,"failed":1}}],
@@ -162,19 +166,22 @@ func TestDashboardPages(t *testing.T) {
 
 	b.open("images")
 	for _, rows := range []int{100, 200, 300} {
-		b.until(`document.querySelectorAll("#main tbody tr").length === %s`, rows)
+		b.until(`document.querySelectorAll("#found tbody tr").length === %s`, rows)
 		if rows < 300 {
 			b.click("button.more")
 		}
 	}
 	b.shows("a container has it: web")
 	b.shows("new_reason")
+	b.shows("it is in the set base")
+	b.shows("70.0 MB")
+	b.shows("new_action")
 	b.shows(hostile[len(hostile)-16:])
 	// The rest, at once.
-	b.until(`(() => { const more = document.querySelector("button.more"); if (!more.hidden && !more.disabled) more.click(); return more.hidden && document.querySelectorAll("#main tbody tr").length === 2000 })()`)
+	b.until(`(() => { const more = document.querySelector("button.more"); if (!more.hidden && !more.disabled) more.click(); return more.hidden && document.querySelectorAll("#found tbody tr").length === 2000 })()`)
 
 	b.open("images?image=team")
-	b.until(`document.querySelectorAll("#main tbody tr").length === %s`, 100)
+	b.until(`document.querySelectorAll("#found tbody tr").length === %s`, 100)
 	b.click("form.search button[type=button]")
 	b.shows("too few images may be removed")
 	b.accessible("images-plan")

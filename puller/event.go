@@ -9,14 +9,14 @@ import (
 	"github.com/towline/towline/stream/pullstream"
 )
 
-// Event is one thing that happened to a job, in the form of the API. Which
-// fields it has follows from Type.
+// Event is one thing that happened to a job, or to an image beside the jobs, in the form
+// of the API. Which fields it has follows from Type.
 type Event struct {
-	// Seq numbers states, notices, logs and results; layers and heartbeats
+	// Seq numbers states, notices, logs, results and images; layers and heartbeats
 	// have none. It grows through the daemon's whole life, and over restarts.
 	Seq  uint64    `json:"seq,omitempty"`
 	Time time.Time `json:"time"`
-	Type string    `json:"type"` // state, layer, notice, log, result or heartbeat
+	Type string    `json:"type"` // state, layer, notice, log, result, image or heartbeat
 	Job  string    `json:"job"`
 
 	State   State `json:"state,omitempty"` // state
@@ -34,6 +34,8 @@ type Event struct {
 	*outputlog.Text
 
 	Result *Job `json:"result,omitempty"` // result: the whole job
+
+	Image *ImageChange `json:"image,omitempty"` // image
 }
 
 func (e Event) Frame() stream.Frame { return stream.NewFrame(e.Seq, e.Type, e) }

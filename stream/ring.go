@@ -5,9 +5,11 @@ import (
 	"slices"
 )
 
-// An About says which job frames are of, for readers of many jobs.
+// An About says which job frames are of, for readers of many jobs. Frames of no job may be
+// of an image with several names.
 type About struct {
 	Job, Kind, Image string
+	Names            []string
 }
 
 // A Filter chooses jobs by kind and image. "" is any.
@@ -16,7 +18,7 @@ type Filter struct {
 }
 
 func (f Filter) match(a *About) bool {
-	return (f.Kind == "" || a.Kind == f.Kind) && (f.Image == "" || a.Image == f.Image)
+	return (f.Kind == "" || a.Kind == f.Kind) && (f.Image == "" || a.Image == f.Image || slices.Contains(a.Names, f.Image))
 }
 
 // logged is a frame in the event log.

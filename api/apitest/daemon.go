@@ -24,6 +24,7 @@ import (
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/puller/jobs"
+	"github.com/towline/towline/puller/keep/history"
 	"github.com/towline/towline/puller/keep/keeper"
 	"github.com/towline/towline/puller/keep/lease"
 	"github.com/towline/towline/puller/keep/sets"
@@ -36,6 +37,7 @@ type Daemon struct {
 	T       *testing.T
 	Engine  *enginetest.Engine
 	Service *jobs.Service
+	History *history.History
 	Server  *api.Server
 	Client  *http.Client // follows no redirect
 	URL     string
@@ -77,9 +79,13 @@ func startOn(t *testing.T, l net.Listener, dial func(context.Context, string, st
 	for _, c := range change {
 		c(&options)
 	}
+	if d.History, err = history.Open(history.Options{Records: store.Records(), Log: log}); err != nil {
+		t.Fatal(err)
+	}
 	if d.Service, err = jobs.New(engine, options); err != nil {
 		t.Fatal(err)
 	}
+	d.History.Begin(d.Service.Events())
 	// Nothing runs them: sets are refreshed by calls, and leases do not end.
 	leases, err := lease.Open(lease.Options{Service: d.Service, Records: store.Records(), Log: log, Metrics: metrics})
 	if err != nil {
@@ -89,7 +95,7 @@ func startOn(t *testing.T, l net.Listener, dial func(context.Context, string, st
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.Server = api.New(leases.Jobs(), api.Options{Metrics: metrics, Log: log, Runs: true, Open: true, Keeper: keeper.New(warm, leases)})
+	d.Server = api.New(leases.Jobs(), api.Options{Metrics: metrics, Log: log, Runs: true, Open: true, History: d.History, Keeper: keeper.New(warm, leases)})
 	compared := contracttest.Wrap(t, d.Server)
 	server := connections.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d.opened.Add(1)

@@ -28,6 +28,7 @@ import (
 	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/puller/jobs"
 	"github.com/towline/towline/puller/keep/collect"
+	"github.com/towline/towline/puller/keep/history"
 	"github.com/towline/towline/puller/keep/keeper"
 	"github.com/towline/towline/puller/keep/lease"
 	"github.com/towline/towline/puller/keep/sets"
@@ -135,10 +136,16 @@ func startDaemon(t *testing.T) (host string, scripted *enginetest.Engine, p *job
 	if err != nil {
 		t.Fatal(err)
 	}
+	past, err := history.Open(history.Options{Records: records, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	past.Begin(p.Events())
+	past.Add(puller.ImageChange{Action: puller.ImageRemoved, Names: []string{"docker.io/library/nginx:1"}, Why: "high"})
 	keeper := keeper.New(warm, leases)
 	ctx, stop := context.WithCancel(context.Background())
 	server := connections.NewServer(contracttest.Wrap(t, api.New(leases.Jobs(), api.Options{
-		Metrics: prometheus.NewRegistry(), Log: log, Runs: true, Images: images, Keeper: keeper,
+		Metrics: prometheus.NewRegistry(), Log: log, Runs: true, Images: images, History: past, Keeper: keeper,
 	})))
 	var serving sync.WaitGroup
 	serving.Go(func() { server.Serve(l) })

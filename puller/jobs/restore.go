@@ -74,6 +74,12 @@ func (r *restore) startFull(fault error) {
 // the prover what was proven. floor is the last number that was given then.
 func (r *restore) recall(floor uint64) {
 	s := r.s
+	var frames []stream.Frame
+	var about []*stream.About
+	told := uint64(0)
+	if s.opts.Told != nil {
+		frames, about, told = s.opts.Told()
+	}
 	ended, err := s.store.Last(keptEnded, keptEndedBytes)
 	switch {
 	case err != nil:
@@ -84,11 +90,9 @@ func (r *restore) recall(floor uint64) {
 		if e := ended[0].Events; len(e) > 0 {
 			floor = e[len(e)-1].Seq
 		}
-	case len(r.records) > 0:
+	case len(r.records)+len(frames) > 0:
 		floor = 0 // none has ended yet
 	}
-	var frames []stream.Frame
-	var about []*stream.About
 	for _, record := range append(ended, r.records...) {
 		s.proofs.Learn(record.Job)
 		a := record.Job.About()
@@ -96,7 +100,7 @@ func (r *restore) recall(floor uint64) {
 			frames, about = append(frames, f), append(about, a)
 		}
 	}
-	s.events.Restore(floor, frames, about)
+	s.events.Restore(max(floor, told), frames, about)
 }
 
 // restore takes in jobs that had not ended before a start.

@@ -76,9 +76,12 @@ type Options struct {
 	Accelerator puller.Accelerator
 	// Admission is asked before each pull whether there is room; nil for none.
 	Admission puller.Admission
-	Log       logrus.FieldLogger
-	Metrics   prometheus.Registerer // nil for none
-	Tracer    trace.Tracer          // nil for none
+	// Told returns the events of no job that an earlier process has told, with what they are
+	// about, for readers who come back. Those up to floor may be incomplete. nil for none.
+	Told    func() (frames []stream.Frame, about []*stream.About, floor uint64)
+	Log     logrus.FieldLogger
+	Metrics prometheus.Registerer // nil for none
+	Tracer  trace.Tracer          // nil for none
 }
 
 const (
@@ -178,6 +181,9 @@ func (s *Service) open() (err error) {
 	})
 	return nil
 }
+
+// Events returns the log of the events of all jobs, for those of no job.
+func (s *Service) Events() *stream.EventLog { return s.events }
 
 // errClosing is why jobs are refused when the daemon ends.
 var errClosing = puller.Errorf(puller.ErrOverloaded, "towline is shutting down; ask again when it is back")

@@ -42,10 +42,13 @@ func (s *Service) Watch(id string, since *uint64) ([]stream.Frame, *stream.Subsc
 // so in a notice, and gets the present state.
 func (s *Service) WatchAll(kind, image string, since *uint64) ([]stream.Frame, *stream.LogSubscription, error) {
 	f := puller.Filter{Kind: puller.JobKind(kind), Image: image}
+	if kind == puller.ImageEvents {
+		f.Kind = ""
+	}
 	if err := f.Check(); err != nil {
 		return nil, nil, err
 	}
-	filter := stream.Filter{Kind: string(f.Kind), Image: f.Image}
+	filter := stream.Filter{Kind: kind, Image: f.Image}
 	missed := func() stream.Frame { return puller.MissedFrame("") }
 	if since == nil {
 		return nil, s.events.Subscribe(filter, missed), nil

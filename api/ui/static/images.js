@@ -1,6 +1,7 @@
 import { get, post, query } from './api.js';
 import { h, show, table, toast } from './dom.js';
 import { bytes, shortDigest, time } from './format.js';
+import { live } from './live.js';
 import { name } from './parts.js';
 
 // Why images stay, in words, by the reason of the API.
@@ -25,9 +26,10 @@ export function imagesPage({ main, may, query: wanted }) {
     location.hash = '#/images' + query({ image: search.value.trim() });
   });
   const planned = h('div', { role: 'status' });
-  const found = h('div', { 'aria-busy': 'true' }, h('p', { class: 'empty' }, 'Loading …'));
+  const found = h('div', { id: 'found', 'aria-busy': 'true' }, h('p', { class: 'empty' }, 'Loading …'));
   const more = h('button', { type: 'button', class: 'more', hidden: true }, 'Show more');
-  show(main, h('h1', {}, 'Images'), form, planned, found, more);
+  const past = h('div');
+  show(main, h('h1', {}, 'Images'), form, planned, found, more, past);
 
   const images = [];
   let cursor;
@@ -56,7 +58,15 @@ export function imagesPage({ main, may, query: wanted }) {
       toast(problem.message);
     }
   }
+  async function history() {
+    try {
+      const page = await get('/v1/images/history?limit=20', abort.signal);
+      show(past, page.events.length === 0 ? [] : [h('h2', {}, 'What became of images'), changes(page.events)]);
+    } catch { /* it is shown with the next change */ }
+  }
+  live.addEventListener('image', history, { signal: abort.signal });
   load();
+  history();
   return () => abort.abort();
 }
 
@@ -70,6 +80,14 @@ function list(images) {
     names(i), h('code', { title: i.digest ?? i.id }, shortDigest(i.digest ?? i.id)), bytes(i.size), bytes(i.unique_size), i.owner ?? '', time(i.used_at),
     i.collectable ? h('span', { class: 'quiet' }, 'may be collected') : h('ul', { class: 'plain' }, (i.kept ?? []).map((k) => h('li', {}, words(k)))),
   ]), 'No image matches.');
+}
+
+const actions = { removed: 'was collected', missing: 'was removed by somebody else', restored: 'was pulled again' };
+
+function changes(events) {
+  return table('What became of images, newest first', [['When'], ['Image'], ['What'], ['Freed', 'number'], ['Because']], events.map(({ time: at, image }) => [
+    time(at), names(image), actions[image.action] ?? image.action, bytes(image.freed), image.set ? 'it is in the set ' + image.set : causes[image.why] ?? image.why ?? '',
+  ]), '');
 }
 
 function names(image) {

@@ -89,6 +89,11 @@ class Live extends EventTarget {
     // The jobs are loaded anew, so that nothing depends on what the browser resumes.
     source.onerror = () => { if (source === this.#source) this.#broken(); };
     source.addEventListener('heartbeat', () => { this.#heard = Date.now(); });
+    source.addEventListener('image', () => {
+      if (source !== this.#source) return;
+      this.#heard = Date.now();
+      this.dispatchEvent(new Event('image'));
+    });
     for (const type of ['state', 'layer', 'result']) {
       source.addEventListener(type, (event) => {
         if (source !== this.#source) return;

@@ -138,6 +138,7 @@ func Run(ctx context.Context, o Options) error {
 		Registry:            images,
 		Accelerator:         accelerator,
 		Admission:           kept.admission,
+		Told:                kept.history.Told,
 		Log:                 logger,
 		Metrics:             metrics,
 		Tracer:              tracer,
@@ -146,8 +147,9 @@ func Run(ctx context.Context, o Options) error {
 		closeAll(listeners)
 		return err
 	}
+	kept.history.Begin(p.Events())
 	kept.usage.Recall(p)
-	keeper, err := newKeeper(keeperOptions{config: config.Keep, service: p, engine: engine, store: store, log: logger, metrics: metrics})
+	keeper, err := newKeeper(keeperOptions{config: config.Keep, service: p, engine: engine, store: store, history: kept.history, log: logger, metrics: metrics})
 	if err != nil {
 		closeAll(listeners)
 		limit, cancel := context.WithTimeout(context.Background(), shutdownLimit)
@@ -166,7 +168,7 @@ func Run(ctx context.Context, o Options) error {
 		return errors.Join(err, p.Close(limit))
 	}
 	handler := api.New(keeper.Jobs(), api.Options{
-		Metrics: metrics, Log: logger, Runs: config.Runs.Enabled, Images: kept.collector, Keeper: keeper,
+		Metrics: metrics, Log: logger, Runs: config.Runs.Enabled, Images: kept.collector, History: kept.history, Keeper: keeper,
 		Tokens: tokens, Hosts: hosts(config), Requests: config.Limits.Requests, Fleet: joined.service(),
 	})
 	server := connections.NewServer(handler)
@@ -177,7 +179,8 @@ func Run(ctx context.Context, o Options) error {
 		logger.WithFields(logrus.Fields{"address": l.Addr().Network() + "://" + l.Addr().String(), "engine": engine.Host(), "version": o.Version}).Info("listening")
 		group.Go(func() error { return ignoreClosed(server.Serve(l)) })
 	}
-	kept.run(ctx, group, p)
+	serving, stopServing := context.WithCancel(context.Background())
+	kept.run(ctx, serving, group, p)
 	group.Go(func() error { return keeper.Run(ctx) })
 	joined.run(ctx, group)
 	logger.WithField("state_dir", config.StateDir).Info("the store is open")
@@ -192,7 +195,6 @@ func Run(ctx context.Context, o Options) error {
 			return nil
 		})
 	}
-	serving, stopServing := context.WithCancel(context.Background())
 	group.Go(func() error {
 		accelerator.Run(serving)
 		return nil

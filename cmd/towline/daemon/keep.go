@@ -16,6 +16,7 @@ import (
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/keep/collect"
+	"github.com/towline/towline/puller/keep/history"
 	"github.com/towline/towline/puller/keep/keeper"
 	"github.com/towline/towline/puller/keep/lease"
 	"github.com/towline/towline/puller/keep/room"
@@ -27,6 +28,7 @@ import (
 
 // images is what knows and collects the engine's images.
 type images struct {
+	history   *history.History
 	usage     *usage.Table
 	collector *collect.Collector
 	admission *room.Admission
@@ -50,6 +52,10 @@ func newImages(o imagesOptions) (*images, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
+	changes, err := history.Open(history.Options{Records: o.records, Log: o.log})
+	if err != nil {
+		return nil, err
+	}
 	table := usage.New(usage.Options{Engine: o.engine, Records: o.records, Log: o.log})
 	if err := table.Load(); err != nil {
 		return nil, err
@@ -57,7 +63,7 @@ func newImages(o imagesOptions) (*images, error) {
 	collector := collect.New(collect.Options{
 		Engine: o.engine, Usage: table, Protector: o.protector, Protect: protect.Match,
 		Collect: collect.Mode(keep.Collect), High: keep.High.Share(), Low: keep.Low.Share(), MinAge: keep.MinAge, MaxUnused: keep.MaxUnused,
-		Interval: keep.Interval, MaxPerCycle: keep.MaxPerCycle, Log: o.log, Metrics: o.metrics,
+		Interval: keep.Interval, MaxPerCycle: keep.MaxPerCycle, Removed: changes.Add, Log: o.log, Metrics: o.metrics,
 	})
 	admission := room.New(room.Options{
 		Engine: o.engine, Registry: o.registry, Records: o.records, Reserve: keep.Reserve, Free: collector.Free, Spool: o.spooled, Log: o.log, Metrics: o.metrics,
@@ -65,7 +71,7 @@ func newImages(o imagesOptions) (*images, error) {
 	if err := admission.Load(); err != nil {
 		return nil, err
 	}
-	return &images{table, collector, admission}, nil
+	return &images{changes, table, collector, admission}, nil
 }
 
 // spooled returns how many bytes of blobs the accelerator would store on the engine's disk.
@@ -90,6 +96,7 @@ type keeperOptions struct {
 	service puller.Service
 	engine  *docker.Engine
 	store   *bolt.Store
+	history *history.History
 	log     logrus.FieldLogger
 	metrics prometheus.Registerer
 }
@@ -105,7 +112,7 @@ func newKeeper(o keeperOptions) (keeper.Keeper, error) {
 		learn = sets.Learn{For: o.config.LearnFor, Schedule: o.config.LearnSchedule}
 	}
 	warm, err := sets.Open(sets.Options{
-		Learn:   learn,
+		Learn: learn, Changed: o.history.Add, Collected: o.history.Collected,
 		Service: o.service, Engine: o.engine, Records: o.store.Records(), Host: o.store.Instance(), Dir: o.config.SetsDir, Log: o.log, Metrics: o.metrics,
 		Compose: func(ctx context.Context, content []byte, profiles []string) (puller.PrewarmRequest, error) {
 			return compose.Parse(ctx, content, nil, profiles)
@@ -114,8 +121,9 @@ func newKeeper(o keeperOptions) (keeper.Keeper, error) {
 	return keeper.New(warm, leases), err
 }
 
-// run follows the engine, and collects, until ctx ends.
-func (i *images) run(ctx context.Context, group *errgroup.Group, service puller.Service) {
-	group.Go(func() error { return i.usage.Run(ctx, service) })
+// run collects until ctx ends, and follows the engine until serving does: after the jobs
+// have ended, so that it is known who brought the last images.
+func (i *images) run(ctx, serving context.Context, group *errgroup.Group, service puller.Service) {
+	group.Go(func() error { return i.usage.Run(serving, service) })
 	group.Go(func() error { return i.collector.Run(ctx, service) })
 }

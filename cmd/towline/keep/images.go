@@ -9,29 +9,42 @@ import (
 
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/cmd/towline/command"
+	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/cmd/towline/render"
+	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/keep"
 )
 
 // NewImages returns the command images.
 func NewImages(f *command.Flags) *cobra.Command {
 	var filter keep.ImageFilter
-	var collectable, kept bool
+	var collectable, kept, history bool
 	images := &cobra.Command{
 		Use:   "images [IMAGE]",
 		Short: "List the engine's images, with what keeps them",
 		Long: "List the engine's images: what each would free, who brought it, when it was last\n" +
 			"used, and why it stays. IMAGE is a name with or without a tag, the beginning of an\n" +
-			"ID, or a pattern with * and ?.",
+			"ID, or a pattern with * and ?.\n\n" +
+			"With --history, list instead what has become of images, newest first: which a\n" +
+			"collection removed, and which of a set somebody else removed.",
 		Example: "  towline images --collectable\n" +
-			"  towline images 'registry.example.com/*'",
-		Args: command.OptionalArgument("IMAGE"),
+			"  towline images 'registry.example.com/*'\n" +
+			"  towline images --history --limit 20",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if err := cmd.ValidateFlagGroups(); err != nil {
+				return exit.Usage(err, cmd.CommandPath())
+			}
+			return command.OptionalArgument("IMAGE")(cmd, args)
+		},
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			if collectable != kept {
 				filter.Collectable = &collectable
 			}
 			if len(args) > 0 {
 				filter.Image = args[0]
+			}
+			if history {
+				return listChanges(ctx, f, cmd, c, keep.HistoryFilter{Image: filter.Image, Limit: filter.Limit})
 			}
 			return listImages(ctx, f, cmd, c, filter)
 		}),
@@ -41,7 +54,10 @@ func NewImages(f *command.Flags) *cobra.Command {
 	images.Flags().BoolVar(&collectable, "collectable", false, "only images that may be collected")
 	images.Flags().BoolVar(&kept, "kept", false, "only images that may not be collected")
 	images.Flags().IntVar(&filter.Limit, "limit", 0, "list at most so many (default all)")
-	images.MarkFlagsMutuallyExclusive("collectable", "kept")
+	images.Flags().BoolVar(&history, "history", false, "list what has become of images; IMAGE is then a whole name")
+	images.MarkFlagsMutuallyExclusive("collectable", "kept", "history")
+	images.MarkFlagsMutuallyExclusive("owner", "history")
+	images.MarkFlagsMutuallyExclusive("set", "history")
 	return images
 }
 
@@ -68,6 +84,31 @@ func listImages(ctx context.Context, f *command.Flags, cmd *cobra.Command, c *cl
 		return render.NewJSON(cmd.OutOrStdout()).Encode(map[string]any{"images": all})
 	}
 	return render.KeptImages(cmd.OutOrStdout(), all, time.Now())
+}
+
+// listChanges prints what has become of images: as many as the filter's limit, or all.
+func listChanges(ctx context.Context, f *command.Flags, cmd *cobra.Command, c *client.Client, filter keep.HistoryFilter) error {
+	all := []puller.Event{}
+	limit := filter.Limit
+	for {
+		filter.Limit = 1000
+		if limit > 0 {
+			filter.Limit = min(limit-len(all), filter.Limit)
+		}
+		changes, next, err := c.Changes(ctx, filter)
+		if err != nil {
+			return err
+		}
+		all = append(all, changes...)
+		if next == "" || limit > 0 && len(all) >= limit {
+			break
+		}
+		filter.Cursor = next
+	}
+	if f.JSON {
+		return render.NewJSON(cmd.OutOrStdout()).Encode(map[string]any{"events": all})
+	}
+	return render.ImageChanges(cmd.OutOrStdout(), all)
 }
 
 // NewCollect returns the command collect.

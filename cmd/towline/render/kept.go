@@ -29,6 +29,30 @@ func KeptImages(out io.Writer, images []keep.Image, now time.Time) error {
 	return w.Flush()
 }
 
+// ImageChanges writes what has become of images as a table.
+func ImageChanges(out io.Writer, changes []puller.Event) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "TIME\tIMAGE\tWHAT\tSIZE\tFREED\tFOR")
+	for _, e := range changes {
+		c := e.Image
+		if c == nil {
+			continue
+		}
+		size, freed, reason := "", "", c.Why
+		if c.Size > 0 {
+			size = formatBytes(c.Size)
+		}
+		if c.Freed != nil {
+			freed = formatBytes(*c.Freed)
+		}
+		if c.Set != "" {
+			reason = "set " + c.Set
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", e.Time.UTC().Format(time.RFC3339), SafeText(nameOfImage(c.ID, c.Names)), SafeText(string(c.Action)), size, freed, SafeText(reason))
+	}
+	return w.Flush()
+}
+
 // Collection writes what a collection did, or would do.
 func Collection(out io.Writer, c keep.Collection) error {
 	removed := "removed"

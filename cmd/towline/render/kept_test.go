@@ -40,6 +40,31 @@ func TestKeptImages(t *testing.T) {
 	}
 }
 
+func TestImageChanges(t *testing.T) {
+	at, freed := time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC), int64(2_000_000)
+	var b strings.Builder
+	err := render.ImageChanges(&b, []puller.Event{
+		{Time: at, Image: &puller.ImageChange{Action: puller.ImageRestored, Names: []string{"docker.io/library/redis:7"}, Set: "web\x1b[2J"}},
+		{Time: at, Image: &puller.ImageChange{Action: puller.ImageRemoved, ID: "sha256:" + strings.Repeat("a", 64), Size: 3_000_000, Freed: &freed, Why: "high"}},
+		{Time: at},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, line := range strings.Split(strings.TrimSpace(b.String()), "\n") {
+		got = append(got, strings.Join(strings.Fields(line), " "))
+	}
+	want := []string{
+		"TIME IMAGE WHAT SIZE FREED FOR",
+		"2026-08-01T12:00:00Z docker.io/library/redis:7 restored set web�[2J",
+		"2026-08-01T12:00:00Z sha256:aaaaaaaaaaaa… removed 3.0 MB 2.0 MB high",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestCollection(t *testing.T) {
 	freed := int64(2_000_000)
 	c := keep.Collection{

@@ -205,6 +205,27 @@ func TestLimit(t *testing.T) {
 	})
 }
 
+// Each removal is told.
+func TestRemovalIsTold(t *testing.T) {
+	withHost(t, graph, asked, func(h *host) {
+		for n := range 8 {
+			h.pull(image(n), n+1)
+		}
+		<-time.After(2 * time.Hour)
+		if h.collect(true); len(h.told) > 0 {
+			t.Errorf("a plan has told %+v", h.told)
+		}
+		done := h.collect(false)
+		var want []puller.ImageChange
+		for _, r := range done.Removed {
+			want = append(want, puller.ImageChange{Action: puller.ImageRemoved, ID: r.ID, Names: r.Names, Digest: strings.Split(r.Names[1], "@")[1], Size: 1000, Freed: r.Freed, Why: r.Why})
+		}
+		if diff := cmp.Diff(want, h.told); diff != "" || len(want) != 3 {
+			t.Error(len(want), diff)
+		}
+	})
+}
+
 func TestUnused(t *testing.T) {
 	o := defaults
 	o.MaxUnused = 24 * time.Hour

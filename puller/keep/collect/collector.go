@@ -49,6 +49,8 @@ type Options struct {
 	MaxUnused   time.Duration
 	Interval    time.Duration // between two looks at the disk
 	MaxPerCycle int
+	// Removed is told of each image that was removed; nil for nobody.
+	Removed func(puller.ImageChange)
 
 	Log     logrus.FieldLogger
 	Metrics prometheus.Registerer // nil for none

@@ -164,6 +164,9 @@ func (c *Collector) removeOne(ctx context.Context, i *image, why string, disk *p
 	}
 	c.opts.Log.WithFields(fields).Info("image removed")
 	c.metrics.removed.WithLabelValues(why).Inc()
+	if c.opts.Removed != nil {
+		c.opts.Removed(puller.ImageChange{Action: puller.ImageRemoved, ID: i.ID, Names: i.names(), Digest: i.digest(), Size: i.Size, Freed: freed, Why: why})
+	}
 	return disk, true, nil
 }
 

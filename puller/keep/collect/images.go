@@ -56,20 +56,25 @@ func (i *image) owner() keep.Owner {
 	return keep.OwnerOther
 }
 
+// digest returns the image's digest in registries, "" where it has none or several.
+func (i *image) digest() (digest string) {
+	for n, name := range i.Digests {
+		switch one := names.ParseName(name).Digest; {
+		case n == 0:
+			digest = one
+		case digest != one:
+			return ""
+		}
+	}
+	return digest
+}
+
 // answer returns an image in the form of the API.
 func (i *image) answer() keep.Image {
 	k := keep.Image{
 		ID: i.ID, Names: i.allNames(), Size: i.Size, Unique: i.Unique, Owner: i.owner(), CreatedAt: i.Created.UTC(), ArrivedAt: i.Arrived, UsedAt: i.Used,
 		Sets: append([]string{}, i.sets...), Leases: append([]string{}, i.leases...), Containers: append([]keep.Container{}, i.containers...),
-		Collectable: len(i.kept) == 0, Kept: i.kept,
-	}
-	for n, name := range i.Digests {
-		switch digest := names.ParseName(name).Digest; {
-		case n == 0:
-			k.Digest = digest
-		case k.Digest != digest:
-			k.Digest = ""
-		}
+		Collectable: len(i.kept) == 0, Kept: i.kept, Digest: i.digest(),
 	}
 	if i.Created.IsZero() {
 		k.CreatedAt = i.Created

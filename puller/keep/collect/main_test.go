@@ -57,6 +57,7 @@ type host struct {
 	stop      func()
 
 	mu   sync.Mutex
+	told []puller.ImageChange
 	held map[string][]keep.Protection // by name
 }
 
@@ -99,8 +100,14 @@ func (h *host) start() {
 	if err := h.usage.Load(); err != nil {
 		h.Fatal(err)
 	}
+	h.usage.Recall(h.service)
 	o := h.opts
 	o.Engine, o.Usage, o.Log, o.Protector = h.engine, h.usage, h.logged, h
+	o.Removed = func(c puller.ImageChange) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.told = append(h.told, c)
+	}
 	h.collector = collect.New(o)
 	ctx, cancel := context.WithCancel(h.Context())
 	var running sync.WaitGroup

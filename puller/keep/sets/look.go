@@ -46,6 +46,7 @@ func listed(all []puller.ImageSummary) map[string]string {
 // glance is an image that is looked at closely, and what that has found.
 type glance struct {
 	*image
+	set     *set
 	request puller.PullRequest
 	listed  string
 	here    puller.Image
@@ -71,6 +72,8 @@ func (s *Sets) look(ctx context.Context) {
 	ids := listed(all)
 	var changed []*glance
 	at := now()
+	var tell []puller.ImageChange
+	defer func() { s.tell(tell) }() // not under the lock
 	s.mu.Lock()
 	s.stranded = time.Time{}
 	for _, one := range s.all {
@@ -81,7 +84,7 @@ func (s *Sets) look(ctx context.Context) {
 			case id != "" && id == i.listed, id == "" && i.listed == "" && (i.state == keep.SetMissing || i.state == keep.SetFailed) && i.reason != notLooked:
 				i.checked = at
 			default:
-				changed = append(changed, &glance{image: i, request: i.PullRequest, listed: id})
+				changed = append(changed, &glance{image: i, set: one, request: i.PullRequest, listed: id})
 			}
 		}
 	}
@@ -98,14 +101,29 @@ func (s *Sets) look(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, g := range changed {
-		if !g.busy { // else its job tells what becomes of it
-			g.apply(at)
+		if g.busy {
+			continue // its job tells what becomes of it
+		}
+		digest, vanished := g.digest, g.vanished
+		collected := s.o.Collected != nil && !*g.set.Protect && s.o.Collected(names.EngineRef(g.Image), g.checked)
+		if g.apply(at, collected); g.vanished && !vanished {
+			tell = append(tell, puller.ImageChange{Action: puller.ImageMissing, Names: []string{g.Image}, Digest: digest, Set: g.set.name})
 		}
 	}
 }
 
-// apply keeps what a look has found. Sets.mu is held.
-func (g *glance) apply(at time.Time) {
+// tell has the changes of images told.
+func (s *Sets) tell(changes []puller.ImageChange) {
+	for _, c := range changes {
+		if s.o.Changed != nil {
+			s.o.Changed(c)
+		}
+	}
+}
+
+// apply keeps what a look has found. collected says that a collection has removed the image
+// since the look before. Sets.mu is held.
+func (g *glance) apply(at time.Time, collected bool) {
 	i := g.image
 	switch kind := puller.KindOf(g.err); {
 	case g.err == nil:
@@ -114,10 +132,13 @@ func (g *glance) apply(at time.Time) {
 		i.checked, i.listed, i.digest = at, "", ""
 		switch {
 		case i.state == keep.SetFailed: // and why is known
-		case i.state == keep.SetPresent, i.state == keep.SetStale:
-			i.state, i.reason = keep.SetMissing, "it was removed from the engine, and not by Towline; it is pulled again"
-		default:
+		case i.state != keep.SetPresent && i.state != keep.SetStale:
 			i.state, i.reason = keep.SetMissing, "the engine does not have it"
+		case collected:
+			// Pulled again at once, it would be collected again at once.
+			i.state, i.reason, i.idle = keep.SetMissing, "a collection has removed it, as the set does not protect its images; the next refresh pulls it again", true
+		default:
+			i.state, i.reason, i.vanished = keep.SetMissing, "it was removed from the engine, and not by Towline; it is pulled again", true
 		}
 	case kind == puller.ErrForbidden:
 		i.checked, i.listed = at, g.listed
@@ -138,7 +159,7 @@ func (g *glance) found(at time.Time) {
 	case i.retry && i.state == keep.SetStale: // and why is known
 	case i.state == keep.SetStale && i.failures > 0:
 	default:
-		i.state, i.reason = keep.SetPresent, ""
+		i.state, i.reason, i.vanished, i.idle = keep.SetPresent, "", false, false
 	}
 }
 

@@ -209,6 +209,10 @@ type host struct {
 	dir     string
 	learn   sets.Learn
 	close   func()
+
+	mu        sync.Mutex
+	told      []puller.ImageChange
+	collected map[string]time.Time // when a collection has removed names
 }
 
 func withHost(t *testing.T, test func(h *host)) {
@@ -228,6 +232,16 @@ func (h *host) tryOpen() (*sets.Sets, error) {
 	logger.SetOutput(h.log)
 	h.metrics = prometheus.NewRegistry()
 	return sets.Open(sets.Options{
+		Changed: func(c puller.ImageChange) {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.told = append(h.told, c)
+		},
+		Collected: func(name string, since time.Time) bool {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			return h.collected[name].After(since)
+		},
 		Learn: h.learn, Service: h.service, Engine: h.service, Records: h.store.Records(), Host: "host-1", Dir: h.dir, Log: logger, Metrics: h.metrics,
 		Compose: func(ctx context.Context, content []byte, profiles []string) (puller.PrewarmRequest, error) {
 			return compose.Parse(ctx, content, nil, profiles)

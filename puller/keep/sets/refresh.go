@@ -87,6 +87,8 @@ func (s *Sets) follow(ctx context.Context, r running) {
 			results[n] = s.outcome(ctx, i.PullRequest, job.Images[n])
 		}
 	}
+	var tell []puller.ImageChange
+	defer func() { s.tell(tell) }() // not under the lock
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r.set.job == r.job {
@@ -95,7 +97,12 @@ func (s *Sets) follow(ctx context.Context, r running) {
 	at := now()
 	for n, i := range r.images {
 		i.busy = false
-		results[n].apply(i, at)
+		vanished := i.vanished
+		if results[n].apply(i, at); vanished && !i.vanished {
+			tell = append(tell, puller.ImageChange{
+				Action: puller.ImageRestored, ID: results[n].id, Names: []string{i.Image}, Digest: i.digest, Size: results[n].size, Set: r.set.name, Job: i.job,
+			})
+		}
 	}
 	s.nudge()
 }
@@ -104,6 +111,8 @@ func (s *Sets) follow(ctx context.Context, r running) {
 type outcome struct {
 	pulled puller.ImageState
 	digest string // of what is there now, "" where that is not known
+	id     string // the image's, where it was pulled
+	size   int64  // bytes, the same
 	there  bool   // the engine has an image under the name
 }
 
@@ -113,7 +122,7 @@ func (s *Sets) outcome(ctx context.Context, r puller.PullRequest, child puller.I
 	if child.State == puller.StateSucceeded {
 		o.there = true
 		if job, err := s.o.Service.Job(child.Job); err == nil && job.Result != nil {
-			o.digest = job.Result.Digest
+			o.digest, o.id, o.size = job.Result.Digest, job.Result.ImageID, job.Result.Size
 		}
 		return o
 	}
@@ -131,6 +140,7 @@ func (o outcome) apply(i *image, at time.Time) {
 	i.job, i.checked, i.listed = o.pulled.Job, at, "" // the next look takes up what is there
 	if o.pulled.State == puller.StateSucceeded {
 		i.state, i.reason, i.digest, i.proven, i.failures, i.retry = keep.SetPresent, "", o.digest, o.digest, 0, false
+		i.vanished, i.idle = false, false
 		i.repairAt = at.Add(coolDown)
 		return
 	}
@@ -160,7 +170,7 @@ func (s *Sets) repair(one *set) {
 	current := s.all[one.name] == one && !one.running
 	for _, i := range one.images {
 		wanted := i.state == keep.SetMissing && i.reason != notLooked || i.state == keep.SetFailed || i.retry
-		if current && wanted && !i.busy && !i.repairAt.After(at) {
+		if current && wanted && !i.busy && !i.idle && !i.repairAt.After(at) {
 			images, which = append(images, i.PullRequest), append(which, i)
 		}
 	}

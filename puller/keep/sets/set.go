@@ -133,6 +133,8 @@ type image struct {
 	retry    bool      // it is to be pulled though it is there: the last pull of it failed
 	repairAt time.Time // not before that it is pulled again by itself
 	busy     bool      // a job pulls it
+	vanished bool      // somebody else has removed it, and it has not come again
+	idle     bool      // a collection has removed it: it comes again with the next refresh
 }
 
 const notLooked = "not looked at yet"

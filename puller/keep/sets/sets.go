@@ -33,8 +33,13 @@ type Options struct {
 	Dir     string // of files of sets, "" for none
 	Compose Compose
 	Learn   Learn
-	Log     logrus.FieldLogger
-	Metrics prometheus.Registerer // nil for none
+	// Changed is told of images that somebody else has removed, and of those that were
+	// pulled again; nil for nobody. It may wait for a disk.
+	Changed func(puller.ImageChange)
+	// Collected reports whether a collection has removed a name since a time; nil for never.
+	Collected func(name string, since time.Time) bool
+	Log       logrus.FieldLogger
+	Metrics   prometheus.Registerer // nil for none
 }
 
 // Sets are all sets of a host. Their methods may be called from anywhere.

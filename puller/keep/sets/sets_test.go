@@ -334,3 +334,66 @@ func TestLimits(t *testing.T) {
 		}
 	})
 }
+
+// An image that somebody else removes is told to be missing, and to be there again once it was
+// pulled.
+func TestRemovalIsTold(t *testing.T) {
+	withHost(t, func(h *host) {
+		h.put("app", images(web, db))
+		synctest.Wait()
+		<-time.After(10 * time.Minute)
+		h.service.set(func() {
+			delete(h.service.here, web)
+			h.service.fail = puller.Errorf(puller.ErrRegistryUnavailable, "the registry is away")
+		})
+		<-time.After(3 * time.Minute) // it is looked at, and a pull fails
+		h.service.set(func() { h.service.fail = nil })
+		<-time.After(time.Hour)
+		synctest.Wait()
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		for i := range h.told {
+			if (h.told[i].Job != "") != (h.told[i].Action == puller.ImageRestored) {
+				t.Errorf("the job is %q of %s", h.told[i].Job, h.told[i].Action)
+			}
+			h.told[i].Job = ""
+		}
+		want := []puller.ImageChange{
+			{Action: puller.ImageMissing, Names: []string{web}, Digest: digest("web 1"), Set: "app"},
+			{Action: puller.ImageRestored, ID: digest("web 1"), Names: []string{web}, Digest: digest("web 1"), Set: "app"},
+		}
+		if diff := cmp.Diff(want, h.told); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// What Towline itself has collected, of a set that does not protect, is not pulled again at
+// once, but with the next refresh.
+func TestCollected(t *testing.T) {
+	for _, protects := range []bool{false, true} {
+		t.Run(fmt.Sprint("protects ", protects), func(t *testing.T) {
+			withHost(t, func(h *host) {
+				r := images(web, db)
+				r.Protect, r.Schedule = &protects, "@every 24h"
+				h.put("app", r)
+				h.refreshes(1)
+				<-time.After(10 * time.Minute)
+				h.mu.Lock()
+				h.collected = map[string]time.Time{web: time.Now()}
+				h.mu.Unlock()
+				h.service.set(func() { delete(h.service.here, web) })
+				<-time.After(2 * time.Hour)
+				if protects {
+					h.state("app", web, keep.SetPresent, "")
+					return
+				}
+				h.state("app", web, keep.SetMissing, "a collection has removed it")
+				h.refreshes(1)
+				<-time.After(24 * time.Hour)
+				h.state("app", web, keep.SetPresent, "")
+				h.refreshes(2)
+			})
+		})
+	}
+}
