@@ -54,6 +54,9 @@ func (a *acceleration) Pull(ctx context.Context, each func(pullstream.Message)) 
 	if a.how.Way != puller.WayNone {
 		defer a.endOwn()
 		err := a.through(ctx, tell)
+		if err == nil && a.how.Way == puller.WayAlias {
+			a.mirror.metrics.lookups.Inc()
+		}
 		switch {
 		case err == nil && a.how.Way == puller.WayMirror:
 			return nil
@@ -66,8 +69,6 @@ func (a *acceleration) Pull(ctx context.Context, each func(pullstream.Message)) 
 		}
 		if err != nil {
 			a.fallBack(err, tell)
-		} else {
-			a.mirror.metrics.lookups.Inc()
 		}
 	}
 	return engine.Pull(ctx, a.request, tell)

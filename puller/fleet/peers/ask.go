@@ -8,6 +8,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
 	"github.com/towline/towline/puller/mirror/sharing"
 )
@@ -27,17 +28,23 @@ type keepError struct{ error }
 
 func (e keepError) Unwrap() error { return e.error }
 
+// barredFor is how long a registry is believed not to give an image to this host, in what
+// others ask for.
+const barredFor = 15 * time.Second
+
 // least is how many bytes of a chunk a host must bring within timing.patience.
 const least = 256 << 10
 
 // want is something that this host wants of an image.
 type want struct {
 	image sharing.Image
+	key   string // of its flight
 	seed  uint64 // of the tree
 	// there reports whether it is here.
 	there func() bool
-	// try asks a host for it, and returns how many bytes have come.
-	try func(ctx context.Context, g fleet.Group, m fleet.Member) (int64, error)
+	// try asks a host for it, and returns how many bytes have come. only has it give what
+	// it has, and bring nothing.
+	try func(ctx context.Context, g fleet.Group, m fleet.Member, only bool) (int64, error)
 	// registry asks the registry for it.
 	registry func(ctx context.Context) error
 }
@@ -76,12 +83,16 @@ func (n *Node) bring(ctx context.Context, w want) error {
 			if _, other := parent(g.Members, g.Self, w.seed, func(string) bool { return false }); other {
 				n.metrics.fallbacks.Inc()
 			}
-			return w.registry(ctx)
+			err := w.registry(ctx)
+			if err != nil && ctx.Err() == nil && isRegistry(err) {
+				return n.bringFromAny(ctx, w, err)
+			}
+			return err
 		}
 		if m.Host != host {
 			host, since, got = m.Host, time.Now(), 0
 		}
-		more, err := w.try(ctx, g, m)
+		more, err := w.try(ctx, g, m, false)
 		got += more
 		var keep keepError
 		switch {
@@ -130,6 +141,62 @@ func (n *Node) bring(ctx context.Context, w want) error {
 		}
 	}
 	return context.Cause(ctx)
+}
+
+// isRegistry reports whether an error is the registry's, so that other hosts may get what
+// this one does not.
+func isRegistry(err error) bool {
+	switch puller.KindOf(err) {
+	case puller.ErrDenied, puller.ErrNotFound, puller.ErrRateLimited, puller.ErrRegistryUnavailable, puller.ErrStalled, puller.ErrTruncated:
+		return true
+	}
+	return false
+}
+
+// bringFromAny asks all hosts for what they have of something that the registry does not
+// give this one. They bring nothing for it, as they may wait for this host. This host brings
+// nothing from that registry for others meanwhile, so that they choose another one.
+func (n *Node) bringFromAny(ctx context.Context, w want, why error) error {
+	until := time.Now().Add(max(barredFor, n.timing.others))
+	n.barred.Add(w.image, until)
+	n.missed.Add(w.key, until)
+	defer n.missed.Remove(w.key)
+	n.o.Log.WithError(why).WithField("image", w.image.Repository+"@"+w.image.Digest).Info("the registry does not give an image of the fleet to this host; other hosts are asked for what they have")
+	for began := time.Now(); time.Since(began) < n.timing.others && ctx.Err() == nil; sleep(ctx, n.timing.pause) {
+		g, _ := n.o.Groups.Group(w.image.Repository, w.image.Digest)
+		for _, at := range rand.Perm(len(g.Members)) {
+			m := g.Members[at]
+			if m.Host == g.Self || m.Address == "" || n.standing.avoids(m.Host) {
+				continue
+			}
+			_, err := w.try(ctx, g, m, true)
+			var keep keepError
+			switch {
+			case ctx.Err() != nil:
+				return context.Cause(ctx)
+			case w.there():
+				return nil
+			case errors.As(err, &keep):
+				return keep.error
+			case errors.Is(err, errLie):
+				n.metrics.bad.WithLabelValues(m.Host).Inc()
+				n.avoid(m, avoidBad, err)
+			case err != nil && !errors.Is(err, errWaiting) && !errors.Is(err, errBusy) && !errors.Is(err, errStrange) && !errors.Is(err, errRefused):
+				n.standing.dead(m.Host)
+			}
+		}
+	}
+	return why
+}
+
+// isBarred reports whether something comes from no registry here: this host has asked it in
+// vain, or it would be the one to ask and has not got other parts of the image lately.
+func (n *Node) isBarred(i sharing.Image, key, digest string, index int) bool {
+	if until, ok := n.missed.Get(key); ok && time.Now().Before(until) {
+		return true
+	}
+	until, ok := n.barred.Get(i)
+	return ok && time.Now().Before(until) && n.brings(i, digest, index)
 }
 
 // avoid has a host not asked for a while, and logs why.

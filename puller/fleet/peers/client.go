@@ -28,6 +28,7 @@ const (
 	headerRepository = "Towline-Repository"
 	headerImage      = "Towline-Image"    // the digest by which the set names it
 	headerManifest   = "Towline-Manifest" // that lists the blob
+	headerOnly       = "Towline-Only"     // "1": what the host has, it is to bring nothing
 	headerFrom       = "Towline-From"
 	headerThere      = "Towline-There"
 )
@@ -65,7 +66,7 @@ func newClient() *http.Client {
 
 // get asks a host. What ends the answer in any case is its context: the caller must call
 // cancel.
-func (n *Node) get(ctx context.Context, g fleet.Group, m fleet.Member, i sharing.Image, manifest, digest, path string) (resp *http.Response, alive *time.Timer, cancel func(), err error) {
+func (n *Node) get(ctx context.Context, g fleet.Group, m fleet.Member, i sharing.Image, manifest, digest, path string, only bool) (resp *http.Response, alive *time.Timer, cancel func(), err error) {
 	ctx, stop := context.WithTimeoutCause(ctx, n.timing.answer, errSlow)
 	ctx, end := context.WithCancelCause(ctx)
 	alive = time.AfterFunc(n.timing.head, func() { end(errors.New("it sends nothing")) })
@@ -87,6 +88,9 @@ func (n *Node) get(ctx context.Context, g fleet.Group, m fleet.Member, i sharing
 		headerSet:       {g.Set}, headerGeneration: {strconv.FormatUint(g.Generation, 10)}, headerHost: {g.Self},
 		headerRepository: {i.Repository}, headerImage: {i.Digest}, headerManifest: {manifest},
 		"Accept-Encoding": {"identity"}, "User-Agent": {"towline"},
+	}
+	if only {
+		r.Header.Set(headerOnly, "1")
 	}
 	resp, err = n.client.Do(r)
 	if err != nil {
@@ -113,10 +117,10 @@ func (n *Node) get(ctx context.Context, g fleet.Group, m fleet.Member, i sharing
 
 // getChunk asks a host for a range of a chunk, and keeps what comes. n is how much that was:
 // an answer may end early, and is asked for again.
-func (n *Node) getChunk(ctx context.Context, g fleet.Group, m fleet.Member, i sharing.Image, b sharing.Blob, index int, r blobs.Range, taken func(int)) (got int64, err error) {
+func (n *Node) getChunk(ctx context.Context, g fleet.Group, m fleet.Member, i sharing.Image, b sharing.Blob, index int, r blobs.Range, only bool, taken func(int)) (got int64, err error) {
 	began := time.Now()
 	path := fmt.Sprintf("/v1/chunks/%s/%d?from=%d&to=%d", b.Digest(), index, r.From, r.To)
-	resp, alive, cancel, err := n.get(ctx, g, m, i, b.Manifest, b.Digest(), path)
+	resp, alive, cancel, err := n.get(ctx, g, m, i, b.Manifest, b.Digest(), path, only)
 	if err != nil {
 		return 0, err
 	}
@@ -166,8 +170,8 @@ func (n *Node) getChunk(ctx context.Context, g fleet.Group, m fleet.Member, i sh
 }
 
 // getManifest asks a host for a manifest, and compares its digest.
-func (n *Node) getManifest(ctx context.Context, g fleet.Group, m fleet.Member, i sharing.Image, of string) (raw puller.RawManifest, err error) {
-	resp, alive, cancel, err := n.get(ctx, g, m, i, "", of, "/v1/manifests/"+of)
+func (n *Node) getManifest(ctx context.Context, g fleet.Group, m fleet.Member, i sharing.Image, of string, only bool) (raw puller.RawManifest, err error) {
+	resp, alive, cancel, err := n.get(ctx, g, m, i, "", of, "/v1/manifests/"+of, only)
 	if err != nil {
 		return raw, err
 	}
@@ -186,7 +190,7 @@ func (n *Node) getManifest(ctx context.Context, g fleet.Group, m fleet.Member, i
 
 // getSums asks a host that has proven a blob for the sums of its chunks.
 func (n *Node) getSums(ctx context.Context, g fleet.Group, m fleet.Member, i sharing.Image, b sharing.Blob) ([]byte, error) {
-	resp, alive, cancel, err := n.get(ctx, g, m, i, b.Manifest, b.Digest(), "/v1/sums/"+b.Digest())
+	resp, alive, cancel, err := n.get(ctx, g, m, i, b.Manifest, b.Digest(), "/v1/sums/"+b.Digest(), true)
 	if err != nil {
 		return nil, err
 	}

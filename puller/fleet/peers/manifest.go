@@ -37,10 +37,14 @@ func mediaType(body []byte) string {
 // smallManifest is how large a manifest may be to be remembered, in bytes.
 const smallManifest = 256 << 10
 
+func manifestKey(i sharing.Image, digest string) string {
+	return "manifest " + i.Repository + "@" + digest
+}
+
 // Manifest implements sharing.Peers. A manifest comes as a chunk does. A small one is
 // remembered, so that this host asks the registry once, for itself and for others.
 func (n *Node) Manifest(ctx context.Context, i sharing.Image, digest string, from sharing.Source) (puller.RawManifest, error) {
-	key := "manifest " + i.Repository + "@" + digest
+	key := manifestKey(i, digest)
 	for range 3 { // a large one may go from the flight that brought it
 		if raw, ok := n.manifests.Get(key); ok {
 			return raw, nil
@@ -54,8 +58,11 @@ func (n *Node) Manifest(ctx context.Context, i sharing.Image, digest string, fro
 			found = raw
 			return err
 		})
-		if err != nil || found.Body != nil {
-			return found, err
+		if err != nil { // the flight may go on for others
+			return puller.RawManifest{}, err
+		}
+		if found.Body != nil {
+			return found, nil
 		}
 	}
 	return n.bringManifest(ctx, i, digest, from)
@@ -63,10 +70,10 @@ func (n *Node) Manifest(ctx context.Context, i sharing.Image, digest string, fro
 
 func (n *Node) bringManifest(ctx context.Context, i sharing.Image, digest string, from sharing.Source) (raw puller.RawManifest, err error) {
 	err = n.bring(ctx, want{
-		image: i, seed: seed(digest, 0),
+		image: i, key: manifestKey(i, digest), seed: seed(digest, 0),
 		there: func() bool { return raw.Body != nil },
-		try: func(ctx context.Context, g fleet.Group, m fleet.Member) (int64, error) {
-			found, err := n.getManifest(ctx, g, m, i, digest)
+		try: func(ctx context.Context, g fleet.Group, m fleet.Member, only bool) (int64, error) {
+			found, err := n.getManifest(ctx, g, m, i, digest, only)
 			if err == nil {
 				raw = found
 			}

@@ -39,6 +39,7 @@ type timing struct {
 	strange time.Duration
 	// patience is how long a host may bring less than least of a chunk.
 	patience time.Duration
+	others   time.Duration // how long all hosts are asked for what the registry does not give
 	pause    time.Duration // before the same is asked again
 	proven   time.Duration // how long it is looked for a host that has proven a blob
 
@@ -50,7 +51,7 @@ type timing struct {
 
 var defaults = timing{
 	head: 15 * time.Second, gap: 10 * time.Second, answer: 40 * time.Second,
-	busy: time.Minute, strange: 5 * time.Second, patience: time.Minute, pause: 200 * time.Millisecond, proven: 10 * time.Second,
+	busy: time.Minute, strange: 5 * time.Second, patience: time.Minute, others: 20 * time.Second, pause: 200 * time.Millisecond, proven: 10 * time.Second,
 	wait: 4 * time.Second, turn: 2 * time.Second, still: time.Second, send: 20 * time.Second,
 	linger: 10 * time.Second,
 }
@@ -68,6 +69,8 @@ type Node struct {
 	limiter   *rate.Limiter                          // of what it gives; nil for none
 	manifests *lru.Cache[string, puller.RawManifest] // small ones, by repository and digest
 	sums      *lru.Cache[string, []byte]             // of whole blobs, by digest
+	barred    *lru.Cache[sharing.Image, time.Time]   // until when the registry does not give them
+	missed    *lru.Cache[string, time.Time]          // the same of single flights
 	summing   sync.Mutex                             // held while they are computed
 	givers    givers
 }
@@ -87,6 +90,8 @@ func New(o Options) *Node {
 	}
 	n.manifests, _ = lru.New[string, puller.RawManifest](256) // the sizes are right
 	n.sums, _ = lru.New[string, []byte](256)
+	n.missed, _ = lru.New[string, time.Time](4096)
+	n.barred, _ = lru.New[sharing.Image, time.Time](256)
 	return n
 }
 

@@ -29,6 +29,8 @@ const (
 	// mostSends is how many chunks are sent at a time. Where the rate is limited, it is no
 	// more than leave each of them leastSend bytes a second.
 	mostSends, leastSend = 64, 512 << 10
+	// lookEvery is how often a request that waits is looked at.
+	lookEvery = 50 * time.Millisecond
 )
 
 // server gives what a host has to others.
@@ -89,6 +91,9 @@ type request struct {
 	manifest string // that lists the blob
 	digest   string // of the blob, or of the manifest that is asked for
 }
+
+// only reports whether nothing is to be brought for it.
+func (r request) only() bool { return r.Header.Get(headerOnly) != "" }
 
 // refusal is why a request is refused.
 type refusal struct {
@@ -171,6 +176,11 @@ func isDigest(s string) bool { return len(s) <= 256 && digest.Digest(s).Validate
 
 // manifest sends a manifest of an image.
 func (s *server) manifest(r request) error {
+	here := s.manifests.Contains(manifestKey(r.image, r.image.Digest)) && s.manifests.Contains(manifestKey(r.image, r.digest))
+	barred := func() bool { return s.isBarred(r.image, manifestKey(r.image, r.digest), r.digest, 0) }
+	if !here && (r.only() || barred()) {
+		return refusedContent
+	}
 	held, err := s.host.Open(r.Context(), r.image)
 	if err != nil {
 		return err
@@ -181,7 +191,7 @@ func (s *server) manifest(r request) error {
 		raw, err = held.Read(ctx, r.digest)
 		return err
 	}
-	if err := s.await(r, key, read); err != nil {
+	if err := s.await(r, key, read, barred); err != nil {
 		return err
 	}
 	if raw.Body == nil { // another request had it read
@@ -196,21 +206,26 @@ func (s *server) manifest(r request) error {
 }
 
 // await has something done, also when this request has ended, and waits for it for a while.
-func (s *server) await(r request, key string, do func(context.Context) error) error {
+func (s *server) await(r request, key string, do func(context.Context) error, barred func() bool) error {
 	ended := make(chan error, 1)
 	if !s.background(r, func(ctx context.Context) { ended <- s.flights.do(ctx, key, do) }) {
 		return errEnded
 	}
-	timer := time.NewTimer(s.timing.wait)
-	defer timer.Stop()
-	select {
-	case err := <-ended:
-		return err
-	case <-timer.C:
-		return errWaiting
-	case <-r.Context().Done():
-		return context.Cause(r.Context())
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	for began := time.Now(); time.Since(began) < s.timing.wait; {
+		select {
+		case err := <-ended:
+			return err
+		case <-look.C:
+			if barred() {
+				return refusedContent
+			}
+		case <-r.Context().Done():
+			return context.Cause(r.Context())
+		}
 	}
+	return errWaiting
 }
 
 // background does something that a host asked for. It goes on for a while after the request,
@@ -273,6 +288,9 @@ func (s *server) chunk(r request) error {
 			release()
 		}
 		return err
+	}, func() bool {
+		manifest := manifestKey(r.image, r.manifest)
+		return !s.manifests.Contains(manifest) && s.isBarred(r.image, manifest, r.manifest, 0)
 	}); err != nil {
 		return err
 	}
@@ -322,6 +340,11 @@ func (s *server) awaitByte(r request, b *blobs.Blob, index int, from int64) (the
 	if there, err = b.Await(now, from); err == nil {
 		return there, nil
 	}
+	key := chunk{blob: sharing.Blob{Blob: b}, index: index}.key()
+	barred := func() bool { return s.isBarred(r.image, key, b.Digest(), index) }
+	if r.only() || barred() {
+		return 0, refusedContent
+	}
 	ctx, cancel := context.WithTimeoutCause(r.Context(), s.timing.wait, errWaiting)
 	defer cancel()
 	ctx, fail := context.WithCancelCause(ctx)
@@ -333,6 +356,20 @@ func (s *server) awaitByte(r request, b *blobs.Blob, index int, from int64) (the
 	}) {
 		return 0, errEnded
 	}
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-look.C:
+				if barred() {
+					fail(refusedContent)
+				}
+			}
+		}
+	}()
 	return b.Await(ctx, from)
 }
 

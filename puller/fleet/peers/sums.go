@@ -176,7 +176,7 @@ func (n *Node) replace(ctx context.Context, g fleet.Group, m fleet.Member, c chu
 		if !ok {
 			return nil
 		}
-		got, err := n.getChunk(ctx, g, m, c.image, c.blob, c.index, r, p.Taken)
+		got, err := n.getChunk(ctx, g, m, c.image, c.blob, c.index, r, true, p.Taken)
 		if err != nil && got == 0 {
 			return fmt.Errorf("%s does not give chunk %d: %w", m.Host, c.index, err)
 		}

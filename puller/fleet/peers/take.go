@@ -40,7 +40,7 @@ func (n *Node) Fetch(ctx context.Context, i sharing.Image, all []sharing.Blob, f
 				continue
 			}
 			left[b.Digest()].Add(1)
-			if n.brings(c) {
+			if n.brings(i, b.Digest(), index) {
 				own = append(own, c)
 			} else {
 				others = append(others, c)
@@ -81,11 +81,12 @@ func (n *Node) Fetch(ctx context.Context, i sharing.Image, all []sharing.Blob, f
 	return group.Wait()
 }
 
-// brings reports whether this host is the one that asks the registry for a chunk.
-func (n *Node) brings(c chunk) bool {
-	g, ok := n.o.Groups.Group(c.image.Repository, c.image.Digest)
+// brings reports whether this host is the one that asks the registry for a chunk, or for a
+// manifest.
+func (n *Node) brings(i sharing.Image, digest string, index int) bool {
+	g, ok := n.o.Groups.Group(i.Repository, i.Digest)
 	if ok {
-		_, ok = parent(g.Members, g.Self, seed(c.blob.Digest(), c.index), n.standing.avoids)
+		_, ok = parent(g.Members, g.Self, seed(digest, index), n.standing.avoids)
 	}
 	return !ok
 }
@@ -95,14 +96,14 @@ func (n *Node) take(ctx context.Context, c chunk, from sharing.Source, taken fun
 	of := rangeOf(c.blob.Size(), n.o.Chunk, c.index)
 	return n.flights.do(ctx, c.key(), func(ctx context.Context) error {
 		return n.bring(ctx, want{
-			image: c.image, seed: seed(c.blob.Digest(), c.index),
+			image: c.image, key: c.key(), seed: seed(c.blob.Digest(), c.index),
 			there: func() bool { _, ok := missing(c.blob.Blob, of); return !ok },
-			try: func(ctx context.Context, g fleet.Group, m fleet.Member) (int64, error) {
+			try: func(ctx context.Context, g fleet.Group, m fleet.Member, only bool) (int64, error) {
 				r, ok := missing(c.blob.Blob, of)
 				if !ok {
 					return 0, nil
 				}
-				got, err := n.getChunk(ctx, g, m, c.image, c.blob, c.index, r, taken)
+				got, err := n.getChunk(ctx, g, m, c.image, c.blob, c.index, r, only, taken)
 				if got > 0 {
 					n.givers.note(c.blob.Digest(), c.index, m.Host)
 				}
