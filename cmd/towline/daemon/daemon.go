@@ -99,12 +99,18 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	exchange, err := openPeers(config.Fleet, logger, metrics)
+	if err != nil {
+		closeAll(listeners)
+		return err
+	}
+	defer exchange.close()
 	accelerator := mirror.New(mirror.Options{
 		Engine: engine, Registry: images, Dir: filepath.Join(config.StateDir, "blobs"),
 		Mode: config.Mirror.Mode, Listen: config.Mirror.Listen, HostsDir: config.Mirror.HostsDir, PullThrough: config.Mirror.PullThrough,
 		Connections: config.Mirror.Connections, PerRegistry: config.Mirror.PerRegistry,
 		Chunk: config.Mirror.Chunk, Cache: config.Mirror.Cache, MinSize: config.Mirror.MinSize, Rate: config.Mirror.Rate,
-		Rules: &current, Log: logger, Metrics: metrics,
+		Peers: exchange.peers(), Rules: &current, Log: logger, Metrics: metrics,
 	})
 	gate := new(keeper.Gate)
 	kept, err := newImages(imagesOptions{
@@ -197,6 +203,10 @@ func Run(ctx context.Context, o Options) error {
 	}
 	group.Go(func() error {
 		accelerator.Run(serving)
+		return nil
+	})
+	group.Go(func() error {
+		exchange.run(serving, accelerator)
 		return nil
 	})
 	group.Go(func() error {
