@@ -173,6 +173,9 @@ func Run(ctx context.Context, o Options) error {
 		defer cancel()
 		return errors.Join(err, p.Close(limit))
 	}
+	if joined != nil {
+		exchange.join(joined.keeps)
+	}
 	handler := api.New(keeper.Jobs(), api.Options{
 		Metrics: metrics, Log: logger, Runs: config.Runs.Enabled, Images: kept.collector, History: kept.history, Keeper: keeper,
 		Tokens: tokens, Hosts: hosts(config), Requests: config.Limits.Requests, Fleet: joined.service(),
