@@ -160,7 +160,7 @@ func (c *Client) FleetEvents(ctx context.Context, name string) iter.Seq2[fleet.E
 		for {
 			resp, err := c.send(ctx, http.MethodGet, path, http.Header{"Accept": {"application/x-ndjson"}}, nil)
 			if err == nil {
-				received, more := false, true
+				var received, more bool
 				if received, more, err = readFleet(resp, yield); !more {
 					return
 				}

@@ -13,6 +13,7 @@ import (
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/cmd/towline/socket"
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/fleet"
 )
 
 // The states of a finding.
@@ -57,6 +58,7 @@ func Run(ctx context.Context, o Options) []Finding {
 	if daemon.State != Failed {
 		found = append(found, o.engine(ctx)...)
 		found = append(found, o.coolDowns(ctx)...)
+		found = append(found, o.fleet(ctx)...)
 	}
 	return append(found, o.registries(ctx)...)
 }
@@ -145,6 +147,31 @@ func (o Options) coolDowns(ctx context.Context) (found []Finding) {
 		})
 	}
 	return found
+}
+
+// fleet tells how the host stands to its fleet, nothing where it is in none.
+func (o Options) fleet(ctx context.Context) []Finding {
+	ctx, cancel := context.WithTimeout(ctx, daemonLimit)
+	defer cancel()
+	link, err := o.Client.Fleet(ctx)
+	if err != nil {
+		return nil
+	}
+	f := Finding{Check: "fleet", Detail: fmt.Sprintf("host %s of %s is %s", link.Host, link.Fleet, link.State)}
+	if link.Reason != "" {
+		f.Detail += ": " + link.Reason
+	}
+	switch link.State {
+	case fleet.LinkUp:
+		f.State = OK
+	case fleet.LinkAway:
+		f.State, f.Fix = Warning, "check fleet.url, and the network to the server; until then the host goes on alone"
+	case fleet.LinkRefused:
+		f.State, f.Fix = Failed, "on the host that runs the server: towline fleet invite "+link.Host+" --replace"
+	default:
+		return nil
+	}
+	return []Finding{f}
 }
 
 // noEngine says what may be wrong with an engine at Docker's own socket.

@@ -15,6 +15,7 @@ import (
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/cmd/towline/doctor"
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/fleet"
 )
 
 // registries answers for all registries.
@@ -40,6 +41,8 @@ func diagnose(t *testing.T, engine *puller.EngineInfo, now time.Time, asked regi
 			switch {
 			case r.URL.Path == "/v1/queue":
 				json.NewEncoder(w).Encode(puller.QueueState{Registries: []puller.RegistryState{{Registry: "b.test"}, {Registry: "docker.io", CoolDowns: cooling}}})
+			case r.URL.Path == "/v1/fleet":
+				json.NewEncoder(w).Encode(fleet.Link{State: fleet.LinkState(engine.Name), Fleet: "ci", Host: "build-7", Reason: engine.Version})
 			case r.URL.Path == "/v1/engine":
 				json.NewEncoder(w).Encode(engine)
 			case engine.Reachable:
@@ -116,6 +119,17 @@ func TestRun(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestFleet(t *testing.T) {
+	refuses := func(string) (*http.Response, error) { return nil, io.ErrUnexpectedEOF }
+	for link, want := range map[fleet.LinkState]string{fleet.LinkUp: doctor.OK, fleet.LinkAway: doctor.Warning, fleet.LinkRefused: doctor.Failed, fleet.LinkOff: ""} {
+		// The test's daemon has the state and the reason from the names of its engine.
+		found := diagnose(t, &puller.EngineInfo{Name: string(link), Version: "a reason"}, time.Now(), refuses)["fleet"]
+		if found.State != want || want != "" && found.Detail != "host build-7 of ci is "+string(link)+": a reason" {
+			t.Errorf("%s: %+v", link, found)
+		}
 	}
 }
 
