@@ -98,7 +98,7 @@ func TestFleetCommands(t *testing.T) {
 	check(0, []string{"fleet.app"}, "sets")
 
 	// What is wrong changes nothing.
-	check(3, []string{"not_found"}, "fleet", "apply", "app", site.registry.Ref("nope", "v1"), "--wait")
+	check(3, []string{"images[0]: ", "404"}, "fleet", "apply", "app", site.registry.Ref("nope", "v1"), "--wait")
 	check(3, []string{"rules.pull"}, "fleet", "apply", "app", "registry.test/forbidden:v1")
 	check(3, []string{"hosts: "}, "fleet", "apply", "app", ref, "--hosts", "Role=ci")
 	check(3, []string{"rollout"}, "fleet", "apply", "app", ref, "--wave", "some")
@@ -128,7 +128,7 @@ func TestFleetCommands(t *testing.T) {
 	if err != nil || len(s.Images) != 2 || s.Images[1].Digest != otherDigest || s.Rollout.RolloutRequest.Wave != "1" {
 		t.Errorf("%+v, %v", s, err)
 	}
-	check(1, []string{"conflict"}, "fleet", "pause", "app") // the rollout has ended
+	check(1, []string{"the rollout is done"}, "fleet", "pause", "app")
 
 	for name, want := range map[string]string{"": fleet.EventLink, "app": fleet.EventSet} {
 		for e, err := range c.FleetEvents(t.Context(), name) {
@@ -149,5 +149,5 @@ func TestFleetCommands(t *testing.T) {
 	check(0, []string{"removed"}, "fleet", "uninvite", "build-7")
 
 	check(0, []string{"app: forgotten"}, "fleet", "rm", "app", "none")
-	check(3, []string{"not_found"}, "fleet", "show", "app")
+	check(3, []string{"has no set"}, "fleet", "show", "app")
 }
