@@ -54,6 +54,7 @@ type inFleet struct {
 func openFleet(o fleetOptions) (*inFleet, error) {
 	c := o.config.Fleet
 	if !c.Enabled() {
+		host.Leave(o.sets, o.log)
 		return nil, nil
 	}
 	shown, err := fleetCreds(c)
@@ -84,10 +85,11 @@ func openFleet(o fleetOptions) (*inFleet, error) {
 	if f.server != nil {
 		controlling.Inviter = f.server
 	}
-	f.controller = control.New(controlling)
 	f.keeps = host.New(host.Options{
 		Link: f.link, Fleet: f.name, Host: f.host, Sets: o.sets, Service: o.service, Tagger: o.engine, Records: o.records, Log: o.log, Metrics: o.metrics,
 	})
+	controlling.Kept = f.keeps.Sets
+	f.controller = control.New(controlling)
 	return f, nil
 }
 
