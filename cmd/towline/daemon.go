@@ -109,7 +109,7 @@ func newCheckStore() *cobra.Command {
 		Use: checkStore + " FILE", Hidden: true, Args: command.OneArgument("FILE"),
 		Run: func(cmd *cobra.Command, args []string) {
 			disableCoreDumps() // the file holds what callers asked for
-			database.Check(args[0], cmd.OutOrStdout())
+			database.Check(args[0], database.CheckMemory, cmd.OutOrStdout())
 		},
 	}
 }

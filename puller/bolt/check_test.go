@@ -35,7 +35,7 @@ func TestChecker(t *testing.T) {
 		"is whole, and then crashes": {sh("echo whole; exit 2"), true, "the check of the file crashed"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBox(t)
+			b := newMemoryBox(t)
 			s := b.open()
 			save(t, s, 5, storetest.NewRecord(1))
 			closeIt(t, s)

@@ -3,10 +3,12 @@ package bolt_test
 import (
 	"bytes"
 	"encoding/binary"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/towline/towline/puller"
@@ -14,10 +16,12 @@ import (
 	"github.com/towline/towline/puller/storetest"
 )
 
+var damages = flag.Int("damages", 50, "how many files are damaged at random before they are opened")
+
 func TestDamageAtTheStart(t *testing.T) {
+	t.Parallel()
 	t.Run("cut off", testCutOff)
 	t.Run("at random", testRandom)
-	t.Run("pages that mislead", testMisleading)
 }
 
 func testCutOff(t *testing.T) {
@@ -31,7 +35,7 @@ func testCutOff(t *testing.T) {
 			t.Errorf("cut at %d, it is taken for whole", size)
 		}
 	}
-	for range 25 {
+	for range *damages / 5 {
 		size := rng.IntN(len(data))
 		if survive(t, fmt.Sprintf("cut at %d", size), data[:size]) {
 			t.Errorf("cut at %d, it is taken for whole", size)
@@ -39,51 +43,24 @@ func testCutOff(t *testing.T) {
 	}
 }
 
-// testRandom damages the file in 200 ways. Nothing ends the process, and nothing
+// testRandom damages the file in many ways. Nothing ends the process, and nothing
 // is made up.
 func testRandom(t *testing.T) {
 	data := pages(master(t))
 	rng := rand.New(rand.NewPCG(13, 14))
-	aside, n := 0, 200
-	if testing.Short() {
-		n = 50
-	}
-	for i := range n {
-		bad := bytes.Clone(data)
-		at := rng.IntN(len(bad))
-		if rng.IntN(2) == 0 { // where the structure is
-			at = at/4096*4096 + rng.IntN(64)
+	var aside atomic.Int32
+	t.Run("files", func(t *testing.T) {
+		for i := range *damages {
+			bad, how := damageAt(rng, data)
+			t.Run(fmt.Sprintf("%d %s", i, how), func(t *testing.T) {
+				t.Parallel()
+				if !survive(t, how, bad) {
+					aside.Add(1)
+				}
+			})
 		}
-		how := ""
-		switch rng.IntN(5) {
-		case 0:
-			bad[at] ^= 1 << rng.IntN(8)
-			how = "a bit"
-		case 1:
-			bad[at] = byte(rng.IntN(256))
-			how = "a byte"
-		case 2:
-			page := at / 4096 * 4096
-			clear(bad[page : page+4096])
-			how = "a page of zeros"
-		case 3:
-			page, from := at/4096*4096, rng.IntN(len(bad)/4096)*4096
-			copy(bad[page:page+4096], data[from:])
-			how = "a page in another's place"
-		case 4:
-			for j := at; j < min(at+200, len(bad)); j++ {
-				bad[j] = byte(rng.IntN(256))
-			}
-			how = "noise"
-		}
-		if !survive(t, fmt.Sprintf("%s at %d (%d)", how, at, i), bad) {
-			aside++
-		}
-		if t.Failed() {
-			return
-		}
-	}
-	t.Logf("%d of %d were set aside", aside, n)
+	})
+	t.Logf("%d of %d were set aside", aside.Load(), *damages)
 	for what, bad := range map[string][]byte{
 		"a text": []byte(strings.Repeat("this is no database\n", 3000)), "a short text": []byte("no"),
 		"zeros": make([]byte, 1<<16), "two headers only": data[:8192],
@@ -94,8 +71,41 @@ func testRandom(t *testing.T) {
 	}
 }
 
-// testMisleading has pages that bbolt would follow without a question.
-func testMisleading(t *testing.T) {
+// damageAt returns a damaged copy of a file, and what was done to it.
+func damageAt(rng *rand.Rand, data []byte) (bad []byte, what string) {
+	bad = bytes.Clone(data)
+	at := rng.IntN(len(bad))
+	if rng.IntN(2) == 0 { // where the structure is
+		at = at/4096*4096 + rng.IntN(64)
+	}
+	how := ""
+	switch rng.IntN(5) {
+	case 0:
+		bad[at] ^= 1 << rng.IntN(8)
+		how = "a bit"
+	case 1:
+		bad[at] = byte(rng.IntN(256))
+		how = "a byte"
+	case 2:
+		page := at / 4096 * 4096
+		clear(bad[page : page+4096])
+		how = "a page of zeros"
+	case 3:
+		page, from := at/4096*4096, rng.IntN(len(bad)/4096)*4096
+		copy(bad[page:page+4096], data[from:])
+		how = "a page in another's place"
+	case 4:
+		for j := at; j < min(at+200, len(bad)); j++ {
+			bad[j] = byte(rng.IntN(256))
+		}
+		how = "noise"
+	}
+	return bad, fmt.Sprintf("%s at %d", how, at)
+}
+
+// TestMisleadingPages has pages that bbolt would follow without a question. One check
+// ends only when its memory is full.
+func TestMisleadingPages(t *testing.T) {
 	data := pages(master(t))
 	size := os.Getpagesize()
 	root := binary.NativeEndian.Uint64(data[16+16:]) // by the one header and the other
@@ -144,9 +154,11 @@ func testMisleading(t *testing.T) {
 		if n == 0 {
 			t.Errorf("%s: there is no such page", what)
 		}
-		if survive(t, what, bad) {
-			t.Errorf("%s is not found", what)
-		}
+		t.Run(what, func(t *testing.T) {
+			if survive(t, what, bad) {
+				t.Errorf("%s is not found", what)
+			}
+		})
 	}
 }
 
@@ -155,7 +167,7 @@ func TestDamageWhileOpen(t *testing.T) {
 	rng := rand.New(rand.NewPCG(15, 16))
 	size := int64(len(pages(master(t))))
 	for i := range 40 {
-		b := newBox(t)
+		b := newMemoryBox(t)
 		s := b.open()
 		fill(t, s)
 		f, err := os.OpenFile(b.file(), os.O_RDWR, 0)

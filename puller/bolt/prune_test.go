@@ -3,6 +3,7 @@ package bolt_test
 import (
 	"bufio"
 	"context"
+	"flag"
 	"fmt"
 	"math"
 	"os"
@@ -22,7 +23,8 @@ import (
 )
 
 func TestPruneGivesSpaceBack(t *testing.T) {
-	b := newBox(t)
+	t.Parallel()
+	b := newMemoryBox(t)
 	s := b.open()
 	const jobs, keep = 2400, 150
 	for n := 0; n < jobs; n += 100 {
@@ -142,10 +144,13 @@ func saveUntilKilled(dir string) error {
 	}
 }
 
+var kills = flag.Int("kills", 4, "how often TestKill kills a process that saves")
+
 func TestKill(t *testing.T) {
-	b := newBox(t)
+	t.Parallel()
+	b := newMemoryBox(t)
 	last := uint64(0)
-	for kill := range 8 {
+	for kill := range *kills {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], saveArgument, b.dir)
 		cmd.Stderr = os.Stderr
 		out, err := cmd.StdoutPipe()

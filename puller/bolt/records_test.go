@@ -27,7 +27,7 @@ func TestRecords(t *testing.T) {
 		return r
 	}
 	storetest.RunRecords(t, storetest.RecordsFixture{
-		Open: func(t *testing.T) store.Records { return open(newBox(t)) },
+		Open: func(t *testing.T) store.Records { return open(newMemoryBox(t)) },
 		Reopen: func(t *testing.T, r store.Records) store.Records {
 			closeIt(t, all[r].Store)
 			return open(all[r].box)
@@ -54,7 +54,8 @@ func hasRecords(t *testing.T, s *bolt.Store, kind string, want map[string][]byte
 
 // TestRecordsBesideJobs has records in a file with jobs, which an older build began.
 func TestRecordsBesideJobs(t *testing.T) {
-	b := newBox(t)
+	t.Parallel()
+	b := newMemoryBox(t)
 	storetest.WriteOlder(t, b.dir)
 	s := b.open()
 	hasRecords(t, s, "set", map[string][]byte{})

@@ -24,8 +24,13 @@ type box struct {
 	log strings.Builder
 }
 
-func newBox(t testing.TB) *box {
-	b := &box{TB: t, dir: filepath.Join(t.TempDir(), "state")}
+func newBox(t testing.TB) *box { return newBoxIn(t, t.TempDir()) }
+
+// newMemoryBox is newBox for tests that save much, and whose subject is not the disk.
+func newMemoryBox(t testing.TB) *box { return newBoxIn(t, storetest.MemoryDir(t)) }
+
+func newBoxIn(t testing.TB, dir string) *box {
+	b := &box{TB: t, dir: filepath.Join(dir, "state")}
 	if err := os.Mkdir(b.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -35,7 +35,7 @@ func fill(t testing.TB, s store.Store) {
 // master is the file of a small store.
 func master(t testing.TB) []byte {
 	t.Helper()
-	b := newBox(t)
+	b := newMemoryBox(t)
 	s := b.open()
 	fill(t, s)
 	closeIt(t, s)
@@ -56,7 +56,7 @@ func pages(data []byte) []byte {
 // an error; and nothing is ever wrong.
 func survive(t *testing.T, what string, data []byte) (kept bool) {
 	t.Helper()
-	b := newBox(t)
+	b := newMemoryBox(t)
 	if err := os.WriteFile(b.file(), data, 0o600); err != nil {
 		t.Fatal(err)
 	}

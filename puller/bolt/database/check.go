@@ -29,10 +29,13 @@ const (
 	saysFailed  = "failed: "  // nothing is known about the file
 )
 
-// Limits of a check. A good file of some GiB needs 100 MiB of memory and little
-// stack, and a disk reads 16 MiB in much less than a second.
+// CheckMemory is how much memory a check may take, in bytes, beside a sixteenth of the size
+// of the file. A good file of some GiB needs 100 MiB.
+const CheckMemory = 1 << 30
+
+// Limits of a check. A good file of some GiB needs little stack, and a disk reads 16 MiB in
+// much less than a second.
 const (
-	checkMemory     = 1 << 30 // bytes, and a sixteenth of the file
 	checkStack      = 64 << 20
 	checkTime       = time.Minute // and a second for each of these many bytes:
 	checkBytesASec  = 16 << 20
@@ -41,10 +44,10 @@ const (
 
 // Check looks at all pages of a file and writes what it found to out, for the process
 // that has run this one by CheckApart. A process that calls Check does nothing else: a
-// damaged file may end it, and Check limits its memory and its stack.
-func Check(path string, out io.Writer) {
+// damaged file may end it, and Check limits its memory, to CheckMemory or less, and its stack.
+func Check(path string, memory int64, out io.Writer) {
 	fmt.Fprintln(out, saysBegun)
-	switch err := checkFile(path); {
+	switch err := checkFile(path, memory); {
 	case err == nil:
 		fmt.Fprintln(out, saysWhole)
 	case IsDamage(err):
@@ -56,13 +59,13 @@ func Check(path string, out io.Writer) {
 
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", " ") }
 
-func checkFile(path string) error {
+func checkFile(path string, memory int64) error {
 	info, err := os.Stat(path)
 	if err != nil {
 		return err
 	}
 	debug.SetMaxStack(checkStack)
-	limit := uint64(checkMemory + info.Size()/16)
+	limit := uint64(memory + info.Size()/16)
 	// Some sandboxes forbid this. The check works without the limit.
 	syscall.Setrlimit(syscall.RLIMIT_DATA, &syscall.Rlimit{Cur: limit, Max: limit})
 	db, err := bbolt.Open(path, 0, &bbolt.Options{ReadOnly: true, PreLoadFreelist: true, Timeout: lockWait, MmapFlags: populate})
