@@ -17,7 +17,7 @@ FUZZTIME    ?= 30s
 COUNT       ?= 20
 KILLS       ?= 300
 
-.PHONY: help build test test-fast lint unit integration soak demo image man dist dist-test bench bench-pull fuzz check clean
+.PHONY: help build test test-fast lint unit integration soak demo image man dist dist-test bench bench-pull bench-fleet fuzz check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,7 @@ soak: ## the fault suite COUNT times, and KILLS kills under load: what fails onc
 	go test -race -count=1 -timeout 20m -run RandomTrial ./puller/keep/collect -trials=20
 	go test -race -count=1 -timeout 40m -run 'DamageAtTheStart|Kill' ./puller/bolt -damages=2000 -kills=40
 	cd integration && go test -count=1 -timeout 40m -run TestKeepTrial . -keeprounds=200
+	cd integration && go test -race -count=1 -timeout 15m ./fleet -hosts=8
 	cd integration && go test -count=1 -timeout 15m -run TestRun . -instant=200 -runkills=60 -printed=128 -spoken=200
 
 demo: ## pull an image from a local registry through towline, and watch it
@@ -84,6 +85,9 @@ bench: ## figures against docker pull, docker run, the disk and other ways to te
 
 bench-pull: ## pulls over links of several kinds, against docker pull; ARGS="-scenario far -runs 1" is one of them
 	cd integration && go run ./bench/pull $(ARGS)
+
+bench-fleet: ## eight hosts that share an image, against eight that pull by themselves; ARGS="-kill" kills one of them
+	cd integration && go run ./bench/fleet $(ARGS)
 
 fuzz: ## every fuzz target for FUZZTIME
 	@set -e; for pkg in $$(go list ./...); do \

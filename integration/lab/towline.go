@@ -1,7 +1,9 @@
 package lab
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -9,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -133,6 +136,22 @@ func (t *Towline) Do(ctx context.Context, method, target string, header http.Hea
 		req.Header[name] = values
 	}
 	return t.client.Do(req)
+}
+
+// Metric returns the value of a metric without labels, as GET /metrics has it.
+func (t *Towline) Metric(ctx context.Context, name string) (float64, error) {
+	resp, err := t.Do(ctx, http.MethodGet, "/metrics", nil, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		if value, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
+			return strconv.ParseFloat(value, 64)
+		}
+	}
+	return 0, errors.Join(fmt.Errorf("lab: towline has no metric %s", name), lines.Err())
 }
 
 // Log returns what the daemon wrote so far, to stderr and stdout.
