@@ -32,7 +32,8 @@ type measurement struct {
 	sent        float64 // bytes of blobs that the registry sent, for a byte of the images
 	twice       int     // blobs that it sent more than once
 	connections int     // at a time, at most
-	engineCPU   float64 // seconds
+	engineCPU   float64 // seconds, with that of the processes that unpack layers
+	benchCPU    float64 // seconds of the registry and the link, which are in this process
 	towline     *towlineUse
 }
 
@@ -77,7 +78,11 @@ func (s *site) take(ctx context.Context, p peer, r round) (m measurement, err er
 	if r.link != nil {
 		r.link.Connections()
 	}
-	engine, err := lab.CPU(r.engine.Pid())
+	engine, err := lab.TreeCPU(r.engine.Pid())
+	if err != nil {
+		return m, err
+	}
+	own, err := lab.CPU(os.Getpid())
 	if err != nil {
 		return m, err
 	}
@@ -86,8 +91,13 @@ func (s *site) take(ctx context.Context, p peer, r round) (m measurement, err er
 		return m, err
 	}
 	m.seconds = time.Since(began).Seconds()
-	after, err := lab.CPU(r.engine.Pid())
+	after, err := lab.TreeCPU(r.engine.Pid())
 	m.engineCPU = (after - engine).Seconds()
+	if err != nil {
+		return m, err
+	}
+	after, err = lab.CPU(os.Getpid())
+	m.benchCPU = (after - own).Seconds()
 	if err == nil {
 		err = r.check(ctx)
 	}

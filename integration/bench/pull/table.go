@@ -28,8 +28,8 @@ func (s spread) text(format string) string {
 
 // printTable prints a line for each peer, in markdown.
 func printTable(taking []peer, results [][]measurement) {
-	fmt.Println("| | s | times as fast as docker pull | bytes of blobs from the registry | connections | CPU of the engine, s | CPU of Towline, s | its memory at most, MB | its disk, MB |")
-	fmt.Println("|---|---|---|---|---|---|---|---|---|")
+	fmt.Println("| | s | times as fast as docker pull | bytes of blobs from the registry | connections | CPU of the engine, s | of the registry and the link, s | of Towline, s | its memory at most, MB | its disk, MB |")
+	fmt.Println("|---|---|---|---|---|---|---|---|---|---|")
 	for i, p := range taking {
 		all := results[i]
 		var faster spread
@@ -41,10 +41,11 @@ func printTable(taking []peer, results [][]measurement) {
 		if twice := spreadOf(all, func(m measurement) float64 { return float64(m.twice) }); twice[len(twice)-1] > 0 {
 			sent += fmt.Sprintf(", %s blobs more than once", twice.text("%.0f"))
 		}
-		fmt.Printf("| %s | %s | %s | × %s | %s | %s |", p.name,
+		fmt.Printf("| %s | %s | %s | × %s | %s | %s | %s |", p.name,
 			spreadOf(all, func(m measurement) float64 { return m.seconds }).text("%.2f"), faster.text("%.2f"), sent,
 			orNone(spreadOf(all, func(m measurement) float64 { return float64(m.connections) })),
-			spreadOf(all, func(m measurement) float64 { return m.engineCPU }).text("%.1f"))
+			spreadOf(all, func(m measurement) float64 { return m.engineCPU }).text("%.1f"),
+			spreadOf(all, func(m measurement) float64 { return m.benchCPU }).text("%.1f"))
 		if all[0].towline == nil {
 			fmt.Println(" | | |")
 			continue

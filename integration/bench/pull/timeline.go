@@ -13,8 +13,8 @@ import (
 const timelineEvery = 100 * time.Millisecond
 
 // keepTimeline writes a file that says what the link and the processors do, until end is
-// called. Processor time of the engine is without the processes that it starts to unpack
-// layers; that of all is of the whole machine.
+// called. Processor time of the engine is with the processes that it starts to unpack
+// layers, in the line of their end; that of all is of the whole machine.
 func (s *site) keepTimeline(ctx context.Context, r round) (end func(), err error) {
 	f, err := os.CreateTemp(s.events, time.Now().Format("150405-*.timeline"))
 	if err != nil {
@@ -58,7 +58,8 @@ func (s *site) usage(r round) (use [5]float64) {
 		t, _ := lab.CPU(pid)
 		return t.Seconds()
 	}
-	use[1], use[3] = cpu(r.engine.Pid()), cpu(os.Getpid())
+	engine, _ := lab.TreeCPU(r.engine.Pid())
+	use[1], use[3] = engine.Seconds(), cpu(os.Getpid())
 	if r.towline != nil {
 		use[2] = cpu(r.towline.Pid)
 	}
