@@ -160,7 +160,7 @@ func TestConnections(t *testing.T) {
 		{"grow_to_the_limit_of_the_registry", fetch.Options{PerRegistry: 5}, 95 * mib, 10e6, 0, 5, 5, 2500 * time.Millisecond},
 		{"grow_to_the_limit_of_all", fetch.Options{Connections: 6}, 95 * mib, 10e6, 0, 6, 6, 2200 * time.Millisecond},
 		{"grow_to_the_rate_of_the_link", fetch.Options{}, 191 * mib, 10e6, 60e6, 8, 16, 4000 * time.Millisecond},
-		{"stop_where_the_line_is_full", fetch.Options{PerRegistry: 24}, 191 * mib, 10e6, 100e6, 18, 18, 2800 * time.Millisecond},
+		{"stop_where_the_line_is_full", fetch.Options{PerRegistry: 24}, 191 * mib, 10e6, 60e6, 18, 18, 4000 * time.Millisecond},
 		{"one", fetch.Options{Connections: 1}, 95 * mib, 100e6, 0, 1, 1, 1500 * time.Millisecond},
 	} {
 		bubble(t, c.name, func(t *testing.T) {

@@ -17,7 +17,7 @@ const (
 	leastGain, trials = 1.1, 3
 	// fullAt is what part of the rate of one connection alone each of many brings at least,
 	// while the line is not full.
-	fullAt = 0.7
+	fullAt = 0.65
 	// firstHold is how long no more connections are tried after some that brought nothing.
 	// It doubles up to maxHold.
 	firstHold, maxHold = 2 * time.Second, time.Minute
@@ -44,6 +44,7 @@ type registry struct {
 	allowed int
 	before  int       // allowed, before it grew last
 	rate    float64   // with before tasks, in bytes a second
+	each    float64   // the part of one of the first tasks of the rate that they had
 	changed time.Time // when allowed changed
 	begun   time.Time // of the measurement; the zero time for none
 	bytes   int64     // of the measurement
@@ -179,6 +180,9 @@ func (r *registry) note(t *task, n int, now time.Time) bool {
 		return false
 	}
 	r.before, r.rate = r.allowed, rate
+	if r.allowed <= firstConnections {
+		r.each = rate / float64(r.allowed)
+	}
 	if r.allowed >= r.limit || r.hold.After(now) || r.full() {
 		return false
 	}
@@ -186,10 +190,11 @@ func (r *registry) note(t *task, n int, now time.Time) bool {
 	return true
 }
 
-// full reports whether the line is full: each connection brings far less than one alone.
-// More of them would only make each slower, and a blob arrive later.
+// full reports whether the line is full: each connection brings far less than one alone, and
+// than each of the first ones. More of them would only make each slower, and a blob arrive
+// later.
 func (r *registry) full() bool {
-	return r.allowed > firstConnections && r.rate < fullAt*r.probe.rate*float64(r.allowed)
+	return r.allowed > firstConnections && r.rate < fullAt*min(r.probe.rate, r.each)*float64(r.allowed)
 }
 
 // measured takes in how fast a task was that has brought all of its piece.
