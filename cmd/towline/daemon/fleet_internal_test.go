@@ -58,7 +58,7 @@ func TestFleetCreds(t *testing.T) {
 		"no name":         {configs.Fleet{Creds: seed, URL: "tls://a:1"}, creds.Creds{}, "fleet.name: "},
 		"no servers":      {configs.Fleet{Creds: seed, Name: "ci"}, creds.Creds{}, "fleet.url: missing"},
 		"no file":         {configs.Fleet{Creds: filepath.Join(dir, "none")}, creds.Creds{}, "fleet.creds: "},
-		"others may read": {configs.Fleet{Creds: open, Name: "ci", URL: "tls://a:1"}, creds.Creds{}, "chmod 600"},
+		"others may read": {configs.Fleet{Creds: open, Name: "ci", URL: "tls://a:1"}, creds.Creds{}, "chmod o-rwx"},
 		"garbage":         {configs.Fleet{Creds: write("garbage", "garbage"), Name: "ci"}, creds.Creds{}, "fleet.creds: "},
 	} {
 		t.Run(name, func(t *testing.T) {

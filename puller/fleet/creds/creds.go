@@ -60,15 +60,15 @@ func Format(c Creds) string {
 	return b.String()
 }
 
-// Read reads a file of credentials, which only its owner may read. The error does not name
-// the file, and has nothing of its content.
+// Read reads a file of credentials, which its owner and its group alone may read. The error
+// does not name the file, and has nothing of its content.
 func Read(path string) (Creds, error) {
 	content, mode, err := ownerfile.Read(path, MaxFile)
 	if err != nil {
 		return Creds{}, err
 	}
-	if mode&0o077 != 0 {
-		return Creds{}, fmt.Errorf("other users can read it (%v), and it is a secret; run chmod 600 on it", mode)
+	if mode&0o007 != 0 {
+		return Creds{}, fmt.Errorf("other users can read it (%v), and it is a secret; run chmod o-rwx on it", mode)
 	}
 	return Parse(content)
 }

@@ -90,11 +90,13 @@ func TestRead(t *testing.T) {
 	if c, err := creds.Read(path); err != nil || c.Seed != seed {
 		t.Error(c, err)
 	}
-	if err := os.Chmod(path, 0o640); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := creds.Read(path); err == nil || !strings.Contains(err.Error(), "chmod 600") {
-		t.Error(err)
+	for mode, says := range map[os.FileMode]string{0o640: "", 0o644: "chmod o-rwx", 0o660: "chmod go-w"} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := creds.Read(path); says == "" && err != nil || says != "" && (err == nil || !strings.Contains(err.Error(), says)) {
+			t.Errorf("with mode %v: %v", mode, err)
+		}
 	}
 }
 

@@ -25,7 +25,7 @@ var pingEvery = 5 * time.Second
 const (
 	dialLimit  = 5 * time.Second
 	firstRetry = 200 * time.Millisecond
-	maxRetry   = 30 * time.Second
+	maxRetry   = 10 * time.Second
 	localRetry = time.Second // of a server in this process
 )
 

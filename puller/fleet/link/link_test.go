@@ -11,11 +11,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nkeys"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/towline/towline/puller/fleet"
+	"github.com/towline/towline/puller/fleet/buckets"
 	"github.com/towline/towline/puller/fleet/creds"
 	"github.com/towline/towline/puller/fleet/link"
 )
@@ -286,6 +289,31 @@ func TestRefused(t *testing.T) {
 func TestCluster(t *testing.T) {
 	n := newNodes(t, 3, "")
 	c := creds.Creds{URLs: n.urls()}
+	// One bucket was made while the NATS had one server.
+	first, err := nats.Connect(n.urls()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	early, err := jetstream.New(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sparse := buckets.All(fleet.Subjects{Fleet: "ci"})[0]
+	sparse.Replicas = 1
+	ready, stop := context.WithTimeout(t.Context(), limit)
+	defer stop()
+	for { // until the cluster has a leader; before, nobody answers
+		try, cancel := context.WithTimeout(ready, time.Second)
+		_, err := early.CreateStream(try, sparse)
+		cancel()
+		if err == nil {
+			break
+		}
+		if ready.Err() != nil {
+			t.Fatal(err)
+		}
+	}
 	a := join(t, link.Options{Fleet: "ci", Host: "a", Creds: c, Identity: machine("machine-a")})
 	if l := a.is(fleet.LinkUp, ""); !l.Controller {
 		t.Errorf("the link is %+v", l)
@@ -425,6 +453,66 @@ func newOperated(t *testing.T) (*nodes, map[string]creds.Creds) {
 		all[name] = c
 	}
 	return n, all
+}
+
+// A NATS with operators gives a host a creds file.
+func TestOperators(t *testing.T) {
+	key := func(make func() (nkeys.KeyPair, error)) (nkeys.KeyPair, string) {
+		t.Helper()
+		pair, err := make()
+		if err != nil {
+			t.Fatal(err)
+		}
+		public, err := pair.PublicKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pair, public
+	}
+	signed := func(claims jwt.Claims, by nkeys.KeyPair) string {
+		t.Helper()
+		token, err := claims.Encode(by)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	operator, operatorKey := key(nkeys.CreateOperator)
+	account, accountKey := key(nkeys.CreateAccount)
+	_, systemKey := key(nkeys.CreateAccount)
+	claims := jwt.NewAccountClaims(accountKey)
+	claims.Limits.JetStreamLimits = jwt.JetStreamLimits{MemoryStorage: -1, DiskStorage: -1, Streams: -1, Consumer: -1}
+	config := fmt.Sprintf("operator: %s\nsystem_account: %s\nresolver: MEMORY\nresolver_preload: {%s: %s, %s: %s}\n",
+		signed(jwt.NewOperatorClaims(operatorKey), operator), systemKey, accountKey, signed(claims, operator), systemKey, signed(jwt.NewAccountClaims(systemKey), operator))
+	n := newNodes(t, 1, config)
+	file := func(expires time.Time) creds.Creds {
+		t.Helper()
+		user, public := key(nkeys.CreateUser)
+		claims := jwt.NewUserClaims(public)
+		if !expires.IsZero() {
+			claims.Expires = expires.Unix()
+		}
+		seed, err := user.Seed()
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, err := jwt.FormatUserConfig(signed(claims, account), seed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := creds.Parse(content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.URLs = n.urls()
+		return c
+	}
+	good := join(t, link.Options{Fleet: "ci", Host: "a", Creds: file(time.Time{}), Identity: machine("machine-a")})
+	if l := good.is(fleet.LinkUp, ""); !l.Controller {
+		t.Errorf("the link is %+v", l)
+	}
+	old := join(t, link.Options{Fleet: "ci", Host: "b", Creds: file(time.Now().Add(-time.Hour)), Identity: machine("machine-b")})
+	old.is(fleet.LinkRefused, "expired")
 }
 
 func TestOpenRefuses(t *testing.T) {

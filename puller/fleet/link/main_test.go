@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 // limit is how long a test waits for what does not come.
 const limit = 30 * time.Second
 
-func logger(t *testing.T) logrus.FieldLogger {
+func logger(t testing.TB) logrus.FieldLogger {
 	l := logrus.New()
 	l.SetOutput(t.Output())
 	return l
@@ -40,14 +40,14 @@ func logger(t *testing.T) logrus.FieldLogger {
 
 // embedded is a server as a daemon runs it.
 type embedded struct {
-	*testing.T
+	testing.TB
 	*server.Server
 	options server.Options
 	stop    func()
 }
 
-func newEmbedded(t *testing.T) *embedded {
-	e := &embedded{T: t, options: server.Options{
+func newEmbedded(t testing.TB) *embedded {
+	e := &embedded{TB: t, options: server.Options{
 		Fleet: "ci", Host: "main", Dir: filepath.Join(t.TempDir(), "fleet"), Listen: "127.0.0.1:0", Records: storetest.New().Records(), Log: logger(t),
 	}}
 	e.start()
@@ -100,14 +100,14 @@ func (e *embedded) invite(host string) creds.Creds {
 
 // host is a link that runs.
 type host struct {
-	*testing.T
+	testing.TB
 	*link.Link
 	stop func()
 }
 
 // local joins the daemon that runs the server.
 func (e *embedded) local() *host {
-	return join(e.T, link.Options{Fleet: "ci", Host: "main", Creds: e.Creds(), Local: e.Server, Identity: machine("machine-main")})
+	return join(e.TB, link.Options{Fleet: "ci", Host: "main", Creds: e.Creds(), Local: e.Server, Identity: machine("machine-main")})
 }
 
 func machine(name string) func() fleet.Identity {
@@ -115,7 +115,7 @@ func machine(name string) func() fleet.Identity {
 }
 
 // join opens a link and runs it. It need not be up.
-func join(t *testing.T, o link.Options) *host {
+func join(t testing.TB, o link.Options) *host {
 	t.Helper()
 	o.Log, o.Metrics = logger(t), prometheus.NewRegistry()
 	l, err := link.Open(o)
@@ -134,7 +134,7 @@ func join(t *testing.T, o link.Options) *host {
 }
 
 // invited joins with an invitation.
-func invited(t *testing.T, c creds.Creds, name string) *host {
+func invited(t testing.TB, c creds.Creds, name string) *host {
 	t.Helper()
 	return join(t, link.Options{Fleet: c.Fleet, Host: c.Host, Creds: c, Identity: machine(name)})
 }

@@ -27,21 +27,6 @@ func certificateNames(listen string, servers []string) []string {
 // isAny reports whether a host to listen at is all addresses of the machine.
 func isAny(host string) bool { return host == "" || net.ParseIP(host).IsUnspecified() }
 
-// addresses returns the addresses of this machine that are not only valid on one link.
-func addresses() []string {
-	found, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil
-	}
-	var all []string
-	for _, a := range found {
-		if prefix, ok := a.(*net.IPNet); ok && !prefix.IP.IsLinkLocalUnicast() {
-			all = append(all, prefix.IP.String())
-		}
-	}
-	return all
-}
-
 // reachedBy returns the URL by which hosts reach a server that listens there: at the address
 // from which this machine calls others, where it listens at all of them.
 func reachedBy(listen, port string) string {

@@ -32,14 +32,13 @@ var (
 // authority signs the certificates of the server. Hosts get its certificate with their
 // invitation, and trust no other.
 type authority struct {
-	key   *ecdsa.PrivateKey
-	cert  *x509.Certificate
-	pem   string   // the certificate
-	names []string // of the server, beside the addresses of this machine
+	key  *ecdsa.PrivateKey
+	cert *x509.Certificate
+	pem  string // the certificate
 
-	mu     sync.Mutex
-	leaf   *tls.Certificate
-	signed []string // the names and addresses in leaf
+	mu    sync.Mutex
+	names []string         // of the server, and its addresses that were called
+	leaf  *tls.Certificate // for names; nil before the first call
 }
 
 // openAuthority reads the file, and makes it if there is none.
@@ -122,13 +121,15 @@ func writeNew(path string, content []byte) error {
 	return dir.Sync()
 }
 
-// certificate returns a certificate of the server for its names and the machine's present
-// addresses.
-func (a *authority) certificate() (*tls.Certificate, error) {
-	names := slices.Concat(a.names, addresses())
+// certificate returns a certificate of the server for its names, and the address that was
+// called. A service may be shut off from the list of the machine's addresses.
+func (a *authority) certificate(called net.Addr) (*tls.Certificate, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.leaf != nil && slices.Equal(names, a.signed) {
+	if tcp, ok := called.(*net.TCPAddr); ok && !slices.Contains(a.names, tcp.IP.String()) {
+		a.names, a.leaf = append(a.names, tcp.IP.String()), nil
+	}
+	if a.leaf != nil {
 		return a.leaf, nil
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -139,7 +140,7 @@ func (a *authority) certificate() (*tls.Certificate, error) {
 		SerialNumber: serial(), Subject: pkix.Name{CommonName: "towline"}, NotBefore: validFrom, NotAfter: validUntil,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
-	for _, n := range names {
+	for _, n := range a.names {
 		if ip := net.ParseIP(n); ip != nil {
 			template.IPAddresses = append(template.IPAddresses, ip)
 		} else {
@@ -150,6 +151,6 @@ func (a *authority) certificate() (*tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.leaf, a.signed = &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, names
+	a.leaf = &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 	return a.leaf, nil
 }

@@ -65,16 +65,16 @@ func (s *Server) natsOptions() (*server.Options, error) {
 	o.JetStream, o.StoreDir, o.SyncAlways = true, s.options.Dir, true
 	o.JetStreamMaxStore, o.JetStreamMaxMemory = maxStore, maxMemory
 	o.StreamMaxBufferedMsgs, o.StreamMaxBufferedSize = maxBufferedMessages, maxBufferedBytes
-	certificate := s.options.Certificate
-	if certificate == nil {
+	certificate := func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.options.Certificate() }
+	if s.options.Certificate == nil {
 		a, err := s.openAuthority()
 		if err != nil {
 			return nil, err
 		}
-		certificate = a.certificate
+		certificate = func(h *tls.ClientHelloInfo) (*tls.Certificate, error) { return a.certificate(h.Conn.LocalAddr()) }
 	}
 	o.TLS, o.TLSTimeout = true, loginLimit.Seconds()
-	o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return certificate() }}
+	o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate}
 	return o, nil
 }
 
