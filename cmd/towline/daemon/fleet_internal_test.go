@@ -17,10 +17,12 @@ import (
 
 	"github.com/towline/towline/api/auth/authtest"
 	"github.com/towline/towline/configs"
+	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/fleet"
 	"github.com/towline/towline/puller/fleet/creds"
 	"github.com/towline/towline/puller/jobs"
+	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/storetest"
 )
 
@@ -180,9 +182,32 @@ func TestFleetJoins(t *testing.T) {
 }
 
 func TestNoFleet(t *testing.T) {
-	f, err := openFleet(fleetOptions{config: configs.Default()})
+	left := leftSets{"fleet.web": true, "fleet.db": true}
+	f, err := openFleet(fleetOptions{config: configs.Default(), sets: left, log: logrus.New()})
 	if f != nil || err != nil || f.service() != nil {
 		t.Error(f, err)
 	}
+	if len(left) > 0 {
+		t.Errorf("the sets of a fleet that was left are still there: %v", left)
+	}
 	f.run(t.Context(), nil)
 }
+
+// leftSets are sets that a fleet has left on a host.
+type leftSets map[string]bool
+
+func (s leftSets) Sets() (all []keep.Set, _ []keep.SetFault) {
+	for name := range s {
+		all = append(all, keep.Set{Name: name, Source: keep.SetFromFleet})
+	}
+	return all, nil
+}
+
+func (s leftSets) DeleteOfFleet(name string) error {
+	delete(s, name)
+	return nil
+}
+
+func (leftSets) Set(string) (keep.Set, error)             { return keep.Set{}, nil }
+func (leftSets) RefreshSet(string) (puller.Job, error)    { return puller.Job{}, nil }
+func (leftSets) PutOfFleet(string, keep.SetRequest) error { return nil }
