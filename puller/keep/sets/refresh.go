@@ -97,7 +97,8 @@ func (s *Sets) follow(ctx context.Context, r running) {
 	at := now()
 	for n, i := range r.images {
 		i.busy = false
-		vanished := i.vanished
+		// What was pulled though it was there had gone since the last look.
+		vanished := i.vanished || i.state == keep.SetPresent && results[n].pulled.Source == puller.SourcePulled && results[n].digest == i.digest && i.digest != ""
 		if results[n].apply(i, at); vanished && !i.vanished {
 			tell = append(tell, puller.ImageChange{
 				Action: puller.ImageRestored, ID: results[n].id, Names: []string{i.Image}, Digest: i.digest, Size: results[n].size, Set: r.set.name, Job: i.job,
