@@ -383,8 +383,12 @@ func (x *trial) ended(ref string, job puller.Job, err error, all []string) {
 	}
 	x.pulls++
 	// Of what is pulled right after a start, it is not known for certain who brought it.
-	if r := job.Result; r != nil && r.Source == puller.SourcePulled && !x.theirs[r.ImageID] && job.StartedAt.Sub(x.begun) > 2*time.Second {
-		x.ours[r.ImageID] = times(job)
+	if r := job.Result; r != nil && r.Source == puller.SourcePulled && !x.theirs[r.ImageID] {
+		if job.StartedAt.Sub(x.begun) > 2*time.Second {
+			x.ours[r.ImageID] = times(job)
+		} else {
+			delete(x.ours, r.ImageID)
+		}
 	}
 	leases, _, err := x.client.Leases(x.Context(), keep.LeaseFilter{Job: job.ID})
 	if err != nil {
@@ -568,9 +572,14 @@ func (x *trial) restart(kill bool) {
 		x.ended(refs[0], e.job, e.err, refs)
 		return
 	}
-	x.pulls++ // whose it is can't be known where it began before
-	if r := e.job.Result; r.Source == puller.SourcePulled && e.job.FinishedAt.Before(stopped) && !x.theirs[r.ImageID] && e.job.StartedAt.Sub(before) > 2*time.Second {
+	x.pulls++
+	r := e.job.Result
+	switch {
+	case r.Source != puller.SourcePulled || x.theirs[r.ImageID]:
+	case e.job.FinishedAt.Before(stopped) && e.job.StartedAt.Sub(before) > 2*time.Second:
 		x.ours[r.ImageID] = times(e.job)
+	default:
+		delete(x.ours, r.ImageID) // it came anew, and began before the daemon did
 	}
 }
 
