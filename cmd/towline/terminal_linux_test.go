@@ -12,7 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/towline/towline/cmd/towline/exit"
+	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
+	"github.com/towline/towline/puller/fleet"
 )
 
 // openTerminal returns both ends of a pseudo terminal.
@@ -95,4 +97,62 @@ func TestPrewarmToATerminal(t *testing.T) {
 			t.Errorf("%q", shown)
 		}
 	})
+}
+
+func TestFleetToATerminal(t *testing.T) {
+	for name, c := range map[string]struct {
+		interrupt bool
+		code      int
+		want      []string // in the last picture, and below it
+	}{
+		"failed": {false, exit.CodePermanent, []string{
+			"[========xxxxxxxx        ]  web: generation 1, 1 proven, 1 failed, 1 away, rollout", "\n  two failed: denied: no access\n", "HOST   STATE   HAS  REASON\ntwo    failed  -    denied: no access\nthree  away ",
+		}},
+		"interrupt": {true, exit.CodeInterrupted, []string{"towline: interrupted; the hosts go on\n"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			host, f := startFleet(t)
+			screen, terminal := openTerminal(t)
+			if err := unix.IoctlSetWinsize(int(screen.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 80}); err != nil {
+				t.Fatal(err)
+			}
+			cmd := itself(t, "fleet", "apply", "web", "redis:7", "--wait")
+			cmd.Env = append(cmd.Env, "TOWLINE_HOST="+host, "TERM=xterm", "NO_COLOR=1")
+			cmd.Stdout, cmd.Stderr = terminal, terminal
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			terminal.Close()
+			var shown strings.Builder
+			more := make([]byte, 4<<10)
+			for acted := false; ; {
+				n, err := screen.Read(more)
+				if err != nil {
+					break // the program has ended
+				}
+				shown.Write(more[:n])
+				if acted || !strings.Contains(shown.String(), "2 waiting") {
+					continue
+				}
+				acted = true
+				f.Report("web", "one", fleet.StateProven, nil)
+				if c.interrupt {
+					cmd.Process.Signal(os.Interrupt)
+					continue
+				}
+				f.Report("web", "two", fleet.StateFailed, puller.Errorf(puller.ErrDenied, "no access"))
+			}
+			err := cmd.Wait()
+			text := strings.ReplaceAll(shown.String(), "\r", "")
+			last := text[strings.LastIndex(text, "\x1b[J")+3:]
+			if cmd.ProcessState.ExitCode() != c.code {
+				t.Errorf("%v: %q", err, text)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(last, want) {
+					t.Errorf("%q is missing in %q", want, last)
+				}
+			}
+		})
+	}
 }
