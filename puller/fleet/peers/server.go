@@ -30,7 +30,7 @@ const (
 	// more than leave each of them leastSend bytes a second.
 	mostSends, leastSend = 64, 512 << 10
 	// lookEvery is how often a request that waits is looked at.
-	lookEvery = 50 * time.Millisecond
+	lookEvery = 500 * time.Millisecond
 )
 
 // server gives what a host has to others.

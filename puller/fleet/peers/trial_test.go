@@ -17,6 +17,12 @@ func (c *cluster) check(t *testing.T, most float64) {
 	sent, asked := c.figures()
 	ratio := float64(sent) / float64(c.size())
 	t.Logf("%d hosts: the registry has sent %d bytes of an image of %d (%.3f), and %d manifests", len(c.all), sent, c.size(), ratio, asked)
+	var fallbacks, refusals float64
+	for _, m := range c.all {
+		fallbacks += m.metric("fallbacks_total")
+		refusals += m.metric("refusals_total")
+	}
+	t.Logf("%v fallbacks, %v refusals", fallbacks, refusals)
 	if ratio > most {
 		t.Errorf("the registry has sent %.3f times the image", ratio)
 	}
