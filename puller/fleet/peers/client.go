@@ -51,7 +51,7 @@ var pieces = sync.Pool{New: func() any { return new([piece]byte) }}
 func newClient() *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
-			DialContext:            (&net.Dialer{Timeout: 3 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+			DialContext:            (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
 			MaxIdleConnsPerHost:    2,
 			MaxIdleConns:           64,
 			IdleConnTimeout:        10 * time.Second,
