@@ -284,6 +284,17 @@ func TestFleetWaitLeft(t *testing.T) {
 	})
 }
 
+func TestFleetText(t *testing.T) {
+	f := newFleetAPI(t)
+	for _, c := range [][3]string{
+		{"PUT", webSet, putBody}, {"POST", webSet + "/pause", ""}, {"POST", webSet + "/resume", ""}, {"POST", webSet + "/cancel", ""}, {"DELETE", webSet, ""},
+	} {
+		if code, body := f.call(c[0], c[1], c[2], "Accept", "text/plain"); code != http.StatusOK || !strings.Contains(body, "set web: generation 1") {
+			t.Errorf("%s %s: %d %s", c[0], c[1], code, body)
+		}
+	}
+}
+
 func TestFleetPages(t *testing.T) {
 	f := newFleetAPI(t)
 	const many = 1000
