@@ -26,6 +26,7 @@ func guarded(image puller.Image, may ...puller.Credentials) (*fakeRegistry, jobs
 }
 
 func TestAccess(t *testing.T) {
+	t.Parallel()
 	t.Run("verified", testAccessVerified)
 	t.Run("forgotten at restart", testAccessForgottenAtRestart)
 	t.Run("not assumed after restart", testAccessNotAssumedAfterRestart)
@@ -206,6 +207,7 @@ func testAccessUnverified(t *testing.T) {
 }
 
 func TestOwnCredentialsWithoutOthers(t *testing.T) {
+	t.Parallel()
 	ours, ada := credentials(t, "ours"), credentials(t, "ada")
 	o := defaults
 	o.Registry = &fakeRegistry{own: ours}
@@ -233,6 +235,7 @@ func TestOwnCredentialsWithoutOthers(t *testing.T) {
 }
 
 func TestOwnCredentialsNotFound(t *testing.T) {
+	t.Parallel()
 	o := defaults
 	o.Registry = &fakeRegistry{ownErr: puller.Errorf(puller.ErrInternal, "the helper did not answer")}
 	withDaemonOf(t, o, nil, func(d *daemon) {

@@ -13,6 +13,7 @@ import (
 )
 
 func TestBudgetOfAllCallers(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name  string
 		one   amount

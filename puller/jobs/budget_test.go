@@ -10,6 +10,7 @@ import (
 )
 
 func TestBudgetBytesOfCaller(t *testing.T) {
+	t.Parallel()
 	o := defaults
 	o.MaxBytesPerCaller = 100 << 10
 	large := strings.Repeat("x", 40<<10)

@@ -8,6 +8,7 @@ import (
 )
 
 func TestBudgetJobsOfCaller(t *testing.T) {
+	t.Parallel()
 	o := defaults
 	o.MaxPerCaller = 3
 	withDaemonOf(t, o, nil, func(d *daemon) {

@@ -16,6 +16,7 @@ import (
 )
 
 func TestWaitAbandoned(t *testing.T) {
+	t.Parallel()
 	withDaemon(t, func(d *daemon) {
 		release := d.hold(good)
 		j := d.pullAlways(good)
@@ -33,6 +34,7 @@ func TestWaitAbandoned(t *testing.T) {
 }
 
 func TestCancel(t *testing.T) {
+	t.Parallel()
 	t.Run("in every phase", testCancelInEveryPhase)
 	t.Run("last job ends transfer", testCancelLastJobEndsTransfer)
 	t.Run("then submit", testCancelThenSubmit)
@@ -142,6 +144,7 @@ func testCancelLastJobEndsTransfer(t *testing.T) {
 }
 
 func TestUnknownJob(t *testing.T) {
+	t.Parallel()
 	withDaemon(t, func(d *daemon) {
 		const id = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 		_, show := d.Job(id)
@@ -185,6 +188,7 @@ func testCancelThenSubmit(t *testing.T) {
 }
 
 func TestTimeoutOfOneJob(t *testing.T) {
+	t.Parallel()
 	withDaemon(t, func(d *daemon) {
 		d.hold(good)
 		submit := func(seconds int) puller.Job {
@@ -209,6 +213,7 @@ func TestTimeoutOfOneJob(t *testing.T) {
 
 // The error of a timeout says how far the job came.
 func TestTimeoutTellsProgress(t *testing.T) {
+	t.Parallel()
 	withDaemon(t, func(d *daemon) {
 		d.engine.Script(good, func(p *enginetest.Pull) {
 			p.Line(line(layerA, "Pulling fs layer"))
@@ -230,6 +235,7 @@ func TestTimeoutTellsProgress(t *testing.T) {
 }
 
 func TestTimeoutWhileQueued(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name    string
 		policy  puller.Policy

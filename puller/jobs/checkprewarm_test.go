@@ -7,6 +7,7 @@ import (
 )
 
 func TestCheckPrewarm(t *testing.T) {
+	t.Parallel()
 	withDaemon(t, func(d *daemon) {
 		got, err := d.CheckPrewarm(puller.PrewarmRequest{Images: puller.Images{{Image: "alpine"}, {Image: good, Policy: puller.PolicyNewer}}, Priority: puller.PriorityLow})
 		if err != nil {

@@ -26,6 +26,7 @@ func (d *daemon) paused(j puller.Job) {
 }
 
 func TestClose(t *testing.T) {
+	t.Parallel()
 	t.Run("keeps jobs", testCloseKeepsJobs)
 	t.Run("deadline", testCloseDeadline)
 	t.Run("while job ends", testCloseWhileJobEnds)

@@ -18,6 +18,7 @@ func (e severalPlatforms) Info(ctx context.Context) (puller.EngineInfo, error) {
 }
 
 func TestPlatformConflict(t *testing.T) {
+	t.Parallel()
 	t.Run("in prewarm", testPlatformConflictInPrewarm)
 	t.Run("after engine away", testPlatformConflictAfterEngineAway)
 	t.Run("in plan", testPlatformConflictInPlan)

@@ -19,6 +19,7 @@ func (d *daemon) planOf(r puller.PullRequest) puller.PlannedImage {
 }
 
 func TestContent(t *testing.T) {
+	t.Parallel()
 	t.Run("partial", testContentPartial)
 	t.Run("left out by pull", testContentLeftOutByPull)
 	t.Run("unknown", testContentUnknown)

@@ -91,6 +91,7 @@ func cooled(events []puller.Event) (seconds []float64) {
 }
 
 func TestRateLimitForms(t *testing.T) {
+	t.Parallel()
 	for name, script := range map[string]enginetest.Script{
 		"as recorded":              enginetest.Replay(transcripts.Load("engine-20.10/rate-limited"), nil),
 		"by the containerd store":  fails("failed to copy: httpReadSeeker: failed open: unexpected status from GET request to https://registry.test/v2/good/blobs/sha256:abc: You have reached your pull rate limit. You may increase the limit by authenticating"),
@@ -114,6 +115,7 @@ func TestRateLimitForms(t *testing.T) {
 }
 
 func TestCoolDown(t *testing.T) {
+	t.Parallel()
 	t.Run("per registry", testCoolDownPerRegistry)
 	t.Run("retry after", testCoolDownRetryAfter)
 	t.Run("grows", testCoolDownGrows)
@@ -205,6 +207,7 @@ func testCoolDownGrows(t *testing.T) {
 }
 
 func TestRateLimitWithoutRetries(t *testing.T) {
+	t.Parallel()
 	for name, registry := range map[string]puller.Registry{"by its own measure": nil, "as the registry says": refuses(99 * time.Second)} {
 		t.Run(name, func(t *testing.T) {
 			o := patient
@@ -288,6 +291,7 @@ func testCoolDownNoticesInOrder(t *testing.T) {
 }
 
 func TestRegistryLimit(t *testing.T) {
+	t.Parallel()
 	o := once
 	o.Concurrency, o.PerRegistry = 5, 2
 	withDaemonOf(t, o, nil, func(d *daemon) {
@@ -324,6 +328,7 @@ func TestRegistryLimit(t *testing.T) {
 
 // A registry that has all it may is no obstacle for those that come after.
 func TestRegistryLimitLeavesOthers(t *testing.T) {
+	t.Parallel()
 	o := once
 	o.Concurrency, o.PerRegistry = 3, 2
 	withDaemonOf(t, o, nil, func(d *daemon) {

@@ -13,6 +13,7 @@ import (
 )
 
 func TestParseCredentials(t *testing.T) {
+	t.Parallel()
 	const secret = "hunter2?>"
 	login := `{"username":"ada","password":"` + secret + `"}`
 	for _, c := range []struct {
@@ -105,6 +106,7 @@ func checkHeader(t *testing.T, c puller.Credentials) {
 }
 
 func TestCredentials(t *testing.T) {
+	t.Parallel()
 	t.Run("identity", testCredentialsIdentity)
 	t.Run("are never printed", testCredentialsAreNeverPrinted)
 	t.Run("echoed by registry", testCredentialsEchoedByRegistry)

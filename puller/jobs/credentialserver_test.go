@@ -24,6 +24,7 @@ func credentialsFor(t testing.TB, server string) puller.Credentials {
 }
 
 func TestCredentialsServer(t *testing.T) {
+	t.Parallel()
 	t.Run("for one registry", testCredentialsForOneRegistry)
 	t.Run("address", testCredentialsServerAddress)
 	t.Run("not for others", testCredentialsNotForOthers)

@@ -33,6 +33,7 @@ func (d *daemon) crashBefore(back time.Duration) {
 }
 
 func TestDuration(t *testing.T) {
+	t.Parallel()
 	for name, submit := range map[string]func(d *daemon) puller.Job{
 		"pull": func(d *daemon) puller.Job {
 			return d.submit(puller.PullRequest{Image: good, Policy: puller.PolicyAlways})

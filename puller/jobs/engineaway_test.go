@@ -24,6 +24,7 @@ const (
 )
 
 func TestEngineAway(t *testing.T) {
+	t.Parallel()
 	t.Run("killed and back", testEngineKilledAndBack)
 	t.Run("at submit", testEngineAwayAtSubmit)
 	t.Run("policy never", testEngineAwayPolicyNever)

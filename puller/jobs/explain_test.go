@@ -11,6 +11,7 @@ import (
 // A registry that refuses in its own words is asked for its status by Towline, so
 // that a pull ends as a plan of the same image would.
 func TestRefusalExplainedByRegistry(t *testing.T) {
+	t.Parallel()
 	const sentence = "current image without vulnerability scanning cannot be pulled due to configured policy"
 	refused := puller.Errorf(puller.ErrDenied, "412 Precondition Failed: scan it first")
 	layer := "failed to register layer: Error processing tar file(exit status 1): archive/tar: invalid tar header"

@@ -12,6 +12,7 @@ import (
 )
 
 func TestFailure(t *testing.T) {
+	t.Parallel()
 	t.Run("kinds", testFailureKinds)
 	t.Run("endless line", testFailureEndlessLine)
 	t.Run("engine gone", testFailureEngineGone)
@@ -138,6 +139,7 @@ func notices(events []puller.Event) []string {
 }
 
 func TestEngineWarningsAsNotices(t *testing.T) {
+	t.Parallel()
 	withDaemon(t, func(d *daemon) {
 		served := enginetest.Serve(enginetest.NewImage(good, 1))
 		d.engine.Script(good, func(p *enginetest.Pull) {
@@ -165,6 +167,7 @@ func TestEngineWarningsAsNotices(t *testing.T) {
 }
 
 func TestEngineNoticesBounded(t *testing.T) {
+	t.Parallel()
 	withDaemon(t, func(d *daemon) {
 		d.engine.Script(good, func(p *enginetest.Pull) {
 			for i := range 150 {

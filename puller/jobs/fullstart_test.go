@@ -9,6 +9,7 @@ import (
 )
 
 func TestStartOnAFullDisk(t *testing.T) {
+	t.Parallel()
 	errNoSpace := puller.Errorf(puller.ErrNoSpace, "no space left on device")
 	for name, c := range map[string]struct{ fill, empty func(*storetest.Store) }{
 		"with space to spare in the file": {func(s *storetest.Store) { s.Full(true) }, func(s *storetest.Store) { s.Full(false) }},
@@ -72,6 +73,7 @@ func TestStartOnAFullDisk(t *testing.T) {
 }
 
 func TestStartOnAFullDiskWithAnEmptyStore(t *testing.T) {
+	t.Parallel()
 	withDaemon(t, func(d *daemon) {
 		d.close()
 		d.store = storetest.New()

@@ -10,6 +10,7 @@ import (
 )
 
 func TestIdempotencyKey(t *testing.T) {
+	t.Parallel()
 	t.Run("sent again", testIdempotencyKeySentAgain)
 	t.Run("per caller", testIdempotencyKeyPerCaller)
 	t.Run("defaults changed", testIdempotencyKeyDefaultsChanged)

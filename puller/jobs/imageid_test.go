@@ -11,6 +11,7 @@ import (
 )
 
 func TestImageID(t *testing.T) {
+	t.Parallel()
 	t.Run("lookup", testImageIDLookup)
 	t.Run("not pulled", testImageIDNotPulled)
 	t.Run("in prewarm", testImageIDInPrewarm)

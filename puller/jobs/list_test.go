@@ -10,6 +10,7 @@ import (
 )
 
 func TestList(t *testing.T) {
+	t.Parallel()
 	t.Run("newest first", testListNewestFirst)
 	t.Run("bad filter", testListBadFilter)
 	t.Run("forgets ended only", testListForgetsEndedOnly)

@@ -25,6 +25,7 @@ import (
 	"github.com/towline/towline/stream/pullstream"
 )
 
+// Tests run side by side, but for those that count goroutines or memory of the process.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // daemon is a Service over the real adapter over a scripted engine, in a bubble

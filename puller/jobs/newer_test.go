@@ -12,6 +12,7 @@ import (
 )
 
 func TestNewer(t *testing.T) {
+	t.Parallel()
 	t.Run("pulls what moved", testNewerPullsWhatMoved)
 	t.Run("beside always", testNewerBesideAlways)
 	t.Run("rate limited", testNewerRateLimited)

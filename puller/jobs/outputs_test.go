@@ -51,6 +51,7 @@ func outputSize(t *testing.T, dir string) (size int64) {
 }
 
 func TestOutput(t *testing.T) {
+	t.Parallel()
 	t.Run("newest kept", testOutputNewestKept)
 	t.Run("bound lowered", testOutputBoundLowered)
 	t.Run("of active runs", testOutputOfActiveRuns)

@@ -115,6 +115,7 @@ func asked(images ...string) (r puller.PrewarmRequest) {
 }
 
 func TestPlan(t *testing.T) {
+	t.Parallel()
 	t.Run("by policy", testPlanByPolicy)
 	t.Run("counts", testPlanCounts)
 	t.Run("nothing to pull", testPlanNothingToPull)

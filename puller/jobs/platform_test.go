@@ -12,6 +12,7 @@ import (
 )
 
 func TestPlatform(t *testing.T) {
+	t.Parallel()
 	t.Run("nearest", testPlatformNearest)
 	t.Run("form in job", testPlatformFormInJob)
 	t.Run("form in run", testPlatformFormInRun)
@@ -96,6 +97,7 @@ func testPlatformFormInRun(t *testing.T) {
 
 // A request is the same if it spells its platform otherwise.
 func TestIdempotencyKeyPlatformForms(t *testing.T) {
+	t.Parallel()
 	withDaemon(t, func(d *daemon) {
 		d.serve(good)
 		ids := map[string]bool{}

@@ -9,6 +9,7 @@ import (
 )
 
 func TestPlatformProof(t *testing.T) {
+	t.Parallel()
 	t.Run("second of index", testPlatformSecondOfIndex)
 	t.Run("name taken", testPlatformNameTaken)
 	t.Run("unproven", testPlatformUnproven)

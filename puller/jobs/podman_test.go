@@ -10,6 +10,7 @@ import (
 )
 
 func TestPodman(t *testing.T) {
+	t.Parallel()
 	t.Run("last line", testPodmanLastLine)
 	t.Run("digest under other name", testPodmanDigestUnderOtherName)
 	t.Run("variant", testPodmanVariant)
@@ -79,6 +80,7 @@ func testPodmanLastLine(t *testing.T) {
 
 // Another engine may have come to answer since the daemon started.
 func TestEngineReplaced(t *testing.T) {
+	t.Parallel()
 	withDaemonOf(t, once, nil, func(d *daemon) {
 		d.engine.Script(good, enginetest.ServeAsPodman(enginetest.NewImage(good, 1)))
 		d.failed(d.pullAlways(good), puller.ErrTruncated)

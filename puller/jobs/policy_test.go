@@ -9,6 +9,7 @@ import (
 )
 
 func TestPolicy(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name     string
 		policy   puller.Policy
@@ -56,6 +57,7 @@ func TestPolicy(t *testing.T) {
 // An engine finds an image by a name that is then taken from it, and tells of an
 // image without any.
 func TestPolicyUntaggedImage(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		policy puller.Policy
 		kind   puller.ErrorKind
@@ -80,6 +82,7 @@ func TestPolicyUntaggedImage(t *testing.T) {
 }
 
 func TestPolicyCheckFails(t *testing.T) {
+	t.Parallel()
 	for _, policy := range []puller.Policy{puller.PolicyMissing, puller.PolicyNever, puller.PolicyAlways} {
 		t.Run(string(policy), func(t *testing.T) {
 			withDaemon(t, func(d *daemon) {

@@ -10,6 +10,7 @@ import (
 )
 
 func TestPresent(t *testing.T) {
+	t.Parallel()
 	t.Run("saved once", testPresentSavedOnce)
 	t.Run("saved once policy never", testPresentSavedOncePolicyNever)
 	t.Run("save fails", testPresentSaveFails)
@@ -78,6 +79,7 @@ func testPresentSaveFails(t *testing.T) {
 
 // An engine that takes its time delays nobody's acceptance.
 func TestSubmitWithoutEngine(t *testing.T) {
+	t.Parallel()
 	for name, prepare := range map[string]func(d *daemon){
 		"it hangs": func(d *daemon) { d.engine.Freeze() },
 		"an inspect takes long": func(d *daemon) {

@@ -108,6 +108,7 @@ func (d *daemon) forward(j puller.Job) (last puller.Event) {
 }
 
 func TestPrewarm(t *testing.T) {
+	t.Parallel()
 	t.Run("children", testPrewarmChildren)
 	t.Run("accepted whole", testPrewarmAcceptedWhole)
 	t.Run("one image fails", testPrewarmOneImageFails)

@@ -20,6 +20,7 @@ func bare(seed int) puller.Image {
 }
 
 func TestPrivate(t *testing.T) {
+	t.Parallel()
 	t.Run("without digest", testPrivateWithoutDigest)
 	t.Run("after failed attempt", testPrivateAfterFailedAttempt)
 	t.Run("after crash", testPrivateAfterCrash)

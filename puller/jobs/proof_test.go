@@ -12,6 +12,7 @@ import (
 )
 
 func TestProof(t *testing.T) {
+	t.Parallel()
 	t.Run("of pull", testProofOfPull)
 	t.Run("inspect fails", testProofInspectFails)
 	t.Run("old image", testProofOldImage)

@@ -12,6 +12,7 @@ import (
 // An engine's answer to an inspect is believed only as far as it shows what was
 // asked for, whichever way the question came.
 func TestInspectIncomplete(t *testing.T) {
+	t.Parallel()
 	image := enginetest.NewImage(good, 1)
 	digest := enginetest.Digest(image)
 	name, _, _ := strings.Cut(good, ":")

@@ -19,6 +19,7 @@ import (
 var update = flag.Bool("update", false, "write the golden files anew")
 
 func TestPull(t *testing.T) {
+	t.Parallel()
 	t.Run("states", testPullStates)
 	t.Run("result", testPullResult)
 	t.Run("layers done", testPullLayersDone)

@@ -100,6 +100,7 @@ func secretFields(t testing.TB, field, secret string) puller.Credentials {
 }
 
 func TestRedact(t *testing.T) {
+	t.Parallel()
 	t.Run("forms", testRedactForms)
 	t.Run("only secrets", testRedactOnlySecrets)
 	t.Run("short secret", testRedactShortSecret)

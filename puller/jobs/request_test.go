@@ -13,6 +13,7 @@ import (
 const someDigest = "sha256:e1262bae8db44dfeb07a3d671238898028fe30f0ffe483cc548f615efe80c5bf"
 
 func TestRequest(t *testing.T) {
+	t.Parallel()
 	t.Run("bad field", testRequestBadField)
 	t.Run("at limits", testRequestAtLimits)
 	t.Run("j s o n", testRequestJSON)

@@ -77,6 +77,7 @@ func (d *daemon) eventsSoFar(j puller.Job) (events []puller.Event) {
 func silently(p *enginetest.Pull) { <-p.Gone() }
 
 func TestRestartInEveryPhase(t *testing.T) {
+	t.Parallel()
 	phases := map[string]struct {
 		prepare func(d *daemon)
 		state   puller.State
@@ -180,6 +181,7 @@ func TestRestartInEveryPhase(t *testing.T) {
 
 // A result that is not on disk was told to nobody.
 func TestCrashBeforeResultSaved(t *testing.T) {
+	t.Parallel()
 	withDaemon(t, func(d *daemon) {
 		release := d.hold(good)
 		j := d.pullAlways(good)
@@ -213,6 +215,7 @@ func TestCrashBeforeResultSaved(t *testing.T) {
 
 // No number is given twice, whatever the store could keep of the starts.
 func TestRestartEventNumbers(t *testing.T) {
+	t.Parallel()
 	withDaemon(t, func(d *daemon) {
 		d.hold(good)
 		j := d.pullAlways(good)
@@ -257,6 +260,7 @@ func TestRestartEventNumbers(t *testing.T) {
 }
 
 func TestQueueOrderAfterRestart(t *testing.T) {
+	t.Parallel()
 	for how, stop := range map[string]func(d *daemon){"a crash": (*daemon).crash, "a restart": (*daemon).restart} {
 		t.Run(how, func(t *testing.T) {
 			withDaemonOf(t, single, nil, func(d *daemon) {
@@ -303,6 +307,7 @@ func TestQueueOrderAfterRestart(t *testing.T) {
 }
 
 func TestRestartWithCredentials(t *testing.T) {
+	t.Parallel()
 	const canary = "c4n4ry-hunter2"
 	withDaemonOf(t, patient, nil, func(d *daemon) {
 		secret := credentials(t, canary)
@@ -373,6 +378,7 @@ func TestRestartWithCredentials(t *testing.T) {
 }
 
 func TestIdempotencyKeyAfterRestart(t *testing.T) {
+	t.Parallel()
 	withDaemon(t, func(d *daemon) {
 		d.serve(good)
 		d.hold(other)
@@ -437,6 +443,7 @@ func TestIdempotencyKeyAfterRestart(t *testing.T) {
 }
 
 func TestTimeoutAfterRestart(t *testing.T) {
+	t.Parallel()
 	withDaemonOf(t, once, nil, func(d *daemon) {
 		d.hold(good)
 		j := d.submit(puller.PullRequest{Image: good, Timeout: puller.Duration(10 * time.Second)})
@@ -451,6 +458,7 @@ func TestTimeoutAfterRestart(t *testing.T) {
 }
 
 func TestTimeoutOfPrewarmChild(t *testing.T) {
+	t.Parallel()
 	withDaemonOf(t, single, nil, func(d *daemon) {
 		slow := func(image string, seed int) {
 			d.attempts(image, func(p *enginetest.Pull) {
@@ -478,6 +486,7 @@ func TestTimeoutOfPrewarmChild(t *testing.T) {
 }
 
 func TestPrewarmCrashFailFast(t *testing.T) {
+	t.Parallel()
 	withDaemon(t, func(d *daemon) {
 		gate := make(chan struct{})
 		d.engine.Script(good, func(p *enginetest.Pull) {

@@ -19,6 +19,7 @@ func services(n, bytes int) (all []puller.Skipped) {
 }
 
 func TestPrewarmSkippedBounded(t *testing.T) {
+	t.Parallel()
 	long := services(1, 10)
 	long[0].Service = strings.Repeat("a", 256)
 	for _, c := range []struct {
@@ -57,6 +58,7 @@ func TestPrewarmSkippedBounded(t *testing.T) {
 }
 
 func TestRetention(t *testing.T) {
+	t.Parallel()
 	t.Run("of requests", testRetentionOfRequests)
 	t.Run("in memory", testRetentionInMemory)
 	t.Run("by bytes", testRetentionByBytes)
@@ -139,6 +141,7 @@ func testRetentionByBytes(t *testing.T) {
 }
 
 func TestPrewarmErrorsBounded(t *testing.T) {
+	t.Parallel()
 	withDaemon(t, func(d *daemon) {
 		long := strings.Repeat("x", 3<<10)
 		d.engine.Script(good, fails("manifest unknown: "+long))

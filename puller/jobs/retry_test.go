@@ -60,6 +60,7 @@ func begun(events []puller.Event) map[int]time.Time {
 }
 
 func TestRetry(t *testing.T) {
+	t.Parallel()
 	t.Run("transient", testRetryTransient)
 	t.Run("not permanent", testRetryNotPermanent)
 	t.Run("waits", testRetryWaits)

@@ -34,6 +34,7 @@ func forbids(t *testing.T, what string, err error, rule string) {
 }
 
 func TestRules(t *testing.T) {
+	t.Parallel()
 	t.Run("name forms", testRulesNameForms)
 	t.Run("look alikes", testRulesLookAlikes)
 	t.Run("on policies and platforms", testRulesOnPoliciesAndPlatforms)
@@ -244,6 +245,7 @@ func testRulesOnEveryRequest(t *testing.T) {
 }
 
 func TestImageIDNeedsAllowedName(t *testing.T) {
+	t.Parallel()
 	o := defaults
 	o.Rules = parseRules(t, rules.Written{Allow: []string{"registry.test/good"}})
 	withDaemonOf(t, o, nil, func(d *daemon) {

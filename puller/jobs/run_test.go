@@ -127,6 +127,7 @@ func (d *daemon) stuck(at string) (release func()) {
 }
 
 func TestRun(t *testing.T) {
+	t.Parallel()
 	t.Run("exit code", testRunExitCode)
 	t.Run("out of memory", testRunOutOfMemory)
 	t.Run("engine error", testRunEngineError)

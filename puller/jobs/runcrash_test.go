@@ -71,6 +71,7 @@ func (d *daemon) wantCounted(j puller.Job, n int, seen []puller.Event) {
 }
 
 func TestRunCrash(t *testing.T) {
+	t.Parallel()
 	t.Run("restart in every phase", testRunRestartInEveryPhase)
 	t.Run("many crashes", testRunManyCrashes)
 	t.Run("exit during crash", testRunExitDuringCrash)

@@ -25,6 +25,7 @@ func (d *daemon) interrupted(j puller.Job) {
 
 // A program that handles SIGTERM exits with 0 when its engine is stopped.
 func TestExitCausedByEngine(t *testing.T) {
+	t.Parallel()
 	for name, restart := range map[string]func(d *daemon){
 		"stopped":                    func(d *daemon) { d.engine.Shutdown(0); d.engine.Revive() },
 		"stopped, for long":          func(d *daemon) { d.engine.Shutdown(0); <-time.After(30 * time.Second); d.engine.Revive() },
@@ -73,6 +74,7 @@ func TestExitCausedByEngine(t *testing.T) {
 
 // What only came between, and an engine that forgets, are no restart.
 func TestExitOfProgram(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		during func(d *daemon)
 	}{
@@ -121,6 +123,7 @@ func (d *daemon) refuses(at string, status int, message string) {
 // An engine that is coming back does not take a start at once, or says that it has
 // what it has not.
 func TestContainerStartRetried(t *testing.T) {
+	t.Parallel()
 	const id = "352e3742e822c29c932768c075f1660c9fb4a4efcc7ed17bf424537436377dd9"
 	for name, message := range map[string]string{
 		"shutting down":    "the daemon is shutting down",
@@ -166,6 +169,7 @@ func TestContainerStartRetried(t *testing.T) {
 // An engine that takes a start, and says then that there was none or that the
 // container is being taken away, makes no success, and has nothing run twice.
 func TestExitOfContainerNotExited(t *testing.T) {
+	t.Parallel()
 	for status, kind := range map[string]puller.ErrorKind{
 		"created": puller.ErrEngineUnavailable, "removing": puller.ErrInternal, "dead": puller.ErrInternal, "": puller.ErrInternal, "unheard-of": puller.ErrTruncated,
 	} {

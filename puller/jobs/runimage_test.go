@@ -66,6 +66,7 @@ func manifests(x enginetest.Index) map[string]puller.Manifest {
 // A run of an index is a run of the platform's image, in whatever form it is asked for,
 // whatever else of the index is there, on both kinds of store.
 func TestRunImageForms(t *testing.T) {
+	t.Parallel()
 	name, _, _ := strings.Cut(good, ":")
 	x := enginetest.NewIndex(good, 7, "linux/amd64", "linux/arm64", "linux/arm/v7")
 	for _, store := range stores {
@@ -111,6 +112,7 @@ func TestRunImageForms(t *testing.T) {
 
 // A container of another image than the one that was proven never starts.
 func TestRunContainerOfOtherImage(t *testing.T) {
+	t.Parallel()
 	x := enginetest.NewIndex(good, 7, "linux/amd64", "linux/arm64", "linux/arm/v7")
 	arm64 := x.For("linux/arm64").Manifest
 	for _, store := range stores {

@@ -47,6 +47,7 @@ func (d *daemon) left(ids ...string) {
 }
 
 func TestRunOwner(t *testing.T) {
+	t.Parallel()
 	t.Run("forged", testRunOwnerForged)
 	t.Run("image labels", testRunOwnerImageLabels)
 	t.Run("sweep at start", testRunSweepAtStart)

@@ -17,6 +17,7 @@ import (
 )
 
 func TestRunSweep(t *testing.T) {
+	t.Parallel()
 	t.Run("remove fails", testRunRemoveFails)
 	t.Run("engine back late", testRunSweepEngineBackLate)
 	t.Run("concurrency after restart", testRunConcurrencyAfterRestart)

@@ -9,6 +9,7 @@ import (
 
 // IDs go on above the earlier ones, whatever the clock says.
 func TestIDsGrow(t *testing.T) {
+	t.Parallel()
 	p := newTable(Options{})
 	future := ulid.MustNew(ulid.Timestamp(time.Now().Add(48*time.Hour)), nil).String()
 	past := ulid.MustNew(ulid.Timestamp(time.Now().Add(-48*time.Hour)), nil).String()

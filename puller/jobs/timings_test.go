@@ -9,6 +9,7 @@ import (
 )
 
 func TestTimings(t *testing.T) {
+	t.Parallel()
 	withDaemonOf(t, single, nil, func(d *daemon) {
 		verify := make(chan struct{})
 		d.engine.OnInspect(func(string, <-chan struct{}) (int, string) {
@@ -55,6 +56,7 @@ func TestTimings(t *testing.T) {
 }
 
 func TestTimingsOfLastAttempt(t *testing.T) {
+	t.Parallel()
 	withDaemonOf(t, patient, nil, func(d *daemon) {
 		d.attempts(good, func(p *enginetest.Pull) { p.Wait(5 * time.Second); cut(p) }, func(p *enginetest.Pull) {
 			p.Wait(time.Second)
@@ -68,6 +70,7 @@ func TestTimingsOfLastAttempt(t *testing.T) {
 }
 
 func TestTimingsNoneIfPresent(t *testing.T) {
+	t.Parallel()
 	withDaemon(t, func(d *daemon) {
 		d.engine.Tag(good, enginetest.NewImage(good, 1))
 		if v := d.succeeded(d.submit(puller.PullRequest{Image: good}), puller.SourcePresent); v.Timings != nil {

@@ -114,6 +114,7 @@ func child(t *testing.T, s sdk.ReadOnlySpan, of trace.SpanContext) {
 }
 
 func TestTrace(t *testing.T) {
+	t.Parallel()
 	t.Run("pull", func(t *testing.T) {
 		withTraces(t, func(d *traced) {
 			d.engine.Script("alpine", enginetest.Serve(enginetest.NewImage("alpine", 1)))

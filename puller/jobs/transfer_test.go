@@ -14,6 +14,7 @@ import (
 )
 
 func TestTransfer(t *testing.T) {
+	t.Parallel()
 	t.Run("many jobs", testTransferManyJobs)
 	t.Run("key", testTransferKey)
 	t.Run("join at once", testTransferJoinAtOnce)
@@ -210,6 +211,7 @@ func testTransferImageCameMeanwhile(t *testing.T) {
 }
 
 func TestPresentAtOnce(t *testing.T) {
+	t.Parallel()
 	withDaemonOf(t, jobs.Options{Concurrency: 1, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(d *daemon) {
 		release := d.hold(good)
 		d.engine.Tag(good, enginetest.NewImage(good, 1))
@@ -234,6 +236,7 @@ func TestPresentAtOnce(t *testing.T) {
 
 // Whatever callers do at once, every job ends, once, and tells so last.
 func TestManyCallersAtOnce(t *testing.T) {
+	t.Parallel()
 	withDaemonOf(t, jobs.Options{Concurrency: 2, Policy: puller.PolicyMissing, Timeout: time.Hour}, nil, func(d *daemon) {
 		const images = 4
 		for i := range images {

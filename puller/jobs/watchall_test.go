@@ -85,6 +85,7 @@ func (d *daemon) checkWatchers(what string, events []puller.Event) {
 }
 
 func TestWatchAll(t *testing.T) {
+	t.Parallel()
 	t.Run("resume after restart", testWatchAllResumeAfterRestart)
 	t.Run("snapshot", testWatchAllSnapshot)
 	t.Run("bad filter", testWatchAllBadFilter)

@@ -41,6 +41,7 @@ func every(p *enginetest.Pull, d time.Duration, do func(i int)) {
 }
 
 func TestWatchdog(t *testing.T) {
+	t.Parallel()
 	t.Run("exact limit", testWatchdogExactLimit)
 	t.Run("progress", testWatchdogProgress)
 	t.Run("without limits", testWatchdogWithoutLimits)

@@ -83,6 +83,7 @@ func (d *daemon) listed() (ids []string) {
 }
 
 func TestWriter(t *testing.T) {
+	t.Parallel()
 	t.Run("accepts when saved", testWriterAcceptsWhenSaved)
 	t.Run("store fails", testWriterStoreFails)
 	t.Run("retries save", testWriterRetriesSave)
@@ -291,6 +292,7 @@ func testWriterBatch(t *testing.T) {
 }
 
 func TestIdempotencyKeyConcurrent(t *testing.T) {
+	t.Parallel()
 	for _, fault := range []error{nil, errFull} {
 		t.Run(fmt.Sprint(fault), func(t *testing.T) {
 			withDaemon(t, func(d *daemon) {
