@@ -61,7 +61,7 @@ func newImages(o imagesOptions) (*images, error) {
 		return nil, err
 	}
 	collector := collect.New(collect.Options{
-		Engine: o.engine, Usage: table, Protector: o.protector, Protect: protect.Match,
+		Engine: o.engine, Usage: table, Protector: o.protector, Protect: protect.Match, Patterns: keep.Protect,
 		Collect: collect.Mode(keep.Collect), High: keep.High.Share(), Low: keep.Low.Share(), MinAge: keep.MinAge, MaxUnused: keep.MaxUnused,
 		Interval: keep.Interval, MaxPerCycle: keep.MaxPerCycle, Removed: changes.Add, Log: o.log, Metrics: o.metrics,
 	})

@@ -205,6 +205,23 @@ func TestLimit(t *testing.T) {
 	})
 }
 
+// A pattern that protects nothing is told once.
+func TestIdlePattern(t *testing.T) {
+	o := asked
+	o.Patterns = []string{"registry.test/**", "registry.tset/**"}
+	o.Protect = func(string) (string, bool) { return "registry.test/**", true }
+	withHost(t, graph, o, func(h *host) {
+		h.pull(image(0), 1)
+		h.collect(true)
+		h.collect(false)
+		h.stop()
+		const words = `keep.protect: the pattern \"registry.tset/**\" protects no image`
+		if got := strings.Count(h.log.String(), "protects no image"); got != 1 || !strings.Contains(h.log.String(), words) {
+			t.Errorf("it is told %d times: %s", got, h.log)
+		}
+	})
+}
+
 // Each removal is told.
 func TestRemovalIsTold(t *testing.T) {
 	withHost(t, graph, asked, func(h *host) {

@@ -38,6 +38,8 @@ type Options struct {
 	Protector keep.Protector
 	// Protect returns the pattern that keeps an image of this name. nil is for none.
 	Protect func(name string) (pattern string, ok bool)
+	// Patterns are all that Protect knows, to tell of those that protect nothing.
+	Patterns []string
 
 	Collect Mode
 	// High is the used share of the disk, from 0 to 1, from which images are removed
@@ -70,13 +72,14 @@ type Collector struct {
 	mu      sync.Mutex
 	failed  map[string]time.Time // until when an image is left alone, by ID
 	blocked string               // what was last logged to stand in the way
+	idle    map[string]bool      // patterns of which it was logged that they protect nothing
 }
 
 var _ keep.Collector = (*Collector)(nil)
 
 // New returns a Collector. It collects nothing before Run is called.
 func New(o Options) *Collector {
-	return &Collector{opts: o, metrics: newMetrics(o), failed: make(map[string]time.Time)}
+	return &Collector{opts: o, metrics: newMetrics(o), failed: make(map[string]time.Time), idle: make(map[string]bool)}
 }
 
 // Run looks at the disk, and collects, until ctx ends. It returns nil. It is called once.
@@ -139,6 +142,24 @@ func (c *Collector) Free(ctx context.Context, bytes int64) (disk *puller.Disk, b
 	}
 	done, err := c.collect(ctx, goal{free: bytes}, false)
 	return done.After, done.Blocked, err
+}
+
+// tellIdle logs which patterns protect nothing, once until they do: they may be mistyped.
+func (c *Collector) tellIdle(images []image) {
+	protect := make(map[string]bool)
+	for _, i := range images {
+		for _, k := range i.kept {
+			protect[k.Detail] = protect[k.Detail] || k.Reason == keep.ReasonProtected
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, pattern := range c.opts.Patterns {
+		if !protect[pattern] && !c.idle[pattern] {
+			c.opts.Log.Warnf("keep.protect: the pattern %q protects no image that the engine has", pattern)
+		}
+		c.idle[pattern] = !protect[pattern]
+	}
 }
 
 // tellBlocked logs what stands in the way of a collection, once each time that it changes.

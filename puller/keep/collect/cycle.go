@@ -63,6 +63,7 @@ func (c *Collector) collect(ctx context.Context, g goal, dryRun bool) (keep.Coll
 	if err != nil {
 		return keep.Collection{}, err
 	}
+	c.tellIdle(images)
 	if g.free > 0 && disk != nil && disk.Free+possible(images) < g.free {
 		// Nothing is removed for a pull that can't fit.
 		return keep.Collection{Before: disk, After: disk, Blocked: blockedBy(disk, g, images)}, nil
