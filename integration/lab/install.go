@@ -44,6 +44,16 @@ func Chromium(ctx context.Context, logf func(string, ...any)) (string, error) {
 	return path, nil
 }
 
+// DockerCompose returns the path of docker-compose, which is installed like the engine
+// where there is none. logf may be nil.
+func DockerCompose(ctx context.Context, logf func(string, ...any)) (string, error) {
+	path, err := installed(ctx, "docker-compose", "docker-compose", look("docker-compose"), installPackage("docker-compose"), logf)
+	if err != nil {
+		return "", fmt.Errorf("lab: docker-compose: %w", err)
+	}
+	return path, nil
+}
+
 // look looks for a program in PATH.
 func look(name string) func() (string, bool) {
 	return func() (string, bool) {
