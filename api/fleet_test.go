@@ -152,10 +152,10 @@ func TestPutFleetSet(t *testing.T) {
 		"compose": {
 			"application/yaml", "?host=role=ci&host=zone=a&canary=1&wave=10%25&max_failures=0&pause=manual&schedule=@daily&policy=missing&protect=false&var=TAG=7",
 			"services: {db: {image: 'redis:${TAG}'}, own: {build: .}}",
-			fleet.SetRequest{
-				Images: puller.Images{{Image: "docker.io/library/redis:7"}}, Schedule: "@daily", Policy: puller.PolicyMissing, Protect: &no, Skipped: []puller.Skipped{{Service: "own"}},
+			with(fleet.SetRequest{
+				Images: puller.Images{{Image: "docker.io/library/redis:7"}}, Schedule: "@daily", Policy: puller.PolicyMissing, Protect: &no,
 				Hosts: map[string]string{"role": "ci", "zone": "a"}, Rollout: fleet.RolloutRequest{Canary: "1", Wave: "10%", MaxFailures: "0", Pause: "manual"},
-			},
+			}, func(r *fleet.SetRequest) { r.Skipped = []puller.Skipped{{Service: "own"}} }),
 		},
 		"compose_alone": {"text/yaml", "", "services: {db: {image: redis}}", fleet.SetRequest{Images: puller.Images{{Image: "docker.io/library/redis:latest"}}, Protect: &yes}},
 	} {
@@ -169,7 +169,7 @@ func TestPutFleetSet(t *testing.T) {
 			for i := range got.Skipped {
 				got.Skipped[i].Reason = ""
 			}
-			if diff := cmp.Diff(c.want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreUnexported(puller.Credentials{})); diff != "" {
+			if diff := cmp.Diff(c.want, got, cmpopts.EquateEmpty(), ofRequests); diff != "" {
 				t.Error(diff)
 			}
 			if wave := c.want.Rollout.Wave; wave != "" && !strings.Contains(body, `"wave":"`+wave+`"`) {
@@ -351,7 +351,7 @@ func TestFleetHosts(t *testing.T) {
 	f := newFleetAPI(t)
 	var i fleet.Invitation
 	f.decode(&i, "POST", "/v1/fleet/hosts", `{"host":"build-7","labels":{"role":"ci"},"controller":true}`)
-	if diff := cmp.Diff(fleet.InviteRequest{Host: "build-7", Labels: map[string]string{"role": "ci"}, Controller: true}, f.Invited()); diff != "" || !strings.Contains(i.Creds, "secret") {
+	if diff := cmp.Diff(fleet.InviteRequest{Host: "build-7", Labels: map[string]string{"role": "ci"}, Controller: true}, f.Invited(), ofRequests); diff != "" || !strings.Contains(i.Creds, "secret") {
 		t.Errorf("%+v: %s", i, diff)
 	}
 	if strings.Contains(f.log.String(), "secret") || !strings.Contains(f.log.String(), "build-7") {

@@ -109,11 +109,13 @@ func (s *inFleet) composeFleetSet(w http.ResponseWriter, r *http.Request) (fleet
 		return fleet.SetRequest{}, err
 	}
 	set, err := composeSet(s.files, w, r)
-	return fleet.SetRequest{
-		Images: set.Images, Skipped: set.Skipped, Platform: set.Platform, Policy: set.Policy, Priority: set.Priority, Protect: set.Protect,
+	request := fleet.SetRequest{
+		Images: set.Images, Platform: set.Platform, Policy: set.Policy, Priority: set.Priority, Protect: set.Protect,
 		Schedule: set.Schedule, Timezone: set.Timezone, Jitter: set.Jitter, Window: set.Window, Hosts: hosts,
 		Rollout: fleet.RolloutRequest{Canary: q.Get("canary"), Wave: q.Get("wave"), MaxFailures: q.Get("max_failures"), Pause: q.Get("pause")},
-	}, err
+	}
+	request.Skipped = set.Skipped
+	return request, err
 }
 
 // waitForSet answers when the members that are there have done for a generation what they

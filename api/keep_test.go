@@ -177,10 +177,9 @@ func TestPutSet(t *testing.T) {
 		"least": {"application/json", "", `{"images":["redis:7"]}`, keep.SetRequest{Images: puller.Images{{Image: "redis:7"}}}},
 		"compose": {
 			"application/yaml", "?schedule=@daily&timezone=UTC&protect=false&policy=missing&priority=normal&var=TAG=7&profile=extra", "services: {db: {image: 'redis:${TAG}'}, more: {image: nginx, profiles: [extra]}, own: {build: .}}",
-			keep.SetRequest{
+			with(keep.SetRequest{
 				Images: puller.Images{{Image: "docker.io/library/redis:7"}, {Image: "docker.io/library/nginx:latest"}}, Schedule: "@daily", Timezone: "UTC", Policy: puller.PolicyMissing, Protect: &no, Priority: puller.PriorityNormal,
-				Skipped: []puller.Skipped{{Service: "own"}},
-			},
+			}, func(r *keep.SetRequest) { r.Skipped = []puller.Skipped{{Service: "own"}} }),
 		},
 		"compose_alone": {"application/yaml", "", "services: {db: {image: redis}}", keep.SetRequest{Images: puller.Images{{Image: "docker.io/library/redis:latest"}}, Protect: &yes}},
 	} {
@@ -192,7 +191,7 @@ func TestPutSet(t *testing.T) {
 			for i := range k.put.Skipped {
 				k.put.Skipped[i].Reason = ""
 			}
-			if diff := cmp.Diff(c.want, k.put, cmpopts.EquateEmpty(), cmpopts.IgnoreUnexported(puller.Credentials{})); diff != "" {
+			if diff := cmp.Diff(c.want, k.put, cmpopts.EquateEmpty(), ofRequests); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -202,7 +201,7 @@ func TestPutSet(t *testing.T) {
 func TestLeases(t *testing.T) {
 	k := newSetKeeper()
 	code, body := k.call(t, "POST", "/v1/leases", "application/json", `{"images":["redis:7"],"ttl":"2h","note":"a build"}`)
-	if diff := cmp.Diff(keep.LeaseRequest{Images: []string{"redis:7"}, TTL: "2h", Note: "a build"}, k.leased); diff != "" || code != http.StatusCreated {
+	if diff := cmp.Diff(keep.LeaseRequest{Images: []string{"redis:7"}, TTL: "2h", Note: "a build"}, k.leased, ofRequests); diff != "" || code != http.StatusCreated {
 		t.Errorf("%d %s: %s", code, body, diff)
 	}
 	code, body = k.call(t, "PATCH", "/v1/leases/"+ulid, "application/json", `{"ttl":"30m"}`)

@@ -5,11 +5,14 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.uber.org/goleak"
 
 	"github.com/towline/towline/api"
@@ -273,4 +276,16 @@ func headerFor(t *testing.T, header, image string) string {
 func newHandler(t testing.TB, p puller.Service, o api.Options) http.Handler {
 	t.Helper()
 	return contracttest.Wrap(t, api.New(p, o))
+}
+
+// ofRequests compares requests with what only the daemon sets.
+var ofRequests = cmp.Options{
+	cmp.Exporter(func(of reflect.Type) bool { return of != reflect.TypeFor[puller.Credentials]() }),
+	cmpopts.IgnoreUnexported(puller.Credentials{}),
+}
+
+// with returns a request with what only the daemon sets.
+func with[R any](r R, set func(*R)) R {
+	set(&r)
+	return r
 }

@@ -73,10 +73,12 @@ func composeSet(files input.ComposeFiles, w http.ResponseWriter, r *http.Request
 		}
 	}
 	all, err := files.Read(w, r)
-	return keep.SetRequest{
-		Images: all.Images, Skipped: all.Skipped, Platform: all.Platform, Policy: all.Policy, Priority: all.Priority, Protect: &protect,
+	set := keep.SetRequest{
+		Images: all.Images, Platform: all.Platform, Policy: all.Policy, Priority: all.Priority, Protect: &protect,
 		Schedule: q.Get("schedule"), Timezone: q.Get("timezone"), Jitter: q.Get("jitter"), Window: q.Get("window"),
-	}, err
+	}
+	set.Skipped = all.Skipped
+	return set, err
 }
 
 func (s *keeping) deleteSet(w http.ResponseWriter, r *http.Request) error {

@@ -117,10 +117,12 @@ func TestDashboardFleet(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	put("app", fleet.SetRequest{
+	app := fleet.SetRequest{
 		Images: puller.Images{{Image: "registry.example.com/team/app:v7"}}, Hosts: map[string]string{"role": "ci"}, Schedule: "@daily", Window: "22:00-06:00",
-		Rollout: fleet.RolloutRequest{Canary: "1", Wave: "10%", MaxFailures: "5%", Pause: "1m"}, Caller: "ci",
-	})
+		Rollout: fleet.RolloutRequest{Canary: "1", Wave: "10%", MaxFailures: "5%", Pause: "1m"},
+	}
+	app.Caller = "ci"
+	put("app", app)
 	put("base", fleet.SetRequest{Images: puller.Images{{Image: "redis:7"}, {Image: "nginx:1.27"}}})
 	for i := 0; i < many; i += 2 {
 		state, err := fleet.StateProven, error(nil)

@@ -25,17 +25,14 @@ type PrewarmRequest struct {
 	Accelerate Accelerate `json:"accelerate,omitempty"`
 	Lease      string     `json:"lease,omitempty"` // as in a PullRequest, of all images
 
-	// Skipped are what the list's author wants and no pull can bring.
-	Skipped []Skipped `json:"-"`
-
 	// Logins are credentials that each name their registry. Credentials are for the
 	// images of others.
 	Logins         []Credentials `json:"-"`
 	Credentials    Credentials   `json:"-"`
 	IdempotencyKey string        `json:"-"`
 	TraceParent    string        `json:"-"` // as in a PullRequest
-	Caller         string        `json:"-"`
-	Rules          Rules         `json:"-"` // the caller's own, beside those of the daemon
+
+	listOrigin `json:"-"`
 }
 
 // Skipped is a service of a Compose file that has no image to pull.

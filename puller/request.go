@@ -90,9 +90,6 @@ type PullRequest struct {
 	Lease string `json:"lease,omitempty"`
 
 	Credentials Credentials `json:"-"`
-	// Withheld is the registry that the request's credentials are for, where that is
-	// not the image's own: then they are not used. Package requests sets it.
-	Withheld string `json:"-"`
 	// IdempotencyKey makes a request that is sent again give the job that it
 	// gave before to the same caller. For a key that came with another request
 	// of theirs the error is ErrConflict.
@@ -100,12 +97,8 @@ type PullRequest struct {
 	// TraceParent is the W3C traceparent of the call, "" for none. Clients send it as a
 	// header.
 	TraceParent string `json:"-"`
-	// Caller is the name of the caller, "" where it is not known. Slots are shared fairly
-	// among callers.
-	Caller string `json:"-"`
-	// Rules are the caller's own, beside those of the daemon. What was accepted is
-	// not held to them again.
-	Rules Rules `json:"-"`
+
+	origin `json:"-"`
 }
 
 // MaxReference is how many bytes a reference may have. A name has at most 255 and a

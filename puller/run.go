@@ -30,8 +30,8 @@ type RunRequest struct {
 	Credentials    Credentials `json:"-"`
 	IdempotencyKey string      `json:"-"`
 	TraceParent    string      `json:"-"` // as in a PullRequest
-	Caller         string      `json:"-"`
-	Rules          Rules       `json:"-"` // the caller's own, beside those of the daemon
+
+	origin `json:"-"`
 }
 
 // Environment returns env as programs get it, by name.

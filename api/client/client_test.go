@@ -196,11 +196,10 @@ func TestPrewarm(t *testing.T) {
 	auth := credentials(t)
 	engine.Script("alpine", enginetest.Serve(enginetest.NewImage("alpine", 1)))
 	retries := 0
-	request := puller.PrewarmRequest{
+	request := with(puller.PrewarmRequest{
 		Images: puller.Images{{Image: "alpine", Platform: "linux/amd64", Timeout: puller.Duration(time.Minute)}, {Image: "nope:v1"}},
-		Policy: puller.PolicyAlways, Priority: puller.PriorityLow, Retries: &retries, FailFast: false,
-		Skipped: []puller.Skipped{{Service: "web", Reason: "it is built"}}, Credentials: auth, IdempotencyKey: "one",
-	}
+		Policy: puller.PolicyAlways, Priority: puller.PriorityLow, Retries: &retries, FailFast: false, Credentials: auth, IdempotencyKey: "one",
+	}, func(r *puller.PrewarmRequest) { r.Skipped = []puller.Skipped{{Service: "web", Reason: "it is built"}} })
 	job, err := c.Prewarm(ctx, request)
 	if err != nil || job.Kind != puller.JobPrewarm || len(job.Children) != 2 || job.Priority != puller.PriorityLow || len(job.Images) != 2 {
 		t.Fatalf("%+v, %v", job, err)
@@ -638,4 +637,10 @@ func TestEventsStop(t *testing.T) {
 			t.Errorf("a reader that left has ended the job: %+v, %v", job, err)
 		}
 	})
+}
+
+// with returns a request with what only the daemon sets.
+func with[R any](r R, set func(*R)) R {
+	set(&r)
+	return r
 }

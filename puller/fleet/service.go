@@ -71,8 +71,9 @@ type InviteRequest struct {
 	// Controller lets it change the fleet too.
 	Controller bool `json:"controller,omitempty"`
 	// Replace ends the credentials that the host was invited with before.
-	Replace bool   `json:"replace,omitempty"`
-	Caller  string `json:"-"`
+	Replace bool `json:"replace,omitempty"`
+
+	origin `json:"-"`
 }
 
 // Invitation is what a host needs to join.

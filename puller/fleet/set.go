@@ -6,6 +6,12 @@ import (
 	"github.com/towline/towline/puller"
 )
 
+// What the daemon knows of a request is embedded in it under these names.
+type (
+	origin     = puller.Origin
+	listOrigin = puller.ListOrigin
+)
+
 // SetRequest says which images hosts are to have, which hosts, and how fast they get them.
 // All but Images may be left out.
 type SetRequest struct {
@@ -28,10 +34,7 @@ type SetRequest struct {
 	Hosts   map[string]string `json:"hosts,omitempty"`
 	Rollout RolloutRequest    `json:"rollout,omitzero"`
 
-	// Skipped are services of a Compose file that have no image to pull.
-	Skipped []puller.Skipped `json:"-"`
-	Caller  string           `json:"-"`
-	Rules   puller.Rules     `json:"-"` // the caller's own, beside those of the daemon
+	listOrigin `json:"-"`
 }
 
 // RolloutRequest says how fast members get a new generation. Its zero value releases all at

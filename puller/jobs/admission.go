@@ -69,7 +69,8 @@ func (s *Service) Prewarm(r puller.PrewarmRequest) (puller.Job, error) {
 		puller.PrewarmRequest
 		Skipped []puller.Skipped
 	}{asked, r.Skipped}
-	all := puller.PullRequest{TraceParent: r.TraceParent, Caller: r.Caller, IdempotencyKey: r.IdempotencyKey, Credentials: r.Credentials}
+	all := puller.PullRequest{TraceParent: r.TraceParent, IdempotencyKey: r.IdempotencyKey, Credentials: r.Credentials}
+	all.Caller = r.Caller
 	if len(r.Logins) > 0 { // the job only notes that it has some
 		all.Credentials = r.Logins[0]
 	}

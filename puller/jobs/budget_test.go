@@ -16,7 +16,7 @@ func TestBudgetBytesOfCaller(t *testing.T) {
 	large := strings.Repeat("x", 40<<10)
 	run := func(caller string, change func(*puller.RunRequest)) func(*daemon) (puller.Job, error) {
 		return func(d *daemon) (puller.Job, error) {
-			r := puller.RunRequest{Image: good, Policy: puller.PolicyAlways, Caller: caller}
+			r := with(puller.RunRequest{Image: good, Policy: puller.PolicyAlways}, func(r *puller.RunRequest) { r.Caller = caller })
 			change(&r)
 			return d.Service.Run(r)
 		}
@@ -42,9 +42,11 @@ func TestBudgetBytesOfCaller(t *testing.T) {
 		{name: "a run's entry point", one: run("token:ci", func(r *puller.RunRequest) { r.Entrypoint = []string{large} })},
 		{name: "a run's user", one: run("token:ci", func(r *puller.RunRequest) { r.User = large })},
 		{name: "a prewarm's images", one: prewarm(puller.PrewarmRequest{Images: images(40)})},
-		{name: "a prewarm's services", one: prewarm(puller.PrewarmRequest{
-			Images: images(1), Skipped: []puller.Skipped{{Service: "app", Reason: strings.Repeat("x", 39<<10)}},
-		})},
+		{name: "a prewarm's services", one: prewarm(with(puller.PrewarmRequest{
+			Images: images(1),
+		}, func(r *puller.PrewarmRequest) {
+			r.Skipped = []puller.Skipped{{Service: "app", Reason: strings.Repeat("x", 39<<10)}}
+		}))},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			withDaemonOf(t, o, nil, func(d *daemon) {

@@ -15,11 +15,11 @@ func TestBudgetJobsOfCaller(t *testing.T) {
 		release := d.hold(good)
 		d.serve(other)
 		of := func(caller, image string) puller.PullRequest {
-			return puller.PullRequest{Image: image, Policy: puller.PolicyAlways, Caller: caller}
+			return with(puller.PullRequest{Image: image, Policy: puller.PolicyAlways}, func(r *puller.PullRequest) { r.Caller = caller })
 		}
 		full := func(what string, jobs int) {
 			d.Helper()
-			_, err := d.Prewarm(puller.PrewarmRequest{Images: []puller.PullRequest{{Image: other}}, Caller: "token:ci"})
+			_, err := d.Prewarm(with(puller.PrewarmRequest{Images: []puller.PullRequest{{Image: other}}}, func(r *puller.PrewarmRequest) { r.Caller = "token:ci" }))
 			var e *puller.Error
 			if !errors.As(err, &e) || e.Kind != puller.ErrOverloaded || e.RetryAfter <= 0 {
 				d.Errorf("%s: a prewarm of two jobs beside %d: %v", what, jobs, err)
@@ -53,14 +53,14 @@ func TestBudgetJobsOfCaller(t *testing.T) {
 		}
 		for range 4 { // none is counted that has ended
 			d.end(d.submit(of("token:ci", other)))
-			d.end(d.submit(puller.PullRequest{Image: other, Caller: "token:ci"})) // it is there
+			d.end(d.submit(with(puller.PullRequest{Image: other}, func(r *puller.PullRequest) { r.Caller = "token:ci" }))) // it is there
 		}
 		// What can never be is not worth another try.
 		list := make([]puller.PullRequest, 3)
 		for i := range list {
 			list[i].Image = other
 		}
-		if _, err := d.Prewarm(puller.PrewarmRequest{Images: list, Caller: "token:ci"}); puller.KindOf(err) != puller.ErrInvalidRequest {
+		if _, err := d.Prewarm(with(puller.PrewarmRequest{Images: list}, func(r *puller.PrewarmRequest) { r.Caller = "token:ci" })); puller.KindOf(err) != puller.ErrInvalidRequest {
 			d.Errorf("a prewarm of four jobs: %v", err)
 		}
 	})

@@ -50,10 +50,10 @@ func testIdempotencyKeyPerCaller(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.serve(good)
 		d.serve(other)
-		one := puller.PullRequest{Image: good, IdempotencyKey: "build-7", Caller: "token:one"}
-		two := puller.PullRequest{Image: other, IdempotencyKey: "build-7", Caller: "token:two"}
+		one := with(puller.PullRequest{Image: good, IdempotencyKey: "build-7"}, func(r *puller.PullRequest) { r.Caller = "token:one" })
+		two := with(puller.PullRequest{Image: other, IdempotencyKey: "build-7"}, func(r *puller.PullRequest) { r.Caller = "token:two" })
 		first, second := d.submit(one), d.submit(two)
-		list, err := d.Prewarm(puller.PrewarmRequest{Images: puller.Images{{Image: good}}, IdempotencyKey: "build-7", Caller: "token:three"})
+		list, err := d.Prewarm(with(puller.PrewarmRequest{Images: puller.Images{{Image: good}}, IdempotencyKey: "build-7"}, func(r *puller.PrewarmRequest) { r.Caller = "token:three" }))
 		if err != nil {
 			t.Fatal(err)
 		}

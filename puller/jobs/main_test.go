@@ -361,3 +361,9 @@ func next(ctx context.Context, s *stream.Subscription, wait time.Duration) ([]st
 	}
 	return b.Frames(), err
 }
+
+// with returns a request with what only the daemon sets.
+func with[R any](r R, set func(*R)) R {
+	set(&r)
+	return r
+}

@@ -272,7 +272,7 @@ func testPlanCounts(t *testing.T) {
 
 func testPlanNothingToPull(t *testing.T) {
 	withCatalog(t, nil, func(d *daemon) {
-		plan := d.plan(puller.PrewarmRequest{Skipped: []puller.Skipped{{Service: "web", Reason: "it is built"}}})
+		plan := d.plan(with(puller.PrewarmRequest{}, func(r *puller.PrewarmRequest) { r.Skipped = []puller.Skipped{{Service: "web", Reason: "it is built"}} }))
 		got, _ := json.Marshal(plan)
 		if want := `{"images":[],"fetch":0,"shared":0,"present":0,"complete":true,"skipped":[{"service":"web","reason":"it is built"}]}`; string(got) != want {
 			d.Errorf("the plan is %s", got)

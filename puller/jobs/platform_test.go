@@ -62,7 +62,7 @@ func testPlatformFormInJob(t *testing.T) {
 			}
 		}
 		own := parseRules(t, rules.Written{Platforms: []string{"linux/aarch64"}})
-		if _, err := d.Pull(puller.PullRequest{Image: good, Platform: "AMD64", Rules: own}); puller.KindOf(err) != puller.ErrForbidden {
+		if _, err := d.Pull(with(puller.PullRequest{Image: good, Platform: "AMD64"}, func(r *puller.PullRequest) { r.Rules = own })); puller.KindOf(err) != puller.ErrForbidden {
 			d.Errorf("another platform than the rules have: %v", err)
 		}
 		// Who asks for half a platform needs an engine that can say the rest.

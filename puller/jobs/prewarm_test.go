@@ -454,7 +454,7 @@ func testPrewarmPresent(t *testing.T) {
 			d.engine.Tag(nth(n), d.serve(nth(n)))
 			list = append(list, puller.PullRequest{Image: nth(n)})
 		}
-		parent := d.prewarm(puller.PrewarmRequest{Images: list, Skipped: []puller.Skipped{{Service: "app", Reason: "built"}}})
+		parent := d.prewarm(with(puller.PrewarmRequest{Images: list}, func(r *puller.PrewarmRequest) { r.Skipped = []puller.Skipped{{Service: "app", Reason: "built"}} }))
 		v := d.succeeded(parent, "")
 		for _, s := range v.Images[:40] {
 			if s.State != puller.StateSucceeded || s.Source != puller.SourcePresent {
@@ -476,7 +476,7 @@ func testPrewarmPresent(t *testing.T) {
 
 func testPrewarmAllSkipped(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
-		request := puller.PrewarmRequest{Skipped: []puller.Skipped{{Service: "app", Reason: "built"}}, IdempotencyKey: "ci"}
+		request := with(puller.PrewarmRequest{IdempotencyKey: "ci"}, func(r *puller.PrewarmRequest) { r.Skipped = []puller.Skipped{{Service: "app", Reason: "built"}} })
 		parent := d.prewarm(request)
 		v := d.succeeded(parent, "")
 		if len(v.Children) != 0 || len(v.Images) != 1 || v.Images[0].State != "skipped" {
@@ -686,10 +686,10 @@ func testPrewarmRestart(t *testing.T) {
 					d.Errorf("the numbered events are %q", got)
 				}
 			}
-			request := puller.PrewarmRequest{
-				Policy: puller.PolicyAlways, Skipped: []puller.Skipped{{Service: "app", Reason: "built"}},
+			request := with(puller.PrewarmRequest{
+				Policy: puller.PolicyAlways,
 				Images: puller.Images{{Image: nth(0)}, {Image: nth(1)}, {Image: nth(2)}},
-			}
+			}, func(r *puller.PrewarmRequest) { r.Skipped = []puller.Skipped{{Service: "app", Reason: "built"}} })
 			t.Run("before any has begun", func(t *testing.T) {
 				withDaemonOf(t, single, nil, func(d *daemon) {
 					release := d.hold(good)
@@ -851,7 +851,7 @@ func testPrewarmLongEnds(t *testing.T) {
 // long one ends with, is served in between.
 func testPrewarmLongAndShort(t *testing.T) {
 	withDaemonOf(t, single, nil, func(d *daemon) {
-		long := puller.PrewarmRequest{Policy: puller.PolicyAlways, Caller: "uid 1"}
+		long := with(puller.PrewarmRequest{Policy: puller.PolicyAlways}, func(r *puller.PrewarmRequest) { r.Caller = "uid 1" })
 		slow := func(image string) {
 			serves := enginetest.Serve(enginetest.NewImage(image, 1))
 			d.engine.Script(image, func(p *enginetest.Pull) { p.Wait(time.Second); serves(p) })
@@ -863,9 +863,9 @@ func testPrewarmLongAndShort(t *testing.T) {
 		slow(good)
 		first := d.prewarm(long)
 		d.inState(first, puller.StateActive, puller.PhasePulling)
-		second := d.prewarm(puller.PrewarmRequest{
-			Policy: puller.PolicyAlways, Caller: "uid 2", Images: puller.Images{{Image: good}, {Image: nth(39)}, {Image: nth(38)}},
-		})
+		second := d.prewarm(with(puller.PrewarmRequest{
+			Policy: puller.PolicyAlways, Images: puller.Images{{Image: good}, {Image: nth(39)}, {Image: nth(38)}},
+		}, func(r *puller.PrewarmRequest) { r.Caller = "uid 2" }))
 		d.succeeded(second, "")
 		if ended := d.engine.Counts().Pulls; ended > 10 {
 			t.Errorf("the short one has ended after %d pulls", ended)
@@ -883,7 +883,7 @@ func testPrewarmManyLong(t *testing.T) {
 	withDaemonOf(t, o, func(engine puller.Engine) puller.Engine { return instant{engine} }, func(d *daemon) {
 		var parents []puller.Job
 		for i := range 3 {
-			r := puller.PrewarmRequest{Caller: fmt.Sprint(i % 3), Policy: puller.PolicyAlways}
+			r := with(puller.PrewarmRequest{Policy: puller.PolicyAlways}, func(r *puller.PrewarmRequest) { r.Caller = fmt.Sprint(i % 3) })
 			for n := range 60 {
 				r.Images = append(r.Images, puller.PullRequest{Image: fmt.Sprintf("registry.test/image%d-%d:v1", i, n)})
 			}

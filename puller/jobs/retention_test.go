@@ -35,7 +35,7 @@ func TestPrewarmSkippedBounded(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			withDaemon(t, func(d *daemon) {
-				r := puller.PrewarmRequest{Skipped: c.skipped}
+				r := with(puller.PrewarmRequest{}, func(r *puller.PrewarmRequest) { r.Skipped = c.skipped })
 				j, err := d.Prewarm(r)
 				_, planned := d.Plan(d.Context(), r)
 				if c.says == "" {
@@ -69,7 +69,7 @@ func testRetentionOfRequests(t *testing.T) {
 	withRunDaemon(t, enginetest.Print("out", "", 0), func(d *daemon) {
 		run := d.run(puller.RunRequest{Env: map[string]string{"A": secret}, Cmd: []string{secret}, Entrypoint: []string{secret}, User: secret[:20]})
 		d.wantExit(run, 0)
-		prewarm, err := d.Prewarm(puller.PrewarmRequest{Skipped: []puller.Skipped{{Service: "app", Reason: "built"}}})
+		prewarm, err := d.Prewarm(with(puller.PrewarmRequest{}, func(r *puller.PrewarmRequest) { r.Skipped = []puller.Skipped{{Service: "app", Reason: "built"}} }))
 		if err != nil {
 			d.Fatal(err)
 		}
@@ -109,7 +109,7 @@ func testRetentionInMemory(t *testing.T) {
 			if n := layers(); i == 10 && n == 0 {
 				d.Error("it has left memory after 10 others")
 			}
-			p, err := d.Prewarm(puller.PrewarmRequest{Skipped: services(100, 2500)})
+			p, err := d.Prewarm(with(puller.PrewarmRequest{}, func(r *puller.PrewarmRequest) { r.Skipped = services(100, 2500) }))
 			if err != nil {
 				d.Fatal(err)
 			}
@@ -126,7 +126,7 @@ func testRetentionByBytes(t *testing.T) {
 	o.KeepBytes = 1 << 20
 	withDaemonOf(t, o, nil, func(d *daemon) {
 		for range 60 {
-			j, err := d.Prewarm(puller.PrewarmRequest{Skipped: services(25, 2500)})
+			j, err := d.Prewarm(with(puller.PrewarmRequest{}, func(r *puller.PrewarmRequest) { r.Skipped = services(25, 2500) }))
 			if err != nil {
 				d.Fatal(err)
 			}

@@ -199,7 +199,7 @@ func testRulesOnPoliciesAndPlatforms(t *testing.T) {
 		withDaemon(t, func(d *daemon) {
 			d.serve(good)
 			own := parseRules(t, c.rules)
-			_, err := d.Pull(puller.PullRequest{Image: good, Policy: c.policy, Platform: c.platform, Rules: own})
+			_, err := d.Pull(with(puller.PullRequest{Image: good, Policy: c.policy, Platform: c.platform}, func(r *puller.PullRequest) { r.Rules = own }))
 			forbids(t, string(c.policy)+" "+c.platform, err, c.rule)
 		})
 	}
@@ -217,11 +217,11 @@ func testRulesOnEveryRequest(t *testing.T) {
 			"registry.test/other":   {"", "token:ci's rules.run.allow"},
 			"registry.test/only":    {"", ""},
 		} {
-			_, err := d.Pull(puller.PullRequest{Image: image, Policy: puller.PolicyNever, Rules: own})
+			_, err := d.Pull(with(puller.PullRequest{Image: image, Policy: puller.PolicyNever}, func(r *puller.PullRequest) { r.Rules = own }))
 			forbids(t, "pull "+image, err, want.pull)
-			_, err = d.Service.Run(puller.RunRequest{Image: image, Policy: puller.PolicyNever, Rules: own})
+			_, err = d.Service.Run(with(puller.RunRequest{Image: image, Policy: puller.PolicyNever}, func(r *puller.RunRequest) { r.Rules = own }))
 			forbids(t, "run "+image, err, want.run)
-			list := puller.PrewarmRequest{Images: puller.Images{{Image: good, Policy: puller.PolicyNever}, {Image: image, Policy: puller.PolicyNever}}, Rules: own}
+			list := with(puller.PrewarmRequest{Images: puller.Images{{Image: good, Policy: puller.PolicyNever}, {Image: image, Policy: puller.PolicyNever}}}, func(r *puller.PrewarmRequest) { r.Rules = own })
 			if want.pull != "" {
 				want.pull = "images[1]: " + image + ":latest: " + want.pull
 			}

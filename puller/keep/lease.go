@@ -13,8 +13,7 @@ type LeaseRequest struct {
 	TTL    string   `json:"ttl"`            // a Go duration, from MinLease to MaxLease
 	Note   string   `json:"note,omitempty"` // for people
 
-	Caller string       `json:"-"`
-	Rules  puller.Rules `json:"-"` // the caller's own, beside those of the daemon
+	origin `json:"-"`
 }
 
 // Lease is a lease as it stands, in the form of the API.

@@ -6,6 +6,12 @@ import (
 	"github.com/towline/towline/puller"
 )
 
+// What the daemon knows of a request is embedded in it under these names.
+type (
+	origin     = puller.Origin
+	listOrigin = puller.ListOrigin
+)
+
 // SetRequest says which images a host is to have, and when Towline looks whether they are
 // still the current ones. All but Images may be left out.
 type SetRequest struct {
@@ -25,10 +31,7 @@ type SetRequest struct {
 	Priority puller.Priority `json:"priority,omitempty"` // PriorityLow is the default
 	Platform string          `json:"platform,omitempty"` // of images that name none
 
-	// Skipped are services of a Compose file that have no image to pull.
-	Skipped []puller.Skipped `json:"-"`
-	Caller  string           `json:"-"`
-	Rules   puller.Rules     `json:"-"` // the caller's own, beside those of the daemon
+	listOrigin `json:"-"`
 }
 
 // SetSource says where a set comes from.

@@ -26,10 +26,12 @@ const (
 // Run checks a request and fills in what was left out. What a pull has too
 // is checked as a pull's.
 func (d Defaults) Run(r puller.RunRequest) (puller.RunRequest, puller.PullRequest, error) {
-	pull, named, err := d.Pull(puller.PullRequest{
+	pull := puller.PullRequest{
 		Image: r.Image, Platform: r.Platform, Policy: r.Policy, Strict: r.Strict, Timeout: r.Timeout, Accelerate: r.Accelerate,
-		Credentials: r.Credentials, IdempotencyKey: r.IdempotencyKey, TraceParent: r.TraceParent, Caller: r.Caller, Rules: r.Rules,
-	})
+		Credentials: r.Credentials, IdempotencyKey: r.IdempotencyKey, TraceParent: r.TraceParent,
+	}
+	pull.Caller, pull.Rules = r.Caller, r.Rules
+	pull, named, err := d.Pull(pull)
 	if err != nil {
 		return r, pull, err
 	}

@@ -164,9 +164,9 @@ func (c *Controller) check(r fleet.SetRequest) (fleet.SetRequest, []puller.Skipp
 	if err := faults.Err(); err != nil {
 		return refuse(err)
 	}
-	checked, err := c.o.Check(puller.PrewarmRequest{
-		Images: r.Images, Priority: r.Priority, Platform: r.Platform, Skipped: r.Skipped, Caller: r.Caller, Rules: r.Rules,
-	})
+	wanted := puller.PrewarmRequest{Images: r.Images, Priority: r.Priority, Platform: r.Platform}
+	wanted.Skipped, wanted.Caller, wanted.Rules = r.Skipped, r.Caller, r.Rules
+	checked, err := c.o.Check(wanted)
 	if err != nil {
 		return refuse(err)
 	}

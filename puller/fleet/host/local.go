@@ -160,7 +160,8 @@ func refusalOf(generation uint64, err error) fleet.Report {
 
 // requestOf is a set of the fleet as a set of this host.
 func requestOf(s fleet.DesiredSet) keep.SetRequest {
-	r := keep.SetRequest{Policy: puller.PolicyMissing, Protect: &s.Protect, Priority: s.Priority, Window: s.Window, Timezone: s.Timezone, Caller: "fleet"}
+	r := keep.SetRequest{Policy: puller.PolicyMissing, Protect: &s.Protect, Priority: s.Priority, Window: s.Window, Timezone: s.Timezone}
+	r.Caller = "fleet"
 	for _, i := range s.Images {
 		r.Images = append(r.Images, puller.PullRequest{Image: pinnedRef(i), Platform: i.Platform})
 	}

@@ -26,7 +26,7 @@ import (
 
 func TestInvite(t *testing.T) {
 	r := newRig(t).start()
-	first := r.invite(fleet.InviteRequest{Host: "a", Labels: map[string]string{"role": "ci"}, Zone: "rack-1", Caller: "ann"})
+	first := r.invite(with(fleet.InviteRequest{Host: "a", Labels: map[string]string{"role": "ci"}, Zone: "rack-1"}, func(r *fleet.InviteRequest) { r.Caller = "ann" }))
 	if want := []string{"tls://" + r.Address().String()}; first.Fleet != "ci" || first.Host != "a" || !cmp.Equal(first.URLs, want) || first.CA == "" {
 		t.Errorf("the invitation has %q, %q, %q", first.Fleet, first.Host, first.URLs)
 	}
@@ -425,4 +425,10 @@ func TestCertificate(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(r.options.Dir, "authority.pem")); !errors.Is(err, os.ErrNotExist) {
 		t.Error("the server has made an authority of its own")
 	}
+}
+
+// with returns a request with what only the daemon sets.
+func with[R any](r R, set func(*R)) R {
+	set(&r)
+	return r
 }

@@ -29,7 +29,8 @@ func (l *Leases) AddLease(ctx context.Context, r keep.LeaseRequest) (keep.Lease,
 	if len(r.Note) > keep.MaxLeaseNote {
 		return keep.Lease{}, puller.Errorf(puller.ErrInvalidRequest, "note: %d bytes long; it has at most %d", len(r.Note), keep.MaxLeaseNote)
 	}
-	wanted := puller.PrewarmRequest{Caller: r.Caller, Rules: r.Rules}
+	var wanted puller.PrewarmRequest
+	wanted.Caller, wanted.Rules = r.Caller, r.Rules
 	for _, image := range r.Images {
 		wanted.Images = append(wanted.Images, puller.PullRequest{Image: image})
 	}

@@ -134,7 +134,7 @@ func TestRefusedJob(t *testing.T) {
 func TestJobTwice(t *testing.T) {
 	withHost(t, func(h *host) {
 		h.engine.Script(good, enginetest.Serve(enginetest.NewImage(good, 1)))
-		r := puller.PullRequest{Image: good, Lease: "1h", IdempotencyKey: "key", Caller: "ci"}
+		r := with(puller.PullRequest{Image: good, Lease: "1h", IdempotencyKey: "key"}, func(r *puller.PullRequest) { r.Caller = "ci" })
 		first, err := h.jobs.Pull(r)
 		if err != nil {
 			h.Fatal(err)

@@ -21,7 +21,7 @@ func TestLease(t *testing.T) {
 		image := enginetest.NewImage(good, 1)
 		h.engine.Tag(good, image)
 		now := time.Now()
-		l, err := h.AddLease(h.Context(), keep.LeaseRequest{Images: []string{"alpine", good, "docker.io/library/alpine:latest"}, TTL: "2h", Note: "a build", Caller: "ci"})
+		l, err := h.AddLease(h.Context(), with(keep.LeaseRequest{Images: []string{"alpine", good, "docker.io/library/alpine:latest"}, TTL: "2h", Note: "a build"}, func(r *keep.LeaseRequest) { r.Caller = "ci" }))
 		if err != nil {
 			h.Fatal(err)
 		}

@@ -103,7 +103,7 @@ func (h *host) crash() {
 
 func (h *host) add(ttl string, images ...string) keep.Lease {
 	h.Helper()
-	l, err := h.AddLease(h.Context(), keep.LeaseRequest{Images: images, TTL: ttl, Caller: "ci"})
+	l, err := h.AddLease(h.Context(), with(keep.LeaseRequest{Images: images, TTL: ttl}, func(r *keep.LeaseRequest) { r.Caller = "ci" }))
 	if err != nil {
 		h.Fatal(err)
 	}
@@ -147,4 +147,10 @@ func (h *host) expires(id string, want time.Time) {
 	if l, err := h.Lease(id); err != nil || !l.ExpiresAt.Equal(want) {
 		h.Errorf("it ends at %s, not %s: %v", l.ExpiresAt, want.UTC(), err)
 	}
+}
+
+// with returns a request with what only the daemon sets.
+func with[R any](r R, set func(*R)) R {
+	set(&r)
+	return r
 }

@@ -168,7 +168,8 @@ func (s *Sets) comesFromRegistry(ctx context.Context, name string) bool {
 // makeLearned makes the learned set anew. Its images are there, so no refresh is due. saving
 // is held, or not yet needed.
 func (s *Sets) makeLearned() error {
-	r := keep.SetRequest{Schedule: s.o.Learn.Schedule, Caller: keep.LearnedSet}
+	r := keep.SetRequest{Schedule: s.o.Learn.Schedule}
+	r.Caller = keep.LearnedSet
 	s.mu.Lock()
 	for _, name := range slices.Sorted(maps.Keys(s.learned.images)) {
 		r.Images = append(r.Images, puller.PullRequest{Image: name})

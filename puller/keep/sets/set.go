@@ -95,9 +95,9 @@ func (s *Sets) define(name string, r keep.SetRequest) (*definition, error) {
 
 // prewarmOf asks for images of a set.
 func prewarmOf(r keep.SetRequest, images puller.Images) puller.PrewarmRequest {
-	return puller.PrewarmRequest{
-		Images: images, Policy: r.Policy, Priority: r.Priority, Platform: r.Platform, Skipped: r.Skipped, Caller: r.Caller, Rules: r.Rules,
-	}
+	p := puller.PrewarmRequest{Images: images, Policy: r.Policy, Priority: r.Priority, Platform: r.Platform}
+	p.Skipped, p.Caller, p.Rules = r.Skipped, r.Caller, r.Rules
+	return p
 }
 
 // set is a set as it stands. Sets.mu guards it.
