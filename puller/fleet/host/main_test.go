@@ -141,7 +141,6 @@ func (r *rig) stopServer() {
 type fakeLink struct {
 	conn *nats.Conn
 	rig  *rig
-	ctx  context.Context
 
 	mu      sync.Mutex
 	state   fleet.Link
