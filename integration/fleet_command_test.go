@@ -139,6 +139,16 @@ func TestFleetCommands(t *testing.T) {
 		}
 	}
 
+	// The page of the real fleet.
+	b := newBrowser(t, base+"/")
+	b.until(`document.getElementById("connection").textContent === %s`, "Live")
+	b.open("fleet")
+	b.shows("Generation 2. Rollout done. 1 of 1 hosts may have it")
+	b.until(`document.querySelector(".states").getAttribute("aria-label") === %s`, "app: 1 proven")
+	b.shows("1 of 1 live")
+	check(0, []string{"app: generation 3, 1 proven"}, "fleet", "apply", "app", ref, "--wait")
+	b.shows("Generation 3. Rollout done.")
+
 	creds := filepath.Join(t.TempDir(), "fleet.creds")
 	check(0, nil, "fleet", "invite", "build-7", "--label", "role=ci", "--zone", "there", "--out", creds)
 	if raw, err := os.ReadFile(creds); err != nil || !strings.Contains(string(raw), "build-7") {
