@@ -25,7 +25,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	link.Hurry(500 * time.Millisecond)
+	link.Hurry(time.Second)
 	goleak.VerifyTestMain(m)
 }
 

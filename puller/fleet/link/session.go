@@ -26,7 +26,7 @@ const (
 	looksEvery = 6
 	// sameLimit is how long another session on this machine has to answer: it has ended
 	// nearly always. One on another machine has two beats.
-	sameLimit   = 700 * time.Millisecond
+	sameLimit   = 2 * time.Second
 	askEvery    = 300 * time.Millisecond
 	answerEvery = 100 * time.Millisecond // at most
 	// maxClaims is how often a claim is tried at once.
