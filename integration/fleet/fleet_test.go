@@ -260,7 +260,7 @@ func TestPartition(t *testing.T) {
 	}
 }
 
-// A host that is killed in the middle goes on.
+// A host that is killed in the middle goes on, with what it had and with what others have.
 func TestKill(t *testing.T) {
 	r := newRig(t, options{link: lab.LinkOptions{Total: 16 << 20}})
 	ref, digest, size := r.push("app", 4, 16<<20)

@@ -99,7 +99,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	exchange, err := openPeers(config.Fleet, logger, metrics)
+	exchange, err := openPeers(config.Fleet, store.Instance(), store.Records(), logger, metrics)
 	if err != nil {
 		closeAll(listeners)
 		return err
@@ -165,16 +165,13 @@ func Run(ctx context.Context, o Options) error {
 	gate.Open(keeper)
 	joined, err := openFleet(fleetOptions{
 		config: config, engine: engine, instance: store.Instance(), version: o.Version, records: store.Records(), log: logger, metrics: metrics,
-		service: keeper.Jobs(), registry: images, sets: keeper,
+		service: keeper.Jobs(), registry: images, sets: keeper, groups: exchange.known(),
 	})
 	if err != nil {
 		closeAll(listeners)
 		limit, cancel := context.WithTimeout(context.Background(), shutdownLimit)
 		defer cancel()
 		return errors.Join(err, p.Close(limit))
-	}
-	if joined != nil {
-		exchange.join(joined.keeps)
 	}
 	handler := api.New(keeper.Jobs(), api.Options{
 		Metrics: metrics, Log: logger, Runs: config.Runs.Enabled, Images: kept.collector, History: kept.history, Keeper: keeper,

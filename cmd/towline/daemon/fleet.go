@@ -33,6 +33,7 @@ type fleetOptions struct {
 	service  puller.Service
 	registry puller.Registry
 	sets     host.Sets
+	groups   *host.Groups
 	log      logrus.FieldLogger
 	metrics  prometheus.Registerer
 }
@@ -61,10 +62,7 @@ func openFleet(o fleetOptions) (*inFleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &inFleet{name: shown.Fleet, host: shown.Host}
-	if f.host == "" {
-		f.host = o.instance
-	}
+	f := &inFleet{name: shown.Fleet, host: hostID(shown, o.instance)}
 	joining := link.Options{Fleet: f.name, Host: f.host, Creds: shown, Log: o.log, Metrics: o.metrics}
 	towards := shown.URLs
 	if c.Embedded {
@@ -86,7 +84,7 @@ func openFleet(o fleetOptions) (*inFleet, error) {
 		controlling.Inviter = f.server
 	}
 	f.keeps = host.New(host.Options{
-		Link: f.link, Fleet: f.name, Host: f.host, Sets: o.sets, Service: o.service, Tagger: o.engine, Records: o.records, Log: o.log, Metrics: o.metrics,
+		Link: f.link, Fleet: f.name, Host: f.host, Sets: o.sets, Service: o.service, Tagger: o.engine, Records: o.records, Groups: o.groups, Log: o.log, Metrics: o.metrics,
 	})
 	controlling.Kept = f.keeps.Sets
 	f.controller = control.New(controlling)
@@ -138,6 +136,14 @@ func fleetCreds(c configs.Fleet) (creds.Creds, error) {
 		return creds.Creds{}, errors.New("fleet.url: missing; fleet.creds is no invitation, which would have it")
 	}
 	return shown, nil
+}
+
+// hostID returns this host's ID in its fleet: that of its invitation, or else the store's.
+func hostID(c creds.Creds, instance string) string {
+	if c.Host != "" {
+		return c.Host
+	}
+	return instance
 }
 
 // run keeps the host in its fleet until ctx ends. f may be nil.

@@ -4,59 +4,42 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/configs"
-	"github.com/towline/towline/puller/fleet"
+	"github.com/towline/towline/puller/fleet/host"
 	"github.com/towline/towline/puller/fleet/peers"
 	"github.com/towline/towline/puller/mirror"
 	"github.com/towline/towline/puller/mirror/sharing"
+	"github.com/towline/towline/puller/store"
 )
-
-// sharers are the hosts with which this one shares images. Until it has joined its fleet,
-// there are none. It implements fleet.Groups.
-type sharers struct{ host atomic.Pointer[fleet.Groups] }
-
-// Group implements fleet.Groups.
-func (s *sharers) Group(repository, digest string) (fleet.Group, bool) {
-	if g := s.host.Load(); g != nil {
-		return (*g).Group(repository, digest)
-	}
-	return fleet.Group{}, false
-}
-
-// Keyed implements fleet.Groups.
-func (s *sharers) Keyed(set string, generation uint64, repository, digest string) (fleet.Group, bool) {
-	if g := s.host.Load(); g != nil {
-		return (*g).Keyed(set, generation, repository, digest)
-	}
-	return fleet.Group{}, false
-}
 
 // inPeers is this host's part in the exchange of images. It is nil for a host in no fleet.
 type inPeers struct {
-	sharers  sharers
+	groups   *host.Groups
 	node     *peers.Node
 	log      logrus.FieldLogger
 	listener net.Listener // nil for a host that only takes
 }
 
-// openPeers listens for other hosts of the fleet, if there is one.
-func openPeers(c configs.Fleet, log logrus.FieldLogger, metrics prometheus.Registerer) (*inPeers, error) {
+// openPeers listens for other hosts of the fleet, if there is one. instance is of the store.
+func openPeers(c configs.Fleet, instance string, records store.Records, log logrus.FieldLogger, metrics prometheus.Registerer) (*inPeers, error) {
 	if !c.Enabled() {
 		return nil, nil
 	}
-	p := &inPeers{log: log}
+	shown, err := fleetCreds(c)
+	if err != nil {
+		return nil, err
+	}
+	p := &inPeers{groups: host.OpenGroups(shown.Fleet, hostID(shown, instance), records, log), log: log}
 	if c.PeerListen != "" {
-		var err error
 		if p.listener, err = net.Listen("tcp", c.PeerListen); err != nil {
 			return nil, fmt.Errorf("fleet.peer_listen: %w", err)
 		}
 	}
-	p.node = peers.New(peers.Options{Groups: &p.sharers, UploadRate: c.UploadRate, Log: log, Metrics: metrics})
+	p.node = peers.New(peers.Options{Groups: p.groups, UploadRate: c.UploadRate, Log: log, Metrics: metrics})
 	return p, nil
 }
 
@@ -68,11 +51,12 @@ func (p *inPeers) peers() sharing.Peers {
 	return p.node
 }
 
-// join says with whom this host shares images.
-func (p *inPeers) join(g fleet.Groups) {
-	if p != nil {
-		p.sharers.host.Store(&g)
+// known returns the groups of this host, nil for one in no fleet.
+func (p *inPeers) known() *host.Groups {
+	if p == nil {
+		return nil
 	}
+	return p.groups
 }
 
 // run gives other hosts what the accelerator has, until ctx ends. Where that fails, this host

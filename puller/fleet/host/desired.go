@@ -119,9 +119,9 @@ func (h *Host) take(d fleet.Desired) {
 	gone := slices.DeleteFunc(slices.Sorted(maps.Keys(h.sets)), func(name string) bool { return wanted[name] })
 	for _, name := range gone {
 		delete(h.sets, name)
-		delete(h.groups, name)
 	}
 	h.mu.Unlock()
+	h.o.Groups.only(wanted)
 	for _, name := range gone {
 		h.drop(name)
 	}

@@ -36,14 +36,24 @@ func TestFleet(t *testing.T) {
 			}
 		})
 		r.until("it knows its group", func() bool {
-			g, ok := h.Group("registry.test/web", digest("web 1"))
+			g, ok := h.options.Groups.Group("registry.test/web", digest("web 1"))
 			return ok && len(g.Members) == 3 && len(g.Key) == 32 && g.Generation == 1
 		})
-		if _, ok := h.Group("registry.test/other", digest("web 1")); ok {
+		if _, ok := h.options.Groups.Group("registry.test/other", digest("web 1")); ok {
 			t.Error("there is a group for an image of no set")
 		}
-		if _, ok := h.Keyed("web", 2, "registry.test/web", digest("web 1")); ok {
+		if _, ok := h.options.Groups.Keyed("web", 2, "registry.test/web", digest("web 1")); ok {
 			t.Error("there is a group for a generation that there is not")
+		}
+	}
+	// A job that goes on after a restart begins before the host has joined.
+	o := hosts[0].options
+	if g, ok := host.OpenGroups("ci", o.Host, o.Records, o.Log).Group("registry.test/web", digest("web 1")); !ok || len(g.Members) != 3 || g.Self != o.Host {
+		t.Errorf("after a restart the group is %+v", g)
+	}
+	for _, other := range []*host.Groups{host.OpenGroups("ci2", o.Host, o.Records, o.Log), host.OpenGroups("ci", "another", o.Records, o.Log)} {
+		if g, ok := other.Group("registry.test/web", digest("web 1")); ok {
+			t.Errorf("in another fleet, or as another host, the group is %+v", g)
 		}
 	}
 	// A tag that moves is for a new generation.
@@ -58,6 +68,8 @@ func TestFleet(t *testing.T) {
 	for _, h := range hosts {
 		r.until("the set is forgotten, and its images stay", func() (ok bool) {
 			h.engine.set(func() { ok = len(h.sets) == 0 && h.here[web] == digest("web 2") })
+			_, known := host.OpenGroups("ci", h.options.Host, h.options.Records, h.options.Log).Group("registry.test/web", digest("web 2"))
+			ok = ok && !known
 			return ok
 		})
 	}

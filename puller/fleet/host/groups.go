@@ -1,22 +1,45 @@
 package host
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller/fleet"
 	"github.com/towline/towline/puller/names"
 )
 
+// Groups are the groups of the sets that this host is to have. They are kept over a restart:
+// a job that goes on after one begins before this host has joined its fleet. It implements
+// fleet.Groups, and may be used from anywhere.
+type Groups struct {
+	fleet   string
+	self    string // this host's ID
+	records Records
+	log     logrus.FieldLogger
+
+	mu  sync.Mutex
+	all map[string]*group // by set
+}
+
 // group is with whom this host shares a set.
 type group struct {
-	fleet.Group
-	images []fleet.Image
-	askAt  time.Time // when it is asked for again
-	asked  int       // how often for this generation
+	kept  keptGroup
+	askAt time.Time // when it is asked for again
+	asked int       // how often for this generation
+}
+
+// keptGroup is the record of a group.
+type keptGroup struct {
+	Group  fleet.Group   `json:"group"`
+	Images []fleet.Image `json:"images"`
 }
 
 const (
@@ -24,41 +47,64 @@ const (
 	// While a set is pulled, hosts come and go with each wave.
 	askBusy = 10 * time.Second
 	askRest = 5 * time.Minute
+
+	groupKind = "fleet-groups" // by fleet and set
 )
 
-var _ fleet.Groups = (*Host)(nil)
+var _ fleet.Groups = (*Groups)(nil)
+
+// OpenGroups returns the groups that this host knew last in a fleet, under its ID. What can't
+// be read is asked for again.
+func OpenGroups(fleetName, self string, records Records, log logrus.FieldLogger) *Groups {
+	g := &Groups{fleet: fleetName, self: self, records: records, log: log, all: make(map[string]*group)}
+	values, err := records.Load(groupKind)
+	if err != nil {
+		log.WithError(err).Warn("with whom this host shares images can't be read; it is asked for again")
+		return g
+	}
+	for key, value := range values {
+		set, ok := strings.CutPrefix(key, g.key(""))
+		var kept keptGroup
+		if ok && json.Unmarshal(value, &kept) == nil && kept.Group.Set == set && kept.Group.Self == self {
+			g.all[set] = &group{kept: kept}
+		}
+	}
+	return g
+}
+
+func (g *Groups) key(set string) string { return g.fleet + "/" + set }
 
 // Group implements [fleet.Groups].
-func (h *Host) Group(repository, digest string) (fleet.Group, bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+func (g *Groups) Group(repository, digest string) (fleet.Group, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	found, name := (*group)(nil), ""
-	for set, g := range h.groups {
+	for set, one := range g.all {
 		// Of several sets, all hosts take the same one.
-		if (found == nil || set < name) && g.names(repository, digest) {
-			found, name = g, set
+		if (found == nil || set < name) && one.kept.names(repository, digest) {
+			found, name = one, set
 		}
 	}
 	if found == nil {
 		return fleet.Group{}, false
 	}
-	return found.Group, true
+	return found.kept.Group, true
 }
 
 // Keyed implements fleet.Groups.
-func (h *Host) Keyed(set string, generation uint64, repository, digest string) (fleet.Group, bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	g := h.groups[set]
-	if g == nil || g.Generation != generation || !g.names(repository, digest) {
+func (g *Groups) Keyed(set string, generation uint64, repository, digest string) (fleet.Group, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	one := g.all[set]
+	if one == nil || one.kept.Group.Generation != generation || !one.kept.names(repository, digest) {
 		return fleet.Group{}, false
 	}
-	return g.Group, true
+	return one.kept.Group, true
 }
 
 // names reports whether a set names an image, by its own digest or that of a platform.
-func (g *group) names(repository, digest string) bool {
-	for _, i := range g.images {
+func (k *keptGroup) names(repository, digest string) bool {
+	for _, i := range k.Images {
 		if names.ParseName(i.Image).Repository != repository {
 			continue
 		}
@@ -72,6 +118,64 @@ func (g *group) names(repository, digest string) bool {
 		}
 	}
 	return false
+}
+
+// due reports whether the group of a set's generation is to be asked for.
+func (g *Groups) due(set string, generation uint64) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	one := g.all[set]
+	return one == nil || one.kept.Group.Generation != generation || !time.Now().Before(one.askAt)
+}
+
+// put takes an answer about the group of a set, nil where there is none. busy says that the
+// set is not proven here.
+func (g *Groups) put(s fleet.DesiredSet, answer *fleet.Group, busy bool) {
+	g.mu.Lock()
+	one := g.all[s.Set]
+	if one == nil || one.kept.Group.Generation != s.Generation {
+		one = &group{kept: keptGroup{fleet.Group{Set: s.Set, Generation: s.Generation, Self: g.self}, s.Images}}
+		g.all[s.Set] = one
+	}
+	wait := jitter(askRest)
+	if busy {
+		wait = jitter(min(askBusy, time.Second<<min(one.asked, 4)))
+	}
+	one.asked++
+	one.askAt = time.Now().Add(wait)
+	before := fleet.Encode(one.kept)
+	if answer != nil && answer.Generation == s.Generation && answer.Set == s.Set {
+		one.kept.Group = *answer
+		one.kept.Group.Self = g.self
+	}
+	after := fleet.Encode(one.kept)
+	g.mu.Unlock()
+	if bytes.Equal(before, after) {
+		return
+	}
+	if err := g.records.Save(groupKind, map[string][]byte{g.key(s.Set): after}); err != nil {
+		g.log.WithError(err).WithField("set", s.Set).Warn("with whom this host shares images can't be kept; it is asked for again after a restart")
+	}
+}
+
+// only forgets the groups of all other sets than some.
+func (g *Groups) only(sets map[string]bool) {
+	var gone []string
+	g.mu.Lock()
+	for set := range g.all {
+		if !sets[set] {
+			delete(g.all, set)
+			gone = append(gone, g.key(set))
+		}
+	}
+	g.mu.Unlock()
+	if len(gone) == 0 {
+		return
+	}
+	slices.Sort(gone)
+	if err := g.records.Delete(groupKind, gone); err != nil {
+		g.log.WithError(err).Warn("groups of the fleet can't be forgotten")
+	}
 }
 
 // ask asks with whom this host shares its sets, again and again.
@@ -90,11 +194,8 @@ func (h *Host) ask(ctx context.Context, conn *nats.Conn) error {
 
 // dueGroups returns the sets whose groups are to be asked for.
 func (h *Host) dueGroups() (all []string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for name, l := range h.sets {
-		g := h.groups[name]
-		if l.Generation > 0 && l.put && (g == nil || g.Generation != l.Generation || !time.Now().Before(g.askAt)) {
+	for _, name := range h.setNames() {
+		if l, ok := h.get(name); ok && l.Generation > 0 && l.put && h.o.Groups.due(name, l.Generation) {
 			all = append(all, name)
 		}
 	}
@@ -116,25 +217,10 @@ func (h *Host) askOne(ctx context.Context, conn *nats.Conn, name string) {
 	if err == nil && len(m.Data) <= fleet.MaxAnswer {
 		err = json.Unmarshal(m.Data, &a)
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	l := h.sets[name]
-	if l == nil {
-		return
+	if err != nil {
+		a.Group = nil
 	}
-	g := h.groups[name]
-	if g == nil || g.Generation != l.Generation {
-		g = &group{Group: fleet.Group{Set: name, Generation: l.Generation, Self: h.o.Host}, images: l.Images}
-		h.groups[name] = g
-	}
-	wait := jitter(askRest)
-	if l.report.State != fleet.StateProven {
-		wait = jitter(min(askBusy, time.Second<<min(g.asked, 4)))
-	}
-	g.asked++
-	g.askAt = time.Now().Add(wait)
-	if err == nil && a.Group != nil && a.Group.Generation == l.Generation && a.Group.Set == name {
-		g.Group = *a.Group
-		g.Self = h.o.Host
+	if l, ok := h.get(name); ok {
+		h.o.Groups.put(l.DesiredSet, a.Group, l.report.State != fleet.StateProven)
 	}
 }

@@ -47,6 +47,7 @@ type Service interface {
 type Records interface {
 	Load(kind string) (map[string][]byte, error)
 	Save(kind string, values map[string][]byte) error
+	Delete(kind string, keys []string) error
 }
 
 // Tagger gives images names. See docker.Engine.
@@ -64,6 +65,7 @@ type Options struct {
 	Service Service
 	Tagger  Tagger
 	Records Records
+	Groups  *Groups
 	Log     logrus.FieldLogger
 	Metrics prometheus.Registerer // nil for none
 }
@@ -80,7 +82,7 @@ const (
 	recordKind     = "fleet-desired" // what this host is to have, by fleet
 )
 
-// Host is this host in its fleet. It implements fleet.Groups.
+// Host is this host in its fleet.
 type Host struct {
 	o     Options
 	names fleet.Subjects
@@ -89,7 +91,6 @@ type Host struct {
 
 	mu     sync.Mutex // guards what follows; no call is made while it is held
 	sets   map[string]*local
-	groups map[string]*group
 	joined bool
 
 	// Only Run uses these.
@@ -102,7 +103,7 @@ type Host struct {
 func New(o Options) *Host {
 	h := &Host{
 		o: o, names: fleet.Subjects{Fleet: o.Fleet}, kicks: make(chan struct{}, 1), hints: make(chan struct{}, 1),
-		sets: make(map[string]*local), groups: make(map[string]*group),
+		sets: make(map[string]*local),
 	}
 	if o.Metrics != nil {
 		o.Metrics.MustRegister(collector{h})

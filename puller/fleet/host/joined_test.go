@@ -81,8 +81,9 @@ func (e *embedded) link(id string, c creds.Creds) *link.Link {
 
 func (e *embedded) daemon(id string, l *link.Link) *engine {
 	d := newEngine()
+	records := storetest.New().Records()
 	h := host.New(host.Options{
-		Link: l, Fleet: "ci", Host: id, Sets: d, Service: d, Tagger: d, Records: storetest.New().Records(), Log: e.logger(id),
+		Link: l, Fleet: "ci", Host: id, Sets: d, Service: d, Tagger: d, Records: records, Groups: host.OpenGroups("ci", id, records, e.logger(id)), Log: e.logger(id),
 	})
 	e.background(func(ctx context.Context) { h.Run(ctx) })
 	return d

@@ -502,6 +502,7 @@ func (r *rig) begin(d *daemon) {
 	r.Helper()
 	l := r.connect(d.options.Host, &d.identity)
 	d.options.Link = l
+	d.options.Groups = host.OpenGroups("ci", d.options.Host, d.options.Records, d.options.Log)
 	d.Host = host.New(d.options)
 	d.running = r.run(l, d.Run)
 }
