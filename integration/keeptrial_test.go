@@ -51,7 +51,7 @@ func testKeepTrial(t *testing.T, pruned bool) {
 		}
 	}
 	least := watched()
-	t.Logf("%d rounds: %v; the disk had %d MiB free at least", *keepRounds, x.counts, least>>20)
+	t.Logf("%d rounds: %v; the disk had %d MiB free at least, and the slowest round took %s", *keepRounds, x.counts, least>>20, x.slowest.Round(time.Millisecond))
 	if least <= 0 {
 		t.Error("the disk was full")
 	}
@@ -75,6 +75,7 @@ type trial struct {
 	read    int             // removals in the daemon's log that were read
 	begun   time.Time       // the last start of the daemon
 	slowest time.Duration   // of the rounds
+	before  map[string]bool // IDs of the images that were there at the begin of the round
 }
 
 // maxTrialLeases leaves images that can be collected.
@@ -172,6 +173,12 @@ func (x *trial) round(n int) {
 	x.Helper()
 	began := time.Now()
 	clear(x.removed)
+	x.before = make(map[string]bool)
+	var images []struct{ ID string }
+	x.ask("/images/json?all=1", &images)
+	for _, i := range images {
+		x.before[i.ID] = true
+	}
 	ids, refs := x.protected()
 	idOf := make(map[string]string)
 	for ref := range refs {
@@ -383,7 +390,7 @@ func (x *trial) ended(ref string, job puller.Job, err error, all []string) {
 	}
 	x.pulls++
 	// Of what is pulled right after a start, it is not known for certain who brought it.
-	if r := job.Result; r != nil && r.Source == puller.SourcePulled && !x.theirs[r.ImageID] {
+	if r := job.Result; r != nil && r.Source == puller.SourcePulled && !x.theirs[r.ImageID] && !x.before[r.ImageID] {
 		if job.StartedAt.Sub(x.begun) > 2*time.Second {
 			x.ours[r.ImageID] = times(job)
 		} else {
@@ -575,7 +582,7 @@ func (x *trial) restart(kill bool) {
 	x.pulls++
 	r := e.job.Result
 	switch {
-	case r.Source != puller.SourcePulled || x.theirs[r.ImageID]:
+	case r.Source != puller.SourcePulled || x.theirs[r.ImageID] || x.before[r.ImageID] && x.has(r.ImageID) && x.ours[r.ImageID] == "":
 	case e.job.FinishedAt.Before(stopped) && e.job.StartedAt.Sub(before) > 2*time.Second:
 		x.ours[r.ImageID] = times(e.job)
 	default:

@@ -206,7 +206,13 @@ func (a *Admission) free(ctx context.Context, w want, disk *puller.Disk) (blocke
 	a.mu.Lock()
 	bytes := a.bytes(w) + a.rooms.outstanding(disk.Free) + a.reserve(disk)
 	a.mu.Unlock()
-	_, blocked, err = a.opts.Free(ctx, bytes)
+	before := disk.Free
+	after, blocked, err := a.opts.Free(ctx, bytes)
+	if after != nil {
+		a.mu.Lock()
+		a.rooms.gain(after.Free - before)
+		a.mu.Unlock()
+	}
 	return blocked, err
 }
 

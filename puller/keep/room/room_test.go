@@ -278,6 +278,25 @@ func TestNotAsked(t *testing.T) {
 	})
 }
 
+// What pulls have taken still counts as taken after a collection has made room.
+func TestCollectsBeside(t *testing.T) {
+	var h *host
+	h = newHost(t, 400*mib, func(o *room.Options) {
+		o.Free = func(_ context.Context, bytes int64) (*puller.Disk, string, error) {
+			h.freed = append(h.freed, bytes)
+			h.engine.disk.Free += 900 * mib
+			return h.engine.disk, "", nil
+		}
+	})
+	h.wantAdmitted() // 350 MiB of 400 are promised
+	h.wantAdmitted() // of 1300, 700
+	h.engine.disk.Free -= 350 * mib
+	h.wantAdmitted() // of 950, 350 are promised
+	if len(h.freed) != 1 {
+		t.Errorf("room was made for %d", h.freed)
+	}
+}
+
 // How much an image has unpacked is learned from those that came.
 func TestRatio(t *testing.T) {
 	for store, size := range map[string]int64{"overlay2": 800 * mib, puller.StoreContainerd: 900 * mib} {

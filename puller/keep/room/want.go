@@ -103,6 +103,13 @@ func (r *rooms) add(bytes, free int64) {
 	r.held += bytes
 }
 
+// gain notes that a collection has made room, so that what pulls have taken still shows.
+func (r *rooms) gain(bytes int64) {
+	if r.pulls > 0 {
+		r.base += max(bytes, 0)
+	}
+}
+
 // remove ends the room of one. What that had is taken to be what it needed.
 func (r *rooms) remove(bytes, free int64) {
 	r.pulls--
