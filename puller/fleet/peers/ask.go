@@ -58,6 +58,7 @@ func (n *Node) bring(ctx context.Context, w want) error {
 	var host string // that is asked, since when, and what it has brought since
 	var since time.Time
 	var got int64
+	n.await(ctx, w.image)
 	for ctx.Err() == nil {
 		if w.there() {
 			return nil

@@ -51,7 +51,7 @@ type timing struct {
 
 var defaults = timing{
 	head: 15 * time.Second, gap: 10 * time.Second, answer: 40 * time.Second,
-	busy: time.Minute, strange: 5 * time.Second, patience: time.Minute, others: 20 * time.Second, pause: 200 * time.Millisecond, proven: 10 * time.Second,
+	busy: time.Minute, strange: 15 * time.Second, patience: time.Minute, others: 20 * time.Second, pause: 200 * time.Millisecond, proven: 10 * time.Second,
 	wait: 4 * time.Second, turn: 2 * time.Second, still: time.Second, send: 20 * time.Second,
 	linger: 10 * time.Second,
 }
@@ -70,6 +70,7 @@ type Node struct {
 	manifests *lru.Cache[string, puller.RawManifest] // small ones, by repository and digest
 	sums      *lru.Cache[string, []byte]             // of whole blobs, by digest
 	barred    *lru.Cache[sharing.Image, time.Time]   // until when the registry does not give them
+	unknown   *lru.Cache[sharing.Image, time.Time]   // since when their members are not known
 	missed    *lru.Cache[string, time.Time]          // the same of single flights
 	summing   sync.Mutex                             // held while they are computed
 	givers    givers
@@ -90,6 +91,7 @@ func New(o Options) *Node {
 	}
 	n.manifests, _ = lru.New[string, puller.RawManifest](256) // the sizes are right
 	n.sums, _ = lru.New[string, []byte](256)
+	n.unknown, _ = lru.New[sharing.Image, time.Time](256)
 	n.missed, _ = lru.New[string, time.Time](4096)
 	n.barred, _ = lru.New[sharing.Image, time.Time](256)
 	return n
@@ -119,5 +121,22 @@ func (n *Node) Shares(i sharing.Image) bool {
 			return true
 		}
 	}
-	return false
+	return len(g.Members) == 0 // it is not known yet
+}
+
+// await waits until the members of a group are known: this host asks for them when it gets a
+// set. Where nobody answers, it goes on without them.
+func (n *Node) await(ctx context.Context, i sharing.Image) {
+	for {
+		g, ok := n.o.Groups.Group(i.Repository, i.Digest)
+		if !ok || len(g.Members) > 0 {
+			n.unknown.Remove(i)
+			return
+		}
+		n.unknown.ContainsOrAdd(i, time.Now())
+		if since, _ := n.unknown.Get(i); ctx.Err() != nil || time.Since(since) > n.timing.strange {
+			return
+		}
+		sleep(ctx, n.timing.pause)
+	}
 }

@@ -191,7 +191,7 @@ func (s *server) manifest(r request) error {
 		raw, err = held.Read(ctx, r.digest)
 		return err
 	}
-	if err := s.await(r, key, read, barred); err != nil {
+	if err := s.finish(r, key, read, barred); err != nil {
 		return err
 	}
 	if raw.Body == nil { // another request had it read
@@ -205,8 +205,8 @@ func (s *server) manifest(r request) error {
 	return nil
 }
 
-// await has something done, also when this request has ended, and waits for it for a while.
-func (s *server) await(r request, key string, do func(context.Context) error, barred func() bool) error {
+// finish has something done, also when this request has ended, and waits for it for a while.
+func (s *server) finish(r request, key string, do func(context.Context) error, barred func() bool) error {
 	ended := make(chan error, 1)
 	if !s.background(r, func(ctx context.Context) { ended <- s.flights.do(ctx, key, do) }) {
 		return errEnded
@@ -282,7 +282,7 @@ func (s *server) use(ctx context.Context, r request) (*blobs.Blob, func(), error
 func (s *server) chunk(r request) error {
 	// The manifest may have to be fetched, and this host's access to be shown.
 	key := "use " + r.image.Repository + "@" + r.image.Digest + " " + r.manifest + " " + r.digest
-	if err := s.await(r, key, func(ctx context.Context) error {
+	if err := s.finish(r, key, func(ctx context.Context) error {
 		_, release, err := s.use(ctx, r)
 		if err == nil {
 			release()

@@ -11,7 +11,7 @@ const (
 	firstAvoid, mostAvoid = 5 * time.Second, time.Minute
 	// avoidSlow is how long a slow host is avoided, avoidBad one that gave wrong bytes, and
 	// avoidStrange one that does not know the set.
-	avoidSlow, avoidBad, avoidStrange = 30 * time.Second, 10 * time.Minute, 10 * time.Second
+	avoidSlow, avoidBad, avoidStrange = 30 * time.Second, 10 * time.Minute, time.Minute
 )
 
 // standing remembers which hosts are avoided. Its methods may be called from anywhere.

@@ -2,6 +2,44 @@ package peers_test
 
 import "testing"
 
+// A host that gets a set asks for its members, and they are not known at once.
+func TestStartWithoutMembers(t *testing.T) {
+	r := newRegistry(6 * chunkSize)
+	c := newCluster(t, r, 3, 1)
+	if err := pullAll(t.Context(), c.all[1:]); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := c.figures()
+	members := c.members
+	c.mu.Lock()
+	c.members = nil
+	c.mu.Unlock()
+	first := c.all[0]
+	if !first.Shares(r.image()) {
+		t.Error("the image is not shared")
+	}
+	ended := make(chan error)
+	go func() { ended <- first.pull(t.Context()) }()
+	c.mu.Lock()
+	c.members = members
+	c.mu.Unlock()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if after, _ := c.figures(); after-before > 3*chunkSize {
+		t.Errorf("the registry has sent %d bytes more", after-before)
+	}
+	c.mu.Lock()
+	c.members = nil // for good: it is as if there were none
+	c.mu.Unlock()
+	alone := newCluster(t, newRegistry(chunkSize), 1, 1)
+	alone.members = nil
+	alone.all[0].Hasten()
+	if err := alone.all[0].pull(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 // Hosts come to know a set one after another.
 func TestStart(t *testing.T) {
 	r := newRegistry(20*chunkSize, 4*chunkSize)

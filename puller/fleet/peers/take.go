@@ -30,6 +30,7 @@ func (c chunk) key() string { return c.blob.Digest() + "/" + strconv.Itoa(c.inde
 // Fetch implements sharing.Peers. Chunks come in their order, those of the registry beside
 // those of hosts.
 func (n *Node) Fetch(ctx context.Context, i sharing.Image, all []sharing.Blob, from sharing.Source, p sharing.Progress) error {
+	n.await(ctx, i)
 	var own, others []chunk
 	left := make(map[string]*atomic.Int64, len(all)) // chunks of a blob, by digest
 	for _, b := range all {

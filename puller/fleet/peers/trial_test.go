@@ -74,8 +74,9 @@ func TestTrial(t *testing.T) {
 			if c.large && !*large {
 				t.Skip("without -peers.large")
 			}
-			r := newRegistry(sizes...)
-			r.limiter = rate.NewLimiter(8<<20, 64<<10)
+			// What the killed host had on its way is lost: some chunks of an image of 250.
+			r := newRegistry(8<<20, 4<<20, 4<<20)
+			r.limiter = rate.NewLimiter(16<<20, 64<<10)
 			r.half = make(chan struct{})
 			half := r.half
 			all := newCluster(t, r, c.machines, 1)
