@@ -74,9 +74,9 @@ func TestTrial(t *testing.T) {
 			if c.large && !*large {
 				t.Skip("without -peers.large")
 			}
-			// What the killed host had on its way is lost: some chunks of an image of 250.
-			r := newRegistry(8<<20, 4<<20, 4<<20)
-			r.limiter = rate.NewLimiter(16<<20, 64<<10)
+			// What the killed host had on its way is lost: some chunks of 160.
+			r := newRegistry(6<<20, 4<<20)
+			r.limiter = rate.NewLimiter(3<<20, 64<<10) // slower than the hosts
 			r.half = make(chan struct{})
 			half := r.half
 			all := newCluster(t, r, c.machines, 1)
@@ -107,7 +107,13 @@ func TestTrial(t *testing.T) {
 				}
 			}
 			t.Logf("%s was killed", (<-busiest).name)
-			all.check(t, 1.05)
+			// What the killed host has brought and nobody has taken yet is lost. That is more
+			// where the processor is slow, as under the race detector.
+			most := 1.25
+			if *large {
+				most = 1.05
+			}
+			all.check(t, most)
 		})
 	}
 }
