@@ -115,7 +115,7 @@ func (p *pull) Manifest(ctx context.Context, digest string) (puller.RawManifest,
 // Fetch implements sharing.Source.
 func (p *pull) Fetch(ctx context.Context, b *blobs.Blob, r blobs.Range) error {
 	return p.mirror.fetcher.Fetch(ctx, fetch.Work{
-		Repository: p.repo, Registry: p.registry, Sinks: []fetch.Sink{part{sink{b, p.below(b.Digest())}, r}}, Progress: p.count, CoolDown: p.request.Busy,
+		Repository: p.repo, Registry: p.registry, Sinks: []fetch.Sink{part{sink{b, p.below(b.Digest())}, r}}, Patient: true, Progress: p.count, CoolDown: p.request.Busy,
 	})
 }
 

@@ -137,6 +137,33 @@ func TestRace(t *testing.T) {
 			t.Errorf("%d bytes were sent", l.sent())
 		}
 	})
+	bubble(t, "patient", func(t *testing.T) {
+		f := fetch.New(fetch.Options{})
+		l := &link{each: 10e6}
+		l.answer = func(r *request) (how, error) {
+			if r.from == 0 {
+				return how{rate: 4e6}, nil // slower than the others, and that is usual
+			}
+			return how{}, nil
+		}
+		s := newSink("a", 200*mib)
+		err := f.Fetch(t.Context(), fetch.Work{Repository: l, Registry: "a.test", Sinks: []fetch.Sink{s}, Patient: true})
+		s.check(t)
+		if err != nil || f.Stats().Races != 0 || l.sent() != s.size {
+			t.Errorf("%v, %+v, %d bytes were sent", err, f.Stats(), l.sent())
+		}
+		var hangs atomic.Bool
+		l.answer = func(r *request) (how, error) {
+			return how{hang: r.digest == "b" && r.from == 0 && hangs.CompareAndSwap(false, true)}, nil
+		}
+		s = newSink("b", 200*mib)
+		began := time.Now()
+		err = f.Fetch(t.Context(), fetch.Work{Repository: l, Registry: "a.test", Sinks: []fetch.Sink{s}, Patient: true})
+		s.check(t)
+		if took := time.Since(began); err != nil || f.Stats().Races == 0 || took > 8*time.Second {
+			t.Errorf("%v after %s, %+v: a connection that hangs is waited for", err, took, f.Stats())
+		}
+	})
 	bubble(t, "hanging_last_piece", func(t *testing.T) {
 		f := fetch.New(fetch.Options{})
 		l := &link{each: 10e6}

@@ -70,8 +70,12 @@ func (f *Fetcher) timeLeft(t *task, now time.Time) time.Duration {
 	if t.whole || t.blob.refill || t.partner != nil || t.ctx.Err() != nil || t.spared.After(now) || elapsed < slow || left <= 0 {
 		return 0
 	}
+	usual := t.blob.work.registry.typical * elapsed.Seconds()
 	// A small rest comes twice. That is only worth it if this connection is the slow one.
-	if usual := t.blob.work.registry.typical; left <= small && float64(t.got) > usual/2*elapsed.Seconds() && usual > 0 {
+	if left <= small && float64(t.got) > usual/2 && usual > 0 {
+		return 0
+	}
+	if t.blob.work.Patient && float64(t.got) >= usual/4 {
 		return 0
 	}
 	const never = 365 * 24 * time.Hour
