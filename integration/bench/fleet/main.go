@@ -57,6 +57,7 @@ type site struct {
 	engines  []*lab.Engine
 	fleet    *lab.Fleet
 	images   int64
+	before   int64 // bytes that the link had passed before the present image
 }
 
 func run(ctx context.Context, o options) (err error) {
@@ -120,17 +121,23 @@ func run(ctx context.Context, o options) (err error) {
 // round is what one round measures. Bytes are times those of the image.
 type round struct {
 	fleet, themselves, alone time.Duration
+	arrived                  time.Duration // when the last byte had come to the last host of the fleet
 	bytes, ownBytes          float64
 }
 
 func (r round) String() string {
-	return fmt.Sprintf("the fleet %.2f s and × %.3f of the bytes, by themselves %.2f s and × %.3f, one alone %.2f s",
-		r.fleet.Seconds(), r.bytes, r.themselves.Seconds(), r.ownBytes, r.alone.Seconds())
+	return fmt.Sprintf("the fleet %.2f s (all bytes at all hosts after %.2f s) and × %.3f of the bytes, by themselves %.2f s and × %.3f, one alone %.2f s",
+		r.fleet.Seconds(), r.arrived.Seconds(), r.bytes, r.themselves.Seconds(), r.ownBytes, r.alone.Seconds())
 }
 
 func (s *site) round(ctx context.Context) (r round, err error) {
 	size := float64(s.layers) * float64(s.layerMB) * 1e6
 	r.fleet, err = s.measure(ctx, func(ref string) error {
+		watching, stop := context.WithCancel(ctx)
+		var watch sync.WaitGroup
+		watch.Go(func() { r.arrived = s.lastArrival(watching) })
+		defer watch.Wait()
+		defer stop()
 		generation, err := s.apply(ctx, ref)
 		if err == nil && s.kill {
 			err = s.killBusiest(ctx, int64(size/2))
@@ -154,6 +161,30 @@ func (s *site) round(ctx context.Context) (r round, err error) {
 	return r, err
 }
 
+// lastArrival returns when the last byte has come to a host, from another host or over the
+// link, as it looks until ctx ends.
+func (s *site) lastArrival(ctx context.Context) (last time.Duration) {
+	began, most := time.Now(), 0.0
+	for {
+		all := float64(s.sent())
+		for _, h := range s.fleet.Hosts {
+			taken, err := h.Metric(ctx, "towline_fleet_peer_taken_bytes_total")
+			if err != nil {
+				return last // it ends, or the host was killed
+			}
+			all += taken
+		}
+		if all-most > 1e6 { // less is manifests
+			last, most = time.Since(began), all
+		}
+		select {
+		case <-ctx.Done():
+			return last
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
 // measure returns how long something takes with a new image. All hosts forget the image.
 func (s *site) measure(ctx context.Context, do func(ref string) error) (time.Duration, error) {
 	s.images++
@@ -166,7 +197,7 @@ func (s *site) measure(ctx context.Context, do func(ref string) error) (time.Dur
 		return 0, err
 	}
 	ref := s.link.Addr() + "/" + repo + ":v1"
-	s.registry.ResetCounts()
+	s.before = s.link.Passed()
 	began := time.Now()
 	if err := do(ref); err != nil {
 		return 0, err
@@ -228,13 +259,9 @@ func (s *site) killBusiest(ctx context.Context, bytes int64) error {
 	return busiest.Start(ctx)
 }
 
-// sent returns the bytes of blobs that the registry has sent since the last image.
-func (s *site) sent() (n int64) {
-	for _, bytes := range s.registry.Counts().BlobBytes {
-		n += bytes
-	}
-	return n
-}
+// sent returns the bytes that the registry's link has passed for the present image. The
+// registry itself counts what waits in buffers too.
+func (s *site) sent() int64 { return s.link.Passed() - s.before }
 
 func (s *site) print(all []round) {
 	figure := func(what string, of func(round) float64) {
@@ -246,6 +273,7 @@ func (s *site) print(all []round) {
 		fmt.Printf("%s: %.2f [%.2f … %.2f]\n", what, values[len(values)/2], values[0], values[len(values)-1])
 	}
 	figure("the fleet, s", func(r round) float64 { return r.fleet.Seconds() })
+	figure("all bytes at all hosts of the fleet, s", func(r round) float64 { return r.arrived.Seconds() })
 	figure("bytes of the registry ÷ bytes of the image", func(r round) float64 { return r.bytes })
 	if s.kill {
 		return
@@ -253,6 +281,7 @@ func (s *site) print(all []round) {
 	figure("all by themselves, s", func(r round) float64 { return r.themselves.Seconds() })
 	figure("one alone, s", func(r round) float64 { return r.alone.Seconds() })
 	figure("by themselves ÷ the fleet", func(r round) float64 { return r.themselves.Seconds() / r.fleet.Seconds() })
+	figure("by themselves ÷ all bytes at all hosts", func(r round) float64 { return r.themselves.Seconds() / r.arrived.Seconds() })
 	figure("the fleet ÷ one alone", func(r round) float64 { return r.fleet.Seconds() / r.alone.Seconds() })
 }
 
