@@ -71,6 +71,7 @@ puller/mirror/way             $ours/puller/mirror/blobs
 puller/mirror/sharing         $ours/puller/fleet
 puller/mirror                 $ours/puller/fleet/peers
 puller/fleet/peers            $ours/puller/mirror/fetch
+puller/fleet/peers/tree       $ours/puller/mirror/blobs
 puller/registry/login         $ours/puller/registry
 puller/keep/collect           $ours/puller/jobs
 puller/keep/sets              $ours/api/compose
@@ -120,6 +121,7 @@ puller/transfer               $ours/puller/queue
 puller/registry               $ours/puller/registry/transport
 puller/fleet/host             $ours/puller/fleet
 puller/fleet/peers            $ours/puller/mirror/sharing
+puller/fleet/peers            $ours/puller/fleet/peers/tree
 puller/mirror                 $ours/puller/mirror/sharing
 puller/bolt                   $ours/puller/store
 puller/jobs                   $ours/puller/store

@@ -10,6 +10,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
+	"github.com/towline/towline/puller/fleet/peers/tree"
 	"github.com/towline/towline/puller/mirror/sharing"
 )
 
@@ -66,11 +67,11 @@ func (n *Node) bring(ctx context.Context, w want) error {
 		var m fleet.Member
 		g, ok := n.o.Groups.Group(w.image.Repository, w.image.Digest)
 		if ok {
-			m, ok = parent(g.Members, g.Self, w.seed, func(host string) bool { return left[host] || busy[host] || strange[host] || n.standing.avoids(host) })
+			m, ok = tree.Parent(g.Members, g.Self, w.seed, func(host string) bool { return left[host] || busy[host] || strange[host] || n.standing.Avoids(host) })
 		}
 		if !ok && len(strange) > 0 && time.Since(strangeSince) > n.timing.strange {
 			for host := range strange {
-				n.standing.avoid(host, avoidStrange)
+				n.standing.Avoid(host, tree.AvoidStrange)
 			}
 			clear(strange)
 		}
@@ -81,7 +82,7 @@ func (n *Node) bring(ctx context.Context, w want) error {
 			continue
 		}
 		if !ok {
-			if _, other := parent(g.Members, g.Self, w.seed, func(string) bool { return false }); other {
+			if _, other := tree.Parent(g.Members, g.Self, w.seed, func(string) bool { return false }); other {
 				n.metrics.fallbacks.Inc()
 			}
 			err := w.registry(ctx)
@@ -101,39 +102,39 @@ func (n *Node) bring(ctx context.Context, w want) error {
 		case errors.As(err, &keep):
 			return keep.error
 		case err == nil, errors.Is(err, errWaiting):
-			n.standing.answers(m.Host)
+			n.standing.Answers(m.Host)
 			if time.Since(since) > n.timing.patience {
 				if got < least && !w.there() {
 					left[m.Host] = true
-					n.avoid(m, avoidSlow, errSlow)
+					n.avoid(m, tree.AvoidSlow, errSlow)
 				}
 				since, got = time.Now(), 0
 			}
 		case errors.Is(err, errBusy):
-			n.standing.answers(m.Host)
+			n.standing.Answers(m.Host)
 			if busySince.IsZero() {
 				busySince = time.Now()
 			}
 			busy[m.Host] = true
 		case errors.Is(err, errStrange):
-			n.standing.answers(m.Host)
+			n.standing.Answers(m.Host)
 			if strangeSince.IsZero() {
 				strangeSince = time.Now()
 			}
 			strange[m.Host] = true
 		case errors.Is(err, errRefused):
-			n.standing.answers(m.Host)
+			n.standing.Answers(m.Host)
 			left[m.Host] = true
 		case errors.Is(err, errSlow):
 			left[m.Host] = true
-			n.avoid(m, avoidSlow, err)
+			n.avoid(m, tree.AvoidSlow, err)
 		case errors.Is(err, errLie):
 			left[m.Host] = true
 			n.metrics.bad.WithLabelValues(m.Host).Inc()
-			n.avoid(m, avoidBad, err)
+			n.avoid(m, tree.AvoidBad, err)
 		default:
 			left[m.Host] = true
-			if n.standing.dead(m.Host) {
+			if n.standing.Dead(m.Host) {
 				n.logOf(m).WithError(err).Info("a host of the fleet does not answer; others are asked")
 			}
 		}
@@ -167,7 +168,7 @@ func (n *Node) bringFromAny(ctx context.Context, w want, why error) error {
 		g, _ := n.o.Groups.Group(w.image.Repository, w.image.Digest)
 		for _, at := range rand.Perm(len(g.Members)) {
 			m := g.Members[at]
-			if m.Host == g.Self || m.Address == "" || n.standing.avoids(m.Host) {
+			if m.Host == g.Self || m.Address == "" || n.standing.Avoids(m.Host) {
 				continue
 			}
 			_, err := w.try(ctx, g, m, true)
@@ -181,9 +182,9 @@ func (n *Node) bringFromAny(ctx context.Context, w want, why error) error {
 				return keep.error
 			case errors.Is(err, errLie):
 				n.metrics.bad.WithLabelValues(m.Host).Inc()
-				n.avoid(m, avoidBad, err)
+				n.avoid(m, tree.AvoidBad, err)
 			case err != nil && !errors.Is(err, errWaiting) && !errors.Is(err, errBusy) && !errors.Is(err, errStrange) && !errors.Is(err, errRefused):
-				n.standing.dead(m.Host)
+				n.standing.Dead(m.Host)
 			}
 		}
 	}
@@ -202,7 +203,7 @@ func (n *Node) isBarred(i sharing.Image, key, digest string, index int) bool {
 
 // avoid has a host not asked for a while, and logs why.
 func (n *Node) avoid(m fleet.Member, d time.Duration, why error) {
-	if n.standing.avoid(m.Host, d) {
+	if n.standing.Avoid(m.Host, d) {
 		n.logOf(m).WithError(why).Warnf("a host of the fleet is not asked for %s", d)
 	}
 }

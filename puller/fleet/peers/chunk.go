@@ -1,11 +1,6 @@
 package peers
 
-import (
-	"crypto/sha256"
-	"encoding/binary"
-
-	"github.com/towline/towline/puller/mirror/blobs"
-)
+import "github.com/towline/towline/puller/mirror/blobs"
 
 // DefaultChunk is how many bytes a chunk has; the last one of a blob has fewer. It is the
 // same on all hosts, whatever mirror.chunk is: hosts of one fleet must agree on it.
@@ -28,10 +23,4 @@ func missing(b *blobs.Blob, of blobs.Range) (r blobs.Range, ok bool) {
 		}
 	}
 	return blobs.Range{}, false
-}
-
-// seed is what the order of hosts for a chunk depends on. A manifest is as one chunk.
-func seed(digest string, index int) uint64 {
-	sum := sha256.Sum256(binary.BigEndian.AppendUint64([]byte(digest+"\x00"), uint64(index)))
-	return binary.BigEndian.Uint64(sum[:])
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
+	"github.com/towline/towline/puller/fleet/peers/token"
 	"github.com/towline/towline/puller/mirror/blobs"
 	"github.com/towline/towline/puller/mirror/sharing"
 )
@@ -84,7 +85,7 @@ func (n *Node) get(ctx context.Context, g fleet.Group, m fleet.Member, i sharing
 		return nil, alive, cancel, err
 	}
 	r.Header = http.Header{
-		"Authorization": {scheme + token(g, g.Self, digest)},
+		"Authorization": {token.Header(g, g.Self, digest)},
 		headerSet:       {g.Set}, headerGeneration: {strconv.FormatUint(g.Generation, 10)}, headerHost: {g.Self},
 		headerRepository: {i.Repository}, headerImage: {i.Digest}, headerManifest: {manifest},
 		"Accept-Encoding": {"identity"}, "User-Agent": {"towline"},

@@ -1,21 +1,6 @@
 package peers
 
-import (
-	"time"
-
-	"github.com/towline/towline/puller/fleet"
-)
-
-// FanOut and the functions are for tests of the tree and of tokens.
-const FanOut = fanOut
-
-func Parent(members []fleet.Member, self string, seed uint64, skip func(string) bool) (fleet.Member, bool) {
-	return parent(members, self, seed, skip)
-}
-
-func Seed(digest string, index int) uint64 { return seed(digest, index) }
-
-func Token(g fleet.Group, host, digest string) string { return scheme + token(g, host, digest) }
+import "time"
 
 // Hasten makes a Node wait for less.
 func (n *Node) Hasten() {

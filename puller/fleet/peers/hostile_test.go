@@ -14,7 +14,8 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/towline/towline/puller/fleet"
-	"github.com/towline/towline/puller/fleet/peers"
+	"github.com/towline/towline/puller/fleet/peers/token"
+	"github.com/towline/towline/puller/fleet/peers/tree"
 )
 
 // hostile adds hosts to a cluster that answer as a test says. Manifests they give, but in tests of these.
@@ -170,7 +171,7 @@ func TestWrongBytes(t *testing.T) {
 			if _, there := b.Await(ended(), int64(index)*chunkSize); there == nil {
 				continue // another one has asked for it
 			}
-			if p, ok := peers.Parent(c.members, last.name, peers.Seed(layer, index), nobody); ok {
+			if p, ok := tree.Parent(c.members, last.name, tree.Seed(layer, index), func(string) bool { return false }); ok {
 				gives[p.Host] = append(gives[p.Host], index)
 			}
 		}
@@ -236,7 +237,7 @@ func TestServer(t *testing.T) {
 		of := strings.Split(path, "/")[3]
 		of, _, _ = strings.Cut(of, "?")
 		for name, value := range map[string]string{
-			"Authorization": peers.Token(g, "host-1", of), "Towline-Set": "set", "Towline-Generation": "7", "Towline-Host": "host-1",
+			"Authorization": token.Header(g, "host-1", of), "Towline-Set": "set", "Towline-Generation": "7", "Towline-Host": "host-1",
 			"Towline-Repository": r.repository, "Towline-Image": r.index, "Towline-Manifest": r.manifest,
 		} {
 			req.Header.Set(name, value)
@@ -282,9 +283,9 @@ func TestServer(t *testing.T) {
 		status int
 	}{
 		"no_token":        {chunk, set("Authorization", ""), http.StatusForbidden},
-		"token_of_host":   {chunk, set("Authorization", peers.Token(g, "host-2", layer)), http.StatusForbidden},
-		"token_of_digest": {chunk, set("Authorization", peers.Token(g, "host-1", r.index)), http.StatusForbidden},
-		"token_without":   {chunk, set("Authorization", peers.Token(fleet.Group{Set: "set", Generation: 7}, "host-1", layer)), http.StatusForbidden},
+		"token_of_host":   {chunk, set("Authorization", token.Header(g, "host-2", layer)), http.StatusForbidden},
+		"token_of_digest": {chunk, set("Authorization", token.Header(g, "host-1", r.index)), http.StatusForbidden},
+		"token_without":   {chunk, set("Authorization", token.Header(fleet.Group{Set: "set", Generation: 7}, "host-1", layer)), http.StatusForbidden},
 		"other_set":       {chunk, set("Towline-Set", "other"), http.StatusForbidden},
 		"old_generation":  {chunk, set("Towline-Generation", "6"), http.StatusForbidden},
 		"other_image":     {chunk, set("Towline-Image", other), http.StatusForbidden},

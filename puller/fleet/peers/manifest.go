@@ -7,6 +7,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
+	"github.com/towline/towline/puller/fleet/peers/tree"
 	"github.com/towline/towline/puller/mirror/sharing"
 )
 
@@ -70,7 +71,7 @@ func (n *Node) Manifest(ctx context.Context, i sharing.Image, digest string, fro
 
 func (n *Node) bringManifest(ctx context.Context, i sharing.Image, digest string, from sharing.Source) (raw puller.RawManifest, err error) {
 	err = n.bring(ctx, want{
-		image: i, key: manifestKey(i, digest), seed: seed(digest, 0),
+		image: i, key: manifestKey(i, digest), seed: tree.Seed(digest, 0),
 		there: func() bool { return raw.Body != nil },
 		try: func(ctx context.Context, g fleet.Group, m fleet.Member, only bool) (int64, error) {
 			found, err := n.getManifest(ctx, g, m, i, digest, only)

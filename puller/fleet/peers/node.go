@@ -16,6 +16,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
+	"github.com/towline/towline/puller/fleet/peers/tree"
 	"github.com/towline/towline/puller/mirror/sharing"
 )
 
@@ -62,7 +63,7 @@ type Node struct {
 	o         Options
 	timing    timing
 	client    *http.Client
-	standing  standing
+	standing  tree.Standing
 	flights   flights
 	end       context.CancelCauseFunc
 	metrics   *metrics

@@ -16,6 +16,8 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
+	"github.com/towline/towline/puller/fleet/peers/limits"
+	"github.com/towline/towline/puller/fleet/peers/token"
 	"github.com/towline/towline/puller/mirror/blobs"
 	"github.com/towline/towline/puller/mirror/sharing"
 )
@@ -37,7 +39,7 @@ const (
 type server struct {
 	*Node
 	host  sharing.Host
-	asked shares
+	asked *limits.Shares
 	sends chan struct{}
 }
 
@@ -47,7 +49,7 @@ func (n *Node) serve(ctx context.Context, l net.Listener, host sharing.Host) err
 	if n.o.UploadRate > 0 {
 		sends = int(max(1, min(mostSends, n.o.UploadRate/leastSend)))
 	}
-	s := &server{Node: n, host: host, asked: shares{most: mostRequests, ofOne: mostOfHost}, sends: make(chan struct{}, sends)}
+	s := &server{Node: n, host: host, asked: limits.NewShares(mostRequests, mostOfHost), sends: make(chan struct{}, sends)}
 	routes := http.NewServeMux()
 	routes.HandleFunc("GET /v1/chunks/{digest}/{index}", s.answer(s.chunk))
 	routes.HandleFunc("GET /v1/manifests/{digest}", s.answer(s.manifest))
@@ -61,13 +63,13 @@ func (n *Node) serve(ctx context.Context, l net.Listener, host sharing.Host) err
 		BaseContext:                  func(net.Listener) context.Context { return ctx },
 		ErrorLog:                     log.New(debug{n.o.Log}, "", 0),
 	}
-	limited := newLimited(l, mostConnections)
-	out.ConnState = limited.note
+	limited := limits.NewListener(l, mostConnections)
+	out.ConnState = limited.Note
 	stop := context.AfterFunc(ctx, func() { out.Close() })
 	err := out.Serve(limited)
 	stop()
 	out.Close()
-	limited.wait()
+	limited.Wait()
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -117,8 +119,8 @@ func (s *server) answer(handle func(request) error) http.HandlerFunc {
 		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.timing.answer))
 		asked, err := s.check(w, r)
 		if err == nil {
-			if s.asked.take(asked.host) {
-				defer s.asked.give(asked.host)
+			if s.asked.Take(asked.host) {
+				defer s.asked.Give(asked.host)
 				err = handle(asked)
 			} else {
 				err = refusedBusy
@@ -166,7 +168,7 @@ func (s *server) check(w http.ResponseWriter, r *http.Request) (asked request, e
 	}
 	g, ok := s.o.Groups.Keyed(h.Get(headerSet), generation, asked.image.Repository, asked.image.Digest)
 	// The comparison takes as long where there is no such set.
-	if right := checkToken(g, asked.host, asked.digest, h.Get("Authorization")); !ok || !right {
+	if right := token.Check(g, asked.host, asked.digest, h.Get("Authorization")); !ok || !right {
 		return asked, refusedToken
 	}
 	return asked, nil

@@ -13,6 +13,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
+	"github.com/towline/towline/puller/fleet/peers/tree"
 	"github.com/towline/towline/puller/mirror/blobs"
 	"github.com/towline/towline/puller/mirror/sharing"
 )
@@ -145,7 +146,7 @@ func (n *Node) repair(ctx context.Context, i sharing.Image, b sharing.Blob, aske
 		}
 	}
 	if len(bad) == 0 {
-		n.avoid(m, avoidBad, errors.New("it says that wrong bytes are right"))
+		n.avoid(m, tree.AvoidBad, errors.New("it says that wrong bytes are right"))
 		return nil // the next one
 	}
 	if err := b.Discard(ranges); err != nil {
@@ -161,7 +162,7 @@ func (n *Node) repair(ctx context.Context, i sharing.Image, b sharing.Blob, aske
 		}
 	}
 	if err := b.Verify(ctx); err != nil {
-		n.avoid(m, avoidBad, errors.New("what it says of a blob is wrong"))
+		n.avoid(m, tree.AvoidBad, errors.New("what it says of a blob is wrong"))
 		return nil
 	}
 	n.blame(g, b, here, right, m.Host, p)
@@ -202,7 +203,7 @@ func (n *Node) blame(g fleet.Group, b sharing.Blob, wrong, right []byte, from st
 		n.metrics.bad.WithLabelValues(giver).Add(float64(len(all)))
 		for _, m := range g.Members {
 			if m.Host == giver {
-				n.avoid(m, avoidBad, errors.New("it "+what))
+				n.avoid(m, tree.AvoidBad, errors.New("it "+what))
 			}
 		}
 		tell(p, giver+" "+what+"; they were fetched again from "+from)
@@ -216,7 +217,7 @@ func (n *Node) findProven(ctx context.Context, i sharing.Image, b sharing.Blob, 
 		tried := 0
 		for _, at := range rand.Perm(len(g.Members)) {
 			m = g.Members[at]
-			if m.Host == g.Self || m.Address == "" || asked[m.Host] || n.standing.avoids(m.Host) {
+			if m.Host == g.Self || m.Address == "" || asked[m.Host] || n.standing.Avoids(m.Host) {
 				continue
 			}
 			if sums, err = n.getSums(ctx, g, m, i, b); err == nil {

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/towline/towline/puller/fleet"
+	"github.com/towline/towline/puller/fleet/peers/tree"
 	"github.com/towline/towline/puller/mirror/sharing"
 )
 
@@ -87,7 +88,7 @@ func (n *Node) Fetch(ctx context.Context, i sharing.Image, all []sharing.Blob, f
 func (n *Node) brings(i sharing.Image, digest string, index int) bool {
 	g, ok := n.o.Groups.Group(i.Repository, i.Digest)
 	if ok {
-		_, ok = parent(g.Members, g.Self, seed(digest, index), n.standing.avoids)
+		_, ok = tree.Parent(g.Members, g.Self, tree.Seed(digest, index), n.standing.Avoids)
 	}
 	return !ok
 }
@@ -97,7 +98,7 @@ func (n *Node) take(ctx context.Context, c chunk, from sharing.Source, taken fun
 	of := rangeOf(c.blob.Size(), n.o.Chunk, c.index)
 	return n.flights.do(ctx, c.key(), func(ctx context.Context) error {
 		return n.bring(ctx, want{
-			image: c.image, key: c.key(), seed: seed(c.blob.Digest(), c.index),
+			image: c.image, key: c.key(), seed: tree.Seed(c.blob.Digest(), c.index),
 			there: func() bool { _, ok := missing(c.blob.Blob, of); return !ok },
 			try: func(ctx context.Context, g fleet.Group, m fleet.Member, only bool) (int64, error) {
 				r, ok := missing(c.blob.Blob, of)

@@ -1,4 +1,4 @@
-package peers_test
+package tree_test
 
 import (
 	"fmt"
@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/towline/towline/puller/fleet"
-	"github.com/towline/towline/puller/fleet/peers"
+	"github.com/towline/towline/puller/fleet/peers/tree"
 )
 
 // hosts returns members in some zones.
@@ -24,7 +24,7 @@ func nobody(string) bool { return false }
 func climb(t *testing.T, members []fleet.Member, self string, seed uint64, skip func(string) bool) (depth int) {
 	t.Helper()
 	for {
-		m, ok := peers.Parent(members, self, seed, skip)
+		m, ok := tree.Parent(members, self, seed, skip)
 		if !ok {
 			return depth
 		}
@@ -49,12 +49,12 @@ func TestTree(t *testing.T) {
 				chunks = 1
 			}
 			for index := range chunks {
-				s := peers.Seed("sha256:00", index)
+				s := tree.Seed("sha256:00", index)
 				near, far := make(map[string]int), make(map[string]int) // children
 				asks := 0                                               // the registry
 				across := 0                                             // zones
 				for at, m := range members {
-					p, ok := peers.Parent(members, m.Host, s, nobody)
+					p, ok := tree.Parent(members, m.Host, s, nobody)
 					switch {
 					case !ok:
 						asks++
@@ -76,7 +76,7 @@ func TestTree(t *testing.T) {
 					t.Fatalf("chunk %d: %d hosts ask the registry, %d another zone", index, asks, across)
 				}
 				for host := range zone {
-					if near[host] > peers.FanOut || far[host] > peers.FanOut {
+					if near[host] > tree.FanOut || far[host] > tree.FanOut {
 						t.Fatalf("chunk %d: %d hosts and %d zones ask %s", index, near[host], far[host], host)
 					}
 				}
@@ -106,7 +106,7 @@ func TestTreeWithoutSome(t *testing.T) {
 				continue
 			}
 			climb(t, members, m.Host, s, func(host string) bool { return dead[host] })
-			if p, ok := peers.Parent(members, m.Host, s, func(host string) bool { return dead[host] }); !ok {
+			if p, ok := tree.Parent(members, m.Host, s, func(host string) bool { return dead[host] }); !ok {
 				asks++
 			} else if dead[p.Host] {
 				t.Fatalf("%s asks one that is left out", m.Host)
@@ -149,7 +149,7 @@ func FuzzTree(f *testing.F) {
 					known[i] = m
 				}
 			}
-			if p, ok := peers.Parent(known, m.Host, seed, func(string) bool { return random.IntN(5) == 0 }); ok {
+			if p, ok := tree.Parent(known, m.Host, seed, func(string) bool { return random.IntN(5) == 0 }); ok {
 				parents[m.Host] = p.Host
 			}
 		}
@@ -173,9 +173,9 @@ func TestTreeWithoutAddress(t *testing.T) {
 	}
 	asked := make(map[string]int)
 	for index := range 50 {
-		s := peers.Seed("sha256:01", index)
+		s := tree.Seed("sha256:01", index)
 		for _, m := range append(members, fleet.Member{Host: "stranger"}) {
-			p, ok := peers.Parent(members, m.Host, s, nobody)
+			p, ok := tree.Parent(members, m.Host, s, nobody)
 			if ok && p.Address == "" || !ok && m.Address == "" {
 				t.Fatalf("%s asks %q", m.Host, p.Host)
 			}
@@ -186,24 +186,5 @@ func TestTreeWithoutAddress(t *testing.T) {
 	}
 	if len(asked) < 20 {
 		t.Errorf("only %d hosts are asked", len(asked))
-	}
-}
-
-func TestToken(t *testing.T) {
-	g := fleet.Group{Set: "a", Generation: 1, Key: []byte("key")}
-	seen := map[string]string{}
-	for what, text := range map[string]string{
-		"itself":     peers.Token(g, "h", "d"),
-		"host":       peers.Token(g, "i", "d"),
-		"digest":     peers.Token(g, "h", "e"),
-		"fields":     peers.Token(g, "hd", ""),
-		"key":        peers.Token(fleet.Group{Set: "a", Generation: 1, Key: []byte("yek")}, "h", "d"),
-		"set":        peers.Token(fleet.Group{Set: "b", Generation: 1, Key: []byte("key")}, "h", "d"),
-		"generation": peers.Token(fleet.Group{Set: "a", Generation: 2, Key: []byte("key")}, "h", "d"),
-	} {
-		if other, ok := seen[text]; ok {
-			t.Errorf("another %s has the token of another %s", what, other)
-		}
-		seen[text] = what
 	}
 }

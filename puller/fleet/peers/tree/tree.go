@@ -1,15 +1,18 @@
-package peers
+// Package tree says which host a host asks for a chunk, and which ones it avoids.
+package tree
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
 	"maps"
 	"slices"
 
 	"github.com/towline/towline/puller/fleet"
 )
 
-// fanOut is how many hosts of its zone ask a host for a chunk, and how many zones.
-const fanOut = 4
+// FanOut is how many hosts of its zone ask a host for a chunk, and how many zones.
+const FanOut = 4
 
 // place is a host's place in the order for a chunk: rendezvous hashing. Lower ones bring
 // the chunk first.
@@ -35,17 +38,17 @@ func placeOf(host string, seed uint64) place {
 	return place{score: x ^ x>>31, host: host}
 }
 
-// parent returns whom a host asks for a chunk. ok is false where it asks the registry
+// Parent returns whom a host asks for a chunk. ok is false where it asks the registry
 // itself. Members that skip names are as if they were none.
 //
 // The members of a zone that have an address form a tree in the order of their places, in
-// which each has up to fanOut children. The first of each zone form such a tree among
+// which each has up to FanOut children. The first of each zone form such a tree among
 // themselves, and its first asks the registry. A parent always has a lower place than its
 // child. That order needs no member list, so parents that hosts choose by different lists,
 // or with different ones left out, still form no circle.
 //
 // A host without an address is asked by nobody. It comes after all others.
-func parent(members []fleet.Member, self string, seed uint64, skip func(host string) bool) (chosen fleet.Member, ok bool) {
+func Parent(members []fleet.Member, self string, seed uint64, skip func(host string) bool) (chosen fleet.Member, ok bool) {
 	me, gives := fleet.Member{Host: self}, false
 	for _, m := range members {
 		if m.Host == self {
@@ -80,9 +83,15 @@ func parent(members []fleet.Member, self string, seed uint64, skip func(host str
 		return fleet.Member{}, false
 	}
 	slices.SortFunc(before, place.compare)
-	rank := (len(before) - 1) / fanOut
+	rank := (len(before) - 1) / FanOut
 	if !gives {
 		rank = int(own.score % uint64(len(before)))
 	}
 	return members[before[rank].at], true
+}
+
+// Seed is what the order of hosts for a chunk depends on. A manifest is as one chunk.
+func Seed(digest string, index int) uint64 {
+	sum := sha256.Sum256(binary.BigEndian.AppendUint64([]byte(digest+"\x00"), uint64(index)))
+	return binary.BigEndian.Uint64(sum[:])
 }

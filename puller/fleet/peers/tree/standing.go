@@ -1,4 +1,4 @@
-package peers
+package tree
 
 import (
 	"sync"
@@ -9,13 +9,13 @@ const (
 	// firstAvoid is how long a host is avoided that does not answer. It doubles up to
 	// mostAvoid while it still does not.
 	firstAvoid, mostAvoid = 5 * time.Second, time.Minute
-	// avoidSlow is how long a slow host is avoided, avoidBad one that gave wrong bytes, and
-	// avoidStrange one that does not know the set.
-	avoidSlow, avoidBad, avoidStrange = 30 * time.Second, 10 * time.Minute, time.Minute
+	// AvoidSlow is how long a slow host is avoided, AvoidBad one that gave wrong bytes, and
+	// AvoidStrange one that does not know the set.
+	AvoidSlow, AvoidBad, AvoidStrange = 30 * time.Second, 10 * time.Minute, time.Minute
 )
 
-// standing remembers which hosts are avoided. Its methods may be called from anywhere.
-type standing struct {
+// Standing remembers which hosts are avoided. The zero value is ready for use. Its methods may be called from anywhere.
+type Standing struct {
 	mu    sync.Mutex
 	hosts map[string]*fault
 }
@@ -26,7 +26,7 @@ type fault struct {
 	fails int // to answer, in a row
 }
 
-func (s *standing) of(host string) *fault {
+func (s *Standing) of(host string) *fault {
 	if s.hosts == nil {
 		s.hosts = make(map[string]*fault)
 	}
@@ -38,16 +38,16 @@ func (s *standing) of(host string) *fault {
 	return f
 }
 
-// avoids reports whether a host is not to be asked now.
-func (s *standing) avoids(host string) bool {
+// Avoids reports whether a host is not to be asked now.
+func (s *Standing) Avoids(host string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := s.hosts[host]
 	return f != nil && time.Now().Before(f.until)
 }
 
-// avoid has a host not asked for a while. It reports whether it was asked until now.
-func (s *standing) avoid(host string, d time.Duration) (first bool) {
+// Avoid has a host not asked for a while. It reports whether it was asked until now.
+func (s *Standing) Avoid(host string, d time.Duration) (first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f, now := s.of(host), time.Now()
@@ -58,8 +58,8 @@ func (s *standing) avoid(host string, d time.Duration) (first bool) {
 	return first
 }
 
-// dead has a host avoided that does not answer. It reports whether it was asked until now.
-func (s *standing) dead(host string) (first bool) {
+// Dead has a host avoided that does not answer. It reports whether it was asked until now.
+func (s *Standing) Dead(host string) (first bool) {
 	s.mu.Lock()
 	f := s.of(host)
 	d := min(firstAvoid<<min(f.fails, 10), mostAvoid)
@@ -67,11 +67,11 @@ func (s *standing) dead(host string) (first bool) {
 		f.fails++
 	}
 	s.mu.Unlock()
-	return s.avoid(host, d)
+	return s.Avoid(host, d)
 }
 
-// answers notes that a host has answered.
-func (s *standing) answers(host string) {
+// Answers notes that a host has answered.
+func (s *Standing) Answers(host string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if f := s.hosts[host]; f != nil {
