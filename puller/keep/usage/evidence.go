@@ -108,8 +108,9 @@ func (s *sightings) recall(j *puller.Job, known bool) {
 	s.job(j)
 	if len(s.results) > n {
 		r := &s.results[n]
-		r.known = known
-		s.pull(r.name, r.finished) // the engine's event may be lost
+		if r.known = known; r.pulled {
+			s.pull(r.name, r.finished) // the engine's event may be lost
+		}
 	}
 }
 

@@ -32,6 +32,7 @@ type sighting struct {
 // result is a job that has pulled an image.
 type result struct {
 	id, name        string
+	pulled          bool // else it found what an attempt before it had pulled, or somebody else
 	began, finished time.Time
 	known           bool // all images and events were known since it began, by an earlier process
 }
@@ -147,8 +148,8 @@ func (s *sightings) job(j *puller.Job) {
 		return
 	}
 	s.images[r.ImageID] = j.FinishedAt
-	if r.Source == puller.SourcePulled && len(s.results) < maxSightings {
-		s.results = append(s.results, result{id: r.ImageID, name: names.EngineRef(j.Image), began: j.StartedAt, finished: j.FinishedAt})
+	if len(s.results) < maxSightings {
+		s.results = append(s.results, result{pulled: r.Source == puller.SourcePulled, id: r.ImageID, name: names.EngineRef(j.Image), began: j.StartedAt, finished: j.FinishedAt})
 	}
 }
 
@@ -171,7 +172,7 @@ func (s *sightings) arrival(i puller.ImageSummary, asOf time.Time) (at time.Time
 	at, pulled = asOf, true
 	called := slices.Concat(i.Tags, i.Digests)
 	for _, r := range s.results {
-		if r.id == i.ID {
+		if r.id == i.ID && r.pulled {
 			called = append(called, r.name) // which another image may have by now
 		}
 	}

@@ -177,7 +177,7 @@ func (t *Table) use(id string, at time.Time) {
 func (t *Table) bring(results []result, foreign map[string]bool) {
 	for _, v := range results {
 		r, known := t.records[v.id]
-		if !known {
+		if !known || !v.pulled {
 			continue
 		}
 		since := v.known || !t.connected.IsZero() && !v.began.Before(t.connected)
