@@ -58,6 +58,7 @@ puller/fleet                  $ours/puller/jobs
 puller                        $ours/puller/keep
 puller/docker                 $ours/puller/keep
 puller/fleet/control          $ours/puller/fleet/host
+puller/fleet/known            $ours/puller/fleet/buckets
 puller/fleet/creds            $ours/puller/fleet/server
 puller/fleet/host             $ours/puller/keep/sets
 puller                        $ours/puller/store
@@ -119,6 +120,7 @@ puller/docker                 $sdk/client
 puller/docker                 $ours/puller
 puller/transfer               $ours/puller/queue
 puller/registry               $ours/puller/registry/transport
+puller/fleet/control          $ours/puller/fleet/known
 puller/fleet/host             $ours/puller/fleet
 puller/fleet/peers            $ours/puller/mirror/sharing
 puller/fleet/peers            $ours/puller/fleet/peers/tree

@@ -13,6 +13,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
+	"github.com/towline/towline/puller/fleet/known"
 )
 
 // Link is how this daemon is connected to its fleet.
@@ -49,8 +50,8 @@ type Controller struct {
 
 	wake chan struct{} // has something in it after the leader may have more to do
 
-	mu sync.Mutex // guards what follows; no call is made while it is held
-	model
+	mu      sync.Mutex // guards what follows; no call is made while it is held
+	known   known.Model
 	session *session // nil while NATS does not answer
 	leading bool
 	closed  bool
@@ -64,7 +65,7 @@ func New(o Options) *Controller {
 	if o.Beat == 0 {
 		o.Beat = fleet.BeatEvery
 	}
-	c := &Controller{o: o, names: fleet.Subjects{Fleet: o.Fleet}, wake: make(chan struct{}, 1), model: newModel(), logged: make(map[string]time.Time)}
+	c := &Controller{o: o, names: fleet.Subjects{Fleet: o.Fleet}, wake: make(chan struct{}, 1), known: known.New(), logged: make(map[string]time.Time)}
 	if o.Metrics != nil {
 		o.Metrics.MustRegister(collector{c})
 	}
@@ -88,7 +89,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	defer func() {
 		c.mu.Lock()
 		c.closed = true
-		c.touch()
+		c.known.Touch()
 		c.mu.Unlock()
 	}()
 	fault := ""
@@ -103,8 +104,8 @@ func (c *Controller) Run(ctx context.Context) error {
 		}
 		err := c.serve(ctx, changed)
 		c.mu.Lock()
-		c.session, c.leading, c.leader = nil, false, ""
-		c.touch()
+		c.session, c.leading, c.known.Leader = nil, false, ""
+		c.known.Touch()
 		c.mu.Unlock()
 		switch {
 		case err == nil || ctx.Err() != nil:
@@ -137,7 +138,7 @@ func (c *Controller) Link() fleet.Link {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if l.Controller {
-		l.Leader, l.Hosts = c.leader, c.live()
+		l.Leader, l.Hosts = c.known.Leader, c.known.Live()
 	}
 	return l
 }
@@ -163,10 +164,10 @@ func (c *Controller) ready() (*session, error) {
 func (c *Controller) mayAct() error {
 	l := c.o.Link.Link()
 	c.mu.Lock()
-	known := c.loaded
+	loaded := c.known.Loaded
 	c.mu.Unlock()
 	switch {
-	case known && l.State != fleet.LinkRefused:
+	case loaded && l.State != fleet.LinkRefused:
 		return nil
 	case l.State == fleet.LinkUp && l.Controller:
 		return puller.Overloaded("the state of the fleet %s is being read", c.o.Fleet)
@@ -189,13 +190,28 @@ func (c *Controller) nudge() {
 func (c *Controller) fault(host, what string, err error) {
 	now := time.Now()
 	c.mu.Lock()
-	last, known := c.logged[host]
-	due := !known && len(c.logged) < maxHosts || known && now.Sub(last) >= time.Minute
+	last, before := c.logged[host]
+	due := !before && len(c.logged) < known.MaxHosts || before && now.Sub(last) >= time.Minute
 	if due {
 		c.logged[host] = now
 	}
 	c.mu.Unlock()
 	if due {
 		c.o.Log.WithFields(logrus.Fields{"host": puller.Clip(host), "record": what}).WithError(err).Warn("a host of the fleet wrote what can't be read; it is left out")
+	}
+}
+
+// expire looks which hosts are not heard any more. mu is held.
+func (c *Controller) expire() {
+	for _, h := range c.known.Hosts {
+		if h.Live && time.Since(h.Heard) >= c.o.liveFor() {
+			h.Live = false
+			h.Touched = c.known.Touch()
+			c.nudge()
+		}
+		if h.Clone != "" && time.Since(h.Cloned) >= 2*time.Minute {
+			h.Clone = ""
+			h.Touched = c.known.Touch()
+		}
 	}
 }

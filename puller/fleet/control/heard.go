@@ -11,15 +11,34 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
+	"github.com/towline/towline/puller/fleet/known"
 )
+
+// unreadable is the format of a record that can't be read.
+const unreadable = -1
 
 // gone reports whether an entry says that its key is not there any more.
 func gone(e jetstream.KeyValueEntry) bool { return e.Operation() != jetstream.KeyValuePut }
 
-func (m *model) strayed(key string) {
-	if len(m.stray) < maxStray {
-		m.stray = append(m.stray, key)
+// applySet takes up a set as it is kept.
+func (c *Controller) applySet(e jetstream.KeyValueEntry) {
+	name := e.Key()
+	var s *known.Set
+	if !gone(e) {
+		var err error
+		if s, err = known.ReadSet(c.o.Fleet, name, e.Value()); err != nil {
+			c.o.Log.WithField("set", puller.Clip(name)).WithError(err).Error("a set of the fleet can't be read; hosts keep what they have of it; put it again")
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.known.Unread[name] = true
+			return
+		}
+		s.Revision = e.Revision()
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.known.PutSet(name, s, e.Revision())
+	c.nudge()
 }
 
 // applyInvited takes up an invitation.
@@ -34,12 +53,12 @@ func (c *Controller) applyInvited(e jetstream.KeyValueEntry) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if i == nil && c.hosts[e.Key()] == nil {
+	if i == nil && c.known.Hosts[e.Key()] == nil {
 		return // it was removed
 	}
-	if h := c.host(e.Key()); h != nil {
-		h.invited = i
-		h.changed = c.touch()
+	if h := c.known.Host(e.Key()); h != nil {
+		h.Invited = i
+		h.Touched = c.known.Touch()
 		c.nudge()
 	}
 }
@@ -50,7 +69,7 @@ func (c *Controller) applyDesired(e jetstream.KeyValueEntry) {
 	if !gone(e) {
 		read, err := fleet.ParseDesired(e.Value())
 		if err != nil {
-			read = fleet.Desired{Format: unread}
+			read = fleet.Desired{Format: unreadable}
 			var format fleet.ErrFormat
 			if errors.As(err, &format) {
 				read.Format = format.Format // a later controller has written it, and it stays
@@ -61,12 +80,12 @@ func (c *Controller) applyDesired(e jetstream.KeyValueEntry) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if d == nil && c.hosts[e.Key()] == nil {
+	if d == nil && c.known.Hosts[e.Key()] == nil {
 		return // it was removed
 	}
-	if h := c.host(e.Key()); h != nil && e.Revision() > h.revision {
-		h.desired, h.revision = d, e.Revision()
-		h.changed = c.touch()
+	if h := c.known.Host(e.Key()); h != nil && e.Revision() > h.Revision {
+		h.Desired, h.Revision = d, e.Revision()
+		h.Touched = c.known.Touch()
 		c.nudge()
 	}
 }
@@ -88,25 +107,25 @@ func (c *Controller) applyReport(e jetstream.KeyValueEntry) {
 			c.fault(id, "report", err)
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			c.strayed(e.Key())
+			c.known.Strayed(e.Key())
 			return
 		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	h := c.hosts[id]
+	h := c.known.Hosts[id]
 	switch {
 	case h == nil:
-		c.strayed(e.Key()) // a host says first who it is
+		c.known.Strayed(e.Key()) // a host says first who it is
 	case gone(e):
-		if h.reports[set] != nil {
-			delete(h.reports, set)
-			h.changed = c.touch()
+		if h.Reports[set] != nil {
+			delete(h.Reports, set)
+			h.Touched = c.known.Touch()
 		}
-	case c.sets[set] == nil:
-		c.strayed(e.Key())
+	case c.known.Sets[set] == nil:
+		c.known.Strayed(e.Key())
 	default:
-		h.reports[set] = &reportState{Report: r, at: time.Now().UTC(), changed: c.touch()}
+		h.Reports[set] = &known.Report{Report: r, At: time.Now().UTC(), Touched: c.known.Touch()}
 	}
 	c.nudge()
 }
@@ -128,25 +147,25 @@ func (c *Controller) applyIdentity(id string, e jetstream.KeyValueEntry) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if i == nil && c.hosts[id] == nil && fault == "" {
+	if i == nil && c.known.Hosts[id] == nil && fault == "" {
 		return // it was removed
 	}
-	h := c.host(id)
+	h := c.known.Host(id)
 	if h == nil {
 		return
 	}
-	if i != nil && h.identity != nil && h.identity.Session != i.Session && i.Session != "" {
-		h.heard = time.Now() // it has joined
+	if i != nil && h.Identity != nil && h.Identity.Session != i.Session && i.Session != "" {
+		h.Heard = time.Now() // it has joined
 	}
-	if h.fault = fault; fault == "" {
-		h.identity = i
+	if h.Fault = fault; fault == "" {
+		h.Identity = i
 	}
 	if i != nil && i.Session == "" {
-		h.live = false // it has left
-	} else if i != nil && time.Since(h.heard) < c.o.liveFor() {
-		h.live = true
+		h.Live = false // it has left
+	} else if i != nil && time.Since(h.Heard) < c.o.liveFor() {
+		h.Live = true
 	}
-	h.changed = c.touch()
+	h.Touched = c.known.Touch()
 	c.nudge()
 }
 
@@ -159,21 +178,21 @@ func (c *Controller) hear(m *nats.Msg) {
 		return
 	}
 	c.mu.Lock()
-	h := c.hosts[id]
+	h := c.known.Hosts[id]
 	clone := false
 	switch {
-	case h == nil || h.identity == nil:
-	case b.Session == h.identity.Session:
-		h.heard = time.Now()
-		if !h.live {
-			h.live = true
-			h.changed = c.touch()
+	case h == nil || h.Identity == nil:
+	case b.Session == h.Identity.Session:
+		h.Heard = time.Now()
+		if !h.Live {
+			h.Live = true
+			h.Touched = c.known.Touch()
 			c.nudge()
 		}
-	case h.identity.Session != "" && !b.Ask:
-		clone = time.Since(h.cloned) >= time.Minute
-		if h.clone, h.cloned = b.Name, time.Now(); clone {
-			h.changed = c.touch()
+	case h.Identity.Session != "" && !b.Ask:
+		clone = time.Since(h.Cloned) >= time.Minute
+		if h.Clone, h.Cloned = b.Name, time.Now(); clone {
+			h.Touched = c.known.Touch()
 		}
 	}
 	c.mu.Unlock()

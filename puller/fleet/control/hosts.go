@@ -31,10 +31,10 @@ func (c *Controller) RemoveHost(ctx context.Context, id string) (fleet.Host, err
 		return fleet.Host{}, err
 	}
 	c.mu.Lock()
-	h := c.hosts[id]
+	h := c.known.Hosts[id]
 	var was fleet.Host
 	if h != nil {
-		was = c.viewHost(id, h)
+		was = c.known.ViewHost(id, h)
 	}
 	c.mu.Unlock()
 	switch {
@@ -63,8 +63,8 @@ func (c *Controller) RemoveHost(ctx context.Context, id string) (fleet.Host, err
 		return was, unavailable("the host could not be removed", err)
 	}
 	c.mu.Lock()
-	delete(c.hosts, id)
-	c.remove("", id)
+	delete(c.known.Hosts, id)
+	c.known.Remove("", id)
 	c.nudge()
 	c.mu.Unlock()
 	c.o.Log.WithField("host", id).Info("a host was removed from the fleet")

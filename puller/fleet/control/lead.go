@@ -91,8 +91,8 @@ func (c *Controller) setLeading(leading bool, leader string) (before bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	before = c.leading
-	if c.leading, c.model.leader = leading, leader; leading != before {
-		c.touch()
+	if c.leading, c.known.Leader = leading, leader; leading != before {
+		c.known.Touch()
 		c.nudge()
 	}
 	return before
@@ -159,8 +159,8 @@ func (c *Controller) reconcile(ctx context.Context, s *session) {
 			if err == nil {
 				c.mu.Lock()
 				defer c.mu.Unlock()
-				if h := c.hosts[id]; h != nil && revision > h.revision {
-					h.desired, h.revision, h.changed = &w.desired, revision, c.touch()
+				if h := c.known.Hosts[id]; h != nil && revision > h.Revision {
+					h.Desired, h.Revision, h.Touched = &w.desired, revision, c.known.Touch()
 				}
 			} else if isConflict(err) {
 				c.learnRevision(limit, s, id)
@@ -187,9 +187,9 @@ func (c *Controller) learnRevision(ctx context.Context, s *session, id string) {
 func (c *Controller) sweep(ctx context.Context, s *session) {
 	const most = 20
 	c.mu.Lock()
-	n := min(most, len(c.stray))
-	keys := append([]string(nil), c.stray[:n]...)
-	c.stray = c.stray[n:]
+	n := min(most, len(c.known.Stray))
+	keys := append([]string(nil), c.known.Stray[:n]...)
+	c.known.Stray = c.known.Stray[n:]
 	c.mu.Unlock()
 	if n == 0 {
 		return

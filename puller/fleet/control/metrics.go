@@ -34,11 +34,11 @@ func (m collector) Collect(out chan<- prometheus.Metric) {
 		leading = 1
 	}
 	out <- prometheus.MustNewConstMetric(leadMetric, prometheus.GaugeValue, leading)
-	live := c.live()
+	live := c.known.Live()
 	out <- prometheus.MustNewConstMetric(hostsMetric, prometheus.GaugeValue, float64(live), "true")
-	out <- prometheus.MustNewConstMetric(hostsMetric, prometheus.GaugeValue, float64(len(c.hosts)-live), "false")
-	for name, s := range c.sets {
-		v := c.view(name, s, false)
+	out <- prometheus.MustNewConstMetric(hostsMetric, prometheus.GaugeValue, float64(len(c.known.Hosts)-live), "false")
+	for name, s := range c.known.Sets {
+		v := c.known.View(name, s, false)
 		lag := 0
 		for _, state := range fleet.States {
 			out <- prometheus.MustNewConstMetric(membersMetric, prometheus.GaugeValue, float64(v.Counts[state]), name, string(state))

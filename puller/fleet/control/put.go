@@ -4,13 +4,13 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
+	"github.com/towline/towline/puller/fleet/known"
 	"github.com/towline/towline/puller/fleet/rollout"
 	"github.com/towline/towline/puller/keep/schedule"
 	"github.com/towline/towline/puller/names"
@@ -18,9 +18,6 @@ import (
 
 // maxRecord is how many bytes a set may have as it is kept, with what hosts are to have of it.
 const maxRecord = fleet.MaxDesired
-
-// now returns what the system's clock says.
-func now() time.Time { return time.Now().Round(0).UTC() }
 
 func newKey() []byte {
 	key := make([]byte, 32)
@@ -53,14 +50,14 @@ func (c *Controller) PutSet(ctx context.Context, name string, r fleet.SetRequest
 	if err != nil {
 		return fleet.Set{}, err
 	}
-	next := &record{Format: fleet.Format, Images: images, Key: newKey(), Rollout: rollout.Record{State: fleet.RolloutRunning}, Controller: c.o.Host}
+	next := &known.Record{Format: fleet.Format, Images: images, Key: newKey(), Rollout: rollout.Record{State: fleet.RolloutRunning}, Controller: c.o.Host}
 	if old != nil {
 		next = c.succeed(old, images)
 	} else {
 		// A host may still have an older generation of a set of this name that was deleted.
 		next.Generation = revision + 1
 	}
-	next.Request, next.Skipped, next.Caller, next.Changed, next.Resolved = r, skipped, caller, now(), now()
+	next.Request, next.Skipped, next.Caller, next.Changed, next.Resolved = r, skipped, caller, known.Now(), known.Now()
 	if n := len(fleet.Encode(next)); n > maxRecord {
 		return fleet.Set{}, puller.Errorf(puller.ErrInvalidRequest, "images: the set has %d bytes with its digests, and at most %d are kept; make two of it", n, maxRecord)
 	}
@@ -96,7 +93,7 @@ func unavailable(what string, err error) error {
 
 // before reads a set as it is kept now, nil for none, with its revision: that of its
 // deletion, if it was deleted.
-func (c *Controller) before(ctx context.Context, s *session, name string) (*record, uint64, error) {
+func (c *Controller) before(ctx context.Context, s *session, name string) (*known.Record, uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
 	all, err := s.sets.History(ctx, name) // with the deletion, which Get does not have
@@ -110,7 +107,7 @@ func (c *Controller) before(ctx context.Context, s *session, name string) (*reco
 	if gone(last) {
 		return nil, last.Revision(), nil
 	}
-	state, err := c.readSet(name, last.Value())
+	state, err := known.ReadSet(c.o.Fleet, name, last.Value())
 	var format fleet.ErrFormat
 	switch {
 	case errors.As(err, &format):
@@ -119,7 +116,7 @@ func (c *Controller) before(ctx context.Context, s *session, name string) (*reco
 		// What can't be read is replaced.
 		return nil, last.Revision(), nil
 	}
-	return state.record, last.Revision(), nil
+	return state.Record, last.Revision(), nil
 }
 
 // check checks a request and fills in its defaults. The error is ErrInvalidRequest or
@@ -196,13 +193,13 @@ func (c *Controller) hasRoom(name string, r fleet.SetRequest, images []fleet.Ima
 	size := len(fleet.Encode(images)) + 500
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.sets[name] == nil && len(c.sets) >= fleet.MaxSets {
-		return puller.Overloaded("the fleet has %d sets, as many as there may be; delete one", len(c.sets))
+	if c.known.Sets[name] == nil && len(c.known.Sets) >= fleet.MaxSets {
+		return puller.Overloaded("the fleet has %d sets, as many as there may be; delete one", len(c.known.Sets))
 	}
-	s := &setState{record: &record{Request: r}}
-	for _, id := range c.members(name, s) {
+	s := &known.Set{Record: &known.Record{Request: r}}
+	for _, id := range c.known.Members(name, s) {
 		have := size
-		if d := c.hosts[id].desired; d != nil {
+		if d := c.known.Hosts[id].Desired; d != nil {
 			for _, other := range d.Sets {
 				if other.Set != name {
 					have += len(fleet.Encode(other))
@@ -247,7 +244,7 @@ func (c *Controller) DeleteSet(ctx context.Context, name string) (fleet.Set, err
 		return fleet.Set{}, err
 	}
 	c.mu.Lock()
-	c.putSet(name, nil, revision)
+	c.known.PutSet(name, nil, revision)
 	c.nudge()
 	c.mu.Unlock()
 	c.o.Log.WithField("set", name).Info("a call has deleted a set of the fleet; its images stay")
@@ -268,15 +265,15 @@ func (c *Controller) ChangeRollout(ctx context.Context, name string, action flee
 		if r == nil {
 			return fleet.Set{}, errNoSet(name)
 		}
-		state, err := c.newState(name, r)
+		state, err := known.NewSet(c.o.Fleet, name, r)
 		if err != nil {
 			return fleet.Set{}, err
 		}
 		c.mu.Lock()
-		members := c.progress(name, state)
+		members := c.known.Progress(name, state)
 		c.mu.Unlock()
 		next := *r
-		if next.Rollout, err = r.Rollout.Change(state.pace, members, action, ""); err != nil {
+		if next.Rollout, err = r.Rollout.Change(state.Pace, members, action, ""); err != nil {
 			return fleet.Set{}, err
 		}
 		if err = c.keep(ctx, s, name, &next, revision); err == nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
+	"github.com/towline/towline/puller/fleet/known"
 	"github.com/towline/towline/puller/fleet/rollout"
 )
 
@@ -26,30 +27,10 @@ func isMissing(err error) bool {
 
 // rolloutStep is what a rollout has come to.
 type rolloutStep struct {
-	state    *setState
+	state    *known.Set
 	next     rollout.Record
 	changed  bool
 	released map[string]bool // hosts that get the generation now
-}
-
-// progress returns what a rollout sees of the members of a set. mu is held.
-func (m *model) progress(name string, s *setState) []rollout.Member {
-	ids := m.members(name, s)
-	all := make([]rollout.Member, 0, len(ids))
-	for _, id := range ids {
-		h := m.hosts[id]
-		v := h.state(name, s)
-		all = append(all, rollout.Member{Host: id, Live: h.live, Released: v.Released, State: said(v)})
-	}
-	return all
-}
-
-// said returns the state that a member was at last, be it away now or not.
-func said(v fleet.MemberState) fleet.State {
-	if v.State == fleet.StateAway {
-		return v.Last
-	}
-	return v.State
 }
 
 // rollouts steps all rollouts.
@@ -57,12 +38,12 @@ func (c *Controller) rollouts() map[string]rolloutStep {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	steps := make(map[string]rolloutStep)
-	for name, s := range c.sets {
+	for name, s := range c.known.Sets {
 		paused := time.Duration(0)
-		if !s.pausing.IsZero() {
-			paused = time.Since(s.pausing)
+		if !s.Pausing.IsZero() {
+			paused = time.Since(s.Pausing)
 		}
-		next, released := s.Rollout.Step(name, s.pace, c.progress(name, s), paused)
+		next, released := s.Rollout.Step(name, s.Pace, c.known.Progress(name, s), paused)
 		step := rolloutStep{state: s, next: next, changed: next != s.Rollout, released: make(map[string]bool, len(released))}
 		for _, id := range released {
 			step.released[id] = true
@@ -74,9 +55,9 @@ func (c *Controller) rollouts() map[string]rolloutStep {
 
 // keepRollout keeps how far a rollout is, before anything follows from it.
 func (c *Controller) keepRollout(ctx context.Context, s *session, name string, step rolloutStep) bool {
-	r := *step.state.record
+	r := *step.state.Record
 	r.Rollout = step.next
-	if err := c.keep(ctx, s, name, &r, step.state.revision); err != nil {
+	if err := c.keep(ctx, s, name, &r, step.state.Revision); err != nil {
 		if !isConflict(err) && ctx.Err() == nil {
 			c.o.Log.WithField("set", name).WithError(err).Warn("the rollout of a set could not be kept; it is tried again")
 		}
@@ -92,19 +73,19 @@ func (c *Controller) keepRollout(ctx context.Context, s *session, name string, s
 }
 
 // keep keeps a set in the place of a revision, 0 for none.
-func (c *Controller) keep(ctx context.Context, s *session, name string, r *record, revision uint64) error {
-	next, err := c.newState(name, r)
+func (c *Controller) keep(ctx context.Context, s *session, name string, r *known.Record, revision uint64) error {
+	next, err := known.NewSet(c.o.Fleet, name, r)
 	if err != nil {
 		return err
 	}
 	limit, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
-	if next.revision, err = s.sets.Update(limit, name, fleet.Encode(r), revision); err != nil {
+	if next.Revision, err = s.sets.Update(limit, name, fleet.Encode(r), revision); err != nil {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.putSet(name, next, next.revision)
+	c.known.PutSet(name, next, next.Revision)
 	c.nudge()
 	return nil
 }
@@ -127,17 +108,17 @@ func (c *Controller) writes() map[string]write {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for name, step := range steps {
-		if s := c.sets[name]; s != nil && s.Generation == step.state.Generation {
-			s.releasing = step.released
+		if s := c.known.Sets[name]; s != nil && s.Generation == step.state.Generation {
+			s.Releasing = step.released
 		}
 	}
 	all := make(map[string]write)
 	names := slices.Sorted(maps.Keys(steps))
-	for id, h := range c.hosts {
-		if h.identity == nil && h.invited == nil {
+	for id, h := range c.known.Hosts {
+		if h.Identity == nil && h.Invited == nil {
 			continue // what it is to have stays until it comes: its labels are not known
 		}
-		if h.desired != nil && h.desired.Format > fleet.Format {
+		if h.Desired != nil && h.Desired.Format > fleet.Format {
 			continue
 		}
 		next := fleet.Desired{Format: fleet.Format, Sets: []fleet.DesiredSet{}}
@@ -146,37 +127,37 @@ func (c *Controller) writes() map[string]write {
 				next.Sets = append(next.Sets, *e)
 			}
 		}
-		if h.desired != nil {
-			for _, e := range h.desired.Sets {
-				if c.unread[e.Set] {
+		if h.Desired != nil {
+			for _, e := range h.Desired.Sets {
+				if c.known.Unread[e.Set] {
 					next.Sets = append(next.Sets, e)
 				}
 			}
 		}
-		if h.desired == nil && len(next.Sets) == 0 || h.desired != nil && equal(*h.desired, next) {
+		if h.Desired == nil && len(next.Sets) == 0 || h.Desired != nil && equal(*h.Desired, next) {
 			continue
 		}
-		next.Serial = h.revision + 1
+		next.Serial = h.Revision + 1
 		value := fleet.Encode(next)
 		if len(value) > fleet.MaxDesired {
 			c.o.Log.WithField("host", id).Errorf("what a host is to have has %d bytes, and at most %d are written; it keeps what it has; make its sets smaller", len(value), fleet.MaxDesired)
 			continue
 		}
-		all[id] = write{next, value, h.revision}
+		all[id] = write{next, value, h.Revision}
 	}
 	return all
 }
 
 // wanted returns what a host is to have of a set, nil for nothing. mu is held.
-func (c *Controller) wanted(id string, h *hostState, name string, step rolloutStep) *fleet.DesiredSet {
+func (c *Controller) wanted(id string, h *known.Host, name string, step rolloutStep) *fleet.DesiredSet {
 	s := step.state
-	if c.sets[name] == nil || c.sets[name].Generation != s.Generation || !h.matches(id, name, s) {
-		if current := c.sets[name]; current != nil && h.matches(id, name, current) {
-			return h.entry(name) // it has changed meanwhile: the next time has the new one
+	if c.known.Sets[name] == nil || c.known.Sets[name].Generation != s.Generation || !h.Matches(id, name, s) {
+		if current := c.known.Sets[name]; current != nil && h.Matches(id, name, current) {
+			return h.Entry(name) // it has changed meanwhile: the next time has the new one
 		}
 		return nil
 	}
-	now := h.entry(name)
+	now := h.Entry(name)
 	e := fleet.DesiredSet{
 		Set: name, Generation: s.Generation, Images: s.Images, Protect: *s.Request.Protect, Priority: s.Request.Priority, Window: s.Request.Window, Timezone: s.Request.Timezone,
 	}
@@ -203,25 +184,13 @@ func (c *Controller) due() (names []string) {
 	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for name, s := range c.sets {
-		if at := s.next(now); !s.busy && !at.IsZero() && !at.After(now) {
-			s.busy = true
+	for name, s := range c.known.Sets {
+		if at := s.Next(now); !s.Busy && !at.IsZero() && !at.After(now) {
+			s.Busy = true
 			names = append(names, name)
 		}
 	}
 	return names
-}
-
-// next returns when the tags of a set are resolved again by themselves, zero for never.
-func (s *setState) next(now time.Time) time.Time {
-	if !s.retryAt.IsZero() {
-		return s.retryAt
-	}
-	last := s.Resolved
-	if last.After(now) {
-		last = now // by the clock of another controller, or this one was set back
-	}
-	return s.when.Next(last)
 }
 
 const resolveAgainAfter = 2 * time.Minute // a fault
@@ -230,49 +199,49 @@ const resolveAgainAfter = 2 * time.Minute // a fault
 // a new generation, which is rolled out.
 func (c *Controller) resolveAgain(ctx context.Context, s *session, name string) {
 	c.mu.Lock()
-	old := c.sets[name]
+	old := c.known.Sets[name]
 	c.mu.Unlock()
 	if old == nil {
 		return
 	}
 	images, err := c.resolve(ctx, name, old.Request, nil)
-	r := *old.record
-	r.Resolved, r.Controller = now(), c.o.Host
-	moved := err == nil && fleet.SumOf(images) != old.sum
+	r := *old.Record
+	r.Resolved, r.Controller = known.Now(), c.o.Host
+	moved := err == nil && fleet.SumOf(images) != old.Sum
 	if moved {
 		r = *c.succeed(&r, images)
 	}
 	if err == nil {
-		err = c.keep(ctx, s, name, &r, old.revision)
+		err = c.keep(ctx, s, name, &r, old.Revision)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	current := c.sets[name]
+	current := c.known.Sets[name]
 	if current == nil {
 		return
 	}
-	current.busy = false
+	current.Busy = false
 	switch {
 	case err == nil:
-		current.fault, current.retryAt = "", time.Time{}
+		current.Fault, current.RetryAt = "", time.Time{}
 		if moved {
 			c.o.Log.WithFields(logrus.Fields{"set": name, "generation": r.Generation}).Info("a tag of a set has moved: the set has a new generation")
 		}
 	case isConflict(err): // it has changed meanwhile: it is looked at again
 	case ctx.Err() == nil:
-		if current.fault == "" {
+		if current.Fault == "" {
 			c.o.Log.WithField("set", name).WithError(err).Error("the tags of a set can't be resolved again; it stays as it is, and is tried again")
 		}
-		current.fault, current.retryAt = err.Error(), time.Now().Add(max(resolveAgainAfter, puller.RetryAfterOf(err)))
-		current.changed = c.touch()
+		current.Fault, current.RetryAt = err.Error(), time.Now().Add(max(resolveAgainAfter, puller.RetryAfterOf(err)))
+		current.Touched = c.known.Touch()
 	}
 }
 
 // succeed makes the next generation of a set.
-func (c *Controller) succeed(old *record, images []fleet.Image) *record {
+func (c *Controller) succeed(old *known.Record, images []fleet.Image) *known.Record {
 	next := *old
 	if old.Rollout.State == fleet.RolloutDone {
-		next.Previous = &pinned{old.Generation, old.Images}
+		next.Previous = &known.Pinned{Generation: old.Generation, Images: old.Images}
 	}
 	next.Generation, next.Images, next.Key = old.Generation+1, images, newKey()
 	next.Rollout = rollout.Record{State: fleet.RolloutRunning}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
+	"github.com/towline/towline/puller/fleet/known"
 	"github.com/towline/towline/puller/names"
 )
 
@@ -21,7 +22,7 @@ const (
 )
 
 // resolve pins images. What old has pinned stays with PolicyMissing.
-func (c *Controller) resolve(ctx context.Context, name string, r fleet.SetRequest, old *record) ([]fleet.Image, error) {
+func (c *Controller) resolve(ctx context.Context, name string, r fleet.SetRequest, old *known.Record) ([]fleet.Image, error) {
 	ctx, cancel := context.WithTimeout(ctx, resolveLimit)
 	defer cancel()
 	platforms := c.platforms(name, r)
@@ -89,10 +90,10 @@ func (c *Controller) platforms(name string, r fleet.SetRequest) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	found := make(map[string]bool)
-	s := &setState{record: &record{Request: r}}
-	for _, id := range c.members(name, s) {
-		if h := c.hosts[id]; h.identity != nil && h.identity.Platform != "" {
-			found[h.identity.Platform] = true
+	s := &known.Set{Record: &known.Record{Request: r}}
+	for _, id := range c.known.Members(name, s) {
+		if h := c.known.Hosts[id]; h.Identity != nil && h.Identity.Platform != "" {
+			found[h.Identity.Platform] = true
 		}
 	}
 	all := slices.Sorted(maps.Keys(found))

@@ -98,7 +98,10 @@ func (c *Controller) open(ctx context.Context, conn *nats.Conn) (*session, error
 
 // follow reads the state of the fleet, and leads if nobody else does, until ctx ends.
 func (c *Controller) follow(ctx context.Context, s *session) error {
-	fresh := c.reloading()
+	c.mu.Lock()
+	c.known.Reloading()
+	c.mu.Unlock()
+	fresh := make(map[string]bool)
 	group, ctx := errgroup.WithContext(ctx)
 	loading, loaded := context.WithTimeout(ctx, loadLimit)
 	defer loaded()
@@ -145,9 +148,9 @@ func (c *Controller) follow(ctx context.Context, s *session) error {
 		})
 	}
 	c.mu.Lock()
-	c.dropOthers(fresh, c.names)
-	c.loaded, c.session = true, s
-	c.touch()
+	c.known.DropOthers(fresh, c.names)
+	c.known.Loaded, c.session = true, s
+	c.known.Touch()
 	c.mu.Unlock()
 	group.Go(func() error { return c.lead(ctx, s) })
 	group.Go(func() error { return c.act(ctx, s) })

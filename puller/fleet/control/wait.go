@@ -14,7 +14,7 @@ import (
 func (c *Controller) Wait(ctx context.Context, name string, generation uint64) (fleet.Set, error) {
 	for {
 		c.mu.Lock()
-		changed, closed := c.notify, c.closed
+		changed, closed := c.known.Notify, c.closed
 		c.mu.Unlock()
 		set, err := c.Set(name)
 		if err != nil {

@@ -3,11 +3,10 @@ package control
 import (
 	"context"
 	"io"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/towline/towline/puller/fleet"
+	"github.com/towline/towline/puller/fleet/known"
 	"github.com/towline/towline/stream"
 )
 
@@ -30,11 +29,11 @@ func (c *Controller) Watch(name string) ([]stream.Frame, fleet.Reader, error) {
 	link := c.Link()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if name != "" && c.sets[name] == nil {
+	if name != "" && c.known.Sets[name] == nil {
 		return nil, nil, errNoSet(name)
 	}
-	r := &reader{c, name, c.change, link}
-	frames := c.since(name, 0)
+	r := &reader{c, name, c.known.Change, link}
+	frames := c.known.Since(name, 0)
 	if name == "" {
 		frames = append([]stream.Frame{linkFrame(link)}, frames...)
 	}
@@ -42,7 +41,7 @@ func (c *Controller) Watch(name string) ([]stream.Frame, fleet.Reader, error) {
 }
 
 func linkFrame(l fleet.Link) stream.Frame {
-	return fleet.Event{Time: now(), Type: fleet.EventLink, Link: &l}.Frame()
+	return fleet.Event{Time: known.Now(), Type: fleet.EventLink, Link: &l}.Frame()
 }
 
 // Next implements fleet.Reader.
@@ -52,14 +51,14 @@ func (r *reader) Next(ctx context.Context, wait time.Duration) (*stream.Batch, e
 	for {
 		link := r.c.Link()
 		r.c.mu.Lock()
-		if r.at < r.c.lost {
+		if r.at < r.c.known.Lost {
 			r.at = 0 // what was removed since is not known: it gets the present state
 		}
-		changed, closed := r.c.notify, r.c.closed
+		changed, closed := r.c.known.Notify, r.c.closed
 		var frames []stream.Frame
-		if r.c.change != r.at {
-			frames = r.c.since(r.name, r.at)
-			r.at = r.c.change
+		if r.c.known.Change != r.at {
+			frames = r.c.known.Since(r.name, r.at)
+			r.at = r.c.known.Change
 		}
 		r.c.mu.Unlock()
 		if link != r.link && r.name == "" {
@@ -86,63 +85,4 @@ func (r *reader) Next(ctx context.Context, wait time.Duration) (*stream.Batch, e
 			return nil, ctx.Err()
 		}
 	}
-}
-
-// since returns the present state of what has changed after a change; for 0 all sets, or one
-// set and its members. mu is held.
-func (c *Controller) since(name string, at uint64) (frames []stream.Frame) {
-	stamp := now()
-	add := func(e fleet.Event) {
-		e.Time = stamp
-		frames = append(frames, e.Frame())
-	}
-	if at > 0 {
-		for _, r := range c.removed {
-			switch {
-			case r.changed <= at:
-			case r.set != "" && (name == "" || name == r.set) && c.sets[r.set] == nil:
-				add(fleet.Event{Type: fleet.EventRemoved, Name: r.set})
-			case r.host != "" && name == "" && c.hosts[r.host] == nil:
-				add(fleet.Event{Type: fleet.EventRemoved, Host: &fleet.Host{ID: r.host, Labels: map[string]string{}}})
-			}
-		}
-	}
-	for _, set := range slices.Sorted(maps.Keys(c.sets)) {
-		if name != "" && set != name {
-			continue
-		}
-		s := c.sets[set]
-		changed := at == 0 || s.changed > at
-		var members []fleet.Event
-		for _, id := range c.members(set, s) {
-			h := c.hosts[id]
-			r := h.reports[set]
-			if at > 0 && h.changed <= at && s.changed <= at && (r == nil || r.changed <= at) {
-				continue
-			}
-			changed = true
-			if name != "" {
-				m := h.state(set, s)
-				m.Host = id
-				members = append(members, fleet.Event{Type: fleet.EventMember, Name: set, Generation: s.Generation, Member: &m})
-			}
-		}
-		if changed {
-			v := c.view(set, s, false)
-			add(fleet.Event{Type: fleet.EventSet, Set: &v})
-		}
-		for _, m := range members {
-			add(m)
-		}
-	}
-	if name != "" || at == 0 {
-		return frames
-	}
-	for _, id := range slices.Sorted(maps.Keys(c.hosts)) {
-		if h := c.hosts[id]; h.changed > at {
-			v := c.viewHost(id, h)
-			add(fleet.Event{Type: fleet.EventHost, Host: &v})
-		}
-	}
-	return frames
 }
