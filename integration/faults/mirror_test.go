@@ -449,6 +449,13 @@ func TestMirrorLeftoverName(t *testing.T) {
 	})
 	id := r.submit(image.ref, 3).ID
 	<-asked
+	// The engine may still unpack what it has got under the temporary name.
+	r.until("the engine has the temporary name", func(ctx context.Context) error {
+		if r.aliases(ctx) == "" {
+			return errors.New("it has none")
+		}
+		return nil
+	})
 	r.towline.Kill()
 	close(goOn)
 	if r.aliases(t.Context()) == "" {
