@@ -30,6 +30,8 @@ func newMetrics(m *Mirror) metrics {
 		value("connections", "Connections to registries that fetch blobs.", func() float64 { return float64(m.fetcher.Stats().Connections) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "towline_accelerator_chunk_retries_total", Help: "Chunks that were asked for again."},
 			func() float64 { return float64(m.fetcher.Stats().Retries) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "towline_accelerator_chunk_races_total", Help: "Chunks of which a free connection took over a part from a slow one."},
+			func() float64 { return float64(m.fetcher.Stats().Races) }),
 		value("cache_bytes", "Bytes of blobs in the cache.", func() float64 { return float64(m.store.Stats().Bytes) }),
 	)
 	return counted
