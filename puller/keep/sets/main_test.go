@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -102,6 +103,7 @@ func (s *scripted) Prewarm(r puller.PrewarmRequest) (puller.Job, error) {
 func (s *scripted) end(n int) {
 	job := &s.jobs[n]
 	job.State = puller.StateSucceeded
+	job.Images = slices.Clone(job.Images) // callers have those of before
 	for i := range job.Images {
 		child := &s.jobs[n+1+i]
 		if s.fail == nil {

@@ -378,7 +378,7 @@ func TestCollected(t *testing.T) {
 				r.Protect, r.Schedule = &protects, "@every 24h"
 				h.put("app", r)
 				h.refreshes(1)
-				<-time.After(10 * time.Minute)
+				<-time.After(10*time.Minute + 30*time.Second) // between two looks
 				h.mu.Lock()
 				h.collected = map[string]time.Time{web: time.Now()}
 				h.mu.Unlock()
