@@ -1,4 +1,4 @@
-package integration_test
+package keep_test
 
 import (
 	"context"
@@ -29,7 +29,6 @@ var keepRounds = flag.Int("keeprounds", 10, "how many rounds the trial of keepin
 // protected vanishes, the disk never gets full, and no pull fails for want of space that
 // could have been collected.
 func TestKeepTrial(t *testing.T) {
-	lab.Need(t, site.err)
 	t.Run("alone", func(t *testing.T) { testKeepTrial(t, false) })
 	t.Run("beside a script that prunes", func(t *testing.T) { testKeepTrial(t, true) })
 }
@@ -436,7 +435,7 @@ func (x *trial) run(repo string) {
 	x.Helper()
 	ref := site.registry.Ref(x.repo(repo), "v1")
 	if x.size[ref] == 0 {
-		program, err := buildActor()
+		program, err := buildProgram()
 		if err != nil {
 			x.Fatal(err)
 		}

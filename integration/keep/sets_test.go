@@ -1,4 +1,4 @@
-package integration_test
+package keep_test
 
 import (
 	"context"
@@ -19,7 +19,6 @@ import (
 // that removes all it may, also after a kill. What somebody else removes comes again, a tag
 // that moves is followed, and what nothing protects any more may go.
 func TestSetsAndLeases(t *testing.T) {
-	lab.Need(t, site.err)
 	dir, err := os.MkdirTemp(site.dir, "s")
 	if err != nil {
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-package integration_test
+package keep_test
 
 import (
 	"context"
@@ -126,7 +126,6 @@ func (s *small) contain(ref string) {
 // A small disk is filled. What fits after a collection is pulled, and what does not is
 // refused before a byte of it is fetched.
 func TestSmallDisk(t *testing.T) {
-	lab.Need(t, site.err)
 	const config = "keep: {collect: own, high: 70%, low: 50%, reserve: 16MiB, min_age: 0s, interval: 1h}\n"
 	s := newSmall(t, config)
 	theirs := s.publish("theirs", 8)
