@@ -3,6 +3,7 @@ package host_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -32,21 +33,28 @@ func (r *rig) rewrite(set string, resolved time.Time) {
 	if err != nil {
 		r.Fatal(err)
 	}
-	e, err := kv.Get(ctx, set)
-	if err != nil {
-		r.Fatal(err)
-	}
-	var record map[string]any
-	if err := json.Unmarshal(e.Value(), &record); err != nil {
-		r.Fatal(err)
-	}
-	record["resolved"] = resolved
-	value, err := json.Marshal(record)
-	if err != nil {
-		r.Fatal(err)
-	}
-	if _, err := kv.Update(ctx, set, value, e.Revision()); err != nil {
-		r.Fatal(err)
+	for {
+		e, err := kv.Get(ctx, set)
+		if err != nil {
+			r.Fatal(err)
+		}
+		var record map[string]any
+		if err := json.Unmarshal(e.Value(), &record); err != nil {
+			r.Fatal(err)
+		}
+		record["resolved"] = resolved
+		value, err := json.Marshal(record)
+		if err != nil {
+			r.Fatal(err)
+		}
+		_, err = kv.Update(ctx, set, value, e.Revision())
+		if err == nil {
+			return
+		}
+		// The controller writes too.
+		if conflict := new(jetstream.APIError); !errors.As(err, &conflict) || conflict.ErrorCode != jetstream.JSErrCodeStreamWrongLastSequence {
+			r.Fatal(err)
+		}
 	}
 }
 
