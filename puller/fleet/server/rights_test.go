@@ -213,6 +213,9 @@ func testSubscribe(t *testing.T, w *wire, names fleet.Subjects) {
 func testReplies(t *testing.T, r *rig, w *wire, names fleet.Subjects) {
 	conn, _ := r.connect()
 	asks, err := conn.SubscribeSync(names.Asks())
+	if err == nil {
+		err = conn.Flush() // the server has the subscription before the first question
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
