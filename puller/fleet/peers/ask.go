@@ -19,6 +19,7 @@ var (
 	errWaiting = errors.New("it waits for the bytes itself")
 	errBusy    = errors.New("it gives to as many as it may")
 	errRefused = errors.New("it does not give it")
+	errNothing = errors.New("it has nothing of it, and is to bring nothing")
 	errStrange = errors.New("it does not know the set, or not yet")
 	errSlow    = errors.New("it is too slow")
 	errLie     = errors.New("its answer is not what it says")
@@ -51,7 +52,8 @@ type want struct {
 }
 
 // bring asks one host after another for something, and the registry where this host is the
-// one to do so, or no other one can give it. It ends: each turn of its loop takes a host out,
+// one to do so, or no other one can give it. Before that it asks the next host for what that
+// one has: the others may have taken this host for dead, or it has just come back. It ends: each turn of its loop takes a host out,
 // or takes time, which is bounded for each host, or has brought bytes.
 func (n *Node) bring(ctx context.Context, w want) error {
 	left, busy, strange := make(map[string]bool), make(map[string]bool), make(map[string]bool)
@@ -59,6 +61,7 @@ func (n *Node) bring(ctx context.Context, w want) error {
 	var host string // that is asked, since when, and what it has brought since
 	var since time.Time
 	var got int64
+	looked := false // whether the next host has it
 	n.await(ctx, w.image)
 	for ctx.Err() == nil {
 		if w.there() {
@@ -66,8 +69,9 @@ func (n *Node) bring(ctx context.Context, w want) error {
 		}
 		var m fleet.Member
 		g, ok := n.o.Groups.Group(w.image.Repository, w.image.Digest)
+		skip := func(host string) bool { return left[host] || busy[host] || strange[host] || n.standing.Avoids(host) }
 		if ok {
-			m, ok = tree.Parent(g.Members, g.Self, w.seed, func(host string) bool { return left[host] || busy[host] || strange[host] || n.standing.Avoids(host) })
+			m, ok = tree.Parent(g.Members, g.Self, w.seed, skip)
 		}
 		if !ok && len(strange) > 0 && time.Since(strangeSince) > n.timing.strange {
 			for host := range strange {
@@ -81,11 +85,18 @@ func (n *Node) bring(ctx context.Context, w want) error {
 			sleep(ctx, n.timing.pause+rand.N(n.timing.pause))
 			continue
 		}
+		only := false
+		if !ok && !looked {
+			m, ok = tree.Next(g.Members, g.Self, w.seed, skip)
+			only = ok
+		}
 		if !ok {
 			if _, other := tree.Parent(g.Members, g.Self, w.seed, func(string) bool { return false }); other {
 				n.metrics.fallbacks.Inc()
 			}
+			n.bringing.Store(w.key, true)
 			err := w.registry(ctx)
+			n.bringing.Delete(w.key)
 			if err != nil && ctx.Err() == nil && isRegistry(err) {
 				return n.bringFromAny(ctx, w, err)
 			}
@@ -94,22 +105,31 @@ func (n *Node) bring(ctx context.Context, w want) error {
 		if m.Host != host {
 			host, since, got = m.Host, time.Now(), 0
 		}
-		more, err := w.try(ctx, g, m, false)
+		asking, cancel := ctx, context.CancelFunc(func() {})
+		if only {
+			asking, cancel = context.WithTimeout(ctx, n.timing.look)
+		}
+		more, err := w.try(asking, g, m, only)
+		late := asking.Err() != nil
+		cancel()
 		got += more
+		looked = looked || only && err != nil && !errors.Is(err, errWaiting)
 		var keep keepError
 		switch {
-		case ctx.Err() != nil:
+		case ctx.Err() != nil, late && err != nil:
 		case errors.As(err, &keep):
 			return keep.error
 		case err == nil, errors.Is(err, errWaiting):
 			n.standing.Answers(m.Host)
 			if time.Since(since) > n.timing.patience {
 				if got < least && !w.there() {
-					left[m.Host] = true
+					left[m.Host], looked = true, true
 					n.avoid(m, tree.AvoidSlow, errSlow)
 				}
 				since, got = time.Now(), 0
 			}
+		case only && (errors.Is(err, errBusy) || errors.Is(err, errStrange)):
+			n.standing.Answers(m.Host)
 		case errors.Is(err, errBusy):
 			n.standing.Answers(m.Host)
 			if busySince.IsZero() {
@@ -122,7 +142,7 @@ func (n *Node) bring(ctx context.Context, w want) error {
 				strangeSince = time.Now()
 			}
 			strange[m.Host] = true
-		case errors.Is(err, errRefused):
+		case errors.Is(err, errRefused), errors.Is(err, errNothing):
 			n.standing.Answers(m.Host)
 			left[m.Host] = true
 		case errors.Is(err, errSlow):
@@ -138,7 +158,7 @@ func (n *Node) bring(ctx context.Context, w want) error {
 				n.logOf(m).WithError(err).Info("a host of the fleet does not answer; others are asked")
 			}
 		}
-		if more == 0 && !w.there() && !left[m.Host] && !busy[m.Host] && !strange[m.Host] {
+		if more == 0 && !w.there() && !left[m.Host] && !busy[m.Host] && !strange[m.Host] && !(only && looked) {
 			sleep(ctx, n.timing.pause)
 		}
 	}
@@ -183,7 +203,7 @@ func (n *Node) bringFromAny(ctx context.Context, w want, why error) error {
 			case errors.Is(err, errLie):
 				n.metrics.bad.WithLabelValues(m.Host).Inc()
 				n.avoid(m, tree.AvoidBad, err)
-			case err != nil && !errors.Is(err, errWaiting) && !errors.Is(err, errBusy) && !errors.Is(err, errStrange) && !errors.Is(err, errRefused):
+			case err != nil && !errors.Is(err, errWaiting) && !errors.Is(err, errBusy) && !errors.Is(err, errStrange) && !errors.Is(err, errRefused) && !errors.Is(err, errNothing):
 				n.standing.Dead(m.Host)
 			}
 		}

@@ -102,6 +102,8 @@ func (n *Node) get(ctx context.Context, g fleet.Group, m fleet.Member, i sharing
 		return resp, alive, cancel, nil
 	case http.StatusAccepted:
 		err = errWaiting
+	case http.StatusNoContent:
+		err = errNothing
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		err = errBusy
 	case http.StatusForbidden:

@@ -46,15 +46,16 @@ type registry struct {
 	limiter    *rate.Limiter
 
 	mu     sync.Mutex
-	sent   int64         // bytes of blobs
-	asked  int           // manifests
-	denied map[int]bool  // machines that it shows nothing
-	half   chan struct{} // closed when it has sent half of the image, unless it is nil
+	sent   int64            // bytes of blobs
+	chunks map[string]int64 // the same of each chunk, by digest and index
+	asked  int              // manifests
+	denied map[int]bool     // machines that it shows nothing
+	half   chan struct{}    // closed when it has sent half of the image, unless it is nil
 }
 
 // newRegistry returns one with an image of some layers.
 func newRegistry(sizes ...int) *registry {
-	r := &registry{repository: "registry.test/app", manifests: make(map[string][]byte), blobs: make(map[string][]byte), denied: make(map[int]bool)}
+	r := &registry{repository: "registry.test/app", manifests: make(map[string][]byte), blobs: make(map[string][]byte), denied: make(map[int]bool), chunks: make(map[string]int64)}
 	type object = map[string]any
 	add := func(body []byte) object {
 		id := digest.FromBytes(body).String()
@@ -141,21 +142,23 @@ func (a access) Blob(ctx context.Context, id string, from, to, size int64) (pull
 	if !ok {
 		return puller.BlobBody{}, puller.Errorf(puller.ErrNotFound, "no blob %s", id)
 	}
-	return puller.BlobBody{ReadCloser: &counted{access: a, ctx: ctx, left: body[from:to]}, Whole: from == 0 && to == size}, nil
+	return puller.BlobBody{ReadCloser: &counted{access: a, ctx: ctx, digest: id, at: from, left: body[from:to]}, Whole: from == 0 && to == size}, nil
 }
 
 // counted is a body of the registry.
 type counted struct {
 	access
-	ctx  context.Context
-	left []byte
+	ctx    context.Context
+	digest string
+	at     int64
+	left   []byte
 }
 
 func (c *counted) Read(p []byte) (int, error) {
 	if len(c.left) == 0 {
 		return 0, io.EOF
 	}
-	n := copy(p[:min(len(p), 32*kib)], c.left)
+	n := copy(p[:min(len(p), 4*kib)], c.left)
 	if c.limiter != nil {
 		if err := c.limiter.WaitN(c.ctx, n); err != nil {
 			return 0, err
@@ -164,6 +167,8 @@ func (c *counted) Read(p []byte) (int, error) {
 	c.left = c.left[n:]
 	c.mu.Lock()
 	c.sent += int64(n)
+	c.chunks[fmt.Sprint(c.digest[7:11], "/", c.at/chunkSize)] += int64(n)
+	c.at += int64(n)
 	if c.half != nil && c.sent > c.size()/2 {
 		close(c.half)
 		c.half = nil
@@ -191,23 +196,23 @@ type cluster struct {
 type machine struct {
 	*cluster
 	*peers.Node
-	number   int
-	name     string
-	dir      string
-	store    *blobs.Store
-	fetcher  *fetch.Fetcher
-	access   access
-	metrics  *prometheus.Registry
-	listener net.Listener
-	stop     func() // as if it was killed
+	number  int
+	name    string
+	dir     string
+	address string
+	change  []option
+	store   *blobs.Store
+	fetcher *fetch.Fetcher
+	access  access
+	metrics *prometheus.Registry
+	stop    func() // as if it was killed
 
-	mu     sync.Mutex
-	used   map[string]*blobs.Blob
-	sizes  map[string]int64
-	took   int64
-	told   []string
-	change func(b *blobs.Blob) // of a blob that others ask for
-	asked  chan struct{}       // receives one when another host asks, unless it is nil
+	mu      sync.Mutex
+	used    map[string]*blobs.Blob
+	took    int64
+	told    []string
+	damages func(b *blobs.Blob) // that others ask for
+	asked   chan struct{}       // receives one when another host asks, unless it is nil
 }
 
 // chunkSize is that of the machines of tests.
@@ -219,37 +224,40 @@ type option func(*peers.Options)
 func newCluster(t *testing.T, r *registry, machines, zones int, change ...option) *cluster {
 	t.Helper()
 	c := &cluster{registry: r, t: t, key: []byte("a key of the group")}
-	log := logrus.New()
-	log.SetOutput(io.Discard)
 	for i := range machines {
-		dir := filepath.Join(t.TempDir(), "blobs")
 		m := &machine{
-			cluster: c, number: i, name: fmt.Sprintf("host-%d", i), dir: dir, used: make(map[string]*blobs.Blob), sizes: make(map[string]int64),
-			store:   blobs.New(dir, blobs.Options{Cap: 1 << 30, Log: log, Block: 16 * kib}),
-			fetcher: fetch.New(fetch.Options{Chunk: 1 << 20}), access: access{r, i}, metrics: prometheus.NewRegistry(),
-		}
-		o := peers.Options{Groups: m, Chunk: chunkSize, Log: log, Metrics: m.metrics}
-		for _, f := range change {
-			f(&o)
-		}
-		m.Node = peers.New(o)
-		if err := m.store.Open(); err != nil {
-			t.Fatal(err)
+			cluster: c, number: i, name: fmt.Sprintf("host-%d", i), dir: filepath.Join(t.TempDir(), "blobs"), change: change,
+			access: access{r, i}, address: "127.0.0.1:0",
 		}
 		m.start()
 		c.all = append(c.all, m)
-		c.members = append(c.members, fleet.Member{Host: m.name, Zone: fmt.Sprint(i % zones), Address: m.listener.Addr().String()})
+		c.members = append(c.members, fleet.Member{Host: m.name, Zone: fmt.Sprint(i % zones), Address: m.address})
 	}
 	return c
 }
 
-// start has a machine give what it has, until stop or the end of the test.
+// start has a machine keep blobs, and give what it has, until stop or the end of the test.
+// After stop it starts with what was on its disk.
 func (m *machine) start() {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	m.store = blobs.New(m.dir, blobs.Options{Cap: 1 << 30, Log: log, Block: kib})
+	m.fetcher = fetch.New(fetch.Options{Chunk: chunkSize / 2})
+	m.metrics = prometheus.NewRegistry()
+	m.used = make(map[string]*blobs.Blob)
+	o := peers.Options{Groups: m, Chunk: chunkSize, Log: log, Metrics: m.metrics}
+	for _, f := range m.change {
+		f(&o)
+	}
+	m.Node = peers.New(o)
+	if err := m.store.Open(); err != nil {
+		m.t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", m.address)
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	m.listener = l
+	m.address = l.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -367,8 +375,8 @@ func (h held) Use(ctx context.Context, manifest, id string) (*blobs.Blob, func()
 		return nil, nil, puller.Errorf(puller.ErrNotFound, "not of the manifest")
 	}
 	b, err := h.use(id)
-	if err == nil && h.change != nil {
-		h.change(b)
+	if err == nil && h.damages != nil {
+		h.damages(b)
 	}
 	return b, func() {}, err
 }

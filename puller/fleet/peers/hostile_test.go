@@ -230,7 +230,7 @@ func TestServer(t *testing.T) {
 	g, _ := m.Group(r.repository, r.index)
 	ask := func(t *testing.T, path string, change func(http.Header)) (int, string) {
 		t.Helper()
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+m.listener.Addr().String()+path, nil)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+m.address+path, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -313,7 +313,7 @@ func TestServer(t *testing.T) {
 		}
 	})
 	t.Run("method", func(t *testing.T) {
-		resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(must(http.NewRequest(http.MethodPut, "http://"+m.listener.Addr().String()+chunk, strings.NewReader("x"))))
+		resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(must(http.NewRequest(http.MethodPut, "http://"+m.address+chunk, strings.NewReader("x"))))
 		if err != nil {
 			t.Fatal(err)
 		}

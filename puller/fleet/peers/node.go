@@ -40,6 +40,7 @@ type timing struct {
 	strange time.Duration
 	// patience is how long a host may bring less than least of a chunk.
 	patience time.Duration
+	look     time.Duration // how long the next host is asked for what it has
 	others   time.Duration // how long all hosts are asked for what the registry does not give
 	pause    time.Duration // before the same is asked again
 	proven   time.Duration // how long it is looked for a host that has proven a blob
@@ -52,7 +53,7 @@ type timing struct {
 
 var defaults = timing{
 	head: 15 * time.Second, gap: 10 * time.Second, answer: 40 * time.Second,
-	busy: time.Minute, strange: 15 * time.Second, patience: time.Minute, others: 20 * time.Second, pause: 200 * time.Millisecond, proven: 10 * time.Second,
+	busy: time.Minute, strange: 15 * time.Second, patience: time.Minute, look: 2 * time.Second, others: 20 * time.Second, pause: 200 * time.Millisecond, proven: 10 * time.Second,
 	wait: 4 * time.Second, turn: 2 * time.Second, still: time.Second, send: 20 * time.Second,
 	linger: 10 * time.Second,
 }
@@ -74,6 +75,7 @@ type Node struct {
 	unknown   *lru.Cache[sharing.Image, time.Time]   // since when their members are not known
 	missed    *lru.Cache[string, time.Time]          // the same of single flights
 	summing   sync.Mutex                             // held while they are computed
+	bringing  sync.Map                               // keys of flights that the registry is asked for now
 	givers    givers
 }
 

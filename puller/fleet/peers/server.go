@@ -130,8 +130,12 @@ func (s *server) answer(handle func(request) error) http.HandlerFunc {
 			return
 		}
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		if errors.Is(err, errWaiting) {
+		switch {
+		case errors.Is(err, errWaiting):
 			w.WriteHeader(http.StatusAccepted)
+			return
+		case errors.Is(err, errNothing):
+			w.WriteHeader(http.StatusNoContent)
 			return
 		}
 		var why refusal
@@ -171,6 +175,7 @@ func (s *server) check(w http.ResponseWriter, r *http.Request) (asked request, e
 	if right := token.Check(g, asked.host, asked.digest, h.Get("Authorization")); !ok || !right {
 		return asked, refusedToken
 	}
+	s.standing.Asks(asked.host)
 	return asked, nil
 }
 
@@ -344,8 +349,15 @@ func (s *server) awaitByte(r request, b *blobs.Blob, index int, from int64) (the
 	}
 	key := chunk{blob: sharing.Blob{Blob: b}, index: index}.key()
 	barred := func() bool { return s.isBarred(r.image, key, b.Digest(), index) }
-	if r.only() || barred() {
+	if barred() {
 		return 0, refusedContent
+	}
+	if r.only() {
+		// It may be a host that this one waits for. The registry waits for nobody.
+		if _, comes := s.bringing.Load(key); comes {
+			return 0, errWaiting
+		}
+		return 0, errNothing
 	}
 	ctx, cancel := context.WithTimeoutCause(r.Context(), s.timing.wait, errWaiting)
 	defer cancel()

@@ -14,9 +14,13 @@ import (
 )
 
 const (
-	// ownAtATime is how many chunks a fetch brings from the registry at a time, of those
-	// that this host is to bring for all, and takeAtATime how many from other hosts.
-	ownAtATime, takeAtATime = 8, 16
+	// atATime is how many chunks a fetch brings at a time, in their order, those of the
+	// registry among those of hosts. So no host brings chunks long before the others take
+	// them: what nobody has taken yet is lost with the host.
+	atATime = 16
+	// stepsOfChunk is in how many parts, one after another, a chunk comes from the registry:
+	// others take its bytes in their order, and a connection that is cut loses one part.
+	stepsOfChunk = 4
 )
 
 // chunk is a chunk of a blob that an image lists.
@@ -28,24 +32,17 @@ type chunk struct {
 
 func (c chunk) key() string { return c.blob.Digest() + "/" + strconv.Itoa(c.index) }
 
-// Fetch implements sharing.Peers. Chunks come in their order, those of the registry beside
-// those of hosts.
+// Fetch implements sharing.Peers.
 func (n *Node) Fetch(ctx context.Context, i sharing.Image, all []sharing.Blob, from sharing.Source, p sharing.Progress) error {
 	n.await(ctx, i)
-	var own, others []chunk
+	var list []chunk
 	left := make(map[string]*atomic.Int64, len(all)) // chunks of a blob, by digest
 	for _, b := range all {
 		left[b.Digest()] = new(atomic.Int64)
 		for index := range chunks(b.Size(), n.o.Chunk) {
-			c := chunk{i, b, index}
-			if _, ok := missing(b.Blob, rangeOf(b.Size(), n.o.Chunk, index)); !ok {
-				continue
-			}
-			left[b.Digest()].Add(1)
-			if n.brings(i, b.Digest(), index) {
-				own = append(own, c)
-			} else {
-				others = append(others, c)
+			if _, ok := missing(b.Blob, rangeOf(b.Size(), n.o.Chunk, index)); ok {
+				left[b.Digest()].Add(1)
+				list = append(list, chunk{i, b, index})
 			}
 		}
 	}
@@ -55,31 +52,27 @@ func (n *Node) Fetch(ctx context.Context, i sharing.Image, all []sharing.Blob, f
 			group.Go(func() error { return n.settle(ctx, i, b, from, p) })
 		}
 	}
-	work := func(list []chunk, atATime int) {
-		var next atomic.Int64
-		for range min(atATime, len(list)) {
-			group.Go(func() error {
-				for ctx.Err() == nil {
-					at := int(next.Add(1)) - 1
-					if at >= len(list) {
-						break
-					}
-					c := list[at]
-					if err := n.take(ctx, c, from, p.Taken); err != nil {
+	var next atomic.Int64
+	for range min(atATime, len(list)) {
+		group.Go(func() error {
+			for ctx.Err() == nil {
+				at := int(next.Add(1)) - 1
+				if at >= len(list) {
+					break
+				}
+				c := list[at]
+				if err := n.take(ctx, c, from, p.Taken); err != nil {
+					return err
+				}
+				if left[c.blob.Digest()].Add(-1) == 0 {
+					if err := n.settle(ctx, i, c.blob, from, p); err != nil {
 						return err
 					}
-					if left[c.blob.Digest()].Add(-1) == 0 {
-						if err := n.settle(ctx, i, c.blob, from, p); err != nil {
-							return err
-						}
-					}
 				}
-				return context.Cause(ctx)
-			})
-		}
+			}
+			return context.Cause(ctx)
+		})
 	}
-	work(own, ownAtATime)
-	work(others, takeAtATime)
 	return group.Wait()
 }
 
@@ -111,7 +104,15 @@ func (n *Node) take(ctx context.Context, c chunk, from sharing.Source, taken fun
 				}
 				return got, err
 			},
-			registry: func(ctx context.Context) error { return from.Fetch(ctx, c.blob.Blob, of) },
+			registry: func(ctx context.Context) error {
+				for step := of; step.From < of.To; step.From = step.To {
+					step.To = min(step.From+max(1, n.o.Chunk/stepsOfChunk), of.To)
+					if err := from.Fetch(ctx, c.blob.Blob, step); err != nil {
+						return err
+					}
+				}
+				return nil
+			},
 		})
 	})
 }

@@ -23,7 +23,8 @@ type Standing struct {
 // fault is why a host is avoided.
 type fault struct {
 	until time.Time
-	fails int // to answer, in a row
+	fails int  // to answer, in a row
+	dead  bool // it is avoided for nothing else
 }
 
 func (s *Standing) of(host string) *fault {
@@ -53,7 +54,7 @@ func (s *Standing) Avoid(host string, d time.Duration) (first bool) {
 	f, now := s.of(host), time.Now()
 	first = now.After(f.until)
 	if until := now.Add(d); until.After(f.until) {
-		f.until = until
+		f.until, f.dead = until, false
 	}
 	return first
 }
@@ -61,13 +62,24 @@ func (s *Standing) Avoid(host string, d time.Duration) (first bool) {
 // Dead has a host avoided that does not answer. It reports whether it was asked until now.
 func (s *Standing) Dead(host string) (first bool) {
 	s.mu.Lock()
-	f := s.of(host)
-	d := min(firstAvoid<<min(f.fails, 10), mostAvoid)
-	if time.Now().After(f.until) {
-		f.fails++
+	defer s.mu.Unlock()
+	f, now := s.of(host), time.Now()
+	if first = now.After(f.until); !first {
+		return false
 	}
-	s.mu.Unlock()
-	return s.Avoid(host, d)
+	f.until, f.dead = now.Add(min(firstAvoid<<min(f.fails, 10), mostAvoid)), true
+	f.fails++
+	return true
+}
+
+// Asks notes that a host has asked this one: it is there again, and is not avoided as dead any
+// more. That counts once until it has answered: it may be one that can't be reached.
+func (s *Standing) Asks(host string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f := s.hosts[host]; f != nil && f.dead && f.fails == 1 {
+		f.until, f.dead = time.Time{}, false
+	}
 }
 
 // Answers notes that a host has answered.

@@ -90,6 +90,25 @@ func Parent(members []fleet.Member, self string, seed uint64, skip func(host str
 	return members[before[rank].at], true
 }
 
+// Next returns the member that would ask the registry for a chunk if a host, which does so,
+// were none. It brings the chunk while the others do not know that the host is there.
+func Next(members []fleet.Member, self string, seed uint64, skip func(host string) bool) (next fleet.Member, ok bool) {
+	var first place
+	for at, m := range members {
+		if m.Host == self || m.Address == "" {
+			continue
+		}
+		if p := placeOf(m.Host, seed); (!ok || p.compare(first) < 0) && !skip(m.Host) {
+			p.at = at
+			first, ok = p, true
+		}
+	}
+	if !ok {
+		return fleet.Member{}, false
+	}
+	return members[first.at], true
+}
+
 // Seed is what the order of hosts for a chunk depends on. A manifest is as one chunk.
 func Seed(digest string, index int) uint64 {
 	sum := sha256.Sum256(binary.BigEndian.AppendUint64([]byte(digest+"\x00"), uint64(index)))
