@@ -23,7 +23,10 @@ import (
 	"github.com/towline/towline/puller/keep"
 )
 
-var keepRounds = flag.Int("keeprounds", 10, "how many rounds the trial of keeping images has, alone and beside another collector")
+var (
+	keepRounds = flag.Int("keeprounds", 10, "how many rounds the trial of keeping images has, alone and beside another collector")
+	keepSeed   = flag.Uint64("keepseed", 0, "the seed of the trial of keeping images, as an earlier one has logged it; 0 for a new one")
+)
 
 // Whatever is pulled, run, leased, collected and restarted, in any order: nothing that is
 // protected vanishes, the disk never gets full, and no pull fails for want of space that
@@ -36,7 +39,10 @@ func TestKeepTrial(t *testing.T) {
 const trialConfig = "keep: {collect: own, high: 75%, low: 60%, reserve: 16MiB, min_age: 0s, interval: 10s}\n"
 
 func testKeepTrial(t *testing.T, pruned bool) {
-	seed := uint64(time.Now().UnixNano())
+	seed := *keepSeed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
 	t.Logf("the seed is %d", seed)
 	x := &trial{
 		small: newSmall(t, trialConfig), random: rand.New(rand.NewPCG(seed, 2)), pruned: pruned,
