@@ -25,6 +25,7 @@ type eventLog struct {
 	events []event
 	seq    int
 	off    bool          // the engine is down
+	held   bool          // they are told later
 	added  chan struct{} // closed and set to nil with the next event
 }
 
@@ -70,11 +71,25 @@ func (l *eventLog) after(seq int, since, until time.Time) (found []event, added 
 		l.added = make(chan struct{})
 	}
 	for _, v := range l.events {
-		if v.seq > seq && !v.at.Before(since) && !v.at.After(until) {
+		if !l.held && v.seq > seq && !v.at.Before(since) && !v.at.After(until) {
 			found = append(found, v)
 		}
 	}
 	return found, l.added
+}
+
+// HoldEvents has the engine tell of what happens only once release is called.
+func (e *Engine) HoldEvents() (release func()) {
+	hold := func(held bool) {
+		e.events.mu.Lock()
+		defer e.events.mu.Unlock()
+		if e.events.held = held; e.events.added != nil {
+			close(e.events.added)
+			e.events.added = nil
+		}
+	}
+	hold(true)
+	return func() { hold(false) }
 }
 
 // AddEvents adds n events of another container.

@@ -90,7 +90,7 @@ func (t *Table) Recall(service puller.Service) {
 		for _, j := range page {
 			// What was noted a moment before the checkpoint may not be in it.
 			if j.FinishedAt.After(e.Checkpoint.Add(-batch)) && j.FinishedAt.Before(e.Until) {
-				t.seen.recall(&j, !j.StartedAt.Before(e.Since))
+				t.seen.recall(&j, e)
 			}
 		}
 		t.mu.Unlock()
@@ -101,15 +101,17 @@ func (t *Table) Recall(service puller.Service) {
 	}
 }
 
-// recall notes a job that had ended before the start. known says that all images and events
-// were known since it began.
-func (s *sightings) recall(j *puller.Job, known bool) {
+// recall notes a job that had ended before the start.
+func (s *sightings) recall(j *puller.Job, e evidence) {
 	n := len(s.results)
 	s.job(j)
 	if len(s.results) > n {
 		r := &s.results[n]
-		if r.known = known; r.pulled {
-			s.pull(r.name, r.finished) // the engine's event may be lost
+		r.known = !r.began.Before(e.Since)
+		// The engine's event may be lost, but not one from before the checkpoint: what that
+		// brought has a record, or has gone since, of which the evidence says nothing any more.
+		if r.pulled && !r.finished.Before(e.Checkpoint) {
+			s.pull(r.name, r.finished)
 		}
 	}
 }

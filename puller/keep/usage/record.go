@@ -15,6 +15,8 @@ type Record struct {
 	// Used is when a container of it was last created, started or ended, or a job or
 	// another client last had it pulled; zero where no use was seen.
 	Used time.Time `json:"used,omitzero"`
+	// Foreign says that it came by another way than a pull: it was loaded, or built.
+	Foreign bool `json:"foreign,omitempty"`
 	// Brought are the names under which Towline pulled it, in full form and sorted. They
 	// are empty where somebody else brought the image, or that is not certain.
 	Brought []string `json:"brought,omitempty"`

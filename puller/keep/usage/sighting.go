@@ -167,9 +167,9 @@ func fullName(name string) string {
 }
 
 // arrival returns when an image that was not there before has come: when it was first
-// named in an event, or else asOf. pulled says that a pull brought it.
+// named in an event, which may be while the list was made, or else asOf, when the list was
+// asked for. pulled says that a pull brought it.
 func (s *sightings) arrival(i puller.ImageSummary, asOf time.Time) (at time.Time, pulled bool) {
-	at, pulled = asOf, true
 	called := slices.Concat(i.Tags, i.Digests)
 	for _, r := range s.results {
 		if r.id == i.ID && r.pulled {
@@ -178,15 +178,23 @@ func (s *sightings) arrival(i puller.ImageSummary, asOf time.Time) (at time.Time
 	}
 	for _, name := range called {
 		for _, t := range s.names[name] {
-			if t.Before(at) && t.After(s.deleted[i.ID]) && !s.broughtAnother(name, i.ID, t) {
+			if (at.IsZero() || t.Before(at)) && t.After(s.deleted[i.ID]) && !s.broughtAnother(name, i.ID, t) {
 				at = t
 			}
 		}
 	}
-	if other, ok := s.foreign[i.ID]; ok && !other.After(at) {
-		at, pulled = other, false
+	if at.IsZero() {
+		at = asOf
+		for _, r := range s.results {
+			if r.id == i.ID && r.pulled && r.finished.Before(at) && r.finished.After(s.deleted[i.ID]) {
+				at = r.finished // it was there by then, and the event comes a moment later
+			}
+		}
 	}
-	return at.UTC(), pulled
+	if other, ok := s.foreign[i.ID]; ok && !other.After(at) {
+		return other.UTC(), false
+	}
+	return at.UTC(), true
 }
 
 // broughtAnother reports whether the pull of a name at a time was a job's, which got another

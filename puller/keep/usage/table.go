@@ -107,7 +107,6 @@ func (t *Table) Snapshot(ctx context.Context, shared bool) (Snapshot, error) {
 func (t *Table) apply(images []puller.ImageSummary, containers []puller.ContainerState, seen sightings, asOf time.Time) {
 	listed := make(map[string]bool, len(images))
 	t.byName = make(map[string]string, len(images))
-	foreign := make(map[string]bool) // those that no pull has brought
 	for _, i := range images {
 		listed[i.ID] = true
 		for _, name := range slices.Concat(i.Tags, i.Digests) {
@@ -115,8 +114,7 @@ func (t *Table) apply(images []puller.ImageSummary, containers []puller.Containe
 		}
 		if _, known := t.records[i.ID]; !known {
 			at, pulled := seen.arrival(i, asOf)
-			foreign[i.ID] = !pulled
-			t.set(i.ID, Record{Arrived: at})
+			t.set(i.ID, Record{Arrived: at, Foreign: !pulled})
 		}
 	}
 	for id := range t.records {
@@ -124,7 +122,7 @@ func (t *Table) apply(images []puller.ImageSummary, containers []puller.Containe
 			t.drop(id)
 		}
 	}
-	t.bring(seen.results, foreign)
+	t.bring(seen.results)
 	for id, at := range seen.images {
 		t.use(id, at)
 	}
@@ -171,10 +169,9 @@ func (t *Table) use(id string, at time.Time) {
 	}
 }
 
-// bring decides which images Towline brought: those that a job pulled, and that came while
-// it did. foreign are those that came by another way. All images and events
-// must have been known since the job began.
-func (t *Table) bring(results []result, foreign map[string]bool) {
+// bring decides which images Towline brought: those that a job pulled, and that came by a
+// pull while it did. All images and events must have been known since the job began.
+func (t *Table) bring(results []result) {
 	for _, v := range results {
 		r, known := t.records[v.id]
 		if !known || !v.pulled {
@@ -182,7 +179,7 @@ func (t *Table) bring(results []result, foreign map[string]bool) {
 		}
 		since := v.known || !t.connected.IsZero() && !v.began.Before(t.connected)
 		here := !r.Arrived.Before(v.began) && !r.Arrived.After(v.finished)
-		if (len(r.Brought) > 0 || since && here && !foreign[v.id]) && r.bring(v.name) {
+		if (len(r.Brought) > 0 || since && here && !r.Foreign) && r.bring(v.name) {
 			t.set(v.id, r)
 		}
 	}

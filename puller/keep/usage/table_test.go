@@ -170,6 +170,18 @@ func (h *host) pullAlways(image string, seed int) puller.Job {
 	return h.pullAs(image, seed, puller.PolicyAlways)
 }
 
+// submit has the Service pull an image as its script says, and waits for it.
+func (h *host) submit(image string) {
+	h.Helper()
+	j, err := h.service.Pull(puller.PullRequest{Image: image, Policy: puller.PolicyAlways})
+	if err == nil {
+		j, err = h.service.Wait(h.Context(), j.ID)
+	}
+	if err != nil || j.State != puller.StateSucceeded {
+		h.Fatalf("it ended with %+v, %v", j.Error, err)
+	}
+}
+
 func (h *host) pullAs(image string, seed int, policy puller.Policy) puller.Job {
 	h.Helper()
 	<-time.After(time.Second) // what comes at one moment has no order
@@ -281,6 +293,33 @@ func TestOwner(t *testing.T) {
 			"killed, no table":      {func(h *host) { h.kill(); h.stop(); h.pull(ours, 1); h.start() }, nil},
 			"removed, pulled again": {func(h *host) { h.pull(ours, 1); h.remove(); h.pull(ours, 1) }, []string{ours}},
 			"killed, pulled again":  {func(h *host) { h.pull(ours, 1); h.remove(); h.pull(ours, 1); h.kill() }, []string{ours}},
+			"killed, moved on": { // what was pulled before the checkpoint has gone since
+				func(h *host) { h.pull(ours, 1); h.remove(); h.restart(); <-time.After(time.Second); h.pull(ours, 1); h.kill() }, []string{ours},
+			},
+			"killed, by others": {func(h *host) {
+				h.others(theirs, 2) // within a minute, there is a checkpoint
+				<-time.After(30 * time.Second)
+				h.pull(ours, 1)
+				h.remove()
+				<-time.After(30 * time.Second)
+				h.others(ours, 1)
+				h.kill()
+			}, nil},
+			"loaded meanwhile": {func(h *host) {
+				h.engine.Script(ours, func(p *enginetest.Pull) {
+					h.engine.Tag("loaded:v1", enginetest.NewImage(ours, 1))
+					p.Wait(5 * time.Minute)
+					enginetest.Serve(enginetest.NewImage(ours, 1))(p)
+				})
+				h.submit(ours)
+			}, nil},
+			"event is late": {func(h *host) {
+				release := h.engine.HoldEvents()
+				h.pull(ours, 1)
+				<-time.After(time.Millisecond)
+				h.of(ours)
+				release()
+			}, []string{ours}},
 			"loaded, removed": {func(h *host) {
 				h.engine.Tag(ours, enginetest.NewImage(ours, 1))
 				h.remove()
@@ -314,22 +353,26 @@ func TestOwner(t *testing.T) {
 // What comes while the engine is asked for its lists is not lost.
 func TestOwnerDuringList(t *testing.T) {
 	both(t, func(t *testing.T, use func(*enginetest.Engine)) {
-		withHost(t, use, func(h *host) {
-			<-time.After(time.Second)
-			var once sync.Once
-			h.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
-				if call == "list" { // after the list of images
-					once.Do(func() { h.pull(ours, 1) })
-				}
-				return 0, ""
+		for name, list := range map[string]string{"before": "images", "after": "list"} { // the list of images
+			t.Run(name, func(t *testing.T) {
+				withHost(t, use, func(h *host) {
+					<-time.After(time.Second)
+					var once sync.Once
+					h.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
+						if call == list {
+							once.Do(func() { h.pull(ours, 1) })
+						}
+						return 0, ""
+					})
+					if _, err := h.table.Snapshot(h.Context(), false); err != nil {
+						t.Fatal(err)
+					}
+					if r, known := h.of(ours); !known || len(r.Brought) != 1 {
+						t.Errorf("it is known: %t, %+v", known, r)
+					}
+				})
 			})
-			if _, err := h.table.Snapshot(h.Context(), false); err != nil {
-				t.Fatal(err)
-			}
-			if r, known := h.of(ours); !known || len(r.Brought) != 1 {
-				t.Errorf("it is known: %t, %+v", known, r)
-			}
-		})
+		}
 	})
 }
 
