@@ -13,6 +13,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/job"
+	"github.com/towline/towline/puller/jobs/table"
 	"github.com/towline/towline/puller/prewarm"
 	"github.com/towline/towline/puller/pull"
 	"github.com/towline/towline/puller/requests"
@@ -77,11 +78,11 @@ func (s *Service) Prewarm(r puller.PrewarmRequest) (puller.Job, error) {
 	parent := s.newJob(puller.Job{Kind: puller.JobPrewarm, Priority: r.Priority}, all, whole, prewarmBytes(r.IdempotencyKey, len(r.Images), r.Skipped))
 	w := prewarm.New(s.prewarms, parent.Job, len(r.Images), store.Prewarm{FailFast: r.FailFast, Skipped: r.Skipped})
 	parent.SetWork(w)
-	family := []*entry{parent}
+	family := []*table.Entry{parent}
 	for i, image := range r.Images {
 		image.TraceParent = parent.View().TraceParent
 		child := s.newJob(jobOf(puller.JobPull, image), image, nil, requests.PullBytes(&image))
-		s.adopt(w, i, child, pull.Options{Job: child.Job, Request: image})
+		adopt(s.pulls, w, i, child, pull.Options{Job: child.Job, Request: image})
 		family = append(family, child)
 	}
 	return s.accept(family...)
@@ -106,10 +107,10 @@ func (s *Service) Plan(ctx context.Context, r puller.PrewarmRequest) (puller.Pla
 }
 
 // adopt makes a job the i-th child of a prewarm.
-func (s *Service) adopt(w *prewarm.Prewarm, i int, child *entry, o pull.Options) {
-	child.child = true
+func adopt(pulls *pull.Env, w *prewarm.Prewarm, i int, child *table.Entry, o pull.Options) {
+	child.Child = true
 	o.Layer, o.Settled = w.Layer, func() { w.ChildSettled(i) }
-	p := pull.New(s.pulls, o)
+	p := pull.New(pulls, o)
 	child.SetWork(p)
 	w.SetChild(i, p)
 }
@@ -122,9 +123,9 @@ func jobOf(kind puller.JobKind, r puller.PullRequest) puller.Job {
 // newJob returns a job that has not been accepted. asked is what the request was
 // without its defaults, for its fingerprint; size is what it counts in its caller's
 // budget, in bytes.
-func (s *Service) newJob(view puller.Job, r puller.PullRequest, asked any, size int64) *entry {
+func (s *Service) newJob(view puller.Job, r puller.PullRequest, asked any, size int64) *table.Entry {
 	view.State, view.CreatedAt, view.TraceParent = puller.StateQueued, time.Now().UTC(), r.TraceParent
-	span := s.trace(&view)
+	span := beginSpan(s.ctx, s.opts.Tracer, &view)
 	q := job.Request{
 		View: view, Timeout: time.Duration(r.Timeout), Caller: r.Caller, IdempotencyKey: keyOf(r.Caller, r.IdempotencyKey),
 		Private: r.Credentials != puller.Credentials{},
@@ -132,23 +133,32 @@ func (s *Service) newJob(view puller.Job, r puller.PullRequest, asked any, size 
 	if q.IdempotencyKey != "" {
 		q.Fingerprint = fingerprint(asked, q.Private)
 	}
-	return newEntry(&s.env, q, size, span)
+	return table.NewEntry(&s.env, q, size, span)
 }
 
-// trace begins the span of a job, and notes its place in the job.
-func (s *Service) trace(view *puller.Job) trace.Span {
-	if s.opts.Tracer == nil {
-		return trace.SpanFromContext(s.ctx) // which has none
+// imageBytes is what counts for each image of a prewarm beside its request: until the
+// prewarm ends, it is known what became of the image.
+const imageBytes = 1 << 10
+
+// prewarmBytes is what a prewarm counts beside its children.
+func prewarmBytes(key string, images int, skipped []puller.Skipped) int64 {
+	return int64(len(key)) + int64(images)*imageBytes + requests.SkippedBytes(skipped)
+}
+
+// beginSpan begins the span of a job, and notes its place in the job.
+func beginSpan(ctx context.Context, tracer trace.Tracer, view *puller.Job) trace.Span {
+	if tracer == nil {
+		return trace.SpanFromContext(ctx) // which has none
 	}
-	ctx, span := s.opts.Tracer.Start(tracing.Context(s.ctx, view.TraceParent), "job "+string(view.Kind))
+	ctx, span := tracer.Start(tracing.Context(ctx, view.TraceParent), "job "+string(view.Kind))
 	view.TraceParent = tracing.Parent(ctx)
 	return span
 }
 
 // endSpans ends the spans of jobs that were not accepted.
-func endSpans(entries []*entry, err error) {
+func endSpans(entries []*table.Entry, err error) {
 	for _, e := range entries {
-		tracing.End(e.span, err)
+		tracing.End(e.Span, err)
 	}
 }
 
@@ -180,10 +190,10 @@ func fingerprint(asked any, private bool) []byte {
 // accept makes jobs part of the Service, all or none, once they are on disk, and
 // returns the first. Where the first has an idempotency key that is known, it returns
 // the job that came with it.
-func (s *Service) accept(entries ...*entry) (puller.Job, error) {
+func (s *Service) accept(entries ...*table.Entry) (puller.Job, error) {
 	first := entries[0]
 	for {
-		known, err := s.table.reserve(entries)
+		known, err := s.table.Reserve(entries)
 		if err != nil {
 			endSpans(entries, err)
 			return puller.Job{}, err
@@ -191,29 +201,28 @@ func (s *Service) accept(entries ...*entry) (puller.Job, error) {
 		if known == nil {
 			break
 		}
-		<-known.accepted
-		if known.refusal == nil {
+		if known.Wait() == nil {
 			err := puller.Errorf(puller.ErrConflict, "another job has its key")
 			endSpans(entries, err)
-			if !bytes.Equal(known.fingerprint, first.fingerprint) {
-				return puller.Job{}, errKeyTaken(first.key)
+			if !bytes.Equal(known.Fingerprint, first.Fingerprint) {
+				return puller.Job{}, errKeyTaken(first.Key)
 			}
 			return s.told(known), nil
 		}
 		// That one was refused; this one may fare better.
 	}
-	if key := first.key; key != "" {
+	if key := first.Key; key != "" {
 		switch r, err := s.store.Keyed(key); {
 		case puller.KindOf(err) == puller.ErrNotFound:
 		case err != nil:
-			s.table.refuse(entries, err)
+			s.table.Refuse(entries, err)
 			return puller.Job{}, err
-		case !bytes.Equal(r.Fingerprint, first.fingerprint):
+		case !bytes.Equal(r.Fingerprint, first.Fingerprint):
 			err := errKeyTaken(key)
-			s.table.refuse(entries, err)
+			s.table.Refuse(entries, err)
 			return puller.Job{}, err
 		default:
-			s.table.refuse(entries, puller.Errorf(puller.ErrConflict, "another job has its key"))
+			s.table.Refuse(entries, puller.Errorf(puller.ErrConflict, "another job has its key"))
 			return s.Job(r.Job.ID)
 		}
 	}
@@ -222,19 +231,19 @@ func (s *Service) accept(entries ...*entry) (puller.Job, error) {
 		w.LookEarly(tracing.Context(s.ctx, first.View().TraceParent))
 	case *run.Run:
 		if err := s.outputs.Check(); err != nil {
-			s.table.refuse(entries, err)
+			s.table.Refuse(entries, err)
 			return puller.Job{}, err
 		}
 	}
 	if err := s.writer.save(entries); err != nil {
-		s.table.refuse(entries, err)
+		s.table.Refuse(entries, err)
 		return puller.Job{}, err
 	}
 	return s.told(first), nil
 }
 
 // told returns a job as callers are told of it.
-func (s *Service) told(e *entry) puller.Job { return s.outputs.Kept(e.Snapshot()) }
+func (s *Service) told(e *table.Entry) puller.Job { return s.outputs.Kept(e.Snapshot()) }
 
 func errKeyTaken(key string) error {
 	_, asked, _ := strings.Cut(key, "\x00")

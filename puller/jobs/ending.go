@@ -19,11 +19,11 @@ func (w *writer) settle(j *job.Job, saved bool) {
 		return
 	default:
 	}
-	e := w.s.table.get(j.ID())
-	w.s.table.ended(e)
+	e := w.s.table.Get(j.ID())
+	w.s.table.Ended(e)
 	v := j.Settle()
 	w.s.metrics.ended(&v)
-	tracing.EndJob(e.span, &v)
+	tracing.EndJob(e.Span, &v)
 	logEnd(w.s.log, &v)
 	if saved {
 		w.retire(j)

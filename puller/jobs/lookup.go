@@ -8,6 +8,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/jobs/table"
 	"github.com/towline/towline/puller/names"
 	"github.com/towline/towline/puller/proof"
 	"github.com/towline/towline/puller/store"
@@ -26,9 +27,13 @@ func (s *Service) kept(id string) (store.Record, error) {
 	return r, err
 }
 
+func errNoJob(id string) error {
+	return puller.Errorf(puller.ErrNotFound, "job %q is not known; it may have ended long ago", puller.Clip(id))
+}
+
 // Job implements puller.Service.
 func (s *Service) Job(id string) (puller.Job, error) {
-	if e := s.table.get(id); e != nil {
+	if e := s.table.Get(id); e != nil {
 		return s.told(e), nil
 	}
 	r, err := s.kept(id)
@@ -37,7 +42,7 @@ func (s *Service) Job(id string) (puller.Job, error) {
 
 // Wait implements puller.Service.
 func (s *Service) Wait(ctx context.Context, id string) (puller.Job, error) {
-	e := s.table.get(id)
+	e := s.table.Get(id)
 	if e == nil {
 		return s.Job(id)
 	}
@@ -58,10 +63,10 @@ func (s *Service) Wait(ctx context.Context, id string) (puller.Job, error) {
 
 // Cancel implements puller.Service.
 func (s *Service) Cancel(id string) (puller.Job, error) {
-	e := s.table.get(id)
+	e := s.table.Get(id)
 	if e != nil {
-		if s.table.isClosing() {
-			return puller.Job{}, errClosing
+		if s.table.IsClosing() {
+			return puller.Job{}, table.ErrClosing
 		}
 		left := e.Work().Leave(puller.Errorf(puller.ErrCanceled, "%s: canceled", e.View().Image))
 		v, err := s.settled(e)
@@ -77,14 +82,14 @@ func (s *Service) Cancel(id string) (puller.Job, error) {
 }
 
 // settled waits until a job that ends has ended.
-func (s *Service) settled(e *entry) (puller.Job, error) {
+func (s *Service) settled(e *table.Entry) (puller.Job, error) {
 	select {
 	case <-e.Settled():
 	case <-s.writer.done:
 	}
 	v := s.told(e)
 	if !v.State.Ended() {
-		return puller.Job{}, errClosing
+		return puller.Job{}, table.ErrClosing
 	}
 	return v, nil
 }
@@ -97,7 +102,7 @@ func (s *Service) Jobs(f puller.Filter) (page []puller.Job, next string, err err
 	// First those in memory: what leaves it meanwhile is then in both, and not in
 	// neither.
 	var live []puller.Job
-	for _, e := range s.table.newest(f.Cursor) {
+	for _, e := range s.table.Newest(f.Cursor) {
 		v := e.View()
 		if f.State != "" && v.State != f.State || f.Kind != "" && v.Kind != f.Kind || f.Image != "" && v.Image != f.Image {
 			continue
@@ -178,7 +183,7 @@ func (s *Service) Image(ctx context.Context, name, platform string, own puller.R
 
 // endedRun returns what is kept of a run that has ended, or nil.
 func (s *Service) endedRun(id string) (*store.Run, error) {
-	if e := s.table.get(id); e != nil {
+	if e := s.table.Get(id); e != nil {
 		if !e.Ending() {
 			return nil, nil
 		}
@@ -189,15 +194,4 @@ func (s *Service) endedRun(id string) (*store.Run, error) {
 		return nil, nil // it is not ours, or it is kept no longer
 	}
 	return r.Run, err
-}
-
-// dropOutputs removes the output of runs that are not known any more.
-func (s *Service) dropOutputs() {
-	s.outputs.Drop(func(id string) bool {
-		if s.table.get(id) != nil {
-			return true
-		}
-		_, err := s.store.Record(id)
-		return puller.KindOf(err) != puller.ErrNotFound
-	})
 }

@@ -66,13 +66,10 @@ func newMetrics() metrics {
 	return m
 }
 
-// register registers the metrics of a Service, unless r is nil. It panics where they are
-// registered already: one registerer serves one Service.
-func (s *Service) register(r prometheus.Registerer) {
-	if r != nil {
-		m := &s.metrics
-		r.MustRegister(m.jobs, m.duration, m.waited, m.unended, m.saving, present{s})
-	}
+// register registers the metrics of a Service. It panics where they are registered
+// already: one registerer serves one Service.
+func (m metrics) register(r prometheus.Registerer, s *Service) {
+	r.MustRegister(m.jobs, m.duration, m.waited, m.unended, m.saving, present{s})
 }
 
 func (m metrics) ended(j *puller.Job) {
@@ -121,7 +118,7 @@ func (p present) Collect(out chan<- prometheus.Metric) {
 		}
 		return 1
 	}
-	count := p.table.tally()
+	count := p.table.Tally()
 	for _, kind := range kinds {
 		gauge(queuedDesc, float64(count[kind][puller.StateQueued]), string(kind))
 		gauge(activeDesc, float64(count[kind][puller.StateActive]), string(kind))

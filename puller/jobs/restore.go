@@ -6,6 +6,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/job"
+	"github.com/towline/towline/puller/jobs/table"
 	"github.com/towline/towline/puller/prewarm"
 	"github.com/towline/towline/puller/pull"
 	"github.com/towline/towline/puller/requests"
@@ -26,7 +27,7 @@ const (
 type restore struct {
 	s       *Service
 	records []store.Record
-	entries []*entry       // of the records
+	entries []*table.Entry // of the records
 	known   map[string]int // their indexes, by ID
 }
 
@@ -40,11 +41,11 @@ func restoreJobs(s *Service, last uint64, unended []store.Record) error {
 		return fmt.Errorf("load the jobs: %w", err)
 	}
 	for _, v := range newest {
-		s.table.startAbove(v.ID)
+		s.table.StartAbove(v.ID)
 	}
 	r.makeJobs()
 	r.setWork()
-	s.table.restore(r.entries)
+	s.table.Restore(r.entries)
 	// Without numbers set aside nothing can begin: the next start would give the same
 	// ones again.
 	fault := s.writer.store(nil)
@@ -103,19 +104,6 @@ func (r *restore) recall(floor uint64) {
 	s.events.Restore(max(floor, told), frames, about)
 }
 
-// restore takes in jobs that had not ended before a start.
-func (t *table) restore(entries []*entry) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, e := range entries {
-		t.startAbove(e.id)
-		t.hold(e)
-		if key := e.key; key != "" {
-			t.keys[key] = e
-		}
-	}
-}
-
 // makeJobs makes a job of each record, without its work.
 func (r *restore) makeJobs() {
 	for i := range r.records {
@@ -130,7 +118,7 @@ func (r *restore) makeJobs() {
 			q.Timeout = time.Duration(record.Pull.Timeout)
 		}
 		_, span := tracing.Tracer(r.s.opts.Tracer).Start(tracing.Context(r.s.ctx, view.TraceParent), "job "+string(view.Kind)+", resumed")
-		r.entries = append(r.entries, newEntry(&r.s.env, q, sizeOf(record), span))
+		r.entries = append(r.entries, table.NewEntry(&r.s.env, q, sizeOf(record), span))
 		r.known[view.ID] = i
 	}
 }
@@ -158,7 +146,7 @@ func (r *restore) setWork() {
 	}
 	for i, record := range r.records {
 		switch e := r.entries[i]; {
-		case record.Prewarm != nil || e.child:
+		case record.Prewarm != nil || e.Child:
 		case record.Run != nil:
 			record.Pull = wanted(record)
 			e.SetWork(r.s.runs.Restore(e.Job, record))
@@ -183,7 +171,7 @@ func (r *restore) pullOptions(i int) pull.Options {
 }
 
 // setChildren makes a prewarm of a job and its children, those that have ended too.
-func (r *restore) setChildren(parent *entry, record store.Record) {
+func (r *restore) setChildren(parent *table.Entry, record store.Record) {
 	w := prewarm.New(r.s.prewarms, parent.Job, len(record.Job.Children), *record.Prewarm)
 	parent.SetWork(w)
 	ended := make(map[string]puller.ImageState)
@@ -192,7 +180,7 @@ func (r *restore) setChildren(parent *entry, record store.Record) {
 	}
 	for i, id := range record.Job.Children {
 		if k, ok := r.known[id]; ok {
-			r.s.adopt(w, i, r.entries[k], r.pullOptions(k))
+			adopt(r.s.pulls, w, i, r.entries[k], r.pullOptions(k))
 			continue
 		}
 		state, ok := ended[id]

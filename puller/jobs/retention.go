@@ -5,6 +5,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/job"
 )
 
@@ -17,9 +18,9 @@ const (
 
 // retire counts a job that has ended and is saved: there may be too many of them.
 func (w *writer) retire(j *job.Job) {
-	if e := w.s.table.get(j.ID()); e != nil {
+	if e := w.s.table.Get(j.ID()); e != nil {
 		w.ended++
-		w.endedBytes += w.s.table.retire(e)
+		w.endedBytes += w.s.table.Retire(e)
 	}
 }
 
@@ -42,7 +43,18 @@ func (w *writer) prune() {
 			w.again.Reset(saveAgain)
 		}
 	} else if n > 0 {
-		w.s.dropOutputs()
+		w.dropOutputs()
 		w.s.log.WithField("jobs", n).Debug("old jobs dropped from the store")
 	}
+}
+
+// dropOutputs removes the output of runs that are not known any more.
+func (w *writer) dropOutputs() {
+	w.s.outputs.Drop(func(id string) bool {
+		if w.s.table.Get(id) != nil {
+			return true
+		}
+		_, err := w.s.store.Record(id)
+		return puller.KindOf(err) != puller.ErrNotFound
+	})
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/job"
+	"github.com/towline/towline/puller/jobs/table"
 	"github.com/towline/towline/puller/prewarm"
 	"github.com/towline/towline/puller/proof"
 	"github.com/towline/towline/puller/pull"
@@ -106,7 +107,7 @@ type Service struct {
 	work     group
 
 	env      job.Env
-	table    *table
+	table    *table.Table
 	writer   *writer
 	proofs   *proof.Prover
 	transfer *transfer.Transfers
@@ -133,18 +134,20 @@ func New(engine puller.Engine, o Options) (*Service, error) {
 	}
 	s.defaults = requests.Defaults{
 		Policy: o.Policy, Retries: o.Retries, Timeout: o.Timeout, Rules: o.Rules, VerifyAccess: o.VerifyAccess,
-		OwnPlatform: s.ownPlatform,
+		OwnPlatform: func() (string, error) { return ownPlatform(engine) },
 	}
 	s.numbers.Start(last)
 	s.events = stream.NewEventLog(&s.numbers, keptEvents)
 	s.ctx, s.stop = context.WithCancelCause(context.Background())
-	s.table = newTable(o)
+	s.table = table.New(o.MaxPerCaller, o.MaxBytesPerCaller)
 	s.writer = newWriter(s)
 	s.env = job.Env{Context: s.ctx, Events: s.events, Changed: s.writer.touch, Log: s.log}
 	if err := s.open(); err != nil {
 		return nil, err
 	}
-	s.register(o.Metrics)
+	if o.Metrics != nil {
+		s.metrics.register(o.Metrics, s)
+	}
 	s.outputs.Scan()
 	if err := restoreJobs(s, last, unended); err != nil {
 		return nil, err
@@ -185,9 +188,6 @@ func (s *Service) open() (err error) {
 // Events returns the log of the events of all jobs, for those of no job.
 func (s *Service) Events() *stream.EventLog { return s.events }
 
-// errClosing is why jobs are refused when the daemon ends.
-var errClosing = puller.Errorf(puller.ErrOverloaded, "towline is shutting down; ask again when it is back")
-
 // Engine implements puller.Service.
 func (s *Service) Engine(ctx context.Context) (puller.EngineInfo, error) {
 	info, err := s.engine.Info(ctx)
@@ -202,10 +202,10 @@ func (s *Service) Engine(ctx context.Context) (puller.EngineInfo, error) {
 func (s *Service) Queue() puller.QueueState { return s.transfer.Queue() }
 
 // ownPlatform asks the engine for its platform.
-func (s *Service) ownPlatform() (string, error) {
+func ownPlatform(engine puller.Engine) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), askOwn)
 	defer cancel()
-	info, err := s.engine.Info(ctx)
+	info, err := engine.Info(ctx)
 	if err == nil && info.Platform == "" {
 		err = errors.New("it does not say what it is")
 	}
@@ -217,8 +217,8 @@ func (s *Service) ownPlatform() (string, error) {
 
 // Ready implements puller.Service.
 func (s *Service) Ready() error {
-	if s.table.isClosing() {
-		return errClosing
+	if s.table.IsClosing() {
+		return table.ErrClosing
 	}
 	if fault := s.writer.failure(); fault != nil {
 		return errNotSaved(fault)
@@ -232,13 +232,13 @@ func (s *Service) Ready() error {
 // leaves, the store has lastMoment to take the last of the changes. A Save that hangs
 // is left behind with what waits for it, and what it was to save is as after a crash.
 func (s *Service) Close(ctx context.Context) error {
-	live, first := s.table.close()
+	live, first := s.table.Close()
 	for _, e := range live {
 		e.Pause()
-		e.span.End() // another one begins with the next start
+		e.Span.End() // another one begins with the next start
 	}
 	s.transfer.Stop()
-	s.stop(errClosing)
+	s.stop(table.ErrClosing)
 	worked := make(chan struct{})
 	go func() {
 		s.work.close()

@@ -12,7 +12,7 @@ const keptEvents = 4 << 20
 // Watch implements puller.Service.
 func (s *Service) Watch(id string, since *uint64) ([]stream.Frame, *stream.Subscription, error) {
 	var topic *stream.Topic
-	if e := s.table.get(id); e != nil {
+	if e := s.table.Get(id); e != nil {
 		topic = e.Topic()
 	} else {
 		r, err := s.kept(id)

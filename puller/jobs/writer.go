@@ -6,6 +6,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/job"
+	"github.com/towline/towline/puller/jobs/table"
 	"github.com/towline/towline/puller/prewarm"
 	"github.com/towline/towline/puller/store"
 )
@@ -39,13 +40,13 @@ type writer struct {
 	again      *time.Timer // tries to save what could not be
 	reserved   uint64      // numbers up to this are set aside
 	ended      int         // jobs that ended since the store was pruned
-	endedBytes int64       // the same, as table.retire counts
+	endedBytes int64       // the same, as Table.Retire counts
 }
 
 // request asks for jobs to be accepted, all or none. One without jobs asks only to be
 // told when what had changed before it is on disk.
 type request struct {
-	entries []*entry
+	entries []*table.Entry
 	done    chan error
 }
 
@@ -79,7 +80,7 @@ func (w *writer) touch(j *job.Job, ending bool) {
 }
 
 // save waits until jobs are accepted, or returns why they are not.
-func (w *writer) save(entries []*entry) error {
+func (w *writer) save(entries []*table.Entry) error {
 	r := request{entries, make(chan error, 1)}
 	w.mu.Lock()
 	w.requests = append(w.requests, r)
@@ -92,7 +93,7 @@ func (w *writer) save(entries []*entry) error {
 		select {
 		case err = <-r.done: // with the last of it
 		default:
-			return errClosing // it came after that
+			return table.ErrClosing // it came after that
 		}
 	}
 	if err != nil {
@@ -119,7 +120,7 @@ func errNotSaved(err error) error {
 func (w *writer) run() {
 	defer close(w.done)
 	w.prune()
-	w.s.dropOutputs() // a crash may have come between the two
+	w.dropOutputs() // a crash may have come between the two
 	hourly := time.NewTicker(pruneEvery)
 	defer hourly.Stop()
 	defer w.again.Stop()
@@ -259,21 +260,21 @@ func (w *writer) logFault(before, now error) {
 
 // begin makes jobs that are on disk known, and has them do what they are for, except
 // when the Service closes: then they do at the next start.
-func (w *writer) begin(entries []*entry) {
-	closing := w.s.table.accept(entries)
+func (w *writer) begin(entries []*table.Entry) {
+	closing := w.s.table.Accept(entries)
 	for _, e := range entries {
 		w.s.metrics.unended.Inc()
 		if p, ok := e.Work().(*prewarm.Prewarm); ok {
 			p.Show()
 		}
-		close(e.accepted)
+		e.Announce()
 	}
 	for _, e := range entries {
 		switch {
 		case e.Ending(): // the image was there
 		case closing:
 			e.Pause()
-		case !e.child: // else its parent sees to it
+		case !e.Child: // else its parent sees to it
 			e.Work().Begin()
 		}
 	}

@@ -1,9 +1,6 @@
-package jobs
+package table
 
-import (
-	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/requests"
-)
+import "github.com/towline/towline/puller"
 
 // amount is how many jobs there are, and how many bytes their requests have.
 type amount struct {
@@ -19,18 +16,9 @@ const (
 	maxUnendedBytes = 128 << 20
 )
 
-// imageBytes is what counts for each image of a prewarm beside its request: until the
-// prewarm ends, it is known what became of the image.
-const imageBytes = 1 << 10
-
-// prewarmBytes is what a prewarm counts beside its children.
-func prewarmBytes(key string, images int, skipped []puller.Skipped) int64 {
-	return int64(len(key)) + int64(images)*imageBytes + requests.SkippedBytes(skipped)
-}
-
 // checkBudget returns why a caller may not have more jobs, nil if it may. The lock is
 // held, here and below.
-func (t *table) checkBudget(entries []*entry) error {
+func (t *Table) checkBudget(entries []*Entry) error {
 	var more amount
 	for _, e := range entries {
 		more = more.plus(e.counted, 1)
@@ -54,12 +42,12 @@ func (t *table) checkBudget(entries []*entry) error {
 }
 
 // hold counts jobs that have not ended.
-func (t *table) hold(entries ...*entry) { t.count(entries, 1) }
+func (t *Table) hold(entries ...*Entry) { t.count(entries, 1) }
 
 // release is the reverse of hold.
-func (t *table) release(entries ...*entry) { t.count(entries, -1) }
+func (t *Table) release(entries ...*Entry) { t.count(entries, -1) }
 
-func (t *table) count(entries []*entry, times int) {
+func (t *Table) count(entries []*Entry, times int) {
 	caller := entries[0].caller
 	held := t.held[caller]
 	for _, e := range entries {

@@ -1,4 +1,4 @@
-package jobs
+package table
 
 import (
 	"fmt"
@@ -25,12 +25,12 @@ func TestBudgetOfAllCallers(t *testing.T) {
 		{"bytes that come close", amount{1, 100<<20 + 1}, 1, "134217728 may be"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := newTable(Options{MaxPerCaller: 16_000, MaxBytesPerCaller: 101 << 20})
-			var all []*entry
+			p := New(16_000, 101<<20)
+			var all []*Entry
 			for n := 0; ; n++ {
-				j := newEntry(&job.Env{Events: stream.NewEventLog(new(stream.Sequence), 0)}, job.Request{Caller: fmt.Sprint(n % 7)}, 0, trace.SpanFromContext(t.Context()))
+				j := NewEntry(&job.Env{Events: stream.NewEventLog(new(stream.Sequence), 0)}, job.Request{Caller: fmt.Sprint(n % 7)}, 0, trace.SpanFromContext(t.Context()))
 				j.counted = c.one
-				err := p.checkBudget([]*entry{j})
+				err := p.checkBudget([]*Entry{j})
 				if err == nil && n < c.taken {
 					p.hold(j)
 					all = append(all, j)
