@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -56,7 +57,7 @@ func advise(err error) error {
 // begin begins a new file. A damaged file that is there is set aside first.
 func (s *Store) begin(damage error) error {
 	if damage != nil {
-		if err := s.setAside(damage); err != nil {
+		if err := setAside(s.dir, damage, s.log); err != nil {
 			return err
 		}
 		// The last number can't be read any more. There were never as many numbers
@@ -79,9 +80,10 @@ func (s *Store) begin(damage error) error {
 	return nil
 }
 
-// setAside renames the file, if there is one, to a name that is free.
-func (s *Store) setAside(damage error) error {
-	path := s.path(fileName)
+// setAside renames the file of a state directory, if there is one, to a name that is
+// free.
+func setAside(dir string, damage error, log logrus.FieldLogger) error {
+	path := filepath.Join(dir, fileName)
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -96,8 +98,8 @@ func (s *Store) setAside(damage error) error {
 	if err := os.Rename(path, aside); err != nil {
 		return err
 	}
-	s.log.WithFields(logrus.Fields{"path": path, "moved_to": aside, "error": damage}).
+	log.WithFields(logrus.Fields{"path": path, "moved_to": aside, "error": damage}).
 		Error("the file of jobs is damaged: it was set aside, and a new one was begun. Ended jobs are forgotten, and so are sets, leases and what was known of images. " +
 			"Jobs that had not ended do not continue; submit them again. Check the disk")
-	return database.SyncDir(s.dir)
+	return database.SyncDir(dir)
 }

@@ -89,6 +89,7 @@ func TestDamagedRecord(t *testing.T) {
 	if err := s.Records().Save("set", map[string][]byte{"web": []byte("a value that is easy to find")}); err != nil {
 		t.Fatal(err)
 	}
+	save(t, s, 1, storetest.NewRecord(1), storetest.NewRecord(2))
 	closeIt(t, s)
 	content, err := os.ReadFile(b.file())
 	if err != nil {
@@ -102,5 +103,10 @@ func TestDamagedRecord(t *testing.T) {
 	hasRecords(t, s, "set", map[string][]byte{})
 	if len(b.aside()) != 1 || !strings.Contains(b.log.String(), "wrong checksum") || !strings.Contains(b.log.String(), "sets, leases") {
 		t.Errorf("%d files were set aside, and the log is %s", len(b.aside()), &b.log)
+	}
+	save(t, s, 2, storetest.NewRecord(3))
+	closeIt(t, s)
+	if _, unended, err := b.open().Load(); len(unended) != 1 || err != nil || len(b.aside()) != 1 {
+		t.Errorf("of the new file, %d jobs have not ended, %v, and %d files were set aside", len(unended), err, len(b.aside()))
 	}
 }

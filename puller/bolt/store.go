@@ -126,10 +126,15 @@ func (s *Store) openFile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.examine(db); err != nil {
+	if db.Half() {
+		s.log.WithField("path", path).Warn("one of the two headers of the file of jobs is damaged, as by a power cut; the other one is used, and may lack the last change")
+	}
+	unended, id, err := examine(db)
+	s.id = id // that of a file which is set aside stays the store's
+	if err != nil {
 		return errors.Join(err, db.Close())
 	}
-	s.db = db
+	s.db, s.unended = db, unended
 	return nil
 }
 
@@ -144,22 +149,21 @@ func (s *Store) start(damage error) error {
 	return err
 }
 
-// examine reads all that a start needs, so that its damage is found now.
-func (s *Store) examine(db *database.File) error {
-	if db.Half() {
-		s.log.WithField("path", s.path(fileName)).Warn("one of the two headers of the file of jobs is damaged, as by a power cut; the other one is used, and may lack the last change")
-	}
-	return db.View(func(tx *bbolt.Tx) error {
-		_, unended, err := load(tx)
-		s.unended = len(unended)
+// examine reads all that a start needs, so that its damage is found now. It returns how
+// many records have not ended, and the store's ID.
+func examine(db *database.File) (unended int, id string, err error) {
+	err = db.View(func(tx *bbolt.Tx) error {
+		_, records, err := load(tx)
 		if err != nil {
 			return err
 		}
-		if s.id, err = readInstance(tx); err != nil {
+		unended = len(records)
+		if id, err = readInstance(tx); err != nil {
 			return err
 		}
 		return examineRecords(tx)
 	})
+	return unended, id, err
 }
 
 func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
