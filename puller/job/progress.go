@@ -13,24 +13,13 @@ import (
 // Enter moves the job to a state and phase, and tells its readers. It does nothing
 // once the job is about to end.
 func (j *Job) Enter(state puller.State, phase puller.Phase, attempt int) {
-	if v, begins := j.enter(state, phase, attempt); begins {
-		fields := logrus.Fields{"job": v.ID, "kind": v.Kind, "state": v.State, "attempt": attempt}
-		if v.Image != "" {
-			fields["image"] = v.Image
-		}
-		j.env.Log.WithFields(fields).Info("job active")
-	}
-}
-
-// enter returns the job, and whether it is active now and was not before.
-func (j *Job) enter(state puller.State, phase puller.Phase, attempt int) (_ puller.Job, begins bool) {
 	j.mu.Lock()
-	defer j.mu.Unlock()
 	v := &j.view
 	if j.outcome != nil || v.State == state && v.Phase == phase && v.Attempt == attempt {
-		return puller.Job{}, false
+		j.mu.Unlock()
+		return
 	}
-	begins = state == puller.StateActive && v.State != state
+	begins := state == puller.StateActive && v.State != state
 	if state == puller.StateActive {
 		if v.StartedAt.IsZero() {
 			v.StartedAt = time.Now().UTC()
@@ -40,7 +29,19 @@ func (j *Job) enter(state puller.State, phase puller.Phase, attempt int) (_ pull
 	v.State, v.Phase, v.Attempt = state, phase, attempt
 	j.history.publish(func(seq uint64) puller.Event { return puller.StateEvent(seq, v) })
 	j.changed()
-	return *v, begins
+	now := *v
+	j.mu.Unlock()
+	if begins { // the log is written without the lock
+		logActive(j.env.Log, &now)
+	}
+}
+
+func logActive(log logrus.FieldLogger, v *puller.Job) {
+	fields := logrus.Fields{"job": v.ID, "kind": v.Kind, "state": v.State, "attempt": v.Attempt}
+	if v.Image != "" {
+		fields["image"] = v.Image
+	}
+	log.WithFields(fields).Info("job active")
 }
 
 // StartTimer has the job's time run from now on. That of a prewarm's child does not
