@@ -9,6 +9,7 @@ import (
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/cmd/towline/command"
 	"github.com/towline/towline/cmd/towline/render"
+	"github.com/towline/towline/cmd/towline/tables"
 )
 
 func newQueue(f *command.Flags) *cobra.Command {
@@ -29,7 +30,7 @@ func newQueue(f *command.Flags) *cobra.Command {
 			if f.JSON {
 				return render.NewJSON(cmd.OutOrStdout()).Encode(state)
 			}
-			return render.Queue(cmd.OutOrStdout(), state, time.Now())
+			return tables.Queue(cmd.OutOrStdout(), state, time.Now())
 		}),
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/cmd/towline/socket"
+	"github.com/towline/towline/cmd/towline/tables"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
 )
@@ -142,7 +143,7 @@ func (o Options) coolDowns(ctx context.Context) (found []Finding) {
 			continue
 		}
 		found = append(found, Finding{
-			"cool-down of " + r.Registry, Warning, "it limits the rate, so these wait: " + render.CoolDowns(r, o.Now()),
+			"cool-down of " + r.Registry, Warning, "it limits the rate, so these wait: " + tables.CoolDowns(r, o.Now()),
 			"wait; docker login " + r.Registry + " raises the limit, and the policies missing and newer ask for less",
 		})
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/cmd/towline/render"
+	"github.com/towline/towline/cmd/towline/tables"
 	"github.com/towline/towline/puller/fleet"
 )
 
@@ -149,9 +150,9 @@ func rollout(r fleet.Rollout) string {
 
 // resolved writes when the tags of a set were resolved, and are again.
 func resolved(s fleet.Set, now time.Time) string {
-	text := render.Ago(now.Sub(s.ResolvedAt))
+	text := tables.Ago(now.Sub(s.ResolvedAt))
 	if !s.NextRun.IsZero() {
-		text += ", again in " + render.Left(s.NextRun.Sub(now))
+		text += ", again in " + tables.Left(s.NextRun.Sub(now))
 	}
 	if s.Error != "" {
 		text += "; then failed: " + s.Error
@@ -169,7 +170,7 @@ func hostTable(out io.Writer, hosts []fleet.Host, now time.Time) error {
 		case !h.Live && h.Heard.IsZero():
 			heard = "never"
 		case !h.Live:
-			heard = render.Ago(now.Sub(h.Heard))
+			heard = tables.Ago(now.Sub(h.Heard))
 		}
 		sets := counts(h.Counts)
 		if len(h.Counts) == 0 {

@@ -11,6 +11,7 @@ import (
 	"github.com/towline/towline/cmd/towline/command"
 	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/cmd/towline/render"
+	"github.com/towline/towline/cmd/towline/tables"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/keep"
 )
@@ -83,7 +84,7 @@ func listImages(ctx context.Context, f *command.Flags, cmd *cobra.Command, c *cl
 	if f.JSON {
 		return render.NewJSON(cmd.OutOrStdout()).Encode(map[string]any{"images": all})
 	}
-	return render.KeptImages(cmd.OutOrStdout(), all, time.Now())
+	return tables.Images(cmd.OutOrStdout(), all, time.Now())
 }
 
 // listChanges prints what has become of images: as many as the filter's limit, or all.
@@ -108,7 +109,7 @@ func listChanges(ctx context.Context, f *command.Flags, cmd *cobra.Command, c *c
 	if f.JSON {
 		return render.NewJSON(cmd.OutOrStdout()).Encode(map[string]any{"events": all})
 	}
-	return render.ImageChanges(cmd.OutOrStdout(), all)
+	return tables.Changes(cmd.OutOrStdout(), all)
 }
 
 // NewCollect returns the command collect.
@@ -136,7 +137,7 @@ func NewCollect(f *command.Flags) *cobra.Command {
 				}
 				return nil
 			}
-			return render.Collection(out, done)
+			return tables.Collection(out, done)
 		}),
 	}
 	collect.Flags().BoolVar(&plan, "plan", false, "print what would be removed, and remove nothing")

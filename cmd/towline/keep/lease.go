@@ -10,6 +10,7 @@ import (
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/cmd/towline/command"
 	"github.com/towline/towline/cmd/towline/render"
+	"github.com/towline/towline/cmd/towline/tables"
 	"github.com/towline/towline/puller/keep"
 )
 
@@ -25,7 +26,7 @@ func NewLease(f *command.Flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return command.PrintPage(cmd, f, "leases", leases, next, render.Leases)
+			return command.PrintPage(cmd, f, "leases", leases, next, tables.Leases)
 		}),
 	}
 	ls.Flags().StringVar(&filter.Image, "image", "", "only leases of this `image`")
@@ -102,5 +103,5 @@ func printLease(f *command.Flags, cmd *cobra.Command, l keep.Lease) error {
 		fmt.Fprintln(out, render.SafeText(l.ID))
 		return nil
 	}
-	return render.Leases(out, []keep.Lease{l}, time.Now())
+	return tables.Leases(out, []keep.Lease{l}, time.Now())
 }

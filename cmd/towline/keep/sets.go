@@ -16,6 +16,7 @@ import (
 	"github.com/towline/towline/cmd/towline/command"
 	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/cmd/towline/render"
+	"github.com/towline/towline/cmd/towline/tables"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/keep/sets"
@@ -97,7 +98,7 @@ func listSets(ctx context.Context, f *command.Flags, cmd *cobra.Command, c *clie
 	for _, fault := range faults {
 		fmt.Fprintln(cmd.ErrOrStderr(), "towline: "+render.SafeText(fault.File+": "+fault.Error))
 	}
-	return render.Sets(cmd.OutOrStdout(), all, time.Now())
+	return tables.Sets(cmd.OutOrStdout(), all, time.Now())
 }
 
 func printSet(f *command.Flags, out io.Writer, s keep.Set) error {
@@ -107,7 +108,7 @@ func printSet(f *command.Flags, out io.Writer, s keep.Set) error {
 	case f.Quiet:
 		return nil
 	}
-	return render.Set(out, s, time.Now())
+	return tables.Set(out, s, time.Now())
 }
 
 func newApply(f *command.Flags) *cobra.Command {

@@ -8,6 +8,7 @@ import (
 	"github.com/towline/towline/cmd/towline/command"
 	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/cmd/towline/render"
+	"github.com/towline/towline/cmd/towline/tables"
 	"github.com/towline/towline/puller"
 )
 
@@ -28,7 +29,7 @@ func printPlan(ctx context.Context, f *command.Flags, c *client.Client, r puller
 			return err
 		}
 	case !f.Quiet:
-		if err := render.Plan(out, plan); err != nil {
+		if err := tables.Plan(out, plan); err != nil {
 			return err
 		}
 	}

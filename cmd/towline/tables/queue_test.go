@@ -1,4 +1,4 @@
-package render_test
+package tables_test
 
 import (
 	"strings"
@@ -7,7 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/towline/towline/cmd/towline/render"
+	"github.com/towline/towline/cmd/towline/tables"
 	"github.com/towline/towline/puller"
 )
 
@@ -46,7 +46,7 @@ and 1 more
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var out strings.Builder
-			if err := render.Queue(&out, c.state, now); err != nil {
+			if err := tables.Queue(&out, c.state, now); err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(c.want, out.String()); diff != "" {

@@ -1,4 +1,4 @@
-package render_test
+package tables_test
 
 import (
 	"strings"
@@ -7,16 +7,16 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/towline/towline/cmd/towline/render"
+	"github.com/towline/towline/cmd/towline/tables"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/keep"
 )
 
-func TestKeptImages(t *testing.T) {
+func TestImages(t *testing.T) {
 	now := time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
 	unique := int64(1_500_000)
 	var b strings.Builder
-	err := render.KeptImages(&b, []keep.Image{
+	err := tables.Images(&b, []keep.Image{
 		{ID: "sha256:" + strings.Repeat("a", 64), Names: []string{"docker.io/library/redis:7"}, Size: 3_000_000, Unique: &unique, Owner: keep.OwnerTowline, UsedAt: now.Add(-72 * time.Hour),
 			Kept: []keep.Kept{{Reason: keep.ReasonContainer, Detail: "a"}, {Reason: keep.ReasonContainer, Detail: "b\x1b[2J"}, {Reason: keep.ReasonYoung}, {Reason: keep.ReasonSet, Detail: "web"}}},
 		{ID: "sha256:" + strings.Repeat("b", 64), Size: 1000, Owner: keep.OwnerOther, UsedAt: now.Add(-3 * time.Hour)},
@@ -40,10 +40,10 @@ func TestKeptImages(t *testing.T) {
 	}
 }
 
-func TestImageChanges(t *testing.T) {
+func TestChanges(t *testing.T) {
 	at, freed := time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC), int64(2_000_000)
 	var b strings.Builder
-	err := render.ImageChanges(&b, []puller.Event{
+	err := tables.Changes(&b, []puller.Event{
 		{Time: at, Image: &puller.ImageChange{Action: puller.ImageRestored, Names: []string{"docker.io/library/redis:7"}, Set: "web\x1b[2J"}},
 		{Time: at, Image: &puller.ImageChange{Action: puller.ImageRemoved, ID: "sha256:" + strings.Repeat("a", 64), Size: 3_000_000, Freed: &freed, Why: "high"}},
 		{Time: at},
@@ -79,7 +79,7 @@ func TestCollection(t *testing.T) {
 	} {
 		c.DryRun = dryRun
 		var b strings.Builder
-		if err := render.Collection(&b, c); err != nil {
+		if err := tables.Collection(&b, c); err != nil {
 			t.Fatal(err)
 		}
 		var lines []string

@@ -1,4 +1,4 @@
-package render
+package tables
 
 import (
 	"cmp"
@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 )
 
@@ -22,12 +23,12 @@ var waitWords = map[puller.WaitReason]string{
 // Queue writes the queue of transfers. Times that are left are as of now.
 func Queue(out io.Writer, s puller.QueueState, now time.Time) error {
 	fmt.Fprintf(out, "%d of %s fetch, %d only unpack, %d wait (%d high, %d normal, %d low)\n",
-		s.Fetching, Count(s.Slots, "slot"), s.Unpacking, s.Queued.All(), s.Queued.High, s.Queued.Normal, s.Queued.Low)
+		s.Fetching, render.Count(s.Slots, "slot"), s.Unpacking, s.Queued.All(), s.Queued.High, s.Queued.Normal, s.Queued.Low)
 	if len(s.Registries) > 0 {
 		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "\nREGISTRY\tFETCH\tWAIT\tCOOL-DOWN")
 		for _, r := range s.Registries {
-			fmt.Fprintf(w, "%s\t%d of %d\t%d\t%s\n", SafeText(r.Registry), r.Fetching, s.PerRegistry, r.Waiting, CoolDowns(r, now))
+			fmt.Fprintf(w, "%s\t%d of %d\t%d\t%s\n", render.SafeText(r.Registry), r.Fetching, s.PerRegistry, r.Waiting, CoolDowns(r, now))
 		}
 		if err := w.Flush(); err != nil {
 			return err
@@ -41,7 +42,7 @@ func Queue(out io.Writer, s puller.QueueState, now time.Time) error {
 			if !t.Until.IsZero() {
 				reason += ", " + leftUntil(t.Until, now)
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", SafeText(t.Image), SafeText(cmp.Or(t.Platform, "-")), SafeText(string(t.Priority)), SafeText(reason))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", render.SafeText(t.Image), render.SafeText(cmp.Or(t.Platform, "-")), render.SafeText(string(t.Priority)), render.SafeText(reason))
 		}
 		if err := w.Flush(); err != nil {
 			return err

@@ -1,4 +1,4 @@
-package render_test
+package tables_test
 
 import (
 	"strings"
@@ -7,7 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/towline/towline/cmd/towline/render"
+	"github.com/towline/towline/cmd/towline/tables"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/keep"
 )
@@ -26,10 +26,10 @@ func TestSets(t *testing.T) {
 		{Name: "new", Source: keep.SetFromFile, NextRun: now.Add(-time.Second)},
 	}
 	var b strings.Builder
-	if err := render.Sets(&b, all, now); err != nil {
+	if err := tables.Sets(&b, all, now); err != nil {
 		t.Fatal(err)
 	}
-	if err := render.Set(&b, all[0], now); err != nil {
+	if err := tables.Set(&b, all[0], now); err != nil {
 		t.Fatal(err)
 	}
 	want := `SET   FROM  IMAGES               REFRESHED                   NEXT
@@ -63,7 +63,7 @@ service own               skipped  it is built
 func TestLeases(t *testing.T) {
 	now := time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
 	var b strings.Builder
-	err := render.Leases(&b, []keep.Lease{
+	err := tables.Leases(&b, []keep.Lease{
 		{ID: "01A", Images: []string{"a", "b", "c", "d"}, ExpiresAt: now.Add(2*time.Hour + 5*time.Minute), Note: "x\ny"},
 		{ID: "01B", Images: []string{"a"}, ExpiresAt: now.Add(-time.Second), Job: "01J"},
 	}, now)

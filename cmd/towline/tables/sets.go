@@ -1,4 +1,4 @@
-package render
+package tables
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller/keep"
 )
 
@@ -15,7 +16,7 @@ func Sets(out io.Writer, sets []keep.Set, now time.Time) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "SET\tFROM\tIMAGES\tREFRESHED\tNEXT")
 	for _, s := range sets {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", SafeText(s.Name), SafeText(string(s.Source)), SafeText(setCounts(s)), SafeText(refreshed(s, now)), nextRun(s.NextRun, now))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", render.SafeText(s.Name), render.SafeText(string(s.Source)), render.SafeText(setCounts(s)), render.SafeText(refreshed(s, now)), nextRun(s.NextRun, now))
 	}
 	return w.Flush()
 }
@@ -26,17 +27,17 @@ func Set(out io.Writer, s keep.Set, now time.Time) error {
 	if !s.Protect {
 		protects = "may be collected"
 	}
-	fmt.Fprintf(out, "%s: %s, %s; refreshed: %s; next: %s\n", SafeText(s.Name), SafeText(setCounts(s)), protects, SafeText(refreshed(s, now)), nextRun(s.NextRun, now))
+	fmt.Fprintf(out, "%s: %s, %s; refreshed: %s; next: %s\n", render.SafeText(s.Name), render.SafeText(setCounts(s)), protects, render.SafeText(refreshed(s, now)), nextRun(s.NextRun, now))
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, i := range s.Images {
 		name := i.Image
 		if i.Platform != "" {
 			name += " (" + i.Platform + ")"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", SafeText(name), SafeText(string(i.State)), SafeText(i.Reason))
+		fmt.Fprintf(w, "%s\t%s\t%s\n", render.SafeText(name), render.SafeText(string(i.State)), render.SafeText(i.Reason))
 	}
 	for _, k := range s.Skipped {
-		fmt.Fprintf(w, "%s\tskipped\t%s\n", SafeText("service "+k.Service), SafeText(k.Reason))
+		fmt.Fprintf(w, "%s\tskipped\t%s\n", render.SafeText("service "+k.Service), render.SafeText(k.Reason))
 	}
 	return w.Flush()
 }
@@ -97,7 +98,7 @@ func Leases(out io.Writer, leases []keep.Lease, now time.Time) error {
 		if more := len(l.Images) - 2; more > 0 {
 			images += fmt.Sprintf(", %d more", more)
 		}
-		fmt.Fprintf(w, "%s\tin %s\t%s\t%s\t%s\n", SafeText(l.ID), Left(l.ExpiresAt.Sub(now)), SafeText(images), SafeText(l.Job), SafeText(l.Note))
+		fmt.Fprintf(w, "%s\tin %s\t%s\t%s\t%s\n", render.SafeText(l.ID), Left(l.ExpiresAt.Sub(now)), render.SafeText(images), render.SafeText(l.Job), render.SafeText(l.Note))
 	}
 	return w.Flush()
 }

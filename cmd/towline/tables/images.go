@@ -1,4 +1,4 @@
-package render
+package tables
 
 import (
 	"fmt"
@@ -7,30 +7,31 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/keep"
 )
 
-// KeptImages writes images as a table. Their ages are as of now.
-func KeptImages(out io.Writer, images []keep.Image, now time.Time) error {
+// Images writes images as a table. Their ages are as of now.
+func Images(out io.Writer, images []keep.Image, now time.Time) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "IMAGE\tSIZE\tFREES\tOWNER\tUSED\tSTAYS FOR")
 	for _, i := range images {
 		frees := "unknown"
 		if i.Unique != nil {
-			frees = formatBytes(*i.Unique)
+			frees = render.Size(*i.Unique)
 		}
 		used := "never seen"
 		if !i.UsedAt.IsZero() {
 			used = Ago(now.Sub(i.UsedAt))
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", SafeText(nameOfImage(i.ID, i.Names)), formatBytes(i.Size), frees, SafeText(string(i.Owner)), used, SafeText(reasons(i.Kept)))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", render.SafeText(nameOfImage(i.ID, i.Names)), render.Size(i.Size), frees, render.SafeText(string(i.Owner)), used, render.SafeText(reasons(i.Kept)))
 	}
 	return w.Flush()
 }
 
-// ImageChanges writes what has become of images as a table.
-func ImageChanges(out io.Writer, changes []puller.Event) error {
+// Changes writes what has become of images as a table.
+func Changes(out io.Writer, changes []puller.Event) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "TIME\tIMAGE\tWHAT\tSIZE\tFREED\tFOR")
 	for _, e := range changes {
@@ -40,15 +41,15 @@ func ImageChanges(out io.Writer, changes []puller.Event) error {
 		}
 		size, freed, reason := "", "", c.Why
 		if c.Size > 0 {
-			size = formatBytes(c.Size)
+			size = render.Size(c.Size)
 		}
 		if c.Freed != nil {
-			freed = formatBytes(*c.Freed)
+			freed = render.Size(*c.Freed)
 		}
 		if c.Set != "" {
 			reason = "set " + c.Set
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", e.Time.UTC().Format(time.RFC3339), SafeText(nameOfImage(c.ID, c.Names)), SafeText(string(c.Action)), size, freed, SafeText(reason))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", e.Time.UTC().Format(time.RFC3339), render.SafeText(nameOfImage(c.ID, c.Names)), render.SafeText(string(c.Action)), size, freed, render.SafeText(reason))
 	}
 	return w.Flush()
 }
@@ -63,19 +64,19 @@ func Collection(out io.Writer, c keep.Collection) error {
 	for _, r := range c.Removed {
 		freed := ""
 		if r.Freed != nil {
-			freed = formatBytes(*r.Freed)
+			freed = render.Size(*r.Freed)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s (%s)\n", SafeText(nameOfImage(r.ID, r.Names)), freed, removed, SafeText(r.Why))
+		fmt.Fprintf(w, "%s\t%s\t%s (%s)\n", render.SafeText(nameOfImage(r.ID, r.Names)), freed, removed, render.SafeText(r.Why))
 	}
 	for _, s := range c.Stayed {
-		fmt.Fprintf(w, "%s\t%s\tstays: %s\n", SafeText(nameOfImage(s.ID, s.Names)), formatBytes(s.Size), SafeText(reasons(s.Kept)))
+		fmt.Fprintf(w, "%s\t%s\tstays: %s\n", render.SafeText(nameOfImage(s.ID, s.Names)), render.Size(s.Size), render.SafeText(reasons(s.Kept)))
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	summary := Count(len(c.Removed), "image") + " " + removed
+	summary := render.Count(len(c.Removed), "image") + " " + removed
 	if c.Before != nil && c.After != nil {
-		summary += fmt.Sprintf("; the disk has %s free of %s, and had %s", formatBytes(c.After.Free), formatBytes(c.After.Total), formatBytes(c.Before.Free))
+		summary += fmt.Sprintf("; the disk has %s free of %s, and had %s", render.Size(c.After.Free), render.Size(c.After.Total), render.Size(c.Before.Free))
 		if c.DryRun {
 			summary = strings.Replace(summary, "has", "would have", 1)
 			summary = strings.Replace(summary, "and had", "and has", 1)
@@ -83,7 +84,7 @@ func Collection(out io.Writer, c keep.Collection) error {
 	}
 	_, err := fmt.Fprintln(out, summary)
 	if err == nil && c.Blocked != "" {
-		_, err = fmt.Fprintln(out, SafeText(c.Blocked))
+		_, err = fmt.Fprintln(out, render.SafeText(c.Blocked))
 	}
 	return err
 }

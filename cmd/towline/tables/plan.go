@@ -1,4 +1,4 @@
-package render
+package tables
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 )
 
@@ -18,34 +19,34 @@ func Plan(out io.Writer, p puller.Plan) error {
 		size, fetch := "-", "-"
 		switch {
 		case i.Weight != nil:
-			size, fetch = formatBytes(i.Size), formatBytes(i.Fetch)
+			size, fetch = render.Size(i.Size), render.Size(i.Fetch)
 		case i.Status != puller.StatusPresent && (i.Error == nil || i.Error.Retryable):
 			size, fetch = "?", "?"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", SafeText(i.Image), SafeText(string(i.Status)), size, fetch, SafeText(planNote(i)))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", render.SafeText(i.Image), render.SafeText(string(i.Status)), size, fetch, render.SafeText(planNote(i)))
 	}
 	for _, s := range p.Skipped {
-		fmt.Fprintf(w, "service %s\tskipped\t-\t-\t%s\n", SafeText(s.Service), SafeText(s.Reason))
+		fmt.Fprintf(w, "service %s\tskipped\t-\t-\t%s\n", render.SafeText(s.Service), render.SafeText(s.Reason))
 	}
 	fmt.Fprintln(w)
 	switch {
 	case p.Complete:
-		fmt.Fprintf(w, "to download\t%s\n", formatBytes(p.Fetch))
+		fmt.Fprintf(w, "to download\t%s\n", render.Size(p.Fetch))
 	case p.Fetch > 0:
-		fmt.Fprintf(w, "to download\tat least %s\n", formatBytes(p.Fetch))
+		fmt.Fprintf(w, "to download\tat least %s\n", render.Size(p.Fetch))
 	default:
 		fmt.Fprintf(w, "to download\tunknown\n")
 	}
-	fmt.Fprintf(w, "shared by several images\t%s\n", formatBytes(p.Shared))
-	fmt.Fprintf(w, "already on the engine\t%s\n", formatBytes(p.Present))
+	fmt.Fprintf(w, "shared by several images\t%s\n", render.Size(p.Shared))
+	fmt.Fprintf(w, "already on the engine\t%s\n", render.Size(p.Present))
 	if p.EngineFree != nil {
-		fmt.Fprintf(w, "free on the engine's disk\t%s\n", formatBytes(*p.EngineFree))
+		fmt.Fprintf(w, "free on the engine's disk\t%s\n", render.Size(*p.EngineFree))
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
 	for _, note := range p.Notes {
-		fmt.Fprintf(out, "warning: %s\n", SafeText(note))
+		fmt.Fprintf(out, "warning: %s\n", render.SafeText(note))
 	}
 	return nil
 }
@@ -60,7 +61,7 @@ func planNote(i puller.PlannedImage) string {
 	}
 	if w := i.Weight; w != nil {
 		if w.LayersPresent > 0 {
-			notes = append(notes, fmt.Sprintf("%d of %s present", w.LayersPresent, Count(w.Layers, "layer")))
+			notes = append(notes, fmt.Sprintf("%d of %s present", w.LayersPresent, render.Count(w.Layers, "layer")))
 		}
 		if w.LayersShared > 0 {
 			notes = append(notes, fmt.Sprintf("%d shared with images above", w.LayersShared))
