@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 
 	"github.com/docker/go-connections/tlsconfig"
@@ -64,4 +65,17 @@ func (c *certificates) server() *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		return c.config.Now(), nil
 	}}
+}
+
+// own returns the daemon's certificate as it is at the time of each call, nil if there is none.
+func (c *certificates) own() func() (*tls.Certificate, error) {
+	if c == nil {
+		return nil
+	}
+	return func() (*tls.Certificate, error) {
+		if all := c.config.Now().Certificates; len(all) > 0 {
+			return &all[0], nil
+		}
+		return nil, errors.New("auth.tls.cert has no certificate")
+	}
 }

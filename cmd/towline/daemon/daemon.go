@@ -20,6 +20,7 @@ import (
 	"github.com/towline/towline/api"
 	"github.com/towline/towline/api/auth"
 	"github.com/towline/towline/api/connections"
+	"github.com/towline/towline/cmd/towline/daemon/membership"
 	"github.com/towline/towline/configs"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/bolt"
@@ -95,22 +96,26 @@ func Run(ctx context.Context, o Options) error {
 			return fmt.Errorf("auth.token_file: %w", err)
 		}
 	}
-	listeners, err := listenAll(config, logger)
+	certificates, err := newCertificates(config.Auth, logger)
 	if err != nil {
 		return err
 	}
-	exchange, err := openPeers(config.Fleet, store.Instance(), store.Records(), logger, metrics)
+	listeners, err := listenAll(config, certificates, logger)
+	if err != nil {
+		return err
+	}
+	exchange, err := membership.OpenPeers(config.Fleet, store.Instance(), store.Records(), logger, metrics)
 	if err != nil {
 		closeAll(listeners)
 		return err
 	}
-	defer exchange.close()
+	defer exchange.Close()
 	accelerator := mirror.New(mirror.Options{
 		Engine: engine, Registry: images, Dir: filepath.Join(config.StateDir, "blobs"),
 		Mode: config.Mirror.Mode, Listen: config.Mirror.Listen, HostsDir: config.Mirror.HostsDir, PullThrough: config.Mirror.PullThrough,
 		Connections: config.Mirror.Connections, PerRegistry: config.Mirror.PerRegistry,
 		Chunk: config.Mirror.Chunk, Cache: config.Mirror.Cache, MinSize: config.Mirror.MinSize, Rate: config.Mirror.Rate,
-		Peers: exchange.peers(), Rules: &current, Log: logger, Metrics: metrics,
+		Peers: exchange.Sharing(), Rules: &current, Log: logger, Metrics: metrics,
 	})
 	gate := new(keeper.Gate)
 	kept, err := newImages(imagesOptions{
@@ -163,9 +168,9 @@ func Run(ctx context.Context, o Options) error {
 		return errors.Join(err, p.Close(limit))
 	}
 	gate.Open(keeper)
-	joined, err := openFleet(fleetOptions{
-		config: config, engine: engine, instance: store.Instance(), version: o.Version, records: store.Records(), log: logger, metrics: metrics,
-		service: keeper.Jobs(), registry: images, sets: keeper, groups: exchange.known(),
+	joined, err := membership.Open(membership.Options{
+		Config: config, Engine: engine, Instance: store.Instance(), Version: o.Version, Records: store.Records(), Log: logger, Metrics: metrics,
+		Service: keeper.Jobs(), Registry: images, Sets: keeper, Groups: exchange.Groups(), Certificate: certificates.own(),
 	})
 	if err != nil {
 		closeAll(listeners)
@@ -175,7 +180,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	handler := api.New(keeper.Jobs(), api.Options{
 		Metrics: metrics, Log: logger, Runs: config.Runs.Enabled, Images: kept.collector, History: kept.history, Keeper: keeper,
-		Tokens: tokens, Hosts: hosts(config), Requests: config.Limits.Requests, Fleet: joined.service(),
+		Tokens: tokens, Hosts: hosts(config), Requests: config.Limits.Requests, Fleet: joined.Service(),
 	})
 	server := connections.NewServer(handler)
 	server.ErrorLog = log.New(serverLog{logger}, "", 0)
@@ -188,7 +193,7 @@ func Run(ctx context.Context, o Options) error {
 	serving, stopServing := context.WithCancel(context.Background())
 	kept.run(ctx, serving, group, p)
 	group.Go(func() error { return keeper.Run(ctx) })
-	joined.run(ctx, group)
+	joined.Run(ctx, group)
 	logger.WithField("state_dir", config.StateDir).Info("the store is open")
 	group.Go(func() error {
 		reportEngine(ctx, engine, logger)
@@ -206,7 +211,7 @@ func Run(ctx context.Context, o Options) error {
 		return nil
 	})
 	group.Go(func() error {
-		exchange.run(serving, accelerator)
+		exchange.Run(serving, accelerator)
 		return nil
 	})
 	group.Go(func() error {

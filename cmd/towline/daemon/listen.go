@@ -21,8 +21,8 @@ import (
 	"github.com/towline/towline/configs"
 )
 
-// listenAll listens on every address, or on none. With a certificate, TCP is under TLS.
-func listenAll(config configs.Config, log logrus.FieldLogger) (listeners []net.Listener, err error) {
+// listenAll listens on every address, or on none. TCP is under TLS unless certificates is nil.
+func listenAll(config configs.Config, certificates *certificates, log logrus.FieldLogger) (listeners []net.Listener, err error) {
 	defer func() {
 		if err != nil {
 			closeAll(listeners)
@@ -37,10 +37,6 @@ func listenAll(config configs.Config, log logrus.FieldLogger) (listeners []net.L
 	}
 	if n := len(activation.Files(true)); n > 0 {
 		return listeners, fmt.Errorf("systemd has passed %d sockets, and listen does not have fd://; write fd:// in listen", n)
-	}
-	certificates, err := newCertificates(config.Auth, log)
-	if err != nil {
-		return listeners, err
 	}
 	for i, l := range listeners {
 		tcp := l.Addr().Network() == "tcp"

@@ -21,7 +21,7 @@ func TestPlainTCPWarning(t *testing.T) {
 		log.SetOutput(said)
 		c := configs.Default()
 		c.Listen, c.Auth.TokenFile = []string{"tcp://" + address}, "/some"
-		all, err := listenAll(c, log)
+		all, err := listenAll(c, nil, log)
 		if err != nil {
 			t.Fatal(err)
 		}

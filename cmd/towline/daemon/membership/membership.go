@@ -1,7 +1,10 @@
-package daemon
+// Package membership joins the host of a daemon to its fleet: the server that the daemon may run,
+// the link, what the host is to have, and the hosts that share images with it.
+package membership
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -24,22 +27,25 @@ import (
 	"github.com/towline/towline/puller/store"
 )
 
-type fleetOptions struct {
-	config   configs.Config
-	engine   *docker.Engine
-	instance string // of the store
-	version  string
-	records  store.Records
-	service  puller.Service
-	registry puller.Registry
-	sets     host.Sets
-	groups   *host.Groups
-	log      logrus.FieldLogger
-	metrics  prometheus.Registerer
+// Options are what a Membership needs. Without a fleet in Config, only Sets and Log are used.
+type Options struct {
+	Config   configs.Config
+	Engine   *docker.Engine
+	Instance string // of the store
+	Version  string
+	Records  store.Records
+	Service  puller.Service
+	Registry puller.Registry
+	Sets     host.Sets
+	Groups   *host.Groups
+	// Certificate returns the daemon's own certificate as it is now. It is nil for none.
+	Certificate func() (*tls.Certificate, error)
+	Log         logrus.FieldLogger
+	Metrics     prometheus.Registerer
 }
 
-// inFleet is what joins this host to its fleet.
-type inFleet struct {
+// Membership is what joins this host to its fleet.
+type Membership struct {
 	name   string         // of the fleet
 	host   string         // the ID of this one
 	server *server.Server // nil unless this daemon runs one
@@ -50,20 +56,20 @@ type inFleet struct {
 	keeps      *host.Host
 }
 
-// openFleet begins to join the fleet of the configuration. It returns nil if there is none,
+// Open begins to join the fleet of the configuration. It returns nil if there is none,
 // and waits for nobody.
-func openFleet(o fleetOptions) (*inFleet, error) {
-	c := o.config.Fleet
+func Open(o Options) (*Membership, error) {
+	c := o.Config.Fleet
 	if !c.Enabled() {
-		host.Leave(o.sets, o.log)
+		host.Leave(o.Sets, o.Log)
 		return nil, nil
 	}
 	shown, err := fleetCreds(c)
 	if err != nil {
 		return nil, err
 	}
-	f := &inFleet{name: shown.Fleet, host: hostID(shown, o.instance)}
-	joining := link.Options{Fleet: f.name, Host: f.host, Creds: shown, Log: o.log, Metrics: o.metrics}
+	f := &Membership{name: shown.Fleet, host: hostID(shown, o.Instance)}
+	joining := link.Options{Fleet: f.name, Host: f.host, Creds: shown, Log: o.Log, Metrics: o.Metrics}
 	towards := shown.URLs
 	if c.Embedded {
 		if f.server, err = newServer(o, f, shown.URLs); err != nil {
@@ -77,36 +83,36 @@ func openFleet(o fleetOptions) (*inFleet, error) {
 		return nil, fmt.Errorf("fleet.creds: %w", err)
 	}
 	controlling := control.Options{
-		Link: f.link, Fleet: f.name, Host: f.host, Session: f.link.Session(), Registry: o.registry, Check: o.service.CheckPrewarm,
-		Beat: fleet.BeatEvery, Log: o.log, Metrics: o.metrics,
+		Link: f.link, Fleet: f.name, Host: f.host, Session: f.link.Session(), Registry: o.Registry, Check: o.Service.CheckPrewarm,
+		Beat: fleet.BeatEvery, Log: o.Log, Metrics: o.Metrics,
 	}
 	if f.server != nil {
 		controlling.Inviter = f.server
 	}
 	f.keeps = host.New(host.Options{
-		Link: f.link, Fleet: f.name, Host: f.host, Sets: o.sets, Service: o.service, Tagger: o.engine, Records: o.records, Groups: o.groups, Log: o.log, Metrics: o.metrics,
+		Link: f.link, Fleet: f.name, Host: f.host, Sets: o.Sets, Service: o.Service, Tagger: o.Engine, Records: o.Records, Groups: o.Groups, Log: o.Log, Metrics: o.Metrics,
 	})
 	controlling.Kept = f.keeps.Sets
 	f.controller = control.New(controlling)
 	return f, nil
 }
 
-// service returns the fleet for the API, nil for none.
-func (f *inFleet) service() fleet.Service {
+// Service returns the fleet for the API, nil for none.
+func (f *Membership) Service() fleet.Service {
 	if f == nil {
 		return nil
 	}
 	return f.controller
 }
 
-func newServer(o fleetOptions, f *inFleet, urls []string) (*server.Server, error) {
-	certificate, ca, err := fleetCertificate(o.config.Auth, o.log)
+func newServer(o Options, f *Membership, urls []string) (*server.Server, error) {
+	certificate, ca, err := certificateFor(o)
 	if err != nil {
 		return nil, err
 	}
 	return server.New(server.Options{
-		Fleet: f.name, Host: f.host, Dir: filepath.Join(o.config.StateDir, "fleet"), Listen: o.config.Fleet.Listen, URLs: urls,
-		Certificate: certificate, CA: ca, Records: o.records, Log: o.log, Metrics: o.metrics,
+		Fleet: f.name, Host: f.host, Dir: filepath.Join(o.Config.StateDir, "fleet"), Listen: o.Config.Fleet.Listen, URLs: urls,
+		Certificate: certificate, CA: ca, Records: o.Records, Log: o.Log, Metrics: o.Metrics,
 	})
 }
 
@@ -146,8 +152,8 @@ func hostID(c creds.Creds, instance string) string {
 	return instance
 }
 
-// run keeps the host in its fleet until ctx ends. f may be nil.
-func (f *inFleet) run(ctx context.Context, group *errgroup.Group) {
+// Run keeps the host in its fleet until ctx ends. f may be nil.
+func (f *Membership) Run(ctx context.Context, group *errgroup.Group) {
 	if f == nil {
 		return
 	}
@@ -161,7 +167,7 @@ func (f *inFleet) run(ctx context.Context, group *errgroup.Group) {
 
 // connect keeps the link until ctx ends. The server ends after it: the end of the session
 // goes through it.
-func (f *inFleet) connect(ctx context.Context) {
+func (f *Membership) connect(ctx context.Context) {
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))

@@ -1,4 +1,4 @@
-package daemon
+package membership
 
 import (
 	"context"
@@ -27,15 +27,15 @@ type self struct {
 
 // newSelf returns a self of which the engine's platform and the address are not yet known.
 // towards are the servers that the host calls.
-func newSelf(o fleetOptions, towards []string) *self {
+func newSelf(o Options, towards []string) *self {
 	name, err := os.Hostname()
 	if err != nil {
-		name = o.instance
+		name = o.Instance
 	}
-	c := o.config.Fleet
+	c := o.Config.Fleet
 	return &self{
-		engine: o.engine, peers: c.PeerListen, towards: towards,
-		now: fleet.Identity{Machine: machine(o.instance), Name: name, Version: o.version, Labels: c.Labels, Zone: c.Zone},
+		engine: o.Engine, peers: c.PeerListen, towards: towards,
+		now: fleet.Identity{Machine: machine(o.Instance), Name: name, Version: o.Version, Labels: c.Labels, Zone: c.Zone},
 	}
 }
 
@@ -46,6 +46,9 @@ func (s *self) identity() fleet.Identity {
 	return s.now
 }
 
+// askFor is how long the engine may take to answer.
+const askFor = 5 * time.Second
+
 // selfEvery is how often it is looked whether the engine or the address is another one.
 const selfEvery = time.Minute
 
@@ -55,7 +58,7 @@ func (s *self) follow(ctx context.Context) {
 	defer again.Stop()
 	for {
 		address := peerAddress(s.peers, s.towards)
-		asking, cancel := context.WithTimeout(ctx, engineLimit)
+		asking, cancel := context.WithTimeout(ctx, askFor)
 		info, err := s.engine.Info(asking)
 		cancel()
 		s.mu.Lock()

@@ -1,39 +1,28 @@
-package daemon
+package membership
 
 import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"os"
-
-	"github.com/sirupsen/logrus"
-
-	"github.com/towline/towline/configs"
 )
 
-// fleetCertificate returns the daemon's own certificate for the fleet's server, and the
+// certificateFor returns the daemon's own certificate for the fleet's server, and the
 // authority that hosts need to verify it, in PEM: "" for those of their system. It returns nil
 // where there is no certificate, or hosts could not verify it: the server then has an
 // authority of its own.
-func fleetCertificate(c configs.Auth, log logrus.FieldLogger) (func() (*tls.Certificate, error), string, error) {
-	certificates, err := newCertificates(c, log)
-	if err != nil || certificates == nil {
-		return nil, "", err
-	}
-	now := func() (*tls.Certificate, error) {
-		if all := certificates.config.Now().Certificates; len(all) > 0 {
-			return &all[0], nil
-		}
-		return nil, errors.New("auth.tls.cert has no certificate")
+func certificateFor(o Options) (func() (*tls.Certificate, error), string, error) {
+	now := o.Certificate
+	if now == nil {
+		return nil, "", nil
 	}
 	pair, err := now()
 	if err != nil {
 		return nil, "", err
 	}
-	ca, ok := authorityOf(pair, c.TLS.CA)
+	ca, ok := authorityOf(pair, o.Config.Auth.TLS.CA)
 	if !ok {
-		log.Warn("auth.tls.cert is not of an authority that is known here, so the fleet's server uses an authority of its own")
+		o.Log.Warn("auth.tls.cert is not of an authority that is known here, so the fleet's server uses an authority of its own")
 		return nil, "", nil
 	}
 	return now, ca, nil

@@ -1,4 +1,4 @@
-package daemon
+package membership
 
 import (
 	"context"
@@ -127,7 +127,7 @@ func TestFleetJoins(t *testing.T) {
 	}
 	listen := listener.Addr().String()
 	listener.Close()
-	open := func(instance string, c configs.Fleet) *inFleet {
+	open := func(instance string, c configs.Fleet) *Membership {
 		t.Helper()
 		engine, err := docker.New(docker.Options{Host: "unix://" + filepath.Join(t.TempDir(), "none.sock")})
 		if err != nil {
@@ -138,9 +138,9 @@ func TestFleetJoins(t *testing.T) {
 		log.SetOutput(t.Output())
 		config := configs.Default()
 		config.Fleet, config.StateDir = c, t.TempDir()
-		f, err := openFleet(fleetOptions{
-			config: config, engine: engine, instance: instance, version: "1.2.0", records: storetest.New().Records(), service: (*jobs.Service)(nil),
-			log: log, metrics: prometheus.NewRegistry(),
+		f, err := Open(Options{
+			Config: config, Engine: engine, Instance: instance, Version: "1.2.0", Records: storetest.New().Records(), Service: (*jobs.Service)(nil),
+			Log: log, Metrics: prometheus.NewRegistry(),
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -183,14 +183,14 @@ func TestFleetJoins(t *testing.T) {
 
 func TestNoFleet(t *testing.T) {
 	left := leftSets{"fleet.web": true, "fleet.db": true}
-	f, err := openFleet(fleetOptions{config: configs.Default(), sets: left, log: logrus.New()})
-	if f != nil || err != nil || f.service() != nil {
+	f, err := Open(Options{Config: configs.Default(), Sets: left, Log: logrus.New()})
+	if f != nil || err != nil || f.Service() != nil {
 		t.Error(f, err)
 	}
 	if len(left) > 0 {
 		t.Errorf("the sets of a fleet that was left are still there: %v", left)
 	}
-	f.run(t.Context(), nil)
+	f.Run(t.Context(), nil)
 }
 
 // leftSets are sets that a fleet has left on a host.

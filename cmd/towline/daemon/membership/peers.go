@@ -1,4 +1,4 @@
-package daemon
+package membership
 
 import (
 	"context"
@@ -16,16 +16,16 @@ import (
 	"github.com/towline/towline/puller/store"
 )
 
-// inPeers is this host's part in the exchange of images. It is nil for a host in no fleet.
-type inPeers struct {
+// Peers is this host's part in the exchange of images. It is nil for a host in no fleet.
+type Peers struct {
 	groups   *host.Groups
 	node     *peers.Node
 	log      logrus.FieldLogger
 	listener net.Listener // nil for a host that only takes
 }
 
-// openPeers listens for other hosts of the fleet, if there is one. instance is of the store.
-func openPeers(c configs.Fleet, instance string, records store.Records, log logrus.FieldLogger, metrics prometheus.Registerer) (*inPeers, error) {
+// OpenPeers listens for other hosts of the fleet, if there is one. instance is of the store.
+func OpenPeers(c configs.Fleet, instance string, records store.Records, log logrus.FieldLogger, metrics prometheus.Registerer) (*Peers, error) {
 	if !c.Enabled() {
 		return nil, nil
 	}
@@ -33,7 +33,7 @@ func openPeers(c configs.Fleet, instance string, records store.Records, log logr
 	if err != nil {
 		return nil, err
 	}
-	p := &inPeers{groups: host.OpenGroups(shown.Fleet, hostID(shown, instance), records, log), log: log}
+	p := &Peers{groups: host.OpenGroups(shown.Fleet, hostID(shown, instance), records, log), log: log}
 	if c.PeerListen != "" {
 		if p.listener, err = net.Listen("tcp", c.PeerListen); err != nil {
 			return nil, fmt.Errorf("fleet.peer_listen: %w", err)
@@ -43,25 +43,25 @@ func openPeers(c configs.Fleet, instance string, records store.Records, log logr
 	return p, nil
 }
 
-// peers returns who shares images with this host, nil for nobody.
-func (p *inPeers) peers() sharing.Peers {
+// Sharing returns who shares images with this host, nil for nobody.
+func (p *Peers) Sharing() sharing.Peers {
 	if p == nil {
 		return nil
 	}
 	return p.node
 }
 
-// known returns the groups of this host, nil for one in no fleet.
-func (p *inPeers) known() *host.Groups {
+// Groups returns the groups of this host, nil for one in no fleet.
+func (p *Peers) Groups() *host.Groups {
 	if p == nil {
 		return nil
 	}
 	return p.groups
 }
 
-// run gives other hosts what the accelerator has, until ctx ends. Where that fails, this host
+// Run gives other hosts what the accelerator has, until ctx ends. Where that fails, this host
 // goes on without.
-func (p *inPeers) run(ctx context.Context, accelerator *mirror.Mirror) {
+func (p *Peers) Run(ctx context.Context, accelerator *mirror.Mirror) {
 	if p == nil {
 		return
 	}
@@ -70,8 +70,8 @@ func (p *inPeers) run(ctx context.Context, accelerator *mirror.Mirror) {
 	}
 }
 
-// close is for a daemon that does not come to run.
-func (p *inPeers) close() {
+// Close is for a daemon that does not come to run.
+func (p *Peers) Close() {
 	if p != nil && p.listener != nil {
 		p.listener.Close()
 	}
