@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/puller"
 )
 
@@ -115,7 +116,7 @@ func TestCtrlCCancelsTheJob(t *testing.T) {
 func TestCommandJobs(t *testing.T) {
 	ref, _ := push(t, "jobs", 1, 1<<10)
 	d, c := daemon(t)
-	job, err := c.Pull(t.Context(), puller.PullRequest{Image: ref})
+	job, err := c.Pull(t.Context(), client.PullRequest{Image: ref})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,7 +46,7 @@ func fleetUp(t *testing.T, c *client.Client) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for tick := time.NewTicker(100 * time.Millisecond); ; {
-		link, err := c.Fleet(ctx)
+		link, err := c.Fleet().Link(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -124,14 +124,14 @@ func TestFleetCommands(t *testing.T) {
 	if resp.StatusCode != http.StatusOK || !strings.Contains(string(text[:n]), "set app: generation 2, 1 proven\n") {
 		t.Errorf("%s: %s", resp.Status, text[:n])
 	}
-	s, err := c.FleetSet(t.Context(), "app", "")
+	s, err := c.Fleet().Set(t.Context(), "app", "")
 	if err != nil || len(s.Images) != 2 || s.Images[1].Digest != otherDigest || s.Rollout.RolloutRequest.Wave != "1" {
 		t.Errorf("%+v, %v", s, err)
 	}
 	check(1, []string{"the rollout is done"}, "fleet", "pause", "app")
 
 	for name, want := range map[string]string{"": fleet.EventLink, "app": fleet.EventSet} {
-		for e, err := range c.FleetEvents(t.Context(), name) {
+		for e, err := range c.Fleet().Events(t.Context(), name) {
 			if err != nil || e.Type != want {
 				t.Errorf("the first event of %q is %+v: %v", name, e, err)
 			}

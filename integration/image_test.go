@@ -75,7 +75,7 @@ func TestContainerImage(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, run("docker", "logs", id))
 	}
-	job, err := c.Pull(ctx, puller.PullRequest{Image: ref})
+	job, err := c.Pull(ctx, client.PullRequest{Image: ref})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,8 +16,8 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/integration/lab"
-	"github.com/towline/towline/puller"
 )
 
 // scrape returns the metrics of a daemon.
@@ -50,7 +50,7 @@ func check(t *testing.T, promtool string, stdin []byte, args ...string) {
 func TestMetrics(t *testing.T) {
 	ref, _ := push(t, "metrics", 2, 1<<20)
 	d, c := daemon(t)
-	if _, err := c.Pull(t.Context(), puller.PullRequest{Image: ref}); err != nil {
+	if _, err := c.Pull(t.Context(), client.PullRequest{Image: ref}); err != nil {
 		t.Fatal(err)
 	}
 	metrics := scrape(t, d)

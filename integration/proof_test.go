@@ -42,7 +42,7 @@ func pushIndex(t *testing.T, repo string, platforms ...string) (ref, digest stri
 }
 
 // pulled checks a pull that is to succeed.
-func pulled(t *testing.T, c *client.Client, r puller.PullRequest, want puller.Result) {
+func pulled(t *testing.T, c *client.Client, r client.PullRequest, want puller.Result) {
 	t.Helper()
 	job, err := c.Pull(t.Context(), r)
 	if err != nil {
@@ -55,7 +55,7 @@ func pulled(t *testing.T, c *client.Client, r puller.PullRequest, want puller.Re
 }
 
 // refused checks a pull that is to fail.
-func refused(t *testing.T, c *client.Client, r puller.PullRequest, kind puller.ErrorKind) {
+func refused(t *testing.T, c *client.Client, r client.PullRequest, kind puller.ErrorKind) {
 	t.Helper()
 	if job, err := c.Pull(t.Context(), r); puller.KindOf(err) != kind {
 		t.Errorf("%+v: %+v, %v, not %s", r, job.Result, err, kind)
@@ -75,15 +75,15 @@ func TestProofOfPlatforms(t *testing.T) {
 		}
 	})
 	for _, platform := range []string{"linux/amd64", "linux/arm64", "linux/arm/v6", "linux/amd64"} {
-		pulled(t, c, puller.PullRequest{Image: ref, Platform: platform, Policy: puller.PolicyAlways}, puller.Result{Source: puller.SourcePulled, Digest: digest, ImageID: ids[platform]})
+		pulled(t, c, client.PullRequest{Image: ref, Platform: platform, Policy: puller.PolicyAlways}, puller.Result{Source: puller.SourcePulled, Digest: digest, ImageID: ids[platform]})
 		for policy, source := range map[puller.Policy]puller.Source{puller.PolicyMissing: puller.SourcePresent, puller.PolicyNewer: puller.SourceUpToDate} {
-			pulled(t, c, puller.PullRequest{Image: ref, Platform: platform, Policy: policy}, puller.Result{Source: source, Digest: digest, ImageID: ids[platform]})
+			pulled(t, c, client.PullRequest{Image: ref, Platform: platform, Policy: policy}, puller.Result{Source: source, Digest: digest, ImageID: ids[platform]})
 		}
 	}
 	// Under the digest there is the first one only, and this engine keeps it so.
 	byDigest := site.registry.Addr() + "/platforms@" + digest
-	pulled(t, c, puller.PullRequest{Image: byDigest, Platform: "linux/amd64"}, puller.Result{Source: puller.SourcePresent, Digest: digest, ImageID: ids["linux/amd64"]})
-	refused(t, c, puller.PullRequest{Image: byDigest, Platform: "linux/arm64"}, puller.ErrConflict)
+	pulled(t, c, client.PullRequest{Image: byDigest, Platform: "linux/amd64"}, puller.Result{Source: puller.SourcePresent, Digest: digest, ImageID: ids["linux/amd64"]})
+	refused(t, c, client.PullRequest{Image: byDigest, Platform: "linux/arm64"}, puller.ErrConflict)
 }
 
 // Podman tells no digest in its stream and no variant of an image, and finds
@@ -93,21 +93,21 @@ func TestPodmansImagesAreProven(t *testing.T) {
 	_, c := daemonWith(t, lab.TowlineOptions{EngineHost: podman.Host})
 	ref, digest, ids := pushIndex(t, "podman", "linux/amd64", "linux/arm64", "linux/arm/v6")
 	for _, platform := range []string{"linux/amd64", "linux/arm/v6", "linux/arm64", "linux/amd64"} {
-		pulled(t, c, puller.PullRequest{Image: ref, Platform: platform, Policy: puller.PolicyAlways}, puller.Result{Source: puller.SourcePulled, Digest: digest, ImageID: ids[platform]})
-		pulled(t, c, puller.PullRequest{Image: ref, Platform: platform}, puller.Result{Source: puller.SourcePresent, Digest: digest, ImageID: ids[platform]})
+		pulled(t, c, client.PullRequest{Image: ref, Platform: platform, Policy: puller.PolicyAlways}, puller.Result{Source: puller.SourcePulled, Digest: digest, ImageID: ids[platform]})
+		pulled(t, c, client.PullRequest{Image: ref, Platform: platform}, puller.Result{Source: puller.SourcePresent, Digest: digest, ImageID: ids[platform]})
 	}
-	pulled(t, c, puller.PullRequest{Image: ref, Policy: puller.PolicyAlways}, puller.Result{Source: puller.SourceUpToDate, Digest: digest, ImageID: ids["linux/amd64"]})
+	pulled(t, c, client.PullRequest{Image: ref, Policy: puller.PolicyAlways}, puller.Result{Source: puller.SourceUpToDate, Digest: digest, ImageID: ids["linux/amd64"]})
 	byDigest := site.registry.Addr() + "/podman@" + digest
 	for _, platform := range []string{"linux/arm64", "linux/amd64"} {
-		pulled(t, c, puller.PullRequest{Image: byDigest, Platform: platform, Policy: puller.PolicyAlways}, puller.Result{Source: puller.SourcePulled, Digest: digest, ImageID: ids[platform]})
+		pulled(t, c, client.PullRequest{Image: byDigest, Platform: platform, Policy: puller.PolicyAlways}, puller.Result{Source: puller.SourcePulled, Digest: digest, ImageID: ids[platform]})
 	}
 	// What is in its store under this name is not there under another one.
 	for _, name := range []string{site.registry.Addr() + "/team/app", "registry.invalid/team/app"} {
 		for _, policy := range []puller.Policy{puller.PolicyNever, puller.PolicyMissing} {
-			if job, err := c.Pull(t.Context(), puller.PullRequest{Image: name + "@" + digest, Policy: policy, Retries: new(int)}); err == nil {
+			if job, err := c.Pull(t.Context(), client.PullRequest{Image: name + "@" + digest, Policy: policy, Retries: new(int)}); err == nil {
 				t.Errorf("%s, %s: %+v", name, policy, job.Result)
 			}
 		}
-		refused(t, c, puller.PullRequest{Image: name + "@" + digest, Policy: puller.PolicyNever}, puller.ErrNotFound)
+		refused(t, c, client.PullRequest{Image: name + "@" + digest, Policy: puller.PolicyNever}, puller.ErrNotFound)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/integration/lab"
 	"github.com/towline/towline/puller"
 )
@@ -223,7 +224,7 @@ func TestPullLastCancel(t *testing.T) {
 	_, c := daemon(t)
 	var ids []string
 	for range 2 {
-		job, err := c.Submit(t.Context(), puller.PullRequest{Image: ref})
+		job, err := c.Submit(t.Context(), client.PullRequest{Image: ref})
 		if err != nil {
 			t.Fatal(err)
 		}

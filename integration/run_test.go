@@ -220,7 +220,7 @@ func TestRunProgramsThatExitAtOnce(t *testing.T) {
 	_, c := daemon(t)
 	for i := range *instant {
 		word := fmt.Sprintf("word %d", i)
-		job, err := c.Run(t.Context(), puller.RunRequest{Image: ref, Network: "none", Cmd: []string{"out=" + word, "err=" + word, fmt.Sprint("exit=", i%3)}})
+		job, err := c.Run(t.Context(), client.RunRequest{Image: ref, Network: "none", Cmd: []string{"out=" + word, "err=" + word, fmt.Sprint("exit=", i%3)}})
 		if err != nil {
 			t.Fatal(err)
 		}

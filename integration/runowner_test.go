@@ -101,7 +101,7 @@ func TestRunCommittedContainer(t *testing.T) {
 	}
 	// A run of the claiming image itself has labels of its own. By its end the new
 	// daemon has looked for what is left, too.
-	v, err := c.Run(t.Context(), puller.RunRequest{Image: "127.0.0.1/claim:v1", Policy: puller.PolicyNever, Network: "none", Cmd: []string{"out=up", "sleep=2s"}})
+	v, err := c.Run(t.Context(), client.RunRequest{Image: "127.0.0.1/claim:v1", Policy: puller.PolicyNever, Network: "none", Cmd: []string{"out=up", "sleep=2s"}})
 	if err != nil {
 		t.Fatal(err)
 	}

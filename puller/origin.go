@@ -1,8 +1,8 @@
 package puller
 
 // Origin is what the daemon knows of a request beside what its sender says. Requests embed
-// it under a name of their own package, so that programs which send requests neither see
-// its fields among those of the request nor can name them in a literal.
+// it under a name of their own package, so that literals have no such fields. The requests of
+// package client do not have it.
 type Origin struct {
 	// Caller is the name of the caller, "" where it is not known. Slots are shared fairly
 	// among callers.

@@ -99,33 +99,32 @@ func NewTLS(host, token string, files TLS) (*Client, error) {
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Submit asks for an image and returns the job as it was accepted.
-func (c *Client) Submit(ctx context.Context, r puller.PullRequest) (puller.Job, error) {
+func (c *Client) Submit(ctx context.Context, r PullRequest) (puller.Job, error) {
 	var j puller.Job
 	return j, c.post(ctx, "/v1/pulls", r, headers{r.Credentials, nil, r.IdempotencyKey, r.TraceParent}, &j)
 }
 
 // Pull asks for an image and returns the job when it has ended. A job that fails is
 // an error.
-func (c *Client) Pull(ctx context.Context, r puller.PullRequest) (puller.Job, error) {
+func (c *Client) Pull(ctx context.Context, r PullRequest) (puller.Job, error) {
 	var j puller.Job
 	return j, c.post(ctx, "/v1/pulls?wait=true", r, headers{r.Credentials, nil, r.IdempotencyKey, r.TraceParent}, &j)
 }
 
 // Run asks for a run of an image's program and returns the job as it was accepted.
-func (c *Client) Run(ctx context.Context, r puller.RunRequest) (puller.Job, error) {
+func (c *Client) Run(ctx context.Context, r RunRequest) (puller.Job, error) {
 	var j puller.Job
 	return j, c.post(ctx, "/v1/runs", r, headers{r.Credentials, nil, r.IdempotencyKey, r.TraceParent}, &j)
 }
 
-// Prewarm asks for many images and returns the job as it was accepted. It does not
-// send Skipped.
-func (c *Client) Prewarm(ctx context.Context, r puller.PrewarmRequest) (puller.Job, error) {
+// Prewarm asks for many images and returns the job as it was accepted.
+func (c *Client) Prewarm(ctx context.Context, r PrewarmRequest) (puller.Job, error) {
 	var j puller.Job
 	return j, c.post(ctx, "/v1/prewarms", r, headers{r.Credentials, r.Logins, r.IdempotencyKey, r.TraceParent}, &j)
 }
 
 // Plan returns what a prewarm would do. It pulls nothing.
-func (c *Client) Plan(ctx context.Context, r puller.PrewarmRequest) (puller.Plan, error) {
+func (c *Client) Plan(ctx context.Context, r PrewarmRequest) (puller.Plan, error) {
 	var p puller.Plan
 	return p, c.post(ctx, "/v1/prewarms?dry_run=true", r, headers{auth: r.Credentials, logins: r.Logins}, &p)
 }
@@ -220,6 +219,15 @@ func (c *Client) Queue(ctx context.Context) (puller.QueueState, error) {
 func (c *Client) Ready(ctx context.Context) error {
 	var status struct{}
 	return c.call(ctx, http.MethodGet, "/readyz", nil, nil, &status)
+}
+
+// callJSON makes a call with a JSON body.
+func (c *Client) callJSON(ctx context.Context, method, path string, request, answer any) error {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return err
+	}
+	return c.call(ctx, method, path, http.Header{"Content-Type": {"application/json"}}, body, answer)
 }
 
 // call makes one call and reads its answer to the end, so that the connection can be

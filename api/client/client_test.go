@@ -95,7 +95,7 @@ func TestPullJobsAndEngine(t *testing.T) {
 	auth := credentials(t)
 	engine.Script("alpine", enginetest.Serve(enginetest.NewImage("alpine", 1)))
 	retries := 2
-	request := puller.PullRequest{
+	request := client.PullRequest{
 		Image: "alpine", Platform: "linux/amd64", Policy: puller.PolicyAlways, Priority: puller.PriorityHigh,
 		Timeout: puller.Duration(time.Minute), Retries: &retries, Credentials: auth,
 	}
@@ -108,7 +108,7 @@ func TestPullJobsAndEngine(t *testing.T) {
 	if engine.LastAuth() != auth.HeaderFor("docker.io/library/alpine:latest") {
 		t.Errorf("the engine has got the credentials %q", engine.LastAuth())
 	}
-	second, err := c.Submit(ctx, puller.PullRequest{Image: "alpine"})
+	second, err := c.Submit(ctx, client.PullRequest{Image: "alpine"})
 	if err != nil || second.ID == job.ID {
 		t.Errorf("%+v, %v", second, err)
 	}
@@ -144,7 +144,7 @@ func TestRun(t *testing.T) {
 		asked = p.Requested
 		return 7
 	})
-	job, err := c.Run(t.Context(), puller.RunRequest{
+	job, err := c.Run(t.Context(), client.RunRequest{
 		Image: "alpine", Platform: "linux/amd64", Policy: puller.PolicyAlways, Cmd: []string{"a", ""}, Entrypoint: []string{"/b"}, Env: map[string]string{"C": "d=e"},
 		Workdir: "/f", User: "g", TTY: true, Network: "none", Memory: 64 << 20, CPUs: 0.5, Pids: 9, Timeout: puller.Duration(time.Minute),
 		Credentials: auth, IdempotencyKey: "one",
@@ -177,7 +177,7 @@ func TestRun(t *testing.T) {
 	if want := []string{"/v1/runs one " + auth.Header()}; !slices.Equal(keys, want) || engine.LastAuth() != auth.HeaderFor("docker.io/library/alpine:latest") {
 		t.Errorf("sent is %q", keys)
 	}
-	_, err = c.Run(t.Context(), puller.RunRequest{Image: "alpine", Network: "host"})
+	_, err = c.Run(t.Context(), client.RunRequest{Image: "alpine", Network: "host"})
 	if puller.KindOf(err) != puller.ErrInvalidRequest || !strings.Contains(err.Error(), "network") {
 		t.Errorf("a bad request: %v", err)
 	}
@@ -196,10 +196,10 @@ func TestPrewarm(t *testing.T) {
 	auth := credentials(t)
 	engine.Script("alpine", enginetest.Serve(enginetest.NewImage("alpine", 1)))
 	retries := 0
-	request := with(puller.PrewarmRequest{
-		Images: puller.Images{{Image: "alpine", Platform: "linux/amd64", Timeout: puller.Duration(time.Minute)}, {Image: "nope:v1"}},
+	request := client.PrewarmRequest{
+		Images: []client.PullRequest{{Image: "alpine", Platform: "linux/amd64", Timeout: puller.Duration(time.Minute)}, {Image: "nope:v1"}},
 		Policy: puller.PolicyAlways, Priority: puller.PriorityLow, Retries: &retries, FailFast: false, Credentials: auth, IdempotencyKey: "one",
-	}, func(r *puller.PrewarmRequest) { r.Skipped = []puller.Skipped{{Service: "web", Reason: "it is built"}} })
+	}
 	job, err := c.Prewarm(ctx, request)
 	if err != nil || job.Kind != puller.JobPrewarm || len(job.Children) != 2 || job.Priority != puller.PriorityLow || len(job.Images) != 2 {
 		t.Fatalf("%+v, %v", job, err)
@@ -227,14 +227,14 @@ func TestPrewarm(t *testing.T) {
 	if _, err := c.Plan(ctx, request); err != nil {
 		t.Error(err)
 	}
-	if _, err := c.Submit(ctx, puller.PullRequest{Image: "alpine", IdempotencyKey: "two"}); err != nil {
+	if _, err := c.Submit(ctx, client.PullRequest{Image: "alpine", IdempotencyKey: "two"}); err != nil {
 		t.Error(err)
 	}
 	want := map[string]string{"/v1/prewarms": "one " + auth.Header(), "/v1/prewarms?dry_run=true": " " + auth.Header(), "/v1/pulls": "two "}
 	if !maps.Equal(keys, want) {
 		t.Errorf("the headers are %q", keys)
 	}
-	if _, err := c.Prewarm(ctx, puller.PrewarmRequest{}); puller.KindOf(err) != puller.ErrInvalidRequest {
+	if _, err := c.Prewarm(ctx, client.PrewarmRequest{}); puller.KindOf(err) != puller.ErrInvalidRequest {
 		t.Errorf("a prewarm of nothing: %v", err)
 	}
 }
@@ -250,7 +250,7 @@ func TestPlan(t *testing.T) {
 		}
 		io.WriteString(w, plan)
 	}))
-	got, err := c.Plan(t.Context(), puller.PrewarmRequest{Images: puller.Images{{Image: "alpine"}}})
+	got, err := c.Plan(t.Context(), client.PrewarmRequest{Images: []client.PullRequest{{Image: "alpine"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,7 +265,7 @@ func TestErrorKinds(t *testing.T) {
 	c := serve(t, h)
 	ctx := t.Context()
 	engine.Script("alpine", enginetest.Serve(enginetest.NewImage("alpine", 1)))
-	ended, err := c.Pull(ctx, puller.PullRequest{Image: "alpine"})
+	ended, err := c.Pull(ctx, client.PullRequest{Image: "alpine"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -275,8 +275,8 @@ func TestErrorKinds(t *testing.T) {
 		kind puller.ErrorKind
 		word string
 	}{
-		"a bad request":            {only(c.Submit(ctx, puller.PullRequest{Image: "a b"})), puller.ErrInvalidRequest, "image: "},
-		"a pull that fails":        {only(c.Pull(ctx, puller.PullRequest{Image: "registry.test/nope:v1"})), puller.ErrNotFound, "manifest unknown"},
+		"a bad request":            {only(c.Submit(ctx, client.PullRequest{Image: "a b"})), puller.ErrInvalidRequest, "image: "},
+		"a pull that fails":        {only(c.Pull(ctx, client.PullRequest{Image: "registry.test/nope:v1"})), puller.ErrNotFound, "manifest unknown"},
 		"an unknown job":           {only(c.Job(ctx, "nope")), puller.ErrNotFound, "nope"},
 		"an ID that is no segment": {only(c.Job(ctx, "a/b?c")), puller.ErrNotFound, "a/b?c"},
 		"the cancel of an end":     {only(c.Cancel(ctx, ended.ID)), puller.ErrConflict, "succeeded"},
@@ -299,7 +299,7 @@ func TestErrorRetryAfter(t *testing.T) {
 			w.WriteHeader(http.StatusTooManyRequests)
 			fmt.Fprintf(w, `{"kind":%q,"detail":"a detail with 100%% in it","status":429}`, kind)
 		}))
-		_, err := c.Submit(t.Context(), puller.PullRequest{Image: "alpine"})
+		_, err := c.Submit(t.Context(), client.PullRequest{Image: "alpine"})
 		var e *puller.Error
 		if !errors.As(err, &e) || e.Kind != kind || e.RetryAfter != 7*time.Second || e.Error() != "a detail with 100% in it" {
 			t.Errorf("%s: %#v", kind, err)
@@ -467,7 +467,7 @@ func TestEventsAfterCuts(t *testing.T) {
 				enginetest.Serve(enginetest.NewImage("alpine", 1))(p)
 			}
 		})
-		job, err := c.Submit(t.Context(), puller.PullRequest{Image: "alpine"})
+		job, err := c.Submit(t.Context(), client.PullRequest{Image: "alpine"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -613,7 +613,7 @@ func TestEventsStop(t *testing.T) {
 		h, engine := daemon(t)
 		c := serve(t, h)
 		engine.Script("alpine", func(p *enginetest.Pull) { <-p.Gone() })
-		job, err := c.Submit(t.Context(), puller.PullRequest{Image: "alpine"})
+		job, err := c.Submit(t.Context(), client.PullRequest{Image: "alpine"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -640,7 +640,3 @@ func TestEventsStop(t *testing.T) {
 }
 
 // with returns a request with what only the daemon sets.
-func with[R any](r R, set func(*R)) R {
-	set(&r)
-	return r
-}

@@ -1,14 +1,19 @@
 // Package client calls a Towline daemon.
 //
-// A [Client] pulls images, runs programs, prewarms lists of images, and follows jobs. Its
-// words are those of package puller, and it imports no part of the daemon.
+// A [Client] pulls images, runs programs, prewarms lists of images, and follows jobs. It
+// imports no part of the daemon.
 //
 //	c, err := client.New("", os.Getenv("TOWLINE_TOKEN"))
 //	…
-//	job, err := c.Pull(ctx, puller.PullRequest{Image: "alpine:3.20"})
+//	job, err := c.Pull(ctx, client.PullRequest{Image: "alpine:3.20"})
 //
-// In requests, the fields that are not in JSON are for the daemon, but Credentials, Logins
-// and IdempotencyKey, which are sent as headers.
+// The calls about sets, leases, images and the fleet are in groups:
+//
+//	set, err := c.Sets().Put(ctx, "base", client.SetRequest{Images: []client.PullRequest{{Image: "redis:7"}}})
+//	hosts, err := c.Fleet().Hosts(ctx, map[string]string{"role": "ci"})
+//
+// Requests are types of this package. What they get back are words of packages puller,
+// puller/keep and puller/fleet.
 //
 // An error has the kind of what went wrong. What to do about it follows from the kind:
 //

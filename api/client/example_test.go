@@ -10,6 +10,8 @@ import (
 
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/fleet"
+	"github.com/towline/towline/puller/keep"
 )
 
 // answers is a daemon that gives one answer to each request, by its method and path.
@@ -38,7 +40,7 @@ func ExampleClient_Pull() {
 		log.Fatal(err)
 	}
 	defer c.Close()
-	job, err := c.Pull(context.Background(), puller.PullRequest{Image: "alpine:3.20", Timeout: puller.Duration(10 * time.Minute)})
+	job, err := c.Pull(context.Background(), client.PullRequest{Image: "alpine:3.20", Timeout: puller.Duration(10 * time.Minute)})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -56,7 +58,7 @@ func ExampleClient_Pull_error() {
 		log.Fatal(err)
 	}
 	defer c.Close()
-	_, err = c.Pull(context.Background(), puller.PullRequest{Image: "alpine:3.20"})
+	_, err = c.Pull(context.Background(), client.PullRequest{Image: "alpine:3.20"})
 	switch kind := puller.KindOf(err); {
 	case kind == puller.ErrNotFound:
 		fmt.Println("there is no such image")
@@ -81,7 +83,7 @@ func ExampleClient_Wait() {
 	}
 	defer c.Close()
 	ctx := context.Background()
-	job, err := c.Prewarm(ctx, puller.PrewarmRequest{Images: puller.Images{{Image: "alpine:3.20"}, {Image: "redis:7"}}})
+	job, err := c.Prewarm(ctx, client.PrewarmRequest{Images: []client.PullRequest{{Image: "alpine:3.20"}, {Image: "redis:7"}}})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -126,4 +128,55 @@ func ExampleClient_Events() {
 	// state pulling
 	// 1048576 of 4196188 bytes
 	// succeeded
+}
+
+// A set is a list of images that the host always has.
+func ExampleSets_Put() {
+	daemon := answers(map[string]string{
+		"PUT /v1/sets/base": `{"name":"base","source":"api","schedule":"@daily","policy":"newer","protect":true,"priority":"low","counts":{"present":1,"missing":1}}`,
+	})
+	defer daemon.Close()
+
+	c, err := client.New(daemon.URL, "")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	set, err := c.Sets().Put(context.Background(), "base", client.SetRequest{
+		Images:   []client.PullRequest{{Image: "alpine:3.20"}, {Image: "redis:7"}},
+		Schedule: "@daily",
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s: %d present, %d missing\n", set.Name, set.Counts[keep.SetPresent], set.Counts[keep.SetMissing])
+	// Output: base: 1 present, 1 missing
+}
+
+// All hosts with a label get an image, and the call ends when they have proven it.
+func ExampleFleet_WaitSet() {
+	daemon := answers(map[string]string{
+		"PUT /v1/fleet/sets/app": `{"name":"app","generation":3,"counts":{"waiting":2}}`,
+		"GET /v1/fleet/sets/app": `{"name":"app","generation":3,"counts":{"proven":2}}`,
+	})
+	defer daemon.Close()
+
+	c, err := client.New(daemon.URL, "")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	ctx := context.Background()
+	set, err := c.Fleet().PutSet(ctx, "app", client.FleetSetRequest{
+		Images: []client.PullRequest{{Image: "registry.example.com/app:v7"}},
+		Hosts:  map[string]string{"role": "ci"},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if set, err = c.Fleet().WaitSet(ctx, set.Name, set.Generation); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%d hosts have proven generation %d\n", set.Counts[fleet.StateProven], set.Generation)
+	// Output: 2 hosts have proven generation 3
 }

@@ -15,24 +15,30 @@ import (
 	"github.com/towline/towline/puller/fleet"
 )
 
-// Fleet says how the daemon's host stands to its fleet.
-func (c *Client) Fleet(ctx context.Context) (fleet.Link, error) {
+// Fleet are the calls about the fleet that the daemon's host is in.
+type Fleet struct{ c *Client }
+
+// Fleet returns the calls about the fleet.
+func (c *Client) Fleet() Fleet { return Fleet{c} }
+
+// Link says how the daemon's host stands to its fleet.
+func (f Fleet) Link(ctx context.Context) (fleet.Link, error) {
 	var l fleet.Link
-	return l, c.call(ctx, http.MethodGet, "/v1/fleet", nil, nil, &l)
+	return l, f.c.call(ctx, http.MethodGet, "/v1/fleet", nil, nil, &l)
 }
 
-// FleetSets returns all sets of the fleet, without their members.
-func (c *Client) FleetSets(ctx context.Context) ([]fleet.Set, error) {
+// Sets returns all sets of the fleet, without their members.
+func (f Fleet) Sets(ctx context.Context) ([]fleet.Set, error) {
 	var answer struct{ Sets []fleet.Set }
-	err := c.call(ctx, http.MethodGet, "/v1/fleet/sets", nil, nil, &answer)
+	err := f.c.call(ctx, http.MethodGet, "/v1/fleet/sets", nil, nil, &answer)
 	return answer.Sets, err
 }
 
 // mostOfPage is how many members or hosts a page may have.
 const mostOfPage = 1000
 
-// FleetSet returns a set of the fleet with all its members, or only those in a state.
-func (c *Client) FleetSet(ctx context.Context, name string, state fleet.State) (fleet.Set, error) {
+// Set returns a set of the fleet with all its members, or only those in a state.
+func (f Fleet) Set(ctx context.Context, name string, state fleet.State) (fleet.Set, error) {
 	var whole fleet.Set
 	q := url.Values{"limit": {strconv.Itoa(mostOfPage)}}
 	if state != "" {
@@ -43,7 +49,7 @@ func (c *Client) FleetSet(ctx context.Context, name string, state fleet.State) (
 			fleet.Set
 			Next string
 		}
-		if err := c.call(ctx, http.MethodGet, fleetSetPath(name)+"?"+q.Encode(), nil, nil, &page); err != nil {
+		if err := f.c.call(ctx, http.MethodGet, fleetSetPath(name)+"?"+q.Encode(), nil, nil, &page); err != nil {
 			return fleet.Set{}, err
 		}
 		if first {
@@ -60,22 +66,21 @@ func (c *Client) FleetSet(ctx context.Context, name string, state fleet.State) (
 
 func fleetSetPath(name string) string { return "/v1/fleet/sets/" + url.PathEscape(name) }
 
-// PutFleetSet makes or replaces a set of the fleet, and returns it without its members. It
-// does not send Skipped.
-func (c *Client) PutFleetSet(ctx context.Context, name string, r fleet.SetRequest) (fleet.Set, error) {
+// PutSet makes or replaces a set of the fleet, and returns it without its members.
+func (f Fleet) PutSet(ctx context.Context, name string, r FleetSetRequest) (fleet.Set, error) {
 	var s fleet.Set
-	return s, c.callJSON(ctx, http.MethodPut, fleetSetPath(name), r, &s)
+	return s, f.c.callJSON(ctx, http.MethodPut, fleetSetPath(name), r, &s)
 }
 
-// WaitFleetSet returns a set, without its members, when all of them that are not away have
+// WaitSet returns a set, without its members, when all of them that are not away have
 // proven a generation. The error says which have not, and why. It outlasts restarts of the
 // daemon. The hosts go on if ctx ends.
-func (c *Client) WaitFleetSet(ctx context.Context, name string, generation uint64) (fleet.Set, error) {
+func (f Fleet) WaitSet(ctx context.Context, name string, generation uint64) (fleet.Set, error) {
 	var failing time.Time // since when the daemon does not answer
 	for {
 		var s fleet.Set
 		began := time.Now()
-		err := c.call(ctx, http.MethodGet, fleetSetPath(name)+"?wait=true&generation="+strconv.FormatUint(generation, 10), nil, nil, &s)
+		err := f.c.call(ctx, http.MethodGet, fleetSetPath(name)+"?wait=true&generation="+strconv.FormatUint(generation, 10), nil, nil, &s)
 		if err == nil || !cutOff(err) {
 			return s, err
 		}
@@ -100,20 +105,20 @@ func cutOff(err error) bool {
 	return (errors.As(err, &unreachable) || errors.As(err, &other)) && temporary(err)
 }
 
-// DeleteFleetSet forgets a set of the fleet. Its images stay on the hosts.
-func (c *Client) DeleteFleetSet(ctx context.Context, name string) (fleet.Set, error) {
+// DeleteSet forgets a set of the fleet. Its images stay on the hosts.
+func (f Fleet) DeleteSet(ctx context.Context, name string) (fleet.Set, error) {
 	var s fleet.Set
-	return s, c.call(ctx, http.MethodDelete, fleetSetPath(name), nil, nil, &s)
+	return s, f.c.call(ctx, http.MethodDelete, fleetSetPath(name), nil, nil, &s)
 }
 
 // ChangeRollout pauses, resumes or cancels the rollout of a set.
-func (c *Client) ChangeRollout(ctx context.Context, name string, action fleet.RolloutAction) (fleet.Set, error) {
+func (f Fleet) ChangeRollout(ctx context.Context, name string, action fleet.RolloutAction) (fleet.Set, error) {
 	var s fleet.Set
-	return s, c.call(ctx, http.MethodPost, fleetSetPath(name)+"/"+url.PathEscape(string(action)), nil, nil, &s)
+	return s, f.c.call(ctx, http.MethodPost, fleetSetPath(name)+"/"+url.PathEscape(string(action)), nil, nil, &s)
 }
 
-// FleetHosts returns the hosts of the fleet that have all of the labels, by ID.
-func (c *Client) FleetHosts(ctx context.Context, labels map[string]string) ([]fleet.Host, error) {
+// Hosts returns the hosts of the fleet that have all of the labels, by ID.
+func (f Fleet) Hosts(ctx context.Context, labels map[string]string) ([]fleet.Host, error) {
 	all := []fleet.Host{}
 	q := url.Values{"limit": {strconv.Itoa(mostOfPage)}}
 	for name, value := range labels {
@@ -124,7 +129,7 @@ func (c *Client) FleetHosts(ctx context.Context, labels map[string]string) ([]fl
 			Hosts []fleet.Host
 			Next  string
 		}
-		if err := c.call(ctx, http.MethodGet, "/v1/fleet/hosts?"+q.Encode(), nil, nil, &page); err != nil {
+		if err := f.c.call(ctx, http.MethodGet, "/v1/fleet/hosts?"+q.Encode(), nil, nil, &page); err != nil {
 			return nil, err
 		}
 		all = append(all, page.Hosts...)
@@ -135,22 +140,22 @@ func (c *Client) FleetHosts(ctx context.Context, labels map[string]string) ([]fl
 	}
 }
 
-// InviteHost makes credentials for a host. They are told once.
-func (c *Client) InviteHost(ctx context.Context, r fleet.InviteRequest) (fleet.Invitation, error) {
+// Invite makes credentials for a host. They are told once.
+func (f Fleet) Invite(ctx context.Context, r InviteRequest) (fleet.Invitation, error) {
 	var i fleet.Invitation
-	return i, c.callJSON(ctx, http.MethodPost, "/v1/fleet/hosts", r, &i)
+	return i, f.c.callJSON(ctx, http.MethodPost, "/v1/fleet/hosts", r, &i)
 }
 
 // RemoveHost forgets a host, and withdraws its invitation.
-func (c *Client) RemoveHost(ctx context.Context, id string) (fleet.Host, error) {
+func (f Fleet) RemoveHost(ctx context.Context, id string) (fleet.Host, error) {
 	var h fleet.Host
-	return h, c.call(ctx, http.MethodDelete, "/v1/fleet/hosts/"+url.PathEscape(id), nil, nil, &h)
+	return h, f.c.call(ctx, http.MethodDelete, "/v1/fleet/hosts/"+url.PathEscape(id), nil, nil, &h)
 }
 
-// FleetEvents returns the events of a set of the fleet and its members, or those of all sets
+// Events returns the events of a set of the fleet and its members, or those of all sets
 // and hosts if name is "". They begin with the present state. It comes again where the stream
 // is cut, and then with the present state again. The iteration ends with an error.
-func (c *Client) FleetEvents(ctx context.Context, name string) iter.Seq2[fleet.Event, error] {
+func (f Fleet) Events(ctx context.Context, name string) iter.Seq2[fleet.Event, error] {
 	return func(yield func(fleet.Event, error) bool) {
 		path := "/v1/fleet/events"
 		if name != "" {
@@ -158,7 +163,7 @@ func (c *Client) FleetEvents(ctx context.Context, name string) iter.Seq2[fleet.E
 		}
 		var failing time.Time // since when no event has come; zero while events come
 		for {
-			resp, err := c.send(ctx, http.MethodGet, path, http.Header{"Accept": {"application/x-ndjson"}}, nil)
+			resp, err := f.c.send(ctx, http.MethodGet, path, http.Header{"Accept": {"application/x-ndjson"}}, nil)
 			if err == nil {
 				var received, more bool
 				if received, more, err = readFleet(resp, yield); !more {
@@ -167,7 +172,7 @@ func (c *Client) FleetEvents(ctx context.Context, name string) iter.Seq2[fleet.E
 				if received {
 					failing = time.Time{}
 				}
-				err = c.unanswered(ctx, err)
+				err = f.c.unanswered(ctx, err)
 			}
 			if failing.IsZero() {
 				failing = time.Now()

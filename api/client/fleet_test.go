@@ -16,6 +16,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/api"
+	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/api/contract/contracttest"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
@@ -35,7 +36,7 @@ func newFleet(t *testing.T, n int) (*fleettest.Fleet, http.Handler) {
 	return f, contracttest.Wrap(t, api.New(nil, api.Options{Metrics: prometheus.NewRegistry(), Log: log, Open: true, Fleet: f}))
 }
 
-var redis = fleet.SetRequest{Images: puller.Images{{Image: "redis:7"}}}
+var redis = client.FleetSetRequest{Images: []client.PullRequest{{Image: "redis:7"}}}
 
 func TestFleet(t *testing.T) {
 	const hosts = 2300 // three pages
@@ -43,44 +44,44 @@ func TestFleet(t *testing.T) {
 	c, ctx := serve(t, h), t.Context()
 	asked := redis
 	asked.Hosts, asked.Rollout = map[string]string{"odd": "1"}, fleet.RolloutRequest{Wave: "10%"}
-	s, err := c.PutFleetSet(ctx, "web", asked)
+	s, err := c.Fleet().PutSet(ctx, "web", asked)
 	if err != nil || s.Generation != 1 || s.Rollout.Members != hosts/2 || s.Rollout.RolloutRequest.Wave != "10%" || f.Asked().Rollout.Wave != "10%" {
 		t.Fatalf("%+v, %v", s, err)
 	}
 	f.Report("web", "h0003", fleet.StateFailed, puller.Errorf(puller.ErrDenied, "no"))
 	for state, want := range map[fleet.State]int{"": hosts / 2, fleet.StateFailed: 1, fleet.StateProven: 0} {
-		if s, err := c.FleetSet(ctx, "web", state); err != nil || len(s.Members) != want || s.Name != "web" {
+		if s, err := c.Fleet().Set(ctx, "web", state); err != nil || len(s.Members) != want || s.Name != "web" {
 			t.Errorf("%q: %d members, %v", state, len(s.Members), err)
 		}
 	}
-	if all, err := c.FleetSets(ctx); err != nil || len(all) != 1 || all[0].Counts[fleet.StateFailed] != 1 {
+	if all, err := c.Fleet().Sets(ctx); err != nil || len(all) != 1 || all[0].Counts[fleet.StateFailed] != 1 {
 		t.Errorf("%+v, %v", all, err)
 	}
 	for want, labels := range map[int]map[string]string{hosts: nil, hosts / 2: {"odd": "0"}, 0: {"odd": "2"}} {
-		if all, err := c.FleetHosts(ctx, labels); err != nil || len(all) != want {
+		if all, err := c.Fleet().Hosts(ctx, labels); err != nil || len(all) != want {
 			t.Errorf("%v: %d hosts, %v", labels, len(all), err)
 		}
 	}
-	if s, err := c.ChangeRollout(ctx, "web", fleet.ActionPause); err != nil || s.Rollout.State != fleet.RolloutPaused {
+	if s, err := c.Fleet().ChangeRollout(ctx, "web", fleet.ActionPause); err != nil || s.Rollout.State != fleet.RolloutPaused {
 		t.Errorf("%+v, %v", s, err)
 	}
-	if i, err := c.InviteHost(ctx, fleet.InviteRequest{Host: "new", Labels: map[string]string{"a": "b"}}); err != nil || i.Creds == "" {
+	if i, err := c.Fleet().Invite(ctx, client.InviteRequest{Host: "new", Labels: map[string]string{"a": "b"}}); err != nil || i.Creds == "" {
 		t.Errorf("%+v, %v", i, err)
 	}
-	if _, err := c.RemoveHost(ctx, "h0001"); puller.KindOf(err) != puller.ErrConflict {
+	if _, err := c.Fleet().RemoveHost(ctx, "h0001"); puller.KindOf(err) != puller.ErrConflict {
 		t.Error(err)
 	}
 	f.Live("h0001", false)
-	if host, err := c.RemoveHost(ctx, "h0001"); err != nil || host.ID != "h0001" {
+	if host, err := c.Fleet().RemoveHost(ctx, "h0001"); err != nil || host.ID != "h0001" {
 		t.Errorf("%+v, %v", host, err)
 	}
-	if l, err := c.Fleet(ctx); err != nil || l.State != fleet.LinkUp {
+	if l, err := c.Fleet().Link(ctx); err != nil || l.State != fleet.LinkUp {
 		t.Errorf("%+v, %v", l, err)
 	}
-	if s, err := c.DeleteFleetSet(ctx, "web"); err != nil || s.Name != "web" {
+	if s, err := c.Fleet().DeleteSet(ctx, "web"); err != nil || s.Name != "web" {
 		t.Errorf("%+v, %v", s, err)
 	}
-	if _, err := c.FleetSet(ctx, "web", ""); puller.KindOf(err) != puller.ErrNotFound {
+	if _, err := c.Fleet().Set(ctx, "web", ""); puller.KindOf(err) != puller.ErrNotFound {
 		t.Error(err)
 	}
 }
@@ -101,22 +102,22 @@ func TestWaitFleetSet(t *testing.T) {
 		f, h := newFleet(t, 2)
 		h, calls := unsteady(h, 3)
 		c := serve(t, h)
-		if _, err := c.PutFleetSet(t.Context(), "web", redis); err != nil {
+		if _, err := c.Fleet().PutSet(t.Context(), "web", redis); err != nil {
 			t.Fatal(err)
 		}
 		f.Report("web", "h0000", fleet.StateProven, nil)
 		time.AfterFunc(time.Hour, func() { f.Report("web", "h0001", fleet.StateProven, nil) })
-		if s, err := c.WaitFleetSet(t.Context(), "web", 1); err != nil || s.Counts[fleet.StateProven] != 2 || calls.Load() != 4 {
+		if s, err := c.Fleet().WaitSet(t.Context(), "web", 1); err != nil || s.Counts[fleet.StateProven] != 2 || calls.Load() != 4 {
 			t.Errorf("%+v, %v after %d calls", s, err, calls.Load())
 		}
 		f.Report("web", "h0001", fleet.StateFailed, puller.Errorf(puller.ErrNoSpace, "full"))
-		if _, err := c.WaitFleetSet(t.Context(), "web", 1); puller.KindOf(err) != puller.ErrNoSpace || !strings.Contains(err.Error(), "h0001") {
+		if _, err := c.Fleet().WaitSet(t.Context(), "web", 1); puller.KindOf(err) != puller.ErrNoSpace || !strings.Contains(err.Error(), "h0001") {
 			t.Error(err)
 		}
 		f.Report("web", "h0001", fleet.StatePulling, nil)
 		limit, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if _, err := c.WaitFleetSet(limit, "web", 1); err != context.DeadlineExceeded {
+		if _, err := c.Fleet().WaitSet(limit, "web", 1); err != context.DeadlineExceeded {
 			t.Error(err)
 		}
 	})
@@ -126,7 +127,7 @@ func TestWaitFleetSetGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, _ := unsteady(nil, 1000)
 		began := time.Now()
-		_, err := serve(t, h).WaitFleetSet(t.Context(), "web", 1)
+		_, err := serve(t, h).Fleet().WaitSet(t.Context(), "web", 1)
 		if waited := time.Since(began); err == nil || waited < time.Minute || waited > 2*time.Minute {
 			t.Errorf("%v after %s", err, waited)
 		}
@@ -138,11 +139,11 @@ func TestFleetEvents(t *testing.T) {
 		f, h := newFleet(t, 2)
 		h, calls := unsteady(h, 2)
 		c := serve(t, h)
-		if _, err := c.PutFleetSet(t.Context(), "web", redis); err != nil {
+		if _, err := c.Fleet().PutSet(t.Context(), "web", redis); err != nil {
 			t.Fatal(err)
 		}
 		var seen []string
-		for e, err := range c.FleetEvents(t.Context(), "web") {
+		for e, err := range c.Fleet().Events(t.Context(), "web") {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -159,14 +160,14 @@ func TestFleetEvents(t *testing.T) {
 		if diff := cmp.Diff([]string{"h0000 waiting", "h0001 waiting", "h0001 proven"}, seen); diff != "" || calls.Load() != 3 {
 			t.Errorf("%d calls: %s", calls.Load(), diff)
 		}
-		for _, err := range c.FleetEvents(t.Context(), "none") {
+		for _, err := range c.Fleet().Events(t.Context(), "none") {
 			if puller.KindOf(err) != puller.ErrNotFound {
 				t.Error(err)
 			}
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		for e, err := range c.FleetEvents(ctx, "") {
+		for e, err := range c.Fleet().Events(ctx, "") {
 			if err != nil {
 				if err != context.Canceled {
 					t.Error(err)

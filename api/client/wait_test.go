@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
 )
@@ -25,7 +26,7 @@ func TestWait(t *testing.T) {
 		})
 		engine.Script("lost", func(p *enginetest.Pull) { p.Fail("manifest unknown") })
 
-		slow, err := c.Submit(t.Context(), puller.PullRequest{Image: "slow"})
+		slow, err := c.Submit(t.Context(), client.PullRequest{Image: "slow"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -46,7 +47,7 @@ func TestWait(t *testing.T) {
 		if len(cut.asked) < 4 {
 			t.Errorf("two cuts, and asked with %q", cut.asked)
 		}
-		lost, err := c.Submit(t.Context(), puller.PullRequest{Image: "lost"})
+		lost, err := c.Submit(t.Context(), client.PullRequest{Image: "lost"})
 		if err != nil {
 			t.Fatal(err)
 		}

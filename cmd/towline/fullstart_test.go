@@ -33,7 +33,7 @@ func TestServeStartsOnADiskThatIsFull(t *testing.T) {
 	defer caller.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	accepted, err := caller.Submit(ctx, puller.PullRequest{Image: image})
+	accepted, err := caller.Submit(ctx, client.PullRequest{Image: image})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func TestServeStartsOnADiskThatIsFull(t *testing.T) {
 
 	engine.Script(image, enginetest.Serve(enginetest.NewImage(image, 1)))
 	startServe(t, c)
-	if _, err := caller.Submit(ctx, puller.PullRequest{Image: image}); puller.KindOf(err) != puller.ErrOverloaded || !strings.Contains(fmt.Sprint(err), "make space there") {
+	if _, err := caller.Submit(ctx, client.PullRequest{Image: image}); puller.KindOf(err) != puller.ErrOverloaded || !strings.Contains(fmt.Sprint(err), "make space there") {
 		t.Errorf("a new job: %v", err)
 	}
 	if got := get(t, path, "/readyz"); !strings.HasPrefix(got, "503 ") || !strings.Contains(got, "make space there") {
@@ -69,7 +69,7 @@ func TestServeStartsOnADiskThatIsFull(t *testing.T) {
 	})
 	free()
 	until("it does not recover", func() bool { return strings.HasPrefix(get(t, path, "/readyz"), "200 ") })
-	if j, err := caller.Pull(ctx, puller.PullRequest{Image: image}); err != nil || j.State != puller.StateSucceeded {
+	if j, err := caller.Pull(ctx, client.PullRequest{Image: image}); err != nil || j.State != puller.StateSucceeded {
 		t.Errorf("with space again: %+v, %v", j, err)
 	}
 }

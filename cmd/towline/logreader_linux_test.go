@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
 )
@@ -89,7 +90,7 @@ func TestServeWithoutLogReader(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			for n := range 300 {
-				job, err := c.Pull(ctx, puller.PullRequest{Image: "127.0.0.1:5000/app:v1"})
+				job, err := c.Pull(ctx, client.PullRequest{Image: "127.0.0.1:5000/app:v1"})
 				if err != nil {
 					t.Fatalf("job %d: %v", n, err)
 				}

@@ -83,7 +83,7 @@ func TestOlderState(t *testing.T) {
 			}
 		})
 	}
-	again := puller.PullRequest{Image: "registry.test/team/app:v1", Policy: puller.PolicyAlways, IdempotencyKey: "ci-1"}
+	again := client.PullRequest{Image: "registry.test/team/app:v1", Policy: puller.PolicyAlways, IdempotencyKey: "ci-1"}
 	if j, err := caller.Submit(ctx, again); err != nil || j.State != puller.StateSucceeded || j.CreatedAt.Year() != 2026 {
 		t.Errorf("the request with a known key gives %+v, %v", j, err)
 	}
@@ -91,7 +91,7 @@ func TestOlderState(t *testing.T) {
 	if j, err := caller.Submit(ctx, again); puller.KindOf(err) != puller.ErrConflict {
 		t.Errorf("another request with a known key gives %+v, %v", j, err)
 	}
-	if j, err := caller.Pull(ctx, puller.PullRequest{Image: again.Image, Policy: puller.PolicyAlways}); err != nil || j.State != puller.StateSucceeded {
+	if j, err := caller.Pull(ctx, client.PullRequest{Image: again.Image, Policy: puller.PolicyAlways}); err != nil || j.State != puller.StateSucceeded {
 		t.Errorf("a new job: %+v, %v", j, err)
 	}
 }

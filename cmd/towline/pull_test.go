@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/cmd/towline/pull"
 	"github.com/towline/towline/cmd/towline/render"
@@ -119,7 +120,7 @@ func TestPullInterrupted(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
 	loading := make(map[string]bool)
-	err := pull.All(ctx, c, puller.PullRequest{}, []string{"one", "two"}, nil, showing(func(j *puller.Job, e puller.Event) {
+	err := pull.All(ctx, c, client.PullRequest{}, []string{"one", "two"}, nil, showing(func(j *puller.Job, e puller.Event) {
 		if e.Type == "layer" {
 			loading[j.Image] = true
 		}
@@ -159,7 +160,7 @@ func TestPullInterruptedDuringSubmit(t *testing.T) {
 		var err error
 		switch r.Method {
 		case "POST":
-			answer, err = direct.Submit(context.Background(), puller.PullRequest{Image: "one"})
+			answer, err = direct.Submit(context.Background(), client.PullRequest{Image: "one"})
 			once.Do(interrupt)
 			w.WriteHeader(http.StatusAccepted)
 		case "DELETE":
@@ -172,7 +173,7 @@ func TestPullInterruptedDuringSubmit(t *testing.T) {
 	}))
 	defer front.Close()
 	c := newClient(t, front.URL)
-	if err := pull.All(ctx, c, puller.PullRequest{}, []string{"one"}, nil, render.Silent{}); !errors.Is(err, context.Canceled) {
+	if err := pull.All(ctx, c, client.PullRequest{}, []string{"one"}, nil, render.Silent{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("it ends with %v", err)
 	}
 	checkCanceled(t, p, 1)

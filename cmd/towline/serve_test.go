@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/cmd/towline/daemon"
 	"github.com/towline/towline/cmd/towline/pull"
 	"github.com/towline/towline/configs"
@@ -215,7 +216,7 @@ func TestServeAndPullTogether(t *testing.T) {
 	told, ended := make(chan struct{}), make(chan error)
 	go func() {
 		seen := sync.OnceFunc(func() { close(told) })
-		ended <- pull.All(context.Background(), caller, puller.PullRequest{}, []string{"slow"}, nil, showing(func(*puller.Job, puller.Event) { seen() }))
+		ended <- pull.All(context.Background(), caller, client.PullRequest{}, []string{"slow"}, nil, showing(func(*puller.Job, puller.Event) { seen() }))
 	}()
 	<-told
 	if err := stop(); err != nil {

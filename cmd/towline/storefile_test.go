@@ -35,14 +35,14 @@ func servingStore(t *testing.T, prepare func(file string)) (caller *client.Clien
 
 func TestServeWithoutItsStoreFile(t *testing.T) {
 	caller, path, file := servingStore(t, func(string) {})
-	if j, err := caller.Pull(t.Context(), puller.PullRequest{Image: storeImage}); err != nil || j.State != puller.StateSucceeded {
+	if j, err := caller.Pull(t.Context(), client.PullRequest{Image: storeImage}); err != nil || j.State != puller.StateSucceeded {
 		t.Fatalf("the first job: %+v, %v", j, err)
 	}
 	if err := os.Rename(file, file+".away"); err != nil {
 		t.Fatal(err)
 	}
 	const why = "jobs.db was removed or replaced while towline was running"
-	if j, err := caller.Submit(t.Context(), puller.PullRequest{Image: storeImage}); puller.KindOf(err) != puller.ErrOverloaded || !strings.Contains(err.Error(), why) {
+	if j, err := caller.Submit(t.Context(), client.PullRequest{Image: storeImage}); puller.KindOf(err) != puller.ErrOverloaded || !strings.Contains(err.Error(), why) {
 		t.Errorf("a job that would be lost: %+v, %v", j, err)
 	}
 	if got := get(t, path, "/readyz"); !strings.HasPrefix(got, "503 ") || !strings.Contains(got, why) {
@@ -60,7 +60,7 @@ func TestServeWithoutItsStoreFile(t *testing.T) {
 			t.Fatal("it does not recover")
 		}
 	}
-	if j, err := caller.Pull(t.Context(), puller.PullRequest{Image: storeImage}); err != nil || j.State != puller.StateSucceeded {
+	if j, err := caller.Pull(t.Context(), client.PullRequest{Image: storeImage}); err != nil || j.State != puller.StateSucceeded {
 		t.Errorf("with the file again: %+v, %v", j, err)
 	}
 }
@@ -88,7 +88,7 @@ func TestServeWithADamagedStoreFile(t *testing.T) {
 	if got := get(t, path, "/readyz"); !strings.HasPrefix(got, "200 ") {
 		t.Errorf("/readyz: %s", got)
 	}
-	if j, err := caller.Pull(t.Context(), puller.PullRequest{Image: storeImage}); err != nil || j.State != puller.StateSucceeded {
+	if j, err := caller.Pull(t.Context(), client.PullRequest{Image: storeImage}); err != nil || j.State != puller.StateSucceeded {
 		t.Errorf("a job: %+v, %v", j, err)
 	}
 }

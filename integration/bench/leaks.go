@@ -34,7 +34,7 @@ func (s *site) leaks(ctx context.Context, pulls int) error {
 			return err
 		}
 		defer c.Close()
-		_, err = c.Pull(ctx, puller.PullRequest{Image: ref, Policy: puller.PolicyAlways})
+		_, err = c.Pull(ctx, client.PullRequest{Image: ref, Policy: puller.PolicyAlways})
 		return err
 	}
 	if err := pull(ctx); err != nil {

@@ -8,7 +8,6 @@ import (
 
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/integration/lab"
-	"github.com/towline/towline/puller"
 )
 
 func (s *site) push(ctx context.Context, seed int64, layers int, layerBytes int64) (string, error) {
@@ -84,7 +83,7 @@ func (s *site) warm(ctx context.Context, n int) error {
 	}
 	defer c.Close()
 	call := func() error {
-		_, err := c.Pull(ctx, puller.PullRequest{Image: ref})
+		_, err := c.Pull(ctx, client.PullRequest{Image: ref})
 		return err
 	}
 	if err := call(); err != nil {

@@ -70,7 +70,7 @@ func printing(image string, readers int) begin {
 			return "", nil, err
 		}
 		defer c.Close()
-		job, err := c.Run(ctx, puller.RunRequest{Image: image, Cmd: cmd, Network: "none"})
+		job, err := c.Run(ctx, client.RunRequest{Image: image, Cmd: cmd, Network: "none"})
 		if err != nil {
 			return "", nil, err
 		}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/integration/lab"
-	"github.com/towline/towline/puller"
 )
 
 // patient is the configuration of a daemon whose pulls are held.
@@ -89,7 +88,7 @@ func (i *slow) begin(ctx context.Context, d *lab.Towline) (id string, release fu
 	if release, err = i.hold(ctx); err != nil {
 		return "", nil, err
 	}
-	job, err := c.Submit(ctx, puller.PullRequest{Image: i.ref})
+	job, err := c.Submit(ctx, client.PullRequest{Image: i.ref})
 	if err == nil {
 		err = i.held(ctx)
 	}

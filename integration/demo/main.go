@@ -172,7 +172,7 @@ func watch(ctx context.Context, host, ref string, show func(puller.Event)) error
 		return err
 	}
 	defer c.Close()
-	job, err := c.Submit(ctx, puller.PullRequest{Image: ref})
+	job, err := c.Submit(ctx, client.PullRequest{Image: ref})
 	if err != nil {
 		return err
 	}

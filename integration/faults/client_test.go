@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/puller"
 )
 
@@ -215,7 +216,7 @@ func TestThousandJobsForOneImageAreOneTransfer(t *testing.T) {
 	for range connections {
 		work.Go(func() {
 			for range tickets {
-				if _, err := r.client.Submit(context.Background(), puller.PullRequest{Image: image.ref}); err != nil {
+				if _, err := r.client.Submit(context.Background(), client.PullRequest{Image: image.ref}); err != nil {
 					t.Error(err)
 				}
 			}

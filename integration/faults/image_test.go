@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/integration/lab"
 	"github.com/towline/towline/puller"
 )
@@ -79,7 +80,7 @@ func TestImageOfAnotherPlatformIsNoSuccess(t *testing.T) {
 	image := r.push("amd64", 1, 1<<20)
 	for range 2 { // the second time, the wrong image is there
 		five := 5
-		job, err := r.client.Submit(t.Context(), puller.PullRequest{Image: image.ref, Platform: "linux/arm64", Retries: &five})
+		job, err := r.client.Submit(t.Context(), client.PullRequest{Image: image.ref, Platform: "linux/arm64", Retries: &five})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -123,7 +124,7 @@ func TestTagMovedDuringAPull(t *testing.T) {
 	release()
 	r.succeeds(id, old)
 	// Who asks the registry now gets the new one.
-	job, err := r.client.Pull(t.Context(), puller.PullRequest{Image: old.ref, Policy: puller.PolicyNewer})
+	job, err := r.client.Pull(t.Context(), client.PullRequest{Image: old.ref, Policy: puller.PolicyNewer})
 	if err != nil {
 		t.Fatal(err)
 	}

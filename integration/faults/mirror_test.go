@@ -664,7 +664,7 @@ func TestMirrorPrivate(t *testing.T) {
 		}
 		defer c.Close()
 		none := 0
-		request := puller.PullRequest{Image: ref, Retries: &none}
+		request := client.PullRequest{Image: ref, Retries: &none}
 		if password != "" {
 			login := fmt.Sprintf(`{"username":"one","password":%q,"serveraddress":%q}`, password, closed.Addr())
 			if request.Credentials, err = puller.ParseCredentials(base64.URLEncoding.EncodeToString([]byte(login))); err != nil {

@@ -271,7 +271,7 @@ func (r *rig) submit(ref string, retries int) puller.Job {
 	r.Helper()
 	ctx, cancel := within()
 	defer cancel()
-	job, err := r.client.Submit(ctx, puller.PullRequest{Image: ref, Retries: &retries})
+	job, err := r.client.Submit(ctx, client.PullRequest{Image: ref, Retries: &retries})
 	if err != nil {
 		r.Fatal(err)
 	}

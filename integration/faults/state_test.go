@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/integration/lab"
 	"github.com/towline/towline/puller"
 )
@@ -78,7 +79,7 @@ func TestStateOnAFullDisk(t *testing.T) {
 	// What the file has already is still of use, so not every job is refused at once.
 	ids := []string{id}
 	r.until("new jobs are refused", func(ctx context.Context) error {
-		job, err := r.client.Submit(ctx, puller.PullRequest{Image: image.ref})
+		job, err := r.client.Submit(ctx, client.PullRequest{Image: image.ref})
 		switch {
 		case err == nil:
 			ids = append(ids, job.ID)

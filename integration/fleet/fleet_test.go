@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/integration/lab"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
@@ -104,9 +105,9 @@ func (r *rig) push(repo string, layers int, layerBytes int64) (ref, digest strin
 }
 
 // apply puts a set, and returns its generation.
-func (r *rig) apply(name string, s fleet.SetRequest) uint64 {
+func (r *rig) apply(name string, s client.FleetSetRequest) uint64 {
 	r.Helper()
-	set, err := r.hosts[0].Client.PutFleetSet(r.Context(), name, s)
+	set, err := r.hosts[0].Client.Fleet().PutSet(r.Context(), name, s)
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -117,7 +118,7 @@ func (r *rig) apply(name string, s fleet.SetRequest) uint64 {
 func (r *rig) wait(name string, generation uint64) error {
 	ctx, cancel := context.WithTimeout(r.Context(), time.Minute)
 	defer cancel()
-	_, err := r.hosts[0].Client.WaitFleetSet(ctx, name, generation)
+	_, err := r.hosts[0].Client.Fleet().WaitSet(ctx, name, generation)
 	return err
 }
 
@@ -134,7 +135,7 @@ func (r *rig) has(ref, digest string, hosts ...*lab.FleetHost) {
 
 // member returns how a set stands on a host, as host 0 knows it.
 func (r *rig) member(name string, h *lab.FleetHost) (fleet.MemberState, error) {
-	set, err := r.hosts[0].Client.FleetSet(r.Context(), name, "")
+	set, err := r.hosts[0].Client.Fleet().Set(r.Context(), name, "")
 	if err != nil {
 		return fleet.MemberState{}, err
 	}
@@ -178,10 +179,10 @@ func (r *rig) sent() (n int64) {
 	return n
 }
 
-func images(refs ...string) puller.Images {
-	var all puller.Images
+func images(refs ...string) []client.PullRequest {
+	var all []client.PullRequest
 	for _, ref := range refs {
-		all = append(all, puller.PullRequest{Image: ref})
+		all = append(all, client.PullRequest{Image: ref})
 	}
 	return all
 }
@@ -189,7 +190,7 @@ func images(refs ...string) puller.Images {
 func TestApply(t *testing.T) {
 	r := newRig(t, options{})
 	ref, digest, size := r.push("app", 4, 8<<20)
-	generation := r.apply("web", fleet.SetRequest{Images: images(ref)})
+	generation := r.apply("web", client.FleetSetRequest{Images: images(ref)})
 	if err := r.wait("web", generation); err != nil {
 		t.Fatal(err)
 	}
@@ -208,7 +209,7 @@ func TestApply(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.has(ref, digest, r.hosts...) // nobody follows it by itself
-		generation := r.apply("web", fleet.SetRequest{Images: images(ref)})
+		generation := r.apply("web", client.FleetSetRequest{Images: images(ref)})
 		if err := r.wait("web", generation); err != nil {
 			t.Fatal(err)
 		}
@@ -217,7 +218,7 @@ func TestApply(t *testing.T) {
 
 	t.Run("labels", func(t *testing.T) {
 		ref, digest, _ := r.push("tools", 1, 1<<20)
-		generation := r.apply("tools", fleet.SetRequest{Images: images(ref), Hosts: map[string]string{"role": "ci"}})
+		generation := r.apply("tools", client.FleetSetRequest{Images: images(ref), Hosts: map[string]string{"role": "ci"}})
 		if err := r.wait("tools", generation); err != nil {
 			t.Fatal(err)
 		}
@@ -232,7 +233,7 @@ func TestApply(t *testing.T) {
 func TestPartition(t *testing.T) {
 	r := newRig(t, options{})
 	ref, _, _ := r.push("app", 1, 2<<20)
-	if err := r.wait("web", r.apply("web", fleet.SetRequest{Images: images(ref)})); err != nil {
+	if err := r.wait("web", r.apply("web", client.FleetSetRequest{Images: images(ref)})); err != nil {
 		t.Fatal(err)
 	}
 	away := r.hosts[len(r.hosts)-1]
@@ -242,11 +243,11 @@ func TestPartition(t *testing.T) {
 	t.Cleanup(func() { away.Place.Mend(context.Background()) })
 	r.stands("web", away, 1, fleet.StateAway)
 	between, _, _ := r.push("between", 1, 2<<20)
-	if err := r.wait("web", r.apply("web", fleet.SetRequest{Images: images(between)})); err != nil {
+	if err := r.wait("web", r.apply("web", client.FleetSetRequest{Images: images(between)})); err != nil {
 		t.Fatalf("a host that is away delays the others: %v", err)
 	}
 	last, digest, _ := r.push("last", 1, 2<<20)
-	generation := r.apply("web", fleet.SetRequest{Images: images(last)})
+	generation := r.apply("web", client.FleetSetRequest{Images: images(last)})
 	if err := r.wait("web", generation); err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +265,7 @@ func TestPartition(t *testing.T) {
 func TestKill(t *testing.T) {
 	r := newRig(t, options{link: lab.LinkOptions{Total: 16 << 20}})
 	ref, digest, size := r.push("app", 4, 16<<20)
-	generation := r.apply("web", fleet.SetRequest{Images: images(ref)})
+	generation := r.apply("web", client.FleetSetRequest{Images: images(ref)})
 	r.eventually("half of it has come", func() error {
 		if n := r.sent(); n < size/2 {
 			return fmt.Errorf("%d of %d bytes", n, size)
@@ -285,21 +286,21 @@ func TestKill(t *testing.T) {
 func TestServerKilled(t *testing.T) {
 	r := newRig(t, options{})
 	ref, digest, _ := r.push("app", 1, 2<<20)
-	generation := r.apply("web", fleet.SetRequest{Images: images(ref)})
+	generation := r.apply("web", client.FleetSetRequest{Images: images(ref)})
 	if err := r.wait("web", generation); err != nil {
 		t.Fatal(err)
 	}
 	r.hosts[0].Kill()
 	alone := r.hosts[1]
 	r.eventually("the others say that it is away", func() error {
-		l, err := alone.Client.Fleet(t.Context())
+		l, err := alone.Client.Fleet().Link(t.Context())
 		if err != nil || l.State != fleet.LinkAway || l.Reason == "" {
 			return errors.Join(fmt.Errorf("%+v", l), err)
 		}
 		return nil
 	})
 	own, ownDigest, _ := r.push("own", 1, 2<<20)
-	if j, err := alone.Client.Pull(t.Context(), puller.PullRequest{Image: own}); err != nil {
+	if j, err := alone.Client.Pull(t.Context(), client.PullRequest{Image: own}); err != nil {
 		t.Fatal(err)
 	} else if _, err := alone.Client.Wait(t.Context(), j.ID); err != nil {
 		t.Fatal(err)
@@ -309,7 +310,7 @@ func TestServerKilled(t *testing.T) {
 	for _, h := range r.hosts {
 		r.stands("web", h, generation, fleet.StateProven)
 	}
-	if next := r.apply("web", fleet.SetRequest{Images: images(ref, own)}); next <= generation {
+	if next := r.apply("web", client.FleetSetRequest{Images: images(ref, own)}); next <= generation {
 		t.Errorf("generation %d follows %d", next, generation)
 	} else if err := r.wait("web", next); err != nil {
 		t.Fatal(err)
@@ -326,7 +327,7 @@ func TestRollout(t *testing.T) {
 		return ""
 	}})
 	ref, _, _ := r.push("refused", 1, 1<<20)
-	generation := r.apply("web", fleet.SetRequest{Images: images(ref), Rollout: fleet.RolloutRequest{Wave: "1", MaxFailures: "0"}})
+	generation := r.apply("web", client.FleetSetRequest{Images: images(ref), Rollout: fleet.RolloutRequest{Wave: "1", MaxFailures: "0"}})
 	err := r.wait("web", generation)
 	if err == nil || !strings.Contains(err.Error(), r.hosts[1].ID) {
 		t.Errorf("the wait says %v", err)
@@ -353,7 +354,7 @@ func TestPrivate(t *testing.T) {
 		},
 	})
 	ref, digest, size := r.push("private", 2, 8<<20)
-	generation := r.apply("web", fleet.SetRequest{Images: images(ref)})
+	generation := r.apply("web", client.FleetSetRequest{Images: images(ref)})
 	if err := r.wait("web", generation); err != nil {
 		t.Fatal(err)
 	}

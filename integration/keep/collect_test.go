@@ -74,7 +74,7 @@ func (s *small) publish(repo string, mib int64) (ref string) {
 
 func (s *small) pull(ref string, policy puller.Policy) error {
 	s.Helper()
-	_, err := s.client.Pull(s.Context(), puller.PullRequest{Image: ref, Policy: policy})
+	_, err := s.client.Pull(s.Context(), client.PullRequest{Image: ref, Policy: policy})
 	return err
 }
 
@@ -139,7 +139,7 @@ func TestSmallDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Its record is made now, while the image has its name.
-	if _, _, err := s.client.Images(t.Context(), keep.ImageFilter{}); err != nil {
+	if _, _, err := s.client.Images().List(t.Context(), keep.ImageFilter{}); err != nil {
 		t.Fatal(err)
 	}
 	s.publish("moved", 8)
@@ -155,16 +155,16 @@ func TestSmallDisk(t *testing.T) {
 		refs = append(refs, ref)
 	}
 	s.contain(refs[0])
-	lease, err := s.client.AddLease(t.Context(), keep.LeaseRequest{Images: []string{refs[1]}, TTL: "1h"})
+	lease, err := s.client.Leases().Add(t.Context(), client.LeaseRequest{Images: []string{refs[1]}, TTL: "1h"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.client.PutSet(t.Context(), "web", keep.SetRequest{Images: puller.Images{{Image: refs[2]}}, Policy: puller.PolicyMissing}); err != nil {
+	if _, err := s.client.Sets().Put(t.Context(), "web", client.SetRequest{Images: []client.PullRequest{{Image: refs[2]}}, Policy: puller.PolicyMissing}); err != nil {
 		t.Fatal(err)
 	}
 
 	owners := make(map[string]keep.Owner)
-	page, _, err := s.client.Images(t.Context(), keep.ImageFilter{})
+	page, _, err := s.client.Images().List(t.Context(), keep.ImageFilter{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,11 +181,11 @@ func TestSmallDisk(t *testing.T) {
 		t.Errorf("there are %d images, and the one that has lost its name is of %q", len(page), owners[old])
 	}
 
-	plan, err := s.client.Collect(t.Context(), true)
+	plan, err := s.client.Images().Collect(t.Context(), true)
 	if err != nil || len(plan.Removed) == 0 || plan.Removed[0].ID != old {
 		t.Fatalf("the plan is %+v: %v", plan, err)
 	}
-	done, err := s.client.Collect(t.Context(), false)
+	done, err := s.client.Images().Collect(t.Context(), false)
 	if err != nil || done.Blocked != "" || done.After.Used() > .5 || done.Removed[0].ID != old {
 		t.Fatalf("it is %+v: %v", done, err)
 	}
@@ -200,7 +200,7 @@ func TestSmallDisk(t *testing.T) {
 
 	// It does not fit without a collection. Random layers take on the disk what they take on
 	// the way, which was learned by now.
-	if _, err := s.client.EndLease(t.Context(), lease.ID); err != nil {
+	if _, err := s.client.Leases().End(t.Context(), lease.ID); err != nil {
 		t.Fatal(err)
 	}
 	large := s.publish("large", (s.disk().Free*6/10)>>20)
@@ -242,7 +242,7 @@ func (s *small) testKill(t *testing.T) {
 		}
 	}
 	s.contain(refs[3])
-	if _, _, err := s.client.Images(t.Context(), keep.ImageFilter{}); err != nil {
+	if _, _, err := s.client.Images().List(t.Context(), keep.ImageFilter{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.towline.Stop(); err != nil { // what it knows is on disk
@@ -273,7 +273,7 @@ func (s *small) testKill(t *testing.T) {
 	<-answered
 	s.client.Close()
 	s.start(config)
-	done, err := s.client.Collect(t.Context(), false)
+	done, err := s.client.Images().Collect(t.Context(), false)
 	if err != nil {
 		t.Fatal(err)
 	}

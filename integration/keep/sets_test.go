@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/integration/lab"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/keep"
@@ -34,7 +35,7 @@ func TestSetsAndLeases(t *testing.T) {
 	if err := os.WriteFile(file, []byte("images: ["+refs["file"]+"]\npolicy: missing\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.client.PutSet(t.Context(), "app", keep.SetRequest{Images: puller.Images{{Image: refs["api"]}, {Image: refs["moved"]}}, Schedule: "@every 1m"}); err != nil {
+	if _, err := s.client.Sets().Put(t.Context(), "app", client.SetRequest{Images: []client.PullRequest{{Image: refs["api"]}, {Image: refs["moved"]}}, Schedule: "@every 1m"}); err != nil {
 		t.Fatal(err)
 	}
 	s.untilPresent("app", 2)
@@ -44,11 +45,11 @@ func TestSetsAndLeases(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	lease, err := s.client.AddLease(t.Context(), keep.LeaseRequest{Images: []string{refs["leased"]}, TTL: "1h"})
+	lease, err := s.client.Leases().Add(t.Context(), client.LeaseRequest{Images: []string{refs["leased"]}, TTL: "1h"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	job, err := s.client.Pull(t.Context(), puller.PullRequest{Image: refs["job"], Lease: "1h"})
+	job, err := s.client.Pull(t.Context(), client.PullRequest{Image: refs["job"], Lease: "1h"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +85,7 @@ func TestSetsAndLeases(t *testing.T) {
 	})
 	s.untilPresent("app", 2)
 	s.until(func(ctx context.Context) error {
-		page, _, err := s.client.Changes(ctx, keep.HistoryFilter{Image: refs["api"]})
+		page, _, err := s.client.Images().History(ctx, keep.HistoryFilter{Image: refs["api"]})
 		if err == nil && !slices.ContainsFunc(page, func(e puller.Event) bool {
 			return e.Image.Action == puller.ImageRestored && e.Image.Set == "app" && e.Image.Job != ""
 		}) {
@@ -95,14 +96,14 @@ func TestSetsAndLeases(t *testing.T) {
 	s.collects(old)
 
 	// What nothing protects any more.
-	if _, err := s.client.DeleteSet(t.Context(), "app"); err != nil {
+	if _, err := s.client.Sets().Delete(t.Context(), "app"); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
 	s.until(func(ctx context.Context) error {
-		if _, err := s.client.Set(ctx, "web"); puller.KindOf(err) != puller.ErrNotFound {
+		if _, err := s.client.Sets().Get(ctx, "web"); puller.KindOf(err) != puller.ErrNotFound {
 			return fmt.Errorf("the set whose file is gone is there: %w", err)
 		}
 		return nil
@@ -111,19 +112,19 @@ func TestSetsAndLeases(t *testing.T) {
 		t.Error("the end of a set has removed its images")
 	}
 	s.collects(refs["api"], refs["moved"], refs["file"])
-	if _, err := s.client.EndLease(t.Context(), lease.ID); err != nil {
+	if _, err := s.client.Leases().End(t.Context(), lease.ID); err != nil {
 		t.Fatal(err)
 	}
 	s.collects(refs["leased"])
-	leases, _, err := s.client.Leases(t.Context(), keep.LeaseFilter{Job: job.ID})
+	leases, _, err := s.client.Leases().List(t.Context(), keep.LeaseFilter{Job: job.ID})
 	if err != nil || len(leases) != 1 {
 		t.Fatalf("the job has the leases %+v: %v", leases, err)
 	}
-	if _, err := s.client.EndLease(t.Context(), leases[0].ID); err != nil {
+	if _, err := s.client.Leases().End(t.Context(), leases[0].ID); err != nil {
 		t.Fatal(err)
 	}
 	s.collects(refs["job"])
-	page, _, err := s.client.Changes(t.Context(), keep.HistoryFilter{})
+	page, _, err := s.client.Images().History(t.Context(), keep.HistoryFilter{})
 	removed := 0
 	for _, e := range page {
 		if e.Image.Action == puller.ImageRemoved {
@@ -149,7 +150,7 @@ func (s *small) until(ok func(context.Context) error) {
 func (s *small) untilPresent(set string, images int) {
 	s.Helper()
 	s.until(func(ctx context.Context) error {
-		v, err := s.client.Set(ctx, set)
+		v, err := s.client.Sets().Get(ctx, set)
 		if err == nil && (v.Counts[keep.SetPresent] != images || v.Refreshes) {
 			err = fmt.Errorf("the set is %+v", v)
 		}
@@ -160,7 +161,7 @@ func (s *small) untilPresent(set string, images int) {
 // collects has all removed that may be, which must be these.
 func (s *small) collects(want ...string) {
 	s.Helper()
-	done, err := s.client.Collect(s.Context(), false)
+	done, err := s.client.Images().Collect(s.Context(), false)
 	if err != nil {
 		s.Fatal(err)
 	}

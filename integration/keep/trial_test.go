@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/integration/lab"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/keep"
@@ -264,7 +265,7 @@ func (x *trial) readLog() {
 // checkOwners compares who has brought which image, by Towline and by the model.
 func (x *trial) checkOwners(n int, what string) {
 	x.Helper()
-	page, _, err := x.client.Images(x.Context(), keep.ImageFilter{Limit: 1000})
+	page, _, err := x.client.Images().List(x.Context(), keep.ImageFilter{Limit: 1000})
 	if err != nil {
 		x.Fatal(err)
 	}
@@ -297,7 +298,7 @@ func (x *trial) act() string {
 		fallthrough
 	case 6:
 		for id := range x.leases {
-			if _, err := x.client.EndLease(x.Context(), id); err != nil {
+			if _, err := x.client.Leases().End(x.Context(), id); err != nil {
 				x.Error(err)
 			}
 			delete(x.leases, id)
@@ -312,7 +313,7 @@ func (x *trial) act() string {
 		x.othersPull()
 		return "pull by others"
 	case 10, 11:
-		if _, err := x.client.Collect(x.Context(), false); err != nil {
+		if _, err := x.client.Images().Collect(x.Context(), false); err != nil {
 			x.Error(err)
 		}
 		return "collection"
@@ -361,7 +362,7 @@ func (x *trial) pullAll(repos ...string) {
 	var pulls sync.WaitGroup
 	for n, ref := range refs {
 		pulls.Go(func() {
-			jobs[n], errs[n] = x.client.Pull(x.Context(), puller.PullRequest{Image: ref, Policy: policy, Lease: lease})
+			jobs[n], errs[n] = x.client.Pull(x.Context(), client.PullRequest{Image: ref, Policy: policy, Lease: lease})
 		})
 	}
 	pulls.Wait()
@@ -402,7 +403,7 @@ func (x *trial) ended(ref string, job puller.Job, err error, all []string) {
 			delete(x.ours, r.ImageID)
 		}
 	}
-	leases, _, err := x.client.Leases(x.Context(), keep.LeaseFilter{Job: job.ID})
+	leases, _, err := x.client.Leases().List(x.Context(), keep.LeaseFilter{Job: job.ID})
 	if err != nil {
 		x.Error(err)
 	}
@@ -454,7 +455,7 @@ func (x *trial) run(repo string) {
 		}
 		x.size[ref] = 4 << 20
 	}
-	job, err := x.client.Run(x.Context(), puller.RunRequest{Image: ref, Network: "none", Cmd: []string{"out=here", "exit=0"}})
+	job, err := x.client.Run(x.Context(), client.RunRequest{Image: ref, Network: "none", Cmd: []string{"out=here", "exit=0"}})
 	if err != nil && puller.KindOf(err) != puller.ErrNoSpace {
 		x.Errorf("the run of %s: %v", ref, err)
 	}
@@ -464,7 +465,7 @@ func (x *trial) run(repo string) {
 func (x *trial) lease(repo string) {
 	x.Helper()
 	ref := site.registry.Ref(x.repo(repo), "v1")
-	l, err := x.client.AddLease(x.Context(), keep.LeaseRequest{Images: []string{ref}, TTL: "1h"})
+	l, err := x.client.Leases().Add(x.Context(), client.LeaseRequest{Images: []string{ref}, TTL: "1h"})
 	if err != nil {
 		x.Error(err)
 		return
@@ -483,7 +484,7 @@ func (x *trial) changeSets(repo string) string {
 		if len(x.sets) < 3 && x.random.IntN(2) == 0 {
 			break
 		}
-		if _, err := x.client.DeleteSet(x.Context(), name); err != nil {
+		if _, err := x.client.Sets().Delete(x.Context(), name); err != nil {
 			x.Error(err)
 		}
 		delete(x.sets, name)
@@ -494,7 +495,7 @@ func (x *trial) changeSets(repo string) string {
 		return "nothing"
 	}
 	name := "set-" + repo
-	if _, err := x.client.PutSet(x.Context(), name, keep.SetRequest{Images: puller.Images{{Image: ref}}, Policy: puller.PolicyMissing}); err != nil {
+	if _, err := x.client.Sets().Put(x.Context(), name, client.SetRequest{Images: []client.PullRequest{{Image: ref}}, Policy: puller.PolicyMissing}); err != nil {
 		x.Error(err)
 		return "set"
 	}
@@ -554,7 +555,7 @@ func (x *trial) restart(kill bool) {
 		err error
 	}
 	ended := make(chan end, 1)
-	job, err := old.Submit(ctx, puller.PullRequest{Image: refs[0], Policy: puller.PolicyAlways})
+	job, err := old.Submit(ctx, client.PullRequest{Image: refs[0], Policy: puller.PolicyAlways})
 	if err != nil {
 		x.Error(err)
 		return

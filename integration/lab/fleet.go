@@ -69,7 +69,7 @@ func StartFleet(ctx context.Context, o FleetOptions) (_ *Fleet, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	return f, Poll(ctx, 100*time.Millisecond, func(ctx context.Context) error {
-		hosts, err := f.Hosts[0].Client.FleetHosts(ctx, nil)
+		hosts, err := f.Hosts[0].Client.Fleet().Hosts(ctx, nil)
 		if err != nil {
 			return err
 		}
@@ -102,7 +102,7 @@ func (f *Fleet) start(ctx context.Context, i int) error {
 		defer cancel()
 		var invitation fleet.Invitation
 		err := Poll(ready, 50*time.Millisecond, func(ctx context.Context) (err error) {
-			invitation, err = f.Hosts[0].Client.InviteHost(ctx, fleet.InviteRequest{Host: h.ID, Labels: InvitedLabels, Zone: "a"})
+			invitation, err = f.Hosts[0].Client.Fleet().Invite(ctx, client.InviteRequest{Host: h.ID, Labels: InvitedLabels, Zone: "a"})
 			return err
 		})
 		if err != nil {
@@ -135,7 +135,7 @@ func (f *Fleet) start(ctx context.Context, i int) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	return Poll(ctx, 50*time.Millisecond, func(ctx context.Context) error {
-		l, err := h.Client.Fleet(ctx)
+		l, err := h.Client.Fleet().Link(ctx)
 		if err == nil && l.State != fleet.LinkUp {
 			err = fmt.Errorf("host %d is %s: %s", i, l.State, l.Reason)
 		}

@@ -154,7 +154,7 @@ func (o Options) coolDowns(ctx context.Context) (found []Finding) {
 func (o Options) fleet(ctx context.Context) []Finding {
 	ctx, cancel := context.WithTimeout(ctx, daemonLimit)
 	defer cancel()
-	link, err := o.Client.Fleet(ctx)
+	link, err := o.Client.Fleet().Link(ctx)
 	if err != nil {
 		return nil
 	}

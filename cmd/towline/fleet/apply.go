@@ -56,7 +56,7 @@ func newApply(f *command.Flags) *cobra.Command {
 			if limit != 0 && !wait {
 				return exit.Usage(errors.New("--timeout is for --wait"), cmd.CommandPath())
 			}
-			s, err := c.PutFleetSet(ctx, wanted.Name, wanted.SetRequest)
+			s, err := c.Fleet().PutSet(ctx, wanted.Name, client.FleetSetOf(wanted.SetRequest))
 			if err != nil {
 				return err
 			}
@@ -146,11 +146,11 @@ func waitFor(ctx context.Context, f *command.Flags, cmd *cobra.Command, c *clien
 		defer close(shown)
 		follow(showing, c, s.Name, p) // what it shows is not needed: the wait says how it ends
 	}()
-	_, err := c.WaitFleetSet(waiting, s.Name, s.Generation)
+	_, err := c.Fleet().WaitSet(waiting, s.Name, s.Generation)
 	hide()
 	<-shown
 	// The error has a part of the hosts; the set has all, and events may be behind it.
-	now, fault := c.FleetSet(ctx, s.Name, "")
+	now, fault := c.Fleet().Set(ctx, s.Name, "")
 	if fault != nil || now.Generation != s.Generation {
 		now = fleet.Set{}
 	}

@@ -43,7 +43,7 @@ func New(f *command.Flags) *cobra.Command {
 // status prints how the daemon's host stands to its fleet, and the sets of the fleet where
 // it knows them.
 func status(ctx context.Context, f *command.Flags, out io.Writer, c *client.Client) error {
-	link, err := c.Fleet(ctx)
+	link, err := c.Fleet().Link(ctx)
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func status(ctx context.Context, f *command.Flags, out io.Writer, c *client.Clie
 	}
 	var sets []fleet.Set
 	if link.Controller {
-		if sets, err = c.FleetSets(ctx); err != nil {
+		if sets, err = c.Fleet().Sets(ctx); err != nil {
 			return err
 		}
 	}
@@ -72,7 +72,7 @@ func status(ctx context.Context, f *command.Flags, out io.Writer, c *client.Clie
 func completeSets(f *command.Flags) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		return complete(f, cmd, func(ctx context.Context, c *client.Client) (names []string) {
-			sets, _ := c.FleetSets(ctx)
+			sets, _ := c.Fleet().Sets(ctx)
 			for _, s := range sets {
 				if !slices.Contains(args, s.Name) {
 					names = append(names, s.Name)
@@ -87,7 +87,7 @@ func completeSets(f *command.Flags) cobra.CompletionFunc {
 func completeHosts(f *command.Flags) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		return complete(f, cmd, func(ctx context.Context, c *client.Client) (ids []string) {
-			hosts, _ := c.FleetHosts(ctx, nil)
+			hosts, _ := c.Fleet().Hosts(ctx, nil)
 			for _, h := range hosts {
 				if !slices.Contains(args, h.ID) {
 					ids = append(ids, h.ID)
@@ -126,13 +126,13 @@ func newShow(f *command.Flags) *cobra.Command {
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			out := cmd.OutOrStdout()
 			if len(args) == 0 {
-				sets, err := c.FleetSets(ctx)
+				sets, err := c.Fleet().Sets(ctx)
 				if err != nil {
 					return err
 				}
 				return printSets(f, out, sets)
 			}
-			s, err := c.FleetSet(ctx, args[0], fleet.State(state))
+			s, err := c.Fleet().Set(ctx, args[0], fleet.State(state))
 			if err != nil {
 				return err
 			}
@@ -186,7 +186,7 @@ func newHosts(f *command.Flags) *cobra.Command {
 		Example: "  towline fleet hosts --label role=ci --away",
 		Args:    command.NoArguments,
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, _ []string) error {
-			all, err := c.FleetHosts(ctx, labels)
+			all, err := c.Fleet().Hosts(ctx, labels)
 			if err != nil {
 				return err
 			}
@@ -218,7 +218,7 @@ func newRm(f *command.Flags) *cobra.Command {
 		Args:  command.SomeArguments("SET"),
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			for _, name := range args {
-				if _, err := c.DeleteFleetSet(ctx, name); err != nil {
+				if _, err := c.Fleet().DeleteSet(ctx, name); err != nil {
 					return err
 				}
 				if !f.Quiet {
@@ -237,7 +237,7 @@ func newRollout(f *command.Flags, action fleet.RolloutAction, short, done string
 		Short: short,
 		Args:  command.OneArgument("SET"),
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
-			s, err := c.ChangeRollout(ctx, args[0], action)
+			s, err := c.Fleet().ChangeRollout(ctx, args[0], action)
 			out := cmd.OutOrStdout()
 			switch {
 			case err != nil:

@@ -16,7 +16,7 @@ import (
 )
 
 func newInvite(f *command.Flags) *cobra.Command {
-	var r fleet.InviteRequest
+	var r client.InviteRequest
 	var path string
 	invite := &cobra.Command{
 		Use:   "invite HOST",
@@ -37,7 +37,7 @@ func newInvite(f *command.Flags) *cobra.Command {
 				}
 				defer file.Close()
 			}
-			i, err := c.InviteHost(ctx, r)
+			i, err := c.Fleet().Invite(ctx, r)
 			if err != nil {
 				if file != nil {
 					os.Remove(path)
@@ -103,7 +103,7 @@ func newUninvite(f *command.Flags) *cobra.Command {
 		Args:  command.SomeArguments("HOST"),
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			for _, id := range args {
-				if _, err := c.RemoveHost(ctx, id); err != nil {
+				if _, err := c.Fleet().RemoveHost(ctx, id); err != nil {
 					return err
 				}
 				if !f.Quiet {

@@ -41,7 +41,7 @@ func follow(ctx context.Context, c *client.Client, name string, p progress) erro
 	events := make(chan fleet.Event)
 	fault := make(chan error, 1)
 	go func() {
-		for e, err := range c.FleetEvents(ctx, name) {
+		for e, err := range c.Fleet().Events(ctx, name) {
 			if err != nil {
 				fault <- err
 				return

@@ -71,7 +71,7 @@ func listImages(ctx context.Context, f *command.Flags, cmd *cobra.Command, c *cl
 		if limit > 0 {
 			filter.Limit = min(limit-len(all), page)
 		}
-		images, next, err := c.Images(ctx, filter)
+		images, next, err := c.Images().List(ctx, filter)
 		if err != nil {
 			return err
 		}
@@ -96,7 +96,7 @@ func listChanges(ctx context.Context, f *command.Flags, cmd *cobra.Command, c *c
 		if limit > 0 {
 			filter.Limit = min(limit-len(all), filter.Limit)
 		}
-		changes, next, err := c.Changes(ctx, filter)
+		changes, next, err := c.Images().History(ctx, filter)
 		if err != nil {
 			return err
 		}
@@ -123,7 +123,7 @@ func NewCollect(f *command.Flags) *cobra.Command {
 		Example: "  towline collect --plan",
 		Args:    command.NoArguments,
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, _ []string) error {
-			done, err := c.Collect(ctx, plan)
+			done, err := c.Images().Collect(ctx, plan)
 			if err != nil {
 				return err
 			}

@@ -22,7 +22,7 @@ func NewLease(f *command.Flags) *cobra.Command {
 		Short: "List leases, newest first",
 		Args:  command.NoArguments,
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, _ []string) error {
-			leases, next, err := c.Leases(ctx, filter)
+			leases, next, err := c.Leases().List(ctx, filter)
 			if err != nil {
 				return err
 			}
@@ -33,7 +33,7 @@ func NewLease(f *command.Flags) *cobra.Command {
 	ls.Flags().StringVar(&filter.Job, "job", "", "only the lease of this `job`")
 	ls.Flags().IntVar(&filter.Limit, "limit", 0, "list at most so many, up to 1000 (default 100)")
 
-	var r keep.LeaseRequest
+	var r client.LeaseRequest
 	add := &cobra.Command{
 		Use:     "add IMAGE... --ttl TIME",
 		Short:   "Keep images from collection for a while",
@@ -41,7 +41,7 @@ func NewLease(f *command.Flags) *cobra.Command {
 		Args:    command.SomeArguments("IMAGE"),
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			r.Images = args
-			l, err := c.AddLease(ctx, r)
+			l, err := c.Leases().Add(ctx, r)
 			if err != nil {
 				return err
 			}
@@ -57,7 +57,7 @@ func NewLease(f *command.Flags) *cobra.Command {
 		Short: "Have a lease end after another time from now",
 		Args:  command.OneArgument("LEASE"),
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
-			l, err := c.RenewLease(ctx, args[0], ttl)
+			l, err := c.Leases().Renew(ctx, args[0], ttl)
 			if err != nil {
 				return err
 			}
@@ -72,7 +72,7 @@ func NewLease(f *command.Flags) *cobra.Command {
 		Args:  command.SomeArguments("LEASE"),
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			for _, id := range args {
-				if _, err := c.EndLease(ctx, id); err != nil {
+				if _, err := c.Leases().End(ctx, id); err != nil {
 					return err
 				}
 				if !f.Quiet {

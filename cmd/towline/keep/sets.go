@@ -37,7 +37,7 @@ func NewSets(f *command.Flags) *cobra.Command {
 		Short: "Show how the images of a set stand",
 		Args:  command.OneArgument("NAME"),
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
-			s, err := c.Set(ctx, args[0])
+			s, err := c.Sets().Get(ctx, args[0])
 			if err != nil {
 				return err
 			}
@@ -51,7 +51,7 @@ func NewSets(f *command.Flags) *cobra.Command {
 			"followed. Ctrl-C does not cancel it.",
 		Args: command.OneArgument("NAME"),
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
-			job, err := c.RefreshSet(ctx, args[0])
+			job, err := c.Sets().Refresh(ctx, args[0])
 			if err != nil {
 				return err
 			}
@@ -64,7 +64,7 @@ func NewSets(f *command.Flags) *cobra.Command {
 		Args:  command.SomeArguments("NAME"),
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			for _, name := range args {
-				if _, err := c.DeleteSet(ctx, name); err != nil {
+				if _, err := c.Sets().Delete(ctx, name); err != nil {
 					return err
 				}
 				if !f.Quiet {
@@ -88,7 +88,7 @@ func NewSets(f *command.Flags) *cobra.Command {
 }
 
 func listSets(ctx context.Context, f *command.Flags, cmd *cobra.Command, c *client.Client) error {
-	all, faults, err := c.Sets(ctx)
+	all, faults, err := c.Sets().List(ctx)
 	if err != nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func newApply(f *command.Flags) *cobra.Command {
 			if unprotected {
 				wanted.Protect = new(false)
 			}
-			s, err := c.PutSet(ctx, wanted.Name, wanted.SetRequest)
+			s, err := c.Sets().Put(ctx, wanted.Name, client.SetOf(wanted.SetRequest))
 			if err != nil {
 				return err
 			}

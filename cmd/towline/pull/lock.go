@@ -108,7 +108,7 @@ func lock(ctx context.Context, f *command.Flags, c *client.Client, p compose.Pro
 			r.Platform = p.Platform
 		}
 		r.Policy = puller.PolicyNever // it has been pulled; this proves it
-		job, err := c.Pull(ctx, r)
+		job, err := c.Pull(ctx, client.PullOf(r))
 		switch {
 		case err != nil:
 			return fmt.Errorf("service %s: %w", name, err)

@@ -18,7 +18,7 @@ func printPlan(ctx context.Context, f *command.Flags, c *client.Client, r puller
 	plan := puller.Plan{Images: []puller.PlannedImage{}, Complete: true}
 	if len(r.Images) > 0 {
 		var err error
-		if plan, err = c.Plan(ctx, r); err != nil {
+		if plan, err = c.Plan(ctx, client.PrewarmOf(r)); err != nil {
 			return err
 		}
 	}

@@ -21,7 +21,7 @@ import (
 
 // NewPrewarm returns the command prewarm.
 func NewPrewarm(f *command.Flags) *cobra.Command {
-	var each puller.PullRequest
+	var each client.PullRequest
 	var retries int
 	var source compose.Source
 	var failFast, plan bool
@@ -175,7 +175,7 @@ func mayBeService(arg string) bool { return !strings.ContainsAny(arg, ":/@") }
 // Prewarm pulls the images as one job and follows it to its end. buildable are services
 // by the images that they can build: see built. When ctx ends, it cancels the job.
 func Prewarm(ctx context.Context, f *command.Flags, c *client.Client, r puller.PrewarmRequest, buildable map[string]string, d render.Display, errs io.Writer) error {
-	submit := func(ctx context.Context) (puller.Job, error) { return c.Prewarm(ctx, r) }
+	submit := func(ctx context.Context) (puller.Job, error) { return c.Prewarm(ctx, client.PrewarmOf(r)) }
 	show, end := f.ShowPrewarm(ctx, c, d)
 	err := follow.Job(ctx, c, submit, show)
 	end()

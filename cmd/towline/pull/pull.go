@@ -21,7 +21,7 @@ import (
 
 // New returns the command pull.
 func New(f *command.Flags) *cobra.Command {
-	var r puller.PullRequest
+	var r client.PullRequest
 	var retries int
 	cmd := &cobra.Command{
 		Use:   "pull IMAGE...",
@@ -55,7 +55,7 @@ func New(f *command.Flags) *cobra.Command {
 }
 
 // pullFlags defines the flags of pull and prewarm that apply to each image.
-func pullFlags(cmd *cobra.Command, r *puller.PullRequest, retries *int) {
+func pullFlags(cmd *cobra.Command, r *client.PullRequest, retries *int) {
 	imageFlags(cmd, &r.Platform, &r.Policy, &r.Strict, &r.Accelerate)
 	flags := cmd.Flags()
 	flags.StringVar((*string)(&r.Priority), "priority", "", "job `priority`: high, normal or low (default normal)")
@@ -80,7 +80,7 @@ func imageFlags(cmd *cobra.Command, platform *string, policy *puller.Policy, str
 
 // All pulls images at the same time. The daemon limits how many run at once.
 // When ctx ends, it cancels the jobs that run.
-func All(ctx context.Context, c *client.Client, r puller.PullRequest, images []string, logins []puller.Credentials, d render.Display) error {
+func All(ctx context.Context, c *client.Client, r client.PullRequest, images []string, logins []puller.Credentials, d render.Display) error {
 	var mu sync.Mutex
 	var failed exit.Failures
 	var work sync.WaitGroup

@@ -25,7 +25,7 @@ import (
 
 // NewRun returns the command run.
 func NewRun(f *command.Flags) *cobra.Command {
-	var r puller.RunRequest
+	var r client.RunRequest
 	var env []string
 	cmd := &cobra.Command{
 		Use:   "run [flags] IMAGE [CMD...]",
@@ -159,7 +159,7 @@ const stopGrace = 30 * time.Second
 
 // run runs a program and follows it to its end. When ctx ends or an output fails,
 // it cancels the job, and follows it all the same.
-func run(ctx context.Context, f *command.Flags, c *client.Client, r puller.RunRequest, stdout, stderr io.Writer) error {
+func run(ctx context.Context, f *command.Flags, c *client.Client, r client.RunRequest, stdout, stderr io.Writer) error {
 	ending, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	out, errs := &output{w: stdout, failed: end}, &output{w: stderr, failed: end}

@@ -20,9 +20,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/integration/lab"
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/fleet"
 )
 
 type options struct {
@@ -143,7 +143,7 @@ func (s *site) round(ctx context.Context) (r round, err error) {
 			err = s.killBusiest(ctx, int64(size/2))
 		}
 		if err == nil {
-			_, err = s.fleet.Hosts[0].Client.WaitFleetSet(ctx, "bench", generation)
+			_, err = s.fleet.Hosts[0].Client.Fleet().WaitSet(ctx, "bench", generation)
 		}
 		return err
 	})
@@ -203,14 +203,14 @@ func (s *site) measure(ctx context.Context, do func(ref string) error) (time.Dur
 		return 0, err
 	}
 	took := time.Since(began)
-	if _, err := s.fleet.Hosts[0].Client.DeleteFleetSet(ctx, "bench"); err != nil && puller.KindOf(err) != puller.ErrNotFound {
+	if _, err := s.fleet.Hosts[0].Client.Fleet().DeleteSet(ctx, "bench"); err != nil && puller.KindOf(err) != puller.ErrNotFound {
 		return 0, err
 	}
 	return took, each(s.hosts, func(i int) error { return s.engines[i].RemoveImage(ctx, ref) })
 }
 
 func (s *site) apply(ctx context.Context, ref string) (generation uint64, err error) {
-	set, err := s.fleet.Hosts[0].Client.PutFleetSet(ctx, "bench", fleet.SetRequest{Images: puller.Images{{Image: ref}}, Priority: puller.PriorityHigh})
+	set, err := s.fleet.Hosts[0].Client.Fleet().PutSet(ctx, "bench", client.FleetSetRequest{Images: []client.PullRequest{{Image: ref}}, Priority: puller.PriorityHigh})
 	return set.Generation, err
 }
 

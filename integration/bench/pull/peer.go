@@ -131,9 +131,9 @@ func (s *site) keepEvents(ctx context.Context, r *round) error {
 // prewarm asks for all images in one request.
 func prewarm(accelerate puller.Accelerate) func(context.Context, *site, *round) error {
 	return func(ctx context.Context, s *site, r *round) error {
-		request := puller.PrewarmRequest{Accelerate: accelerate}
+		request := client.PrewarmRequest{Accelerate: accelerate}
 		for _, ref := range r.refs {
-			request.Images = append(request.Images, puller.PullRequest{Image: ref})
+			request.Images = append(request.Images, client.PullRequest{Image: ref})
 		}
 		body, err := json.Marshal(request)
 		if err != nil {
