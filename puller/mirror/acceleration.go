@@ -16,13 +16,32 @@ import (
 // acceleration is a pull that a job wants. It implements puller.Acceleration: it has the
 // engine pull what Towline fetches, and tells how far that is.
 type acceleration struct {
-	*pull
+	mirror  *Mirror
+	request puller.Pull
+	image   *image // nil where the engine pulls by itself from the beginning
+	joined  bool   // the engine brings a layer once for all pulls at a time
+
+	name            string // the repository of the temporary name; "" if there is none
 	file, reference string // the temporary name, and the file that notes it
 
-	// The pull's lock guards these.
+	mu   sync.Mutex // taken before that of the image
 	how  puller.Accelerated
 	told map[string]bool // layers that readers know are here, by digest
 	own  *own            // nil unless it has begun
+}
+
+// content implements offer.
+func (a *acceleration) content() *image { return a.image }
+
+// lookUp implements offer. Only under the image's own name a tag can be asked for.
+func (a *acceleration) lookUp(_ context.Context, reference string) (string, error) {
+	if a.image.Manifests.Lists(reference) {
+		return reference, nil
+	}
+	if at := names.ParseName(a.request.Image); a.name == "" && at.Digest == "" && at.Tag == reference {
+		return a.image.Manifests.Digest(), nil
+	}
+	return "", errUnlisted(puller.Clip(reference))
 }
 
 // alias gives the pull a temporary name.
@@ -32,11 +51,11 @@ func (a *acceleration) alias() (err error) {
 		return errors.New(fault)
 	}
 	a.name = alias.NewName()
-	a.reference = address + "/" + a.name + "@" + a.digest
+	a.reference = address + "/" + a.name + "@" + a.image.Manifests.Digest()
 	a.file, err = a.mirror.aliases.Add(a.reference)
 	if err == nil {
 		a.mirror.mu.Lock()
-		a.mirror.pulls[a.name] = a.pull
+		a.mirror.pulls[a.name] = a
 		a.mirror.mu.Unlock()
 	}
 	return err
@@ -80,21 +99,17 @@ func (a *acceleration) through(ctx context.Context, tell func(pullstream.Message
 	shown := make(chan struct{})
 	go func() {
 		defer close(shown)
-		a.show(a.ctx, tell)
+		a.show(ctx, tell)
 	}()
 	defer func() {
-		a.cancel(context.Canceled)
-		a.work.Wait()
+		a.image.Stop()
 		<-shown
 	}()
 	request := a.request
 	if a.how.Way == puller.WayAlias {
-		if a.joined {
-			a.arrived = func() { a.beginOwn(ctx) }
-		}
 		request.Image, request.Credentials = a.reference, puller.Credentials{}
 	}
-	pulling := a.ctx
+	pulling := a.image.Context()
 	if a.how.Way == puller.WayMirror {
 		pulling = ctx // the engine goes on by itself where Towline fails
 	}
@@ -103,18 +118,18 @@ func (a *acceleration) through(ctx context.Context, tell func(pullstream.Message
 			a.tellWhole(m, tell)
 			tell(m)
 		}
-		if b, ok := a.layer(m.ID); ok && m.Status == "Pulling fs layer" {
+		if b, ok := a.image.Manifests.Layer(m.ID); ok && m.Status == "Pulling fs layer" {
 			tell(pullstream.Message{ID: m.ID, Status: "Downloading", Detail: pullstream.Detail{Total: b.Size}})
 		}
 	}
 	err := a.mirror.o.Engine.Pull(pulling, request, each)
-	if err != nil && a.how.Way == puller.WayAlias && a.ctx.Err() == nil && puller.KindOf(err) != puller.ErrEngineUnavailable {
+	if err != nil && a.how.Way == puller.WayAlias && a.image.Context().Err() == nil && puller.KindOf(err) != puller.ErrEngineUnavailable {
 		// A blob whose digest was wrong is fetched again, but the engine had got some of
 		// its bytes.
 		a.endOwn()
 		err = a.mirror.o.Engine.Pull(pulling, request, each)
 	}
-	switch cause := context.Cause(a.ctx); {
+	switch cause := context.Cause(a.image.Context()); {
 	case err == nil || ctx.Err() != nil:
 	case cause != nil:
 		err = cause
@@ -149,16 +164,16 @@ func (a *acceleration) note(m pullstream.Message) (tell bool) {
 	}
 	switch m.Status {
 	case "Pulling fs layer", "Waiting", "Downloading":
-		if b, ok := a.layer(m.ID); ok {
-			a.want(b.Digest)
+		if b, ok := a.image.Manifests.Layer(m.ID); ok {
+			a.image.Want(b.Digest)
 			return m.Status != "Downloading"
 		}
 	case "Already exists":
-		if b, ok := a.layer(m.ID); ok {
-			a.has(b.Digest)
+		if b, ok := a.image.Manifests.Layer(m.ID); ok {
+			a.image.Has(b.Digest)
 		}
 	case "Verifying Checksum", "Download complete":
-		_, ok := a.layer(m.ID)
+		_, ok := a.image.Manifests.Layer(m.ID)
 		return !ok
 	}
 	return true
@@ -167,22 +182,23 @@ func (a *acceleration) note(m pullstream.Message) (tell bool) {
 // showEvery is how often readers are told how far the layers are.
 const showEvery = 200 * time.Millisecond
 
-// show tells how far the layers are that the engine lacks, until ctx ends.
+// show tells how far the layers are that the engine lacks, until the image is stopped. When
+// they are here, it begins the pull of the image's own name.
 func (a *acceleration) show(ctx context.Context, tell func(pullstream.Message)) {
 	told := make(map[string]int64)
 	ticker := time.NewTicker(showEvery)
 	defer ticker.Stop()
 	for ended := false; ; {
-		for _, notice := range a.takeNotices() {
+		for _, notice := range a.image.TakeNotices() {
 			tell(pullstream.Message{Status: notice})
 		}
-		for _, b := range a.progress() {
-			if told[b.Digest] == b.have {
+		for _, b := range a.image.Progress() {
+			if told[b.Digest] == b.Have {
 				continue
 			}
-			told[b.Digest] = b.have
-			if b.have < b.Size {
-				tell(downloading(b.Blob, b.have))
+			told[b.Digest] = b.Have
+			if b.Have < b.Size {
+				tell(downloading(b.Blob, b.Have))
 			} else if a.firstWhole(b.Digest) {
 				tellDownloaded(b.Blob, tell)
 			}
@@ -191,20 +207,13 @@ func (a *acceleration) show(ctx context.Context, tell func(pullstream.Message)) 
 			return
 		}
 		select {
-		case <-ctx.Done():
+		case <-a.image.Context().Done():
 			ended = true // once more, for what came last
+		case <-a.image.Arrived():
+			a.beginOwn(ctx)
 		case <-ticker.C:
 		}
 	}
-}
-
-// takeNotices returns what readers were not told yet.
-func (a *acceleration) takeNotices() []string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	all := a.notices
-	a.notices = nil
-	return all
 }
 
 // tellWhole tells that a layer is here before the engine's message that it does something
@@ -213,7 +222,7 @@ func (a *acceleration) tellWhole(m pullstream.Message, tell func(pullstream.Mess
 	if m.Status != "Extracting" && m.Status != "Pull complete" {
 		return
 	}
-	if b, ok := a.layer(m.ID); ok && a.firstWhole(b.Digest) {
+	if b, ok := a.image.Manifests.Layer(m.ID); ok && a.firstWhole(b.Digest) {
 		tellDownloaded(b, tell)
 	}
 }
@@ -222,7 +231,7 @@ func (a *acceleration) tellWhole(m pullstream.Message, tell func(pullstream.Mess
 func (a *acceleration) firstWhole(digest string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.wanted[digest] || a.told[digest] {
+	if !a.image.Wanted(digest) || a.told[digest] {
 		return false
 	}
 	if a.told == nil {
@@ -234,11 +243,11 @@ func (a *acceleration) firstWhole(digest string) bool {
 
 func tellDownloaded(b puller.Blob, tell func(pullstream.Message)) {
 	tell(downloading(b, b.Size))
-	tell(pullstream.Message{ID: shortID(b.Digest), Status: "Download complete"})
+	tell(pullstream.Message{ID: ShortID(b.Digest), Status: "Download complete"})
 }
 
 func downloading(b puller.Blob, have int64) pullstream.Message {
-	return pullstream.Message{ID: shortID(b.Digest), Status: "Downloading", Detail: pullstream.Detail{Current: have, Total: b.Size}}
+	return pullstream.Message{ID: ShortID(b.Digest), Status: "Downloading", Detail: pullstream.Detail{Current: have, Total: b.Size}}
 }
 
 // Accelerated implements puller.Acceleration.
@@ -246,13 +255,9 @@ func (a *acceleration) Accelerated() puller.Accelerated {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	how := a.how
-	how.FromRegistry, how.FromPeers = a.fetched, a.taken
-	for digest := range a.wanted {
-		if b := a.blobs[digest]; b != nil {
-			how.FromCache += b.Have()
-		}
+	if a.image != nil {
+		how.FromRegistry, how.FromPeers, how.FromCache = a.image.Sources()
 	}
-	how.FromCache = max(0, how.FromCache-how.FromRegistry-how.FromPeers)
 	return how
 }
 
@@ -263,13 +268,14 @@ func (a *acceleration) Close() {
 	if a.name != "" {
 		delete(m.pulls, a.name)
 	}
-	if m.named[a.request.Image] == a.pull {
+	if m.named[a.request.Image] == a {
 		delete(m.named, a.request.Image)
 	}
 	m.mu.Unlock()
 	if a.file != "" {
 		m.aliases.Remove(a.file, names.EngineRef(a.reference))
 	}
-	a.cancel(context.Canceled)
-	a.release()
+	if a.image != nil {
+		a.image.Close()
+	}
 }

@@ -3,12 +3,15 @@ package mirror
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"time"
 
+	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/mirror/blobs"
 )
 
@@ -23,40 +26,65 @@ const (
 
 var errTooEarly = errors.New("too little of the blob is here to compare it")
 
+// access is what an identity has access to.
+type access struct {
+	identity   [sha256.Size]byte
+	repository puller.Repository // read with its credentials
+	flights    *flights
+}
+
+// has reports whether the identity has access to all of some blobs.
+func (a access) has(all []*blobs.Blob) bool {
+	return !slices.ContainsFunc(all, func(b *blobs.Blob) bool { return !b.Granted(a.identity) })
+}
+
+// claim returns those of some blobs that the identity is to fetch now, and the flights of
+// those that others fetch.
+func (a access) claim(all []*blobs.Blob, shared bool) (mine []*blobs.Blob, others []*flight) {
+	return a.flights.claim(a.identity, all, shared)
+}
+
 // prove gets access to blobs that are there at least in part, and that other callers'
-// credentials have fetched. The registry must show a part of each to this pull's
+// credentials have fetched. The registry must show a part of each to this identity's
 // credentials: who chooses a manifest can name any digest in it, so a manifest proves
 // nothing.
-func (p *pull) prove(all []*blobs.Blob) error {
+func (a access) prove(ctx context.Context, all []*blobs.Blob) error {
 	for _, b := range all {
 		if b.Size() == 0 {
-			b.Grant(p.identity) // there is nothing to see
+			b.Grant(a.identity) // there is nothing to see
 		}
-		if b.Granted(p.identity) || b.Have() == 0 {
+		if b.Granted(a.identity) || b.Have() == 0 {
 			continue
 		}
-		err := p.compare(p.ctx, b)
+		err := a.compare(ctx, b)
 		switch {
 		case err == nil:
-			b.Grant(p.identity)
+			b.Grant(a.identity)
 		case errors.Is(err, errTooEarly):
-		case !p.mirror.reset(b):
+		case !a.flights.reset(b):
 			return err
 		}
 	}
 	return nil
 }
 
-// reset throws away what is there of a blob that is not whole and that nobody fetches:
-// it may be that another registry sent something wrong. It reports whether it did.
-func (m *Mirror) reset(b *blobs.Blob) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return !b.Whole() && m.flights[b.Digest()] == nil && b.Reset() == nil
+// verify waits for the digests of blobs that are there from an earlier start. One that
+// is wrong is missing after it.
+func verify(ctx context.Context, all []*blobs.Blob) error {
+	for _, b := range all {
+		if b.Whole() || len(b.Missing()) > 0 {
+			continue
+		}
+		err := b.Verify(ctx)
+		if kind := puller.KindOf(err); err != nil && kind != puller.ErrCorrupt && kind != puller.ErrTruncated {
+			return err
+		}
+	}
+	return nil
 }
 
 // compare asks the registry for a part of what is there of a blob.
-func (p *pull) compare(ctx context.Context, b *blobs.Blob) error {
+func (a access) compare(ctx context.Context, b *blobs.Blob) error {
 	from, to := present(b)
 	if to <= from {
 		return errTooEarly
@@ -65,7 +93,7 @@ func (p *pull) compare(ctx context.Context, b *blobs.Blob) error {
 		from += rand.Int64N(to - from - sample)
 		to = from + sample
 	}
-	body, err := p.repo.Blob(ctx, b.Digest(), from, to, b.Size())
+	body, err := a.repository.Blob(ctx, b.Digest(), from, to, b.Size())
 	if err != nil {
 		return err
 	}
@@ -110,10 +138,9 @@ func present(b *blobs.Blob) (from, to int64) {
 // grantEvery is how often it is looked whether a blob may be given.
 const grantEvery = 20 * time.Millisecond
 
-// awaitAccess waits until the pull's credentials have access to a blob, which fetch
-// finds out.
-func (p *pull) awaitAccess(ctx context.Context, b *blobs.Blob) error {
-	for !b.Granted(p.identity) {
+// await waits until the identity has access to a blob, which Image.fetch finds out.
+func (a access) await(ctx context.Context, b *blobs.Blob) error {
+	for !b.Granted(a.identity) {
 		select {
 		case <-time.After(grantEvery):
 		case <-ctx.Done():

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/mirror/sharing"
 	"github.com/towline/towline/puller/names"
 )
 
@@ -15,10 +16,8 @@ const resolveLimit = 30 * time.Second
 
 // Accelerate implements puller.Accelerator.
 func (m *Mirror) Accelerate(ctx context.Context, r puller.Pull) puller.Acceleration {
-	p := &pull{mirror: m, request: r}
-	p.ctx, p.cancel = context.WithCancelCause(ctx)
-	a := &acceleration{pull: p}
-	way, reason := m.decide(ctx, p)
+	a := &acceleration{mirror: m, request: r}
+	way, reason := a.decide(ctx)
 	if way == puller.WayAlias {
 		// The engine gives its own reason where it can't take it.
 		if err := a.alias(); err != nil {
@@ -28,14 +27,15 @@ func (m *Mirror) Accelerate(ctx context.Context, r puller.Pull) puller.Accelerat
 	a.how = puller.Accelerated{Way: way, Reason: reason}
 	if way == puller.WayMirror {
 		m.mu.Lock()
-		m.named[p.request.Image] = p
+		m.named[r.Image] = a
 		m.mu.Unlock()
 	}
 	return a
 }
 
 // decide chooses the way of a pull, and prepares it.
-func (m *Mirror) decide(ctx context.Context, p *pull) (puller.Way, string) {
+func (a *acceleration) decide(ctx context.Context) (puller.Way, string) {
+	m, r := a.mirror, a.request
 	select {
 	case <-m.started:
 	case <-ctx.Done():
@@ -43,9 +43,9 @@ func (m *Mirror) decide(ctx context.Context, p *pull) (puller.Way, string) {
 	if _, fault := m.endpoint(); fault != "" {
 		return puller.WayNone, fault
 	}
-	registry := names.RegistryOf(p.request.Image)
-	m.share(ctx, p)
-	if m.o.Mode == "auto" && p.shared == nil {
+	registry := names.RegistryOf(r.Image)
+	shared := m.sharedImage(ctx, r)
+	if m.o.Mode == "auto" && shared == nil {
 		if onLoopback(registry) {
 			return puller.WayNone, "the registry is on this machine"
 		}
@@ -59,9 +59,9 @@ func (m *Mirror) decide(ctx context.Context, p *pull) (puller.Way, string) {
 	}
 	private := ""
 	switch {
-	case p.request.Credentials != (puller.Credentials{}):
+	case r.Credentials != (puller.Credentials{}):
 		private = "this pull has credentials"
-	case way == puller.WayMirror && p.shared != nil && !p.isPublic(ctx):
+	case way == puller.WayMirror && shared != nil && !m.isPublic(ctx, r.Image):
 		private = "the registry does not show this one to everybody"
 	}
 	if way == puller.WayMirror && private != "" {
@@ -72,18 +72,19 @@ func (m *Mirror) decide(ctx context.Context, p *pull) (puller.Way, string) {
 		}
 		way = puller.WayAlias
 	}
-	p.joined = joins(engine)
-	platform := p.request.Platform
+	a.joined = way == puller.WayAlias && joins(engine)
+	platform := r.Platform
 	if platform == "" {
 		platform = engine.Platform
 	}
+	life := ctx
 	ctx, cancel := context.WithTimeoutCause(ctx, resolveLimit, errors.New("it took longer than "+resolveLimit.String()))
 	defer cancel()
-	size, err := p.resolve(ctx, platform)
+	size, err := a.resolve(ctx, life, platform, shared)
 	switch {
 	case err != nil:
 		return puller.WayNone, fmt.Sprintf("the registry could not be read: %v", puller.Inner(err))
-	case p.shared != nil:
+	case shared != nil:
 		return way, reason + "; other hosts of the fleet share the image"
 	case size < m.o.MinSize:
 		return puller.WayNone, fmt.Sprintf("the image has %d bytes, less than mirror.min_size", size)
@@ -91,28 +92,10 @@ func (m *Mirror) decide(ctx context.Context, p *pull) (puller.Way, string) {
 	return way, reason
 }
 
-// resolve asks the registry what the image is made of, and returns its size in bytes.
-func (p *pull) resolve(ctx context.Context, platform string) (size int64, err error) {
-	if err := p.open(ctx); err != nil {
+// resolve opens the image, and returns its size in bytes.
+func (a *acceleration) resolve(ctx, life context.Context, platform string, shared *sharing.Image) (size int64, err error) {
+	if a.image, err = a.mirror.images.Open(ctx, life, a.request, shared); err != nil {
 		return 0, err
 	}
-	at := names.ParseName(p.request.Image)
-	reference := at.Tag
-	if at.Digest != "" {
-		reference = at.Digest
-	}
-	d, err := p.read(ctx, reference)
-	if err != nil {
-		return 0, err
-	}
-	if len(d.children) > 0 {
-		child := d.choose(platform)
-		if child == "" {
-			return 0, fmt.Errorf("its index has no image for %s", platform)
-		}
-		if d, err = p.read(ctx, child); err != nil {
-			return 0, err
-		}
-	}
-	return d.size(), nil
+	return a.image.Manifests.Resolve(ctx, platform)
 }

@@ -31,6 +31,12 @@ type link struct {
 	at   time.Time
 }
 
+// measure notes what the fetcher knows of a registry's link.
+func (m *Mirror) measure(registry string) {
+	rate := m.fetcher.Rate(registry)
+	m.links.note(registry, rate.Bytes, rate.One, rate.All)
+}
+
 // note takes in what a fetch has measured: bytes a second of the fastest connection,
 // and of all together.
 func (l *links) note(registry string, bytes int64, one, all float64) {

@@ -54,23 +54,24 @@ type Mirror struct {
 	o       Options
 	store   *blobs.Store
 	fetcher *fetch.Fetcher
+	images  *images
 	aliases *alias.Names
 	ways    *way.Ways
 	links   links
 	metrics metrics
-	key     []byte // of this start, for puller.Credentials.Identity
 
 	started chan struct{} // closed when Run has begun to serve, or can't
 
 	mu      sync.Mutex
-	ctx     context.Context         // of Run
-	address string                  // HOST:PORT of the endpoint; "" while it does not listen
-	fault   string                  // why it does not
-	pulls   map[string]*pull        // that are under way, by their temporary name
-	named   map[string]*pull        // those that the engine asks for under the image's own name
-	through map[string]*pull        // those that are not Towline's, by repository
-	shared  map[sharing.Image]*pull // those that other hosts ask for
-	flights map[string]*flight
+	ctx     context.Context           // of what no job wants
+	address string                    // HOST:PORT of the endpoint; "" while it does not listen
+	fault   string                    // why it does not
+	trials  map[string]*way.Trial     // by their temporary name
+	pulls   map[string]*acceleration  // that are under way, by their temporary name
+	named   map[string]*acceleration  // those that the engine asks for under the image's own name
+	public  map[string]*public        // what is served to pulls that are not Towline's, by repository
+	shared  map[sharing.Image]*shared // what other hosts ask for
+	closing sync.WaitGroup            // one for each of the last two
 }
 
 var _ puller.Accelerator = (*Mirror)(nil)
@@ -83,16 +84,20 @@ func New(o Options) *Mirror {
 		fetcher: fetch.New(fetch.Options{Connections: o.Connections, PerRegistry: o.PerRegistry, Chunk: o.Chunk, Rate: o.Rate}),
 		aliases: alias.New(filepath.Join(o.Dir, "names"), o.Engine, o.Log),
 		links:   links{full: make(map[string]link)},
-		key:     make([]byte, 32),
 		fault:   "Towline is starting", started: make(chan struct{}),
-		pulls: make(map[string]*pull), named: make(map[string]*pull), through: make(map[string]*pull),
-		shared: make(map[sharing.Image]*pull), flights: make(map[string]*flight),
+		trials: make(map[string]*way.Trial), pulls: make(map[string]*acceleration), named: make(map[string]*acceleration),
+		public: make(map[string]*public), shared: make(map[sharing.Image]*shared),
 	}
-	rand.Read(m.key) // never fails
 	m.ways = way.New(way.Options{
 		Engine: o.Engine, Mode: o.Mode, HostsDir: o.HostsDir, Names: m.aliases, Endpoint: m.endpoint, Serve: m.serveTrial, Log: o.Log,
 	})
 	m.metrics = newMetrics(m)
+	key := make([]byte, 32)
+	rand.Read(key) // never fails
+	m.images = newImages(imagesOptions{
+		Registry: o.Registry, Peers: o.Peers, Store: m.store, Fetcher: m.fetcher, Key: key,
+		Fetched: m.measure, FromRegistry: m.metrics.fromRegistry, Waited: m.metrics.waited,
+	})
 	return m
 }
 
@@ -122,7 +127,9 @@ func (m *Mirror) serve(ctx context.Context) error {
 		return fmt.Errorf("the cache in %s can't be used: %w", m.o.Dir, err)
 	}
 	defer m.store.Close()
-	defer m.closeAll()
+	defer m.closing.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	server := endpoint.New(endpoint.Options{Listen: m.o.Listen, Content: (*content)(m), Log: m.o.Log})
 	listener, err := server.Listen()
 	if err != nil {
@@ -141,7 +148,7 @@ func (m *Mirror) serve(ctx context.Context) error {
 		return nil
 	})
 	err = group.Wait()
-	m.setFault("the endpoint has ended")
+	m.setFault("the endpoint has ended") // so nothing is opened any more
 	if err != nil {
 		m.o.Log.WithError(err).Error("the endpoint of the accelerator has failed")
 	}

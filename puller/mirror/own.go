@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"context"
-	"slices"
 	"sync"
 
 	"github.com/towline/towline/puller"
@@ -35,7 +34,7 @@ func joins(engine puller.EngineInfo) bool {
 func (a *acceleration) beginOwn(ctx context.Context) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.own != nil || a.ctx.Err() != nil || !a.here() {
+	if !a.joined || a.own != nil || a.image.Context().Err() != nil || !a.image.Here() {
 		return
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -47,20 +46,11 @@ func (a *acceleration) beginOwn(ctx context.Context) {
 	go func() {
 		defer close(o.done)
 		o.err = a.mirror.o.Engine.Pull(ctx, request, func(m pullstream.Message) {
-			if _, ours := a.layer(m.ID); !ours {
+			if _, ours := a.image.Manifests.Layer(m.ID); !ours {
 				o.note(m)
 			}
 		})
 	}()
-}
-
-// here reports whether the engine has said of each layer that it lacks it or has it, and
-// all that it lacks are here. The lock is held.
-func (p *pull) here() bool {
-	return len(p.order) > 1 && !slices.ContainsFunc(p.order[1:], func(b puller.Blob) bool {
-		open := p.blobs[b.Digest]
-		return !p.present[b.Digest] && (!p.wanted[b.Digest] || open == nil || !open.Whole())
-	})
 }
 
 // note tells a message, or holds it.

@@ -2,7 +2,7 @@ package mirror
 
 import (
 	"context"
-	"maps"
+	"sync"
 	"time"
 
 	"github.com/distribution/reference"
@@ -23,12 +23,28 @@ const (
 	tagFor = 5 * time.Second
 )
 
-// public calls use with the pulls that an engine's request to a mirror may be part of:
-// those of jobs, of which there may be several for one repository, and then one of the
-// endpoint's own, where public images are served to every pull. It ends with the first
-// that has what is asked for. A request without ns is for Docker Hub (Docker,
-// "registry-mirrors").
-func (m *Mirror) public(ctx context.Context, ns, name string, use func(*pull) error) error {
+// public is a repository whose images are served to every pull.
+type public struct {
+	mirror     *Mirror
+	repository string
+	image      *image
+	idle       *time.Timer
+
+	mu   sync.Mutex
+	tags map[string]tag
+}
+
+// tag is what a tag stood for.
+type tag struct {
+	digest string
+	at     time.Time
+}
+
+// ask calls use with the images that an engine's request to a mirror may be for: those of
+// jobs, of which there may be several for one repository, and then one of the endpoint's
+// own, where public images are served to every pull. It ends with the first that has what
+// is asked for. A request without ns is for Docker Hub (Docker, "registry-mirrors").
+func (m *Mirror) ask(ctx context.Context, ns, name string, use func(offer) error) error {
 	if ns == "" {
 		ns = names.Hub
 	}
@@ -38,17 +54,17 @@ func (m *Mirror) public(ctx context.Context, ns, name string, use func(*pull) er
 	}
 	repository := named.Name()
 	m.mu.Lock()
-	var found []*pull
-	for image, p := range m.named {
+	var found []*acceleration
+	for image, a := range m.named {
 		if names.ParseName(image).Repository == repository {
-			found = append(found, p)
+			found = append(found, a)
 		}
 	}
-	own := m.through[repository]
+	own := m.public[repository]
 	m.mu.Unlock()
 	err = errUnlisted(puller.Clip(repository))
-	for _, p := range found {
-		if err = use(p); puller.KindOf(err) != puller.ErrNotFound || err == nil {
+	for _, a := range found {
+		if err = use(a); puller.KindOf(err) != puller.ErrNotFound || err == nil {
 			return err
 		}
 	}
@@ -64,7 +80,7 @@ func (m *Mirror) public(ctx context.Context, ns, name string, use func(*pull) er
 }
 
 // openPublic begins to serve a public repository.
-func (m *Mirror) openPublic(ctx context.Context, named reference.Named) (*pull, error) {
+func (m *Mirror) openPublic(ctx context.Context, named reference.Named) (*public, error) {
 	repository := named.Name()
 	// Each process that reaches the endpoint could have what Towline's own credentials fetch.
 	image := reference.TagNameOnly(named).String()
@@ -72,67 +88,57 @@ func (m *Mirror) openPublic(ctx context.Context, named reference.Named) (*pull, 
 	if err != nil || own != (puller.Credentials{}) {
 		return nil, errUnlisted(puller.Clip(repository))
 	}
-	p := &pull{mirror: m, request: puller.Pull{Image: image}, tags: make(map[string]tag)}
-	if err := p.open(ctx); err != nil {
+	m.mu.Lock()
+	life := m.ctx
+	m.mu.Unlock()
+	img, err := m.images.Open(ctx, life, puller.Pull{Image: image}, nil)
+	if err != nil {
 		return nil, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.address == "" {
-		return nil, errUnlisted(puller.Clip(repository))
-	}
-	if other := m.through[repository]; other != nil {
+	switch other := m.public[repository]; {
+	case m.address == "":
+		err = errUnlisted(puller.Clip(repository))
+	case other != nil:
+		img.Close()
 		return other, nil
+	case len(m.public) >= maxPublic:
+		err = puller.Errorf(puller.ErrOverloaded, "the endpoint serves %d repositories already", maxPublic)
 	}
-	if len(m.through) >= maxPublic {
-		return nil, puller.Errorf(puller.ErrOverloaded, "the endpoint serves %d repositories already", maxPublic)
+	if err != nil {
+		img.Close()
+		return nil, err
 	}
-	p.ctx, p.cancel = context.WithCancelCause(m.ctx)
-	m.through[repository] = p
-	p.idle = time.AfterFunc(publicFor, func() { m.closePublic(repository, p) })
+	p := &public{mirror: m, repository: repository, image: img, idle: time.NewTimer(publicFor), tags: make(map[string]tag)}
+	m.public[repository] = p
+	m.closing.Go(func() {
+		// Where it can't be fetched, the next request begins anew.
+		await(img.Context(), p.idle)
+		m.mu.Lock()
+		delete(m.public, repository)
+		m.mu.Unlock()
+		img.Close()
+	})
 	return p, nil
 }
 
-// closeAll ends what is not a job's.
-func (m *Mirror) closeAll() {
-	m.mu.Lock()
-	open, shared := maps.Clone(m.through), maps.Clone(m.shared)
-	m.mu.Unlock()
-	for _, p := range shared {
-		p.idle.Stop()
-		m.closeShared(p)
-	}
-	for repository, p := range open {
-		p.idle.Stop()
-		m.closePublic(repository, p)
+// await returns when ctx ends or a timer does.
+func await(ctx context.Context, idle *time.Timer) {
+	select {
+	case <-ctx.Done():
+		idle.Stop()
+	case <-idle.C:
 	}
 }
 
-func (m *Mirror) closePublic(repository string, p *pull) {
-	m.mu.Lock()
-	if m.through[repository] == p {
-		delete(m.through, repository)
-	}
-	m.mu.Unlock()
-	p.cancel(context.Canceled)
-	p.work.Wait()
-	p.release()
-}
+// content implements offer.
+func (p *public) content() *image { return p.image }
 
-// tag is what a tag stood for.
-type tag struct {
-	digest string
-	at     time.Time
-}
-
-// resolvePublic returns the digest of a manifest that is asked for by the image's own
-// name.
-func (p *pull) resolvePublic(ctx context.Context, ref string) (string, error) {
-	if p.tags == nil { // a job's
-		if at := names.ParseName(p.request.Image); at.Digest == "" && at.Tag == ref {
-			return p.digest, nil
-		}
-		return "", errUnlisted(puller.Clip(ref))
+// lookUp implements offer. It asks the registry what a tag stands for.
+func (p *public) lookUp(ctx context.Context, ref string) (string, error) {
+	if p.image.Manifests.Lists(ref) {
+		return ref, nil
 	}
 	p.idle.Reset(publicFor)
 	p.mu.Lock()
@@ -144,26 +150,21 @@ func (p *pull) resolvePublic(ctx context.Context, ref string) (string, error) {
 	if err := p.checkRules(ref); err != nil {
 		return "", err
 	}
-	raw, err := p.repo.Manifest(ctx, ref)
+	found, err := p.image.Manifests.Find(ctx, ref)
 	if err != nil {
 		return "", err
 	}
-	d, err := parse(raw.Body)
-	if err != nil {
-		return "", err
-	}
-	p.keep(raw, d)
 	if digest.Digest(ref).Validate() != nil {
 		p.mu.Lock()
-		p.tags[ref] = tag{raw.Digest, time.Now()}
+		p.tags[ref] = tag{found, time.Now()}
 		p.mu.Unlock()
 	}
-	return raw.Digest, nil
+	return found, nil
 }
 
 // checkRules returns why a tag or a digest of a public repository is not served. The rules
 // are for whole references: a tag may be forbidden while others of its repository are not.
-func (p *pull) checkRules(ref string) error {
+func (p *public) checkRules(ref string) error {
 	rules := p.mirror.o.Rules
 	if rules == nil {
 		return nil
@@ -172,7 +173,7 @@ func (p *pull) checkRules(ref string) error {
 	if digest.Digest(ref).Validate() == nil {
 		separator = "@"
 	}
-	named, err := reference.ParseNormalizedNamed(names.ParseName(p.request.Image).Repository + separator + ref)
+	named, err := reference.ParseNormalizedNamed(p.repository + separator + ref)
 	if err == nil {
 		err = rules.CheckName(named)
 	}

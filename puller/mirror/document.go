@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 
@@ -100,17 +101,17 @@ func (d document) choose(platform string) string {
 
 // lists reports whether an index lists a manifest.
 func (d document) lists(digest string) bool {
-	for _, c := range d.children {
-		if c.digest == digest {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(d.children, func(c child) bool { return c.digest == digest })
 }
 
-// shortID is how engines name a layer in the messages of a pull: the first twelve
+// has reports whether an image has a blob.
+func (d document) has(digest string) bool {
+	return slices.ContainsFunc(d.blobs, func(b puller.Blob) bool { return b.Digest == digest })
+}
+
+// ShortID is how engines name a layer in the messages of a pull: the first twelve
 // digits of its digest.
-func shortID(of string) string {
+func ShortID(of string) string {
 	encoded := digest.Digest(of).Encoded()
 	return encoded[:min(len(encoded), 12)]
 }

@@ -1,0 +1,107 @@
+package mirror
+
+import (
+	"crypto/sha256"
+	"sync"
+
+	"github.com/towline/towline/puller/mirror/blobs"
+)
+
+// flight is a blob that is being fetched. One image at a time fetches it, or all that share
+// it with the same hosts.
+type flight struct {
+	done     chan struct{} // closed when the blob is here, or was given up
+	blob     *blobs.Blob
+	identity [sha256.Size]byte
+	shared   bool
+	users    int // of a shared one, which may be without any: the next image takes it over
+}
+
+// flights are the blobs that are being fetched. Its methods may be called from anywhere.
+type flights struct {
+	mu  sync.Mutex // taken before that of a blobs.Store
+	all map[string]*flight
+}
+
+func newFlights() *flights { return &flights{all: make(map[string]*flight)} }
+
+// claim returns those of some blobs that an identity is to fetch now, and the flights of
+// those that others fetch. end must be called for its own.
+func (f *flights) claim(identity [sha256.Size]byte, all []*blobs.Blob, shared bool) (mine []*blobs.Blob, others []*flight) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, b := range all {
+		if b.Whole() {
+			continue
+		}
+		if other := f.all[b.Digest()]; other != nil {
+			switch {
+			case other.shared && shared && other.identity == identity && other.blob == b:
+				other.users++
+				mine = append(mine, b)
+				continue
+			case other.users > 0:
+				others = append(others, other)
+				continue
+			}
+			f.remove(other)
+		}
+		if !b.Granted(identity) {
+			if b.Have() > 0 && b.Reset() != nil { // too little to compare
+				continue
+			}
+			b.Grant(identity) // what comes is fetched with these credentials
+		}
+		f.all[b.Digest()] = &flight{done: make(chan struct{}), blob: b, identity: identity, shared: shared, users: 1}
+		if shared {
+			b.KeepWrong(true)
+		}
+		mine = append(mine, b)
+	}
+	return mine, others
+}
+
+// end says that blobs are fetched, or that who claimed them does not go on with them. Where
+// that may go on soon, its flights stay until another one wants the blobs.
+func (f *flights) end(mine []*blobs.Blob, soon bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, b := range mine {
+		mine := f.all[b.Digest()]
+		if mine.users--; mine.users == 0 && (!soon || b.Whole()) {
+			f.remove(mine)
+		}
+	}
+}
+
+// endUnused ends the flights of an identity that nobody goes on with.
+func (f *flights) endUnused(identity [sha256.Size]byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, other := range f.all {
+		if other.shared && other.users == 0 && other.identity == identity {
+			f.remove(other)
+		}
+	}
+}
+
+// remove takes back the access to a blob that was not fetched whole: its bytes may not
+// have been shown to the credentials, and another image may fetch it now. The lock is held.
+func (f *flights) remove(of *flight) {
+	if !of.blob.Whole() {
+		of.blob.Revoke(of.identity)
+	}
+	if of.shared {
+		of.blob.KeepWrong(false)
+	}
+	close(of.done)
+	delete(f.all, of.blob.Digest())
+}
+
+// reset throws away what is there of a blob that is not whole and that nobody fetches:
+// it may be that another registry sent something wrong. It reports whether it did.
+func (f *flights) reset(b *blobs.Blob) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !b.Whole() && f.all[b.Digest()] == nil && b.Reset() == nil
+}

@@ -1,0 +1,68 @@
+package mirror
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/towline/towline/puller/mirror/blobs"
+)
+
+// served is a blob of an image that the engine reads while it arrives.
+type served struct {
+	*blobs.Blob
+	image *image
+}
+
+// Blob returns a blob that a manifest of the image lists, and has it fetched.
+func (img *image) Blob(digest string) (*served, error) {
+	b, err := img.blob(digest)
+	if err != nil {
+		return nil, err
+	}
+	img.Want(digest)
+	return &served{b, img}, nil
+}
+
+// Close does nothing: the image gives the blob back.
+func (s *served) Close() {}
+
+// NewReader returns the bytes from an offset on. They end with an error when the image's
+// fetch has failed.
+func (s *served) NewReader(ctx context.Context, from int64) io.ReadCloser {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(s.image.ctx, func() { cancel(context.Cause(s.image.ctx)) })
+	return &reader{served: s, ctx: ctx, from: from, end: func() { stop(); cancel(nil) }}
+}
+
+// reader gives nothing before the image's credentials have access. It counts how long the
+// engine waits.
+type reader struct {
+	*served
+	ctx  context.Context
+	from int64
+	end  func()
+	in   io.ReadCloser // nil before the first Read
+}
+
+// Read implements io.Reader.
+func (r *reader) Read(p []byte) (int, error) {
+	began := time.Now()
+	defer func() { r.image.images.o.Waited.Add(time.Since(began).Seconds()) }()
+	if r.in == nil {
+		if err := r.image.access.await(r.ctx, r.Blob); err != nil {
+			return 0, err
+		}
+		r.in = r.Blob.NewReader(r.ctx, r.from)
+	}
+	return r.in.Read(p)
+}
+
+// Close implements io.Closer.
+func (r *reader) Close() error {
+	r.end()
+	if r.in == nil {
+		return nil
+	}
+	return r.in.Close()
+}
