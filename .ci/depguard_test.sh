@@ -69,6 +69,7 @@ puller/keep                   $ours/puller/keep/sets
 puller/keep/keeper            $ours/puller/jobs
 puller/mirror/fetch           $ours/puller/registry
 puller/mirror/way             $ours/puller/mirror/blobs
+puller/mirror/images          $ours/puller/mirror/endpoint
 puller/mirror/sharing         $ours/puller/fleet
 puller/mirror                 $ours/puller/fleet/peers
 puller/fleet/peers            $ours/puller/mirror/fetch
@@ -125,6 +126,8 @@ puller/fleet/host             $ours/puller/fleet
 puller/fleet/peers            $ours/puller/mirror/sharing
 puller/fleet/peers            $ours/puller/fleet/peers/tree
 puller/mirror                 $ours/puller/mirror/sharing
+puller/mirror                 $ours/puller/mirror/images
+puller/mirror/images          $ours/puller/mirror/fetch
 puller/bolt                   $ours/puller/store
 puller/jobs                   $ours/puller/store
 puller/fleet/link             $ours/puller/fleet/creds

@@ -9,6 +9,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/mirror/alias"
+	"github.com/towline/towline/puller/mirror/images"
 	"github.com/towline/towline/puller/names"
 	"github.com/towline/towline/stream/pullstream"
 )
@@ -18,8 +19,8 @@ import (
 type acceleration struct {
 	mirror  *Mirror
 	request puller.Pull
-	image   *image // nil where the engine pulls by itself from the beginning
-	joined  bool   // the engine brings a layer once for all pulls at a time
+	image   *images.Image // nil where the engine pulls by itself from the beginning
+	joined  bool          // the engine brings a layer once for all pulls at a time
 
 	name            string // the repository of the temporary name; "" if there is none
 	file, reference string // the temporary name, and the file that notes it
@@ -31,7 +32,7 @@ type acceleration struct {
 }
 
 // content implements offer.
-func (a *acceleration) content() *image { return a.image }
+func (a *acceleration) content() *images.Image { return a.image }
 
 // lookUp implements offer. Only under the image's own name a tag can be asked for.
 func (a *acceleration) lookUp(_ context.Context, reference string) (string, error) {
@@ -41,7 +42,7 @@ func (a *acceleration) lookUp(_ context.Context, reference string) (string, erro
 	if at := names.ParseName(a.request.Image); a.name == "" && at.Digest == "" && at.Tag == reference {
 		return a.image.Manifests.Digest(), nil
 	}
-	return "", errUnlisted(puller.Clip(reference))
+	return "", images.Unlisted(puller.Clip(reference))
 }
 
 // alias gives the pull a temporary name.
@@ -243,11 +244,11 @@ func (a *acceleration) firstWhole(digest string) bool {
 
 func tellDownloaded(b puller.Blob, tell func(pullstream.Message)) {
 	tell(downloading(b, b.Size))
-	tell(pullstream.Message{ID: ShortID(b.Digest), Status: "Download complete"})
+	tell(pullstream.Message{ID: images.ShortID(b.Digest), Status: "Download complete"})
 }
 
 func downloading(b puller.Blob, have int64) pullstream.Message {
-	return pullstream.Message{ID: ShortID(b.Digest), Status: "Downloading", Detail: pullstream.Detail{Current: have, Total: b.Size}}
+	return pullstream.Message{ID: images.ShortID(b.Digest), Status: "Downloading", Detail: pullstream.Detail{Current: have, Total: b.Size}}
 }
 
 // Accelerated implements puller.Acceleration.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/mirror/endpoint"
+	"github.com/towline/towline/puller/mirror/images"
 	"github.com/towline/towline/puller/mirror/way"
 )
 
@@ -19,7 +20,7 @@ var _ endpoint.Content = (*content)(nil)
 
 // offer is an image that a request of the engine may be for.
 type offer interface {
-	content() *image
+	content() *images.Image
 	// lookUp returns the digest of the manifest that a tag or a digest stands for, if it
 	// may be served.
 	lookUp(ctx context.Context, reference string) (digest string, err error)
@@ -52,7 +53,7 @@ func (c *content) Manifest(ctx context.Context, ns, name, reference string) (raw
 	if t := c.trial(name); t != nil {
 		raw, ok := t.Manifest(reference)
 		if !ok {
-			err = errUnlisted(reference)
+			err = images.Unlisted(reference)
 		}
 		return raw, err
 	}
@@ -71,7 +72,7 @@ func (c *content) Blob(ctx context.Context, ns, name, wanted string) (found endp
 	if t := c.trial(name); t != nil {
 		body, ok := t.Blob(wanted)
 		if !ok {
-			return nil, errUnlisted(wanted)
+			return nil, images.Unlisted(wanted)
 		}
 		return memory(body), nil
 	}
@@ -88,7 +89,7 @@ func (c *content) Blob(ctx context.Context, ns, name, wanted string) (found endp
 // Referrers implements endpoint.Content.
 func (c *content) Referrers(ctx context.Context, ns, name, of string) (raw puller.RawManifest, err error) {
 	if c.trial(name) != nil || digest.Digest(of).Validate() != nil {
-		return raw, errUnlisted(of)
+		return raw, images.Unlisted(of)
 	}
 	err = c.find(ctx, ns, name, func(o offer) error {
 		if _, err := o.lookUp(ctx, of); err != nil {

@@ -23,6 +23,7 @@ import (
 	"github.com/towline/towline/puller/mirror/blobs"
 	"github.com/towline/towline/puller/mirror/endpoint"
 	"github.com/towline/towline/puller/mirror/fetch"
+	"github.com/towline/towline/puller/mirror/images"
 	"github.com/towline/towline/puller/mirror/sharing"
 	"github.com/towline/towline/puller/mirror/way"
 )
@@ -54,7 +55,7 @@ type Mirror struct {
 	o       Options
 	store   *blobs.Store
 	fetcher *fetch.Fetcher
-	images  *images
+	images  *images.Images
 	aliases *alias.Names
 	ways    *way.Ways
 	links   links
@@ -94,7 +95,7 @@ func New(o Options) *Mirror {
 	m.metrics = newMetrics(m)
 	key := make([]byte, 32)
 	rand.Read(key) // never fails
-	m.images = newImages(imagesOptions{
+	m.images = images.New(images.Options{
 		Registry: o.Registry, Peers: o.Peers, Store: m.store, Fetcher: m.fetcher, Key: key,
 		Fetched: m.measure, FromRegistry: m.metrics.fromRegistry, Waited: m.metrics.waited,
 	})

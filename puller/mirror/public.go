@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/mirror/images"
 	"github.com/towline/towline/puller/names"
 )
 
@@ -27,7 +28,7 @@ const (
 type public struct {
 	mirror     *Mirror
 	repository string
-	image      *image
+	image      *images.Image
 	idle       *time.Timer
 
 	mu   sync.Mutex
@@ -50,7 +51,7 @@ func (m *Mirror) ask(ctx context.Context, ns, name string, use func(offer) error
 	}
 	named, err := reference.ParseNormalizedNamed(ns + "/" + name)
 	if err != nil {
-		return errUnlisted(puller.Clip(ns + "/" + name))
+		return images.Unlisted(puller.Clip(ns + "/" + name))
 	}
 	repository := named.Name()
 	m.mu.Lock()
@@ -62,7 +63,7 @@ func (m *Mirror) ask(ctx context.Context, ns, name string, use func(offer) error
 	}
 	own := m.public[repository]
 	m.mu.Unlock()
-	err = errUnlisted(puller.Clip(repository))
+	err = images.Unlisted(puller.Clip(repository))
 	for _, a := range found {
 		if err = use(a); puller.KindOf(err) != puller.ErrNotFound || err == nil {
 			return err
@@ -86,7 +87,7 @@ func (m *Mirror) openPublic(ctx context.Context, named reference.Named) (*public
 	image := reference.TagNameOnly(named).String()
 	own, err := m.o.Registry.Credentials(ctx, image)
 	if err != nil || own != (puller.Credentials{}) {
-		return nil, errUnlisted(puller.Clip(repository))
+		return nil, images.Unlisted(puller.Clip(repository))
 	}
 	m.mu.Lock()
 	life := m.ctx
@@ -99,7 +100,7 @@ func (m *Mirror) openPublic(ctx context.Context, named reference.Named) (*public
 	defer m.mu.Unlock()
 	switch other := m.public[repository]; {
 	case m.address == "":
-		err = errUnlisted(puller.Clip(repository))
+		err = images.Unlisted(puller.Clip(repository))
 	case other != nil:
 		img.Close()
 		return other, nil
@@ -133,7 +134,7 @@ func await(ctx context.Context, idle *time.Timer) {
 }
 
 // content implements offer.
-func (p *public) content() *image { return p.image }
+func (p *public) content() *images.Image { return p.image }
 
 // lookUp implements offer. It asks the registry what a tag stands for.
 func (p *public) lookUp(ctx context.Context, ref string) (string, error) {
@@ -178,7 +179,7 @@ func (p *public) checkRules(ref string) error {
 		err = rules.CheckName(named)
 	}
 	if err != nil {
-		return errUnlisted(puller.Clip(ref))
+		return images.Unlisted(puller.Clip(ref))
 	}
 	return nil
 }

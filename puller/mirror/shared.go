@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/mirror/images"
 	"github.com/towline/towline/puller/mirror/sharing"
 	"github.com/towline/towline/puller/names"
 )
@@ -51,7 +52,7 @@ func (m *Mirror) isPublic(ctx context.Context, image string) bool {
 
 // shared is an image that this host holds for others.
 type shared struct {
-	*held
+	*images.Held
 	idle *time.Timer
 }
 

@@ -1,4 +1,4 @@
-package mirror
+package images
 
 import (
 	"context"
@@ -10,9 +10,9 @@ import (
 	"github.com/towline/towline/puller/names"
 )
 
-// manifests are those of an image that were read, and what they list. Its methods may be
+// Manifests are those of an image that were read, and what they list. Its methods may be
 // called from anywhere.
-type manifests struct {
+type Manifests struct {
 	image      string // in full form
 	repository puller.Repository
 	fetch      func(ctx context.Context, reference string) (puller.RawManifest, error)
@@ -26,8 +26,8 @@ type manifests struct {
 }
 
 // newManifests returns the manifests of an image in full form. fetch asks for one of them.
-func newManifests(image string, r puller.Repository, fetch func(ctx context.Context, reference string) (puller.RawManifest, error)) *manifests {
-	return &manifests{
+func newManifests(image string, r puller.Repository, fetch func(ctx context.Context, reference string) (puller.RawManifest, error)) *Manifests {
+	return &Manifests{
 		image: image, repository: r, fetch: fetch,
 		raw: make(map[string]puller.RawManifest), documents: make(map[string]document), sizes: make(map[string]int64),
 	}
@@ -35,7 +35,7 @@ func newManifests(image string, r puller.Repository, fetch func(ctx context.Cont
 
 // Resolve asks the registry what the image is made of for a platform, and returns its size
 // in bytes.
-func (m *manifests) Resolve(ctx context.Context, platform string) (size int64, err error) {
+func (m *Manifests) Resolve(ctx context.Context, platform string) (size int64, err error) {
 	at := names.ParseName(m.image)
 	reference := at.Tag
 	if at.Digest != "" {
@@ -59,7 +59,7 @@ func (m *manifests) Resolve(ctx context.Context, platform string) (size int64, e
 
 // Find asks the registry for the manifest that a tag or a digest of the repository stands
 // for, and returns its digest. From then on it is one of these.
-func (m *manifests) Find(ctx context.Context, reference string) (string, error) {
+func (m *Manifests) Find(ctx context.Context, reference string) (string, error) {
 	raw, err := m.repository.Manifest(ctx, reference)
 	if err != nil {
 		return "", err
@@ -74,7 +74,7 @@ func (m *manifests) Find(ctx context.Context, reference string) (string, error) 
 
 // Serve returns a manifest that the engine asks for, by its digest. That of an image says
 // which blobs the engine is about to ask for.
-func (m *manifests) Serve(ctx context.Context, digest string) (puller.RawManifest, error) {
+func (m *Manifests) Serve(ctx context.Context, digest string) (puller.RawManifest, error) {
 	d, err := m.read(ctx, digest)
 	if err != nil {
 		return puller.RawManifest{}, err
@@ -88,19 +88,19 @@ func (m *manifests) Serve(ctx context.Context, digest string) (puller.RawManifes
 }
 
 // Referrers asks the registry for the index of what refers to a manifest.
-func (m *manifests) Referrers(ctx context.Context, digest string) (puller.RawManifest, error) {
+func (m *Manifests) Referrers(ctx context.Context, digest string) (puller.RawManifest, error) {
 	return m.repository.Referrers(ctx, digest)
 }
 
 // Digest returns what the image's own name stood for when it was resolved.
-func (m *manifests) Digest() string {
+func (m *Manifests) Digest() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.first
 }
 
 // Lists reports whether a manifest was read, or an index that was read lists it.
-func (m *manifests) Lists(digest string) bool {
+func (m *Manifests) Lists(digest string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	_, known := m.raw[digest]
@@ -111,7 +111,7 @@ func (m *manifests) Lists(digest string) bool {
 }
 
 // Layer returns the layer that the engine calls by an ID.
-func (m *manifests) Layer(id string) (puller.Blob, bool) {
+func (m *Manifests) Layer(id string) (puller.Blob, bool) {
 	for _, b := range m.listed() {
 		if ShortID(b.Digest) == id {
 			return b, true
@@ -121,7 +121,7 @@ func (m *manifests) Layer(id string) (puller.Blob, bool) {
 }
 
 // read returns what a manifest lists, and keeps it to serve it.
-func (m *manifests) read(ctx context.Context, reference string) (document, error) {
+func (m *Manifests) read(ctx context.Context, reference string) (document, error) {
 	if d, ok := m.known(reference); ok {
 		return d, nil
 	}
@@ -136,7 +136,7 @@ func (m *manifests) read(ctx context.Context, reference string) (document, error
 	return d, err
 }
 
-func (m *manifests) known(digest string) (d document, ok bool) {
+func (m *Manifests) known(digest string) (d document, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	d, ok = m.documents[digest]
@@ -144,7 +144,7 @@ func (m *manifests) known(digest string) (d document, ok bool) {
 }
 
 // keep notes a manifest that may be served, and what it lists.
-func (m *manifests) keep(raw puller.RawManifest, d document) {
+func (m *Manifests) keep(raw puller.RawManifest, d document) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.first == "" {
@@ -157,14 +157,14 @@ func (m *manifests) keep(raw puller.RawManifest, d document) {
 }
 
 // get returns a manifest that was read.
-func (m *manifests) get(digest string) puller.RawManifest {
+func (m *Manifests) get(digest string) puller.RawManifest {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.raw[digest]
 }
 
 // size returns the size of a blob in bytes, if a manifest lists it.
-func (m *manifests) size(blob string) (size int64, listed bool) {
+func (m *Manifests) size(blob string) (size int64, listed bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	size, listed = m.sizes[blob]
@@ -172,7 +172,7 @@ func (m *manifests) size(blob string) (size int64, listed bool) {
 }
 
 // listing returns the digest of a manifest that lists a blob.
-func (m *manifests) listing(blob string) string {
+func (m *Manifests) listing(blob string) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for manifest, d := range m.documents {
@@ -185,20 +185,20 @@ func (m *manifests) listing(blob string) string {
 
 // listed returns the blobs of the image that the engine asked for: the configuration, then
 // the layers from the base up.
-func (m *manifests) listed() []puller.Blob {
+func (m *Manifests) listed() []puller.Blob {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.order // it is replaced, never changed
 }
 
 // layers returns the layers of the image that the engine asked for, from the base up.
-func (m *manifests) layers() []puller.Blob {
+func (m *Manifests) layers() []puller.Blob {
 	all := m.listed()
 	return all[min(1, len(all)):]
 }
 
 // below returns how many layers of the image are below a layer.
-func (m *manifests) below(digest string) int {
+func (m *Manifests) below(digest string) int {
 	i := slices.IndexFunc(m.listed(), func(b puller.Blob) bool { return b.Digest == digest })
 	return max(0, i-1)
 }

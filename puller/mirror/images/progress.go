@@ -1,15 +1,15 @@
-package mirror
+package images
 
 import "github.com/towline/towline/puller"
 
-// layer is how much of a layer is here.
-type layer struct {
+// Layer is how much of a layer is here.
+type Layer struct {
 	puller.Blob
 	Have int64 // bytes
 }
 
 // Progress returns how much is here of each layer that the engine lacks, from the base up.
-func (img *image) Progress() (all []layer) {
+func (img *Image) Progress() (all []Layer) {
 	layers := img.Manifests.layers()
 	img.mu.Lock()
 	defer img.mu.Unlock()
@@ -17,7 +17,7 @@ func (img *image) Progress() (all []layer) {
 		if !img.wanted[b.Digest] {
 			continue
 		}
-		l := layer{Blob: b}
+		l := Layer{Blob: b}
 		if open := img.blobs[b.Digest]; open != nil {
 			l.Have = open.Have()
 		}
@@ -28,7 +28,7 @@ func (img *image) Progress() (all []layer) {
 
 // Here reports whether the engine has said of each layer that it lacks it or has it, and
 // all that it lacks are here.
-func (img *image) Here() bool {
+func (img *Image) Here() bool {
 	layers := img.Manifests.layers()
 	img.mu.Lock()
 	defer img.mu.Unlock()
@@ -42,7 +42,7 @@ func (img *image) Here() bool {
 }
 
 // TakeNotices returns what readers were not told yet.
-func (img *image) TakeNotices() []string {
+func (img *Image) TakeNotices() []string {
 	img.mu.Lock()
 	defer img.mu.Unlock()
 	all := img.notices
@@ -51,7 +51,7 @@ func (img *image) TakeNotices() []string {
 }
 
 // Sources returns how many bytes of what the engine lacks came from where.
-func (img *image) Sources() (registry, peers, cache int64) {
+func (img *Image) Sources() (registry, peers, cache int64) {
 	img.mu.Lock()
 	defer img.mu.Unlock()
 	for digest := range img.wanted {

@@ -1,4 +1,8 @@
-package mirror
+// Package images fetches images with the credentials of callers: it reads their manifests,
+// fetches their blobs into the cache, each once for all who want it, and gives them to
+// readers while they arrive. A blob that is there is given only to who was shown a part of
+// it by the registry. What an image is fetched for, a job or another host, it does not know.
+package images
 
 import (
 	"context"
@@ -14,8 +18,8 @@ import (
 	"github.com/towline/towline/puller/names"
 )
 
-// imagesOptions are what images are made with.
-type imagesOptions struct {
+// Options are what images are made with.
+type Options struct {
 	Registry puller.Registry
 	Peers    sharing.Peers // hosts that share images with this one; nil for none
 	Store    *blobs.Store
@@ -28,22 +32,23 @@ type imagesOptions struct {
 	FromRegistry, Waited prometheus.Counter
 }
 
-// images opens images. All of them fetch a blob once. Its methods may be called from
+// Images opens images. All of them fetch a blob once. Its methods may be called from
 // anywhere.
-type images struct {
-	o       imagesOptions
+type Images struct {
+	o       Options
 	flights *flights
 }
 
-func newImages(o imagesOptions) *images {
-	return &images{o: o, flights: newFlights()}
+// New returns Images. It opens none.
+func New(o Options) *Images {
+	return &Images{o: o, flights: newFlights()}
 }
 
 // Open opens an image with the credentials of a request. It does not ask the registry. What
 // is fetched ends with life. Close must be called once nobody uses the image. shared is the
 // image if other hosts share it with this one, and nil for one that none do: the
 // credentials of a shared one must be this host's own.
-func (s *images) Open(ctx, life context.Context, r puller.Pull, shared *sharing.Image) (*image, error) {
+func (s *Images) Open(ctx, life context.Context, r puller.Pull, shared *sharing.Image) (*Image, error) {
 	repository, err := s.o.Registry.Repository(ctx, r.Image, r.Credentials)
 	if err != nil {
 		return nil, err
@@ -52,7 +57,7 @@ func (s *images) Open(ctx, life context.Context, r puller.Pull, shared *sharing.
 	if shared != nil {
 		identity = sharedIdentity(s.o.Key, *shared)
 	}
-	img := &image{
+	img := &Image{
 		images: s, request: r, registry: names.RegistryOf(r.Image), repository: repository,
 		access: access{identity, repository, s.flights}, shared: shared, arrived: make(chan struct{}, 1),
 		blobs: make(map[string]*blobs.Blob), wanted: make(map[string]bool), present: make(map[string]bool),

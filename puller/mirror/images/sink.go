@@ -1,4 +1,4 @@
-package mirror
+package images
 
 import (
 	"github.com/towline/towline/puller"
@@ -12,7 +12,7 @@ type sink struct {
 	below int
 }
 
-func (img *image) sink(b *blobs.Blob) sink { return sink{b, img.Manifests.below(b.Digest())} }
+func (img *Image) sink(b *blobs.Blob) sink { return sink{b, img.Manifests.below(b.Digest())} }
 
 func (s sink) Below() int { return s.below }
 

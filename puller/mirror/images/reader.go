@@ -1,4 +1,4 @@
-package mirror
+package images
 
 import (
 	"context"
@@ -8,41 +8,45 @@ import (
 	"github.com/towline/towline/puller/mirror/blobs"
 )
 
-// served is a blob of an image that the engine reads while it arrives.
-type served struct {
-	*blobs.Blob
-	image *image
+// Blob is a blob of an image that the engine reads while it arrives.
+type Blob struct {
+	blob  *blobs.Blob
+	image *Image
 }
 
 // Blob returns a blob that a manifest of the image lists, and has it fetched.
-func (img *image) Blob(digest string) (*served, error) {
+func (img *Image) Blob(digest string) (*Blob, error) {
 	b, err := img.blob(digest)
 	if err != nil {
 		return nil, err
 	}
 	img.Want(digest)
-	return &served{b, img}, nil
+	return &Blob{b, img}, nil
 }
 
+// Size returns how many bytes the blob has as a whole.
+func (b *Blob) Size() int64 { return b.blob.Size() }
+
 // Close does nothing: the image gives the blob back.
-func (s *served) Close() {}
+func (b *Blob) Close() {}
 
 // NewReader returns the bytes from an offset on. They end with an error when the image's
 // fetch has failed.
-func (s *served) NewReader(ctx context.Context, from int64) io.ReadCloser {
+func (b *Blob) NewReader(ctx context.Context, from int64) io.ReadCloser {
 	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(s.image.ctx, func() { cancel(context.Cause(s.image.ctx)) })
-	return &reader{served: s, ctx: ctx, from: from, end: func() { stop(); cancel(nil) }}
+	stop := context.AfterFunc(b.image.ctx, func() { cancel(context.Cause(b.image.ctx)) })
+	return &reader{blob: b.blob, image: b.image, ctx: ctx, from: from, end: func() { stop(); cancel(nil) }}
 }
 
 // reader gives nothing before the image's credentials have access. It counts how long the
 // engine waits.
 type reader struct {
-	*served
-	ctx  context.Context
-	from int64
-	end  func()
-	in   io.ReadCloser // nil before the first Read
+	blob  *blobs.Blob
+	image *Image
+	ctx   context.Context
+	from  int64
+	end   func()
+	in    io.ReadCloser // nil before the first Read
 }
 
 // Read implements io.Reader.
@@ -50,10 +54,10 @@ func (r *reader) Read(p []byte) (int, error) {
 	began := time.Now()
 	defer func() { r.image.images.o.Waited.Add(time.Since(began).Seconds()) }()
 	if r.in == nil {
-		if err := r.image.access.await(r.ctx, r.Blob); err != nil {
+		if err := r.image.access.await(r.ctx, r.blob); err != nil {
 			return 0, err
 		}
-		r.in = r.Blob.NewReader(r.ctx, r.from)
+		r.in = r.blob.NewReader(r.ctx, r.from)
 	}
 	return r.in.Read(p)
 }

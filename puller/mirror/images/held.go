@@ -1,4 +1,4 @@
-package mirror
+package images
 
 import (
 	"context"
@@ -11,11 +11,11 @@ import (
 
 var (
 	_ sharing.Source = source{}
-	_ sharing.Held   = (*held)(nil)
+	_ sharing.Held   = (*Held)(nil)
 )
 
 // fetchShared fetches blobs with the hosts that share the image.
-func (img *image) fetchShared(mine []*blobs.Blob) error {
+func (img *Image) fetchShared(mine []*blobs.Blob) error {
 	all := make([]sharing.Blob, len(mine))
 	for i, b := range mine {
 		all[i] = sharing.Blob{Blob: b, Manifest: img.Manifests.listing(b.Digest())}
@@ -35,7 +35,7 @@ func (img *image) fetchShared(mine []*blobs.Blob) error {
 }
 
 // source is this host's own access to the registry of an image.
-type source struct{ image *image }
+type source struct{ image *Image }
 
 // Manifest implements sharing.Source.
 func (s source) Manifest(ctx context.Context, digest string) (puller.RawManifest, error) {
@@ -49,28 +49,28 @@ func (s source) Fetch(ctx context.Context, b *blobs.Blob, r blobs.Range) error {
 	return s.image.images.o.Fetcher.Fetch(ctx, work)
 }
 
-// held is an image that this host has for others.
-type held struct{ source }
+// Held is an image that this host has for others.
+type Held struct{ source }
 
 // Held returns a shared image as other hosts use it.
-func (img *image) Held() *held { return &held{source{img}} }
+func (img *Image) Held() *Held { return &Held{source{img}} }
 
 // Context is that of the image.
-func (h *held) Context() context.Context { return h.image.ctx }
+func (h *Held) Context() context.Context { return h.image.ctx }
 
 // Close closes the image, and gives up what it was to fetch for others.
-func (h *held) Close() {
+func (h *Held) Close() {
 	h.image.images.flights.endUnused(h.image.access.identity)
 	h.image.Close()
 }
 
 // Read implements sharing.Held.
-func (h *held) Read(ctx context.Context, digest string) (puller.RawManifest, error) {
+func (h *Held) Read(ctx context.Context, digest string) (puller.RawManifest, error) {
 	at, all := h.image.shared.Digest, h.image.Manifests
 	d, err := all.read(ctx, at)
 	if err == nil && digest != at {
 		if !d.lists(digest) {
-			return puller.RawManifest{}, errUnlisted(digest)
+			return puller.RawManifest{}, Unlisted(digest)
 		}
 		_, err = all.read(ctx, digest)
 	}
@@ -81,13 +81,13 @@ func (h *held) Read(ctx context.Context, digest string) (puller.RawManifest, err
 }
 
 // Use implements sharing.Held.
-func (h *held) Use(ctx context.Context, manifest, digest string) (*blobs.Blob, func(), error) {
+func (h *Held) Use(ctx context.Context, manifest, digest string) (*blobs.Blob, func(), error) {
 	img := h.image
 	if _, err := h.Read(ctx, manifest); err != nil {
 		return nil, nil, err
 	}
 	if d, _ := img.Manifests.known(manifest); !d.has(digest) {
-		return nil, nil, errUnlisted(digest)
+		return nil, nil, Unlisted(digest)
 	}
 	b, err := img.blob(digest)
 	if err != nil {

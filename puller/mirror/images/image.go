@@ -1,4 +1,4 @@
-package mirror
+package images
 
 import (
 	"context"
@@ -14,18 +14,18 @@ import (
 	"github.com/towline/towline/puller/mirror/sharing"
 )
 
-// image is an image that is fetched with one caller's credentials, or the images of a
+// Image is an image that is fetched with one caller's credentials, or the images of a
 // repository. It knows nothing of the engine but which blobs it lacks. Its methods may be
 // called from anywhere.
-type image struct {
-	images     *images
+type Image struct {
+	images     *Images
 	request    puller.Pull
 	registry   string
 	repository puller.Repository
 	access     access
 	arrived    chan struct{}
 
-	Manifests *manifests // is not replaced
+	Manifests *Manifests // is not replaced
 
 	// shared is the image that other hosts share with this one, nil for one that none do.
 	// using is held while it is decided whether they may have a blob.
@@ -47,13 +47,13 @@ type image struct {
 }
 
 // Context ends when the image is closed or can't be fetched. Its cause says why.
-func (img *image) Context() context.Context { return img.ctx }
+func (img *Image) Context() context.Context { return img.ctx }
 
 // Arrived receives when all blobs that were wanted are here.
-func (img *image) Arrived() <-chan struct{} { return img.arrived }
+func (img *Image) Arrived() <-chan struct{} { return img.arrived }
 
 // Stop ends what is fetched, and waits for it. What arrived may still be read.
-func (img *image) Stop() {
+func (img *Image) Stop() {
 	img.mu.Lock()
 	img.cancel(context.Canceled) // no fetch begins any more
 	img.mu.Unlock()
@@ -61,7 +61,7 @@ func (img *image) Stop() {
 }
 
 // Close stops the image and gives back its blobs. It may be called more than once.
-func (img *image) Close() {
+func (img *Image) Close() {
 	img.Stop()
 	img.mu.Lock()
 	defer img.mu.Unlock()
@@ -72,7 +72,7 @@ func (img *image) Close() {
 }
 
 // fetchManifest returns a manifest from the registry, or from a host that shares the image.
-func (img *image) fetchManifest(ctx context.Context, reference string) (puller.RawManifest, error) {
+func (img *Image) fetchManifest(ctx context.Context, reference string) (puller.RawManifest, error) {
 	if img.shared != nil && digest.Digest(reference).Validate() == nil {
 		return img.images.o.Peers.Manifest(ctx, *img.shared, reference, source{img})
 	}
@@ -80,7 +80,7 @@ func (img *image) fetchManifest(ctx context.Context, reference string) (puller.R
 }
 
 // Has notes that the engine has a layer.
-func (img *image) Has(digest string) {
+func (img *Image) Has(digest string) {
 	img.mu.Lock()
 	defer img.mu.Unlock()
 	img.present[digest] = true
@@ -91,7 +91,7 @@ func (img *image) Has(digest string) {
 const gather = 5 * time.Millisecond
 
 // Want has a blob fetched.
-func (img *image) Want(digest string) {
+func (img *Image) Want(digest string) {
 	img.mu.Lock()
 	defer img.mu.Unlock()
 	if img.wanted[digest] || img.ctx.Err() != nil {
@@ -120,14 +120,14 @@ func (img *image) Want(digest string) {
 }
 
 // Wanted reports whether the engine lacks a blob.
-func (img *image) Wanted(digest string) bool {
+func (img *Image) Wanted(digest string) bool {
 	img.mu.Lock()
 	defer img.mu.Unlock()
 	return img.wanted[digest]
 }
 
 // list returns the digests of the blobs that are wanted, from the base up.
-func (img *image) list() (all []string) {
+func (img *Image) list() (all []string) {
 	layers := img.Manifests.listed()
 	img.mu.Lock()
 	defer img.mu.Unlock()
@@ -146,12 +146,12 @@ func (img *image) list() (all []string) {
 }
 
 // blob returns a blob of the image, which stays in use until the image is closed.
-func (img *image) blob(digest string) (*blobs.Blob, error) {
+func (img *Image) blob(digest string) (*blobs.Blob, error) {
 	size, listed := img.Manifests.size(digest)
 	img.mu.Lock()
 	defer img.mu.Unlock()
 	if !listed || img.blobs == nil {
-		return nil, errUnlisted(digest)
+		return nil, Unlisted(digest)
 	}
 	if open := img.blobs[digest]; open != nil {
 		return open, nil
@@ -168,7 +168,7 @@ const lookEvery = 50 * time.Millisecond
 
 // fetch returns when all blobs of a list are here, and the image's credentials have access
 // to them.
-func (img *image) fetch(list []string) error {
+func (img *Image) fetch(list []string) error {
 	var all []*blobs.Blob
 	for _, digest := range list {
 		open, err := img.blob(digest)
@@ -209,7 +209,7 @@ func (img *image) fetch(list []string) error {
 }
 
 // fetchOwn fetches blobs from the registry, or with the hosts that share the image.
-func (img *image) fetchOwn(mine []*blobs.Blob) error {
+func (img *Image) fetchOwn(mine []*blobs.Blob) error {
 	if img.shared != nil {
 		return img.fetchShared(mine)
 	}
@@ -224,19 +224,19 @@ func (img *image) fetchOwn(mine []*blobs.Blob) error {
 	return err
 }
 
-func (img *image) toFetch(sinks []fetch.Sink) fetch.Work {
+func (img *Image) toFetch(sinks []fetch.Sink) fetch.Work {
 	return fetch.Work{Repository: img.repository, Registry: img.registry, Sinks: sinks, Progress: img.count, CoolDown: img.request.Busy}
 }
 
 // count counts bytes that have come from the registry.
-func (img *image) count(n int) {
+func (img *Image) count(n int) {
 	img.images.o.FromRegistry.Add(float64(n))
 	img.mu.Lock()
 	defer img.mu.Unlock()
 	img.fetched += int64(n)
 }
 
-// errUnlisted is why something is not served: it is of no image that is pulled.
-func errUnlisted(what string) error {
+// Unlisted returns why something is not served: it is of no image that is pulled.
+func Unlisted(what string) error {
 	return puller.Errorf(puller.ErrNotFound, "%s is of no image that is pulled", what)
 }
