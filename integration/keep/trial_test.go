@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -46,8 +45,8 @@ func testKeepTrial(t *testing.T, pruned bool) {
 	}
 	t.Logf("the seed is %d", seed)
 	x := &trial{
-		small: newSmall(t, trialConfig), random: rand.New(rand.NewPCG(seed, 2)), pruned: pruned,
-		size: make(map[string]int64), theirs: make(map[string]bool), ours: make(map[string]string), leases: make(map[string]trialLease), sets: make(map[string]string), counts: make(map[string]int), removed: make(map[string]bool), begun: time.Now(),
+		small: newSmall(t, trialConfig), random: rand.New(rand.NewPCG(seed, 2)), beside: pruned,
+		size: make(map[string]int64), theirs: make(map[string]bool), ours: make(map[string]string), leases: make(map[string]trialLease), sets: make(map[string]string), counts: make(map[string]int), removed: make(map[string]bool), pruned: make(map[string]bool), begun: time.Now(),
 	}
 	watched := x.watchDisk()
 	for round := range *keepRounds {
@@ -67,7 +66,7 @@ func testKeepTrial(t *testing.T, pruned bool) {
 type trial struct {
 	*small
 	random *rand.Rand
-	pruned bool // another collector prunes now and then
+	beside bool // another collector prunes now and then
 
 	mu      sync.Mutex
 	size    map[string]int64  // bytes of the image in the registry, by reference
@@ -82,6 +81,7 @@ type trial struct {
 	begun   time.Time       // the last start of the daemon
 	slowest time.Duration   // of the rounds
 	before  map[string]bool // IDs of the images that were there at the begin of the round
+	pruned  map[string]bool // IDs of images that the other collector has removed in this round
 }
 
 // maxTrialLeases leaves images that can be collected.
@@ -179,6 +179,7 @@ func (x *trial) round(n int) {
 	x.Helper()
 	began := time.Now()
 	clear(x.removed)
+	clear(x.pruned)
 	x.before = make(map[string]bool)
 	var images []struct{ ID string }
 	x.ask("/images/json?all=1", &images)
@@ -191,7 +192,7 @@ func (x *trial) round(n int) {
 		idOf[ref] = x.id(ref)
 	}
 	var pruning sync.WaitGroup
-	if x.pruned && x.random.IntN(2) == 0 {
+	if x.beside && x.random.IntN(2) == 0 {
 		all, wait := x.random.IntN(4) == 0, time.Duration(x.random.IntN(300))*time.Millisecond
 		pruning.Go(func() {
 			<-time.After(wait)
@@ -201,15 +202,20 @@ func (x *trial) round(n int) {
 	what := x.act()
 	pruning.Wait()
 	x.counts[what]++
+	for id := range x.pruned {
+		// A pull may have brought it again meanwhile. An engine that had a part of it still
+		// calls it up to date then, so that it is nobody's for certain.
+		delete(x.ours, id)
+	}
 	x.readLog()
 	idsAfter, refsAfter := x.stillProtected()
 	for id, why := range ids {
-		if idsAfter[id] && !x.has(id) && (!x.pruned || x.removed[id] || why == "a container has it") {
+		if idsAfter[id] && !x.has(id) && (!x.beside || x.removed[id] || why == "a container has it") {
 			x.Errorf("round %d, %s: the image %s has vanished, but %s", n, what, id, why)
 		}
 	}
 	for ref, why := range refs {
-		if refsAfter[ref] && !x.has(ref) && (!x.pruned || x.removed[idOf[ref]]) {
+		if refsAfter[ref] && !x.has(ref) && (!x.beside || x.removed[idOf[ref]]) {
 			x.Errorf("round %d, %s: %s has vanished, but %s has it", n, what, ref, why)
 		}
 	}
@@ -342,7 +348,7 @@ func (x *trial) renew(repos ...string) (refs []string) {
 
 // repo returns the name of a repository of this trial alone.
 func (x *trial) repo(name string) string {
-	if x.pruned {
+	if x.beside {
 		return "pruned/" + name
 	}
 	return "alone/" + name
@@ -471,7 +477,7 @@ func (x *trial) lease(repo string) {
 		return
 	}
 	id := x.id(ref)
-	if len(l.ImageIDs) > 0 && l.ImageIDs[0] != id && !x.pruned {
+	if len(l.ImageIDs) > 0 && l.ImageIDs[0] != id && !x.beside {
 		x.Errorf("%s was leased as %s, and is %q", ref, l.ImageIDs, id)
 	}
 	x.leases[l.ID] = trialLease{ref, id}
@@ -533,7 +539,7 @@ func (x *trial) changeContainers() string {
 // othersPull has another client bring a small image, while there is room for it.
 func (x *trial) othersPull() {
 	x.Helper()
-	if x.disk().Free < 80<<20 || len(x.theirs) > 4 && !x.pruned {
+	if x.disk().Free < 80<<20 || len(x.theirs) > 4 && !x.beside {
 		return
 	}
 	ref := x.publish(x.repo("theirs"), 4)
@@ -605,9 +611,16 @@ func (x *trial) prune(all bool) {
 		x.Error(err)
 		return
 	}
-	io.Copy(io.Discard, resp.Body)
+	var answer struct{ ImagesDeleted []struct{ Deleted string } }
+	err = json.NewDecoder(resp.Body).Decode(&answer)
 	resp.Body.Close()
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if err != nil {
+		x.Error(err)
+	}
+	for _, one := range answer.ImagesDeleted { // layers, too
+		x.pruned[one.Deleted] = true
+	}
 	x.counts[map[bool]string{true: "prune of all", false: "prune"}[all]]++
 }
