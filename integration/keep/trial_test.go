@@ -392,6 +392,12 @@ func (x *trial) ended(ref string, job puller.Job, err error, all []string) {
 		if x.pulls >= 10 {
 			factor = 13
 		}
+		for _, ref := range x.sets {
+			if x.beside && !slices.Contains(all, ref) {
+				// What the other collector has removed of a set is pulled again meanwhile.
+				all = append(slices.Clip(all), ref)
+			}
+		}
 		for _, one := range all {
 			need += x.size[one] * (10 + factor) / 10
 		}
