@@ -1,5 +1,5 @@
-// Package history keeps what has become of the engine's images: which were removed, and which
-// were missing and came again. Each change is an event among those of all jobs, with a number
+// Package history keeps what has become of the engine's images: which were removed, or are
+// about to be, and which were missing and came again. Each change is an event among those of all jobs, with a number
 // of theirs.
 package history
 
@@ -23,6 +23,8 @@ import (
 const (
 	// kind is the kind of the records. Their keys are the numbers of the events.
 	kind = "image-event"
+	// intentKind is that of images that are about to be removed. Their keys are the IDs.
+	intentKind = "image-removal"
 	// maxKept is how many events are kept; with dropAt of them, the oldest go.
 	maxKept = 1000
 	dropAt  = maxKept + 100
@@ -41,8 +43,9 @@ type History struct {
 	adding sync.Mutex // one change at a time; taken before mu
 
 	mu      sync.Mutex
-	kept    []puller.Event // by number
-	dropped uint64         // the number of the last event that is not kept any more
+	kept    []puller.Event                // by number
+	intents map[string]puller.ImageChange // by ID
+	dropped uint64                        // the number of the last event that is not kept any more
 	events  *stream.EventLog
 }
 
@@ -54,7 +57,7 @@ func Open(o Options) (*History, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load the history of images: %w", err)
 	}
-	h := &History{o: o}
+	h := &History{o: o, intents: make(map[string]puller.ImageChange)}
 	for key, value := range values {
 		var e puller.Event
 		if err := json.Unmarshal(value, &e); err != nil || e.Seq == 0 || e.Image == nil || keyOf(e.Seq) != key {
@@ -67,7 +70,7 @@ func Open(o Options) (*History, error) {
 	if len(h.kept) >= maxKept {
 		h.dropped = h.kept[0].Seq // those before it may be gone
 	}
-	return h, nil
+	return h, h.loadIntents()
 }
 
 func bySeq(a, b puller.Event) int {
@@ -116,11 +119,14 @@ func (h *History) Add(c puller.ImageChange) {
 	h.kept = append(h.kept, e)
 	h.mu.Unlock()
 	topic.End(e.Frame())
-	h.drop()
+	if c.Action == puller.ImageRemoved {
+		h.Drop(c.ID)
+	}
+	h.forget()
 }
 
-// drop forgets the oldest events where there are too many. adding is held.
-func (h *History) drop() {
+// forget drops the oldest events where there are too many. adding is held.
+func (h *History) forget() {
 	h.mu.Lock()
 	if len(h.kept) < dropAt {
 		h.mu.Unlock()

@@ -283,3 +283,32 @@ func TestManyNames(t *testing.T) {
 		}
 	})
 }
+
+// What was about to be removed is known after a restart, until it is told or forgotten.
+func TestIntended(t *testing.T) {
+	withHost(t, func(h *host) {
+		one := func(id string) puller.ImageChange {
+			c := removal("registry.test/a:v1")
+			c.ID = id
+			return c
+		}
+		h.Intend(one("sha256:1"))
+		h.Add(one("sha256:1"))
+		h.Intend(one("sha256:1")) // it has come again
+		h.Intend(one("sha256:2"))
+		h.Intend(one("sha256:3"))
+		h.Drop("sha256:2")
+		if err := h.records.Save("image-removal", map[string][]byte{"a": []byte("x"), "b": []byte("null"), "c": []byte(`{"change":{"id":"d"}}`)}); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if diff := cmp.Diff([]puller.ImageChange{one("sha256:1"), one("sha256:3")}, h.Intended()); diff != "" {
+				t.Error(diff)
+			}
+			h.restart()
+		}
+		if kept, err := h.records.Load("image-removal"); err != nil || len(kept) != 2 {
+			t.Errorf("%q are kept, %v", kept, err)
+		}
+	})
+}
