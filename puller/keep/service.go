@@ -30,8 +30,10 @@ type Service interface {
 	Leases(f LeaseFilter) (page []Lease, next string, err error)
 	// Lease returns a lease, or ErrNotFound: it may have expired.
 	Lease(id string) (Lease, error)
-	// AddLease leases images. It is on disk by then. The error is ErrInvalidRequest,
-	// naming the field, ErrForbidden, naming the rule, or ErrOverloaded.
+	// AddLease leases images. It is on disk by then. An image that is being removed has gone
+	// by then, and is none of the lease's ImageIDs. The error is ErrInvalidRequest, naming
+	// the field, ErrForbidden, naming the rule, ErrOverloaded, or ErrEngineUnavailable where
+	// such a removal does not end.
 	AddLease(ctx context.Context, r LeaseRequest) (Lease, error)
 	// RenewLease has a lease end after ttl from now. The error is ErrInvalidRequest or
 	// ErrNotFound.

@@ -26,6 +26,7 @@ import (
 	"github.com/towline/towline/puller/bolt"
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/jobs"
+	"github.com/towline/towline/puller/keep/claim"
 	"github.com/towline/towline/puller/keep/keeper"
 	"github.com/towline/towline/puller/mirror"
 	"github.com/towline/towline/puller/registry"
@@ -117,9 +118,9 @@ func Run(ctx context.Context, o Options) error {
 		Chunk: config.Mirror.Chunk, Cache: config.Mirror.Cache, MinSize: config.Mirror.MinSize, Rate: config.Mirror.Rate,
 		Peers: exchange.Sharing(), Rules: &current, Log: logger, Metrics: metrics,
 	})
-	gate := new(keeper.Gate)
+	gate, claims := new(keeper.Gate), new(claim.Claims)
 	kept, err := newImages(imagesOptions{
-		config: config, engine: engine, registry: images, accelerator: accelerator, protector: gate, records: store.Records(), log: logger, metrics: metrics,
+		config: config, engine: engine, registry: images, accelerator: accelerator, protector: gate, claims: claims, records: store.Records(), log: logger, metrics: metrics,
 	})
 	if err != nil {
 		closeAll(listeners)
@@ -160,7 +161,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	kept.history.Begin(p.Events())
 	kept.usage.Recall(p)
-	keeper, err := newKeeper(keeperOptions{config: config.Keep, service: p, engine: engine, store: store, history: kept.history, log: logger, metrics: metrics})
+	keeper, err := newKeeper(keeperOptions{config: config.Keep, service: p, engine: engine, store: store, history: kept.history, claims: claims, log: logger, metrics: metrics})
 	if err != nil {
 		closeAll(listeners)
 		limit, cancel := context.WithTimeout(context.Background(), shutdownLimit)

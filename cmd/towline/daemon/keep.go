@@ -15,6 +15,7 @@ import (
 	"github.com/towline/towline/puller/bolt"
 	"github.com/towline/towline/puller/docker"
 	"github.com/towline/towline/puller/keep"
+	"github.com/towline/towline/puller/keep/claim"
 	"github.com/towline/towline/puller/keep/collect"
 	"github.com/towline/towline/puller/keep/history"
 	"github.com/towline/towline/puller/keep/keeper"
@@ -40,6 +41,7 @@ type imagesOptions struct {
 	registry    puller.Registry
 	accelerator puller.Accelerator
 	protector   keep.Protector // nil for none
+	claims      *claim.Claims
 	records     store.Records
 	log         logrus.FieldLogger
 	metrics     prometheus.Registerer
@@ -63,7 +65,7 @@ func newImages(o imagesOptions) (*images, error) {
 	collector := collect.New(collect.Options{
 		Engine: o.engine, Usage: table, Protector: o.protector, Protect: protect.Match, Patterns: keep.Protect,
 		Collect: collect.Mode(keep.Collect), High: keep.High.Share(), Low: keep.Low.Share(), MinAge: keep.MinAge, MaxUnused: keep.MaxUnused,
-		Interval: keep.Interval, MaxPerCycle: keep.MaxPerCycle, Removed: changes.Add, Log: o.log, Metrics: o.metrics,
+		Interval: keep.Interval, MaxPerCycle: keep.MaxPerCycle, Claims: o.claims, History: changes, Log: o.log, Metrics: o.metrics,
 	})
 	admission := room.New(room.Options{
 		Engine: o.engine, Registry: o.registry, Records: o.records, Reserve: keep.Reserve, Free: collector.Free, Spool: o.spooled, Log: o.log, Metrics: o.metrics,
@@ -97,13 +99,14 @@ type keeperOptions struct {
 	engine  *docker.Engine
 	store   *bolt.Store
 	history *history.History
+	claims  *claim.Claims
 	log     logrus.FieldLogger
 	metrics prometheus.Registerer
 }
 
 // newKeeper reads the sets and leases.
 func newKeeper(o keeperOptions) (keeper.Keeper, error) {
-	leases, err := lease.Open(lease.Options{Service: o.service, Records: o.store.Records(), Log: o.log, Metrics: o.metrics})
+	leases, err := lease.Open(lease.Options{Service: o.service, Claims: o.claims, Records: o.store.Records(), Log: o.log, Metrics: o.metrics})
 	if err != nil {
 		return keeper.Keeper{}, err
 	}
@@ -113,7 +116,7 @@ func newKeeper(o keeperOptions) (keeper.Keeper, error) {
 	}
 	warm, err := sets.Open(sets.Options{
 		Learn: learn, Changed: o.history.Add, Collected: o.history.Collected,
-		Service: o.service, Engine: o.engine, Records: o.store.Records(), Host: o.store.Instance(), Dir: o.config.SetsDir, Log: o.log, Metrics: o.metrics,
+		Service: o.service, Claims: o.claims, Engine: o.engine, Records: o.store.Records(), Host: o.store.Instance(), Dir: o.config.SetsDir, Log: o.log, Metrics: o.metrics,
 		Compose: func(ctx context.Context, content []byte, profiles []string) (puller.PrewarmRequest, error) {
 			return compose.Parse(ctx, content, nil, profiles)
 		},

@@ -17,8 +17,8 @@ import (
 )
 
 var (
-	web   = keep.Protection{Kind: keep.ProtectionSet, Name: "web", Protects: true}
-	lease = keep.Protection{Kind: keep.ProtectionLease, Name: "01J", Protects: true}
+	web    = keep.Protection{Kind: keep.ProtectionSet, Name: "web", Protects: true}
+	leased = keep.Protection{Kind: keep.ProtectionLease, Name: "01J", Protects: true}
 )
 
 // What keeps an image.
@@ -48,7 +48,7 @@ func TestKept(t *testing.T) {
 		}, []keep.Kept{{Reason: keep.ReasonContainer, Detail: "unnamed_1"}}},
 		{"set", func(h *host) { old(h); h.hold(name, web) }, []keep.Kept{{Reason: keep.ReasonSet, Detail: "web"}}},
 		{"set that does not protect", func(h *host) { old(h); h.hold(name, keep.Protection{Kind: keep.ProtectionSet, Name: "web"}) }, nil},
-		{"lease", func(h *host) { old(h); h.hold(name, lease) }, []keep.Kept{{Reason: keep.ReasonLease, Detail: "01J"}}},
+		{"lease", func(h *host) { old(h); h.hold(name, leased) }, []keep.Kept{{Reason: keep.ReasonLease, Detail: "01J"}}},
 		{"pattern", func(h *host) {
 			old(h)
 			h.stop()
@@ -229,15 +229,15 @@ func TestRemovalIsTold(t *testing.T) {
 			h.pull(image(n), n+1)
 		}
 		<-time.After(2 * time.Hour)
-		if h.collect(true); len(h.told) > 0 {
-			t.Errorf("a plan has told %+v", h.told)
+		if h.collect(true); len(h.told()) > 0 {
+			t.Errorf("a plan has told %+v", h.told())
 		}
 		done := h.collect(false)
 		var want []puller.ImageChange
 		for _, r := range done.Removed {
 			want = append(want, puller.ImageChange{Action: puller.ImageRemoved, ID: r.ID, Names: r.Names, Digest: strings.Split(r.Names[1], "@")[1], Size: 1000, Freed: r.Freed, Why: r.Why})
 		}
-		if diff := cmp.Diff(want, h.told); diff != "" || len(want) != 3 {
+		if diff := cmp.Diff(want, h.told()); diff != "" || len(want) != 3 {
 			t.Error(len(want), diff)
 		}
 	})
@@ -290,7 +290,7 @@ func TestBlocked(t *testing.T) {
 func TestAskedAgain(t *testing.T) {
 	for name, act := range map[string]func(h *host, last string){
 		"container": func(h *host, last string) { h.container(last, false) },
-		"lease":     func(h *host, last string) { h.hold(last, lease) },
+		"lease":     func(h *host, last string) { h.hold(last, leased) },
 		"use":       func(h *host, last string) { h.scripted.AddEvent("pull", last, last); synctest.Wait() },
 		"job": func(h *host, last string) {
 			h.scripted.Script(last, func(p *enginetest.Pull) { p.Wait(time.Minute) })

@@ -3,7 +3,8 @@
 // because they were not used for long. It never calls an engine's prune. It removes by name,
 // unforced, one at a time, and asks all of it again just before each removal.
 //
-// What it decides is not kept. So a daemon that ends at any moment begins anew.
+// What it decides is not kept, so a daemon that ends at any moment begins anew. Only the image
+// that it is about to remove is: the next start asks the engine what has become of it.
 package collect
 
 import (
@@ -17,7 +18,9 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/keep"
+	"github.com/towline/towline/puller/keep/claim"
 	"github.com/towline/towline/puller/keep/usage"
+	"github.com/towline/towline/puller/retry"
 )
 
 // Mode is which images may be collected.
@@ -51,11 +54,26 @@ type Options struct {
 	MaxUnused   time.Duration
 	Interval    time.Duration // between two looks at the disk
 	MaxPerCycle int
-	// Removed is told of each image that was removed; nil for nobody.
-	Removed func(puller.ImageChange)
+	// Claims keep those away who come to need an image while it is removed. nil is for none.
+	Claims *claim.Claims
+	// History keeps which images are removed; nil for nobody.
+	History History
 
 	Log     logrus.FieldLogger
 	Metrics prometheus.Registerer // nil for none
+}
+
+// History keeps which images are removed, over the end of the process. The collector calls it
+// from one goroutine at a time.
+type History interface {
+	// Intend keeps that an image is about to be removed. It is on disk by then.
+	Intend(c puller.ImageChange)
+	// Intended returns the images of which neither Add nor Drop was called since.
+	Intended() []puller.ImageChange
+	// Add keeps that an image was removed, and tells it.
+	Add(c puller.ImageChange)
+	// Drop forgets that an image was to be removed, by its ID.
+	Drop(id string)
 }
 
 // failureWait is how long an image is left alone whose removal has failed.
@@ -86,6 +104,11 @@ func New(o Options) *Collector {
 // The service says which images active jobs want.
 func (c *Collector) Run(ctx context.Context, service puller.Service) error {
 	c.service.Store(&service)
+	for wait := (retry.Backoff{Most: c.opts.Interval}); c.settle(ctx) != nil; {
+		if !wait.Wait(ctx) {
+			return nil
+		}
+	}
 	if c.opts.Collect == Off {
 		return nil
 	}

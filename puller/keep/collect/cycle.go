@@ -63,6 +63,7 @@ func (c *Collector) collect(ctx context.Context, g goal, dryRun bool) (keep.Coll
 	if err != nil {
 		return keep.Collection{}, err
 	}
+	c.resolve(images)
 	c.tellIdle(images)
 	if g.free > 0 && disk != nil && disk.Free+possible(images) < g.free {
 		// Nothing is removed for a pull that can't fit.
@@ -137,74 +138,6 @@ func inOrder(images []image) []*image {
 		return cmp.Or(a.LastUsed().Compare(b.LastUsed()), cmp.Compare(b.frees(), a.frees()), strings.Compare(a.ID, b.ID))
 	})
 	return order
-}
-
-// removeOne removes an image, notes it, and returns the disk as it is then.
-func (c *Collector) removeOne(ctx context.Context, i *image, why string, disk *puller.Disk, done *keep.Collection) (*puller.Disk, bool, error) {
-	kept, gone, err := c.remove(ctx, i.ID)
-	if err != nil {
-		return disk, false, err
-	}
-	if kept != nil {
-		i.kept = kept
-		return disk, false, nil
-	}
-	freed := i.Unique
-	if now, err := c.opts.Engine.Disk(ctx); err == nil && now != nil && disk != nil {
-		gained := max(now.Free-disk.Free, 0) // a pull may take some of it meanwhile
-		freed, disk = &gained, now
-	}
-	if gone {
-		return disk, true, nil // somebody else has removed it
-	}
-	done.Removed = append(done.Removed, keep.CollectedImage{ID: i.ID, Names: i.allNames(), Freed: freed, Why: why})
-	fields := logrus.Fields{"image": i.ID, "names": i.names(), "why": why, "last_used": i.LastUsed().Format(time.RFC3339)}
-	if freed != nil {
-		fields["freed"] = *freed
-		c.metrics.freed.Add(float64(*freed))
-	}
-	c.opts.Log.WithFields(fields).Info("image removed")
-	c.metrics.removed.WithLabelValues(why).Inc()
-	if c.opts.Removed != nil {
-		c.opts.Removed(puller.ImageChange{Action: puller.ImageRemoved, ID: i.ID, Names: i.names(), Digest: i.digest(), Size: i.Size, Freed: freed, Why: why})
-	}
-	return disk, true, nil
-}
-
-// remove removes all names of an image, one at a time, and asks before each whether it may
-// go. kept is what keeps it. gone says that somebody else has removed it. An error ends the
-// collection: the engine does not answer.
-func (c *Collector) remove(ctx context.Context, id string) (kept []keep.Kept, gone bool, err error) {
-	removed := 0
-	const most = 1000 // names; an engine could name new ones for ever
-	for range most {
-		images, err := c.view(ctx, false)
-		if err != nil {
-			return nil, false, err
-		}
-		at := slices.IndexFunc(images, func(i image) bool { return i.ID == id })
-		if at < 0 {
-			return nil, removed == 0, nil
-		}
-		i := images[at]
-		if len(i.kept) > 0 {
-			if removed > 0 {
-				c.opts.Log.WithFields(logrus.Fields{"image": id, "names": i.names()}).Warn("an image has lost names and stays, as it came to be needed meanwhile")
-			}
-			return i.kept, false, nil
-		}
-		name := append(i.names(), id)[0]
-		switch err := c.opts.Engine.RemoveImage(ctx, name); puller.KindOf(err) {
-		case "":
-			removed++
-		case puller.ErrNotFound:
-		case puller.ErrEngineUnavailable, puller.ErrTimeout, puller.ErrCanceled:
-			return nil, false, err
-		default:
-			return c.leave(id, name, err), false, nil
-		}
-	}
-	return c.leave(id, "", puller.Errorf(puller.ErrInternal, "the engine names it again each time")), false, nil
 }
 
 // leave leaves an image alone for a while whose removal has failed.

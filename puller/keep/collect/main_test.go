@@ -3,6 +3,7 @@ package collect_test
 import (
 	"context"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,7 +18,9 @@ import (
 	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/puller/jobs"
 	"github.com/towline/towline/puller/keep"
+	"github.com/towline/towline/puller/keep/claim"
 	"github.com/towline/towline/puller/keep/collect"
+	"github.com/towline/towline/puller/keep/history"
 	"github.com/towline/towline/puller/keep/usage"
 	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/puller/storetest"
@@ -56,8 +59,11 @@ type host struct {
 	logged    *logrus.Logger
 	stop      func()
 
+	history   *history.History
+	claims    claim.Claims
+	protector keep.Protector // beside held; nil for none
+
 	mu   sync.Mutex
-	told []puller.ImageChange
 	held map[string][]keep.Protection // by name
 }
 
@@ -103,11 +109,12 @@ func (h *host) start() {
 	h.usage.Recall(h.service)
 	o := h.opts
 	o.Engine, o.Usage, o.Log, o.Protector = h.engine, h.usage, h.logged, h
-	o.Removed = func(c puller.ImageChange) {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		h.told = append(h.told, c)
+	var err error
+	if h.history, err = history.Open(history.Options{Records: h.records, Log: h.logged}); err != nil {
+		h.Fatal(err)
 	}
+	h.history.Begin(h.service.Events())
+	o.Claims, o.History = &h.claims, h.history
 	h.collector = collect.New(o)
 	ctx, cancel := context.WithCancel(h.Context())
 	var running sync.WaitGroup
@@ -121,13 +128,29 @@ func (h *host) start() {
 }
 
 // Protections implements keep.Protector.
-func (h *host) Protections(_ string, names []string) (found []keep.Protection) {
+func (h *host) Protections(id string, names []string) (found []keep.Protection) {
+	if h.protector != nil {
+		found = h.protector.Protections(id, names)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, name := range names {
 		found = append(found, h.held[name]...)
 	}
 	return found
+}
+
+// told returns which removals were told, in order.
+func (h *host) told() (all []puller.ImageChange) {
+	h.Helper()
+	page, _, err := h.history.Changes(keep.HistoryFilter{})
+	if err != nil {
+		h.Fatal(err)
+	}
+	for _, e := range slices.Backward(page) {
+		all = append(all, *e.Image)
+	}
+	return all
 }
 
 func (h *host) hold(name string, by ...keep.Protection) {

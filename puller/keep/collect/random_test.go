@@ -140,7 +140,7 @@ func trial(h *host, random *rand.Rand, rounds int) {
 			case 0:
 				h.hold(one)
 			case 1:
-				h.hold(one, lease)
+				h.hold(one, leased)
 			case 2:
 				h.hold(one, web)
 			}

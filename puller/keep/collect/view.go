@@ -39,11 +39,12 @@ func (i *image) frees() int64 {
 // view asks for all that decides which images may be removed. With shared, it asks for
 // what they would free.
 func (c *Collector) view(ctx context.Context, shared bool) ([]image, error) {
-	found, err := c.opts.Usage.Snapshot(ctx, shared)
+	// Jobs first: the lists know the last use of the image of a job that ends meanwhile.
+	wanted, err := c.wanted()
 	if err != nil {
 		return nil, err
 	}
-	wanted, err := c.wanted()
+	found, err := c.opts.Usage.Snapshot(ctx, shared)
 	if err != nil {
 		return nil, err
 	}

@@ -38,6 +38,11 @@ func (l *Leases) AddLease(ctx context.Context, r keep.LeaseRequest) (keep.Lease,
 		return keep.Lease{}, err
 	}
 	images := imagesOf(wanted.Images)
+	release, err := l.o.Claims.Need(ctx, calledOf(images))
+	if err != nil {
+		return keep.Lease{}, err
+	}
+	defer release()
 	k, err := l.add(record{Images: images, ImageIDs: l.look(ctx, images, r.Rules), TTL: ttl, Note: r.Note, Caller: r.Caller})
 	if err != nil {
 		return keep.Lease{}, err
@@ -52,6 +57,14 @@ func imagesOf(all puller.Images) (images []string) {
 	}
 	slices.Sort(images)
 	return slices.Compact(images)
+}
+
+// calledOf returns what engines call images.
+func calledOf(images []string) (called []string) {
+	for _, image := range images {
+		called = append(called, names.EngineRef(image))
+	}
+	return called
 }
 
 // look returns the IDs of those images that the engine has. Where it does not answer, the

@@ -13,6 +13,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/keep"
+	"github.com/towline/towline/puller/keep/claim"
 	"github.com/towline/towline/puller/keep/index"
 	"github.com/towline/towline/puller/names"
 	"github.com/towline/towline/puller/store"
@@ -21,6 +22,9 @@ import (
 // Options are what Leases need.
 type Options struct {
 	Service puller.Service
+	// Claims keep images from being removed while a lease, or a job, is taken for them. nil is
+	// for none.
+	Claims  *claim.Claims
 	Records store.Records
 	Log     logrus.FieldLogger
 	Metrics prometheus.Registerer // nil for none

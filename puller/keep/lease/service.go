@@ -2,12 +2,15 @@ package lease
 
 import (
 	"context"
+	"time"
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/keep"
+	"github.com/towline/towline/puller/names"
 )
 
-// Service is a puller.Service whose jobs take the leases that they are asked for with.
+// Service is a puller.Service whose jobs take the leases that they are asked for with. Where
+// an image of theirs is being removed, they wait for that first.
 type Service struct {
 	puller.Service
 	leases *Leases
@@ -58,22 +61,32 @@ func checkOwn(all puller.Images) error {
 }
 
 // accept has a job accepted, with a lease if one is asked for. The lease is there before the
-// job is, so that no image comes that is not kept.
+// job is, so that no image comes that is not kept. An image that is being removed has gone
+// before the job looks for it.
 func (s *Service) accept(text, caller string, all puller.Images, submit func() (puller.Job, error)) (puller.Job, error) {
-	if text == "" {
-		return submit()
+	var ttl time.Duration
+	if text != "" {
+		var err error
+		if ttl, err = keep.ParseLease("lease", text); err != nil {
+			return puller.Job{}, err
+		}
 	}
-	ttl, err := keep.ParseLease("lease", text)
-	if err != nil {
-		return puller.Job{}, err
-	}
-	var images puller.Images
+	images := make(puller.Images, 0, len(all))
+	called := make([]string, 0, len(all))
 	for _, one := range all {
 		full, _, err := puller.ParseImage(one.Image)
 		if err != nil {
 			return submit() // which refuses it, and says all that is wrong
 		}
-		images = append(images, puller.PullRequest{Image: full})
+		images, called = append(images, puller.PullRequest{Image: full}), append(called, names.EngineRef(full))
+	}
+	release, err := s.leases.o.Claims.Need(context.Background(), called)
+	if err != nil {
+		return puller.Job{}, err
+	}
+	defer release()
+	if text == "" {
+		return submit()
 	}
 	k, err := s.leases.add(record{Images: imagesOf(images), TTL: ttl, Caller: caller})
 	if err != nil {

@@ -159,7 +159,7 @@ func (s *Sets) adopt(ctx context.Context) {
 		fault := f.fault
 		if f.good {
 			refused := ""
-			if err := s.adoptFile(f, path, wanted, runs); err != nil {
+			if err := s.adoptFile(ctx, f, path, wanted, runs); err != nil {
 				refused, s.files.again = err.Error(), true
 			}
 			if refused != "" && refused != f.refused {
@@ -194,7 +194,7 @@ func sortedPaths(seen map[string]*file) []string {
 }
 
 // adoptFile makes the set of a file, unless it is there. saving is held.
-func (s *Sets) adoptFile(f *file, path string, wanted map[string]string, runs map[string]runRecord) error {
+func (s *Sets) adoptFile(ctx context.Context, f *file, path string, wanted map[string]string, runs map[string]runRecord) error {
 	old := s.get(f.name)
 	if err := notOfFleet(f.name); err != nil {
 		return err
@@ -212,6 +212,11 @@ func (s *Sets) adoptFile(f *file, path string, wanted map[string]string, runs ma
 	if err := s.hasRoom(old, f.definition); err != nil {
 		return err
 	}
+	release, err := s.o.Claims.Need(ctx, f.keys())
+	if err != nil {
+		return err
+	}
+	defer release()
 	one := &set{name: f.name, source: keep.SetFromFile, file: path, changed: f.info.ModTime().UTC(), definition: f.definition}
 	if old == nil {
 		s.restore(one, runs)

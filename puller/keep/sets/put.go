@@ -1,6 +1,7 @@
 package sets
 
 import (
+	"context"
 	"strings"
 
 	"github.com/sirupsen/logrus"
@@ -39,6 +40,11 @@ func (s *Sets) accept(name string, source keep.SetSource, r keep.SetRequest) err
 	if err != nil {
 		return err
 	}
+	release, err := s.o.Claims.Need(context.Background(), d.keys())
+	if err != nil {
+		return err
+	}
+	defer release()
 	s.saving.Lock()
 	defer s.saving.Unlock()
 	old := s.get(name)

@@ -161,8 +161,8 @@ func newImages(d *definition, old []*image) []*image {
 }
 
 // keys returns under what an image may be found that is in the set.
-func (s *set) keys() (keys []string) {
-	for _, i := range s.images {
+func (d *definition) keys() (keys []string) {
+	for _, i := range d.Images {
 		keys = append(keys, names.EngineRef(i.Image))
 	}
 	slices.Sort(keys)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/keep"
+	"github.com/towline/towline/puller/keep/claim"
 	"github.com/towline/towline/puller/keep/index"
 	"github.com/towline/towline/puller/store"
 )
@@ -27,6 +28,8 @@ type Engine interface {
 // Options are what Sets need.
 type Options struct {
 	Service puller.Service
+	// Claims keep images from being removed while a set comes to have them. nil is for none.
+	Claims  *claim.Claims
 	Engine  Engine
 	Records store.Records
 	Host    string // which host this is, for its part of jitters

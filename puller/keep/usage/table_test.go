@@ -294,7 +294,14 @@ func TestOwner(t *testing.T) {
 			"removed, pulled again": {func(h *host) { h.pull(ours, 1); h.remove(); h.pull(ours, 1) }, []string{ours}},
 			"killed, pulled again":  {func(h *host) { h.pull(ours, 1); h.remove(); h.pull(ours, 1); h.kill() }, []string{ours}},
 			"killed, moved on": { // what was pulled before the checkpoint has gone since
-				func(h *host) { h.pull(ours, 1); h.remove(); h.restart(); <-time.After(time.Second); h.pull(ours, 1); h.kill() }, []string{ours},
+				func(h *host) {
+					h.pull(ours, 1)
+					h.remove()
+					h.restart()
+					<-time.After(time.Second)
+					h.pull(ours, 1)
+					h.kill()
+				}, []string{ours},
 			},
 			"killed, by others": {func(h *host) {
 				h.others(theirs, 2) // within a minute, there is a checkpoint
