@@ -4,19 +4,22 @@ import (
 	"bytes"
 	"testing"
 
-	"github.com/towline/towline/puller/mirror/blobs"
+	"github.com/towline/towline/puller/mirror/blobs/ranges"
 )
 
 // The file of any size is small, and means what it says.
 func TestBitmapSizes(t *testing.T) {
 	for _, size := range []int64{1, 7, 64 << 10, 64<<10 + 1, 1 << 30, 1<<50 - 1, 1 << 50} {
-		file := blobs.EncodedBitmap(size, 64<<10)
+		file := ranges.NewBitmap(size, 64<<10).Encode()
 		if len(file) > 8<<10+28 {
 			t.Errorf("%d bytes: the bitmap has %d", size, len(file))
 		}
-		got, there, _, err := blobs.ParsedBitmap(file, size)
-		if err != nil || got != size || there != nil {
-			t.Errorf("%d bytes: got %d, %v, %v", size, got, there, err)
+		m, err := ranges.ParseBitmap(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if there := m.Ranges(size); m.Size() != size || there != nil {
+			t.Errorf("%d bytes: got %d, %v", size, m.Size(), there)
 		}
 	}
 }
@@ -24,7 +27,7 @@ func TestBitmapSizes(t *testing.T) {
 // FuzzBitmap reads bitmap files that may be damaged.
 func FuzzBitmap(f *testing.F) {
 	for _, size := range []int64{1, 100, 70_000, 10 << 20, 1 << 50} {
-		file := blobs.EncodedBitmap(size, 4<<10)
+		file := ranges.NewBitmap(size, 4<<10).Encode()
 		f.Add(file, size)
 		file[28] |= 1
 		f.Add(file, size)
@@ -33,10 +36,11 @@ func FuzzBitmap(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, file []byte, length int64) {
 		given := bytes.Clone(file)
-		size, there, again, err := blobs.ParsedBitmap(file, length)
+		m, err := ranges.ParseBitmap(file)
 		if err != nil {
 			return
 		}
+		size, there, again := m.Size(), m.Ranges(length), m.Encode()
 		last := int64(-1)
 		for _, r := range there {
 			if r.From <= last || r.To <= r.From || r.To > size || r.To > length {

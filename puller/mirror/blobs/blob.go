@@ -7,10 +7,14 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/mirror/blobs/ranges"
 )
 
 // held is how many bytes at a blob's end readers get only after the digest was checked.
 const held = 64 << 10
+
+// Range is the bytes of a blob from From on, without the one at To.
+type Range = ranges.Range
 
 // A Blob is a blob that is in use. All that use it at a time share one. Its methods may
 // be called from anywhere until Release, but Grant, Revoke and Granted also after it.
@@ -47,7 +51,7 @@ func (b *Blob) Whole() bool {
 func (b *Blob) Have() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.content.have.total()
+	return b.content.have.Total()
 }
 
 // Missing returns the ranges whose bytes are not there, in ascending order. Where it
@@ -55,7 +59,7 @@ func (b *Blob) Have() int64 {
 func (b *Blob) Missing() []Range {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.content.have.missing(b.size)
+	return b.content.have.Missing(b.size)
 }
 
 // Wanted returns the lowest offset of a byte that is missing and that a reader waits
@@ -65,9 +69,9 @@ func (b *Blob) Wanted() int64 {
 	defer b.mu.Unlock()
 	lowest := int64(-1)
 	for r := range b.waiting {
-		at := b.content.have.end(r.at)
+		at := b.content.have.End(r.at)
 		if at == b.size {
-			at = b.content.have.end(0) // it waits for the last bytes, and these for all others
+			at = b.content.have.End(0) // it waits for the last bytes, and these for all others
 		}
 		if at < b.size && (lowest < 0 || at < lowest) {
 			lowest = at
@@ -89,12 +93,12 @@ func (b *Blob) WriteAt(p []byte, off int64) (int, error) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	c, all := b.content, Range{off, off + int64(len(p))}
+	c, all := b.content, Range{From: off, To: off + int64(len(p))}
 	for at := off; at < all.To; {
 		if c.lost != nil {
 			return int(at - off), c.lost
 		}
-		claim, ok := c.claim(Range{at, all.To})
+		claim, ok := c.claim(Range{From: at, To: all.To})
 		if !ok {
 			b.changes.wait(context.Background(), &b.mu)
 			continue
@@ -140,10 +144,10 @@ func (b *Blob) write(c *content, p []byte, claim Range) error {
 	case err != nil:
 		return &puller.Error{Kind: puller.ErrInternal, Err: fmt.Errorf("keep a blob: %w", err)}
 	}
-	there, bits := c.have.add(claim), c.bits
-	last := c.have.total() == b.size
+	there, bits := c.have.Add(claim), c.bits
+	last := c.have.Total() == b.size
 	b.mu.Unlock()
-	err = bits.set(claim, there)
+	err = bits.Add(claim, there)
 	b.mu.Lock()
 	if err != nil && !c.verified && c.lost == nil { // the bytes are there; only a restart would not know
 		b.store.log.WithError(err).Warn("the bitmap of a blob in the cache can't be written")
@@ -156,7 +160,7 @@ func (b *Blob) write(c *content, p []byte, claim Range) error {
 
 // grow makes room for what is there and what is being written.
 func (b *Blob) grow(c *content) error {
-	need := c.have.total()
+	need := c.have.Total()
 	for _, r := range c.claimed {
 		need += r.To - r.From
 	}
@@ -196,7 +200,7 @@ func (b *Blob) Verify(ctx context.Context) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c := b.content
-	if n := b.size - c.have.total(); n > 0 {
+	if n := b.size - c.have.Total(); n > 0 {
 		return puller.Errorf(puller.ErrTruncated, "%d of %d bytes of %s are missing", n, b.size, b.digest)
 	}
 	return b.verified(ctx, c)
@@ -229,7 +233,7 @@ func (b *Blob) Fail(err error) {
 	defer b.mu.Unlock()
 	b.failed = err
 	for r := range b.waiting {
-		if b.content.have.total() < b.size {
+		if b.content.have.Total() < b.size {
 			r.err = err
 		}
 	}

@@ -8,15 +8,17 @@ import (
 	"slices"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/towline/towline/puller/mirror/blobs/ranges"
 )
 
 // content is the bytes of a blob in one file. A blob that loses its bytes gets another
 // content, so nothing that was begun with the old one changes the new one. The blob's
 // lock guards it; reading and writing its files needs no lock.
 type content struct {
-	file *os.File // nil before the first byte
-	bits *bitmap  // nil before the first byte, and for a whole blob
-	have spans
+	file *os.File       // nil before the first byte
+	bits *ranges.Bitmap // nil before the first byte, and for a whole blob
+	have ranges.Set
 	// claimed are the ranges that are being written. No other writer writes there, and
 	// no byte is written twice: what was hashed stays as it was.
 	claimed []Range
@@ -41,7 +43,7 @@ func openContent(dir string, d digest.Digest, size int64, whole, verified bool) 
 			f.Close()
 			return nil, errors.Join(err, fs.ErrNotExist)
 		}
-		return &content{file: f, have: spans{{0, size}}, old: !verified, verified: verified, named: true}, nil
+		return &content{file: f, have: ranges.Set{{From: 0, To: size}}, old: !verified, verified: verified, named: true}, nil
 	}
 	f, err := openFile(dir, fileName(d)+partSuffix, os.O_RDWR)
 	if err != nil {
@@ -53,15 +55,15 @@ func openContent(dir string, d digest.Digest, size int64, whole, verified bool) 
 		return nil, err
 	}
 	m, err := openBitmap(dir, d)
-	if err == nil && m.size != size {
-		m.file.Close()
+	if err == nil && m.Size() != size {
+		m.Close()
 		err = fs.ErrNotExist
 	}
 	if err != nil {
 		f.Close()
 		return nil, errors.Join(err, fs.ErrNotExist)
 	}
-	return &content{file: f, bits: m, have: m.spans(info.Size())}, nil
+	return &content{file: f, bits: m, have: m.Ranges(info.Size())}, nil
 }
 
 // create makes the files of a part.
@@ -71,13 +73,14 @@ func (c *content) create(dir string, d digest.Digest, size, block int64) error {
 	if err != nil {
 		return err
 	}
-	m := newBitmap(size, block)
-	if m.file, err = openFile(dir, name+bitmapSuffix, os.O_RDWR|os.O_CREATE|os.O_EXCL); err == nil {
-		_, err = m.file.Write(m.encode())
+	m := ranges.NewBitmap(size, block)
+	noted, err := openFile(dir, name+bitmapSuffix, os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	if err == nil {
+		err = m.Create(noted)
 	}
 	if err != nil {
 		f.Close()
-		m.file.Close()
+		noted.Close()
 		return errors.Join(err, removeFile(dir, name+partSuffix), removeFile(dir, name+bitmapSuffix))
 	}
 	c.file, c.bits = f, m
@@ -97,11 +100,11 @@ func (c *content) rename(dir string, d digest.Digest) error {
 // claim takes what is missing at the beginning of a range for one writer. ok is false
 // where another writer has it. A claim that is empty says that nothing is missing.
 func (c *content) claim(r Range) (claim Range, ok bool) {
-	from := c.have.end(r.From)
+	from := c.have.End(r.From)
 	if from >= r.To {
-		return Range{r.To, r.To}, true
+		return Range{From: r.To, To: r.To}, true
 	}
-	claim = Range{from, c.have.next(from, r.To)}
+	claim = Range{From: from, To: c.have.Next(from, r.To)}
 	claim.To = min(claim.To, r.To)
 	for _, other := range c.claimed {
 		if other.From <= from && from < other.To {
@@ -125,6 +128,6 @@ func (c *content) close() {
 		c.file.Close()
 	}
 	if c.bits != nil {
-		c.bits.file.Close()
+		c.bits.Close()
 	}
 }

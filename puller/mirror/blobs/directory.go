@@ -16,6 +16,8 @@ import (
 	_ "crypto/sha512"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/towline/towline/puller/mirror/blobs/ranges"
 	"golang.org/x/sys/unix"
 )
 
@@ -116,9 +118,9 @@ func scan(dir string) ([]kept, error) {
 		}
 		m, err := openBitmap(dir, d)
 		if err == nil {
-			m.file.Close()
-			if have := m.spans(info.Size()); have != nil {
-				all = append(all, kept{d, m.size, have.total(), false, info.ModTime()})
+			m.Close()
+			if have := m.Ranges(info.Size()); have != nil {
+				all = append(all, kept{d, m.Size(), have.Total(), false, info.ModTime()})
 				continue
 			}
 		}
@@ -158,18 +160,16 @@ func openFile(dir, name string, flag int) (*os.File, error) {
 }
 
 // openBitmap opens the bitmap of a part.
-func openBitmap(dir string, d digest.Digest) (*bitmap, error) {
+func openBitmap(dir string, d digest.Digest) (*ranges.Bitmap, error) {
 	f, err := openFile(dir, fileName(d)+bitmapSuffix, os.O_RDWR)
 	if err != nil {
 		return nil, err
 	}
-	m, err := readBitmap(f)
+	m, err := ranges.OpenBitmap(f)
 	if err != nil {
 		f.Close()
-		return nil, err
 	}
-	m.file = f
-	return m, nil
+	return m, err
 }
 
 // removeFiles removes the part of a blob.

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/mirror/blobs/ranges"
 )
 
 // onDisk returns what a blob counts for of which so many bytes are there: what a file
@@ -26,7 +27,7 @@ const growBy = 32 << 20
 // reserve lets an entry come into use if all that are in use then fit. It removes
 // nothing: blobs that don't come cost no other ones.
 func (s *Store) reserve(e *entry) error {
-	if e.size > mostSize || onDisk(e.size) > s.cap {
+	if e.size > ranges.MaxSize || onDisk(e.size) > s.cap {
 		return puller.Errorf(puller.ErrNoSpace, "%s has %d bytes; the cache keeps %d (mirror.cache)", e.digest, e.size, s.cap)
 	}
 	if s.reserved+onDisk(e.size) > s.cap {

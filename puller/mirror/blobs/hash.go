@@ -28,11 +28,11 @@ func (b *Blob) run() {
 		if c != of {
 			of, sum = c, b.digest.Algorithm().Hash()
 		}
-		switch end := c.have.end(c.hashed); {
+		switch end := c.have.End(c.hashed); {
 		case !c.verified && c.hashed < end:
 			from := c.hashed
 			b.mu.Unlock()
-			n, err := b.store.hash(sum, c.file, Range{from, end})
+			n, err := b.store.hash(sum, c.file, Range{From: from, To: end})
 			b.mu.Lock()
 			c.hashed += n
 			if err != nil {

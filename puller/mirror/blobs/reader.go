@@ -99,14 +99,14 @@ func (r *reader) ready() (*content, int64, error) {
 		case c.verified:
 			limit = b.size
 		case !c.old:
-			limit = min(c.have.end(r.at), b.size-held)
+			limit = min(c.have.End(r.at), b.size-held)
 		}
 		switch {
 		case limit > r.at:
 			return c, limit, nil
 		case r.err != nil:
 			return nil, 0, r.err
-		case b.failed != nil && c.have.total() < b.size:
+		case b.failed != nil && c.have.Total() < b.size:
 			return nil, 0, b.failed
 		}
 		b.waiting[r] = true

@@ -234,8 +234,8 @@ func (s *Store) close(e *entry) {
 	s.reserved -= onDisk(e.size)
 	e.blob, e.users = nil, 0
 	e.whole, e.verified = c.named, c.verified
-	have := c.have.total()
-	if c.file == nil || c.wrong || c.bits != nil && !c.named && c.bits.empty() {
+	have := c.have.Total()
+	if c.file == nil || c.wrong || c.bits != nil && !c.named && c.bits.Empty() {
 		if err := s.remove(e); err != nil {
 			s.log.WithError(err).Warn("a blob can't be removed from the cache")
 		}

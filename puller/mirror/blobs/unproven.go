@@ -29,7 +29,7 @@ func (b *Blob) Await(ctx context.Context, off int64) (to int64, err error) {
 		case r.err != nil:
 			return 0, r.err
 		case c.verified || !c.old && !c.wrong:
-			if end := c.have.end(off); end > off {
+			if end := c.have.End(off); end > off {
 				return end, nil
 			}
 		}
@@ -45,7 +45,7 @@ func (b *Blob) Await(ctx context.Context, off int64) (to int64, err error) {
 func (b *Blob) ReadAt(p []byte, off int64) (int, error) {
 	b.mu.Lock()
 	c := b.content
-	there := c.lost == nil && c.file != nil && c.have.end(off) >= off+int64(len(p))
+	there := c.lost == nil && c.file != nil && c.have.End(off) >= off+int64(len(p))
 	b.mu.Unlock()
 	if !there {
 		return 0, errMissing
@@ -76,7 +76,7 @@ func (b *Blob) Discard(bad []Range) error {
 	if !c.wrong {
 		return puller.Errorf(puller.ErrInternal, "%s is not known to be wrong", b.digest)
 	}
-	if err := c.bits.clear(bad); err != nil {
+	if err := c.bits.Clear(bad); err != nil {
 		return errors.Join(err, b.drop(c, b.errWrong()))
 	}
 	c.lost = b.errWrong()

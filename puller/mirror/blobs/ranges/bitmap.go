@@ -1,4 +1,4 @@
-package blobs
+package ranges
 
 import (
 	"encoding/binary"
@@ -25,15 +25,15 @@ const (
 	// mostBlocks is how many blocks a blob is divided into at most. It bounds a bitmap
 	// to 8 KiB, also for a size that nobody has a disk for.
 	mostBlocks = 64 << 10
-	// mostSize bounds sizes, in bytes, so that no sum of them overflows.
-	mostSize = 1 << 50
+	// MaxSize bounds sizes, in bytes, so that no sum of them overflows.
+	MaxSize = 1 << 50
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// bitmap says which blocks of a part are there, in memory and, if it has a file, on
-// disk.
-type bitmap struct {
+// Bitmap says which blocks of a part are there, in memory and, if it has a file, on
+// disk. Add, Clear and Empty may be called from anywhere; the others by its owner alone.
+type Bitmap struct {
 	size, block int64
 
 	mu   sync.Mutex // held while the file is written, so that no older byte replaces a newer one
@@ -41,27 +41,30 @@ type bitmap struct {
 	file *os.File
 }
 
-// newBitmap returns a bitmap without a block. The blocks of a large blob are larger
+// NewBitmap returns a bitmap without a block. The blocks of a large blob are larger
 // than block.
-func newBitmap(size, block int64) *bitmap {
+func NewBitmap(size, block int64) *Bitmap {
 	for (size-1)/block >= mostBlocks {
 		block *= 2
 	}
-	m := &bitmap{size: size, block: block}
+	m := &Bitmap{size: size, block: block}
 	m.bits = make([]byte, (m.blocks()+7)/8)
 	return m
 }
 
-func (m *bitmap) blocks() int64 { return (m.size-1)/m.block + 1 }
+// Size returns how many bytes the blob has as a whole.
+func (m *Bitmap) Size() int64 { return m.size }
 
-// parseBitmap reads a bitmap file.
-func parseBitmap(b []byte) (*bitmap, error) {
+func (m *Bitmap) blocks() int64 { return (m.size-1)/m.block + 1 }
+
+// ParseBitmap reads a bitmap file.
+func ParseBitmap(b []byte) (*Bitmap, error) {
 	le := binary.LittleEndian
 	if len(b) < bitmapHeader || string(b[:8]) != bitmapMagic || crc32.Checksum(b[:24], castagnoli) != le.Uint32(b[24:]) {
 		return nil, errors.New("this is no bitmap of a blob")
 	}
-	m := &bitmap{size: int64(le.Uint64(b[8:])), block: int64(le.Uint64(b[16:])), bits: b[bitmapHeader:]}
-	if m.size <= 0 || m.size > mostSize || m.block <= 0 || m.block > mostSize || (m.size-1)/m.block >= mostBlocks || int64(len(m.bits)) != (m.blocks()+7)/8 {
+	m := &Bitmap{size: int64(le.Uint64(b[8:])), block: int64(le.Uint64(b[16:])), bits: b[bitmapHeader:]}
+	if m.size <= 0 || m.size > MaxSize || m.block <= 0 || m.block > MaxSize || (m.size-1)/m.block >= mostBlocks || int64(len(m.bits)) != (m.blocks()+7)/8 {
 		return nil, errors.New("the bitmap is of another length than its header says")
 	}
 	if extra := m.blocks() % 8; extra != 0 && m.bits[len(m.bits)-1]>>extra != 0 {
@@ -70,8 +73,8 @@ func parseBitmap(b []byte) (*bitmap, error) {
 	return m, nil
 }
 
-// encode returns the bitmap as its file has it.
-func (m *bitmap) encode() []byte {
+// Encode returns the bitmap as its file has it.
+func (m *Bitmap) Encode() []byte {
 	le := binary.LittleEndian
 	b := append(make([]byte, 0, bitmapHeader+len(m.bits)), bitmapMagic...)
 	b = le.AppendUint64(b, uint64(m.size))
@@ -80,33 +83,48 @@ func (m *bitmap) encode() []byte {
 	return append(b, m.bits...)
 }
 
-// readBitmap reads a file that may be anything.
-func readBitmap(r io.Reader) (*bitmap, error) {
-	b, err := io.ReadAll(io.LimitReader(r, bitmapHeader+mostBlocks/8+1))
+// OpenBitmap reads a file that may be anything. The file is the bitmap's from then on,
+// unless there is an error.
+func OpenBitmap(f *os.File) (*Bitmap, error) {
+	b, err := io.ReadAll(io.LimitReader(f, bitmapHeader+mostBlocks/8+1))
 	if err != nil {
 		return nil, err
 	}
-	return parseBitmap(b)
+	m, err := ParseBitmap(b)
+	if err == nil {
+		m.file = f
+	}
+	return m, err
 }
 
-// spans returns what is there. It forgets blocks that end after length, which is that
+// Create writes the bitmap to an empty file, which is the bitmap's from then on.
+func (m *Bitmap) Create(f *os.File) error {
+	m.file = f
+	_, err := f.Write(m.Encode())
+	return err
+}
+
+// Close closes the file.
+func (m *Bitmap) Close() { m.file.Close() }
+
+// Ranges returns what is there. It forgets blocks that end after length, which is that
 // of the file with the bytes.
-func (m *bitmap) spans(length int64) spans {
-	var have spans
+func (m *Bitmap) Ranges(length int64) Set {
+	var have Set
 	for i := range m.blocks() {
 		switch r := (Range{i * m.block, min((i+1)*m.block, m.size)}); {
 		case r.To > length:
 			m.bits[i/8] &^= 1 << (i % 8)
 		case m.bits[i/8]&(1<<(i%8)) != 0:
-			have.add(r)
+			have.Add(r)
 		}
 	}
 	return have
 }
 
-// set adds the blocks that are full now that bytes were written within a range whose
+// Add adds the blocks that are full now that bytes were written within a range whose
 // bytes are all there.
-func (m *bitmap) set(written, there Range) error {
+func (m *Bitmap) Add(written, there Range) error {
 	first, last := written.From/m.block, (written.To-1)/m.block
 	if first*m.block < there.From {
 		first++
@@ -126,8 +144,8 @@ func (m *bitmap) set(written, there Range) error {
 	return err
 }
 
-// clear takes out all blocks that have a byte of some ranges.
-func (m *bitmap) clear(ranges []Range) error {
+// Clear takes out all blocks that have a byte of some ranges.
+func (m *Bitmap) Clear(ranges []Range) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, r := range ranges {
@@ -142,8 +160,8 @@ func (m *bitmap) clear(ranges []Range) error {
 	return err
 }
 
-// empty reports whether no block is there.
-func (m *bitmap) empty() bool {
+// Empty reports whether no block is there.
+func (m *Bitmap) Empty() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return !slices.ContainsFunc(m.bits, func(b byte) bool { return b != 0 })

@@ -1,4 +1,5 @@
-package blobs
+// Package ranges says which bytes of a blob are there, in memory and in a file.
+package ranges
 
 import (
 	"slices"
@@ -8,26 +9,27 @@ import (
 // Range is the bytes of a blob from From on, without the one at To.
 type Range struct{ From, To int64 }
 
-// spans are ranges in ascending order that don't touch.
-type spans []Range
+// Set is ranges in ascending order that don't touch. Its zero value is empty. It is not to be
+// used by several goroutines at a time.
+type Set []Range
 
 // find returns the index of the first range that ends after an offset.
-func (s spans) find(off int64) int {
+func (s Set) find(off int64) int {
 	return sort.Search(len(s), func(i int) bool { return s[i].To > off })
 }
 
-// end returns up to where bytes are there without a hole from an offset on. It is the
+// End returns up to where bytes are there without a hole from an offset on. It is the
 // offset itself if that byte is missing.
-func (s spans) end(off int64) int64 {
+func (s Set) End(off int64) int64 {
 	if i := s.find(off); i < len(s) && s[i].From <= off {
 		return s[i].To
 	}
 	return off
 }
 
-// next returns where the first range begins that begins at an offset or after it, or
+// Next returns where the first range begins that begins at an offset or after it, or
 // size if there is none.
-func (s spans) next(off, size int64) int64 {
+func (s Set) Next(off, size int64) int64 {
 	i := sort.Search(len(s), func(i int) bool { return s[i].From >= off })
 	if i < len(s) {
 		return s[i].From
@@ -35,8 +37,8 @@ func (s spans) next(off, size int64) int64 {
 	return size
 }
 
-// add adds a range that is not empty, and returns the range that it became part of.
-func (s *spans) add(r Range) Range {
+// Add adds a range that is not empty, and returns the range that it became part of.
+func (s *Set) Add(r Range) Range {
 	i := sort.Search(len(*s), func(i int) bool { return (*s)[i].To >= r.From })
 	j := i
 	for j < len(*s) && (*s)[j].From <= r.To {
@@ -47,8 +49,8 @@ func (s *spans) add(r Range) Range {
 	return r
 }
 
-// missing returns what is not there of size bytes.
-func (s spans) missing(size int64) []Range {
+// Missing returns what is not there of size bytes.
+func (s Set) Missing(size int64) []Range {
 	var gaps []Range
 	at := int64(0)
 	for _, r := range s {
@@ -63,8 +65,8 @@ func (s spans) missing(size int64) []Range {
 	return gaps
 }
 
-// total returns how many bytes are there.
-func (s spans) total() int64 {
+// Total returns how many bytes are there.
+func (s Set) Total() int64 {
 	n := int64(0)
 	for _, r := range s {
 		n += r.To - r.From
