@@ -10,11 +10,11 @@ import (
 
 	"github.com/towline/towline/api/compose"
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/keep/sets"
+	"github.com/towline/towline/puller/keep/setfile"
 )
 
 // ReadSet reads a file of a set, or the standard input for "-", into fields, as
-// [sets.ParseInto] does. A Compose file is read where it is, with its variables: listed is
+// [setfile.ParseInto] does. A Compose file is read where it is, with its variables: listed is
 // what its services ask for; else it is nil.
 func ReadSet(ctx context.Context, f *Flags, cmd *cobra.Command, path string, fields any, profiles *[]string) (listed *puller.PrewarmRequest, err error) {
 	var content []byte
@@ -26,7 +26,7 @@ func ReadSet(ctx context.Context, f *Flags, cmd *cobra.Command, path string, fie
 	if err != nil {
 		return nil, err
 	}
-	listed, err = sets.ParseInto(ctx, content, fields, profiles, func(ctx context.Context, content []byte, profiles []string) (puller.PrewarmRequest, error) {
+	listed, err = setfile.ParseInto(ctx, content, fields, profiles, func(ctx context.Context, content []byte, profiles []string) (puller.PrewarmRequest, error) {
 		if path == "-" {
 			return compose.Parse(ctx, content, nil, profiles)
 		}

@@ -15,7 +15,7 @@ import (
 	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
-	"github.com/towline/towline/puller/keep/sets"
+	"github.com/towline/towline/puller/keep/setfile"
 )
 
 // file is what a file says of a set.
@@ -109,7 +109,7 @@ func wantedSet(ctx context.Context, f *command.Flags, cmd *cobra.Command, path s
 		if listed != nil {
 			wanted.Images, wanted.Platform = listed.Images, cmp.Or(wanted.Platform, listed.Platform)
 		}
-		wanted.Name = cmp.Or(wanted.Name, sets.NameOf(path))
+		wanted.Name = cmp.Or(wanted.Name, setfile.NameOf(path))
 	}
 	if len(args) > 0 {
 		wanted.Name = args[0]

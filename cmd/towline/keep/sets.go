@@ -19,7 +19,7 @@ import (
 	"github.com/towline/towline/cmd/towline/tables"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/keep"
-	"github.com/towline/towline/puller/keep/sets"
+	"github.com/towline/towline/puller/keep/setfile"
 )
 
 // NewSets returns the command sets.
@@ -127,7 +127,7 @@ func newApply(f *command.Flags) *cobra.Command {
 			"  towline sets apply -f compose.yaml shop --window 22:00-06:00 --timezone Europe/Berlin",
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			usage := func(text string) error { return exit.Usage(errors.New(text), cmd.CommandPath()) }
-			wanted := sets.File{}
+			wanted := setfile.File{}
 			switch {
 			case file != "" && len(args) > 1:
 				return usage("IMAGE: those of a set with -f are in its file")
@@ -143,7 +143,7 @@ func newApply(f *command.Flags) *cobra.Command {
 				if listed != nil {
 					wanted.Images, wanted.Platform = listed.Images, cmp.Or(wanted.Platform, listed.Platform)
 				}
-				wanted.Name = cmp.Or(wanted.Name, sets.NameOf(file))
+				wanted.Name = cmp.Or(wanted.Name, setfile.NameOf(file))
 			default:
 				for _, image := range args[1:] {
 					wanted.Images = append(wanted.Images, puller.PullRequest{Image: command.FullName(image)})

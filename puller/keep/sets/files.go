@@ -3,141 +3,46 @@ package sets
 import (
 	"cmp"
 	"context"
-	"errors"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"slices"
-	"strings"
-	"time"
 
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/keep"
-)
-
-const (
-	maxFiles = 1000
-	// settleTime is how long a file must be unchanged before it is read, because it may
-	// still be written to.
-	settleTime = 200 * time.Millisecond
+	"github.com/towline/towline/puller/keep/setfile"
 )
 
 // files are the files of a directory that have sets. Only Run uses them, and Open before it.
 type files struct {
-	dir   string
-	seen  map[string]*file // by path
-	fault string           // of the directory
-	first bool             // nothing was read yet
-	again bool             // a set of a file was refused, which other sets decide
+	*setfile.Directory[*fileSet]
+	refused map[string]string // why the other sets do not allow the set of a file, by path
 }
 
-// file is a file as it was read last.
-type file struct {
-	info    os.FileInfo
-	fault   string
-	refused string // why the other sets do not allow its set
-	// What its last good content said. A file that becomes bad changes nothing.
-	good bool
+// fileSet is what a file says of its set.
+type fileSet struct {
 	name string
 	*definition
 }
 
-func newFiles(dir string) *files { return &files{dir: dir, seen: make(map[string]*file), first: true} }
+// newFiles returns those of a directory, nil for none.
+func (s *Sets) newFiles(dir string) *files {
+	if dir == "" {
+		return nil
+	}
+	return &files{refused: make(map[string]string), Directory: setfile.NewDirectory(dir, s.o.Log, func(ctx context.Context, path string) (*fileSet, error) {
+		f, err := setfile.Read(ctx, path, s.o.Compose)
+		if err != nil {
+			return nil, err
+		}
+		d, err := s.check(f.Name, f.SetRequest)
+		return &fileSet{f.Name, d}, err
+	})}
+}
 
-// readFiles reads the files that have changed.
+// readFiles reads the files that have changed, and makes the sets those of the files.
 func (s *Sets) readFiles(ctx context.Context) {
-	f := s.files
-	if f.dir == "" {
-		return
-	}
-	paths, err := f.list()
-	fault := ""
-	if err != nil {
-		fault = err.Error()
-	}
-	changed := f.first || f.again || fault != f.fault
-	if fault != "" && fault != f.fault {
-		s.o.Log.WithField("dir", f.dir).WithError(err).Error("the files of sets can't be read; the sets stay as they were")
-	}
-	f.fault = fault
-	if err != nil {
-		if changed {
-			s.adopt(ctx)
-		}
-		return
-	}
-	for path := range f.seen {
-		if !slices.Contains(paths, path) {
-			delete(f.seen, path)
-			changed = true
-		}
-	}
-	for _, path := range paths {
-		changed = s.readFile(ctx, path) || changed
-	}
-	f.first = false
-	if changed {
+	if f := s.files; f != nil && (f.Read(ctx) || len(f.refused) > 0) {
 		s.adopt(ctx)
 	}
-}
-
-// list returns the paths of the files, sorted. There is none without the directory.
-func (f *files) list() (paths []string, err error) {
-	entries, err := os.ReadDir(f.dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	for _, e := range entries {
-		name := e.Name()
-		if ext := filepath.Ext(name); !strings.HasPrefix(name, ".") && (ext == ".yaml" || ext == ".yml") {
-			paths = append(paths, filepath.Join(f.dir, name))
-		}
-	}
-	if err == nil && len(paths) > maxFiles {
-		return nil, puller.Errorf(puller.ErrInvalidRequest, "%d files; at most %d are read", len(paths), maxFiles)
-	}
-	return paths, err
-}
-
-// readFile reads a file if it has changed, and reports whether it has.
-func (s *Sets) readFile(ctx context.Context, path string) bool {
-	old := s.files.seen[path]
-	info, err := os.Stat(path)
-	if err == nil && old != nil && old.info != nil && sameFile(old.info, info) {
-		return false
-	}
-	if err == nil && !s.files.first {
-		if age := time.Since(info.ModTime()); age >= 0 && age < settleTime {
-			return false // it is read the next time
-		}
-	}
-	read := &file{info: info}
-	if old != nil {
-		read.good, read.name, read.definition = old.good, old.name, old.definition
-	}
-	if err == nil {
-		var name string
-		var d *definition
-		if name, d, err = s.parseFile(ctx, path); err == nil {
-			read.good, read.name, read.definition = true, name, d
-		}
-	}
-	if err != nil {
-		if puller.KindOf(err).Retryable() {
-			read.info = nil // it is read again
-		}
-		if read.fault = err.Error(); old == nil || old.fault != read.fault {
-			s.o.Log.WithField("file", path).WithError(err).Error("a file of a set can't be used; the other sets go on")
-		}
-	}
-	s.files.seen[path] = read
-	return true
-}
-
-func sameFile(a, b os.FileInfo) bool {
-	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size() && a.Mode() == b.Mode()
 }
 
 // adopt makes the sets those of the files, beside those that calls have made.
@@ -148,30 +53,28 @@ func (s *Sets) adopt(ctx context.Context) {
 	if err != nil {
 		s.o.Log.WithError(err).Warn("the last refreshes of sets can't be read; sets of files that are new are refreshed now")
 	}
-	s.files.again = false
 	var faults []keep.SetFault
-	if s.files.fault != "" {
-		faults = append(faults, keep.SetFault{File: s.files.dir, Error: s.files.fault})
+	if fault := s.files.Fault(); fault != "" {
+		faults = append(faults, keep.SetFault{File: s.files.Path(), Error: fault})
 	}
-	wanted := make(map[string]string) // paths by name
-	for _, path := range sortedPaths(s.files.seen) {
-		f := s.files.seen[path]
-		fault := f.fault
-		if f.good {
-			refused := ""
-			if err := s.adoptFile(ctx, f, path, wanted, runs); err != nil {
-				refused, s.files.again = err.Error(), true
+	wanted := make(map[string]string)  // paths by name
+	refused := make(map[string]string) // reasons by path
+	for f := range s.files.All() {
+		fault := f.Fault
+		if f.Good != nil {
+			if err := s.adoptFile(ctx, f, wanted, runs); err != nil {
+				refused[f.Path] = err.Error()
+				if refused[f.Path] != s.files.refused[f.Path] {
+					s.o.Log.WithFields(logrus.Fields{"file": f.Path, "error": err}).Error("a file of a set can't be used; the other sets go on")
+				}
 			}
-			if refused != "" && refused != f.refused {
-				s.o.Log.WithFields(logrus.Fields{"file": path, "error": refused}).Error("a file of a set can't be used; the other sets go on")
-			}
-			f.refused = refused
-			fault = cmp.Or(fault, refused)
+			fault = cmp.Or(fault, refused[f.Path])
 		}
 		if fault != "" {
-			faults = append(faults, keep.SetFault{File: path, Error: fault})
+			faults = append(faults, keep.SetFault{File: f.Path, Error: fault})
 		}
 	}
+	s.files.refused = refused
 	for _, one := range s.sorted() {
 		if one.source == keep.SetFromFile && wanted[one.name] == "" {
 			s.forget(one.name)
@@ -184,40 +87,32 @@ func (s *Sets) adopt(ctx context.Context) {
 	s.nudge()
 }
 
-func sortedPaths(seen map[string]*file) []string {
-	paths := make([]string, 0, len(seen))
-	for path := range seen {
-		paths = append(paths, path)
-	}
-	slices.Sort(paths)
-	return paths
-}
-
 // adoptFile makes the set of a file, unless it is there. saving is held.
-func (s *Sets) adoptFile(ctx context.Context, f *file, path string, wanted map[string]string, runs map[string]runRecord) error {
-	old := s.get(f.name)
-	if err := notOfFleet(f.name); err != nil {
+func (s *Sets) adoptFile(ctx context.Context, f *setfile.Entry[*fileSet], wanted map[string]string, runs map[string]runRecord) error {
+	name, d := f.Good.name, f.Good.definition
+	old := s.get(name)
+	if err := notOfFleet(name); err != nil {
 		return err
 	}
 	switch {
-	case wanted[f.name] != "":
-		return puller.Errorf(puller.ErrConflict, "name: the set %s comes from %s; give one of the two another name", f.name, wanted[f.name])
+	case wanted[name] != "":
+		return puller.Errorf(puller.ErrConflict, "name: the set %s comes from %s; give one of the two another name", name, wanted[name])
 	case old != nil && old.source != keep.SetFromFile:
-		return puller.Errorf(puller.ErrConflict, "name: a call has made a set %s; delete that one, or give this one another name", f.name)
+		return puller.Errorf(puller.ErrConflict, "name: a call has made a set %s; delete that one, or give this one another name", name)
 	}
-	wanted[f.name] = path
-	if old != nil && old.fingerprint == f.fingerprint && old.file == path {
+	wanted[name] = f.Path
+	if old != nil && old.fingerprint == d.fingerprint && old.file == f.Path {
 		return nil
 	}
-	if err := s.hasRoom(old, f.definition); err != nil {
+	if err := s.hasRoom(old, d); err != nil {
 		return err
 	}
-	release, err := s.o.Claims.Need(ctx, f.keys())
+	release, err := s.o.Claims.Need(ctx, d.keys())
 	if err != nil {
 		return err
 	}
 	defer release()
-	one := &set{name: f.name, source: keep.SetFromFile, file: path, changed: f.info.ModTime().UTC(), definition: f.definition}
+	one := &set{name: name, source: keep.SetFromFile, file: f.Path, changed: f.Changed.UTC(), definition: d}
 	if old == nil {
 		s.restore(one, runs)
 	}

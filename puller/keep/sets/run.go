@@ -46,7 +46,7 @@ func (s *Sets) Run(ctx context.Context) error {
 			following.Go(func() { s.follow(ctx, r) })
 		}
 		wait := lookEvery - time.Since(looked)
-		if s.files.dir != "" {
+		if s.files != nil {
 			wait = min(wait, filesEvery-time.Since(read))
 		}
 		timer := time.NewTimer(min(wait, s.untilDue()))

@@ -15,6 +15,7 @@ import (
 	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/keep/claim"
 	"github.com/towline/towline/puller/keep/index"
+	"github.com/towline/towline/puller/keep/setfile"
 	"github.com/towline/towline/puller/store"
 )
 
@@ -34,7 +35,7 @@ type Options struct {
 	Records store.Records
 	Host    string // which host this is, for its part of jitters
 	Dir     string // of files of sets, "" for none
-	Compose Compose
+	Compose setfile.Compose
 	Learn   Learn
 	// Changed is told of images that somebody else has removed, and of those that were
 	// pulled again; nil for nobody. It may wait for a disk.
@@ -49,7 +50,7 @@ type Options struct {
 type Sets struct {
 	o     Options
 	wake  chan struct{} // has something in it after Run may have more to do
-	files *files
+	files *files        // nil for none
 
 	saving sync.Mutex // one change, and one begin of a refresh, at a time; taken before mu
 
@@ -73,7 +74,7 @@ func Open(o Options) (*Sets, error) {
 	if err := s.openLearned(); err != nil {
 		return nil, err
 	}
-	s.files = newFiles(o.Dir)
+	s.files = s.newFiles(o.Dir)
 	s.readFiles(context.Background())
 	if o.Metrics != nil {
 		o.Metrics.MustRegister(collector{s})

@@ -1,4 +1,6 @@
-package sets
+// Package setfile reads files of sets: lists, and Compose files; one by one, or all of a
+// directory that have changed.
+package setfile
 
 import (
 	"bytes"
@@ -17,8 +19,8 @@ import (
 	"github.com/towline/towline/puller/ownerfile"
 )
 
-// maxFile is how many bytes a file of a set may have.
-const maxFile = 256 << 10
+// MaxBytes is how many bytes a file of a set may have.
+const MaxBytes = 256 << 10
 
 // File is what a file says of its set.
 type File struct {
@@ -33,27 +35,23 @@ type Compose func(ctx context.Context, content []byte, profiles []string) (pulle
 // NameOf returns the name of the set of a file that says none.
 func NameOf(path string) string { return strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)) }
 
-// parseFile reads a file: a list {images, schedule, …}, or a Compose file with a section
-// x-towline. Its set has the name that it says, or that of the file.
-func (s *Sets) parseFile(ctx context.Context, path string) (name string, d *definition, err error) {
-	content, _, err := ownerfile.Read(path, maxFile)
+// Read reads a file: a list {images, schedule, …}, or a Compose file with a section x-towline.
+// Its set has the name that it says, or that of the file. What else it says is not checked yet.
+func Read(ctx context.Context, path string, compose Compose) (File, error) {
+	content, _, err := ownerfile.Read(path, MaxBytes)
 	if err != nil {
-		return "", nil, err
+		return File{}, err
 	}
-	settings, err := Parse(ctx, content, s.o.Compose)
+	f, err := parse(ctx, content, compose)
 	if err != nil {
-		return "", nil, err
+		return f, err
 	}
-	name = cmp.Or(settings.Name, NameOf(path))
-	if err := keep.CheckSetName(name); err != nil {
-		return "", nil, err
-	}
-	d, err = s.check(name, settings.SetRequest)
-	return name, d, err
+	f.Name = cmp.Or(f.Name, NameOf(path))
+	return f, keep.CheckSetName(f.Name)
 }
 
-// Parse reads the content of a file. What it says is not checked yet.
-func Parse(ctx context.Context, content []byte, compose Compose) (r File, err error) {
+// parse reads the content of a file. What it says is not checked yet.
+func parse(ctx context.Context, content []byte, compose Compose) (r File, err error) {
 	listed, err := ParseInto(ctx, content, &r, &r.Profiles, compose)
 	if listed != nil {
 		r.Images, r.Skipped, r.Platform = listed.Images, listed.Skipped, cmp.Or(r.Platform, listed.Platform)
