@@ -18,8 +18,8 @@ const (
 func (s *Sets) Run(ctx context.Context) error {
 	var following sync.WaitGroup
 	defer following.Wait()
-	if s.o.Learn.For > 0 {
-		following.Go(func() { s.hear(ctx) })
+	if s.learned != nil {
+		following.Go(func() { s.learned.Run(ctx) })
 	}
 	var looked, read time.Time
 	for ctx.Err() == nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/keep/claim"
 	"github.com/towline/towline/puller/keep/index"
+	"github.com/towline/towline/puller/keep/learned"
 	"github.com/towline/towline/puller/keep/setfile"
 	"github.com/towline/towline/puller/store"
 )
@@ -48,9 +49,10 @@ type Options struct {
 
 // Sets are all sets of a host. Their methods may be called from anywhere.
 type Sets struct {
-	o     Options
-	wake  chan struct{} // has something in it after Run may have more to do
-	files *files        // nil for none
+	o       Options
+	wake    chan struct{}   // has something in it after Run may have more to do
+	files   *files          // nil for none
+	learned *learned.Images // nil for none
 
 	saving sync.Mutex // one change, and one begin of a refresh, at a time; taken before mu
 
@@ -60,7 +62,6 @@ type Sets struct {
 	images   int         // of all sets
 	faults   []keep.SetFault
 	started  []running // jobs that Run has not taken up yet
-	learned  learned
 	stranded time.Time // since when the engine does not say what it has
 }
 
