@@ -13,6 +13,7 @@ import (
 	"github.com/towline/towline/integration/lab"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/stream/pullstream"
 )
@@ -81,7 +82,7 @@ func TestRunEngineKilled(t *testing.T) {
 		{[]string{"out=up\n", "sleep=1s", "exit=7"}, 3 * time.Second, 7, false},
 		{[]string{"out=up\n", "sleep=1h"}, 0, 255, true},
 	} {
-		id, _, err := engine.Create(t.Context(), puller.Container{Image: image, Cmd: c.steps, Network: "none", Pids: 100})
+		id, _, err := engine.Create(t.Context(), engines.Container{Image: image, Cmd: c.steps, Network: "none", Pids: 100})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,7 +1,7 @@
 // Package puller is the domain: jobs, requests, events, errors, and the interfaces of
-// what Towline drives (Engine, Registry) and of what it offers (Service). The words of
-// what is stored are in puller/store, those of keeping images in puller/keep. The
-// packages below do the work; DESIGN.md says how.
+// what Towline offers (Service) and of the registries that it asks (Registry). What an
+// engine is asked is in puller/engines, what is stored in puller/store, and the words of
+// keeping images are in puller/keep. The packages below do the work; DESIGN.md says how.
 //
 // The words that one must know:
 //

@@ -1,7 +1,6 @@
 package puller
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/towline/towline/stream"
@@ -66,20 +65,9 @@ func MissedFrame(id string) stream.Frame {
 	return NoticeEvent(0, id, "some of the output is not kept any more: more has come since than is kept", 0).Frame()
 }
 
-// BehindFrame is told before the present state to a reader whose place is not
-// kept.
-func BehindFrame(id string, since uint64) stream.Frame {
-	return NoticeEvent(0, id, fmt.Sprintf("what followed event %d is not kept any more; this is the present state", since), 0).Frame()
-}
-
 // HeartbeatFrame returns what a reader of the job is told while nothing
 // happens, so that nothing on the way takes the connection for dead. Readers of
 // all jobs are told it of none.
 func HeartbeatFrame(id string) stream.Frame {
 	return Event{Time: time.Now().UTC(), Type: "heartbeat", Job: id}.Frame()
-}
-
-// ShutdownFrame returns what readers of all jobs are told last.
-func ShutdownFrame() stream.Frame {
-	return NoticeEvent(0, "", "towline is shutting down; the jobs go on when it is back", 0).Frame()
 }

@@ -45,10 +45,8 @@ type Skipped struct {
 // image as a string.
 type Images []PullRequest
 
-const (
-	// maxImages is how many images one prewarm may ask for.
-	maxImages = 1000
-)
+// maxImages is how many images one prewarm may ask for.
+const maxImages = 1000
 
 // UnmarshalJSON implements json.Unmarshaler. The error is ErrInvalidRequest and
 // names each index at fault. As elsewhere, unknown fields are an error.

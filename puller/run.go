@@ -1,8 +1,6 @@
 package puller
 
-import (
-	"slices"
-)
+import "slices"
 
 // RunRequest asks to run an image's program in a container, once. All but Image
 // may be left out.
@@ -43,10 +41,3 @@ func (r RunRequest) Environment() []string {
 	slices.Sort(env)
 	return env
 }
-
-// Labels that containers of runs carry. They find containers; they prove
-// nothing, since an image may carry them too (see store.Run.Owns).
-const (
-	LabelJob      = "towline.job"
-	LabelInstance = "towline.instance"
-)

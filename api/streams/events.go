@@ -145,7 +145,7 @@ func (s *Events) OfAll(w http.ResponseWriter, r *http.Request) error {
 		switch {
 		case err == io.EOF:
 			last = true
-			return stream.NewBatch(puller.ShutdownFrame()), nil
+			return stream.NewBatch(shutdownFrame()), nil
 		case errors.Is(err, stream.ErrBehind):
 			// A notice says so. The present state follows.
 			at := sub.At()
@@ -229,4 +229,9 @@ func (r *reader) write(ctx context.Context, out *connections.Writer, b *stream.B
 		out.Text(stream.AppendRetry(nil, leastRetry+rand.N(spreadRetry)))
 	}
 	out.End()
+}
+
+// shutdownFrame returns what readers of all jobs are told last.
+func shutdownFrame() stream.Frame {
+	return puller.NoticeEvent(0, "", "towline is shutting down; the jobs go on when it is back", 0).Frame()
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/enginetest"
 )
 
@@ -70,15 +71,15 @@ func containersConform(t *testing.T, e *docker.Engine, scripted *enginetest.Engi
 }
 
 // inBubble runs a test under synctest, with an engine whose only image runs a program.
-func inBubble(t *testing.T, program enginetest.Program, test func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container)) {
+func inBubble(t *testing.T, program enginetest.Program, test func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c engines.Container)) {
 	synctest.Test(t, func(t *testing.T) {
 		e, scripted, image := newContainerEngine(t)
 		scripted.Program(image, program)
-		test(t, e, scripted, puller.Container{Image: image, Network: "none", Pids: 10})
+		test(t, e, scripted, engines.Container{Image: image, Network: "none", Pids: 10})
 	})
 }
 
-func create(t *testing.T, e *docker.Engine, c puller.Container) string {
+func create(t *testing.T, e *docker.Engine, c engines.Container) string {
 	t.Helper()
 	id, _, err := e.Create(t.Context(), c)
 	if err != nil {
@@ -93,7 +94,7 @@ func collect(text *strings.Builder) func(puller.Output, []byte) {
 }
 
 func TestCreateRequest(t *testing.T) {
-	inBubble(t, nil, func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
+	inBubble(t, nil, func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c engines.Container) {
 		c.Memory, c.NanoCPUs, c.Platform, c.TTY = 64<<20, 5e8, "linux/amd64", true
 		c.Labels = map[string]string{"a": "b"}
 		scripted.Warn("swap is not what it was")
@@ -129,7 +130,7 @@ func TestCreateLogDriver(t *testing.T) {
 		"json-file": {"json-file", "syslog"},
 		"":          {"journald"},
 	} {
-		inBubble(t, nil, func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
+		inBubble(t, nil, func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c engines.Container) {
 			scripted.SetLogDrivers(have...)
 			create(t, e, c)
 			if got := scripted.Containers()[0].Requested.HostConfig.LogConfig.Type; got != want {
@@ -147,7 +148,7 @@ func TestRunEngineKilled(t *testing.T) {
 		p.Wait(time.Minute)
 		io.WriteString(p.Stdout(), "after")
 		return 5
-	}, func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
+	}, func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c engines.Container) {
 		id := create(t, e, c)
 		time.AfterFunc(time.Second, scripted.Kill)
 		var text strings.Builder
@@ -161,14 +162,14 @@ func TestRunEngineKilled(t *testing.T) {
 		scripted.Revive()
 		text.Reset()
 		exit, err := e.Follow(t.Context(), id, false, collect(&text))
-		if err != nil || exit != (puller.Exit{Code: 5}) || text.String() != "before after" {
+		if err != nil || exit != (engines.Exit{Code: 5}) || text.String() != "before after" {
 			t.Errorf("exit %+v, %v, output %q", exit, err, text.String())
 		}
 	})
 }
 
 func TestFrozenEngineTimeout(t *testing.T) {
-	inBubble(t, enginetest.Hang("up"), func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
+	inBubble(t, enginetest.Hang("up"), func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c engines.Container) {
 		id := create(t, e, c)
 		scripted.Freeze()
 		for name, call := range map[string]func() error{
@@ -199,7 +200,7 @@ func TestRunContextEnds(t *testing.T) {
 			}
 			<-p.Killed()
 			return 0
-		}, func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
+		}, func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c engines.Container) {
 			id := create(t, e, c)
 			scripted.OnContainer(func(call, _ string, gone <-chan struct{}) (int, string) {
 				if call == at {
@@ -234,7 +235,7 @@ func TestRunReadsCutOutputFromLog(t *testing.T) {
 				}
 				io.WriteString(p.Stderr(), "!")
 				return 0
-			}, func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
+			}, func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c engines.Container) {
 				c.TTY = tty
 				id := create(t, e, c)
 				time.AfterFunc(4500*time.Millisecond, scripted.CutAttached)
@@ -249,7 +250,7 @@ func TestRunReadsCutOutputFromLog(t *testing.T) {
 }
 
 func TestRunClosesIdleStream(t *testing.T) {
-	inBubble(t, enginetest.Print("all of it", "", 3), func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
+	inBubble(t, enginetest.Print("all of it", "", 3), func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c engines.Container) {
 		scripted.HoldStreams()
 		id := create(t, e, c)
 		var text strings.Builder
@@ -265,9 +266,9 @@ func TestRunLateOOM(t *testing.T) {
 	inBubble(t, func(p *enginetest.Process) int {
 		time.AfterFunc(100*time.Millisecond, func() { p.OOM() })
 		return 137
-	}, func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
+	}, func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c engines.Container) {
 		exit, err := e.Run(t.Context(), create(t, e, c), false, func() {}, func(puller.Output, []byte) {})
-		if err != nil || exit != (puller.Exit{Code: 137, OOMKilled: true}) {
+		if err != nil || exit != (engines.Exit{Code: 137, OOMKilled: true}) {
 			t.Errorf("exit %+v, %v", exit, err)
 		}
 	})
@@ -276,7 +277,7 @@ func TestRunLateOOM(t *testing.T) {
 // Run makes one call of each at a time, and none after its return. The time in each does not
 // count as idle.
 func TestRunSlowReader(t *testing.T) {
-	inBubble(t, enginetest.Print(strings.Repeat("x", 100<<10), "y", 0), func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
+	inBubble(t, enginetest.Print(strings.Repeat("x", 100<<10), "y", 0), func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c engines.Container) {
 		calls := make(chan struct{}, 1)
 		n := 0
 		_, err := e.Run(t.Context(), create(t, e, c), false, func() {}, func(_ puller.Output, p []byte) {
@@ -292,7 +293,7 @@ func TestRunSlowReader(t *testing.T) {
 }
 
 func TestRemoveMissing(t *testing.T) {
-	inBubble(t, nil, func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
+	inBubble(t, nil, func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c engines.Container) {
 		for _, answer := range []struct {
 			status  int
 			message string
@@ -389,7 +390,7 @@ var containerMessages = []struct {
 }
 
 func TestClassifyContainerMessages(t *testing.T) {
-	inBubble(t, nil, func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
+	inBubble(t, nil, func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c engines.Container) {
 		id := create(t, e, c)
 		for _, row := range containerMessages {
 			for _, message := range row.messages {

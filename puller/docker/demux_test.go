@@ -7,6 +7,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/enginetest"
 )
 
@@ -32,7 +33,7 @@ func TestDemultiplex(t *testing.T) {
 		"a failure of the engine": {frame("\x03\x00\x00\x00", 1<<32-1, "broken"), "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, nil, func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c2 puller.Container) {
+			inBubble(t, nil, func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c2 engines.Container) {
 				id := create(t, e, c2)
 				scripted.OnStream(func(string) []byte { return []byte(c.stream) })
 				var before, after runtime.MemStats

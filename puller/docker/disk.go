@@ -24,7 +24,7 @@ type imageDirs struct {
 	dirs []string
 }
 
-// Disk implements puller.Engine. It asks the engine once, and the file system each time.
+// Disk implements engines.Engine. It asks the engine once, and the file system each time.
 // Of two file systems it is the one with less room.
 func (e *Engine) Disk(ctx context.Context) (*puller.Disk, error) {
 	dirs, err := e.imageDirs(ctx)

@@ -15,11 +15,12 @@ import (
 	"github.com/towline/towline/puller/docker/classify"
 	"github.com/towline/towline/puller/docker/containers"
 	"github.com/towline/towline/puller/docker/transport"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/redact"
 	"github.com/towline/towline/stream/pullstream"
 )
 
-// Engine is a puller.Engine on the Docker SDK.
+// Engine is a engines.Engine on the Docker SDK.
 type Engine struct {
 	*containers.Driver
 	conn   *transport.Connection
@@ -30,7 +31,7 @@ type Engine struct {
 // Options say where the engine is.
 type Options = transport.Options
 
-var _ puller.Engine = (*Engine)(nil)
+var _ engines.Engine = (*Engine)(nil)
 
 // New returns an Engine; it does not connect. The error names the option or the
 // environment variable that is at fault.
@@ -51,7 +52,7 @@ func (e *Engine) Close() error {
 // Host returns the engine's address.
 func (e *Engine) Host() string { return e.conn.Host() }
 
-// Pull implements puller.Engine.
+// Pull implements engines.Engine.
 func (e *Engine) Pull(ctx context.Context, p puller.Pull, each func(pullstream.Message)) error {
 	fail := func(err error) error { return e.conn.Classified(ctx, classify.OpPull, p.Image, err) }
 	sdk, err := e.conn.Client(ctx)
@@ -98,7 +99,7 @@ func withoutURLQueries(m pullstream.Message) pullstream.Message {
 	return m
 }
 
-// Inspect implements puller.Engine.
+// Inspect implements engines.Engine.
 func (e *Engine) Inspect(ctx context.Context, ref, platform string) (puller.Image, error) {
 	ctx, cancel := transport.WithLimit(ctx, transport.CallLimit)
 	defer cancel()

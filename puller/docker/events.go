@@ -14,13 +14,14 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker/classify"
 	"github.com/towline/towline/puller/docker/transport"
+	"github.com/towline/towline/puller/engines"
 )
 
 // maxEvent bounds one event, in bytes.
 const maxEvent = 1 << 20
 
-// Events implements puller.Engine.
-func (e *Engine) Events(ctx context.Context, since time.Time, each func(puller.EngineEvent)) error {
+// Events implements engines.Engine.
+func (e *Engine) Events(ctx context.Context, since time.Time, each func(engines.Event)) error {
 	fail := func(err error) error { return e.conn.Classified(ctx, classify.OpEvents, "", err) }
 	sdk, err := e.conn.ClientInTime(ctx)
 	if err != nil {
@@ -35,7 +36,7 @@ func (e *Engine) Events(ctx context.Context, since time.Time, each func(puller.E
 		return fail(err)
 	}
 	defer body.Close()
-	each(puller.EngineEvent{Time: time.Now(), Type: puller.EngineConnected})
+	each(engines.Event{Time: time.Now(), Type: engines.EventConnected})
 	lines := bufio.NewScanner(body)
 	lines.Buffer(nil, maxEvent)
 	for lines.Scan() {
@@ -55,16 +56,16 @@ func (e *Engine) Events(ctx context.Context, since time.Time, each func(puller.E
 }
 
 // engineEvent returns an event of an image or a container.
-func engineEvent(m events.Message) (v puller.EngineEvent, ok bool) {
-	v = puller.EngineEvent{Time: time.Unix(0, m.TimeNano), Action: string(m.Action), ID: puller.ClipTo(m.Actor.ID, maxName)}
+func engineEvent(m events.Message) (v engines.Event, ok bool) {
+	v = engines.Event{Time: time.Unix(0, m.TimeNano), Action: string(m.Action), ID: puller.ClipTo(m.Actor.ID, maxName)}
 	if m.TimeNano == 0 {
 		v.Time = time.Unix(m.Time, 0)
 	}
 	switch m.Type {
 	case events.ImageEventType:
-		v.Type, v.Image = puller.EngineImage, m.Actor.Attributes["name"]
+		v.Type, v.Image = engines.EventImage, m.Actor.Attributes["name"]
 	case events.ContainerEventType:
-		v.Type, v.Image = puller.EngineContainer, m.Actor.Attributes["image"]
+		v.Type, v.Image = engines.EventContainer, m.Actor.Attributes["image"]
 	}
 	v.Image = puller.ClipTo(v.Image, maxName)
 	return v, v.Type != ""

@@ -15,18 +15,19 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker/classify"
 	"github.com/towline/towline/puller/docker/transport"
+	"github.com/towline/towline/puller/engines"
 )
 
 // sharedSizeAPI is the first API version whose list of images says what they share. Before
 // it, only the engine's disk usage does.
 const sharedSizeAPI = "1.42"
 
-// Images implements puller.Engine.
-func (e *Engine) Images(ctx context.Context, shared bool) ([]puller.ImageSummary, error) {
+// Images implements engines.Engine.
+func (e *Engine) Images(ctx context.Context, shared bool) ([]engines.ImageSummary, error) {
 	// With shared, the engine reads the sizes of all its layers.
 	ctx, cancel := transport.WithLimit(ctx, transport.WorkLimit)
 	defer cancel()
-	return transport.Renegotiated(func() ([]puller.ImageSummary, error) {
+	return transport.Renegotiated(func() ([]engines.ImageSummary, error) {
 		list, err := e.listImages(ctx, shared)
 		if err != nil {
 			return nil, e.conn.Classified(ctx, classify.OpImages, "", err)
@@ -74,7 +75,7 @@ func (e *Engine) addSharedSizes(ctx context.Context, sdk *client.Client, list []
 }
 
 // summaries returns the images of a list, each once, without intermediate ones.
-func summaries(list []image.Summary, shared bool) ([]puller.ImageSummary, error) {
+func summaries(list []image.Summary, shared bool) ([]engines.ImageSummary, error) {
 	parents := make(map[string]bool)
 	for _, i := range list {
 		if i.ParentID != "" {
@@ -82,12 +83,12 @@ func summaries(list []image.Summary, shared bool) ([]puller.ImageSummary, error)
 		}
 	}
 	at := make(map[string]int, len(list))
-	found := make([]puller.ImageSummary, 0, len(list))
+	found := make([]engines.ImageSummary, 0, len(list))
 	for _, i := range list {
 		if !isDigest(i.ID) {
 			return nil, puller.Errorf(puller.ErrInternal, "%s: %w", classify.OpImages, errNoID(i.ID))
 		}
-		s := puller.ImageSummary{ID: i.ID, Tags: fullNames(i.RepoTags), Digests: fullNames(i.RepoDigests), Size: max(i.Size, 0), Parent: parents[i.ID]}
+		s := engines.ImageSummary{ID: i.ID, Tags: fullNames(i.RepoTags), Digests: fullNames(i.RepoDigests), Size: max(i.Size, 0), Parent: parents[i.ID]}
 		if i.Created > 0 {
 			s.Created = time.Unix(i.Created, 0)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/enginetest"
 )
 
@@ -26,7 +27,7 @@ func stores(t *testing.T, test func(t *testing.T, e *docker.Engine, scripted *en
 	}
 }
 
-func images(t *testing.T, e *docker.Engine, shared bool) []puller.ImageSummary {
+func images(t *testing.T, e *docker.Engine, shared bool) []engines.ImageSummary {
 	t.Helper()
 	list, err := e.Images(t.Context(), shared)
 	if err != nil {
@@ -142,8 +143,8 @@ func TestEvents(t *testing.T) {
 	t.Run("killed", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			e, scripted := newEngine(t)
-			var got []puller.EngineEvent
-			err := e.Events(t.Context(), time.Time{}, func(v puller.EngineEvent) {
+			var got []engines.Event
+			err := e.Events(t.Context(), time.Time{}, func(v engines.Event) {
 				if got = append(got, v); len(got) > 2 {
 					scripted.Kill()
 					return
@@ -153,7 +154,7 @@ func TestEvents(t *testing.T) {
 			if puller.KindOf(err) != puller.ErrTruncated || len(got) != 3 || got[1].Action != "pull" {
 				t.Errorf("it ends with %v after %+v", err, got)
 			}
-			if err := e.Events(t.Context(), time.Time{}, func(puller.EngineEvent) {}); puller.KindOf(err) != puller.ErrEngineUnavailable {
+			if err := e.Events(t.Context(), time.Time{}, func(engines.Event) {}); puller.KindOf(err) != puller.ErrEngineUnavailable {
 				t.Errorf("the error is %v", err)
 			}
 		})
@@ -166,7 +167,7 @@ func TestEvents(t *testing.T) {
 			}
 			scripted.Freeze()
 			began := time.Now()
-			err := e.Events(t.Context(), time.Time{}, func(puller.EngineEvent) { t.Error("there is an event") })
+			err := e.Events(t.Context(), time.Time{}, func(engines.Event) { t.Error("there is an event") })
 			if took := time.Since(began); puller.KindOf(err) != puller.ErrEngineUnavailable || took != 30*time.Second {
 				t.Errorf("after %v the error is %v", took, err)
 			}
@@ -186,7 +187,7 @@ func TestEvents(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e := newHTTPEngine(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, c.body) })
 			n := 0
-			err := e.Events(t.Context(), time.Time{}, func(puller.EngineEvent) { n++ })
+			err := e.Events(t.Context(), time.Time{}, func(engines.Event) { n++ })
 			if puller.KindOf(err) != c.kind || n != c.want {
 				t.Errorf("the error is %v after %d events", err, n)
 			}

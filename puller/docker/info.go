@@ -10,7 +10,7 @@ import (
 	"github.com/towline/towline/puller/docker/transport"
 )
 
-// Info implements puller.Engine.
+// Info implements engines.Engine.
 func (e *Engine) Info(ctx context.Context) (puller.EngineInfo, error) {
 	ctx, cancel := transport.WithLimit(ctx, transport.CallLimit)
 	defer cancel()

@@ -19,7 +19,7 @@ func isDigest(id string) bool {
 	return err == nil
 }
 
-// RemoveImage implements puller.Engine. Engines remove an image by its ID also where it has
+// RemoveImage implements engines.Engine. Engines remove an image by its ID also where it has
 // one name, so the names are looked up first. A name that is given in between is lost: no
 // engine has a call without that gap.
 func (e *Engine) RemoveImage(ctx context.Context, ref string) error {

@@ -9,17 +9,18 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker/classify"
 	"github.com/towline/towline/puller/docker/transport"
+	"github.com/towline/towline/puller/engines"
 )
 
 // maxInspects is how many inspects run at a time. The list of images does not have their
 // layers.
 const maxInspects = 8
 
-// Storage implements puller.Engine.
-func (e *Engine) Storage(ctx context.Context) (puller.Storage, error) {
+// Storage implements engines.Engine.
+func (e *Engine) Storage(ctx context.Context) (engines.Storage, error) {
 	ids, err := transport.Renegotiated(func() ([]string, error) { return e.imageIDs(ctx) })
 	if err != nil {
-		return puller.Storage{}, err
+		return engines.Storage{}, err
 	}
 	found := make([][]puller.Image, len(ids))
 	group, inner := errgroup.WithContext(ctx)
@@ -36,9 +37,9 @@ func (e *Engine) Storage(ctx context.Context) (puller.Storage, error) {
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return puller.Storage{}, err
+		return engines.Storage{}, err
 	}
-	storage := puller.Storage{}
+	storage := engines.Storage{}
 	for _, images := range found {
 		storage.Images = append(storage.Images, images...)
 	}

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
+	"github.com/towline/towline/puller/engines"
 )
 
 // newAnsweringEngine returns an engine that answers calls, by method and path, with these
@@ -43,7 +43,7 @@ const (
 )
 
 func TestCreateWrongAnswer(t *testing.T) {
-	asked := puller.Container{Image: anImage, Name: "towline-x", Labels: map[string]string{"a": "b"}}
+	asked := engines.Container{Image: anImage, Name: "towline-x", Labels: map[string]string{"a": "b"}}
 	for name, answer := range map[string]string{
 		"nothing": "", "no ID": `{}`, "an empty ID": `{"Id": ""}`, "null": `{"Id": null}`, "a number": `{"Id": 5}`, "a list": `[]`,
 		"a path": `{"Id": "../images/x"}`, "a query": `{"Id": "` + anID + `?force=1"}`, "a name": `{"Id": "towline-x"}`,
@@ -60,7 +60,7 @@ func TestCreateWrongAnswer(t *testing.T) {
 }
 
 func TestCheckContainerWrongAnswer(t *testing.T) {
-	asked := puller.Container{Image: anImage, Name: "towline-x", Labels: map[string]string{"a": "b"}}
+	asked := engines.Container{Image: anImage, Name: "towline-x", Labels: map[string]string{"a": "b"}}
 	is := func(id, name, image, labels string) string {
 		return fmt.Sprintf(`{"Id": %q, "Name": %q, "Image": %q, "Config": {"Labels": %s}, "State": {"Status": "created"}}`, id, name, image, labels)
 	}
@@ -95,7 +95,7 @@ func TestCheckContainerWrongAnswer(t *testing.T) {
 
 func TestCheckContainerWrongManifest(t *testing.T) {
 	const manifest, another = "sha256:" + anID, "sha256:" + anotherID
-	asked := puller.Container{Image: anImage, Platform: "linux/arm64", Manifest: manifest}
+	asked := engines.Container{Image: anImage, Platform: "linux/arm64", Manifest: manifest}
 	is := func(descriptor string) string {
 		return fmt.Sprintf(`{"Id": %q, "Name": "/towline-x", "Image": %q%s}`, anID, anImage, descriptor)
 	}
@@ -156,7 +156,7 @@ func TestHugeAnswerMemory(t *testing.T) {
 	e := newAnsweringEngine(t, map[string]string{"GET /containers/" + anID + "/json": "huge"})
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	err := e.CheckContainer(t.Context(), anID, puller.Container{})
+	err := e.CheckContainer(t.Context(), anID, engines.Container{})
 	runtime.ReadMemStats(&after)
 	if err == nil || !strings.Contains(err.Error(), "more than 16777216 bytes") {
 		t.Errorf("error: %.300v", err)

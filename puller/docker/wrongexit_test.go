@@ -7,6 +7,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/enginetest"
 )
 
@@ -65,7 +66,7 @@ func TestExitWrongAnswer(t *testing.T) {
 		"null":              func(call string, answer any) any { return nil },
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, enginetest.Print("up", "", 0), func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
+			inBubble(t, enginetest.Print("up", "", 0), func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c engines.Container) {
 				id := create(t, e, c)
 				scripted.OnContainerAnswer(change)
 				exit, err := e.Run(t.Context(), id, false, func() {}, func(puller.Output, []byte) {})
@@ -91,7 +92,7 @@ func TestWaitWrongAnswer(t *testing.T) {
 		"no message":   {"Error": map[string]any{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, enginetest.Print("up", "", 3), func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c puller.Container) {
+			inBubble(t, enginetest.Print("up", "", 3), func(t *testing.T, e *docker.Engine, scripted *enginetest.Engine, c engines.Container) {
 				id := create(t, e, c)
 				scripted.OnContainerAnswer(func(call string, answer any) any {
 					if call == "wait" {
@@ -110,24 +111,24 @@ func TestWaitWrongAnswer(t *testing.T) {
 func TestEventsWrongAnswer(t *testing.T) {
 	for name, c := range map[string]struct {
 		events string
-		want   puller.ContainerEvents
+		want   engines.ContainerEvents
 		fails  bool
 	}{
-		"correct":        {`{"Type":"container","Action":"start","Actor":{"ID":"ID"}}{"Type":"container","Action":"die","Actor":{"ID":"ID"}}`, puller.ContainerEvents{Start: true, Exit: true}, false},
-		"nothing":        {``, puller.ContainerEvents{Complete: true}, false},
-		"only the exit":  {`{"Type":"container","Action":"die","Actor":{"ID":"ID"}}`, puller.ContainerEvents{Exit: true, Complete: true}, false},
-		"the wrong way":  {`{"Type":"container","Action":"die","Actor":{"ID":"ID"}}{"Type":"container","Action":"start","Actor":{"ID":"ID"}}`, puller.ContainerEvents{Exit: true, Complete: true}, false},
-		"of another":     {`{"Type":"container","Action":"start","Actor":{"ID":"x"}}{"Type":"container","Action":"die","Actor":{"ID":"x"}}`, puller.ContainerEvents{Complete: true}, false},
-		"of an image":    {`{"Type":"image","Action":"start","Actor":{"ID":"ID"}}{"Type":"image","Action":"die","Actor":{"ID":"ID"}}`, puller.ContainerEvents{Complete: true}, false},
-		"no fields":      {`{}{}`, puller.ContainerEvents{Complete: true}, false},
-		"very many":      {strings.Repeat(`{"Type":"container","Action":"exec_die"}`, 64), puller.ContainerEvents{}, false},
-		"no JSON":        {`kaput`, puller.ContainerEvents{}, true},
-		"half an event":  {`{"Type":"container","Acti`, puller.ContainerEvents{}, true},
-		"a list":         {`[]`, puller.ContainerEvents{}, true},
-		"a huge one":     {"huge", puller.ContainerEvents{}, true},
-		"no state":       {`no state`, puller.ContainerEvents{}, true},
-		"no times":       {`no times`, puller.ContainerEvents{}, false},
-		"times reversed": {`reversed`, puller.ContainerEvents{}, false},
+		"correct":        {`{"Type":"container","Action":"start","Actor":{"ID":"ID"}}{"Type":"container","Action":"die","Actor":{"ID":"ID"}}`, engines.ContainerEvents{Start: true, Exit: true}, false},
+		"nothing":        {``, engines.ContainerEvents{Complete: true}, false},
+		"only the exit":  {`{"Type":"container","Action":"die","Actor":{"ID":"ID"}}`, engines.ContainerEvents{Exit: true, Complete: true}, false},
+		"the wrong way":  {`{"Type":"container","Action":"die","Actor":{"ID":"ID"}}{"Type":"container","Action":"start","Actor":{"ID":"ID"}}`, engines.ContainerEvents{Exit: true, Complete: true}, false},
+		"of another":     {`{"Type":"container","Action":"start","Actor":{"ID":"x"}}{"Type":"container","Action":"die","Actor":{"ID":"x"}}`, engines.ContainerEvents{Complete: true}, false},
+		"of an image":    {`{"Type":"image","Action":"start","Actor":{"ID":"ID"}}{"Type":"image","Action":"die","Actor":{"ID":"ID"}}`, engines.ContainerEvents{Complete: true}, false},
+		"no fields":      {`{}{}`, engines.ContainerEvents{Complete: true}, false},
+		"very many":      {strings.Repeat(`{"Type":"container","Action":"exec_die"}`, 64), engines.ContainerEvents{}, false},
+		"no JSON":        {`kaput`, engines.ContainerEvents{}, true},
+		"half an event":  {`{"Type":"container","Acti`, engines.ContainerEvents{}, true},
+		"a list":         {`[]`, engines.ContainerEvents{}, true},
+		"a huge one":     {"huge", engines.ContainerEvents{}, true},
+		"no state":       {`no state`, engines.ContainerEvents{}, true},
+		"no times":       {`no times`, engines.ContainerEvents{}, false},
+		"times reversed": {`reversed`, engines.ContainerEvents{}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			state := `{"Status": "exited", "ExitCode": 0, "StartedAt": "2026-01-01T00:00:00Z", "FinishedAt": "2026-01-01T00:00:01Z"}`

@@ -10,12 +10,13 @@ import (
 	"testing"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/enginetest/testprogram"
 )
 
 // ContainerFixture is an engine under test, which runs containers.
 type ContainerFixture struct {
-	Engine puller.Engine
+	Engine engines.Engine
 	// Image is the ID of one that the engine has: its entrypoint is /app, the
 	// test program. Nothing else is in it.
 	Image string
@@ -23,7 +24,7 @@ type ContainerFixture struct {
 	OOM bool
 }
 
-// TestContainers tests the contract of puller.Engine for containers.
+// TestContainers tests the contract of engines.Engine for containers.
 func TestContainers(t *testing.T, f ContainerFixture) {
 	t.Run("exit code", f.testExit)
 	t.Run("instant exit", f.testInstant)
@@ -62,12 +63,12 @@ func (h *output) each(s puller.Output, p []byte) {
 
 const suiteLabel = "towline.suite"
 
-func (f ContainerFixture) container(steps ...string) puller.Container {
-	return puller.Container{Image: f.Image, Cmd: steps, Network: "none", Pids: 100, Labels: map[string]string{suiteLabel: "all"}}
+func (f ContainerFixture) container(steps ...string) engines.Container {
+	return engines.Container{Image: f.Image, Cmd: steps, Network: "none", Pids: 100, Labels: map[string]string{suiteLabel: "all"}}
 }
 
 // create makes a container. The end of the test removes it.
-func (f ContainerFixture) create(t *testing.T, c puller.Container) string {
+func (f ContainerFixture) create(t *testing.T, c engines.Container) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
@@ -84,7 +85,7 @@ func (f ContainerFixture) create(t *testing.T, c puller.Container) string {
 }
 
 // run creates and runs a container to its end.
-func (f ContainerFixture) run(t *testing.T, c puller.Container) (puller.Exit, *output) {
+func (f ContainerFixture) run(t *testing.T, c engines.Container) (engines.Exit, *output) {
 	t.Helper()
 	id := f.create(t, c)
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -104,7 +105,7 @@ func (f ContainerFixture) run(t *testing.T, c puller.Container) (puller.Exit, *o
 func (f ContainerFixture) testExit(t *testing.T) {
 	for _, code := range []int{0, 1, 137} {
 		exit, _ := f.run(t, f.container(fmt.Sprintf("exit=%d", code)))
-		if exit != (puller.Exit{Code: code}) {
+		if exit != (engines.Exit{Code: code}) {
 			t.Errorf("exit %d is reported as %+v", code, exit)
 		}
 	}
@@ -165,7 +166,7 @@ func (f ContainerFixture) testLarge(t *testing.T) {
 	}
 }
 
-func (f ContainerFixture) self(t *testing.T, c puller.Container) testprogram.Self {
+func (f ContainerFixture) self(t *testing.T, c engines.Container) testprogram.Self {
 	t.Helper()
 	_, h := f.run(t, c)
 	var self testprogram.Self
@@ -222,7 +223,7 @@ func (f ContainerFixture) testOOM(t *testing.T) {
 func (f ContainerFixture) testContainers(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	label := func(c puller.Container, value string) puller.Container {
+	label := func(c engines.Container, value string) engines.Container {
 		c.Labels = map[string]string{suiteLabel: value, "other": "x=y"}
 		return c
 	}
@@ -261,25 +262,25 @@ func (f ContainerFixture) testContainers(t *testing.T) {
 }
 
 func (f ContainerFixture) testRefused(t *testing.T) {
-	with := func(change func(*puller.Container)) puller.Container {
+	with := func(change func(*engines.Container)) engines.Container {
 		c := f.container("exit=0")
 		change(&c)
 		return c
 	}
 	for name, c := range map[string]struct {
-		container puller.Container
+		container engines.Container
 		kind      puller.ErrorKind
 	}{
-		"no such image":         {with(func(c *puller.Container) { c.Image = "sha256:" + strings.Repeat("0", 64) }), puller.ErrNotFound},
-		"little memory":         {with(func(c *puller.Container) { c.Memory = 1 << 10 }), puller.ErrInvalidRequest},
-		"no such program":       {with(func(c *puller.Container) { c.Entrypoint = []string{"no space left on device"} }), puller.ErrInvalidRequest},
-		"no such file":          {with(func(c *puller.Container) { c.Entrypoint = []string{"/unauthorized"} }), puller.ErrInvalidRequest},
-		"a directory":           {with(func(c *puller.Container) { c.Entrypoint = []string{"/proc"} }), puller.ErrInvalidRequest},
-		"no such user":          {with(func(c *puller.Container) { c.User = "somebody" }), puller.ErrInvalidRequest},
-		"no such group":         {with(func(c *puller.Container) { c.User = "1:something" }), puller.ErrInvalidRequest},
-		"a file for a workdir":  {with(func(c *puller.Container) { c.Workdir = "/app" }), puller.ErrInvalidRequest},
-		"below one for workdir": {with(func(c *puller.Container) { c.Workdir = "/app/x" }), puller.ErrInvalidRequest},
-		"too many CPUs":         {with(func(c *puller.Container) { c.NanoCPUs = 1e15 }), puller.ErrInvalidRequest},
+		"no such image":         {with(func(c *engines.Container) { c.Image = "sha256:" + strings.Repeat("0", 64) }), puller.ErrNotFound},
+		"little memory":         {with(func(c *engines.Container) { c.Memory = 1 << 10 }), puller.ErrInvalidRequest},
+		"no such program":       {with(func(c *engines.Container) { c.Entrypoint = []string{"no space left on device"} }), puller.ErrInvalidRequest},
+		"no such file":          {with(func(c *engines.Container) { c.Entrypoint = []string{"/unauthorized"} }), puller.ErrInvalidRequest},
+		"a directory":           {with(func(c *engines.Container) { c.Entrypoint = []string{"/proc"} }), puller.ErrInvalidRequest},
+		"no such user":          {with(func(c *engines.Container) { c.User = "somebody" }), puller.ErrInvalidRequest},
+		"no such group":         {with(func(c *engines.Container) { c.User = "1:something" }), puller.ErrInvalidRequest},
+		"a file for a workdir":  {with(func(c *engines.Container) { c.Workdir = "/app" }), puller.ErrInvalidRequest},
+		"below one for workdir": {with(func(c *engines.Container) { c.Workdir = "/app/x" }), puller.ErrInvalidRequest},
+		"too many CPUs":         {with(func(c *engines.Container) { c.NanoCPUs = 1e15 }), puller.ErrInvalidRequest},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), limit)

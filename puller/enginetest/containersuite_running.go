@@ -8,15 +8,16 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/enginetest/testprogram"
 )
 
 // running starts a container and returns when it has printed. wait returns Run's result.
-func (f ContainerFixture) running(t *testing.T, ctx context.Context, c puller.Container) (id string, wait func() (puller.Exit, error)) {
+func (f ContainerFixture) running(t *testing.T, ctx context.Context, c engines.Container) (id string, wait func() (engines.Exit, error)) {
 	t.Helper()
 	id = f.create(t, c)
 	type end struct {
-		exit puller.Exit
+		exit engines.Exit
 		err  error
 	}
 	ended := make(chan end, 1)
@@ -37,7 +38,7 @@ func (f ContainerFixture) running(t *testing.T, ctx context.Context, c puller.Co
 	case <-time.After(limit):
 		t.Fatal("it does not print")
 	}
-	return id, func() (puller.Exit, error) { e := <-ended; return e.exit, e.err }
+	return id, func() (engines.Exit, error) { e := <-ended; return e.exit, e.err }
 }
 
 func (f ContainerFixture) testStop(t *testing.T) {
@@ -58,7 +59,7 @@ func (f ContainerFixture) testStop(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if exit, err := wait(); err != nil || exit != (puller.Exit{Code: c.code}) {
+		if exit, err := wait(); err != nil || exit != (engines.Exit{Code: c.code}) {
 			t.Errorf("%v, stopped with grace %s, exited as %+v, %v", c.steps, c.grace, exit, err)
 		}
 		if err := f.Engine.Remove(ctx, id); err != nil {
@@ -77,7 +78,7 @@ func (f ContainerFixture) testFollow(t *testing.T) {
 		id, wait := f.running(t, ctx, f.container("bytes", "sleep=500ms", "lines=100", "exit=3"))
 		var h output
 		exit, err := f.Engine.Follow(ctx, id, false, h.each)
-		if err != nil || exit != (puller.Exit{Code: 3}) {
+		if err != nil || exit != (engines.Exit{Code: 3}) {
 			t.Errorf("it exited as %+v, %v", exit, err)
 		}
 		if !bytes.HasPrefix(h.stdout.Bytes(), testprogram.AllBytes()) || !strings.HasSuffix(h.stdout.String(), "stdout 99\n") || !strings.HasSuffix(h.stderr.String(), "stderr 99\n") {
@@ -108,7 +109,7 @@ func (f ContainerFixture) testFollowLate(t *testing.T) {
 			t.Fatal(err)
 		}
 		exit, err := f.Engine.Follow(ctx, id, tty, second.each)
-		if err != nil || exit != (puller.Exit{Code: 3}) {
+		if err != nil || exit != (engines.Exit{Code: 3}) {
 			t.Errorf("it exited as %+v, %v", exit, err)
 		}
 		if !bytes.Equal(first.stdout.Bytes(), second.stdout.Bytes()) || !bytes.Equal(first.stderr.Bytes(), second.stderr.Bytes()) {
@@ -137,7 +138,7 @@ func (f ContainerFixture) testContextEnds(t *testing.T) {
 	wantKind(t, err, puller.ErrTimeout)
 	var h output
 	exit, err := f.Engine.Follow(ctx, id, false, h.each)
-	if err != nil || exit != (puller.Exit{Code: 4}) || h.stdout.String() != "up and away" {
+	if err != nil || exit != (engines.Exit{Code: 4}) || h.stdout.String() != "up and away" {
 		t.Errorf("it exited as %+v, %v, and had printed %q", exit, err, h.stdout.String())
 	}
 }

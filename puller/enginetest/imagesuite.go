@@ -11,10 +11,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 )
 
 // images returns the engine's list.
-func (f Fixture) images(t *testing.T, shared bool) []puller.ImageSummary {
+func (f Fixture) images(t *testing.T, shared bool) []engines.ImageSummary {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
@@ -26,7 +27,7 @@ func (f Fixture) images(t *testing.T, shared bool) []puller.ImageSummary {
 }
 
 // listed returns the image that has a name.
-func listedAs(list []puller.ImageSummary, name string) *puller.ImageSummary {
+func listedAs(list []engines.ImageSummary, name string) *engines.ImageSummary {
 	for n, i := range list {
 		if slices.Contains(i.Tags, name) || slices.Contains(i.Digests, name) {
 			return &list[n]
@@ -111,17 +112,17 @@ func (f Fixture) testDisk(t *testing.T) {
 // seen collects events.
 type seen struct {
 	mu     sync.Mutex
-	events []puller.EngineEvent
+	events []engines.Event
 }
 
-func (s *seen) add(v puller.EngineEvent) {
+func (s *seen) add(v engines.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.events = append(s.events, v)
 }
 
 // any returns an event of a type with an action.
-func (s *seen) any(kind puller.EngineEventType, action string) (v puller.EngineEvent, ok bool) {
+func (s *seen) any(kind engines.EventType, action string) (v engines.Event, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, v := range s.events {
@@ -133,7 +134,7 @@ func (s *seen) any(kind puller.EngineEventType, action string) (v puller.EngineE
 }
 
 // follow follows the engine's events until the test ends, or stop is called.
-func follow(t *testing.T, e puller.Engine, since time.Time) (s *seen, stop func() error) {
+func follow(t *testing.T, e engines.Engine, since time.Time) (s *seen, stop func() error) {
 	t.Helper()
 	s = new(seen)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -144,7 +145,7 @@ func follow(t *testing.T, e puller.Engine, since time.Time) (s *seen, stop func(
 		return <-ended
 	})
 	t.Cleanup(func() { stop() })
-	until(t, func() bool { _, ok := s.any(puller.EngineConnected, ""); return ok }, "the events do not begin")
+	until(t, func() bool { _, ok := s.any(engines.EventConnected, ""); return ok }, "the events do not begin")
 	return s, stop
 }
 
@@ -162,11 +163,11 @@ func (f Fixture) testEvents(t *testing.T) {
 	late, _ := follow(t, f.Engine, began.Add(-time.Second))
 	for name, s := range map[string]*seen{"live": live, "later": late} {
 		// Others may use the engine too.
-		gone := func() (found puller.EngineEvent, ok bool) {
+		gone := func() (found engines.Event, ok bool) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			i := slices.IndexFunc(s.events, func(v puller.EngineEvent) bool {
-				return v.Type == puller.EngineImage && v.Action == "untag" && v.ID == image.ID
+			i := slices.IndexFunc(s.events, func(v engines.Event) bool {
+				return v.Type == engines.EventImage && v.Action == "untag" && v.ID == image.ID
 			})
 			if i < 0 {
 				return found, false
@@ -181,7 +182,7 @@ func (f Fixture) testEvents(t *testing.T) {
 	wantKind(t, stop(), puller.ErrCanceled)
 	live.mu.Lock()
 	defer live.mu.Unlock()
-	if first := live.events[0]; first.Type != puller.EngineConnected {
+	if first := live.events[0]; first.Type != engines.EventConnected {
 		t.Errorf("the first event is %+v", first)
 	}
 }
@@ -203,7 +204,7 @@ func (f ContainerFixture) testKeepsImage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		at := slices.IndexFunc(all, func(s puller.ContainerState) bool { return s.ID == id })
+		at := slices.IndexFunc(all, func(s engines.ContainerState) bool { return s.ID == id })
 		if at < 0 {
 			t.Fatalf("it is not in %+v", all)
 		}
@@ -211,8 +212,8 @@ func (f ContainerFixture) testKeepsImage(t *testing.T) {
 		if state.Created.IsZero() || state.Image == "" {
 			t.Errorf("a field is empty: %+v", state)
 		}
-		want := puller.ContainerState{ImageID: c.Image, Started: started}
-		if diff := cmp.Diff(want, puller.ContainerState{ImageID: state.ImageID, Started: state.Started, Running: state.Running}); diff != "" {
+		want := engines.ContainerState{ImageID: c.Image, Started: started}
+		if diff := cmp.Diff(want, engines.ContainerState{ImageID: state.ImageID, Started: state.Started, Running: state.Running}); diff != "" {
 			t.Error(diff)
 		}
 		wantKind(t, f.removeAllNames(ctx, c.Image), puller.ErrConflict)
@@ -232,7 +233,7 @@ func (f ContainerFixture) testKeepsImage(t *testing.T) {
 	wantKind(t, err, puller.ErrNotFound)
 	for _, action := range []string{"create", "start", "die", "destroy"} {
 		until(t, func() bool {
-			v, ok := events.any(puller.EngineContainer, action)
+			v, ok := events.any(engines.EventContainer, action)
 			return ok && v.ID == id && v.Image != ""
 		}, "there is no event "+action)
 	}

@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/stream/pullstream"
 )
 
 // Fixture is an engine under test, with images to pull. The engine has none of them at the
 // beginning.
 type Fixture struct {
-	Engine puller.Engine
+	Engine engines.Engine
 	Good   string // linux/amd64 only, of at least one layer
 	// DiffIDs are those of Good's layers, lowest first.
 	DiffIDs []string
@@ -38,7 +39,7 @@ type Fixture struct {
 // limit is how long one call may take; a real engine's take seconds.
 const limit = time.Minute
 
-// TestEngine tests the contract of puller.Engine.
+// TestEngine tests the contract of engines.Engine.
 func TestEngine(t *testing.T, f Fixture) {
 	t.Run("info", f.testInfo)
 	t.Run("pull and inspect", f.testPull)

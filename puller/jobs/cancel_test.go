@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/enginetest"
 )
 
@@ -162,7 +163,7 @@ func TestUnknownJob(t *testing.T) {
 // A transfer that is being aborted must not take a new job down with it.
 func testCancelThenSubmit(t *testing.T) {
 	late := &lateEngine{gate: make(chan struct{})}
-	withDaemonOf(t, defaults, func(e puller.Engine) puller.Engine { late.Engine = e; return late }, func(d *daemon) {
+	withDaemonOf(t, defaults, func(e engines.Engine) engines.Engine { late.Engine = e; return late }, func(d *daemon) {
 		late.gate = make(chan struct{})
 		d.hold(good)
 		old := d.pullAlways(good)

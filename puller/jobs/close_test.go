@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 )
 
 // paused checks that a job has not ended, and that those who wait are told.
@@ -94,7 +95,7 @@ func testCloseKeepsJobs(t *testing.T) {
 
 func testCloseDeadline(t *testing.T) {
 	late := &lateEngine{}
-	withDaemonOf(t, defaults, func(e puller.Engine) puller.Engine { late.Engine = e; return late }, func(d *daemon) {
+	withDaemonOf(t, defaults, func(e engines.Engine) engines.Engine { late.Engine = e; return late }, func(d *daemon) {
 		late.gate = make(chan struct{})
 		defer close(late.gate)
 		d.hold(good)
@@ -113,7 +114,7 @@ func testCloseDeadline(t *testing.T) {
 // What ends while the daemon does is on disk before it is gone.
 func testCloseWhileJobEnds(t *testing.T) {
 	late := &lateEngine{}
-	withDaemonOf(t, defaults, func(e puller.Engine) puller.Engine { late.Engine = e; return late }, func(d *daemon) {
+	withDaemonOf(t, defaults, func(e engines.Engine) engines.Engine { late.Engine = e; return late }, func(d *daemon) {
 		d.serve(good)
 		j := d.pullAlways(good)
 		d.store.Fail(errors.New("no space left on device"))

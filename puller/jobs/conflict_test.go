@@ -6,10 +6,11 @@ import (
 	"testing"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 )
 
 // severalPlatforms is an engine whose store keeps them under one name.
-type severalPlatforms struct{ puller.Engine }
+type severalPlatforms struct{ engines.Engine }
 
 func (e severalPlatforms) Info(ctx context.Context) (puller.EngineInfo, error) {
 	info, err := e.Engine.Info(ctx)
@@ -70,7 +71,7 @@ func testPlatformConflictInPrewarm(t *testing.T) {
 					d.wantPulls(0)
 				}
 			})
-			withDaemonOf(t, once, func(e puller.Engine) puller.Engine { return severalPlatforms{e} }, func(d *daemon) {
+			withDaemonOf(t, once, func(e engines.Engine) engines.Engine { return severalPlatforms{e} }, func(d *daemon) {
 				for _, err := range refused(d) {
 					if err != nil {
 						d.Errorf("a store that keeps several platforms: %v", err)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/puller/jobs"
 	"github.com/towline/towline/puller/storetest"
@@ -55,7 +56,7 @@ func withDaemon(t *testing.T, test func(d *daemon)) {
 }
 
 // withDaemonOf is withDaemon with options, and a way to wrap the engine.
-func withDaemonOf(t *testing.T, o jobs.Options, wrap func(puller.Engine) puller.Engine, test func(d *daemon)) {
+func withDaemonOf(t *testing.T, o jobs.Options, wrap func(engines.Engine) engines.Engine, test func(d *daemon)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		scripted := enginetest.New(t)
@@ -68,7 +69,7 @@ func withDaemonOf(t *testing.T, o jobs.Options, wrap func(puller.Engine) puller.
 		logger := logrus.New()
 		logger.SetOutput(&log)
 		o.Log = logger
-		var engine puller.Engine = adapter
+		var engine engines.Engine = adapter
 		if wrap != nil {
 			engine = wrap(adapter)
 		}
@@ -339,7 +340,7 @@ func encode(json string) string { return base64.URLEncoding.EncodeToString([]byt
 
 // lateEngine ends no pull that was cancelled before its gate is opened.
 type lateEngine struct {
-	puller.Engine
+	engines.Engine
 	gate chan struct{} // made in the bubble
 }
 

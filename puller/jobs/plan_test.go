@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/enginetest"
 )
 
@@ -511,7 +512,7 @@ func testPlanIndexWithoutPlatform(t *testing.T) {
 
 // cacher is an Accelerator that has some blobs.
 type cacher struct {
-	puller.Accelerator
+	engines.Accelerator
 	blobs map[string]bool
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/puller/storetest"
@@ -880,7 +881,7 @@ func testPrewarmLongAndShort(t *testing.T) {
 func testPrewarmManyLong(t *testing.T) {
 	o := defaults
 	o.Concurrency = 8
-	withDaemonOf(t, o, func(engine puller.Engine) puller.Engine { return instant{engine} }, func(d *daemon) {
+	withDaemonOf(t, o, func(engine engines.Engine) engines.Engine { return instant{engine} }, func(d *daemon) {
 		var parents []puller.Job
 		for i := range 3 {
 			r := with(puller.PrewarmRequest{Policy: puller.PolicyAlways}, func(r *puller.PrewarmRequest) { r.Caller = fmt.Sprint(i % 3) })
@@ -904,7 +905,7 @@ func testPrewarmManyLong(t *testing.T) {
 }
 
 // instant is an engine that has every image as soon as it is pulled.
-type instant struct{ puller.Engine }
+type instant struct{ engines.Engine }
 
 func (instant) Pull(_ context.Context, p puller.Pull, each func(pullstream.Message)) error {
 	id := fmt.Sprintf("%x", sha256.Sum256([]byte(p.Image)))[:12]

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/puller/enginetest/testprogram"
 	"github.com/towline/towline/puller/jobs"
@@ -174,16 +175,16 @@ func testRunOutOfMemory(t *testing.T) {
 }
 
 // faultyEngine says that something went wrong beside a container's exit.
-type faultyEngine struct{ puller.Engine }
+type faultyEngine struct{ engines.Engine }
 
-func (e faultyEngine) Run(ctx context.Context, id string, tty bool, started func(), each func(puller.Output, []byte)) (puller.Exit, error) {
+func (e faultyEngine) Run(ctx context.Context, id string, tty bool, started func(), each func(puller.Output, []byte)) (engines.Exit, error) {
 	exit, err := e.Engine.Run(ctx, id, tty, started, each)
 	exit.Error = "the shim has died"
 	return exit, err
 }
 
 func testRunEngineError(t *testing.T) {
-	withDaemonOf(t, running, func(e puller.Engine) puller.Engine { return faultyEngine{e} }, func(d *daemon) {
+	withDaemonOf(t, running, func(e engines.Engine) engines.Engine { return faultyEngine{e} }, func(d *daemon) {
 		d.serve(good)
 		v := d.failed(d.run(puller.RunRequest{}), puller.ErrInternal)
 		if !strings.Contains(v.Error.Message, "the shim has died") {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/puller/storetest"
@@ -230,18 +231,18 @@ func testRunCreateWhileEngineStops(t *testing.T) {
 
 // stray is an engine that gives the ID of another container than it has created.
 type stray struct {
-	puller.Engine
+	engines.Engine
 	id string
 }
 
-func (e *stray) Create(ctx context.Context, c puller.Container) (string, []string, error) {
+func (e *stray) Create(ctx context.Context, c engines.Container) (string, []string, error) {
 	_, warnings, err := e.Engine.Create(ctx, c)
 	return e.id, warnings, err
 }
 
 func testRunOwnerOtherID(t *testing.T) {
 	e := new(stray)
-	withDaemonOf(t, running, func(real puller.Engine) puller.Engine { e.Engine = real; return e }, func(d *daemon) {
+	withDaemonOf(t, running, func(real engines.Engine) engines.Engine { e.Engine = real; return e }, func(d *daemon) {
 		d.serve(good)
 		d.engine.Program(claim, enginetest.Hang(""))
 		e.id = d.others("", nil)

@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/job"
 	"github.com/towline/towline/puller/jobs/table"
 	"github.com/towline/towline/puller/prewarm"
@@ -74,9 +75,9 @@ type Options struct {
 	// Registry is asked for what an engine can't tell; nil for none.
 	Registry puller.Registry
 	// Accelerator makes pulls faster; nil for none.
-	Accelerator puller.Accelerator
+	Accelerator engines.Accelerator
 	// Admission is asked before each pull whether there is room; nil for none.
-	Admission puller.Admission
+	Admission engines.Admission
 	// Told returns the events of no job that an earlier process has told, with what they are
 	// about, for readers who come back. Those up to floor may be incomplete. nil for none.
 	Told    func() (frames []stream.Frame, about []*stream.About, floor uint64)
@@ -94,7 +95,7 @@ const (
 
 // Service takes jobs and drives an engine for them. It implements puller.Service.
 type Service struct {
-	engine   puller.Engine
+	engine   engines.Engine
 	store    store.Store
 	opts     Options
 	defaults requests.Defaults
@@ -122,7 +123,7 @@ var _ puller.Service = (*Service)(nil)
 // New returns a Service that drives the engine and goes on with what the store says
 // had not ended. Close ends it. The error is the store's, which must be readable, and
 // writable unless its disk is full: then new jobs are refused until there is space.
-func New(engine puller.Engine, o Options) (*Service, error) {
+func New(engine engines.Engine, o Options) (*Service, error) {
 	last, unended, err := o.Store.Load()
 	if err != nil {
 		return nil, fmt.Errorf("load the jobs: %w", err)
@@ -202,7 +203,7 @@ func (s *Service) Engine(ctx context.Context) (puller.EngineInfo, error) {
 func (s *Service) Queue() puller.QueueState { return s.transfer.Queue() }
 
 // ownPlatform asks the engine for its platform.
-func ownPlatform(engine puller.Engine) (string, error) {
+func ownPlatform(engine engines.Engine) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), askOwn)
 	defer cancel()
 	info, err := engine.Info(ctx)

@@ -1,6 +1,8 @@
 package jobs
 
 import (
+	"fmt"
+
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/stream"
 )
@@ -31,7 +33,7 @@ func (s *Service) Watch(id string, since *uint64) ([]stream.Frame, *stream.Subsc
 	}
 	frames, sub := topic.Subscribe()
 	if since != nil {
-		frames = append([]stream.Frame{puller.BehindFrame(id, *since)}, frames...)
+		frames = append([]stream.Frame{behindFrame(id, *since)}, frames...)
 	}
 	return frames, sub, nil
 }
@@ -56,5 +58,11 @@ func (s *Service) WatchAll(kind, image string, since *uint64) ([]stream.Frame, *
 	if sub, err := s.events.Resume(filter, missed, *since); err == nil {
 		return nil, sub, nil
 	}
-	return []stream.Frame{puller.BehindFrame("", *since)}, s.events.Subscribe(filter, missed), nil
+	return []stream.Frame{behindFrame("", *since)}, s.events.Subscribe(filter, missed), nil
+}
+
+// behindFrame is told before the present state to a reader whose place is not
+// kept.
+func behindFrame(id string, since uint64) stream.Frame {
+	return puller.NoticeEvent(0, id, fmt.Sprintf("what followed event %d is not kept any more; this is the present state", since), 0).Frame()
 }

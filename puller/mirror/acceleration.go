@@ -14,7 +14,7 @@ import (
 	"github.com/towline/towline/stream/pullstream"
 )
 
-// acceleration is a pull that a job wants. It implements puller.Acceleration: it has the
+// acceleration is a pull that a job wants. It implements engines.Acceleration: it has the
 // engine pull what Towline fetches, and tells how far that is.
 type acceleration struct {
 	mirror  *Mirror
@@ -62,7 +62,7 @@ func (a *acceleration) alias() (err error) {
 	return err
 }
 
-// Pull implements puller.Acceleration.
+// Pull implements engines.Acceleration.
 func (a *acceleration) Pull(ctx context.Context, each func(pullstream.Message)) error {
 	engine := a.mirror.o.Engine
 	var telling sync.Mutex
@@ -251,7 +251,7 @@ func downloading(b puller.Blob, have int64) pullstream.Message {
 	return pullstream.Message{ID: images.ShortID(b.Digest), Status: "Downloading", Detail: pullstream.Detail{Current: have, Total: b.Size}}
 }
 
-// Accelerated implements puller.Acceleration.
+// Accelerated implements engines.Acceleration.
 func (a *acceleration) Accelerated() puller.Accelerated {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -262,7 +262,7 @@ func (a *acceleration) Accelerated() puller.Accelerated {
 	return how
 }
 
-// Close implements puller.Acceleration.
+// Close implements engines.Acceleration.
 func (a *acceleration) Close() {
 	m := a.mirror
 	m.mu.Lock()

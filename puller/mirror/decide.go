@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/mirror/sharing"
 	"github.com/towline/towline/puller/names"
 )
@@ -14,8 +15,8 @@ import (
 // resolveLimit is how long the registry may take to tell what an image is made of.
 const resolveLimit = 30 * time.Second
 
-// Accelerate implements puller.Accelerator.
-func (m *Mirror) Accelerate(ctx context.Context, r puller.Pull) puller.Acceleration {
+// Accelerate implements engines.Accelerator.
+func (m *Mirror) Accelerate(ctx context.Context, r puller.Pull) engines.Acceleration {
 	a := &acceleration{mirror: m, request: r}
 	way, reason := a.decide(ctx)
 	if way == puller.WayAlias {

@@ -17,13 +17,14 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/stream/pullstream"
 )
 
 // engine pulls over HTTP as a graph driver's engine does: under a name on loopback from
 // there, under any other name from the registry of the test. It keeps layers by digest.
 type engine struct {
-	puller.Engine
+	engines.Engine
 	registry *registry
 	info     puller.EngineInfo
 	blind    bool   // it can't reach this machine

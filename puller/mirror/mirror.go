@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/mirror/alias"
 	"github.com/towline/towline/puller/mirror/blobs"
 	"github.com/towline/towline/puller/mirror/endpoint"
@@ -30,7 +31,7 @@ import (
 
 // Options are what a Mirror is made with.
 type Options struct {
-	Engine   puller.Engine
+	Engine   engines.Engine
 	Registry puller.Registry
 	Dir      string // of the cache; it is made
 	// Mode is "auto", or one of the ways. Auto leaves out what would not gain.
@@ -50,7 +51,7 @@ type Options struct {
 	Metrics                  prometheus.Registerer // nil for none
 }
 
-// Mirror implements puller.Accelerator.
+// Mirror implements engines.Accelerator.
 type Mirror struct {
 	o       Options
 	store   *blobs.Store
@@ -75,7 +76,7 @@ type Mirror struct {
 	closing sync.WaitGroup            // one for each of the last two
 }
 
-var _ puller.Accelerator = (*Mirror)(nil)
+var _ engines.Accelerator = (*Mirror)(nil)
 
 // New returns a Mirror. It accelerates nothing before Run has begun.
 func New(o Options) *Mirror {
@@ -181,7 +182,7 @@ func (m *Mirror) endpoint() (address, fault string) {
 	return m.address, m.fault
 }
 
-// State implements puller.Accelerator.
+// State implements engines.Accelerator.
 func (m *Mirror) State() puller.AcceleratorState {
 	way, reason := m.presentWay()
 	return puller.AcceleratorState{
@@ -200,10 +201,10 @@ func (m *Mirror) presentWay() (puller.Way, string) {
 	return m.ways.Last()
 }
 
-// CoolDown implements puller.Accelerator.
+// CoolDown implements engines.Accelerator.
 func (m *Mirror) CoolDown(registry string, d time.Duration) { m.fetcher.CoolDown(registry, d) }
 
-// Cached implements puller.Accelerator.
+// Cached implements engines.Accelerator.
 func (m *Mirror) Cached(all []puller.Blob) (cached []puller.Blob) {
 	if way, _ := m.presentWay(); way == puller.WayNone {
 		return nil

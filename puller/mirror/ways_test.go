@@ -9,6 +9,7 @@ import (
 	"github.com/distribution/reference"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/mirror"
 	"github.com/towline/towline/puller/mirror/hosts"
 )
@@ -67,7 +68,7 @@ func TestMirror(t *testing.T) {
 		defer first.Close()
 		second := b.Accelerate(t.Context(), puller.Pull{Image: "registry.test/two:2"})
 		defer second.Close()
-		for _, a := range []puller.Acceleration{first, second} {
+		for _, a := range []engines.Acceleration{first, second} {
 			if err := a.Pull(t.Context(), ignore); err != nil || a.Accelerated().FromRegistry < 3*mib {
 				t.Errorf("it ended with %v: %+v", err, a.Accelerated())
 			}

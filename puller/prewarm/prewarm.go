@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/job"
 	"github.com/towline/towline/puller/proof"
 	"github.com/towline/towline/puller/pull"
@@ -19,9 +20,9 @@ import (
 // Env is what all prewarms share.
 type Env struct {
 	Context     context.Context // ends when the daemon does
-	Engine      puller.Engine
-	Registry    puller.Registry    // nil for none
-	Accelerator puller.Accelerator // nil for none
+	Engine      engines.Engine
+	Registry    puller.Registry     // nil for none
+	Accelerator engines.Accelerator // nil for none
 	Prover      *proof.Prover
 	Concurrency int // transfers at a time
 	// EngineTimeout is how long an engine that does not answer is waited for; 0 is

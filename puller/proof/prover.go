@@ -7,6 +7,7 @@ import (
 	"errors"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/names"
 )
 
@@ -18,13 +19,13 @@ type Wanted struct {
 
 // Prover proves images. Its methods may be called from anywhere.
 type Prover struct {
-	engine   puller.Engine
+	engine   engines.Engine
 	registry puller.Registry // nil for none
 	proofs   *proofs
 }
 
 // New returns a Prover that asks an engine and, unless it is nil, registries.
-func New(engine puller.Engine, registry puller.Registry) *Prover {
+func New(engine engines.Engine, registry puller.Registry) *Prover {
 	return &Prover{engine: engine, registry: registry, proofs: newProofs()}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/retry"
 )
 
@@ -24,7 +25,7 @@ func (r container) create(image puller.Result) {
 	case <-ctx.Done():
 	}
 	if ctx.Err() != nil { // there is nothing to remove yet
-		r.finish(puller.Exit{}, context.Cause(ctx))
+		r.finish(engines.Exit{}, context.Cause(ctx))
 		return
 	}
 	r.enter(puller.PhaseCreating)
@@ -61,7 +62,7 @@ func (r container) create(image puller.Result) {
 	case err != nil && s.o.Context.Err() != nil:
 		return // the next start sees to it
 	case err != nil:
-		r.clear(puller.Exit{}, err) // it may be there all the same
+		r.clear(engines.Exit{}, err) // it may be there all the same
 		if creating.Err() != nil {
 			s.sweepLater() // or come yet
 		}
@@ -75,20 +76,20 @@ func (r container) create(image puller.Result) {
 
 // spec returns what the engine is to create, of a proven image. Its labels take
 // the place of the image's own. The lock is held.
-func (r container) spec(image puller.Result) puller.Container {
+func (r container) spec(image puller.Result) engines.Container {
 	q := &r.request
-	return puller.Container{
+	return engines.Container{
 		Name: r.name, Image: image.ImageID, Manifest: image.Manifest, Platform: q.Platform,
 		Cmd: q.Cmd, Entrypoint: q.Entrypoint, Env: q.Environment(), Workdir: q.Workdir, User: q.User, TTY: q.TTY,
 		Network: q.Network, Memory: int64(q.Memory), NanoCPUs: q.CPUs.Nano(), Pids: q.Pids,
-		Labels: map[string]string{puller.LabelJob: r.job.ID(), puller.LabelInstance: r.runs.o.Instance()},
+		Labels: map[string]string{engines.LabelJob: r.job.ID(), engines.LabelInstance: r.runs.o.Instance()},
 	}
 }
 
 // createOnce makes the container. It waits for an engine that goes away, and looks
 // whether the container is there before it asks again: the answer may have been
 // lost. The engine takes the name once only.
-func (r container) createOnce(ctx context.Context, asked puller.Container) (id string, warnings []string, err error) {
+func (r container) createOnce(ctx context.Context, asked engines.Container) (id string, warnings []string, err error) {
 	engine := r.runs.o.Engine
 	wait := retry.Backoff{Limit: r.runs.o.EngineTimeout}
 	for first := true; ; first = false {
@@ -133,12 +134,12 @@ func (r container) containerID() string {
 }
 
 // start starts the container, and returns when it has exited.
-func (r container) start() (puller.Exit, error) {
+func (r container) start() (engines.Exit, error) {
 	return r.runs.o.Engine.Run(r.job.Context(), r.containerID(), r.request.TTY, r.started, r.output.printer())
 }
 
 // follow follows a container that was started before.
-func (r container) follow() (puller.Exit, error) {
+func (r container) follow() (engines.Exit, error) {
 	r.started()
 	return r.runs.o.Engine.Follow(r.job.Context(), r.containerID(), r.request.TTY, r.output.printer())
 }
@@ -153,7 +154,7 @@ func (r container) started() {
 
 // exited sees to what is left of a run whose container has exited, or that the engine
 // does not tell of any more.
-func (r container) exited(seen lastSeen, exit puller.Exit, err error) {
+func (r container) exited(seen lastSeen, exit engines.Exit, err error) {
 	seen, exit, err = r.waitForExit(seen, exit, err)
 	if puller.KindOf(err) == puller.ErrNotFound {
 		err = errContainerGone
@@ -180,7 +181,7 @@ func (r container) exited(seen lastSeen, exit puller.Exit, err error) {
 
 // clear removes the container and finishes the run. A container that can't be removed
 // now is as soon as the engine lets it be.
-func (r container) clear(exit puller.Exit, err error) {
+func (r container) clear(exit engines.Exit, err error) {
 	removed := r.removeAll()
 	r.finish(exit, err)
 	if !removed {
@@ -190,7 +191,7 @@ func (r container) clear(exit puller.Exit, err error) {
 
 // finish ends a run whose container is gone: as what it was to end with, if something
 // else than its program has ended it.
-func (r container) finish(exit puller.Exit, err error) {
+func (r container) finish(exit engines.Exit, err error) {
 	switch {
 	case err == nil && exit.Error != "":
 		err = puller.Errorf(puller.ErrInternal, "the engine could not run the container to its end: %s", exit.Error)

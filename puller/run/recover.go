@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/names"
 	"github.com/towline/towline/puller/retry"
 	"github.com/towline/towline/puller/transfer"
@@ -26,7 +27,7 @@ const (
 
 // waitForExit waits for an engine that went away under a run, and goes on with the
 // container.
-func (r container) waitForExit(seen lastSeen, exit puller.Exit, err error) (lastSeen, puller.Exit, error) {
+func (r container) waitForExit(seen lastSeen, exit engines.Exit, err error) (lastSeen, engines.Exit, error) {
 	ctx := r.job.Context()
 	wait := retry.Backoff{Limit: r.runs.o.EngineTimeout}
 	for tries := 1; ctx.Err() == nil; tries++ {
@@ -39,7 +40,7 @@ func (r container) waitForExit(seen lastSeen, exit puller.Exit, err error) (last
 			break
 		}
 		r.notice(fmt.Sprintf("the engine went away while the container ran; waiting for it (%v)", puller.Inner(err)))
-		var c puller.ContainerState
+		var c engines.ContainerState
 		if c, err = r.awaitContainer(); err != nil {
 			break // it has been waited for
 		}
@@ -83,7 +84,7 @@ func (r container) interrupted(seen lastSeen) bool {
 	}
 	ctx := r.job.Context()
 	away := func(error) { seen = lost } // as one is that is being stopped
-	events, err := retry.Engine(ctx, r.runs.o.EngineTimeout, away, func() (puller.ContainerEvents, error) {
+	events, err := retry.Engine(ctx, r.runs.o.EngineTimeout, away, func() (engines.ContainerEvents, error) {
 		return r.runs.o.Engine.ContainerEvents(ctx, id)
 	})
 	switch {
@@ -95,7 +96,7 @@ func (r container) interrupted(seen lastSeen) bool {
 	return seen == lost || events.Complete
 }
 
-func errInterrupted(exit puller.Exit) error {
+func errInterrupted(exit engines.Exit) error {
 	return puller.Errorf(puller.ErrEngineUnavailable, "the engine was restarted while the program ran, so it may have been ended by that; its container exited with %d", exit.Code)
 }
 
@@ -128,7 +129,7 @@ func (r container) resume() {
 			err = errContainerGone // what is there is another one, left idle
 		}
 		r.output.close()
-		r.clear(puller.Exit{}, err)
+		r.clear(engines.Exit{}, err)
 	default:
 		r.removeAll() // it may have been created
 		r.output.close()
@@ -141,7 +142,7 @@ func (r container) resume() {
 }
 
 // takeUp follows a container that was started before the restart.
-func (r container) takeUp(c puller.ContainerState) {
+func (r container) takeUp(c engines.ContainerState) {
 	if !r.placed {
 		r.takeSlot()
 	}
@@ -166,7 +167,7 @@ func (r container) takeUp(c puller.ContainerState) {
 }
 
 // setImage notes the image of a container that was made before a crash.
-func (r container) setImage(c puller.ContainerState) {
+func (r container) setImage(c engines.ContainerState) {
 	r.mu.Lock()
 	key := transfer.Key{Image: r.wanted.Image, Platform: r.wanted.Platform}
 	r.mu.Unlock()

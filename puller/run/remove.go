@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/retry"
 )
 
@@ -13,32 +14,32 @@ var errContainerGone = puller.Errorf(puller.ErrInternal, "the container is gone,
 
 // awaitContainer waits for an engine that went away, and finds the run's container in
 // it.
-func (r container) awaitContainer() (puller.ContainerState, error) {
+func (r container) awaitContainer() (engines.ContainerState, error) {
 	ctx := r.job.Context()
 	wait := retry.Backoff{Limit: r.runs.o.EngineTimeout}
 	for {
-		found, err := r.runs.o.Engine.Containers(ctx, puller.LabelJob, r.job.ID())
+		found, err := r.runs.o.Engine.Containers(ctx, engines.LabelJob, r.job.ID())
 		if c, ok := r.pick(found); ok {
 			r.found(c.ID)
 			return c, nil
 		}
 		switch {
 		case err == nil:
-			return puller.ContainerState{}, errContainerGone
+			return engines.ContainerState{}, errContainerGone
 		case puller.KindOf(err) != puller.ErrEngineUnavailable:
-			return puller.ContainerState{}, err
+			return engines.ContainerState{}, err
 		case !wait.Wait(ctx):
 			if ctx.Err() != nil {
 				err = context.Cause(ctx)
 			}
-			return puller.ContainerState{}, err
+			return engines.ContainerState{}, err
 		}
 	}
 }
 
 // pick returns the container of the run. An engine that went away may have left one
 // beside it that was never started: what runs is not run twice.
-func (r container) pick(found []puller.ContainerState) (picked puller.ContainerState, ok bool) {
+func (r container) pick(found []engines.ContainerState) (picked engines.ContainerState, ok bool) {
 	kept, id := r.kept(), r.job.ID()
 	for _, c := range found {
 		if kept.Owns(c, id, false) && (!ok || c.Started && !picked.Started) {
@@ -74,7 +75,7 @@ func (r container) removeAll() bool {
 // remove removes the containers of the run.
 func (r container) remove(ctx context.Context) error {
 	kept, id, engine := r.kept(), r.job.ID(), r.runs.o.Engine
-	found, err := engine.Containers(ctx, puller.LabelJob, id)
+	found, err := engine.Containers(ctx, engines.LabelJob, id)
 	errs := []error{err}
 	if kept.Container != "" { // whatever is listed
 		errs = append(errs, engine.Remove(ctx, kept.Container))
@@ -115,10 +116,10 @@ func (s *Runs) Sweep() {
 }
 
 func (s *Runs) removeEnded() error {
-	found, err := s.o.Engine.Containers(s.o.Context, puller.LabelInstance, s.o.Instance())
+	found, err := s.o.Engine.Containers(s.o.Context, engines.LabelInstance, s.o.Instance())
 	errs := []error{err}
 	for _, c := range found {
-		id := c.Labels[puller.LabelJob]
+		id := c.Labels[engines.LabelJob]
 		ended, err := s.o.Ended(id)
 		if err == nil && ended != nil && ended.Owns(c, id, true) {
 			err = s.o.Engine.Remove(s.o.Context, c.ID)

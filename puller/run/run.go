@@ -13,6 +13,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/job"
 	"github.com/towline/towline/puller/proof"
 	"github.com/towline/towline/puller/pull"
@@ -25,7 +26,7 @@ import (
 // Options are what runs are made with.
 type Options struct {
 	Context   context.Context // ends when the daemon does
-	Engine    puller.Engine
+	Engine    engines.Engine
 	Transfers *transfer.Transfers
 	Prover    *proof.Prover
 	Pulls     *pull.Env
@@ -89,7 +90,7 @@ type Run struct {
 	name    string             // of the container; "" until it is to be created, in a run of an older Towline
 	id      string             // of the container, once there is one
 	running bool               // it was started
-	exit    *puller.Exit       // once it has exited
+	exit    *engines.Exit      // once it has exited
 	ending  error              // why it is to end before its program does
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/stream"
 )
 
@@ -113,7 +114,7 @@ type Run struct {
 	// container ended, once it had. Ending is why it is to end before its
 	// program does, once it is.
 	Image  *puller.Result   `json:"image,omitempty"`
-	Exit   *puller.Exit     `json:"exit,omitempty"`
+	Exit   *engines.Exit    `json:"exit,omitempty"`
 	Ending *puller.JobError `json:"ending,omitempty"`
 }
 
@@ -121,9 +122,9 @@ type Run struct {
 // say so too, but a container may have them from its image, such as one that was
 // committed from a run's container. Only while a run of an older Towline, of which
 // no more is known, has not ended, they are enough.
-func (r *Run) Owns(c puller.ContainerState, job string, ended bool) bool {
+func (r *Run) Owns(c engines.ContainerState, job string, ended bool) bool {
 	if r.Name == "" && r.Container == "" {
-		return !ended && c.Labels[puller.LabelJob] == job && c.Labels[puller.LabelInstance] != ""
+		return !ended && c.Labels[engines.LabelJob] == job && c.Labels[engines.LabelInstance] != ""
 	}
 	return r.Container != "" && c.ID == r.Container || r.Name != "" && slices.Contains(c.Names, r.Name)
 }

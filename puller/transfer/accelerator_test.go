@@ -11,14 +11,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/transfer"
 	"github.com/towline/towline/stream/pullstream"
 )
 
 // accelerator has the engine pull, and counts what is asked of it.
 type accelerator struct {
-	puller.Accelerator
-	engine         puller.Engine
+	engines.Accelerator
+	engine         engines.Engine
 	how            puller.Accelerated
 	pulls          []puller.Pull
 	closed, proven int // closed in all, and after the image was there
@@ -30,7 +31,7 @@ type acceleration struct {
 	pull puller.Pull
 }
 
-func (a *accelerator) Accelerate(_ context.Context, p puller.Pull) puller.Acceleration {
+func (a *accelerator) Accelerate(_ context.Context, p puller.Pull) engines.Acceleration {
 	p.Connected, p.Busy = nil, nil
 	a.pulls = append(a.pulls, p)
 	return &acceleration{a, p}
@@ -116,7 +117,7 @@ type limited struct {
 	cooled  []string // what it was told itself
 }
 
-func (a *limited) Accelerate(_ context.Context, p puller.Pull) puller.Acceleration {
+func (a *limited) Accelerate(_ context.Context, p puller.Pull) engines.Acceleration {
 	a.asked = append(a.asked, fmt.Sprint(p.Image, " ", time.Since(a.began)))
 	err := puller.Errorf(puller.ErrDenied, "no")
 	switch {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/names"
 	"github.com/towline/towline/puller/proof"
 	"github.com/towline/towline/puller/redact"
@@ -22,7 +23,7 @@ type attempt struct {
 	cooled   func(time.Duration) // it asks for fewer requests
 	// acceleration is of this attempt's pull; nil before it, and where there is no
 	// accelerator.
-	acceleration puller.Acceleration
+	acceleration engines.Acceleration
 }
 
 // pull makes the attempt: it looks what is there, has the engine pull if that is not

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/proof"
 	"github.com/towline/towline/puller/storetest"
 	"github.com/towline/towline/puller/transfer"
@@ -27,7 +28,7 @@ const image = "registry.test/good:v1"
 
 // engine has an image once it was pulled. Of its first pulls, fails of them fail.
 type engine struct {
-	puller.Engine
+	engines.Engine
 	fails   int
 	gate    chan struct{} // pulls wait for it, unless it is nil
 	unpacks bool          // they have downloaded everything then
@@ -172,7 +173,7 @@ func withTransfers(t *testing.T, e *engine, test func(t *testing.T, s *transfer.
 	withAccelerator(t, e, nil, test)
 }
 
-func withAccelerator(t *testing.T, e *engine, a puller.Accelerator, test func(t *testing.T, s *transfer.Transfers)) {
+func withAccelerator(t *testing.T, e *engine, a engines.Accelerator, test func(t *testing.T, s *transfer.Transfers)) {
 	withOptions(t, e, func(o *transfer.Options) { o.Accelerator = a }, test)
 }
 

@@ -19,6 +19,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/names"
 	"github.com/towline/towline/puller/proof"
 	"github.com/towline/towline/puller/queue"
@@ -85,13 +86,13 @@ type Phase struct {
 
 // Options are what transfers are made with.
 type Options struct {
-	Engine   puller.Engine
+	Engine   engines.Engine
 	Registry puller.Registry // nil for none
 	Prover   *proof.Prover
 	// Accelerator, unless it is nil, makes the engine's pulls faster.
-	Accelerator puller.Accelerator
+	Accelerator engines.Accelerator
 	// Admission, unless it is nil, is asked before each pull.
-	Admission puller.Admission
+	Admission engines.Admission
 	Store     store.Store // of the images that came with credentials
 	// VerifyAccess gives an image that is there only to those whose credentials the
 	// registry accepts for it.

@@ -14,6 +14,7 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/bolt"
 	"github.com/towline/towline/puller/docker"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/keep/claim"
 	"github.com/towline/towline/puller/keep/collect"
@@ -39,7 +40,7 @@ type imagesOptions struct {
 	config      configs.Config
 	engine      *docker.Engine
 	registry    puller.Registry
-	accelerator puller.Accelerator
+	accelerator engines.Accelerator
 	protector   keep.Protector // nil for none
 	claims      *claim.Claims
 	records     store.Records

@@ -21,9 +21,10 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker/classify"
 	"github.com/towline/towline/puller/docker/transport"
+	"github.com/towline/towline/puller/engines"
 )
 
-// Driver is the part of a puller.Engine that is about containers. Its methods may be
+// Driver is the part of a engines.Engine that is about containers. Its methods may be
 // called from anywhere.
 type Driver struct {
 	conn *transport.Connection
@@ -33,8 +34,8 @@ type Driver struct {
 // New returns a Driver of an engine's containers.
 func New(c *transport.Connection) *Driver { return &Driver{conn: c} }
 
-// Create implements puller.Engine.
-func (e *Driver) Create(ctx context.Context, c puller.Container) (id string, warnings []string, err error) {
+// Create implements engines.Engine.
+func (e *Driver) Create(ctx context.Context, c engines.Container) (id string, warnings []string, err error) {
 	ctx, cancel := transport.WithLimit(ctx, transport.WorkLimit)
 	defer cancel()
 	created, err := transport.Renegotiated(func() (container.CreateResponse, error) { return e.createContainer(ctx, c) })
@@ -56,8 +57,8 @@ func errNoContainerID(id string) error {
 	return fmt.Errorf("the engine's answer has no container ID, but %.80q", id)
 }
 
-// CheckContainer implements puller.Engine.
-func (e *Driver) CheckContainer(ctx context.Context, id string, c puller.Container) error {
+// CheckContainer implements engines.Engine.
+func (e *Driver) CheckContainer(ctx context.Context, id string, c engines.Container) error {
 	ctx, cancel := transport.WithLimit(ctx, transport.CallLimit)
 	defer cancel()
 	return e.conn.Call(ctx, classify.OpCreate, func(sdk *client.Client) error {
@@ -87,7 +88,7 @@ func (e *Driver) CheckContainer(ctx context.Context, id string, c puller.Contain
 }
 
 // isOf reports whether an answer describes the container that was created as c.
-func isOf(made container.InspectResponse, id string, c puller.Container) bool {
+func isOf(made container.InspectResponse, id string, c engines.Container) bool {
 	if made.ContainerJSONBase == nil || made.ID != id || c.Name != "" && strings.TrimPrefix(made.Name, "/") != c.Name {
 		return false
 	}
@@ -111,7 +112,7 @@ func sameID(a, b string) bool {
 	return strings.TrimPrefix(a, "sha256:") == strings.TrimPrefix(b, "sha256:")
 }
 
-func (e *Driver) createContainer(ctx context.Context, c puller.Container) (container.CreateResponse, error) {
+func (e *Driver) createContainer(ctx context.Context, c engines.Container) (container.CreateResponse, error) {
 	fail := func(err error) (container.CreateResponse, error) {
 		return container.CreateResponse{}, e.conn.Classified(ctx, classify.OpCreate, c.Image, err)
 	}
@@ -134,7 +135,7 @@ func (e *Driver) createContainer(ctx context.Context, c puller.Container) (conta
 	return created, nil
 }
 
-func config(c puller.Container) *container.Config {
+func config(c engines.Container) *container.Config {
 	return &container.Config{
 		Image: c.Image, Cmd: c.Cmd, Entrypoint: c.Entrypoint, Env: c.Env, WorkingDir: c.Workdir, User: c.User, Labels: c.Labels,
 		Tty: c.TTY, AttachStdout: true, AttachStderr: true,
@@ -143,7 +144,7 @@ func config(c puller.Container) *container.Config {
 }
 
 // hostConfig returns the restrictions of a container.
-func hostConfig(c puller.Container, log container.LogConfig) *container.HostConfig {
+func hostConfig(c engines.Container, log container.LogConfig) *container.HostConfig {
 	h := &container.HostConfig{
 		CapDrop:       []string{"ALL"},
 		SecurityOpt:   []string{"no-new-privileges"},
@@ -196,7 +197,7 @@ func (e *Driver) logging(ctx context.Context, sdk *client.Client) (container.Log
 	return c, nil
 }
 
-// Stop implements puller.Engine.
+// Stop implements engines.Engine.
 func (e *Driver) Stop(ctx context.Context, id string, grace time.Duration) error {
 	ctx, cancel := transport.WithLimit(ctx, grace+transport.WorkLimit)
 	defer cancel()
@@ -211,7 +212,7 @@ func (e *Driver) Stop(ctx context.Context, id string, grace time.Duration) error
 	})
 }
 
-// Remove implements puller.Engine.
+// Remove implements engines.Engine.
 func (e *Driver) Remove(ctx context.Context, id string) error {
 	ctx, cancel := transport.WithLimit(ctx, transport.WorkLimit)
 	defer cancel()
@@ -224,20 +225,20 @@ func (e *Driver) Remove(ctx context.Context, id string) error {
 	})
 }
 
-// Containers implements puller.Engine.
-func (e *Driver) Containers(ctx context.Context, label, value string) ([]puller.ContainerState, error) {
+// Containers implements engines.Engine.
+func (e *Driver) Containers(ctx context.Context, label, value string) ([]engines.ContainerState, error) {
 	return e.listContainers(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", label+"="+value))})
 }
 
-// AllContainers implements puller.Engine.
-func (e *Driver) AllContainers(ctx context.Context) ([]puller.ContainerState, error) {
+// AllContainers implements engines.Engine.
+func (e *Driver) AllContainers(ctx context.Context) ([]engines.ContainerState, error) {
 	return e.listContainers(ctx, container.ListOptions{All: true})
 }
 
-func (e *Driver) listContainers(ctx context.Context, o container.ListOptions) ([]puller.ContainerState, error) {
+func (e *Driver) listContainers(ctx context.Context, o container.ListOptions) ([]engines.ContainerState, error) {
 	ctx, cancel := transport.WithLimit(ctx, transport.CallLimit)
 	defer cancel()
-	var states []puller.ContainerState
+	var states []engines.ContainerState
 	err := e.conn.Call(ctx, classify.OpContainers, func(sdk *client.Client) error {
 		list, err := sdk.ContainerList(ctx, o)
 		states = nil
@@ -249,7 +250,7 @@ func (e *Driver) listContainers(ctx context.Context, o container.ListOptions) ([
 			for i, name := range c.Names {
 				names[i] = strings.TrimPrefix(name, "/")
 			}
-			state := puller.ContainerState{ID: c.ID, Names: names, Image: c.Image, Labels: c.Labels, ImageID: c.ImageID, Started: c.State != container.StateCreated, Running: runs(c.State)}
+			state := engines.ContainerState{ID: c.ID, Names: names, Image: c.Image, Labels: c.Labels, ImageID: c.ImageID, Started: c.State != container.StateCreated, Running: runs(c.State)}
 			if c.Created > 0 {
 				state.Created = time.Unix(c.Created, 0)
 			}
@@ -263,7 +264,7 @@ func (e *Driver) listContainers(ctx context.Context, o container.ListOptions) ([
 	return states, nil
 }
 
-// Ran implements puller.Engine.
+// Ran implements engines.Engine.
 func (e *Driver) Ran(ctx context.Context, id string) (time.Time, error) {
 	sdk, err := e.conn.ClientInTime(ctx)
 	if err != nil {

@@ -8,9 +8,9 @@ import (
 
 	"github.com/docker/docker/api/types/events"
 
-	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker/classify"
 	"github.com/towline/towline/puller/docker/transport"
+	"github.com/towline/towline/puller/engines"
 )
 
 const (
@@ -21,12 +21,12 @@ const (
 	leastEvents = 64
 )
 
-// ContainerEvents implements puller.Engine. dockerd keeps its last events in memory, so a
+// ContainerEvents implements engines.Engine. dockerd keeps its last events in memory, so a
 // restart loses them. While dockerd stops, it ends its containers and still answers on
 // open connections, but accepts no new ones. So this call uses a new connection.
-func (e *Driver) ContainerEvents(ctx context.Context, id string) (w puller.ContainerEvents, err error) {
-	fail := func(err error) (puller.ContainerEvents, error) {
-		return puller.ContainerEvents{}, e.conn.Classified(ctx, classify.OpFollow, "", err)
+func (e *Driver) ContainerEvents(ctx context.Context, id string) (w engines.ContainerEvents, err error) {
+	fail := func(err error) (engines.ContainerEvents, error) {
+		return engines.ContainerEvents{}, e.conn.Classified(ctx, classify.OpFollow, "", err)
 	}
 	sdk, err := e.conn.ClientInTime(ctx)
 	if err != nil {
@@ -34,12 +34,12 @@ func (e *Driver) ContainerEvents(ctx context.Context, id string) (w puller.Conta
 	}
 	state, err := e.state(ctx, sdk, classify.OpFollow, id)
 	if err != nil {
-		return puller.ContainerEvents{}, err
+		return engines.ContainerEvents{}, err
 	}
 	started, err1 := time.Parse(time.RFC3339Nano, state.StartedAt)
 	finished, err2 := time.Parse(time.RFC3339Nano, state.FinishedAt)
 	if err1 != nil || err2 != nil || finished.Before(started) || started.Unix() <= 0 {
-		return puller.ContainerEvents{}, nil
+		return engines.ContainerEvents{}, nil
 	}
 	limit, cancel := transport.WithLimit(ctx, transport.CallLimit)
 	defer cancel()

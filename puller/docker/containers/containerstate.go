@@ -12,6 +12,7 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker/classify"
 	"github.com/towline/towline/puller/docker/transport"
+	"github.com/towline/towline/puller/engines"
 )
 
 // containerState is the state of a container. The exit code is nil where the answer has
@@ -65,7 +66,7 @@ const (
 
 // exit asks how a container has ended. The end of a wait does not prove an exit: a
 // stopping daemon or a proxy can end it too.
-func (e *Driver) exit(ctx context.Context, sdk *client.Client, op, id string) (puller.Exit, error) {
+func (e *Driver) exit(ctx context.Context, sdk *client.Client, op, id string) (engines.Exit, error) {
 	state, err := e.state(ctx, sdk, op, id)
 	for tries := 0; tries < oomTries && err == nil && state.ExitCode != nil && *state.ExitCode == 137 && !state.OOMKilled; tries++ {
 		select {
@@ -76,17 +77,17 @@ func (e *Driver) exit(ctx context.Context, sdk *client.Client, op, id string) (p
 		}
 	}
 	if err != nil {
-		return puller.Exit{}, err
+		return engines.Exit{}, err
 	}
 	switch state.Status {
 	case container.StateExited, "stopped": // Podman has both
 	case container.StateRemoving, container.StateDead:
-		return puller.Exit{}, &puller.Error{Op: op, Kind: puller.ErrNotFound, Err: fmt.Errorf("the container is %s: another client has removed it", state.Status)}
+		return engines.Exit{}, &puller.Error{Op: op, Kind: puller.ErrNotFound, Err: fmt.Errorf("the container is %s: another client has removed it", state.Status)}
 	default:
-		return puller.Exit{}, e.conn.Classified(ctx, op, "", &classify.StreamError{Err: fmt.Errorf("the container is %s, not exited", state.Status)})
+		return engines.Exit{}, e.conn.Classified(ctx, op, "", &classify.StreamError{Err: fmt.Errorf("the container is %s, not exited", state.Status)})
 	}
 	if state.ExitCode == nil || *state.ExitCode < 0 {
-		return puller.Exit{}, puller.Errorf(puller.ErrInternal, "the engine's answer has no exit code")
+		return engines.Exit{}, puller.Errorf(puller.ErrInternal, "the engine's answer has no exit code")
 	}
-	return puller.Exit{Code: *state.ExitCode, OOMKilled: state.OOMKilled, Error: state.Error}, nil
+	return engines.Exit{Code: *state.ExitCode, OOMKilled: state.OOMKilled, Error: state.Error}, nil
 }

@@ -9,15 +9,16 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker/classify"
 	"github.com/towline/towline/puller/docker/transport"
+	"github.com/towline/towline/puller/engines"
 )
 
-// Run implements puller.Engine.
+// Run implements engines.Engine.
 //
 // It attaches before it starts the container, so that no output is lost. The wait begins
 // after the start: a container that was started and is not running has exited.
-func (e *Driver) Run(ctx context.Context, id string, tty bool, started func(), each func(puller.Output, []byte)) (puller.Exit, error) {
-	fail := func(err error) (puller.Exit, error) {
-		return puller.Exit{}, e.conn.Classified(ctx, classify.OpRun, "", err)
+func (e *Driver) Run(ctx context.Context, id string, tty bool, started func(), each func(puller.Output, []byte)) (engines.Exit, error) {
+	fail := func(err error) (engines.Exit, error) {
+		return engines.Exit{}, e.conn.Classified(ctx, classify.OpRun, "", err)
 	}
 	sdk, err := e.conn.ClientInTime(ctx)
 	if err != nil {
@@ -29,7 +30,7 @@ func (e *Driver) Run(ctx context.Context, id string, tty bool, started func(), e
 	}
 	if err := e.start(ctx, sdk, id); err != nil {
 		body.Close()
-		return puller.Exit{}, err
+		return engines.Exit{}, err
 	}
 	started()
 	out := &output{tty: tty, each: each}
@@ -52,10 +53,10 @@ func (e *Driver) start(ctx context.Context, sdk *client.Client, id string) error
 	return nil
 }
 
-// Follow implements puller.Engine.
-func (e *Driver) Follow(ctx context.Context, id string, tty bool, each func(puller.Output, []byte)) (puller.Exit, error) {
-	fail := func(err error) (puller.Exit, error) {
-		return puller.Exit{}, e.conn.Classified(ctx, classify.OpFollow, "", err)
+// Follow implements engines.Engine.
+func (e *Driver) Follow(ctx context.Context, id string, tty bool, each func(puller.Output, []byte)) (engines.Exit, error) {
+	fail := func(err error) (engines.Exit, error) {
+		return engines.Exit{}, e.conn.Classified(ctx, classify.OpFollow, "", err)
 	}
 	sdk, err := e.conn.ClientInTime(ctx)
 	if err != nil {
@@ -63,10 +64,10 @@ func (e *Driver) Follow(ctx context.Context, id string, tty bool, each func(pull
 	}
 	state, err := e.state(ctx, sdk, classify.OpFollow, id)
 	if err != nil {
-		return puller.Exit{}, err
+		return engines.Exit{}, err
 	}
 	if state.Status == container.StateCreated {
-		return puller.Exit{}, puller.Errorf(puller.ErrConflict, "the container was never started")
+		return engines.Exit{}, puller.Errorf(puller.ErrConflict, "the container was never started")
 	}
 	out := &output{tty: tty, each: each}
 	if runs(state.Status) {

@@ -17,6 +17,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/keep/claim"
 	"github.com/towline/towline/puller/keep/usage"
@@ -35,7 +36,7 @@ const (
 
 // Options are what a Collector is made with.
 type Options struct {
-	Engine puller.Engine
+	Engine engines.Engine
 	Usage  *usage.Table
 	// Protector knows the sets and leases; nil for none.
 	Protector keep.Protector

@@ -15,6 +15,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/puller/jobs"
 	"github.com/towline/towline/puller/keep"
@@ -31,7 +32,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // engine is a scripted engine with a disk, which only images fill. total 0 is for a disk
 // that is not known.
 type engine struct {
-	puller.Engine
+	engines.Engine
 	scripted *enginetest.Engine
 	total    int64
 }

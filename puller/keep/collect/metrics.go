@@ -6,7 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 )
 
 type metrics struct {
@@ -30,7 +30,7 @@ func newMetrics(o Options) metrics {
 }
 
 // diskMetrics has the engine's disk, which it looks at when it is asked.
-type diskMetrics struct{ engine puller.Engine }
+type diskMetrics struct{ engine engines.Engine }
 
 var (
 	diskTotal = prometheus.NewDesc("towline_engine_disk_bytes", "Size of the file system that the engine keeps its images on. Absent where it is not known.", nil, nil)

@@ -11,6 +11,7 @@ import (
 	"github.com/distribution/reference"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/keep/usage"
 	"github.com/towline/towline/puller/names"
@@ -18,7 +19,7 @@ import (
 
 // image is an image of the engine with what keeps it.
 type image struct {
-	puller.ImageSummary
+	engines.ImageSummary
 	usage.Record
 	containers   []keep.Container
 	sets, leases []string
@@ -48,7 +49,7 @@ func (c *Collector) view(ctx context.Context, shared bool) ([]image, error) {
 	if err != nil {
 		return nil, err
 	}
-	byImage := make(map[string][]puller.ContainerState)
+	byImage := make(map[string][]engines.ContainerState)
 	for _, container := range found.Containers {
 		id := strings.TrimPrefix(container.ImageID, "sha256:") // older engines leave it out
 		byImage[id] = append(byImage[id], container)
@@ -80,7 +81,7 @@ func fullName(name string) string {
 
 // addContainers adds those that were created from the image, or by a name that it has now:
 // when one is made anew, it is from this image.
-func (i *image) addContainers(byImage map[string][]puller.ContainerState) {
+func (i *image) addContainers(byImage map[string][]engines.ContainerState) {
 	seen := make(map[string]bool)
 	for _, key := range append(i.names(), strings.TrimPrefix(i.ID, "sha256:")) {
 		for _, c := range byImage[key] {

@@ -13,14 +13,15 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/names"
 	"github.com/towline/towline/puller/store"
 )
 
 // Engine is what is asked of an engine.
 type Engine interface {
-	AllContainers(ctx context.Context) ([]puller.ContainerState, error)
-	Events(ctx context.Context, since time.Time, each func(puller.EngineEvent)) error
+	AllContainers(ctx context.Context) ([]engines.ContainerState, error)
+	Events(ctx context.Context, since time.Time, each func(engines.Event)) error
 }
 
 // Options are what Images are made with.
@@ -78,11 +79,11 @@ func (l *Images) Names() []string {
 // Run follows the engine's containers until ctx ends.
 func (l *Images) Run(ctx context.Context) {
 	for ctx.Err() == nil {
-		l.o.Engine.Events(ctx, time.Time{}, func(e puller.EngineEvent) {
+		l.o.Engine.Events(ctx, time.Time{}, func(e engines.Event) {
 			switch {
-			case e.Type == puller.EngineConnected:
+			case e.Type == engines.EventConnected:
 				l.scan(ctx)
-			case e.Type == puller.EngineContainer && e.Action == "start":
+			case e.Type == engines.EventContainer && e.Action == "start":
 				l.note(e.Image, now())
 			}
 		})

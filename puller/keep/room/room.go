@@ -14,12 +14,13 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/store"
 )
 
 // Options are what an Admission is made with.
 type Options struct {
-	Engine   puller.Engine
+	Engine   engines.Engine
 	Registry puller.Registry // nil for none
 	// Records keep how much images take unpacked.
 	Records store.Records
@@ -44,7 +45,7 @@ const (
 	countBytes = 4 << 30
 )
 
-// Admission implements puller.Admission.
+// Admission implements engines.Admission.
 type Admission struct {
 	opts    Options
 	metrics *prometheus.CounterVec // by outcome
@@ -55,7 +56,7 @@ type Admission struct {
 	unknown bool // it was logged that the disk is not known
 }
 
-var _ puller.Admission = (*Admission)(nil)
+var _ engines.Admission = (*Admission)(nil)
 
 // New returns an Admission.
 func New(o Options) *Admission {
@@ -73,7 +74,7 @@ func New(o Options) *Admission {
 
 func nothing(puller.Image) {}
 
-// Admit implements puller.Admission.
+// Admit implements engines.Admission.
 func (a *Admission) Admit(ctx context.Context, p puller.Pull, notice func(string)) (release func(puller.Image), err error) {
 	disk, err := a.opts.Engine.Disk(ctx)
 	switch {

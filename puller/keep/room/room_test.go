@@ -11,6 +11,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/keep/room"
 	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/puller/storetest"
@@ -18,7 +19,7 @@ import (
 
 // engine has a disk, and images by their layers.
 type engine struct {
-	puller.Engine
+	engines.Engine
 	disk   *puller.Disk
 	err    error
 	store  string
@@ -37,8 +38,8 @@ func (e *engine) Info(context.Context) (puller.EngineInfo, error) {
 	return puller.EngineInfo{ImageStore: e.store, Platform: "linux/amd64"}, nil
 }
 
-func (e *engine) Storage(context.Context) (puller.Storage, error) {
-	return puller.Storage{Images: e.images}, nil
+func (e *engine) Storage(context.Context) (engines.Storage, error) {
+	return engines.Storage{Images: e.images}, nil
 }
 
 // registry has images with layers of these sizes.

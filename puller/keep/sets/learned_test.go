@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/keep"
 )
 
@@ -33,7 +34,7 @@ func TestLearned(t *testing.T) {
 		h.service.here = map[string]string{web: digest("web 1"), db: digest("db 1")}
 		old := "registry.test/old:v1"
 		h.service.here[old] = digest("old")
-		h.service.containers = []puller.ContainerState{
+		h.service.containers = []engines.ContainerState{
 			{ID: "1", Image: web, Started: true, Running: true, Created: time.Now().Add(-1000 * time.Hour)},
 			{ID: "2", Image: old, Started: true, Created: time.Now().Add(-1000 * time.Hour)},
 			{ID: "3", Image: "registry.test/never:v1", Created: time.Now()},
@@ -46,8 +47,8 @@ func TestLearned(t *testing.T) {
 		h.learns()
 		<-time.After(2 * time.Minute)
 		h.learns(web)
-		h.service.start <- puller.EngineEvent{Type: puller.EngineContainer, Action: "start", Image: db, Time: time.Now()}
-		h.service.start <- puller.EngineEvent{Type: puller.EngineContainer, Action: "die", Image: old, Time: time.Now()}
+		h.service.start <- engines.Event{Type: engines.EventContainer, Action: "start", Image: db, Time: time.Now()}
+		h.service.start <- engines.Event{Type: engines.EventContainer, Action: "die", Image: old, Time: time.Now()}
 		<-time.After(time.Minute)
 		h.learns(db, web)
 		h.refreshes(0) // they are there

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/names"
 )
@@ -32,7 +33,7 @@ func digestOf(i puller.Image, reference string) string {
 }
 
 // listed returns the IDs of the engine's images by all that they are called.
-func listed(all []puller.ImageSummary) map[string]string {
+func listed(all []engines.ImageSummary) map[string]string {
 	ids := make(map[string]string)
 	for _, i := range all {
 		ids[i.ID] = i.ID

@@ -20,6 +20,7 @@ import (
 
 	"github.com/towline/towline/api/compose"
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/keep/sets"
 	"github.com/towline/towline/puller/storetest"
@@ -47,8 +48,8 @@ type scripted struct {
 	mute   error         // of the engine
 	looks  int           // inspects
 
-	containers []puller.ContainerState
-	start      chan puller.EngineEvent
+	containers []engines.ContainerState
+	start      chan engines.Event
 }
 
 func digest(of string) string {
@@ -166,23 +167,23 @@ func (s *scripted) Image(_ context.Context, name, _ string, _ puller.Rules) (pul
 	return puller.Image{ID: id, RepoTags: []string{name}, RepoDigests: []string{"registry.test/" + repository + "@" + id}}, nil
 }
 
-func (s *scripted) Images(context.Context, bool) (all []puller.ImageSummary, err error) {
+func (s *scripted) Images(context.Context, bool) (all []engines.ImageSummary, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name, id := range s.here {
-		all = append(all, puller.ImageSummary{ID: id, Tags: []string{name}})
+		all = append(all, engines.ImageSummary{ID: id, Tags: []string{name}})
 	}
 	return all, s.mute
 }
 
-func (s *scripted) AllContainers(context.Context) ([]puller.ContainerState, error) {
+func (s *scripted) AllContainers(context.Context) ([]engines.ContainerState, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.containers, s.mute
 }
 
-func (s *scripted) Events(ctx context.Context, _ time.Time, each func(puller.EngineEvent)) error {
-	each(puller.EngineEvent{Type: puller.EngineConnected})
+func (s *scripted) Events(ctx context.Context, _ time.Time, each func(engines.Event)) error {
+	each(engines.Event{Type: engines.EventConnected})
 	for {
 		select {
 		case e := <-s.start:
@@ -221,7 +222,7 @@ func withHost(t *testing.T, test func(h *host)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		h := &host{T: t, store: storetest.New(), log: new(strings.Builder), dir: filepath.Join(t.TempDir(), "sets.d"), service: &scripted{
-			here: map[string]string{}, remote: map[string]string{web: digest("web 1"), db: digest("db 1")}, start: make(chan puller.EngineEvent),
+			here: map[string]string{}, remote: map[string]string{web: digest("web 1"), db: digest("db 1")}, start: make(chan engines.Event),
 		}}
 		h.open()
 		t.Cleanup(func() { h.close() })

@@ -12,6 +12,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/keep/claim"
 	"github.com/towline/towline/puller/keep/index"
@@ -22,9 +23,9 @@ import (
 
 // Engine is what Sets ask of an engine beside what a Service tells.
 type Engine interface {
-	Images(ctx context.Context, shared bool) ([]puller.ImageSummary, error)
-	AllContainers(ctx context.Context) ([]puller.ContainerState, error)
-	Events(ctx context.Context, since time.Time, each func(puller.EngineEvent)) error
+	Images(ctx context.Context, shared bool) ([]engines.ImageSummary, error)
+	AllContainers(ctx context.Context) ([]engines.ContainerState, error)
+	Events(ctx context.Context, since time.Time, each func(engines.Event)) error
 }
 
 // Options are what Sets need.

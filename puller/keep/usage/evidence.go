@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 )
 
 // evidence is what the next start needs to say who brought which image, where this process
@@ -56,7 +57,7 @@ func (t *Table) loadEvidence() error {
 		}
 	}
 	for _, seen := range e.Seen {
-		t.seen.event(puller.EngineEvent{Type: puller.EngineImage, Action: seen.Action, ID: seen.ID, Time: seen.Time})
+		t.seen.event(engines.Event{Type: engines.EventImage, Action: seen.Action, ID: seen.ID, Time: seen.Time})
 		if seen.Action == "delete" {
 			t.drop(seen.ID)
 		}
@@ -117,7 +118,7 @@ func (s *sightings) recall(j *puller.Job, e evidence) {
 }
 
 // witness keeps an event of an image, until the next checkpoint. The lock is held.
-func (t *Table) witness(v puller.EngineEvent) {
+func (t *Table) witness(v engines.Event) {
 	switch v.Action {
 	case "untag", "prune":
 		return

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/retry"
 	"github.com/towline/towline/stream"
 )
@@ -66,8 +67,8 @@ func (t *Table) followEvents(outer context.Context) (connected bool, err error) 
 			t.opts.Log.WithError(err).Warn("the engine's images and containers could not be listed; what came meanwhile counts as somebody else's")
 		}
 	}
-	err = t.opts.Engine.Events(ctx, time.Time{}, func(v puller.EngineEvent) {
-		if v.Type == puller.EngineConnected && !connected {
+	err = t.opts.Engine.Events(ctx, time.Time{}, func(v engines.Event) {
+		if v.Type == engines.EventConnected && !connected {
 			connected = true
 			go scan()
 			return
@@ -124,10 +125,10 @@ func (t *Table) scan(ctx context.Context) error {
 }
 
 // note notes an event of the engine.
-func (t *Table) note(v puller.EngineEvent) {
+func (t *Table) note(v engines.Event) {
 	t.mu.Lock()
 	t.seen.event(v)
-	if v.Type == puller.EngineImage {
+	if v.Type == engines.EventImage {
 		t.witness(v)
 		if _, known := t.records[v.ID]; known && v.Action == "delete" {
 			t.drop(v.ID)

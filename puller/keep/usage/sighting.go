@@ -8,6 +8,7 @@ import (
 	"github.com/distribution/reference"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/names"
 )
 
@@ -112,17 +113,17 @@ func (s *sightings) pull(name string, at time.Time) {
 }
 
 // event notes an engine's event. An engine's clock may be ahead of this one.
-func (s *sightings) event(v puller.EngineEvent) {
+func (s *sightings) event(v engines.Event) {
 	if now := time.Now(); v.Time.After(now) {
 		v.Time = now
 	}
 	switch v.Type {
-	case puller.EngineContainer:
+	case engines.EventContainer:
 		switch v.Action {
 		case "create", "start", "die", "restart", "unpause":
 			s.container(v.ID, v.Image, v.Time)
 		}
-	case puller.EngineImage:
+	case engines.EventImage:
 		s.stale = true
 		switch v.Action {
 		case "pull":
@@ -169,7 +170,7 @@ func fullName(name string) string {
 // arrival returns when an image that was not there before has come: when it was first
 // named in an event, which may be while the list was made, or else asOf, when the list was
 // asked for. pulled says that a pull brought it.
-func (s *sightings) arrival(i puller.ImageSummary, asOf time.Time) (at time.Time, pulled bool) {
+func (s *sightings) arrival(i engines.ImageSummary, asOf time.Time) (at time.Time, pulled bool) {
 	called := slices.Concat(i.Tags, i.Digests)
 	for _, r := range s.results {
 		if r.id == i.ID && r.pulled {

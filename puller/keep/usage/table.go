@@ -11,12 +11,13 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/store"
 )
 
 // Options are what a Table is made with. All fields must be set.
 type Options struct {
-	Engine  puller.Engine
+	Engine  engines.Engine
 	Records store.Records
 	Log     logrus.FieldLogger
 }
@@ -69,8 +70,8 @@ func (t *Table) Load() error {
 
 // Snapshot is what an engine had at a time.
 type Snapshot struct {
-	Images     []puller.ImageSummary
-	Containers []puller.ContainerState
+	Images     []engines.ImageSummary
+	Containers []engines.ContainerState
 	// Records are by image ID. Each of Images has one.
 	Records map[string]Record
 }
@@ -86,7 +87,7 @@ func (t *Table) Snapshot(ctx context.Context, shared bool) (Snapshot, error) {
 	t.mu.Unlock()
 	asOf := time.Now()
 	images, err := t.opts.Engine.Images(ctx, shared)
-	var containers []puller.ContainerState
+	var containers []engines.ContainerState
 	if err == nil {
 		containers, err = t.opts.Engine.AllContainers(ctx)
 	}
@@ -104,7 +105,7 @@ func (t *Table) Snapshot(ctx context.Context, shared bool) (Snapshot, error) {
 
 // apply takes over what a list tells, which was asked for at a time, and what was seen until
 // it came. The lock is held, here and below.
-func (t *Table) apply(images []puller.ImageSummary, containers []puller.ContainerState, seen sightings, asOf time.Time) {
+func (t *Table) apply(images []engines.ImageSummary, containers []engines.ContainerState, seen sightings, asOf time.Time) {
 	listed := make(map[string]bool, len(images))
 	t.byName = make(map[string]string, len(images))
 	for _, i := range images {

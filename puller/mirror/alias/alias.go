@@ -17,6 +17,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 )
 
 // removeLimit is how long an engine may take to remove a temporary name.
@@ -27,7 +28,7 @@ const removeLimit = 30 * time.Second
 // may be called from anywhere.
 type Names struct {
 	dir    string
-	engine puller.Engine
+	engine engines.Engine
 	log    logrus.FieldLogger
 
 	mu     sync.Mutex
@@ -36,7 +37,7 @@ type Names struct {
 
 // New returns the names that files in a directory note. The directory is made when it is
 // needed.
-func New(dir string, engine puller.Engine, log logrus.FieldLogger) *Names {
+func New(dir string, engine engines.Engine, log logrus.FieldLogger) *Names {
 	return &Names{dir: dir, engine: engine, log: log, active: make(map[string]bool)}
 }
 

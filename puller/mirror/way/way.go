@@ -10,6 +10,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/engines"
 	"github.com/towline/towline/puller/mirror/alias"
 	"github.com/towline/towline/puller/mirror/hosts"
 )
@@ -29,7 +30,7 @@ const (
 
 // Options are what Ways are made with.
 type Options struct {
-	Engine puller.Engine
+	Engine engines.Engine
 	// Mode is "auto", or one of the ways.
 	Mode string
 	// HostsDir is where Towline may write _default/hosts.toml; "" for nowhere.

@@ -1,6 +1,10 @@
-package puller
+package engines
 
-import "context"
+import (
+	"context"
+
+	"github.com/towline/towline/puller"
+)
 
 // An Admission says whether the engine's disk has room for a pull. Its methods may be
 // called from anywhere.
@@ -11,5 +15,5 @@ type Admission interface {
 	// called with what the readers of the job are to know. The error is ErrNoSpace
 	// with the figures, or the reason why ctx ended. Where it is not known what there
 	// is or what is needed, the pull is admitted.
-	Admit(ctx context.Context, p Pull, notice func(string)) (release func(Image), err error)
+	Admit(ctx context.Context, p puller.Pull, notice func(string)) (release func(puller.Image), err error)
 }
