@@ -14,6 +14,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/registry/login"
+	"github.com/towline/towline/puller/registry/manifest"
 	"github.com/towline/towline/puller/registry/transport"
 )
 
@@ -30,7 +31,7 @@ type Client struct {
 	transports *transport.Set
 	logins     *login.Logins
 
-	cache *lru.Cache[string, manifest] // by repository and digest
+	cache *lru.Cache[string, manifest.Manifest] // by repository and digest
 	reads singleflight.Group
 }
 
@@ -65,7 +66,7 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	cache, err := lru.New[string, manifest](maxCached)
+	cache, err := lru.New[string, manifest.Manifest](maxCached)
 	if err != nil {
 		return nil, err
 	}
@@ -122,20 +123,20 @@ func (c *Client) Manifest(ctx context.Context, q puller.ManifestQuery) (puller.M
 		return puller.Manifest{}, err
 	}
 	imageDigest, platform, unnamed := digest, "", false
-	if m.index != nil {
-		entry, err := m.choose(q.Platform, q.OSVersion)
+	if m.Index != nil {
+		entry, err := m.Choose(q.Platform, q.OSVersion)
 		if err != nil {
 			return puller.Manifest{}, l.fail(puller.ErrPlatformMismatch, err)
 		}
-		imageDigest, platform, unnamed = entry.digest, entry.platform, entry.platform == ""
-		if m, err = c.manifest(ctx, l, entry.digest, q.Free); err != nil {
+		imageDigest, platform, unnamed = entry.Digest, entry.Platform, entry.Platform == ""
+		if m, err = c.manifest(ctx, l, entry.Digest, q.Free); err != nil {
 			return puller.Manifest{}, err
 		}
-		if m.index != nil {
+		if m.Index != nil {
 			return puller.Manifest{}, l.fail(puller.ErrInvalidRequest, errors.New("it is an index of indexes, which engines do not pull"))
 		}
 	}
-	found := m.image
+	found := m.Image
 	found.Digest, found.Image, found.Unnamed = digest.String(), imageDigest.String(), unnamed
 	if strings.Count(found.Platform, "/") == 1 && strings.HasPrefix(platform, found.Platform+"/") {
 		found.Platform = platform // older tools write no variant into the configuration

@@ -22,6 +22,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/redact"
+	"github.com/towline/towline/puller/registry/manifest"
 	"github.com/towline/towline/puller/registry/transport"
 )
 
@@ -97,14 +98,14 @@ func (e canceledError) Unwrap() error { return e.error }
 // manifest returns a manifest from the cache or the registry. Concurrent calls with the
 // same credentials share one read; other credentials can have another result. The cache
 // key has the repository in it, because a registry can claim to have any digest.
-func (c *Client) manifest(ctx context.Context, l *lookup, digest v1.Hash, free bool) (manifest, error) {
+func (c *Client) manifest(ctx context.Context, l *lookup, digest v1.Hash, free bool) (manifest.Manifest, error) {
 	key := l.ref.Context().Digest(digest.String()).Name()
 	for {
 		if m, ok := c.cache.Get(key); ok {
 			return m, nil
 		}
 		if free && l.isCounted() {
-			return manifest{}, l.fail(puller.ErrRateLimited, puller.ErrCounts)
+			return manifest.Manifest{}, l.fail(puller.ErrRateLimited, puller.ErrCounts)
 		}
 		read := c.reads.DoChan(key+" "+l.credentials.Header(), func() (any, error) {
 			if m, ok := c.cache.Get(key); ok { // an earlier read has just ended
@@ -121,39 +122,39 @@ func (c *Client) manifest(ctx context.Context, l *lookup, digest v1.Hash, free b
 		})
 		select {
 		case <-ctx.Done():
-			return manifest{}, l.fail(kindOf(ctx, ctx.Err()), ctx.Err())
+			return manifest.Manifest{}, l.fail(kindOf(ctx, ctx.Err()), ctx.Err())
 		case r := <-read:
 			var canceled canceledError
 			switch {
 			case r.Err == nil:
-				return r.Val.(manifest), nil
+				return r.Val.(manifest.Manifest), nil
 			case errors.As(r.Err, &canceled) && ctx.Err() == nil:
 				// The caller that began the read has left. Read again.
 			default:
-				return manifest{}, l.own(r.Err)
+				return manifest.Manifest{}, l.own(r.Err)
 			}
 		}
 	}
 }
 
 // read gets a manifest, and an image's configuration.
-func (l *lookup) read(ctx context.Context, digest v1.Hash) (manifest, error) {
+func (l *lookup) read(ctx context.Context, digest v1.Hash) (manifest.Manifest, error) {
 	body := l.body
 	if digest != l.bodyDigest {
 		var err error
 		if body, _, err = l.session.manifest(ctx, digest.String()); err != nil {
-			return manifest{}, l.failRead(ctx, err)
+			return manifest.Manifest{}, l.failRead(ctx, err)
 		}
 	}
-	m, config, err := parseManifest(body)
+	m, config, err := manifest.Parse(body)
 	if err == nil && config != nil {
 		var content []byte
 		if content, err = l.session.blob(ctx, config.Digest); err == nil {
-			err = m.parseConfig(content)
+			err = m.ParseConfig(content)
 		}
 	}
 	if err != nil {
-		return manifest{}, l.failRead(ctx, err)
+		return manifest.Manifest{}, l.failRead(ctx, err)
 	}
 	return m, nil
 }
@@ -200,7 +201,7 @@ func (l *lookup) redact(err error) error {
 func kindOf(ctx context.Context, err error) puller.ErrorKind {
 	var status *statusError
 	var token *errcode.ErrorResponse
-	var notImage notImageError
+	var notImage manifest.NotImageError
 	var network net.Error
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):

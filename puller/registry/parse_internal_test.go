@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"testing"
 	"time"
+
+	"github.com/towline/towline/puller/registry/manifest"
 )
 
 // However a URL says when it expires, it is used for a while that is neither negative nor
@@ -29,27 +31,27 @@ func FuzzParseManifest(f *testing.F) {
 	f.Add([]byte(`{"manifests":[{"digest":"`+digest+`","platform":{"os":"linux","architecture":"arm64"}}]}`), []byte(`{}`))
 	f.Add([]byte(`{"schemaVersion":1}`), []byte(``))
 	f.Fuzz(func(t *testing.T, body, content []byte) {
-		m, config, err := parseManifest(body)
+		m, config, err := manifest.Parse(body)
 		if err != nil {
 			return
 		}
 		if config == nil {
 			for _, platform := range []string{"linux/amd64", "linux/arm", ""} {
-				if e, err := m.choose(platform, "10.0.1"); err == nil && e.digest.Hex == "" {
+				if e, err := m.Choose(platform, "10.0.1"); err == nil && e.Digest.Hex == "" {
 					t.Error("the entry has no digest")
 				}
 			}
 			return
 		}
-		if m.parseConfig(content) != nil {
+		if m.ParseConfig(content) != nil {
 			return
 		}
-		if len(m.image.Layers) != len(m.image.DiffIDs) {
-			t.Errorf("%d layers, %d diff IDs", len(m.image.Layers), len(m.image.DiffIDs))
+		if len(m.Image.Layers) != len(m.Image.DiffIDs) {
+			t.Errorf("%d layers, %d diff IDs", len(m.Image.Layers), len(m.Image.DiffIDs))
 		}
 		sum := int64(0)
-		for _, l := range m.image.Layers {
-			if sum += l.Size; l.Size < 0 || sum > maxBytes || l.Digest == "" {
+		for _, l := range m.Image.Layers {
+			if sum += l.Size; l.Size < 0 || sum > manifest.MaxBytes || l.Digest == "" {
 				t.Errorf("a layer is %+v, the sum %d", l, sum)
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/towline/towline/puller/registry/manifest"
 	"github.com/towline/towline/puller/registry/transport"
 )
 
@@ -118,4 +119,4 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-var errTooLarge = notImageError{fmt.Errorf("it is larger than %d MiB, which is more than registries accept", maxBody>>20)}
+var errTooLarge = manifest.NotImageError{Err: fmt.Errorf("it is larger than %d MiB, which is more than registries accept", maxBody>>20)}

@@ -20,6 +20,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"oras.land/oras-go/v2/registry/remote/auth"
 
+	"github.com/towline/towline/puller/registry/manifest"
 	"github.com/towline/towline/puller/registry/transport"
 )
 
@@ -185,7 +186,7 @@ func (s *session) content(ctx context.Context, kind, id string) (body []byte, me
 	defer resp.Body.Close()
 	media, _, err = mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if err != nil || !slices.Contains(manifestTypes, types.MediaType(media)) && !types.MediaType(media).IsSchema1() {
-		return nil, "", digest, notImageError{fmt.Errorf("it has the media type %.100q, which engines do not accept for an image's manifest", resp.Header.Get("Content-Type"))}
+		return nil, "", digest, manifest.NotImageError{Err: fmt.Errorf("it has the media type %.100q, which engines do not accept for an image's manifest", resp.Header.Get("Content-Type"))}
 	}
 	if kind == "referrers" {
 		id = "" // of the manifest that they refer to

@@ -1,4 +1,6 @@
-package registry
+// Package manifest reads the manifests and configurations of images as far as Towline needs to
+// know them, and says what is wrong with those that are no image's.
+package manifest
 
 import (
 	"bytes"
@@ -20,25 +22,27 @@ import (
 const (
 	maxLayers = 500
 	maxIndex  = 1000
-	maxBytes  = 1 << 50 // of all layers
+	MaxBytes  = 1 << 50 // of all layers
 )
 
-// manifest is an index or an image, with the fields that Towline uses. It does not change.
-type manifest struct {
-	index []indexEntry // nil for an image
-	image puller.Manifest
+// Manifest is an index or an image, with the fields that Towline uses. It does not change
+// once it is complete.
+type Manifest struct {
+	Index []Entry // nil for an image
+	// Image has what the manifest itself says. ParseConfig adds the rest.
+	Image puller.Manifest
 }
 
-// indexEntry is an image in an index.
-type indexEntry struct {
-	platform string // "" where the index does not say
-	version  string // of the operating system, "" where the index does not say
-	digest   v1.Hash
+// Entry is an image in an index.
+type Entry struct {
+	Platform string // "" where the index does not say
+	Version  string // of the operating system, "" where the index does not say
+	Digest   v1.Hash
 }
 
-// rawManifest is a manifest of any kind. Its kind follows from its fields: the media type
+// raw is a manifest of any kind. Its kind follows from its fields: the media type
 // that a registry sends with it can be wrong.
-type rawManifest struct {
+type raw struct {
 	SchemaVersion int             `json:"schemaVersion"`
 	ArtifactType  string          `json:"artifactType"`
 	Manifests     []v1.Descriptor `json:"manifests"`
@@ -46,8 +50,11 @@ type rawManifest struct {
 	Layers        []v1.Descriptor `json:"layers"`
 }
 
-// notImageError is an error about valid content that is no image.
-type notImageError struct{ error }
+// NotImageError is an error about valid content that is no image.
+type NotImageError struct{ Err error }
+
+// Error implements error.
+func (e NotImageError) Error() string { return e.Err.Error() }
 
 // configTypes are the media types of an image's configuration: Docker's, OCI's, and those
 // of old tools, which engines also accept (moby, distribution.ImageTypes).
@@ -55,35 +62,35 @@ var configTypes = []types.MediaType{
 	types.DockerConfigJSON, types.OCIConfigJSON, "application/octet-stream", "application/json", "text/html", "",
 }
 
-// parseManifest parses a manifest. config is an image's configuration, which parseConfig
-// adds.
-func parseManifest(body []byte) (m manifest, config *v1.Descriptor, err error) {
-	var raw rawManifest
-	if err := json.Unmarshal(body, &raw); err != nil {
+// Parse parses a manifest. config is where an image's configuration is, which ParseConfig
+// adds; nil for an index.
+func Parse(body []byte) (m Manifest, config *v1.Descriptor, err error) {
+	var r raw
+	if err := json.Unmarshal(body, &r); err != nil {
 		if bytes.HasPrefix(bytes.TrimSpace(body), []byte("<")) {
-			return m, nil, notImageError{errors.New("it is a page of HTML, and no image")}
+			return m, nil, NotImageError{Err: errors.New("it is a page of HTML, and no image")}
 		}
 		return m, nil, fmt.Errorf("its manifest is garbled: %w", err)
 	}
 	switch {
-	case raw.SchemaVersion == 1:
-		return m, nil, notImageError{errors.New("it is an image of manifest schema 1, which has no sizes; push it again")}
-	case raw.Manifests != nil && (raw.Config != nil || raw.Layers != nil):
+	case r.SchemaVersion == 1:
+		return m, nil, NotImageError{Err: errors.New("it is an image of manifest schema 1, which has no sizes; push it again")}
+	case r.Manifests != nil && (r.Config != nil || r.Layers != nil):
 		return m, nil, errors.New("its manifest is both an index and an image")
-	case raw.Manifests != nil:
-		m.index, err = parseIndex(raw.Manifests)
+	case r.Manifests != nil:
+		m.Index, err = parseIndex(r.Manifests)
 		return m, nil, err
-	case raw.Config == nil:
-		return m, nil, notImageError{errors.New("it is neither an image nor an index of images")}
-	case !slices.Contains(configTypes, raw.Config.MediaType):
-		return m, nil, notImageError{fmt.Errorf("it is no image, but an artifact of type %q", raw.Config.MediaType)}
-	case raw.Config.Digest == (v1.Hash{}):
+	case r.Config == nil:
+		return m, nil, NotImageError{Err: errors.New("it is neither an image nor an index of images")}
+	case !slices.Contains(configTypes, r.Config.MediaType):
+		return m, nil, NotImageError{Err: fmt.Errorf("it is no image, but an artifact of type %q", r.Config.MediaType)}
+	case r.Config.Digest == (v1.Hash{}):
 		return m, nil, errors.New("its configuration has no digest")
 	}
-	m.image.Config = raw.Config.Digest.String()
-	m.image.Zstd = slices.ContainsFunc(raw.Layers, func(l v1.Descriptor) bool { return strings.HasSuffix(string(l.MediaType), "+zstd") })
-	m.image.Layers, err = parseLayers(raw.Layers)
-	return m, raw.Config, err
+	m.Image.Config = r.Config.Digest.String()
+	m.Image.Zstd = slices.ContainsFunc(r.Layers, func(l v1.Descriptor) bool { return strings.HasSuffix(string(l.MediaType), "+zstd") })
+	m.Image.Layers, err = parseLayers(r.Layers)
+	return m, r.Config, err
 }
 
 func parseLayers(layers []v1.Descriptor) ([]puller.Blob, error) {
@@ -91,7 +98,7 @@ func parseLayers(layers []v1.Descriptor) ([]puller.Blob, error) {
 		return nil, fmt.Errorf("it has %d layers; the limit is %d", len(layers), maxLayers)
 	}
 	blobs := make([]puller.Blob, len(layers))
-	left := int64(maxBytes)
+	left := int64(MaxBytes)
 	for i, l := range layers {
 		switch {
 		case l.Digest == (v1.Hash{}):
@@ -110,20 +117,20 @@ func parseLayers(layers []v1.Descriptor) ([]puller.Blob, error) {
 // platforms are safe to print.
 var platforms = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,32}(/[a-zA-Z0-9._-]{1,32}){1,2}$`)
 
-func parseIndex(manifests []v1.Descriptor) ([]indexEntry, error) {
+func parseIndex(manifests []v1.Descriptor) ([]Entry, error) {
 	if len(manifests) > maxIndex {
 		return nil, fmt.Errorf("it is an index of %d manifests; the limit is %d", len(manifests), maxIndex)
 	}
-	entries := []indexEntry{}
+	entries := []Entry{}
 	for i, m := range manifests {
 		if m.Digest == (v1.Hash{}) {
 			return nil, fmt.Errorf("entry %d of its index has no digest", i)
 		}
-		e := indexEntry{digest: m.Digest}
+		e := Entry{Digest: m.Digest}
 		if p := m.Platform; p != nil && p.OS+p.Architecture != "" {
-			e.platform, e.version = platformOf(p.OS, p.Architecture, p.Variant), p.OSVersion
+			e.Platform, e.Version = platformOf(p.OS, p.Architecture, p.Variant), p.OSVersion
 			// Attestations have the platform unknown/unknown.
-			if p.OS == "unknown" || !platforms.MatchString(e.platform) {
+			if p.OS == "unknown" || !platforms.MatchString(e.Platform) {
 				continue
 			}
 		}
@@ -136,8 +143,8 @@ func platformOf(os, architecture, variant string) string {
 	return strings.TrimSuffix(os+"/"+architecture+"/"+variant, "/")
 }
 
-// parseConfig adds the fields of an image's configuration.
-func (m *manifest) parseConfig(body []byte) error {
+// ParseConfig adds the fields of an image's configuration.
+func (m *Manifest) ParseConfig(body []byte) error {
 	var c struct {
 		OS           string `json:"os"`
 		Architecture string `json:"architecture"`
@@ -149,40 +156,40 @@ func (m *manifest) parseConfig(body []byte) error {
 	if err := json.Unmarshal(body, &c); err != nil {
 		return fmt.Errorf("its configuration is garbled: %w", err)
 	}
-	if layers, contents := len(m.image.Layers), len(c.RootFS.DiffIDs); layers != contents {
+	if layers, contents := len(m.Image.Layers), len(c.RootFS.DiffIDs); layers != contents {
 		return fmt.Errorf("it has %d layers, but its configuration lists %d", layers, contents)
 	}
 	if c.OS == "" {
 		c.OS = "linux" // engines' default
 	}
 	if platform := platformOf(c.OS, c.Architecture, c.Variant); platforms.MatchString(platform) {
-		m.image.Platform = platform
+		m.Image.Platform = platform
 	}
-	m.image.DiffIDs = make([]string, len(c.RootFS.DiffIDs))
+	m.Image.DiffIDs = make([]string, len(c.RootFS.DiffIDs))
 	for i, id := range c.RootFS.DiffIDs {
-		m.image.DiffIDs[i] = id.String()
+		m.Image.DiffIDs[i] = id.String()
 	}
 	return nil
 }
 
-// choose returns an index's image for a platform. Where there are several, it returns the
+// Choose returns an index's image for a platform. Where there are several, it returns the
 // one for the operating system's version, or else the first.
-func (m manifest) choose(platform, version string) (indexEntry, error) {
-	offered := make([]string, len(m.index))
-	for i, e := range m.index {
-		offered[i] = e.platform
+func (m Manifest) Choose(platform, version string) (Entry, error) {
+	offered := make([]string, len(m.Index))
+	for i, e := range m.Index {
+		offered[i] = e.Platform
 	}
 	if i := names.ChoosePlatform(offered, platform); i >= 0 {
-		for _, e := range m.index {
-			if version != "" && e.platform == offered[i] && build(e.version) == build(version) {
+		for _, e := range m.Index {
+			if version != "" && e.Platform == offered[i] && build(e.Version) == build(version) {
 				return e, nil
 			}
 		}
-		return m.index[i], nil
+		return m.Index[i], nil
 	}
 	// The only image is chosen even without a platform.
 	if len(offered) == 1 && offered[0] == "" {
-		return m.index[0], nil
+		return m.Index[0], nil
 	}
 	slices.Sort(offered)
 	offered = slices.DeleteFunc(slices.Compact(offered), func(platform string) bool { return platform == "" })
@@ -194,9 +201,9 @@ func (m manifest) choose(platform, version string) (indexEntry, error) {
 		platform = "a platform that is not named"
 	}
 	if len(offered) == 0 {
-		return indexEntry{}, fmt.Errorf("it has images for no platform at all, and not for %s", platform)
+		return Entry{}, fmt.Errorf("it has images for no platform at all, and not for %s", platform)
 	}
-	return indexEntry{}, fmt.Errorf("it has images for %s, and not for %s", strings.Join(offered, ", "), platform)
+	return Entry{}, fmt.Errorf("it has images for %s, and not for %s", strings.Join(offered, ", "), platform)
 }
 
 // build returns the part of a Windows version that the system and its images have in
