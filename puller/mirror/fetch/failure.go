@@ -40,17 +40,17 @@ func (f *Fetcher) end(t *task, err error) bool {
 	switch {
 	case w.err != nil:
 	case w.ctx.Err() != nil:
-		f.fail(w, context.Cause(w.ctx))
+		w.fail(context.Cause(w.ctx))
 	case err == nil:
 		w.registry.measured(t, now)
 		if partner != nil {
 			partner.cancel(errLost)
 		}
 	case errors.As(err, &sink):
-		f.sinkFailed(b, sink.error)
+		b.sinkFailed(sink.error)
 	case errors.Is(cause, errLost), errors.Is(err, errLost):
 	case errors.Is(err, puller.ErrNoRanges):
-		f.noRanges(t, err)
+		t.noRanges(err)
 	case errors.Is(err, puller.ErrBusy):
 		cooled = f.busy(t, err, now)
 	default:
@@ -67,13 +67,13 @@ func (f *Fetcher) end(t *task, err error) bool {
 	return again
 }
 
-// look takes in what a blob has missing after all of its tasks have ended. The lock is held.
-func (f *Fetcher) look(b *blob, missing []Range) {
+// look takes in what a blob has missing after all of its tasks have ended.
+func (b *blob) look(missing []Range) {
 	w := b.work
 	switch {
 	case w.err != nil || len(b.active) > 0 || len(b.todo) > 0 && !b.refill:
 	case len(missing) > 0 && !b.refill && b.lost():
-		f.fail(w, puller.Errorf(puller.ErrInternal, "bytes of %s that were written are missing", b.sink.Digest()))
+		w.fail(puller.Errorf(puller.ErrInternal, "bytes of %s that were written are missing", b.sink.Digest()))
 	default:
 		b.refill = false
 		b.fill(missing)
@@ -88,13 +88,13 @@ func (b *blob) lost() bool {
 }
 
 // sinkFailed is for a sink that has refused bytes.
-func (f *Fetcher) sinkFailed(b *blob, err error) {
+func (b *blob) sinkFailed(err error) {
 	if puller.KindOf(err) != puller.ErrCorrupt {
-		f.fail(b.work, err)
+		b.work.fail(err)
 		return
 	}
 	if b.corrupt++; b.corrupt > 1 {
-		f.fail(b.work, err)
+		b.work.fail(err)
 		return
 	}
 	b.restart()
@@ -104,18 +104,18 @@ func (f *Fetcher) sinkFailed(b *blob, err error) {
 func (f *Fetcher) busy(t *task, err error, now time.Time) time.Duration {
 	pause := t.blob.work.registry.cool(puller.RetryAfterOf(err), now)
 	if pause > maxCoolDown || t.blob.work.registry.busy > maxFails {
-		f.fail(t.blob.work, err)
+		t.blob.work.fail(err)
 		return pause
 	}
 	f.stats.Retries++
-	f.putBack(t, t.fails, time.Time{})
+	t.putBack(t.fails, time.Time{})
 	return pause
 }
 
 // failed is for a task that has not brought all of its piece.
 func (f *Fetcher) failed(t *task, err error, now time.Time) {
 	if !isRetried(err) {
-		f.fail(t.blob.work, err)
+		t.blob.work.fail(err)
 		return
 	}
 	if t.covered {
@@ -136,15 +136,15 @@ func (f *Fetcher) failed(t *task, err error, now time.Time) {
 		if !errors.As(err, &e) {
 			err = &puller.Error{Kind: puller.ErrRegistryUnavailable, Err: fmt.Errorf("fetch %s: %w", t.blob.sink.Digest(), err)}
 		}
-		f.fail(t.blob.work, err)
+		t.blob.work.fail(err)
 		return
 	}
 	f.stats.Retries++
-	f.putBack(t, fails, due)
+	t.putBack(fails, due)
 }
 
 // putBack puts back what a task has not brought.
-func (f *Fetcher) putBack(t *task, fails int, due time.Time) {
+func (t *task) putBack(fails int, due time.Time) {
 	if t.whole {
 		t.at = 0
 	}

@@ -149,7 +149,7 @@ func (f *Fetcher) Fetch(ctx context.Context, w Work) error {
 	case <-job.done:
 	case <-ctx.Done():
 		f.mu.Lock()
-		f.fail(job, context.Cause(ctx))
+		job.fail(context.Cause(ctx))
 		f.finish(job)
 		f.mu.Unlock()
 		<-job.done
@@ -169,14 +169,6 @@ func (f *Fetcher) CoolDown(name string, d time.Duration) {
 	r := f.registryOf(name)
 	if until := now.Add(min(d, maxCoolDown)); until.After(r.until) {
 		r.until = until
-	}
-}
-
-// fail ends a work with its first error. The lock is held.
-func (f *Fetcher) fail(w *work, err error) {
-	if w.err == nil && !w.over {
-		w.err = err
-		w.cancel(err)
 	}
 }
 

@@ -43,7 +43,7 @@ func (f *Fetcher) race(now time.Time) *task {
 		}
 		for _, b := range w.blobs {
 			for _, t := range b.active {
-				if left := f.timeLeft(t, now); left >= slow && left > most {
+				if left := t.timeLeft(now); left >= slow && left > most {
 					slowest, most = t, left
 				}
 			}
@@ -65,7 +65,7 @@ func (f *Fetcher) race(now time.Time) *task {
 }
 
 // timeLeft returns how long a task is likely to need, 0 for one that is not to be raced.
-func (f *Fetcher) timeLeft(t *task, now time.Time) time.Duration {
+func (t *task) timeLeft(now time.Time) time.Duration {
 	elapsed, left := now.Sub(t.started), t.to-t.at
 	if t.whole || t.blob.refill || t.partner != nil || t.ctx.Err() != nil || t.spared.After(now) || elapsed < slow || left <= 0 {
 		return 0

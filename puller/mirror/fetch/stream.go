@@ -10,7 +10,7 @@ func (f *Fetcher) accept(t *task) bool {
 	if t.all {
 		return true
 	}
-	if !f.oneStream(t.blob, t) {
+	if !t.blob.oneStream(t) {
 		return false // another task brings all of it
 	}
 	t.whole, t.at, t.to, t.counted = true, 0, t.blob.size, 0
@@ -18,11 +18,11 @@ func (f *Fetcher) accept(t *task) bool {
 }
 
 // noRanges is for a registry that has refused a range.
-func (f *Fetcher) noRanges(t *task, err error) {
+func (t *task) noRanges(err error) {
 	switch {
 	case t.all:
-		f.fail(t.blob.work, err) // it also refuses the whole blob
-	case f.oneStream(t.blob, nil):
+		t.blob.work.fail(err) // it also refuses the whole blob
+	case t.blob.oneStream(nil):
 		t.blob.refill = true
 	}
 }
@@ -30,7 +30,7 @@ func (f *Fetcher) noRanges(t *task, err error) {
 // oneStream notes that a registry serves no ranges, and ends the tasks of a blob but one. It
 // reports whether nothing else brings all of the blob; if something does, it ends that one
 // too.
-func (f *Fetcher) oneStream(b *blob, stays *task) bool {
+func (b *blob) oneStream(stays *task) bool {
 	b.work.registry.whole = time.Now().Add(wholeFor)
 	if b.whole {
 		return false

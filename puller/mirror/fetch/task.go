@@ -56,7 +56,7 @@ func (f *Fetcher) run(t *task, now time.Time) {
 		if f.end(t, err) {
 			missing := b.sink.Missing()
 			f.mu.Lock()
-			f.look(b, missing)
+			b.look(missing)
 			f.mu.Unlock()
 		}
 		f.mu.Lock()

@@ -38,6 +38,14 @@ func newWork(ctx context.Context, w Work) *work {
 	return job
 }
 
+// fail ends it with its first error.
+func (w *work) fail(err error) {
+	if w.err == nil && !w.over {
+		w.err = err
+		w.cancel(err)
+	}
+}
+
 func (w *work) complete() bool {
 	for _, b := range w.blobs {
 		if !b.complete {
