@@ -18,7 +18,7 @@ type Registry interface {
 	Head(ctx context.Context, image string, c Credentials) (digest string, err error)
 
 	// Credentials returns what Towline itself has for an image's registry, none
-	// where it has none. The other methods, where they are given none, use those.
+	// where it has none. Head and Manifest, where they are given none, use those.
 	// No error has any of it in its words.
 	Credentials(ctx context.Context, image string) (Credentials, error)
 
@@ -31,7 +31,8 @@ type Registry interface {
 	Manifest(ctx context.Context, q ManifestQuery) (Manifest, error)
 
 	// Repository returns what reads the repository of an image in full form. It does
-	// not ask the registry. Given no credentials, it uses Towline's own. The error is
+	// not ask the registry. It uses the credentials that it is given, and no others: what
+	// is shown to none may be given to everybody. The error is
 	// ErrInvalidRequest where the image or the credentials can't be read.
 	Repository(ctx context.Context, image string, c Credentials) (Repository, error)
 }

@@ -38,6 +38,34 @@ func TestHeadOwnCredentials(t *testing.T) {
 	}
 }
 
+// What a repository shows without credentials is given to everybody, so it is not read with
+// Towline's own.
+func TestRepositoryWithoutCredentials(t *testing.T) {
+	f := newFakeRegistry(t, challenge("Basic"), byPassword)
+	f.refuses = serveBlob
+	password := write(t, filepath.Join(t.TempDir(), "password"), secret, 0o600)
+	c := newClientWith(t, registry.Options{
+		AllowPrivate: []string{"127.0.0.1"}, Logins: []logins.Login{{Registry: f.host, Username: "ada", PasswordFile: password}},
+	})
+	image := f.host + "/team/app:v1"
+	own, err := c.Credentials(t.Context(), image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []struct {
+		credentials puller.Credentials
+		kind        puller.ErrorKind
+	}{{own, ""}, {puller.Credentials{}, puller.ErrDenied}} {
+		repository, err := c.Repository(t.Context(), image, r.credentials)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := read(t, repository, 0, 1); puller.KindOf(err) != r.kind {
+			t.Errorf("with the credentials %v: %v", r.credentials, err)
+		}
+	}
+}
+
 func TestDeniedWithoutCredentials(t *testing.T) {
 	f := newFakeRegistry(t, challenge("Basic"), byPassword)
 	dir := t.TempDir()

@@ -40,12 +40,20 @@ type lookup struct {
 	bodyDigest v1.Hash // of body
 }
 
+// newLookup returns a lookup with a caller's credentials, or else with Towline's own. Where
+// there are none of either, the calls are anonymous, as an engine's are.
 func (c *Client) newLookup(ctx context.Context, image string, credentials puller.Credentials) (*lookup, error) {
-	l := &lookup{image: image, credentials: credentials, recorder: &recorder{next: c.transports.System()}}
-	if credentials == (puller.Credentials{}) {
-		// Without credentials the call is anonymous, as an engine's is.
-		l.credentials, l.credentialsErr = c.Credentials(ctx, image)
+	if credentials != (puller.Credentials{}) {
+		return c.newLookupWith(image, credentials, nil)
 	}
+	own, err := c.Credentials(ctx, image)
+	return c.newLookupWith(image, own, err)
+}
+
+// newLookupWith returns a lookup with these credentials, which may be none, and with no
+// others. missing is why Towline's own were not found.
+func (c *Client) newLookupWith(image string, credentials puller.Credentials, missing error) (*lookup, error) {
+	l := &lookup{image: image, credentials: credentials, credentialsErr: missing, recorder: &recorder{next: c.transports.System()}}
 	var err error
 	if l.ref, err = name.ParseReference(image); err != nil {
 		return nil, l.fail(puller.ErrInvalidRequest, err)

@@ -28,8 +28,8 @@ type repository struct {
 }
 
 // Repository implements puller.Registry.
-func (c *Client) Repository(ctx context.Context, image string, credentials puller.Credentials) (puller.Repository, error) {
-	l, err := c.newLookup(ctx, image, credentials)
+func (c *Client) Repository(_ context.Context, image string, credentials puller.Credentials) (puller.Repository, error) {
+	l, err := c.newLookupWith(image, credentials, nil)
 	if err != nil {
 		return nil, err
 	}
