@@ -2,6 +2,7 @@ package transfer_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -54,6 +55,9 @@ func TestAdmission(t *testing.T) {
 				}
 				if diff := cmp.Diff(c.want.released, a.released); diff != "" {
 					t.Error(diff)
+				}
+				if n := strings.Count(strings.Join(sub.notices, "\n"), "a notice of the admission"); n != 1 {
+					t.Errorf("the admission is heard %d times: %q", n, sub.notices)
 				}
 			})
 		})

@@ -235,13 +235,18 @@ func (a *attempt) stream() (progress *pullstream.Progress, end proof.Ending, err
 	return progress, end, secrets.Error(puller.WithoutCredentials(puller.KindOf(err), err, missing))
 }
 
-// admit returns when the engine's disk has room for the pull.
+// admit returns when the engine's disk has room for the pull. The notices of the first attempt
+// are passed on; those of the others say the same.
 func (a *attempt) admit() (release func(puller.Image), err error) {
 	if a.table.opts.Admission == nil {
 		return func(puller.Image) {}, nil
 	}
 	p := puller.Pull{Image: a.key.Image, Platform: a.key.Platform, Credentials: a.credentials}
-	return a.table.opts.Admission.Admit(a.ctx, p, func(message string) { a.notice(message, 0) })
+	return a.table.opts.Admission.Admit(a.ctx, p, func(message string) {
+		if a.at.Attempt == 1 {
+			a.notice(message, 0)
+		}
+	})
 }
 
 // enginePull has the engine pull, through the accelerator if there is one and no

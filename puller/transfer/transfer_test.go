@@ -98,6 +98,8 @@ type subscriber struct {
 	err    error
 	others []*subscriber
 	over   chan struct{} // closed by the first Done
+
+	notices []string
 }
 
 func join(t *testing.T, s *transfer.Transfers, r transfer.Request, joins int) *subscriber {
@@ -138,7 +140,12 @@ func (s *subscriber) Layer(number uint64, l pullstream.Layer) {
 	s.call()
 }
 
-func (s *subscriber) Notice(string, time.Duration) { s.call() }
+func (s *subscriber) Notice(message string, _ time.Duration) {
+	s.mu.Lock()
+	s.notices = append(s.notices, message)
+	s.mu.Unlock()
+	s.call()
+}
 
 func (s *subscriber) Done(result puller.Result, err error) {
 	s.mu.Lock()
