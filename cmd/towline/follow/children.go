@@ -37,19 +37,20 @@ type Children struct {
 func (w *Children) Show(ctx context.Context) func(*puller.Job, puller.Event) {
 	w.ended = make(map[string]bool)
 	return func(j *puller.Job, e puller.Event) {
-		if w.cancel == nil {
-			var following context.Context
+		var following context.Context
+		first := w.cancel == nil
+		if first {
 			following, w.cancel = context.WithCancel(ctx)
-			if w.Progress {
-				w.begin(following, j)
-			}
 		}
 		if e.Result != nil {
 			w.finish(ctx, j)
 		}
 		w.mu.Lock()
-		defer w.mu.Unlock()
 		w.Display.Show(j, e)
+		w.mu.Unlock()
+		if first && w.Progress && e.Result == nil {
+			w.begin(following, j)
+		}
 	}
 }
 

@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
@@ -117,5 +120,29 @@ func TestReady(t *testing.T) {
 		if rows.Take(&job, puller.Event{Type: "notice", Message: m}) {
 			t.Errorf("%q ends an image", m)
 		}
+	}
+}
+
+// The events of images may come before those of their prewarm.
+func TestEarlyImages(t *testing.T) {
+	job, events := threeImages()
+	var out strings.Builder
+	d := render.New(&out)
+	for _, i := range []int{2, 0} {
+		state := job.Images[i]
+		child := puller.Job{ID: state.Job, Kind: puller.JobPull, Parent: job.ID, Image: state.Image}
+		ended := child
+		ended.State, ended.Error = puller.StateFailed, &puller.JobError{Kind: puller.ErrNotFound}
+		d.Show(&child, puller.Event{Type: "result", Job: child.ID, Result: &ended})
+	}
+	show(d, job, events)
+	_, table, _ := strings.Cut(out.String(), "IMAGE ")
+	var images []string
+	for _, line := range strings.Split(strings.TrimSpace(table), "\n")[1:] {
+		images = append(images, strings.Fields(line)[0])
+	}
+	want := []string{job.Images[0].Image, job.Images[1].Image, job.Images[2].Image}
+	if diff := cmp.Diff(want, images); diff != "" || !strings.Contains(out.String(), "3 images") {
+		t.Errorf("%s\n%s", diff, out.String())
 	}
 }

@@ -83,11 +83,7 @@ func (d *rows) take(j *puller.Job, e puller.Event) (r *row, isEnd bool) {
 	}
 	if d.prewarm == nil {
 		d.prewarm = &row{id: j.ID}
-		for _, s := range j.Images {
-			if s.Service == "" {
-				d.add(&row{id: s.Job, image: s.Image})
-			}
-		}
+		d.order(j)
 	}
 	if e.Type == "notice" && d.ends(e.Message) {
 		return d.prewarm, true
@@ -101,6 +97,27 @@ func (d *rows) take(j *puller.Job, e puller.Event) (r *row, isEnd bool) {
 	}
 	d.prewarm.take(e)
 	return d.prewarm, false
+}
+
+// order has a row for each image of a prewarm, in the prewarm's order. The events of some
+// images may have come before the prewarm's first one.
+func (d *rows) order(prewarm *puller.Job) {
+	early := d.all
+	d.all = nil
+	for _, s := range prewarm.Images {
+		switch r := d.byID[s.Job]; {
+		case s.Service != "":
+		case r != nil && s.Job != "":
+			d.all = append(d.all, r)
+		default:
+			d.add(&row{id: s.Job, image: s.Image})
+		}
+	}
+	for _, r := range early {
+		if !slices.Contains(d.all, r) {
+			d.all = append(d.all, r)
+		}
+	}
 }
 
 // of returns the row of a job.
