@@ -18,7 +18,7 @@ func TestImages(t *testing.T) {
 		words []string
 		args  []string
 	}{
-		{0, []string{"IMAGE", "STAYS FOR", "docker.io/library/redis:7", "container cache", "docker.io/library/alpine:3", "other"}, []string{"images"}},
+		{0, []string{"IMAGE", "STAYS FOR", "docker.io/library/redis:7", "container: cache", "docker.io/library/alpine:3", "other"}, []string{"images"}},
 		{0, []string{"docker.io/library/alpine:3"}, []string{"images", "--collectable"}},
 		{0, []string{"docker.io/library/redis:7"}, []string{"images", "--kept"}},
 		{0, []string{`{"images":[{"id":"sha256:c`, `"names":["docker.io/library/redis:7"`}, []string{"images", "redis", "--json", "--limit", "1"}},
@@ -29,7 +29,7 @@ func TestImages(t *testing.T) {
 		{0, []string{"TIME", "docker.io/library/nginx:1", "removed", "high"}, []string{"images", "--history"}},
 		{0, []string{`{"events":[]}`}, []string{"images", "redis:7", "--history", "--limit", "5", "--json"}},
 		{exit.CodeUsage, nil, []string{"images", "--history", "--kept"}},
-		{0, []string{"redis:7", "stays: container cache", "alpine:3", "stays: no disk", "0 images would be removed"}, []string{"collect", "--plan"}},
+		{0, []string{"redis:7", "stays (container: cache)", "alpine:3", "stays (no disk)", "0 images would be removed"}, []string{"collect", "--plan"}},
 		{0, []string{`"dry_run":true`, `"removed":[]`}, []string{"collect", "--plan", "--json"}},
 		{0, []string{"0 images removed"}, []string{"collect"}},
 		{exit.CodeUsage, nil, []string{"collect", "all"}},

@@ -81,8 +81,10 @@ func newJobs(f *command.Flags) *cobra.Command {
 	jobs := &cobra.Command{
 		Use:   "jobs",
 		Short: "List, show, follow and cancel jobs",
-		Args:  command.NoArguments,
-		RunE:  ls.RunE,
+		Example: "  towline jobs\n" +
+			"  towline jobs events 01J9Z7M3S4W5X6Y7Z8A9B0C1D2",
+		Args: command.NoArguments,
+		RunE: ls.RunE,
 	}
 	jobs.Flags().AddFlagSet(ls.Flags())
 	jobs.AddCommand(ls, show, events, cancel)

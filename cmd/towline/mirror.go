@@ -13,10 +13,11 @@ import (
 
 func newMirror() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "mirror",
-		Short: "Undo what the accelerator has set up at the engine",
-		Args:  command.NoArguments,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Use:     "mirror",
+		Short:   "Undo what the accelerator has set up at the engine",
+		Example: "  towline mirror remove",
+		Args:    command.NoArguments,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newMirrorRemove())
 	return cmd

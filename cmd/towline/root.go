@@ -30,6 +30,9 @@ func newRoot() *cobra.Command {
 			"  5    no daemon answers\n" +
 			"  130  interrupted\n" +
 			"\"towline run\" exits with the code of its program.",
+		Example: "  towline serve\n" +
+			"  towline pull alpine:3.20 redis:7\n" +
+			"  towline prewarm -f compose.yaml",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          command.NoArguments,
@@ -43,6 +46,7 @@ func newRoot() *cobra.Command {
 	root.Flags().BoolVar(&showVersion, "version", false, "print the version of this binary")
 	root.SetFlagErrorFunc(flagError)
 	root.SetUsageFunc(usage)
+	root.SetHelpFunc(help)
 	p := root.PersistentFlags()
 	p.StringVar(&f.Host, "host", os.Getenv("TOWLINE_HOST"), "daemon `address`: unix:///PATH, tcp://HOST:PORT, http://HOST:PORT or https://HOST:PORT [TOWLINE_HOST]")
 	p.StringVar(&f.Token, "token", "", "access `token` for a daemon over TCP [TOWLINE_TOKEN]")

@@ -14,10 +14,11 @@ import (
 
 func newToken() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "token",
-		Short: "Create access tokens for callers over TCP",
-		Args:  command.NoArguments,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Use:     "token",
+		Short:   "Create access tokens for callers over TCP",
+		Example: "  towline token new ci --scope read,pull --file /etc/towline/tokens.yaml",
+		Args:    command.NoArguments,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newTokenNew())
 	return cmd

@@ -17,10 +17,11 @@ var version = "dev"
 
 func newVersion(f *command.Flags) *cobra.Command {
 	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version of this binary",
-		Args:  command.NoArguments,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return printVersion(f, cmd.OutOrStdout()) },
+		Use:     "version",
+		Short:   "Print the version of this binary",
+		Example: "  towline version --json",
+		Args:    command.NoArguments,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return printVersion(f, cmd.OutOrStdout()) },
 	}
 }
 

@@ -43,7 +43,7 @@ func newApply(f *command.Flags) *cobra.Command {
 			"With --wait, the exit code is 0 only if each host that is not away has proven all\n" +
 			"images. Ctrl-C ends the command, and not the rollout.",
 		Example: "  towline fleet apply app registry.example.com/app:v7 --hosts role=ci --wait\n" +
-			"  towline fleet apply -f compose.yaml shop --canary 1 --wave 10% --max-failures 5% --pause 1m",
+			"  towline fleet apply -f compose.yaml shop --canary 1 --wave 10% --pause 1m",
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			wanted, err := wantedSet(ctx, f, cmd, path, args)
 			if err != nil {

@@ -27,6 +27,8 @@ func New(f *command.Flags) *cobra.Command {
 			"A set of a fleet is a list of images that all hosts with its labels have. Its tags\n" +
 			"are resolved to digests once, for all hosts. A rollout says how many hosts get them\n" +
 			"at a time. Changing a fleet needs a token with the scope admin.",
+		Example: "  towline fleet\n" +
+			"  towline fleet apply app registry.example.com/app:v7 --hosts role=ci --wait",
 		Args: command.NoArguments,
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, _ []string) error {
 			return status(ctx, f, cmd.OutOrStdout(), c)
@@ -213,9 +215,10 @@ func newHosts(f *command.Flags) *cobra.Command {
 
 func newRm(f *command.Flags) *cobra.Command {
 	return &cobra.Command{
-		Use:   "rm SET...",
-		Short: "Forget sets of the fleet; their images stay on the hosts",
-		Args:  command.SomeArguments("SET"),
+		Use:     "rm SET...",
+		Short:   "Forget sets of the fleet; their images stay on the hosts",
+		Example: "  towline fleet rm app",
+		Args:    command.SomeArguments("SET"),
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			for _, name := range args {
 				if _, err := c.Fleet().DeleteSet(ctx, name); err != nil {
@@ -233,9 +236,10 @@ func newRm(f *command.Flags) *cobra.Command {
 
 func newRollout(f *command.Flags, action fleet.RolloutAction, short, done string) *cobra.Command {
 	return &cobra.Command{
-		Use:   string(action) + " SET",
-		Short: short,
-		Args:  command.OneArgument("SET"),
+		Use:     string(action) + " SET",
+		Short:   short,
+		Example: "  towline fleet " + string(action) + " app",
+		Args:    command.OneArgument("SET"),
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			s, err := c.Fleet().ChangeRollout(ctx, args[0], action)
 			out := cmd.OutOrStdout()

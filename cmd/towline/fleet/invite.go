@@ -98,9 +98,10 @@ func safeLines(text string) string {
 
 func newUninvite(f *command.Flags) *cobra.Command {
 	return &cobra.Command{
-		Use:   "uninvite HOST...",
-		Short: "Withdraw the credentials of hosts, and forget the hosts",
-		Args:  command.SomeArguments("HOST"),
+		Use:     "uninvite HOST...",
+		Short:   "Withdraw the credentials of hosts, and forget the hosts",
+		Example: "  towline fleet uninvite build-7",
+		Args:    command.SomeArguments("HOST"),
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			for _, id := range args {
 				if _, err := c.Fleet().RemoveHost(ctx, id); err != nil {

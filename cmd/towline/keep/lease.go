@@ -18,9 +18,10 @@ import (
 func NewLease(f *command.Flags) *cobra.Command {
 	var filter keep.LeaseFilter
 	ls := &cobra.Command{
-		Use:   "ls",
-		Short: "List leases, newest first",
-		Args:  command.NoArguments,
+		Use:     "ls",
+		Short:   "List leases, newest first",
+		Example: "  towline lease ls --image redis:7",
+		Args:    command.NoArguments,
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, _ []string) error {
 			leases, next, err := c.Leases().List(ctx, filter)
 			if err != nil {
@@ -53,9 +54,10 @@ func NewLease(f *command.Flags) *cobra.Command {
 
 	var ttl string
 	renew := &cobra.Command{
-		Use:   "renew LEASE --ttl TIME",
-		Short: "Have a lease end after another time from now",
-		Args:  command.OneArgument("LEASE"),
+		Use:     "renew LEASE --ttl TIME",
+		Short:   "Have a lease end after another time from now",
+		Example: "  towline lease renew 01J9Z7M3S4W5X6Y7Z8A9B0C1D2 --ttl 4h",
+		Args:    command.OneArgument("LEASE"),
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			l, err := c.Leases().Renew(ctx, args[0], ttl)
 			if err != nil {
@@ -67,9 +69,10 @@ func NewLease(f *command.Flags) *cobra.Command {
 	renew.Flags().StringVar(&ttl, "ttl", "", "how long, such as 2h: from 1m to 720h")
 
 	rm := &cobra.Command{
-		Use:   "rm LEASE...",
-		Short: "End leases",
-		Args:  command.SomeArguments("LEASE"),
+		Use:     "rm LEASE...",
+		Short:   "End leases",
+		Example: "  towline lease rm 01J9Z7M3S4W5X6Y7Z8A9B0C1D2",
+		Args:    command.SomeArguments("LEASE"),
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			for _, id := range args {
 				if _, err := c.Leases().End(ctx, id); err != nil {
@@ -85,8 +88,10 @@ func NewLease(f *command.Flags) *cobra.Command {
 	all := &cobra.Command{
 		Use:   "lease",
 		Short: "Keep images from collection for a while: list, add, renew and end leases",
-		Args:  command.NoArguments,
-		RunE:  ls.RunE,
+		Example: "  towline lease add redis:7 --ttl 2h\n" +
+			"  towline lease",
+		Args: command.NoArguments,
+		RunE: ls.RunE,
 	}
 	all.Flags().AddFlagSet(ls.Flags())
 	all.AddCommand(ls, add, renew, rm)

@@ -25,17 +25,19 @@ import (
 // NewSets returns the command sets.
 func NewSets(f *command.Flags) *cobra.Command {
 	ls := &cobra.Command{
-		Use:   "ls",
-		Short: "List sets",
-		Args:  command.NoArguments,
+		Use:     "ls",
+		Short:   "List sets",
+		Example: "  towline sets ls --json",
+		Args:    command.NoArguments,
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, _ []string) error {
 			return listSets(ctx, f, cmd, c)
 		}),
 	}
 	show := &cobra.Command{
-		Use:   "show NAME",
-		Short: "Show how the images of a set stand",
-		Args:  command.OneArgument("NAME"),
+		Use:     "show NAME",
+		Short:   "Show how the images of a set stand",
+		Example: "  towline sets show base",
+		Args:    command.OneArgument("NAME"),
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			s, err := c.Sets().Get(ctx, args[0])
 			if err != nil {
@@ -45,8 +47,9 @@ func NewSets(f *command.Flags) *cobra.Command {
 		}),
 	}
 	refresh := &cobra.Command{
-		Use:   "refresh NAME",
-		Short: "Refresh a set now, and follow it to its end",
+		Use:     "refresh NAME",
+		Short:   "Refresh a set now, and follow it to its end",
+		Example: "  towline sets refresh base",
 		Long: "Refresh a set now, and follow it to its end. If it is being refreshed, that job is\n" +
 			"followed. Ctrl-C does not cancel it.",
 		Args: command.OneArgument("NAME"),
@@ -59,9 +62,10 @@ func NewSets(f *command.Flags) *cobra.Command {
 		}),
 	}
 	rm := &cobra.Command{
-		Use:   "rm NAME...",
-		Short: "Forget sets; their images stay",
-		Args:  command.SomeArguments("NAME"),
+		Use:     "rm NAME...",
+		Short:   "Forget sets; their images stay",
+		Example: "  towline sets rm base",
+		Args:    command.SomeArguments("NAME"),
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			for _, name := range args {
 				if _, err := c.Sets().Delete(ctx, name); err != nil {
@@ -77,6 +81,8 @@ func NewSets(f *command.Flags) *cobra.Command {
 	all := &cobra.Command{
 		Use:   "sets",
 		Short: "Keep images on the host: list, show, apply, refresh and forget sets",
+		Example: "  towline sets apply base redis:7 postgres:17 --schedule '0 5 * * *'\n" +
+			"  towline sets",
 		Long: "A set is a named list of images that the host always has: Towline pulls what is\n" +
 			"missing, refreshes what has changed in its registry by a schedule, and does not\n" +
 			"collect it.",
@@ -124,7 +130,7 @@ func newApply(f *command.Flags) *cobra.Command {
 			"platform}. Flags override it. The set has the name that is given, that of the file's\n" +
 			"name field, or that of the file.",
 		Example: "  towline sets apply base redis:7 postgres:17 --schedule '0 5 * * *'\n" +
-			"  towline sets apply -f compose.yaml shop --window 22:00-06:00 --timezone Europe/Berlin",
+			"  towline sets apply -f compose.yaml shop --window 22:00-06:00 --timezone UTC",
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			usage := func(text string) error { return exit.Usage(errors.New(text), cmd.CommandPath()) }
 			wanted := setfile.File{}

@@ -39,7 +39,7 @@ func NewPrewarm(f *command.Flags) *cobra.Command {
 			"pull_policy is build or never, and it is no failure if the image of a service that\n" +
 			"can be built is not in its registry. A warning names each variable without a value,\n" +
 			"also with --quiet.",
-		Example: "  towline prewarm                     # all services of the compose.yaml that is here\n" +
+		Example: "  towline prewarm              # all services of the compose.yaml that is here\n" +
 			"  towline prewarm web db --include-deps\n" +
 			"  towline prewarm -f compose.yaml -f compose.ci.yaml --profile test postgres:17\n" +
 			"  towline prewarm --plan -f compose.yaml",

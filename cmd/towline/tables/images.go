@@ -69,7 +69,7 @@ func Collection(out io.Writer, c keep.Collection) error {
 		fmt.Fprintf(w, "%s\t%s\t%s (%s)\n", render.SafeText(nameOfImage(r.ID, r.Names)), freed, removed, render.SafeText(r.Why))
 	}
 	for _, s := range c.Stayed {
-		fmt.Fprintf(w, "%s\t%s\tstays: %s\n", render.SafeText(nameOfImage(s.ID, s.Names)), render.Size(s.Size), render.SafeText(reasons(s.Kept)))
+		fmt.Fprintf(w, "%s\t%s\tstays (%s)\n", render.SafeText(nameOfImage(s.ID, s.Names)), render.Size(s.Size), render.SafeText(reasons(s.Kept)))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -103,7 +103,7 @@ func reasons(kept []keep.Kept) string {
 	for _, k := range kept {
 		word := strings.ReplaceAll(string(k.Reason), "_", " ")
 		if k.Detail != "" {
-			word += " " + k.Detail
+			word += ": " + k.Detail
 		}
 		words = append(words, word)
 	}

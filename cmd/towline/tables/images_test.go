@@ -31,7 +31,7 @@ func TestImages(t *testing.T) {
 	}
 	want := []string{
 		"IMAGE SIZE FREES OWNER USED STAYS FOR",
-		"docker.io/library/redis:7 3.0 MB 1.5 MB towline 3 days ago container a, container b�[2J, min age, 1 more",
+		"docker.io/library/redis:7 3.0 MB 1.5 MB towline 3 days ago container: a, container: b�[2J, min age, 1 more",
 		"sha256:bbbbbbbbbbbb… 1.0 kB unknown other 3 hours ago",
 		"x y 0 B unknown other 10 minutes ago",
 	}
@@ -73,9 +73,9 @@ func TestCollection(t *testing.T) {
 		Stayed:  []keep.KeptBack{{ID: "sha256:3", Names: []string{"c:1"}, Size: 5000, Kept: []keep.Kept{{Reason: keep.ReasonNotNeeded}}}},
 	}
 	for dryRun, want := range map[bool]string{
-		true: "a:1 2.0 MB would be removed (high)\nsha256:2 would be removed (unused)\nc:1 5.0 kB stays: not needed\n" +
+		true: "a:1 2.0 MB would be removed (high)\nsha256:2 would be removed (unused)\nc:1 5.0 kB stays (not needed)\n" +
 			"2 images would be removed; the disk would have 3.0 MB free of 10.0 MB, and has 1.0 MB\nthe disk is full",
-		false: "a:1 2.0 MB removed (high)\nsha256:2 removed (unused)\nc:1 5.0 kB stays: not needed\n2 images removed; the disk has 3.0 MB free of 10.0 MB, and had 1.0 MB\nthe disk is full",
+		false: "a:1 2.0 MB removed (high)\nsha256:2 removed (unused)\nc:1 5.0 kB stays (not needed)\n2 images removed; the disk has 3.0 MB free of 10.0 MB, and had 1.0 MB\nthe disk is full",
 	} {
 		c.DryRun = dryRun
 		var b strings.Builder
