@@ -73,3 +73,19 @@ func TestServeStartsOnADiskThatIsFull(t *testing.T) {
 		t.Errorf("with space again: %+v, %v", j, err)
 	}
 }
+
+// It also starts where there is no file of jobs yet.
+func TestServeStartsWithoutASpareByte(t *testing.T) {
+	c, path := config(t)
+	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	storetest.SmallDisk(t, c.StateDir, "16m")
+	host, _ := engineSocket(t)
+	c.Engine.Host = host
+	storetest.FillDisk(t, c.StateDir)
+	startServe(t, c)
+	if got := get(t, path, "/readyz"); !strings.HasPrefix(got, "503 ") || !strings.Contains(got, "jobs can't be written to the store") || !strings.Contains(got, "make space there") {
+		t.Errorf("/readyz: %s", got)
+	}
+}

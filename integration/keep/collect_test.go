@@ -214,7 +214,7 @@ func TestSmallDisk(t *testing.T) {
 	huge := s.publish("huge", 150)
 	site.registry.ResetCounts()
 	err = s.pull(huge, puller.PolicyMissing)
-	if puller.KindOf(err) != puller.ErrNoSpace || !strings.Contains(err.Error(), "150MiB to fetch") || !strings.Contains(err.Error(), "used by containers") {
+	if puller.KindOf(err) != puller.ErrNoSpace || !strings.Contains(err.Error(), "157.3MB to fetch") || !strings.Contains(err.Error(), "used by containers") {
 		t.Errorf("the error is %v", err)
 	}
 	layers, err := site.registry.Layers(t.Context(), huge)

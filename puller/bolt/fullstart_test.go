@@ -77,6 +77,10 @@ func TestOpenOnFullDisk(t *testing.T) {
 					t.Errorf("what asks for room: %v", err)
 				}
 			}
+			// A full disk of the engine is something else.
+			if err := s.Records().Save("sets", map[string][]byte{"a": make([]byte, 1<<20)}); puller.KindOf(err) != puller.ErrOverloaded || !strings.Contains(err.Error(), "make space there") {
+				t.Errorf("a record: %v", err)
+			}
 			for _, r := range unended { // how known jobs change is kept
 				save(t, s, 8, r)
 			}

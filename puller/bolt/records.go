@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 
 	"go.etcd.io/bbolt"
@@ -139,13 +140,22 @@ func (z *recordsSize) drop(value []byte) {
 	z.bytes -= max(0, len(value)-sealSize)
 }
 
+// notSaved gives a full disk of the daemon another kind than a full disk of the engine.
+func notSaved(err error) error {
+	var known *puller.Error
+	if errors.As(err, &known) && known.Kind == puller.ErrNoSpace {
+		return &puller.Error{Op: known.Op, Kind: puller.ErrOverloaded, Err: known.Err}
+	}
+	return err
+}
+
 // change changes the records of a kind in one transaction.
 func (r *Records) change(op, kind string, change func(*bbolt.Bucket, *recordsSize) error) error {
 	s := r.store
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	if err := s.writable(); err != nil {
-		return s.fault(op, err)
+		return notSaved(s.fault(op, err))
 	}
 	size := s.records[kind]
 	err := s.update(func(tx *bbolt.Tx) error {
@@ -167,7 +177,7 @@ func (r *Records) change(op, kind string, change func(*bbolt.Bucket, *recordsSiz
 	})
 	if err != nil {
 		delete(s.records, kind) // it may have been kept all the same
-		return s.fault(op, err)
+		return notSaved(s.fault(op, err))
 	}
 	if s.records == nil {
 		s.records = make(map[string]recordsSize)

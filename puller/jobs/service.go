@@ -222,7 +222,7 @@ func (s *Service) Ready() error {
 		return table.ErrClosing
 	}
 	if fault := s.writer.failure(); fault != nil {
-		return errNotSaved(fault)
+		return puller.Errorf(puller.ErrOverloaded, "jobs can't be written to the store, so no new ones are accepted: %w", fault)
 	}
 	return nil
 }

@@ -10,7 +10,7 @@ type Records interface {
 	// Save keeps values of a kind, each in the place of the one with its key: all of them
 	// or, after an error, none. They are on disk when it returns nil. The error is
 	// ErrInvalidRequest where a kind, a key or a value is too long, and ErrOverloaded where
-	// the kind has MaxRecords.
+	// the kind has MaxRecords, or the disk is full.
 	Save(kind string, values map[string][]byte) error
 	// Delete removes values of a kind. One that is not there is no error.
 	Delete(kind string, keys []string) error

@@ -54,9 +54,9 @@ const (
 // answer.
 func Run(ctx context.Context, o Options) []Finding {
 	found := []Finding{o.socket()}
-	daemon := o.daemon(ctx)
+	daemon, answers := o.daemon(ctx)
 	found = append(found, daemon)
-	if daemon.State != Failed {
+	if answers {
 		found = append(found, o.engine(ctx)...)
 		found = append(found, o.coolDowns(ctx)...)
 		found = append(found, o.fleet(ctx)...)
@@ -80,19 +80,24 @@ func (o Options) socket() Finding {
 	return f
 }
 
-func (o Options) daemon(ctx context.Context) Finding {
+// daemon says whether the daemon takes jobs, and whether it answers at all.
+func (o Options) daemon(ctx context.Context) (f Finding, answers bool) {
 	ctx, cancel := context.WithTimeout(ctx, daemonLimit)
 	defer cancel()
-	f := Finding{Check: "daemon", State: OK, Detail: "it answers, and so do its engine and its store"}
+	f = Finding{Check: "daemon", State: OK, Detail: "it answers, and so do its engine and its store"}
 	err := o.Client.Ready(ctx)
+	answers = true
 	switch kind := puller.KindOf(err); {
 	case err == nil:
-	case kind == puller.ErrEngineUnavailable, kind == puller.ErrOverloaded:
+	case kind == puller.ErrEngineUnavailable: // which is a finding of its own
 		f.State, f.Detail, f.Fix = Warning, "it answers, but is not ready: "+err.Error(), "journalctl -u towline"
+	case kind == puller.ErrOverloaded:
+		f.State, f.Detail, f.Fix = Failed, "it answers, but takes no jobs: "+err.Error(), "towline explain overloaded; journalctl -u towline"
 	default:
+		answers = false
 		f.State, f.Detail, f.Fix = Failed, err.Error(), "systemctl start towline, or towline serve; set --host or TOWLINE_HOST if it is elsewhere"
 	}
-	return f
+	return f, answers
 }
 
 // engine asks the daemon for its engine, the engine's disk and the accelerator.

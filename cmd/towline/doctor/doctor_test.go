@@ -45,6 +45,9 @@ func diagnose(t *testing.T, engine *puller.EngineInfo, now time.Time, asked regi
 				json.NewEncoder(w).Encode(fleet.Link{State: fleet.LinkState(engine.Name), Fleet: "ci", Host: "build-7", Reason: engine.Version})
 			case r.URL.Path == "/v1/engine":
 				json.NewEncoder(w).Encode(engine)
+			case engine.Name == "no store":
+				w.WriteHeader(http.StatusServiceUnavailable)
+				io.WriteString(w, `{"kind":"overloaded","detail":"jobs can't be written to the store"}`)
 			case engine.Reachable:
 				io.WriteString(w, `{"status":"ready"}`)
 			default:
@@ -95,6 +98,7 @@ func TestRun(t *testing.T) {
 		{"all is well", good, answers(401, now), "", map[string]string{"socket": "has mode 0", "disk": "50.0 GB of 100.0 GB free", "clock": "differs by 0s"}},
 		{"no daemon", nil, answers(200, now), "daemon:failed socket:failed", map[string]string{"socket": "there is no socket at"}},
 		{"no engine", &puller.EngineInfo{}, answers(200, now), "daemon:warning engine:failed", map[string]string{"daemon": "nothing at unix:///x"}},
+		{"no store", &puller.EngineInfo{Name: "no store", Reachable: true}, answers(200, now), "daemon:failed", map[string]string{"daemon": "can't be written", "engine": "no store"}},
 		{"little room", &full, answers(200, now), "accelerator:warning disk:warning", map[string]string{"accelerator": "way none: a trial has failed"}},
 		{"a wrong clock", good, answers(200, now.Add(-time.Hour)), "clock:failed", map[string]string{"clock": "1h0m0s"}},
 		{"no registry", good, func(string) (*http.Response, error) { return nil, io.ErrUnexpectedEOF }, "clock:warning registry a.test:failed registry docker.io:failed", nil},

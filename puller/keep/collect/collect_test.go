@@ -272,7 +272,7 @@ func TestBlocked(t *testing.T) {
 		}
 		h.container(image(8), true)
 		<-time.After(12 * time.Hour)
-		const words = "the engine's disk can't be brought below keep.low (50%): of its images are 1 used by containers (1000B), 8 in sets (7.812KiB)"
+		const words = "the engine's disk can't be brought below keep.low (50%): of its images are 1 used by containers (1kB), 8 in sets (8kB)"
 		if done := h.collect(false); len(done.Removed) != 0 || done.Blocked != words {
 			t.Errorf("it says %q", done.Blocked)
 		}

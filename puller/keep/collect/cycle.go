@@ -172,7 +172,7 @@ func blockedBy(disk *puller.Disk, g goal, images []image) string {
 		{keep.ReasonParent, "the base of others"}, {keep.ReasonName, "without a usable name"}, {keep.ReasonFailed, "not removable"},
 	} {
 		if n := count[r.reason]; n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s (%s)", n, r.words, units.BytesSize(float64(size[r.reason]))))
+			parts = append(parts, fmt.Sprintf("%d %s (%s)", n, r.words, units.HumanSize(float64(size[r.reason]))))
 		}
 	}
 	text := fmt.Sprintf("the engine's disk can't be brought below keep.low (%.0f%%)", 100*g.low)

@@ -106,7 +106,7 @@ func (a *Admission) Admit(ctx context.Context, p puller.Pull, notice func(string
 	}
 	if release, err = a.admit(ctx, want); err != nil {
 		a.metrics.WithLabelValues("refused").Inc()
-		return nil, err
+		return nil, &puller.Error{Op: "pull " + p.Image, Kind: puller.KindOf(err), Err: puller.Inner(err)}
 	}
 	a.metrics.WithLabelValues("admitted").Inc()
 	return release, nil
@@ -221,7 +221,7 @@ func (a *Admission) free(ctx context.Context, w want, disk *puller.Disk) (blocke
 func (a *Admission) refusal(w want, disk *puller.Disk, blocked string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	size := func(n int64) string { return units.BytesSize(float64(n)) }
+	size := func(n int64) string { return units.HumanSize(float64(n)) }
 	text := fmt.Sprintf("the engine's disk has no room for it: the pull needs about %s (%s to fetch, and that unpacked), and %s of %s are free",
 		size(a.bytes(w)), size(w.fetch()), size(disk.Free), size(disk.Total))
 	if other := a.rooms.outstanding(disk.Free); other > 0 {

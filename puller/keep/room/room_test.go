@@ -125,7 +125,7 @@ func (h *host) wantRefused(words ...string) {
 	if puller.KindOf(err) != puller.ErrNoSpace {
 		h.Fatalf("the error is %v", err)
 	}
-	for _, w := range words {
+	for _, w := range append(words, "pull "+good+": ") {
 		if !strings.Contains(err.Error(), w) {
 			h.Errorf("%q has no %q", err, w)
 		}
@@ -150,29 +150,29 @@ func TestAdmit(t *testing.T) {
 		}
 	})
 	t.Run("too little", func(t *testing.T) {
-		newHost(t, 349*mib, nil).wantRefused("needs about 350MiB", "100MiB to fetch", "349MiB of 10GiB are free")
+		newHost(t, 349*mib, nil).wantRefused("needs about 367MB", "104.9MB to fetch", "366MB of 10.74GB are free")
 	})
 	t.Run("reserve", func(t *testing.T) {
 		reserve := func(o *room.Options) { o.Reserve = 512 * mib }
 		newHost(t, 350*mib+512*mib, reserve).wantAdmitted()
-		newHost(t, 349*mib+512*mib, reserve).wantRefused("512MiB are reserved (keep.reserve)")
+		newHost(t, 349*mib+512*mib, reserve).wantRefused("536.9MB are reserved (keep.reserve)")
 	})
 	t.Run("reserve of a small disk", func(t *testing.T) { // is a tenth of it
 		reserve := func(o *room.Options) { o.Reserve = 4 * gib }
 		newHost(t, 350*mib+gib, reserve).wantAdmitted()
-		newHost(t, 349*mib+gib, reserve).wantRefused("1GiB are reserved")
+		newHost(t, 349*mib+gib, reserve).wantRefused("1.074GB are reserved")
 	})
 	t.Run("spool", func(t *testing.T) {
 		spool := func(o *room.Options) { o.Spool = func(b []puller.Blob) int64 { return int64(len(b)) * 50 * mib } }
 		newHost(t, 450*mib, spool).wantAdmitted()
-		newHost(t, 449*mib, spool).wantRefused("450MiB")
+		newHost(t, 449*mib, spool).wantRefused("471.9MB")
 	})
 	t.Run("layers present", func(t *testing.T) {
 		h := newHost(t, 175*mib, nil)
 		h.engine.images = []puller.Image{{ID: "1", DiffIDs: []string{"sha256:d1", "sha256:d0"}}, {ID: "2", DiffIDs: []string{"sha256:d0", "sha256:x"}}}
 		h.wantAdmitted()
 		h.engine.images = h.engine.images[:1] // the same layers on another base are others
-		h.wantRefused("350MiB")
+		h.wantRefused("367MB")
 	})
 	t.Run("all present", func(t *testing.T) {
 		h := newHost(t, 0, func(o *room.Options) { o.Reserve = gib })
@@ -182,7 +182,7 @@ func TestAdmit(t *testing.T) {
 	t.Run("lying registry", func(t *testing.T) {
 		h := newHost(t, 1*gib, nil)
 		h.registry.layers[good] = []int64{1 << 49, 1 << 49}
-		h.wantRefused("1PiB to fetch")
+		h.wantRefused("1.126PB to fetch")
 	})
 }
 
@@ -201,7 +201,7 @@ func TestCollects(t *testing.T) {
 		h := &host{}
 		*h = *newHost(t, 100*mib, func(o *room.Options) { h.collects(o) })
 		h.gain = 249 * mib
-		h.wantRefused("349MiB of 10GiB are free", "everything is in sets")
+		h.wantRefused("366MB of 10.74GB are free", "everything is in sets")
 	})
 	t.Run("fails", func(t *testing.T) {
 		h := newHost(t, 100*mib, func(o *room.Options) {
@@ -217,16 +217,16 @@ func TestCollects(t *testing.T) {
 func TestTogether(t *testing.T) {
 	h := newHost(t, 800*mib, nil)
 	first, second := h.wantAdmitted(), h.wantAdmitted()
-	h.wantRefused("of which other pulls need 700MiB")
+	h.wantRefused("of which other pulls need 734MB")
 	h.engine.disk.Free -= 600 * mib // the two have taken it
-	h.wantRefused("200MiB of 10GiB", "of which other pulls need 100MiB")
+	h.wantRefused("209.7MB of 10.74GB", "of which other pulls need 104.9MB")
 	h.engine.disk.Free -= 100 * mib
 	first(puller.Image{ID: "1"})
-	h.wantRefused("100MiB of 10GiB are free")
+	h.wantRefused("104.9MB of 10.74GB are free")
 	second(puller.Image{})
 	h.engine.disk.Free = 350 * mib
 	third := h.wantAdmitted()
-	h.wantRefused("of which other pulls need 350MiB")
+	h.wantRefused("of which other pulls need 367MB")
 	third(puller.Image{})
 	h.wantAdmitted()
 }
@@ -308,7 +308,7 @@ func TestRatio(t *testing.T) {
 				h.wantAdmitted()(puller.Image{ID: "1", Size: size})
 			}
 			h.engine.disk.Free = 890 * mib
-			h.wantRefused("needs about 900")
+			h.wantRefused("needs about 943.7MB")
 			h.engine.disk.Free = 901 * mib
 			h.wantAdmitted()(puller.Image{ID: "1", Size: -5})
 			h.wantAdmitted()(puller.Image{ID: "1", Size: 1 << 60}) // an engine that lies changes little

@@ -68,7 +68,13 @@ func (t *Table) loadEvidence() error {
 	t.mu.Lock()
 	t.evidence = e
 	t.mu.Unlock()
-	return t.writeEvidence()
+	if err := t.writeEvidence(); err != nil { // a full disk must not keep the daemon from its start
+		t.opts.Log.WithError(err).Warn("what is seen of images can't be saved; it is tried again")
+		t.mu.Lock()
+		t.missed()
+		t.mu.Unlock()
+	}
+	return nil
 }
 
 // Recall takes up the pulls of jobs that no record has yet: those that ended right before the
