@@ -84,7 +84,7 @@ func TestImages(t *testing.T) {
 	if diff := cmp.Diff(want, k.filter); diff != "" {
 		t.Error(diff)
 	}
-	for query, field := range map[string]string{"owner=me": "owner", "limit=0": "limit", "limit=1001": "limit", "limit=x": "limit", "collectable=perhaps": "collectable", "nope=1": "nope"} {
+	for query, field := range map[string]string{"owner=me": "owner", "limit=0": "limit", "limit=1001": "limit", "limit=x": "limit", "collectable=perhaps": "collectable", "reason=nobody": "reason", "nope=1": "nope"} {
 		if code, body := ask(t, k, "GET", "/v1/images?"+query, ""); code != http.StatusBadRequest || !strings.Contains(body, field) {
 			t.Errorf("%s: %d, %s", query, code, body)
 		}

@@ -86,7 +86,7 @@ func decodeEntry(entry json.RawMessage, into *PullRequest) error {
 	err := d.Decode(into)
 	var typ *json.UnmarshalTypeError
 	if errors.As(err, &typ) {
-		return fmt.Errorf("%s: a JSON %s is not what it takes", typ.Field, typ.Value)
+		return errors.New(WrongType(typ))
 	}
 	if err == nil {
 		return nil

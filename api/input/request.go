@@ -87,7 +87,7 @@ func bodyFault(err error) error {
 	case errors.As(err, &typ) && typ.Field == "timeout":
 		return Invalid("timeout: a JSON %s is not what it takes; write a string such as \"90s\" or \"30m\"", typ.Value)
 	case errors.As(err, &typ):
-		return Invalid("%s: a JSON %s is not what it takes", typ.Field, typ.Value)
+		return Invalid("%s", puller.WrongType(typ))
 	}
 	if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
 		return Invalid("%s: there is no such field", strings.Trim(field, `"`))

@@ -1,6 +1,7 @@
 package keep
 
 import (
+	"slices"
 	"time"
 
 	"github.com/towline/towline/puller"
@@ -35,6 +36,12 @@ const (
 	ReasonLimit     Reason = "limit"      // keep.max_per_cycle images were removed
 	ReasonNoDisk    Reason = "no_disk"    // the engine's disk is not known, so neither is the need
 )
+
+// Reasons are all of them.
+var Reasons = []Reason{
+	ReasonContainer, ReasonSet, ReasonLease, ReasonWanted, ReasonProtected, ReasonYoung, ReasonOwner, ReasonParent, ReasonName, ReasonFailed,
+	ReasonNotNeeded, ReasonLimit, ReasonNoDisk,
+}
 
 // Kept is one reason with what it comes from: the name of a container, of a set, …
 type Kept struct {
@@ -93,7 +100,11 @@ func (f *ImageFilter) Check() error {
 	f.Limit = page.Limit
 	switch f.Owner {
 	case "", OwnerTowline, OwnerOther:
-		return nil
+	default:
+		return puller.Errorf(puller.ErrInvalidRequest, "owner: %q is not known; use %s or %s", puller.Clip(string(f.Owner)), OwnerTowline, OwnerOther)
 	}
-	return puller.Errorf(puller.ErrInvalidRequest, "owner: %q is not known; use %s or %s", puller.Clip(string(f.Owner)), OwnerTowline, OwnerOther)
+	if f.Reason != "" && !slices.Contains(Reasons, f.Reason) {
+		return puller.Errorf(puller.ErrInvalidRequest, "reason: %q is not known; use one of %v", puller.Clip(string(f.Reason)), Reasons)
+	}
+	return nil
 }

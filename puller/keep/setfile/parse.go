@@ -101,7 +101,7 @@ func decode(value any, into any) error {
 	case errors.As(err, &typ) && typ.Field == "":
 		return fmt.Errorf("a %s; write a mapping with images, or a Compose file", typ.Value)
 	case errors.As(err, &typ):
-		return fmt.Errorf("%s: a %s is not what it takes", typ.Field, typ.Value)
+		return errors.New(strings.Replace(puller.WrongType(typ), "a JSON ", "a ", 1))
 	}
 	if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
 		return fmt.Errorf("%s: there is no such field", strings.Trim(field, `"`))

@@ -1,0 +1,36 @@
+package puller
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+)
+
+// WrongType says which field of a request has a value of the wrong type, and what to write.
+func WrongType(err *json.UnmarshalTypeError) string {
+	return fmt.Sprintf("%s: a JSON %s is not what it takes; write %s", err.Field, err.Value, jsonWords(err.Type))
+}
+
+// jsonWords say what a type is in JSON.
+func jsonWords(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.String:
+		return "a string"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int, reflect.Int64, reflect.Uint64:
+		return "a whole number"
+	case reflect.Float64:
+		return "a number"
+	case reflect.Slice:
+		if t.Elem().Kind() == reflect.String {
+			return "a list of strings"
+		}
+		return "a list"
+	case reflect.Map:
+		if t.Elem().Kind() == reflect.String {
+			return "an object of strings"
+		}
+	}
+	return "an object"
+}
