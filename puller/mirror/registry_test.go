@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -33,6 +34,7 @@ type repository struct {
 	manifests map[string][]byte // by tag and digest
 	blobs     map[string][]byte
 	password  string // of those who may read it, "" for all
+	trickles  bool   // a byte a second of each blob
 }
 
 func newRegistry() *registry {
@@ -200,8 +202,26 @@ func (r *reader) Blob(ctx context.Context, id string, from, to, size int64) (pul
 			part = body[from:to]
 		}
 	}
+	if repo.trickles {
+		return puller.BlobBody{ReadCloser: trickle{ctx}, Whole: !ranges}, nil
+	}
 	return puller.BlobBody{ReadCloser: &counted{Reader: bytes.NewReader(part), r: r.registry, id: id}, Whole: !ranges}, nil
 }
+
+// trickle is a body of zeros, one a second.
+type trickle struct{ ctx context.Context }
+
+func (t trickle) Read(p []byte) (int, error) {
+	select {
+	case <-time.After(time.Second):
+		p[0] = 0
+		return 1, nil
+	case <-t.ctx.Done():
+		return 0, t.ctx.Err()
+	}
+}
+
+func (t trickle) Close() error { return nil }
 
 // counted counts what is read of a blob.
 type counted struct {

@@ -28,6 +28,7 @@ var errTooEarly = errors.New("too little of the blob is here to compare it")
 
 // access is what an identity has access to.
 type access struct {
+	registry   string
 	identity   [sha256.Size]byte
 	repository puller.Repository // read with its credentials
 	flights    *flights
@@ -41,7 +42,7 @@ func (a access) has(all []*blobs.Blob) bool {
 // claim returns those of some blobs that the identity is to fetch now, and the flights of
 // those that others fetch.
 func (a access) claim(all []*blobs.Blob, shared bool) (mine []*blobs.Blob, others []*flight) {
-	return a.flights.claim(a.identity, all, shared)
+	return a.flights.claim(a.registry, a.identity, all, shared)
 }
 
 // prove gets access to blobs that are there at least in part, and that other callers'

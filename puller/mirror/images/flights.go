@@ -3,7 +3,9 @@ package images
 import (
 	"crypto/sha256"
 	"sync"
+	"time"
 
+	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/mirror/blobs"
 )
 
@@ -12,6 +14,7 @@ import (
 type flight struct {
 	done     chan struct{} // closed when the blob is here, or was given up
 	blob     *blobs.Blob
+	registry string
 	identity [sha256.Size]byte
 	shared   bool
 	users    int // of a shared one, which may be without any: the next image takes it over
@@ -25,9 +28,9 @@ type flights struct {
 
 func newFlights() *flights { return &flights{all: make(map[string]*flight)} }
 
-// claim returns those of some blobs that an identity is to fetch now, and the flights of
-// those that others fetch. end must be called for its own.
-func (f *flights) claim(identity [sha256.Size]byte, all []*blobs.Blob, shared bool) (mine []*blobs.Blob, others []*flight) {
+// claim returns those of some blobs that an identity is to fetch from a registry now, and
+// the flights of those that others fetch. end must be called for its own.
+func (f *flights) claim(registry string, identity [sha256.Size]byte, all []*blobs.Blob, shared bool) (mine []*blobs.Blob, others []*flight) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, b := range all {
@@ -52,7 +55,7 @@ func (f *flights) claim(identity [sha256.Size]byte, all []*blobs.Blob, shared bo
 			}
 			b.Grant(identity) // what comes is fetched with these credentials
 		}
-		f.all[b.Digest()] = &flight{done: make(chan struct{}), blob: b, identity: identity, shared: shared, users: 1}
+		f.all[b.Digest()] = &flight{done: make(chan struct{}), blob: b, registry: registry, identity: identity, shared: shared, users: 1}
 		if shared {
 			b.KeepWrong(true)
 		}
@@ -104,4 +107,32 @@ func (f *flights) reset(b *blobs.Blob) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return !b.Whole() && f.all[b.Digest()] == nil && b.Reset() == nil
+}
+
+const (
+	// leastComes is how many bytes must come in slowFor of a blob that an image of another
+	// registry fetches, for others to wait for it: callers choose their registries, and one
+	// may send as good as nothing. It is longer than a registry is waited for that limits
+	// the rate.
+	leastComes = 1 << 20
+	slowFor    = 45 * time.Second
+)
+
+// wait is how long a flight is waited for. Its zero value waits for none yet.
+type wait struct {
+	of    *flight
+	have  int64 // bytes, then
+	since time.Time
+}
+
+// check returns why a flight is not waited for any longer, nil if it is.
+func (w *wait) check(f *flight, registry string) error {
+	have, now := f.blob.Have(), time.Now()
+	if w.of != f || have < w.have || have-w.have >= leastComes {
+		*w = wait{f, have, now}
+	}
+	if f.registry == registry || now.Sub(w.since) < slowFor {
+		return nil
+	}
+	return puller.Errorf(puller.ErrRegistryUnavailable, "another pull fetches %s from another registry, of which only %d bytes came in %s", f.blob.Digest(), have-w.have, slowFor)
 }

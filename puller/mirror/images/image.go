@@ -20,7 +20,6 @@ import (
 type Image struct {
 	images     *Images
 	request    puller.Pull
-	registry   string
 	repository puller.Repository
 	access     access
 	arrived    chan struct{}
@@ -177,6 +176,7 @@ func (img *Image) fetch(list []string) error {
 		}
 		all = append(all, open)
 	}
+	var waits wait
 	for {
 		if err := verify(img.ctx, all); err != nil {
 			return err
@@ -202,6 +202,9 @@ func (img *Image) fetch(list []string) error {
 		select {
 		case <-others[0].done:
 		case <-time.After(lookEvery): // a part of what another image fetches may be compared by now
+			if err := waits.check(others[0], img.access.registry); err != nil {
+				return err
+			}
 		case <-img.ctx.Done():
 			return context.Cause(img.ctx)
 		}
@@ -219,13 +222,13 @@ func (img *Image) fetchOwn(mine []*blobs.Blob) error {
 	}
 	err := img.images.o.Fetcher.Fetch(img.ctx, img.toFetch(sinks))
 	if img.images.o.Fetched != nil {
-		img.images.o.Fetched(img.registry)
+		img.images.o.Fetched(img.access.registry)
 	}
 	return err
 }
 
 func (img *Image) toFetch(sinks []fetch.Sink) fetch.Work {
-	return fetch.Work{Repository: img.repository, Registry: img.registry, Sinks: sinks, Progress: img.count, CoolDown: img.request.Busy}
+	return fetch.Work{Repository: img.repository, Registry: img.access.registry, Sinks: sinks, Progress: img.count, CoolDown: img.request.Busy}
 }
 
 // count counts bytes that have come from the registry.

@@ -58,8 +58,8 @@ func (s *Images) Open(ctx, life context.Context, r puller.Pull, shared *sharing.
 		identity = sharedIdentity(s.o.Key, *shared)
 	}
 	img := &Image{
-		images: s, request: r, registry: names.RegistryOf(r.Image), repository: repository,
-		access: access{identity, repository, s.flights}, shared: shared, arrived: make(chan struct{}, 1),
+		images: s, request: r, repository: repository,
+		access: access{names.RegistryOf(r.Image), identity, repository, s.flights}, shared: shared, arrived: make(chan struct{}, 1),
 		blobs: make(map[string]*blobs.Blob), wanted: make(map[string]bool), present: make(map[string]bool),
 	}
 	img.Manifests = newManifests(r.Image, repository, img.fetchManifest)
