@@ -42,6 +42,14 @@ func demo(ctx context.Context, cache string, out io.Writer) (err error) {
 		return err
 	}
 
+	// The first time, both take a while.
+	built := make(chan error, 1)
+	var bin string
+	go func() {
+		var err error
+		bin, err = lab.BuildTowline(ctx, cache)
+		built <- err
+	}()
 	say("An engine")
 	engine, err := lab.Find(ctx, cache, logf)
 	if err != nil {
@@ -69,8 +77,7 @@ func demo(ctx context.Context, cache string, out io.Writer) (err error) {
 	defer engine.RemoveImage(context.WithoutCancel(ctx), ref)
 
 	say("Towline")
-	bin, err := lab.BuildTowline(ctx, cache)
-	if err != nil {
+	if err := <-built; err != nil {
 		return err
 	}
 	dir, err := os.MkdirTemp("", "tl")
