@@ -9,7 +9,7 @@ LDFLAGS     := -s -w -X main.version=$(VERSION)
 # The tools have a module of their own: in go.mod they would raise the versions of
 # what Towline itself is built from, and add 500 lines to go.sum.
 TOOLS       := -modfile=$(CURDIR)/.ci/tools/go.mod
-GOLANGCI    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+LINTERS     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint github.com/getkin/kin-openapi/cmd/validate
 # What runs in containers, and the tools, so that they share what they are built from.
 STATIC      := CGO_ENABLED=0 go build -trimpath
 SOURCES     := cmd api configs puller stream integration
@@ -17,7 +17,7 @@ FUZZTIME    ?= 30s
 COUNT       ?= 20
 KILLS       ?= 300
 
-.PHONY: help build test test-fast lint unit integration soak demo image man dist dist-test bench bench-pull bench-fleet fuzz check clean
+.PHONY: help build test beside-unit beside-lint test-fast lint unit integration soak demo image man dist dist-test bench bench-pull bench-fleet fuzz check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,12 +25,19 @@ help: ## list the targets
 build: ## the binary, as bin/towline: static
 	$(STATIC) -ldflags '$(LDFLAGS)' -o bin/towline ./cmd/towline
 
-# At a low priority beside the tests, mostly while those wait for an engine: the
-# static build that some of them want, then the linters.
+# The tests on engines mostly wait for them, so the unit tests run beside them, and the
+# linters where both wait. What all are built from is built first, and once; some tests
+# want the static build.
 test: $(CACHE) ## all tests, and lint; REQUIRE_ENGINE=1 fails where there is no engine
-	@nice -n 19 sh -c '$(STATIC) -o /dev/null ./cmd/towline; $(MAKE) --no-print-directory lint' >$(CACHE)/lint.log 2>&1 & lint=$$!; \
-	$(MAKE) --no-print-directory unit && $(MAKE) --no-print-directory integration; code=$$?; \
-	wait $$lint || code=1; cat $(CACHE)/lint.log; exit $$code
+	go build -race ./...
+	@$(MAKE) --no-print-directory -k -j3 integration beside-unit beside-lint
+
+beside-unit:
+	@nice -n 10 $(MAKE) --no-print-directory unit
+
+beside-lint:
+	$(STATIC) -o /dev/null ./cmd/towline
+	@nice -n 19 $(MAKE) --no-print-directory lint
 
 test-fast: ## the tests that need no engine, without the race detector
 	go test -short ./...
@@ -39,8 +46,8 @@ test-fast: ## the tests that need no engine, without the race detector
 lint: export LINT_FLAGS = $(shell go env GOFLAGS) -race
 lint: $(CACHE) ## gofmt, the API's contract, and golangci-lint: vet, staticcheck, unused code, and which package imports which
 	@test -z "$$(gofmt -l $(SOURCES))" || { gofmt -d $(SOURCES); exit 1; }
-	go tool $(TOOLS) github.com/getkin/kin-openapi/cmd/validate -- api/contract/openapi.yaml
-	$(STATIC) $(TOOLS) -o $(CACHE)/golangci-lint $(GOLANGCI)
+	$(STATIC) $(TOOLS) -o $(CACHE)/ $(LINTERS)
+	$(CACHE)/validate -- api/contract/openapi.yaml
 	GOFLAGS="$$LINT_FLAGS" $(CACHE)/golangci-lint run ./...
 	cd integration && GOFLAGS="$$LINT_FLAGS" $(CACHE)/golangci-lint run ./...
 	.ci/depguard_test.sh $(CACHE)/golangci-lint
