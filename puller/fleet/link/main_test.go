@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 }
 
 // limit is how long a test waits for what does not come.
-const limit = 30 * time.Second
+const limit = 2 * time.Minute
 
 func logger(t testing.TB) logrus.FieldLogger {
 	l := logrus.New()

@@ -34,7 +34,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // limit is how long a test waits for what does not come.
-const limit = 20 * time.Second
+const limit = 2 * time.Minute
 
 // rig has a server with its directory and records, which outlive it.
 type rig struct {
