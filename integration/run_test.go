@@ -160,7 +160,12 @@ func TestRunTerminalAndLimits(t *testing.T) {
 	if code != 0 || out != "a\r\nb\r\n" || errs != "" {
 		t.Errorf("exit code %d, %q, %q", code, out, errs)
 	}
-	out, errs, code = towline(t, d.Host, "run", "-q", "--network", "none", "-m", "32m", ref, "alloc=200000000")
+	for range 4 { // an engine on a busy host may learn of the exit alone
+		out, errs, code = towline(t, d.Host, "run", "-q", "--network", "none", "-m", "32m", ref, "alloc=200000000")
+		if code != 137 || errs != "" {
+			break
+		}
+	}
 	if code != 137 || !strings.Contains(errs, "the program ran out of memory") {
 		t.Errorf("exit code %d, %q, %q", code, out, errs)
 	}
