@@ -20,7 +20,7 @@ import (
 )
 
 var (
-	kills = flag.Int("kills", 16, "how often the daemon is killed under load; its power is cut a quarter as often")
+	kills = flag.Int("kills", 6, "how often the daemon is killed under load; its power is cut a third as often")
 	seed  = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of what clients ask for, and of when the daemon is killed")
 )
 
@@ -42,7 +42,7 @@ func TestPowerThatIsCutAtAnyMomentLosesNoJob(t *testing.T) {
 	}
 	disk := newDisk(t, filepath.Join(dir, "state"))
 	r := newRigIn(t, site.engine, dir, lab.TowlineOptions{})
-	r.killAgainAndAgain(max(1, *kills/4), func() {
+	r.killAgainAndAgain(max(1, *kills/3), func() {
 		// Of a killed process no thread does another step of its own: it does not
 		// come to see that its disk is gone.
 		if err := syscall.Kill(r.towline.Pid, syscall.SIGKILL); err != nil {

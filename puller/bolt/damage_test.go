@@ -16,7 +16,7 @@ import (
 	"github.com/towline/towline/puller/storetest"
 )
 
-var damages = flag.Int("damages", 50, "how many files are damaged at random before they are opened")
+var damages = flag.Int("damages", 20, "how many files are damaged at random before they are opened")
 
 func TestDamageAtTheStart(t *testing.T) {
 	t.Parallel()
