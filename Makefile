@@ -24,6 +24,9 @@ KILLS       ?= 300
 .PHONY: help build test beside-unit beside-lint test-fast lint unit integration soak demo image man dist dist-test bench bench-pull bench-fleet fuzz check clean
 
 build test test-fast unit lint integration soak demo image: export GOFLAGS = $(LEAN_FLAGS)
+# A program with -race sleeps a second before it exits, if nothing else is said. The tests
+# start hundreds.
+test unit integration soak: export GORACE := atexit_sleep_ms=20 $(GORACE)
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
