@@ -82,14 +82,11 @@ func (s *Standing) Asks(host string) {
 	}
 }
 
-// Answers notes that a host has answered.
+// Answers notes that a host has answered. One that is avoided has begun to before.
 func (s *Standing) Answers(host string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if f := s.hosts[host]; f != nil {
-		f.fails = 0
-		if time.Now().After(f.until) {
-			delete(s.hosts, host)
-		}
+	if f := s.hosts[host]; f != nil && time.Now().After(f.until) {
+		delete(s.hosts, host)
 	}
 }

@@ -133,6 +133,9 @@ func FuzzTree(f *testing.F) {
 				if random.IntN(8) == 0 {
 					m.Address = ""
 				}
+				if random.IntN(4) == 0 { // hosts may lie about their zones
+					m.Zone = fmt.Sprint("zone-", random.IntN(zones))
+				}
 				known = append(known, m)
 			}
 			return known
