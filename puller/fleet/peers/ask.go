@@ -11,24 +11,9 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
 	"github.com/towline/towline/puller/fleet/peers/tree"
+	"github.com/towline/towline/puller/fleet/peers/wire"
 	"github.com/towline/towline/puller/mirror/sharing"
 )
-
-// What a host may answer, beside what it was asked for.
-var (
-	errWaiting = errors.New("it waits for the bytes itself")
-	errBusy    = errors.New("it gives to as many as it may")
-	errRefused = errors.New("it does not give it")
-	errNothing = errors.New("it has nothing of it, and is to bring nothing")
-	errStrange = errors.New("it does not know the set, or not yet")
-	errSlow    = errors.New("it is too slow")
-	errLie     = errors.New("its answer is not what it says")
-)
-
-// keepError is that what came can't be kept here.
-type keepError struct{ error }
-
-func (e keepError) Unwrap() error { return e.error }
 
 // barredFor is how long a registry is believed not to give an image to this host, in what
 // others ask for.
@@ -36,6 +21,9 @@ const barredFor = 15 * time.Second
 
 // least is how many bytes of a chunk a host must bring within timing.patience.
 const least = 256 << 10
+
+// hangs is after how long a host that has sent nothing counts as one that hangs.
+const hangs = time.Second
 
 // want is something that this host wants of an image.
 type want struct {
@@ -62,6 +50,7 @@ func (n *Node) bring(ctx context.Context, w want) error {
 	var since time.Time
 	var got int64
 	looked := false // whether the next host has it
+	defer n.bringing.Delete(w.key)
 	n.await(ctx, w.image)
 	for ctx.Err() == nil {
 		if w.there() {
@@ -86,6 +75,11 @@ func (n *Node) bring(ctx context.Context, w want) error {
 			continue
 		}
 		only := false
+		if ok {
+			n.bringing.Delete(w.key)
+		} else {
+			n.bringing.Store(w.key, true)
+		}
 		if !ok && !looked {
 			m, ok = tree.Next(g.Members, g.Self, w.seed, skip)
 			only = ok
@@ -94,10 +88,9 @@ func (n *Node) bring(ctx context.Context, w want) error {
 			if _, other := tree.Parent(g.Members, g.Self, w.seed, func(string) bool { return false }); other {
 				n.metrics.fallbacks.Inc()
 			}
-			n.bringing.Store(w.key, true)
 			err := w.registry(ctx)
-			n.bringing.Delete(w.key)
 			if err != nil && ctx.Err() == nil && isRegistry(err) {
+				n.bringing.Delete(w.key)
 				return n.bringFromAny(ctx, w, err)
 			}
 			return err
@@ -109,56 +102,58 @@ func (n *Node) bring(ctx context.Context, w want) error {
 		if only {
 			asking, cancel = context.WithTimeout(ctx, n.timing.look)
 		}
+		asked := time.Now()
 		more, err := w.try(asking, g, m, only)
 		late := asking.Err() != nil
 		cancel()
 		got += more
-		looked = looked || only && err != nil && !errors.Is(err, errWaiting)
-		var keep keepError
+		looked = looked || only && err != nil && !errors.Is(err, wire.ErrWaiting)
+		var keep wire.KeepError
 		switch {
 		case ctx.Err() != nil, late && err != nil:
 		case errors.As(err, &keep):
-			return keep.error
-		case err == nil, errors.Is(err, errWaiting):
+			return keep.Unwrap()
+		case err == nil, errors.Is(err, wire.ErrWaiting):
 			n.standing.Answers(m.Host)
 			if time.Since(since) > n.timing.patience {
 				if got < least && !w.there() {
 					left[m.Host], looked = true, true
-					n.avoid(m, tree.AvoidSlow, errSlow)
+					n.avoid(m, tree.AvoidSlow, wire.ErrSlow)
 				}
 				since, got = time.Now(), 0
 			}
-		case only && (errors.Is(err, errBusy) || errors.Is(err, errStrange)):
+		case only && (errors.Is(err, wire.ErrBusy) || errors.Is(err, wire.ErrStrange)):
 			n.standing.Answers(m.Host)
-		case errors.Is(err, errBusy):
+		case errors.Is(err, wire.ErrBusy):
 			n.standing.Answers(m.Host)
 			if busySince.IsZero() {
 				busySince = time.Now()
 			}
 			busy[m.Host] = true
-		case errors.Is(err, errStrange):
+		case errors.Is(err, wire.ErrStrange):
 			n.standing.Answers(m.Host)
 			if strangeSince.IsZero() {
 				strangeSince = time.Now()
 			}
 			strange[m.Host] = true
-		case errors.Is(err, errRefused), errors.Is(err, errNothing):
+		case errors.Is(err, wire.ErrRefused), errors.Is(err, wire.ErrNothing):
 			n.standing.Answers(m.Host)
 			left[m.Host] = true
-		case errors.Is(err, errSlow):
+		case errors.Is(err, wire.ErrSlow):
 			left[m.Host] = true
 			n.avoid(m, tree.AvoidSlow, err)
-		case errors.Is(err, errLie):
+		case errors.Is(err, wire.ErrLie):
 			left[m.Host] = true
 			n.metrics.bad.WithLabelValues(m.Host).Inc()
 			n.avoid(m, tree.AvoidBad, err)
 		default:
-			left[m.Host] = true
+			// One that ends at once may come back, and bring the chunk itself.
+			left[m.Host] = time.Since(asked) > hangs
 			if n.standing.Dead(m.Host) {
 				n.logOf(m).WithError(err).Info("a host of the fleet does not answer; others are asked")
 			}
 		}
-		if more == 0 && !w.there() && !left[m.Host] && !busy[m.Host] && !strange[m.Host] && !(only && looked) {
+		if more == 0 && !w.there() && (err == nil || errors.Is(err, wire.ErrWaiting)) {
 			sleep(ctx, n.timing.pause)
 		}
 	}
@@ -192,18 +187,18 @@ func (n *Node) bringFromAny(ctx context.Context, w want, why error) error {
 				continue
 			}
 			_, err := w.try(ctx, g, m, true)
-			var keep keepError
+			var keep wire.KeepError
 			switch {
 			case ctx.Err() != nil:
 				return context.Cause(ctx)
 			case w.there():
 				return nil
 			case errors.As(err, &keep):
-				return keep.error
-			case errors.Is(err, errLie):
+				return keep.Unwrap()
+			case errors.Is(err, wire.ErrLie):
 				n.metrics.bad.WithLabelValues(m.Host).Inc()
 				n.avoid(m, tree.AvoidBad, err)
-			case err != nil && !errors.Is(err, errWaiting) && !errors.Is(err, errBusy) && !errors.Is(err, errStrange) && !errors.Is(err, errRefused) && !errors.Is(err, errNothing):
+			case err != nil && !errors.Is(err, wire.ErrWaiting) && !errors.Is(err, wire.ErrBusy) && !errors.Is(err, wire.ErrStrange) && !errors.Is(err, wire.ErrRefused) && !errors.Is(err, wire.ErrNothing):
 				n.standing.Dead(m.Host)
 			}
 		}

@@ -8,7 +8,7 @@ import (
 
 // The registry gives nothing to some hosts: the others bring it for them.
 func TestDenied(t *testing.T) {
-	t.Run("some", func(t *testing.T) {
+	bubble(t, "some", func(t *testing.T) {
 		r := newRegistry(20*chunkSize, 4*chunkSize)
 		c := newCluster(t, r, 6, 1)
 		r.denied[0], r.denied[3] = true, true
@@ -17,7 +17,7 @@ func TestDenied(t *testing.T) {
 		}
 		c.check(t, 1.1)
 	})
-	t.Run("gone", func(t *testing.T) {
+	bubble(t, "gone", func(t *testing.T) {
 		r := newRegistry(20*chunkSize, 4*chunkSize)
 		c := newCluster(t, r, 4, 1)
 		if err := pullAll(t.Context(), c.all[:3]); err != nil {
@@ -32,12 +32,11 @@ func TestDenied(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	t.Run("all", func(t *testing.T) {
+	bubble(t, "all", func(t *testing.T) {
 		r := newRegistry(2 * chunkSize)
 		c := newCluster(t, r, 2, 1)
-		for i, m := range c.all {
+		for i := range c.all {
 			r.denied[i] = true
-			m.Hasten()
 		}
 		if err := c.all[0].pull(t.Context()); puller.KindOf(err) != puller.ErrDenied {
 			t.Errorf("it ended with %v", err)

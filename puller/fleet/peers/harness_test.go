@@ -188,6 +188,7 @@ type cluster struct {
 	mu      sync.Mutex
 	members []fleet.Member
 	key     []byte
+	memory  *memory // how machines reach each other; nil for TCP
 	// strangers are machines that do not know the set.
 	strangers map[string]bool
 }
@@ -220,10 +221,17 @@ const chunkSize = 64 * kib
 
 type option func(*peers.Options)
 
-// newCluster starts machines in some zones.
+// newCluster starts machines in some zones. They reach each other without open files, and
+// may be in a bubble of synctest.
 func newCluster(t *testing.T, r *registry, machines, zones int, change ...option) *cluster {
 	t.Helper()
-	c := &cluster{registry: r, t: t, key: []byte("a key of the group")}
+	return newClusterOn(t, &memory{listeners: make(map[string]*memoryListener)}, r, machines, zones, change...)
+}
+
+// newClusterOn is newCluster for machines that reach each other by TCP, where m is nil.
+func newClusterOn(t *testing.T, m *memory, r *registry, machines, zones int, change ...option) *cluster {
+	t.Helper()
+	c := &cluster{registry: r, t: t, key: []byte("a key of the group"), memory: m}
 	for i := range machines {
 		m := &machine{
 			cluster: c, number: i, name: fmt.Sprintf("host-%d", i), dir: filepath.Join(t.TempDir(), "blobs"), change: change,
@@ -253,7 +261,7 @@ func (m *machine) start() {
 	if err := m.store.Open(); err != nil {
 		m.t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", m.address)
+	l, err := m.listen()
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -272,6 +280,14 @@ func (m *machine) start() {
 		m.store.Close()
 	})
 	m.t.Cleanup(m.stop)
+}
+
+func (m *machine) listen() (net.Listener, error) {
+	if m.memory == nil {
+		return net.Listen("tcp", m.address)
+	}
+	m.Dial(m.memory.dial)
+	return m.memory.listen(fmt.Sprintf("%s:80", m.name)), nil
 }
 
 // Group implements fleet.Groups.
@@ -313,7 +329,7 @@ func (s source) Manifest(ctx context.Context, id string) (puller.RawManifest, er
 
 // Fetch implements sharing.Source.
 func (s source) Fetch(ctx context.Context, b *blobs.Blob, r blobs.Range) error {
-	return s.fetcher.Fetch(ctx, fetch.Work{Repository: s.access, Registry: "registry.test", Sinks: []fetch.Sink{part{b, r}}})
+	return s.fetcher.Fetch(ctx, fetch.Work{Repository: s.access, Registry: "registry.test", Sinks: []fetch.Sink{part{b, r}}, Patient: true})
 }
 
 // part is a range of a blob as the fetcher knows it.

@@ -2,6 +2,7 @@ package peers_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"net/http"
@@ -9,9 +10,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/time/rate"
 
 	"github.com/towline/towline/puller/fleet"
 	"github.com/towline/towline/puller/fleet/peers/token"
@@ -21,13 +24,15 @@ import (
 // hostile adds hosts to a cluster that answer as a test says. Manifests they give, but in tests of these.
 func (c *cluster) hostile(t *testing.T, others int, answer http.HandlerFunc) *machine {
 	t.Helper()
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if id, ok := strings.CutPrefix(r.URL.Path, "/v1/manifests/"); ok && !strings.HasSuffix(t.Name(), "manifest") {
 			w.Write(c.manifests[id])
 			return
 		}
 		answer(w, r)
 	}))
+	s.Listener = c.memory.listen("evil:80")
+	s.Start()
 	t.Cleanup(s.Close)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -48,13 +53,20 @@ func TestHostile(t *testing.T) {
 		http.NewResponseController(w).Flush()
 		<-r.Context().Done()
 	}
-	lies := []string{"fails", "redirects", "other_range", "no_range", "too_much", "endless", "zeros", "encodes", "hangs", "hangs_after", "cuts", "trickles", "wrong_manifest", "long_manifest"}
+	lies := []string{"partial", "fails", "redirects", "other_range", "no_range", "too_much", "endless", "zeros", "encodes", "hangs", "hangs_after", "cuts", "trickles", "wrong_manifest", "long_manifest"}
 	for what, answer := range map[string]answers{
-		"refuses":     func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) },
-		"forbids":     func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusForbidden) },
-		"busy":        func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) },
-		"waits":       func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusAccepted) },
-		"empty":       func(w http.ResponseWriter, r *http.Request) { head(w, r, "65536") },
+		"refuses": func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) },
+		"forbids": func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusForbidden) },
+		"busy":    func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) },
+		"waits":   func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusAccepted) },
+		"empty":   func(w http.ResponseWriter, r *http.Request) { head(w, r, "65536") },
+		"partial": func(w http.ResponseWriter, r *http.Request) {
+			head(w, r, "65536")
+			w.Header().Set("Content-Range", "bytes 0-9/100")
+			w.WriteHeader(http.StatusPartialContent)
+		},
+		"nothing":     func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusNoContent) },
+		"closes":      func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 		"fails":       func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
 		"redirects":   func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) },
 		"no_head":     func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
@@ -101,20 +113,18 @@ func TestHostile(t *testing.T) {
 			w.Write([]byte{0x1f, 0x8b, 8, 0, 0})
 		},
 	} {
-		t.Run(what, func(t *testing.T) {
-			t.Parallel()
+		bubble(t, what, func(t *testing.T) {
 			r := newRegistry(5*chunkSize+9, 3*chunkSize)
 			c := newCluster(t, r, 1, 1)
 			m := c.hostile(t, 3, answer)
-			m.Hasten()
 			began := time.Now()
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 			defer cancel()
 			if err := m.pull(ctx); err != nil {
 				t.Fatal(err)
 			}
 			t.Logf("it took %s", time.Since(began))
-			if took := time.Since(began); took > time.Minute {
+			if took := time.Since(began); took > 90*time.Second {
 				t.Errorf("it took %s", took)
 			}
 			if m.metric("fallbacks_total") == 0 {
@@ -153,7 +163,7 @@ func wait(ctx context.Context, d time.Duration) {
 
 // A host gives wrong bytes of chunks, and says that they are right.
 func TestWrongBytes(t *testing.T) {
-	t.Run("repaired", func(t *testing.T) {
+	bubble(t, "repaired", func(t *testing.T) {
 		r := newRegistry(8*chunkSize, 3*chunkSize)
 		c := newCluster(t, r, 6, 1)
 		first := c.all[:5]
@@ -198,7 +208,7 @@ func TestWrongBytes(t *testing.T) {
 			t.Errorf("%v bad chunks of %d, and people are told %q", got, len(bad), told)
 		}
 	})
-	t.Run("from_the_registry", func(t *testing.T) {
+	bubble(t, "from_the_registry", func(t *testing.T) {
 		// All others have the same wrong bytes: no sums help.
 		r := newRegistry(8 * chunkSize)
 		c := newCluster(t, r, 3, 1)
@@ -219,9 +229,124 @@ func TestWrongBytes(t *testing.T) {
 	})
 }
 
+// A host gives wrong bytes, and lies about their sums too: nobody believes it for long.
+func TestLyingSums(t *testing.T) {
+	for what, sums := range map[string]func(chunks int) []byte{
+		"of_nothing": func(chunks int) []byte { return make([]byte, 32*chunks) },
+		"too_few":    func(int) []byte { return []byte("some") },
+		"endless":    func(int) []byte { return make([]byte, 1<<20) },
+		"of_zeros": func(chunks int) (all []byte) {
+			for range chunks {
+				sum := sha256.Sum256(make([]byte, chunkSize))
+				all = append(all, sum[:]...)
+			}
+			return all
+		},
+	} {
+		bubble(t, what, func(t *testing.T) {
+			r := newRegistry(8 * chunkSize)
+			c := newCluster(t, r, 3, 1)
+			if err := pullAll(t.Context(), c.all[1:]); err != nil {
+				t.Fatal(err)
+			}
+			before, _ := r.figures()
+			c.hostile(t, 2, func(w http.ResponseWriter, req *http.Request) {
+				if strings.HasPrefix(req.URL.Path, "/v1/sums/") {
+					w.Write(sums(8))
+					return
+				}
+				w.Header().Set("Towline-From", req.FormValue("from"))
+				w.Header().Set("Towline-There", "65536")
+				w.Write(make([]byte, span(req)))
+			})
+			m := c.all[0]
+			if err := m.pull(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if m.metric("bad_chunks_total") == 0 {
+				t.Error("no host was blamed")
+			}
+			if after, _ := r.figures(); after-before > 2*r.size() {
+				t.Errorf("the registry has sent %d bytes more of %d", after-before, r.size())
+			}
+		})
+	}
+}
+
+// Nobody else is there.
+func TestAlone(t *testing.T) {
+	for what, others := range map[string]int{"group_of_one": 0, "all_gone": 5} {
+		bubble(t, what, func(t *testing.T) {
+			r := newRegistry(20 * chunkSize)
+			c := newCluster(t, r, 1, 1)
+			for i := range others {
+				c.members = append(c.members, fleet.Member{Host: fmt.Sprint("gone-", i), Zone: "0", Address: "gone:80"})
+			}
+			m := c.all[0]
+			if m.Shares(r.image()) != (others > 0) {
+				t.Errorf("the image is shared: %v", others == 0)
+			}
+			began := time.Now()
+			if err := m.pull(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(began); took > time.Second {
+				t.Errorf("it took %s", took)
+			}
+			c.check(t, 1)
+		})
+	}
+}
+
+// One host asks for more at a time than it may, and the others still get what they ask for.
+func TestFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRegistry(4 * chunkSize)
+		r.limiter = rate.NewLimiter(1, 1) // it brings nothing
+		c := newCluster(t, r, 2, 1)
+		c.members = c.members[:1] // so that each chunk is this host's to bring
+		m := c.all[0]
+		g, _ := m.Group(r.repository, r.index)
+		client := &http.Transport{DialContext: c.memory.dial, DisableKeepAlives: true}
+		defer client.CloseIdleConnections()
+		ask := func(host string) int {
+			req := must(http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+m.address+"/v1/chunks/"+r.order[1]+"/1?from=65536&to=65546", nil))
+			for name, value := range map[string]string{
+				"Authorization": token.Header(g, host, r.order[1]), "Towline-Set": "set", "Towline-Generation": "7", "Towline-Host": host,
+				"Towline-Repository": r.repository, "Towline-Image": r.index, "Towline-Manifest": r.manifest,
+			} {
+				req.Header.Set(name, value)
+			}
+			resp, err := client.RoundTrip(req)
+			if err != nil {
+				t.Error(err)
+				return 0
+			}
+			resp.Body.Close()
+			return resp.StatusCode
+		}
+		statuses := make(chan int)
+		const many = 100
+		for range many {
+			go func() { statuses <- ask("flood") }()
+		}
+		synctest.Wait()
+		if status := ask("host-1"); status != http.StatusAccepted {
+			t.Errorf("another host was answered %d", status)
+		}
+		seen := make(map[int]int)
+		for range many {
+			seen[<-statuses]++
+		}
+		if seen[http.StatusServiceUnavailable] < many/2 || seen[http.StatusAccepted] == 0 || len(seen) != 2 {
+			t.Errorf("it was answered %v", seen)
+		}
+	})
+}
+
 func TestServer(t *testing.T) {
 	r := newRegistry(2*chunkSize + 100)
-	c := newCluster(t, r, 2, 1)
+	c := newClusterOn(t, nil, r, 2, 1)
 	m := c.all[0]
 	if err := m.pull(t.Context()); err != nil {
 		t.Fatal(err)

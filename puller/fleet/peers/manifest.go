@@ -8,6 +8,7 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
 	"github.com/towline/towline/puller/fleet/peers/tree"
+	"github.com/towline/towline/puller/fleet/peers/wire"
 	"github.com/towline/towline/puller/mirror/sharing"
 )
 
@@ -74,11 +75,11 @@ func (n *Node) bringManifest(ctx context.Context, i sharing.Image, digest string
 		image: i, key: manifestKey(i, digest), seed: tree.Seed(digest, 0),
 		there: func() bool { return raw.Body != nil },
 		try: func(ctx context.Context, g fleet.Group, m fleet.Member, only bool) (int64, error) {
-			found, err := n.getManifest(ctx, g, m, i, digest, only)
+			body, err := n.client.Manifest(ctx, wire.Question{Group: g, To: m, Image: i, Digest: digest, Only: only})
 			if err == nil {
-				raw = found
+				raw = puller.RawManifest{Body: body, MediaType: mediaType(body), Digest: digest}
 			}
-			return int64(len(found.Body)), err
+			return int64(len(body)), err
 		},
 		registry: func(ctx context.Context) error {
 			n.metrics.manifests.Inc()

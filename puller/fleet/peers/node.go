@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/http"
 	"sync"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
 	"github.com/towline/towline/puller/fleet/peers/tree"
+	"github.com/towline/towline/puller/fleet/peers/wire"
 	"github.com/towline/towline/puller/mirror/sharing"
 )
 
@@ -31,8 +31,6 @@ type Options struct {
 
 // timing is how long things may take.
 type timing struct {
-	// Of who asks: for the head of an answer, between bytes, and for an answer in all.
-	head, gap, answer time.Duration
 	// busy is how long hosts that are busy are asked again before the registry is.
 	busy time.Duration
 	// strange is how long hosts are asked again that do not know the set: a generation
@@ -48,22 +46,26 @@ type timing struct {
 	// Of who is asked: how long it waits for a byte to come, for its turn, and for a byte
 	// after others, and how long it sends.
 	wait, turn, still, send time.Duration
+	gap, answer             time.Duration // for the other host to take bytes, and in all
 	linger                  time.Duration // how long something is brought after the request for it
 }
 
 var defaults = timing{
-	head: 15 * time.Second, gap: 10 * time.Second, answer: 40 * time.Second,
 	busy: time.Minute, strange: 15 * time.Second, patience: time.Minute, look: 2 * time.Second, others: 20 * time.Second, pause: 200 * time.Millisecond, proven: 10 * time.Second,
 	wait: 4 * time.Second, turn: 2 * time.Second, still: time.Second, send: 20 * time.Second,
+	gap: 10 * time.Second, answer: 40 * time.Second,
 	linger: 10 * time.Second,
 }
+
+// inTime is how long other hosts may take to answer.
+var inTime = wire.Timing{Head: 15 * time.Second, Gap: 10 * time.Second, Answer: 40 * time.Second}
 
 // Node is this host among those that share images. It implements sharing.Peers: its methods
 // may be called from anywhere.
 type Node struct {
 	o         Options
 	timing    timing
-	client    *http.Client
+	client    *wire.Client
 	standing  tree.Standing
 	flights   flights
 	end       context.CancelCauseFunc
@@ -75,7 +77,7 @@ type Node struct {
 	unknown   *lru.Cache[sharing.Image, time.Time]   // since when their members are not known
 	missed    *lru.Cache[string, time.Time]          // the same of single flights
 	summing   sync.Mutex                             // held while they are computed
-	bringing  sync.Map                               // keys of flights that the registry is asked for now
+	bringing  sync.Map                               // keys of flights that wait for no host before this one
 	givers    givers
 }
 
@@ -86,11 +88,11 @@ var errEnded = errors.New("the host has left its peers")
 // New returns a Node. It gives nothing before Run.
 func New(o Options) *Node {
 	o.Chunk = cmp.Or(o.Chunk, DefaultChunk)
-	n := &Node{o: o, timing: defaults, metrics: newMetrics(o.Metrics), client: newClient()}
+	n := &Node{o: o, timing: defaults, metrics: newMetrics(o.Metrics), client: wire.NewClient(inTime, nil)}
 	n.flights.all = make(map[string]*flight)
 	n.flights.ctx, n.end = context.WithCancelCause(context.Background())
 	if o.UploadRate > 0 {
-		n.limiter = rate.NewLimiter(rate.Limit(o.UploadRate), max(piece, int(min(o.UploadRate/4, 4<<20))))
+		n.limiter = rate.NewLimiter(rate.Limit(o.UploadRate), max(wire.Piece, int(min(o.UploadRate/4, 4<<20))))
 	}
 	n.manifests, _ = lru.New[string, puller.RawManifest](256) // the sizes are right
 	n.sums, _ = lru.New[string, []byte](256)
@@ -104,7 +106,7 @@ func New(o Options) *Node {
 // listener it gives nothing, and this host takes only. It closes the listener.
 func (n *Node) Run(ctx context.Context, l net.Listener, host sharing.Host) error {
 	defer n.flights.work.Wait()
-	defer n.client.CloseIdleConnections()
+	defer n.client.Close()
 	defer n.end(errEnded)
 	if l == nil {
 		<-ctx.Done()

@@ -18,6 +18,7 @@ import (
 	"github.com/towline/towline/puller/fleet"
 	"github.com/towline/towline/puller/fleet/peers/limits"
 	"github.com/towline/towline/puller/fleet/peers/token"
+	"github.com/towline/towline/puller/fleet/peers/wire"
 	"github.com/towline/towline/puller/mirror/blobs"
 	"github.com/towline/towline/puller/mirror/sharing"
 )
@@ -95,7 +96,7 @@ type request struct {
 }
 
 // only reports whether nothing is to be brought for it.
-func (r request) only() bool { return r.Header.Get(headerOnly) != "" }
+func (r request) only() bool { return r.Header.Get(wire.HeaderOnly) != "" }
 
 // refusal is why a request is refused.
 type refusal struct {
@@ -113,7 +114,7 @@ var (
 )
 
 // answer checks who asks, and answers what handle returns: nil where it has answered,
-// errWaiting, or why not.
+// wire.ErrWaiting, or why not.
 func (s *server) answer(handle func(request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.timing.answer))
@@ -126,15 +127,18 @@ func (s *server) answer(handle func(request) error) http.HandlerFunc {
 				err = refusedBusy
 			}
 		}
-		if err == nil || r.Context().Err() != nil {
+		if err == nil {
 			return
+		}
+		if r.Context().Err() != nil { // this host ends: an empty answer would be a lie
+			panic(http.ErrAbortHandler)
 		}
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		switch {
-		case errors.Is(err, errWaiting):
+		case errors.Is(err, wire.ErrWaiting):
 			w.WriteHeader(http.StatusAccepted)
 			return
-		case errors.Is(err, errNothing):
+		case errors.Is(err, wire.ErrNothing):
 			w.WriteHeader(http.StatusNoContent)
 			return
 		}
@@ -160,17 +164,17 @@ func (s *server) answer(handle func(request) error) http.HandlerFunc {
 func (s *server) check(w http.ResponseWriter, r *http.Request) (asked request, err error) {
 	h := r.Header
 	asked = request{
-		Request: r, w: w, host: h.Get(headerHost), manifest: h.Get(headerManifest), digest: r.PathValue("digest"),
-		image: sharing.Image{Repository: h.Get(headerRepository), Digest: h.Get(headerImage)},
+		Request: r, w: w, host: h.Get(wire.HeaderHost), manifest: h.Get(wire.HeaderManifest), digest: r.PathValue("digest"),
+		image: sharing.Image{Repository: h.Get(wire.HeaderRepository), Digest: h.Get(wire.HeaderImage)},
 	}
-	generation, err := strconv.ParseUint(h.Get(headerGeneration), 10, 64)
+	generation, err := strconv.ParseUint(h.Get(wire.HeaderGeneration), 10, 64)
 	switch {
 	case err != nil, fleet.CheckHost(asked.host) != nil, r.ContentLength != 0, asked.image.Repository == "":
 		return asked, refusedRequest
 	case !isDigest(asked.digest), !isDigest(asked.image.Digest), asked.manifest != "" && !isDigest(asked.manifest):
 		return asked, refusedRequest
 	}
-	g, ok := s.o.Groups.Keyed(h.Get(headerSet), generation, asked.image.Repository, asked.image.Digest)
+	g, ok := s.o.Groups.Keyed(h.Get(wire.HeaderSet), generation, asked.image.Repository, asked.image.Digest)
 	// The comparison takes as long where there is no such set.
 	if right := token.Check(g, asked.host, asked.digest, h.Get("Authorization")); !ok || !right {
 		return asked, refusedToken
@@ -232,7 +236,7 @@ func (s *server) finish(r request, key string, do func(context.Context) error, b
 			return context.Cause(r.Context())
 		}
 	}
-	return errWaiting
+	return wire.ErrWaiting
 }
 
 // background does something that a host asked for. It goes on for a while after the request,
@@ -332,8 +336,8 @@ func (s *server) chunk(r request) error {
 	}
 	h := r.w.Header()
 	h.Set("Content-Type", "application/octet-stream")
-	h.Set(headerFrom, strconv.FormatInt(from, 10))
-	h.Set(headerThere, strconv.FormatInt(min(there, to)-from, 10))
+	h.Set(wire.HeaderFrom, strconv.FormatInt(from, 10))
+	h.Set(wire.HeaderThere, strconv.FormatInt(min(there, to)-from, 10))
 	r.w.WriteHeader(http.StatusOK)
 	s.send(r, b, blobs.Range{From: from, To: to}, there)
 	return nil
@@ -353,13 +357,14 @@ func (s *server) awaitByte(r request, b *blobs.Blob, index int, from int64) (the
 		return 0, refusedContent
 	}
 	if r.only() {
-		// It may be a host that this one waits for. The registry waits for nobody.
+		// It may be a host that this one waits for, but for what this one is to ask the
+		// registry. Before that it looks at hosts after it only: nobody waits in a circle.
 		if _, comes := s.bringing.Load(key); comes {
-			return 0, errWaiting
+			return 0, wire.ErrWaiting
 		}
-		return 0, errNothing
+		return 0, wire.ErrNothing
 	}
-	ctx, cancel := context.WithTimeoutCause(r.Context(), s.timing.wait, errWaiting)
+	ctx, cancel := context.WithTimeoutCause(r.Context(), s.timing.wait, wire.ErrWaiting)
 	defer cancel()
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -412,8 +417,8 @@ func (s *server) demand(ctx context.Context, r request, index int) error {
 // clean wherever it is: the other host asks for the rest.
 func (s *server) send(r request, b *blobs.Blob, of blobs.Range, there int64) {
 	control := http.NewResponseController(r.w)
-	memory := pieces.Get().(*[piece]byte)
-	defer pieces.Put(memory)
+	memory := wire.Pieces.Get().(*[wire.Piece]byte)
+	defer wire.Pieces.Put(memory)
 	began := time.Now()
 	for at := of.From; at < of.To && time.Since(began) < s.timing.send; {
 		if at >= there {
@@ -428,7 +433,7 @@ func (s *server) send(r request, b *blobs.Blob, of blobs.Range, there int64) {
 			}
 			there = next
 		}
-		p := memory[:min(piece, min(there, of.To)-at)]
+		p := memory[:min(wire.Piece, min(there, of.To)-at)]
 		if _, err := b.ReadAt(p, at); err != nil {
 			panic(http.ErrAbortHandler) // they were found wrong just now
 		}

@@ -1,9 +1,14 @@
 package peers_test
 
-import "testing"
+import (
+	"testing"
+	"testing/synctest"
+)
 
 // A host that gets a set asks for its members, and they are not known at once.
-func TestStartWithoutMembers(t *testing.T) {
+func TestStartWithoutMembers(t *testing.T) { synctest.Test(t, tryWithoutMembers) }
+
+func tryWithoutMembers(t *testing.T) {
 	r := newRegistry(6 * chunkSize)
 	c := newCluster(t, r, 3, 1)
 	if err := pullAll(t.Context(), c.all[1:]); err != nil {
@@ -34,14 +39,15 @@ func TestStartWithoutMembers(t *testing.T) {
 	c.mu.Unlock()
 	alone := newCluster(t, newRegistry(chunkSize), 1, 1)
 	alone.members = nil
-	alone.all[0].Hasten()
 	if err := alone.all[0].pull(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
 
 // Hosts come to know a set one after another.
-func TestStart(t *testing.T) {
+func TestStart(t *testing.T) { synctest.Test(t, tryStart) }
+
+func tryStart(t *testing.T) {
 	r := newRegistry(20*chunkSize, 4*chunkSize)
 	c := newCluster(t, r, 8, 1)
 	c.mu.Lock()

@@ -14,6 +14,7 @@ import (
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
 	"github.com/towline/towline/puller/fleet/peers/tree"
+	"github.com/towline/towline/puller/fleet/peers/wire"
 	"github.com/towline/towline/puller/mirror/blobs"
 	"github.com/towline/towline/puller/mirror/sharing"
 )
@@ -29,15 +30,15 @@ const (
 // sumsOf returns the sums of all chunks of a blob that is here, one after another.
 func (n *Node) sumsOf(ctx context.Context, b *blobs.Blob) ([]byte, error) {
 	all := make([]byte, 0, chunks(b.Size(), n.o.Chunk)*sumSize)
-	memory := pieces.Get().(*[piece]byte)
-	defer pieces.Put(memory)
+	memory := wire.Pieces.Get().(*[wire.Piece]byte)
+	defer wire.Pieces.Put(memory)
 	for index := range chunks(b.Size(), n.o.Chunk) {
 		r, sum := rangeOf(b.Size(), n.o.Chunk, index), sha256.New()
 		for at := r.From; at < r.To; {
 			if ctx.Err() != nil {
 				return nil, context.Cause(ctx)
 			}
-			p := memory[:min(piece, r.To-at)]
+			p := memory[:min(wire.Piece, r.To-at)]
 			if k, err := b.ReadAt(p, at); k < len(p) {
 				return nil, fmt.Errorf("read back %s: %w", b.Digest(), err)
 			}
@@ -177,7 +178,7 @@ func (n *Node) replace(ctx context.Context, g fleet.Group, m fleet.Member, c chu
 		if !ok {
 			return nil
 		}
-		got, err := n.getChunk(ctx, g, m, c.image, c.blob, c.index, r, true, p.Taken)
+		got, err := n.askChunk(ctx, g, m, c, r, true, p.Taken)
 		if err != nil && got == 0 {
 			return fmt.Errorf("%s does not give chunk %d: %w", m.Host, c.index, err)
 		}
@@ -220,7 +221,7 @@ func (n *Node) findProven(ctx context.Context, i sharing.Image, b sharing.Blob, 
 			if m.Host == g.Self || m.Address == "" || asked[m.Host] || n.standing.Avoids(m.Host) {
 				continue
 			}
-			if sums, err = n.getSums(ctx, g, m, i, b); err == nil {
+			if sums, err = n.client.Sums(ctx, wire.Question{Group: g, To: m, Image: i, Manifest: b.Manifest, Digest: b.Digest(), Only: true}, chunks(b.Size(), n.o.Chunk)*sumSize); err == nil {
 				asked[m.Host] = true
 				return g, m, sums, nil
 			}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/towline/towline/puller/fleet"
 	"github.com/towline/towline/puller/fleet/peers/tree"
+	"github.com/towline/towline/puller/fleet/peers/wire"
+	"github.com/towline/towline/puller/mirror/blobs"
 	"github.com/towline/towline/puller/mirror/sharing"
 )
 
@@ -98,7 +100,7 @@ func (n *Node) take(ctx context.Context, c chunk, from sharing.Source, taken fun
 				if !ok {
 					return 0, nil
 				}
-				got, err := n.getChunk(ctx, g, m, c.image, c.blob, c.index, r, only, taken)
+				got, err := n.askChunk(ctx, g, m, c, r, only, taken)
 				if got > 0 {
 					n.givers.note(c.blob.Digest(), c.index, m.Host)
 				}
@@ -114,6 +116,17 @@ func (n *Node) take(ctx context.Context, c chunk, from sharing.Source, taken fun
 				return nil
 			},
 		})
+	})
+}
+
+// askChunk asks a host for a range of a chunk, and keeps what comes.
+func (n *Node) askChunk(ctx context.Context, g fleet.Group, m fleet.Member, c chunk, r blobs.Range, only bool, taken func(int)) (int64, error) {
+	q := wire.Question{Group: g, To: m, Image: c.image, Manifest: c.blob.Manifest, Digest: c.blob.Digest(), Only: only}
+	return n.client.Chunk(ctx, q, c.index, r, c.blob, func(k int) {
+		n.metrics.taken.Add(float64(k))
+		if taken != nil {
+			taken(k)
+		}
 	})
 }
 
