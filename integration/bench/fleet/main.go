@@ -121,13 +121,14 @@ func run(ctx context.Context, o options) (err error) {
 // round is what one round measures. Bytes are times those of the image.
 type round struct {
 	fleet, themselves, alone time.Duration
+	passed                   time.Duration // when as many bytes as the image has had passed the link
 	arrived                  time.Duration // when the last byte had come to the last host of the fleet
 	bytes, ownBytes          float64
 }
 
 func (r round) String() string {
-	return fmt.Sprintf("the fleet %.2f s (all bytes at all hosts after %.2f s) and × %.3f of the bytes, by themselves %.2f s and × %.3f, one alone %.2f s",
-		r.fleet.Seconds(), r.arrived.Seconds(), r.bytes, r.themselves.Seconds(), r.ownBytes, r.alone.Seconds())
+	return fmt.Sprintf("the fleet %.2f s (the image over the link after %.2f s, all bytes at all hosts after %.2f s) and × %.3f of the bytes, by themselves %.2f s and × %.3f, one alone %.2f s",
+		r.fleet.Seconds(), r.passed.Seconds(), r.arrived.Seconds(), r.bytes, r.themselves.Seconds(), r.ownBytes, r.alone.Seconds())
 }
 
 func (s *site) round(ctx context.Context) (r round, err error) {
@@ -136,6 +137,7 @@ func (s *site) round(ctx context.Context) (r round, err error) {
 		watching, stop := context.WithCancel(ctx)
 		var watch sync.WaitGroup
 		watch.Go(func() { r.arrived = s.lastArrival(watching) })
+		watch.Go(func() { r.passed = s.passing(watching, int64(size)) })
 		defer watch.Wait()
 		defer stop()
 		generation, err := s.apply(ctx, ref)
@@ -159,6 +161,18 @@ func (s *site) round(ctx context.Context) (r round, err error) {
 	r.ownBytes = float64(s.sent()) / size
 	r.alone, err = s.measure(ctx, func(ref string) error { return s.pull(ctx, s.hosts-1, ref) })
 	return r, err
+}
+
+// passing returns when so many bytes have passed the link.
+func (s *site) passing(ctx context.Context, bytes int64) time.Duration {
+	began := time.Now()
+	for s.sent() < bytes && ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return time.Since(began)
 }
 
 // lastArrival returns when the last byte has come to a host, from another host or over the
@@ -273,6 +287,7 @@ func (s *site) print(all []round) {
 		fmt.Printf("%s: %.2f [%.2f … %.2f]\n", what, values[len(values)/2], values[0], values[len(values)-1])
 	}
 	figure("the fleet, s", func(r round) float64 { return r.fleet.Seconds() })
+	figure("the image over the link, s", func(r round) float64 { return r.passed.Seconds() })
 	figure("all bytes at all hosts of the fleet, s", func(r round) float64 { return r.arrived.Seconds() })
 	figure("bytes of the registry ÷ bytes of the image", func(r round) float64 { return r.bytes })
 	if s.kill {
