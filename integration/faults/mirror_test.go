@@ -1,6 +1,7 @@
 package faults_test
 
 import (
+	"compress/gzip"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -12,11 +13,13 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1"
 
@@ -170,6 +173,52 @@ func TestMirrorRegistry(t *testing.T) {
 			}
 			return ranged(req)
 		}},
+		"slow_first": {puller.WayAlias, func(n int32, _ http.ResponseWriter, req *http.Request) bool {
+			if n == 1 {
+				select {
+				case <-time.After(3 * time.Second):
+				case <-req.Context().Done():
+				}
+			}
+			return false
+		}},
+		"token_expires": {puller.WayAlias, func() func(int32, http.ResponseWriter, *http.Request) bool {
+			var issued, expired atomic.Int32
+			return func(n int32, w http.ResponseWriter, req *http.Request) bool {
+				if path.Base(req.URL.Path) == "token" {
+					fmt.Fprintf(w, `{"token":"%d"}`, issued.Add(1))
+					return true
+				}
+				if n > 6 {
+					expired.CompareAndSwap(0, issued.Load())
+				}
+				if token, _ := strconv.Atoi(strings.TrimPrefix(req.Header.Get("Authorization"), "Bearer ")); int32(token) > expired.Load() {
+					return false
+				}
+				w.Header().Set("WWW-Authenticate", `Bearer realm="http://`+req.Host+`/blobs/token",service="x"`)
+				w.WriteHeader(http.StatusUnauthorized)
+				return true
+			}
+		}()},
+		"signed_url_expires": {puller.WayAlias, func() func(int32, http.ResponseWriter, *http.Request) bool {
+			var signed, expired atomic.Int32
+			return func(n int32, w http.ResponseWriter, req *http.Request) bool {
+				_, port, _ := net.SplitHostPort(req.Host)
+				signature := req.URL.Query().Get("signature")
+				if signature == "" { // another host has the blobs
+					http.Redirect(w, req, fmt.Sprintf("http://localhost:%s%s?signature=%d", port, req.URL.Path, signed.Add(1)), http.StatusTemporaryRedirect)
+					return true
+				}
+				if n > 6 {
+					expired.CompareAndSwap(0, signed.Load())
+				}
+				if of, _ := strconv.Atoi(signature); int32(of) > expired.Load() && req.Header.Get("Authorization") == "" {
+					return false
+				}
+				w.WriteHeader(http.StatusForbidden)
+				return true
+			}
+		}()},
 		"hangs": {puller.WayAlias, func(n int32, w http.ResponseWriter, req *http.Request) bool {
 			if n == 3 {
 				<-req.Context().Done()
@@ -200,6 +249,13 @@ func TestMirrorRegistry(t *testing.T) {
 			req.Header.Del("Range")
 			w.Header().Set("Content-Length", "5244000")
 			w.Write(make([]byte, 5244000))
+			return true
+		}},
+		"gzip": {puller.WayNone, func(_ int32, w http.ResponseWriter, _ *http.Request) bool {
+			w.Header().Set("Content-Encoding", "gzip")
+			packed := gzip.NewWriter(w)
+			packed.Write(make([]byte, 1<<20))
+			packed.Close()
 			return true
 		}},
 		"denied": {puller.WayNone, func(n int32, w http.ResponseWriter, req *http.Request) bool {
