@@ -102,7 +102,8 @@ func TestShared(t *testing.T) {
 			}
 			sent += got.how.FromRegistry
 		}
-		if from := sum(r.sent); from > 5*mib*11/10 || sent > from {
+		// On a busy machine connections take over from slow ones, and what those send is lost.
+		if from := sum(r.sent); from > 5*mib*12/10 || sent > 5*mib*11/10 || sent > from {
 			t.Errorf("the registry has sent %d bytes; the results say %d", from, sent)
 		}
 		if len(r.reads) > 2 { // by the hosts; the engines ask beside

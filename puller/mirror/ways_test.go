@@ -1,8 +1,11 @@
 package mirror_test
 
 import (
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -160,6 +163,56 @@ func TestPullThrough(t *testing.T) {
 			t.Errorf("what Towline's own credentials can read is served (%v)", err)
 		}
 	})
+}
+
+// TestTakenPort is another process that has the port while Towline is down. The engine asks it
+// for all images, because hosts.toml stays.
+func TestTakenPort(t *testing.T) {
+	r := newRegistry()
+	e := newEngine(r)
+	dir := t.TempDir()
+	containerd(e, dir)
+	good := r.push("registry.test/app", "1", random(1, mib))
+	b := start(t, r, e, t.TempDir(), func(o *mirror.Options) { o.HostsDir = dir })
+	if got := b.pull(t.Context(), puller.Pull{Image: "registry.test/app:1"}); got.how.Way != puller.WayMirror {
+		t.Fatalf("it ended with %v: %+v", got.err, got.how)
+	}
+	content, err := os.ReadFile(hosts.File(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(string(content))
+	b.stop()
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := false
+	other := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		asked = true
+		path := strings.Split(req.URL.Path, "/")
+		body, err := read(r.get("registry.test/evil", path[len(path)-2], path[len(path)-1], ""))
+		if err != nil {
+			w.WriteHeader(http.StatusNotFound)
+		}
+		w.Write(body)
+	})}
+	r.push("registry.test/evil", "1", random(2, mib))
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		other.Serve(l)
+	}()
+	clear(e.layers)
+	clear(e.names)
+	if err := e.Pull(t.Context(), puller.Pull{Image: "registry.test/app:1"}, ignore); err != nil || e.names["registry.test/app:1"] != good {
+		t.Errorf("it ended with %v: %v, not %s", err, e.names, good)
+	}
+	other.Close()
+	<-ended
+	if !asked {
+		t.Error("it was not asked")
+	}
 }
 
 func TestHosts(t *testing.T) {

@@ -19,11 +19,12 @@ const ownLine = "# Written by Towline. \"towline mirror remove\" removes it."
 // /etc/docker/certs.d).
 func File(dir string) string { return filepath.Join(dir, "_default", "hosts.toml") }
 
-// Write names an endpoint as the mirror of all registries. The error says so
-// where the file is not Towline's.
+// Write names an endpoint as the mirror of all registries, for content by its digest. What a tag
+// stands for, an engine asks the registry: the file stays while Towline is down, and then any
+// process of the machine may take the port. The error says so where the file is not Towline's.
 func Write(dir, endpoint string) error {
 	file := File(dir)
-	content := fmt.Sprintf("%s\n[host.%q]\n  capabilities = [\"pull\", \"resolve\"]\n", ownLine, "http://"+endpoint)
+	content := fmt.Sprintf("%s\n[host.%q]\n  capabilities = [\"pull\"]\n", ownLine, "http://"+endpoint)
 	switch written, err := os.ReadFile(file); {
 	case err == nil && string(written) == content:
 		return nil
