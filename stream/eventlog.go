@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/towline/towline/stream/waiting"
 )
 
 // An EventLog has the events of all jobs: the last of their numbered frames, in
@@ -26,7 +28,7 @@ type EventLog struct {
 	ending   []endedTopic      // of topics
 	latest   []shownLatest
 	layers   layerClock
-	changed  changes
+	changed  waiting.Changes
 	shared   [8]sharedLogBatch
 	next     int // in shared
 	ended    bool
@@ -163,7 +165,7 @@ func (l *EventLog) publish(f Frame, about *About) {
 	if n > 0 {
 		clear(l.pending[:n])
 		l.pending = l.pending[n:]
-		l.changed.notify()
+		l.changed.Numbered()
 	}
 }
 
@@ -239,7 +241,7 @@ func (l *EventLog) layersChanged(order uint64) {
 func (l *EventLog) publishLayers() {
 	c := &l.layers
 	c.order, c.at, c.due = c.next, time.Now(), false
-	l.changed.all.notify()
+	l.changed.Layers()
 }
 
 // End makes every reader come to an end.
@@ -247,5 +249,5 @@ func (l *EventLog) End() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.ended = true
-	l.changed.notify()
+	l.changed.Numbered()
 }

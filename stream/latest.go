@@ -75,7 +75,7 @@ func (l *Latest) publish() {
 	l.changes = slices.Clone(after(l.frames, l.version.order))
 	l.version, l.at, l.due = version{l.version.number + 1, l.frames[len(l.frames)-1].order}, time.Now(), false
 	for t := range l.topics {
-		t.changed.all.notify()
+		t.changed.Layers()
 	}
 	if l.log != nil {
 		l.log.layersChanged(l.version.order)

@@ -6,6 +6,8 @@ import (
 	"io"
 	"slices"
 	"time"
+
+	"github.com/towline/towline/stream/waiting"
 )
 
 // A LogSubscription is a reader's position in the event log. It is for one
@@ -21,7 +23,7 @@ type LogSubscription struct {
 	missed   func() Frame
 	at       logPosition
 	layersAt time.Time
-	idle     deadline
+	idle     waiting.Deadline
 }
 
 // logPosition is how far a reader has read the event log. Readers at equal
@@ -106,7 +108,7 @@ func (s *LogSubscription) Next(ctx context.Context, wait time.Duration) (*Batch,
 		l.mu.Lock()
 		have := l.source(&s.at, delay > 0)
 		shared := l.find(s.filter, s.at, have.logExtent)
-		changed := l.changed.wait(delay <= 0)
+		changed := l.changed.Wait(delay <= 0)
 		l.mu.Unlock()
 
 		if shared != nil {
@@ -129,7 +131,7 @@ func (s *LogSubscription) Next(ctx context.Context, wait time.Duration) (*Batch,
 		if until.IsZero() {
 			until = time.Now().Add(wait)
 		}
-		if s.idle.wait(ctx, changed, delay, until) {
+		if s.idle.Wait(ctx, changed, delay, until) {
 			return nil, nil
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/stream/outputlog"
+	"github.com/towline/towline/stream/waiting"
 )
 
 // A Subscription is a reader's position in a topic. It is for one goroutine,
@@ -19,7 +20,7 @@ type Subscription struct {
 	topic    *Topic
 	at       position
 	layersAt time.Time
-	idle     deadline
+	idle     waiting.Deadline
 }
 
 // position is how far a reader has read a topic. Readers at equal positions can
@@ -124,7 +125,7 @@ func (s *Subscription) Next(ctx context.Context, wait time.Duration) (*Batch, er
 		}
 		t.mu.Lock()
 		have, delay := s.source()
-		shared, changed := t.shared, t.changed.wait(delay <= 0)
+		shared, changed := t.shared, t.changed.Wait(delay <= 0)
 		t.mu.Unlock()
 
 		from := s.at
@@ -146,7 +147,7 @@ func (s *Subscription) Next(ctx context.Context, wait time.Duration) (*Batch, er
 		if until.IsZero() {
 			until = time.Now().Add(wait)
 		}
-		if s.idle.wait(ctx, changed, delay, until) {
+		if s.idle.Wait(ctx, changed, delay, until) {
 			return nil, nil
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/towline/towline/stream/outputlog"
+	"github.com/towline/towline/stream/waiting"
 )
 
 // A Topic has the events of one job: a record of numbered frames, none of which
@@ -28,7 +29,7 @@ type Topic struct {
 	writing uint64 // the number of the frame that is being written to output; 0 for none
 	ended   bool
 	until   uint64 // the order of the last frame, once ended
-	changed changes
+	changed waiting.Changes
 	shared  sharedBatch
 
 	log       *EventLog // nil for none
@@ -53,7 +54,7 @@ func (t *Topic) Publish(encode func(seq uint64) Frame) {
 		f.order = f.Seq
 		t.record = append(t.record, f)
 		t.publish(f)
-		t.changed.notify()
+		t.changed.Numbered()
 	}
 }
 
@@ -125,7 +126,7 @@ func (t *Topic) End(last ...Frame) {
 	if t.latest != nil {
 		t.latest.remove(t) // readers read the rest of it at once
 	}
-	t.changed.notify()
+	t.changed.Numbered()
 }
 
 // ShowLatest makes the topic show the layers of an attempt from now on. It
@@ -142,7 +143,7 @@ func (t *Topic) ShowLatest(l *Latest) {
 	}
 	t.latest = l
 	l.add(t)
-	t.changed.notify()
+	t.changed.Numbered()
 }
 
 // SetOutput makes the topic have the frames of a log too. It is called once, and
@@ -153,7 +154,7 @@ func (t *Topic) SetOutput(log *outputlog.Log, missed func() Frame) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.output, t.missed = log, missed
-	t.changed.notify()
+	t.changed.Numbered()
 }
 
 var errNoOutput = errors.New("the topic has no output log")
@@ -184,7 +185,7 @@ func (t *Topic) AppendOutput(offsets outputlog.Offsets, encode func(seq uint64) 
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.writing = 0
-	t.changed.notify()
+	t.changed.Numbered()
 	switch {
 	case t.log == nil:
 	case err != nil:
