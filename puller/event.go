@@ -47,10 +47,6 @@ func NoticeEvent(seq uint64, id, message string, wait time.Duration) Event {
 	return Event{Seq: seq, Time: time.Now().UTC(), Type: "notice", Job: id, Message: message, RetryAfterSeconds: wait.Seconds()}
 }
 
-func LogEvent(seq uint64, id string, s Output, text outputlog.Text) Event {
-	return Event{Seq: seq, Time: time.Now().UTC(), Type: "log", Job: id, Stream: s, Text: &text}
-}
-
 func ResultEvent(seq uint64, v *Job) Event {
 	return Event{Seq: seq, Time: time.Now().UTC(), Type: "result", Job: v.ID, Result: v}
 }

@@ -43,16 +43,6 @@ const (
 	PriorityLow    Priority = "low"
 )
 
-func (p Priority) Rank() int {
-	switch p {
-	case PriorityHigh:
-		return 2
-	case PriorityNormal:
-		return 1
-	}
-	return 0
-}
-
 // Duration is a timeout that is a Go duration string ("90s") on the wire.
 type Duration time.Duration
 

@@ -12,6 +12,7 @@ import (
 	"github.com/towline/towline/puller/job"
 	"github.com/towline/towline/puller/names"
 	"github.com/towline/towline/puller/proof"
+	"github.com/towline/towline/puller/queue"
 	"github.com/towline/towline/puller/retry"
 	"github.com/towline/towline/puller/store"
 	"github.com/towline/towline/puller/transfer"
@@ -92,7 +93,7 @@ func (p *Pull) wants() transfer.Request {
 	r, v := p.Request(), p.o.Job.View()
 	return transfer.Request{
 		Key: p.key, Credentials: r.Credentials, Policy: r.Policy, Retries: *r.Retries, Strict: r.Strict, Accelerate: r.Accelerate,
-		Caller: r.Caller, Rank: r.Priority.Rank(), Turn: p.o.Job.Turn(), Batched: p.o.Layer != nil, About: v.About(), TraceParent: v.TraceParent,
+		Caller: r.Caller, Rank: queue.Rank(r.Priority), Turn: p.o.Job.Turn(), Batched: p.o.Layer != nil, About: v.About(), TraceParent: v.TraceParent,
 	}
 }
 

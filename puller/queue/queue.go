@@ -27,7 +27,7 @@ type Place struct {
 	Identity        [sha256.Size]byte // of the credentials: registries limit callers one by one
 	Image, Platform string
 	Callers         []string // those that want it
-	Rank            int      // 0 low, 1 normal, 2 high
+	Rank            int      // of the priority
 	Batched         bool     // only prewarms want it
 	Turn            uint64   // the order of admission
 }

@@ -21,7 +21,7 @@ func (q *Queue) State() puller.QueueState {
 	waiting := make(map[*registry]int)
 	tickets := q.tickets(nil)
 	for i, t := range tickets {
-		priority := priorityOf(t.Rank)
+		priority := ranked[t.Rank]
 		switch priority {
 		case puller.PriorityHigh:
 			s.Queued.High++
@@ -93,11 +93,8 @@ func (r *registry) state(waiting int, now time.Time) puller.RegistryState {
 	return s
 }
 
-func priorityOf(rank int) puller.Priority {
-	for _, p := range []puller.Priority{puller.PriorityHigh, puller.PriorityNormal} {
-		if p.Rank() == rank {
-			return p
-		}
-	}
-	return puller.PriorityLow
-}
+// ranked are the priorities by rank.
+var ranked = []puller.Priority{puller.PriorityLow, puller.PriorityNormal, puller.PriorityHigh}
+
+// Rank returns the rank of a priority: 0 for low, 1 for normal, 2 for high.
+func Rank(p puller.Priority) int { return max(0, slices.Index(ranked, p)) }

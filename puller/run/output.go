@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/job"
@@ -100,7 +101,9 @@ func (o *output) print(s puller.Output, text outputlog.Text, n int, ok bool) {
 		return
 	}
 	o.mark[index(s)] += uint64(n)
-	err := o.job.Topic().AppendOutput(o.mark, func(seq uint64) stream.Frame { return puller.LogEvent(seq, id, s, text).Frame() })
+	err := o.job.Topic().AppendOutput(o.mark, func(seq uint64) stream.Frame {
+		return puller.Event{Seq: seq, Time: time.Now().UTC(), Type: "log", Job: id, Stream: s, Text: &text}.Frame()
+	})
 	if err != nil && o.fault == nil {
 		o.notice(fmt.Sprintf("some of what the program prints can't be kept: %v", err))
 	}
