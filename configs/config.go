@@ -174,11 +174,11 @@ func load(file string) (Config, error) {
 		return Config{}, fmt.Errorf("configuration %s: %w", file, err)
 	}
 	v.SetConfigType("yaml")
-	if err = v.ReadConfig(bytes.NewReader(content)); err == nil {
-		err = checkWritten(content, defaults) // viper has refused aliases that contain themselves
-	}
-	if err != nil {
+	if err = v.ReadConfig(bytes.NewReader(content)); err != nil {
 		return Config{}, fmt.Errorf("configuration %s: %w", file, err)
+	}
+	if err := checkWritten(content, defaults); err != nil { // viper has refused aliases that contain themselves
+		return Config{}, fmt.Errorf("configuration %s, %w", file, err)
 	}
 	if err := checkTypes(v); err != nil {
 		return Config{}, err
@@ -187,7 +187,7 @@ func load(file string) (Config, error) {
 	if err := v.UnmarshalExact(&c, viper.DecodeHook(mapstructure.ComposeDecodeHookFunc(
 		mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(","), sizeHook, percentHook, labelsHook,
 	))); err != nil {
-		return Config{}, fmt.Errorf("configuration %s: %w", file, err)
+		return Config{}, decodingFault(err)
 	}
 	return c, c.Validate()
 }
@@ -265,9 +265,22 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// oneLine writes an error in one line. Libraries list several faults on several lines.
-func oneLine(err error) error {
-	s := strings.Join(strings.Fields(err.Error()), " ")
-	s = strings.Replace(s, "decoding failed due to the following error(s): ", "", 1)
-	return errors.New(strings.ReplaceAll(s, "'' has invalid keys:", "there is no key"))
+// oneLine writes an error in one line.
+func oneLine(err error) error { return errors.New(strings.Join(strings.Fields(err.Error()), " ")) }
+
+// decodingFault returns the first fault of a decoding, with its key first.
+func decodingFault(err error) error {
+	first := strings.TrimPrefix(err.Error(), "decoding failed due to the following error(s):")
+	first, _, _ = strings.Cut(strings.TrimSpace(first), "\n")
+	key, fault, ok := strings.Cut(strings.TrimPrefix(first, "'"), "' ")
+	if !ok {
+		return errors.New(first)
+	}
+	if names, ok := strings.CutPrefix(fault, "has invalid keys: "); ok {
+		fault = "there is no key " + names
+	}
+	if _, ok := strings.CutPrefix(fault, "expected a map or struct, got "); ok {
+		fault = "it has keys of its own; write {KEY: VALUE, …}"
+	}
+	return fmt.Errorf("%s: %s", key, fault)
 }

@@ -14,15 +14,19 @@ func TestErrorSource(t *testing.T) {
 		{"pull:\n  retries: 21\n", "", "", "configuration FILE, line 2: pull.retries: 21 is not between 0 and 20"},
 		{"pull:\n  retries: 21\n", "TOWLINE_PULL_RETRIES", "22", "configuration: environment variable TOWLINE_PULL_RETRIES: pull.retries: 22 is not between 0 and 20"},
 		{"pull.retries: x\n", "", "", `configuration FILE, line 1: pull.retries: "x" is not a whole number`},
-		{"x: 1\nPull:\n  timeout: soon\n", "", "", "configuration FILE: line 1: there is no key x"},
+		{"x: 1\nPull:\n  timeout: soon\n", "", "", "configuration FILE, line 1: there is no key x"},
 		{"Pull:\n  timeout: soon\n", "", "", `configuration FILE, line 2: pull.timeout: "soon" is not a duration; write one with its unit, such as 90s, 30m or 720h`},
 		{"", "TOWLINE_RUNS_OUTPUT", "lots", `configuration: environment variable TOWLINE_RUNS_OUTPUT: runs.output: "lots" is not a whole number of bytes; write one, or a size such as 16MiB`},
 		{"", "TOWLINE_RUNS_ENABLED", "perhaps", `configuration: environment variable TOWLINE_RUNS_ENABLED: runs.enabled: "perhaps" is neither true nor false`},
 		{"log:\n  level: loud\n", "", "", `configuration FILE, line 2: log.level: "loud" is not known; use error, warn, info, debug or trace`},
 		{"log:\n  level: [a]\n", "", "", "configuration FILE, line 2: log.level: [a] is not a text"},
 		{"auth:\n  tls: {cert: /c}\n", "", "", "configuration FILE, line 2: auth.tls.key: empty; auth.tls.cert needs its key"},
-		{"pull:\n  retires: 2\n", "", "", "configuration FILE: line 2: there is no key pull.retires; did you mean pull.retries?"},
-		{"base: &b {retries: 21}\npull: {<<: *b}\n", "", "", "configuration FILE: line 1: there is no key base"},
+		{"pull:\n  retires: 2\n", "", "", "configuration FILE, line 2: there is no key pull.retires; did you mean pull.retries?"},
+		{"registries:\n  credentials: [{name: ada}]\n", "", "", "configuration FILE, line 2: registries.credentials[0]: there is no key name"},
+		{"registries:\n  credentials: ada\n", "", "", "configuration FILE, line 2: registries.credentials[0]: it has keys of its own; write {KEY: VALUE, …}"},
+		{"keep: {high: x}\n", "", "", `configuration FILE, line 1: keep.high: "x" is not a percentage; write a whole number with its sign, such as 85%`},
+		{"fleet: {labels: x}\n", "", "", `configuration FILE, line 1: fleet.labels: "x" is not NAME=VALUE`},
+		{"base: &b {retries: 21}\npull: {<<: *b}\n", "", "", "configuration FILE, line 1: there is no key base"},
 	} {
 		t.Run(row.want, func(t *testing.T) {
 			if row.variable != "" {

@@ -120,6 +120,9 @@ func TestServeCheck(t *testing.T) {
 		"rules: {pull: {deny: [alpine]}}":             {exit.CodeUsage, "configuration " + file + `, line 1: rules.pull.deny: "alpine" does not begin with a registry`},
 		"auth: {token_file: /nowhere}":                {exit.CodeUsage, file + ", line 1: auth.token_file: "},
 		"state_dir: /dev/null":                        {exit.CodeUsage, file + ", line 1: state_dir: /dev/null is no directory"},
+		"socket_group: nosuch":                        {exit.CodeUsage, file + ", line 1: socket_group: "},
+		"keep: {learn_schedule: soon}":                {exit.CodeUsage, file + ", line 1: keep.learn_schedule: "},
+		"fleet: {creds: /nowhere}":                    {exit.CodeUsage, file + ", line 1: fleet.creds: /nowhere: "},
 		"pull: {retries: 21}":                         {exit.CodeUsage, file + ", line 1: pull.retries: 21 is not between 0 and 20"},
 	} {
 		if err := os.WriteFile(file, []byte(yaml+"\n"), 0o600); err != nil {

@@ -12,9 +12,11 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/api/auth"
+	"github.com/towline/towline/cmd/towline/daemon/membership"
 	"github.com/towline/towline/configs"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
+	"github.com/towline/towline/puller/keep/schedule"
 	"github.com/towline/towline/puller/registry"
 	"github.com/towline/towline/puller/rules"
 )
@@ -44,6 +46,17 @@ func Check(ctx context.Context, c configs.Config, out io.Writer) error {
 	}
 	if _, err := newCertificates(c.Auth, log); err != nil {
 		return fmt.Errorf("auth.tls.cert: %w", err)
+	}
+	if c.SocketGroup != "" {
+		if _, err := groupID(c.SocketGroup); err != nil {
+			return err
+		}
+	}
+	if _, err := schedule.New(schedule.Request{Schedule: c.Keep.LearnSchedule}); err != nil {
+		return fmt.Errorf("keep.learn_schedule: %w", err)
+	}
+	if err := membership.Check(c.Fleet); err != nil {
+		return err
 	}
 	switch info, err := os.Stat(c.StateDir); {
 	case errors.Is(err, fs.ErrNotExist): // the start makes it

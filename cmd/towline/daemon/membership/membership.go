@@ -56,11 +56,23 @@ type Membership struct {
 	keeps      *host.Host
 }
 
+// Check returns what is wrong with the fleet of a configuration and with the file that it names.
+func Check(c configs.Fleet) error {
+	if !c.Enabled() {
+		return nil
+	}
+	_, err := fleetCreds(c)
+	return err
+}
+
 // Open begins to join the fleet of the configuration. It returns nil if there is none,
 // and waits for nobody.
 func Open(o Options) (*Membership, error) {
 	c := o.Config.Fleet
 	if !c.Enabled() {
+		if c.Name != "" {
+			o.Log.WithField("fleet", c.Name).Warn("fleet.name is set, but this host joins no fleet; set fleet.url, fleet.creds or fleet.embedded")
+		}
 		host.Leave(o.Sets, o.Log)
 		return nil, nil
 	}
