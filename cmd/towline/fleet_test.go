@@ -65,7 +65,7 @@ func TestFleet(t *testing.T) {
 		words []string
 		args  []string
 	}{
-		{0, []string{"fleet test: host leader is up since", "it may change the fleet; 2 hosts live; leader acts"}, []string{"fleet"}},
+		{0, []string{"fleet test: host leader is up since", "it may change the fleet; 2 hosts live; acting controller leader"}, []string{"fleet"}},
 		{0, []string{"SET", "GENERATION"}, []string{"fleet", "show"}},
 		{0, []string{"web: generation 1, 2 waiting, 1 away, rollout done", "docker.io/library/redis:7", "sha256:"}, []string{"fleet", "apply", "web", "redis:7", "--hosts", "role=ci", "--wave", "50%"}},
 		{0, []string{`"generation":2`}, []string{"fleet", "apply", "web", "redis:7", "--json"}},

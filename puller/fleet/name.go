@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/towline/towline/puller"
@@ -34,12 +35,13 @@ func faultOf(name, first, rest string, most int) string {
 		return "is empty"
 	case len(name) > most:
 		return "is too long"
-	case !strings.Contains(first, name[:1]):
-		return "begins with another character"
 	}
-	for i := range len(name) {
-		if strings.IndexByte(rest, name[i]) < 0 {
-			return "has another character"
+	for i, r := range name {
+		switch {
+		case i == 0 && !strings.ContainsRune(first, r):
+			return fmt.Sprintf("begins with %q", r)
+		case !strings.ContainsRune(rest, r):
+			return fmt.Sprintf("has %q", r)
 		}
 	}
 	return ""

@@ -59,7 +59,7 @@ export function fleetPage({ main, may }) {
 function linkText(link) {
   if (!link || link.state === 'off') return '';
   return ['Fleet ' + (link.fleet ?? ''), link.host && 'this host is ' + link.host, link.state === 'up' ? 'connected' + (link.since ? ' since ' + time(link.since) : '') : link.state,
-    link.server && 'by ' + link.server, link.leader && link.leader + ' acts'].filter(Boolean).join(' · ');
+    link.server && 'by ' + link.server, link.leader && 'acting controller ' + link.leader].filter(Boolean).join(' · ');
 }
 
 /** stateBar draws how many hosts are in each state. */

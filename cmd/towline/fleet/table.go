@@ -34,7 +34,7 @@ func linkText(l fleet.Link) string {
 		words = append(words, "it may change the fleet", render.Count(l.Hosts, "host")+" live")
 	}
 	if l.Leader != "" {
-		words = append(words, l.Leader+" acts")
+		words = append(words, "acting controller "+l.Leader)
 	}
 	return strings.Join(words, "; ")
 }

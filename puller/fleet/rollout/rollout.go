@@ -229,7 +229,7 @@ func (r Record) done() Record {
 // Change applies what a call wants.
 func (r Record) Change(p Pace, members []Member, action fleet.RolloutAction, caller string) (Record, error) {
 	if r.State.Ended() {
-		return r, puller.Errorf(puller.ErrConflict, "the rollout is %s, and nothing leads on from there; put the set again for another one", r.State)
+		return r, puller.Errorf(puller.ErrConflict, "the rollout is %s, so there is nothing to %s; apply the set again for another rollout", r.State, action)
 	}
 	by := ""
 	if caller != "" {
