@@ -28,7 +28,6 @@ type Blob struct {
 	content *content
 	keep    bool  // bytes whose digest was wrong
 	room    int64 // bytes of the disk that the Store has made room for
-	failed  error
 	waiting map[*reader]bool
 	changes changes
 }
@@ -213,7 +212,7 @@ func (b *Blob) verified(ctx context.Context, c *content) error {
 		case c.lost != nil:
 			return c.lost
 		case c.wrong:
-			return b.errWrong()
+			return errWrong(b.digest)
 		}
 		if err := b.changes.wait(ctx, &b.mu); err != nil {
 			return err
@@ -222,22 +221,8 @@ func (b *Blob) verified(ctx context.Context, c *content) error {
 	return nil
 }
 
-func (b *Blob) errWrong() error {
-	return puller.Errorf(puller.ErrCorrupt, "the bytes of %s have another digest", b.digest)
-}
-
-// Fail ends the readers that wait for bytes, with an error. Readers that come to missing
-// bytes later end with it too, until the next Acquire. The bytes that are there stay.
-func (b *Blob) Fail(err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.failed = err
-	for r := range b.waiting {
-		if b.content.have.Total() < b.size {
-			r.err = err
-		}
-	}
-	b.changes.notify()
+func errWrong(d digest.Digest) error {
+	return puller.Errorf(puller.ErrCorrupt, "the bytes of %s have another digest", d)
 }
 
 // Reset throws away all bytes. Readers that have got some of them end.
@@ -264,14 +249,6 @@ func (b *Blob) drop(c *content, why error) error {
 		b.store.log.WithError(err).Warn("a blob can't be removed from the cache")
 	}
 	return err
-}
-
-// renew forgets the error of Fail, and returns what found does.
-func (b *Blob) renew() bool {
-	b.mu.Lock()
-	b.failed = nil
-	b.mu.Unlock()
-	return b.found()
 }
 
 // found reports whether it is a whole blob, checked or not.

@@ -175,31 +175,17 @@ func TestReader(t *testing.T) {
 			t.Error("a reader that was closed waits on")
 		}
 	})
-	run("failed", func(t *testing.T, b *blobs.Blob) {
-		gone := errors.New("the registry has gone")
+	run("acquired again", func(t *testing.T, b *blobs.Blob) {
 		write(t, b, p[:1000], 0)
-		r := read(b.NewReader(t.Context(), 0))
-		defer r.Close()
-		r.got(t)
-		b.Fail(gone)
-		again, err := b.NewReader(t.Context(), 0), error(nil)
-		defer again.Close()
-		got := make([]byte, 2000)
-		n, err := io.ReadFull(again, got)
-		if n != 1000 || !errors.Is(err, gone) {
-			t.Errorf("a later reader got %d bytes and %v", n, err)
-		}
-		r.wantEnd(t, p[:1000], gone)
-
 		acquired := acquire(t, storeOf(b), digest, size)
 		defer acquired.Release()
 		if acquired != b {
 			t.Error("two users have two blobs")
 		}
-		r = read(b.NewReader(t.Context(), 0))
+		r := read(b.NewReader(t.Context(), 0))
 		defer r.Close()
 		r.got(t)
-		write(t, b, p, 0)
+		write(t, acquired, p, 0)
 		r.wantEnd(t, p, nil)
 	})
 	run("wrong digest", func(t *testing.T, b *blobs.Blob) {

@@ -15,9 +15,13 @@ import (
 // hashPiece is how many bytes are read and hashed at a time.
 const hashPiece = 256 << 10
 
-// run hashes the bytes from the first on as they arrive, and checks the digest when all
-// are there. It ends when the blob is closed.
-func (b *Blob) run() {
+// hasher hashes the bytes of a blob from the first on as they arrive, and checks the digest
+// when all are there.
+type hasher struct{ blob *Blob }
+
+// run ends when the blob is closed.
+func (h *hasher) run() {
+	b := h.blob
 	defer b.store.hashers.Done()
 	var of *content
 	var sum hash.Hash
@@ -39,15 +43,16 @@ func (b *Blob) run() {
 				b.drop(c, puller.Errorf(puller.ErrCorrupt, "the cache can't read back %s: %w", b.digest, err))
 			}
 		case !c.verified && !c.wrong && end == b.size:
-			b.check(c, sum)
+			h.check(c, sum)
 		default:
 			b.changes.wait(context.Background(), &b.mu)
 		}
 	}
 }
 
-// check compares the digest of all bytes.
-func (b *Blob) check(c *content, sum hash.Hash) {
+// check compares the digest of all bytes. The blob's lock is held.
+func (h *hasher) check(c *content, sum hash.Hash) {
+	b := h.blob
 	if digest.NewDigest(b.digest.Algorithm(), sum) != b.digest {
 		if c.old {
 			b.store.log.WithField("digest", b.digest).Warn("a blob in the cache is damaged, and was removed")
@@ -57,7 +62,7 @@ func (b *Blob) check(c *content, sum hash.Hash) {
 			b.changes.notify()
 			return
 		}
-		b.drop(c, b.errWrong())
+		b.drop(c, errWrong(b.digest))
 		return
 	}
 	c.verified = true

@@ -16,18 +16,16 @@ type reader struct {
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
 	from, at int64
-	release  func() // once
-	// The blob's lock guards these.
-	content *content
-	err     error
+	release  func()   // once
+	content  *content // the blob's lock guards it
 }
 
 var errReaderClosed = errors.New("the reader is closed")
 
 // NewReader returns a reader of the bytes from an offset on. Its Read waits for bytes
 // that are missing. It gives the last 64 KiB only after the digest was checked, and
-// all of a blob from an earlier start only after that too. It ends with the error of
-// Fail, ErrCorrupt where the bytes were found wrong, or that of the context. A reader
+// all of a blob from an earlier start only after that too. It ends with
+// ErrCorrupt where the bytes were found wrong, or with the error of the context. A reader
 // that has given nothing yet starts with the new bytes instead of ErrCorrupt.
 // It must be closed, and keeps the blob in use until then.
 func (b *Blob) NewReader(ctx context.Context, from int64) io.ReadCloser {
@@ -101,13 +99,8 @@ func (r *reader) ready() (*content, int64, error) {
 		case !c.old:
 			limit = min(c.have.End(r.at), b.size-held)
 		}
-		switch {
-		case limit > r.at:
+		if limit > r.at {
 			return c, limit, nil
-		case r.err != nil:
-			return nil, 0, r.err
-		case b.failed != nil && c.have.Total() < b.size:
-			return nil, 0, b.failed
 		}
 		b.waiting[r] = true
 		if err := b.changes.wait(r.ctx, &b.mu); err != nil {

@@ -161,7 +161,7 @@ func (s *Store) Acquire(name string, size int64) (*Blob, error) {
 			return nil, err
 		}
 	}
-	if e.blob.renew() {
+	if e.blob.found() {
 		s.stats.Hits++
 	} else {
 		s.stats.Misses++
@@ -200,7 +200,7 @@ func (s *Store) begin(e *entry) error {
 	}
 	e.blob = &Blob{store: s, entry: e, digest: e.digest, size: e.size, content: c, room: e.counted, waiting: map[*reader]bool{}}
 	s.hashers.Add(1)
-	go e.blob.run()
+	go (&hasher{blob: e.blob}).run()
 	return nil
 }
 

@@ -26,8 +26,6 @@ func (b *Blob) Await(ctx context.Context, off int64) (to int64, err error) {
 		switch {
 		case c.lost != nil:
 			return 0, c.lost
-		case r.err != nil:
-			return 0, r.err
 		case c.verified || !c.old && !c.wrong:
 			if end := c.have.End(off); end > off {
 				return end, nil
@@ -62,7 +60,7 @@ func (b *Blob) KeepWrong(keep bool) {
 	defer b.mu.Unlock()
 	b.keep = keep
 	if !keep && b.content.wrong {
-		b.drop(b.content, b.errWrong())
+		b.drop(b.content, errWrong(b.digest))
 	}
 }
 
@@ -77,9 +75,9 @@ func (b *Blob) Discard(bad []Range) error {
 		return puller.Errorf(puller.ErrInternal, "%s is not known to be wrong", b.digest)
 	}
 	if err := c.bits.Clear(bad); err != nil {
-		return errors.Join(err, b.drop(c, b.errWrong()))
+		return errors.Join(err, b.drop(c, errWrong(b.digest)))
 	}
-	c.lost = b.errWrong()
+	c.lost = errWrong(b.digest)
 	c.close()
 	fresh, err := openContent(b.store.dir, b.digest, b.size, false, false)
 	if err != nil {
