@@ -2,13 +2,13 @@ package lab
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // LinkOptions are what a link is like. The zero value changes nothing.
@@ -94,12 +94,12 @@ func (l *Link) accept() {
 		if err != nil {
 			return
 		}
-		l.work.Go(func() { l.serve(conn) })
+		l.work.Go(func() { l.serve(conn.(*net.TCPConn)) })
 	}
 }
 
 // serve passes bytes on in both directions until both have ended, or one has failed.
-func (l *Link) serve(client net.Conn) {
+func (l *Link) serve(client *net.TCPConn) {
 	l.count(1)
 	defer l.count(-1)
 	defer client.Close()
@@ -119,15 +119,9 @@ func (l *Link) serve(client net.Conn) {
 	})
 	defer stop()
 	var both sync.WaitGroup
+	both.Go(func() { l.pass(ctx, cancel, target, client, new(atomic.Int64), l.opts.RTT) })
 	both.Go(func() {
-		if l.pass(ctx, target, client, new(atomic.Int64), l.opts.RTT) != nil {
-			cancel()
-		}
-	})
-	both.Go(func() {
-		if l.pass(ctx, client, target, &l.passed, 0, &pace{rate: l.opts.PerConnection}, l.total) != nil {
-			cancel()
-		}
+		l.pass(ctx, cancel, client, target, &l.passed, 0, &pace{rate: l.opts.PerConnection}, l.total)
 	})
 	both.Wait()
 }
@@ -140,68 +134,73 @@ func (l *Link) count(n int) {
 	l.accepted += max(0, n)
 }
 
-// piece is bytes that are due at the other end at a time.
-type piece struct {
-	memory *[quantum]byte
+// stretch is bytes that are due at the other end at a time.
+type stretch struct {
 	length int
 	due    time.Time
 }
 
-// pieces are the memory of pieces. A link is to take little of the processors, which a
-// real one takes nothing of.
-var pieces = sync.Pool{New: func() any { return new([quantum]byte) }}
-
 // pass copies from one end to the other, as fast as the paces let it, half a round-trip
-// time late, and counts them. The first bytes are later by what first says.
-func (l *Link) pass(ctx context.Context, to, from net.Conn, count *atomic.Int64, first time.Duration, paces ...*pace) error {
-	// Enough pieces for what is on its way at 1 GB/s: more would hide from the sender
-	// that the receiver does not read.
-	way := make(chan piece, 4+int(l.opts.RTT/2/(quantum*time.Nanosecond)))
-	failed := make(chan error, 1)
-	go func() {
-		failed <- l.deliver(ctx, to, way, count)
-		for range way { // the reader is not to wait for one that has gone
+// time late, and counts them. The first bytes are later by what first says. It calls cut,
+// which ends ctx and both connections, where one of them has failed.
+func (l *Link) pass(ctx context.Context, cut func(), to, from *net.TCPConn, count *atomic.Int64, first time.Duration, paces ...*pace) {
+	// Enough for what is on its way at 1 GB/s: more would hide from the sender that the
+	// receiver does not read.
+	most := 4 + int(l.opts.RTT/2/(quantum*time.Nanosecond))
+	held, err := newPipe(most * quantum)
+	if err != nil {
+		cut()
+		return
+	}
+	defer held.close()
+	way := make(chan stretch, most)
+	var both errgroup.Group
+	both.Go(func() error {
+		err := l.deliver(ctx, to, held, way, count)
+		if err != nil {
+			cut() // nothing is read any more for one that has gone
 		}
-	}()
-	err := l.read(ctx, from, way, first, paces)
-	close(way)
-	return errors.Join(err, <-failed)
+		return err
+	})
+	both.Go(func() error {
+		defer close(way)
+		return l.read(ctx, from, held, way, first, paces)
+	})
+	if both.Wait() != nil {
+		cut()
+	}
 }
 
-func (l *Link) read(ctx context.Context, from net.Conn, way chan<- piece, first time.Duration, paces []*pace) error {
+func (l *Link) read(ctx context.Context, from *net.TCPConn, held *pipe, way chan<- stretch, first time.Duration, paces []*pace) error {
 	for {
-		memory := pieces.Get().(*[quantum]byte)
-		n, err := from.Read(memory[:])
+		n, err := held.fill(from, quantum, ctx.Done())
+		if n == 0 || err != nil {
+			return err
+		}
 		for _, p := range paces {
 			if err := p.wait(ctx, n); err != nil {
 				return err
 			}
 		}
-		if n > 0 {
-			way <- piece{memory, n, time.Now().Add(l.opts.RTT/2 + first)}
-			first = 0
+		select {
+		case way <- stretch{n, time.Now().Add(l.opts.RTT/2 + first)}:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+		first = 0
 	}
 }
 
-func (l *Link) deliver(ctx context.Context, to net.Conn, way <-chan piece, count *atomic.Int64) error {
-	for p := range way {
-		if err := sleep(ctx, time.Until(p.due)); err != nil {
+func (l *Link) deliver(ctx context.Context, to *net.TCPConn, held *pipe, way <-chan stretch, count *atomic.Int64) error {
+	for s := range way {
+		if err := sleep(ctx, time.Until(s.due)); err != nil {
 			return err
 		}
-		n, err := to.Write(p.memory[:p.length])
-		pieces.Put(p.memory)
-		if count.Add(int64(n)); err != nil {
+		if err := held.drain(to, s.length, func(n int) { count.Add(int64(n)) }); err != nil {
 			return err
 		}
 	}
-	return to.(*net.TCPConn).CloseWrite()
+	return to.CloseWrite()
 }
 
 // pace is bytes a second, of all that wait for it.

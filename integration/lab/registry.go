@@ -30,6 +30,9 @@ import (
 type RegistryOptions struct {
 	// Username and Password, when set, are asked of everyone, by basic authentication.
 	Username, Password string
+	// Sendfile has the kernel send blobs from the registry's files, so that they take little
+	// of the processors, as those of a registry on another machine take nothing.
+	Sendfile bool
 }
 
 // Registry is a real registry (the distribution project's) in this process, on plain
@@ -83,7 +86,11 @@ func StartRegistry(opts RegistryOptions) (_ *Registry, err error) {
 		config.Auth = configuration.Auth{"htpasswd": {"realm": "lab", "path": path}}
 	}
 	r.app = handlers.NewApp(context.Background(), config)
-	r.handler = r.Faults.wrap(r.app)
+	registry := http.Handler(r.app)
+	if opts.Sendfile {
+		registry = sendfile(registry, filepath.Join(dir, "blobs"))
+	}
+	r.handler = r.Faults.wrap(registry)
 	if err := r.Restart(); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}

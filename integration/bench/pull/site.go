@@ -56,7 +56,7 @@ func (s *site) open(ctx context.Context) (err error) {
 	if s.version, err = version(ctx, s.engine); err != nil {
 		return err
 	}
-	if s.registry, err = lab.StartRegistry(lab.RegistryOptions{}); err != nil {
+	if s.registry, err = lab.StartRegistry(lab.RegistryOptions{Sendfile: true}); err != nil {
 		return err
 	}
 	if s.compose, err = exec.LookPath("docker-compose"); err != nil {
