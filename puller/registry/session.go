@@ -46,10 +46,13 @@ func newSession(repo name.Repository, login authn.AuthConfig, transports *transp
 	return s
 }
 
+// userAgent is what registries log.
+const userAgent = "towline"
+
 func newAuthClient(client *http.Client, login auth.Credential, tokens auth.Cache) *auth.Client {
 	return &auth.Client{
 		Client:     client,
-		Header:     http.Header{"User-Agent": {"towline"}},
+		Header:     http.Header{"User-Agent": {userAgent}},
 		Credential: func(context.Context, string) (auth.Credential, error) { return login, nil },
 		Cache:      tokens,
 		// The address filter also checks the addresses of token servers.
@@ -69,8 +72,10 @@ func (s *session) open(ctx context.Context) error {
 		return err
 	}
 	s.recorder.next = verified
+	plain := s.tryPlain(ctx, verified)
 	err = s.ping(ctx, "https")
 	if !isNoAnswer(err) || ctx.Err() != nil || !s.transports.IsInsecure(ctx, registry) {
+		plain.cancel()
 		return err
 	}
 	failed := unanswered{err}
@@ -78,11 +83,16 @@ func (s *session) open(ctx context.Context) error {
 	if errors.As(err, &unknown) && !transport.OnLoopback(registry) {
 		s.recorder.next = s.transports.Unverified()
 		if err = s.ping(ctx, "https"); !isNoAnswer(err) {
+			plain.cancel()
 			return err
 		}
 		failed = append(failed, err)
 	}
 	s.recorder.next = verified
+	if plain.answers() {
+		s.scheme = "http"
+		return nil
+	}
 	if err = s.ping(ctx, "http"); !isNoAnswer(err) {
 		return err
 	}

@@ -3,11 +3,15 @@ package registry_test
 import (
 	"crypto/sha256"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/registry"
@@ -97,6 +101,54 @@ func TestPingStatus(t *testing.T) {
 		if err != nil || got != digest {
 			t.Errorf("with %d at /v2/: %q, %v", status, got, err)
 		}
+	}
+}
+
+// A registry is asked over plain HTTP while TLS is tried. That question has no credentials,
+// and is the only one where it is enough.
+func TestPlainTry(t *testing.T) {
+	for name, c := range map[string]struct {
+		ping http.HandlerFunc
+		want []string
+	}{
+		"open":   {open, []string{""}},
+		"closed": {challenge("Basic"), []string{"", "", "Basic"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var shown []string
+			f := newFakeRegistry(t, func(w http.ResponseWriter, r *http.Request) {
+				scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+				shown = append(shown, scheme)
+				if scheme == "" {
+					c.ping(w, r)
+				}
+			}, everyone)
+			if _, err := newClient(t).Head(t.Context(), f.host+"/team/app:v1", login(t)); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c.want, shown); diff != "" {
+				t.Errorf("credentials of questions to /v2/ (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// The certificate of a registry with TLS is checked also where it may be called without:
+// what it hears over plain HTTP counts for nothing.
+func TestPlainTryTLS(t *testing.T) {
+	var plain atomic.Int32
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS == nil {
+			plain.Add(1)
+		}
+		w.Header().Set("Docker-Content-Digest", digest)
+	}))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // no log
+	server.StartTLS()
+	defer server.Close()
+	_, err := newClient(t).Head(t.Context(), server.Listener.Addr().String()+"/team/app:v1", login(t))
+	if err == nil || plain.Load() > 0 {
+		t.Errorf("%v, and %d questions without TLS", err, plain.Load())
 	}
 }
 

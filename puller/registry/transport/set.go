@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"net/url"
@@ -143,15 +144,16 @@ func checkInsecure(list []string) error {
 	return nil
 }
 
-// engineList returns the engine's list. It is empty where the engine does not answer.
-func (s *Set) engineList(ctx context.Context) []string {
+// engineList returns the engine's list, which may be so old. It is empty where the engine
+// does not answer.
+func (s *Set) engineList(ctx context.Context, age time.Duration) []string {
 	if s.engineInsecure == nil {
 		return nil
 	}
 	l := &s.listed
 	l.asking.Lock()
 	defer l.asking.Unlock()
-	if l.at.IsZero() || time.Since(l.at) > listedFor {
+	if l.at.IsZero() || time.Since(l.at) > age {
 		list, err := s.engineInsecure(ctx)
 		if err != nil {
 			return nil
@@ -164,10 +166,20 @@ func (s *Set) engineList(ctx context.Context) []string {
 // IsInsecure reports whether a registry may be called without verified TLS: it is on
 // loopback, as for engines, or the configuration or the engine lists it.
 func (s *Set) IsInsecure(ctx context.Context, registry string) bool {
+	return s.isInsecure(ctx, registry, listedFor)
+}
+
+// WasInsecure is IsInsecure by what the engine has said last, however long ago. It asks the
+// engine only if it was never asked.
+func (s *Set) WasInsecure(ctx context.Context, registry string) bool {
+	return s.isInsecure(ctx, registry, math.MaxInt64)
+}
+
+func (s *Set) isInsecure(ctx context.Context, registry string, age time.Duration) bool {
 	if OnLoopback(registry) {
 		return true
 	}
-	list := append(slices.Clip(s.insecure), s.engineList(ctx)...)
+	list := append(slices.Clip(s.insecure), s.engineList(ctx, age)...)
 	address, err := names.CanonicalAddress(registry)
 	if err != nil {
 		return false
