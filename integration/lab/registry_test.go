@@ -9,6 +9,7 @@ import (
 	"github.com/towline/towline/integration/lab"
 
 	"github.com/google/go-containerregistry/pkg/v1/validate"
+	"github.com/opencontainers/go-digest"
 )
 
 func fetch(t *testing.T, registry *lab.Registry, path string) (int, []byte, error) {
@@ -80,6 +81,34 @@ func TestRegistry(t *testing.T) {
 }
 
 // A registry goes down in the middle of an answer, and comes back at its address.
+// What the kernel sends is what the registry sends: the same content, only to who may have
+// it, and counted.
+func TestSendfile(t *testing.T) {
+	registry := newRegistry(t, lab.RegistryOptions{Sendfile: true})
+	_, layers := push(t, registry, "app", 1, 100_000)
+	blob := "/v2/app/blobs/" + layers[0]
+	status, all, err := fetch(t, registry, blob)
+	if got := digest.FromBytes(all).String(); status != http.StatusOK || err != nil || got != layers[0] {
+		t.Errorf("%d, %d bytes, %v, %s instead of %s", status, len(all), err, got, layers[0])
+	}
+	if n := registry.Counts().BlobBytes[layers[0]]; n != int64(len(all)) {
+		t.Errorf("%d bytes are counted instead of %d", n, len(all))
+	}
+	if status, _, _ := fetch(t, registry, "/v2/other/blobs/"+layers[0]); status != http.StatusNotFound {
+		t.Errorf("%d for a repository that has no such blob", status)
+	}
+	registry.CorruptBlob(layers[0])
+	if _, bad, err := fetch(t, registry, blob); err != nil || digest.FromBytes(bad).String() == layers[0] {
+		t.Errorf("%v, and the digest is right", err)
+	}
+
+	closed := newRegistry(t, lab.RegistryOptions{Username: "ada", Password: "secret", Sendfile: true})
+	_, layers = push(t, closed, "app", 1, 100)
+	if status, _, _ := fetch(t, closed, "/v2/app/blobs/"+layers[0]); status != http.StatusUnauthorized {
+		t.Errorf("%d without credentials", status)
+	}
+}
+
 func TestRegistryStop(t *testing.T) {
 	registry := newRegistry(t, lab.RegistryOptions{})
 	_, layers := push(t, registry, "app", 1, 1<<20)
