@@ -19,8 +19,8 @@ const (
 	AccelerateOff  Accelerate = "off"
 )
 
-// Accelerated is where the bytes of a pull came from, as a result tells it. Of a pull
-// that Way is WayNone of, Towline does not know.
+// Accelerated is where the bytes of a pull came from, as a result has it. For WayNone
+// that is not known.
 type Accelerated struct {
 	Way    Way    `json:"way"`
 	Reason string `json:"reason,omitempty"` // why it is this way

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Kind says what went wrong, in the words of the API. What may be retried, and
+// ErrorKind says what went wrong, in the words of the API. What may be retried, and
 // the HTTP status, follow from it.
 type ErrorKind string
 
@@ -85,8 +85,8 @@ func Errorf(kind ErrorKind, format string, args ...any) *Error {
 	return &Error{Kind: kind, Err: fmt.Errorf(format, args...)}
 }
 
-// KindOf returns the kind of an error: "" for nil, Internal for one that is no
-// Error.
+// KindOf returns the kind of an error: "" for nil, ErrInternal for an error that is no
+// *Error.
 func KindOf(err error) ErrorKind {
 	var e *Error
 	switch {
@@ -117,7 +117,7 @@ func Inner(err error) error {
 }
 
 // WithoutCredentials returns an error of a kind with the reason why the registry
-// was shown no credentials of Towline's own, where that may be what it comes from.
+// was shown no credentials of Towline's own, where that may be its cause.
 func WithoutCredentials(kind ErrorKind, err, unshown error) error {
 	if unshown == nil || kind != ErrDenied && kind != ErrNotFound {
 		return err
@@ -125,7 +125,7 @@ func WithoutCredentials(kind ErrorKind, err, unshown error) error {
 	return &Error{Kind: kind, RetryAfter: RetryAfterOf(err), Err: fmt.Errorf("%w; no credentials were shown: %w", err, Inner(unshown))}
 }
 
-// askLater is when a caller may ask again that has as much as it may have.
+// askLater is how long a caller at its limit waits before it asks again.
 const askLater = 5 * time.Second
 
 // Overloaded returns an ErrOverloaded error that names what there is too much of. A

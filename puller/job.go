@@ -121,8 +121,8 @@ type Result struct {
 
 	Manifest string `json:"-"` // Image.Manifest
 
-	// Of a run: how its program ended, whether that was for want of memory, and
-	// whether the beginning of what it printed is no longer kept.
+	// Of a run: how its program ended, whether the kernel ended it because memory ran
+	// out, and whether the beginning of its output is no longer kept.
 	ExitCode  *int `json:"exit_code,omitempty"`
 	OOMKilled bool `json:"oom_killed,omitempty"`
 	Truncated bool `json:"truncated,omitempty"`

@@ -1,7 +1,7 @@
 package puller
 
 // Plan is what a prewarm would do, before anything is pulled. Sizes are in
-// Bytes as registries transfer them.
+// bytes as registries transfer them.
 type Plan struct {
 	Images []PlannedImage `json:"images"` // in the order they were asked for
 	// Fetch is what is to be transferred in all, every layer once. Shared is

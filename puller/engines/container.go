@@ -28,8 +28,8 @@ type Container struct {
 // Exit is how a container has ended.
 type Exit struct {
 	Code      int  `json:"code"`                 // 128 and the signal's number where a signal ended it
-	OOMKilled bool `json:"oom_killed,omitempty"` // the kernel ended it for want of memory
-	// Error is what the engine says went wrong beside it, "" for nothing.
+	OOMKilled bool `json:"oom_killed,omitempty"` // the kernel ended it because memory ran out
+	// Error is what else went wrong, in the engine's words; "" for nothing.
 	Error string `json:"error,omitempty"`
 	// Interrupted is set by package run: the engine went away before the exit, so
 	// that it may not be the program's own.

@@ -171,10 +171,10 @@ func keyOf(caller, key string) string {
 	return caller + "\x00" + key
 }
 
-// fingerprint tells a request from others with the same idempotency key: as it was
-// asked for, with images and platforms in full form, but without the defaults, which
-// may be others after a restart. Which credentials came with it does not count: they
-// are not kept.
+// fingerprint tells a request from others with the same idempotency key. It is of the
+// request as it was sent, with images and platforms in full form, but without the
+// defaults, which may have changed after a restart. Which credentials came with it does
+// not count: they are not kept.
 func fingerprint(asked any, private bool) []byte {
 	body, err := json.Marshal(struct {
 		Request any
@@ -209,7 +209,7 @@ func (s *Service) accept(entries ...*table.Entry) (puller.Job, error) {
 			}
 			return s.told(known), nil
 		}
-		// That one was refused; this one may fare better.
+		// That one was refused. This one may be accepted.
 	}
 	if key := first.Key; key != "" {
 		switch r, err := s.store.Keyed(key); {

@@ -16,8 +16,8 @@ import (
 	"github.com/towline/towline/stream"
 )
 
-// keptEnded is of how many jobs that ended before a start their events are told to
-// readers of all jobs that come back, and of how many bytes of records.
+// Readers of all jobs that come back after a start get the events of so many jobs that
+// ended before it, and of so many bytes of records.
 const (
 	keptEnded      = 250
 	keptEndedBytes = 16 << 20
@@ -71,8 +71,8 @@ func (r *restore) startFull(fault error) {
 	}
 }
 
-// recall has the event log know what was told before a start, as far as it is kept, and
-// the prover what was proven. floor is the last number that was given then.
+// recall gives the event log what readers were told before a start, as far as it is
+// kept, and the prover what was proven. floor is the last number that was given then.
 func (r *restore) recall(floor uint64) {
 	s := r.s
 	var frames []stream.Frame
@@ -196,7 +196,7 @@ func (r *restore) setChildren(parent *table.Entry, record store.Record) {
 	}
 }
 
-// begin tells the jobs' readers that the jobs go on, and has them do so.
+// begin tells the jobs' readers that the jobs go on, and begins their work.
 func (r *restore) begin() {
 	for _, e := range r.entries {
 		notice := "towline has started again; the job begins anew"

@@ -35,7 +35,7 @@ func (w *writer) prune() {
 	n, err := w.s.store.Prune(before, cmp.Or(o.KeepJobs, math.MaxInt), cmp.Or(o.KeepBytes, math.MaxInt64))
 	if err != nil {
 		w.s.log.WithError(err).Error("old jobs could not be dropped from the store")
-		// A store that is damaged takes nothing any more: say so before a caller finds out.
+		// A store that is damaged takes nothing any more. Refuse jobs from now on.
 		if fault := w.store(nil); fault != nil {
 			w.mu.Lock()
 			w.fault = fault

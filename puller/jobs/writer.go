@@ -144,7 +144,7 @@ func (w *writer) run() {
 	}
 }
 
-// flush saves what is to be saved, and tells those that wait for it.
+// flush saves what is to be saved, and answers the requests for it.
 func (w *writer) flush() {
 	w.mu.Lock()
 	requests, changed, fault := w.requests, w.changed, w.fault
@@ -205,8 +205,8 @@ func (w *writer) flush() {
 		w.begin(r.entries)
 	}
 	for _, j := range ending {
-		// Those who wait are told even if it could not be saved: what they wait for is
-		// so. Only a crash before it is saved would undo it.
+		// Readers are told even if the end could not be saved: the job has ended. Only a
+		// crash before it is saved would undo that.
 		w.settle(j, err == nil)
 	}
 	w.mu.Lock()
@@ -248,7 +248,7 @@ func (w *writer) saveTo(seq uint64, records []store.Record) error {
 	return err
 }
 
-// logFault tells of the store when it begins to fail, and when it is well.
+// logFault logs when the store begins to fail, and when it takes jobs again.
 func (w *writer) logFault(before, now error) {
 	switch {
 	case now != nil && before == nil:
@@ -258,8 +258,8 @@ func (w *writer) logFault(before, now error) {
 	}
 }
 
-// begin makes jobs that are on disk known, and has them do what they are for, except
-// when the Service closes: then they do at the next start.
+// begin makes jobs that are on disk known, and begins their work. When the Service
+// closes, the next start begins it.
 func (w *writer) begin(entries []*table.Entry) {
 	closing := w.s.table.Accept(entries)
 	for _, e := range entries {

@@ -27,8 +27,8 @@ const (
 	maxMessage = 4 << 10
 )
 
-// Begin has the children do what they are for: those whose image is there end, the
-// others join their transfers.
+// Begin begins the work of the children: those whose image is there end, the others
+// join their transfers.
 func (w *Prewarm) Begin() { w.env.Go(w.begin) }
 
 func (w *Prewarm) begin() {
@@ -81,9 +81,9 @@ func missing(all []*pull.Pull) []*pull.Pull {
 	return rest
 }
 
-// longestFirst orders pulls by how much there is to fetch, as far as registries tell
-// it for nothing, and has the prewarm's progress expect that much. Those of which it
-// is not known come last, in their order.
+// longestFirst orders pulls by how much there is to fetch, as far as registries say so
+// without counting a pull, and adds that to what the prewarm's progress expects. Pulls
+// of unknown size come last, in their order.
 func (w *Prewarm) longestFirst(pulls []*pull.Pull) {
 	if w.env.Registry == nil || len(pulls) < 2 {
 		return

@@ -13,9 +13,9 @@ import (
 // below. Graph drivers keep layers by the chain of their contents up to them,
 // and so do containerd's snapshotters, which are asked before anything is
 // fetched (OCI image specification, "Layer ChainID"). Beside that, containerd
-// keeps the blobs as they came, by digest, and so does not fetch one twice that
-// lies on other layers; graph drivers throw blobs away, and do fetch it again,
-// unless it is in the same image.
+// keeps the blobs as they came, by digest. So it does not fetch a blob again that
+// lies on other layers. Graph drivers delete blobs, and do fetch it again, unless it
+// is in the same image.
 type layerSum struct {
 	blobs  bool            // the engine keeps them
 	stored map[string]bool // chains on the engine

@@ -59,7 +59,7 @@ func (e *Env) Plan(ctx context.Context, r puller.PrewarmRequest) (puller.Plan, e
 		}
 		return puller.Plan{}, puller.Errorf(kind, "the plan was not done: %w", err)
 	}
-	// What can't be had takes no name from another image.
+	// An image that can't be pulled takes no name from another image.
 	if err := checkConflicts(engine, r.Images, func(i int) bool { return looks[i].Error == nil || looks[i].Error.Retryable }); err != nil {
 		return puller.Plan{}, err
 	}

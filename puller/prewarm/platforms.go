@@ -16,8 +16,8 @@ type conflict struct{ first, second int } // indexes in the list
 
 // conflicts returns the images of a list that ask for another platform of a reference
 // than an image before them. own is the engine's platform, "" where that is not known:
-// then an image without a platform is in no conflict. Images that counts is not true
-// of are passed over.
+// then an image without a platform is in no conflict. Images for which counts returns
+// false are left out.
 func conflicts(l puller.Images, own string, counts func(i int) bool) (found []conflict) {
 	first := make(map[string]int) // by names.EngineRef, where a platform is known
 	for i, r := range l {
@@ -91,8 +91,8 @@ func repeats(l puller.Images) bool {
 	return false
 }
 
-// checkConflicts is CheckPlatforms for an engine that is known, and those images that
-// counts is true of.
+// checkConflicts is CheckPlatforms for an engine that is known, and the images for which
+// counts returns true.
 func checkConflicts(e puller.EngineInfo, l puller.Images, counts func(i int) bool) error {
 	if e.ImageStore == puller.StoreContainerd {
 		return nil

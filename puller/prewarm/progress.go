@@ -32,7 +32,7 @@ func newProgress(numbers *stream.Sequence) *progress {
 	return &progress{layers: stream.NewLatest(numbers), unknown: make(map[transfer.Key]int), numbers: make(map[layerOf]uint64)}
 }
 
-// expectLayers says that a child is going to tell of a transfer.
+// expectLayers says that a child is going to report the layers of a transfer.
 func (p *progress) expectLayers(k transfer.Key) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -75,7 +75,7 @@ func (p *progress) expect(k transfer.Key, layers []puller.Blob) {
 	}
 }
 
-// layerID returns the ID by which engines tell of a layer: the first twelve digits of
+// layerID returns the ID that engines give a layer: the first twelve digits of
 // its blob's digest.
 func layerID(digest string) string {
 	_, digits, _ := strings.Cut(digest, ":")

@@ -9,9 +9,9 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// Explain gives a failed pull of an image, whose reason the engine's words do not
-// tell (puller.Error.Unclear), the reason that the registry tells. ask asks it for
-// the image's manifest, where that costs nothing.
+// Explain returns why a pull of an image failed. Where the engine's words do not say it
+// (puller.Error.Unclear), the registry's answer does. ask asks for the image's manifest,
+// where that costs nothing.
 func Explain(ctx context.Context, image string, err error, ask func(context.Context) (puller.Manifest, error)) error {
 	var e *puller.Error
 	if !errors.As(err, &e) || !e.Unclear {

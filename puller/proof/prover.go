@@ -49,8 +49,8 @@ func (p *Prover) Learn(j puller.Job) {
 	}
 }
 
-// ErrNoRegistry is why nothing is known of a registry where none can be asked. It
-// keeps no image from being pulled.
+// ErrNoRegistry is the error where there is no registry to ask. Images can be pulled all
+// the same.
 var ErrNoRegistry = errors.New("there is no registry to ask")
 
 // Manifest asks the registry what an image is made of, for the engine's platform

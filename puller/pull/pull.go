@@ -1,5 +1,5 @@
-// Package pull is what a job does that wants one image: it looks whether the image
-// is there, and else is part of the transfer that gets it.
+// Package pull is the work of a job that wants one image. It asks the engine whether the
+// image is there. If not, it joins the transfer that gets it.
 package pull
 
 import (

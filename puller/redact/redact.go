@@ -14,10 +14,9 @@ import (
 	"github.com/towline/towline/stream/pullstream"
 )
 
-// Redactor takes secrets out of texts. Registries can say again what they were
-// shown, and engines tell what registries say: as it is, or as a URL, a form,
-// Go, JSON, HTML, base64 or hexadecimal digits have it, also one within the
-// other. nil finds nothing. Its methods may be called from anywhere.
+// Redactor takes secrets out of texts. Registries can repeat what they were shown, and
+// engines repeat what registries say: as it is, or in the form of a URL, Go, JSON, HTML,
+// base64 or hexadecimal digits, also one within the other. nil finds nothing. Its methods may be called from anywhere.
 type Redactor struct {
 	exact *regexp.Regexp // what is taken out as it is
 	wide  *regexp.Regexp // what is taken out with all that it is part of
@@ -47,7 +46,7 @@ const (
 	mostKnown, longestKnown = 256, 128
 )
 
-// Of returns what takes credentials out of texts, nil for none.
+// Of returns a Redactor of credentials, nil for none.
 func Of(c puller.Credentials) *Redactor { return New(c.Secrets()...) }
 
 // New returns a Redactor of secrets; of those that are empty there is

@@ -12,15 +12,15 @@ import (
 	"github.com/towline/towline/puller/names"
 )
 
-// Limits of what a prewarm says of services that it skips: how many they are, how long
-// the name of one may be, and how long all names and reasons.
+// Limits of the list of services that a prewarm skips: how many they are, how long a
+// name may be, and how long all names and reasons may be together.
 const (
 	maxSkipped      = 3000
 	maxService      = 255 // bytes
 	maxSkippedBytes = 256 << 10
 )
 
-// checkSkipped bounds what a job says of services that it does nothing for.
+// checkSkipped bounds the list of services that a prewarm skips.
 func checkSkipped(all []puller.Skipped) error {
 	if len(all) > maxSkipped {
 		return puller.Errorf(puller.ErrInvalidRequest, "services: %d have no image to pull; one prewarm takes at most %d of them, so leave some out", len(all), maxSkipped)
@@ -50,8 +50,8 @@ func (d Defaults) Prewarm(r puller.PrewarmRequest) (puller.PrewarmRequest, error
 		return r, err
 	}
 	d.OwnPlatform = sync.OnceValues(d.OwnPlatform) // the engine is asked once
-	// What the request says for all is checked as part of a request that has
-	// nothing else in it, so that the fault is not laid on the first image.
+	// The fields for all images are checked in a request of their own, so that an error
+	// does not name the first image.
 	all := puller.PullRequest{
 		Image: "image", Platform: r.Platform, Policy: r.Policy, Priority: r.Priority, Timeout: r.Timeout, Retries: r.Retries,
 		Accelerate: r.Accelerate, IdempotencyKey: r.IdempotencyKey,

@@ -14,8 +14,8 @@ import (
 // container is the part of a run that deals with the engine's container.
 type container struct{ *Run }
 
-// create makes the container, and sees to it. An image that was pruned meanwhile is
-// pulled once more.
+// create makes the container, starts it and follows it. An image that was pruned
+// meanwhile is pulled once more.
 func (r container) create(image puller.Result) {
 	s := r.runs
 	ctx := r.job.Context()
@@ -152,8 +152,8 @@ func (r container) started() {
 	r.enter(puller.PhaseRunning)
 }
 
-// exited sees to what is left of a run whose container has exited, or that the engine
-// does not tell of any more.
+// exited ends a run whose container has exited, or of which the engine reports nothing
+// any more.
 func (r container) exited(seen lastSeen, exit engines.Exit, err error) {
 	seen, exit, err = r.waitForExit(seen, exit, err)
 	if puller.KindOf(err) == puller.ErrNotFound {
@@ -167,8 +167,8 @@ func (r container) exited(seen lastSeen, exit engines.Exit, err error) {
 		return // the container runs on, and the next start takes it up
 	}
 	if err == nil {
-		// On disk before the container is gone, or a crash in between would leave
-		// nobody who knows.
+		// On disk before the container is gone: after a crash in between, nothing else
+		// would say how it ended.
 		r.mu.Lock()
 		r.exit = &exit
 		r.mu.Unlock()
@@ -180,7 +180,7 @@ func (r container) exited(seen lastSeen, exit engines.Exit, err error) {
 }
 
 // clear removes the container and finishes the run. A container that can't be removed
-// now is as soon as the engine lets it be.
+// now is removed by a later sweep.
 func (r container) clear(exit engines.Exit, err error) {
 	removed := r.removeAll()
 	r.finish(exit, err)
@@ -189,8 +189,8 @@ func (r container) clear(exit engines.Exit, err error) {
 	}
 }
 
-// finish ends a run whose container is gone: as what it was to end with, if something
-// else than its program has ended it.
+// finish ends a run whose container is gone. If something else than its program has
+// ended it, that is its error.
 func (r container) finish(exit engines.Exit, err error) {
 	switch {
 	case err == nil && exit.Error != "":
@@ -220,8 +220,8 @@ func (r container) finish(exit engines.Exit, err error) {
 	}
 }
 
-// halt has the engine stop the container, when it is on disk that it is to: after a
-// crash it would else look as if its program had ended by itself.
+// halt has the engine stop the container, once the reason is on disk. Without it, after
+// a crash it would look as if the program had ended by itself.
 func (r container) halt(id string) {
 	s := r.runs
 	s.o.Sync()

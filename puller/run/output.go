@@ -94,7 +94,7 @@ func (o *output) printer() func(puller.Output, []byte) {
 	}
 }
 
-// print tells a piece of output. The lock is held.
+// print tells readers a piece of output. The lock is held.
 func (o *output) print(s puller.Output, text outputlog.Text, n int, ok bool) {
 	id := o.job.ID()
 	if !ok || o.log == nil {
@@ -145,7 +145,7 @@ func (o *output) truncated() bool {
 	return o.fault != nil || o.log != nil && !o.log.Complete()
 }
 
-// Show has a topic tell what a run that has ended had printed, or that it is not kept.
+// Show adds to a topic what a run that has ended had printed, or that it is not kept.
 func (o *Outputs) Show(topic *stream.Topic, r *store.Record) {
 	id := r.Job.ID
 	log, err := outputlog.OpenReadOnly(o.path(id))

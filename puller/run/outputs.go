@@ -16,9 +16,9 @@ import (
 	"github.com/towline/towline/stream/outputlog"
 )
 
-// Outputs knows what all runs have printed, as far as it is on disk, and holds it to
-// a limit: of more, the output of the runs that ended first is removed. Its methods
-// may be called from anywhere.
+// Outputs knows how much output of all runs is on disk, and keeps it within a limit:
+// above it, the output of the runs that ended first is removed. Its methods may be
+// called from anywhere.
 type Outputs struct {
 	dir   string
 	each  int64 // bytes of one run
@@ -170,7 +170,7 @@ func (o *Outputs) Kept(v puller.Job) puller.Job {
 	return v
 }
 
-// Drop removes the output of runs that known returns false for.
+// Drop removes the output of runs for which known returns false.
 func (o *Outputs) Drop(known func(id string) bool) {
 	files, err := os.ReadDir(o.dir)
 	if err != nil {

@@ -58,7 +58,7 @@ func (r container) waitForExit(seen lastSeen, exit engines.Exit, err error) (las
 		default: // it was about to be
 			exit, err = r.start()
 		}
-		if time.Since(again) > removeLimit { // it was well for a while
+		if time.Since(again) > removeLimit { // the stream was good for a while
 			wait.Reset()
 			tries = 0
 		}

@@ -125,7 +125,7 @@ func (r *Run) HasImage() bool {
 // image can give it to its containers.
 func containerName() string { return "towline-" + strings.ToLower(rand.Text()) }
 
-// Begin has the run do what it is for.
+// Begin implements job.Work.
 func (r *Run) Begin() {
 	r.job.StartTimer()
 	if !r.revived {

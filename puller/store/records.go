@@ -24,7 +24,7 @@ const (
 	MaxRecordsBytes = 64 << 20
 )
 
-// CheckRecords returns why Records take a kind or values not, nil if they do. A kind has
+// CheckRecords returns why Records refuse a kind or values, nil if they take them. A kind has
 // letters, digits and hyphens.
 func CheckRecords(kind string, values map[string][]byte) error {
 	if len(kind) == 0 || len(kind) > MaxRecordName {

@@ -120,8 +120,8 @@ type Run struct {
 
 // Owns reports whether a container was created for the run of a job. Its labels
 // say so too, but a container may have them from its image, such as one that was
-// committed from a run's container. Only while a run of an older Towline, of which
-// no more is known, has not ended, they are enough.
+// committed from a run's container. They are enough only for a run of an older Towline
+// that has not ended: nothing else is known of its container.
 func (r *Run) Owns(c engines.ContainerState, job string, ended bool) bool {
 	if r.Name == "" && r.Container == "" {
 		return !ended && c.Labels[engines.LabelJob] == job && c.Labels[engines.LabelInstance] != ""

@@ -94,18 +94,18 @@ func (a *access) brought(id string) {
 	}
 }
 
-// grant notes that the registry has let those with the key's credentials have an image.
+// grant notes that the registry gives an image to callers with the key's credentials.
 func (a *access) grant(key Key, id string) {
 	if a.verify {
 		a.seen.Add(grant{key.Image, id, key.Identity}, struct{}{})
 	}
 }
 
-// has reports whether an image that is there may be given to those with the key's
-// credentials. What one without any may have, all may: they could ask without
-// theirs. All may also have what has come from no registry. An image that shows no
-// digest of a registry may still have come from one: a graph driver leaves the digest
-// of an index with the platform that came first.
+// has reports whether an image that is there may be given to callers with the key's
+// credentials. An image that the registry gives without credentials may be given to
+// all: they could ask without theirs. So may an image that has come from no registry.
+// An image that shows no digest of a registry may still have come from one: a graph
+// driver leaves the digest of an index with the platform that came first.
 func (a *access) has(key Key, image puller.Image) bool {
 	if !a.verify {
 		return true

@@ -15,7 +15,7 @@ import (
 )
 
 // transfer is one pull by the engine. While it waits for its first slot it is a
-// ticket in the queue and no more: thousands may wait. From then on its goroutine,
+// ticket in the queue and has no goroutine: thousands may wait. From then on its goroutine,
 // run, drives it. Its lock is taken before none but those of the queue and the event
 // log, and not while a Subscriber is called.
 type transfer struct {
@@ -218,8 +218,8 @@ func (t *transfer) drop(gone map[*Member]bool) {
 	t.batched = slices.DeleteFunc(slices.Clone(t.batched), left)
 }
 
-// end ends the members that stay is false of, and reports whether any are left. If
-// none are, the transfer is closed.
+// end ends the members for which stay returns false, and reports whether any are
+// left. If none are, the transfer is closed.
 func (t *transfer) end(result puller.Result, err error, stay func(*Member) bool) (left bool) {
 	t.mu.Lock()
 	var ended []*Member
@@ -257,7 +257,7 @@ func (t *transfer) name() {
 	}
 }
 
-// any reports whether a member is what is is true of.
+// any reports whether is returns true for a member.
 func (t *transfer) any(is func(*Member) bool) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

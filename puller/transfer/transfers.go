@@ -286,9 +286,9 @@ func (s *Transfers) Inspect(ctx context.Context, k Key) (puller.Image, error) {
 	return image, err
 }
 
-// EngineAway reports whether a request does not ask the engine, which has just not
-// answered: its transfer asks when the engine answers. Not every job that comes asks
-// anew.
+// EngineAway reports whether a request leaves it to its transfer to ask the engine,
+// because the engine has just not answered. So an engine that is away is not asked by
+// each new job.
 func (s *Transfers) EngineAway(r Request) bool {
 	since := s.unavailable.Load()
 	return since != 0 && time.Since(s.began)-time.Duration(since) < retry.Least && r.Retries > 0

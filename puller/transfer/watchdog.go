@@ -11,8 +11,8 @@ import (
 	"github.com/towline/towline/stream/pullstream"
 )
 
-// watchdog ends an attempt that stands still. It looks at progress, never at
-// activity: an engine may repeat one line for ever while nothing comes.
+// watchdog ends an attempt without progress. Messages alone are no progress: an engine
+// may repeat one line for ever.
 type watchdog struct {
 	image          string
 	stall, extract time.Duration

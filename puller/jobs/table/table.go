@@ -152,7 +152,7 @@ func (t *Table) newID() string {
 	return ulid.MustNew(t.lastMS, t.entropy).String()
 }
 
-// StartAbove makes IDs go on after one.
+// StartAbove makes all later IDs higher than one that was given before.
 func (t *Table) StartAbove(id string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -245,7 +245,7 @@ func (t *Table) Ended(e *Entry) {
 func (t *Table) Retire(e *Entry) int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	e.counted.bytes += int64(e.Topic().Size()) // of what there is of it now
+	e.counted.bytes += int64(e.Topic().Size()) // what its readers were told now counts too
 	t.recent, t.recentBytes = append(t.recent, e), t.recentBytes+e.counted.bytes
 	for len(t.recent) > keepRecent || t.recentBytes > keepRecentBytes {
 		t.forget(t.recent[0])
