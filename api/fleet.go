@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/towline/towline/api/audit"
 	"github.com/towline/towline/api/input"
 	"github.com/towline/towline/puller"
@@ -116,7 +118,7 @@ func (s *inFleet) inviteHost(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s.audit.Changed(r, "host", invitation.Host, "host invited to the fleet")
+	s.audit.Changed(r, logrus.Fields{"host": invitation.Host}, "host invited to the fleet")
 	return s.writeJSON(w, r, http.StatusCreated, invitation)
 }
 
@@ -126,6 +128,6 @@ func (s *inFleet) removeHost(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s.audit.Changed(r, "host", host.ID, "host removed from the fleet")
+	s.audit.Changed(r, logrus.Fields{"host": host.ID}, "host removed from the fleet")
 	return s.writeJSON(w, r, http.StatusOK, host)
 }

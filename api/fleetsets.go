@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/towline/towline/api/answers"
 	"github.com/towline/towline/api/input"
 	"github.com/towline/towline/puller"
@@ -94,7 +96,7 @@ func (s *inFleet) putFleetSet(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s.audit.Changed(r, "set", name, "set of the fleet applied")
+	s.audit.Changed(r, logrus.Fields{"set": name, "generation": set.Generation, "images": len(set.Images)}, "set of the fleet applied")
 	if waits {
 		return s.waitForSet(w, r, name, set.Generation)
 	}
@@ -142,7 +144,7 @@ func (s *inFleet) deleteFleetSet(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s.audit.Changed(r, "set", set.Name, "set of the fleet deleted")
+	s.audit.Changed(r, logrus.Fields{"set": set.Name, "generation": set.Generation}, "set of the fleet deleted")
 	return s.writeFleetSet(w, r, set)
 }
 
@@ -158,7 +160,7 @@ func (s *inFleet) changeRollout(action fleet.RolloutAction) func(http.ResponseWr
 		if err != nil {
 			return err
 		}
-		s.audit.Changed(r, "set", set.Name, "rollout of the fleet: "+string(action))
+		s.audit.Changed(r, logrus.Fields{"set": set.Name, "generation": set.Generation}, "rollout of the fleet: "+string(action))
 		return s.writeFleetSet(w, r, set)
 	}
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/towline/towline/puller"
 )
 
-// Log has a line for each job that is accepted, for each change of
-// the fleet, and for each request that is refused to its caller. The lines have no query and no header, where
-// secrets may be.
+// Log has a line for each job that is accepted, for each change of the fleet, and for each
+// request that is refused to its caller. The lines have no query and no header, where secrets
+// may be.
 type Log struct{ To logrus.FieldLogger }
 
 // Accepted logs a job that a request has brought.
@@ -29,12 +29,9 @@ func (a Log) Accepted(r *http.Request, j puller.Job) {
 	a.To.WithFields(fields).Info("job accepted")
 }
 
-// Changed logs a change that is no job. what is the field of what was changed, and name its
-// value.
-func (a Log) Changed(r *http.Request, what, name, message string) {
-	fields := a.fields(r)
-	fields[what] = name
-	a.To.WithFields(fields).Info(message)
+// Changed logs a change that is no job, with what was changed.
+func (a Log) Changed(r *http.Request, what logrus.Fields, message string) {
+	a.To.WithFields(a.fields(r)).WithFields(what).Info(message)
 }
 
 // Refused logs a request whose caller is not known, or may not make it. It ignores other

@@ -61,7 +61,6 @@ func (s *Server) Invite(ctx context.Context, r fleet.InviteRequest) (fleet.Invit
 	if err := s.users.save(r.Host, made); err != nil {
 		return fleet.Invitation{}, err
 	}
-	s.log.WithField("host", r.Host).WithField("caller", r.Caller).Info("a host was invited to the fleet")
 	urls := s.urls()
 	c := creds.Creds{Fleet: s.options.Fleet, Host: r.Host, URLs: urls, CA: s.options.CA, Controller: r.Controller, Seed: seed}
 	if s.options.Certificate == nil {
@@ -111,7 +110,6 @@ func (s *Server) Withdraw(ctx context.Context, host string) error {
 	if err := s.users.remove(host); err != nil {
 		return err
 	}
-	s.log.WithField("host", host).Info("the invitation of a host was withdrawn")
 	return s.change(ctx, func(ctx context.Context, bucket jetstream.KeyValue) error { return bucket.Purge(ctx, host) })
 }
 
