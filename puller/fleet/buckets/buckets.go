@@ -16,8 +16,11 @@ import (
 const (
 	// maxReport is how many bytes a message has at most, with its header.
 	maxReport = fleet.MaxReport + 1<<10
-	// MaxReports is how many bytes all reports have. Beyond it the oldest go first.
+	// MaxReports is how many bytes all reports have, and maxReports how many there are. Beyond
+	// it there are no new ones, and those that are there still change: so a host that writes many
+	// takes nothing from others, and the controller that acts removes what it wrote.
 	MaxReports = 128 << 20
+	maxReports = 500_000
 	// sameReport is how long JetStream remembers the IDs of messages. Towline sets none; one
 	// host could fill the memory with them.
 	sameReport = 100 * time.Millisecond
@@ -37,7 +40,7 @@ const (
 // All returns the configurations of all buckets of a fleet.
 func All(s fleet.Subjects) []jetstream.StreamConfig {
 	reports := bucket(s.Reports(), "What the hosts say.")
-	reports.MaxMsgSize, reports.MaxBytes, reports.Discard, reports.Duplicates = maxReport, MaxReports, jetstream.DiscardOld, sameReport
+	reports.MaxMsgSize, reports.MaxBytes, reports.MaxMsgs, reports.Duplicates = maxReport, MaxReports, maxReports, sameReport
 	// A message with Nats-Rollup: all removes all others of its stream. So does a purge of a
 	// key by nats.go, for that key.
 	reports.AllowRollup = false

@@ -36,7 +36,7 @@ type Options struct {
 	Inviter fleet.Inviter // nil for none
 	Kept    func() int    // how many sets this host is to have; nil where that is not known
 	// Beat is how often hosts beat, fleet.BeatEvery if it is 0. The lease of the controller
-	// that acts follows from it.
+	// that acts follows from it, and how often it looks at what follows from time alone.
 	Beat    time.Duration
 	Log     logrus.FieldLogger
 	Metrics prometheus.Registerer // nil for none
@@ -80,8 +80,10 @@ func (o Options) liveFor() time.Duration    { return o.Beat * 7 / 2 }
 func (o Options) renewEvery() time.Duration { return o.Beat * 3 / 5 }
 func (o Options) leaseFor() time.Duration   { return o.Beat * 12 / 5 }
 
-// retryEvery is how long after a fault a session is tried again.
-const retryEvery = 2 * time.Second
+// tickEvery is how often is looked at what follows from time alone, and retryEvery how long
+// after a fault a session is tried again.
+func (o Options) tickEvery() time.Duration  { return o.Beat / 5 }
+func (o Options) retryEvery() time.Duration { return o.Beat * 2 / 5 }
 
 // Run acts as a controller, while this daemon is one, until ctx ends. All that it starts has
 // ended when it returns.
@@ -95,14 +97,15 @@ func (c *Controller) Run(ctx context.Context) error {
 	fault := ""
 	for ctx.Err() == nil {
 		changed := c.o.Link.Changed()
-		if !c.mayControl() {
+		since, may := c.mayControl()
+		if !may {
 			select {
 			case <-ctx.Done():
 			case <-changed:
 			}
 			continue
 		}
-		err := c.serve(ctx, changed)
+		err := c.serve(ctx, changed, since)
 		c.mu.Lock()
 		c.session, c.leading, c.known.Leader = nil, false, ""
 		c.known.Touch()
@@ -117,16 +120,17 @@ func (c *Controller) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(retryEvery):
+		case <-time.After(c.o.retryEvery()):
 		}
 	}
 	return nil
 }
 
-// mayControl reports whether this daemon can change its fleet now.
-func (c *Controller) mayControl() bool {
+// mayControl reports whether this daemon can change its fleet now, and since when its link is
+// up.
+func (c *Controller) mayControl() (since time.Time, may bool) {
 	l := c.o.Link.Link()
-	return l.Controller && l.State == fleet.LinkUp
+	return l.Since, l.Controller && l.State == fleet.LinkUp
 }
 
 // Link implements fleet.Service.
@@ -198,20 +202,5 @@ func (c *Controller) fault(host, what string, err error) {
 	c.mu.Unlock()
 	if due {
 		c.o.Log.WithFields(logrus.Fields{"host": puller.Clip(host), "record": what}).WithError(err).Warn("a host of the fleet wrote what can't be read; it is left out")
-	}
-}
-
-// expire looks which hosts are not heard any more. mu is held.
-func (c *Controller) expire() {
-	for _, h := range c.known.Hosts {
-		if h.Live && time.Since(h.Heard) >= c.o.liveFor() {
-			h.Live = false
-			h.Touched = c.known.Touch()
-			c.nudge()
-		}
-		if h.Clone != "" && time.Since(h.Cloned) >= 2*time.Minute {
-			h.Clone = ""
-			h.Touched = c.known.Touch()
-		}
 	}
 }

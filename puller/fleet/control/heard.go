@@ -3,7 +3,6 @@ package control
 import (
 	"encoding/json"
 	"errors"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -97,11 +96,11 @@ func (c *Controller) applyReport(e jetstream.KeyValueEntry) {
 		c.applyIdentity(id, e)
 		return
 	}
-	var r fleet.Report
+	var r *fleet.Report
 	if !gone(e) {
-		var err error
-		if err = fleet.CheckSetName(set); err == nil {
-			r, err = fleet.ParseReport(e.Value())
+		read, err := fleet.ParseReport(e.Value())
+		if err == nil {
+			err = fleet.CheckSetName(set)
 		}
 		if err != nil {
 			c.fault(id, "report", err)
@@ -110,23 +109,11 @@ func (c *Controller) applyReport(e jetstream.KeyValueEntry) {
 			c.known.Strayed(e.Key())
 			return
 		}
+		r = &read
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	h := c.known.Hosts[id]
-	switch {
-	case h == nil:
-		c.known.Strayed(e.Key()) // a host says first who it is
-	case gone(e):
-		if h.Reports[set] != nil {
-			delete(h.Reports, set)
-			h.Touched = c.known.Touch()
-		}
-	case c.known.Sets[set] == nil:
-		c.known.Strayed(e.Key())
-	default:
-		h.Reports[set] = &known.Report{Report: r, At: time.Now().UTC(), Touched: c.known.Touch()}
-	}
+	c.known.HearReport(id, set, r)
 	c.nudge()
 }
 
@@ -147,25 +134,7 @@ func (c *Controller) applyIdentity(id string, e jetstream.KeyValueEntry) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if i == nil && c.known.Hosts[id] == nil && fault == "" {
-		return // it was removed
-	}
-	h := c.known.Host(id)
-	if h == nil {
-		return
-	}
-	if i != nil && h.Identity != nil && h.Identity.Session != i.Session && i.Session != "" {
-		h.Heard = time.Now() // it has joined
-	}
-	if h.Fault = fault; fault == "" {
-		h.Identity = i
-	}
-	if i != nil && i.Session == "" {
-		h.Live = false // it has left
-	} else if i != nil && time.Since(h.Heard) < c.o.liveFor() {
-		h.Live = true
-	}
-	h.Touched = c.known.Touch()
+	c.known.HearIdentity(id, i, fault, c.o.liveFor())
 	c.nudge()
 }
 
@@ -178,24 +147,11 @@ func (c *Controller) hear(m *nats.Msg) {
 		return
 	}
 	c.mu.Lock()
-	h := c.known.Hosts[id]
-	clone := false
-	switch {
-	case h == nil || h.Identity == nil:
-	case b.Session == h.Identity.Session:
-		h.Heard = time.Now()
-		if !h.Live {
-			h.Live = true
-			h.Touched = c.known.Touch()
-			c.nudge()
-		}
-	case h.Identity.Session != "" && !b.Ask:
-		clone = time.Since(h.Cloned) >= time.Minute
-		if h.Clone, h.Cloned = b.Name, time.Now(); clone {
-			h.Touched = c.known.Touch()
-		}
-	}
+	news, clone := c.known.HearBeat(id, b)
 	c.mu.Unlock()
+	if news {
+		c.nudge()
+	}
 	if clone {
 		c.o.Log.WithFields(logrus.Fields{"host": id, "machine": b.Name, "session": puller.Clip(b.Session)}).Error("another daemon has the ID of a host of the fleet; it is refused; give it credentials or a state_dir of its own")
 	}

@@ -60,13 +60,12 @@ func (c *Controller) RemoveHost(ctx context.Context, id string) (fleet.Host, err
 		err = s.desired.Delete(limit, id)
 	}
 	if err != nil {
-		return was, unavailable("the host could not be removed", err)
+		return was, c.unavailable("the host could not be removed", err)
 	}
 	c.mu.Lock()
 	delete(c.known.Hosts, id)
 	c.known.Remove("", id)
 	c.nudge()
 	c.mu.Unlock()
-	c.o.Log.WithField("host", id).Info("a host was removed from the fleet")
 	return was, nil
 }

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -102,15 +103,21 @@ func (c *Controller) setLeading(leading bool, leader string) (before bool) {
 func (c *Controller) act(ctx context.Context, s *session) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		ticks := time.NewTicker(tick)
+		ticks := time.NewTicker(c.o.tickEvery())
 		defer ticks.Stop()
 		for {
 			c.mu.Lock()
-			c.expire()
+			if c.known.Expire(c.o.liveFor()) {
+				c.nudge()
+			}
 			leading := c.leading
+			var due []string
+			if leading {
+				due = c.known.Due(time.Now())
+			}
 			c.mu.Unlock()
 			if leading {
-				for _, name := range c.due() {
+				for _, name := range due {
 					group.Go(func() error {
 						c.resolveAgain(ctx, s, name)
 						return nil
@@ -144,23 +151,33 @@ const (
 // reconcile steps the rollouts, and writes what hosts are to have. It may end anywhere: the
 // next one, of whatever controller, goes on from what is kept.
 func (c *Controller) reconcile(ctx context.Context, s *session) {
-	for name, step := range c.rollouts() {
-		if step.changed && !c.keepRollout(ctx, s, name, step) {
+	c.mu.Lock()
+	steps := c.known.Steps()
+	c.mu.Unlock()
+	for name, step := range steps {
+		if step.Changed && !c.keepRollout(ctx, s, name, step) {
 			return // another one acts, or NATS does not answer: the next time finds out
 		}
 	}
+	c.mu.Lock()
+	writes := c.known.Writes()
+	c.mu.Unlock()
 	var group errgroup.Group
 	group.SetLimit(writers)
-	for id, w := range c.writes() {
+	for id, w := range writes {
+		if w.Fault != nil {
+			c.o.Log.WithField("host", id).Error(w.Fault)
+			continue
+		}
 		group.Go(func() error {
 			limit, cancel := context.WithTimeout(ctx, callLimit)
 			defer cancel()
-			revision, err := s.desired.Update(limit, id, w.value, w.revision)
+			revision, err := s.desired.Update(limit, id, w.Value, w.Revision)
 			if err == nil {
 				c.mu.Lock()
 				defer c.mu.Unlock()
 				if h := c.known.Hosts[id]; h != nil && revision > h.Revision {
-					h.Desired, h.Revision, h.Touched = &w.desired, revision, c.known.Touch()
+					h.Desired, h.Revision, h.Touched = &w.Desired, revision, c.known.Touch()
 				}
 			} else if isConflict(err) {
 				c.learnRevision(limit, s, id)
@@ -183,22 +200,24 @@ func (c *Controller) learnRevision(ctx context.Context, s *session, id string) {
 	c.applyDesired(entries[len(entries)-1])
 }
 
-// sweep removes reports that nobody reads, some at a time.
+// sweep removes reports that nobody reads, those of some hosts at a time.
 func (c *Controller) sweep(ctx context.Context, s *session) {
-	const most = 20
+	const hosts = 20
 	c.mu.Lock()
-	n := min(most, len(c.known.Stray))
-	keys := append([]string(nil), c.known.Stray[:n]...)
-	c.known.Stray = c.known.Stray[n:]
+	keys := c.known.Strays(hosts)
 	c.mu.Unlock()
-	if n == 0 {
+	if len(keys) == 0 {
 		return
 	}
 	limit, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
 	stream, err := s.js.Stream(limit, fleet.Stream(c.names.Reports()))
 	for _, key := range keys {
-		if host, set := hostOf(key); err == nil && set != "" && host != "" {
+		host, set := hostOf(key)
+		if set == ">" {
+			c.fault(host, "reports", errors.New("it writes many reports of sets that it is not to have; all of its reports are removed"))
+		}
+		if err == nil {
 			err = stream.Purge(limit, jetstream.WithPurgeSubject(fleet.Key(c.names.Reports(), key)))
 		}
 	}

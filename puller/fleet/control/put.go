@@ -6,11 +6,11 @@ import (
 	"errors"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
 	"github.com/towline/towline/puller/fleet/known"
+	"github.com/towline/towline/puller/fleet/pins"
 	"github.com/towline/towline/puller/fleet/rollout"
 	"github.com/towline/towline/puller/keep/schedule"
 	"github.com/towline/towline/puller/names"
@@ -23,6 +23,14 @@ func newKey() []byte {
 	key := make([]byte, 32)
 	rand.Read(key)
 	return key
+}
+
+// resolve pins the images of a set. Those of old stay as they are.
+func (c *Controller) resolve(ctx context.Context, name string, r fleet.SetRequest, old []fleet.Image) ([]fleet.Image, error) {
+	c.mu.Lock()
+	platforms := c.known.Platforms(name, r)
+	c.mu.Unlock()
+	return pins.Resolve(ctx, c.o.Registry, r.Images, old, platforms)
 }
 
 func errNoSet(name string) error {
@@ -46,7 +54,11 @@ func (c *Controller) PutSet(ctx context.Context, name string, r fleet.SetRequest
 	if err != nil {
 		return fleet.Set{}, err
 	}
-	images, err := c.resolve(ctx, name, r, old)
+	var pinned []fleet.Image
+	if old != nil && r.Policy == puller.PolicyMissing {
+		pinned = old.Images
+	}
+	images, err := c.resolve(ctx, name, r, pinned)
 	if err != nil {
 		return fleet.Set{}, err
 	}
@@ -61,7 +73,10 @@ func (c *Controller) PutSet(ctx context.Context, name string, r fleet.SetRequest
 	if n := len(fleet.Encode(next)); n > maxRecord {
 		return fleet.Set{}, puller.Errorf(puller.ErrInvalidRequest, "images: the set has %d bytes with its digests, and at most %d are kept; make two of it", n, maxRecord)
 	}
-	if err := c.hasRoom(name, r, images); err != nil {
+	c.mu.Lock()
+	err = c.known.Room(name, r, images)
+	c.mu.Unlock()
+	if err != nil {
 		return fleet.Set{}, err
 	}
 	for {
@@ -70,7 +85,7 @@ func (c *Controller) PutSet(ctx context.Context, name string, r fleet.SetRequest
 			break
 		}
 		if !isConflict(err) {
-			return fleet.Set{}, unavailable("the set could not be kept", err)
+			return fleet.Set{}, c.unavailable("the set could not be kept", err)
 		}
 		// A rollout may have gone on meanwhile. Another call must not be lost.
 		current, at, err := c.before(ctx, s, name)
@@ -82,12 +97,17 @@ func (c *Controller) PutSet(ctx context.Context, name string, r fleet.SetRequest
 		}
 		revision = at
 	}
-	c.o.Log.WithFields(logrus.Fields{"set": name, "generation": next.Generation, "caller": caller, "images": len(images)}).Info("a call has made a set of the fleet")
 	return c.Set(name)
 }
 
-// unavailable is the error of a call to NATS.
-func unavailable(what string, err error) error {
+// unavailable is the error of a call to NATS. One whose disk is full answers nothing.
+func (c *Controller) unavailable(what string, err error) error {
+	switch l := c.o.Link.Link(); {
+	case l.State != fleet.LinkUp:
+		return puller.Overloaded("%s, because NATS does not answer: %s", what, l.Reason)
+	case errors.Is(err, context.DeadlineExceeded):
+		return puller.Overloaded("%s: NATS is connected, but JetStream has not answered within %s: its disk may be full, or too few of its servers are there; its log says which", what, callLimit)
+	}
 	return puller.Overloaded("%s: NATS says: %w", what, err)
 }
 
@@ -101,7 +121,7 @@ func (c *Controller) before(ctx context.Context, s *session, name string) (*know
 	case isMissing(err), err == nil && len(all) == 0:
 		return nil, 0, nil
 	case err != nil:
-		return nil, 0, unavailable("the set can't be read", err)
+		return nil, 0, c.unavailable("the set can't be read", err)
 	}
 	last := all[len(all)-1]
 	if gone(last) {
@@ -188,31 +208,6 @@ func (c *Controller) check(r fleet.SetRequest) (fleet.SetRequest, []puller.Skipp
 	return r, skipped, caller, nil
 }
 
-// hasRoom returns why a set can't be kept beside the others, nil if it can.
-func (c *Controller) hasRoom(name string, r fleet.SetRequest, images []fleet.Image) error {
-	size := len(fleet.Encode(images)) + 500
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.known.Sets[name] == nil && len(c.known.Sets) >= fleet.MaxSets {
-		return puller.Overloaded("the fleet has %d sets, as many as there may be; delete one", len(c.known.Sets))
-	}
-	s := &known.Set{Record: &known.Record{Request: r}}
-	for _, id := range c.known.Members(name, s) {
-		have := size
-		if d := c.known.Hosts[id].Desired; d != nil {
-			for _, other := range d.Sets {
-				if other.Set != name {
-					have += len(fleet.Encode(other))
-				}
-			}
-		}
-		if have > fleet.MaxDesired {
-			return puller.Errorf(puller.ErrInvalidRequest, "images: with this set, what the host %s is to have has %d bytes, and at most %d are written; make its sets smaller", id, have, fleet.MaxDesired)
-		}
-	}
-	return nil
-}
-
 // DeleteSet implements fleet.Service.
 func (c *Controller) DeleteSet(ctx context.Context, name string) (fleet.Set, error) {
 	if err := fleet.CheckSetName(name); err != nil {
@@ -236,7 +231,7 @@ func (c *Controller) DeleteSet(ctx context.Context, name string) (fleet.Set, err
 		if err = s.sets.Delete(limit, name, jetstream.LastRevision(revision)); err == nil {
 			break
 		} else if !isConflict(err) {
-			return fleet.Set{}, unavailable("the set could not be deleted", err)
+			return fleet.Set{}, c.unavailable("the set could not be deleted", err)
 		}
 	}
 	_, revision, err := c.before(ctx, s, name)
@@ -247,7 +242,6 @@ func (c *Controller) DeleteSet(ctx context.Context, name string) (fleet.Set, err
 	c.known.PutSet(name, nil, revision)
 	c.nudge()
 	c.mu.Unlock()
-	c.o.Log.WithField("set", name).Info("a call has deleted a set of the fleet; its images stay")
 	return was, nil
 }
 
@@ -277,10 +271,9 @@ func (c *Controller) ChangeRollout(ctx context.Context, name string, action flee
 			return fleet.Set{}, err
 		}
 		if err = c.keep(ctx, s, name, &next, revision); err == nil {
-			c.o.Log.WithFields(logrus.Fields{"set": name, "action": action}).Info("a call has changed the rollout of a set")
 			return c.Set(name)
 		} else if !isConflict(err) {
-			return fleet.Set{}, unavailable("the rollout could not be changed", err)
+			return fleet.Set{}, c.unavailable("the rollout could not be changed", err)
 		}
 	}
 }

@@ -22,8 +22,6 @@ const (
 	callLimit = 10 * time.Second
 	// loadLimit is how long the present state of the fleet may take to arrive.
 	loadLimit = time.Minute
-	// tick is how often is looked at what follows from time alone.
-	tick = time.Second
 )
 
 var errAway = errors.New("NATS was away")
@@ -34,8 +32,8 @@ type session struct {
 	sets, desired, reports, leads, invited jetstream.KeyValue
 }
 
-// serve acts while the link is up. Its error is nil after it was not.
-func (c *Controller) serve(ctx context.Context, changed <-chan struct{}) error {
+// serve acts while the link is up since a time. Its error is nil after it was not.
+func (c *Controller) serve(ctx context.Context, changed <-chan struct{}, since time.Time) error {
 	conn := c.o.Link.Conn()
 	s, err := c.open(ctx, conn)
 	if err != nil {
@@ -48,7 +46,8 @@ func (c *Controller) serve(ctx context.Context, changed <-chan struct{}) error {
 			case <-ctx.Done():
 				return nil
 			case <-changed:
-				if changed = c.o.Link.Changed(); !c.mayControl() {
+				changed = c.o.Link.Changed()
+				if now, may := c.mayControl(); !may || !now.Equal(since) {
 					return errAway
 				}
 			}

@@ -8,11 +8,8 @@ import (
 	"github.com/towline/towline/puller/fleet"
 )
 
-const (
-	// MaxHosts is how many hosts are known at most.
-	MaxHosts = 20_000
-	maxStray = 1000 // reports of no set that wait for their removal
-)
+// MaxHosts is how many hosts are known at most.
+const MaxHosts = 20_000
 
 // Model is what a controller knows of its fleet. Its caller guards it, and what it has.
 type Model struct {
@@ -21,9 +18,9 @@ type Model struct {
 	Markers map[string]uint64 // revisions of sets that were deleted
 	Unread  map[string]bool   // sets that this controller can't read
 	Hosts   map[string]*Host
-	Stray   []string // keys of reports of no set
 	Leader  string
-	began   time.Time // hosts count as heard from here on, until they could have been
+	strays  map[string][]string // keys of reports that are to be removed, by host
+	began   time.Time           // hosts count as heard from here on, until they could have been
 
 	Change  uint64        // the number of the last change
 	Notify  chan struct{} // is closed at the next change
@@ -39,7 +36,7 @@ type removal struct {
 
 // New returns a Model that knows nothing.
 func New() Model {
-	return Model{Sets: make(map[string]*Set), Markers: make(map[string]uint64), Unread: make(map[string]bool), Hosts: make(map[string]*Host), Notify: make(chan struct{})}
+	return Model{Sets: make(map[string]*Set), Markers: make(map[string]uint64), Unread: make(map[string]bool), Hosts: make(map[string]*Host), strays: make(map[string][]string), Notify: make(chan struct{})}
 }
 
 // Touch numbers a change, and wakes readers.
@@ -97,12 +94,5 @@ func (m *Model) DropOthers(fresh map[string]bool, names fleet.Subjects) {
 			delete(m.Hosts, id)
 			m.Remove("", id)
 		}
-	}
-}
-
-// Strayed notes a report that belongs to no set.
-func (m *Model) Strayed(key string) {
-	if len(m.Stray) < maxStray {
-		m.Stray = append(m.Stray, key)
 	}
 }

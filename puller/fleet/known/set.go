@@ -47,16 +47,10 @@ type Set struct {
 	RetryAt time.Time // when they are tried again after that
 	Busy    bool      // they are being resolved
 	Pausing time.Time // since when its rollout is pausing here
-	Group   Answer
+	group   answer
 	// Releasing are the members that the last step of this controller has released.
 	Releasing map[string]bool
 	Touched   uint64 // the number of its last change
-}
-
-// Answer is an encoded answer about a group, without Self, which the host knows.
-type Answer struct {
-	Data []byte
-	Made time.Time
 }
 
 // ReadSet reads a set of a fleet as it is kept.
