@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -15,9 +18,13 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
+	"github.com/towline/towline/puller/fleet/buckets"
+	"github.com/towline/towline/puller/keep"
+	"github.com/towline/towline/puller/storetest"
 )
 
 func TestRollout(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	c := r.controller("main")
 	hosts := r.hosts(6)
@@ -59,6 +66,7 @@ func TestRollout(t *testing.T) {
 
 // TestAway has a host that is away for several generations, and NATS that restarts.
 func TestAway(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	c := r.controller("main")
 	hosts := r.hosts(2)
@@ -109,8 +117,65 @@ func TestAway(t *testing.T) {
 	})
 }
 
+// TestFullDisk has a NATS of others whose disk is full. It answers nothing to who writes, and
+// stays so until it is started again.
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.stopServer()
+	storetest.SmallDisk(t, r.dir, "16m")
+	r.startServer()
+	t.Cleanup(r.stopServer) // before the disk goes
+	c := r.controller("main")
+	hosts := r.hosts(2)
+	r.live(c, 2)
+	if _, err := r.put(c, "web", images(web)); err != nil {
+		t.Fatal(err)
+	}
+	ballast := filepath.Join(r.dir, "ballast")
+	f, err := os.Create(ballast)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, err = f.Write(make([]byte, 1024))
+	}
+	f.Close()
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	err = nil
+	for n := 0; err == nil && n < 100; n++ { // the last block of a file has some room
+		_, err = c.PutSet(context.Background(), fmt.Sprint("db-", n), images(db))
+	}
+	if puller.KindOf(err) != puller.ErrOverloaded || !strings.Contains(err.Error(), "its disk may be full") {
+		t.Errorf("an apply says %v", err)
+	}
+	if s, err := c.Set("web"); err != nil || s.Counts[fleet.StateProven] != 2 {
+		t.Errorf("what is there is %+v, %v", s, err)
+	}
+	r.stopServer()
+	for _, h := range hosts { // each goes on by itself
+		h.engine.set(func() { delete(h.here, web+"@"+digest("web 1")) })
+		h.Kick()
+		h.engine.set(func() { h.refresh(keep.FleetPrefix + "web") })
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	r.startServer()
+	r.live(c, 2)
+	r.is(c, "web", map[fleet.State]int{fleet.StateProven: 2})
+	r.until("a set is taken", func() bool {
+		_, err := c.PutSet(context.Background(), "db", images(db))
+		return err == nil
+	})
+	r.is(c, "db", map[fleet.State]int{fleet.StateProven: 2})
+}
+
 // TestTwoControllers puts a set by two controllers at once, and kills the one that acts.
 func TestTwoControllers(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	a := r.controller("a")
 	r.until("a acts", func() bool { return a.Link().Leader == "a" })
@@ -148,6 +213,7 @@ func TestTwoControllers(t *testing.T) {
 
 // TestKilledController ends a controller between its resolution of the tags and its write.
 func TestKilledController(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	a, b := r.controller("a"), r.controller("b")
 	r.hosts(1)
@@ -186,6 +252,7 @@ func TestKilledController(t *testing.T) {
 
 // TestLaterFormat has a host get what a later Towline writes.
 func TestLaterFormat(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	c := r.controller("main")
 	h := r.hosts(1)[0]
@@ -243,6 +310,7 @@ func (r *rig) get(bucket, key string) (string, error) {
 }
 
 func TestGarbage(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	c := r.controller("main")
 	h := r.hosts(1)[0]
@@ -277,6 +345,7 @@ func TestGarbage(t *testing.T) {
 }
 
 func TestWatch(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	c := r.controller("main")
 	hosts := r.hosts(3)
@@ -335,4 +404,98 @@ func TestWatch(t *testing.T) {
 	if err != io.EOF {
 		t.Error(err)
 	}
+}
+
+// TestFlood has somebody with a host's credentials write much, and what is not true.
+func TestFlood(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	c := r.controller("main")
+	hosts := r.hosts(2)
+	r.live(c, 2)
+	ci := images(web)
+	ci.Hosts = map[string]string{"host": "host-1"}
+	if _, err := r.put(c, "theirs", ci); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.put(c, "web", images(web)); err != nil {
+		t.Fatal(err)
+	}
+	stolen, err := nats.Connect(fmt.Sprintf("nats://127.0.0.1:%d", r.port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stolen.Close()
+	reports := fleet.Subjects{Fleet: "ci"}.Reports()
+	write := func(key string, value []byte) {
+		if err := stolen.Publish(fleet.Key(reports, fleet.ReportKey("host-0", key)), value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	proven := fleet.Encode(fleet.Report{Format: 1, Generation: 1 << 60, State: fleet.StateProven, Sum: "a lie", Digest: digest("a lie")})
+	large := fleet.Encode(fleet.Report{Format: 1, Generation: 1, State: fleet.StateFailed, Error: strings.Repeat("x", fleet.MaxReport-200)})
+	for n := range 1000 {
+		write(fmt.Sprint("set-", n), proven)
+		write(fmt.Sprint("Not-a-name-", n), []byte("{"))
+		if n < 100 {
+			write(fmt.Sprint("large-", n), large)
+		}
+	}
+	write("theirs", large) // a set that it is not in
+	beat := fleet.Encode(fleet.Beat{Session: "another", Name: "thief"})
+	for range 500 {
+		stolen.Publish(fleet.Subjects{Fleet: "ci"}.Beat("host-0"), beat)
+	}
+	if err := stolen.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	js, err := jetstream.New(stolen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Run("a full bucket", func(t *testing.T) {
+		small := buckets.All(fleet.Subjects{Fleet: "small"})[2]
+		small.MaxMsgs = 10
+		if err := buckets.Open(t.Context(), js, small); err != nil {
+			t.Fatal(err)
+		}
+		key := func(n int) string { return fleet.Key("towline_small_reports", fmt.Sprint("host-0.", n)) }
+		for n := range 10 {
+			if _, err := js.Publish(t.Context(), key(n), proven); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := js.Publish(t.Context(), key(10), proven); err == nil {
+			t.Error("a report more is kept")
+		}
+		if _, err := js.Publish(t.Context(), key(0), []byte("news")); err != nil {
+			t.Errorf("a report that is there does not change: %v", err)
+		}
+	})
+	r.until("what it wrote is removed", func() bool {
+		s, err := js.Stream(context.Background(), fleet.Stream(reports))
+		return err == nil && s.CachedInfo().State.Msgs < 20
+	})
+	if s, err := c.Set("theirs"); err != nil || len(s.Members) != 1 || s.Counts[fleet.StateProven] != 1 {
+		t.Errorf("another host's set is %+v, %v", s.Members, err)
+	}
+	write("web", proven)
+	r.is(c, "web", map[fleet.State]int{fleet.StateProven: 1, fleet.StateWaiting: 1}) // a proof of another generation is none
+	all, err := c.Hosts()
+	if err != nil || len(all) != 2 || !all[0].Live || !strings.Contains(all[0].Error, "thief") || all[1].Error != "" {
+		t.Errorf("the hosts are %+v, %v", all, err)
+	}
+	if n := strings.Count(r.log.String(), "a host of the fleet wrote what can't be read"); n > 2 {
+		t.Errorf("it is logged %d times", n)
+	}
+	// The host itself says what is true as soon as there is news for it.
+	r.registry.set(func() { r.registry.tags[web] = digest("web 2") })
+	if s, err := r.put(c, "web", images(web)); err != nil || s.Counts[fleet.StateProven] != 2 {
+		t.Errorf("%+v, %v", s.Counts, err)
+	}
+	hosts[0].engine.set(func() {
+		if len(hosts[0].sets) != 1 {
+			t.Errorf("the host keeps %v", hosts[0].sets)
+		}
+	})
 }

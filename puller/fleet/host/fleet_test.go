@@ -13,6 +13,7 @@ import (
 )
 
 func TestFleet(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	c := r.controller("main")
 	hosts := r.hosts(3)
@@ -83,6 +84,7 @@ func TestFleet(t *testing.T) {
 }
 
 func TestLabels(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	c := r.controller("main")
 	r.host("build-1")
@@ -108,6 +110,7 @@ func TestLabels(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	c := r.controller("main")
 	hosts := r.hosts(3)
@@ -128,6 +131,7 @@ func TestRefused(t *testing.T) {
 
 // TestProof has a host whose jobs prove another digest than the fleet's.
 func TestProof(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	c := r.controller("main")
 	h := r.hosts(1)[0]
@@ -148,6 +152,7 @@ func TestProof(t *testing.T) {
 }
 
 func TestRemovedImage(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	c := r.controller("main")
 	h := r.hosts(1)[0]
@@ -164,6 +169,7 @@ func TestRemovedImage(t *testing.T) {
 }
 
 func TestBadRequests(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	c := r.controller("main")
 	with := func(change func(*fleet.SetRequest)) fleet.SetRequest {
@@ -199,6 +205,7 @@ func TestBadRequests(t *testing.T) {
 }
 
 func TestLeave(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	c := r.controller("main")
 	h := r.hosts(1)[0]

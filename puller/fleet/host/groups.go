@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/sirupsen/logrus"
 
+	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
 	"github.com/towline/towline/puller/names"
 )
@@ -34,6 +35,8 @@ type group struct {
 	kept  keptGroup
 	askAt time.Time // when it is asked for again
 	asked int       // how often for this generation
+	// reason is why there was no answer for this generation, as it was logged.
+	reason string
 }
 
 // keptGroup is the record of a group.
@@ -158,6 +161,19 @@ func (g *Groups) put(s fleet.DesiredSet, answer *fleet.Group, busy bool) {
 	}
 }
 
+// refused notes why there is no answer about the group of a set, and reports whether that is
+// new.
+func (g *Groups) refused(set, reason string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	one := g.all[set]
+	if one == nil || one.reason == reason {
+		return false
+	}
+	one.reason = reason
+	return true
+}
+
 // only forgets the groups of all other sets than some.
 func (g *Groups) only(sets map[string]bool) {
 	var gone []string
@@ -187,7 +203,7 @@ func (h *Host) ask(ctx context.Context, conn *nats.Conn) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(time.Second):
+		case <-time.After(h.o.Every):
 		}
 	}
 }
@@ -219,6 +235,9 @@ func (h *Host) askOne(ctx context.Context, conn *nats.Conn, name string) {
 	}
 	if err != nil {
 		a.Group = nil
+	}
+	if a.Error != "" && h.o.Groups.refused(name, a.Error) {
+		h.o.Log.WithFields(logrus.Fields{"set": name, "reason": puller.Clip(a.Error)}).Warn("the fleet does not say with whom this host shares a set: it pulls without the others")
 	}
 	if l, ok := h.get(name); ok {
 		h.o.Groups.put(l.DesiredSet, a.Group, l.report.State != fleet.StateProven)

@@ -66,17 +66,16 @@ type Options struct {
 	Tagger  Tagger
 	Records Records
 	Groups  *Groups
+	// Every is how often a set that is not at an end is looked at, and reported; 1 s if it is 0.
+	// A fifth of it is how often NATS is written to at most.
+	Every   time.Duration
 	Log     logrus.FieldLogger
 	Metrics prometheus.Registerer // nil for none
 }
 
 const (
-	lookEvery      = time.Second      // at sets that are not at an end
-	restEvery      = 15 * time.Second // at sets that are
-	resyncEvery    = 5 * time.Minute  // what it is to have is read again
-	lookAgain      = time.Second      // after a hint that had nothing behind it
-	hintGap        = 200 * time.Millisecond
-	againEvery     = 5 * time.Second // after a fault
+	restEvery      = 15 * time.Second // sets that are at an end are looked at
+	resyncEvery    = 5 * time.Minute  // what it is to have is read again, and how it stands is said again
 	callLimit      = 5 * time.Second
 	looksAfterHint = 3
 	recordKind     = "fleet-desired" // what this host is to have, by fleet
@@ -101,6 +100,9 @@ type Host struct {
 
 // New returns a Host. Run must be called for it to do anything.
 func New(o Options) *Host {
+	if o.Every == 0 {
+		o.Every = time.Second
+	}
 	h := &Host{
 		o: o, names: fleet.Subjects{Fleet: o.Fleet}, kicks: make(chan struct{}, 1), hints: make(chan struct{}, 1),
 		sets: make(map[string]*local),
@@ -122,14 +124,15 @@ func (h *Host) Run(ctx context.Context) error {
 	})
 	for ctx.Err() == nil {
 		changed := h.o.Link.Changed()
-		if h.o.Link.Link().State != fleet.LinkUp {
+		up := h.o.Link.Link()
+		if up.State != fleet.LinkUp {
 			select {
 			case <-ctx.Done():
 			case <-changed:
 			}
 			continue
 		}
-		err := h.serve(ctx, changed)
+		err := h.serve(ctx, changed, up.Since)
 		h.setJoined(false)
 		if err == nil || ctx.Err() != nil {
 			continue
@@ -140,7 +143,7 @@ func (h *Host) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(jitter(againEvery)):
+		case <-time.After(jitter(5 * h.o.Every)):
 		}
 	}
 	return group.Wait()
@@ -166,8 +169,8 @@ func (h *Host) Kick() {
 	}
 }
 
-// serve reads and reports until the link changes.
-func (h *Host) serve(ctx context.Context, changed <-chan struct{}) error {
+// serve reads and reports while the link is up since a time.
+func (h *Host) serve(ctx context.Context, changed <-chan struct{}, since time.Time) error {
 	conn := h.o.Link.Conn()
 	js, err := jetstream.New(conn)
 	if err != nil {
@@ -200,13 +203,17 @@ func (h *Host) serve(ctx context.Context, changed <-chan struct{}) error {
 			case <-ctx.Done():
 				return ctx.Err()
 			case <-changed:
-				if changed = h.o.Link.Changed(); h.o.Link.Link().State != fleet.LinkUp {
+				changed = h.o.Link.Changed()
+				if l := h.o.Link.Link(); l.State != fleet.LinkUp || !l.Since.Equal(since) {
 					return errAway
 				}
 			case <-h.hints:
 				looks = looksAfterHint
 				resync.Reset(0)
 			case <-resync.C:
+				if looks == 0 {
+					h.forgetSaid() // NATS may have lost it, and others may have written it
+				}
 				news, err := h.resync(ctx, looks == 0)
 				if err != nil {
 					return err
@@ -216,12 +223,12 @@ func (h *Host) serve(ctx context.Context, changed <-chan struct{}) error {
 					looks = 0
 					resync.Reset(jitter(resyncEvery))
 				} else {
-					resync.Reset(jitter(lookAgain))
+					resync.Reset(jitter(h.o.Every))
 				}
 				select { // whoever sends many hints gets few looks
 				case <-ctx.Done():
 					return ctx.Err()
-				case <-time.After(hintGap):
+				case <-time.After(h.o.Every / 5):
 				}
 			}
 		}

@@ -83,7 +83,7 @@ func (e *embedded) daemon(id string, l *link.Link) *engine {
 	d := newEngine()
 	records := storetest.New().Records()
 	h := host.New(host.Options{
-		Link: l, Fleet: "ci", Host: id, Sets: d, Service: d, Tagger: d, Records: records, Groups: host.OpenGroups("ci", id, records, e.logger(id)), Log: e.logger(id),
+		Link: l, Fleet: "ci", Host: id, Sets: d, Service: d, Tagger: d, Records: records, Every: every, Groups: host.OpenGroups("ci", id, records, e.logger(id)), Log: e.logger(id),
 	})
 	e.background(func(ctx context.Context) { h.Run(ctx) })
 	return d
@@ -104,6 +104,7 @@ func (e *embedded) invite(id string, labels map[string]string) creds.Creds {
 
 // TestInvitedHosts has hosts that were invited, of which one is hostile.
 func TestInvitedHosts(t *testing.T) {
+	t.Parallel()
 	e := newEmbedded(t)
 	own := e.link("main", e.Creds())
 	c := control.New(control.Options{

@@ -72,7 +72,7 @@ func (h *Host) look(ctx context.Context) {
 		for _, name := range h.setNames() {
 			resting = h.lookAt(ctx, name) && resting
 		}
-		wait := lookEvery
+		wait := h.o.Every
 		if resting {
 			wait = restEvery
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"flag"
 	"fmt"
 	"strings"
 	"sync"
@@ -25,11 +26,16 @@ import (
 	"github.com/towline/towline/puller/storetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	flag.Set("test.parallel", "8") // nearly all they do is wait
+	goleak.VerifyTestMain(m)
+}
 
 const (
 	limit = 30 * time.Second
 	beat  = time.Second
+	every = 100 * time.Millisecond // host.Options.Every
 	web   = "registry.test/web:v1"
 	db    = "registry.test/db:v1"
 )
@@ -165,6 +171,9 @@ func (l *fakeLink) Changed() <-chan struct{} {
 func (l *fakeLink) set(state fleet.LinkState) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.state.State != state {
+		l.state.Since = time.Now()
+	}
 	l.state.State, l.state.Reason = state, "the test has stopped it"
 	close(l.changed)
 	l.changed = make(chan struct{})
@@ -181,7 +190,7 @@ func (l *fakeLink) run(ctx context.Context, identity fleet.Identity) {
 				l.set(fleet.LinkAway)
 			}
 		}
-		for ctx.Err() == nil && l.conn.IsConnected() && l.Link().State == fleet.LinkUp {
+		for n := l.conn.Stats().Reconnects; ctx.Err() == nil && l.conn.IsConnected() && l.conn.Stats().Reconnects == n && l.Link().State == fleet.LinkUp; {
 			l.conn.Publish(names.Beat(identity.Name), fleet.Encode(fleet.Beat{Session: identity.Session}))
 			select {
 			case <-ctx.Done():
@@ -202,7 +211,7 @@ func (l *fakeLink) run(ctx context.Context, identity fleet.Identity) {
 func (r *rig) connect(id string, identity *fleet.Identity) *fakeLink {
 	r.Helper()
 	conn, err := nats.Connect(fmt.Sprintf("nats://127.0.0.1:%d", r.port), nats.CustomInboxPrefix(fleet.InboxPrefix(id)), nats.MaxReconnects(-1),
-		nats.ReconnectWait(50*time.Millisecond), nats.ReconnectJitter(time.Millisecond, time.Millisecond), nats.RetryOnFailedConnect(true))
+		nats.ReconnectWait(50*time.Millisecond), nats.ReconnectJitter(time.Millisecond, time.Millisecond), nats.RetryOnFailedConnect(true), nats.ReconnectBufSize(-1))
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -230,6 +239,12 @@ func (r *rig) connect(id string, identity *fleet.Identity) *fakeLink {
 	l.end = func() {
 		cancel()
 		ended.Wait()
+		if identity != nil && conn.IsConnected() { // it leaves
+			left := *identity
+			left.Session = ""
+			conn.Publish(fleet.Key(fleet.Subjects{Fleet: "ci"}.Reports(), id), fleet.Encode(left))
+			conn.Flush()
+		}
 		conn.Close()
 	}
 	return l
@@ -491,7 +506,7 @@ func (r *rig) host(id string, change ...func(*fleet.Identity)) *daemon {
 		c(&i)
 	}
 	d := &daemon{engine: e, identity: i, options: host.Options{
-		Fleet: "ci", Host: id, Sets: e, Service: e, Tagger: e, Records: storetest.New().Records(), Log: r.logger(id),
+		Fleet: "ci", Host: id, Sets: e, Service: e, Tagger: e, Records: storetest.New().Records(), Every: every, Log: r.logger(id),
 	}}
 	r.begin(d)
 	return d

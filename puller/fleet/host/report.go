@@ -12,16 +12,10 @@ import (
 	"github.com/towline/towline/puller/fleet"
 )
 
-const (
-	// reportEvery is how often a set may be reported that is not at an end.
-	reportEvery = time.Second
-	glance      = 200 * time.Millisecond
-)
-
 // report tells NATS how the sets of this host stand, while it is with its fleet.
 func (h *Host) report(ctx context.Context, js jetstream.JetStream) error {
 	fault := ""
-	ticks := time.NewTicker(glance)
+	ticks := time.NewTicker(h.o.Every / 5)
 	defer ticks.Stop()
 	for {
 		for name, r := range h.unsaid() {
@@ -57,7 +51,7 @@ func (h *Host) unsaid() map[string]fleet.Report {
 		if r.State == "" || l.said != nil && reflect.DeepEqual(*l.said, r) {
 			continue
 		}
-		if !r.State.Ended() && time.Since(l.saidAt) < reportEvery {
+		if !r.State.Ended() && time.Since(l.saidAt) < h.o.Every {
 			continue
 		}
 		if all == nil {

@@ -59,6 +59,7 @@ func (r *rig) rewrite(set string, resolved time.Time) {
 }
 
 func TestSchedule(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	c := r.controller("main")
 	r.hosts(2)
@@ -102,6 +103,7 @@ func TestSchedule(t *testing.T) {
 
 // TestClockSkew has a controller whose clock is hours ahead.
 func TestClockSkew(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	c := r.controller("main")
 	r.hosts(1)
@@ -127,6 +129,7 @@ func TestClockSkew(t *testing.T) {
 
 // TestKilledInAWave ends the controller that acts while the members of a wave are at work.
 func TestKilledInAWave(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	a := r.controller("a")
 	r.until("a acts", func() bool { return a.Link().Leader == "a" })

@@ -24,6 +24,7 @@ import (
 )
 
 func TestJoin(t *testing.T) {
+	t.Parallel()
 	e := newEmbedded(t)
 	main := e.local()
 	if l := main.is(fleet.LinkUp, ""); !l.Controller || l.Server != "this daemon" || l.Fleet != "ci" || l.Host != "main" || l.Since.IsZero() {
@@ -68,6 +69,7 @@ func TestJoin(t *testing.T) {
 
 // What a host says of itself is said again when it changes.
 func TestIdentity(t *testing.T) {
+	t.Parallel()
 	e := newEmbedded(t)
 	main := e.local()
 	main.is(fleet.LinkUp, "")
@@ -107,6 +109,7 @@ func TestIdentity(t *testing.T) {
 
 // Open waits for nothing, also where a server takes connections and says nothing.
 func TestOpenWaitsForNothing(t *testing.T) {
+	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -126,6 +129,7 @@ func TestOpenWaitsForNothing(t *testing.T) {
 }
 
 func TestServerRestarts(t *testing.T) {
+	t.Parallel()
 	e := newEmbedded(t)
 	c := e.invite("a")
 	main, a := e.local(), invited(t, c, "machine-a")
@@ -149,6 +153,7 @@ func TestServerRestarts(t *testing.T) {
 
 // A partition is found, and ends by itself.
 func TestPartition(t *testing.T) {
+	t.Parallel()
 	e := newEmbedded(t)
 	e.local().is(fleet.LinkUp, "")
 	p := newProxy(t, e.Address().String())
@@ -165,10 +170,12 @@ func TestPartition(t *testing.T) {
 }
 
 func TestClone(t *testing.T) {
+	t.Parallel()
 	e := newEmbedded(t)
 	main := e.local()
 	main.is(fleet.LinkUp, "")
 	t.Run("another machine", func(t *testing.T) {
+		t.Parallel()
 		c := e.invite("a")
 		first := invited(t, c, "machine-a")
 		first.is(fleet.LinkUp, "")
@@ -178,6 +185,7 @@ func TestClone(t *testing.T) {
 		second.is(fleet.LinkUp, "")
 	})
 	t.Run("the same machine", func(t *testing.T) { // a copy of a virtual machine, with all of its disk
+		t.Parallel()
 		c := e.invite("b")
 		first := invited(t, c, "machine-a")
 		first.is(fleet.LinkUp, "")
@@ -185,6 +193,7 @@ func TestClone(t *testing.T) {
 		first.stays(fleet.LinkUp, func() { second.is(fleet.LinkRefused, `"name of machine-a"`) })
 	})
 	t.Run("a restart", func(t *testing.T) {
+		t.Parallel()
 		c := e.invite("c")
 		first := invited(t, c, "machine-a")
 		first.is(fleet.LinkUp, "")
@@ -196,6 +205,7 @@ func TestClone(t *testing.T) {
 		}
 	})
 	t.Run("a machine that died", func(t *testing.T) {
+		t.Parallel()
 		c := e.invite("d")
 		first := invited(t, c, "machine-a")
 		first.is(fleet.LinkUp, "")
@@ -204,6 +214,7 @@ func TestClone(t *testing.T) {
 		second.is(fleet.LinkUp, "")
 	})
 	t.Run("a split", func(t *testing.T) { // one took over while the other one could not be heard
+		t.Parallel()
 		p := newProxy(t, e.Address().String())
 		c := e.invite("e")
 		far := c
@@ -217,6 +228,7 @@ func TestClone(t *testing.T) {
 		second.stays(fleet.LinkUp, func() { first.is(fleet.LinkRefused, `"name of machine-b"`) })
 	})
 	t.Run("forged beats", func(t *testing.T) {
+		t.Parallel()
 		// JetStream's answers may be sent to another host's beats by any host: they stand
 		// in the hosts' account.
 		a, bad := invited(t, e.invite("f"), "machine-f"), invited(t, e.invite("bad"), "machine-bad")
@@ -247,6 +259,7 @@ func TestClone(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
+	t.Parallel()
 	e := newEmbedded(t)
 	e.local().is(fleet.LinkUp, "")
 	t.Run("withdrawn", func(t *testing.T) {
@@ -287,6 +300,8 @@ func TestRefused(t *testing.T) {
 
 // A cluster of three keeps each bucket three times, and loses a node without a loss.
 func TestCluster(t *testing.T) {
+	t.Parallel()
+	const limit = 90 * time.Second // a busy machine needs several elections
 	n := newNodes(t, 3, "")
 	c := creds.Creds{URLs: n.urls()}
 	// One bucket was made while the NATS had one server.
@@ -315,7 +330,7 @@ func TestCluster(t *testing.T) {
 		}
 	}
 	a := join(t, link.Options{Fleet: "ci", Host: "a", Creds: c, Identity: machine("machine-a")})
-	if l := a.is(fleet.LinkUp, ""); !l.Controller {
+	if l := a.isWithin(limit, fleet.LinkUp, ""); !l.Controller {
 		t.Errorf("the link is %+v", l)
 	}
 	names := fleet.Subjects{Fleet: "ci"}
@@ -324,12 +339,20 @@ func TestCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, b := range []string{names.Sets(), names.Desired(), names.Reports(), names.Lead(), names.Invited()} {
-		s, err := js.Stream(t.Context(), fleet.Stream(b))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := s.CachedInfo().Config.Replicas; got != 3 {
-			t.Errorf("%s has %d replicas", b, got)
+		for current := 0; current < 2; { // a node that is killed before has what the others have not
+			try, cancel := context.WithTimeout(ready, time.Second)
+			s, err := js.Stream(try, fleet.Stream(b))
+			cancel()
+			if current = 0; err == nil && s.CachedInfo().Cluster != nil && s.CachedInfo().Config.Replicas == 3 {
+				for _, r := range s.CachedInfo().Cluster.Replicas {
+					if r.Current {
+						current++
+					}
+				}
+			}
+			if current < 2 && ready.Err() != nil {
+				t.Fatalf("%s is not kept three times: %v", b, err)
+			}
 		}
 	}
 	sets, err := js.KeyValue(t.Context(), names.Sets())
@@ -372,6 +395,7 @@ func TestCluster(t *testing.T) {
 
 // Fleets with different names on one NATS do not see each other.
 func TestFleetsApart(t *testing.T) {
+	t.Parallel()
 	n := newNodes(t, 1, "")
 	c := creds.Creds{URLs: n.urls()}
 	var all []*host
@@ -390,6 +414,7 @@ func TestFleetsApart(t *testing.T) {
 
 // A host without the rights of a controller waits until one has made the buckets.
 func TestNoController(t *testing.T) {
+	t.Parallel()
 	n, c := newOperated(t)
 	host := join(t, link.Options{Fleet: "ci", Host: "build-7", Creds: c["build-7"], Identity: machine("machine-7")})
 	host.is(fleet.LinkAway, "no controller has made its buckets yet")
@@ -457,6 +482,7 @@ func newOperated(t *testing.T) (*nodes, map[string]creds.Creds) {
 
 // A NATS with operators gives a host a creds file.
 func TestOperators(t *testing.T) {
+	t.Parallel()
 	key := func(make func() (nkeys.KeyPair, error)) (nkeys.KeyPair, string) {
 		t.Helper()
 		pair, err := make()
@@ -516,6 +542,7 @@ func TestOperators(t *testing.T) {
 }
 
 func TestOpenRefuses(t *testing.T) {
+	t.Parallel()
 	for says, c := range map[string]creds.Creds{
 		"ca: ":    {URLs: []string{"tls://127.0.0.1:1"}, CA: "garbage"},
 		"illegal": {URLs: []string{"tls://127.0.0.1:1"}, Seed: "garbage"},

@@ -2,6 +2,7 @@ package link_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -26,6 +27,8 @@ import (
 
 func TestMain(m *testing.M) {
 	link.Hurry(time.Second)
+	flag.Parse()
+	flag.Set("test.parallel", "12") // nearly all they do is wait
 	goleak.VerifyTestMain(m)
 }
 
@@ -141,6 +144,11 @@ func invited(t testing.TB, c creds.Creds, name string) *host {
 
 // is waits for a state with a reason that has some words.
 func (h *host) is(state fleet.LinkState, says string) fleet.Link {
+	h.Helper()
+	return h.isWithin(limit, state, says)
+}
+
+func (h *host) isWithin(limit time.Duration, state fleet.LinkState, says string) fleet.Link {
 	h.Helper()
 	late := time.After(limit)
 	for {

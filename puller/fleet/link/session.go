@@ -47,8 +47,8 @@ func (e *takenError) Error() string {
 	return fmt.Sprintf("the host ID is in use: the daemon on the machine %q has a live session with it; invite each host by an ID of its own", puller.Clip(e.by.Name))
 }
 
-// errLost is of a session that another one has replaced.
-var errLost = errors.New("another session has replaced this one")
+// errLost is of a session that JetStream does not have any more.
+var errLost = errors.New("another session has replaced this one, or NATS has lost it; it is claimed again")
 
 // kept is what JetStream has under the host's ID.
 type kept struct {
@@ -71,8 +71,13 @@ func (l *Link) live(ctx context.Context) {
 			l.leave()
 			return
 		}
-		if err == nil || errors.Is(err, errLost) {
-			continue // join says who has it
+		if errors.Is(err, errLost) {
+			// Join says who has it. Where it is nobody, NATS may have lost all that this host said.
+			l.set(fleet.LinkAway, err.Error(), "")
+			continue
+		}
+		if err == nil {
+			continue
 		}
 		l.set(l.explain(err))
 		pause := time.NewTimer(wait/2 + rand.N(wait/2))
