@@ -32,7 +32,9 @@ type options struct {
 	registry lab.RegistryOptions
 	link     lab.LinkOptions
 	// config is more YAML of a host, by its number. The link of r is there.
-	config func(r *rig, number int) string
+	config  func(r *rig, number int) string
+	nats    string // see lab.FleetOptions
+	prepare func(number int, dir string) error
 }
 
 func newRig(t *testing.T, o options) *rig {
@@ -55,7 +57,7 @@ func newRig(t *testing.T, o options) *rig {
 		}
 		return o.config(r, number)
 	}
-	f, err := lab.StartFleet(t.Context(), lab.FleetOptions{Bin: site.bin, Dir: site.dir, Network: site.network, Engines: site.engines, Config: config})
+	f, err := lab.StartFleet(t.Context(), lab.FleetOptions{Bin: site.bin, Dir: site.dir, Network: site.network, Engines: site.engines, Config: config, NATS: o.nats, Prepare: o.prepare})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,13 +21,19 @@ type FleetOptions struct {
 	Dir     string // for what the daemons keep; each has its own directory in it
 	Network *Network
 	Engines []*Engine // one for each host of Network, in its namespace
+	// NATS has the URLs of a NATS that is there, which takes all hosts without credentials:
+	// then each of them may change the fleet. "" has host 0 run one.
+	NATS string
+	// Prepare is called with the directory of a host, by its number, before its first start. It
+	// may be nil.
+	Prepare func(number int, dir string) error
 	// Config is more YAML of a host, by its number. It may be nil. Without a section mirror
 	// the accelerator helps with all images from 1 MiB on.
 	Config func(number int) string
 }
 
 // Fleet is a fleet of real hosts: on each host of a network a dockerd and a towline. Host 0
-// runs the NATS server, and may change the fleet.
+// runs the NATS server, where there is no other, and may change the fleet.
 type Fleet struct {
 	Hosts []*FleetHost
 	opts  FleetOptions
@@ -92,8 +98,16 @@ func (f *Fleet) start(ctx context.Context, i int) error {
 	if h.dir, err = os.MkdirTemp(f.opts.Dir, "h"); err != nil {
 		return err
 	}
+	if f.opts.Prepare != nil {
+		if err := f.opts.Prepare(i, h.dir); err != nil {
+			return err
+		}
+	}
 	joins := fmt.Sprintf("embedded: true, listen: %q", net.JoinHostPort(h.Place.Address, fleetPort))
-	if i > 0 {
+	switch {
+	case f.opts.NATS != "":
+		joins = fmt.Sprintf("url: %q", f.opts.NATS)
+	case i > 0:
 		h.ID = fmt.Sprintf("host-%d", i)
 		creds := filepath.Join(h.dir, "fleet.creds")
 		joins = fmt.Sprintf("url: %q, creds: %q", "tls://"+net.JoinHostPort(f.opts.Network.Hosts[0].Address, fleetPort), creds)
