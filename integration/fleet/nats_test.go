@@ -20,7 +20,14 @@ import (
 	"github.com/towline/towline/puller/fleet"
 )
 
-var cluster = flag.Bool("cluster", false, "try a fleet on a NATS of three servers too")
+var faults = flag.Bool("nats", false, "try what NATS may suffer too: two minutes")
+
+func needFaults(t *testing.T) {
+	t.Helper()
+	if !*faults {
+		t.Skip("-nats runs it")
+	}
+}
 
 // natsCluster is three NATS servers in this process, which the hosts of a network reach.
 type natsCluster struct {
@@ -95,9 +102,7 @@ func (c *natsCluster) leader() (int, error) {
 
 // A NATS of three servers loses its leader, half of the hosts, and all of itself.
 func TestCluster(t *testing.T) {
-	if !*cluster {
-		t.Skip("it takes a minute: -cluster runs it")
-	}
+	needFaults(t)
 	n := newNATSCluster(t)
 	for i := range n.servers {
 		n.start(i)
@@ -179,6 +184,15 @@ func TestCluster(t *testing.T) {
 		}
 		began := time.Now()
 		for _, h := range r.hosts {
+			r.eventually(h.ID+" is in its fleet", func() error {
+				l, err := h.Client.Fleet().Link(r.Context())
+				if err != nil || l.State != fleet.LinkUp {
+					return errors.Join(fmt.Errorf("%+v", l), err)
+				}
+				return nil
+			})
+		}
+		for _, h := range r.hosts {
 			r.stands("web", h, before.Generation, fleet.StateProven)
 		}
 		t.Logf("all is known again %s after", time.Since(began).Round(100*time.Millisecond))
@@ -209,6 +223,7 @@ func (r *rig) away(h *lab.FleetHost) {
 // The disk of the NATS that a daemon runs is full: sets are refused with the reason, hosts go
 // on, and all goes on when there is room.
 func TestFullDisk(t *testing.T) {
+	needFaults(t)
 	lab.Need(t, site.err)
 	disk := ""
 	r := newRig(t, options{prepare: func(number int, dir string) error {
