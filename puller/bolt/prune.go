@@ -13,8 +13,8 @@ const (
 	// pruneStep is how many jobs one transaction drops, so that it takes little
 	// memory.
 	pruneStep = 1000
-	// elementSize is how many bytes bbolt keeps in a page for each key beside it
-	// and its value.
+	// elementSize is how many bytes a page of bbolt has for each key, in addition to
+	// the key and its value.
 	elementSize = 16
 )
 
@@ -53,7 +53,7 @@ func (s *Store) Prune(before time.Time, keep int, size int64) (int, error) {
 
 // pruneSome drops up to pruneStep jobs.
 func (s *Store) pruneSome(before time.Time, keep int, size int64) (dropped int, err error) {
-	// Most times nothing is due, which needs no flush.
+	// Mostly nothing is due, which needs no flush.
 	var due []entry
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		due, err = findDue(tx, timeKey(before), keep, size)
@@ -99,7 +99,7 @@ func findDue(tx *bbolt.Tx, before [timeSize]byte, keep int, size int64) ([]entry
 	return due, nil
 }
 
-// compact makes a file short that is mostly free.
+// compact shortens a file that is mostly free.
 func (s *Store) compact() error {
 	old := s.db
 	db, err := old.Compact(s.path(newName))

@@ -20,8 +20,8 @@ type Records struct{ store *Store }
 
 var _ store.Records = (*Records)(nil)
 
-// Records returns what keeps records of other rooms in the store's file. They end with the
-// store. A file that was set aside after damage takes them along.
+// Records returns the records of other rooms in the store's file. They can be used until
+// the store is closed. They are lost with a file that is set aside after damage.
 func (s *Store) Records() *Records { return &Records{s} }
 
 func recordKey(kind, key string) []byte { return []byte(kind + "\x00" + key) }

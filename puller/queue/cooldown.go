@@ -92,7 +92,7 @@ func (t *Ticket) lengthen(asked time.Duration) (until time.Time, waiting []*Tick
 			return l.until, nil
 		}
 	}
-	// Those that are refused together confirm nothing.
+	// Refusals of requests that ran together confirm nothing.
 	trial := length > mostUnconfirmed && (l.row == 0 || left > 0)
 	if trial {
 		length = mostUnconfirmed

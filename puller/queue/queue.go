@@ -3,8 +3,8 @@
 //
 // There are so many slots in all, and so many for one registry. A transfer holds one
 // while the engine fetches: while it only unpacks, the next transfer fetches. A
-// registry in its cool-down gets none. Two platforms of one image do not run together. Between
-// callers the order follows start-time fair queueing: a slot costs its caller
+// registry in its cool-down gets none. Two platforms of one image do not run together.
+// Between callers the order follows start-time fair queueing: a slot costs its caller
 // virtual time, and the caller with the least is next. A slot of high priority
 // costs less. Within one caller, the order is by priority, then by admission.
 //
@@ -21,7 +21,7 @@ import (
 	"time"
 )
 
-// Place is what a ticket's place in the queue follows from.
+// Place is what decides on a ticket's place in the queue.
 type Place struct {
 	Registry        string            // its canonical address
 	Identity        [sha256.Size]byte // of the credentials: registries limit callers one by one
@@ -72,9 +72,8 @@ type caller struct {
 	name    string
 	tickets int
 	// due is the virtual time at which the next slot is due to the caller. It is
-	// never before the queue's own: a caller that was away earns nothing by it. It
-	// is kept until then: a caller that comes often with one ticket earns nothing
-	// by that.
+	// never before the queue's own: a caller gains nothing by its absence. It is kept
+	// until then: a caller gains nothing by many tickets, one after the other.
 	due uint64
 }
 

@@ -3,8 +3,8 @@ package pullstream
 import "time"
 
 // Sum is the progress of several pulls together. A layer that more than one of
-// them tells of counts once, at the furthest that any has told, so nothing in
-// it runs backwards. The zero value is ready for use. It is for one goroutine.
+// them has counts once, as far as the furthest of them is with it. So nothing in it
+// runs backwards. The zero value is ready for use. It is for one goroutine.
 type CombinedProgress struct {
 	byID    map[string]*layer
 	totals  Totals // without Rate and ETASeconds
@@ -12,11 +12,10 @@ type CombinedProgress struct {
 	rate    rate
 }
 
-// maxSum bounds the layers of a sum: pulls are told by engines, which are not
-// believed to be modest.
+// maxSum bounds the layers of a sum: an engine may name any number of them.
 const maxSum = 100_000
 
-// Expect says that a layer of a known size, in bytes, is going to be told of.
+// Expect announces a layer of a known size, in bytes.
 func (s *CombinedProgress) Expect(id string, size int64) {
 	s.fold(id, func(l *layer) {
 		if l.phase < Verifying { // later than that, its size has been told

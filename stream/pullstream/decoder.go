@@ -28,7 +28,7 @@ const maxText = 200
 func (e *SyntaxError) Error() string {
 	text := e.Text
 	if len(text) >= maxText {
-		text += "…" // a search for secrets sees by it that one may be cut
+		text += "…" // it tells package redact that a secret may be cut
 	}
 	return fmt.Sprintf("line %d of the pull stream is not a message: %v: %q", e.Line, e.Err, text)
 }
@@ -42,7 +42,7 @@ type Decoder struct {
 	max  int
 	buf  []byte // read and not yet decoded
 	scan int    // buf[:scan] holds no newline
-	end  error  // the reader's last word
+	end  error  // with which the reader ended
 	rest []byte // of the present line, after its first object
 	line int
 	last bool  // the present line ended with the stream, not with a newline
@@ -137,7 +137,7 @@ func (d *Decoder) readLine() ([]byte, error) {
 			d.buf = append(make([]byte, 0, 2*len(d.buf)+chunk), d.buf...)
 		}
 		n, err := d.r.Read(d.buf[len(d.buf) : len(d.buf)+chunk])
-		// Lines that came with the error are still told.
+		// Lines that came with the error are still returned.
 		d.buf, d.end = d.buf[:len(d.buf)+n], err
 	}
 }

@@ -34,12 +34,12 @@ type Totals struct {
 type Change struct {
 	// Layer is the layer's new state, nil where no layer changed.
 	Layer *Layer
-	// Notice is what the engine says beside its progress: a warning, or that
-	// it tries a layer again. Empty where it says nothing of the kind.
+	// Notice is a warning of the engine, or that it tries a layer again; "" for
+	// none.
 	Notice string
 	// Advanced reports that work got on: a layer is new, or its bytes or phase
 	// moved. An engine that repeats itself is active, but does not advance;
-	// neither does one that counts the seconds, or only talks.
+	// neither does one that counts seconds, or sends other lines.
 	Advanced bool
 }
 
@@ -59,7 +59,7 @@ type layer struct {
 	size       int64 // 0: unknown
 	downloaded int64
 	extracted  int64
-	counted    int64 // the count last heard, which starts again with the work
+	counted    int64 // the last count, which starts again with the work
 	retrying   bool
 }
 
@@ -142,7 +142,7 @@ func (l *layer) noteRetry(m Message) string {
 }
 
 // noteCount reports whether the count of bytes of the layer's phase rose since
-// it was last heard. A download that begins again from 0 gets on, though it has
+// the last line. A download that begins again from 0 gets on, though it has
 // not yet come as far as the one before.
 func (l *layer) noteCount(phase Phase, d Detail) (rose bool) {
 	if d.Units != "" || phase != Downloading && phase != Extracting || phase < l.phase {
