@@ -133,15 +133,17 @@ func await(ctx context.Context, idle *time.Timer) {
 	}
 }
 
-// content implements offer.
-func (p *public) content() *images.Image { return p.image }
+// content implements offer. Each request calls it.
+func (p *public) content() *images.Image {
+	p.idle.Reset(publicFor)
+	return p.image
+}
 
 // lookUp implements offer. It asks the registry what a tag stands for.
 func (p *public) lookUp(ctx context.Context, ref string) (string, error) {
 	if p.image.Manifests.Lists(ref) {
 		return ref, nil
 	}
-	p.idle.Reset(publicFor)
 	p.mu.Lock()
 	known, ok := p.tags[ref]
 	p.mu.Unlock()
