@@ -95,17 +95,20 @@ func ofRun(image string, err error) error {
 	if err == nil || errors.As(err, &program) || errors.As(err, &usage) || errors.As(err, &broken) || errors.Is(err, context.Canceled) {
 		return err
 	}
-	code := exit.CodeRunFailed
+	code, hint := exit.CodeRunFailed, ""
 	if puller.KindOf(err) == puller.ErrInvalidRequest {
 		switch {
 		case noProgram.MatchString(err.Error()):
-			code = exit.CodeNoProgram
+			code, hint = exit.CodeNoProgram, "; the image has no such program: check CMD and --entrypoint"
 		case notExecuted.MatchString(err.Error()):
-			code = exit.CodeNotExecuted
+			code, hint = exit.CodeNotExecuted, "; this can't be executed: check CMD and --entrypoint, and the platform of the image"
 		}
 	}
 	if !strings.Contains(err.Error(), image) {
 		err = fmt.Errorf("run %s: %w", image, err)
+	}
+	if hint != "" {
+		err = fmt.Errorf("%w%s", err, hint)
 	}
 	return exit.OfRun(err, code)
 }

@@ -2,6 +2,7 @@ package pull
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"github.com/towline/towline/cmd/towline/exit"
@@ -17,7 +18,7 @@ func TestRunExitCode(t *testing.T) {
 		"exec /x: exec format error":                                      exit.CodeNotExecuted,
 		"working directory /x is invalid":                                 exit.CodeRunFailed,
 	} {
-		if err := ofRun("one", puller.Errorf(puller.ErrInvalidRequest, "%s", message)); exit.Code(err) != want || err.Error() != "run one: "+message {
+		if err := ofRun("one", puller.Errorf(puller.ErrInvalidRequest, "%s", message)); exit.Code(err) != want || !strings.HasPrefix(err.Error(), "run one: "+message) || strings.HasSuffix(err.Error(), message) != (want == exit.CodeRunFailed) {
 			t.Errorf("%v: %d, want %d", err, exit.Code(err), want)
 		}
 		if err := ofRun("one", puller.Errorf(puller.ErrInternal, "%s", message)); exit.Code(err) != exit.CodeRunFailed {
