@@ -28,7 +28,8 @@ func TestImages(t *testing.T) {
 		{exit.CodeUsage, nil, []string{"images", "a", "b"}},
 		{0, []string{"TIME", "docker.io/library/nginx:1", "removed", "high"}, []string{"images", "--history"}},
 		{0, []string{`{"events":[]}`}, []string{"images", "redis:7", "--history", "--limit", "5", "--json"}},
-		{exit.CodeUsage, nil, []string{"images", "--history", "--kept"}},
+		{exit.CodeUsage, []string{"--history and --kept don't go together; set one of them"}, []string{"images", "--history", "--kept"}},
+		{exit.CodeUsage, []string{"--limit: -1 is below 0"}, []string{"images", "--limit", "-1"}},
 		{0, []string{"redis:7", "stays (container: cache)", "alpine:3", "stays (no disk)", "0 images would be removed"}, []string{"collect", "--plan"}},
 		{0, []string{`"dry_run":true`, `"removed":[]`}, []string{"collect", "--plan", "--json"}},
 		{0, []string{"0 images removed"}, []string{"collect"}},
@@ -38,7 +39,7 @@ func TestImages(t *testing.T) {
 		if code != c.want {
 			t.Errorf("%q: exit code %d, want %d: %v", c.args, code, c.want, err)
 		}
-		checkWords(t, out, c.words...)
+		checkWords(t, out+exit.Message(err), c.words...)
 	}
 	_, out, _ := run(t.Context(), "images", "--collectable", "-q", "--host", host)
 	if puller.ClipTo(out, 5) == "" {

@@ -3,6 +3,8 @@ package keep
 import (
 	"context"
 	"fmt"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,7 +35,10 @@ func NewImages(f *command.Flags) *cobra.Command {
 			"  towline images --history --limit 20",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if err := cmd.ValidateFlagGroups(); err != nil {
-				return exit.Usage(err, cmd.CommandPath())
+				return exit.Usage(exclusive(err), cmd.CommandPath())
+			}
+			if filter.Limit < 0 {
+				return exit.Usage(fmt.Errorf("--limit: %d is below 0, which is for all", filter.Limit), cmd.CommandPath())
 			}
 			return command.OptionalArgument("IMAGE")(cmd, args)
 		},
@@ -63,6 +68,18 @@ func NewImages(f *command.Flags) *cobra.Command {
 }
 
 // listImages prints images: as many as the filter's limit, or all.
+// groupSet is how cobra names the flags of a group of which only one may be set.
+var groupSet = regexp.MustCompile(`\[([^\]]*)\] were all set$`)
+
+// exclusive says in plain words which flags don't go together.
+func exclusive(err error) error {
+	flags := groupSet.FindStringSubmatch(err.Error())
+	if flags == nil {
+		return err
+	}
+	return fmt.Errorf("--%s don't go together; set one of them", strings.Join(strings.Fields(flags[1]), " and --"))
+}
+
 func listImages(ctx context.Context, f *command.Flags, cmd *cobra.Command, c *client.Client, filter keep.ImageFilter) error {
 	const page = 1000
 	all, limit := []keep.Image{}, filter.Limit
