@@ -55,6 +55,9 @@ puller/docker                 $ours/puller/jobs
 puller/docker/containers      $ours/puller/jobs
 puller/docker/transport       $ours/puller/jobs
 puller/fleet                  $ours/puller/jobs
+cmd/towline/render            $ours/cmd/towline/tables
+cmd/towline/tables            $ours/api/client
+api/client                    $ours/cmd/towline/render
 puller                        $ours/puller/keep
 puller/docker                 $ours/puller/keep
 puller/fleet/control          $ours/puller/fleet/host
