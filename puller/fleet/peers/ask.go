@@ -136,7 +136,7 @@ func (n *Node) bring(ctx context.Context, w want) error {
 				strangeSince = time.Now()
 			}
 			strange[m.Host] = true
-		case errors.Is(err, wire.ErrRefused), errors.Is(err, wire.ErrNothing):
+		case errors.Is(err, wire.ErrRefused):
 			n.standing.Answers(m.Host)
 			left[m.Host] = true
 		case errors.Is(err, wire.ErrSlow):
@@ -198,7 +198,7 @@ func (n *Node) bringFromAny(ctx context.Context, w want, why error) error {
 			case errors.Is(err, wire.ErrLie):
 				n.metrics.bad.WithLabelValues(m.Host).Inc()
 				n.avoid(m, tree.AvoidBad, err)
-			case err != nil && !errors.Is(err, wire.ErrWaiting) && !errors.Is(err, wire.ErrBusy) && !errors.Is(err, wire.ErrStrange) && !errors.Is(err, wire.ErrRefused) && !errors.Is(err, wire.ErrNothing):
+			case err != nil && !errors.Is(err, wire.ErrWaiting) && !errors.Is(err, wire.ErrBusy) && !errors.Is(err, wire.ErrStrange) && !errors.Is(err, wire.ErrRefused):
 				n.standing.Dead(m.Host)
 			}
 		}

@@ -53,7 +53,7 @@ func TestHostile(t *testing.T) {
 		http.NewResponseController(w).Flush()
 		<-r.Context().Done()
 	}
-	lies := []string{"partial", "fails", "redirects", "other_range", "no_range", "too_much", "endless", "zeros", "encodes", "hangs", "hangs_after", "cuts", "trickles", "wrong_manifest", "long_manifest"}
+	lies := []string{"partial", "no_content", "fails", "redirects", "other_range", "no_range", "too_much", "endless", "zeros", "encodes", "hangs", "hangs_after", "cuts", "trickles", "wrong_manifest", "long_manifest"}
 	for what, answer := range map[string]answers{
 		"refuses": func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) },
 		"forbids": func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusForbidden) },
@@ -65,7 +65,7 @@ func TestHostile(t *testing.T) {
 			w.Header().Set("Content-Range", "bytes 0-9/100")
 			w.WriteHeader(http.StatusPartialContent)
 		},
-		"nothing":     func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusNoContent) },
+		"no_content":  func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusNoContent) },
 		"closes":      func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 		"fails":       func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
 		"redirects":   func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) },

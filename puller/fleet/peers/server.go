@@ -113,6 +113,9 @@ var (
 	refusedBusy    = refusal{http.StatusServiceUnavailable, "busy"}
 )
 
+// errNothing is that there is nothing of what is asked for, and that nothing is to be brought.
+var errNothing = errors.New("nothing of it is here")
+
 // answer checks who asks, and answers what handle returns: nil where it has answered,
 // wire.ErrWaiting, or why not.
 func (s *server) answer(handle func(request) error) http.HandlerFunc {
@@ -138,8 +141,8 @@ func (s *server) answer(handle func(request) error) http.HandlerFunc {
 		case errors.Is(err, wire.ErrWaiting):
 			w.WriteHeader(http.StatusAccepted)
 			return
-		case errors.Is(err, wire.ErrNothing):
-			w.WriteHeader(http.StatusNoContent)
+		case errors.Is(err, errNothing): // as a refusal, but it is none
+			http.Error(w, refusedContent.reason, refusedContent.status)
 			return
 		}
 		var why refusal
@@ -362,7 +365,7 @@ func (s *server) awaitByte(r request, b *blobs.Blob, index int, from int64) (the
 		if _, comes := s.bringing.Load(key); comes {
 			return 0, wire.ErrWaiting
 		}
-		return 0, wire.ErrNothing
+		return 0, errNothing
 	}
 	ctx, cancel := context.WithTimeoutCause(r.Context(), s.timing.wait, wire.ErrWaiting)
 	defer cancel()

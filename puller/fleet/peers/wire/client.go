@@ -40,7 +40,6 @@ var (
 	ErrWaiting = errors.New("it waits for the bytes itself")
 	ErrBusy    = errors.New("it gives to as many as it may")
 	ErrRefused = errors.New("it does not give it")
-	ErrNothing = errors.New("it has nothing of it, and is to bring nothing")
 	ErrStrange = errors.New("it does not know the set, or not yet")
 	ErrSlow    = errors.New("it is too slow")
 	ErrLie     = errors.New("its answer is not what it says")
@@ -151,8 +150,6 @@ func (c *Client) get(ctx context.Context, q Question, path string) (resp *http.R
 		return resp, alive, cancel, nil
 	case http.StatusAccepted:
 		err = ErrWaiting
-	case http.StatusNoContent:
-		err = ErrNothing
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		err = ErrBusy
 	case http.StatusForbidden:
