@@ -84,6 +84,7 @@ func (r *registry) set(change func()) {
 type rig struct {
 	testing.TB
 	beat     time.Duration
+	every    time.Duration // host.Options.Every
 	registry registry
 	log      *lines
 	dir      string
@@ -110,7 +111,7 @@ func (l *lines) String() string {
 }
 
 func newRig(t testing.TB) *rig {
-	r := &rig{TB: t, beat: beat, log: new(lines), dir: t.TempDir(), port: -1}
+	r := &rig{TB: t, beat: beat, every: every, log: new(lines), dir: t.TempDir(), port: -1}
 	r.registry.tags = map[string]string{web: digest("web 1"), db: digest("db 1")}
 	r.startServer()
 	t.Cleanup(func() {
@@ -506,7 +507,7 @@ func (r *rig) host(id string, change ...func(*fleet.Identity)) *daemon {
 		c(&i)
 	}
 	d := &daemon{engine: e, identity: i, options: host.Options{
-		Fleet: "ci", Host: id, Sets: e, Service: e, Tagger: e, Records: storetest.New().Records(), Every: every, Log: r.logger(id),
+		Fleet: "ci", Host: id, Sets: e, Service: e, Tagger: e, Records: storetest.New().Records(), Every: r.every, Log: r.logger(id),
 	}}
 	r.begin(d)
 	return d
