@@ -254,7 +254,7 @@ var named = []string{
 
 func TestClassifyMessages(t *testing.T) {
 	e, scripted := newEngine(t)
-	for _, image := range named {
+	for i, image := range named {
 		full, err := puller.ParseReference(image)
 		if err != nil {
 			t.Fatal(err)
@@ -272,6 +272,9 @@ func TestClassifyMessages(t *testing.T) {
 					"in the stream": func(p *enginetest.Pull) { p.Fail(message) },
 					"before it":     func(p *enginetest.Pull) { p.Refuse(http.StatusInternalServerError, message) },
 				} {
+					if how == "before it" && i > 0 {
+						continue // what names do to messages is the same
+					}
 					scripted.Script(ref, script)
 					got, err := pull(t, e, ref)
 					if got != row.kind {
