@@ -11,7 +11,7 @@ import (
 )
 
 // Limit is how long a request of a test may take before it has failed.
-const Limit = 20 * time.Second
+const Limit = 2 * time.Minute
 
 // Send makes a request. A body is JSON, unless a header says otherwise. Headers are given
 // as name, value, name, value…
