@@ -56,7 +56,7 @@ puller/docker/containers      $ours/puller/jobs
 puller/docker/transport       $ours/puller/jobs
 puller/fleet                  $ours/puller/jobs
 cmd/towline/render            $ours/cmd/towline/tables
-cmd/towline/tables            $ours/api/client
+cmd/towline/tables            $ours/puller/jobs
 api/client                    $ours/cmd/towline/render
 puller                        $ours/puller/keep
 puller/docker                 $ours/puller/keep
