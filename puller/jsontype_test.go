@@ -5,7 +5,7 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/jsontype"
 )
 
 func TestWrongType(t *testing.T) {
@@ -38,7 +38,7 @@ func TestWrongType(t *testing.T) {
 		var typ *json.UnmarshalTypeError
 		if !errors.As(err, &typ) {
 			t.Errorf("%s: %v", body, err)
-		} else if got := puller.WrongType(typ); got != want {
+		} else if got := jsontype.Wrong(typ); got != want {
 			t.Errorf("%s: %q, want %q", body, got, want)
 		}
 	}

@@ -23,7 +23,5 @@ type ListOrigin struct {
 	Skipped []Skipped
 }
 
-type (
-	origin     = Origin
-	listOrigin = ListOrigin
-)
+type origin = Origin
+type listOrigin = ListOrigin

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/towline/towline/puller/jsontype"
 )
 
 // PrewarmRequest asks for many images as one job. All but Images may be left
@@ -86,7 +88,7 @@ func decodeEntry(entry json.RawMessage, into *PullRequest) error {
 	err := d.Decode(into)
 	var typ *json.UnmarshalTypeError
 	if errors.As(err, &typ) {
-		return errors.New(WrongType(typ))
+		return errors.New(jsontype.Wrong(typ))
 	}
 	if err == nil {
 		return nil

@@ -15,6 +15,7 @@ import (
 
 	"github.com/towline/towline/api/auth"
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/jsontype"
 )
 
 // MaxBody is how many bytes the body of a request may have.
@@ -87,7 +88,7 @@ func bodyFault(err error) error {
 	case errors.As(err, &typ) && typ.Field == "timeout":
 		return Invalid("timeout: a JSON %s is not what it takes; write a string such as \"90s\" or \"30m\"", typ.Value)
 	case errors.As(err, &typ):
-		return Invalid("%s", puller.WrongType(typ))
+		return Invalid("%s", jsontype.Wrong(typ))
 	}
 	if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
 		return Invalid("%s: there is no such field", strings.Trim(field, `"`))

@@ -15,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/jsontype"
 	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/ownerfile"
 )
@@ -101,7 +102,7 @@ func decode(value any, into any) error {
 	case errors.As(err, &typ) && typ.Field == "":
 		return fmt.Errorf("a %s; write a mapping with images, or a Compose file", typ.Value)
 	case errors.As(err, &typ):
-		return errors.New(strings.Replace(puller.WrongType(typ), "a JSON ", "a ", 1))
+		return errors.New(strings.Replace(jsontype.Wrong(typ), "a JSON ", "a ", 1))
 	}
 	if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
 		return fmt.Errorf("%s: there is no such field", strings.Trim(field, `"`))

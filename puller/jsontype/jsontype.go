@@ -1,4 +1,5 @@
-package puller
+// Package jsontype says in words which type a field of JSON takes.
+package jsontype
 
 import (
 	"encoding/json"
@@ -6,13 +7,13 @@ import (
 	"reflect"
 )
 
-// WrongType says which field of a request has a value of the wrong type, and what to write.
-func WrongType(err *json.UnmarshalTypeError) string {
-	return fmt.Sprintf("%s: a JSON %s is not what it takes; write %s", err.Field, err.Value, jsonWords(err.Type))
+// Wrong says which field of a request has a value of the wrong type, and what to write.
+func Wrong(err *json.UnmarshalTypeError) string {
+	return fmt.Sprintf("%s: a JSON %s is not what it takes; write %s", err.Field, err.Value, words(err.Type))
 }
 
-// jsonWords say what a type is in JSON.
-func jsonWords(t reflect.Type) string {
+// words say what a type is in JSON.
+func words(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.String:
 		return "a string"
