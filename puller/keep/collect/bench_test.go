@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -49,10 +52,23 @@ func BenchmarkImages(b *testing.B) {
 	}
 	kept := float64(int64(heap())-int64(before)) / images
 	c := collect.New(collect.Options{Engine: e, Usage: table, Collect: collect.All, Log: log})
+	cpu := func() time.Duration {
+		var r syscall.Rusage
+		syscall.Getrusage(syscall.RUSAGE_SELF, &r)
+		return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+	}
+	used := cpu()
+	var took []time.Duration
 	for b.Loop() {
+		began := time.Now()
 		if page, _, err := c.Images(b.Context(), keep.ImageFilter{Limit: 1000}); err != nil || len(page) != 1000 {
 			b.Fatal(len(page), err)
 		}
+		took = append(took, time.Since(began))
 	}
+	b.ReportMetric((cpu()-used).Seconds()*1000/float64(len(took)), "cpu-ms/op")
+	slices.Sort(took)
+	b.ReportMetric(took[len(took)/2].Seconds()*1000, "ms-p50")
+	b.ReportMetric(took[len(took)*99/100].Seconds()*1000, "ms-p99")
 	b.ReportMetric(kept, "B/image-kept")
 }

@@ -115,6 +115,18 @@ func TestBadFiles(t *testing.T) {
 		os.Mkdir(filepath.Join(h.dir, "s-dir.yaml"), 0o755)
 		want["s-dir.yaml"] = "it is no file"
 		os.Chtimes(filepath.Join(h.dir, "s-dir.yaml"), time.Now(), time.Now())
+		os.Symlink("t-loop.yaml", filepath.Join(h.dir, "t-loop.yaml"))
+		want["t-loop.yaml"] = "too many levels of symbolic links"
+		os.Symlink("nowhere", filepath.Join(h.dir, "u-dangling.yaml"))
+		want["u-dangling.yaml"] = "no such file"
+		h.write("v-utf8.yaml", "images: [\xff\xfe]")
+		want["v-utf8.yaml"] = "not YAML"
+		h.write("w-null.yaml", "images: null")
+		want["w-null.yaml"] = "images: missing"
+		h.write("x-many.yaml", "images: ["+strings.Repeat("registry.test/web:v1,", 5000)+"]")
+		want["x-many.yaml"] = "images: 5000"
+		h.write("y-bomb.yaml", "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: &g [*f,*f,*f,*f,*f,*f,*f,*f,*f]\nimages: [*g,*g,*g,*g,*g,*g,*g,*g,*g]")
+		want["y-bomb.yaml"] = ""
 		h.reread()
 		h.faults(want)
 		h.state("good", web, keep.SetPresent, "")
