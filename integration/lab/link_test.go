@@ -79,7 +79,8 @@ func TestLinkShape(t *testing.T) {
 				if made, most := link.Connections(); made != c.connections || most != c.connections {
 					t.Errorf("%d connections, %d at a time", made, most)
 				}
-				if d := (took - c.want).Abs(); d < c.want/20 {
+				// A busy machine may be slower than the link, and never faster.
+				if d := took - c.want; -c.want/20 < d && d < c.want/4 {
 					return
 				}
 				off = append(off, fmt.Sprint(took))
