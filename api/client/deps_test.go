@@ -15,7 +15,7 @@ func TestImports(t *testing.T) {
 	}
 	const ours = "github.com/towline/towline/"
 	allowed := []string{
-		ours + "api/client", ours + "puller", ours + "puller/credentials", ours + "puller/fleet", ours + "puller/keep", ours + "puller/names",
+		ours + "api/client", ours + "puller", ours + "puller/credentials", ours + "puller/fleet", ours + "puller/jsontype", ours + "puller/keep", ours + "puller/names",
 		ours + "stream", ours + "stream/outputlog", ours + "stream/pullstream", ours + "stream/waiting",
 		"github.com/distribution/reference", "github.com/docker/go-units", "github.com/opencontainers/go-digest",
 	}
