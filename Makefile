@@ -75,7 +75,7 @@ soak: ## the fault suite COUNT times, and KILLS kills under load: what fails onc
 	cd integration && go test -race -count=1 -v -timeout $$(($(KILLS) / 6 + 10))m -run LosesNoJob ./faults -kills=$(KILLS)
 	go test -race -count=1 -timeout 20m -run RandomTrial ./puller/keep/collect -trials=20
 	go test -race -count=1 -timeout 40m -run 'DamageAtTheStart|Kill' ./puller/bolt -damages=2000 -kills=40
-	go test -count=1 -v -timeout 20m -run Trial ./puller/fleet/peers -peers.large
+	go test -count=1 -v -timeout 20m -run 'Trial|Kill' ./puller/fleet/peers -peers.large
 	cd integration && go test -count=1 -timeout 40m -v -run TestKeepTrial ./keep -keeprounds=200
 	cd integration && go test -race -count=1 -timeout 15m ./fleet -hosts=8 -nats
 	cd integration && go test -count=1 -timeout 15m -run TestRun . -instant=200 -runkills=60 -printed=128 -spoken=200
