@@ -1,18 +1,23 @@
 package usage
 
 import (
+	"context"
 	"encoding/json"
 	"slices"
+	"sync"
 	"time"
+
+	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/engines"
+	"github.com/towline/towline/puller/store"
 )
 
-// evidence is what the next start needs to say who brought which image, where this process
+// evidenceRecord is what the next start needs to say who brought which image, where this process
 // is killed. It is on disk a moment after each event of an image. The jobs are in their
 // store.
-type evidence struct {
+type evidenceRecord struct {
 	// Since is from when on all images and events are known: those that were there or came
 	// until the last checkpoint by the records, and later ones by Seen. It is zero where
 	// something was missed.
@@ -38,147 +43,174 @@ const (
 	// maxEvidence is how many events are kept between two checkpoints. With more of them,
 	// who brought what came meanwhile is not certain.
 	maxEvidence = 2000
-	// How far back, and among how many jobs, a start looks for pulls since the checkpoint.
-	jobsBack = 24 * time.Hour
-	maxJobs  = 5000
 )
 
-// loadEvidence reads what an earlier process has left.
-func (t *Table) loadEvidence() error {
-	values, err := t.opts.Records.Load(evidenceKind)
+// evidence has the record of what is seen, and keeps it on disk. Its methods may be called
+// from anywhere.
+type evidence struct {
+	records store.Records
+	log     logrus.FieldLogger
+	more    chan struct{} // has something in it when the record has changed
+
+	writing sync.Mutex // held while the record is saved, before mu
+
+	mu        sync.Mutex
+	record    evidenceRecord
+	connected time.Time // since when this process knows all events and images; zero while it does not
+}
+
+func newEvidence(records store.Records, log logrus.FieldLogger) *evidence {
+	return &evidence{records: records, log: log, more: make(chan struct{}, 1)}
+}
+
+// load reads what an earlier process has left, and returns the events that it saw.
+func (e *evidence) load() (past []engines.Event, err error) {
+	values, err := e.records.Load(evidenceKind)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var e evidence
+	var r evidenceRecord
 	if value, ok := values[evidenceKey]; ok {
-		if err := json.Unmarshal(value, &e); err != nil {
-			t.opts.Log.WithError(err).Warn("what was seen of images before the start can't be read; who brought them is not certain")
-			e = evidence{}
+		if err := json.Unmarshal(value, &r); err != nil {
+			e.log.WithError(err).Warn("what was seen of images before the start can't be read; who brought them is not certain")
+			r = evidenceRecord{}
 		}
 	}
-	for _, seen := range e.Seen {
-		t.seen.event(engines.Event{Type: engines.EventImage, Action: seen.Action, ID: seen.ID, Time: seen.Time})
-		if seen.Action == "delete" {
-			t.drop(seen.ID)
-		}
+	for _, seen := range r.Seen {
+		past = append(past, engines.Event{Type: engines.EventImage, Action: seen.Action, ID: seen.ID, Time: seen.Time})
 	}
-	if e.Until.IsZero() {
-		e.Until = time.Now().UTC() // it was killed
+	if r.Until.IsZero() {
+		r.Until = time.Now().UTC() // it was killed
 	}
-	t.mu.Lock()
-	t.evidence = e
-	t.mu.Unlock()
-	if err := t.writeEvidence(); err != nil { // a full disk must not keep the daemon from its start
-		t.opts.Log.WithError(err).Warn("what is seen of images can't be saved; it is tried again")
-		t.mu.Lock()
-		t.missed()
-		t.mu.Unlock()
+	e.mu.Lock()
+	e.record = r
+	e.mu.Unlock()
+	if err := e.write(); err != nil { // a full disk must not keep the daemon from its start
+		e.log.WithError(err).Warn("what is seen of images can't be saved; it is tried again")
+		e.missed()
 	}
-	return nil
+	return past, nil
 }
 
-// Recall takes up the pulls of jobs that no record has yet: those that ended right before the
-// process was killed. It is called once, after Load and before Run and the first Snapshot.
-func (t *Table) Recall(service puller.Service) {
-	t.mu.Lock()
-	e := t.evidence
-	t.mu.Unlock()
-	if e.Since.IsZero() {
-		return
-	}
-	f := puller.Filter{State: puller.StateSucceeded, Limit: 1000}
-	for range maxJobs / f.Limit {
-		page, next, err := service.Jobs(f)
-		if err != nil {
-			t.opts.Log.WithError(err).Warn("the last jobs can't be read; what they brought counts as somebody else's")
-			return
-		}
-		t.mu.Lock()
-		for _, j := range page {
-			// What was noted a moment before the checkpoint may not be in it.
-			if j.FinishedAt.After(e.Checkpoint.Add(-batch)) && j.FinishedAt.Before(e.Until) {
-				t.seen.recall(&j, e)
+// run saves the record each time that it has changed, until ctx ends.
+func (e *evidence) run(ctx context.Context) {
+	for {
+		select {
+		case <-e.more:
+			if err := e.write(); err != nil {
+				e.log.WithError(err).Debug("what was seen of images can't be saved")
 			}
-		}
-		t.mu.Unlock()
-		if next == "" || page[len(page)-1].CreatedAt.Before(e.Checkpoint.Add(-jobsBack)) {
+		case <-ctx.Done():
 			return
 		}
-		f.Cursor = next
 	}
 }
 
-// recall notes a job that had ended before the start.
-func (s *sightings) recall(j *puller.Job, e evidence) {
-	n := len(s.results)
-	s.job(j)
-	if len(s.results) > n {
-		r := &s.results[n]
-		r.known = !r.began.Before(e.Since)
-		// The engine's event may be lost, but not one from before the checkpoint: what that
-		// brought has a record, or has gone since, of which the evidence says nothing any more.
-		if r.pulled && !r.finished.Before(e.Checkpoint) {
-			s.pull(r.name, r.finished)
-		}
-	}
+// last returns the record as it stands.
+func (e *evidence) last() evidenceRecord {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.record
 }
 
-// witness keeps an event of an image, until the next checkpoint. The lock is held.
-func (t *Table) witness(v engines.Event) {
+// complete returns since when this process knows all events and images, zero while it does not.
+func (e *evidence) complete() time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.connected
+}
+
+// connect notes that from now on all events and images are known.
+func (e *evidence) connect() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.connected = time.Now()
+}
+
+// witness keeps an event of an image, until the next checkpoint. It must be among the sightings
+// before, as a checkpoint takes each event up to its mark for one that a list has resolved.
+func (e *evidence) witness(v engines.Event) {
 	switch v.Action {
 	case "untag", "prune":
 		return
 	}
-	if len(t.evidence.Seen) >= maxEvidence {
-		t.evidence.Since = time.Time{}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.record.Seen) >= maxEvidence {
+		e.record.Since = time.Time{}
 		return
 	}
-	t.evidence.Seen = append(t.evidence.Seen, imageSeen{v.Action, puller.ClipTo(v.ID, puller.MaxReference), v.Time.UTC()})
+	e.record.Seen = append(e.record.Seen, imageSeen{v.Action, puller.ClipTo(v.ID, puller.MaxReference), v.Time.UTC()})
+	e.changed()
+}
+
+// missed notes that events were missed.
+func (e *evidence) missed() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.connected = time.Time{}
+	e.record.Since = time.Time{}
+	e.changed()
+}
+
+// changed has run save the record.
+func (e *evidence) changed() {
 	select {
-	case t.seenMore <- struct{}{}:
+	case e.more <- struct{}{}:
 	default:
 	}
 }
 
-// missed notes that events were missed. The lock is held.
-func (t *Table) missed() {
-	t.connected = time.Time{}
-	t.evidence.Since = time.Time{}
-	select {
-	case t.seenMore <- struct{}{}:
-	default:
-	}
+// mark is how far the evidence has come.
+type mark struct {
+	began     time.Time
+	connected time.Time // as evidence.complete returns it
+	events    int       // that were seen since the last checkpoint
 }
 
-// checkpoint notes that what was seen before it began is on disk: the first n events, and all
-// since connected.
-func (t *Table) checkpoint(began, connected time.Time, n int) error {
-	t.mu.Lock()
-	if !t.connected.Equal(connected) {
-		connected = time.Time{} // events were missed meanwhile
+// mark returns how far the evidence has come by now.
+func (e *evidence) mark() mark {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return mark{time.Now(), e.connected, len(e.record.Seen)}
+}
+
+// checkpoint notes that what was seen up to a mark is in the records on disk, and saves that.
+func (e *evidence) checkpoint(m mark) error {
+	e.mu.Lock()
+	if !e.connected.Equal(m.connected) {
+		m.connected = time.Time{} // events were missed meanwhile
 	}
-	e := &t.evidence
-	same := n == 0 && e.Since.Equal(connected) && e.Until.IsZero()
+	r := &e.record
+	same := m.events == 0 && r.Since.Equal(m.connected) && r.Until.IsZero()
 	if !same {
-		e.Seen = slices.Clone(e.Seen[n:])
-		e.Since, e.Until, e.Checkpoint = connected.UTC(), time.Time{}, began.UTC()
+		r.Seen = slices.Clone(r.Seen[m.events:])
+		r.Since, r.Until, r.Checkpoint = m.connected.UTC(), time.Time{}, m.began.UTC()
 	}
-	t.mu.Unlock()
+	e.mu.Unlock()
 	if same {
 		return nil
 	}
-	return t.writeEvidence()
+	return e.write()
 }
 
-// writeEvidence saves the evidence.
-func (t *Table) writeEvidence() error {
-	t.writing.Lock()
-	defer t.writing.Unlock()
-	t.mu.Lock()
-	value, err := json.Marshal(t.evidence)
-	t.mu.Unlock()
+// end notes that the process ends, and saves that.
+func (e *evidence) end() error {
+	e.mu.Lock()
+	e.record.Until = time.Now().UTC()
+	e.mu.Unlock()
+	return e.write()
+}
+
+// write saves the record.
+func (e *evidence) write() error {
+	e.writing.Lock()
+	defer e.writing.Unlock()
+	e.mu.Lock()
+	value, err := json.Marshal(e.record)
+	e.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	return t.opts.Records.Save(evidenceKind, map[string][]byte{evidenceKey: value})
+	return e.records.Save(evidenceKind, map[string][]byte{evidenceKey: value})
 }

@@ -34,7 +34,7 @@ func (t *Table) Run(ctx context.Context, service puller.Service) error {
 	group.Go(func() error { t.followEngine(ctx); return nil })
 	group.Go(func() error { t.followJobs(ctx, service); return nil })
 	group.Go(func() error { t.resolveAll(ctx); return nil })
-	group.Go(func() error { t.keepEvidence(ctx); return nil })
+	group.Go(func() error { t.evidence.run(ctx); return nil })
 	return group.Wait()
 }
 
@@ -80,9 +80,7 @@ func (t *Table) followEvents(outer context.Context) (connected bool, err error) 
 		<-scanned
 	}
 	if outer.Err() == nil { // else the last list may still say who brought what
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.missed()
+		t.evidence.missed()
 	}
 	return connected, err
 }
@@ -94,11 +92,9 @@ func (t *Table) scan(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.mu.Lock()
 	if ctx.Err() == nil {
-		t.connected = time.Now()
+		t.evidence.connect()
 	}
-	t.mu.Unlock()
 	group, inner := errgroup.WithContext(ctx)
 	group.SetLimit(maxLooks)
 	for _, c := range found.Containers {
@@ -128,14 +124,14 @@ func (t *Table) scan(ctx context.Context) error {
 func (t *Table) note(v engines.Event) {
 	t.mu.Lock()
 	t.seen.event(v)
-	if v.Type == engines.EventImage {
-		t.witness(v)
-		if _, known := t.records[v.ID]; known && v.Action == "delete" {
-			t.drop(v.ID)
-		}
+	if _, known := t.records.byID[v.ID]; known && v.Type == engines.EventImage && v.Action == "delete" {
+		t.records.drop(v.ID)
 	}
 	waiting := !t.seen.empty()
 	t.mu.Unlock()
+	if v.Type == engines.EventImage {
+		t.evidence.witness(v)
+	}
 	if waiting {
 		t.rouse()
 	}
@@ -205,39 +201,22 @@ func (t *Table) resolveAll(ctx context.Context) {
 	}
 }
 
-// keepEvidence saves the evidence each time that it has changed.
-func (t *Table) keepEvidence(ctx context.Context) {
-	for {
-		select {
-		case <-t.seenMore:
-			if err := t.writeEvidence(); err != nil {
-				t.opts.Log.WithError(err).Debug("what was seen of images can't be saved")
-			}
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
 // last resolves and saves when ctx has ended.
 func (t *Table) last() {
 	ctx, cancel := context.WithTimeout(context.Background(), lastSave)
 	defer cancel()
 	t.resolveNow(ctx)
-	t.mu.Lock()
-	t.evidence.Until = time.Now().UTC()
-	t.mu.Unlock()
-	if err := t.writeEvidence(); err != nil {
+	if err := t.evidence.end(); err != nil {
 		t.opts.Log.WithError(err).Warn("what was seen of images can't be saved; who brought the last of them may not be known")
 	}
 }
 
+// resolveNow resolves what was seen, and saves it.
 func (t *Table) resolveNow(ctx context.Context) {
+	upTo := t.evidence.mark() // before the list: what was witnessed by now is among what that takes up
 	t.mu.Lock()
 	waiting := !t.seen.empty()
-	connected, seen := t.connected, len(t.evidence.Seen)
 	t.mu.Unlock()
-	began := time.Now()
 	var listed error
 	if waiting {
 		if _, listed = t.Snapshot(ctx, false); listed != nil && ctx.Err() == nil {
@@ -247,7 +226,7 @@ func (t *Table) resolveNow(ctx context.Context) {
 	}
 	err := t.save()
 	if err == nil && listed == nil {
-		err = t.checkpoint(began, connected, seen)
+		err = t.evidence.checkpoint(upTo)
 	}
 	if err != nil {
 		t.opts.Log.WithError(err).Warn("the last uses of images can't be saved; they are in the next batch")
