@@ -42,20 +42,16 @@ type Options struct {
 	Metrics prometheus.Registerer // nil for none
 }
 
-// Controller is the fleet.Service of a daemon. On a daemon that is no controller it only
-// says so.
+// Controller is the fleet.Service of a daemon: it answers requests, and has a leader act while
+// NATS answers. On a daemon that is no controller it only says so.
 type Controller struct {
 	o     Options
 	names fleet.Subjects
+	state *state
+	heard *listener
 
-	wake chan struct{} // has something in it after the leader may have more to do
-
-	mu      sync.Mutex // guards what follows; no call is made while it is held
-	known   known.Model
-	session *session // nil while NATS does not answer
-	leading bool
-	closed  bool
-	logged  map[string]time.Time // when a fault of a host was logged, by host
+	mu      sync.Mutex // guards what follows; it is taken before that of state
+	records *records   // nil while NATS does not answer
 }
 
 var _ fleet.Service = (*Controller)(nil)
@@ -65,9 +61,10 @@ func New(o Options) *Controller {
 	if o.Beat == 0 {
 		o.Beat = fleet.BeatEvery
 	}
-	c := &Controller{o: o, names: fleet.Subjects{Fleet: o.Fleet}, wake: make(chan struct{}, 1), known: known.New(), logged: make(map[string]time.Time)}
+	c := &Controller{o: o, names: fleet.Subjects{Fleet: o.Fleet}, state: &state{wake: make(chan struct{}, 1), known: known.New()}}
+	c.heard = &listener{o: o, names: c.names, state: c.state, logged: make(map[string]time.Time)}
 	if o.Metrics != nil {
-		o.Metrics.MustRegister(collector{c})
+		o.Metrics.MustRegister(collector{c.state})
 	}
 	return c
 }
@@ -88,12 +85,7 @@ func (o Options) retryEvery() time.Duration { return o.Beat * 2 / 5 }
 // Run acts as a controller, while this daemon is one, until ctx ends. All that it starts has
 // ended when it returns.
 func (c *Controller) Run(ctx context.Context) error {
-	defer func() {
-		c.mu.Lock()
-		c.closed = true
-		c.known.Touch()
-		c.mu.Unlock()
-	}()
+	defer c.state.close()
 	fault := ""
 	for ctx.Err() == nil {
 		changed := c.o.Link.Changed()
@@ -107,8 +99,8 @@ func (c *Controller) Run(ctx context.Context) error {
 		}
 		err := c.serve(ctx, changed, since)
 		c.mu.Lock()
-		c.session, c.leading, c.known.Leader = nil, false, ""
-		c.known.Touch()
+		c.records = nil
+		c.state.away()
 		c.mu.Unlock()
 		switch {
 		case err == nil || ctx.Err() != nil:
@@ -139,37 +131,38 @@ func (c *Controller) Link() fleet.Link {
 	if c.o.Kept != nil {
 		l.Sets = c.o.Kept()
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
 	if l.Controller {
-		l.Leader, l.Hosts = c.known.Leader, c.known.Live()
+		l.Leader, l.Hosts = c.state.known.Leader, c.state.known.Live()
 	}
 	return l
 }
 
-// ready returns the session, or why nothing can be changed now.
-func (c *Controller) ready() (*session, error) {
+// ready returns the records, or why nothing can be changed now.
+func (c *Controller) ready() (*records, error) {
 	if err := c.mayAct(); err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.session == nil {
-		l := c.o.Link.Link()
-		if l.State == fleet.LinkUp {
-			return nil, puller.Overloaded("the state of the fleet %s is being read", c.o.Fleet)
-		}
+	s := c.records
+	c.mu.Unlock()
+	switch l := c.o.Link.Link(); {
+	case s != nil:
+		return s, nil
+	case l.State == fleet.LinkUp:
+		return nil, puller.Overloaded("the state of the fleet %s is being read", c.o.Fleet)
+	default:
 		return nil, puller.Overloaded("the fleet %s can't be changed now, because NATS does not answer: %s", c.o.Fleet, l.Reason)
 	}
-	return c.session, nil
 }
 
 // mayAct returns why this daemon says nothing of the fleet, nil if it does.
 func (c *Controller) mayAct() error {
 	l := c.o.Link.Link()
-	c.mu.Lock()
-	loaded := c.known.Loaded
-	c.mu.Unlock()
+	c.state.mu.Lock()
+	loaded := c.state.known.Loaded
+	c.state.mu.Unlock()
 	switch {
 	case loaded && l.State != fleet.LinkRefused:
 		return nil
@@ -181,26 +174,4 @@ func (c *Controller) mayAct() error {
 		return puller.Errorf(puller.ErrForbidden, "this host is in no fleet; set fleet.url or fleet.embedded")
 	}
 	return puller.Overloaded("NATS does not answer, so nothing is known of the fleet %s: %s", c.o.Fleet, l.Reason)
-}
-
-func (c *Controller) nudge() {
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
-}
-
-// fault logs what is wrong with what a host wrote, once a minute for each host.
-func (c *Controller) fault(host, what string, err error) {
-	now := time.Now()
-	c.mu.Lock()
-	last, before := c.logged[host]
-	due := !before && len(c.logged) < known.MaxHosts || before && now.Sub(last) >= time.Minute
-	if due {
-		c.logged[host] = now
-	}
-	c.mu.Unlock()
-	if due {
-		c.o.Log.WithFields(logrus.Fields{"host": puller.Clip(host), "record": what}).WithError(err).Warn("a host of the fleet wrote what can't be read; it is left out")
-	}
 }

@@ -3,6 +3,8 @@ package control
 import (
 	"encoding/json"
 	"errors"
+	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -13,57 +15,67 @@ import (
 	"github.com/towline/towline/puller/fleet/known"
 )
 
+// listener takes up what NATS has and what hosts say, and answers them.
+type listener struct {
+	o     Options
+	names fleet.Subjects
+	state *state
+
+	mu     sync.Mutex           // guards what follows
+	logged map[string]time.Time // when a fault of a host was logged, by host
+}
+
 // unreadable is the format of a record that can't be read.
 const unreadable = -1
 
 // gone reports whether an entry says that its key is not there any more.
 func gone(e jetstream.KeyValueEntry) bool { return e.Operation() != jetstream.KeyValuePut }
 
-// applySet takes up a set as it is kept.
-func (c *Controller) applySet(e jetstream.KeyValueEntry) {
+// set takes up a set as it is kept.
+func (l *listener) set(e jetstream.KeyValueEntry) {
 	name := e.Key()
 	var s *known.Set
 	if !gone(e) {
 		var err error
-		if s, err = known.ReadSet(c.o.Fleet, name, e.Value()); err != nil {
-			c.o.Log.WithField("set", puller.Clip(name)).WithError(err).Error("a set of the fleet can't be read; hosts keep what they have of it; put it again")
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			c.known.Unread[name] = true
+		if s, err = known.ReadSet(l.o.Fleet, name, e.Value()); err != nil {
+			l.o.Log.WithField("set", puller.Clip(name)).WithError(err).Error("a set of the fleet can't be read; hosts keep what they have of it; put it again")
+			l.state.mu.Lock()
+			defer l.state.mu.Unlock()
+			l.state.known.Unread[name] = true
 			return
 		}
 		s.Revision = e.Revision()
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.known.PutSet(name, s, e.Revision())
-	c.nudge()
+	l.state.mu.Lock()
+	defer l.state.mu.Unlock()
+	l.state.known.PutSet(name, s, e.Revision())
+	l.state.nudge()
 }
 
-// applyInvited takes up an invitation.
-func (c *Controller) applyInvited(e jetstream.KeyValueEntry) {
+// invited takes up an invitation.
+func (l *listener) invited(e jetstream.KeyValueEntry) {
 	var i *fleet.Invited
 	if !gone(e) {
 		i = new(fleet.Invited)
 		if err := json.Unmarshal(e.Value(), i); err != nil {
-			c.fault(e.Key(), "invitation", err)
+			l.fault(e.Key(), "invitation", err)
 			return
 		}
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if i == nil && c.known.Hosts[e.Key()] == nil {
+	l.state.mu.Lock()
+	defer l.state.mu.Unlock()
+	if i == nil && l.state.known.Hosts[e.Key()] == nil {
 		return // it was removed
 	}
-	if h := c.known.Host(e.Key()); h != nil {
+	if h := l.state.known.Host(e.Key()); h != nil {
 		h.Invited = i
-		h.Touched = c.known.Touch()
-		c.nudge()
+		h.Touched = l.state.known.Touch()
+		l.state.nudge()
 	}
 }
 
-// applyDesired takes up what a host is to have.
-func (c *Controller) applyDesired(e jetstream.KeyValueEntry) {
+// desired takes up what a host is to have.
+func (l *listener) desired(e jetstream.KeyValueEntry) {
 	var d *fleet.Desired
 	if !gone(e) {
 		read, err := fleet.ParseDesired(e.Value())
@@ -73,27 +85,27 @@ func (c *Controller) applyDesired(e jetstream.KeyValueEntry) {
 			if errors.As(err, &format) {
 				read.Format = format.Format // a later controller has written it, and it stays
 			}
-			c.o.Log.WithField("host", puller.Clip(e.Key())).WithError(err).Error("what a host is to have can't be read; what a later Towline wrote stays, and anything else is written again")
+			l.o.Log.WithField("host", puller.Clip(e.Key())).WithError(err).Error("what a host is to have can't be read; what a later Towline wrote stays, and anything else is written again")
 		}
 		d = &read
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if d == nil && c.known.Hosts[e.Key()] == nil {
+	l.state.mu.Lock()
+	defer l.state.mu.Unlock()
+	if d == nil && l.state.known.Hosts[e.Key()] == nil {
 		return // it was removed
 	}
-	if h := c.known.Host(e.Key()); h != nil && e.Revision() > h.Revision {
+	if h := l.state.known.Host(e.Key()); h != nil && e.Revision() > h.Revision {
 		h.Desired, h.Revision = d, e.Revision()
-		h.Touched = c.known.Touch()
-		c.nudge()
+		h.Touched = l.state.known.Touch()
+		l.state.nudge()
 	}
 }
 
-// applyReport takes up what a host says.
-func (c *Controller) applyReport(e jetstream.KeyValueEntry) {
+// report takes up what a host says.
+func (l *listener) report(e jetstream.KeyValueEntry) {
 	id, set := hostOf(e.Key())
 	if set == "" {
-		c.applyIdentity(id, e)
+		l.identity(id, e)
 		return
 	}
 	var r *fleet.Report
@@ -103,21 +115,21 @@ func (c *Controller) applyReport(e jetstream.KeyValueEntry) {
 			err = fleet.CheckSetName(set)
 		}
 		if err != nil {
-			c.fault(id, "report", err)
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			c.known.Strayed(e.Key())
+			l.fault(id, "report", err)
+			l.state.mu.Lock()
+			defer l.state.mu.Unlock()
+			l.state.known.Strayed(e.Key())
 			return
 		}
 		r = &read
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.known.HearReport(id, set, r)
-	c.nudge()
+	l.state.mu.Lock()
+	defer l.state.mu.Unlock()
+	l.state.known.HearReport(id, set, r)
+	l.state.nudge()
 }
 
-func (c *Controller) applyIdentity(id string, e jetstream.KeyValueEntry) {
+func (l *listener) identity(id string, e jetstream.KeyValueEntry) {
 	var i *fleet.Identity
 	fault := ""
 	if !gone(e) {
@@ -127,32 +139,60 @@ func (c *Controller) applyIdentity(id string, e jetstream.KeyValueEntry) {
 		}
 		if err != nil {
 			fault = "what it says of itself can't be read: " + err.Error()
-			c.fault(id, "identity", err)
+			l.fault(id, "identity", err)
 		} else {
 			i = &read
 		}
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.known.HearIdentity(id, i, fault, c.o.liveFor())
-	c.nudge()
+	l.state.mu.Lock()
+	defer l.state.mu.Unlock()
+	l.state.known.HearIdentity(id, i, fault, l.o.liveFor())
+	l.state.nudge()
 }
 
-// hear takes up a beat.
-func (c *Controller) hear(m *nats.Msg) {
-	id := m.Subject[len(c.names.Beats())-1:]
+// beat takes up a beat.
+func (l *listener) beat(m *nats.Msg) {
+	id := m.Subject[len(l.names.Beats())-1:]
 	b, err := fleet.ParseBeat(m.Data)
 	if err != nil {
-		c.fault(id, "beat", err)
+		l.fault(id, "beat", err)
 		return
 	}
-	c.mu.Lock()
-	news, clone := c.known.HearBeat(id, b)
-	c.mu.Unlock()
+	l.state.mu.Lock()
+	news, clone := l.state.known.HearBeat(id, b)
+	l.state.mu.Unlock()
 	if news {
-		c.nudge()
+		l.state.nudge()
 	}
 	if clone {
-		c.o.Log.WithFields(logrus.Fields{"host": id, "machine": b.Name, "session": puller.Clip(b.Session)}).Error("another daemon has the ID of a host of the fleet; it is refused; give it credentials or a state_dir of its own")
+		l.o.Log.WithFields(logrus.Fields{"host": id, "machine": b.Name, "session": puller.Clip(b.Session)}).Error("another daemon has the ID of a host of the fleet; it is refused; give it credentials or a state_dir of its own")
+	}
+}
+
+// answer tells a host with whom it shares a set.
+func (l *listener) answer(m *nats.Msg) {
+	if m.Reply == "" {
+		return
+	}
+	id := m.Subject[len(l.names.Asks())-1:]
+	data, err := l.state.group(id, m.Data)
+	if err != nil {
+		data = fleet.Encode(fleet.Answer{Error: err.Error()})
+	}
+	m.Respond(data)
+}
+
+// fault logs what is wrong with what a host wrote, once a minute for each host.
+func (l *listener) fault(host, what string, err error) {
+	now := time.Now()
+	l.mu.Lock()
+	last, before := l.logged[host]
+	due := !before && len(l.logged) < known.MaxHosts || before && now.Sub(last) >= time.Minute
+	if due {
+		l.logged[host] = now
+	}
+	l.mu.Unlock()
+	if due {
+		l.o.Log.WithFields(logrus.Fields{"host": puller.Clip(host), "record": what}).WithError(err).Warn("a host of the fleet wrote what can't be read; it is left out")
 	}
 }

@@ -30,13 +30,13 @@ func (c *Controller) RemoveHost(ctx context.Context, id string) (fleet.Host, err
 	if err != nil {
 		return fleet.Host{}, err
 	}
-	c.mu.Lock()
-	h := c.known.Hosts[id]
+	c.state.mu.Lock()
+	h := c.state.known.Hosts[id]
 	var was fleet.Host
 	if h != nil {
-		was = c.known.ViewHost(id, h)
+		was = c.state.known.ViewHost(id, h)
 	}
-	c.mu.Unlock()
+	c.state.mu.Unlock()
 	switch {
 	case h == nil:
 		return was, puller.Errorf(puller.ErrNotFound, "the fleet has no host %q", puller.Clip(id))
@@ -50,22 +50,13 @@ func (c *Controller) RemoveHost(ctx context.Context, id string) (fleet.Host, err
 			return was, err
 		}
 	}
-	limit, cancel := context.WithTimeout(ctx, callLimit)
-	defer cancel()
-	stream, err := s.js.Stream(limit, fleet.Stream(c.names.Reports()))
-	if err == nil {
-		err = purgeHost(limit, stream, c.names.Reports(), id)
+	if err := s.removeHost(ctx, id); err != nil {
+		return was, s.unavailable("the host could not be removed", err)
 	}
-	if err == nil {
-		err = s.desired.Delete(limit, id)
-	}
-	if err != nil {
-		return was, c.unavailable("the host could not be removed", err)
-	}
-	c.mu.Lock()
-	delete(c.known.Hosts, id)
-	c.known.Remove("", id)
-	c.nudge()
-	c.mu.Unlock()
+	c.state.mu.Lock()
+	delete(c.state.known.Hosts, id)
+	c.state.known.Remove("", id)
+	c.state.nudge()
+	c.state.mu.Unlock()
 	return was, nil
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // collector has the metrics of a controller.
-type collector struct{ c *Controller }
+type collector struct{ state *state }
 
 var (
 	hostsMetric   = prometheus.NewDesc("towline_fleet_hosts", "Hosts of the fleet that this controller knows, by whether they are live.", []string{"live"}, nil)
@@ -26,19 +26,18 @@ func (collector) Describe(out chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (m collector) Collect(out chan<- prometheus.Metric) {
-	c := m.c
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	m.state.mu.Lock()
+	defer m.state.mu.Unlock()
 	leading := 0.0
-	if c.leading {
+	if m.state.leading {
 		leading = 1
 	}
 	out <- prometheus.MustNewConstMetric(leadMetric, prometheus.GaugeValue, leading)
-	live := c.known.Live()
+	live := m.state.known.Live()
 	out <- prometheus.MustNewConstMetric(hostsMetric, prometheus.GaugeValue, float64(live), "true")
-	out <- prometheus.MustNewConstMetric(hostsMetric, prometheus.GaugeValue, float64(len(c.known.Hosts)-live), "false")
-	for name, s := range c.known.Sets {
-		v := c.known.View(name, s, false)
+	out <- prometheus.MustNewConstMetric(hostsMetric, prometheus.GaugeValue, float64(len(m.state.known.Hosts)-live), "false")
+	for name, s := range m.state.known.Sets {
+		v := m.state.known.View(name, s, false)
 		lag := 0
 		for _, state := range fleet.States {
 			out <- prometheus.MustNewConstMetric(membersMetric, prometheus.GaugeValue, float64(v.Counts[state]), name, string(state))

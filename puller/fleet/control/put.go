@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -19,20 +18,6 @@ import (
 // maxRecord is how many bytes a set may have as it is kept, with what hosts are to have of it.
 const maxRecord = fleet.MaxDesired
 
-func newKey() []byte {
-	key := make([]byte, 32)
-	rand.Read(key)
-	return key
-}
-
-// resolve pins the images of a set. Those of old stay as they are.
-func (c *Controller) resolve(ctx context.Context, name string, r fleet.SetRequest, old []fleet.Image) ([]fleet.Image, error) {
-	c.mu.Lock()
-	platforms := c.known.Platforms(name, r)
-	c.mu.Unlock()
-	return pins.Resolve(ctx, c.o.Registry, r.Images, old, platforms)
-}
-
 func errNoSet(name string) error {
 	return puller.Errorf(puller.ErrNotFound, "the fleet has no set %q", puller.Clip(name))
 }
@@ -42,7 +27,7 @@ func (c *Controller) PutSet(ctx context.Context, name string, r fleet.SetRequest
 	if err := fleet.CheckSetName(name); err != nil {
 		return fleet.Set{}, err
 	}
-	r, skipped, caller, err := c.check(r)
+	r, skipped, caller, err := check(r, c.o.Check)
 	if err != nil {
 		return fleet.Set{}, err
 	}
@@ -50,7 +35,7 @@ func (c *Controller) PutSet(ctx context.Context, name string, r fleet.SetRequest
 	if err != nil {
 		return fleet.Set{}, err
 	}
-	old, revision, err := c.before(ctx, s, name)
+	old, revision, err := s.read(ctx, name)
 	if err != nil {
 		return fleet.Set{}, err
 	}
@@ -58,13 +43,13 @@ func (c *Controller) PutSet(ctx context.Context, name string, r fleet.SetRequest
 	if old != nil && r.Policy == puller.PolicyMissing {
 		pinned = old.Images
 	}
-	images, err := c.resolve(ctx, name, r, pinned)
+	images, err := pins.Resolve(ctx, c.o.Registry, r.Images, pinned, c.state.platforms(name, r))
 	if err != nil {
 		return fleet.Set{}, err
 	}
 	next := &known.Record{Format: fleet.Format, Images: images, Key: newKey(), Rollout: rollout.Record{State: fleet.RolloutRunning}, Controller: c.o.Host}
 	if old != nil {
-		next = c.succeed(old, images)
+		next = succeed(old, images, c.o.Host)
 	} else {
 		// A host may still have an older generation of a set of this name that was deleted.
 		next.Generation = revision + 1
@@ -73,22 +58,22 @@ func (c *Controller) PutSet(ctx context.Context, name string, r fleet.SetRequest
 	if n := len(fleet.Encode(next)); n > maxRecord {
 		return fleet.Set{}, puller.Errorf(puller.ErrInvalidRequest, "images: the set has %d bytes with its digests, and at most %d are kept; make two of it", n, maxRecord)
 	}
-	c.mu.Lock()
-	err = c.known.Room(name, r, images)
-	c.mu.Unlock()
+	c.state.mu.Lock()
+	err = c.state.known.Room(name, r, images)
+	c.state.mu.Unlock()
 	if err != nil {
 		return fleet.Set{}, err
 	}
 	for {
-		err := c.keep(ctx, s, name, next, revision)
+		err := s.keep(ctx, name, next, revision)
 		if err == nil {
 			break
 		}
 		if !isConflict(err) {
-			return fleet.Set{}, c.unavailable("the set could not be kept", err)
+			return fleet.Set{}, s.unavailable("the set could not be kept", err)
 		}
 		// A rollout may have gone on meanwhile. Another call must not be lost.
-		current, at, err := c.before(ctx, s, name)
+		current, at, err := s.read(ctx, name)
 		if err != nil {
 			return fleet.Set{}, err
 		}
@@ -100,48 +85,9 @@ func (c *Controller) PutSet(ctx context.Context, name string, r fleet.SetRequest
 	return c.Set(name)
 }
 
-// unavailable is the error of a call to NATS. One whose disk is full answers nothing.
-func (c *Controller) unavailable(what string, err error) error {
-	switch l := c.o.Link.Link(); {
-	case l.State != fleet.LinkUp:
-		return puller.Overloaded("%s, because NATS does not answer: %s", what, l.Reason)
-	case errors.Is(err, context.DeadlineExceeded):
-		return puller.Overloaded("%s: NATS is connected, but JetStream has not answered within %s: its disk may be full, or too few of its servers are there; its log says which", what, callLimit)
-	}
-	return puller.Overloaded("%s: NATS says: %w", what, err)
-}
-
-// before reads a set as it is kept now, nil for none, with its revision: that of its
-// deletion, if it was deleted.
-func (c *Controller) before(ctx context.Context, s *session, name string) (*known.Record, uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
-	defer cancel()
-	all, err := s.sets.History(ctx, name) // with the deletion, which Get does not have
-	switch {
-	case isMissing(err), err == nil && len(all) == 0:
-		return nil, 0, nil
-	case err != nil:
-		return nil, 0, c.unavailable("the set can't be read", err)
-	}
-	last := all[len(all)-1]
-	if gone(last) {
-		return nil, last.Revision(), nil
-	}
-	state, err := known.ReadSet(c.o.Fleet, name, last.Value())
-	var format fleet.ErrFormat
-	switch {
-	case errors.As(err, &format):
-		return nil, 0, puller.Errorf(puller.ErrConflict, "the set %s was put by a later Towline: %w", name, err)
-	case err != nil:
-		// What can't be read is replaced.
-		return nil, last.Revision(), nil
-	}
-	return state.Record, last.Revision(), nil
-}
-
-// check checks a request and fills in its defaults. The error is ErrInvalidRequest or
-// ErrForbidden.
-func (c *Controller) check(r fleet.SetRequest) (fleet.SetRequest, []puller.Skipped, string, error) {
+// check checks a request, also as a prewarm, and fills in its defaults. The error is
+// ErrInvalidRequest or ErrForbidden.
+func check(r fleet.SetRequest, prewarm func(puller.PrewarmRequest) (puller.PrewarmRequest, error)) (fleet.SetRequest, []puller.Skipped, string, error) {
 	refuse := func(err error) (fleet.SetRequest, []puller.Skipped, string, error) { return r, nil, "", err }
 	if _, err := schedule.New(schedule.Request{Schedule: r.Schedule, Timezone: r.Timezone, Jitter: r.Jitter, Window: r.Window}); err != nil {
 		return refuse(err)
@@ -183,7 +129,7 @@ func (c *Controller) check(r fleet.SetRequest) (fleet.SetRequest, []puller.Skipp
 	}
 	wanted := puller.PrewarmRequest{Images: r.Images, Priority: r.Priority, Platform: r.Platform}
 	wanted.Skipped, wanted.Caller, wanted.Rules = r.Skipped, r.Caller, r.Rules
-	checked, err := c.o.Check(wanted)
+	checked, err := prewarm(wanted)
 	if err != nil {
 		return refuse(err)
 	}
@@ -208,6 +154,24 @@ func (c *Controller) check(r fleet.SetRequest) (fleet.SetRequest, []puller.Skipp
 	return r, skipped, caller, nil
 }
 
+// succeed makes the next generation of a set, for a controller.
+func succeed(old *known.Record, images []fleet.Image, controller string) *known.Record {
+	next := *old
+	if old.Rollout.State == fleet.RolloutDone {
+		next.Previous = &known.Pinned{Generation: old.Generation, Images: old.Images}
+	}
+	next.Generation, next.Images, next.Key = old.Generation+1, images, newKey()
+	next.Rollout = rollout.Record{State: fleet.RolloutRunning}
+	next.Controller = controller
+	return &next
+}
+
+func newKey() []byte {
+	key := make([]byte, 32)
+	rand.Read(key)
+	return key
+}
+
 // DeleteSet implements fleet.Service.
 func (c *Controller) DeleteSet(ctx context.Context, name string) (fleet.Set, error) {
 	if err := fleet.CheckSetName(name); err != nil {
@@ -224,24 +188,24 @@ func (c *Controller) DeleteSet(ctx context.Context, name string) (fleet.Set, err
 	limit, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
 	for {
-		_, revision, err := c.before(ctx, s, name)
+		_, revision, err := s.read(ctx, name)
 		if err != nil {
 			return fleet.Set{}, err
 		}
 		if err = s.sets.Delete(limit, name, jetstream.LastRevision(revision)); err == nil {
 			break
 		} else if !isConflict(err) {
-			return fleet.Set{}, c.unavailable("the set could not be deleted", err)
+			return fleet.Set{}, s.unavailable("the set could not be deleted", err)
 		}
 	}
-	_, revision, err := c.before(ctx, s, name)
+	_, revision, err := s.read(ctx, name)
 	if err != nil {
 		return fleet.Set{}, err
 	}
-	c.mu.Lock()
-	c.known.PutSet(name, nil, revision)
-	c.nudge()
-	c.mu.Unlock()
+	c.state.mu.Lock()
+	c.state.known.PutSet(name, nil, revision)
+	c.state.nudge()
+	c.state.mu.Unlock()
 	return was, nil
 }
 
@@ -252,7 +216,7 @@ func (c *Controller) ChangeRollout(ctx context.Context, name string, action flee
 		return fleet.Set{}, err
 	}
 	for {
-		r, revision, err := c.before(ctx, s, name)
+		r, revision, err := s.read(ctx, name)
 		if err != nil {
 			return fleet.Set{}, err
 		}
@@ -263,17 +227,17 @@ func (c *Controller) ChangeRollout(ctx context.Context, name string, action flee
 		if err != nil {
 			return fleet.Set{}, err
 		}
-		c.mu.Lock()
-		members := c.known.Progress(name, state)
-		c.mu.Unlock()
+		c.state.mu.Lock()
+		members := c.state.known.Progress(name, state)
+		c.state.mu.Unlock()
 		next := *r
 		if next.Rollout, err = r.Rollout.Change(state.Pace, members, action, ""); err != nil {
 			return fleet.Set{}, err
 		}
-		if err = c.keep(ctx, s, name, &next, revision); err == nil {
+		if err = s.keep(ctx, name, &next, revision); err == nil {
 			return c.Set(name)
 		} else if !isConflict(err) {
-			return fleet.Set{}, c.unavailable("the rollout could not be changed", err)
+			return fleet.Set{}, s.unavailable("the rollout could not be changed", err)
 		}
 	}
 }

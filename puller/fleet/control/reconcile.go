@@ -7,33 +7,70 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
 	"github.com/towline/towline/puller/fleet/known"
-	"github.com/towline/towline/puller/fleet/rollout"
+	"github.com/towline/towline/puller/fleet/pins"
 )
 
-// isConflict reports whether a record has changed since it was read.
-func isConflict(err error) bool {
-	return errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch)
-}
+// writers is how many records are written at a time.
+const writers = 256
 
-func isMissing(err error) bool {
-	return errors.Is(err, jetstream.ErrKeyNotFound) || errors.Is(err, jetstream.ErrKeyDeleted)
+// reconcile steps the rollouts, and writes what hosts are to have. It may end anywhere: the
+// next one, of whatever controller, goes on from what is kept.
+func (l *leader) reconcile(ctx context.Context) {
+	l.state.mu.Lock()
+	steps := l.state.known.Steps()
+	l.state.mu.Unlock()
+	for name, step := range steps {
+		if step.Changed && !l.keepRollout(ctx, name, step) {
+			return // another one acts, or NATS does not answer: the next time finds out
+		}
+	}
+	l.state.mu.Lock()
+	writes := l.state.known.Writes()
+	l.state.mu.Unlock()
+	var group errgroup.Group
+	group.SetLimit(writers)
+	for id, w := range writes {
+		if w.Fault != nil {
+			l.o.Log.WithField("host", id).Error(w.Fault)
+			continue
+		}
+		group.Go(func() error {
+			limit, cancel := context.WithTimeout(ctx, callLimit)
+			defer cancel()
+			revision, err := l.records.desired.Update(limit, id, w.Value, w.Revision)
+			if err == nil {
+				l.state.mu.Lock()
+				defer l.state.mu.Unlock()
+				if h := l.state.known.Hosts[id]; h != nil && revision > h.Revision {
+					h.Desired, h.Revision, h.Touched = &w.Desired, revision, l.state.known.Touch()
+				}
+			} else if isConflict(err) {
+				l.learnRevision(limit, id)
+			} else if ctx.Err() == nil {
+				l.o.Log.WithField("host", id).WithError(err).Warn("what a host is to have could not be written; it is tried again")
+			}
+			return nil
+		})
+	}
+	group.Wait()
 }
 
 // keepRollout keeps how far a rollout is, before anything follows from it.
-func (c *Controller) keepRollout(ctx context.Context, s *session, name string, step known.Step) bool {
+func (l *leader) keepRollout(ctx context.Context, name string, step known.Step) bool {
 	r := *step.Set.Record
 	r.Rollout = step.Next
-	if err := c.keep(ctx, s, name, &r, step.Set.Revision); err != nil {
+	if err := l.records.keep(ctx, name, &r, step.Set.Revision); err != nil {
 		if !isConflict(err) && ctx.Err() == nil {
-			c.o.Log.WithField("set", name).WithError(err).Warn("the rollout of a set could not be kept; it is tried again")
+			l.o.Log.WithField("set", name).WithError(err).Warn("the rollout of a set could not be kept; it is tried again")
 		}
 		return false
 	}
-	log := c.o.Log.WithFields(logrus.Fields{"set": name, "generation": r.Generation, "wave": r.Rollout.Wave, "state": r.Rollout.State})
+	log := l.o.Log.WithFields(logrus.Fields{"set": name, "generation": r.Generation, "wave": r.Rollout.Wave, "state": r.Rollout.State})
 	if r.Rollout.State == fleet.RolloutStopped {
 		log.WithField("reason", r.Rollout.Reason).Error("the rollout of a set has stopped")
 	} else {
@@ -42,48 +79,30 @@ func (c *Controller) keepRollout(ctx context.Context, s *session, name string, s
 	return true
 }
 
-// keep keeps a set in the place of a revision, 0 for none.
-func (c *Controller) keep(ctx context.Context, s *session, name string, r *known.Record, revision uint64) error {
-	next, err := known.NewSet(c.o.Fleet, name, r)
-	if err != nil {
-		return err
-	}
-	limit, cancel := context.WithTimeout(ctx, callLimit)
-	defer cancel()
-	if next.Revision, err = s.sets.Update(limit, name, fleet.Encode(r), revision); err != nil {
-		return err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.known.PutSet(name, next, next.Revision)
-	c.nudge()
-	return nil
-}
-
 const resolveAgainAfter = 2 * time.Minute // a fault
 
 // resolveAgain resolves the tags of a set by its schedule. Where one has moved, the set gets
 // a new generation, which is rolled out.
-func (c *Controller) resolveAgain(ctx context.Context, s *session, name string) {
-	c.mu.Lock()
-	old := c.known.Sets[name]
-	c.mu.Unlock()
+func (l *leader) resolveAgain(ctx context.Context, name string) {
+	l.state.mu.Lock()
+	old := l.state.known.Sets[name]
+	l.state.mu.Unlock()
 	if old == nil {
 		return
 	}
-	images, err := c.resolve(ctx, name, old.Request, nil)
+	images, err := pins.Resolve(ctx, l.o.Registry, old.Request.Images, nil, l.state.platforms(name, old.Request))
 	r := *old.Record
-	r.Resolved, r.Controller = known.Now(), c.o.Host
+	r.Resolved, r.Controller = known.Now(), l.o.Host
 	moved := err == nil && fleet.SumOf(images) != old.Sum
 	if moved {
-		r = *c.succeed(&r, images)
+		r = *succeed(&r, images, l.o.Host)
 	}
 	if err == nil {
-		err = c.keep(ctx, s, name, &r, old.Revision)
+		err = l.records.keep(ctx, name, &r, old.Revision)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	current := c.known.Sets[name]
+	l.state.mu.Lock()
+	defer l.state.mu.Unlock()
+	current := l.state.known.Sets[name]
 	if current == nil {
 		return
 	}
@@ -92,26 +111,47 @@ func (c *Controller) resolveAgain(ctx context.Context, s *session, name string) 
 	case err == nil:
 		current.Fault, current.RetryAt = "", time.Time{}
 		if moved {
-			c.o.Log.WithFields(logrus.Fields{"set": name, "generation": r.Generation}).Info("a tag of a set has moved: the set has a new generation")
+			l.o.Log.WithFields(logrus.Fields{"set": name, "generation": r.Generation}).Info("a tag of a set has moved: the set has a new generation")
 		}
 	case isConflict(err): // it has changed meanwhile: it is looked at again
 	case ctx.Err() == nil:
 		if current.Fault == "" {
-			c.o.Log.WithField("set", name).WithError(err).Error("the tags of a set can't be resolved again; it stays as it is, and is tried again")
+			l.o.Log.WithField("set", name).WithError(err).Error("the tags of a set can't be resolved again; it stays as it is, and is tried again")
 		}
 		current.Fault, current.RetryAt = err.Error(), time.Now().Add(max(resolveAgainAfter, puller.RetryAfterOf(err)))
-		current.Touched = c.known.Touch()
+		current.Touched = l.state.known.Touch()
 	}
 }
 
-// succeed makes the next generation of a set.
-func (c *Controller) succeed(old *known.Record, images []fleet.Image) *known.Record {
-	next := *old
-	if old.Rollout.State == fleet.RolloutDone {
-		next.Previous = &known.Pinned{Generation: old.Generation, Images: old.Images}
+// learnRevision asks which revision the record of a host has: that of its deletion, where the
+// host was removed once, or that of another controller.
+func (l *leader) learnRevision(ctx context.Context, id string) {
+	entries, err := l.records.desired.History(ctx, id)
+	if err != nil || len(entries) == 0 {
+		return
 	}
-	next.Generation, next.Images, next.Key = old.Generation+1, images, newKey()
-	next.Rollout = rollout.Record{State: fleet.RolloutRunning}
-	next.Controller = c.o.Host
-	return &next
+	l.heard.desired(entries[len(entries)-1])
+}
+
+// sweep removes reports that nobody reads, those of some hosts at a time.
+func (l *leader) sweep(ctx context.Context) {
+	const hosts = 20
+	l.state.mu.Lock()
+	keys := l.state.known.Strays(hosts)
+	l.state.mu.Unlock()
+	if len(keys) == 0 {
+		return
+	}
+	limit, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	stream, err := l.records.js.Stream(limit, fleet.Stream(l.records.names.Reports()))
+	for _, key := range keys {
+		host, set := hostOf(key)
+		if set == ">" {
+			l.heard.fault(host, "reports", errors.New("it writes many reports of sets that it is not to have; all of its reports are removed"))
+		}
+		if err == nil {
+			err = stream.Purge(limit, jetstream.WithPurgeSubject(fleet.Key(l.records.names.Reports(), key)))
+		}
+	}
 }

@@ -7,12 +7,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/towline/towline/puller/fleet"
-	"github.com/towline/towline/puller/fleet/buckets"
 )
 
 const (
@@ -26,16 +24,10 @@ const (
 
 var errAway = errors.New("NATS was away")
 
-// session is the buckets of a fleet, while NATS answers.
-type session struct {
-	js                                     jetstream.JetStream
-	sets, desired, reports, leads, invited jetstream.KeyValue
-}
-
 // serve acts while the link is up since a time. Its error is nil after it was not.
 func (c *Controller) serve(ctx context.Context, changed <-chan struct{}, since time.Time) error {
 	conn := c.o.Link.Conn()
-	s, err := c.open(ctx, conn)
+	s, err := open(ctx, conn, c.o, c.state)
 	if err != nil {
 		return err
 	}
@@ -53,12 +45,12 @@ func (c *Controller) serve(ctx context.Context, changed <-chan struct{}, since t
 			}
 		}
 	})
-	beats, err := conn.Subscribe(c.names.Beats(), c.hear)
+	beats, err := conn.Subscribe(c.names.Beats(), c.heard.beat)
 	if err != nil {
 		return fmt.Errorf("hear the hosts: %w", err)
 	}
 	defer beats.Unsubscribe()
-	asks, err := conn.QueueSubscribe(c.names.Asks(), fleet.AskQueue, c.answer)
+	asks, err := conn.QueueSubscribe(c.names.Asks(), fleet.AskQueue, c.heard.answer)
 	if err != nil {
 		return fmt.Errorf("hear the hosts: %w", err)
 	}
@@ -71,35 +63,11 @@ func (c *Controller) serve(ctx context.Context, changed <-chan struct{}, since t
 	return err
 }
 
-// open opens the buckets, and makes those that are not there.
-func (c *Controller) open(ctx context.Context, conn *nats.Conn) (*session, error) {
-	js, err := jetstream.New(conn)
-	if err != nil {
-		return nil, err
-	}
-	s := &session{js: js}
-	ctx, cancel := context.WithTimeout(ctx, openLimit)
-	defer cancel()
-	for _, config := range buckets.All(c.names) {
-		if err := buckets.Open(ctx, js, config); err != nil {
-			return nil, err
-		}
-	}
-	for name, kv := range map[string]*jetstream.KeyValue{
-		c.names.Sets(): &s.sets, c.names.Desired(): &s.desired, c.names.Reports(): &s.reports, c.names.Lead(): &s.leads, c.names.Invited(): &s.invited,
-	} {
-		if *kv, err = js.KeyValue(ctx, name); err != nil {
-			return nil, fmt.Errorf("the bucket %s: %w", name, err)
-		}
-	}
-	return s, nil
-}
-
 // follow reads the state of the fleet, and leads if nobody else does, until ctx ends.
-func (c *Controller) follow(ctx context.Context, s *session) error {
-	c.mu.Lock()
-	c.known.Reloading()
-	c.mu.Unlock()
+func (c *Controller) follow(ctx context.Context, s *records) error {
+	c.state.mu.Lock()
+	c.state.known.Reloading()
+	c.state.mu.Unlock()
 	fresh := make(map[string]bool)
 	group, ctx := errgroup.WithContext(ctx)
 	loading, loaded := context.WithTimeout(ctx, loadLimit)
@@ -108,7 +76,7 @@ func (c *Controller) follow(ctx context.Context, s *session) error {
 	for _, w := range []struct {
 		kv    jetstream.KeyValue
 		apply func(jetstream.KeyValueEntry)
-	}{{s.sets, c.applySet}, {s.invited, c.applyInvited}, {s.desired, c.applyDesired}, {s.reports, c.applyReport}} {
+	}{{s.sets, c.heard.set}, {s.invited, c.heard.invited}, {s.desired, c.heard.desired}, {s.reports, c.heard.report}} {
 		watcher, err := w.kv.WatchAll(ctx)
 		if err != nil {
 			return fmt.Errorf("watch %s: %w", w.kv.Bucket(), err)
@@ -146,13 +114,13 @@ func (c *Controller) follow(ctx context.Context, s *session) error {
 			}
 		})
 	}
-	c.mu.Lock()
-	c.known.DropOthers(fresh, c.names)
-	c.known.Loaded, c.session = true, s
-	c.known.Touch()
+	c.mu.Lock() // who is told that the state is loaded may change it at once
+	c.state.loaded(fresh, c.names)
+	c.records = s
 	c.mu.Unlock()
-	group.Go(func() error { return c.lead(ctx, s) })
-	group.Go(func() error { return c.act(ctx, s) })
+	l := &leader{o: c.o, state: c.state, heard: c.heard, records: s}
+	group.Go(func() error { return l.lead(ctx) })
+	group.Go(func() error { return l.act(ctx) })
 	return group.Wait()
 }
 

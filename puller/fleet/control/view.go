@@ -12,11 +12,11 @@ func (c *Controller) Sets() ([]fleet.Set, error) {
 	if err := c.mayAct(); err != nil {
 		return nil, err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
 	all := []fleet.Set{}
-	for _, name := range slices.Sorted(maps.Keys(c.known.Sets)) {
-		all = append(all, c.known.View(name, c.known.Sets[name], false))
+	for _, name := range slices.Sorted(maps.Keys(c.state.known.Sets)) {
+		all = append(all, c.state.known.View(name, c.state.known.Sets[name], false))
 	}
 	return all, nil
 }
@@ -26,13 +26,13 @@ func (c *Controller) Set(name string) (fleet.Set, error) {
 	if err := c.mayAct(); err != nil {
 		return fleet.Set{}, err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s := c.known.Sets[name]
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	s := c.state.known.Sets[name]
 	if s == nil {
 		return fleet.Set{}, errNoSet(name)
 	}
-	return c.known.View(name, s, true), nil
+	return c.state.known.View(name, s, true), nil
 }
 
 // Hosts implements fleet.Service.
@@ -40,11 +40,11 @@ func (c *Controller) Hosts() ([]fleet.Host, error) {
 	if err := c.mayAct(); err != nil {
 		return nil, err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
 	all := []fleet.Host{}
-	for _, id := range slices.Sorted(maps.Keys(c.known.Hosts)) {
-		all = append(all, c.known.ViewHost(id, c.known.Hosts[id]))
+	for _, id := range slices.Sorted(maps.Keys(c.state.known.Hosts)) {
+		all = append(all, c.state.known.ViewHost(id, c.state.known.Hosts[id]))
 	}
 	return all, nil
 }

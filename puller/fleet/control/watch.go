@@ -5,6 +5,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
 	"github.com/towline/towline/puller/fleet/known"
 	"github.com/towline/towline/stream"
@@ -27,13 +28,13 @@ func (c *Controller) Watch(name string) ([]stream.Frame, fleet.Reader, error) {
 		return nil, nil, err
 	}
 	link := c.Link()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if name != "" && c.known.Sets[name] == nil {
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	if name != "" && c.state.known.Sets[name] == nil {
 		return nil, nil, errNoSet(name)
 	}
-	r := &reader{c, name, c.known.Change, link}
-	frames := c.known.Since(name, 0)
+	r := &reader{c, name, c.state.known.Change, link}
+	frames := c.state.known.Since(name, 0)
 	if name == "" {
 		frames = append([]stream.Frame{linkFrame(link)}, frames...)
 	}
@@ -50,17 +51,17 @@ func (r *reader) Next(ctx context.Context, wait time.Duration) (*stream.Batch, e
 	defer timeout.Stop()
 	for {
 		link := r.c.Link()
-		r.c.mu.Lock()
-		if r.at < r.c.known.Lost {
+		r.c.state.mu.Lock()
+		if r.at < r.c.state.known.Lost {
 			r.at = 0 // what was removed since is not known: it gets the present state
 		}
-		changed, closed := r.c.known.Notify, r.c.closed
+		changed, closed := r.c.state.known.Notify, r.c.state.closed
 		var frames []stream.Frame
-		if r.c.known.Change != r.at {
-			frames = r.c.known.Since(r.name, r.at)
-			r.at = r.c.known.Change
+		if r.c.state.known.Change != r.at {
+			frames = r.c.state.known.Since(r.name, r.at)
+			r.at = r.c.state.known.Change
 		}
-		r.c.mu.Unlock()
+		r.c.state.mu.Unlock()
 		if link != r.link && r.name == "" {
 			frames = append([]stream.Frame{linkFrame(link)}, frames...)
 		}
@@ -83,6 +84,37 @@ func (r *reader) Next(ctx context.Context, wait time.Duration) (*stream.Batch, e
 			return nil, nil
 		case <-ctx.Done():
 			return nil, ctx.Err()
+		}
+	}
+}
+
+// Wait implements fleet.Service.
+func (c *Controller) Wait(ctx context.Context, name string, generation uint64) (fleet.Set, error) {
+	for {
+		c.state.mu.Lock()
+		changed, closed := c.state.known.Notify, c.state.closed
+		c.state.mu.Unlock()
+		set, err := c.Set(name)
+		if err != nil {
+			return set, err
+		}
+		if set.Generation != generation {
+			return set, puller.Errorf(puller.ErrConflict, "the set %s has generation %d by now; generation %d is not rolled out any more", name, set.Generation, generation)
+		}
+		if over, err := known.Outcome(set); over {
+			return set, err
+		}
+		if closed {
+			return set, puller.Overloaded("the daemon ends")
+		}
+		select {
+		case <-changed:
+			select { // what comes together is looked at together
+			case <-time.After(together):
+			case <-ctx.Done():
+			}
+		case <-ctx.Done():
+			return set, ctx.Err()
 		}
 	}
 }
