@@ -9,10 +9,13 @@ import (
 	"math/rand/v2"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller/fleet"
 )
@@ -48,22 +51,39 @@ func (d *dialer) Dial(network, address string) (net.Conn, error) {
 	return plain.DialContext(d.ctx, network, address)
 }
 
+// connection is the connection to NATS. It connects again by itself, until it is closed.
+type connection struct {
+	nats   *nats.Conn
+	log    logrus.FieldLogger
+	dialer *dialer
+	tries  chan nats.Status // each that has failed
+	ended  prometheus.Counter
+
+	woken chan struct{} // has one where the connection came, went or failed
+
+	mu         sync.Mutex // guards what follows; no call is made while it is held
+	fault      error      // of the last try to connect; nil while connected
+	violations map[string]context.CancelCauseFunc
+}
+
 // connect begins to connect.
-func (l *Link) connect() error {
-	l.dialer = new(dialer)
-	l.dialer.ctx, l.dialer.close = context.WithCancel(context.Background())
-	o := l.options
+func connect(o Options, log logrus.FieldLogger) (*connection, error) {
+	c := &connection{
+		log: log, dialer: new(dialer), woken: make(chan struct{}, 1), violations: make(map[string]context.CancelCauseFunc),
+		ended: prometheus.NewCounter(prometheus.CounterOpts{Name: "towline_fleet_disconnects_total", Help: "Connections to NATS that were lost."}),
+	}
+	c.dialer.ctx, c.dialer.close = context.WithCancel(context.Background())
 	most := maxRetry
 	options := []nats.Option{
 		nats.Name("towline " + o.Host), nats.CustomInboxPrefix(fleet.InboxPrefix(o.Host)),
 		nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(), nats.ReconnectBufSize(-1),
 		nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(2), nats.Timeout(dialLimit),
 		// The dialer looks names up: within its time, and not while it must not wait.
-		nats.SetCustomDialer(l.dialer), nats.SkipHostLookup(),
-		nats.ConnectHandler(func(*nats.Conn) { l.connected() }), nats.ReconnectHandler(func(*nats.Conn) { l.connected() }),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { l.disconnected(err) }),
-		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { l.failed(err) }),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { l.refused(err) }),
+		nats.SetCustomDialer(c.dialer), nats.SkipHostLookup(),
+		nats.ConnectHandler(func(*nats.Conn) { c.connected() }), nats.ReconnectHandler(func(*nats.Conn) { c.connected() }),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { c.disconnected(err) }),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { c.failed(err) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { c.refused(err) }),
 	}
 	if o.Local != nil {
 		options, most = append(options, nats.InProcessServer(o.Local)), localRetry
@@ -75,14 +95,14 @@ func (l *Link) connect() error {
 	if o.Creds.CA != "" {
 		roots := x509.NewCertPool()
 		if !roots.AppendCertsFromPEM([]byte(o.Creds.CA)) {
-			return errors.New("ca: it has no certificate in PEM")
+			return nil, errors.New("ca: it has no certificate in PEM")
 		}
 		options = append(options, nats.Secure(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}))
 	}
 	switch public, err := o.Creds.Public(); {
 	case o.Creds.Seed == "":
 	case err != nil:
-		return err
+		return nil, err
 	case o.Creds.JWT != "":
 		options = append(options, nats.UserJWT(func() (string, error) { return o.Creds.JWT, nil }, o.Creds.Sign))
 	default:
@@ -90,60 +110,76 @@ func (l *Link) connect() error {
 	}
 	conn, err := nats.Connect(strings.Join(o.Creds.URLs, ","), options...)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	l.conn, l.tries = conn, conn.StatusChanged(nats.RECONNECTING)
-	l.dialer.begins.Store(true)
-	return nil
+	c.nats, c.tries = conn, conn.StatusChanged(nats.RECONNECTING)
+	c.dialer.begins.Store(true)
+	return c, nil
 }
 
 // The handlers. nats.go calls them one after another.
 
-func (l *Link) connected() {
-	l.mu.Lock()
-	l.fault = nil
-	l.mu.Unlock()
-	l.wake()
+func (c *connection) connected() {
+	c.mu.Lock()
+	c.fault = nil
+	c.mu.Unlock()
+	c.wake()
 }
 
 // follow hears of tries that have failed after a server was reached: in its certificate, or
 // because it refuses the credentials. nats.go calls no handler for all of these.
-func (l *Link) follow() {
-	for range l.tries {
-		if err := l.conn.LastError(); err != nil {
-			l.failed(err)
+func (c *connection) follow() {
+	for range c.tries {
+		if err := c.nats.LastError(); err != nil {
+			c.failed(err)
 		}
 	}
 }
 
-func (l *Link) disconnected(err error) {
+func (c *connection) disconnected(err error) {
 	if err == nil {
 		err = errors.New("the connection was closed")
 	}
-	l.ended.Inc()
-	l.failed(err)
+	c.ended.Inc()
+	c.failed(err)
 }
 
-func (l *Link) failed(err error) {
+func (c *connection) failed(err error) {
 	if errors.Is(err, errNotYet) || errors.Is(err, fleet.ErrStarts) {
 		return
 	}
-	l.mu.Lock()
-	l.fault = err
-	l.mu.Unlock()
-	l.wake()
+	c.mu.Lock()
+	c.fault = err
+	c.mu.Unlock()
+	c.wake()
 }
 
-// sayAway says why there is no connection.
-func (l *Link) sayAway() {
-	l.mu.Lock()
-	fault := l.fault
-	l.mu.Unlock()
-	if fault == nil {
+// lastFault returns why the last try to connect has failed, nil for nothing that is known.
+func (c *connection) lastFault() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.fault
+}
+
+// wake has Run look at the connection again.
+func (c *connection) wake() {
+	select {
+	case c.woken <- struct{}{}:
+	default:
+	}
+}
+
+// close ends the connection, and what it calls.
+func (c *connection) close() {
+	c.dialer.close()
+	c.nats.RemoveStatusListener(c.tries)
+	closed := make(chan struct{})
+	c.nats.SetClosedHandler(func(*nats.Conn) { close(closed) })
+	if c.nats.IsClosed() {
 		return
 	}
-	state, reason := explain(fault)
-	l.set(state, reason, "")
+	c.nats.Close()
+	<-closed
 }
 
 // explain returns what a failed try to connect means, and what to do.

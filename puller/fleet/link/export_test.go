@@ -11,4 +11,4 @@ func Hurry(every time.Duration) (undo func()) {
 }
 
 // Cut ends the connection for good without a word, as a loss of power does.
-func (l *Link) Cut() { l.conn.Close() }
+func (l *Link) Cut() { l.conn.nats.Close() }

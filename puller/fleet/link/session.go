@@ -11,6 +11,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/oklog/ulid/v2"
+	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
@@ -56,34 +58,58 @@ type kept struct {
 	identity fleet.Identity // with a session of "" for nothing that counts
 }
 
+// session is that of this run of the daemon, under the host's ID. Link.Run alone uses it, but
+// for heard.
+type session struct {
+	options  Options
+	subjects fleet.Subjects
+	id       string
+	log      logrus.FieldLogger
+	conn     *connection
+	status   *status
+	beats    chan fleet.Beat // of this host, by whatever session
+
+	// What JetStream has of this session, and when it answered another one.
+	held     uint64
+	said     string
+	answered time.Time
+}
+
+func newSession(o Options, log logrus.FieldLogger, conn *connection, st *status) *session {
+	return &session{
+		options: o, subjects: fleet.Subjects{Fleet: o.Fleet}, id: ulid.Make().String(), log: log,
+		conn: conn, status: st, beats: make(chan fleet.Beat, 16),
+	}
+}
+
 // live claims the host's ID, and keeps the session, until the connection is lost or ctx
 // ends.
-func (l *Link) live(ctx context.Context) {
+func (s *session) live(ctx context.Context) {
 	wait := firstClaim
-	for ctx.Err() == nil && l.conn.IsConnected() {
-		err := l.join(ctx)
+	for ctx.Err() == nil && s.conn.nats.IsConnected() {
+		err := s.join(ctx)
 		if err == nil {
 			wait = firstClaim
-			l.set(fleet.LinkUp, "", l.server())
-			err = l.hold(ctx)
+			s.status.set(fleet.LinkUp, "", s.server())
+			err = s.hold(ctx)
 		}
 		if ctx.Err() != nil {
-			l.leave()
+			s.leave()
 			return
 		}
 		if errors.Is(err, errLost) {
 			// Join says who has it. Where it is nobody, NATS may have lost all that this host said.
-			l.set(fleet.LinkAway, err.Error(), "")
+			s.status.set(fleet.LinkAway, err.Error(), "")
 			continue
 		}
 		if err == nil {
 			continue
 		}
-		l.set(l.explain(err))
+		s.status.set(s.explain(err))
 		pause := time.NewTimer(wait/2 + rand.N(wait/2))
 		select {
 		case <-ctx.Done():
-		case <-l.woken: // perhaps the connection is lost
+		case <-s.conn.woken: // perhaps the connection is lost
 		case <-pause.C:
 		}
 		pause.Stop()
@@ -92,15 +118,15 @@ func (l *Link) live(ctx context.Context) {
 }
 
 // explain returns what an error of join or hold means.
-func (l *Link) explain(err error) (state fleet.LinkState, reason, server string) {
+func (s *session) explain(err error) (state fleet.LinkState, reason, server string) {
 	var taken *takenError
 	switch {
 	case errors.As(err, &taken):
 		return fleet.LinkRefused, err.Error(), ""
 	case errors.Is(err, ErrNotPermitted):
-		return fleet.LinkRefused, fmt.Sprintf("the credentials are not those of the host %s of the fleet %s (%v); compare fleet.name and fleet.creds", l.options.Host, l.options.Fleet, err), ""
+		return fleet.LinkRefused, fmt.Sprintf("the credentials are not those of the host %s of the fleet %s (%v); compare fleet.name and fleet.creds", s.options.Host, s.options.Fleet, err), ""
 	case errors.Is(err, nats.ErrNoResponders):
-		return fleet.LinkAway, fmt.Sprintf("NATS does not keep the fleet %s: no controller has made its buckets yet, JetStream is not there, or fleet.name is not right", l.options.Fleet), ""
+		return fleet.LinkAway, fmt.Sprintf("NATS does not keep the fleet %s: no controller has made its buckets yet, JetStream is not there, or fleet.name is not right", s.options.Fleet), ""
 	case errors.Is(err, context.DeadlineExceeded):
 		return fleet.LinkAway, fmt.Sprintf("NATS is connected, but JetStream does not answer: %v", err), ""
 	}
@@ -108,48 +134,48 @@ func (l *Link) explain(err error) (state fleet.LinkState, reason, server string)
 }
 
 // server is what Link calls the server.
-func (l *Link) server() string {
-	if l.options.Local != nil {
+func (s *session) server() string {
+	if s.options.Local != nil {
 		return "this daemon"
 	}
-	return l.conn.ConnectedUrlRedacted()
+	return s.conn.nats.ConnectedUrlRedacted()
 }
 
 // join makes the buckets where the credentials allow it, and claims the host's ID.
-func (l *Link) join(ctx context.Context) error {
-	controller, err := l.isController(ctx)
+func (s *session) join(ctx context.Context) error {
+	controller, err := s.isController(ctx)
 	if err != nil {
 		return err
 	}
 	if controller {
-		if err := l.openBuckets(ctx); err != nil {
+		if err := s.openBuckets(ctx); err != nil {
 			return err
 		}
 	}
-	l.setController(controller)
-	return l.claim(ctx)
+	s.status.setController(controller)
+	return s.claim(ctx)
 }
 
 // isController reports whether the credentials let this daemon change the fleet.
-func (l *Link) isController(ctx context.Context) (bool, error) {
-	if l.options.Creds.Host != "" { // an invitation says so
-		return l.options.Creds.Controller, nil
+func (s *session) isController(ctx context.Context) (bool, error) {
+	if s.options.Creds.Host != "" { // an invitation says so
+		return s.options.Creds.Controller, nil
 	}
-	_, err := l.Request(ctx, "$JS.API.STREAM.INFO."+fleet.Stream(l.subjects.Sets()), nil, nil)
+	_, err := s.conn.request(ctx, "$JS.API.STREAM.INFO."+fleet.Stream(s.subjects.Sets()), nil, nil)
 	if errors.Is(err, ErrNotPermitted) {
 		return false, nil
 	}
 	return err == nil, err
 }
 
-func (l *Link) openBuckets(ctx context.Context) error {
-	js, err := jetstream.New(l.conn)
+func (s *session) openBuckets(ctx context.Context) error {
+	js, err := jetstream.New(s.conn.nats)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*callLimit)
 	defer cancel()
-	for _, b := range buckets.All(l.subjects) {
+	for _, b := range buckets.All(s.subjects) {
 		if err := buckets.Open(ctx, js, b); err != nil {
 			return err
 		}
@@ -158,14 +184,14 @@ func (l *Link) openBuckets(ctx context.Context) error {
 }
 
 // claim has JetStream keep this session under the host's ID, unless another one is live.
-func (l *Link) claim(ctx context.Context) error {
+func (s *session) claim(ctx context.Context) error {
 	for range maxClaims {
-		is, err := l.read(ctx)
+		is, err := s.read(ctx)
 		if err != nil {
 			return err
 		}
-		if is.identity.Session != "" && is.identity.Session != l.session {
-			live, err := l.isLive(ctx, is.identity)
+		if is.identity.Session != "" && is.identity.Session != s.id {
+			live, err := s.isLive(ctx, is.identity)
 			if err != nil {
 				return err
 			}
@@ -173,7 +199,7 @@ func (l *Link) claim(ctx context.Context) error {
 				return &takenError{is.identity}
 			}
 		}
-		if err := l.keep(ctx, l.identity(), is.sequence); !errors.Is(err, errLost) {
+		if err := s.keep(ctx, s.identity(), is.sequence); !errors.Is(err, errLost) {
 			return err
 		}
 		// Another session was faster, or a server that is behind has answered.
@@ -189,21 +215,21 @@ func (l *Link) claim(ctx context.Context) error {
 }
 
 // identity returns what this host says of itself.
-func (l *Link) identity() string {
-	i := l.options.Identity()
-	i.Format, i.Session = fleet.Format, l.session
+func (s *session) identity() string {
+	i := s.options.Identity()
+	i.Format, i.Session = fleet.Format, s.id
 	return string(fleet.Encode(i))
 }
 
 // isLive asks whether another session lives, and listens for it. Its ID is a secret of the
 // host: nobody else can answer with it.
-func (l *Link) isLive(ctx context.Context, other fleet.Identity) (bool, error) {
+func (s *session) isLive(ctx context.Context, other fleet.Identity) (bool, error) {
 	limit := 2 * beatEvery
-	if other.Machine == l.options.Identity().Machine {
+	if other.Machine == s.options.Identity().Machine {
 		limit = sameLimit
 	}
-	for len(l.beats) > 0 {
-		<-l.beats // it may be of a session that has ended meanwhile
+	for len(s.beats) > 0 {
+		<-s.beats // it may be of a session that has ended meanwhile
 	}
 	end := time.NewTimer(limit)
 	defer end.Stop()
@@ -211,13 +237,13 @@ func (l *Link) isLive(ctx context.Context, other fleet.Identity) (bool, error) {
 	defer again.Stop()
 	for asks := true; ; {
 		if asks {
-			if err := l.beat(true); err != nil {
+			if err := s.beat(true); err != nil {
 				return false, err
 			}
 			asks = false
 		}
 		select {
-		case b := <-l.beats:
+		case b := <-s.beats:
 			if b.Session == other.Session {
 				return true, nil
 			}
@@ -232,8 +258,8 @@ func (l *Link) isLive(ctx context.Context, other fleet.Identity) (bool, error) {
 }
 
 // read returns what JetStream has under the host's ID.
-func (l *Link) read(ctx context.Context) (kept, error) {
-	m, err := l.Request(ctx, fleet.DirectGet(l.subjects.Reports(), l.options.Host), nil, nil)
+func (s *session) read(ctx context.Context) (kept, error) {
+	m, err := s.conn.request(ctx, fleet.DirectGet(s.subjects.Reports(), s.options.Host), nil, nil)
 	if err != nil {
 		return kept{}, err
 	}
@@ -255,9 +281,9 @@ func (l *Link) read(ctx context.Context) (kept, error) {
 
 // keep has JetStream keep what this host says of itself, after the message with a sequence.
 // The error is errLost if there is another one.
-func (l *Link) keep(ctx context.Context, said string, after uint64) error {
+func (s *session) keep(ctx context.Context, said string, after uint64) error {
 	header := nats.Header{"Nats-Expected-Last-Subject-Sequence": {strconv.FormatUint(after, 10)}}
-	m, err := l.Request(ctx, fleet.Key(l.subjects.Reports(), l.options.Host), header, []byte(said))
+	m, err := s.conn.request(ctx, fleet.Key(s.subjects.Reports(), s.options.Host), header, []byte(said))
 	if err != nil {
 		return err
 	}
@@ -272,7 +298,7 @@ func (l *Link) keep(ctx context.Context, said string, after uint64) error {
 	case err != nil:
 		return fmt.Errorf("JetStream answers with %q", puller.Clip(string(m.Data)))
 	case answer.Error == nil:
-		l.held, l.said = answer.Seq, said
+		s.held, s.said = answer.Seq, said
 		return nil
 	case answer.Error.Code == codeWrongSequence:
 		return errLost
@@ -283,19 +309,19 @@ func (l *Link) keep(ctx context.Context, said string, after uint64) error {
 
 // hold beats until the session is lost, or NATS does not answer. The error is nil where the
 // connection is lost.
-func (l *Link) hold(ctx context.Context) error {
+func (s *session) hold(ctx context.Context) error {
 	for n := 1; ; n++ {
-		if err := l.beat(false); err != nil {
+		if err := s.beat(false); err != nil {
 			return err
 		}
-		doubts, err := l.listen(ctx)
-		if err != nil || !l.conn.IsConnected() {
+		doubts, err := s.listen(ctx)
+		if err != nil || !s.conn.nats.IsConnected() {
 			return err
 		}
-		if now := l.identity(); now != l.said {
-			err = l.keep(ctx, now, l.held)
+		if now := s.identity(); now != s.said {
+			err = s.keep(ctx, now, s.held)
 		} else if doubts || n%looksEvery == 0 {
-			err = l.look(ctx)
+			err = s.look(ctx)
 		}
 		if err != nil {
 			return err
@@ -305,7 +331,7 @@ func (l *Link) hold(ctx context.Context) error {
 
 // listen waits until the next beat is due, or the connection is lost. It answers other
 // sessions that ask, and reports whether it has heard of one.
-func (l *Link) listen(ctx context.Context) (doubts bool, err error) {
+func (s *session) listen(ctx context.Context) (doubts bool, err error) {
 	jitter := beatEvery / 5
 	due := time.NewTimer(beatEvery - jitter/2 + rand.N(jitter))
 	defer due.Stop()
@@ -315,19 +341,19 @@ func (l *Link) listen(ctx context.Context) (doubts bool, err error) {
 			return doubts, ctx.Err()
 		case <-due.C:
 			return doubts, nil
-		case <-l.woken:
-			if !l.conn.IsConnected() {
+		case <-s.conn.woken:
+			if !s.conn.nats.IsConnected() {
 				return doubts, nil
 			}
-		case b := <-l.beats:
-			if b.Session == l.session {
+		case b := <-s.beats:
+			if b.Session == s.id {
 				continue
 			}
 			doubts = true
 			// Anybody may have sent it: many of them are not to make this host send much.
-			if now := time.Now(); b.Ask && now.Sub(l.answered) >= answerEvery {
-				l.answered = now
-				if err := l.beat(false); err != nil {
+			if now := time.Now(); b.Ask && now.Sub(s.answered) >= answerEvery {
+				s.answered = now
+				if err := s.beat(false); err != nil {
 					return doubts, err
 				}
 			}
@@ -336,42 +362,42 @@ func (l *Link) listen(ctx context.Context) (doubts bool, err error) {
 }
 
 // look returns errLost if JetStream does not have what this session holds.
-func (l *Link) look(ctx context.Context) error {
-	is, err := l.read(ctx)
-	if err == nil && is.sequence != l.held {
+func (s *session) look(ctx context.Context) error {
+	is, err := s.read(ctx)
+	if err == nil && is.sequence != s.held {
 		return errLost
 	}
 	return err
 }
 
 // beat tells the controllers, and other sessions of this host, that this one lives.
-func (l *Link) beat(ask bool) error {
-	b := fleet.Beat{Session: l.session, Name: l.options.Identity().Name, Ask: ask}
-	return l.conn.Publish(l.subjects.Beat(l.options.Host), fleet.Encode(b))
+func (s *session) beat(ask bool) error {
+	b := fleet.Beat{Session: s.id, Name: s.options.Identity().Name, Ask: ask}
+	return s.conn.nats.Publish(s.subjects.Beat(s.options.Host), fleet.Encode(b))
 }
 
 // heard hears the beats of this host, its own too. Anybody may have sent them.
-func (l *Link) heard(m *nats.Msg) {
+func (s *session) heard(m *nats.Msg) {
 	b, err := fleet.ParseBeat(m.Data)
 	if err != nil {
 		return
 	}
 	select {
-	case l.beats <- b:
+	case s.beats <- b:
 	default: // too many to be true
 	}
 }
 
 // leave has another session of this host follow at once.
-func (l *Link) leave() {
-	if l.held == 0 || !l.conn.IsConnected() {
+func (s *session) leave() {
+	if s.held == 0 || !s.conn.nats.IsConnected() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), leaveLimit)
 	defer cancel()
-	i := l.options.Identity()
+	i := s.options.Identity()
 	i.Format, i.Session = fleet.Format, ""
-	if err := l.keep(ctx, string(fleet.Encode(i)), l.held); err != nil {
-		l.log.WithError(err).Debug("the session could not be ended")
+	if err := s.keep(ctx, string(fleet.Encode(i)), s.held); err != nil {
+		s.log.WithError(err).Debug("the session could not be ended")
 	}
 }
