@@ -4,9 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"maps"
+	"fmt"
 	"slices"
 
+	"github.com/nats-io/nats.go"
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
@@ -14,135 +15,154 @@ import (
 	"github.com/towline/towline/puller/keep"
 )
 
+// desired takes up what this host is to have. It is used by one goroutine of Host.Run at a time.
+type desired struct {
+	o     Options
+	names fleet.Subjects
+	table *table
+
+	serial uint64 // of what this host is to have
+	fault  string // what is wrong with that
+}
+
+var errNone = errors.New("there is no such record")
+
 // resync reads what this host is to have, and reports whether it is newer than what it knows.
 // An older one counts only where back says so: where the bucket was made anew.
-func (h *Host) resync(ctx context.Context, back bool) (news bool, err error) {
-	value, err := h.directGet(ctx, h.names.Desired(), h.o.Host)
+func (d *desired) resync(ctx context.Context, back bool) (news bool, err error) {
+	value, err := d.directGet(ctx, d.names.Desired(), d.o.Host)
 	if errors.Is(err, errNone) {
 		return false, nil // a fleet that has never heard of this host does not take away what it has
 	}
 	if err != nil {
 		return false, err
 	}
-	return h.adopt(value, back), nil
+	return d.adopt(value, back), nil
+}
+
+// directGet reads the last value of a key (NATS ADR-31): it takes no consumer.
+func (d *desired) directGet(ctx context.Context, bucket, key string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	m, err := d.o.Link.Conn().RequestWithContext(ctx, fleet.DirectGet(bucket, key), nil)
+	switch {
+	case errors.Is(err, nats.ErrNoResponders):
+		return nil, fmt.Errorf("no controller of the fleet %s has made its buckets yet", d.o.Fleet)
+	case err != nil:
+		return nil, fmt.Errorf("read from the bucket %s: %w", bucket, err)
+	}
+	switch m.Header.Get("Status") {
+	case "":
+	case "404":
+		return nil, errNone
+	default:
+		return nil, fmt.Errorf("read from the bucket %s: %s %s", bucket, m.Header.Get("Status"), m.Header.Get("Description"))
+	}
+	if m.Header.Get("Nats-Subject") != fleet.Key(bucket, key) {
+		return nil, fmt.Errorf("read from the bucket %s: the answer is of another key", bucket)
+	}
+	if m.Header.Get("KV-Operation") != "" {
+		return nil, errNone
+	}
+	return m.Data, nil
 }
 
 // adopt takes up what this host is to have.
-func (h *Host) adopt(value []byte, back bool) (news bool) {
-	d, err := fleet.ParseDesired(value)
+func (d *desired) adopt(value []byte, back bool) (news bool) {
+	record, err := fleet.ParseDesired(value)
 	var format fleet.ErrFormat
 	if errors.As(err, &format) {
-		h.refuse(value, format)
+		d.refuse(value, format)
 		return true
 	}
 	if err != nil {
-		if text := err.Error(); text != h.fault {
-			h.fault = text
-			h.o.Log.WithError(err).Error("what this host is to have can't be read; it keeps what it has")
+		if text := err.Error(); text != d.fault {
+			d.fault = text
+			d.o.Log.WithError(err).Error("what this host is to have can't be read; it keeps what it has")
 		}
 		return false
 	}
-	if d.Serial == h.serial || d.Serial < h.serial && !back {
+	if record.Serial == d.serial || record.Serial < d.serial && !back {
 		return false
 	}
-	h.fault, h.serial = "", d.Serial
-	if err := h.o.Records.Save(recordKind, map[string][]byte{h.o.Fleet: value}); err != nil {
-		h.o.Log.WithError(err).Warn("what this host is to have could not be kept for a restart")
+	d.fault, d.serial = "", record.Serial
+	if err := d.o.Records.Save(recordKind, map[string][]byte{d.o.Fleet: value}); err != nil {
+		d.o.Log.WithError(err).Warn("what this host is to have could not be kept for a restart")
 	}
-	h.take(d)
+	d.take(record)
 	return true
 }
 
 // refuse reports for each set of a record that a later Towline has written that it is refused.
-func (h *Host) refuse(value []byte, format fleet.ErrFormat) {
+func (d *desired) refuse(value []byte, format fleet.ErrFormat) {
 	var names struct {
 		Sets []struct {
 			Set        string `json:"set"`
 			Generation uint64 `json:"generation"`
 		} `json:"sets"`
 	}
-	if text := format.Error(); text != h.fault {
-		h.fault = text
-		h.o.Log.WithError(format).Error("what this host is to have can't be read; it keeps what it has")
+	if text := format.Error(); text != d.fault {
+		d.fault = text
+		d.o.Log.WithError(format).Error("what this host is to have can't be read; it keeps what it has")
 	}
 	if len(value) > fleet.MaxDesired || json.Unmarshal(value, &names) != nil {
 		return
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	refused := make(map[string]*fleet.Report)
 	for n, s := range names.Sets {
 		if fleet.CheckSetName(s.Set) != nil || n >= fleet.MaxSets {
 			continue
 		}
-		l := h.sets[s.Set]
-		if l == nil {
-			l = &local{}
-			h.sets[s.Set] = l
-		}
-		l.refused = &fleet.Report{Format: fleet.Format, Generation: s.Generation, State: fleet.StateRefused, Error: format.Error(), Kind: puller.ErrForbidden}
+		refused[s.Set] = &fleet.Report{Format: fleet.Format, Generation: s.Generation, State: fleet.StateRefused, Error: format.Error(), Kind: puller.ErrForbidden}
 	}
-	h.Kick()
+	d.table.refuse(refused)
+	d.table.kick()
 }
 
 // restore takes up what this host was to have before a restart.
-func (h *Host) restore() {
-	values, err := h.o.Records.Load(recordKind)
+func (d *desired) restore() {
+	values, err := d.o.Records.Load(recordKind)
 	if err != nil {
-		h.o.Log.WithError(err).Warn("what this host was to have can't be read; it keeps the sets that it has")
+		d.o.Log.WithError(err).Warn("what this host was to have can't be read; it keeps the sets that it has")
 		return
 	}
-	value := values[h.o.Fleet]
+	value := values[d.o.Fleet]
 	if value == nil {
 		return
 	}
-	d, err := fleet.ParseDesired(value)
+	record, err := fleet.ParseDesired(value)
 	if err != nil {
-		h.o.Log.WithError(err).Warn("what this host was to have can't be read; it keeps the sets that it has")
+		d.o.Log.WithError(err).Warn("what this host was to have can't be read; it keeps the sets that it has")
 		return
 	}
-	h.take(d)
+	d.take(record)
 }
 
 // take makes sets of this host of what it is to have.
-func (h *Host) take(d fleet.Desired) {
-	h.mu.Lock()
-	wanted := make(map[string]bool)
-	for _, s := range d.Sets {
-		wanted[s.Set] = true
-		l := h.sets[s.Set]
-		if l == nil {
-			l = &local{}
-			h.sets[s.Set] = l
-		}
-		l.want(s)
-	}
-	gone := slices.DeleteFunc(slices.Sorted(maps.Keys(h.sets)), func(name string) bool { return wanted[name] })
+func (d *desired) take(record fleet.Desired) {
+	wanted, gone := d.table.want(record)
+	d.o.Groups.only(wanted)
 	for _, name := range gone {
-		delete(h.sets, name)
-	}
-	h.mu.Unlock()
-	h.o.Groups.only(wanted)
-	for _, name := range gone {
-		h.drop(name)
+		d.drop(name)
 	}
 	// A set of the fleet that nothing is known of was left by a record that was lost.
-	all, _ := h.o.Sets.Sets()
+	all, _ := d.o.Sets.Sets()
 	for _, s := range all {
 		if name, ok := ofFleet(s); ok && !wanted[name] && !slices.Contains(gone, name) {
-			h.drop(name)
+			d.drop(name)
 		}
 	}
-	h.Kick()
+	d.table.kick()
 }
 
 // drop forgets a set. Its images stay.
-func (h *Host) drop(name string) {
-	err := h.o.Sets.DeleteOfFleet(keep.FleetPrefix + name)
+func (d *desired) drop(name string) {
+	err := d.o.Sets.DeleteOfFleet(keep.FleetPrefix + name)
 	switch {
 	case err == nil:
-		h.o.Log.WithField("set", name).Info("the fleet has no such set for this host any more; its images stay")
+		d.o.Log.WithField("set", name).Info("the fleet has no such set for this host any more; its images stay")
 	case puller.KindOf(err) != puller.ErrNotFound:
-		h.o.Log.WithField("set", name).WithError(err).Error("a set that the fleet has no more can't be forgotten")
+		d.o.Log.WithField("set", name).WithError(err).Error("a set that the fleet has no more can't be forgotten")
 	}
 }
 

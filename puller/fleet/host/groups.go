@@ -2,17 +2,14 @@ package host
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/sirupsen/logrus"
 
-	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
 	"github.com/towline/towline/puller/names"
 )
@@ -46,7 +43,6 @@ type keptGroup struct {
 }
 
 const (
-	askLimit = 2 * time.Second
 	// While a set is pulled, hosts come and go with each wave.
 	askBusy = 10 * time.Second
 	askRest = 5 * time.Minute
@@ -191,55 +187,5 @@ func (g *Groups) only(sets map[string]bool) {
 	slices.Sort(gone)
 	if err := g.records.Delete(groupKind, gone); err != nil {
 		g.log.WithError(err).Warn("groups of the fleet can't be forgotten")
-	}
-}
-
-// ask asks with whom this host shares its sets, again and again.
-func (h *Host) ask(ctx context.Context, conn *nats.Conn) error {
-	for {
-		for _, name := range h.dueGroups() {
-			h.askOne(ctx, conn, name)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(h.o.Every):
-		}
-	}
-}
-
-// dueGroups returns the sets whose groups are to be asked for.
-func (h *Host) dueGroups() (all []string) {
-	for _, name := range h.setNames() {
-		if l, ok := h.get(name); ok && l.Generation > 0 && l.put && h.o.Groups.due(name, l.Generation) {
-			all = append(all, name)
-		}
-	}
-	return all
-}
-
-// askNow asks for the group of a set before its images are pulled.
-func (h *Host) askNow(ctx context.Context, name string) {
-	if h.isJoined() {
-		h.askOne(ctx, h.o.Link.Conn(), name)
-	}
-}
-
-func (h *Host) askOne(ctx context.Context, conn *nats.Conn, name string) {
-	ctx, cancel := context.WithTimeout(ctx, askLimit)
-	defer cancel()
-	var a fleet.Answer
-	m, err := conn.RequestWithContext(ctx, h.names.Ask(h.o.Host), fleet.Encode(fleet.Question{Set: name}))
-	if err == nil && len(m.Data) <= fleet.MaxAnswer {
-		err = json.Unmarshal(m.Data, &a)
-	}
-	if err != nil {
-		a.Group = nil
-	}
-	if a.Error != "" && h.o.Groups.refused(name, a.Error) {
-		h.o.Log.WithFields(logrus.Fields{"set": name, "reason": puller.Clip(a.Error)}).Warn("the fleet does not say with whom this host shares a set: it pulls without the others")
-	}
-	if l, ok := h.get(name); ok {
-		h.o.Groups.put(l.DesiredSet, a.Group, l.report.State != fleet.StateProven)
 	}
 }

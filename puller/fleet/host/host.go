@@ -5,7 +5,7 @@ package host
 import (
 	"context"
 	"errors"
-	"sync"
+	"math/rand/v2"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -85,17 +85,15 @@ const (
 type Host struct {
 	o     Options
 	names fleet.Subjects
-	kicks chan struct{} // has something in it after there is something to do
 	hints chan struct{} // has something in it after what this host is to have may have changed
 
-	mu     sync.Mutex // guards what follows; no call is made while it is held
-	sets   map[string]*local
-	joined bool
+	table    *table
+	desired  *desired
+	prover   *prover
+	reporter *reporter
+	asker    *asker
 
-	// Only Run uses these.
-	serial uint64 // of what it is to have
-	fault  string // what is wrong with that
-	talks  string // why it was not read, as it was logged
+	talks string // why what it is to have was not read, as it was logged; only Run uses it
 }
 
 // New returns a Host. Run must be called for it to do anything.
@@ -104,11 +102,15 @@ func New(o Options) *Host {
 		o.Every = time.Second
 	}
 	h := &Host{
-		o: o, names: fleet.Subjects{Fleet: o.Fleet}, kicks: make(chan struct{}, 1), hints: make(chan struct{}, 1),
-		sets: make(map[string]*local),
+		o: o, names: fleet.Subjects{Fleet: o.Fleet}, hints: make(chan struct{}, 1),
+		table: &table{kicks: make(chan struct{}, 1), sets: make(map[string]*local)},
 	}
+	h.desired = &desired{o: o, names: h.names, table: h.table}
+	h.asker = &asker{o: o, names: h.names, table: h.table}
+	h.prover = &prover{o: o, table: h.table, asker: h.asker}
+	h.reporter = &reporter{o: o, names: h.names, table: h.table}
 	if o.Metrics != nil {
-		o.Metrics.MustRegister(collector{h})
+		o.Metrics.MustRegister(collector{h.table})
 	}
 	return h
 }
@@ -116,10 +118,10 @@ func New(o Options) *Host {
 // Run keeps this host as its fleet wants it until ctx ends. While NATS is away, it keeps what
 // it was to have last.
 func (h *Host) Run(ctx context.Context) error {
-	h.restore()
+	h.desired.restore()
 	var group errgroup.Group
 	group.Go(func() error {
-		h.look(ctx)
+		h.prover.look(ctx)
 		return nil
 	})
 	for ctx.Err() == nil {
@@ -133,7 +135,7 @@ func (h *Host) Run(ctx context.Context) error {
 			continue
 		}
 		err := h.serve(ctx, changed, up.Since)
-		h.setJoined(false)
+		h.asker.joined.Store(false)
 		if err == nil || ctx.Err() != nil {
 			continue
 		}
@@ -149,25 +151,11 @@ func (h *Host) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-func (h *Host) setJoined(joined bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.joined = joined
-}
-
-func (h *Host) isJoined() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.joined
-}
-
 // Kick has the sets looked at soon.
-func (h *Host) Kick() {
-	select {
-	case h.kicks <- struct{}{}:
-	default:
-	}
-}
+func (h *Host) Kick() { h.table.kick() }
+
+// Sets returns how many sets the fleet has for this host.
+func (h *Host) Sets() int { return h.table.size() }
 
 // serve reads and reports while the link is up since a time.
 func (h *Host) serve(ctx context.Context, changed <-chan struct{}, since time.Time) error {
@@ -189,11 +177,11 @@ func (h *Host) serve(ctx context.Context, changed <-chan struct{}, since time.Ti
 		return err
 	}
 	defer news.Unsubscribe()
-	h.forgetSaid()
-	h.setJoined(true)
+	h.table.forgetSaid()
+	h.asker.joined.Store(true)
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return h.report(ctx, js) })
-	group.Go(func() error { return h.ask(ctx, conn) })
+	group.Go(func() error { return h.reporter.run(ctx, js) })
+	group.Go(func() error { return h.asker.ask(ctx, conn) })
 	group.Go(func() error {
 		resync := time.NewTimer(0)
 		defer resync.Stop()
@@ -212,9 +200,9 @@ func (h *Host) serve(ctx context.Context, changed <-chan struct{}, since time.Ti
 				resync.Reset(0)
 			case <-resync.C:
 				if looks == 0 {
-					h.forgetSaid() // NATS may have lost it, and others may have written it
+					h.table.forgetSaid() // NATS may have lost it, and others may have written it
 				}
-				news, err := h.resync(ctx, looks == 0)
+				news, err := h.desired.resync(ctx, looks == 0)
 				if err != nil {
 					return err
 				}
@@ -241,3 +229,6 @@ func (h *Host) serve(ctx context.Context, changed <-chan struct{}, since time.Ti
 }
 
 var errAway = errors.New("NATS was away")
+
+// jitter spreads what hosts do: by up to a tenth.
+func jitter(d time.Duration) time.Duration { return d - d/20 + rand.N(d/10) }

@@ -15,30 +15,12 @@ import (
 	"github.com/towline/towline/puller/names"
 )
 
-// local is a set of the fleet on this host. Host.mu guards it.
-type local struct {
-	fleet.DesiredSet
-	refused *fleet.Report // by this host's version
-
-	put      bool // it was made a set of this host in this session
-	retryAt  time.Time
-	refusal  error     // why it was not
-	askedAt  time.Time // when a job was asked to prove what is there
-	tagged   map[string]time.Time
-	report   fleet.Report
-	said     *fleet.Report // that NATS has
-	saidAt   time.Time
-	provenAt uint64 // the generation that was logged as proven
-}
-
-// want has a set become another generation of it.
-func (l *local) want(s fleet.DesiredSet) {
-	same := l.Generation == s.Generation && l.Protect == s.Protect && l.Priority == s.Priority && l.Window == s.Window && l.Timezone == s.Timezone
-	l.refused = nil
-	if same {
-		return
-	}
-	*l = local{DesiredSet: s, said: l.said, saidAt: l.saidAt, provenAt: l.provenAt, tagged: make(map[string]time.Time)}
+// prover has sets of the fleet made on this host, and says how they stand: proven only by a
+// job.
+type prover struct {
+	o     Options
+	table *table
+	asker *asker
 }
 
 // ofFleet returns the name of a set in the fleet.
@@ -66,59 +48,29 @@ const (
 )
 
 // look has sets made, and looks how they stand, until ctx ends.
-func (h *Host) look(ctx context.Context) {
+func (p *prover) look(ctx context.Context) {
 	for {
 		resting := true
-		for _, name := range h.setNames() {
-			resting = h.lookAt(ctx, name) && resting
+		for _, name := range p.table.names() {
+			resting = p.lookAt(ctx, name) && resting
 		}
-		wait := h.o.Every
+		wait := p.o.Every
 		if resting {
 			wait = restEvery
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-h.kicks:
+		case <-p.table.kicks:
 		case <-time.After(wait):
 		}
 	}
 }
 
-func (h *Host) setNames() (all []string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for name := range h.sets {
-		all = append(all, name)
-	}
-	slices.Sort(all)
-	return all
-}
-
-// get returns a copy of a set.
-func (h *Host) get(name string) (l local, ok bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	p := h.sets[name]
-	if p == nil {
-		return local{}, false
-	}
-	return *p, true
-}
-
-// update changes a set, unless it has become another generation.
-func (h *Host) update(name string, generation uint64, change func(l *local)) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if l := h.sets[name]; l != nil && l.Generation == generation {
-		change(l)
-	}
-}
-
 // lookAt has a set made if it is not, looks how it stands, and reports whether it is at an
 // end.
-func (h *Host) lookAt(ctx context.Context, name string) (resting bool) {
-	l, ok := h.get(name)
+func (p *prover) lookAt(ctx context.Context, name string) (resting bool) {
+	l, ok := p.table.get(name)
 	if !ok {
 		return true
 	}
@@ -129,24 +81,24 @@ func (h *Host) lookAt(ctx context.Context, name string) (resting bool) {
 		if time.Now().Before(l.retryAt) {
 			return false
 		}
-		h.askNow(ctx, name) // who has it already gives it
-		err := h.o.Sets.PutOfFleet(keep.FleetPrefix+name, requestOf(l.DesiredSet))
-		h.update(name, l.Generation, func(l *local) {
+		p.asker.askNow(ctx, name) // who has it already gives it
+		err := p.o.Sets.PutOfFleet(keep.FleetPrefix+name, requestOf(l.DesiredSet))
+		p.table.update(name, l.Generation, func(l *local) {
 			if l.put, l.refusal = err == nil, err; err != nil {
 				l.retryAt = time.Now().Add(putAgainAfter)
 			}
 		})
 		if err != nil {
 			if l.refusal == nil || l.refusal.Error() != err.Error() {
-				h.o.Log.WithFields(logrus.Fields{"set": name, "generation": l.Generation}).WithError(err).Error("a set of the fleet can't be kept by this host; it is tried again")
+				p.o.Log.WithFields(logrus.Fields{"set": name, "generation": l.Generation}).WithError(err).Error("a set of the fleet can't be kept by this host; it is tried again")
 			}
-			h.setReport(name, l, refusalOf(l.Generation, err))
+			p.table.report(name, l.Generation, refusalOf(l.Generation, err))
 			return false
 		}
-		h.o.Log.WithFields(logrus.Fields{"set": name, "generation": l.Generation, "images": len(l.Images)}).Info("the fleet has a set for this host")
+		p.o.Log.WithFields(logrus.Fields{"set": name, "generation": l.Generation, "images": len(l.Images)}).Info("the fleet has a set for this host")
 	}
-	r := h.judge(ctx, name, l)
-	h.setReport(name, l, r)
+	r := p.judge(ctx, name, l)
+	p.table.report(name, l.Generation, r)
 	return r.State == fleet.StateProven
 }
 
@@ -169,11 +121,11 @@ func requestOf(s fleet.DesiredSet) keep.SetRequest {
 }
 
 // judge says how a set stands.
-func (h *Host) judge(ctx context.Context, name string, l local) fleet.Report {
+func (p *prover) judge(ctx context.Context, name string, l local) fleet.Report {
 	r := fleet.Report{Format: fleet.Format, Generation: l.Generation}
-	set, err := h.o.Sets.Set(keep.FleetPrefix + name)
+	set, err := p.o.Sets.Set(keep.FleetPrefix + name)
 	if err != nil { // somebody has removed what was kept of it
-		h.update(name, l.Generation, func(l *local) { l.put = false })
+		p.table.update(name, l.Generation, func(l *local) { l.put = false })
 		r.State, r.Error = fleet.StatePulling, "it is made again: "+err.Error()
 		return r
 	}
@@ -181,7 +133,7 @@ func (h *Host) judge(ctx context.Context, name string, l local) fleet.Report {
 	var unproven []fleet.ImageState
 	unasked := false
 	for _, i := range l.Images {
-		s := h.judgeImage(ctx, name, l, set, i)
+		s := p.judgeImage(ctx, name, l, set, i)
 		unasked = unasked || s.unasked
 		if counts[s.State]++; s.State != fleet.StateProven {
 			unproven = append(unproven, s.ImageState)
@@ -191,10 +143,10 @@ func (h *Host) judge(ctx context.Context, name string, l local) fleet.Report {
 	if unasked && !set.Refreshes && !closed && time.Since(l.askedAt) >= proveAgainAfter {
 		// What is there is not believed until a job has looked at it. It pulls nothing that is
 		// there.
-		if _, err := h.o.Sets.RefreshSet(keep.FleetPrefix + name); err != nil {
+		if _, err := p.o.Sets.RefreshSet(keep.FleetPrefix + name); err != nil {
 			r.Error = err.Error()
 		}
-		h.update(name, l.Generation, func(l *local) { l.askedAt = time.Now() })
+		p.table.update(name, l.Generation, func(l *local) { l.askedAt = time.Now() })
 	}
 	switch {
 	case len(unproven) == 0:
@@ -203,8 +155,8 @@ func (h *Host) judge(ctx context.Context, name string, l local) fleet.Report {
 			r.Digest = l.Images[0].Digest
 		}
 		if l.provenAt != l.Generation {
-			h.update(name, l.Generation, func(l *local) { l.provenAt = l.Generation })
-			h.o.Log.WithFields(logrus.Fields{"set": name, "generation": l.Generation}).Info("a set of the fleet is proven on this host")
+			p.table.update(name, l.Generation, func(l *local) { l.provenAt = l.Generation })
+			p.o.Log.WithFields(logrus.Fields{"set": name, "generation": l.Generation}).Info("a set of the fleet is proven on this host")
 		}
 		return r
 	case set.Error != "":
@@ -236,7 +188,7 @@ type judged struct {
 }
 
 // judgeImage says how an image of a set stands. It is proven only by a job.
-func (h *Host) judgeImage(ctx context.Context, name string, l local, set keep.Set, pinned fleet.Image) judged {
+func (p *prover) judgeImage(ctx context.Context, name string, l local, set keep.Set, pinned fleet.Image) judged {
 	ref := pinnedRef(pinned)
 	s := judged{ImageState: fleet.ImageState{Image: pinned.Image, State: fleet.StatePulling}}
 	at := slices.IndexFunc(set.Images, func(i keep.SetImage) bool {
@@ -249,7 +201,7 @@ func (h *Host) judgeImage(ctx context.Context, name string, l local, set keep.Se
 	i := set.Images[at]
 	job, err := puller.Job{}, error(nil)
 	if i.Job != "" {
-		job, err = h.o.Service.Job(i.Job)
+		job, err = p.o.Service.Job(i.Job)
 	}
 	known := i.Job != "" && err == nil
 	switch i.State {
@@ -261,7 +213,7 @@ func (h *Host) judgeImage(ctx context.Context, name string, l local, set keep.Se
 			}
 			return s
 		}
-		if err := h.tag(ctx, name, l, pinned); err != nil {
+		if err := p.tag(ctx, name, l, pinned); err != nil {
 			s.State, s.Error, s.Kind = fleet.StateFailed, err.Error(), puller.KindOf(err)
 			return s
 		}
@@ -276,7 +228,7 @@ func (h *Host) judgeImage(ctx context.Context, name string, l local, set keep.Se
 			s.Kind = job.Error.Kind
 		}
 		// Rules may have changed since it was taken.
-		if _, err := h.o.Service.CheckPrewarm(puller.PrewarmRequest{Images: puller.Images{{Image: ref, Platform: pinned.Platform}}}); puller.KindOf(err) == puller.ErrForbidden {
+		if _, err := p.o.Service.CheckPrewarm(puller.PrewarmRequest{Images: puller.Images{{Image: ref, Platform: pinned.Platform}}}); puller.KindOf(err) == puller.ErrForbidden {
 			s.Kind, s.Error = puller.ErrForbidden, err.Error()
 		}
 		if s.Kind == puller.ErrForbidden {
@@ -288,47 +240,28 @@ func (h *Host) judgeImage(ctx context.Context, name string, l local, set keep.Se
 
 // tag puts the name that the set has for an image to the digest that was proven. It looks from
 // time to time whether the name is still there.
-func (h *Host) tag(ctx context.Context, name string, l local, pinned fleet.Image) error {
+func (p *prover) tag(ctx context.Context, name string, l local, pinned fleet.Image) error {
 	n := names.ParseName(pinned.Image)
 	if n.Tag == "" || n.Digest != "" || time.Since(l.tagged[pinned.Image]) < tagAgainAfter {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, tagLimit)
 	defer cancel()
-	here, err := h.o.Service.Image(ctx, pinned.Image, pinned.Platform, nil)
+	here, err := p.o.Service.Image(ctx, pinned.Image, pinned.Platform, nil)
 	if err != nil || !here.HasDigest(n.Repository, pinned.Digest) {
 		if kind := puller.KindOf(err); kind == puller.ErrEngineUnavailable && !l.tagged[pinned.Image].IsZero() {
 			return nil // it was there
 		}
-		if err := h.o.Tagger.Tag(ctx, n.Repository+"@"+pinned.Digest, pinned.Image); err != nil {
+		if err := p.o.Tagger.Tag(ctx, n.Repository+"@"+pinned.Digest, pinned.Image); err != nil {
 			return fmt.Errorf("the name %s could not be put to the image: %w", pinned.Image, err)
 		}
-		h.o.Log.WithFields(logrus.Fields{"set": name, "image": pinned.Image, "digest": pinned.Digest}).Info("the name of an image was put to what the fleet has pinned")
+		p.o.Log.WithFields(logrus.Fields{"set": name, "image": pinned.Image, "digest": pinned.Digest}).Info("the name of an image was put to what the fleet has pinned")
 	}
-	h.update(name, l.Generation, func(l *local) {
+	p.table.update(name, l.Generation, func(l *local) {
 		if l.tagged == nil {
 			l.tagged = make(map[string]time.Time)
 		}
 		l.tagged[pinned.Image] = time.Now()
 	})
 	return nil
-}
-
-// setReport keeps how a set stands.
-func (h *Host) setReport(name string, l local, r fleet.Report) {
-	h.update(name, l.Generation, func(l *local) { l.report = bounded(r) })
-}
-
-// bounded shortens what a report says, so that it is taken.
-func bounded(r fleet.Report) fleet.Report {
-	const most = 500 // bytes of a reason
-	r.Error = puller.ClipTo(r.Error, most)
-	r.Images = slices.Clone(r.Images)
-	for n := range r.Images {
-		r.Images[n].Error = puller.ClipTo(r.Images[n].Error, most)
-	}
-	for len(r.Images) > 0 && len(fleet.Encode(r)) > fleet.MaxReport {
-		r.Images = r.Images[:len(r.Images)-1]
-	}
-	return r
 }
