@@ -1,6 +1,7 @@
 package keep
 
 import (
+	"strings"
 	"time"
 
 	"github.com/towline/towline/puller"
@@ -135,6 +136,14 @@ func CheckSetName(name string) error {
 		if !alphanumeric && (i == 0 || c != '.' && c != '_' && c != '-') {
 			return puller.Errorf(puller.ErrInvalidRequest, "name: %q is not the name of a set; it begins with a letter or digit and goes on with those, dots, hyphens and underscores, all in lower case", puller.Clip(name))
 		}
+	}
+	return nil
+}
+
+// CheckNotOfFleet returns why a call or a file can't have a name that is for the fleet's sets.
+func CheckNotOfFleet(name string) error {
+	if strings.HasPrefix(name, FleetPrefix) {
+		return puller.Errorf(puller.ErrInvalidRequest, "name: %q begins with %s, which is for the sets of a fleet; take another one", puller.Clip(name), FleetPrefix)
 	}
 	return nil
 }

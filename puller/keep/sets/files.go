@@ -3,95 +3,120 @@ package sets
 import (
 	"cmp"
 	"context"
+	"slices"
+	"sync"
 
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/keep"
+	"github.com/towline/towline/puller/keep/claim"
+	"github.com/towline/towline/puller/keep/definition"
 	"github.com/towline/towline/puller/keep/setfile"
 )
 
-// files are the files of a directory that have sets. Only Run uses them, and Open before it.
+// files make sets of the files of a directory. Only Run uses them, and Open before it;
+// Faults may be called from anywhere.
 type files struct {
 	*setfile.Directory[*fileSet]
-	refused map[string]string // why the other sets do not allow the set of a file, by path
+	claims    *claim.Claims
+	refreshes *refreshes
+	table     *table
+	log       logrus.FieldLogger
+	refused   map[string]string // why the other sets do not allow the set of a file, by path
+
+	mu     sync.Mutex // a leaf
+	faults []keep.SetFault
 }
 
 // fileSet is what a file says of its set.
 type fileSet struct {
 	name string
-	*definition
+	*definition.Definition
 }
 
 // newFiles returns those of a directory, nil for none.
-func (s *Sets) newFiles(dir string) *files {
-	if dir == "" {
+func newFiles(o Options, t *table, r *refreshes) *files {
+	if o.Dir == "" {
 		return nil
 	}
-	return &files{refused: make(map[string]string), Directory: setfile.NewDirectory(dir, s.o.Log, func(ctx context.Context, path string) (*fileSet, error) {
-		f, err := setfile.Read(ctx, path, s.o.Compose)
+	read := func(ctx context.Context, path string) (*fileSet, error) {
+		f, err := setfile.Read(ctx, path, o.Compose)
 		if err != nil {
 			return nil, err
 		}
-		d, err := s.check(f.Name, f.SetRequest)
+		d, err := definition.Check(o.Service, o.Host, f.Name, f.SetRequest)
 		return &fileSet{f.Name, d}, err
-	})}
+	}
+	return &files{Directory: setfile.NewDirectory(o.Dir, o.Log, read), claims: o.Claims, refreshes: r, table: t, log: o.Log, refused: make(map[string]string)}
 }
 
-// readFiles reads the files that have changed, and makes the sets those of the files.
-func (s *Sets) readFiles(ctx context.Context) {
-	if f := s.files; f != nil && (f.Read(ctx) || len(f.refused) > 0) {
-		s.adopt(ctx)
+// Faults returns the files that can't be used, and why. Those of nil files are none.
+func (f *files) Faults() []keep.SetFault {
+	if f == nil {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.faults)
+}
+
+// update reads the files that have changed, and makes the sets those of the files. With nil
+// files it does nothing.
+func (f *files) update(ctx context.Context) {
+	if f != nil && (f.Read(ctx) || len(f.refused) > 0) {
+		f.adopt(ctx)
 	}
 }
 
 // adopt makes the sets those of the files, beside those that calls have made.
-func (s *Sets) adopt(ctx context.Context) {
-	s.saving.Lock()
-	defer s.saving.Unlock()
-	runs, err := s.runs()
+func (f *files) adopt(ctx context.Context) {
+	f.table.saving.Lock()
+	defer f.table.saving.Unlock()
+	kept, err := f.refreshes.runs.load()
 	if err != nil {
-		s.o.Log.WithError(err).Warn("the last refreshes of sets can't be read; sets of files that are new are refreshed now")
+		f.log.WithError(err).Warn("the last refreshes of sets can't be read; sets of files that are new are refreshed now")
 	}
 	var faults []keep.SetFault
-	if fault := s.files.Fault(); fault != "" {
-		faults = append(faults, keep.SetFault{File: s.files.Path(), Error: fault})
+	if fault := f.Fault(); fault != "" {
+		faults = append(faults, keep.SetFault{File: f.Path(), Error: fault})
 	}
 	wanted := make(map[string]string)  // paths by name
 	refused := make(map[string]string) // reasons by path
-	for f := range s.files.All() {
-		fault := f.Fault
-		if f.Good != nil {
-			if err := s.adoptFile(ctx, f, wanted, runs); err != nil {
-				refused[f.Path] = err.Error()
-				if refused[f.Path] != s.files.refused[f.Path] {
-					s.o.Log.WithFields(logrus.Fields{"file": f.Path, "error": err}).Error("a file of a set can't be used; the other sets go on")
+	for one := range f.All() {
+		fault := one.Fault
+		if one.Good != nil {
+			if err := f.adoptFile(ctx, one, wanted, kept); err != nil {
+				refused[one.Path] = err.Error()
+				if refused[one.Path] != f.refused[one.Path] {
+					f.log.WithFields(logrus.Fields{"file": one.Path, "error": err}).Error("a file of a set can't be used; the other sets go on")
 				}
 			}
-			fault = cmp.Or(fault, refused[f.Path])
+			fault = cmp.Or(fault, refused[one.Path])
 		}
 		if fault != "" {
-			faults = append(faults, keep.SetFault{File: f.Path, Error: fault})
+			faults = append(faults, keep.SetFault{File: one.Path, Error: fault})
 		}
 	}
-	s.files.refused = refused
-	for _, one := range s.sorted() {
+	f.refused = refused
+	for _, one := range f.table.sorted() {
 		if one.source == keep.SetFromFile && wanted[one.name] == "" {
-			s.forget(one.name)
-			s.o.Log.WithField("set", one.name).Info("the file of a set is gone: the set is forgotten, and its images stay")
+			f.refreshes.runs.forget(one.name)
+			f.table.remove(one.name)
+			f.log.WithField("set", one.name).Info("the file of a set is gone: the set is forgotten, and its images stay")
 		}
 	}
-	s.mu.Lock()
-	s.faults = faults
-	s.mu.Unlock()
-	s.nudge()
+	f.mu.Lock()
+	f.faults = faults
+	f.mu.Unlock()
+	f.refreshes.wake.nudge()
 }
 
 // adoptFile makes the set of a file, unless it is there. saving is held.
-func (s *Sets) adoptFile(ctx context.Context, f *setfile.Entry[*fileSet], wanted map[string]string, runs map[string]runRecord) error {
-	name, d := f.Good.name, f.Good.definition
-	old := s.get(name)
-	if err := notOfFleet(name); err != nil {
+func (f *files) adoptFile(ctx context.Context, e *setfile.Entry[*fileSet], wanted map[string]string, kept map[string]runRecord) error {
+	name, d := e.Good.name, e.Good.Definition
+	old := f.table.get(name)
+	if err := keep.CheckNotOfFleet(name); err != nil {
 		return err
 	}
 	switch {
@@ -100,28 +125,24 @@ func (s *Sets) adoptFile(ctx context.Context, f *setfile.Entry[*fileSet], wanted
 	case old != nil && old.source != keep.SetFromFile:
 		return puller.Errorf(puller.ErrConflict, "name: a call has made a set %s; delete that one, or give this one another name", name)
 	}
-	wanted[name] = f.Path
-	if old != nil && old.fingerprint == d.fingerprint && old.file == f.Path {
+	wanted[name] = e.Path
+	if old != nil && old.Fingerprint == d.Fingerprint && old.file == e.Path {
 		return nil
 	}
-	if err := s.hasRoom(old, d); err != nil {
+	if err := f.table.hasRoom(old, d); err != nil {
 		return err
 	}
-	release, err := s.o.Claims.Need(ctx, d.keys())
+	release, err := f.claims.Need(ctx, d.Keys())
 	if err != nil {
 		return err
 	}
 	defer release()
-	one := &set{name: name, source: keep.SetFromFile, file: f.Path, changed: f.Changed.UTC(), definition: d}
-	if old == nil {
-		s.restore(one, runs)
+	one := &set{name: name, source: keep.SetFromFile, file: e.Path, changed: e.Changed.UTC(), Definition: d}
+	if old != nil {
+		f.table.succeed(one, old)
+		return nil
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if old == nil {
-		s.put(one)
-	} else {
-		s.succeed(one, old)
-	}
+	f.refreshes.restore(one, kept)
+	f.table.put(one)
 	return nil
 }

@@ -6,8 +6,12 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/keep"
+	"github.com/towline/towline/puller/keep/claim"
+	"github.com/towline/towline/puller/keep/definition"
 	"github.com/towline/towline/puller/keep/learned"
 )
 
@@ -17,75 +21,81 @@ type Learn struct {
 	Schedule string        // of its refreshes, "" for none
 }
 
-// openLearned reads what was learned, and makes the set of it.
-func (s *Sets) openLearned() (err error) {
-	if s.o.Learn.For <= 0 {
-		return nil
+// learnedSet makes the set of what containers were started from. Only Run uses it, and Open
+// before it.
+type learnedSet struct {
+	images   *learned.Images
+	schedule string
+	host     string
+	claims   *claim.Claims
+	runs     runs
+	table    *table
+	log      logrus.FieldLogger
+}
+
+// openLearned reads what was learned, and makes the set of it. It returns nil where there is
+// to be none.
+func openLearned(o Options, t *table) (*learnedSet, error) {
+	if o.Learn.For <= 0 {
+		return nil, nil
 	}
-	s.learned, err = learned.Open(learned.Options{Service: s.o.Service, Engine: s.o.Engine, Records: s.o.Records, For: s.o.Learn.For, Log: s.o.Log})
+	images, err := learned.Open(learned.Options{Service: o.Service, Engine: o.Engine, Records: o.Records, For: o.Learn.For, Log: o.Log})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return s.makeLearned(s.learned.Names())
+	l := &learnedSet{images: images, schedule: o.Learn.Schedule, host: o.Host, claims: o.Claims, runs: runs{o.Records, o.Log}, table: t, log: o.Log}
+	return l, l.make(images.Names())
 }
 
-// learn has the learned set be what is known by now.
-func (s *Sets) learn(ctx context.Context) {
-	if s.learned == nil {
+// update has the learned set be what is known by now. A nil learnedSet does nothing.
+func (l *learnedSet) update(ctx context.Context) {
+	if l == nil {
 		return
 	}
-	s.learned.Learn(ctx)
-	all := s.learned.Names()
-	if s.hasLearned(all) {
+	l.images.Learn(ctx)
+	all := l.images.Names()
+	if l.has(all) {
 		return
 	}
-	s.saving.Lock()
-	defer s.saving.Unlock()
-	if err := s.makeLearned(all); err != nil {
-		s.o.Log.WithError(err).Warn("the learned set can't be changed; it is tried again")
+	l.table.saving.Lock()
+	defer l.table.saving.Unlock()
+	if err := l.make(all); err != nil {
+		l.log.WithError(err).Warn("the learned set can't be changed; it is tried again")
 	}
 }
 
-// hasLearned reports whether the learned set has these images.
-func (s *Sets) hasLearned(all []string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.EqualFunc(all, s.all[keep.LearnedSet].Images, func(name string, r puller.PullRequest) bool { return name == r.Image })
+// has reports whether the learned set has these images.
+func (l *learnedSet) has(all []string) bool {
+	l.table.mu.Lock()
+	defer l.table.mu.Unlock()
+	return slices.EqualFunc(all, l.table.all[keep.LearnedSet].Images, func(name string, r puller.PullRequest) bool { return name == r.Image })
 }
 
-// makeLearned makes the learned set anew, of images by name. Its images are there, so no refresh is due. saving
-// is held, or not yet needed.
-func (s *Sets) makeLearned(all []string) error {
-	r := keep.SetRequest{Schedule: s.o.Learn.Schedule}
+// make makes the learned set anew, of images by name. They are there, so no refresh is due.
+// saving is held, or not yet needed.
+func (l *learnedSet) make(all []string) error {
+	r := keep.SetRequest{Schedule: l.schedule}
 	r.Caller = keep.LearnedSet
 	for _, name := range all {
 		r.Images = append(r.Images, puller.PullRequest{Image: name})
 	}
-	d, err := s.define(keep.LearnedSet, r)
+	d, err := definition.Define(l.host, keep.LearnedSet, r)
 	if err != nil {
 		return fmt.Errorf("keep.learn_schedule: %w", err)
 	}
-	release, err := s.o.Claims.Need(context.Background(), d.keys())
+	release, err := l.claims.Need(context.Background(), d.Keys())
 	if err != nil {
 		return err
 	}
 	defer release()
-	old := s.get(keep.LearnedSet)
-	if err := s.hasRoom(old, d); err != nil {
+	old := l.table.get(keep.LearnedSet)
+	if err := l.table.hasRoom(old, d); err != nil {
 		return err
 	}
-	one := &set{name: keep.LearnedSet, source: keep.SetFromUsage, changed: now(), definition: d, lastRun: now()}
-	if runs, err := s.runs(); err == nil && runs[one.name].Job != "" {
-		one.lastRun, one.job = runs[one.name].LastRun, runs[one.name].Job
+	one := &set{name: keep.LearnedSet, source: keep.SetFromUsage, changed: now(), Definition: d, lastRun: now()}
+	if kept, err := l.runs.load(); err == nil && kept[one.name].Job != "" {
+		one.lastRun, one.job = kept[one.name].LastRun, kept[one.name].Job
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var was []*image
-	if old != nil {
-		was, one.lastRun, one.job = old.images, old.lastRun, old.job
-	}
-	one.images = newImages(d, was)
-	one.plan(now())
-	s.put(one)
+	l.table.renew(one, old)
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/towline/towline/puller"
@@ -16,7 +17,7 @@ import (
 const (
 	// lookLimit is how long a look at the engine may take.
 	lookLimit = 30 * time.Second
-	looks     = 4 // at a time
+	maxLooks  = 4 // at a time
 )
 
 // digestOf returns the digest of an image in the repository of a reference, "" if there is
@@ -54,30 +55,42 @@ type glance struct {
 	err     error
 }
 
+// looks find out which images of sets the engine has. Only Run uses them.
+type looks struct {
+	engine    Engine
+	service   puller.Service
+	table     *table
+	changed   func(puller.ImageChange)                // nil for nobody
+	collected func(name string, since time.Time) bool // nil for never
+	log       logrus.FieldLogger
+
+	stranded time.Time // since when the engine does not say what it has
+}
+
 // look asks the engine which images there are. Those that have come, gone or changed are
 // inspected.
-func (s *Sets) look(ctx context.Context) {
+func (l *looks) look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
-	s.mu.Lock()
-	none := len(s.all) == 0
-	s.mu.Unlock()
+	l.table.mu.Lock()
+	none := len(l.table.all) == 0
+	l.table.mu.Unlock()
 	if none {
 		return
 	}
-	all, err := s.o.Engine.Images(ctx, false)
+	all, err := l.engine.Images(ctx, false)
 	if err != nil {
-		s.strand(ctx, err)
+		l.strand(ctx, err)
 		return
 	}
 	ids := listed(all)
 	var changed []*glance
 	at := now()
-	var tell []puller.ImageChange
-	defer func() { s.tell(tell) }() // not under the lock
-	s.mu.Lock()
-	s.stranded = time.Time{}
-	for _, one := range s.all {
+	var told []puller.ImageChange
+	defer func() { tell(l.changed, told) }() // not under the lock
+	l.stranded = time.Time{}
+	l.table.mu.Lock()
+	for _, one := range l.table.all {
 		for _, i := range one.images {
 			id := ids[names.EngineRef(i.Image)]
 			switch {
@@ -89,41 +102,32 @@ func (s *Sets) look(ctx context.Context) {
 			}
 		}
 	}
-	s.mu.Unlock()
+	l.table.mu.Unlock()
 	var asks errgroup.Group
-	asks.SetLimit(looks)
+	asks.SetLimit(maxLooks)
 	for _, g := range changed {
 		asks.Go(func() error {
-			g.here, g.err = s.o.Service.Image(ctx, g.request.Image, g.request.Platform, nil)
+			g.here, g.err = l.service.Image(ctx, g.request.Image, g.request.Platform, nil)
 			return nil
 		})
 	}
 	asks.Wait()
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	l.table.mu.Lock()
+	defer l.table.mu.Unlock()
 	for _, g := range changed {
 		if g.busy {
 			continue // its job tells what becomes of it
 		}
 		digest, vanished := g.digest, g.vanished
-		collected := s.o.Collected != nil && !*g.set.Protect && s.o.Collected(names.EngineRef(g.Image), g.checked)
+		collected := l.collected != nil && !*g.set.Protect && l.collected(names.EngineRef(g.Image), g.checked)
 		if g.apply(at, collected); g.vanished && !vanished {
-			tell = append(tell, puller.ImageChange{Action: puller.ImageMissing, Names: []string{g.Image}, Digest: digest, Set: g.set.name})
-		}
-	}
-}
-
-// tell has the changes of images told.
-func (s *Sets) tell(changes []puller.ImageChange) {
-	for _, c := range changes {
-		if s.o.Changed != nil {
-			s.o.Changed(c)
+			told = append(told, puller.ImageChange{Action: puller.ImageMissing, Names: []string{g.Image}, Digest: digest, Set: g.set.name})
 		}
 	}
 }
 
 // apply keeps what a look has found. collected says that a collection has removed the image
-// since the look before. Sets.mu is held.
+// since the look before. table.mu is held.
 func (g *glance) apply(at time.Time, collected bool) {
 	i := g.image
 	switch kind := puller.KindOf(g.err); {
@@ -165,11 +169,9 @@ func (g *glance) found(at time.Time) {
 }
 
 // strand keeps that the engine does not say what it has. It is logged once.
-func (s *Sets) strand(ctx context.Context, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stranded.IsZero() && ctx.Err() == nil {
-		s.o.Log.WithError(err).Warn("the engine does not say which images it has; the states of sets are old until it does")
-		s.stranded = now()
+func (l *looks) strand(ctx context.Context, err error) {
+	if l.stranded.IsZero() && ctx.Err() == nil {
+		l.log.WithError(err).Warn("the engine does not say which images it has; the states of sets are old until it does")
+		l.stranded = now()
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/keep"
+	"github.com/towline/towline/puller/keep/definition"
 )
 
 // PutSet implements keep.Service.
@@ -15,68 +16,46 @@ func (s *Sets) PutSet(name string, r keep.SetRequest) (keep.Set, error) {
 	if err := keep.CheckSetName(name); err != nil {
 		return keep.Set{}, err
 	}
-	if err := notOfFleet(name); err != nil {
+	if err := keep.CheckNotOfFleet(name); err != nil {
 		return keep.Set{}, err
 	}
 	if err := s.accept(name, keep.SetFromAPI, r); err != nil {
 		return keep.Set{}, err
 	}
 	s.o.Log.WithFields(logrus.Fields{"set": name, "caller": r.Caller, "images": len(r.Images)}).Info("a call has made a set")
-	s.nudge()
+	s.wake.nudge()
 	return s.Set(name)
-}
-
-// notOfFleet returns why a call or a file can't have a name that is for the fleet's sets.
-func notOfFleet(name string) error {
-	if strings.HasPrefix(name, keep.FleetPrefix) {
-		return puller.Errorf(puller.ErrInvalidRequest, "name: %q begins with %s, which is for the sets of a fleet; take another one", puller.Clip(name), keep.FleetPrefix)
-	}
-	return nil
 }
 
 // accept checks a set, keeps it, and begins its refresh if its window is open.
 func (s *Sets) accept(name string, source keep.SetSource, r keep.SetRequest) error {
-	d, err := s.check(name, r)
+	d, err := definition.Check(s.o.Service, s.o.Host, name, r)
 	if err != nil {
 		return err
 	}
-	release, err := s.o.Claims.Need(context.Background(), d.keys())
+	release, err := s.o.Claims.Need(context.Background(), d.Keys())
 	if err != nil {
 		return err
 	}
 	defer release()
-	s.saving.Lock()
-	defer s.saving.Unlock()
-	old := s.get(name)
+	s.table.saving.Lock()
+	defer s.table.saving.Unlock()
+	old := s.table.get(name)
 	if err := mayChange(old, source); err != nil {
 		return err
 	}
-	if err := s.hasRoom(old, d); err != nil {
+	if err := s.table.hasRoom(old, d); err != nil {
 		return err
 	}
-	one := &set{name: name, source: source, changed: now(), definition: d}
-	if err := s.save(one); err != nil {
+	one := &set{name: name, source: source, changed: now(), Definition: d}
+	if err := saveSet(s.o.Records, one); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	s.succeed(one, old)
-	s.mu.Unlock()
+	s.table.succeed(one, old)
 	if !one.due.After(now()) {
-		s.refresh(one) // the set says why it has not begun
+		s.refreshes.begin(one) // the set says why it has not begun
 	}
 	return nil
-}
-
-// succeed puts a set in the place of an older one. mu is held.
-func (s *Sets) succeed(one, old *set) {
-	var was []*image
-	if old != nil {
-		was = old.images
-		one.lastRun = old.lastRun
-	}
-	one.images = newImages(one.definition, was)
-	one.due = one.when.Open(now())
-	s.put(one)
 }
 
 // mayChange returns why sets of a source can't replace a set, nil for none.
@@ -94,23 +73,6 @@ func mayChange(one *set, source keep.SetSource) error {
 		where = "a call has made it"
 	}
 	return puller.Errorf(puller.ErrConflict, "the set %s can't be changed by a call: %s", one.name, where)
-}
-
-// hasRoom returns ErrOverloaded where there are as many sets, or images in them, as may be.
-func (s *Sets) hasRoom(old *set, d *definition) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n, images := len(s.all), s.images
-	if old != nil {
-		n, images = n-1, images-len(old.images)
-	}
-	switch {
-	case n >= keep.MaxSets:
-		return puller.Overloaded("there are %d sets, and at most %d are kept: delete some", n, keep.MaxSets)
-	case images+len(d.Images) > keep.MaxSetImages:
-		return puller.Overloaded("the other sets have %d images, and this one has %d: together they may have at most %d; delete some", images, len(d.Images), keep.MaxSetImages)
-	}
-	return nil
 }
 
 // DeleteSet implements keep.Service.
@@ -134,7 +96,7 @@ func (s *Sets) PutOfFleet(name string, r keep.SetRequest) error {
 	if err := s.accept(name, keep.SetFromFleet, r); err != nil {
 		return err
 	}
-	s.nudge()
+	s.wake.nudge()
 	return nil
 }
 
@@ -147,9 +109,9 @@ func (s *Sets) DeleteOfFleet(name string) error {
 
 // remove forgets a set of a source, and returns it as it stood.
 func (s *Sets) remove(name string, source keep.SetSource) (keep.Set, error) {
-	s.saving.Lock()
-	defer s.saving.Unlock()
-	old := s.get(name)
+	s.table.saving.Lock()
+	defer s.table.saving.Unlock()
+	old := s.table.get(name)
 	if old == nil {
 		return keep.Set{}, errNoSet(name)
 	}
@@ -163,16 +125,18 @@ func (s *Sets) remove(name string, source keep.SetSource) (keep.Set, error) {
 	if err := s.o.Records.Delete(setKind, []string{name}); err != nil {
 		return v, err
 	}
-	s.forget(name)
+	s.refreshes.runs.forget(name)
+	s.table.remove(name)
 	return v, nil
 }
 
-// forget drops a set whose definition is gone. saving is held.
-func (s *Sets) forget(name string) {
-	if err := s.o.Records.Delete(runKind, []string{name}); err != nil {
-		s.o.Log.WithError(err).WithField("set", name).Warn("the last refresh of a set that was deleted is still kept")
+// RefreshSet implements keep.Service.
+func (s *Sets) RefreshSet(name string) (puller.Job, error) {
+	s.table.saving.Lock()
+	defer s.table.saving.Unlock()
+	one := s.table.get(name)
+	if one == nil {
+		return puller.Job{}, errNoSet(name)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.drop(name)
+	return s.refreshes.begin(one)
 }

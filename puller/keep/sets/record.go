@@ -6,8 +6,12 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/keep"
+	"github.com/towline/towline/puller/keep/definition"
+	"github.com/towline/towline/puller/store"
 )
 
 // The kinds of records. Their keys are names of sets.
@@ -34,86 +38,79 @@ type runRecord struct {
 
 // load reads the sets that calls have made. One that the daemon's rules no longer allow is
 // kept, and its refreshes fail.
-func (s *Sets) load() error {
-	kept, err := s.o.Records.Load(setKind)
+func load(o Options, t *table, f *refreshes) error {
+	values, err := o.Records.Load(setKind)
 	if err != nil {
 		return err
 	}
-	runs, err := s.runs()
+	kept, err := f.runs.load()
 	if err != nil {
 		return err
 	}
-	for name, value := range kept {
+	for name, value := range values {
 		var r setRecord
 		if err := json.Unmarshal(value, &r); err != nil {
 			return fmt.Errorf("the set %s: %w", name, err)
 		}
 		r.Request.Caller, r.Request.Skipped = r.Caller, r.Skipped
-		d, err := s.define(name, r.Request)
+		d, err := definition.Define(o.Host, name, r.Request)
 		if err != nil {
-			s.o.Log.WithError(err).WithField("set", name).Error("a set can't be used any more; it is left out; make it again")
+			o.Log.WithError(err).WithField("set", name).Error("a set can't be used any more; it is left out; make it again")
 			continue
 		}
-		one := &set{name: name, source: cmp.Or(r.Source, keep.SetFromAPI), changed: r.Changed, definition: d}
-		s.restore(one, runs)
-		s.put(one)
+		one := &set{name: name, source: cmp.Or(r.Source, keep.SetFromAPI), changed: r.Changed, Definition: d}
+		f.restore(one, kept)
+		t.put(one)
 	}
 	return nil
 }
 
-func (s *Sets) runs() (map[string]runRecord, error) {
-	values, err := s.o.Records.Load(runKind)
-	if err != nil {
-		return nil, err
-	}
-	runs := make(map[string]runRecord)
-	for name, value := range values {
-		var r runRecord
-		if err := json.Unmarshal(value, &r); err != nil {
-			return nil, fmt.Errorf("the runs of the set %s: %w", name, err)
-		}
-		runs[name] = r
-	}
-	return runs, nil
-}
-
-// restore has a set go on as it was before a restart, which is not known yet. One that has
-// changed since its last refresh is refreshed at once. mu is not held.
-func (s *Sets) restore(one *set, runs map[string]runRecord) {
-	one.images = newImages(one.definition, nil)
-	r, ran := runs[one.name]
-	if one.due = one.when.Open(now()); !ran || r.Fingerprint != one.fingerprint {
-		return
-	}
-	one.lastRun, one.job = r.LastRun, r.Job
-	one.plan(now())
-	if job, err := s.o.Service.Job(r.Job); err == nil && !job.State.Ended() {
-		one.running = true
-		for _, i := range one.images {
-			i.busy = true
-		}
-		s.mu.Lock()
-		s.started = append(s.started, running{set: one, job: r.Job, images: one.images})
-		s.mu.Unlock()
-	}
-}
-
-// save keeps what a call, or the fleet, has made.
-func (s *Sets) save(one *set) error {
+// saveSet keeps what a call, or the fleet, has made.
+func saveSet(to store.Records, one *set) error {
 	value, err := json.Marshal(setRecord{Request: one.SetRequest, Source: one.source, Skipped: one.Skipped, Caller: one.Caller, Changed: one.changed})
 	if err != nil {
 		return err
 	}
-	return s.o.Records.Save(setKind, map[string][]byte{one.name: value})
+	return to.Save(setKind, map[string][]byte{one.name: value})
 }
 
-// saveRun keeps how the refreshes of a set stand. Without it, a restart refreshes once more.
-func (s *Sets) saveRun(one *set, r runRecord) {
-	value, err := json.Marshal(r)
+// runs are the records of the last refreshes on disk.
+type runs struct {
+	records store.Records
+	log     logrus.FieldLogger
+}
+
+// load returns them by set.
+func (r runs) load() (map[string]runRecord, error) {
+	values, err := r.records.Load(runKind)
+	if err != nil {
+		return nil, err
+	}
+	kept := make(map[string]runRecord)
+	for name, value := range values {
+		var one runRecord
+		if err := json.Unmarshal(value, &one); err != nil {
+			return nil, fmt.Errorf("the runs of the set %s: %w", name, err)
+		}
+		kept[name] = one
+	}
+	return kept, nil
+}
+
+// save keeps how the refreshes of a set stand. Without it, a restart refreshes once more.
+func (r runs) save(name string, one runRecord) {
+	value, err := json.Marshal(one)
 	if err == nil {
-		err = s.o.Records.Save(runKind, map[string][]byte{one.name: value})
+		err = r.records.Save(runKind, map[string][]byte{name: value})
 	}
 	if err != nil {
-		s.o.Log.WithError(err).WithField("set", one.name).Warn("the refresh of a set could not be kept; the next start refreshes it again")
+		r.log.WithError(err).WithField("set", name).Warn("the refresh of a set could not be kept; the next start refreshes it again")
+	}
+}
+
+// forget deletes the record of a set whose definition is gone.
+func (r runs) forget(name string) {
+	if err := r.records.Delete(runKind, []string{name}); err != nil {
+		r.log.WithError(err).WithField("set", name).Warn("the last refresh of a set that was deleted is still kept")
 	}
 }

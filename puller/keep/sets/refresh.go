@@ -2,12 +2,14 @@ package sets
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/keep"
+	"github.com/towline/towline/puller/keep/definition"
 )
 
 const (
@@ -26,71 +28,113 @@ type running struct {
 	images []*image // in the order of the job
 }
 
-// RefreshSet implements keep.Service.
-func (s *Sets) RefreshSet(name string) (puller.Job, error) {
-	s.saving.Lock()
-	defer s.saving.Unlock()
-	one := s.get(name)
-	if one == nil {
-		return puller.Job{}, errNoSet(name)
-	}
-	return s.refresh(one)
+// refreshes are the jobs that pull images of sets: those that begin, and those that go on.
+type refreshes struct {
+	service puller.Service
+	runs    runs
+	table   *table
+	wake    wake
+	changed func(puller.ImageChange) // nil for nobody
+	log     logrus.FieldLogger
+
+	mu      sync.Mutex // a leaf
+	started []running  // jobs that Run has not taken up yet
 }
 
-// refresh begins a refresh of all images, or returns the one that goes on. saving is held.
-func (s *Sets) refresh(one *set) (puller.Job, error) {
-	s.mu.Lock()
+// restore has a set go on as it was before a restart, which is not known yet. One that has
+// changed since its last refresh is refreshed at once.
+func (f *refreshes) restore(one *set, kept map[string]runRecord) {
+	one.images = newImages(one.Definition, nil)
+	r, ran := kept[one.name]
+	if one.due = one.When.Open(now()); !ran || r.Fingerprint != one.Fingerprint {
+		return
+	}
+	one.lastRun, one.job = r.LastRun, r.Job
+	one.plan(now())
+	if job, err := f.service.Job(r.Job); err == nil && !job.State.Ended() {
+		one.running = true
+		for _, i := range one.images {
+			i.busy = true
+		}
+		f.start(running{set: one, job: r.Job, images: one.images})
+	}
+}
+
+// start has a job followed, when Run takes it up.
+func (f *refreshes) start(r running) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.started = append(f.started, r)
+}
+
+// take returns the jobs that are to be followed.
+func (f *refreshes) take() []running {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	taken := f.started
+	f.started = nil
+	return taken
+}
+
+// beginDue begins a refresh of a set that is due, unless the set has changed meanwhile.
+func (f *refreshes) beginDue(one *set) {
+	f.table.saving.Lock()
+	defer f.table.saving.Unlock()
+	if f.table.get(one.name) == one {
+		f.begin(one) // the set says why it has not begun
+	}
+}
+
+// begin begins a refresh of all images, or returns the one that goes on. saving is held.
+func (f *refreshes) begin(one *set) (puller.Job, error) {
+	f.table.mu.Lock()
 	going := ""
 	if one.running {
 		going = one.job
 	}
-	request := prewarmOf(one.SetRequest, one.Images)
-	s.mu.Unlock()
+	request := definition.Prewarm(one.SetRequest, one.Images)
+	f.table.mu.Unlock()
 	if going != "" {
-		if job, err := s.o.Service.Job(going); err == nil && !job.State.Ended() {
+		if job, err := f.service.Job(going); err == nil && !job.State.Ended() {
 			return job, nil
 		}
 	}
 	at := now()
-	job, err := s.o.Service.Prewarm(request)
+	job, err := f.service.Prewarm(request)
 	if err != nil {
-		s.mu.Lock()
-		defer s.mu.Unlock()
+		f.table.mu.Lock()
+		defer f.table.mu.Unlock()
 		if one.fault == "" {
-			s.o.Log.WithError(err).WithField("set", one.name).Error("the refresh of a set can't begin; it is tried again")
+			f.log.WithError(err).WithField("set", one.name).Error("the refresh of a set can't begin; it is tried again")
 		}
-		one.fault, one.due = err.Error(), one.when.Open(at.Add(beginAgain))
+		one.stuck(err, at)
 		return job, err
 	}
-	s.saveRun(one, runRecord{one.fingerprint, at, job.ID})
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	one.job, one.running, one.lastRun, one.fault = job.ID, true, at, ""
-	one.plan(at)
-	for _, i := range one.images {
-		i.busy = true
-	}
-	s.started = append(s.started, running{one, job.ID, one.images})
-	s.nudge()
+	f.runs.save(one.name, runRecord{one.Fingerprint, at, job.ID})
+	f.table.mu.Lock()
+	one.begun(job.ID, at)
+	f.table.mu.Unlock()
+	f.start(running{one, job.ID, one.images})
+	f.wake.nudge()
 	return job, nil
 }
 
 // follow waits for a job, and keeps what it tells of its images.
-func (s *Sets) follow(ctx context.Context, r running) {
-	job, err := s.o.Service.Wait(ctx, r.job)
+func (f *refreshes) follow(ctx context.Context, r running) {
+	job, err := f.service.Wait(ctx, r.job)
 	if err != nil && puller.KindOf(err) != puller.ErrNotFound {
 		return // the daemon ends, and the job goes on with the next start
 	}
 	results := make([]outcome, len(r.images))
 	for n, i := range r.images {
 		if n < len(job.Images) {
-			results[n] = s.outcome(ctx, i.PullRequest, job.Images[n])
+			results[n] = outcomeOf(ctx, f.service, i.PullRequest, job.Images[n])
 		}
 	}
-	var tell []puller.ImageChange
-	defer func() { s.tell(tell) }() // not under the lock
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	var told []puller.ImageChange
+	defer func() { tell(f.changed, told) }() // not under the lock
+	f.table.mu.Lock()
+	defer f.table.mu.Unlock()
 	if r.set.job == r.job {
 		r.set.running = false
 	}
@@ -100,12 +144,12 @@ func (s *Sets) follow(ctx context.Context, r running) {
 		// What was pulled though it was there had gone since the last look.
 		vanished := i.vanished || i.state == keep.SetPresent && results[n].pulled.Source == puller.SourcePulled && results[n].digest == i.digest && i.digest != ""
 		if results[n].apply(i, at); vanished && !i.vanished {
-			tell = append(tell, puller.ImageChange{
+			told = append(told, puller.ImageChange{
 				Action: puller.ImageRestored, ID: results[n].id, Names: []string{i.Image}, Digest: i.digest, Size: results[n].size, Set: r.set.name, Job: i.job,
 			})
 		}
 	}
-	s.nudge()
+	f.wake.nudge()
 }
 
 // outcome is what a job tells of an image.
@@ -117,23 +161,23 @@ type outcome struct {
 	there  bool   // the engine has an image under the name
 }
 
-// outcome asks what a child of a prewarm has brought.
-func (s *Sets) outcome(ctx context.Context, r puller.PullRequest, child puller.ImageState) outcome {
+// outcomeOf asks what a child of a prewarm has brought.
+func outcomeOf(ctx context.Context, service puller.Service, r puller.PullRequest, child puller.ImageState) outcome {
 	o := outcome{pulled: child}
 	if child.State == puller.StateSucceeded {
 		o.there = true
-		if job, err := s.o.Service.Job(child.Job); err == nil && job.Result != nil {
+		if job, err := service.Job(child.Job); err == nil && job.Result != nil {
 			o.digest, o.id, o.size = job.Result.Digest, job.Result.ImageID, job.Result.Size
 		}
 		return o
 	}
-	if here, err := s.o.Service.Image(ctx, r.Image, r.Platform, nil); err == nil {
+	if here, err := service.Image(ctx, r.Image, r.Platform, nil); err == nil {
 		o.there, o.digest = true, digestOf(here, r.Image)
 	}
 	return o
 }
 
-// apply keeps an outcome. Sets.mu is held.
+// apply keeps an outcome. table.mu is held.
 func (o outcome) apply(i *image, at time.Time) {
 	if o.pulled.State == "" {
 		return // nothing is known of the job any more: the next look finds out
@@ -145,8 +189,7 @@ func (o outcome) apply(i *image, at time.Time) {
 		i.repairAt = at.Add(coolDown)
 		return
 	}
-	i.failures++
-	i.repairAt = at.Add(min(longestWait, coolDown<<min(i.failures-1, 10)))
+	i.putOff(at)
 	i.state, i.digest = keep.SetFailed, o.digest
 	if o.there {
 		i.state = keep.SetStale
@@ -161,34 +204,34 @@ func (o outcome) apply(i *image, at time.Time) {
 
 // repair pulls images of a set that are missing, or whose last pull failed for now. saving
 // is not held.
-func (s *Sets) repair(one *set) {
-	s.saving.Lock()
-	defer s.saving.Unlock()
+func (f *refreshes) repair(one *set) {
+	f.table.saving.Lock()
+	defer f.table.saving.Unlock()
 	at := now()
-	var images puller.Images
-	var which []*image
-	s.mu.Lock()
-	current := s.all[one.name] == one && !one.running
-	for _, i := range one.images {
-		wanted := i.state == keep.SetMissing && i.reason != notLooked || i.state == keep.SetFailed || i.retry
-		if current && wanted && !i.busy && !i.idle && !i.repairAt.After(at) {
-			images, which = append(images, i.PullRequest), append(which, i)
-		}
-	}
-	request := prewarmOf(one.SetRequest, images)
-	open := one.when.Open(at).Equal(at)
-	s.mu.Unlock()
-	if len(images) == 0 || !open {
+	if f.table.get(one.name) != one || !one.When.Open(at).Equal(at) {
 		return
 	}
+	f.table.mu.Lock()
+	which := one.wanting(at)
+	var images puller.Images
+	for _, i := range which {
+		images = append(images, i.PullRequest)
+	}
+	f.table.mu.Unlock()
+	if len(images) == 0 {
+		return
+	}
+	request := definition.Prewarm(one.SetRequest, images)
 	request.Skipped = nil
-	job, err := s.o.Service.Prewarm(request)
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	job, err := f.service.Prewarm(request)
+	if err == nil {
+		defer f.start(running{one, job.ID, which}) // after the lock
+	}
+	f.table.mu.Lock()
+	defer f.table.mu.Unlock()
 	for n, i := range which {
 		if err != nil {
-			i.failures++
-			i.repairAt = at.Add(min(longestWait, coolDown<<min(i.failures-1, 10)))
+			i.putOff(at)
 			i.reason = "its pull can't begin: " + err.Error()
 			continue
 		}
@@ -196,9 +239,6 @@ func (s *Sets) repair(one *set) {
 		if n < len(job.Children) {
 			i.job = job.Children[n]
 		}
-		s.o.Log.WithFields(logrus.Fields{"set": one.name, "image": i.Image, "job": job.ID, "reason": i.reason}).Info("an image of a set is pulled again")
-	}
-	if err == nil {
-		s.started = append(s.started, running{one, job.ID, which})
+		f.log.WithFields(logrus.Fields{"set": one.name, "image": i.Image, "job": job.ID, "reason": i.reason}).Info("an image of a set is pulled again")
 	}
 }

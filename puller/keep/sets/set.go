@@ -3,110 +3,21 @@
 package sets
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
-	"slices"
 	"time"
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/keep"
-	"github.com/towline/towline/puller/keep/schedule"
-	"github.com/towline/towline/puller/names"
+	"github.com/towline/towline/puller/keep/definition"
 )
 
-// definition is what a set was asked to be, checked and with its defaults. It never changes.
-type definition struct {
-	keep.SetRequest
-	when        schedule.Schedule
-	fingerprint string // of the request
-}
-
-// check checks a request and fills in its defaults. The error is ErrInvalidRequest or
-// ErrForbidden.
-func (s *Sets) check(name string, r keep.SetRequest) (*definition, error) {
-	d, err := s.define(name, r)
-	if err != nil {
-		return nil, err
-	}
-	checked, err := s.o.Service.CheckPrewarm(prewarmOf(d.SetRequest, d.Images))
-	if err != nil {
-		return nil, err
-	}
-	if len(checked.Images) == 0 {
-		return nil, puller.Errorf(puller.ErrInvalidRequest, "images: all services are skipped, and a set needs an image")
-	}
-	seen := make(map[[2]string]bool)
-	var kept puller.Images
-	for i, one := range d.Images {
-		// The other defaults are those of the daemon at the time of a refresh.
-		one.Image, one.Platform = checked.Images[i].Image, checked.Images[i].Platform
-		if key := [2]string{one.Image, one.Platform}; !seen[key] {
-			seen[key] = true
-			kept = append(kept, one)
-		}
-	}
-	// What was accepted is not held to the caller's rules again.
-	d.Images, d.Rules = kept, nil
-	return s.define(name, d.SetRequest)
-}
-
-// define fills in the defaults of a request, and reads its schedule. It asks nothing of
-// anybody.
-func (s *Sets) define(name string, r keep.SetRequest) (*definition, error) {
-	when, err := schedule.New(schedule.Request{Schedule: r.Schedule, Timezone: r.Timezone, Jitter: r.Jitter, Window: r.Window})
-	if err != nil {
-		return nil, err
-	}
-	switch r.Policy {
-	case "":
-		r.Policy = puller.PolicyNewer
-	case puller.PolicyNewer, puller.PolicyMissing:
-	default:
-		return nil, puller.Errorf(puller.ErrInvalidRequest, "policy: %q is not one of a set; use newer or missing", puller.Clip(string(r.Policy)))
-	}
-	if r.Priority == "" {
-		r.Priority = puller.PriorityLow
-	}
-	if r.Protect == nil {
-		r.Protect = new(true)
-	}
-	r.Images = slices.Clone(r.Images)
-	var faults puller.ImageFaults
-	for i := range r.Images {
-		one := &r.Images[i]
-		if one.Lease != "" {
-			faults.Add(i, puller.Errorf(puller.ErrInvalidRequest, "lease: a set keeps its images itself; leave it out"))
-		}
-		if names.ParseName(one.Image).ID != "" && one.Policy == "" {
-			one.Policy = puller.PolicyMissing // no registry knows an ID
-		}
-	}
-	if err := faults.Err(); err != nil {
-		return nil, err
-	}
-	body, err := json.Marshal(r)
-	if err != nil {
-		return nil, err
-	}
-	sum := sha256.Sum256(body)
-	return &definition{r, when.WithHost(s.o.Host, name), hex.EncodeToString(sum[:16])}, nil
-}
-
-// prewarmOf asks for images of a set.
-func prewarmOf(r keep.SetRequest, images puller.Images) puller.PrewarmRequest {
-	p := puller.PrewarmRequest{Images: images, Policy: r.Policy, Priority: r.Priority, Platform: r.Platform}
-	p.Skipped, p.Caller, p.Rules = r.Skipped, r.Caller, r.Rules
-	return p
-}
-
-// set is a set as it stands. Sets.mu guards it.
+// set is a set as it stands. Its name, source, file, time of change and definition stay the
+// same; table.mu guards the rest.
 type set struct {
 	name    string
 	source  keep.SetSource
 	file    string
 	changed time.Time
-	*definition
+	*definition.Definition
 	images []*image
 
 	lastRun time.Time // when the last refresh began
@@ -140,7 +51,7 @@ type image struct {
 const notLooked = "not looked at yet"
 
 // newImages returns the images of a definition. What is known of those of an older one stays.
-func newImages(d *definition, old []*image) []*image {
+func newImages(d *definition.Definition, old []*image) []*image {
 	known := make(map[[2]string]*image)
 	for _, i := range old {
 		known[[2]string{i.Image, i.Platform}] = i
@@ -160,23 +71,55 @@ func newImages(d *definition, old []*image) []*image {
 	return all
 }
 
-// keys returns under what an image may be found that is in the set.
-func (d *definition) keys() (keys []string) {
-	for _, i := range d.Images {
-		keys = append(keys, names.EngineRef(i.Image))
-	}
-	slices.Sort(keys)
-	return slices.Compact(keys)
-}
-
 // plan says when the next refresh begins, given that the last one was at lastRun.
 func (s *set) plan(now time.Time) {
 	if s.lastRun.After(now) {
 		s.lastRun = now // the clock was set back
 	}
-	if s.due = s.when.Next(s.lastRun); !s.due.IsZero() && s.due.Before(now) {
-		s.due = s.when.Open(now) // it was missed
+	if s.due = s.When.Next(s.lastRun); !s.due.IsZero() && s.due.Before(now) {
+		s.due = s.When.Open(now) // it was missed
 	}
+}
+
+// inherit takes over what is known of the images and refreshes of an older one, nil for none.
+func (s *set) inherit(old *set) {
+	var was []*image
+	if old != nil {
+		was, s.lastRun = old.images, old.lastRun
+	}
+	s.images = newImages(s.Definition, was)
+}
+
+// begun notes that a job refreshes all images.
+func (s *set) begun(job string, at time.Time) {
+	s.job, s.running, s.lastRun, s.fault = job, true, at, ""
+	s.plan(at)
+	for _, i := range s.images {
+		i.busy = true
+	}
+}
+
+// stuck notes that a refresh could not begin. It is tried again.
+func (s *set) stuck(err error, at time.Time) {
+	s.fault, s.due = err.Error(), s.When.Open(at.Add(beginAgain))
+}
+
+// wanting returns the images that are missing, or whose last pull failed for now, and that may
+// be pulled by now. There are none while a refresh goes on.
+func (s *set) wanting(at time.Time) (all []*image) {
+	for _, i := range s.images {
+		wanted := i.state == keep.SetMissing && i.reason != notLooked || i.state == keep.SetFailed || i.retry
+		if wanted && !s.running && !i.busy && !i.idle && !i.repairAt.After(at) {
+			all = append(all, i)
+		}
+	}
+	return all
+}
+
+// putOff notes a failure: the image is left alone for longer with each one in a row.
+func (i *image) putOff(at time.Time) {
+	i.failures++
+	i.repairAt = at.Add(min(longestWait, coolDown<<min(i.failures-1, 10)))
 }
 
 // view returns the set in the form of the API, with its images. job is its refresh, if that
@@ -184,7 +127,7 @@ func (s *set) plan(now time.Time) {
 func (s *set) view(job *puller.Job) keep.Set {
 	v := keep.Set{
 		Name: s.name, Source: s.source, File: s.file,
-		Schedule: s.Schedule, Timezone: s.Timezone, JitterSeconds: s.when.Jitter().Seconds(), Window: s.Window,
+		Schedule: s.Schedule, Timezone: s.Timezone, JitterSeconds: s.When.Jitter().Seconds(), Window: s.Window,
 		Policy: s.Policy, Protect: *s.Protect, Priority: s.Priority,
 		ChangedAt: s.changed, LastRun: s.lastRun, NextRun: utc(s.due), Job: s.job, Refreshes: s.running, Error: s.fault,
 		Counts: make(map[keep.SetState]int), Skipped: s.Skipped,

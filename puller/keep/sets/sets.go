@@ -3,9 +3,6 @@ package sets
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,7 +13,6 @@ import (
 	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/keep/claim"
 	"github.com/towline/towline/puller/keep/index"
-	"github.com/towline/towline/puller/keep/learned"
 	"github.com/towline/towline/puller/keep/setfile"
 	"github.com/towline/towline/puller/store"
 )
@@ -50,36 +46,32 @@ type Options struct {
 
 // Sets are all sets of a host. Their methods may be called from anywhere.
 type Sets struct {
-	o       Options
-	wake    chan struct{}   // has something in it after Run may have more to do
-	files   *files          // nil for none
-	learned *learned.Images // nil for none
-
-	saving sync.Mutex // one change, and one begin of a refresh, at a time; taken before mu
-
-	mu       sync.Mutex
-	all      map[string]*set
-	byKey    index.Index // names of sets, by set.keys
-	images   int         // of all sets
-	faults   []keep.SetFault
-	started  []running // jobs that Run has not taken up yet
-	stranded time.Time // since when the engine does not say what it has
+	o         Options
+	wake      wake
+	table     table
+	refreshes *refreshes
+	looks     *looks
+	files     *files      // nil for none
+	learned   *learnedSet // nil for none
 }
 
 // Open reads the sets that are kept, and the files. Run must be called for them to be
 // refreshed.
 func Open(o Options) (*Sets, error) {
-	s := &Sets{o: o, wake: make(chan struct{}, 1), all: make(map[string]*set), byKey: make(index.Index)}
-	if err := s.load(); err != nil {
+	s := &Sets{o: o, wake: make(wake, 1), table: table{all: make(map[string]*set), byKey: make(index.Index)}}
+	s.refreshes = &refreshes{service: o.Service, runs: runs{o.Records, o.Log}, table: &s.table, wake: s.wake, changed: o.Changed, log: o.Log}
+	s.looks = &looks{engine: o.Engine, service: o.Service, table: &s.table, changed: o.Changed, collected: o.Collected, log: o.Log}
+	if err := load(o, &s.table, s.refreshes); err != nil {
 		return nil, fmt.Errorf("load the sets: %w", err)
 	}
-	if err := s.openLearned(); err != nil {
+	var err error
+	if s.learned, err = openLearned(o, &s.table); err != nil {
 		return nil, err
 	}
-	s.files = s.newFiles(o.Dir)
-	s.readFiles(context.Background())
+	s.files = newFiles(o, &s.table, s.refreshes)
+	s.files.update(context.Background())
 	if o.Metrics != nil {
-		o.Metrics.MustRegister(collector{s})
+		o.Metrics.MustRegister(collector{&s.table})
 	}
 	return s, nil
 }
@@ -87,10 +79,22 @@ func Open(o Options) (*Sets, error) {
 // now returns what the system's clock says: a schedule goes by it, also after a host slept.
 func now() time.Time { return time.Now().Round(0).UTC() }
 
-func (s *Sets) nudge() {
+// wake has something in it after Run may have more to do.
+type wake chan struct{}
+
+func (w wake) nudge() {
 	select {
-	case s.wake <- struct{}{}:
+	case w <- struct{}{}:
 	default:
+	}
+}
+
+// tell has somebody told of changes of images; nil is nobody. No lock is held.
+func tell(somebody func(puller.ImageChange), changes []puller.ImageChange) {
+	for _, c := range changes {
+		if somebody != nil {
+			somebody(c)
+		}
 	}
 }
 
@@ -98,41 +102,12 @@ func errNoSet(name string) error {
 	return puller.Errorf(puller.ErrNotFound, "there is no set %q", puller.Clip(name))
 }
 
-// put makes a set known, in the place of the one with its name. mu is held.
-func (s *Sets) put(one *set) {
-	s.drop(one.name)
-	s.all[one.name] = one
-	s.byKey.Add(one.name, one.keys())
-	s.images += len(one.images)
-}
-
-// drop forgets a set. mu is held.
-func (s *Sets) drop(name string) {
-	one := s.all[name]
-	if one == nil {
-		return
-	}
-	delete(s.all, name)
-	s.byKey.Remove(name, one.keys())
-	s.images -= len(one.images)
-}
-
-// get returns a set, or nil.
-func (s *Sets) get(name string) *set {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.all[name]
-}
-
 // Sets implements keep.Service.
 func (s *Sets) Sets() ([]keep.Set, []keep.SetFault) {
-	s.mu.Lock()
-	sorted := slices.Sorted(maps.Keys(s.all))
-	faults := slices.Clone(s.faults)
-	s.mu.Unlock()
+	faults := s.files.Faults()
 	all := []keep.Set{}
-	for _, name := range sorted {
-		if v, err := s.Set(name); err == nil {
+	for _, one := range s.table.sorted() {
+		if v, err := s.Set(one.name); err == nil {
 			v.Images = nil
 			all = append(all, v)
 		}
@@ -142,13 +117,13 @@ func (s *Sets) Sets() ([]keep.Set, []keep.SetFault) {
 
 // Set implements keep.Service.
 func (s *Sets) Set(name string) (keep.Set, error) {
-	s.mu.Lock()
-	one := s.all[name]
+	s.table.mu.Lock()
+	one := s.table.all[name]
 	refreshes := ""
 	if one != nil && one.running {
 		refreshes = one.job
 	}
-	s.mu.Unlock()
+	s.table.mu.Unlock()
 	if one == nil {
 		return keep.Set{}, errNoSet(name)
 	}
@@ -158,8 +133,8 @@ func (s *Sets) Set(name string) (keep.Set, error) {
 			job = &j
 		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.table.mu.Lock()
+	defer s.table.mu.Unlock()
 	if job != nil && (!one.running || one.job != job.ID) {
 		job = nil // it has ended meanwhile
 	}
@@ -168,21 +143,11 @@ func (s *Sets) Set(name string) (keep.Set, error) {
 
 // Protections returns the sets that an image is in. See keep.Protector.
 func (s *Sets) Protections(id string, references []string) []keep.Protection {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	found := make(map[string]bool)
-	for _, key := range append([]string{id}, references...) {
-		maps.Copy(found, s.byKey[key])
-	}
-	var all []keep.Protection
-	for _, name := range slices.Sorted(maps.Keys(found)) {
-		all = append(all, keep.Protection{Kind: keep.ProtectionSet, Name: name, Protects: *s.all[name].Protect})
-	}
-	return all
+	return s.table.protections(id, references)
 }
 
 // collector has the metrics of sets.
-type collector struct{ sets *Sets }
+type collector struct{ table *table }
 
 var imagesMetric = prometheus.NewDesc("towline_set_images", "Images of sets, by set and state.", []string{"set", "state"}, nil)
 
@@ -191,23 +156,12 @@ func (collector) Describe(out chan<- *prometheus.Desc) { out <- imagesMetric }
 
 // Collect implements prometheus.Collector.
 func (c collector) Collect(out chan<- prometheus.Metric) {
-	c.sets.mu.Lock()
-	defer c.sets.mu.Unlock()
-	for name, one := range c.sets.all {
+	c.table.mu.Lock()
+	defer c.table.mu.Unlock()
+	for name, one := range c.table.all {
 		counts := one.view(nil).Counts
 		for _, state := range keep.SetStates {
 			out <- prometheus.MustNewConstMetric(imagesMetric, prometheus.GaugeValue, float64(counts[state]), name, string(state))
 		}
 	}
-}
-
-// sorted returns all sets by name.
-func (s *Sets) sorted() []*set {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	all := make([]*set, 0, len(s.all))
-	for _, name := range slices.Sorted(maps.Keys(s.all)) {
-		all = append(all, s.all[name])
-	}
-	return all
 }

@@ -1,0 +1,163 @@
+package sets
+
+import (
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/keep"
+	"github.com/towline/towline/puller/keep/definition"
+	"github.com/towline/towline/puller/keep/index"
+)
+
+// table has the sets of a host by name. Its lock also guards what changes of the sets and of
+// their images: who reads or changes that holds it. The table does no I/O.
+type table struct {
+	// saving is held for one change of a set, or one begin of a refresh, at a time, also while
+	// that is saved. It is taken before mu.
+	saving sync.Mutex
+
+	mu     sync.Mutex
+	all    map[string]*set
+	byKey  index.Index // names of sets, by Definition.Keys
+	images int         // of all sets
+}
+
+// get returns a set, or nil.
+func (t *table) get(name string) *set {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.all[name]
+}
+
+// sorted returns all sets by name.
+func (t *table) sorted() []*set {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := make([]*set, 0, len(t.all))
+	for _, name := range slices.Sorted(maps.Keys(t.all)) {
+		all = append(all, t.all[name])
+	}
+	return all
+}
+
+// hasRoom returns ErrOverloaded where there are as many sets, or images in them, as may be.
+func (t *table) hasRoom(old *set, d *definition.Definition) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n, images := len(t.all), t.images
+	if old != nil {
+		n, images = n-1, images-len(old.images)
+	}
+	switch {
+	case n >= keep.MaxSets:
+		return puller.Overloaded("there are %d sets, and at most %d are kept: delete some", n, keep.MaxSets)
+	case images+len(d.Images) > keep.MaxSetImages:
+		return puller.Overloaded("the other sets have %d images, and this one has %d: together they may have at most %d; delete some", images, len(d.Images), keep.MaxSetImages)
+	}
+	return nil
+}
+
+// put makes a set known, in the place of the one with its name.
+func (t *table) put(one *set) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.add(one)
+}
+
+// succeed puts a set in the place of an older one, which may be nil. It is due at once. saving
+// is held.
+func (t *table) succeed(one, old *set) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	one.inherit(old)
+	one.due = one.When.Open(now())
+	t.add(one)
+}
+
+// renew puts a set whose images are there in the place of an older one, which may be nil. It
+// is due by its schedule. saving is held.
+func (t *table) renew(one, old *set) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	one.inherit(old)
+	if old != nil {
+		one.job = old.job
+	}
+	one.plan(now())
+	t.add(one)
+}
+
+// remove forgets a set.
+func (t *table) remove(name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.drop(name)
+}
+
+// add makes a set known, in the place of the one with its name. mu is held.
+func (t *table) add(one *set) {
+	t.drop(one.name)
+	t.all[one.name] = one
+	t.byKey.Add(one.name, one.Keys())
+	t.images += len(one.images)
+}
+
+// drop forgets a set, if it is there. mu is held.
+func (t *table) drop(name string) {
+	one := t.all[name]
+	if one == nil {
+		return
+	}
+	delete(t.all, name)
+	t.byKey.Remove(name, one.Keys())
+	t.images -= len(one.images)
+}
+
+// due returns the sets whose refresh is to begin.
+func (t *table) due() (all []*set) {
+	at := now()
+	for _, one := range t.sorted() {
+		t.mu.Lock()
+		if !one.due.IsZero() && !one.due.After(at) {
+			if one.running || len(one.images) == 0 {
+				one.due = one.When.Next(at) // the one that goes on counts for this one
+			} else {
+				all = append(all, one)
+			}
+		}
+		t.mu.Unlock()
+	}
+	return all
+}
+
+// untilDue returns how long it is until a set is due.
+func (t *table) untilDue() time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	wait := lookEvery
+	at := now()
+	for _, one := range t.all {
+		if !one.due.IsZero() {
+			wait = min(wait, max(one.due.Sub(at), time.Millisecond))
+		}
+	}
+	return wait
+}
+
+// protections returns the sets that an image is in. See keep.Protector.
+func (t *table) protections(id string, references []string) []keep.Protection {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	found := make(map[string]bool)
+	for _, key := range append([]string{id}, references...) {
+		maps.Copy(found, t.byKey[key])
+	}
+	var all []keep.Protection
+	for _, name := range slices.Sorted(maps.Keys(found)) {
+		all = append(all, keep.Protection{Kind: keep.ProtectionSet, Name: name, Protects: *t.all[name].Protect})
+	}
+	return all
+}
