@@ -213,6 +213,10 @@ func (t *Table) last() {
 
 // resolveNow resolves what was seen, and saves it.
 func (t *Table) resolveNow(ctx context.Context) {
+	// One at a time: a second one would count what the first one has not saved yet as saved,
+	// and the events before its own mark as still there.
+	t.resolving <- struct{}{}
+	defer func() { <-t.resolving }()
 	upTo := t.evidence.mark() // before the list: what was witnessed by now is among what that takes up
 	t.mu.Lock()
 	waiting := !t.seen.empty()

@@ -27,7 +27,8 @@ type Table struct {
 	evidence *evidence
 	wake     chan struct{} // has something in it when more was seen than the last list has resolved
 
-	listing sync.Mutex // held for a list, so that an older one does not replace a newer one
+	resolving chan struct{} // full while what was seen is resolved and saved, before all locks
+	listing   sync.Mutex    // held for a list, so that an older one does not replace a newer one
 
 	mu      sync.Mutex
 	records records
@@ -36,7 +37,7 @@ type Table struct {
 
 // New returns a Table without records.
 func New(o Options) *Table {
-	return &Table{opts: o, evidence: newEvidence(o.Records, o.Log), wake: make(chan struct{}, 1), records: newRecords(), seen: newSightings()}
+	return &Table{opts: o, evidence: newEvidence(o.Records, o.Log), wake: make(chan struct{}, 1), resolving: make(chan struct{}, 1), records: newRecords(), seen: newSightings()}
 }
 
 // Load reads what was kept. It is called before all else. What can't be read is logged and

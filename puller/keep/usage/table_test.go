@@ -36,7 +36,8 @@ type records struct {
 	others map[string][]byte
 	saves  atomic.Int32
 	fails  bool
-	killed bool // nothing that was not written yet is
+	killed bool          // nothing that was not written yet is
+	slow   time.Duration // that a save of images takes
 }
 
 func (r *records) of(kind string) map[string][]byte {
@@ -53,6 +54,9 @@ func (r *records) Load(kind string) (map[string][]byte, error) {
 }
 
 func (r *records) Save(kind string, values map[string][]byte) error {
+	if kind == usage.Kind {
+		<-time.After(r.slow)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.saves.Add(1)
@@ -525,6 +529,29 @@ func TestSaveFails(t *testing.T) {
 		synctest.Wait()
 		if len(h.records.all) != 1 {
 			t.Errorf("it is not saved later: %s", h.records.all)
+		}
+	})
+}
+
+// TestWatchedAgainDuringSave has the engine followed again while a slow disk saves a batch.
+func TestWatchedAgainDuringSave(t *testing.T) {
+	withHost(t, func(*enginetest.Engine) {}, func(h *host) {
+		h.stop()
+		h.records.slow = 30 * time.Second
+		h.start()
+		h.others(theirs, 1)
+		<-time.After(70 * time.Second) // the batch is saved
+		h.engine.Kill()
+		h.engine.Revive()
+		<-time.After(2 * time.Minute)
+		h.pull(ours, 2)
+		<-time.After(2 * time.Minute)
+		if r, known := h.of(ours); !known || len(r.Brought) == 0 {
+			h.Errorf("the image is %+v, %t", r, known)
+		}
+		h.kill()
+		if r, _ := h.of(theirs); len(r.Brought) > 0 {
+			h.Errorf("Towline has brought %+v", r)
 		}
 	})
 }
