@@ -5,7 +5,7 @@ import "time"
 const (
 	// probeFor is how long one connection is measured without others beside it, from its
 	// first bytes on. maxProbe is how long others wait for that.
-	probeFor, maxProbe = 50 * time.Millisecond, 500 * time.Millisecond
+	probeFor, maxProbe = 30 * time.Millisecond, 500 * time.Millisecond
 	// leastProbe is how many bytes a blob needs for it.
 	leastProbe = 1 << 20
 	// probeEvery is how long the result counts.

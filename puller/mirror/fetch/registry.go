@@ -8,7 +8,7 @@ const (
 	firstConnections, growth = 6, 3
 	// measure is how long a rate is measured; that of the first connections only for a
 	// glance: it is too early for the line to be full.
-	glance, measure = 50 * time.Millisecond, 200 * time.Millisecond
+	glance, measure = 30 * time.Millisecond, 200 * time.Millisecond
 	// settle is how long new connections may take to bring bytes, before a rate is
 	// measured without them.
 	settle = time.Second
