@@ -91,9 +91,27 @@ func (c *Collector) resolve(images []image) {
 func (c *Collector) remove(ctx context.Context, i *image, change puller.ImageChange) (kept []keep.Kept, gone bool, err error) {
 	r := removal{change: change, called: append(i.names(), i.ID)}
 	const most = 1000 // names; an engine could name new ones for ever
+	var release func()
+	defer func() {
+		if release != nil {
+			release()
+		}
+	}()
 	for range most {
-		if over, err := c.removeName(ctx, &r); over || err != nil {
+		if release == nil {
+			claimed := false
+			if release, claimed = c.opts.Claims.Remove(r.called); !claimed {
+				r.keep([]keep.Kept{{Reason: keep.ReasonWanted, Detail: "a call that asks for it now"}}, c.opts.Log)
+				return r.kept, false, nil
+			}
+		}
+		again, over, err := c.removeName(ctx, &r)
+		if over || err != nil {
 			return r.kept, r.removed == 0, err
+		}
+		if !again {
+			release()
+			release = nil
 		}
 	}
 	return c.leave(i.ID, "", puller.Errorf(puller.ErrInternal, "the engine names it again each time")), false, nil
@@ -108,36 +126,37 @@ type removal struct {
 	kept     []keep.Kept
 }
 
-// removeName looks at an image once more and removes one of its names. Nobody comes to need it
-// meanwhile. over says that it has gone, or stays.
-func (c *Collector) removeName(ctx context.Context, r *removal) (over bool, err error) {
-	id := r.change.ID
-	release, ok := c.opts.Claims.Remove(r.called)
-	if !ok {
-		r.kept = []keep.Kept{{Reason: keep.ReasonWanted, Detail: "a call that asks for it now"}}
-		return true, nil
+// keep notes why an image stays.
+func (r *removal) keep(kept []keep.Kept, log logrus.FieldLogger) {
+	if r.removed > 0 {
+		log.WithFields(logrus.Fields{"image": r.change.ID, "names": r.called}).Warn("an image has lost names and stays, as it came to be needed meanwhile")
 	}
-	defer release()
+	r.kept = kept
+}
+
+// removeName looks at an image once more and removes one of its names. What it is called is
+// claimed: nobody comes to need it meanwhile. again says that it may have more names. over says
+// that it has gone, or stays. Neither says that it has got a name that is not claimed.
+func (c *Collector) removeName(ctx context.Context, r *removal) (again, over bool, err error) {
+	id := r.change.ID
 	images, err := c.view(ctx, false)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	at := slices.IndexFunc(images, func(i image) bool { return i.ID == id })
 	if at < 0 {
-		return true, nil
+		return false, true, nil
 	}
 	i := images[at]
-	if len(i.kept) > 0 {
-		if r.removed > 0 {
-			c.opts.Log.WithFields(logrus.Fields{"image": id, "names": i.names()}).Warn("an image has lost names and stays, as it came to be needed meanwhile")
-		}
-		r.kept = i.kept
-		return true, nil
-	}
 	now := append(i.names(), id)
 	claimed := !slices.ContainsFunc(now, func(name string) bool { return !slices.Contains(r.called, name) })
-	if r.called = now; !claimed {
-		return false, nil // it has got a name: another look, with that one claimed
+	r.called = now
+	if len(i.kept) > 0 {
+		r.keep(i.kept, c.opts.Log)
+		return false, true, nil
+	}
+	if !claimed {
+		return false, false, nil
 	}
 	if !r.intended && c.opts.History != nil {
 		c.opts.History.Intend(r.change)
@@ -148,10 +167,10 @@ func (c *Collector) removeName(ctx context.Context, r *removal) (over bool, err 
 		r.removed++
 	case puller.ErrNotFound:
 	case puller.ErrEngineUnavailable, puller.ErrTruncated, puller.ErrTimeout, puller.ErrCanceled:
-		return false, err
+		return false, false, err
 	default:
 		r.kept = c.leave(id, now[0], err)
-		return true, nil
+		return false, true, nil
 	}
-	return false, nil
+	return true, false, nil
 }
