@@ -22,6 +22,7 @@ import (
 type small struct {
 	*testing.T
 	engine  *lab.Engine
+	host    string // of the engine, for towline
 	dir     string
 	towline *lab.Towline
 	client  *client.Client
@@ -30,6 +31,7 @@ type small struct {
 func newSmall(t *testing.T, config string) *small {
 	t.Helper()
 	s := &small{T: t, engine: lab.NeedPrivate(t, lab.PrivateOptions{DiskMiB: 300})}
+	s.host = s.engine.Host
 	var err error
 	if s.dir, err = os.MkdirTemp(site.dir, "c"); err != nil {
 		t.Fatal(err)
@@ -51,7 +53,7 @@ func newSmall(t *testing.T, config string) *small {
 func (s *small) start(config string) {
 	s.Helper()
 	var err error
-	if s.towline, err = lab.StartTowline(s.Context(), site.bin, s.dir, lab.TowlineOptions{EngineHost: s.engine.Host, Config: config}); err != nil {
+	if s.towline, err = lab.StartTowline(s.Context(), site.bin, s.dir, lab.TowlineOptions{EngineHost: s.host, Config: config}); err != nil {
 		s.Fatal(err)
 	}
 	if s.client, err = client.New(s.towline.Host, ""); err != nil {

@@ -3,6 +3,7 @@ package keep_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -220,6 +221,9 @@ func (x *trial) round(n int) {
 		}
 	}
 	x.checkOwners(n, what)
+	if !x.beside {
+		x.checkTold(n, what, began)
+	}
 	x.slowest = max(x.slowest, time.Since(began))
 	if testing.Verbose() {
 		x.Logf("round %d: %s in %s", n, what, time.Since(began).Round(time.Millisecond))
@@ -279,6 +283,37 @@ func (x *trial) checkOwners(n int, what string) {
 		if x.ours[i.ID] != "" && i.Owner != keep.OwnerTowline || x.theirs[i.ID] && i.Owner == keep.OwnerTowline {
 			x.Errorf("round %d, %s: %v (%s), which came at %v, is of %s; it was pulled %s, and the daemon has begun at %v", n, what, i.Names, i.ID, i.ArrivedAt, i.Owner, x.ours[i.ID], x.begun.UTC())
 		}
+	}
+}
+
+// checkTold checks that what has gone was told: nobody else removes images. What a daemon had
+// not told that was killed, the next one does a moment after its start.
+func (x *trial) checkTold(n int, what string, since time.Time) {
+	x.Helper()
+	ctx, cancel := context.WithTimeout(x.Context(), 10*time.Second)
+	defer cancel()
+	var untold []string
+	err := lab.Poll(ctx, 10*time.Millisecond, func(context.Context) error {
+		page, _, err := x.client.Images().History(x.Context(), keep.HistoryFilter{Limit: 1000})
+		if err != nil {
+			return err
+		}
+		untold = nil
+		for id := range x.before {
+			told := slices.ContainsFunc(page, func(e puller.Event) bool {
+				return e.Image.ID == id && e.Image.Action == puller.ImageRemoved && e.Time.After(since)
+			})
+			if !told && !x.has(id) {
+				untold = append(untold, id)
+			}
+		}
+		if len(untold) > 0 {
+			return errors.New("some are not told")
+		}
+		return nil
+	})
+	if err != nil {
+		x.Errorf("round %d, %s: nothing tells that %q have gone: %v", n, what, untold, err)
 	}
 }
 
@@ -387,6 +422,16 @@ func (x *trial) ended(ref string, job puller.Job, err error, all []string) {
 			return
 		}
 		x.counts["refused"]++
+		// The lease of a job that fails goes on until its end.
+		leases, _, listed := x.client.Leases().List(x.Context(), keep.LeaseFilter{Image: ref})
+		if listed != nil {
+			x.Error(listed)
+		}
+		for _, l := range leases {
+			if _, known := x.leases[l.ID]; !known {
+				x.leases[l.ID] = trialLease{ref: ref}
+			}
+		}
 		var need int64
 		factor := int64(25) // tenths that an image takes unpacked, before more was learned
 		if x.pulls >= 10 {
