@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -74,6 +75,9 @@ func New(o Options) *Admission {
 
 func nothing(puller.Image) {}
 
+// mostFrees is how often images are removed for a pull while other pulls take the room.
+const mostFrees = 5
+
 // Admit implements engines.Admission.
 func (a *Admission) Admit(ctx context.Context, p puller.Pull, notice func(string)) (release func(puller.Image), err error) {
 	disk, err := a.opts.Engine.Disk(ctx)
@@ -137,11 +141,16 @@ func (a *Admission) reserve(disk *puller.Disk) int64 { return min(a.opts.Reserve
 // engine has, and then has images removed.
 func (a *Admission) admit(ctx context.Context, w want) (func(puller.Image), error) {
 	blocked := ""
-	for _, prepare := range []func(*puller.Disk) error{
+	steps := []func(*puller.Disk) error{
 		func(*puller.Disk) error { return nil },
 		func(*puller.Disk) error { return a.leaveOutPresent(ctx, &w) },
-		func(disk *puller.Disk) (err error) { blocked, err = a.free(ctx, w, disk); return err },
-	} {
+	}
+	if a.opts.Free != nil {
+		// Other pulls take room while images are removed. So it is made again.
+		free := func(disk *puller.Disk) (err error) { blocked, err = a.free(ctx, w, disk); return err }
+		steps = append(steps, slices.Repeat([]func(*puller.Disk) error{free}, mostFrees)...)
+	}
+	for _, prepare := range steps {
 		disk, err := a.opts.Engine.Disk(ctx)
 		if err == nil && disk != nil {
 			err = prepare(disk)
@@ -161,6 +170,9 @@ func (a *Admission) admit(ctx context.Context, w want) (func(puller.Image), erro
 		}
 		if release, ok := a.hold(w, disk); ok {
 			return release, nil
+		}
+		if blocked != "" {
+			break // there is nothing more to remove
 		}
 	}
 	disk, err := a.opts.Engine.Disk(ctx)
@@ -201,9 +213,6 @@ func (a *Admission) release(w want, bytes int64, brought puller.Image) {
 
 // free has images removed until there is room for a pull.
 func (a *Admission) free(ctx context.Context, w want, disk *puller.Disk) (blocked string, err error) {
-	if a.opts.Free == nil {
-		return "", nil
-	}
 	a.mu.Lock()
 	bytes := a.bytes(w) + a.rooms.outstanding(disk.Free) + a.reserve(disk)
 	a.mu.Unlock()

@@ -279,6 +279,34 @@ func TestNotAsked(t *testing.T) {
 	})
 }
 
+// What other pulls take while images are removed is made again.
+func TestTakenMeanwhile(t *testing.T) {
+	for name, most := range map[string]int{"once": 1, "always": 100} {
+		t.Run(name, func(t *testing.T) {
+			var h *host
+			h = newHost(t, 400*mib, func(o *room.Options) {
+				o.Free = func(_ context.Context, bytes int64) (*puller.Disk, string, error) {
+					h.freed = append(h.freed, bytes)
+					h.engine.disk.Free = bytes
+					if len(h.freed) <= most {
+						h.engine.disk.Free -= 10 * mib // the first pull has taken that
+					}
+					return h.engine.disk, "", nil
+				}
+			})
+			h.wantAdmitted()
+			if most == 1 {
+				h.wantAdmitted()
+			} else {
+				h.wantRefused()
+			}
+			if n := len(h.freed); n < 2 || n > 5 {
+				t.Errorf("images were removed %d times", n)
+			}
+		})
+	}
+}
+
 // What pulls have taken still counts as taken after a collection has made room.
 func TestCollectsBeside(t *testing.T) {
 	var h *host
