@@ -24,6 +24,7 @@ import (
 	"github.com/towline/towline/api/auth"
 	"github.com/towline/towline/api/auth/authtest"
 	"github.com/towline/towline/api/connections"
+	"github.com/towline/towline/api/guard"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/enginetest"
 )
@@ -110,6 +111,15 @@ func routes(id, run string) []route {
 		{"GET", "/v1/engine", "", "", auth.ScopeRead},
 		{"GET", "/metrics", "", "", auth.ScopeRead},
 		{"DELETE", "/v1/jobs/" + id, "", "", auth.ScopePull},
+		{"GET", "/v1/sets", "", "", auth.ScopeRead},
+		{"PUT", "/v1/sets/app", `{"images":["alpine"]}`, "", auth.ScopePull},
+		{"POST", "/v1/sets/app/refresh", "", "", auth.ScopePull},
+		{"DELETE", "/v1/sets/app", "", "", auth.ScopePull},
+		{"GET", "/v1/leases", "", "", auth.ScopeRead},
+		{"POST", "/v1/leases", `{"images":["alpine"],"ttl":"1h"}`, "", auth.ScopePull},
+		{"PATCH", "/v1/leases/" + id, `{"ttl":"1h"}`, "", auth.ScopePull},
+		{"DELETE", "/v1/leases/" + id, "", "", auth.ScopePull},
+		{"GET", "/v1/images", "", "", auth.ScopeRead},
 		{"DELETE", "/v1/jobs/" + run, "", "", auth.ScopeRun},
 	}
 }
@@ -221,6 +231,10 @@ func TestScopes(t *testing.T) {
 				}
 			}
 		}
+	}
+	// Images are collected where the daemon knows them, which this one does not.
+	if s := guard.ScopeOf(httptest.NewRequest("POST", "/v1/collections", nil), "POST /v1/collections"); s != auth.ScopeAdmin {
+		t.Errorf("a collection needs the scope %q", s)
 	}
 	// A known caller is told that there is no such route or method.
 	for path, status := range map[string]int{"/nowhere": http.StatusNotFound, "/v1/engine": http.StatusMethodNotAllowed} {
