@@ -86,7 +86,7 @@ func (e *Engine) OnContainer(hook ContainerHook) {
 }
 
 // OnContainerAnswer sets a function that replaces the answers to create, inspect, wait and
-// list.
+// list, and to the list of images, which it is told as "images".
 func (e *Engine) OnContainerAnswer(alter func(call string, answer any) any) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

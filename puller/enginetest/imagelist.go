@@ -198,8 +198,9 @@ func (e *Engine) list(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	answer(w, http.StatusOK, e.all(r.URL.Query().Get("shared-size") != "" && e.api[0] >= 42))
+	all := e.all(r.URL.Query().Get("shared-size") != "" && e.api[0] >= 42)
+	e.mu.Unlock()
+	answer(w, http.StatusOK, e.altered("images", all))
 }
 
 func (e *Engine) diskUsage(w http.ResponseWriter, r *http.Request) {

@@ -405,6 +405,48 @@ func TestTwoCollectors(t *testing.T) {
 	})
 }
 
+// An engine may list nothing, though it has images and containers.
+func TestNothingListed(t *testing.T) {
+	for name, nothing := range map[string]any{"null": nil, "empty": []any{}} {
+		answer := func(h *host, list string) {
+			for n := range 9 {
+				if h.pull(image(n), n+1); n == 0 {
+					h.container(image(0), true)
+				}
+			}
+			<-time.After(2 * time.Hour)
+			h.scripted.OnContainerAnswer(func(call string, answer any) any {
+				if call == list {
+					return nothing
+				}
+				return answer
+			})
+		}
+		t.Run(name+"/images", func(t *testing.T) {
+			withHost(t, graph, asked, func(h *host) {
+				answer(h, "images")
+				if done := h.collect(false); len(done.Removed) != 0 || done.Blocked == "" || h.scripted.Stored() != 9000 {
+					t.Errorf("it is %+v", done)
+				}
+				// Who brought them then is not known any more.
+				h.scripted.OnContainerAnswer(nil)
+				if done := h.collect(false); len(done.Removed) != 0 || done.Blocked == "" || h.scripted.Stored() != 9000 {
+					t.Errorf("once they are there again, it is %+v", done)
+				}
+			})
+		})
+		t.Run(name+"/containers", func(t *testing.T) {
+			withHost(t, graph, asked, func(h *host) {
+				answer(h, "list")
+				// The engine itself refuses to remove what a container uses.
+				if done := h.collect(false); len(done.Removed) != 4 || !h.scripted.Has(image(0)) || !strings.Contains(h.log.String(), "an image can't be removed") {
+					t.Errorf("it is %+v", done)
+				}
+			})
+		})
+	}
+}
+
 func TestOff(t *testing.T) {
 	o := defaults
 	o.Collect = collect.Off

@@ -1,6 +1,8 @@
 package sets_test
 
 import (
+	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -71,6 +73,27 @@ func TestLearned(t *testing.T) {
 		h.state(keep.LearnedSet, web, keep.SetPresent, "")
 		<-time.After(168 * time.Hour)
 		h.learns()
+	})
+}
+
+// Thousands of containers make a set that is no larger than a set may be, of those that were
+// started last.
+func TestLearnedFromMany(t *testing.T) {
+	withHost(t, func(h *host) {
+		h.close()
+		h.service.here = make(map[string]string)
+		for n := range 3000 {
+			name := fmt.Sprintf("registry.test/many/%d:v1", n%1500)
+			h.service.here[name] = digest(name)
+			h.service.containers = append(h.service.containers, engines.ContainerState{ID: strconv.Itoa(n), Image: name, Started: true, Running: true, Created: time.Now()})
+		}
+		h.learn.For = 168 * time.Hour
+		h.open()
+		<-time.After(2 * time.Minute)
+		s, err := h.Set(keep.LearnedSet)
+		if err != nil || len(s.Images) == 0 || len(s.Images) > 500 {
+			h.Fatalf("it has %d images: %v", len(s.Images), err)
+		}
 	})
 }
 
