@@ -12,6 +12,14 @@ import (
 	"github.com/towline/towline/puller/keep"
 )
 
+// rows returns the lines of a table, with one space between columns.
+func rows(table string) (all []string) {
+	for _, line := range strings.Split(strings.TrimSpace(table), "\n") {
+		all = append(all, strings.Join(strings.Fields(line), " "))
+	}
+	return all
+}
+
 func TestImages(t *testing.T) {
 	now := time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
 	unique := int64(1_500_000)
@@ -25,17 +33,13 @@ func TestImages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got []string
-	for _, line := range strings.Split(strings.TrimSpace(b.String()), "\n") {
-		got = append(got, strings.Join(strings.Fields(line), " "))
-	}
 	want := []string{
 		"IMAGE SIZE FREES OWNER USED STAYS FOR",
 		"docker.io/library/redis:7 3.0 MB 1.5 MB towline 3 days ago container: a, container: b�[2J, min age, 1 more",
 		"sha256:bbbbbbbbbbbb… 1.0 kB unknown other 3 hours ago",
 		"x y 0 B unknown other 10 minutes ago",
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, rows(b.String())); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -51,16 +55,12 @@ func TestChanges(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got []string
-	for _, line := range strings.Split(strings.TrimSpace(b.String()), "\n") {
-		got = append(got, strings.Join(strings.Fields(line), " "))
-	}
 	want := []string{
 		"TIME IMAGE WHAT SIZE FREED FOR",
 		"2026-08-01T12:00:00Z docker.io/library/redis:7 restored set web�[2J",
 		"2026-08-01T12:00:00Z sha256:aaaaaaaaaaaa… removed 3.0 MB 2.0 MB high",
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, rows(b.String())); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -62,7 +62,7 @@ func TestGroup(t *testing.T) {
 			for n := 4000; n < 8000; n++ {
 				m.Hosts[fmt.Sprint("build-", n)].Live = false
 			}
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 			if _, err := m.Group("build-0", "web"); err != nil {
 				t.Error(err)
 			}
@@ -100,7 +100,7 @@ func TestStrays(t *testing.T) {
 			if keys := m.Strays(10); len(keys) != 0 { // it may become a member
 				t.Errorf("%q are removed", keys)
 			}
-			time.Sleep(time.Minute)
+			<-time.After(time.Minute)
 			m.Expire(time.Hour)
 			if keys := m.Strays(10); !cmp.Equal(keys, []string{"build-1.web"}) || len(m.Hosts["build-1"].Reports) != 0 || len(m.Hosts["build-0"].Reports) != 1 {
 				t.Errorf("%q are removed", keys)
