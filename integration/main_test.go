@@ -3,11 +3,9 @@ package integration_test
 import (
 	"context"
 	"flag"
-	"fmt"
 	"os"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/towline/towline/api/client"
 	"github.com/towline/towline/integration/lab"
@@ -23,27 +21,16 @@ var site struct {
 	bin      string
 }
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) {
+	os.Exit(lab.WithTowline(func(ctx context.Context, dir, bin string) (int, error) { return run(ctx, m, dir, bin) }))
+}
 
-func run(m *testing.M) int {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
-	fail := func(err error) int {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	var err error
-	if site.dir, err = os.MkdirTemp("", "tl"); err != nil {
-		return fail(err)
-	}
-	defer os.RemoveAll(site.dir)
+func run(ctx context.Context, m *testing.M, dir, bin string) (code int, err error) {
+	site.dir, site.bin = dir, bin
 	if site.registry, err = lab.StartRegistry(lab.RegistryOptions{}); err != nil {
-		return fail(err)
+		return 0, err
 	}
 	defer site.registry.Close()
-	if site.bin, err = lab.BuildTowline(ctx, site.dir, "-race"); err != nil {
-		return fail(err)
-	}
 	site.engine, site.err = lab.Private(ctx, site.dir, lab.PrivateOptions{})
 	if site.err == nil {
 		defer site.engine.Close()
@@ -53,7 +40,7 @@ func run(m *testing.M) int {
 		// takes a minute, which passes during the others. They report what went wrong.
 		go lab.Chromium(context.WithoutCancel(ctx), nil)
 	}
-	return m.Run()
+	return m.Run(), nil
 }
 
 var seeds atomic.Int64

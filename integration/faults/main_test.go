@@ -28,49 +28,37 @@ var site struct {
 	fragile chan *lab.Engine
 }
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) {
+	os.Exit(lab.WithTowline(func(ctx context.Context, dir, bin string) (int, error) { return run(ctx, m, dir, bin) }))
+}
 
-func run(m *testing.M) (code int) {
-	flag.Parse()
+func run(ctx context.Context, m *testing.M, dir, bin string) (code int, err error) {
+	site.dir, site.bin = dir, bin
 	set := false
 	flag.Visit(func(f *flag.Flag) { set = set || f.Name == "test.parallel" })
 	if !set { // the tests mostly wait
 		flag.Set("test.parallel", "10")
 	}
 	zerolog.SetGlobalLevel(zerolog.Disabled) // toxiproxy's
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
-	fail := func(err error) int {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	var err error
-	if site.dir, err = os.MkdirTemp("", "tl"); err != nil {
-		return fail(err)
-	}
-	defer os.RemoveAll(site.dir)
-	if site.bin, err = lab.BuildTowline(ctx, site.dir, "-race"); err != nil {
-		return fail(err)
-	}
 	site.engine, site.err = lab.Private(ctx, site.dir+"/e", lab.PrivateOptions{
 		Flags: []string{"--max-download-attempts=1", "--max-concurrent-downloads=64"},
 	})
 	if site.err != nil {
-		return m.Run()
+		return m.Run(), nil
 	}
 	defer site.engine.Close()
 	site.fragile = make(chan *lab.Engine, 2)
 	for i := range cap(site.fragile) {
 		engine, err := lab.Private(ctx, fmt.Sprintf("%s/f%d", site.dir, i), lab.PrivateOptions{})
 		if err != nil {
-			return fail(err)
+			return 0, err
 		}
 		defer engine.Close()
 		site.fragile <- engine
 	}
 	code = m.Run()
 	// No pull is left behind in the engine either.
-	ctx, cancel = context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	err = lab.Poll(ctx, time.Second, func(ctx context.Context) error {
 		left, err := site.engine.Pulling()
@@ -80,7 +68,7 @@ func run(m *testing.M) (code int) {
 		return err
 	})
 	if err != nil {
-		return fail(err)
+		return 0, err
 	}
-	return code
+	return code, nil
 }

@@ -11,7 +11,6 @@ import (
 	"os"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/towline/towline/integration/lab"
 )
@@ -28,26 +27,14 @@ var site struct {
 	engines []*lab.Engine
 }
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) {
+	os.Exit(lab.WithTowline(func(ctx context.Context, dir, bin string) (int, error) { return run(ctx, m, dir, bin) }))
+}
 
-func run(m *testing.M) int {
-	flag.Parse()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
-	fail := func(err error) int {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	var err error
-	if site.dir, err = os.MkdirTemp("", "tl"); err != nil {
-		return fail(err)
-	}
-	defer os.RemoveAll(site.dir)
-	if site.bin, err = lab.BuildTowline(ctx, site.dir, "-race"); err != nil {
-		return fail(err)
-	}
+func run(ctx context.Context, m *testing.M, dir, bin string) (code int, err error) {
+	site.dir, site.bin = dir, bin
 	if site.network, site.err = lab.StartNetwork(ctx, *size); site.err != nil {
-		return m.Run()
+		return m.Run(), nil
 	}
 	defer site.network.Close()
 	site.engines = make([]*lab.Engine, *size)
@@ -70,5 +57,5 @@ func run(m *testing.M) int {
 		}
 		all.Wait()
 	}()
-	return m.Run()
+	return m.Run(), nil
 }

@@ -4,14 +4,11 @@ package keep_test
 
 import (
 	"context"
-	"flag"
-	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/towline/towline/integration/lab"
 )
@@ -32,27 +29,15 @@ var buildProgram = sync.OnceValues(func() (string, error) {
 	return path, lab.BuildStatic(context.Background(), "../lab/testdata/testprogram", path)
 })
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) {
+	os.Exit(lab.WithTowline(func(ctx context.Context, dir, bin string) (int, error) { return run(ctx, m, dir, bin) }))
+}
 
-func run(m *testing.M) int {
-	flag.Parse()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
-	fail := func(err error) int {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	var err error
-	if site.dir, err = os.MkdirTemp("", "tl"); err != nil {
-		return fail(err)
-	}
-	defer os.RemoveAll(site.dir)
+func run(ctx context.Context, m *testing.M, dir, bin string) (code int, err error) {
+	site.dir, site.bin = dir, bin
 	if site.registry, err = lab.StartRegistry(lab.RegistryOptions{}); err != nil {
-		return fail(err)
+		return 0, err
 	}
 	defer site.registry.Close()
-	if site.bin, err = lab.BuildTowline(ctx, site.dir, "-race"); err != nil {
-		return fail(err)
-	}
-	return m.Run()
+	return m.Run(), nil
 }
