@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/towline/towline/integration/lab"
 )
@@ -126,4 +127,63 @@ func TestLinkHalfClosed(t *testing.T) {
 	if err := errors.Join(err, second); err != nil || string(answer) != "ASKED" {
 		t.Errorf("%q %v", answer, err)
 	}
+}
+
+// The first bytes of a connection go on whenever they come, also just when the link has found
+// nothing to read.
+func TestLinkExchanges(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				io.Copy(conn, conn)
+			}()
+		}
+	}()
+	link, err := lab.StartLink(listener.Addr().String(), lab.LinkOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer link.Close()
+	var all errgroup.Group
+	for range 8 {
+		all.Go(func() error {
+			for n := range 1000 {
+				if err := exchange(link, byte(n)); err != nil {
+					return fmt.Errorf("connection %d: %w", n, err)
+				}
+			}
+			return nil
+		})
+	}
+	if err := all.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// exchange sends a byte to a server that sends it back.
+func exchange(link *lab.Link, b byte) error {
+	conn, err := net.Dial("tcp", link.Addr())
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := conn.Write([]byte{b}); err != nil {
+		return err
+	}
+	var got [1]byte
+	if _, err := io.ReadFull(conn, got[:]); err != nil || got[0] != b {
+		return fmt.Errorf("it sends %d, not %d: %w", got[0], b, err)
+	}
+	return nil
 }

@@ -56,7 +56,9 @@ func (p *pipe) fill(from *net.TCPConn, most int, stop <-chan struct{}) (n int, e
 			if !errors.Is(err, unix.EAGAIN) {
 				return true
 			}
-			full = readable(int(fd))
+			// Nothing came, or there is no room. The connection can't say which: bytes may
+			// have come since.
+			full = p.full()
 			return full
 		})
 		if failed != nil {
@@ -108,9 +110,9 @@ func splice(from, to, most int) (int, error) {
 	}
 }
 
-// readable reports whether a read of a file would not wait.
-func readable(fd int) bool {
-	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN | unix.POLLRDHUP}}
+// full reports whether nothing more goes in before something is taken out.
+func (p *pipe) full() bool {
+	fds := []unix.PollFd{{Fd: int32(p.in), Events: unix.POLLOUT}}
 	n, err := unix.Poll(fds, 0)
-	return n > 0 && err == nil
+	return n == 0 && err == nil
 }
