@@ -45,8 +45,8 @@ func (r *repository) Blob(ctx context.Context, id string, from, to, size int64) 
 }
 
 // request asks for a part of a blob where the blob is. It finds that out where it is not
-// known. A place that refuses is found once more: the URL has expired, or the blob has
-// moved.
+// known. A place that refuses is found once more: the URL has expired, perhaps at once, or
+// the blob has moved.
 func (r *repository) request(ctx context.Context, id string, p part) (*http.Response, error) {
 	l := r.location(id)
 	for again := range 3 {
@@ -55,11 +55,10 @@ func (r *repository) request(ctx context.Context, id string, p part) (*http.Resp
 			return nil, err
 		}
 		if at == nil {
-			defer release()
 			own := r.session.url("blobs", id)
-			return r.follow(ctx, l, &place{url: &own, direct: true}, p, release)
+			at = &place{url: &own, direct: true}
 		}
-		resp, err := r.follow(ctx, l, at, p, func() {})
+		resp, at, err := r.follow(ctx, l, at, p, release)
 		if at.direct || err == nil && !refuses(resp) || ctx.Err() != nil {
 			return resp, err
 		}
@@ -75,32 +74,32 @@ func (r *repository) request(ctx context.Context, id string, p part) (*http.Resp
 }
 
 // follow asks for a part of a blob at a place, and where redirects lead from there. Each
-// place that it comes to is the blob's location from then on. found is called once the
-// location is known.
-func (r *repository) follow(ctx context.Context, l *location, at *place, p part, found func()) (*http.Response, error) {
+// place that it comes to is the blob's location from then on. It returns the last one, and
+// calls found once the location is known, and at the end.
+func (r *repository) follow(ctx context.Context, l *location, at *place, p part, found func()) (*http.Response, *place, error) {
+	defer found()
 	for range maxRedirects {
 		resp, err := r.get(ctx, at.url, p)
 		if err != nil {
-			return nil, err
+			return nil, at, err
 		}
 		next, err := redirectOf(resp)
 		if next == nil || err != nil {
 			if at.direct && resp.StatusCode < 300 {
 				l.set(at)
 			}
-			found()
-			return resp, err
+			return resp, at, err
 		}
 		io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)) // so that the connection is used again
 		resp.Body.Close()
 		if next.Scheme == "http" && at.url.Scheme == "https" && !r.session.transports.IsInsecure(ctx, next.Host) {
-			return nil, fmt.Errorf("%w: %s", errPlain, next.Host)
+			return nil, at, fmt.Errorf("%w: %s", errPlain, next.Host)
 		}
 		at = newPlace(next, resp.Header)
 		l.set(at)
 		found()
 	}
-	return nil, fmt.Errorf("it redirects more than %d times", maxRedirects)
+	return nil, at, fmt.Errorf("it redirects more than %d times", maxRedirects)
 }
 
 // get asks for a part of a blob at a URL.

@@ -36,11 +36,11 @@ func (r *repository) location(digest string) *location {
 	return l
 }
 
-// current returns where the blob is. Where that is not known, the caller must find it and
-// call release, as often as it likes; the other callers wait for that.
+// current returns where the blob is. Where that is not known, the caller must find it: the
+// other callers wait for that. The caller must call release, as often as it likes.
 func (l *location) current(ctx context.Context) (at *place, release func(), err error) {
 	if at := l.get(); at != nil {
-		return at, nil, nil
+		return at, func() {}, nil
 	}
 	select {
 	case l.finding <- struct{}{}:
@@ -50,7 +50,7 @@ func (l *location) current(ctx context.Context) (at *place, release func(), err 
 	release = sync.OnceFunc(func() { <-l.finding })
 	if at := l.get(); at != nil {
 		release()
-		return at, nil, nil
+		return at, release, nil
 	}
 	return nil, release, nil
 }

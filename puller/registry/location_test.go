@@ -131,6 +131,33 @@ func TestBlobLocationRefused(t *testing.T) {
 	}
 }
 
+// A URL that expires before it is used the first time is found once more. One that never
+// works is not asked for again and again.
+func TestBlobLocationExpiresAtOnce(t *testing.T) {
+	s := newStorage(t)
+	refused, works := s.refuses, s.Server.Config.Handler
+	var left atomic.Int64
+	s.Server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if left.Add(-1) >= 0 {
+			refused(w, r)
+			return
+		}
+		works.ServeHTTP(w, r)
+	})
+	for _, refusals := range []int64{1, 1000} {
+		left.Store(refusals)
+		before := s.asked.Load()
+		r := newRepository(t, newFakeRegistry(t, open, everyone), s.redirect, puller.Credentials{})
+		got, _, err := read(t, r, 0, 10)
+		if refusals == 1 && (err != nil || len(got) != 10) || refusals > 1 && puller.KindOf(err) != puller.ErrDenied {
+			t.Errorf("%d refusals: %q, %v", refusals, got, err)
+		}
+		if n := s.asked.Load() - before; n < 2 || n > 3 {
+			t.Errorf("%d refusals: %d URLs", refusals, n)
+		}
+	}
+}
+
 func TestBlobLocationExpiry(t *testing.T) {
 	now := time.Now().UTC()
 	for _, c := range []struct {
