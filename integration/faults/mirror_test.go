@@ -597,12 +597,17 @@ func TestMirrorCache(t *testing.T) {
 		r.start()
 		r.endpoint()
 		r.registry.ResetCounts()
-		r.came(r.succeeds(r.submit(image.ref, 0).ID, image), puller.WayAlias)
-		again := r.registry.Counts().BlobBytes
-		// Of what is there, the registry shows a sample to the caller's credentials. On a
-		// busy machine a part that is late may be asked for twice.
-		if whole := r.size(image, layers[1]); again[layers[0]] > 64<<10 || again[layers[1]] < whole || again[layers[1]] > whole*3/2 {
-			t.Errorf("the registry sent %v", again)
+		job := r.succeeds(r.submit(image.ref, 0).ID, image)
+		r.came(job, puller.WayAlias)
+		again, brought := r.registry.Counts().BlobBytes, job.Result.Accelerated.FromRegistry
+		// Of what is there, the registry shows a sample to the caller's credentials, and once
+		// more if the engine names the layers one after the other. A part that is late is
+		// raced, and what the slower connection had sent is lost: it is not in what the job
+		// has brought, and is at most one part.
+		const sample, part = 64 << 10, 2 << 20
+		whole := r.size(image, layers[1])
+		if again[layers[0]] > 2*sample || again[layers[1]] < whole || again[layers[1]] > whole+part || brought < whole || brought > whole+2*sample {
+			t.Errorf("the registry sent %v, and the job brought %d", again, brought)
 		}
 	})
 	t.Run("port", func(t *testing.T) {
