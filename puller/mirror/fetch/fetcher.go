@@ -3,8 +3,9 @@
 // A blob is fetched in pieces: bounded ranges, each by one request. What is fetched next is
 // decided whenever a connection becomes free: first what a reader waits for, then the
 // works in order of arrival, and in a work the blobs in their order. One piece in four is of
-// the work with the fewest connections. At the end of a work, free connections take over a
-// part of what the slowest ones have left.
+// the work with the fewest connections. Two works that are the last ones share the
+// connections equally. At the end of a work, free connections take over a part of what the
+// slowest ones have left.
 package fetch
 
 import (
@@ -73,9 +74,11 @@ const (
 	// flushAfter is how long bytes may be in memory while others come.
 	flushAfter = 50 * time.Millisecond
 	// turnEvery is how often a piece is that of the work with the fewest connections. The
-	// others are those of the work that came first: an engine unpacks the layers of an
-	// image one after another, so it is better to have one image early than all late.
-	turnEvery = 4
+	// others are those of the work that came first: it is better to have one image early
+	// than all late. The last two works share all connections: an engine unpacks the layers
+	// of one image one after another, but two images at a time, so it has less left to
+	// unpack when the last bytes come.
+	turnEvery, lastWorks = 4, 2
 	// tick is how often slow connections are looked for at the end of a work.
 	tick = 250 * time.Millisecond
 )
@@ -225,9 +228,16 @@ func (f *Fetcher) start(wanted map[*blob]int64) bool {
 	var best *blob
 	inTurn := f.started%turnEvery == turnEvery-1
 	needed := func(b *blob) bool { at, ok := wanted[b]; return ok && at >= 0 }
-	for _, b := range f.candidates(now) {
+	all := f.candidates(now)
+	for _, b := range all {
 		switch {
-		case best == nil, needed(b) && !needed(best):
+		case best == nil:
+			best = b
+		case len(all) <= lastWorks && b.work.running != best.work.running:
+			if b.work.running < best.work.running {
+				best = b
+			}
+		case needed(b) && !needed(best):
 			best = b
 		case needed(b) == needed(best) && inTurn && b.work.running < best.work.running:
 			best = b

@@ -261,13 +261,12 @@ func TestWorks(t *testing.T) {
 	bubble(t, "share", func(t *testing.T) {
 		f := fetch.New(fetch.Options{PerRegistry: 8, Chunk: mib})
 		l := &link{each: 1e6}
-		done := make(map[string]time.Duration)
+		var done []string
 		var mu sync.Mutex
-		var both sync.WaitGroup
-		began := time.Now()
-		for i, name := range []string{"first", "second"} {
-			both.Go(func() {
-				<-time.After(time.Duration(i) * 3 * time.Second)
+		var all sync.WaitGroup
+		for i, name := range []string{"first", "second", "third"} {
+			all.Go(func() {
+				<-time.After(time.Duration(i) * time.Second)
 				s := newSink(name, 80*mib)
 				if err := f.Fetch(t.Context(), fetch.Work{Repository: l, Registry: "a.test", Sinks: []fetch.Sink{s}}); err != nil {
 					t.Error(err)
@@ -275,23 +274,36 @@ func TestWorks(t *testing.T) {
 				s.check(t)
 				mu.Lock()
 				defer mu.Unlock()
-				done[name] = time.Since(began)
+				done = append(done, name)
 			})
 		}
-		<-time.After(6 * time.Second)
-		synctest.Wait()
-		now := make(map[string]int)
-		for _, r := range l.asked() {
-			if !r.closed {
-				now[r.digest]++
+		connections := func() map[string]int {
+			synctest.Wait()
+			now := make(map[string]int)
+			for _, r := range l.asked() {
+				if !r.closed {
+					now[r.digest]++
+				}
 			}
+			return now
 		}
-		if diff := cmp.Diff(map[string]int{"first": 6, "second": 2}, now); diff != "" {
+		<-time.After(6 * time.Second)
+		if diff := cmp.Diff(map[string]int{"first": 6, "second": 1, "third": 1}, connections()); diff != "" {
 			t.Error(diff)
 		}
-		both.Wait()
-		if done["first"] > done["second"] {
-			t.Errorf("%v", done)
+		for range 30 { // the first one ends
+			<-time.After(time.Second)
+			if connections()["first"] == 0 {
+				break
+			}
+		}
+		<-time.After(2 * time.Second)
+		if diff := cmp.Diff(map[string]int{"second": 4, "third": 4}, connections()); diff != "" {
+			t.Error(diff)
+		}
+		all.Wait()
+		if diff := cmp.Diff([]string{"first", "second", "third"}, done); diff != "" {
+			t.Error(diff)
 		}
 	})
 	bubble(t, "need_first", func(t *testing.T) {
