@@ -83,7 +83,7 @@ func TestDeniedAdvice(t *testing.T) {
 	scriptAll(engine)
 	for _, args := range []string{"pull denied.test/x", "prewarm denied.test/x good.test/a:v1", "pull denied.test/x good.test/a:v1", "run denied.test/x"} {
 		_, _, err := run(t.Context(), strings.Fields(args)...)
-		checkWords(t, exit.Message(err), "towline: A login for denied.test was looked for by this command in "+filepath.Join(os.Getenv("DOCKER_CONFIG"), "config.json"),
+		checkWords(t, exit.Message(err), "towline: This command found no login for denied.test in "+filepath.Join(os.Getenv("DOCKER_CONFIG"), "config.json"),
 			`docker login denied.test`, "registries.credentials", "X-Registry-Auth")
 		if strings.Count(exit.Message(err), "docker login") != 1 {
 			t.Errorf("%s: %s", args, exit.Message(err))

@@ -2,6 +2,7 @@ package exit_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -117,6 +118,10 @@ func TestMessageOfAJob(t *testing.T) {
 	of := func(kind puller.ErrorKind, image string) error {
 		return exit.OfJob(puller.Job{Image: image, Error: &puller.JobError{Kind: kind, Message: "x"}})
 	}
+	ada, err := puller.ParseCredentials(base64.URLEncoding.EncodeToString([]byte(`{"username":"ada","password":"x","serveraddress":"a.test"}`)))
+	if err != nil {
+		t.Fatal(err)
+	}
 	const lost = `towline: not_found: check the name and the tag of the image; push it, if it is yours. See "towline explain not_found".`
 	for _, row := range []struct {
 		name  string
@@ -126,7 +131,14 @@ func TestMessageOfAJob(t *testing.T) {
 		{"one", of(puller.ErrNotFound, "a.test/x:v1"), []string{regexp.QuoteMeta(lost)}},
 		{"several of a kind", exit.Failures{of(puller.ErrNotFound, "a.test/x:v1"), of(puller.ErrNotFound, "a.test/y:v1")}, []string{regexp.QuoteMeta(lost)}},
 		{"denied", exit.Failures{of(puller.ErrDenied, "b.test/x:v1"), of(puller.ErrNotFound, "a.test/x:v1"), of(puller.ErrDenied, "a.test/y:v1")}, []string{
-			`towline: A login for a\.test, b\.test was looked for by this command in .+`, `towline: denied: check the name .+ "docker login a\.test" .+ See "towline explain denied"\.`, regexp.QuoteMeta(lost),
+			`towline: No login came with the call, or it was refused\. .+`, `towline: denied: check the name .+ "docker login a\.test" .+ See "towline explain denied"\.`, regexp.QuoteMeta(lost),
+		}},
+		{"denied one login", exit.Logins{Sent: []puller.Credentials{ada}}.Explain(
+			exit.Failures{of(puller.ErrDenied, "b.test/x:v1"), of(puller.ErrDenied, "a.test/y:v1")}), []string{
+			`towline: This command sent your login for a\.test, from .+\. It was refused: .+`, `towline: This command found no login for b\.test in .+`, `towline: denied: check the name .+`,
+		}},
+		{"denied without logins", exit.Logins{None: "--no-credentials"}.Explain(of(puller.ErrDenied, "a.test/y:v1")), []string{
+			`towline: This command sent no login for a\.test, because of --no-credentials\. The daemon looked .+`, `towline: denied: check the name .+`,
 		}},
 		{"canceled", of(puller.ErrCanceled, "a.test/x:v1"), nil},
 		{"of a later daemon", of("new_kind", "a.test/x:v1"), nil},

@@ -14,8 +14,6 @@ import (
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/cmd/towline/socket"
 	"github.com/towline/towline/puller"
-	"github.com/towline/towline/puller/names"
-	"github.com/towline/towline/puller/registry/login"
 )
 
 // Message returns what a command's error says, "" if all was said before. Each
@@ -110,9 +108,9 @@ func jobAdvice(err error) (lines []string) {
 	for _, kind := range kinds {
 		advice := explain.Advice(kind)
 		if kind == puller.ErrDenied {
-			looked, give := deniedAdvice(denied)
-			if looked != "" {
-				lines, advice = append(lines, looked), give
+			looked, give := deniedAdvice(err, denied)
+			if give != "" {
+				lines, advice = append(lines, looked...), give
 			}
 		}
 		if kind != puller.ErrCanceled && advice != "" {
@@ -120,22 +118,4 @@ func jobAdvice(err error) (lines []string) {
 		}
 	}
 	return lines
-}
-
-// deniedAdvice says where logins for the registries of images were looked for, and how
-// to give one. "" for images that name no registry.
-func deniedAdvice(images []string) (looked, give string) {
-	var registries []string
-	for _, image := range images {
-		if _, named, err := puller.ParseImage(image); err == nil && named != nil {
-			registries = append(registries, names.RegistryOf(named.String()))
-		}
-	}
-	slices.Sort(registries)
-	if registries = slices.Compact(registries); len(registries) == 0 {
-		return "", ""
-	}
-	return fmt.Sprintf("A login for %s was looked for by this command in %s (unless --no-credentials is set), and by the daemon in its registries.credentials and its user's Docker configuration.",
-			puller.Listed(registries), strings.Join(login.Sources(), ", ")),
-		fmt.Sprintf("check the name of the image, or give a login in one of three ways: run \"docker login %s\" and then this command again; set registries.credentials in the daemon's towline.yaml; or send X-Registry-Auth with a call over HTTP.", registries[0])
 }

@@ -63,9 +63,10 @@ func NewLock(f *command.Flags) *cobra.Command {
 			defer stop()
 			tellSkipped(f, project.Skipped, errs)
 			if len(project.Images) > 0 {
-				project.Logins = logins(ctx, f, imagesOf(project.Images), errs)
+				own := logins(ctx, f, imagesOf(project.Images), errs)
+				project.Logins = own.Sent
 				if err := Prewarm(ctx, f, c, project.PrewarmRequest, nil, f.Display(errs), errs); err != nil {
-					return err
+					return own.Explain(err)
 				}
 			}
 			return lock(ctx, f, c, project, output, cmd.OutOrStdout(), errs)

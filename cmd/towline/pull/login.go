@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/towline/towline/cmd/towline/command"
+	"github.com/towline/towline/cmd/towline/exit"
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/names"
@@ -23,13 +24,13 @@ func credentialsFlag(f *command.Flags, cmd *cobra.Command) {
 // logins returns the caller's own logins for the registries of images, as Docker's
 // command line finds them, and for no others. An image of a registry without a login has
 // none. What can't be read is told, and does not stop the command.
-func logins(ctx context.Context, f *command.Flags, images []string, errs io.Writer) []puller.Credentials {
+func logins(ctx context.Context, f *command.Flags, images []string, errs io.Writer) exit.Logins {
 	if f.NoCredentials {
-		return nil
+		return exit.Logins{None: "--no-credentials"}
 	}
 	own, err := login.New(nil, true)
 	if err != nil {
-		return nil
+		return exit.Logins{}
 	}
 	var all []puller.Credentials
 	asked := make(map[string]bool)
@@ -53,9 +54,9 @@ func logins(ctx context.Context, f *command.Flags, images []string, errs io.Writ
 	}
 	if len(all) > 0 && inClear(f) {
 		fmt.Fprintln(errs, "towline: your Docker logins are not sent, because "+f.Host+" is plain HTTP; use https://, or --no-credentials")
-		return nil
+		return exit.Logins{None: "the plain HTTP of " + f.Host}
 	}
-	return all
+	return exit.Logins{Sent: all}
 }
 
 // inClear reports whether others on the network can read what is sent to the daemon.

@@ -28,7 +28,7 @@ func TestLogins(t *testing.T) {
 		} {
 			var errs strings.Builder
 			f := command.Flags{Host: host}
-			found := logins(t.Context(), &f, []string{a}, &errs)
+			found := logins(t.Context(), &f, []string{a}, &errs).Sent
 			if (len(found) == 0) != clear || strings.Contains(errs.String(), "plain HTTP") != clear {
 				t.Errorf("%s: %v, %s", host, found, &errs)
 			}
@@ -38,7 +38,7 @@ func TestLogins(t *testing.T) {
 		config(t, `{"credsStore":"nowhere"}`)
 		var errs strings.Builder
 		f := command.Flags{Host: "unix:///s"}
-		if found := logins(t.Context(), &f, []string{a, "sha256:" + strings.Repeat("0", 64), "A:B:C"}, &errs); found != nil || !strings.Contains(errs.String(), "your login for a.test can't be read, and none is sent: docker-credential-nowhere does not exist") {
+		if found := logins(t.Context(), &f, []string{a, "sha256:" + strings.Repeat("0", 64), "A:B:C"}, &errs).Sent; found != nil || !strings.Contains(errs.String(), "your login for a.test can't be read, and none is sent: docker-credential-nowhere does not exist") {
 			t.Errorf("%v, %s", found, &errs)
 		}
 	})

@@ -66,7 +66,8 @@ func NewPrewarm(f *command.Flags) *cobra.Command {
 			// Not earlier: a signal ends the program while it reads the standard input.
 			ctx, stop := follow.Interruptible(cmd.Context())
 			defer stop()
-			r.Logins = logins(ctx, f, imagesOf(r.Images), errs)
+			own := logins(ctx, f, imagesOf(r.Images), errs)
+			r.Logins = own.Sent
 			if plan {
 				return printPlan(ctx, f, c, r, loaded.Buildable, cmd.OutOrStdout(), errs)
 			}
@@ -77,7 +78,7 @@ func NewPrewarm(f *command.Flags) *cobra.Command {
 				}
 				return nil
 			}
-			return Prewarm(ctx, f, c, r, loaded.Buildable, f.Display(cmd.OutOrStdout()), errs)
+			return own.Explain(Prewarm(ctx, f, c, r, loaded.Buildable, f.Display(cmd.OutOrStdout()), errs))
 		},
 	}
 	flags := cmd.Flags()

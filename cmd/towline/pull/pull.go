@@ -46,7 +46,8 @@ func New(f *command.Flags) *cobra.Command {
 			for i, image := range images {
 				full[i] = command.FullName(image)
 			}
-			return All(ctx, c, r, full, logins(ctx, f, full, cmd.ErrOrStderr()), f.Display(cmd.OutOrStdout(), full...))
+			own := logins(ctx, f, full, cmd.ErrOrStderr())
+			return own.Explain(All(ctx, c, r, full, own.Sent, f.Display(cmd.OutOrStdout(), full...)))
 		},
 	}
 	pullFlags(cmd, &r, &retries)

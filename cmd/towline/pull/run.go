@@ -54,13 +54,14 @@ func NewRun(f *command.Flags) *cobra.Command {
 				return err
 			}
 			defer c.Close()
-			r.Credentials = credentialsOf(logins(cmd.Context(), f, args[:1], cmd.ErrOrStderr()), r.Image)
+			own := logins(cmd.Context(), f, args[:1], cmd.ErrOrStderr())
+			r.Credentials = credentialsOf(own.Sent, r.Image)
 			// A write returns EPIPE when the reader of the pipe is gone.
 			signal.Ignore(syscall.SIGPIPE)
 			defer signal.Reset(syscall.SIGPIPE)
 			ctx, stop := follow.Interruptible(cmd.Context())
 			defer stop()
-			return run(ctx, f, c, r, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return own.Explain(run(ctx, f, c, r, cmd.OutOrStdout(), cmd.ErrOrStderr()))
 		},
 	}
 	flags := cmd.Flags()
