@@ -222,7 +222,7 @@ func TestDashboardWithoutFleet(t *testing.T) {
 	plain.Fail(puller.Errorf(puller.ErrForbidden, "this host is no controller of the fleet"))
 	for text, base := range map[string]string{
 		"set fleet.url or fleet.embedded":      newFleetStub(t, nil).base,
-		"this host is no controller":           newFleetStub(t, plain).base,
+		"This host is no controller":           newFleetStub(t, plain).base,
 		"This daemon does not know of fleets.": stub(t, true),
 	} {
 		b := newBrowser(t, base)

@@ -1,9 +1,9 @@
 import { advice, get, post, query } from './api.js';
 import { h, setText, show, table, toast } from './dom.js';
-import { countText, duration, fleetStates as states, shortDigest, time } from './format.js';
+import { countText, duration, fleetStates as states, sentence, shortDigest, time } from './format.js';
 import { FleetFeed } from './fleetfeed.js';
 import { hostSection } from './fleethosts.js';
-import { badge, name } from './parts.js';
+import { badge, moment, name } from './parts.js';
 
 const shownReasons = 8;
 const shownHosts = 5; // of each reason
@@ -25,7 +25,7 @@ export function fleetPage({ main, may }) {
     main.classList.toggle('stale', feed.state === 'broken');
     if (feed.problem) {
       box.removeAttribute('aria-busy');
-      show(box, h('p', { class: 'empty' }, feed.problem.message));
+      show(box, h('p', { class: 'empty' }, sentence(feed.problem.message)));
       return;
     }
     if (feed.state === 'connecting') return;
@@ -235,7 +235,7 @@ function memberList(set, path, signal) {
     shown = text;
     const focused = box.contains(document.activeElement);
     show(box, table('Hosts of ' + set, [['Host'], ['State'], ['Has'], ['Heard'], ['Note']], all.map((m) => [
-      m.host, badge(m.state), m.generation ? 'generation ' + m.generation : '', time(m.at),
+      m.host, badge(m.state), m.generation ? 'generation ' + m.generation : '', moment(m.at),
       m.state === 'proven' ? '' : m.state === 'away' ? (m.last ? 'was ' + m.last : '') : m.error || m.images ? why(m) : m.released ? '' : 'its wave has not come',
     ]), 'No host.'));
     if (focused) box.querySelector('[tabindex]')?.focus();

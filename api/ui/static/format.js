@@ -25,6 +25,21 @@ export function time(text) {
   return today ? at.toLocaleTimeString() : at.toLocaleString();
 }
 
+/** took says how long a job took that has ended. */
+export function took(job) {
+  return duration(job.result?.duration_seconds ?? (job.finished_at && (Date.parse(job.finished_at) - Date.parse(job.created_at)) / 1000));
+}
+
+/** sourceName writes where an image came from: up to date. */
+export function sourceName(source) {
+  return source?.replaceAll('_', ' ');
+}
+
+/** sentence writes a message of the daemon as a sentence. */
+export function sentence(message) {
+  return message.charAt(0).toUpperCase() + message.slice(1) + (/[.!?]$/.test(message) ? '' : '.');
+}
+
 /** shortName takes off what is usual in an image's name. */
 export function shortName(image) {
   return (image ?? '').replace(/^docker\.io\/(library\/)?/, '');

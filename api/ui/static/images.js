@@ -1,8 +1,8 @@
 import { get, post, query } from './api.js';
 import { h, show, table, toast } from './dom.js';
-import { bytes, shortDigest, time } from './format.js';
+import { bytes, shortDigest } from './format.js';
 import { live } from './live.js';
-import { name } from './parts.js';
+import { moment, name } from './parts.js';
 
 // Why images stay, in words, by the reason of the API.
 const reasons = {
@@ -77,7 +77,7 @@ function pattern(text) {
 
 function list(images) {
   return table('Images of the engine', [['Image'], ['Digest'], ['Size', 'number'], ['Own size', 'number'], ['Owner'], ['Last used'], ['Kept because']], images.map((i) => [
-    names(i), h('code', { title: i.digest ?? i.id }, shortDigest(i.digest ?? i.id)), bytes(i.size), bytes(i.unique_size), i.owner ?? '', time(i.used_at),
+    names(i), h('code', { title: i.digest ?? i.id }, shortDigest(i.digest ?? i.id)), bytes(i.size), bytes(i.unique_size), i.owner ?? '', moment(i.used_at),
     i.collectable ? h('span', { class: 'quiet' }, 'may be collected') : h('ul', { class: 'plain' }, (i.kept ?? []).map((k) => h('li', {}, words(k)))),
   ]), 'No image matches.');
 }
@@ -86,7 +86,7 @@ const actions = { removed: 'was collected', missing: 'was removed by somebody el
 
 function changes(events) {
   return table('What became of images, newest first', [['When'], ['Image'], ['What'], ['Freed', 'number'], ['Because']], events.map(({ time: at, image }) => [
-    time(at), names(image), actions[image.action] ?? image.action, bytes(image.freed), image.set ? 'it is in the set ' + image.set : causes[image.why] ?? image.why ?? '',
+    moment(at), names(image), actions[image.action] ?? image.action, bytes(image.freed), image.set ? 'it is in the set ' + image.set : causes[image.why] ?? image.why ?? '',
   ]), '');
 }
 

@@ -1,6 +1,6 @@
 import { get } from './api.js';
 import { h, setText, show, table } from './dom.js';
-import { bytes, duration, isOver, share, shortDigest, time } from './format.js';
+import { bytes, duration, isOver, share, shortDigest, sourceName, time, took } from './format.js';
 import { badge, bar, cancelButton, fault, figures, layerList, name } from './parts.js';
 
 /** jobPage shows one job: its progress, its events and its result. */
@@ -133,7 +133,7 @@ function facts(job) {
   const list = [
     ['ID', h('code', {}, job.id)], ['Policy', job.policy], ['Platform', job.platform], ['Priority', job.priority],
     ['Created', time(job.created_at)], ['Started', time(job.started_at)], ['Finished', time(job.finished_at)],
-    ['Took', duration(r.duration_seconds)], ['Source', r.source?.replace('_', ' ')],
+    ['Took', took(job)], ['Source', sourceName(r.source)],
     ['Digest', r.digest && h('code', { title: r.digest }, shortDigest(r.digest))],
     ['Image ID', r.image_id && h('code', { title: r.image_id }, shortDigest(r.image_id))],
     ['Size', r.size ? bytes(r.size) : ''], ['Downloaded', r.source === 'pulled' ? bytes(r.downloaded) : ''],
@@ -147,6 +147,6 @@ function children(job) {
   if (job.kind !== 'prewarm') return null;
   return table('Images', [['State'], ['Image'], ['Source'], ['Note']], (job.images ?? []).map((i) => [
     badge(i.state), i.job ? h('a', { href: '#/jobs/' + i.job }, name(i.image)) : i.service ?? name(i.image),
-    i.source?.replace('_', ' ') ?? '', i.error ? i.error.kind + ': ' + i.error.message : i.reason ?? '',
+    sourceName(i.source) ?? '', i.error ? i.error.kind + ': ' + i.error.message : i.reason ?? '',
   ]), 'No images.');
 }

@@ -1,7 +1,7 @@
 import { get, query } from './api.js';
 import { h, show, table, toast } from './dom.js';
-import { duration, time } from './format.js';
-import { badge, name } from './parts.js';
+import { sourceName, took } from './format.js';
+import { badge, moment, name } from './parts.js';
 
 /** jobsPage is the history: all jobs that are kept, newest first, with a search. */
 export function jobsPage({ main, query: wanted }) {
@@ -46,11 +46,10 @@ export function jobsPage({ main, query: wanted }) {
 }
 
 function list(jobs) {
-  return table('Jobs, newest first', [['State'], ['Kind'], ['Image'], ['Created'], ['Time', 'number'], ['Source']], jobs.map((job) => [
+  return table('Jobs, newest first', [['State'], ['Kind'], ['Image'], ['Created'], ['Time', 'number'], ['Result']], jobs.map((job) => [
     badge(job.state, job.phase), job.kind,
     h('a', { href: '#/jobs/' + job.id }, job.kind === 'prewarm' ? (job.children?.length ?? 0) + ' images' : name(job.image)),
-    h('time', { datetime: job.created_at }, time(job.created_at)),
-    duration(job.result?.duration_seconds), job.result?.source?.replace('_', ' ') ?? job.error?.kind ?? '',
+    moment(job.created_at), took(job), sourceName(job.result?.source) ?? job.error?.kind ?? '',
   ]), 'No job matches.');
 }
 

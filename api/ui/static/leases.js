@@ -1,7 +1,6 @@
 import { get, remove } from './api.js';
 import { h, show, table, toast } from './dom.js';
-import { time } from './format.js';
-import { name } from './parts.js';
+import { moment, name } from './parts.js';
 
 /** leaseSection shows the leases, which keep images from collection for a time. */
 export function leaseSection(may, signal) {
@@ -37,7 +36,7 @@ export function leaseSection(may, signal) {
       }
     });
     return [
-      h('ul', { class: 'plain' }, lease.images.map((i) => h('li', {}, name(i)))), time(lease.expires_at), lease.note ?? '',
+      h('ul', { class: 'plain' }, lease.images.map((i) => h('li', {}, name(i)))), moment(lease.expires_at), lease.note ?? '',
       lease.job ? h('a', { href: '#/jobs/' + lease.job, 'aria-label': 'Job of the lease' }, 'job') : '', may('pull') ? end : '',
     ];
   }

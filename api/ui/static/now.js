@@ -1,6 +1,6 @@
 import { post } from './api.js';
 import { h, setText, show, toast } from './dom.js';
-import { duration, isOver, share, time } from './format.js';
+import { isOver, share, sourceName, time, took } from './format.js';
 import { live } from './live.js';
 import { badge, bar, cancelButton, fault, figures, layerList, name } from './parts.js';
 
@@ -128,7 +128,7 @@ function jobRow(job, may) {
 function summary(job) {
   const r = job.result;
   if (!r) return '';
-  return [r.source?.replace('_', ' '), duration(r.duration_seconds), r.exit_code !== undefined ? 'exit code ' + r.exit_code : ''].filter(Boolean).join(' · ');
+  return [sourceName(r.source), took(job), r.exit_code !== undefined ? 'exit code ' + r.exit_code : ''].filter(Boolean).join(' · ');
 }
 
 /** startForm pulls images. */

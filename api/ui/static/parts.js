@@ -1,6 +1,6 @@
 import { advice, remove } from './api.js';
 import { h, setText, toast } from './dom.js';
-import { bytes, duration, share, shortName } from './format.js';
+import { bytes, duration, share, shortName, time } from './format.js';
 
 // A sign beside the word and the colour of each state.
 const signs = { queued: '◌', active: '▶', succeeded: '✓', failed: '✕', canceled: '–', skipped: '–', present: '✓', stale: '◌', missing: '✕', pulling: '▶', 'cool-down': '◌', proven: '✓', waiting: '◌', refused: '⊘', away: '○', live: '●' };
@@ -15,6 +15,11 @@ export function name(image) {
   const short = shortName(image);
   const cut = Math.max(0, short.length - 16);
   return h('span', { class: 'name', title: image }, h('span', { class: 'head' }, short.slice(0, cut)), h('span', { class: 'tail' }, short.slice(cut)));
+}
+
+/** moment shows a time, nothing where there is none. */
+export function moment(text) {
+  return text ? h('time', { datetime: text }, time(text)) : '';
 }
 
 /** bar is a progress bar that changes. */

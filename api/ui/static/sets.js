@@ -2,7 +2,7 @@ import { get, post } from './api.js';
 import { h, show, table, toast } from './dom.js';
 import { duration, time } from './format.js';
 import { leaseSection } from './leases.js';
-import { badge, name } from './parts.js';
+import { badge, moment, name } from './parts.js';
 
 /** setsPage shows the sets with the state of their images, and the leases. */
 export function setsPage({ main, may }) {
@@ -66,7 +66,7 @@ function setRow(set, may, signal) {
     try {
       const now = await get(path, signal);
       show(images, table('Images of ' + set, [['State'], ['Image'], ['Checked'], ['Next run'], ['Note']], (now.images ?? []).map((i) => [
-        badge(i.state), i.job ? h('a', { href: '#/jobs/' + i.job }, name(i.image)) : name(i.image), time(i.checked_at), time(i.next_run), i.reason ?? '',
+        badge(i.state), i.job ? h('a', { href: '#/jobs/' + i.job }, name(i.image)) : name(i.image), moment(i.checked_at), moment(i.next_run), i.reason ?? '',
       ]), 'No images.'));
     } catch (problem) {
       if (!signal.aborted) show(images, h('p', { class: 'fault' }, problem.message));
