@@ -43,11 +43,16 @@ func TestText(t *testing.T) {
 
 	t.Run("pull", func(t *testing.T) {
 		lines(t, d.call("POST", "/v1/pulls?wait=true", `{"image":"registry.test/a:v1"}`, asText...), http.StatusOK,
-			`registry\.test/a:v1: pulled, `+digest+`, 2kB\njob `+anID+`: succeeded in `+aTime+`\n`)
+			`registry\.test/a:v1: pulled, `+digest+`, 2\.0 kB\njob `+anID+`: succeeded in `+aTime+`\n`)
 		lines(t, d.call("POST", "/v1/pulls?wait=true", `{"image":"registry.test/lost:v1"}`, asText...), http.StatusNotFound,
-			`registry\.test/lost:v1: not_found: .+\njob `+anID+`: failed in `+aTime+`\n`)
+			`registry\.test/lost:v1: not_found: manifest for .+\nnot_found: "towline explain not_found" says what mends it\njob `+anID+`: failed in `+aTime+`\n`)
 		lines(t, d.call("POST", "/v1/pulls", `{"image":"registry.test/a:v1"}`, asText...), http.StatusAccepted,
 			`registry\.test/a:v1: present, `+digest+`, .+\njob `+anID+`: succeeded in `+aTime+`\n`)
+	})
+	t.Run("denied", func(t *testing.T) {
+		d.Engine.Script("private.test/a:v1", play("engine-20.10/bad-password"))
+		lines(t, d.call("POST", "/v1/pulls?wait=true", `{"image":"private.test/a:v1"}`, asText...), http.StatusForbidden,
+			`private\.test/a:v1: denied: .+\ndenied: .+ login for private\.test .+registries\.credentials.+X-Registry-Auth.+docker login\njob `+anID+`: failed in `+aTime+`\n`)
 	})
 	t.Run("run", func(t *testing.T) {
 		a := d.call("POST", "/v1/runs?wait=true", `{"image":"`+program+`"}`, asText...)
@@ -57,7 +62,7 @@ func TestText(t *testing.T) {
 	t.Run("prewarm", func(t *testing.T) {
 		body := `{"images":["registry.test/a:v1","registry.test/lost:v1"]}`
 		lines(t, d.call("POST", "/v1/prewarms?wait=true", body, asText...), http.StatusNotFound,
-			`registry\.test/a:v1: present\nregistry\.test/lost:v1: not_found: .+\njob `+anID+`: failed in `+aTime+`\n`)
+			`registry\.test/a:v1: present\nregistry\.test/lost:v1: not_found: .+\nnot_found: "towline explain not_found" .+\njob `+anID+`: failed in `+aTime+`\n`)
 		file := "services: {a: {image: 'registry.test/a:v1'}, b: {image: 'registry.test/b:v1'}, c: {build: .}}"
 		lines(t, d.call("POST", "/v1/prewarms?wait=true", file, append(asText, "Content-Type", "application/yaml")...), http.StatusOK,
 			`registry\.test/a:v1: present\nregistry\.test/b:v1: pulled\nc: skipped: .+\njob `+anID+`: succeeded in `+aTime+`\n`)

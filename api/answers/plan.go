@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/docker/go-units"
-
 	"github.com/towline/towline/puller"
 )
 
@@ -21,7 +19,7 @@ func PlanText(p puller.Plan) string {
 		text := string(image.Status)
 		switch {
 		case image.Weight != nil:
-			text += ", to download " + units.HumanSize(float64(image.Fetch)) + " of " + units.HumanSize(float64(image.Size))
+			text += ", to download " + size(image.Fetch) + " of " + size(image.Size)
 		case image.Status != puller.StatusPresent && image.Error == nil:
 			text += ", size unknown"
 		}
@@ -39,7 +37,7 @@ func PlanText(p puller.Plan) string {
 		}
 		line("%s: skipped: %s", s.Service, s.Reason)
 	}
-	fetch := units.HumanSize(float64(p.Fetch))
+	fetch := size(p.Fetch)
 	switch {
 	case p.Complete:
 	case p.Fetch > 0:

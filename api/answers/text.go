@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/docker/go-units"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/names"
 )
 
 // PlainText is the media type of text.
@@ -51,7 +53,7 @@ func Text(j puller.Job) string {
 		}
 		switch {
 		case image.Error != nil:
-			line("%s: %s: %s", image.Image, image.Error.Kind, image.Error.Message)
+			line("%s: %s", image.Image, reason(image.Image, *image.Error))
 		case image.Reason != "":
 			line("%s: %s: %s", cmp.Or(image.Service, image.Image), image.State, image.Reason)
 		default:
@@ -61,8 +63,56 @@ func Text(j puller.Job) string {
 	if j.Image != "" {
 		line("%s: %s", j.Image, outcomeOf(j))
 	}
+	for _, text := range remedies(j) {
+		line("%s", text)
+	}
 	line("job %s: %s", j.ID, cmp.Or(spent(j), string(j.State)))
 	return b.String()
+}
+
+// reason says why an image is not there, without its name.
+func reason(image string, e puller.JobError) string {
+	return fmt.Sprintf("%s: %s", e.Kind, strings.TrimPrefix(e.Message, "pull "+image+": "))
+}
+
+// remedies says what mends the failures of a job, once for each kind.
+func remedies(j puller.Job) (lines []string) {
+	failed := slices.Clone(j.Images)
+	if j.Image != "" {
+		failed = []puller.ImageState{{Image: j.Image, Error: j.Error}}
+	}
+	var kinds []puller.ErrorKind
+	var registries []string
+	for _, image := range failed {
+		if image.Error == nil {
+			continue
+		}
+		if !slices.Contains(kinds, image.Error.Kind) {
+			kinds = append(kinds, image.Error.Kind)
+		}
+		if registry := names.RegistryOf(image.Image); image.Error.Kind == puller.ErrDenied && !slices.Contains(registries, registry) {
+			registries = append(registries, registry)
+		}
+	}
+	for _, kind := range kinds {
+		switch kind {
+		case puller.ErrCanceled:
+		case puller.ErrDenied:
+			lines = append(lines, fmt.Sprintf("denied: check the name, or give a login for %s in one of three ways: registries.credentials in the daemon's towline.yaml; "+
+				"X-Registry-Auth with the call, or X-Registry-Config for several registries; or towline pull, which sends your docker login", puller.Listed(registries)))
+		default:
+			lines = append(lines, fmt.Sprintf("%s: \"towline explain %[1]s\" says what mends it", kind))
+		}
+	}
+	return lines
+}
+
+// size writes a number of bytes: 12.3 MB.
+func size(n int64) string {
+	if n < 1000 {
+		return fmt.Sprintf("%d B", n)
+	}
+	return units.CustomSize("%.1f %s", float64(n), 1000, []string{"B", "kB", "MB", "GB", "TB"})
 }
 
 func sourceName(s puller.Source) string { return strings.ReplaceAll(string(s), "_", " ") }
@@ -71,7 +121,7 @@ func sourceName(s puller.Source) string { return strings.ReplaceAll(string(s), "
 func outcomeOf(j puller.Job) string {
 	switch r := j.Result; {
 	case j.Error != nil:
-		return fmt.Sprintf("%s: %s", j.Error.Kind, j.Error.Message)
+		return reason(j.Image, *j.Error)
 	case r == nil:
 		return string(cmp.Or(puller.State(j.Phase), j.State))
 	case r.ExitCode != nil && r.OOMKilled:
@@ -79,11 +129,11 @@ func outcomeOf(j puller.Job) string {
 	case r.ExitCode != nil:
 		return fmt.Sprintf("the program exited with %d", *r.ExitCode)
 	default:
-		size := r.Size
+		n := r.Size
 		if r.Source == puller.SourcePulled {
-			size = r.Downloaded
+			n = r.Downloaded
 		}
-		return fmt.Sprintf("%s, %s, %s", sourceName(r.Source), cmp.Or(r.Digest, r.ImageID), units.HumanSize(float64(size)))
+		return fmt.Sprintf("%s, %s, %s", sourceName(r.Source), cmp.Or(r.Digest, r.ImageID), size(n))
 	}
 }
 
