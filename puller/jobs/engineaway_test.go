@@ -30,6 +30,7 @@ func TestEngineAway(t *testing.T) {
 	t.Run("policy never", testEngineAwayPolicyNever)
 	t.Run("without retries", testEngineAwayWithoutRetries)
 	t.Run("never back", testEngineNeverBack)
+	t.Run("time is up", testEngineAwayTimeIsUp)
 	t.Run("killed during proof", testEngineKilledDuringProof)
 	t.Run("silent", testEngineSilent)
 	t.Run("freezes during pull", testEngineFreezesDuringPull)
@@ -123,6 +124,16 @@ func testEngineNeverBack(t *testing.T) {
 			})
 		})
 	}
+}
+
+func testEngineAwayTimeIsUp(t *testing.T) {
+	withDaemonOf(t, patient, nil, func(d *daemon) {
+		d.engine.Kill()
+		v := d.failed(d.submit(puller.PullRequest{Image: good, Timeout: puller.Duration(3 * time.Second)}), puller.ErrTimeout)
+		if !strings.Contains(v.Error.Message, "Cannot connect to the Docker daemon at unix:///scripted") {
+			d.Errorf("the error does not name the engine: %s", v.Error.Message)
+		}
+	})
 }
 
 func testEngineKilledDuringProof(t *testing.T) {

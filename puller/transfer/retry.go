@@ -51,13 +51,19 @@ func (t *transfer) again(err error) bool {
 		}
 		t.corrupted = true
 	}
-	t.mu.Lock()
-	t.lastErr = err
-	t.mu.Unlock()
+	t.failedWith(err)
 	return t.end(puller.Result{}, err, func(m *Member) bool {
 		m.failures++
 		return m.failures <= m.request.Retries
 	})
+}
+
+// failedWith notes what the last attempt failed with, and returns what was noted before.
+func (t *transfer) failedWith(err error) (before error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	before, t.lastErr = t.lastErr, err
+	return before
 }
 
 // backOff says how long to wait before the next attempt, and tells it. A registry's
@@ -75,7 +81,7 @@ func (t *transfer) backOff(n uint, err error, _ retries.DelayContext) time.Durat
 		most = retryDelay << (n - 1)
 	}
 	wait := most/2 + rand.N(most/2)
-	t.notice(fmt.Sprintf("attempt %d failed (%s: %v); the next one begins in %s", t.at.Attempt, puller.KindOf(err), err, wait.Round(time.Millisecond)), 0)
+	t.notice(fmt.Sprintf("attempt %d failed (%s: %v); the next one begins in %s", t.at.Attempt, puller.KindOf(err), puller.Inner(err), wait.Round(time.Millisecond)), 0)
 	return wait
 }
 
@@ -181,9 +187,11 @@ func (a *attempt) awaitEngine() (puller.Image, error) {
 		return image, err
 	}
 	a.notice(fmt.Sprintf("the engine does not answer; waiting for it (%v)", puller.Inner(err)), 0)
+	before := a.failedWith(err) // which a member whose time is up meanwhile is told
 	wait := retry.Backoff{Limit: a.table.opts.FirstByteTimeout}
 	for wait.Wait(a.ctx) {
 		if image, err = a.inspect(); !unavailable() {
+			a.failedWith(before)
 			a.notice("the engine answers again", 0)
 			return image, err
 		}

@@ -70,7 +70,7 @@ func Check(ctx context.Context, c configs.Config, out io.Writer) error {
 	defer cancel()
 	info, err := engine.Info(asking)
 	if err != nil {
-		return puller.Errorf(puller.ErrEngineUnavailable, "the engine at %s does not answer: %w. %s", engine.Host(), puller.Inner(err), engineFix(engine.Host()))
+		return puller.Errorf(puller.ErrEngineUnavailable, "the engine at %s does not answer: %s", engine.Host(), engineFix(engine.Host(), err))
 	}
 	fmt.Fprintf(out, "the engine at %s answers: %s %s\n", engine.Host(), info.Name, info.Version)
 	return nil

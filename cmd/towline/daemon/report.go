@@ -2,11 +2,13 @@ package daemon
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/cmd/towline/socket"
+	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/docker"
 )
 
@@ -25,18 +27,18 @@ func reportEngine(ctx context.Context, engine *docker.Engine, log logrus.FieldLo
 	case err == nil:
 		log.WithFields(logrus.Fields{"name": info.Name, "engine_version": info.Version, "image_store": info.ImageStore}).Info("the engine answers")
 	default:
-		log.WithError(err).WithField("fix", engineFix(engine.Host())).Warn("the engine does not answer; jobs wait for it")
+		log.WithField("error", engineFix(engine.Host(), err)).Warn("the engine does not answer; jobs wait for it")
 	}
 }
 
-// engineFix says what to do about an engine that does not answer.
-func engineFix(host string) string {
+// engineFix says why an engine does not answer, and what to do.
+func engineFix(host string, err error) string {
 	if path, ok := socket.Path(host); ok {
 		if fault := socket.Check(path, startEngine); fault != nil {
 			return fault.Error()
 		}
 	}
-	return "Start the engine (" + startEngine + "), or set engine.host to its address"
+	return strings.TrimRight(puller.Inner(err).Error(), ".") + ". Start the engine (" + startEngine + "), or set engine.host to its address"
 }
 
 const startEngine = "systemctl start docker"

@@ -4,9 +4,12 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
+	"regexp"
 	"time"
 
 	"github.com/towline/towline/api/client"
@@ -54,10 +57,10 @@ const (
 // answer.
 func Run(ctx context.Context, o Options) []Finding {
 	found := []Finding{o.socket()}
-	daemon, answers := o.daemon(ctx)
+	daemon, answers, noEngine := o.daemon(ctx)
 	found = append(found, daemon)
 	if answers {
-		found = append(found, o.engine(ctx)...)
+		found = append(found, o.engine(ctx, noEngine)...)
 		found = append(found, o.coolDowns(ctx)...)
 		found = append(found, o.fleet(ctx)...)
 	}
@@ -80,8 +83,9 @@ func (o Options) socket() Finding {
 	return f
 }
 
-// daemon says whether the daemon takes jobs, and whether it answers at all.
-func (o Options) daemon(ctx context.Context) (f Finding, answers bool) {
+// daemon says whether the daemon takes jobs, whether it answers at all, and why its engine
+// does not.
+func (o Options) daemon(ctx context.Context) (f Finding, answers bool, noEngine error) {
 	ctx, cancel := context.WithTimeout(ctx, daemonLimit)
 	defer cancel()
 	f = Finding{Check: "daemon", State: OK, Detail: "it answers, and so do its engine and its store"}
@@ -90,18 +94,23 @@ func (o Options) daemon(ctx context.Context) (f Finding, answers bool) {
 	switch kind := puller.KindOf(err); {
 	case err == nil:
 	case kind == puller.ErrEngineUnavailable: // which is a finding of its own
-		f.State, f.Detail, f.Fix = Warning, "it answers, but is not ready: "+err.Error(), "journalctl -u towline"
+		noEngine = err
+		f.State, f.Detail, f.Fix = Warning, "it answers, and waits for its engine", "mend the engine"
 	case kind == puller.ErrOverloaded:
 		f.State, f.Detail, f.Fix = Failed, "it answers, but takes no jobs: "+err.Error(), "towline explain overloaded; journalctl -u towline"
+	case errors.Is(err, fs.ErrPermission):
+		answers = false
+		f.State, f.Detail, f.Fix = Failed, err.Error(), "mend the socket"
 	default:
 		answers = false
 		f.State, f.Detail, f.Fix = Failed, err.Error(), "systemctl start towline, or towline serve; set --host or TOWLINE_HOST if it is elsewhere"
 	}
-	return f, answers
+	return f, answers, noEngine
 }
 
-// engine asks the daemon for its engine, the engine's disk and the accelerator.
-func (o Options) engine(ctx context.Context) []Finding {
+// engine asks the daemon for its engine, the engine's disk and the accelerator. away is why
+// the engine does not answer the daemon, nil for an engine that does.
+func (o Options) engine(ctx context.Context, away error) []Finding {
 	ctx, cancel := context.WithTimeout(ctx, daemonLimit)
 	defer cancel()
 	info, err := o.Client.Engine(ctx)
@@ -111,7 +120,7 @@ func (o Options) engine(ctx context.Context) []Finding {
 	case err != nil:
 		return []Finding{{"engine", Failed, err.Error(), "journalctl -u towline"}}
 	case !info.Reachable:
-		return []Finding{noEngine()}
+		return []Finding{engineAway(away)}
 	}
 	found := []Finding{{"engine", OK, fmt.Sprintf("%s %s, API %s, image store %s", info.Name, info.Version, info.APIVersion, info.ImageStore), ""}}
 	if d := info.Disk; d != nil && d.Total > 0 {
@@ -180,13 +189,22 @@ func (o Options) fleet(ctx context.Context) []Finding {
 	return []Finding{f}
 }
 
-// noEngine says what may be wrong with an engine at Docker's own socket.
-func noEngine() Finding {
-	const path, start = "/var/run/docker.sock", "systemctl start docker"
-	f := Finding{"engine", Failed, "the daemon's engine does not answer", start}
-	if fault := socket.Check(path, start); fault != nil {
-		f.Detail += "; " + fault.Reason
-		f.Fix = fault.Fix
+// engineSocket finds the socket of an engine in the words of one that does not answer.
+var engineSocket = regexp.MustCompile(`unix://(/\S*[^\s.:])`)
+
+// engineAway says what may be wrong with an engine that does not answer the daemon. Its socket
+// is looked at, if it has one: the daemon is mostly on this host.
+func engineAway(err error) Finding {
+	const start = "systemctl start docker"
+	f := Finding{"engine", Failed, "it does not answer the daemon", start + "; or set engine.host in towline.yaml to its address"}
+	if err == nil { // it has been asked again, and was back for a moment
+		return f
+	}
+	f.Detail += ": " + puller.Inner(err).Error()
+	if found := engineSocket.FindStringSubmatch(err.Error()); found != nil {
+		if fault := socket.Check(found[1], start); fault != nil {
+			f.Detail, f.Fix = "it does not answer the daemon: "+fault.Reason, fault.Fix
+		}
 	}
 	return f
 }

@@ -52,7 +52,7 @@ func diagnose(t *testing.T, engine *puller.EngineInfo, now time.Time, asked regi
 				io.WriteString(w, `{"status":"ready"}`)
 			default:
 				w.WriteHeader(http.StatusServiceUnavailable)
-				io.WriteString(w, `{"kind":"engine_unavailable","detail":"nothing at unix:///x"}`)
+				io.WriteString(w, `{"kind":"engine_unavailable","detail":"ask the engine: nothing at unix:///nowhere/x.sock. Is it there?"}`)
 			}
 		}))
 		daemon.Listener.Close()
@@ -97,7 +97,7 @@ func TestRun(t *testing.T) {
 	}{
 		{"all is well", good, answers(401, now), "", map[string]string{"socket": "has mode 0", "disk": "50.0 GB of 100.0 GB free", "clock": "differs by 0s"}},
 		{"no daemon", nil, answers(200, now), "daemon:failed socket:failed", map[string]string{"socket": "there is no socket at"}},
-		{"no engine", &puller.EngineInfo{}, answers(200, now), "daemon:warning engine:failed", map[string]string{"daemon": "nothing at unix:///x"}},
+		{"no engine", &puller.EngineInfo{}, answers(200, now), "daemon:warning engine:failed", map[string]string{"daemon": "waits for its engine", "engine": "there is no socket at /nowhere/x.sock"}},
 		{"no store", &puller.EngineInfo{Name: "no store", Reachable: true}, answers(200, now), "daemon:failed", map[string]string{"daemon": "can't be written", "engine": "no store"}},
 		{"little room", &full, answers(200, now), "accelerator:warning disk:warning", map[string]string{"accelerator": "way none: a trial has failed"}},
 		{"a wrong clock", good, answers(200, now.Add(-time.Hour)), "clock:failed", map[string]string{"clock": "1h0m0s"}},

@@ -2,6 +2,7 @@ package classify
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -48,11 +49,16 @@ func engineMessage(err error) string {
 	return strings.TrimPrefix(err.Error(), "Error response from daemon: ")
 }
 
+// noAccess finds the SDK's own words on a socket that it may not use. After the address, it
+// says the same once more, with an escaped one.
+var noAccess = regexp.MustCompile(`^(permission denied while trying to connect to .+ at \S+): \w+ "http://.+$`)
+
 // forCaller returns an error with a message that callers may read: without the SDK's
 // prefix, without the query strings of URLs, and, for a call about a container,
 // without paths on the engine's disk. The advice follows in parentheses.
 func forCaller(op string, err error, advice string) error {
 	message := redact.URLQueries(engineMessage(err))
+	message = noAccess.ReplaceAllString(message, "$1")
 	if isContainerOp(op) {
 		message = withoutHostPaths(message)
 	}
