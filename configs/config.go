@@ -175,7 +175,7 @@ func load(file string) (Config, error) {
 	}
 	v.SetConfigType("yaml")
 	if err = v.ReadConfig(bytes.NewReader(content)); err != nil {
-		return Config{}, fmt.Errorf("configuration %s: %w", file, err)
+		return Config{}, fmt.Errorf("configuration %s%s", file, syntaxFault(err))
 	}
 	if err := checkWritten(content, defaults); err != nil { // viper has refused aliases that contain themselves
 		return Config{}, fmt.Errorf("configuration %s, %w", file, err)

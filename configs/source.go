@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/spf13/viper"
 	"go.yaml.in/yaml/v4"
 )
 
@@ -77,6 +78,20 @@ func line(content []byte, key string) string {
 		key = key[:max(0, strings.LastIndexByte(key, '.'))]
 	}
 	return ""
+}
+
+// syntaxFault says in which line a file is no YAML, and why.
+func syntaxFault(err error) string {
+	var parse viper.ConfigParseError
+	if errors.As(err, &parse) {
+		err = parse.Unwrap()
+	}
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	line := ""
+	if at, rest, found := strings.Cut(text, ": "); found && strings.HasPrefix(at, "line ") {
+		line, text = ", "+at, rest
+	}
+	return line + ": it is no YAML: " + strings.Join(strings.Fields(text), " ")
 }
 
 // keyLines notes the line of each key of a mapping and its sections. Aliases could be

@@ -11,7 +11,9 @@ import (
 func TestErrorSource(t *testing.T) {
 	clean(t)
 	for _, row := range []struct{ file, variable, value, want string }{
+		{"pull:\n  retries: [\n", "", "", "configuration FILE, line 2: it is no YAML: did not find expected node content"},
 		{"pull:\n  retries: 21\n", "", "", "configuration FILE, line 2: pull.retries: 21 is not between 0 and 20"},
+		{"pull:\n  retries: [\n", "", "", "configuration FILE, line 2: it is no YAML: did not find expected node content"},
 		{"pull:\n  retries: 21\n", "TOWLINE_PULL_RETRIES", "22", "configuration: environment variable TOWLINE_PULL_RETRIES: pull.retries: 22 is not between 0 and 20"},
 		{"pull.retries: x\n", "", "", `configuration FILE, line 1: pull.retries: "x" is not a whole number`},
 		{"x: 1\nPull:\n  timeout: soon\n", "", "", "configuration FILE, line 1: there is no key x"},

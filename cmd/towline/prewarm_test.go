@@ -44,7 +44,7 @@ func inDirectory(t *testing.T, files map[string]string) {
 // scriptAll has the engine serve good.test/…, and fail the others as they are
 // called.
 func scriptAll(engine *enginetest.Engine) {
-	for i, image := range []string{"good.test/a:v1", "good.test/b:v1", "good.test/c:v1"} {
+	for i, image := range []string{"good.test/a:v1", "good.test/b:v1", "good.test/c:v1", "docker.io/library/tool:latest"} {
 		engine.Script(image, enginetest.Serve(enginetest.NewImage(image, i+1)))
 	}
 	for image, recording := range map[string]string{"limited.test/x": "rate-limited", "denied.test/x": "unauthorized", "full.test/x": "no-space"} {
@@ -79,6 +79,7 @@ func TestPrewarmSources(t *testing.T) {
 		{"good.test/c:v1 good.test/b:v1 good.test/c:v1", "good.test/c:v1 good.test/b:v1", nil},
 		{"good.test/a:v1 -f compose.yaml", "good.test/a:v1", nil},
 		{"-f -", "good.test/b:v1", nil},
+		{"-f other.yaml tool", "docker.io/library/tool:latest good.test/c:v1", []string{"the Compose file has no service tool; it is taken for the image docker.io/library/tool:latest"}},
 		{"-f unset.yaml", "good.test/c:v1", []string{`towline: warning: The "SUFFIX" variable is not set. Defaulting to a blank string.`}},
 		{"-q -f unset.yaml", "good.test/c:v1", []string{`The "SUFFIX" variable is not set`}},
 		{"-f unset.yaml --env-file ci.env", "good.test/b:v1", nil},

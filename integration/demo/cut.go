@@ -37,7 +37,10 @@ func falseSuccess(ctx context.Context, engine *lab.Engine, bin, ref string, say,
 	}
 	n, err := io.Copy(io.Discard, resp.Body)
 	resp.Body.Close()
-	logf("POST /images/create: %s, %d bytes, error: %v. There is no sign of a failure", resp.Status, n, err)
+	if err != nil {
+		return fmt.Errorf("the proxy's answer is to end as one that is whole: %w", err)
+	}
+	logf("A client of Docker's API sees %s and %d bytes that end as they should. There is no sign of a failure", resp.Status, n)
 
 	dir, err := os.MkdirTemp("", "tl")
 	if err != nil {

@@ -51,6 +51,7 @@ func Find(ctx context.Context, dir string, logf func(string, ...any)) (*Engine, 
 		}
 		logf("engine: none answers at %s", host)
 	}
+	logf("engine: starting a private one, which ends with this command")
 	return Private(ctx, dir, PrivateOptions{Logf: logf})
 }
 

@@ -37,9 +37,9 @@ func (j *Job) Enter(state puller.State, phase puller.Phase, attempt int) {
 }
 
 func logActive(log logrus.FieldLogger, v *puller.Job) {
-	fields := logrus.Fields{"job": v.ID, "kind": v.Kind, "state": v.State, "attempt": v.Attempt}
-	if v.Image != "" {
-		fields["image"] = v.Image
+	fields := logrus.Fields{"job": v.ID, "kind": v.Kind, "state": v.State}
+	if v.Image != "" { // a prewarm has no attempts of its own
+		fields["image"], fields["attempt"] = v.Image, v.Attempt
 	}
 	log.WithFields(fields).Info("job active")
 }

@@ -95,9 +95,9 @@ func (e *Env) Plan(ctx context.Context, r puller.PrewarmRequest) (puller.Plan, e
 
 func notes(p puller.Plan, unknown int) (notes []string) {
 	if unknown > 0 {
-		note := fmt.Sprintf("how much is to be fetched is not known of %d of %d images", unknown, len(p.Images))
+		note := fmt.Sprintf("the size is not known of %d of %d images", unknown, len(p.Images))
 		if p.Fetch > 0 {
-			note += fmt.Sprintf(": it is at least %s", megabytes(p.Fetch))
+			note += fmt.Sprintf("; at least %s are to be fetched", megabytes(p.Fetch))
 		}
 		notes = append(notes, note)
 	}
@@ -113,7 +113,7 @@ func unaskedNotes(looks []look) (notes []string) {
 	for _, l := range looks {
 		if registry := names.RegistryOf(l.Image); l.unasked != nil && !told[registry] {
 			told[registry] = true
-			notes = append(notes, fmt.Sprintf("the sizes of images of %s are not known, because towline may not ask it: %v. To have them, list it in registries.allow_private; pulls do not need that", registry, puller.Inner(l.unasked)))
+			notes = append(notes, fmt.Sprintf("the sizes of images of %s are not known, because Towline may not ask it: it is in a private network, and registries.allow_private does not list it. Pulls do not need that", registry))
 		}
 	}
 	return notes

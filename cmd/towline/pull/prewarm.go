@@ -140,6 +140,7 @@ func prewarmRequest(f *command.Flags, cmd *cobra.Command, args []string, source 
 			return r, err
 		default:
 			rest = r.Rest
+			tellImages(f, rest, cmd.ErrOrStderr())
 			if !named && len(args) > 0 && len(rest) == len(args) { // all are images
 				r, named = compose.Project{PrewarmRequest: puller.PrewarmRequest{Platform: r.Platform}}, false
 			} else {
@@ -167,6 +168,15 @@ func prewarmRequest(f *command.Flags, cmd *cobra.Command, args []string, source 
 	}
 	r.Images = slices.Concat(images, r.Images)
 	return r, nil
+}
+
+// tellImages says of names that could be services, and are not, that they are images.
+func tellImages(f *command.Flags, names []string, errs io.Writer) {
+	for _, name := range names {
+		if !f.Quiet && mayBeService(name) {
+			fmt.Fprintln(errs, "towline: "+render.SafeText(fmt.Sprintf("the Compose file has no service %s; it is taken for the image %s", name, command.FullName(name))))
+		}
+	}
 }
 
 // mayBeService reports whether an argument can be a service's name. With a tag, a digest

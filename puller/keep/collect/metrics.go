@@ -23,6 +23,9 @@ func newMetrics(o Options) metrics {
 		freed:    prometheus.NewCounter(prometheus.CounterOpts{Name: "towline_images_removed_bytes_total", Help: "Bytes that were freed by collecting images, as far as known."}),
 		failures: prometheus.NewCounter(prometheus.CounterOpts{Name: "towline_images_removal_failures_total", Help: "Removals of images that the engine refused."}),
 	}
+	for _, why := range []string{whyHigh, whyUnused, whyAdmission} { // there from the start
+		m.removed.WithLabelValues(why)
+	}
 	if o.Metrics != nil {
 		o.Metrics.MustRegister(m.removed, m.freed, m.failures, diskMetrics{o.Engine})
 	}

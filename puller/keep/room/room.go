@@ -67,6 +67,9 @@ func New(o Options) *Admission {
 			Name: "towline_admissions_total", Help: "Pulls that asked for room, by outcome: roomy (no need to ask what they take), admitted, refused, or unknown.",
 		}, []string{"outcome"}),
 	}
+	for _, outcome := range []string{"roomy", "admitted", "refused", "unknown"} { // there from the start
+		a.metrics.WithLabelValues(outcome)
+	}
 	if o.Metrics != nil {
 		o.Metrics.MustRegister(a.metrics)
 	}

@@ -149,15 +149,22 @@ func (s *Sets) Protections(id string, references []string) []keep.Protection {
 // collector has the metrics of sets.
 type collector struct{ table *table }
 
-var imagesMetric = prometheus.NewDesc("towline_set_images", "Images of sets, by set and state.", []string{"set", "state"}, nil)
+var (
+	setsMetric   = prometheus.NewDesc("towline_sets", "Sets of images that this host has.", nil, nil)
+	imagesMetric = prometheus.NewDesc("towline_set_images", "Images of sets, by set and state.", []string{"set", "state"}, nil)
+)
 
 // Describe implements prometheus.Collector.
-func (collector) Describe(out chan<- *prometheus.Desc) { out <- imagesMetric }
+func (collector) Describe(out chan<- *prometheus.Desc) {
+	out <- setsMetric
+	out <- imagesMetric
+}
 
 // Collect implements prometheus.Collector.
 func (c collector) Collect(out chan<- prometheus.Metric) {
 	c.table.mu.Lock()
 	defer c.table.mu.Unlock()
+	out <- prometheus.MustNewConstMetric(setsMetric, prometheus.GaugeValue, float64(len(c.table.all)))
 	for name, one := range c.table.all {
 		counts := one.view(nil).Counts
 		for _, state := range keep.SetStates {

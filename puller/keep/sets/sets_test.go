@@ -45,7 +45,7 @@ func TestPut(t *testing.T) {
 		if len(list) != 1 || list[0].Images != nil || list[0].Counts[keep.SetPresent] != 2 || list[0].Refreshes || len(faults) > 0 {
 			h.Errorf("the list is %+v, %v", list, faults)
 		}
-		if all, err := h.metrics.Gather(); err != nil || len(all) != 1 || len(all[0].Metric) != len(keep.SetStates) {
+		if all, err := h.metrics.Gather(); err != nil || len(all) != 2 || len(all[0].Metric) != len(keep.SetStates) || all[1].GetName() != "towline_sets" || all[1].Metric[0].GetGauge().GetValue() != 1 {
 			h.Errorf("the metrics are %v, %v", all, err)
 		}
 	})
