@@ -36,8 +36,8 @@ for arch in ${ARCHES:-amd64 arm64}; do
   GOARCH='' "$host" man "$dir/man"
   "$tools/cyclonedx-gomod" bin -json -noserial -notimestamp -version "$version" \
     -output "$out/towline_${VERSION}_linux_$arch.cdx.json" "$dir/towline"
-  cp LICENSE README.md "$dir"
-  tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner \
+  cp LICENSE README.md configs/towline.socket configs/towline.yaml "$dir"
+  tar --sort=name --transform "s,^linux_$arch,towline_${VERSION}_linux_$arch," --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner \
     -C "$out" -cf - "linux_$arch" | gzip -9n >"$out/towline_${VERSION}_linux_$arch.tar.gz"
   for packager in deb rpm; do
     DIST=$dir "$tools/nfpm" package --config configs/nfpm.yaml --packager $packager --target "$out" >/dev/null

@@ -25,7 +25,7 @@ func generators() []*cobra.Command {
 			if seconds, err := strconv.ParseInt(os.Getenv("SOURCE_DATE_EPOCH"), 10, 64); err == nil {
 				date = time.Unix(seconds, 0).UTC()
 			}
-			return doc.GenManTree(root, &doc.GenManHeader{Title: "TOWLINE", Section: "1", Date: &date, Source: "Towline", Manual: "Towline"}, args[0])
+			return doc.GenManTree(root, &doc.GenManHeader{Section: "1", Date: &date, Source: "Towline", Manual: "Towline"}, args[0])
 		},
 	}}
 }

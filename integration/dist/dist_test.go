@@ -8,6 +8,7 @@ package dist
 import (
 	"bytes"
 	"context"
+	"debug/elf"
 	"net/http"
 	"os"
 	"os/exec"
@@ -49,6 +50,16 @@ func TestDist(t *testing.T) {
 	root := newRoot(t)
 	root.dpkg("-i", filepath.Join(older, "towline_0.0.1_amd64.deb"))
 	engine := lab.NeedPrivate(t, lab.PrivateOptions{})
+	root.complete(engine.Host)
+	rpm, err := os.ReadFile(filepath.Join(older, "towline-0.0.1-1.x86_64.rpm"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range installed { // the header of the package is not compressed
+		if !bytes.Contains(rpm, []byte(filepath.Base(path)+"\x00")) {
+			t.Errorf("the rpm package has no %s", path)
+		}
+	}
 	registry, err := lab.StartRegistry(lab.RegistryOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -141,9 +152,72 @@ func (r root) dpkg(args ...string) {
 	}
 }
 
+// installed are files of the packages.
+var installed = []string{
+	"etc/towline/towline.yaml",
+	"usr/bin/towline",
+	"usr/lib/systemd/system/towline.service",
+	"usr/lib/systemd/system/towline.socket",
+	"usr/lib/sysusers.d/towline.conf",
+	"usr/share/bash-completion/completions/towline",
+	"usr/share/fish/vendor_completions.d/towline.fish",
+	"usr/share/man/man1/towline.1",
+	"usr/share/man/man1/towline-pull.1",
+	"usr/libexec/docker/cli-plugins/docker-towline",
+}
+
+// complete checks what is installed: all files, a static program, a configuration that a start
+// takes, and units that systemd takes.
+func (r root) complete(engine string) {
+	r.t.Helper()
+	for _, path := range installed {
+		if _, err := os.Lstat(filepath.Join(r.dir, path)); err != nil {
+			r.t.Error(err)
+		}
+	}
+	bin := r.unitsBinary()
+	program, err := elf.Open(bin)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer program.Close()
+	for _, p := range program.Progs {
+		if p.Type == elf.PT_INTERP {
+			r.t.Error("the program is not static")
+		}
+	}
+	check := exec.CommandContext(r.t.Context(), bin, "serve", "--check", "--config", filepath.Join(r.dir, installed[0]))
+	check.Env = append(os.Environ(), "TOWLINE_ENGINE_HOST="+engine)
+	if out, err := check.CombinedOutput(); err != nil {
+		r.t.Errorf("%v\n%s", err, out)
+	}
+	plugin, err := os.Readlink(filepath.Join(r.dir, installed[len(installed)-1]))
+	if err != nil || filepath.Join(r.dir, plugin) != bin {
+		r.t.Errorf("the plugin is a link to %s, %v", plugin, err)
+	}
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		return
+	}
+	units := r.t.TempDir()
+	for _, name := range []string{"towline.service", "towline.socket"} {
+		unit, err := os.ReadFile(filepath.Join(r.dir, "usr/lib/systemd/system", name))
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		unit = bytes.ReplaceAll(unit, []byte("=/usr/bin/towline"), []byte("="+bin)) // there has to be one
+		if err := os.WriteFile(filepath.Join(units, name), unit, 0o644); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	verify := exec.CommandContext(r.t.Context(), "systemd-analyze", "verify", filepath.Join(units, "towline.service"), filepath.Join(units, "towline.socket"))
+	if out, err := verify.CombinedOutput(); err != nil || strings.Contains(string(out), "towline") {
+		r.t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // unitsBinary returns what the unit starts, in the directory.
 func (r root) unitsBinary() string {
-	unit, err := os.ReadFile(filepath.Join(r.dir, "lib/systemd/system/towline.service"))
+	unit, err := os.ReadFile(filepath.Join(r.dir, "usr/lib/systemd/system/towline.service"))
 	if err != nil {
 		r.t.Fatal(err)
 	}
