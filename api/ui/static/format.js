@@ -35,6 +35,12 @@ export function sourceName(source) {
   return source?.replaceAll('_', ' ');
 }
 
+/** imageCount writes how many images a prewarm has: 1 image. */
+export function imageCount(job) {
+  const n = job.children?.length ?? 0;
+  return n + (n === 1 ? ' image' : ' images');
+}
+
 /** sentence writes a message of the daemon as a sentence. */
 export function sentence(message) {
   return message.charAt(0).toUpperCase() + message.slice(1) + (/[.!?]$/.test(message) ? '' : '.');

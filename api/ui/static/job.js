@@ -1,6 +1,6 @@
 import { get } from './api.js';
 import { h, setText, show, table } from './dom.js';
-import { bytes, duration, isOver, share, shortDigest, sourceName, time, took } from './format.js';
+import { bytes, duration, imageCount, isOver, share, shortDigest, sourceName, time, took } from './format.js';
 import { badge, bar, cancelButton, fault, figures, layerList, name } from './parts.js';
 
 /** jobPage shows one job: its progress, its events and its result. */
@@ -90,7 +90,7 @@ export function jobPage({ main, may, id, title }) {
 
   function update() {
     const ended = isOver(job);
-    const label = job.kind === 'prewarm' ? 'Prewarm of ' + (job.children?.length ?? 0) + ' images' : job.image;
+    const label = job.kind === 'prewarm' ? 'Prewarm of ' + imageCount(job) : job.image;
     title(label);
     const key = JSON.stringify([job.state, job.phase, job.result, job.error, job.images]);
     if (head.dataset.key !== key) {

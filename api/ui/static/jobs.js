@@ -1,6 +1,6 @@
 import { get, query } from './api.js';
 import { h, show, table, toast } from './dom.js';
-import { sourceName, took } from './format.js';
+import { imageCount, sourceName, took } from './format.js';
 import { badge, moment, name } from './parts.js';
 
 /** jobsPage is the history: all jobs that are kept, newest first, with a search. */
@@ -48,7 +48,7 @@ export function jobsPage({ main, query: wanted }) {
 function list(jobs) {
   return table('Jobs, newest first', [['State'], ['Kind'], ['Image'], ['Created'], ['Time', 'number'], ['Result']], jobs.map((job) => [
     badge(job.state, job.phase), job.kind,
-    h('a', { href: '#/jobs/' + job.id }, job.kind === 'prewarm' ? (job.children?.length ?? 0) + ' images' : name(job.image)),
+    h('a', { href: '#/jobs/' + job.id }, job.kind === 'prewarm' ? imageCount(job) : name(job.image)),
     moment(job.created_at), took(job), sourceName(job.result?.source) ?? job.error?.kind ?? '',
   ]), 'No job matches.');
 }

@@ -1,6 +1,6 @@
 import { post } from './api.js';
 import { h, setText, show, toast } from './dom.js';
-import { isOver, share, sourceName, time, took } from './format.js';
+import { imageCount, isOver, share, sourceName, time, took } from './format.js';
 import { live } from './live.js';
 import { badge, bar, cancelButton, fault, figures, layerList, name } from './parts.js';
 
@@ -65,7 +65,7 @@ function section(title, empty, link) {
 
 /** jobRow is a job, or a prewarm with the jobs in it, as one row that changes. */
 function jobRow(job, may) {
-  const label = job.kind === 'prewarm' ? 'prewarm of ' + (job.children?.length ?? 0) + ' images' : job.image;
+  const label = job.kind === 'prewarm' ? 'prewarm of ' + imageCount(job) : job.image;
   const state = h('span', { class: 'state' });
   const progress = bar('Progress of ' + label);
   const text = h('span', { class: 'figures' });

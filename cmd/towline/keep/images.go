@@ -67,7 +67,6 @@ func NewImages(f *command.Flags) *cobra.Command {
 	return images
 }
 
-// listImages prints images: as many as the filter's limit, or all.
 // groupSet is how cobra names the flags of a group of which only one may be set.
 var groupSet = regexp.MustCompile(`\[([^\]]*)\] were all set$`)
 
@@ -80,6 +79,7 @@ func exclusive(err error) error {
 	return fmt.Errorf("--%s don't go together; set one of them", strings.Join(strings.Fields(flags[1]), " and --"))
 }
 
+// listImages prints images: as many as the filter's limit, or all.
 func listImages(ctx context.Context, f *command.Flags, cmd *cobra.Command, c *client.Client, filter keep.ImageFilter) error {
 	const page = 1000
 	all, limit := []keep.Image{}, filter.Limit
