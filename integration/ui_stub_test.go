@@ -183,7 +183,7 @@ func TestDashboardPages(t *testing.T) {
 	b.open("images?image=team")
 	b.until(`document.querySelectorAll("#found tbody tr").length === %s`, 100)
 	b.click("form.search button[type=button]")
-	b.shows("too few images may be removed")
+	b.shows("Too few images may be removed.")
 	b.accessible("images-plan")
 
 	b.open("sets")

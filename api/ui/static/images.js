@@ -1,6 +1,6 @@
 import { get, post, query } from './api.js';
 import { h, show, table, toast } from './dom.js';
-import { bytes, shortDigest } from './format.js';
+import { bytes, sentence, shortDigest } from './format.js';
 import { live } from './live.js';
 import { moment, name } from './parts.js';
 
@@ -100,7 +100,7 @@ function planOf(plan) {
   const disk = plan.disk_before && 'The disk has ' + bytes(plan.disk_before.free) + ' free of ' + bytes(plan.disk_before.total) +
     (plan.disk_after ? ', and would have ' + bytes(plan.disk_after.free) + '.' : '.');
   return [
-    h('h2', {}, 'Plan'), h('p', {}, disk ?? 'The size of the disk is not known.'), plan.blocked ? h('p', { class: 'fault' }, plan.blocked) : null,
+    h('h2', {}, 'Plan'), h('p', {}, disk ?? 'The size of the disk is not known.'), plan.blocked ? h('p', { class: 'fault' }, sentence(plan.blocked)) : null,
     table('A collection would remove', [['Image'], ['Frees', 'number'], ['Why']], (plan.removed ?? []).map((r) => [names(r), bytes(r.freed), causes[r.why] ?? r.why ?? '']), 'A collection would remove nothing now.'),
   ];
 }
