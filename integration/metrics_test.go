@@ -50,6 +50,7 @@ func check(t *testing.T, promtool string, stdin []byte, args ...string) {
 func TestMetrics(t *testing.T) {
 	ref, _ := push(t, "metrics", 2, 1<<20)
 	d, c := daemon(t)
+	fresh := scrape(t, d)
 	if _, err := c.Pull(t.Context(), client.PullRequest{Image: ref}); err != nil {
 		t.Fatal(err)
 	}
@@ -59,6 +60,9 @@ func TestMetrics(t *testing.T) {
 	names := make(map[string]bool)
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE (\S+) (\S+)$`).FindAllStringSubmatch(string(metrics), -1) {
 		names[m[1]] = true
+		if !bytes.Contains(fresh, []byte(m[0]+"\n")) {
+			t.Errorf("%s is not there from the start", m[1])
+		}
 		if m[2] == "histogram" {
 			names[m[1]+"_bucket"], names[m[1]+"_sum"], names[m[1]+"_count"] = true, true, true
 		}
