@@ -70,7 +70,7 @@ func (t *Tokens) caller(hash [sha256.Size]byte) (Caller, time.Time, error) {
 	token := t.list.Now().find(hash)
 	switch {
 	case token == nil:
-		return Caller{}, time.Time{}, puller.Errorf(puller.ErrUnauthorized, "the token is not known to this daemon")
+		return Caller{}, time.Time{}, puller.Errorf(puller.ErrUnauthorized, "the token is not known to this daemon; make another one on its host with towline token new")
 	case !token.expires.IsZero() && !time.Now().Before(token.expires):
 		return Caller{}, time.Time{}, puller.Errorf(puller.ErrUnauthorized, "the token %s has expired, on %s", token.name, token.expires.UTC().Format(time.RFC3339))
 	}

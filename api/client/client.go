@@ -293,11 +293,15 @@ func (c *Client) unanswered(ctx context.Context, err error) error {
 
 // foreignAnswer is an error that does not come from a Towline daemon.
 type foreignAnswer struct {
-	code   int
-	status string
+	code       int
+	status     string
+	withoutTLS bool // it came from a listener that wants TLS
 }
 
 func (e *foreignAnswer) Error() string {
+	if e.withoutTLS {
+		return "the daemon asks for TLS there; write https:// for its address"
+	}
 	return fmt.Sprintf("the answer %q does not come from a towline daemon; check the address", e.status)
 }
 
@@ -308,7 +312,7 @@ func problem(resp *http.Response, raw []byte) error {
 		Kind   puller.ErrorKind `json:"kind"`
 	}
 	if json.Unmarshal(raw, &p) != nil || p.Kind == "" {
-		return puller.Errorf(puller.ErrInternal, "%w", &foreignAnswer{resp.StatusCode, resp.Status})
+		return puller.Errorf(puller.ErrInternal, "%w", &foreignAnswer{resp.StatusCode, resp.Status, bytes.Contains(raw, []byte("without TLS; use https://"))})
 	}
 	e := puller.Errorf(p.Kind, "%s", p.Detail)
 	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil {

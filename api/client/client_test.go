@@ -316,6 +316,7 @@ func TestForeignAnswers(t *testing.T) {
 		"a page not found":     {404, "404 page not found", "does not come from a towline daemon"},
 		"a proxy's error":      {502, "<html>Bad Gateway</html>", "502 Bad Gateway"},
 		"another API's error":  {400, `{"message":"no"}`, "does not come from a towline daemon"},
+		"a listener with TLS":  {400, "The request came without TLS; use https://\n", "asks for TLS there; write https://"},
 		"a redirect to no end": {302, "", "302 Found"},
 		"a page":               {200, "<html>Welcome</html>", "http://towline.test"},
 		"nothing":              {200, "", "http://towline.test"},

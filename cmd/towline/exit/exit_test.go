@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"regexp"
 	"strconv"
@@ -105,6 +106,7 @@ func TestMessageSaysWhatToDo(t *testing.T) {
 		{puller.Errorf(puller.ErrInvalidRequest, "%w", compose.Faults{errors.New("a.yaml: x"), errors.New("b.yaml: \n")}), "a.yaml: x\ntowline: b.yaml:  "},
 		{unreachable(syscall.ENOENT), `no towline daemon answers at unix:///s: no such file or directory. Start the daemon with "towline serve", or set --host or TOWLINE_HOST to its address.`},
 		{unreachable(syscall.ECONNREFUSED), `no towline daemon answers at unix:///s: connection refused. Start the daemon with "towline serve", or set --host or TOWLINE_HOST to its address.`},
+		{unreachable(http.ErrSchemeMismatch), `no towline daemon answers at unix:///s: http: server gave HTTP response to HTTPS client. It has no TLS there: write http:// for its address in --host or TOWLINE_HOST.`},
 		{unreachable(syscall.EACCES), `no access to the towline daemon at unix:///s: permission denied. Join the group that owns the socket ("socket_group" in towline.yaml), or run this as root.`},
 		{unreachable(io.ErrUnexpectedEOF), "no towline daemon answers at unix:///s: unexpected EOF"},
 	} {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"slices"
 	"strings"
 	"syscall"
@@ -63,6 +64,8 @@ func advice(err error) string {
 			}
 		}
 		return `Join the group that owns the socket ("socket_group" in towline.yaml), or run this as root.`
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return "It has no TLS there: write http:// for its address in --host or TOWLINE_HOST."
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return `Start the daemon with "towline serve", or set --host or TOWLINE_HOST to its address.`
 	}
