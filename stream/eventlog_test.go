@@ -185,6 +185,15 @@ func TestEventLogResultComesAfterItsLayers(t *testing.T) {
 		h.Hide(latest)
 		topic.End(encoder("result", "end")(h.Reserve()))
 		checkRead(t, "the end", readAll(t, l), "x 2", "end")
+		checkRead(t, "a reader that comes later", readAll(t, h.Subscribe(all, missed)))
+
+		// A transfer ends after its jobs.
+		latest, topic = stream.NewLatest(h.seq), h.topic("b")
+		h.Show(latest, about("b"))
+		post(latest, "y", "3")
+		topic.End(encoder("result", "end")(h.Reserve()))
+		h.Hide(latest)
+		checkRead(t, "one that comes after that", readAll(t, h.Subscribe(all, missed)))
 	})
 }
 

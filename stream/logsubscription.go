@@ -21,6 +21,7 @@ type LogSubscription struct {
 	log      *EventLog
 	filter   Filter
 	missed   func() Frame
+	came     uint64 // the order at which it subscribed; 0 for one that resumed
 	at       logPosition
 	layersAt time.Time
 	idle     waiting.Deadline
@@ -75,7 +76,7 @@ func (l *EventLog) Subscribe(filter Filter, missed func() Frame) *LogSubscriptio
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	at := l.published()
-	return &LogSubscription{log: l, filter: filter, missed: missed, at: logPosition{start: at, numbered: at}}
+	return &LogSubscription{log: l, filter: filter, missed: missed, came: at, at: logPosition{start: at, numbered: at}}
 }
 
 // Resume is Subscribe for a reader that has read up to seq: it begins with every
@@ -274,7 +275,7 @@ func (s *LogSubscription) numbered(have *logSource) (frames []Frame, part bool) 
 func (s *LogSubscription) layers(latest []shownLatest, end uint64) []Frame {
 	var all []Frame
 	for _, l := range latest {
-		if !s.filter.match(l.about) {
+		if !s.filter.match(l.about) || l.hidden != 0 && l.hidden <= s.came { // they were over before
 			continue
 		}
 		last := end
