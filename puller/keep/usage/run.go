@@ -211,6 +211,18 @@ func (t *Table) last() {
 	}
 }
 
+// waiting reports whether a list is to resolve what was seen. Another caller's list that is under
+// way has taken that, and may give it back: so it waits for the end of that.
+func (t *Table) waiting(ctx context.Context) (bool, error) {
+	if err := t.list(ctx); err != nil {
+		return false, err
+	}
+	defer t.listed()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !t.seen.empty(), nil
+}
+
 // resolveNow resolves what was seen, and saves it.
 func (t *Table) resolveNow(ctx context.Context) {
 	// One at a time: a second one would count what the first one has not saved yet as saved,
@@ -218,15 +230,15 @@ func (t *Table) resolveNow(ctx context.Context) {
 	t.resolving <- struct{}{}
 	defer func() { <-t.resolving }()
 	upTo := t.evidence.mark() // before the list: what was witnessed by now is among what that takes up
-	t.mu.Lock()
-	waiting := !t.seen.empty()
-	t.mu.Unlock()
-	var listed error
+	waiting, listed := t.waiting(ctx)
 	if waiting {
-		if _, listed = t.Snapshot(ctx, false); listed != nil && ctx.Err() == nil {
+		_, listed = t.Snapshot(ctx, false)
+	}
+	if listed != nil {
+		if ctx.Err() == nil {
 			t.opts.Log.WithError(listed).Debug("the engine's images can't be listed")
-			t.rouse() // in the next batch
 		}
+		t.rouse() // in the next batch
 	}
 	err := t.save()
 	if err == nil && listed == nil {

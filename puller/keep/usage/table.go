@@ -28,7 +28,7 @@ type Table struct {
 	wake     chan struct{} // has something in it when more was seen than the last list has resolved
 
 	resolving chan struct{} // full while what was seen is resolved and saved, before all locks
-	listing   sync.Mutex    // held for a list, so that an older one does not replace a newer one
+	listing   chan struct{} // full during a list, so that an older one does not replace a newer one
 
 	mu      sync.Mutex
 	records records
@@ -37,7 +37,7 @@ type Table struct {
 
 // New returns a Table without records.
 func New(o Options) *Table {
-	return &Table{opts: o, evidence: newEvidence(o.Records, o.Log), wake: make(chan struct{}, 1), resolving: make(chan struct{}, 1), records: newRecords(), seen: newSightings()}
+	return &Table{opts: o, evidence: newEvidence(o.Records, o.Log), wake: make(chan struct{}, 1), resolving: make(chan struct{}, 1), listing: make(chan struct{}, 1), records: newRecords(), seen: newSightings()}
 }
 
 // Load reads what was kept. It is called before all else. What can't be read is logged and
@@ -79,8 +79,10 @@ type Snapshot struct {
 // Snapshot asks the engine for its images and containers, with shared also for what images
 // share, and returns them with what is known of each.
 func (t *Table) Snapshot(ctx context.Context, shared bool) (Snapshot, error) {
-	t.listing.Lock()
-	defer t.listing.Unlock()
+	if err := t.list(ctx); err != nil {
+		return Snapshot{}, err
+	}
+	defer t.listed()
 	t.mu.Lock()
 	seen := t.seen
 	t.seen = newSightings()
@@ -103,6 +105,19 @@ func (t *Table) Snapshot(ctx context.Context, shared bool) (Snapshot, error) {
 	t.records.apply(images, containers, seen, asOf, complete)
 	return Snapshot{images, containers, maps.Clone(t.records.byID)}, nil
 }
+
+// list waits until no list is under way, and keeps others from beginning one until listed is
+// called.
+func (t *Table) list(ctx context.Context) error {
+	select {
+	case t.listing <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (t *Table) listed() { <-t.listing }
 
 // save keeps what has changed. What could not be saved is saved the next time.
 func (t *Table) save() error {

@@ -387,6 +387,46 @@ func TestOwnerDuringList(t *testing.T) {
 	})
 }
 
+// Another caller's list has taken what was seen when that is to be saved. It is not counted as
+// saved before it is.
+func TestOwnerDuringOthersList(t *testing.T) {
+	for name, c := range map[string]struct {
+		status int // of the other caller's list
+		killed time.Duration
+	}{
+		"killed meanwhile": {0, 5 * time.Second}, "killed after it": {0, 30 * time.Second}, "list fails": {http.StatusInternalServerError, 30 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			withHost(t, func(*enginetest.Engine) {}, func(h *host) {
+				<-time.After(5 * time.Minute)
+				h.pull(ours, 1)
+				<-time.After(59 * time.Second) // a second before the end of the batch
+				var first atomic.Bool
+				h.engine.OnContainer(func(call, _ string, _ <-chan struct{}) (int, string) {
+					if call == "images" && first.CompareAndSwap(false, true) {
+						<-time.After(10 * time.Second)
+						return c.status, ""
+					}
+					return 0, ""
+				})
+				listed := make(chan error, 1)
+				go func() {
+					_, err := h.table.Snapshot(h.Context(), false)
+					listed <- err
+				}()
+				<-time.After(c.killed)
+				h.kill()
+				if err := <-listed; (err != nil) != (c.status != 0) {
+					t.Error(err)
+				}
+				if r, known := h.of(ours); !known || len(r.Brought) != 1 {
+					t.Errorf("it is known: %t, %+v", known, r)
+				}
+			})
+		})
+	}
+}
+
 // An image that has lost its name within a minute is still known to be Towline's.
 func TestOwnerMoved(t *testing.T) {
 	both(t, func(t *testing.T, use func(*enginetest.Engine)) {
