@@ -2,9 +2,12 @@ package host_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
@@ -81,6 +84,36 @@ func TestFleet(t *testing.T) {
 	if s, err = r.put(c, "web", images(web)); err != nil || s.Generation <= 2 {
 		t.Errorf("%+v, %v", s, err)
 	}
+}
+
+// Two sets pin one tag to different digests. The first by name has the tag.
+func TestTagOfTwoSets(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	c := r.controller("main")
+	h := r.hosts(1)[0]
+	r.live(c, 1)
+	for n, name := range []string{"a", "b"} {
+		r.registry.set(func() { r.registry.tags[web] = digest(fmt.Sprint("web ", n+1)) })
+		if s, err := r.put(c, name, images(web)); err != nil || s.Counts[fleet.StateProven] != 1 || s.Members[0].Digest != digest(fmt.Sprint("web ", n+1)) {
+			t.Errorf("%+v, %v", s, err)
+		}
+	}
+	h.engine.set(func() {
+		if diff := cmp.Diff([]string{web}, h.tags); diff != "" || h.here[web] != digest("web 1") {
+			t.Errorf("the name is at %s: %s", h.here[web], diff)
+		}
+	})
+	if _, err := c.DeleteSet(context.Background(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := r.put(c, "b", images(web, db)); err != nil || s.Counts[fleet.StateProven] != 1 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	r.until("the other set has the name", func() (ok bool) {
+		h.engine.set(func() { ok = h.here[web] == digest("web 2") })
+		return ok
+	})
 }
 
 func TestLabels(t *testing.T) {

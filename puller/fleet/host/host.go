@@ -32,7 +32,7 @@ type Sets interface {
 	Sets() ([]keep.Set, []keep.SetFault)
 	Set(name string) (keep.Set, error)
 	RefreshSet(name string) (puller.Job, error)
-	PutOfFleet(name string, r keep.SetRequest) error
+	PutOfFleet(name string, r keep.SetRequest, tags map[string]string) error
 	DeleteOfFleet(name string) error
 }
 

@@ -396,7 +396,7 @@ func (e *engine) Tag(_ context.Context, image, name string) error {
 	return nil
 }
 
-func (e *engine) PutOfFleet(name string, s keep.SetRequest) error {
+func (e *engine) PutOfFleet(name string, s keep.SetRequest, _ map[string]string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.puts++

@@ -82,7 +82,7 @@ func (p *prover) lookAt(ctx context.Context, name string) (resting bool) {
 			return false
 		}
 		p.asker.askNow(ctx, name) // who has it already gives it
-		err := p.o.Sets.PutOfFleet(keep.FleetPrefix+name, requestOf(l.DesiredSet))
+		err := p.o.Sets.PutOfFleet(keep.FleetPrefix+name, requestOf(l.DesiredSet), tagsOf(l.DesiredSet))
 		p.table.update(name, l.Generation, func(l *local) {
 			if l.put, l.refusal = err == nil, err; err != nil {
 				l.retryAt = time.Now().Add(putAgainAfter)
@@ -118,6 +118,17 @@ func requestOf(s fleet.DesiredSet) keep.SetRequest {
 		r.Images = append(r.Images, puller.PullRequest{Image: pinnedRef(i), Platform: i.Platform})
 	}
 	return r
+}
+
+// tagsOf returns the names that this host is to put to the images of a set, with their digests.
+func tagsOf(s fleet.DesiredSet) map[string]string {
+	tags := make(map[string]string)
+	for _, i := range s.Images {
+		if n := names.ParseName(i.Image); n.Tag != "" && n.Digest == "" {
+			tags[i.Image] = i.Digest
+		}
+	}
+	return tags
 }
 
 // judge says how a set stands.
@@ -244,6 +255,9 @@ func (p *prover) tag(ctx context.Context, name string, l local, pinned fleet.Ima
 	n := names.ParseName(pinned.Image)
 	if n.Tag == "" || n.Digest != "" || time.Since(l.tagged[pinned.Image]) < tagAgainAfter {
 		return nil
+	}
+	if p.table.yields(name, pinned) {
+		return nil // the two would move the name in turns
 	}
 	ctx, cancel := context.WithTimeout(ctx, tagLimit)
 	defer cancel()

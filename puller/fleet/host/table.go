@@ -99,6 +99,19 @@ func (t *table) get(name string) (l local, ok bool) {
 	return *p, true
 }
 
+// yields reports whether another set has put the name of an image to another digest: that of the
+// first set by name counts.
+func (t *table) yields(set string, pinned fleet.Image) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for name, l := range t.sets {
+		if name < set && !l.tagged[pinned.Image].IsZero() && slices.ContainsFunc(l.Images, func(i fleet.Image) bool { return i.Image == pinned.Image && i.Digest != pinned.Digest }) {
+			return true
+		}
+	}
+	return false
+}
+
 // update changes a set, unless it has become another generation.
 func (t *table) update(name string, generation uint64, change func(l *local)) {
 	t.mu.Lock()

@@ -68,7 +68,7 @@ var needs = map[string]func(h *host, k keeper.Keeper, image string) error{
 		return h.ended(h.service.Job(s.Job))
 	},
 	"set of a fleet": func(h *host, k keeper.Keeper, image string) error {
-		if err := k.PutOfFleet("fleet.app", keep.SetRequest{Images: puller.Images{{Image: image}}}); err != nil {
+		if err := k.PutOfFleet("fleet.app", keep.SetRequest{Images: puller.Images{{Image: image}}}, nil); err != nil {
 			return err
 		}
 		s, err := k.Set("fleet.app")

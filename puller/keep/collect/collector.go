@@ -176,13 +176,17 @@ func (c *Collector) tellIdle(images []image) {
 			protect[k.Detail] = protect[k.Detail] || k.Reason == keep.ReasonProtected
 		}
 	}
+	var idle []string
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	for _, pattern := range c.opts.Patterns {
 		if !protect[pattern] && !c.idle[pattern] {
-			c.opts.Log.Warnf("keep.protect: the pattern %q protects no image that the engine has", pattern)
+			idle = append(idle, pattern)
 		}
 		c.idle[pattern] = !protect[pattern]
+	}
+	c.mu.Unlock()
+	for _, pattern := range idle {
+		c.opts.Log.Warnf("keep.protect: the pattern %q protects no image that the engine has", pattern)
 	}
 }
 

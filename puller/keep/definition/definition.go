@@ -99,10 +99,14 @@ func Prewarm(r keep.SetRequest, images puller.Images) puller.PrewarmRequest {
 	return p
 }
 
-// Keys returns under what an image may be found that is in the set.
+// Keys returns under what an image may be found that is in the set. An image that is named by
+// its digest may have lost all names: in the containerd image store, the digest is its ID.
 func (d *Definition) Keys() (keys []string) {
 	for _, i := range d.Images {
 		keys = append(keys, names.EngineRef(i.Image))
+		if n := names.ParseName(i.Image); n.Digest != "" {
+			keys = append(keys, n.Digest)
+		}
 	}
 	slices.Sort(keys)
 	return slices.Compact(keys)

@@ -116,9 +116,10 @@ func (l *Leases) drop(id string) {
 
 // get returns a lease that has not expired, or ErrNotFound.
 func (l *Leases) get(id string) (*kept, error) {
+	wall := l.wall()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if k := l.all[id]; k != nil && !k.expired(l.wall()) {
+	if k := l.all[id]; k != nil && !k.expired(wall) {
 		return k, nil
 	}
 	return nil, puller.Errorf(puller.ErrNotFound, "there is no lease %q; it may have expired", puller.Clip(id))
@@ -138,9 +139,9 @@ func (l *Leases) Leases(f keep.LeaseFilter) (page []keep.Lease, next string, err
 	if err := f.Check(); err != nil {
 		return nil, "", err
 	}
+	wall := l.wall()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	wall := l.wall()
 	ids := slices.Collect(maps.Keys(l.all))
 	switch {
 	case f.Job != "":
@@ -165,9 +166,9 @@ func (l *Leases) Leases(f keep.LeaseFilter) (page []keep.Lease, next string, err
 
 // Protections returns the leases that an image is in. See keep.Protector.
 func (l *Leases) Protections(id string, references []string) []keep.Protection {
+	wall := l.wall()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	wall := l.wall()
 	found := make(map[string]bool)
 	for _, key := range append([]string{id}, references...) {
 		for lease := range l.byKey[key] {

@@ -17,7 +17,7 @@ func TestSetOfFleet(t *testing.T) {
 			t.Helper()
 			r := images(names...)
 			r.Policy = puller.PolicyMissing
-			if err := h.PutOfFleet("fleet.app", r); err != nil {
+			if err := h.PutOfFleet("fleet.app", r, nil); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -41,7 +41,7 @@ func TestSetOfFleet(t *testing.T) {
 		os.Remove(filepath.Join(h.dir, "fleet.file.yaml"))
 		// The fleet can't change what others have made.
 		h.put("app", images(db))
-		if err := h.PutOfFleet("app", images(db)); puller.KindOf(err) != puller.ErrInvalidRequest {
+		if err := h.PutOfFleet("app", images(db), nil); puller.KindOf(err) != puller.ErrInvalidRequest {
 			h.Errorf("it gives %v", err)
 		}
 		if err := h.DeleteOfFleet("app"); puller.KindOf(err) != puller.ErrConflict {

@@ -1,7 +1,9 @@
 package sets
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -51,8 +53,15 @@ type glance struct {
 	set     *set
 	request puller.PullRequest
 	listed  string
-	here    puller.Image
-	err     error
+	since   time.Time // its last look, or job
+
+	here      puller.Image
+	err       error
+	collected bool // a collection has removed it since
+	// holder is the image that has its name for another platform, and holds the set of that; nil
+	// for none. A graph driver keeps one image of a name.
+	holder *image
+	holds  string
 }
 
 // looks find out which images of sets the engine has. Only Run uses them.
@@ -98,7 +107,7 @@ func (l *looks) look(ctx context.Context) {
 			case id != "" && id == i.listed, id == "" && i.listed == "" && (i.state == keep.SetMissing || i.state == keep.SetFailed) && i.reason != notLooked:
 				i.checked = at
 			default:
-				changed = append(changed, &glance{image: i, set: one, request: i.PullRequest, listed: id})
+				changed = append(changed, &glance{image: i, set: one, request: i.PullRequest, listed: id, since: i.checked})
 			}
 		}
 	}
@@ -108,27 +117,45 @@ func (l *looks) look(ctx context.Context) {
 	for _, g := range changed {
 		asks.Go(func() error {
 			g.here, g.err = l.service.Image(ctx, g.request.Image, g.request.Platform, nil)
+			if puller.KindOf(g.err) == puller.ErrNotFound && l.collected != nil && !*g.set.Protect {
+				g.collected = l.collected(names.EngineRef(g.request.Image), g.since)
+			}
 			return nil
 		})
 	}
 	asks.Wait()
+	// Those first that are there: they may have the names of others.
+	changed = slices.Concat(withError(changed, false), withError(changed, true))
 	l.table.mu.Lock()
 	defer l.table.mu.Unlock()
 	for _, g := range changed {
-		if g.busy {
-			continue // its job tells what becomes of it
+		if g.busy || !g.checked.Equal(g.since) {
+			continue // a job tells what becomes of it, or has told that meanwhile
 		}
 		digest, vanished := g.digest, g.vanished
-		collected := l.collected != nil && !*g.set.Protect && l.collected(names.EngineRef(g.Image), g.checked)
-		if g.apply(at, collected); g.vanished && !vanished {
+		if g.err != nil && g.listed != "" {
+			if g.holder, g.holds = l.table.holder(g.image, g.listed); g.holder != nil && g.holder.busy {
+				continue // the next look finds out
+			}
+		}
+		if g.apply(at); g.vanished && !vanished {
 			told = append(told, puller.ImageChange{Action: puller.ImageMissing, Names: []string{g.Image}, Digest: digest, Set: g.set.name})
 		}
 	}
 }
 
-// apply keeps what a look has found. collected says that a collection has removed the image
-// since the look before. table.mu is held.
-func (g *glance) apply(at time.Time, collected bool) {
+// withError returns those of which a look has found an error, or none.
+func withError(all []*glance, failed bool) (some []*glance) {
+	for _, g := range all {
+		if (g.err != nil) == failed {
+			some = append(some, g)
+		}
+	}
+	return some
+}
+
+// apply keeps what a look has found. table.mu is held.
+func (g *glance) apply(at time.Time) {
 	i := g.image
 	switch kind := puller.KindOf(g.err); {
 	case g.err == nil:
@@ -137,9 +164,13 @@ func (g *glance) apply(at time.Time, collected bool) {
 		i.checked, i.listed, i.digest = at, "", ""
 		switch {
 		case i.state == keep.SetFailed: // and why is known
+		case g.holder != nil:
+			// Pulled again, it would take the name from the other one, and so on.
+			i.state, i.idle = keep.SetMissing, true
+			i.reason = fmt.Sprintf("the set %s has its name for another platform (%s), and this engine keeps one image of a name; the next refresh pulls it", g.holds, cmp.Or(g.holder.Platform, "the engine's own"))
 		case i.state != keep.SetPresent && i.state != keep.SetStale:
 			i.state, i.reason = keep.SetMissing, "the engine does not have it"
-		case collected:
+		case g.collected:
 			// Pulled again at once, it would be collected again at once.
 			i.state, i.reason, i.idle = keep.SetMissing, "a collection has removed it, as the set does not protect its images; the next refresh pulls it again", true
 		default:
@@ -157,6 +188,9 @@ func (g *glance) apply(at time.Time, collected bool) {
 func (g *glance) found(at time.Time) {
 	i := g.image
 	i.checked, i.listed, i.digest = at, g.listed, digestOf(g.here, i.Image)
+	if i.digest == "" && g.here.HasDigest(names.ParseName(i.Image).Repository, i.proven) {
+		i.digest = i.proven
+	}
 	moved := i.proven != "" && !slices.Contains(g.here.AllDigests(), i.proven) && g.here.ID != i.proven && names.ParseName(i.Image).Digest == ""
 	switch {
 	case moved && i.policy != puller.PolicyMissing:

@@ -236,11 +236,13 @@ func (h *host) tryOpen() (*sets.Sets, error) {
 	h.metrics = prometheus.NewRegistry()
 	return sets.Open(sets.Options{
 		Changed: func(c puller.ImageChange) {
+			h.unlocked()
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			h.told = append(h.told, c)
 		},
 		Collected: func(name string, since time.Time) bool {
+			h.unlocked()
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			return h.collected[name].After(since)
@@ -250,6 +252,13 @@ func (h *host) tryOpen() (*sets.Sets, error) {
 			return compose.Parse(ctx, content, nil, profiles)
 		},
 	})
+}
+
+// unlocked is called where no lock of Sets may be held: under one, it never returns.
+func (h *host) unlocked() {
+	if h.Sets != nil {
+		h.Protections("", nil)
+	}
 }
 
 func (h *host) open() {

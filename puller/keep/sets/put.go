@@ -19,7 +19,7 @@ func (s *Sets) PutSet(name string, r keep.SetRequest) (keep.Set, error) {
 	if err := keep.CheckNotOfFleet(name); err != nil {
 		return keep.Set{}, err
 	}
-	if err := s.accept(name, keep.SetFromAPI, r); err != nil {
+	if err := s.accept(name, keep.SetFromAPI, r, nil); err != nil {
 		return keep.Set{}, err
 	}
 	s.o.Log.WithFields(logrus.Fields{"set": name, "caller": r.Caller, "images": len(r.Images)}).Info("a call has made a set")
@@ -28,7 +28,7 @@ func (s *Sets) PutSet(name string, r keep.SetRequest) (keep.Set, error) {
 }
 
 // accept checks a set, keeps it, and begins its refresh if its window is open.
-func (s *Sets) accept(name string, source keep.SetSource, r keep.SetRequest) error {
+func (s *Sets) accept(name string, source keep.SetSource, r keep.SetRequest, tags map[string]string) error {
 	d, err := definition.Check(s.o.Service, s.o.Host, name, r)
 	if err != nil {
 		return err
@@ -47,7 +47,7 @@ func (s *Sets) accept(name string, source keep.SetSource, r keep.SetRequest) err
 	if err := s.table.hasRoom(old, d); err != nil {
 		return err
 	}
-	one := &set{name: name, source: source, changed: now(), Definition: d}
+	one := &set{name: name, source: source, tags: tags, changed: now(), Definition: d}
 	if err := saveSet(s.o.Records, one); err != nil {
 		return err
 	}
@@ -85,15 +85,16 @@ func (s *Sets) DeleteSet(name string) (keep.Set, error) {
 }
 
 // PutOfFleet makes or replaces a set that the fleet has, as PutSet does for calls. The images
-// of its refreshes are held to the rules of the daemon alone.
-func (s *Sets) PutOfFleet(name string, r keep.SetRequest) error {
+// of its refreshes are held to the rules of the daemon alone. tags has the digests at which the
+// fleet keeps names, by REPOSITORY:TAG: no other set has them moved.
+func (s *Sets) PutOfFleet(name string, r keep.SetRequest, tags map[string]string) error {
 	if !strings.HasPrefix(name, keep.FleetPrefix) {
 		return puller.Errorf(puller.ErrInvalidRequest, "name: %q does not begin with %s", puller.Clip(name), keep.FleetPrefix)
 	}
 	if err := keep.CheckSetName(name); err != nil {
 		return err
 	}
-	if err := s.accept(name, keep.SetFromFleet, r); err != nil {
+	if err := s.accept(name, keep.SetFromFleet, r, tags); err != nil {
 		return err
 	}
 	s.wake.nudge()

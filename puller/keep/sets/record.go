@@ -27,6 +27,8 @@ type setRecord struct {
 	Skipped []puller.Skipped `json:"skipped,omitempty"`
 	Caller  string           `json:"caller,omitempty"`
 	Changed time.Time        `json:"changed"`
+	// Tags are those that the fleet keeps at digests, by REPOSITORY:TAG.
+	Tags map[string]string `json:"tags,omitempty"`
 }
 
 // runRecord is how the refreshes of a set stand.
@@ -58,7 +60,7 @@ func load(o Options, t *table, f *refreshes) error {
 			o.Log.WithError(err).WithField("set", name).Error("a set can't be used any more; it is left out; make it again")
 			continue
 		}
-		one := &set{name: name, source: cmp.Or(r.Source, keep.SetFromAPI), changed: r.Changed, Definition: d}
+		one := &set{name: name, source: cmp.Or(r.Source, keep.SetFromAPI), tags: r.Tags, changed: r.Changed, Definition: d}
 		f.restore(one, kept)
 		t.put(one)
 	}
@@ -67,7 +69,7 @@ func load(o Options, t *table, f *refreshes) error {
 
 // saveSet keeps what a call, or the fleet, has made.
 func saveSet(to store.Records, one *set) error {
-	value, err := json.Marshal(setRecord{Request: one.SetRequest, Source: one.source, Skipped: one.Skipped, Caller: one.Caller, Changed: one.changed})
+	value, err := json.Marshal(setRecord{Request: one.SetRequest, Source: one.source, Skipped: one.Skipped, Caller: one.Caller, Changed: one.changed, Tags: one.tags})
 	if err != nil {
 		return err
 	}

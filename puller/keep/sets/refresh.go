@@ -92,7 +92,7 @@ func (f *refreshes) begin(one *set) (puller.Job, error) {
 	if one.running {
 		going = one.job
 	}
-	request := definition.Prewarm(one.SetRequest, one.Images)
+	request := definition.Prewarm(one.SetRequest, f.table.request(one.images))
 	f.table.mu.Unlock()
 	if going != "" {
 		if job, err := f.service.Job(going); err == nil && !job.State.Ended() {
@@ -103,11 +103,12 @@ func (f *refreshes) begin(one *set) (puller.Job, error) {
 	job, err := f.service.Prewarm(request)
 	if err != nil {
 		f.table.mu.Lock()
-		defer f.table.mu.Unlock()
-		if one.fault == "" {
+		first := one.fault == ""
+		one.stuck(err, at)
+		f.table.mu.Unlock()
+		if first {
 			f.log.WithError(err).WithField("set", one.name).Error("the refresh of a set can't begin; it is tried again")
 		}
-		one.stuck(err, at)
 		return job, err
 	}
 	f.runs.save(one.name, runRecord{one.Fingerprint, at, job.ID})
@@ -213,9 +214,10 @@ func (f *refreshes) repair(one *set) {
 	}
 	f.table.mu.Lock()
 	which := one.wanting(at)
-	var images puller.Images
-	for _, i := range which {
-		images = append(images, i.PullRequest)
+	images := f.table.request(which)
+	reasons := make([]string, len(which))
+	for n, i := range which {
+		reasons[n] = i.reason
 	}
 	f.table.mu.Unlock()
 	if len(images) == 0 {
@@ -226,6 +228,9 @@ func (f *refreshes) repair(one *set) {
 	job, err := f.service.Prewarm(request)
 	if err == nil {
 		defer f.start(running{one, job.ID, which}) // after the lock
+		for n, i := range which {
+			f.log.WithFields(logrus.Fields{"set": one.name, "image": i.Image, "job": job.ID, "reason": reasons[n]}).Info("an image of a set is pulled again")
+		}
 	}
 	f.table.mu.Lock()
 	defer f.table.mu.Unlock()
@@ -239,6 +244,5 @@ func (f *refreshes) repair(one *set) {
 		if n < len(job.Children) {
 			i.job = job.Children[n]
 		}
-		f.log.WithFields(logrus.Fields{"set": one.name, "image": i.Image, "job": job.ID, "reason": i.reason}).Info("an image of a set is pulled again")
 	}
 }

@@ -10,12 +10,13 @@ import (
 	"github.com/towline/towline/puller/keep/definition"
 )
 
-// set is a set as it stands. Its name, source, file, time of change and definition stay the
-// same; table.mu guards the rest.
+// set is a set as it stands. Its name, source, file, tags, time of change and definition stay
+// the same; table.mu guards the rest.
 type set struct {
 	name    string
 	source  keep.SetSource
 	file    string
+	tags    map[string]string // at which digests the fleet keeps names, by REPOSITORY:TAG
 	changed time.Time
 	*definition.Definition
 	images []*image

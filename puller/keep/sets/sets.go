@@ -138,7 +138,7 @@ func (s *Sets) Set(name string) (keep.Set, error) {
 	if job != nil && (!one.running || one.job != job.ID) {
 		job = nil // it has ended meanwhile
 	}
-	return one.view(job), nil
+	return s.table.view(one, job), nil
 }
 
 // Protections returns the sets that an image is in. See keep.Protector.
@@ -162,11 +162,9 @@ func (collector) Describe(out chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c collector) Collect(out chan<- prometheus.Metric) {
-	c.table.mu.Lock()
-	defer c.table.mu.Unlock()
-	out <- prometheus.MustNewConstMetric(setsMetric, prometheus.GaugeValue, float64(len(c.table.all)))
-	for name, one := range c.table.all {
-		counts := one.view(nil).Counts
+	all := c.table.counts()
+	out <- prometheus.MustNewConstMetric(setsMetric, prometheus.GaugeValue, float64(len(all)))
+	for name, counts := range all {
 		for _, state := range keep.SetStates {
 			out <- prometheus.MustNewConstMetric(imagesMetric, prometheus.GaugeValue, float64(counts[state]), name, string(state))
 		}

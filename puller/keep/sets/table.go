@@ -1,6 +1,7 @@
 package sets
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/keep/definition"
 	"github.com/towline/towline/puller/keep/index"
+	"github.com/towline/towline/puller/names"
 )
 
 // table has the sets of a host by name. Its lock also guards what changes of the sets and of
@@ -21,8 +23,9 @@ type table struct {
 
 	mu     sync.Mutex
 	all    map[string]*set
-	byKey  index.Index // names of sets, by Definition.Keys
-	images int         // of all sets
+	byKey  index.Index    // names of sets, by Definition.Keys
+	images int            // of all sets
+	pinned map[string]pin // see pins; nil if it is to be made anew
 }
 
 // get returns a set, or nil.
@@ -103,6 +106,7 @@ func (t *table) add(one *set) {
 	t.all[one.name] = one
 	t.byKey.Add(one.name, one.Keys())
 	t.images += len(one.images)
+	t.pinned = nil
 }
 
 // drop forgets a set, if it is there. mu is held.
@@ -114,6 +118,7 @@ func (t *table) drop(name string) {
 	delete(t.all, name)
 	t.byKey.Remove(name, one.Keys())
 	t.images -= len(one.images)
+	t.pinned = nil
 }
 
 // due returns the sets whose refresh is to begin.
@@ -145,6 +150,77 @@ func (t *table) untilDue() time.Duration {
 		}
 	}
 	return wait
+}
+
+// pin is the digest at which the fleet keeps a tag, for a set of its.
+type pin struct{ set, digest string }
+
+// pins returns what the fleet keeps tags at, by REPOSITORY:TAG. Of several sets with a tag, the
+// first by name has it. mu is held.
+func (t *table) pins() map[string]pin {
+	if t.pinned == nil {
+		t.pinned = make(map[string]pin)
+		for name, one := range t.all {
+			for tag, digest := range one.tags {
+				if first, ok := t.pinned[tag]; !ok || name < first.set {
+					t.pinned[tag] = pin{name, digest}
+				}
+			}
+		}
+	}
+	return t.pinned
+}
+
+// request returns images as a job is to pull them: a tag at the digest at which the fleet keeps
+// it. If a set followed it in the registry, the two would move it in turns. mu is held.
+func (t *table) request(of []*image) (all puller.Images) {
+	pins := t.pins()
+	for _, i := range of {
+		r := i.PullRequest
+		if p, pinned := pins[r.Image]; pinned {
+			r.Image, r.Policy = r.Image+"@"+p.digest, puller.PolicyMissing
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+// view returns a set in the form of the API. job is its refresh, if that goes on. mu is held.
+func (t *table) view(one *set, job *puller.Job) keep.Set {
+	v := one.view(job)
+	pins := t.pins()
+	for n := range v.Images {
+		i := &v.Images[n]
+		if p, pinned := pins[i.Image]; pinned && i.State == keep.SetPresent && i.Digest == p.digest {
+			i.Reason = fmt.Sprintf("the set %s of the fleet keeps its name at this digest", p.set)
+		}
+	}
+	return v
+}
+
+// holder returns the image of a set, and the set, that has the name of an image for another
+// platform, or that a job pulls; nil for none. mu is held.
+func (t *table) holder(i *image, listed string) (holder *image, set string) {
+	key := names.EngineRef(i.Image)
+	for _, name := range slices.Sorted(maps.Keys(t.byKey[key])) {
+		for _, other := range t.all[name].images {
+			if names.EngineRef(other.Image) == key && other.Platform != i.Platform && (other.busy || other.state == keep.SetPresent && other.listed == listed) {
+				return other, name
+			}
+		}
+	}
+	return nil, ""
+}
+
+// counts returns how many images of each set are in each state.
+func (t *table) counts() map[string]map[keep.SetState]int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := make(map[string]map[keep.SetState]int)
+	for name, one := range t.all {
+		all[name] = one.view(nil).Counts
+	}
+	return all
 }
 
 // protections returns the sets that an image is in. See keep.Protector.

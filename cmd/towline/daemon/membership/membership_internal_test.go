@@ -208,6 +208,6 @@ func (s leftSets) DeleteOfFleet(name string) error {
 	return nil
 }
 
-func (leftSets) Set(string) (keep.Set, error)             { return keep.Set{}, nil }
-func (leftSets) RefreshSet(string) (puller.Job, error)    { return puller.Job{}, nil }
-func (leftSets) PutOfFleet(string, keep.SetRequest) error { return nil }
+func (leftSets) Set(string) (keep.Set, error)                                { return keep.Set{}, nil }
+func (leftSets) RefreshSet(string) (puller.Job, error)                       { return puller.Job{}, nil }
+func (leftSets) PutOfFleet(string, keep.SetRequest, map[string]string) error { return nil }
