@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -294,6 +295,30 @@ func TestKeeping(t *testing.T) {
 	id := a.job(t, http.StatusOK).ID
 	if a := d.call("GET", "/v1/leases?job="+id, ""); a.Status != http.StatusOK || !strings.Contains(a.Body, `"images":["registry.test/a:v1"]`) {
 		t.Errorf("%d %s", a.Status, a.Body)
+	}
+	for _, c := range []struct{ method, path, format string }{
+		{"PUT", "/v1/sets/other", "{%s}"}, {"POST", "/v1/leases", `{"ttl":"1h"%s}`}, {"POST", "/v1/prewarms", "{%s}"},
+	} {
+		for _, list := range []string{"", `"images":null`, `"images":[]`} {
+			if strings.Contains(c.format, "ttl") && list != "" {
+				list = "," + list
+			}
+			if a := d.call(c.method, c.path, fmt.Sprintf(c.format, list)); a.Status != http.StatusBadRequest || !strings.Contains(a.Body, `"detail":"images: missing; name at least one`) {
+				t.Errorf("%s %s with %q: %d %s", c.method, c.path, list, a.Status, a.Body)
+			}
+		}
+	}
+	for field, body := range map[string]string{
+		"schedule": `"schedule":"0 0 31 2 *"`, "timezone": `"timezone":"Europe/Atlantis"`, "window": `"window":"22:00-22:00"`,
+	} {
+		if a := d.call("PUT", "/v1/sets/other", `{"images":["registry.test/a:v1"],`+body+`}`); a.Status != http.StatusBadRequest || !strings.Contains(a.Body, `"detail":"`+field+`: `) {
+			t.Errorf("%s: %d %s", body, a.Status, a.Body)
+		}
+	}
+	for _, ttl := range []string{"", `,"ttl":null`, `,"ttl":""`, `,"ttl":"0s"`} {
+		if a := d.call("POST", "/v1/leases", `{"images":["registry.test/a:v1"]`+ttl+`}`); a.Status != http.StatusBadRequest || !strings.Contains(a.Body, `"detail":"ttl: `) {
+			t.Errorf("%q: %d %s", ttl, a.Status, a.Body)
+		}
 	}
 	if a := d.call("POST", "/v1/runs", `{"image":"registry.test/a:v1","lease":"2y"}`); a.Status != http.StatusBadRequest || !strings.Contains(a.Body, "lease: ") {
 		t.Errorf("%d %s", a.Status, a.Body)

@@ -152,5 +152,5 @@ func CheckImages(n int) error {
 	if n <= maxImages {
 		return nil
 	}
-	return Errorf(ErrInvalidRequest, "images: %d of them; one prewarm takes at most %d, so ask for them in several", n, maxImages)
+	return Errorf(ErrInvalidRequest, "images: %d of them; a prewarm, a set or a lease has at most %d, so make several", n, maxImages)
 }

@@ -62,7 +62,15 @@ func TestSetsAndLeases(t *testing.T) {
 	s.untilPresent("web", 1)
 	s.collects()
 
-	// Somebody removes one image, and another one's tag moves.
+	// Somebody removes one image, and another one's tag moves, whose digest another set pins.
+	there, _, err := s.client.Images().List(t.Context(), keep.ImageFilter{Image: refs["moved"]})
+	if err != nil || len(there) != 1 {
+		t.Fatalf("there are %+v: %v", there, err)
+	}
+	if _, err := s.client.Sets().Put(t.Context(), "pinned", client.SetRequest{Images: []client.PullRequest{{Image: refs["moved"] + "@" + there[0].Digest}}}); err != nil {
+		t.Fatal(err)
+	}
+	s.untilPresent("pinned", 1)
 	old, err := s.engine.ImageID(t.Context(), refs["moved"])
 	if err == nil {
 		err = s.engine.RemoveImage(t.Context(), refs["api"])
@@ -93,6 +101,11 @@ func TestSetsAndLeases(t *testing.T) {
 		}
 		return err
 	})
+	s.collects()
+	s.untilPresent("pinned", 1)
+	if _, err := s.client.Sets().Delete(t.Context(), "pinned"); err != nil {
+		t.Fatal(err)
+	}
 	s.collects(old)
 
 	// What nothing protects any more.

@@ -92,6 +92,7 @@ func TestBadFiles(t *testing.T) {
 			"d-field.yaml":    {"images: [registry.test/web:v1]\nschedul: x", "schedul: there is no such field"},
 			"e-none.yaml":     {"schedule: '@daily'", "images: missing"},
 			"f-empty.yaml":    {"", "images: missing"},
+			"f-list.yaml":     {"images: []", "images: missing"},
 			"g-yaml.yaml":     {"images: [", "not YAML"},
 			"h-list.yaml":     {"- registry.test/web:v1", "not YAML with a mapping"},
 			"i-types.yaml":    {"images: registry.test/web:v1", "images: not a list"},
