@@ -157,7 +157,7 @@ func TestFullDisk(t *testing.T) {
 	r.stopServer()
 	for _, h := range hosts { // each goes on by itself
 		h.engine.set(func() { delete(h.here, web+"@"+digest("web 1")) })
-		h.Kick()
+		h.engine.set(h.engine.end)
 		h.engine.set(func() { h.refresh(keep.FleetPrefix + "web") })
 	}
 	if err := os.Remove(ballast); err != nil {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -184,6 +185,27 @@ func TestProof(t *testing.T) {
 	}
 }
 
+// A host that looks and reports once in hours still says at once what a job has brought.
+func TestJobEnds(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	c := r.controller("main")
+	h := r.hosts(1)[0]
+	r.live(c, 1)
+	if _, err := r.put(c, "web", images(web)); err != nil {
+		t.Fatal(err)
+	}
+	h.stop()
+	gate := make(chan struct{})
+	h.engine.set(func() { h.gate = gate })
+	h.options.Every = 24 * time.Hour
+	h.identity.Session = "host-0-2"
+	r.begin(h)
+	r.is(c, "web", map[fleet.State]int{fleet.StatePulling: 1})
+	close(gate)
+	r.is(c, "web", map[fleet.State]int{fleet.StateProven: 1})
+}
+
 func TestRemovedImage(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -194,10 +216,10 @@ func TestRemovedImage(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.engine.set(func() { delete(h.here, web+"@"+digest("web 1")) })
-	h.Kick()
+	h.engine.set(h.engine.end)
 	r.is(c, "web", map[fleet.State]int{fleet.StatePulling: 1})
 	h.engine.set(func() { h.refresh(keep.FleetPrefix + "web") })
-	h.Kick()
+	h.engine.set(h.engine.end)
 	r.is(c, "web", map[fleet.State]int{fleet.StateProven: 1})
 }
 

@@ -32,6 +32,8 @@ type Sets interface {
 	Sets() ([]keep.Set, []keep.SetFault)
 	Set(name string) (keep.Set, error)
 	RefreshSet(name string) (puller.Job, error)
+	// Ended returns a channel that is closed when the next job of a set has ended.
+	Ended() <-chan struct{}
 	PutOfFleet(name string, r keep.SetRequest, tags map[string]string) error
 	DeleteOfFleet(name string) error
 }
@@ -74,11 +76,13 @@ type Options struct {
 }
 
 const (
-	restEvery      = 15 * time.Second // sets that are at an end are looked at
-	resyncEvery    = 5 * time.Minute  // what it is to have is read again, and how it stands is said again
-	callLimit      = 5 * time.Second
-	looksAfterHint = 3
-	recordKind     = "fleet-desired" // what this host is to have, by fleet
+	restEvery   = 15 * time.Second // sets that are at an end are looked at
+	resyncEvery = 5 * time.Minute  // what it is to have is read again, and how it stands is said again
+	callLimit   = 5 * time.Second
+	// A hint comes before what it tells of is on the disk of NATS. So a part of Every is waited
+	// before the first look, and four times as long before each next one.
+	looksAfterHint, hintDelay = 4, 20
+	recordKind                = "fleet-desired" // what this host is to have, by fleet
 )
 
 // Host is this host in its fleet.
@@ -103,7 +107,7 @@ func New(o Options) *Host {
 	}
 	h := &Host{
 		o: o, names: fleet.Subjects{Fleet: o.Fleet}, hints: make(chan struct{}, 1),
-		table: &table{kicks: make(chan struct{}, 1), sets: make(map[string]*local)},
+		table: &table{kicks: make(chan struct{}, 1), news: make(chan struct{}, 1), sets: make(map[string]*local)},
 	}
 	h.desired = &desired{o: o, names: h.names, table: h.table}
 	h.asker = &asker{o: o, names: h.names, table: h.table}
@@ -151,9 +155,6 @@ func (h *Host) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// Kick has the sets looked at soon.
-func (h *Host) Kick() { h.table.kick() }
-
 // Sets returns how many sets the fleet has for this host.
 func (h *Host) Sets() int { return h.table.size() }
 
@@ -197,7 +198,7 @@ func (h *Host) serve(ctx context.Context, changed <-chan struct{}, since time.Ti
 				}
 			case <-h.hints:
 				looks = looksAfterHint
-				resync.Reset(0)
+				resync.Reset(jitter(h.o.Every / hintDelay))
 			case <-resync.C:
 				if looks == 0 {
 					h.table.forgetSaid() // NATS may have lost it, and others may have written it
@@ -211,7 +212,7 @@ func (h *Host) serve(ctx context.Context, changed <-chan struct{}, since time.Ti
 					looks = 0
 					resync.Reset(jitter(resyncEvery))
 				} else {
-					resync.Reset(jitter(h.o.Every))
+					resync.Reset(jitter(h.o.Every / hintDelay << (2 * (looksAfterHint - looks))))
 				}
 				select { // whoever sends many hints gets few looks
 				case <-ctx.Done():

@@ -350,10 +350,23 @@ type engine struct {
 	begun  int    // refreshes
 	puts   int
 	tags   []string
+	ended  chan struct{} // see Ended
 }
 
 func newEngine() *engine {
-	return &engine{sets: make(map[string]keep.SetRequest), here: make(map[string]string), jobs: make(map[string]puller.Job), last: make(map[string]string), fail: make(map[string]error)}
+	return &engine{sets: make(map[string]keep.SetRequest), here: make(map[string]string), jobs: make(map[string]puller.Job), last: make(map[string]string), fail: make(map[string]error), ended: make(chan struct{})}
+}
+
+func (e *engine) Ended() <-chan struct{} {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.ended
+}
+
+// end says that a job has ended. mu is held.
+func (e *engine) end() {
+	close(e.ended)
+	e.ended = make(chan struct{})
 }
 
 func (e *engine) set(change func()) {
@@ -439,6 +452,7 @@ func (e *engine) refresh(name string) puller.Job {
 			}
 			e.mu.Lock()
 			defer e.mu.Unlock()
+			defer e.end()
 			if err := e.fail[n.Repository]; err != nil {
 				e.jobs[id] = puller.Job{ID: id, State: puller.StateFailed, Error: &puller.JobError{Kind: puller.KindOf(err), Message: err.Error()}}
 				return

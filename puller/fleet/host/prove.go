@@ -50,6 +50,7 @@ const (
 // look has sets made, and looks how they stand, until ctx ends.
 func (p *prover) look(ctx context.Context) {
 	for {
+		ended := p.o.Sets.Ended()
 		resting := true
 		for _, name := range p.table.names() {
 			resting = p.lookAt(ctx, name) && resting
@@ -62,6 +63,7 @@ func (p *prover) look(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-p.table.kicks:
+		case <-ended:
 		case <-time.After(wait):
 		}
 	}

@@ -40,6 +40,7 @@ func (r *reporter) run(ctx context.Context, js jetstream.JetStream) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-ticks.C:
+		case <-r.table.news:
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 // Host share it.
 type table struct {
 	kicks chan struct{} // has something in it after there is something to do
+	news  chan struct{} // has something in it after there is something to report
 
 	mu   sync.Mutex // guards what follows; no call is made while it is held
 	sets map[string]*local
@@ -159,7 +160,17 @@ func (t *table) local(name string) *local {
 
 // report keeps how a generation of a set stands.
 func (t *table) report(name string, generation uint64, r fleet.Report) {
-	t.update(name, generation, func(l *local) { l.report = bounded(r) })
+	r = bounded(r)
+	t.update(name, generation, func(l *local) {
+		if reflect.DeepEqual(l.report, r) {
+			return
+		}
+		l.report = r
+		select {
+		case t.news <- struct{}{}:
+		default:
+		}
+	})
 }
 
 // bounded shortens what a report says, so that it is taken.

@@ -21,8 +21,14 @@ func TestSetOfFleet(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		ended := h.Ended()
 		put(web)
 		h.refreshes(1)
+		select {
+		case <-ended:
+		default:
+			h.Error("nobody is told that its job has ended")
+		}
 		h.state("fleet.app", web, keep.SetPresent, "")
 		// Calls and files can't change it, or take its name.
 		_, putErr := h.PutSet("fleet.app", images(db))

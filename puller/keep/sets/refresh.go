@@ -150,6 +150,7 @@ func (f *refreshes) follow(ctx context.Context, r running) {
 			})
 		}
 	}
+	f.table.tellEnd()
 	f.wake.nudge()
 }
 

@@ -141,6 +141,10 @@ func (s *Sets) Set(name string) (keep.Set, error) {
 	return s.table.view(one, job), nil
 }
 
+// Ended returns a channel that is closed when the next job of a set has ended, and Set tells
+// what it has brought.
+func (s *Sets) Ended() <-chan struct{} { return s.table.awaitEnd() }
+
 // Protections returns the sets that an image is in. See keep.Protector.
 func (s *Sets) Protections(id string, references []string) []keep.Protection {
 	return s.table.protections(id, references)

@@ -26,6 +26,25 @@ type table struct {
 	byKey  index.Index    // names of sets, by Definition.Keys
 	images int            // of all sets
 	pinned map[string]pin // see pins; nil if it is to be made anew
+	ended  chan struct{}  // closed when the next job has ended; nil while nobody waits for that
+}
+
+// awaitEnd returns a channel that is closed when the next job of a set has ended.
+func (t *table) awaitEnd() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended == nil {
+		t.ended = make(chan struct{})
+	}
+	return t.ended
+}
+
+// tellEnd says that a job has ended. mu is held.
+func (t *table) tellEnd() {
+	if t.ended != nil {
+		close(t.ended)
+		t.ended = nil
+	}
 }
 
 // get returns a set, or nil.

@@ -208,6 +208,7 @@ func (s leftSets) DeleteOfFleet(name string) error {
 	return nil
 }
 
+func (leftSets) Ended() <-chan struct{}                                      { return nil }
 func (leftSets) Set(string) (keep.Set, error)                                { return keep.Set{}, nil }
 func (leftSets) RefreshSet(string) (puller.Job, error)                       { return puller.Job{}, nil }
 func (leftSets) PutOfFleet(string, keep.SetRequest, map[string]string) error { return nil }
