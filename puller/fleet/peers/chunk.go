@@ -4,7 +4,7 @@ import "github.com/towline/towline/puller/mirror/blobs"
 
 // DefaultChunk is how many bytes a chunk has; the last one of a blob has fewer. It is the
 // same on all hosts, whatever mirror.chunk is: hosts of one fleet must agree on it.
-const DefaultChunk = 4 << 20
+const DefaultChunk = 1 << 20
 
 // chunks returns how many chunks a blob has.
 func chunks(size, chunk int64) int { return int((size + chunk - 1) / chunk) }

@@ -15,15 +15,11 @@ import (
 	"github.com/towline/towline/puller/mirror/sharing"
 )
 
-const (
-	// atATime is how many chunks a fetch brings at a time, in their order, those of the
-	// registry among those of hosts. So no host brings chunks long before the others take
-	// them: what nobody has taken yet is lost with the host.
-	atATime = 16
-	// stepsOfChunk is in how many parts, one after another, a chunk comes from the registry:
-	// others take its bytes in their order, and a connection that is cut loses one part.
-	stepsOfChunk = 4
-)
+// atATime is how many chunks a fetch brings at a time, in their order, those of the
+// registry among those of hosts. So no host brings chunks long before the others take
+// them: what nobody has taken yet is lost with the host. And a layer is whole, and unpacked,
+// while the next ones come.
+const atATime = 16
 
 // chunk is a chunk of a blob that an image lists.
 type chunk struct {
@@ -107,13 +103,7 @@ func (n *Node) take(ctx context.Context, c chunk, from sharing.Source, taken fun
 				return got, err
 			},
 			registry: func(ctx context.Context) error {
-				for step := of; step.From < of.To; step.From = step.To {
-					step.To = min(step.From+max(1, n.o.Chunk/stepsOfChunk), of.To)
-					if err := from.Fetch(ctx, c.blob.Blob, step); err != nil {
-						return err
-					}
-				}
-				return nil
+				return from.Fetch(ctx, c.blob.Blob, of)
 			},
 		})
 	})

@@ -86,7 +86,7 @@ func TestKill(t *testing.T) {
 }
 
 func tryKill(t *testing.T, machines int, restarts bool) {
-	r := newRegistry(12*chunkSize, 12*chunkSize, 12*chunkSize, 12*chunkSize) // as 200 MB are in real chunks
+	r := newRegistry(12*chunkSize, 12*chunkSize, 12*chunkSize, 12*chunkSize) // as 50 MB are in real chunks
 	r.limiter = rate.NewLimiter(1<<20, 4*kib)                                // slower than the hosts
 	half := make(chan struct{})
 	r.half = half

@@ -98,7 +98,7 @@ func NewClient(t Timing, dial Dial) *Client {
 	return &Client{timing: t, http: &http.Client{
 		Transport: &http.Transport{
 			DialContext:            dial,
-			MaxIdleConnsPerHost:    2,
+			MaxIdleConnsPerHost:    4,
 			MaxIdleConns:           64,
 			IdleConnTimeout:        10 * time.Second,
 			DisableCompression:     true,
