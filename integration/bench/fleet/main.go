@@ -180,16 +180,20 @@ func (s *site) passing(ctx context.Context, bytes int64) time.Duration {
 func (s *site) lastArrival(ctx context.Context) (last time.Duration) {
 	began, most := time.Now(), 0.0
 	for {
+		taken := make([]float64, s.hosts)
+		at := time.Now()
+		if each(s.hosts, func(i int) (err error) {
+			taken[i], err = s.fleet.Hosts[i].Metric(ctx, "towline_fleet_peer_taken_bytes_total")
+			return err
+		}) != nil {
+			return last // it ends, or the host was killed
+		}
 		all := float64(s.sent())
-		for _, h := range s.fleet.Hosts {
-			taken, err := h.Metric(ctx, "towline_fleet_peer_taken_bytes_total")
-			if err != nil {
-				return last // it ends, or the host was killed
-			}
-			all += taken
+		for _, n := range taken {
+			all += n
 		}
 		if all-most > 1e6 { // less is manifests
-			last, most = time.Since(began), all
+			last, most = at.Sub(began), all
 		}
 		select {
 		case <-ctx.Done():
