@@ -36,6 +36,9 @@ func TestRecords(t *testing.T) {
 	if _, err := fleet.ParseReport([]byte(`{"format":1,"generation":1,"state":"proven","new":{}}`)); err != nil {
 		t.Error(err)
 	}
+	if d, err := fleet.ParseDesired([]byte(`{"serial":7,"sets":[{"set":"web","generation":1,"images":[{"image":"a","digest":"` + sum + `","signed":true}],"new":1}]}`)); err != nil || len(d.Sets) != 1 {
+		t.Errorf("%+v, %v", d, err)
+	}
 	var format fleet.ErrFormat
 	if _, err := fleet.ParseDesired([]byte(`{"format":2,"sets":{"web":1}}`)); !errors.As(err, &format) || format.Format != 2 {
 		t.Errorf("%v", err)

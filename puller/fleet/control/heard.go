@@ -118,7 +118,8 @@ func (l *listener) report(e jetstream.KeyValueEntry) {
 			l.fault(id, "report", err)
 			l.state.mu.Lock()
 			defer l.state.mu.Unlock()
-			l.state.known.Strayed(e.Key())
+			l.state.known.HearUnread(id, set, err)
+			l.state.nudge()
 			return
 		}
 		r = &read

@@ -26,8 +26,7 @@ type embedded struct {
 }
 
 func newEmbedded(t *testing.T) *embedded {
-	r := &rig{TB: t, beat: beat, log: new(lines)}
-	r.registry.tags = map[string]string{web: digest("web 1"), db: digest("db 1")}
+	r := emptyRig(t)
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log(r.log)

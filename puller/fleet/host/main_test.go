@@ -83,6 +83,7 @@ func (r *registry) set(change func()) {
 // rig is a NATS server, controllers and hosts.
 type rig struct {
 	testing.TB
+	fleet    string
 	beat     time.Duration
 	every    time.Duration // host.Options.Every
 	registry registry
@@ -110,9 +111,16 @@ func (l *lines) String() string {
 	return l.text.String()
 }
 
-func newRig(t testing.TB) *rig {
-	r := &rig{TB: t, beat: beat, every: every, log: new(lines), dir: t.TempDir(), port: -1}
+// emptyRig returns a rig without a server.
+func emptyRig(t testing.TB) *rig {
+	r := &rig{TB: t, fleet: "ci", beat: beat, every: every, log: new(lines)}
 	r.registry.tags = map[string]string{web: digest("web 1"), db: digest("db 1")}
+	return r
+}
+
+func newRig(t testing.TB) *rig {
+	r := emptyRig(t)
+	r.dir, r.port = t.TempDir(), -1
 	r.startServer()
 	t.Cleanup(func() {
 		r.stopServer()
@@ -182,7 +190,7 @@ func (l *fakeLink) set(state fleet.LinkState) {
 
 // run says who the host is, and beats, while it is connected.
 func (l *fakeLink) run(ctx context.Context, identity fleet.Identity) {
-	names := fleet.Subjects{Fleet: "ci"}
+	names := fleet.Subjects{Fleet: l.rig.fleet}
 	for ctx.Err() == nil {
 		key := fleet.Key(names.Reports(), identity.Name)
 		_, err := l.conn.RequestWithContext(ctx, key, fleet.Encode(identity))
@@ -216,7 +224,7 @@ func (r *rig) connect(id string, identity *fleet.Identity) *fakeLink {
 	if err != nil {
 		r.Fatal(err)
 	}
-	l := &fakeLink{conn: conn, rig: r, state: fleet.Link{Fleet: "ci", Host: id, State: fleet.LinkUp, Controller: identity == nil}, changed: make(chan struct{})}
+	l := &fakeLink{conn: conn, rig: r, state: fleet.Link{Fleet: r.fleet, Host: id, State: fleet.LinkUp, Controller: identity == nil}, changed: make(chan struct{})}
 	ctx, cancel := context.WithCancel(context.Background())
 	var ended sync.WaitGroup
 	if identity != nil {
@@ -243,7 +251,7 @@ func (r *rig) connect(id string, identity *fleet.Identity) *fakeLink {
 		if identity != nil && conn.IsConnected() { // it leaves
 			left := *identity
 			left.Session = ""
-			conn.Publish(fleet.Key(fleet.Subjects{Fleet: "ci"}.Reports(), id), fleet.Encode(left))
+			conn.Publish(fleet.Key(fleet.Subjects{Fleet: r.fleet}.Reports(), id), fleet.Encode(left))
 			conn.Flush()
 		}
 		conn.Close()
@@ -292,7 +300,7 @@ func (r *rig) controller(id string) controller {
 	r.Helper()
 	l := r.connect(id, nil)
 	c := control.New(control.Options{
-		Link: l, Fleet: "ci", Host: id, Session: id + "-session", Registry: &r.registry, Beat: r.beat,
+		Link: l, Fleet: r.fleet, Host: id, Session: id + "-session", Registry: &r.registry, Beat: r.beat,
 		Check: check, Log: r.logger(id),
 	})
 	v := controller{c, r.run(l, c.Run)}
@@ -521,7 +529,7 @@ func (r *rig) host(id string, change ...func(*fleet.Identity)) *daemon {
 		c(&i)
 	}
 	d := &daemon{engine: e, identity: i, options: host.Options{
-		Fleet: "ci", Host: id, Sets: e, Service: e, Tagger: e, Records: storetest.New().Records(), Every: r.every, Log: r.logger(id),
+		Fleet: r.fleet, Host: id, Sets: e, Service: e, Tagger: e, Records: storetest.New().Records(), Every: r.every, Log: r.logger(id),
 	}}
 	r.begin(d)
 	return d
@@ -532,7 +540,7 @@ func (r *rig) begin(d *daemon) {
 	r.Helper()
 	l := r.connect(d.options.Host, &d.identity)
 	d.options.Link = l
-	d.options.Groups = host.OpenGroups("ci", d.options.Host, d.options.Records, d.options.Log)
+	d.options.Groups = host.OpenGroups(r.fleet, d.options.Host, d.options.Records, d.options.Log)
 	d.Host = host.New(d.options)
 	d.running = r.run(l, d.Run)
 }

@@ -1,8 +1,10 @@
 package known
 
 import (
+	"fmt"
 	"time"
 
+	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
 )
 
@@ -18,6 +20,29 @@ func (m *Model) HearReport(id, set string, r *fleet.Report) {
 		delete(h.Reports, set)
 		h.Touched = m.Touch()
 	}
+}
+
+// HearUnread takes up that what a host says of a set can't be read. Where it is to have the set,
+// the host may be of another version, and is shown with that.
+func (m *Model) HearUnread(id, set string, why error) {
+	h := m.Hosts[id]
+	if h == nil || m.Sets[set] == nil || h.Entry(set) == nil {
+		m.Strayed(fleet.ReportKey(id, set))
+		return
+	}
+	m.HearReport(id, set, &fleet.Report{
+		Generation: h.Entry(set).Generation, State: fleet.StateFailed, Kind: puller.ErrInternal,
+		Error: fmt.Sprintf("what the host reports can't be read: %v; %s", why, h.olderOrNewer()),
+	})
+}
+
+// olderOrNewer says what to do about a host that reports as this Towline does not.
+func (h *Host) olderOrNewer() string {
+	version := "not known"
+	if h.Identity != nil && h.Identity.Version != "" {
+		version = h.Identity.Version
+	}
+	return "the version of its Towline is " + version + ": update it, or the controllers where they are older"
 }
 
 // HearIdentity takes up what a host says of itself, nil where that is not there any more, or

@@ -3,6 +3,7 @@ package known
 import (
 	"time"
 
+	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/fleet"
 	"github.com/towline/towline/puller/fleet/rollout"
 )
@@ -16,7 +17,11 @@ func (h *Host) State(name string, s *Set) fleet.MemberState {
 		v.Generation, v.At = r.Generation, r.At
 		if r.Generation == s.Generation && v.Released {
 			v.State, v.Error, v.Kind, v.Digest, v.Images = r.State, r.Error, r.Kind, r.Digest, r.Images
-			if r.State == fleet.StateProven && (r.Sum != s.Sum || r.Digest != "" && r.Digest != s.Images[0].Digest) {
+			switch {
+			case r.State != fleet.StateProven:
+			case r.Sum == "":
+				v.State, v.Kind, v.Error = fleet.StateFailed, puller.ErrInternal, "the host says that it has proven the set, but not which digests; "+h.olderOrNewer()
+			case r.Sum != s.Sum || r.Digest != "" && r.Digest != s.Images[0].Digest:
 				v.State, v.Error = fleet.StateFailed, "the host says that it has proven the set, but names other digests than those of this generation"
 			}
 		}
