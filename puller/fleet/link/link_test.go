@@ -412,10 +412,149 @@ func TestFleetsApart(t *testing.T) {
 	}
 }
 
+// A host of one fleet tries all that another one on the same NATS has. Both have hosts and
+// sets of the same names.
+func TestHostileFleet(t *testing.T) {
+	t.Parallel()
+	_, all := newOperated(t, "ci", "render")
+	theirs := fleet.Subjects{Fleet: "render"}
+	var controllers []*host
+	for _, name := range []string{"ci", "render"} {
+		c := join(t, link.Options{Fleet: name, Host: "main", Creds: all[name]["main"], Identity: machine("main of " + name)})
+		c.is(fleet.LinkUp, "")
+		controllers = append(controllers, c)
+		join(t, link.Options{Fleet: name, Host: "build-7", Creds: all[name]["build-7"], Identity: machine("host of " + name)}).is(fleet.LinkUp, "")
+	}
+	js, err := jetstream.New(controllers[1].Conn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := func() map[string]string {
+		t.Helper()
+		all := make(map[string]string)
+		for _, b := range []string{theirs.Sets(), theirs.Desired(), theirs.Reports(), theirs.Lead(), theirs.Invited()} {
+			kv, err := js.KeyValue(t.Context(), b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			keys, err := kv.ListKeys(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for key := range keys.Keys() {
+				e, err := kv.Get(t.Context(), key)
+				if err != nil {
+					t.Fatal(err)
+				}
+				all[b+" "+key] = string(e.Value())
+			}
+		}
+		return all
+	}
+	for bucket, key := range map[string]string{theirs.Sets(): "web", theirs.Desired(): "build-7", theirs.Invited(): "build-7"} {
+		kv, err := js.KeyValue(t.Context(), bucket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := kv.Put(t.Context(), key, []byte("theirs")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := state()
+	heard, err := controllers[1].Conn().SubscribeSync("towline.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for who, c := range all["ci"] {
+		hostile := connect(t, c, "build-7")
+		var got []*nats.Subscription
+		for _, subject := range append(theirs.HostSubscribe("build-7"), "$KV."+theirs.Reports()+".>", theirs.Beats(), theirs.Asks(), "_INBOX.>") {
+			sub, err := hostile.SubscribeSync(subject)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, sub)
+		}
+		publish := append(theirs.HostPublish("build-7"), fleet.Key(theirs.Desired(), "build-7"), fleet.Key(theirs.Sets(), "web"), fleet.Key(theirs.Lead(), fleet.LeadKey), fleet.Key(theirs.Invited(), "build-7"))
+		for _, b := range []string{theirs.Sets(), theirs.Desired(), theirs.Reports()} {
+			for _, call := range []string{"STREAM.PURGE.", "STREAM.DELETE.", "STREAM.MSG.GET.", "STREAM.INFO.", "DIRECT.GET."} {
+				publish = append(publish, "$JS.API."+call+fleet.Stream(b))
+			}
+		}
+		inbox := fleet.InboxPrefix("build-7") + ".x"
+		answers, err := hostile.SubscribeSync(inbox)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, subject := range publish {
+			subject = strings.TrimSuffix(subject, ".*") // a key of theirs
+			if err := hostile.PublishRequest(subject, inbox, []byte("{}")); err != nil {
+				t.Fatal(err)
+			}
+			// Their subject as the one of an answer.
+			if err := hostile.PublishRequest(fleet.DirectGet(fleet.Subjects{Fleet: "ci"}.Reports(), "build-7"), subject, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := hostile.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		for _, sub := range append(got, answers) {
+			for n, _, _ := sub.Pending(); n > 0; n, _, _ = sub.Pending() {
+				m, err := sub.NextMsg(limit)
+				if errors.Is(err, nats.ErrNoResponders) {
+					continue
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if strings.Contains(string(m.Data), "theirs") || strings.Contains(string(m.Data), "render") {
+					t.Errorf("%s of ci reads of render: %s %q", who, m.Subject, m.Data)
+				}
+			}
+		}
+	}
+	if diff := cmp.Diff(before, state()); diff != "" {
+		t.Errorf("a fleet has changed another one:\n%s", diff)
+	}
+	if err := controllers[1].Conn().Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for n, _, _ := heard.Pending(); n > 0; n, _, _ = heard.Pending() {
+		m, err := heard.NextMsg(limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(m.Data) == "{}" || !strings.HasPrefix(m.Subject, "towline.render.") {
+			t.Errorf("the controller of render hears %s %q", m.Subject, m.Data)
+		}
+	}
+}
+
+// connect connects with credentials, as NATS itself does it.
+func connect(t *testing.T, c creds.Creds, id string) *nats.Conn {
+	t.Helper()
+	pair, err := nkeys.FromSeed([]byte(c.Seed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := pair.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := nats.Connect(c.URLs[0], nats.Nkey(public, pair.Sign), nats.CustomInboxPrefix(fleet.InboxPrefix(id)), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	return conn
+}
+
 // A host without the rights of a controller waits until one has made the buckets.
 func TestNoController(t *testing.T) {
 	t.Parallel()
-	n, c := newOperated(t)
+	n, all := newOperated(t, "ci")
+	c := all["ci"]
 	host := join(t, link.Options{Fleet: "ci", Host: "build-7", Creds: c["build-7"], Identity: machine("machine-7")})
 	host.is(fleet.LinkAway, "no controller has made its buckets yet")
 	controller := join(t, link.Options{Fleet: "ci", Host: "main", Creds: c["main"], Identity: machine("machine-main")})
@@ -438,44 +577,53 @@ func TestNoController(t *testing.T) {
 	})
 }
 
-// newOperated returns a NATS as the README tells its operator to configure it, and
-// credentials of the hosts there.
-func newOperated(t *testing.T) (*nodes, map[string]creds.Creds) {
+// newOperated returns a NATS as the README tells its operator to configure it, with accounts
+// for each of some fleets, and credentials of the hosts there by fleet and host.
+func newOperated(t *testing.T, fleets ...string) (*nodes, map[string]map[string]creds.Creds) {
 	t.Helper()
 	page, err := os.ReadFile("../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, config, ok := strings.Cut(string(page), "```nats\n")
-	config, _, end := strings.Cut(config, "```")
-	if !ok || !end {
+	_, accounts, ok := strings.Cut(string(page), "```nats\naccounts {\n")
+	accounts, rest, end := strings.Cut(accounts, "\n}\n")
+	if !ok || !end || !strings.HasPrefix(rest, "jetstream: enabled\n```") {
 		t.Fatal("the README has no configuration of NATS")
 	}
-	all := make(map[string]creds.Creds)
-	for _, name := range []string{"main", "build-7"} {
-		pair, err := nkeys.CreateUser()
-		if err != nil {
-			t.Fatal(err)
+	config := ""
+	all := make(map[string]map[string]creds.Creds)
+	for _, f := range fleets {
+		one := strings.NewReplacer("towline_ci_", "towline_"+f+"_", "towline.ci.", "towline."+f+".", "account: fleet", "account: fleet_"+f,
+			"  fleet {", "  fleet_"+f+" {", "  hosts {", "  hosts_"+f+" {").Replace(accounts)
+		all[f] = make(map[string]creds.Creds)
+		for _, name := range []string{"main", "build-7"} {
+			pair, err := nkeys.CreateUser()
+			if err != nil {
+				t.Fatal(err)
+			}
+			public, err := pair.PublicKey()
+			if err != nil {
+				t.Fatal(err)
+			}
+			seed, err := pair.Seed()
+			if err != nil {
+				t.Fatal(err)
+			}
+			all[f][name] = creds.Creds{Seed: string(seed)}
+			placeholder := fmt.Sprintf("<the public key of %s>", name)
+			if !strings.Contains(one, placeholder) {
+				t.Fatalf("the README has no %s", placeholder)
+			}
+			one = strings.ReplaceAll(one, placeholder, public)
 		}
-		public, err := pair.PublicKey()
-		if err != nil {
-			t.Fatal(err)
-		}
-		seed, err := pair.Seed()
-		if err != nil {
-			t.Fatal(err)
-		}
-		all[name] = creds.Creds{Seed: string(seed)}
-		placeholder := fmt.Sprintf("<the public key of %s>", name)
-		if !strings.Contains(config, placeholder) {
-			t.Fatalf("the README has no %s", placeholder)
-		}
-		config = strings.ReplaceAll(config, placeholder, public)
+		config += one + "\n"
 	}
-	n := newNodes(t, 1, config)
-	for name, c := range all {
-		c.URLs = n.urls()
-		all[name] = c
+	n := newNodes(t, 1, "accounts {\n"+config+"}\njetstream: enabled\n")
+	for _, hosts := range all {
+		for name, c := range hosts {
+			c.URLs = n.urls()
+			hosts[name] = c
+		}
 	}
 	return n, all
 }
