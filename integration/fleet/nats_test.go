@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -29,17 +30,18 @@ func needFaults(t *testing.T) {
 	}
 }
 
-// natsCluster is three NATS servers in this process, which the hosts of a network reach.
+// natsCluster is NATS servers in this process, which the hosts of a network reach.
 type natsCluster struct {
 	*testing.T
 	options []*server.Options
 	servers []*server.Server
 }
 
-func newNATSCluster(t *testing.T) *natsCluster {
+// newNATS returns so many servers, which do not run yet. They end with the test.
+func newNATS(t *testing.T, servers int) *natsCluster {
 	t.Helper()
 	lab.Need(t, site.err)
-	c := &natsCluster{T: t, servers: make([]*server.Server, 3)}
+	c := &natsCluster{T: t, servers: make([]*server.Server, servers)}
 	var routes []string
 	var ports []int
 	for range 2 * len(c.servers) {
@@ -54,13 +56,21 @@ func newNATSCluster(t *testing.T) *natsCluster {
 		routes = append(routes, fmt.Sprintf("nats://%s:%d", site.network.Address, ports[2*i+1]))
 	}
 	for i := range c.servers {
-		c.options = append(c.options, &server.Options{
+		o := &server.Options{
 			ServerName: fmt.Sprint("nats-", i), Host: site.network.Address, Port: ports[2*i], NoSigs: true, NoLog: true,
 			JetStream: true, StoreDir: t.TempDir(), SyncAlways: true,
-			Cluster: server.ClusterOpts{Name: "trial", Host: site.network.Address, Port: ports[2*i+1]},
-			Routes:  server.RoutesFromStr(strings.Join(routes, ",")),
-		})
+		}
+		if servers > 1 {
+			o.Cluster = server.ClusterOpts{Name: "trial", Host: site.network.Address, Port: ports[2*i+1]}
+			o.Routes = server.RoutesFromStr(strings.Join(routes, ","))
+		}
+		c.options = append(c.options, o)
 	}
+	t.Cleanup(func() {
+		for i := range c.servers {
+			c.kill(i)
+		}
+	})
 	return c
 }
 
@@ -103,15 +113,10 @@ func (c *natsCluster) leader() (int, error) {
 // A NATS of three servers loses its leader, half of the hosts, and all of itself.
 func TestCluster(t *testing.T) {
 	needFaults(t)
-	n := newNATSCluster(t)
+	n := newNATS(t, 3)
 	for i := range n.servers {
 		n.start(i)
 	}
-	t.Cleanup(func() {
-		for i := range n.servers {
-			n.kill(i)
-		}
-	})
 	r := newRig(t, options{nats: n.urls()})
 	ref, digest, _ := r.push("app", 1, 4<<20)
 	if err := r.wait("web", r.apply("web", client.FleetSetRequest{Images: images(ref)})); err != nil {
@@ -206,6 +211,58 @@ func TestCluster(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// All daemons may change the fleet. The one that acts is killed in the middle of a rollout,
+// and another one goes on.
+func TestControllers(t *testing.T) {
+	needFaults(t)
+	n := newNATS(t, 1)
+	n.start(0)
+	r := newRig(t, options{nats: n.urls(), link: lab.LinkOptions{Total: 4 << 20}}) // so that a wave takes seconds
+	ref, digest, _ := r.push("app", 2, 4<<20)
+	leader := ""
+	r.eventually("one of them acts", func() error {
+		l, err := r.hosts[0].Client.Fleet().Link(t.Context())
+		if leader = l.Leader; err == nil && leader == "" {
+			err = fmt.Errorf("%+v", l)
+		}
+		return err
+	})
+	at := slices.IndexFunc(r.hosts, func(h *lab.FleetHost) bool { return h.ID == leader })
+	if at < 0 {
+		t.Fatalf("%s acts, which is no host", leader)
+	}
+	acts := r.hosts[at]
+	r.hosts = append(slices.Delete(slices.Clone(r.hosts), at, at+1), acts) // hosts[0] is called
+	set, err := acts.Client.Fleet().PutSet(t.Context(), "web", client.FleetSetRequest{Images: images(ref), Rollout: fleet.RolloutRequest{Wave: "1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.eventually("the rollout has begun", func() error {
+		set, err := acts.Client.Fleet().Set(t.Context(), "web", "")
+		if err == nil && set.Rollout.Released == 0 {
+			err = fmt.Errorf("%+v", set.Rollout)
+		}
+		return err
+	})
+	acts.Kill()
+	before, err := r.hosts[0].Client.Fleet().Set(t.Context(), "web", "")
+	if err != nil || before.Rollout.State == fleet.RolloutDone {
+		t.Fatalf("the rollout was over: %+v, %v", before.Rollout, err)
+	}
+	began := time.Now()
+	if err := r.wait("web", set.Generation); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("another one has ended the rollout %s after", time.Since(began).Round(100*time.Millisecond))
+	r.has(ref, digest, r.hosts[:len(r.hosts)-1]...)
+	if l, err := r.hosts[0].Client.Fleet().Link(t.Context()); err != nil || l.Leader == leader || l.Leader == "" {
+		t.Errorf("who acts is %q, %v", l.Leader, err)
+	}
+	r.start(acts)
+	r.stands("web", acts, set.Generation, fleet.StateProven)
+	r.has(ref, digest, r.hosts...)
 }
 
 // away waits until a host says that it is alone, and why.
