@@ -513,6 +513,9 @@ func (x *trial) run(repo string) {
 		x.size[ref] = 4 << 20
 	}
 	job, err := x.client.Run(x.Context(), client.RunRequest{Image: ref, Network: "none", Cmd: []string{"out=here", "exit=0"}})
+	if err == nil { // what it holds of the disk is free again when it has ended
+		_, err = x.client.Wait(x.Context(), job.ID)
+	}
 	if err != nil && puller.KindOf(err) != puller.ErrNoSpace {
 		x.Errorf("the run of %s: %v", ref, err)
 	}
