@@ -31,12 +31,12 @@ func main() {
 	flag.IntVar(&o.pairs, "pairs", 15, "cold pulls, and runs, of each kind")
 	flag.IntVar(&o.warm, "warm", 20, "rounds of warm pulls, each of ten of a kind")
 	flag.IntVar(&o.pulls, "pulls", 1000, "pulls after which nothing may be left")
-	flag.IntVar(&o.runs, "runs", 5, "runs of accepted jobs, on each disk")
+	flag.IntVar(&o.runs, "runs", 5, "runs of accepted jobs, on each disk, and of pages of images")
 	flag.IntVar(&o.jobs, "jobs", 100_000, "jobs that have ended in the store")
 	flag.IntVar(&o.readers, "readers", 10_000, "readers of one pull; a fifth as many where half of them stop reading")
 	flag.IntVar(&o.layers, "layers", 40, "layers of the pull that they read, 20 at a time")
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds with readers, of each kind")
-	only := flag.String("only", "cold,warm,run,leaks,accept,store,fan,single,stopped,flood", "what to measure")
+	only := flag.String("only", "cold,warm,run,leaks,accept,store,images,fan,single,stopped,flood", "what to measure")
 	flag.Parse()
 	o.only = strings.Split(*only, ",")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -84,6 +84,9 @@ func run(ctx context.Context, o options) (err error) {
 	if o.any("store") {
 		err = errors.Join(err, s.store(ctx, o.jobs))
 	}
+	if o.any("images") {
+		err = errors.Join(err, s.images(ctx, o.runs))
+	}
 	if o.any("cold", "warm", "run", "leaks") {
 		err = errors.Join(err, s.pulls(ctx, o))
 	}
@@ -130,6 +133,11 @@ func (s *spread) add(v float64) { *s = append(*s, v) }
 func (s spread) String() string {
 	sorted := slices.Sorted(slices.Values(s))
 	return fmt.Sprintf("%s [%s … %s]", figure(sorted[len(sorted)/2]), figure(sorted[0]), figure(sorted[len(sorted)-1]))
+}
+
+// part returns what so many of a hundred are not above.
+func (s spread) part(percent int) float64 {
+	return slices.Sorted(slices.Values(s))[(len(s)-1)*percent/100]
 }
 
 // figure writes a number in four digits, or to the unit.

@@ -158,7 +158,7 @@ func (s *site) lists(ctx context.Context, few, many string) (err error) {
 		for i := range rounds + 1 {
 			var t [2]float64
 			for k, c := range callers {
-				if t[k], err = seconds(func() error { _, err := c.list(q.query); return err }); err != nil {
+				if t[k], err = seconds(func() error { _, err := c.list("/v1/jobs?" + q.query); return err }); err != nil {
 					return err
 				}
 			}
@@ -176,7 +176,7 @@ func (s *site) lists(ctx context.Context, few, many string) (err error) {
 	for _, query := range []string{"limit=1000", "limit=1000&state=failed"} {
 		cursor := ""
 		for pages := 0; pages < 1000; pages++ {
-			page, err := callers[1].list(query + cursor)
+			page, err := callers[1].list("/v1/jobs?" + query + cursor)
 			if err != nil {
 				return err
 			}
@@ -214,8 +214,8 @@ func memory(when string, daemons [2]*lab.Towline) error {
 }
 
 // list reads a page and returns the cursor of the next.
-func (c *caller) list(query string) (next string, err error) {
-	if _, err := fmt.Fprintf(c.conn, "GET /v1/jobs?%s HTTP/1.1\r\nHost: towline\r\n\r\n", query); err != nil {
+func (c *caller) list(target string) (next string, err error) {
+	if _, err := fmt.Fprintf(c.conn, "GET %s HTTP/1.1\r\nHost: towline\r\n\r\n", target); err != nil {
 		return "", err
 	}
 	resp, err := http.ReadResponse(c.in, nil)
