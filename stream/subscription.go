@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/towline/towline/stream/outputlog"
@@ -82,6 +83,20 @@ func (t *Topic) Subscribe() ([]Frame, *Subscription) {
 		s.at.record = state[0].order - 1
 	}
 	return s.first(first), s
+}
+
+// First returns the frames that a reader began with as a batch. Readers that have come at the
+// same state share it: thousands may come at once.
+func (s *Subscription) First(frames []Frame) *Batch {
+	t := s.topic
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	// Only frames that a topic or its layers have made have an order, and each has its own.
+	same := func(a, b Frame) bool { return a.order != 0 && a.order == b.order && a.Type == b.Type }
+	if t.first == nil || !slices.EqualFunc(t.first.frames, frames, same) {
+		t.first = NewBatch(frames...)
+	}
+	return t.first
 }
 
 // Resume is Subscribe for a reader that has read up to seq: it gets every

@@ -31,6 +31,7 @@ type Topic struct {
 	until   uint64 // the order of the last frame, once ended
 	changed waiting.Changes
 	shared  sharedBatch
+	first   *Batch // of the reader that came last; nil for none
 
 	log       *EventLog // nil for none
 	about     *About    // once it is announced

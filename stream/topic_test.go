@@ -180,6 +180,28 @@ func TestSubscribeMissesAndRepeatsNothing(t *testing.T) {
 	}
 }
 
+// Readers that come at the same state share the batch that they begin with.
+func TestFirstBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTestTopic()
+		for i := range script {
+			s.play(i)
+			frames, sub := s.topic.Subscribe()
+			first := sub.First(frames)
+			if again, other := s.topic.Subscribe(); other.First(again) != first {
+				t.Errorf("after step %d two readers have batches of their own", i)
+			}
+			if got, want := words(t, first.Frames()), words(t, frames); !slices.Equal(got, want) {
+				t.Errorf("after step %d a reader begins with %q, not with %q", i, got, want)
+			}
+			own := append([]stream.Frame{stream.NewFrame(0, "layer", event{Type: "layer", Word: "own"})}, frames...)
+			if got, want := words(t, sub.First(own).Frames()), words(t, own); !slices.Equal(got, want) {
+				t.Errorf("after step %d a reader with a frame of its own begins with %q, not with %q", i, got, want)
+			}
+		}
+	})
+}
+
 func TestResumeHasEachNumberedFrameOnce(t *testing.T) {
 	for at := 0; at <= len(script); at++ {
 		for seq := 0; seq <= at; seq++ {

@@ -115,7 +115,7 @@ func (s *Events) StreamJob(w http.ResponseWriter, r *http.Request, id string, si
 		}
 		return b, err
 	}
-	s.stream(w, r, media, &reader{job: id, format: medias[media], next: next, ended: ended}, stream.NewBatch(frames...))
+	s.stream(w, r, media, &reader{job: id, format: medias[media], next: next, ended: ended}, sub.First(frames))
 	return nil
 }
 
