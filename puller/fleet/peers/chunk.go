@@ -4,6 +4,7 @@ import "github.com/towline/towline/puller/mirror/blobs"
 
 // DefaultChunk is how many bytes a chunk has; the last one of a blob has fewer. It is the
 // same on all hosts, whatever mirror.chunk is: hosts of one fleet must agree on it.
+// Where it changes, wire.PathChunks gets another version.
 const DefaultChunk = 1 << 20
 
 // chunks returns how many chunks a blob has.

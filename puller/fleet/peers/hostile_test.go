@@ -251,7 +251,7 @@ func TestLyingSums(t *testing.T) {
 			}
 			before, _ := r.figures()
 			c.hostile(t, 2, func(w http.ResponseWriter, req *http.Request) {
-				if strings.HasPrefix(req.URL.Path, "/v1/sums/") {
+				if strings.HasPrefix(req.URL.Path, "/v2/sums/") {
 					w.Write(sums(8))
 					return
 				}
@@ -310,7 +310,7 @@ func TestFlood(t *testing.T) {
 		client := &http.Transport{DialContext: c.memory.dial, DisableKeepAlives: true}
 		defer client.CloseIdleConnections()
 		ask := func(host string) int {
-			req := must(http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+m.address+"/v1/chunks/"+r.order[1]+"/1?from=65536&to=65546", nil))
+			req := must(http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+m.address+"/v2/chunks/"+r.order[1]+"/1?from=65536&to=65546", nil))
 			for name, value := range map[string]string{
 				"Authorization": token.Header(g, host, r.order[1]), "Towline-Set": "set", "Towline-Generation": "7", "Towline-Host": host,
 				"Towline-Repository": r.repository, "Towline-Image": r.index, "Towline-Manifest": r.manifest,
@@ -382,7 +382,7 @@ func TestServer(t *testing.T) {
 		}
 		return resp.StatusCode, string(body)
 	}
-	chunk := "/v1/chunks/" + layer + "/1?from=65540&to=65550"
+	chunk := "/v2/chunks/" + layer + "/1?from=65540&to=65550"
 	t.Run("chunk", func(t *testing.T) {
 		if status, body := ask(t, chunk, nil); status != http.StatusOK || body != string(r.blobs[layer][65540:65550]) {
 			t.Errorf("%d, %q", status, body)
@@ -396,7 +396,7 @@ func TestServer(t *testing.T) {
 		}
 	})
 	t.Run("sums", func(t *testing.T) {
-		if status, body := ask(t, "/v1/sums/"+layer, nil); status != http.StatusOK || len(body) != 3*32 {
+		if status, body := ask(t, "/v2/sums/"+layer, nil); status != http.StatusOK || len(body) != 3*32 {
 			t.Errorf("%d, %d bytes", status, len(body))
 		}
 	})
@@ -417,14 +417,15 @@ func TestServer(t *testing.T) {
 		"other_manifest":  {chunk, set("Towline-Manifest", other), http.StatusNotFound},
 		"no_host":         {chunk, set("Towline-Host", "a/b"), http.StatusBadRequest},
 		"bad_generation":  {chunk, set("Towline-Generation", "-1"), http.StatusBadRequest},
-		"unlisted_blob":   {"/v1/chunks/" + other + "/0?from=0&to=1", nil, http.StatusNotFound},
+		"unlisted_blob":   {"/v2/chunks/" + other + "/0?from=0&to=1", nil, http.StatusNotFound},
 		"unlisted":        {"/v1/manifests/" + other, nil, http.StatusNotFound},
-		"no_digest":       {"/v1/chunks/sha256:00/0?from=0&to=1", nil, http.StatusBadRequest},
-		"past_the_end":    {"/v1/chunks/" + layer + "/3?from=196608&to=196609", nil, http.StatusBadRequest},
-		"other_chunk":     {"/v1/chunks/" + layer + "/1?from=0&to=10", nil, http.StatusBadRequest},
-		"no_range":        {"/v1/chunks/" + layer + "/1", nil, http.StatusBadRequest},
-		"empty_range":     {"/v1/chunks/" + layer + "/1?from=65540&to=65540", nil, http.StatusBadRequest},
-		"index":           {"/v1/chunks/" + layer + "/-1?from=0&to=1", nil, http.StatusBadRequest},
+		"other_version":   {"/v1/chunks/" + layer + "/1?from=65540&to=65550", nil, http.StatusNotFound},
+		"no_digest":       {"/v2/chunks/sha256:00/0?from=0&to=1", nil, http.StatusBadRequest},
+		"past_the_end":    {"/v2/chunks/" + layer + "/3?from=196608&to=196609", nil, http.StatusBadRequest},
+		"other_chunk":     {"/v2/chunks/" + layer + "/1?from=0&to=10", nil, http.StatusBadRequest},
+		"no_range":        {"/v2/chunks/" + layer + "/1", nil, http.StatusBadRequest},
+		"empty_range":     {"/v2/chunks/" + layer + "/1?from=65540&to=65540", nil, http.StatusBadRequest},
+		"index":           {"/v2/chunks/" + layer + "/-1?from=0&to=1", nil, http.StatusBadRequest},
 	} {
 		t.Run(what, func(t *testing.T) {
 			if status, body := ask(t, q.path, q.change); status != q.status || len(body) > 20 {

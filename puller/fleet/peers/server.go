@@ -51,9 +51,9 @@ func (n *Node) serve(ctx context.Context, l net.Listener, host sharing.Host) err
 	}
 	s := &server{Node: n, host: host, asked: limits.NewShares(mostRequests, mostOfHost), sends: make(chan struct{}, sends)}
 	routes := http.NewServeMux()
-	routes.HandleFunc("GET /v1/chunks/{digest}/{index}", s.answer(s.chunk))
-	routes.HandleFunc("GET /v1/manifests/{digest}", s.answer(s.manifest))
-	routes.HandleFunc("GET /v1/sums/{digest}", s.answer(s.sumsOfBlob))
+	routes.HandleFunc("GET "+wire.PathChunks+"{digest}/{index}", s.answer(s.chunk))
+	routes.HandleFunc("GET "+wire.PathManifests+"{digest}", s.answer(s.manifest))
+	routes.HandleFunc("GET "+wire.PathSums+"{digest}", s.answer(s.sumsOfBlob))
 	out := &http.Server{
 		Handler:                      routes,
 		DisableGeneralOptionsHandler: true,

@@ -35,6 +35,15 @@ const (
 	HeaderThere      = "Towline-There"
 )
 
+// Paths of requests, before the digest. The version of chunks and sums goes up when hosts cut
+// blobs into other chunks: a host of another version then answers 404, and is not taken for
+// one that lies.
+const (
+	PathChunks    = "/v2/chunks/"
+	PathManifests = "/v1/manifests/"
+	PathSums      = "/v2/sums/"
+)
+
 // What a host may answer, beside what it was asked for.
 var (
 	ErrWaiting = errors.New("it waits for the bytes itself")
@@ -169,7 +178,7 @@ func (c *Client) get(ctx context.Context, q Question, path string) (resp *http.R
 // taken is called with each part of it.
 func (c *Client) Chunk(ctx context.Context, q Question, index int, r blobs.Range, into io.WriterAt, taken func(int)) (got int64, err error) {
 	began := time.Now()
-	path := fmt.Sprintf("/v1/chunks/%s/%d?from=%d&to=%d", q.Digest, index, r.From, r.To)
+	path := fmt.Sprintf(PathChunks+"%s/%d?from=%d&to=%d", q.Digest, index, r.From, r.To)
 	resp, alive, cancel, err := c.get(ctx, q, path)
 	if err != nil {
 		return 0, err
@@ -220,7 +229,7 @@ func (c *Client) Chunk(ctx context.Context, q Question, index int, r blobs.Range
 
 // Manifest asks a host for a manifest, and compares its digest.
 func (c *Client) Manifest(ctx context.Context, q Question) ([]byte, error) {
-	resp, alive, cancel, err := c.get(ctx, q, "/v1/manifests/"+q.Digest)
+	resp, alive, cancel, err := c.get(ctx, q, PathManifests+q.Digest)
 	if err != nil {
 		return nil, err
 	}
@@ -239,7 +248,7 @@ func (c *Client) Manifest(ctx context.Context, q Question) ([]byte, error) {
 
 // Sums asks a host that has proven a blob for the sums of its chunks: so many bytes.
 func (c *Client) Sums(ctx context.Context, q Question, want int) ([]byte, error) {
-	resp, alive, cancel, err := c.get(ctx, q, "/v1/sums/"+q.Digest)
+	resp, alive, cancel, err := c.get(ctx, q, PathSums+q.Digest)
 	if err != nil {
 		return nil, err
 	}
