@@ -189,12 +189,7 @@ func TestProof(t *testing.T) {
 func TestJobEnds(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	c := r.controller("main")
-	h := r.hosts(1)[0]
-	r.live(c, 1)
-	if _, err := r.put(c, "web", images(web)); err != nil {
-		t.Fatal(err)
-	}
+	c, h := r.one()
 	h.stop()
 	gate := make(chan struct{})
 	h.engine.set(func() { h.gate = gate })
@@ -209,12 +204,7 @@ func TestJobEnds(t *testing.T) {
 func TestRemovedImage(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	c := r.controller("main")
-	h := r.hosts(1)[0]
-	r.live(c, 1)
-	if _, err := r.put(c, "web", images(web)); err != nil {
-		t.Fatal(err)
-	}
+	c, h := r.one()
 	h.engine.set(func() { delete(h.here, web+"@"+digest("web 1")) })
 	h.engine.set(h.engine.end)
 	r.is(c, "web", map[fleet.State]int{fleet.StatePulling: 1})
@@ -262,12 +252,7 @@ func TestBadRequests(t *testing.T) {
 func TestLeave(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	c := r.controller("main")
-	h := r.hosts(1)[0]
-	r.live(c, 1)
-	if _, err := r.put(c, "web", images(web)); err != nil {
-		t.Fatal(err)
-	}
+	_, h := r.one()
 	h.stop()
 	host.Leave(h.engine, r.logger("host-0"))
 	h.engine.set(func() {

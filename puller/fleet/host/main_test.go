@@ -575,6 +575,18 @@ func (r *rig) live(c controller, n int) {
 	})
 }
 
+// one starts a controller and a host, which has proven the set web.
+func (r *rig) one() (controller, *daemon) {
+	r.Helper()
+	c := r.controller("main")
+	h := r.hosts(1)[0]
+	r.live(c, 1)
+	if _, err := r.put(c, "web", images(web)); err != nil {
+		r.Fatal(err)
+	}
+	return c, h
+}
+
 // put puts a set, and waits for it.
 func (r *rig) put(c controller, name string, s fleet.SetRequest) (fleet.Set, error) {
 	r.Helper()
