@@ -468,15 +468,15 @@ func testWriterStoreReadOnly(t *testing.T) {
 }
 
 // Those whose jobs were accepted together come back at nearly the same time: if
-// the first of them did not wait, half of a crowd would always miss the Save.
+// the first of them did not wait, half of the callers would always miss the Save.
 func testWriterManyInOneBatch(t *testing.T) {
 	withDaemon(t, func(d *daemon) {
 		d.hold(good)
 		d.store.OnSave(func([]store.Record) { <-time.After(3 * time.Millisecond) })
-		const crowd, times = 64, 10
+		const many, times = 64, 10
 		before := d.store.Saves()
 		var callers sync.WaitGroup
-		for i := range crowd {
+		for i := range many {
 			callers.Go(func() {
 				for range times {
 					if _, err := d.Pull(puller.PullRequest{Image: good, Policy: puller.PolicyAlways}); err != nil {
@@ -489,7 +489,7 @@ func testWriterManyInOneBatch(t *testing.T) {
 		callers.Wait()
 		// A batch forms while the last save runs.
 		if n := d.store.Saves() - before; n > 2*times+4 {
-			d.Errorf("%d jobs each of %d callers took %d saves", times, crowd, n)
+			d.Errorf("%d jobs each of %d callers took %d saves", times, many, n)
 		}
 	})
 }

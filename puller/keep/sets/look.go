@@ -47,8 +47,8 @@ func listed(all []engines.ImageSummary) map[string]string {
 	return ids
 }
 
-// glance is an image that is looked at closely, and what that has found.
-type glance struct {
+// inspection is an image that the engine is asked about by name, and what that has found.
+type inspection struct {
 	*image
 	set     *set
 	request puller.PullRequest
@@ -93,7 +93,7 @@ func (l *looks) look(ctx context.Context) {
 		return
 	}
 	ids := listed(all)
-	var changed []*glance
+	var changed []*inspection
 	at := now()
 	var told []puller.ImageChange
 	defer func() { tell(l.changed, told) }() // not under the lock
@@ -107,7 +107,7 @@ func (l *looks) look(ctx context.Context) {
 			case id != "" && id == i.listed, id == "" && i.listed == "" && (i.state == keep.SetMissing || i.state == keep.SetFailed) && i.reason != notLooked:
 				i.checked = at
 			default:
-				changed = append(changed, &glance{image: i, set: one, request: i.PullRequest, listed: id, since: i.checked})
+				changed = append(changed, &inspection{image: i, set: one, request: i.PullRequest, listed: id, since: i.checked})
 			}
 		}
 	}
@@ -145,7 +145,7 @@ func (l *looks) look(ctx context.Context) {
 }
 
 // withError returns those of which a look has found an error, or none.
-func withError(all []*glance, failed bool) (some []*glance) {
+func withError(all []*inspection, failed bool) (some []*inspection) {
 	for _, g := range all {
 		if (g.err != nil) == failed {
 			some = append(some, g)
@@ -155,7 +155,7 @@ func withError(all []*glance, failed bool) (some []*glance) {
 }
 
 // apply keeps what a look has found. table.mu is held.
-func (g *glance) apply(at time.Time) {
+func (g *inspection) apply(at time.Time) {
 	i := g.image
 	switch kind := puller.KindOf(g.err); {
 	case g.err == nil:
@@ -185,7 +185,7 @@ func (g *glance) apply(at time.Time) {
 }
 
 // found keeps that an image is there.
-func (g *glance) found(at time.Time) {
+func (g *inspection) found(at time.Time) {
 	i := g.image
 	i.checked, i.listed, i.digest = at, g.listed, digestOf(g.here, i.Image)
 	if i.digest == "" && g.here.HasDigest(names.ParseName(i.Image).Repository, i.proven) {

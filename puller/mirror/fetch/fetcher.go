@@ -73,12 +73,12 @@ const (
 	buffer = 256 << 10
 	// flushAfter is how long bytes may be in memory while others come.
 	flushAfter = 50 * time.Millisecond
-	// turnEvery is how often a piece is that of the work with the fewest connections. The
+	// shareEvery is how often a piece is that of the work with the fewest connections. The
 	// others are those of the work that came first: it is better to have one image early
 	// than all late. The last two works share all connections: an engine unpacks the layers
 	// of one image one after another, but two images at a time, so it has less left to
 	// unpack when the last bytes come.
-	turnEvery, lastWorks = 4, 2
+	shareEvery, lastWorks = 4, 2
 	// tick is how often slow connections are looked for at the end of a work.
 	tick = 250 * time.Millisecond
 )
@@ -226,7 +226,7 @@ func (f *Fetcher) start(wanted map[*blob]int64) bool {
 	defer f.mu.Unlock()
 	now := time.Now()
 	var best *blob
-	inTurn := f.started%turnEvery == turnEvery-1
+	shares := f.started%shareEvery == shareEvery-1
 	needed := func(b *blob) bool { at, ok := wanted[b]; return ok && at >= 0 }
 	all := f.candidates(now)
 	for _, b := range all {
@@ -239,7 +239,7 @@ func (f *Fetcher) start(wanted map[*blob]int64) bool {
 			}
 		case needed(b) && !needed(best):
 			best = b
-		case needed(b) == needed(best) && inTurn && b.work.running < best.work.running:
+		case needed(b) == needed(best) && shares && b.work.running < best.work.running:
 			best = b
 		}
 	}

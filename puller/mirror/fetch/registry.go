@@ -6,9 +6,9 @@ const (
 	// firstConnections is how many requests are made to a registry at first. While that
 	// makes the whole faster, there are growth times as many.
 	firstConnections, growth = 6, 3
-	// measure is how long a rate is measured; that of the first connections only for a
-	// glance: it is too early for the line to be full.
-	glance, measure = 30 * time.Millisecond, 200 * time.Millisecond
+	// measure is how long a rate is measured; that of the first connections for a
+	// shorter time: it is too early for the line to be full.
+	measureFirst, measure = 30 * time.Millisecond, 200 * time.Millisecond
 	// settle is how long new connections may take to bring bytes, before a rate is
 	// measured without them.
 	settle = time.Second
@@ -165,7 +165,7 @@ func (r *registry) note(t *task, n int, now time.Time) bool {
 	}
 	r.bytes += int64(n)
 	took := now.Sub(r.begun)
-	if took < glance || took < measure && r.allowed > firstConnections {
+	if took < measureFirst || took < measure && r.allowed > firstConnections {
 		return false
 	}
 	rate := float64(r.bytes) / took.Seconds()
