@@ -78,6 +78,9 @@ type EngineInfo struct {
 	// OSVersion is the build of Windows that the engine runs on.
 	OSVersion string `json:"os_version,omitempty"`
 	Reachable bool   `json:"reachable"`
+	// OwnRegistries names settings of the engine, such as insecure-registries, that it takes no
+	// notice of where a hosts.toml names a mirror of all registries; "" for none.
+	OwnRegistries string `json:"-"`
 	// Disk is nil where it is not known.
 	Disk *Disk `json:"disk,omitempty"`
 	// Accelerator is how pulls of this engine are accelerated. The Service fills it in.

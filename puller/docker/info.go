@@ -2,6 +2,9 @@ package docker
 
 import (
 	"context"
+	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/docker/docker/api/types/system"
 
@@ -38,6 +41,8 @@ func (e *Engine) info(ctx context.Context) (puller.EngineInfo, error) {
 		APIVersion: sdk.ClientVersion(),
 		ImageStore: imageStore(info),
 		Reachable:  true,
+
+		OwnRegistries: ownRegistries(info),
 	}
 	if version.Os == "windows" {
 		found.OSVersion = info.OSVersion
@@ -51,6 +56,28 @@ func (e *Engine) info(ctx context.Context) (puller.EngineInfo, error) {
 	return found, nil
 }
 
+// ownRegistries names the settings of registries that an engine has. With the containerd image
+// store they count only for a registry of which hosts.toml names no mirror (Moby, mergeLegacyConfig
+// in daemon/hosts.go). Loopback is insecure by default, also then.
+func ownRegistries(info system.Info) string {
+	if info.RegistryConfig == nil {
+		return ""
+	}
+	var found []string
+	if len(info.RegistryConfig.Mirrors) > 0 {
+		found = append(found, "registry-mirrors")
+	}
+	if slices.ContainsFunc(insecure(info), isNoLoopback) {
+		found = append(found, "insecure-registries")
+	}
+	return strings.Join(found, " and ")
+}
+
+func isNoLoopback(registry string) bool {
+	prefix, err := netip.ParsePrefix(registry)
+	return err != nil || !prefix.Addr().IsLoopback()
+}
+
 // InsecureRegistries returns the hosts, addresses and prefixes of registries that the
 // engine calls without verified TLS. The error is classified.
 func (e *Engine) InsecureRegistries(ctx context.Context) ([]string, error) {
@@ -60,10 +87,13 @@ func (e *Engine) InsecureRegistries(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	return insecure(info), nil
+}
+
+func insecure(info system.Info) (list []string) {
 	if info.RegistryConfig == nil {
-		return nil, nil
+		return nil
 	}
-	var list []string
 	for _, prefix := range info.RegistryConfig.InsecureRegistryCIDRs {
 		if prefix != nil {
 			list = append(list, prefix.String())
@@ -74,7 +104,7 @@ func (e *Engine) InsecureRegistries(ctx context.Context) ([]string, error) {
 			list = append(list, name)
 		}
 	}
-	return list, nil
+	return list
 }
 
 func imageStore(info system.Info) string {

@@ -59,3 +59,17 @@ func TestInsecureRegistries(t *testing.T) {
 		}
 	}
 }
+
+func TestOwnRegistries(t *testing.T) {
+	for config, want := range map[string]string{
+		`null`: "",
+		`{"InsecureRegistryCIDRs":["127.0.0.0/8","::1/128",null],"IndexConfigs":{"docker.io":{"Official":true,"Secure":true}},"Mirrors":[]}`: "",
+		`{"InsecureRegistryCIDRs":["127.0.0.0/8","10.1.0.0/16"]}`:                                                                            "insecure-registries",
+		`{"IndexConfigs":{"registry.test:5000":{"Secure":false}},"Mirrors":["https://mirror.test/"]}`:                                        "registry-mirrors and insecure-registries",
+	} {
+		e := newAnsweringEngine(t, map[string]string{"GET /info": `{"RegistryConfig":` + config + `}`, "GET /version": `{"Version":"28.5.2"}`})
+		if got, err := e.Info(t.Context()); err != nil || got.OwnRegistries != want {
+			t.Errorf("%s: %+v, %v", config, got, err)
+		}
+	}
+}

@@ -1,6 +1,8 @@
 package mirror_test
 
 import (
+	"errors"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -242,6 +244,31 @@ func TestHosts(t *testing.T) {
 	}
 	if removed, err := hosts.Remove(t.TempDir()); removed || err != nil {
 		t.Errorf("where there is none: %t, %v", removed, err)
+	}
+}
+
+// TestOwnRegistries is an engine whose settings of registries count only where hosts.toml names no
+// mirror of all registries.
+func TestOwnRegistries(t *testing.T) {
+	r := newRegistry()
+	e := newEngine(r)
+	dir := t.TempDir()
+	containerd(e, dir)
+	r.push("registry.test/app", "1", random(1, mib))
+	b := start(t, r, e, t.TempDir(), func(o *mirror.Options) { o.HostsDir = dir })
+	if got := b.pull(t.Context(), puller.Pull{Image: "registry.test/app:1"}); got.how.Way != puller.WayMirror {
+		t.Fatalf("it ended with %v: %+v", got.err, got.how)
+	}
+	b.stop()
+	e.info.OwnRegistries = "insecure-registries"
+	clear(e.layers)
+	b = start(t, r, e, t.TempDir(), func(o *mirror.Options) { o.HostsDir = dir })
+	got := b.pull(t.Context(), puller.Pull{Image: "registry.test/app:1"})
+	if got.err != nil || got.how.Way != puller.WayAlias || !strings.Contains(b.State().Reason, "insecure-registries") {
+		t.Errorf("it ended with %v: %+v, %+v", got.err, got.how, b.State())
+	}
+	if _, err := os.Stat(hosts.File(dir)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file of an earlier start is there: %v", err)
 	}
 }
 

@@ -73,7 +73,7 @@ func (w *Ways) Last() (puller.Way, string) {
 func (w *Ways) known(engine puller.EngineInfo) (way puller.Way, reason string, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	same := w.engine.Name == engine.Name && w.engine.Version == engine.Version && w.engine.ImageStore == engine.ImageStore
+	same := w.engine.Name == engine.Name && w.engine.Version == engine.Version && w.engine.ImageStore == engine.ImageStore && w.engine.OwnRegistries == engine.OwnRegistries
 	ok = w.way != "" && same && (w.way != puller.WayNone || time.Since(w.tried) < trialAgain)
 	if ok {
 		w.seen = time.Now()
@@ -141,6 +141,12 @@ func (w *Ways) try(ctx context.Context, engine puller.EngineInfo) (puller.Way, s
 		switch {
 		case engine.ImageStore != puller.StoreContainerd:
 			refused = "the engine reads no hosts.toml: it has no containerd image store"
+		case engine.OwnRegistries != "":
+			// Pulls that are not Towline's may need them.
+			refused = "as a mirror: the engine would take no notice of its " + engine.OwnRegistries
+			if _, err := hosts.Remove(w.o.HostsDir); err != nil {
+				w.o.Log.WithError(err).Warn("a hosts.toml could not be removed")
+			}
 		default:
 			err := hosts.Write(w.o.HostsDir, address)
 			if err == nil {
