@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/engines"
+	"github.com/towline/towline/puller/mirror/hosts"
 	"github.com/towline/towline/puller/mirror/sharing"
 	"github.com/towline/towline/puller/names"
 )
@@ -58,20 +60,14 @@ func (a *acceleration) decide(ctx context.Context) (puller.Way, string) {
 	if way == puller.WayNone {
 		return way, reason
 	}
-	private := ""
-	switch {
-	case r.Credentials != (puller.Credentials{}):
-		private = "this pull has credentials"
-	case way == puller.WayMirror && shared != nil && !m.isPublic(ctx, r.Image):
-		private = "the registry does not show this one to everybody"
-	}
-	if way == puller.WayMirror && private != "" {
-		// The mirror way has no secret: each of the engine's callers could have the image.
-		reason = "a mirror serves public images only, and " + private
-		if m.o.Mode == string(puller.WayMirror) {
-			return puller.WayNone, reason
+	if way == puller.WayMirror {
+		if why := m.unmirrored(ctx, r, shared); why != "" {
+			reason = why
+			if m.o.Mode == string(puller.WayMirror) {
+				return puller.WayNone, reason
+			}
+			way = puller.WayAlias
 		}
-		way = puller.WayAlias
 	}
 	a.joined = way == puller.WayAlias && joins(engine)
 	platform := r.Platform
@@ -91,6 +87,23 @@ func (a *acceleration) decide(ctx context.Context) (puller.Way, string) {
 		return puller.WayNone, fmt.Sprintf("the image has %d bytes, less than mirror.min_size", size)
 	}
 	return way, reason
+}
+
+// unmirrored returns why an engine that knows Towline as a mirror can't have an image from it, or
+// must not, and "" where it may.
+func (m *Mirror) unmirrored(ctx context.Context, r puller.Pull, shared *sharing.Image) string {
+	// The mirror way has no secret: each of the engine's callers could have the image.
+	const public = "a mirror serves public images only, and "
+	host, _, _ := strings.Cut(r.Image, "/")
+	switch {
+	case r.Credentials != (puller.Credentials{}):
+		return public + "this pull has credentials"
+	case shared != nil && !m.isPublic(ctx, r.Image):
+		return public + "the registry does not show this one to everybody"
+	case hosts.HasOwn(m.o.HostsDir, host):
+		return "the engine asks no mirror for images of " + host + ", which has a directory of its own in mirror.hosts_dir"
+	}
+	return ""
 }
 
 // resolve opens the image, and returns its size in bytes.

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/puller/engines"
+	"github.com/towline/towline/puller/mirror/hosts"
 	"github.com/towline/towline/stream/pullstream"
 )
 
@@ -77,7 +79,8 @@ func (e *engine) Pull(ctx context.Context, p puller.Pull, each func(pullstream.M
 	e.pulled = append(e.pulled, p.Image)
 	blind, mirror, hub := e.blind, e.mirror, e.hub
 	believed := true // what the mirror says that a tag stands for
-	if content, err := os.ReadFile(e.hosts); err == nil {
+	registry, _, _ := strings.Cut(p.Image, "/")
+	if content, err := os.ReadFile(e.hosts); err == nil && !hosts.HasOwn(filepath.Dir(filepath.Dir(e.hosts)), registry) {
 		_, rest, _ := strings.Cut(string(content), "http://")
 		mirror, _, _ = strings.Cut(rest, `"`)
 		believed = strings.Contains(string(content), `"resolve"`)

@@ -58,6 +58,17 @@ func TestMirror(t *testing.T) {
 			t.Errorf("the engine has it from the mirror (%v)", err)
 		}
 	})
+	t.Run("own_directory", func(t *testing.T) { // so the engine asks no mirror for images of it
+		if err := os.Mkdir(filepath.Join(dir, "own.test_5000_"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		r.push("own.test:5000/app", "1", random(7, 3*mib))
+		before := sum(r.engine)
+		got := b.pull(t.Context(), puller.Pull{Image: "own.test:5000/app:1"})
+		if got.err != nil || got.how.Way != puller.WayAlias || got.how.FromRegistry < 3*mib || sum(r.engine) != before {
+			t.Errorf("it ended with %v: %+v; the engine fetched %d bytes by itself", got.err, got.how, sum(r.engine)-before)
+		}
+	})
 	t.Run("plain_pull", func(t *testing.T) { // of somebody else
 		r.push("registry.test/other", "1", random(3, 3*mib))
 		before := sum(r.engine)

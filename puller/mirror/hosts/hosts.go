@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -47,6 +48,19 @@ func Write(dir, endpoint string) error {
 		return err
 	}
 	return os.Rename(part.Name(), file)
+}
+
+// HasOwn reports whether a registry has a directory of its own in a directory, as one with an
+// authority of its own does. An engine then asks no mirror of all registries for its images.
+func HasOwn(dir, registry string) bool {
+	own := []string{registry}
+	if at := strings.LastIndexByte(registry, ':'); at > 0 {
+		own = append(own, registry[:at]+"_"+registry[at+1:]+"_") // for file systems without colons in names
+	}
+	return slices.ContainsFunc(own, func(name string) bool {
+		_, err := os.Stat(filepath.Join(dir, name))
+		return err == nil
+	})
 }
 
 // Remove removes the hosts.toml that Towline wrote in a directory. It is no error
