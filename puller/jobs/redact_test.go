@@ -20,7 +20,7 @@ import (
 
 // secrets are passwords and tokens that are awkward in one form or another.
 var secrets = []string{
-	"hunter2-of-ada", `pass word&<>'"+/=%`, "pä€😀ss wörd", `back\slash"and"quote`, "a+b c/d?e#f", "%41%20+%2B", "tab\tand~tilde", `\\\"\"`, "<script>&amp;", "12345678",
+	"hunter2-of-ada", `pass word&<>'"+/=%`, "pä€😀ss wörd", `back\slash"and"quote`, "a+b c/d?e#f", "%41%20+%2B", "tab\tand~tilde", `\\\"\"`, "<script>&amp;", "12345678", "bell\aback\bfeed\ftab\v!",
 	"eyJhbGciOiJFUzI1NiJ9." + strings.Repeat("QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVo-_", 8) + ".c2ln",
 }
 

@@ -17,6 +17,10 @@ const backslash = `(?:\\|%(?:25)*5[cC])`
 // named are the names of characters in HTML.
 var named = map[rune]string{'&': "amp", '<': "lt", '>': "gt", '"': "quot", '\'': "apos", ' ': "nbsp"}
 
+// letters are what Go, and JSON but for a and v, write behind a backslash. Credentials have
+// no line breaks.
+var letters = map[rune]string{'\a': "a", '\b': "b", '\f': "f", '\t': "t", '\v': "v"}
+
 // anyForm returns an expression that matches a text as it is and in every form
 // that escapes some of its characters, whichever it chooses: RFC 3986 and HTML's
 // forms by "%", JSON and Go (once or more) by "\", HTML by "&". Letters and
@@ -73,10 +77,10 @@ func formsOf(r rune, raw string) string {
 		units += backslash + `+u` + anyCase(fmt.Sprintf("%04x", u))
 	}
 	forms = []string{backslash + `*(?:` + strings.Join(forms, `|`) + `)`, escaped, units, backslash + `+U` + anyCase(fmt.Sprintf("%08x", r))}
-	switch r {
-	case '\t':
-		forms = append(forms, backslash+`+t`)
-	case '\\':
+	if letter := letters[r]; letter != "" {
+		forms = append(forms, backslash+`+`+letter)
+	}
+	if r == '\\' {
 		forms = append(forms, backslash+`+`)
 	}
 	return `(?:` + strings.Join(forms, `|`) + `)`
