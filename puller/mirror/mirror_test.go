@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 	"go.uber.org/goleak"
 
@@ -89,6 +90,22 @@ func (b *bench) pull(ctx context.Context, p puller.Pull) (r pulled) {
 	return r
 }
 
+// metric returns the value of a counter.
+func metric(t *testing.T, all *prometheus.Registry, name string) float64 {
+	t.Helper()
+	families, err := all.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	t.Fatalf("there is no metric %s", name)
+	return 0
+}
+
 // notice returns the messages that are about no layer.
 func (r pulled) notices() (all []string) {
 	for _, m := range r.messages {
@@ -113,7 +130,8 @@ func TestAlias(t *testing.T) {
 	e := newEngine(r)
 	base, own := random(1, 5*mib), random(2, 3*mib+17)
 	id := r.push("registry.test/app", "1", base, own)
-	b := start(t, r, e, t.TempDir())
+	metrics := prometheus.NewRegistry()
+	b := start(t, r, e, t.TempDir(), func(o *mirror.Options) { o.Metrics = metrics })
 	got := b.pull(t.Context(), puller.Pull{Image: "registry.test/app:1"})
 	if got.err != nil || got.how.Way != puller.WayAlias || got.how.FromRegistry < 8*mib || got.how.FromCache != 0 {
 		t.Fatalf("it ended with %v: %+v", got.err, got.how)
@@ -162,6 +180,9 @@ func TestAlias(t *testing.T) {
 		got := b.pull(t.Context(), puller.Pull{Image: "registry.test/app:1"})
 		if got.err != nil || got.how.FromRegistry != 0 || got.how.FromCache < 8*mib || sum(r.sent) != before {
 			t.Errorf("it ended with %v: %+v; the registry sent %d bytes", got.err, got.how, sum(r.sent)-before)
+		}
+		if hits := metric(t, metrics, "towline_accelerator_cache_hits_total"); hits < 2 {
+			t.Errorf("%v hits are counted in the cache", hits)
 		}
 	})
 	t.Run("shared", func(t *testing.T) {
