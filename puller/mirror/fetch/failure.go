@@ -17,7 +17,35 @@ const (
 	leastProgress = 64 << 10
 	// firstBackoff is the pause after the first failure. It doubles.
 	firstBackoff = 250 * time.Millisecond
+	// slowFor is how long all requests of a work may bring less than leastProgress in all,
+	// looked at every lookEvery. It is well below the minute after which a pull is taken
+	// for one that stands still.
+	slowFor, lookEvery = 30 * time.Second, 5 * time.Second
 )
+
+// pace is how much a work had brought at a time.
+type pace struct {
+	got   int64
+	since time.Time
+}
+
+// tooSlow returns why a work is given up, nil where it is not: a registry, or what stands
+// before it, may let each request live without ever sending what was asked for. Time in
+// which the work makes no request counts for nothing: in a cool-down, or while others have
+// the connections.
+func (f *Fetcher) tooSlow(w *work, p *pace) error {
+	now := time.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	waits := w.registry.until.After(now) || w.running == 0 && (f.running >= f.o.Connections || !w.registry.free(now))
+	if waits || f.limiter != nil || w.got-p.got >= leastProgress {
+		*p = pace{w.got, now}
+	}
+	if now.Sub(p.since) < slowFor {
+		return nil
+	}
+	return puller.Errorf(puller.ErrStalled, "%s sent only %d bytes in %s", w.Registry, w.got-p.got, slowFor)
+}
 
 // end takes a task out, and decides what becomes of what it has not brought. It reports
 // whether the blob is to be looked at.

@@ -1,9 +1,11 @@
 package fetch_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -87,10 +89,48 @@ func TestStall(t *testing.T) {
 			t.Errorf("%v after %s", err, took)
 		}
 	})
+	// As below, but with the limit that pulls have: one without progress for a minute ends.
+	bubble(t, "all_hang_by_default", func(t *testing.T) {
+		f := fetch.New(fetch.Options{})
+		l := &link{each: 1e6, answer: func(r *request) (how, error) { return how{hang: true}, nil }}
+		took, err := fetchAll(t, f, l, newSink("a", 10*mib))
+		if puller.KindOf(err) != puller.ErrStalled || took > 40*time.Second {
+			t.Errorf("%v after %s", err, took)
+		}
+	})
+	// Each connection brings a byte now and then, for ever.
+	bubble(t, "all_trickle", func(t *testing.T) {
+		f := fetch.New(fetch.Options{})
+		l := &link{each: 1}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		began := time.Now()
+		err := f.Fetch(ctx, fetch.Work{Repository: l, Registry: "a.test", Sinks: []fetch.Sink{newSink("a", 10*mib), newSink("b", 10*mib)}})
+		if took := time.Since(began); puller.KindOf(err) != puller.ErrStalled || took > 40*time.Second {
+			t.Errorf("%v after %s", err, took)
+		}
+	})
+	// It has no connection for longer than a slow one may take.
+	bubble(t, "waits_for_others", func(t *testing.T) {
+		f := fetch.New(fetch.Options{Connections: 1, Chunk: 16 * mib})
+		l := &link{each: 100e3} // a piece takes 160 s
+		a, b := newSink("a", 32*mib), newSink("b", mib)
+		var both sync.WaitGroup
+		for _, s := range []*sink{a, b} {
+			both.Go(func() {
+				if err := f.Fetch(t.Context(), fetch.Work{Repository: l, Registry: "a.test", Sinks: []fetch.Sink{s}}); err != nil {
+					t.Error(err)
+				}
+				s.check(t)
+			})
+			<-time.After(time.Second)
+		}
+		both.Wait()
+	})
 	bubble(t, "slow_is_no_stall", func(t *testing.T) {
-		f := fetch.New(fetch.Options{Connections: 1})
+		f := fetch.New(fetch.Options{Connections: 1, Stall: time.Second})
 		s := newSink("a", mib)
-		l := &link{each: 500} // a read takes eight seconds
+		l := &link{each: 5000} // a read takes most of a second
 		if _, err := fetchAll(t, f, l, s); err != nil || len(l.asked()) != 1 {
 			t.Errorf("%v, %d requests", err, len(l.asked()))
 		}

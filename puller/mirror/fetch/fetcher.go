@@ -136,8 +136,9 @@ func (f *Fetcher) Stats() Stats {
 }
 
 // Fetch returns when all sinks of a work have all bytes. The first error ends it: of the
-// repository, with its kind; of a sink; or the cause of ctx. What was written stays. A blob
-// whose digest is wrong is fetched once more. Sinks of the same digest are one.
+// repository, with its kind; of a sink; ErrStalled where as good as nothing comes; or the
+// cause of ctx. What was written stays. A blob whose digest is wrong is fetched once more.
+// Sinks of the same digest are one.
 func (f *Fetcher) Fetch(ctx context.Context, w Work) error {
 	job := newWork(ctx, w)
 	defer job.cancel(nil)
@@ -148,19 +149,38 @@ func (f *Fetcher) Fetch(ctx context.Context, w Work) error {
 	f.finish(job)
 	f.mu.Unlock()
 	f.dispatch()
-	select {
-	case <-job.done:
-	case <-ctx.Done():
-		f.mu.Lock()
-		job.fail(context.Cause(ctx))
-		f.finish(job)
-		f.mu.Unlock()
-		<-job.done
-	}
+	f.await(ctx, job)
 	job.tasks.Wait()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return job.err
+}
+
+// await returns when a work has ended. It ends one whose context ends, or that brings too
+// little.
+func (f *Fetcher) await(ctx context.Context, w *work) {
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	pace := pace{since: time.Now()}
+	for {
+		var err error
+		select {
+		case <-w.done:
+			return
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		case <-ticker.C:
+			err = f.tooSlow(w, &pace)
+		}
+		if err != nil {
+			f.mu.Lock()
+			w.fail(err)
+			f.finish(w)
+			f.mu.Unlock()
+			<-w.done
+			return
+		}
+	}
 }
 
 // CoolDown has no request made to a registry for some time, at most half a minute, where it

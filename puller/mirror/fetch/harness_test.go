@@ -286,6 +286,8 @@ func (b *body) Read(p []byte) (int, error) {
 	switch {
 	case rate > 5e6:
 		most = 256 * kib
+	case rate <= 100:
+		most = 1
 	case rate <= 100e3:
 		most = 4 * kib
 	}

@@ -139,6 +139,7 @@ func (f *Fetcher) note(t *task, n int) int64 {
 	r := t.blob.work.registry
 	f.stats.Bytes += int64(n)
 	t.got += int64(n)
+	t.blob.work.got += int64(n)
 	grown := r.note(t, n, now)
 	left := t.to - t.at
 	f.mu.Unlock()

@@ -15,7 +15,8 @@ type work struct {
 	registry *registry
 	blobs    []*blob
 	tasks    sync.WaitGroup
-	running  int // tasks
+	running  int   // tasks
+	got      int64 // bytes that have come
 	err      error
 	over     bool
 	done     chan struct{} // closed when it is over
