@@ -41,7 +41,6 @@ type engine struct {
 	names    map[string]string    // digests by reference
 	pulled   []string             // references, in order
 	removed  []string
-	onRemove chan string                    // told of each, unless it is nil
 	onLayer  func(reference, digest string) // called before a layer is read
 	onPull   func(reference string)         // called when a pull begins
 	onUnpack func(reference string) error   // called when all layers have come; its error ends the pull
@@ -64,9 +63,6 @@ func (e *engine) RemoveImage(_ context.Context, reference string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.removed = append(e.removed, reference)
-	if e.onRemove != nil {
-		defer func() { e.onRemove <- reference }()
-	}
 	if _, ok := e.names[reference]; !ok {
 		return puller.Errorf(puller.ErrNotFound, "no such image: %s", reference)
 	}

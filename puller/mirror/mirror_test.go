@@ -448,34 +448,53 @@ func TestNames(t *testing.T) {
 	r := newRegistry()
 	e := newEngine(r)
 	dir := t.TempDir()
+	const repository = "/towline/abcdefghijklmnopqrstuvwxyz@"
 	id := digest.FromString("").String()
-	own := "127.0.0.1:7079/towline/abcdefghijklmnopqrstuvwxyz@" + id
-	notes := map[string]string{
-		"own":     own,
-		"cut":     "127.0.0.1:7079/towl",
-		"foreign": "registry.test/app@" + id,
-		"other":   "127.0.0.1:5000/team/app@" + id,
+	own := []string{
+		"127.0.0.1:7079" + repository + id,
+		"[::1]:7079" + repository + id,
+		"127.0.0.1:7079" + repository + digest.SHA512.FromString("").String(),
+		"towline-trial.invalid" + repository + id,
+	}
+	foreign := []string{
+		"127.0.0.1:7079/towl",
+		"127.0.0.1:7079" + repository + id[:70],
+		"registry.test/app@" + id,
+		"registry.test" + repository + id,
+		"127.0.0.1:5000/team/app@" + id,
+		"127.0.0.1:7079/team" + repository + id,
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "names"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for file, reference := range notes {
+	for i, reference := range slices.Concat(own, foreign) {
 		e.names[reference] = id
-		if err := os.WriteFile(filepath.Join(dir, "names", file), []byte(reference), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "names", fmt.Sprint(i)), []byte(reference), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	e.onRemove = make(chan string, 10)
 	b := start(t, r, e, dir)
-	for <-e.onRemove != own {
+	deadline := time.After(10 * time.Second)
+	for {
+		left, err := os.ReadDir(filepath.Join(dir, "names"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(left) == 0 {
+			break
+		}
+		select {
+		case <-deadline:
+			t.Fatalf("notes that are left: %s", left)
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
 	b.stop()
-	if _, ok := e.names[own]; ok || len(e.names) != 3 {
-		t.Errorf("names at the engine: %v", e.names)
+	want := make(map[string]string)
+	for _, reference := range foreign {
+		want[reference] = id
 	}
-	for _, reference := range e.removed {
-		if reference != own && !strings.Contains(reference, "/towline/") {
-			t.Errorf("%s was removed", reference)
-		}
+	if diff := cmp.Diff(want, e.names); diff != "" {
+		t.Errorf("names at the engine (-want +got):\n%s", diff)
 	}
 }

@@ -8,12 +8,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
+	_ "crypto/sha256" // digests in names
+	_ "crypto/sha512"
+
+	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
 
 	"github.com/towline/towline/puller"
@@ -131,9 +136,11 @@ func (a *Names) Sweep(ctx context.Context) (left bool) {
 
 // isAlias reports whether a reference is a temporary name.
 func isAlias(reference string) bool {
-	name, digest, ok := strings.Cut(reference, "@")
-	host, repository, named := strings.Cut(name, "/towline/")
-	return ok && named && (strings.HasPrefix(host, "127.") || host == NoRegistry) && len(repository) == len(rand.Text()) && strings.HasPrefix(digest, "sha256:") && len(digest) == len("sha256:")+64
+	name, of, _ := strings.Cut(reference, "@")
+	host, repository, _ := strings.Cut(name, "/towline/")
+	at, err := netip.ParseAddrPort(host)
+	ours := err == nil && at.Addr().IsLoopback() || host == NoRegistry
+	return ours && len(repository) == len(rand.Text()) && digest.Digest(of).Validate() == nil
 }
 
 // syncDir makes the entries of a directory durable.
