@@ -24,6 +24,10 @@ const (
 	hidden = 64 << 10
 )
 
+// compareLimit is how long a registry may take to show it. It is well below the minute after
+// which a pull is taken for one that stands still.
+const compareLimit = 30 * time.Second
+
 var errTooEarly = errors.New("too little of the blob is here to compare it")
 
 // access is what an identity has access to.
@@ -85,7 +89,14 @@ func verify(ctx context.Context, all []*blobs.Blob) error {
 }
 
 // compare asks the registry for a part of what is there of a blob.
-func (a access) compare(ctx context.Context, b *blobs.Blob) error {
+func (a access) compare(ctx context.Context, b *blobs.Blob) (err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, compareLimit, puller.Errorf(puller.ErrStalled, "the registry does not show a part of %s in %s", b.Digest(), compareLimit))
+	defer cancel()
+	defer func() {
+		if err != nil && ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+	}()
 	from, to := present(b)
 	if to <= from {
 		return errTooEarly
