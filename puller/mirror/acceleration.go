@@ -34,6 +34,9 @@ type acceleration struct {
 // content implements offer.
 func (a *acceleration) content() *images.Image { return a.image }
 
+// use implements offer. The job ends it.
+func (a *acceleration) use() (end func()) { return func() {} }
+
 // lookUp implements offer. Only under the image's own name a tag can be asked for.
 func (a *acceleration) lookUp(_ context.Context, reference string) (string, error) {
 	if a.image.Manifests.Lists(reference) {

@@ -24,6 +24,8 @@ type offer interface {
 	// lookUp returns the digest of the manifest that a tag or a digest stands for, if it
 	// may be served.
 	lookUp(ctx context.Context, reference string) (digest string, err error)
+	// use notes that something of it is sent, until end is called.
+	use() (end func())
 }
 
 // find calls use with the images that a request of the engine may be for, until one has
@@ -60,6 +62,7 @@ func (c *content) Manifest(ctx context.Context, ns, name, reference string) (raw
 	err = c.find(ctx, ns, name, func(o offer) error {
 		digest, err := o.lookUp(ctx, reference)
 		if err == nil {
+			defer o.use()()
 			raw, err = o.content().Manifests.Serve(ctx, digest)
 		}
 		return err
@@ -79,12 +82,21 @@ func (c *content) Blob(ctx context.Context, ns, name, wanted string) (found endp
 	err = c.find(ctx, ns, name, func(o offer) error {
 		b, err := o.content().Blob(wanted)
 		if err == nil {
-			found = b
+			found = &sent{b, o.use()}
 		}
 		return err
 	})
 	return found, err
 }
+
+// sent is a blob of an image that is being sent.
+type sent struct {
+	*images.Blob
+	end func()
+}
+
+// Close implements endpoint.Blob.
+func (s *sent) Close() { s.end() }
 
 // Referrers implements endpoint.Content.
 func (c *content) Referrers(ctx context.Context, ns, name, of string) (raw puller.RawManifest, err error) {

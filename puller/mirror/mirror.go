@@ -71,7 +71,7 @@ type Mirror struct {
 	trials  map[string]*way.Trial     // by their temporary name
 	pulls   map[string]*acceleration  // that are under way, by their temporary name
 	named   map[string]*acceleration  // those that the engine asks for under the image's own name
-	public  map[string]*public        // what is served to pulls that are not Towline's, by repository
+	public  map[string][]*public      // what is served to pulls that are not Towline's, by repository, the newest last
 	shared  map[sharing.Image]*shared // what other hosts ask for
 	closing sync.WaitGroup            // one for each of the last two
 }
@@ -88,7 +88,7 @@ func New(o Options) *Mirror {
 		links:   links{full: make(map[string]link)},
 		fault:   "Towline is starting", started: make(chan struct{}),
 		trials: make(map[string]*way.Trial), pulls: make(map[string]*acceleration), named: make(map[string]*acceleration),
-		public: make(map[string]*public), shared: make(map[sharing.Image]*shared),
+		public: make(map[string][]*public), shared: make(map[sharing.Image]*shared),
 	}
 	m.ways = way.New(way.Options{
 		Engine: o.Engine, Mode: o.Mode, HostsDir: o.HostsDir, Names: m.aliases, Endpoint: m.endpoint, Serve: m.serveTrial, Log: o.Log,

@@ -103,3 +103,12 @@ func (m *Mirror) Open(ctx context.Context, i sharing.Image) (sharing.Held, error
 	})
 	return s, nil
 }
+
+// await returns when ctx ends or a timer does.
+func await(ctx context.Context, idle *time.Timer) {
+	select {
+	case <-ctx.Done():
+		idle.Stop()
+	case <-idle.C:
+	}
+}

@@ -22,6 +22,7 @@ type Manifests struct {
 	raw       map[string]puller.RawManifest // by digest
 	documents map[string]document           // the same
 	sizes     map[string]int64              // of the blobs that they list, by digest
+	bytes     int                           // of raw
 	order     []puller.Blob                 // of the image that the engine asked for
 }
 
@@ -99,6 +100,21 @@ func (m *Manifests) Digest() string {
 	return m.first
 }
 
+// Has reports whether a manifest was read.
+func (m *Manifests) Has(digest string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, known := m.raw[digest]
+	return known
+}
+
+// Bytes returns how long the manifests are that were read.
+func (m *Manifests) Bytes() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.bytes
+}
+
 // Lists reports whether a manifest was read, or an index that was read lists it.
 func (m *Manifests) Lists(digest string) bool {
 	m.mu.Lock()
@@ -150,6 +166,7 @@ func (m *Manifests) keep(raw puller.RawManifest, d document) {
 	if m.first == "" {
 		m.first = raw.Digest
 	}
+	m.bytes += len(raw.Body) - len(m.raw[raw.Digest].Body)
 	m.raw[raw.Digest], m.documents[raw.Digest] = raw, d
 	for _, b := range d.blobs {
 		m.sizes[b.Digest] = b.Size

@@ -8,7 +8,7 @@ import (
 	"github.com/towline/towline/puller/mirror/blobs"
 )
 
-// Blob is a blob of an image that the engine reads while it arrives.
+// Blob is a blob of an image that the engine reads while it arrives. The image gives it back.
 type Blob struct {
 	blob  *blobs.Blob
 	image *Image
@@ -26,9 +26,6 @@ func (img *Image) Blob(digest string) (*Blob, error) {
 
 // Size returns how many bytes the blob has as a whole.
 func (b *Blob) Size() int64 { return b.blob.Size() }
-
-// Close does nothing: the image gives the blob back.
-func (b *Blob) Close() {}
 
 // NewReader returns the bytes from an offset on. They end with an error when the image's
 // fetch has failed.
