@@ -26,7 +26,7 @@ const (
 
 // compareLimit is how long a registry may take to show it. It is well below the minute after
 // which a pull is taken for one that stands still.
-const compareLimit = 30 * time.Second
+const compareLimit = 15 * time.Second
 
 var errTooEarly = errors.New("too little of the blob is here to compare it")
 
