@@ -498,3 +498,21 @@ func TestNames(t *testing.T) {
 		t.Errorf("names at the engine (-want +got):\n%s", diff)
 	}
 }
+
+// TestSmallCache is an image that does not fit in the cache, though each of its blobs does.
+func TestSmallCache(t *testing.T) {
+	r := newRegistry()
+	e := newEngine(r)
+	r.push("registry.test/app", "1", random(1, 3*mib), random(2, 3*mib), random(3, 3*mib))
+	b := start(t, r, e, t.TempDir(), func(o *mirror.Options) { o.Cache = 8 * mib })
+	got := b.pull(t.Context(), puller.Pull{Image: "registry.test/app:1"})
+	if got.err != nil || got.how.Way != puller.WayNone || !strings.Contains(got.how.Reason, "mirror.cache") || len(got.notices()) != 1 {
+		t.Errorf("it ended with %v: %+v, %q", got.err, got.how, got.notices())
+	}
+	if n := sum(r.sent); n > 1000 || len(e.pulled) != 3 { // the trial, the temporary name and its own
+		t.Errorf("the registry sent %d bytes for nothing; the engine pulled %s", n, e.pulled)
+	}
+	if way := b.State().Way; way != puller.WayAlias {
+		t.Errorf("the way is %s: the engine was not at fault", way)
+	}
+}
