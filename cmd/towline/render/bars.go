@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/towline/towline/puller"
 	"github.com/towline/towline/stream/pullstream"
@@ -14,7 +16,10 @@ import (
 // the end a line for each image stays, with its digest.
 type bars struct {
 	*screen
+
+	mu     sync.Mutex // of all here: the timer draws beside the caller
 	images rows
+	later  *time.Timer // draws what came too soon after the last picture; nil: nothing did
 }
 
 func newBars(out io.Writer, palette Palette, size func() (columns, rows int, err error), images []string) *bars {
@@ -26,18 +31,50 @@ func newBars(out io.Writer, palette Palette, size func() (columns, rows int, err
 }
 
 func (d *bars) Show(j *puller.Job, e puller.Event) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.images.take(j, e)
-	if e.Type != "layer" || d.due() {
-		d.draw(d.picture)
+	switch wait := d.wait(); {
+	case e.Type != "layer" || wait <= 0:
+		d.redraw()
+	case d.later == nil:
+		// What comes last before a silence would not be seen until its end.
+		var timer *time.Timer
+		timer = time.AfterFunc(wait, func() {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			if d.later == timer {
+				d.redraw()
+			}
+		})
+		d.later = timer
 	}
 }
 
 func (d *bars) Refuse(image string, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.images.refuse(image, err)
+	d.redraw()
+}
+
+func (d *bars) redraw() {
+	d.settle()
 	d.draw(d.picture)
 }
 
+// settle has nothing be drawn later.
+func (d *bars) settle() {
+	if d.later != nil {
+		d.later.Stop()
+		d.later = nil
+	}
+}
+
 func (d *bars) Close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.settle()
 	var ends []line
 	for _, r := range d.images.all {
 		if r.end != nil {

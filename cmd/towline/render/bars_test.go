@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/towline/towline/cmd/towline/render"
 	"github.com/towline/towline/puller"
@@ -96,6 +98,28 @@ func TestBars(t *testing.T) {
 		if want := "image1  queued\nimage2  queued\nand 3 images more: 0 done, 3 to come\n"; !strings.HasSuffix(out.String(), "\x1b[J"+want) {
 			t.Errorf("%q does not end with %q", out, want)
 		}
+	})
+	t.Run("what comes last before a silence", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			d, out := sized(100, 24)
+			for _, e := range all[:6] { // at once, to the first layer that downloads
+				d.Show(&job, e)
+			}
+			<-time.After(time.Second)
+			synctest.Wait()
+			if last := out.String()[strings.LastIndex(out.String(), "\x1b[J"):]; !strings.Contains(last, "aaaaaaaaaaaa downloading  50%") {
+				t.Errorf("the last picture is %q", last)
+			}
+			d.Show(&job, all[5])
+			before := out.Len()
+			d.Close()
+			after := out.String()[before:]
+			<-time.After(time.Second)
+			synctest.Wait()
+			if rest := out.String()[before:]; rest != after {
+				t.Errorf("after its end, it draws %q", strings.TrimPrefix(rest, after))
+			}
+		})
 	})
 	t.Run("no other control characters", func(t *testing.T) {
 		job, all := hostile()

@@ -47,7 +47,7 @@ func drawn(t *testing.T, size func() (int, int, error), j puller.Job, events []p
 		d := render.NewSized(&out, size)
 		for _, e := range events {
 			d.Show(&j, e)
-			<-time.After(30 * time.Millisecond)
+			<-time.After(29 * time.Millisecond) // never at the same time as a picture that is due
 		}
 		d.Close()
 	})

@@ -21,8 +21,8 @@ type screen struct {
 	at      time.Time                             // when it was drawn
 }
 
-// due reports whether drawEvery has passed since the last picture.
-func (s *screen) due() bool { return time.Since(s.at) >= drawEvery }
+// wait returns how long after now the next picture of progress alone is due.
+func (s *screen) wait() time.Duration { return drawEvery - time.Since(s.at) }
 
 // measure returns the size of the terminal, and that of a common one where it is not
 // known.
