@@ -49,7 +49,7 @@ export function query(parameters) {
 
 const advices = {
   denied: 'The registry refused. Send credentials with the request, log the daemon’s user in with docker login, or add registries.credentials.',
-  not_found: 'Check the name and the tag. A private image looks like this too at some registries.',
+  not_found: 'Check the name and the tag. A private image looks like this too at some registries. With the policy never, pull it first.',
   forbidden: 'A rule of this daemon forbids it. See rules in its configuration.',
   rate_limited: 'The registry limits the rate. Towline waits for the cool-down and tries again.',
   registry_unavailable: 'The registry did not answer. Check the network from this host, and try again.',

@@ -67,6 +67,7 @@ function route() {
   if (!who) return;
   leave?.();
   leave = undefined;
+  show(document.getElementById('toasts')); // they are about another page
   const [path, query] = location.hash.replace(/^#\/?/, '').split('?');
   const [name, ...rest] = path.split('/').map((part) => { try { return decodeURIComponent(part); } catch { return part; } });
   const found = pages.find((p) => p.path === name) ?? pages[0];
@@ -95,6 +96,12 @@ live.addEventListener('connection', () => {
 logout.addEventListener('click', async () => {
   try { await remove('/v1/session'); } catch (fault) { toast(fault.message); }
   login();
+});
+
+// The address says which page is shown, so the link must not change it.
+document.querySelector('a.skip').addEventListener('click', (event) => {
+  event.preventDefault();
+  main.focus();
 });
 
 document.addEventListener('visibilitychange', () => {

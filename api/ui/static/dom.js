@@ -19,6 +19,14 @@ export function show(element, ...children) {
   element.replaceChildren(...children.flat(Infinity).filter((c) => c !== null && c !== undefined && c !== false));
 }
 
+/** replace is show for what changes beside the reader: a link or a button that has the focus keeps it. */
+export function replace(element, ...children) {
+  const focus = element.contains(document.activeElement) ? document.activeElement : null;
+  const same = (e) => ['href', 'aria-label'].every((a) => e.getAttribute(a) === focus.getAttribute(a));
+  show(element, ...children);
+  if (focus) [...element.querySelectorAll(focus.localName)].find(same)?.focus({ preventScroll: true });
+}
+
 /** setText changes a text only if it differs, so that screen readers and selections are left alone. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;

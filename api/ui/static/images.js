@@ -85,7 +85,7 @@ function list(images) {
 const actions = { removed: 'was collected', missing: 'was removed by somebody else', restored: 'was pulled again' };
 
 function changes(events) {
-  return table('What became of images, newest first', [['When'], ['Image'], ['What'], ['Freed', 'number'], ['Because']], events.map(({ time: at, image }) => [
+  return table('Collected, or removed by others; newest first', [['When'], ['Image'], ['What'], ['Freed', 'number'], ['Because']], events.map(({ time: at, image }) => [
     moment(at), names(image), actions[image.action] ?? image.action, bytes(image.freed), image.set ? 'it is in the set ' + image.set : causes[image.why] ?? image.why ?? '',
   ]), '');
 }

@@ -1,6 +1,6 @@
 import { get } from './api.js';
-import { h, setText, show, table } from './dom.js';
-import { bytes, duration, imageCount, isOver, share, shortDigest, sourceName, time, took } from './format.js';
+import { h, replace, setText, show, table } from './dom.js';
+import { bytes, duration, imageCount, isOver, sentence, share, shortDigest, sourceName, time, took } from './format.js';
 import { badge, bar, cancelButton, fault, figures, layerList, name } from './parts.js';
 
 /** jobPage shows one job: its progress, its events and its result. */
@@ -15,23 +15,42 @@ export function jobPage({ main, may, id, title }) {
   const outputBox = h('section', { hidden: true }, h('h2', {}, 'Output'), output);
   const about = h('div');
   const layerBox = h('section', { hidden: true }, h('h2', {}, 'Layers'), layers.element);
-  show(main, h('p', {}, h('a', { href: '#/jobs' }, '← History')), head, progress.element, text, about, layerBox,
-    h('section', {}, h('h2', {}, 'Timeline'), timeline), outputBox);
+  const body = h('div', { hidden: true }, progress.element, text, about, layerBox, h('section', {}, h('h2', {}, 'Timeline'), timeline), outputBox);
+  show(main, h('p', {}, h('a', { href: '#/jobs' }, '← History')), head, body);
   const seen = new Map();
   let job;
   let source;
   let retry;
+  let stale; // loads what the events of a prewarm do not tell
   let printed = 0; // characters of output
 
   async function load() {
     try {
       job = await get('/v1/jobs/' + encodeURIComponent(id), abort.signal);
     } catch (problem) {
-      if (!abort.signal.aborted) show(head, h('h1', {}, 'Job ' + id), h('p', { class: 'fault' }, problem.message));
+      if (abort.signal.aborted) return;
+      // An answer that is missing or a fault of the daemon may pass.
+      if (problem.status === 0 || problem.status >= 500) retry = setTimeout(load, 2000 + Math.random() * 2000);
+      if (job && problem.status !== 404) return; // what is shown is marked as old
+      body.hidden = true;
+      show(head, h('h1', {}, 'Job ' + id), h('p', { class: 'fault' }, sentence(problem.message)));
+      delete head.dataset.key;
       return;
     }
+    body.hidden = false;
     update();
     connect();
+  }
+
+  // The events of a prewarm tell what has become of an image only in words.
+  async function reload() {
+    stale = undefined;
+    try {
+      const { images } = await get('/v1/jobs/' + encodeURIComponent(id), abort.signal);
+      if (isOver(job)) return;
+      job.images = images;
+      update();
+    } catch { /* the next event has it loaded again */ }
   }
 
   function connect() {
@@ -39,6 +58,7 @@ export function jobPage({ main, may, id, title }) {
     if (document.hidden) return;
     timeline.replaceChildren();
     output.replaceChildren();
+    seen.clear();
     printed = 0;
     source = new EventSource('/v1/jobs/' + encodeURIComponent(id) + '/events?since=0&every=500ms');
     source.onerror = () => {
@@ -51,6 +71,7 @@ export function jobPage({ main, may, id, title }) {
   function take(event) {
     switch (event.type) {
       case 'state':
+        if (event.attempt && event.attempt !== job.attempt) seen.clear();
         Object.assign(job, { state: event.state, phase: event.phase, attempt: event.attempt });
         entry(event, event.phase && event.state === 'active' ? event.phase + (event.attempt > 1 ? ', attempt ' + event.attempt : '') : event.state);
         break;
@@ -70,6 +91,7 @@ export function jobPage({ main, may, id, title }) {
         if (job.error) entry(event, job.error.message, job.state);
         source.close();
     }
+    if (job.kind === 'prewarm' && !isOver(job)) stale ??= setTimeout(reload, 1000);
     update();
   }
 
@@ -92,14 +114,18 @@ export function jobPage({ main, may, id, title }) {
     const ended = isOver(job);
     const label = job.kind === 'prewarm' ? 'Prewarm of ' + imageCount(job) : job.image;
     title(label);
-    const key = JSON.stringify([job.state, job.phase, job.result, job.error, job.images]);
+    const key = JSON.stringify([job.state, job.phase, job.result, job.error]);
     if (head.dataset.key !== key) {
       head.dataset.key = key;
-      show(head, h('h1', {}, job.kind === 'prewarm' ? label : name(job.image)),
+      replace(head, h('h1', {}, job.kind === 'prewarm' ? label : name(job.image)),
         h('p', { class: 'line' }, badge(job.state, job.phase), ' ', job.kind, job.parent ? [' of ', h('a', { href: '#/jobs/' + job.parent }, 'a prewarm')] : null,
           !ended && may(job.kind === 'run' ? 'run' : 'pull') ? cancelButton(job.id, label) : null),
         fault(job.error));
-      show(about, facts(job), children(job));
+    }
+    const details = key + JSON.stringify(job.images);
+    if (about.dataset.key !== details) {
+      about.dataset.key = details;
+      replace(about, facts(job), children(job));
     }
     progress.set(share(job.progress));
     setText(text, ended ? '' : job.state === 'queued' ? 'waits since ' + time(job.created_at) : figures(job.progress));
@@ -120,6 +146,7 @@ export function jobPage({ main, may, id, title }) {
     document.removeEventListener('visibilitychange', visible);
     abort.abort();
     clearTimeout(retry);
+    clearTimeout(stale);
     source?.close();
   };
 }

@@ -15,7 +15,7 @@ export function leaseSection(may, signal) {
       const key = JSON.stringify(page);
       if (key === shown) return; // so that the keyboard's focus stays
       shown = key;
-      show(box, table('Leases', [['Images'], ['Until'], ['Note'], ['Job'], ['Action']], (page.leases ?? []).map(row), 'There is no lease.'),
+      show(box, table('Images that stay for a while', [['Images'], ['Until'], ['Note'], ['Job'], ['Action']], (page.leases ?? []).map(row), 'There is no lease.'),
         page.next ? h('p', { class: 'quiet' }, 'More leases are not shown.') : null);
     } catch (problem) {
       if (!signal.aborted) element.hidden = problem.status === 404; // an older daemon

@@ -69,7 +69,11 @@ export function cancelButton(job, label) {
   return button;
 }
 
-/** layerRows shows the layers of a job in a list that changes. */
+// What is worked on comes first: an image may have more layers than a screen has rows.
+const ranks = { waiting: 1, downloaded: 1, complete: 2, existing: 2 };
+const rank = (layer) => ranks[layer.phase] ?? 0;
+
+/** layerList shows the layers of a job in a list that changes. */
 export function layerList() {
   const list = h('ul', { class: 'layers' });
   const rows = new Map();
@@ -77,6 +81,7 @@ export function layerList() {
     element: list,
     update(layers) {
       const all = layers ? [...layers.values()] : [];
+      all.sort((a, b) => rank(a) - rank(b));
       for (const layer of all) {
         let row = rows.get(layer.id);
         if (!row) {
@@ -84,7 +89,6 @@ export function layerList() {
           row = { text: h('span', {}), progress };
           row.element = h('li', {}, h('code', {}, layer.id), progress.element, row.text);
           rows.set(layer.id, row);
-          list.append(row.element);
         }
         const done = layer.phase === 'complete' || layer.phase === 'existing';
         row.progress.set(done ? 1 : layer.total > 0 ? (layer.current ?? 0) / layer.total : layer.phase === 'waiting' ? 0 : undefined);
@@ -96,6 +100,10 @@ export function layerList() {
           rows.delete(id);
         }
       }
+      all.forEach((layer, i) => {
+        const { element } = rows.get(layer.id);
+        if (list.children[i] !== element) list.insertBefore(element, list.children[i] ?? null);
+      });
     },
   };
 }

@@ -1,5 +1,5 @@
 import { get } from './api.js';
-import { h, show, table } from './dom.js';
+import { h, replace, show, table } from './dom.js';
 import { time } from './format.js';
 import { badge, name } from './parts.js';
 
@@ -25,10 +25,8 @@ export function queuePage({ main }) {
       const state = await get('/v1/queue', abort.signal);
       const text = JSON.stringify(state);
       if (text !== shown) {
-        const focus = box.contains(document.activeElement) ? document.activeElement.getAttribute('href') : null;
-        show(box, content(state));
+        replace(box, content(state));
         shown = text;
-        if (focus) [...box.querySelectorAll('a')].find((a) => a.getAttribute('href') === focus)?.focus();
       }
     } catch (problem) {
       if (abort.signal.aborted) return;

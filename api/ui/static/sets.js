@@ -8,6 +8,8 @@ import { badge, moment, name } from './parts.js';
 export function setsPage({ main, may }) {
   const abort = new AbortController();
   const box = h('div', { 'aria-busy': 'true' }, h('p', { class: 'empty' }, 'Loading …'));
+  const list = h('div');
+  const faulty = h('div');
   const leases = leaseSection(may, abort.signal);
   show(main, h('h1', {}, 'Sets'), h('p', { class: 'quiet' }, 'Lists of images that this host is to have.'), box, leases.element);
   const rows = new Map();
@@ -16,6 +18,7 @@ export function setsPage({ main, may }) {
   async function load() {
     try {
       const { sets, faults } = await get('/v1/sets', abort.signal);
+      for (const known of rows.keys()) if (!sets?.some((s) => s.name === known)) rows.delete(known);
       const elements = (sets ?? []).map((s) => {
         if (!rows.has(s.name)) rows.set(s.name, setRow(s.name, may, abort.signal));
         const row = rows.get(s.name);
@@ -23,10 +26,11 @@ export function setsPage({ main, may }) {
         return row.element;
       });
       // Elements stay in place, so that the keyboard's focus does.
-      if (elements.length === 0 || elements.some((e) => e.parentElement !== box)) {
-        show(box, elements.length ? elements : h('p', { class: 'empty' }, 'There is no set. Create one with ', h('code', {}, 'towline sets apply'), '.'),
-          (faults ?? []).map((f) => h('p', { class: 'fault' }, f.file + ': ' + f.error)));
+      if (elements.length === 0 || elements.length !== list.children.length || elements.some((e, i) => list.children[i] !== e)) {
+        show(list, elements.length ? elements : h('p', { class: 'empty' }, 'There is no set. Create one with ', h('code', {}, 'towline sets apply'), '.'));
       }
+      show(faulty, (faults ?? []).map((f) => h('p', { class: 'fault' }, f.file + ': ' + f.error)));
+      if (list.parentElement !== box) show(box, list, faulty);
     } catch (problem) {
       if (abort.signal.aborted) return;
       rows.clear();
@@ -77,7 +81,7 @@ function setRow(set, may, signal) {
     element: h('section', { class: 'set' }, h('div', { class: 'line' }, h('h2', {}, set), may('pull') ? refresh : null), about, details),
     update(now) {
       refresh.disabled = now.refreshing === true;
-      const facts = [now.schedule && 'schedule ' + now.schedule, now.window && 'window ' + now.window, now.jitter_seconds && 'jitter ' + duration(now.jitter_seconds),
+      const facts = [now.schedule ? 'schedule ' + now.schedule : 'no schedule: pulls what is missing', now.window && 'window ' + now.window, now.jitter_seconds && 'jitter ' + duration(now.jitter_seconds),
         now.next_run && 'next run ' + time(now.next_run), now.last_run && 'last run ' + time(now.last_run), now.protect ? 'protected from collection' : 'not protected from collection',
         now.file && 'from ' + now.file];
       show(about, h('p', { class: 'line' }, Object.entries(now.counts ?? {}).filter(([, n]) => n > 0).map(([state, n]) => h('span', {}, badge(state), ' ' + n))),

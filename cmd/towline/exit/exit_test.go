@@ -124,7 +124,7 @@ func TestMessageOfAJob(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const lost = `towline: not_found: check the name and the tag of the image; push it, if it is yours. See "towline explain not_found".`
+	const lost = `towline: not_found: check the name and the tag of the image; push it, if it is yours; with the policy never, pull it first. See "towline explain not_found".`
 	for _, row := range []struct {
 		name  string
 		err   error
