@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -244,6 +245,8 @@ func quoted(value any) string {
 	return text
 }
 
+var apiVersion = regexp.MustCompile(`^[0-9]+\.[0-9]+$`)
+
 // Validate returns the first fault, with its key.
 func (c Config) Validate() error {
 	for _, check := range []func() error{c.checkListen, c.Auth.check, c.Mirror.check, c.Keep.check, c.Fleet.check} {
@@ -253,6 +256,12 @@ func (c Config) Validate() error {
 	}
 	if !filepath.IsAbs(c.StateDir) {
 		return fmt.Errorf("state_dir: %q is not an absolute path", c.StateDir)
+	}
+	if dir := c.Registries.Certificates; dir != "" && !filepath.IsAbs(dir) {
+		return fmt.Errorf("registries.certificates: %q is not an absolute path", dir)
+	}
+	if v := c.Engine.APIVersion; v != "" && !apiVersion.MatchString(v) {
+		return fmt.Errorf("engine.api_version: %q is not a version of the engine's API, such as \"1.41\"; empty, it is negotiated", v)
 	}
 	for _, k := range settings(&c) {
 		if err := k.check(); err != nil {

@@ -33,10 +33,7 @@ func (f Fleet) Enabled() bool { return f.URL != "" || f.Embedded || f.Creds != "
 
 // check returns the first fault that the tags do not say.
 func (f Fleet) check() error {
-	if !f.Enabled() {
-		return nil
-	}
-	if err := fleet.CheckFleetName(f.Name); err != nil && (f.Name != "" || f.Creds == "") {
+	if err := fleet.CheckFleetName(f.Name); err != nil && (f.Name != "" || f.Enabled() && f.Creds == "") {
 		return fmt.Errorf("fleet.%w", err)
 	}
 	if err := fleet.CheckLabels("labels", f.Labels); err != nil {
@@ -45,7 +42,15 @@ func (f Fleet) check() error {
 	if err := fleet.CheckZone(f.Zone); err != nil {
 		return fmt.Errorf("fleet.%w", err)
 	}
+	if err := checkAddress("fleet.peer_listen", f.PeerListen); err != nil {
+		return err
+	}
+	if err := checkAddress("fleet.listen", f.Listen); err != nil {
+		return err
+	}
 	switch {
+	case !f.Enabled():
+		return nil
 	case f.Embedded && f.Creds != "":
 		return fmt.Errorf("fleet.creds: %q is set, and so is fleet.embedded; a daemon with a server of its own needs no credentials: leave one of the two out", f.Creds)
 	case f.Embedded && f.Listen == "":
@@ -60,10 +65,7 @@ func (f Fleet) check() error {
 			return fmt.Errorf("fleet.url: %w", err)
 		}
 	}
-	if err := checkAddress("fleet.listen", f.Listen); err != nil {
-		return err
-	}
-	return checkAddress("fleet.peer_listen", f.PeerListen)
+	return nil
 }
 
 // checkServer returns what is wrong with the URL of a NATS server.

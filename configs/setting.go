@@ -105,9 +105,11 @@ func (s setting) checkForm(value any) string {
 			if _, err := time.ParseDuration(text); err != nil {
 				return want
 			}
-		case int, int64, uint64, time.Duration: // check refuses what has no unit
-		default:
-			return want
+		case time.Duration:
+		default: // a number without a unit would be read as nanoseconds
+			if value != 0 {
+				return want
+			}
 		}
 	case s.isNumber():
 		want := "is not a whole number"
@@ -124,13 +126,14 @@ func (s setting) checkForm(value any) string {
 		default:
 			return want
 		}
-	case s.value.Kind() == reflect.Bool && isText:
-		if _, err := strconv.ParseBool(text); err != nil {
+	case s.value.Kind() == reflect.Bool:
+		_, isBool := value.(bool)
+		if _, err := strconv.ParseBool(text); !isBool && (!isText || err != nil) {
 			return "is neither true nor false"
 		}
 	case s.value.Kind() == reflect.String:
 		switch value.(type) {
-		case []any, map[string]any:
+		case []any, map[string]any, bool:
 			return "is not a text"
 		}
 	}
@@ -155,7 +158,6 @@ func (s setting) check() error {
 	case value >= least && value <= most:
 		return nil
 	case s.isDuration():
-		// A number without a unit is read as nanoseconds. This is never meant.
 		return fmt.Errorf("%s: %s is not between %s and %s; write a duration with its unit, such as 90s, 30m or 720h", s.key, s.value.Interface(), low, high)
 	case s.isPercent():
 		return fmt.Errorf("%s: %s is not between %s and %s", s.key, s.value.Interface(), low, high)

@@ -180,7 +180,10 @@ func checkForm(value *yaml.Node, want any) string {
 			}
 		}
 	case bool:
-		if value.Kind != yaml.ScalarNode || value.Value != "true" && value.Value != "false" && value.Tag != "!!bool" {
+		if value.Kind != yaml.ScalarNode {
+			return "it is neither true nor false"
+		}
+		if value.Value != "true" && value.Value != "false" && value.Tag != "!!bool" {
 			return fmt.Sprintf("%q is neither true nor false", value.Value)
 		}
 	}

@@ -120,6 +120,8 @@ func TestServeCheck(t *testing.T) {
 		"rules: {pull: {deny: [alpine]}}":             {exit.CodeUsage, "configuration " + file + `, line 1: rules.pull.deny: "alpine" does not begin with a registry`},
 		"auth: {token_file: /nowhere}":                {exit.CodeUsage, file + ", line 1: auth.token_file: "},
 		"state_dir: /dev/null":                        {exit.CodeUsage, file + ", line 1: state_dir: /dev/null is no directory"},
+		"engine: {host: ftp://x}":                     {exit.CodeUsage, file + ", line 1: engine.host: \"ftp://x\": unknown scheme; write it as unix:///var/run/docker.sock"},
+		"socket_group: 99999999999":                   {exit.CodeUsage, file + ", line 1: socket_group: "},
 		"socket_group: nosuch":                        {exit.CodeUsage, file + ", line 1: socket_group: "},
 		"keep: {learn_schedule: soon}":                {exit.CodeUsage, file + ", line 1: keep.learn_schedule: "},
 		"fleet: {creds: /nowhere}":                    {exit.CodeUsage, file + ", line 1: fleet.creds: /nowhere: "},

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/url"
 	"os"
@@ -103,7 +104,7 @@ func listenUnix(path, group string) (net.Listener, error) {
 }
 
 func groupID(group string) (int, error) {
-	if id, err := strconv.Atoi(group); err == nil && id >= 0 {
+	if id, err := strconv.Atoi(group); err == nil && id >= 0 && id < math.MaxUint32 { // -1 would change nothing
 		return id, nil
 	}
 	g, err := user.LookupGroup(group)

@@ -50,22 +50,22 @@ const (
 // connection carries one call at a time and returns to the pool when the answer was read
 // to its end.
 func (o Options) transport() (string, *http.Transport, error) {
-	host := o.Host
+	host, from := o.Host, "engine.host"
 	if host == "" {
-		host = os.Getenv(client.EnvOverrideHost)
+		host, from = os.Getenv(client.EnvOverrideHost), client.EnvOverrideHost
 	}
 	if host == "" {
 		host = client.DefaultDockerHost
 	}
 	if strings.HasPrefix(host, "ssh://") {
-		return "", nil, fmt.Errorf("engine host %s: ssh is not supported; forward the engine's socket with ssh -L and name that", host)
+		return "", nil, fmt.Errorf("%s: %q: ssh is not supported; forward the engine's socket with ssh -L and name that", from, host)
 	}
 	url, err := client.ParseHostURL(host)
 	if err == nil && !slices.Contains([]string{"unix", "tcp", "http", "https", "npipe"}, url.Scheme) {
 		err = errors.New("unknown scheme")
 	}
 	if err != nil {
-		return "", nil, fmt.Errorf("engine host %q: %w; write it as unix:///var/run/docker.sock or tcp://HOST:PORT", host, err)
+		return "", nil, fmt.Errorf("%s: %q: %w; write it as unix:///var/run/docker.sock or tcp://HOST:PORT", from, host, err)
 	}
 	t := &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
@@ -74,7 +74,7 @@ func (o Options) transport() (string, *http.Transport, error) {
 		IdleConnTimeout:     90 * time.Second,
 	}
 	if err := sockets.ConfigureTransport(t, url.Scheme, url.Host); err != nil {
-		return "", nil, fmt.Errorf("engine host %q: %w", host, err)
+		return "", nil, fmt.Errorf("%s: %q: %w", from, host, err)
 	}
 	if o.Dial != nil {
 		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return o.Dial(ctx) }
