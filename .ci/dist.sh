@@ -14,6 +14,9 @@ export VERSION=${version#v} # packages need one that begins with a number
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH CGO_ENABLED=0 GOOS=linux TZ=UTC
 
+pages=v$VERSION
+case $VERSION in *+*) pages=main ;; esac # a build of a commit has no tag
+
 tools=$out/.tools
 mkdir -p "$tools"
 (cd .ci/dist && GOOS='' go build -o "$tools" \
@@ -36,7 +39,9 @@ for arch in ${ARCHES:-amd64 arm64}; do
   GOARCH='' "$host" man "$dir/man"
   "$tools/cyclonedx-gomod" bin -json -noserial -notimestamp -version "$version" \
     -output "$out/towline_${VERSION}_linux_$arch.cdx.json" "$dir/towline"
-  cp LICENSE README.md configs/towline.socket configs/towline.yaml "$dir"
+  # Links to other pages lead to where these are.
+  sed -E "s,\]\(([^)#:][^):]*)\),](https://github.com/towline/towline/blob/$pages/\1),g" README.md >"$dir/README.md"
+  cp LICENSE configs/towline.socket configs/towline.yaml "$dir"
   tar --sort=name --transform "s,^linux_$arch,towline_${VERSION}_linux_$arch," --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner \
     -C "$out" -cf - "linux_$arch" | gzip -9n >"$out/towline_${VERSION}_linux_$arch.tar.gz"
   for packager in deb rpm; do

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -174,6 +175,13 @@ func (r root) complete(engine string) {
 		if _, err := os.Lstat(filepath.Join(r.dir, path)); err != nil {
 			r.t.Error(err)
 		}
+	}
+	readme, err := os.ReadFile(filepath.Join(r.dir, "usr/share/doc/towline/README.md"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if links := regexp.MustCompile(`\]\([^#h)][^)]*\)`).FindAllString(string(readme), -1); len(links) > 0 || !strings.Contains(string(readme), "](https://") {
+		r.t.Errorf("the README has links that lead nowhere: %s", links)
 	}
 	bin := r.unitsBinary()
 	program, err := elf.Open(bin)
