@@ -156,6 +156,7 @@ var said = []struct {
 		"content digest sha256:404a: not found",
 		"failed to extract layer (application/vnd.oci.image.layer.v1.tar+gzip sha256:429b) to overlayfs as \"extract-1 sha256:b\": failed to get reader from content store: content digest sha256:404a: not found",
 		"unpacking failed: parent snapshot sha256:404a does not exist: not found",
+		"consistency error: data changed during operation, retry", // Docker 28.5.2, while another pull moves the tag
 	}},
 	{puller.ErrPlatformMismatch, []string{
 		"no matching manifest for linux/arm64/v8 in the manifest list entries",

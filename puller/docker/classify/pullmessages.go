@@ -85,9 +85,9 @@ var pullMessages = []pattern{
 	// The engine expects TLS.
 	{kind: puller.ErrEngineUnavailable, phrases: []string{"client sent an http request to an https server"}},
 	{kind: puller.ErrNoSpace, phrases: []string{"no space left on device", "disk quota exceeded", "not enough space", "no_space"}},
-	// Another client removed a part of the image from the engine's store. The next pull
-	// brings it again.
-	{kind: puller.ErrTruncated, re: regexp.MustCompile(`failed to get layer .*does not exist|content digest sha256:[0-9a-f]+: not found|lease .*(?:does not exist|not found)|failed commit on ref .*rename |parent snapshot \S+ does not exist`)},
+	// Another client removed a part of the image from the engine's store, or its name while
+	// the engine looked it up. The next pull brings it again.
+	{kind: puller.ErrTruncated, re: regexp.MustCompile(`failed to get layer .*does not exist|content digest sha256:[0-9a-f]+: not found|lease .*(?:does not exist|not found)|failed commit on ref .*rename |parent snapshot \S+ does not exist|consistency error: data changed during operation`)},
 	// The containerd image store reports a blob's 429 without the number.
 	{kind: puller.ErrRateLimited, phrases: []string{"toomanyrequests", "too many requests", "rate limit", "ratelimit"}},
 	{kind: puller.ErrPlatformMismatch, phrases: []string{
