@@ -74,14 +74,14 @@ func (a *acceleration) Pull(ctx context.Context, each func(pullstream.Message)) 
 		defer telling.Unlock()
 		each(m)
 	}
-	if a.how.Way != puller.WayNone {
+	if way := a.how.Way; way != puller.WayNone {
 		defer a.endOwn()
 		err := a.through(ctx, tell)
-		if err == nil && a.how.Way == puller.WayAlias {
+		if err == nil && way == puller.WayAlias {
 			a.mirror.metrics.lookups.Inc()
 		}
 		switch {
-		case err == nil && a.how.Way == puller.WayMirror:
+		case err == nil && way == puller.WayMirror:
 			return nil
 		case err == nil && a.own != nil:
 			return a.own.finish(tell)
@@ -134,7 +134,10 @@ func (a *acceleration) through(ctx context.Context, tell func(pullstream.Message
 		err = a.mirror.o.Engine.Pull(pulling, request, each)
 	}
 	switch cause := context.Cause(a.image.Context()); {
-	case err == nil || ctx.Err() != nil:
+	case ctx.Err() != nil:
+	case err == nil && cause != nil && a.how.Way == puller.WayMirror:
+		a.fallBack(cause, tell) // the engine has gone on with the registry
+	case err == nil:
 	case cause != nil:
 		err = cause
 	default:

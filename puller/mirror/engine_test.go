@@ -111,15 +111,20 @@ func (e *engine) Pull(ctx context.Context, p puller.Pull, each func(pullstream.M
 				if hub {
 					query = ""
 				}
-				body, err := e.http(ctx, mirror, name, kind, id, query)
-				if err == nil && kind == "blobs" {
-					// It goes on with the registry where a mirror's answer is cut.
-					content, cut := read(body, nil)
-					if body, err = io.NopCloser(bytes.NewReader(content)), cut; err == nil {
-						return body, nil
+				// Where the answer is cut, it asks the mirror again, some times. It goes on with
+				// the registry where the mirror refuses (Docker 28.5.2).
+				for asked := 1; ; asked++ {
+					content, err := e.http(ctx, mirror, name, kind, id, query)
+					if err != nil {
+						break
 					}
-				} else if err == nil {
-					return body, nil
+					body, cut := read(content, nil)
+					if cut == nil {
+						return io.NopCloser(bytes.NewReader(body)), nil
+					}
+					if asked == 4 {
+						return nil, cut
+					}
 				}
 			}
 			return e.registry.get(host+"/"+name, kind, id, "engine")

@@ -75,10 +75,17 @@ func (m *Mirror) ask(ctx context.Context, ns, name string, use func(offer) error
 	}
 	m.mu.Unlock()
 	err = images.Unlisted(puller.Clip(repository))
+	var failed error // of one that can't be fetched: another one could not either
 	for _, o := range found {
-		if err = use(o); puller.KindOf(err) != puller.ErrNotFound || err == nil {
-			return err
+		if err = use(o); err == nil {
+			return nil
 		}
+		if puller.KindOf(err) != puller.ErrNotFound {
+			failed = err
+		}
+	}
+	if failed != nil {
+		return failed
 	}
 	if newest != nil && !newest.isFull() {
 		return err

@@ -98,7 +98,7 @@ func TestMirror(t *testing.T) {
 		r.blob = denied
 		defer func() { r.blob = nil }()
 		got := b.pull(t.Context(), puller.Pull{Image: "registry.test/gone:1"})
-		if got.err != nil || e.names["registry.test/gone:1"] == "" {
+		if got.err != nil || e.names["registry.test/gone:1"] == "" || got.how.Way != puller.WayNone || len(got.notices()) == 0 {
 			t.Errorf("it ended with %v: %+v", got.err, got.how)
 		}
 	})

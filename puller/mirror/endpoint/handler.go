@@ -78,12 +78,23 @@ func (h *handler) serve(a *answer, r *http.Request, path string) {
 	case "referrers":
 		err = a.manifest(r, t, h.content.Referrers)
 	}
-	switch {
-	case err == nil:
-	case puller.KindOf(err) == puller.ErrNotFound:
-		a.unknown(t)
-	default:
+	if err == nil {
+		return
+	}
+	// Where the registry refuses the engine too, what the engine tells is this answer, and not the
+	// registry's. So it says what the registry said.
+	kind := puller.KindOf(err)
+	if kind != puller.ErrNotFound {
 		h.log.WithFields(logrus.Fields{"repository": t.name, "reference": t.reference, logrus.ErrorKey: err}).Debug("the engine was refused what it asked for")
+	}
+	switch kind {
+	case puller.ErrNotFound:
+		a.unknown(t)
+	case puller.ErrDenied:
+		a.refuse(http.StatusForbidden, "DENIED", "the registry denied it to Towline")
+	case puller.ErrRateLimited:
+		a.refuse(http.StatusTooManyRequests, "TOOMANYREQUESTS", "the registry limits the rate of Towline")
+	default:
 		a.refuse(http.StatusBadGateway, "UNKNOWN", "not available")
 	}
 }

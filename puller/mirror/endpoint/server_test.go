@@ -235,12 +235,11 @@ func TestAnswers(t *testing.T) {
 		}
 	})
 	t.Run("errors", func(t *testing.T) {
-		for _, err := range []error{puller.Errorf(puller.ErrNotFound, "secret"), puller.Errorf(puller.ErrDenied, "secret"), errors.New("secret")} {
+		for err, status := range map[error]int{
+			puller.Errorf(puller.ErrNotFound, "secret"): 404, puller.Errorf(puller.ErrDenied, "secret"): 403,
+			puller.Errorf(puller.ErrRateLimited, "secret"): 429, errors.New("secret"): 502,
+		} {
 			c.err = err
-			status := 502
-			if puller.KindOf(err) == puller.ErrNotFound {
-				status = 404
-			}
 			for _, path := range []string{"/manifests/x", "/blobs/" + digest, "/referrers/" + digest} {
 				resp, body := ask(t, "GET", base+repository+path)
 				var problem struct {

@@ -14,8 +14,13 @@ type Blob struct {
 	image *Image
 }
 
-// Blob returns a blob that a manifest of the image lists, and has it fetched.
+// Blob returns a blob that a manifest of the image lists, and has it fetched. It is an error
+// where the fetch has failed: with the containerd image store, an engine whose blob was cut asks
+// the mirror again, and goes on with the registry only where the mirror refuses it.
 func (img *Image) Blob(digest string) (*Blob, error) {
+	if img.ctx.Err() != nil {
+		return nil, context.Cause(img.ctx)
+	}
 	b, err := img.blob(digest)
 	if err != nil {
 		return nil, err
