@@ -80,6 +80,13 @@ func TestDashboardKeepsUp(t *testing.T) {
 		release()
 		b.until(`document.querySelector("#main tbody tr:first-child .badge.succeeded") !== null`)
 	})
+	t.Run("an engine that is away", func(t *testing.T) {
+		b.t = t
+		b.evaluate(`window.honest = fetch; window.fetch = () => Promise.resolve(new Response(JSON.stringify({kind: "engine_unavailable", detail: "the engine is away"}), {status: 503})); 0`, nil)
+		b.open("engine")
+		b.until(`document.querySelector("#main .fault")?.innerText.includes(%s) && document.querySelector("#main .advice") !== null`, "The engine is away.")
+		b.evaluate(`window.fetch = window.honest; 0`, nil)
+	})
 	t.Run("a message", func(t *testing.T) {
 		b.t = t
 		b.open("")

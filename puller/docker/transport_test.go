@@ -1,6 +1,7 @@
 package docker_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -155,4 +156,28 @@ func certificates(t *testing.T) (dir string, pool *x509.CertPool, server tls.Cer
 		t.Fatal(err)
 	}
 	return dir, pool, server
+}
+
+// The SDK's words have an escaped address of the socket, which nobody can read.
+func TestNoAnswerInTime(t *testing.T) {
+	dir, err := os.MkdirTemp("", "tl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	l, err := net.Listen("unix", filepath.Join(dir, "docker.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close() // it accepts nobody
+	e, err := docker.New(docker.Options{Host: "unix://" + l.Addr().String(), APIVersion: "1.41"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := e.Info(ctx); err == nil || !strings.Contains(err.Error(), "the engine has not answered in time") || strings.Contains(err.Error(), "%2F") {
+		t.Errorf("%v", err)
+	}
 }

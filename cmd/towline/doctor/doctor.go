@@ -101,6 +101,9 @@ func (o Options) daemon(ctx context.Context) (f Finding, answers bool, noEngine 
 	case errors.Is(err, fs.ErrPermission):
 		answers = false
 		f.State, f.Detail, f.Fix = Failed, err.Error(), "mend the socket"
+	case errors.Is(err, http.ErrSchemeMismatch):
+		answers = false
+		f.State, f.Detail, f.Fix = Failed, o.Host+" has no TLS", "write http:// for its address in --host or TOWLINE_HOST"
 	default:
 		answers = false
 		f.State, f.Detail, f.Fix = Failed, err.Error(), "systemctl start towline, or towline serve; set --host or TOWLINE_HOST if it is elsewhere"

@@ -156,3 +156,34 @@ func TestWrite(t *testing.T) {
 		t.Errorf("%q, want %q", out.String(), want)
 	}
 }
+
+func TestWrongAddresses(t *testing.T) {
+	plain := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(plain.Close)
+	host := strings.Replace(plain.URL, "http:", "https:", 1)
+	c, err := client.New(host, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	asks := registries(func(host string) (*http.Response, error) {
+		t.Errorf("it asks %s", host)
+		return nil, io.ErrUnexpectedEOF
+	})
+	names := []string{"http://a.test", "a.test:65536", "a.test:x", "a.test/team", "user@a.test", ""}
+	found := doctor.Run(t.Context(), doctor.Options{Client: c, Host: host, Registries: names, HTTP: &http.Client{Transport: asks}, Now: time.Now})
+	refused := 0
+	for _, f := range found {
+		switch {
+		case strings.HasPrefix(f.Check, "registry "):
+			if f.State == doctor.Failed && strings.Contains(f.Detail, "is no registry") && strings.HasPrefix(f.Fix, "write its host") {
+				refused++
+			}
+		case f.Check == "daemon" && (!strings.Contains(f.Detail, "has no TLS") || !strings.Contains(f.Fix, "http://")):
+			t.Errorf("%+v", f)
+		}
+	}
+	if refused != len(names) {
+		t.Errorf("%d of %q are refused: %+v", refused, names, found)
+	}
+}

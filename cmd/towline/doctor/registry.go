@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 )
 
@@ -41,8 +42,14 @@ func (o Options) registry(ctx context.Context, registry string) (Finding, time.T
 	url := "https://" + host + "/v2/"
 	f := Finding{Check: "registry " + registry, State: OK}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if port := ""; err == nil {
+		port = req.URL.Port()
+		if _, fault := strconv.ParseUint(port, 10, 16); host == "" || req.URL.Host != host || port != "" && fault != nil {
+			err = errors.New("no host and port")
+		}
+	}
 	if err != nil {
-		f.State, f.Detail, f.Fix = Failed, fmt.Sprintf("%q is no registry", registry), "write its host, such as registry.example.com"
+		f.State, f.Detail, f.Fix = Failed, fmt.Sprintf("%q is no registry", registry), "write its host, such as registry.example.com or registry.example.com:5000"
 		return f, time.Time{}
 	}
 	resp, err := o.HTTP.Do(req)

@@ -53,12 +53,17 @@ func engineMessage(err error) string {
 // says the same once more, with an escaped one.
 var noAccess = regexp.MustCompile(`^(permission denied while trying to connect to .+ at \S+): \w+ "http://.+$`)
 
+// notInTime finds the words on a call that its caller has given up. The address in them is an
+// escaped one of the engine.
+var notInTime = regexp.MustCompile(`^\w+ "http://%2F[^"]+": context deadline exceeded$`)
+
 // forCaller returns an error with a message that callers may read: without the SDK's
 // prefix, without the query strings of URLs, and, for a call about a container,
 // without paths on the engine's disk. The advice follows in parentheses.
 func forCaller(op string, err error, advice string) error {
 	message := redact.URLQueries(engineMessage(err))
 	message = noAccess.ReplaceAllString(message, "$1")
+	message = notInTime.ReplaceAllString(message, "the engine has not answered in time")
 	if isContainerOp(op) {
 		message = withoutHostPaths(message)
 	}
