@@ -42,6 +42,7 @@ func TestDockerPlugin(t *testing.T) {
 		{"towline nope", "", `unknown command "nope" for "docker towline"`, 2},
 		{"help towline", "Usage:\n  docker towline", "", 0},
 		{"towline prewarm --help", "Usage:\n  docker towline prewarm", "", 0},
+		{"towline pull --help", "\n  docker towline pull alpine:3.20\n", "", 0},
 		{"--help", "towline*", "", 0},
 		{completes, "prewarm\t", "", 0},
 	} {

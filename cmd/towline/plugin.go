@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -63,6 +64,18 @@ func newProgram() *cobra.Command {
 	if args, ok := asPlugin(os.Args); ok {
 		root.SetArgs(args)
 		root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "docker towline"}
+		pluginExamples(root)
 	}
 	return root
+}
+
+// example finds this program in examples.
+var example = regexp.MustCompile(`(^|\s)towline `)
+
+// pluginExamples has the examples of a command, and of those below it, call the plugin.
+func pluginExamples(cmd *cobra.Command) {
+	cmd.Example = example.ReplaceAllString(cmd.Example, "${1}docker towline ")
+	for _, c := range cmd.Commands() {
+		pluginExamples(c)
+	}
 }
