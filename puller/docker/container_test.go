@@ -324,6 +324,7 @@ var shown = map[string]string{
 	`error creating overlay mount to /var/lib/docker/overlay2/352e3742e822-init/merged: no space left on device`:                              `error creating overlay mount to : no space left on device`,
 	`network bridge not found`: noBridge("network bridge not found"),
 	`failed to create endpoint jolly_x on network bridge: adding interface veth8cd2f9d to bridge docker0 failed: could not find bridge docker0: route ip+net: no such network interface`: noBridge(`failed to create endpoint jolly_x on network bridge: adding interface veth8cd2f9d to bridge docker0 failed: could not find bridge docker0: route ip+net: no such network interface`),
+	`No command specified`: `No command specified (the image names no program; set cmd or entrypoint)`,
 	`endpoint with name jolly_x already exists in network bridge`: `endpoint with name jolly_x already exists in network bridge (if it stays so, ask with network: none, or mend the engine's bridge)`,
 }
 

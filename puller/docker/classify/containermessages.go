@@ -43,10 +43,12 @@ var containerMessages = []pattern{
 		`network bridge not found`, `unable to find network with name or id bridge`,
 		`could not find bridge`, `bridge docker0 .*(not found|no such)`,
 	), advice: "this engine has no bridge network that works; ask with network: none, or mend its bridge, for example by a restart of the engine"},
+	{kind: puller.ErrInvalidRequest, re: anyOf(`no command specified`, `no command or entrypoint`),
+		advice: "the image names no program; set cmd or entrypoint"},
 	{kind: puller.ErrInvalidRequest, re: anyOf(
 		`executable file not found`, `executable file .* not found`,
 		`exec: .*: (no such file or directory|permission denied|not a directory|is a directory|argument list too long|exec format error|invalid argument|too many levels of symbolic links|file name too long)`,
-		`exec format error`, `no command specified`, `no command or entrypoint`,
+		`exec format error`,
 		`unable to find (user|group)`, `no matching entries in (passwd|group) file`, `no users found`, `no groups found`, `user: (unknown|invalid)`, `uids and gids must be in range`,
 		`working directory .* is invalid`, `cannot mkdir`, `(merged|rootfs|[0-9a-f]{64})/.*: not a directory`, `set in config\.json failed`, `workdir .* does not exist`,
 		`file name too long`, `path too long`, `evalsymlinksinscope: too many links`, `too many levels of symbolic links`, `mkdir [^:]*: no such file or directory`,
