@@ -34,7 +34,7 @@ type repository struct {
 	manifests map[string][]byte // by tag and digest
 	blobs     map[string][]byte
 	password  string // of those who may read it, "" for all
-	trickles  bool   // a thousand bytes a second of each connection
+	trickles  int    // bytes a second of each connection; 0 for all at once
 }
 
 func newRegistry() *registry {
@@ -202,20 +202,22 @@ func (r *reader) Blob(ctx context.Context, id string, from, to, size int64) (pul
 			part = body[from:to]
 		}
 	}
-	if repo.trickles {
-		return puller.BlobBody{ReadCloser: trickle{ctx}, Whole: !ranges}, nil
+	if repo.trickles > 0 {
+		return puller.BlobBody{ReadCloser: trickle{ctx, repo.trickles}, Whole: !ranges}, nil
 	}
 	return puller.BlobBody{ReadCloser: &counted{Reader: bytes.NewReader(part), r: r.registry, id: id}, Whole: !ranges}, nil
 }
 
-// trickle is a body of zeros, a thousand a second. It is no less than what the fetcher takes for
-// nothing.
-type trickle struct{ ctx context.Context }
+// trickle is a body of zeros, so many a second.
+type trickle struct {
+	ctx  context.Context
+	rate int
+}
 
 func (t trickle) Read(p []byte) (int, error) {
 	select {
 	case <-time.After(time.Second):
-		p = p[:min(len(p), 1000)]
+		p = p[:min(len(p), t.rate)]
 		clear(p)
 		return len(p), nil
 	case <-t.ctx.Done():

@@ -1,7 +1,6 @@
 package mirror_test
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"testing"
@@ -21,16 +20,22 @@ import (
 // TestSlowRegistry is a blob that a caller has a registry of their own send very slowly, while
 // another caller wants it from another registry. The zeros in it are what the slow one sends.
 func TestSlowRegistry(t *testing.T) {
-	layer := bytes.Repeat([]byte{0}, 4*mib)
 	for _, c := range []struct {
 		name, registry string
+		size, rate     int // bytes, and bytes a second of each connection
+		within         time.Duration
 		ends           bool
-	}{{"another", "fast.test", true}, {"the_same", "evil.test", false}} {
+	}{
+		{"another", "fast.test", 4 * mib, 1000, time.Minute, true},
+		{"another_less_slow", "fast.test", 32 * mib, 4000, 6 * time.Minute, true},
+		{"the_same", "evil.test", 4 * mib, 1000, time.Minute, false},
+	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRegistry()
+				layer := make([]byte, c.size)
 				r.push("evil.test/copy", "1", layer)
-				r.repos["evil.test/copy"].trickles = true
+				r.repos["evil.test/copy"].trickles = c.rate
 				r.push(c.registry+"/app", "1", layer)
 				all, end := newImages(t, r)
 				defer end()
@@ -46,7 +51,7 @@ func TestSlowRegistry(t *testing.T) {
 					if !c.ends || puller.KindOf(context.Cause(other.Context())) != puller.ErrRegistryUnavailable {
 						t.Errorf("it ended with %v", context.Cause(other.Context()))
 					}
-				case <-time.After(time.Minute):
+				case <-time.After(c.within):
 					if c.ends {
 						t.Error("it still waits")
 					}
@@ -59,12 +64,12 @@ func TestSlowRegistry(t *testing.T) {
 // TestSlowProof is a registry that is asked to show a part of a blob that is here, and shows it
 // very slowly.
 func TestSlowProof(t *testing.T) {
-	layer := bytes.Repeat([]byte{0}, mib)
+	layer := make([]byte, mib)
 	synctest.Test(t, func(t *testing.T) {
 		r := newRegistry()
 		r.push("fast.test/app", "1", layer)
 		r.push("slow.test/copy", "1", layer)
-		r.repos["slow.test/copy"].trickles = true
+		r.repos["slow.test/copy"].trickles = 1000
 		all, end := newImages(t, r)
 		defer end()
 		first := want(t, all, "fast.test/app:1", "alice", layer)

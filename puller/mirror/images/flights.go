@@ -116,6 +116,9 @@ const (
 	// the rate.
 	leastComes = 1 << 20
 	slowFor    = 45 * time.Second
+	// mostWait is how long an image waits for other registries in all: one may send just
+	// enough to be waited for until a pull's time is over.
+	mostWait = 5 * time.Minute
 )
 
 // wait is how long a flight is waited for. Its zero value waits for none yet.
@@ -123,15 +126,25 @@ type wait struct {
 	of    *flight
 	have  int64 // bytes, then
 	since time.Time
+	begun time.Time // when another registry was waited for first
 }
 
 // check returns why a flight is not waited for any longer, nil if it is.
 func (w *wait) check(f *flight, registry string) error {
 	have, now := f.blob.Have(), time.Now()
 	if w.of != f || have < w.have || have-w.have >= leastComes {
-		*w = wait{f, have, now}
+		w.of, w.have, w.since = f, have, now
 	}
-	if f.registry == registry || now.Sub(w.since) < slowFor {
+	if f.registry == registry {
+		return nil
+	}
+	if w.begun.IsZero() {
+		w.begun = now
+	}
+	switch {
+	case now.Sub(w.begun) >= mostWait:
+		return puller.Errorf(puller.ErrRegistryUnavailable, "another pull fetches %s from another registry, and has %d of %d bytes after %s", f.blob.Digest(), have, f.blob.Size(), mostWait)
+	case now.Sub(w.since) < slowFor:
 		return nil
 	}
 	return puller.Errorf(puller.ErrRegistryUnavailable, "another pull fetches %s from another registry, of which only %d bytes came in %s", f.blob.Digest(), have-w.have, slowFor)
