@@ -245,10 +245,14 @@ func TestMirrorRegistry(t *testing.T) {
 				return false
 			}
 		}()},
+		"wrong_bytes_once": {puller.WayAlias, func(n int32, w http.ResponseWriter, req *http.Request) bool {
+			if n == 1 {
+				zeros(w, req)
+			}
+			return n == 1
+		}},
 		"wrong_bytes": {puller.WayNone, func(_ int32, w http.ResponseWriter, req *http.Request) bool {
-			req.Header.Del("Range")
-			w.Header().Set("Content-Length", "5244000")
-			w.Write(make([]byte, 5244000))
+			zeros(w, req)
 			return true
 		}},
 		"gzip": {puller.WayNone, func(_ int32, w http.ResponseWriter, _ *http.Request) bool {
@@ -274,14 +278,46 @@ func TestMirrorRegistry(t *testing.T) {
 			r := newMirrorRig(t)
 			image := r.push("spoiled", 2, 5<<20)
 			config := strings.TrimPrefix(image.id, "sha256:")
+			layers, err := r.registry.Layers(t.Context(), image.ref)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sizes := make(map[string]int64)
+			for _, digest := range layers {
+				sizes[digest] = r.size(image, digest)
+			}
 			var n atomic.Int32
 			r.registry.Intercept(func(w http.ResponseWriter, req *http.Request) bool {
-				return ours(req) && !strings.Contains(req.URL.Path, config) && c.spoil(n.Add(1), w, req)
+				return ours(req) && !strings.Contains(req.URL.Path, config) && c.spoil(n.Add(1), sized{w, sizes[path.Base(req.URL.Path)]}, req)
 			})
-			r.came(r.succeeds(r.submit(image.ref, 0).ID, image), c.way)
+			job := r.succeeds(r.submit(image.ref, 0).ID, image)
+			r.came(job, c.way)
+			if name == "wrong_bytes" && !strings.Contains(job.Result.Accelerated.Reason, "another digest") {
+				t.Errorf("the reason is %q", job.Result.Accelerated.Reason)
+			}
 			r.unnamed()
 		})
 	}
+}
+
+// sized is an answer for a blob of some bytes.
+type sized struct {
+	http.ResponseWriter
+	size int64
+}
+
+// zeros answers with zeros instead of what a blob has.
+func zeros(w http.ResponseWriter, req *http.Request) {
+	size := w.(sized).size
+	from, to, status := int64(0), size, http.StatusOK
+	if n, err := fmt.Sscanf(req.Header.Get("Range"), "bytes=%d-%d", &from, &to); n == 2 && err == nil {
+		to++
+		status = http.StatusPartialContent
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, to-1, size))
+	}
+	w.Header().Set("Content-Length", fmt.Sprint(to-from))
+	w.WriteHeader(status)
+	w.Write(make([]byte, to-from))
 }
 
 // Each layer comes once, whoever wants it, and whatever others do to the engine.

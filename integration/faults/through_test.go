@@ -59,10 +59,6 @@ func TestMirrorThrough(t *testing.T) {
 	hub.leadsTo(r.registry)
 	r.endpoint()
 	image := r.push("library/through", 2, 5<<20)
-	layers, err := r.registry.Layers(t.Context(), image.ref)
-	if err != nil {
-		t.Fatal(err)
-	}
 	r.registry.ResetCounts()
 	pull := func() string {
 		resp, err := engine.Do(t.Context(), http.MethodPost, "/images/create?fromImage=through&tag=v1", nil, nil)
@@ -83,12 +79,7 @@ func TestMirrorThrough(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	counts := r.registry.Counts()
-	for _, digest := range layers {
-		if sent, size := counts.BlobBytes[digest], r.size(image, digest); sent != size {
-			t.Errorf("the registry sent %d bytes of %s, which has %d", sent, digest, size)
-		}
-	}
+	r.once(image, 0)
 	if e, err := r.client.Engine(t.Context()); err != nil || e.Accelerator.Way != puller.WayAlias {
 		t.Errorf("%+v (%v)", e.Accelerator, err)
 	}
