@@ -2,6 +2,8 @@
 package names
 
 import (
+	"strings"
+
 	"github.com/distribution/reference"
 )
 
@@ -36,6 +38,9 @@ func ParseName(image string) (n Name) {
 // EngineRef returns the form of a full reference under which the engine finds
 // an image: with a digest, engines store no tag.
 func EngineRef(image string) string {
+	if !strings.Contains(image, "@") {
+		return image // without the cost of ParseName
+	}
 	if n := ParseName(image); n.Repository != "" && n.Digest != "" {
 		return n.Repository + "@" + n.Digest
 	}
