@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/puller"
+	"github.com/towline/towline/puller/enginetest"
 	"github.com/towline/towline/puller/keep"
 	"github.com/towline/towline/puller/keep/claim"
 	"github.com/towline/towline/puller/keep/collect"
@@ -99,6 +100,13 @@ func TestNeededTooLate(t *testing.T) {
 				for n := range 6 {
 					h.pull(image(n), n+1)
 				}
+				// It comes back once the collector has seen what room its removal gave.
+				serve := enginetest.Serve(newImage(image(0), 1))
+				h.scripted.Script(image(0), func(p *enginetest.Pull) {
+					if p.Wait(time.Second) {
+						serve(p)
+					}
+				})
 				<-time.After(2 * time.Hour)
 				k := h.keeper()
 				granted := make(chan error, 1)
