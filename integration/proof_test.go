@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"strings"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -109,5 +110,21 @@ func TestPodmansImagesAreProven(t *testing.T) {
 			}
 		}
 		refused(t, c, client.PullRequest{Image: name + "@" + digest, Policy: puller.PolicyNever}, puller.ErrNotFound)
+	}
+}
+
+// Podman takes no registry without TLS that it is not told of: pulls are not accelerated, and
+// come all the same.
+func TestPodmanIsNotAccelerated(t *testing.T) {
+	podman := lab.NeedPodman(t, site.registry.Addr())
+	_, c := daemonWith(t, lab.TowlineOptions{EngineHost: podman.Host, Config: "mirror: {mode: alias, listen: \"127.0.0.1:0\", min_size: 0MiB}\n"})
+	ref, _, _ := pushIndex(t, "podman-plain", "linux/amd64")
+	job, err := c.Pull(t.Context(), client.PullRequest{Image: ref, Policy: puller.PolicyAlways})
+	if err != nil {
+		t.Fatal(err)
+	}
+	how := job.Result.Accelerated
+	if how == nil || how.Way != puller.WayNone || !strings.Contains(how.Reason, "the engine can't pull from 127.0.0.1:") {
+		t.Errorf("%+v", how)
 	}
 }
