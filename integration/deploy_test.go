@@ -145,6 +145,10 @@ func TestCITemplatesPrewarm(t *testing.T) {
 		}
 		tried++
 		for image, fails := range map[string]bool{good: false, site.registry.Ref("nowhere", "v1"): true} {
+			host := "http://" + address
+			if !fails && !strings.Contains(script, "curl") {
+				host = "tcp://" + address // as the command line takes it
+			}
 			dir := t.TempDir()
 			if err := os.WriteFile(filepath.Join(dir, "compose.yaml"), []byte("services: {a: {image: '"+image+"'}}\n"), 0o600); err != nil {
 				t.Fatal(err)
@@ -155,7 +159,7 @@ func TestCITemplatesPrewarm(t *testing.T) {
 			var said bytes.Buffer
 			cmd := exec.CommandContext(t.Context(), "sh", "-e", "-c", script)
 			cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &said, &said
-			cmd.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + dir, "TOWLINE_HOST=http://" + address, "TOWLINE_TOKEN=" + token, "GITHUB_ACTION_PATH=" + dir, "TOWLINE_FILE=compose.yaml"}
+			cmd.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + dir, "TOWLINE_HOST=" + host, "TOWLINE_TOKEN=" + token, "GITHUB_ACTION_PATH=" + dir, "TOWLINE_FILE=compose.yaml"}
 			err := cmd.Run()
 			if fails != (err != nil) || !strings.Contains(said.String(), image) || fails && !strings.Contains(said.String(), "not_found") || strings.Contains(said.String(), token) {
 				t.Errorf("%s with %s: %v\n%s", name, image, err, said.String())

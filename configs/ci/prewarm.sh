@@ -6,7 +6,8 @@ set -eu
 file=${1:-compose.yaml}
 case $TOWLINE_HOST in
 unix://*) set -- --unix-socket "${TOWLINE_HOST#unix://}" http://towline ;;
-*) set -- "$TOWLINE_HOST" ;;
+tcp://*) set -- "http://${TOWLINE_HOST#tcp://}" ;;
+*) set -- "${TOWLINE_HOST%/}" ;;
 esac
 # The token goes by the standard input: arguments are seen by all on the host.
 if [ -n "${TOWLINE_TOKEN:-}" ]; then
