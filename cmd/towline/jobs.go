@@ -34,10 +34,11 @@ func newJobs(f *command.Flags) *cobra.Command {
 	ls.Flags().BoolVarP(&all, "all", "a", false, "list the pulls of prewarms, too")
 
 	show := &cobra.Command{
-		Use:     "show JOB",
-		Short:   "Print a job as JSON",
-		Example: "  towline jobs show 01J9Z7M3S4W5X6Y7Z8A9B0C1D2",
-		Args:    command.OneArgument("JOB"),
+		Use:               "show JOB",
+		ValidArgsFunction: completeJobs(f, false),
+		Short:             "Print a job as JSON",
+		Example:           "  towline jobs show 01J9Z7M3S4W5X6Y7Z8A9B0C1D2",
+		Args:              command.OneArgument("JOB"),
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			job, err := c.Job(ctx, args[0])
 			if err != nil {
@@ -49,8 +50,9 @@ func newJobs(f *command.Flags) *cobra.Command {
 		}),
 	}
 	events := &cobra.Command{
-		Use:   "events JOB",
-		Short: "Follow a job to its end",
+		Use:               "events JOB",
+		ValidArgsFunction: completeJobs(f, false),
+		Short:             "Follow a job to its end",
 		Example: "  towline jobs events 01J9Z7M3S4W5X6Y7Z8A9B0C1D2\n" +
 			"  towline jobs events 01J9Z7M3S4W5X6Y7Z8A9B0C1D2 --json",
 		Long: "Show all events of a job, and follow it to its end. The exit code is that of the\n" +
@@ -61,10 +63,11 @@ func newJobs(f *command.Flags) *cobra.Command {
 		}),
 	}
 	cancel := &cobra.Command{
-		Use:     "cancel JOB...",
-		Short:   "Cancel jobs",
-		Example: "  towline jobs cancel 01J9Z7M3S4W5X6Y7Z8A9B0C1D2",
-		Args:    command.SomeArguments("JOB"),
+		Use:               "cancel JOB...",
+		ValidArgsFunction: completeJobs(f, true),
+		Short:             "Cancel jobs",
+		Example:           "  towline jobs cancel 01J9Z7M3S4W5X6Y7Z8A9B0C1D2",
+		Args:              command.SomeArguments("JOB"),
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			for _, id := range args {
 				job, err := c.Cancel(ctx, id)
@@ -132,4 +135,22 @@ func withoutChildren(ctx context.Context, c *client.Client, f puller.Filter) (jo
 		f.Cursor, f.Limit = next, 1000
 	}
 	return jobs, next, nil
+}
+
+// completeJobs completes the IDs of jobs, or only of those that have not ended.
+func completeJobs(f *command.Flags, running bool) cobra.CompletionFunc {
+	return command.Complete(f, func(ctx context.Context, c *client.Client) (ids []string) {
+		jobs, _, _ := c.Jobs(ctx, puller.Filter{})
+		for _, j := range jobs {
+			if running && j.State.Ended() {
+				continue
+			}
+			subject := j.Image
+			if subject == "" {
+				subject = string(j.Kind)
+			}
+			ids = append(ids, cobra.CompletionWithDesc(j.ID, render.SafeText(subject+", "+string(j.State))))
+		}
+		return ids
+	})
 }

@@ -57,5 +57,6 @@ func newRoot() *cobra.Command {
 	p.BoolVarP(&f.Quiet, "quiet", "q", false, "print only errors, and images that were pulled as NAME@DIGEST")
 	root.AddCommand(newServe(), pull.New(&f), pull.NewRun(&f), pull.NewPrewarm(&f), newJobs(&f), keep.NewSets(&f), keep.NewLease(&f), keep.NewImages(&f), keep.NewCollect(&f), fleet.New(&f), newQueue(&f), newHealth(&f), newDoctor(&f), newExplain(), pull.NewLock(&f), newToken(), newMirror(), newVersion(&f), newCompletion(), newCheckStore(), newPluginMetadata())
 	root.AddCommand(generators()...)
+	command.CompleteChoices(root)
 	return root
 }

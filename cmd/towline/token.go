@@ -68,7 +68,7 @@ func newTokenNew() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&file, "file", "", "token `file` to add it to; created if it does not exist")
-	f.StringSliceVar(&scopes, "scope", []string{"read", "pull"}, "`scopes`, separated by commas")
+	f.StringSliceVar(&scopes, "scope", []string{"read", "pull"}, "`scopes`, separated by commas: read, pull, run, admin")
 	f.DurationVar(&expires, "expires", 0, "how long the token is valid, such as 720h (default: without end)")
 	return cmd
 }

@@ -79,7 +79,7 @@ func newApply(f *command.Flags) *cobra.Command {
 	flags.StringVar(&r.Timezone, "timezone", "", "time `zone` of schedule and window, such as Europe/Berlin (default: the daemon's)")
 	flags.StringVar(&r.Jitter, "jitter", "", "resolve them up to this `time` later")
 	flags.StringVar(&r.Window, "window", "", "when hosts may begin to pull, such as 22:00-06:00")
-	flags.StringVar((*string)(&r.Policy), "policy", "", "`newer`, the default, or missing")
+	flags.StringVar((*string)(&r.Policy), "policy", "", "pull `policy`: newer or missing (default newer)")
 	flags.StringVar((*string)(&r.Priority), "priority", "", "job `priority`: high, normal or low (default low)")
 	flags.StringVar(&r.Platform, "platform", "", "`os/arch[/variant]` of images that name none")
 	flags.BoolVar(&unprotected, "no-protect", false, "let the images be collected")

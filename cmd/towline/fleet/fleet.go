@@ -72,46 +72,24 @@ func status(ctx context.Context, f *command.Flags, out io.Writer, c *client.Clie
 
 // completeSets completes the names of the fleet's sets.
 func completeSets(f *command.Flags) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		return complete(f, cmd, func(ctx context.Context, c *client.Client) (names []string) {
-			sets, _ := c.Fleet().Sets(ctx)
-			for _, s := range sets {
-				if !slices.Contains(args, s.Name) {
-					names = append(names, s.Name)
-				}
-			}
-			return names
-		})
-	}
+	return command.Complete(f, func(ctx context.Context, c *client.Client) (names []string) {
+		sets, _ := c.Fleet().Sets(ctx)
+		for _, s := range sets {
+			names = append(names, s.Name)
+		}
+		return names
+	})
 }
 
 // completeHosts completes the IDs of hosts.
 func completeHosts(f *command.Flags) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		return complete(f, cmd, func(ctx context.Context, c *client.Client) (ids []string) {
-			hosts, _ := c.Fleet().Hosts(ctx, nil)
-			for _, h := range hosts {
-				if !slices.Contains(args, h.ID) {
-					ids = append(ids, h.ID)
-				}
-			}
-			return ids
-		})
-	}
-}
-
-// completeLimit is how long a completion may take.
-const completeLimit = 2 * time.Second
-
-func complete(f *command.Flags, cmd *cobra.Command, names func(context.Context, *client.Client) []string) ([]cobra.Completion, cobra.ShellCompDirective) {
-	c, err := f.Client()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	defer c.Close()
-	ctx, cancel := context.WithTimeout(cmd.Context(), completeLimit)
-	defer cancel()
-	return names(ctx, c), cobra.ShellCompDirectiveNoFileComp
+	return command.Complete(f, func(ctx context.Context, c *client.Client) (ids []string) {
+		hosts, _ := c.Fleet().Hosts(ctx, nil)
+		for _, h := range hosts {
+			ids = append(ids, h.ID)
+		}
+		return ids
+	})
 }
 
 func newShow(f *command.Flags) *cobra.Command {

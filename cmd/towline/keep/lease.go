@@ -49,8 +49,8 @@ func NewLease(f *command.Flags) *cobra.Command {
 			return printLease(f, cmd, l)
 		}),
 	}
-	add.Flags().StringVar(&r.TTL, "ttl", "", "how long, such as 2h: from 1m to 720h")
-	add.Flags().StringVar(&r.Note, "note", "", "what for")
+	add.Flags().StringVar(&r.TTL, "ttl", "", "how long, such as 2h: a `time` from 1m to 720h")
+	add.Flags().StringVar(&r.Note, "note", "", "what for, as a `text`")
 
 	var ttl string
 	renew := &cobra.Command{
@@ -66,7 +66,7 @@ func NewLease(f *command.Flags) *cobra.Command {
 			return printLease(f, cmd, l)
 		}),
 	}
-	renew.Flags().StringVar(&ttl, "ttl", "", "how long, such as 2h: from 1m to 720h")
+	renew.Flags().StringVar(&ttl, "ttl", "", "how long, such as 2h: a `time` from 1m to 720h")
 
 	rm := &cobra.Command{
 		Use:     "rm LEASE...",

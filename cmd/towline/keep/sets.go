@@ -34,10 +34,11 @@ func NewSets(f *command.Flags) *cobra.Command {
 		}),
 	}
 	show := &cobra.Command{
-		Use:     "show NAME",
-		Short:   "Show how the images of a set stand",
-		Example: "  towline sets show base",
-		Args:    command.OneArgument("NAME"),
+		Use:               "show NAME",
+		ValidArgsFunction: completeSets(f),
+		Short:             "Show how the images of a set stand",
+		Example:           "  towline sets show base",
+		Args:              command.OneArgument("NAME"),
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			s, err := c.Sets().Get(ctx, args[0])
 			if err != nil {
@@ -47,9 +48,10 @@ func NewSets(f *command.Flags) *cobra.Command {
 		}),
 	}
 	refresh := &cobra.Command{
-		Use:     "refresh NAME",
-		Short:   "Refresh a set now, and follow it to its end",
-		Example: "  towline sets refresh base",
+		Use:               "refresh NAME",
+		ValidArgsFunction: completeSets(f),
+		Short:             "Refresh a set now, and follow it to its end",
+		Example:           "  towline sets refresh base",
 		Long: "Refresh a set now, and follow it to its end. If it is being refreshed, that job is\n" +
 			"followed. Ctrl-C does not cancel it.",
 		Args: command.OneArgument("NAME"),
@@ -62,10 +64,11 @@ func NewSets(f *command.Flags) *cobra.Command {
 		}),
 	}
 	rm := &cobra.Command{
-		Use:     "rm NAME...",
-		Short:   "Forget sets; their images stay",
-		Example: "  towline sets rm base",
-		Args:    command.SomeArguments("NAME"),
+		Use:               "rm NAME...",
+		ValidArgsFunction: completeSets(f),
+		Short:             "Forget sets; their images stay",
+		Example:           "  towline sets rm base",
+		Args:              command.SomeArguments("NAME"),
 		RunE: command.WithClient(f, func(ctx context.Context, cmd *cobra.Command, c *client.Client, args []string) error {
 			for _, name := range args {
 				if _, err := c.Sets().Delete(ctx, name); err != nil {
@@ -175,7 +178,7 @@ func newApply(f *command.Flags) *cobra.Command {
 	flags.StringVar(&r.Timezone, "timezone", "", "time `zone` of schedule and window, such as Europe/Berlin (default: the daemon's)")
 	flags.StringVar(&r.Jitter, "jitter", "", "refresh later by a part of this `time`, which is always the same on a host")
 	flags.StringVar(&r.Window, "window", "", "when refreshes may begin, such as 22:00-06:00")
-	flags.StringVar((*string)(&r.Policy), "policy", "", "`newer`, the default, or missing")
+	flags.StringVar((*string)(&r.Policy), "policy", "", "pull `policy`: newer or missing (default newer)")
 	flags.StringVar((*string)(&r.Priority), "priority", "", "job `priority`: high, normal or low (default low)")
 	flags.StringVar(&r.Platform, "platform", "", "`os/arch[/variant]` of images that name none")
 	flags.BoolVar(&unprotected, "no-protect", false, "let the images be collected")
@@ -188,4 +191,15 @@ func override(r *keep.SetRequest, by keep.SetRequest) {
 	r.Schedule, r.Timezone = cmp.Or(by.Schedule, r.Schedule), cmp.Or(by.Timezone, r.Timezone)
 	r.Jitter, r.Window = cmp.Or(by.Jitter, r.Jitter), cmp.Or(by.Window, r.Window)
 	r.Policy, r.Priority, r.Platform = cmp.Or(by.Policy, r.Policy), cmp.Or(by.Priority, r.Priority), cmp.Or(by.Platform, r.Platform)
+}
+
+// completeSets completes the names of sets.
+func completeSets(f *command.Flags) cobra.CompletionFunc {
+	return command.Complete(f, func(ctx context.Context, c *client.Client) (names []string) {
+		sets, _, _ := c.Sets().List(ctx)
+		for _, s := range sets {
+			names = append(names, s.Name)
+		}
+		return names
+	})
 }

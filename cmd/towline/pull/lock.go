@@ -28,8 +28,9 @@ func NewLock(f *command.Flags) *cobra.Command {
 	var source compose.Source
 	var output string
 	cmd := &cobra.Command{
-		Use:   "lock [FILE...]",
-		Short: "Pull the images of a Compose project, and write their digests to a file",
+		Use:               "lock [FILE...]",
+		ValidArgsFunction: cobra.FixedCompletions([]cobra.Completion{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt),
+		Short:             "Pull the images of a Compose project, and write their digests to a file",
 		Long: "Pull the images of a Compose project, as prewarm does, and write a second Compose\n" +
 			"file that overrides the image of each service by the digest that was proven. With\n" +
 			"both files, docker compose runs exactly these images. The file is compose.lock.yaml\n" +

@@ -1,0 +1,69 @@
+package command
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/towline/towline/api/client"
+)
+
+// completeLimit is how long a completion may take.
+const completeLimit = 2 * time.Second
+
+// Complete completes arguments by names of the daemon, without those that are there.
+func Complete(f *Flags, names func(context.Context, *client.Client) []string) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		c, err := f.Client()
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		defer c.Close()
+		ctx, cancel := context.WithTimeout(cmd.Context(), completeLimit)
+		defer cancel()
+		return slices.DeleteFunc(names(ctx, c), func(name string) bool {
+			name, _, _ = strings.Cut(name, "\t") // from what describes it
+			return slices.Contains(args, name)
+		}), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// choices are the values of flags that have few. A flag has those that its usage names.
+var choices = map[string][]string{
+	"accelerate": {"auto", "off"},
+	"kind":       {"pull", "run", "prewarm"},
+	"network":    {"bridge", "none"},
+	"owner":      {"towline", "other"},
+	"policy":     {"always", "missing", "never", "newer"},
+	"priority":   {"high", "normal", "low"},
+	"scope":      {"read", "pull", "run", "admin"},
+	"state":      {"queued", "active", "succeeded", "failed", "canceled"},
+}
+
+// CompleteChoices completes the flags of a command, and of those below it, that have few
+// values. Shells offer files for other flags, but for no argument: what takes a file as
+// one has a completion of its own.
+func CompleteChoices(cmd *cobra.Command) {
+	cmd.LocalFlags().VisitAll(func(flag *pflag.Flag) {
+		var values []string
+		for _, v := range choices[flag.Name] {
+			if strings.Contains(flag.Usage, v) {
+				values = append(values, v)
+			}
+		}
+		if _, known := cmd.GetFlagCompletionFunc(flag.Name); len(values) > 0 && !known {
+			// The only error is a flag that is not there.
+			_ = cmd.RegisterFlagCompletionFunc(flag.Name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+		}
+	})
+	if cmd.ValidArgsFunction == nil && len(cmd.ValidArgs) == 0 {
+		cmd.ValidArgsFunction = cobra.NoFileCompletions
+	}
+	for _, c := range cmd.Commands() {
+		CompleteChoices(c)
+	}
+}
