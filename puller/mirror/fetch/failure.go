@@ -21,6 +21,8 @@ const (
 	// looked at every lookEvery. It is well below the minute after which a pull is taken
 	// for one that stands still.
 	slowFor, lookEvery = 30 * time.Second, 5 * time.Second
+	// lowRate is what Options.Rate must be for that, in bytes a second.
+	lowRate = 1 << 20
 )
 
 // pace is how much a work had brought at a time.
@@ -38,7 +40,8 @@ func (f *Fetcher) tooSlow(w *work, p *pace) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	waits := w.registry.until.After(now) || w.running == 0 && (f.running >= f.o.Connections || !w.registry.free(now))
-	if waits || f.limiter != nil || w.got-p.got >= leastProgress {
+	limited := f.limiter != nil && f.o.Rate < lowRate // each connection may wait long for its turn
+	if waits || limited || w.got-p.got >= leastProgress {
 		*p = pace{w.got, now}
 	}
 	if now.Sub(p.since) < slowFor {

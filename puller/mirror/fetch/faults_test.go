@@ -90,13 +90,23 @@ func TestStall(t *testing.T) {
 		}
 	})
 	// As below, but with the limit that pulls have: one without progress for a minute ends.
-	bubble(t, "all_hang_by_default", func(t *testing.T) {
-		f := fetch.New(fetch.Options{})
-		l := &link{each: 1e6, answer: func(r *request) (how, error) { return how{hang: true}, nil }}
-		took, err := fetchAll(t, f, l, newSink("a", 10*mib))
-		if puller.KindOf(err) != puller.ErrStalled || took > 40*time.Second {
-			t.Errorf("%v after %s", err, took)
+	for _, rate := range []int64{0, 10 * mib} {
+		bubble(t, fmt.Sprint("all_hang_by_default_", rate), func(t *testing.T) {
+			f := fetch.New(fetch.Options{Rate: rate})
+			l := &link{each: 1e6, answer: func(r *request) (how, error) { return how{hang: true}, nil }}
+			took, err := fetchAll(t, f, l, newSink("a", 10*mib))
+			if puller.KindOf(err) != puller.ErrStalled || took > 40*time.Second {
+				t.Errorf("%v after %s", err, took)
+			}
+		})
+	}
+	bubble(t, "low_rate", func(t *testing.T) {
+		f := fetch.New(fetch.Options{Rate: 1000})
+		s := newSink("a", mib)
+		if _, err := fetchAll(t, f, &link{each: 1e6}, s); err != nil {
+			t.Error(err)
 		}
+		s.check(t)
 	})
 	// Each connection brings a byte now and then, for ever.
 	bubble(t, "all_trickle", func(t *testing.T) {
