@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -119,17 +120,17 @@ func TestPublic(t *testing.T) {
 	through(t, "many_manifests", 60*mib, func(t *testing.T, r *registry, m *mirror.Mirror, c endpoint.Content) {
 		r.push(app, "1", random(1, mib))
 		refused := 0
-		var last string
+		long := strings.Repeat("x", mib)
 		for n := range 110 {
-			body := fmt.Appendf(nil, `{"schemaVersion":2,"manifests":[],"n":%d,"x":%q}`, n, strings.Repeat("x", mib))
-			last = digest.FromBytes(body).String()
-			r.repos[app].manifests[last] = body
-			if _, err := c.Manifest(t.Context(), "registry.test", "app", last); puller.KindOf(err) == puller.ErrOverloaded {
+			body := []byte(`{"schemaVersion":2,"manifests":[],"n":` + strconv.Itoa(n) + `,"x":"` + long + `"}`)
+			id := digest.FromBytes(body).String()
+			r.repos[app].manifests[id] = body
+			if _, err := c.Manifest(t.Context(), "registry.test", "app", id); puller.KindOf(err) == puller.ErrOverloaded {
 				refused++
 			} else if err != nil {
 				t.Fatal(err)
 			}
-			delete(r.repos[app].manifests, last)
+			delete(r.repos[app].manifests, id)
 		}
 		if refused != 10 {
 			t.Errorf("%d of 110 were refused", refused)
