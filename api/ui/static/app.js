@@ -85,7 +85,7 @@ live.addEventListener('connection', () => {
   const words = {
     open: 'Live',
     connecting: 'Connecting …',
-    broken: live.since ? 'Not connected. The page shows ' + time(live.since) + '.' : 'Not connected.',
+    broken: live.since ? 'Not connected. This is how it was at ' + time(live.since) + '.' : 'Not connected.',
     closed: '',
   };
   setText(connection, words[live.state]);

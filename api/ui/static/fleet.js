@@ -21,7 +21,7 @@ export function fleetPage({ main, may }) {
   function update() {
     setText(about, linkText(feed.link));
     setText(trouble, feed.link?.state === 'away' || feed.link?.state === 'refused' ? feed.link.reason ?? feed.link.state
-      : feed.state === 'broken' ? 'Not connected.' + (feed.since ? ' The page shows ' + time(feed.since) + '.' : '') : '');
+      : feed.state === 'broken' ? 'Not connected.' + (feed.since ? ' This is how it was at ' + time(feed.since) + '.' : '') : '');
     main.classList.toggle('stale', feed.state === 'broken');
     if (feed.problem) {
       box.removeAttribute('aria-busy');
