@@ -115,17 +115,18 @@ func TestServeCheck(t *testing.T) {
 		code int
 		says string
 	}{
-		"engine: {host: " + host + "}":                {0, "the configuration is valid\nthe engine at " + host + " answers: "},
-		"engine: {host: unix:///nowhere/docker.sock}": {exit.CodeRetryable, "there is no socket at /nowhere/docker.sock. Start what listens there: systemctl start docker"},
-		"rules: {pull: {deny: [alpine]}}":             {exit.CodeUsage, "configuration " + file + `, line 1: rules.pull.deny: "alpine" does not begin with a registry`},
-		"auth: {token_file: /nowhere}":                {exit.CodeUsage, file + ", line 1: auth.token_file: "},
-		"state_dir: /dev/null":                        {exit.CodeUsage, file + ", line 1: state_dir: /dev/null is no directory"},
-		"engine: {host: ftp://x}":                     {exit.CodeUsage, file + ", line 1: engine.host: \"ftp://x\": unknown scheme; write it as unix:///var/run/docker.sock"},
-		"socket_group: 99999999999":                   {exit.CodeUsage, file + ", line 1: socket_group: "},
-		"socket_group: nosuch":                        {exit.CodeUsage, file + ", line 1: socket_group: "},
-		"keep: {learn_schedule: soon}":                {exit.CodeUsage, file + ", line 1: keep.learn_schedule: "},
-		"fleet: {creds: /nowhere}":                    {exit.CodeUsage, file + ", line 1: fleet.creds: /nowhere: "},
-		"pull: {retries: 21}":                         {exit.CodeUsage, file + ", line 1: pull.retries: 21 is not between 0 and 20"},
+		"engine: {host: " + host + "}":                                                          {0, "the configuration is valid\nthe engine at " + host + " answers: "},
+		"engine: {host: unix:///nowhere/docker.sock}":                                           {exit.CodeRetryable, "there is no socket at /nowhere/docker.sock. Start what listens there: systemctl start docker"},
+		"rules: {pull: {deny: [alpine]}}":                                                       {exit.CodeUsage, "configuration " + file + `, line 1: rules.pull.deny: "alpine" does not begin with a registry`},
+		"registries: {credentials: [{registry: r.test, username: a, password_file: /nowhere}]}": {exit.CodeUsage, file + ", line 1: registries.credentials[0].password_file: "},
+		"auth: {token_file: /nowhere}":                                                          {exit.CodeUsage, file + ", line 1: auth.token_file: "},
+		"state_dir: /dev/null":                                                                  {exit.CodeUsage, file + ", line 1: state_dir: /dev/null is no directory"},
+		"engine: {host: ftp://x}":                                                               {exit.CodeUsage, file + ", line 1: engine.host: \"ftp://x\": unknown scheme; write it as unix:///var/run/docker.sock"},
+		"socket_group: 99999999999":                                                             {exit.CodeUsage, file + ", line 1: socket_group: "},
+		"socket_group: nosuch":                                                                  {exit.CodeUsage, file + ", line 1: socket_group: "},
+		"keep: {learn_schedule: soon}":                                                          {exit.CodeUsage, file + ", line 1: keep.learn_schedule: "},
+		"fleet: {creds: /nowhere}":                                                              {exit.CodeUsage, file + ", line 1: fleet.creds: /nowhere: "},
+		"pull: {retries: 21}":                                                                   {exit.CodeUsage, file + ", line 1: pull.retries: 21 is not between 0 and 20"},
 	} {
 		if err := os.WriteFile(file, []byte(yaml+"\n"), 0o600); err != nil {
 			t.Fatal(err)

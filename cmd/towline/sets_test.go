@@ -67,7 +67,7 @@ func TestSets(t *testing.T) {
 		{exit.CodePermanent, []string{"schedule: "}, []string{"sets", "apply", "base", "redis", "--schedule", "0 0 31 2 *"}},
 		{exit.CodePermanent, []string{"bad.yaml", "schedul: there is no such field"}, []string{"sets", "apply", "-f", bad}},
 		{exit.CodePermanent, []string{"name: "}, []string{"sets", "apply", "Base", "redis"}},
-		{1, []string{"no such file"}, []string{"sets", "apply", "-f", filepath.Join(dir, "none.yaml")}},
+		{exit.CodePermanent, []string{"no such file"}, []string{"sets", "apply", "-f", filepath.Join(dir, "none.yaml")}},
 		{exit.CodeUsage, []string{"NAME is missing"}, []string{"sets", "apply"}},
 		{exit.CodeUsage, []string{"IMAGE is missing"}, []string{"sets", "apply", "base"}},
 		{exit.CodeUsage, []string{"IMAGE"}, []string{"sets", "apply", "-f", list, "base", "redis"}},

@@ -24,7 +24,7 @@ func ReadSet(ctx context.Context, f *Flags, cmd *cobra.Command, path string, fie
 		content, err = os.ReadFile(path)
 	}
 	if err != nil {
-		return nil, err
+		return nil, puller.Errorf(puller.ErrInvalidRequest, "%w", err)
 	}
 	listed, err = setfile.ParseInto(ctx, content, fields, profiles, func(ctx context.Context, content []byte, profiles []string) (puller.PrewarmRequest, error) {
 		if path == "-" {

@@ -39,6 +39,12 @@ func Check(ctx context.Context, c configs.Config, out io.Writer) error {
 		return err
 	}
 	images.Close()
+	for i, login := range c.Registries.Credentials {
+		// Another user than the daemon's may not be able to see it.
+		if _, err := os.Stat(login.PasswordFile); errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("registries.credentials[%d].password_file: %w", i, err)
+		}
+	}
 	if c.Auth.TokenFile != "" {
 		if _, err := auth.OpenTokens(c.Auth.TokenFile, log); err != nil {
 			return fmt.Errorf("auth.token_file: %w", err)
