@@ -40,7 +40,7 @@ func (f *Fetcher) tooSlow(w *work, p *pace) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	waits := w.registry.until.After(now) || w.running == 0 && (f.running >= f.o.Connections || !w.registry.free(now))
-	limited := f.limiter != nil && f.o.Rate < lowRate // each connection may wait long for its turn
+	limited := f.limiter != nil && f.o.Rate < lowRate // each connection may wait long
 	if waits || limited || w.got-p.got >= leastProgress {
 		*p = pace{w.got, now}
 	}
