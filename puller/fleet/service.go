@@ -34,7 +34,8 @@ type Service interface {
 	// it can, or the rollout does not go on by itself. The error is nil if all that are not
 	// away have proven it. Else it names those that have not, and has the kind of their
 	// errors: ErrForbidden, if they refused. It is ErrNotFound if no member is there, and
-	// ErrConflict if another generation has come. If ctx ends first, it is ctx's.
+	// ErrConflict if a later generation has come. A set or generation that is not known here
+	// yet is waited for too, for some seconds. If ctx ends first, the error is ctx's.
 	Wait(ctx context.Context, name string, generation uint64) (Set, error)
 	// ChangeRollout pauses, resumes or cancels the rollout of a set. The error is
 	// ErrNotFound, or ErrConflict where the rollout has ended.

@@ -88,21 +88,33 @@ func (r *reader) Next(ctx context.Context, wait time.Duration) (*stream.Batch, e
 	}
 }
 
+// learnIn is how long a daemon may take to learn of a generation that another one has kept:
+// as long as NATS takes to tell it everything again after both were apart.
+const learnIn = 15 * time.Second
+
 // Wait implements fleet.Service.
 func (c *Controller) Wait(ctx context.Context, name string, generation uint64) (fleet.Set, error) {
-	for {
+	late := time.NewTimer(learnIn)
+	defer late.Stop()
+	for isLate, seen := false, false; ; {
 		c.state.mu.Lock()
 		changed, closed := c.state.known.Notify, c.state.closed
 		c.state.mu.Unlock()
 		set, err := c.Set(name)
-		if err != nil {
+		comes := !seen && (puller.KindOf(err) == puller.ErrNotFound || err == nil && set.Generation < generation)
+		switch {
+		case comes && !isLate:
+		case err != nil:
 			return set, err
-		}
-		if set.Generation != generation {
+		case comes:
+			return set, puller.Errorf(puller.ErrConflict, "the set %s has generation %d here; this daemon has not heard of generation %d", name, set.Generation, generation)
+		case set.Generation > generation:
 			return set, puller.Errorf(puller.ErrConflict, "the set %s has generation %d by now; generation %d is not rolled out any more", name, set.Generation, generation)
-		}
-		if over, err := known.Outcome(set); over {
-			return set, err
+		default:
+			seen = true
+			if over, err := known.Outcome(set); over {
+				return set, err
+			}
 		}
 		if closed {
 			return set, puller.Overloaded("the daemon ends")
@@ -113,6 +125,8 @@ func (c *Controller) Wait(ctx context.Context, name string, generation uint64) (
 			case <-time.After(together):
 			case <-ctx.Done():
 			}
+		case <-late.C:
+			isLate = true
 		case <-ctx.Done():
 			return set, ctx.Err()
 		}

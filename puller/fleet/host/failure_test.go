@@ -211,6 +211,52 @@ func TestTwoControllers(t *testing.T) {
 	}
 }
 
+// TestWaitAhead waits at a controller for generations that it does not know yet.
+func TestWaitAhead(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	c := r.controller("c")
+	r.hosts(1)
+	r.live(c, 1)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	type answer struct {
+		set fleet.Set
+		err error
+	}
+	for generation := uint64(1); generation <= 2; generation++ {
+		answers := make(chan answer, 1)
+		r.registry.set(func() {
+			r.registry.tags[web] = digest(fmt.Sprint("web ", generation))
+			r.registry.before = func(string) { // the put has not kept anything yet
+				go func() {
+					set, err := c.Wait(ctx, "web", generation)
+					answers <- answer{set, err}
+				}()
+				select {
+				case early := <-answers:
+					t.Errorf("generation %d: before it is there, %+v", generation, early)
+					answers <- early
+				case <-time.After(100 * time.Millisecond):
+				}
+			}
+		})
+		if _, err := c.PutSet(ctx, "web", images(web)); err != nil {
+			t.Fatal(err)
+		}
+		if a := <-answers; a.err != nil || a.set.Generation != generation || a.set.Counts[fleet.StateProven] != 1 {
+			t.Errorf("generation %d: %+v", generation, a)
+		}
+	}
+	r.registry.set(func() { r.registry.before = nil })
+	if _, err := c.Wait(ctx, "web", 1); puller.KindOf(err) != puller.ErrConflict {
+		t.Errorf("an older generation: %v", err)
+	}
+	if _, err := c.Wait(ctx, "web", 3); puller.KindOf(err) != puller.ErrConflict || !strings.Contains(err.Error(), "has not heard of generation 3") {
+		t.Errorf("one that does not come: %v", err)
+	}
+}
+
 // TestKilledController ends a controller between its resolution of the tags and its write.
 func TestKilledController(t *testing.T) {
 	t.Parallel()
