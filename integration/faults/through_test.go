@@ -143,14 +143,14 @@ func (h *hub) connect(w http.ResponseWriter, req *http.Request) {
 	}
 	defer to.Close()
 	w.WriteHeader(http.StatusOK)
-	from, _, err := w.(http.Hijacker).Hijack()
+	from, read, err := w.(http.Hijacker).Hijack()
 	if err != nil {
 		return
 	}
 	defer from.Close()
 	go func() {
 		defer to.Close()
-		io.Copy(to, from)
+		io.Copy(to, read) // the server may have read the first byte
 	}()
 	io.Copy(from, to)
 }
