@@ -70,7 +70,7 @@ unit:
 # Not cached: what it tests is not only in files. Two packages at a time: each
 # has an engine of its own, and mostly waits for it.
 integration:
-	cd integration && go test -race -vet=off -count=1 -p 2 -timeout 15m ./...
+	cd integration && go test -race -vet=off -count=1 -p 2 -timeout 25m ./...
 
 soak: ## the fault suite COUNT times, and KILLS kills under load: what fails once in a while shows up
 	cd integration && go test -race -count=$(COUNT) -timeout $$(($(COUNT) * 3 + 5))m ./faults
