@@ -65,7 +65,7 @@ lint: $(CACHE) ## gofmt, the API's contract, and golangci-lint: vet, staticcheck
 
 # golangci-lint does the work of vet.
 unit:
-	go test -race -vet=off ./...
+	go test -race -vet=off -timeout 25m ./...
 
 # Not cached: what it tests is not only in files. Two packages at a time: each
 # has an engine of its own, and mostly waits for it.
