@@ -72,6 +72,20 @@ func (r *rig) came(job puller.Job, way puller.Way) {
 	}
 }
 
+// unaccelerated checks that an image came without the accelerator, and that the job and the
+// engine tell the same reason.
+func (r *rig) unaccelerated(job puller.Job, reason string) {
+	r.Helper()
+	e, err := r.client.Engine(r.Context())
+	if err != nil {
+		r.Fatal(err)
+	}
+	how := job.Result.Accelerated
+	if how == nil || how.Way != puller.WayNone || !strings.Contains(how.Reason, reason) || e.Accelerator.Reason != how.Reason {
+		r.Errorf("%+v, and the engine's is %+v", how, e.Accelerator)
+	}
+}
+
 // once checks that the registry has sent the layers of an image once, but for a part. Where
 // a free connection took over from a slow one, as on a busy machine, what the slow one still
 // sends is lost.
@@ -656,14 +670,7 @@ func TestMirrorCache(t *testing.T) {
 		r := newRig(t, strings.Replace(accelerated, "127.0.0.1:0", taken.Addr().String(), 1))
 		image := r.push("port", 1, 5<<20)
 		job := r.succeeds(r.submit(image.ref, 0).ID, image)
-		e, err := r.client.Engine(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		how := job.Result.Accelerated
-		if how == nil || how.Way != puller.WayNone || !strings.Contains(how.Reason, "address already in use") || e.Accelerator.Reason != how.Reason {
-			t.Errorf("%+v, and the engine's is %+v", how, e.Accelerator)
-		}
+		r.unaccelerated(job, "address already in use")
 	})
 }
 
