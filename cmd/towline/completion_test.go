@@ -23,10 +23,11 @@ func TestCompletion(t *testing.T) {
 	}
 	for line, want := range map[string]string{
 		"pull --policy ":       "always\nmissing\nnever\nnewer\n:4\n",
-		"sets apply --policy ": "missing\nnewer\n:4\n",
+		"sets apply --policy ": "newer\nmissing\n:4\n",
 		"run --network ":       "bridge\nnone\n:4\n",
 		"jobs ls --state ":     "queued\nactive\nsucceeded\nfailed\ncanceled\n:4\n",
 		"token new --scope ":   "read\npull\nrun\nadmin\n:4\n",
+		"fleet show --state ":  "proven\npulling\n",
 		"images --owner ":      "towline\nother\n:4\n",
 		"pull ":                ":4\n", // no files
 		"lock ":                "yaml\nyml\n:8\n",

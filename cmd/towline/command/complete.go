@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -32,31 +33,17 @@ func Complete(f *Flags, names func(context.Context, *client.Client) []string) co
 	}
 }
 
-// choices are the values of flags that have few. A flag has those that its usage names.
-var choices = map[string][]string{
-	"accelerate": {"auto", "off"},
-	"kind":       {"pull", "run", "prewarm"},
-	"network":    {"bridge", "none"},
-	"owner":      {"towline", "other"},
-	"policy":     {"always", "missing", "never", "newer"},
-	"priority":   {"high", "normal", "low"},
-	"scope":      {"read", "pull", "run", "admin"},
-	"state":      {"queued", "active", "succeeded", "failed", "canceled"},
-}
+// choices finds the values of a flag at the end of its usage: ": a, b or c (default a)".
+var choices = regexp.MustCompile(`: ([a-z]+(?:, [a-z]+)*(?:,| or) [a-z]+)(?: \([^)]*\))?$`)
 
-// CompleteChoices completes the flags of a command, and of those below it, that have few
-// values. Shells offer files for other flags, but for no argument: what takes a file as
+// CompleteChoices completes the flags of a command, and of those below it, whose usage lists
+// their values. Shells offer files for other flags, but for no argument: what takes a file as
 // one has a completion of its own.
 func CompleteChoices(cmd *cobra.Command) {
 	cmd.LocalFlags().VisitAll(func(flag *pflag.Flag) {
-		var values []string
-		for _, v := range choices[flag.Name] {
-			if strings.Contains(flag.Usage, v) {
-				values = append(values, v)
-			}
-		}
-		if _, known := cmd.GetFlagCompletionFunc(flag.Name); len(values) > 0 && !known {
-			// The only error is a flag that is not there.
+		if found := choices.FindStringSubmatch(flag.Usage); found != nil {
+			values := strings.Split(strings.ReplaceAll(found[1], " or ", ", "), ", ")
+			// The only error is a flag that has a completion.
 			_ = cmd.RegisterFlagCompletionFunc(flag.Name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 		}
 	})
