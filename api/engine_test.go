@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -39,22 +40,25 @@ func TestEngine(t *testing.T) {
 }
 
 func TestQueue(t *testing.T) {
-	d := start(t)
-	d.held("slow.test/a:v1")
-	slow := d.pull("slow.test/a:v1")
-	d.call("POST", "/v1/pulls", `{"image": "slow.test/a:v1", "platform": "linux/arm64", "priority": "high"}`)
-	var got puller.QueueState
-	d.call("GET", "/v1/queue", "").Decode(t, http.StatusOK, "application/json", &got)
-	want := puller.QueueState{
-		Slots: 8, PerRegistry: 8, Fetching: 1, Queued: puller.Queued{High: 1},
-		Waiting:    []puller.WaitingTransfer{{Image: "slow.test/a:v1", Platform: "linux/arm64", Registry: "slow.test", Priority: "high", Reason: "other_platform"}},
-		Registries: []puller.RegistryState{{Registry: "slow.test", Fetching: 1, Waiting: 1}},
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-	d.call("DELETE", "/v1/jobs/"+slow.ID, "")
-	d.call("GET", "/v1/queue?limit=1", "").problem(t, 400, puller.ErrInvalidRequest)
+	synctest.Test(t, func(t *testing.T) {
+		d := startInMemory(t)
+		d.held("slow.test/a:v1")
+		slow := d.pull("slow.test/a:v1")
+		d.call("POST", "/v1/pulls", `{"image": "slow.test/a:v1", "platform": "linux/arm64", "priority": "high"}`)
+		synctest.Wait() // until both have come as far as they can
+		var got puller.QueueState
+		d.call("GET", "/v1/queue", "").Decode(t, http.StatusOK, "application/json", &got)
+		want := puller.QueueState{
+			Slots: 8, PerRegistry: 8, Fetching: 1, Queued: puller.Queued{High: 1},
+			Waiting:    []puller.WaitingTransfer{{Image: "slow.test/a:v1", Platform: "linux/arm64", Registry: "slow.test", Priority: "high", Reason: "other_platform"}},
+			Registries: []puller.RegistryState{{Registry: "slow.test", Fetching: 1, Waiting: 1}},
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		d.call("DELETE", "/v1/jobs/"+slow.ID, "")
+		d.call("GET", "/v1/queue?limit=1", "").problem(t, 400, puller.ErrInvalidRequest)
+	})
 }
 
 func TestMetrics(t *testing.T) {
