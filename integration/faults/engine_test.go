@@ -10,7 +10,7 @@ import (
 )
 
 // impatient are limits that a pull which stands still meets soon.
-const impatient = "pull: {first_byte_timeout: 20s, stall_timeout: 3s}\n"
+const impatient = "pull: {first_byte_timeout: 20s, stall_timeout: 6s}\n"
 
 func TestEngineThatDiesInTheMiddleOfAPullIsWaitedFor(t *testing.T) {
 	t.Parallel()
