@@ -202,6 +202,20 @@ func TestRace(t *testing.T) {
 		if err != nil || f.Stats().Races != 0 || l.sent() != s.size {
 			t.Errorf("%v, %+v, %d bytes were sent", err, f.Stats(), l.sent())
 		}
+		var late atomic.Bool
+		l.answer = func(r *request) (how, error) {
+			if r.digest == "late" && r.from == 0 && late.CompareAndSwap(false, true) {
+				return how{delay: 5 * time.Second}, nil // as on a busy host
+			}
+			return how{}, nil
+		}
+		sent := l.sent()
+		s = newSink("late", 200*mib)
+		err = f.Fetch(t.Context(), fetch.Work{Repository: l, Registry: "a.test", Sinks: []fetch.Sink{s}, Patient: true})
+		s.check(t)
+		if err != nil || f.Stats().Races != 0 || l.sent()-sent != s.size {
+			t.Errorf("%v, %+v, %d bytes were sent", err, f.Stats(), l.sent()-sent)
+		}
 		var hangs atomic.Bool
 		l.answer = func(r *request) (how, error) {
 			return how{hang: r.digest == "b" && r.from == 0 && hangs.CompareAndSwap(false, true)}, nil

@@ -47,8 +47,8 @@ type Work struct {
 	// from the base up.
 	Sinks []Sink
 	// Patient says that only connections are raced that are much slower than is usual for
-	// the registry. Where many hosts share a line, all are slow, and what a connection sends
-	// after another one took over is lost.
+	// the registry, and for longer. Where many hosts share a line, all are slow, and what a
+	// connection sends after another one took over is lost.
 	Patient bool
 	// Progress, if not nil, is called with the number of bytes that were written. It is
 	// called from several goroutines at a time.

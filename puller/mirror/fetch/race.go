@@ -23,8 +23,9 @@ func (t *task) count(n int, end int64) int {
 }
 
 const (
-	// slow is how long a task must have left to be raced.
-	slow = time.Second
+	// slow is how long a task must have run, and must have left, to be raced. patience is how
+	// long it must have run where the work is patient: a busy host reads with pauses.
+	slow, patience = time.Second, 6 * time.Second
 	// small is how many bytes are raced as a whole.
 	small = 1 << 20
 )
@@ -67,7 +68,11 @@ func (f *Fetcher) race(now time.Time) *task {
 // timeLeft returns how long a task is likely to need, 0 for one that is not to be raced.
 func (t *task) timeLeft(now time.Time) time.Duration {
 	elapsed, left := now.Sub(t.started), t.to-t.at
-	if t.whole || t.blob.refill || t.partner != nil || t.ctx.Err() != nil || t.spared.After(now) || elapsed < slow || left <= 0 {
+	least := slow
+	if t.blob.work.Patient {
+		least = patience
+	}
+	if t.whole || t.blob.refill || t.partner != nil || t.ctx.Err() != nil || t.spared.After(now) || elapsed < least || left <= 0 {
 		return 0
 	}
 	usual := t.blob.work.registry.typical * elapsed.Seconds()
