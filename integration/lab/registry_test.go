@@ -1,6 +1,8 @@
 package lab_test
 
 import (
+	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"testing"
@@ -80,7 +82,6 @@ func TestRegistry(t *testing.T) {
 	}
 }
 
-// A registry goes down in the middle of an answer, and comes back at its address.
 // What the kernel sends is what the registry sends: the same content, only to who may have
 // it, and counted.
 func TestSendfile(t *testing.T) {
@@ -91,8 +92,16 @@ func TestSendfile(t *testing.T) {
 	if got := digest.FromBytes(all).String(); status != http.StatusOK || err != nil || got != layers[0] {
 		t.Errorf("%d, %d bytes, %v, %s instead of %s", status, len(all), err, got, layers[0])
 	}
-	if n := registry.Counts().BlobBytes[layers[0]]; n != int64(len(all)) {
-		t.Errorf("%d bytes are counted instead of %d", n, len(all))
+	// They are counted once the kernel has taken them, which may be after they came.
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := lab.Poll(ctx, time.Millisecond, func(context.Context) error {
+		if n := registry.Counts().BlobBytes[layers[0]]; n != int64(len(all)) {
+			return fmt.Errorf("%d bytes are counted instead of %d", n, len(all))
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
 	}
 	if status, _, _ := fetch(t, registry, "/v2/other/blobs/"+layers[0]); status != http.StatusNotFound {
 		t.Errorf("%d for a repository that has no such blob", status)
@@ -109,6 +118,7 @@ func TestSendfile(t *testing.T) {
 	}
 }
 
+// A registry goes down in the middle of an answer, and comes back at its address.
 func TestRegistryStop(t *testing.T) {
 	registry := newRegistry(t, lab.RegistryOptions{})
 	_, layers := push(t, registry, "app", 1, 1<<20)
