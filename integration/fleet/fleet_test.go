@@ -173,16 +173,12 @@ func (r *rig) eventually(what string, ok func() error) {
 	}
 }
 
-// shared checks that the hosts got an image from each other. Where a host is late to answer,
-// the others ask the registry. On a machine that does other work, such as the tests of other
-// packages, that costs bytes; without a fleet each of three hosts would get all of them.
+// shared checks that the hosts got an image from each other: without a fleet each of them
+// would get all of it. A host that is late to answer costs bytes, since the others ask the
+// registry.
 func (r *rig) shared(image int64) {
 	r.Helper()
-	limit := 2.0
-	if len(r.hosts) > 3 {
-		limit = 1.1
-	}
-	if ratio := float64(r.sent()) / float64(image); ratio > limit {
+	if ratio := float64(r.sent()) / float64(image); ratio > 1.1 {
 		r.Errorf("the registry sent %.2f times the bytes of the image to %d hosts", ratio, len(r.hosts))
 	}
 }
