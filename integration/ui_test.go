@@ -42,6 +42,11 @@ func newBrowser(t *testing.T, base string) *browser {
 	t.Helper()
 	path, err := lab.Chromium(t.Context(), t.Logf)
 	lab.Need(t, err)
+	unlock, err := lab.KeepAddresses()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(unlock)
 	// Chromium has no sandbox for root.
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.NoSandbox, chromedp.ExecPath(path))
 	ctx, cancel := chromedp.NewExecAllocator(t.Context(), options...)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -65,14 +64,11 @@ func look(name string) func() (string, bool) {
 // installed returns what look finds, after an installation of a package if it finds
 // nothing before. One process installs at a time, and the others wait for it.
 func installed(ctx context.Context, name, pkg string, look func() (string, bool), install func(context.Context) error, logf func(string, ...any)) (string, error) {
-	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "towline-lab.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	unlock, err := lockFile("towline-lab.lock", syscall.LOCK_EX)
 	if err != nil {
 		return "", err
 	}
-	defer lock.Close() // which gives it back
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return "", err
-	}
+	defer unlock()
 	if path, ok := look(); ok {
 		return path, nil
 	}

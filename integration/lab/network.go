@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 )
 
 // Network is several hosts on this machine, each a network namespace with an address of
@@ -43,7 +44,7 @@ type NetworkHost struct {
 const maxNetworkHosts = 250
 
 // StartNetwork makes a network with n hosts. It needs root, and installs iproute2 as
-// [Private] installs dockerd. Close removes it.
+// [Private] installs dockerd. Close removes it. Both wait while [KeepAddresses] holds.
 func StartNetwork(ctx context.Context, n int) (*Network, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("lab: a network needs root")
@@ -65,7 +66,13 @@ func StartNetwork(ctx context.Context, n int) (*Network, error) {
 	prefix := fmt.Sprintf("tl%x", id[:2])
 	subnet := fmt.Sprintf("10.%d.%d", 64+id[2]%128, id[3])
 	network := &Network{Address: subnet + ".1", Range: subnet + ".0/24", ip: ip, tc: tc, bridge: prefix + "b"}
-	if err := network.make(ctx, prefix, subnet, n); err != nil {
+	unlock, err := lockFile(addressesLock, syscall.LOCK_EX)
+	if err != nil {
+		return nil, err
+	}
+	err = network.make(ctx, prefix, subnet, n)
+	unlock()
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lab: network: %w", err), network.Close())
 	}
 	return network, nil
@@ -83,15 +90,18 @@ func lookSystem(name string) func() (string, bool) {
 	}
 }
 
+// make makes the interfaces. Those of this machine get no IPv6 addresses: these would come
+// later, and again with each Mend.
 func (n *Network) make(ctx context.Context, prefix, subnet string, hosts int) error {
-	if err := n.run(ctx, n.ip, "link", "add", n.bridge, "type", "bridge"); err != nil {
-		return err
-	}
-	if err := n.run(ctx, n.ip, "addr", "add", n.Address+"/24", "dev", n.bridge); err != nil {
-		return err
-	}
-	if err := n.run(ctx, n.ip, "link", "set", n.bridge, "up"); err != nil {
-		return err
+	for _, args := range [][]string{
+		{"link", "add", n.bridge, "type", "bridge"},
+		{"link", "set", n.bridge, "addrgenmode", "none"},
+		{"addr", "add", n.Address + "/24", "dev", n.bridge},
+		{"link", "set", n.bridge, "up"},
+	} {
+		if err := n.run(ctx, n.ip, args...); err != nil {
+			return err
+		}
 	}
 	for i := range hosts {
 		name := fmt.Sprintf("%sh%d", prefix, i)
@@ -102,6 +112,7 @@ func (n *Network) make(ctx context.Context, prefix, subnet string, hosts int) er
 		n.Hosts = append(n.Hosts, h)
 		for _, args := range [][]string{
 			{"link", "add", h.link, "type", "veth", "peer", "name", "eth0", "netns", name},
+			{"link", "set", h.link, "addrgenmode", "none"},
 			{"link", "set", h.link, "master", n.bridge, "up"},
 			{"-n", name, "link", "set", "lo", "up"},
 			{"-n", name, "addr", "add", h.Address + "/24", "dev", "eth0"},
@@ -147,6 +158,12 @@ func (n *Network) Close() error {
 	n.close.Do(func() {
 		ctx := context.Background()
 		var errs []error
+		unlock, err := lockFile(addressesLock, syscall.LOCK_EX)
+		if err != nil {
+			errs = append(errs, err) // the network goes all the same
+		} else {
+			defer unlock()
+		}
 		for _, h := range n.Hosts {
 			// The other end of its link goes too.
 			if err := n.run(ctx, n.ip, "netns", "del", h.name); err != nil {
