@@ -174,8 +174,8 @@ func (r *rig) eventually(what string, ok func() error) {
 }
 
 // shared checks that the hosts got an image from each other: without a fleet each of them
-// would get all of it. A host that is late to answer costs bytes, since the others ask the
-// registry.
+// would get all of it. Some bytes may come twice: where another connection takes over from a
+// slow one, and where a host does not answer and another one asks the registry.
 func (r *rig) shared(image int64) {
 	r.Helper()
 	if ratio := float64(r.sent()) / float64(image); ratio > 1.1 {
